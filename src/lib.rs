@@ -9,6 +9,8 @@ mod sink;
 
 #[cfg(feature = "connect")]
 pub mod connect;
+#[cfg(feature = "request")]
+pub mod request;
 
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};

@@ -79,10 +79,6 @@ impl AtomicTick {
     fn set(&self, tick: Tick) {
         self.0.store(tick.0, Release);
     }
-
-    fn is_set(&self) -> bool {
-        self.0.load(Relaxed) != 0
-    }
 }
 
 impl RequestRecord {
@@ -232,30 +228,46 @@ impl RequestRecorder {
         BodyWatch { request: self.request.clone(), bytes: 0 }
     }
 
-    /// The client has chosen a connection. May be said again, also of another one: then the request was moved.
+    /// The connection that it turned out to have used.
     pub(crate) fn conn(&self, conn: &ConnRef) {
-        let Some(RequestRef { core, record }) = &self.request else { return };
+        self.link(conn);
+    }
+
+    /// The client has chosen a connection just now. May be said again, also of another one: then the request was
+    /// moved there.
+    pub(crate) fn acquired(&self, conn: &ConnRef) {
+        if self.link(conn)
+            && let Some(RequestRef { core, record }) = &self.request
+        {
+            record.conn_acquired.set(core.now().max(record.begin));
+            conn.await_first_byte();
+        }
+    }
+
+    /// True when that is news.
+    fn link(&self, conn: &ConnRef) -> bool {
+        let Some(RequestRef { record, .. }) = &self.request else { return false };
         let mut links = record.links();
-        match &links.conn {
-            Some(known) if known.same(conn) => return,
-            Some(_) => {
-                if let Some(stale) = links.conn.replace(conn.clone()) {
-                    links.rare().tried.push(stale);
-                }
+        match &mut links.conn {
+            Some(known) if known.same(conn) => return false,
+            Some(known) => {
+                let stale = std::mem::replace(known, conn.clone());
+                links.rare().tried.push(stale);
             }
             None => links.conn = Some(conn.clone()),
         }
-        drop(links);
-        record.conn_acquired.set(core.now().max(record.begin));
-    }
-
-    pub(crate) fn has_conn(&self) -> bool {
-        self.request.as_ref().is_some_and(|request| request.record.conn_acquired.is_set())
+        true
     }
 
     /// The response's head is complete.
     pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
         let Some(RequestRef { core, record }) = &self.request else { return };
+        if version < Version::HTTP_2 {
+            let first = record.links().conn.as_ref().map_or(Tick::NONE, ConnRef::first_byte);
+            if first >= record.conn_acquired.get() {
+                record.first_byte.set(first);
+            }
+        }
         record.status.store(status.as_u16(), Relaxed);
         record.version.store(version_code(version), Relaxed);
         let headers = CapturedHeaders::take(headers, &core.settings);
@@ -288,9 +300,17 @@ impl RequestRecorder {
         request.end(EndReason::Closed, None);
     }
 
+    /// It failed. Where it never got a connection, what went wrong with its own dial says it best.
     pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
         let Some(request) = self.request.take() else { return };
-        request.end(EndReason::Failed, Some(Fault::new(failure, text)));
+        let own = {
+            let links = request.record.links();
+            let dials = links.rare.iter().flat_map(|rare| &rare.dials);
+            if links.conn.is_none() { dials.filter_map(|dial| dial.fault()).last() } else { None }
+        };
+        let fault = Fault::new(own.map_or(failure, |own| own.failure), text);
+        let reason = if fault.failure.is_timeout() { EndReason::Timeout } else { EndReason::Failed };
+        request.end(reason, Some(fault));
     }
 }
 
