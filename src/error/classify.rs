@@ -74,6 +74,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     #[cfg(feature = "client")]
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return h2_failure(error);
+    } else if error.is::<super::TimedOut>() {
+        return Some(Failure::GenericTimeoutError);
+    } else if error.is::<super::ClientClosed>() {
+        return Some(Failure::ClientClosed);
     }
     None
 }

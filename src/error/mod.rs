@@ -3,9 +3,13 @@
 pub(crate) mod classify;
 #[cfg(feature = "resolve")]
 mod connect;
+#[cfg(feature = "client")]
+mod timeout;
 
 #[cfg(feature = "resolve")]
 pub(crate) use connect::ConnectErrorKind;
+#[cfg(feature = "client")]
+pub use timeout::{ClientClosed, TimedOut};
 #[cfg(feature = "resolve")]
 pub use connect::{ConnectAttempt, ConnectError};
 

@@ -4,7 +4,7 @@ use super::{
     layer::Options,
     mapper::{MapBody, Typed},
 };
-use crate::sink::{RequestHandle, RequestHead, RequestRecorder, informational};
+use crate::sink::{RequestHandle, RequestHead, RequestRecorder};
 use http::{Request, Response};
 use http_body::Body;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
@@ -42,7 +42,7 @@ impl<S, M> TraceRequest<S, M> {
     /// Has the request report what only the client knows.
     fn listen<B>(&self, request: &mut Request<B>, recorder: &RequestRecorder) -> Option<CaptureConnection> {
         if let (true, Some(record)) = (self.options.informational, recorder.request().cloned()) {
-            hyper::ext::on_informational(request, move |response| informational(&record, response.status()));
+            hyper::ext::on_informational(request, move |response| record.informational(response.status()));
         }
         self.options.capture.then(|| capture_connection(request))
     }

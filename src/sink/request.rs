@@ -127,6 +127,41 @@ impl RequestRef {
         self.record.decoded.store(bytes + 1, Relaxed);
     }
 
+    /// The client has chosen a connection just now. May be said again, also of another one: then the request was
+    /// moved there.
+    fn acquired(&self, conn: &ConnRef) {
+        if self.link(conn) {
+            self.record.conn_acquired.set(self.core.now().max(self.record.begin));
+            conn.await_first_byte();
+        }
+    }
+
+    /// True when that is news.
+    fn link(&self, conn: &ConnRef) -> bool {
+        let mut links = self.record.links();
+        match &mut links.conn {
+            Some(known) if known.same(conn) => return false,
+            Some(known) => {
+                let stale = std::mem::replace(known, conn.clone());
+                links.rare().tried.push(stale);
+            }
+            None => links.conn = Some(conn.clone()),
+        }
+        true
+    }
+
+    /// A 1xx response came.
+    pub(crate) fn informational(&self, status: StatusCode) {
+        /// A server that sends 1xx responses without end must not fill the memory.
+        const LIMIT: usize = 64;
+        let now = self.core.now();
+        let mut links = self.record.links();
+        let seen = &mut links.rare().informational;
+        if seen.len() < LIMIT {
+            seen.push((now, status));
+        }
+    }
+
     /// True for the call that ended it.
     pub(crate) fn end(&self, reason: EndReason, fault: Option<Fault>) -> bool {
         let (core, record) = (&self.core, &self.record);
@@ -230,33 +265,16 @@ impl RequestRecorder {
 
     /// The connection that it turned out to have used.
     pub(crate) fn conn(&self, conn: &ConnRef) {
-        self.link(conn);
+        if let Some(request) = &self.request {
+            request.link(conn);
+        }
     }
 
-    /// The client has chosen a connection just now. May be said again, also of another one: then the request was
-    /// moved there.
+    /// The client has chosen a connection just now.
     pub(crate) fn acquired(&self, conn: &ConnRef) {
-        if self.link(conn)
-            && let Some(RequestRef { core, record }) = &self.request
-        {
-            record.conn_acquired.set(core.now().max(record.begin));
-            conn.await_first_byte();
+        if let Some(request) = &self.request {
+            request.acquired(conn);
         }
-    }
-
-    /// True when that is news.
-    fn link(&self, conn: &ConnRef) -> bool {
-        let Some(RequestRef { record, .. }) = &self.request else { return false };
-        let mut links = record.links();
-        match &mut links.conn {
-            Some(known) if known.same(conn) => return false,
-            Some(known) => {
-                let stale = std::mem::replace(known, conn.clone());
-                links.rare().tried.push(stale);
-            }
-            None => links.conn = Some(conn.clone()),
-        }
-        true
     }
 
     /// The response's head is complete.
@@ -344,15 +362,31 @@ impl BodyWatch {
     }
 }
 
-/// 1xx responses, seen from a callback of the client's.
-pub(crate) fn informational(request: &RequestRef, status: StatusCode) {
-    /// A server that sends 1xx responses without end must not fill the memory.
-    const LIMIT: usize = 64;
-    let now = request.core.now();
-    let mut links = request.record.links();
-    let seen = &mut links.rare().informational;
-    if seen.len() < LIMIT {
-        seen.push((now, status));
+/// The request on whose behalf the current poll runs, for layers below the one that records it.
+#[derive(Clone, Debug)]
+pub(crate) struct CurrentRequest(Option<RequestRef>);
+
+impl CurrentRequest {
+    pub(crate) fn get() -> Self {
+        CurrentRequest(scope::request())
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// It was given a connection just now.
+    pub(crate) fn acquired(&self, conn: &ConnRef) {
+        if let Some(request) = &self.0 {
+            request.acquired(conn);
+        }
+    }
+
+    /// A 1xx response came.
+    pub(crate) fn informational(&self, status: StatusCode) {
+        if let Some(request) = &self.0 {
+            request.informational(status);
+        }
     }
 }
 
