@@ -8,10 +8,10 @@ mod timeout;
 
 #[cfg(feature = "resolve")]
 pub(crate) use connect::ConnectErrorKind;
-#[cfg(feature = "client")]
-pub use timeout::{ClientClosed, TimedOut};
 #[cfg(feature = "resolve")]
 pub use connect::{ConnectAttempt, ConnectError};
+#[cfg(feature = "client")]
+pub use timeout::{ClientClosed, TimedOut};
 
 use crate::record::Failure;
 

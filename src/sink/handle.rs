@@ -60,14 +60,7 @@ impl RequestHandle {
     pub fn timings(&self) -> Result<Timings, NotTraced> {
         let request = self.last_hop().ok_or(NotTraced)?;
         let (trace, id) = (self.trace(), request.core.id(request.number()));
-        trace
-            .http_requests
-            .get(&id)
-            .map(|record| {
-                let _ = record;
-                Timings::default()
-            })
-            .ok_or(NotTraced)
+        trace.http_requests.get(&id).map(|record| record.timings(&trace)).ok_or(NotTraced)
     }
 
     /// The trace of this request alone, with all that it refers to. Empty when it was not traced.
