@@ -17,6 +17,8 @@ use super::{
 };
 use crate::sink::TraceSink;
 
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
 /// The UDP payload size that fits every path unfragmented (DNS flag day 2020).
 const DEFAULT_PAYLOAD: u16 = 1232;
 /// The least that may be offered (RFC 6891 section 6.2.3).
@@ -66,6 +68,12 @@ pub(super) struct Options {
     pub(super) skip: Option<SkipNameserver>,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self { strategy: IpStrategy::default(), source_ip: None, payload: Some(DEFAULT_PAYLOAD), skip: None }
+    }
+}
+
 #[derive(Clone)]
 pub(super) struct SkipNameserver(Arc<dyn Fn(IpAddr, u16) -> Option<String> + Send + Sync>);
 
@@ -86,14 +94,9 @@ impl StubResolverBuilder {
         Self {
             sink: sink.clone(),
             overrides: Overrides::default(),
-            resolv_conf: Some("/etc/resolv.conf".into()),
-            hosts_file: Some("/etc/hosts".into()),
-            options: Options {
-                strategy: IpStrategy::default(),
-                source_ip: None,
-                payload: Some(DEFAULT_PAYLOAD),
-                skip: None,
-            },
+            resolv_conf: Some(RESOLV_CONF.into()),
+            hosts_file: Some(HOSTS.into()),
+            options: Options::default(),
         }
     }
 
@@ -224,11 +227,18 @@ impl StubResolverBuilder {
             None => Reloading::fixed(parse(None)),
         };
         let hosts = match self.hosts_file {
-            Some(path) => open(path, |content| Hosts::parse(content.unwrap_or_default()))?,
+            Some(path) => open(path, Hosts::parse)?,
             None => Reloading::fixed(Hosts::default()),
         };
         Ok(StubResolver::new(Shared::new(self.sink, config, hosts, self.options)))
     }
+}
+
+/// The system's settings, where there is nobody to tell that a file cannot be read: it counts as missing then.
+pub(super) fn system_or_default(sink: &TraceSink) -> StubResolver {
+    let config = Reloading::open_or_missing(RESOLV_CONF.into(), Config::parse);
+    let hosts = Reloading::open_or_missing(HOSTS.into(), Hosts::parse);
+    StubResolver::new(Shared::new(sink.clone(), config, hosts, Options::default()))
 }
 
 fn open<T>(

@@ -10,10 +10,11 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// Reads `text`. Lines that do not begin with an address are passed over, as every system does.
-    pub(super) fn parse(text: &[u8]) -> Self {
+    /// Reads the content of a hosts file, `None` when there is none. Lines that do not begin with an address are
+    /// passed over, as every system does.
+    pub(super) fn parse(content: Option<&[u8]>) -> Self {
         let mut by_name: HashMap<String, Vec<IpAddr>> = HashMap::new();
-        for line in text.split(|&c| c == b'\n') {
+        for line in content.unwrap_or_default().split(|&c| c == b'\n') {
             let line = String::from_utf8_lossy(line);
             let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
             let Some(address) = words.next().and_then(address) else { continue };
@@ -55,7 +56,7 @@ mod tests {
 
     #[test]
     fn looks_up_names() {
-        let hosts = Hosts::parse(FILE);
+        let hosts = Hosts::parse(Some(FILE));
         let addresses = |name: &str| hosts.addresses(name).iter().map(IpAddr::to_string).collect::<Vec<_>>();
         assert_eq!(addresses("localhost"), ["127.0.0.1", "::1"]);
         assert_eq!(addresses("LocalHost."), ["127.0.0.1", "::1"]);
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_has_no_names() {
-        assert!(Hosts::parse(b"").addresses("localhost").is_empty());
+    fn no_file_has_no_names() {
+        assert!(Hosts::parse(None).addresses("localhost").is_empty());
     }
 }

@@ -221,14 +221,13 @@ impl Reply {
         self.rcode = u16::from(header[3] & 0x0f);
         self.question_count = count(4);
 
-        let section = |name: &'static str| move |error: DecodeError| format!("{name}: {error}");
         let decoder = &mut BinDecoder::new(bytes).clone(HEADER as u16);
         for _ in 0..self.question_count {
-            let question = read_question(decoder).map_err(section("question"))?;
+            let question = read_question(decoder).map_err(|error| format!("question: {error}"))?;
             self.question.get_or_insert(question);
         }
         for _ in 0..count(6) {
-            self.answers.push(read_answer(decoder).map_err(section("answer"))?);
+            self.answers.push(read_answer(decoder).map_err(|error| format!("answer: {error}"))?);
         }
         self.read_hints(decoder, count(8), count(10));
         Ok(())
@@ -277,22 +276,23 @@ fn read_record<'a>(decoder: &mut BinDecoder<'a>) -> Result<RawRecord<'a>, Decode
     Ok(RawRecord { name, record_type, class, ttl, data, decoder: at })
 }
 
-fn read_answer(decoder: &mut BinDecoder<'_>) -> Result<Answer, DecodeError> {
-    let RawRecord { name, record_type, class, ttl, data, mut decoder } = read_record(decoder)?;
-    let wrong_length = |read| DecodeError::IncorrectRDataLengthRead { read, len: data.len() };
+fn read_answer(decoder: &mut BinDecoder<'_>) -> Result<Answer, String> {
+    let text = |error: DecodeError| error.to_string();
+    let RawRecord { name, record_type, class, ttl, data, mut decoder } = read_record(decoder).map_err(text)?;
+    let wrong_length = || format!("record of type {record_type} with {} bytes of data", data.len());
     let value = match record_type {
-        A => Value::Address(Ipv4Addr::from(<[u8; 4]>::try_from(data).map_err(|_| wrong_length(4))?).into()),
-        AAAA => Value::Address(Ipv6Addr::from(<[u8; 16]>::try_from(data).map_err(|_| wrong_length(16))?).into()),
+        A => Value::Address(Ipv4Addr::from(<[u8; 4]>::try_from(data).map_err(|_| wrong_length())?).into()),
+        AAAA => Value::Address(Ipv6Addr::from(<[u8; 16]>::try_from(data).map_err(|_| wrong_length())?).into()),
         CNAME | NS | PTR | MX => {
             let begin = decoder.index();
             if record_type == MX {
-                read_u16(&mut decoder)?;
+                read_u16(&mut decoder).map_err(text)?;
             }
-            let name = Name::read(&mut decoder)?;
-            match decoder.index() - begin {
-                read if read == data.len() => Value::Name(name),
-                read => return Err(wrong_length(read)),
+            let name = Name::read(&mut decoder).map_err(text)?;
+            if decoder.index() - begin != data.len() {
+                return Err(wrong_length());
             }
+            Value::Name(name)
         }
         _ => Value::Other,
     };

@@ -79,6 +79,11 @@ impl StubResolver {
         Self::builder(sink).build()
     }
 
+    /// As [`system`](Self::system), but a file that cannot be read counts as missing.
+    pub(crate) fn system_or_default(sink: &TraceSink) -> Self {
+        builder::system_or_default(sink)
+    }
+
     /// To choose nameservers, timeouts and the like.
     pub fn builder(sink: &TraceSink) -> StubResolverBuilder {
         StubResolverBuilder::new(sink)

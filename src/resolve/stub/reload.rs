@@ -37,12 +37,31 @@ impl<T> Reloading<T> {
         parse: impl Fn(Option<&[u8]>) -> T + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let (version, content) = read(&path)?;
-        let state = State {
-            value: Arc::new(parse(content.as_deref())),
-            version,
-            check_at: Instant::now() + CHECK_INTERVAL,
-        };
-        Ok(Self { file: Some(File { path, parse: Box::new(parse) }), state: Mutex::new(state) })
+        Ok(Self::new(path, parse, version, content.as_deref()))
+    }
+
+    /// Reads the file; one that cannot be read counts as missing until it can.
+    pub(super) fn open_or_missing(
+        path: PathBuf,
+        parse: impl Fn(Option<&[u8]>) -> T + Send + Sync + 'static,
+    ) -> Self {
+        let (version, content) = read(&path).unwrap_or_else(|error| {
+            let path = path.display();
+            tracing::warn!(target: "nettrace", %path, %error, "cannot be read and counts as missing");
+            (None, None)
+        });
+        Self::new(path, parse, version, content.as_deref())
+    }
+
+    fn new(
+        path: PathBuf,
+        parse: impl Fn(Option<&[u8]>) -> T + Send + Sync + 'static,
+        version: Option<Version>,
+        content: Option<&[u8]>,
+    ) -> Self {
+        let state =
+            State { value: Arc::new(parse(content)), version, check_at: Instant::now() + CHECK_INTERVAL };
+        Self { file: Some(File { path, parse: Box::new(parse) }), state: Mutex::new(state) }
     }
 
     /// A value that never changes.
@@ -203,9 +222,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_but_unreadable_is_an_error() {
+    fn what_is_there_but_unreadable() {
         let directory = tempdir();
         assert!(Reloading::open(directory.clone(), |_| ()).is_err());
+        let file = Reloading::open_or_missing(directory.clone(), |content| content.is_none());
+        assert!(*file.get());
         fs::remove_dir_all(directory).unwrap();
     }
 
