@@ -3,11 +3,17 @@
 pub(crate) mod classify;
 #[cfg(feature = "resolve")]
 mod connect;
+#[cfg(feature = "resolve")]
+mod resolve;
 
 #[cfg(feature = "resolve")]
 pub(crate) use connect::ConnectErrorKind;
 #[cfg(feature = "resolve")]
 pub use connect::{ConnectAttempt, ConnectError};
+#[cfg(feature = "resolve")]
+pub use resolve::ResolveError;
+#[cfg(feature = "resolve")]
+pub(crate) use resolve::{ResolveErrorKind, ResolveFault, rcode};
 
 use crate::record::Failure;
 

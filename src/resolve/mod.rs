@@ -36,5 +36,8 @@ pub use self::{
     future::ResponseFuture,
     layer::TraceResolveLayer,
     service::TraceResolve,
-    stub::{Addresses, IpStrategy, LookupFuture, ResolveError, ResolverConfigError, StubResolver, StubResolverBuilder},
+    stub::{
+        Addresses, IpStrategy, LookupFuture, ResolveError, ResolverConfigError, StubResolver,
+        StubResolverBuilder,
+    },
 };

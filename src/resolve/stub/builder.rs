@@ -121,7 +121,7 @@ impl StubResolverBuilder {
         self
     }
 
-    /// How often all nameservers are asked in turn; at least once (system's default: 2).
+    /// How often all nameservers are asked in turn: from once to a hundred times (system's default: 2).
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.overrides.attempts = Some(attempts);

@@ -15,7 +15,8 @@ const MAX_NAMESERVERS: usize = 3;
 const MAX_NDOTS: u32 = 15;
 const MAX_TIMEOUT: u32 = 30;
 const MAX_ATTEMPTS: u32 = 5;
-/// What a program may ask for: deadlines must not overflow.
+/// What a program may ask for: deadlines must not overflow, and a lookup must come to an end.
+const MOST_ATTEMPTS: u32 = 100;
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +89,7 @@ impl Config {
             nameservers: own.nameservers.unwrap_or(self.nameservers),
             search: own.search.unwrap_or(self.search),
             ndots: own.ndots.unwrap_or(self.ndots),
-            attempts: own.attempts.unwrap_or(self.attempts).max(1),
+            attempts: own.attempts.unwrap_or(self.attempts).clamp(1, MOST_ATTEMPTS),
             timeout: own.timeout.unwrap_or(self.timeout).min(LONGEST_TIMEOUT),
             rotate: own.rotate.unwrap_or(self.rotate),
             use_vc: own.use_vc.unwrap_or(self.use_vc),

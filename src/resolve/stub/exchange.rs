@@ -13,12 +13,12 @@ use tokio::{
 };
 
 use super::{
-    error::Kind,
     message::{Query, Question, Reply},
     policy::{Ask, Transport, Verdict, judge},
     trace,
 };
 use crate::{
+    error::ResolveErrorKind as Kind,
     record::{EndReason, Failure},
     sink::{ConnRecorder, DialRef, DnsRecorder, ProbeEvent, ProbeSocket},
 };
@@ -142,13 +142,13 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    /// Takes a message that came; an error says why it is not used.
+    /// Takes a message that came; an error says why it is not used, and such a one is recorded if `record`.
     fn take(&self, reply: &Reply, dns: &DnsRecorder, record: bool) -> Result<Verdict, String> {
         let taken = match reply.mismatch(&self.query, self.question) {
             Some(why) => Err(why),
             None => Ok(judge(reply, self.question, self.ask)),
         };
-        if record && dns.is_on() {
+        if (record || taken.is_ok()) && dns.is_on() {
             let ignored = match &taken {
                 Err(why) => why,
                 Ok(Verdict::Truncated) => "truncated",

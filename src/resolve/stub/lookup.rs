@@ -13,12 +13,12 @@ use super::{
     IpStrategy,
     builder::SkipNameserver,
     config::Config,
-    error::{Fault, Kind},
     exchange::Exchange,
     message::{Family, Question},
     names,
     policy::Course,
 };
+use crate::error::{ResolveErrorKind as Kind, ResolveFault as Fault};
 
 #[derive(Debug)]
 pub(super) struct Lookup<'a> {
@@ -69,10 +69,8 @@ impl<'a> Lookup<'a> {
     }
 
     async fn name(&self, name: &str) -> Outcome {
-        let name = Name::from_ascii(name).map_err(|_| Fault {
-            kind: Kind::InvalidName("the name cannot be encoded"),
-            nameserver: None,
-        })?;
+        let name = Name::from_ascii(name)
+            .map_err(|_| Fault { kind: Kind::InvalidName("the name cannot be encoded"), nameserver: None })?;
         let ask = |family| self.question(Question { name: name.clone(), family });
         let (v4, v6) = match self.strategy {
             IpStrategy::Ipv4Only => return ask(Family::V4).await,

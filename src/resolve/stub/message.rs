@@ -13,6 +13,8 @@ use hickory_proto::{
     serialize::binary::{BinDecodable, BinDecoder, DecodeError},
 };
 
+use crate::error::rcode;
+
 pub(super) const A: u16 = 1;
 pub(super) const NS: u16 = 2;
 pub(super) const CNAME: u16 = 5;
@@ -23,16 +25,6 @@ const OPT: u16 = 41;
 pub(super) const CLASS_IN: u16 = 1;
 
 const HEADER: usize = 12;
-
-/// Response codes (RFC 1035 section 4.1.1).
-pub(super) mod rcode {
-    pub(in super::super) const NO_ERROR: u16 = 0;
-    pub(in super::super) const FORMAT_ERROR: u16 = 1;
-    pub(in super::super) const SERVER_FAILURE: u16 = 2;
-    pub(in super::super) const NAME_ERROR: u16 = 3;
-    pub(in super::super) const NOT_IMPLEMENTED: u16 = 4;
-    pub(in super::super) const REFUSED: u16 = 5;
-}
 
 /// Which addresses of a name are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +149,8 @@ impl Reply {
             return Some("not a response".to_owned());
         }
         // A server that could not read the question need not repeat it.
-        let bare_error = self.question_count == 0 && !matches!(self.rcode, rcode::NO_ERROR | rcode::NAME_ERROR);
+        let bare_error =
+            self.question_count == 0 && !matches!(self.rcode, rcode::NO_ERROR | rcode::NAME_ERROR);
         if bare_error && !self.truncated {
             return None;
         }
@@ -278,11 +271,14 @@ fn read_record<'a>(decoder: &mut BinDecoder<'a>) -> Result<RawRecord<'a>, Decode
 
 fn read_answer(decoder: &mut BinDecoder<'_>) -> Result<Answer, String> {
     let text = |error: DecodeError| error.to_string();
-    let RawRecord { name, record_type, class, ttl, data, mut decoder } = read_record(decoder).map_err(text)?;
+    let RawRecord { name, record_type, class, ttl, data, mut decoder } =
+        read_record(decoder).map_err(text)?;
     let wrong_length = || format!("record of type {record_type} with {} bytes of data", data.len());
     let value = match record_type {
         A => Value::Address(Ipv4Addr::from(<[u8; 4]>::try_from(data).map_err(|_| wrong_length())?).into()),
-        AAAA => Value::Address(Ipv6Addr::from(<[u8; 16]>::try_from(data).map_err(|_| wrong_length())?).into()),
+        AAAA => {
+            Value::Address(Ipv6Addr::from(<[u8; 16]>::try_from(data).map_err(|_| wrong_length())?).into())
+        }
         CNAME | NS | PTR | MX => {
             let begin = decoder.index();
             if record_type == MX {
@@ -302,4 +298,209 @@ fn read_answer(decoder: &mut BinDecoder<'_>) -> Result<Answer, String> {
 fn read_u16(decoder: &mut BinDecoder<'_>) -> Result<u16, DecodeError> {
     // Every number is compared with what is known, or recorded as it came.
     Ok(decoder.read_u16()?.unverified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::{
+        op::{OpCode, ResponseCode},
+        rr::{RData, Record, rdata},
+    };
+    use proptest::prelude::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    fn question(text: &str) -> Question {
+        Question { name: name(text), family: Family::V4 }
+    }
+
+    fn reply_to(query: &Query, question: &Question) -> Message {
+        let mut message = Message::response(query.id, OpCode::Query);
+        message.metadata.recursion_available = true;
+        message.add_query(MessageQuery::query(question.name.clone(), RecordType::A));
+        message
+    }
+
+    fn record(owner: &str, data: RData) -> Record {
+        Record::from_rdata(name(owner), 60, data)
+    }
+
+    fn a(owner: &str, address: [u8; 4]) -> Record {
+        record(owner, RData::A(rdata::A(address.into())))
+    }
+
+    fn cname(owner: &str, to: &str) -> Record {
+        record(owner, RData::CNAME(rdata::CNAME(name(to))))
+    }
+
+    fn decoded(message: &Message) -> Reply {
+        Reply::decode(&message.to_vec().unwrap())
+    }
+
+    #[test]
+    fn queries_are_as_small_as_gos() {
+        let question = question("cname.test.");
+        let query = Query::new(&question, Some(1232), false).unwrap();
+        assert_eq!((query.wire.len(), query.edns), (39, Some(1232)));
+        assert_eq!(query.wire[..2], query.id.to_be_bytes());
+        assert_eq!(query.wire[2..4], [0x01, 0x00], "recursion desired and nothing else");
+        let without = Query::new(&question, None, true).unwrap();
+        assert_eq!(without.wire.len(), 28);
+        assert_eq!(without.wire[2..4], [0x01, 0x20], "AD with trust-ad");
+    }
+
+    #[test]
+    fn a_reply_is_read() {
+        let question = question("www.test.");
+        let query = Query::new(&question, Some(1232), false).unwrap();
+        let mut message = reply_to(&query, &question);
+        message.metadata.authoritative = true;
+        message.add_answer(cname("WWW.test.", "edge.test."));
+        message.add_answer(a("edge.test.", [10, 0, 0, 1]));
+        message.add_answer(a("edge.test.", [10, 0, 0, 2]));
+        message.add_answer(a("other.test.", [10, 0, 0, 3]));
+        message.add_answer(record("edge.test.", RData::MX(rdata::MX::new(5, name("mx.test.")))));
+        message.add_answer(record("edge.test.", RData::TXT(rdata::TXT::new(vec!["x".into()]))));
+        message.set_edns(Edns::new());
+        let reply = decoded(&message);
+        assert_eq!(reply.mismatch(&query, &question), None);
+        assert!(reply.authoritative && reply.recursion_available && reply.has_additionals && !reply.refers);
+        assert_eq!(reply.answers.len(), 6);
+        assert_eq!(reply.answers[4].value, Value::Name(name("mx.test.")));
+        assert_eq!(reply.answers[5].value, Value::Other);
+        assert_eq!(reply.addresses(&question), [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])]);
+    }
+
+    #[test]
+    fn loops_of_aliases_end() {
+        let question = question("a.test.");
+        let query = Query::new(&question, None, false).unwrap();
+        let mut message = reply_to(&query, &question);
+        message.add_answer(cname("a.test.", "b.test."));
+        message.add_answer(cname("b.test.", "a.test."));
+        assert!(decoded(&message).addresses(&question).is_empty());
+        message.answers = vec![cname("a.test.", "a.test.")];
+        assert!(decoded(&message).addresses(&question).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_reply_to_the_query() {
+        let question = question("www.test.");
+        let query = Query::new(&question, Some(1232), false).unwrap();
+        let good = reply_to(&query, &question);
+        let why = |change: &dyn Fn(&mut Message)| {
+            let mut message = good.clone();
+            change(&mut message);
+            decoded(&message).mismatch(&query, &question)
+        };
+        assert_eq!(why(&|_| ()), None);
+        assert_eq!(why(&|m| m.metadata.id ^= 1).as_deref(), Some("id mismatch"));
+        let query_type = hickory_proto::op::MessageType::Query;
+        assert_eq!(why(&|m| m.metadata.message_type = query_type).as_deref(), Some("not a response"));
+        for change in [
+            (|m: &mut Message| m.queries[0].name = Name::from_ascii("evil.test.").unwrap())
+                as fn(&mut Message),
+            |m| m.queries[0].query_type = RecordType::AAAA,
+            |m| m.queries[0].query_class = hickory_proto::rr::DNSClass::CH,
+            |m| m.queries.push(m.queries[0].clone()),
+            |m| m.queries.clear(),
+        ] {
+            assert_eq!(why(&change).as_deref(), Some("question mismatch"));
+        }
+        assert_eq!(why(&|m| m.queries[0].name = Name::from_ascii("WWW.Test.").unwrap()), None);
+        let bare = |code| {
+            why(&|m| {
+                m.queries.clear();
+                m.metadata.response_code = code;
+            })
+        };
+        assert_eq!(bare(ResponseCode::FormErr), None, "a server that cannot read the question");
+        assert_eq!(bare(ResponseCode::NXDomain).as_deref(), Some("question mismatch"));
+    }
+
+    #[test]
+    fn broken_messages() {
+        let question = question("www.test.");
+        let query = Query::new(&question, None, false).unwrap();
+        let mut message = reply_to(&query, &question);
+        message.add_answer(a("www.test.", [10, 0, 0, 1]));
+        let wire = message.to_vec().unwrap();
+        for cut in 0..wire.len() {
+            let why = Reply::decode(&wire[..cut]).mismatch(&query, &question).unwrap();
+            assert!(why.starts_with("malformed: "), "{cut}: {why}");
+        }
+        // Cut off and saying so: the record that is cut is no matter.
+        message.metadata.truncation = true;
+        let wire = message.to_vec().unwrap();
+        assert_eq!(Reply::decode(&wire[..wire.len() - 1]).mismatch(&query, &question), None);
+    }
+
+    #[test]
+    fn extended_codes_are_whole() {
+        let question = question("www.test.");
+        let query = Query::new(&question, Some(1232), false).unwrap();
+        let mut message = reply_to(&query, &question);
+        message.set_edns(Edns::new());
+        message.metadata.response_code = ResponseCode::BADVERS;
+        assert_eq!(decoded(&message).rcode, 16);
+    }
+
+    fn hostile_message() -> impl Strategy<Value = Vec<u8>> {
+        let header = (any::<[u8; 4]>(), prop::collection::vec(0u16..4, 4)).prop_map(|(start, counts)| {
+            start.into_iter().chain(counts.into_iter().flat_map(u16::to_be_bytes)).collect::<Vec<u8>>()
+        });
+        // Compression pointers, labels, record heads and noise.
+        let piece = prop_oneof![
+            (0u8..64).prop_map(|to| vec![0xc0, to]),
+            (0u8..5).prop_map(|len| [vec![len], vec![b'a'; len.into()]].concat()),
+            (prop::sample::select(vec![A, NS, CNAME, PTR, MX, AAAA, OPT, 16, 6]), 0u16..20).prop_map(
+                |(record_type, len)| {
+                    let head = [&record_type.to_be_bytes()[..], &[0, 1, 0, 0, 0, 60], &len.to_be_bytes()];
+                    head.concat()
+                }
+            ),
+            prop::collection::vec(any::<u8>(), 0..16),
+        ];
+        (header, prop::collection::vec(piece, 0..40))
+            .prop_map(|(header, pieces)| [header, pieces.concat()].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_reply_panics(
+            bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..600), hostile_message()],
+            tcp: bool,
+        ) {
+            let question = question("www.test.");
+            let mut query = Query::new(&question, Some(1232), false).unwrap();
+            query.id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
+            let reply = Reply::decode(&bytes);
+            prop_assert_eq!(reply.size, bytes.len());
+            let _ = reply.mismatch(&query, &question);
+            let _ = super::super::trace::reply(&reply, "");
+            let transport = if tcp { super::super::policy::Transport::Tcp } else { super::super::policy::Transport::Udp };
+            let ask = super::super::policy::Ask { server: ([127, 0, 0, 1], 53).into(), transport, edns: true };
+            let _ = super::super::policy::judge(&reply, &question, ask);
+        }
+
+        #[test]
+        fn damaged_replies_do_not_panic(at in prop::collection::vec((0usize..200, any::<u8>()), 1..8)) {
+            let question = question("www.test.");
+            let query = Query::new(&question, Some(1232), false).unwrap();
+            let mut message = reply_to(&query, &question);
+            message.add_answer(cname("www.test.", "edge.test."));
+            message.add_answer(a("edge.test.", [10, 0, 0, 1]));
+            message.add_answer(record("edge.test.", RData::MX(rdata::MX::new(5, name("mx.test.")))));
+            let mut wire = message.to_vec().unwrap();
+            for (index, byte) in at {
+                let index = index % wire.len();
+                wire[index] = byte;
+            }
+            let reply = Reply::decode(&wire);
+            let _ = (reply.mismatch(&query, &question), reply.addresses(&question));
+        }
+    }
 }

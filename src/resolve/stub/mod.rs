@@ -2,7 +2,6 @@
 
 mod builder;
 mod config;
-mod error;
 mod exchange;
 mod hosts;
 mod lookup;
@@ -29,21 +28,16 @@ use std::{
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-pub use self::{
-    builder::{IpStrategy, ResolverConfigError, StubResolverBuilder},
-    error::ResolveError,
-};
+pub use self::builder::{IpStrategy, ResolverConfigError, StubResolverBuilder};
 use self::{
-    builder::Options,
-    config::Config,
-    error::{Fault, Kind},
-    exchange::Exchange,
-    hosts::Hosts,
-    lookup::Lookup,
-    reload::Reloading,
+    builder::Options, config::Config, exchange::Exchange, hosts::Hosts, lookup::Lookup, reload::Reloading,
 };
 use super::mark::Resolving;
-use crate::sink::{DialRef, TraceSink};
+pub use crate::error::ResolveError;
+use crate::{
+    error::{ResolveErrorKind as Kind, ResolveFault as Fault},
+    sink::{DialRef, TraceSink},
+};
 
 /// A stub resolver that records every message it exchanges.
 ///
@@ -183,9 +177,7 @@ impl Shared {
         let resolving = Resolving::begin(dial);
         let mut addresses = match self.known(host) {
             Some(addresses) => addresses,
-            None => {
-                self.ask(host, resolving.dial()).await.map_err(|fault| ResolveError::new(host, fault))?
-            }
+            None => self.ask(host, resolving.dial()).await.map_err(|fault| ResolveError::new(host, fault))?,
         };
         sort::sort(&mut addresses);
         Ok(addresses)

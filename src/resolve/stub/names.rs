@@ -40,9 +40,7 @@ pub(super) fn check(name: &str) -> Result<(), &'static str> {
             return Err("a label begins or ends with a hyphen");
         }
         if !label.is_ascii() {
-            return Err(
-                "a character is not ASCII (give an internationalised name in its xn-- form)",
-            );
+            return Err("a character is not ASCII (give an internationalised name in its xn-- form)");
         }
         if !label.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_')) {
             return Err("a character is neither letter, digit, hyphen nor underscore");
@@ -75,9 +73,8 @@ pub(super) fn candidates(name: &str, search: &[String], ndots: usize) -> Vec<Str
         return vec![name.to_owned()];
     }
     let absolute = format!("{name}.");
-    let suffixed = search
-        .iter()
-        .map(|suffix| if suffix == "." { absolute.clone() } else { format!("{name}.{suffix}") });
+    let suffixed =
+        search.iter().map(|suffix| if suffix == "." { absolute.clone() } else { format!("{name}.{suffix}") });
     let as_it_stands_first = name.bytes().filter(|&c| c == b'.').count() >= ndots;
 
     let mut names = Vec::with_capacity(1 + search.len());
@@ -120,9 +117,17 @@ mod tests {
         let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
         assert_eq!(longest.len(), 253);
         let rooted = format!("{longest}.");
-        for name in
-            ["a", "a.", ".", "a-b.example", "_dmarc.example.org", "1a.2", "xn--bcher-kva.example", &longest, &rooted]
-        {
+        for name in [
+            "a",
+            "a.",
+            ".",
+            "a-b.example",
+            "_dmarc.example.org",
+            "1a.2",
+            "xn--bcher-kva.example",
+            &longest,
+            &rooted,
+        ] {
             assert_eq!(check(name), Ok(()), "{name}");
         }
     }
@@ -132,8 +137,21 @@ mod tests {
         let long_label = "a".repeat(64);
         let long_name = ["a"; 128].join(".");
         for name in [
-            "", "..", "a..b", ".a", "-a.b", "a-.b", "a b", "a/b", "bücher.example", "1.2.3", "256.1.1.1", "a\0b",
-            "fe80::1%eth0", &long_label, &long_name,
+            "",
+            "..",
+            "a..b",
+            ".a",
+            "-a.b",
+            "a-.b",
+            "a b",
+            "a/b",
+            "bücher.example",
+            "1.2.3",
+            "256.1.1.1",
+            "a\0b",
+            "fe80::1%eth0",
+            &long_label,
+            &long_name,
         ] {
             assert!(check(name).is_err(), "{name}");
         }

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     config::Config,
-    error::{Fault, Kind},
-    message::{Question, Reply, rcode},
+    message::{Question, Reply},
 };
+use crate::error::{ResolveErrorKind as Kind, ResolveFault as Fault, rcode};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
@@ -63,7 +63,9 @@ pub(super) fn judge(reply: &Reply, question: &Question, ask: Ask) -> Verdict {
     match reply.rcode {
         rcode::NO_ERROR => {}
         rcode::NAME_ERROR => return Verdict::NoSuchHost,
-        code @ (rcode::FORMAT_ERROR | rcode::NOT_IMPLEMENTED) if ask.edns => return Verdict::EdnsRefused(code),
+        code @ (rcode::FORMAT_ERROR | rcode::NOT_IMPLEMENTED) if ask.edns => {
+            return Verdict::EdnsRefused(code);
+        }
         code => return Verdict::ServerError(code),
     }
     let addresses = reply.addresses(question);
@@ -161,5 +163,191 @@ impl Course {
     /// The addresses, or the last fault; `None` when no server was asked.
     pub(super) fn finish(self) -> Option<Result<Vec<IpAddr>, Fault>> {
         self.result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 53);
+    const TWO: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 53);
+
+    fn config() -> Config {
+        let mut config = Config::parse(None);
+        config.nameservers = vec![ONE, TWO];
+        config
+    }
+
+    fn course() -> Course {
+        Course::new(&config(), 0, true)
+    }
+
+    fn udp(server: SocketAddr) -> Ask {
+        Ask { server, transport: Transport::Udp, edns: true }
+    }
+
+    fn timeout() -> Result<Verdict, Kind> {
+        Err(Kind::Timeout { ignored: None })
+    }
+
+    fn addresses() -> Verdict {
+        Verdict::Addresses(vec![[192, 0, 2, 1].into()])
+    }
+
+    /// Feeds outcomes in turn and gives back what was asked.
+    fn run(course: &mut Course, outcomes: impl IntoIterator<Item = Result<Verdict, Kind>>) -> Vec<Ask> {
+        let mut asked = Vec::new();
+        for outcome in outcomes {
+            let ask = course.next(|_| false).expect("more to ask");
+            asked.push(ask);
+            course.took(ask, outcome);
+        }
+        asked
+    }
+
+    #[test]
+    fn attempt_by_attempt_and_server_by_server() {
+        let mut course = course();
+        let asked =
+            run(&mut course, [timeout(), Ok(Verdict::ServerError(2)), Ok(Verdict::LameReferral), timeout()]);
+        assert_eq!(asked, [udp(ONE), udp(TWO), udp(ONE), udp(TWO)]);
+        assert_eq!(course.next(|_| false), None);
+        let fault = course.finish().unwrap().unwrap_err();
+        assert!(matches!(fault.kind, Kind::Timeout { .. }));
+        assert_eq!(fault.nameserver, Some(TWO));
+    }
+
+    #[test]
+    fn final_answers_end_it() {
+        for verdict in [addresses(), Verdict::NoSuchHost, Verdict::NoData] {
+            let mut course = course();
+            run(&mut course, [Ok(verdict)]);
+            assert_eq!(course.next(|_| false), None);
+            assert!(course.finish().is_some());
+        }
+    }
+
+    #[test]
+    fn an_answer_after_faults() {
+        let mut course = course();
+        run(&mut course, [timeout(), Ok(addresses())]);
+        assert_eq!(course.next(|_| false), None);
+        assert_eq!(course.finish().unwrap().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn cut_off_replies_are_asked_for_over_tcp() {
+        let mut course = course();
+        let asked = run(&mut course, [Ok(Verdict::Truncated), timeout(), Ok(addresses())]);
+        assert_eq!(asked, [udp(ONE), Ask { transport: Transport::Tcp, ..udp(ONE) }, udp(TWO)]);
+    }
+
+    #[test]
+    fn without_edns_once() {
+        let mut course = course();
+        let asked = run(&mut course, [Ok(Verdict::EdnsRefused(1)), Ok(Verdict::Truncated), Ok(addresses())]);
+        let plain = Ask { edns: false, ..udp(ONE) };
+        assert_eq!(asked, [udp(ONE), plain, Ask { transport: Transport::Tcp, ..plain }]);
+    }
+
+    #[test]
+    fn servers_are_rotated_and_tcp_forced() {
+        let config = Config { use_vc: true, attempts: 1, ..config() };
+        let mut course = Course::new(&config, 3, false);
+        let asked = run(&mut course, [timeout(), timeout()]);
+        let tcp = |server| Ask { server, transport: Transport::Tcp, edns: false };
+        assert_eq!(asked, [tcp(TWO), tcp(ONE)]);
+        assert_eq!(course.next(|_| false), None);
+    }
+
+    #[test]
+    fn skipped_servers() {
+        let mut course = course();
+        assert_eq!(course.next(|server| server == ONE), Some(udp(TWO)));
+        course.took(udp(TWO), timeout());
+        assert_eq!(course.next(|_| true), None, "nobody is left in the second attempt");
+        assert!(course.finish().unwrap().is_err());
+
+        let mut calls = 0;
+        let mut course = super::tests::course();
+        let skip_all = |_| {
+            calls += 1;
+            true
+        };
+        assert_eq!(course.next(skip_all), None);
+        assert_eq!(calls, 2, "one round is enough");
+        assert!(course.finish().is_none());
+    }
+
+    mod judging {
+        use super::*;
+        use crate::resolve::stub::message::{Family, Query};
+        use hickory_proto::{
+            op::{Edns, Message, OpCode, ResponseCode},
+            rr::{Name, RData, Record, rdata},
+        };
+
+        fn name(text: &str) -> Name {
+            Name::from_ascii(text).unwrap()
+        }
+
+        fn verdict(ask: Ask, change: impl FnOnce(&mut Message)) -> Verdict {
+            let question = Question { name: name("www.test."), family: Family::V4 };
+            let query = Query::new(&question, None, false).unwrap();
+            let mut message = Message::from_vec(&query.wire).unwrap().into_response();
+            assert_eq!(message.metadata.op_code, OpCode::Query);
+            message.metadata.recursion_available = true;
+            change(&mut message);
+            let reply = Reply::decode(&message.to_vec().unwrap());
+            assert_eq!(reply.mismatch(&query, &question), None);
+            judge(&reply, &question, ask)
+        }
+
+        fn code(code: ResponseCode) -> Verdict {
+            verdict(udp(ONE), |m| m.metadata.response_code = code)
+        }
+
+        #[test]
+        fn codes() {
+            assert_eq!(code(ResponseCode::NXDomain), Verdict::NoSuchHost);
+            assert_eq!(code(ResponseCode::ServFail), Verdict::ServerError(2));
+            assert_eq!(code(ResponseCode::Refused), Verdict::ServerError(5));
+            assert_eq!(code(ResponseCode::FormErr), Verdict::EdnsRefused(1));
+            assert_eq!(code(ResponseCode::NotImp), Verdict::EdnsRefused(4));
+            let plain = Ask { edns: false, ..udp(ONE) };
+            let formerr = verdict(plain, |m| m.metadata.response_code = ResponseCode::FormErr);
+            assert_eq!(formerr, Verdict::ServerError(1));
+        }
+
+        #[test]
+        fn cut_off_over_tcp_is_used_as_it_is() {
+            let cut = |m: &mut Message| m.metadata.truncation = true;
+            assert_eq!(verdict(udp(ONE), cut), Verdict::Truncated);
+            assert_eq!(verdict(Ask { transport: Transport::Tcp, ..udp(ONE) }, cut), Verdict::NoData);
+        }
+
+        #[test]
+        fn lame_referrals() {
+            let ns = || Record::from_rdata(name("test."), 60, RData::NS(rdata::NS(name("ns.test."))));
+            let no_recursion = |m: &mut Message| m.metadata.recursion_available = false;
+            assert_eq!(verdict(udp(ONE), |_| ()), Verdict::NoData);
+            assert_eq!(verdict(udp(ONE), no_recursion), Verdict::LameReferral);
+            let with_edns = |m: &mut Message| {
+                no_recursion(m);
+                m.set_edns(Edns::new());
+            };
+            assert_eq!(verdict(udp(ONE), with_edns), Verdict::NoData);
+            let referral = |m: &mut Message| {
+                with_edns(m);
+                m.add_authority(ns());
+            };
+            assert_eq!(verdict(udp(ONE), referral), Verdict::LameReferral);
+            let authoritative = |m: &mut Message| {
+                no_recursion(m);
+                m.metadata.authoritative = true;
+            };
+            assert_eq!(verdict(udp(ONE), authoritative), Verdict::NoData);
+        }
     }
 }

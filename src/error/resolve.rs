@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, io, net::SocketAddr};
 
-use super::message::rcode;
+use super::classify;
 use crate::record::Failure;
 
 /// A lookup that brought no address.
@@ -17,18 +17,28 @@ pub struct ResolveError {
 #[derive(Debug)]
 struct Inner {
     name: String,
-    fault: Fault,
+    fault: ResolveFault,
+}
+
+/// Response codes of DNS messages (RFC 1035 section 4.1.1).
+pub(crate) mod rcode {
+    pub(crate) const NO_ERROR: u16 = 0;
+    pub(crate) const FORMAT_ERROR: u16 = 1;
+    pub(crate) const SERVER_FAILURE: u16 = 2;
+    pub(crate) const NAME_ERROR: u16 = 3;
+    pub(crate) const NOT_IMPLEMENTED: u16 = 4;
+    pub(crate) const REFUSED: u16 = 5;
 }
 
 /// What went wrong, and with whom.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) kind: Kind,
-    pub(super) nameserver: Option<SocketAddr>,
+pub(crate) struct ResolveFault {
+    pub(crate) kind: ResolveErrorKind,
+    pub(crate) nameserver: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(crate) enum ResolveErrorKind {
     InvalidName(&'static str),
     /// A name that is kept from the DNS.
     Withheld,
@@ -49,7 +59,7 @@ pub(super) enum Kind {
 }
 
 impl ResolveError {
-    pub(super) fn new(name: &str, fault: Fault) -> Self {
+    pub(crate) fn new(name: &str, fault: ResolveFault) -> Self {
         Self { inner: Box::new(Inner { name: name.to_owned(), fault }) }
     }
 
@@ -83,14 +93,14 @@ impl fmt::Display for ResolveError {
 impl Error for ResolveError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.inner.fault.kind {
-            Kind::Io(error) => Some(error),
+            ResolveErrorKind::Io(error) => Some(error),
             _ => None,
         }
     }
 }
 
-impl Kind {
-    pub(super) fn failure(&self) -> Failure {
+impl ResolveErrorKind {
+    pub(crate) fn failure(&self) -> Failure {
         match self {
             Self::InvalidName(_) => Failure::DnsInvalidName,
             // To the application such a name does not exist (RFC 7686 section 2).
@@ -99,7 +109,7 @@ impl Kind {
             Self::Server(code) => server_failure(*code),
             Self::LameReferral => Failure::DnsTemporaryFailure,
             Self::Timeout { .. } => Failure::GenericTimeoutError,
-            Self::Io(error) => crate::error::classify::io_failure(error),
+            Self::Io(error) => classify::io_failure(error),
             Self::BadReply(_) => Failure::DnsMalformed,
             Self::NoNameservers => Failure::DnsNonRecoverableFailure,
             Self::Skipped(_) => Failure::NameserversSkipped,
@@ -108,7 +118,7 @@ impl Kind {
 }
 
 /// The code of a response that is neither an answer nor NXDOMAIN.
-pub(super) fn server_failure(code: u16) -> Failure {
+fn server_failure(code: u16) -> Failure {
     match code {
         rcode::SERVER_FAILURE => Failure::DnsServfailError,
         rcode::REFUSED => Failure::DnsRefusedError,
@@ -116,11 +126,13 @@ pub(super) fn server_failure(code: u16) -> Failure {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ResolveErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidName(why) => write!(f, "invalid name: {why}"),
-            Self::Withheld => f.write_str("no such host: .onion names are not looked up in the DNS (RFC 7686)"),
+            Self::Withheld => {
+                f.write_str("no such host: .onion names are not looked up in the DNS (RFC 7686)")
+            }
             Self::NoSuchHost => f.write_str("no such host"),
             Self::NoData => f.write_str("the name has no address"),
             Self::Server(rcode::FORMAT_ERROR) => f.write_str("the server does not understand (FORMERR)"),
@@ -150,19 +162,22 @@ impl fmt::Display for Kind {
 mod tests {
     use super::*;
 
-    fn error(kind: Kind) -> ResolveError {
-        ResolveError::new("web.test", Fault { kind, nameserver: Some("10.0.0.1:53".parse().unwrap()) })
+    fn error(kind: ResolveErrorKind) -> ResolveError {
+        ResolveError::new("web.test", ResolveFault { kind, nameserver: Some("10.0.0.1:53".parse().unwrap()) })
     }
 
     #[test]
     fn texts_are_clear() {
-        assert_eq!(error(Kind::NoSuchHost).to_string(), "lookup web.test on 10.0.0.1:53: no such host");
-        let refused = error(Kind::Io(io::ErrorKind::ConnectionRefused.into()));
+        assert_eq!(
+            error(ResolveErrorKind::NoSuchHost).to_string(),
+            "lookup web.test on 10.0.0.1:53: no such host"
+        );
+        let refused = error(ResolveErrorKind::Io(io::ErrorKind::ConnectionRefused.into()));
         assert_eq!(refused.to_string(), "lookup web.test on 10.0.0.1:53: connection refused");
         assert!(refused.source().is_some());
         let skipped = [("10.0.0.1:53", "no route"), ("10.0.0.2:53", "wrong port")];
         let skipped = skipped.map(|(server, why)| (server.parse().unwrap(), why.to_owned())).to_vec();
-        let fault = Fault { kind: Kind::Skipped(skipped), nameserver: None };
+        let fault = ResolveFault { kind: ResolveErrorKind::Skipped(skipped), nameserver: None };
         assert_eq!(
             ResolveError::new("a\nb", fault).to_string(),
             "lookup a\\nb: all nameservers were skipped (10.0.0.1:53: no route; 10.0.0.2:53: wrong port)"
@@ -172,15 +187,15 @@ mod tests {
     #[test]
     fn codes() {
         let codes = [
-            (Kind::NoSuchHost, "dns_nxdomain_error"),
-            (Kind::Withheld, "dns_nxdomain_error"),
-            (Kind::NoData, "dns_no_answer"),
-            (Kind::Server(2), "dns_servfail_error"),
-            (Kind::Server(5), "dns_refused_error"),
-            (Kind::Timeout { ignored: None }, "generic_timeout_error"),
-            (Kind::Io(io::ErrorKind::ConnectionRefused.into()), "connection_refused"),
-            (Kind::Skipped(Vec::new()), "x_nameservers_skipped"),
-            (Kind::InvalidName("odd"), "x_dns_invalid_name"),
+            (ResolveErrorKind::NoSuchHost, "dns_nxdomain_error"),
+            (ResolveErrorKind::Withheld, "dns_nxdomain_error"),
+            (ResolveErrorKind::NoData, "dns_no_answer"),
+            (ResolveErrorKind::Server(2), "dns_servfail_error"),
+            (ResolveErrorKind::Server(5), "dns_refused_error"),
+            (ResolveErrorKind::Timeout { ignored: None }, "generic_timeout_error"),
+            (ResolveErrorKind::Io(io::ErrorKind::ConnectionRefused.into()), "connection_refused"),
+            (ResolveErrorKind::Skipped(Vec::new()), "x_nameservers_skipped"),
+            (ResolveErrorKind::InvalidName("odd"), "x_dns_invalid_name"),
         ];
         for (kind, code) in codes {
             assert_eq!(error(kind).failure().as_str(), code);
