@@ -9,6 +9,8 @@ mod sink;
 
 #[cfg(feature = "connect")]
 pub mod connect;
+#[cfg(feature = "request")]
+pub mod request;
 #[cfg(feature = "resolve")]
 pub mod resolve;
 

@@ -5,9 +5,13 @@ pub(crate) mod classify;
 mod connect;
 #[cfg(feature = "resolve")]
 mod resolve;
+#[cfg(feature = "client")]
+mod timeout;
 
 #[cfg(feature = "resolve")]
 pub(crate) use connect::ConnectErrorKind;
+#[cfg(feature = "client")]
+pub use timeout::{ClientClosed, TimedOut};
 #[cfg(feature = "resolve")]
 pub use connect::{ConnectAttempt, ConnectError};
 #[cfg(feature = "resolve")]

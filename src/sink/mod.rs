@@ -28,7 +28,7 @@ pub(crate) use self::{
     conn::{AttemptRecorder, ConnRecorder, Endpoint, Transport},
     dial::{DialRecorder, DialRef, ResolverDialRecorder},
     dns::DnsRecorder,
-    request::{BodyWatch, RequestHead, RequestRecorder, RequestRef, informational},
+    request::{BodyWatch, CurrentRequest, RequestHead, RequestRecorder, RequestRef},
     tls::{TlsFacts, TlsRecorder},
 };
 pub use self::{
