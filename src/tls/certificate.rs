@@ -81,7 +81,9 @@ fn timestamp(time: &ASN1Time) -> Timestamp {
 /// The kinds that name a server or a person, as plain text; others have no text form.
 fn general_name(name: &GeneralName<'_>) -> Option<String> {
     match name {
-        GeneralName::DNSName(text) | GeneralName::URI(text) | GeneralName::RFC822Name(text) => Some((*text).to_owned()),
+        GeneralName::DNSName(text) | GeneralName::URI(text) | GeneralName::RFC822Name(text) => {
+            Some((*text).to_owned())
+        }
         GeneralName::IPAddress(octets) => match octets.len() {
             4 => <[u8; 4]>::try_from(*octets).ok().map(|octets| Ipv4Addr::from(octets).to_string()),
             _ => <[u8; 16]>::try_from(*octets).ok().map(|octets| Ipv6Addr::from(octets).to_string()),

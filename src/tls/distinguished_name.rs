@@ -9,10 +9,8 @@ use x509_parser::{
 
 /// The most specific part first: `CN=GTS CA 1C3,O=Google Trust Services LLC,C=US`.
 pub(super) fn rfc2253(name: &X509Name<'_>) -> String {
-    let mut parts: Vec<String> = name
-        .iter_rdn()
-        .map(|rdn| rdn.iter().map(attribute).collect::<Vec<_>>().join("+"))
-        .collect();
+    let mut parts: Vec<String> =
+        name.iter_rdn().map(|rdn| rdn.iter().map(attribute).collect::<Vec<_>>().join("+")).collect();
     parts.reverse();
     parts.join(",")
 }
@@ -58,7 +56,9 @@ fn text(value: &Any<'_>) -> Option<String> {
         Tag::T61String => Some(bytes.iter().copied().map(char::from).collect()),
         Tag::BmpString => {
             let (units, []) = bytes.as_chunks::<2>() else { return None };
-            char::decode_utf16(units.iter().map(|unit| u16::from_be_bytes(*unit))).collect::<Result<_, _>>().ok()
+            char::decode_utf16(units.iter().map(|unit| u16::from_be_bytes(*unit)))
+                .collect::<Result<_, _>>()
+                .ok()
         }
         Tag::UniversalString => {
             let (units, []) = bytes.as_chunks::<4>() else { return None };

@@ -13,7 +13,8 @@ use pin_project_lite::pin_project;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
-use super::{error::TlsError, handshake::Handshake, layer::Shared, stream::MaybeTlsStream};
+use super::{handshake::Handshake, layer::Shared, stream::MaybeTlsStream};
+use crate::error::TlsError;
 
 pin_project! {
     /// Resolves to the stream of [`TraceTls`](super::TraceTls).

@@ -14,12 +14,11 @@ use rustls::{ClientConnection, HandshakeKind, pki_types::CertificateDer, pki_typ
 use tokio::time::Sleep;
 use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as RustlsStream};
 
-use super::{
-    certificate::ChainCache, error::TlsError, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap,
-};
+use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
 use crate::{
+    error::{TlsError, classify::io_failure, rustls::alert_name},
     record::{EndReason, Failure, PeerCert},
-    sink::{ConnRef, TlsFacts, TlsRecorder, classify},
+    sink::{ConnRef, TlsFacts, TlsRecorder},
 };
 
 /// What becomes known of a handshake while it runs, for the record of one that fails.
@@ -108,7 +107,9 @@ where
     ) -> Self {
         let conn = shared.sink.is_enabled().then(|| conn_ref(&io)).flatten();
         let recorder = shared.sink.tls(conn.as_ref(), &sent_name(&name, &connector));
-        let record = recorder.is_on().then(|| Record { recorder, witness: Arc::new(Witness::new(shared.chains.clone())) });
+        let record = recorder
+            .is_on()
+            .then(|| Record { recorder, witness: Arc::new(Witness::new(shared.chains.clone())) });
         let witness = record.as_ref().map(|record| &record.witness);
         let tap = Tap::new(TokioIo::new(io), witness.cloned());
         let connect = scope(witness, || connector.connect(name.clone(), tap).into_fallible());
@@ -162,7 +163,7 @@ impl<IO> Handshake<IO> {
     fn timed_out(&mut self) -> TlsError {
         let limit = self.shared.handshake_timeout.unwrap_or_default();
         let error = TlsError::timeout(&self.name.to_str(), limit);
-        self.end(error.failure().clone(), &error.cause(), String::new(), EndReason::Timeout);
+        self.end(error.failure(), &error.cause(), String::new(), EndReason::Timeout);
         error
     }
 
@@ -192,7 +193,7 @@ impl<IO> fmt::Debug for Handshake<IO> {
 
 /// The code of an error of the handshake; any alert means that it failed.
 fn handshake_failure(error: &io::Error) -> Failure {
-    match classify::io_failure(error) {
+    match io_failure(error) {
         Failure::TlsAlert => Failure::SslFailedHandshake,
         failure => failure,
     }
@@ -206,10 +207,13 @@ pub(super) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
 fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFacts {
     // A resumed session shows no certificates to the verifier; rustls remembers those of the first.
     let peer_certs = witness.seen().peer_certs.take();
-    let peer_certs =
-        peer_certs.unwrap_or_else(|| witness.chains.describe(connection.peer_certificates().unwrap_or_default()));
+    let peer_certs = peer_certs
+        .unwrap_or_else(|| witness.chains.describe(connection.peer_certificates().unwrap_or_default()));
     TlsFacts {
-        tls_version: connection.protocol_version().map(|version| names::version(version.into())).unwrap_or_default(),
+        tls_version: connection
+            .protocol_version()
+            .map(|version| names::version(version.into()))
+            .unwrap_or_default(),
         cipher_suite: connection.negotiated_cipher_suite().map_or(0, |suite| suite.suite().into()),
         key_exchange_group: connection
             .negotiated_key_exchange_group()
@@ -226,7 +230,9 @@ fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFacts {
 fn overheard(witness: &Witness) -> TlsFacts {
     let mut seen = witness.seen();
     let peer_certs = seen.peer_certs.take().unwrap_or_default();
-    let Some(hello) = seen.hellos.server_hello() else { return TlsFacts { peer_certs, ..TlsFacts::default() } };
+    let Some(hello) = seen.hellos.server_hello() else {
+        return TlsFacts { peer_certs, ..TlsFacts::default() };
+    };
     TlsFacts {
         tls_version: names::version(hello.version),
         cipher_suite: hello.cipher_suite,
@@ -239,9 +245,9 @@ fn overheard(witness: &Witness) -> TlsFacts {
 
 /// The alert that ended the handshake, and who sent it.
 fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
-    let name = |code: u8| classify::alert_name(code.into());
+    let name = |code: u8| alert_name(code.into());
     if let Some(rustls::Error::AlertReceived(alert)) = error {
-        return format!("received {}", classify::alert_name(*alert));
+        return format!("received {}", alert_name(*alert));
     }
     if let Some(code) = hellos.received_alert() {
         return format!("received {}", name(code));
@@ -252,7 +258,7 @@ fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
     // TLS 1.3 encrypts what is sent by now; rustls has one alert for each of these.
     match error {
         Some(rustls::Error::InvalidCertificate(error)) if hellos.spoke_last() => {
-            format!("sent {}", classify::alert_name(error.clone().into()))
+            format!("sent {}", alert_name(error.clone().into()))
         }
         _ => String::new(),
     }

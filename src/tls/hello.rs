@@ -210,8 +210,8 @@ fn message_len(message: &[u8]) -> Option<usize> {
 fn parse_server_hello(mut reader: Reader<'_>) -> Option<ServerHello> {
     /// SHA-256 of "HelloRetryRequest" (RFC 8446 §4.1.3).
     const RETRY_RANDOM: [u8; 32] = [
-        0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2,
-        0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+        0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
+        0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
     ];
     let mut hello = ServerHello { version: reader.u16()?, ..ServerHello::default() };
     hello.is_retry = reader.take(RETRY_RANDOM.len())? == RETRY_RANDOM;
@@ -404,7 +404,11 @@ mod tests {
     fn feed(parts: &[(bool, Vec<u8>)]) {
         let mut hellos = Hellos::default();
         for (is_received, bytes) in parts {
-            if *is_received { hellos.received(bytes) } else { hellos.sent(bytes) }
+            if *is_received {
+                hellos.received(bytes)
+            } else {
+                hellos.sent(bytes)
+            }
             assert!(hellos.received.message.len() <= MESSAGE_LIMIT);
             assert!(hellos.sent.message.len() <= MESSAGE_LIMIT);
         }

@@ -3,13 +3,8 @@ use std::{sync::Arc, time::Duration};
 use rustls::ClientConfig;
 use tower_layer::Layer;
 
-use super::{
-    builder::{Parts, TraceTlsLayerBuilder},
-    certificate::ChainCache,
-    error::TlsError,
-    service::TraceTls,
-};
-use crate::sink::TraceSink;
+use super::{Parts, builder::TraceTlsLayerBuilder, certificate::ChainCache, service::TraceTls};
+use crate::{error::TlsError, sink::TraceSink};
 
 /// Makes connectors that speak TLS and record it; see the [module](super).
 #[derive(Clone, Debug)]

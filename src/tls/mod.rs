@@ -44,12 +44,13 @@
 mod builder;
 mod certificate;
 mod distinguished_name;
-mod error;
 mod future;
 mod handshake;
 mod hello;
 mod layer;
 mod names;
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+mod parts;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod roots;
 mod service;
@@ -57,8 +58,10 @@ mod stream;
 mod tap;
 mod verifier;
 
-pub use builder::{Given, Parts, TraceTlsLayerBuilder};
-pub use error::TlsError;
+pub use crate::error::TlsError;
+#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+pub use builder::Parts;
+pub use builder::{Given, TraceTlsLayerBuilder};
 pub use future::TraceTlsFuture;
 pub use layer::TraceTlsLayer;
 pub use service::TraceTls;
@@ -67,6 +70,6 @@ pub use verifier::TraceVerifier;
 
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 pub use self::{
-    builder::TlsVersion,
+    parts::{Parts, TlsVersion},
     roots::{ClientCertificate, Roots},
 };

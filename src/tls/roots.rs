@@ -7,7 +7,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
 };
 
-use super::error::TlsError;
+use crate::error::TlsError;
 
 /// The certificates of the authorities that servers' certificates must go back to.
 ///

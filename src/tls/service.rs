@@ -12,12 +12,11 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::{
-    error::TlsError,
     future::{Plan, TraceTlsFuture},
     layer::Shared,
     stream::MaybeTlsStream,
 };
-use crate::record::Failure;
+use crate::{error::TlsError, record::Failure};
 
 /// A connector that speaks TLS on what the connector within has connected; see the [module](super).
 ///
@@ -103,11 +102,13 @@ mod tests {
 
     #[test]
     fn hosts() {
-        for (host, name) in [("web.test", "web.test"), ("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("a_b.", "a_b")] {
+        for (host, name) in
+            [("web.test", "web.test"), ("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("a_b.", "a_b")]
+        {
             assert_eq!(server_name(host).unwrap().to_str(), name);
         }
         for host in ["", "[", "[]", "a b", "-", "..", "[web"] {
-            assert_eq!(*server_name(host).unwrap_err().failure(), Failure::InvalidTarget, "{host}");
+            assert_eq!(server_name(host).unwrap_err().failure(), Failure::InvalidTarget, "{host}");
         }
     }
 }

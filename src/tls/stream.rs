@@ -13,7 +13,10 @@ use hyper_util::{
 use tokio_rustls::client::TlsStream as RustlsStream;
 
 use super::{handshake::rustls_error, tap::Tap};
-use crate::sink::{ConnRef, TlsRecorder, classify};
+use crate::{
+    error::{classify::io_failure, rustls::alert_name},
+    sink::{ConnRef, TlsRecorder},
+};
 
 /// A stream that is protected with TLS, and recorded as a tunnel until it is dropped.
 pub struct TlsStream<C> {
@@ -54,8 +57,8 @@ impl<C> TlsStream<C> {
         if let (Err(error), Some(recorder)) = (result, &mut self.recorder)
             && let Some(rustls::Error::AlertReceived(alert)) = rustls_error(error)
         {
-            let alert = format!("received {}", classify::alert_name(*alert));
-            recorder.rejected(classify::io_failure(error), &error.to_string(), alert);
+            let alert = format!("received {}", alert_name(*alert));
+            recorder.rejected(io_failure(error), &error.to_string(), alert);
         }
     }
 }

@@ -23,16 +23,17 @@ enum Source {
 
 impl TlsError {
     /// The stable code of the failure, such as `ssl_unknown_authority`.
-    pub fn failure(&self) -> &Failure {
-        &self.failure
+    pub fn failure(&self) -> Failure {
+        self.failure.clone()
     }
 
-    pub(super) fn handshake(host: &str, failure: Failure, error: io::Error) -> Self {
+    pub(crate) fn handshake(host: &str, failure: Failure, error: io::Error) -> Self {
         TlsError { text: format!("TLS handshake with {host} failed"), failure, source: Source::Io(error) }
     }
 
-    pub(super) fn timeout(host: &str, limit: Duration) -> Self {
-        let error = io::Error::new(io::ErrorKind::TimedOut, format!("no end of the TLS handshake within {limit:?}"));
+    pub(crate) fn timeout(host: &str, limit: Duration) -> Self {
+        let error =
+            io::Error::new(io::ErrorKind::TimedOut, format!("no end of the TLS handshake within {limit:?}"));
         TlsError {
             text: format!("TLS handshake with {host} timed out"),
             failure: Failure::GenericTimeoutError,
@@ -41,16 +42,16 @@ impl TlsError {
     }
 
     #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-    pub(super) fn config(text: impl Into<String>, source: Option<Arc<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn config(text: impl Into<String>, source: Option<Arc<dyn Error + Send + Sync>>) -> Self {
         Self::unusable(Failure::TlsConfiguration, text, source)
     }
 
     #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-    pub(super) fn no_roots(text: impl Into<String>, source: Option<Arc<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn no_roots(text: impl Into<String>, source: Option<Arc<dyn Error + Send + Sync>>) -> Self {
         Self::unusable(Failure::NoRootCertificates, text, source)
     }
 
-    pub(super) fn unusable(
+    pub(crate) fn unusable(
         failure: Failure,
         text: impl Into<String>,
         source: Option<Arc<dyn Error + Send + Sync>>,
@@ -59,7 +60,7 @@ impl TlsError {
     }
 
     /// The same again, for an error that every connection meets.
-    pub(super) fn again(&self) -> Self {
+    pub(crate) fn again(&self) -> Self {
         let source = match &self.source {
             Source::Shared(error) => Source::Shared(error.clone()),
             Source::None | Source::Io(_) => Source::None,
@@ -68,7 +69,7 @@ impl TlsError {
     }
 
     /// The text of what is behind the error.
-    pub(super) fn cause(&self) -> String {
+    pub(crate) fn cause(&self) -> String {
         self.source().map_or_else(|| self.text.clone(), |source| source.to_string())
     }
 }
