@@ -9,6 +9,8 @@ mod sink;
 
 #[cfg(feature = "connect")]
 pub mod connect;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};

@@ -3,11 +3,17 @@
 pub(crate) mod classify;
 #[cfg(feature = "resolve")]
 mod connect;
+#[cfg(feature = "tls")]
+pub(crate) mod rustls;
+#[cfg(feature = "tls")]
+mod tls;
 
 #[cfg(feature = "resolve")]
 pub(crate) use connect::ConnectErrorKind;
 #[cfg(feature = "resolve")]
 pub use connect::{ConnectAttempt, ConnectError};
+#[cfg(feature = "tls")]
+pub use tls::TlsError;
 
 use crate::record::Failure;
 

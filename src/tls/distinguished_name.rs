@@ -139,7 +139,10 @@ mod tests {
         assert_eq!(name(&[&[(&[85, 4, 3], 2, b"\x05")]]), "CN=#020105");
     }
 
-    fn name(rdns: &[&[(&[u8], u8, &[u8])]]) -> String {
+    /// An object identifier, a tag, and what is behind the tag.
+    type Attribute<'a> = (&'a [u8], u8, &'a [u8]);
+
+    fn name(rdns: &[&[Attribute<'_>]]) -> String {
         let der = |tag: u8, body: &[u8]| [&[tag, body.len() as u8], body].concat();
         let rdns: Vec<u8> = rdns
             .iter()

@@ -151,11 +151,7 @@ impl<IO> Handshake<IO> {
         let failure = handshake_failure(&error);
         let rustls = rustls_error(&error);
         let alert = self.with_hellos(|hellos| alert(rustls, hellos));
-        let is_plain_http = self.with_hellos(|hellos| hellos.is_plain_http());
-        let mut text = error.to_string();
-        if is_plain_http {
-            text.push_str(" (the server answered in plain HTTP)");
-        }
+        let text = format!("{error}{}", self.with_hellos(|hellos| hint(rustls, hellos)));
         self.end(failure.clone(), &text, alert, EndReason::Failed);
         TlsError::handshake(&self.name.to_str(), failure, error)
     }
@@ -261,6 +257,17 @@ fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
             format!("sent {}", alert_name(error.clone().into()))
         }
         _ => String::new(),
+    }
+}
+
+/// What the error does not say, and people want to know.
+fn hint(error: Option<&rustls::Error>, hellos: &Hellos) -> &'static str {
+    if hellos.is_plain_http() {
+        " (the server answered in plain HTTP)"
+    } else if hellos.asked_for_certificate() && matches!(error, Some(rustls::Error::AlertReceived(_))) {
+        " (the server had asked for a client certificate)"
+    } else {
+        ""
     }
 }
 

@@ -59,6 +59,11 @@ impl Hellos {
         self.spoke_last
     }
 
+    /// Whether the server asked for a certificate; TLS 1.3 encrypts that.
+    pub(super) fn asked_for_certificate(&self) -> bool {
+        self.received.asked_for_certificate
+    }
+
     /// Whether the server's very first bytes are the beginning of an HTTP/1 response.
     pub(super) fn is_plain_http(&self) -> bool {
         self.received.state == State::NotTls && self.received.header == *b"HTTP/"
@@ -90,6 +95,7 @@ struct Direction {
     /// Bytes of the current message that are past the limit and not kept.
     message_left: usize,
     server_hello: Option<ServerHello>,
+    asked_for_certificate: bool,
     alert: Option<u8>,
 }
 
@@ -187,6 +193,7 @@ impl Direction {
     fn read_message(&mut self) {
         const SERVER_HELLO: u8 = 2;
         const SERVER_KEY_EXCHANGE: u8 = 12;
+        const CERTIFICATE_REQUEST: u8 = 13;
         let mut reader = Reader(&self.message);
         let Some(&[kind, ..]) = reader.take(MESSAGE_HEADER) else { return };
         match kind {
@@ -196,6 +203,7 @@ impl Direction {
                     hello.group = parse_named_curve(reader);
                 }
             }
+            CERTIFICATE_REQUEST => self.asked_for_certificate = true,
             _ => {}
         }
     }
@@ -308,7 +316,8 @@ mod tests {
         let hello = message(2, &hello(0xc02f, &[1; 32], &extension(16, b"\x00\x03\x02h2")));
         let certificate = message(11, &vec![0; 5000]);
         let key_exchange = message(12, &[3, 0, 0x1d, 1, 2, 3]);
-        let all = [hello, certificate, key_exchange].concat();
+        let request = message(13, &[1, 64, 0, 2, 4, 3, 0, 0]);
+        let all = [hello, certificate, key_exchange, request].concat();
         // Messages may share a record or be spread over many.
         let wire: Vec<u8> = all.chunks(700).flat_map(|part| record(22, part)).collect();
         let mut hellos = Hellos::default();
@@ -316,6 +325,7 @@ mod tests {
         let hello = hellos.server_hello().expect("read");
         assert_eq!((hello.version, hello.cipher_suite, hello.group), (0x0303, 0xc02f, Some(0x1d)));
         assert_eq!(hello.alpn.as_deref(), Some(&b"h2"[..]));
+        assert!(hellos.asked_for_certificate());
     }
 
     #[test]

@@ -24,7 +24,10 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! # let address = listener.local_addr()?;
-//! # tokio::spawn(async move { drop(listener.accept().await) });
+//! # tokio::spawn(async move {
+//! #     let (mut stream, _) = listener.accept().await?;
+//! #     tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await
+//! # });
 //! let sink = TraceSink::new();
 //! let mut http = HttpConnector::new();
 //! http.enforce_http(false);
@@ -33,7 +36,7 @@
 //! # let client: Client<_, http_body_util::Empty<bytes::Bytes>> = client;
 //!
 //! let uri = format!("https://{address}/").parse()?;
-//! assert!(client.get(uri).await.is_err(), "this server hangs up at once");
+//! assert!(client.get(uri).await.is_err(), "this server reads the ClientHello and hangs up");
 //!
 //! let trace = sink.snapshot("a handshake");
 //! assert_eq!(trace.tls_tunnels[0].failure, Some(nettrace::Failure::EofError));

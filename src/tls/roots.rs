@@ -11,11 +11,12 @@ use crate::error::TlsError;
 
 /// The certificates of the authorities that servers' certificates must go back to.
 ///
-/// ```
+/// ```no_run
+/// use nettrace::{TraceSink, tls::{Roots, TraceTlsLayer}};
+///
 /// # fn main() -> Result<(), nettrace::tls::TlsError> {
-/// # let file = std::env::temp_dir().join("nettrace-doc-missing-ca.pem");
-/// let missing = nettrace::tls::Roots::from_pem_file(&file);
-/// assert!(missing.unwrap_err().to_string().contains("nettrace-doc-missing-ca.pem"));
+/// let sink = TraceSink::new();
+/// let layer = TraceTlsLayer::builder(&sink).roots(Roots::from_pem_file("ca.pem")?).build();
 /// # Ok(())
 /// # }
 /// ```

@@ -102,7 +102,8 @@ impl Leaf {
         versions: &[&'static SupportedProtocolVersion],
         clients: Option<&Authority>,
     ) -> ServerConfig {
-        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
+        let builder =
+            ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
         let builder: rustls::ConfigBuilder<ServerConfig, WantsServerCert> = match clients {
             Some(clients) => builder.with_client_cert_verifier(client_verifier(clients)),
             None => builder.with_no_client_auth(),
@@ -113,7 +114,11 @@ impl Leaf {
 
 /// The cryptography of the tests' own side.
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    #[cfg(feature = "ring")]
+    let provider = rustls::crypto::ring::default_provider();
+    #[cfg(not(feature = "ring"))]
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    Arc::new(provider)
 }
 
 fn client_verifier(clients: &Authority) -> Arc<dyn ClientCertVerifier> {
@@ -135,7 +140,10 @@ pub async fn serve_tls_echo(config: ServerConfig) -> SocketAddr {
 }
 
 /// Serves TLS on a port of its own.
-pub async fn serve_tls<F>(config: ServerConfig, serve: impl Fn(TlsStream<TcpStream>) -> F + Clone + Send + 'static) -> SocketAddr
+pub async fn serve_tls<F>(
+    config: ServerConfig,
+    serve: impl Fn(TlsStream<TcpStream>) -> F + Clone + Send + 'static,
+) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
