@@ -1,9 +1,20 @@
 //! Shows what really happened behind a network request.
-#![forbid(unsafe_op_in_unsafe_fn)]
+#![forbid(unsafe_code)]
 #![deny(unreachable_pub, missing_docs, missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod error;
 pub mod record;
+mod sink;
+
+#[cfg(feature = "connect")]
+pub mod connect;
+#[cfg(feature = "request")]
+pub mod request;
 
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};
+pub use sink::{
+    ConnRef, FinishedRecord, HeaderCapture, IdFormat, NotTraced, Probe, ProbeEvent, ProbeSocket,
+    RequestHandle, ResponseExt, Retention, Subscriber, TraceSink, TraceSinkBuilder,
+};
