@@ -182,9 +182,9 @@ impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
         match nanos {
-            ..500 => f.write_str("0"),
-            ..999_500 => write!(f, "{} µs", (nanos + 500) / 1_000),
-            ..999_950_000 => write!(f, "{:.1} ms", nanos as f64 / 1e6),
+            0..500 => f.write_str("0"),
+            500..999_500 => write!(f, "{} µs", (nanos + 500) / 1_000),
+            999_500..999_950_000 => write!(f, "{:.1} ms", nanos as f64 / 1e6),
             _ => write!(f, "{:.2} s", self.0.as_secs_f64()),
         }
     }
