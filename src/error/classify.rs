@@ -67,6 +67,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<super::ConnectError>() {
         return Some(error.failure());
     }
+    #[cfg(feature = "resolve")]
+    if let Some(error) = error.downcast_ref::<super::ResolveError>() {
+        return Some(error.failure());
+    }
     #[cfg(feature = "request")]
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         return hyper_failure(error);

@@ -3,6 +3,8 @@
 pub(crate) mod classify;
 #[cfg(feature = "resolve")]
 mod connect;
+#[cfg(feature = "resolve")]
+mod resolve;
 #[cfg(feature = "client")]
 mod timeout;
 
@@ -12,6 +14,10 @@ pub(crate) use connect::ConnectErrorKind;
 pub use connect::{ConnectAttempt, ConnectError};
 #[cfg(feature = "client")]
 pub use timeout::{ClientClosed, TimedOut};
+#[cfg(feature = "resolve")]
+pub use resolve::ResolveError;
+#[cfg(feature = "resolve")]
+pub(crate) use resolve::{ResolveErrorKind, ResolveFault, rcode};
 
 use crate::record::Failure;
 

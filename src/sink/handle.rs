@@ -1,7 +1,10 @@
 //! What a caller holds to ask about its own request.
 
 use super::{export, request::RequestRef};
-use crate::record::{NetTrace, Timings, TraceId};
+use crate::{
+    error::Fault,
+    record::{EndReason, Failure, NetTrace, Timings, TraceId},
+};
 use std::{
     error::Error,
     fmt,
@@ -68,6 +71,13 @@ impl RequestHandle {
         match &self.0 {
             Inner::Bound(request) => export::slice(request),
             Inner::Slot(slot) => export::hops(&slot.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// The time for the whole request is over.
+    pub(crate) fn timed_out(&self, text: &str) {
+        if let Some(request) = self.last_hop() {
+            request.end(EndReason::Timeout, Some(Fault::new(Failure::GenericTimeoutError, text)));
         }
     }
 
