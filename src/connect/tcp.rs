@@ -76,7 +76,7 @@ impl TcpConnector {
     pub fn new(sink: &TraceSink) -> Self {
         TcpConnector {
             sink: sink.clone(),
-            resolver: StubResolver::system(sink),
+            resolver: StubResolver::system_or_default(sink),
             options: Arc::new(SocketOptions {
                 source_ip: None,
                 keep_alive: KeepAlive::default(),

@@ -28,7 +28,8 @@ pub(crate) use self::{
     conn::{AttemptRecorder, ConnRecorder, Endpoint, Transport},
     dial::{DialRecorder, DialRef, ResolverDialRecorder},
     dns::DnsRecorder,
-    request::{BodyWatch, RequestHead, RequestRecorder, RequestRef, informational},
+    headers::without_user_info,
+    request::{BodyWatch, CurrentRequest, RequestHead, RequestRecorder, RequestRef},
     tls::{TlsFacts, TlsRecorder},
 };
 pub use self::{
