@@ -67,6 +67,14 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<super::ConnectError>() {
         return Some(error.failure());
     }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<super::TlsError>() {
+        return Some(error.failure());
+    }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(super::rustls::rustls_failure(error));
+    }
     #[cfg(feature = "resolve")]
     if let Some(error) = error.downcast_ref::<super::ResolveError>() {
         return Some(error.failure());
