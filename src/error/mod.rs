@@ -10,14 +10,14 @@ mod timeout;
 
 #[cfg(feature = "resolve")]
 pub(crate) use connect::ConnectErrorKind;
-#[cfg(feature = "client")]
-pub use timeout::{ClientClosed, TimedOut};
 #[cfg(feature = "resolve")]
 pub use connect::{ConnectAttempt, ConnectError};
 #[cfg(feature = "resolve")]
 pub use resolve::ResolveError;
 #[cfg(feature = "resolve")]
 pub(crate) use resolve::{ResolveErrorKind, ResolveFault, rcode};
+#[cfg(feature = "client")]
+pub use timeout::{ClientClosed, TimedOut};
 
 use crate::record::Failure;
 
