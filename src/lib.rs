@@ -7,12 +7,19 @@ mod error;
 pub mod record;
 mod sink;
 
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "connect")]
 pub mod connect;
 #[cfg(feature = "request")]
 pub mod request;
 #[cfg(feature = "resolve")]
 pub mod resolve;
+#[cfg(feature = "tls")]
+pub mod tls;
+
+#[cfg(feature = "client")]
+pub use client::Client;
 
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};

@@ -8,13 +8,27 @@ use url::Url;
 
 /// A URI that a request can be made to.
 pub(super) fn parse(text: &str) -> Result<Uri, Kind> {
-    let wrong = |why: String| Kind::Url { url: text.into(), why };
+    let wrong = |why: String| Kind::Url { url: without_user_info(text), why };
     let mut url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
     url.set_fragment(None);
     if !matches!(url.scheme(), "http" | "https") {
         return Err(wrong(format!("the scheme is {}, not http or https", url.scheme())));
     }
     url.as_str().parse::<Uri>().map_err(|error| wrong(error.to_string()))
+}
+
+/// For a message: the text of what may be no URL at all, without what may be a password.
+fn without_user_info(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, rest)) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            match rest[..end].rfind('@') {
+                Some(at) => format!("{scheme}://***{}", &rest[at..]),
+                None => text.into(),
+            }
+        }
+        None => text.into(),
+    }
 }
 
 /// A name and password in the URL become credentials (RFC 7617) and leave the URL, as Go's client does it.

@@ -12,6 +12,8 @@ mod timeout;
 pub(crate) use connect::ConnectErrorKind;
 #[cfg(feature = "resolve")]
 pub use connect::{ConnectAttempt, ConnectError};
+#[cfg(feature = "client")]
+pub use timeout::{ClientClosed, TimedOut};
 #[cfg(feature = "resolve")]
 pub use resolve::ResolveError;
 #[cfg(feature = "resolve")]

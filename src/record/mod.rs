@@ -27,6 +27,9 @@ pub use failure::{Failure, UnknownFailure};
 pub use http::{Attempt, HttpHeaderField, HttpHeaders, HttpReqTrace, Informational};
 pub use id::TraceId;
 pub use list::{Record, TraceList};
+pub(crate) use ops::{
+    Chain, Cursor, Delta, EncodedOps, OpError, RawOp, Segment, TickScale, TraceClock, kind,
+};
 pub use ops::{SocketOps, SocketOpsIter};
 pub use socket::{SocketOp, SocketOpType, SocketTrace};
 pub use timestamp::{ParseTimestampError, Timestamp};

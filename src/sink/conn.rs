@@ -401,7 +401,7 @@ impl Live {
         }
         if let Some(log) = &self.record.log {
             let core = &self.conn.0.group.core;
-            self.writer.push(log, kind, call, || core.now(), result);
+            self.writer.push(log, kind, call, core.now(), result);
         }
     }
 

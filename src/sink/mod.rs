@@ -28,6 +28,7 @@ pub(crate) use self::{
     conn::{AttemptRecorder, ConnRecorder, Endpoint, Transport},
     dial::{DialRecorder, DialRef, ResolverDialRecorder},
     dns::DnsRecorder,
+    headers::without_user_info,
     request::{BodyWatch, CurrentRequest, RequestHead, RequestRecorder, RequestRef},
     tls::{TlsFacts, TlsRecorder},
 };

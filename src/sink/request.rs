@@ -117,6 +117,11 @@ impl RequestRef {
         self.record.number()
     }
 
+    /// Why it failed, if it has.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.record.end.fault().map(|fault| fault.failure.clone())
+    }
+
     /// A dial began because of this request.
     pub(super) fn caused(&self, group: &Arc<Group>) {
         self.record.links().rare().dials.push(group.clone());
