@@ -1,6 +1,9 @@
 //! Messages as they stand in a trace.
 
-use super::message::{Answer, CLASS_IN, Query, Question, Reply, Value};
+use super::{
+    message::{Query, Question, Reply},
+    rr::{Answer, CLASS_IN, Value},
+};
 use crate::record::{DnsAnswer, DnsQueryMsg, DnsQuestion, DnsReplyMsg};
 
 /// Answers of one reply that are recorded. No honest reply has more, and a hostile one must not fill the
