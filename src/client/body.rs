@@ -1,10 +1,7 @@
 //! What the preset sends, and what it answers with.
 
 use super::error::ClientError;
-use crate::{
-    error::TimedOut,
-    sink::RequestHandle,
-};
+use crate::{error::TimedOut, sink::RequestHandle};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
@@ -48,7 +45,9 @@ impl Body {
             return body.take().unwrap_or_default();
         }
         match body {
-            Some(body) if !body.is_end_stream() => Body(Kind::Stream(body.map_err(Into::into).boxed_unsync())),
+            Some(body) if !body.is_end_stream() => {
+                Body(Kind::Stream(body.map_err(Into::into).boxed_unsync()))
+            }
             _ => Body::empty(),
         }
     }

@@ -8,6 +8,8 @@ use super::{
     managed::Managed,
     pool::{Connections, Limits},
 };
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+use crate::tls::{ClientCertificate, Roots};
 use crate::{
     connect::{KeepAlive, TcpConnector},
     request::TraceRequestLayer,
@@ -15,8 +17,6 @@ use crate::{
     sink::TraceSink,
     tls::{TraceTls, TraceTlsLayer},
 };
-#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-use crate::tls::{ClientCertificate, Roots};
 use http::{HeaderValue, Request, Response};
 use hyper_util::{client::legacy, rt::TokioTimer};
 use rustls::ClientConfig;
@@ -360,7 +360,8 @@ impl ClientBuilder {
         let alpn = self.version.alpn();
         if let Some(mut config) = self.tls.config.take() {
             if config.alpn_protocols.is_empty() {
-                Arc::make_mut(&mut config).alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+                Arc::make_mut(&mut config).alpn_protocols =
+                    alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
             }
             return builder.config(config).build();
         }

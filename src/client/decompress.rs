@@ -22,7 +22,11 @@ pub(super) struct Decompress<S> {
 
 impl<S: Clone> Decompress<S> {
     pub(super) fn new(inner: S, on: bool) -> Self {
-        Decompress { asking: Decompression::new(inner.clone()), plain: Decompression::new(inner).no_gzip(), on }
+        Decompress {
+            asking: Decompression::new(inner.clone()),
+            plain: Decompression::new(inner).no_gzip(),
+            on,
+        }
     }
 }
 
@@ -72,7 +76,10 @@ impl<B: Body<Data = Bytes>> Body for Decoded<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
         let frame = ready!(this.inner.poll_frame(cx));
         if let (Some(request), Some(Ok(part))) = (this.request, &frame)

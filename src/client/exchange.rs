@@ -63,7 +63,8 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let current = CurrentRequest::get();
         let has_body = !request.body().is_end_stream();
-        let gate = self.waits.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);
+        let gate =
+            self.waits.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);
         if gate.is_some() || current.is_on() {
             let (gate, current) = (gate.clone(), current.clone());
             hyper::ext::on_informational(&mut request, move |response| {
@@ -179,7 +180,10 @@ impl<B: Body<Data = Bytes>> Body for LeasedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {

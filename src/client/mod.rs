@@ -36,12 +36,7 @@ pub use self::{
 };
 pub use crate::error::{ClientClosed, TimedOut};
 
-use self::{
-    body::Deadline,
-    error::Kind,
-    pool::Connections,
-    redirect::Hop,
-};
+use self::{body::Deadline, error::Kind, pool::Connections, redirect::Hop};
 use crate::sink::{RequestHandle, TraceSink};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -188,9 +183,8 @@ async fn send(
     mut request: Request<Body>,
 ) -> Result<Response<ResponseBody>, ClientError> {
     let handle = request.extensions_mut().get_or_insert_default::<RequestHandle>().clone();
-    let mut deadline = stack
-        .timeout
-        .map(|limit| Deadline { sleep: Box::pin(tokio::time::sleep(limit)), limit });
+    let mut deadline =
+        stack.timeout.map(|limit| Deadline { sleep: Box::pin(tokio::time::sleep(limit)), limit });
     stack.prepare(&mut request);
     let done = {
         let follow = stack.follow(request, &handle);

@@ -12,7 +12,10 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU8, Ordering::{Acquire, Release}},
+        atomic::{
+            AtomicU8,
+            Ordering::{Acquire, Release},
+        },
     },
     time::Duration,
 };
@@ -66,7 +69,9 @@ impl Connections {
         let host = {
             let key = format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority()?);
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-            hosts.retain(|known, host| *known == key || Arc::strong_count(host) > 1 || host.available_permits() < limit);
+            hosts.retain(|known, host| {
+                *known == key || Arc::strong_count(host) > 1 || host.available_permits() < limit
+            });
             hosts.entry(key).or_insert_with(|| Arc::new(Semaphore::new(limit))).clone()
         };
         host.acquire_owned().await.ok()

@@ -40,7 +40,13 @@ impl Hop {
             if self.parts.method != Method::HEAD {
                 self.parts.method = Method::GET;
             }
-            for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::TRANSFER_ENCODING, header::EXPECT] {
+            for name in [
+                header::CONTENT_TYPE,
+                header::CONTENT_LENGTH,
+                header::CONTENT_ENCODING,
+                header::TRANSFER_ENCODING,
+                header::EXPECT,
+            ] {
                 self.parts.headers.remove(name);
             }
         }
@@ -117,10 +123,12 @@ mod tests {
     #[test]
     fn see_other_turns_to_get_and_head_stays() {
         for status in [301, 302, 303] {
-            let next = hop(Method::POST, "http://a.test/x", Body::from("data")).next(&answer(status, "/y")).unwrap();
+            let next =
+                hop(Method::POST, "http://a.test/x", Body::from("data")).next(&answer(status, "/y")).unwrap();
             assert_eq!((next.method(), next.uri().to_string()), (&Method::GET, "http://a.test/y".into()));
             assert!(!next.headers().contains_key(header::CONTENT_TYPE));
-            let next = hop(Method::HEAD, "http://a.test/x", Body::empty()).next(&answer(status, "/y")).unwrap();
+            let next =
+                hop(Method::HEAD, "http://a.test/x", Body::empty()).next(&answer(status, "/y")).unwrap();
             assert_eq!(next.method(), Method::HEAD);
         }
     }
@@ -138,9 +146,22 @@ mod tests {
     #[test]
     fn credentials_stay_with_the_host_and_its_subdomains() {
         let mut kept = hop(Method::GET, "http://a.test/", Body::empty());
-        assert!(kept.next(&answer(302, "http://sub.a.test:81/")).unwrap().headers().contains_key(header::AUTHORIZATION));
-        assert!(!kept.next(&answer(302, "http://nota.test/")).unwrap().headers().contains_key(header::AUTHORIZATION));
-        assert!(!kept.next(&answer(302, "http://a.test/")).unwrap().headers().contains_key(header::AUTHORIZATION));
+        assert!(
+            kept.next(&answer(302, "http://sub.a.test:81/"))
+                .unwrap()
+                .headers()
+                .contains_key(header::AUTHORIZATION)
+        );
+        assert!(
+            !kept
+                .next(&answer(302, "http://nota.test/"))
+                .unwrap()
+                .headers()
+                .contains_key(header::AUTHORIZATION)
+        );
+        assert!(
+            !kept.next(&answer(302, "http://a.test/")).unwrap().headers().contains_key(header::AUTHORIZATION)
+        );
     }
 
     #[test]

@@ -33,7 +33,8 @@ fn without_user_info(text: &str) -> String {
 
 /// A name and password in the URL become credentials (RFC 7617) and leave the URL, as Go's client does it.
 pub(super) fn move_user_info(request: &mut Request<Body>) {
-    let Some((user_info, host)) = request.uri().authority().and_then(|all| all.as_str().rsplit_once('@')) else {
+    let Some((user_info, host)) = request.uri().authority().and_then(|all| all.as_str().rsplit_once('@'))
+    else {
         return;
     };
     let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -58,7 +59,10 @@ mod tests {
 
     #[test]
     fn urls_are_made_fit_for_the_wire() {
-        assert_eq!(parse("http://Example.com/ä b?q=ü#top").ok().unwrap(), "http://example.com/%C3%A4%20b?q=%C3%BC");
+        assert_eq!(
+            parse("http://Example.com/ä b?q=ü#top").ok().unwrap(),
+            "http://example.com/%C3%A4%20b?q=%C3%BC"
+        );
         assert_eq!(parse("https://bücher.example/").ok().unwrap(), "https://xn--bcher-kva.example/");
         for bad in ["example.com", "ftp://example.com/", "http://", "http://[::1", ""] {
             assert!(matches!(parse(bad), Err(Kind::Url { .. })), "{bad}");

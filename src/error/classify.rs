@@ -83,6 +83,14 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     } else if error.is::<super::ClientClosed>() {
         return Some(Failure::ClientClosed);
     }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<super::TlsError>() {
+        return Some(error.failure());
+    }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(super::rustls::rustls_failure(error));
+    }
     None
 }
 
