@@ -26,7 +26,7 @@ mod tls;
 pub(crate) use self::{
     clock::Tick,
     conn::{AttemptRecorder, ConnRecorder, Endpoint, Transport},
-    dial::{DialRecorder, DialRef, ResolverDialRecorder},
+    dial::{DialRecorder, DialRef},
     dns::DnsRecorder,
     headers::without_user_info,
     request::{BodyWatch, CurrentRequest, RequestHead, RequestRecorder, RequestRef},

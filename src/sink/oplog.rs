@@ -114,10 +114,11 @@ impl OpWriter {
         ret: Tick,
         result: Result<usize, &io::Error>,
     ) {
-        let write = u8::from(op == OpKind::Write) * kind::WRITE;
-        let (len, kind) = match result {
-            Ok(n) => (n.min(u32::MAX as usize) as u32, write | kind::READ),
-            Err(error) => (log.error_code(error), write | kind::READ_ERROR),
+        let (len, kind) = match (op, result) {
+            (OpKind::Read, Ok(n)) => (n.min(u32::MAX as usize) as u32, kind::READ),
+            (OpKind::Write, Ok(n)) => (n.min(u32::MAX as usize) as u32, kind::WRITE),
+            (OpKind::Read, Err(error)) => (log.error_code(error), kind::READ_ERROR),
+            (OpKind::Write, Err(error)) => (log.error_code(error), kind::WRITE_ERROR),
         };
         let op = RawOp { call: call.0, ret: ret.0.max(call.0), len, kind };
         let fits = self.in_ring || self.first_left > 0;
