@@ -29,7 +29,7 @@ pub(crate) fn io_failure(error: &io::Error) -> Failure {
         io::ErrorKind::AddrNotAvailable => Failure::AddressNotAvailable,
         io::ErrorKind::AddrInUse => Failure::AddressInUse,
         io::ErrorKind::PermissionDenied => Failure::PermissionDenied,
-        _ => Failure::unknown(&error.to_string()),
+        _ => Failure::unknown(error),
     }
 }
 

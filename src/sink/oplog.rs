@@ -56,11 +56,10 @@ impl OpLog {
             *chain = std::mem::take(chain).skip(here);
             excess -= here;
         }
-        let mut trace = SocketTrace::default();
-        (trace.dropped_ops, trace.dropped_after) = (dropped, if dropped > 0 { head.len() } else { 0 });
+        let dropped_after = if dropped > 0 { head.len() } else { 0 };
         let (clock, texts) = (times.clock.clone(), rest.texts.clone().into());
-        trace.socket_ops = SocketOps::encoded(EncodedOps { head, tail: tail.into(), clock, texts });
-        trace
+        let socket_ops = SocketOps::encoded(EncodedOps { head, tail: tail.into(), clock, texts });
+        SocketTrace { socket_ops, dropped_ops: dropped, dropped_after }
     }
 
     fn rest(&self) -> MutexGuard<'_, Rest> {
