@@ -2,100 +2,179 @@
 
 use crate::sink::{RequestHandle, RequestRef};
 use bytes::{Buf, Bytes};
-use http::{Method, Request, Response, header};
+use futures_util::FutureExt;
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
+    error::Error,
+    future::{Ready, ready},
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tower_http::decompression::Decompression;
+use tower_http::decompression::{Decompression, DecompressionBody};
 use tower_service::Service;
 
-/// Two views of one service: one that asks for gzip, and one that passes everything through.
+type BoxError = Box<dyn Error + Send + Sync>;
+
 #[derive(Clone, Debug)]
 pub(super) struct Decompress<S> {
-    asking: Decompression<S>,
-    plain: Decompression<S>,
+    inner: S,
     on: bool,
 }
 
-impl<S: Clone> Decompress<S> {
+impl<S> Decompress<S> {
     pub(super) fn new(inner: S, on: bool) -> Self {
-        Decompress {
-            asking: Decompression::new(inner.clone()),
-            plain: Decompression::new(inner).no_gzip(),
-            on,
-        }
+        Decompress { inner, on }
     }
 }
 
-impl<S, B> Service<Request<B>> for Decompress<S>
+impl<S, B, R> Service<Request<B>> for Decompress<S>
 where
-    Decompression<S>: Service<Request<B>>,
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Body,
 {
-    type Response = <Decompression<S> as Service<Request<B>>>::Response;
-    type Error = <Decompression<S> as Service<Request<B>>>::Error;
-    type Future = <Decompression<S> as Service<Request<B>>>::Future;
+    type Response = Response<Decoded<R>>;
+    type Error = S::Error;
+    type Future = DecompressFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        ready!(self.plain.poll_ready(cx))?;
-        self.asking.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let headers = request.headers();
         let spoken_for = headers.contains_key(header::ACCEPT_ENCODING) || headers.contains_key(header::RANGE);
-        if self.on && !spoken_for && request.method() != Method::HEAD {
-            self.asking.call(request)
-        } else {
-            self.plain.call(request)
+        let asks = self.on && !spoken_for && request.method() != Method::HEAD;
+        if asks {
+            request.headers_mut().insert(header::ACCEPT_ENCODING, GZIP);
         }
+        DecompressFuture { inner: self.inner.call(request), asks }
+    }
+}
+
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+
+pin_project! {
+    pub(super) struct DecompressFuture<F> {
+        #[pin]
+        inner: F,
+        asks: bool,
+    }
+}
+
+impl<F, R, E> Future for DecompressFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Body,
+{
+    type Output = Result<Response<Decoded<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(cx))?;
+        Poll::Ready(Ok(if *this.asks && is_encoded(&response) {
+            decode(response)
+        } else {
+            response.map(|inner| Decoded::AsItCame { inner })
+        }))
+    }
+}
+
+fn is_encoded<B: Body>(response: &Response<B>) -> bool {
+    let encoding = response.headers().get(header::CONTENT_ENCODING);
+    encoding.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"))
+        && !response.body().is_end_stream()
+}
+
+fn decode<B: Body>(mut response: Response<B>) -> Response<Decoded<B>> {
+    response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
+    let request = response.extensions().get::<RequestHandle>().and_then(RequestHandle::last_hop);
+    // The decoder is to be had as a service only.
+    let mut decoder = Decompression::new(There(Some(response)));
+    match decoder.call(Request::new(())).now_or_never() {
+        Some(Ok(response)) => response.map(|inner| Decoded::Gzip { inner, request, bytes: 0 }),
+        None | Some(Err(Gone)) => unreachable!("the decoder gives back the response that is there, at once"),
+    }
+}
+
+/// Answers with what it has.
+struct There<B>(Option<Response<B>>);
+
+#[derive(Debug)]
+struct Gone;
+
+impl<B> Service<Request<()>> for There<B> {
+    type Response = Response<B>;
+    type Error = Gone;
+    type Future = Ready<Result<Response<B>, Gone>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        ready(self.0.take().ok_or(Gone))
     }
 }
 
 pin_project! {
-    /// Counts what the reader gets, where that is not what came.
-    pub(super) struct Decoded<B> {
-        #[pin]
-        inner: B,
-        request: Option<RequestRef>,
-        bytes: u64,
+    /// A body as its reader gets it.
+    #[project = DecodedProjection]
+    pub(super) enum Decoded<B: Body> {
+        AsItCame {
+            #[pin]
+            inner: B,
+        },
+        Gzip {
+            #[pin]
+            inner: DecompressionBody<B>,
+            request: Option<RequestRef>,
+            bytes: u64,
+        },
     }
 }
 
-impl<B> Decoded<B> {
-    pub(super) fn of(response: Response<B>, on: bool) -> Response<Self> {
-        let handle = response.extensions().get::<RequestHandle>().filter(|_| on);
-        let request = handle.and_then(RequestHandle::last_hop);
-        response.map(|inner| Decoded { inner, request, bytes: 0 })
-    }
-}
-
-impl<B: Body<Data = Bytes>> Body for Decoded<B> {
+impl<B> Body for Decoded<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
-        if let (Some(request), Some(Ok(part))) = (this.request, &frame)
-            && let Some(data) = part.data_ref()
-        {
-            *this.bytes += data.remaining() as u64;
-            request.decoded(*this.bytes);
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project() {
+            DecodedProjection::AsItCame { inner } => {
+                inner.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
+            DecodedProjection::Gzip { inner, request, bytes } => {
+                let frame = ready!(inner.poll_frame(cx));
+                if let (Some(request), Some(Ok(part))) = (request, &frame)
+                    && let Some(data) = part.data_ref()
+                {
+                    *bytes += data.remaining() as u64;
+                    request.decoded(*bytes);
+                }
+                Poll::Ready(frame)
+            }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match self {
+            Decoded::AsItCame { inner } => inner.is_end_stream(),
+            Decoded::Gzip { inner, .. } => inner.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match self {
+            Decoded::AsItCame { inner } => inner.size_hint(),
+            Decoded::Gzip { inner, .. } => inner.size_hint(),
+        }
     }
 }
