@@ -1,13 +1,16 @@
 //! Why a request of the preset failed.
 
 use crate::{
-    error::{ClientClosed, TimedOut, classify},
+    error::{TimedOut, classify},
     record::Failure,
     sink::RequestHandle,
 };
 use std::{error::Error, fmt};
 
 /// Why a request failed. Carries the handle of the request: `error.request().trace()` shows what happened.
+///
+/// Its `source()` is the error of the layer below: of a layer of the user's own, or of hyper-util's client
+/// ([`legacy::Error`](hyper_util::client::legacy::Error)) with its own sources behind it.
 pub struct ClientError(Box<Inner>);
 
 struct Inner {
@@ -53,9 +56,9 @@ impl ClientError {
         self.failure().is_timeout()
     }
 
-    /// Whether the client was closed.
+    /// Whether the client was closed, before or while the request was made.
     pub fn is_closed(&self) -> bool {
-        matches!(&self.0.kind, Kind::Failed(error) if error.is::<ClientClosed>())
+        self.failure() == Failure::ClientClosed
     }
 
     /// The limit on the whole request, when that is what expired.
@@ -72,7 +75,10 @@ impl fmt::Display for ClientError {
         match &self.0.kind {
             Kind::Url { url, why } => write!(f, "cannot request {url:?}: {why}"),
             Kind::TooManyRedirects(limit) => write!(f, "gave up after {limit} redirects"),
-            Kind::Failed(error) => error.fmt(f),
+            Kind::Failed(_) => match self.failure() {
+                Failure::Unknown(_) => f.write_str("the request failed"),
+                known => write!(f, "the request failed ({})", known.as_str()),
+            },
         }
     }
 }
@@ -86,7 +92,7 @@ impl fmt::Debug for ClientError {
 impl Error for ClientError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.kind {
-            Kind::Failed(error) => error.source(),
+            Kind::Failed(error) => Some(&**error),
             Kind::Url { .. } | Kind::TooManyRedirects(_) => None,
         }
     }
