@@ -2,16 +2,17 @@
 //! whether the body waits for the server's word.
 
 use super::{
+    control::Lease,
     managed::PoolRef,
-    pool::Lease,
-    send_body::{Gate, SendBody, Sent},
+    send_body::{Gate, Refusal, SendBody, Sent},
+    wish::WishSlot,
 };
 use crate::{
     error::TimedOut,
     sink::{ConnRef, CurrentRequest},
 };
 use bytes::Bytes;
-use http::{Extensions, Request, Response, StatusCode, header};
+use http::{Extensions, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use pin_project_lite::pin_project;
@@ -50,6 +51,7 @@ where
     S: Service<Request<SendBody<B>>, Response = Response<R>>,
     S::Error: Into<BoxError>,
     B: Body,
+    B::Error: Into<BoxError>,
     R: Body<Data = Bytes>,
 {
     type Response = Response<LeasedBody<R>>;
@@ -78,9 +80,19 @@ where
         }
         let capture = capture_connection(&mut request);
         let sent = self.waits.response_header.map(|limit| (limit, Sent::new(!has_body)));
-        let body_sent = sent.as_ref().map(|(_, sent)| sent.clone());
-        let inner = self.inner.call(request.map(|body| SendBody::new(body, gate, body_sent)));
-        ExchangeFuture { inner, state: State { capture, lease: None, current, sent, timer: None } }
+        let state = State {
+            capture,
+            lease: None,
+            wish: WishSlot::default(),
+            current,
+            gate: gate.clone(),
+            sent: sent.clone(),
+            timer: None,
+            connects: request.method() == Method::CONNECT,
+        };
+        let sent = sent.map(|(_, sent)| sent);
+        let inner = self.inner.call(request.map(|body| SendBody::new(body, gate, sent)));
+        ExchangeFuture { inner, state }
     }
 }
 
@@ -100,9 +112,13 @@ pin_project! {
 struct State {
     capture: CaptureConnection,
     lease: Option<Lease>,
+    wish: WishSlot,
     current: CurrentRequest,
+    gate: Option<Gate>,
     sent: Option<(Duration, Arc<Sent>)>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The method is CONNECT.
+    connects: bool,
 }
 
 impl<F, R, E> Future for ExchangeFuture<F>
@@ -115,14 +131,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = this.inner.poll(cx);
+        let inner = this.inner;
+        let result = this.state.wish.scope(|| inner.poll(cx));
         this.state.see_connection();
         match result {
-            Poll::Ready(Ok(mut response)) => {
-                response.extensions_mut().remove::<PoolRef>();
-                let lease = this.state.lease.take().filter(|_| !response.body().is_end_stream());
-                Poll::Ready(Ok(response.map(|inner| LeasedBody { inner, lease })))
-            }
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(this.state.responded(response))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             Poll::Pending => {
                 ready!(this.state.poll_header_timeout(cx));
@@ -145,9 +158,23 @@ impl State {
             return;
         }
         self.lease = Some(Lease::new(control));
+        self.wish.is_over();
         if let Some(conn) = extras.get::<ConnRef>() {
             self.current.acquired(conn);
         }
+    }
+
+    fn responded<R: Body>(&mut self, mut response: Response<R>) -> Response<LeasedBody<R>> {
+        response.extensions_mut().remove::<PoolRef>();
+        let (mut lease, mut refusal) = (self.lease.take(), self.gate.take().and_then(Gate::refuse));
+        let connected = self.connects && response.status().is_success();
+        if connected || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            lease.take().map(Lease::for_good);
+        }
+        if response.body().is_end_stream() {
+            (lease, refusal) = (None, None);
+        }
+        response.map(|inner| LeasedBody { inner, lease, refusal })
     }
 
     /// Runs from the time when the request was sent whole.
@@ -173,6 +200,7 @@ pin_project! {
         #[pin]
         inner: B,
         lease: Option<Lease>,
+        refusal: Option<Refusal>,
     }
 }
 
@@ -188,6 +216,7 @@ impl<B: Body<Data = Bytes>> Body for LeasedBody<B> {
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
             *this.lease = None;
+            *this.refusal = None;
         }
         Poll::Ready(frame)
     }

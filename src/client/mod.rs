@@ -20,6 +20,7 @@
 
 mod body;
 mod builder;
+mod control;
 mod decompress;
 mod error;
 mod exchange;
@@ -27,7 +28,9 @@ mod managed;
 mod pool;
 mod redirect;
 mod send_body;
+mod tasks;
 mod url;
+mod wish;
 
 pub use self::{
     body::{Body, ResponseBody},
@@ -51,7 +54,6 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_service::Service;
 
@@ -64,8 +66,6 @@ struct ClientStack {
     service: ClientService,
     sink: TraceSink,
     connections: Arc<Connections>,
-    /// The tasks of connections.
-    tasks: TaskTracker,
     timeout: Option<Duration>,
     redirects: usize,
     user_agent: Option<HeaderValue>,
@@ -129,9 +129,7 @@ impl Client {
     /// Closes the client and all its clones: idle connections at once, and requests in flight fail. Returns when
     /// every connection's close is recorded and no task is left. The sink stays open.
     pub async fn close(&self) {
-        self.0.connections.close();
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
+        self.0.connections.close().await;
     }
 }
 
