@@ -21,7 +21,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{
-        AtomicU8, AtomicU16, AtomicU64,
+        AtomicBool, AtomicU8, AtomicU16, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
     },
 };
@@ -45,6 +45,8 @@ pub(crate) struct RequestRecord {
     /// Bytes after decoding, plus one; zero when nobody decodes.
     pub(crate) decoded: AtomicU64,
     pub(crate) end: EndCell,
+    /// The body that was to be sent failed.
+    body_failed: AtomicBool,
     links: Mutex<Links>,
 }
 
@@ -141,8 +143,11 @@ impl RequestRef {
         }
     }
 
-    /// True when that is news.
+    /// True when that is news. A connection that another sink records is nothing to refer to.
     fn link(&self, conn: &ConnRef) -> bool {
+        if !conn.is_of(&self.core) {
+            return false;
+        }
         let mut links = self.record.links();
         match &mut links.conn {
             Some(known) if known.same(conn) => return false,
@@ -230,6 +235,7 @@ impl RequestRecord {
             received: AtomicU64::new(0),
             decoded: AtomicU64::new(0),
             end: EndCell::default(),
+            body_failed: AtomicBool::new(false),
             links: Mutex::new(links),
         }
     }
@@ -323,15 +329,19 @@ impl RequestRecorder {
         request.end(EndReason::Closed, None);
     }
 
-    /// It failed. Where it never got a connection, what went wrong with its own dial says it best.
+    /// It failed. Where its body did, that is why; where it never got a connection, what went wrong with its own
+    /// dial says it best.
     pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
         let Some(request) = self.request.take() else { return };
-        let own = {
+        let own = if request.record.body_failed.load(Relaxed) {
+            Some(Failure::RequestBodyError)
+        } else {
             let links = request.record.links();
             let dials = links.rare.iter().flat_map(|rare| &rare.dials);
-            if links.conn.is_none() { dials.rev().find_map(|dial| dial.fault()) } else { None }
+            let own = dials.rev().find_map(|dial| dial.fault()).map(|fault| fault.failure);
+            own.filter(|_| links.conn.is_none())
         };
-        let fault = Fault::new(own.map_or(failure, |own| own.failure), text);
+        let fault = Fault::new(own.unwrap_or(failure), text);
         let reason = if fault.failure.is_timeout() { EndReason::Timeout } else { EndReason::Failed };
         request.end(reason, Some(fault));
     }
@@ -356,6 +366,13 @@ impl BodyWatch {
         self.bytes += bytes;
         if let Some(request) = &self.request {
             request.record.sent.store(self.bytes, Relaxed);
+        }
+    }
+
+    /// The body has no more to give, although it should.
+    pub(crate) fn failed(&mut self) {
+        if let Some(request) = &self.request {
+            request.record.body_failed.store(true, Relaxed);
         }
     }
 
