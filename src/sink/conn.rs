@@ -39,6 +39,8 @@ pub(crate) enum Transport {
 pub(crate) struct Endpoint {
     pub(crate) local: Option<SocketAddr>,
     pub(crate) remote: Option<SocketAddr>,
+    /// The file of a Unix socket.
+    pub(crate) path: Option<Box<str>>,
 }
 
 pub(crate) struct ConnRecord {
@@ -156,6 +158,11 @@ impl ConnRef {
         let _ = self.0.closing.set(reason);
     }
 
+    /// Whether it is recorded into that sink.
+    pub(super) fn is_of(&self, core: &Arc<Core>) -> bool {
+        Arc::ptr_eq(&self.0.group.core, core)
+    }
+
     pub(crate) fn same(&self, other: &ConnRef) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -178,7 +185,7 @@ impl AttemptRecorder {
 
     pub(super) fn begin(group: Option<Arc<Group>>, remote: SocketAddr, from_resolver: bool) -> Self {
         AttemptRecorder(group.map(|group| {
-            let endpoint = Endpoint { remote: Some(remote), local: None };
+            let endpoint = Endpoint { remote: Some(remote), ..Endpoint::default() };
             let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
             record.from_resolver = from_resolver;
             register(group, record)
@@ -284,7 +291,7 @@ impl ConnRecorder {
     }
 
     pub(super) fn udp(group: Arc<Group>, local: SocketAddr, remote: SocketAddr) -> Self {
-        let endpoint = Endpoint { local: Some(local), remote: Some(remote) };
+        let endpoint = Endpoint { local: Some(local), remote: Some(remote), path: None };
         let mut record = ConnRecord::new(&group.core, Transport::Udp, endpoint);
         record.from_resolver = true;
         Self::established(Some(register(group, record)))
@@ -293,11 +300,11 @@ impl ConnRecorder {
     pub(super) fn adopt(
         group: Option<Arc<Group>>,
         transport: Transport,
-        endpoint: Endpoint,
+        endpoint: impl FnOnce() -> Endpoint,
         above_tls: bool,
     ) -> Self {
         Self::established(group.map(|group| {
-            let mut record = ConnRecord::new(&group.core, transport, endpoint);
+            let mut record = ConnRecord::new(&group.core, transport, endpoint());
             record.above_tls = above_tls;
             if let Some(dial) = &group.dial {
                 record.begin = dial.begin;

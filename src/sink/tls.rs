@@ -48,7 +48,7 @@ struct Live {
 impl TlsRecorder {
     pub(super) fn begin(sink: &TraceSink, conn: Option<&ConnRef>, server_name: &str) -> Self {
         let Some(core) = sink.recording().filter(|core| core.settings.tls) else { return TlsRecorder(None) };
-        let conn = match conn {
+        let conn = match conn.filter(|conn| conn.is_of(core)) {
             Some(conn) => conn.clone(),
             None => match sink.lookup().0 {
                 Some(group) => ConnRef::new(group, None),
