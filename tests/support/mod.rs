@@ -8,11 +8,13 @@
 
 pub mod background;
 pub mod curl;
+pub mod dns;
 pub mod dnsmasq;
 pub mod lab;
 pub mod need;
 pub mod nginx;
 pub mod openssl;
+pub mod pki;
 pub mod process;
 pub mod raw;
 pub mod slow;

@@ -1,0 +1,96 @@
+//! Happy eyeballs: which address next, and when (RFC 8305).
+
+use super::{attempt::Attempt, tcp::SocketOptions};
+use crate::{
+    error::ConnectAttempt,
+    sink::{ConnRecorder, DialRecorder},
+};
+use futures_util::{
+    future::{Either, select},
+    stream::{FuturesUnordered, StreamExt},
+};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
+use tokio::{net::TcpStream, time::sleep};
+
+/// Tries the addresses in turn, the next one when the last has failed or is not there after the stagger; the
+/// first that answers wins and the others are given up.
+pub(super) async fn connect(
+    addrs: Vec<SocketAddr>,
+    options: &SocketOptions,
+    dial: &DialRecorder,
+) -> Result<(TcpStream, ConnRecorder), Vec<ConnectAttempt>> {
+    let mut waiting = interleave(addrs).into_iter();
+    let mut running = FuturesUnordered::new();
+    let mut failed = Vec::new();
+    loop {
+        let more = match waiting.next() {
+            Some(addr) => match Attempt::begin(addr, options, dial) {
+                Ok(attempt) => {
+                    running.push(attempt);
+                    waiting.len() > 0
+                }
+                Err(error) => {
+                    failed.push(ConnectAttempt { addr, error: Arc::new(error) });
+                    continue;
+                }
+            },
+            None => false,
+        };
+        // Waits for the attempts under way; goes on to the next address on a failure or after the stagger.
+        loop {
+            let done = if more {
+                match select(running.next(), pin!(sleep(options.stagger))).await {
+                    Either::Left((done, _)) => done,
+                    Either::Right(_) => break,
+                }
+            } else {
+                running.next().await
+            };
+            match done {
+                Some(Ok(won)) => {
+                    running.iter_mut().for_each(Attempt::lost_race);
+                    return Ok(won);
+                }
+                Some(Err((addr, error))) => failed.push(ConnectAttempt { addr, error: Arc::new(error) }),
+                None => {}
+            }
+            if more {
+                break;
+            }
+            if running.is_empty() {
+                return Err(failed);
+            }
+        }
+    }
+}
+
+/// Alternates between the families, beginning with that of the first address (RFC 8305 section 4). The order
+/// within a family stays.
+fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let Some(first) = addrs.first().copied() else { return addrs };
+    let (preferred, other): (Vec<_>, Vec<_>) =
+        addrs.into_iter().partition(|addr| addr.is_ipv4() == first.is_ipv4());
+    let mut other = other.into_iter();
+    let mut mixed = Vec::new();
+    for addr in preferred {
+        mixed.push(addr);
+        mixed.extend(other.next());
+    }
+    mixed.extend(other);
+    mixed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_alternate_and_each_keeps_its_order() {
+        let addrs =
+            |list: &[&str]| list.iter().map(|addr| addr.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let mixed = interleave(addrs(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"]));
+        assert_eq!(mixed, addrs(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"]));
+        let mixed = interleave(addrs(&["1.1.1.1:1", "[::1]:1", "[::2]:1", "[::3]:1"]));
+        assert_eq!(mixed, addrs(&["1.1.1.1:1", "[::1]:1", "[::2]:1", "[::3]:1"]));
+    }
+}

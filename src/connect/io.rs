@@ -1,0 +1,289 @@
+//! A stream whose operations are recorded.
+
+use crate::{
+    record::TraceId,
+    sink::{ConnRecorder, ConnRef, ProbeEvent, ProbeSocket, Tick},
+};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use pin_project_lite::pin_project;
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pin_project! {
+    /// A stream whose reads and writes are recorded; its drop is the close of the connection.
+    ///
+    /// Implements tokio's `AsyncRead` and `AsyncWrite` where `T` does, and hyper's `Read` and `Write` where `T`
+    /// does. It is `Send`, `Sync` and `Unpin` exactly when `T` is, and passes vectored writes through.
+    ///
+    /// An operation lasts from its first poll to its `Ready`: the polls between, flushes and shutdowns are none.
+    pub struct TracedIo<T> {
+        // None only within `into_inner`: a type with a destructor cannot be taken apart.
+        #[pin]
+        inner: Option<T>,
+        tap: Tap,
+        socket: Option<fn(&T) -> ProbeSocket<'_>>,
+    }
+
+    impl<T> PinnedDrop for TracedIo<T> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let (Some(inner), Some(socket)) = (&*this.inner, this.socket) {
+                this.tap.conn.show(ProbeEvent::Closing, socket(inner));
+            }
+        }
+    }
+}
+
+/// The recorder, with the times at which pending operations began.
+#[derive(Debug, Default)]
+struct Tap {
+    conn: ConnRecorder,
+    read: Option<Tick>,
+    write: Option<Tick>,
+}
+
+impl<T> TracedIo<T> {
+    pub(crate) fn new(inner: T, conn: ConnRecorder) -> Self {
+        TracedIo { inner: Some(inner), tap: Tap { conn, read: None, write: None }, socket: None }
+    }
+
+    /// Shows the socket to the probes when the first byte comes and before it is closed.
+    pub(crate) fn with_socket(mut self, socket: fn(&T) -> ProbeSocket<'_>) -> Self {
+        self.socket = Some(socket);
+        self
+    }
+
+    /// The stream itself.
+    pub fn get_ref(&self) -> &T {
+        self.inner.as_ref().expect(PRESENT)
+    }
+
+    /// The stream itself. What is done to it directly is not recorded.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.as_mut().expect(PRESENT)
+    }
+
+    /// Gives the stream back. For the trace the connection is closed.
+    pub fn into_inner(mut self) -> T {
+        self.inner.take().expect(PRESENT)
+    }
+
+    /// The identifier of the connection in a trace; empty when it is not traced.
+    pub fn conn_id(&self) -> TraceId {
+        self.conn_ref().map_or_else(TraceId::default, ConnRef::id)
+    }
+
+    /// The identity of the connection; `None` when it is not traced.
+    pub fn conn_ref(&self) -> Option<&ConnRef> {
+        self.tap.conn.conn_ref()
+    }
+}
+
+const PRESENT: &str = "only `into_inner`, which consumes the wrapper, takes the stream out";
+
+struct Parts<'a, T> {
+    inner: Pin<&'a mut T>,
+    tap: &'a mut Tap,
+    socket: Option<fn(&T) -> ProbeSocket<'_>>,
+}
+
+impl<T> TracedIo<T> {
+    #[inline]
+    fn parts(self: Pin<&mut Self>) -> Parts<'_, T> {
+        let this = self.project();
+        Parts { inner: this.inner.as_pin_mut().expect(PRESENT), tap: this.tap, socket: *this.socket }
+    }
+}
+
+impl Tap {
+    #[inline]
+    fn reading(&mut self) -> Tick {
+        *self.read.get_or_insert_with(|| self.conn.start())
+    }
+
+    /// True when it was the first byte.
+    #[inline]
+    fn read_done(&mut self, result: Result<usize, &io::Error>, had_room: bool) -> bool {
+        let call = self.read.take().unwrap_or_default();
+        if had_room && matches!(result, Ok(0)) {
+            self.conn.peer_closed();
+        }
+        self.conn.read(call, result)
+    }
+
+    #[inline]
+    fn writing(&mut self) {
+        if self.write.is_none() {
+            self.write = Some(self.conn.start());
+        }
+    }
+
+    #[inline]
+    fn write_done(&mut self, result: &io::Result<usize>) {
+        let call = self.write.take().unwrap_or_default();
+        self.conn.write(call, result.as_ref().copied());
+    }
+}
+
+impl<T: AsyncRead> AsyncRead for TracedIo<T> {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.parts();
+        if !this.tap.conn.is_on() {
+            return this.inner.poll_read(cx, buf);
+        }
+        this.tap.reading();
+        let (filled, had_room) = (buf.filled().len(), buf.remaining() > 0);
+        let mut inner = this.inner;
+        let result = ready!(inner.as_mut().poll_read(cx, buf));
+        let n = buf.filled().len() - filled;
+        let first = this.tap.read_done(result.as_ref().map(|()| n), had_room);
+        if first && let Some(socket) = this.socket {
+            this.tap.conn.show(ProbeEvent::FirstByte, socket(&inner));
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<T: AsyncWrite> AsyncWrite for TracedIo<T> {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.parts();
+        if !this.tap.conn.is_on() {
+            return this.inner.poll_write(cx, buf);
+        }
+        this.tap.writing();
+        let result = ready!(this.inner.poll_write(cx, buf));
+        this.tap.write_done(&result);
+        Poll::Ready(result)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.parts();
+        if !this.tap.conn.is_on() {
+            return this.inner.poll_write_vectored(cx, bufs);
+        }
+        this.tap.writing();
+        let result = ready!(this.inner.poll_write_vectored(cx, bufs));
+        this.tap.write_done(&result);
+        Poll::Ready(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.get_ref().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.parts().inner.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.parts().inner.poll_shutdown(cx)
+    }
+}
+
+/// hyper's cursor can be counted only from inside a read: a tokio reader between two adapters does that.
+struct Counted<'a, T> {
+    inner: Pin<&'a mut T>,
+    tap: &'a mut Tap,
+}
+
+impl<T: hyper::rt::Read> AsyncRead for Counted<'_, T> {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let (filled, had_room) = (buf.filled().len(), buf.remaining() > 0);
+        let result = ready!(Pin::new(&mut TokioIo::new(this.inner.as_mut())).poll_read(cx, buf));
+        let n = buf.filled().len() - filled;
+        this.tap.read_done(result.as_ref().map(|()| n), had_room);
+        Poll::Ready(result)
+    }
+}
+
+impl<T: hyper::rt::Read> hyper::rt::Read for TracedIo<T> {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.parts();
+        if !this.tap.conn.is_on() {
+            return this.inner.poll_read(cx, buf);
+        }
+        this.tap.reading();
+        Pin::new(&mut TokioIo::new(Counted { inner: this.inner, tap: this.tap })).poll_read(cx, buf)
+    }
+}
+
+impl<T: hyper::rt::Write> hyper::rt::Write for TracedIo<T> {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.parts();
+        if !this.tap.conn.is_on() {
+            return this.inner.poll_write(cx, buf);
+        }
+        this.tap.writing();
+        let result = ready!(this.inner.poll_write(cx, buf));
+        this.tap.write_done(&result);
+        Poll::Ready(result)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.parts();
+        if !this.tap.conn.is_on() {
+            return this.inner.poll_write_vectored(cx, bufs);
+        }
+        this.tap.writing();
+        let result = ready!(this.inner.poll_write_vectored(cx, bufs));
+        this.tap.write_done(&result);
+        Poll::Ready(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.get_ref().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.parts().inner.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.parts().inner.poll_shutdown(cx)
+    }
+}
+
+impl<T: Connection> Connection for TracedIo<T> {
+    /// With the identity of the connection as an extra, so that every response shows which it came over.
+    fn connected(&self) -> Connected {
+        let connected = self.get_ref().connected();
+        match self.conn_ref() {
+            Some(conn) => connected.extra(conn.clone()),
+            None => connected,
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for TracedIo<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TracedIo").field("conn", &self.conn_ref()).field("inner", self.get_ref()).finish()
+    }
+}

@@ -1,0 +1,149 @@
+//! A layer around any hyper connector.
+
+use super::TracedIo;
+use crate::{
+    error::classify,
+    record::EndReason,
+    sink::{ConnRef, DialRecorder, Endpoint, TraceSink, Transport},
+};
+use http::{Extensions, Uri};
+use hyper_util::client::legacy::connect::{Connection, HttpInfo};
+use pin_project_lite::pin_project;
+use std::{
+    error::Error,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Records the dials of any hyper connector, and the connections that they lead to.
+///
+/// Wrap the connector below TLS: then the operations are those of the socket. Around a connector that does TLS
+/// itself the connection is marked `layer: "application"` ([`above_tls`](Self::above_tls)), since what is
+/// counted there is not what TCP carried.
+///
+/// ```
+/// use hyper_util::{client::legacy::{Client, connect::HttpConnector}, rt::TokioExecutor};
+/// use nettrace::{TraceSink, connect::TraceConnectLayer};
+/// use tower_layer::Layer;
+///
+/// let sink = TraceSink::new();
+/// let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+/// let client: Client<_, http_body_util::Empty<bytes::Bytes>> =
+///     Client::builder(TokioExecutor::new()).build(connector);
+/// ```
+#[derive(Clone, Debug)]
+pub struct TraceConnectLayer {
+    sink: TraceSink,
+    above_tls: bool,
+}
+
+impl TraceConnectLayer {
+    /// Records into `sink`.
+    pub fn new(sink: &TraceSink) -> Self {
+        TraceConnectLayer { sink: sink.clone(), above_tls: false }
+    }
+
+    /// Says that the connector does TLS itself.
+    pub fn above_tls(mut self, above_tls: bool) -> Self {
+        self.above_tls = above_tls;
+        self
+    }
+}
+
+impl<C> Layer<C> for TraceConnectLayer {
+    type Service = TraceConnect<C>;
+
+    fn layer(&self, inner: C) -> TraceConnect<C> {
+        TraceConnect { inner, sink: self.sink.clone(), above_tls: self.above_tls }
+    }
+}
+
+/// A connector whose dials are recorded. See [`TraceConnectLayer`].
+#[derive(Clone, Debug)]
+pub struct TraceConnect<C> {
+    inner: C,
+    sink: TraceSink,
+    above_tls: bool,
+}
+
+impl<C> Service<Uri> for TraceConnect<C>
+where
+    C: Service<Uri>,
+    C::Response: Connection,
+    C::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Response = TracedIo<C::Response>;
+    /// The connector's own error, boxed: what it is a source of has the same chain as without the layer.
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = TraceConnectFuture<C::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let dial = self.sink.dial(|| destination(&uri));
+        let inner = dial.dial().scope(|| self.inner.call(uri));
+        TraceConnectFuture { inner, dial, above_tls: self.above_tls }
+    }
+}
+
+pin_project! {
+    /// The future of [`TraceConnect`].
+    #[derive(Debug)]
+    pub struct TraceConnectFuture<F> {
+        #[pin]
+        inner: F,
+        dial: DialRecorder,
+        above_tls: bool,
+    }
+}
+
+impl<F, T, E> Future for TraceConnectFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    T: Connection,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Output = Result<TracedIo<T>, Box<dyn Error + Send + Sync>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let inner = this.inner;
+        let result = ready!(this.dial.dial().scope(|| inner.poll(cx)));
+        let dial = std::mem::take(this.dial);
+        Poll::Ready(match result {
+            Ok(io) => {
+                let conn = dial.adopt(Transport::Tcp, endpoint(&io), *this.above_tls);
+                dial.established(conn.conn_ref());
+                Ok(TracedIo::new(io, conn))
+            }
+            Err(error) => {
+                let error = error.into();
+                dial.failed(EndReason::Failed, classify::failure(&*error), &classify::chain(&*error));
+                Err(error)
+            }
+        })
+    }
+}
+
+/// `host:port` of a URI, with the default port of its scheme.
+fn destination(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    let default = if matches!(uri.scheme_str(), Some("https" | "wss")) { 443 } else { 80 };
+    format!("{host}:{}", uri.port_u16().unwrap_or(default))
+}
+
+fn endpoint<T: Connection>(io: &T) -> Endpoint {
+    let mut extras = Extensions::new();
+    io.connected().get_extras(&mut extras);
+    if let Some(inner) = extras.get::<ConnRef>() {
+        return Endpoint { local: inner.local_addr(), remote: inner.peer_addr() };
+    }
+    match extras.get::<HttpInfo>() {
+        Some(info) => Endpoint { local: Some(info.local_addr()), remote: Some(info.remote_addr()) },
+        None => Endpoint::default(),
+    }
+}

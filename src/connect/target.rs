@@ -1,0 +1,103 @@
+//! Where to connect to.
+
+use http::Uri;
+use std::net::{IpAddr, SocketAddr};
+
+/// A destination: an address, or the name of a host with a port. Made from `"host:port"`, `(host, port)`, a
+/// `SocketAddr` or a URI with a scheme that has a default port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Name, or literal address without brackets.
+    pub(crate) host: String,
+    pub(crate) port: Result<u16, &'static str>,
+}
+
+impl Target {
+    /// `host:port`, with brackets around an IPv6 address.
+    pub(crate) fn to_text(&self) -> String {
+        match self.port {
+            Ok(port) if self.host.contains(':') => format!("[{}]:{port}", self.host),
+            Ok(port) => format!("{}:{port}", self.host),
+            Err(_) => self.host.clone(),
+        }
+    }
+
+    pub(crate) fn of_uri(uri: &Uri) -> Self {
+        let host = uri.host().unwrap_or_default();
+        let port = uri.port_u16().or(match uri.scheme_str() {
+            Some("https" | "wss") => Some(443),
+            Some("http" | "ws") => Some(80),
+            _ => None,
+        });
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let port =
+            if host.is_empty() { Err("the URI names no host") } else { port.ok_or("the URI names no port") };
+        Target { host: host.into(), port }
+    }
+}
+
+impl From<&str> for Target {
+    fn from(text: &str) -> Self {
+        let wrong = |why| Target { host: text.into(), port: Err(why) };
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return wrong("a port is missing: write host:port");
+        };
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if bracketed.is_none() && host.contains(':') {
+            return wrong("write an IPv6 address with brackets: [::1]:80");
+        }
+        let host = bracketed.unwrap_or(host);
+        match port.parse() {
+            _ if host.is_empty() => wrong("a host is missing: write host:port"),
+            Ok(port) => Target { host: host.into(), port: Ok(port) },
+            Err(_) => wrong("the port is not a number up to 65535"),
+        }
+    }
+}
+
+impl From<String> for Target {
+    fn from(text: String) -> Self {
+        Target::from(text.as_str())
+    }
+}
+
+impl From<SocketAddr> for Target {
+    fn from(addr: SocketAddr) -> Self {
+        Target { host: addr.ip().to_string(), port: Ok(addr.port()) }
+    }
+}
+
+impl From<(IpAddr, u16)> for Target {
+    fn from((ip, port): (IpAddr, u16)) -> Self {
+        Target::from(SocketAddr::new(ip, port))
+    }
+}
+
+impl From<(&str, u16)> for Target {
+    fn from((host, port): (&str, u16)) -> Self {
+        Target { host: host.into(), port: Ok(port) }
+    }
+}
+
+impl From<Uri> for Target {
+    fn from(uri: Uri) -> Self {
+        Target::of_uri(&uri)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_of_a_target() {
+        assert_eq!(Target::from("db.internal:5432").to_text(), "db.internal:5432");
+        assert_eq!(Target::from("[::1]:80").to_text(), "[::1]:80");
+        assert_eq!(Target::from("[::1]:80").host, "::1");
+        assert_eq!(Target::from(Uri::from_static("https://[::1]/x")).to_text(), "[::1]:443");
+        assert_eq!(Target::from(("localhost", 1)).to_text(), "localhost:1");
+        for bad in ["localhost", "::1", "x:70000", ":80", ""] {
+            assert!(Target::from(bad).port.is_err(), "{bad}");
+        }
+    }
+}

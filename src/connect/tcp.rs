@@ -1,0 +1,271 @@
+//! A TCP connector that shows every attempt.
+
+use super::{Target, TracedIo, eyeballs};
+use crate::{
+    error::{ConnectError, ConnectErrorKind, classify},
+    record::EndReason,
+    resolve::StubResolver,
+    sink::{DialRecorder, TraceSink},
+};
+use futures_util::future::BoxFuture;
+use http::Uri;
+use hyper_util::{client::legacy::connect::dns::Name, rt::TokioIo};
+use socket2::{Socket, TcpKeepalive};
+use std::{
+    error::Error,
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+/// Connects over TCP and records the dial, the names asked for, every attempt with its own error, and the
+/// operations of the connection.
+///
+/// It is a hyper connector (`Service<Uri>`), and with [`connect`](Self::connect) a way to trace any protocol.
+/// Addresses are tried as RFC 8305 (happy eyeballs) says.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use nettrace::{TraceSink, connect::TcpConnector};
+///
+/// let sink = TraceSink::new();
+/// let stream = TcpConnector::new(&sink).connect("db.internal:5432").await?;
+/// println!("connected as {}", stream.conn_id());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TcpConnector<R = StubResolver> {
+    sink: TraceSink,
+    resolver: R,
+    options: Arc<SocketOptions>,
+}
+
+/// Keep-alive probes of TCP (RFC 9293 section 3.8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// None are sent.
+    Off,
+    /// Sent when the connection was idle for so long, and again after each such time. Whole seconds.
+    Every(Duration),
+}
+
+impl Default for KeepAlive {
+    /// Every 15 seconds.
+    fn default() -> Self {
+        KeepAlive::Every(Duration::from_secs(15))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct SocketOptions {
+    source_ip: Option<IpAddr>,
+    keep_alive: KeepAlive,
+    nodelay: bool,
+    pub(super) handshake_timeout: Option<Duration>,
+    pub(super) stagger: Duration,
+}
+
+impl TcpConnector {
+    /// Names are looked up by [`StubResolver`], as this system is set up.
+    pub fn new(sink: &TraceSink) -> Self {
+        TcpConnector {
+            sink: sink.clone(),
+            resolver: StubResolver::system_or_default(sink),
+            options: Arc::new(SocketOptions {
+                source_ip: None,
+                keep_alive: KeepAlive::default(),
+                nodelay: true,
+                handshake_timeout: None,
+                stagger: Duration::from_millis(250),
+            }),
+        }
+    }
+}
+
+impl<R> TcpConnector<R> {
+    /// Looks names up with any `Service<Name>` as hyper-util's connector takes them.
+    pub fn resolver<S>(self, resolver: S) -> TcpConnector<S> {
+        TcpConnector { sink: self.sink, resolver, options: self.options }
+    }
+
+    /// The local address to connect from. The kernel chooses by default. Addresses of the other family are not
+    /// tried.
+    pub fn source_ip(mut self, ip: impl Into<Option<IpAddr>>) -> Self {
+        Arc::make_mut(&mut self.options).source_ip = ip.into();
+        self
+    }
+
+    /// How long one TCP handshake may take. By default as long as the kernel tries.
+    pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        Arc::make_mut(&mut self.options).handshake_timeout = timeout.into();
+        self
+    }
+
+    /// Keep-alive probes; every 15 seconds by default.
+    pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
+        Arc::make_mut(&mut self.options).keep_alive = keep_alive;
+        self
+    }
+
+    /// `TCP_NODELAY`; on by default.
+    pub fn nodelay(mut self, nodelay: bool) -> Self {
+        Arc::make_mut(&mut self.options).nodelay = nodelay;
+        self
+    }
+
+    /// The Connection Attempt Delay of RFC 8305; 250 ms by default.
+    pub fn attempt_delay(mut self, delay: Duration) -> Self {
+        Arc::make_mut(&mut self.options).stagger = delay;
+        self
+    }
+}
+
+impl<R> TcpConnector<R>
+where
+    R: Service<Name> + Clone,
+    R::Response: Iterator<Item = SocketAddr>,
+    R::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    /// Connects to any destination, for any protocol.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] when the name has no address or no address answers.
+    pub async fn connect(&self, target: impl Into<Target>) -> Result<TracedIo<TcpStream>, ConnectError> {
+        let target = target.into();
+        let dial = self.sink.dial(|| target.to_text());
+        connect(self.resolver.clone(), self.options.clone(), target, dial).await
+    }
+}
+
+impl<R> Service<Uri> for TcpConnector<R>
+where
+    R: Service<Name> + Clone + Send + 'static,
+    R::Response: Iterator<Item = SocketAddr> + Send,
+    R::Error: Into<Box<dyn Error + Send + Sync>>,
+    R::Future: Send,
+{
+    type Response = TokioIo<TracedIo<TcpStream>>;
+    type Error = ConnectError;
+    type Future = TcpConnecting;
+
+    /// Always ready: the resolver is asked when it is needed.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> TcpConnecting {
+        let connector = self.clone();
+        let target = Target::of_uri(&uri);
+        let dial = connector.sink.dial(|| target.to_text());
+        TcpConnecting(Box::pin(async move {
+            connect(connector.resolver, connector.options, target, dial).await.map(TokioIo::new)
+        }))
+    }
+}
+
+/// The future of [`TcpConnector`].
+pub struct TcpConnecting(BoxFuture<'static, Result<TokioIo<TracedIo<TcpStream>>, ConnectError>>);
+
+impl Future for TcpConnecting {
+    type Output = Result<TokioIo<TracedIo<TcpStream>>, ConnectError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for TcpConnecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TcpConnecting")
+    }
+}
+
+async fn connect<R>(
+    resolver: R,
+    options: Arc<SocketOptions>,
+    target: Target,
+    dial: DialRecorder,
+) -> Result<TracedIo<TcpStream>, ConnectError>
+where
+    R: Service<Name>,
+    R::Response: Iterator<Item = SocketAddr>,
+    R::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    if let Some(ip) = options.source_ip {
+        dial.source_ip(ip);
+    }
+    let tried = match addresses(resolver, &options, &target, &dial).await {
+        Ok(addrs) => eyeballs::connect(addrs, &options, &dial)
+            .await
+            .map_err(|attempts| (ConnectErrorKind::Attempts, attempts)),
+        Err(kind) => Err((kind, Vec::new())),
+    };
+    match tried {
+        Ok((stream, conn)) => {
+            dial.established(conn.conn_ref());
+            Ok(TracedIo::new(stream, conn).with_socket(TcpStream::as_fd))
+        }
+        Err((kind, attempts)) => {
+            let error =
+                ConnectError { kind, destination: target.to_text(), attempts, dial: dial.dial().id() };
+            let reason = if error.timed_out() { EndReason::Timeout } else { EndReason::Failed };
+            dial.failed(reason, error.failure(), &classify::chain(&error));
+            Err(error)
+        }
+    }
+}
+
+async fn addresses<R>(
+    mut resolver: R,
+    options: &SocketOptions,
+    target: &Target,
+    dial: &DialRecorder,
+) -> Result<Vec<SocketAddr>, ConnectErrorKind>
+where
+    R: Service<Name>,
+    R::Response: Iterator<Item = SocketAddr>,
+    R::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let port = target.port.map_err(ConnectErrorKind::Destination)?;
+    if let Ok(ip) = target.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let name: Name =
+        target.host.parse().map_err(|_| ConnectErrorKind::Destination("the name is too long"))?;
+    let resolve = async {
+        std::future::poll_fn(|cx| resolver.poll_ready(cx)).await?;
+        resolver.call(name).await
+    };
+    dial.dial().resolve_begin();
+    let found = dial.dial().run(resolve).await;
+    dial.dial().resolve_end();
+    let found = found.map_err(|error: R::Error| ConnectErrorKind::Resolve(error.into()))?;
+    let usable =
+        |addr: &SocketAddr| options.source_ip.is_none_or(|source| source.is_ipv4() == addr.is_ipv4());
+    let addrs: Vec<_> = found.map(|addr| SocketAddr::new(addr.ip(), port)).filter(usable).collect();
+    if addrs.is_empty() { Err(ConnectErrorKind::NoAddress) } else { Ok(addrs) }
+}
+
+impl SocketOptions {
+    /// Sets up a socket that is about to be connected to `remote`.
+    pub(super) fn apply(&self, socket: &Socket, remote: SocketAddr) -> io::Result<()> {
+        if let KeepAlive::Every(interval) = self.keep_alive {
+            let interval = interval.max(Duration::from_secs(1));
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(interval).with_interval(interval))?;
+        }
+        if self.nodelay {
+            socket.set_tcp_nodelay(true)?;
+        }
+        if let Some(source) = self.source_ip.filter(|source| source.is_ipv4() == remote.is_ipv4()) {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        Ok(())
+    }
+}

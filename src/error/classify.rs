@@ -1,0 +1,133 @@
+//! From the errors of this world to stable codes.
+
+use super::Fault;
+use crate::record::Failure;
+use std::{error::Error, io};
+
+/// The code of an I/O error and its text.
+pub(crate) fn io_fault(error: &io::Error) -> Fault {
+    Fault::new(io_failure(error), error.to_string())
+}
+
+/// The code of an I/O error, or of the error that it carries.
+pub(crate) fn io_failure(error: &io::Error) -> Failure {
+    if let Some(inner) = error.get_ref()
+        && let Some(failure) = known(inner)
+    {
+        return failure;
+    }
+    match error.kind() {
+        io::ErrorKind::TimedOut if error.raw_os_error().is_some() => Failure::TimedOut,
+        io::ErrorKind::ConnectionRefused => Failure::ConnectionRefused,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Failure::ConnectionReset,
+        io::ErrorKind::ConnectionAborted => Failure::ConnectionAborted,
+        io::ErrorKind::HostUnreachable => Failure::HostUnreachable,
+        io::ErrorKind::NetworkUnreachable => Failure::NetworkUnreachable,
+        io::ErrorKind::TimedOut => Failure::GenericTimeoutError,
+        io::ErrorKind::UnexpectedEof => Failure::EofError,
+        io::ErrorKind::Interrupted => Failure::Interrupted,
+        io::ErrorKind::AddrNotAvailable => Failure::AddressNotAvailable,
+        io::ErrorKind::AddrInUse => Failure::AddressInUse,
+        io::ErrorKind::PermissionDenied => Failure::PermissionDenied,
+        _ => Failure::unknown(error),
+    }
+}
+
+/// The code of the innermost error in the chain that has one; `unknown_failure` with the whole text otherwise.
+pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
+    let mut innermost = None;
+    let mut next = Some(error);
+    while let Some(error) = next {
+        innermost = known(error).or(innermost);
+        next = error.source();
+    }
+    innermost.unwrap_or_else(|| Failure::unknown(chain(error)))
+}
+
+/// The text of an error with that of its sources, as far as they add to it.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = error.source();
+    }
+    text
+}
+
+fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return Some(io_failure(error)).filter(|failure| !matches!(failure, Failure::Unknown(_)));
+    }
+    #[cfg(feature = "resolve")]
+    if let Some(error) = error.downcast_ref::<super::ConnectError>() {
+        return Some(error.failure());
+    }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<super::TlsError>() {
+        return Some(error.failure());
+    }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(super::rustls::rustls_failure(error));
+    }
+    #[cfg(feature = "resolve")]
+    if let Some(error) = error.downcast_ref::<super::ResolveError>() {
+        return Some(error.failure());
+    }
+    #[cfg(feature = "request")]
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        return hyper_failure(error);
+    }
+    #[cfg(feature = "client")]
+    if let Some(error) = error.downcast_ref::<h2::Error>() {
+        return h2_failure(error);
+    } else if error.is::<super::TimedOut>() {
+        return Some(Failure::GenericTimeoutError);
+    } else if error.is::<super::ClientClosed>() {
+        return Some(Failure::ClientClosed);
+    }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<super::TlsError>() {
+        return Some(error.failure());
+    }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(super::rustls::rustls_failure(error));
+    }
+    None
+}
+
+/// What HTTP/2 says: the peer's verdict on one stream, or on the connection.
+#[cfg(feature = "client")]
+fn h2_failure(error: &h2::Error) -> Option<Failure> {
+    if error.is_go_away() && error.is_remote() {
+        Some(Failure::Http2Goaway)
+    } else if error.is_reset() {
+        Some(Failure::Http2StreamReset)
+    } else if error.is_io() {
+        error.get_io().map(io_failure)
+    } else {
+        Some(Failure::HttpProtocolError)
+    }
+}
+
+/// What hyper says of itself; where the reason lies deeper it says nothing.
+#[cfg(feature = "request")]
+fn hyper_failure(error: &hyper::Error) -> Option<Failure> {
+    if error.is_timeout() {
+        Some(Failure::GenericTimeoutError)
+    } else if error.is_incomplete_message() {
+        Some(Failure::EofError)
+    } else if error.is_parse() {
+        Some(Failure::HttpProtocolError)
+    } else if error.is_canceled() || error.is_closed() {
+        Some(Failure::ConnectionAborted)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,99 @@
+//! Why a connection could not be made.
+
+use crate::record::{Failure, TraceId};
+use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc};
+
+/// Why [`TcpConnector`](crate::connect::TcpConnector) made no connection.
+///
+/// Its `source()` is the resolver's error when the name was the problem, else the I/O error of the last attempt.
+#[derive(Debug)]
+pub struct ConnectError {
+    pub(crate) kind: ConnectErrorKind,
+    pub(crate) destination: String,
+    pub(crate) attempts: Vec<ConnectAttempt>,
+    pub(crate) dial: TraceId,
+}
+
+#[derive(Debug)]
+pub(crate) enum ConnectErrorKind {
+    /// The destination is not `host:port`.
+    Destination(&'static str),
+    Resolve(Box<dyn Error + Send + Sync>),
+    NoAddress,
+    Attempts,
+}
+
+/// One address that was tried in vain.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectAttempt {
+    /// The address that was tried.
+    pub addr: SocketAddr,
+    /// What came of it.
+    pub error: Arc<io::Error>,
+}
+
+impl ConnectError {
+    /// The stable code of what went wrong: of the last attempt where addresses were tried.
+    pub fn failure(&self) -> Failure {
+        match &self.kind {
+            ConnectErrorKind::Destination(_) => Failure::InvalidArgument,
+            ConnectErrorKind::Resolve(error) => super::classify::failure(&**error),
+            ConnectErrorKind::NoAddress => Failure::DnsNoAnswer,
+            ConnectErrorKind::Attempts => self
+                .attempts
+                .last()
+                .map_or(Failure::Interrupted, |last| super::classify::io_failure(&last.error)),
+        }
+    }
+
+    /// Every address that was tried, with its own error.
+    pub fn attempts(&self) -> &[ConnectAttempt] {
+        &self.attempts
+    }
+
+    /// The identifier of the dial in a trace; empty when it was not traced.
+    pub fn dial_id(&self) -> &TraceId {
+        &self.dial
+    }
+
+    pub(crate) fn timed_out(&self) -> bool {
+        self.attempts.last().is_some_and(|last| last.error.kind() == io::ErrorKind::TimedOut)
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let to = &self.destination;
+        match &self.kind {
+            ConnectErrorKind::Destination(why) => write!(f, "cannot connect to {to:?}: {why}"),
+            ConnectErrorKind::Resolve(_) => write!(f, "cannot find the address of {to}"),
+            ConnectErrorKind::NoAddress => {
+                write!(f, "cannot connect to {to}: its name has no usable address")
+            }
+            ConnectErrorKind::Attempts => {
+                write!(f, "cannot connect to {to}")?;
+                for (i, attempt) in self.attempts.iter().enumerate() {
+                    let lead = if i == 0 { " (" } else { ", " };
+                    write!(f, "{lead}{}", attempt.addr)?;
+                    if i + 1 < self.attempts.len() {
+                        write!(f, ": {}", attempt.error)?;
+                    }
+                }
+                f.write_str(")")
+            }
+        }
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.kind {
+            ConnectErrorKind::Resolve(error) => Some(&**error),
+            ConnectErrorKind::Attempts => {
+                self.attempts.last().map(|last| last.error.as_ref() as &(dyn Error + 'static))
+            }
+            ConnectErrorKind::Destination(_) | ConnectErrorKind::NoAddress => None,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+use serde::{Deserialize, Serialize};
+
+use super::list::Record;
+use super::trace::is_default;
+use super::{ConntrackEntry, EndReason, Failure, SocketTrace, Timestamp, TraceId};
+
+/// A TCP connection, established or only attempted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct TcpConnTrace {
+    /// Identifies the connection.
+    #[serde(rename = "traceID")]
+    pub trace_id: TraceId,
+    /// The dial that made the connection.
+    pub from_dial: TraceId,
+    /// Whether the resolver made the connection, to a nameserver.
+    #[serde(skip_serializing_if = "is_default")]
+    pub from_resolver: bool,
+    /// When the handshake began: the SYN was sent.
+    pub handshake_begin_at: Timestamp,
+    /// When the handshake ended, with a connection or without.
+    pub handshake_end_at: Timestamp,
+    /// The error of a handshake that failed, as text: this attempt's own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub handshake_err: String,
+    /// Whether the handshake succeeded.
+    pub connected: bool,
+    /// When our side closed the connection.
+    pub conn_close_at: Timestamp,
+    /// The error that broke the established connection, as text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub conn_err: String,
+    /// Why the handshake, or later the connection, failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// How the attempt or the connection ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<EndReason>,
+    /// Our address (source) and the peer's (destination).
+    pub addr_tuple: AddrTuple,
+    /// The path of the socket, where this is in truth a Unix socket.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub unix_path: String,
+    /// `application` where the connection was seen above TLS: sizes are then those of the plain text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub layer: String,
+    /// Whether the connection is older than this trace; its times before the trace are absolute.
+    pub reused: bool,
+    /// Bytes of TCP payload sent.
+    pub total_sent_bytes: u64,
+    /// Bytes of TCP payload received.
+    pub total_recv_bytes: u64,
+    /// What the kernel's connection tracking knows of the connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<ConntrackEntry>,
+    /// Reads and writes of the socket; `None` when they are not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket_trace: Option<SocketTrace>,
+}
+
+impl Record for TcpConnTrace {
+    fn trace_id(&self) -> &TraceId {
+        &self.trace_id
+    }
+}
+
+/// A UDP socket connected to one peer, and the datagrams exchanged with it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct UdpConnTrace {
+    /// Identifies the connection.
+    #[serde(rename = "traceID")]
+    pub trace_id: TraceId,
+    /// The dial for whose sake the socket was opened.
+    pub from_dial: TraceId,
+    /// Whether the resolver opened the socket, to a nameserver.
+    #[serde(skip_serializing_if = "is_default")]
+    pub from_resolver: bool,
+    /// When the socket was created.
+    pub socket_create_at: Timestamp,
+    /// When our side closed the socket.
+    pub conn_close_at: Timestamp,
+    /// The error that ended the exchange, as text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub conn_err: String,
+    /// Why the exchange failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// How the exchange ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<EndReason>,
+    /// Our address (source) and the peer's (destination).
+    pub addr_tuple: AddrTuple,
+    /// Bytes of UDP payload sent.
+    pub total_sent_bytes: u64,
+    /// Bytes of UDP payload received.
+    pub total_recv_bytes: u64,
+    /// What the kernel's connection tracking knows of the exchange.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<ConntrackEntry>,
+    /// Reads and writes of the socket; `None` when they are not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket_trace: Option<SocketTrace>,
+}
+
+impl Record for UdpConnTrace {
+    fn trace_id(&self) -> &TraceId {
+        &self.trace_id
+    }
+}
+
+/// The two addresses of a connection. Whose they are, and on which side of a NAT, depends on the record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct AddrTuple {
+    /// Source address.
+    #[serde(rename = "srcIP")]
+    pub src_ip: String,
+    /// Source port.
+    pub src_port: u16,
+    /// Destination address.
+    #[serde(rename = "dstIP")]
+    pub dst_ip: String,
+    /// Destination port.
+    pub dst_port: u16,
+}
+
+impl AddrTuple {
+    /// The addresses of a connection between two sockets; an unknown one is left empty.
+    pub fn new(
+        src: impl Into<Option<std::net::SocketAddr>>,
+        dst: impl Into<Option<std::net::SocketAddr>>,
+    ) -> Self {
+        let parts = |addr: Option<std::net::SocketAddr>| match addr {
+            Some(addr) => (addr.ip().to_string(), addr.port()),
+            None => Default::default(),
+        };
+        let ((src_ip, src_port), (dst_ip, dst_port)) = (parts(src.into()), parts(dst.into()));
+        AddrTuple { src_ip, src_port, dst_ip, dst_port }
+    }
+}

@@ -1,0 +1,227 @@
+use serde::{Deserialize, Serialize};
+
+use super::list::{Record, null_as_default};
+use super::names::named_enum;
+use super::trace::is_default;
+use super::{EndReason, Failure, Timestamp, TraceId};
+
+/// The conversation with one nameserver over one connection (RFC 1035).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DnsQueryTrace {
+    /// Identifies the conversation.
+    #[serde(rename = "traceID")]
+    pub trace_id: TraceId,
+    /// The dial for which a name is looked up.
+    pub from_dial: TraceId,
+    /// The UDP or TCP connection that carried the messages.
+    pub connection: TraceId,
+    /// The queries sent, in order.
+    #[serde(deserialize_with = "null_as_default")]
+    pub dns_query_msgs: Vec<DnsQueryMsg>,
+    /// The messages received, in order.
+    #[serde(deserialize_with = "null_as_default")]
+    pub dns_reply_msgs: Vec<DnsReplyMsg>,
+    /// When the conversation ended.
+    #[serde(skip_serializing_if = "Timestamp::is_undefined")]
+    pub end_at: Timestamp,
+    /// Why it brought no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// How the conversation ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<EndReason>,
+}
+
+impl Record for DnsQueryTrace {
+    fn trace_id(&self) -> &TraceId {
+        &self.trace_id
+    }
+}
+
+/// A query (RFC 1035 section 4.1).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DnsQueryMsg {
+    /// When the message was written to the socket.
+    pub sent_at: Timestamp,
+    /// Ties the reply to the query.
+    pub id: u16,
+    /// Whether the nameserver is to ask others (RD).
+    pub recursion_desired: bool,
+    /// Whether the message was cut short (TC).
+    pub truncated: bool,
+    /// Bytes of the message, without the length that precedes it over TCP.
+    pub size: u32,
+    /// What is asked.
+    #[serde(deserialize_with = "null_as_default")]
+    pub questions: Vec<DnsQuestion>,
+    /// Bytes of the longest reply that is accepted over UDP (EDNS, RFC 6891); 0 without EDNS.
+    #[serde(rename = "optUDPPayloadSize", skip_serializing_if = "is_default")]
+    pub opt_udp_payload_size: u16,
+}
+
+/// A question (RFC 1035 section 4.1.2).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DnsQuestion {
+    /// The name in question, ending with a dot.
+    pub name: String,
+    /// The type of record that is asked for.
+    pub r#type: DnsResType,
+    /// The class; 1 is the Internet.
+    pub class: u16,
+}
+
+/// A message received from the nameserver (RFC 1035 section 4.1).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DnsReplyMsg {
+    /// When the message was read from the socket.
+    pub recv_at: Timestamp,
+    /// Ties the reply to the query.
+    pub id: u16,
+    /// Whether the nameserver is an authority for the name (AA).
+    pub authoritative: bool,
+    /// Whether the nameserver asks others (RA).
+    pub recursion_available: bool,
+    /// Whether the message was cut short (TC).
+    pub truncated: bool,
+    /// Bytes of the message, without the length that precedes it over TCP.
+    pub size: u32,
+    /// How the nameserver fared.
+    pub r_code: DnsRCode,
+    /// The records of the answer section.
+    #[serde(deserialize_with = "null_as_default")]
+    pub answers: Vec<DnsAnswer>,
+    /// Why the message was not taken for a reply: `id mismatch`, `question mismatch`, `malformed: …`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ignored: String,
+}
+
+/// A resource record (RFC 1035 section 4.1.3).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DnsAnswer {
+    /// The name to which the record belongs, ending with a dot.
+    pub name: String,
+    /// The type of the record.
+    pub r#type: DnsResType,
+    /// The class; 1 is the Internet.
+    pub class: u16,
+    /// For how many seconds the record holds.
+    pub ttl: u32,
+    /// The address (A, AAAA) or name (CNAME, NS, PTR, MX) that it gives; empty for other types.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resolved_val: String,
+}
+
+/// Defines the enum and its way from the number on the wire.
+macro_rules! numbered_enum {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident {
+            $(#[$dmeta:meta])* $default:ident = $dtext:literal,
+            $( $(#[$vmeta:meta])* $variant:ident = $text:literal, $number:literal; )+
+        }
+    ) => {
+        named_enum! {
+            $(#[$meta])*
+            pub enum $name {
+                $(#[$dmeta])*
+                #[default]
+                $default = $dtext | "",
+                $( $(#[$vmeta])* $variant = $text, )+
+            }
+        }
+
+        impl From<u16> for $name {
+            /// From the number on the wire.
+            fn from(number: u16) -> Self {
+                match number {
+                    $( $number => Self::$variant, )+
+                    _ => Self::$default,
+                }
+            }
+        }
+    };
+}
+
+numbered_enum! {
+    /// The type of a resource record (IANA, DNS parameters, "Resource Record (RR) TYPEs"), as far as the
+    /// format has a name for it.
+    pub enum DnsResType {
+        /// Every other type.
+        Unrecognized = "unrecognized-type",
+        /// IPv4 address.
+        A = "A", 1;
+        /// Name server.
+        Ns = "NS", 2;
+        /// The name is an alias of another one.
+        Cname = "CNAME", 5;
+        /// Start of a zone of authority.
+        Soa = "SOA", 6;
+        /// Well-known services (obsolete).
+        Wks = "WKS", 11;
+        /// Pointer to another name.
+        Ptr = "PTR", 12;
+        /// Host information.
+        Hinfo = "HINFO", 13;
+        /// Mail list information (obsolete).
+        Minfo = "MINFO", 14;
+        /// Mail exchange.
+        Mx = "MX", 15;
+        /// Text.
+        Txt = "TXT", 16;
+        /// IPv6 address.
+        Aaaa = "AAAA", 28;
+        /// Location of a service.
+        Srv = "SRV", 33;
+        /// Not a record but the options of EDNS.
+        Opt = "OPT", 41;
+        /// Transfer of a zone.
+        Axfr = "AXFR", 252;
+        /// All records.
+        All = "ALL", 255;
+    }
+}
+
+numbered_enum! {
+    /// How a nameserver fared (IANA, DNS parameters, "DNS RCODEs"), as far as the format has a name for it.
+    pub enum DnsRCode {
+        /// Every other code.
+        Unrecognized = "unrecognized-rcode",
+        /// NOERROR: no error, which does not mean that there is an answer.
+        NoError = "no-error", 0;
+        /// FORMERR: the nameserver did not understand the query.
+        FormatErr = "format-error", 1;
+        /// SERVFAIL: the nameserver could not find out.
+        ServFail = "server-fail", 2;
+        /// NXDOMAIN: the name does not exist.
+        NxDomain = "non-existent-domain", 3;
+        /// NOTIMP: the nameserver cannot do this.
+        NotImp = "not-implemented", 4;
+        /// REFUSED: the nameserver will not do this.
+        Refused = "query-refused", 5;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_on_the_wire() {
+        assert_eq!(DnsResType::from(28), DnsResType::Aaaa);
+        assert_eq!(DnsResType::from(65).as_str(), "unrecognized-type");
+        assert_eq!(DnsResType::from(0), DnsResType::Unrecognized);
+        assert_eq!(DnsRCode::from(3), DnsRCode::NxDomain);
+        assert_eq!(DnsRCode::from(0), DnsRCode::NoError);
+        assert_eq!(DnsRCode::from(6).as_str(), "unrecognized-rcode");
+    }
+}

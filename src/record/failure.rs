@@ -1,0 +1,231 @@
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Defines the codes once, for the enum, the way out and the way in.
+macro_rules! failures {
+    ($( $(#[$meta:meta])* $variant:ident = $code:literal, )+) => {
+        /// A stable code for what went wrong, beside the text of the error.
+        ///
+        /// The vocabulary is OONI's (data format df-007, "Errors"). Codes that OONI has no word for begin
+        /// with `x_`; an error that fits no code is `unknown_failure: <text>`. A code read from a trace that
+        /// this version does not know is kept as it came.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Failure {
+            $( $(#[$meta])* $variant, )+
+            /// What fits no other code: see [`Failure::unknown`].
+            Unknown(UnknownFailure),
+        }
+
+        impl Failure {
+            /// Every failure that has a code of its own, in the order of their definition.
+            pub const KNOWN: &[Failure] = &[$( Failure::$variant, )+];
+
+            /// The code as text, such as `connection_refused`.
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $( Failure::$variant => $code, )+
+                    Failure::Unknown(unknown) => &unknown.0,
+                }
+            }
+        }
+
+        impl From<&str> for Failure {
+            /// Never fails: a code that is not known is kept as it is.
+            fn from(code: &str) -> Self {
+                match code {
+                    $( $code => Failure::$variant, )+
+                    other => Failure::Unknown(UnknownFailure(other.into())),
+                }
+            }
+        }
+    };
+}
+
+failures! {
+    /// The peer's host has nobody listening on that port (`ECONNREFUSED`).
+    ConnectionRefused = "connection_refused",
+    /// The peer cut the connection off (`ECONNRESET`).
+    ConnectionReset = "connection_reset",
+    /// The connection was aborted on this side (`ECONNABORTED`).
+    ConnectionAborted = "connection_aborted",
+    /// The connection had been closed before, on this side (`EPIPE`, `ESHUTDOWN`).
+    ConnectionAlreadyClosed = "connection_already_closed",
+    /// No route leads to the host (`EHOSTUNREACH`).
+    HostUnreachable = "host_unreachable",
+    /// No route leads to the network (`ENETUNREACH`).
+    NetworkUnreachable = "network_unreachable",
+    /// The network interface is down (`ENETDOWN`).
+    NetworkDown = "network_down",
+    /// The network dropped the connection (`ENETRESET`).
+    NetworkReset = "network_reset",
+    /// The kernel gave up waiting for the peer (`ETIMEDOUT`).
+    TimedOut = "timed_out",
+    /// A timer of ours expired.
+    GenericTimeoutError = "generic_timeout_error",
+    /// The stream ended where more was expected.
+    EofError = "eof_error",
+    /// The operation was dropped before it was done.
+    Interrupted = "interrupted",
+    /// The address family is not available (`EAFNOSUPPORT`).
+    AddressFamilyNotSupported = "address_family_not_supported",
+    /// The local address is already in use (`EADDRINUSE`).
+    AddressInUse = "address_in_use",
+    /// The local address is not one of this host (`EADDRNOTAVAIL`).
+    AddressNotAvailable = "address_not_available",
+    /// The operation is not permitted (`EACCES`, `EPERM`).
+    PermissionDenied = "permission_denied",
+    /// An argument was not valid (`EINVAL`).
+    InvalidArgument = "invalid_argument",
+    /// The message is too long for the socket (`EMSGSIZE`).
+    MessageSize = "message_size",
+    /// The kernel has no buffer space (`ENOBUFS`).
+    NoBufferSpace = "no_buffer_space",
+    /// The socket is not connected (`ENOTCONN`).
+    NotConnected = "not_connected",
+
+    /// The name does not exist (NXDOMAIN, RFC 1035 section 4.1.1).
+    DnsNxdomainError = "dns_nxdomain_error",
+    /// The nameserver failed (SERVFAIL).
+    DnsServfailError = "dns_servfail_error",
+    /// The nameserver refused (REFUSED).
+    DnsRefusedError = "dns_refused_error",
+    /// The name exists, but has no address.
+    DnsNoAnswer = "dns_no_answer",
+    /// The look-up failed and would fail again (`EAI_FAIL`).
+    DnsNonRecoverableFailure = "dns_non_recoverable_failure",
+    /// The look-up failed but may succeed later (`EAI_AGAIN`).
+    DnsTemporaryFailure = "dns_temporary_failure",
+
+    /// The certificate leads to no root that is trusted.
+    SslUnknownAuthority = "ssl_unknown_authority",
+    /// The certificate is not for that name.
+    SslInvalidHostname = "ssl_invalid_hostname",
+    /// The certificate is not acceptable otherwise: expired, not yet valid, revoked, malformed.
+    SslInvalidCertificate = "ssl_invalid_certificate",
+    /// The handshake failed otherwise.
+    SslFailedHandshake = "ssl_failed_handshake",
+
+    /// The peer does not speak TLS.
+    TlsNotTls = "x_tls_not_tls",
+    /// The peer ended the session with an alert.
+    TlsAlert = "x_tls_alert",
+    /// The peer demands a client certificate, or rejects the one it was shown.
+    TlsClientCertificateRequired = "x_tls_client_certificate_required",
+    /// This machine has no trusted root certificates.
+    NoRootCertificates = "x_no_root_certificates",
+    /// The TLS configuration cannot be used: its versions, certificate or key.
+    TlsConfiguration = "x_tls_configuration",
+    /// Every nameserver was skipped by the configuration.
+    NameserversSkipped = "x_nameservers_skipped",
+    /// A DNS message could not be read.
+    DnsMalformed = "x_dns_malformed",
+    /// The name is not one that DNS can carry.
+    DnsInvalidName = "x_dns_invalid_name",
+    /// The target's address could not be understood.
+    InvalidTarget = "x_invalid_target",
+    /// The peer broke the rules of HTTP.
+    HttpProtocolError = "x_http_protocol_error",
+    /// The stream was reset (RST_STREAM, RFC 9113 section 6.4).
+    Http2StreamReset = "x_http2_stream_reset",
+    /// The connection was given up (GOAWAY, RFC 9113 section 6.8).
+    Http2Goaway = "x_http2_goaway",
+    /// The body that was to be sent failed.
+    RequestBodyError = "x_request_body_error",
+    /// The body that was received could not be decoded.
+    DecodingError = "x_decoding_error",
+    /// The client had been closed.
+    ClientClosed = "x_client_closed",
+    /// More redirects than are followed.
+    TooManyRedirects = "x_too_many_redirects",
+    /// A redirect that cannot be followed: no or a broken `Location`, or a scheme that is not HTTP.
+    InvalidRedirect = "x_invalid_redirect",
+}
+
+/// A code that stands for no [`Failure`] of this version. Made by [`Failure::unknown`], or read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnknownFailure(Box<str>);
+
+impl UnknownFailure {
+    /// The text after `unknown_failure: `, or the whole of a code that this version does not know.
+    pub fn text(&self) -> &str {
+        self.0.strip_prefix(UNKNOWN).unwrap_or(&self.0)
+    }
+}
+
+impl Failure {
+    /// An error that fits no code: `unknown_failure: <text>`.
+    pub fn unknown(text: impl fmt::Display) -> Self {
+        Failure::Unknown(UnknownFailure(format!("{UNKNOWN}{text}").into()))
+    }
+
+    /// Whether a timer expired, ours or the kernel's.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Failure::GenericTimeoutError | Failure::TimedOut)
+    }
+}
+
+const UNKNOWN: &str = "unknown_failure: ";
+
+impl FromStr for Failure {
+    type Err = Infallible;
+
+    fn from_str(code: &str) -> Result<Self, Infallible> {
+        Ok(Failure::from(code))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for Failure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Failure {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(super::names::NameVisitor::new("failure"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_survive() {
+        let own = ["unknown_failure: some \"text\"", "ssl_new_word", "x_mine", ""];
+        for code in Failure::KNOWN.iter().map(Failure::as_str).chain(own) {
+            let failure: Failure = serde_json::from_value(code.into()).unwrap();
+            assert_eq!(serde_json::to_value(&failure).unwrap(), code);
+            assert_eq!(failure, code.parse().unwrap());
+            assert_eq!(matches!(failure, Failure::Unknown(_)), own.contains(&code), "{code}");
+        }
+    }
+
+    #[test]
+    fn codes_are_unique_and_well_formed() {
+        let mut codes: Vec<_> = Failure::KNOWN.iter().map(Failure::as_str).collect();
+        assert!(codes.iter().all(|code| code.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))));
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Failure::KNOWN.len());
+    }
+
+    #[test]
+    fn the_unknown_says_what_it_is() {
+        let failure = Failure::unknown("odd thing");
+        assert_eq!(failure.as_str(), "unknown_failure: odd thing");
+        let Failure::Unknown(unknown) = &failure else { panic!("{failure:?}") };
+        assert_eq!(unknown.text(), "odd thing");
+        assert_eq!(Failure::from(failure.as_str()), failure);
+    }
+}

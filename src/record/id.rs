@@ -1,0 +1,94 @@
+use std::borrow::Borrow;
+use std::fmt;
+
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
+
+/// The identifier of a record, by which other records refer to it.
+///
+/// In a trace it is any text and is written back as it was read. An empty identifier is the undefined
+/// one: a reference that refers to nothing. Identifiers of up to 24 bytes take no heap memory.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TraceId(CompactString);
+
+impl TraceId {
+    /// The identifier that refers to nothing.
+    pub const UNDEFINED: TraceId = TraceId(CompactString::const_new(""));
+
+    /// The identifier as text; empty when it is undefined.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this refers to nothing.
+    pub fn is_undefined(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<&str> for TraceId {
+    fn from(text: &str) -> Self {
+        TraceId(CompactString::new(text))
+    }
+}
+
+impl From<String> for TraceId {
+    fn from(text: String) -> Self {
+        TraceId(CompactString::from_string_buffer(text))
+    }
+}
+
+impl AsRef<str> for TraceId {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl Borrow<str> for TraceId {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl PartialEq<str> for TraceId {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for TraceId {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_is_kept() {
+        for text in ["", "tid-1", "0123456789-0123456789-0123456789-and-more", "žluť \"\\\n"] {
+            let id = TraceId::from(text);
+            assert_eq!(id, text);
+            assert_eq!(id, TraceId::from(text.to_owned()));
+            assert_eq!(id.is_undefined(), text.is_empty());
+            let json = serde_json::to_string(&id).unwrap();
+            assert_eq!(serde_json::from_str::<TraceId>(&json).unwrap(), id);
+        }
+        assert_eq!(TraceId::default(), TraceId::UNDEFINED);
+    }
+}

@@ -1,0 +1,238 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::TraceId;
+
+/// A record that others refer to by its identifier.
+pub trait Record {
+    /// The record's identifier.
+    fn trace_id(&self) -> &TraceId;
+}
+
+/// A list of records, each found by its identifier at once.
+///
+/// The index behind [`TraceList::get`] is built at the first look-up. In JSON it is an array; `null` reads
+/// as an empty one.
+pub struct TraceList<T> {
+    items: Vec<T>,
+    index: OnceLock<HashMap<TraceId, usize>>,
+}
+
+/// Up to this many records a scan is faster than an index.
+const SCANNED: usize = 8;
+
+impl<T> TraceList<T> {
+    /// An empty list.
+    pub const fn new() -> Self {
+        Self { items: Vec::new(), index: OnceLock::new() }
+    }
+
+    /// Appends a record.
+    pub fn push(&mut self, record: T) {
+        self.index.take();
+        self.items.push(record);
+    }
+
+    /// All records, to be changed. The next look-up builds the index anew.
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, T> {
+        self.index.take();
+        self.items.iter_mut()
+    }
+
+    /// Keeps only the records for which `keep` is true.
+    pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        self.index.take();
+        self.items.retain(keep);
+    }
+
+    /// The records as a plain vector.
+    pub fn into_vec(self) -> Vec<T> {
+        self.items
+    }
+}
+
+impl<T: Record> TraceList<T> {
+    /// The record with this identifier, the first if there are several; `None` for the undefined identifier.
+    ///
+    /// A look-up takes the same time however long the list is, but for the first one.
+    pub fn get(&self, id: impl AsRef<str>) -> Option<&T> {
+        let id = id.as_ref();
+        if id.is_empty() {
+            return None;
+        }
+        if self.items.len() <= SCANNED {
+            return self.items.iter().find(|record| record.trace_id() == id);
+        }
+        let at = *self.index.get_or_init(|| self.build_index()).get(id)?;
+        self.items.get(at)
+    }
+
+    fn build_index(&self) -> HashMap<TraceId, usize> {
+        let mut index = HashMap::with_capacity(self.items.len());
+        for (at, record) in self.items.iter().enumerate() {
+            index.entry(record.trace_id().clone()).or_insert(at);
+        }
+        index
+    }
+}
+
+impl<T> Deref for TraceList<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.items
+    }
+}
+
+impl<T> Default for TraceList<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Clone> Clone for TraceList<T> {
+    fn clone(&self) -> Self {
+        self.items.clone().into()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for TraceList<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.items.fmt(f)
+    }
+}
+
+impl<T: PartialEq> PartialEq for TraceList<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.items == other.items
+    }
+}
+
+impl<T> From<Vec<T>> for TraceList<T> {
+    fn from(items: Vec<T>) -> Self {
+        Self { items, index: OnceLock::new() }
+    }
+}
+
+impl<T> FromIterator<T> for TraceList<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(records: I) -> Self {
+        Vec::from_iter(records).into()
+    }
+}
+
+impl<T> Extend<T> for TraceList<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, records: I) {
+        self.index.take();
+        self.items.extend(records);
+    }
+}
+
+impl<T> IntoIterator for TraceList<T> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.items.into_iter()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a TraceList<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.items.iter()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a mut TraceList<T> {
+    type Item = &'a mut T;
+    type IntoIter = std::slice::IterMut<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
+
+impl<T: Serialize> Serialize for TraceList<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.items.serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for TraceList<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        null_as_default::<Vec<T>, D>(deserializer).map(Self::from)
+    }
+}
+
+/// Reads `null`, which the peer writes for an empty list, as the default.
+pub(super) fn null_as_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::DialTrace;
+
+    fn dial(id: &str) -> DialTrace {
+        DialTrace { trace_id: id.into(), ..DialTrace::default() }
+    }
+
+    #[test]
+    fn found_by_id_however_long() {
+        for n in [0, 1, SCANNED, SCANNED + 1, 5000] {
+            let list: TraceList<_> = (0..n).map(|i| dial(&format!("tid-{i}"))).collect();
+            for i in [0, n / 2, n.saturating_sub(1)] {
+                let found = list.get(format!("tid-{i}")).map(|d| d.trace_id.as_str().to_owned());
+                assert_eq!(found, (i < n).then(|| format!("tid-{i}")));
+            }
+            assert!(list.get(format!("tid-{n}")).is_none());
+            assert!(list.get("").is_none());
+            assert!(list.get(&TraceId::UNDEFINED).is_none());
+        }
+    }
+
+    #[test]
+    fn the_first_of_equal_ids_wins() {
+        for n in [2, 100] {
+            let mut list: TraceList<_> = (0..n).map(|_| dial("same")).collect();
+            list.iter_mut().next().unwrap().dst_address = "first".into();
+            assert_eq!(list.get("same").unwrap().dst_address, "first");
+        }
+    }
+
+    #[test]
+    fn changes_are_seen_by_the_next_look_up() {
+        let mut list: TraceList<_> = (0..20).map(|i| dial(&format!("{i}"))).collect();
+        assert!(list.get("new").is_none());
+        list.push(dial("new"));
+        assert!(list.get("new").is_some());
+        for record in &mut list {
+            record.trace_id = format!("x{}", record.trace_id).into();
+        }
+        assert!(list.get("new").is_none());
+        assert!(list.get("xnew").is_some());
+        list.retain(|record| record.trace_id != "xnew");
+        assert!(list.get("xnew").is_none());
+        list.extend([dial("last")]);
+        assert!(list.get("last").is_some());
+        assert_eq!(list.clone(), list);
+        assert!(list.clone().get("last").is_some());
+    }
+
+    #[test]
+    fn null_is_empty() {
+        assert!(serde_json::from_str::<TraceList<DialTrace>>("null").unwrap().is_empty());
+        assert_eq!(serde_json::to_string(&TraceList::<DialTrace>::new()).unwrap(), "[]");
+    }
+}

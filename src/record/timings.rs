@@ -1,0 +1,392 @@
+use std::fmt;
+use std::time::Duration;
+
+use super::{DialTrace, HttpReqTrace, NetTrace, Timestamp, TlsTunnelTrace};
+
+/// How long the phases of a request took.
+///
+/// A phase that did not happen, or has not ended yet, is `None`. Connecting counts only where the request
+/// itself caused it: on a connection that another request dialled, all the time until it was available is
+/// `blocked`. The phase in which a request failed ends with the failure.
+///
+/// Printed on one line: `blocked 0 · dns 12.1 ms · connect 8.3 ms · total 20.4 ms`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timings {
+    /// From the begin until there was a connection, less `dns`, `connect` and `tls`.
+    pub blocked: Option<Duration>,
+    /// Looking the name up.
+    pub dns: Option<Duration>,
+    /// From the end of the look-up until the TCP connection was established.
+    pub connect: Option<Duration>,
+    /// The TLS handshake; with an HTTPS proxy both of them.
+    pub tls: Option<Duration>,
+    /// Sending the request with its body. A response that comes earlier ends it.
+    pub send: Option<Duration>,
+    /// Waiting for the head of the response.
+    pub wait: Option<Duration>,
+    /// Receiving the body of the response.
+    pub receive: Option<Duration>,
+    /// From begin to end.
+    pub total: Option<Duration>,
+}
+
+impl HttpReqTrace {
+    /// How long the phases of the request took, by what the trace knows of its dial and tunnel.
+    pub fn timings(&self, trace: &NetTrace) -> Timings {
+        let axis = Axis::of(trace);
+        let Some(begin) = axis.at(self.req_sent_at) else { return Timings::default() };
+        let end = axis.at(self.end_at);
+        let acquired = axis.at(self.conn_acquired_at);
+        let response = axis.at(self.resp_recv_at);
+
+        let connected_by = acquired.or(end);
+        let own = self.own_dial(trace).map(|dial| Connecting { request: self, trace, axis, dial });
+        let in_time = |from: &i128| connected_by.is_none_or(|limit| *from <= limit);
+        let phase = |(from, to)| span(Some(from).filter(in_time), until(to, connected_by));
+        let dns = own.as_ref().and_then(Connecting::dns).and_then(phase);
+        let connect = own.as_ref().and_then(Connecting::connect).and_then(phase);
+        let handshakes = own.iter().flat_map(Connecting::handshakes);
+        let tls = handshakes.filter_map(phase).reduce(Duration::saturating_add);
+        let own_time = [dns, connect, tls].into_iter().flatten().sum();
+
+        let body_end = axis.at(self.req_body_end_at);
+        Timings {
+            blocked: span(Some(begin), connected_by).map(|time| time.saturating_sub(own_time)),
+            dns,
+            connect,
+            tls,
+            send: span(acquired, until(body_end, response).or(end)),
+            wait: span(body_end, response.or(end)),
+            receive: span(response, axis.at(self.resp_body_end_at).or(end)),
+            total: span(Some(begin), end),
+        }
+    }
+
+    /// The dial that made the request's connection, or failed to, if the request caused it.
+    fn own_dial<'a>(&self, trace: &'a NetTrace) -> Option<&'a DialTrace> {
+        let caused = |dial: &&DialTrace| dial.triggered_by == self.trace_id && !self.trace_id.is_undefined();
+        if self.tcp_conn.is_undefined() {
+            return trace.dials.iter().rev().find(caused);
+        }
+        match trace.tcp_conns.get(&self.tcp_conn) {
+            Some(conn) => trace.dials.get(&conn.from_dial).filter(caused),
+            None => trace.dials.iter().filter(caused).find(|dial| dial.established_conn == self.tcp_conn),
+        }
+    }
+}
+
+/// What a request's own dial and tunnels did.
+struct Connecting<'a> {
+    request: &'a HttpReqTrace,
+    trace: &'a NetTrace,
+    axis: Axis,
+    dial: &'a DialTrace,
+}
+
+/// Begin of a phase, and its end if it is known.
+type Phase = (i128, Option<i128>);
+
+impl<'a> Connecting<'a> {
+    fn dns(&self) -> Option<Phase> {
+        let end = self.axis.at(self.dial.resolve_end_at).or(self.axis.at(self.dial.dial_end_at));
+        Some((self.axis.at(self.dial.resolve_begin_at)?, end))
+    }
+
+    fn connect(&self) -> Option<Phase> {
+        let looked_up = !self.dial.resolve_begin_at.is_undefined();
+        let established = self.trace.tcp_conns.get(&self.dial.established_conn);
+        let mut attempts =
+            self.trace.tcp_conns.iter().filter(|c| c.from_dial == self.dial.trace_id && !c.from_resolver);
+        let first = established.or_else(|| attempts.next());
+        if looked_up && first.is_none() {
+            return None; // It did not get beyond the look-up.
+        }
+        let begin = match self.axis.at(self.dial.resolve_end_at) {
+            Some(resolved) => resolved,
+            None if looked_up => self.axis.at(first?.handshake_begin_at)?,
+            None => self.axis.at(self.dial.dial_begin_at)?,
+        };
+        let end = established.and_then(|conn| self.axis.at(conn.handshake_end_at));
+        Some((begin, end.or(self.axis.at(self.dial.dial_end_at))))
+    }
+
+    fn handshakes(&self) -> impl Iterator<Item = Phase> {
+        let linked = [&self.request.proxy_tls_tunnel, &self.request.tls_tunnel];
+        // A request that failed or was dropped in the handshake may not know of it.
+        let unlinked =
+            linked.iter().all(|id| id.is_undefined()) && !self.dial.established_conn.is_undefined();
+        let tunnels = self.trace.tls_tunnels.iter().filter(move |_| unlinked);
+        let tunnels = tunnels.filter(|tunnel| tunnel.tcp_conn == self.dial.established_conn);
+        let tunnels = tunnels.chain(linked.into_iter().filter_map(|id| self.trace.tls_tunnels.get(id)));
+        tunnels.filter_map(|tunnel: &TlsTunnelTrace| {
+            Some((self.axis.at(tunnel.handshake_begin_at)?, self.axis.at(tunnel.handshake_end_at)))
+        })
+    }
+}
+
+/// Puts relative and absolute times on one line.
+#[derive(Clone, Copy)]
+struct Axis {
+    begin_unix_nanos: i128,
+}
+
+impl Axis {
+    fn of(trace: &NetTrace) -> Self {
+        Axis { begin_unix_nanos: trace.trace_begin_at.unix_nanos().unwrap_or(0) }
+    }
+
+    fn at(self, time: Timestamp) -> Option<i128> {
+        let relative = time.relative_nanos().map(i128::from);
+        relative.or_else(|| Some(time.unix_nanos()? - self.begin_unix_nanos))
+    }
+}
+
+/// The earlier of two ends, as far as they are known.
+fn until(a: Option<i128>, b: Option<i128>) -> Option<i128> {
+    a.into_iter().chain(b).min()
+}
+
+fn span(from: Option<i128>, to: Option<i128>) -> Option<Duration> {
+    let nanos = (to? - from?).max(0);
+    Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+}
+
+impl fmt::Display for Timings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phases = [
+            ("blocked", self.blocked),
+            ("dns", self.dns),
+            ("connect", self.connect),
+            ("tls", self.tls),
+            ("send", self.send),
+            ("wait", self.wait),
+            ("receive", self.receive),
+            ("total", self.total),
+        ];
+        let mut separator = "";
+        for (name, time) in phases {
+            if let Some(time) = time {
+                write!(f, "{separator}{name} {}", Short(time))?;
+                separator = " · ";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A duration for people: `0`, `431 µs`, `12.1 ms`, `3.20 s`.
+struct Short(Duration);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.as_nanos();
+        match nanos {
+            0..500 => f.write_str("0"),
+            500..999_500 => write!(f, "{} µs", (nanos + 500) / 1_000),
+            999_500..999_950_000 => write!(f, "{:.1} ms", nanos as f64 / 1e6),
+            _ => write!(f, "{:.2} s", self.0.as_secs_f64()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A trace whose records are given in milliseconds, and the timings of its first request.
+    fn timings(trace: Value) -> String {
+        let trace: NetTrace = serde_json::from_value(trace).unwrap();
+        trace.http_requests[0].timings(&trace).to_string()
+    }
+
+    /// A request that dialled for itself: look-up 10 to 20, TCP 20 to 30, TLS 30 to 45.
+    fn fresh() -> Value {
+        json!({
+            "traceBeginAt": "2026-01-01T00:00:00Z",
+            "dials": [{
+                "traceID": "d", "triggeredBy": "r", "dialBeginAt": "+9ms", "resolveBeginAt": "+10ms",
+                "resolveEndAt": "+20ms", "dialEndAt": "+31ms", "establishedConn": "c",
+            }],
+            "tcpConns": [
+                {"traceID": "lost", "fromDial": "d", "handshakeBeginAt": "+18ms", "handshakeEndAt": "+30ms"},
+                {"traceID": "c", "fromDial": "d", "handshakeBeginAt": "+21ms", "handshakeEndAt": "+30ms"},
+            ],
+            "tlsTunnels": [
+                {"traceID": "s", "tcpConn": "c", "handshakeBeginAt": "+30ms", "handshakeEndAt": "+45ms"},
+            ],
+            "httpRequests": [{
+                "traceID": "r", "tcpConn": "c", "tlsTunnel": "s", "reqSentAt": "+5ms", "connAcquiredAt": "+46ms",
+                "reqBodyEndAt": "+50ms", "respRecvAt": "+80ms", "respBodyEndAt": "+90ms", "endAt": "+90ms",
+            }],
+        })
+    }
+
+    /// `fresh`, with the fields of its records changed; null removes one.
+    fn changed(changes: &[(&str, Value)]) -> Value {
+        let mut trace = fresh();
+        for (pointer, value) in changes {
+            let (record, field) = pointer.rsplit_once('/').unwrap();
+            let record = trace.pointer_mut(record).unwrap().as_object_mut().unwrap();
+            match value {
+                Value::Null => record.remove(field),
+                value => record.insert(field.to_owned(), value.clone()),
+            };
+        }
+        trace
+    }
+
+    #[test]
+    fn a_connection_of_its_own() {
+        assert_eq!(
+            timings(fresh()),
+            "blocked 6.0 ms · dns 10.0 ms · connect 10.0 ms · tls 15.0 ms · send 4.0 ms · wait 30.0 ms · \
+             receive 10.0 ms · total 85.0 ms"
+        );
+    }
+
+    #[test]
+    fn a_connection_that_another_request_dialled() {
+        assert_eq!(
+            timings(changed(&[("/dials/0/triggeredBy", json!("other"))])),
+            "blocked 41.0 ms · send 4.0 ms · wait 30.0 ms · receive 10.0 ms · total 85.0 ms"
+        );
+        // Its own dial was overtaken by a connection that became free.
+        assert_eq!(
+            timings(changed(&[
+                ("/httpRequests/0/tcpConn", json!("lost")),
+                ("/tcpConns/0/fromDial", json!("d2"))
+            ])),
+            "blocked 41.0 ms · send 4.0 ms · wait 30.0 ms · receive 10.0 ms · total 85.0 ms"
+        );
+    }
+
+    #[test]
+    fn an_address_needs_no_look_up() {
+        let no_dns = [("/dials/0/resolveBeginAt", Value::Null), ("/dials/0/resolveEndAt", Value::Null)];
+        assert!(
+            timings(changed(&no_dns)).starts_with("blocked 5.0 ms · connect 21.0 ms · tls 15.0 ms · send")
+        );
+    }
+
+    fn failed_at(ms: u64, changes: &[(&str, Value)]) -> String {
+        let unseen = ["connAcquiredAt", "reqBodyEndAt", "respRecvAt", "respBodyEndAt"];
+        let unseen = unseen.map(|field| (format!("/httpRequests/0/{field}"), Value::Null));
+        let mut all: Vec<(&str, Value)> = unseen.iter().map(|(at, v)| (at.as_str(), v.clone())).collect();
+        all.push(("/httpRequests/0/endAt", json!(format!("+{ms}ms"))));
+        all.extend_from_slice(changes);
+        timings(changed(&all))
+    }
+
+    #[test]
+    fn failed_in_the_look_up() {
+        let changes = [
+            ("/httpRequests/0/tcpConn", Value::Null),
+            ("/httpRequests/0/tlsTunnel", Value::Null),
+            ("/dials/0/establishedConn", Value::Null),
+            ("/dials/0/dialEndAt", json!("+20ms")),
+            ("/tcpConns", json!([])),
+            ("/tlsTunnels", json!([])),
+        ];
+        assert_eq!(failed_at(21, &changes), "blocked 6.0 ms · dns 10.0 ms · total 16.0 ms");
+        // Dropped while it waits for the nameserver: the dial may go on without it.
+        let dropped = [&changes[..], &[("/dials/0/resolveEndAt", Value::Null)]].concat();
+        assert_eq!(failed_at(15, &dropped), "blocked 5.0 ms · dns 5.0 ms · total 10.0 ms");
+    }
+
+    #[test]
+    fn failed_to_connect() {
+        let changes = [
+            ("/httpRequests/0/tcpConn", Value::Null),
+            ("/httpRequests/0/tlsTunnel", Value::Null),
+            ("/dials/0/establishedConn", Value::Null),
+            ("/tlsTunnels", json!([])),
+        ];
+        assert_eq!(failed_at(31, &changes), "blocked 5.0 ms · dns 10.0 ms · connect 11.0 ms · total 26.0 ms");
+        assert_eq!(failed_at(25, &changes), "blocked 5.0 ms · dns 10.0 ms · connect 5.0 ms · total 20.0 ms");
+        // One family's attempts began while the other one's look-up went on for ever.
+        let half = [&changes[..], &[("/dials/0/resolveEndAt", Value::Null)]].concat();
+        assert_eq!(failed_at(31, &half), "blocked 0 · dns 21.0 ms · connect 13.0 ms · total 26.0 ms");
+    }
+
+    #[test]
+    fn failed_in_the_tls_handshake() {
+        let unlinked = [("/httpRequests/0/tcpConn", Value::Null), ("/httpRequests/0/tlsTunnel", Value::Null)];
+        let expected = "blocked 5.0 ms · dns 10.0 ms · connect 10.0 ms · tls 10.0 ms · total 35.0 ms";
+        assert_eq!(failed_at(40, &[]), expected);
+        assert_eq!(failed_at(40, &unlinked), expected);
+        // The handshake began after the request was dropped.
+        assert_eq!(failed_at(29, &unlinked), "blocked 5.0 ms · dns 10.0 ms · connect 9.0 ms · total 24.0 ms");
+    }
+
+    #[test]
+    fn failed_on_the_connection() {
+        let acquired = [("/httpRequests/0/connAcquiredAt", json!("+46ms"))];
+        let sent = [&acquired[..], &[("/httpRequests/0/reqBodyEndAt", json!("+50ms"))]].concat();
+        let answered = [&sent[..], &[("/httpRequests/0/respRecvAt", json!("+80ms"))]].concat();
+        assert!(failed_at(49, &acquired).ends_with("tls 15.0 ms · send 3.0 ms · total 44.0 ms"));
+        assert!(failed_at(60, &sent).ends_with("send 4.0 ms · wait 10.0 ms · total 55.0 ms"));
+        assert!(failed_at(81, &answered).ends_with("wait 30.0 ms · receive 1.0 ms · total 76.0 ms"));
+    }
+
+    #[test]
+    fn a_response_that_does_not_wait_for_the_body() {
+        let early = [("/httpRequests/0/reqBodyEndAt", json!("+85ms"))];
+        assert!(
+            timings(changed(&early)).ends_with("send 34.0 ms · wait 0 · receive 10.0 ms · total 85.0 ms")
+        );
+        let never = [("/httpRequests/0/reqBodyEndAt", Value::Null)];
+        assert!(timings(changed(&never)).ends_with("send 34.0 ms · receive 10.0 ms · total 85.0 ms"));
+    }
+
+    #[test]
+    fn what_still_runs_has_no_time_yet() {
+        let running = |fields: &[&str]| {
+            let at = |field| format!("/httpRequests/0/{field}");
+            let pointers: Vec<_> = ["endAt", "respBodyEndAt"].iter().chain(fields).map(at).collect();
+            timings(changed(&pointers.iter().map(|at| (at.as_str(), Value::Null)).collect::<Vec<_>>()))
+        };
+        assert!(running(&[]).ends_with("send 4.0 ms · wait 30.0 ms"));
+        assert!(running(&["respRecvAt"]).ends_with("tls 15.0 ms · send 4.0 ms"));
+        assert_eq!(
+            running(&["respRecvAt", "reqBodyEndAt", "connAcquiredAt"]),
+            "dns 10.0 ms · connect 10.0 ms · tls 15.0 ms"
+        );
+        assert_eq!(running(&["respRecvAt", "reqBodyEndAt", "connAcquiredAt", "reqSentAt"]), "");
+    }
+
+    #[test]
+    fn both_handshakes_through_an_https_proxy() {
+        let mut trace = fresh();
+        trace["tlsTunnels"].as_array_mut().unwrap().push(
+            json!({"traceID": "p", "tcpConn": "c", "handshakeBeginAt": "+30ms", "handshakeEndAt": "+33ms"}),
+        );
+        trace["httpRequests"][0]["proxyTLSTunnel"] = json!("p");
+        assert!(timings(trace).contains("tls 18.0 ms"));
+    }
+
+    #[test]
+    fn times_before_the_trace_are_absolute() {
+        let before = [("/httpRequests/0/reqSentAt", json!("2025-12-31T23:59:59Z"))];
+        assert!(timings(changed(&before)).starts_with("blocked 1.01 s · "));
+    }
+
+    #[test]
+    fn durations_for_people() {
+        let text = |nanos| Short(Duration::from_nanos(nanos)).to_string();
+        for (nanos, expected) in [
+            (0, "0"),
+            (499, "0"),
+            (500, "1 µs"),
+            (999_499, "999 µs"),
+            (999_500, "1.0 ms"),
+            (12_149_999, "12.1 ms"),
+            (999_949_999, "999.9 ms"),
+            (999_950_000, "1.00 s"),
+            (3_204_000_000, "3.20 s"),
+        ] {
+            assert_eq!(text(nanos), expected);
+        }
+    }
+}

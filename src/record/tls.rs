@@ -1,0 +1,86 @@
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::list::{Record, null_as_default};
+use super::{EndReason, Failure, Timestamp, TraceId};
+
+/// A TLS session over a TCP connection, established or only attempted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct TlsTunnelTrace {
+    /// Identifies the tunnel.
+    #[serde(rename = "traceID")]
+    pub trace_id: TraceId,
+    /// The TCP connection below.
+    pub tcp_conn: TraceId,
+    /// When the handshake began: the ClientHello was sent.
+    pub handshake_begin_at: Timestamp,
+    /// When the handshake ended, with a tunnel or without.
+    pub handshake_end_at: Timestamp,
+    /// The error of a handshake that failed, as text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub handshake_err: String,
+    /// Why the handshake failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// The alert that ended the session, with its direction: `received certificate_required`,
+    /// `sent unknown_ca` (names of RFC 8446 section 6).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub alert: String,
+    /// When the tunnel was closed.
+    #[serde(skip_serializing_if = "Timestamp::is_undefined")]
+    pub close_at: Timestamp,
+    /// How the attempt or the tunnel ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<EndReason>,
+    /// Whether an earlier session was resumed.
+    pub did_resume: bool,
+    /// The peer's certificates in the order in which it sent them, its own first.
+    #[serde(deserialize_with = "null_as_default")]
+    pub peer_certs: Arc<[PeerCert]>,
+    /// The number of the negotiated cipher suite (IANA, "TLS Cipher Suites"); 0 when there is none.
+    pub cipher_suite: u16,
+    /// `TLSv1.2` or `TLSv1.3`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tls_version: String,
+    /// The group in which keys were exchanged, by its name in IANA's "TLS Supported Groups".
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key_exchange_group: String,
+    /// The application protocol chosen by ALPN, such as `h2`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub negotiated_proto: String,
+    /// The name in the Server Name Indication (RFC 6066 section 3).
+    pub server_name: String,
+}
+
+impl Record for TlsTunnelTrace {
+    fn trace_id(&self) -> &TraceId {
+        &self.trace_id
+    }
+}
+
+/// What is worth knowing of a peer's certificate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct PeerCert {
+    /// Whose it is, as RFC 2253 text.
+    pub subject: String,
+    /// Who signed it, as RFC 2253 text.
+    pub issuer: String,
+    /// From when it is valid.
+    pub not_before: Timestamp,
+    /// Until when it is valid.
+    pub not_after: Timestamp,
+    /// Whether it is the certificate of an authority.
+    #[serde(rename = "isCA")]
+    pub is_ca: bool,
+    /// SHA-256 of the certificate (DER), in lower-case hexadecimal.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+    /// The names and addresses for which it is valid (Subject Alternative Names).
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub sans: Vec<String>,
+}

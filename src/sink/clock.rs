@@ -1,0 +1,85 @@
+//! The one monotonic clock of a sink, and its one anchor to the wall.
+
+use std::time::SystemTime;
+
+/// A reading of the clock. Zero is no reading at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(pub(crate) u64);
+
+impl Tick {
+    pub(crate) const NONE: Tick = Tick(0);
+
+    pub(crate) fn is_some(self) -> bool {
+        self.0 != 0
+    }
+
+    pub(crate) fn some(self) -> Option<Tick> {
+        self.is_some().then_some(self)
+    }
+}
+
+/// The time-stamp counter where the processor has a dependable one, else the system's monotonic clock.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    source: quanta::Clock,
+    /// Readings are shifted right by this, so that a tick is about a nanosecond and ops pack well.
+    shift: u32,
+    /// Nanoseconds a tick, as a fraction of 2^32.
+    mult: u64,
+    pub(crate) anchor: Anchor,
+}
+
+/// One moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Anchor {
+    pub(crate) tick: Tick,
+    pub(crate) wall: SystemTime,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        let source = quanta::Clock::new();
+        let per_tick = source.delta_as_nanos(0, 1 << 32);
+        let shift = u32::from(per_tick < 1 << 31);
+        let mut clock = Clock {
+            source,
+            shift,
+            mult: per_tick << shift,
+            anchor: Anchor { tick: Tick::NONE, wall: SystemTime::now() },
+        };
+        clock.anchor = clock.anchor_now();
+        clock
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Tick {
+        Tick((self.source.raw() >> self.shift).max(1))
+    }
+
+    pub(crate) fn anchor_now(&self) -> Anchor {
+        Anchor { tick: self.now(), wall: SystemTime::now() }
+    }
+
+    pub(crate) fn nanos_per_tick(&self) -> u64 {
+        self.mult
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_tick_is_worth_what_the_system_clock_says() {
+        let clock = Clock::new();
+        let (t0, begin) = (Instant::now(), clock.now());
+        while t0.elapsed() < Duration::from_millis(20) {
+            std::hint::spin_loop();
+        }
+        let ticks = u128::from(clock.now().0 - begin.0);
+        let nanos = ((ticks * u128::from(clock.nanos_per_tick())) >> 32) as u64;
+        let real = t0.elapsed().as_nanos() as u64;
+        assert!(nanos > 19_000_000 && nanos < real * 2, "{nanos} against {real}");
+    }
+}

@@ -1,0 +1,152 @@
+//! What every recorder of a sink shares: its clock, its settings, and whether it still records.
+
+use super::{
+    clock::{Anchor, Clock, Tick},
+    registry::Numbers,
+    settings::Settings,
+    subscriber::FinishedRecord,
+};
+use crate::record::{TickScale, Timestamp, TraceClock, TraceId};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{
+            AtomicU8, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+    time::UNIX_EPOCH,
+};
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) clock: Clock,
+    pub(crate) settings: Settings,
+    pub(crate) numbers: Numbers,
+    pub(crate) lost: Lost,
+    /// Connections in the records kept, to nameservers included.
+    pub(crate) connections: AtomicUsize,
+    state: AtomicU8,
+    epoch: Mutex<Anchor>,
+}
+
+const ON: u8 = 0;
+const OFF: u8 = 1;
+const CLOSED: u8 = 2;
+
+/// What went to keep the bounds.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    pub(crate) dials: AtomicU64,
+    pub(crate) tcp_conns: AtomicU64,
+    pub(crate) udp_conns: AtomicU64,
+}
+
+impl Core {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let clock = Clock::new();
+        let epoch = Mutex::new(clock.anchor);
+        Core {
+            clock,
+            settings,
+            numbers: Numbers::new(),
+            lost: Lost::default(),
+            connections: AtomicUsize::new(0),
+            state: AtomicU8::new(ON),
+            epoch,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Tick {
+        self.clock.now()
+    }
+
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.state.load(Relaxed) == ON
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.load(Acquire) == CLOSED
+    }
+
+    pub(crate) fn set_on(&self, on: bool) {
+        let (from, to) = if on { (OFF, ON) } else { (ON, OFF) };
+        let _ = self.state.compare_exchange(from, to, Release, Relaxed);
+    }
+
+    /// True for the call that closed it.
+    pub(crate) fn close(&self) -> bool {
+        self.state.swap(CLOSED, Release) != CLOSED
+    }
+
+    /// The traces to come begin now.
+    pub(crate) fn begin_anew(&self) {
+        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.anchor_now();
+        for lost in [&self.lost.dials, &self.lost.tcp_conns, &self.lost.udp_conns] {
+            lost.store(0, Relaxed);
+        }
+    }
+
+    pub(crate) fn timeline(&self) -> Timeline {
+        Timeline::new(&self.clock, *self.epoch.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn id(&self, number: u64) -> TraceId {
+        self.settings.ids.id(number)
+    }
+
+    /// Hands a record that has ended to the subscribers. Must not be called under a lock.
+    pub(crate) fn publish(&self, record: impl FnOnce() -> Option<FinishedRecord>) {
+        if self.settings.subscribers.is_empty() || self.is_closed() {
+            return;
+        }
+        let Some(record) = record() else { return };
+        for subscriber in &self.settings.subscribers {
+            if catch_unwind(AssertUnwindSafe(|| subscriber.finished(&record))).is_err() {
+                tracing::warn!(target: "nettrace", "a subscriber panicked; it was given {}", record.trace_id());
+            }
+        }
+    }
+}
+
+/// Turns clock readings into the timestamps of one trace.
+#[derive(Clone, Debug)]
+pub(crate) struct Timeline {
+    pub(crate) clock: Arc<TraceClock>,
+    begin: Tick,
+}
+
+impl Timeline {
+    fn new(clock: &Clock, epoch: Anchor) -> Self {
+        let scale = TickScale { origin_ticks: clock.anchor.tick.0, mult: clock.nanos_per_tick() };
+        let begin_unix_nanos = match epoch.wall.duration_since(UNIX_EPOCH) {
+            Ok(since) => since.as_nanos() as i128,
+            Err(before) => -(before.duration().as_nanos() as i128),
+        };
+        let clock = Arc::new(TraceClock { scale, begin_nanos: scale.nanos(epoch.tick.0), begin_unix_nanos });
+        Timeline { clock, begin: epoch.tick }
+    }
+
+    /// Relative to the begin of the trace; absolute before it, and past what the peer can read (2^32 ms).
+    pub(crate) fn at(&self, tick: Tick) -> Timestamp {
+        if tick.is_some() { self.clock.timestamp(tick.0) } else { Timestamp::UNDEFINED }
+    }
+
+    pub(crate) fn begin(&self) -> Timestamp {
+        Timestamp::from_unix_nanos(self.clock.begin_unix_nanos)
+    }
+
+    /// Whether that was before the trace began.
+    pub(crate) fn is_before(&self, tick: Tick) -> bool {
+        tick < self.begin
+    }
+
+    #[cfg(test)]
+    pub(crate) fn test() -> Self {
+        let clock = Clock::new();
+        Timeline::new(&clock, clock.anchor)
+    }
+}

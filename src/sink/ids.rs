@@ -1,0 +1,99 @@
+//! From the numbers inside a sink to the identifiers of a trace.
+
+use crate::record::TraceId;
+use std::{fmt, sync::Arc};
+
+/// How the records of a trace are named. The numbers inside a sink get their text when a trace is taken, so
+/// that the same record has the same identifier in every trace.
+#[derive(Clone)]
+pub struct IdFormat(Format);
+
+#[derive(Clone)]
+enum Format {
+    Counter,
+    ShortUuid(u128),
+    Custom(Arc<dyn Fn(u64) -> TraceId + Send + Sync>),
+}
+
+impl IdFormat {
+    /// `tid-1`, `tid-2`, …: concise, unique within one sink. The default.
+    pub fn counter() -> Self {
+        IdFormat(Format::Counter)
+    }
+
+    /// 22 letters and digits without look-alikes (base 57), unique across processes: 80 random bits of the sink
+    /// and 48 bits of the record.
+    pub fn short_uuid() -> Self {
+        IdFormat(Format::ShortUuid(fastrand::u128(..) << 48))
+    }
+
+    /// A function from a record's number to its identifier. It must give the same answer for the same number
+    /// and different ones for different numbers, and is called when a trace is taken.
+    pub fn custom(format: impl Fn(u64) -> TraceId + Send + Sync + 'static) -> Self {
+        IdFormat(Format::Custom(Arc::new(format)))
+    }
+
+    /// The identifier of a record; zero is no record and has the empty identifier.
+    pub(crate) fn id(&self, number: u64) -> TraceId {
+        if number == 0 {
+            return TraceId::default();
+        }
+        match &self.0 {
+            Format::Counter => {
+                let mut digits = itoa::Buffer::new();
+                let mut text = compact_str::CompactString::const_new("tid-");
+                text.push_str(digits.format(number));
+                TraceId::from(text.as_str())
+            }
+            Format::ShortUuid(seed) => short(seed | u128::from(number)),
+            Format::Custom(format) => format(number),
+        }
+    }
+}
+
+impl Default for IdFormat {
+    fn default() -> Self {
+        IdFormat::counter()
+    }
+}
+
+impl fmt::Debug for IdFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Format::Counter => "IdFormat::counter",
+            Format::ShortUuid(_) => "IdFormat::short_uuid",
+            Format::Custom(_) => "IdFormat::custom",
+        })
+    }
+}
+
+/// As the `shortuuid` packages of Python and Go do it: base 57, 22 digits.
+fn short(mut number: u128) -> TraceId {
+    const ALPHABET: &[u8; 57] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+    let mut text = [b'2'; 22];
+    for digit in text.iter_mut().rev() {
+        *digit = ALPHABET[(number % 57) as usize];
+        number /= 57;
+    }
+    TraceId::from(&*String::from_utf8_lossy(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_concise() {
+        assert_eq!(IdFormat::counter().id(7).as_str(), "tid-7");
+        assert!(IdFormat::counter().id(0).is_undefined());
+    }
+
+    #[test]
+    fn short_uuids_differ_between_records_and_sinks() {
+        let (one, two) = (IdFormat::short_uuid(), IdFormat::short_uuid());
+        assert_eq!(one.id(1).as_str().len(), 22);
+        assert_eq!(one.id(1), one.id(1));
+        assert_ne!(one.id(1), one.id(2));
+        assert_ne!(one.id(1), two.id(1));
+    }
+}

@@ -1,0 +1,291 @@
+//! Where instrumentation writes, and where traces come from.
+//!
+//! A layer asks the sink for a recorder, holds it as long as the thing lives, and dropping it is the end:
+//! futures may be dropped at any await point, so nothing depends on code that runs after one.
+
+mod clock;
+mod conn;
+mod core;
+mod dial;
+mod dns;
+mod end;
+mod export;
+mod group;
+mod handle;
+mod headers;
+mod ids;
+mod oplog;
+mod probe;
+mod registry;
+mod request;
+mod scope;
+mod settings;
+mod subscriber;
+mod tls;
+
+pub(crate) use self::{
+    clock::Tick,
+    conn::{AttemptRecorder, ConnRecorder, Endpoint, Transport},
+    dial::{DialRecorder, DialRef},
+    dns::DnsRecorder,
+    headers::without_user_info,
+    request::{BodyWatch, CurrentRequest, RequestHead, RequestRecorder, RequestRef},
+    tls::{TlsFacts, TlsRecorder},
+};
+pub use self::{
+    conn::ConnRef,
+    handle::{NotTraced, RequestHandle, ResponseExt},
+    ids::IdFormat,
+    probe::{Probe, ProbeEvent, ProbeSocket},
+    settings::{HeaderCapture, Retention, TraceSinkBuilder},
+    subscriber::{FinishedRecord, Subscriber},
+};
+
+use self::{
+    core::Core,
+    group::{Group, GroupSlot},
+    registry::{Entry, Numbers, Registry},
+    request::RequestRecord,
+    settings::Settings,
+};
+use crate::record::{Dropped, EndReason, NetTrace};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// Where instrumentation writes. Cheap to clone; all clones are the same sink.
+///
+/// Its memory is bounded unless [`Retention::unbounded`] is chosen. Traces are taken from it at any time with
+/// [`snapshot`](Self::snapshot), which disturbs neither the traffic nor later snapshots.
+///
+/// ```
+/// use nettrace::TraceSink;
+///
+/// let sink = TraceSink::new();
+/// // … give it to the layers, make requests …
+/// let trace = sink.snapshot("my request");
+/// assert!(trace.http_requests.is_empty());
+/// ```
+#[derive(Clone, Debug)]
+pub struct TraceSink(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    core: Arc<Core>,
+    requests: Registry<RequestRecord>,
+    groups: Registry<GroupSlot>,
+    /// The order of the groups, which are no records and have no identifier.
+    group_order: Numbers,
+}
+
+impl TraceSink {
+    /// A bounded sink that records everything but the values of headers.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// To say what is recorded.
+    pub fn builder() -> TraceSinkBuilder {
+        TraceSinkBuilder::default()
+    }
+
+    /// A sink that never records anything. Layers that are given one do nothing, read no clock and allocate
+    /// nothing.
+    pub const fn disabled() -> Self {
+        TraceSink(None)
+    }
+
+    fn start(settings: Settings) -> Self {
+        let core = Arc::new(Core::new(settings));
+        let (requests, groups, group_order) = (Registry::new(), Registry::new(), Numbers::new());
+        TraceSink(Some(Arc::new(Inner { core, requests, groups, group_order })))
+    }
+
+    /// Stops or resumes the recording of what begins from now on. What has begun is recorded to its end.
+    /// Without effect on a disabled or closed sink.
+    pub fn set_enabled(&self, enabled: bool) {
+        if let Some(inner) = &self.0 {
+            inner.core.set_on(enabled);
+        }
+    }
+
+    /// Whether what begins now is recorded.
+    pub fn is_enabled(&self) -> bool {
+        self.recording().is_some()
+    }
+
+    /// All that is known now. The same records have the same identifiers in every trace; two traces of an idle
+    /// client differ in `traceEndAt` alone.
+    pub fn snapshot(&self, description: impl AsRef<str>) -> NetTrace {
+        let Some(inner) = &self.0 else {
+            return NetTrace { description: description.as_ref().into(), ..NetTrace::default() };
+        };
+        let requests = inner.requests.collect();
+        let groups = inner.groups.collect().iter().filter_map(|slot| slot.group()).collect();
+        let mut trace = export::trace(&inner.core, description.as_ref(), requests, groups);
+        trace.dropped = inner.dropped(&trace);
+        trace
+    }
+
+    /// The trace of one request with all that it refers to: its connections, tunnels and dials, their DNS
+    /// messages and failed attempts, and the hops before it. Empty when the request was not traced.
+    pub fn trace_of(&self, request: &RequestHandle) -> NetTrace {
+        request.trace()
+    }
+
+    /// Has the probes look at the open connections again. Await it before a [`snapshot`](Self::snapshot) that
+    /// should show what they know now.
+    pub async fn refresh(&self) {
+        let Some(inner) = &self.0 else { return };
+        for probe in &inner.core.settings.probes {
+            probe.refresh().await;
+        }
+    }
+
+    /// Starts anew: traces begin now. Connections that are open come back with their dial, names and tunnels,
+    /// `reused` and with absolute times; requests in flight stay.
+    pub fn clear(&self) {
+        let Some(inner) = &self.0 else { return };
+        inner.requests.clear();
+        inner.groups.clear();
+        inner.core.begin_anew();
+    }
+
+    /// Ends the recording for good: stops probes and subscribers, ends what is open as `sink-closed`. Clients
+    /// go on, untraced. Traces can still be taken. Closing again does nothing.
+    pub fn close(&self) {
+        let Some(inner) = &self.0 else { return };
+        if !inner.core.close() {
+            return;
+        }
+        for record in inner.requests.collect() {
+            let request = RequestRef { core: inner.core.clone(), record };
+            request.end(EndReason::SinkClosed, None);
+        }
+        for group in inner.groups.collect().iter().filter_map(|slot| slot.group()) {
+            group.sink_closed();
+        }
+        inner.core.settings.probes.iter().for_each(|probe| probe.close());
+    }
+
+    /// What to record into, if anything is to be recorded.
+    #[inline]
+    fn recording(&self) -> Option<&Arc<Core>> {
+        self.0.as_ref().map(|inner| &inner.core).filter(|core| core.is_on())
+    }
+
+    /// A dial begins, to `host:port`.
+    pub(crate) fn dial(&self, destination: impl FnOnce() -> String) -> DialRecorder {
+        let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
+            return DialRecorder::default();
+        };
+        let (group, recorder) = dial::begin(&inner.core, destination());
+        inner.keep(group);
+        recorder
+    }
+
+    /// The dial in whose poll we are if it records into this sink, else a place for what begins outside any.
+    pub(crate) fn lookup(&self) -> DialRef {
+        let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
+            return DialRef::default();
+        };
+        if let Some(group) = scope::dial().filter(|group| Arc::ptr_eq(&group.core, &inner.core)) {
+            return DialRef(Some(group));
+        }
+        let group = Group::new(inner.core.clone(), None);
+        inner.keep(group.clone());
+        DialRef(Some(group))
+    }
+
+    /// A TLS handshake begins.
+    pub(crate) fn tls(&self, conn: Option<&ConnRef>, server_name: &str) -> TlsRecorder {
+        TlsRecorder::begin(self, conn, server_name)
+    }
+
+    /// A request was handed to a client.
+    #[inline]
+    pub(crate) fn request(&self, head: RequestHead<'_>) -> RequestRecorder {
+        let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on() && inner.core.settings.http)
+        else {
+            return RequestRecorder::off();
+        };
+        let record = RequestRecord::begin(&inner.core, &head);
+        let (record, rolled) = inner.requests.add(&inner.core.numbers, record);
+        if rolled {
+            inner.make_room();
+        }
+        RequestRecorder::new(RequestRef { core: inner.core.clone(), record }, &head)
+    }
+}
+
+impl Default for TraceSink {
+    fn default() -> Self {
+        TraceSink::new()
+    }
+}
+
+impl Inner {
+    fn keep(&self, group: Arc<Group>) {
+        let (_, rolled) = self.groups.add(&self.group_order, GroupSlot::new(group));
+        if rolled {
+            self.make_room();
+        }
+    }
+
+    /// Once in 32 records: keeps the bounds. Oldest finished requests go first, then connections that nothing
+    /// refers to; where these are still too many, more requests go with theirs.
+    #[cold]
+    fn make_room(&self) {
+        let retention = self.core.settings.retention;
+        while self.requests.listed() > retention.requests.saturating_add(registry::CHUNK) {
+            if !self.requests.evict_oldest() {
+                break;
+            }
+        }
+        while self.groups.listed() > retention.connections.saturating_add(registry::CHUNK) {
+            if !self.groups.evict_oldest() {
+                break;
+            }
+        }
+        let connections = || self.core.connections.load(Relaxed);
+        if connections() <= retention.connections {
+            return;
+        }
+        let enough = retention.connections - retention.connections / 16;
+        self.groups.sweep_kept();
+        while connections() > enough {
+            if self.groups.evict_oldest() {
+                continue;
+            }
+            let mut evicted = false;
+            for _ in 0..8 {
+                evicted |= self.requests.evict_oldest();
+            }
+            self.groups.sweep_kept();
+            if !evicted {
+                break;
+            }
+        }
+    }
+
+    fn dropped(&self, trace: &NetTrace) -> Option<Dropped> {
+        let count = |counter: &AtomicU64| counter.load(Relaxed);
+        let of_conns = trace.tcp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
+        let dropped = Dropped {
+            http_requests: self.requests.dropped(),
+            dials: count(&self.core.lost.dials),
+            tcp_conns: count(&self.core.lost.tcp_conns),
+            udp_conns: count(&self.core.lost.udp_conns),
+            socket_ops: of_conns.map(|ops| ops.dropped_ops).sum(),
+        };
+        (!dropped.is_empty()).then_some(dropped)
+    }
+}
+
+impl Drop for Inner {
+    /// Hops of one request may share a chunk and refer to each other through it.
+    fn drop(&mut self) {
+        self.requests.collect().iter().for_each(|record| record.forgotten());
+    }
+}

@@ -1,0 +1,49 @@
+//! Those who look at the sockets of traced connections.
+
+use super::ConnRef;
+use std::{future::Future, net::SocketAddr, pin::Pin};
+
+/// A socket lent to a probe for the time of a call.
+#[cfg(unix)]
+pub type ProbeSocket<'a> = std::os::fd::BorrowedFd<'a>;
+/// A socket lent to a probe for the time of a call.
+#[cfg(windows)]
+pub type ProbeSocket<'a> = std::os::windows::io::BorrowedSocket<'a>;
+
+/// What happened to the connection that a probe is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProbeEvent {
+    /// The handshake is complete.
+    Connected,
+    /// The attempt failed or was given up; the socket is about to be closed.
+    ConnectFailed,
+    /// The first byte came from the peer.
+    FirstByte,
+    /// The connection is about to be closed from this side.
+    Closing,
+}
+
+/// Looks at the sockets of connections that this crate opens: conntrack entries, TCP health, packets.
+///
+/// The calls come on the path of the traffic: take what must be taken from the socket and leave the rest to a
+/// worker of your own. Panics are contained.
+pub trait Probe: Send + Sync + 'static {
+    /// A TCP socket is about to be connected to `remote`.
+    fn before_connect(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
+        let _ = (socket, remote);
+    }
+
+    /// Something happened to a connection.
+    fn event(&self, conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
+        let _ = (conn, event, socket);
+    }
+
+    /// Look again, now: a trace is about to be taken. Awaited by [`TraceSink::refresh`](super::TraceSink::refresh).
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// The sink was closed: stop.
+    fn close(&self) {}
+}

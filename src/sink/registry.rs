@@ -1,0 +1,307 @@
+//! Where records live: written in their final place, never moved, read while others are written.
+//!
+//! Records sit in chunks of 32; the chunks of one shard form a list. A shard's lock covers taking an index
+//! and, once in 32 times, a new chunk; a snapshot holds it while it clones two `Arc`s and walks outside it.
+
+use std::{
+    cell::Cell,
+    fmt,
+    ops::Deref,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+pub(crate) const CHUNK: usize = 32;
+
+/// A record that can be asked whether it may be forgotten.
+pub(crate) trait Entry: Sized {
+    /// Has ended, and nothing that is kept needs it.
+    fn is_disposable(&self) -> bool;
+    /// Called once when the registry lets go of it. Must break links that could lead back to its own chunk.
+    fn forgotten(&self);
+}
+
+/// Numbers for all records of a sink, handed out in blocks so that threads do not share a cache line.
+#[derive(Debug)]
+pub(crate) struct Numbers(AtomicU64);
+
+impl Numbers {
+    pub(crate) fn new() -> Self {
+        Numbers(AtomicU64::new(1))
+    }
+
+    pub(crate) fn one(&self) -> u64 {
+        self.0.fetch_add(1, Relaxed)
+    }
+
+    fn block(&self) -> u64 {
+        self.0.fetch_add(CHUNK as u64, Relaxed)
+    }
+}
+
+struct Chunk<T> {
+    base: u64,
+    slots: [OnceLock<T>; CHUNK],
+}
+
+/// A record in its place, with its number. Holding one keeps its chunk.
+pub(crate) struct Rec<T> {
+    chunk: Arc<Chunk<T>>,
+    index: u32,
+}
+
+impl<T> Rec<T> {
+    pub(crate) fn number(&self) -> u64 {
+        self.chunk.base + u64::from(self.index)
+    }
+}
+
+impl<T> Clone for Rec<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Rec { chunk: self.chunk.clone(), index: self.index }
+    }
+}
+
+impl<T> Deref for Rec<T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        self.chunk.slots[self.index as usize % CHUNK].get().expect("a Rec is only made of a written slot")
+    }
+}
+
+impl<T> fmt::Debug for Rec<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rec({})", self.number())
+    }
+}
+
+/// A list node is apart from its chunk: a snapshot pins nodes while it walks, a record pins its chunk alone.
+struct Node<T> {
+    chunk: Arc<Chunk<T>>,
+    next: OnceLock<Arc<Node<T>>>,
+}
+
+impl<T> Node<T> {
+    fn new(base: u64) -> Arc<Self> {
+        let slots = [const { OnceLock::new() }; CHUNK];
+        Arc::new(Node { chunk: Arc::new(Chunk { base, slots }), next: OnceLock::new() })
+    }
+}
+
+impl<T> Drop for Node<T> {
+    /// A long list would overflow the stack if its nodes dropped each other.
+    fn drop(&mut self) {
+        let mut next = self.next.take();
+        while let Some(node) = next {
+            next = Arc::try_unwrap(node).ok().and_then(|mut node| node.next.take());
+        }
+    }
+}
+
+struct Shard<T> {
+    list: Option<List<T>>,
+    /// Records of chunks that left the list, which had not ended or are still needed.
+    kept: Arc<Vec<Rec<T>>>,
+    /// `kept` is gone through again when it has grown to this.
+    sweep_at: usize,
+}
+
+struct List<T> {
+    head: Arc<Node<T>>,
+    tail: Arc<Node<T>>,
+    used: usize,
+}
+
+#[repr(align(128))]
+struct Padded<T>(Mutex<Shard<T>>);
+
+pub(crate) struct Registry<T> {
+    shards: Box<[Padded<T>]>,
+    chunks: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+impl<T: Entry> Registry<T> {
+    pub(crate) fn new() -> Self {
+        let shards = std::thread::available_parallelism().map_or(4, |n| n.get() * 2).next_power_of_two();
+        let empty = || Shard { list: None, kept: Arc::default(), sweep_at: CHUNK };
+        Registry {
+            shards: (0..shards).map(|_| Padded(Mutex::new(empty()))).collect(),
+            chunks: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Puts a record in its place. Says too whether a chunk was begun: the moment to look after the bounds.
+    pub(crate) fn add(&self, numbers: &Numbers, record: T) -> (Rec<T>, bool) {
+        let mine = thread_number() & (self.shards.len() - 1);
+        let mut shard = self.lock(mine);
+        let rolled = shard.list.as_ref().is_none_or(|list| list.used == CHUNK);
+        let list = shard.list.get_or_insert_with(|| {
+            let node = Node::new(numbers.block());
+            List { head: node.clone(), tail: node, used: 0 }
+        });
+        if list.used == CHUNK {
+            let node = Node::new(numbers.block());
+            let linked = list.tail.next.set(node.clone()).is_ok();
+            debug_assert!(linked, "only the owner of the shard links on");
+            (list.tail, list.used) = (node, 0);
+        }
+        let rec = Rec { chunk: list.tail.chunk.clone(), index: list.used as u32 };
+        let written = rec.chunk.slots[list.used].set(record).is_ok();
+        debug_assert!(written, "an index is handed out once");
+        list.used += 1;
+        drop(shard);
+        if rolled {
+            self.chunks.fetch_add(1, Relaxed);
+        }
+        (rec, rolled)
+    }
+
+    /// An upper bound of the records in the lists; those that outlived their chunk are not among them.
+    pub(crate) fn listed(&self) -> usize {
+        self.chunks.load(Relaxed) * CHUNK
+    }
+
+    /// Lets the oldest full chunk go; what it holds that is still needed stays. False when there is none.
+    #[cold]
+    pub(crate) fn evict_oldest(&self) -> bool {
+        let oldest = (0..self.shards.len())
+            .filter_map(|i| {
+                let shard = self.lock(i);
+                let list = shard.list.as_ref()?;
+                list.head.next.get().is_some().then_some((list.head.chunk.base, i))
+            })
+            .min();
+        let Some((_, index)) = oldest else { return false };
+        let (node, mut gone) = {
+            let mut shard = self.lock(index);
+            let Some(list) = &mut shard.list else { return false };
+            let Some(next) = list.head.next.get().cloned() else { return false };
+            let node = std::mem::replace(&mut list.head, next);
+            let (mut gone, survivors) = split(node.recs());
+            if !survivors.is_empty() {
+                Arc::make_mut(&mut shard.kept).extend(survivors);
+                if shard.kept.len() > shard.sweep_at {
+                    gone.append(&mut sweep(&mut shard));
+                }
+            }
+            (node, gone)
+        };
+        self.chunks.fetch_sub(1, Relaxed);
+        self.forget(&mut gone);
+        drop(node);
+        true
+    }
+
+    /// Lets those go that outlived their chunk and are not needed any more.
+    pub(crate) fn sweep_kept(&self) {
+        for i in 0..self.shards.len() {
+            let mut gone = sweep(&mut self.lock(i));
+            self.forget(&mut gone);
+        }
+    }
+
+    /// All records of now, in no particular order.
+    pub(crate) fn collect(&self) -> Vec<Rec<T>> {
+        let mut all = Vec::new();
+        for i in 0..self.shards.len() {
+            let (mut node, kept) = {
+                let shard = self.lock(i);
+                (shard.list.as_ref().map(|list| list.head.clone()), shard.kept.clone())
+            };
+            all.extend(kept.iter().cloned());
+            while let Some(here) = node {
+                all.extend(here.recs());
+                node = here.next.get().cloned();
+            }
+        }
+        all
+    }
+
+    /// Forgets all that may be forgotten; it is not counted as dropped.
+    pub(crate) fn clear(&self) {
+        for i in 0..self.shards.len() {
+            let (list, gone) = {
+                let mut shard = self.lock(i);
+                let list = shard.list.take();
+                let mut gone = sweep(&mut shard);
+                let mut node = list.as_ref().map(|list| list.head.clone());
+                while let Some(here) = node {
+                    let (mut disposable, survivors) = split(here.recs());
+                    gone.append(&mut disposable);
+                    Arc::make_mut(&mut shard.kept).extend(survivors);
+                    self.chunks.fetch_sub(1, Relaxed);
+                    node = here.next.get().cloned();
+                }
+                (list, gone)
+            };
+            gone.iter().for_each(|rec| rec.forgotten());
+            drop(list);
+        }
+        self.dropped.store(0, Relaxed);
+    }
+
+    /// How many records went to keep the bound.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    fn forget(&self, gone: &mut Vec<Rec<T>>) {
+        self.dropped.fetch_add(gone.len() as u64, Relaxed);
+        gone.drain(..).for_each(|rec| rec.forgotten());
+    }
+
+    fn lock(&self, shard: usize) -> MutexGuard<'_, Shard<T>> {
+        self.shards[shard].0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Node<T> {
+    /// The records written so far.
+    fn recs(&self) -> impl Iterator<Item = Rec<T>> + '_ {
+        (0..CHUNK as u32)
+            .filter(|&i| self.chunk.slots[i as usize].get().is_some())
+            .map(|index| Rec { chunk: self.chunk.clone(), index })
+    }
+}
+
+/// Those that may go, and those that stay.
+fn split<T: Entry>(recs: impl Iterator<Item = Rec<T>>) -> (Vec<Rec<T>>, Vec<Rec<T>>) {
+    recs.partition(|rec| rec.is_disposable())
+}
+
+/// Takes what may go now out of `kept`, and sets when to look again.
+fn sweep<T: Entry>(shard: &mut Shard<T>) -> Vec<Rec<T>> {
+    if shard.kept.is_empty() {
+        return Vec::new();
+    }
+    let (gone, stay) = split(shard.kept.iter().cloned());
+    shard.kept = Arc::new(stay);
+    shard.sweep_at = shard.kept.len() * 2 + CHUNK;
+    gone
+}
+
+impl<T> fmt::Debug for Registry<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("chunks", &self.chunks).field("dropped", &self.dropped).finish()
+    }
+}
+
+/// Threads are numbered as they come, so that up to as many as there are shards never meet.
+fn thread_number() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static MINE: Cell<Option<usize>> = const { Cell::new(None) });
+    MINE.try_with(|mine| {
+        mine.get().unwrap_or_else(|| {
+            let number = THREADS.fetch_add(1, Relaxed);
+            mine.set(Some(number));
+            number
+        })
+    })
+    .unwrap_or(0)
+}

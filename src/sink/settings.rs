@@ -1,0 +1,220 @@
+//! The one place to say what is recorded: the sink's builder.
+
+use super::{Probe, Subscriber, TraceSink, ids::IdFormat};
+use http::HeaderName;
+use std::{fmt, sync::Arc};
+
+/// How the header fields of requests and responses are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeaderCapture {
+    /// Not at all. The default.
+    #[default]
+    Off,
+    /// Names alone.
+    Names,
+    /// Names and the lengths of the values.
+    Lengths,
+    /// Names and values. Those of `Authorization`, `Proxy-Authorization`, `Cookie` and `Set-Cookie` are
+    /// replaced by their length unless they are named with [`reveal_headers`](TraceSinkBuilder::reveal_headers).
+    Values,
+}
+
+/// How much a sink keeps. What goes is counted in the trace's `dropped`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub(crate) requests: usize,
+    pub(crate) connections: usize,
+    pub(crate) first_ops: u64,
+    pub(crate) newest_ops: u64,
+}
+
+impl Retention {
+    /// 10,000 requests, 20,000 connections, 4,096 operations a connection: the first 1,024 and the newest.
+    pub const fn bounded() -> Self {
+        Retention { requests: 10_000, connections: 20_000, first_ops: 1_024, newest_ops: 3_072 }
+    }
+
+    /// Everything, for as long as there is memory.
+    pub const fn unbounded() -> Self {
+        Retention { requests: usize::MAX, connections: usize::MAX, first_ops: u64::MAX, newest_ops: 0 }
+    }
+
+    /// How many requests to keep. The oldest finished ones go first, in groups of 32.
+    pub const fn requests(mut self, requests: usize) -> Self {
+        self.requests = requests;
+        self
+    }
+
+    /// How many connections to keep, those to nameservers included. Connections that are open, or that a kept
+    /// request refers to, stay; where that is too many the oldest finished requests go with theirs.
+    pub const fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// How many operations of one connection to keep: its `first` and its `newest`. At least one of the first
+    /// is kept; the newest are dropped in groups of up to 512.
+    pub const fn socket_ops(mut self, first: u64, newest: u64) -> Self {
+        self.first_ops = if first == 0 { 1 } else { first };
+        self.newest_ops = newest;
+        self
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Retention::bounded()
+    }
+}
+
+type ExcludeHeader = dyn Fn(&HeaderName) -> bool + Send + Sync;
+
+pub(crate) struct Settings {
+    pub(crate) socket_ops: bool,
+    pub(crate) dns: bool,
+    pub(crate) tls: bool,
+    pub(crate) http: bool,
+    pub(crate) headers: HeaderCapture,
+    pub(crate) exclude_header: Option<Arc<ExcludeHeader>>,
+    pub(crate) reveal_headers: Vec<HeaderName>,
+    pub(crate) mask_query: bool,
+    pub(crate) ids: IdFormat,
+    pub(crate) session: Option<String>,
+    pub(crate) retention: Retention,
+    pub(crate) probes: Vec<Arc<dyn Probe>>,
+    pub(crate) subscribers: Vec<Arc<dyn Subscriber>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            socket_ops: true,
+            dns: true,
+            tls: true,
+            http: true,
+            headers: HeaderCapture::Off,
+            exclude_header: None,
+            reveal_headers: Vec::new(),
+            mask_query: false,
+            ids: IdFormat::default(),
+            session: None,
+            retention: Retention::default(),
+            probes: Vec::new(),
+            subscribers: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("socket_ops", &self.socket_ops)
+            .field("dns", &self.dns)
+            .field("tls", &self.tls)
+            .field("http", &self.http)
+            .field("headers", &self.headers)
+            .field("mask_query", &self.mask_query)
+            .field("ids", &self.ids)
+            .field("session", &self.session)
+            .field("retention", &self.retention)
+            .field("probes", &self.probes.len())
+            .field("subscribers", &self.subscribers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Says what a [`TraceSink`] records. By default: dials, connections and their operations, DNS messages, TLS
+/// handshakes and HTTP requests without headers, within [`Retention::bounded`].
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct TraceSinkBuilder {
+    settings: Settings,
+}
+
+impl TraceSinkBuilder {
+    /// Record each read and write of a socket (`socketTrace`). Totals are kept either way. On by default.
+    pub fn socket_ops(mut self, on: bool) -> Self {
+        self.settings.socket_ops = on;
+        self
+    }
+
+    /// Record DNS messages (`dnsQueries`). On by default.
+    pub fn dns(mut self, on: bool) -> Self {
+        self.settings.dns = on;
+        self
+    }
+
+    /// Record TLS handshakes (`tlsTunnels`). On by default.
+    pub fn tls(mut self, on: bool) -> Self {
+        self.settings.tls = on;
+        self
+    }
+
+    /// Record HTTP requests (`httpRequests`). On by default.
+    pub fn http(mut self, on: bool) -> Self {
+        self.settings.http = on;
+        self
+    }
+
+    /// How header fields are recorded. Off by default: they may hold secrets.
+    pub fn headers(mut self, capture: HeaderCapture) -> Self {
+        self.settings.headers = capture;
+        self
+    }
+
+    /// Leaves out the header fields for which `exclude` is true. It is called on the request's path and should
+    /// be quick.
+    pub fn exclude_header(mut self, exclude: impl Fn(&HeaderName) -> bool + Send + Sync + 'static) -> Self {
+        self.settings.exclude_header = Some(Arc::new(exclude));
+        self
+    }
+
+    /// Records the values of these header fields too, although they are secrets by their nature
+    /// (`Authorization`, `Proxy-Authorization`, `Cookie`, `Set-Cookie`).
+    pub fn reveal_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.settings.reveal_headers.extend(names);
+        self
+    }
+
+    /// Records the query of a URL as `?***`. Off by default.
+    pub fn mask_query(mut self, on: bool) -> Self {
+        self.settings.mask_query = on;
+        self
+    }
+
+    /// How records are named. [`IdFormat::counter`] by default.
+    pub fn ids(mut self, format: IdFormat) -> Self {
+        self.settings.ids = format;
+        self
+    }
+
+    /// An identifier of the session, written into every trace (`uuid`).
+    pub fn session(mut self, session: impl Into<String>) -> Self {
+        self.settings.session = Some(session.into());
+        self
+    }
+
+    /// How much is kept. [`Retention::bounded`] by default.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.settings.retention = retention;
+        self
+    }
+
+    /// Adds something that looks at the sockets of traced connections.
+    pub fn probe(mut self, probe: impl Probe) -> Self {
+        self.settings.probes.push(Arc::new(probe));
+        self
+    }
+
+    /// Adds something that is handed every record as it ends.
+    pub fn subscriber(mut self, subscriber: impl Subscriber) -> Self {
+        self.settings.subscribers.push(Arc::new(subscriber));
+        self
+    }
+
+    /// Starts the sink: its clock runs from here.
+    pub fn build(self) -> TraceSink {
+        TraceSink::start(self.settings)
+    }
+}

@@ -1,0 +1,160 @@
+//! TLS tunnels: the handshake, and the end of what it made.
+
+use super::{
+    TraceSink, clock::Tick, conn::ConnRef, end::EndCell, export, group::Group, subscriber::FinishedRecord,
+};
+use crate::{
+    error::Fault,
+    record::{EndReason, Failure, PeerCert},
+};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+/// What a handshake agreed on, or as much of it as became known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TlsFacts {
+    pub(crate) tls_version: String,
+    pub(crate) cipher_suite: u16,
+    pub(crate) key_exchange_group: String,
+    pub(crate) negotiated_proto: String,
+    pub(crate) did_resume: bool,
+    pub(crate) peer_certs: Arc<[PeerCert]>,
+    pub(crate) alert: String,
+}
+
+pub(crate) struct TlsRecord {
+    pub(crate) number: u64,
+    pub(crate) conn: u64,
+    pub(crate) server_name: Box<str>,
+    pub(crate) begin: Tick,
+    pub(crate) handshake_end: Tick,
+    pub(crate) facts: TlsFacts,
+    /// Of the handshake; also what a server says of it only after it looked complete.
+    pub(crate) fault: Option<Fault>,
+    pub(crate) end: EndCell,
+}
+
+/// Lives with the handshake and then with the stream; its drop ends the tunnel.
+#[derive(Debug)]
+pub(crate) struct TlsRecorder(Option<Live>);
+
+#[derive(Debug)]
+struct Live {
+    group: Arc<Group>,
+    index: usize,
+    conn: ConnRef,
+    in_handshake: bool,
+}
+
+impl TlsRecorder {
+    pub(super) fn begin(sink: &TraceSink, conn: Option<&ConnRef>, server_name: &str) -> Self {
+        let Some(core) = sink.recording().filter(|core| core.settings.tls) else { return TlsRecorder(None) };
+        let conn = match conn {
+            Some(conn) => conn.clone(),
+            None => match sink.lookup().0 {
+                Some(group) => ConnRef::new(group, None),
+                None => return TlsRecorder(None),
+            },
+        };
+        let group = conn.0.group.clone();
+        let number = core.numbers.one();
+        group.begun();
+        let mut state = group.state();
+        state.tls.push(TlsRecord {
+            number,
+            conn: conn.number(),
+            server_name: server_name.into(),
+            begin: core.now(),
+            handshake_end: Tick::NONE,
+            facts: TlsFacts::default(),
+            fault: None,
+            end: EndCell::default(),
+        });
+        let index = state.tls.len() - 1;
+        drop(state);
+        // The innermost tunnel is the one to the server; one that was there before leads to a proxy.
+        let outer = conn.0.tls.swap(number, Relaxed);
+        if outer != 0 {
+            conn.0.proxy_tls.store(outer, Relaxed);
+        }
+        TlsRecorder(Some(Live { group, index, conn, in_handshake: true }))
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Goes into the metadata of the stream when what lies below it had no such identity.
+    pub(crate) fn conn_ref(&self) -> Option<ConnRef> {
+        self.0.as_ref().map(|live| live.conn.clone())
+    }
+
+    pub(crate) fn established(&mut self, facts: TlsFacts) {
+        let Some(live) = &mut self.0 else { return };
+        live.in_handshake = false;
+        live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
+    }
+
+    pub(crate) fn failed(mut self, facts: TlsFacts, failure: Failure, text: &str, reason: EndReason) {
+        let Some(live) = self.0.take() else { return };
+        live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
+        live.end(reason, Some(Fault::new(failure, text)));
+    }
+
+    /// The server refused after the handshake had ended for this side, as TLS 1.3 does with client certificates.
+    pub(crate) fn rejected(&mut self, failure: Failure, text: &str, alert: String) {
+        let Some(live) = &mut self.0 else { return };
+        live.with(|_, record| {
+            record.facts.alert = alert;
+            record.fault.get_or_insert_with(|| Fault::new(failure, text));
+        });
+    }
+}
+
+impl Live {
+    fn with(&self, f: impl FnOnce(Tick, &mut TlsRecord)) {
+        let now = self.group.core.now();
+        if let Some(record) = self.group.state().tls.get_mut(self.index).filter(|record| record.end.is_open())
+        {
+            f(now.max(record.begin), record);
+        }
+    }
+
+    fn end(&self, reason: EndReason, fault: Option<Fault>) {
+        let group = &self.group;
+        let now = group.core.now();
+        let ended = group.state().tls.get_mut(self.index).is_some_and(|record| {
+            let now = now.max(record.begin);
+            if self.in_handshake && !record.handshake_end.is_some() && record.end.is_open() {
+                record.handshake_end = now;
+            }
+            let (reason, fault) = match &record.fault {
+                Some(rejected) => (EndReason::Failed, Some(rejected.clone())),
+                None => (reason, fault),
+            };
+            record.end.end(now, reason, fault)
+        });
+        if ended {
+            group.ended();
+            group.core.publish(|| {
+                let times = group.core.timeline();
+                let state = group.state();
+                state
+                    .tls
+                    .get(self.index)
+                    .map(|record| FinishedRecord::TlsTunnel(export::tls(group, record, &times)))
+            });
+        }
+    }
+}
+
+impl Drop for TlsRecorder {
+    fn drop(&mut self) {
+        let Some(live) = self.0.take() else { return };
+        if live.in_handshake {
+            let fault = Fault::new(Failure::Interrupted, "the handshake was given up");
+            live.end(EndReason::Cancelled, Some(fault));
+        } else {
+            live.end(EndReason::Closed, None);
+        }
+    }
+}
