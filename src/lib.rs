@@ -6,6 +6,7 @@
 mod error;
 pub mod record;
 mod sink;
+pub mod view;
 
 #[cfg(feature = "connect")]
 pub mod connect;
