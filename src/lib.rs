@@ -8,8 +8,19 @@ pub mod record;
 mod sink;
 pub mod view;
 
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "connect")]
 pub mod connect;
+#[cfg(feature = "request")]
+pub mod request;
+#[cfg(feature = "resolve")]
+pub mod resolve;
+#[cfg(feature = "tls")]
+pub mod tls;
+
+#[cfg(feature = "client")]
+pub use client::Client;
 
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};

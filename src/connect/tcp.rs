@@ -76,7 +76,7 @@ impl TcpConnector {
     pub fn new(sink: &TraceSink) -> Self {
         TcpConnector {
             sink: sink.clone(),
-            resolver: StubResolver::system(sink),
+            resolver: StubResolver::system_or_default(sink),
             options: Arc::new(SocketOptions {
                 source_ip: None,
                 keep_alive: KeepAlive::default(),
@@ -264,9 +264,6 @@ impl SocketOptions {
             socket.set_tcp_nodelay(true)?;
         }
         if let Some(source) = self.source_ip.filter(|source| source.is_ipv4() == remote.is_ipv4()) {
-            // Lets the kernel choose the port when it knows both ends, so that one port serves many peers.
-            #[cfg(target_os = "linux")]
-            socket.set_bind_address_no_port(true)?;
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         Ok(())

@@ -33,16 +33,15 @@ pub(crate) fn io_failure(error: &io::Error) -> Failure {
     }
 }
 
-/// The code of the first error in the chain that has one; `unknown_failure` with the whole text otherwise.
+/// The code of the innermost error in the chain that has one; `unknown_failure` with the whole text otherwise.
 pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
+    let mut innermost = None;
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(failure) = known(error) {
-            return failure;
-        }
+        innermost = known(error).or(innermost);
         next = error.source();
     }
-    Failure::unknown(&chain(error))
+    innermost.unwrap_or_else(|| Failure::unknown(chain(error)))
 }
 
 /// The text of an error with that of its sources, as far as they add to it.
@@ -68,5 +67,59 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<super::ConnectError>() {
         return Some(error.failure());
     }
+    #[cfg(feature = "resolve")]
+    if let Some(error) = error.downcast_ref::<super::ResolveError>() {
+        return Some(error.failure());
+    }
+    #[cfg(feature = "request")]
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        return hyper_failure(error);
+    }
+    #[cfg(feature = "client")]
+    if let Some(error) = error.downcast_ref::<h2::Error>() {
+        return h2_failure(error);
+    } else if error.is::<super::TimedOut>() {
+        return Some(Failure::GenericTimeoutError);
+    } else if error.is::<super::ClientClosed>() {
+        return Some(Failure::ClientClosed);
+    }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<super::TlsError>() {
+        return Some(error.failure());
+    }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(super::rustls::rustls_failure(error));
+    }
     None
+}
+
+/// What HTTP/2 says: the peer's verdict on one stream, or on the connection.
+#[cfg(feature = "client")]
+fn h2_failure(error: &h2::Error) -> Option<Failure> {
+    if error.is_go_away() && error.is_remote() {
+        Some(Failure::Http2Goaway)
+    } else if error.is_reset() {
+        Some(Failure::Http2StreamReset)
+    } else if error.is_io() {
+        error.get_io().map(io_failure)
+    } else {
+        Some(Failure::HttpProtocolError)
+    }
+}
+
+/// What hyper says of itself; where the reason lies deeper it says nothing.
+#[cfg(feature = "request")]
+fn hyper_failure(error: &hyper::Error) -> Option<Failure> {
+    if error.is_timeout() {
+        Some(Failure::GenericTimeoutError)
+    } else if error.is_incomplete_message() {
+        Some(Failure::EofError)
+    } else if error.is_parse() {
+        Some(Failure::HttpProtocolError)
+    } else if error.is_canceled() || error.is_closed() {
+        Some(Failure::ConnectionAborted)
+    } else {
+        None
+    }
 }

@@ -3,11 +3,27 @@
 pub(crate) mod classify;
 #[cfg(feature = "resolve")]
 mod connect;
+#[cfg(feature = "resolve")]
+mod resolve;
+#[cfg(feature = "tls")]
+pub(crate) mod rustls;
+#[cfg(feature = "client")]
+mod timeout;
+#[cfg(feature = "tls")]
+mod tls;
 
 #[cfg(feature = "resolve")]
 pub(crate) use connect::ConnectErrorKind;
 #[cfg(feature = "resolve")]
 pub use connect::{ConnectAttempt, ConnectError};
+#[cfg(feature = "resolve")]
+pub use resolve::ResolveError;
+#[cfg(feature = "resolve")]
+pub(crate) use resolve::{ResolveErrorKind, ResolveFault, rcode};
+#[cfg(feature = "client")]
+pub use timeout::{ClientClosed, TimedOut};
+#[cfg(feature = "tls")]
+pub use tls::TlsError;
 
 use crate::record::Failure;
 

@@ -117,6 +117,8 @@ failures! {
     TlsClientCertificateRequired = "x_tls_client_certificate_required",
     /// This machine has no trusted root certificates.
     NoRootCertificates = "x_no_root_certificates",
+    /// The TLS configuration cannot be used: its versions, certificate or key.
+    TlsConfiguration = "x_tls_configuration",
     /// Every nameserver was skipped by the configuration.
     NameserversSkipped = "x_nameservers_skipped",
     /// A DNS message could not be read.

@@ -10,7 +10,8 @@ mod http;
 mod id;
 mod list;
 mod names;
-mod ops;
+pub(crate) mod ops;
+mod slice;
 mod socket;
 mod timestamp;
 mod timings;
@@ -26,9 +27,18 @@ pub use failure::{Failure, UnknownFailure};
 pub use http::{Attempt, HttpHeaderField, HttpHeaders, HttpReqTrace, Informational};
 pub use id::TraceId;
 pub use list::{Record, TraceList};
-pub use ops::SocketOps;
+pub(crate) use ops::{
+    Chain, Cursor, Delta, EncodedOps, OpError, RawOp, Segment, TickScale, TraceClock, kind,
+};
+pub use ops::{SocketOps, SocketOpsIter};
 pub use socket::{SocketOp, SocketOpType, SocketTrace};
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use timings::Timings;
 pub use tls::{PeerCert, TlsTunnelTrace};
 pub use trace::{Dropped, NetTrace, Precise};
+
+/// The JSON Schema (draft 2020-12) of a serialised [`NetTrace`].
+///
+/// It describes what this version writes, precise times included, and what the Go package writes. Reading is
+/// more lenient: unknown fields are ignored, absent ones have their defaults, unknown names are kept.
+pub const JSON_SCHEMA: &str = include_str!("schema.json");

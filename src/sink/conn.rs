@@ -54,9 +54,13 @@ pub(crate) struct ConnRecord {
     established: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
+    /// The first read after a request was given the connection; [`AWAITED`] until it comes.
+    first_byte: AtomicU64,
     pub(crate) log: Option<OpLog>,
     pub(crate) end: EndCell,
 }
+
+const AWAITED: u64 = u64::MAX;
 
 impl ConnRecord {
     fn new(core: &Core, transport: Transport, endpoint: Endpoint) -> Self {
@@ -71,6 +75,7 @@ impl ConnRecord {
             established: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            first_byte: AtomicU64::new(0),
             log: core.settings.socket_ops.then(|| OpLog::new(core.settings.retention)),
             end: EndCell::default(),
         }
@@ -131,6 +136,19 @@ impl ConnRef {
 
     pub(crate) fn number(&self) -> u64 {
         self.0.record.as_ref().map_or(0, |record| record.number)
+    }
+
+    /// A request was given the connection: the next byte that comes is the first of its response (HTTP/1).
+    pub(crate) fn await_first_byte(&self) {
+        if let Some(record) = &self.0.record {
+            record.first_byte.store(AWAITED, Relaxed);
+        }
+    }
+
+    /// When that byte came.
+    pub(crate) fn first_byte(&self) -> Tick {
+        let at = self.0.record.as_ref().map_or(0, |record| record.first_byte.load(Relaxed));
+        if at == AWAITED { Tick::NONE } else { Tick(at) }
     }
 
     /// Its close is not to be recorded as a mere `closed`.
@@ -320,6 +338,9 @@ impl ConnRecorder {
         if let Ok(n) = result {
             live.received += n as u64;
             live.record.received.store(live.received, Relaxed);
+            if n > 0 && live.record.first_byte.load(Relaxed) == AWAITED {
+                live.record.first_byte.store(live.conn.0.group.core.now().0, Relaxed);
+            }
         }
         live.op(OpKind::Read, call, result);
         first && live.received != 0
@@ -380,7 +401,7 @@ impl Live {
         }
         if let Some(log) = &self.record.log {
             let core = &self.conn.0.group.core;
-            self.writer.push(log, kind, call, || core.now(), result);
+            self.writer.push(log, kind, call, core.now(), result);
         }
     }
 

@@ -6,17 +6,17 @@ use super::{
     settings::Settings,
     subscriber::FinishedRecord,
 };
-use crate::record::{Timestamp, TraceId};
+use crate::record::{TickScale, Timestamp, TraceClock, TraceId};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{
             AtomicU8, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    time::Duration,
+    time::UNIX_EPOCH,
 };
 
 #[derive(Debug)]
@@ -91,8 +91,7 @@ impl Core {
     }
 
     pub(crate) fn timeline(&self) -> Timeline {
-        let epoch = *self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
-        Timeline { epoch, nanos_per_tick: self.clock.nanos_per_tick() }
+        Timeline::new(&self.clock, *self.epoch.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn id(&self, number: u64) -> TraceId {
@@ -114,34 +113,40 @@ impl Core {
 }
 
 /// Turns clock readings into the timestamps of one trace.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Timeline {
-    pub(crate) epoch: Anchor,
-    pub(crate) nanos_per_tick: u64,
+    pub(crate) clock: Arc<TraceClock>,
+    begin: Tick,
 }
 
 impl Timeline {
+    fn new(clock: &Clock, epoch: Anchor) -> Self {
+        let scale = TickScale { origin_ticks: clock.anchor.tick.0, mult: clock.nanos_per_tick() };
+        let begin_unix_nanos = match epoch.wall.duration_since(UNIX_EPOCH) {
+            Ok(since) => since.as_nanos() as i128,
+            Err(before) => -(before.duration().as_nanos() as i128),
+        };
+        let clock = Arc::new(TraceClock { scale, begin_nanos: scale.nanos(epoch.tick.0), begin_unix_nanos });
+        Timeline { clock, begin: epoch.tick }
+    }
+
     /// Relative to the begin of the trace; absolute before it, and past what the peer can read (2^32 ms).
     pub(crate) fn at(&self, tick: Tick) -> Timestamp {
-        const LIMIT: u64 = (u32::MAX as u64 + 1) * 1_000_000;
-        if !tick.is_some() {
-            return Timestamp::default();
-        }
-        if tick < self.epoch.tick {
-            let before = Duration::from_nanos(self.nanos(self.epoch.tick.0 - tick.0));
-            return Timestamp::from(self.epoch.wall.checked_sub(before).unwrap_or(self.epoch.wall));
-        }
-        match self.nanos(tick.0 - self.epoch.tick.0) {
-            nanos if nanos < LIMIT => Timestamp::relative(nanos),
-            nanos => Timestamp::from(self.epoch.wall + Duration::from_nanos(nanos)),
-        }
+        if tick.is_some() { self.clock.timestamp(tick.0) } else { Timestamp::UNDEFINED }
     }
 
     pub(crate) fn begin(&self) -> Timestamp {
-        Timestamp::from(self.epoch.wall)
+        Timestamp::from_unix_nanos(self.clock.begin_unix_nanos)
     }
 
-    fn nanos(&self, ticks: u64) -> u64 {
-        u64::try_from((u128::from(ticks) * u128::from(self.nanos_per_tick)) >> 32).unwrap_or(u64::MAX)
+    /// Whether that was before the trace began.
+    pub(crate) fn is_before(&self, tick: Tick) -> bool {
+        tick < self.begin
+    }
+
+    #[cfg(test)]
+    pub(crate) fn test() -> Self {
+        let clock = Clock::new();
+        Timeline::new(&clock, clock.anchor)
     }
 }

@@ -202,7 +202,7 @@ pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
         out.handshake_err = error;
     }
     out.addr_tuple = addresses(record);
-    out.reused = record.begin < times.epoch.tick;
+    out.reused = times.is_before(record.begin);
     (out.total_sent_bytes, out.total_recv_bytes) = (record.sent(), record.received());
     out.socket_trace = socket_trace(record, times);
     if record.above_tls {

@@ -1,7 +1,10 @@
 //! What a caller holds to ask about its own request.
 
 use super::{export, request::RequestRef};
-use crate::record::{NetTrace, Timings, TraceId};
+use crate::{
+    error::Fault,
+    record::{EndReason, Failure, NetTrace, Timings, TraceId},
+};
 use std::{
     error::Error,
     fmt,
@@ -60,14 +63,7 @@ impl RequestHandle {
     pub fn timings(&self) -> Result<Timings, NotTraced> {
         let request = self.last_hop().ok_or(NotTraced)?;
         let (trace, id) = (self.trace(), request.core.id(request.number()));
-        trace
-            .http_requests
-            .get(&id)
-            .map(|record| {
-                let _ = record;
-                Timings::default()
-            })
-            .ok_or(NotTraced)
+        trace.http_requests.get(&id).map(|record| record.timings(&trace)).ok_or(NotTraced)
     }
 
     /// The trace of this request alone, with all that it refers to. Empty when it was not traced.
@@ -75,6 +71,13 @@ impl RequestHandle {
         match &self.0 {
             Inner::Bound(request) => export::slice(request),
             Inner::Slot(slot) => export::hops(&slot.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// The time for the whole request is over.
+    pub(crate) fn timed_out(&self, text: &str) {
+        if let Some(request) = self.last_hop() {
+            request.end(EndReason::Timeout, Some(Fault::new(Failure::GenericTimeoutError, text)));
         }
     }
 

@@ -83,6 +83,14 @@ pub(crate) fn mask_uri(uri: &Uri, mask_query: bool) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
+/// The URI without user info.
+pub(crate) fn without_user_info(uri: &Uri) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    parts.authority =
+        parts.authority.and_then(|authority| authority.as_str().rsplit('@').next()?.parse().ok());
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

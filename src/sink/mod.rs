@@ -28,7 +28,8 @@ pub(crate) use self::{
     conn::{AttemptRecorder, ConnRecorder, Endpoint, Transport},
     dial::{DialRecorder, DialRef, ResolverDialRecorder},
     dns::DnsRecorder,
-    request::{BodyWatch, RequestHead, RequestRecorder, RequestRef, informational},
+    headers::without_user_info,
+    request::{BodyWatch, CurrentRequest, RequestHead, RequestRecorder, RequestRef},
     tls::{TlsFacts, TlsRecorder},
 };
 pub use self::{
@@ -43,7 +44,7 @@ pub use self::{
 use self::{
     core::Core,
     group::{Group, GroupSlot},
-    registry::{Entry, Registry},
+    registry::{Entry, Numbers, Registry},
     request::RequestRecord,
     settings::Settings,
 };
@@ -74,6 +75,8 @@ struct Inner {
     core: Arc<Core>,
     requests: Registry<RequestRecord>,
     groups: Registry<GroupSlot>,
+    /// The order of the groups, which are no records and have no identifier.
+    group_order: Numbers,
 }
 
 impl TraceSink {
@@ -95,7 +98,8 @@ impl TraceSink {
 
     fn start(settings: Settings) -> Self {
         let core = Arc::new(Core::new(settings));
-        TraceSink(Some(Arc::new(Inner { core, requests: Registry::new(), groups: Registry::new() })))
+        let (requests, groups, group_order) = (Registry::new(), Registry::new(), Numbers::new());
+        TraceSink(Some(Arc::new(Inner { core, requests, groups, group_order })))
     }
 
     /// Stops or resumes the recording of what begins from now on. What has begun is recorded to its end.
@@ -225,7 +229,7 @@ impl Default for TraceSink {
 
 impl Inner {
     fn keep(&self, group: Arc<Group>) {
-        let (_, rolled) = self.groups.add(&self.core.numbers, GroupSlot::new(group));
+        let (_, rolled) = self.groups.add(&self.group_order, GroupSlot::new(group));
         if rolled {
             self.make_room();
         }

@@ -79,10 +79,6 @@ impl AtomicTick {
     fn set(&self, tick: Tick) {
         self.0.store(tick.0, Release);
     }
-
-    fn is_set(&self) -> bool {
-        self.0.load(Relaxed) != 0
-    }
 }
 
 impl RequestRecord {
@@ -121,6 +117,11 @@ impl RequestRef {
         self.record.number()
     }
 
+    /// Why it failed, if it has.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.record.end.fault().map(|fault| fault.failure.clone())
+    }
+
     /// A dial began because of this request.
     pub(super) fn caused(&self, group: &Arc<Group>) {
         self.record.links().rare().dials.push(group.clone());
@@ -129,6 +130,41 @@ impl RequestRef {
     /// Bytes of the body as its reader gets them, after decoding.
     pub(crate) fn decoded(&self, bytes: u64) {
         self.record.decoded.store(bytes + 1, Relaxed);
+    }
+
+    /// The client has chosen a connection just now. May be said again, also of another one: then the request was
+    /// moved there.
+    fn acquired(&self, conn: &ConnRef) {
+        if self.link(conn) {
+            self.record.conn_acquired.set(self.core.now().max(self.record.begin));
+            conn.await_first_byte();
+        }
+    }
+
+    /// True when that is news.
+    fn link(&self, conn: &ConnRef) -> bool {
+        let mut links = self.record.links();
+        match &mut links.conn {
+            Some(known) if known.same(conn) => return false,
+            Some(known) => {
+                let stale = std::mem::replace(known, conn.clone());
+                links.rare().tried.push(stale);
+            }
+            None => links.conn = Some(conn.clone()),
+        }
+        true
+    }
+
+    /// A 1xx response came.
+    pub(crate) fn informational(&self, status: StatusCode) {
+        /// A server that sends 1xx responses without end must not fill the memory.
+        const LIMIT: usize = 64;
+        let now = self.core.now();
+        let mut links = self.record.links();
+        let seen = &mut links.rare().informational;
+        if seen.len() < LIMIT {
+            seen.push((now, status));
+        }
     }
 
     /// True for the call that ended it.
@@ -232,30 +268,29 @@ impl RequestRecorder {
         BodyWatch { request: self.request.clone(), bytes: 0 }
     }
 
-    /// The client has chosen a connection. May be said again, also of another one: then the request was moved.
+    /// The connection that it turned out to have used.
     pub(crate) fn conn(&self, conn: &ConnRef) {
-        let Some(RequestRef { core, record }) = &self.request else { return };
-        let mut links = record.links();
-        match &links.conn {
-            Some(known) if known.same(conn) => return,
-            Some(_) => {
-                if let Some(stale) = links.conn.replace(conn.clone()) {
-                    links.rare().tried.push(stale);
-                }
-            }
-            None => links.conn = Some(conn.clone()),
+        if let Some(request) = &self.request {
+            request.link(conn);
         }
-        drop(links);
-        record.conn_acquired.set(core.now().max(record.begin));
     }
 
-    pub(crate) fn has_conn(&self) -> bool {
-        self.request.as_ref().is_some_and(|request| request.record.conn_acquired.is_set())
+    /// The client has chosen a connection just now.
+    pub(crate) fn acquired(&self, conn: &ConnRef) {
+        if let Some(request) = &self.request {
+            request.acquired(conn);
+        }
     }
 
     /// The response's head is complete.
     pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
         let Some(RequestRef { core, record }) = &self.request else { return };
+        if version < Version::HTTP_2 {
+            let first = record.links().conn.as_ref().map_or(Tick::NONE, ConnRef::first_byte);
+            if first >= record.conn_acquired.get() {
+                record.first_byte.set(first);
+            }
+        }
         record.status.store(status.as_u16(), Relaxed);
         record.version.store(version_code(version), Relaxed);
         let headers = CapturedHeaders::take(headers, &core.settings);
@@ -288,9 +323,17 @@ impl RequestRecorder {
         request.end(EndReason::Closed, None);
     }
 
+    /// It failed. Where it never got a connection, what went wrong with its own dial says it best.
     pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
         let Some(request) = self.request.take() else { return };
-        request.end(EndReason::Failed, Some(Fault::new(failure, text)));
+        let own = {
+            let links = request.record.links();
+            let dials = links.rare.iter().flat_map(|rare| &rare.dials);
+            if links.conn.is_none() { dials.filter_map(|dial| dial.fault()).last() } else { None }
+        };
+        let fault = Fault::new(own.map_or(failure, |own| own.failure), text);
+        let reason = if fault.failure.is_timeout() { EndReason::Timeout } else { EndReason::Failed };
+        request.end(reason, Some(fault));
     }
 }
 
@@ -324,15 +367,31 @@ impl BodyWatch {
     }
 }
 
-/// 1xx responses, seen from a callback of the client's.
-pub(crate) fn informational(request: &RequestRef, status: StatusCode) {
-    /// A server that sends 1xx responses without end must not fill the memory.
-    const LIMIT: usize = 64;
-    let now = request.core.now();
-    let mut links = request.record.links();
-    let seen = &mut links.rare().informational;
-    if seen.len() < LIMIT {
-        seen.push((now, status));
+/// The request on whose behalf the current poll runs, for layers below the one that records it.
+#[derive(Clone, Debug)]
+pub(crate) struct CurrentRequest(Option<RequestRef>);
+
+impl CurrentRequest {
+    pub(crate) fn get() -> Self {
+        CurrentRequest(scope::request())
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// It was given a connection just now.
+    pub(crate) fn acquired(&self, conn: &ConnRef) {
+        if let Some(request) = &self.0 {
+            request.acquired(conn);
+        }
+    }
+
+    /// A 1xx response came.
+    pub(crate) fn informational(&self, status: StatusCode) {
+        if let Some(request) = &self.0 {
+            request.informational(status);
+        }
     }
 }
 

@@ -1,23 +1,77 @@
+//! Socket operations: encoded as the sink keeps them, or plain as they are read from JSON.
+
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::SocketOp;
 use super::list::null_as_default;
+use super::{SocketOp, SocketOpType};
 
-/// Socket operations.
+mod clock;
+mod encode;
+mod error;
+mod segment;
+
+pub(crate) use clock::{TickScale, TraceClock};
+pub(crate) use encode::{Delta, RawOp, kind};
+pub(crate) use error::OpError;
+pub(crate) use segment::{Chain, Cursor, Segment};
+
+/// The operations of a socket.
+///
+/// A trace taken from a sink shares them with it in their compact form, about eight bytes each: neither
+/// taking, cloning nor serialising a trace copies them. [`iter`](SocketOps::iter) makes each [`SocketOp`] as
+/// it is asked for.
 #[derive(Clone, Default)]
-pub struct SocketOps(Vec<SocketOp>);
+pub struct SocketOps(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Plain(Vec<SocketOp>),
+    Encoded(EncodedOps),
+}
+
+impl Default for Repr {
+    fn default() -> Self {
+        Repr::Plain(Vec::new())
+    }
+}
+
+/// Operations as they lie in a sink, and what is needed to understand them.
+#[derive(Clone)]
+pub(crate) struct EncodedOps {
+    /// The first operations.
+    pub(crate) head: Chain,
+    /// Those after them, or the newest if some between are dropped; several chains, oldest first.
+    pub(crate) tail: Box<[Chain]>,
+    /// Gives the operations' times.
+    pub(crate) clock: Arc<TraceClock>,
+    /// What [`OpError::Text`] refers to.
+    pub(crate) texts: Arc<[Box<str>]>,
+}
 
 impl SocketOps {
-    /// The operations in order, each made when it is asked for.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = SocketOp> + '_ {
-        self.0.iter().cloned()
+    pub(crate) fn encoded(ops: EncodedOps) -> Self {
+        SocketOps(Repr::Encoded(ops))
+    }
+
+    /// The operations in the order in which they returned.
+    pub fn iter(&self) -> SocketOpsIter<'_> {
+        SocketOpsIter(match &self.0 {
+            Repr::Plain(ops) => Iter::Plain(ops.iter()),
+            Repr::Encoded(ops) => {
+                Iter::Encoded { ops, chain: ops.head.iter(), later: ops.tail.iter(), left: ops.len() }
+            }
+        })
     }
 
     /// How many operations there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        match &self.0 {
+            Repr::Plain(ops) => ops.len(),
+            Repr::Encoded(ops) => ops.len(),
+        }
     }
 
     /// Whether there is none.
@@ -26,13 +80,100 @@ impl SocketOps {
     }
 }
 
+impl EncodedOps {
+    fn len(&self) -> usize {
+        let ops = self.head.len() + self.tail.iter().map(Chain::len).sum::<u64>();
+        usize::try_from(ops).unwrap_or(usize::MAX)
+    }
+
+    fn decode(&self, raw: RawOp) -> SocketOp {
+        let r#type = if encode::is_write(raw.kind) { SocketOpType::Write } else { SocketOpType::Read };
+        let (return_err, data_len) = match raw.kind {
+            kind::READ | kind::WRITE => (String::new(), raw.len),
+            _ => (OpError::from_code(raw.len).text(&self.texts).into_owned(), 0),
+        };
+        SocketOp {
+            r#type,
+            call_at: self.clock.timestamp(raw.call),
+            return_at: self.clock.timestamp(raw.ret),
+            return_err,
+            remote_addr: String::new(),
+            data_len,
+        }
+    }
+}
+
+/// The iterator of [`SocketOps::iter`].
+#[derive(Clone)]
+pub struct SocketOpsIter<'a>(Iter<'a>);
+
+#[derive(Clone)]
+enum Iter<'a> {
+    Plain(std::slice::Iter<'a, SocketOp>),
+    Encoded {
+        ops: &'a EncodedOps,
+        chain: segment::ChainIter<'a>,
+        later: std::slice::Iter<'a, Chain>,
+        left: usize,
+    },
+}
+
+impl Iterator for SocketOpsIter<'_> {
+    type Item = SocketOp;
+
+    fn next(&mut self) -> Option<SocketOp> {
+        match &mut self.0 {
+            Iter::Plain(ops) => ops.next().cloned(),
+            Iter::Encoded { ops, chain, later, left } => loop {
+                if let Some(raw) = chain.next() {
+                    *left = left.saturating_sub(1);
+                    return Some(ops.decode(raw));
+                }
+                *chain = later.next()?.iter();
+            },
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match &self.0 {
+            Iter::Plain(ops) => ops.len(),
+            Iter::Encoded { left, .. } => *left,
+        };
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for SocketOpsIter<'_> {}
+
+impl fmt::Debug for SocketOpsIter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketOpsIter").field("left", &self.len()).finish()
+    }
+}
+
 impl From<Vec<SocketOp>> for SocketOps {
     fn from(ops: Vec<SocketOp>) -> Self {
-        Self(ops)
+        SocketOps(Repr::Plain(ops))
+    }
+}
+
+impl FromIterator<SocketOp> for SocketOps {
+    fn from_iter<I: IntoIterator<Item = SocketOp>>(ops: I) -> Self {
+        Vec::from_iter(ops).into()
+    }
+}
+
+impl<'a> IntoIterator for &'a SocketOps {
+    type Item = SocketOp;
+    type IntoIter = SocketOpsIter<'a>;
+
+    fn into_iter(self) -> SocketOpsIter<'a> {
+        self.iter()
     }
 }
 
 impl PartialEq for SocketOps {
+    /// Operation by operation, whatever form they are in.
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len() && self.iter().eq(other.iter())
     }
@@ -52,6 +193,78 @@ impl Serialize for SocketOps {
 
 impl<'de> Deserialize<'de> for SocketOps {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        null_as_default(deserializer).map(Self)
+        null_as_default::<Vec<_>, D>(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::segment::tests::Writer;
+    use super::*;
+
+    const BEGIN: u64 = 1_000_000_000;
+
+    fn chain(ops: &[RawOp]) -> Chain {
+        let mut writer = Writer::new(4);
+        ops.iter().for_each(|op| writer.push(op));
+        Chain::capture(writer.first)
+    }
+
+    fn op(ms: u64, len: u32, kind: u8) -> RawOp {
+        let call = BEGIN + ms * 1_000_000;
+        RawOp { call, ret: call + 500_000, len, kind }
+    }
+
+    fn encoded(head: &[RawOp], tail: &[&[RawOp]]) -> SocketOps {
+        SocketOps::encoded(EncodedOps {
+            head: chain(head),
+            tail: tail.iter().map(|ops| chain(ops)).collect(),
+            clock: Arc::new(TraceClock {
+                scale: TickScale::NANOS,
+                begin_nanos: BEGIN,
+                begin_unix_nanos: 1_700_000_000_000_000_000,
+            }),
+            texts: [Box::from("out of luck")].into(),
+        })
+    }
+
+    #[test]
+    fn encoded_operations_read_like_plain_ones() {
+        let errors = [
+            op(3, OpError::Os(104).code(), kind::READ_ERROR),
+            op(4, OpError::Kind(std::io::ErrorKind::WriteZero).code(), kind::WRITE_ERROR),
+            op(5, OpError::Text(0).code(), kind::WRITE_ERROR),
+        ];
+        let before = RawOp { call: BEGIN - 1_000_000, ret: BEGIN + 1_000_000, len: 7, kind: kind::READ };
+        let ops = encoded(&[before, op(2, 100, kind::WRITE)], &[&errors, &[], &[op(9, 9, kind::READ)]]);
+        let expected = serde_json::json!([
+            {"type": "read", "callAt": "2023-11-14T22:13:19.999Z", "returnAt": "+1ms", "dataLen": 7},
+            {"type": "write", "callAt": "+2ms", "returnAt": "+2ms", "dataLen": 100},
+            {"type": "read", "callAt": "+3ms", "returnAt": "+3ms", "dataLen": 0,
+             "returnErr": std::io::Error::from_raw_os_error(104).to_string()},
+            {"type": "write", "callAt": "+4ms", "returnAt": "+4ms", "dataLen": 0, "returnErr": "write zero"},
+            {"type": "write", "callAt": "+5ms", "returnAt": "+5ms", "dataLen": 0, "returnErr": "out of luck"},
+            {"type": "read", "callAt": "+9ms", "returnAt": "+9ms", "dataLen": 9},
+        ]);
+        assert_eq!(serde_json::to_value(&ops).unwrap(), expected);
+        assert_eq!(ops.len(), 6);
+        let plain: SocketOps = ops.iter().collect();
+        assert_eq!(plain, ops);
+        assert_eq!(ops.clone(), plain);
+        assert_eq!(format!("{plain:?}"), format!("{ops:?}"));
+        assert_ne!(plain, encoded(&[before], &[]));
+    }
+
+    #[test]
+    fn the_iterator_knows_how_many_are_left() {
+        let ops = encoded(&[op(1, 1, 0), op(2, 2, 0)], &[&[op(3, 3, 0)]]);
+        let mut iter = (&ops).into_iter();
+        for left in (0..3).rev() {
+            assert!(iter.next().is_some());
+            assert_eq!(iter.len(), left);
+        }
+        assert!(iter.next().is_none() && iter.next().is_none());
+        assert!(SocketOps::default().is_empty() && encoded(&[], &[]).is_empty());
+        assert_eq!(SocketOps::default(), encoded(&[], &[]));
     }
 }

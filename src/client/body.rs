@@ -1,0 +1,203 @@
+//! What the preset sends, and what it answers with.
+
+use super::error::ClientError;
+use crate::{error::TimedOut, sink::RequestHandle};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::Sleep;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The body of a request. Bytes can be sent again when a redirect asks for it; a stream cannot.
+#[derive(Default)]
+pub struct Body(Kind);
+
+#[derive(Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Full(Option<Bytes>),
+    Stream(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+impl Body {
+    /// Nothing.
+    pub const fn empty() -> Self {
+        Body(Kind::Empty)
+    }
+
+    /// Any `http_body::Body`. One that has come to its end already is as good as [`empty`](Self::empty).
+    pub fn new<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut body = Some(body);
+        if let Some(body) = (&mut body as &mut dyn std::any::Any).downcast_mut::<Option<Body>>() {
+            return body.take().unwrap_or_default();
+        }
+        match body {
+            Some(body) if !body.is_end_stream() => {
+                Body(Kind::Stream(body.map_err(Into::into).boxed_unsync()))
+            }
+            _ => Body::empty(),
+        }
+    }
+
+    /// The same once more, if it can be had.
+    pub(super) fn try_clone(&self) -> Option<Self> {
+        match &self.0 {
+            Kind::Empty => Some(Body::empty()),
+            Kind::Full(bytes) => Some(Body(Kind::Full(bytes.clone()))),
+            Kind::Stream(_) => None,
+        }
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Body {
+    fn from(bytes: T) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() { Body::empty() } else { Body(Kind::Full(Some(bytes))) }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Stream(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Empty | Kind::Full(None) => true,
+            Kind::Full(Some(_)) => false,
+            Kind::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty | Kind::Full(None) => SizeHint::with_exact(0),
+            Kind::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Empty => f.write_str("Body(empty)"),
+            Kind::Full(bytes) => write!(f, "Body({} bytes)", bytes.as_ref().map_or(0, Bytes::len)),
+            Kind::Stream(_) => f.write_str("Body(stream)"),
+        }
+    }
+}
+
+/// The body of a response of [`Client`](super::Client).
+///
+/// Read it to its end or drop it: until then the request goes on, within the client's time limit.
+pub struct ResponseBody {
+    inner: UnsyncBoxBody<Bytes, BoxError>,
+    deadline: Option<Deadline>,
+    request: RequestHandle,
+}
+
+/// The limit on a whole request.
+#[derive(Debug)]
+pub(super) struct Deadline {
+    pub(super) sleep: Pin<Box<Sleep>>,
+    pub(super) limit: Duration,
+}
+
+impl Deadline {
+    pub(super) fn expired(&self, request: &RequestHandle) -> ClientError {
+        let error = TimedOut { what: "the request was not done", limit: self.limit };
+        request.timed_out(&error.to_string());
+        ClientError::failed(error, request.clone())
+    }
+}
+
+impl ResponseBody {
+    pub(super) fn new<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let inner = body.map_err(Into::into).boxed_unsync();
+        ResponseBody { inner, deadline: None, request: RequestHandle::new() }
+    }
+
+    pub(super) fn within(mut self, deadline: Option<Deadline>, request: RequestHandle) -> Self {
+        (self.deadline, self.request) = (deadline, request);
+        self
+    }
+
+    /// All of it in one piece. The memory that it takes is up to the server.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when the connection broke, the time was over, or what came could not be decoded.
+    pub async fn bytes(self) -> Result<Bytes, ClientError> {
+        self.collect().await.map(|all| all.to_bytes())
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = ClientError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ClientError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+            if frame.is_none() {
+                this.deadline = None;
+            }
+            let failed = |error| ClientError::failed(error, this.request.clone());
+            return Poll::Ready(frame.map(|frame| frame.map_err(failed)));
+        }
+        if let Some(deadline) = &mut this.deadline
+            && deadline.sleep.as_mut().poll(cx).is_ready()
+        {
+            let error = deadline.expired(&this.request);
+            this.inner = Body::empty().boxed_unsync();
+            this.deadline = None;
+            return Poll::Ready(Some(Err(error)));
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").field("request", &self.request).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,403 @@
+//! How the preset is put together.
+
+use super::{
+    Client, ClientStack,
+    body::{Body, ResponseBody},
+    decompress::{Decoded, Decompress},
+    exchange::{Exchange, Waits},
+    managed::Managed,
+    pool::{Connections, Limits},
+};
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+use crate::tls::{ClientCertificate, Roots};
+use crate::{
+    connect::{KeepAlive, TcpConnector},
+    request::TraceRequestLayer,
+    resolve::{ResolverConfigError, StubResolver},
+    sink::TraceSink,
+    tls::{TraceTls, TraceTlsLayer},
+};
+use http::{HeaderValue, Request, Response};
+use hyper_util::{client::legacy, rt::TokioTimer};
+use rustls::ClientConfig;
+use std::{
+    error::Error,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio_util::task::TaskTracker;
+use tower::util::{BoxCloneSyncService, MapErr, MapResponse};
+use tower_layer::Layer;
+use tower_service::Service;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+/// The service below redirects, as the layers of [`ClientBuilder::layer`] see it.
+pub type ClientService = BoxCloneSyncService<Request<Body>, Response<ResponseBody>, BoxError>;
+type Connector = Managed<TraceTls<TcpConnector>>;
+
+/// Which version of HTTP to speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HttpVersion {
+    /// HTTP/2 where TLS agrees on it, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1 where TLS agrees on it, else HTTP/2.
+    PreferHttp1,
+    /// HTTP/1.1.
+    Http1Only,
+    /// HTTP/2 with prior knowledge (RFC 9113 section 3.3), also without TLS.
+    Http2Only,
+}
+
+impl HttpVersion {
+    /// In the order of preference (RFC 7301).
+    fn alpn(self) -> &'static [&'static str] {
+        match self {
+            HttpVersion::Auto => &["h2", "http/1.1"],
+            HttpVersion::PreferHttp1 => &["http/1.1", "h2"],
+            HttpVersion::Http1Only => &["http/1.1"],
+            HttpVersion::Http2Only => &["h2"],
+        }
+    }
+}
+
+/// Choices for a [`Client`]. No limit is set unless it is said here.
+#[must_use = "a builder does nothing until `build`"]
+pub struct ClientBuilder {
+    sink: TraceSink,
+    version: HttpVersion,
+    source_ip: Option<IpAddr>,
+    nameservers: Option<Vec<SocketAddr>>,
+    skip_nameserver: Option<Arc<SkipNameserver>>,
+    resolver: Option<StubResolver>,
+    tls: Tls,
+    timeout: Option<Duration>,
+    tcp_timeout: Option<Duration>,
+    tls_timeout: Option<Duration>,
+    tcp_keep_alive: KeepAlive,
+    keep_alive: bool,
+    compression: bool,
+    limits: Limits,
+    max_idle_per_host: Option<usize>,
+    waits: Waits,
+    user_agent: Option<HeaderValue>,
+    redirects: usize,
+    layers: Vec<Box<dyn FnOnce(ClientService) -> ClientService>>,
+}
+
+type SkipNameserver = dyn Fn(IpAddr, u16) -> Option<String> + Send + Sync;
+
+#[derive(Default)]
+struct Tls {
+    config: Option<Arc<ClientConfig>>,
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    roots: Option<Roots>,
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    client_certificate: Option<ClientCertificate>,
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    accept_invalid: bool,
+}
+
+impl ClientBuilder {
+    pub(super) fn new(sink: &TraceSink) -> Self {
+        ClientBuilder {
+            sink: sink.clone(),
+            version: HttpVersion::default(),
+            source_ip: None,
+            nameservers: None,
+            skip_nameserver: None,
+            resolver: None,
+            tls: Tls::default(),
+            timeout: None,
+            tcp_timeout: None,
+            tls_timeout: None,
+            tcp_keep_alive: KeepAlive::default(),
+            keep_alive: true,
+            compression: true,
+            limits: Limits::default(),
+            max_idle_per_host: None,
+            waits: Waits::default(),
+            user_agent: Some(HeaderValue::from_static(concat!("nettrace/", env!("CARGO_PKG_VERSION")))),
+            redirects: 10,
+            layers: Vec::new(),
+        }
+    }
+
+    /// Which version of HTTP to speak; [`HttpVersion::Auto`] by default.
+    pub fn http_version(mut self, version: HttpVersion) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// The local address to connect from, and to ask nameservers from that are not on loopback.
+    pub fn source_ip(mut self, ip: impl Into<Option<IpAddr>>) -> Self {
+        self.source_ip = ip.into();
+        self
+    }
+
+    /// The nameservers to ask instead of the system's, in this order.
+    pub fn nameservers(mut self, nameservers: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.nameservers = Some(nameservers.into_iter().collect());
+        self
+    }
+
+    /// Decides about each nameserver right before it is asked: `Some(reason)` skips it.
+    pub fn skip_nameserver(
+        mut self,
+        skip: impl Fn(IpAddr, u16) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.skip_nameserver = Some(Arc::new(skip));
+        self
+    }
+
+    /// Looks names up with this resolver; the choices about nameservers here do not count then.
+    pub fn resolver(mut self, resolver: StubResolver) -> Self {
+        self.resolver = Some(resolver);
+        self
+    }
+
+    /// Trusts these authorities, and no others. By default the machine's own verifier decides.
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    pub fn roots(mut self, roots: Roots) -> Self {
+        self.tls.roots = Some(roots);
+        self
+    }
+
+    /// Shows this certificate to a server that asks for one.
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    pub fn client_certificate(mut self, certificate: ClientCertificate) -> Self {
+        self.tls.client_certificate = Some(certificate);
+        self
+    }
+
+    /// Accepts any certificate, for any name. Whoever sits in between can read and change everything.
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
+        self.tls.accept_invalid = accept;
+        self
+    }
+
+    /// Uses this TLS configuration; the other choices about TLS do not count then. Where it offers no protocols
+    /// (ALPN), those of [`http_version`](Self::http_version) are offered. For failed handshakes to show their
+    /// certificates its verifier must be a [`TraceVerifier`](crate::tls::TraceVerifier).
+    pub fn tls_config(mut self, config: Arc<ClientConfig>) -> Self {
+        self.tls.config = Some(config);
+        self
+    }
+
+    /// How long a request may take in all: with redirects, and until the response's body was read.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// How long one TCP handshake may take.
+    pub fn tcp_handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.tcp_timeout = timeout.into();
+        self
+    }
+
+    /// How long a TLS handshake may take.
+    pub fn tls_handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.tls_timeout = timeout.into();
+        self
+    }
+
+    /// Keep-alive probes of TCP; every 15 seconds by default.
+    pub fn tcp_keep_alive(mut self, keep_alive: KeepAlive) -> Self {
+        self.tcp_keep_alive = keep_alive;
+        self
+    }
+
+    /// Whether connections are used for more than one request. They are by default.
+    pub fn keep_alive(mut self, on: bool) -> Self {
+        self.keep_alive = on;
+        self
+    }
+
+    /// Whether gzip is asked for, and undone, in requests that say nothing of encodings. It is by default.
+    pub fn compression(mut self, on: bool) -> Self {
+        self.compression = on;
+        self
+    }
+
+    /// How many idle connections to keep to all hosts together.
+    pub fn max_idle_conns(mut self, max: impl Into<Option<usize>>) -> Self {
+        self.limits.max_idle = max.into();
+        self
+    }
+
+    /// How many idle connections to keep to one host.
+    pub fn max_idle_conns_per_host(mut self, max: impl Into<Option<usize>>) -> Self {
+        self.max_idle_per_host = max.into();
+        self
+    }
+
+    /// How many connections to have to one host, those being made included. Requests that need another one wait;
+    /// their records show it as `blocked`. At least one.
+    pub fn max_conns_per_host(mut self, max: impl Into<Option<usize>>) -> Self {
+        self.limits.max_per_host = max.into().map(|max| max.max(1));
+        self
+    }
+
+    /// How long a connection may be idle before it is closed (`idle-limit`).
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.limits.idle_timeout = timeout.into();
+        self
+    }
+
+    /// How long the response's header may take once the request was sent whole.
+    pub fn response_header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.waits.response_header = timeout.into();
+        self
+    }
+
+    /// How long the body of a request with `Expect: 100-continue` waits for the server's word. By default it does
+    /// not wait.
+    pub fn expect_continue_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.waits.expect_continue = timeout.into();
+        self
+    }
+
+    /// How many redirects to follow; 10 by default. With zero the redirect itself is the response.
+    pub fn max_redirects(mut self, max: usize) -> Self {
+        self.redirects = max;
+        self
+    }
+
+    /// The `User-Agent` of requests that have none; `nettrace/VERSION` by default, `None` for none.
+    pub fn user_agent(mut self, agent: impl Into<Option<HeaderValue>>) -> Self {
+        self.user_agent = agent.into();
+        self
+    }
+
+    /// Adds a layer between redirects and tracing: it sees every hop, and what it does is recorded. The layer
+    /// added last is the outermost.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<ClientService> + 'static,
+        L::Service: Service<Request<Body>, Response = Response<ResponseBody>> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request<Body>>>::Error: Into<BoxError>,
+        <L::Service as Service<Request<Body>>>::Future: Send,
+    {
+        self.layers.push(Box::new(move |inner| {
+            BoxCloneSyncService::new(MapErr::new(layer.layer(inner), Into::<BoxError>::into))
+        }));
+        self
+    }
+
+    /// Puts the client together.
+    ///
+    /// # Errors
+    ///
+    /// When the system's files about names are there but cannot be read. What is wrong with TLS shows in the
+    /// first request that needs it.
+    pub fn build(mut self) -> Result<Client, ResolverConfigError> {
+        let connections = Connections::new(self.limits);
+        let tasks = TaskTracker::new();
+        let connector = self.connector(connections.clone())?;
+        let mut pool = legacy::Client::builder(Spawner(tasks.clone()));
+        pool.timer(TokioTimer::new())
+            .http2_only(self.version == HttpVersion::Http2Only)
+            .pool_idle_timeout(None)
+            .pool_max_idle_per_host(match self.keep_alive {
+                true => self.max_idle_per_host.unwrap_or(usize::MAX),
+                false => 0,
+            });
+        let pool = Exchange::new(pool.build::<_, _>(connector), self.waits);
+        let traced = TraceRequestLayer::new(&self.sink).layer(pool);
+        let compression = self.compression;
+        let decoded = Decompress::new(traced, compression);
+        let bodies = MapResponse::new(decoded, move |response| {
+            Decoded::of(response, compression).map(ResponseBody::new)
+        });
+        let mut service: ClientService = BoxCloneSyncService::new(bodies);
+        for layer in self.layers.drain(..) {
+            service = layer(service);
+        }
+        Ok(Client::new(ClientStack {
+            service,
+            sink: self.sink,
+            connections,
+            tasks,
+            timeout: self.timeout,
+            redirects: self.redirects,
+            user_agent: self.user_agent,
+            close_after_use: !self.keep_alive,
+        }))
+    }
+
+    fn connector(&mut self, connections: Arc<Connections>) -> Result<Connector, ResolverConfigError> {
+        let resolver = match self.resolver.take() {
+            Some(resolver) => resolver,
+            None => {
+                let mut builder = StubResolver::builder(&self.sink).source_ip(self.source_ip);
+                if let Some(nameservers) = self.nameservers.take() {
+                    builder = builder.nameservers(nameservers);
+                }
+                if let Some(skip) = self.skip_nameserver.take() {
+                    builder = builder.skip_nameserver(move |ip, port| skip(ip, port));
+                }
+                builder.build()?
+            }
+        };
+        let tcp = TcpConnector::new(&self.sink)
+            .resolver(resolver)
+            .source_ip(self.source_ip)
+            .handshake_timeout(self.tcp_timeout)
+            .keep_alive(self.tcp_keep_alive);
+        Ok(Managed::new(self.tls_layer().layer(tcp), connections))
+    }
+
+    fn tls_layer(&mut self) -> TraceTlsLayer {
+        let mut builder = TraceTlsLayer::builder(&self.sink);
+        if let Some(timeout) = self.tls_timeout {
+            builder = builder.handshake_timeout(timeout);
+        }
+        let alpn = self.version.alpn();
+        if let Some(mut config) = self.tls.config.take() {
+            if config.alpn_protocols.is_empty() {
+                Arc::make_mut(&mut config).alpn_protocols =
+                    alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+            }
+            return builder.config(config).build();
+        }
+        #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+        {
+            builder = builder.alpn(alpn);
+            if let Some(roots) = self.tls.roots.take() {
+                builder = builder.roots(roots);
+            }
+            if let Some(certificate) = self.tls.client_certificate.take() {
+                builder = builder.client_certificate(certificate);
+            }
+            if self.tls.accept_invalid {
+                builder = builder.danger_accept_invalid_certs();
+            }
+        }
+        builder.build()
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("version", &self.version)
+            .field("timeout", &self.timeout)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Spawns the tasks of connections so that their end can be waited for.
+#[derive(Clone, Debug)]
+struct Spawner(TaskTracker);
+
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Spawner {
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}

@@ -1,0 +1,101 @@
+//! Asks for gzip and undoes it, when nobody else speaks of encodings (as Go's transport does).
+
+use crate::sink::{RequestHandle, RequestRef};
+use bytes::{Buf, Bytes};
+use http::{Method, Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tower_http::decompression::Decompression;
+use tower_service::Service;
+
+/// Two views of one service: one that asks for gzip, and one that passes everything through.
+#[derive(Clone, Debug)]
+pub(super) struct Decompress<S> {
+    asking: Decompression<S>,
+    plain: Decompression<S>,
+    on: bool,
+}
+
+impl<S: Clone> Decompress<S> {
+    pub(super) fn new(inner: S, on: bool) -> Self {
+        Decompress {
+            asking: Decompression::new(inner.clone()),
+            plain: Decompression::new(inner).no_gzip(),
+            on,
+        }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Decompress<S>
+where
+    Decompression<S>: Service<Request<B>>,
+{
+    type Response = <Decompression<S> as Service<Request<B>>>::Response;
+    type Error = <Decompression<S> as Service<Request<B>>>::Error;
+    type Future = <Decompression<S> as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        ready!(self.plain.poll_ready(cx))?;
+        self.asking.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let headers = request.headers();
+        let spoken_for = headers.contains_key(header::ACCEPT_ENCODING) || headers.contains_key(header::RANGE);
+        if self.on && !spoken_for && request.method() != Method::HEAD {
+            self.asking.call(request)
+        } else {
+            self.plain.call(request)
+        }
+    }
+}
+
+pin_project! {
+    /// Counts what the reader gets, where that is not what came.
+    pub(super) struct Decoded<B> {
+        #[pin]
+        inner: B,
+        request: Option<RequestRef>,
+        bytes: u64,
+    }
+}
+
+impl<B> Decoded<B> {
+    pub(super) fn of(response: Response<B>, on: bool) -> Response<Self> {
+        let handle = response.extensions().get::<RequestHandle>().filter(|_| on);
+        let request = handle.and_then(RequestHandle::last_hop);
+        response.map(|inner| Decoded { inner, request, bytes: 0 })
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for Decoded<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let frame = ready!(this.inner.poll_frame(cx));
+        if let (Some(request), Some(Ok(part))) = (this.request, &frame)
+            && let Some(data) = part.data_ref()
+        {
+            *this.bytes += data.remaining() as u64;
+            request.decoded(*this.bytes);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,93 @@
+//! Why a request of the preset failed.
+
+use crate::{
+    error::{ClientClosed, TimedOut, classify},
+    record::Failure,
+    sink::RequestHandle,
+};
+use std::{error::Error, fmt};
+
+/// Why a request failed. Carries the handle of the request: `error.request().trace()` shows what happened.
+pub struct ClientError(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    request: RequestHandle,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    Url { url: String, why: String },
+    TooManyRedirects(usize),
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl ClientError {
+    pub(super) fn new(kind: Kind, request: RequestHandle) -> Self {
+        ClientError(Box::new(Inner { kind, request }))
+    }
+
+    pub(super) fn failed(error: impl Into<Box<dyn Error + Send + Sync>>, request: RequestHandle) -> Self {
+        ClientError::new(Kind::Failed(error.into()), request)
+    }
+
+    /// The handle of the request: the last hop where redirects were followed.
+    pub fn request(&self) -> &RequestHandle {
+        &self.0.request
+    }
+
+    /// The stable code of what went wrong.
+    pub fn failure(&self) -> Failure {
+        match &self.0.kind {
+            Kind::Url { .. } => Failure::InvalidArgument,
+            Kind::TooManyRedirects(_) => Failure::TooManyRedirects,
+            Kind::Failed(error) => {
+                let recorded = self.0.request.last_hop().and_then(|request| request.failure());
+                recorded.unwrap_or_else(|| classify::failure(&**error))
+            }
+        }
+    }
+
+    /// Whether a time limit of the client expired.
+    pub fn is_timeout(&self) -> bool {
+        self.failure().is_timeout()
+    }
+
+    /// Whether the client was closed.
+    pub fn is_closed(&self) -> bool {
+        matches!(&self.0.kind, Kind::Failed(error) if error.is::<ClientClosed>())
+    }
+
+    /// The limit on the whole request, when that is what expired.
+    pub fn timed_out(&self) -> Option<&TimedOut> {
+        match &self.0.kind {
+            Kind::Failed(error) => error.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.kind {
+            Kind::Url { url, why } => write!(f, "cannot request {url:?}: {why}"),
+            Kind::TooManyRedirects(limit) => write!(f, "gave up after {limit} redirects"),
+            Kind::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientError").field("kind", &self.0.kind).field("request", &self.0.request).finish()
+    }
+}
+
+impl Error for ClientError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0.kind {
+            Kind::Failed(error) => error.source(),
+            Kind::Url { .. } | Kind::TooManyRedirects(_) => None,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The outermost connector: waits for its turn, and can be told to close.
+
+use super::pool::{Command, Connections, Control};
+use crate::{error::ClientClosed, sink::ConnRef};
+use futures_util::future::BoxFuture;
+use http::{Extensions, Uri};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use pin_project_lite::pin_project;
+use std::{
+    error::Error,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::sync::OwnedSemaphorePermit;
+use tower_service::Service;
+
+#[derive(Clone, Debug)]
+pub(super) struct Managed<C> {
+    inner: C,
+    connections: Arc<Connections>,
+}
+
+impl<C> Managed<C> {
+    pub(super) fn new(inner: C, connections: Arc<Connections>) -> Self {
+        Managed { inner, connections }
+    }
+}
+
+impl<C> Service<Uri> for Managed<C>
+where
+    C: Service<Uri> + Clone + Send + 'static,
+    C::Response: Connection + Send,
+    C::Error: Into<Box<dyn Error + Send + Sync>>,
+    C::Future: Send,
+{
+    type Response = ManagedIo<C::Response>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let connections = self.connections.clone();
+        Box::pin(async move {
+            let connect = async {
+                let permit = connections.admit(&uri).await;
+                let io = inner.call(uri).await.map_err(Into::into)?;
+                let mut extras = Extensions::new();
+                io.connected().get_extras(&mut extras);
+                let control = connections.opened(extras.remove::<ConnRef>());
+                Ok(ManagedIo { inner: io, guard: Guard { control, _permit: permit } })
+            };
+            match connections.closed.run_until_cancelled(connect).await {
+                Some(result) => result,
+                None => Err(ClientClosed.into()),
+            }
+        })
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    pub(super) struct ManagedIo<T> {
+        #[pin]
+        inner: T,
+        guard: Guard,
+    }
+}
+
+#[derive(Debug)]
+struct Guard {
+    control: Arc<Control>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.control.gone();
+    }
+}
+
+/// What an exchange finds in the metadata of its connection.
+#[derive(Clone, Debug)]
+pub(super) struct PoolRef(pub(super) Arc<Control>);
+
+impl<T: Connection> Connection for ManagedIo<T> {
+    fn connected(&self) -> Connected {
+        self.inner.connected().extra(PoolRef(self.guard.control.clone()))
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, ClientClosed)
+}
+
+impl<T: Read> Read for ManagedIo<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        if let Poll::Ready(result) = this.inner.poll_read(cx, buf) {
+            return Poll::Ready(result);
+        }
+        this.guard.control.watch(cx.waker());
+        match this.guard.control.command() {
+            Command::Run => Poll::Pending,
+            Command::End => Poll::Ready(Ok(())),
+            Command::Fail => Poll::Ready(Err(closed())),
+        }
+    }
+}
+
+impl<T: Write> Write for ManagedIo<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        match this.guard.control.command() {
+            Command::Fail => Poll::Ready(Err(closed())),
+            Command::Run | Command::End => this.inner.poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        match this.guard.control.command() {
+            Command::Fail => Poll::Ready(Err(closed())),
+            Command::Run | Command::End => this.inner.poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,256 @@
+//! An HTTP client whose requests are traced: one composition of this crate's layers.
+//!
+//! From the outside in: time limit, redirects, the user's layers, decompression, request tracing, hyper-util's
+//! pool, TLS, TCP, names.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use nettrace::{Client, ResponseExt, TraceSink};
+//! use std::time::Duration;
+//!
+//! let sink = TraceSink::new();
+//! let client = Client::builder(&sink).timeout(Duration::from_secs(30)).build()?;
+//! let response = client.get("https://example.com/").await?;
+//! println!("{}", response.timings()?); // blocked 0 · dns 12.1 ms · connect 8.3 ms · …
+//! let body = response.into_body().bytes().await?;
+//! println!("{} bytes", body.len());
+//! client.close().await; // returns when every connection's close is recorded
+//! # Ok(()) }
+//! ```
+
+mod body;
+mod builder;
+mod decompress;
+mod error;
+mod exchange;
+mod managed;
+mod pool;
+mod redirect;
+mod send_body;
+mod url;
+
+pub use self::{
+    body::{Body, ResponseBody},
+    builder::{ClientBuilder, ClientService, HttpVersion},
+    error::ClientError,
+};
+pub use crate::error::{ClientClosed, TimedOut};
+
+use self::{body::Deadline, error::Kind, pool::Connections, redirect::Hop};
+use crate::sink::{RequestHandle, TraceSink};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Method, Request, Response, Version, header};
+use http_body::Body as HttpBody;
+use http_body_util::BodyExt;
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+use tower_service::Service;
+
+/// An HTTP client whose requests are traced. Cheap to clone; all clones share their connections. See the
+/// [module](self).
+#[derive(Clone)]
+pub struct Client(Arc<ClientStack>);
+
+struct ClientStack {
+    service: ClientService,
+    sink: TraceSink,
+    connections: Arc<Connections>,
+    /// The tasks of connections.
+    tasks: TaskTracker,
+    timeout: Option<Duration>,
+    redirects: usize,
+    user_agent: Option<HeaderValue>,
+    close_after_use: bool,
+}
+
+impl Client {
+    /// To say how the client behaves.
+    pub fn builder(sink: &TraceSink) -> ClientBuilder {
+        ClientBuilder::new(sink)
+    }
+
+    fn new(stack: ClientStack) -> Self {
+        Client(Arc::new(stack))
+    }
+
+    /// What the client records into.
+    pub fn sink(&self) -> &TraceSink {
+        &self.0.sink
+    }
+
+    /// Makes a GET request.
+    pub fn get(&self, url: impl AsRef<str>) -> ResponseFuture {
+        self.send(Method::GET, url.as_ref(), Body::empty())
+    }
+
+    /// Makes a HEAD request.
+    pub fn head(&self, url: impl AsRef<str>) -> ResponseFuture {
+        self.send(Method::HEAD, url.as_ref(), Body::empty())
+    }
+
+    /// Makes a POST request. A `Content-Type` is up to [`request`](Self::request).
+    pub fn post(&self, url: impl AsRef<str>, body: impl Into<Body>) -> ResponseFuture {
+        self.send(Method::POST, url.as_ref(), body.into())
+    }
+
+    /// Makes any request. A [`RequestHandle`] in its extensions answers for it from now on.
+    pub fn request(&self, request: Request<Body>) -> ResponseFuture {
+        ResponseFuture(Box::pin(send(self.0.clone(), request)))
+    }
+
+    fn send(&self, method: Method, url: &str, body: Body) -> ResponseFuture {
+        match url::parse(url) {
+            Ok(uri) => {
+                let mut request = Request::new(body);
+                (*request.method_mut(), *request.uri_mut()) = (method, uri);
+                self.request(request)
+            }
+            Err(kind) => {
+                let error = ClientError::new(kind, RequestHandle::new());
+                ResponseFuture(Box::pin(std::future::ready(Err(error))))
+            }
+        }
+    }
+
+    /// Closes the connections that no request uses.
+    pub fn close_idle_connections(&self) {
+        self.0.connections.close_idle();
+    }
+
+    /// Closes the client and all its clones: idle connections at once, and requests in flight fail. Returns when
+    /// every connection's close is recorded and no task is left. The sink stays open.
+    pub async fn close(&self) {
+        self.0.connections.close();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("sink", &self.0.sink).finish_non_exhaustive()
+    }
+}
+
+impl<B> Service<Request<B>> for Client
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = ClientError;
+    type Future = ResponseFuture;
+
+    /// Always ready: requests wait for their connection after they were made.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        self.request(request.map(Body::new))
+    }
+}
+
+/// The response to come. Dropping it gives the request up.
+#[must_use = "a request is not made until its future is polled"]
+pub struct ResponseFuture(BoxFuture<'static, Result<Response<ResponseBody>, ClientError>>);
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<ResponseBody>, ClientError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseFuture")
+    }
+}
+
+async fn send(
+    stack: Arc<ClientStack>,
+    mut request: Request<Body>,
+) -> Result<Response<ResponseBody>, ClientError> {
+    let handle = request.extensions_mut().get_or_insert_default::<RequestHandle>().clone();
+    let mut deadline =
+        stack.timeout.map(|limit| Deadline { sleep: Box::pin(tokio::time::sleep(limit)), limit });
+    stack.prepare(&mut request);
+    let done = {
+        let follow = stack.follow(request, &handle);
+        match &mut deadline {
+            Some(deadline) => tokio::select! {
+                biased;
+                done = follow => done,
+                () = &mut deadline.sleep => Err(deadline.expired(&handle)),
+            },
+            None => follow.await,
+        }
+    };
+    done.map(|response| response.map(|body| body.within(deadline, handle)))
+}
+
+impl ClientStack {
+    fn prepare(&self, request: &mut Request<Body>) {
+        url::move_user_info(request);
+        let headers = request.headers_mut();
+        if let Some(agent) = &self.user_agent {
+            headers.entry(header::USER_AGENT).or_insert_with(|| agent.clone());
+        }
+        if self.close_after_use && request.version() < Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            request.headers_mut().entry(header::CONNECTION).or_insert(close);
+        }
+    }
+
+    async fn follow(
+        &self,
+        request: Request<Body>,
+        handle: &RequestHandle,
+    ) -> Result<Response<ResponseBody>, ClientError> {
+        let failed = |error| ClientError::failed(error, handle.clone());
+        let (mut request, mut hops) = (request, 0);
+        let mut hop = Hop::of(&request);
+        loop {
+            if self.connections.closed.is_cancelled() {
+                return Err(failed(ClientClosed.into()));
+            }
+            let response = self.service.clone().oneshot(request).await.map_err(failed)?;
+            if self.redirects == 0 {
+                return Ok(response);
+            }
+            let Some(next) = hop.next(&response) else { return Ok(response) };
+            if hops == self.redirects {
+                return Err(ClientError::new(Kind::TooManyRedirects(hops), handle.clone()));
+            }
+            hops += 1;
+            skip(response.into_body()).await;
+            request = next;
+        }
+    }
+}
+
+/// Reads the rest of a redirect's body, so that its connection can be used again; not if it is long.
+async fn skip(mut body: ResponseBody) {
+    const LIMIT: u64 = 2 << 10;
+    let mut seen = 0;
+    if body.size_hint().lower() > LIMIT {
+        return;
+    }
+    while let Some(Ok(frame)) = body.frame().await {
+        seen += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if seen > LIMIT {
+            return;
+        }
+    }
+}

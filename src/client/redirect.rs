@@ -1,0 +1,177 @@
+//! Where a response sends the request, by the rules of Go's `http.Client`.
+
+use super::body::Body;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
+use url::Url;
+
+/// The next request of a chain, if the response asks for one that can be made.
+pub(super) struct Hop {
+    parts: Parts,
+    body: Option<Body>,
+    /// The host that was asked first: credentials are for it and its subdomains.
+    first_host: String,
+}
+
+impl Hop {
+    /// Remembers what is needed to ask again. `None` for the body when it cannot be sent twice.
+    pub(super) fn of(request: &Request<Body>) -> Self {
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = request.method().clone();
+        parts.uri = request.uri().clone();
+        parts.version = request.version();
+        parts.headers = request.headers().clone();
+        parts.extensions = request.extensions().clone();
+        let first_host = host(&parts.uri);
+        Hop { parts, body: request.body().try_clone(), first_host }
+    }
+
+    /// The request to make after this response.
+    pub(super) fn next<B>(&mut self, response: &Response<B>) -> Option<Request<Body>> {
+        let status = response.status();
+        let location = response.headers().get(header::LOCATION)?;
+        let to = resolve(&self.parts.uri, location)?;
+        let keeps_body = match status {
+            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => false,
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT if self.body.is_some() => true,
+            _ => return None,
+        };
+        if !keeps_body {
+            self.body = Some(Body::empty());
+            if self.parts.method != Method::HEAD {
+                self.parts.method = Method::GET;
+            }
+            for name in [
+                header::CONTENT_TYPE,
+                header::CONTENT_LENGTH,
+                header::CONTENT_ENCODING,
+                header::TRANSFER_ENCODING,
+                header::EXPECT,
+            ] {
+                self.parts.headers.remove(name);
+            }
+        }
+        if !same_or_subdomain(&host(&to), &self.first_host) {
+            for name in [header::AUTHORIZATION, header::COOKIE, header::WWW_AUTHENTICATE] {
+                self.parts.headers.remove(name);
+            }
+        }
+        self.parts.headers.remove(header::HOST);
+        set_referer(&mut self.parts.headers, &self.parts.uri, &to);
+        self.parts.uri = to;
+        let mut request = Request::new(self.body.as_ref().and_then(Body::try_clone).unwrap_or_default());
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = self.parts.uri.clone();
+        *request.version_mut() = self.parts.version;
+        *request.headers_mut() = self.parts.headers.clone();
+        *request.extensions_mut() = self.parts.extensions.clone();
+        Some(request)
+    }
+}
+
+/// The target of a redirect (RFC 9110 section 10.2.2): a reference, relative to what was asked.
+fn resolve(from: &Uri, location: &HeaderValue) -> Option<Uri> {
+    let location = std::str::from_utf8(location.as_bytes()).ok()?;
+    let mut to = Url::parse(&from.to_string()).ok()?.join(location).ok()?;
+    to.set_fragment(None);
+    if !matches!(to.scheme(), "http" | "https") {
+        return None;
+    }
+    to.as_str().parse().ok()
+}
+
+fn host(uri: &Uri) -> String {
+    uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn same_or_subdomain(host: &str, of: &str) -> bool {
+    if host == of {
+        return true;
+    }
+    // An address has no subdomains.
+    let is_address = host.contains(':') || of.parse::<std::net::IpAddr>().is_ok();
+    !is_address && host.strip_suffix(of).is_some_and(|rest| rest.ends_with('.'))
+}
+
+/// Tells where the reader comes from, but never from a secure place to an open one.
+fn set_referer(headers: &mut HeaderMap, from: &Uri, to: &Uri) {
+    headers.remove(header::REFERER);
+    if from.scheme_str() == Some("https") && to.scheme_str() == Some("http") {
+        return;
+    }
+    if let Ok(value) = HeaderValue::try_from(crate::sink::without_user_info(from).to_string()) {
+        headers.insert(header::REFERER, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(method: Method, uri: &str, body: Body) -> Hop {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.parse().unwrap();
+        request.headers_mut().insert(header::AUTHORIZATION, HeaderValue::from_static("x"));
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        Hop::of(&request)
+    }
+
+    fn answer(status: u16, location: &str) -> Response<()> {
+        Response::builder().status(status).header(header::LOCATION, location).body(()).unwrap()
+    }
+
+    #[test]
+    fn see_other_turns_to_get_and_head_stays() {
+        for status in [301, 302, 303] {
+            let next =
+                hop(Method::POST, "http://a.test/x", Body::from("data")).next(&answer(status, "/y")).unwrap();
+            assert_eq!((next.method(), next.uri().to_string()), (&Method::GET, "http://a.test/y".into()));
+            assert!(!next.headers().contains_key(header::CONTENT_TYPE));
+            let next =
+                hop(Method::HEAD, "http://a.test/x", Body::empty()).next(&answer(status, "/y")).unwrap();
+            assert_eq!(next.method(), Method::HEAD);
+        }
+    }
+
+    #[test]
+    fn a_body_is_sent_again_only_if_it_can_be() {
+        let next = hop(Method::PUT, "http://a.test/x", Body::from("data")).next(&answer(307, "y")).unwrap();
+        assert_eq!((next.method(), next.headers().contains_key(header::CONTENT_TYPE)), (&Method::PUT, true));
+        let stream = Body::new(http_body_util::StreamBody::new(futures_util::stream::pending::<
+            Result<http_body::Frame<bytes::Bytes>, std::io::Error>,
+        >()));
+        assert!(hop(Method::PUT, "http://a.test/x", stream).next(&answer(308, "y")).is_none());
+    }
+
+    #[test]
+    fn credentials_stay_with_the_host_and_its_subdomains() {
+        let mut kept = hop(Method::GET, "http://a.test/", Body::empty());
+        assert!(
+            kept.next(&answer(302, "http://sub.a.test:81/"))
+                .unwrap()
+                .headers()
+                .contains_key(header::AUTHORIZATION)
+        );
+        assert!(
+            !kept
+                .next(&answer(302, "http://nota.test/"))
+                .unwrap()
+                .headers()
+                .contains_key(header::AUTHORIZATION)
+        );
+        assert!(
+            !kept.next(&answer(302, "http://a.test/")).unwrap().headers().contains_key(header::AUTHORIZATION)
+        );
+    }
+
+    #[test]
+    fn nowhere_to_go() {
+        let mut hop = hop(Method::GET, "https://a.test/", Body::empty());
+        assert!(hop.next(&Response::builder().status(302).body(()).unwrap()).is_none());
+        assert!(hop.next(&answer(302, "ftp://a.test/")).is_none());
+        assert!(hop.next(&answer(304, "/x")).is_none());
+        assert!(hop.next(&answer(200, "/x")).is_none());
+        let next = hop.next(&answer(302, "http://a.test/")).unwrap();
+        assert!(!next.headers().contains_key(header::REFERER), "nothing secure leaks to an open connection");
+    }
+}

@@ -1,0 +1,80 @@
+//! From the text of a URL to a request.
+
+use super::{body::Body, error::Kind};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderValue, Request, Uri, header, uri::Authority};
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+/// A URI that a request can be made to.
+pub(super) fn parse(text: &str) -> Result<Uri, Kind> {
+    let wrong = |why: String| Kind::Url { url: without_user_info(text), why };
+    let mut url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
+    url.set_fragment(None);
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(wrong(format!("the scheme is {}, not http or https", url.scheme())));
+    }
+    url.as_str().parse::<Uri>().map_err(|error| wrong(error.to_string()))
+}
+
+/// For a message: the text of what may be no URL at all, without what may be a password.
+fn without_user_info(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, rest)) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            match rest[..end].rfind('@') {
+                Some(at) => format!("{scheme}://***{}", &rest[at..]),
+                None => text.into(),
+            }
+        }
+        None => text.into(),
+    }
+}
+
+/// A name and password in the URL become credentials (RFC 7617) and leave the URL, as Go's client does it.
+pub(super) fn move_user_info(request: &mut Request<Body>) {
+    let Some((user_info, host)) = request.uri().authority().and_then(|all| all.as_str().rsplit_once('@'))
+    else {
+        return;
+    };
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+    let credentials = STANDARD.encode(format!("{}:{}", decode(user), decode(password)));
+    let Ok(authority) = host.parse::<Authority>() else { return };
+    let mut parts = request.uri().clone().into_parts();
+    parts.authority = Some(authority);
+    let Ok(uri) = Uri::from_parts(parts) else { return };
+    *request.uri_mut() = uri;
+    if !request.headers().contains_key(header::AUTHORIZATION)
+        && let Ok(mut value) = HeaderValue::try_from(format!("Basic {credentials}"))
+    {
+        value.set_sensitive(true);
+        request.headers_mut().insert(header::AUTHORIZATION, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_made_fit_for_the_wire() {
+        assert_eq!(
+            parse("http://Example.com/ä b?q=ü#top").ok().unwrap(),
+            "http://example.com/%C3%A4%20b?q=%C3%BC"
+        );
+        assert_eq!(parse("https://bücher.example/").ok().unwrap(), "https://xn--bcher-kva.example/");
+        for bad in ["example.com", "ftp://example.com/", "http://", "http://[::1", ""] {
+            assert!(matches!(parse(bad), Err(Kind::Url { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn user_info_becomes_a_header() {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = "http://joe:p%40ss@example.com:81/x".parse().unwrap();
+        move_user_info(&mut request);
+        assert_eq!(request.uri(), "http://example.com:81/x");
+        assert_eq!(request.headers()[header::AUTHORIZATION], "Basic am9lOnBAc3M=");
+    }
+}

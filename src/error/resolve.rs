@@ -1,0 +1,204 @@
+//! Why a lookup failed.
+
+use std::{error::Error, fmt, io, net::SocketAddr};
+
+use super::classify;
+use crate::record::Failure;
+
+/// A lookup that brought no address.
+///
+/// Where several nameservers and names were tried, this is what became of the name as it was given, at the
+/// last nameserver asked; all the rest is in the trace.
+#[derive(Debug)]
+pub struct ResolveError {
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    fault: ResolveFault,
+}
+
+/// Response codes of DNS messages (RFC 1035 section 4.1.1).
+pub(crate) mod rcode {
+    pub(crate) const NO_ERROR: u16 = 0;
+    pub(crate) const FORMAT_ERROR: u16 = 1;
+    pub(crate) const SERVER_FAILURE: u16 = 2;
+    pub(crate) const NAME_ERROR: u16 = 3;
+    pub(crate) const NOT_IMPLEMENTED: u16 = 4;
+    pub(crate) const REFUSED: u16 = 5;
+}
+
+/// What went wrong, and with whom.
+#[derive(Debug)]
+pub(crate) struct ResolveFault {
+    pub(crate) kind: ResolveErrorKind,
+    pub(crate) nameserver: Option<SocketAddr>,
+}
+
+#[derive(Debug)]
+pub(crate) enum ResolveErrorKind {
+    InvalidName(&'static str),
+    /// A name that is kept from the DNS.
+    Withheld,
+    NoSuchHost,
+    NoData,
+    /// The response code.
+    Server(u16),
+    LameReferral,
+    Timeout {
+        /// Why the last reply that came in that time was not used.
+        ignored: Option<String>,
+    },
+    Io(io::Error),
+    /// A reply over TCP, where no other will follow.
+    BadReply(String),
+    NoNameservers,
+    Skipped(Vec<(SocketAddr, String)>),
+}
+
+impl ResolveError {
+    pub(crate) fn new(name: &str, fault: ResolveFault) -> Self {
+        Self { inner: Box::new(Inner { name: name.to_owned(), fault }) }
+    }
+
+    /// The name as it was asked for, without any search domain.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The nameserver that the error came from; `None` when none was asked.
+    pub fn nameserver(&self) -> Option<SocketAddr> {
+        self.inner.fault.nameserver
+    }
+
+    /// The stable code.
+    pub fn failure(&self) -> Failure {
+        self.inner.fault.kind.failure()
+    }
+}
+
+impl fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { name, fault } = &*self.inner;
+        write!(f, "lookup {}", name.escape_debug())?;
+        if let Some(nameserver) = fault.nameserver {
+            write!(f, " on {nameserver}")?;
+        }
+        write!(f, ": {}", fault.kind)
+    }
+}
+
+impl Error for ResolveError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.inner.fault.kind {
+            ResolveErrorKind::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl ResolveErrorKind {
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::InvalidName(_) => Failure::DnsInvalidName,
+            // To the application such a name does not exist (RFC 7686 section 2).
+            Self::Withheld | Self::NoSuchHost => Failure::DnsNxdomainError,
+            Self::NoData => Failure::DnsNoAnswer,
+            Self::Server(code) => server_failure(*code),
+            Self::LameReferral => Failure::DnsTemporaryFailure,
+            Self::Timeout { .. } => Failure::GenericTimeoutError,
+            Self::Io(error) => classify::io_failure(error),
+            Self::BadReply(_) => Failure::DnsMalformed,
+            Self::NoNameservers => Failure::DnsNonRecoverableFailure,
+            Self::Skipped(_) => Failure::NameserversSkipped,
+        }
+    }
+}
+
+/// The code of a response that is neither an answer nor NXDOMAIN.
+fn server_failure(code: u16) -> Failure {
+    match code {
+        rcode::SERVER_FAILURE => Failure::DnsServfailError,
+        rcode::REFUSED => Failure::DnsRefusedError,
+        _ => Failure::DnsNonRecoverableFailure,
+    }
+}
+
+impl fmt::Display for ResolveErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidName(why) => write!(f, "invalid name: {why}"),
+            Self::Withheld => {
+                f.write_str("no such host: .onion names are not looked up in the DNS (RFC 7686)")
+            }
+            Self::NoSuchHost => f.write_str("no such host"),
+            Self::NoData => f.write_str("the name has no address"),
+            Self::Server(rcode::FORMAT_ERROR) => f.write_str("the server does not understand (FORMERR)"),
+            Self::Server(rcode::SERVER_FAILURE) => f.write_str("the server failed (SERVFAIL)"),
+            Self::Server(rcode::NOT_IMPLEMENTED) => f.write_str("the server cannot do that (NOTIMP)"),
+            Self::Server(rcode::REFUSED) => f.write_str("the server refused (REFUSED)"),
+            Self::Server(code) => write!(f, "the server answered with response code {code}"),
+            Self::LameReferral => f.write_str("lame referral: the server neither knows nor would ask"),
+            Self::Timeout { ignored: None } => f.write_str("timed out"),
+            Self::Timeout { ignored: Some(why) } => write!(f, "timed out (a reply was ignored: {why})"),
+            Self::Io(error) => error.fmt(f),
+            Self::BadReply(why) => write!(f, "bad reply: {why}"),
+            Self::NoNameservers => f.write_str("no nameservers are configured"),
+            Self::Skipped(skipped) => {
+                f.write_str("all nameservers were skipped (")?;
+                for (index, (nameserver, reason)) in skipped.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { "; " };
+                    write!(f, "{separator}{nameserver}: {reason}")?;
+                }
+                f.write_str(")")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: ResolveErrorKind) -> ResolveError {
+        ResolveError::new("web.test", ResolveFault { kind, nameserver: Some("10.0.0.1:53".parse().unwrap()) })
+    }
+
+    #[test]
+    fn texts_are_clear() {
+        assert_eq!(
+            error(ResolveErrorKind::NoSuchHost).to_string(),
+            "lookup web.test on 10.0.0.1:53: no such host"
+        );
+        let refused = error(ResolveErrorKind::Io(io::ErrorKind::ConnectionRefused.into()));
+        assert_eq!(refused.to_string(), "lookup web.test on 10.0.0.1:53: connection refused");
+        assert!(refused.source().is_some());
+        let skipped = [("10.0.0.1:53", "no route"), ("10.0.0.2:53", "wrong port")];
+        let skipped = skipped.map(|(server, why)| (server.parse().unwrap(), why.to_owned())).to_vec();
+        let fault = ResolveFault { kind: ResolveErrorKind::Skipped(skipped), nameserver: None };
+        assert_eq!(
+            ResolveError::new("a\nb", fault).to_string(),
+            "lookup a\\nb: all nameservers were skipped (10.0.0.1:53: no route; 10.0.0.2:53: wrong port)"
+        );
+    }
+
+    #[test]
+    fn codes() {
+        let codes = [
+            (ResolveErrorKind::NoSuchHost, "dns_nxdomain_error"),
+            (ResolveErrorKind::Withheld, "dns_nxdomain_error"),
+            (ResolveErrorKind::NoData, "dns_no_answer"),
+            (ResolveErrorKind::Server(2), "dns_servfail_error"),
+            (ResolveErrorKind::Server(5), "dns_refused_error"),
+            (ResolveErrorKind::Timeout { ignored: None }, "generic_timeout_error"),
+            (ResolveErrorKind::Io(io::ErrorKind::ConnectionRefused.into()), "connection_refused"),
+            (ResolveErrorKind::Skipped(Vec::new()), "x_nameservers_skipped"),
+            (ResolveErrorKind::InvalidName("odd"), "x_dns_invalid_name"),
+        ];
+        for (kind, code) in codes {
+            assert_eq!(error(kind).failure().as_str(), code);
+        }
+    }
+}

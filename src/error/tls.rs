@@ -1,0 +1,91 @@
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+
+use crate::record::Failure;
+
+/// Why there is no TLS connection.
+///
+/// [`source`](Error::source) of a failed handshake is the [`io::Error`] of the handshake exactly as
+/// tokio-rustls gives it: the socket's own error, or a `rustls::Error` inside. The text of the error itself
+/// leaves its source out, as those who print errors walk the chain.
+#[derive(Debug)]
+pub struct TlsError {
+    text: String,
+    failure: Failure,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    None,
+    Io(io::Error),
+    Shared(Arc<dyn Error + Send + Sync>),
+}
+
+impl TlsError {
+    /// The stable code of the failure, such as `ssl_unknown_authority`.
+    pub fn failure(&self) -> Failure {
+        self.failure.clone()
+    }
+
+    pub(crate) fn handshake(host: &str, failure: Failure, error: io::Error) -> Self {
+        TlsError { text: format!("TLS handshake with {host} failed"), failure, source: Source::Io(error) }
+    }
+
+    pub(crate) fn timeout(host: &str, limit: Duration) -> Self {
+        let error =
+            io::Error::new(io::ErrorKind::TimedOut, format!("no end of the TLS handshake within {limit:?}"));
+        TlsError {
+            text: format!("TLS handshake with {host} timed out"),
+            failure: Failure::GenericTimeoutError,
+            source: Source::Io(error),
+        }
+    }
+
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    pub(crate) fn config(text: impl Into<String>, source: Option<Arc<dyn Error + Send + Sync>>) -> Self {
+        Self::unusable(Failure::TlsConfiguration, text, source)
+    }
+
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    pub(crate) fn no_roots(text: impl Into<String>, source: Option<Arc<dyn Error + Send + Sync>>) -> Self {
+        Self::unusable(Failure::NoRootCertificates, text, source)
+    }
+
+    pub(crate) fn unusable(
+        failure: Failure,
+        text: impl Into<String>,
+        source: Option<Arc<dyn Error + Send + Sync>>,
+    ) -> Self {
+        TlsError { text: text.into(), failure, source: source.map_or(Source::None, Source::Shared) }
+    }
+
+    /// The same again, for an error that every connection meets.
+    pub(crate) fn again(&self) -> Self {
+        let source = match &self.source {
+            Source::Shared(error) => Source::Shared(error.clone()),
+            Source::None | Source::Io(_) => Source::None,
+        };
+        TlsError { text: self.text.clone(), failure: self.failure.clone(), source }
+    }
+
+    /// The text of what is behind the error.
+    pub(crate) fn cause(&self) -> String {
+        self.source().map_or_else(|| self.text.clone(), |source| source.to_string())
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for TlsError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.source {
+            Source::None => None,
+            Source::Io(error) => Some(error),
+            Source::Shared(error) => Some(&**error),
+        }
+    }
+}

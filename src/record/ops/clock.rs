@@ -1,0 +1,82 @@
+//! From the ticks of the sink's clock to timestamps.
+
+use crate::record::Timestamp;
+
+/// How ticks become nanoseconds: `(ticks - origin) * mult / 2^32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TickScale {
+    /// The tick that is nanosecond 0; earlier ones are taken for it.
+    pub(crate) origin_ticks: u64,
+    /// Nanoseconds a tick, times 2^32.
+    pub(crate) mult: u64,
+}
+
+impl TickScale {
+    /// Ticks that are nanoseconds.
+    pub(crate) const NANOS: TickScale = TickScale { origin_ticks: 0, mult: 1 << 32 };
+
+    pub(crate) fn nanos(&self, ticks: u64) -> u64 {
+        let elapsed = u128::from(ticks.saturating_sub(self.origin_ticks));
+        u64::try_from(elapsed * u128::from(self.mult) >> 32).unwrap_or(u64::MAX)
+    }
+}
+
+/// Gives the times of one trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TraceClock {
+    /// What ticks mean.
+    pub(crate) scale: TickScale,
+    /// The nanosecond of the scale in which the trace began.
+    pub(crate) begin_nanos: u64,
+    /// The same moment in nanoseconds since 1970.
+    pub(crate) begin_unix_nanos: i128,
+}
+
+/// The last relative time that the peer can read: 2^32 - 1 milliseconds, 49 days.
+const LAST_RELATIVE: u64 = u32::MAX as u64 * 1_000_000 + 999_999;
+
+impl TraceClock {
+    /// The time of a tick: relative to the begin of the trace, or absolute when it lies before that or
+    /// further from it than the format can say.
+    pub(crate) fn timestamp(&self, ticks: u64) -> Timestamp {
+        let nanos = self.scale.nanos(ticks);
+        match nanos.checked_sub(self.begin_nanos) {
+            Some(relative @ ..=LAST_RELATIVE) => Timestamp::relative(relative),
+            _ => {
+                let since_begin = i128::from(nanos) - i128::from(self.begin_nanos);
+                Timestamp::from_unix_nanos(self.begin_unix_nanos.saturating_add(since_begin))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_of_other_lengths() {
+        // 2.6 GHz, halved: a tick is 1/1.3 ns.
+        let scale = TickScale { origin_ticks: 1_000, mult: (1u128 << 32).div_ceil(13) as u64 * 10 };
+        assert_eq!(scale.nanos(1_000), 0);
+        assert_eq!(scale.nanos(0), 0);
+        assert_eq!(scale.nanos(1_300_001_000), 1_000_000_000);
+        assert_eq!(TickScale { origin_ticks: 0, mult: u64::MAX }.nanos(u64::MAX), u64::MAX);
+        assert_eq!(TickScale::NANOS.nanos(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn times_before_the_trace_and_long_after_are_absolute() {
+        let clock = TraceClock {
+            scale: TickScale::NANOS,
+            begin_nanos: 5_000_000_000,
+            begin_unix_nanos: 1_700_000_000_000_000_000,
+        };
+        assert_eq!(clock.timestamp(5_000_000_000), Timestamp::relative(0));
+        assert_eq!(clock.timestamp(5_000_000_000 + LAST_RELATIVE), Timestamp::relative(LAST_RELATIVE));
+        assert_eq!(Timestamp::relative(LAST_RELATIVE).to_string(), "+4294967295ms");
+        assert_eq!(clock.timestamp(4_500_000_000).to_string(), "2023-11-14T22:13:19.5Z");
+        assert_eq!(clock.timestamp(5_000_000_001 + LAST_RELATIVE).to_string(), "2024-01-03T15:16:07.296Z");
+        assert!(clock.timestamp(u64::MAX).is_absolute());
+    }
+}

@@ -1,0 +1,298 @@
+//! One operation as one word of 64 bits, in common cases.
+//!
+//! A word holds two bits of kind, three bits that name the layout, and 59 bits for length, gap and duration;
+//! layouts differ in how many of them each gets. The gap is the time from the return of the previous
+//! operation to this one's call: for reads from the previous read, since a read is polled again at once and
+//! then waits; for writes from the previous operation of any kind. What fits no such layout takes two words,
+//! or three.
+
+/// The kinds of operations, as they stand in [`RawOp::kind`]. The lowest bit is set for writes.
+pub(crate) mod kind {
+    pub(crate) const READ: u8 = 0;
+    pub(crate) const WRITE: u8 = 1;
+    pub(crate) const READ_ERROR: u8 = 2;
+    pub(crate) const WRITE_ERROR: u8 = 3;
+}
+
+/// An operation as it is observed, its times in ticks of the sink's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RawOp {
+    pub(crate) call: u64,
+    /// Not before `call`; if it is, it is taken for `call`.
+    pub(crate) ret: u64,
+    /// Bytes; for the two kinds of errors the code of an [`OpError`](super::OpError).
+    pub(crate) len: u32,
+    /// One of [`kind`].
+    pub(crate) kind: u8,
+}
+
+/// What the next operation is encoded relative to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Delta {
+    /// Return of the last operation.
+    pub(crate) last_any: u64,
+    /// Return of the last read.
+    pub(crate) last_read: u64,
+}
+
+/// The words of one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoded {
+    One(u64),
+    Two([u64; 2]),
+    Three([u64; 3]),
+}
+
+impl Encoded {
+    pub(crate) fn words(&self) -> &[u64] {
+        match self {
+            Encoded::One(word) => std::slice::from_ref(word),
+            Encoded::Two(words) => words,
+            Encoded::Three(words) => words,
+        }
+    }
+}
+
+impl Delta {
+    /// Encodes an operation and moves on to the next.
+    #[inline]
+    pub(crate) fn encode(&mut self, op: &RawOp) -> Encoded {
+        let parts = Parts {
+            kind: u64::from(op.kind) & 3,
+            len: u64::from(op.len),
+            gap: zigzag(op.call.wrapping_sub(self.base(op.kind))),
+            duration: op.ret.saturating_sub(op.call),
+        };
+        self.advance(op.kind, op.ret.max(op.call));
+        // Short waits, then long ones: what a busy connection does nearly all the time.
+        if LAYOUTS[0].fits(&parts) {
+            Encoded::One(LAYOUTS[0].pack(0, &parts))
+        } else if LAYOUTS[1].fits(&parts) {
+            Encoded::One(LAYOUTS[1].pack(1, &parts))
+        } else {
+            parts.encode_rare()
+        }
+    }
+
+    /// Decodes the operation that begins with `first`; `more` yields the words after it. `None` when they
+    /// are missing.
+    pub(crate) fn decode(&mut self, first: u64, mut more: impl FnMut() -> Option<u64>) -> Option<RawOp> {
+        let kind = (first & 3) as u8;
+        let Parts { len, gap, duration, .. } = match first >> 2 & 7 {
+            TWO_WORDS => {
+                Parts { kind: 0, len: first >> 5 & ones(TWO_WORDS_LEN), gap: more()?, duration: first >> 32 }
+            }
+            THREE_WORDS => Parts { kind: 0, len: first >> 5, gap: more()?, duration: more()? },
+            layout => LAYOUTS[layout as usize].unpack(first),
+        };
+        let call = self.base(kind).wrapping_add(unzigzag(gap));
+        let ret = call.wrapping_add(duration);
+        self.advance(kind, ret);
+        Some(RawOp { call, ret, len: len as u32, kind })
+    }
+
+    #[inline]
+    fn base(&self, kind: u8) -> u64 {
+        if is_write(kind) { self.last_any } else { self.last_read }
+    }
+
+    #[inline]
+    fn advance(&mut self, kind: u8, ret: u64) {
+        if !is_write(kind) {
+            self.last_read = ret;
+        }
+        self.last_any = ret;
+    }
+}
+
+#[inline]
+pub(super) fn is_write(kind: u8) -> bool {
+    kind & 1 != 0
+}
+
+/// The numbers that are packed into words.
+struct Parts {
+    kind: u64,
+    len: u64,
+    gap: u64,
+    duration: u64,
+}
+
+/// How many bits each number gets; together 59.
+struct Layout {
+    len: u32,
+    gap: u32,
+    duration: u32,
+}
+
+/// One word, by number. At a nanosecond a tick, 15 bits are 33 µs, 20 bits 1 ms, 28 bits 268 ms and 33 bits
+/// 8.6 s; gaps spend one of their bits on the sign.
+const LAYOUTS: [Layout; 6] = [
+    Layout { len: 16, gap: 15, duration: 28 },
+    Layout { len: 16, gap: 28, duration: 15 },
+    Layout { len: 11, gap: 28, duration: 20 },
+    Layout { len: 24, gap: 15, duration: 20 },
+    Layout { len: 14, gap: 12, duration: 33 },
+    Layout { len: 11, gap: 33, duration: 15 },
+];
+/// The second word is the gap; 27 bits of the first are the length and 32 the duration.
+const TWO_WORDS: u64 = 6;
+const TWO_WORDS_LEN: u32 = 27;
+/// The first word has the length, then follow gap and duration.
+const THREE_WORDS: u64 = 7;
+
+impl Parts {
+    #[inline(never)]
+    fn encode_rare(&self) -> Encoded {
+        for (number, layout) in (0..).zip(&LAYOUTS).skip(2) {
+            if layout.fits(self) {
+                return Encoded::One(layout.pack(number, self));
+            }
+        }
+        if self.len >> TWO_WORDS_LEN | self.duration >> 32 == 0 {
+            Encoded::Two([self.kind | TWO_WORDS << 2 | self.len << 5 | self.duration << 32, self.gap])
+        } else {
+            Encoded::Three([self.kind | THREE_WORDS << 2 | self.len << 5, self.gap, self.duration])
+        }
+    }
+}
+
+impl Layout {
+    #[inline]
+    const fn fits(&self, parts: &Parts) -> bool {
+        parts.len >> self.len | parts.gap >> self.gap | parts.duration >> self.duration == 0
+    }
+
+    #[inline]
+    const fn pack(&self, number: u64, parts: &Parts) -> u64 {
+        parts.kind
+            | number << 2
+            | parts.len << 5
+            | parts.gap << (5 + self.len)
+            | parts.duration << (5 + self.len + self.gap)
+    }
+
+    fn unpack(&self, word: u64) -> Parts {
+        Parts {
+            kind: word & 3,
+            len: word >> 5 & ones(self.len),
+            gap: word >> (5 + self.len) & ones(self.gap),
+            duration: word >> (5 + self.len + self.gap),
+        }
+    }
+}
+
+const fn ones(bits: u32) -> u64 {
+    (1 << bits) - 1
+}
+
+/// Small numbers of either sign become small ones without a sign.
+#[inline]
+const fn zigzag(difference: u64) -> u64 {
+    let signed = difference as i64;
+    ((signed << 1) ^ (signed >> 63)) as u64
+}
+
+const fn unzigzag(number: u64) -> u64 {
+    (number >> 1) ^ (number & 1).wrapping_neg()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Operations with times of all magnitudes, and calls before the last return (a read that waits while
+    /// writes go on).
+    pub(in crate::record) fn ops(max: usize) -> impl Strategy<Value = Vec<RawOp>> {
+        let magnitude =
+            |bits: u32| (0..=bits).prop_flat_map(|b| 0..=u64::MAX.checked_shr(64 - b).unwrap_or(0));
+        let op = (0u8..4, magnitude(32), magnitude(64), any::<bool>(), magnitude(64));
+        proptest::collection::vec(op, 0..max).prop_map(|ops| {
+            let mut now = 0u64;
+            ops.into_iter()
+                .map(|(kind, len, gap, back, duration)| {
+                    let call = if back { now.wrapping_sub(gap) } else { now.wrapping_add(gap) };
+                    let ret = call.saturating_add(duration);
+                    now = ret;
+                    RawOp { call, ret, len: len as u32, kind }
+                })
+                .collect()
+        })
+    }
+
+    fn decode_all(words: &[u64]) -> Vec<RawOp> {
+        let mut delta = Delta::default();
+        let mut words = words.iter().copied();
+        let mut ops = Vec::new();
+        while let Some(first) = words.next() {
+            ops.push(delta.decode(first, || words.next()).unwrap());
+        }
+        ops
+    }
+
+    fn encode_one(delta: &mut Delta, call: u64, ret: u64, len: u32, kind: u8) -> usize {
+        delta.encode(&RawOp { call, ret, len, kind }).words().len()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(ops in ops(50)) {
+            let mut delta = Delta::default();
+            let words: Vec<u64> = ops.iter().flat_map(|op| delta.encode(op).words().to_vec()).collect();
+            prop_assert_eq!(decode_all(&words), ops);
+        }
+
+        #[test]
+        fn any_words_are_decoded_or_refused(words: Vec<u64>) {
+            let mut delta = Delta::default();
+            let mut words = words.into_iter();
+            while let Some(first) = words.next() {
+                let _ = delta.decode(first, || words.next());
+            }
+        }
+
+        #[test]
+        fn zigzag_is_reversible(number: u64) {
+            prop_assert_eq!(unzigzag(zigzag(number)), number);
+            prop_assert!(zigzag(number).min(zigzag(number.wrapping_neg())) <= number.saturating_mul(2));
+        }
+    }
+
+    #[test]
+    fn layouts_fill_the_word() {
+        for Layout { len, gap, duration } in LAYOUTS {
+            assert_eq!(2 + 3 + len + gap + duration, 64);
+        }
+    }
+
+    #[test]
+    fn common_operations_take_one_word() {
+        let mut delta = Delta { last_any: 1_000_000_000, last_read: 1_000_000_000 };
+        // Written at once, the reply after 80 ms, the rest of the body at once, then idle for 8 s.
+        assert_eq!(encode_one(&mut delta, 1_000_020_000, 1_000_025_000, 120, kind::WRITE), 1);
+        assert_eq!(encode_one(&mut delta, 1_000_000_500, 1_080_000_000, 16_384, kind::READ), 1);
+        assert_eq!(encode_one(&mut delta, 1_080_100_000, 1_080_102_000, 65_535, kind::READ), 1);
+        assert_eq!(encode_one(&mut delta, 1_080_103_000, 9_000_000_000, 600, kind::READ), 1);
+        // A large buffer, a reset, a day without traffic.
+        assert_eq!(encode_one(&mut delta, 9_000_001_000, 9_000_301_000, 1 << 20, kind::WRITE), 1);
+        assert_eq!(encode_one(&mut delta, 9_000_302_000, 9_000_303_000, 104 << 2, kind::READ_ERROR), 1);
+        assert_eq!(encode_one(&mut delta, 86_409_000_000_000, 86_409_000_001_000, 9, kind::WRITE), 2);
+        assert_eq!(encode_one(&mut delta, 9_000_304_000, 172_809_000_000_000, 9, kind::READ), 3);
+    }
+
+    #[test]
+    fn a_clock_that_runs_backwards_ends_at_the_call() {
+        let mut delta = Delta::default();
+        let Encoded::One(word) = delta.encode(&RawOp { call: 9, ret: 5, len: 1, kind: 0 }) else { panic!() };
+        assert_eq!(decode_all(&[word]), [RawOp { call: 9, ret: 9, len: 1, kind: 0 }]);
+        assert_eq!(delta.last_any, 9);
+    }
+
+    #[test]
+    fn missing_words_are_noticed() {
+        let words = Delta::default().encode(&RawOp { call: 0, ret: u64::MAX, len: 1, kind: 0 });
+        assert_eq!(words.words().len(), 3);
+        assert_eq!(Delta::default().decode(words.words()[0], || None), None);
+    }
+}

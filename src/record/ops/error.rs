@@ -1,0 +1,148 @@
+//! The error of an operation as one number.
+
+use std::borrow::Cow;
+use std::io::{self, ErrorKind};
+
+/// What is kept of the error that an operation returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpError {
+    /// The operating system's.
+    Os(i32),
+    /// One that std made, without a text of its own.
+    Kind(ErrorKind),
+    /// Another one; the number is its place in the connection's table of texts.
+    Text(u32),
+}
+
+/// Numbers above do not fit beside the two bits that say what they are.
+const LARGEST: u32 = u32::MAX >> 2;
+
+impl OpError {
+    /// What can be kept of an error without its text; `None` when the text has to be kept.
+    pub(crate) fn of(error: &io::Error) -> Option<OpError> {
+        match error.raw_os_error() {
+            Some(errno) if u32::try_from(errno).is_ok_and(|n| n <= LARGEST) => Some(OpError::Os(errno)),
+            None if error.get_ref().is_some() => None,
+            _ => Some(OpError::Kind(error.kind())),
+        }
+    }
+
+    /// The number that stands for it in [`RawOp::len`](super::RawOp::len).
+    pub(crate) fn code(self) -> u32 {
+        match self {
+            OpError::Os(errno) => (errno as u32) << 2,
+            OpError::Kind(kind) => {
+                let known = KINDS.iter().position(|known| *known == kind);
+                (known.unwrap_or(OTHER) as u32) << 2 | 1
+            }
+            OpError::Text(at) => at.min(LARGEST) << 2 | 2,
+        }
+    }
+
+    pub(crate) fn from_code(code: u32) -> OpError {
+        let number = code >> 2;
+        match code & 3 {
+            0 => OpError::Os(number as i32),
+            1 => OpError::Kind(KINDS.get(number as usize).copied().unwrap_or(ErrorKind::Other)),
+            _ => OpError::Text(number),
+        }
+    }
+
+    /// What `io::Error` would say.
+    pub(super) fn text<T: AsRef<str>>(self, texts: &[T]) -> Cow<'_, str> {
+        match self {
+            OpError::Os(errno) => io::Error::from_raw_os_error(errno).to_string().into(),
+            OpError::Kind(kind) => kind.to_string().into(),
+            OpError::Text(at) => match texts.get(at as usize) {
+                Some(text) => text.as_ref().into(),
+                None => ErrorKind::Other.to_string().into(),
+            },
+        }
+    }
+}
+
+const OTHER: usize = 0;
+/// Only ever appended to.
+const KINDS: [ErrorKind; 39] = [
+    ErrorKind::Other,
+    ErrorKind::NotFound,
+    ErrorKind::PermissionDenied,
+    ErrorKind::ConnectionRefused,
+    ErrorKind::ConnectionReset,
+    ErrorKind::HostUnreachable,
+    ErrorKind::NetworkUnreachable,
+    ErrorKind::ConnectionAborted,
+    ErrorKind::NotConnected,
+    ErrorKind::AddrInUse,
+    ErrorKind::AddrNotAvailable,
+    ErrorKind::NetworkDown,
+    ErrorKind::BrokenPipe,
+    ErrorKind::AlreadyExists,
+    ErrorKind::WouldBlock,
+    ErrorKind::NotADirectory,
+    ErrorKind::IsADirectory,
+    ErrorKind::DirectoryNotEmpty,
+    ErrorKind::ReadOnlyFilesystem,
+    ErrorKind::StaleNetworkFileHandle,
+    ErrorKind::InvalidInput,
+    ErrorKind::InvalidData,
+    ErrorKind::TimedOut,
+    ErrorKind::WriteZero,
+    ErrorKind::StorageFull,
+    ErrorKind::NotSeekable,
+    ErrorKind::QuotaExceeded,
+    ErrorKind::FileTooLarge,
+    ErrorKind::ResourceBusy,
+    ErrorKind::ExecutableFileBusy,
+    ErrorKind::Deadlock,
+    ErrorKind::TooManyLinks,
+    ErrorKind::InvalidFilename,
+    ErrorKind::CrossesDevices,
+    ErrorKind::ArgumentListTooLong,
+    ErrorKind::Interrupted,
+    ErrorKind::Unsupported,
+    ErrorKind::UnexpectedEof,
+    ErrorKind::OutOfMemory,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_survive() {
+        for error in KINDS.map(OpError::Kind).into_iter().chain([
+            OpError::Os(0),
+            OpError::Os(104),
+            OpError::Os(LARGEST as i32),
+            OpError::Text(0),
+            OpError::Text(LARGEST),
+        ]) {
+            assert_eq!(OpError::from_code(error.code()), error);
+        }
+        assert_eq!(OpError::Text(u32::MAX).code(), OpError::Text(LARGEST).code());
+    }
+
+    #[test]
+    fn what_is_kept_of_an_error() {
+        let none: &[&str] = &[];
+        let reset = io::Error::from_raw_os_error(104);
+        assert_eq!(OpError::of(&reset), Some(OpError::Os(104)));
+        assert_eq!(OpError::Os(104).text(none), reset.to_string());
+        let eof = io::Error::from(ErrorKind::UnexpectedEof);
+        assert_eq!(OpError::of(&eof), Some(OpError::Kind(ErrorKind::UnexpectedEof)));
+        assert_eq!(OpError::Kind(ErrorKind::UnexpectedEof).text(none), eof.to_string());
+        assert_eq!(OpError::of(&io::Error::other("mine")), None);
+        assert_eq!(OpError::Text(1).text(&["a", "b"]), "b");
+        assert_eq!(OpError::Text(2).text(&["a", "b"]), "other error");
+        let negative = io::Error::from_raw_os_error(-1);
+        assert_eq!(OpError::of(&negative), Some(OpError::Kind(negative.kind())));
+    }
+
+    #[test]
+    fn any_code_means_something() {
+        for code in [0, 1, 2, 3, 1000 << 2 | 1, u32::MAX, u32::MAX - 1, u32::MAX - 2, u32::MAX - 3] {
+            assert!(!OpError::from_code(code).text::<&str>(&[]).is_empty());
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Where encoded operations lie: written by one thread, read by any, without a lock.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::encode::{Delta, Encoded, RawOp};
+
+/// A run of encoded operations that can be decoded by itself: no operation spans two segments.
+pub(crate) struct Segment {
+    words: Box<[AtomicU64]>,
+    /// Operations (upper half) and words (lower half) that are complete. Stored with Release after the words
+    /// themselves; whoever loads it with Acquire sees them.
+    published: AtomicU64,
+    base: Delta,
+    next: OnceLock<Arc<Segment>>,
+}
+
+impl Segment {
+    /// An empty segment of so many words whose first operation is encoded relative to `base`.
+    ///
+    /// An operation takes up to three words, so a shorter segment may never take any.
+    pub(crate) fn new(capacity: usize, base: Delta) -> Self {
+        Segment {
+            words: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
+            published: AtomicU64::new(0),
+            base,
+            next: OnceLock::new(),
+        }
+    }
+
+    /// Lets another segment follow this one, which must not be written any more. The first one stays.
+    pub(crate) fn link(&self, next: Arc<Segment>) {
+        let _ = self.next.set(next);
+    }
+
+    pub(crate) fn next(&self) -> Option<&Arc<Segment>> {
+        self.next.get()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Operations that are complete.
+    pub(crate) fn ops(&self) -> u64 {
+        self.published().0
+    }
+
+    fn published(&self) -> (u64, usize) {
+        let both = self.published.load(Ordering::Acquire);
+        (both >> 32, both as u32 as usize)
+    }
+}
+
+impl Drop for Segment {
+    /// Takes the chain apart link by link: dropping it recursively would overflow the stack.
+    fn drop(&mut self) {
+        let mut next = self.next.take();
+        while let Some(mut segment) = next.and_then(Arc::into_inner) {
+            next = segment.next.take();
+        }
+    }
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ops, words) = self.published();
+        f.debug_struct("Segment").field("ops", &ops).field("words", &words).finish_non_exhaustive()
+    }
+}
+
+/// The writer's place in a segment. There must be no more than one for each segment.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    delta: Delta,
+    words: u32,
+    ops: u32,
+}
+
+impl Cursor {
+    /// The begin of a segment that was made with this base.
+    pub(crate) fn new(base: Delta) -> Self {
+        Cursor { delta: base, words: 0, ops: 0 }
+    }
+
+    /// Appends an operation and publishes it. False when the segment has no room for it; nothing is changed
+    /// then. Neither allocates nor waits.
+    #[inline]
+    pub(crate) fn push(&mut self, segment: &Segment, op: &RawOp) -> bool {
+        let mut delta = self.delta;
+        let encoded = delta.encode(op);
+        match encoded {
+            Encoded::One(word) => {
+                let Some(slot) = segment.words.get(self.words as usize) else { return false };
+                slot.store(word, Ordering::Relaxed);
+                self.words += 1;
+            }
+            Encoded::Two(_) | Encoded::Three(_) => {
+                if !self.store(segment, encoded.words()) {
+                    return false;
+                }
+            }
+        }
+        self.delta = delta;
+        self.ops += 1;
+        segment.published.store(u64::from(self.ops) << 32 | u64::from(self.words), Ordering::Release);
+        true
+    }
+
+    #[inline(never)]
+    fn store(&mut self, segment: &Segment, words: &[u64]) -> bool {
+        let begin = self.words as usize;
+        let Some(slots) = segment.words.get(begin..begin + words.len()) else { return false };
+        for (slot, word) in slots.iter().zip(words) {
+            slot.store(*word, Ordering::Relaxed);
+        }
+        self.words += words.len() as u32;
+        true
+    }
+
+    /// What the next operation would be encoded relative to: the base of the next segment.
+    pub(crate) fn delta(&self) -> Delta {
+        self.delta
+    }
+
+    /// Operations written to the segment.
+    pub(crate) fn ops(&self) -> u32 {
+        self.ops
+    }
+}
+
+/// The operations of a segment and those linked to it, as far as they were complete when it was captured.
+///
+/// It keeps the segments alive that are linked later, too: a chain that may grow without bound must be cut
+/// into several that are not linked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chain {
+    first: Option<Arc<Segment>>,
+    /// Operations at the begin that are left out.
+    skip: u64,
+    /// Operations after them.
+    ops: u64,
+}
+
+impl Chain {
+    /// What is complete now. Operations written later do not show.
+    pub(crate) fn capture(first: Arc<Segment>) -> Self {
+        let mut ops = first.ops();
+        let mut segment = &first;
+        while let Some(next) = segment.next() {
+            segment = next;
+            ops += segment.ops();
+        }
+        Chain { first: Some(first), skip: 0, ops }
+    }
+
+    /// Leaves out the oldest operations.
+    pub(crate) fn skip(self, oldest: u64) -> Self {
+        let oldest = oldest.min(self.ops);
+        Chain { first: self.first, skip: self.skip + oldest, ops: self.ops - oldest }
+    }
+
+    /// How many operations there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.ops
+    }
+
+    pub(super) fn iter(&self) -> ChainIter<'_> {
+        let mut iter = ChainIter::new(self.first.as_deref(), self.skip + self.ops);
+        for _ in 0..self.skip {
+            iter.next();
+        }
+        iter
+    }
+}
+
+/// Decodes the operations of a chain one by one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ChainIter<'a> {
+    segment: Option<&'a Segment>,
+    word: usize,
+    delta: Delta,
+    left: u64,
+}
+
+impl<'a> ChainIter<'a> {
+    fn new(segment: Option<&'a Segment>, left: u64) -> Self {
+        ChainIter { segment, word: 0, delta: segment.map(|s| s.base).unwrap_or_default(), left }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.left
+    }
+}
+
+impl Iterator for ChainIter<'_> {
+    type Item = RawOp;
+
+    fn next(&mut self) -> Option<RawOp> {
+        while self.left > 0 {
+            let segment = self.segment?;
+            let complete = &segment.words[..segment.published().1];
+            let mut words = complete.iter().skip(self.word).map(|word| word.load(Ordering::Relaxed));
+            let Some(first) = words.next() else {
+                *self = ChainIter::new(segment.next().map(Arc::as_ref), self.left);
+                continue;
+            };
+            let op = self.delta.decode(first, || words.next())?;
+            self.word = complete.len() - words.len();
+            self.left -= 1;
+            return Some(op);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::encode::tests::ops;
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Writes as a sink does: a new segment whenever one is full.
+    pub(in crate::record) struct Writer {
+        pub(in crate::record) first: Arc<Segment>,
+        last: Arc<Segment>,
+        cursor: Cursor,
+        capacity: usize,
+    }
+
+    impl Writer {
+        pub(in crate::record) fn new(capacity: usize) -> Self {
+            let first = Arc::new(Segment::new(capacity, Delta::default()));
+            Writer { last: first.clone(), first, cursor: Cursor::default(), capacity }
+        }
+
+        pub(in crate::record) fn push(&mut self, op: &RawOp) {
+            if self.cursor.push(&self.last, op) {
+                return;
+            }
+            let next = Arc::new(Segment::new(self.capacity, self.cursor.delta()));
+            self.last.link(next.clone());
+            self.cursor = Cursor::new(self.cursor.delta());
+            self.last = next;
+            assert!(self.cursor.push(&self.last, op));
+            assert_eq!(self.cursor.ops(), 1);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn chains_are_read_as_they_were_captured(ops in ops(60), capacity in 3usize..20, at: prop::sample::Index, skip in 0u64..70) {
+            let mut writer = Writer::new(capacity);
+            let at = at.index(ops.len() + 1);
+            ops[..at].iter().for_each(|op| writer.push(op));
+            let before = Chain::capture(writer.first.clone());
+            ops[at..].iter().for_each(|op| writer.push(op));
+            let after = Chain::capture(writer.first.clone());
+            prop_assert_eq!(before.iter().collect::<Vec<_>>(), &ops[..at]);
+            prop_assert_eq!(after.iter().collect::<Vec<_>>(), &ops[..]);
+            prop_assert_eq!(after.len(), ops.len() as u64);
+            let newest = after.skip(skip);
+            prop_assert_eq!(newest.iter().collect::<Vec<_>>(), &ops[ops.len().min(skip as usize)..]);
+        }
+    }
+
+    #[test]
+    fn a_full_segment_refuses_and_stays_as_it_was() {
+        let segment = Segment::new(4, Delta::default());
+        let mut cursor = Cursor::default();
+        let small = RawOp { call: 10, ret: 20, len: 1, kind: 0 };
+        let large = RawOp { call: 0, ret: u64::MAX, len: u32::MAX, kind: 1 };
+        assert!(cursor.push(&segment, &small) && cursor.push(&segment, &small));
+        let (ops, delta) = (cursor.ops(), cursor.delta());
+        assert!(!cursor.push(&segment, &large));
+        assert_eq!((cursor.ops(), cursor.delta(), segment.ops()), (ops, delta, 2));
+        assert!(cursor.push(&segment, &small) && cursor.push(&segment, &small));
+        assert!(!cursor.push(&segment, &small));
+        assert_eq!((segment.ops(), segment.capacity()), (4, 4));
+    }
+
+    #[test]
+    fn a_million_segments_are_dropped_without_recursion() {
+        let mut writer = Writer::new(1);
+        for at in 0..1_000_000 {
+            writer.push(&RawOp { call: at, ret: at, len: 0, kind: 0 });
+        }
+        let chain = Chain::capture(writer.first.clone());
+        drop(writer);
+        assert_eq!(chain.iter().count(), 1_000_000);
+        drop(chain);
+    }
+
+    #[test]
+    fn readers_see_complete_operations_while_a_writer_goes_on() {
+        const OPS: u64 = 20_000;
+        let op = |at: u64| {
+            // Every third takes three words.
+            let call = if at % 3 == 0 { at.rotate_right(20) } else { at };
+            RawOp { call, ret: call.saturating_add(at << (at % 40)), len: at as u32, kind: (at % 4) as u8 }
+        };
+        let mut writer = Writer::new(64);
+        let first = writer.first.clone();
+        std::thread::scope(|scope| {
+            scope.spawn(move || (0..OPS).for_each(|at| writer.push(&op(at))));
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut seen = 0;
+                    while seen < OPS {
+                        let chain = Chain::capture(first.clone());
+                        assert!(chain.len() >= seen);
+                        seen = chain.len();
+                        let from = seen.saturating_sub(500);
+                        let newest = chain.skip(from);
+                        assert!(newest.iter().eq((from..seen).map(op)));
+                    }
+                });
+            }
+        });
+    }
+}

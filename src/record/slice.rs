@@ -1,0 +1,178 @@
+use std::collections::HashSet;
+
+use super::{NetTrace, Record, TraceList};
+
+impl NetTrace {
+    /// The part of the trace that belongs to one request: the request and the hops that led to it, the
+    /// connections on which it was tried, their tunnels, the dials that made them or that the request
+    /// triggered, with all attempts and look-ups of those.
+    ///
+    /// Times keep their meaning, as the begin of the trace stays. For a request that is not in the trace all
+    /// lists are empty, but for what names it.
+    pub fn slice(&self, request: impl AsRef<str>) -> NetTrace {
+        let kept = Kept::of(self, request.as_ref());
+        NetTrace {
+            description: self.description.clone(),
+            trace_begin_at: self.trace_begin_at,
+            trace_end_at: self.trace_end_at,
+            uuid: self.uuid.clone(),
+            dials: pick(&self.dials, |dial| kept.dials.contains(dial.trace_id.as_str())),
+            tcp_conns: pick(&self.tcp_conns, |conn| {
+                kept.has_conn(conn.trace_id.as_str(), conn.from_dial.as_str())
+            }),
+            udp_conns: pick(&self.udp_conns, |conn| {
+                kept.has_conn(conn.trace_id.as_str(), conn.from_dial.as_str())
+            }),
+            dns_queries: pick(&self.dns_queries, |query| {
+                kept.has_conn(query.connection.as_str(), query.from_dial.as_str())
+            }),
+            tls_tunnels: pick(&self.tls_tunnels, |tunnel| {
+                kept.tunnels.contains(tunnel.trace_id.as_str())
+                    || kept.conns.contains(tunnel.tcp_conn.as_str())
+            }),
+            http_requests: pick(&self.http_requests, |req| kept.requests.contains(req.trace_id.as_str())),
+            dropped: None,
+        }
+    }
+}
+
+fn pick<T: Record + Clone>(list: &TraceList<T>, keep: impl Fn(&T) -> bool) -> TraceList<T> {
+    list.iter().filter(|record| keep(record)).cloned().collect()
+}
+
+/// Identifiers of what belongs to a slice.
+#[derive(Default)]
+struct Kept<'a> {
+    requests: HashSet<&'a str>,
+    dials: HashSet<&'a str>,
+    /// TCP and UDP.
+    conns: HashSet<&'a str>,
+    tunnels: HashSet<&'a str>,
+}
+
+impl<'a> Kept<'a> {
+    fn of(trace: &'a NetTrace, request: &'a str) -> Self {
+        let mut kept = Kept::default();
+        kept.add_requests(trace, request);
+        for tunnel in kept.tunnels.iter().filter_map(|id| trace.tls_tunnels.get(id)) {
+            insert(&mut kept.conns, tunnel.tcp_conn.as_str());
+        }
+        let made_by = kept.conns.iter().filter_map(|id| trace.tcp_conns.get(id)).map(|conn| &conn.from_dial);
+        for dial in made_by {
+            insert(&mut kept.dials, dial.as_str());
+        }
+        for dial in &trace.dials {
+            if kept.requests.contains(dial.triggered_by.as_str()) {
+                insert(&mut kept.dials, dial.trace_id.as_str());
+            }
+        }
+        for dial in kept.dials.iter().filter_map(|id| trace.dials.get(id)) {
+            insert(&mut kept.conns, dial.established_conn.as_str());
+            for resolver_dial in &dial.resolver_dials {
+                insert(&mut kept.conns, resolver_dial.established_conn.as_str());
+            }
+        }
+        // A tunnel refers to its connection, not the other way round; so does an attempt to its dial.
+        for conn in &trace.tcp_conns {
+            if kept.dials.contains(conn.from_dial.as_str()) {
+                insert(&mut kept.conns, conn.trace_id.as_str());
+            }
+        }
+        kept
+    }
+
+    /// The request and, hop by hop, those that were redirected to it.
+    fn add_requests(&mut self, trace: &'a NetTrace, request: &'a str) {
+        let mut next = request;
+        while insert(&mut self.requests, next) {
+            let Some(request) = trace.http_requests.get(next) else { break };
+            insert(&mut self.conns, request.tcp_conn.as_str());
+            for attempt in &request.attempts {
+                insert(&mut self.conns, attempt.tcp_conn.as_str());
+            }
+            insert(&mut self.tunnels, request.tls_tunnel.as_str());
+            insert(&mut self.tunnels, request.proxy_tls_tunnel.as_str());
+            next = request.prev_hop.as_str();
+        }
+    }
+
+    fn has_conn(&self, conn: &str, dial: &str) -> bool {
+        self.conns.contains(conn) || self.dials.contains(dial)
+    }
+}
+
+/// Whether the identifier is new; the undefined one never is.
+fn insert<'a>(ids: &mut HashSet<&'a str>, id: &'a str) -> bool {
+    !id.is_empty() && ids.insert(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two requests with a connection each, and a third that was redirected from the first and reuses the
+    /// connection of the second.
+    fn trace() -> NetTrace {
+        serde_json::from_value(serde_json::json!({
+            "description": "all", "traceBeginAt": "2026-01-01T00:00:00Z", "traceEndAt": "+9ms",
+            "dials": [
+                {"traceID": "d1", "triggeredBy": "r1", "establishedConn": "c1b",
+                 "resolverDials": [{"establishedConn": "u1"}, {"establishedConn": "t1"}]},
+                {"traceID": "d2", "triggeredBy": "r2", "establishedConn": "c2"},
+                {"traceID": "d4", "triggeredBy": "r4"},
+            ],
+            "tcpConns": [
+                {"traceID": "c1a", "fromDial": "d1"}, {"traceID": "c1b", "fromDial": "d1"},
+                {"traceID": "t1", "fromDial": "d1", "fromResolver": true}, {"traceID": "c2", "fromDial": "d2"},
+                {"traceID": "c4", "fromDial": "d4"}, {"traceID": "stale", "fromDial": "gone"},
+            ],
+            "udpConns": [{"traceID": "u1", "fromDial": "d1"}, {"traceID": "u2", "fromDial": "d2"}],
+            "dnsQueries": [
+                {"traceID": "q1", "fromDial": "d1", "connection": "u1"},
+                {"traceID": "q2", "fromDial": "d2", "connection": "u2"},
+            ],
+            "tlsTunnels": [{"traceID": "s1", "tcpConn": "c1b"}, {"traceID": "s2", "tcpConn": "c2"}],
+            "httpRequests": [
+                {"traceID": "r1", "tcpConn": "c1b"},
+                {"traceID": "r2", "tcpConn": "c2", "tlsTunnel": "s2",
+                 "attempts": [{"tcpConn": "stale"}, {"tcpConn": "c2"}]},
+                {"traceID": "r3", "tcpConn": "c2", "prevHop": "r1"},
+                {"traceID": "r4", "prevHop": "r4"},
+            ],
+            "dropped": {"httpRequests": 3},
+        }))
+        .unwrap()
+    }
+
+    fn ids(trace: &NetTrace) -> String {
+        fn of<T: Record>(list: &TraceList<T>) -> impl Iterator<Item = String> {
+            list.iter().map(|record| record.trace_id().to_string())
+        }
+        let all = of(&trace.http_requests)
+            .chain(of(&trace.dials))
+            .chain(of(&trace.tcp_conns))
+            .chain(of(&trace.udp_conns))
+            .chain(of(&trace.dns_queries))
+            .chain(of(&trace.tls_tunnels));
+        all.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_request_and_all_that_it_refers_to() {
+        let trace = trace();
+        assert_eq!(ids(&trace.slice("r1")), "r1 d1 c1a c1b t1 u1 q1 s1");
+        assert_eq!(ids(&trace.slice(&trace.http_requests[1].trace_id)), "r2 d2 c2 stale u2 q2 s2");
+        assert_eq!(ids(&trace.slice("r3")), "r1 r3 d1 d2 c1a c1b t1 c2 u1 u2 q1 q2 s1 s2");
+        assert_eq!(ids(&trace.slice("r4")), "r4 d4 c4");
+        assert_eq!(ids(&trace.slice("nothing")), "");
+        assert_eq!(ids(&trace.slice("")), "");
+    }
+
+    #[test]
+    fn the_frame_stays() {
+        let trace = trace();
+        let slice = trace.slice("r1");
+        assert_eq!((slice.trace_begin_at, slice.trace_end_at), (trace.trace_begin_at, trace.trace_end_at));
+        assert_eq!((slice.description.as_str(), slice.dropped), ("all", None));
+    }
+}

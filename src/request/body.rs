@@ -1,0 +1,148 @@
+//! Bodies that are counted on their way.
+
+use super::failure;
+use crate::sink::{BodyWatch, RequestRecorder};
+use bytes::Buf;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+pin_project! {
+    /// The body of a request, counted as the client takes it. A pointer larger than the body itself.
+    #[derive(Debug, Default)]
+    pub struct TraceBody<B> {
+        #[pin]
+        inner: B,
+        watch: Option<Box<BodyWatch>>,
+    }
+}
+
+impl<B> TraceBody<B> {
+    pub(super) fn new(inner: B, watch: Option<Box<BodyWatch>>) -> Self {
+        TraceBody { inner, watch }
+    }
+
+    /// The body itself.
+    pub fn get_ref(&self) -> &B {
+        &self.inner
+    }
+
+    /// Gives the body back.
+    pub fn into_inner(self) -> B {
+        self.inner
+    }
+}
+
+impl<B: Body> Body for TraceBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        if let Some(watch) = this.watch {
+            if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+                watch.sent(data.remaining() as u64);
+            }
+            if frame.is_none() || this.inner.is_end_stream() {
+                watch.complete();
+                *this.watch = None;
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    #[inline]
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+pin_project! {
+    /// The body of a response, counted as its reader takes it. Its end, or its drop, is the end of the request.
+    #[derive(Debug)]
+    pub struct TraceResponseBody<B: Body> {
+        #[pin]
+        inner: B,
+        recorder: RequestRecorder,
+        received: u64,
+    }
+
+    impl<B: Body> PinnedDrop for TraceResponseBody<B> {
+        // A body that has nothing more may never be polled for its end.
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if this.recorder.is_on() && this.inner.is_end_stream() {
+                this.recorder.complete();
+            }
+        }
+    }
+}
+
+impl<B: Body> TraceResponseBody<B> {
+    pub(super) fn new(inner: B, recorder: RequestRecorder) -> Self {
+        TraceResponseBody { inner, recorder, received: 0 }
+    }
+
+    /// The body itself.
+    pub fn get_ref(&self) -> &B {
+        &self.inner
+    }
+}
+
+impl<B: Body> Body for TraceResponseBody<B>
+where
+    B::Error: 'static,
+{
+    type Data = B::Data;
+    type Error = B::Error;
+
+    #[inline]
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        if !this.recorder.is_on() {
+            return Poll::Ready(frame);
+        }
+        match &frame {
+            Some(Ok(part)) => {
+                if let Some(data) = part.data_ref() {
+                    *this.received += data.remaining() as u64;
+                    this.recorder.received(*this.received);
+                } else if let Some(trailers) = part.trailers_ref() {
+                    this.recorder.trailers(trailers);
+                }
+                if this.inner.is_end_stream() {
+                    this.recorder.complete();
+                }
+            }
+            Some(Err(error)) => failure::record_body(error, this.recorder),
+            None => this.recorder.complete(),
+        }
+        Poll::Ready(frame)
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    #[inline]
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,55 @@
+use std::task::{Context, Poll};
+
+use tower_service::Service;
+
+use super::{ResponseFuture, mark::Resolving};
+use crate::sink::DialRef;
+
+/// A resolver whose lookups show in the dials that need them; see
+/// [`TraceResolveLayer`](super::TraceResolveLayer).
+///
+/// Names, addresses and errors pass unchanged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TraceResolve<R> {
+    inner: R,
+}
+
+impl<R> TraceResolve<R> {
+    /// Wraps `inner`, a `Service` from [`Name`](hyper_util::client::legacy::connect::dns::Name) to addresses.
+    pub const fn new(inner: R) -> Self {
+        Self { inner }
+    }
+
+    /// The resolver itself.
+    pub const fn get_ref(&self) -> &R {
+        &self.inner
+    }
+
+    /// The resolver itself.
+    pub const fn get_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
+    /// Gives the resolver back.
+    pub fn into_inner(self) -> R {
+        self.inner
+    }
+}
+
+impl<R, Name> Service<Name> for TraceResolve<R>
+where
+    R: Service<Name>,
+{
+    type Response = R::Response;
+    type Error = R::Error;
+    type Future = ResponseFuture<R::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolving = Resolving::begin(DialRef::current());
+        ResponseFuture::new(self.inner.call(name), resolving)
+    }
+}

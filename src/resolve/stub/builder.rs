@@ -1,0 +1,275 @@
+//! The settings of a stub resolver.
+
+use std::{
+    error::Error,
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Shared, StubResolver,
+    config::{Config, Overrides, absolute},
+    hosts::Hosts,
+    reload::Reloading,
+};
+use crate::sink::TraceSink;
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
+/// The UDP payload size that fits every path unfragmented (DNS flag day 2020).
+const DEFAULT_PAYLOAD: u16 = 1232;
+/// The least that may be offered (RFC 6891 section 6.2.3).
+const MIN_PAYLOAD: u16 = 512;
+
+/// Which addresses of a name are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IpStrategy {
+    /// IPv4 (A) and IPv6 (AAAA), in parallel unless `single-request` is set.
+    #[default]
+    Both,
+    /// IPv4 alone.
+    Ipv4Only,
+    /// IPv6 alone.
+    Ipv6Only,
+}
+
+impl IpStrategy {
+    pub(super) fn wants(self, address: &IpAddr) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Ipv4Only => address.is_ipv4(),
+            Self::Ipv6Only => address.is_ipv6(),
+        }
+    }
+}
+
+/// Settings of a [`StubResolver`]; made by [`StubResolver::builder`].
+///
+/// What is not set comes from resolv.conf.
+#[derive(Clone, Debug)]
+pub struct StubResolverBuilder {
+    sink: TraceSink,
+    overrides: Overrides,
+    resolv_conf: Option<PathBuf>,
+    hosts_file: Option<PathBuf>,
+    options: Options,
+}
+
+/// What resolv.conf has no word for.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) strategy: IpStrategy,
+    pub(super) source_ip: Option<IpAddr>,
+    pub(super) payload: Option<u16>,
+    pub(super) skip: Option<SkipNameserver>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { strategy: IpStrategy::default(), source_ip: None, payload: Some(DEFAULT_PAYLOAD), skip: None }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct SkipNameserver(Arc<dyn Fn(IpAddr, u16) -> Option<String> + Send + Sync>);
+
+impl SkipNameserver {
+    pub(super) fn call(&self, server: SocketAddr) -> Option<String> {
+        (self.0)(server.ip(), server.port())
+    }
+}
+
+impl fmt::Debug for SkipNameserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SkipNameserver(..)")
+    }
+}
+
+impl StubResolverBuilder {
+    pub(super) fn new(sink: &TraceSink) -> Self {
+        Self {
+            sink: sink.clone(),
+            overrides: Overrides::default(),
+            resolv_conf: Some(RESOLV_CONF.into()),
+            hosts_file: Some(HOSTS.into()),
+            options: Options::default(),
+        }
+    }
+
+    /// The nameservers to ask instead of the system's, all of them, in this order.
+    #[must_use]
+    pub fn nameservers(mut self, nameservers: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.overrides.nameservers = Some(nameservers.into_iter().collect());
+        self
+    }
+
+    /// The domains to complete a name with, instead of the system's; empty for none.
+    #[must_use]
+    pub fn search(mut self, domains: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.overrides.search = Some(domains.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// From how many dots on a name is first tried as it stands (system's default: 1).
+    #[must_use]
+    pub fn ndots(mut self, dots: usize) -> Self {
+        self.overrides.ndots = Some(dots);
+        self
+    }
+
+    /// How often all nameservers are asked in turn: from once to a hundred times (system's default: 2).
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.overrides.attempts = Some(attempts);
+        self
+    }
+
+    /// How long to wait for one nameserver, at most a day (system's default: 5 s). A query that is asked again
+    /// over TCP has as long again.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.overrides.timeout = Some(timeout);
+        self
+    }
+
+    /// Whether each lookup begins with the next nameserver.
+    #[must_use]
+    pub fn rotate(mut self, rotate: bool) -> Self {
+        self.overrides.rotate = Some(rotate);
+        self
+    }
+
+    /// Whether nameservers are asked over TCP from the first.
+    #[must_use]
+    pub fn use_vc(mut self, use_vc: bool) -> Self {
+        self.overrides.use_vc = Some(use_vc);
+        self
+    }
+
+    /// Whether IPv4 and IPv6 addresses are asked for one after the other.
+    #[must_use]
+    pub fn single_request(mut self, single_request: bool) -> Self {
+        self.overrides.single_request = Some(single_request);
+        self
+    }
+
+    /// The UDP payload size in bytes that is offered to nameservers (EDNS, RFC 6891); 1232 by default, at
+    /// least 512. `None` sends queries without EDNS.
+    #[must_use]
+    pub fn edns_payload(mut self, bytes: impl Into<Option<u16>>) -> Self {
+        self.options.payload = bytes.into().map(|bytes| bytes.max(MIN_PAYLOAD));
+        self
+    }
+
+    /// The local address to ask from. It is used towards nameservers of its own family, and not towards those
+    /// on the loopback interface.
+    #[must_use]
+    pub fn source_ip(mut self, address: impl Into<Option<IpAddr>>) -> Self {
+        self.options.source_ip = address.into();
+        self
+    }
+
+    /// Decides about each nameserver right before it is asked: `Some(reason)` skips it, which the dial's
+    /// record shows. If the callback panics the nameserver is skipped too.
+    #[must_use]
+    pub fn skip_nameserver(
+        mut self,
+        skip: impl Fn(IpAddr, u16) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.options.skip = Some(SkipNameserver(Arc::new(skip)));
+        self
+    }
+
+    /// Which addresses are asked for.
+    #[must_use]
+    pub fn ip_strategy(mut self, strategy: IpStrategy) -> Self {
+        self.options.strategy = strategy;
+        self
+    }
+
+    /// The hosts file, `/etc/hosts` by default; `None` for none.
+    #[must_use]
+    pub fn hosts_file(mut self, path: Option<PathBuf>) -> Self {
+        self.hosts_file = path;
+        self
+    }
+
+    /// The file with the system's settings, `/etc/resolv.conf` by default; `None` for the built-in defaults.
+    #[must_use]
+    pub fn resolv_conf(mut self, path: Option<PathBuf>) -> Self {
+        self.resolv_conf = path;
+        self
+    }
+
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// A search domain that is no domain name, and a file that is there but cannot be read. A missing file
+    /// is no error: without a resolv.conf nameservers on this host are asked.
+    pub fn build(mut self) -> Result<StubResolver, ResolverConfigError> {
+        if let Some(search) = &mut self.overrides.search {
+            for domain in search {
+                *domain = absolute(domain).ok_or_else(|| ResolverConfigError {
+                    what: format!("search domain {domain:?} is not a domain name"),
+                    source: None,
+                })?;
+            }
+        }
+        let overrides = self.overrides;
+        let parse = move |content: Option<&[u8]>| Config::parse(content).with(&overrides);
+        let config = match self.resolv_conf {
+            Some(path) => open(path, parse)?,
+            None => Reloading::fixed(parse(None)),
+        };
+        let hosts = match self.hosts_file {
+            Some(path) => open(path, Hosts::parse)?,
+            None => Reloading::fixed(Hosts::default()),
+        };
+        Ok(StubResolver::new(Shared::new(self.sink, config, hosts, self.options)))
+    }
+}
+
+/// The system's settings, where there is nobody to tell that a file cannot be read: it counts as missing then.
+pub(super) fn system_or_default(sink: &TraceSink) -> StubResolver {
+    let config = Reloading::open_or_missing(RESOLV_CONF.into(), Config::parse);
+    let hosts = Reloading::open_or_missing(HOSTS.into(), Hosts::parse);
+    StubResolver::new(Shared::new(sink.clone(), config, hosts, Options::default()))
+}
+
+fn open<T>(
+    path: PathBuf,
+    parse: impl Fn(Option<&[u8]>) -> T + Send + Sync + 'static,
+) -> Result<Reloading<T>, ResolverConfigError> {
+    Reloading::open(path.clone(), parse).map_err(|error| ResolverConfigError {
+        what: format!("cannot read {}", path.display()),
+        source: Some(error),
+    })
+}
+
+/// Why a [`StubResolver`] could not be made.
+#[derive(Debug)]
+pub struct ResolverConfigError {
+    what: String,
+    source: Option<io::Error>,
+}
+
+impl fmt::Display for ResolverConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for ResolverConfigError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}

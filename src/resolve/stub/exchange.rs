@@ -1,0 +1,355 @@
+//! One query to one nameserver over a socket of its own, and the reply.
+
+use std::{
+    io, mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream, UdpSocket},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    message::{Query, Question, Reply},
+    policy::{Ask, Transport, Verdict, judge},
+    trace,
+};
+use crate::{
+    error::ResolveErrorKind as Kind,
+    record::{EndReason, Failure},
+    sink::{ConnRecorder, DialRef, DnsRecorder, ProbeEvent, ProbeSocket},
+};
+
+/// Datagrams longer than what was offered are taken up to here.
+const MIN_UDP_BUFFER: usize = 4096;
+/// Replies that are not used and yet recorded, for one query. Nothing but the timeout limits how many come.
+const MAX_IGNORED: usize = 64;
+const MIN_TCP_BUFFER: usize = 2048;
+
+/// What all exchanges of a lookup have in common.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) dial: DialRef,
+    /// For each transport: a query that goes on over TCP has as long again.
+    pub(super) timeout: Duration,
+    pub(super) source_ip: Option<IpAddr>,
+    /// The UDP payload size to offer, `None` without EDNS.
+    pub(super) payload: Option<u16>,
+    pub(super) trust_ad: bool,
+}
+
+impl Exchange {
+    /// Asks `question` with a fresh ID and from a fresh port, and judges the reply.
+    pub(super) async fn run(&self, ask: Ask, question: &Question) -> Result<Verdict, Kind> {
+        let query = Query::new(question, self.payload.filter(|_| ask.edns), self.trust_ad)
+            .map_err(|error| Kind::Io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let talk = Talk { ask, question, query };
+        let deadline = Instant::now() + self.timeout;
+        match ask.transport {
+            Transport::Udp => self.over_udp(&talk, deadline).await,
+            Transport::Tcp => self.over_tcp(&talk, deadline).await,
+        }
+    }
+
+    async fn over_udp(&self, talk: &Talk<'_>, deadline: Instant) -> Result<Verdict, Kind> {
+        let dial = self.dial.resolver_dial(talk.ask.server);
+        let (socket, local) = match self.connect_udp(talk.ask.server).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                dial.failed(&error);
+                return Err(Kind::Io(error));
+            }
+        };
+        let mut link = Link::new(socket, dial.udp(local));
+        let mut ignored = Ignored::default();
+        let outcome = match timeout_at(deadline, link.datagrams(talk, self.payload, &mut ignored)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Kind::Timeout { ignored: ignored.last }),
+        };
+        link.finish(&outcome);
+        outcome
+    }
+
+    async fn over_tcp(&self, talk: &Talk<'_>, deadline: Instant) -> Result<Verdict, Kind> {
+        let mut link = self.connect_tcp(talk.ask.server, deadline).await?;
+        let outcome = match timeout_at(deadline, link.frames(talk)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Kind::Timeout { ignored: None }),
+        };
+        link.finish(&outcome);
+        outcome
+    }
+
+    /// A connected socket hears of refusals (ICMP), and of replies from that server alone.
+    async fn connect_udp(&self, server: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+        let any: IpAddr = match server {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let source = self.source_for(server).unwrap_or(any);
+        let socket = UdpSocket::bind((source, 0)).await?;
+        socket.connect(server).await?;
+        let local = socket.local_addr()?;
+        Ok((socket, local))
+    }
+
+    async fn connect_tcp(&self, server: SocketAddr, deadline: Instant) -> Result<Link<TcpStream>, Kind> {
+        let dial = self.dial.resolver_dial(server);
+        let attempt = dial.tcp();
+        let connect = async {
+            let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            if let Some(source) = self.source_for(server) {
+                socket.bind((source, 0).into())?;
+            }
+            attempt.before_connect(fd(&socket));
+            let stream = socket.connect(server).await?;
+            let local = stream.local_addr()?;
+            Ok((stream, local))
+        };
+        match timeout_at(deadline, connect).await {
+            Ok(Ok((stream, local))) => {
+                let conn = attempt.connected(Some(local));
+                dial.connected(&conn);
+                Ok(Link::new(stream, conn))
+            }
+            Ok(Err(error)) => {
+                attempt.failed(&error);
+                dial.failed(&error);
+                Err(Kind::Io(error))
+            }
+            Err(_) => {
+                attempt.timed_out();
+                dial.timed_out();
+                Err(Kind::Timeout { ignored: None })
+            }
+        }
+    }
+
+    /// The address to bind to: a nameserver on this very host is not reachable from every one of them.
+    fn source_for(&self, server: SocketAddr) -> Option<IpAddr> {
+        let applies = |source: &IpAddr| source.is_ipv4() == server.is_ipv4() && !server.ip().is_loopback();
+        self.source_ip.filter(applies)
+    }
+}
+
+struct Talk<'a> {
+    ask: Ask,
+    question: &'a Question,
+    query: Query,
+}
+
+impl Talk<'_> {
+    /// Takes a message that came; an error says why it is not used, and such a one is recorded if `record`.
+    fn take(&self, reply: &Reply, dns: &DnsRecorder, record: bool) -> Result<Verdict, String> {
+        let taken = match reply.mismatch(&self.query, self.question) {
+            Some(why) => Err(why),
+            None => Ok(judge(reply, self.question, self.ask)),
+        };
+        if (record || taken.is_ok()) && dns.is_on() {
+            let ignored = match &taken {
+                Err(why) => why,
+                Ok(Verdict::Truncated) => "truncated",
+                Ok(_) => "",
+            };
+            dns.reply(trace::reply(reply, ignored));
+        }
+        taken
+    }
+
+    fn sent(&self, dns: &DnsRecorder) {
+        if dns.is_on() {
+            dns.query(trace::query(&self.query, self.question));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Ignored {
+    count: usize,
+    last: Option<String>,
+}
+
+/// A socket with its recorders, closed in this order.
+struct Link<S: Socket> {
+    dns: DnsRecorder,
+    socket: S,
+    conn: ConnRecorder,
+    finished: bool,
+}
+
+impl<S: Socket> Link<S> {
+    fn new(socket: S, conn: ConnRecorder) -> Self {
+        conn.show(ProbeEvent::Connected, fd(&socket));
+        Self { dns: conn.dns(), socket, conn, finished: false }
+    }
+
+    /// Says how it went and closes.
+    fn finish(mut self, outcome: &Result<Verdict, Kind>) {
+        self.finished = true;
+        if let Err(Kind::Timeout { .. }) = outcome {
+            self.conn.will_end(EndReason::Timeout, Some((Failure::GenericTimeoutError, "no reply in time")));
+        }
+        let of_verdict = outcome.as_ref().ok().and_then(Verdict::fault);
+        let mut dns = mem::replace(&mut self.dns, DnsRecorder::off());
+        match of_verdict.as_ref().or(outcome.as_ref().err()) {
+            None => dns.done(),
+            Some(fault) => {
+                let timed_out = matches!(fault, Kind::Timeout { .. });
+                let reason = if timed_out { EndReason::Timeout } else { EndReason::Failed };
+                dns.failed(reason, fault.failure(), &fault.to_string());
+            }
+        }
+    }
+}
+
+impl<S: Socket> Drop for Link<S> {
+    fn drop(&mut self) {
+        if !self.finished {
+            let fault = (Failure::Interrupted, "the lookup was given up");
+            self.conn.will_end(EndReason::Cancelled, Some(fault));
+        }
+        self.conn.show(ProbeEvent::Closing, fd(&self.socket));
+    }
+}
+
+impl Link<UdpSocket> {
+    /// Sends the query and takes datagrams until one is the reply.
+    async fn datagrams(
+        &mut self,
+        talk: &Talk<'_>,
+        payload: Option<u16>,
+        ignored: &mut Ignored,
+    ) -> Result<Verdict, Kind> {
+        let call = self.conn.start();
+        let sent = self.socket.send(&talk.query.wire).await;
+        self.conn.write(call, sent.as_ref().copied());
+        sent.map_err(Kind::Io)?;
+        talk.sent(&self.dns);
+
+        let capacity = MIN_UDP_BUFFER.max(payload.map_or(0, |payload| usize::from(payload) + 1));
+        let mut buffer = Vec::with_capacity(capacity);
+        loop {
+            buffer.clear();
+            let call = self.conn.start();
+            // An async `recv` wakes on ICMP errors, which polling does not.
+            let received = self.socket.recv_buf(&mut buffer).await;
+            let first = self.conn.read(call, received.as_ref().copied());
+            received.map_err(Kind::Io)?;
+            if first {
+                self.conn.show(ProbeEvent::FirstByte, fd(&self.socket));
+            }
+            let mut reply = Reply::decode(&buffer);
+            // The kernel cuts off what does not fit.
+            reply.truncated |= buffer.len() >= capacity;
+            match talk.take(&reply, &self.dns, ignored.count < MAX_IGNORED) {
+                Ok(verdict) => return Ok(verdict),
+                Err(why) => {
+                    ignored.count += 1;
+                    ignored.last = Some(why);
+                }
+            }
+        }
+    }
+}
+
+impl Link<TcpStream> {
+    /// Sends the query and reads one reply, each after its length (RFC 1035 section 4.2.2).
+    async fn frames(&mut self, talk: &Talk<'_>) -> Result<Verdict, Kind> {
+        let mut frame = Vec::with_capacity(2 + talk.query.wire.len());
+        // A query has one name of at most 255 octets.
+        frame.extend((talk.query.wire.len() as u16).to_be_bytes());
+        frame.extend(&talk.query.wire);
+        self.write_all(&frame).await.map_err(Kind::Io)?;
+        talk.sent(&self.dns);
+
+        let mut buffer = Vec::with_capacity(MIN_TCP_BUFFER);
+        let message = loop {
+            if let Some(message) = first_frame(&buffer) {
+                break message;
+            }
+            self.read_some(&mut buffer).await.map_err(Kind::Io)?;
+        };
+        // Nobody but the server can have sent this, and it sends no other.
+        talk.take(&Reply::decode(message), &self.dns, true).map_err(Kind::BadReply)
+    }
+
+    async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let call = self.conn.start();
+            let written = self.socket.write(bytes).await;
+            self.conn.write(call, written.as_ref().copied());
+            match written? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => bytes = &bytes[n..],
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_some(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.reserve(missing(buffer));
+        let call = self.conn.start();
+        let read = self.socket.read_buf(buffer).await;
+        let first = self.conn.read(call, read.as_ref().copied());
+        if read? == 0 {
+            self.conn.peer_closed();
+            let text = "the nameserver closed the connection before the end of its reply";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        if first {
+            self.conn.show(ProbeEvent::FirstByte, fd(&self.socket));
+        }
+        Ok(())
+    }
+}
+
+/// The first message of a stream without its length, once it is complete.
+fn first_frame(stream: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = stream.split_first_chunk()?;
+    rest.get(..u16::from_be_bytes(*len).into())
+}
+
+/// How many bytes the first message needs at least until it is complete.
+fn missing(stream: &[u8]) -> usize {
+    let whole = match stream.first_chunk() {
+        Some(len) => 2 + usize::from(u16::from_be_bytes(*len)),
+        None => 2,
+    };
+    whole.saturating_sub(stream.len()).max(1)
+}
+
+#[cfg(unix)]
+use std::os::fd::AsFd as Socket;
+#[cfg(windows)]
+use std::os::windows::io::AsSocket as Socket;
+
+#[cfg(unix)]
+fn fd(socket: &impl Socket) -> ProbeSocket<'_> {
+    socket.as_fd()
+}
+
+#[cfg(windows)]
+fn fd(socket: &impl Socket) -> ProbeSocket<'_> {
+    socket.as_socket()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_taken_off_a_stream() {
+        let stream = [0, 3, b'a', b'b', b'c', 0, 1, b'd'];
+        assert_eq!(first_frame(&stream), Some(&b"abc"[..]));
+        for cut in 0..5 {
+            assert_eq!(first_frame(&stream[..cut]), None, "{cut}");
+            assert!(missing(&stream[..cut]) >= 1);
+        }
+        assert_eq!(missing(&[]), 2);
+        assert_eq!(missing(&[0xff, 0xff]), 0xffff);
+        assert_eq!(first_frame(&[0, 0]), Some(&b""[..]));
+    }
+}

@@ -1,0 +1,172 @@
+//! A lookup over the network: the names of the search list, each with the families that are wanted.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, PoisonError},
+};
+
+use futures_util::future::join;
+use hickory_proto::rr::Name;
+
+use super::{
+    IpStrategy,
+    builder::SkipNameserver,
+    config::Config,
+    exchange::Exchange,
+    message::{Family, Question},
+    names,
+    policy::Course,
+};
+use crate::error::{ResolveErrorKind as Kind, ResolveFault as Fault};
+
+#[derive(Debug)]
+pub(super) struct Lookup<'a> {
+    config: &'a Config,
+    strategy: IpStrategy,
+    skip: Option<&'a SkipNameserver>,
+    /// The nameserver to begin with.
+    offset: usize,
+    exchange: Exchange,
+    /// Each nameserver once.
+    skipped: Mutex<Vec<(SocketAddr, String)>>,
+}
+
+type Outcome = Result<Vec<IpAddr>, Fault>;
+
+impl<'a> Lookup<'a> {
+    pub(super) fn new(
+        config: &'a Config,
+        strategy: IpStrategy,
+        skip: Option<&'a SkipNameserver>,
+        offset: usize,
+        exchange: Exchange,
+    ) -> Self {
+        let strategy = match strategy {
+            IpStrategy::Both if config.no_aaaa => IpStrategy::Ipv4Only,
+            strategy => strategy,
+        };
+        Self { config, strategy, skip, offset, exchange, skipped: Mutex::default() }
+    }
+
+    /// The addresses of the first name of the search list that has any, in the servers' order.
+    pub(super) async fn host(&self, host: &str) -> Outcome {
+        let without = |kind| Fault { kind, nameserver: None };
+        if self.config.nameservers.is_empty() {
+            return Err(without(Kind::NoNameservers));
+        }
+        let mut last = without(Kind::Withheld);
+        let mut of_host_itself = None;
+        for name in names::candidates(host, &self.config.search, self.config.ndots) {
+            match self.name(&name).await {
+                Ok(addresses) => return Ok(addresses),
+                Err(fault) if matches!(fault.kind, Kind::Skipped(_)) => return Err(fault),
+                Err(fault) if is_absolute_form(&name, host) => of_host_itself = Some(fault),
+                Err(fault) => last = fault,
+            }
+        }
+        Err(of_host_itself.unwrap_or(last))
+    }
+
+    async fn name(&self, name: &str) -> Outcome {
+        let name = Name::from_ascii(name)
+            .map_err(|_| Fault { kind: Kind::InvalidName("the name cannot be encoded"), nameserver: None })?;
+        let ask = |family| self.question(Question { name: name.clone(), family });
+        let (v4, v6) = match self.strategy {
+            IpStrategy::Ipv4Only => return ask(Family::V4).await,
+            IpStrategy::Ipv6Only => return ask(Family::V6).await,
+            IpStrategy::Both if self.config.single_request => {
+                let v4 = ask(Family::V4).await;
+                (v4, ask(Family::V6).await)
+            }
+            IpStrategy::Both => join(ask(Family::V4), ask(Family::V6)).await,
+        };
+        both(v4, v6)
+    }
+
+    async fn question(&self, question: Question) -> Outcome {
+        let mut course = Course::new(self.config, self.offset, self.exchange.payload.is_some());
+        while let Some(ask) = course.next(|server| self.skips(server)) {
+            let outcome = self.exchange.run(ask, &question).await;
+            course.took(ask, outcome);
+        }
+        course.finish().unwrap_or_else(|| {
+            let skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Err(Fault { kind: Kind::Skipped(skipped), nameserver: None })
+        })
+    }
+
+    /// Asks the program about `server` and records a skip.
+    fn skips(&self, server: SocketAddr) -> bool {
+        let Some(skip) = self.skip else { return false };
+        let answer = catch_unwind(AssertUnwindSafe(|| skip.call(server)));
+        let Some(reason) = answer.unwrap_or_else(|_| Some("the callback panicked".to_owned())) else {
+            return false;
+        };
+        self.exchange.dial.skipped_nameserver(server, &reason);
+        let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        if !skipped.iter().any(|(known, _)| *known == server) {
+            skipped.push((server, reason));
+        }
+        true
+    }
+}
+
+/// `host` as it was given, made absolute.
+fn is_absolute_form(name: &str, host: &str) -> bool {
+    name.strip_suffix('.') == Some(host.strip_suffix('.').unwrap_or(host))
+}
+
+/// What one family has is enough. Of two faults the one that says more: that there is no such name, then
+/// that a server could not be asked, then that there is no address of one family.
+fn both(v4: Outcome, v6: Outcome) -> Outcome {
+    match (v4, v6) {
+        (Ok(mut v4), Ok(v6)) => {
+            v4.extend(v6);
+            Ok(v4)
+        }
+        (Ok(addresses), Err(_)) | (Err(_), Ok(addresses)) => Ok(addresses),
+        (Err(v4), Err(v6)) => Err(if rank(&v6) < rank(&v4) { v6 } else { v4 }),
+    }
+}
+
+fn rank(fault: &Fault) -> u8 {
+    match fault.kind {
+        Kind::NoSuchHost => 0,
+        Kind::NoData => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(kind: Kind) -> Outcome {
+        Err(Fault { kind, nameserver: None })
+    }
+
+    #[test]
+    fn one_family_is_enough() {
+        let (v4, v6): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [0xfe80, 0, 0, 0, 0, 0, 0, 1].into());
+        assert_eq!(both(Ok(vec![v4]), Ok(vec![v6])).unwrap(), [v4, v6]);
+        assert_eq!(both(Ok(vec![v4]), fault(Kind::Timeout { ignored: None })).unwrap(), [v4]);
+        assert_eq!(both(fault(Kind::NoSuchHost), Ok(vec![v6])).unwrap(), [v6]);
+    }
+
+    #[test]
+    fn the_fault_that_says_more() {
+        let timeout = || fault(Kind::Timeout { ignored: None });
+        let of = |v4, v6| both(v4, v6).unwrap_err().kind.failure();
+        assert_eq!(of(timeout(), fault(Kind::NoSuchHost)).as_str(), "dns_nxdomain_error");
+        assert_eq!(of(fault(Kind::NoData), timeout()).as_str(), "generic_timeout_error");
+        assert_eq!(of(fault(Kind::NoData), fault(Kind::NoData)).as_str(), "dns_no_answer");
+        assert_eq!(of(fault(Kind::Server(2)), fault(Kind::Server(5))).as_str(), "dns_servfail_error");
+    }
+
+    #[test]
+    fn the_name_itself() {
+        assert!(is_absolute_form("web.test.", "web.test") && is_absolute_form("web.test.", "web.test."));
+        assert!(!is_absolute_form("web.test.corp.", "web.test"));
+    }
+}

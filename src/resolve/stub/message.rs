@@ -1,0 +1,506 @@
+//! DNS messages (RFC 1035 section 4): the query that is sent and the reply as far as a stub needs it.
+//!
+//! Replies are taken apart here and not by `hickory_proto::op::Message`, because a stub must tell a reply
+//! to its own question with an unusual record in some corner from one that is broken, and because what was
+//! wrong with a refused reply is to be recorded.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hickory_proto::{
+    ProtoError,
+    op::{Edns, Message, Query as MessageQuery},
+    rr::{Name, RecordType},
+    serialize::binary::{BinDecodable, BinDecoder, DecodeError},
+};
+
+use crate::error::rcode;
+
+pub(super) const A: u16 = 1;
+pub(super) const NS: u16 = 2;
+pub(super) const CNAME: u16 = 5;
+pub(super) const PTR: u16 = 12;
+pub(super) const MX: u16 = 15;
+pub(super) const AAAA: u16 = 28;
+const OPT: u16 = 41;
+pub(super) const CLASS_IN: u16 = 1;
+
+const HEADER: usize = 12;
+
+/// Which addresses of a name are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) fn record_type(self) -> u16 {
+        match self {
+            Self::V4 => A,
+            Self::V6 => AAAA,
+        }
+    }
+}
+
+/// One question, class IN.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    pub(super) name: Name,
+    pub(super) family: Family,
+}
+
+/// A query as it goes out.
+#[derive(Debug)]
+pub(super) struct Query {
+    pub(super) id: u16,
+    /// The UDP payload size offered in the OPT record, `None` when the query has no such record.
+    pub(super) edns: Option<u16>,
+    pub(super) wire: Vec<u8>,
+}
+
+impl Query {
+    /// A query with a fresh random ID that asks for recursion.
+    ///
+    /// # Errors
+    ///
+    /// None is known for a name that `names::check` took.
+    pub(super) fn new(question: &Question, edns: Option<u16>, trust_ad: bool) -> Result<Self, ProtoError> {
+        let mut message = Message::query();
+        message.metadata.recursion_desired = true;
+        message.metadata.authentic_data = trust_ad;
+        let record_type = match question.family {
+            Family::V4 => RecordType::A,
+            Family::V6 => RecordType::AAAA,
+        };
+        message.add_query(MessageQuery::query(question.name.clone(), record_type));
+        if let Some(payload) = edns {
+            let mut edns = Edns::new();
+            edns.set_max_payload(payload);
+            message.set_edns(edns);
+        }
+        Ok(Self { id: message.metadata.id, edns, wire: message.to_vec()? })
+    }
+}
+
+/// A message that came in, as much of it as could be read.
+#[derive(Debug, Default)]
+pub(super) struct Reply {
+    pub(super) id: u16,
+    pub(super) authoritative: bool,
+    pub(super) truncated: bool,
+    pub(super) recursion_available: bool,
+    /// With the upper bits of the OPT record (RFC 6891 section 6.1.3).
+    pub(super) rcode: u16,
+    pub(super) size: usize,
+    pub(super) answers: Vec<Answer>,
+    /// The authority section names nameservers: a referral.
+    pub(super) refers: bool,
+    /// The additional section has records, be it the OPT record alone.
+    pub(super) has_additionals: bool,
+    is_response: bool,
+    question_count: u16,
+    question: Option<(Name, u16, u16)>,
+    /// Where reading stopped, other than at the end.
+    malformed: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) name: Name,
+    pub(super) record_type: u16,
+    pub(super) class: u16,
+    /// In seconds.
+    pub(super) ttl: u32,
+    pub(super) value: Value,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Value {
+    /// A, AAAA.
+    Address(IpAddr),
+    /// CNAME, NS, PTR, and the host of an MX.
+    Name(Name),
+    Other,
+}
+
+impl Reply {
+    /// Reads `bytes` as far as they can be read. The answer section is the last that has to be in order:
+    /// of the others only hints are wanted.
+    pub(super) fn decode(bytes: &[u8]) -> Self {
+        let mut reply = Self { size: bytes.len(), ..Self::default() };
+        if let Some(id) = bytes.first_chunk() {
+            reply.id = u16::from_be_bytes(*id);
+        }
+        if let Err(error) = reply.decode_sections(bytes) {
+            reply.malformed = Some(error);
+        }
+        reply
+    }
+
+    /// Why this cannot be the reply to `query`; `None` when it is.
+    pub(super) fn mismatch(&self, query: &Query, question: &Question) -> Option<String> {
+        if self.size < HEADER {
+            return self.malformed.as_ref().map(|why| format!("malformed: {why}"));
+        }
+        if self.id != query.id {
+            return Some("id mismatch".to_owned());
+        }
+        if !self.is_response {
+            return Some("not a response".to_owned());
+        }
+        // A server that could not read the question need not repeat it.
+        let bare_error =
+            self.question_count == 0 && !matches!(self.rcode, rcode::NO_ERROR | rcode::NAME_ERROR);
+        if bare_error && !self.truncated {
+            return None;
+        }
+        let ours = |(name, record_type, class): &(Name, u16, u16)| {
+            *name == question.name && *record_type == question.family.record_type() && *class == CLASS_IN
+        };
+        match &self.question {
+            Some(theirs) if self.question_count == 1 && ours(theirs) => {}
+            None if self.question_count == 1 => {
+                let why = self.malformed.as_deref().unwrap_or("no question");
+                return Some(format!("malformed: {why}"));
+            }
+            _ => return Some("question mismatch".to_owned()),
+        }
+        match &self.malformed {
+            // Cut off in the middle of a record: said so by itself.
+            Some(why) if !self.truncated => Some(format!("malformed: {why}")),
+            _ => None,
+        }
+    }
+
+    /// The addresses for `question`: those of its name or of what its CNAMEs lead to.
+    pub(super) fn addresses(&self, question: &Question) -> Vec<IpAddr> {
+        /// Longer chains are loops.
+        const MAX_ALIASES: usize = 16;
+
+        let mut name = &question.name;
+        for _ in 0..MAX_ALIASES {
+            let alias = self.answers.iter().find_map(|answer| match &answer.value {
+                Value::Name(alias) if answer.record_type == CNAME && answer.name == *name => Some(alias),
+                _ => None,
+            });
+            match alias {
+                Some(alias) => name = alias,
+                None => break,
+            }
+        }
+        let record_type = question.family.record_type();
+        let of_name = |answer: &&Answer| {
+            answer.record_type == record_type && answer.class == CLASS_IN && answer.name == *name
+        };
+        let mut addresses = Vec::new();
+        for answer in self.answers.iter().filter(of_name) {
+            match answer.value {
+                Value::Address(address) if !addresses.contains(&address) => addresses.push(address),
+                _ => {}
+            }
+        }
+        addresses
+    }
+
+    fn decode_sections(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let Some(header) = bytes.first_chunk::<HEADER>() else {
+            return Err(format!("{} bytes are less than a header", bytes.len()));
+        };
+        let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        self.is_response = header[2] & 0x80 != 0;
+        self.authoritative = header[2] & 0x04 != 0;
+        self.truncated = header[2] & 0x02 != 0;
+        self.recursion_available = header[3] & 0x80 != 0;
+        self.rcode = u16::from(header[3] & 0x0f);
+        self.question_count = count(4);
+
+        let decoder = &mut BinDecoder::new(bytes).clone(HEADER as u16);
+        for _ in 0..self.question_count {
+            let question = read_question(decoder).map_err(|error| format!("question: {error}"))?;
+            self.question.get_or_insert(question);
+        }
+        for _ in 0..count(6) {
+            self.answers.push(read_answer(decoder).map_err(|error| format!("answer: {error}"))?);
+        }
+        self.read_hints(decoder, count(8), count(10));
+        Ok(())
+    }
+
+    /// The authority and additional sections; what cannot be read there is not missed.
+    fn read_hints(&mut self, decoder: &mut BinDecoder<'_>, authorities: u16, additionals: u16) {
+        for _ in 0..authorities {
+            let Ok(record) = read_record(decoder) else { return };
+            self.refers |= record.record_type == NS;
+        }
+        self.has_additionals = additionals > 0;
+        for _ in 0..additionals {
+            let Ok(record) = read_record(decoder) else { return };
+            if record.record_type == OPT {
+                self.rcode |= (record.ttl >> 24 << 4) as u16;
+            }
+        }
+    }
+}
+
+/// A resource record whose data has not been read.
+struct RawRecord<'a> {
+    name: Name,
+    record_type: u16,
+    class: u16,
+    ttl: u32,
+    data: &'a [u8],
+    /// At the beginning of `data`, to read names that are compressed.
+    decoder: BinDecoder<'a>,
+}
+
+fn read_question(decoder: &mut BinDecoder<'_>) -> Result<(Name, u16, u16), DecodeError> {
+    Ok((Name::read(decoder)?, read_u16(decoder)?, read_u16(decoder)?))
+}
+
+fn read_record<'a>(decoder: &mut BinDecoder<'a>) -> Result<RawRecord<'a>, DecodeError> {
+    let name = Name::read(decoder)?;
+    let (record_type, class) = (read_u16(decoder)?, read_u16(decoder)?);
+    // Any value will do: nothing is reckoned from it.
+    let ttl = decoder.read_u32()?.unverified();
+    let len = read_u16(decoder)?;
+    // A message is at most 65,535 bytes long, by its length prefix or the datagram's.
+    let at = decoder.clone(u16::try_from(decoder.index()).map_err(|_| DecodeError::InsufficientBytes)?);
+    let data = decoder.read_slice(len.into())?.unverified();
+    Ok(RawRecord { name, record_type, class, ttl, data, decoder: at })
+}
+
+fn read_answer(decoder: &mut BinDecoder<'_>) -> Result<Answer, String> {
+    let text = |error: DecodeError| error.to_string();
+    let RawRecord { name, record_type, class, ttl, data, mut decoder } =
+        read_record(decoder).map_err(text)?;
+    let wrong_length = || format!("record of type {record_type} with {} bytes of data", data.len());
+    let value = match record_type {
+        A => Value::Address(Ipv4Addr::from(<[u8; 4]>::try_from(data).map_err(|_| wrong_length())?).into()),
+        AAAA => {
+            Value::Address(Ipv6Addr::from(<[u8; 16]>::try_from(data).map_err(|_| wrong_length())?).into())
+        }
+        CNAME | NS | PTR | MX => {
+            let begin = decoder.index();
+            if record_type == MX {
+                read_u16(&mut decoder).map_err(text)?;
+            }
+            let name = Name::read(&mut decoder).map_err(text)?;
+            if decoder.index() - begin != data.len() {
+                return Err(wrong_length());
+            }
+            Value::Name(name)
+        }
+        _ => Value::Other,
+    };
+    Ok(Answer { name, record_type, class, ttl, value })
+}
+
+fn read_u16(decoder: &mut BinDecoder<'_>) -> Result<u16, DecodeError> {
+    // Every number is compared with what is known, or recorded as it came.
+    Ok(decoder.read_u16()?.unverified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::{
+        op::{OpCode, ResponseCode},
+        rr::{RData, Record, rdata},
+    };
+    use proptest::prelude::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    fn question(text: &str) -> Question {
+        Question { name: name(text), family: Family::V4 }
+    }
+
+    fn reply_to(query: &Query, question: &Question) -> Message {
+        let mut message = Message::response(query.id, OpCode::Query);
+        message.metadata.recursion_available = true;
+        message.add_query(MessageQuery::query(question.name.clone(), RecordType::A));
+        message
+    }
+
+    fn record(owner: &str, data: RData) -> Record {
+        Record::from_rdata(name(owner), 60, data)
+    }
+
+    fn a(owner: &str, address: [u8; 4]) -> Record {
+        record(owner, RData::A(rdata::A(address.into())))
+    }
+
+    fn cname(owner: &str, to: &str) -> Record {
+        record(owner, RData::CNAME(rdata::CNAME(name(to))))
+    }
+
+    fn decoded(message: &Message) -> Reply {
+        Reply::decode(&message.to_vec().unwrap())
+    }
+
+    #[test]
+    fn queries_are_as_small_as_gos() {
+        let question = question("cname.test.");
+        let query = Query::new(&question, Some(1232), false).unwrap();
+        assert_eq!((query.wire.len(), query.edns), (39, Some(1232)));
+        assert_eq!(query.wire[..2], query.id.to_be_bytes());
+        assert_eq!(query.wire[2..4], [0x01, 0x00], "recursion desired and nothing else");
+        let without = Query::new(&question, None, true).unwrap();
+        assert_eq!(without.wire.len(), 28);
+        assert_eq!(without.wire[2..4], [0x01, 0x20], "AD with trust-ad");
+    }
+
+    #[test]
+    fn a_reply_is_read() {
+        let question = question("www.test.");
+        let query = Query::new(&question, Some(1232), false).unwrap();
+        let mut message = reply_to(&query, &question);
+        message.metadata.authoritative = true;
+        message.add_answer(cname("WWW.test.", "edge.test."));
+        message.add_answer(a("edge.test.", [10, 0, 0, 1]));
+        message.add_answer(a("edge.test.", [10, 0, 0, 2]));
+        message.add_answer(a("other.test.", [10, 0, 0, 3]));
+        message.add_answer(record("edge.test.", RData::MX(rdata::MX::new(5, name("mx.test.")))));
+        message.add_answer(record("edge.test.", RData::TXT(rdata::TXT::new(vec!["x".into()]))));
+        message.set_edns(Edns::new());
+        let reply = decoded(&message);
+        assert_eq!(reply.mismatch(&query, &question), None);
+        assert!(reply.authoritative && reply.recursion_available && reply.has_additionals && !reply.refers);
+        assert_eq!(reply.answers.len(), 6);
+        assert_eq!(reply.answers[4].value, Value::Name(name("mx.test.")));
+        assert_eq!(reply.answers[5].value, Value::Other);
+        assert_eq!(reply.addresses(&question), [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])]);
+    }
+
+    #[test]
+    fn loops_of_aliases_end() {
+        let question = question("a.test.");
+        let query = Query::new(&question, None, false).unwrap();
+        let mut message = reply_to(&query, &question);
+        message.add_answer(cname("a.test.", "b.test."));
+        message.add_answer(cname("b.test.", "a.test."));
+        assert!(decoded(&message).addresses(&question).is_empty());
+        message.answers = vec![cname("a.test.", "a.test.")];
+        assert!(decoded(&message).addresses(&question).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_reply_to_the_query() {
+        let question = question("www.test.");
+        let query = Query::new(&question, Some(1232), false).unwrap();
+        let good = reply_to(&query, &question);
+        let why = |change: &dyn Fn(&mut Message)| {
+            let mut message = good.clone();
+            change(&mut message);
+            decoded(&message).mismatch(&query, &question)
+        };
+        assert_eq!(why(&|_| ()), None);
+        assert_eq!(why(&|m| m.metadata.id ^= 1).as_deref(), Some("id mismatch"));
+        let query_type = hickory_proto::op::MessageType::Query;
+        assert_eq!(why(&|m| m.metadata.message_type = query_type).as_deref(), Some("not a response"));
+        for change in [
+            (|m: &mut Message| m.queries[0].name = Name::from_ascii("evil.test.").unwrap())
+                as fn(&mut Message),
+            |m| m.queries[0].query_type = RecordType::AAAA,
+            |m| m.queries[0].query_class = hickory_proto::rr::DNSClass::CH,
+            |m| m.queries.push(m.queries[0].clone()),
+            |m| m.queries.clear(),
+        ] {
+            assert_eq!(why(&change).as_deref(), Some("question mismatch"));
+        }
+        assert_eq!(why(&|m| m.queries[0].name = Name::from_ascii("WWW.Test.").unwrap()), None);
+        let bare = |code| {
+            why(&|m| {
+                m.queries.clear();
+                m.metadata.response_code = code;
+            })
+        };
+        assert_eq!(bare(ResponseCode::FormErr), None, "a server that cannot read the question");
+        assert_eq!(bare(ResponseCode::NXDomain).as_deref(), Some("question mismatch"));
+    }
+
+    #[test]
+    fn broken_messages() {
+        let question = question("www.test.");
+        let query = Query::new(&question, None, false).unwrap();
+        let mut message = reply_to(&query, &question);
+        message.add_answer(a("www.test.", [10, 0, 0, 1]));
+        let wire = message.to_vec().unwrap();
+        for cut in 0..wire.len() {
+            let why = Reply::decode(&wire[..cut]).mismatch(&query, &question).unwrap();
+            assert!(why.starts_with("malformed: "), "{cut}: {why}");
+        }
+        // Cut off and saying so: the record that is cut is no matter.
+        message.metadata.truncation = true;
+        let wire = message.to_vec().unwrap();
+        assert_eq!(Reply::decode(&wire[..wire.len() - 1]).mismatch(&query, &question), None);
+    }
+
+    #[test]
+    fn extended_codes_are_whole() {
+        let question = question("www.test.");
+        let query = Query::new(&question, Some(1232), false).unwrap();
+        let mut message = reply_to(&query, &question);
+        message.set_edns(Edns::new());
+        message.metadata.response_code = ResponseCode::BADVERS;
+        assert_eq!(decoded(&message).rcode, 16);
+    }
+
+    fn hostile_message() -> impl Strategy<Value = Vec<u8>> {
+        let header = (any::<[u8; 4]>(), prop::collection::vec(0u16..4, 4)).prop_map(|(start, counts)| {
+            start.into_iter().chain(counts.into_iter().flat_map(u16::to_be_bytes)).collect::<Vec<u8>>()
+        });
+        // Compression pointers, labels, record heads and noise.
+        let piece = prop_oneof![
+            (0u8..64).prop_map(|to| vec![0xc0, to]),
+            (0u8..5).prop_map(|len| [vec![len], vec![b'a'; len.into()]].concat()),
+            (prop::sample::select(vec![A, NS, CNAME, PTR, MX, AAAA, OPT, 16, 6]), 0u16..20).prop_map(
+                |(record_type, len)| {
+                    let head = [&record_type.to_be_bytes()[..], &[0, 1, 0, 0, 0, 60], &len.to_be_bytes()];
+                    head.concat()
+                }
+            ),
+            prop::collection::vec(any::<u8>(), 0..16),
+        ];
+        (header, prop::collection::vec(piece, 0..40))
+            .prop_map(|(header, pieces)| [header, pieces.concat()].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_reply_panics(
+            bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..600), hostile_message()],
+            tcp: bool,
+        ) {
+            let question = question("www.test.");
+            let mut query = Query::new(&question, Some(1232), false).unwrap();
+            query.id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
+            let reply = Reply::decode(&bytes);
+            prop_assert_eq!(reply.size, bytes.len());
+            let _ = reply.mismatch(&query, &question);
+            let _ = super::super::trace::reply(&reply, "");
+            let transport = if tcp { super::super::policy::Transport::Tcp } else { super::super::policy::Transport::Udp };
+            let ask = super::super::policy::Ask { server: ([127, 0, 0, 1], 53).into(), transport, edns: true };
+            let _ = super::super::policy::judge(&reply, &question, ask);
+        }
+
+        #[test]
+        fn damaged_replies_do_not_panic(at in prop::collection::vec((0usize..200, any::<u8>()), 1..8)) {
+            let question = question("www.test.");
+            let query = Query::new(&question, Some(1232), false).unwrap();
+            let mut message = reply_to(&query, &question);
+            message.add_answer(cname("www.test.", "edge.test."));
+            message.add_answer(a("edge.test.", [10, 0, 0, 1]));
+            message.add_answer(record("edge.test.", RData::MX(rdata::MX::new(5, name("mx.test.")))));
+            let mut wire = message.to_vec().unwrap();
+            for (index, byte) in at {
+                let index = index % wire.len();
+                wire[index] = byte;
+            }
+            let reply = Reply::decode(&wire);
+            let _ = (reply.mismatch(&query, &question), reply.addresses(&question));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What a host string asks for, and which names are looked up for it.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Longest domain name in presentation format without its final dot (RFC 1035 section 2.3.4: 255
+/// octets on the wire, two of which are the first label's length and the root).
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
+/// The address that `host` is, when it is one: `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`.
+pub(super) fn literal(host: &str) -> Option<IpAddr> {
+    match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse().ok(),
+    }
+}
+
+/// Why `name` cannot be a host name, by the rules of Go's resolver: letters, digits, `-`, `_`; labels
+/// of 1 to 63 octets that neither begin nor end with `-`; not digits and dots alone.
+pub(super) fn check(name: &str) -> Result<(), &'static str> {
+    if name == "." {
+        return Ok(());
+    }
+    let relative = name.strip_suffix('.').unwrap_or(name);
+    if relative.is_empty() {
+        return Err("the name is empty");
+    }
+    if relative.len() > MAX_NAME {
+        return Err("the name is longer than 253 characters");
+    }
+    let mut only_numbers = true;
+    for label in relative.split('.') {
+        if label.is_empty() {
+            return Err("a label is empty");
+        }
+        if label.len() > MAX_LABEL {
+            return Err("a label is longer than 63 characters");
+        }
+        if label.starts_with('-') || label.ends_with('-') {
+            return Err("a label begins or ends with a hyphen");
+        }
+        if !label.is_ascii() {
+            return Err("a character is not ASCII (give an internationalised name in its xn-- form)");
+        }
+        if !label.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_')) {
+            return Err("a character is neither letter, digit, hyphen nor underscore");
+        }
+        only_numbers &= label.bytes().all(|c| c.is_ascii_digit());
+    }
+    if only_numbers { Err("it has the form of an IPv4 address but is none") } else { Ok(()) }
+}
+
+/// True for `localhost` and every name below it: they are the loopback addresses and never asked for
+/// (RFC 6761 section 6.3).
+pub(super) fn is_localhost(name: &str) -> bool {
+    is_at_or_below(name, "localhost")
+}
+
+/// True for names that must not reach the DNS: `.onion` (RFC 7686 section 2).
+fn is_onion(name: &str) -> bool {
+    is_at_or_below(name, "onion")
+}
+
+/// The absolute names (with their final dot) to look up for `name`, in order: with at least `ndots`
+/// dots as it stands first, else after each of `search` (absolute names too). A final dot makes `name`
+/// absolute: nothing else is tried. What is too long is left out, and so is everything below `.onion`:
+/// nothing is left for such a name, as its suffixed forms would give it away too.
+pub(super) fn candidates(name: &str, search: &[String], ndots: usize) -> Vec<String> {
+    if is_onion(name) {
+        return Vec::new();
+    }
+    if name.ends_with('.') {
+        return vec![name.to_owned()];
+    }
+    let absolute = format!("{name}.");
+    let suffixed =
+        search.iter().map(|suffix| if suffix == "." { absolute.clone() } else { format!("{name}.{suffix}") });
+    let as_it_stands_first = name.bytes().filter(|&c| c == b'.').count() >= ndots;
+
+    let mut names = Vec::with_capacity(1 + search.len());
+    if as_it_stands_first {
+        names.push(absolute.clone());
+    }
+    names.extend(suffixed);
+    names.push(absolute);
+    let mut kept: Vec<String> = Vec::with_capacity(names.len());
+    for name in names {
+        if name.len() <= MAX_NAME + 1 && !is_onion(&name) && !kept.contains(&name) {
+            kept.push(name);
+        }
+    }
+    kept
+}
+
+fn is_at_or_below(name: &str, domain: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
+    let Some(start) = name.len().checked_sub(domain.len()) else { return false };
+    name[start..].eq_ignore_ascii_case(domain.as_bytes()) && (start == 0 || name[start - 1] == b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_with_and_without_brackets() {
+        assert_eq!(literal("192.0.2.1"), Some([192, 0, 2, 1].into()));
+        assert_eq!(literal("2001:db8::1"), "2001:db8::1".parse().ok());
+        assert_eq!(literal("[::1]"), Some(IpAddr::V6(Ipv6Addr::LOCALHOST)));
+        for no in ["[192.0.2.1]", "[::1", "::1]", "192.0.2", "example.org", "", "[]"] {
+            assert_eq!(literal(no), None, "{no}");
+        }
+    }
+
+    #[test]
+    fn valid_names() {
+        let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
+        assert_eq!(longest.len(), 253);
+        let rooted = format!("{longest}.");
+        for name in [
+            "a",
+            "a.",
+            ".",
+            "a-b.example",
+            "_dmarc.example.org",
+            "1a.2",
+            "xn--bcher-kva.example",
+            &longest,
+            &rooted,
+        ] {
+            assert_eq!(check(name), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn invalid_names() {
+        let long_label = "a".repeat(64);
+        let long_name = ["a"; 128].join(".");
+        for name in [
+            "",
+            "..",
+            "a..b",
+            ".a",
+            "-a.b",
+            "a-.b",
+            "a b",
+            "a/b",
+            "bücher.example",
+            "1.2.3",
+            "256.1.1.1",
+            "a\0b",
+            "fe80::1%eth0",
+            &long_label,
+            &long_name,
+        ] {
+            assert!(check(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn localhost_and_onion() {
+        for name in ["localhost", "LOCALHOST.", "a.localhost", "a.b.Localhost."] {
+            assert!(is_localhost(name), "{name}");
+        }
+        for name in ["notlocalhost", "localhost.example", "host", ""] {
+            assert!(!is_localhost(name), "{name}");
+        }
+        assert!(is_onion("abc.ONION.") && !is_onion("myonion"));
+    }
+
+    #[test]
+    fn search_list() {
+        let search = ["corp.example.".to_owned(), "example.".to_owned()];
+        assert_eq!(candidates("www", &search, 1), ["www.corp.example.", "www.example.", "www."]);
+        assert_eq!(candidates("www.a", &search, 1), ["www.a.", "www.a.corp.example.", "www.a.example."]);
+        assert_eq!(candidates("www.a", &search, 2), ["www.a.corp.example.", "www.a.example.", "www.a."]);
+        assert_eq!(candidates("www", &search, 0), ["www.", "www.corp.example.", "www.example."]);
+        assert_eq!(candidates("www.", &search, 1), ["www."]);
+        assert_eq!(candidates("www", &[], 1), ["www."]);
+        assert_eq!(candidates("www", &[".".to_owned()], 1), ["www."]);
+        assert!(candidates("x.onion", &search, 1).is_empty());
+        assert!(candidates("x.onion.", &search, 1).is_empty());
+        assert_eq!(candidates("x", &["onion.".to_owned()], 1), ["x."]);
+    }
+
+    #[test]
+    fn too_long_with_a_suffix_is_left_out() {
+        let name = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(50));
+        let search = ["corp.example.org.".to_owned()];
+        assert_eq!(candidates(&name, &search, 1), [format!("{name}.")]);
+    }
+}

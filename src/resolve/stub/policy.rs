@@ -1,0 +1,353 @@
+//! What is asked of whom, and what an answer means: the order of Go's resolver (net/dnsclient_unix.go)
+//! as logic without I/O.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{
+    config::Config,
+    message::{Question, Reply},
+};
+use crate::error::{ResolveErrorKind as Kind, ResolveFault as Fault, rcode};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Udp,
+    Tcp,
+}
+
+/// One exchange with one nameserver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) server: SocketAddr,
+    pub(super) transport: Transport,
+    pub(super) edns: bool,
+}
+
+/// What a reply means.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    Addresses(Vec<IpAddr>),
+    /// The name does not exist; no other server needs to be asked.
+    NoSuchHost,
+    /// The name exists, but has no address of this family. As final.
+    NoData,
+    /// Cut off: the same server is asked over TCP.
+    Truncated,
+    /// The server may not understand the OPT record: it is asked without (RFC 6891 section 7).
+    EdnsRefused(u16),
+    /// Another response code: the next server is asked.
+    ServerError(u16),
+    /// The server neither knows the answer nor would look for it: the next is asked.
+    LameReferral,
+}
+
+impl Verdict {
+    /// What was wrong, if this was to be the last word.
+    pub(super) fn fault(&self) -> Option<Kind> {
+        match self {
+            Self::Addresses(_) | Self::Truncated => None,
+            Self::NoSuchHost => Some(Kind::NoSuchHost),
+            Self::NoData => Some(Kind::NoData),
+            Self::EdnsRefused(code) | Self::ServerError(code) => Some(Kind::Server(*code)),
+            Self::LameReferral => Some(Kind::LameReferral),
+        }
+    }
+}
+
+/// Judges a reply that matches its query.
+pub(super) fn judge(reply: &Reply, question: &Question, ask: Ask) -> Verdict {
+    // What is cut off even over TCP is used as it is.
+    if reply.truncated && ask.transport == Transport::Udp {
+        return Verdict::Truncated;
+    }
+    match reply.rcode {
+        rcode::NO_ERROR => {}
+        rcode::NAME_ERROR => return Verdict::NoSuchHost,
+        code @ (rcode::FORMAT_ERROR | rcode::NOT_IMPLEMENTED) if ask.edns => {
+            return Verdict::EdnsRefused(code);
+        }
+        code => return Verdict::ServerError(code),
+    }
+    let addresses = reply.addresses(question);
+    if !addresses.is_empty() {
+        return Verdict::Addresses(addresses);
+    }
+    let helpless = reply.answers.is_empty() && !reply.authoritative && !reply.recursion_available;
+    if helpless && (reply.refers || !reply.has_additionals) {
+        return Verdict::LameReferral;
+    }
+    Verdict::NoData
+}
+
+/// The exchanges for one question: attempt by attempt, server by server, until one answer is final.
+#[derive(Debug)]
+pub(super) struct Course {
+    servers: Vec<SocketAddr>,
+    use_vc: bool,
+    edns: bool,
+    attempts_left: u32,
+    /// Index of the next server of this attempt.
+    next: usize,
+    /// A server was asked in this attempt, so another attempt has a point.
+    asked: bool,
+    /// The same server once more, by other means.
+    again: Option<Ask>,
+    result: Option<Result<Vec<IpAddr>, Fault>>,
+}
+
+impl Course {
+    /// `offset` is the server to begin with (option rotate); `edns` says whether queries have an OPT record.
+    pub(super) fn new(config: &Config, offset: usize, edns: bool) -> Self {
+        let mut servers = config.nameservers.clone();
+        let len = servers.len().max(1);
+        servers.rotate_left(offset % len);
+        Self {
+            servers,
+            use_vc: config.use_vc,
+            edns,
+            attempts_left: config.attempts,
+            next: 0,
+            asked: false,
+            again: None,
+            result: None,
+        }
+    }
+
+    /// The exchange to do now, `None` when there is nothing more to do. `skip` is asked about each
+    /// server right before its turn.
+    pub(super) fn next(&mut self, mut skip: impl FnMut(SocketAddr) -> bool) -> Option<Ask> {
+        if let Some(ask) = self.again.take() {
+            return Some(ask);
+        }
+        while self.attempts_left > 0 {
+            while let Some(&server) = self.servers.get(self.next) {
+                self.next += 1;
+                if !skip(server) {
+                    self.asked = true;
+                    let transport = if self.use_vc { Transport::Tcp } else { Transport::Udp };
+                    return Some(Ask { server, transport, edns: self.edns });
+                }
+            }
+            self.attempts_left = if self.asked { self.attempts_left - 1 } else { 0 };
+            self.next = 0;
+            self.asked = false;
+        }
+        None
+    }
+
+    /// Takes what came of `ask`.
+    pub(super) fn took(&mut self, ask: Ask, outcome: Result<Verdict, Kind>) {
+        let fault = |kind| Err(Fault { kind, nameserver: Some(ask.server) });
+        let (result, is_final) = match outcome {
+            Ok(Verdict::Truncated) => {
+                self.again = Some(Ask { transport: Transport::Tcp, ..ask });
+                return;
+            }
+            Ok(Verdict::EdnsRefused(_)) => {
+                self.again = Some(Ask { edns: false, ..ask });
+                return;
+            }
+            Ok(Verdict::Addresses(addresses)) => (Ok(addresses), true),
+            Ok(Verdict::NoSuchHost) => (fault(Kind::NoSuchHost), true),
+            Ok(Verdict::NoData) => (fault(Kind::NoData), true),
+            Ok(Verdict::ServerError(code)) => (fault(Kind::Server(code)), false),
+            Ok(Verdict::LameReferral) => (fault(Kind::LameReferral), false),
+            Err(kind) => (fault(kind), false),
+        };
+        self.result = Some(result);
+        if is_final {
+            self.attempts_left = 0;
+        }
+    }
+
+    /// The addresses, or the last fault; `None` when no server was asked.
+    pub(super) fn finish(self) -> Option<Result<Vec<IpAddr>, Fault>> {
+        self.result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 53);
+    const TWO: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 53);
+
+    fn config() -> Config {
+        let mut config = Config::parse(None);
+        config.nameservers = vec![ONE, TWO];
+        config
+    }
+
+    fn course() -> Course {
+        Course::new(&config(), 0, true)
+    }
+
+    fn udp(server: SocketAddr) -> Ask {
+        Ask { server, transport: Transport::Udp, edns: true }
+    }
+
+    fn timeout() -> Result<Verdict, Kind> {
+        Err(Kind::Timeout { ignored: None })
+    }
+
+    fn addresses() -> Verdict {
+        Verdict::Addresses(vec![[192, 0, 2, 1].into()])
+    }
+
+    /// Feeds outcomes in turn and gives back what was asked.
+    fn run(course: &mut Course, outcomes: impl IntoIterator<Item = Result<Verdict, Kind>>) -> Vec<Ask> {
+        let mut asked = Vec::new();
+        for outcome in outcomes {
+            let ask = course.next(|_| false).expect("more to ask");
+            asked.push(ask);
+            course.took(ask, outcome);
+        }
+        asked
+    }
+
+    #[test]
+    fn attempt_by_attempt_and_server_by_server() {
+        let mut course = course();
+        let asked =
+            run(&mut course, [timeout(), Ok(Verdict::ServerError(2)), Ok(Verdict::LameReferral), timeout()]);
+        assert_eq!(asked, [udp(ONE), udp(TWO), udp(ONE), udp(TWO)]);
+        assert_eq!(course.next(|_| false), None);
+        let fault = course.finish().unwrap().unwrap_err();
+        assert!(matches!(fault.kind, Kind::Timeout { .. }));
+        assert_eq!(fault.nameserver, Some(TWO));
+    }
+
+    #[test]
+    fn final_answers_end_it() {
+        for verdict in [addresses(), Verdict::NoSuchHost, Verdict::NoData] {
+            let mut course = course();
+            run(&mut course, [Ok(verdict)]);
+            assert_eq!(course.next(|_| false), None);
+            assert!(course.finish().is_some());
+        }
+    }
+
+    #[test]
+    fn an_answer_after_faults() {
+        let mut course = course();
+        run(&mut course, [timeout(), Ok(addresses())]);
+        assert_eq!(course.next(|_| false), None);
+        assert_eq!(course.finish().unwrap().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn cut_off_replies_are_asked_for_over_tcp() {
+        let mut course = course();
+        let asked = run(&mut course, [Ok(Verdict::Truncated), timeout(), Ok(addresses())]);
+        assert_eq!(asked, [udp(ONE), Ask { transport: Transport::Tcp, ..udp(ONE) }, udp(TWO)]);
+    }
+
+    #[test]
+    fn without_edns_once() {
+        let mut course = course();
+        let asked = run(&mut course, [Ok(Verdict::EdnsRefused(1)), Ok(Verdict::Truncated), Ok(addresses())]);
+        let plain = Ask { edns: false, ..udp(ONE) };
+        assert_eq!(asked, [udp(ONE), plain, Ask { transport: Transport::Tcp, ..plain }]);
+    }
+
+    #[test]
+    fn servers_are_rotated_and_tcp_forced() {
+        let config = Config { use_vc: true, attempts: 1, ..config() };
+        let mut course = Course::new(&config, 3, false);
+        let asked = run(&mut course, [timeout(), timeout()]);
+        let tcp = |server| Ask { server, transport: Transport::Tcp, edns: false };
+        assert_eq!(asked, [tcp(TWO), tcp(ONE)]);
+        assert_eq!(course.next(|_| false), None);
+    }
+
+    #[test]
+    fn skipped_servers() {
+        let mut course = course();
+        assert_eq!(course.next(|server| server == ONE), Some(udp(TWO)));
+        course.took(udp(TWO), timeout());
+        assert_eq!(course.next(|_| true), None, "nobody is left in the second attempt");
+        assert!(course.finish().unwrap().is_err());
+
+        let mut calls = 0;
+        let mut course = super::tests::course();
+        let skip_all = |_| {
+            calls += 1;
+            true
+        };
+        assert_eq!(course.next(skip_all), None);
+        assert_eq!(calls, 2, "one round is enough");
+        assert!(course.finish().is_none());
+    }
+
+    mod judging {
+        use super::*;
+        use crate::resolve::stub::message::{Family, Query};
+        use hickory_proto::{
+            op::{Edns, Message, OpCode, ResponseCode},
+            rr::{Name, RData, Record, rdata},
+        };
+
+        fn name(text: &str) -> Name {
+            Name::from_ascii(text).unwrap()
+        }
+
+        fn verdict(ask: Ask, change: impl FnOnce(&mut Message)) -> Verdict {
+            let question = Question { name: name("www.test."), family: Family::V4 };
+            let query = Query::new(&question, None, false).unwrap();
+            let mut message = Message::from_vec(&query.wire).unwrap().into_response();
+            assert_eq!(message.metadata.op_code, OpCode::Query);
+            message.metadata.recursion_available = true;
+            change(&mut message);
+            let reply = Reply::decode(&message.to_vec().unwrap());
+            assert_eq!(reply.mismatch(&query, &question), None);
+            judge(&reply, &question, ask)
+        }
+
+        fn code(code: ResponseCode) -> Verdict {
+            verdict(udp(ONE), |m| m.metadata.response_code = code)
+        }
+
+        #[test]
+        fn codes() {
+            assert_eq!(code(ResponseCode::NXDomain), Verdict::NoSuchHost);
+            assert_eq!(code(ResponseCode::ServFail), Verdict::ServerError(2));
+            assert_eq!(code(ResponseCode::Refused), Verdict::ServerError(5));
+            assert_eq!(code(ResponseCode::FormErr), Verdict::EdnsRefused(1));
+            assert_eq!(code(ResponseCode::NotImp), Verdict::EdnsRefused(4));
+            let plain = Ask { edns: false, ..udp(ONE) };
+            let formerr = verdict(plain, |m| m.metadata.response_code = ResponseCode::FormErr);
+            assert_eq!(formerr, Verdict::ServerError(1));
+        }
+
+        #[test]
+        fn cut_off_over_tcp_is_used_as_it_is() {
+            let cut = |m: &mut Message| m.metadata.truncation = true;
+            assert_eq!(verdict(udp(ONE), cut), Verdict::Truncated);
+            assert_eq!(verdict(Ask { transport: Transport::Tcp, ..udp(ONE) }, cut), Verdict::NoData);
+        }
+
+        #[test]
+        fn lame_referrals() {
+            let ns = || Record::from_rdata(name("test."), 60, RData::NS(rdata::NS(name("ns.test."))));
+            let no_recursion = |m: &mut Message| m.metadata.recursion_available = false;
+            assert_eq!(verdict(udp(ONE), |_| ()), Verdict::NoData);
+            assert_eq!(verdict(udp(ONE), no_recursion), Verdict::LameReferral);
+            let with_edns = |m: &mut Message| {
+                no_recursion(m);
+                m.set_edns(Edns::new());
+            };
+            assert_eq!(verdict(udp(ONE), with_edns), Verdict::NoData);
+            let referral = |m: &mut Message| {
+                with_edns(m);
+                m.add_authority(ns());
+            };
+            assert_eq!(verdict(udp(ONE), referral), Verdict::LameReferral);
+            let authoritative = |m: &mut Message| {
+                no_recursion(m);
+                m.metadata.authoritative = true;
+            };
+            assert_eq!(verdict(udp(ONE), authoritative), Verdict::NoData);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A configuration file that is read again when it changes.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+/// How often the file is looked at, at most.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The parsed content of a file, as of its last change; or a value without a file.
+pub(super) struct Reloading<T> {
+    file: Option<File<T>>,
+    state: Mutex<State<T>>,
+}
+
+struct File<T> {
+    path: PathBuf,
+    /// Makes the value from the content, `None` when there is no such file.
+    parse: Box<dyn Fn(Option<&[u8]>) -> T + Send + Sync>,
+}
+
+struct State<T> {
+    value: Arc<T>,
+    version: Option<Version>,
+    check_at: Instant,
+}
+
+impl<T> Reloading<T> {
+    /// Reads the file. A missing file is no error, one that cannot be read is.
+    pub(super) fn open(
+        path: PathBuf,
+        parse: impl Fn(Option<&[u8]>) -> T + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let (version, content) = read(&path)?;
+        Ok(Self::new(path, parse, version, content.as_deref()))
+    }
+
+    /// Reads the file; one that cannot be read counts as missing until it can.
+    pub(super) fn open_or_missing(
+        path: PathBuf,
+        parse: impl Fn(Option<&[u8]>) -> T + Send + Sync + 'static,
+    ) -> Self {
+        let (version, content) = read(&path).unwrap_or_else(|error| {
+            let path = path.display();
+            tracing::warn!(target: "nettrace", %path, %error, "cannot be read and counts as missing");
+            (None, None)
+        });
+        Self::new(path, parse, version, content.as_deref())
+    }
+
+    fn new(
+        path: PathBuf,
+        parse: impl Fn(Option<&[u8]>) -> T + Send + Sync + 'static,
+        version: Option<Version>,
+        content: Option<&[u8]>,
+    ) -> Self {
+        let state =
+            State { value: Arc::new(parse(content)), version, check_at: Instant::now() + CHECK_INTERVAL };
+        Self { file: Some(File { path, parse: Box::new(parse) }), state: Mutex::new(state) }
+    }
+
+    /// A value that never changes.
+    pub(super) fn fixed(value: T) -> Self {
+        let state = State { value: Arc::new(value), version: None, check_at: Instant::now() };
+        Self { file: None, state: Mutex::new(state) }
+    }
+
+    /// The present value. Once in five seconds one caller looks whether the file has changed; the others
+    /// get the value at once. A file that can no longer be read leaves the last value in force.
+    pub(super) fn get(&self) -> Arc<T> {
+        let mut state = self.state();
+        let Some(file) = &self.file else { return state.value.clone() };
+        let now = Instant::now();
+        if now < state.check_at {
+            return state.value.clone();
+        }
+        state.check_at = now + CHECK_INTERVAL;
+        let (version, value) = (state.version, state.value.clone());
+        drop(state);
+
+        match file.read_if_changed(version) {
+            Ok(None) => value,
+            Ok(Some((version, value))) => {
+                let mut state = self.state();
+                state.version = version;
+                state.value = Arc::new(value);
+                state.value.clone()
+            }
+            Err(error) => {
+                let path = file.path.display();
+                tracing::warn!(target: "nettrace", %path, %error, "cannot read a changed file again");
+                value
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> File<T> {
+    #[allow(clippy::type_complexity, reason = "the pair has one use")]
+    fn read_if_changed(&self, known: Option<Version>) -> io::Result<Option<(Option<Version>, T)>> {
+        if Version::of(&self.path)? == known {
+            return Ok(None);
+        }
+        let (version, content) = read(&self.path)?;
+        Ok(Some((version, (self.parse)(content.as_deref()))))
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Reloading<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.file.as_ref().map(|file| &file.path);
+        let value = self.state().value.clone();
+        f.debug_struct("Reloading").field("path", &path).field("value", &value).finish()
+    }
+}
+
+/// The version is taken before the content: a change in between is then seen at the next look.
+fn read(path: &Path) -> io::Result<(Option<Version>, Option<Vec<u8>>)> {
+    let version = Version::of(path)?;
+    match fs::read(path) {
+        Ok(content) => Ok((version, Some(content))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((None, None)),
+        Err(error) => Err(error),
+    }
+}
+
+/// What tells one content of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    modified: Option<SystemTime>,
+    len: u64,
+    inode: u64,
+}
+
+impl Version {
+    /// `None` when there is no such file.
+    fn of(path: &Path) -> io::Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(Self {
+                modified: metadata.modified().ok(),
+                len: metadata.len(),
+                inode: inode(&metadata),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn inode(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn inode(_: &fs::Metadata) -> u64 {
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> Reloading<String> {
+        let text = |content: Option<&[u8]>| match content {
+            Some(content) => String::from_utf8_lossy(content).into_owned(),
+            None => "missing".to_owned(),
+        };
+        Reloading::open(path.to_owned(), text).unwrap()
+    }
+
+    /// A new file takes the old one's place, so that the change shows whatever the clock's grain.
+    fn replace(path: &Path, content: &str) {
+        let new = path.with_extension("new");
+        fs::write(&new, content).unwrap();
+        fs::rename(&new, path).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn follows_the_file() {
+        let directory = tempdir();
+        let path = directory.join("file");
+        let file = open(&path);
+        assert_eq!(*file.get(), "missing");
+
+        replace(&path, "one");
+        assert_eq!(*file.get(), "missing", "not looked at within five seconds");
+        tokio::time::advance(CHECK_INTERVAL).await;
+        assert_eq!(*file.get(), "one");
+        assert_eq!(*file.get(), "one");
+
+        replace(&path, "two");
+        tokio::time::advance(CHECK_INTERVAL).await;
+        assert_eq!(*file.get(), "two");
+
+        fs::remove_file(&path).unwrap();
+        tokio::time::advance(CHECK_INTERVAL).await;
+        assert_eq!(*file.get(), "missing");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keeps_the_last_value_when_the_file_cannot_be_read() {
+        let directory = tempdir();
+        let path = directory.join("file");
+        replace(&path, "one");
+        let file = open(&path);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        tokio::time::advance(CHECK_INTERVAL).await;
+        assert_eq!(*file.get(), "one");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_is_there_but_unreadable() {
+        let directory = tempdir();
+        assert!(Reloading::open(directory.clone(), |_| ()).is_err());
+        let file = Reloading::open_or_missing(directory.clone(), |content| content.is_none());
+        assert!(*file.get());
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    fn tempdir() -> PathBuf {
+        let name = format!("nettrace-reload-{}-{:x}", std::process::id(), fastrand::u64(..));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    }
+}

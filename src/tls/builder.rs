@@ -1,0 +1,126 @@
+use std::{sync::Arc, time::Duration};
+
+use rustls::ClientConfig;
+
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+use super::parts::Parts;
+use super::{
+    certificate::ChainCache,
+    layer::{Settings, Shared, TraceTlsLayer},
+    service::server_name,
+};
+use crate::{error::TlsError, sink::TraceSink};
+
+/// Choices for a [`TraceTlsLayer`].
+///
+/// The TLS configuration is put together from the parts that are chosen here, or given
+/// [whole](Self::config); the latter is the only way when neither of the features `ring` and `aws-lc-rs` is
+/// enabled.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct TraceTlsLayerBuilder<C> {
+    sink: TraceSink,
+    always: bool,
+    handshake_timeout: Option<Duration>,
+    server_name: Option<String>,
+    pub(super) config: C,
+}
+
+/// Nothing to choose from: without cryptography of its own, the crate needs the configuration whole.
+#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+#[derive(Clone, Debug, Default)]
+pub struct Parts(());
+
+/// The configuration is given whole.
+#[derive(Clone, Debug)]
+pub struct Given(Arc<ClientConfig>);
+
+impl<C> TraceTlsLayerBuilder<C> {
+    /// TLS for every URI, whatever its scheme, and not for `https` alone.
+    pub fn always(mut self) -> Self {
+        self.always = true;
+        self
+    }
+
+    /// How long a handshake may take, from the ClientHello on. Unlimited by default.
+    ///
+    /// It needs the timer of a tokio runtime.
+    pub fn handshake_timeout(mut self, limit: Duration) -> Self {
+        self.handshake_timeout = Some(limit);
+        self
+    }
+
+    /// Asks for this name, and checks the certificate against it, in place of the URI's host.
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// Uses a configuration as it is; the choices about its parts are no longer there.
+    ///
+    /// For the certificates of failed handshakes to show in the trace, its verifier must be a
+    /// [`TraceVerifier`](super::TraceVerifier). ALPN is part of it: hyper speaks HTTP/2 when `h2` is agreed on.
+    pub fn config(self, config: Arc<ClientConfig>) -> TraceTlsLayerBuilder<Given> {
+        let TraceTlsLayerBuilder { sink, always, handshake_timeout, server_name, config: _ } = self;
+        TraceTlsLayerBuilder { sink, always, handshake_timeout, server_name, config: Given(config) }
+    }
+}
+
+#[allow(private_bounds)] // Sealed: there are just the two ways of this module to a configuration.
+impl<C: Configuration> TraceTlsLayerBuilder<C> {
+    /// Makes the layer. What is wrong with the choices, or missing on this machine, is an error of every
+    /// connection that wants TLS: plain ones may go on.
+    pub fn build(self) -> TraceTlsLayer {
+        let settings = self.settings();
+        self.into_layer(settings)
+    }
+
+    /// As [`build`](Self::build), but finds out now.
+    ///
+    /// # Errors
+    ///
+    /// When the machine has no root certificates (`x_no_root_certificates`), the server name is none
+    /// (`x_invalid_target`), the client certificate does not fit its key, or no version is left.
+    pub fn try_build(self) -> Result<TraceTlsLayer, TlsError> {
+        let settings = self.settings()?;
+        Ok(self.into_layer(Ok(settings)))
+    }
+
+    fn settings(&self) -> Result<Settings, TlsError> {
+        let server_name = self.server_name.as_deref().map(server_name).transpose()?;
+        Ok(Settings { config: self.config.make()?, server_name })
+    }
+
+    fn into_layer(self, settings: Result<Settings, TlsError>) -> TraceTlsLayer {
+        TraceTlsLayer::from_shared(Shared {
+            sink: self.sink,
+            settings,
+            always: self.always,
+            handshake_timeout: self.handshake_timeout,
+            chains: Arc::new(ChainCache::new()),
+        })
+    }
+}
+
+/// A way to a configuration.
+pub(super) trait Configuration {
+    fn make(&self) -> Result<Arc<ClientConfig>, TlsError>;
+}
+
+impl Configuration for Given {
+    fn make(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        Ok(self.0.clone())
+    }
+}
+
+impl TraceTlsLayerBuilder<Parts> {
+    pub(super) fn new(sink: &TraceSink) -> Self {
+        TraceTlsLayerBuilder {
+            sink: sink.clone(),
+            always: false,
+            handshake_timeout: None,
+            server_name: None,
+            config: Parts::default(),
+        }
+    }
+}

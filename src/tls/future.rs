@@ -1,0 +1,99 @@
+use std::{
+    error::Error,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use hyper::rt::{Read, Write};
+use hyper_util::client::legacy::connect::Connection;
+use pin_project_lite::pin_project;
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+
+use super::{handshake::Handshake, layer::Shared, stream::MaybeTlsStream};
+use crate::error::TlsError;
+
+pin_project! {
+    /// Resolves to the stream of [`TraceTls`](super::TraceTls).
+    pub struct TraceTlsFuture<F, IO> {
+        #[pin]
+        state: State<F, IO>,
+    }
+}
+
+/// What to do once there is a connection.
+pub(super) struct Plan {
+    pub(super) name: ServerName<'static>,
+    pub(super) connector: TlsConnector,
+    pub(super) shared: Arc<Shared>,
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, IO> {
+        Connecting { #[pin] connect: F, plan: Option<Plan> },
+        // In a box: what rustls keeps of a handshake is some kilobytes.
+        Handshaking { handshake: Box<Handshake<IO>> },
+        Failed { error: TlsError },
+        Done,
+    }
+}
+
+impl<F, IO> TraceTlsFuture<F, IO> {
+    pub(super) fn connecting(connect: F, plan: Option<Plan>) -> Self {
+        TraceTlsFuture { state: State::Connecting { connect, plan } }
+    }
+
+    pub(super) fn failed(error: TlsError) -> Self {
+        TraceTlsFuture { state: State::Failed { error } }
+    }
+}
+
+impl<F, IO, E> Future for TraceTlsFuture<F, IO>
+where
+    F: Future<Output = Result<IO, E>>,
+    IO: Read + Write + Connection + Unpin,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Output = Result<MaybeTlsStream<IO>, Box<dyn Error + Send + Sync>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        let result = loop {
+            match state.as_mut().project() {
+                StateProjection::Connecting { connect, plan } => {
+                    match (ready!(connect.poll(cx)), plan.take()) {
+                        (Ok(io), Some(Plan { name, connector, shared })) => {
+                            let handshake = Box::new(Handshake::begin(io, name, shared, connector));
+                            state.set(State::Handshaking { handshake });
+                        }
+                        (Ok(io), None) => break Ok(MaybeTlsStream::Plain(io)),
+                        (Err(error), _) => break Err(error.into()),
+                    }
+                }
+                StateProjection::Handshaking { handshake } => {
+                    break ready!(handshake.poll(cx)).map(MaybeTlsStream::Tls).map_err(Into::into);
+                }
+                StateProjection::Failed { error } => break Err(error.again().into()),
+                StateProjection::Done => panic!("polled after it had resolved"),
+            }
+        };
+        state.set(State::Done);
+        Poll::Ready(result)
+    }
+}
+
+impl<F, IO> fmt::Debug for TraceTlsFuture<F, IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Connecting { .. } => "connecting",
+            State::Handshaking { .. } => "handshaking",
+            State::Failed { .. } => "failed",
+            State::Done => "done",
+        };
+        f.debug_struct("TraceTlsFuture").field("state", &state).finish()
+    }
+}

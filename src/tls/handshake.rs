@@ -1,0 +1,288 @@
+//! One handshake while it runs: its tap, its verifier's slot, its time limit and its record.
+
+use std::{
+    cell::RefCell,
+    fmt, io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use hyper::rt;
+use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
+use rustls::{ClientConnection, HandshakeKind, pki_types::CertificateDer, pki_types::ServerName};
+use tokio::time::Sleep;
+use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as RustlsStream};
+
+use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
+use crate::{
+    error::{TlsError, classify::io_failure, rustls::alert_name},
+    record::{EndReason, Failure, PeerCert},
+    sink::{ConnRef, TlsFacts, TlsRecorder},
+};
+
+/// What becomes known of a handshake while it runs, for the record of one that fails.
+#[derive(Debug)]
+pub(super) struct Witness {
+    chains: Arc<ChainCache>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    hellos: Hellos,
+    peer_certs: Option<Arc<[PeerCert]>>,
+}
+
+impl Witness {
+    fn new(chains: Arc<ChainCache>) -> Self {
+        Witness { chains, seen: Mutex::default() }
+    }
+
+    /// Gives the hellos to `read`; the tap calls it with the bytes that pass.
+    pub(super) fn hellos<R>(&self, read: impl FnOnce(&mut Hellos) -> R) -> R {
+        read(&mut self.seen().hellos)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+thread_local! {
+    /// The handshake that is being polled on this thread.
+    static POLLED: RefCell<Option<Arc<Witness>>> = const { RefCell::new(None) };
+}
+
+/// Told by the verifier what the server presented.
+pub(super) fn chain_presented(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
+    let polled = POLLED.try_with(|polled| polled.borrow().clone());
+    if let Ok(Some(witness)) = polled {
+        let chain = witness.chains.describe(std::iter::once(end_entity).chain(intermediates));
+        witness.seen().peer_certs = Some(chain);
+    }
+}
+
+/// Runs `f` with the handshake as the one that is being polled.
+fn scope<R>(witness: Option<&Arc<Witness>>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<Witness>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let before = self.0.take();
+            let _ = POLLED.try_with(|polled| polled.replace(before));
+        }
+    }
+    let Some(witness) = witness else { return f() };
+    let before = POLLED.try_with(|polled| polled.replace(Some(witness.clone())));
+    let _restore = Restore(before.ok().flatten());
+    f()
+}
+
+/// A running handshake; dropped before its end, it is recorded as given up, with what was known by then.
+pub(super) struct Handshake<IO> {
+    /// None when there is nothing to record; taken when the handshake ends.
+    record: Option<Record>,
+    connect: FallibleConnect<Tap<TokioIo<IO>>>,
+    limit: Option<Pin<Box<Sleep>>>,
+    inner_is_traced: bool,
+    name: ServerName<'static>,
+    shared: Arc<Shared>,
+}
+
+struct Record {
+    recorder: TlsRecorder,
+    witness: Arc<Witness>,
+}
+
+impl<IO> Handshake<IO>
+where
+    IO: rt::Read + rt::Write + Connection + Unpin,
+{
+    /// Builds the ClientHello; nothing is sent before the first poll.
+    pub(super) fn begin(
+        io: IO,
+        name: ServerName<'static>,
+        shared: Arc<Shared>,
+        connector: TlsConnector,
+    ) -> Self {
+        let conn = shared.sink.is_enabled().then(|| conn_ref(&io)).flatten();
+        let recorder = shared.sink.tls(conn.as_ref(), &sent_name(&name, &connector));
+        let record = recorder
+            .is_on()
+            .then(|| Record { recorder, witness: Arc::new(Witness::new(shared.chains.clone())) });
+        let witness = record.as_ref().map(|record| &record.witness);
+        let tap = Tap::new(TokioIo::new(io), witness.cloned());
+        let connect = scope(witness, || connector.connect(name.clone(), tap).into_fallible());
+        Handshake {
+            record,
+            connect,
+            limit: shared.handshake_timeout.map(|limit| Box::pin(tokio::time::sleep(limit))),
+            inner_is_traced: conn.is_some(),
+            name,
+            shared,
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<TlsStream<IO>, TlsError>> {
+        let connect = &mut self.connect;
+        match scope(self.record.as_ref().map(|record| &record.witness), || Pin::new(connect).poll(cx)) {
+            Poll::Ready(Ok(stream)) => Poll::Ready(Ok(self.established(stream))),
+            Poll::Ready(Err((error, _io))) => Poll::Ready(Err(self.failed(error))),
+            Poll::Pending => match &mut self.limit {
+                Some(limit) => limit.as_mut().poll(cx).map(|()| Err(self.timed_out())),
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    fn established(&mut self, mut stream: RustlsStream<Tap<TokioIo<IO>>>) -> TlsStream<IO> {
+        stream.get_mut().0.stop();
+        let recorder = self.record.take().map(|Record { mut recorder, witness }| {
+            recorder.established(agreed(stream.get_ref().1, &witness));
+            recorder
+        });
+        let own_conn = recorder.as_ref().filter(|_| !self.inner_is_traced).and_then(TlsRecorder::conn_ref);
+        TlsStream::new(stream, recorder, own_conn)
+    }
+}
+
+impl<IO> Handshake<IO> {
+    fn failed(&mut self, error: io::Error) -> TlsError {
+        let failure = handshake_failure(&error);
+        let rustls = rustls_error(&error);
+        let alert = self.with_hellos(|hellos| alert(rustls, hellos));
+        let text = format!("{error}{}", self.with_hellos(|hellos| hint(rustls, hellos)));
+        self.end(failure.clone(), &text, alert, EndReason::Failed);
+        TlsError::handshake(&self.name.to_str(), failure, error)
+    }
+
+    fn timed_out(&mut self) -> TlsError {
+        let limit = self.shared.handshake_timeout.unwrap_or_default();
+        let error = TlsError::timeout(&self.name.to_str(), limit);
+        self.end(error.failure(), &error.cause(), String::new(), EndReason::Timeout);
+        error
+    }
+
+    fn end(&mut self, failure: Failure, text: &str, alert: String, reason: EndReason) {
+        if let Some(Record { recorder, witness }) = self.record.take() {
+            recorder.failed(TlsFacts { alert, ..overheard(&witness) }, failure, text, reason);
+        }
+    }
+
+    fn with_hellos<R: Default>(&self, read: impl FnOnce(&Hellos) -> R) -> R {
+        self.record.as_ref().map(|record| record.witness.hellos(|hellos| read(hellos))).unwrap_or_default()
+    }
+}
+
+impl<IO> Drop for Handshake<IO> {
+    fn drop(&mut self) {
+        let text = "the handshake was given up";
+        self.end(Failure::Interrupted, text, String::new(), EndReason::Cancelled);
+    }
+}
+
+impl<IO> fmt::Debug for Handshake<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The code of an error of the handshake; any alert means that it failed.
+fn handshake_failure(error: &io::Error) -> Failure {
+    match io_failure(error) {
+        Failure::TlsAlert => Failure::SslFailedHandshake,
+        failure => failure,
+    }
+}
+
+pub(super) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// What an established connection agreed on.
+fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFacts {
+    // A resumed session shows no certificates to the verifier; rustls remembers those of the first.
+    let peer_certs = witness.seen().peer_certs.take();
+    let peer_certs = peer_certs
+        .unwrap_or_else(|| witness.chains.describe(connection.peer_certificates().unwrap_or_default()));
+    TlsFacts {
+        tls_version: connection
+            .protocol_version()
+            .map(|version| names::version(version.into()))
+            .unwrap_or_default(),
+        cipher_suite: connection.negotiated_cipher_suite().map_or(0, |suite| suite.suite().into()),
+        key_exchange_group: connection
+            .negotiated_key_exchange_group()
+            .map(|group| names::group(group.name().into()))
+            .unwrap_or_default(),
+        negotiated_proto: connection.alpn_protocol().map(names::protocol).unwrap_or_default(),
+        did_resume: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        peer_certs,
+        alert: String::new(),
+    }
+}
+
+/// What was said in the clear before a handshake ended without success.
+fn overheard(witness: &Witness) -> TlsFacts {
+    let mut seen = witness.seen();
+    let peer_certs = seen.peer_certs.take().unwrap_or_default();
+    let Some(hello) = seen.hellos.server_hello() else {
+        return TlsFacts { peer_certs, ..TlsFacts::default() };
+    };
+    TlsFacts {
+        tls_version: names::version(hello.version),
+        cipher_suite: hello.cipher_suite,
+        key_exchange_group: hello.group.map(names::group).unwrap_or_default(),
+        negotiated_proto: hello.alpn.as_deref().map(names::protocol).unwrap_or_default(),
+        peer_certs,
+        ..TlsFacts::default()
+    }
+}
+
+/// The alert that ended the handshake, and who sent it.
+fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
+    let name = |code: u8| alert_name(code.into());
+    if let Some(rustls::Error::AlertReceived(alert)) = error {
+        return format!("received {}", alert_name(*alert));
+    }
+    if let Some(code) = hellos.received_alert() {
+        return format!("received {}", name(code));
+    }
+    if let Some(code) = hellos.sent_alert() {
+        return format!("sent {}", name(code));
+    }
+    // TLS 1.3 encrypts what is sent by now; rustls has one alert for each of these.
+    match error {
+        Some(rustls::Error::InvalidCertificate(error)) if hellos.spoke_last() => {
+            format!("sent {}", alert_name(error.clone().into()))
+        }
+        _ => String::new(),
+    }
+}
+
+/// What the error does not say, and people want to know.
+fn hint(error: Option<&rustls::Error>, hellos: &Hellos) -> &'static str {
+    if hellos.is_plain_http() {
+        " (the server answered in plain HTTP)"
+    } else if hellos.asked_for_certificate() && matches!(error, Some(rustls::Error::AlertReceived(_))) {
+        " (the server had asked for a client certificate)"
+    } else {
+        ""
+    }
+}
+
+fn conn_ref(io: &impl Connection) -> Option<ConnRef> {
+    let mut extras = http::Extensions::new();
+    io.connected().get_extras(&mut extras);
+    extras.remove()
+}
+
+/// The name in the ClientHello (RFC 6066 §3): none for an IP address.
+fn sent_name(name: &ServerName<'_>, connector: &TlsConnector) -> String {
+    match name {
+        ServerName::DnsName(name) if connector.config().enable_sni => {
+            name.as_ref().trim_end_matches('.').to_owned()
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,443 @@
+//! Reads what a TLS handshake says in the clear, as its bytes pass by: the server's choices and alerts
+//! are known by it even when the handshake fails.
+//!
+//! It follows the record layer (RFC 8446 §5.1) and the handshake messages inside, across any cutting of
+//! the stream, keeps no more than one message of at most [`MESSAGE_LIMIT`] bytes, and goes quiet as soon
+//! as the peer turns on encryption or does not speak TLS at all.
+//!
+//! The ClientHello is not read: what it offers is known from the configuration, and its order of
+//! extensions is random.
+
+/// Enough for a ServerHello with a hybrid key share: that of SecP384r1MLKEM1024 has 1665 bytes.
+const MESSAGE_LIMIT: usize = 2048;
+
+const RECORD_HEADER: usize = 5;
+const MESSAGE_HEADER: usize = 4;
+
+/// What both directions of one handshake have said so far.
+#[derive(Debug, Default)]
+pub(super) struct Hellos {
+    received: Direction,
+    sent: Direction,
+    spoke_last: bool,
+}
+
+impl Hellos {
+    /// Takes bytes that came from the server.
+    pub(super) fn received(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.spoke_last = false;
+            self.received.follow(bytes);
+        }
+    }
+
+    /// Takes bytes that were written to the server.
+    pub(super) fn sent(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.spoke_last = true;
+            self.sent.follow(bytes);
+        }
+    }
+
+    /// The server's choices; those of a HelloRetryRequest until the real ServerHello has come.
+    pub(super) fn server_hello(&self) -> Option<&ServerHello> {
+        self.received.server_hello.as_ref()
+    }
+
+    /// The code of a fatal alert that came in the clear.
+    pub(super) fn received_alert(&self) -> Option<u8> {
+        self.received.alert
+    }
+
+    /// The code of a fatal alert that was sent in the clear.
+    pub(super) fn sent_alert(&self) -> Option<u8> {
+        self.sent.alert
+    }
+
+    /// Whether something was written after the last bytes that came.
+    pub(super) fn spoke_last(&self) -> bool {
+        self.spoke_last
+    }
+
+    /// Whether the server asked for a certificate; TLS 1.3 encrypts that.
+    pub(super) fn asked_for_certificate(&self) -> bool {
+        self.received.asked_for_certificate
+    }
+
+    /// Whether the server's very first bytes are the beginning of an HTTP/1 response.
+    pub(super) fn is_plain_http(&self) -> bool {
+        self.received.state == State::NotTls && self.received.header == *b"HTTP/"
+    }
+}
+
+/// A ServerHello (RFC 8446 §4.1.3, RFC 5246 §7.4.1.3) with what a later ServerKeyExchange adds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct ServerHello {
+    /// The negotiated version: 0x0303 for TLS 1.2, 0x0304 for TLS 1.3.
+    pub(super) version: u16,
+    pub(super) cipher_suite: u16,
+    /// In TLS 1.2 known once the ServerKeyExchange has come.
+    pub(super) group: Option<u16>,
+    /// In TLS 1.2 alone; TLS 1.3 encrypts it.
+    pub(super) alpn: Option<Vec<u8>>,
+    /// Whether it is a HelloRetryRequest, after which another hello follows.
+    is_retry: bool,
+}
+
+#[derive(Debug, Default)]
+struct Direction {
+    state: State,
+    /// The record header being read; kept as it is when the peer does not speak TLS.
+    header: [u8; RECORD_HEADER],
+    header_len: usize,
+    record_left: usize,
+    message: Vec<u8>,
+    /// Bytes of the current message that are past the limit and not kept.
+    message_left: usize,
+    server_hello: Option<ServerHello>,
+    asked_for_certificate: bool,
+    alert: Option<u8>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+enum State {
+    #[default]
+    FirstRecord,
+    Following,
+    NotTls,
+    Encrypted,
+}
+
+impl Direction {
+    fn follow(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && !matches!(self.state, State::NotTls | State::Encrypted) {
+            if self.record_left == 0 {
+                bytes = self.read_header(bytes);
+                continue;
+            }
+            let (body, rest) = bytes.split_at(self.record_left.min(bytes.len()));
+            bytes = rest;
+            self.record_left -= body.len();
+            match self.header[0] {
+                content_type::HANDSHAKE => self.read_handshake(body),
+                content_type::ALERT => self.read_alert(body),
+                _ => {}
+            }
+        }
+    }
+
+    fn read_header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (part, rest) = bytes.split_at((RECORD_HEADER - self.header_len).min(bytes.len()));
+        self.header[self.header_len..self.header_len + part.len()].copy_from_slice(part);
+        self.header_len += part.len();
+        if self.header_len < RECORD_HEADER {
+            return rest;
+        }
+        self.header_len = 0;
+        self.record_left = usize::from(u16::from_be_bytes([self.header[3], self.header[4]]));
+        self.state = match self.header {
+            [content_type::HANDSHAKE | content_type::ALERT, 3, ..] => State::Following,
+            // Middlebox compatibility (RFC 8446 §D.4) puts one between the two hellos.
+            [content_type::CHANGE_CIPHER_SPEC, 3, ..] if self.awaits_second_hello() => State::Following,
+            [content_type::CHANGE_CIPHER_SPEC | content_type::APPLICATION_DATA, 3, ..] => State::Encrypted,
+            _ if self.state == State::FirstRecord => State::NotTls,
+            _ => State::Encrypted,
+        };
+        // A message is never continued behind another kind of record.
+        if self.header[0] != content_type::HANDSHAKE {
+            self.message.clear();
+            self.message_left = 0;
+        }
+        rest
+    }
+
+    fn awaits_second_hello(&self) -> bool {
+        self.server_hello.as_ref().is_some_and(|hello| hello.is_retry)
+    }
+
+    fn read_alert(&mut self, body: &[u8]) {
+        const FATAL: u8 = 2;
+        self.message.extend_from_slice(&body[..body.len().min(2 - self.message.len().min(2))]);
+        // An encrypted alert is longer than the two bytes of a plain one.
+        let is_plain = u16::from_be_bytes([self.header[3], self.header[4]]) == 2;
+        if let (true, [FATAL, description]) = (is_plain, self.message.as_slice()) {
+            self.alert.get_or_insert(*description);
+        }
+        if self.record_left == 0 {
+            self.message.clear();
+        }
+    }
+
+    fn read_handshake(&mut self, mut body: &[u8]) {
+        while !body.is_empty() {
+            if self.message_left > 0 {
+                let skip = self.message_left.min(body.len());
+                self.message_left -= skip;
+                body = &body[skip..];
+                continue;
+            }
+            let wanted = message_len(&self.message).map_or(MESSAGE_HEADER, |len| len.min(MESSAGE_LIMIT));
+            let part = wanted.saturating_sub(self.message.len()).min(body.len());
+            self.message.extend_from_slice(&body[..part]);
+            body = &body[part..];
+            if let Some(len) = message_len(&self.message)
+                && self.message.len() >= len.min(MESSAGE_LIMIT)
+            {
+                self.message_left = len.saturating_sub(MESSAGE_LIMIT);
+                self.read_message();
+                self.message.clear();
+            }
+        }
+    }
+
+    fn read_message(&mut self) {
+        const SERVER_HELLO: u8 = 2;
+        const SERVER_KEY_EXCHANGE: u8 = 12;
+        const CERTIFICATE_REQUEST: u8 = 13;
+        let mut reader = Reader(&self.message);
+        let Some(&[kind, ..]) = reader.take(MESSAGE_HEADER) else { return };
+        match kind {
+            SERVER_HELLO => self.server_hello = parse_server_hello(reader).or(self.server_hello.take()),
+            SERVER_KEY_EXCHANGE => {
+                if let Some(hello) = &mut self.server_hello {
+                    hello.group = parse_named_curve(reader);
+                }
+            }
+            CERTIFICATE_REQUEST => self.asked_for_certificate = true,
+            _ => {}
+        }
+    }
+}
+
+/// The length of the message with its header, once the header is complete.
+fn message_len(message: &[u8]) -> Option<usize> {
+    let [_, a, b, c, ..] = *message else { return None };
+    Some(MESSAGE_HEADER + u32::from_be_bytes([0, a, b, c]) as usize)
+}
+
+fn parse_server_hello(mut reader: Reader<'_>) -> Option<ServerHello> {
+    /// SHA-256 of "HelloRetryRequest" (RFC 8446 §4.1.3).
+    const RETRY_RANDOM: [u8; 32] = [
+        0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
+        0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+    ];
+    let mut hello = ServerHello { version: reader.u16()?, ..ServerHello::default() };
+    hello.is_retry = reader.take(RETRY_RANDOM.len())? == RETRY_RANDOM;
+    let session_id = reader.u8()?;
+    reader.take(usize::from(session_id))?;
+    hello.cipher_suite = reader.u16()?;
+    let _compression_method = reader.u8()?;
+    // From here on what can be read is taken: a hello may have no extensions, or be cut at the limit.
+    if let Some(len) = reader.u16() {
+        parse_extensions(Reader(reader.up_to(usize::from(len))), &mut hello);
+    }
+    Some(hello)
+}
+
+fn parse_extensions(mut reader: Reader<'_>, hello: &mut ServerHello) -> Option<()> {
+    const ALPN: u16 = 16;
+    const SUPPORTED_VERSIONS: u16 = 43;
+    const KEY_SHARE: u16 = 51;
+    loop {
+        let kind = reader.u16()?;
+        let len = reader.u16()?;
+        let mut data = Reader(reader.up_to(usize::from(len)));
+        match kind {
+            ALPN => {
+                let _list_len = data.u16()?;
+                let len = data.u8()?;
+                hello.alpn = Some(data.take(usize::from(len))?.to_vec());
+            }
+            SUPPORTED_VERSIONS => hello.version = data.u16()?,
+            KEY_SHARE => hello.group = Some(data.u16()?),
+            _ => {}
+        }
+    }
+}
+
+/// The curve of a ServerECDHParams (RFC 8422 §5.4); there is none for other kinds of key exchange.
+fn parse_named_curve(mut reader: Reader<'_>) -> Option<u16> {
+    const NAMED_CURVE: u8 = 3;
+    (reader.u8()? == NAMED_CURVE).then(|| reader.u16()).flatten()
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (part, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(part)
+    }
+
+    fn up_to(&mut self, len: usize) -> &'a [u8] {
+        let (part, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        part
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+}
+
+mod content_type {
+    pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;
+    pub(super) const ALERT: u8 = 21;
+    pub(super) const HANDSHAKE: u8 = 22;
+    pub(super) const APPLICATION_DATA: u8 = 23;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tls13_hello_with_large_key_share_before_version() {
+        let mut extensions = extension(51, &[&[0x11, 0xec, 0x04, 0x60][..], &[7; 1120]].concat());
+        extensions.extend(extension(43, &[3, 4]));
+        let wire = record(22, &message(2, &hello(0x1301, &[1; 32], &extensions)));
+        for cut in [1, 2, 3, 7, 512, wire.len()] {
+            let mut hellos = Hellos::default();
+            wire.chunks(cut).for_each(|part| hellos.received(part));
+            let hello = hellos.server_hello().expect("read");
+            assert_eq!((hello.version, hello.cipher_suite, hello.group), (0x0304, 0x1301, Some(0x11ec)));
+        }
+    }
+
+    #[test]
+    fn tls12_hello_gives_alpn_and_the_key_exchange_the_curve() {
+        let hello = message(2, &hello(0xc02f, &[1; 32], &extension(16, b"\x00\x03\x02h2")));
+        let certificate = message(11, &vec![0; 5000]);
+        let key_exchange = message(12, &[3, 0, 0x1d, 1, 2, 3]);
+        let request = message(13, &[1, 64, 0, 2, 4, 3, 0, 0]);
+        let all = [hello, certificate, key_exchange, request].concat();
+        // Messages may share a record or be spread over many.
+        let wire: Vec<u8> = all.chunks(700).flat_map(|part| record(22, part)).collect();
+        let mut hellos = Hellos::default();
+        hellos.received(&wire);
+        let hello = hellos.server_hello().expect("read");
+        assert_eq!((hello.version, hello.cipher_suite, hello.group), (0x0303, 0xc02f, Some(0x1d)));
+        assert_eq!(hello.alpn.as_deref(), Some(&b"h2"[..]));
+        assert!(hellos.asked_for_certificate());
+    }
+
+    #[test]
+    fn hello_after_retry_wins() {
+        let retry_random = {
+            use sha2::Digest;
+            sha2::Sha256::digest(b"HelloRetryRequest")
+        };
+        let versions = extension(43, &[3, 4]);
+        let retry = hello(0x1302, &retry_random, &[versions.clone(), extension(51, &[0, 23])].concat());
+        let second = hello(0x1302, &[9; 32], &[versions, extension(51, &[0, 23, 0, 1, 5])].concat());
+        let mut hellos = Hellos::default();
+        hellos.received(&record(22, &message(2, &retry)));
+        assert!(hellos.server_hello().is_some_and(|hello| hello.is_retry && hello.group == Some(23)));
+        hellos.received(&record(20, &[1]));
+        hellos.received(&record(22, &message(2, &second)));
+        assert!(hellos.server_hello().is_some_and(|hello| !hello.is_retry && hello.group == Some(23)));
+    }
+
+    #[test]
+    fn nothing_is_read_behind_encryption() {
+        let mut hellos = Hellos::default();
+        hellos.received(&record(22, &message(2, &hello(0xc02f, &[1; 32], &[]))));
+        hellos.received(&record(20, &[1]));
+        hellos.received(&record(22, &message(2, &hello(0xc030, &[1; 32], &[]))));
+        hellos.received(&record(21, &[2, 40]));
+        assert!(hellos.server_hello().is_some_and(|hello| hello.cipher_suite == 0xc02f));
+        assert_eq!(hellos.received_alert(), None);
+    }
+
+    #[test]
+    fn plain_alerts_of_both_directions() {
+        let mut hellos = Hellos::default();
+        hellos.sent(&record(22, &message(1, &[0; 1500])));
+        assert!(hellos.spoke_last());
+        hellos.received(&record(21, &[1, 112]));
+        assert_eq!(hellos.received_alert(), None, "a warning ends nothing");
+        hellos.received(&record(21, &[2, 40]));
+        hellos.sent(&record(21, &[2, 80])[..6]);
+        hellos.sent(&record(21, &[2, 80])[6..]);
+        assert_eq!((hellos.received_alert(), hellos.sent_alert()), (Some(40), Some(80)));
+    }
+
+    #[test]
+    fn other_protocols_are_told_apart() {
+        let mut hellos = Hellos::default();
+        hellos.received(b"HT");
+        assert!(!hellos.is_plain_http());
+        hellos.received(b"TP/1.1 400 Bad Request\r\n\r\n");
+        assert!(hellos.is_plain_http());
+        let mut hellos = Hellos::default();
+        hellos.received(b"SSH-2.0-OpenSSH\r\n");
+        assert!(!hellos.is_plain_http());
+        assert_eq!(hellos.received.state, State::NotTls);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_stays_small(parts: Vec<(bool, Vec<u8>)>) {
+            feed(&parts);
+        }
+
+        #[test]
+        fn never_panics_on_what_looks_like_tls(
+            messages in prop::collection::vec((0u8..16, prop::collection::vec(any::<u8>(), 0..3000)), 0..6),
+            kinds in prop::collection::vec(prop::sample::select(vec![20u8, 21, 22, 22, 22, 23]), 1..6),
+            record_len in 1usize..4000,
+            cut in 1usize..600,
+        ) {
+            let all: Vec<u8> = messages.iter().flat_map(|(kind, body)| message(*kind, body)).collect();
+            let wire: Vec<u8> =
+                all.chunks(record_len).zip(kinds.iter().cycle()).flat_map(|(part, kind)| record(*kind, part)).collect();
+            feed(&wire.chunks(cut).map(|part| (true, part.to_vec())).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn cutting_changes_nothing(extensions: Vec<u8>, suite: u16, cut in 1usize..50) {
+            let wire = record(22, &message(2, &hello(suite, &[3; 32], &extensions)));
+            let (mut whole, mut parts) = (Hellos::default(), Hellos::default());
+            whole.received(&wire);
+            wire.chunks(cut).for_each(|part| parts.received(part));
+            prop_assert_eq!(whole.server_hello(), parts.server_hello());
+        }
+    }
+
+    fn feed(parts: &[(bool, Vec<u8>)]) {
+        let mut hellos = Hellos::default();
+        for (is_received, bytes) in parts {
+            if *is_received {
+                hellos.received(bytes)
+            } else {
+                hellos.sent(bytes)
+            }
+            assert!(hellos.received.message.len() <= MESSAGE_LIMIT);
+            assert!(hellos.sent.message.len() <= MESSAGE_LIMIT);
+        }
+    }
+
+    fn record(kind: u8, body: &[u8]) -> Vec<u8> {
+        [&[kind, 3, 3][..], &(body.len() as u16).to_be_bytes(), body].concat()
+    }
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        [&[kind][..], &(body.len() as u32).to_be_bytes()[1..], body].concat()
+    }
+
+    fn extension(kind: u16, data: &[u8]) -> Vec<u8> {
+        [&kind.to_be_bytes()[..], &(data.len() as u16).to_be_bytes(), data].concat()
+    }
+
+    fn hello(suite: u16, random: &[u8], extensions: &[u8]) -> Vec<u8> {
+        let len = (extensions.len() as u16).to_be_bytes();
+        [&[3, 3][..], random, &[0], &suite.to_be_bytes(), &[0], &len, extensions].concat()
+    }
+}

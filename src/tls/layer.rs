@@ -1,0 +1,55 @@
+use std::{sync::Arc, time::Duration};
+
+use rustls::ClientConfig;
+use tower_layer::Layer;
+
+use super::{Parts, builder::TraceTlsLayerBuilder, certificate::ChainCache, service::TraceTls};
+use crate::{error::TlsError, sink::TraceSink};
+
+/// Makes connectors that speak TLS and record it; see the [module](super).
+#[derive(Clone, Debug)]
+pub struct TraceTlsLayer {
+    shared: Arc<Shared>,
+}
+
+/// What all connectors of one layer have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) sink: TraceSink,
+    pub(super) settings: Result<Settings, TlsError>,
+    pub(super) always: bool,
+    pub(super) handshake_timeout: Option<Duration>,
+    pub(super) chains: Arc<ChainCache>,
+}
+
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) config: Arc<ClientConfig>,
+    /// In place of the URI's host.
+    pub(super) server_name: Option<rustls::pki_types::ServerName<'static>>,
+}
+
+impl TraceTlsLayer {
+    /// With the machine's own verifier, and everything as by default.
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    pub fn new(sink: &TraceSink) -> Self {
+        Self::builder(sink).build()
+    }
+
+    /// Choices to be made before.
+    pub fn builder(sink: &TraceSink) -> TraceTlsLayerBuilder<Parts> {
+        TraceTlsLayerBuilder::new(sink)
+    }
+
+    pub(super) fn from_shared(shared: Shared) -> Self {
+        TraceTlsLayer { shared: Arc::new(shared) }
+    }
+}
+
+impl<C> Layer<C> for TraceTlsLayer {
+    type Service = TraceTls<C>;
+
+    fn layer(&self, connector: C) -> TraceTls<C> {
+        TraceTls::new(connector, self.shared.clone())
+    }
+}

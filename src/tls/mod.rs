@@ -1,0 +1,78 @@
+//! TLS over any connector, each handshake and what it made recorded as a tunnel.
+//!
+//! [`TraceTlsLayer`] goes around any hyper connector: a [`Service`](tower_service::Service) of
+//! [`http::Uri`] whose response implements [`hyper::rt::Read`], [`hyper::rt::Write`] and hyper-util's
+//! `Connection`. What it makes of it, [`TraceTls`], is such a connector again, so that it may be applied twice
+//! for TLS inside TLS. URIs with the scheme `https` get TLS; all others pass through untouched, unless
+//! [`always`](TraceTlsLayerBuilder::always) says otherwise.
+//!
+//! The bytes on the wire, the errors and the metadata of connections are those of tokio-rustls. ALPN is what
+//! the user offers; that `h2` was agreed on is told to hyper's client.
+//!
+//! A record tells the same of failed handshakes as of successful ones, as far as it became known: the
+//! server's name, certificates, version, cipher suite, key exchange group and alert. The protocol that ALPN
+//! chose is encrypted in TLS 1.3, and so not known of a handshake that fails.
+//!
+#![cfg_attr(any(feature = "ring", feature = "aws-lc-rs"), doc = "```")]
+#![cfg_attr(not(any(feature = "ring", feature = "aws-lc-rs")), doc = "```ignore")]
+//! use hyper_util::client::legacy::{Client, connect::HttpConnector};
+//! use hyper_util::rt::TokioExecutor;
+//! use nettrace::{TraceSink, tls::TraceTlsLayer};
+//! use tower::Layer;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let address = listener.local_addr()?;
+//! # tokio::spawn(async move {
+//! #     let (mut stream, _) = listener.accept().await?;
+//! #     tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await
+//! # });
+//! let sink = TraceSink::new();
+//! let mut http = HttpConnector::new();
+//! http.enforce_http(false);
+//! let tls = TraceTlsLayer::builder(&sink).alpn(["h2", "http/1.1"]).danger_accept_invalid_certs().build();
+//! let client = Client::builder(TokioExecutor::new()).build(tls.layer(http));
+//! # let client: Client<_, http_body_util::Empty<bytes::Bytes>> = client;
+//!
+//! let uri = format!("https://{address}/").parse()?;
+//! assert!(client.get(uri).await.is_err(), "this server reads the ClientHello and hangs up");
+//!
+//! let trace = sink.snapshot("a handshake");
+//! assert_eq!(trace.tls_tunnels[0].failure, Some(nettrace::Failure::EofError));
+//! # Ok(())
+//! # }
+//! ```
+
+mod builder;
+mod certificate;
+mod distinguished_name;
+mod future;
+mod handshake;
+mod hello;
+mod layer;
+mod names;
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+mod parts;
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+mod roots;
+mod service;
+mod stream;
+mod tap;
+mod verifier;
+
+pub use crate::error::TlsError;
+#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+pub use builder::Parts;
+pub use builder::{Given, TraceTlsLayerBuilder};
+pub use future::TraceTlsFuture;
+pub use layer::TraceTlsLayer;
+pub use service::TraceTls;
+pub use stream::{MaybeTlsStream, TlsStream};
+pub use verifier::TraceVerifier;
+
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+pub use self::{
+    parts::{Parts, TlsVersion},
+    roots::{ClientCertificate, Roots},
+};

@@ -1,0 +1,202 @@
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use tokio_rustls::client::TlsStream as RustlsStream;
+
+use super::{handshake::rustls_error, tap::Tap};
+use crate::{
+    error::{classify::io_failure, rustls::alert_name},
+    sink::{ConnRef, TlsRecorder},
+};
+
+/// A stream that is protected with TLS, and recorded as a tunnel until it is dropped.
+pub struct TlsStream<C> {
+    /// First, so that the tunnel ends before what carries it.
+    recorder: Option<TlsRecorder>,
+    /// In a box: the state of a session is some kilobytes, and streams are moved around.
+    io: TokioIo<Box<RustlsStream<Tap<TokioIo<C>>>>>,
+    /// The identity of the connection, when the stream below has none.
+    conn: Option<ConnRef>,
+    /// In TLS 1.3 a server judges the client's certificate only after the handshake has ended for the client:
+    /// its verdict is the first thing to be read.
+    awaits_verdict: bool,
+}
+
+impl<C> TlsStream<C> {
+    pub(super) fn new(
+        stream: RustlsStream<Tap<TokioIo<C>>>,
+        recorder: Option<TlsRecorder>,
+        conn: Option<ConnRef>,
+    ) -> Self {
+        let awaits_verdict = recorder.is_some();
+        TlsStream { recorder, io: TokioIo::new(Box::new(stream)), conn, awaits_verdict }
+    }
+
+    /// The stream below TLS.
+    pub fn get_ref(&self) -> &C {
+        self.io.inner().get_ref().0.get_ref().inner()
+    }
+
+    /// The protocol that was agreed on with ALPN (RFC 7301), such as `h2`.
+    pub fn alpn_protocol(&self) -> Option<&[u8]> {
+        self.io.inner().get_ref().1.alpn_protocol()
+    }
+
+    /// The first read decides whether the server has accepted the client.
+    fn verdict(&mut self, result: &io::Result<()>) {
+        self.awaits_verdict = false;
+        if let (Err(error), Some(recorder)) = (result, &mut self.recorder)
+            && let Some(rustls::Error::AlertReceived(alert)) = rustls_error(error)
+        {
+            let alert = format!("received {}", alert_name(*alert));
+            recorder.rejected(io_failure(error), &error.to_string(), alert);
+        }
+    }
+}
+
+impl<C: Read + Write + Unpin> Read for TlsStream<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.io).poll_read(cx, buf);
+        if let (true, Poll::Ready(result)) = (self.awaits_verdict, &result) {
+            self.verdict(result);
+        }
+        result
+    }
+}
+
+impl<C: Read + Write + Unpin> Write for TlsStream<C> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}
+
+impl<C: Connection> Connection for TlsStream<C> {
+    fn connected(&self) -> Connected {
+        let mut connected = self.get_ref().connected();
+        if self.alpn_protocol() == Some(b"h2") {
+            connected = connected.negotiated_h2();
+        }
+        match &self.conn {
+            Some(conn) => connected.extra(conn.clone()),
+            None => connected,
+        }
+    }
+}
+
+impl<C: fmt::Debug> fmt::Debug for TlsStream<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TlsStream").field(self.get_ref()).finish()
+    }
+}
+
+/// What [`TraceTls`](super::TraceTls) answers: the stream of the connector within, as it is or inside TLS.
+#[derive(Debug)]
+pub enum MaybeTlsStream<C> {
+    /// The URI asked for no TLS: nothing is added.
+    Plain(C),
+    /// Protected with TLS.
+    Tls(TlsStream<C>),
+}
+
+impl<C> MaybeTlsStream<C> {
+    /// The stream of the connector within.
+    pub fn get_ref(&self) -> &C {
+        match self {
+            MaybeTlsStream::Plain(stream) => stream,
+            MaybeTlsStream::Tls(stream) => stream.get_ref(),
+        }
+    }
+}
+
+/// Calls the same method of whichever stream it is.
+macro_rules! either {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            MaybeTlsStream::Plain(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            MaybeTlsStream::Tls(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+        }
+    };
+}
+
+impl<C: Read + Write + Unpin> Read for MaybeTlsStream<C> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read(cx, buf))
+    }
+}
+
+impl<C: Read + Write + Unpin> Write for MaybeTlsStream<C> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(cx))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            MaybeTlsStream::Plain(stream) => stream.is_write_vectored(),
+            MaybeTlsStream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write_vectored(cx, bufs))
+    }
+}
+
+impl<C: Connection> Connection for MaybeTlsStream<C> {
+    fn connected(&self) -> Connected {
+        match self {
+            MaybeTlsStream::Plain(stream) => stream.connected(),
+            MaybeTlsStream::Tls(stream) => stream.connected(),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+use std::{fmt, sync::Arc};
+
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+use super::handshake;
+
+/// Lets the trace show the certificates that a server sent also when they were rejected.
+///
+/// It decides nothing: every question goes to the verifier inside. [`TraceTlsLayer`](super::TraceTlsLayer)
+/// puts one into the configuration that it builds. Around the verifier of a configuration that is given
+/// [whole](super::TraceTlsLayerBuilder::config) it does the same there; without it such a configuration
+/// still works, and its failed handshakes show no certificates.
+///
+/// ```
+/// # use std::sync::Arc;
+/// use nettrace::tls::TraceVerifier;
+/// use rustls::client::danger::ServerCertVerifier;
+///
+/// # fn config(provider: Arc<rustls::crypto::CryptoProvider>, own: Arc<dyn ServerCertVerifier>)
+/// #     -> Result<rustls::ClientConfig, rustls::Error> {
+/// let config = rustls::ClientConfig::builder_with_provider(provider)
+///     .with_safe_default_protocol_versions()?
+///     .dangerous()
+///     .with_custom_certificate_verifier(Arc::new(TraceVerifier::new(own)))
+///     .with_no_client_auth();
+/// # Ok(config)
+/// # }
+/// ```
+///
+/// One verifier serves all handshakes, since rustls resumes a session only with the verifier that it began
+/// with. Whose handshake it is asked about is known from the poll that it runs in.
+pub struct TraceVerifier(Arc<dyn ServerCertVerifier>);
+
+impl TraceVerifier {
+    /// Wraps the verifier that decides.
+    pub fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
+        TraceVerifier(verifier)
+    }
+}
+
+impl fmt::Debug for TraceVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TraceVerifier").field(&self.0).finish()
+    }
+}
+
+impl ServerCertVerifier for TraceVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        handshake::chain_presented(end_entity, intermediates);
+        self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        self.0.requires_raw_public_keys()
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        self.0.root_hint_subjects()
+    }
+}
+
+/// Accepts every certificate, but no signature that does not belong to it.
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+#[derive(Debug)]
+pub(super) struct AcceptAnyCertificate(pub(super) Arc<rustls::crypto::CryptoProvider>);
+
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+impl ServerCertVerifier for AcceptAnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,131 @@
+//! Documents made at random from the schema.
+
+use nettrace::record::NetTrace;
+use proptest::prelude::*;
+use serde_json::{Map, Value};
+
+use super::{assert_valid, schema};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// What the schema allows, every field of it, reads and writes back to the same.
+    #[test]
+    fn what_the_schema_allows_survives(json in document()) {
+        let trace: NetTrace = serde_json::from_value(json.clone()).unwrap();
+        let written = serde_json::to_value(&trace).unwrap();
+        assert_valid(&jsonschema::validator_for(&schema()).unwrap(), "", &written);
+        prop_assert_eq!(&written, &json);
+        prop_assert_eq!(&serde_json::from_value::<NetTrace>(written).unwrap(), &trace);
+
+        let precise = serde_json::to_string(&trace.precise()).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<NetTrace>(&precise).unwrap(), &trace);
+    }
+
+    #[test]
+    fn slices_are_parts_of_their_trace(json in document()) {
+        let trace: NetTrace = serde_json::from_value(json).unwrap();
+        for request in &trace.http_requests {
+            let slice = trace.slice(&request.trace_id);
+            prop_assert!(slice.http_requests.get(&request.trace_id).is_some());
+            prop_assert!(slice.dials.iter().all(|dial| trace.dials.contains(dial)));
+            prop_assert!(slice.tcp_conns.iter().all(|conn| trace.tcp_conns.contains(conn)));
+            let _ = request.timings(&slice).to_string();
+        }
+    }
+}
+
+fn document() -> BoxedStrategy<Value> {
+    let schema = schema();
+    value(&schema, &schema, true)
+}
+
+/// A value that `part` of the schema allows and that is written as it is read. What an optional field has
+/// when it is absent is left out, as it would not be written.
+fn value(schema: &Value, part: &Value, required: bool) -> BoxedStrategy<Value> {
+    if let Some(reference) = part["$ref"].as_str() {
+        let name = reference.strip_prefix("#/$defs/").unwrap();
+        return named(schema, name, required, part);
+    }
+    if let Some(names) = part["enum"].as_array() {
+        return prop::sample::select(names.clone()).boxed();
+    }
+    match part["type"].as_str().or(part["type"][0].as_str()).unwrap() {
+        "object" => object(schema, part),
+        "array" => {
+            let size = if required { 0..4usize } else { 1..4 };
+            prop::collection::vec(value(schema, &part["items"], true), size).prop_map(Value::from).boxed()
+        }
+        "integer" => {
+            let least = part["minimum"].as_u64().unwrap().max(if required { 0 } else { 1 });
+            let most = part["maximum"].as_u64().unwrap_or(u64::MAX);
+            prop_oneof![least..=most, Just(least), Just(most)].prop_map(Value::from).boxed()
+        }
+        "boolean" => {
+            if required { any::<bool>().boxed() } else { Just(true).boxed() }.prop_map(Value::from).boxed()
+        }
+        "string" if part["pattern"].is_string() => "[0-9a-f]{64}".prop_map(Value::from).boxed(),
+        "string" => if required { "\\PC{0,6}" } else { "\\PC{1,6}" }.prop_map(Value::from).boxed(),
+        other => unreachable!("{other}"),
+    }
+}
+
+fn object(schema: &Value, part: &Value) -> BoxedStrategy<Value> {
+    let required = part["required"].as_array().cloned().unwrap_or_default();
+    let fields: Vec<_> = part["properties"].as_object().unwrap().iter().collect();
+    let fields: Vec<_> = fields
+        .into_iter()
+        .map(|(name, part)| {
+            let name = name.clone();
+            let is_required = required.contains(&Value::from(name.as_str()));
+            let present = if is_required { Just(true).boxed() } else { any::<bool>().boxed() };
+            (present, value(schema, part, is_required))
+                .prop_map(move |(present, v)| present.then(|| (name.clone(), v)))
+        })
+        .collect();
+    let least = part["minProperties"].as_u64().unwrap_or(0) as usize;
+    fields
+        .prop_map(|fields| fields.into_iter().flatten().collect::<Map<_, _>>())
+        .prop_filter("enough fields", move |fields| fields.len() >= least)
+        .prop_map(Value::Object)
+        .boxed()
+}
+
+/// Definitions that say more than a type does; `reference` may narrow them.
+fn named(schema: &Value, name: &str, required: bool, reference: &Value) -> BoxedStrategy<Value> {
+    let part = &schema["$defs"][name];
+    let text = match name {
+        "TraceId" if required && reference["minLength"].is_null() => "[a-f]?".boxed(),
+        "TraceId" => "[a-f]".boxed(),
+        "Timestamp" => {
+            let absolute_time = "202[0-9]-(0[1-9]|1[0-2])-(1[0-9]|2[0-8])T[01][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-][01][0-9]:[0-5][0-9])";
+            let relative = (0..u64::MAX / 1_000_000).prop_map(|ms| format!("+{ms}ms"));
+            match (reference["pattern"].is_string(), required) {
+                (true, _) => absolute_time.boxed(),
+                (false, true) => prop_oneof![absolute_time, relative, Just("undefined".to_owned())].boxed(),
+                (false, false) => prop_oneof![absolute_time, relative].boxed(),
+            }
+        }
+        "Failure" => prop_oneof!["[a-z][a-z0-9_]{0,12}", "unknown_failure: \\PC{0,6}"].boxed(),
+        "ConntrackStatus" => {
+            let flags = [
+                "seen-reply",
+                "assured",
+                "confirmed",
+                "src-nat",
+                "dying",
+                "offload",
+                "hw-offload",
+                "0x10000",
+            ];
+            prop::sample::subsequence(flags.to_vec(), 0..=8).prop_map(|flags| flags.join("|")).boxed()
+        }
+        "TcpState" => {
+            let written = |name: &Value| !matches!(name.as_str(), Some("none" | "sync-recv"));
+            let names = part["enum"].as_array().unwrap().iter().filter(|name| written(name));
+            return prop::sample::select(names.cloned().collect::<Vec<_>>()).boxed();
+        }
+        _ => return value(schema, part, required),
+    };
+    text.prop_map(Value::from).boxed()
+}

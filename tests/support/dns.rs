@@ -1,0 +1,260 @@
+//! A nameserver that does as it is told: it answers, lies, is late, falls silent or hangs up.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use hickory_proto::{
+    op::{Message, MessageType, Query, ResponseCode},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, AAAA, CNAME, SOA},
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    task::JoinSet,
+};
+
+/// A query that came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub message: Message,
+    pub tcp: bool,
+    pub from: SocketAddr,
+}
+
+impl Asked {
+    /// Without the final dot.
+    pub fn name(&self) -> String {
+        self.message.queries[0].name().to_ascii().trim_end_matches('.').to_owned()
+    }
+
+    pub fn record_type(&self) -> RecordType {
+        self.message.queries[0].query_type()
+    }
+
+    pub fn is_a(&self) -> bool {
+        self.record_type() == RecordType::A
+    }
+
+    /// An empty reply, as of a recursive server.
+    pub fn reply(&self) -> Message {
+        let mut reply = Message::response(self.message.metadata.id, self.message.metadata.op_code);
+        reply.metadata.recursion_desired = self.message.metadata.recursion_desired;
+        reply.metadata.recursion_available = true;
+        reply.add_queries(self.message.queries.iter().cloned());
+        reply.edns = self.message.edns.clone();
+        reply
+    }
+
+    /// Those of `addresses` that are asked for, as an answer.
+    pub fn addresses(&self, addresses: &[&str]) -> Message {
+        let mut reply = self.reply();
+        add_addresses(&mut reply, self.record_type(), &self.name(), addresses);
+        reply
+    }
+
+    /// A chain of aliases that begins with the name asked for, then `addresses` of its end.
+    pub fn aliases(&self, chain: &[&str], addresses: &[&str]) -> Message {
+        let mut reply = self.reply();
+        let mut owner = self.name();
+        for to in chain {
+            reply.add_answer(Record::from_rdata(name(&owner), 60, RData::CNAME(CNAME(name(to)))));
+            owner = (*to).to_owned();
+        }
+        add_addresses(&mut reply, self.record_type(), &owner, addresses);
+        reply
+    }
+
+    /// No such record; with `NXDomain` no such name.
+    pub fn nothing(&self, code: ResponseCode) -> Message {
+        let mut reply = self.reply();
+        reply.metadata.response_code = code;
+        let soa = SOA::new(name("ns.test"), name("host.test"), 1, 1, 1, 1, 30);
+        reply.add_authority(Record::from_rdata(name("test"), 60, RData::SOA(soa)));
+        reply
+    }
+}
+
+/// What to do about a query.
+pub enum Action {
+    /// Send these one after the other. Over TCP each is preceded by its length.
+    Send(Vec<Vec<u8>>),
+    /// The same, later.
+    Later(Duration, Vec<Vec<u8>>),
+    /// Over TCP: send these very bytes and close.
+    RawAndClose(Vec<u8>),
+    Silence,
+}
+
+impl From<Message> for Action {
+    fn from(message: Message) -> Self {
+        Action::Send(vec![wire(&message)])
+    }
+}
+
+pub fn wire(message: &Message) -> Vec<u8> {
+    message.to_vec().unwrap()
+}
+
+/// Answers on UDP and TCP, on one port of the loopback interface. Gone when dropped.
+pub struct DnsServer {
+    addr: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    _tasks: JoinSet<()>,
+}
+
+type Behaviour = dyn Fn(&Asked) -> Action + Send + Sync;
+
+impl DnsServer {
+    pub async fn start<T: Into<Action>>(behaviour: impl Fn(&Asked) -> T + Send + Sync + 'static) -> Self {
+        let (udp, tcp) = bind().await;
+        let addr = udp.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let behaviour: Arc<Behaviour> = Arc::new(move |asked| behaviour(asked).into());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve_udp(Arc::new(udp), behaviour.clone(), asked.clone()));
+        tasks.spawn(serve_tcp(tcp, behaviour, asked.clone()));
+        DnsServer { addr, asked, _tasks: tasks }
+    }
+
+    /// Answers every name with those of `addresses` that are asked for.
+    pub async fn answering(addresses: &'static [&'static str]) -> Self {
+        Self::start(move |asked| asked.addresses(addresses)).await
+    }
+
+    /// Never answers.
+    pub async fn silent() -> Self {
+        Self::start(|_| Action::Silence).await
+    }
+
+    /// A port of the loopback interface on which nobody listens.
+    pub fn nobody() -> SocketAddr {
+        std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The queries so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// The names asked for so far, each with `A` or `AAAA`.
+    pub fn questions(&self) -> Vec<String> {
+        self.asked().iter().map(|asked| format!("{} {}", asked.name(), asked.record_type())).collect()
+    }
+}
+
+async fn bind() -> (UdpSocket, TcpListener) {
+    loop {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        // Somebody else may have that port for TCP.
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
+    }
+}
+
+async fn serve_udp(socket: Arc<UdpSocket>, behaviour: Arc<Behaviour>, log: Arc<Mutex<Vec<Asked>>>) {
+    let mut later = JoinSet::new();
+    let mut buffer = vec![0; 4096];
+    while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
+        let Ok(message) = Message::from_vec(&buffer[..len]) else { continue };
+        let asked = Asked { message, tcp: false, from };
+        log.lock().unwrap().push(asked.clone());
+        match behaviour(&asked) {
+            Action::Send(messages) => send_all(&socket, from, &messages).await,
+            Action::Later(delay, messages) => {
+                let socket = socket.clone();
+                later.spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    send_all(&socket, from, &messages).await;
+                });
+            }
+            Action::RawAndClose(bytes) => send_all(&socket, from, &[bytes]).await,
+            Action::Silence => {}
+        }
+    }
+}
+
+async fn send_all(socket: &UdpSocket, to: SocketAddr, messages: &[Vec<u8>]) {
+    for message in messages {
+        // Whoever asked may have gone.
+        let _ = socket.send_to(message, to).await;
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, behaviour: Arc<Behaviour>, log: Arc<Mutex<Vec<Asked>>>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, from)) = listener.accept().await {
+        connections.spawn(serve_stream(stream, from, behaviour.clone(), log.clone()));
+    }
+}
+
+async fn serve_stream(
+    mut stream: TcpStream,
+    from: SocketAddr,
+    behaviour: Arc<Behaviour>,
+    log: Arc<Mutex<Vec<Asked>>>,
+) {
+    while let Ok(len) = stream.read_u16().await {
+        let mut bytes = vec![0; len.into()];
+        if stream.read_exact(&mut bytes).await.is_err() {
+            return;
+        }
+        let Ok(message) = Message::from_vec(&bytes) else { return };
+        let asked = Asked { message, tcp: true, from };
+        log.lock().unwrap().push(asked.clone());
+        let messages = match behaviour(&asked) {
+            Action::Send(messages) => messages,
+            Action::Later(delay, messages) => {
+                tokio::time::sleep(delay).await;
+                messages
+            }
+            Action::RawAndClose(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                return;
+            }
+            Action::Silence => continue,
+        };
+        for message in messages {
+            let framed = [&(message.len() as u16).to_be_bytes()[..], &message].concat();
+            if stream.write_all(&framed).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn name(text: &str) -> Name {
+    let mut name = Name::from_ascii(text).unwrap();
+    name.set_fqdn(true);
+    name
+}
+
+fn add_addresses(reply: &mut Message, wanted: RecordType, owner: &str, addresses: &[&str]) {
+    for address in addresses {
+        let data = match address.parse().unwrap() {
+            IpAddr::V4(address) if wanted == RecordType::A => RData::A(A(address)),
+            IpAddr::V6(address) if wanted == RecordType::AAAA => RData::AAAA(AAAA(address)),
+            _ => continue,
+        };
+        reply.add_answer(Record::from_rdata(name(owner), 60, data));
+    }
+}
+
+/// The same message, but asking about another name.
+pub fn about(message: &Message, other: &str) -> Message {
+    let mut message = message.clone();
+    let record_type = message.queries[0].query_type();
+    message.queries = vec![Query::query(name(other), record_type)];
+    message.metadata.message_type = MessageType::Response;
+    message
+}

@@ -1,0 +1,118 @@
+//! Ways to a configuration, and what is wrong with some.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use nettrace::{
+    Failure, TraceSink,
+    tls::{ClientCertificate, Roots, TlsError, TlsVersion, TraceTlsLayer, TraceVerifier},
+};
+use rustls::{ClientConfig, client::WebPkiServerVerifier};
+
+use crate::{
+    side::{Side, connect, refused},
+    support::pki::{self, Authority, serve_tcp, serve_tls_echo},
+};
+
+#[tokio::test]
+async fn given_configuration_and_verifier() {
+    let side = Side::new();
+    let address = serve_tls_echo(Authority::new("somebody").issue(&["web.test"]).server()).await;
+    let own =
+        WebPkiServerVerifier::builder_with_provider(side.authority.store(), pki::provider()).build().unwrap();
+    let config = |verifier| {
+        let builder =
+            ClientConfig::builder_with_provider(pki::provider()).with_safe_default_protocol_versions();
+        Arc::new(
+            builder.unwrap().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth(),
+        )
+    };
+    let traced = config(Arc::new(TraceVerifier::new(own.clone())));
+    let layers = [
+        (TraceTlsLayer::builder(&side.sink).config(config(own.clone())).build(), 0),
+        (TraceTlsLayer::builder(&side.sink).config(traced).build(), 2),
+        (TraceTlsLayer::builder(&side.sink).verifier(own).build(), 2),
+    ];
+    for (nth, (layer, certificates)) in layers.into_iter().enumerate() {
+        assert_eq!(refused(&layer, address).await.failure(), Failure::SslUnknownAuthority);
+        assert_eq!(side.tunnels()[nth].peer_certs.len(), certificates);
+        assert_eq!(side.tunnels()[nth].tls_version, "TLSv1.3");
+    }
+}
+
+#[tokio::test]
+async fn unusable_names_and_configurations() {
+    let side = Side::new();
+    let address: SocketAddr = "127.0.0.1:9".parse().unwrap(); // never reached
+    let failure = async |layer: TraceTlsLayer, uri: &str| {
+        let error = connect(&layer, address, uri).await.unwrap_err();
+        error.downcast::<TlsError>().unwrap().failure()
+    };
+    assert_eq!(failure(side.builder().build(), "https://-/").await, Failure::InvalidTarget);
+    assert_eq!(
+        failure(side.builder().server_name("a b").build(), "https://web.test/").await,
+        Failure::InvalidTarget
+    );
+    let no_version = side.builder().min_version(TlsVersion::Tls13).max_version(TlsVersion::Tls12);
+    assert_eq!(no_version.clone().try_build().unwrap_err().failure(), Failure::TlsConfiguration);
+    assert_eq!(failure(no_version.build(), "https://web.test/").await, Failure::TlsConfiguration);
+    let (one, two) = (side.authority.issue(&["me"]), side.authority.issue(&["me"]));
+    let mismatch = ClientCertificate::from_pem(&one.pem, two.key_pem()).unwrap();
+    let mismatch = side.builder().client_certificate(mismatch).try_build().unwrap_err();
+    assert_eq!(mismatch.failure(), Failure::TlsConfiguration);
+    let none = side.builder().roots(rustls::RootCertStore::empty().into()).try_build().unwrap_err();
+    assert_eq!(none.failure(), Failure::NoRootCertificates);
+    assert!(side.tunnels().is_empty(), "nothing had begun");
+}
+
+#[test]
+fn roots_and_client_certificates_are_read_with_care() {
+    let authority = Authority::new("nettrace test CA");
+    let two = authority.pem() + &Authority::new("another").pem();
+    assert_eq!(Roots::from_pem(two).unwrap().len(), 2);
+    assert_eq!(Roots::from_der([authority.der()]).unwrap().len(), 1);
+    let leaf = authority.issue(&["me"]);
+    for pem in
+        ["", "no PEM", &leaf.key_pem(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+    {
+        let error = Roots::from_pem(pem).unwrap_err();
+        assert_eq!(error.failure(), Failure::TlsConfiguration, "{pem}: {error}");
+    }
+    assert_eq!(
+        ClientCertificate::from_pem("", leaf.key_pem()).unwrap_err().failure(),
+        Failure::TlsConfiguration
+    );
+    let no_key = ClientCertificate::from_pem(&leaf.pem, &leaf.pem).unwrap_err();
+    assert!(no_key.to_string().contains("private key"), "{no_key}");
+    assert!(ClientCertificate::from_der(&leaf.chain, b"no key").is_err());
+    let whole = leaf.pem.clone() + &leaf.key_pem();
+    let shown = format!("{:?}", ClientCertificate::from_pem(&whole, &whole).unwrap());
+    assert_eq!(shown, "ClientCertificate { chain_len: 2, .. }");
+}
+
+/// In a process of its own, as the roots are found by its environment.
+#[test]
+fn a_machine_without_roots() {
+    const NAME: &str = "configuration::a_machine_without_roots";
+    if std::env::var_os("SSL_CERT_FILE").is_none_or(|file| file != "/dev/null") {
+        let own = std::env::current_exe().unwrap();
+        let mut command = std::process::Command::new(own);
+        command
+            .args(["--exact", NAME, "--nocapture"])
+            .env("SSL_CERT_FILE", "/dev/null")
+            .env_remove("SSL_CERT_DIR");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let sink = TraceSink::new();
+    let error = TraceTlsLayer::builder(&sink).try_build().unwrap_err();
+    assert_eq!(error.failure(), Failure::NoRootCertificates);
+    assert!(error.to_string().contains("no root certificates"), "{error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let address = serve_tcp(async |_| ()).await;
+        let layer = TraceTlsLayer::new(&sink);
+        assert_eq!(refused(&layer, address).await.failure(), Failure::NoRootCertificates);
+        assert!(connect(&layer, address, "http://web.test/").await.is_ok(), "plain connections go on");
+    });
+}

@@ -1,0 +1,276 @@
+//! Handshakes that fail, or are given up.
+
+use std::{error::Error, io, pin::pin, time::Duration};
+
+use futures_util::future::{Either, select};
+use hyper_util::rt::TokioIo;
+use nettrace::{
+    Failure, TraceSink,
+    record::EndReason,
+    tls::{ClientCertificate, Roots, TlsVersion, TraceTlsLayerBuilder},
+};
+use rustls::version;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+};
+
+use crate::{
+    side::{Side, VERSIONS, connect, refused},
+    support::pki::{self, Authority, serve_tcp, serve_tls_echo},
+};
+
+#[tokio::test]
+async fn certificates_that_are_not_accepted() {
+    let stranger = Authority::new("somebody");
+    let side = Side::new();
+    let trusted = &side.authority;
+    let expired =
+        trusted.issue_with(&["web.test"], |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let early =
+        trusted.issue_with(&["web.test"], |params| params.not_before = rcgen::date_time_ymd(3000, 1, 1));
+    let cases = [
+        (stranger.issue(&["web.test"]), Failure::SslUnknownAuthority, "sent unknown_ca", "UnknownIssuer"),
+        (expired, Failure::SslInvalidCertificate, "sent certificate_expired", "expired"),
+        (early, Failure::SslInvalidCertificate, "sent certificate_expired", "not valid yet"),
+        (trusted.issue(&["other.test"]), Failure::SslInvalidHostname, "sent bad_certificate", "other.test"),
+    ];
+    for (leaf, failure, alert, text) in cases {
+        for (name, version, supported) in VERSIONS {
+            let side = Side { sink: TraceSink::new(), authority: Authority::new("unused") };
+            let address = serve_tls_echo(leaf.server_with(&[supported], None)).await;
+            let roots = Roots::from_der([trusted.der()]).unwrap();
+            let layer = side.builder().roots(roots).min_version(version).max_version(version).build();
+            let error = refused(&layer, address).await;
+            assert_eq!(error.failure(), failure);
+            assert_eq!(error.to_string(), "TLS handshake with web.test failed");
+            let io = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+            assert!(io.get_ref().unwrap().is::<rustls::Error>());
+
+            let tunnel = side.tunnel();
+            assert_eq!(tunnel.failure.as_ref(), Some(&failure));
+            assert_eq!(tunnel.end_reason, Some(EndReason::Failed));
+            assert!(tunnel.handshake_err.contains(text), "{}", tunnel.handshake_err);
+            assert_eq!(tunnel.handshake_err, io.to_string());
+            assert_eq!((tunnel.alert.as_str(), tunnel.tls_version.as_str()), (alert, name));
+            assert_eq!(tunnel.server_name, "web.test");
+            assert_eq!(tunnel.cipher_suite, if version == TlsVersion::Tls13 { 0x1302 } else { 0xc02c });
+            assert!(["x25519", "X25519MLKEM768"].contains(&tunnel.key_exchange_group.as_str()), "{tunnel:?}");
+            assert_eq!(tunnel.peer_certs.len(), 2);
+            assert!(tunnel.peer_certs[0].subject.ends_with(".test"));
+            assert!(tunnel.handshake_end_at >= tunnel.handshake_begin_at);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_choices_of_a_retried_hello_are_known() {
+    let stranger = Authority::new("somebody");
+    let config = only_secp384r1(&stranger.issue(&["web.test"]));
+    let side = Side::new();
+    refused(&side.builder().build(), serve_tls_echo(config).await).await;
+    let tunnel = side.tunnel();
+    assert_eq!((tunnel.tls_version.as_str(), tunnel.key_exchange_group.as_str()), ("TLSv1.3", "secp384r1"));
+}
+
+#[tokio::test]
+async fn no_protocol_in_common() {
+    let side = Side::new();
+    let mut config = side.authority.issue(&["web.test"]).server();
+    config.alpn_protocols = vec![b"spdy/3".into()];
+    let address = serve_tls_echo(config).await;
+    let error = refused(&side.builder().alpn(["h2"]).build(), address).await;
+    assert_eq!(error.failure(), Failure::SslFailedHandshake);
+    assert_eq!(side.tunnel().alert, "received no_application_protocol");
+}
+
+#[tokio::test]
+async fn versions_that_do_not_meet() {
+    let side = Side::new();
+    let address =
+        serve_tls_echo(side.authority.issue(&["web.test"]).server_with(&[&version::TLS12], None)).await;
+    let error = refused(&side.builder().min_version(TlsVersion::Tls13).build(), address).await;
+    assert_eq!(error.failure(), Failure::SslFailedHandshake);
+    assert_eq!(side.tunnel().alert, "received protocol_version");
+}
+
+#[tokio::test]
+async fn tls_to_a_plain_port() {
+    for (greeting, is_http) in
+        [("HTTP/1.1 400 Bad Request\r\n\r\n", true), ("SSH-2.0-OpenSSH_9.2p1\r\n", false)]
+    {
+        let side = Side::new();
+        let address = serve_tcp(async |mut stream: TcpStream| {
+            let _ = stream.write_all(greeting.as_bytes()).await;
+            let _ = stream.read(&mut [0; 4096]).await;
+        })
+        .await;
+        let error = refused(&side.builder().build(), address).await;
+        assert_eq!(error.failure(), Failure::TlsNotTls);
+        let tunnel = side.tunnel();
+        assert_eq!(tunnel.failure, Some(Failure::TlsNotTls));
+        assert_eq!(tunnel.handshake_err.contains("plain HTTP"), is_http, "{}", tunnel.handshake_err);
+        assert_eq!((tunnel.tls_version.as_str(), tunnel.cipher_suite), ("", 0));
+    }
+}
+
+#[tokio::test]
+async fn the_server_hangs_up() {
+    let side = Side::new();
+    let address = serve_tcp(async |mut stream: TcpStream| drop(stream.read(&mut [0; 4096]).await)).await;
+    let error = refused(&side.builder().build(), address).await;
+    assert_eq!(error.failure(), Failure::EofError);
+    let tunnel = side.tunnel();
+    assert_eq!((tunnel.failure, tunnel.end_reason), (Some(Failure::EofError), Some(EndReason::Failed)));
+    assert_eq!(tunnel.handshake_err, "tls handshake eof");
+}
+
+#[tokio::test]
+async fn the_server_resets_the_connection() {
+    let side = Side::new();
+    let address = serve_tcp(async |mut stream: TcpStream| {
+        let _ = stream.read(&mut [0; 16]).await;
+        stream.set_zero_linger().unwrap();
+    })
+    .await;
+    let error = refused(&side.builder().build(), address).await;
+    assert_eq!(error.failure(), Failure::ConnectionReset);
+    let io = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+    assert_eq!(io.kind(), io::ErrorKind::ConnectionReset, "the socket's own error");
+    assert_eq!(side.tunnel().failure, Some(Failure::ConnectionReset));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_with_the_time_limit() {
+    let side = Side::new();
+    let address = serve_tcp(async |stream: TcpStream| {
+        let _stream = stream;
+        std::future::pending().await
+    })
+    .await;
+    let layer = side.builder().handshake_timeout(Duration::from_secs(10)).build();
+    let error = refused(&layer, address).await;
+    assert_eq!(error.failure(), Failure::GenericTimeoutError);
+    assert_eq!(error.to_string(), "TLS handshake with web.test timed out");
+    let io = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+    assert_eq!(io.kind(), io::ErrorKind::TimedOut);
+    let tunnel = side.tunnel();
+    assert_eq!(
+        (tunnel.failure, tunnel.end_reason),
+        (Some(Failure::GenericTimeoutError), Some(EndReason::Timeout))
+    );
+    assert!(tunnel.handshake_err.contains("10s"), "{}", tunnel.handshake_err);
+}
+
+#[tokio::test]
+async fn dropped_in_the_handshake() {
+    let side = Side::new();
+    let (hello, has_come) = oneshot::channel();
+    let hello = std::sync::Mutex::new(Some(hello));
+    let address = serve_tcp(move |mut stream: TcpStream| {
+        let hello = hello.lock().unwrap().take();
+        async move {
+            let _ = stream.read(&mut [0; 16]).await;
+            let _ = hello.unwrap().send(());
+            std::future::pending().await
+        }
+    })
+    .await;
+    let layer = side.builder().build();
+    {
+        let dial = pin!(connect(&layer, address, "https://web.test/"));
+        assert!(matches!(select(dial, has_come).await, Either::Right(_)));
+        let tunnel = side.tunnel();
+        assert_eq!((tunnel.end_reason, tunnel.handshake_end_at.is_undefined()), (None, true));
+    }
+    let tunnel = side.tunnel();
+    assert_eq!((tunnel.failure, tunnel.end_reason), (Some(Failure::Interrupted), Some(EndReason::Cancelled)));
+    assert!(tunnel.handshake_end_at >= tunnel.handshake_begin_at);
+}
+
+#[tokio::test]
+async fn dropped_after_the_server_has_chosen() {
+    let side = Side::new();
+    let server = serve_tls_echo(only_secp384r1(&side.authority.issue(&["web.test"]))).await;
+    let (second_hello, has_come) = oneshot::channel();
+    let second_hello = std::sync::Mutex::new(Some(second_hello));
+    // Passes on the server's HelloRetryRequest, and nothing after the client's answer to it.
+    let address = serve_tcp(move |mut stream: TcpStream| {
+        let second_hello = second_hello.lock().unwrap().take();
+        async move {
+            let mut server = TcpStream::connect(server).await.unwrap();
+            let mut buffer = [0; 4096];
+            let len = stream.read(&mut buffer).await.unwrap();
+            server.write_all(&buffer[..len]).await.unwrap();
+            let len = server.read(&mut buffer).await.unwrap();
+            stream.write_all(&buffer[..len]).await.unwrap();
+            let _ = stream.read(&mut buffer).await;
+            let _ = second_hello.unwrap().send(());
+            std::future::pending().await
+        }
+    })
+    .await;
+    let layer = side.builder().build();
+    {
+        let dial = pin!(connect(&layer, address, "https://web.test/"));
+        assert!(matches!(select(dial, has_come).await, Either::Right(_)));
+    }
+    let tunnel = side.tunnel();
+    assert_eq!(tunnel.end_reason, Some(EndReason::Cancelled));
+    assert_eq!((tunnel.tls_version.as_str(), tunnel.cipher_suite), ("TLSv1.3", 0x1302));
+    assert_eq!(tunnel.key_exchange_group, "secp384r1");
+}
+
+#[tokio::test]
+async fn client_certificate_demanded_in_tls12() {
+    let side = Side::new();
+    let leaf = side.authority.issue(&["web.test"]);
+    let address = serve_tls_echo(leaf.server_with(&[&version::TLS12], Some(&side.authority))).await;
+    let error = refused(&side.builder().build(), address).await;
+    assert_eq!(error.failure(), Failure::TlsClientCertificateRequired);
+    let tunnel = side.tunnel();
+    assert_eq!(
+        (tunnel.end_reason, tunnel.alert.as_str()),
+        (Some(EndReason::Failed), "received certificate_required")
+    );
+    assert!(tunnel.handshake_err.ends_with("(the server had asked for a client certificate)"));
+    assert_eq!(tunnel.peer_certs[0].subject, "CN=web.test");
+}
+
+#[tokio::test]
+async fn client_certificate_demanded_in_tls13() {
+    let clients = Authority::new("clients");
+    let stranger = Authority::new("somebody").issue(&["me"]);
+    let stranger = ClientCertificate::from_der(&stranger.chain, stranger.key_der().secret_der()).unwrap();
+    for (certificate, alert) in [(None, "certificate_required"), (Some(stranger), "unknown_ca")] {
+        let side = Side::new();
+        let leaf = side.authority.issue(&["web.test"]);
+        let address = serve_tls_echo(leaf.server_with(&[&version::TLS13], Some(&clients))).await;
+        let builder = side.builder();
+        let layer = certificate.into_iter().fold(builder, TraceTlsLayerBuilder::client_certificate).build();
+        // For the client the handshake is over before the server has judged.
+        let mut stream = TokioIo::new(connect(&layer, address, "https://web.test/").await.unwrap());
+        assert_eq!(side.tunnel().end_reason, None);
+        let error = stream.read_u8().await.unwrap_err();
+        assert!(error.get_ref().unwrap().is::<rustls::Error>(), "goes up as it is: {error:?}");
+        drop(stream);
+        let tunnel = side.tunnel();
+        assert_eq!(tunnel.failure, Some(Failure::TlsClientCertificateRequired));
+        assert_eq!(tunnel.end_reason, Some(EndReason::Failed));
+        assert_eq!((tunnel.alert, tunnel.handshake_err), (format!("received {alert}"), error.to_string()));
+        assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("TLSv1.3", 2));
+    }
+}
+
+/// A server of a group for which no client sends a key share at once.
+fn only_secp384r1(leaf: &pki::Leaf) -> rustls::ServerConfig {
+    let mut provider = (*pki::provider()).clone();
+    provider.kx_groups.retain(|group| group.name() == rustls::NamedGroup::secp384r1);
+    rustls::ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(leaf.chain.clone(), leaf.key_der())
+        .unwrap()
+}

@@ -1,0 +1,12 @@
+//! TLS over any connector: what is recorded of handshakes that succeed and of those that fail.
+#![cfg(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod configuration;
+mod established;
+mod failed;
+mod openssl;
+mod side;
+mod transparency;

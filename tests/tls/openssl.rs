@@ -1,0 +1,192 @@
+//! What openssl says of the same handshakes and certificates.
+
+use std::process::Command;
+
+use crate::support::{need::need_tool, openssl::SServer, pki::Authority, process};
+use hyper_util::rt::TokioIo;
+use nettrace::{
+    Failure, TraceSink,
+    record::{PeerCert, TlsTunnelTrace},
+    tls::{Roots, TlsVersion, TraceTlsLayer},
+};
+use rcgen::{DistinguishedName, DnType, DnValue};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tower::{Layer, ServiceExt, service_fn};
+
+/// A handshake with the server, and what was recorded of it.
+async fn handshake(server: &SServer, layer: TraceTlsLayer, sink: &TraceSink) -> TlsTunnelTrace {
+    let address = server.addr;
+    let connect = service_fn(move |_| async move { TcpStream::connect(address).await.map(TokioIo::new) });
+    if let Ok(stream) = layer.layer(connect).oneshot("https://web.test/".parse().unwrap()).await {
+        let mut stream = TokioIo::new(stream);
+        let _ = stream.shutdown().await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    let mut tunnels = sink.snapshot("openssl").tls_tunnels.into_vec();
+    assert_eq!(tunnels.len(), 1);
+    tunnels.remove(0)
+}
+
+#[tokio::test]
+async fn choices_of_a_server() {
+    need_tool!("openssl");
+    let cases = [
+        ("-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256", "X25519", "x25519"),
+        ("-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256", "P-384", "secp384r1"),
+        ("-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384", "P-256", "secp256r1"),
+        ("-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305", "P-256", "secp256r1"),
+        ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384", "X25519", "x25519"),
+    ];
+    for (version, kind, suite, group, iana_group) in cases {
+        for is_trusted in [true, false] {
+            let authority = Authority::new("nettrace test CA");
+            let leaf = authority.issue(&["web.test"]);
+            let server = SServer::builder(&leaf.pem, &leaf.key_pem())
+                .arg(version)
+                .arg(kind)
+                .arg(suite)
+                .arg("-groups")
+                .arg(group)
+                .arg("-alpn")
+                .arg("h2")
+                .start();
+            let sink = TraceSink::new();
+            let trusted = if is_trusted { authority } else { Authority::new("another") };
+            let roots = Roots::from_pem(trusted.pem()).unwrap();
+            let layer = TraceTlsLayer::builder(&sink).roots(roots).alpn(["http/1.1", "h2"]).build();
+            let tunnel = handshake(&server, layer, &sink).await;
+
+            let failure = (!is_trusted).then_some(Failure::SslUnknownAuthority);
+            assert_eq!(tunnel.failure, failure, "{}", tunnel.handshake_err);
+            assert_eq!(tunnel.tls_version.replace("TLSv", "-tls").replace('.', "_"), version);
+            assert_eq!((tunnel.cipher_suite, &*tunnel.key_exchange_group), (suite_number(suite), iana_group));
+            // In TLS 1.3 the choice is encrypted, and of a failed handshake not known.
+            let is_alpn_known = is_trusted || version == "-tls1_2";
+            assert_eq!(tunnel.negotiated_proto, if is_alpn_known { "h2" } else { "" });
+            if is_trusted {
+                assert!(server.line("CIPHER is ").ends_with(suite));
+            } else {
+                assert_eq!(tunnel.alert, "sent unknown_ca");
+                server.line("alert unknown ca"); // it was received
+            }
+            check(&tunnel.peer_certs[0], &leaf.pem);
+        }
+    }
+}
+
+/// The number of a suite, by openssl's or by IANA's name.
+fn suite_number(name: &str) -> u16 {
+    let list = openssl(&["ciphers", "-V", "-stdname", "ALL"], "");
+    let line = list.lines().find(|line| line.split_whitespace().any(|word| word == name)).unwrap();
+    let (high, low) = line.split_whitespace().next().unwrap().split_once(',').unwrap();
+    let byte = |text: &str| u16::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
+    byte(high) << 8 | byte(low)
+}
+
+#[tokio::test]
+async fn client_certificate_demanded() {
+    need_tool!("openssl");
+    let authority = Authority::new("nettrace test CA");
+    let leaf = authority.issue(&["web.test"]);
+    for (version, alert, failure) in [
+        ("-tls1_2", "received handshake_failure", Failure::SslFailedHandshake),
+        ("-tls1_3", "received certificate_required", Failure::TlsClientCertificateRequired),
+    ] {
+        let server =
+            SServer::builder(&leaf.pem, &leaf.key_pem()).arg(version).verify_client(&authority.pem()).start();
+        let sink = TraceSink::new();
+        let roots = Roots::from_pem(authority.pem()).unwrap();
+        let tunnel = handshake(&server, TraceTlsLayer::builder(&sink).roots(roots).build(), &sink).await;
+        assert_eq!((tunnel.alert.as_str(), tunnel.failure), (alert, Some(failure)));
+        let is_tls12 = version == "-tls1_2";
+        assert_eq!(tunnel.handshake_err.ends_with("asked for a client certificate)"), is_tls12);
+        check(&tunnel.peer_certs[0], &leaf.pem);
+    }
+}
+
+#[tokio::test]
+async fn names_of_every_kind() {
+    need_tool!("openssl");
+    let authority = Authority::new("nettrace, \"test\" <CA>");
+    let strings: [DnValue; 7] = [
+        "Sue, Grabbit and Runn".into(),
+        " #lead; and trail ".into(),
+        "#1+2=3".into(),
+        r"back\slash<>".into(),
+        DnValue::PrintableString("plain".try_into().unwrap()),
+        DnValue::BmpString("wide".try_into().unwrap()),
+        DnValue::TeletexString("tele".try_into().unwrap()),
+    ];
+    for string in strings {
+        let leaf = authority.issue_with(&["web.test"], |params| {
+            let mut name = DistinguishedName::new();
+            name.push(DnType::CountryName, "CH");
+            name.push(DnType::StateOrProvinceName, "Zürich");
+            name.push(DnType::LocalityName, "Town");
+            name.push(DnType::OrganizationName, string.clone());
+            name.push(DnType::OrganizationalUnitName, "Unit");
+            name.push(DnType::CustomDnType(vec![0, 9, 2342, 19200300, 100, 1, 25]), "example");
+            name.push(DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 55555, 1]), "unknown");
+            name.push(DnType::CommonName, "web.test");
+            params.distinguished_name = name;
+        });
+        let server = SServer::builder(&leaf.pem, &leaf.key_pem()).start();
+        let sink = TraceSink::new();
+        let layer =
+            TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().max_version(TlsVersion::Tls12);
+        let tunnel = handshake(&server, layer.build(), &sink).await;
+        check(&tunnel.peer_certs[0], &leaf.pem);
+        check(&tunnel.peer_certs[1], &authority.pem());
+    }
+}
+
+/// The text `unknown` as a UTF8String in DER.
+const UNKNOWN_VALUE: &str = "#0C07756E6B6E6F776E";
+
+/// Compares what we say of a certificate with what openssl says.
+#[track_caller]
+fn check(ours: &PeerCert, pem: &str) {
+    let shown = openssl(
+        &[
+            "x509",
+            "-noout",
+            "-nameopt",
+            "RFC2253,-esc_msb",
+            "-subject",
+            "-issuer",
+            "-fingerprint",
+            "-sha256",
+            "-dates",
+            "-dateopt",
+            "iso_8601",
+        ],
+        pem,
+    );
+    let field = |name: &str| {
+        let line = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        // Values of unknown types are written with small digits, as Go does.
+        line.unwrap_or_else(|| panic!("no {name} in {shown}"))
+            .replace(UNKNOWN_VALUE, &UNKNOWN_VALUE.to_lowercase())
+    };
+    assert_eq!((&ours.subject, &ours.issuer), (&field("subject"), &field("issuer")));
+    assert_eq!(ours.sha256, field("sha256 Fingerprint").replace(':', "").to_lowercase());
+    let iso = |time: String| time.replace(' ', "T");
+    assert_eq!(ours.not_before.to_string(), iso(field("notBefore")));
+    assert_eq!(ours.not_after.to_string(), iso(field("notAfter")));
+}
+
+/// The output of openssl with this certificate as its input.
+fn openssl(arguments: &[&str], certificate: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("certificate.pem");
+    std::fs::write(&file, certificate).unwrap();
+    let mut command = Command::new("openssl");
+    command.args(arguments);
+    if !certificate.is_empty() {
+        command.arg("-in").arg(file);
+    }
+    process::run(command, process::READY).success()
+}

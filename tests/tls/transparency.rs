@@ -1,0 +1,142 @@
+//! A traced connector behaves as the untraced one.
+
+use std::{
+    error::Error,
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+};
+
+use hyper::rt::Write as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use nettrace::{
+    Failure, TraceSink,
+    tls::{MaybeTlsStream, TlsError, TlsStream, TraceTls, TraceTlsFuture, TraceTlsLayer},
+};
+use rustls::ClientConfig;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::{
+    side::{Side, Tcp, connect, exchange, refused, tcp},
+    support::pki::{self, Authority, serve_tcp, serve_tls, serve_tls_echo},
+};
+
+#[tokio::test]
+async fn other_schemes_pass_untouched() {
+    let side = Side::new();
+    let address = serve_tcp(async |mut stream: TcpStream| drop(stream.write_all(b"hello").await)).await;
+    for uri in ["http://web.test/", "unix://web.test/", "web.test:80"] {
+        let stream = connect(&side.builder().build(), address, uri).await.unwrap();
+        assert!(matches!(stream, MaybeTlsStream::Plain(_)));
+        let mut text = String::new();
+        TokioIo::new(stream).read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "hello");
+    }
+    assert!(side.tunnels().is_empty());
+}
+
+#[tokio::test]
+async fn without_a_sink_all_works_the_same() {
+    let side = Side { sink: TraceSink::disabled(), authority: Authority::new("nettrace test CA") };
+    let address = serve_tls_echo(side.authority.issue(&["web.test"]).server()).await;
+    exchange(connect(&side.builder().build(), address, "https://web.test/").await.unwrap()).await.unwrap();
+    let error = connect(&side.builder().build(), address, "https://other.test/").await.unwrap_err();
+    assert_eq!(error.downcast::<TlsError>().unwrap().failure(), Failure::SslInvalidHostname);
+    assert!(side.tunnels().is_empty());
+}
+
+#[tokio::test]
+async fn errors_of_the_connector_go_up_as_they_are() {
+    let side = Side::new();
+    let connector = service_fn(|_| async { Err::<Tcp, _>(io::Error::other("no way")) });
+    let error = side.builder().build().layer(connector).oneshot("https://web.test/".parse().unwrap()).await;
+    assert_eq!(error.unwrap_err().downcast::<io::Error>().unwrap().to_string(), "no way");
+    assert!(side.tunnels().is_empty());
+}
+
+#[tokio::test]
+async fn errors_are_those_of_tokio_rustls() {
+    let side = Side::new();
+    let address = serve_tls_echo(Authority::new("somebody").issue(&["web.test"]).server()).await;
+    let config = ClientConfig::builder_with_provider(pki::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(side.authority.store())
+        .with_no_client_auth();
+    let plain = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect("web.test".try_into().unwrap(), TcpStream::connect(address).await.unwrap())
+        .await
+        .unwrap_err();
+    let ours = refused(&side.builder().build(), address).await;
+    let ours = ours.source().unwrap().downcast_ref::<io::Error>().unwrap();
+    assert_eq!((ours.kind(), ours.to_string()), (plain.kind(), plain.to_string()));
+    let inner = |error: &io::Error| error.get_ref().unwrap().downcast_ref::<rustls::Error>().cloned();
+    assert_eq!(inner(ours), inner(&plain));
+}
+
+#[tokio::test]
+async fn vectored_writes_pass() {
+    let side = Side::new();
+    let address = serve_tls_echo(side.authority.issue(&["web.test"]).server()).await;
+    let mut stream = connect(&side.builder().build(), address, "https://web.test/").await.unwrap();
+    assert!(stream.is_write_vectored());
+    let parts = [IoSlice::new(b"pi"), IoSlice::new(b""), IoSlice::new(b"ng")];
+    let written = poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &parts)).await.unwrap();
+    assert_eq!(written, 4);
+    let mut answer = [0; 4];
+    TokioIo::new(stream).read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"ping");
+}
+
+#[tokio::test]
+async fn hypers_client_takes_it() {
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Empty, Full};
+    use hyper_util::{client::legacy::Client, server::conn::auto};
+
+    for alpn in ["h2", "http/1.1"] {
+        let side = Side::new();
+        let mut config = side.authority.issue(&["web.test"]).server();
+        config.alpn_protocols = vec![alpn.into()];
+        let address = serve_tls(config, |stream| async {
+            let service = hyper::service::service_fn(async |request: hyper::Request<_>| {
+                Ok::<_, hyper::Error>(hyper::Response::new(Full::<Bytes>::from(format!(
+                    "{:?}",
+                    request.version()
+                ))))
+            });
+            let _ = auto::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        })
+        .await;
+        let connector =
+            side.builder().alpn([alpn]).build().layer(service_fn(move |_| Box::pin(tcp(address))));
+        let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+        let response = client.get("https://web.test/".parse().unwrap()).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, if alpn == "h2" { "HTTP/2.0" } else { "HTTP/1.1" });
+        assert_eq!(side.tunnel().negotiated_proto, alpn);
+    }
+}
+
+#[test]
+fn wrappers_are_what_they_wrap() {
+    use static_assertions::{assert_impl_all, assert_not_impl_any};
+    type NotSend = std::marker::PhantomData<*const ()>;
+
+    assert_impl_all!(TraceTlsLayer: Clone, Send, Sync, Unpin);
+    assert_impl_all!(TraceTls<()>: Clone, Send, Sync, Unpin);
+    assert_impl_all!(TlsStream<Tcp>: Send, Sync, Unpin);
+    assert_impl_all!(MaybeTlsStream<Tcp>: Send, Sync, Unpin);
+    assert_impl_all!(TraceTlsFuture<std::future::Ready<()>, Tcp>: Send, Sync, Unpin);
+    assert_not_impl_any!(TlsStream<NotSend>: Send, Sync);
+    assert_not_impl_any!(TraceTlsFuture<std::future::Ready<()>, NotSend>: Send, Sync);
+    assert_not_impl_any!(TraceTlsFuture<std::marker::PhantomPinned, Tcp>: Unpin);
+    assert_impl_all!(TlsError: Error, Send, Sync);
+}
