@@ -11,7 +11,11 @@ use crate::record::{DialTrace, DnsQueryTrace, TcpConnTrace, UdpConnTrace};
 /// A block for each.
 pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     let trace = index.trace;
-    let mut blocks: Vec<Block> = index.lone_dials.iter().map(|dial| of_dial(index, dial)).collect();
+    // Where a connection came from that a request then used again is past history.
+    let dials = index.lone_dials.iter().filter(|dial| {
+        dial.established_conn.is_undefined() || index.requests_on(dial.established_conn.as_str()).is_empty()
+    });
+    let mut blocks: Vec<Block> = dials.map(|dial| of_dial(index, dial)).collect();
     let has_dial = |id| trace.dials.get(id).is_some();
     let conns = trace.tcp_conns.iter().filter(|conn| !has_dial(&conn.from_dial) && !conn.from_resolver);
     blocks.extend(conns.filter(|conn| !is_used(index, conn)).map(|conn| of_conn(index, conn)));

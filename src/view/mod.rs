@@ -36,7 +36,7 @@ use crate::record::{Dropped, NetTrace};
 /// Requests come in the order in which they were sent, redirects after what redirected to them. Connections
 /// and look-ups that belong to no request are drawn by themselves.
 pub fn waterfall(trace: &NetTrace) -> Waterfall<'_> {
-    Waterfall { trace, color: false, ascii: false, heading: true, width: 100 }
+    Waterfall { trace, color: false, ascii: false, heading: true, headers: false, width: 100 }
 }
 
 /// A drawing of a trace, made by [`waterfall`]. Its [`Display`](fmt::Display) is the drawing: lines, each
@@ -48,6 +48,7 @@ pub struct Waterfall<'a> {
     color: bool,
     ascii: bool,
     heading: bool,
+    headers: bool,
     width: usize,
 }
 
@@ -67,6 +68,11 @@ impl Waterfall<'_> {
         Waterfall { heading, ..self }
     }
 
+    /// Whether to show the header fields that the trace holds; off by default.
+    pub fn headers(self, headers: bool) -> Self {
+        Waterfall { headers, ..self }
+    }
+
     /// How many columns there are; 100 by default, at least 60. Lines with a long URL may be longer.
     pub fn width(self, columns: usize) -> Self {
         Waterfall { width: columns, ..self }
@@ -83,7 +89,11 @@ impl fmt::Display for Waterfall<'_> {
             paper.title(f, &heading(self.trace), &Line::default())?;
             is_first = false;
         }
-        for group in groups(&index) {
+        let groups = groups(&index, self.headers);
+        if groups.is_empty() {
+            writeln!(f, "Nothing was traced.")?;
+        }
+        for group in groups {
             for block in &group.blocks {
                 if !std::mem::take(&mut is_first) {
                     writeln!(f)?;
@@ -112,10 +122,10 @@ struct Group {
 }
 
 /// Everything that there is to draw, by when it began.
-fn groups(index: &Index<'_>) -> Vec<Group> {
+fn groups(index: &Index<'_>, headers: bool) -> Vec<Group> {
     let chains = index.chains().into_iter().map(|chain| {
         let hops = chain.iter().enumerate();
-        let blocks: Vec<Block> = hops.map(|(hop, at)| request::block(index, *at, hop)).collect();
+        let blocks: Vec<Block> = hops.map(|(hop, at)| request::block(index, *at, hop, headers)).collect();
         let mut sum = Line::default();
         if let [first, .., last] = blocks.as_slice() {
             let total = block::total(Some(first.begin), Some(last.end), index.times);

@@ -7,8 +7,8 @@ use super::style::{Line, Tone};
 use super::text;
 use crate::record::{DialTrace, HttpReqTrace, TcpConnTrace};
 
-/// The block of one request, given by its place in the trace; `hop` of `hops` in a chain of redirects.
-pub(super) fn block(index: &Index<'_>, at: usize, hop: usize) -> Block {
+/// The block of one request, given by its place in the trace. `hop` redirects led to it.
+pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> Block {
     let request = &index.trace.http_requests[at];
     let dials = index.dials_of(at);
     let conn = index.trace.tcp_conns.get(&request.tcp_conn);
@@ -29,6 +29,9 @@ pub(super) fn block(index: &Index<'_>, at: usize, hop: usize) -> Block {
         remarks: remarks(index, request, &ending),
     };
     block.total.push(Tone::Strong, total(span.begin, span.end, index.times));
+    if headers {
+        block.remarks.splice(0..0, header_fields(request));
+    }
     block.settle(&request.req_error)
 }
 
@@ -133,8 +136,9 @@ fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span) 
     }
     let sum = idle.iter().map(|(from, to)| to - from).fold(0, i64::saturating_add);
     let whole = span.end.unwrap_or(until).saturating_sub(begin);
-    // The few microseconds between one step and the next are no news.
-    if sum < 1_000_000 && sum.saturating_mul(50) < whole {
+    // The little that passes between one step and the next is no news.
+    let share = if own.is_empty() { 100 } else { 20 };
+    if sum < 10_000_000 && sum.saturating_mul(share) < whole {
         return None;
     }
     let mut row = Row::new("blocked", Tone::Blocked, None, None);
@@ -263,7 +267,11 @@ fn facts(
             facts.item(Tone::Plain, origin(index, request, dials, conn));
             facts.word(Tone::Dim, conn.trace_id.as_str());
             facts.word(Tone::Plain, conn::ends(conn));
+            if let Some(age) = age(index, request, conn) {
+                facts.word(Tone::Dim, format!("opened {age} before"));
+            }
         }
+        None if dials.iter().any(|dial| !dial.established_conn.is_undefined()) => {}
         None if request.tcp_conn.is_undefined() => facts.item(Tone::Plain, "no connection"),
         None => facts.item(Tone::Dim, format!("connection {}", request.tcp_conn)),
     }
@@ -292,18 +300,39 @@ fn origin(
     dials: &[&DialTrace],
     conn: &TcpConnTrace,
 ) -> &'static str {
-    let times = index.times;
     if dials.iter().any(|dial| dial.trace_id == conn.from_dial) {
         return "new connection";
     }
-    let established = times.at(conn.handshake_end_at);
-    let is_older = conn.reused || established.is_some_and(|at| times.at(request.req_sent_at) > Some(at));
     match index.trace.dials.get(&conn.from_dial) {
-        _ if is_older => "reused connection",
+        _ if conn.reused || age(index, request, conn).is_some() => "reused connection",
         // Begun for a request that then took another one.
         Some(_) => "connection dialled for another request",
         None => "connection",
     }
+}
+
+/// For how long a connection had been open when the request was sent.
+fn age(index: &Index<'_>, request: &HttpReqTrace, conn: &TcpConnTrace) -> Option<String> {
+    let (opened, sent) = (index.times.at(conn.handshake_end_at)?, index.times.at(request.req_sent_at)?);
+    (sent > opened).then(|| text::duration(sent.saturating_sub(opened), index.times.coarse))
+}
+
+/// As curl shows them: what was sent, what was received.
+fn header_fields(request: &HttpReqTrace) -> impl Iterator<Item = Line> + '_ {
+    let sections = [(">", &request.req_header), ("<", &request.resp_header), ("<", &request.trailers)];
+    sections.into_iter().flat_map(|(sign, fields)| {
+        fields.iter().map(move |field| {
+            let mut line = Line::default();
+            line.push(Tone::Dim, format!("{sign} {}", field.field_name));
+            if !field.field_val.is_empty() {
+                line.push(Tone::Dim, ": ");
+                line.push(Tone::Plain, &field.field_val);
+            } else if field.field_val_len > 0 {
+                line.push(Tone::Dim, format!(": ({})", text::bytes(field.field_val_len.into())));
+            }
+            line
+        })
+    })
 }
 
 fn remarks(index: &Index<'_>, request: &HttpReqTrace, ending: &Ending<'_>) -> Vec<Line> {

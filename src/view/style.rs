@@ -138,6 +138,9 @@ impl Line {
                     lines.push(std::mem::take(&mut line).trimmed());
                     used = 0;
                 }
+                if used == 0 && !lines.is_empty() && word.trim() == "·" {
+                    continue;
+                }
                 let mut rest = word;
                 while let Some((cut, _)) = rest.char_indices().nth(width).filter(|_| len > width) {
                     line.append(span.tone, &rest[..cut]);
@@ -210,6 +213,7 @@ mod tests {
         assert_eq!(wrapped("é日本語ž", 2), ["é日", "本語", "ž"]);
         assert_eq!(wrapped("a", 0), ["a"]);
         assert_eq!(wrapped("one ✗ two · → three", 9), ["one ✗ two", "→ three"]);
+        assert_eq!(wrapped("one · two", 3), ["one", "two"]);
     }
 
     #[test]
