@@ -40,10 +40,6 @@ impl Attempt {
         }
     }
 
-    pub(super) fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
     /// Another one was faster.
     pub(super) fn lost_race(&mut self) {
         self.give_up(AttemptRecorder::lost_race);

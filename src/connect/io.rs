@@ -271,17 +271,14 @@ impl<T: hyper::rt::Write> hyper::rt::Write for TracedIo<T> {
     }
 }
 
-/// With the identity of the connection as an extra, so that every response shows which it came over.
-pub(crate) fn with_conn_ref(connected: Connected, conn: Option<&ConnRef>) -> Connected {
-    match conn {
-        Some(conn) => connected.extra(conn.clone()),
-        None => connected,
-    }
-}
-
 impl<T: Connection> Connection for TracedIo<T> {
+    /// With the identity of the connection as an extra, so that every response shows which it came over.
     fn connected(&self) -> Connected {
-        with_conn_ref(self.get_ref().connected(), self.conn_ref())
+        let connected = self.get_ref().connected();
+        match self.conn_ref() {
+            Some(conn) => connected.extra(conn.clone()),
+            None => connected,
+        }
     }
 }
 

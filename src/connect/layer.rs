@@ -130,7 +130,7 @@ where
 }
 
 /// `host:port` of a URI, with the default port of its scheme.
-pub(crate) fn destination(uri: &Uri) -> String {
+fn destination(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
     let default = if matches!(uri.scheme_str(), Some("https" | "wss")) { 443 } else { 80 };
     format!("{host}:{}", uri.port_u16().unwrap_or(default))

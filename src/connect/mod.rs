@@ -22,5 +22,3 @@ pub use self::{
 };
 #[cfg(feature = "resolve")]
 pub use crate::error::{ConnectAttempt, ConnectError};
-
-pub(crate) use self::{io::with_conn_ref, layer::destination};

@@ -29,7 +29,7 @@ pub(crate) fn io_failure(error: &io::Error) -> Failure {
         io::ErrorKind::AddrNotAvailable => Failure::AddressNotAvailable,
         io::ErrorKind::AddrInUse => Failure::AddressInUse,
         io::ErrorKind::PermissionDenied => Failure::PermissionDenied,
-        _ => Failure::unknown(&error.to_string()),
+        _ => Failure::unknown(error),
     }
 }
 
@@ -66,6 +66,14 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     #[cfg(feature = "resolve")]
     if let Some(error) = error.downcast_ref::<super::ConnectError>() {
         return Some(error.failure());
+    }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<super::TlsError>() {
+        return Some(error.failure());
+    }
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(super::rustls::rustls_failure(error));
     }
     #[cfg(feature = "resolve")]
     if let Some(error) = error.downcast_ref::<super::ResolveError>() {

@@ -41,7 +41,6 @@ impl TlsError {
         }
     }
 
-    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
     pub(crate) fn config(text: impl Into<String>, source: Option<Arc<dyn Error + Send + Sync>>) -> Self {
         Self::unusable(Failure::TlsConfiguration, text, source)
     }

@@ -25,11 +25,6 @@ impl TraceId {
     pub fn is_undefined(&self) -> bool {
         self.0.is_empty()
     }
-
-    /// Makes an identifier without a detour over the heap.
-    pub(crate) fn format(text: fmt::Arguments<'_>) -> Self {
-        TraceId(compact_str::format_compact!("{text}"))
-    }
 }
 
 impl From<&str> for TraceId {
@@ -95,6 +90,5 @@ mod tests {
             assert_eq!(serde_json::from_str::<TraceId>(&json).unwrap(), id);
         }
         assert_eq!(TraceId::default(), TraceId::UNDEFINED);
-        assert_eq!(TraceId::format(format_args!("tid-{}", 7)), "tid-7");
     }
 }

@@ -1,4 +1,43 @@
 //! What a trace is: plain data, and its JSON.
+//!
+//! A [`NetTrace`] holds lists of records, and records refer to one another by [`TraceId`]:
+//!
+//! ```text
+//! HttpReqTrace ──prevHop──▶ HttpReqTrace            the request that redirected here
+//!   │  ├─tlsTunnel, proxyTLSTunnel─▶ TlsTunnelTrace ─┐
+//!   │  └─tcpConn, attempts[].tcpConn──▶ TcpConnTrace ◀┘tcpConn
+//!   │                                     │ fromDial
+//!   └◀────────────triggeredBy──────── DialTrace       name or address → established connection
+//!                                         ├─establishedConn──▶ TcpConnTrace   the attempt that won
+//!                                         └─resolverDials[].establishedConn─▶ UdpConnTrace or TcpConnTrace
+//!                                                                                ▲ connection
+//!                                                        DnsQueryTrace ──────────┘ (and fromDial)
+//! ```
+//!
+//! A dial has one TCP connection for each address that it tried, and for each nameserver that it asked a
+//! UDP or TCP connection (`fromResolver`) with one [`DnsQueryTrace`]. A connection that is kept alive serves
+//! many requests; only one of them triggered its dial.
+//!
+//! Lists find a record by its identifier at once:
+//!
+//! ```
+//! # let json = "{}";
+//! let trace: nettrace::NetTrace = serde_json::from_str(json)?;
+//! for request in &trace.http_requests {
+//!     let Some(conn) = trace.tcp_conns.get(&request.tcp_conn) else { continue };
+//!     println!("{} went to {}: {}", request.req_url, conn.addr_tuple.dst_ip, request.timings(&trace));
+//! }
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! # JSON
+//!
+//! The names, the nesting and the texts are those of the Go package `nettrace` (`libs/nettrace` of lf-edge
+//! EVE), with more fields that are left out when they are empty; [`JSON_SCHEMA`] describes all of it. What
+//! is written by one reads in the other. Reading is lenient: unknown fields are ignored, absent ones have
+//! their defaults, `null` is an empty list, names and codes that are not known are kept and written back.
+//!
+//! Nothing here does I/O, reads a clock or knows where records come from.
 
 mod conn;
 mod conntrack;
@@ -39,6 +78,6 @@ pub use trace::{Dropped, NetTrace, Precise};
 
 /// The JSON Schema (draft 2020-12) of a serialised [`NetTrace`].
 ///
-/// It describes what this version writes, precise times included, and what the Go package writes. Reading is
-/// more lenient: unknown fields are ignored, absent ones have their defaults, unknown names are kept.
+/// It describes what this version writes, precise times included, and what the Go package writes. It is
+/// stricter than reading: fields and names that are not known do not pass.
 pub const JSON_SCHEMA: &str = include_str!("schema.json");

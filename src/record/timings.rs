@@ -182,10 +182,211 @@ impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
         match nanos {
-            ..500 => f.write_str("0"),
-            ..999_500 => write!(f, "{} µs", (nanos + 500) / 1_000),
-            ..999_950_000 => write!(f, "{:.1} ms", nanos as f64 / 1e6),
+            0..500 => f.write_str("0"),
+            500..999_500 => write!(f, "{} µs", (nanos + 500) / 1_000),
+            999_500..999_950_000 => write!(f, "{:.1} ms", nanos as f64 / 1e6),
             _ => write!(f, "{:.2} s", self.0.as_secs_f64()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A trace whose records are given in milliseconds, and the timings of its first request.
+    fn timings(trace: Value) -> String {
+        let trace: NetTrace = serde_json::from_value(trace).unwrap();
+        trace.http_requests[0].timings(&trace).to_string()
+    }
+
+    /// A request that dialled for itself: look-up 10 to 20, TCP 20 to 30, TLS 30 to 45.
+    fn fresh() -> Value {
+        json!({
+            "traceBeginAt": "2026-01-01T00:00:00Z",
+            "dials": [{
+                "traceID": "d", "triggeredBy": "r", "dialBeginAt": "+9ms", "resolveBeginAt": "+10ms",
+                "resolveEndAt": "+20ms", "dialEndAt": "+31ms", "establishedConn": "c",
+            }],
+            "tcpConns": [
+                {"traceID": "lost", "fromDial": "d", "handshakeBeginAt": "+18ms", "handshakeEndAt": "+30ms"},
+                {"traceID": "c", "fromDial": "d", "handshakeBeginAt": "+21ms", "handshakeEndAt": "+30ms"},
+            ],
+            "tlsTunnels": [
+                {"traceID": "s", "tcpConn": "c", "handshakeBeginAt": "+30ms", "handshakeEndAt": "+45ms"},
+            ],
+            "httpRequests": [{
+                "traceID": "r", "tcpConn": "c", "tlsTunnel": "s", "reqSentAt": "+5ms", "connAcquiredAt": "+46ms",
+                "reqBodyEndAt": "+50ms", "respRecvAt": "+80ms", "respBodyEndAt": "+90ms", "endAt": "+90ms",
+            }],
+        })
+    }
+
+    /// `fresh`, with the fields of its records changed; null removes one.
+    fn changed(changes: &[(&str, Value)]) -> Value {
+        let mut trace = fresh();
+        for (pointer, value) in changes {
+            let (record, field) = pointer.rsplit_once('/').unwrap();
+            let record = trace.pointer_mut(record).unwrap().as_object_mut().unwrap();
+            match value {
+                Value::Null => record.remove(field),
+                value => record.insert(field.to_owned(), value.clone()),
+            };
+        }
+        trace
+    }
+
+    #[test]
+    fn a_connection_of_its_own() {
+        assert_eq!(
+            timings(fresh()),
+            "blocked 6.0 ms · dns 10.0 ms · connect 10.0 ms · tls 15.0 ms · send 4.0 ms · wait 30.0 ms · \
+             receive 10.0 ms · total 85.0 ms"
+        );
+    }
+
+    #[test]
+    fn a_connection_that_another_request_dialled() {
+        assert_eq!(
+            timings(changed(&[("/dials/0/triggeredBy", json!("other"))])),
+            "blocked 41.0 ms · send 4.0 ms · wait 30.0 ms · receive 10.0 ms · total 85.0 ms"
+        );
+        // Its own dial was overtaken by a connection that became free.
+        assert_eq!(
+            timings(changed(&[
+                ("/httpRequests/0/tcpConn", json!("lost")),
+                ("/tcpConns/0/fromDial", json!("d2"))
+            ])),
+            "blocked 41.0 ms · send 4.0 ms · wait 30.0 ms · receive 10.0 ms · total 85.0 ms"
+        );
+    }
+
+    #[test]
+    fn an_address_needs_no_look_up() {
+        let no_dns = [("/dials/0/resolveBeginAt", Value::Null), ("/dials/0/resolveEndAt", Value::Null)];
+        assert!(
+            timings(changed(&no_dns)).starts_with("blocked 5.0 ms · connect 21.0 ms · tls 15.0 ms · send")
+        );
+    }
+
+    fn failed_at(ms: u64, changes: &[(&str, Value)]) -> String {
+        let unseen = ["connAcquiredAt", "reqBodyEndAt", "respRecvAt", "respBodyEndAt"];
+        let unseen = unseen.map(|field| (format!("/httpRequests/0/{field}"), Value::Null));
+        let mut all: Vec<(&str, Value)> = unseen.iter().map(|(at, v)| (at.as_str(), v.clone())).collect();
+        all.push(("/httpRequests/0/endAt", json!(format!("+{ms}ms"))));
+        all.extend_from_slice(changes);
+        timings(changed(&all))
+    }
+
+    #[test]
+    fn failed_in_the_look_up() {
+        let changes = [
+            ("/httpRequests/0/tcpConn", Value::Null),
+            ("/httpRequests/0/tlsTunnel", Value::Null),
+            ("/dials/0/establishedConn", Value::Null),
+            ("/dials/0/dialEndAt", json!("+20ms")),
+            ("/tcpConns", json!([])),
+            ("/tlsTunnels", json!([])),
+        ];
+        assert_eq!(failed_at(21, &changes), "blocked 6.0 ms · dns 10.0 ms · total 16.0 ms");
+        // Dropped while it waits for the nameserver: the dial may go on without it.
+        let dropped = [&changes[..], &[("/dials/0/resolveEndAt", Value::Null)]].concat();
+        assert_eq!(failed_at(15, &dropped), "blocked 5.0 ms · dns 5.0 ms · total 10.0 ms");
+    }
+
+    #[test]
+    fn failed_to_connect() {
+        let changes = [
+            ("/httpRequests/0/tcpConn", Value::Null),
+            ("/httpRequests/0/tlsTunnel", Value::Null),
+            ("/dials/0/establishedConn", Value::Null),
+            ("/tlsTunnels", json!([])),
+        ];
+        assert_eq!(failed_at(31, &changes), "blocked 5.0 ms · dns 10.0 ms · connect 11.0 ms · total 26.0 ms");
+        assert_eq!(failed_at(25, &changes), "blocked 5.0 ms · dns 10.0 ms · connect 5.0 ms · total 20.0 ms");
+        // One family's attempts began while the other one's look-up went on for ever.
+        let half = [&changes[..], &[("/dials/0/resolveEndAt", Value::Null)]].concat();
+        assert_eq!(failed_at(31, &half), "blocked 0 · dns 21.0 ms · connect 13.0 ms · total 26.0 ms");
+    }
+
+    #[test]
+    fn failed_in_the_tls_handshake() {
+        let unlinked = [("/httpRequests/0/tcpConn", Value::Null), ("/httpRequests/0/tlsTunnel", Value::Null)];
+        let expected = "blocked 5.0 ms · dns 10.0 ms · connect 10.0 ms · tls 10.0 ms · total 35.0 ms";
+        assert_eq!(failed_at(40, &[]), expected);
+        assert_eq!(failed_at(40, &unlinked), expected);
+        // The handshake began after the request was dropped.
+        assert_eq!(failed_at(29, &unlinked), "blocked 5.0 ms · dns 10.0 ms · connect 9.0 ms · total 24.0 ms");
+    }
+
+    #[test]
+    fn failed_on_the_connection() {
+        let acquired = [("/httpRequests/0/connAcquiredAt", json!("+46ms"))];
+        let sent = [&acquired[..], &[("/httpRequests/0/reqBodyEndAt", json!("+50ms"))]].concat();
+        let answered = [&sent[..], &[("/httpRequests/0/respRecvAt", json!("+80ms"))]].concat();
+        assert!(failed_at(49, &acquired).ends_with("tls 15.0 ms · send 3.0 ms · total 44.0 ms"));
+        assert!(failed_at(60, &sent).ends_with("send 4.0 ms · wait 10.0 ms · total 55.0 ms"));
+        assert!(failed_at(81, &answered).ends_with("wait 30.0 ms · receive 1.0 ms · total 76.0 ms"));
+    }
+
+    #[test]
+    fn a_response_that_does_not_wait_for_the_body() {
+        let early = [("/httpRequests/0/reqBodyEndAt", json!("+85ms"))];
+        assert!(
+            timings(changed(&early)).ends_with("send 34.0 ms · wait 0 · receive 10.0 ms · total 85.0 ms")
+        );
+        let never = [("/httpRequests/0/reqBodyEndAt", Value::Null)];
+        assert!(timings(changed(&never)).ends_with("send 34.0 ms · receive 10.0 ms · total 85.0 ms"));
+    }
+
+    #[test]
+    fn what_still_runs_has_no_time_yet() {
+        let running = |fields: &[&str]| {
+            let at = |field| format!("/httpRequests/0/{field}");
+            let pointers: Vec<_> = ["endAt", "respBodyEndAt"].iter().chain(fields).map(at).collect();
+            timings(changed(&pointers.iter().map(|at| (at.as_str(), Value::Null)).collect::<Vec<_>>()))
+        };
+        assert!(running(&[]).ends_with("send 4.0 ms · wait 30.0 ms"));
+        assert!(running(&["respRecvAt"]).ends_with("tls 15.0 ms · send 4.0 ms"));
+        assert_eq!(
+            running(&["respRecvAt", "reqBodyEndAt", "connAcquiredAt"]),
+            "dns 10.0 ms · connect 10.0 ms · tls 15.0 ms"
+        );
+        assert_eq!(running(&["respRecvAt", "reqBodyEndAt", "connAcquiredAt", "reqSentAt"]), "");
+    }
+
+    #[test]
+    fn both_handshakes_through_an_https_proxy() {
+        let mut trace = fresh();
+        trace["tlsTunnels"].as_array_mut().unwrap().push(
+            json!({"traceID": "p", "tcpConn": "c", "handshakeBeginAt": "+30ms", "handshakeEndAt": "+33ms"}),
+        );
+        trace["httpRequests"][0]["proxyTLSTunnel"] = json!("p");
+        assert!(timings(trace).contains("tls 18.0 ms"));
+    }
+
+    #[test]
+    fn times_before_the_trace_are_absolute() {
+        let before = [("/httpRequests/0/reqSentAt", json!("2025-12-31T23:59:59Z"))];
+        assert!(timings(changed(&before)).starts_with("blocked 1.01 s · "));
+    }
+
+    #[test]
+    fn durations_for_people() {
+        let text = |nanos| Short(Duration::from_nanos(nanos)).to_string();
+        for (nanos, expected) in [
+            (0, "0"),
+            (499, "0"),
+            (500, "1 µs"),
+            (999_499, "999 µs"),
+            (999_500, "1.0 ms"),
+            (12_149_999, "12.1 ms"),
+            (999_949_999, "999.9 ms"),
+            (999_950_000, "1.00 s"),
+            (3_204_000_000, "3.20 s"),
+        ] {
+            assert_eq!(text(nanos), expected);
         }
     }
 }

@@ -39,10 +39,6 @@ impl DialRef {
         }
     }
 
-    pub(crate) fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// The identifier of the dial; empty when it is not recorded.
     pub(crate) fn id(&self) -> TraceId {
         self.0.as_ref().map_or_else(TraceId::default, |group| group.core.id(group.dial_number()))

@@ -6,20 +6,23 @@ use super::{
     core::{Core, Timeline},
     dns::DnsRecord,
     end::EndCell,
-    group::{Group, GroupState},
+    group::{Group, GroupState, ResolverDial},
     registry::Rec,
-    request::{RequestRecord, RequestRef},
+    request::{Rare, RequestRecord, RequestRef},
     tls::TlsRecord,
 };
 use crate::{
     error::Fault,
     record::{
-        AddrTuple, Attempt, DialTrace, DnsQueryTrace, EndReason, Failure, HttpReqTrace, Informational,
-        NetTrace, ResolverDialTrace, SocketTrace, TcpConnTrace, TlsTunnelTrace, UdpConnTrace,
+        AddrTuple, Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure,
+        HttpReqTrace, Informational, NetTrace, ResolverDialTrace, SocketTrace, TcpConnTrace, Timestamp,
+        TlsTunnelTrace, TraceId, UdpConnTrace,
     },
 };
+use http::StatusCode;
 use std::{
     collections::HashSet,
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -31,10 +34,6 @@ pub(super) fn trace(
     mut groups: Vec<Arc<Group>>,
 ) -> NetTrace {
     let times = core.timeline();
-    let mut trace = NetTrace::default();
-    trace.description = description.into();
-    trace.trace_begin_at = times.begin();
-    trace.uuid = core.settings.session.clone();
     for record in &requests {
         let mut links = record.links();
         groups.extend(links.conn.as_ref().map(|conn| conn.0.group.clone()));
@@ -47,7 +46,7 @@ pub(super) fn trace(
     groups.retain(|group| seen.insert(Arc::as_ptr(group)));
     let known = requests.iter().map(Rec::number).collect::<HashSet<_>>();
 
-    let mut http = requests
+    let http = requests
         .into_iter()
         .map(|record| (record.begin, request(&RequestRef { core: core.clone(), record }, &times)))
         .collect::<Vec<_>>();
@@ -72,14 +71,19 @@ pub(super) fn trace(
         queries.extend(state.dns.iter().map(|record| (first_message(record), dns(group, record, &times))));
         tunnels.extend(state.tls.iter().map(|record| (record.begin, tls(group, record, &times))));
     }
-    trace.http_requests = in_order(&mut http);
-    trace.dials = in_order(&mut dials);
-    trace.tcp_conns = in_order(&mut tcp);
-    trace.udp_conns = in_order(&mut udp);
-    trace.dns_queries = in_order(&mut queries);
-    trace.tls_tunnels = in_order(&mut tunnels);
-    trace.trace_end_at = times.at(core.now());
-    trace
+    NetTrace {
+        description: description.into(),
+        trace_begin_at: times.begin(),
+        trace_end_at: times.at(core.now()),
+        uuid: core.settings.session.clone(),
+        dials: in_order(dials),
+        tcp_conns: in_order(tcp),
+        udp_conns: in_order(udp),
+        dns_queries: in_order(queries),
+        tls_tunnels: in_order(tunnels),
+        http_requests: in_order(http),
+        dropped: None,
+    }
 }
 
 /// One request with all that it refers to: the hops before it, its connections and their dials.
@@ -100,53 +104,60 @@ pub(super) fn hops(hops: &[RequestRef]) -> NetTrace {
 
 pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
     let (core, record) = (&request.core, &*request.record);
-    let mut out = HttpReqTrace::default();
-    out.trace_id = core.id(request.number());
     let version = record.version.load(Relaxed);
-    (out.proto_major, out.proto_minor) = (version / 10, version % 10);
-    out.req_sent_at = times.at(record.begin);
-    out.req_method = record.method.as_str().into();
-    out.req_url = record.uri.to_string();
-    out.req_content_len = record.sent.load(Relaxed);
     let acquired = record.conn_acquired.get();
-    out.conn_acquired_at = times.at(acquired);
-    out.req_body_end_at = times.at(if record.has_body { record.body_end.get() } else { acquired });
-    out.resp_recv_at = times.at(record.response_head.get());
-    out.resp_status_code = record.status.load(Relaxed).into();
-    out.first_byte_at = times.at(record.first_byte.get());
-    out.resp_body_end_at = times.at(record.response_end.get());
     let received = record.received.load(Relaxed);
-    out.resp_content_len = received;
-    if let Some(decoded) = record.decoded.load(Relaxed).checked_sub(1) {
-        (out.resp_content_len, out.resp_encoded_len) = (decoded, Some(received));
-    }
-    let ended = ended(&record.end, times);
-    (out.end_at, out.end_reason) = (ended.at, ended.reason);
-    (out.failure, out.req_error) = split(record.end.fault());
+    let decoded = record.decoded.load(Relaxed).checked_sub(1);
+    let ended = Ended::of(&record.end, times);
+    let (failure, req_error) = split(record.end.fault());
     let links = record.links();
-    if let Some(conn) = &links.conn {
-        out.tcp_conn = conn.id();
-        out.tls_tunnel = core.id(conn.0.tls.load(Relaxed));
-        out.proxy_tls_tunnel = core.id(conn.0.proxy_tls.load(Relaxed));
-    }
+    let conn = links.conn.as_ref();
+    let mut out = HttpReqTrace {
+        trace_id: core.id(request.number()),
+        tcp_conn: conn.map_or_else(TraceId::default, ConnRef::id),
+        tls_tunnel: core.id(conn.map_or(0, |conn| conn.0.tls.load(Relaxed))),
+        proxy_tls_tunnel: core.id(conn.map_or(0, |conn| conn.0.proxy_tls.load(Relaxed))),
+        proto_major: version / 10,
+        proto_minor: version % 10,
+        req_sent_at: times.at(record.begin),
+        conn_acquired_at: times.at(acquired),
+        req_body_end_at: times.at(if record.has_body { record.body_end.get() } else { acquired }),
+        req_method: record.method.to_string(),
+        req_url: record.uri.to_string(),
+        req_content_len: record.sent.load(Relaxed),
+        req_error,
+        failure,
+        end_at: ended.at,
+        end_reason: ended.reason,
+        first_byte_at: times.at(record.first_byte.get()),
+        resp_recv_at: times.at(record.response_head.get()),
+        resp_body_end_at: times.at(record.response_end.get()),
+        resp_status_code: record.status.load(Relaxed),
+        resp_content_len: decoded.unwrap_or(received),
+        resp_encoded_len: decoded.map(|_| received),
+        ..HttpReqTrace::default()
+    };
     if let Some(rare) = &links.rare {
-        out.req_header = rare.headers.export();
-        out.resp_header = rare.response_headers.export();
-        out.trailers = rare.trailers.export();
-        out.prev_hop = rare.prev_hop.as_ref().map_or_else(Default::default, |hop| core.id(hop.number()));
-        let one_of = |(at, status): &(Tick, http::StatusCode)| {
-            let mut one = Informational::default();
-            (one.status, one.recv_at) = (status.as_u16(), times.at(*at));
-            one
-        };
-        out.informational = rare.informational.iter().map(one_of).collect();
-        if !rare.tried.is_empty() {
-            let last = links.conn.iter().map(|conn| attempt(conn, out.failure.clone()));
-            out.attempts =
-                rare.tried.iter().map(|conn| attempt(conn, Some(stale(conn)))).chain(last).collect();
-        }
+        rarities(&mut out, rare, conn, core, times);
     }
     out
+}
+
+fn rarities(out: &mut HttpReqTrace, rare: &Rare, conn: Option<&ConnRef>, core: &Core, times: &Timeline) {
+    out.req_header = rare.headers.export();
+    out.resp_header = rare.response_headers.export();
+    out.trailers = rare.trailers.export();
+    out.prev_hop = rare.prev_hop.as_ref().map_or_else(TraceId::default, |hop| core.id(hop.number()));
+    let interim = |(at, status): &(Tick, StatusCode)| Informational {
+        status: status.as_u16(),
+        recv_at: times.at(*at),
+        ..Informational::default()
+    };
+    out.informational = rare.informational.iter().map(interim).collect();
+    if !rare.tried.is_empty() {
+        let last = conn.map(|conn| attempt(conn, out.failure.clone()));
+        out.attempts = rare.tried.iter().map(|conn| attempt(conn, Some(stale(conn)))).chain(last).collect();
+    }
 }
 
 pub(super) fn dial(group: &Group, times: &Timeline) -> Option<DialTrace> {
@@ -155,135 +166,143 @@ pub(super) fn dial(group: &Group, times: &Timeline) -> Option<DialTrace> {
 
 fn dial_with(group: &Group, state: &GroupState, times: &Timeline) -> Option<DialTrace> {
     let (core, head) = (&group.core, group.dial.as_ref()?);
-    let mut out = DialTrace::default();
-    out.trace_id = core.id(head.number);
-    out.dial_begin_at = times.at(head.begin);
-    let ended = ended(&head.end, times);
-    (out.dial_end_at, out.end_reason) = (ended.at, ended.reason);
-    (out.failure, out.dial_err) = split(head.end.fault());
-    out.ctx_close_at = times.at(state.let_go);
-    out.dst_address = head.destination.to_string();
-    out.triggered_by = core.id(head.trigger);
-    out.resolve_begin_at = times.at(state.resolve_begin);
-    out.resolve_end_at = times.at(state.resolve_end);
-    out.source_ip = state.source_ip.map(|ip| ip.to_string()).unwrap_or_default();
-    out.established_conn = core.id(state.established);
-    out.skipped_nameservers = state.skipped.iter().map(|(server, _)| server.to_string()).collect();
-    out.skip_reasons = state.skipped.iter().map(|(_, reason)| reason.to_string()).collect();
-    let resolver_dial = |dial: &super::group::ResolverDial| {
-        let mut out = ResolverDialTrace::default();
-        (out.dial_begin_at, out.dial_end_at) = (times.at(dial.begin), times.at(dial.end));
-        (out.failure, out.dial_err) = split(dial.fault.as_ref());
-        (out.nameserver, out.established_conn) = (dial.nameserver.to_string(), core.id(dial.conn));
-        out
-    };
-    out.resolver_dials = state.resolver_dials.iter().map(resolver_dial).collect();
-    Some(out)
+    let ended = Ended::of(&head.end, times);
+    let (failure, dial_err) = split(head.end.fault());
+    Some(DialTrace {
+        trace_id: core.id(head.number),
+        dial_begin_at: times.at(head.begin),
+        dial_end_at: ended.at,
+        end_reason: ended.reason,
+        dial_err,
+        failure,
+        ctx_close_at: times.at(state.let_go),
+        dst_address: head.destination.to_string(),
+        triggered_by: core.id(head.trigger),
+        resolve_begin_at: times.at(state.resolve_begin),
+        resolve_end_at: times.at(state.resolve_end),
+        source_ip: state.source_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        established_conn: core.id(state.established),
+        skipped_nameservers: state.skipped.iter().map(|(server, _)| server.to_string()).collect(),
+        skip_reasons: state.skipped.iter().map(|(_, reason)| reason.to_string()).collect(),
+        resolver_dials: state.resolver_dials.iter().map(|dial| resolver_dial(dial, core, times)).collect(),
+    })
+}
+
+fn resolver_dial(dial: &ResolverDial, core: &Core, times: &Timeline) -> ResolverDialTrace {
+    let (failure, dial_err) = split(dial.fault.as_ref());
+    ResolverDialTrace {
+        dial_begin_at: times.at(dial.begin),
+        dial_end_at: times.at(dial.end),
+        dial_err,
+        failure,
+        nameserver: dial.nameserver.to_string(),
+        established_conn: core.id(dial.conn),
+    }
 }
 
 pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> TcpConnTrace {
     let core = &group.core;
-    let mut out = TcpConnTrace::default();
-    out.trace_id = core.id(record.number);
-    out.from_dial = core.id(group.dial_number());
-    out.from_resolver = record.from_resolver;
-    out.handshake_begin_at = times.at(record.begin);
-    let (established, ended) = (record.established(), ended(&record.end, times));
-    out.connected = established.is_some();
-    out.end_reason = ended.reason;
-    let error;
-    (out.failure, error) = split(record.end.fault());
-    if out.connected {
-        out.handshake_end_at = times.at(established);
-        out.conn_close_at = ended.at;
-        out.conn_err = error;
-    } else {
-        out.handshake_end_at = ended.at;
-        out.handshake_err = error;
+    let (established, ended) = (record.established(), Ended::of(&record.end, times));
+    let connected = established.is_some();
+    let (failure, error) = split(record.end.fault());
+    let (handshake_err, conn_err) = if connected { (String::new(), error) } else { (error, String::new()) };
+    TcpConnTrace {
+        trace_id: core.id(record.number),
+        from_dial: core.id(group.dial_number()),
+        from_resolver: record.from_resolver,
+        handshake_begin_at: times.at(record.begin),
+        handshake_end_at: if connected { times.at(established) } else { ended.at },
+        handshake_err,
+        connected,
+        conn_close_at: if connected { ended.at } else { Timestamp::UNDEFINED },
+        conn_err,
+        failure,
+        end_reason: ended.reason,
+        addr_tuple: addresses(record),
+        layer: if record.above_tls { "application".into() } else { String::new() },
+        reused: times.is_before(record.begin),
+        total_sent_bytes: record.sent(),
+        total_recv_bytes: record.received(),
+        socket_trace: socket_trace(record, times),
+        ..TcpConnTrace::default()
     }
-    out.addr_tuple = addresses(record);
-    out.reused = times.is_before(record.begin);
-    (out.total_sent_bytes, out.total_recv_bytes) = (record.sent(), record.received());
-    out.socket_trace = socket_trace(record, times);
-    if record.above_tls {
-        out.layer = "application".into();
-    }
-    out
 }
 
 pub(super) fn udp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> UdpConnTrace {
     let core = &group.core;
-    let mut out = UdpConnTrace::default();
-    out.trace_id = core.id(record.number);
-    out.from_dial = core.id(group.dial_number());
-    out.from_resolver = record.from_resolver;
-    out.socket_create_at = times.at(record.begin);
-    let ended = ended(&record.end, times);
-    (out.conn_close_at, out.end_reason) = (ended.at, ended.reason);
-    (out.failure, out.conn_err) = split(record.end.fault());
-    out.addr_tuple = addresses(record);
-    (out.total_sent_bytes, out.total_recv_bytes) = (record.sent(), record.received());
-    out.socket_trace = socket_trace(record, times);
-    out
+    let ended = Ended::of(&record.end, times);
+    let (failure, conn_err) = split(record.end.fault());
+    UdpConnTrace {
+        trace_id: core.id(record.number),
+        from_dial: core.id(group.dial_number()),
+        from_resolver: record.from_resolver,
+        socket_create_at: times.at(record.begin),
+        conn_close_at: ended.at,
+        conn_err,
+        failure,
+        end_reason: ended.reason,
+        addr_tuple: addresses(record),
+        total_sent_bytes: record.sent(),
+        total_recv_bytes: record.received(),
+        socket_trace: socket_trace(record, times),
+        ..UdpConnTrace::default()
+    }
 }
 
 pub(super) fn dns(group: &Group, record: &DnsRecord, times: &Timeline) -> DnsQueryTrace {
     let core = &group.core;
-    let mut out = DnsQueryTrace::default();
-    out.trace_id = core.id(record.number);
-    out.from_dial = core.id(group.dial_number());
-    out.connection = core.id(record.conn);
-    out.dns_query_msgs = record
-        .queries
-        .iter()
-        .map(|(at, message)| {
-            let mut message = message.clone();
-            message.sent_at = times.at(*at);
-            message
-        })
-        .collect();
-    out.dns_reply_msgs = record
-        .replies
-        .iter()
-        .map(|(at, message)| {
-            let mut message = message.clone();
-            message.recv_at = times.at(*at);
-            message
-        })
-        .collect();
-    let ended = ended(&record.end, times);
-    (out.end_at, out.end_reason) = (ended.at, ended.reason);
-    out.failure = split(record.end.fault()).0;
-    out
+    let ended = Ended::of(&record.end, times);
+    let queries = record.queries.iter();
+    let replies = record.replies.iter();
+    DnsQueryTrace {
+        trace_id: core.id(record.number),
+        from_dial: core.id(group.dial_number()),
+        connection: core.id(record.conn),
+        dns_query_msgs: queries
+            .map(|(at, message)| DnsQueryMsg { sent_at: times.at(*at), ..message.clone() })
+            .collect(),
+        dns_reply_msgs: replies
+            .map(|(at, message)| DnsReplyMsg { recv_at: times.at(*at), ..message.clone() })
+            .collect(),
+        end_at: ended.at,
+        end_reason: ended.reason,
+        failure: split(record.end.fault()).0,
+    }
 }
 
 pub(super) fn tls(group: &Group, record: &TlsRecord, times: &Timeline) -> TlsTunnelTrace {
     let (core, facts) = (&group.core, &record.facts);
-    let mut out = TlsTunnelTrace::default();
-    out.trace_id = core.id(record.number);
-    out.tcp_conn = core.id(record.conn);
-    (out.handshake_begin_at, out.handshake_end_at) = (times.at(record.begin), times.at(record.handshake_end));
-    out.did_resume = facts.did_resume;
-    out.peer_certs = facts.peer_certs.clone();
-    out.cipher_suite = facts.cipher_suite;
-    out.negotiated_proto = facts.negotiated_proto.clone();
-    out.server_name = record.server_name.to_string();
-    out.tls_version = facts.tls_version.clone();
-    out.key_exchange_group = facts.key_exchange_group.clone();
-    out.alert = facts.alert.clone();
-    let ended = ended(&record.end, times);
-    (out.close_at, out.end_reason) = (ended.at, ended.reason);
-    (out.failure, out.handshake_err) = split(record.end.fault().or(record.fault.as_ref()));
-    out
+    let ended = Ended::of(&record.end, times);
+    let (failure, handshake_err) = split(record.end.fault().or(record.fault.as_ref()));
+    TlsTunnelTrace {
+        trace_id: core.id(record.number),
+        tcp_conn: core.id(record.conn),
+        handshake_begin_at: times.at(record.begin),
+        handshake_end_at: times.at(record.handshake_end),
+        handshake_err,
+        failure,
+        alert: facts.alert.clone(),
+        close_at: ended.at,
+        end_reason: ended.reason,
+        did_resume: facts.did_resume,
+        peer_certs: facts.peer_certs.clone(),
+        cipher_suite: facts.cipher_suite,
+        tls_version: facts.tls_version.clone(),
+        key_exchange_group: facts.key_exchange_group.clone(),
+        negotiated_proto: facts.negotiated_proto.clone(),
+        server_name: record.server_name.to_string(),
+    }
 }
 
 struct Ended {
-    at: crate::record::Timestamp,
+    at: Timestamp,
     reason: Option<EndReason>,
 }
 
-fn ended(cell: &EndCell, times: &Timeline) -> Ended {
-    Ended { at: times.at(cell.at()), reason: cell.reason() }
+impl Ended {
+    fn of(cell: &EndCell, times: &Timeline) -> Self {
+        Ended { at: times.at(cell.at()), reason: cell.reason() }
+    }
 }
 
 fn split(fault: Option<&Fault>) -> (Option<Failure>, String) {
@@ -291,14 +310,12 @@ fn split(fault: Option<&Fault>) -> (Option<Failure>, String) {
 }
 
 fn addresses(record: &ConnRecord) -> AddrTuple {
-    let mut out = AddrTuple::default();
-    if let Some(local) = record.local.get() {
-        (out.src_ip, out.src_port) = (local.ip().to_string(), local.port());
-    }
-    if let Some(remote) = record.endpoint.remote {
-        (out.dst_ip, out.dst_port) = (remote.ip().to_string(), remote.port());
-    }
-    out
+    let parts = |addr: Option<SocketAddr>| {
+        addr.map_or_else(Default::default, |addr| (addr.ip().to_string(), addr.port()))
+    };
+    let (src_ip, src_port) = parts(record.local.get().copied());
+    let (dst_ip, dst_port) = parts(record.endpoint.remote);
+    AddrTuple { src_ip, src_port, dst_ip, dst_port }
 }
 
 fn socket_trace(record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
@@ -308,9 +325,7 @@ fn socket_trace(record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
 }
 
 fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {
-    let mut attempt = Attempt::default();
-    (attempt.tcp_conn, attempt.failure) = (conn.id(), failure);
-    attempt
+    Attempt { tcp_conn: conn.id(), failure, ..Attempt::default() }
 }
 
 /// Why a request was moved away from a connection: what ended it, or that the peer did not want it any more.
@@ -328,7 +343,7 @@ fn first_message(record: &DnsRecord) -> Tick {
 }
 
 /// Sorted by when they began; those that began at the same moment stay as they came.
-fn in_order<T, L: FromIterator<T>>(records: &mut Vec<(Tick, T)>) -> L {
+fn in_order<T, L: FromIterator<T>>(mut records: Vec<(Tick, T)>) -> L {
     records.sort_by_key(|(begin, _)| *begin);
-    records.drain(..).map(|(_, record)| record).collect()
+    records.into_iter().map(|(_, record)| record).collect()
 }

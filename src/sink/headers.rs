@@ -42,17 +42,14 @@ impl CapturedHeaders {
         self.0
             .iter()
             .map(|(name, value)| {
-                let mut field = HttpHeaderField::default();
-                field.field_name = name.as_str().into();
-                match value {
-                    Value::Hidden => {}
-                    Value::Length(length) => field.field_val_len = *length,
+                let (field_val, field_val_len) = match value {
+                    Value::Hidden => (String::new(), 0),
+                    Value::Length(length) => (String::new(), *length),
                     Value::Shown(value) => {
-                        field.field_val = String::from_utf8_lossy(value.as_bytes()).into();
-                        field.field_val_len = value.len() as u32;
+                        (String::from_utf8_lossy(value.as_bytes()).into(), value.len() as u32)
                     }
-                }
-                field
+                };
+                HttpHeaderField { field_name: name.as_str().into(), field_val, field_val_len }
             })
             .collect()
     }

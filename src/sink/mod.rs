@@ -26,7 +26,7 @@ mod tls;
 pub(crate) use self::{
     clock::Tick,
     conn::{AttemptRecorder, ConnRecorder, Endpoint, Transport},
-    dial::{DialRecorder, DialRef, ResolverDialRecorder},
+    dial::{DialRecorder, DialRef},
     dns::DnsRecorder,
     headers::without_user_info,
     request::{BodyWatch, CurrentRequest, RequestHead, RequestRecorder, RequestRef},
@@ -119,9 +119,7 @@ impl TraceSink {
     /// client differ in `traceEndAt` alone.
     pub fn snapshot(&self, description: impl AsRef<str>) -> NetTrace {
         let Some(inner) = &self.0 else {
-            let mut trace = NetTrace::default();
-            trace.description = description.as_ref().into();
-            return trace;
+            return NetTrace { description: description.as_ref().into(), ..NetTrace::default() };
         };
         let requests = inner.requests.collect();
         let groups = inner.groups.collect().iter().filter_map(|slot| slot.group()).collect();
@@ -273,14 +271,15 @@ impl Inner {
 
     fn dropped(&self, trace: &NetTrace) -> Option<Dropped> {
         let count = |counter: &AtomicU64| counter.load(Relaxed);
-        let mut dropped = Dropped::default();
-        dropped.http_requests = self.requests.dropped();
-        dropped.dials = count(&self.core.lost.dials);
-        dropped.tcp_conns = count(&self.core.lost.tcp_conns);
-        dropped.udp_conns = count(&self.core.lost.udp_conns);
         let of_conns = trace.tcp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
-        dropped.socket_ops = of_conns.map(|ops| ops.dropped_ops).sum();
-        (dropped != Dropped::default()).then_some(dropped)
+        let dropped = Dropped {
+            http_requests: self.requests.dropped(),
+            dials: count(&self.core.lost.dials),
+            tcp_conns: count(&self.core.lost.tcp_conns),
+            udp_conns: count(&self.core.lost.udp_conns),
+            socket_ops: of_conns.map(|ops| ops.dropped_ops).sum(),
+        };
+        (!dropped.is_empty()).then_some(dropped)
     }
 }
 

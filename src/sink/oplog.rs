@@ -56,11 +56,10 @@ impl OpLog {
             *chain = std::mem::take(chain).skip(here);
             excess -= here;
         }
-        let mut trace = SocketTrace::default();
-        (trace.dropped_ops, trace.dropped_after) = (dropped, if dropped > 0 { head.len() } else { 0 });
+        let dropped_after = if dropped > 0 { head.len() } else { 0 };
         let (clock, texts) = (times.clock.clone(), rest.texts.clone().into());
-        trace.socket_ops = SocketOps::encoded(EncodedOps { head, tail: tail.into(), clock, texts });
-        trace
+        let socket_ops = SocketOps::encoded(EncodedOps { head, tail: tail.into(), clock, texts });
+        SocketTrace { socket_ops, dropped_ops: dropped, dropped_after }
     }
 
     fn rest(&self) -> MutexGuard<'_, Rest> {
@@ -114,10 +113,11 @@ impl OpWriter {
         ret: Tick,
         result: Result<usize, &io::Error>,
     ) {
-        let write = u8::from(op == OpKind::Write) * kind::WRITE;
-        let (len, kind) = match result {
-            Ok(n) => (n.min(u32::MAX as usize) as u32, write | kind::READ),
-            Err(error) => (log.error_code(error), write | kind::READ_ERROR),
+        let (len, kind) = match (op, result) {
+            (OpKind::Read, Ok(n)) => (n.min(u32::MAX as usize) as u32, kind::READ),
+            (OpKind::Write, Ok(n)) => (n.min(u32::MAX as usize) as u32, kind::WRITE),
+            (OpKind::Read, Err(error)) => (log.error_code(error), kind::READ_ERROR),
+            (OpKind::Write, Err(error)) => (log.error_code(error), kind::WRITE_ERROR),
         };
         let op = RawOp { call: call.0, ret: ret.0.max(call.0), len, kind };
         let fits = self.in_ring || self.first_left > 0;

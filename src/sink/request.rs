@@ -329,7 +329,7 @@ impl RequestRecorder {
         let own = {
             let links = request.record.links();
             let dials = links.rare.iter().flat_map(|rare| &rare.dials);
-            if links.conn.is_none() { dials.filter_map(|dial| dial.fault()).last() } else { None }
+            if links.conn.is_none() { dials.rev().find_map(|dial| dial.fault()) } else { None }
         };
         let fault = Fault::new(own.map_or(failure, |own| own.failure), text);
         let reason = if fault.failure.is_timeout() { EndReason::Timeout } else { EndReason::Failed };

@@ -68,13 +68,15 @@ impl Default for Retention {
     }
 }
 
+type ExcludeHeader = dyn Fn(&HeaderName) -> bool + Send + Sync;
+
 pub(crate) struct Settings {
     pub(crate) socket_ops: bool,
     pub(crate) dns: bool,
     pub(crate) tls: bool,
     pub(crate) http: bool,
     pub(crate) headers: HeaderCapture,
-    pub(crate) exclude_header: Option<Arc<dyn Fn(&HeaderName) -> bool + Send + Sync>>,
+    pub(crate) exclude_header: Option<Arc<ExcludeHeader>>,
     pub(crate) reveal_headers: Vec<HeaderName>,
     pub(crate) mask_query: bool,
     pub(crate) ids: IdFormat,

@@ -26,7 +26,8 @@ pub struct TraceTlsLayerBuilder<C> {
     pub(super) config: C,
 }
 
-/// Nothing to choose from: without cryptography of its own, the crate needs the configuration whole.
+/// Nothing to choose from: without cryptography of its own, the crate needs the configuration
+/// [whole](TraceTlsLayerBuilder::config). A layer that is built without it refuses to speak TLS.
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
 #[derive(Clone, Debug, Default)]
 pub struct Parts(());
@@ -105,6 +106,13 @@ impl<C: Configuration> TraceTlsLayerBuilder<C> {
 /// A way to a configuration.
 pub(super) trait Configuration {
     fn make(&self) -> Result<Arc<ClientConfig>, TlsError>;
+}
+
+#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+impl Configuration for Parts {
+    fn make(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        Err(TlsError::config("no cryptography: neither of the features ring and aws-lc-rs is enabled", None))
+    }
 }
 
 impl Configuration for Given {

@@ -14,7 +14,7 @@ proptest! {
     fn what_the_schema_allows_survives(json in document()) {
         let trace: NetTrace = serde_json::from_value(json.clone()).unwrap();
         let written = serde_json::to_value(&trace).unwrap();
-        assert_valid(&jsonschema::validator_for(&schema()).unwrap(), "", &written);
+        assert_valid("", &written);
         prop_assert_eq!(&written, &json);
         prop_assert_eq!(&serde_json::from_value::<NetTrace>(written).unwrap(), &trace);
 

@@ -1,6 +1,7 @@
 //! Traces as JSON: those that the Go package wrote, and our own.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use nettrace::record::{JSON_SCHEMA, NetTrace};
 use serde_json::Value;
@@ -13,9 +14,12 @@ fn schema() -> Value {
     serde_json::from_str(JSON_SCHEMA).unwrap()
 }
 
-fn assert_valid(validator: &jsonschema::Validator, name: &str, trace: &Value) {
+static VALIDATOR: LazyLock<jsonschema::Validator> =
+    LazyLock::new(|| jsonschema::validator_for(&schema()).unwrap());
+
+fn assert_valid(name: &str, trace: &Value) {
     let errors: Vec<_> =
-        validator.iter_errors(trace).map(|e| format!("{name}{}: {e}", e.instance_path())).collect();
+        VALIDATOR.iter_errors(trace).map(|e| format!("{name}{}: {e}", e.instance_path())).collect();
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
@@ -27,7 +31,7 @@ fn every_field_reads_and_writes_back() {
     let expected: Value = serde_json::from_str(FULL).unwrap();
     let trace: NetTrace = serde_json::from_str(FULL).unwrap();
     assert_eq!(serde_json::to_value(&trace).unwrap(), expected);
-    assert_valid(&jsonschema::validator_for(&schema()).unwrap(), "full", &expected);
+    assert_valid("full", &expected);
 }
 
 /// The schema describes no field that is never written, and a full trace shows them all.
@@ -67,7 +71,6 @@ fn fields_of(schema: &Value, part: &Value, name: &str, value: &Value, seen: &mut
 #[test]
 fn the_schema_is_one() {
     assert!(jsonschema::meta::is_valid(&schema()));
-    let validator = jsonschema::validator_for(&schema()).unwrap();
     let full: Value = serde_json::from_str(FULL).unwrap();
     for (pointer, wrong) in [
         ("/traceBeginAt", "+0ms".into()),
@@ -88,7 +91,7 @@ fn the_schema_is_one() {
                 broken.pointer_mut(parent).unwrap()[field] = wrong;
             }
         }
-        assert!(!validator.is_valid(&broken), "{pointer}");
+        assert!(!VALIDATOR.is_valid(&broken), "{pointer}");
     }
 }
 
@@ -103,7 +106,7 @@ fn precise_times() {
     assert_ne!(precise, whole);
     assert_eq!(precise["dials"][0]["dialBeginAt"], "+1.000001ms");
     assert_eq!(precise["traceBeginAt"], whole["traceBeginAt"]);
-    assert_valid(&jsonschema::validator_for(&schema()).unwrap(), "precise", &precise);
+    assert_valid("precise", &precise);
     assert_eq!(serde_json::from_value::<NetTrace>(precise).unwrap(), trace);
 }
 

@@ -1,6 +1,22 @@
-//! What the integration tests stand on.
+//! What the integration tests stand on: hosts, links and faults made from network namespaces, and
+//! servers and clients that this project did not write, as oracles.
+//!
+//! A test file takes it with `mod support;`. Nothing here outlives the test, even one that is killed.
 
 // Every test binary compiles all of this and uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, unused_macros)]
 
+pub mod background;
+pub mod curl;
+pub mod dns;
+pub mod dnsmasq;
+pub mod lab;
+pub mod need;
+pub mod nginx;
+pub mod openssl;
 pub mod pki;
+pub mod process;
+pub mod raw;
+pub mod slow;
+pub mod strace;
+mod sys;

@@ -13,11 +13,12 @@ pub(crate) struct TickScale {
 
 impl TickScale {
     /// Ticks that are nanoseconds.
+    #[cfg(test)]
     pub(crate) const NANOS: TickScale = TickScale { origin_ticks: 0, mult: 1 << 32 };
 
     pub(crate) fn nanos(&self, ticks: u64) -> u64 {
         let elapsed = u128::from(ticks.saturating_sub(self.origin_ticks));
-        u64::try_from(elapsed * u128::from(self.mult) >> 32).unwrap_or(u64::MAX)
+        u64::try_from((elapsed * u128::from(self.mult)) >> 32).unwrap_or(u64::MAX)
     }
 }
 

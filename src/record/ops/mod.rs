@@ -89,8 +89,10 @@ impl EncodedOps {
     fn decode(&self, raw: RawOp) -> SocketOp {
         let r#type = if encode::is_write(raw.kind) { SocketOpType::Write } else { SocketOpType::Read };
         let (return_err, data_len) = match raw.kind {
-            kind::READ | kind::WRITE => (String::new(), raw.len),
-            _ => (OpError::from_code(raw.len).text(&self.texts).into_owned(), 0),
+            kind::READ_ERROR | kind::WRITE_ERROR => {
+                (OpError::from_code(raw.len).text(&self.texts).into_owned(), 0)
+            }
+            _ => (String::new(), raw.len),
         };
         SocketOp {
             r#type,

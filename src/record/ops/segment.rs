@@ -123,11 +123,6 @@ impl Cursor {
     pub(crate) fn delta(&self) -> Delta {
         self.delta
     }
-
-    /// Operations written to the segment.
-    pub(crate) fn ops(&self) -> u32 {
-        self.ops
-    }
 }
 
 /// The operations of a segment and those linked to it, as far as they were complete when it was captured.
@@ -188,10 +183,6 @@ impl<'a> ChainIter<'a> {
     fn new(segment: Option<&'a Segment>, left: u64) -> Self {
         ChainIter { segment, word: 0, delta: segment.map(|s| s.base).unwrap_or_default(), left }
     }
-
-    pub(super) fn len(&self) -> u64 {
-        self.left
-    }
 }
 
 impl Iterator for ChainIter<'_> {
@@ -244,7 +235,7 @@ pub(super) mod tests {
             self.cursor = Cursor::new(self.cursor.delta());
             self.last = next;
             assert!(self.cursor.push(&self.last, op));
-            assert_eq!(self.cursor.ops(), 1);
+            assert_eq!(self.cursor.ops, 1);
         }
     }
 
@@ -272,9 +263,9 @@ pub(super) mod tests {
         let small = RawOp { call: 10, ret: 20, len: 1, kind: 0 };
         let large = RawOp { call: 0, ret: u64::MAX, len: u32::MAX, kind: 1 };
         assert!(cursor.push(&segment, &small) && cursor.push(&segment, &small));
-        let (ops, delta) = (cursor.ops(), cursor.delta());
+        let (ops, delta) = (cursor.ops, cursor.delta());
         assert!(!cursor.push(&segment, &large));
-        assert_eq!((cursor.ops(), cursor.delta(), segment.ops()), (ops, delta, 2));
+        assert_eq!((cursor.ops, cursor.delta(), segment.ops()), (ops, delta, 2));
         assert!(cursor.push(&segment, &small) && cursor.push(&segment, &small));
         assert!(!cursor.push(&segment, &small));
         assert_eq!((segment.ops(), segment.capacity()), (4, 4));
@@ -297,7 +288,7 @@ pub(super) mod tests {
         const OPS: u64 = 20_000;
         let op = |at: u64| {
             // Every third takes three words.
-            let call = if at % 3 == 0 { at.rotate_right(20) } else { at };
+            let call = if at.is_multiple_of(3) { at.rotate_right(20) } else { at };
             RawOp { call, ret: call.saturating_add(at << (at % 40)), len: at as u32, kind: (at % 4) as u8 }
         };
         let mut writer = Writer::new(64);

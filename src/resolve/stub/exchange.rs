@@ -2,10 +2,11 @@
 
 use std::{
     io, mem,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
+use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream, UdpSocket},
@@ -56,7 +57,7 @@ impl Exchange {
 
     async fn over_udp(&self, talk: &Talk<'_>, deadline: Instant) -> Result<Verdict, Kind> {
         let dial = self.dial.resolver_dial(talk.ask.server);
-        let (socket, local) = match self.connect_udp(talk.ask.server).await {
+        let (socket, local) = match self.connect_udp(talk.ask.server) {
             Ok(connected) => connected,
             Err(error) => {
                 dial.failed(&error);
@@ -83,15 +84,16 @@ impl Exchange {
         outcome
     }
 
-    /// A connected socket hears of refusals (ICMP), and of replies from that server alone.
-    async fn connect_udp(&self, server: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
-        let any: IpAddr = match server {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let source = self.source_for(server).unwrap_or(any);
-        let socket = UdpSocket::bind((source, 0)).await?;
-        socket.connect(server).await?;
+    /// A connected socket hears of refusals (ICMP), and of replies from that server alone. The kernel gives it
+    /// its port only when it is connected, so that no stranger's datagram can come before.
+    fn connect_udp(&self, server: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+        let socket = Socket::new(Domain::for_address(server), Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        if let Some(source) = self.source_for(server) {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        socket.connect(&server.into())?;
+        let socket = UdpSocket::from_std(socket.into())?;
         let local = socket.local_addr()?;
         Ok((socket, local))
     }
@@ -173,14 +175,14 @@ struct Ignored {
 }
 
 /// A socket with its recorders, closed in this order.
-struct Link<S: Socket> {
+struct Link<S: Lend> {
     dns: DnsRecorder,
     socket: S,
     conn: ConnRecorder,
     finished: bool,
 }
 
-impl<S: Socket> Link<S> {
+impl<S: Lend> Link<S> {
     fn new(socket: S, conn: ConnRecorder) -> Self {
         conn.show(ProbeEvent::Connected, fd(&socket));
         Self { dns: conn.dns(), socket, conn, finished: false }
@@ -205,7 +207,7 @@ impl<S: Socket> Link<S> {
     }
 }
 
-impl<S: Socket> Drop for Link<S> {
+impl<S: Lend> Drop for Link<S> {
     fn drop(&mut self) {
         if !self.finished {
             let fault = (Failure::Interrupted, "the lookup was given up");
@@ -322,23 +324,39 @@ fn missing(stream: &[u8]) -> usize {
 }
 
 #[cfg(unix)]
-use std::os::fd::AsFd as Socket;
+use std::os::fd::AsFd as Lend;
 #[cfg(windows)]
-use std::os::windows::io::AsSocket as Socket;
+use std::os::windows::io::AsSocket as Lend;
 
 #[cfg(unix)]
-fn fd(socket: &impl Socket) -> ProbeSocket<'_> {
+fn fd(socket: &impl Lend) -> ProbeSocket<'_> {
     socket.as_fd()
 }
 
 #[cfg(windows)]
-fn fd(socket: &impl Socket) -> ProbeSocket<'_> {
+fn fd(socket: &impl Lend) -> ProbeSocket<'_> {
     socket.as_socket()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_source_address_is_for_its_family_and_not_for_this_host() {
+        let source: IpAddr = [192, 0, 2, 9].into();
+        let exchange = Exchange {
+            dial: DialRef::default(),
+            timeout: Duration::ZERO,
+            source_ip: Some(source),
+            payload: None,
+            trust_ad: false,
+        };
+        let towards = |server: &str| exchange.source_for(server.parse().unwrap());
+        assert_eq!(towards("192.0.2.1:53"), Some(source));
+        assert_eq!(towards("127.0.0.53:53"), None);
+        assert_eq!(towards("[2001:db8::1]:53"), None);
+    }
 
     #[test]
     fn frames_are_taken_off_a_stream() {

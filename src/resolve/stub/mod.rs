@@ -9,6 +9,7 @@ mod message;
 mod names;
 mod policy;
 mod reload;
+mod rr;
 mod sort;
 mod trace;
 

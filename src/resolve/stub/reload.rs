@@ -21,8 +21,10 @@ pub(super) struct Reloading<T> {
 struct File<T> {
     path: PathBuf,
     /// Makes the value from the content, `None` when there is no such file.
-    parse: Box<dyn Fn(Option<&[u8]>) -> T + Send + Sync>,
+    parse: Parse<T>,
 }
+
+type Parse<T> = Box<dyn Fn(Option<&[u8]>) -> T + Send + Sync>;
 
 struct State<T> {
     value: Arc<T>,
@@ -85,11 +87,12 @@ impl<T> Reloading<T> {
 
         match file.read_if_changed(version) {
             Ok(None) => value,
-            Ok(Some((version, value))) => {
+            Ok(Some((version, content))) => {
+                let value = Arc::new((file.parse)(content.as_deref()));
                 let mut state = self.state();
                 state.version = version;
-                state.value = Arc::new(value);
-                state.value.clone()
+                state.value = value.clone();
+                value
             }
             Err(error) => {
                 let path = file.path.display();
@@ -105,13 +108,8 @@ impl<T> Reloading<T> {
 }
 
 impl<T> File<T> {
-    #[allow(clippy::type_complexity, reason = "the pair has one use")]
-    fn read_if_changed(&self, known: Option<Version>) -> io::Result<Option<(Option<Version>, T)>> {
-        if Version::of(&self.path)? == known {
-            return Ok(None);
-        }
-        let (version, content) = read(&self.path)?;
-        Ok(Some((version, (self.parse)(content.as_deref()))))
+    fn read_if_changed(&self, known: Option<Version>) -> io::Result<Option<Content>> {
+        if Version::of(&self.path)? == known { Ok(None) } else { read(&self.path).map(Some) }
     }
 }
 
@@ -123,8 +121,11 @@ impl<T: fmt::Debug> fmt::Debug for Reloading<T> {
     }
 }
 
+/// What is there, `None` when there is no such file.
+type Content = (Option<Version>, Option<Vec<u8>>);
+
 /// The version is taken before the content: a change in between is then seen at the next look.
-fn read(path: &Path) -> io::Result<(Option<Version>, Option<Vec<u8>>)> {
+fn read(path: &Path) -> io::Result<Content> {
     let version = Version::of(path)?;
     match fs::read(path) {
         Ok(content) => Ok((version, Some(content))),

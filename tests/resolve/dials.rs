@@ -1,0 +1,131 @@
+//! Lookups as parts of a dial: nameservers reached, not reached and skipped.
+
+use super::*;
+
+#[tokio::test]
+async fn lookups_belong_to_their_dial() {
+    let sink = TraceSink::new();
+    let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (nobody, good) = (DnsServer::nobody(), DnsServer::answering(&["127.0.0.1"]).await);
+    let resolver = builder(&sink, [nobody, good.addr()]).ip_strategy(IpStrategy::Ipv4Only).build().unwrap();
+    dial(resolver, &sink, target.local_addr().unwrap().port()).await.unwrap();
+
+    let trace = sink.snapshot("dial");
+    assert_sound(&trace);
+    let dial = trace.dials.first().unwrap();
+    assert!(dial.resolve_begin_at >= dial.dial_begin_at && dial.resolve_end_at <= dial.dial_end_at);
+    let nameservers: Vec<_> = dial.resolver_dials.iter().map(|d| d.nameserver.as_str()).collect();
+    assert_eq!(nameservers, [nobody.to_string(), good.addr().to_string()]);
+    let connections: Vec<_> = dial.resolver_dials.iter().map(|d| d.established_conn.clone()).collect();
+    let of_queries: Vec<_> = trace.dns_queries.iter().map(|q| q.connection.clone()).collect();
+    assert_eq!(connections, of_queries);
+    assert!(trace.dns_queries.iter().all(|q| q.from_dial == dial.trace_id));
+    assert!(trace.udp_conns.iter().all(|c| c.from_dial == dial.trace_id));
+}
+
+#[tokio::test]
+async fn nameservers_that_cannot_be_reached_are_shown() {
+    let sink = TraceSink::new();
+    let server = DnsServer::answering(&["127.0.0.1"]).await;
+    let nobody = DnsServer::nobody();
+    // No datagram can be sent to this one: the broadcast address needs a permission.
+    let unreachable = SocketAddr::from(([255, 255, 255, 255], 53));
+    let resolver =
+        builder(&sink, [unreachable, server.addr()]).ip_strategy(IpStrategy::Ipv4Only).build().unwrap();
+    dial(resolver, &sink, nobody.port()).await.unwrap_err();
+    let trace = sink.snapshot("dial");
+    assert_sound(&trace);
+    let dials = &trace.dials.first().unwrap().resolver_dials;
+    assert_eq!(dials.len(), 2);
+    assert!(dials[0].failure.is_some() && !dials[0].dial_err.is_empty(), "{dials:?}");
+    assert!(dials[0].established_conn.is_undefined() && dials[1].failure.is_none());
+
+    let sink = TraceSink::new();
+    let resolver =
+        builder(&sink, [nobody]).use_vc(true).attempts(1).ip_strategy(IpStrategy::Ipv4Only).build().unwrap();
+    let error = dial(resolver, &sink, nobody.port()).await.unwrap_err();
+    let trace = sink.snapshot("dial");
+    let dial = trace.dials.first().unwrap();
+    assert_eq!(dial.resolver_dials[0].failure.as_ref().unwrap().as_str(), "connection_refused");
+    assert_eq!(dial.failure.as_ref().unwrap().as_str(), "connection_refused");
+    let cause = error.source().and_then(|error| error.downcast_ref::<ResolveError>()).unwrap();
+    assert_eq!(cause.nameserver(), Some(nobody));
+}
+
+#[tokio::test]
+async fn skipped_nameservers_are_shown_once() {
+    let sink = TraceSink::new();
+    let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (first, second) =
+        (DnsServer::answering(&["127.0.0.9"]).await, DnsServer::answering(&["127.0.0.1"]).await);
+    let unwanted = first.addr();
+    let skip = move |ip: IpAddr, port| {
+        ((ip, port) == (unwanted.ip(), unwanted.port())).then(|| "not on this port".into())
+    };
+    let resolver = builder(&sink, [first.addr(), second.addr()]).skip_nameserver(skip).build().unwrap();
+    dial(resolver, &sink, target.local_addr().unwrap().port()).await.unwrap();
+    let trace = sink.snapshot("dial");
+    assert_sound(&trace);
+    let dial = trace.dials.first().unwrap();
+    assert_eq!(dial.skipped_nameservers, [unwanted.to_string()]);
+    assert_eq!(dial.skip_reasons, ["not on this port"]);
+    assert!(first.asked().is_empty() && second.asked().len() == 2);
+}
+
+#[tokio::test]
+async fn when_all_are_skipped_nobody_is_asked() {
+    let sink = TraceSink::new();
+    let server = DnsServer::answering(&["192.0.2.1"]).await;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let resolver = builder(&sink, [server.addr()])
+        .search(["a.test", "b.test"])
+        .skip_nameserver(move |_, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Some("none of these".into())
+        })
+        .build()
+        .unwrap();
+    let (result, trace) = lookup(&resolver, &sink, "web").await;
+    let error = result.unwrap_err();
+    assert_eq!(error.failure().as_str(), "x_nameservers_skipped");
+    assert!(error.to_string().contains("none of these") && error.nameserver().is_none(), "{error}");
+    assert!(server.asked().is_empty() && trace.udp_conns.is_empty());
+    assert_eq!(calls.load(Ordering::Relaxed), 2, "once for each family");
+}
+
+#[tokio::test]
+async fn a_callback_that_panics_skips() {
+    let sink = TraceSink::new();
+    let server = DnsServer::answering(&["192.0.2.1"]).await;
+    let resolver = builder(&sink, [server.addr()])
+        .skip_nameserver(|_, _| panic::resume_unwind(Box::new("no message on stderr")))
+        .build()
+        .unwrap();
+    let error = lookup(&resolver, &sink, "web.test").await.0.unwrap_err();
+    assert_eq!(error.failure().as_str(), "x_nameservers_skipped");
+}
+
+#[tokio::test]
+async fn each_lookup_begins_with_the_next_server_with_rotate() {
+    let sink = TraceSink::new();
+    let servers = [DnsServer::answering(&["192.0.2.1"]).await, DnsServer::answering(&["192.0.2.2"]).await];
+    let resolver = builder(&sink, servers.iter().map(DnsServer::addr)).rotate(true).build().unwrap();
+    for expected in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
+        assert_eq!(resolver.clone().lookup("web.test").await.unwrap(), ips(&[expected]));
+    }
+}
+
+#[tokio::test]
+async fn the_source_address_is_not_used_towards_loopback() {
+    let sink = TraceSink::new();
+    let server = DnsServer::answering(&["192.0.2.1"]).await;
+    for source in ["127.0.0.9", "192.0.2.200", "2001:db8::200"] {
+        let source: IpAddr = source.parse().unwrap();
+        for use_vc in [false, true] {
+            let resolver = builder(&sink, [server.addr()]).source_ip(source).use_vc(use_vc).build().unwrap();
+            resolver.lookup("web.test").await.unwrap();
+        }
+    }
+    assert!(server.asked().iter().all(|asked| asked.from.ip() == Ipv4Addr::LOCALHOST));
+}

@@ -1,0 +1,93 @@
+//! The hosts file and resolv.conf.
+
+use super::*;
+
+/// A directory of its own that is gone after the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        let name = format!("nettrace-resolve-{}-{:x}", std::process::id(), fastrand::u64(..));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn replace(path: &Path, content: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, content).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+/// Lets the resolver look at its files again.
+async fn five_seconds() {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn the_hosts_file_comes_first_and_is_read_again() {
+    let sink = TraceSink::new();
+    let server = DnsServer::answering(&["192.0.2.1"]).await;
+    let directory = Directory::new();
+    let hosts = directory.file("hosts");
+    replace(&hosts, "10.0.0.1 web.test\n10.0.0.2 web.test localhost\n");
+    let resolver = builder(&sink, [server.addr()]).hosts_file(Some(hosts.clone())).build().unwrap();
+    assert_eq!(resolver.lookup("Web.Test.").await.unwrap(), ips(&["10.0.0.1", "10.0.0.2"]));
+    assert_eq!(resolver.lookup("localhost").await.unwrap(), ips(&["10.0.0.2"]));
+    assert!(server.asked().is_empty());
+
+    replace(&hosts, "10.0.0.3 web.test\n");
+    assert_eq!(resolver.lookup("web.test").await.unwrap(), ips(&["10.0.0.1", "10.0.0.2"]));
+    five_seconds().await;
+    assert_eq!(resolver.lookup("web.test").await.unwrap(), ips(&["10.0.0.3"]));
+    std::fs::remove_file(&hosts).unwrap();
+    five_seconds().await;
+    assert_eq!(resolver.lookup("web.test").await.unwrap(), ips(&["192.0.2.1"]));
+}
+
+#[tokio::test]
+async fn resolv_conf_is_read_again() {
+    let sink = TraceSink::new();
+    let server = DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await;
+    let directory = Directory::new();
+    let path = directory.file("resolv.conf");
+    replace(&path, "nonsense\nsearch a.test\noptions single-request\n");
+    let resolver = StubResolver::builder(&sink)
+        .nameservers([server.addr()])
+        .resolv_conf(Some(path.clone()))
+        .ip_strategy(IpStrategy::Ipv4Only)
+        .hosts_file(None)
+        .timeout(LONG)
+        .build()
+        .unwrap();
+    resolver.lookup("web").await.unwrap_err();
+    assert_eq!(server.questions(), ["web.a.test A", "web A"]);
+    replace(&path, "search b.test\noptions ndots:0\n");
+    five_seconds().await;
+    resolver.lookup("web").await.unwrap_err();
+    assert_eq!(server.questions()[2..], ["web A", "web.b.test A"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_set_up() {
+    let sink = TraceSink::new();
+    let error = builder(&sink, []).search(["not a domain"]).build().unwrap_err();
+    assert!(error.to_string().contains("not a domain"), "{error}");
+    let directory = Directory::new();
+    let error = builder(&sink, []).resolv_conf(Some(directory.0.clone())).build().unwrap_err();
+    assert!(error.to_string().contains("nettrace-resolve") && error.source().is_some(), "{error}");
+    assert!(builder(&sink, []).resolv_conf(Some(directory.file("missing"))).build().is_ok());
+}

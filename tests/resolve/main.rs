@@ -1,0 +1,141 @@
+//! The stub resolver and the resolve layer against nameservers that answer, lie, are late or fall silent.
+
+#![cfg(feature = "resolve")]
+
+mod answers;
+mod bounds;
+mod dials;
+#[path = "../support/dns.rs"]
+mod dns;
+mod faults;
+mod files;
+mod layer;
+mod names;
+mod tcp;
+
+use std::{
+    error::Error,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    panic,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use dns::{Action, Asked, DnsServer, about, wire};
+use hickory_proto::op::ResponseCode;
+use hyper_util::client::legacy::connect::{HttpConnector, dns::Name};
+use nettrace::{
+    NetTrace, TraceSink,
+    connect::TraceConnectLayer,
+    record::{DnsQueryTrace, DnsRCode, DnsResType, EndReason, SocketOpType, SocketTrace},
+    resolve::{IpStrategy, ResolveError, StubResolver, StubResolverBuilder, TraceResolveLayer},
+};
+use tokio::net::TcpListener;
+use tower::{Layer, Service, ServiceExt};
+
+/// Far longer than any test may take: where it expires something hangs.
+const LONG: Duration = Duration::from_secs(60);
+/// For servers that never answer; those that do must be quicker.
+const SHORT: Duration = Duration::from_secs(1);
+
+fn builder(sink: &TraceSink, servers: impl IntoIterator<Item = SocketAddr>) -> StubResolverBuilder {
+    StubResolver::builder(sink)
+        .nameservers(servers)
+        .resolv_conf(None)
+        .hosts_file(None)
+        .search([""; 0])
+        .timeout(LONG)
+}
+
+fn resolver(sink: &TraceSink, servers: &[&DnsServer]) -> StubResolver {
+    builder(sink, servers.iter().map(|server| server.addr())).build().unwrap()
+}
+
+/// One lookup outside any dial, and all that is known of it.
+async fn lookup(
+    resolver: &StubResolver,
+    sink: &TraceSink,
+    host: &str,
+) -> (Result<Vec<IpAddr>, ResolveError>, NetTrace) {
+    let result = resolver.lookup(host).await;
+    let trace = sink.snapshot("lookup");
+    assert_sound(&trace);
+    (result, trace)
+}
+
+/// Everything has ended, links lead somewhere and byte totals are the sums of operations.
+fn assert_sound(trace: &NetTrace) {
+    let totals = |ops: &Option<SocketTrace>, kind: SocketOpType| {
+        let ops = ops.as_ref().unwrap().socket_ops.iter();
+        ops.filter(|op| op.r#type == kind).map(|op| u64::from(op.data_len)).sum::<u64>()
+    };
+    for conn in &trace.udp_conns {
+        assert!(
+            conn.end_reason.is_some() && !conn.conn_close_at.is_undefined() && conn.from_resolver,
+            "{conn:?}"
+        );
+        assert_eq!(conn.total_sent_bytes, totals(&conn.socket_trace, SocketOpType::Write));
+        assert_eq!(conn.total_recv_bytes, totals(&conn.socket_trace, SocketOpType::Read));
+    }
+    for conn in trace.tcp_conns.iter().filter(|conn| conn.from_resolver) {
+        assert!(conn.end_reason.is_some() && !conn.handshake_end_at.is_undefined(), "{conn:?}");
+        if conn.connected {
+            assert_eq!(conn.total_sent_bytes, totals(&conn.socket_trace, SocketOpType::Write));
+            assert_eq!(conn.total_recv_bytes, totals(&conn.socket_trace, SocketOpType::Read));
+        }
+    }
+    for query in &trace.dns_queries {
+        assert!(query.end_reason.is_some() && !query.end_at.is_undefined(), "{query:?}");
+        let udp = trace.udp_conns.get(&query.connection).map(|conn| &conn.from_dial);
+        let tcp = trace.tcp_conns.get(&query.connection).map(|conn| &conn.from_dial);
+        assert_eq!(udp.or(tcp), Some(&query.from_dial), "{query:?}");
+    }
+    for dial in trace.dials.iter().flat_map(|dial| &dial.resolver_dials) {
+        assert!(!dial.dial_end_at.is_undefined(), "{dial:?}");
+        let known = trace.udp_conns.get(&dial.established_conn).is_some()
+            || trace.tcp_conns.get(&dial.established_conn).is_some();
+        assert_eq!(known, dial.failure.is_none(), "{dial:?}");
+    }
+}
+
+fn ips(addresses: &[&str]) -> Vec<IpAddr> {
+    addresses.iter().map(|address| address.parse().unwrap()).collect()
+}
+
+fn query_of(trace: &NetTrace, record_type: DnsResType) -> &DnsQueryTrace {
+    let asks =
+        |query: &&DnsQueryTrace| query.dns_query_msgs.iter().any(|m| m.questions[0].r#type == record_type);
+    trace.dns_queries.iter().find(asks).expect("no such query")
+}
+
+fn ignored(trace: &NetTrace) -> Vec<&str> {
+    let replies = trace.dns_queries.iter().flat_map(|query| &query.dns_reply_msgs);
+    replies.map(|reply| reply.ignored.as_str()).filter(|why| !why.is_empty()).collect()
+}
+
+fn texts(asked: &DnsServer) -> Vec<String> {
+    let mut questions = asked.questions();
+    questions.sort();
+    questions
+}
+
+/// A dial by hyper-util's own connector, which asks `resolver` for `web.test`.
+async fn dial<R>(resolver: R, sink: &TraceSink, port: u16) -> Result<(), Box<dyn Error + Send + Sync>>
+where
+    R: Service<Name> + Clone + Send + Sync + 'static,
+    R::Response: Iterator<Item = SocketAddr>,
+    R::Future: Send,
+    R::Error: Into<Box<dyn Error + Send + Sync>>,
+    HttpConnector<R>: Service<
+            http::Uri,
+            Error: Into<Box<dyn Error + Send + Sync>>,
+            Response: hyper_util::client::legacy::connect::Connection,
+        >,
+{
+    let connector = TraceConnectLayer::new(sink).layer(HttpConnector::new_with_resolver(resolver));
+    connector.oneshot(format!("http://web.test:{port}/").parse().unwrap()).await.map(drop)
+}

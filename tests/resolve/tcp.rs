@@ -1,0 +1,96 @@
+//! DNS over TCP.
+
+use super::*;
+
+#[tokio::test]
+async fn cut_off_replies_are_asked_for_over_tcp() {
+    let sink = TraceSink::new();
+    let many: Vec<String> = (0..200).map(|n| format!("10.0.0.{n}")).collect();
+    let all = ips(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    let server = DnsServer::start(move |asked| {
+        if asked.tcp {
+            return asked.addresses(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        let mut reply = asked.reply();
+        reply.metadata.truncation = true;
+        reply
+    })
+    .await;
+    let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "big.test").await;
+    assert_eq!(result.unwrap(), all);
+    assert_eq!((trace.udp_conns.len(), trace.tcp_conns.len(), trace.dns_queries.len()), (2, 2, 4));
+    assert_eq!(ignored(&trace), ["truncated", "truncated"]);
+    let over_tcp: Vec<_> =
+        trace.dns_queries.iter().filter(|query| trace.tcp_conns.get(&query.connection).is_some()).collect();
+    for query in &over_tcp {
+        let conn = trace.tcp_conns.get(&query.connection).unwrap();
+        assert!(conn.connected && conn.from_resolver);
+        // What is recorded of a message is the message, without its length before it.
+        assert_eq!(conn.total_sent_bytes, u64::from(query.dns_query_msgs[0].size) + 2);
+        assert_eq!(conn.total_recv_bytes, u64::from(query.dns_reply_msgs[0].size) + 2);
+        assert_eq!(query.dns_query_msgs[0].questions[0].name, "big.test.");
+        assert_eq!(conn.end_reason, Some(EndReason::Closed));
+    }
+    assert_eq!(over_tcp.iter().map(|query| query.dns_reply_msgs[0].answers.len()).max(), Some(200));
+    let ids: std::collections::HashSet<_> =
+        server.asked().iter().map(|asked| asked.message.metadata.id).collect();
+    assert!(ids.len() >= 3, "fresh IDs: {ids:?}");
+}
+
+#[tokio::test]
+async fn tcp_from_the_first_with_use_vc() {
+    let sink = TraceSink::new();
+    let server = DnsServer::answering(&["192.0.2.1"]).await;
+    let resolver = builder(&sink, [server.addr()]).use_vc(true).build().unwrap();
+    let (result, trace) = lookup(&resolver, &sink, "web.test").await;
+    assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
+    assert!(server.asked().iter().all(|asked| asked.tcp));
+    assert_eq!((trace.udp_conns.len(), trace.tcp_conns.len()), (0, 2));
+}
+
+#[tokio::test]
+async fn broken_tcp_leads_to_the_next_server() {
+    type Cut = fn(&Asked) -> Vec<u8>;
+    let whole: Cut = |asked| {
+        let message = wire(&asked.addresses(&["192.0.2.66"]));
+        [&(message.len() as u16).to_be_bytes()[..], &message].concat()
+    };
+    let nothing: Cut = |_| Vec::new();
+    let half: Cut = |asked| wire(&asked.reply())[..10].to_vec();
+    let empty_frame: Cut = |_| vec![0, 0];
+    let garbage: Cut = |_| [&[0, 20][..], &[0xff; 20]].concat();
+    for (what, cut, failure) in [
+        ("nothing", nothing, "eof_error"),
+        ("half a message", half, "eof_error"),
+        ("an empty message", empty_frame, "x_dns_malformed"),
+        ("garbage", garbage, "x_dns_malformed"),
+    ] {
+        let sink = TraceSink::new();
+        let bad = DnsServer::start(move |asked| Action::RawAndClose(cut(asked))).await;
+        let good = DnsServer::answering(&["192.0.2.1"]).await;
+        let resolver = builder(&sink, [bad.addr(), good.addr()]).use_vc(true).build().unwrap();
+        let (result, trace) = lookup(&resolver, &sink, "web.test").await;
+        assert_eq!(result.unwrap(), ips(&["192.0.2.1"]), "{what}");
+        let failed: Vec<_> = trace.dns_queries.iter().filter_map(|query| query.failure.as_ref()).collect();
+        assert_eq!(failed.iter().filter(|f| f.as_str() == failure).count(), 2, "{what}: {failed:?}");
+    }
+    let sink = TraceSink::new();
+    let server = DnsServer::start(move |asked| Action::RawAndClose(whole(asked))).await;
+    let resolver = builder(&sink, [server.addr()]).use_vc(true).build().unwrap();
+    assert_eq!(
+        lookup(&resolver, &sink, "web.test").await.0.unwrap(),
+        ips(&["192.0.2.66"]),
+        "closed after it all"
+    );
+}
+
+#[tokio::test]
+async fn refused_over_tcp() {
+    let sink = TraceSink::new();
+    let nobody = DnsServer::nobody();
+    let resolver = builder(&sink, [nobody]).use_vc(true).attempts(1).build().unwrap();
+    let (result, trace) = lookup(&resolver, &sink, "web.test").await;
+    assert_eq!(result.unwrap_err().failure().as_str(), "connection_refused");
+    assert_eq!((trace.tcp_conns.len(), trace.dns_queries.len()), (2, 0));
+    assert!(trace.tcp_conns.iter().all(|c| !c.connected && c.end_reason == Some(EndReason::Failed)));
+}

@@ -1,0 +1,211 @@
+//! Hosts and networks made for one test: anonymous network namespaces. Each is held by a descriptor
+//! alone, so that nothing is left behind, not even by a test that is killed.
+//!
+//! ```ignore
+//! let net = Routed::new();                          // client – router – server, IPv4 and IPv6
+//! net.router.masquerade("r1");
+//! net.server.nft(Hook::Input, "tcp dport 443 drop");
+//! let server = net.server.listen("10.9.2.2:80");    // usable from any thread
+//! let error = net.client.block_on(async { TcpStream::connect("10.9.2.2:443").await });
+//! ```
+
+mod rules;
+mod topology;
+mod wire;
+
+pub use rules::Hook;
+pub use topology::{Pair, Routed, Site};
+pub use wire::{Delay, Wire};
+
+use std::ffi::{CString, OsStr};
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::panic;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::{background, need, process, sys};
+
+const SHELL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Why this machine cannot make networks, if it cannot. Asked once a process.
+pub fn available() -> Result<(), String> {
+    static ANSWER: OnceLock<Result<(), String>> = OnceLock::new();
+    ANSWER.get_or_init(find_out).clone()
+}
+
+fn find_out() -> Result<(), String> {
+    for name in ["ip", "nft"] {
+        need::tool(name).ok_or(format!("no `{name}` on this machine"))?;
+    }
+    let ns = Ns::try_new().map_err(|error| format!("cannot make a network namespace: {error}"))?;
+    ns.try_sh("ip link add lab0 type veth peer name lab1 && nft list ruleset").map(drop)
+}
+
+/// A network namespace: a host of its own as far as addresses, routes, ports and rules go.
+#[derive(Clone)]
+pub struct Ns {
+    file: Option<Arc<File>>, // none: the namespace that the test was started in
+}
+
+impl Ns {
+    /// A new namespace with its loopback interface up, and without the kernel's limits that make tests
+    /// wait: for IPv6 addresses to be confirmed, between two ICMP errors.
+    #[track_caller]
+    pub fn new() -> Self {
+        Self::try_new().expect("a network namespace (need_lab! tells whether it can be)")
+    }
+
+    fn try_new() -> io::Result<Self> {
+        // A fresh thread, as the caller's shall stay where it is; the descriptor outlives the thread.
+        let made = thread::spawn(|| {
+            sys::unshare_network()?;
+            File::open("/proc/thread-self/ns/net")
+        });
+        let file = made.join().expect("no panic")?;
+        let ns = Self { file: Some(Arc::new(file)) };
+        ns.try_sh(
+            "ip link set lo up
+             cd /proc/sys/net
+             for at in all default; do echo 0 > ipv6/conf/$at/accept_dad; done
+             echo 0 > ipv4/icmp_ratelimit
+             echo 0 > ipv6/icmp/ratelimit",
+        )
+        .map_err(io::Error::other)?;
+        Ok(ns)
+    }
+
+    /// The namespace that the test runs in: for servers on the machine's own loopback interface,
+    /// which need no privilege.
+    pub fn here() -> Self {
+        Self { file: None }
+    }
+
+    /// Runs the closure on a thread inside the namespace and gives back what it returns. Sockets
+    /// made there stay there for good and work from any thread.
+    pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        let inside = || {
+            self.enter();
+            f()
+        };
+        let result = thread::scope(|scope| scope.spawn(inside).join());
+        result.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+    }
+
+    /// As [`run`](Self::run), without waiting for the end.
+    pub fn spawn<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        let ns = self.clone();
+        thread::spawn(move || {
+            ns.enter();
+            f()
+        })
+    }
+
+    /// Runs the future on a runtime of its own whose only thread, and those that it starts for
+    /// blocking work, are inside the namespace: all sockets of the future live there.
+    pub fn block_on<F>(&self, future: F) -> F::Output
+    where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        self.run(|| background::runtime().block_on(future))
+    }
+
+    /// A command whose process will be inside the namespace.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut path: Vec<_> = std::env::split_paths(&path).collect();
+        path.extend(["/usr/sbin".into(), "/sbin".into()]); // as `need::tool` looks
+        command.env("PATH", std::env::join_paths(path).expect("made of a PATH"));
+        if let Some(file) = &self.file {
+            sys::start_in_network(&mut command, file.clone());
+        }
+        command
+    }
+
+    /// Runs a shell script inside the namespace, to its first error; gives back what it printed.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> String {
+        self.try_sh(script).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// # Errors
+    ///
+    /// The script with what it wrote to stderr.
+    pub fn try_sh(&self, script: &str) -> Result<String, String> {
+        let mut command = self.command("sh");
+        command.arg("-ec").arg(script);
+        let output = process::run(command, SHELL_DEADLINE);
+        if output.status.success() { Ok(output.stdout) } else { Err(format!("{script}: {}", output.stderr)) }
+    }
+
+    /// A socket listening in the namespace: `ns.listen("10.9.2.2:80")`; port 0 for any.
+    #[track_caller]
+    pub fn listen(&self, address: &str) -> TcpListener {
+        self.run(|| TcpListener::bind(address)).unwrap_or_else(|error| panic!("listen on {address}: {error}"))
+    }
+
+    /// A bound UDP socket in the namespace.
+    #[track_caller]
+    pub fn udp(&self, address: &str) -> UdpSocket {
+        self.run(|| UdpSocket::bind(address)).unwrap_or_else(|error| panic!("bind {address}: {error}"))
+    }
+
+    /// Sets a kernel parameter of the namespace: `ns.sysctl("net/ipv4/tcp_syn_retries", "2")`.
+    #[track_caller]
+    pub fn sysctl(&self, name: &str, value: &str) {
+        let file = Path::new("/proc/sys").join(name);
+        self.run(|| fs::write(&file, value)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
+
+    /// Narrows the ports that the kernel gives to connections, so that they are soon used again.
+    #[track_caller]
+    pub fn port_range(&self, first: u16, last: u16) {
+        self.sysctl("net/ipv4/ip_local_port_range", &format!("{first} {last}"));
+    }
+
+    /// The kernel's number of the namespace, as in `net:[4026531840]`.
+    pub fn inode(&self) -> u64 {
+        match &self.file {
+            Some(file) => file.metadata(),
+            None => fs::metadata("/proc/self/ns/net"),
+        }
+        .expect("a namespace has metadata")
+        .ino()
+    }
+
+    fn path(&self) -> String {
+        match &self.file {
+            Some(file) => format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()),
+            None => format!("/proc/{}/ns/net", std::process::id()),
+        }
+    }
+
+    fn enter(&self) {
+        if let Some(file) = &self.file {
+            sys::enter_network(file.as_raw_fd()).expect("enter a network namespace");
+        }
+    }
+}
+
+impl fmt::Debug for Ns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "net:[{}]", self.inode())
+    }
+}
+
+/// Has the command see `file` in the place of `over`, for instance of `/etc/resolv.conf`: the way to
+/// give a nameserver to a program that takes none. Needs root; both files must exist.
+pub fn put_file_over(command: &mut Command, file: &Path, over: &str) {
+    let file = CString::new(file.as_os_str().as_bytes()).expect("no NUL in a path");
+    sys::start_with_file_over(command, file, CString::new(over).expect("no NUL in a path"));
+}

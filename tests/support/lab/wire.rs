@@ -1,0 +1,93 @@
+//! A cable with a delay, in user space, because many kernels come without netem.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::time::{Instant, sleep_until};
+
+use super::Ns;
+use crate::support::background::Background;
+use crate::support::sys;
+
+/// What a [`Wire`] delays, each way.
+#[derive(Clone, Copy, Debug)]
+pub enum Delay {
+    /// Every frame.
+    All(Duration),
+    /// The first segment of a TCP connection only, so that `connect` takes longer and nothing else.
+    Syn(Duration),
+}
+
+/// Carries frames between two interfaces of a namespace until it is dropped.
+pub struct Wire {
+    _ways: [Background; 2],
+}
+
+impl Wire {
+    #[track_caller]
+    pub fn start(ns: &Ns, a: &str, b: &str, delay: Delay) -> Self {
+        Self { _ways: [Self::way(ns, a, b, delay), Self::way(ns, b, a, delay)] }
+    }
+
+    fn way(ns: &Ns, from: &str, to: &str, delay: Delay) -> Background {
+        let open = |interface: &str| {
+            let name = CString::new(interface).expect("no NUL in an interface's name");
+            ns.run(|| sys::packet_socket(&name)).expect("a packet socket")
+        };
+        // Opened here, so that no frame is lost once this returns.
+        let (from, to) = (open(from), open(to));
+        Background::start(ns, move || carry(from, to, delay))
+    }
+}
+
+/// Ends when an interface goes away, with the namespace at its other end.
+async fn carry(from: OwnedFd, to: OwnedFd, delay: Delay) {
+    let from = sys::asynchronous(from).expect("epoll");
+    let to = sys::asynchronous(to).expect("epoll");
+    let mut frame = vec![0; 70_000]; // segmentation is left to the receiver: up to 64 KiB
+    let mut waiting = BTreeMap::new();
+    let mut arrived = 0_u64; // keeps the order of frames that are due together
+    loop {
+        let next = waiting.first_key_value().map(|((due, _), _)| *due);
+        tokio::select! {
+            read = from.async_io(Interest::READABLE, |socket| sys::receive(socket.as_fd(), &mut frame)) => {
+                let Ok(length) = read else { return };
+                let frame = &frame[..length];
+                arrived += 1;
+                waiting.insert((Instant::now() + delay.of(frame), arrived), frame.to_vec());
+            }
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                let (_, frame) = waiting.pop_first().expect("one was next");
+                // A full queue is awaited; else the frame is lost, as on a cable.
+                _ = to.async_io(Interest::WRITABLE, |socket| sys::send(socket.as_fd(), &frame)).await;
+            }
+        }
+    }
+}
+
+impl Delay {
+    fn of(self, frame: &[u8]) -> Duration {
+        match self {
+            Self::All(delay) => delay,
+            Self::Syn(delay) if is_syn(frame) => delay,
+            Self::Syn(_) => Duration::ZERO,
+        }
+    }
+}
+
+/// Whether the frame, behind its 10 bytes of `virtio_net_hdr`, is TCP with SYN and without ACK.
+fn is_syn(frame: &[u8]) -> bool {
+    const TCP: u8 = 6;
+    let ethernet = frame.get(10..).unwrap_or_default();
+    let Some((header, ip)) = ethernet.split_at_checked(14) else { return false };
+    let tcp = match header[12..] {
+        [0x08, 0x00] if ip.get(9) == Some(&TCP) => ip.get(usize::from(ip[0] & 0x0f) * 4..),
+        [0x86, 0xdd] if ip.get(6) == Some(&TCP) => ip.get(40..),
+        _ => None,
+    };
+    let flags = tcp.and_then(|tcp| tcp.get(13)).copied().unwrap_or_default();
+    flags & 0b1_0010 == 0b0_0010
+}

@@ -1,0 +1,60 @@
+//! A test that cannot run here says so loudly and is left out; where everything must run, as in CI,
+//! `NETTRACE_LAB=require` turns that into a failure.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// Leaves the test out unless network namespaces can be made (root, `ip`, `nft`).
+macro_rules! need_lab {
+    () => {
+        if let Err(why) = $crate::support::lab::available() {
+            $crate::support::need::skip(file!(), line!(), &why);
+            return;
+        }
+    };
+}
+pub(crate) use need_lab;
+
+/// Leaves the test out unless these programs are installed: `need_tool!("nginx", "curl")`.
+macro_rules! need_tool {
+    ($($name:literal),+ $(,)?) => {
+        $(
+            if $crate::support::need::tool($name).is_none() {
+                $crate::support::need::skip(file!(), line!(), concat!("no `", $name, "` on this machine"));
+                return;
+            }
+        )+
+    };
+}
+pub(crate) use need_tool;
+
+/// Where the program is: in `PATH`, or where Debian keeps what is meant for root.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|file| file.is_file())
+}
+
+/// Says that a test is left out and why: on stderr past the runner's capture of prints, and in the
+/// file named by `NETTRACE_SKIP_LOG`, because runners hide what a passing test wrote.
+///
+/// # Panics
+///
+/// With `NETTRACE_LAB=require`.
+pub fn skip(file: &str, line: u32, why: &str) {
+    let message = format!("SKIPPED {file}:{line}: {why}\n");
+    if env::var_os("NETTRACE_LAB").is_some_and(|value| value == "require") {
+        panic!("{message}and NETTRACE_LAB=require forbids that");
+    }
+    // A lost message about a skip is no reason to fail.
+    _ = std::io::stderr().write_all(message.as_bytes());
+    if let Some(log) = env::var_os("NETTRACE_SKIP_LOG")
+        && let Ok(mut log) = OpenOptions::new().append(true).create(true).open(log)
+    {
+        _ = log.write_all(message.as_bytes());
+    }
+}

@@ -1,0 +1,124 @@
+//! `openssl s_server`: TLS by people who know it, with every switch that a handshake can have.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use tempfile::TempDir;
+
+use super::lab::Ns;
+use super::process::{self, Daemon};
+
+/// How a server is to be; see [`SServer::builder`].
+pub struct Builder {
+    ns: Ns,
+    address: String,
+    arguments: Vec<String>,
+    directory: TempDir,
+}
+
+/// A running `openssl s_server`. It serves one connection after the other.
+pub struct SServer {
+    pub addr: SocketAddr,
+    daemon: Daemon,
+    _directory: TempDir,
+}
+
+impl SServer {
+    /// A server on a free port of 127.0.0.1 with a certificate (and its chain) and its key, in PEM.
+    /// Without a mode it sends nothing, prints what it receives and keeps the connection.
+    #[track_caller]
+    pub fn builder(certificates: &str, key: &str) -> Builder {
+        let directory = tempfile::tempdir().expect("a directory");
+        let builder =
+            Builder { ns: Ns::here(), address: "127.0.0.1:0".into(), arguments: Vec::new(), directory };
+        let certificate = builder.file("cert.pem", certificates); // of which -cert takes the first only
+        let key = builder.file("key.pem", key);
+        let chain = certificates.match_indices("-----BEGIN").nth(1);
+        let chain = chain.map(|(second, _)| builder.file("chain.pem", &certificates[second..]));
+        let builder = builder.arg("-cert").arg(&certificate).arg("-key").arg(&key);
+        match chain {
+            Some(chain) => builder.arg("-cert_chain").arg(&chain),
+            None => builder,
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
+    /// What it printed: of every handshake, and what it received.
+    pub fn log(&self) -> Vec<String> {
+        self.daemon.log()
+    }
+
+    /// Waits for a line of the log that contains `text`.
+    ///
+    /// # Panics
+    ///
+    /// When there is none in time.
+    #[track_caller]
+    pub fn line(&self, text: &str) -> String {
+        self.daemon.line(text, process::READY).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Builder {
+    /// Runs in a namespace of the lab; the address has a port, 0 for a free one.
+    #[must_use]
+    pub fn in_ns(mut self, ns: &Ns, address: &str) -> Self {
+        self.ns = ns.clone();
+        self.address = address.into();
+        self
+    }
+
+    /// Any option: `-tls1_2`, `-tls1_3`, `-alpn`, `h2,http/1.1`, `-groups`, `X25519`, `-naccept`, `1` …
+    #[must_use]
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Answers any HTTP/1.0 request with a page on the connection.
+    #[must_use]
+    pub fn www(self) -> Self {
+        self.arg("-www")
+    }
+
+    /// Sends every line back in reverse.
+    #[must_use]
+    pub fn rev(self) -> Self {
+        self.arg("-rev")
+    }
+
+    /// Demands a client certificate of this authority, in PEM, and ends the handshake without it.
+    #[must_use]
+    pub fn verify_client(self, authority: &str) -> Self {
+        let file = self.file("client-ca.pem", authority);
+        self.arg("-Verify").arg("5").arg("-verify_return_error").arg("-CAfile").arg(&file)
+    }
+
+    /// Starts the server and waits until it serves.
+    ///
+    /// # Panics
+    ///
+    /// When it does not; with what openssl said.
+    #[track_caller]
+    pub fn start(self) -> SServer {
+        let mut command = self.ns.command("openssl");
+        command.arg("s_server").arg("-accept").arg(&self.address).args(&self.arguments);
+        let daemon = Daemon::spawn(command).expect("openssl (need_tool! tells whether it is there)");
+        let line = daemon.line("ACCEPT", process::READY).unwrap_or_else(|error| panic!("{error}"));
+        // It tells the address only where it chose the port.
+        let chosen = line.trim_start_matches("ACCEPT").trim();
+        let addr = if chosen.is_empty() { &self.address } else { chosen };
+        let addr = addr.parse().expect("an address with a port");
+        SServer { addr, daemon, _directory: self.directory }
+    }
+
+    #[track_caller]
+    fn file(&self, name: &str, content: &str) -> String {
+        let path = self.directory.path().join(name);
+        fs::write(&path, content).expect("a file in a directory of our own");
+        path.to_str().expect("a plain path").to_owned()
+    }
+}

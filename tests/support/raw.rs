@@ -1,0 +1,323 @@
+//! TCP servers that do exactly what a script says, wrong things above all, and tell what they saw.
+//!
+//! ```ignore
+//! let server = Server::start(async |mut conn| {
+//!     conn.read_head().await?;
+//!     conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await?;
+//!     if conn.index == 0 { conn.reset() } else { conn.close().await }
+//! });
+//! …
+//! let seen = server.ended(1).await;                 // or ended_blocking(1)
+//! assert_eq!(seen[0].peer, client_address);
+//! ```
+
+use std::future::pending;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::background::{self, Background};
+use super::lab::Ns;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server; its connections end with it.
+pub struct Server {
+    addr: SocketAddr,
+    seen: watch::Receiver<Vec<Seen>>,
+    _background: Background,
+}
+
+/// What the server knows of one connection.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    /// All that the script read (after [`Conn::upgrade`]: the plaintext).
+    pub received: Vec<u8>,
+    /// How many bytes the script wrote.
+    pub sent: usize,
+    pub end: End,
+}
+
+/// How a connection stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    Open,
+    /// The script came to its end; the connection was closed there unless it was reset.
+    Done,
+    /// The script ended with an error: `UnexpectedEof` where the peer closed early.
+    Failed(io::ErrorKind),
+}
+
+impl Server {
+    /// A server on a free port of 127.0.0.1 that runs the script for each connection. An error that
+    /// the script returns is the connection's end; a panic fails the test.
+    #[track_caller]
+    pub fn start(script: impl AsyncFn(Conn) -> io::Result<()> + Send + 'static) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), script)
+    }
+
+    /// The same on a listening socket, for instance of a namespace: `ns.listen("10.9.2.2:80")`.
+    #[track_caller]
+    pub fn on(listener: TcpListener, script: impl AsyncFn(Conn) -> io::Result<()> + Send + 'static) -> Self {
+        let addr = listener.local_addr().expect("it listens");
+        listener.set_nonblocking(true).expect("a mode of every socket");
+        let (report, seen) = watch::channel(Vec::new());
+        // The sockets keep their namespace; what the script itself opens is in the test's.
+        let background = Background::start(&Ns::here(), move || serve(listener, script, report));
+        Self { addr, seen, _background: background }
+    }
+
+    /// A server that answers every request with these bytes and keeps the connection.
+    #[track_caller]
+    pub fn answering(response: &'static [u8]) -> Self {
+        Self::start(async move |mut conn| {
+            loop {
+                conn.read_head().await?;
+                conn.write(response).await?;
+            }
+        })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// All connections so far, in the order in which they were accepted.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.borrow().clone()
+    }
+
+    /// The connections, once at least `count` were accepted.
+    ///
+    /// # Panics
+    ///
+    /// When that takes longer than 20 seconds.
+    pub async fn accepted(&self, count: usize) -> Vec<Seen> {
+        self.wait(|seen| seen.len() >= count).await
+    }
+
+    /// The connections, once at least `count` have ended.
+    ///
+    /// # Panics
+    ///
+    /// When that takes longer than 20 seconds.
+    pub async fn ended(&self, count: usize) -> Vec<Seen> {
+        self.wait(|seen| seen.iter().filter(|seen| seen.end != End::Open).count() >= count).await
+    }
+
+    /// As [`ended`](Self::ended), for tests without a runtime.
+    pub fn ended_blocking(&self, count: usize) -> Vec<Seen> {
+        background::runtime().block_on(self.ended(count))
+    }
+
+    async fn wait(&self, done: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
+        let mut seen = self.seen.clone();
+        let outcome = background::within(PATIENCE, seen.wait_for(|seen| done(seen))).await;
+        match outcome {
+            Some(seen) => seen.expect("the server runs").clone(),
+            None => panic!("the server waits in vain; it saw {:?}", self.seen()),
+        }
+    }
+}
+
+async fn serve<F>(listener: TcpListener, script: F, report: watch::Sender<Vec<Seen>>)
+where
+    F: AsyncFn(Conn) -> io::Result<()> + 'static,
+{
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a listening socket");
+    let (script, report) = (Rc::new(script), Rc::new(report));
+    let mut running = JoinSet::new();
+    let mut index = 0;
+    loop {
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => accepted.expect("accept"),
+            Some(ended) = running.join_next() => match ended {
+                Ok(()) => continue,
+                Err(panicked) => panic::resume_unwind(panicked.into_panic()), // nobody cancels it
+            },
+        };
+        let conn = Conn::new(index, stream, peer, report.clone()).expect("a fresh connection");
+        index += 1;
+        let (script, end) = (script.clone(), conn.end());
+        running.spawn_local(async move {
+            // The connection is closed before its end is told.
+            end(match script(conn).await {
+                Ok(()) => End::Done,
+                Err(error) => End::Failed(error.kind()),
+            });
+        });
+    }
+}
+
+/// A byte stream: TCP, or what a script put over it.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+/// The server's end of a connection. Dropping it closes the connection; the kernel turns that into
+/// a reset when received bytes are left unread.
+pub struct Conn {
+    /// 0 for the first connection of the server.
+    pub index: usize,
+    stream: Box<dyn Stream>,
+    socket: TcpStream, // the same socket, for what is not reading and writing
+    report: Rc<watch::Sender<Vec<Seen>>>,
+}
+
+impl Conn {
+    fn new(
+        index: usize,
+        stream: TcpStream,
+        peer: SocketAddr,
+        report: Rc<watch::Sender<Vec<Seen>>>,
+    ) -> io::Result<Self> {
+        stream.set_nodelay(true)?; // a write is a segment
+        let local = stream.local_addr()?;
+        let stream = stream.into_std()?;
+        let socket = TcpStream::from_std(stream.try_clone()?)?;
+        report.send_modify(|seen| {
+            seen.push(Seen { peer, local, received: Vec::new(), sent: 0, end: End::Open });
+        });
+        Ok(Self { index, stream: Box::new(TcpStream::from_std(stream)?), socket, report })
+    }
+
+    /// Reads up to and including the empty line after the headers; gives back all of it.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` when the peer closes before.
+    pub async fn read_head(&mut self) -> io::Result<String> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.stream.read_u8().await?); // never a byte of the body
+            self.seen(|seen| seen.received.extend(head.last()));
+        }
+        Ok(String::from_utf8_lossy(&head).into_owned())
+    }
+
+    /// Reads exactly so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` when the peer closes before.
+    pub async fn read(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes).await?;
+        self.seen(|seen| seen.received.extend(&bytes));
+        Ok(bytes)
+    }
+
+    /// Reads until the peer has closed its direction.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionReset` when it reset the connection instead.
+    pub async fn read_to_end(&mut self) -> io::Result<()> {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut buffer).await? {
+                0 => return Ok(()),
+                length => self.seen(|seen| seen.received.extend(&buffer[..length])),
+            }
+        }
+    }
+
+    /// Writes all of it, at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket: `BrokenPipe`, `ConnectionReset`.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await?;
+        self.seen(|seen| seen.sent += bytes.len());
+        Ok(())
+    }
+
+    /// Closes the server's direction; reading goes on.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    /// Closes the connection in good order (FIN), over TLS with its `close_notify`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub async fn close(mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    /// Resets the connection (RST), whatever lies above TCP.
+    ///
+    /// # Errors
+    ///
+    /// None are known; returned so that a script can end with it.
+    pub fn reset(self) -> io::Result<()> {
+        self.socket.set_zero_linger()
+    }
+
+    /// Keeps the connection and does nothing more on it, until the server is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Never; returned so that a script can end with it.
+    pub async fn hang(self) -> io::Result<()> {
+        pending().await
+    }
+
+    /// Puts a protocol over the connection; from here on everything goes through it:
+    /// `conn.upgrade(|stream| acceptor.accept(stream)).await?` makes it TLS.
+    ///
+    /// # Errors
+    ///
+    /// Those of the handshake.
+    pub async fn upgrade<S, F>(self, handshake: impl FnOnce(Box<dyn Stream>) -> F) -> io::Result<Self>
+    where
+        S: Stream + 'static,
+        F: Future<Output = io::Result<S>>,
+    {
+        let Self { index, stream, socket, report } = self;
+        let stream = Box::new(handshake(stream).await?);
+        Ok(Self { index, stream, socket, report })
+    }
+
+    fn seen(&self, change: impl FnOnce(&mut Seen)) {
+        self.report.send_modify(|seen| change(&mut seen[self.index]));
+    }
+
+    fn end(&self) -> impl FnOnce(End) + use<> {
+        let (index, report) = (self.index, self.report.clone());
+        move |end| report.send_modify(|seen| seen[index].end = end)
+    }
+}
+
+/// An address that refuses connections for as long as this lives: bound, and nobody listens.
+pub struct Refused {
+    pub addr: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl Refused {
+    /// On a free port of this address of the loopback interface: `"127.0.0.1:0"`.
+    #[track_caller]
+    pub fn on(address: &str) -> Self {
+        let address: SocketAddr = address.parse().expect("an address with a port");
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let socket = socket.expect("a socket");
+        socket.bind(address).expect("a free port");
+        Self { addr: socket.local_addr().expect("bound"), _socket: socket }
+    }
+}

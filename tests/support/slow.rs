@@ -1,0 +1,168 @@
+//! Servers that take their time, phase by phase, in front of real ones.
+//!
+//! ```ignore
+//! let site = Slow::start(Phases::each(Duration::from_millis(100)), &cert_pem, &key_pem);
+//! let report = Curl::new(Slow::URL).nameserver(site.nameserver.ip()).cacert(&ca).in_ns(&site.net.client).run();
+//! ```
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::{sleep, timeout};
+
+use super::background::Background;
+use super::dnsmasq::Dnsmasq;
+use super::lab::{Delay, Ns, Routed};
+use super::nginx::Nginx;
+use super::raw;
+
+/// How long each phase of a request is held up, beyond what it takes anyway.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Phases {
+    /// From each question to its answer.
+    pub dns: Duration,
+    /// From SYN to SYN-ACK.
+    pub accept: Duration,
+    /// From ClientHello to ServerHello.
+    pub tls: Duration,
+    /// From the request to the response's header.
+    pub header: Duration,
+    /// From the header (and the first byte of the body) to the rest of the body.
+    pub body: Duration,
+}
+
+impl Phases {
+    pub fn each(delay: Duration) -> Self {
+        Self { dns: delay, accept: delay, tls: delay, header: delay, body: delay }
+    }
+}
+
+/// An HTTPS site, HTTP/1.1 and HTTP/2, whose phases are held up, in a network of its own: nginx in
+/// front of a scripted server, dnsmasq for its name. To be reached from `net.client`.
+pub struct Slow {
+    pub net: Routed,
+    /// Knows [`Slow::HOST`]; port 53.
+    pub nameserver: SocketAddr,
+    /// Port 443.
+    pub https: SocketAddr,
+    pub nginx: Nginx,
+    _dnsmasq: Dnsmasq,
+    _relays: [Background; 2],
+    _origin: raw::Server,
+}
+
+impl Slow {
+    pub const HOST: &str = "slow.test";
+    /// Both delays of the response are behind this path; `/hello` and others have none.
+    pub const URL: &str = "https://slow.test/backend/";
+    pub const BODY: &[u8] = b"worth the wait";
+
+    /// Needs the lab, `nginx` and `dnsmasq`. The certificate is for [`Slow::HOST`].
+    #[track_caller]
+    pub fn start(phases: Phases, certificates: &str, key: &str) -> Self {
+        let net = Routed::with_delay(Delay::Syn(phases.accept));
+        let ip = IpAddr::from(Routed::SERVER.v4);
+        let (nameserver, https) = (SocketAddr::new(ip, 53), SocketAddr::new(ip, 443));
+        let inside = |port| SocketAddr::from(([127, 0, 0, 1], port));
+
+        let dnsmasq = Dnsmasq::builder().in_ns(&net.server, inside(53)).host(Self::HOST, &[ip]).start();
+        let origin = raw::Server::on(net.server.listen("127.0.0.1:0"), move |conn| respond(conn, phases));
+        let nginx = Nginx::builder().in_ns(&net.server, &[inside(0).ip()]).tls(certificates, key);
+        let nginx = nginx.backend(origin.addr()).start();
+        let relays = [
+            relay_udp(&net.server, net.server.udp(&nameserver.to_string()), dnsmasq.addr, phases.dns),
+            relay_tcp(&net.server, net.server.listen(&https.to_string()), nginx.https, phases.tls),
+        ];
+        Self { net, nameserver, https, nginx, _dnsmasq: dnsmasq, _relays: relays, _origin: origin }
+    }
+}
+
+/// A script for [`raw::Server`]: HTTP/1.1 responses with [`Slow::BODY`], header and body held up.
+///
+/// # Errors
+///
+/// When the peer goes away.
+pub async fn respond(mut conn: raw::Conn, phases: Phases) -> io::Result<()> {
+    // nginx passes a header on HTTP/2 over TLS only with the first byte of the body.
+    let (first, rest) = Slow::BODY.split_at(1);
+    let header = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", Slow::BODY.len());
+    let begin = [header.as_bytes(), first].concat();
+    loop {
+        conn.read_head().await?;
+        sleep(phases.header).await;
+        conn.write(&begin).await?;
+        sleep(phases.body).await;
+        conn.write(rest).await?;
+    }
+}
+
+/// Passes each connection on to `upstream`, and holds up the first bytes that come back: of a TLS
+/// server its ServerHello. Any server can stand behind it.
+pub fn relay_tcp(ns: &Ns, listener: TcpListener, upstream: SocketAddr, first_reply: Duration) -> Background {
+    listener.set_nonblocking(true).expect("a mode of every socket");
+    Background::start(ns, move || async move {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listening socket");
+        loop {
+            let (client, _) = listener.accept().await.expect("accept");
+            spawn_local(pass_on(client, upstream, first_reply)); // errors close both sides
+        }
+    })
+}
+
+async fn pass_on(mut client: TcpStream, upstream: SocketAddr, first_reply: Duration) -> io::Result<()> {
+    let mut server = TcpStream::connect(upstream).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let there = async {
+        copy(&mut from_client, &mut to_server).await?;
+        to_server.shutdown().await
+    };
+    let back = async {
+        let mut first = vec![0; 16 * 1024];
+        let length = from_server.read(&mut first).await?;
+        sleep(first_reply).await;
+        to_client.write_all(&first[..length]).await?;
+        copy(&mut from_server, &mut to_client).await?;
+        to_client.shutdown().await
+    };
+    tokio::try_join!(there, back).map(drop)
+}
+
+/// Passes each datagram on to `upstream`, and holds up the reply to it. Any nameserver can stand
+/// behind it.
+pub fn relay_udp(ns: &Ns, socket: UdpSocket, upstream: SocketAddr, reply: Duration) -> Background {
+    socket.set_nonblocking(true).expect("a mode of every socket");
+    Background::start(ns, move || async move {
+        let socket = Rc::new(tokio::net::UdpSocket::from_std(socket).expect("a bound socket"));
+        let mut datagram = vec![0; 64 * 1024];
+        loop {
+            // An error belongs to an earlier reply that nobody was there to take.
+            let Ok((length, client)) = socket.recv_from(&mut datagram).await else { continue };
+            let (socket, question) = (socket.clone(), datagram[..length].to_vec());
+            spawn_local(async move {
+                let answer = ask(upstream, &question).await?;
+                sleep(reply).await;
+                socket.send_to(&answer, client).await
+            });
+        }
+    })
+}
+
+async fn ask(upstream: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let any = if upstream.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = tokio::net::UdpSocket::bind(any).await?;
+    socket.connect(upstream).await?;
+    socket.send(question).await?;
+    let mut answer = vec![0; 64 * 1024];
+    let length = timeout(PATIENCE, socket.recv(&mut answer)).await??;
+    answer.truncate(length);
+    Ok(answer)
+}
