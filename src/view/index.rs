@@ -301,7 +301,7 @@ mod tests {
         trace.tcp_conns = vec![TcpConnTrace::default()].into();
         trace.dials = vec![DialTrace::default()].into();
         let index = Index::of(&trace);
-        assert!(index.tcp_of(&TraceId::UNDEFINED).is_empty());
+        assert!(index.tcp_of(TraceId::UNDEFINED.as_str()).is_empty());
         assert_eq!(index.lone_dials.len(), 1);
     }
 }

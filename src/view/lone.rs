@@ -1,12 +1,14 @@
 //! What belongs to no request: traffic of other protocols, look-ups by themselves.
 
+use std::collections::HashSet;
+
 use super::block::{Block, Ending, Row, total};
 use super::conn;
 use super::dns;
 use super::index::Index;
 use super::style::{Line, Tone};
 use super::text;
-use crate::record::{DialTrace, DnsQueryTrace, TcpConnTrace, UdpConnTrace};
+use crate::record::{DialTrace, DnsQueryTrace, TcpConnTrace, TraceId, UdpConnTrace};
 
 /// A block for each.
 pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
@@ -24,10 +26,9 @@ pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     let udp = udp.filter(|conn| !index.has_messages(conn.trace_id.as_str()));
     blocks.extend(udp.map(|conn| of_udp(index, conn)));
     let tunnels = trace.tls_tunnels.iter().filter(|tunnel| trace.tcp_conns.get(&tunnel.tcp_conn).is_none());
-    let tunnels = tunnels.filter(|tunnel| {
-        let mut requests = trace.http_requests.iter();
-        !requests.any(|r| r.tls_tunnel == tunnel.trace_id || r.proxy_tls_tunnel == tunnel.trace_id)
-    });
+    let of_requests = trace.http_requests.iter().flat_map(|r| [&r.tls_tunnel, &r.proxy_tls_tunnel]);
+    let of_requests: HashSet<&TraceId> = of_requests.collect();
+    let tunnels = tunnels.filter(|tunnel| !of_requests.contains(&tunnel.trace_id));
     blocks.extend(tunnels.map(|tunnel| {
         let mut title = Line::default();
         title.push(Tone::Strong, format!("tls {}", tunnel.server_name));

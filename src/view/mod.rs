@@ -91,6 +91,9 @@ impl fmt::Display for Waterfall<'_> {
         }
         let groups = groups(&index, self.headers);
         if groups.is_empty() {
+            if !is_first {
+                writeln!(f)?;
+            }
             writeln!(f, "Nothing was traced.")?;
         }
         for group in groups {

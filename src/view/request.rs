@@ -259,8 +259,13 @@ fn facts(
 ) -> Line {
     let mut facts = Line::default();
     facts.item(Tone::Dim, request.trace_id.as_str());
-    if request.resp_status_code != 0 {
+    if request.resp_status_code != 0 && request.proto_major > 0 {
         facts.item(Tone::Plain, version(request));
+    }
+    // Later requests on a connection have no tunnel in traces of the Go package.
+    let below = || index.tunnels_of(request.tcp_conn.as_str()).last().copied();
+    if let Some(tunnel) = index.trace.tls_tunnels.get(&request.tls_tunnel).or_else(below) {
+        facts.item(Tone::Plain, conn::tls_version(tunnel));
     }
     match conn {
         Some(conn) => {
@@ -268,17 +273,12 @@ fn facts(
             facts.word(Tone::Dim, conn.trace_id.as_str());
             facts.word(Tone::Plain, conn::ends(conn));
             if let Some(age) = age(index, request, conn) {
-                facts.word(Tone::Dim, format!("opened {age} before"));
+                facts.word(Tone::Dim, format!("opened {age} earlier"));
             }
         }
         None if dials.iter().any(|dial| !dial.established_conn.is_undefined()) => {}
         None if request.tcp_conn.is_undefined() => facts.item(Tone::Plain, "no connection"),
         None => facts.item(Tone::Dim, format!("connection {}", request.tcp_conn)),
-    }
-    // Later requests on a connection have no tunnel in traces of the Go package.
-    let below = || index.tunnels_of(request.tcp_conn.as_str()).last().copied();
-    if let Some(tunnel) = index.trace.tls_tunnels.get(&request.tls_tunnel).or_else(below) {
-        facts.item(Tone::Plain, conn::tls_version(tunnel));
     }
     if !request.network_proxy.is_empty() {
         facts.item(Tone::Plain, format!("through {}", request.network_proxy));

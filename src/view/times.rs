@@ -12,6 +12,10 @@ pub(super) struct Times {
     pub(super) coarse: bool,
 }
 
+/// Times that lie further from the begin are drawn as if they lay here (73 years), so that differences of
+/// times are always numbers.
+const FAR: i64 = i64::MAX / 4;
+
 impl Times {
     pub(super) fn of(trace: &NetTrace) -> Self {
         let mut times =
@@ -23,10 +27,10 @@ impl Times {
     /// Negative for what happened before the trace began; `None` for what did not happen.
     pub(super) fn at(&self, time: Timestamp) -> Option<i64> {
         if let Some(nanos) = time.relative_nanos() {
-            return Some(i64::try_from(nanos).unwrap_or(i64::MAX));
+            return Some(i64::try_from(nanos).map_or(FAR, |nanos| nanos.min(FAR)));
         }
         let nanos = time.unix_nanos()? - self.begin?;
-        Some(nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
+        Some(nanos.clamp((-FAR).into(), FAR.into()) as i64)
     }
 }
 
@@ -52,9 +56,9 @@ mod tests {
         };
         let times = Times::of(&trace);
         assert_eq!(times.at("2026-11-23T14:27:01+01:00".parse().unwrap()), Some(-1_000_000_000));
-        assert_eq!(times.at(Timestamp::relative(u64::MAX)), Some(i64::MAX));
+        assert_eq!(times.at(Timestamp::relative(u64::MAX)), Some(FAR));
         assert_eq!(times.at(Timestamp::UNDEFINED), None);
-        assert_eq!(times.at("0000-01-01T00:00:00Z".parse().unwrap()), Some(i64::MIN));
+        assert_eq!(times.at("0000-01-01T00:00:00Z".parse().unwrap()), Some(-FAR));
         assert_eq!(times.end, Some(7));
         assert_eq!(Times::of(&NetTrace::default()).at(trace.trace_begin_at), None);
     }
