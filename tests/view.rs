@@ -71,7 +71,7 @@ GET https://web.test/a · 200 OK                                                
     line(&first, &["  wait", "2 ms"]);
     line(&first, &["  receive", "626 B"]);
     let second = block(&drawing, "GET https://web.test/b");
-    line(&second, &["HTTP/2 · TLSv1.3 · reused connection tid-18", "opened 8 ms earlier"]);
+    line(&second, &["HTTP/2 · TLSv1.3 · reused connection tid-18 (8 ms old) 10.77.1.2:60976 →"]);
     assert!(!second.iter().any(|line| line.starts_with("  dns") || line.starts_with("  tcp")));
 }
 

@@ -271,10 +271,10 @@ fn facts(
         Some(conn) => {
             facts.item(Tone::Plain, origin(index, request, dials, conn));
             facts.word(Tone::Dim, conn.trace_id.as_str());
-            facts.word(Tone::Plain, conn::ends(conn));
             if let Some(age) = age(index, request, conn) {
-                facts.word(Tone::Dim, format!("opened {age} earlier"));
+                facts.word(Tone::Dim, format!("({age} old)"));
             }
+            facts.word(Tone::Plain, conn::ends(conn));
         }
         None if dials.iter().any(|dial| !dial.established_conn.is_undefined()) => {}
         None if request.tcp_conn.is_undefined() => facts.item(Tone::Plain, "no connection"),
