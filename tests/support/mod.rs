@@ -15,6 +15,7 @@ pub mod lab;
 pub mod need;
 pub mod nginx;
 pub mod openssl;
+#[cfg(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")))]
 pub mod pki;
 pub mod process;
 pub mod raw;
