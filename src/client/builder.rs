@@ -3,7 +3,7 @@
 use super::{
     Client, ClientStack,
     body::{Body, ResponseBody},
-    decompress::{Decoded, Decompress},
+    decompress::{self, Decoded, Decompress},
     exchange::{Exchange, Waits},
     managed::Managed,
     pool::{Connections, Limits},
@@ -309,11 +309,9 @@ impl ClientBuilder {
             });
         let pool = Exchange::new(pool.build::<_, _>(connector), self.waits);
         let traced = TraceRequestLayer::new(&self.sink).layer(pool);
-        let compression = self.compression;
-        let decoded = Decompress::new(traced, compression);
-        let bodies = MapResponse::new(decoded, move |response| {
-            Decoded::of(response, compression).map(ResponseBody::new)
-        });
+        let remembered = MapResponse::new(traced, decompress::remember_encoding);
+        let decoded = Decompress::new(remembered, self.compression);
+        let bodies = MapResponse::new(decoded, |response| Decoded::of(response).map(ResponseBody::new));
         let mut service: ClientService = BoxCloneSyncService::new(bodies);
         for layer in self.layers.drain(..) {
             service = layer(service);

@@ -2,7 +2,7 @@
 
 use crate::sink::{RequestHandle, RequestRef};
 use bytes::{Buf, Bytes};
-use http::{Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
@@ -54,6 +54,22 @@ where
     }
 }
 
+/// In the extensions of a response that came with an encoding.
+#[derive(Clone)]
+struct Encoded;
+
+/// To be called with what came, so that [`Decoded`] can tell afterwards whether an encoding was undone.
+pub(super) fn remember_encoding<B>(mut response: Response<B>) -> Response<B> {
+    if is_encoded(response.headers()) {
+        response.extensions_mut().insert(Encoded);
+    }
+    response
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_ENCODING)
+}
+
 pin_project! {
     /// Counts what the reader gets, where that is not what came.
     pub(super) struct Decoded<B> {
@@ -65,9 +81,14 @@ pin_project! {
 }
 
 impl<B> Decoded<B> {
-    pub(super) fn of(response: Response<B>, on: bool) -> Response<Self> {
-        let handle = response.extensions().get::<RequestHandle>().filter(|_| on);
+    pub(super) fn of(mut response: Response<B>) -> Response<Self> {
+        let was_encoded = response.extensions_mut().remove::<Encoded>().is_some();
+        let is_decoded = was_encoded && !is_encoded(response.headers());
+        let handle = response.extensions().get::<RequestHandle>().filter(|_| is_decoded);
         let request = handle.and_then(RequestHandle::last_hop);
+        if let Some(request) = &request {
+            request.decoded(0);
+        }
         response.map(|inner| Decoded { inner, request, bytes: 0 })
     }
 }
