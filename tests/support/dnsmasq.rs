@@ -1,6 +1,8 @@
 //! Debian's dnsmasq: a nameserver by people who know DNS. It knows what it is told and asks nobody.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::lab::Ns;
 use super::process::{self, Daemon};
@@ -30,7 +32,25 @@ impl Dnsmasq {
         self.daemon.pid()
     }
 
-    /// The questions that came, in order: `("A", "www.test")`.
+    /// The questions that came, once there are at least `count`: what it prints is read a little later.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer after 10 seconds.
+    #[track_caller]
+    pub fn queries_of(&self, count: usize) -> Vec<(String, String)> {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let queries = self.queries();
+            if queries.len() >= count {
+                return queries;
+            }
+            assert!(Instant::now() < end, "dnsmasq was asked {queries:?}, not {count} times");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The questions that came so far, in order: `("A", "www.test")`.
     pub fn queries(&self) -> Vec<(String, String)> {
         let parse = |line: &String| {
             let (kind, name) = line.split_once(" query[")?.1.split_once("] ")?;
