@@ -273,7 +273,8 @@ pub(super) fn dns(group: &Group, record: &DnsRecord, times: &Timeline) -> DnsQue
 pub(super) fn tls(group: &Group, record: &TlsRecord, times: &Timeline) -> TlsTunnelTrace {
     let (core, facts) = (&group.core, &record.facts);
     let ended = Ended::of(&record.end, times);
-    let (failure, handshake_err) = split(record.end.fault().or(record.fault.as_ref()));
+    let (of_handshake, handshake_err) = split(record.fault.as_ref());
+    let failure = of_handshake.or(split(record.end.fault()).0);
     TlsTunnelTrace {
         trace_id: core.id(record.number),
         tcp_conn: core.id(record.conn),

@@ -43,6 +43,9 @@ struct Live {
     index: usize,
     conn: ConnRef,
     in_handshake: bool,
+    /// How it will have ended when it is dropped, and why.
+    reason: EndReason,
+    fault: Option<Fault>,
 }
 
 impl TlsRecorder {
@@ -76,7 +79,8 @@ impl TlsRecorder {
         if outer != 0 {
             conn.0.proxy_tls.store(outer, Relaxed);
         }
-        TlsRecorder(Some(Live { group, index, conn, in_handshake: true }))
+        let (reason, fault) = (EndReason::Closed, None);
+        TlsRecorder(Some(Live { group, index, conn, in_handshake: true, reason, fault }))
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -97,16 +101,35 @@ impl TlsRecorder {
     pub(crate) fn failed(mut self, facts: TlsFacts, failure: Failure, text: &str, reason: EndReason) {
         let Some(live) = self.0.take() else { return };
         live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
-        live.end(reason, Some(Fault::new(failure, text)));
+        live.handshake_failed(reason, Fault::new(failure, text));
     }
 
     /// The server refused after the handshake had ended for this side, as TLS 1.3 does with client certificates.
     pub(crate) fn rejected(&mut self, failure: Failure, text: &str, alert: String) {
         let Some(live) = &mut self.0 else { return };
+        live.reason = EndReason::Failed;
         live.with(|_, record| {
             record.facts.alert = alert;
             record.fault.get_or_insert_with(|| Fault::new(failure, text));
         });
+    }
+
+    /// The peer has closed the tunnel, and with it the connection: it need not be heard of below TLS any more.
+    pub(crate) fn peer_closed(&mut self) {
+        let Some(live) = &mut self.0 else { return };
+        if live.reason == EndReason::Closed {
+            live.reason = EndReason::PeerClosed;
+            live.conn.will_close(EndReason::PeerClosed);
+        }
+    }
+
+    /// An error broke the established tunnel.
+    pub(crate) fn broken(&mut self, failure: Failure, text: &str) {
+        let Some(live) = &mut self.0 else { return };
+        if live.reason == EndReason::Closed {
+            live.reason = EndReason::Failed;
+            live.fault = Some(Fault::new(failure, text));
+        }
     }
 }
 
@@ -119,6 +142,11 @@ impl Live {
         }
     }
 
+    fn handshake_failed(&self, reason: EndReason, fault: Fault) {
+        self.with(|_, record| record.fault = Some(fault.clone()));
+        self.end(reason, Some(fault));
+    }
+
     fn end(&self, reason: EndReason, fault: Option<Fault>) {
         let group = &self.group;
         let now = group.core.now();
@@ -127,11 +155,7 @@ impl Live {
             if self.in_handshake && !record.handshake_end.is_some() && record.end.is_open() {
                 record.handshake_end = now;
             }
-            let (reason, fault) = match &record.fault {
-                Some(rejected) => (EndReason::Failed, Some(rejected.clone())),
-                None => (reason, fault),
-            };
-            record.end.end(now, reason, fault)
+            record.end.end(now, reason, fault.or(record.fault.clone()))
         });
         if ended {
             group.ended();
@@ -149,12 +173,13 @@ impl Live {
 
 impl Drop for TlsRecorder {
     fn drop(&mut self) {
-        let Some(live) = self.0.take() else { return };
+        let Some(mut live) = self.0.take() else { return };
         if live.in_handshake {
             let fault = Fault::new(Failure::Interrupted, "the handshake was given up");
-            live.end(EndReason::Cancelled, Some(fault));
+            live.handshake_failed(EndReason::Cancelled, fault);
         } else {
-            live.end(EndReason::Closed, None);
+            let fault = live.fault.take();
+            live.end(live.reason.clone(), fault);
         }
     }
 }
