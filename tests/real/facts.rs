@@ -66,7 +66,8 @@ fn connections(trace: &NetTrace, log: &[Request]) {
     for seen in log {
         by_number.entry(seen.connection).or_default().push(seen);
     }
-    let used: Vec<_> = trace.tcp_conns.iter().filter(|conn| conn.connected && !conn.from_resolver).collect();
+    let carried = |conn: &&TcpConnTrace| trace.http_requests.iter().any(|r| r.tcp_conn == conn.trace_id);
+    let used: Vec<_> = trace.tcp_conns.iter().filter(carried).collect();
     assert_eq!(used.len(), by_number.len(), "{used:#?}\n{by_number:#?}");
     for conn in used {
         let requests: Vec<_> = trace.http_requests.iter().filter(|r| r.tcp_conn == conn.trace_id).collect();

@@ -5,6 +5,7 @@
 mod support;
 
 mod check;
+mod connections;
 mod facts;
 mod requests;
 mod site;
