@@ -8,6 +8,7 @@
 mod error;
 pub mod record;
 mod sink;
+pub mod view;
 
 #[cfg(feature = "client")]
 pub mod client;

@@ -46,7 +46,7 @@ use http_body_util::BodyExt;
 use std::{
     error::Error,
     fmt,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -187,11 +187,12 @@ async fn send(
         stack.timeout.map(|limit| Deadline { sleep: Box::pin(tokio::time::sleep(limit)), limit });
     stack.prepare(&mut request);
     let done = {
-        let follow = stack.follow(request, &handle);
+        // Alive until it is recorded why it is given up: its end alone would say that it was dropped.
+        let mut follow = pin!(stack.follow(request, &handle));
         match &mut deadline {
             Some(deadline) => tokio::select! {
                 biased;
-                done = follow => done,
+                done = &mut follow => done,
                 () = &mut deadline.sleep => Err(deadline.expired(&handle)),
             },
             None => follow.await,

@@ -6,6 +6,7 @@
 use std::{
     cell::Cell,
     fmt,
+    num::NonZero,
     ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -106,8 +107,6 @@ struct Shard<T> {
     list: Option<List<T>>,
     /// Records of chunks that left the list, which had not ended or are still needed.
     kept: Arc<Vec<Rec<T>>>,
-    /// `kept` is gone through again when it has grown to this.
-    sweep_at: usize,
 }
 
 struct List<T> {
@@ -122,16 +121,21 @@ struct Padded<T>(Mutex<Shard<T>>);
 pub(crate) struct Registry<T> {
     shards: Box<[Padded<T>]>,
     chunks: AtomicUsize,
+    /// Records that left the lists since `kept` was gone through.
+    aged: AtomicUsize,
     dropped: AtomicU64,
 }
 
 impl<T: Entry> Registry<T> {
-    pub(crate) fn new() -> Self {
-        let shards = std::thread::available_parallelism().map_or(4, |n| n.get() * 2).next_power_of_two();
-        let empty = || Shard { list: None, kept: Arc::default(), sweep_at: CHUNK };
+    /// For about `bound` records: each shard has a chunk that is being filled and does not go.
+    pub(crate) fn new(bound: usize) -> Self {
+        let threads = std::thread::available_parallelism().map_or(4, NonZero::get);
+        let shards = (threads * 2).min(bound / (4 * CHUNK)).max(1).next_power_of_two();
+        let empty = || Shard { list: None, kept: Arc::default() };
         Registry {
             shards: (0..shards).map(|_| Padded(Mutex::new(empty()))).collect(),
             chunks: AtomicUsize::new(0),
+            aged: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
         }
     }
@@ -155,7 +159,6 @@ impl<T: Entry> Registry<T> {
         let written = rec.chunk.slots[list.used].set(record).is_ok();
         debug_assert!(written, "an index is handed out once");
         list.used += 1;
-        drop(shard);
         if rolled {
             self.chunks.fetch_add(1, Relaxed);
         }
@@ -178,32 +181,63 @@ impl<T: Entry> Registry<T> {
             })
             .min();
         let Some((_, index)) = oldest else { return false };
-        let (node, mut gone) = {
+        let (node, gone) = {
             let mut shard = self.lock(index);
             let Some(list) = &mut shard.list else { return false };
             let Some(next) = list.head.next.get().cloned() else { return false };
             let node = std::mem::replace(&mut list.head, next);
-            let (mut gone, survivors) = split(node.recs());
+            self.chunks.fetch_sub(1, Relaxed);
+            let (gone, survivors) = split(node.recs());
             if !survivors.is_empty() {
                 Arc::make_mut(&mut shard.kept).extend(survivors);
-                if shard.kept.len() > shard.sweep_at {
-                    gone.append(&mut sweep(&mut shard));
-                }
             }
             (node, gone)
         };
-        self.chunks.fetch_sub(1, Relaxed);
-        self.forget(&mut gone);
-        drop(node);
+        self.dropped.fetch_add(gone.len() as u64, Relaxed);
+        gone.iter().for_each(|rec| rec.forgotten());
+        drop((gone, node));
+        let aged = self.aged.fetch_add(CHUNK, Relaxed) + CHUNK;
+        if aged >= self.kept() {
+            self.sweep_kept();
+        }
         true
     }
 
     /// Lets those go that outlived their chunk and are not needed any more.
     pub(crate) fn sweep_kept(&self) {
-        for i in 0..self.shards.len() {
-            let mut gone = sweep(&mut self.lock(i));
-            self.forget(&mut gone);
+        let gone = self.sweep();
+        self.dropped.fetch_add(gone as u64, Relaxed);
+    }
+
+    /// One that goes may have been all that needed another. Gives back how many went.
+    fn sweep(&self) -> usize {
+        self.aged.store(0, Relaxed);
+        let mut total = 0;
+        loop {
+            let mut gone = 0;
+            for i in 0..self.shards.len() {
+                let disposable = {
+                    let mut shard = self.lock(i);
+                    if !shard.kept.iter().any(|rec| rec.is_disposable()) {
+                        continue;
+                    }
+                    let (disposable, stay) = split(shard.kept.iter().cloned());
+                    shard.kept = Arc::new(stay);
+                    disposable
+                };
+                gone += disposable.len();
+                disposable.iter().for_each(|rec| rec.forgotten());
+            }
+            total += gone;
+            if gone == 0 {
+                return total;
+            }
         }
+    }
+
+    /// How many records outlived their chunk.
+    fn kept(&self) -> usize {
+        (0..self.shards.len()).map(|i| self.lock(i).kept.len()).sum()
     }
 
     /// All records of now, in no particular order.
@@ -223,37 +257,36 @@ impl<T: Entry> Registry<T> {
         all
     }
 
-    /// Forgets all that may be forgotten; it is not counted as dropped.
+    /// Forgets all that may be forgotten; it is not counted as dropped, and nothing is from now on.
     pub(crate) fn clear(&self) {
         for i in 0..self.shards.len() {
             let (list, gone) = {
                 let mut shard = self.lock(i);
                 let list = shard.list.take();
-                let mut gone = sweep(&mut shard);
+                let (mut gone, mut survivors) = (Vec::new(), Vec::new());
                 let mut node = list.as_ref().map(|list| list.head.clone());
                 while let Some(here) = node {
-                    let (mut disposable, survivors) = split(here.recs());
-                    gone.append(&mut disposable);
-                    Arc::make_mut(&mut shard.kept).extend(survivors);
+                    let (disposable, stay) = split(here.recs());
+                    gone.extend(disposable);
+                    survivors.extend(stay);
                     self.chunks.fetch_sub(1, Relaxed);
                     node = here.next.get().cloned();
+                }
+                if !survivors.is_empty() {
+                    Arc::make_mut(&mut shard.kept).extend(survivors);
                 }
                 (list, gone)
             };
             gone.iter().for_each(|rec| rec.forgotten());
             drop(list);
         }
+        self.sweep();
         self.dropped.store(0, Relaxed);
     }
 
     /// How many records went to keep the bound.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
-    }
-
-    fn forget(&self, gone: &mut Vec<Rec<T>>) {
-        self.dropped.fetch_add(gone.len() as u64, Relaxed);
-        gone.drain(..).for_each(|rec| rec.forgotten());
     }
 
     fn lock(&self, shard: usize) -> MutexGuard<'_, Shard<T>> {
@@ -273,17 +306,6 @@ impl<T> Node<T> {
 /// Those that may go, and those that stay.
 fn split<T: Entry>(recs: impl Iterator<Item = Rec<T>>) -> (Vec<Rec<T>>, Vec<Rec<T>>) {
     recs.partition(|rec| rec.is_disposable())
-}
-
-/// Takes what may go now out of `kept`, and sets when to look again.
-fn sweep<T: Entry>(shard: &mut Shard<T>) -> Vec<Rec<T>> {
-    if shard.kept.is_empty() {
-        return Vec::new();
-    }
-    let (gone, stay) = split(shard.kept.iter().cloned());
-    shard.kept = Arc::new(stay);
-    shard.sweep_at = shard.kept.len() * 2 + CHUNK;
-    gone
 }
 
 impl<T> fmt::Debug for Registry<T> {

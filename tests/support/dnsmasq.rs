@@ -1,8 +1,7 @@
 //! Debian's dnsmasq: a nameserver by people who know DNS. It knows what it is told and asks nobody.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::lab::Ns;
 use super::process::{self, Daemon};
@@ -32,31 +31,23 @@ impl Dnsmasq {
         self.daemon.pid()
     }
 
-    /// The questions that came, once there are at least `count`: what it prints is read a little later.
+    /// The questions that came, in order, once there are at least `count`: `("A", "www.test")`.
     ///
     /// # Panics
     ///
     /// When there are fewer after 10 seconds.
     #[track_caller]
-    pub fn queries_of(&self, count: usize) -> Vec<(String, String)> {
-        let end = Instant::now() + Duration::from_secs(10);
-        loop {
-            let queries = self.queries();
-            if queries.len() >= count {
-                return queries;
-            }
-            assert!(Instant::now() < end, "dnsmasq was asked {queries:?}, not {count} times");
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// The questions that came so far, in order: `("A", "www.test")`.
-    pub fn queries(&self) -> Vec<(String, String)> {
+    pub fn queries(&self, count: usize) -> Vec<(String, String)> {
         let parse = |line: &String| {
             let (kind, name) = line.split_once(" query[")?.1.split_once("] ")?;
             Some((kind.to_owned(), name.split(' ').next()?.to_owned()))
         };
-        self.daemon.log().iter().filter_map(parse).collect()
+        let enough = |lines: &[String]| {
+            let queries: Vec<_> = lines.iter().filter_map(parse).collect();
+            (queries.len() >= count).then_some(queries)
+        };
+        let queries = self.daemon.wait(Duration::from_secs(10), enough);
+        queries.unwrap_or_else(|log| panic!("not {count} queries: {log}"))
     }
 }
 
