@@ -123,6 +123,10 @@ fn request_and_links(
         groups.extend(links.groups().cloned());
         (links.conn.clone(), links.rare.as_deref().map(RareOut::of))
     };
+    let [tcp_conn, tls_tunnel, proxy_tls_tunnel] = match &conn {
+        Some(conn) => [conn.number(), conn.0.tls.load(Relaxed), conn.0.proxy_tls.load(Relaxed)],
+        None => rare.as_ref().and_then(|rare| rare.own_dial.as_ref()).map_or([0; 3], |dial| dial.way()),
+    };
     let (end_at, end_reason, failure, req_error) = ended(end, times);
     let version = record.version.load(Relaxed);
     let acquired = record.conn_acquired.get();
@@ -130,9 +134,9 @@ fn request_and_links(
     let decoded = record.decoded.load(Relaxed).checked_sub(1);
     let mut out = HttpReqTrace {
         trace_id: core.id(request.number()),
-        tcp_conn: conn.as_ref().map_or_else(TraceId::default, ConnRef::id),
-        tls_tunnel: core.id(conn.as_ref().map_or(0, |conn| conn.0.tls.load(Relaxed))),
-        proxy_tls_tunnel: core.id(conn.as_ref().map_or(0, |conn| conn.0.proxy_tls.load(Relaxed))),
+        tcp_conn: core.id(tcp_conn),
+        tls_tunnel: core.id(tls_tunnel),
+        proxy_tls_tunnel: core.id(proxy_tls_tunnel),
         proto_major: version / 10,
         proto_minor: version % 10,
         req_sent_at: times.at(record.begin),
@@ -161,6 +165,8 @@ fn request_and_links(
 struct RareOut {
     headers: [HttpHeaders; 3],
     tried: Vec<ConnRef>,
+    /// The last dial that it caused.
+    own_dial: Option<Arc<Group>>,
     prev_hop: Option<RequestRef>,
     informational: Vec<(Tick, StatusCode)>,
 }
@@ -170,6 +176,7 @@ impl RareOut {
         RareOut {
             headers: [&rare.headers, &rare.response_headers, &rare.trailers].map(CapturedHeaders::export),
             tried: rare.tried.iter().cloned().collect(),
+            own_dial: rare.dials.back().cloned(),
             prev_hop: rare.prev_hop.clone(),
             informational: rare.informational.clone(),
         }
