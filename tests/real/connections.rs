@@ -76,6 +76,9 @@ async fn closed_by_the_server_when_idle() {
         facts::agree(&trace, &nginx.requests(seen + 2).split_off(seen));
         seen += 2;
         assert_eq!(connections(&trace), 2, "{url}");
+        if trace.http_requests[0].proto_major == 2 {
+            continue; // GOAWAY comes first, and then it does not matter who is faster
+        }
         for conn in &trace.tcp_conns {
             assert_eq!(conn.end_reason, Some(EndReason::PeerClosed), "{url} {conn:#?}");
         }
