@@ -321,9 +321,9 @@ pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQuer
 
 pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunnelTrace {
     let core = &group.core;
-    let fault = record.fault().cloned();
-    let (close_at, end_reason, ..) = ended(record.end, times);
-    let (failure, handshake_err) = split(fault);
+    let (close_at, end_reason, of_tunnel, _) = ended(record.end, times);
+    let (of_handshake, handshake_err) = split(record.fault);
+    let failure = of_handshake.or(of_tunnel);
     let facts = record.facts;
     TlsTunnelTrace {
         trace_id: core.id(record.number),
