@@ -112,10 +112,15 @@ pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
     let (failure, req_error) = split(record.end.fault());
     let links = record.links();
     let conn = links.conn.as_ref();
+    let (tcp_conn, tls_tunnel) = match (conn, &links.rare) {
+        (Some(conn), _) => (conn.number(), conn.0.tls.load(Relaxed)),
+        (None, Some(rare)) if !record.end.is_open() => made_for(rare),
+        (None, _) => (0, 0),
+    };
     let mut out = HttpReqTrace {
         trace_id: core.id(request.number()),
-        tcp_conn: conn.map_or_else(TraceId::default, ConnRef::id),
-        tls_tunnel: core.id(conn.map_or(0, |conn| conn.0.tls.load(Relaxed))),
+        tcp_conn: core.id(tcp_conn),
+        tls_tunnel: core.id(tls_tunnel),
         proxy_tls_tunnel: core.id(conn.map_or(0, |conn| conn.0.proxy_tls.load(Relaxed))),
         proto_major: version / 10,
         proto_minor: version % 10,
@@ -141,6 +146,16 @@ pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
         rarities(&mut out, rare, conn, core, times);
     }
     out
+}
+
+/// The connection that a request's own dial made, and the tunnel over it, where the request came to its end
+/// before it could use them.
+fn made_for(rare: &Rare) -> (u64, u64) {
+    let last = rare.dials.iter().rev().map(|dial| dial.state()).find(|dial| dial.established != 0);
+    last.map_or((0, 0), |dial| {
+        let tunnel = dial.tls.iter().rev().find(|tunnel| tunnel.conn == dial.established);
+        (dial.established, tunnel.map_or(0, |tunnel| tunnel.number))
+    })
 }
 
 fn rarities(out: &mut HttpReqTrace, rare: &Rare, conn: Option<&ConnRef>, core: &Core, times: &Timeline) {
