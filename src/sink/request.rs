@@ -323,17 +323,20 @@ impl RequestRecorder {
         request.end(EndReason::Closed, None);
     }
 
-    /// It failed. Where it never got a connection, what went wrong with its own dial says it best.
+    /// It failed. Where it never got a connection, what went wrong with its own dial says it best; and where the
+    /// error has no code, because HTTP/2 passes on no more than its text, what went wrong with the tunnel.
     pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
         let Some(request) = self.request.take() else { return };
-        let own = {
+        let deeper = {
             let links = request.record.links();
-            let dials = links.rare.iter().flat_map(|rare| &rare.dials);
-            if links.conn.is_none() { dials.rev().find_map(|dial| dial.fault()) } else { None }
+            match &links.conn {
+                None => links.rare.iter().flat_map(|rare| &rare.dials).rev().find_map(|dial| dial.fault()),
+                Some(conn) if matches!(failure, Failure::Unknown(_)) => conn.0.group.tunnel_fault(),
+                Some(_) => None,
+            }
         };
-        let fault = Fault::new(own.map_or(failure, |own| own.failure), text);
-        let reason = if fault.failure.is_timeout() { EndReason::Timeout } else { EndReason::Failed };
-        request.end(reason, Some(fault));
+        let fault = Fault::new(deeper.map_or(failure, |deeper| deeper.failure), text);
+        request.end(fault.end_reason(), Some(fault));
     }
 }
 
