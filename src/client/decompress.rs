@@ -1,11 +1,15 @@
 //! Asks for gzip and undoes it, when nobody else speaks of encodings (as Go's transport does).
 
-use crate::sink::{RequestHandle, RequestRef};
+use crate::{
+    error::classify,
+    sink::{DecodeWatch, RequestHandle},
+};
 use bytes::{Buf, Bytes};
-use http::{Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
+    error::Error,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -54,39 +58,78 @@ where
     }
 }
 
+/// In the extensions of a response that came with an encoding.
+#[derive(Clone)]
+struct Encoded;
+
+/// To be called with what came, so that [`Decoded`] can tell afterwards whether an encoding was undone.
+pub(super) fn remember_encoding<B>(mut response: Response<B>) -> Response<B> {
+    if is_encoded(response.headers()) {
+        response.extensions_mut().insert(Encoded);
+    }
+    response
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_ENCODING)
+}
+
 pin_project! {
     /// Counts what the reader gets, where that is not what came.
-    pub(super) struct Decoded<B> {
+    pub(super) struct Decoded<B: Body> {
         #[pin]
         inner: B,
-        request: Option<RequestRef>,
-        bytes: u64,
+        watch: Option<DecodeWatch>,
+    }
+
+    impl<B: Body> PinnedDrop for Decoded<B> {
+        // A body that has nothing more may never be polled for its end.
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let Some(watch) = this.watch
+                && this.inner.is_end_stream()
+            {
+                watch.complete();
+            }
+        }
     }
 }
 
-impl<B> Decoded<B> {
-    pub(super) fn of(response: Response<B>, on: bool) -> Response<Self> {
-        let handle = response.extensions().get::<RequestHandle>().filter(|_| on);
-        let request = handle.and_then(RequestHandle::last_hop);
-        response.map(|inner| Decoded { inner, request, bytes: 0 })
+impl<B: Body> Decoded<B> {
+    pub(super) fn of(mut response: Response<B>) -> Response<Self> {
+        let was_encoded = response.extensions_mut().remove::<Encoded>().is_some();
+        let is_decoded = was_encoded && !is_encoded(response.headers());
+        let watch = is_decoded.then(|| DecodeWatch::begin(response.extensions().get::<RequestHandle>()));
+        response.map(|inner| Decoded { inner, watch })
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for Decoded<B> {
+impl<B> Body for Decoded<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
-        if let (Some(request), Some(Ok(part))) = (this.request, &frame)
-            && let Some(data) = part.data_ref()
-        {
-            *this.bytes += data.remaining() as u64;
-            request.decoded(*this.bytes);
+        let mut inner = this.inner;
+        let frame = ready!(inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into));
+        if let Some(watch) = this.watch {
+            match &frame {
+                Some(Ok(part)) => {
+                    watch.received(part.data_ref().map_or(0, |data| data.remaining() as u64));
+                    if inner.is_end_stream() {
+                        watch.complete();
+                    }
+                }
+                Some(Err(error)) => watch.failed(classify::failure(&**error), &classify::chain(&**error)),
+                None => watch.complete(),
+            }
         }
         Poll::Ready(frame)
     }

@@ -3,19 +3,17 @@
 
 use super::{
     managed::PoolRef,
-    pool::Lease,
+    pool::{Control, Lease},
     send_body::{Gate, SendBody, Sent},
 };
-use crate::{
-    error::TimedOut,
-    sink::{ConnRef, CurrentRequest},
-};
+use crate::{error::TimedOut, sink::CurrentRequest};
 use bytes::Bytes;
-use http::{Extensions, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::client::legacy::connect::capture_connection;
 use pin_project_lite::pin_project;
 use std::{
+    cell::RefCell,
     error::Error,
     pin::Pin,
     sync::Arc,
@@ -76,11 +74,12 @@ where
                 }
             });
         }
-        let capture = capture_connection(&mut request);
+        // Nothing is read from it: that it is there makes the client report its choice (see `PoolRef`).
+        let _ = capture_connection(&mut request);
         let sent = self.waits.response_header.map(|limit| (limit, Sent::new(!has_body)));
         let body_sent = sent.as_ref().map(|(_, sent)| sent.clone());
         let inner = self.inner.call(request.map(|body| SendBody::new(body, gate, body_sent)));
-        ExchangeFuture { inner, state: State { capture, lease: None, current, sent, timer: None } }
+        ExchangeFuture { inner, usage: Some(Usage { lease: None, current }), sent, timer: None }
     }
 }
 
@@ -89,20 +88,55 @@ fn expects_continue<B>(request: &Request<B>) -> bool {
     expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
+thread_local! {
+    /// Of the exchange in whose poll we are.
+    static USAGE: RefCell<Option<Usage>> = const { RefCell::new(None) };
+}
+
+/// Which connection an exchange uses.
+#[derive(Debug)]
+struct Usage {
+    lease: Option<Lease>,
+    current: CurrentRequest,
+}
+
+/// The client has chosen a connection for the exchange in whose poll we are, if we are in one. It may choose again
+/// when that one turns out stale.
+pub(super) fn chosen(control: &Arc<Control>) {
+    let _ = USAGE.try_with(|usage| {
+        if let Some(usage) = &mut *usage.borrow_mut()
+            && !usage.lease.as_ref().is_some_and(|lease| lease.is_of(control))
+        {
+            usage.lease = Some(Lease::new(control.clone()));
+            if let Some(conn) = control.conn() {
+                usage.current.acquired(conn);
+            }
+        }
+    });
+}
+
+/// Polls `f` on behalf of the exchange with this usage.
+fn with_usage<R>(usage: &mut Option<Usage>, f: impl FnOnce() -> R) -> R {
+    struct Back<'a>(&'a mut Option<Usage>, Option<Usage>);
+    impl Drop for Back<'_> {
+        fn drop(&mut self) {
+            let outer = self.1.take();
+            *self.0 = USAGE.try_with(|current| current.replace(outer)).ok().flatten();
+        }
+    }
+    let outer = USAGE.with(|current| current.replace(usage.take()));
+    let _back = Back(usage, outer);
+    f()
+}
+
 pin_project! {
     pub(super) struct ExchangeFuture<F> {
         #[pin]
         inner: F,
-        state: State,
+        usage: Option<Usage>,
+        sent: Option<(Duration, Arc<Sent>)>,
+        timer: Option<Pin<Box<Sleep>>>,
     }
-}
-
-struct State {
-    capture: CaptureConnection,
-    lease: Option<Lease>,
-    current: CurrentRequest,
-    sent: Option<(Duration, Arc<Sent>)>,
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F, R, E> Future for ExchangeFuture<F>
@@ -115,53 +149,27 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = this.inner.poll(cx);
-        this.state.see_connection();
+        let result = with_usage(this.usage, || this.inner.poll(cx));
         match result {
             Poll::Ready(Ok(mut response)) => {
                 response.extensions_mut().remove::<PoolRef>();
-                let lease = this.state.lease.take().filter(|_| !response.body().is_end_stream());
+                let lease = this.usage.take().and_then(|usage| usage.lease);
+                let lease = lease.filter(|_| !response.body().is_end_stream());
                 Poll::Ready(Ok(response.map(|inner| LeasedBody { inner, lease })))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             Poll::Pending => {
-                ready!(this.state.poll_header_timeout(cx));
-                let limit = this.state.sent.as_ref().map_or(Duration::ZERO, |(limit, _)| *limit);
-                Poll::Ready(Err(TimedOut { what: "the response's header did not come", limit }.into()))
+                let acquired = this.usage.as_ref().is_some_and(|usage| usage.lease.is_some());
+                let Some((limit, sent)) = this.sent else { return Poll::Pending };
+                if !acquired || !sent.poll(cx) {
+                    return Poll::Pending;
+                }
+                // Runs from the time when the request was sent whole.
+                ready!(this.timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx));
+                Poll::Ready(
+                    Err(TimedOut { what: "the response's header did not come", limit: *limit }.into()),
+                )
             }
-        }
-    }
-}
-
-impl State {
-    /// The connection that the client has chosen by now. It may choose again when that one turns out stale.
-    fn see_connection(&mut self) {
-        let metadata = self.capture.connection_metadata();
-        let Some(connected) = metadata.as_ref() else { return };
-        let mut extras = Extensions::new();
-        connected.get_extras(&mut extras);
-        let Some(PoolRef(control)) = extras.remove::<PoolRef>() else { return };
-        if self.lease.as_ref().is_some_and(|lease| lease.is_of(&control)) {
-            return;
-        }
-        self.lease = Some(Lease::new(control));
-        if let Some(conn) = extras.get::<ConnRef>() {
-            self.current.acquired(conn);
-        }
-    }
-
-    /// Runs from the time when the request was sent whole.
-    fn poll_header_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((limit, sent)) = &self.sent else { return Poll::Pending };
-        if self.timer.is_none() {
-            if self.lease.is_none() || !sent.poll(cx) {
-                return Poll::Pending;
-            }
-            self.timer = Some(Box::pin(sleep(*limit)));
-        }
-        match &mut self.timer {
-            Some(timer) => timer.as_mut().poll(cx),
-            None => Poll::Pending,
         }
     }
 }

@@ -46,7 +46,7 @@ use http_body_util::BodyExt;
 use std::{
     error::Error,
     fmt,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -187,11 +187,12 @@ async fn send(
         stack.timeout.map(|limit| Deadline { sleep: Box::pin(tokio::time::sleep(limit)), limit });
     stack.prepare(&mut request);
     let done = {
-        let follow = stack.follow(request, &handle);
+        // Alive until it is recorded why it is given up: its end alone would say that it was dropped.
+        let mut follow = pin!(stack.follow(request, &handle));
         match &mut deadline {
             Some(deadline) => tokio::select! {
                 biased;
-                done = follow => done,
+                done = &mut follow => done,
                 () = &mut deadline.sleep => Err(deadline.expired(&handle)),
             },
             None => follow.await,
@@ -206,6 +207,9 @@ impl ClientStack {
         let headers = request.headers_mut();
         if let Some(agent) = &self.user_agent {
             headers.entry(header::USER_AGENT).or_insert_with(|| agent.clone());
+        }
+        if gives_content_a_meaning(request.method()) && request.body().is_end_stream() {
+            request.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(0));
         }
         if self.close_after_use && request.version() < Version::HTTP_2 {
             let close = HeaderValue::from_static("close");
@@ -230,14 +234,19 @@ impl ClientStack {
                 return Ok(response);
             }
             let Some(next) = hop.next(&response) else { return Ok(response) };
+            skip(response.into_body()).await;
             if hops == self.redirects {
                 return Err(ClientError::new(Kind::TooManyRedirects(hops), handle.clone()));
             }
             hops += 1;
-            skip(response.into_body()).await;
             request = next;
         }
     }
+}
+
+/// Where there could be content, a client says that there is none (RFC 9110 section 8.6).
+fn gives_content_a_meaning(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
 /// Reads the rest of a redirect's body, so that its connection can be used again; not if it is long.

@@ -199,6 +199,11 @@ pub(super) enum Command {
 }
 
 impl Control {
+    /// The connection as the trace knows it.
+    pub(super) fn conn(&self) -> Option<&ConnRef> {
+        self.conn.as_ref()
+    }
+
     pub(super) fn command(&self) -> Command {
         match self.command.load(Acquire) {
             RUN => Command::Run,
