@@ -1,19 +1,48 @@
-//! scratch
-use nettrace::{Client, ResponseExt, TraceSink};
+//! A hyper client that exists already: `cargo run --example wrap_connector -- [URL] [--json FILE]`.
+//!
+//! Its connector and the client itself are wrapped; that is all. Without a URL it asks a server of its own on
+//! loopback.
+
+mod common;
+
+use common::Arguments;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, body::Bytes};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use nettrace::{
+    ResponseExt, TraceSink,
+    connect::TraceConnectLayer,
+    request::{TraceBody, TraceRequestLayer},
+};
+use std::error::Error;
+use tower::{Layer, Service, ServiceExt};
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::read()?;
+    let url = arguments.url_or_own_server().await?;
+
     let sink = TraceSink::new();
-    let client = Client::builder(&sink).build()?;
-    let url = std::env::args().nth(1).unwrap();
-    match client.get(&url).await {
-        Ok(response) => {
-            let handle = response.request_handle().cloned().unwrap();
-            let body = response.into_body().bytes().await?;
-            println!("{} bytes {}", body.len(), handle.timings()?);
-        }
-        Err(error) => println!("{error} {:?} {:?}", error.failure(), error),
+    let connector = HttpConnector::new();
+    let connector = TraceConnectLayer::new(&sink).layer(connector); // <- one line
+    let client: Client<_, TraceBody<Empty<Bytes>>> = Client::builder(TokioExecutor::new()).build(connector);
+    let mut client = TraceRequestLayer::new(&sink).capture_connection(true).layer(client); // <- and another
+
+    let request = Request::get(url.as_str()).body(Empty::new())?;
+    let response = client.ready().await?.call(request).await?;
+    let handle = response.request_handle().cloned();
+    println!("{url} answered {}", response.status());
+    println!("{} bytes", response.into_body().collect().await?.to_bytes().len());
+    if let Some(handle) = handle {
+        println!("{}", handle.timings()?);
     }
-    client.close().await;
-    println!("{}", serde_json::to_string_pretty(&sink.snapshot("x"))?);
-    Ok(())
+    drop(client); // closes its idle connections, each in a task of its own
+    let closed = || sink.snapshot("").tcp_conns.iter().all(|conn| conn.end_reason.is_some());
+    while !closed() {
+        tokio::task::yield_now().await;
+    }
+    arguments.write(&sink.snapshot(format!("GET {url}")))
 }

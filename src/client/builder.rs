@@ -44,7 +44,7 @@ pub enum HttpVersion {
     /// HTTP/2 where TLS agrees on it, else HTTP/1.1.
     #[default]
     Auto,
-    /// HTTP/1.1 where TLS agrees on it, else HTTP/2.
+    /// HTTP/1.1 where TLS agrees on it, else HTTP/2. A server may have a preference of its own.
     PreferHttp1,
     /// HTTP/1.1.
     Http1Only,

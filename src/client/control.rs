@@ -66,6 +66,11 @@ impl Control {
         }))
     }
 
+    /// The connection as the trace knows it.
+    pub(super) fn conn(&self) -> Option<&ConnRef> {
+        self.conn.as_ref()
+    }
+
     #[inline]
     pub(super) fn command(&self) -> Command {
         match self.command.load(Acquire) {

@@ -1,6 +1,9 @@
 //! Asks for gzip and undoes it, when nobody else speaks of encodings (as Go's transport does).
 
-use crate::sink::{RequestHandle, RequestRef};
+use crate::{
+    error::classify,
+    sink::{DecodeWatch, RequestHandle},
+};
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, Request, Response, header};
@@ -89,11 +92,11 @@ fn is_encoded<B: Body>(response: &Response<B>) -> bool {
 
 fn decode<B: Body>(mut response: Response<B>) -> Response<Decoded<B>> {
     response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
-    let request = response.extensions().get::<RequestHandle>().and_then(RequestHandle::last_hop);
+    let watch = DecodeWatch::begin(response.extensions().get::<RequestHandle>());
     // The decoder is to be had as a service only.
     let mut decoder = Decompression::new(There(Some(response)));
     match decoder.call(Request::new(())).now_or_never() {
-        Some(Ok(response)) => response.map(|inner| Decoded::Gzip { inner, request, bytes: 0 }),
+        Some(Ok(response)) => response.map(|inner| Decoded::Gzip { inner, watch }),
         None | Some(Err(Gone)) => unreachable!("the decoder gives back the response that is there, at once"),
     }
 }
@@ -129,8 +132,7 @@ pin_project! {
         Gzip {
             #[pin]
             inner: DecompressionBody<B>,
-            request: Option<RequestRef>,
-            bytes: u64,
+            watch: DecodeWatch,
         },
     }
 }
@@ -151,13 +153,12 @@ where
             DecodedProjection::AsItCame { inner } => {
                 inner.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
-            DecodedProjection::Gzip { inner, request, bytes } => {
+            DecodedProjection::Gzip { inner, watch } => {
                 let frame = ready!(inner.poll_frame(cx));
-                if let (Some(request), Some(Ok(part))) = (request, &frame)
-                    && let Some(data) = part.data_ref()
-                {
-                    *bytes += data.remaining() as u64;
-                    request.decoded(*bytes);
+                match &frame {
+                    Some(Ok(part)) => watch.received(part.data_ref().map_or(0, Buf::remaining) as u64),
+                    Some(Err(error)) => watch.failed(classify::failure(&**error), &classify::chain(&**error)),
+                    None => watch.complete(),
                 }
                 Poll::Ready(frame)
             }

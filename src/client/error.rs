@@ -9,7 +9,8 @@ use std::{error::Error, fmt};
 
 /// Why a request failed. Carries the handle of the request: `error.request().trace()` shows what happened.
 ///
-/// Its `source()` is the error of the layer below: of a layer of the user's own, or of hyper-util's client
+/// Its text is the whole reason on one line, the texts of its sources included. Its `source()` is the error of the
+/// layer below: of a layer of the user's own, or of hyper-util's client
 /// ([`legacy::Error`](hyper_util::client::legacy::Error)) with its own sources behind it.
 pub struct ClientError(Box<Inner>);
 
@@ -75,10 +76,7 @@ impl fmt::Display for ClientError {
         match &self.0.kind {
             Kind::Url { url, why } => write!(f, "cannot request {url:?}: {why}"),
             Kind::TooManyRedirects(limit) => write!(f, "gave up after {limit} redirects"),
-            Kind::Failed(_) => match self.failure() {
-                Failure::Unknown(_) => f.write_str("the request failed"),
-                known => write!(f, "the request failed ({})", known.as_str()),
-            },
+            Kind::Failed(error) => f.write_str(&classify::chain(&**error)),
         }
     }
 }

@@ -5,16 +5,13 @@ use super::{
     control::Lease,
     managed::PoolRef,
     send_body::{Gate, Refusal, SendBody, Sent},
-    wish::WishSlot,
+    usage::Usage,
 };
-use crate::{
-    error::TimedOut,
-    sink::{ConnRef, CurrentRequest},
-};
+use crate::{error::TimedOut, sink::CurrentRequest};
 use bytes::Bytes;
-use http::{Extensions, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::client::legacy::connect::capture_connection;
 use pin_project_lite::pin_project;
 use std::{
     error::Error,
@@ -78,13 +75,11 @@ where
                 }
             });
         }
-        let capture = capture_connection(&mut request);
+        // Nothing is read from it: that it is there makes the client report its choice (see `PoolRef`).
+        let _ = capture_connection(&mut request);
         let sent = self.waits.response_header.map(|limit| (limit, Sent::new(!has_body)));
         let state = State {
-            capture,
-            lease: None,
-            wish: WishSlot::default(),
-            current,
+            usage: Some(Usage::new(current)),
             gate: gate.clone(),
             sent: sent.clone(),
             timer: None,
@@ -110,10 +105,7 @@ pin_project! {
 }
 
 struct State {
-    capture: CaptureConnection,
-    lease: Option<Lease>,
-    wish: WishSlot,
-    current: CurrentRequest,
+    usage: Option<Usage>,
     gate: Option<Gate>,
     sent: Option<(Duration, Arc<Sent>)>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -132,44 +124,25 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let inner = this.inner;
-        let result = this.state.wish.scope(|| inner.poll(cx));
-        this.state.see_connection();
+        let result = Usage::scope(&mut this.state.usage, || inner.poll(cx));
         match result {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(this.state.responded(response))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Pending => {
-                ready!(this.state.poll_header_timeout(cx));
-                let limit = this.state.sent.as_ref().map_or(Duration::ZERO, |(limit, _)| *limit);
-                Poll::Ready(Err(TimedOut { what: "the response's header did not come", limit }.into()))
-            }
+            Poll::Pending => this.state.poll_header_timeout(cx).map(|error| Err(error.into())),
         }
     }
 }
 
 impl State {
-    /// The connection that the client has chosen by now. It may choose again when that one turns out stale.
-    fn see_connection(&mut self) {
-        let metadata = self.capture.connection_metadata();
-        let Some(connected) = metadata.as_ref() else { return };
-        let mut extras = Extensions::new();
-        connected.get_extras(&mut extras);
-        let Some(PoolRef(control)) = extras.remove::<PoolRef>() else { return };
-        if self.lease.as_ref().is_some_and(|lease| lease.is_of(&control)) {
-            return;
-        }
-        self.lease = Some(Lease::new(control));
-        self.wish.is_over();
-        if let Some(conn) = extras.get::<ConnRef>() {
-            self.current.acquired(conn);
-        }
-    }
-
     fn responded<R: Body>(&mut self, mut response: Response<R>) -> Response<LeasedBody<R>> {
         response.extensions_mut().remove::<PoolRef>();
-        let (mut lease, mut refusal) = (self.lease.take(), self.gate.take().and_then(Gate::refuse));
+        let mut lease = self.usage.take().and_then(Usage::into_lease);
+        let mut refusal = self.gate.take().and_then(Gate::refuse);
         let connected = self.connects && response.status().is_success();
-        if connected || response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            lease.take().map(Lease::for_good);
+        if (connected || response.status() == StatusCode::SWITCHING_PROTOCOLS)
+            && let Some(lease) = lease.take()
+        {
+            lease.for_good();
         }
         if response.body().is_end_stream() {
             (lease, refusal) = (None, None);
@@ -178,18 +151,13 @@ impl State {
     }
 
     /// Runs from the time when the request was sent whole.
-    fn poll_header_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_header_timeout(&mut self, cx: &mut Context<'_>) -> Poll<TimedOut> {
         let Some((limit, sent)) = &self.sent else { return Poll::Pending };
-        if self.timer.is_none() {
-            if self.lease.is_none() || !sent.poll(cx) {
-                return Poll::Pending;
-            }
-            self.timer = Some(Box::pin(sleep(*limit)));
+        if !self.usage.as_ref().is_some_and(Usage::has_connection) || !sent.poll(cx) {
+            return Poll::Pending;
         }
-        match &mut self.timer {
-            Some(timer) => timer.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
+        ready!(self.timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx));
+        Poll::Ready(TimedOut { what: "the response's header did not come", limit: *limit })
     }
 }
 

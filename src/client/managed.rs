@@ -3,7 +3,7 @@
 use super::{
     control::{Command, Control},
     pool::Connections,
-    wish::Wish,
+    usage::{Usage, Wish},
 };
 use crate::{error::ClientClosed, sink::ConnRef};
 use futures_util::future::BoxFuture;
@@ -95,9 +95,18 @@ impl Drop for Guard {
     }
 }
 
-/// What an exchange finds in the metadata of its connection.
-#[derive(Clone, Debug)]
-pub(super) struct PoolRef(pub(super) Arc<Control>);
+/// Our mark in the metadata of a connection. The client clones the metadata at the moment when it has chosen the
+/// connection for a request that asks to be told (`capture_connection`): that is how the exchange learns of it in
+/// time, whatever happens before its next poll.
+#[derive(Debug)]
+pub(super) struct PoolRef(Arc<Control>);
+
+impl Clone for PoolRef {
+    fn clone(&self) -> Self {
+        Usage::chosen(&self.0);
+        PoolRef(self.0.clone())
+    }
+}
 
 impl<T: Connection> Connection for ManagedIo<T> {
     fn connected(&self) -> Connected {

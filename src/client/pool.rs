@@ -7,7 +7,7 @@
 use super::{
     control::{Control, Lease},
     tasks::Tasks,
-    wish::Wish,
+    usage::Wish,
 };
 use crate::{record::EndReason, sink::ConnRef};
 use http::Uri;

@@ -4,7 +4,7 @@ use super::tcp::SocketOptions;
 use crate::sink::{AttemptRecorder, ConnRecorder, DialRecorder, ProbeEvent};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
-    io,
+    io::{self, ErrorKind::WouldBlock},
     net::SocketAddr,
     os::fd::AsFd,
     pin::Pin,
@@ -101,13 +101,14 @@ fn open(addr: SocketAddr, options: &SocketOptions, recorder: &AttemptRecorder) -
     socket.set_nonblocking(true)?;
     options.apply(&socket, addr)?;
     recorder.before_connect(socket.as_fd());
-    match socket.connect(&addr.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(error) => return Err(error),
+    let begun = match socket.connect(&addr.into()) {
+        Err(error) if error.raw_os_error() != Some(IN_PROGRESS) && error.kind() != WouldBlock => Err(error),
+        _ => Ok(()),
+    };
+    if begun.is_err() {
+        recorder.show(ProbeEvent::ConnectFailed, socket.as_fd());
     }
-    TcpStream::from_std(socket.into())
+    begun.and_then(|()| TcpStream::from_std(socket.into()))
 }
 
 /// `EINPROGRESS` of `connect(2)` on a non-blocking socket, which std has no kind for.

@@ -34,10 +34,7 @@ pin_project! {
 
     impl<T> PinnedDrop for TracedIo<T> {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if let (Some(inner), Some(socket)) = (&*this.inner, this.socket) {
-                this.tap.conn.show(ProbeEvent::Closing, socket(inner));
-            }
+            this.as_ref().closing();
         }
     }
 }
@@ -71,9 +68,16 @@ impl<T> TracedIo<T> {
         self.inner.as_mut().expect(PRESENT)
     }
 
-    /// Gives the stream back. For the trace the connection is closed.
+    /// Gives the stream back. For the trace, and for probes, the connection is closed.
     pub fn into_inner(mut self) -> T {
+        self.closing();
         self.inner.take().expect(PRESENT)
+    }
+
+    fn closing(&self) {
+        if let (Some(inner), Some(socket)) = (&self.inner, self.socket) {
+            self.tap.conn.show(ProbeEvent::Closing, socket(inner));
+        }
     }
 
     /// The identifier of the connection in a trace; empty when it is not traced.

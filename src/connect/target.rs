@@ -38,7 +38,10 @@ impl Target {
 
 impl From<&str> for Target {
     fn from(text: &str) -> Self {
-        let wrong = |why| Target { host: text.into(), port: Err(why) };
+        let wrong = |why| Target { host: without_user_info(text), port: Err(why) };
+        if text.contains('@') {
+            return wrong("user info has no place here: write host:port");
+        }
         let Some((host, port)) = text.rsplit_once(':') else {
             return wrong("a port is missing: write host:port");
         };
@@ -52,6 +55,14 @@ impl From<&str> for Target {
             Ok(port) => Target { host: host.into(), port: Ok(port) },
             Err(_) => wrong("the port is not a number up to 65535"),
         }
+    }
+}
+
+/// A password that somebody wrote into an address is not kept.
+fn without_user_info(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, rest)) => format!("***@{rest}"),
+        None => text.into(),
     }
 }
 
@@ -75,7 +86,8 @@ impl From<(IpAddr, u16)> for Target {
 
 impl From<(&str, u16)> for Target {
     fn from((host, port): (&str, u16)) -> Self {
-        Target { host: host.into(), port: Ok(port) }
+        let port = if host.contains('@') { Err("user info has no place here") } else { Ok(port) };
+        Target { host: without_user_info(host), port }
     }
 }
 
@@ -99,5 +111,16 @@ mod tests {
         for bad in ["localhost", "::1", "x:70000", ":80", ""] {
             assert!(Target::from(bad).port.is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn user_info_is_never_held() {
+        for bad in ["joe:secret@host:80", "http://joe:secret@host:80", "joe:secret@", "a@b:secret@host"] {
+            let target = Target::from(bad);
+            assert!(target.port.is_err());
+            assert!(!format!("{target:?} {}", target.to_text()).contains("secret"), "{target:?}");
+        }
+        let target = Target::from(("joe:secret@host", 80));
+        assert!(target.port.is_err() && !format!("{target:?}").contains("secret"));
     }
 }

@@ -47,10 +47,8 @@ impl<B: Body> Body for TraceBody<B> {
         let mut this = self.project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         if let Some(watch) = this.watch {
-            match &frame {
-                Some(Ok(frame)) => watch.sent(frame.data_ref().map_or(0, Buf::remaining) as u64),
-                Some(Err(_)) => watch.failed(),
-                None => {}
+            if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+                watch.sent(data.remaining() as u64);
             }
             if frame.is_none() || this.inner.is_end_stream() {
                 watch.complete();

@@ -2,13 +2,13 @@
 
 use super::{
     clock::Tick,
-    core::Core,
+    core::{Core, Timeline},
     dns::DnsRecorder,
     end::EndCell,
     export,
     group::Group,
     oplog::{OpKind, OpLog, OpWriter},
-    probe::{ProbeEvent, ProbeSocket},
+    probe::{ProbeEvent, ProbeSocket, contained},
     subscriber::FinishedRecord,
 };
 use crate::{
@@ -18,7 +18,6 @@ use crate::{
 use std::{
     fmt, io,
     net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, OnceLock,
         atomic::{
@@ -91,6 +90,11 @@ impl ConnRecord {
         Tick(self.established.load(Acquire))
     }
 
+    /// When something was last seen of it, operations apart.
+    pub(crate) fn latest(&self) -> Tick {
+        self.begin.max(self.established())
+    }
+
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
@@ -140,6 +144,11 @@ impl ConnRef {
         self.0.record.as_ref().map_or(0, |record| record.number)
     }
 
+    /// Whether it is one of that sink's.
+    pub(super) fn is_of(&self, core: &Arc<Core>) -> bool {
+        Arc::ptr_eq(&self.0.group.core, core)
+    }
+
     /// A request was given the connection: the next byte that comes is the first of its response (HTTP/1).
     pub(crate) fn await_first_byte(&self) {
         if let Some(record) = &self.0.record {
@@ -156,11 +165,6 @@ impl ConnRef {
     /// Its close is not to be recorded as a mere `closed`.
     pub(crate) fn will_close(&self, reason: EndReason) {
         let _ = self.0.closing.set(reason);
-    }
-
-    /// Whether it is recorded into that sink.
-    pub(super) fn is_of(&self, core: &Arc<Core>) -> bool {
-        Arc::ptr_eq(&self.0.group.core, core)
     }
 
     pub(crate) fn same(&self, other: &ConnRef) -> bool {
@@ -184,7 +188,7 @@ impl AttemptRecorder {
     }
 
     pub(super) fn begin(group: Option<Arc<Group>>, remote: SocketAddr, from_resolver: bool) -> Self {
-        AttemptRecorder(group.map(|group| {
+        AttemptRecorder(group.and_then(|group| {
             let endpoint = Endpoint { remote: Some(remote), ..Endpoint::default() };
             let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
             record.from_resolver = from_resolver;
@@ -196,7 +200,7 @@ impl AttemptRecorder {
     pub(crate) fn before_connect(&self, socket: ProbeSocket<'_>) {
         let Some(conn) = &self.0 else { return };
         let Some(remote) = conn.peer_addr() else { return };
-        for probe in &conn.0.group.core.settings.probes {
+        for probe in conn.0.group.core.probes() {
             contained(|| probe.before_connect(socket, remote));
         }
     }
@@ -275,7 +279,8 @@ impl ConnRecorder {
 
     fn established(conn: Option<ConnRef>) -> Self {
         let Some(conn) = conn else { return ConnRecorder(None) };
-        let Some(record) = conn.0.record.clone() else { return ConnRecorder(None) };
+        let record = conn.0.record.clone().filter(|record| record.end.is_open());
+        let Some(record) = record else { return ConnRecorder(None) };
         record.established.store(conn.0.group.core.now().max(record.begin).0, Release);
         let writer = OpWriter::new(record.log.as_ref());
         ConnRecorder(Some(Live {
@@ -294,7 +299,7 @@ impl ConnRecorder {
         let endpoint = Endpoint { local: Some(local), remote: Some(remote), path: None };
         let mut record = ConnRecord::new(&group.core, Transport::Udp, endpoint);
         record.from_resolver = true;
-        Self::established(Some(register(group, record)))
+        Self::established(register(group, record))
     }
 
     pub(super) fn adopt(
@@ -303,7 +308,7 @@ impl ConnRecorder {
         endpoint: impl FnOnce() -> Endpoint,
         above_tls: bool,
     ) -> Self {
-        Self::established(group.map(|group| {
+        Self::established(group.and_then(|group| {
             let mut record = ConnRecord::new(&group.core, transport, endpoint());
             record.above_tls = above_tls;
             if let Some(dial) = &group.dial {
@@ -329,7 +334,7 @@ impl ConnRecorder {
     #[inline]
     pub(crate) fn start(&self) -> Tick {
         match &self.0 {
-            Some(live) if live.writer.is_on() => live.conn.0.group.core.now(),
+            Some(live) if live.writer.is_on() && live.record.end.is_open() => live.conn.0.group.core.now(),
             _ => Tick::NONE,
         }
     }
@@ -431,39 +436,31 @@ impl Drop for ConnRecorder {
     }
 }
 
-fn register(group: Arc<Group>, record: ConnRecord) -> ConnRef {
+/// `None` when nothing more is recorded of that dial.
+fn register(group: Arc<Group>, record: ConnRecord) -> Option<ConnRef> {
     let record = Arc::new(record);
-    group.begun();
-    group.core.connections.fetch_add(1, Relaxed);
-    group.state().conns.push(record.clone());
-    ConnRef::new(group, Some(record))
+    group.begin(|state| state.conns.push(record.clone()))?;
+    Some(ConnRef::new(group, Some(record)))
 }
 
 fn end(conn: &ConnRef, reason: EndReason, fault: Option<Fault>) {
     let (group, Some(record)) = (&conn.0.group, &conn.0.record) else { return };
-    if record.end.end(group.core.now().max(record.begin), reason, fault) {
+    if record.end.end(group.core.now().max(record.latest()), reason, fault) {
         group.ended();
-        group.core.publish(|| Some(finished(group, record)));
+        group.core.publish(|times| finished(group, record, times));
     }
 }
 
-fn finished(group: &Group, record: &ConnRecord) -> FinishedRecord {
-    let times = group.core.timeline();
+fn finished(group: &Group, record: &ConnRecord, times: &Timeline) -> FinishedRecord {
     if record.is_udp() {
-        FinishedRecord::UdpConn(export::udp_conn(group, record, &times))
+        FinishedRecord::UdpConn(export::udp_conn(group, record, times))
     } else {
-        FinishedRecord::TcpConn(export::tcp_conn(group, record, &times))
+        FinishedRecord::TcpConn(export::tcp_conn(group, record, times))
     }
 }
 
 fn show(conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
-    for probe in &conn.0.group.core.settings.probes {
+    for probe in conn.0.group.core.probes() {
         contained(|| probe.event(conn, event, socket));
-    }
-}
-
-fn contained(call: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(call)).is_err() {
-        tracing::warn!(target: "nettrace", "a probe panicked");
     }
 }

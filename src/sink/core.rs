@@ -1,6 +1,7 @@
 //! What every recorder of a sink shares: its clock, its settings, and whether it still records.
 
 use super::{
+    Probe,
     clock::{Anchor, Clock, Tick},
     registry::Numbers,
     settings::Settings,
@@ -25,8 +26,8 @@ pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) numbers: Numbers,
     pub(crate) lost: Lost,
-    /// Connections in the records kept, to nameservers included.
-    pub(crate) connections: AtomicUsize,
+    /// Connections that are kept although they have ended, those to nameservers and failed attempts included.
+    pub(crate) settled: AtomicUsize,
     state: AtomicU8,
     epoch: Mutex<Anchor>,
 }
@@ -52,7 +53,7 @@ impl Core {
             settings,
             numbers: Numbers::new(),
             lost: Lost::default(),
-            connections: AtomicUsize::new(0),
+            settled: AtomicUsize::new(0),
             state: AtomicU8::new(ON),
             epoch,
         }
@@ -98,17 +99,27 @@ impl Core {
         self.settings.ids.id(number)
     }
 
+    /// Whether a record that has ended is wanted by anybody.
+    pub(crate) fn has_subscribers(&self) -> bool {
+        !self.settings.subscribers.is_empty() && !self.is_closed()
+    }
+
     /// Hands a record that has ended to the subscribers. Must not be called under a lock.
-    pub(crate) fn publish(&self, record: impl FnOnce() -> Option<FinishedRecord>) {
-        if self.settings.subscribers.is_empty() || self.is_closed() {
+    pub(crate) fn publish(&self, record: impl FnOnce(&Timeline) -> FinishedRecord) {
+        if !self.has_subscribers() {
             return;
         }
-        let Some(record) = record() else { return };
+        let record = record(&self.timeline());
         for subscriber in &self.settings.subscribers {
             if catch_unwind(AssertUnwindSafe(|| subscriber.finished(&record))).is_err() {
                 tracing::warn!(target: "nettrace", "a subscriber panicked; it was given {}", record.trace_id());
             }
         }
+    }
+
+    /// The probes that still look.
+    pub(crate) fn probes(&self) -> &[Arc<dyn Probe>] {
+        if self.is_closed() { &[] } else { &self.settings.probes }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Recorders of dials: what a connector and a resolver say of their work.
 
 use super::{
-    clock::Tick,
     conn::{AttemptRecorder, ConnRecorder, ConnRef, Endpoint, Transport},
     core::Core,
+    end::{End, EndCell},
     export,
-    group::{Group, ResolverDial},
+    group::{DialHead, Group, ResolverDial},
     scope,
     subscriber::FinishedRecord,
 };
@@ -54,43 +54,38 @@ impl DialRef {
     pub(crate) fn resolve_begin(&self) {
         let Some(group) = &self.0 else { return };
         let now = group.core.now();
-        let mut state = group.state();
-        if !state.resolve_begin.is_some() {
-            state.resolve_begin = now;
-        }
+        group.learn(|dial| {
+            if !dial.resolve_begin.is_some() {
+                dial.resolve_begin = now;
+            }
+        });
     }
 
     pub(crate) fn resolve_end(&self) {
         let Some(group) = &self.0 else { return };
         let now = group.core.now();
-        group.state().resolve_end = now;
+        group.learn(|dial| dial.resolve_end = now.max(dial.resolve_begin));
     }
 
     /// Recorded once for each nameserver.
     pub(crate) fn skipped_nameserver(&self, nameserver: SocketAddr, reason: &str) {
         let Some(group) = &self.0 else { return };
-        let mut state = group.state();
-        if !state.skipped.iter().any(|(known, _)| *known == nameserver) {
-            state.skipped.push((nameserver, reason.into()));
-        }
+        group.learn(|dial| {
+            if !dial.skipped.iter().any(|(known, _)| *known == nameserver) {
+                dial.skipped.push((nameserver, reason.into()));
+            }
+        });
     }
 
     /// An attempt to reach a nameserver begins.
     pub(crate) fn resolver_dial(&self, nameserver: SocketAddr) -> ResolverDialRecorder {
-        ResolverDialRecorder(self.0.clone().map(|group| {
-            group.begun();
+        ResolverDialRecorder(self.0.clone().and_then(|group| {
             let begin = group.core.now();
-            let mut state = group.state();
-            state.resolver_dials.push(ResolverDial {
-                nameserver,
-                begin,
-                end: Tick::NONE,
-                fault: None,
-                conn: 0,
-            });
-            let index = state.resolver_dials.len() - 1;
-            drop(state);
-            (group, index, nameserver)
+            let index = group.begin(|state| {
+                state.dial.resolver_dials.push(ResolverDial { nameserver, begin, end: None, conn: 0 });
+                state.dial.resolver_dials.len() - 1
+            })?;
+            Some((group, index, nameserver))
         }))
     }
 }
@@ -110,7 +105,7 @@ impl DialRecorder {
 
     pub(crate) fn source_ip(&self, ip: IpAddr) {
         if let Some(group) = &self.0.0 {
-            group.state().source_ip = Some(ip);
+            group.learn(|dial| dial.source_ip = Some(ip));
         }
     }
 
@@ -131,13 +126,14 @@ impl DialRecorder {
 
     pub(crate) fn established(mut self, conn: Option<&ConnRef>) {
         let Some(group) = self.0.0.take() else { return };
-        group.state().established = conn.map_or(0, ConnRef::number);
+        group.learn(|dial| dial.established = conn.map_or(0, ConnRef::number));
         end(&group, EndReason::Closed, None);
     }
 
-    pub(crate) fn failed(mut self, reason: EndReason, failure: Failure, text: &str) {
+    pub(crate) fn failed(mut self, failure: Failure, text: &str) {
         let Some(group) = self.0.0.take() else { return };
-        end(&group, reason, Some(Fault::new(failure, text)));
+        let fault = Fault::new(failure, text);
+        end(&group, fault.end_reason(), Some(fault));
     }
 }
 
@@ -152,9 +148,14 @@ impl Drop for DialRecorder {
 
 fn end(group: &Arc<Group>, reason: EndReason, fault: Option<Fault>) {
     let Some(dial) = &group.dial else { return };
-    if dial.end.end(group.core.now().max(dial.begin), reason, fault) {
+    let now = group.core.now().max(dial.begin);
+    group.learn(|dial| dial.resolved(now));
+    if dial.end.end(now, reason, fault) {
         group.ended();
-        group.core.publish(|| export::dial(group, &group.core.timeline()).map(FinishedRecord::Dial));
+        group.core.publish(|times| {
+            let state = group.state().dial.clone();
+            FinishedRecord::Dial(export::dial(&group.core, dial, state, times))
+        });
     }
 }
 
@@ -164,18 +165,19 @@ pub(crate) struct ResolverDialRecorder(Option<(Arc<Group>, usize, SocketAddr)>);
 
 impl ResolverDialRecorder {
     pub(crate) fn failed(mut self, error: &io::Error) {
-        self.end(Some(io_fault(error)), 0);
+        self.end(EndReason::Failed, Some(io_fault(error)), 0);
     }
 
     pub(crate) fn timed_out(mut self) {
-        self.end(Some(Fault::new(Failure::GenericTimeoutError, "timed out")), 0);
+        let fault = Fault::new(Failure::GenericTimeoutError, "timed out");
+        self.end(EndReason::Timeout, Some(fault), 0);
     }
 
     /// A UDP socket is connected to the nameserver: nothing more is to be done to reach it.
     pub(crate) fn udp(mut self, local: SocketAddr) -> ConnRecorder {
         let Some((group, _, nameserver)) = &self.0 else { return ConnRecorder::off() };
         let conn = ConnRecorder::udp(group.clone(), local, *nameserver);
-        self.end(None, conn.number());
+        self.end(EndReason::Closed, None, conn.number());
         conn
     }
 
@@ -189,34 +191,41 @@ impl ResolverDialRecorder {
 
     /// The nameserver is reached.
     pub(crate) fn connected(mut self, conn: &ConnRecorder) {
-        self.end(None, conn.number());
+        self.end(EndReason::Closed, None, conn.number());
     }
 
-    fn end(&mut self, fault: Option<Fault>, conn: u64) {
+    fn end(&mut self, reason: EndReason, fault: Option<Fault>, conn: u64) {
         let Some((group, index, _)) = self.0.take() else { return };
         let now = group.core.now();
-        if let Some(dial) = group.state().resolver_dials.get_mut(index).filter(|dial| !dial.end.is_some()) {
-            (dial.end, dial.fault, dial.conn) = (now.max(dial.begin), fault, conn);
+        let ended = {
+            let mut state = group.state();
+            let dial = state.dial.resolver_dials.get_mut(index).filter(|dial| dial.end.is_none());
+            dial.map(|dial| {
+                dial.end = Some(End { at: now.max(dial.begin), reason, fault });
+                dial.conn = conn;
+            })
+        };
+        if ended.is_some() {
+            group.ended();
         }
-        group.ended();
     }
 }
 
 impl Drop for ResolverDialRecorder {
     fn drop(&mut self) {
-        self.end(Some(Fault::new(Failure::Interrupted, "given up")), 0);
+        self.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "given up")), 0);
     }
 }
 
 /// What the sink knows when a dial begins.
 pub(super) fn begin(core: &Arc<Core>, destination: String) -> (Arc<Group>, DialRecorder) {
-    let request = scope::request().filter(|request| Arc::ptr_eq(&request.core, core));
-    let head = super::group::DialHead {
+    let request = scope::request().filter(|request| request.is_of(core) && request.is_open());
+    let head = DialHead {
         number: core.numbers.one(),
         begin: core.now(),
         destination: destination.into(),
         trigger: request.as_ref().map_or(0, |request| request.number()),
-        end: Default::default(),
+        end: EndCell::default(),
     };
     let group = Group::new(core.clone(), Some(head));
     if let Some(request) = request {

@@ -1,18 +1,27 @@
 //! The messages exchanged with a nameserver over one connection.
 
-use super::{clock::Tick, end::EndCell, export, group::Group, subscriber::FinishedRecord};
+use super::{clock::Tick, end::End, export, group::Group, subscriber::FinishedRecord};
 use crate::{
     error::Fault,
     record::{DnsQueryMsg, DnsReplyMsg, EndReason, Failure},
 };
 use std::sync::Arc;
 
+#[derive(Clone)]
 pub(crate) struct DnsRecord {
     pub(crate) number: u64,
     pub(crate) conn: u64,
     pub(crate) queries: Vec<(Tick, DnsQueryMsg)>,
     pub(crate) replies: Vec<(Tick, DnsReplyMsg)>,
-    pub(crate) end: EndCell,
+    pub(crate) end: Option<End>,
+}
+
+impl DnsRecord {
+    /// When something was last seen of it.
+    pub(crate) fn latest(&self) -> Tick {
+        let (query, reply) = (self.queries.last().map(|(at, _)| *at), self.replies.last().map(|(at, _)| *at));
+        query.max(reply).unwrap_or_default()
+    }
 }
 
 /// Lives as long as the exchange; its drop ends it.
@@ -31,11 +40,12 @@ impl DnsRecorder {
         if !group.core.settings.dns {
             return DnsRecorder::off();
         }
-        group.begun();
         let number = group.core.numbers.one();
-        let mut state = group.state();
-        state.dns.push(DnsRecord { number, conn, queries: vec![], replies: vec![], end: EndCell::default() });
-        DnsRecorder { place: Some((group.clone(), state.dns.len() - 1)), fault: None }
+        let place = group.begin(|state| {
+            state.dns.push(DnsRecord { number, conn, queries: vec![], replies: vec![], end: None });
+            state.dns.len() - 1
+        });
+        DnsRecorder { place: place.map(|index| (group.clone(), index)), fault: None }
     }
 
     /// Whether messages need be described at all.
@@ -66,7 +76,7 @@ impl DnsRecorder {
     fn with(&self, f: impl FnOnce(Tick, &mut DnsRecord)) {
         let Some((group, index)) = &self.place else { return };
         let now = group.core.now();
-        if let Some(record) = group.state().dns.get_mut(*index).filter(|record| record.end.is_open()) {
+        if let Some(record) = group.state().dns.get_mut(*index).filter(|record| record.end.is_none()) {
             f(now, record);
         }
     }
@@ -74,17 +84,18 @@ impl DnsRecorder {
     fn end(&mut self, reason: EndReason, fault: Option<Fault>) {
         let Some((group, index)) = self.place.take() else { return };
         let now = group.core.now();
-        let ended = group.state().dns.get(index).is_some_and(|record| record.end.end(now, reason, fault));
-        if ended {
-            group.ended();
-            group.core.publish(|| {
-                let times = group.core.timeline();
-                let state = group.state();
-                state
-                    .dns
-                    .get(index)
-                    .map(|record| FinishedRecord::DnsQuery(export::dns(&group, record, &times)))
-            });
+        let ended = {
+            let mut state = group.state();
+            let record = state.dns.get_mut(index).filter(|record| record.end.is_none());
+            record.map(|record| {
+                record.end = Some(End { at: now.max(record.latest()), reason, fault });
+                group.core.has_subscribers().then(|| record.clone())
+            })
+        };
+        let Some(record) = ended else { return };
+        group.ended();
+        if let Some(record) = record {
+            group.core.publish(|times| FinishedRecord::DnsQuery(export::dns(&group, record, times)));
         }
     }
 }

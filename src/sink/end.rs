@@ -10,6 +10,15 @@ use std::sync::{
     },
 };
 
+/// When, how and why.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct End {
+    pub(crate) at: Tick,
+    pub(crate) reason: EndReason,
+    pub(crate) fault: Option<Fault>,
+}
+
+/// An [`End`] that one thread writes while others look: they see all of it or nothing.
 #[derive(Debug, Default)]
 pub(crate) struct EndCell {
     state: AtomicU8,
@@ -51,37 +60,36 @@ impl EndCell {
         matches!(self.state.load(Acquire), OPEN | ENDING)
     }
 
-    pub(crate) fn reason(&self) -> Option<EndReason> {
-        match self.state.load(Acquire) {
-            OPEN | ENDING => None,
-            code => REASONS.get(usize::from(code) - 1).cloned(),
-        }
+    /// The end, once there is one. What its owner wrote before is seen by whoever has seen the end: read it
+    /// first, then what it is the end of.
+    pub(crate) fn get(&self) -> Option<End> {
+        let reason = match self.state.load(Acquire) {
+            OPEN | ENDING => return None,
+            code => REASONS.get(usize::from(code) - 1).cloned()?,
+        };
+        let fault = self.fault.get().map(|fault| (**fault).clone());
+        Some(End { at: Tick(self.at.load(Relaxed)), reason, fault })
     }
 
-    pub(crate) fn at(&self) -> Tick {
-        if self.is_open() { Tick::NONE } else { Tick(self.at.load(Relaxed)) }
-    }
-
+    /// What went wrong, once it has ended.
     pub(crate) fn fault(&self) -> Option<&Fault> {
-        self.fault.get().map(|fault| &**fault)
+        if self.is_open() { None } else { self.fault.get().map(|fault| &**fault) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Failure;
 
     #[test]
     fn the_first_end_stays() {
         let cell = EndCell::default();
-        assert!(cell.is_open() && cell.reason().is_none() && !cell.at().is_some());
-        assert!(cell.end(
-            Tick(5),
-            EndReason::Timeout,
-            Some(Fault::new(crate::record::Failure::GenericTimeoutError, "slow"))
-        ));
+        assert!(cell.is_open() && cell.get().is_none() && cell.fault().is_none());
+        let fault = Fault::new(Failure::GenericTimeoutError, "slow");
+        assert!(cell.end(Tick(5), EndReason::Timeout, Some(fault.clone())));
         assert!(!cell.end(Tick(9), EndReason::Closed, None));
-        assert_eq!((cell.at(), cell.reason()), (Tick(5), Some(EndReason::Timeout)));
-        assert_eq!(cell.fault().map(|fault| &*fault.text), Some("slow"));
+        assert!(!cell.is_open());
+        assert_eq!(cell.get(), Some(End { at: Tick(5), reason: EndReason::Timeout, fault: Some(fault) }));
     }
 }

@@ -5,8 +5,9 @@ use super::{
     conn::{ConnRecord, ConnRef},
     core::{Core, Timeline},
     dns::DnsRecord,
-    end::EndCell,
-    group::{Group, GroupState, ResolverDial},
+    end::End,
+    group::{DialHead, DialState, Group, ResolverDial},
+    headers::CapturedHeaders,
     registry::Rec,
     request::{Rare, RequestRecord, RequestRef},
     tls::TlsRecord,
@@ -15,8 +16,8 @@ use crate::{
     error::Fault,
     record::{
         AddrTuple, Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure,
-        HttpReqTrace, Informational, NetTrace, ResolverDialTrace, SocketTrace, TcpConnTrace, Timestamp,
-        TlsTunnelTrace, TraceId, UdpConnTrace,
+        HttpHeaders, HttpReqTrace, Informational, NetTrace, ResolverDialTrace, SocketTrace, TcpConnTrace,
+        Timestamp, TlsTunnelTrace, TraceId, UdpConnTrace,
     },
 };
 use http::StatusCode;
@@ -26,38 +27,37 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-/// All of these requests and groups, oldest first.
+/// All of these requests and groups with what the requests refer to, oldest first.
+///
+/// Requests are read before groups: what a request refers to is there when its group is read.
 pub(super) fn trace(
     core: &Arc<Core>,
     description: &str,
-    requests: Vec<Rec<RequestRecord>>,
+    mut requests: Vec<Rec<RequestRecord>>,
     mut groups: Vec<Arc<Group>>,
 ) -> NetTrace {
     let times = core.timeline();
-    for record in &requests {
-        let mut links = record.links();
-        groups.extend(links.conn.as_ref().map(|conn| conn.0.group.clone()));
-        if let Some(rare) = &mut links.rare {
-            groups.extend(rare.tried.iter().map(|conn| conn.0.group.clone()));
-            groups.extend(rare.dials.iter().cloned());
-        }
+    let mut known = requests.iter().map(Rec::number).collect::<HashSet<_>>();
+    let mut http = Vec::with_capacity(requests.len());
+    while let Some(record) = requests.pop() {
+        let begin = record.begin;
+        let record = RequestRef { core: core.clone(), record };
+        let (request, prev_hop) = request_and_links(&record, &times, &mut groups);
+        requests.extend(prev_hop.filter(|hop| known.insert(hop.number())).map(|hop| hop.record));
+        http.push((begin, request));
     }
     let mut seen = HashSet::with_capacity(groups.len());
     groups.retain(|group| seen.insert(Arc::as_ptr(group)));
-    let known = requests.iter().map(Rec::number).collect::<HashSet<_>>();
 
-    let http = requests
-        .into_iter()
-        .map(|record| (record.begin, request(&RequestRef { core: core.clone(), record }, &times)))
-        .collect::<Vec<_>>();
     let (mut dials, mut tcp, mut udp, mut queries, mut tunnels) = (vec![], vec![], vec![], vec![], vec![]);
     for group in &groups {
-        let state = group.state();
-        if let Some(head) = &group.dial
-            && let Some(mut dial) = dial_with(group, &state, &times)
-        {
+        // The end before the rest, and everything out of the lock before it is put into words.
+        let ended = group.dial.as_ref().and_then(|dial| dial.end.get());
+        let state = group.state().clone();
+        if let Some(head) = &group.dial {
+            let mut dial = dial_ended(core, head, state.dial, ended, &times);
             if !known.contains(&head.trigger) {
-                dial.triggered_by = Default::default();
+                dial.triggered_by = TraceId::default();
             }
             dials.push((head.begin, dial));
         }
@@ -68,8 +68,8 @@ pub(super) fn trace(
                 tcp.push((conn.begin, tcp_conn(group, conn, &times)));
             }
         }
-        queries.extend(state.dns.iter().map(|record| (first_message(record), dns(group, record, &times))));
-        tunnels.extend(state.tls.iter().map(|record| (record.begin, tls(group, record, &times))));
+        queries.extend(state.dns.into_iter().map(|dns| (first_message(&dns), self::dns(group, dns, &times))));
+        tunnels.extend(state.tls.into_iter().map(|tls| (tls.begin, self::tls(group, tls, &times))));
     }
     NetTrace {
         description: description.into(),
@@ -88,35 +88,55 @@ pub(super) fn trace(
 
 /// One request with all that it refers to: the hops before it, its connections and their dials.
 pub(super) fn slice(request: &RequestRef) -> NetTrace {
-    let mut hops = vec![request.record.clone()];
-    while let Some(previous) = prev_hop(&hops[hops.len() - 1]) {
-        hops.push(previous.record);
-    }
-    trace(&request.core, "", hops, vec![])
+    trace(&request.core, "", vec![request.record.clone()], vec![])
 }
 
-/// The same for hops that are known.
+/// The same for hops that are known, the last one last; those of another sink are left out.
 pub(super) fn hops(hops: &[RequestRef]) -> NetTrace {
     let Some(last) = hops.last() else { return NetTrace::default() };
-    let same_sink = hops.iter().filter(|hop| Arc::ptr_eq(&hop.core, &last.core));
-    trace(&last.core, "", same_sink.map(|hop| hop.record.clone()).collect(), vec![])
+    let same_sink = || hops.iter().filter(|hop| hop.is_of(&last.core));
+    let mut trace = trace(&last.core, "", same_sink().map(|hop| hop.record.clone()).collect(), vec![]);
+    // Requests that the sink has forgotten are not linked any more.
+    let ids = same_sink().map(|hop| last.core.id(hop.number())).collect::<Vec<_>>();
+    for request in trace.http_requests.iter_mut().filter(|request| request.prev_hop.is_undefined()) {
+        let before = ids.windows(2).find(|pair| pair[1] == request.trace_id);
+        request.prev_hop = before.map_or_else(TraceId::default, |pair| pair[0].clone());
+    }
+    trace
 }
 
 pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
+    request_and_links(request, times, &mut Vec::new()).0
+}
+
+/// What it refers to too: the hop before it, and `groups`, which are added to.
+fn request_and_links(
+    request: &RequestRef,
+    times: &Timeline,
+    groups: &mut Vec<Arc<Group>>,
+) -> (HttpReqTrace, Option<RequestRef>) {
     let (core, record) = (&request.core, &*request.record);
+    // The end before the rest: what belongs to an ended request is all there.
+    let end = record.end.get();
+    let (conn, rare) = {
+        let links = record.links();
+        groups.extend(links.groups().cloned());
+        (links.conn.clone(), links.rare.as_deref().map(RareOut::of))
+    };
+    let [tcp_conn, tls_tunnel, proxy_tls_tunnel] = match &conn {
+        Some(conn) => [conn.number(), conn.0.tls.load(Relaxed), conn.0.proxy_tls.load(Relaxed)],
+        None => rare.as_ref().and_then(|rare| rare.own_dial.as_ref()).map_or([0; 3], |dial| dial.way()),
+    };
+    let (end_at, end_reason, failure, req_error) = ended(end, times);
     let version = record.version.load(Relaxed);
     let acquired = record.conn_acquired.get();
     let received = record.received.load(Relaxed);
     let decoded = record.decoded.load(Relaxed).checked_sub(1);
-    let ended = Ended::of(&record.end, times);
-    let (failure, req_error) = split(record.end.fault());
-    let links = record.links();
-    let conn = links.conn.as_ref();
     let mut out = HttpReqTrace {
         trace_id: core.id(request.number()),
-        tcp_conn: conn.map_or_else(TraceId::default, ConnRef::id),
-        tls_tunnel: core.id(conn.map_or(0, |conn| conn.0.tls.load(Relaxed))),
-        proxy_tls_tunnel: core.id(conn.map_or(0, |conn| conn.0.proxy_tls.load(Relaxed))),
+        tcp_conn: core.id(tcp_conn),
+        tls_tunnel: core.id(tls_tunnel),
+        proxy_tls_tunnel: core.id(proxy_tls_tunnel),
         proto_major: version / 10,
         proto_minor: version % 10,
         req_sent_at: times.at(record.begin),
@@ -127,8 +147,8 @@ pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
         req_content_len: record.sent.load(Relaxed),
         req_error,
         failure,
-        end_at: ended.at,
-        end_reason: ended.reason,
+        end_at,
+        end_reason,
         first_byte_at: times.at(record.first_byte.get()),
         resp_recv_at: times.at(record.response_head.get()),
         resp_body_end_at: times.at(record.response_end.get()),
@@ -137,42 +157,74 @@ pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
         resp_encoded_len: decoded.map(|_| received),
         ..HttpReqTrace::default()
     };
-    if let Some(rare) = &links.rare {
-        rarities(&mut out, rare, conn, core, times);
+    let prev_hop = rare.and_then(|rare| rare.into_words(&mut out, conn.as_ref(), core, times));
+    (out, prev_hop)
+}
+
+/// What most requests do not have, taken out of the lock.
+struct RareOut {
+    headers: [HttpHeaders; 3],
+    tried: Vec<ConnRef>,
+    /// The last dial that it caused.
+    own_dial: Option<Arc<Group>>,
+    prev_hop: Option<RequestRef>,
+    informational: Vec<(Tick, StatusCode)>,
+}
+
+impl RareOut {
+    fn of(rare: &Rare) -> Self {
+        RareOut {
+            headers: [&rare.headers, &rare.response_headers, &rare.trailers].map(CapturedHeaders::export),
+            tried: rare.tried.iter().cloned().collect(),
+            own_dial: rare.dials.back().cloned(),
+            prev_hop: rare.prev_hop.clone(),
+            informational: rare.informational.clone(),
+        }
     }
-    out
-}
 
-fn rarities(out: &mut HttpReqTrace, rare: &Rare, conn: Option<&ConnRef>, core: &Core, times: &Timeline) {
-    out.req_header = rare.headers.export();
-    out.resp_header = rare.response_headers.export();
-    out.trailers = rare.trailers.export();
-    out.prev_hop = rare.prev_hop.as_ref().map_or_else(TraceId::default, |hop| core.id(hop.number()));
-    let interim = |(at, status): &(Tick, StatusCode)| Informational {
-        status: status.as_u16(),
-        recv_at: times.at(*at),
-        ..Informational::default()
-    };
-    out.informational = rare.informational.iter().map(interim).collect();
-    if !rare.tried.is_empty() {
-        let last = conn.map(|conn| attempt(conn, out.failure.clone()));
-        out.attempts = rare.tried.iter().map(|conn| attempt(conn, Some(stale(conn)))).chain(last).collect();
+    /// Gives the previous hop back.
+    fn into_words(
+        self,
+        out: &mut HttpReqTrace,
+        conn: Option<&ConnRef>,
+        core: &Core,
+        times: &Timeline,
+    ) -> Option<RequestRef> {
+        [out.req_header, out.resp_header, out.trailers] = self.headers;
+        out.prev_hop = self.prev_hop.as_ref().map_or_else(TraceId::default, |hop| core.id(hop.number()));
+        let interim = |(at, status): (Tick, StatusCode)| Informational {
+            status: status.as_u16(),
+            recv_at: times.at(at),
+            ..Informational::default()
+        };
+        out.informational = self.informational.into_iter().map(interim).collect();
+        if !self.tried.is_empty() {
+            let last = conn.map(|conn| attempt(conn, out.failure.clone()));
+            let tried = self.tried.iter().map(|conn| attempt(conn, Some(stale(conn))));
+            out.attempts = tried.chain(last).collect();
+        }
+        self.prev_hop
     }
 }
 
-pub(super) fn dial(group: &Group, times: &Timeline) -> Option<DialTrace> {
-    dial_with(group, &group.state(), times)
+pub(super) fn dial(core: &Core, head: &DialHead, state: DialState, times: &Timeline) -> DialTrace {
+    dial_ended(core, head, state, head.end.get(), times)
 }
 
-fn dial_with(group: &Group, state: &GroupState, times: &Timeline) -> Option<DialTrace> {
-    let (core, head) = (&group.core, group.dial.as_ref()?);
-    let ended = Ended::of(&head.end, times);
-    let (failure, dial_err) = split(head.end.fault());
-    Some(DialTrace {
+fn dial_ended(
+    core: &Core,
+    head: &DialHead,
+    state: DialState,
+    end: Option<End>,
+    times: &Timeline,
+) -> DialTrace {
+    let (dial_end_at, end_reason, failure, dial_err) = ended(end, times);
+    let resolver_dials = state.resolver_dials.into_iter();
+    DialTrace {
         trace_id: core.id(head.number),
         dial_begin_at: times.at(head.begin),
-        dial_end_at: ended.at,
-        end_reason: ended.reason,
+        dial_end_at,
+        end_reason,
         dial_err,
         failure,
         ctx_close_at: times.at(state.let_go),
@@ -184,15 +236,15 @@ fn dial_with(group: &Group, state: &GroupState, times: &Timeline) -> Option<Dial
         established_conn: core.id(state.established),
         skipped_nameservers: state.skipped.iter().map(|(server, _)| server.to_string()).collect(),
         skip_reasons: state.skipped.iter().map(|(_, reason)| reason.to_string()).collect(),
-        resolver_dials: state.resolver_dials.iter().map(|dial| resolver_dial(dial, core, times)).collect(),
-    })
+        resolver_dials: resolver_dials.map(|dial| resolver_dial(dial, core, times)).collect(),
+    }
 }
 
-fn resolver_dial(dial: &ResolverDial, core: &Core, times: &Timeline) -> ResolverDialTrace {
-    let (failure, dial_err) = split(dial.fault.as_ref());
+fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverDialTrace {
+    let (dial_end_at, _, failure, dial_err) = ended(dial.end, times);
     ResolverDialTrace {
         dial_begin_at: times.at(dial.begin),
-        dial_end_at: times.at(dial.end),
+        dial_end_at,
         dial_err,
         failure,
         nameserver: dial.nameserver.to_string(),
@@ -202,79 +254,78 @@ fn resolver_dial(dial: &ResolverDial, core: &Core, times: &Timeline) -> Resolver
 
 pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> TcpConnTrace {
     let core = &group.core;
-    let (established, ended) = (record.established(), Ended::of(&record.end, times));
+    let (end_at, end_reason, failure, error) = ended(record.end.get(), times);
+    let established = record.established();
     let connected = established.is_some();
-    let (failure, error) = split(record.end.fault());
     let (handshake_err, conn_err) = if connected { (String::new(), error) } else { (error, String::new()) };
+    let socket_trace = socket_trace(record, times);
     TcpConnTrace {
         trace_id: core.id(record.number),
         from_dial: core.id(group.dial_number()),
         from_resolver: record.from_resolver,
         handshake_begin_at: times.at(record.begin),
-        handshake_end_at: if connected { times.at(established) } else { ended.at },
+        handshake_end_at: if connected { times.at(established) } else { end_at },
         handshake_err,
         connected,
-        conn_close_at: if connected { ended.at } else { Timestamp::UNDEFINED },
+        conn_close_at: if connected { end_at } else { Timestamp::UNDEFINED },
         conn_err,
         failure,
-        end_reason: ended.reason,
+        end_reason,
         addr_tuple: addresses(record),
         unix_path: record.endpoint.path.as_deref().unwrap_or_default().into(),
         layer: if record.above_tls { "application".into() } else { String::new() },
         reused: times.is_before(record.begin),
         total_sent_bytes: record.sent(),
         total_recv_bytes: record.received(),
-        socket_trace: socket_trace(record, times),
+        socket_trace,
         ..TcpConnTrace::default()
     }
 }
 
 pub(super) fn udp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> UdpConnTrace {
     let core = &group.core;
-    let ended = Ended::of(&record.end, times);
-    let (failure, conn_err) = split(record.end.fault());
+    let (conn_close_at, end_reason, failure, conn_err) = ended(record.end.get(), times);
+    let socket_trace = socket_trace(record, times);
     UdpConnTrace {
         trace_id: core.id(record.number),
         from_dial: core.id(group.dial_number()),
         from_resolver: record.from_resolver,
         socket_create_at: times.at(record.begin),
-        conn_close_at: ended.at,
+        conn_close_at,
         conn_err,
         failure,
-        end_reason: ended.reason,
+        end_reason,
         addr_tuple: addresses(record),
         total_sent_bytes: record.sent(),
         total_recv_bytes: record.received(),
-        socket_trace: socket_trace(record, times),
+        socket_trace,
         ..UdpConnTrace::default()
     }
 }
 
-pub(super) fn dns(group: &Group, record: &DnsRecord, times: &Timeline) -> DnsQueryTrace {
+pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQueryTrace {
     let core = &group.core;
-    let ended = Ended::of(&record.end, times);
-    let queries = record.queries.iter();
-    let replies = record.replies.iter();
+    let (end_at, end_reason, failure, _) = ended(record.end, times);
+    let query = |(at, message)| DnsQueryMsg { sent_at: times.at(at), ..message };
+    let reply = |(at, message)| DnsReplyMsg { recv_at: times.at(at), ..message };
     DnsQueryTrace {
         trace_id: core.id(record.number),
         from_dial: core.id(group.dial_number()),
         connection: core.id(record.conn),
-        dns_query_msgs: queries
-            .map(|(at, message)| DnsQueryMsg { sent_at: times.at(*at), ..message.clone() })
-            .collect(),
-        dns_reply_msgs: replies
-            .map(|(at, message)| DnsReplyMsg { recv_at: times.at(*at), ..message.clone() })
-            .collect(),
-        end_at: ended.at,
-        end_reason: ended.reason,
-        failure: split(record.end.fault()).0,
+        dns_query_msgs: record.queries.into_iter().map(query).collect(),
+        dns_reply_msgs: record.replies.into_iter().map(reply).collect(),
+        end_at,
+        end_reason,
+        failure,
     }
 }
 
-pub(super) fn tls(group: &Group, record: &TlsRecord, times: &Timeline) -> TlsTunnelTrace {
-    let (core, facts) = (&group.core, &record.facts);
-    let ended = Ended::of(&record.end, times);
-    let (failure, handshake_err) = split(record.end.fault().or(record.fault.as_ref()));
+pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunnelTrace {
+    let core = &group.core;
+    let (close_at, end_reason, of_tunnel, _) = ended(record.end, times);
+    let (of_handshake, handshake_err) = split(record.fault);
+    let failure = of_handshake.or(of_tunnel);
+    let facts = record.facts;
     TlsTunnelTrace {
         trace_id: core.id(record.number),
         tcp_conn: core.id(record.conn),
@@ -282,32 +333,28 @@ pub(super) fn tls(group: &Group, record: &TlsRecord, times: &Timeline) -> TlsTun
         handshake_end_at: times.at(record.handshake_end),
         handshake_err,
         failure,
-        alert: facts.alert.clone(),
-        close_at: ended.at,
-        end_reason: ended.reason,
+        alert: facts.alert,
+        close_at,
+        end_reason,
         did_resume: facts.did_resume,
-        peer_certs: facts.peer_certs.clone(),
+        peer_certs: facts.peer_certs,
         cipher_suite: facts.cipher_suite,
-        tls_version: facts.tls_version.clone(),
-        key_exchange_group: facts.key_exchange_group.clone(),
-        negotiated_proto: facts.negotiated_proto.clone(),
-        server_name: record.server_name.to_string(),
+        tls_version: facts.tls_version,
+        key_exchange_group: facts.key_exchange_group,
+        negotiated_proto: facts.negotiated_proto,
+        server_name: record.server_name.into(),
     }
 }
 
-struct Ended {
-    at: Timestamp,
-    reason: Option<EndReason>,
+/// When and how something ended, and what went wrong: the code, and the text.
+fn ended(end: Option<End>, times: &Timeline) -> (Timestamp, Option<EndReason>, Option<Failure>, String) {
+    let Some(End { at, reason, fault }) = end else { return Default::default() };
+    let (failure, text) = split(fault);
+    (times.at(at), Some(reason), failure, text)
 }
 
-impl Ended {
-    fn of(cell: &EndCell, times: &Timeline) -> Self {
-        Ended { at: times.at(cell.at()), reason: cell.reason() }
-    }
-}
-
-fn split(fault: Option<&Fault>) -> (Option<Failure>, String) {
-    fault.map_or_else(Default::default, |fault| (Some(fault.failure.clone()), fault.text.to_string()))
+fn split(fault: Option<Fault>) -> (Option<Failure>, String) {
+    fault.map_or_else(Default::default, |fault| (Some(fault.failure), fault.text.into()))
 }
 
 fn addresses(record: &ConnRecord) -> AddrTuple {
@@ -319,6 +366,7 @@ fn addresses(record: &ConnRecord) -> AddrTuple {
     AddrTuple { src_ip, src_port, dst_ip, dst_port }
 }
 
+/// To be read before the totals, which then are at least what these add up to.
 fn socket_trace(record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
     // An attempt that never became a connection has no operations to speak of.
     record.established().some()?;
@@ -333,10 +381,6 @@ fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {
 fn stale(conn: &ConnRef) -> Failure {
     let fault = conn.0.record.as_ref().and_then(|record| record.end.fault());
     fault.map_or(Failure::EofError, |fault| fault.failure.clone())
-}
-
-fn prev_hop(record: &RequestRecord) -> Option<RequestRef> {
-    record.links().rare.as_ref()?.prev_hop.clone()
 }
 
 fn first_message(record: &DnsRecord) -> Tick {

@@ -4,7 +4,13 @@
 //! owned by the group: nothing can keep itself alive.
 
 use super::{
-    clock::Tick, conn::ConnRecord, core::Core, dns::DnsRecord, end::EndCell, registry::Entry, tls::TlsRecord,
+    clock::Tick,
+    conn::ConnRecord,
+    core::Core,
+    dns::DnsRecord,
+    end::{End, EndCell},
+    registry::Entry,
+    tls::TlsRecord,
 };
 use crate::{error::Fault, record::EndReason};
 use std::{
@@ -25,6 +31,8 @@ pub(crate) struct Group {
     pub(crate) dial: Option<DialHead>,
     /// What in here has not ended yet.
     running: AtomicU32,
+    /// How often requests that are kept refer to it.
+    needed: AtomicU32,
     state: Mutex<GroupState>,
 }
 
@@ -39,8 +47,21 @@ pub(crate) struct DialHead {
     pub(crate) end: EndCell,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct GroupState {
+    pub(crate) dial: DialState,
+    pub(crate) conns: Vec<Arc<ConnRecord>>,
+    pub(crate) dns: Vec<DnsRecord>,
+    pub(crate) tls: Vec<TlsRecord>,
+    /// How many of the connections count as kept ones that have ended.
+    settled: usize,
+    /// Nothing more may begin in here: the sink was closed, or nobody would see it.
+    sealed: bool,
+}
+
+/// What becomes known of a dial while it runs.
+#[derive(Clone, Default)]
+pub(crate) struct DialState {
     pub(crate) let_go: Tick,
     pub(crate) resolve_begin: Tick,
     pub(crate) resolve_end: Tick,
@@ -48,25 +69,30 @@ pub(crate) struct GroupState {
     pub(crate) established: u64,
     pub(crate) skipped: Vec<(SocketAddr, Box<str>)>,
     pub(crate) resolver_dials: Vec<ResolverDial>,
-    pub(crate) conns: Vec<Arc<ConnRecord>>,
-    pub(crate) dns: Vec<DnsRecord>,
-    pub(crate) tls: Vec<TlsRecord>,
 }
 
-/// One attempt to reach a nameserver.
+impl DialState {
+    /// Nothing more is resolved: a lookup under way was given up.
+    pub(crate) fn resolved(&mut self, now: Tick) {
+        if self.resolve_begin.is_some() && !self.resolve_end.is_some() {
+            self.resolve_end = now.max(self.resolve_begin);
+        }
+    }
+}
+
+/// One attempt to reach a nameserver. Its record has no reason of its end.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolverDial {
     pub(crate) nameserver: SocketAddr,
     pub(crate) begin: Tick,
-    pub(crate) end: Tick,
-    pub(crate) fault: Option<Fault>,
+    pub(crate) end: Option<End>,
     pub(crate) conn: u64,
 }
 
 impl Group {
     pub(crate) fn new(core: Arc<Core>, dial: Option<DialHead>) -> Arc<Self> {
-        let running = AtomicU32::new(u32::from(dial.is_some()));
-        Arc::new(Group { core, dial, running, state: Mutex::default() })
+        let (running, needed) = (AtomicU32::new(u32::from(dial.is_some())), AtomicU32::new(0));
+        Arc::new(Group { core, dial, running, needed, state: Mutex::default() })
     }
 
     /// Held for moments only, and never while anything outside the sink is called.
@@ -74,61 +100,110 @@ impl Group {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn begun(&self) {
+    /// Something begins in here, which `begin` writes down; [`ended`](Self::ended) must be called once for it.
+    /// `None` when nothing may begin any more.
+    pub(crate) fn begin<R>(&self, begin: impl FnOnce(&mut GroupState) -> R) -> Option<R> {
+        let mut state = self.state();
+        if state.sealed {
+            return None;
+        }
         self.running.fetch_add(1, Relaxed);
+        Some(begin(&mut state))
     }
 
+    /// Something that had begun has ended. Not to be called while the state is locked.
     pub(crate) fn ended(&self) {
-        self.running.fetch_sub(1, AcqRel);
+        if self.running.fetch_sub(1, AcqRel) == 1 {
+            let mut state = self.state();
+            let more = if state.sealed { 0 } else { state.conns.len() - state.settled };
+            state.settled += more;
+            self.core.settled.fetch_add(more, Relaxed);
+        }
     }
 
-    pub(crate) fn is_running(&self) -> bool {
+    fn is_running(&self) -> bool {
         self.running.load(Acquire) != 0
+    }
+
+    /// A request that is kept refers to this.
+    pub(crate) fn needed(&self) {
+        self.needed.fetch_add(1, Relaxed);
+    }
+
+    /// That request is not kept any more.
+    pub(crate) fn not_needed(&self) {
+        self.needed.fetch_sub(1, AcqRel);
     }
 
     pub(crate) fn dial_number(&self) -> u64 {
         self.dial.as_ref().map_or(0, |dial| dial.number)
     }
 
-    /// Ends all that is open.
+    /// Writes down what became known of the dial, unless it has ended.
+    pub(crate) fn learn(&self, write: impl FnOnce(&mut DialState)) {
+        let mut state = self.state();
+        if self.dial.as_ref().is_none_or(|dial| dial.end.is_open()) {
+            write(&mut state.dial);
+        }
+    }
+
+    /// Ends all that is open. Nothing more begins.
     pub(crate) fn sink_closed(&self) {
         let now = self.core.now();
-        let end = |cell: &EndCell, begin: Tick| {
-            if cell.end(now.max(begin), EndReason::SinkClosed, None) {
-                self.ended();
-            }
-        };
-        if let Some(dial) = &self.dial {
-            end(&dial.end, dial.begin);
-        }
+        let mut ended = 0;
         let mut state = self.state();
-        state.conns.iter().for_each(|conn| end(&conn.end, conn.begin));
-        state.dns.iter().for_each(|record| end(&record.end, Tick::NONE));
-        for record in &mut state.tls {
-            if !record.handshake_end.is_some() {
-                record.handshake_end = now.max(record.begin);
-            }
-            end(&record.end, record.begin);
+        state.sealed = true;
+        if let Some(dial) = &self.dial
+            && dial.end.end(now.max(dial.begin), EndReason::SinkClosed, None)
+        {
+            ended += 1;
+            state.dial.resolved(now);
         }
-        for dial in state.resolver_dials.iter_mut().filter(|dial| !dial.end.is_some()) {
-            dial.end = now.max(dial.begin);
+        for conn in &state.conns {
+            ended += u32::from(conn.end.end(now.max(conn.latest()), EndReason::SinkClosed, None));
         }
+        let end = |latest: Tick| End { at: now.max(latest), reason: EndReason::SinkClosed, fault: None };
+        for record in state.dns.iter_mut().filter(|record| record.end.is_none()) {
+            record.end = Some(end(record.latest()));
+            ended += 1;
+        }
+        for record in state.tls.iter_mut().filter(|record| record.end.is_none()) {
+            record.end = Some(end(record.latest()));
+            ended += 1;
+        }
+        for dial in state.dial.resolver_dials.iter_mut().filter(|dial| dial.end.is_none()) {
+            dial.end = Some(end(dial.begin));
+            ended += 1;
+        }
+        drop(state);
+        (0..ended).for_each(|_| self.ended());
+    }
+
+    /// How far it has come: the connection, the tunnel to the server and the one to a proxy. A request that fails
+    /// before the client gave it a connection came no further.
+    pub(crate) fn way(&self) -> [u64; 3] {
+        let state = self.state();
+        let conn = state.dial.established;
+        let mut tunnels =
+            state.tls.iter().rev().filter(|tls| tls.conn == conn && conn != 0).map(|tls| tls.number);
+        [conn, tunnels.next().unwrap_or(0), tunnels.next().unwrap_or(0)]
     }
 
     /// What went wrong with the dial, or with a tunnel over its connection.
     pub(crate) fn fault(&self) -> Option<Fault> {
         let dial = self.dial.as_ref().and_then(|dial| dial.end.fault().cloned());
-        dial.or_else(|| {
-            let state = self.state();
-            state.tls.iter().find_map(|tls| tls.end.fault().or(tls.fault.as_ref()).cloned())
-        })
+        dial.or_else(|| self.tunnel_fault())
+    }
+
+    pub(crate) fn tunnel_fault(&self) -> Option<Fault> {
+        self.state().tls.iter().find_map(|tls| tls.fault.clone())
     }
 
     /// The request that caused this has ended or has no more use for it.
     pub(crate) fn let_go(&self, at: Tick) {
         let mut state = self.state();
-        if !state.let_go.is_some() {
-            state.let_go = at;
+        if !state.dial.let_go.is_some() {
+            state.dial.let_go = at;
         }
     }
 }
@@ -161,19 +236,23 @@ impl GroupSlot {
 }
 
 impl Entry for GroupSlot {
-    /// A request, a connection or a reader that holds the group counts as needing it.
+    /// A place for what began outside any dial is needed as long as somebody may begin something there.
     fn is_disposable(&self) -> bool {
-        self.lock().as_ref().is_none_or(|group| Arc::strong_count(group) == 1 && !group.is_running())
+        self.lock().as_ref().is_none_or(|group| {
+            let in_use = group.dial.is_none() && Arc::strong_count(group) > 1;
+            !in_use && !group.is_running() && group.needed.load(Acquire) == 0
+        })
     }
 
     fn forgotten(&self) {
         let Some(group) = self.lock().take() else { return };
-        let (mut tcp, mut udp) = (0, 0);
-        group.state().conns.iter().for_each(|conn| *if conn.is_udp() { &mut udp } else { &mut tcp } += 1);
-        let core = &group.core;
-        core.connections.fetch_sub((tcp + udp) as usize, Relaxed);
+        let mut state = group.state();
+        state.sealed = true;
+        let udp = state.conns.iter().filter(|conn| conn.is_udp()).count();
+        let (core, tcp) = (&group.core, state.conns.len() - udp);
+        core.settled.fetch_sub(state.settled, Relaxed);
         core.lost.dials.fetch_add(u64::from(group.dial.is_some()), Relaxed);
-        core.lost.tcp_conns.fetch_add(tcp, Relaxed);
-        core.lost.udp_conns.fetch_add(udp, Relaxed);
+        core.lost.tcp_conns.fetch_add(tcp as u64, Relaxed);
+        core.lost.udp_conns.fetch_add(udp as u64, Relaxed);
     }
 }

@@ -1,6 +1,9 @@
 //! What a caller holds to ask about its own request.
 
-use super::{export, request::RequestRef};
+use super::{
+    export,
+    request::{MOST_HOPS, RequestRef},
+};
 use crate::{
     error::Fault,
     record::{EndReason, Failure, NetTrace, Timings, TraceId},
@@ -14,7 +17,7 @@ use std::{
 /// Answers for one request at any time, also when it failed or was dropped.
 ///
 /// It is in the extensions of a traced response ([`ResponseExt`]) and in the errors of
-/// [`Client`](crate::Client). To have it beforehand, put a new one into the request's extensions:
+/// the preset client. To have it beforehand, put a new one into the request's extensions:
 ///
 /// ```
 /// let handle = nettrace::RequestHandle::new();
@@ -70,7 +73,10 @@ impl RequestHandle {
     pub fn trace(&self) -> NetTrace {
         match &self.0 {
             Inner::Bound(request) => export::slice(request),
-            Inner::Slot(slot) => export::hops(&slot.lock().unwrap_or_else(PoisonError::into_inner)),
+            Inner::Slot(slot) => {
+                let hops = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                export::hops(&hops)
+            }
         }
     }
 
@@ -90,7 +96,11 @@ impl RequestHandle {
 
     pub(super) fn bind(&self, request: RequestRef) {
         if let Inner::Slot(slot) = &self.0 {
-            slot.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+            let mut hops = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if hops.len() == usize::from(MOST_HOPS) {
+                hops.remove(0);
+            }
+            hops.push(request);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::settings::{HeaderCapture, Settings};
 use crate::record::{HttpHeaderField, HttpHeaders};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Header fields as they were, less what may not be held. Cheap to make: names and values are shared.
 #[derive(Debug, Default)]
@@ -21,8 +22,14 @@ impl CapturedHeaders {
         if capture == HeaderCapture::Off {
             return Self::default();
         }
-        let excluded =
-            |name: &HeaderName| settings.exclude_header.as_ref().is_some_and(|exclude| exclude(name));
+        let excluded = |name: &HeaderName| {
+            settings.exclude_header.as_ref().is_some_and(|exclude| {
+                catch_unwind(AssertUnwindSafe(|| exclude(name))).unwrap_or_else(|_| {
+                    tracing::warn!(target: "nettrace", "the function that excludes header fields panicked");
+                    true
+                })
+            })
+        };
         let value = |name: &HeaderName, value: &HeaderValue| match capture {
             HeaderCapture::Off | HeaderCapture::Names => Value::Hidden,
             HeaderCapture::Values if !is_secret(name) || settings.reveal_headers.contains(name) => {

@@ -1,7 +1,11 @@
 //! From the numbers inside a sink to the identifiers of a trace.
 
 use crate::record::TraceId;
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 /// How the records of a trace are named. The numbers inside a sink get their text when a trace is taken, so
 /// that the same record has the same identifier in every trace.
@@ -28,7 +32,8 @@ impl IdFormat {
     }
 
     /// A function from a record's number to its identifier. It must give the same answer for the same number
-    /// and different ones for different numbers, and is called when a trace is taken.
+    /// and different ones for different numbers. It is called when a trace is taken or an identifier asked for,
+    /// under no lock; where it panics, the identifier is that of [`counter`](Self::counter).
     pub fn custom(format: impl Fn(u64) -> TraceId + Send + Sync + 'static) -> Self {
         IdFormat(Format::Custom(Arc::new(format)))
     }
@@ -39,14 +44,15 @@ impl IdFormat {
             return TraceId::default();
         }
         match &self.0 {
-            Format::Counter => {
-                let mut digits = itoa::Buffer::new();
-                let mut text = compact_str::CompactString::const_new("tid-");
-                text.push_str(digits.format(number));
-                TraceId::from(text.as_str())
-            }
+            Format::Counter => counted(number),
             Format::ShortUuid(seed) => short(seed | u128::from(number)),
-            Format::Custom(format) => format(number),
+            Format::Custom(format) => {
+                // Also called on the path of the traffic, for errors and subscribers.
+                catch_unwind(AssertUnwindSafe(|| format(number))).unwrap_or_else(|_| {
+                    tracing::warn!(target: "nettrace", "the function for identifiers panicked");
+                    counted(number)
+                })
+            }
         }
     }
 }
@@ -65,6 +71,13 @@ impl fmt::Debug for IdFormat {
             Format::Custom(_) => "IdFormat::custom",
         })
     }
+}
+
+fn counted(number: u64) -> TraceId {
+    let mut digits = itoa::Buffer::new();
+    let mut text = compact_str::CompactString::const_new("tid-");
+    text.push_str(digits.format(number));
+    TraceId::from(text.as_str())
 }
 
 /// As the `shortuuid` packages of Python and Go do it: base 57, 22 digits.

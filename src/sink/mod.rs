@@ -29,7 +29,7 @@ pub(crate) use self::{
     dial::{DialRecorder, DialRef},
     dns::DnsRecorder,
     headers::without_user_info,
-    request::{BodyWatch, CurrentRequest, RequestHead, RequestRecorder, RequestRef},
+    request::{BodyWatch, CurrentRequest, DecodeWatch, RequestHead, RequestRecorder, RequestRef},
     tls::{TlsFacts, TlsRecorder},
 };
 pub use self::{
@@ -98,7 +98,9 @@ impl TraceSink {
 
     fn start(settings: Settings) -> Self {
         let core = Arc::new(Core::new(settings));
-        let (requests, groups, group_order) = (Registry::new(), Registry::new(), Numbers::new());
+        let retention = core.settings.retention;
+        let (requests, groups) = (Registry::new(retention.requests), Registry::new(retention.connections));
+        let group_order = Numbers::new();
         TraceSink(Some(Arc::new(Inner { core, requests, groups, group_order })))
     }
 
@@ -138,8 +140,8 @@ impl TraceSink {
     /// should show what they know now.
     pub async fn refresh(&self) {
         let Some(inner) = &self.0 else { return };
-        for probe in &inner.core.settings.probes {
-            probe.refresh().await;
+        for probe in inner.core.probes() {
+            probe::refreshed(&**probe).await;
         }
     }
 
@@ -166,7 +168,7 @@ impl TraceSink {
         for group in inner.groups.collect().iter().filter_map(|slot| slot.group()) {
             group.sink_closed();
         }
-        inner.core.settings.probes.iter().for_each(|probe| probe.close());
+        inner.core.settings.probes.iter().for_each(|probe| probe::contained(|| probe.close()));
     }
 
     /// What to record into, if anything is to be recorded.
@@ -199,7 +201,7 @@ impl TraceSink {
     }
 
     /// A TLS handshake begins.
-    pub(crate) fn tls(&self, conn: Option<&ConnRef>, server_name: &str) -> TlsRecorder {
+    pub(crate) fn tls(&self, conn: Option<&ConnRef>, server_name: impl FnOnce() -> String) -> TlsRecorder {
         TlsRecorder::begin(self, conn, server_name)
     }
 
@@ -215,7 +217,13 @@ impl TraceSink {
         if rolled {
             inner.make_room();
         }
-        RequestRecorder::new(RequestRef { core: inner.core.clone(), record }, &head)
+        let request = RequestRef { core: inner.core.clone(), record };
+        if inner.core.is_closed() {
+            // Closed since we looked, perhaps without having seen this one.
+            request.end(EndReason::SinkClosed, None);
+            return RequestRecorder::off();
+        }
+        RequestRecorder::new(request, &head)
     }
 }
 
@@ -227,43 +235,41 @@ impl Default for TraceSink {
 
 impl Inner {
     fn keep(&self, group: Arc<Group>) {
-        let (_, rolled) = self.groups.add(&self.group_order, GroupSlot::new(group));
+        let (slot, rolled) = self.groups.add(&self.group_order, GroupSlot::new(group));
         if rolled {
             self.make_room();
         }
+        if self.core.is_closed()
+            && let Some(group) = slot.group()
+        {
+            // Closed since we looked, perhaps without having seen this one.
+            group.sink_closed();
+        }
     }
 
-    /// Once in 32 records: keeps the bounds. Oldest finished requests go first, then connections that nothing
-    /// refers to; where these are still too many, more requests go with theirs.
+    /// Once in 32 records: keeps the bounds. The oldest go first, requests and connections for themselves; when
+    /// too many connections are left that requests refer to, more requests go with theirs.
     #[cold]
     fn make_room(&self) {
-        let retention = self.core.settings.retention;
-        while self.requests.listed() > retention.requests.saturating_add(registry::CHUNK) {
-            if !self.requests.evict_oldest() {
-                break;
-            }
-        }
-        while self.groups.listed() > retention.connections.saturating_add(registry::CHUNK) {
-            if !self.groups.evict_oldest() {
-                break;
-            }
-        }
-        let connections = || self.core.connections.load(Relaxed);
-        if connections() <= retention.connections {
-            return;
-        }
-        let enough = retention.connections - retention.connections / 16;
-        self.groups.sweep_kept();
-        while connections() > enough {
-            if self.groups.evict_oldest() {
-                continue;
-            }
-            let mut evicted = false;
-            for _ in 0..8 {
-                evicted |= self.requests.evict_oldest();
-            }
+        let Retention { requests, connections, .. } = self.core.settings.retention;
+        let settled = || self.core.settled.load(Relaxed);
+        while self.requests.listed() > requests.saturating_add(registry::CHUNK)
+            && self.requests.evict_oldest()
+        {}
+        while (self.groups.listed() > connections.saturating_add(registry::CHUNK) || settled() > connections)
+            && self.groups.evict_oldest()
+        {}
+        if settled() > connections {
             self.groups.sweep_kept();
-            if !evicted {
+        }
+        // More than must go, so that this does not come again soon.
+        let enough = if settled() > connections { connections - connections / 16 } else { usize::MAX };
+        let mut before = usize::MAX;
+        while settled() > enough && settled() < before {
+            before = settled();
+            let evicted = (0..8).filter(|_| self.requests.evict_oldest()).count();
+            self.groups.sweep_kept();
+            if evicted == 0 {
                 break;
             }
         }
@@ -271,13 +277,14 @@ impl Inner {
 
     fn dropped(&self, trace: &NetTrace) -> Option<Dropped> {
         let count = |counter: &AtomicU64| counter.load(Relaxed);
-        let of_conns = trace.tcp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
+        let of_tcp = trace.tcp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
+        let of_udp = trace.udp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
         let dropped = Dropped {
             http_requests: self.requests.dropped(),
             dials: count(&self.core.lost.dials),
             tcp_conns: count(&self.core.lost.tcp_conns),
             udp_conns: count(&self.core.lost.udp_conns),
-            socket_ops: of_conns.map(|ops| ops.dropped_ops).sum(),
+            socket_ops: of_tcp.chain(of_udp).map(|ops| ops.dropped_ops).sum(),
         };
         (!dropped.is_empty()).then_some(dropped)
     }

@@ -1,7 +1,13 @@
 //! Those who look at the sockets of traced connections.
 
 use super::ConnRef;
-use std::{future::Future, net::SocketAddr, pin::Pin};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::Poll,
+};
 
 /// A socket lent to a probe for the time of a call.
 #[cfg(unix)]
@@ -46,4 +52,22 @@ pub trait Probe: Send + Sync + 'static {
 
     /// The sink was closed: stop.
     fn close(&self) {}
+}
+
+/// Calls a probe. The traffic does not suffer from its panics.
+pub(super) fn contained<R: Default>(call: impl FnOnce() -> R) -> R {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        tracing::warn!(target: "nettrace", "a probe panicked");
+        R::default()
+    })
+}
+
+/// Awaits [`Probe::refresh`].
+pub(super) async fn refreshed(probe: &dyn Probe) {
+    let Some(mut refresh) = contained(|| Some(probe.refresh())) else { return };
+    poll_fn(|cx| {
+        let polled = contained(|| Some(refresh.as_mut().poll(cx)));
+        polled.unwrap_or(Poll::Ready(()))
+    })
+    .await;
 }

@@ -18,11 +18,14 @@ use crate::{
     record::{EndReason, Failure},
 };
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{
-        AtomicBool, AtomicU8, AtomicU16, AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
     },
 };
 
@@ -45,8 +48,10 @@ pub(crate) struct RequestRecord {
     /// Bytes after decoding, plus one; zero when nobody decodes.
     pub(crate) decoded: AtomicU64,
     pub(crate) end: EndCell,
-    /// The body that was to be sent failed.
-    body_failed: AtomicBool,
+    /// Kept requests that this one led to.
+    followers: AtomicU32,
+    /// How many requests led to this one.
+    hops: u8,
     links: Mutex<Links>,
 }
 
@@ -54,6 +59,8 @@ pub(crate) struct RequestRecord {
 pub(crate) struct Links {
     pub(crate) conn: Option<ConnRef>,
     pub(crate) rare: Option<Box<Rare>>,
+    /// Not kept any more, though somebody may still ask for it.
+    forgotten: bool,
 }
 
 /// What most requests do not have.
@@ -63,12 +70,18 @@ pub(crate) struct Rare {
     pub(crate) response_headers: CapturedHeaders,
     pub(crate) trailers: CapturedHeaders,
     /// Connections that it was tried on before the one that it has.
-    pub(crate) tried: Vec<ConnRef>,
+    pub(crate) tried: VecDeque<ConnRef>,
     /// Dials that began because of it.
-    pub(crate) dials: Vec<Arc<Group>>,
+    pub(crate) dials: VecDeque<Arc<Group>>,
     pub(crate) prev_hop: Option<RequestRef>,
     pub(crate) informational: Vec<(Tick, StatusCode)>,
 }
+
+/// A request that is resent or dials without end must not fill the memory: of its connections, its dials and
+/// the interim responses to it so many are kept.
+const MOST: usize = 64;
+/// So many requests are linked as hops of one. One handle may be used for requests without end.
+pub(super) const MOST_HOPS: u8 = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct AtomicTick(AtomicU64);
@@ -90,20 +103,35 @@ impl RequestRecord {
 }
 
 impl Links {
-    pub(crate) fn rare(&mut self) -> &mut Rare {
+    fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// The dials of its connections, and those that it caused.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        let rare = self.rare.iter();
+        let tried = rare.clone().flat_map(|rare| &rare.tried);
+        self.conn.iter().chain(tried).map(|conn| &conn.0.group).chain(rare.flat_map(|rare| &rare.dials))
     }
 }
 
 impl Entry for RequestRecord {
     fn is_disposable(&self) -> bool {
-        !self.end.is_open()
+        !self.end.is_open() && self.followers.load(Acquire) == 0
     }
 
-    /// Two hops of one request may share a chunk, which then would keep itself.
+    /// Who holds it keeps its connections, but the sink does not for its sake. Two hops of one request may share
+    /// a chunk, which then would keep itself.
     fn forgotten(&self) {
-        let hop = self.links().rare.as_mut().and_then(|rare| rare.prev_hop.take());
-        drop(hop);
+        let hop = {
+            let mut links = self.links();
+            links.forgotten = true;
+            links.groups().for_each(|group| group.not_needed());
+            links.rare.as_mut().and_then(|rare| rare.prev_hop.take())
+        };
+        if let Some(hop) = hop {
+            hop.record.followers.fetch_sub(1, AcqRel);
+        }
     }
 }
 
@@ -124,14 +152,35 @@ impl RequestRef {
         self.record.end.fault().map(|fault| fault.failure.clone())
     }
 
-    /// A dial began because of this request.
-    pub(super) fn caused(&self, group: &Arc<Group>) {
-        self.record.links().rare().dials.push(group.clone());
+    /// Whether it is one of that sink's.
+    pub(super) fn is_of(&self, core: &Arc<Core>) -> bool {
+        Arc::ptr_eq(&self.core, core)
     }
 
-    /// Bytes of the body as its reader gets them, after decoding.
-    pub(crate) fn decoded(&self, bytes: u64) {
-        self.record.decoded.store(bytes + 1, Relaxed);
+    /// Nothing is written any more to what has ended: by a timeout, say, while its parts go on.
+    pub(super) fn is_open(&self) -> bool {
+        self.record.end.is_open()
+    }
+
+    /// The links, unless it has ended.
+    fn open_links(&self) -> Option<MutexGuard<'_, Links>> {
+        let links = self.record.links();
+        self.is_open().then_some(links)
+    }
+
+    /// A dial began because of this request.
+    pub(super) fn caused(&self, group: &Arc<Group>) {
+        let Some(mut links) = self.open_links() else { return };
+        group.needed();
+        push(&mut links.rare().dials, group.clone(), |oldest| oldest.not_needed());
+    }
+
+    /// Another request follows it. False when it is not to be linked to that.
+    fn precedes(&self) -> bool {
+        let links = self.record.links();
+        let linked = !links.forgotten && self.record.hops < MOST_HOPS - 1;
+        self.record.followers.fetch_add(u32::from(linked), AcqRel);
+        linked
     }
 
     /// The client has chosen a connection just now. May be said again, also of another one: then the request was
@@ -143,33 +192,54 @@ impl RequestRef {
         }
     }
 
-    /// True when that is news. A connection that another sink records is nothing to refer to.
+    /// True when that is news. A connection of another sink means nothing in this one.
     fn link(&self, conn: &ConnRef) -> bool {
         if !conn.is_of(&self.core) {
             return false;
         }
-        let mut links = self.record.links();
-        match &mut links.conn {
-            Some(known) if known.same(conn) => return false,
-            Some(known) => {
-                let stale = std::mem::replace(known, conn.clone());
-                links.rare().tried.push(stale);
-            }
-            None => links.conn = Some(conn.clone()),
+        let Some(mut links) = self.open_links() else { return false };
+        if links.conn.as_ref().is_some_and(|known| known.same(conn)) {
+            return false;
+        }
+        conn.0.group.needed();
+        if let Some(stale) = links.conn.replace(conn.clone()) {
+            push(&mut links.rare().tried, stale, |oldest| oldest.0.group.not_needed());
         }
         true
     }
 
     /// A 1xx response came.
     pub(crate) fn informational(&self, status: StatusCode) {
-        /// A server that sends 1xx responses without end must not fill the memory.
-        const LIMIT: usize = 64;
         let now = self.core.now();
-        let mut links = self.record.links();
+        let Some(mut links) = self.open_links() else { return };
         let seen = &mut links.rare().informational;
-        if seen.len() < LIMIT {
+        if seen.len() < MOST {
             seen.push((now, status));
         }
+    }
+
+    /// The response was read to its end.
+    fn complete(&self) {
+        let record = &self.record;
+        if record.response_end.get() == Tick::NONE && self.is_open() {
+            record.response_end.set(self.core.now().max(record.begin));
+        }
+        self.end(EndReason::Closed, None);
+    }
+
+    /// It failed. Where it never got a connection, what went wrong with its own dial says it best; and where the
+    /// error has no code, because HTTP/2 passes on no more than its text, what went wrong with the tunnel.
+    fn failed(&self, failure: Failure, text: &str) {
+        let deeper = {
+            let links = self.record.links();
+            match &links.conn {
+                None => links.rare.iter().flat_map(|rare| &rare.dials).rev().find_map(|dial| dial.fault()),
+                Some(conn) if matches!(failure, Failure::Unknown(_)) => conn.0.group.tunnel_fault(),
+                Some(_) => None,
+            }
+        };
+        let fault = Fault::new(deeper.map_or(failure, |deeper| deeper.failure), text);
+        self.end(fault.end_reason(), Some(fault));
     }
 
     /// True for the call that ended it.
@@ -180,14 +250,24 @@ impl RequestRef {
             return false;
         }
         {
-            let mut links = record.links();
-            if let Some(rare) = &mut links.rare {
+            let links = record.links();
+            if let Some(rare) = &links.rare {
                 rare.dials.iter().for_each(|dial| dial.let_go(now));
             }
         }
-        core.publish(|| Some(FinishedRecord::HttpRequest(export::request(self, &core.timeline()))));
+        core.publish(|times| FinishedRecord::HttpRequest(export::request(self, times)));
         true
     }
+}
+
+/// Adds to a list of limited length, out of which the oldest goes.
+fn push<T>(list: &mut VecDeque<T>, item: T, gone: impl FnOnce(T)) {
+    if list.len() == MOST
+        && let Some(oldest) = list.pop_front()
+    {
+        gone(oldest);
+    }
+    list.push_back(item);
 }
 
 /// Held by whoever has the request at the time: the service's future, then the response's body. Dropped before
@@ -214,10 +294,11 @@ impl RequestRecord {
         if !headers.is_empty() {
             links.rare().headers = headers;
         }
-        if let Some(hop) =
-            head.handle.and_then(RequestHandle::last_hop).filter(|hop| std::ptr::eq(&*hop.core, core))
-        {
-            links.rare().prev_hop = Some(hop);
+        let hop = head.handle.and_then(RequestHandle::last_hop);
+        let hop = hop.filter(|hop| std::ptr::eq(&*hop.core, core) && hop.precedes());
+        let hops = hop.as_ref().map_or(0, |hop| hop.record.hops + 1);
+        if hop.is_some() {
+            links.rare().prev_hop = hop;
         }
         RequestRecord {
             begin: core.now(),
@@ -235,7 +316,8 @@ impl RequestRecord {
             received: AtomicU64::new(0),
             decoded: AtomicU64::new(0),
             end: EndCell::default(),
-            body_failed: AtomicBool::new(false),
+            followers: AtomicU32::new(0),
+            hops,
             links: Mutex::new(links),
         }
     }
@@ -290,7 +372,7 @@ impl RequestRecorder {
 
     /// The response's head is complete.
     pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
-        let Some(RequestRef { core, record }) = &self.request else { return };
+        let Some(RequestRef { core, record }) = self.open() else { return };
         if version < Version::HTTP_2 {
             let first = record.links().conn.as_ref().map_or(Tick::NONE, ConnRef::first_byte);
             if first >= record.conn_acquired.get() {
@@ -309,48 +391,96 @@ impl RequestRecorder {
     /// A part of the response's body was handed to its reader; `total` is all so far.
     #[inline]
     pub(crate) fn received(&self, total: u64) {
-        if let Some(request) = &self.request {
+        if let Some(request) = self.open() {
             request.record.received.store(total, Relaxed);
         }
     }
 
     pub(crate) fn trailers(&self, trailers: &HeaderMap) {
-        let Some(RequestRef { core, record }) = &self.request else { return };
+        let Some(RequestRef { core, record }) = self.open() else { return };
         let trailers = CapturedHeaders::take(trailers, &core.settings);
         if !trailers.is_empty() {
             record.links().rare().trailers = trailers;
         }
     }
 
-    /// The response was read to its end.
+    /// The response came to its end. Where it is decoded, it is the reader of that who ends the request.
     pub(crate) fn complete(&mut self) {
         let Some(request) = self.request.take() else { return };
-        request.record.response_end.set(request.core.now().max(request.record.begin));
-        request.end(EndReason::Closed, None);
+        let (core, record) = (&request.core, &request.record);
+        if record.decoded.load(Relaxed) == 0 {
+            request.complete();
+        } else if request.is_open() {
+            record.response_end.set(core.now().max(record.begin));
+        }
     }
 
-    /// It failed. Where its body did, that is why; where it never got a connection, what went wrong with its own
-    /// dial says it best.
+    /// It failed.
     pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
-        let Some(request) = self.request.take() else { return };
-        let own = if request.record.body_failed.load(Relaxed) {
-            Some(Failure::RequestBodyError)
-        } else {
-            let links = request.record.links();
-            let dials = links.rare.iter().flat_map(|rare| &rare.dials);
-            let own = dials.rev().find_map(|dial| dial.fault()).map(|fault| fault.failure);
-            own.filter(|_| links.conn.is_none())
-        };
-        let fault = Fault::new(own.unwrap_or(failure), text);
-        let reason = if fault.failure.is_timeout() { EndReason::Timeout } else { EndReason::Failed };
-        request.end(reason, Some(fault));
+        if let Some(request) = self.request.take() {
+            request.failed(failure, text);
+        }
+    }
+
+    fn open(&self) -> Option<&RequestRef> {
+        self.request.as_ref().filter(|request| request.is_open())
     }
 }
 
 impl Drop for RequestRecorder {
     fn drop(&mut self) {
-        let Some(request) = self.request.take() else { return };
+        dropped(self.request.take());
+    }
+}
+
+fn dropped(request: Option<RequestRef>) {
+    if let Some(request) = request {
         request.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the request was dropped")));
+    }
+}
+
+/// Goes with the decoded body of a response. The request ends with it, rather than with what is decoded.
+#[derive(Debug)]
+pub(crate) struct DecodeWatch {
+    request: Option<RequestRef>,
+    bytes: u64,
+}
+
+impl DecodeWatch {
+    pub(crate) fn begin(handle: Option<&RequestHandle>) -> Self {
+        let request = handle.and_then(RequestHandle::last_hop).filter(RequestRef::is_open);
+        if let Some(request) = &request {
+            request.record.decoded.store(1, Relaxed);
+        }
+        DecodeWatch { request, bytes: 0 }
+    }
+
+    /// So much more was handed to the reader.
+    pub(crate) fn received(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
+            request.record.decoded.store(self.bytes + 1, Relaxed);
+        }
+    }
+
+    /// Everything was read.
+    pub(crate) fn complete(&mut self) {
+        if let Some(request) = self.request.take() {
+            request.complete();
+        }
+    }
+
+    /// It could not be read, or not be decoded.
+    pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
+        if let Some(request) = self.request.take() {
+            request.failed(failure, text);
+        }
+    }
+}
+
+impl Drop for DecodeWatch {
+    fn drop(&mut self) {
+        dropped(self.request.take());
     }
 }
 
@@ -364,21 +494,14 @@ pub(crate) struct BodyWatch {
 impl BodyWatch {
     pub(crate) fn sent(&mut self, bytes: u64) {
         self.bytes += bytes;
-        if let Some(request) = &self.request {
+        if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
             request.record.sent.store(self.bytes, Relaxed);
-        }
-    }
-
-    /// The body has no more to give, although it should.
-    pub(crate) fn failed(&mut self) {
-        if let Some(request) = &self.request {
-            request.record.body_failed.store(true, Relaxed);
         }
     }
 
     /// Nothing more will be sent.
     pub(crate) fn complete(&mut self) {
-        if let Some(RequestRef { core, record }) = self.request.take() {
+        if let Some(RequestRef { core, record }) = self.request.take().filter(RequestRef::is_open) {
             record.body_end.set(core.now().max(record.begin));
         }
     }

@@ -40,14 +40,16 @@ impl Retention {
         Retention { requests: usize::MAX, connections: usize::MAX, first_ops: u64::MAX, newest_ops: 0 }
     }
 
-    /// How many requests to keep. The oldest finished ones go first, in groups of 32.
+    /// How many requests to keep once they have ended. The oldest go first, in groups of 32: up to so many more
+    /// may be there.
     pub const fn requests(mut self, requests: usize) -> Self {
         self.requests = requests;
         self
     }
 
-    /// How many connections to keep, those to nameservers included. Connections that are open, or that a kept
-    /// request refers to, stay; where that is too many the oldest finished requests go with theirs.
+    /// How many connections to keep once they have ended, those to nameservers and failed attempts included;
+    /// also how many dials. The oldest go first, in groups of 32 dials, but those that a kept request refers to
+    /// stay; where that is too many the oldest finished requests go with theirs.
     pub const fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
@@ -163,8 +165,8 @@ impl TraceSinkBuilder {
         self
     }
 
-    /// Leaves out the header fields for which `exclude` is true. It is called on the request's path and should
-    /// be quick.
+    /// Leaves out the header fields for which `exclude` is true, or panics. It is called on the request's path,
+    /// under no lock, and should be quick.
     pub fn exclude_header(mut self, exclude: impl Fn(&HeaderName) -> bool + Send + Sync + 'static) -> Self {
         self.settings.exclude_header = Some(Arc::new(exclude));
         self

@@ -1,7 +1,7 @@
 //! TLS tunnels: the handshake, and the end of what it made.
 
 use super::{
-    TraceSink, clock::Tick, conn::ConnRef, end::EndCell, export, group::Group, subscriber::FinishedRecord,
+    TraceSink, clock::Tick, conn::ConnRef, end::End, export, group::Group, subscriber::FinishedRecord,
 };
 use crate::{
     error::Fault,
@@ -21,6 +21,7 @@ pub(crate) struct TlsFacts {
     pub(crate) alert: String,
 }
 
+#[derive(Clone)]
 pub(crate) struct TlsRecord {
     pub(crate) number: u64,
     pub(crate) conn: u64,
@@ -28,9 +29,16 @@ pub(crate) struct TlsRecord {
     pub(crate) begin: Tick,
     pub(crate) handshake_end: Tick,
     pub(crate) facts: TlsFacts,
-    /// Of the handshake; also what a server says of it only after it looked complete.
+    /// Of the handshake; also what a server says of it only after it had looked complete.
     pub(crate) fault: Option<Fault>,
-    pub(crate) end: EndCell,
+    pub(crate) end: Option<End>,
+}
+
+impl TlsRecord {
+    /// When something was last seen of it.
+    pub(crate) fn latest(&self) -> Tick {
+        self.begin.max(self.handshake_end)
+    }
 }
 
 /// Lives with the handshake and then with the stream; its drop ends the tunnel.
@@ -42,50 +50,59 @@ struct Live {
     group: Arc<Group>,
     index: usize,
     conn: ConnRef,
+    /// Made here, since the stream below had no identity in this sink.
+    is_conn_own: bool,
     in_handshake: bool,
+    /// How it will have ended when it is dropped, and why.
+    reason: EndReason,
+    fault: Option<Fault>,
 }
 
 impl TlsRecorder {
-    pub(super) fn begin(sink: &TraceSink, conn: Option<&ConnRef>, server_name: &str) -> Self {
+    pub(super) fn begin(
+        sink: &TraceSink,
+        conn: Option<&ConnRef>,
+        server_name: impl FnOnce() -> String,
+    ) -> Self {
         let Some(core) = sink.recording().filter(|core| core.settings.tls) else { return TlsRecorder(None) };
-        let conn = match conn.filter(|conn| conn.is_of(core)) {
-            Some(conn) => conn.clone(),
-            None => match sink.lookup().0 {
-                Some(group) => ConnRef::new(group, None),
-                None => return TlsRecorder(None),
-            },
-        };
+        // A connection of another sink means nothing in this one.
+        let below = conn.filter(|conn| Arc::ptr_eq(&conn.0.group.core, core));
+        let is_conn_own = below.is_none();
+        let own = || sink.lookup().0.map(|group| ConnRef::new(group, None));
+        let Some(conn) = below.cloned().or_else(own) else { return TlsRecorder(None) };
         let group = conn.0.group.clone();
-        let number = core.numbers.one();
-        group.begun();
-        let mut state = group.state();
-        state.tls.push(TlsRecord {
+        let (number, begin) = (core.numbers.one(), core.now());
+        let record = TlsRecord {
             number,
             conn: conn.number(),
-            server_name: server_name.into(),
-            begin: core.now(),
+            server_name: server_name().into(),
+            begin,
             handshake_end: Tick::NONE,
             facts: TlsFacts::default(),
             fault: None,
-            end: EndCell::default(),
+            end: None,
+        };
+        let index = group.begin(|state| {
+            state.tls.push(record);
+            state.tls.len() - 1
         });
-        let index = state.tls.len() - 1;
-        drop(state);
+        let Some(index) = index else { return TlsRecorder(None) };
         // The innermost tunnel is the one to the server; one that was there before leads to a proxy.
         let outer = conn.0.tls.swap(number, Relaxed);
         if outer != 0 {
             conn.0.proxy_tls.store(outer, Relaxed);
         }
-        TlsRecorder(Some(Live { group, index, conn, in_handshake: true }))
+        let (reason, fault) = (EndReason::Closed, None);
+        TlsRecorder(Some(Live { group, index, conn, is_conn_own, in_handshake: true, reason, fault }))
     }
 
     pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Goes into the metadata of the stream when what lies below it had no such identity.
-    pub(crate) fn conn_ref(&self) -> Option<ConnRef> {
-        self.0.as_ref().map(|live| live.conn.clone())
+    /// The identity to put into the metadata of the stream, when what lies below it has none.
+    pub(crate) fn own_conn(&self) -> Option<ConnRef> {
+        self.0.as_ref().filter(|live| live.is_conn_own).map(|live| live.conn.clone())
     }
 
     pub(crate) fn established(&mut self, facts: TlsFacts) {
@@ -97,64 +114,85 @@ impl TlsRecorder {
     pub(crate) fn failed(mut self, facts: TlsFacts, failure: Failure, text: &str, reason: EndReason) {
         let Some(live) = self.0.take() else { return };
         live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
-        live.end(reason, Some(Fault::new(failure, text)));
+        live.handshake_failed(reason, Fault::new(failure, text));
     }
 
     /// The server refused after the handshake had ended for this side, as TLS 1.3 does with client certificates.
     pub(crate) fn rejected(&mut self, failure: Failure, text: &str, alert: String) {
         let Some(live) = &mut self.0 else { return };
+        live.reason = EndReason::Failed;
         live.with(|_, record| {
             record.facts.alert = alert;
             record.fault.get_or_insert_with(|| Fault::new(failure, text));
         });
+    }
+
+    /// The peer has closed the tunnel, and with it the connection: it need not be heard of below TLS any more.
+    pub(crate) fn peer_closed(&mut self) {
+        let Some(live) = &mut self.0 else { return };
+        if live.reason == EndReason::Closed {
+            live.reason = EndReason::PeerClosed;
+            live.conn.will_close(EndReason::PeerClosed);
+        }
+    }
+
+    /// An error broke the established tunnel.
+    pub(crate) fn broken(&mut self, failure: Failure, text: &str) {
+        let Some(live) = &mut self.0 else { return };
+        if live.reason == EndReason::Closed {
+            live.reason = EndReason::Failed;
+            live.fault = Some(Fault::new(failure, text));
+        }
     }
 }
 
 impl Live {
     fn with(&self, f: impl FnOnce(Tick, &mut TlsRecord)) {
         let now = self.group.core.now();
-        if let Some(record) = self.group.state().tls.get_mut(self.index).filter(|record| record.end.is_open())
+        if let Some(record) = self.group.state().tls.get_mut(self.index).filter(|record| record.end.is_none())
         {
             f(now.max(record.begin), record);
         }
     }
 
+    fn handshake_failed(&self, reason: EndReason, fault: Fault) {
+        self.with(|_, record| record.fault = Some(fault.clone()));
+        self.end(reason, Some(fault));
+    }
+
     fn end(&self, reason: EndReason, fault: Option<Fault>) {
         let group = &self.group;
         let now = group.core.now();
-        let ended = group.state().tls.get_mut(self.index).is_some_and(|record| {
-            let now = now.max(record.begin);
-            if self.in_handshake && !record.handshake_end.is_some() && record.end.is_open() {
-                record.handshake_end = now;
-            }
-            let (reason, fault) = match &record.fault {
-                Some(rejected) => (EndReason::Failed, Some(rejected.clone())),
-                None => (reason, fault),
-            };
-            record.end.end(now, reason, fault)
-        });
-        if ended {
-            group.ended();
-            group.core.publish(|| {
-                let times = group.core.timeline();
-                let state = group.state();
-                state
-                    .tls
-                    .get(self.index)
-                    .map(|record| FinishedRecord::TlsTunnel(export::tls(group, record, &times)))
-            });
+        let ended = {
+            let mut state = group.state();
+            let record = state.tls.get_mut(self.index).filter(|record| record.end.is_none());
+            record.map(|record| {
+                let at = now.max(record.latest());
+                if self.in_handshake && !record.handshake_end.is_some() {
+                    record.handshake_end = at;
+                }
+                let fault = fault.or(record.fault.clone());
+                record.end = Some(End { at, reason, fault });
+                group.core.has_subscribers().then(|| record.clone())
+            })
+        };
+        let Some(record) = ended else { return };
+        group.ended();
+        if let Some(record) = record {
+            group.core.publish(|times| FinishedRecord::TlsTunnel(export::tls(group, record, times)));
         }
     }
 }
 
 impl Drop for TlsRecorder {
     fn drop(&mut self) {
-        let Some(live) = self.0.take() else { return };
+        let Some(mut live) = self.0.take() else { return };
         if live.in_handshake {
             let fault = Fault::new(Failure::Interrupted, "the handshake was given up");
-            live.end(EndReason::Cancelled, Some(fault));
+            live.handshake_failed(EndReason::Cancelled, fault);
         } else {
-            live.end(EndReason::Closed, None);
+            let fault = live.fault.take();
+            live.end(live.reason.clone(), fault);
         }
     }
 }

@@ -84,7 +84,6 @@ pub(super) struct Handshake<IO> {
     record: Option<Record>,
     connect: FallibleConnect<Tap<TokioIo<IO>>>,
     limit: Option<Pin<Box<Sleep>>>,
-    inner_is_traced: bool,
     name: ServerName<'static>,
     shared: Arc<Shared>,
 }
@@ -106,7 +105,7 @@ where
         connector: TlsConnector,
     ) -> Self {
         let conn = shared.sink.is_enabled().then(|| conn_ref(&io)).flatten();
-        let recorder = shared.sink.tls(conn.as_ref(), &sent_name(&name, &connector));
+        let recorder = shared.sink.tls(conn.as_ref(), || sent_name(&name, &connector));
         let record = recorder
             .is_on()
             .then(|| Record { recorder, witness: Arc::new(Witness::new(shared.chains.clone())) });
@@ -117,7 +116,6 @@ where
             record,
             connect,
             limit: shared.handshake_timeout.map(|limit| Box::pin(tokio::time::sleep(limit))),
-            inner_is_traced: conn.is_some(),
             name,
             shared,
         }
@@ -141,7 +139,7 @@ where
             recorder.established(agreed(stream.get_ref().1, &witness));
             recorder
         });
-        let own_conn = recorder.as_ref().filter(|_| !self.inner_is_traced).and_then(TlsRecorder::conn_ref);
+        let own_conn = recorder.as_ref().and_then(TlsRecorder::own_conn);
         TlsStream::new(stream, recorder, own_conn)
     }
 }

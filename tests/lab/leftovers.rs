@@ -34,6 +34,8 @@ fn a_killed_test_leaves_nothing() {
     need_tool!("nginx", "dnsmasq", "openssl");
     let mut test = Command::new(std::env::current_exe().expect("this program"));
     test.args(["--exact", "leftovers::helper_to_be_killed", "--ignored", "--nocapture"]);
+    let directory = tempfile::tempdir().expect("a directory"); // its files do stay: removed here
+    test.env("TMPDIR", directory.path());
     let mut child = test.stdout(Stdio::piped()).spawn().expect("this program once more");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let told = lines.map_while(Result::ok).find_map(|line| Some(line.split_once(TOLD)?.1.to_owned()));

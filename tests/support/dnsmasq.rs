@@ -1,6 +1,7 @@
 //! Debian's dnsmasq: a nameserver by people who know DNS. It knows what it is told and asks nobody.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
 
 use super::lab::Ns;
 use super::process::{self, Daemon};
@@ -30,13 +31,23 @@ impl Dnsmasq {
         self.daemon.pid()
     }
 
-    /// The questions that came, in order: `("A", "www.test")`.
-    pub fn queries(&self) -> Vec<(String, String)> {
+    /// The questions that came, in order, once there are at least `count`: `("A", "www.test")`.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer after 10 seconds.
+    #[track_caller]
+    pub fn queries(&self, count: usize) -> Vec<(String, String)> {
         let parse = |line: &String| {
             let (kind, name) = line.split_once(" query[")?.1.split_once("] ")?;
             Some((kind.to_owned(), name.split(' ').next()?.to_owned()))
         };
-        self.daemon.log().iter().filter_map(parse).collect()
+        let enough = |lines: &[String]| {
+            let queries: Vec<_> = lines.iter().filter_map(parse).collect();
+            (queries.len() >= count).then_some(queries)
+        };
+        let queries = self.daemon.wait(Duration::from_secs(10), enough);
+        queries.unwrap_or_else(|log| panic!("not {count} queries: {log}"))
     }
 }
 

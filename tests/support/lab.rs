@@ -46,7 +46,8 @@ fn find_out() -> Result<(), String> {
     for name in ["ip", "nft"] {
         need::tool(name).ok_or(format!("no `{name}` on this machine"))?;
     }
-    let ns = Ns::try_new().map_err(|error| format!("cannot make a network namespace: {error}"))?;
+    let ns = Ns::try_new()
+        .map_err(|error| format!("cannot make a network namespace, which takes root: {error}"))?;
     ns.try_sh("ip link add lab0 type veth peer name lab1 && nft list ruleset").map(drop)
 }
 

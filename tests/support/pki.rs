@@ -112,13 +112,9 @@ impl Leaf {
     }
 }
 
-/// The cryptography of the tests' own side.
+/// The cryptography of the tests' own side: ring, whatever the library is built with.
 pub fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "ring")]
-    let provider = rustls::crypto::ring::default_provider();
-    #[cfg(not(feature = "ring"))]
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    Arc::new(provider)
+    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 fn client_verifier(clients: &Authority) -> Arc<dyn ClientCertVerifier> {

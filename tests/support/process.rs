@@ -97,16 +97,26 @@ impl Daemon {
     ///
     /// When the program ended first or the deadline passed: everything that it printed.
     pub fn line(&self, text: &str, deadline: Duration) -> Result<String, String> {
+        let find = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
+        self.wait(deadline, find).map_err(|log| format!("no {text:?}: {log}"))
+    }
+
+    /// Waits until `look` finds what it looks for in the lines so far.
+    ///
+    /// # Errors
+    ///
+    /// As [`line`](Self::line).
+    pub fn wait<T>(&self, deadline: Duration, look: impl Fn(&[String]) -> Option<T>) -> Result<T, String> {
         let end = Instant::now() + deadline;
         let mut state = self.log.state.lock().expect("log");
         loop {
-            if let Some(line) = state.lines.iter().find(|line| line.contains(text)) {
-                return Ok(line.clone());
+            if let Some(found) = look(&state.lines) {
+                return Ok(found);
             }
             let left = end.saturating_duration_since(Instant::now());
             if state.open == 0 || left.is_zero() {
                 let end = if state.open == 0 { "ended" } else { "is silent" };
-                return Err(format!("{} {end}, no {text:?}:\n{}", self.what, state.lines.join("\n")));
+                return Err(format!("{} {end}:\n{}", self.what, state.lines.join("\n")));
             }
             state = self.log.more.wait_timeout(state, left).expect("log").0;
         }

@@ -183,12 +183,12 @@ async fn headers_go_as_they_were_given() {
         "HTTP/1.1 299 So So\r\nX-Many: 1\r\nx-many: 2\r\ncontent-length: 0\r\n\r\n",
     )]);
     let make = || {
-        let request = request("PATCH", &server, "/a/b?c=d%20e").header("x-many", "1").header("x-many", "2");
+        let request = request("PROPFIND", &server, "/a/b?c=d%20e").header("x-many", "1").header("x-many", "2");
         request.header("host", "elsewhere.test").header("x-bytes", &b"\xe9\xff"[..]).body(empty()).unwrap()
     };
     let (outcome, seen) = one(&server, make).await;
     assert_eq!(outcome.headers.get_all("x-many").iter().collect::<Vec<_>>(), ["1", "2"]);
-    assert!(seen.received.starts_with(b"PATCH /a/b?c=d%20e HTTP/1.1\r\n"));
+    assert!(seen.received.starts_with(b"PROPFIND /a/b?c=d%20e HTTP/1.1\r\n"));
     assert!(
         seen.received
             .windows(15)

@@ -1,0 +1,227 @@
+//! What can be said on the command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::{HeaderName, HeaderValue, Method};
+use nettrace::HeaderCapture;
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
+use url::Url;
+
+/// Shows what really happened behind a network request.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Draw with ASCII alone
+    #[arg(long, global = true)]
+    pub(crate) ascii: bool,
+}
+
+const EXIT_CODES: &str = "\
+Exit code: 0 a response came and its body was read (a 4xx or 5xx is a response), 1 the request failed \
+or the trace cannot be read, 2 wrong usage, 130 interrupted.
+Colours are used on a terminal, unless NO_COLOR is set.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Get(Box<GetArgs>),
+    /// Draw a trace that was written as JSON
+    Show {
+        /// The file; - reads standard input
+        file: PathBuf,
+        /// Show the header fields that the trace holds
+        #[arg(long)]
+        headers: bool,
+    },
+    /// Trace requests to servers of its own; needs no network
+    ///
+    /// Starts an HTTP, an HTTPS and a DNS server on loopback, and traces a redirect, a reused connection, a
+    /// refused attempt and requests that fail.
+    Demo {
+        /// Write the trace as JSON too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+/// Make a request and show what happened
+///
+/// A waterfall is drawn on standard output. Where the body of the response goes there (standard output is
+/// not a terminal, or -o -), the waterfall goes to standard error. Redirects are followed.
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    /// What to request; http:// may be left out
+    #[arg(value_parser = url)]
+    pub(crate) url: Url,
+    /// The method; GET by default, POST with -d
+    #[arg(short = 'X', long = "request", value_name = "METHOD")]
+    pub(crate) method: Option<Method>,
+    /// Add a header field; can be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header, allow_hyphen_values = true)]
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    /// Send a body; @FILE sends that file, @- standard input. Can be repeated: parts are joined with &
+    #[arg(short, long, value_name = "DATA|@FILE", allow_hyphen_values = true)]
+    pub(crate) data: Vec<String>,
+    /// Speak HTTP/1.1 only
+    #[arg(long, conflicts_with = "http2")]
+    pub(crate) http1: bool,
+    /// Speak HTTP/2 only, also where there is no TLS to agree on it
+    #[arg(long)]
+    pub(crate) http2: bool,
+    /// Trust the certificate authorities in this PEM file, and no others
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Accept any certificate
+    #[arg(short = 'k', long)]
+    pub(crate) insecure: bool,
+    /// Ask this nameserver; can be repeated
+    #[arg(long = "nameserver", value_name = "IP[:PORT]", value_parser = nameserver)]
+    pub(crate) nameservers: Vec<SocketAddr>,
+    /// Connect from this address
+    #[arg(long, value_name = "IP")]
+    pub(crate) source_ip: Option<IpAddr>,
+    /// Give up after this time, redirects and body included: 2.5, 800ms
+    #[arg(short = 'm', long, value_name = "SECONDS", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Make the request this many times, one after the other
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) repeat: NonZeroU32,
+    /// Use a new connection for every request
+    #[arg(long)]
+    pub(crate) no_keepalive: bool,
+    /// Record header fields; the values of credentials and cookies stay out
+    #[arg(long, value_name = "HOW", default_value = "off")]
+    pub(crate) headers: Headers,
+    /// Write times in the JSON to the nanosecond
+    #[arg(long)]
+    pub(crate) precise: bool,
+    /// Write the trace as JSON; - writes to standard output, where then neither waterfall nor body go
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the body to this file; - is standard output, even if that is a terminal
+    #[arg(short, long, value_name = "FILE|-")]
+    pub(crate) output: Option<PathBuf>,
+    /// Read the body, but write it nowhere
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) trace_only: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Headers {
+    /// Nothing
+    Off,
+    /// Names
+    Names,
+    /// Names and the lengths of values
+    Lengths,
+    /// Names and values
+    Values,
+}
+
+impl From<Headers> for HeaderCapture {
+    fn from(headers: Headers) -> Self {
+        match headers {
+            Headers::Off => HeaderCapture::Off,
+            Headers::Names => HeaderCapture::Names,
+            Headers::Lengths => HeaderCapture::Lengths,
+            Headers::Values => HeaderCapture::Values,
+        }
+    }
+}
+
+fn url(text: &str) -> Result<Url, String> {
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = Url::parse(&with_scheme).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        other => Err(format!("the scheme is {other}, not http or https")),
+    }
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("there is no colon between name and value")?;
+    let name = name.trim().parse().map_err(|_| format!("{:?} is no name of a header field", name.trim()))?;
+    let value = value.trim().parse().map_err(|_| "the value has characters that it may not have")?;
+    Ok((name, value))
+}
+
+fn nameserver(text: &str) -> Result<SocketAddr, String> {
+    const DNS: u16 = 53;
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let bare = bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS));
+    bare.or_else(|_| text.parse()).map_err(|_| "not an IP address, with or without a port".into())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, 1e-3),
+        (None, Some(number)) => (number, 1.0),
+        (None, None) => (text, 1.0),
+    };
+    let seconds: f64 = number.trim().parse().map_err(|_| "not a number of seconds")?;
+    match Duration::try_from_secs_f64(seconds * unit) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err("not a time that can be waited for".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn urls() {
+        assert_eq!(url("example.com:81/a").unwrap().as_str(), "http://example.com:81/a");
+        assert_eq!(url("HTTPS://example.com").unwrap().as_str(), "https://example.com/");
+        for wrong in ["", "ftp://example.com", "http://", "http://a b/", "http://[::1/"] {
+            assert!(url(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn header_fields() {
+        assert_eq!(
+            header("X-A:b: c ").unwrap(),
+            (HeaderName::from_static("x-a"), HeaderValue::from_static("b: c"))
+        );
+        assert_eq!(header("x-empty:").unwrap().1, "");
+        for wrong in ["", "no colon", ": value", "a b: c", "a: b\nc"] {
+            assert!(header(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nameservers() {
+        for (text, address) in [
+            ("127.0.0.1", "127.0.0.1:53"),
+            ("127.0.0.1:5353", "127.0.0.1:5353"),
+            ("::1", "[::1]:53"),
+            ("[::1]", "[::1]:53"),
+            ("[::1]:5353", "[::1]:5353"),
+        ] {
+            assert_eq!(nameserver(text).unwrap(), address.parse().unwrap());
+        }
+        assert!(nameserver("dns.example").is_err());
+    }
+
+    #[test]
+    fn durations() {
+        for (text, millis) in [("2", 2000), ("0.5", 500), ("2.5s", 2500), ("800ms", 800)] {
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(millis));
+        }
+        for wrong in ["", "0", "-1", "x", "nan", "inf", "1e300", "1m"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! A nameserver that knows the demo's names.
+
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, CNAME},
+    },
+};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{net::UdpSocket, task::JoinSet};
+
+/// Where the HTTP servers listen.
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// On loopback too, but nobody listens there.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// An alias.
+pub(super) const SHOP: &str = "shop.demo.test";
+pub(super) const WWW: &str = "www.demo.test";
+pub(super) const UNTRUSTED: &str = "untrusted.demo.test";
+pub(super) const UNKNOWN: &str = "nobody.demo.test";
+const EDGE: &str = "edge.demo.test";
+
+const TTL: u32 = 60;
+
+/// Starts the nameserver. It runs until `tasks` is dropped.
+pub(super) async fn start(tasks: &mut JoinSet<()>) -> io::Result<SocketAddr> {
+    let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
+    let address = socket.local_addr()?;
+    tasks.spawn(async move {
+        let mut answers = JoinSet::new();
+        let mut packet = [0; 1500];
+        while let Ok((len, client)) = socket.recv_from(&mut packet).await {
+            let Ok(query) = Message::from_vec(&packet[..len]) else { continue };
+            answers.spawn(answer(socket.clone(), client, query));
+            while answers.try_join_next().is_some() {}
+        }
+    });
+    Ok(address)
+}
+
+async fn answer(socket: Arc<UdpSocket>, client: SocketAddr, query: Message) {
+    let is_v4 = query.queries.first().is_some_and(|query| query.query_type() == RecordType::A);
+    tokio::time::sleep(Duration::from_millis(if is_v4 { 9 } else { 6 })).await;
+    if let Ok(reply) = reply(&query).to_vec() {
+        // A client that has gone away needs no answer.
+        let _ = socket.send_to(&reply, client).await;
+    }
+}
+
+fn reply(query: &Message) -> Message {
+    let mut reply = Message::response(query.metadata.id, query.metadata.op_code);
+    reply.metadata.recursion_desired = query.metadata.recursion_desired;
+    reply.metadata.recursion_available = true;
+    reply.add_queries(query.queries.iter().cloned());
+    let Some(question) = query.queries.first() else { return reply };
+    let mut name = question.name().clone();
+    if is(&name, SHOP)
+        && let Ok(edge) = Name::from_ascii(EDGE)
+    {
+        reply.add_answer(Record::from_rdata(name, TTL, RData::CNAME(CNAME(edge.clone()))));
+        name = edge;
+    }
+    let addresses: &[Ipv4Addr] = if is(&name, EDGE) {
+        &[NOBODY, SERVER]
+    } else if is(&name, WWW) || is(&name, UNTRUSTED) {
+        &[SERVER]
+    } else {
+        reply.metadata.response_code = ResponseCode::NXDomain;
+        &[]
+    };
+    if question.query_type() == RecordType::A {
+        reply.add_answers(addresses.iter().map(|ip| Record::from_rdata(name.clone(), TTL, RData::A(A(*ip)))));
+    }
+    reply
+}
+
+fn is(name: &Name, text: &str) -> bool {
+    name.to_ascii().trim_end_matches('.').eq_ignore_ascii_case(text)
+}

@@ -1,0 +1,268 @@
+//! `nettrace get`: a request, and what happened.
+
+use crate::{
+    args::{GetArgs, Headers},
+    output::{JsonOutput, Problem, Screen, Stream, is_dash, unless_broken},
+    signals::Signals,
+};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Uri, header};
+use http_body_util::BodyExt;
+use nettrace::{
+    Client, NetTrace, TraceSink,
+    client::{Body, ClientError, HttpVersion},
+    tls::Roots,
+};
+use std::{
+    error::Error,
+    fs,
+    io::{self, ErrorKind, IsTerminal, Read},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use url::Url;
+
+pub(crate) async fn run(args: &GetArgs, ascii: bool) -> Result<(), Problem> {
+    let plan = Plan::of(args)?;
+    let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
+    let mut output = plan.output.open().await?;
+    let sink = TraceSink::builder().headers(args.headers.into()).build();
+    let client = client(args, &sink)?;
+    let mut signals = Signals::new().map_err(|error| Problem::failed(error.to_string()))?;
+
+    let mut problem = None;
+    for _ in 0..args.repeat.get() {
+        let done = tokio::select! {
+            done = exchange(&client, plan.request(args), &mut output) => done,
+            signal = signals.next() => Err(Problem { code: 128 + signal, text: "interrupted".into() }),
+        };
+        let Err(happened) = done else { continue };
+        let stop = happened.code != 1;
+        problem = Some(happened);
+        if stop {
+            break;
+        }
+    }
+    signals.exit_on_next();
+    if let Some(output) = &mut output {
+        // What an interrupted request brought. Whether it can be written no longer matters.
+        let _ = tokio::time::timeout(Duration::from_millis(200), output.flush()).await;
+    }
+    let trace = conclude(&client, &sink).await;
+    plan.report(args, &trace, json, ascii)?;
+    problem.map_or(Ok(()), Err)
+}
+
+/// What follows from the arguments taken together.
+struct Plan {
+    method: Method,
+    url: Uri,
+    body: Bytes,
+    output: Output,
+    /// Where the waterfall is drawn.
+    stream: Stream,
+}
+
+/// Where the response's body goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Output {
+    Nowhere,
+    Stdout,
+    File(PathBuf),
+}
+
+impl Plan {
+    fn of(args: &GetArgs) -> Result<Plan, Problem> {
+        let json_on_stdout = args.json.as_deref().is_some_and(is_dash);
+        let output = match &args.output {
+            Some(path) if !is_dash(path) => Output::File(path.clone()),
+            Some(_) if json_on_stdout => {
+                return Err(Problem::usage("the body and the JSON cannot both go to standard output"));
+            }
+            Some(_) => Output::Stdout,
+            None if args.trace_only || json_on_stdout || io::stdout().is_terminal() => Output::Nowhere,
+            None => Output::Stdout,
+        };
+        let is_taken = json_on_stdout || output == Output::Stdout;
+        let method = match &args.method {
+            Some(method) => method.clone(),
+            None if args.data.is_empty() => Method::GET,
+            None => Method::POST,
+        };
+        let stream = if is_taken { Stream::Stderr } else { Stream::Stdout };
+        Ok(Plan { method, url: uri(&args.url)?, body: data(&args.data)?, output, stream })
+    }
+
+    fn request(&self, args: &GetArgs) -> Request<Body> {
+        let mut request = Request::new(Body::from(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.url.clone();
+        for (name, value) in &args.fields {
+            request.headers_mut().append(name, value.clone());
+        }
+        if !args.data.is_empty() {
+            let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+            request.headers_mut().entry(header::CONTENT_TYPE).or_insert(form);
+        }
+        request
+    }
+
+    fn report(
+        &self,
+        args: &GetArgs,
+        trace: &NetTrace,
+        json: Option<JsonOutput>,
+        ascii: bool,
+    ) -> Result<(), Problem> {
+        let screen = Screen::new(self.stream, ascii);
+        let drawn = screen.waterfall(trace, false, args.headers != Headers::Off);
+        if let Some(json) = json {
+            json.write(trace, args.precise)?;
+        }
+        drawn.map_err(|error| Problem::failed(format!("cannot write the waterfall: {error}")))
+    }
+}
+
+impl Output {
+    async fn open(&self) -> Result<Option<Box<dyn AsyncWrite + Unpin>>, Problem> {
+        match self {
+            Output::Nowhere => Ok(None),
+            Output::Stdout => Ok(Some(Box::new(tokio::io::stdout()))),
+            Output::File(path) => match tokio::fs::File::create(path).await {
+                Ok(file) => Ok(Some(Box::new(file))),
+                Err(error) => Err(Problem::usage(format!("cannot write {}: {error}", path.display()))),
+            },
+        }
+    }
+}
+
+/// A URL as it is sent: what follows the # stays here.
+fn uri(url: &Url) -> Result<Uri, Problem> {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    url.as_str().parse().map_err(|error| Problem::usage(format!("{}: {error}", url.as_str())))
+}
+
+/// The parts of the body joined as curl joins them.
+fn data(parts: &[String]) -> Result<Bytes, Problem> {
+    let mut body = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 {
+            body.push(b'&');
+        }
+        match part.strip_prefix('@') {
+            None => body.extend_from_slice(part.as_bytes()),
+            Some(file) => {
+                let read = if file == "-" { stdin() } else { fs::read(file) };
+                body.extend(read.map_err(|error| Problem::usage(format!("cannot read {file}: {error}")))?);
+            }
+        }
+    }
+    Ok(body.into())
+}
+
+fn stdin() -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    io::stdin().lock().read_to_end(&mut all).map(|_| all)
+}
+
+fn client(args: &GetArgs, sink: &TraceSink) -> Result<Client, Problem> {
+    let mut builder = Client::builder(sink)
+        .source_ip(args.source_ip)
+        .timeout(args.timeout)
+        .keep_alive(!args.no_keepalive)
+        .danger_accept_invalid_certs(args.insecure)
+        .http_version(match (args.http1, args.http2) {
+            (true, _) => HttpVersion::Http1Only,
+            (_, true) => HttpVersion::Http2Only,
+            _ => HttpVersion::Auto,
+        });
+    if let Some(path) = &args.cacert {
+        builder = builder.roots(roots(path)?);
+    }
+    if !args.nameservers.is_empty() {
+        builder = builder.nameservers(args.nameservers.iter().copied());
+    }
+    builder.build().map_err(|error| Problem::failed(chain(&error)))
+}
+
+fn roots(path: &Path) -> Result<Roots, Problem> {
+    Roots::from_pem_file(path).map_err(|error| Problem::usage(chain(&error)))
+}
+
+/// Makes the request and reads the whole response.
+async fn exchange(
+    client: &Client,
+    request: Request<Body>,
+    output: &mut Option<Box<dyn AsyncWrite + Unpin>>,
+) -> Result<(), Problem> {
+    let failed = |error: ClientError| Problem::failed(format!("{}: {}", error.failure(), chain(&error)));
+    let response = client.request(request).await.map_err(failed)?;
+    let mut body = response.into_body();
+    let mut done = Ok(());
+    while let Some(frame) = body.frame().await {
+        let data = match frame {
+            Ok(frame) => frame.into_data().unwrap_or_default(),
+            Err(error) => {
+                done = Err(failed(error));
+                break;
+            }
+        };
+        let Some(out) = output else { continue };
+        match out.write_all(&data).await {
+            Ok(()) => {}
+            // Whoever reads has had enough: so have we.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(unwritable(&error)),
+        }
+    }
+    if let Some(out) = output {
+        // Also what came of a body that then broke off.
+        unless_broken(out.flush().await).map_err(|error| unwritable(&error))?;
+    }
+    pooled().await;
+    done
+}
+
+/// Lets the client's tasks put the connection back, so that the next request finds it. There is but one
+/// thread, and nothing is left to wait for outside it.
+async fn pooled() {
+    const STEPS: usize = 8;
+    for _ in 0..STEPS {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn unwritable(error: &io::Error) -> Problem {
+    Problem::failed(format!("cannot write the body: {error}"))
+}
+
+/// Closes everything, so that the trace shows how it ended.
+async fn conclude(client: &Client, sink: &TraceSink) -> NetTrace {
+    /// Nothing should take that long, but nothing must keep the trace from being written.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    if tokio::time::timeout(PATIENCE, client.close()).await.is_err() {
+        sink.close();
+    }
+    let mut trace = sink.snapshot("");
+    if let Some(request) = trace.http_requests.first() {
+        // As it was recorded: without a password.
+        trace.description = format!("{} {}", request.req_method, request.req_url);
+    }
+    trace
+}
+
+/// An error with all its causes, each said once.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}

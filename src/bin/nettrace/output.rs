@@ -1,0 +1,162 @@
+//! How results come to the terminal, to files and to pipes.
+
+use nettrace::{NetTrace, view};
+use serde::Serialize;
+use std::{
+    env,
+    fs::File,
+    io::{self, BufWriter, ErrorKind, IsTerminal, Write},
+    path::Path,
+};
+
+/// Why the command did not do what it was asked to, and with what code it ends.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) code: u8,
+    pub(crate) text: String,
+}
+
+impl Problem {
+    /// It was tried and failed.
+    pub(crate) fn failed(text: impl Into<String>) -> Self {
+        Problem { code: 1, text: text.into() }
+    }
+
+    /// It could not even be tried.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Problem { code: 2, text: text.into() }
+    }
+}
+
+/// One of the two standard streams for output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Where and how waterfalls are drawn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Screen {
+    stream: Stream,
+    color: bool,
+    ascii: bool,
+    columns: usize,
+}
+
+impl Screen {
+    pub(crate) fn new(stream: Stream, ascii: bool) -> Self {
+        /// Wider bars tell nothing more.
+        const MOST: usize = 160;
+        const WITHOUT_TERMINAL: usize = 100;
+        let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let (is_terminal, size) = match stream {
+            Stream::Stdout => (io::stdout().is_terminal(), terminal_size::terminal_size_of(io::stdout())),
+            Stream::Stderr => (io::stderr().is_terminal(), terminal_size::terminal_size_of(io::stderr())),
+        };
+        let said = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        let columns = size.map(|(width, _)| usize::from(width.0)).or(said).unwrap_or(WITHOUT_TERMINAL);
+        Screen {
+            stream,
+            color: is_terminal && !is_set("NO_COLOR") && !is_dumb,
+            ascii: ascii || !speaks_utf8(),
+            columns: columns.min(MOST),
+        }
+    }
+
+    pub(crate) fn waterfall(self, trace: &NetTrace, heading: bool, headers: bool) -> io::Result<()> {
+        let drawing = view::waterfall(trace).color(self.color).ascii(self.ascii).width(self.columns);
+        self.print(&drawing.heading(heading).headers(headers).to_string())
+    }
+
+    /// Text that stands out, where it can.
+    pub(crate) fn emphasised(self, text: &str) -> String {
+        if self.color { format!("\x1b[1m{text}\x1b[0m") } else { text.into() }
+    }
+
+    /// Prints text. That nobody reads it any more is no error.
+    pub(crate) fn print(self, text: &str) -> io::Result<()> {
+        unless_broken(match self.stream {
+            Stream::Stdout => {
+                io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush())
+            }
+            Stream::Stderr => io::stderr().lock().write_all(text.as_bytes()),
+        })
+    }
+}
+
+/// Unless the locale names another encoding.
+fn speaks_utf8() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().filter_map(|name| env::var(name).ok());
+    let charset = locale.into_iter().find(|locale| !locale.is_empty());
+    let charset =
+        charset.and_then(|locale| locale.split_once('.').map(|(_, charset)| charset.to_lowercase()));
+    charset.is_none_or(|charset| charset.starts_with("utf-8") || charset.starts_with("utf8"))
+}
+
+/// Where a trace is written as JSON. Opened before the request is made: it would be a pity to notice only
+/// afterwards that there is nowhere to put its trace.
+#[derive(Debug)]
+pub(crate) enum JsonOutput {
+    Stdout,
+    File { file: File, name: String },
+}
+
+impl JsonOutput {
+    pub(crate) fn open(path: &Path) -> Result<Self, Problem> {
+        if is_dash(path) {
+            return Ok(JsonOutput::Stdout);
+        }
+        let name = path.display().to_string();
+        match File::create(path) {
+            Ok(file) => Ok(JsonOutput::File { file, name }),
+            Err(error) => Err(Problem::usage(format!("cannot write {name}: {error}"))),
+        }
+    }
+
+    pub(crate) fn write(self, trace: &NetTrace, precise: bool) -> Result<(), Problem> {
+        let (written, name) = match self {
+            JsonOutput::Stdout => {
+                (unless_broken(to(io::stdout().lock(), trace, precise)), "standard output".into())
+            }
+            JsonOutput::File { file, name } => (to(file, trace, precise), name),
+        };
+        written.map_err(|error| Problem::failed(format!("cannot write {name}: {error}")))
+    }
+}
+
+fn to(out: impl Write, trace: &NetTrace, precise: bool) -> io::Result<()> {
+    fn pretty(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut *out, value)?;
+        writeln!(out)
+    }
+    let mut out = BufWriter::new(out);
+    if precise {
+        pretty(&mut out, &trace.precise())?
+    } else {
+        pretty(&mut out, trace)?
+    }
+    out.flush()
+}
+
+/// Whether a file's name means a standard stream.
+pub(crate) fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Whoever reads our output may have had enough of it.
+pub(crate) fn unless_broken(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+}
+
+/// Reports a problem: one line, whatever its text contains.
+pub(crate) fn complain(text: &str) {
+    let mut line = String::from("nettrace: ");
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line.push('\n');
+    // There is nowhere left to say that this did not work.
+    let _ = io::stderr().write_all(line.as_bytes());
+}

@@ -1,0 +1,155 @@
+//! What is drawn: blocks of rows on one scale.
+
+use super::style::{Line, Tone};
+use super::text;
+use super::times::Times;
+use crate::record::{EndReason, Failure};
+
+/// A request, or something else that stands for itself, and what happened within it.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    /// The first line, at the left and at the right.
+    pub(super) title: Line,
+    pub(super) total: Line,
+    /// More about it as a whole.
+    pub(super) facts: Line,
+    pub(super) begin: i64,
+    pub(super) end: i64,
+    pub(super) rows: Vec<Row>,
+    /// What is to be said at full width: errors above all.
+    pub(super) remarks: Vec<Line>,
+}
+
+/// Something that took time.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) label: String,
+    /// A part of the row above.
+    pub(super) is_part: bool,
+    pub(super) tone: Tone,
+    /// From when to when; several where it was interrupted, none where that is not known.
+    pub(super) parts: Vec<(i64, i64)>,
+    pub(super) duration: Option<i64>,
+    pub(super) notes: Line,
+    /// Text of an error that ends the notes, unless it is said below already.
+    pub(super) error: String,
+}
+
+impl Row {
+    pub(super) fn new(label: &str, tone: Tone, begin: Option<i64>, end: Option<i64>) -> Self {
+        let part = begin.map(|begin| (begin, end.unwrap_or(begin).max(begin)));
+        Row {
+            label: label.into(),
+            is_part: false,
+            tone,
+            parts: part.into_iter().collect(),
+            duration: part.filter(|_| end.is_some()).map(|(begin, end)| end.saturating_sub(begin)),
+            notes: Line::default(),
+            error: String::new(),
+        }
+    }
+
+    pub(super) fn part(label: &str, tone: Tone, begin: Option<i64>, end: Option<i64>) -> Self {
+        Row { is_part: true, ..Row::new(label, tone, begin, end) }
+    }
+
+    /// Ends the notes with how it ended, unless it ended well.
+    pub(super) fn ended(&mut self, ending: &Ending<'_>) {
+        self.tone = ending.tone(self.tone);
+        ending.describe(&mut self.notes);
+        if ending.is_failure() {
+            self.error = ending.text.into();
+        }
+    }
+
+    /// When it began.
+    pub(super) fn begin(&self) -> Option<i64> {
+        self.parts.iter().map(|(begin, _)| *begin).min()
+    }
+
+    /// When it ended.
+    pub(super) fn end(&self) -> Option<i64> {
+        self.parts.iter().map(|(_, end)| *end).max()
+    }
+}
+
+impl Block {
+    /// Says in each row what went wrong there, but for what the block says as a whole.
+    pub(super) fn settle(mut self, said: &str) -> Self {
+        for row in self.rows.iter_mut().filter(|row| !row.error.is_empty() && !said.contains(&row.error)) {
+            row.notes.push(Tone::Error, format!(": {}", row.error));
+        }
+        self
+    }
+}
+
+/// How something came to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending<'a> {
+    pub(super) reason: Option<&'a EndReason>,
+    pub(super) failure: Option<&'a Failure>,
+    pub(super) text: &'a str,
+}
+
+impl Ending<'_> {
+    /// Whether it failed. What was given up did not.
+    pub(super) fn is_failure(&self) -> bool {
+        if self.reason == Some(&EndReason::Cancelled) && self.failure == Some(&Failure::Interrupted) {
+            return false;
+        }
+        self.failure.is_some()
+            || !self.text.is_empty()
+            || matches!(self.reason, Some(EndReason::Failed | EndReason::Timeout))
+    }
+
+    /// The code of the failure, or the best that there is instead of one.
+    pub(super) fn code(&self) -> String {
+        match (self.failure, self.reason) {
+            (Some(Failure::Unknown(unknown)), _) if unknown.text() == self.text => "unknown_failure".into(),
+            (Some(failure), _) => failure.as_str().into(),
+            (None, Some(EndReason::Timeout)) => "timeout".into(),
+            (None, _) => "failed".into(),
+        }
+    }
+
+    /// The error as a line of its own.
+    pub(super) fn remark(&self) -> Line {
+        let mut line = Line::default();
+        self.describe(&mut line);
+        if self.is_failure() && !self.text.is_empty() {
+            line.push(Tone::Error, format!(": {}", self.text));
+        }
+        line
+    }
+
+    /// Says how something ended that did not end well, in a word.
+    pub(super) fn describe(&self, line: &mut Line) {
+        match self.reason {
+            _ if self.is_failure() => line.item(Tone::Bad, format!("✗ {}", self.code())),
+            Some(EndReason::LostRace) => line.item(Tone::Dim, "lost the race"),
+            Some(EndReason::Cancelled) => line.item(Tone::Warn, "cancelled"),
+            Some(EndReason::SinkClosed) => line.item(Tone::Warn, "recording ended"),
+            Some(EndReason::IdleLimit) => line.item(Tone::Dim, "closed because idle"),
+            Some(EndReason::PeerClosed) => line.item(Tone::Dim, "closed by the peer"),
+            Some(EndReason::Other(name)) => line.item(Tone::Warn, name),
+            _ => {}
+        }
+    }
+
+    /// The tone of a bar that is usually of another.
+    pub(super) fn tone(&self, usual: Tone) -> Tone {
+        match self.reason {
+            _ if self.is_failure() => Tone::Bad,
+            Some(EndReason::LostRace | EndReason::Cancelled) => Tone::Dim,
+            _ => usual,
+        }
+    }
+}
+
+/// How long something took, for a title.
+pub(super) fn total(begin: Option<i64>, end: Option<i64>, times: Times) -> String {
+    match (begin, end) {
+        (Some(begin), Some(end)) => text::duration(end.saturating_sub(begin).max(0), times.coarse),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,150 @@
+//! Attempts to connect, and tunnels through the connections.
+
+use super::block::{Ending, Row};
+use super::dns;
+use super::index::Index;
+use super::style::{Line, Tone};
+use super::suites;
+use crate::record::{DialTrace, EndReason, Failure, PeerCert, TcpConnTrace, TlsTunnelTrace};
+
+/// Everything that a dial did, in order: the look-up, every attempt, the tunnels. `used` is the connection
+/// that came to serve whoever is asking; another one is marked as unused.
+pub(super) fn rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>) -> Vec<Row> {
+    let mut rows = dns::rows(index, dial);
+    let mut attempts: Vec<_> =
+        index.tcp_of(dial.trace_id.as_str()).iter().filter(|conn| !conn.from_resolver).collect();
+    attempts.sort_by_key(|conn| index.times.at(conn.handshake_begin_at));
+    for conn in &attempts {
+        let failed_dial = Some(dial).filter(|_| attempts.len() == 1);
+        let mut row = attempt(index, conn, failed_dial);
+        if conn.connected && used.is_some_and(|used| used != conn.trace_id.as_str()) {
+            row.notes.item(Tone::Dim, "not used by this request");
+        }
+        rows.push(row);
+    }
+    let tunnels = attempts.iter().flat_map(|conn| index.tunnels_of(conn.trace_id.as_str()));
+    rows.extend(tunnels.map(|tunnel| tls(index, tunnel)));
+    rows
+}
+
+/// A TCP handshake. What the Go package says of a failed one is in its dial.
+pub(super) fn attempt(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: Option<&DialTrace>) -> Row {
+    let times = index.times;
+    let (begin, end) = (times.at(conn.handshake_begin_at), times.at(conn.handshake_end_at));
+    let mut ending = Ending {
+        reason: conn.end_reason.as_ref(),
+        failure: conn.failure.as_ref(),
+        text: &conn.handshake_err,
+    };
+    if conn.connected {
+        ending = Ending { reason: None, failure: None, text: "" };
+    } else if let Some(dial) = failed_dial.filter(|_| !ending.is_failure() && ending.reason.is_none()) {
+        ending.text = &dial.dial_err;
+    }
+    let is_running = !conn.connected && end.is_none() && ending.reason.is_none() && !ending.is_failure();
+    let end = if is_running { times.end } else { end };
+    let mut row = Row::new("tcp", Tone::Tcp, begin, end);
+    row.notes.push(Tone::Plain, remote(conn));
+    row.ended(&ending);
+    if is_running {
+        row.notes.item(Tone::Warn, "still connecting");
+    } else if !conn.connected && !ending.is_failure() && ending.reason.is_none() {
+        row.tone = Tone::Dim;
+        row.notes.item(Tone::Warn, "not connected");
+    }
+    row
+}
+
+/// A TLS handshake. What became of an established tunnel is seen by its connection and its requests.
+pub(super) fn tls(index: &Index<'_>, tunnel: &TlsTunnelTrace) -> Row {
+    let times = index.times;
+    let (begin, end) = (times.at(tunnel.handshake_begin_at), times.at(tunnel.handshake_end_at));
+    let is_established = end.is_some() && tunnel.handshake_err.is_empty();
+    let ending = Ending {
+        reason: tunnel.end_reason.as_ref().filter(|_| !is_established),
+        failure: tunnel.failure.as_ref().filter(|_| !is_established),
+        text: &tunnel.handshake_err,
+    };
+    let is_running = end.is_none() && ending.reason.is_none() && !ending.is_failure();
+    let end = end.or_else(|| times.at(tunnel.close_at)).or(times.end.filter(|_| is_running));
+    let mut row = Row::new("tls", Tone::Tls, begin, end);
+    session(&mut row.notes, tunnel);
+    if let Some(leaf) = tunnel.peer_certs.first() {
+        certificate(&mut row.notes, leaf, tunnel);
+    }
+    if is_running {
+        row.notes.item(Tone::Warn, "still shaking hands");
+    }
+    if !tunnel.alert.is_empty() {
+        row.notes.item(Tone::Warn, format!("alert {}", tunnel.alert.replace('_', " ")));
+    }
+    row.ended(&ending);
+    row
+}
+
+/// `TLSv1.3`, or as much of it as is known; empty when nothing was negotiated.
+pub(super) fn tls_version(tunnel: &TlsTunnelTrace) -> &str {
+    match (tunnel.tls_version.as_str(), tunnel.cipher_suite) {
+        ("", 0) => "",
+        ("", suite) => suites::version(suite),
+        (version, _) => version,
+    }
+}
+
+fn session(notes: &mut Line, tunnel: &TlsTunnelTrace) {
+    notes.item(Tone::Plain, tls_version(tunnel));
+    if tunnel.did_resume {
+        notes.item(Tone::Good, "resumed");
+    }
+    if tunnel.cipher_suite != 0 {
+        notes.item(Tone::Plain, suites::name(tunnel.cipher_suite));
+    }
+    notes.item(Tone::Plain, &tunnel.key_exchange_group);
+    notes.item(Tone::Plain, &tunnel.negotiated_proto);
+}
+
+fn certificate(notes: &mut Line, leaf: &PeerCert, tunnel: &TlsTunnelTrace) {
+    notes.item(Tone::Plain, &leaf.subject);
+    if leaf.issuer == leaf.subject {
+        notes.word(Tone::Dim, "signed by itself");
+    } else if !leaf.issuer.is_empty() {
+        notes.word(Tone::Dim, format!("signed by {}", leaf.issuer));
+    }
+    // What is to be known of a certificate that was not accepted depends on why.
+    match tunnel.failure {
+        Some(Failure::SslInvalidHostname) if !leaf.sans.is_empty() => {
+            notes.item(Tone::Plain, format!("is for {}, not {}", leaf.sans.join(", "), tunnel.server_name));
+        }
+        Some(Failure::SslInvalidCertificate) => {
+            notes.item(Tone::Plain, format!("valid from {} until {}", leaf.not_before, leaf.not_after));
+        }
+        _ => {}
+    }
+}
+
+/// Where a connection leads.
+pub(super) fn remote(conn: &TcpConnTrace) -> String {
+    if conn.unix_path.is_empty() {
+        dns::address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)
+    } else {
+        conn.unix_path.clone()
+    }
+}
+
+/// Both ends of a connection.
+pub(super) fn ends(conn: &TcpConnTrace) -> String {
+    let addrs = &conn.addr_tuple;
+    if addrs.src_ip.is_empty() || !conn.unix_path.is_empty() {
+        return remote(conn);
+    }
+    format!("{} → {}", dns::address(&addrs.src_ip, addrs.src_port), remote(conn))
+}
+
+/// What became of an established connection, if it is worth a word.
+pub(super) fn fate(conn: &TcpConnTrace) -> Ending<'_> {
+    Ending {
+        reason: conn.end_reason.as_ref().filter(|reason| **reason != EndReason::Closed),
+        failure: conn.failure.as_ref().filter(|_| conn.connected),
+        text: &conn.conn_err,
+    }
+}

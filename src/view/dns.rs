@@ -1,0 +1,253 @@
+//! Look-ups: every message of them.
+
+use super::block::{Ending, Row};
+use super::index::Index;
+use super::style::{Line, Tone};
+use super::text;
+use crate::record::{
+    DialTrace, DnsQueryMsg, DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType, ResolverDialTrace,
+};
+
+/// The look-up of a dial: a row for the whole, and one for each message and each nameserver that could not be
+/// asked. Empty where no name was looked up.
+pub(super) fn rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
+    let host = host_of(&dial.dst_address);
+    let id = dial.trace_id.as_str();
+    let mut parts: Vec<Row> =
+        index.queries_of(id).iter().flat_map(|query| exchange(index, query, host)).collect();
+    parts.extend(dial.resolver_dials.iter().filter_map(|attempt| failed(index, attempt)));
+    parts.extend(silent(index, id));
+    parts.sort_by_key(|row| row.begin().unwrap_or(i64::MAX));
+    parts.extend(skipped(dial));
+
+    let (began, ended) = (index.times.at(dial.resolve_begin_at), index.times.at(dial.resolve_end_at));
+    if parts.is_empty() && began.is_none() {
+        return parts;
+    }
+    let asked = dial.resolver_dials.iter().filter_map(|attempt| index.times.at(attempt.dial_begin_at));
+    let begin = began.or_else(|| asked.chain(parts.iter().filter_map(Row::begin)).min());
+    let is_running = began.is_some() && ended.is_none() && dial.end_reason.is_none();
+    let end = match ended {
+        None if is_running => index.times.end,
+        None => parts.iter().filter_map(Row::end).max(),
+        known => known,
+    };
+    let mut whole = Row::new("dns", Tone::Dns, begin, end);
+    whole.notes.push(Tone::Plain, host);
+    if is_running {
+        whole.notes.item(Tone::Warn, "still running");
+    } else if index.tcp_of(id).iter().all(|conn| conn.from_resolver) {
+        // There was nowhere to connect to, so the error of the dial is that of the look-up.
+        let (reason, failure) = (dial.end_reason.as_ref(), dial.failure.as_ref());
+        whole.ended(&Ending { reason, failure, text: &dial.dial_err });
+    } else if parts.is_empty() {
+        whole.notes.item(Tone::Dim, "known without asking");
+    }
+    parts.insert(0, whole);
+    parts
+}
+
+/// The messages exchanged over one connection to a nameserver. `host` need not be named again.
+pub(super) fn exchange(index: &Index<'_>, query: &DnsQueryTrace, host: &str) -> Vec<Row> {
+    let server = server(index, query);
+    let mut replies: Vec<Option<&DnsReplyMsg>> = query.dns_reply_msgs.iter().map(Some).collect();
+    let mut rows = Vec::with_capacity(query.dns_query_msgs.len());
+    for message in &query.dns_query_msgs {
+        let answers = |reply: &Option<&DnsReplyMsg>| {
+            reply.is_some_and(|reply| reply.id == message.id && reply.ignored.is_empty())
+        };
+        let reply = replies.iter_mut().find(|reply| answers(reply)).and_then(Option::take);
+        rows.push(asked(index, query, message, reply, &server, host));
+    }
+    for reply in replies.into_iter().flatten() {
+        let at = index.times.at(reply.recv_at);
+        let mut row = Row::part("", Tone::Warn, at, None);
+        row.notes.push(Tone::Plain, &server.name);
+        let why = if reply.ignored.is_empty() { "nothing asked for it" } else { &reply.ignored };
+        row.notes.item(Tone::Warn, format!("reply ignored: {why}"));
+        rows.push(row);
+    }
+    rows
+}
+
+struct Server {
+    name: String,
+    closed_at: Option<i64>,
+    failure: Option<crate::record::Failure>,
+    error: String,
+}
+
+/// The other end of the connection that carried the messages.
+fn server(index: &Index<'_>, query: &DnsQueryTrace) -> Server {
+    let id = &query.connection;
+    if let Some(conn) = index.trace.udp_conns.get(id) {
+        return Server {
+            name: address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port),
+            closed_at: index.times.at(conn.conn_close_at),
+            failure: conn.failure.clone(),
+            error: conn.conn_err.clone(),
+        };
+    }
+    match index.trace.tcp_conns.get(id) {
+        Some(conn) => Server {
+            name: format!("tcp {}", address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)),
+            closed_at: index.times.at(conn.conn_close_at),
+            failure: conn.failure.clone(),
+            error: conn.conn_err.clone(),
+        },
+        None => Server { name: String::new(), closed_at: None, failure: None, error: String::new() },
+    }
+}
+
+fn asked(
+    index: &Index<'_>,
+    query: &DnsQueryTrace,
+    message: &DnsQueryMsg,
+    reply: Option<&DnsReplyMsg>,
+    server: &Server,
+    host: &str,
+) -> Row {
+    let sent = index.times.at(message.sent_at);
+    let received = reply.map(|reply| index.times.at(reply.recv_at));
+    let is_running = reply.is_none() && query.end_reason.is_none() && server.closed_at.is_none();
+    let end = received.unwrap_or_else(|| {
+        index.times.at(query.end_at).or(server.closed_at).or(index.times.end.filter(|_| is_running))
+    });
+    let question = message.questions.first();
+    let kind = question.map_or("?", |question| match &question.r#type {
+        DnsResType::Unrecognized => "?",
+        other => other.as_str(),
+    });
+    let mut row = Row::part(kind, Tone::Dns, sent, end);
+    let name = question.map_or("", |question| question.name.trim_end_matches('.'));
+    if !name.eq_ignore_ascii_case(host.trim_end_matches('.')) {
+        row.notes.push(Tone::Plain, name);
+    }
+    row.notes.item(Tone::Plain, &server.name);
+    match reply {
+        Some(reply) => {
+            if !matches!(reply.r_code, DnsRCode::NoError) {
+                row.tone = Tone::Bad;
+            }
+            result(&mut row.notes, reply, kind);
+        }
+        None if is_running => row.notes.item(Tone::Warn, "still waiting"),
+        None => {
+            let ending = Ending {
+                reason: query.end_reason.as_ref(),
+                failure: query.failure.as_ref().or(server.failure.as_ref()),
+                text: &server.error,
+            };
+            row.tone = Tone::Warn;
+            row.notes.item(Tone::Warn, "no reply");
+            row.ended(&ending);
+        }
+    }
+    row
+}
+
+/// What a reply says.
+fn result(notes: &mut Line, reply: &DnsReplyMsg, kind: &str) {
+    /// More answers than these are counted only.
+    const SHOWN: usize = 8;
+    match &reply.r_code {
+        DnsRCode::NoError => {}
+        code => notes.word(Tone::Bad, format!("✗ {}", mnemonic(code))),
+    }
+    let (aliases, values): (Vec<_>, Vec<_>) = reply
+        .answers
+        .iter()
+        .partition(|answer| matches!(answer.r#type, DnsResType::Cname) && kind != "CNAME");
+    for alias in aliases.iter().take(SHOWN) {
+        notes.word(Tone::Dim, format!("→ {}", alias.resolved_val.trim_end_matches('.')));
+    }
+    let texts = values.iter().take(SHOWN).map(|answer| match answer.resolved_val.as_str() {
+        "" => answer.r#type.as_str(),
+        value => value.trim_end_matches('.'),
+    });
+    let values_text = texts.collect::<Vec<_>>().join(", ");
+    if !values.is_empty() {
+        notes.word(Tone::Dim, "→ ");
+        notes.push(Tone::Plain, values_text);
+        if values.len() > SHOWN {
+            notes.word(Tone::Dim, format!("and {} more", values.len() - SHOWN));
+        }
+    } else if matches!(reply.r_code, DnsRCode::NoError) && !reply.truncated {
+        notes.word(Tone::Dim, "→ none");
+    }
+    if reply.truncated {
+        notes.item(Tone::Warn, "truncated");
+    }
+}
+
+/// The names of RFC 1035's codes that every tool prints.
+fn mnemonic(code: &DnsRCode) -> &str {
+    match code {
+        DnsRCode::FormatErr => "FORMERR",
+        DnsRCode::ServFail => "SERVFAIL",
+        DnsRCode::NxDomain => "NXDOMAIN",
+        DnsRCode::NotImp => "NOTIMP",
+        DnsRCode::Refused => "REFUSED",
+        other => other.as_str(),
+    }
+}
+
+/// A nameserver to which no connection could be made.
+fn failed(index: &Index<'_>, attempt: &ResolverDialTrace) -> Option<Row> {
+    let ending = Ending { reason: None, failure: attempt.failure.as_ref(), text: &attempt.dial_err };
+    if !ending.is_failure() {
+        return None;
+    }
+    let times = index.times;
+    let mut row = Row::part("✗", Tone::Bad, times.at(attempt.dial_begin_at), times.at(attempt.dial_end_at));
+    row.notes.push(Tone::Plain, &attempt.nameserver);
+    row.ended(&ending);
+    Some(row)
+}
+
+/// Connections to nameservers whose messages were not recorded.
+fn silent<'i>(index: &'i Index<'_>, dial: &'i str) -> impl Iterator<Item = Row> + 'i {
+    let times = index.times;
+    let udp = index.udp_of(dial).iter().filter(|conn| conn.from_resolver).map(|conn| {
+        let span = (conn.socket_create_at, conn.conn_close_at);
+        (&conn.trace_id, "udp", &conn.addr_tuple, span, conn.total_sent_bytes, conn.total_recv_bytes)
+    });
+    let tcp = index.tcp_of(dial).iter().filter(|conn| conn.from_resolver && conn.connected).map(|conn| {
+        let span = (conn.handshake_begin_at, conn.conn_close_at);
+        (&conn.trace_id, "tcp", &conn.addr_tuple, span, conn.total_sent_bytes, conn.total_recv_bytes)
+    });
+    let unseen = udp.chain(tcp).filter(|(id, ..)| !index.has_messages(id.as_str()));
+    unseen.map(move |(_, kind, addrs, (begin, end), sent, received)| {
+        let mut row = Row::part(kind, Tone::Dns, times.at(begin), times.at(end));
+        row.notes.push(Tone::Plain, address(&addrs.dst_ip, addrs.dst_port));
+        let sizes = format!("{} sent, {} received", text::bytes(sent), text::bytes(received));
+        row.notes.item(Tone::Dim, sizes);
+        row
+    })
+}
+
+/// Nameservers that were not asked.
+fn skipped(dial: &DialTrace) -> impl Iterator<Item = Row> + '_ {
+    dial.skipped_nameservers.iter().enumerate().map(|(at, nameserver)| {
+        let mut row = Row::part("", Tone::Dim, None, None);
+        row.notes.push(Tone::Dim, format!("{nameserver} skipped"));
+        if let Some(reason) = dial.skip_reasons.get(at).filter(|reason| !reason.is_empty()) {
+            row.notes.push(Tone::Dim, format!(": {reason}"));
+        }
+        row
+    })
+}
+
+/// An address and port as one text; only the other if one is missing.
+pub(super) fn address(ip: &str, port: u16) -> String {
+    match (ip, port) {
+        ("", 0) => "?".into(),
+        (ip, port) if ip.contains(':') => format!("[{ip}]:{port}"),
+        (ip, port) => format!("{ip}:{port}"),
+    }
+}
+
+/// The host of `host:port`.
+fn host_of(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
+}

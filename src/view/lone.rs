@@ -1,0 +1,192 @@
+//! What belongs to no request: traffic of other protocols, look-ups by themselves.
+
+use std::collections::HashSet;
+
+use super::block::{Block, Ending, Row, total};
+use super::conn;
+use super::dns;
+use super::index::Index;
+use super::style::{Line, Tone};
+use super::text;
+use crate::record::{DialTrace, DnsQueryTrace, TcpConnTrace, TraceId, UdpConnTrace};
+
+/// A block for each.
+pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
+    let trace = index.trace;
+    // Where a connection came from that a request then used again is past history.
+    let dials = index.lone_dials.iter().filter(|dial| {
+        dial.established_conn.is_undefined() || index.requests_on(dial.established_conn.as_str()).is_empty()
+    });
+    let mut blocks: Vec<Block> = dials.map(|dial| of_dial(index, dial)).collect();
+    let has_dial = |id| trace.dials.get(id).is_some();
+    let conns = trace.tcp_conns.iter().filter(|conn| !has_dial(&conn.from_dial) && !conn.from_resolver);
+    blocks.extend(conns.filter(|conn| !is_used(index, conn)).map(|conn| of_conn(index, conn)));
+    blocks.extend(lookups(index));
+    let udp = trace.udp_conns.iter().filter(|conn| !has_dial(&conn.from_dial));
+    let udp = udp.filter(|conn| !index.has_messages(conn.trace_id.as_str()));
+    blocks.extend(udp.map(|conn| of_udp(index, conn)));
+    let tunnels = trace.tls_tunnels.iter().filter(|tunnel| trace.tcp_conns.get(&tunnel.tcp_conn).is_none());
+    let of_requests = trace.http_requests.iter().flat_map(|r| [&r.tls_tunnel, &r.proxy_tls_tunnel]);
+    let of_requests: HashSet<&TraceId> = of_requests.collect();
+    let tunnels = tunnels.filter(|tunnel| !of_requests.contains(&tunnel.trace_id));
+    blocks.extend(tunnels.map(|tunnel| {
+        let mut title = Line::default();
+        title.push(Tone::Strong, format!("tls {}", tunnel.server_name));
+        let mut facts = Line::default();
+        facts.push(Tone::Dim, tunnel.trace_id.as_str());
+        block(index, title, facts, vec![conn::tls(index, tunnel)]).settle("")
+    }));
+    blocks
+}
+
+fn is_used(index: &Index<'_>, conn: &TcpConnTrace) -> bool {
+    !index.requests_on(conn.trace_id.as_str()).is_empty()
+}
+
+fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
+    let rows = conn::rows(index, dial, None);
+    let ending =
+        Ending { reason: dial.end_reason.as_ref(), failure: dial.failure.as_ref(), text: &dial.dial_err };
+    let (begin, end) = (index.times.at(dial.dial_begin_at), index.times.at(dial.dial_end_at));
+    let is_running = end.is_none() && dial.end_reason.is_none() && !ending.is_failure();
+    let mut title = Line::default();
+    title.push(Tone::Strong, format!("dial {}", dial.dst_address));
+    let established = index.trace.tcp_conns.get(&dial.established_conn);
+    match established {
+        Some(_) if !ending.is_failure() => title.item(Tone::Good, "connected"),
+        None if is_running => title.item(Tone::Warn, "still running"),
+        _ => ending.describe(&mut title),
+    }
+    let mut facts = Line::default();
+    facts.push(Tone::Dim, dial.trace_id.as_str());
+    if begin.is_some_and(|begin| begin < 0) {
+        facts.item(Tone::Plain, "before this trace");
+    }
+    if let Some(conn) = established {
+        connection(index, &mut facts, conn);
+    }
+    let mut block = block(index, title, facts, rows);
+    if let Some(begin) = begin {
+        block.begin = begin;
+    }
+    let running_end = index.times.end.filter(|_| is_running);
+    block.end = block.end.max(end.or(running_end).unwrap_or(block.begin));
+    block.total = Line::default();
+    block.total.push(Tone::Strong, total(Some(block.begin), Some(block.end), index.times));
+    if ending.is_failure() {
+        block.remarks.push(ending.remark());
+    }
+    if let Some(conn) = established {
+        broken(&mut block, conn);
+    }
+    block.settle(&dial.dial_err)
+}
+
+fn of_conn(index: &Index<'_>, conn: &TcpConnTrace) -> Block {
+    let mut rows = vec![conn::attempt(index, conn, None)];
+    rows.extend(index.tunnels_of(conn.trace_id.as_str()).iter().map(|tunnel| conn::tls(index, tunnel)));
+    let mut title = Line::default();
+    title.push(Tone::Strong, format!("connection {}", conn::remote(conn)));
+    let mut facts = Line::default();
+    connection(index, &mut facts, conn);
+    let mut block = block(index, title, facts, rows);
+    broken(&mut block, conn);
+    block.settle("")
+}
+
+fn of_udp(index: &Index<'_>, conn: &UdpConnTrace) -> Block {
+    let times = index.times;
+    let addrs = &conn.addr_tuple;
+    let mut title = Line::default();
+    title.push(Tone::Strong, format!("udp {}", dns::address(&addrs.dst_ip, addrs.dst_port)));
+    let mut facts = Line::default();
+    facts.push(Tone::Dim, conn.trace_id.as_str());
+    let end = times.at(conn.conn_close_at);
+    let is_open = end.is_none() && conn.end_reason.is_none();
+    let end = end.or(times.end.filter(|_| is_open));
+    let mut row = Row::new("udp", Tone::Receive, times.at(conn.socket_create_at), end);
+    let ending =
+        Ending { reason: conn.end_reason.as_ref(), failure: conn.failure.as_ref(), text: &conn.conn_err };
+    row.notes.push(Tone::Plain, sizes(conn.total_sent_bytes, conn.total_recv_bytes));
+    row.ended(&ending);
+    block(index, title, facts, vec![row]).settle("")
+}
+
+/// Look-ups outside any dial, those of one name together as long as one follows the other.
+fn lookups(index: &Index<'_>) -> Vec<Block> {
+    /// A resolver that tries again does so at once.
+    const GAP: i64 = 10_000_000;
+    let mut blocks: Vec<(String, Block)> = Vec::new();
+    let alone = |query: &&DnsQueryTrace| index.trace.dials.get(&query.from_dial).is_none();
+    for query in index.trace.dns_queries.iter().filter(alone) {
+        let question = query.dns_query_msgs.iter().flat_map(|message| &message.questions).next();
+        let name = question.map_or("", |question| question.name.trim_end_matches('.'));
+        let rows = dns::exchange(index, query, name);
+        let begin = rows.iter().filter_map(Row::begin).min();
+        let joined = blocks.iter_mut().rev().take(8).find(|(other, block)| {
+            other == name && begin.is_some_and(|begin| begin <= block.end.saturating_add(GAP))
+        });
+        if let Some((_, block)) = joined {
+            block.end = rows.iter().filter_map(Row::end).fold(block.end, i64::max);
+            block.rows.extend(rows);
+            continue;
+        }
+        let mut title = Line::default();
+        title.push(Tone::Strong, format!("look up {name}"));
+        let mut facts = Line::default();
+        facts.push(Tone::Dim, query.trace_id.as_str());
+        blocks.push((name.to_owned(), block(index, title, facts, rows)));
+    }
+    let finish = |(_, mut block): (String, Block)| {
+        block.total = Line::default();
+        block.total.push(Tone::Strong, total(Some(block.begin), Some(block.end), index.times));
+        block.settle("")
+    };
+    blocks.into_iter().map(finish).collect()
+}
+
+/// A block as long as its rows.
+fn block(index: &Index<'_>, title: Line, facts: Line, rows: Vec<Row>) -> Block {
+    let begin = rows.iter().filter_map(Row::begin).min();
+    let end = rows.iter().filter_map(Row::end).max();
+    let mut sum = Line::default();
+    sum.push(Tone::Strong, total(begin, end, index.times));
+    Block {
+        title,
+        total: sum,
+        facts,
+        begin: begin.unwrap_or_default(),
+        end: end.unwrap_or_default(),
+        rows,
+        remarks: Vec::new(),
+    }
+}
+
+/// The life of a connection once it was established.
+fn connection(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
+    facts.item(Tone::Dim, conn.trace_id.as_str());
+    facts.word(Tone::Plain, conn::ends(conn));
+    if !conn.connected {
+        return;
+    }
+    facts.item(Tone::Plain, sizes(conn.total_sent_bytes, conn.total_recv_bytes));
+    if conn.layer == "application" {
+        facts.word(Tone::Dim, "above TLS");
+    }
+    let begin = index.times.at(conn.handshake_end_at);
+    match index.times.at(conn.conn_close_at) {
+        Some(end) => facts.item(Tone::Plain, format!("open for {}", total(begin, Some(end), index.times))),
+        None => facts.item(Tone::Plain, "still open"),
+    }
+}
+
+fn broken(block: &mut Block, conn: &TcpConnTrace) {
+    let line = conn::fate(conn).remark();
+    if !line.is_empty() && conn.connected {
+        block.remarks.push(line);
+    }
+}
+
+fn sizes(sent: u64, received: u64) -> String {
+    format!("{} sent, {} received", text::bytes(sent), text::bytes(received))
+}

@@ -1,0 +1,182 @@
+//! Traces for people to read.
+//!
+//! [`waterfall`] draws where the time of every request went:
+//!
+//! ```
+//! # let trace = nettrace::NetTrace::default();
+//! print!("{}", nettrace::view::waterfall(&trace).color(true).width(120));
+//! ```
+//!
+//! Any trace can be drawn, also one that the Go package wrote. What comes from the network (names, URLs,
+//! texts of errors) cannot control the terminal: control characters are shown as escapes.
+
+mod bar;
+mod block;
+mod conn;
+mod dns;
+mod draw;
+mod index;
+mod lone;
+mod request;
+mod style;
+mod suites;
+mod text;
+mod times;
+
+use std::fmt;
+
+use self::block::Block;
+use self::draw::Paper;
+use self::index::Index;
+use self::style::{Line, Pen, Tone};
+use crate::record::{Dropped, NetTrace};
+
+/// Draws a trace: for every request what happened, to scale within the request.
+///
+/// Requests come in the order in which they were sent, redirects after what redirected to them. Connections
+/// and look-ups that belong to no request are drawn by themselves.
+pub fn waterfall(trace: &NetTrace) -> Waterfall<'_> {
+    Waterfall { trace, color: false, ascii: false, heading: true, headers: false, width: 100 }
+}
+
+/// A drawing of a trace, made by [`waterfall`]. Its [`Display`](fmt::Display) is the drawing: lines, each
+/// with its end.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "it is drawn when it is displayed"]
+pub struct Waterfall<'a> {
+    trace: &'a NetTrace,
+    color: bool,
+    ascii: bool,
+    heading: bool,
+    headers: bool,
+    width: usize,
+}
+
+impl Waterfall<'_> {
+    /// Whether to use colours (ANSI escape sequences); off by default.
+    pub fn color(self, color: bool) -> Self {
+        Waterfall { color, ..self }
+    }
+
+    /// Whether to write nothing but ASCII; off by default.
+    pub fn ascii(self, ascii: bool) -> Self {
+        Waterfall { ascii, ..self }
+    }
+
+    /// Whether to begin with the trace's description and time; on by default.
+    pub fn heading(self, heading: bool) -> Self {
+        Waterfall { heading, ..self }
+    }
+
+    /// Whether to show the header fields that the trace holds; off by default.
+    pub fn headers(self, headers: bool) -> Self {
+        Waterfall { headers, ..self }
+    }
+
+    /// How many columns there are; 100 by default, at least 60. Lines with a long URL may be longer.
+    pub fn width(self, columns: usize) -> Self {
+        Waterfall { width: columns, ..self }
+    }
+}
+
+impl fmt::Display for Waterfall<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let index = Index::of(self.trace);
+        let pen = Pen { color: self.color, ascii: self.ascii };
+        let paper = Paper::new(pen, self.width, index.times.coarse);
+        let mut is_first = true;
+        if self.heading {
+            paper.title(f, &heading(self.trace), &Line::default())?;
+            is_first = false;
+        }
+        let groups = groups(&index, self.headers);
+        if groups.is_empty() {
+            if !is_first {
+                writeln!(f)?;
+            }
+            writeln!(f, "Nothing was traced.")?;
+        }
+        for group in groups {
+            for block in &group.blocks {
+                if !std::mem::take(&mut is_first) {
+                    writeln!(f)?;
+                }
+                paper.block(f, block)?;
+            }
+            if !group.sum.is_empty() {
+                paper.remark(f, &group.sum)?;
+            }
+        }
+        match self.trace.dropped.as_ref().map(dropped) {
+            Some(line) if !line.is_empty() => {
+                writeln!(f)?;
+                paper.remark(f, &line)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Blocks that belong together: the hops of a request, or one block alone.
+struct Group {
+    begin: i64,
+    blocks: Vec<Block>,
+    sum: Line,
+}
+
+/// Everything that there is to draw, by when it began.
+fn groups(index: &Index<'_>, headers: bool) -> Vec<Group> {
+    let chains = index.chains().into_iter().map(|chain| {
+        let hops = chain.iter().enumerate();
+        let blocks: Vec<Block> = hops.map(|(hop, at)| request::block(index, *at, hop, headers)).collect();
+        let mut sum = Line::default();
+        if let [first, .., last] = blocks.as_slice() {
+            let total = block::total(Some(first.begin), Some(last.end), index.times);
+            let redirects = text::count(blocks.len() - 1, "redirect");
+            sum.push(Tone::Plain, format!("{redirects} followed, {total} in all"));
+        }
+        Group { begin: blocks.first().map_or(0, |block| block.begin), blocks, sum }
+    });
+    let lone = lone::blocks(index).into_iter();
+    let lone = lone.map(|block| Group { begin: block.begin, blocks: vec![block], sum: Line::default() });
+    let mut groups: Vec<Group> = chains.chain(lone).collect();
+    groups.sort_by_key(|group| group.begin);
+    groups
+}
+
+fn heading(trace: &NetTrace) -> Line {
+    let mut line = Line::default();
+    line.push(Tone::Strong, &trace.description);
+    if !trace.trace_begin_at.is_undefined() {
+        line.item(Tone::Dim, trace.trace_begin_at.to_string());
+    }
+    let counts = [
+        (trace.http_requests.len(), "request"),
+        (trace.tcp_conns.iter().filter(|conn| conn.connected && !conn.from_resolver).count(), "connection"),
+    ];
+    for (count, thing) in counts {
+        line.item(Tone::Dim, text::count(count, thing));
+    }
+    line
+}
+
+fn dropped(dropped: &Dropped) -> Line {
+    let counts = [
+        (dropped.http_requests, "request"),
+        (dropped.dials, "dial"),
+        (dropped.tcp_conns, "TCP connection"),
+        (dropped.udp_conns, "UDP connection"),
+        (dropped.socket_ops, "socket operation"),
+    ];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<_> =
+        counts.map(|(n, thing)| text::count(usize::try_from(n).unwrap_or(usize::MAX), thing)).collect();
+    let mut line = Line::default();
+    if !counts.is_empty() {
+        line.push(
+            Tone::Warn,
+            format!("No longer in this trace, which keeps only so much: {}.", counts.join(", ")),
+        );
+    }
+    line
+}

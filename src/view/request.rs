@@ -1,0 +1,358 @@
+//! A request: its own dials, and what it did with the connection that it got.
+
+use super::block::{Block, Ending, Row, total};
+use super::conn;
+use super::index::Index;
+use super::style::{Line, Tone};
+use super::text;
+use crate::record::{DialTrace, HttpReqTrace, TcpConnTrace};
+
+/// The block of one request, given by its place in the trace. `hop` redirects led to it.
+pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> Block {
+    let request = &index.trace.http_requests[at];
+    let dials = index.dials_of(at);
+    let conn = index.trace.tcp_conns.get(&request.tcp_conn);
+    let mut rows = connecting(index, request, dials, conn);
+    let span = Span::of(index, request, &rows);
+    if let Some(row) = blocked(index, request, &rows, &span) {
+        rows.insert(0, row);
+    }
+    rows.extend(exchange(index, request, &rows, &span));
+    let ending = ending(request);
+    let mut block = Block {
+        title: title(request, &ending, &span, hop),
+        total: Line::default(),
+        facts: facts(index, request, dials, conn),
+        begin: span.begin.unwrap_or_default(),
+        end: span.end.or(span.begin).unwrap_or_default(),
+        rows,
+        remarks: remarks(index, request, &ending),
+    };
+    block.total.push(Tone::Strong, total(span.begin, span.end, index.times));
+    if headers {
+        block.remarks.splice(0..0, header_fields(request));
+    }
+    block.settle(&request.req_error)
+}
+
+/// When it began and ended, and whether it has.
+struct Span {
+    begin: Option<i64>,
+    end: Option<i64>,
+    is_running: bool,
+}
+
+impl Span {
+    fn of(index: &Index<'_>, request: &HttpReqTrace, connecting: &[Row]) -> Span {
+        let times = index.times;
+        let begin = times.at(request.req_sent_at);
+        let known = times.at(request.end_at);
+        // The Go package says neither that a request has ended nor when, but never of one that got a
+        // connection when that was.
+        let has_ended = known.is_some()
+            || request.end_reason.is_some()
+            || ending(request).is_failure()
+            || (request.conn_acquired_at.is_undefined() && !request.resp_recv_at.is_undefined());
+        let end = match known {
+            None if !has_ended => times.end,
+            None => {
+                let seen = [request.resp_body_end_at, request.resp_recv_at, request.req_body_end_at];
+                let seen = seen.into_iter().filter_map(|time| times.at(time));
+                let last = seen.chain(connecting.iter().filter_map(Row::end)).max().or(begin);
+                body_end(index, request).max(last)
+            }
+            known => known,
+        };
+        Span { begin, end, is_running: !has_ended }
+    }
+}
+
+/// When the last byte of the response was read from the socket, if no other request shared the connection.
+fn body_end(index: &Index<'_>, request: &HttpReqTrace) -> Option<i64> {
+    if index.requests_on(request.tcp_conn.as_str()).len() != 1 {
+        return None;
+    }
+    let conn = index.trace.tcp_conns.get(&request.tcp_conn)?;
+    let ops = conn.socket_trace.as_ref()?.socket_ops.iter();
+    ops.filter(|op| op.data_len > 0).filter_map(|op| index.times.at(op.return_at)).max()
+}
+
+fn ending(request: &HttpReqTrace) -> Ending<'_> {
+    Ending {
+        reason: request.end_reason.as_ref(),
+        failure: request.failure.as_ref(),
+        text: &request.req_error,
+    }
+}
+
+/// The dials that the request caused. Without a record of one, the handshakes on its connection that lie
+/// within it.
+fn connecting(
+    index: &Index<'_>,
+    request: &HttpReqTrace,
+    dials: &[&DialTrace],
+    conn: Option<&TcpConnTrace>,
+) -> Vec<Row> {
+    let used = Some(request.tcp_conn.as_str()).filter(|id| !id.is_empty());
+    let mut rows: Vec<Row> = dials.iter().flat_map(|dial| conn::rows(index, dial, used)).collect();
+    let began = index.times.at(request.req_sent_at);
+    if let Some(conn) = conn.filter(|conn| index.trace.dials.get(&conn.from_dial).is_none())
+        && index.times.at(conn.handshake_begin_at) >= began.or(Some(i64::MAX))
+    {
+        rows.push(conn::attempt(index, conn, None));
+        rows.extend(index.tunnels_of(conn.trace_id.as_str()).iter().map(|tunnel| conn::tls(index, tunnel)));
+    }
+    // A failed tunnel of the Go package knows no connection.
+    let own = [&request.proxy_tls_tunnel, &request.tls_tunnel].into_iter();
+    let adrift = own
+        .filter_map(|id| index.trace.tls_tunnels.get(id))
+        .filter(|tunnel| index.trace.tcp_conns.get(&tunnel.tcp_conn).is_none());
+    rows.extend(adrift.map(|tunnel| conn::tls(index, tunnel)));
+    rows
+}
+
+/// What passed before it got a connection, apart from what it did itself to get one.
+fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span) -> Option<Row> {
+    let begin = span.begin?;
+    let acquired = index.times.at(request.conn_acquired_at);
+    // A foreign trace does not say when it got a connection.
+    let is_known = acquired.is_some() || request.end_reason.is_some() || span.is_running;
+    // What follows the last failure is not waiting any more.
+    let until = acquired.or_else(|| own.iter().filter_map(Row::end).max()).or(span.end);
+    let until = until.filter(|_| is_known)?.max(begin);
+    let mut busy: Vec<(i64, i64)> =
+        own.iter().filter(|row| !row.is_part).flat_map(|row| row.parts.iter().copied()).collect();
+    busy.sort_unstable();
+    let (mut idle, mut at) = (Vec::new(), begin);
+    for (from, to) in busy {
+        let from = from.min(until);
+        if from > at {
+            idle.push((at, from));
+        }
+        at = at.max(to);
+    }
+    if at < until {
+        idle.push((at, until));
+    }
+    let sum = idle.iter().map(|(from, to)| to - from).fold(0, i64::saturating_add);
+    let whole = span.end.unwrap_or(until).saturating_sub(begin);
+    // The little that passes between one step and the next is no news.
+    let share = if own.is_empty() { 100 } else { 20 };
+    if sum < 10_000_000 && sum.saturating_mul(share) < whole {
+        return None;
+    }
+    let mut row = Row::new("blocked", Tone::Blocked, None, None);
+    row.duration = Some(sum);
+    row.parts = idle;
+    if acquired.is_none() && own.is_empty() {
+        row.notes.push(Tone::Plain, "no connection yet");
+    } else if own.is_empty() {
+        row.notes.push(Tone::Plain, "waiting for a connection");
+    }
+    Some(row)
+}
+
+/// Sending, waiting, receiving.
+fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span) -> Vec<Row> {
+    let at = |time| index.times.at(time);
+    let mut rows = Vec::new();
+    let head = at(request.resp_recv_at);
+    let connected = own.iter().filter(|row| row.tone != Tone::Bad).filter_map(Row::end).max();
+    let ready = match at(request.conn_acquired_at) {
+        None if request.resp_status_code != 0 => connected.max(span.begin),
+        acquired => acquired,
+    };
+    let Some(ready) = ready else { return rows };
+
+    let sent = at(request.req_body_end_at);
+    let is_stuck = sent.is_none() && head.is_none();
+    if request.req_content_len > 0
+        || is_stuck
+        || sent.is_some_and(|sent| sent.saturating_sub(ready) >= 1_000_000)
+    {
+        let until = if is_stuck { span.end } else { sent };
+        let mut row = Row::new("send", Tone::Send, Some(ready), until);
+        row.notes.push(Tone::Plain, text::bytes(request.req_content_len));
+        rows.push(row);
+    }
+    if head.is_some() || sent.is_some() {
+        let begin = sent.unwrap_or(ready).min(head.unwrap_or(i64::MAX));
+        let mut row = Row::new("wait", Tone::Wait, Some(begin), head.or(span.end));
+        for interim in &request.informational {
+            let after =
+                at(interim.recv_at).map(|at| text::duration(at.saturating_sub(begin), index.times.coarse));
+            row.notes.item(Tone::Plain, status(interim.status));
+            row.notes.word(Tone::Dim, after.map(|after| format!("after {after}")).unwrap_or_default());
+        }
+        if let Some(first) = at(request.first_byte_at) {
+            let after = text::duration(first.saturating_sub(begin), index.times.coarse);
+            row.notes.item(Tone::Dim, format!("first byte after {after}"));
+        }
+        rows.push(row);
+    }
+    if let Some(head) = head {
+        let end = at(request.resp_body_end_at).or(span.end);
+        let mut row = Row::new("receive", Tone::Receive, Some(head), end);
+        received(&mut row.notes, request);
+        rows.push(row);
+    }
+    let ending = ending(request);
+    if let Some(last) = rows.last_mut() {
+        last.ended(&ending);
+        if span.is_running {
+            last.notes.item(Tone::Warn, "still running");
+        }
+    }
+    rows
+}
+
+fn received(notes: &mut Line, request: &HttpReqTrace) {
+    let decoded = request.resp_content_len;
+    match request.resp_encoded_len {
+        Some(encoded) if encoded != decoded => {
+            notes.push(Tone::Plain, format!("{}, decoded {}", text::bytes(encoded), text::bytes(decoded)));
+        }
+        _ => notes.push(Tone::Plain, text::bytes(decoded)),
+    }
+    if !request.trailers.is_empty() {
+        notes.item(Tone::Dim, text::count(request.trailers.len(), "trailer"));
+    }
+}
+
+/// `GET https://example.com/ · 200 OK`
+fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &Span, hop: usize) -> Line {
+    let mut title = Line::default();
+    if hop > 0 {
+        title.push(Tone::Dim, "↳ ");
+    }
+    title.push(Tone::Strong, &request.req_method);
+    title.word(Tone::Strong, &request.req_url);
+    if request.resp_status_code != 0 {
+        let tone = match request.resp_status_code {
+            200..=299 => Tone::Good,
+            400.. => Tone::Bad,
+            _ => Tone::Warn,
+        };
+        title.item(tone, status(request.resp_status_code));
+    }
+    ending.describe(&mut title);
+    if span.is_running {
+        title.item(Tone::Warn, "still running");
+    }
+    title
+}
+
+/// A status code with its phrase.
+fn status(code: u16) -> String {
+    let known = http::StatusCode::from_u16(code).ok();
+    match known.as_ref().and_then(http::StatusCode::canonical_reason) {
+        Some(reason) => format!("{code} {reason}"),
+        None => code.to_string(),
+    }
+}
+
+fn facts(
+    index: &Index<'_>,
+    request: &HttpReqTrace,
+    dials: &[&DialTrace],
+    conn: Option<&TcpConnTrace>,
+) -> Line {
+    let mut facts = Line::default();
+    facts.item(Tone::Dim, request.trace_id.as_str());
+    if request.resp_status_code != 0 && request.proto_major > 0 {
+        facts.item(Tone::Plain, version(request));
+    }
+    // Later requests on a connection have no tunnel in traces of the Go package.
+    let below = || index.tunnels_of(request.tcp_conn.as_str()).last().copied();
+    if let Some(tunnel) = index.trace.tls_tunnels.get(&request.tls_tunnel).or_else(below) {
+        facts.item(Tone::Plain, conn::tls_version(tunnel));
+    }
+    match conn {
+        Some(conn) => {
+            facts.item(Tone::Plain, origin(index, request, dials, conn));
+            facts.word(Tone::Dim, conn.trace_id.as_str());
+            if let Some(age) = age(index, request, conn) {
+                facts.word(Tone::Dim, format!("({age} old)"));
+            }
+            facts.word(Tone::Plain, conn::ends(conn));
+        }
+        None if dials.iter().any(|dial| !dial.established_conn.is_undefined()) => {}
+        None if request.tcp_conn.is_undefined() => facts.item(Tone::Plain, "no connection"),
+        None => facts.item(Tone::Dim, format!("connection {}", request.tcp_conn)),
+    }
+    if !request.network_proxy.is_empty() {
+        facts.item(Tone::Plain, format!("through {}", request.network_proxy));
+    }
+    facts
+}
+
+fn version(request: &HttpReqTrace) -> String {
+    match (request.proto_major, request.proto_minor) {
+        (major @ 2.., 0) => format!("HTTP/{major}"),
+        (major, minor) => format!("HTTP/{major}.{minor}"),
+    }
+}
+
+/// Whether the connection was made for this request.
+fn origin(
+    index: &Index<'_>,
+    request: &HttpReqTrace,
+    dials: &[&DialTrace],
+    conn: &TcpConnTrace,
+) -> &'static str {
+    if dials.iter().any(|dial| dial.trace_id == conn.from_dial) {
+        return "new connection";
+    }
+    match index.trace.dials.get(&conn.from_dial) {
+        _ if conn.reused || age(index, request, conn).is_some() => "reused connection",
+        // Begun for a request that then took another one.
+        Some(_) => "connection dialled for another request",
+        None => "connection",
+    }
+}
+
+/// For how long a connection had been open when the request was sent.
+fn age(index: &Index<'_>, request: &HttpReqTrace, conn: &TcpConnTrace) -> Option<String> {
+    let (opened, sent) = (index.times.at(conn.handshake_end_at)?, index.times.at(request.req_sent_at)?);
+    (sent > opened).then(|| text::duration(sent.saturating_sub(opened), index.times.coarse))
+}
+
+/// As curl shows them: what was sent, what was received.
+fn header_fields(request: &HttpReqTrace) -> impl Iterator<Item = Line> + '_ {
+    let sections = [(">", &request.req_header), ("<", &request.resp_header), ("<", &request.trailers)];
+    sections.into_iter().flat_map(|(sign, fields)| {
+        fields.iter().map(move |field| {
+            let mut line = Line::default();
+            line.push(Tone::Dim, format!("{sign} {}", field.field_name));
+            if !field.field_val.is_empty() {
+                line.push(Tone::Dim, ": ");
+                line.push(Tone::Plain, &field.field_val);
+            } else if field.field_val_len > 0 {
+                line.push(Tone::Dim, format!(": ({})", text::bytes(field.field_val_len.into())));
+            }
+            line
+        })
+    })
+}
+
+fn remarks(index: &Index<'_>, request: &HttpReqTrace, ending: &Ending<'_>) -> Vec<Line> {
+    let mut remarks = Vec::new();
+    for attempt in request.attempts.iter().filter(|attempt| attempt.tcp_conn != request.tcp_conn) {
+        let mut line = Line::default();
+        line.push(Tone::Warn, "sent again: ");
+        line.push(Tone::Plain, "the kept connection");
+        line.word(Tone::Dim, attempt.tcp_conn.as_str());
+        if let Some(conn) = index.trace.tcp_conns.get(&attempt.tcp_conn) {
+            line.word(Tone::Plain, conn::ends(conn));
+        }
+        line.word(Tone::Plain, "was closed by then");
+        if let Some(failure) = &attempt.failure {
+            line.item(Tone::Bad, format!("✗ {failure}"));
+        }
+        remarks.push(line);
+    }
+    if ending.is_failure() {
+        remarks.push(ending.remark());
+    }
+    remarks
+}

@@ -1,0 +1,227 @@
+//! Text with a meaning, and how it comes to the terminal.
+
+use std::fmt::{self, Write};
+
+use super::text::harmless;
+
+/// What a piece of text is, from which follows how it looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Dim,
+    Strong,
+    Good,
+    Warn,
+    Bad,
+    Error,
+    Blocked,
+    Dns,
+    Tcp,
+    Tls,
+    Send,
+    Wait,
+    Receive,
+}
+
+impl Tone {
+    /// Parameters of the control sequence SGR (ECMA-48): the sixteen colours, so that the user's theme holds.
+    fn sgr(self) -> &'static str {
+        match self {
+            Tone::Plain => "",
+            Tone::Dim | Tone::Blocked => "90",
+            Tone::Strong => "1",
+            Tone::Good | Tone::Wait => "32",
+            Tone::Warn | Tone::Tcp => "33",
+            Tone::Bad => "1;31",
+            Tone::Error => "31",
+            Tone::Dns => "36",
+            Tone::Tls => "35",
+            Tone::Send => "34",
+            Tone::Receive => "94",
+        }
+    }
+}
+
+/// How the drawing is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pen {
+    pub(super) color: bool,
+    pub(super) ascii: bool,
+}
+
+impl Pen {
+    pub(super) fn write(self, f: &mut fmt::Formatter<'_>, tone: Tone, text: &str) -> fmt::Result {
+        let sgr = if self.color && !text.trim().is_empty() { tone.sgr() } else { "" };
+        if !sgr.is_empty() {
+            write!(f, "\x1b[{sgr}m")?;
+        }
+        if self.ascii {
+            text.chars().try_for_each(|c| f.write_char(in_ascii(c)))?;
+        } else {
+            f.write_str(text)?;
+        }
+        if sgr.is_empty() { Ok(()) } else { f.write_str("\x1b[0m") }
+    }
+
+    pub(super) fn line(self, f: &mut fmt::Formatter<'_>, line: &Line) -> fmt::Result {
+        line.0.iter().try_for_each(|span| self.write(f, span.tone, &span.text))
+    }
+}
+
+/// As wide as the character that it stands for, so that nothing moves.
+fn in_ascii(c: char) -> char {
+    match c {
+        ' '..='~' => c,
+        '→' | '↳' | '▸' => '>',
+        '·' => '-',
+        '✗' => 'x',
+        'µ' => 'u',
+        '…' => '~',
+        '┊' => ':',
+        '└' => '`',
+        _ => '?',
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Span {
+    pub(super) tone: Tone,
+    pub(super) text: String,
+}
+
+/// Styled text on one line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Line(pub(super) Vec<Span>);
+
+impl Line {
+    /// Appends text, whatever it contains.
+    pub(super) fn push(&mut self, tone: Tone, text: impl AsRef<str>) {
+        let text = text.as_ref();
+        if !text.is_empty() {
+            self.0.push(Span { tone, text: harmless(text).into_owned() });
+        }
+    }
+
+    /// Appends text after a space.
+    pub(super) fn word(&mut self, tone: Tone, text: impl AsRef<str>) {
+        if !self.0.is_empty() && !text.as_ref().is_empty() {
+            self.push(Tone::Plain, " ");
+        }
+        self.push(tone, text);
+    }
+
+    /// Appends one of several things that are set apart from each other.
+    pub(super) fn item(&mut self, tone: Tone, text: impl AsRef<str>) {
+        if !self.0.is_empty() && !text.as_ref().is_empty() {
+            self.push(Tone::Dim, " · ");
+        }
+        self.push(tone, text);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Columns that it takes.
+    pub(super) fn width(&self) -> usize {
+        self.0.iter().map(|span| span.text.chars().count()).sum()
+    }
+
+    /// Breaks it into lines of at most `width` columns: between words, or within one that is longer.
+    pub(super) fn wrap(&self, width: usize) -> Vec<Line> {
+        let width = width.max(1);
+        let (mut lines, mut line, mut used) = (Vec::new(), Line::default(), 0);
+        for span in &self.0 {
+            for word in words(&span.text) {
+                let len = word.trim_end_matches(' ').chars().count();
+                if used > 0 && used + len > width && len > 0 {
+                    lines.push(std::mem::take(&mut line).trimmed());
+                    used = 0;
+                }
+                if used == 0 && !lines.is_empty() && word.trim() == "·" {
+                    continue;
+                }
+                let mut rest = word;
+                while let Some((cut, _)) = rest.char_indices().nth(width).filter(|_| len > width) {
+                    line.append(span.tone, &rest[..cut]);
+                    lines.push(std::mem::take(&mut line));
+                    rest = &rest[cut..];
+                    used = 0;
+                }
+                if used > 0 || !rest.trim().is_empty() {
+                    used += rest.chars().count();
+                    line.append(span.tone, rest);
+                }
+            }
+        }
+        if !line.is_empty() {
+            lines.push(line.trimmed());
+        }
+        lines
+    }
+
+    /// Without what only led to the next line.
+    fn trimmed(mut self) -> Line {
+        while let Some(last) = self.0.last_mut() {
+            last.text.truncate(last.text.trim_end_matches([' ', '·']).len());
+            if !last.text.is_empty() {
+                break;
+            }
+            self.0.pop();
+        }
+        self
+    }
+
+    /// Text that is harmless already.
+    fn append(&mut self, tone: Tone, text: &str) {
+        match self.0.last_mut() {
+            Some(last) if last.tone == tone => last.text.push_str(text),
+            _ => self.0.push(Span { tone, text: text.into() }),
+        }
+    }
+}
+
+/// The words of a text, each with the space after it. A sign stays with what it is a sign of.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let from = if rest.starts_with("✗ ") || rest.starts_with("→ ") { "✗ ".len() } else { 0 };
+        let end = rest.get(from..)?.find(' ').map_or(rest.len(), |space| from + space + 1);
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        Some(word).filter(|word| !word.is_empty())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrapped(text: &str, width: usize) -> Vec<String> {
+        let mut line = Line::default();
+        line.push(Tone::Plain, text);
+        let lines = line.wrap(width);
+        lines.iter().map(|line| line.0.iter().map(|span| span.text.as_str()).collect::<String>()).collect()
+    }
+
+    #[test]
+    fn breaks_between_words() {
+        assert_eq!(wrapped("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
+        assert_eq!(wrapped("", 3), Vec::<String>::new());
+        assert_eq!(wrapped("é日本語ž", 2), ["é日", "本語", "ž"]);
+        assert_eq!(wrapped("a", 0), ["a"]);
+        assert_eq!(wrapped("one ✗ two · → three", 9), ["one ✗ two", "→ three"]);
+        assert_eq!(wrapped("one · two", 3), ["one", "two"]);
+    }
+
+    #[test]
+    fn items_are_set_apart() {
+        let mut line = Line::default();
+        line.item(Tone::Plain, "a");
+        line.item(Tone::Plain, "");
+        line.item(Tone::Plain, "b\x07");
+        assert_eq!(line.width(), "a · b\\u{7}".chars().count());
+    }
+}

@@ -1,0 +1,139 @@
+//! Numbers and foreign text, made readable and harmless.
+
+use std::borrow::Cow;
+
+/// What a terminal would obey is shown as an escape instead: control characters (ANSI sequences begin with
+/// one), line separators, and marks that turn the direction of writing.
+pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_harmful(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// A duration in nanoseconds with three significant digits, rounded down. Where the trace knows whole
+/// milliseconds only (`coarse`), zero is no more than "less than one".
+pub(super) fn duration(nanos: i64, coarse: bool) -> String {
+    let nanos = nanos.unsigned_abs();
+    match nanos {
+        0..1_000_000 if coarse => "<1 ms".into(),
+        1_000_000..10_000_000_000 if coarse => format!("{} ms", nanos / 1_000_000),
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{} µs", three_digits(nanos, 1_000)),
+        1_000_000..1_000_000_000 => format!("{} ms", three_digits(nanos, 1_000_000)),
+        1_000_000_000..120_000_000_000 => format!("{} s", three_digits(nanos, 1_000_000_000)),
+        _ => {
+            let minutes = nanos / 60_000_000_000;
+            match minutes {
+                0..60 => format!("{minutes} m {} s", nanos / 1_000_000_000 % 60),
+                60..2880 => format!("{} h {} m", minutes / 60, minutes % 60),
+                _ => format!("{} d {} h", minutes / 1440, minutes / 60 % 24),
+            }
+        }
+    }
+}
+
+/// A round duration, for the marks of an axis.
+pub(super) fn round(nanos: i64) -> String {
+    match nanos {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{} µs", nanos / 1_000),
+        1_000_000..1_000_000_000 => format!("{} ms", nanos / 1_000_000),
+        1_000_000_000..600_000_000_000 => format!("{} s", nanos / 1_000_000_000),
+        _ => duration(nanos, false),
+    }
+}
+
+/// A number of bytes in SI units.
+pub(super) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", three_digits(bytes, 1_000)),
+        1_000_000..1_000_000_000 => format!("{} MB", three_digits(bytes, 1_000_000)),
+        _ => format!("{} GB", three_digits(bytes, 1_000_000_000)),
+    }
+}
+
+/// `count` things, in the right number.
+pub(super) fn count(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+fn three_digits(value: u64, unit: u64) -> String {
+    let whole = value / unit;
+    let decimals = match whole {
+        0..10 => 2,
+        10..100 => 1,
+        _ => 0,
+    };
+    let scale = 10u64.pow(decimals);
+    let fraction = value % unit * scale / unit;
+    if decimals == 0 {
+        whole.to_string()
+    } else {
+        format!("{whole}.{fraction:0width$}", width = decimals as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_keep_three_digits() {
+        for (nanos, text) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1_000, "1.00 µs"),
+            (12_340, "12.3 µs"),
+            (999_999, "999 µs"),
+            (1_049_999, "1.04 ms"),
+            (72_431_907, "72.4 ms"),
+            (1_241_000_000, "1.24 s"),
+            (119_999_999_999, "119 s"),
+            (125_000_000_000, "2 m 5 s"),
+            (3_725_000_000_000, "1 h 2 m"),
+            (i64::MAX, "106751 d 23 h"),
+        ] {
+            assert_eq!(duration(nanos, false), text);
+        }
+    }
+
+    #[test]
+    fn whole_milliseconds_claim_no_more() {
+        for (nanos, text) in
+            [(0, "<1 ms"), (1_000_000, "1 ms"), (1_241_000_000, "1241 ms"), (12_000_000_000, "12.0 s")]
+        {
+            assert_eq!(duration(nanos, true), text);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (size, text) in [(0, "0 B"), (999, "999 B"), (15_381, "15.3 kB"), (u64::MAX, "18446744073 GB")] {
+            assert_eq!(bytes(size), text);
+        }
+        assert_eq!((count(1, "hop"), count(2, "hop")), ("1 hop".into(), "2 hops".into()));
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys() {
+        assert_eq!(harmless("plain žluť 日本"), "plain žluť 日本");
+        assert!(matches!(harmless("plain"), Cow::Borrowed(_)));
+        assert_eq!(harmless("\x1b[31m\r\n\u{9b}\u{202e}x"), "\\u{1b}[31m\\r\\n\\u{9b}\\u{202e}x");
+    }
+}

@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# Runs all tests. As root it first installs the Debian packages that they need, after saying so.
+#
+#   tests/run.sh [--no-install]
+#
+# --no-install   installs nothing; tests whose program is missing are left out, loudly
+#
+# NETTRACE_LAB=require   a test that cannot run here fails instead of being left out
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps what is meant for root
+
+# Each program that a test runs, and the package that brings it.
+needed=(
+    nginx:nginx-light dnsmasq:dnsmasq-base openssl:openssl strace:strace curl:curl
+    nft:nftables ip:iproute2 cc:gcc cc:libc6-dev
+)
+
+main() {
+    local install=yes
+    case "${1-}" in
+        "") ;;
+        --no-install) install=no ;;
+        *) usage ;;
+    esac
+    [[ $# -le 1 ]] || usage
+
+    work=$(mktemp -d)
+    trap clean_up EXIT
+    export NETTRACE_SKIP_LOG="$work/skipped"
+    touch "$NETTRACE_SKIP_LOG" "$work/log"
+    [[ ! -t 1 ]] || export CARGO_TERM_COLOR=always
+
+    packages "$install"
+    choose_runner
+
+    # Each set is built as a dependent would build it, and unit-tested; the full set has all tests.
+    local features
+    for features in $(<tests/feature-sets); do
+        heading "Features: $features"
+        features=${features/#none/}
+        cargo check --locked --lib --no-default-features --features "$features"
+        run_tests --lib --no-default-features --features "$features"
+    done
+    if compgen -G "tests/tls*" >/dev/null; then
+        heading "TLS with aws-lc-rs instead of ring"
+        run_tests --no-default-features --features full,aws-lc-rs --test 'tls*'
+    fi
+
+    heading "Features: full"
+    run_tests --features full
+    heading "Documentation tests"
+    logged cargo test --locked --features full --doc
+    heading "Examples"
+    cargo build --locked --features full --examples
+
+    closing_line
+}
+
+usage() {
+    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
+    exit 2
+}
+
+# The one place that changes the machine.
+packages() {
+    local install=$1 missing=() entry
+    for entry in "${needed[@]}"; do
+        command -v "${entry%%:*}" >/dev/null || missing+=("${entry#*:}")
+    done
+    heading "Packages"
+    if [[ $EUID -ne 0 ]]; then
+        echo "NOT ROOT: tests that make networks of their own are LEFT OUT (NAT, delays, unreachable hosts)."
+    fi
+    if [[ ${#missing[@]} -eq 0 ]]; then
+        echo "All programs that the tests run are installed."
+    elif [[ $install == yes && $EUID -eq 0 ]] && command -v apt-get >/dev/null; then
+        echo "Missing, and being installed: ${missing[*]}"
+        forbid_services
+        apt-get update
+        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
+        allow_services
+    else
+        echo "MISSING: the tests that need these are LEFT OUT. To install them, as root:"
+        echo "apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+    fi
+}
+
+# Debian starts the services of what it installs; the tests want the programs only.
+policy=/usr/sbin/policy-rc.d
+forbid_services() {
+    [[ ! -e $policy ]] || return 0
+    policy_is_ours=yes
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+}
+allow_services() {
+    [[ -z ${policy_is_ours-} ]] || rm -f "$policy"
+    policy_is_ours=
+}
+
+choose_runner() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        runner=(cargo nextest run --locked --no-tests pass)
+    else
+        echo "No cargo-nextest here: tests run under cargo test, without its time limits."
+        runner=(cargo test --locked --no-fail-fast)
+    fi
+}
+
+run_tests() {
+    if [[ ${runner[1]} == test && $* != *--lib* && $* != *--test* ]]; then
+        set -- "$@" --lib --bins --tests --examples # without the documentation tests
+    fi
+    logged "${runner[@]}" "$@"
+}
+
+logged() {
+    "$@" 2>&1 | tee -a "$work/log"
+}
+
+heading() {
+    section=$1
+    printf '\n=== %s ===\n' "$section"
+}
+
+closing_line() {
+    local passed skipped
+    passed=$(plain_log | awk '
+        /Summary \[|test result: / && match($0, /[0-9]+ passed/) { sum += substr($0, RSTART, RLENGTH) }
+        END { print sum + 0 }')
+    skipped=$(wc -l <"$NETTRACE_SKIP_LOG")
+    passed=$((passed - skipped)) # the runner takes a test that returned early for one that passed
+    heading "All done"
+    if [[ $skipped -gt 0 ]]; then
+        sort -u "$NETTRACE_SKIP_LOG"
+    fi
+    section=
+    echo "$passed tests passed over all feature sets, 0 failed, $skipped left out for want of something here"
+}
+
+plain_log() {
+    sed 's/\x1b\[[0-9;]*m//g' "$work/log"
+}
+
+clean_up() {
+    local status=$?
+    allow_services
+    rm -rf "$work"
+    if [[ $status -ne 0 && -n ${section-} ]]; then
+        printf '\nFAILED in: %s\n' "$section" >&2
+    fi
+}
+
+main "$@"
