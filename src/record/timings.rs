@@ -40,7 +40,9 @@ impl HttpReqTrace {
         let acquired = axis.at(self.conn_acquired_at);
         let response = axis.at(self.resp_recv_at);
 
-        let connected_by = acquired.or(end);
+        // Where only the response is known, so is not what of the time before it was spent on waiting.
+        let connected_by = acquired.or(response).or(end);
+        let blocked_until = acquired.or(end.filter(|_| response.is_none()));
         let own = self.own_dial(trace).map(|dial| Connecting { request: self, trace, axis, dial });
         let in_time = |from: &i128| connected_by.is_none_or(|limit| *from <= limit);
         let phase = |(from, to)| span(Some(from).filter(in_time), until(to, connected_by));
@@ -52,7 +54,7 @@ impl HttpReqTrace {
 
         let body_end = axis.at(self.req_body_end_at);
         Timings {
-            blocked: span(Some(begin), connected_by).map(|time| time.saturating_sub(own_time)),
+            blocked: span(Some(begin), blocked_until).map(|time| time.saturating_sub(own_time)),
             dns,
             connect,
             tls,
