@@ -206,7 +206,7 @@ impl AttemptRecorder {
     /// The local address, as soon as there is one.
     pub(crate) fn local(&self, local: Option<SocketAddr>) {
         if let (Some(ConnRef(shared)), Some(local)) = (&self.0, local)
-            && let Some(record) = &shared.record
+            && let Some(record) = shared.record.as_ref().filter(|record| record.end.is_open())
         {
             let _ = record.local.set(local);
         }

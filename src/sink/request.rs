@@ -73,8 +73,17 @@ pub(crate) struct Rare {
     pub(crate) tried: VecDeque<ConnRef>,
     /// Dials that began because of it.
     pub(crate) dials: VecDeque<Arc<Group>>,
-    pub(crate) prev_hop: Option<RequestRef>,
+    pub(crate) prev_hop: PrevHop,
     pub(crate) informational: Vec<(Tick, StatusCode)>,
+}
+
+/// The request whose response led to this one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PrevHop {
+    /// Zero when there was none.
+    pub(crate) number: u64,
+    /// The request itself, as long as the sink keeps this one.
+    pub(crate) kept: Option<RequestRef>,
 }
 
 /// A request that is resent or dials without end must not fill the memory: of its connections, its dials and
@@ -127,7 +136,7 @@ impl Entry for RequestRecord {
             let mut links = self.links();
             links.forgotten = true;
             links.groups().for_each(|group| group.not_needed());
-            links.rare.as_mut().and_then(|rare| rare.prev_hop.take())
+            links.rare.as_mut().and_then(|rare| rare.prev_hop.kept.take())
         };
         if let Some(hop) = hop {
             hop.record.followers.fetch_sub(1, AcqRel);
@@ -175,10 +184,11 @@ impl RequestRef {
         push(&mut links.rare().dials, group.clone(), |oldest| oldest.not_needed());
     }
 
-    /// Another request follows it. False when it is not to be linked to that.
+    /// Another request with the same handle begins. True when that follows its response, and is to be linked.
     fn precedes(&self) -> bool {
         let links = self.record.links();
-        let linked = !links.forgotten && self.record.hops < MOST_HOPS - 1;
+        let responded = self.record.response_head.get().is_some();
+        let linked = responded && !links.forgotten && self.record.hops < MOST_HOPS - 1;
         self.record.followers.fetch_add(u32::from(linked), AcqRel);
         linked
     }
@@ -227,12 +237,14 @@ impl RequestRef {
         self.end(EndReason::Closed, None);
     }
 
-    /// It failed. Where it never got a connection, what went wrong with its own dial says it best.
+    /// It failed. Where it never got a connection, what went wrong with its own dial says it best; that a dial
+    /// was given up explains nothing.
     fn failed(&self, failure: Failure, text: &str) {
         let own = {
             let links = self.record.links();
-            let dials = links.rare.iter().flat_map(|rare| &rare.dials);
-            if links.conn.is_none() { dials.rev().find_map(|dial| dial.fault()) } else { None }
+            let dials = links.rare.iter().flat_map(|rare| &rare.dials).rev();
+            let mut faults = dials.filter_map(|dial| dial.fault());
+            if links.conn.is_none() { faults.find(|own| own.failure != Failure::Interrupted) } else { None }
         };
         let fault = Fault::new(own.map_or(failure, |own| own.failure), text);
         let reason = if fault.failure.is_timeout() { EndReason::Timeout } else { EndReason::Failed };
@@ -294,8 +306,8 @@ impl RequestRecord {
         let hop = head.handle.and_then(RequestHandle::last_hop);
         let hop = hop.filter(|hop| std::ptr::eq(&*hop.core, core) && hop.precedes());
         let hops = hop.as_ref().map_or(0, |hop| hop.record.hops + 1);
-        if hop.is_some() {
-            links.rare().prev_hop = hop;
+        if let Some(hop) = hop {
+            links.rare().prev_hop = PrevHop { number: hop.number(), kept: Some(hop) };
         }
         RequestRecord {
             begin: core.now(),
