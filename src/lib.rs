@@ -1,4 +1,58 @@
 //! Shows what really happened behind a network request.
+//!
+//! Every dial, DNS message, TCP attempt, TLS handshake, socket operation and HTTP request becomes a record, linked to
+//! the records that it came from; a [`NetTrace`] is a consistent picture of them at one moment, and comes out as JSON.
+//! The instrumentation consists of tower layers and services that share one [`TraceSink`], so that a client takes on
+//! the layers it wants; `Client` is one ready composition of them.
+//!
+//! ```no_run
+//! # #[cfg(feature = "client")]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use nettrace::{Client, ResponseExt, TraceSink};
+//!
+//! let sink = TraceSink::new();
+//! let client = Client::builder(&sink).build()?;
+//! match client.get("https://example.com/").await {
+//!     Ok(response) => println!("{}", response.timings()?),
+//!     // The trace of the request that failed says why.
+//!     Err(error) => eprintln!("{error}\n{}", nettrace::view::waterfall(&error.request().trace())),
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # How records nest
+//!
+//! Each begins within the one that it is drawn under, and ends no later than where an arrow leads back.
+//!
+//! ```text
+//! HTTP request                       one for each hop of a redirect (prevHop)
+//! ├─ dial                            triggeredBy the request; a pooled connection needs none
+//! │  ├─ resolver dial ─ UDP or TCP connection to a nameserver
+//! │  │  └─ DNS query                 all messages of that connection
+//! │  ├─ TCP attempt                  refused, timed out or lost the race: a record each
+//! │  └─ TCP connection               the one that was established, until it is closed
+//! │     └─ TLS tunnel                handshake, certificates; until it is closed
+//! ├─ request sent                    connAcquiredAt … reqBodyEndAt
+//! └─ response                        firstByteAt, respRecvAt … respBodyEndAt
+//! ```
+//!
+//! Everything that begins ends exactly once, with an [`EndReason`](record::EndReason): futures may be dropped at any
+//! await point, so a recorder that is dropped is an end, too.
+//!
+//! # The parts
+//!
+//! | module | feature | what |
+//! |---|---|---|
+//! | [`record`] | – | what a trace is: plain data and its JSON |
+//! | [`view`] | – | what a person reads: the waterfall |
+//! | [`TraceSink`] | – | where instrumentation writes; snapshots, bounds, subscribers, probes |
+//! | `connect` | `connect` | `TraceConnectLayer` around any hyper connector, `TracedIo` |
+//! | `resolve` | `resolve` | `TraceResolveLayer`, `StubResolver`; with it `connect::TcpConnector` |
+//! | `tls` | `tls` with `ring` or `aws-lc-rs` | `TraceTlsLayer` over any connector |
+//! | `request` | `request` | `TraceRequestLayer` around any `Service<http::Request<B>>` |
+//! | `client` | `client` (default) | the preset |
+//!
+//! Diagnostics of the crate's own go through [`tracing`](https://docs.rs/tracing), target `nettrace`.
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub, missing_docs, missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -23,7 +77,6 @@ pub mod tls;
 
 #[cfg(feature = "client")]
 pub use client::Client;
-
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};
 pub use sink::{

@@ -1,9 +1,6 @@
 //! Traces drawn for people.
 
-use nettrace::{
-    NetTrace,
-    view::{self, Waterfall},
-};
+use nettrace::{NetTrace, view};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -216,16 +213,10 @@ fn bars_are_to_scale() {
 
 #[test]
 fn colours_and_ascii_when_asked_for() {
-    let looks: [(fn(Waterfall<'_>) -> Waterfall<'_>, bool, bool); 4] = [
-        (|drawing| drawing, false, false),
-        (|drawing| drawing.color(true), true, false),
-        (|drawing| drawing.ascii(true), false, true),
-        (|drawing| drawing.ascii(true).color(true), true, true),
-    ];
     for trace in all() {
         let lines = view::waterfall(&trace).to_string().lines().count();
-        for (look, color, ascii) in looks {
-            let drawing = look(view::waterfall(&trace)).to_string();
+        for (color, ascii) in [(false, false), (true, false), (false, true), (true, true)] {
+            let drawing = view::waterfall(&trace).color(color).ascii(ascii).to_string();
             assert_eq!(drawing.contains("\x1b["), color);
             assert_eq!(drawing.is_ascii(), ascii);
             assert_eq!(drawing.lines().count(), lines);
@@ -282,7 +273,7 @@ fn a_long_trace_is_drawn_in_no_time() {
 }
 
 /// Everything that a terminal would obey, apart from what the drawing itself uses.
-fn harmful(drawing: &str) -> Vec<char> {
+fn harmful(drawing: &str) -> String {
     let mut rest = drawing.to_owned();
     for code in ["0", "1", "1;31", "31", "32", "33", "34", "35", "36", "90", "94"] {
         rest = rest.replace(&format!("\x1b[{code}m"), "");
@@ -308,7 +299,7 @@ fn what_comes_from_the_network_cannot_control_the_terminal() {
         let trace = of(value);
         for color in [false, true] {
             let drawing = view::waterfall(&trace).color(color).headers(true).to_string();
-            assert_eq!(harmful(&drawing), [], "{drawing:?}");
+            assert_eq!(harmful(&drawing), "", "{drawing:?}");
         }
     }
 }
@@ -335,7 +326,7 @@ fn distort(value: &mut Value, times: &mut impl Iterator<Item = usize>) {
             let pick = times.next().unwrap();
             if text.parse::<nettrace::Timestamp>().is_ok() {
                 *text = ODD[pick % ODD.len()].into();
-            } else if pick % 4 == 0 {
+            } else if pick.is_multiple_of(4) {
                 text.clear();
             }
         }
@@ -357,7 +348,7 @@ proptest! {
         distort(&mut value, &mut picks.into_iter().cycle());
         let trace = of(value);
         let drawing = view::waterfall(&trace).width(width).headers(true).to_string();
-        prop_assert_eq!(harmful(&drawing), []);
+        prop_assert_eq!(harmful(&drawing), "");
         for url in trace.http_requests.iter().map(|request| &request.req_url) {
             prop_assert!(drawing.contains(url.as_str()));
         }

@@ -3,7 +3,7 @@
 use super::{
     Client, ClientStack,
     body::{Body, ResponseBody},
-    decompress::{Decoded, Decompress},
+    decompress::{self, Decoded, Decompress},
     exchange::{Exchange, Waits},
     managed::Managed,
     pool::{Connections, Limits},
@@ -44,7 +44,7 @@ pub enum HttpVersion {
     /// HTTP/2 where TLS agrees on it, else HTTP/1.1.
     #[default]
     Auto,
-    /// HTTP/1.1 where TLS agrees on it, else HTTP/2.
+    /// HTTP/1.1 where TLS agrees on it, else HTTP/2. A server may have a preference of its own.
     PreferHttp1,
     /// HTTP/1.1.
     Http1Only,
@@ -309,11 +309,9 @@ impl ClientBuilder {
             });
         let pool = Exchange::new(pool.build::<_, _>(connector), self.waits);
         let traced = TraceRequestLayer::new(&self.sink).layer(pool);
-        let compression = self.compression;
-        let decoded = Decompress::new(traced, compression);
-        let bodies = MapResponse::new(decoded, move |response| {
-            Decoded::of(response, compression).map(ResponseBody::new)
-        });
+        let remembered = MapResponse::new(traced, decompress::remember_encoding);
+        let decoded = Decompress::new(remembered, self.compression);
+        let bodies = MapResponse::new(decoded, |response| Decoded::of(response).map(ResponseBody::new));
         let mut service: ClientService = BoxCloneSyncService::new(bodies);
         for layer in self.layers.drain(..) {
             service = layer(service);

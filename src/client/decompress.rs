@@ -5,7 +5,7 @@ use crate::{
     sink::{DecodeWatch, RequestHandle},
 };
 use bytes::{Buf, Bytes};
-use http::{Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
@@ -58,6 +58,22 @@ where
     }
 }
 
+/// In the extensions of a response that came with an encoding.
+#[derive(Clone)]
+struct Encoded;
+
+/// To be called with what came, so that [`Decoded`] can tell afterwards whether an encoding was undone.
+pub(super) fn remember_encoding<B>(mut response: Response<B>) -> Response<B> {
+    if is_encoded(response.headers()) {
+        response.extensions_mut().insert(Encoded);
+    }
+    response
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_ENCODING)
+}
+
 pin_project! {
     /// Counts what the reader gets, where that is not what came.
     pub(super) struct Decoded<B: Body> {
@@ -80,8 +96,10 @@ pin_project! {
 }
 
 impl<B: Body> Decoded<B> {
-    pub(super) fn of(response: Response<B>, on: bool) -> Response<Self> {
-        let watch = on.then(|| DecodeWatch::begin(response.extensions().get::<RequestHandle>()));
+    pub(super) fn of(mut response: Response<B>) -> Response<Self> {
+        let was_encoded = response.extensions_mut().remove::<Encoded>().is_some();
+        let is_decoded = was_encoded && !is_encoded(response.headers());
+        let watch = is_decoded.then(|| DecodeWatch::begin(response.extensions().get::<RequestHandle>()));
         response.map(|inner| Decoded { inner, watch })
     }
 }

@@ -208,6 +208,9 @@ impl ClientStack {
         if let Some(agent) = &self.user_agent {
             headers.entry(header::USER_AGENT).or_insert_with(|| agent.clone());
         }
+        if gives_content_a_meaning(request.method()) && request.body().is_end_stream() {
+            request.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(0));
+        }
         if self.close_after_use && request.version() < Version::HTTP_2 {
             let close = HeaderValue::from_static("close");
             request.headers_mut().entry(header::CONNECTION).or_insert(close);
@@ -231,14 +234,19 @@ impl ClientStack {
                 return Ok(response);
             }
             let Some(next) = hop.next(&response) else { return Ok(response) };
+            skip(response.into_body()).await;
             if hops == self.redirects {
                 return Err(ClientError::new(Kind::TooManyRedirects(hops), handle.clone()));
             }
             hops += 1;
-            skip(response.into_body()).await;
             request = next;
         }
     }
+}
+
+/// Where there could be content, a client says that there is none (RFC 9110 section 8.6).
+fn gives_content_a_meaning(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
 /// Reads the rest of a redirect's body, so that its connection can be used again; not if it is long.

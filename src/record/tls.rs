@@ -22,7 +22,7 @@ pub struct TlsTunnelTrace {
     /// The error of a handshake that failed, as text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub handshake_err: String,
-    /// Why the handshake failed.
+    /// Why the handshake, or later the tunnel, failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The alert that ended the session, with its direction: `received certificate_required`,

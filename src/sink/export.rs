@@ -124,6 +124,10 @@ fn request_and_links(
         groups.extend(links.groups().cloned());
         (links.conn.clone(), links.rare.as_deref().map(RareOut::of))
     };
+    let [tcp_conn, tls_tunnel, proxy_tls_tunnel] = match &conn {
+        Some(conn) => [conn.number(), conn.0.tls.load(Relaxed), conn.0.proxy_tls.load(Relaxed)],
+        None => rare.as_ref().map_or([0; 3], |rare| rare.way),
+    };
     let (end_at, end_reason, failure, req_error) = ended(end, times);
     let version = record.version.load(Relaxed);
     let acquired = record.conn_acquired.get();
@@ -131,9 +135,9 @@ fn request_and_links(
     let decoded = record.decoded.load(Relaxed).checked_sub(1);
     let mut out = HttpReqTrace {
         trace_id: core.id(request.number()),
-        tcp_conn: conn.as_ref().map_or_else(TraceId::default, ConnRef::id),
-        tls_tunnel: core.id(conn.as_ref().map_or(0, |conn| conn.0.tls.load(Relaxed))),
-        proxy_tls_tunnel: core.id(conn.as_ref().map_or(0, |conn| conn.0.proxy_tls.load(Relaxed))),
+        tcp_conn: core.id(tcp_conn),
+        tls_tunnel: core.id(tls_tunnel),
+        proxy_tls_tunnel: core.id(proxy_tls_tunnel),
         proto_major: version / 10,
         proto_minor: version % 10,
         req_sent_at: times.at(record.begin),
@@ -162,6 +166,7 @@ fn request_and_links(
 struct RareOut {
     headers: [HttpHeaders; 3],
     tried: Vec<ConnRef>,
+    way: [u64; 3],
     prev_hop: PrevHop,
     informational: Vec<(Tick, StatusCode)>,
 }
@@ -171,6 +176,7 @@ impl RareOut {
         RareOut {
             headers: [&rare.headers, &rare.response_headers, &rare.trailers].map(CapturedHeaders::export),
             tried: rare.tried.iter().cloned().collect(),
+            way: rare.way,
             prev_hop: rare.prev_hop.clone(),
             informational: rare.informational.clone(),
         }
@@ -315,9 +321,9 @@ pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQuer
 
 pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunnelTrace {
     let core = &group.core;
-    let fault = record.fault().cloned();
-    let (close_at, end_reason, ..) = ended(record.end, times);
-    let (failure, handshake_err) = split(fault);
+    let (close_at, end_reason, of_tunnel, _) = ended(record.end, times);
+    let (of_handshake, handshake_err) = split(record.fault);
+    let failure = of_handshake.or(of_tunnel);
     let facts = record.facts;
     TlsTunnelTrace {
         trace_id: core.id(record.number),

@@ -186,10 +186,20 @@ impl Group {
         (0..ended).for_each(|_| self.ended());
     }
 
+    /// How far it has come: the connection, the tunnel to the server and the one to a proxy. A request that fails
+    /// before the client gave it a connection came no further.
+    pub(crate) fn way(&self) -> [u64; 3] {
+        let state = self.state();
+        let conn = state.dial.established;
+        let mut tunnels =
+            state.tls.iter().rev().filter(|tls| tls.conn == conn && conn != 0).map(|tls| tls.number);
+        [conn, tunnels.next().unwrap_or(0), tunnels.next().unwrap_or(0)]
+    }
+
     /// What went wrong with the dial, or with a tunnel over its connection.
     pub(crate) fn fault(&self) -> Option<Fault> {
         let dial = self.dial.as_ref().and_then(|dial| dial.end.fault().cloned());
-        dial.or_else(|| self.state().tls.iter().find_map(|tls| tls.fault().cloned()))
+        dial.or_else(|| self.state().tls.iter().find_map(|tls| tls.fault.clone()))
     }
 
     /// The request that caused this has ended. The dial may have ended before.

@@ -73,6 +73,8 @@ pub(crate) struct Rare {
     pub(crate) tried: VecDeque<ConnRef>,
     /// Dials that began because of it.
     pub(crate) dials: VecDeque<Arc<Group>>,
+    /// How far its last dial had come when it ended without having been given a connection.
+    pub(crate) way: [u64; 3],
     pub(crate) prev_hop: PrevHop,
     pub(crate) informational: Vec<(Tick, StatusCode)>,
 }
@@ -255,6 +257,12 @@ impl RequestRef {
     pub(crate) fn end(&self, reason: EndReason, fault: Option<Fault>) -> bool {
         let (core, record) = (&self.core, &self.record);
         let now = core.now().max(record.begin);
+        if let Some(mut links) = self.open_links()
+            && links.conn.is_none()
+            && let Some(rare) = &mut links.rare
+        {
+            rare.way = rare.dials.back().map_or([0; 3], |dial| dial.way());
+        }
         if !record.end.end(now, reason, fault) {
             return false;
         }

@@ -29,8 +29,8 @@ pub(crate) struct TlsRecord {
     pub(crate) begin: Tick,
     pub(crate) handshake_end: Tick,
     pub(crate) facts: TlsFacts,
-    /// What a server said of the handshake only after it had looked complete.
-    pub(crate) rejected: Option<Fault>,
+    /// Of the handshake; also what a server says of it only after it had looked complete.
+    pub(crate) fault: Option<Fault>,
     pub(crate) end: Option<End>,
 }
 
@@ -38,10 +38,6 @@ impl TlsRecord {
     /// When something was last seen of it.
     pub(crate) fn latest(&self) -> Tick {
         self.begin.max(self.handshake_end)
-    }
-
-    pub(crate) fn fault(&self) -> Option<&Fault> {
-        self.end.as_ref().and_then(|end| end.fault.as_ref()).or(self.rejected.as_ref())
     }
 }
 
@@ -53,9 +49,13 @@ pub(crate) struct TlsRecorder(Option<Live>);
 struct Live {
     group: Arc<Group>,
     index: usize,
+    conn: ConnRef,
     /// Made here, since the stream below had no identity in this sink.
-    own_conn: Option<ConnRef>,
+    is_conn_own: bool,
     in_handshake: bool,
+    /// How it will have ended when it is dropped, and why.
+    reason: EndReason,
+    fault: Option<Fault>,
 }
 
 impl TlsRecorder {
@@ -67,11 +67,9 @@ impl TlsRecorder {
         let Some(core) = sink.recording().filter(|core| core.settings.tls) else { return TlsRecorder(None) };
         // A connection of another sink means nothing in this one.
         let below = conn.filter(|conn| Arc::ptr_eq(&conn.0.group.core, core));
-        let own_conn = match below {
-            Some(_) => None,
-            None => sink.lookup().0.map(|group| ConnRef::new(group, None)),
-        };
-        let Some(conn) = below.or(own_conn.as_ref()).cloned() else { return TlsRecorder(None) };
+        let is_conn_own = below.is_none();
+        let own = || sink.lookup().0.map(|group| ConnRef::new(group, None));
+        let Some(conn) = below.cloned().or_else(own) else { return TlsRecorder(None) };
         let group = conn.0.group.clone();
         let (number, begin) = (core.numbers.one(), core.now());
         let record = TlsRecord {
@@ -81,7 +79,7 @@ impl TlsRecorder {
             begin,
             handshake_end: Tick::NONE,
             facts: TlsFacts::default(),
-            rejected: None,
+            fault: None,
             end: None,
         };
         let index = group.begin(|state| {
@@ -94,7 +92,8 @@ impl TlsRecorder {
         if outer != 0 {
             conn.0.proxy_tls.store(outer, Relaxed);
         }
-        TlsRecorder(Some(Live { group, index, own_conn, in_handshake: true }))
+        let (reason, fault) = (EndReason::Closed, None);
+        TlsRecorder(Some(Live { group, index, conn, is_conn_own, in_handshake: true, reason, fault }))
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -103,7 +102,7 @@ impl TlsRecorder {
 
     /// The identity to put into the metadata of the stream, when what lies below it has none.
     pub(crate) fn own_conn(&self) -> Option<ConnRef> {
-        self.0.as_ref().and_then(|live| live.own_conn.clone())
+        self.0.as_ref().filter(|live| live.is_conn_own).map(|live| live.conn.clone())
     }
 
     pub(crate) fn established(&mut self, facts: TlsFacts) {
@@ -115,16 +114,35 @@ impl TlsRecorder {
     pub(crate) fn failed(mut self, facts: TlsFacts, failure: Failure, text: &str, reason: EndReason) {
         let Some(live) = self.0.take() else { return };
         live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
-        live.end(reason, Some(Fault::new(failure, text)));
+        live.handshake_failed(reason, Fault::new(failure, text));
     }
 
     /// The server refused after the handshake had ended for this side, as TLS 1.3 does with client certificates.
     pub(crate) fn rejected(&mut self, failure: Failure, text: &str, alert: String) {
         let Some(live) = &mut self.0 else { return };
+        live.reason = EndReason::Failed;
         live.with(|_, record| {
             record.facts.alert = alert;
-            record.rejected.get_or_insert_with(|| Fault::new(failure, text));
+            record.fault.get_or_insert_with(|| Fault::new(failure, text));
         });
+    }
+
+    /// The peer has closed the tunnel, and with it the connection: it need not be heard of below TLS any more.
+    pub(crate) fn peer_closed(&mut self) {
+        let Some(live) = &mut self.0 else { return };
+        if live.reason == EndReason::Closed {
+            live.reason = EndReason::PeerClosed;
+            live.conn.will_close(EndReason::PeerClosed);
+        }
+    }
+
+    /// An error broke the established tunnel.
+    pub(crate) fn broken(&mut self, failure: Failure, text: &str) {
+        let Some(live) = &mut self.0 else { return };
+        if live.reason == EndReason::Closed {
+            live.reason = EndReason::Failed;
+            live.fault = Some(Fault::new(failure, text));
+        }
     }
 }
 
@@ -135,6 +153,11 @@ impl Live {
         {
             f(now.max(record.begin), record);
         }
+    }
+
+    fn handshake_failed(&self, reason: EndReason, fault: Fault) {
+        self.with(|_, record| record.fault = Some(fault.clone()));
+        self.end(reason, Some(fault));
     }
 
     fn end(&self, reason: EndReason, fault: Option<Fault>) {
@@ -148,10 +171,7 @@ impl Live {
                 if self.in_handshake && !record.handshake_end.is_some() {
                     record.handshake_end = at;
                 }
-                let (reason, fault) = match &record.rejected {
-                    Some(rejected) => (EndReason::Failed, Some(rejected.clone())),
-                    None => (reason, fault),
-                };
+                let fault = fault.or(record.fault.clone());
                 record.end = Some(End { at, reason, fault });
                 group.core.has_subscribers().then(|| record.clone())
             })
@@ -166,12 +186,13 @@ impl Live {
 
 impl Drop for TlsRecorder {
     fn drop(&mut self) {
-        let Some(live) = self.0.take() else { return };
+        let Some(mut live) = self.0.take() else { return };
         if live.in_handshake {
             let fault = Fault::new(Failure::Interrupted, "the handshake was given up");
-            live.end(EndReason::Cancelled, Some(fault));
+            live.handshake_failed(EndReason::Cancelled, fault);
         } else {
-            live.end(EndReason::Closed, None);
+            let fault = live.fault.take();
+            live.end(live.reason.clone(), fault);
         }
     }
 }

@@ -51,14 +51,28 @@ impl<C> TlsStream<C> {
         self.io.inner().get_ref().1.alpn_protocol()
     }
 
-    /// The first read decides whether the server has accepted the client.
-    fn verdict(&mut self, result: &io::Result<()>) {
-        self.awaits_verdict = false;
-        if let (Err(error), Some(recorder)) = (result, &mut self.recorder)
-            && let Some(rustls::Error::AlertReceived(alert)) = rustls_error(error)
-        {
-            let alert = format!("received {}", alert_name(*alert));
-            recorder.rejected(io_failure(error), &error.to_string(), alert);
+    #[cold]
+    fn broken(&mut self, error: &io::Error) {
+        let Some(recorder) = &mut self.recorder else { return };
+        match rustls_error(error) {
+            Some(rustls::Error::AlertReceived(alert)) if self.awaits_verdict => {
+                let alert = format!("received {}", alert_name(*alert));
+                recorder.rejected(io_failure(error), &error.to_string(), alert);
+            }
+            // Without `close_notify`: what that means is for the protocol above to know.
+            None if error.kind() == io::ErrorKind::UnexpectedEof => recorder.peer_closed(),
+            _ => recorder.broken(io_failure(error), &error.to_string()),
+        }
+    }
+}
+
+impl<C> Drop for TlsStream<C> {
+    fn drop(&mut self) {
+        let Some(recorder) = &mut self.recorder else { return };
+        // Nothing has come that was not processed already; this only tells what it came to.
+        let state = self.io.inner_mut().get_mut().1.process_new_packets();
+        if state.is_ok_and(|state| state.peer_has_closed()) {
+            recorder.peer_closed();
         }
     }
 }
@@ -70,8 +84,11 @@ impl<C: Read + Write + Unpin> Read for TlsStream<C> {
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.io).poll_read(cx, buf);
-        if let (true, Poll::Ready(result)) = (self.awaits_verdict, &result) {
-            self.verdict(result);
+        if let Poll::Ready(ended) = &result {
+            if let Err(error) = ended {
+                self.broken(error);
+            }
+            self.awaits_verdict = false; // the first read was it
         }
         result
     }
@@ -79,7 +96,11 @@ impl<C: Read + Write + Unpin> Read for TlsStream<C> {
 
 impl<C: Read + Write + Unpin> Write for TlsStream<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let result = Pin::new(&mut self.io).poll_write(cx, buf);
+        if let Poll::Ready(Err(error)) = &result {
+            self.broken(error);
+        }
+        result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -99,7 +120,11 @@ impl<C: Read + Write + Unpin> Write for TlsStream<C> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Err(error)) = &result {
+            self.broken(error);
+        }
+        result
     }
 }
 

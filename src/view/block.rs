@@ -92,7 +92,11 @@ pub(super) struct Ending<'a> {
 }
 
 impl Ending<'_> {
+    /// Whether it failed. What was given up did not.
     pub(super) fn is_failure(&self) -> bool {
+        if self.reason == Some(&EndReason::Cancelled) && self.failure == Some(&Failure::Interrupted) {
+            return false;
+        }
         self.failure.is_some()
             || !self.text.is_empty()
             || matches!(self.reason, Some(EndReason::Failed | EndReason::Timeout))

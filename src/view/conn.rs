@@ -55,14 +55,14 @@ pub(super) fn attempt(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: Optio
     row
 }
 
-/// A TLS handshake.
+/// A TLS handshake. What became of an established tunnel is seen by its connection and its requests.
 pub(super) fn tls(index: &Index<'_>, tunnel: &TlsTunnelTrace) -> Row {
     let times = index.times;
     let (begin, end) = (times.at(tunnel.handshake_begin_at), times.at(tunnel.handshake_end_at));
-    let is_established = end.is_some() && tunnel.handshake_err.is_empty() && tunnel.failure.is_none();
+    let is_established = end.is_some() && tunnel.handshake_err.is_empty();
     let ending = Ending {
         reason: tunnel.end_reason.as_ref().filter(|_| !is_established),
-        failure: tunnel.failure.as_ref(),
+        failure: tunnel.failure.as_ref().filter(|_| !is_established),
         text: &tunnel.handshake_err,
     };
     let is_running = end.is_none() && ending.reason.is_none() && !ending.is_failure();

@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tempfile::TempDir;
 
 use super::lab::Ns;
@@ -143,17 +143,32 @@ pub struct Request {
     pub request_length: u64,
     pub bytes_sent: u64,
     pub body_bytes_sent: u64,
+    /// What the request's header says.
+    #[serde(deserialize_with = "number_or_nothing")]
+    pub content_length: Option<u64>,
+    /// What the response's header says.
+    #[serde(deserialize_with = "number_or_nothing")]
+    pub sent_content_length: Option<u64>,
     /// `OK` when the response was completed, else empty.
     pub completion: String,
     /// `TLSv1.2` or `TLSv1.3`.
     pub ssl_protocol: String,
+    /// In openssl's words.
     pub ssl_cipher: String,
+    /// The group of the key exchange, in openssl's words: `X25519`, `prime256v1`.
+    pub ssl_curve: String,
+    pub ssl_alpn_protocol: String,
     /// `r` when the session was resumed, `.` when not.
     pub ssl_session_reused: String,
     pub ssl_server_name: String,
     /// `SUCCESS`, `NONE` or `FAILED:reason`.
     pub ssl_client_verify: String,
     pub user_agent: String,
+}
+
+fn number_or_nothing<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(field)?;
+    (!text.is_empty()).then(|| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
 impl Request {

@@ -1,9 +1,9 @@
 //! Handshakes that succeed.
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
 use nettrace::{
-    ConnRef, TraceSink,
+    ConnRef, Failure, TraceSink,
     record::EndReason,
     tls::{ClientCertificate, TlsVersion, TraceTlsLayer},
 };
@@ -11,6 +11,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::server::TlsStream as RustlsStream;
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{
@@ -146,6 +147,52 @@ async fn tls_in_tls() {
     let names: Vec<String> = side.tunnels().into_iter().map(|tunnel| tunnel.server_name).collect();
     assert_eq!(names, ["proxy.test", "web.test"]);
     assert!(side.tunnels().iter().all(|tunnel| tunnel.end_reason == Some(EndReason::Closed)));
+}
+
+#[tokio::test]
+async fn how_tunnels_end() {
+    type Close = fn(RustlsStream<TcpStream>) -> BoxFuture<'static, ()>;
+    let orderly: Close = |mut stream| {
+        Box::pin(async move {
+            let _ = stream.shutdown().await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        })
+    };
+    let without_close_notify: Close = |stream| Box::pin(async { drop(stream) });
+    let reset: Close = |stream| {
+        Box::pin(async move {
+            let _ = stream.into_inner().0.set_zero_linger();
+        })
+    };
+    for (_, version, supported) in VERSIONS {
+        for (close, reason, failure) in [
+            (orderly, EndReason::PeerClosed, None),
+            (without_close_notify, EndReason::PeerClosed, None),
+            (reset, EndReason::Failed, Some(Failure::ConnectionReset)),
+        ] {
+            let side = Side::new();
+            let leaf = side.authority.issue(&["web.test"]);
+            let address = serve_tls(leaf.server_with(&[supported], None), move |mut stream| async move {
+                let ping = stream.read_u32().await.unwrap();
+                stream.write_u32(ping).await.unwrap();
+                stream.flush().await.unwrap();
+                stream.read_u8().await.unwrap(); // the client has read
+                close(stream).await;
+            })
+            .await;
+            let layer = side.builder().max_version(version).build();
+            let stream = exchange(connect(&layer, address, "https://web.test/").await.unwrap()).await;
+            let mut stream = TokioIo::new(stream.unwrap());
+            stream.write_u8(0).await.unwrap();
+            stream.flush().await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+            drop(stream);
+
+            let tunnel = side.tunnel();
+            assert_eq!((tunnel.end_reason, tunnel.failure), (Some(reason), failure));
+            assert_eq!(tunnel.handshake_err, "", "the handshake was fine");
+        }
+    }
 }
 
 #[tokio::test]

@@ -62,10 +62,10 @@ pub(crate) struct GetArgs {
     #[arg(short = 'X', long = "request", value_name = "METHOD")]
     pub(crate) method: Option<Method>,
     /// Add a header field; can be repeated
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header, allow_hyphen_values = true)]
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
     /// Send a body; @FILE sends that file, @- standard input. Can be repeated: parts are joined with &
-    #[arg(short, long, value_name = "DATA|@FILE")]
+    #[arg(short, long, value_name = "DATA|@FILE", allow_hyphen_values = true)]
     pub(crate) data: Vec<String>,
     /// Speak HTTP/1.1 only
     #[arg(long, conflicts_with = "http2")]

@@ -12,7 +12,7 @@ const STATUS: [u16; 9] = [200, 204, 400, 401, 403, 404, 500, 502, 503];
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
 /// The fields of [`Request`](super::Request) and where nginx has them; numbers go without quotes.
-const LOG: [(&str, &str); 19] = [
+const LOG: [(&str, &str); 23] = [
     ("connection", "$connection"),
     ("connection_requests", "$connection_requests"),
     ("remote_port", "$remote_port"),
@@ -21,6 +21,8 @@ const LOG: [(&str, &str); 19] = [
     ("request_length", "$request_length"),
     ("bytes_sent", "$bytes_sent"),
     ("body_bytes_sent", "$body_bytes_sent"),
+    ("content_length", "\"$content_length\""),
+    ("sent_content_length", "\"$sent_http_content_length\""),
     ("remote_addr", "\"$remote_addr\""),
     ("method", "\"$request_method\""),
     ("uri", "\"$request_uri\""),
@@ -28,6 +30,8 @@ const LOG: [(&str, &str); 19] = [
     ("completion", "\"$request_completion\""),
     ("ssl_protocol", "\"$ssl_protocol\""),
     ("ssl_cipher", "\"$ssl_cipher\""),
+    ("ssl_curve", "\"$ssl_curve\""),
+    ("ssl_alpn_protocol", "\"$ssl_alpn_protocol\""),
     ("ssl_session_reused", "\"$ssl_session_reused\""),
     ("ssl_server_name", "\"$ssl_server_name\""),
     ("ssl_client_verify", "\"$ssl_client_verify\""),

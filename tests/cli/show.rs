@@ -1,0 +1,80 @@
+use crate::{exits_with, parse, reason, run, run_with_input};
+use std::{fs, path::Path};
+
+fn data() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"))
+}
+
+#[test]
+fn every_trace_of_the_go_package_can_be_shown() {
+    let mut seen = 0;
+    for entry in fs::read_dir(data().join("peer-json")).unwrap() {
+        let path = entry.unwrap().path();
+        let output = run(["show".as_ref(), path.as_os_str()]);
+        exits_with(&output, 0);
+        assert_eq!(output.stderr, "");
+        let trace = parse(&fs::read_to_string(&path).unwrap());
+        assert!(output.stdout.starts_with(&trace.description), "{}", output.stdout);
+        for request in trace.http_requests.iter() {
+            assert!(output.stdout.contains(&format!("{} {}", request.req_method, request.req_url)));
+        }
+        seen += 1;
+    }
+    assert!(seen >= 10);
+}
+
+#[test]
+fn it_can_come_from_standard_input() {
+    let json = fs::read(data().join("everything.json")).unwrap();
+    let output = run_with_input(&["show", "-"], &json);
+    exits_with(&output, 0);
+    assert!(output.stdout.contains("GET https://bad.test/ · ✗ ssl_unknown_authority"));
+    let ascii = run_with_input(&["show", "-", "--ascii"], &json);
+    assert!(ascii.stdout.is_ascii() && ascii.stdout.contains("x ssl_unknown_authority"));
+}
+
+#[test]
+fn header_fields_are_shown_when_asked_for() {
+    let file = data().join("peer-json/x-post.json");
+    let with = run(["show".as_ref(), file.as_os_str(), "--headers".as_ref()]).success();
+    assert!(with.contains("> Content-Type: text/plain"));
+    assert!(!run(["show".as_ref(), file.as_os_str()]).success().contains("Content-Type"));
+}
+
+#[test]
+fn what_cannot_be_read_is_a_line_that_says_where() {
+    let show = |json: &[u8]| {
+        let output = run_with_input(&["show", "-"], json);
+        exits_with(&output, 1);
+        assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{}", output.stderr);
+        reason(&output).to_owned()
+    };
+    assert_eq!(show(b""), "standard input:1:0: EOF while parsing a value");
+    assert_eq!(
+        show(b"{\n \"tcpConns\": [\n  {\"addrTuple\": {\"srcPort\": 65536}}]}"),
+        "standard input:3:33: tcpConns[0].addrTuple.srcPort: invalid value: integer `65536`, expected u16"
+    );
+    assert!(
+        show(b"{\"dials\": [{\"dialBeginAt\": \"soon\"}]}").contains("dials[0].dialBeginAt: invalid value")
+    );
+    assert!(show(b"not json").starts_with("standard input:1:2: expected ident"));
+    assert!(show(b"{} {}").contains(":1:4: trailing characters"));
+    assert!(show(b"[]").contains(":1:1: a list"));
+    assert!(show(&[b'['; 100_000]).contains(":1:1: a list"));
+    let deep: Vec<u8> = [&b"{\"x\":"[..], &[b'['; 100_000]].concat();
+    assert!(show(&deep).contains("EOF while parsing"));
+    assert!(show(b"{\"description\": \"\xff\"}").contains("standard input:1:"));
+    // Whatever stands in the file, the terminal is not its to control.
+    let hostile = show(b"{\"dials\": [{\"dialBeginAt\": \"\\u001b]0;owned\\u0007\"}]}");
+    assert!(!hostile.contains('\x1b') && !hostile.contains('\x07'), "{hostile:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let output = run(["show", "/does/not/exist.json"]);
+    exits_with(&output, 1);
+    assert!(reason(&output).starts_with("cannot read /does/not/exist.json: No such file"));
+    let output = run(["show", "/"]);
+    exits_with(&output, 1);
+    assert!(reason(&output).starts_with("cannot read /: "));
+}

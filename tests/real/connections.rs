@@ -1,0 +1,196 @@
+//! Which connections nginx saw, and which requests on each.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use nettrace::NetTrace;
+use nettrace::client::{Client, HttpVersion};
+use nettrace::record::EndReason;
+
+use crate::facts;
+use crate::site::{Site, http, https};
+use crate::support::need::need_tool;
+
+#[tokio::test]
+async fn kept_alive() {
+    need_tool!("nginx", "dnsmasq", "openssl");
+    let site = Site::start();
+    let Site { nginx, .. } = &site;
+    let mut seen = 0;
+    for url in [http(nginx.http, "/hello"), https(nginx.https_h1, "/hello"), https(nginx.https, "/hello")] {
+        site.sink.clear();
+        let client = site.client().build().unwrap();
+        for _ in 0..5 {
+            get(&client, &url).await;
+        }
+        let trace = site.trace_after(&client).await;
+        facts::agree(&trace, &nginx.requests(seen + 5).split_off(seen));
+        seen += 5;
+        assert_eq!((connections(&trace), trace.dials.len()), (1, 1));
+
+        let dial = &trace.dials[0];
+        for (n, request) in trace.http_requests.iter().enumerate() {
+            let timings = request.timings(&trace);
+            let (connected, secured) = (timings.connect.is_some(), timings.tls.is_some());
+            assert_eq!((timings.dns.is_some(), connected), (n == 0, n == 0), "{timings}");
+            assert_eq!(secured, n == 0 && url.starts_with("https"), "{timings}");
+            assert_eq!(dial.triggered_by == request.trace_id, n == 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn closed_by_the_server_after_so_many_requests() {
+    need_tool!("nginx", "dnsmasq", "openssl");
+    let site = Site::with(|nginx| nginx.keepalive_requests(2));
+    let Site { nginx, .. } = &site;
+    let mut seen = 0;
+    for url in [http(nginx.http, "/hello"), https(nginx.https_h1, "/hello"), https(nginx.https, "/hello")] {
+        site.sink.clear();
+        let client = site.client().build().unwrap();
+        for _ in 0..5 {
+            get(&client, &url).await;
+        }
+        let trace = site.trace_after(&client).await;
+        facts::agree(&trace, &nginx.requests(seen + 5).split_off(seen));
+        seen += 5;
+        assert_eq!(connections(&trace), 3, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn closed_by_the_server_when_idle() {
+    need_tool!("nginx", "dnsmasq", "openssl");
+    let site = Site::with(|nginx| nginx.keepalive_timeout("50ms"));
+    let Site { nginx, .. } = &site;
+    let mut seen = 0;
+    for url in [http(nginx.http, "/hello"), https(nginx.https_h1, "/hello"), https(nginx.https, "/hello")] {
+        site.sink.clear();
+        let client = site.client().build().unwrap();
+        for _ in 0..2 {
+            get(&client, &url).await;
+            until(|| site.sink.snapshot("").tcp_conns.iter().all(|conn| conn.end_reason.is_some())).await;
+        }
+        let trace = site.trace_after(&client).await;
+        facts::agree(&trace, &nginx.requests(seen + 2).split_off(seen));
+        seen += 2;
+        assert_eq!(connections(&trace), 2, "{url}");
+        if trace.http_requests[0].proto_major == 2 {
+            continue; // GOAWAY comes first, and then it does not matter who is faster
+        }
+        for conn in &trace.tcp_conns {
+            assert_eq!(conn.end_reason, Some(EndReason::PeerClosed), "{url} {conn:#?}");
+        }
+        for tunnel in &trace.tls_tunnels {
+            assert_eq!(tunnel.end_reason, Some(EndReason::PeerClosed), "{url} {tunnel:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_request_each() {
+    need_tool!("nginx", "dnsmasq", "openssl");
+    let site = Site::start();
+    let Site { nginx, .. } = &site;
+    let mut seen = 0;
+    for url in [http(nginx.http, "/hello"), https(nginx.https_h1, "/hello"), https(nginx.https, "/hello")] {
+        site.sink.clear();
+        let client = site.client().keep_alive(false).build().unwrap();
+        for _ in 0..3 {
+            get(&client, &url).await;
+        }
+        let trace = site.trace_after(&client).await;
+        facts::agree(&trace, &nginx.requests(seen + 3).split_off(seen));
+        seen += 3;
+        assert_eq!((connections(&trace), trace.dials.len()), (3, 3), "{url}");
+        // The first one's ticket opens the others.
+        let resumed: Vec<_> = trace.tls_tunnels.iter().map(|tunnel| tunnel.did_resume).collect();
+        assert!(resumed.is_empty() || resumed == [false, true, true], "{url} {resumed:?}");
+    }
+}
+
+#[tokio::test]
+async fn many_at_once_on_few_connections() {
+    need_tool!("nginx", "dnsmasq", "openssl");
+    const REQUESTS: usize = 40;
+    const CONNECTIONS: usize = 4;
+    let text = vec![b'x'; 300_000];
+    let site = Site::with(|nginx| nginx.file("text", &text));
+    let Site { nginx, .. } = &site;
+    let mut seen = 0;
+    for base in [http(nginx.http, ""), https(nginx.https_h1, ""), https(nginx.https, "")] {
+        site.sink.clear();
+        let client = site.client().max_conns_per_host(CONNECTIONS).build().unwrap();
+        join_all((0..REQUESTS).map(|n| {
+            let url = format!("{base}/text?{n}.");
+            let client = &client;
+            async move { get(client, &url).await }
+        }))
+        .await;
+        let trace = site.trace_after(&client).await;
+        facts::agree(&trace, &nginx.requests(seen + REQUESTS).split_off(seen));
+        seen += REQUESTS;
+        assert!(connections(&trace) <= CONNECTIONS, "{base}");
+        if trace.http_requests[0].proto_major == 1 {
+            assert_eq!(connections(&trace), CONNECTIONS, "{base}");
+            let waited = trace.http_requests.iter().filter(|r| !dialled(&trace, &r.trace_id)).count();
+            assert_eq!(waited, REQUESTS - CONNECTIONS);
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_streams_of_one_connection() {
+    need_tool!("nginx", "dnsmasq", "openssl");
+    const REQUESTS: usize = 30;
+    let text = vec![b'x'; 100_000];
+    let site = Site::with(|nginx| nginx.file("text", &text));
+    let Site { nginx, .. } = &site;
+    for (at, (version, base)) in
+        [(HttpVersion::Auto, https(nginx.https, "")), (HttpVersion::Http2Only, http(nginx.h2c, ""))]
+            .into_iter()
+            .enumerate()
+    {
+        site.sink.clear();
+        let client = site.client().http_version(version).build().unwrap();
+        get(&client, &format!("{base}/text?0.")).await; // from here on the pool knows that it is HTTP/2
+        join_all((1..REQUESTS).map(|n| {
+            let url = format!("{base}/text?{n}.");
+            let client = &client;
+            async move { get(client, &url).await }
+        }))
+        .await;
+        let trace = site.trace_after(&client).await;
+        facts::agree(&trace, &nginx.requests((at + 1) * REQUESTS).split_off(at * REQUESTS));
+        assert_eq!((connections(&trace), trace.tcp_conns.len(), trace.dials.len()), (1, 1, 1));
+        let conn = &trace.tcp_conns[0];
+        let bodies: u64 = trace.http_requests.iter().map(|request| request.resp_content_len).sum();
+        assert_eq!(bodies, (REQUESTS * text.len()) as u64);
+        assert!((bodies..bodies * 11 / 10).contains(&conn.total_recv_bytes), "{conn:#?}");
+    }
+}
+
+async fn get(client: &Client, url: &str) {
+    let response = client.get(url).await.unwrap();
+    assert_eq!(response.status(), 200, "{url}");
+    response.into_body().bytes().await.unwrap();
+}
+
+/// How many connections carried requests.
+fn connections(trace: &NetTrace) -> usize {
+    trace.http_requests.iter().map(|request| &request.tcp_conn).collect::<HashSet<_>>().len()
+}
+
+fn dialled(trace: &NetTrace, request: &nettrace::TraceId) -> bool {
+    trace.dials.iter().any(|dial| dial.triggered_by == *request)
+}
+
+/// Waits for what the sink shows a little later; there is nothing else to wait for.
+async fn until(mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "it does not come to pass");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

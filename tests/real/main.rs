@@ -1,0 +1,11 @@
+//! Requests to servers, and beside witnesses, that other people wrote: nginx, dnsmasq, openssl, strace, curl.
+#![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod check;
+mod connections;
+mod facts;
+mod requests;
+mod site;

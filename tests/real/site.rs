@@ -1,0 +1,63 @@
+//! A site with a name: nginx, dnsmasq, and an authority that signed its certificate.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use nettrace::client::{Client, ClientBuilder};
+use nettrace::tls::Roots;
+use nettrace::{NetTrace, TraceSink};
+
+use crate::check;
+use crate::support::dnsmasq::Dnsmasq;
+use crate::support::nginx::{self, Nginx};
+use crate::support::pki::Authority;
+
+pub struct Site {
+    pub nginx: Nginx,
+    pub dns: Dnsmasq,
+    pub authority: Authority,
+    pub sink: TraceSink,
+}
+
+impl Site {
+    pub const HOST: &str = "web.test";
+
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::with(|nginx| nginx)
+    }
+
+    /// With an nginx that differs from the usual one.
+    #[track_caller]
+    pub fn with(change: impl FnOnce(nginx::Builder) -> nginx::Builder) -> Self {
+        let authority = Authority::new("nettrace test CA");
+        let leaf = authority.issue(&[Self::HOST, "127.0.0.1"]);
+        let nginx = change(Nginx::builder().tls(&leaf.pem, &leaf.key_pem())).start();
+        let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let dns = Dnsmasq::builder().host(Self::HOST, &[ip]).domain("test").start();
+        Self { nginx, dns, authority, sink: TraceSink::new() }
+    }
+
+    /// A client that trusts the authority and asks the site's nameserver.
+    pub fn client(&self) -> ClientBuilder {
+        let roots = Roots::from_pem(self.authority.pem()).expect("a good certificate");
+        Client::builder(&self.sink).roots(roots).nameservers([self.dns.addr])
+    }
+
+    /// The trace of a client that is done with everything, proved sound.
+    pub async fn trace_after(&self, client: &Client) -> NetTrace {
+        client.close().await;
+        let trace = self.sink.snapshot("real");
+        check::at_rest(&trace);
+        trace
+    }
+}
+
+/// `http://web.test:PORT/path`.
+pub fn http(address: SocketAddr, path: &str) -> String {
+    format!("http://{}:{}{path}", Site::HOST, address.port())
+}
+
+/// `https://web.test:PORT/path`.
+pub fn https(address: SocketAddr, path: &str) -> String {
+    format!("https://{}:{}{path}", Site::HOST, address.port())
+}
