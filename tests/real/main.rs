@@ -9,3 +9,5 @@ mod connections;
 mod facts;
 mod requests;
 mod site;
+#[cfg(feature = "cli")]
+mod syscalls;

@@ -7,7 +7,7 @@ use nettrace::tls::Roots;
 use nettrace::{NetTrace, TraceSink};
 
 use crate::check;
-use crate::support::dnsmasq::Dnsmasq;
+use crate::support::dnsmasq::{self, Dnsmasq};
 use crate::support::nginx::{self, Nginx};
 use crate::support::pki::Authority;
 
@@ -29,11 +29,20 @@ impl Site {
     /// With an nginx that differs from the usual one.
     #[track_caller]
     pub fn with(change: impl FnOnce(nginx::Builder) -> nginx::Builder) -> Self {
+        Self::with_names(change, |dns| dns)
+    }
+
+    /// With a nameserver that knows more, too.
+    #[track_caller]
+    pub fn with_names(
+        change: impl FnOnce(nginx::Builder) -> nginx::Builder,
+        more: impl FnOnce(dnsmasq::Builder) -> dnsmasq::Builder,
+    ) -> Self {
         let authority = Authority::new("nettrace test CA");
         let leaf = authority.issue(&[Self::HOST, "127.0.0.1"]);
         let nginx = change(Nginx::builder().tls(&leaf.pem, &leaf.key_pem())).start();
         let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let dns = Dnsmasq::builder().host(Self::HOST, &[ip]).domain("test").start();
+        let dns = more(Dnsmasq::builder().host(Self::HOST, &[ip]).domain("test")).start();
         Self { nginx, dns, authority, sink: TraceSink::new() }
     }
 

@@ -1,0 +1,274 @@
+//! The command under strace: the operations in its trace are the system calls on its sockets, in number, order
+//! and size. What strace leaves out on both sides: EAGAIN, interruptions, peeks, the error queue.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use nettrace::record::{AddrTuple, DnsReplyMsg, SocketOp, SocketOpType, SocketTrace};
+use nettrace::{NetTrace, Timestamp};
+use tempfile::TempDir;
+
+use crate::check;
+use crate::site::{Site, http, https};
+use crate::support::need::need_tool;
+use crate::support::nginx::Nginx;
+use crate::support::process::Output;
+use crate::support::raw;
+use crate::support::strace::{self, Call, Socket, Strace, Way};
+
+#[test]
+fn plain_http_and_names_over_udp() {
+    need_tool!("strace", "nginx", "dnsmasq");
+    let site = Site::start();
+    let watched = get(&site, &[&http(site.nginx.http, "/hello")]);
+    assert_eq!(watched.sockets(), (1, 2));
+    assert_eq!(watched.ops(0), [(Way::Write, ""), (Way::Read, "")]);
+    let call = Way::Write;
+    let names = watched.calls.sockets.iter().map(|socket| socket.ops().filter(|op| op.way == call).count());
+    assert_eq!(names.sum::<usize>(), 3, "a request and two questions");
+}
+
+#[test]
+fn names_over_tcp() {
+    need_tool!("strace", "nginx", "dnsmasq");
+    // As many addresses as no datagram holds; the server has all of them.
+    let hosts = (1..=120).map(|n| IpAddr::from([127, 0, 0, n]));
+    let site = Site::with_names(
+        |nginx| nginx.ips(&[IpAddr::from([0, 0, 0, 0])]),
+        |dns| hosts.fold(dns, |dns, ip| dns.host("many.test", &[ip])),
+    );
+    let url = format!("http://many.test:{}/hello", site.nginx.http.port());
+    let watched = get(&site, &[&url]);
+    let truncated = |message: &DnsReplyMsg| message.truncated;
+    assert!(watched.trace.dns_queries.iter().any(|query| query.dns_reply_msgs.iter().any(truncated)));
+    let over_tcp = watched.trace.tcp_conns.iter().filter(|conn| conn.from_resolver);
+    assert_eq!(over_tcp.count(), 1);
+    assert_eq!(watched.sockets(), (2, 2));
+}
+
+#[test]
+fn tls_with_http1_and_http2() {
+    need_tool!("strace", "nginx", "dnsmasq");
+    let text = vec![b'x'; 500_000];
+    let site = Site::with(|nginx| nginx.file("text", &text));
+    let Nginx { https: tls, tls12, .. } = site.nginx;
+    for (version, minor, tls, url) in [
+        ("--http1", 1, "TLSv1.3", https(tls, "/text")),
+        ("--http2", 0, "TLSv1.3", https(tls, "/text")),
+        ("--http1", 1, "TLSv1.2", https(tls12, "/text")),
+        ("--http2", 0, "TLSv1.2", https(tls12, "/text")),
+    ] {
+        let watched = get(&site, &[version, &url]);
+        assert_eq!(watched.trace.http_requests[0].proto_minor, minor);
+        assert_eq!(watched.trace.http_requests[0].resp_content_len, text.len() as u64);
+        assert_eq!(watched.trace.tls_tunnels[0].tls_version, tls);
+        assert!(watched.trace.tcp_conns[0].total_recv_bytes > text.len() as u64);
+    }
+}
+
+#[test]
+fn bodies_that_are_sent() {
+    need_tool!("strace", "nginx", "dnsmasq");
+    let site = Site::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("body");
+    fs::write(&file, vec![b'x'; 3 << 20]).expect("a file of our own");
+    let data = format!("@{}", file.display());
+    for (version, url) in [
+        ("--http1", http(site.nginx.http, "/upload")),
+        ("--http2", http(site.nginx.h2c, "/upload")),
+        ("--http1", https(site.nginx.https, "/upload")),
+        ("--http2", https(site.nginx.https, "/upload")),
+    ] {
+        let watched = get(&site, &[version, "--data", &data, &url]);
+        assert_eq!(watched.trace.http_requests[0].req_content_len, 3 << 20);
+        let conn = &watched.trace.tcp_conns[0];
+        assert!(conn.total_sent_bytes > 3 << 20);
+        let writes = watched.ops(0).iter().filter(|(way, _)| *way == Way::Write).count();
+        assert!(writes > 1 || watched.trace.tls_tunnels.is_empty(), "in several writes");
+    }
+}
+
+#[test]
+fn several_requests() {
+    need_tool!("strace", "nginx", "dnsmasq");
+    let site = Site::start();
+    for url in [http(site.nginx.http, "/hello"), https(site.nginx.https, "/hello")] {
+        let watched = get(&site, &["--repeat", "5", &url]);
+        assert_eq!(watched.trace.http_requests.len(), 5);
+        // Not always one: the next request may be faster than the connection that becomes free.
+        assert!(watched.sockets().0 < 5);
+        let watched = get(&site, &["--repeat", "3", "--no-keepalive", &url]);
+        assert_eq!((watched.trace.http_requests.len(), watched.sockets().0), (3, 3));
+    }
+    let watched = get(&site, &[&https(site.nginx.https, "/redirect/302")]);
+    assert_eq!((watched.trace.http_requests.len(), watched.sockets().0), (2, 1));
+}
+
+#[test]
+fn connections_that_fail() {
+    need_tool!("strace");
+    const HALF: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+    let get = ["get", "--precise", "--trace-only"];
+
+    let cut = raw::Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(HALF).await?;
+        conn.close().await
+    });
+    let watched = watch(&[&get[..], &[&format!("http://{}/", cut.addr())]].concat());
+    assert_eq!(watched.ops(0), [(Way::Write, ""), (Way::Read, ""), (Way::Read, "")]);
+    assert!(!watched.output.status.success());
+
+    let reset = raw::Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(HALF).await?;
+        conn.reset()
+    });
+    let watched = watch(&[&get[..], &[&format!("http://{}/", reset.addr())]].concat());
+    assert_eq!(watched.ops(0), [(Way::Write, ""), (Way::Read, ""), (Way::Read, "ECONNRESET")]);
+
+    let refused = raw::Refused::on("127.0.0.1:0");
+    let watched = watch(&[&get[..], &[&format!("http://{}/", refused.addr)]].concat());
+    assert!(watched.trace.tcp_conns[0].socket_trace.is_none());
+    assert_eq!(watched.calls.connected_to(refused.addr)[0].ops().count(), 0);
+
+    let nobody = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+    let watched = watch(&[&get[..], &["--nameserver", &nobody.to_string(), "http://web.test/"]].concat());
+    let sockets = watched.calls.connected_to(nobody);
+    assert_eq!((sockets.len(), watched.trace.udp_conns.len()), (4, 4), "two attempts for two types");
+    let refused = |socket: &&Socket| socket.ops().any(|op| op.result == Err("ECONNREFUSED".into()));
+    assert!(sockets.iter().all(refused), "{sockets:#?}");
+}
+
+/// Its own servers are in the same process: the sockets of the clients are those of the trace.
+#[test]
+fn demo() {
+    need_tool!("strace");
+    let watched = watch(&["demo"]);
+    assert!(watched.output.status.success(), "{:?}", watched.output);
+    assert!(watched.sockets().0 > 2);
+}
+
+/// The command made its requests: what it wrote down, and what strace saw.
+struct Watched {
+    output: Output,
+    trace: NetTrace,
+    calls: strace::Trace,
+}
+
+#[track_caller]
+fn get(site: &Site, arguments: &[&str]) -> Watched {
+    let (directory, nameserver) = (directory(), site.dns.addr.to_string());
+    let roots = directory.path().join("ca.pem");
+    fs::write(&roots, site.authority.pem()).expect("a file of our own");
+    let roots = roots.to_str().expect("a plain path");
+    let common = ["get", "--precise", "--trace-only", "--cacert", roots, "--nameserver", &nameserver];
+    let watched = watch(&[&common, arguments].concat());
+    assert!(watched.output.status.success(), "{:?}", watched.output);
+    // No socket of its is missing in the trace.
+    let used = watched.calls.sockets.iter().filter(|socket| socket.ops().next().is_some());
+    let internet = used.filter(|socket| socket.peer.is_some()).count();
+    assert_eq!(
+        internet,
+        watched.trace.tcp_conns.len() + watched.trace.udp_conns.len(),
+        "{:#?}",
+        watched.calls
+    );
+    watched
+}
+
+/// Runs the command with these arguments and compares.
+#[track_caller]
+fn watch(arguments: &[&str]) -> Watched {
+    let directory = directory();
+    let file = directory.path().join("trace.json");
+    let strace = Strace::new(env!("CARGO_BIN_EXE_nettrace")).args(arguments.iter().copied());
+    let (output, calls) = strace.args(["--json", file.to_str().expect("a plain path")]).run();
+    let json = fs::read_to_string(file).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let trace = serde_json::from_str(&json).expect("a trace");
+    check::at_rest(&trace);
+    compare(&trace, &calls);
+    Watched { output, trace, calls }
+}
+
+#[track_caller]
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+impl Watched {
+    /// Those of TCP that were connected, and those of UDP.
+    fn sockets(&self) -> (usize, usize) {
+        (self.trace.tcp_conns.iter().filter(|conn| conn.connected).count(), self.trace.udp_conns.len())
+    }
+
+    /// The operations of a TCP connection and their errors, as strace saw them.
+    fn ops(&self, index: usize) -> Vec<(Way, &str)> {
+        let (local, peer) = ends(&self.trace.tcp_conns[index].addr_tuple);
+        let socket = self.calls.connection(local, peer).expect("compared before");
+        socket.ops().map(|op| (op.way, op.result.as_ref().err().map_or("", String::as_str))).collect()
+    }
+}
+
+#[track_caller]
+fn compare(trace: &NetTrace, calls: &strace::Trace) {
+    let tcp = trace.tcp_conns.iter().map(|conn| (&conn.addr_tuple, conn.socket_trace.as_ref()));
+    let udp = trace.udp_conns.iter().map(|conn| (&conn.addr_tuple, conn.socket_trace.as_ref()));
+    for (tuple, ops) in tcp.chain(udp) {
+        let Some(ops) = ops else { continue }; // never connected
+        let (local, peer) = ends(tuple);
+        let socket = calls.connection(local, peer);
+        same(trace, ops, socket.unwrap_or_else(|| panic!("{local} to {peer} is not in {calls:#?}")));
+    }
+}
+
+/// The same operations in the same order, with the same sizes and errors, each around its call.
+#[track_caller]
+fn same(trace: &NetTrace, ops: &SocketTrace, socket: &Socket) {
+    assert_eq!(ops.dropped_ops, 0);
+    let ours: Vec<SocketOp> = ops.socket_ops.iter().collect();
+    let theirs: Vec<&Call> = socket.ops().collect();
+    let plain = |op: &SocketOp| (way(op), result(op));
+    assert_eq!(
+        ours.iter().map(plain).collect::<Vec<_>>(),
+        theirs.iter().map(|call| (call.way, call.result.clone())).collect::<Vec<_>>(),
+        "{ours:#?}\n{socket:#?}"
+    );
+    for (op, call) in ours.iter().zip(theirs) {
+        // The JSON may have dropped what is less than a millisecond; the clocks may be set meanwhile.
+        const SLACK: f64 = 0.01;
+        let (begin, end) = (seconds(trace, op.call_at), seconds(trace, op.return_at));
+        let around = (begin - SLACK..=end + SLACK).contains(&call.at);
+        assert!(around, "{op:#?} from {begin} to {end}, {call:#?}");
+    }
+}
+
+fn way(op: &SocketOp) -> Way {
+    match op.r#type {
+        SocketOpType::Read => Way::Read,
+        SocketOpType::Write => Way::Write,
+        ref other => panic!("{other}"),
+    }
+}
+
+fn result(op: &SocketOp) -> Result<usize, String> {
+    const NAMES: [(&str, &str); 3] =
+        [("(os error 32)", "EPIPE"), ("(os error 104)", "ECONNRESET"), ("(os error 111)", "ECONNREFUSED")];
+    match NAMES.iter().find(|(number, _)| op.return_err.ends_with(number)) {
+        Some((_, name)) => Err((*name).to_owned()),
+        None if op.return_err.is_empty() => Ok(op.data_len as usize),
+        None => Err(op.return_err.clone()),
+    }
+}
+
+/// Since 1970.
+fn seconds(trace: &NetTrace, time: Timestamp) -> f64 {
+    let absolute = trace.trace_begin_at.add(time);
+    absolute.unix_nanos().expect("a time of the trace") as f64 / 1e9
+}
+
+fn ends(tuple: &AddrTuple) -> (SocketAddr, SocketAddr) {
+    let address = |ip: &str, port| SocketAddr::new(ip.parse().expect("an address"), port);
+    (address(&tuple.src_ip, tuple.src_port), address(&tuple.dst_ip, tuple.dst_port))
+}
