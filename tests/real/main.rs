@@ -7,7 +7,9 @@ mod support;
 mod check;
 mod connections;
 mod facts;
+mod names;
 mod requests;
 mod site;
 #[cfg(feature = "cli")]
 mod syscalls;
+mod tls;
