@@ -3,7 +3,7 @@
 //! Every dial, DNS message, TCP attempt, TLS handshake, socket operation and HTTP request becomes a record, linked to
 //! the records that it came from; a [`NetTrace`] is a consistent picture of them at one moment, and comes out as JSON.
 //! The instrumentation consists of tower layers and services that share one [`TraceSink`], so that a client takes on
-//! the layers it wants; [`Client`](client::Client) is one ready composition of them.
+//! the layers it wants; `Client` is one ready composition of them.
 //!
 //! ```no_run
 //! # #[cfg(feature = "client")]

@@ -136,7 +136,7 @@ closing_line() {
         sort -u "$NETTRACE_SKIP_LOG"
     fi
     section=
-    echo "$passed tests passed, 0 failed, $skipped left out for want of something on this machine"
+    echo "$passed tests passed over all feature sets, 0 failed, $skipped left out for want of something here"
 }
 
 plain_log() {

@@ -1,9 +1,6 @@
 //! Traces drawn for people.
 
-use nettrace::{
-    NetTrace,
-    view::{self, Waterfall},
-};
+use nettrace::{NetTrace, view};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -216,16 +213,10 @@ fn bars_are_to_scale() {
 
 #[test]
 fn colours_and_ascii_when_asked_for() {
-    let looks: [(fn(Waterfall<'_>) -> Waterfall<'_>, bool, bool); 4] = [
-        (|drawing| drawing, false, false),
-        (|drawing| drawing.color(true), true, false),
-        (|drawing| drawing.ascii(true), false, true),
-        (|drawing| drawing.ascii(true).color(true), true, true),
-    ];
     for trace in all() {
         let lines = view::waterfall(&trace).to_string().lines().count();
-        for (look, color, ascii) in looks {
-            let drawing = look(view::waterfall(&trace)).to_string();
+        for (color, ascii) in [(false, false), (true, false), (false, true), (true, true)] {
+            let drawing = view::waterfall(&trace).color(color).ascii(ascii).to_string();
             assert_eq!(drawing.contains("\x1b["), color);
             assert_eq!(drawing.is_ascii(), ascii);
             assert_eq!(drawing.lines().count(), lines);
@@ -335,7 +326,7 @@ fn distort(value: &mut Value, times: &mut impl Iterator<Item = usize>) {
             let pick = times.next().unwrap();
             if text.parse::<nettrace::Timestamp>().is_ok() {
                 *text = ODD[pick % ODD.len()].into();
-            } else if pick % 4 == 0 {
+            } else if pick.is_multiple_of(4) {
                 text.clear();
             }
         }

@@ -8,6 +8,8 @@ use crate::{
 use std::{error::Error, fmt};
 
 /// Why a request failed. Carries the handle of the request: `error.request().trace()` shows what happened.
+///
+/// Its text is the whole reason on one line, the texts of its sources included.
 pub struct ClientError(Box<Inner>);
 
 struct Inner {
@@ -72,7 +74,7 @@ impl fmt::Display for ClientError {
         match &self.0.kind {
             Kind::Url { url, why } => write!(f, "cannot request {url:?}: {why}"),
             Kind::TooManyRedirects(limit) => write!(f, "gave up after {limit} redirects"),
-            Kind::Failed(error) => error.fmt(f),
+            Kind::Failed(error) => f.write_str(&classify::chain(&**error)),
         }
     }
 }

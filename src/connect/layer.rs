@@ -3,7 +3,6 @@
 use super::TracedIo;
 use crate::{
     error::classify,
-    record::EndReason,
     sink::{ConnRef, DialRecorder, Endpoint, TraceSink, Transport},
 };
 use http::{Extensions, Uri};
@@ -122,7 +121,7 @@ where
             }
             Err(error) => {
                 let error = error.into();
-                dial.failed(EndReason::Failed, classify::failure(&*error), &classify::chain(&*error));
+                dial.failed(classify::failure(&*error), &classify::chain(&*error));
                 Err(error)
             }
         })

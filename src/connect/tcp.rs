@@ -3,7 +3,6 @@
 use super::{Target, TracedIo, eyeballs};
 use crate::{
     error::{ConnectError, ConnectErrorKind, classify},
-    record::EndReason,
     resolve::StubResolver,
     sink::{DialRecorder, TraceSink},
 };
@@ -215,8 +214,7 @@ where
         Err((kind, attempts)) => {
             let error =
                 ConnectError { kind, destination: target.to_text(), attempts, dial: dial.dial().id() };
-            let reason = if error.timed_out() { EndReason::Timeout } else { EndReason::Failed };
-            dial.failed(reason, error.failure(), &classify::chain(&error));
+            dial.failed(error.failure(), &classify::chain(&error));
             Err(error)
         }
     }

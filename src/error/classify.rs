@@ -39,13 +39,15 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     let mut next = Some(error);
     while let Some(error) = next {
         innermost = known(error).or(innermost);
-        next = error.source();
+        // What a user's own body failed of says nothing of the connection.
+        next = error.source().filter(|_| innermost != Some(Failure::RequestBodyError));
     }
     innermost.unwrap_or_else(|| Failure::unknown(chain(error)))
 }
 
 /// The text of an error with that of its sources, as far as they add to it.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let error = error.source().filter(|_| says_nothing(error)).unwrap_or(error);
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {
@@ -57,6 +59,17 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
         next = error.source();
     }
     text
+}
+
+/// hyper-util's own error names a part of its client (`client error (Connect)`), and not what went wrong.
+#[cfg(feature = "request")]
+fn says_nothing(error: &(dyn Error + 'static)) -> bool {
+    error.is::<hyper_util::client::legacy::Error>()
+}
+
+#[cfg(not(feature = "request"))]
+fn says_nothing(_: &(dyn Error + 'static)) -> bool {
+    false
 }
 
 fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
@@ -91,14 +104,6 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     } else if error.is::<super::ClientClosed>() {
         return Some(Failure::ClientClosed);
     }
-    #[cfg(feature = "tls")]
-    if let Some(error) = error.downcast_ref::<super::TlsError>() {
-        return Some(error.failure());
-    }
-    #[cfg(feature = "tls")]
-    if let Some(error) = error.downcast_ref::<rustls::Error>() {
-        return Some(super::rustls::rustls_failure(error));
-    }
     None
 }
 
@@ -119,6 +124,7 @@ fn h2_failure(error: &h2::Error) -> Option<Failure> {
 /// What hyper says of itself; where the reason lies deeper it says nothing.
 #[cfg(feature = "request")]
 fn hyper_failure(error: &hyper::Error) -> Option<Failure> {
+    let is_itself_the_reason = error.source().is_none();
     if error.is_timeout() {
         Some(Failure::GenericTimeoutError)
     } else if error.is_incomplete_message() {
@@ -127,6 +133,11 @@ fn hyper_failure(error: &hyper::Error) -> Option<Failure> {
         Some(Failure::HttpProtocolError)
     } else if error.is_canceled() || error.is_closed() {
         Some(Failure::ConnectionAborted)
+    } else if error.is_body_write_aborted() || (error.is_user() && !is_itself_the_reason) {
+        Some(Failure::RequestBodyError)
+    } else if is_itself_the_reason && !error.is_user() {
+        // The one that is left: a message that nobody had asked for.
+        Some(Failure::HttpProtocolError)
     } else {
         None
     }

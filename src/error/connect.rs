@@ -56,10 +56,6 @@ impl ConnectError {
     pub fn dial_id(&self) -> &TraceId {
         &self.dial
     }
-
-    pub(crate) fn timed_out(&self) -> bool {
-        self.attempts.last().is_some_and(|last| last.error.kind() == io::ErrorKind::TimedOut)
-    }
 }
 
 impl fmt::Display for ConnectError {
@@ -73,6 +69,11 @@ impl fmt::Display for ConnectError {
             }
             ConnectErrorKind::Attempts => {
                 write!(f, "cannot connect to {to}")?;
+                if let [only] = &*self.attempts
+                    && only.addr.to_string() == *to
+                {
+                    return Ok(());
+                }
                 for (i, attempt) in self.attempts.iter().enumerate() {
                     let lead = if i == 0 { " (" } else { ", " };
                     write!(f, "{lead}{}", attempt.addr)?;

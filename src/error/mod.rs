@@ -25,7 +25,7 @@ pub use timeout::{ClientClosed, TimedOut};
 #[cfg(feature = "tls")]
 pub use tls::TlsError;
 
-use crate::record::Failure;
+use crate::record::{EndReason, Failure};
 
 /// Why something failed: the code, and the text for people.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,5 +37,13 @@ pub(crate) struct Fault {
 impl Fault {
     pub(crate) fn new(failure: Failure, text: impl Into<Box<str>>) -> Self {
         Fault { failure, text: text.into() }
+    }
+
+    /// How that ends what it happened to, as far as the code tells.
+    pub(crate) fn end_reason(&self) -> EndReason {
+        match self.failure {
+            Failure::GenericTimeoutError => EndReason::Timeout,
+            _ => EndReason::Failed,
+        }
     }
 }

@@ -15,7 +15,7 @@ pub struct HttpReqTrace {
     /// Identifies the request.
     #[serde(rename = "traceID")]
     pub trace_id: TraceId,
-    /// The TCP connection that carried the request.
+    /// The TCP connection that carried the request, or was made for it if it ended before.
     pub tcp_conn: TraceId,
     /// The TLS tunnel with the server.
     #[serde(skip_serializing_if = "TraceId::is_undefined")]

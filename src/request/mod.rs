@@ -21,7 +21,7 @@
 //! |---|---|
 //! | connection and tunnel | by the [`ConnRef`](crate::ConnRef) in the response's extensions or in the metadata of hyper-util's error |
 //! | also of a request that was dropped, and when it got the connection | with [`capture_connection`](TraceRequestLayer::capture_connection) |
-//! | first byte | HTTP/1 over a [`TracedIo`](crate::connect::TracedIo), with the same switch |
+//! | first byte | HTTP/1 over a `TracedIo`, with the same switch |
 //! | interim responses | HTTP/1, with [`informational`](TraceRequestLayer::informational) |
 
 mod body;

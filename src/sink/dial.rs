@@ -125,9 +125,10 @@ impl DialRecorder {
         end(&group, EndReason::Closed, None);
     }
 
-    pub(crate) fn failed(mut self, reason: EndReason, failure: Failure, text: &str) {
+    pub(crate) fn failed(mut self, failure: Failure, text: &str) {
         let Some(group) = self.0.0.take() else { return };
-        end(&group, reason, Some(Fault::new(failure, text)));
+        let fault = Fault::new(failure, text);
+        end(&group, fault.end_reason(), Some(fault));
     }
 }
 

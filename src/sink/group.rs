@@ -192,7 +192,11 @@ impl Group {
     /// What went wrong with the dial, or with a tunnel over its connection.
     pub(crate) fn fault(&self) -> Option<Fault> {
         let dial = self.dial.as_ref().and_then(|dial| dial.end.fault().cloned());
-        dial.or_else(|| self.state().tls.iter().find_map(|tls| tls.fault.clone()))
+        dial.or_else(|| self.tunnel_fault())
+    }
+
+    pub(crate) fn tunnel_fault(&self) -> Option<Fault> {
+        self.state().tls.iter().find_map(|tls| tls.fault.clone())
     }
 
     /// The request that caused this has ended or has no more use for it.

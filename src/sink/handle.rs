@@ -17,7 +17,7 @@ use std::{
 /// Answers for one request at any time, also when it failed or was dropped.
 ///
 /// It is in the extensions of a traced response ([`ResponseExt`]) and in the errors of
-/// [`Client`](crate::Client). To have it beforehand, put a new one into the request's extensions:
+/// the preset client. To have it beforehand, put a new one into the request's extensions:
 ///
 /// ```
 /// let handle = nettrace::RequestHandle::new();

@@ -227,16 +227,19 @@ impl RequestRef {
         self.end(EndReason::Closed, None);
     }
 
-    /// It failed. Where it never got a connection, what went wrong with its own dial says it best.
+    /// It failed. Where it never got a connection, what went wrong with its own dial says it best; and where the
+    /// error has no code, because HTTP/2 passes on no more than its text, what went wrong with the tunnel.
     fn failed(&self, failure: Failure, text: &str) {
-        let own = {
+        let deeper = {
             let links = self.record.links();
-            let dials = links.rare.iter().flat_map(|rare| &rare.dials);
-            if links.conn.is_none() { dials.rev().find_map(|dial| dial.fault()) } else { None }
+            match &links.conn {
+                None => links.rare.iter().flat_map(|rare| &rare.dials).rev().find_map(|dial| dial.fault()),
+                Some(conn) if matches!(failure, Failure::Unknown(_)) => conn.0.group.tunnel_fault(),
+                Some(_) => None,
+            }
         };
-        let fault = Fault::new(own.map_or(failure, |own| own.failure), text);
-        let reason = if fault.failure.is_timeout() { EndReason::Timeout } else { EndReason::Failed };
-        self.end(reason, Some(fault));
+        let fault = Fault::new(deeper.map_or(failure, |deeper| deeper.failure), text);
+        self.end(fault.end_reason(), Some(fault));
     }
 
     /// True for the call that ended it.

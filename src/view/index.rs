@@ -213,27 +213,29 @@ mod tests {
         }
     }
 
+    fn of(requests: Vec<HttpReqTrace>) -> NetTrace {
+        NetTrace { http_requests: requests.into(), ..NetTrace::default() }
+    }
+
     fn ids<'a>(dials: &[&'a DialTrace]) -> Vec<&'a str> {
         dials.iter().map(|dial| dial.trace_id.as_str()).collect()
     }
 
     #[test]
     fn dials_of_requests_that_failed_are_found_by_their_target() {
-        let mut trace = NetTrace::default();
-        trace.http_requests = vec![
+        let requests = vec![
             request("a", "http://web.test/", 0),
             request("b", "https://web.test/", 5),
             request("c", "http://web.test/x", 10),
-        ]
-        .into();
-        trace.dials = vec![
+        ];
+        let dials = vec![
             dial("d1", "web.test:80", 1),
             dial("d2", "web.test:443", 4),
             dial("d3", "web.test:80", 11),
             DialTrace { triggered_by: "gone".into(), ..dial("d4", "web.test:443", 6) },
             DialTrace { triggered_by: "b".into(), ..dial("d5", "elsewhere:1", 6) },
-        ]
-        .into();
+        ];
+        let trace = NetTrace { http_requests: requests.into(), dials: dials.into(), ..NetTrace::default() };
         let index = Index::of(&trace);
         assert_eq!(ids(index.dials_of(0)), ["d1"]);
         assert_eq!(ids(index.dials_of(1)), ["d5"]);
@@ -243,11 +245,13 @@ mod tests {
 
     #[test]
     fn a_dial_belongs_to_the_first_request_on_its_connection() {
-        let mut trace = NetTrace::default();
         let on_conn =
             |id: &str, sent| HttpReqTrace { tcp_conn: "conn".into(), ..request(id, "http://h/", sent) };
-        trace.http_requests = vec![on_conn("later", 8), on_conn("first", 1)].into();
-        trace.dials = vec![dial("d", "h:80", 2)].into();
+        let mut trace = NetTrace {
+            http_requests: vec![on_conn("later", 8), on_conn("first", 1)].into(),
+            dials: vec![dial("d", "h:80", 2)].into(),
+            ..NetTrace::default()
+        };
         trace.tcp_conns =
             vec![TcpConnTrace { trace_id: "conn".into(), from_dial: "d".into(), ..TcpConnTrace::default() }]
                 .into();
@@ -262,12 +266,16 @@ mod tests {
     fn chains_of_redirects() {
         let hop =
             |id: &str, prev: &str| HttpReqTrace { prev_hop: prev.into(), ..request(id, "http://h/", 0) };
-        let mut trace = NetTrace::default();
-        trace.http_requests =
-            vec![hop("a", "self"), hop("x", ""), hop("b", "a"), hop("c", "b"), hop("d", "b"), hop("e", "e")]
-                .into();
+        let trace = of(vec![
+            hop("a", "self"),
+            hop("x", ""),
+            hop("b", "a"),
+            hop("c", "b"),
+            hop("d", "b"),
+            hop("e", "e"),
+        ]);
         assert_eq!(Index::of(&trace).chains(), [vec![0, 2, 3], vec![1], vec![4], vec![5]]);
-        trace.http_requests = vec![hop("a", "b"), hop("b", "a")].into();
+        let trace = of(vec![hop("a", "b"), hop("b", "a")]);
         assert_eq!(Index::of(&trace).chains(), [vec![0, 1]]);
     }
 
@@ -284,22 +292,22 @@ mod tests {
             resp_recv_at: Timestamp::relative(0),
             ..request(id, url, 0)
         };
-        let mut trace = NetTrace::default();
-        trace.http_requests = vec![
+        let trace = of(vec![
             redirect("a", "http://h:81/x", "/y#z"),
             redirect("b", "http://h:81/y", "https://other/"),
             request("c", "http://h:81/y", 1),
             request("d", "https://other/", 1),
-        ]
-        .into();
+        ]);
         assert_eq!(Index::of(&trace).chains(), [vec![0, 1, 3], vec![2]]);
     }
 
     #[test]
     fn what_refers_to_nothing_belongs_to_nothing() {
-        let mut trace = NetTrace::default();
-        trace.tcp_conns = vec![TcpConnTrace::default()].into();
-        trace.dials = vec![DialTrace::default()].into();
+        let trace = NetTrace {
+            tcp_conns: vec![TcpConnTrace::default()].into(),
+            dials: vec![DialTrace::default()].into(),
+            ..NetTrace::default()
+        };
         let index = Index::of(&trace);
         assert!(index.tcp_of(TraceId::UNDEFINED.as_str()).is_empty());
         assert_eq!(index.lone_dials.len(), 1);

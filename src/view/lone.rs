@@ -170,6 +170,9 @@ fn connection(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
         return;
     }
     facts.item(Tone::Plain, sizes(conn.total_sent_bytes, conn.total_recv_bytes));
+    if conn.layer == "application" {
+        facts.word(Tone::Dim, "above TLS");
+    }
     let begin = index.times.at(conn.handshake_end_at);
     match index.times.at(conn.conn_close_at) {
         Some(end) => facts.item(Tone::Plain, format!("open for {}", total(begin, Some(end), index.times))),

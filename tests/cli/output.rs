@@ -41,7 +41,7 @@ fn json_on_standard_output_is_alone_there() {
     assert_eq!(trace.http_requests.len(), 1);
     assert!(trace.http_requests[0].end_at.to_string().ends_with("ms"));
     assert!(output.stderr.starts_with("GET "));
-    let is_whole = |time: nettrace::Timestamp| time.relative_nanos().unwrap() % 1_000_000 == 0;
+    let is_whole = |time: nettrace::Timestamp| time.relative_nanos().unwrap().is_multiple_of(1_000_000);
     assert!(is_whole(trace.http_requests[0].end_at) && is_whole(trace.trace_end_at));
 
     let precise = parse(&run(["get", &url, "--json", "-", "--precise"]).success());

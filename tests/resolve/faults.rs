@@ -205,11 +205,9 @@ async fn a_dropped_lookup_leaves_nothing() {
         let server = DnsServer::silent().await;
         let resolver = builder(&sink, [server.addr()]).use_vc(use_vc).build().unwrap();
         let mut lookup = Box::pin(resolver.lookup("web.test"));
-        while server.asked().len() < 2 {
-            tokio::select! {
-                _ = &mut lookup => panic!("nobody answers"),
-                () = tokio::task::yield_now() => {}
-            }
+        tokio::select! {
+            _ = &mut lookup => panic!("nobody answers"),
+            () = server.asked_times(2) => {}
         }
         drop(lookup);
         let trace = sink.snapshot("dropped");

@@ -146,6 +146,13 @@ impl DnsServer {
         self.asked.lock().unwrap().clone()
     }
 
+    /// Waits until so many queries have come.
+    pub async fn asked_times(&self, count: usize) {
+        while self.asked().len() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The names asked for so far, each with `A` or `AAAA`.
     pub fn questions(&self) -> Vec<String> {
         self.asked().iter().map(|asked| format!("{} {}", asked.name(), asked.record_type())).collect()

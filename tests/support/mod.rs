@@ -8,6 +8,7 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 pub mod background;
+pub mod check;
 pub mod curl;
 pub mod dns;
 pub mod dnsmasq;

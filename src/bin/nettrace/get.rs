@@ -45,6 +45,10 @@ pub(crate) async fn run(args: &GetArgs, ascii: bool) -> Result<(), Problem> {
         }
     }
     signals.exit_on_next();
+    if let Some(output) = &mut output {
+        // What an interrupted request brought. Whether it can be written no longer matters.
+        let _ = tokio::time::timeout(Duration::from_millis(200), output.flush()).await;
+    }
     let trace = conclude(&client, &sink).await;
     plan.report(args, &trace, json, ascii)?;
     problem.map_or(Ok(()), Err)
@@ -196,8 +200,15 @@ async fn exchange(
     let failed = |error: ClientError| Problem::failed(format!("{}: {}", error.failure(), chain(&error)));
     let response = client.request(request).await.map_err(failed)?;
     let mut body = response.into_body();
+    let mut done = Ok(());
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(failed)?.into_data() else { continue };
+        let data = match frame {
+            Ok(frame) => frame.into_data().unwrap_or_default(),
+            Err(error) => {
+                done = Err(failed(error));
+                break;
+            }
+        };
         let Some(out) = output else { continue };
         match out.write_all(&data).await {
             Ok(()) => {}
@@ -206,9 +217,20 @@ async fn exchange(
             Err(error) => return Err(unwritable(&error)),
         }
     }
-    match output {
-        Some(out) => unless_broken(out.flush().await).map_err(|error| unwritable(&error)),
-        None => Ok(()),
+    if let Some(out) = output {
+        // Also what came of a body that then broke off.
+        unless_broken(out.flush().await).map_err(|error| unwritable(&error))?;
+    }
+    pooled().await;
+    done
+}
+
+/// Lets the client's tasks put the connection back, so that the next request finds it. There is but one
+/// thread, and nothing is left to wait for outside it.
+async fn pooled() {
+    const STEPS: usize = 8;
+    for _ in 0..STEPS {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -11,6 +11,7 @@ use args::{Cli, Command};
 use clap::Parser;
 use output::Problem;
 use std::process::ExitCode;
+use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -25,13 +26,20 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Problem> {
     match cli.command {
         Command::Show { file, headers } => show::run(&file, headers, cli.ascii),
-        Command::Get(args) => block_on(get::run(&args, cli.ascii)),
-        Command::Demo { json } => block_on(demo::run(json.as_deref(), cli.ascii)),
+        // One thread: nothing then lies between an event and its time but the event.
+        Command::Get(args) => block_on(&mut Builder::new_current_thread(), get::run(&args, cli.ascii)),
+        // The servers have theirs.
+        Command::Demo { json } => {
+            block_on(Builder::new_multi_thread().worker_threads(2), demo::run(json.as_deref(), cli.ascii))
+        }
     }
 }
 
-fn block_on(command: impl Future<Output = Result<(), Problem>>) -> Result<(), Problem> {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+fn block_on(
+    runtime: &mut Builder,
+    command: impl Future<Output = Result<(), Problem>>,
+) -> Result<(), Problem> {
+    let built = runtime.enable_all().build();
     let runtime = built.map_err(|error| Problem::failed(format!("cannot start: {error}")))?;
     let done = runtime.block_on(command);
     // A write that nobody takes must not hold us up.

@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(problem(""), "f.json:1:0: EOF while parsing a value");
         assert_eq!(
             problem("{\n  \"dials\": [{}, {\"traceID\": 1}]}"),
-            "f.json:2:30: dials[1].traceID: invalid type: integer `1`, expected a string"
+            "f.json:2:29: dials[1].traceID: invalid type: integer `1`, expected a string"
         );
         assert_eq!(problem("{} x"), "f.json:1:4: trailing characters");
         assert_eq!(problem("[]"), "f.json:1:1: a list, where a trace is an object");

@@ -1,0 +1,143 @@
+//! The request is on its way, and what comes back is not the whole response.
+
+use nettrace::record::Timings;
+
+use crate::stage::{Failed, Stage, ended, failed, tls_server};
+use crate::support::raw::{Conn, Server};
+
+#[tokio::test]
+async fn closed_before_the_header() {
+    let failed = answered(async |mut conn| {
+        conn.read_head().await?;
+        conn.close().await
+    })
+    .await;
+    assert_cut_off(&failed, "eof_error", Progress::NOTHING);
+    assert_eq!(ended(failed.scene.conn()), ("peer-closed", ""));
+}
+
+#[tokio::test]
+async fn reset_before_the_header() {
+    let failed = answered(async |mut conn| {
+        conn.read_head().await?;
+        conn.reset()
+    })
+    .await;
+    assert_cut_off(&failed, "connection_reset", Progress::NOTHING);
+    assert_eq!(ended(failed.scene.conn()), ("failed", "connection_reset"));
+}
+
+#[tokio::test]
+async fn closed_within_the_header() {
+    let failed = answered(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-le").await?;
+        conn.close().await
+    })
+    .await;
+    assert_cut_off(&failed, "eof_error", Progress::NOTHING);
+    assert_eq!(failed.scene.conn().total_recv_bytes, 27);
+}
+
+#[tokio::test]
+async fn not_http_at_all() {
+    let failed = answered(async |mut conn| {
+        conn.write(b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n").await?;
+        conn.read_to_end().await
+    })
+    .await;
+    assert_eq!(ended(&failed.scene.request), ("failed", "x_http_protocol_error"));
+    assert_eq!(failed.scene.conn().total_recv_bytes, 30);
+}
+
+#[tokio::test]
+async fn closed_within_the_body_of_a_known_length() {
+    let failed = answered(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!").await?;
+        conn.close().await
+    })
+    .await;
+    assert_cut_off(&failed, "eof_error", Progress { status: 200, body: 5 });
+    assert_eq!(ended(failed.scene.conn()), ("peer-closed", ""));
+}
+
+#[tokio::test]
+async fn closed_within_a_chunked_body() {
+    for (sent, body) in [("5\r\nhalf!\r\n", 5), ("5\r\nhal", 3), ("5\r\nhalf!\r\n0\r\n", 5)] {
+        let failed = answered(async move |mut conn| {
+            conn.read_head().await?;
+            conn.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+            conn.write(sent.as_bytes()).await?;
+            conn.close().await
+        })
+        .await;
+        assert_cut_off(&failed, "eof_error", Progress { status: 200, body });
+    }
+}
+
+#[tokio::test]
+async fn reset_within_the_body() {
+    let failed = answered(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").await?;
+        conn.reset()
+    })
+    .await;
+    // The reset may overtake the header.
+    let status = failed.scene.request.resp_status_code;
+    assert_cut_off(&failed, "connection_reset", Progress { status, body: 0 });
+    assert_eq!(ended(failed.scene.conn()), ("failed", "connection_reset"));
+}
+
+/// Over TLS an end without `close_notify` may be an attacker's (RFC 8446 section 6.1), but no more than an end.
+#[tokio::test]
+async fn cut_off_within_the_body_over_tls() {
+    for orderly in [true, false] {
+        let stage = Stage::new().await;
+        let config = stage.authority.issue(&["web.test"]).server();
+        let server = tls_server(config, async move |mut conn| {
+            conn.read_head().await?;
+            conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!").await?;
+            if orderly { conn.close().await } else { Ok(()) }
+        });
+        let failed = failed(&stage.client(), stage.https(&server)).await;
+        assert_cut_off(&failed, "eof_error", Progress { status: 200, body: 5 });
+        let scene = &failed.scene;
+        assert_eq!(scene.request.tls_tunnel, scene.tunnel().trace_id);
+        assert_eq!(ended(scene.tunnel()), ("closed", ""));
+        // After a `close_notify` nobody looks for more.
+        assert_eq!(ended(scene.conn()), (if orderly { "closed" } else { "peer-closed" }, ""));
+    }
+}
+
+/// A request to a server that does that.
+async fn answered(script: impl AsyncFn(Conn) -> std::io::Result<()> + Send + 'static) -> Failed {
+    let (stage, server) = (Stage::new().await, Server::start(script));
+    failed(&stage.client(), stage.http(&server)).await
+}
+
+/// How far the response had come.
+struct Progress {
+    status: u16,
+    body: u64,
+}
+
+impl Progress {
+    const NOTHING: Self = Self { status: 0, body: 0 };
+}
+
+/// The request failed like that on its own connection, with what had come before.
+#[track_caller]
+fn assert_cut_off(failed: &Failed, failure: &str, progress: Progress) {
+    let (scene, request) = (&failed.scene, &failed.scene.request);
+    assert_eq!(ended(request), ("failed", failure));
+    scene.assert_on(scene.conn());
+    assert!(!request.conn_acquired_at.is_undefined() && !request.req_body_end_at.is_undefined());
+    assert_eq!((request.resp_status_code, request.resp_content_len), (progress.status, progress.body));
+    assert_eq!(request.resp_recv_at.is_undefined(), progress.status == 0);
+    assert!(request.resp_body_end_at.is_undefined(), "it has not come");
+    assert!(request.attempts.is_empty(), "it was not sent again");
+    let Timings { send, wait, receive, .. } = request.timings(&scene.trace);
+    assert!(send.is_some() && wait.is_some() && receive.is_some() == (progress.status != 0));
+}

@@ -1,0 +1,298 @@
+//! What every test here needs: a client, a name for its server, and the whole of what was recorded.
+
+use std::error::Error;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use nettrace::client::{Body, Client, ClientBuilder, ClientError};
+use nettrace::record::{
+    DialTrace, DnsQueryTrace, EndReason, Failure, HttpReqTrace, NetTrace, Record, TcpConnTrace,
+    TlsTunnelTrace, TraceList, UdpConnTrace,
+};
+use nettrace::resolve::{StubResolver, StubResolverBuilder};
+use nettrace::tls::Roots;
+use nettrace::{RequestHandle, TraceSink};
+use rustls::ServerConfig;
+use tokio::time;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::support::check;
+use crate::support::dns::DnsServer;
+use crate::support::pki::Authority;
+use crate::support::raw::{Conn, Server, Stream};
+
+/// Far longer than any test may take: when it is over is up to the test, see [`expire`].
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// A sink, a nameserver, and an authority that the clients trust.
+pub(crate) struct Stage {
+    pub(crate) sink: TraceSink,
+    pub(crate) nameserver: DnsServer,
+    pub(crate) authority: Authority,
+}
+
+impl Stage {
+    /// Every name leads to 127.0.0.1.
+    pub(crate) async fn new() -> Self {
+        Self::with(DnsServer::answering(&["127.0.0.1"]).await)
+    }
+
+    pub(crate) fn with(nameserver: DnsServer) -> Self {
+        Self { sink: TraceSink::new(), nameserver, authority: Authority::new("nettrace test CA") }
+    }
+
+    pub(crate) fn builder(&self) -> ClientBuilder {
+        Client::builder(&self.sink)
+            .resolver(self.resolver().build().expect("nothing to read"))
+            .roots(Roots::from_pem(self.authority.pem()).expect("a certificate"))
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.builder().build().expect("nothing to read")
+    }
+
+    pub(crate) fn http(&self, server: &Server) -> String {
+        format!("http://web.test:{}/", server.addr().port())
+    }
+
+    pub(crate) fn https(&self, server: &Server) -> String {
+        format!("https://web.test:{}/", server.addr().port())
+    }
+
+    /// Asks the nameserver of the stage, and no file.
+    pub(crate) fn resolver(&self) -> StubResolverBuilder {
+        StubResolver::builder(&self.sink)
+            .nameservers([self.nameserver.addr()])
+            .resolv_conf(None)
+            .hosts_file(None)
+            .search([""; 0])
+            .timeout(LONG)
+    }
+}
+
+/// Makes a request that must fail, before its response or in its body.
+pub(crate) async fn failed(client: &Client, url: impl AsRef<str>) -> Failed {
+    let error = match client.get(url).await {
+        Err(error) => error,
+        Ok(response) => match response.into_body().bytes().await {
+            Err(error) => error,
+            Ok(body) => panic!("a response with {} bytes", body.len()),
+        },
+    };
+    Failed::of(client, error).await
+}
+
+/// Makes a request that must bring a response; gives back its body.
+pub(crate) async fn fetched(client: &Client, url: impl AsRef<str>) -> (Vec<u8>, RequestHandle) {
+    let (request, handle) = request(url);
+    let response = client.request(request).await.expect("a response");
+    let body = response.into_body().bytes().await.expect("a body");
+    (body.into(), handle)
+}
+
+/// A request with a handle that answers for it whatever becomes of it.
+pub(crate) fn request(url: impl AsRef<str>) -> (Request<Body>, RequestHandle) {
+    let handle = RequestHandle::new();
+    let request = Request::get(url.as_ref()).extension(handle.clone()).body(Body::empty());
+    (request.expect("a request"), handle)
+}
+
+/// A server that answers one request.
+pub(crate) fn hello() -> Server {
+    hello_on(TcpListener::bind("127.0.0.1:0").expect("a free port"))
+}
+
+pub(crate) fn hello_on(listener: TcpListener) -> Server {
+    Server::on(listener, async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await?;
+        conn.read_to_end().await
+    })
+}
+
+/// A server that runs the script over TLS.
+pub(crate) fn tls_server(
+    config: ServerConfig,
+    script: impl AsyncFn(Conn) -> io::Result<()> + Send + 'static,
+) -> Server {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    Server::start(async move |conn| script(conn.upgrade(|stream| accept(&acceptor, stream)).await?).await)
+}
+
+async fn accept(acceptor: &TlsAcceptor, stream: Box<dyn Stream>) -> io::Result<TlsStream<Box<dyn Stream>>> {
+    match acceptor.accept(stream).into_fallible().await {
+        Ok(stream) => Ok(stream),
+        Err((error, mut stream)) => {
+            // A close with bytes unread is a reset, which may take the alert away from the client.
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Lets a limit of that length expire now. All that can come before it must have come.
+pub(crate) async fn expire(limit: Duration) {
+    time::pause();
+    time::advance(limit + Duration::from_millis(1)).await;
+    time::resume();
+}
+
+/// A request that failed, and what the client said about it.
+pub(crate) struct Failed {
+    pub(crate) error: ClientError,
+    pub(crate) scene: Scene,
+}
+
+impl Failed {
+    /// The error says the same as the record.
+    pub(crate) async fn of(client: &Client, error: ClientError) -> Self {
+        let scene = Scene::of(client, error.request()).await;
+        let text = error.to_string();
+        assert_eq!(Some(error.failure()), scene.request.failure, "{text}");
+        assert_eq!(text, scene.request.req_error);
+        assert!(!text.is_empty() && !text.contains('\n'), "{text}");
+        assert!(!text.contains("client error"), "says nothing: {text}");
+        assert!(!matches!(error.failure(), Failure::Unknown(_)), "no code: {}", error.failure());
+        Self { error, scene }
+    }
+
+    /// The first error of that type behind the client's.
+    #[track_caller]
+    pub(crate) fn cause<E: Error + 'static>(&self) -> &E {
+        let mut next = self.error.source();
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref() {
+                return found;
+            }
+            next = error.source();
+        }
+        panic!("no {} in {:?}", std::any::type_name::<E>(), self.error)
+    }
+}
+
+/// All that was recorded until the client was closed, and in it one request.
+pub(crate) struct Scene {
+    pub(crate) trace: NetTrace,
+    pub(crate) request: HttpReqTrace,
+}
+
+impl Scene {
+    /// Closes the client, so that everything ends.
+    pub(crate) async fn of(client: &Client, handle: &RequestHandle) -> Self {
+        client.close().await;
+        Self::taken(client.sink().snapshot("all"), handle)
+    }
+
+    /// When everything has ended already.
+    #[track_caller]
+    pub(crate) fn taken(trace: NetTrace, handle: &RequestHandle) -> Self {
+        check::finished(&trace);
+        let request = trace.http_requests.get(handle.id()).expect("the request is recorded").clone();
+        assert_same(&trace, &request, &handle.trace());
+        Self { trace, request }
+    }
+
+    /// The only dial.
+    #[track_caller]
+    pub(crate) fn dial(&self) -> &DialTrace {
+        only(&self.trace.dials)
+    }
+
+    /// The attempts to reach the server.
+    pub(crate) fn attempts(&self) -> Vec<&TcpConnTrace> {
+        self.trace.tcp_conns.iter().filter(|conn| !conn.from_resolver).collect()
+    }
+
+    /// The only attempt.
+    #[track_caller]
+    pub(crate) fn conn(&self) -> &TcpConnTrace {
+        let attempts = self.attempts();
+        assert_eq!(attempts.len(), 1, "attempts");
+        attempts[0]
+    }
+
+    /// The only tunnel.
+    #[track_caller]
+    pub(crate) fn tunnel(&self) -> &TlsTunnelTrace {
+        only(&self.trace.tls_tunnels)
+    }
+
+    /// The request has this connection, which its own dial made.
+    #[track_caller]
+    pub(crate) fn assert_on(&self, conn: &TcpConnTrace) {
+        assert_eq!(self.request.tcp_conn, conn.trace_id, "the request's connection");
+        let dial = self.trace.dials.get(&conn.from_dial).expect("a dial");
+        assert_eq!(dial.triggered_by, self.request.trace_id, "the dial's request");
+        assert_eq!(dial.established_conn, conn.trace_id, "the dial's connection");
+        assert_eq!(ended(dial), ("closed", ""));
+    }
+
+    /// The request has no connection; its dial, the only one, failed with the same code.
+    #[track_caller]
+    pub(crate) fn assert_dial_failed(&self, reason: &str, failure: &str) {
+        assert_eq!(ended(&self.request), (reason, failure));
+        assert_eq!(ended(self.dial()), (reason, failure));
+        assert_eq!(self.dial().triggered_by, self.request.trace_id);
+        let linked = [&self.request.tcp_conn, &self.request.tls_tunnel, &self.dial().established_conn];
+        assert!(linked.iter().all(|id| id.is_undefined()), "{linked:?}");
+        assert!(self.request.conn_acquired_at.is_undefined());
+    }
+}
+
+#[track_caller]
+fn only<T>(records: &[T]) -> &T {
+    assert_eq!(records.len(), 1, "records");
+    &records[0]
+}
+
+/// What the request's own trace shows is what the trace of all shows of it, with all that it caused.
+#[track_caller]
+fn assert_same(all: &NetTrace, request: &HttpReqTrace, own: &NetTrace) {
+    check::finished(own);
+    assert_eq!(own.http_requests.get(&request.trace_id), Some(request));
+    assert_part(&own.dials, &all.dials);
+    assert_part(&own.tcp_conns, &all.tcp_conns);
+    assert_part(&own.udp_conns, &all.udp_conns);
+    assert_part(&own.dns_queries, &all.dns_queries);
+    assert_part(&own.tls_tunnels, &all.tls_tunnels);
+    assert_part(&own.http_requests, &all.http_requests);
+    let sliced = all.slice(&request.trace_id);
+    assert_part(&sliced.dials, &own.dials);
+    assert_part(&sliced.tcp_conns, &own.tcp_conns);
+    assert_part(&sliced.tls_tunnels, &own.tls_tunnels);
+}
+
+#[track_caller]
+fn assert_part<T: Record + PartialEq + std::fmt::Debug>(part: &TraceList<T>, whole: &TraceList<T>) {
+    for record in part {
+        assert_eq!(whole.get(record.trace_id()), Some(record));
+    }
+}
+
+/// How a record ended: its reason, and its code or nothing.
+#[track_caller]
+pub(crate) fn ended<R: Ended>(record: &R) -> (&str, &str) {
+    let (reason, failure) = record.end();
+    let reason = reason.as_ref().expect("it has ended");
+    (reason.as_str(), failure.as_ref().map_or("", Failure::as_str))
+}
+
+pub(crate) trait Ended {
+    fn end(&self) -> (&Option<EndReason>, &Option<Failure>);
+}
+
+macro_rules! ended {
+    ($($record:ty)+) => {
+        $(impl Ended for $record {
+            fn end(&self) -> (&Option<EndReason>, &Option<Failure>) {
+                (&self.end_reason, &self.failure)
+            }
+        })+
+    };
+}
+
+ended!(DialTrace TcpConnTrace UdpConnTrace DnsQueryTrace TlsTunnelTrace HttpReqTrace);

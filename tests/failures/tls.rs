@@ -1,0 +1,152 @@
+//! The connection is there, but cannot be made secure.
+
+use std::io;
+
+use nettrace::client::HttpVersion;
+use nettrace::record::TlsTunnelTrace;
+use nettrace::tls::{ClientCertificate, TlsError};
+use rcgen::{CertificateParams, date_time_ymd};
+use rustls::{SupportedProtocolVersion, version};
+
+use crate::stage::{Failed, Stage, ended, failed, tls_server};
+use crate::support::pki::{Authority, Leaf};
+use crate::support::raw::Server;
+
+const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
+    [("TLSv1.2", &version::TLS12), ("TLSv1.3", &version::TLS13)];
+
+#[tokio::test]
+async fn reset_in_the_handshake() {
+    let stage = Stage::new().await;
+    let server = Server::start(async |mut conn| {
+        conn.read(16).await?;
+        conn.reset()
+    });
+    let failed = failed(&stage.client(), stage.https(&server)).await;
+    let tunnel = assert_handshake_failed(&failed, "connection_reset");
+    assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("", 0));
+    assert_eq!(ended(failed.scene.conn()), ("failed", "connection_reset"));
+    assert_eq!(failed.cause::<io::Error>().kind(), io::ErrorKind::ConnectionReset, "the socket's own");
+}
+
+#[tokio::test]
+async fn closed_in_the_handshake() {
+    let stage = Stage::new().await;
+    let server = Server::start(async |mut conn| {
+        conn.finish().await?;
+        conn.read_to_end().await
+    });
+    let failed = failed(&stage.client(), stage.https(&server)).await;
+    assert_handshake_failed(&failed, "eof_error");
+    assert_eq!(ended(failed.scene.conn()), ("peer-closed", ""));
+}
+
+#[tokio::test]
+async fn untrusted_root() {
+    let issue = |_: &Stage| Authority::new("somebody").issue(&["web.test"]);
+    refused_certificate(issue, "ssl_unknown_authority", "sent unknown_ca", "UnknownIssuer").await;
+}
+
+#[tokio::test]
+async fn expired() {
+    let end = |params: &mut CertificateParams| params.not_after = date_time_ymd(2001, 1, 1);
+    let issue = |stage: &Stage| stage.authority.issue_with(&["web.test"], end);
+    refused_certificate(issue, "ssl_invalid_certificate", "sent certificate_expired", "expired").await;
+}
+
+#[tokio::test]
+async fn wrong_host() {
+    let issue = |stage: &Stage| stage.authority.issue(&["other.test"]);
+    refused_certificate(issue, "ssl_invalid_hostname", "sent bad_certificate", "not valid for name").await;
+}
+
+/// The client refuses the server's certificate, in both versions of TLS.
+async fn refused_certificate(issue: impl Fn(&Stage) -> Leaf, failure: &str, alert: &str, text: &str) {
+    for (version, versions) in VERSIONS {
+        let stage = Stage::new().await;
+        let server = tls_server(issue(&stage).server_with(&[versions], None), async |_| Ok(()));
+        let failed = failed(&stage.client(), stage.https(&server)).await;
+        let tunnel = assert_handshake_failed(&failed, failure);
+        assert_eq!((tunnel.tls_version.as_str(), tunnel.alert.as_str()), (version, alert));
+        assert_eq!(tunnel.peer_certs.len(), 2);
+        assert!(tunnel.cipher_suite != 0 && !tunnel.key_exchange_group.is_empty(), "{tunnel:?}");
+        assert!(failed.error.to_string().contains(text), "{}", failed.error);
+        assert_eq!(ended(failed.scene.conn()), ("closed", ""), "our side hung up");
+    }
+}
+
+#[tokio::test]
+async fn a_plain_port() {
+    let stage = Stage::new().await;
+    let server = Server::start(async |mut conn| {
+        conn.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await?;
+        conn.read_to_end().await
+    });
+    let failed = failed(&stage.client(), stage.https(&server)).await;
+    let tunnel = assert_handshake_failed(&failed, "x_tls_not_tls");
+    assert!(tunnel.handshake_err.contains("plain HTTP"), "{}", tunnel.handshake_err);
+    assert!(tunnel.alert.is_empty() || tunnel.alert.starts_with("sent "), "{}", tunnel.alert);
+}
+
+/// In TLS 1.2 the server judges within the handshake.
+#[tokio::test]
+async fn client_certificate_demanded_in_tls12() {
+    let stage = Stage::new().await;
+    let leaf = stage.authority.issue(&["web.test"]);
+    let server = tls_server(leaf.server_with(&[&version::TLS12], Some(&stage.authority)), async |_| Ok(()));
+    let failed = failed(&stage.client(), stage.https(&server)).await;
+    let tunnel = assert_handshake_failed(&failed, "x_tls_client_certificate_required");
+    assert_eq!(tunnel.alert, "received certificate_required");
+    assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("TLSv1.2", 2));
+}
+
+/// In TLS 1.3 the server's verdict comes when the client has sent its request already.
+#[tokio::test]
+async fn client_certificate_demanded_in_tls13() {
+    let stranger = Authority::new("somebody").issue(&["me"]);
+    let stranger = ClientCertificate::from_der(&stranger.chain, stranger.key_der().secret_der()).unwrap();
+    for http in [HttpVersion::Http1Only, HttpVersion::Auto] {
+        for (certificate, alert) in [(None, "certificate_required"), (Some(stranger.clone()), "unknown_ca")] {
+            let stage = Stage::new().await;
+            let clients = Authority::new("clients");
+            let leaf = stage.authority.issue(&["web.test"]);
+            let mut config = leaf.server_with(&[&version::TLS13], Some(&clients));
+            config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
+            let server = tls_server(config, async |_| Ok(()));
+            let mut builder = stage.builder().http_version(http);
+            if let Some(certificate) = certificate {
+                builder = builder.client_certificate(certificate);
+            }
+            let failed = failed(&builder.build().unwrap(), stage.https(&server)).await;
+
+            let scene = &failed.scene;
+            assert_eq!(ended(&scene.request), ("failed", "x_tls_client_certificate_required"));
+            scene.assert_on(scene.conn());
+            let tunnel = scene.tunnel();
+            assert_eq!(ended(tunnel), ("failed", "x_tls_client_certificate_required"));
+            assert_eq!(tunnel.alert, format!("received {alert}"));
+            assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("TLSv1.3", 2));
+            assert_eq!(scene.request.tls_tunnel, tunnel.trace_id);
+            assert!(scene.conn().total_sent_bytes > 0);
+            assert!(failed.error.to_string().contains("alert"), "{}", failed.error);
+        }
+    }
+}
+
+/// The tunnel failed, and with it the request, over a connection that was made well.
+#[track_caller]
+fn assert_handshake_failed<'a>(failed: &'a Failed, failure: &str) -> &'a TlsTunnelTrace {
+    let (scene, tunnel) = (&failed.scene, failed.scene.tunnel());
+    assert_eq!(ended(&scene.request), ("failed", failure));
+    assert_eq!(ended(tunnel), ("failed", failure));
+    scene.assert_on(scene.conn());
+    assert_eq!(tunnel.tcp_conn, scene.conn().trace_id);
+    assert_eq!(scene.request.tls_tunnel, tunnel.trace_id);
+    assert_eq!(tunnel.server_name, "web.test");
+    assert!(scene.request.conn_acquired_at.is_undefined(), "nothing was sent");
+    assert_eq!(failed.cause::<TlsError>().failure().as_str(), failure);
+    assert!(failed.error.to_string().starts_with("TLS handshake with web.test failed: "), "{}", failed.error);
+    let timings = scene.request.timings(&scene.trace);
+    assert!(timings.tls.is_some() && timings.send.is_none(), "{timings}");
+    tunnel
+}

@@ -1,0 +1,88 @@
+//! All that began has ended, once, with a reason; what failed says why.
+
+use nettrace::record::{EndReason, Failure, NetTrace, Timestamp};
+
+use super::{Problems, name};
+
+pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
+    for dial in &trace.dials {
+        let who = name(dial);
+        End::of(dial.dial_end_at, &dial.end_reason, &dial.failure, &dial.dial_err).look(&who, problems);
+        let established = dial.failure.is_none() != dial.established_conn.is_undefined();
+        problems.expect(established, &who, "has both or neither of a connection and a failure");
+        let let_go = dial.triggered_by.is_undefined() || !dial.ctx_close_at.is_undefined();
+        problems.expect(let_go, &who, "its request never let go of it (ctxCloseAt)");
+        let resolved = dial.resolve_begin_at.is_undefined() == dial.resolve_end_at.is_undefined();
+        problems.expect(resolved, &who, "the look-up has not ended");
+        for resolver_dial in &dial.resolver_dials {
+            let who = format!("{who}, {}", resolver_dial.nameserver);
+            problems.expect(!resolver_dial.dial_end_at.is_undefined(), &who, "has not ended");
+            let established =
+                resolver_dial.failure.is_none() != resolver_dial.established_conn.is_undefined();
+            problems.expect(established, &who, "has both or neither of a connection and a failure");
+            let said = resolver_dial.failure.is_some() != resolver_dial.dial_err.is_empty();
+            problems.expect(said, &who, "has both or neither of a code and a text");
+        }
+    }
+    for conn in &trace.tcp_conns {
+        let who = name(conn);
+        problems.expect(!conn.handshake_end_at.is_undefined(), &who, "the handshake has not ended");
+        let end = if conn.connected { conn.conn_close_at } else { conn.handshake_end_at };
+        let text = if conn.connected { &conn.conn_err } else { &conn.handshake_err };
+        End::of(end, &conn.end_reason, &conn.failure, text).look(&who, problems);
+        problems.expect(conn.connected || conn.failure.is_some(), &who, "did not connect, and did not fail");
+        let other = if conn.connected { &conn.handshake_err } else { &conn.conn_err };
+        problems.expect(other.is_empty(), &who, "an error of a phase that it was not in");
+    }
+    for conn in &trace.udp_conns {
+        let end = End::of(conn.conn_close_at, &conn.end_reason, &conn.failure, &conn.conn_err);
+        end.look(&name(conn), problems);
+    }
+    for query in &trace.dns_queries {
+        End::of(query.end_at, &query.end_reason, &query.failure, "the code alone")
+            .look(&name(query), problems);
+    }
+    for tunnel in &trace.tls_tunnels {
+        let who = name(tunnel);
+        problems.expect(!tunnel.handshake_end_at.is_undefined(), &who, "the handshake has not ended");
+        let end = End::of(tunnel.close_at, &tunnel.end_reason, &tunnel.failure, &tunnel.handshake_err);
+        end.look(&who, problems);
+    }
+    for request in &trace.http_requests {
+        let end = End::of(request.end_at, &request.end_reason, &request.failure, &request.req_error);
+        end.look(&name(request), problems);
+    }
+}
+
+struct End<'a> {
+    at: Timestamp,
+    reason: &'a Option<EndReason>,
+    failure: &'a Option<Failure>,
+    text: &'a str,
+}
+
+impl<'a> End<'a> {
+    fn of(at: Timestamp, reason: &'a Option<EndReason>, failure: &'a Option<Failure>, text: &'a str) -> Self {
+        Self { at, reason, failure, text }
+    }
+
+    fn look(&self, who: &str, problems: &mut Problems) {
+        let Some(reason) = self.reason else {
+            return problems.expect(false, who, "has not ended");
+        };
+        problems.expect(!self.at.is_undefined(), who, "has ended, but not at any time");
+        let fails = match reason {
+            EndReason::Failed | EndReason::Timeout | EndReason::Cancelled | EndReason::LostRace => true,
+            EndReason::Closed | EndReason::PeerClosed | EndReason::IdleLimit | EndReason::SinkClosed => false,
+            _ => return problems.expect(false, who, format!("ended for no reason that we know: {reason:?}")),
+        };
+        problems.expect(self.failure.is_some() == fails, who, format!("{reason:?} with {:?}", self.failure));
+        if self.failure.is_some() {
+            problems.expect(!self.text.is_empty(), who, "failed without a text");
+            problems.expect(!self.text.contains('\n'), who, "the text has more than one line");
+        }
+        let interrupted = matches!(reason, EndReason::Cancelled | EndReason::LostRace);
+        let says_so = *self.failure == Some(Failure::Interrupted);
+        problems.expect(!interrupted || says_so, who, format!("{reason:?} with {:?}", self.failure));
+    }
+}

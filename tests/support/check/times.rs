@@ -1,0 +1,236 @@
+//! Times nest, and totals are the sums of operations.
+
+use std::fmt::Display;
+
+use nettrace::record::{
+    DialTrace, DnsQueryTrace, HttpReqTrace, NetTrace, SocketOpType, SocketTrace, TcpConnTrace, Timestamp,
+    TlsTunnelTrace, TraceId, UdpConnTrace,
+};
+
+use super::{Problems, name};
+
+pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
+    let mut times = Times { trace, problems };
+    trace.dials.iter().for_each(|dial| times.dial(dial));
+    trace.tcp_conns.iter().for_each(|conn| times.tcp_conn(conn));
+    trace.udp_conns.iter().for_each(|conn| times.udp_conn(conn));
+    trace.dns_queries.iter().for_each(|query| times.dns_query(query));
+    trace.tls_tunnels.iter().for_each(|tunnel| times.tls_tunnel(tunnel));
+    trace.http_requests.iter().for_each(|request| times.http_request(request));
+}
+
+struct Times<'a> {
+    trace: &'a NetTrace,
+    problems: &'a mut Problems,
+}
+
+impl<'a> Times<'a> {
+    fn dial(&mut self, dial: &DialTrace) {
+        let who = name(dial);
+        self.in_order(
+            &who,
+            &[
+                ("dialBeginAt", dial.dial_begin_at),
+                ("resolveBeginAt", dial.resolve_begin_at),
+                ("resolveEndAt", dial.resolve_end_at),
+                ("dialEndAt", dial.dial_end_at),
+                ("traceEndAt", self.trace.trace_end_at),
+            ],
+        );
+        self.in_order(&who, &[("dialBeginAt", dial.dial_begin_at), ("ctxCloseAt", dial.ctx_close_at)]);
+        if let Some(request) = self.trace.http_requests.get(&dial.triggered_by) {
+            self.in_order(&who, &[("reqSentAt", request.req_sent_at), ("dialBeginAt", dial.dial_begin_at)]);
+            self.in_order(&who, &[("ctxCloseAt", dial.ctx_close_at), ("request's endAt", request.end_at)]);
+        }
+        for inner in &dial.resolver_dials {
+            self.in_look_up(
+                &format!("{who}, {}", inner.nameserver),
+                &dial.trace_id,
+                &[("dialBeginAt", inner.dial_begin_at), ("dialEndAt", inner.dial_end_at)],
+            );
+        }
+    }
+
+    fn tcp_conn(&mut self, conn: &TcpConnTrace) {
+        let who = name(conn);
+        let handshake =
+            [("handshakeBeginAt", conn.handshake_begin_at), ("handshakeEndAt", conn.handshake_end_at)];
+        let close = ("connCloseAt", conn.conn_close_at);
+        self.in_order(&who, &[handshake[0], handshake[1], close, ("traceEndAt", self.trace.trace_end_at)]);
+        if conn.from_resolver {
+            self.in_look_up(&who, &conn.from_dial, &[handshake[0], handshake[1], close]);
+        } else if let Some(dial) = self.trace.dials.get(&conn.from_dial) {
+            // A connection that somebody else made: all that is known is that it took the whole dial.
+            let is_adopted = conn.handshake_begin_at == dial.dial_begin_at;
+            let begin = if is_adopted { dial.dial_begin_at } else { dial.resolve_end_at };
+            self.in_order(
+                &who,
+                &[
+                    ("dialBeginAt", dial.dial_begin_at),
+                    ("dial's resolveEndAt", begin),
+                    handshake[0],
+                    handshake[1],
+                    ("dialEndAt", dial.dial_end_at),
+                ],
+            );
+        }
+        self.ops(
+            &who,
+            &conn.socket_trace,
+            conn.handshake_end_at,
+            conn.conn_close_at,
+            [conn.total_sent_bytes, conn.total_recv_bytes],
+        );
+        let silent = conn.connected || (conn.total_sent_bytes == 0 && conn.total_recv_bytes == 0);
+        self.problems.expect(silent, &who, "carried bytes, but was never connected");
+    }
+
+    fn udp_conn(&mut self, conn: &UdpConnTrace) {
+        let who = name(conn);
+        let life = [("socketCreateAt", conn.socket_create_at), ("connCloseAt", conn.conn_close_at)];
+        self.in_order(&who, &life);
+        self.in_look_up(&who, &conn.from_dial, &life);
+        self.ops(
+            &who,
+            &conn.socket_trace,
+            conn.socket_create_at,
+            conn.conn_close_at,
+            [conn.total_sent_bytes, conn.total_recv_bytes],
+        );
+    }
+
+    fn dns_query(&mut self, query: &DnsQueryTrace) {
+        let who = name(query);
+        let udp = self.trace.udp_conns.get(&query.connection);
+        let udp = udp.map(|conn| (conn.socket_create_at, conn.conn_close_at));
+        let tcp = self.trace.tcp_conns.get(&query.connection);
+        let tcp = tcp.map(|conn| (conn.handshake_end_at, conn.conn_close_at));
+        let Some((open, close)) = udp.or(tcp) else { return };
+        let sent = query.dns_query_msgs.iter().map(|message| ("sentAt", message.sent_at));
+        let received = query.dns_reply_msgs.iter().map(|message| ("recvAt", message.recv_at));
+        let ends = [("endAt", query.end_at), ("connCloseAt", close)];
+        let all: Vec<_> =
+            [("connection open", open)].into_iter().chain(sent).chain(received).chain(ends).collect();
+        self.in_order(&who, &all);
+    }
+
+    fn tls_tunnel(&mut self, tunnel: &TlsTunnelTrace) {
+        let conn = self.trace.tcp_conns.get(&tunnel.tcp_conn);
+        let dial = conn.and_then(|conn| self.trace.dials.get(&conn.from_dial));
+        self.in_order(
+            &name(tunnel),
+            &[
+                ("connection's handshakeEndAt", conn.map(|conn| conn.handshake_end_at).unwrap_or_default()),
+                ("dialEndAt", dial.map(|dial| dial.dial_end_at).unwrap_or_default()),
+                ("handshakeBeginAt", tunnel.handshake_begin_at),
+                ("handshakeEndAt", tunnel.handshake_end_at),
+                ("closeAt", tunnel.close_at),
+                ("connCloseAt", conn.map(|conn| conn.conn_close_at).unwrap_or_default()),
+            ],
+        );
+    }
+
+    fn http_request(&mut self, request: &HttpReqTrace) {
+        let who = name(request);
+        let conn = self.trace.tcp_conns.get(&request.tcp_conn).map(|conn| conn.handshake_end_at);
+        let tunnels = [&request.proxy_tls_tunnel, &request.tls_tunnel];
+        let [proxy, tunnel] = tunnels.map(|id| self.trace.tls_tunnels.get(id).map(|t| t.handshake_end_at));
+        let secured = [conn, proxy, tunnel].map(Option::unwrap_or_default);
+        let acquired = ("connAcquiredAt", request.conn_acquired_at);
+        let end = ("endAt", request.end_at);
+        for ready in secured.into_iter().filter(|_| !request.conn_acquired_at.is_undefined()) {
+            self.in_order(&who, &[("connection ready", ready), acquired]);
+        }
+        self.in_order(
+            &who,
+            &[
+                ("reqSentAt", request.req_sent_at),
+                acquired,
+                ("firstByteAt", request.first_byte_at),
+                ("respRecvAt", request.resp_recv_at),
+                ("respBodyEndAt", request.resp_body_end_at),
+                end,
+                ("traceEndAt", self.trace.trace_end_at),
+            ],
+        );
+        self.in_order(&who, &[acquired, ("reqBodyEndAt", request.req_body_end_at)]);
+        for interim in &request.informational {
+            self.in_order(&who, &[acquired, ("informational", interim.recv_at), end]);
+        }
+        if let Some(previous) = self.trace.http_requests.get(&request.prev_hop) {
+            self.in_order(
+                &who,
+                &[("previous hop's respRecvAt", previous.resp_recv_at), ("reqSentAt", request.req_sent_at)],
+            );
+        }
+        let timings = request.timings(self.trace);
+        let phases = [
+            timings.blocked,
+            timings.dns,
+            timings.connect,
+            timings.tls,
+            timings.send,
+            timings.wait,
+            timings.receive,
+        ];
+        if let Some(total) = timings.total {
+            let fits = phases.into_iter().flatten().sum::<std::time::Duration>() <= total;
+            self.problems.expect(fits, &who, format!("phases longer than the whole: {timings:?}"));
+        }
+    }
+
+    /// What happened for a look-up lies within it, and with it within its dial.
+    fn in_look_up(&mut self, who: &str, dial: &TraceId, times: &[(&str, Timestamp)]) {
+        let Some(dial) = self.trace.dials.get(dial) else { return };
+        let begin = [("dialBeginAt", dial.dial_begin_at), ("resolveBeginAt", dial.resolve_begin_at)];
+        let end = [("resolveEndAt", dial.resolve_end_at), ("dialEndAt", dial.dial_end_at)];
+        self.in_order(who, &[&begin, times, &end].concat());
+    }
+
+    /// Operations lie within the life of the socket and add up to its `[sent, received]`.
+    fn ops(
+        &mut self,
+        who: &str,
+        ops: &Option<SocketTrace>,
+        open: Timestamp,
+        close: Timestamp,
+        totals: [u64; 2],
+    ) {
+        let Some(SocketTrace { socket_ops, dropped_ops, .. }) = ops else { return };
+        let (mut sums, mut last) = ([0, 0], [open, open]);
+        let mut returned = open;
+        for op in socket_ops.iter() {
+            let way = match op.r#type {
+                SocketOpType::Write | SocketOpType::WriteTo => 0,
+                SocketOpType::Read | SocketOpType::ReadFrom => 1,
+                other => return self.problems.expect(false, who, format!("an operation {other:?}")),
+            };
+            sums[way] += u64::from(op.data_len);
+            let times = [("the one before", last[way]), ("callAt", op.call_at), ("returnAt", op.return_at)];
+            self.in_order(who, &times);
+            self.in_order(who, &[("the one before", returned), ("returnAt", op.return_at)]);
+            (last[way], returned) = (op.return_at, op.return_at);
+        }
+        self.in_order(who, &[("last operation", returned), ("close", close)]);
+        let fits = *dropped_ops > 0 || sums == totals;
+        self.problems.expect(fits, who, format!("operations carried {sums:?} bytes, in all {totals:?}"));
+    }
+
+    /// Those that are defined do not go back.
+    fn in_order(&mut self, who: impl Display, times: &[(&str, Timestamp)]) {
+        let mut before: Option<(&str, i128)> = None;
+        for &(what, time) in times {
+            let Some(at) = self.on_the_clock(time) else { continue };
+            if let Some((earlier, then)) = before {
+                let holds = then <= at;
+                self.problems.expect(holds, &who, format!("{what} is {} ns before {earlier}", then - at));
+            }
+            before = Some((what, at));
+        }
+    }
+
+    /// Nanoseconds since 1970.
+    fn on_the_clock(&self, time: Timestamp) -> Option<i128> {
+        time.unix_nanos().or_else(|| self.trace.trace_begin_at.add(time).unix_nanos())
+    }
+}
