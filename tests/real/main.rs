@@ -4,7 +4,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod check;
 mod connections;
 mod facts;
 mod names;

@@ -6,9 +6,9 @@ use nettrace::record::EndReason;
 use nettrace::tls::{ClientCertificate, Roots};
 use rcgen::ExtendedKeyUsagePurpose;
 
-use crate::check;
 use crate::facts;
 use crate::site::{Site, https};
+use crate::support::check;
 use crate::support::need::need_tool;
 use crate::support::openssl::SServer;
 use crate::support::pki::Authority;
@@ -75,7 +75,7 @@ async fn choices_of_s_server() {
         }
         client.close().await;
         let trace = sink.snapshot("s_server");
-        check::at_rest(&trace);
+        check::finished(&trace);
 
         assert_eq!(trace.tls_tunnels.len(), 2);
         for (tunnel, page) in trace.tls_tunnels.iter().zip(&pages) {
