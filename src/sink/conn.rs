@@ -429,7 +429,9 @@ impl Drop for ConnRecorder {
             (None, true) => EndReason::PeerClosed,
             (None, false) => EndReason::Closed,
         };
-        let reason = live.reason.or_else(|| live.conn.0.closing.get().cloned()).unwrap_or(observed);
+        // An error on the way to a close that was meant is still an error.
+        let meant = live.conn.0.closing.get().filter(|_| live.fault.is_none()).cloned();
+        let reason = live.reason.or(meant).unwrap_or(observed);
         end(&live.conn, reason, live.fault.map(|fault| *fault));
     }
 }
