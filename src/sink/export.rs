@@ -272,6 +272,7 @@ pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
         failure,
         end_reason,
         addr_tuple: addresses(record),
+        unix_path: record.endpoint.path.as_deref().unwrap_or_default().into(),
         layer: if record.above_tls { "application".into() } else { String::new() },
         reused: times.is_before(record.begin),
         total_sent_bytes: record.sent(),
