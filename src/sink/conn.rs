@@ -208,7 +208,7 @@ impl AttemptRecorder {
     /// The local address, as soon as there is one.
     pub(crate) fn local(&self, local: Option<SocketAddr>) {
         if let (Some(ConnRef(shared)), Some(local)) = (&self.0, local)
-            && let Some(record) = &shared.record
+            && let Some(record) = shared.record.as_ref().filter(|record| record.end.is_open())
         {
             let _ = record.local.set(local);
         }
@@ -431,7 +431,9 @@ impl Drop for ConnRecorder {
             (None, true) => EndReason::PeerClosed,
             (None, false) => EndReason::Closed,
         };
-        let reason = live.reason.or_else(|| live.conn.0.closing.get().cloned()).unwrap_or(observed);
+        // An error on the way to a close that was meant is still an error.
+        let meant = live.conn.0.closing.get().filter(|_| live.fault.is_none()).cloned();
+        let reason = live.reason.or(meant).unwrap_or(observed);
         end(&live.conn, reason, live.fault.map(|fault| *fault));
     }
 }

@@ -143,7 +143,8 @@ impl DialRecorder {
 impl Drop for DialRecorder {
     fn drop(&mut self) {
         let Some(group) = self.0.0.take() else { return };
-        group.let_go(group.core.now());
+        let now = group.core.now();
+        group.learn(|dial| dial.let_go(now));
         let fault = Fault::new(Failure::Interrupted, "the dial was given up");
         end(&group, EndReason::Cancelled, Some(fault));
     }
