@@ -54,7 +54,7 @@ pub(super) enum Command {
 
 impl Control {
     /// In use by the one that it was made for.
-    pub(super) fn new(conn: Option<ConnRef>, connections: Weak<Connections>, watched: bool) -> Lease {
+    pub(super) fn begin(conn: Option<ConnRef>, connections: Weak<Connections>, watched: bool) -> Lease {
         let usage = Usage { exchanges: 1, idle_since: Instant::now(), reason: None };
         Lease(Arc::new(Control {
             conn,
@@ -161,6 +161,11 @@ impl Lease {
 
     pub(super) fn control(&self) -> &Arc<Control> {
         &self.0
+    }
+
+    /// The client is closed, and the connection with it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.command() == Command::Fail
     }
 
     pub(super) fn is_of(&self, control: &Arc<Control>) -> bool {

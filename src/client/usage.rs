@@ -34,8 +34,8 @@ impl Usage {
         Usage { lease: None, current, wish: None }
     }
 
-    pub(super) fn has_connection(&self) -> bool {
-        self.lease.is_some()
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
     }
 
     pub(super) fn into_lease(mut self) -> Option<Lease> {

@@ -41,8 +41,9 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     let mut next = Some(error);
     while let Some(error) = next {
         innermost = known(error).or(innermost);
-        // What a user's own body failed of says nothing of the connection.
-        next = error.source().filter(|_| innermost != Some(Failure::RequestBodyError));
+        // What a body failed of by itself says nothing of the connection.
+        let by_itself = matches!(innermost, Some(Failure::RequestBodyError | Failure::DecodingError));
+        next = error.source().filter(|_| !by_itself);
     }
     innermost.unwrap_or_else(|| Failure::unknown(chain(error)))
 }
@@ -105,6 +106,8 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
         return Some(Failure::GenericTimeoutError);
     } else if error.is::<super::ClientClosed>() {
         return Some(Failure::ClientClosed);
+    } else if error.is::<super::DecodeError>() {
+        return Some(Failure::DecodingError);
     }
     None
 }

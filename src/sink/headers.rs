@@ -33,7 +33,7 @@ impl CapturedHeaders {
         let value = |name: &HeaderName, value: &HeaderValue| match capture {
             HeaderCapture::Off | HeaderCapture::Names => Value::Hidden,
             HeaderCapture::Values if !is_secret(name) || settings.reveal_headers.contains(name) => {
-                Value::Shown(value.clone())
+                Value::Shown(mask_urls(name, value, settings.mask_query))
             }
             HeaderCapture::Lengths | HeaderCapture::Values => Value::Length(value.len() as u32),
         };
@@ -64,6 +64,37 @@ impl CapturedHeaders {
 
 fn is_secret(name: &HeaderName) -> bool {
     [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::SET_COOKIE].contains(name)
+}
+
+/// A URL within a value is held as any other: without user info, and without its query where that is to be masked.
+fn mask_urls(name: &HeaderName, value: &HeaderValue, mask_query: bool) -> HeaderValue {
+    let is_url = [header::LOCATION, header::CONTENT_LOCATION, header::REFERER].contains(name);
+    let has_query = mask_query && is_url && value.as_bytes().contains(&b'?');
+    let Ok(text) = std::str::from_utf8(value.as_bytes()) else { return value.clone() };
+    let may_have_user = text.contains("//") && text.contains('@');
+    if !may_have_user && !has_query {
+        return value.clone();
+    }
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("//") {
+        let (before, authority) = rest.split_at(at + 2);
+        masked.push_str(before);
+        let end = authority.find(['/', '?', '#', ' ', ',', ';', '"', '<', '>']).unwrap_or(authority.len());
+        match authority[..end].rfind('@') {
+            Some(user_info) => {
+                masked.push_str("***");
+                rest = &authority[user_info..];
+            }
+            None => rest = authority,
+        }
+    }
+    masked.push_str(rest);
+    if let Some(query) = masked.find('?').filter(|_| has_query) {
+        masked.truncate(query + 1);
+        masked.push_str("***");
+    }
+    HeaderValue::try_from(masked).unwrap_or_else(|_| HeaderValue::from_static("***"))
 }
 
 /// The URI without user info, and without its query where that is to be masked.
@@ -106,6 +137,27 @@ mod tests {
         assert_eq!(mask_uri(&uri, true), "http://***@example.com:81/a?***");
         let plain: Uri = "https://example.com/?q=1".parse().unwrap();
         assert_eq!(mask_uri(&plain, false), plain);
+    }
+
+    #[test]
+    fn user_info_in_values_is_not_held_either() {
+        let mask = |name, value: &'static str, query| {
+            mask_urls(&name, &HeaderValue::from_static(value), query).to_str().unwrap().to_owned()
+        };
+        for (value, masked) in [
+            ("http://joe:a%40b@x.test/y?z", "http://***@x.test/y?z"),
+            ("//joe@x.test", "//***@x.test"),
+            ("0; url=http://joe:s@x.test/", "0; url=http://***@x.test/"),
+            ("<http://a@x.test>, <http://b:c@y.test/>", "<http://***@x.test>, <http://***@y.test/>"),
+            ("joe@x.test", "joe@x.test"),
+            ("/a//b@c/d", "/a//***@c/d"),
+            ("text/html", "text/html"),
+        ] {
+            assert_eq!(mask(header::LOCATION, value, false), masked);
+        }
+        assert_eq!(mask(header::LOCATION, "http://joe:s@x.test/y?z=1", true), "http://***@x.test/y?***");
+        assert_eq!(mask(header::REFERER, "/y?z=1", true), "/y?***");
+        assert_eq!(mask(header::ACCEPT, "what?", true), "what?");
     }
 
     #[test]
