@@ -32,9 +32,11 @@ async fn on() {
     assert_eq!((first.1.as_str(), first.0), ("", second.0));
 }
 
-/// Remembers how long the connection may be idle before it is probed.
+/// Whether the connection is probed, and after how much time without traffic.
+type Setting = (bool, Option<Duration>);
+
 #[derive(Clone, Default)]
-struct Settings(Arc<Mutex<Vec<(bool, Option<Duration>)>>>);
+struct Settings(Arc<Mutex<Vec<Setting>>>);
 
 impl Probe for Settings {
     fn event(&self, _: &nettrace::ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
