@@ -108,6 +108,12 @@ impl AtomicTick {
 }
 
 impl RequestRecord {
+    /// When something was last seen of it.
+    fn latest(&self) -> Tick {
+        let seen = [&self.conn_acquired, &self.body_end, &self.response_head, &self.response_end];
+        seen.into_iter().map(AtomicTick::get).fold(self.begin, Tick::max)
+    }
+
     pub(crate) fn links(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -260,7 +266,7 @@ impl RequestRef {
     /// True for the call that ended it.
     pub(crate) fn end(&self, reason: EndReason, fault: Option<Fault>) -> bool {
         let (core, record) = (&self.core, &self.record);
-        let now = core.now().max(record.begin);
+        let now = core.now().max(record.latest());
         if let Some(mut links) = self.open_links()
             && links.conn.is_none()
             && let Some(rare) = &mut links.rare
