@@ -114,6 +114,9 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
 fn h2_failure(error: &h2::Error) -> Option<Failure> {
     if error.is_go_away() && error.is_remote() {
         Some(Failure::Http2Goaway)
+    } else if error.is_reset() && !error.is_remote() && !error.is_library() {
+        // hyper resets a stream whose body it cannot get to the end of.
+        Some(Failure::RequestBodyError)
     } else if error.is_reset() && error.is_remote() {
         Some(Failure::Http2StreamReset)
     } else if error.is_io() {

@@ -22,6 +22,9 @@ pub struct TlsTunnelTrace {
     /// The error of a handshake that failed, as text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub handshake_err: String,
+    /// The error that broke the established tunnel, as text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub conn_err: String,
     /// Why the handshake, or later the tunnel, failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,

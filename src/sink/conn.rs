@@ -38,6 +38,8 @@ pub(crate) enum Transport {
 pub(crate) struct Endpoint {
     pub(crate) local: Option<SocketAddr>,
     pub(crate) remote: Option<SocketAddr>,
+    /// The file of a Unix socket.
+    pub(crate) path: Option<Box<str>>,
 }
 
 pub(crate) struct ConnRecord {
@@ -187,7 +189,7 @@ impl AttemptRecorder {
 
     pub(super) fn begin(group: Option<Arc<Group>>, remote: SocketAddr, from_resolver: bool) -> Self {
         AttemptRecorder(group.and_then(|group| {
-            let endpoint = Endpoint { remote: Some(remote), local: None };
+            let endpoint = Endpoint { remote: Some(remote), ..Endpoint::default() };
             let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
             record.from_resolver = from_resolver;
             register(group, record)
@@ -294,7 +296,7 @@ impl ConnRecorder {
     }
 
     pub(super) fn udp(group: Arc<Group>, local: SocketAddr, remote: SocketAddr) -> Self {
-        let endpoint = Endpoint { local: Some(local), remote: Some(remote) };
+        let endpoint = Endpoint { local: Some(local), remote: Some(remote), path: None };
         let mut record = ConnRecord::new(&group.core, Transport::Udp, endpoint);
         record.from_resolver = true;
         Self::established(register(group, record))
@@ -303,11 +305,11 @@ impl ConnRecorder {
     pub(super) fn adopt(
         group: Option<Arc<Group>>,
         transport: Transport,
-        endpoint: Endpoint,
+        endpoint: impl FnOnce() -> Endpoint,
         above_tls: bool,
     ) -> Self {
         Self::established(group.and_then(|group| {
-            let mut record = ConnRecord::new(&group.core, transport, endpoint);
+            let mut record = ConnRecord::new(&group.core, transport, endpoint());
             record.above_tls = above_tls;
             if let Some(dial) = &group.dial {
                 record.begin = dial.begin;
@@ -429,7 +431,9 @@ impl Drop for ConnRecorder {
             (None, true) => EndReason::PeerClosed,
             (None, false) => EndReason::Closed,
         };
-        let reason = live.reason.or_else(|| live.conn.0.closing.get().cloned()).unwrap_or(observed);
+        // An error on the way to a close that was meant is still an error.
+        let meant = live.conn.0.closing.get().filter(|_| live.fault.is_none()).cloned();
+        let reason = live.reason.or(meant).unwrap_or(observed);
         end(&live.conn, reason, live.fault.map(|fault| *fault));
     }
 }

@@ -115,7 +115,12 @@ impl DialRecorder {
     }
 
     /// A connection that somebody else made: its handshake took the whole dial as far as is known.
-    pub(crate) fn adopt(&self, transport: Transport, endpoint: Endpoint, above_tls: bool) -> ConnRecorder {
+    pub(crate) fn adopt(
+        &self,
+        transport: Transport,
+        endpoint: impl FnOnce() -> Endpoint,
+        above_tls: bool,
+    ) -> ConnRecorder {
         ConnRecorder::adopt(self.0.0.clone(), transport, endpoint, above_tls)
     }
 

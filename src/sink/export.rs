@@ -272,6 +272,7 @@ pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
         failure,
         end_reason,
         addr_tuple: addresses(record),
+        unix_path: record.endpoint.path.as_deref().unwrap_or_default().into(),
         layer: if record.above_tls { "application".into() } else { String::new() },
         reused: times.is_before(record.begin),
         total_sent_bytes: record.sent(),
@@ -321,8 +322,9 @@ pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQuer
 
 pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunnelTrace {
     let core = &group.core;
-    let (close_at, end_reason, of_tunnel, _) = ended(record.end, times);
+    let (close_at, end_reason, of_tunnel, text) = ended(record.end, times);
     let (of_handshake, handshake_err) = split(record.fault);
+    let conn_err = if of_handshake.is_some() { String::new() } else { text };
     let failure = of_handshake.or(of_tunnel);
     let facts = record.facts;
     TlsTunnelTrace {
@@ -331,6 +333,7 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
         handshake_begin_at: times.at(record.begin),
         handshake_end_at: times.at(record.handshake_end),
         handshake_err,
+        conn_err,
         failure,
         alert: facts.alert,
         close_at,

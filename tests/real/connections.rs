@@ -94,7 +94,8 @@ async fn one_request_each() {
     let site = Site::start();
     let Site { nginx, .. } = &site;
     let mut seen = 0;
-    for url in [http(nginx.http, "/hello"), https(nginx.https_h1, "/hello"), https(nginx.https, "/hello")] {
+    let urls = [nginx.tls12, nginx.https_h1, nginx.https].map(|address| https(address, "/hello"));
+    for url in urls.into_iter().chain([http(nginx.http, "/hello")]) {
         site.sink.clear();
         let client = site.client().keep_alive(false).build().unwrap();
         for _ in 0..3 {

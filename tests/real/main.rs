@@ -4,10 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod check;
 mod connections;
 mod facts;
+mod names;
 mod requests;
 mod site;
 #[cfg(feature = "cli")]
 mod syscalls;
+mod tls;

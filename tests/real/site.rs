@@ -6,7 +6,7 @@ use nettrace::client::{Client, ClientBuilder};
 use nettrace::tls::Roots;
 use nettrace::{NetTrace, TraceSink};
 
-use crate::check;
+use crate::support::check;
 use crate::support::dnsmasq::{self, Dnsmasq};
 use crate::support::nginx::{self, Nginx};
 use crate::support::pki::Authority;
@@ -56,7 +56,7 @@ impl Site {
     pub async fn trace_after(&self, client: &Client) -> NetTrace {
         client.close().await;
         let trace = self.sink.snapshot("real");
-        check::at_rest(&trace);
+        check::finished(&trace);
         trace
     }
 }

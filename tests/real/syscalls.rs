@@ -8,8 +8,8 @@ use nettrace::record::{AddrTuple, DnsReplyMsg, SocketOp, SocketOpType, SocketTra
 use nettrace::{NetTrace, Timestamp};
 use tempfile::TempDir;
 
-use crate::check;
 use crate::site::{Site, http, https};
+use crate::support::check;
 use crate::support::need::need_tool;
 use crate::support::nginx::Nginx;
 use crate::support::process::Output;
@@ -187,7 +187,7 @@ fn watch(arguments: &[&str]) -> Watched {
     let (output, calls) = strace.args(["--json", file.to_str().expect("a plain path")]).run();
     let json = fs::read_to_string(file).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let trace = serde_json::from_str(&json).expect("a trace");
-    check::at_rest(&trace);
+    check::finished(&trace);
     compare(&trace, &calls);
     Watched { output, trace, calls }
 }

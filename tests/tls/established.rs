@@ -189,8 +189,9 @@ async fn how_tunnels_end() {
             drop(stream);
 
             let tunnel = side.tunnel();
-            assert_eq!((tunnel.end_reason, tunnel.failure), (Some(reason), failure));
             assert_eq!(tunnel.handshake_err, "", "the handshake was fine");
+            assert_eq!(tunnel.conn_err.contains("reset"), tunnel.failure.is_some(), "{tunnel:?}");
+            assert_eq!((tunnel.end_reason, tunnel.failure), (Some(reason), failure));
         }
     }
 }

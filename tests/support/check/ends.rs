@@ -45,8 +45,8 @@ pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
     for tunnel in &trace.tls_tunnels {
         let who = name(tunnel);
         problems.expect(!tunnel.handshake_end_at.is_undefined(), &who, "the handshake has not ended");
-        let end = End::of(tunnel.close_at, &tunnel.end_reason, &tunnel.failure, &tunnel.handshake_err);
-        end.look(&who, problems);
+        let text = format!("{}{}", tunnel.handshake_err, tunnel.conn_err);
+        End::of(tunnel.close_at, &tunnel.end_reason, &tunnel.failure, &text).look(&who, problems);
     }
     for request in &trace.http_requests {
         let end = End::of(request.end_at, &request.end_reason, &request.failure, &request.req_error);

@@ -118,7 +118,7 @@ impl<'a> Times<'a> {
         let conn = self.trace.tcp_conns.get(&tunnel.tcp_conn);
         let dial = conn.and_then(|conn| self.trace.dials.get(&conn.from_dial));
         self.in_order(
-            &name(tunnel),
+            name(tunnel),
             &[
                 ("connection's handshakeEndAt", conn.map(|conn| conn.handshake_end_at).unwrap_or_default()),
                 ("dialEndAt", dial.map(|dial| dial.dial_end_at).unwrap_or_default()),
