@@ -1,6 +1,6 @@
 //! The client is closed while requests are under way: they fail and say so, and everything ends.
 
-use nettrace::client::Client;
+use nettrace::client::{Client, HttpVersion};
 
 use crate::stage::{Failed, Stage, ended, failed, hello, reached, request, stuck_after};
 use crate::support::dns::DnsServer;
@@ -31,6 +31,15 @@ async fn while_waiting_for_the_header() {
     let failed = closed(&stage.client(), stage.http(&server), asked.notified()).await;
     failed.scene.assert_on(failed.scene.conn());
     assert_eq!(ended(failed.scene.conn()), ("closed", ""));
+}
+
+#[tokio::test]
+async fn on_a_stream_of_http2() {
+    let stage = Stage::new().await;
+    let (server, asked) = stuck_after(async |conn| conn.read(24).await.map(drop));
+    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let failed = closed(&client, stage.http(&server), asked.notified()).await;
+    failed.scene.assert_on(failed.scene.conn());
 }
 
 #[tokio::test]
