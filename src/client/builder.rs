@@ -3,10 +3,11 @@
 use super::{
     Client, ClientStack,
     body::{Body, ResponseBody},
-    decompress::{self, Decoded, Decompress},
+    decompress::Decompress,
     exchange::{Exchange, Waits},
     managed::Managed,
     pool::{Connections, Limits},
+    tasks::Tasks,
 };
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 use crate::tls::{ClientCertificate, Roots};
@@ -27,7 +28,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio_util::task::TaskTracker;
 use tower::util::{BoxCloneSyncService, MapErr, MapResponse};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -296,10 +296,10 @@ impl ClientBuilder {
     /// When the system's files about names are there but cannot be read. What is wrong with TLS shows in the
     /// first request that needs it.
     pub fn build(mut self) -> Result<Client, ResolverConfigError> {
-        let connections = Connections::new(self.limits);
-        let tasks = TaskTracker::new();
+        let tasks = Tasks::default();
+        let connections = Connections::new(self.limits, tasks.clone());
         let connector = self.connector(connections.clone())?;
-        let mut pool = legacy::Client::builder(Spawner(tasks.clone()));
+        let mut pool = legacy::Client::builder(tasks);
         pool.timer(TokioTimer::new())
             .http2_only(self.version == HttpVersion::Http2Only)
             .pool_idle_timeout(None)
@@ -309,9 +309,8 @@ impl ClientBuilder {
             });
         let pool = Exchange::new(pool.build::<_, _>(connector), self.waits);
         let traced = TraceRequestLayer::new(&self.sink).layer(pool);
-        let remembered = MapResponse::new(traced, decompress::remember_encoding);
-        let decoded = Decompress::new(remembered, self.compression);
-        let bodies = MapResponse::new(decoded, |response| Decoded::of(response).map(ResponseBody::new));
+        let decoded = Decompress::new(traced, self.compression);
+        let bodies = MapResponse::new(decoded, |response: Response<_>| response.map(ResponseBody::new));
         let mut service: ClientService = BoxCloneSyncService::new(bodies);
         for layer in self.layers.drain(..) {
             service = layer(service);
@@ -320,7 +319,6 @@ impl ClientBuilder {
             service,
             sink: self.sink,
             connections,
-            tasks,
             timeout: self.timeout,
             redirects: self.redirects,
             user_agent: self.user_agent,
@@ -387,15 +385,5 @@ impl fmt::Debug for ClientBuilder {
             .field("timeout", &self.timeout)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
-    }
-}
-
-/// Spawns the tasks of connections so that their end can be waited for.
-#[derive(Clone, Debug)]
-struct Spawner(TaskTracker);
-
-impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Spawner {
-    fn execute(&self, task: F) {
-        self.0.spawn(task);
     }
 }

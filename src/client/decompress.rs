@@ -5,140 +5,177 @@ use crate::{
     sink::{DecodeWatch, RequestHandle},
 };
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Method, Request, Response, header};
+use futures_util::FutureExt;
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
     error::Error,
+    future::{Ready, ready},
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tower_http::decompression::Decompression;
+use tower_http::decompression::{Decompression, DecompressionBody};
 use tower_service::Service;
 
-/// Two views of one service: one that asks for gzip, and one that passes everything through.
+type BoxError = Box<dyn Error + Send + Sync>;
+
 #[derive(Clone, Debug)]
 pub(super) struct Decompress<S> {
-    asking: Decompression<S>,
-    plain: Decompression<S>,
+    inner: S,
     on: bool,
 }
 
-impl<S: Clone> Decompress<S> {
+impl<S> Decompress<S> {
     pub(super) fn new(inner: S, on: bool) -> Self {
-        Decompress {
-            asking: Decompression::new(inner.clone()),
-            plain: Decompression::new(inner).no_gzip(),
-            on,
-        }
+        Decompress { inner, on }
     }
 }
 
-impl<S, B> Service<Request<B>> for Decompress<S>
+impl<S, B, R> Service<Request<B>> for Decompress<S>
 where
-    Decompression<S>: Service<Request<B>>,
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Body,
 {
-    type Response = <Decompression<S> as Service<Request<B>>>::Response;
-    type Error = <Decompression<S> as Service<Request<B>>>::Error;
-    type Future = <Decompression<S> as Service<Request<B>>>::Future;
+    type Response = Response<Decoded<R>>;
+    type Error = S::Error;
+    type Future = DecompressFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        ready!(self.plain.poll_ready(cx))?;
-        self.asking.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let headers = request.headers();
         let spoken_for = headers.contains_key(header::ACCEPT_ENCODING) || headers.contains_key(header::RANGE);
-        if self.on && !spoken_for && request.method() != Method::HEAD {
-            self.asking.call(request)
-        } else {
-            self.plain.call(request)
+        let asks = self.on && !spoken_for && request.method() != Method::HEAD;
+        if asks {
+            request.headers_mut().insert(header::ACCEPT_ENCODING, GZIP);
         }
+        DecompressFuture { inner: self.inner.call(request), asks }
     }
 }
 
-/// In the extensions of a response that came with an encoding.
-#[derive(Clone)]
-struct Encoded;
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
-/// To be called with what came, so that [`Decoded`] can tell afterwards whether an encoding was undone.
-pub(super) fn remember_encoding<B>(mut response: Response<B>) -> Response<B> {
-    if is_encoded(response.headers()) {
-        response.extensions_mut().insert(Encoded);
+pin_project! {
+    pub(super) struct DecompressFuture<F> {
+        #[pin]
+        inner: F,
+        asks: bool,
     }
-    response
 }
 
-fn is_encoded(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::CONTENT_ENCODING)
+impl<F, R, E> Future for DecompressFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Body,
+{
+    type Output = Result<Response<Decoded<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(cx))?;
+        Poll::Ready(Ok(if *this.asks && is_encoded(&response) {
+            decode(response)
+        } else {
+            response.map(|inner| Decoded::AsItCame { inner })
+        }))
+    }
+}
+
+fn is_encoded<B: Body>(response: &Response<B>) -> bool {
+    let encoding = response.headers().get(header::CONTENT_ENCODING);
+    encoding.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"))
+        && !response.body().is_end_stream()
+}
+
+fn decode<B: Body>(mut response: Response<B>) -> Response<Decoded<B>> {
+    response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
+    let watch = DecodeWatch::begin(response.extensions().get::<RequestHandle>());
+    // The decoder is to be had as a service only.
+    let mut decoder = Decompression::new(There(Some(response)));
+    match decoder.call(Request::new(())).now_or_never() {
+        Some(Ok(response)) => response.map(|inner| Decoded::Gzip { inner, watch }),
+        None | Some(Err(Gone)) => unreachable!("the decoder gives back the response that is there, at once"),
+    }
+}
+
+/// Answers with what it has.
+struct There<B>(Option<Response<B>>);
+
+#[derive(Debug)]
+struct Gone;
+
+impl<B> Service<Request<()>> for There<B> {
+    type Response = Response<B>;
+    type Error = Gone;
+    type Future = Ready<Result<Response<B>, Gone>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        ready(self.0.take().ok_or(Gone))
+    }
 }
 
 pin_project! {
-    /// Counts what the reader gets, where that is not what came.
-    pub(super) struct Decoded<B: Body> {
-        #[pin]
-        inner: B,
-        watch: Option<DecodeWatch>,
-    }
-
-    impl<B: Body> PinnedDrop for Decoded<B> {
-        // A body that has nothing more may never be polled for its end.
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if let Some(watch) = this.watch
-                && this.inner.is_end_stream()
-            {
-                watch.complete();
-            }
-        }
-    }
-}
-
-impl<B: Body> Decoded<B> {
-    pub(super) fn of(mut response: Response<B>) -> Response<Self> {
-        let was_encoded = response.extensions_mut().remove::<Encoded>().is_some();
-        let is_decoded = was_encoded && !is_encoded(response.headers());
-        let watch = is_decoded.then(|| DecodeWatch::begin(response.extensions().get::<RequestHandle>()));
-        response.map(|inner| Decoded { inner, watch })
+    /// A body as its reader gets it.
+    #[project = DecodedProjection]
+    pub(super) enum Decoded<B: Body> {
+        AsItCame {
+            #[pin]
+            inner: B,
+        },
+        Gzip {
+            #[pin]
+            inner: DecompressionBody<B>,
+            watch: DecodeWatch,
+        },
     }
 }
 
 impl<B> Body for Decoded<B>
 where
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B::Error: Into<BoxError>,
 {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = self.project();
-        let mut inner = this.inner;
-        let frame = ready!(inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into));
-        if let Some(watch) = this.watch {
-            match &frame {
-                Some(Ok(part)) => {
-                    watch.received(part.data_ref().map_or(0, |data| data.remaining() as u64));
-                    if inner.is_end_stream() {
-                        watch.complete();
-                    }
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project() {
+            DecodedProjection::AsItCame { inner } => {
+                inner.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
+            DecodedProjection::Gzip { inner, watch } => {
+                let frame = ready!(inner.poll_frame(cx));
+                match &frame {
+                    Some(Ok(part)) => watch.received(part.data_ref().map_or(0, Buf::remaining) as u64),
+                    Some(Err(error)) => watch.failed(classify::failure(&**error), &classify::chain(&**error)),
+                    None => watch.complete(),
                 }
-                Some(Err(error)) => watch.failed(classify::failure(&**error), &classify::chain(&**error)),
-                None => watch.complete(),
+                Poll::Ready(frame)
             }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match self {
+            Decoded::AsItCame { inner } => inner.is_end_stream(),
+            Decoded::Gzip { inner, .. } => inner.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match self {
+            Decoded::AsItCame { inner } => inner.size_hint(),
+            Decoded::Gzip { inner, .. } => inner.size_hint(),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Why a request of the preset failed.
 
 use crate::{
-    error::{ClientClosed, TimedOut, classify},
+    error::{TimedOut, classify},
     record::Failure,
     sink::RequestHandle,
 };
@@ -9,7 +9,9 @@ use std::{error::Error, fmt};
 
 /// Why a request failed. Carries the handle of the request: `error.request().trace()` shows what happened.
 ///
-/// Its text is the whole reason on one line, the texts of its sources included.
+/// Its text is the whole reason on one line, the texts of its sources included. Its `source()` is the error of the
+/// layer below: of a layer of the user's own, or of hyper-util's client
+/// ([`legacy::Error`](hyper_util::client::legacy::Error)) with its own sources behind it.
 pub struct ClientError(Box<Inner>);
 
 struct Inner {
@@ -55,9 +57,9 @@ impl ClientError {
         self.failure().is_timeout()
     }
 
-    /// Whether the client was closed.
+    /// Whether the client was closed, before or while the request was made.
     pub fn is_closed(&self) -> bool {
-        matches!(&self.0.kind, Kind::Failed(error) if error.is::<ClientClosed>())
+        self.failure() == Failure::ClientClosed
     }
 
     /// The limit on the whole request, when that is what expired.
@@ -88,7 +90,7 @@ impl fmt::Debug for ClientError {
 impl Error for ClientError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.kind {
-            Kind::Failed(error) => error.source(),
+            Kind::Failed(error) => Some(&**error),
             Kind::Url { .. } | Kind::TooManyRedirects(_) => None,
         }
     }

@@ -2,18 +2,18 @@
 //! whether the body waits for the server's word.
 
 use super::{
+    control::Lease,
     managed::PoolRef,
-    pool::{Control, Lease},
-    send_body::{Gate, SendBody, Sent},
+    send_body::{Gate, Refusal, SendBody, Sent},
+    usage::Usage,
 };
 use crate::{error::TimedOut, sink::CurrentRequest};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper_util::client::legacy::connect::capture_connection;
 use pin_project_lite::pin_project;
 use std::{
-    cell::RefCell,
     error::Error,
     pin::Pin,
     sync::Arc,
@@ -48,6 +48,7 @@ where
     S: Service<Request<SendBody<B>>, Response = Response<R>>,
     S::Error: Into<BoxError>,
     B: Body,
+    B::Error: Into<BoxError>,
     R: Body<Data = Bytes>,
 {
     type Response = Response<LeasedBody<R>>;
@@ -77,9 +78,16 @@ where
         // Nothing is read from it: that it is there makes the client report its choice (see `PoolRef`).
         let _ = capture_connection(&mut request);
         let sent = self.waits.response_header.map(|limit| (limit, Sent::new(!has_body)));
-        let body_sent = sent.as_ref().map(|(_, sent)| sent.clone());
-        let inner = self.inner.call(request.map(|body| SendBody::new(body, gate, body_sent)));
-        ExchangeFuture { inner, usage: Some(Usage { lease: None, current }), sent, timer: None }
+        let state = State {
+            usage: Some(Usage::new(current)),
+            gate: gate.clone(),
+            sent: sent.clone(),
+            timer: None,
+            connects: request.method() == Method::CONNECT,
+        };
+        let sent = sent.map(|(_, sent)| sent);
+        let inner = self.inner.call(request.map(|body| SendBody::new(body, gate, sent)));
+        ExchangeFuture { inner, state }
     }
 }
 
@@ -88,55 +96,21 @@ fn expects_continue<B>(request: &Request<B>) -> bool {
     expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-thread_local! {
-    /// Of the exchange in whose poll we are.
-    static USAGE: RefCell<Option<Usage>> = const { RefCell::new(None) };
-}
-
-/// Which connection an exchange uses.
-#[derive(Debug)]
-struct Usage {
-    lease: Option<Lease>,
-    current: CurrentRequest,
-}
-
-/// The client has chosen a connection for the exchange in whose poll we are, if we are in one. It may choose again
-/// when that one turns out stale.
-pub(super) fn chosen(control: &Arc<Control>) {
-    let _ = USAGE.try_with(|usage| {
-        if let Some(usage) = &mut *usage.borrow_mut()
-            && !usage.lease.as_ref().is_some_and(|lease| lease.is_of(control))
-        {
-            usage.lease = Some(Lease::new(control.clone()));
-            if let Some(conn) = control.conn() {
-                usage.current.acquired(conn);
-            }
-        }
-    });
-}
-
-/// Polls `f` on behalf of the exchange with this usage.
-fn with_usage<R>(usage: &mut Option<Usage>, f: impl FnOnce() -> R) -> R {
-    struct Back<'a>(&'a mut Option<Usage>, Option<Usage>);
-    impl Drop for Back<'_> {
-        fn drop(&mut self) {
-            let outer = self.1.take();
-            *self.0 = USAGE.try_with(|current| current.replace(outer)).ok().flatten();
-        }
-    }
-    let outer = USAGE.with(|current| current.replace(usage.take()));
-    let _back = Back(usage, outer);
-    f()
-}
-
 pin_project! {
     pub(super) struct ExchangeFuture<F> {
         #[pin]
         inner: F,
-        usage: Option<Usage>,
-        sent: Option<(Duration, Arc<Sent>)>,
-        timer: Option<Pin<Box<Sleep>>>,
+        state: State,
     }
+}
+
+struct State {
+    usage: Option<Usage>,
+    gate: Option<Gate>,
+    sent: Option<(Duration, Arc<Sent>)>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The method is CONNECT.
+    connects: bool,
 }
 
 impl<F, R, E> Future for ExchangeFuture<F>
@@ -149,28 +123,41 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = with_usage(this.usage, || this.inner.poll(cx));
+        let inner = this.inner;
+        let result = Usage::scope(&mut this.state.usage, || inner.poll(cx));
         match result {
-            Poll::Ready(Ok(mut response)) => {
-                response.extensions_mut().remove::<PoolRef>();
-                let lease = this.usage.take().and_then(|usage| usage.lease);
-                let lease = lease.filter(|_| !response.body().is_end_stream());
-                Poll::Ready(Ok(response.map(|inner| LeasedBody { inner, lease })))
-            }
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(this.state.responded(response))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Pending => {
-                let acquired = this.usage.as_ref().is_some_and(|usage| usage.lease.is_some());
-                let Some((limit, sent)) = this.sent else { return Poll::Pending };
-                if !acquired || !sent.poll(cx) {
-                    return Poll::Pending;
-                }
-                // Runs from the time when the request was sent whole.
-                ready!(this.timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx));
-                Poll::Ready(
-                    Err(TimedOut { what: "the response's header did not come", limit: *limit }.into()),
-                )
-            }
+            Poll::Pending => this.state.poll_header_timeout(cx).map(|error| Err(error.into())),
         }
+    }
+}
+
+impl State {
+    fn responded<R: Body>(&mut self, mut response: Response<R>) -> Response<LeasedBody<R>> {
+        response.extensions_mut().remove::<PoolRef>();
+        let mut lease = self.usage.take().and_then(Usage::into_lease);
+        let mut refusal = self.gate.take().and_then(Gate::refuse);
+        let connected = self.connects && response.status().is_success();
+        if (connected || response.status() == StatusCode::SWITCHING_PROTOCOLS)
+            && let Some(lease) = lease.take()
+        {
+            lease.for_good();
+        }
+        if response.body().is_end_stream() {
+            (lease, refusal) = (None, None);
+        }
+        response.map(|inner| LeasedBody { inner, lease, refusal })
+    }
+
+    /// Runs from the time when the request was sent whole.
+    fn poll_header_timeout(&mut self, cx: &mut Context<'_>) -> Poll<TimedOut> {
+        let Some((limit, sent)) = &self.sent else { return Poll::Pending };
+        if !self.usage.as_ref().is_some_and(Usage::has_connection) || !sent.poll(cx) {
+            return Poll::Pending;
+        }
+        ready!(self.timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx));
+        Poll::Ready(TimedOut { what: "the response's header did not come", limit: *limit })
     }
 }
 
@@ -181,6 +168,7 @@ pin_project! {
         #[pin]
         inner: B,
         lease: Option<Lease>,
+        refusal: Option<Refusal>,
     }
 }
 
@@ -196,6 +184,7 @@ impl<B: Body<Data = Bytes>> Body for LeasedBody<B> {
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
             *this.lease = None;
+            *this.refusal = None;
         }
         Poll::Ready(frame)
     }

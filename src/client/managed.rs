@@ -1,8 +1,9 @@
 //! The outermost connector: waits for its turn, and can be told to close.
 
 use super::{
-    exchange,
-    pool::{Command, Connections, Control},
+    control::{Command, Control},
+    pool::Connections,
+    usage::{Usage, Wish},
 };
 use crate::{error::ClientClosed, sink::ConnRef};
 use futures_util::future::BoxFuture;
@@ -51,14 +52,19 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let connections = self.connections.clone();
+        let wish = Wish::current();
         Box::pin(async move {
             let connect = async {
-                let permit = connections.admit(&uri).await;
+                let permit = connections.admit(&uri, wish.as_deref()).await?;
                 let io = inner.call(uri).await.map_err(Into::into)?;
                 let mut extras = Extensions::new();
                 io.connected().get_extras(&mut extras);
-                let control = connections.opened(extras.remove::<ConnRef>());
-                Ok(ManagedIo { inner: io, guard: Guard { control, _permit: permit } })
+                let lease = connections.opened(extras.remove::<ConnRef>());
+                let guard = Guard { control: lease.control().clone(), _permit: permit };
+                if let Some(wish) = wish {
+                    wish.made_one(lease);
+                }
+                Ok(ManagedIo { inner: io, guard })
             };
             match connections.closed.run_until_cancelled(connect).await {
                 Some(result) => result,
@@ -97,7 +103,7 @@ pub(super) struct PoolRef(Arc<Control>);
 
 impl Clone for PoolRef {
     fn clone(&self) -> Self {
-        exchange::chosen(&self.0);
+        Usage::chosen(&self.0);
         PoolRef(self.0.clone())
     }
 }
@@ -120,7 +126,8 @@ impl<T: Read> Read for ManagedIo<T> {
         }
         this.guard.control.watch(cx.waker());
         match this.guard.control.command() {
-            Command::Run => Poll::Pending,
+            Command::EndIfIdle if this.guard.control.end_if_idle() => Poll::Ready(Ok(())),
+            Command::Run | Command::EndIfIdle => Poll::Pending,
             Command::End => Poll::Ready(Ok(())),
             Command::Fail => Poll::Ready(Err(closed())),
         }
@@ -132,7 +139,7 @@ impl<T: Write> Write for ManagedIo<T> {
         let this = self.project();
         match this.guard.control.command() {
             Command::Fail => Poll::Ready(Err(closed())),
-            Command::Run | Command::End => this.inner.poll_write(cx, buf),
+            _ => this.inner.poll_write(cx, buf),
         }
     }
 
@@ -144,7 +151,7 @@ impl<T: Write> Write for ManagedIo<T> {
         let this = self.project();
         match this.guard.control.command() {
             Command::Fail => Poll::Ready(Err(closed())),
-            Command::Run | Command::End => this.inner.poll_write_vectored(cx, bufs),
+            _ => this.inner.poll_write_vectored(cx, bufs),
         }
     }
 

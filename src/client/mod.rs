@@ -20,6 +20,7 @@
 
 mod body;
 mod builder;
+mod control;
 mod decompress;
 mod error;
 mod exchange;
@@ -27,7 +28,9 @@ mod managed;
 mod pool;
 mod redirect;
 mod send_body;
+mod tasks;
 mod url;
+mod usage;
 
 pub use self::{
     body::{Body, ResponseBody},
@@ -51,7 +54,6 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_service::Service;
 
@@ -64,8 +66,6 @@ struct ClientStack {
     service: ClientService,
     sink: TraceSink,
     connections: Arc<Connections>,
-    /// The tasks of connections.
-    tasks: TaskTracker,
     timeout: Option<Duration>,
     redirects: usize,
     user_agent: Option<HeaderValue>,
@@ -129,9 +129,7 @@ impl Client {
     /// Closes the client and all its clones: idle connections at once, and requests in flight fail. Returns when
     /// every connection's close is recorded and no task is left. The sink stays open.
     pub async fn close(&self) {
-        self.0.connections.close();
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
+        self.0.connections.close().await;
     }
 }
 
@@ -187,9 +185,9 @@ async fn send(
         stack.timeout.map(|limit| Deadline { sleep: Box::pin(tokio::time::sleep(limit)), limit });
     stack.prepare(&mut request);
     let done = {
-        // Alive until it is recorded why it is given up: its end alone would say that it was dropped.
         let mut follow = pin!(stack.follow(request, &handle));
         match &mut deadline {
+            // Said to be over while it still goes on: given up without a word it would be recorded as dropped.
             Some(deadline) => tokio::select! {
                 biased;
                 done = &mut follow => done,

@@ -4,19 +4,18 @@
 //! [`Control`], through which it can be told to close; exchanges hold [`Lease`]s, so that it is known which
 //! connections are idle and since when.
 
+use super::{
+    control::{Control, Lease},
+    tasks::Tasks,
+    usage::Wish,
+};
 use crate::{record::EndReason, sink::ConnRef};
-use futures_util::task::AtomicWaker;
 use http::Uri;
 use std::{
     collections::HashMap,
+    error::Error,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{
-            AtomicU8,
-            Ordering::{Acquire, Release},
-        },
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 use tokio::{
@@ -41,8 +40,7 @@ pub(super) struct Connections {
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
     open: Mutex<Open>,
     pub(super) closed: CancellationToken,
-    /// Leases may be dropped anywhere, also outside of it.
-    runtime: OnceLock<Handle>,
+    tasks: Tasks,
 }
 
 #[derive(Debug, Default)]
@@ -50,83 +48,112 @@ struct Open {
     controls: Vec<Arc<Control>>,
     /// Closes what was idle for too long; there is one only while something is idle.
     reaper: Option<AbortHandle>,
+    /// Where connections were made last. Leases may be dropped anywhere, also outside of it.
+    runtime: Option<Handle>,
 }
 
 impl Connections {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(super) fn new(limits: Limits, tasks: Tasks) -> Arc<Self> {
         Arc::new(Connections {
             limits,
             hosts: Mutex::default(),
             open: Mutex::default(),
             closed: CancellationToken::new(),
-            runtime: OnceLock::new(),
+            tasks,
         })
     }
 
-    /// Waits until another connection to the host is allowed.
-    pub(super) async fn admit(&self, uri: &Uri) -> Option<OwnedSemaphorePermit> {
-        let limit = self.limits.max_per_host?;
-        let host = {
-            let key = format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority()?);
-            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-            hosts.retain(|known, host| {
-                *known == key || Arc::strong_count(host) > 1 || host.available_permits() < limit
-            });
-            hosts.entry(key).or_insert_with(|| Arc::new(Semaphore::new(limit))).clone()
+    /// Waits until another connection to the host is allowed, as long as it is wished for.
+    pub(super) async fn admit(
+        &self,
+        uri: &Uri,
+        wish: Option<&Wish>,
+    ) -> Result<Option<OwnedSemaphorePermit>, NotNeeded> {
+        let Some(host) = self.limits.max_per_host.and_then(|limit| self.host(uri, limit)) else {
+            return Ok(None);
         };
-        host.acquire_owned().await.ok()
-    }
-
-    /// A connection was made. It is idle until an exchange takes it.
-    pub(super) fn opened(self: &Arc<Self>, conn: Option<ConnRef>) -> Arc<Control> {
-        if let Ok(runtime) = Handle::try_current() {
-            let _ = self.runtime.set(runtime);
+        let over = async {
+            match wish {
+                Some(wish) => wish.over().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            permit = host.acquire_owned() => Ok(permit.ok()),
+            () = over => Err(NotNeeded),
         }
-        let control = Arc::new(Control {
-            conn,
-            command: AtomicU8::new(RUN),
-            waker: AtomicWaker::new(),
-            usage: Mutex::new(Usage { exchanges: 0, idle_since: Instant::now() }),
-            connections: Arc::downgrade(self),
-        });
-        let mut open = self.open();
-        open.controls.push(control.clone());
-        self.look_after(&mut open);
-        control
     }
 
-    fn gone(&self, control: &Arc<Control>) {
+    /// Forgets the hosts that have no connection and nobody who waits for one.
+    fn host(&self, uri: &Uri, limit: usize) -> Option<Arc<Semaphore>> {
+        let key = format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority()?);
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.retain(|known, host| {
+            *known == key || Arc::strong_count(host) > 1 || host.available_permits() < limit
+        });
+        Some(hosts.entry(key).or_insert_with(|| Arc::new(Semaphore::new(limit))).clone())
+    }
+
+    /// A connection was made. It is idle when the lease is dropped.
+    pub(super) fn opened(self: &Arc<Self>, conn: Option<ConnRef>) -> Lease {
+        let watched = self.limits.max_idle.is_some() || self.limits.idle_timeout.is_some();
+        let lease = Control::new(conn, Arc::downgrade(self), watched);
+        let mut open = self.open();
+        if let Ok(runtime) = Handle::try_current() {
+            open.runtime = Some(runtime);
+        }
+        open.controls.push(lease.control().clone());
+        if self.closed.is_cancelled() {
+            lease.control().close();
+        }
+        lease
+    }
+
+    pub(super) fn gone(&self, control: &Arc<Control>) {
         self.open().controls.retain(|known| !Arc::ptr_eq(known, control));
     }
 
     /// Closes all that no exchange uses.
     pub(super) fn close_idle(&self) {
         for (control, _) in idle(&self.open()) {
-            control.close(CLOSE_IDLE, EndReason::Closed);
+            control.close_idle(EndReason::Closed);
         }
     }
 
-    /// Closes everything.
-    pub(super) fn close(&self) {
+    /// Closes everything. Returns when nothing is left.
+    pub(super) async fn close(&self) {
+        /// For connections to notice by themselves, so that their requests fail as closed by the client.
+        const GRACE: Duration = Duration::from_millis(100);
         self.closed.cancel();
-        let mut open = self.open();
-        open.reaper.take().inspect(AbortHandle::abort);
-        open.controls.iter().for_each(|control| control.close(CLOSE, EndReason::Closed));
+        {
+            let mut open = self.open();
+            open.reaper.take().inspect(AbortHandle::abort);
+            open.controls.iter().for_each(|control| control.close());
+        }
+        if !self.tasks.are_done_within(GRACE).await {
+            // A connection whose response nobody reads does not look at its socket.
+            self.tasks.stop();
+            self.open().controls.iter().for_each(|control| control.wake());
+            self.tasks.are_done().await;
+        }
     }
 
-    /// Something became idle: keeps the limits.
-    fn look_after(self: &Arc<Self>, open: &mut Open) {
+    /// A connection became idle: keeps the limits.
+    pub(super) fn became_idle(self: &Arc<Self>) {
+        let mut open = self.open();
         if let Some(max) = self.limits.max_idle {
-            let mut idle = idle(open);
+            let mut idle = idle(&open);
             idle.sort_by_key(|(_, since)| *since);
             let excess = idle.len().saturating_sub(max);
-            idle[..excess].iter().for_each(|(control, _)| control.close(CLOSE_IDLE, EndReason::IdleLimit));
+            idle[..excess].iter().for_each(|(control, _)| control.close_idle(EndReason::IdleLimit));
         }
         if let Some(timeout) = self.limits.idle_timeout
+            && !self.closed.is_cancelled()
             && open.reaper.as_ref().is_none_or(AbortHandle::is_finished)
-            && let Some(runtime) = self.runtime.get()
+            && let Some(runtime) = &open.runtime
         {
-            open.reaper = Some(runtime.spawn(reap(Arc::downgrade(self), timeout)).abort_handle());
+            open.reaper = Some(self.tasks.spawn_on(reap(Arc::downgrade(self), timeout), runtime));
         }
     }
 
@@ -154,7 +181,7 @@ async fn reap(connections: Weak<Connections>, timeout: Duration) {
             let now = Instant::now();
             let (late, waiting): (Vec<_>, Vec<_>) =
                 idle(&open).into_iter().partition(|(_, since)| now >= *since + timeout);
-            late.iter().for_each(|(control, _)| control.close(CLOSE_IDLE, EndReason::IdleLimit));
+            late.iter().for_each(|(control, _)| control.close_idle(EndReason::IdleLimit));
             let next = waiting.iter().map(|(_, since)| *since + timeout).min();
             if next.is_none() {
                 // Under the lock: whoever becomes idle after this starts another reaper.
@@ -169,110 +196,14 @@ async fn reap(connections: Weak<Connections>, timeout: Duration) {
     }
 }
 
-/// The handle by which one connection is told to close.
-pub(super) struct Control {
-    conn: Option<ConnRef>,
-    command: AtomicU8,
-    waker: AtomicWaker,
-    usage: Mutex<Usage>,
-    connections: Weak<Connections>,
-}
-
+/// The dial was given up while it waited for its turn: the request got another connection.
 #[derive(Debug)]
-struct Usage {
-    exchanges: usize,
-    idle_since: Instant,
-}
+pub(super) struct NotNeeded;
 
-const RUN: u8 = 0;
-const CLOSE_IDLE: u8 = 1;
-const CLOSE: u8 = 2;
-
-/// What a connection is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Command {
-    Run,
-    /// Behave as if the peer had closed.
-    End,
-    /// Fail: the client is closed.
-    Fail,
-}
-
-impl Control {
-    /// The connection as the trace knows it.
-    pub(super) fn conn(&self) -> Option<&ConnRef> {
-        self.conn.as_ref()
-    }
-
-    pub(super) fn command(&self) -> Command {
-        match self.command.load(Acquire) {
-            RUN => Command::Run,
-            CLOSE_IDLE => Command::End,
-            _ => Command::Fail,
-        }
-    }
-
-    /// Has the connection's task look at the command when it changes.
-    pub(super) fn watch(&self, waker: &std::task::Waker) {
-        self.waker.register(waker);
-    }
-
-    fn close(&self, command: u8, reason: EndReason) {
-        if let Some(conn) = &self.conn {
-            conn.will_close(reason);
-        }
-        self.command.fetch_max(command, Release);
-        self.waker.wake();
-    }
-
-    fn idle_since(&self) -> Option<Instant> {
-        let usage = self.usage();
-        (usage.exchanges == 0 && self.command() == Command::Run).then_some(usage.idle_since)
-    }
-
-    fn usage(&self) -> MutexGuard<'_, Usage> {
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The stream was dropped.
-    pub(super) fn gone(self: &Arc<Self>) {
-        if let Some(connections) = self.connections.upgrade() {
-            connections.gone(self);
-        }
-    }
-}
-
-impl fmt::Debug for Control {
+impl fmt::Display for NotNeeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").field("conn", &self.conn).field("command", &self.command()).finish()
+        f.write_str("another connection serves the request")
     }
 }
 
-/// An exchange uses the connection; its drop is the end of the use.
-#[derive(Debug)]
-pub(super) struct Lease(Arc<Control>);
-
-impl Lease {
-    pub(super) fn new(control: Arc<Control>) -> Self {
-        control.usage().exchanges += 1;
-        Lease(control)
-    }
-
-    pub(super) fn is_of(&self, control: &Arc<Control>) -> bool {
-        Arc::ptr_eq(&self.0, control)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let idle = {
-            let mut usage = self.0.usage();
-            usage.exchanges -= 1;
-            usage.idle_since = Instant::now();
-            usage.exchanges == 0
-        };
-        if idle && let Some(connections) = self.0.connections.upgrade() {
-            connections.look_after(&mut connections.open());
-        }
-    }
-}
+impl Error for NotNeeded {}

@@ -1,8 +1,8 @@
 //! Where a response sends the request, by the rules of Go's `http.Client`.
 
-use super::body::Body;
+use super::{body::Body, url};
+use ::url::Url;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
-use url::Url;
 
 /// The next request of a chain, if the response asks for one that can be made.
 pub(super) struct Hop {
@@ -10,7 +10,24 @@ pub(super) struct Hop {
     body: Option<Body>,
     /// The host that was asked first: credentials are for it and its subdomains.
     first_host: String,
+    /// The caller has set a `Referer` himself: it stays.
+    own_referer: bool,
 }
+
+/// What describes a body that is not sent any more.
+const OF_BODY: [&str; 7] = [
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "content-language",
+    "content-location",
+    "transfer-encoding",
+    "expect",
+];
+
+/// What is nobody's business but the first host's.
+const CREDENTIALS: [&str; 6] =
+    ["authorization", "www-authenticate", "cookie", "cookie2", "proxy-authorization", "proxy-authenticate"];
 
 impl Hop {
     /// Remembers what is needed to ask again. `None` for the body when it cannot be sent twice.
@@ -21,49 +38,48 @@ impl Hop {
         parts.version = request.version();
         parts.headers = request.headers().clone();
         parts.extensions = request.extensions().clone();
-        let first_host = host(&parts.uri);
-        Hop { parts, body: request.body().try_clone(), first_host }
+        Hop {
+            first_host: host(&parts.uri),
+            own_referer: parts.headers.contains_key(header::REFERER),
+            parts,
+            body: request.body().try_clone(),
+        }
     }
 
     /// The request to make after this response.
     pub(super) fn next<B>(&mut self, response: &Response<B>) -> Option<Request<Body>> {
-        let status = response.status();
         let location = response.headers().get(header::LOCATION)?;
         let to = resolve(&self.parts.uri, location)?;
-        let keeps_body = match status {
+        let keeps_body = match response.status() {
             StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => false,
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT if self.body.is_some() => true,
             _ => return None,
         };
+        let from = std::mem::replace(&mut self.parts.uri, to);
+        let (headers, to) = (&mut self.parts.headers, &self.parts.uri);
         if !keeps_body {
             self.body = Some(Body::empty());
             if self.parts.method != Method::HEAD {
                 self.parts.method = Method::GET;
             }
-            for name in [
-                header::CONTENT_TYPE,
-                header::CONTENT_LENGTH,
-                header::CONTENT_ENCODING,
-                header::TRANSFER_ENCODING,
-                header::EXPECT,
-            ] {
-                self.parts.headers.remove(name);
-            }
+            OF_BODY.iter().for_each(|name| drop(headers.remove(*name)));
         }
-        if !same_or_subdomain(&host(&to), &self.first_host) {
-            for name in [header::AUTHORIZATION, header::COOKIE, header::WWW_AUTHENTICATE] {
-                self.parts.headers.remove(name);
-            }
+        if !same_or_subdomain(&host(to), &self.first_host) {
+            CREDENTIALS.iter().for_each(|name| drop(headers.remove(*name)));
         }
-        self.parts.headers.remove(header::HOST);
-        set_referer(&mut self.parts.headers, &self.parts.uri, &to);
-        self.parts.uri = to;
+        if from.authority() != to.authority() {
+            headers.remove(header::HOST);
+        }
+        if !self.own_referer {
+            set_referer(headers, &from, to);
+        }
         let mut request = Request::new(self.body.as_ref().and_then(Body::try_clone).unwrap_or_default());
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.clone();
         *request.version_mut() = self.parts.version;
         *request.headers_mut() = self.parts.headers.clone();
         *request.extensions_mut() = self.parts.extensions.clone();
+        url::move_user_info(&mut request);
         Some(request)
     }
 }

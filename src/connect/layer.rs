@@ -6,13 +6,19 @@ use crate::{
     sink::{ConnRef, DialRecorder, Endpoint, TraceSink, Transport},
 };
 use http::{Extensions, Uri};
-use hyper_util::client::legacy::connect::{Connection, HttpInfo};
+use hyper_util::{
+    client::legacy::connect::{Connection, HttpInfo},
+    rt::TokioIo,
+};
 use pin_project_lite::pin_project;
 use std::{
+    any::Any,
     error::Error,
     pin::Pin,
     task::{Context, Poll, ready},
 };
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -70,7 +76,7 @@ pub struct TraceConnect<C> {
 impl<C> Service<Uri> for TraceConnect<C>
 where
     C: Service<Uri>,
-    C::Response: Connection,
+    C::Response: Connection + 'static,
     C::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     type Response = TracedIo<C::Response>;
@@ -103,7 +109,7 @@ pin_project! {
 impl<F, T, E> Future for TraceConnectFuture<F>
 where
     F: Future<Output = Result<T, E>>,
-    T: Connection,
+    T: Connection + 'static,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
     type Output = Result<TracedIo<T>, Box<dyn Error + Send + Sync>>;
@@ -115,7 +121,7 @@ where
         let dial = std::mem::take(this.dial);
         Poll::Ready(match result {
             Ok(io) => {
-                let conn = dial.adopt(Transport::Tcp, endpoint(&io), *this.above_tls);
+                let conn = dial.adopt(Transport::Tcp, || endpoint(&io), *this.above_tls);
                 dial.established(conn.conn_ref());
                 Ok(TracedIo::new(io, conn))
             }
@@ -135,14 +141,26 @@ fn destination(uri: &Uri) -> String {
     format!("{host}:{}", uri.port_u16().unwrap_or(default))
 }
 
-fn endpoint<T: Connection>(io: &T) -> Endpoint {
+fn endpoint<T: Connection + 'static>(io: &T) -> Endpoint {
     let mut extras = Extensions::new();
     io.connected().get_extras(&mut extras);
-    if let Some(inner) = extras.get::<ConnRef>() {
-        return Endpoint { local: inner.local_addr(), remote: inner.peer_addr() };
-    }
-    match extras.get::<HttpInfo>() {
-        Some(info) => Endpoint { local: Some(info.local_addr()), remote: Some(info.remote_addr()) },
-        None => Endpoint::default(),
-    }
+    let (local, remote) = if let Some(inner) = extras.get::<ConnRef>() {
+        (inner.local_addr(), inner.peer_addr())
+    } else {
+        let info = extras.get::<HttpInfo>();
+        (info.map(HttpInfo::local_addr), info.map(HttpInfo::remote_addr))
+    };
+    Endpoint { local, remote, path: unix_path(io) }
+}
+
+/// The file that a Unix socket is connected to.
+#[cfg(unix)]
+fn unix_path(io: &dyn Any) -> Option<Box<str>> {
+    let io = io.downcast_ref::<TokioIo<UnixStream>>()?;
+    Some(io.inner().peer_addr().ok()?.as_pathname()?.to_string_lossy().into())
+}
+
+#[cfg(not(unix))]
+fn unix_path(_: &dyn Any) -> Option<Box<str>> {
+    None
 }

@@ -19,6 +19,8 @@ pub(crate) fn io_failure(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::TimedOut if error.raw_os_error().is_some() => Failure::TimedOut,
         io::ErrorKind::ConnectionRefused => Failure::ConnectionRefused,
+        // Not from the kernel: that is how h2 says that the stream below has ended.
+        io::ErrorKind::BrokenPipe if error.get_ref().is_some() => Failure::EofError,
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Failure::ConnectionReset,
         io::ErrorKind::ConnectionAborted => Failure::ConnectionAborted,
         io::ErrorKind::HostUnreachable => Failure::HostUnreachable,
@@ -112,7 +114,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
 fn h2_failure(error: &h2::Error) -> Option<Failure> {
     if error.is_go_away() && error.is_remote() {
         Some(Failure::Http2Goaway)
-    } else if error.is_reset() {
+    } else if error.is_reset() && !error.is_remote() && !error.is_library() {
+        // hyper resets a stream whose body it cannot get to the end of.
+        Some(Failure::RequestBodyError)
+    } else if error.is_reset() && error.is_remote() {
         Some(Failure::Http2StreamReset)
     } else if error.is_io() {
         error.get_io().map(io_failure)

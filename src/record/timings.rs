@@ -13,7 +13,8 @@ use super::{DialTrace, HttpReqTrace, NetTrace, Timestamp, TlsTunnelTrace};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timings {
-    /// From the begin until there was a connection, less `dns`, `connect` and `tls`.
+    /// From the begin until there was a connection, less `dns`, `connect` and `tls`. Unknown where the client
+    /// does not say when that was.
     pub blocked: Option<Duration>,
     /// Looking the name up.
     pub dns: Option<Duration>,
@@ -40,7 +41,10 @@ impl HttpReqTrace {
         let acquired = axis.at(self.conn_acquired_at);
         let response = axis.at(self.resp_recv_at);
 
-        let connected_by = acquired.or(end);
+        // Without the time at which it got a connection: it had one when it was sent or answered.
+        let body_end = axis.at(self.req_body_end_at);
+        let had_one = until(body_end, response);
+        let connected_by = acquired.or(had_one).or(end);
         let own = self.own_dial(trace).map(|dial| Connecting { request: self, trace, axis, dial });
         let in_time = |from: &i128| connected_by.is_none_or(|limit| *from <= limit);
         let phase = |(from, to)| span(Some(from).filter(in_time), until(to, connected_by));
@@ -50,9 +54,9 @@ impl HttpReqTrace {
         let tls = handshakes.filter_map(phase).reduce(Duration::saturating_add);
         let own_time = [dns, connect, tls].into_iter().flatten().sum();
 
-        let body_end = axis.at(self.req_body_end_at);
+        let blocked_until = if acquired.is_none() && had_one.is_some() { None } else { connected_by };
         Timings {
-            blocked: span(Some(begin), connected_by).map(|time| time.saturating_sub(own_time)),
+            blocked: span(Some(begin), blocked_until).map(|time| time.saturating_sub(own_time)),
             dns,
             connect,
             tls,
@@ -328,6 +332,20 @@ mod tests {
         assert!(failed_at(49, &acquired).ends_with("tls 15.0 ms · send 3.0 ms · total 44.0 ms"));
         assert!(failed_at(60, &sent).ends_with("send 4.0 ms · wait 10.0 ms · total 55.0 ms"));
         assert!(failed_at(81, &answered).ends_with("wait 30.0 ms · receive 1.0 ms · total 76.0 ms"));
+    }
+
+    #[test]
+    fn a_client_that_does_not_say_when_it_got_a_connection() {
+        let unsaid = ("/httpRequests/0/connAcquiredAt", Value::Null);
+        assert_eq!(
+            timings(changed(std::slice::from_ref(&unsaid))),
+            "dns 10.0 ms · connect 10.0 ms · tls 15.0 ms · wait 30.0 ms · receive 10.0 ms · total 85.0 ms"
+        );
+        let no_body = ("/httpRequests/0/reqBodyEndAt", Value::Null);
+        assert_eq!(
+            timings(changed(&[unsaid, no_body])),
+            "dns 10.0 ms · connect 10.0 ms · tls 15.0 ms · receive 10.0 ms · total 85.0 ms"
+        );
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(crate) enum Transport {
 pub(crate) struct Endpoint {
     pub(crate) local: Option<SocketAddr>,
     pub(crate) remote: Option<SocketAddr>,
+    /// The file of a Unix socket.
+    pub(crate) path: Option<Box<str>>,
 }
 
 pub(crate) struct ConnRecord {
@@ -187,7 +189,7 @@ impl AttemptRecorder {
 
     pub(super) fn begin(group: Option<Arc<Group>>, remote: SocketAddr, from_resolver: bool) -> Self {
         AttemptRecorder(group.and_then(|group| {
-            let endpoint = Endpoint { remote: Some(remote), local: None };
+            let endpoint = Endpoint { remote: Some(remote), ..Endpoint::default() };
             let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
             record.from_resolver = from_resolver;
             register(group, record)
@@ -206,7 +208,7 @@ impl AttemptRecorder {
     /// The local address, as soon as there is one.
     pub(crate) fn local(&self, local: Option<SocketAddr>) {
         if let (Some(ConnRef(shared)), Some(local)) = (&self.0, local)
-            && let Some(record) = &shared.record
+            && let Some(record) = shared.record.as_ref().filter(|record| record.end.is_open())
         {
             let _ = record.local.set(local);
         }
@@ -294,7 +296,7 @@ impl ConnRecorder {
     }
 
     pub(super) fn udp(group: Arc<Group>, local: SocketAddr, remote: SocketAddr) -> Self {
-        let endpoint = Endpoint { local: Some(local), remote: Some(remote) };
+        let endpoint = Endpoint { local: Some(local), remote: Some(remote), path: None };
         let mut record = ConnRecord::new(&group.core, Transport::Udp, endpoint);
         record.from_resolver = true;
         Self::established(register(group, record))
@@ -303,11 +305,11 @@ impl ConnRecorder {
     pub(super) fn adopt(
         group: Option<Arc<Group>>,
         transport: Transport,
-        endpoint: Endpoint,
+        endpoint: impl FnOnce() -> Endpoint,
         above_tls: bool,
     ) -> Self {
         Self::established(group.and_then(|group| {
-            let mut record = ConnRecord::new(&group.core, transport, endpoint);
+            let mut record = ConnRecord::new(&group.core, transport, endpoint());
             record.above_tls = above_tls;
             if let Some(dial) = &group.dial {
                 record.begin = dial.begin;

@@ -115,7 +115,12 @@ impl DialRecorder {
     }
 
     /// A connection that somebody else made: its handshake took the whole dial as far as is known.
-    pub(crate) fn adopt(&self, transport: Transport, endpoint: Endpoint, above_tls: bool) -> ConnRecorder {
+    pub(crate) fn adopt(
+        &self,
+        transport: Transport,
+        endpoint: impl FnOnce() -> Endpoint,
+        above_tls: bool,
+    ) -> ConnRecorder {
         ConnRecorder::adopt(self.0.0.clone(), transport, endpoint, above_tls)
     }
 
@@ -135,7 +140,8 @@ impl DialRecorder {
 impl Drop for DialRecorder {
     fn drop(&mut self) {
         let Some(group) = self.0.0.take() else { return };
-        group.let_go(group.core.now());
+        let now = group.core.now();
+        group.learn(|dial| dial.let_go(now));
         let fault = Fault::new(Failure::Interrupted, "the dial was given up");
         end(&group, EndReason::Cancelled, Some(fault));
     }

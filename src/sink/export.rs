@@ -9,7 +9,7 @@ use super::{
     group::{DialHead, DialState, Group, ResolverDial},
     headers::CapturedHeaders,
     registry::Rec,
-    request::{Rare, RequestRecord, RequestRef},
+    request::{PrevHop, Rare, RequestRecord, RequestRef},
     tls::TlsRecord,
 };
 use crate::{
@@ -43,9 +43,17 @@ pub(super) fn trace(
         let begin = record.begin;
         let record = RequestRef { core: core.clone(), record };
         let (request, prev_hop) = request_and_links(&record, &times, &mut groups);
-        requests.extend(prev_hop.filter(|hop| known.insert(hop.number())).map(|hop| hop.record));
-        http.push((begin, request));
+        requests.extend(prev_hop.kept.filter(|hop| known.insert(hop.number())).map(|hop| hop.record));
+        http.push((begin, request, prev_hop.number));
     }
+    // A request that the sink has forgotten is not asked for its previous hop, which may be here all the same.
+    let http = http.into_iter().map(|(begin, mut request, prev_hop)| {
+        if !known.contains(&prev_hop) {
+            request.prev_hop = TraceId::default();
+        }
+        (begin, request)
+    });
+    let http = http.collect();
     let mut seen = HashSet::with_capacity(groups.len());
     groups.retain(|group| seen.insert(Arc::as_ptr(group)));
 
@@ -94,15 +102,8 @@ pub(super) fn slice(request: &RequestRef) -> NetTrace {
 /// The same for hops that are known, the last one last; those of another sink are left out.
 pub(super) fn hops(hops: &[RequestRef]) -> NetTrace {
     let Some(last) = hops.last() else { return NetTrace::default() };
-    let same_sink = || hops.iter().filter(|hop| hop.is_of(&last.core));
-    let mut trace = trace(&last.core, "", same_sink().map(|hop| hop.record.clone()).collect(), vec![]);
-    // Requests that the sink has forgotten are not linked any more.
-    let ids = same_sink().map(|hop| last.core.id(hop.number())).collect::<Vec<_>>();
-    for request in trace.http_requests.iter_mut().filter(|request| request.prev_hop.is_undefined()) {
-        let before = ids.windows(2).find(|pair| pair[1] == request.trace_id);
-        request.prev_hop = before.map_or_else(TraceId::default, |pair| pair[0].clone());
-    }
-    trace
+    let same_sink = hops.iter().filter(|hop| hop.is_of(&last.core));
+    trace(&last.core, "", same_sink.map(|hop| hop.record.clone()).collect(), vec![])
 }
 
 pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
@@ -114,7 +115,7 @@ fn request_and_links(
     request: &RequestRef,
     times: &Timeline,
     groups: &mut Vec<Arc<Group>>,
-) -> (HttpReqTrace, Option<RequestRef>) {
+) -> (HttpReqTrace, PrevHop) {
     let (core, record) = (&request.core, &*request.record);
     // The end before the rest: what belongs to an ended request is all there.
     let end = record.end.get();
@@ -125,7 +126,7 @@ fn request_and_links(
     };
     let [tcp_conn, tls_tunnel, proxy_tls_tunnel] = match &conn {
         Some(conn) => [conn.number(), conn.0.tls.load(Relaxed), conn.0.proxy_tls.load(Relaxed)],
-        None => rare.as_ref().and_then(|rare| rare.own_dial.as_ref()).map_or([0; 3], |dial| dial.way()),
+        None => rare.as_ref().map_or([0; 3], |rare| rare.way),
     };
     let (end_at, end_reason, failure, req_error) = ended(end, times);
     let version = record.version.load(Relaxed);
@@ -157,17 +158,16 @@ fn request_and_links(
         resp_encoded_len: decoded.map(|_| received),
         ..HttpReqTrace::default()
     };
-    let prev_hop = rare.and_then(|rare| rare.into_words(&mut out, conn.as_ref(), core, times));
-    (out, prev_hop)
+    let prev_hop = rare.map(|rare| rare.into_words(&mut out, conn.as_ref(), core, times));
+    (out, prev_hop.unwrap_or_default())
 }
 
 /// What most requests do not have, taken out of the lock.
 struct RareOut {
     headers: [HttpHeaders; 3],
     tried: Vec<ConnRef>,
-    /// The last dial that it caused.
-    own_dial: Option<Arc<Group>>,
-    prev_hop: Option<RequestRef>,
+    way: [u64; 3],
+    prev_hop: PrevHop,
     informational: Vec<(Tick, StatusCode)>,
 }
 
@@ -176,7 +176,7 @@ impl RareOut {
         RareOut {
             headers: [&rare.headers, &rare.response_headers, &rare.trailers].map(CapturedHeaders::export),
             tried: rare.tried.iter().cloned().collect(),
-            own_dial: rare.dials.back().cloned(),
+            way: rare.way,
             prev_hop: rare.prev_hop.clone(),
             informational: rare.informational.clone(),
         }
@@ -189,9 +189,9 @@ impl RareOut {
         conn: Option<&ConnRef>,
         core: &Core,
         times: &Timeline,
-    ) -> Option<RequestRef> {
+    ) -> PrevHop {
         [out.req_header, out.resp_header, out.trailers] = self.headers;
-        out.prev_hop = self.prev_hop.as_ref().map_or_else(TraceId::default, |hop| core.id(hop.number()));
+        out.prev_hop = core.id(self.prev_hop.number);
         let interim = |(at, status): (Tick, StatusCode)| Informational {
             status: status.as_u16(),
             recv_at: times.at(at),
@@ -272,6 +272,7 @@ pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
         failure,
         end_reason,
         addr_tuple: addresses(record),
+        unix_path: record.endpoint.path.as_deref().unwrap_or_default().into(),
         layer: if record.above_tls { "application".into() } else { String::new() },
         reused: times.is_before(record.begin),
         total_sent_bytes: record.sent(),

@@ -72,6 +72,13 @@ pub(crate) struct DialState {
 }
 
 impl DialState {
+    /// Nobody has any use for it any more.
+    pub(crate) fn let_go(&mut self, at: Tick) {
+        if !self.let_go.is_some() {
+            self.let_go = at;
+        }
+    }
+
     /// Nothing more is resolved: a lookup under way was given up.
     pub(crate) fn resolved(&mut self, now: Tick) {
         if self.resolve_begin.is_some() && !self.resolve_end.is_some() {
@@ -199,12 +206,9 @@ impl Group {
         self.state().tls.iter().find_map(|tls| tls.fault.clone())
     }
 
-    /// The request that caused this has ended or has no more use for it.
+    /// The request that caused this has ended. The dial may have ended before.
     pub(crate) fn let_go(&self, at: Tick) {
-        let mut state = self.state();
-        if !state.dial.let_go.is_some() {
-            state.dial.let_go = at;
-        }
+        self.state().dial.let_go(at);
     }
 }
 

@@ -73,8 +73,19 @@ pub(crate) struct Rare {
     pub(crate) tried: VecDeque<ConnRef>,
     /// Dials that began because of it.
     pub(crate) dials: VecDeque<Arc<Group>>,
-    pub(crate) prev_hop: Option<RequestRef>,
+    /// How far its last dial had come when it ended without having been given a connection.
+    pub(crate) way: [u64; 3],
+    pub(crate) prev_hop: PrevHop,
     pub(crate) informational: Vec<(Tick, StatusCode)>,
+}
+
+/// The request whose response led to this one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PrevHop {
+    /// Zero when there was none.
+    pub(crate) number: u64,
+    /// The request itself, as long as the sink keeps this one.
+    pub(crate) kept: Option<RequestRef>,
 }
 
 /// A request that is resent or dials without end must not fill the memory: of its connections, its dials and
@@ -127,7 +138,7 @@ impl Entry for RequestRecord {
             let mut links = self.links();
             links.forgotten = true;
             links.groups().for_each(|group| group.not_needed());
-            links.rare.as_mut().and_then(|rare| rare.prev_hop.take())
+            links.rare.as_mut().and_then(|rare| rare.prev_hop.kept.take())
         };
         if let Some(hop) = hop {
             hop.record.followers.fetch_sub(1, AcqRel);
@@ -175,10 +186,11 @@ impl RequestRef {
         push(&mut links.rare().dials, group.clone(), |oldest| oldest.not_needed());
     }
 
-    /// Another request follows it. False when it is not to be linked to that.
+    /// Another request with the same handle begins. True when that follows its response, and is to be linked.
     fn precedes(&self) -> bool {
         let links = self.record.links();
-        let linked = !links.forgotten && self.record.hops < MOST_HOPS - 1;
+        let responded = self.record.response_head.get().is_some();
+        let linked = responded && !links.forgotten && self.record.hops < MOST_HOPS - 1;
         self.record.followers.fetch_add(u32::from(linked), AcqRel);
         linked
     }
@@ -227,13 +239,16 @@ impl RequestRef {
         self.end(EndReason::Closed, None);
     }
 
-    /// It failed. Where it never got a connection, what went wrong with its own dial says it best; and where the
-    /// error has no code, because HTTP/2 passes on no more than its text, what went wrong with the tunnel.
+    /// It failed. Where it never got a connection, what went wrong with its own dial says it best, unless that
+    /// was just given up; and where the error has no code, because HTTP/2 passes on no more than its text, what
+    /// went wrong with the tunnel.
     fn failed(&self, failure: Failure, text: &str) {
         let deeper = {
             let links = self.record.links();
+            let dials = links.rare.iter().flat_map(|rare| &rare.dials).rev();
+            let mut faults = dials.filter_map(|dial| dial.fault());
             match &links.conn {
-                None => links.rare.iter().flat_map(|rare| &rare.dials).rev().find_map(|dial| dial.fault()),
+                None => faults.find(|fault| fault.failure != Failure::Interrupted),
                 Some(conn) if matches!(failure, Failure::Unknown(_)) => conn.0.group.tunnel_fault(),
                 Some(_) => None,
             }
@@ -246,6 +261,12 @@ impl RequestRef {
     pub(crate) fn end(&self, reason: EndReason, fault: Option<Fault>) -> bool {
         let (core, record) = (&self.core, &self.record);
         let now = core.now().max(record.begin);
+        if let Some(mut links) = self.open_links()
+            && links.conn.is_none()
+            && let Some(rare) = &mut links.rare
+        {
+            rare.way = rare.dials.back().map_or([0; 3], |dial| dial.way());
+        }
         if !record.end.end(now, reason, fault) {
             return false;
         }
@@ -297,8 +318,8 @@ impl RequestRecord {
         let hop = head.handle.and_then(RequestHandle::last_hop);
         let hop = hop.filter(|hop| std::ptr::eq(&*hop.core, core) && hop.precedes());
         let hops = hop.as_ref().map_or(0, |hop| hop.record.hops + 1);
-        if hop.is_some() {
-            links.rare().prev_hop = hop;
+        if let Some(hop) = hop {
+            links.rare().prev_hop = PrevHop { number: hop.number(), kept: Some(hop) };
         }
         RequestRecord {
             begin: core.now(),

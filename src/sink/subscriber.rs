@@ -19,8 +19,9 @@ impl<F: Fn(&FinishedRecord) + Send + Sync + 'static> Subscriber for F {
     }
 }
 
-/// A record that has ended, with the identifiers and times that it has in a trace.
-#[derive(Clone, Debug)]
+/// A record that has ended, with the identifiers and times that it has in a trace: nothing changes it any more,
+/// but for the time at which a request lets go of its dial (`ctxCloseAt`), which may come later.
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum FinishedRecord {
     /// A dial, with or without a connection.

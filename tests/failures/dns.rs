@@ -4,7 +4,7 @@ use hickory_proto::op::ResponseCode;
 use nettrace::record::{DnsQueryTrace, DnsRCode, DnsResType};
 use nettrace::resolve::ResolveError;
 
-use crate::stage::{LONG, Scene, Stage, ended, expire, failed, fetched, hello};
+use crate::stage::{LONG, Scene, Stage, ended, expire, failed, fetched, hello, reached};
 use crate::support::dns::{Action, Asked, DnsServer, wire};
 
 #[tokio::test]
@@ -171,13 +171,9 @@ async fn nothing_but_garbage() {
     let resolver = stage.resolver().attempts(1).build().unwrap();
     let client = stage.builder().resolver(resolver).build().unwrap();
     let give_up = async {
-        loop {
-            let trace = stage.sink.snapshot("garbage has come");
-            if trace.dns_queries.iter().filter(|query| !query.dns_reply_msgs.is_empty()).count() == 2 {
-                return expire(LONG).await;
-            }
-            tokio::task::yield_now().await;
-        }
+        let replies = |query: &&DnsQueryTrace| !query.dns_reply_msgs.is_empty();
+        reached(&stage.sink, |trace| trace.dns_queries.iter().filter(replies).count() == 2).await;
+        expire(LONG).await;
     };
     let (failed, ()) = tokio::join!(failed(&client, "http://web.test/"), give_up);
     failed.scene.assert_dial_failed("timeout", "generic_timeout_error");

@@ -4,8 +4,13 @@
 
 mod connect;
 mod dns;
+mod dropped;
+mod h2;
+mod layers;
 mod response;
 mod stage;
+mod stale;
 #[path = "../support/mod.rs"]
 mod support;
+mod timeout;
 mod tls;

@@ -106,7 +106,8 @@ async fn cut_off_within_the_body_over_tls() {
         let scene = &failed.scene;
         assert_eq!(scene.request.tls_tunnel, scene.tunnel().trace_id);
         assert_eq!(ended(scene.tunnel()), ("peer-closed", ""));
-        assert_eq!(ended(scene.conn()), ("peer-closed", ""));
+        // After a `close_notify` nobody needs to look for more.
+        assert!(["peer-closed", if orderly { "closed" } else { "" }].contains(&ended(scene.conn()).0));
     }
 }
 

@@ -23,3 +23,4 @@ pub mod raw;
 pub mod slow;
 pub mod strace;
 mod sys;
+pub mod web;

@@ -1,0 +1,72 @@
+//! The tasks of a client's connections: they can be waited for, and stopped.
+
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{runtime::Handle, task::AbortHandle};
+use tokio_util::task::TaskTracker;
+
+/// Where the tasks of connections run. All clones know of the same tasks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tasks {
+    tracker: TaskTracker,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Tasks {
+    pub(super) fn spawn_on(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        runtime: &Handle,
+    ) -> AbortHandle {
+        self.tracker.spawn_on(task, runtime).abort_handle()
+    }
+
+    /// Whether there is none left in that time. No others are expected to begin.
+    pub(super) async fn are_done_within(&self, time: Duration) -> bool {
+        self.tracker.close();
+        self.tracker.is_empty() || tokio::time::timeout(time, self.tracker.wait()).await.is_ok()
+    }
+
+    /// Resolves when there is none left.
+    pub(super) async fn are_done(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Has every task end after its next poll.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Relaxed);
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        self.tracker.spawn(Stoppable { task, stopped: self.stopped.clone() });
+    }
+}
+
+pin_project! {
+    struct Stoppable<F> {
+        #[pin]
+        task: F,
+        stopped: Arc<AtomicBool>,
+    }
+}
+
+impl<F: Future> Future for Stoppable<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let done = this.task.poll(cx).is_ready();
+        if done || this.stopped.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}

@@ -1,0 +1,61 @@
+//! What was seen of the records so far, which later looks must not contradict.
+
+use std::collections::HashMap;
+
+use nettrace::{FinishedRecord, NetTrace, TraceId, record::EndReason};
+
+/// A record with the reason of its end, if it has come.
+pub(crate) fn records(trace: &NetTrace) -> Vec<(FinishedRecord, Option<EndReason>)> {
+    macro_rules! all {
+        ($($list:ident: $kind:ident),*) => {{
+            let mut all = Vec::new();
+            $(all.extend(trace.$list.iter().map(|record| {
+                (FinishedRecord::$kind(record.clone()), record.end_reason.clone())
+            }));)*
+            all
+        }};
+    }
+    all!(
+        dials: Dial,
+        tcp_conns: TcpConn,
+        udp_conns: UdpConn,
+        dns_queries: DnsQuery,
+        tls_tunnels: TlsTunnel,
+        http_requests: HttpRequest
+    )
+}
+
+/// When a request lets go of its dial is known only when the request ends, which the dial need not wait for.
+pub(crate) fn settled(mut record: FinishedRecord) -> FinishedRecord {
+    if let FinishedRecord::Dial(dial) = &mut record {
+        dial.ctx_close_at = Default::default();
+    }
+    record
+}
+
+/// Records that have ended.
+#[derive(Default)]
+pub(crate) struct History(HashMap<TraceId, FinishedRecord>);
+
+impl History {
+    /// Nothing that had ended is gone or has changed.
+    #[track_caller]
+    pub(crate) fn look(&mut self, trace: &NetTrace) {
+        let mut missing = std::mem::take(&mut self.0);
+        for (record, end) in records(trace) {
+            let (id, record) = (record.trace_id().clone(), settled(record));
+            if let Some(before) = missing.remove(&id) {
+                assert_eq!(before, record, "it had ended and has changed since");
+            }
+            if end.is_some() {
+                self.0.insert(id, record);
+            }
+        }
+        assert!(missing.is_empty(), "gone although they had ended: {missing:?}");
+    }
+
+    /// The trace begins anew: what has ended may be gone, and times count from elsewhere.
+    pub(crate) fn forget(&mut self) {
+        self.0.clear();
+    }
+}

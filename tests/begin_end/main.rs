@@ -1,0 +1,33 @@
+//! Whatever is completed, fails or is dropped, and in which order: every record that begins ends exactly once.
+#![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod driver;
+mod history;
+mod mock;
+mod plan;
+mod world;
+
+use std::{cell::RefCell, collections::BTreeSet};
+
+use proptest::test_runner::{Config, TestRunner};
+
+#[test]
+fn every_record_ends_exactly_once() {
+    let ends = RefCell::new(BTreeSet::new());
+    let config = Config { source_file: Some(file!()), max_shrink_iters: 4_000, ..Config::default() };
+    let result = TestRunner::new(config).run(&plan::plan(), |plan| {
+        ends.borrow_mut().extend(driver::run(plan));
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("{error}"));
+    // Else the plans are not worth much.
+    for kind in ["dial", "connection", "look-up", "tunnel", "request"] {
+        for reason in ["closed", "failed", "cancelled"] {
+            let end = format!("{kind} {reason}");
+            assert!(ends.borrow().contains(&end), "no {end} among {:?}", ends.borrow());
+        }
+    }
+}

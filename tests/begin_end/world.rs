@@ -1,0 +1,375 @@
+//! Hosts and nameservers on the loopback interface, and a client of theirs that does as planned.
+
+use std::{
+    error::Error,
+    io,
+    net::{IpAddr, SocketAddr, TcpStream as StdTcpStream},
+    sync::{Arc, LazyLock, Mutex},
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, join_all};
+use hickory_proto::op::ResponseCode;
+use http::{Extensions, Request, Response, Uri};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::rt;
+use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
+use nettrace::{
+    ConnRef, FinishedRecord, HeaderCapture, RequestHandle, TraceSink,
+    connect::{TcpConnector, TraceConnectLayer},
+    request::{TraceBody, TraceRequestLayer},
+    resolve::{StubResolver, TraceResolveLayer},
+    tls::TraceTlsLayer,
+};
+use socket2::{Domain, Socket, Type};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+use tower::{Layer, Service, service_fn};
+
+use crate::{
+    mock::{MockBody, MockIo, pauses},
+    plan::{self, Afterwards, Answer, By, Host, Limit, Names, Nameserver, Use},
+    support::dns::{Action, Asked, DnsServer},
+};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+type Task = BoxFuture<'static, ()>;
+
+/// What a dial leads to, whatever it is made of.
+pub(crate) trait Stream: rt::Read + rt::Write + Connection + Send + Unpin {}
+impl<T: rt::Read + rt::Write + Connection + Send + Unpin> Stream for T {}
+type Conn = Box<dyn Stream>;
+
+pub(crate) struct World {
+    pub(crate) sink: TraceSink,
+    pub(crate) published: Arc<Mutex<Vec<FinishedRecord>>>,
+    /// What goes on by itself.
+    pub(crate) detached: Mutex<Vec<Task>>,
+    left_over: Mutex<Vec<Conn>>,
+    hops: RequestHandle,
+    hosts: Hosts,
+    nameservers: [(Nameserver, DnsServer); 5],
+}
+
+impl World {
+    pub(crate) async fn new() -> Arc<Self> {
+        let published = Arc::<Mutex<Vec<FinishedRecord>>>::default();
+        let subscriber = published.clone();
+        let sink = TraceSink::builder()
+            .headers(HeaderCapture::Values)
+            .subscriber(move |record: &FinishedRecord| subscriber.lock().unwrap().push(record.clone()))
+            .build();
+        Arc::new(World {
+            sink,
+            published,
+            detached: Mutex::default(),
+            left_over: Mutex::default(),
+            hops: RequestHandle::new(),
+            hosts: Hosts::new().await,
+            nameservers: [
+                (Nameserver::Answering, DnsServer::start(|asked| asked.addresses(&ADDRESSES)).await),
+                (Nameserver::Truncating, DnsServer::start(truncated_over_udp).await),
+                (
+                    Nameserver::KnowingNothing,
+                    DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await,
+                ),
+                (Nameserver::Failing, DnsServer::start(|asked| asked.nothing(ResponseCode::ServFail)).await),
+                (Nameserver::Silent, DnsServer::silent().await),
+            ],
+        })
+    }
+
+    /// Drops the connections that nobody uses.
+    pub(crate) fn drop_left_over(&self) {
+        self.left_over.lock().unwrap().clear();
+    }
+
+    /// Makes a request, and reads as much of the response as is planned.
+    pub(crate) fn request(self: &Arc<Self>, plan: plan::Request) -> Task {
+        let world = self.clone();
+        Box::pin(async move {
+            let mut request = Request::new(MockBody::new(&plan.upload, ()));
+            if plan.follows {
+                request.extensions_mut().insert(world.hops.clone());
+            }
+            let read = match &plan.answer {
+                Answer::Body { read, .. } => *read,
+                Answer::Fails => 0,
+            };
+            let sink = world.sink.clone();
+            let service = service_fn(move |request| serve(world.clone(), plan.clone(), request));
+            let response = TraceRequestLayer::new(&sink).layer(service).call(request).await;
+            let Ok(response) = response else { return };
+            let mut body = response.into_body();
+            for _ in 0..read {
+                let Some(Ok(_)) = body.frame().await else { return };
+            }
+        })
+    }
+}
+
+async fn serve(
+    world: Arc<World>,
+    plan: plan::Request,
+    request: Request<TraceBody<MockBody<()>>>,
+) -> Result<Response<MockBody<Vec<Conn>>>, BoxError> {
+    pauses(plan.pauses).await;
+    let mut conns = Vec::new();
+    if plan.reuses {
+        conns.extend(world.left_over.lock().unwrap().pop().map(|conn| (conn, Afterwards::LeftOver)));
+    }
+    let mut running = Vec::new();
+    for dial in &plan.dials {
+        let (dialing, dial) = (begin_dial(&world, dial), dial.clone());
+        let dialing = async move {
+            let mut conn = match dialing.await {
+                Ok(conn) => conn,
+                Err(error) if dial.needed => return Err(error),
+                Err(_) => return Ok(None),
+            };
+            use_it(&mut conn, &dial.use_of_it).await;
+            Ok::<_, BoxError>(Some((conn, dial.afterwards)))
+        };
+        if dial.detached {
+            let world_too = world.clone();
+            world.detached.lock().unwrap().push(Box::pin(async move {
+                if let Ok(Some((conn, Afterwards::LeftOver))) = dialing.await {
+                    world_too.left_over.lock().unwrap().push(conn);
+                }
+            }));
+        } else if plan.together {
+            running.push(dialing);
+        } else {
+            conns.extend(dialing.await?);
+        }
+    }
+    for dialed in join_all(running).await {
+        conns.extend(dialed?);
+    }
+    let mut upload = request.into_body();
+    for _ in 0..plan.taken {
+        if upload.is_end_stream() {
+            break;
+        }
+        let Some(frame) = upload.frame().await else { break };
+        frame?;
+    }
+    let Answer::Body { frames, .. } = &plan.answer else {
+        return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+    };
+    let mut extras = Extensions::new();
+    conns.iter().for_each(|(conn, _)| conn.connected().get_extras(&mut extras));
+    let mut held = Vec::new();
+    for (conn, afterwards) in conns {
+        match afterwards {
+            Afterwards::Drop => drop(conn),
+            Afterwards::GoesWithBody => held.push(conn),
+            Afterwards::LeftOver => world.left_over.lock().unwrap().push(conn),
+        }
+    }
+    let mut response = Response::new(MockBody::new(frames, held));
+    if let Some(conn) = extras.remove::<ConnRef>() {
+        response.extensions_mut().insert(conn);
+    }
+    Ok(response)
+}
+
+async fn use_it(conn: &mut Conn, plan: &[Use]) {
+    let mut conn = TokioIo::new(conn);
+    let mut buffer = [0; 512];
+    for step in plan {
+        let done = match step {
+            Use::Write(len) => conn.write_all(&vec![b'x'; (*len).into()]).await,
+            Use::Read => conn.read(&mut buffer).await.map(drop),
+        };
+        if done.is_err() {
+            return;
+        }
+    }
+}
+
+/// Calls the connector at once: the dial belongs to whose poll this is.
+fn begin_dial(world: &World, dial: &plan::Dial) -> BoxFuture<'static, Result<Conn, BoxError>> {
+    match &dial.by {
+        By::Foreign { pauses: count, fails, reads } => {
+            let (count, fails, reads) = (*count, *fails, reads.clone());
+            let connector = service_fn(move |_: Uri| {
+                let stream = MockIo::new(&reads);
+                async move {
+                    pauses(count).await;
+                    if fails { Err(io::Error::other("no luck")) } else { Ok(TokioIo::new(stream)) }
+                }
+            });
+            let connector = TraceConnectLayer::new(&world.sink).layer(connector);
+            secured(world, dial, connector, "https://mock.test".parse().unwrap())
+        }
+        By::Tcp { names, hosts, limit } => {
+            let connector = TcpConnector::new(&world.sink).handshake_timeout(limit.duration());
+            let port = world.hosts.port;
+            let uri = |host: &str| format!("https://{host}:{port}").parse().unwrap();
+            match names {
+                Names::Literal => secured(world, dial, connector, uri(ADDRESSES[hosts[0] as usize])),
+                Names::Foreign { pauses: count, fails } => {
+                    let (count, fails) = (*count, *fails);
+                    let addrs: Vec<SocketAddr> = hosts.iter().map(|host| world.hosts.addr(*host)).collect();
+                    let resolver = service_fn(move |_| {
+                        let addrs = addrs.clone();
+                        async move {
+                            pauses(count).await;
+                            if fails { Err(io::Error::other("no idea")) } else { Ok(addrs.into_iter()) }
+                        }
+                    });
+                    let connector = connector.resolver(TraceResolveLayer::new().layer(resolver));
+                    secured(world, dial, connector, uri("some.test"))
+                }
+                Names::Stub(nameserver) => {
+                    let resolver = StubResolver::builder(&world.sink)
+                        .nameservers([world.nameserver(*nameserver)])
+                        .resolv_conf(None)
+                        .hosts_file(None)
+                        .attempts(1)
+                        .build();
+                    secured(world, dial, connector.resolver(resolver.unwrap()), uri("some.test"))
+                }
+            }
+        }
+    }
+}
+
+fn secured<C>(
+    world: &World,
+    dial: &plan::Dial,
+    mut connector: C,
+    uri: Uri,
+) -> BoxFuture<'static, Result<Conn, BoxError>>
+where
+    C: Service<Uri>,
+    C::Response: Stream + 'static,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+{
+    let Some(limit) = dial.tls else {
+        let dialing = connector.call(uri);
+        return Box::pin(async { Ok(Box::new(dialing.await.map_err(Into::into)?) as Conn) });
+    };
+    let mut layer = TraceTlsLayer::builder(&world.sink).danger_accept_invalid_certs();
+    if let Some(limit) = limit.duration() {
+        layer = layer.handshake_timeout(limit);
+    }
+    let dialing = layer.build().layer(connector).call(uri);
+    Box::pin(async { Ok(Box::new(dialing.await?) as Conn) })
+}
+
+impl Limit {
+    fn duration(self) -> Option<Duration> {
+        match self {
+            Limit::None => None,
+            Limit::Millis(millis) => Some(Duration::from_millis(millis.into())),
+        }
+    }
+}
+
+impl World {
+    fn nameserver(&self, wanted: Nameserver) -> SocketAddr {
+        let known = self.nameservers.iter().find(|(kind, _)| *kind as u8 == wanted as u8);
+        known.map_or_else(DnsServer::nobody, |(_, server)| server.addr())
+    }
+}
+
+fn truncated_over_udp(asked: &Asked) -> Action {
+    let mut reply = asked.addresses(&ADDRESSES);
+    if !asked.tcp {
+        reply.metadata.truncation = true;
+        reply.answers.clear();
+    }
+    reply.into()
+}
+
+/// One port on many addresses of the loopback interface, each behaving in its own way.
+struct Hosts {
+    port: u16,
+    _tasks: JoinSet<()>,
+    _sockets: [Socket; 2],
+    _fills_the_backlog: StdTcpStream,
+}
+
+/// In the order of [`Host`].
+const ADDRESSES: [&str; 5] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"];
+
+impl Hosts {
+    async fn new() -> Self {
+        loop {
+            // Somebody else may have the port on one of the others.
+            if let Ok(hosts) = Self::try_new().await {
+                return hosts;
+            }
+        }
+    }
+
+    async fn try_new() -> io::Result<Self> {
+        let addr = |host: Host, port| SocketAddr::new(ip(host), port);
+        let echoing = TcpListener::bind(addr(Host::Echoing, 0)).await?;
+        let port = echoing.local_addr()?.port();
+        let hanging_up = TcpListener::bind(addr(Host::HangingUp, port)).await?;
+        let secured = TcpListener::bind(addr(Host::Secured, port)).await?;
+        let refusing = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        refusing.bind(&addr(Host::Refusing, port).into())?;
+        // Where the only place in the queue is taken, further handshakes are not answered.
+        let silent = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        silent.bind(&addr(Host::Silent, port).into())?;
+        silent.listen(0)?;
+        let fills_the_backlog = StdTcpStream::connect(addr(Host::Silent, port))?;
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(echoing, |mut stream| async move {
+            let (mut reads, mut writes) = stream.split();
+            let _ = tokio::io::copy(&mut reads, &mut writes).await;
+        }));
+        tasks.spawn(accept(hanging_up, |stream| async move { drop(stream) }));
+        tasks.spawn(accept(secured, |stream| async move {
+            let Ok(mut stream) = ACCEPTOR.accept(stream).await else { return };
+            let _ = stream.write_all(b"welcome").await;
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }));
+        let sockets = [refusing, silent];
+        Ok(Hosts { port, _tasks: tasks, _sockets: sockets, _fills_the_backlog: fills_the_backlog })
+    }
+
+    fn addr(&self, host: Host) -> SocketAddr {
+        SocketAddr::new(ip(host), self.port)
+    }
+}
+
+fn ip(host: Host) -> IpAddr {
+    ADDRESSES[host as usize].parse().unwrap()
+}
+
+async fn accept<F>(listener: TcpListener, serve: impl Fn(tokio::net::TcpStream) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut conns = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        conns.spawn(serve(stream));
+    }
+}
+
+static ACCEPTOR: LazyLock<TlsAcceptor> = LazyLock::new(|| {
+    let signed = rcgen::generate_simple_self_signed(["some.test".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der());
+    #[cfg(feature = "ring")]
+    let provider = rustls::crypto::ring::default_provider();
+    #[cfg(not(feature = "ring"))]
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![signed.cert.der().clone()], key.into());
+    TlsAcceptor::from(Arc::new(config.unwrap()))
+});

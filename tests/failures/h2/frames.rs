@@ -1,0 +1,113 @@
+//! Just enough of HTTP/2 (RFC 9113) for a server that does exactly what a script says.
+
+use std::io;
+
+use crate::support::raw::Conn;
+
+pub(super) const NO_ERROR: u32 = 0;
+pub(super) const INTERNAL_ERROR: u32 = 2;
+pub(super) const CANCEL: u32 = 8;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// The server's end of a connection, frame by frame.
+pub(super) struct Frames(Conn);
+
+struct Frame {
+    kind: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+impl Frames {
+    pub(super) async fn accept(mut conn: Conn) -> io::Result<Self> {
+        assert_eq!(conn.read(PREFACE.len()).await?, PREFACE);
+        let mut frames = Self(conn);
+        frames.write(SETTINGS, 0, 0, &[]).await?;
+        Ok(frames)
+    }
+
+    /// The stream of the next request.
+    pub(super) async fn request(&mut self) -> io::Result<u32> {
+        self.next(HEADERS).await.map(|frame| frame.stream)
+    }
+
+    /// The next stream that the client resets, and the error code that it gives.
+    pub(super) async fn was_reset(&mut self) -> io::Result<(u32, u32)> {
+        let Frame { stream, payload, .. } = self.next(RST_STREAM).await?;
+        Ok((stream, u32::from_be_bytes(payload.try_into().expect("four bytes"))))
+    }
+
+    /// Takes part until the client closes the connection.
+    pub(super) async fn until_closed(&mut self) {
+        while self.read().await.is_ok() {}
+    }
+
+    /// A whole response.
+    pub(super) async fn answer(&mut self, stream: u32) -> io::Result<()> {
+        self.header(stream).await?;
+        self.data(stream, b"hello", true).await
+    }
+
+    /// The begin of a response, of status 200.
+    pub(super) async fn header(&mut self, stream: u32) -> io::Result<()> {
+        const STATUS_200: u8 = 0x80 | 8; // RFC 7541 appendix A
+        self.write(HEADERS, END_HEADERS, stream, &[STATUS_200]).await
+    }
+
+    pub(super) async fn data(&mut self, stream: u32, bytes: &[u8], last: bool) -> io::Result<()> {
+        self.write(DATA, if last { END_STREAM } else { 0 }, stream, bytes).await
+    }
+
+    pub(super) async fn reset(&mut self, stream: u32, code: u32) -> io::Result<()> {
+        self.write(RST_STREAM, 0, stream, &code.to_be_bytes()).await
+    }
+
+    /// Says that no stream after `last` was, or will be, looked at.
+    pub(super) async fn go_away(&mut self, last: u32, code: u32) -> io::Result<()> {
+        self.write(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat()).await
+    }
+
+    pub(super) fn into_inner(self) -> Conn {
+        self.0
+    }
+
+    async fn next(&mut self, kind: u8) -> io::Result<Frame> {
+        loop {
+            let frame = self.read().await?;
+            if frame.kind == kind {
+                return Ok(frame);
+            }
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<Frame> {
+        let header = self.0.read(9).await?;
+        let [a, b, c, kind, flags, ref stream @ ..] = header[..] else { unreachable!("nine bytes") };
+        let payload = self.0.read(u32::from_be_bytes([0, a, b, c]) as usize).await?;
+        let stream = u32::from_be_bytes((*stream).try_into().expect("four bytes"));
+        match kind {
+            SETTINGS if flags & ACK == 0 => self.write(SETTINGS, ACK, 0, &[]).await?,
+            PING if flags & ACK == 0 => self.write(PING, ACK, 0, &payload).await?,
+            _ => {}
+        }
+        Ok(Frame { kind, stream, payload })
+    }
+
+    async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
+        let length = (payload.len() as u32).to_be_bytes();
+        let header = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+        self.0.write(&[&header, payload].concat()).await
+    }
+}

@@ -1,0 +1,103 @@
+//! Connections that were kept alive, and are dead when they are needed again.
+
+use std::sync::Arc;
+use std::thread;
+
+use nettrace::record::Attempt;
+use tokio::sync::Notify;
+
+use crate::stage::{Scene, Stage, ended, failed, fetched, reached};
+use crate::support::raw::Server;
+
+const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+
+/// The server has closed it, and the client learns that only with its next request in hand.
+#[tokio::test]
+async fn resent_on_another() {
+    let stage = Stage::new().await;
+    let (server, close) = closes_each_when_told();
+    let client = stage.client();
+    let (_, first) = fetched(&client, stage.http(&server)).await;
+    close.notify_one();
+    closed_unseen(&server).await;
+    let (body, second) = fetched(&client, stage.http(&server)).await;
+    assert_eq!(body, b"hello");
+
+    let scene = Scene::of(&client, &second).await;
+    let [stale, fresh] = scene.attempts()[..] else { panic!("two connections") };
+    assert_eq!(ended(&scene.request), ("closed", ""));
+    scene.assert_on(fresh);
+    let tried: Vec<_> = scene.request.attempts.iter().map(tried_on).collect();
+    assert_eq!(tried, [(stale.trace_id.as_str(), "eof_error"), (fresh.trace_id.as_str(), "")]);
+    assert_eq!(ended(stale), ("peer-closed", ""));
+    let first = scene.trace.http_requests.get(first.id()).expect("recorded");
+    assert_eq!((&first.tcp_conn, ended(first)), (&stale.trace_id, ("closed", "")));
+    assert!(first.attempts.is_empty());
+    assert_eq!(stale.total_recv_bytes, HELLO.len() as u64, "nothing of the second went there");
+    let dial = scene.trace.dials.get(&fresh.from_dial).expect("a dial");
+    assert!(dial.dial_begin_at >= scene.request.req_sent_at);
+}
+
+/// Once it was written, nobody knows what the server has done with it.
+#[tokio::test]
+async fn not_resent_when_it_was_written() {
+    let stage = Stage::new().await;
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(HELLO).await?;
+        conn.read_head().await?;
+        conn.close().await
+    });
+    let client = stage.client();
+    let (_, first) = fetched(&client, stage.http(&server)).await;
+    let failed = failed(&client, stage.http(&server)).await;
+    let (scene, conn) = (&failed.scene, failed.scene.conn());
+    assert_eq!(ended(&scene.request), ("failed", "eof_error"));
+    assert_eq!(scene.request.tcp_conn, conn.trace_id);
+    assert!(scene.request.attempts.is_empty());
+    assert_eq!(scene.dial().triggered_by, first.id(), "it was dialled for the first");
+    assert_eq!(ended(conn), ("peer-closed", ""));
+    let timings = scene.request.timings(&scene.trace);
+    assert!(timings.dns.is_none() && timings.connect.is_none() && timings.wait.is_some(), "{timings}");
+}
+
+/// When the client has seen the close, the connection is not even tried.
+#[tokio::test]
+async fn seen_in_time() {
+    let stage = Stage::new().await;
+    let (server, close) = closes_each_when_told();
+    let client = stage.client();
+    let (_, first) = fetched(&client, stage.http(&server)).await;
+    close.notify_one();
+    reached(&stage.sink, |trace| trace.tcp_conns.iter().any(|conn| conn.end_reason.is_some())).await;
+    let (_, second) = fetched(&client, stage.http(&server)).await;
+    let scene = Scene::of(&client, &second).await;
+    assert_eq!(scene.attempts().len(), 2);
+    assert!(scene.request.attempts.is_empty());
+    assert_ne!(scene.request.tcp_conn, scene.trace.http_requests.get(first.id()).expect("recorded").tcp_conn);
+    assert_eq!(ended(scene.attempts()[0]), ("peer-closed", ""));
+}
+
+/// Answers one request on each connection, and closes one each time it is told to.
+fn closes_each_when_told() -> (Server, Arc<Notify>) {
+    let close = Arc::new(Notify::new());
+    let told = close.clone();
+    let server = Server::start(async move |mut conn| {
+        conn.read_head().await?;
+        conn.write(HELLO).await?;
+        told.notified().await;
+        conn.close().await
+    });
+    (server, close)
+}
+
+/// Returns when the server has closed its first connection, and before the client's task could see it: it is only
+/// after this that the events of sockets are looked at, and then the next to run is whoever awaits this.
+async fn closed_unseen(server: &Server) {
+    thread::scope(|scope| scope.spawn(|| server.ended_blocking(1)).join()).expect("no panic");
+    tokio::task::yield_now().await;
+}
+
+fn tried_on(attempt: &Attempt) -> (&str, &str) {
+    (attempt.tcp_conn.as_str(), attempt.failure.as_ref().map_or("", |failure| failure.as_str()))
+}

@@ -1,0 +1,199 @@
+//! An HTTP server that speaks HTTP/1.1 and HTTP/2, says in every response which port asked (`x-peer`), and
+//! remembers what it was asked.
+//!
+//! ```ignore
+//! let web = Web::start(async |asked| match asked.path() {
+//!     "/hello" => reply("hello"),
+//!     _ => status(404),
+//! });
+//! ```
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::task::{JoinSet, spawn_local};
+use tokio_rustls::TlsAcceptor;
+
+use super::background::Background;
+use super::lab::Ns;
+
+/// The body of a response; an error cuts it off.
+pub type Content = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A running server; its connections end with it.
+pub struct Web {
+    addr: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    _background: Background,
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub peer: SocketAddr,
+    pub method: Method,
+    pub uri: Uri,
+    pub version: Version,
+    pub headers: HeaderMap,
+    /// As much of it as came; the handler is called when it is complete.
+    pub body: Bytes,
+    pub trailers: Option<HeaderMap>,
+}
+
+impl Asked {
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// The header's value, empty without one.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+}
+
+impl Web {
+    /// On a free port of 127.0.0.1. HTTP/2 is understood by its preface.
+    #[track_caller]
+    pub fn start(handler: impl AsyncFn(Asked) -> Response<Content> + Send + 'static) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), None, handler)
+    }
+
+    /// The same over TLS.
+    #[track_caller]
+    pub fn tls(
+        config: ServerConfig,
+        handler: impl AsyncFn(Asked) -> Response<Content> + Send + 'static,
+    ) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), Some(config), handler)
+    }
+
+    /// On a listening socket, for instance of a namespace.
+    #[track_caller]
+    pub fn on(
+        listener: TcpListener,
+        tls: Option<ServerConfig>,
+        handler: impl AsyncFn(Asked) -> Response<Content> + Send + 'static,
+    ) -> Self {
+        let addr = listener.local_addr().expect("it listens");
+        listener.set_nonblocking(true).expect("a mode of every socket");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let tls = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
+        let log = asked.clone();
+        let background = Background::start(&Ns::here(), move || serve(listener, tls, handler, log));
+        Self { addr, asked, _background: background }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `http://127.0.0.1:port/path`
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// The requests so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect("no panic").clone()
+    }
+}
+
+/// A response with this body.
+pub fn reply(body: impl Into<Bytes>) -> Response<Content> {
+    let body: Bytes = body.into();
+    Response::new(Full::new(body).map_err(|never: Infallible| match never {}).boxed_unsync())
+}
+
+/// A response of this status and without a body.
+pub fn status(status: u16) -> Response<Content> {
+    let mut response = reply("");
+    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+    response
+}
+
+/// A redirect to this place.
+pub fn redirect(code: u16, location: &str) -> Response<Content> {
+    let mut response = status(code);
+    response.headers_mut().insert("location", location.parse().expect("a value"));
+    response
+}
+
+async fn serve<F>(listener: TcpListener, tls: Option<TlsAcceptor>, handler: F, log: Arc<Mutex<Vec<Asked>>>)
+where
+    F: AsyncFn(Asked) -> Response<Content> + 'static,
+{
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a listening socket");
+    let handler = Rc::new(handler);
+    let mut running = JoinSet::new();
+    loop {
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => accepted.expect("accept"),
+            Some(ended) = running.join_next() => match ended {
+                Ok(()) => continue,
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()), // nobody cancels it
+            },
+        };
+        let (tls, handler, log) = (tls.clone(), handler.clone(), log.clone());
+        running.spawn_local(async move {
+            match tls {
+                None => speak(stream, peer, handler, log).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        speak(stream, peer, handler, log).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn speak<S, F>(stream: S, peer: SocketAddr, handler: Rc<F>, log: Arc<Mutex<Vec<Asked>>>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+    F: AsyncFn(Asked) -> Response<Content> + 'static,
+{
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let (handler, log) = (handler.clone(), log.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await?;
+            let trailers = body.trailers().cloned();
+            let body = body.to_bytes();
+            let asked = Asked {
+                peer,
+                method: head.method,
+                uri: head.uri,
+                version: head.version,
+                headers: head.headers,
+                body,
+                trailers,
+            };
+            log.lock().expect("no panic").push(asked.clone());
+            let mut response = handler(asked).await;
+            response.headers_mut().insert("x-peer", peer.port().into());
+            Ok::<_, hyper::Error>(response)
+        }
+    });
+    // How the peer ends the connection is its business.
+    _ = auto::Builder::new(OnThisThread).serve_connection(TokioIo::new(stream), service).await;
+}
+
+#[derive(Clone)]
+struct OnThisThread;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
+    fn execute(&self, task: F) {
+        spawn_local(async move { drop(task.await) });
+    }
+}

@@ -1,0 +1,73 @@
+//! `Expect: 100-continue`.
+
+use std::sync::{Arc, Mutex};
+
+use crate::side::{AnyClient, empty, exchange, full, request, same};
+use crate::support::raw::Server;
+use nettrace::record::EndReason;
+
+fn server(interim: &'static str, last: &'static str) -> Server {
+    Server::start(async move |mut conn| {
+        let head = conn.read_head().await?;
+        assert!(head.contains("expect: 100-continue\r\n"));
+        conn.write(interim.as_bytes()).await?;
+        conn.read(4).await?;
+        conn.write(last.as_bytes()).await?;
+        conn.close().await
+    })
+}
+
+#[tokio::test]
+async fn whatever_the_server_says() {
+    let ok = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let no = "HTTP/1.1 417 Expectation Failed\r\ncontent-length: 2\r\n\r\nno";
+    for (interim, last, informational) in
+        [("HTTP/1.1 100 Continue\r\n\r\n", ok, vec![100]), ("", no, vec![]), ("", ok, vec![])]
+    {
+        let server = server(interim, last);
+        let make = || {
+            let request = request("POST", &server, "/").header("expect", "100-continue");
+            request.body(full("data")).unwrap()
+        };
+        let (ways, outcome, seen) =
+            same(&server, async |client: &AnyClient| exchange(client, make()).await).await;
+        assert_eq!(outcome.expect("a response").body.data, &last.as_bytes()[last.len() - 2..]);
+        // The untraced client does not wait either.
+        assert!(seen[0].received.ends_with(b"\r\n\r\ndata"));
+        for way in ways.iter().filter(|way| way.is_traced()) {
+            let record = way.sink.snapshot("").http_requests[0].clone();
+            assert_eq!(
+                (record.req_content_len, record.end_reason),
+                (4, Some(EndReason::Closed)),
+                "{}",
+                way.name
+            );
+            if matches!(way.name, "layers that listen" | "preset") {
+                let statuses: Vec<_> = record.informational.iter().map(|interim| interim.status).collect();
+                assert_eq!(statuses, informational, "{}", way.name);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_callers_own_callback_is_left_alone() {
+    let server =
+        Server::answering(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n");
+    let scenario = async |client: &AnyClient| {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let mut request = request("GET", &server, "/").body(empty()).unwrap();
+        let log = heard.clone();
+        hyper::ext::on_informational(&mut request, move |response| {
+            log.lock().unwrap().push(response.status())
+        });
+        exchange(client, request).await.expect("a response");
+        let heard = heard.lock().unwrap();
+        heard.clone()
+    };
+    for way in crate::side::ways(false) {
+        // The layer that listens says that it takes the callback's place, as does the preset.
+        let listens = matches!(way.name, "layers that listen" | "preset");
+        assert_eq!(scenario(&way.client).await.len(), usize::from(!listens), "{}", way.name);
+    }
+}

@@ -1,0 +1,143 @@
+//! What goes over an HTTP/2 connection, as an HTTP server understands it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, HeaderValue, Method, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use nettrace::Failure;
+use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
+
+use crate::side::{BoxError, Outcome, Payload, chain, empty, exchange, full, stream, ways};
+use crate::support::web::{Asked, Content, Web, reply, status};
+
+fn sum() -> HeaderMap {
+    HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("4"))])
+}
+
+fn frames(frames: Vec<std::io::Result<Frame<Bytes>>>) -> Response<Content> {
+    Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync())
+}
+
+/// The request in every way; both sides must see the same each time.
+async fn same(web: &Web, make: impl Fn() -> http::Request<Payload>) -> (Result<Outcome, Vec<String>>, Asked) {
+    let mut reference: Option<(_, Asked)> = None;
+    for way in ways(true) {
+        let mut outcome = exchange(&way.client, make()).await;
+        if let Ok(outcome) = &mut outcome {
+            outcome.headers.remove("x-peer");
+        }
+        let asked = web.asked().pop().expect("a request");
+        match &reference {
+            None => reference = Some((outcome, asked)),
+            Some((expected, saw)) => {
+                assert_eq!(&outcome, expected, "{}", way.name);
+                let facts = |asked: &Asked| {
+                    let Asked { method, uri, version, headers, body, trailers, .. } = asked.clone();
+                    (method, uri, version, headers, body, trailers)
+                };
+                assert_eq!(facts(&asked), facts(saw), "{}", way.name);
+            }
+        }
+    }
+    reference.expect("an untraced way")
+}
+
+#[tokio::test]
+async fn bodies_and_trailers_both_ways() {
+    let web = Web::start(async |asked: Asked| {
+        let body = format!("{} {}", asked.method, String::from_utf8_lossy(&asked.body));
+        frames(vec![Ok(Frame::data(body.into())), Ok(Frame::trailers(asked.trailers.unwrap_or_default()))])
+    });
+    let make = || http::Request::post(web.url("/x?y=z")).body(stream(&["da", "ta"], Some(sum()))).unwrap();
+    let (outcome, asked) = same(&web, make).await;
+    let outcome = outcome.expect("a response");
+    assert_eq!((outcome.body.data.as_slice(), outcome.body.trailers), (&b"POST data"[..], Some(sum())));
+    assert_eq!(
+        (asked.body.as_ref(), asked.trailers, asked.version),
+        (&b"data"[..], Some(sum()), http::Version::HTTP_2)
+    );
+    assert_eq!(asked.uri.to_string(), web.url("/x?y=z"));
+}
+
+#[tokio::test]
+async fn lengths_are_said_as_they_are_known() {
+    let web = Web::start(async |asked: Asked| reply(asked.body));
+    let (outcome, asked) = same(&web, || http::Request::put(web.url("/")).body(full("data")).unwrap()).await;
+    assert_eq!((asked.header("content-length"), outcome.unwrap().body.data.as_slice()), ("4", &b"data"[..]));
+    for body in [empty, || full("")] {
+        let (outcome, asked) = same(&web, || http::Request::post(web.url("/")).body(body()).unwrap()).await;
+        assert_eq!(asked.header("content-length"), "0");
+        assert_eq!(outcome.unwrap().body.hints, [(0, Some(0), true); 2]);
+    }
+}
+
+#[tokio::test]
+async fn responses_without_a_body() {
+    let web = Web::start(async |asked: Asked| match asked.path() {
+        "/head" => {
+            let mut response = status(200);
+            response.headers_mut().insert("content-length", 1000.into());
+            response
+        }
+        "/204" => status(204),
+        _ => status(304),
+    });
+    for (method, path) in [(Method::HEAD, "/head"), (Method::GET, "/204"), (Method::GET, "/304")] {
+        let make = || http::Request::builder().method(&method).uri(web.url(path)).body(empty()).unwrap();
+        let (outcome, _) = same(&web, make).await;
+        let outcome = outcome.expect("a response");
+        assert!(outcome.body.data.is_empty() && outcome.body.hints[1].2, "{path}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset() {
+    let heard = Arc::new(Semaphore::new(0));
+    let permits = heard.clone();
+    let web = Web::start(async move |_| {
+        let first = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"beg")))]);
+        let permits = permits.clone();
+        let reset = async move {
+            permits.acquire().await.expect("never closed").forget();
+            Err(std::io::Error::other("the server gives up"))
+        };
+        let frames = first.chain(futures_util::stream::once(Box::pin(reset)));
+        Response::new(StreamBody::new(frames).boxed_unsync())
+    });
+    let mut reference = None;
+    for way in ways(true) {
+        let request = http::Request::get(web.url("/")).body(empty()).unwrap();
+        let mut body = way.client.clone().oneshot(request).await.expect("the header came").into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first, "beg");
+        heard.add_permits(1);
+        let error = chain(&*body.frame().await.unwrap().expect_err("the stream was reset"));
+        assert!(error.last().is_some_and(|error| error.contains("stream error")), "{error:?}");
+        assert_eq!(reference.get_or_insert_with(|| error.clone()), &error, "{}", way.name);
+        if way.is_traced() {
+            let record = way.sink.snapshot("").http_requests[0].clone();
+            assert_eq!(record.failure, Some(Failure::Http2StreamReset));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_fails() {
+    let web = Web::start(async |_| reply("never"));
+    let mut reference = None;
+    for way in ways(true) {
+        let pieces = [Ok(Frame::data(Bytes::from_static(b"beg"))), Err(BoxError::from("out of data"))];
+        let body: Payload = BodyExt::boxed(StreamBody::new(futures_util::stream::iter(pieces)));
+        let request = http::Request::post(web.url("/")).body(body).unwrap();
+        let error = exchange(&way.client, request).await.expect_err("no response");
+        assert_eq!(reference.get_or_insert_with(|| error.clone()), &error, "{}", way.name);
+        if way.is_traced() {
+            let record = way.sink.snapshot("").http_requests[0].clone();
+            assert_eq!(record.failure, Some(Failure::RequestBodyError));
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! A traced client behaves as the untraced one: the same bytes on the wire, the same outcome for the caller.
+//!
+//! Each scenario is run by an untraced client and by every way of tracing it, against the same server; what the
+//! server saw and what the caller got must not differ.
+#![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod errors;
+mod expect;
+mod http1;
+mod http2;
+mod io;
+mod metadata;
+mod side;
+mod upgrade;
+mod wrappers;

@@ -1,0 +1,284 @@
+//! The ways of making a request, and what comes of it.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use nettrace::client::HttpVersion;
+use nettrace::connect::{TcpConnector, TraceConnectLayer};
+use nettrace::request::{TraceBody, TraceRequestLayer};
+use nettrace::{Client, TraceSink};
+use tower::util::BoxCloneSyncService;
+use tower::{Layer as _, Service, ServiceExt as _};
+
+use crate::support::raw::{End, Seen, Server};
+
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+/// What is sent.
+pub(crate) type Payload = BoxBody<Bytes, BoxError>;
+/// What comes back, whatever the client.
+pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
+pub(crate) type AnyClient = BoxCloneSyncService<Request<Payload>, Answer, BoxError>;
+
+/// One way of making requests.
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    pub(crate) client: AnyClient,
+    pub(crate) sink: TraceSink,
+}
+
+impl Way {
+    /// Whether requests leave a record.
+    pub(crate) fn is_traced(&self) -> bool {
+        !matches!(self.name, "untraced" | "disabled sink")
+    }
+}
+
+/// The untraced one first.
+pub(crate) fn ways(h2: bool) -> Vec<Way> {
+    let sink = TraceSink::new;
+    let disabled = TraceSink::disabled();
+    let [bare, listening, own, boxed, preset] = [sink(), sink(), sink(), sink(), sink()];
+    vec![
+        way("untraced", &disabled, pool::<_, Payload>(h2, HttpConnector::new())),
+        way("layers", &bare, TraceRequestLayer::new(&bare).layer(traced_pool(h2, &bare))),
+        way(
+            "layers that listen",
+            &listening,
+            TraceRequestLayer::new(&listening)
+                .capture_connection(true)
+                .informational(true)
+                .layer(traced_pool(h2, &listening)),
+        ),
+        way(
+            "own connector",
+            &own,
+            TraceRequestLayer::new(&own).layer(pool::<_, TraceBody<Payload>>(h2, TcpConnector::new(&own))),
+        ),
+        way(
+            "boxed body",
+            &boxed,
+            TraceRequestLayer::new(&boxed).boxed(|body: TraceBody<Payload>| body.boxed()).layer(pool::<
+                _,
+                Payload,
+            >(
+                h2,
+                TraceConnectLayer::new(&boxed).layer(HttpConnector::new()),
+            )),
+        ),
+        way("disabled sink", &disabled, TraceRequestLayer::new(&disabled).layer(traced_pool(h2, &disabled))),
+        way("preset", &preset, preset_of(&preset, h2)),
+    ]
+}
+
+/// Without what a client by itself adds to requests.
+fn preset_of(sink: &TraceSink, h2: bool) -> Client {
+    let version = if h2 { HttpVersion::Http2Only } else { HttpVersion::Http1Only };
+    let builder = Client::builder(sink).http_version(version).compression(false).user_agent(None);
+    builder.max_redirects(0).build().expect("a client")
+}
+
+fn traced_pool(
+    h2: bool,
+    sink: &TraceSink,
+) -> legacy::Client<nettrace::connect::TraceConnect<HttpConnector>, TraceBody<Payload>> {
+    pool(h2, TraceConnectLayer::new(sink).layer(HttpConnector::new()))
+}
+
+fn pool<C, B>(h2: bool, connector: C) -> legacy::Client<C, B>
+where
+    C: legacy::connect::Connect + Clone,
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
+    legacy::Client::builder(TokioExecutor::new()).http2_only(h2).build(connector)
+}
+
+fn way<S, B>(name: &'static str, sink: &TraceSink, client: S) -> Way
+where
+    S: Service<Request<Payload>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let client = client
+        .map_response(|response: Response<B>| response.map(|body| body.map_err(Into::into).boxed_unsync()))
+        .map_err(Into::into);
+    Way { name, client: BoxCloneSyncService::new(client), sink: sink.clone() }
+}
+
+/// What a caller learns of a request.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) status: StatusCode,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Received,
+}
+
+/// What a reader learns of a body.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Received {
+    /// Lower and upper size hint and whether it was at its end, before the first and after the last frame.
+    pub(crate) hints: [(u64, Option<u64>, bool); 2],
+    pub(crate) data: Vec<u8>,
+    pub(crate) trailers: Option<HeaderMap>,
+    /// The chain of the error that ended it.
+    pub(crate) error: Vec<String>,
+}
+
+/// Makes the request and reads the response to its end.
+///
+/// # Errors
+///
+/// What every error of the chain says.
+pub(crate) async fn exchange(client: &AnyClient, request: Request<Payload>) -> Result<Outcome, Vec<String>> {
+    let response = client.clone().oneshot(request).await.map_err(|error| chain(&*error))?;
+    Ok(outcome(response).await)
+}
+
+pub(crate) async fn outcome(response: Answer) -> Outcome {
+    let (mut head, body) = response.into_parts();
+    head.headers.remove("date");
+    Outcome { status: head.status, version: head.version, headers: head.headers, body: receive(body).await }
+}
+
+async fn receive(mut body: UnsyncBoxBody<Bytes, BoxError>) -> Received {
+    fn hints(body: &UnsyncBoxBody<Bytes, BoxError>) -> (u64, Option<u64>, bool) {
+        let hint = body.size_hint();
+        (hint.lower(), hint.upper(), body.is_end_stream())
+    }
+    let mut received = Received::default();
+    received.hints[0] = hints(&body);
+    while let Some(frame) = body.frame().await {
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => received.data.extend(data),
+            Ok(Err(frame)) => received.trailers = frame.into_trailers().ok(),
+            Err(error) => {
+                received.error = chain(&*error);
+                break;
+            }
+        }
+    }
+    received.hints[1] = hints(&body);
+    received
+}
+
+/// What the error says, and its sources. The preset's own layer, which stands before what the pool says, is left
+/// out.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut next = match error.downcast_ref::<nettrace::client::ClientError>() {
+        Some(error) => error.source(),
+        None => Some(error),
+    };
+    let mut all = Vec::new();
+    while let Some(error) = next {
+        all.push(error.to_string());
+        next = error.source();
+    }
+    all
+}
+
+/// Runs the scenario in every way against the server; both sides must see the same each time. Gives back the
+/// ways, and what the untraced one came to.
+pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(
+    server: &Server,
+    scenario: impl AsyncFn(&AnyClient) -> T,
+) -> (Vec<Way>, T, Vec<Seen>) {
+    let mut reference = None;
+    let mut ways = ways(false);
+    let mut before = server.seen().len();
+    for way in &mut ways {
+        let outcome = scenario(&way.client).await;
+        // The last of the client closes its connections.
+        way.client = nothing();
+        let accepted = server.seen().len();
+        let mut seen = server.ended(accepted).await.split_off(before);
+        before = accepted;
+        let reads =
+            |seen: &Seen| (String::from_utf8_lossy(&seen.received).into_owned(), seen.sent, seen.end.clone());
+        match &reference {
+            None => reference = Some((outcome, seen)),
+            Some((expected, saw)) => {
+                assert_eq!(&outcome, expected, "{}", way.name);
+                let (seen, saw): (Vec<_>, Vec<_>) =
+                    (seen.drain(..).map(|seen| reads(&seen)).collect(), saw.iter().map(reads).collect());
+                assert_eq!(seen, saw, "{}", way.name);
+            }
+        }
+    }
+    let (outcome, seen) = reference.expect("an untraced way");
+    assert!(seen.iter().all(|seen| seen.end != End::Open));
+    (ways, outcome, seen)
+}
+
+fn nothing() -> AnyClient {
+    BoxCloneSyncService::new(tower::service_fn(|_| async { Err::<Answer, _>("gone".into()) }))
+}
+
+pub(crate) fn empty() -> Payload {
+    Empty::new().map_err(never).boxed()
+}
+
+/// A body of one piece, whose length is known.
+pub(crate) fn full(data: impl Into<Bytes>) -> Payload {
+    Full::new(data.into()).map_err(never).boxed()
+}
+
+/// Pieces whose number is not known beforehand, and trailers.
+pub(crate) fn stream(data: &'static [&'static str], trailers: Option<HeaderMap>) -> Payload {
+    let data = data.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))));
+    let frames: Vec<Result<_, BoxError>> = data.chain(trailers.map(|map| Ok(Frame::trailers(map)))).collect();
+    StreamBody::new(futures_util::stream::iter(frames)).boxed()
+}
+
+/// Begins, and then never goes on.
+pub(crate) struct Endless(pub(crate) Option<Bytes>);
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.0.take() {
+            Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Empty, and not at its end before it was asked.
+pub(crate) struct Hollow;
+
+impl http_body::Body for Hollow {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(None)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(0)
+    }
+}
+
+fn never(never: Infallible) -> BoxError {
+    match never {}
+}
+
+pub(crate) fn request(method: &str, server: &Server, path: &str) -> http::request::Builder {
+    Request::builder().method(method).uri(format!("http://{}{path}", server.addr()))
+}

@@ -1,0 +1,74 @@
+//! Connections that become another protocol's.
+
+use hyper_util::rt::TokioIo;
+use nettrace::record::EndReason;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::ServiceExt as _;
+
+use crate::side::{AnyClient, Payload, empty, request, same};
+use crate::support::raw::Server;
+
+/// Answers with this head, with the first bytes of the other protocol in the same segment, and then gives back
+/// what comes until it has heard `bye`.
+fn server(head: &'static str) -> Server {
+    Server::start(async move |mut conn| {
+        conn.read_head().await?;
+        conn.write(format!("{head}hello").as_bytes()).await?;
+        loop {
+            let bytes = conn.read(3).await?;
+            conn.write(&bytes).await?;
+            if bytes == b"bye" {
+                return conn.close().await;
+            }
+        }
+    })
+}
+
+async fn talk(client: &AnyClient, request: http::Request<Payload>) -> (u16, Vec<u8>) {
+    let response = client.clone().oneshot(request).await.expect("a response");
+    let status = response.status().as_u16();
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.expect("an upgrade"));
+    let mut heard = vec![0; 5];
+    stream.read_exact(&mut heard).await.unwrap();
+    for word in ["one", "two", "bye"] {
+        stream.write_all(word.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut echo = [0; 3];
+        stream.read_exact(&mut echo).await.unwrap();
+        heard.extend(echo);
+    }
+    assert_eq!(stream.read_to_end(&mut heard).await.unwrap(), 0);
+    (status, heard)
+}
+
+async fn check(server: &Server, make: impl Fn() -> http::Request<Payload>, status: u16) {
+    let (ways, outcome, seen) = same(server, async |client: &AnyClient| talk(client, make()).await).await;
+    assert_eq!(outcome, (status, b"helloonetwobye".to_vec()));
+    assert!(seen[0].received.ends_with(b"\r\n\r\nonetwobye"));
+    for way in ways.iter().filter(|way| way.is_traced()) {
+        let trace = way.sink.snapshot("");
+        let [record] = &trace.http_requests[..] else { panic!("one request") };
+        assert_eq!((record.resp_status_code, &record.end_reason), (status, &Some(EndReason::Closed)));
+        let conn = trace.tcp_conns.get(&record.tcp_conn).expect("its connection");
+        assert_eq!(conn.total_recv_bytes, seen[0].sent as u64, "{}", way.name);
+        assert_eq!(conn.total_sent_bytes, seen[0].received.len() as u64, "{}", way.name);
+        assert_eq!(conn.end_reason, Some(EndReason::PeerClosed), "{}", way.name);
+    }
+}
+
+#[tokio::test]
+async fn switching_protocols() {
+    let server = server("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+    let make = || {
+        let request = request("GET", &server, "/").header("connection", "upgrade").header("upgrade", "echo");
+        request.body(empty()).unwrap()
+    };
+    check(&server, make, 101).await;
+}
+
+#[tokio::test]
+async fn connect() {
+    let server = server("HTTP/1.1 200 Connection established\r\n\r\n");
+    let make = || http::Request::connect(server.addr().to_string()).body(empty()).unwrap();
+    check(&server, make, 200).await;
+}
