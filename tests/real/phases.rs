@@ -1,7 +1,7 @@
 //! The phases of a request beside those that curl measures, of the same servers, each held up for 100 ms.
 //!
-//! Noise only adds: of several runs the shortest time of each phase counts. Debian's curl cannot be told its
-//! nameserver; it has a resolv.conf of its own in the client's namespace.
+//! Noise only makes things be seen late: of several runs the earliest end of each phase counts. Debian's curl
+//! cannot be told its nameserver; it has a resolv.conf of its own in the client's namespace.
 
 use std::fmt;
 use std::time::Duration;
@@ -84,7 +84,7 @@ fn assert_alike(ours: &Measured, curls: &Measured) {
         let difference = ours.of(phase).abs_diff(curls.of(phase));
         assert!(difference < NOISE, "{phase:?} differs by {difference:?}: ours {ours}, curl's {curls}");
     }
-    let difference = ours.total.abs_diff(curls.total);
+    let difference = ours.total().abs_diff(curls.total());
     assert!(difference < NOISE, "the whole differs by {difference:?}: ours {ours}, curl's {curls}");
 }
 
@@ -101,15 +101,15 @@ impl SlowSite {
         Self { slow: Slow::start(phases, &leaf.pem, &leaf.key_pem()), authority }
     }
 
-    /// The last of so many requests, one after the other: the shortest times of several runs, ours and curl's.
+    /// The last of so many requests, one after the other: several runs, ours and curl's.
     #[track_caller]
     fn measure(&self, version: HttpVersion, requests: usize) -> (Measured, Measured) {
         let last = requests - 1;
         let ours = (0..RUNS).map(|_| Measured::ours(&self.fetch(version, requests), last));
         let curl = || (1..requests).fold(self.curl(version), |curl, _| curl.then(Slow::URL));
         let curls = (0..RUNS).map(|_| Measured::curls(&curl().run_all()[last]));
-        let shortest = Measured::shortest;
-        (ours.reduce(shortest).expect("runs"), curls.reduce(shortest).expect("runs"))
+        let earliest = Measured::earliest;
+        (ours.reduce(earliest).expect("runs"), curls.reduce(earliest).expect("runs"))
     }
 
     #[track_caller]
@@ -159,27 +159,28 @@ impl Phase {
         [Phase::Dns, Phase::Connect, Phase::Tls, Phase::Send, Phase::Wait, Phase::Receive];
 }
 
-/// What somebody measured, by [`Phase`].
+/// When each [`Phase`] had ended, since the begin of the request. What did not happen took no time.
 struct Measured {
-    phases: [Duration; 6],
-    total: Duration,
+    ends: [Duration; 6],
 }
 
 impl Measured {
     #[track_caller]
     fn ours(trace: &NetTrace, request: usize) -> Self {
-        let Timings { dns, connect, tls, send, wait, receive, total, .. } =
+        let Timings { blocked, dns, connect, tls, send, wait, receive, .. } =
             trace.http_requests[request].timings(trace);
-        let phases = [dns, connect, tls, send, wait, receive].map(Option::unwrap_or_default);
-        Self { phases, total: total.expect("it has ended") }
+        let mut now = blocked.expect("it had a connection");
+        let ends = [dns, connect, tls, send, wait, receive].map(|phase| {
+            now += phase.unwrap_or_default();
+            now
+        });
+        Self { ends }
     }
 
-    /// curl counts from its start, and says 0 of what it did not do again.
     #[track_caller]
     fn curls(report: &Report) -> Self {
         assert_eq!((report.http_code, report.body.as_slice()), (200, Slow::BODY), "{report:?}");
-        let mut before = 0.0;
-        let phases = [
+        let ends = [
             report.time_namelookup,
             report.time_connect,
             report.time_appconnect,
@@ -187,21 +188,25 @@ impl Measured {
             report.time_starttransfer,
             report.time_total,
         ];
-        let phases = phases.map(|end| {
-            let length = f64::max(end - before, 0.0);
-            before += length;
-            Duration::from_secs_f64(length)
+        let mut now = 0.0;
+        let ends = ends.map(|end| {
+            now = f64::max(now, end); // 0 is what it did not do again
+            Duration::from_secs_f64(now)
         });
-        Self { phases, total: Duration::from_secs_f64(report.time_total) }
+        Self { ends }
     }
 
-    fn shortest(self, other: Self) -> Self {
-        let phases = Phase::ALL.map(|phase| self.of(phase).min(other.of(phase)));
-        Self { phases, total: self.total.min(other.total) }
+    fn earliest(self, other: Self) -> Self {
+        Self { ends: Phase::ALL.map(|phase| self.ends[phase as usize].min(other.ends[phase as usize])) }
     }
 
     fn of(&self, phase: Phase) -> Duration {
-        self.phases[phase as usize]
+        let begin = (phase as usize).checked_sub(1).map_or(Duration::ZERO, |before| self.ends[before]);
+        self.ends[phase as usize] - begin
+    }
+
+    fn total(&self) -> Duration {
+        self.ends[Phase::Receive as usize]
     }
 
     fn is_held_up(&self, phase: Phase) -> bool {
@@ -216,6 +221,6 @@ impl fmt::Display for Measured {
         for phase in Phase::ALL {
             write!(f, "{phase:?} {:.1?} ", self.of(phase))?;
         }
-        write!(f, "total {:.1?}", self.total)
+        write!(f, "total {:.1?}", self.total())
     }
 }
