@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 /// The handle by which one connection is told to close.
 pub(super) struct Control {
+    /// Where it leads, as [`Connections`] names hosts.
+    host: String,
     conn: Option<ConnRef>,
     command: AtomicU8,
     waker: AtomicWaker,
@@ -54,9 +56,15 @@ pub(super) enum Command {
 
 impl Control {
     /// In use by the one that it was made for.
-    pub(super) fn new(conn: Option<ConnRef>, connections: Weak<Connections>, watched: bool) -> Lease {
+    pub(super) fn new(
+        host: String,
+        conn: Option<ConnRef>,
+        connections: Weak<Connections>,
+        watched: bool,
+    ) -> Lease {
         let usage = Usage { exchanges: 1, idle_since: Instant::now(), reason: None };
         Lease(Arc::new(Control {
+            host,
             conn,
             command: AtomicU8::new(RUN),
             waker: AtomicWaker::new(),
@@ -129,6 +137,11 @@ impl Control {
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let usage = self.usage();
         (usage.exchanges == 0 && self.command() == Command::Run).then_some(usage.idle_since)
+    }
+
+    /// Whether it leads to that host and nobody uses it.
+    pub(super) fn is_free(&self, host: &str) -> bool {
+        self.host == host && self.command() == Command::Run && self.usage().exchanges == 0
     }
 
     /// The connection is closed.
