@@ -54,7 +54,7 @@ pub(super) enum Command {
 
 impl Control {
     /// In use by the one that it was made for.
-    pub(super) fn new(conn: Option<ConnRef>, connections: Weak<Connections>, watched: bool) -> Lease {
+    pub(super) fn leased(conn: Option<ConnRef>, connections: Weak<Connections>, watched: bool) -> Lease {
         let usage = Usage { exchanges: 1, idle_since: Instant::now(), reason: None };
         Lease(Arc::new(Control {
             conn,
