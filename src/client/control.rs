@@ -167,6 +167,11 @@ impl Lease {
         Arc::ptr_eq(&self.0, control)
     }
 
+    /// Whether the client was closed, and the connection fails for that.
+    pub(super) fn client_closed(&self) -> bool {
+        self.0.command() == Command::Fail
+    }
+
     /// The connection became another protocol's: it is never idle again.
     pub(super) fn for_good(self) {
         self.0.usage().exchanges += 1;

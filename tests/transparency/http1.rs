@@ -183,7 +183,8 @@ async fn headers_go_as_they_were_given() {
         "HTTP/1.1 299 So So\r\nX-Many: 1\r\nx-many: 2\r\ncontent-length: 0\r\n\r\n",
     )]);
     let make = || {
-        let request = request("PROPFIND", &server, "/a/b?c=d%20e").header("x-many", "1").header("x-many", "2");
+        let request =
+            request("PROPFIND", &server, "/a/b?c=d%20e").header("x-many", "1").header("x-many", "2");
         request.header("host", "elsewhere.test").header("x-bytes", &b"\xe9\xff"[..]).body(empty()).unwrap()
     };
     let (outcome, seen) = one(&server, make).await;
