@@ -237,7 +237,7 @@ fn failed(error: ClientError) -> Problem {
     let failure = error.failure();
     // Where there is no code for it, the text follows anyway.
     let code = failure.as_str().split(':').next().unwrap_or_default();
-    Problem::failed(format!("{code}: {}", chain(&error)))
+    Problem::failed(format!("{code}: {error}"))
 }
 
 fn unwritable(error: &io::Error) -> Problem {
