@@ -2,6 +2,7 @@
 
 use crate::{
     error::classify,
+    record::Failure,
     sink::{DecodeWatch, RequestHandle},
 };
 use bytes::{Buf, Bytes};
@@ -157,7 +158,8 @@ where
                 let frame = ready!(inner.poll_frame(cx));
                 match &frame {
                     Some(Ok(part)) => watch.received(part.data_ref().map_or(0, Buf::remaining) as u64),
-                    Some(Err(error)) => watch.failed(classify::failure(&**error), &classify::chain(&**error)),
+                    // What went wrong below has ended the request already.
+                    Some(Err(error)) => watch.failed(Failure::DecodingError, &classify::chain(&**error)),
                     None => watch.complete(),
                 }
                 Poll::Ready(frame)
