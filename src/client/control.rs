@@ -53,19 +53,6 @@ pub(super) enum Command {
 }
 
 impl Control {
-    /// In use by the one that it was made for.
-    pub(super) fn new(conn: Option<ConnRef>, connections: Weak<Connections>, watched: bool) -> Lease {
-        let usage = Usage { exchanges: 1, idle_since: Instant::now(), reason: None };
-        Lease(Arc::new(Control {
-            conn,
-            command: AtomicU8::new(RUN),
-            waker: AtomicWaker::new(),
-            usage: Mutex::new(usage),
-            connections,
-            watched,
-        }))
-    }
-
     /// The connection as the trace knows it.
     pub(super) fn conn(&self) -> Option<&ConnRef> {
         self.conn.as_ref()
@@ -154,6 +141,19 @@ impl fmt::Debug for Control {
 pub(super) struct Lease(Arc<Control>);
 
 impl Lease {
+    /// Of a new connection, by the one that it was made for.
+    pub(super) fn of_new(conn: Option<ConnRef>, connections: Weak<Connections>, watched: bool) -> Self {
+        let usage = Usage { exchanges: 1, idle_since: Instant::now(), reason: None };
+        Lease(Arc::new(Control {
+            conn,
+            command: AtomicU8::new(RUN),
+            waker: AtomicWaker::new(),
+            usage: Mutex::new(usage),
+            connections,
+            watched,
+        }))
+    }
+
     pub(super) fn new(control: Arc<Control>) -> Self {
         control.usage().exchanges += 1;
         Lease(control)
@@ -165,6 +165,11 @@ impl Lease {
 
     pub(super) fn is_of(&self, control: &Arc<Control>) -> bool {
         Arc::ptr_eq(&self.0, control)
+    }
+
+    /// Whether the client was closed, and the connection fails for that.
+    pub(super) fn client_closed(&self) -> bool {
+        self.0.command() == Command::Fail
     }
 
     /// The connection became another protocol's: it is never idle again.

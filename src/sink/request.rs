@@ -246,8 +246,8 @@ impl RequestRef {
     }
 
     /// It failed. Where it never got a connection, what went wrong with its own dial says it best, unless that
-    /// was just given up; and where the error has no code, because HTTP/2 passes on no more than its text, what
-    /// went wrong with the tunnel.
+    /// was just given up; and where the client says no more than that the connection came to an end, what went
+    /// wrong with that.
     fn failed(&self, failure: Failure, text: &str) {
         let deeper = {
             let links = self.record.links();
@@ -255,7 +255,7 @@ impl RequestRef {
             let mut faults = dials.filter_map(|dial| dial.fault());
             match &links.conn {
                 None => faults.find(|fault| fault.failure != Failure::Interrupted),
-                Some(conn) if matches!(failure, Failure::Unknown(_)) => conn.0.group.tunnel_fault(),
+                Some(conn) if is_vague(&failure) => conn.fault(),
                 Some(_) => None,
             }
         };
@@ -285,6 +285,11 @@ impl RequestRef {
         core.publish(|times| FinishedRecord::HttpRequest(export::request(self, times)));
         true
     }
+}
+
+/// HTTP/2 passes on the mere text of an error of the stream below, or that it has ended.
+fn is_vague(failure: &Failure) -> bool {
+    matches!(failure, Failure::Unknown(_) | Failure::EofError | Failure::ConnectionAborted)
 }
 
 /// Adds to a list of limited length, out of which the oldest goes.

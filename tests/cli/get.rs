@@ -1,8 +1,7 @@
 use crate::{
     exits_with, parse, reason, run, run_with_input,
-    sound::assert_sound,
     support::{
-        background,
+        background, check,
         dns::DnsServer,
         raw::{Refused, Server},
     },
@@ -19,7 +18,7 @@ fn traced(url: &str, args: &[&str]) -> (crate::Output, nettrace::NetTrace) {
     let fixed = ["get", url, "--json", file.to_str().unwrap()];
     let output = run(fixed.iter().chain(args));
     let trace = parse(&std::fs::read_to_string(&file).unwrap());
-    assert_sound(&trace);
+    check::finished(&trace);
     (output, trace)
 }
 
