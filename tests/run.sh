@@ -42,10 +42,8 @@ main() {
         cargo check --locked --lib --no-default-features --features "$features"
         run_tests --lib --no-default-features --features "$features"
     done
-    if compgen -G "tests/tls*" >/dev/null; then
-        heading "TLS with aws-lc-rs instead of ring"
-        run_tests --no-default-features --features full,aws-lc-rs --test 'tls*'
-    fi
+    heading "TLS with aws-lc-rs instead of ring"
+    run_tests --no-default-features --features full,aws-lc-rs --test tls --test real
 
     heading "Features: full"
     run_tests --features full

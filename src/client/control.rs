@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 /// The handle by which one connection is told to close.
 pub(super) struct Control {
+    /// Where it leads, as [`Connections`] names hosts.
+    host: String,
     conn: Option<ConnRef>,
     command: AtomicU8,
     waker: AtomicWaker,
@@ -53,19 +55,6 @@ pub(super) enum Command {
 }
 
 impl Control {
-    /// In use by the one that it was made for.
-    pub(super) fn begin(conn: Option<ConnRef>, connections: Weak<Connections>, watched: bool) -> Lease {
-        let usage = Usage { exchanges: 1, idle_since: Instant::now(), reason: None };
-        Lease(Arc::new(Control {
-            conn,
-            command: AtomicU8::new(RUN),
-            waker: AtomicWaker::new(),
-            usage: Mutex::new(usage),
-            connections,
-            watched,
-        }))
-    }
-
     /// The connection as the trace knows it.
     pub(super) fn conn(&self) -> Option<&ConnRef> {
         self.conn.as_ref()
@@ -131,6 +120,11 @@ impl Control {
         (usage.exchanges == 0 && self.command() == Command::Run).then_some(usage.idle_since)
     }
 
+    /// Whether it leads to that host and nobody uses it.
+    pub(super) fn is_free(&self, host: &str) -> bool {
+        self.host == host && self.command() == Command::Run && self.usage().exchanges == 0
+    }
+
     /// The connection is closed.
     pub(super) fn gone(self: &Arc<Self>) {
         if let Some(connections) = self.connections.upgrade() {
@@ -154,6 +148,25 @@ impl fmt::Debug for Control {
 pub(super) struct Lease(Arc<Control>);
 
 impl Lease {
+    /// Of a new connection, by the one that it was made for.
+    pub(super) fn of_new(
+        host: String,
+        conn: Option<ConnRef>,
+        connections: Weak<Connections>,
+        watched: bool,
+    ) -> Self {
+        let usage = Usage { exchanges: 1, idle_since: Instant::now(), reason: None };
+        Lease(Arc::new(Control {
+            host,
+            conn,
+            command: AtomicU8::new(RUN),
+            waker: AtomicWaker::new(),
+            usage: Mutex::new(usage),
+            connections,
+            watched,
+        }))
+    }
+
     pub(super) fn new(control: Arc<Control>) -> Self {
         control.usage().exchanges += 1;
         Lease(control)
@@ -163,13 +176,13 @@ impl Lease {
         &self.0
     }
 
-    /// The client is closed, and the connection with it.
-    pub(super) fn is_closed(&self) -> bool {
-        self.0.command() == Command::Fail
-    }
-
     pub(super) fn is_of(&self, control: &Arc<Control>) -> bool {
         Arc::ptr_eq(&self.0, control)
+    }
+
+    /// Whether the client was closed, and the connection fails for that.
+    pub(super) fn client_closed(&self) -> bool {
+        self.0.command() == Command::Fail
     }
 
     /// The connection became another protocol's: it is never idle again.

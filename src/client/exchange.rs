@@ -53,6 +53,7 @@ where
     B: Body,
     B::Error: Into<BoxError>,
     R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
 {
     type Response = Response<LeasedBody<R>>;
     type Error = BoxError;
@@ -130,17 +131,16 @@ where
         let result = Usage::scope(&mut this.state.usage, || inner.poll(cx));
         match result {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(this.state.responded(response))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(reason(error, this.state.lease()))),
+            Poll::Ready(Err(error)) => {
+                let lease = this.state.usage.as_ref().and_then(Usage::lease);
+                Poll::Ready(Err(reason(error, lease)))
+            }
             Poll::Pending => this.state.poll_header_timeout(cx).map(|error| Err(error.into())),
         }
     }
 }
 
 impl State {
-    fn lease(&self) -> Option<&Lease> {
-        self.usage.as_ref()?.lease()
-    }
-
     fn responded<R: Body>(&mut self, mut response: Response<R>) -> Response<LeasedBody<R>> {
         response.extensions_mut().remove::<PoolRef>();
         let mut lease = self.usage.take().and_then(Usage::into_lease);
@@ -160,7 +160,7 @@ impl State {
     /// Runs from the time when the request was sent whole.
     fn poll_header_timeout(&mut self, cx: &mut Context<'_>) -> Poll<TimedOut> {
         let Some((limit, sent)) = &self.sent else { return Poll::Pending };
-        if self.lease().is_none() || !sent.poll(cx) {
+        if self.usage.as_ref().and_then(Usage::lease).is_none() || !sent.poll(cx) {
             return Poll::Pending;
         }
         ready!(self.timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx));
@@ -168,9 +168,12 @@ impl State {
     }
 }
 
-/// What to tell of an error: when the client was closed, that is what matters.
+/// Why an exchange failed. That the client was closed is lost on the way through HTTP/2.
 fn reason(error: impl Into<BoxError>, lease: Option<&Lease>) -> BoxError {
-    if lease.is_some_and(Lease::is_closed) { ClientClosed.into() } else { error.into() }
+    match lease {
+        Some(lease) if lease.client_closed() => ClientClosed.into(),
+        _ => error.into(),
+    }
 }
 
 pin_project! {
@@ -184,8 +187,9 @@ pin_project! {
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for LeasedBody<B>
+impl<B> Body for LeasedBody<B>
 where
+    B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
     type Data = Bytes;

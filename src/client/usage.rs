@@ -34,6 +34,7 @@ impl Usage {
         Usage { lease: None, current, wish: None }
     }
 
+    /// The use of the connection that it has.
     pub(super) fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
     }
@@ -67,6 +68,10 @@ impl Usage {
             }
             if let Some(conn) = control.conn() {
                 usage.current.acquired(conn);
+            }
+            // Before the connection is seen to be in use: a dial that waits for it must not go on then.
+            if let Some(wish) = &usage.wish {
+                wish.over.cancel();
             }
             Some((usage.lease.replace(Lease::new(control.clone())), usage.wish.take()))
         });

@@ -41,9 +41,9 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     let mut next = Some(error);
     while let Some(error) = next {
         innermost = known(error).or(innermost);
-        // What a body failed of by itself says nothing of the connection.
-        let by_itself = matches!(innermost, Some(Failure::RequestBodyError | Failure::DecodingError));
-        next = error.source().filter(|_| !by_itself);
+        // What a user's own body or a decoder failed of says nothing of the connection.
+        let is_all = matches!(innermost, Some(Failure::RequestBodyError | Failure::DecodingError));
+        next = error.source().filter(|_| !is_all);
     }
     innermost.unwrap_or_else(|| Failure::unknown(chain(error)))
 }
@@ -143,10 +143,19 @@ fn hyper_failure(error: &hyper::Error) -> Option<Failure> {
         Some(Failure::ConnectionAborted)
     } else if error.is_body_write_aborted() || (error.is_user() && !is_itself_the_reason) {
         Some(Failure::RequestBodyError)
-    } else if is_itself_the_reason && !error.is_user() {
+    } else if is_broken_body(error) || (is_itself_the_reason && !error.is_user()) {
         // The one that is left: a message that nobody had asked for.
         Some(Failure::HttpProtocolError)
     } else {
         None
     }
+}
+
+/// Chunks that cannot be read (RFC 9112 section 7.1) are an I/O error to hyper, and its text alone tells the body
+/// from the connection below.
+#[cfg(feature = "request")]
+fn is_broken_body(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    io.is_some_and(|io| matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+        && error.to_string() == "error reading a body from connection"
 }

@@ -40,8 +40,8 @@ impl Retention {
         Retention { requests: usize::MAX, connections: usize::MAX, first_ops: u64::MAX, newest_ops: 0 }
     }
 
-    /// How many requests to keep once they have ended. The oldest go first, in groups of 32: up to so many more
-    /// may be there.
+    /// How many requests to keep once they have ended. The oldest go first, in groups of 32: so many more or
+    /// fewer may be there.
     pub const fn requests(mut self, requests: usize) -> Self {
         self.requests = requests;
         self
@@ -179,7 +179,7 @@ impl TraceSinkBuilder {
         self
     }
 
-    /// Records the query of a URL as `?***`. Off by default.
+    /// Records the query of a URL as `?***`, also in `Location`, `Content-Location` and `Referer`. Off by default.
     pub fn mask_query(mut self, on: bool) -> Self {
         self.settings.mask_query = on;
         self

@@ -1,7 +1,8 @@
 //! What a request meets when things go wrong: each failure with its records, code, end and links.
 
-#![cfg(feature = "client")]
+#![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
+mod closed;
 mod connect;
 mod dns;
 mod dropped;
@@ -14,3 +15,4 @@ mod stale;
 mod support;
 mod timeout;
 mod tls;
+mod upload;

@@ -117,9 +117,10 @@ fn two_threads_one_connection() {
         let elsewhere = client.clone();
         let there = url.clone();
         let second = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            // Until the connection is back in the pool, others are made.
+            // Until the connection is back in the pool, others are made. They end with their runtime, so that the pool
+            // does not prefer them.
             loop {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 let (request, other_port) = runtime.block_on(elsewhere.asked(&there));
                 if port == other_port {
                     return request;

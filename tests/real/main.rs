@@ -7,6 +7,7 @@ mod support;
 mod connections;
 mod facts;
 mod names;
+mod phases;
 mod requests;
 mod site;
 #[cfg(feature = "cli")]

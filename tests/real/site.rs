@@ -1,11 +1,13 @@
 //! A site with a name: nginx, dnsmasq, and an authority that signed its certificate.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use nettrace::client::{Client, ClientBuilder};
 use nettrace::tls::Roots;
 use nettrace::{NetTrace, TraceSink};
 
+use crate::facts;
 use crate::support::check;
 use crate::support::dnsmasq::{self, Dnsmasq};
 use crate::support::nginx::{self, Nginx};
@@ -16,6 +18,8 @@ pub struct Site {
     pub dns: Dnsmasq,
     pub authority: Authority,
     pub sink: TraceSink,
+    /// How many requests of nginx's log.
+    agreed: Cell<usize>,
 }
 
 impl Site {
@@ -43,7 +47,7 @@ impl Site {
         let nginx = change(Nginx::builder().tls(&leaf.pem, &leaf.key_pem())).start();
         let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
         let dns = more(Dnsmasq::builder().host(Self::HOST, &[ip]).domain("test")).start();
-        Self { nginx, dns, authority, sink: TraceSink::new() }
+        Self { nginx, dns, authority, sink: TraceSink::new(), agreed: Cell::new(0) }
     }
 
     /// A client that trusts the authority and asks the site's nameserver.
@@ -52,12 +56,23 @@ impl Site {
         Client::builder(&self.sink).roots(roots).nameservers([self.dns.addr])
     }
 
-    /// The trace of a client that is done with everything, proved sound.
+    /// The trace of a client that is done with everything, proved sound and in agreement with nginx. No
+    /// request of an earlier trace is in it.
     pub async fn trace_after(&self, client: &Client) -> NetTrace {
         client.close().await;
         let trace = self.sink.snapshot("real");
         check::finished(&trace);
+        self.agree(&trace);
         trace
+    }
+
+    /// nginx saw the requests of this trace, next after those of the trace before, as the trace tells.
+    #[track_caller]
+    pub fn agree(&self, trace: &NetTrace) {
+        let before = self.agreed.get();
+        let log = self.nginx.requests(before + trace.http_requests.len());
+        facts::agree(trace, &log[before..]);
+        self.agreed.set(log.len());
     }
 }
 

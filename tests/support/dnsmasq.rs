@@ -21,8 +21,8 @@ pub struct Dnsmasq {
 }
 
 impl Dnsmasq {
-    /// A nameserver on a free port of 127.0.0.1. It refuses (REFUSED) what it does not know; names
-    /// without a certain type have an empty answer.
+    /// A nameserver on a free port of 127.0.0.1. It refuses (REFUSED) what it does not know, also other
+    /// types of a name that it knows, unless it is in charge of the name's [`domain`](Builder::domain).
     pub fn builder() -> Builder {
         Builder { ns: Ns::here(), ip: Ipv4Addr::LOCALHOST.into(), port: 0, arguments: Vec::new() }
     }
@@ -73,7 +73,8 @@ impl Builder {
         self.arg(&format!("--cname={alias},{name}"))
     }
 
-    /// The server is in charge of the domain: what it does not know there does not exist (NXDOMAIN).
+    /// The server is in charge of the domain: what it does not know there does not exist (NXDOMAIN, or an
+    /// empty answer where the name has other types).
     #[must_use]
     pub fn domain(self, domain: &str) -> Self {
         self.arg(&format!("--local=/{domain}/"))

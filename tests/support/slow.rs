@@ -70,7 +70,8 @@ impl Slow {
         let (nameserver, https) = (SocketAddr::new(ip, 53), SocketAddr::new(ip, 443));
         let inside = |port| SocketAddr::from(([127, 0, 0, 1], port));
 
-        let dnsmasq = Dnsmasq::builder().in_ns(&net.server, inside(53)).host(Self::HOST, &[ip]).start();
+        let dnsmasq = Dnsmasq::builder().in_ns(&net.server, inside(53)).host(Self::HOST, &[ip]);
+        let dnsmasq = dnsmasq.domain("test").start(); // it says that there is no AAAA
         let origin = raw::Server::on(net.server.listen("127.0.0.1:0"), move |conn| respond(conn, phases));
         let nginx = Nginx::builder().in_ns(&net.server, &[inside(0).ip()]).tls(certificates, key);
         let nginx = nginx.backend(origin.addr()).start();
