@@ -81,7 +81,6 @@ pub struct ClientBuilder {
     keep_alive: bool,
     compression: bool,
     limits: Limits,
-    max_idle_per_host: Option<usize>,
     waits: Waits,
     user_agent: Option<HeaderValue>,
     redirects: usize,
@@ -118,7 +117,6 @@ impl ClientBuilder {
             keep_alive: true,
             compression: true,
             limits: Limits::default(),
-            max_idle_per_host: None,
             waits: Waits::default(),
             user_agent: Some(HeaderValue::from_static(concat!("nettrace/", env!("CARGO_PKG_VERSION")))),
             redirects: 10,
@@ -232,7 +230,7 @@ impl ClientBuilder {
 
     /// How many idle connections to keep to one host.
     pub fn max_idle_conns_per_host(mut self, max: impl Into<Option<usize>>) -> Self {
-        self.max_idle_per_host = max.into();
+        self.limits.max_idle_per_host = max.into();
         self
     }
 
@@ -296,6 +294,9 @@ impl ClientBuilder {
     /// When the system's files about names are there but cannot be read. What is wrong with TLS shows in the
     /// first request that needs it.
     pub fn build(mut self) -> Result<Client, ResolverConfigError> {
+        if !self.keep_alive {
+            self.limits.max_idle_per_host = Some(0);
+        }
         let tasks = Tasks::default();
         let connections = Connections::new(self.limits, tasks.clone());
         let connector = self.connector(connections.clone())?;
@@ -303,10 +304,7 @@ impl ClientBuilder {
         pool.timer(TokioTimer::new())
             .http2_only(self.version == HttpVersion::Http2Only)
             .pool_idle_timeout(None)
-            .pool_max_idle_per_host(match self.keep_alive {
-                true => self.max_idle_per_host.unwrap_or(usize::MAX),
-                false => 0,
-            });
+            .pool_max_idle_per_host(self.limits.max_idle_per_host.unwrap_or(usize::MAX));
         let pool = Exchange::new(pool.build::<_, _>(connector), self.waits);
         let traced = TraceRequestLayer::new(&self.sink).layer(pool);
         let decoded = Decompress::new(traced, self.compression);

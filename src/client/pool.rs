@@ -31,6 +31,8 @@ pub(super) struct Limits {
     pub(super) max_idle: Option<usize>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) max_per_host: Option<usize>,
+    /// How many idle connections to one host the pool keeps.
+    pub(super) max_idle_per_host: Option<usize>,
 }
 
 /// The connections of one client.
@@ -95,6 +97,9 @@ impl Connections {
     async fn none_comes_back(&self, host: &str) {
         const LOOKS: usize = 5;
         const BETWEEN: Duration = Duration::from_millis(1);
+        if self.limits.max_idle_per_host == Some(0) {
+            return;
+        }
         for _ in 0..LOOKS {
             if !self.open().controls.iter().any(|control| control.is_free(host)) {
                 return;

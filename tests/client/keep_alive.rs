@@ -23,6 +23,21 @@ async fn off() {
     assert_eq!(sink.snapshot("").tcp_conns.len(), 2);
 }
 
+/// The clock stands still while nobody sleeps.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_connections_that_do_not_come_back() {
+    let web = Web::start(async |_| reply("hello"));
+    let begin = tokio::time::Instant::now();
+    let (off, _) = client(|builder| builder.keep_alive(false));
+    let (none, _) = client(|builder| builder.max_idle_conns_per_host(0));
+    for client in [off, none] {
+        for _ in 0..10 {
+            read(client.get(web.url("/")).await).await;
+        }
+    }
+    assert!(begin.elapsed().is_zero(), "{:?}", begin.elapsed());
+}
+
 #[tokio::test]
 async fn on() {
     let web = Web::start(async |asked| reply(asked.header("connection").to_owned()));
