@@ -71,6 +71,8 @@ pub(crate) struct Rare {
     pub(crate) trailers: CapturedHeaders,
     /// Connections that it was tried on before the one that it has.
     pub(crate) tried: VecDeque<ConnRef>,
+    /// Why each of them was no good, as far as was known when the request ended.
+    pub(crate) stale: Vec<Failure>,
     /// Dials that began because of it.
     pub(crate) dials: VecDeque<Arc<Group>>,
     /// How far its last dial had come when it ended without having been given a connection.
@@ -267,20 +269,17 @@ impl RequestRef {
     pub(crate) fn end(&self, reason: EndReason, fault: Option<Fault>) -> bool {
         let (core, record) = (&self.core, &self.record);
         let now = core.now().max(record.latest());
-        if let Some(mut links) = self.open_links()
-            && links.conn.is_none()
-            && let Some(rare) = &mut links.rare
-        {
-            rare.way = rare.dials.back().map_or([0; 3], |dial| dial.way());
+        if let Some(mut links) = self.open_links() {
+            let has_conn = links.conn.is_some();
+            if let Some(rare) = &mut links.rare {
+                rare.stale = rare.tried.iter().map(ConnRef::stale).collect();
+                let own_dial = rare.dials.back().filter(|_| !has_conn);
+                rare.way = own_dial.map_or([0; 3], |dial| dial.way());
+                rare.dials.iter().for_each(|dial| dial.let_go(now));
+            }
         }
         if !record.end.end(now, reason, fault) {
             return false;
-        }
-        {
-            let links = record.links();
-            if let Some(rare) = &links.rare {
-                rare.dials.iter().for_each(|dial| dial.let_go(now));
-            }
         }
         core.publish(|times| FinishedRecord::HttpRequest(export::request(self, times)));
         true
