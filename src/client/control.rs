@@ -56,7 +56,7 @@ pub(super) enum Command {
 
 impl Control {
     /// In use by the one that it was made for.
-    pub(super) fn new(
+    pub(super) fn leased(
         host: String,
         conn: Option<ConnRef>,
         connections: Weak<Connections>,
@@ -178,6 +178,11 @@ impl Lease {
 
     pub(super) fn is_of(&self, control: &Arc<Control>) -> bool {
         Arc::ptr_eq(&self.0, control)
+    }
+
+    /// Whether the client was closed, and the connection fails for that.
+    pub(super) fn client_closed(&self) -> bool {
+        self.0.command() == Command::Fail
     }
 
     /// The connection became another protocol's: it is never idle again.

@@ -1,7 +1,7 @@
 //! Asks for gzip and undoes it, when nobody else speaks of encodings (as Go's transport does).
 
 use crate::{
-    error::classify,
+    error::{DecodeError, classify},
     sink::{DecodeWatch, RequestHandle},
 };
 use bytes::{Buf, Bytes};
@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 use std::{
     error::Error,
     future::{Ready, ready},
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -101,6 +102,11 @@ fn decode<B: Body>(mut response: Response<B>) -> Response<Decoded<B>> {
     }
 }
 
+/// Errors of the body below come as they are, and those of the decoder as I/O errors.
+fn reason(error: BoxError) -> BoxError {
+    error.downcast::<io::Error>().map_or_else(|error| error, |error| DecodeError::new(*error).into())
+}
+
 /// Answers with what it has.
 struct There<B>(Option<Response<B>>);
 
@@ -154,7 +160,7 @@ where
                 inner.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
             DecodedProjection::Gzip { inner, watch } => {
-                let frame = ready!(inner.poll_frame(cx));
+                let frame = ready!(inner.poll_frame(cx)).map(|frame| frame.map_err(reason));
                 match &frame {
                     Some(Ok(part)) => watch.received(part.data_ref().map_or(0, Buf::remaining) as u64),
                     Some(Err(error)) => watch.failed(classify::failure(&**error), &classify::chain(&**error)),

@@ -7,7 +7,10 @@ use super::{
     send_body::{Gate, Refusal, SendBody, Sent},
     usage::Usage,
 };
-use crate::{error::TimedOut, sink::CurrentRequest};
+use crate::{
+    error::{ClientClosed, TimedOut},
+    sink::CurrentRequest,
+};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
@@ -50,6 +53,7 @@ where
     B: Body,
     B::Error: Into<BoxError>,
     R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
 {
     type Response = Response<LeasedBody<R>>;
     type Error = BoxError;
@@ -127,7 +131,10 @@ where
         let result = Usage::scope(&mut this.state.usage, || inner.poll(cx));
         match result {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(this.state.responded(response))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Ready(Err(error)) => {
+                let lease = this.state.usage.as_ref().and_then(Usage::lease);
+                Poll::Ready(Err(reason(error, lease)))
+            }
             Poll::Pending => this.state.poll_header_timeout(cx).map(|error| Err(error.into())),
         }
     }
@@ -153,11 +160,19 @@ impl State {
     /// Runs from the time when the request was sent whole.
     fn poll_header_timeout(&mut self, cx: &mut Context<'_>) -> Poll<TimedOut> {
         let Some((limit, sent)) = &self.sent else { return Poll::Pending };
-        if !self.usage.as_ref().is_some_and(Usage::has_connection) || !sent.poll(cx) {
+        if self.usage.as_ref().and_then(Usage::lease).is_none() || !sent.poll(cx) {
             return Poll::Pending;
         }
         ready!(self.timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx));
         Poll::Ready(TimedOut { what: "the response's header did not come", limit: *limit })
+    }
+}
+
+/// Why an exchange failed. That the client was closed is lost on the way through HTTP/2.
+fn reason(error: impl Into<BoxError>, lease: Option<&Lease>) -> BoxError {
+    match lease {
+        Some(lease) if lease.client_closed() => ClientClosed.into(),
+        _ => error.into(),
     }
 }
 
@@ -172,16 +187,21 @@ pin_project! {
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for LeasedBody<B> {
+impl<B> Body for LeasedBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let frame = frame.map(|frame| frame.map_err(|error| reason(error, this.lease.as_ref())));
         if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
             *this.lease = None;
             *this.refusal = None;

@@ -37,7 +37,7 @@ pub use self::{
     builder::{ClientBuilder, ClientService, HttpVersion},
     error::ClientError,
 };
-pub use crate::error::{ClientClosed, TimedOut};
+pub use crate::error::{ClientClosed, DecodeError, TimedOut};
 
 use self::{body::Deadline, error::Kind, pool::Connections, redirect::Hop};
 use crate::sink::{RequestHandle, TraceSink};

@@ -34,8 +34,9 @@ impl Usage {
         Usage { lease: None, current, wish: None }
     }
 
-    pub(super) fn has_connection(&self) -> bool {
-        self.lease.is_some()
+    /// The use of the connection that it has.
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
     }
 
     pub(super) fn into_lease(mut self) -> Option<Lease> {

@@ -41,8 +41,9 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     let mut next = Some(error);
     while let Some(error) = next {
         innermost = known(error).or(innermost);
-        // What a user's own body failed of says nothing of the connection.
-        next = error.source().filter(|_| innermost != Some(Failure::RequestBodyError));
+        // What a user's own body or a decoder failed of says nothing of the connection.
+        let is_all = matches!(innermost, Some(Failure::RequestBodyError | Failure::DecodingError));
+        next = error.source().filter(|_| !is_all);
     }
     innermost.unwrap_or_else(|| Failure::unknown(chain(error)))
 }
@@ -105,6 +106,8 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
         return Some(Failure::GenericTimeoutError);
     } else if error.is::<super::ClientClosed>() {
         return Some(Failure::ClientClosed);
+    } else if error.is::<super::DecodeError>() {
+        return Some(Failure::DecodingError);
     }
     None
 }
@@ -140,10 +143,19 @@ fn hyper_failure(error: &hyper::Error) -> Option<Failure> {
         Some(Failure::ConnectionAborted)
     } else if error.is_body_write_aborted() || (error.is_user() && !is_itself_the_reason) {
         Some(Failure::RequestBodyError)
-    } else if is_itself_the_reason && !error.is_user() {
+    } else if is_broken_body(error) || (is_itself_the_reason && !error.is_user()) {
         // The one that is left: a message that nobody had asked for.
         Some(Failure::HttpProtocolError)
     } else {
         None
     }
+}
+
+/// Chunks that cannot be read (RFC 9112 section 7.1) are an I/O error to hyper, and its text alone tells the body
+/// from the connection below.
+#[cfg(feature = "request")]
+fn is_broken_body(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    io.is_some_and(|io| matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+        && error.to_string() == "error reading a body from connection"
 }

@@ -3,6 +3,8 @@
 pub(crate) mod classify;
 #[cfg(feature = "resolve")]
 mod connect;
+#[cfg(feature = "client")]
+mod decode;
 #[cfg(feature = "resolve")]
 mod resolve;
 #[cfg(feature = "tls")]
@@ -16,6 +18,8 @@ mod tls;
 pub(crate) use connect::ConnectErrorKind;
 #[cfg(feature = "resolve")]
 pub use connect::{ConnectAttempt, ConnectError};
+#[cfg(feature = "client")]
+pub use decode::DecodeError;
 #[cfg(feature = "resolve")]
 pub use resolve::ResolveError;
 #[cfg(feature = "resolve")]

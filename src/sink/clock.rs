@@ -56,8 +56,12 @@ impl Clock {
         Tick((self.source.raw() >> self.shift).max(1))
     }
 
+    /// This moment, as closely as both clocks can be read at once.
     pub(crate) fn anchor_now(&self) -> Anchor {
-        Anchor { tick: self.now(), wall: SystemTime::now() }
+        let readings = (0..8).map(|_| (self.now(), SystemTime::now(), self.now()));
+        let closest = readings.min_by_key(|(before, _, after)| after.0.saturating_sub(before.0));
+        let (before, wall, _) = closest.unwrap_or_else(|| (self.now(), SystemTime::now(), Tick::NONE));
+        Anchor { tick: before, wall }
     }
 
     pub(crate) fn nanos_per_tick(&self) -> u64 {

@@ -58,6 +58,8 @@ pub(crate) struct ConnRecord {
     /// The first read after a request was given the connection; [`AWAITED`] until it comes.
     first_byte: AtomicU64,
     pub(crate) log: Option<OpLog>,
+    /// The first error that an operation met.
+    broken: OnceLock<Box<Fault>>,
     pub(crate) end: EndCell,
 }
 
@@ -78,6 +80,7 @@ impl ConnRecord {
             received: AtomicU64::new(0),
             first_byte: AtomicU64::new(0),
             log: core.settings.socket_ops.then(|| OpLog::new(core.settings.retention)),
+            broken: OnceLock::new(),
             end: EndCell::default(),
         }
     }
@@ -165,6 +168,12 @@ impl ConnRef {
     /// Its close is not to be recorded as a mere `closed`.
     pub(crate) fn will_close(&self, reason: EndReason) {
         let _ = self.0.closing.set(reason);
+    }
+
+    /// What went wrong with it, or with a tunnel over it.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        let broken = || self.0.record.as_ref()?.broken.get().map(|fault| (**fault).clone());
+        self.0.group.tunnel_fault().or_else(broken)
     }
 
     pub(crate) fn same(&self, other: &ConnRef) -> bool {
@@ -262,7 +271,7 @@ struct Live {
     sent: u64,
     received: u64,
     peer_closed: bool,
-    fault: Option<Box<Fault>>,
+    said: Option<Box<Fault>>,
     reason: Option<EndReason>,
 }
 
@@ -290,7 +299,7 @@ impl ConnRecorder {
             sent: 0,
             received: 0,
             peer_closed: false,
-            fault: None,
+            said: None,
             reason: None,
         }))
     }
@@ -400,7 +409,7 @@ impl ConnRecorder {
         let Some(live) = &mut self.0 else { return };
         live.reason = Some(reason);
         if let Some((failure, text)) = failure {
-            live.fault = Some(Box::new(Fault::new(failure, text)));
+            live.said = Some(Box::new(Fault::new(failure, text)));
         }
     }
 }
@@ -419,22 +428,23 @@ impl Live {
 
     #[cold]
     fn failed(&mut self, error: &io::Error) {
-        self.fault.get_or_insert_with(|| Box::new(io_fault(error)));
+        self.record.broken.get_or_init(|| Box::new(io_fault(error)));
     }
 }
 
 impl Drop for ConnRecorder {
     fn drop(&mut self) {
         let Some(live) = self.0.take() else { return };
-        let observed = match (&live.fault, live.peer_closed) {
+        let fault = live.said.or_else(|| live.record.broken.get().cloned());
+        let observed = match (&fault, live.peer_closed) {
             (Some(_), _) => EndReason::Failed,
             (None, true) => EndReason::PeerClosed,
             (None, false) => EndReason::Closed,
         };
         // An error on the way to a close that was meant is still an error.
-        let meant = live.conn.0.closing.get().filter(|_| live.fault.is_none()).cloned();
+        let meant = live.conn.0.closing.get().filter(|_| fault.is_none()).cloned();
         let reason = live.reason.or(meant).unwrap_or(observed);
-        end(&live.conn, reason, live.fault.map(|fault| *fault));
+        end(&live.conn, reason, fault.map(|fault| *fault));
     }
 }
 

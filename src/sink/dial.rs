@@ -126,7 +126,10 @@ impl DialRecorder {
 
     pub(crate) fn established(mut self, conn: Option<&ConnRef>) {
         let Some(group) = self.0.0.take() else { return };
-        group.learn(|dial| dial.established = conn.map_or(0, ConnRef::number));
+        let is_wanted = scope::request().is_some_and(|request| group.is_caused_by(&request));
+        group.learn(|dial| {
+            (dial.established, dial.is_wanted) = (conn.map_or(0, ConnRef::number), is_wanted);
+        });
         end(&group, EndReason::Closed, None);
     }
 

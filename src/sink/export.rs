@@ -8,110 +8,29 @@ use super::{
     end::End,
     group::{DialHead, DialState, Group, ResolverDial},
     headers::CapturedHeaders,
-    registry::Rec,
-    request::{PrevHop, Rare, RequestRecord, RequestRef},
+    request::{AtomicTick, PrevHop, Rare, RequestRef},
     tls::TlsRecord,
 };
 use crate::{
     error::Fault,
     record::{
         AddrTuple, Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure,
-        HttpHeaders, HttpReqTrace, Informational, NetTrace, ResolverDialTrace, SocketTrace, TcpConnTrace,
-        Timestamp, TlsTunnelTrace, TraceId, UdpConnTrace,
+        HttpHeaders, HttpReqTrace, Informational, ResolverDialTrace, SocketTrace, TcpConnTrace, Timestamp,
+        TlsTunnelTrace, UdpConnTrace,
     },
 };
 use http::StatusCode;
 use std::{
-    collections::HashSet,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
-
-/// All of these requests and groups with what the requests refer to, oldest first.
-///
-/// Requests are read before groups: what a request refers to is there when its group is read.
-pub(super) fn trace(
-    core: &Arc<Core>,
-    description: &str,
-    mut requests: Vec<Rec<RequestRecord>>,
-    mut groups: Vec<Arc<Group>>,
-) -> NetTrace {
-    let times = core.timeline();
-    let mut known = requests.iter().map(Rec::number).collect::<HashSet<_>>();
-    let mut http = Vec::with_capacity(requests.len());
-    while let Some(record) = requests.pop() {
-        let begin = record.begin;
-        let record = RequestRef { core: core.clone(), record };
-        let (request, prev_hop) = request_and_links(&record, &times, &mut groups);
-        requests.extend(prev_hop.kept.filter(|hop| known.insert(hop.number())).map(|hop| hop.record));
-        http.push((begin, request, prev_hop.number));
-    }
-    // A request that the sink has forgotten is not asked for its previous hop, which may be here all the same.
-    let http = http.into_iter().map(|(begin, mut request, prev_hop)| {
-        if !known.contains(&prev_hop) {
-            request.prev_hop = TraceId::default();
-        }
-        (begin, request)
-    });
-    let http = http.collect();
-    let mut seen = HashSet::with_capacity(groups.len());
-    groups.retain(|group| seen.insert(Arc::as_ptr(group)));
-
-    let (mut dials, mut tcp, mut udp, mut queries, mut tunnels) = (vec![], vec![], vec![], vec![], vec![]);
-    for group in &groups {
-        // The end before the rest, and everything out of the lock before it is put into words.
-        let ended = group.dial.as_ref().and_then(|dial| dial.end.get());
-        let state = group.state().clone();
-        if let Some(head) = &group.dial {
-            let mut dial = dial_ended(core, head, state.dial, ended, &times);
-            if !known.contains(&head.trigger) {
-                dial.triggered_by = TraceId::default();
-            }
-            dials.push((head.begin, dial));
-        }
-        for conn in &state.conns {
-            if conn.is_udp() {
-                udp.push((conn.begin, udp_conn(group, conn, &times)));
-            } else {
-                tcp.push((conn.begin, tcp_conn(group, conn, &times)));
-            }
-        }
-        queries.extend(state.dns.into_iter().map(|dns| (first_message(&dns), self::dns(group, dns, &times))));
-        tunnels.extend(state.tls.into_iter().map(|tls| (tls.begin, self::tls(group, tls, &times))));
-    }
-    NetTrace {
-        description: description.into(),
-        trace_begin_at: times.begin(),
-        trace_end_at: times.at(core.now()),
-        uuid: core.settings.session.clone(),
-        dials: in_order(dials),
-        tcp_conns: in_order(tcp),
-        udp_conns: in_order(udp),
-        dns_queries: in_order(queries),
-        tls_tunnels: in_order(tunnels),
-        http_requests: in_order(http),
-        dropped: None,
-    }
-}
-
-/// One request with all that it refers to: the hops before it, its connections and their dials.
-pub(super) fn slice(request: &RequestRef) -> NetTrace {
-    trace(&request.core, "", vec![request.record.clone()], vec![])
-}
-
-/// The same for hops that are known, the last one last; those of another sink are left out.
-pub(super) fn hops(hops: &[RequestRef]) -> NetTrace {
-    let Some(last) = hops.last() else { return NetTrace::default() };
-    let same_sink = hops.iter().filter(|hop| hop.is_of(&last.core));
-    trace(&last.core, "", same_sink.map(|hop| hop.record.clone()).collect(), vec![])
-}
 
 pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
     request_and_links(request, times, &mut Vec::new()).0
 }
 
 /// What it refers to too: the hop before it, and `groups`, which are added to.
-fn request_and_links(
+pub(super) fn request_and_links(
     request: &RequestRef,
     times: &Timeline,
     groups: &mut Vec<Arc<Group>>,
@@ -128,9 +47,12 @@ fn request_and_links(
         Some(conn) => [conn.number(), conn.0.tls.load(Relaxed), conn.0.proxy_tls.load(Relaxed)],
         None => rare.as_ref().map_or([0; 3], |rare| rare.way),
     };
+    let seen = |what: &AtomicTick| until(what.get(), end.as_ref());
+    let acquired = seen(&record.conn_acquired);
+    let body_end = seen(&record.body_end);
+    let (response, response_end) = (seen(&record.response_head), seen(&record.response_end));
     let (end_at, end_reason, failure, req_error) = ended(end, times);
     let version = record.version.load(Relaxed);
-    let acquired = record.conn_acquired.get();
     let received = record.received.load(Relaxed);
     let decoded = record.decoded.load(Relaxed).checked_sub(1);
     let mut out = HttpReqTrace {
@@ -142,7 +64,7 @@ fn request_and_links(
         proto_minor: version % 10,
         req_sent_at: times.at(record.begin),
         conn_acquired_at: times.at(acquired),
-        req_body_end_at: times.at(if record.has_body { record.body_end.get() } else { acquired }),
+        req_body_end_at: times.at(if record.has_body { body_end } else { acquired }),
         req_method: record.method.to_string(),
         req_url: record.uri.to_string(),
         req_content_len: record.sent.load(Relaxed),
@@ -151,9 +73,9 @@ fn request_and_links(
         end_at,
         end_reason,
         first_byte_at: times.at(record.first_byte.get()),
-        resp_recv_at: times.at(record.response_head.get()),
-        resp_body_end_at: times.at(record.response_end.get()),
-        resp_status_code: record.status.load(Relaxed),
+        resp_recv_at: times.at(response),
+        resp_body_end_at: times.at(response_end),
+        resp_status_code: if response.is_some() { record.status.load(Relaxed) } else { 0 },
         resp_content_len: decoded.unwrap_or(received),
         resp_encoded_len: decoded.map(|_| received),
         ..HttpReqTrace::default()
@@ -211,7 +133,8 @@ pub(super) fn dial(core: &Core, head: &DialHead, state: DialState, times: &Timel
     dial_ended(core, head, state, head.end.get(), times)
 }
 
-fn dial_ended(
+/// The same with its end, which must be read before the state.
+pub(super) fn dial_ended(
     core: &Core,
     head: &DialHead,
     state: DialState,
@@ -254,8 +177,9 @@ fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverD
 
 pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> TcpConnTrace {
     let core = &group.core;
-    let (end_at, end_reason, failure, error) = ended(record.end.get(), times);
-    let established = record.established();
+    let end = record.end.get();
+    let established = until(record.established(), end.as_ref());
+    let (end_at, end_reason, failure, error) = ended(end, times);
     let connected = established.is_some();
     let (handshake_err, conn_err) = if connected { (String::new(), error) } else { (error, String::new()) };
     let socket_trace = socket_trace(record, times);
@@ -355,6 +279,11 @@ fn ended(end: Option<End>, times: &Timeline) -> (Timestamp, Option<EndReason>, O
     (times.at(at), Some(reason), failure, text)
 }
 
+/// Where two threads met, something may have been written down just after the end, when it did not count any more.
+fn until(seen: Tick, end: Option<&End>) -> Tick {
+    if end.is_some_and(|end| seen > end.at) { Tick::NONE } else { seen }
+}
+
 fn split(fault: Option<Fault>) -> (Option<Failure>, String) {
     fault.map_or_else(Default::default, |fault| (Some(fault.failure), fault.text.into()))
 }
@@ -383,14 +312,4 @@ fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {
 fn stale(conn: &ConnRef) -> Failure {
     let fault = conn.0.record.as_ref().and_then(|record| record.end.fault());
     fault.map_or(Failure::EofError, |fault| fault.failure.clone())
-}
-
-fn first_message(record: &DnsRecord) -> Tick {
-    record.queries.first().map_or(Tick::NONE, |(at, _)| *at)
-}
-
-/// Sorted by when they began; those that began at the same moment stay as they came.
-fn in_order<T, L: FromIterator<T>>(mut records: Vec<(Tick, T)>) -> L {
-    records.sort_by_key(|(begin, _)| *begin);
-    records.into_iter().map(|(_, record)| record).collect()
 }

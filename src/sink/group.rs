@@ -10,6 +10,7 @@ use super::{
     dns::DnsRecord,
     end::{End, EndCell},
     registry::Entry,
+    request::RequestRef,
     tls::TlsRecord,
 };
 use crate::{error::Fault, record::EndReason};
@@ -67,6 +68,8 @@ pub(crate) struct DialState {
     pub(crate) resolve_end: Tick,
     pub(crate) source_ip: Option<IpAddr>,
     pub(crate) established: u64,
+    /// Established on behalf of the request that caused it, which otherwise has left it to itself.
+    pub(crate) is_wanted: bool,
     pub(crate) skipped: Vec<(SocketAddr, Box<str>)>,
     pub(crate) resolver_dials: Vec<ResolverDial>,
 }
@@ -146,6 +149,11 @@ impl Group {
         self.dial.as_ref().map_or(0, |dial| dial.number)
     }
 
+    pub(crate) fn is_caused_by(&self, request: &RequestRef) -> bool {
+        let trigger = self.dial.as_ref().map(|dial| dial.trigger);
+        trigger == Some(request.number()) && Arc::ptr_eq(&self.core, &request.core)
+    }
+
     /// Writes down what became known of the dial, unless it has ended.
     pub(crate) fn learn(&self, write: impl FnOnce(&mut DialState)) {
         let mut state = self.state();
@@ -187,10 +195,10 @@ impl Group {
     }
 
     /// How far it has come: the connection, the tunnel to the server and the one to a proxy. A request that fails
-    /// before the client gave it a connection came no further.
+    /// before the client gave it a connection came no further; one that got another connection had no part in it.
     pub(crate) fn way(&self) -> [u64; 3] {
         let state = self.state();
-        let conn = state.dial.established;
+        let conn = if state.dial.is_wanted { state.dial.established } else { 0 };
         let mut tunnels =
             state.tls.iter().rev().filter(|tls| tls.conn == conn && conn != 0).map(|tls| tls.number);
         [conn, tunnels.next().unwrap_or(0), tunnels.next().unwrap_or(0)]

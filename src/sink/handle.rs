@@ -1,7 +1,7 @@
 //! What a caller holds to ask about its own request.
 
 use super::{
-    export,
+    assemble,
     request::{MOST_HOPS, RequestRef},
 };
 use crate::{
@@ -72,10 +72,10 @@ impl RequestHandle {
     /// The trace of this request alone, with all that it refers to. Empty when it was not traced.
     pub fn trace(&self) -> NetTrace {
         match &self.0 {
-            Inner::Bound(request) => export::slice(request),
+            Inner::Bound(request) => assemble::slice(request),
             Inner::Slot(slot) => {
                 let hops = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                export::hops(&hops)
+                assemble::hops(&hops)
             }
         }
     }

@@ -3,6 +3,7 @@
 //! A layer asks the sink for a recorder, holds it as long as the thing lives, and dropping it is the end:
 //! futures may be dropped at any await point, so nothing depends on code that runs after one.
 
+mod assemble;
 mod clock;
 mod conn;
 mod core;
@@ -123,9 +124,10 @@ impl TraceSink {
         let Some(inner) = &self.0 else {
             return NetTrace { description: description.as_ref().into(), ..NetTrace::default() };
         };
-        let requests = inner.requests.collect();
+        // Before the requests: each that caused a dial had begun then.
         let groups = inner.groups.collect().iter().filter_map(|slot| slot.group()).collect();
-        let mut trace = export::trace(&inner.core, description.as_ref(), requests, groups);
+        let mut trace = assemble::all(&inner.core, groups, || inner.requests.collect());
+        trace.description = description.as_ref().into();
         trace.dropped = inner.dropped(&trace);
         trace
     }

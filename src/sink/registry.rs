@@ -197,7 +197,8 @@ impl<T: Entry> Registry<T> {
         gone.iter().for_each(|rec| rec.forgotten());
         drop((gone, node));
         let aged = self.aged.fetch_add(CHUNK, Relaxed) + CHUNK;
-        if aged >= self.kept() {
+        // Now and then, so that it costs the same for each record however many are kept.
+        if aged * 4 >= self.kept() {
             self.sweep_kept();
         }
         true

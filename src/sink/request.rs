@@ -108,6 +108,12 @@ impl AtomicTick {
 }
 
 impl RequestRecord {
+    /// When something was last seen of it.
+    fn latest(&self) -> Tick {
+        let seen = [&self.conn_acquired, &self.body_end, &self.response_head, &self.response_end];
+        seen.into_iter().map(AtomicTick::get).fold(self.begin, Tick::max)
+    }
+
     pub(crate) fn links(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -240,8 +246,8 @@ impl RequestRef {
     }
 
     /// It failed. Where it never got a connection, what went wrong with its own dial says it best, unless that
-    /// was just given up; and where the error has no code, because HTTP/2 passes on no more than its text, what
-    /// went wrong with the tunnel.
+    /// was just given up; and where the client says no more than that the connection came to an end, what went
+    /// wrong with that.
     fn failed(&self, failure: Failure, text: &str) {
         let deeper = {
             let links = self.record.links();
@@ -249,7 +255,7 @@ impl RequestRef {
             let mut faults = dials.filter_map(|dial| dial.fault());
             match &links.conn {
                 None => faults.find(|fault| fault.failure != Failure::Interrupted),
-                Some(conn) if matches!(failure, Failure::Unknown(_)) => conn.0.group.tunnel_fault(),
+                Some(conn) if is_vague(&failure) => conn.fault(),
                 Some(_) => None,
             }
         };
@@ -260,7 +266,7 @@ impl RequestRef {
     /// True for the call that ended it.
     pub(crate) fn end(&self, reason: EndReason, fault: Option<Fault>) -> bool {
         let (core, record) = (&self.core, &self.record);
-        let now = core.now().max(record.begin);
+        let now = core.now().max(record.latest());
         if let Some(mut links) = self.open_links()
             && links.conn.is_none()
             && let Some(rare) = &mut links.rare
@@ -279,6 +285,11 @@ impl RequestRef {
         core.publish(|times| FinishedRecord::HttpRequest(export::request(self, times)));
         true
     }
+}
+
+/// HTTP/2 passes on the mere text of an error of the stream below, or that it has ended.
+fn is_vague(failure: &Failure) -> bool {
+    matches!(failure, Failure::Unknown(_) | Failure::EofError | Failure::ConnectionAborted)
 }
 
 /// Adds to a list of limited length, out of which the oldest goes.

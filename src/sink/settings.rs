@@ -40,8 +40,8 @@ impl Retention {
         Retention { requests: usize::MAX, connections: usize::MAX, first_ops: u64::MAX, newest_ops: 0 }
     }
 
-    /// How many requests to keep once they have ended. The oldest go first, in groups of 32: up to so many more
-    /// may be there.
+    /// How many requests to keep once they have ended. The oldest go first, in groups of 32: so many more or
+    /// fewer may be there.
     pub const fn requests(mut self, requests: usize) -> Self {
         self.requests = requests;
         self

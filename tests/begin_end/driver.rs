@@ -12,9 +12,11 @@ use nettrace::{FinishedRecord, NetTrace, TraceId};
 use tokio::runtime::Builder;
 
 use crate::{
-    history::{History, records, settled},
     plan::{Plan, Step},
-    support::check,
+    support::{
+        check,
+        history::{History, records, settled},
+    },
     world::World,
 };
 

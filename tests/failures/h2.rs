@@ -123,6 +123,19 @@ async fn the_connection_ends_under_its_streams() {
     }
 }
 
+#[tokio::test]
+async fn the_server_speaks_another_protocol() {
+    let stage = Stage::new().await;
+    let server = Server::start(async |mut conn| {
+        conn.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await?;
+        conn.read_to_end().await
+    });
+    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let failed = crate::stage::failed(&client, stage.http(&server)).await;
+    assert_eq!(ended(&failed.scene.request), ("failed", "x_http_protocol_error"), "{}", failed.error);
+    failed.scene.assert_on(failed.scene.conn());
+}
+
 /// Two requests on their way over one connection.
 struct Two {
     stage: Stage,

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "client")]
 
+mod closed;
 mod connect;
 mod dns;
 mod dropped;
@@ -14,3 +15,4 @@ mod stale;
 mod support;
 mod timeout;
 mod tls;
+mod upload;

@@ -51,6 +51,63 @@ async fn not_http_at_all() {
 }
 
 #[tokio::test]
+async fn not_the_http_that_it_should_be() {
+    for (response, status) in [
+        ("HTTP/1.1 200 OK\r\ncontent length: 5\r\n\r\nhello", 0),
+        ("HTTP/1.1 20 OK\r\n\r\n", 0),
+        ("HTTP/1.1 200 OK\r\ncontent-length: five\r\n\r\nhello", 0),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nfive\r\nhello\r\n", 200),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello!\r\n", 200),
+    ] {
+        let failed = answered(async move |mut conn| {
+            conn.read_head().await?;
+            conn.write(response.as_bytes()).await?;
+            conn.read_to_end().await
+        })
+        .await;
+        let request = &failed.scene.request;
+        assert_eq!(ended(request), ("failed", "x_http_protocol_error"), "{response}");
+        assert_eq!(request.resp_status_code, status, "{response}");
+        failed.scene.assert_on(failed.scene.conn());
+        assert_eq!(ended(failed.scene.conn()), ("closed", ""), "our side had enough");
+    }
+}
+
+#[tokio::test]
+async fn a_header_without_end() {
+    let failed = answered(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\n").await?;
+        loop {
+            conn.write(&b"x-more: and more\r\n".repeat(100)).await?;
+        }
+    })
+    .await;
+    assert_eq!(ended(&failed.scene.request), ("failed", "x_http_protocol_error"));
+    assert_eq!(failed.scene.request.resp_status_code, 0);
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_decoded() {
+    for (body, failure) in [("\x1f\u{8b}", "x_decoding_error"), ("plain", "x_decoding_error")] {
+        let failed = answered(async move |mut conn| {
+            conn.read_head().await?;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            conn.write(head.as_bytes()).await?;
+            conn.write(body.as_bytes()).await?;
+            conn.read_to_end().await
+        })
+        .await;
+        let request = &failed.scene.request;
+        assert_eq!(ended(request), ("failed", failure), "{}", failed.error);
+        assert_eq!((request.resp_status_code, request.resp_content_len), (200, 0));
+    }
+}
+
+#[tokio::test]
 async fn closed_within_the_body_of_a_known_length() {
     let failed = answered(async |mut conn| {
         conn.read_head().await?;

@@ -29,6 +29,21 @@ async fn reset_in_the_handshake() {
     assert_eq!(failed.cause::<io::Error>().kind(), io::ErrorKind::ConnectionReset, "the socket's own");
 }
 
+/// Whether the connection is there at all before it is reset is up to the kernel.
+#[tokio::test]
+async fn reset_right_after_the_accept() {
+    for _ in 0..20 {
+        let stage = Stage::new().await;
+        let server = Server::start(async |conn| conn.reset());
+        let failed = failed(&stage.client(), stage.https(&server)).await;
+        assert_eq!(ended(failed.scene.conn()), ("failed", "connection_reset"));
+        match failed.scene.conn().connected {
+            true => drop(assert_handshake_failed(&failed, "connection_reset")),
+            false => failed.scene.assert_dial_failed("failed", "connection_reset"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn closed_in_the_handshake() {
     let stage = Stage::new().await;

@@ -12,6 +12,7 @@ pub mod check;
 pub mod curl;
 pub mod dns;
 pub mod dnsmasq;
+pub mod history;
 pub mod lab;
 pub mod need;
 pub mod nginx;

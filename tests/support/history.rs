@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use nettrace::{FinishedRecord, NetTrace, TraceId, record::EndReason};
 
 /// A record with the reason of its end, if it has come.
-pub(crate) fn records(trace: &NetTrace) -> Vec<(FinishedRecord, Option<EndReason>)> {
+pub fn records(trace: &NetTrace) -> Vec<(FinishedRecord, Option<EndReason>)> {
     macro_rules! all {
         ($($list:ident: $kind:ident),*) => {{
             let mut all = Vec::new();
@@ -26,7 +26,7 @@ pub(crate) fn records(trace: &NetTrace) -> Vec<(FinishedRecord, Option<EndReason
 }
 
 /// When a request lets go of its dial is known only when the request ends, which the dial need not wait for.
-pub(crate) fn settled(mut record: FinishedRecord) -> FinishedRecord {
+pub fn settled(mut record: FinishedRecord) -> FinishedRecord {
     if let FinishedRecord::Dial(dial) = &mut record {
         dial.ctx_close_at = Default::default();
     }
@@ -35,12 +35,12 @@ pub(crate) fn settled(mut record: FinishedRecord) -> FinishedRecord {
 
 /// Records that have ended.
 #[derive(Default)]
-pub(crate) struct History(HashMap<TraceId, FinishedRecord>);
+pub struct History(HashMap<TraceId, FinishedRecord>);
 
 impl History {
     /// Nothing that had ended is gone or has changed.
     #[track_caller]
-    pub(crate) fn look(&mut self, trace: &NetTrace) {
+    pub fn look(&mut self, trace: &NetTrace) {
         let mut missing = std::mem::take(&mut self.0);
         for (record, end) in records(trace) {
             let (id, record) = (record.trace_id().clone(), settled(record));
@@ -55,7 +55,7 @@ impl History {
     }
 
     /// The trace begins anew: what has ended may be gone, and times count from elsewhere.
-    pub(crate) fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.0.clear();
     }
 }

@@ -1,0 +1,71 @@
+//! Redirects: a record for each hop, linked to the one before and to its own connection.
+
+use nettrace::{Client, TraceSink};
+
+use crate::side::{assert_resolves, traced};
+use crate::support::web::{Asked, Web, redirect, reply};
+
+#[tokio::test]
+async fn over_several_hosts() {
+    // Each knows the other only once both have started.
+    let other = std::sync::Arc::new(std::sync::OnceLock::new());
+    let there = other.clone();
+    let first = Web::start(async move |asked: Asked| match asked.path() {
+        "/start" => redirect(302, &format!("{}/middle", there.get().expect("known"))),
+        "/last" => redirect(303, "end"),
+        _ => reply("the end"),
+    });
+    let back = first.url("/last");
+    let second = Web::start(async move |asked: Asked| match asked.path() {
+        "/middle" => redirect(307, "/more"),
+        _ => redirect(301, &back),
+    });
+    other.set(second.url("")).unwrap();
+
+    let sink = TraceSink::new();
+    let client = traced("preset", &sink, Client::builder(&sink).build().unwrap());
+    let (handle, port) = client.asked(&first.url("/start")).await;
+
+    let trace = sink.snapshot("");
+    assert_resolves(&trace);
+    let asked: Vec<_> = [&first.asked()[..1], &second.asked(), &first.asked()[1..]].concat();
+    assert_eq!(
+        asked.iter().map(Asked::path).collect::<Vec<_>>(),
+        ["/start", "/middle", "/more", "/last", "/end"]
+    );
+    let hops = &trace.http_requests;
+    assert_eq!((hops.len(), &hops[4].trace_id), (5, &handle.id()));
+    for (i, (hop, asked)) in hops.iter().zip(&asked).enumerate() {
+        assert!(hop.req_url.ends_with(asked.path()));
+        let conn = trace.tcp_conns.get(&hop.tcp_conn).expect("a connection");
+        assert_eq!(conn.addr_tuple.src_port, asked.peer.port(), "{}", hop.req_url);
+        match i {
+            0 => assert!(hop.prev_hop.is_undefined()),
+            _ => assert_eq!(hop.prev_hop, hops[i - 1].trace_id),
+        }
+    }
+    assert_eq!(asked[4].peer.port(), port);
+    // Two dials, each for the first hop to its host.
+    let triggers: Vec<_> = trace.dials.iter().map(|dial| &dial.triggered_by).collect();
+    assert_eq!(triggers, [&hops[0].trace_id, &hops[1].trace_id]);
+    // The handle's own trace holds all hops, as does that of a request by its record.
+    let part = handle.trace();
+    assert_resolves(&part);
+    assert_eq!((part.http_requests.len(), part.tcp_conns.len(), part.dials.len()), (5, 2, 2));
+    assert_eq!(trace.slice(handle.id()).http_requests.len(), 5);
+}
+
+#[tokio::test]
+async fn requests_of_one_handle_after_another_are_no_hops_of_each_other_elsewhere() {
+    let web = Web::start(async |_| reply("hello"));
+    let (one, two) = (TraceSink::new(), TraceSink::new());
+    let handle = nettrace::RequestHandle::new();
+    for sink in [&one, &two] {
+        let client = Client::builder(sink).build().unwrap();
+        let mut request = http::Request::get(web.url("/")).body(nettrace::client::Body::empty()).unwrap();
+        request.extensions_mut().insert(handle.clone());
+        client.request(request).await.unwrap().into_body().bytes().await.unwrap();
+    }
+    assert!(two.snapshot("").http_requests[0].prev_hop.is_undefined(), "that one is in another trace");
+    assert_eq!(handle.trace().http_requests.len(), 1);
+}

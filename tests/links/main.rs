@@ -1,0 +1,15 @@
+//! Requests are linked to the very connections that carried them.
+//!
+//! The servers say which port each request came from; the trace must say the same, by links between records.
+#![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod failed;
+mod hops;
+mod ports;
+mod race;
+mod reuse;
+mod side;
+mod sinks;

@@ -1,0 +1,151 @@
+//! Requests that get another connection than the one that was dialled for them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::Full;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use nettrace::connect::TraceConnectLayer;
+use nettrace::record::EndReason;
+use nettrace::request::{TraceBody, TraceRequestLayer};
+use nettrace::{Failure, TraceSink};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tower::{Layer as _, service_fn};
+
+use crate::side::{Traced, assert_linked, assert_resolves, clients, link, traced};
+use crate::support::raw::Server;
+use crate::support::web::{Asked, Web, reply};
+
+/// A client whose dials but the first wait for a permit.
+fn slow_to_dial(capture: bool) -> (Traced, Arc<Semaphore>) {
+    let (sink, permits, dials) =
+        (TraceSink::new(), Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let gate = permits.clone();
+    let connector = service_fn(move |uri: Uri| {
+        let (gate, is_first) = (gate.clone(), dials.fetch_add(1, Relaxed) == 0);
+        Box::pin(async move {
+            if !is_first {
+                gate.acquire().await.expect("never closed").forget();
+            }
+            let stream = TcpStream::connect(uri.authority().expect("an authority").as_str()).await?;
+            Ok::<_, io::Error>(TokioIo::new(stream))
+        })
+    });
+    let connector = TraceConnectLayer::new(&sink).layer(connector);
+    let client: legacy::Client<_, TraceBody<Full<Bytes>>> =
+        legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let client = TraceRequestLayer::new(&sink).capture_connection(capture).layer(client);
+    (traced("slow to dial", &sink, client), permits)
+}
+
+#[tokio::test]
+async fn a_dial_begun_for_one_request_serves_another() {
+    for capture in [false, true] {
+        let answers = Arc::new(Semaphore::new(0));
+        let gate = answers.clone();
+        let web = Web::start(async move |asked: Asked| {
+            if asked.path() == "/wait" {
+                gate.acquire().await.expect("never closed").forget();
+            }
+            reply("hello")
+        });
+        let (client, dials) = slow_to_dial(capture);
+        let (wait, quick) = (web.url("/wait"), web.url("/quick"));
+        // The first request has the only connection; the second dials, in vain so far.
+        let first = client.asked(&wait);
+        let second = async {
+            while web.asked().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            let mut second = std::pin::pin!(client.asked(&quick));
+            assert!(futures_util::poll!(second.as_mut()).is_pending());
+            assert_eq!(client.sink.snapshot("").dials.len(), 2);
+            answers.add_permits(1);
+            second.await
+        };
+        let (first, second) = tokio::join!(first, second);
+        assert_eq!(first.1, second.1, "the second got the connection of the first");
+        // The second dial comes to its end by itself, and its connection serves others.
+        dials.add_permits(1);
+        loop {
+            if client.sink.snapshot("").tcp_conns.len() == 2 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let (third, fourth) = tokio::join!(client.asked(&quick), client.asked(&quick));
+        assert_ne!(third.1, fourth.1);
+
+        let trace = client.sink.snapshot("");
+        assert_eq!((trace.dials.len(), trace.tcp_conns.len()), (2, 2));
+        for (request, port) in [&first, &second, &third, &fourth] {
+            assert_linked(&trace, request, *port);
+        }
+        assert_eq!(trace.dials[0].triggered_by, first.0.id());
+        assert_eq!(trace.dials[1].triggered_by, second.0.id());
+        let timings = second.0.timings().unwrap();
+        assert_eq!(timings.connect, None, "its dial was not for it: {timings}");
+        let let_go = trace.dials[1].ctx_close_at;
+        assert_eq!(let_go, link(&trace, &second.0).0.end_at, "the second lets go of its dial when it ends");
+    }
+}
+
+/// Answers a request on each connection, and then closes the first when it is told to.
+fn fickle(reset: bool, close: Arc<Semaphore>) -> Server {
+    Server::start(async move |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?;
+        if conn.index > 0 {
+            return conn.read_to_end().await;
+        }
+        close.acquire().await.expect("never closed").forget();
+        if reset { conn.reset() } else { conn.close().await }
+    })
+}
+
+#[tokio::test]
+async fn a_stale_connection() {
+    for (reset, failure) in [(false, Failure::EofError), (true, Failure::ConnectionReset)] {
+        for client in clients(false) {
+            let close = Arc::new(Semaphore::new(0));
+            let server = fickle(reset, close.clone());
+            let url = format!("http://{}/", server.addr());
+            client.asked(&url).await;
+            // Time for the connection to be put back; then this thread does nothing, so that nobody notices.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            close.add_permits(1);
+            std::thread::scope(|scope| scope.spawn(|| server.ended_blocking(1)).join().unwrap());
+            // The runtime hears of the close now, and lets this task run before the connection's.
+            tokio::task::yield_now().await;
+            let (request, _) = client.asked(&url).await;
+
+            let trace = client.sink.snapshot("");
+            let seen = server.accepted(2).await;
+            let conn = assert_linked(&trace, &request, seen[1].peer.port());
+            let record = link(&trace, &request).0;
+            assert_eq!((record.failure.as_ref(), record.resp_status_code), (None, 200), "{}", client.name);
+            if !client.captures() {
+                assert!(record.attempts.is_empty());
+                continue;
+            }
+            let [stale, last] = &record.attempts[..] else {
+                panic!("{}: {:?}", client.name, record.attempts)
+            };
+            assert_eq!((&last.tcp_conn, &last.failure), (&conn.trace_id, &None));
+            assert_eq!(stale.failure, Some(failure.clone()), "{}", client.name);
+            let stale = trace.tcp_conns.get(&stale.tcp_conn).unwrap();
+            assert_eq!(stale.addr_tuple.src_port, seen[0].peer.port());
+            let ended = if reset { EndReason::Failed } else { EndReason::PeerClosed };
+            assert_eq!(stale.end_reason, Some(ended), "{}", client.name);
+            assert_resolves(&request.trace());
+            assert_eq!(request.trace().tcp_conns.len(), 2);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Connections that carry more than one request.
+
+use std::collections::HashSet;
+
+use futures_util::future::join_all;
+use nettrace::client::HttpVersion;
+use nettrace::{Client, TraceSink};
+
+use crate::side::{Traced, assert_linked, clients, link, traced};
+use crate::support::web::{Web, reply};
+
+#[tokio::test]
+async fn one_after_the_other() {
+    let web = Web::start(async |_| reply("hello"));
+    for client in clients(false) {
+        let mut asked = Vec::new();
+        for _ in 0..3 {
+            asked.push(client.asked(&web.url("/")).await);
+        }
+        let trace = client.sink.snapshot("");
+        assert_eq!((trace.tcp_conns.len(), trace.dials.len()), (1, 1), "{}", client.name);
+        for (i, (request, port)) in asked.iter().enumerate() {
+            assert_linked(&trace, request, *port);
+            let is_first = i == 0;
+            assert_eq!(trace.dials[0].triggered_by == request.id(), is_first, "{}", client.name);
+            assert_eq!(request.timings().unwrap().connect.is_some(), is_first, "{}", client.name);
+            let part = request.trace();
+            assert_eq!((part.http_requests.len(), part.tcp_conns.len(), part.dials.len()), (1, 1, 1));
+        }
+    }
+}
+
+async fn all_at_once(client: &Traced, web: &Web, count: usize) -> usize {
+    let url = web.url("/");
+    let asked = join_all((0..count).map(|_| client.asked(&url))).await;
+    let trace = client.sink.snapshot("");
+    assert_eq!(trace.http_requests.len(), count);
+    let used: HashSet<_> =
+        asked.iter().map(|(request, port)| assert_linked(&trace, request, *port).trace_id).collect();
+    used.len()
+}
+
+#[tokio::test]
+async fn sixty_four_at_once() {
+    let web = Web::start(async |_| reply("hello"));
+    for client in clients(false) {
+        // As many dials begin; which connections are used is a race that the links must get right.
+        assert!(all_at_once(&client, &web, 64).await > 0);
+        let used_again = client.asked(&web.url("/")).await;
+        assert_linked(&client.sink.snapshot(""), &used_again.0, used_again.1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_over_four() {
+    let web = Web::start(async |_| reply("hello"));
+    let sink = TraceSink::new();
+    let client = Client::builder(&sink).max_conns_per_host(4).build().unwrap();
+    let client = traced("preset", &sink, client);
+    let url = web.url("/");
+    let tasks = (0..64).map(|_| {
+        let (client, url) = (client.clone(), url.clone());
+        tokio::spawn(async move { client.asked(&url).await })
+    });
+    let asked = join_all(tasks).await;
+    let trace = sink.snapshot("");
+    assert!(trace.tcp_conns.len() <= 4, "{}", trace.tcp_conns.len());
+    for asked in asked {
+        let (request, port) = asked.unwrap();
+        assert_linked(&trace, &request, port);
+        assert!(request.timings().unwrap().blocked.is_some());
+    }
+}
+
+#[tokio::test]
+async fn many_streams_over_one_connection() {
+    let web = Web::start(async |_| reply("hello"));
+    for client in clients(true) {
+        assert_eq!(all_at_once(&client, &web, 32).await, 1, "{}", client.name);
+        let trace = client.sink.snapshot("");
+        assert!(trace.http_requests.iter().all(|request| request.proto_major == 2));
+        assert_eq!(trace.tcp_conns.len(), 1, "{}", client.name);
+    }
+}
+
+/// What TLS agrees on is known only after the dial: several begin, and one connection serves all.
+#[tokio::test]
+async fn streams_when_tls_chooses() {
+    let authority = crate::support::pki::Authority::new("links");
+    let mut config = authority.issue(&["localhost", "127.0.0.1"]).server();
+    config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
+    let web = Web::tls(config, async |_| reply("hello"));
+    let sink = TraceSink::new();
+    let roots = nettrace::tls::Roots::from_pem(authority.pem()).unwrap();
+    let client = Client::builder(&sink).roots(roots).http_version(HttpVersion::Auto).build().unwrap();
+    let client = traced("preset", &sink, client);
+    let url = format!("https://{}/", web.addr());
+    let asked = join_all((0..8).map(|_| client.asked(&url))).await;
+    let trace = sink.snapshot("");
+    for (request, port) in &asked {
+        let conn = assert_linked(&trace, request, *port);
+        let record = link(&trace, request).0;
+        let tunnel = trace.tls_tunnels.get(&record.tls_tunnel).expect("a tunnel");
+        assert_eq!((&tunnel.tcp_conn, tunnel.negotiated_proto.as_str()), (&conn.trace_id, "h2"));
+    }
+}
+
+/// A connection lives on the runtime that dialled it, and serves requests of another thread.
+#[test]
+fn two_threads_one_connection() {
+    let web = Web::start(async |_| reply("hello"));
+    for client in clients(false) {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let url = web.url("/");
+        let (first, port) = runtime.block_on(client.asked(&url));
+        let elsewhere = client.clone();
+        let there = url.clone();
+        let second = std::thread::spawn(move || {
+            // Until the connection is back in the pool, others are made. They end with their runtime, so that the pool
+            // does not prefer them.
+            loop {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let (request, other_port) = runtime.block_on(elsewhere.asked(&there));
+                if port == other_port {
+                    return request;
+                }
+            }
+        })
+        .join()
+        .unwrap();
+        let trace = client.sink.snapshot("");
+        let conns =
+            [(&first, port), (&second, port)].map(|(request, port)| assert_linked(&trace, request, port));
+        assert_eq!(conns[0].trace_id, conns[1].trace_id);
+        assert_eq!(trace.dials[0].triggered_by, first.id());
+    }
+}

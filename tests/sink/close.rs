@@ -1,0 +1,150 @@
+//! The end of the recording, which is not the end of the traffic.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use nettrace::{
+    Client, FinishedRecord, NetTrace, ResponseExt, TraceSink,
+    connect::{KeepAlive, TcpConnector},
+    record::EndReason,
+    resolve::StubResolver,
+    tls::TraceTlsLayer,
+};
+use tower::{Layer, Service};
+
+use crate::{
+    mock,
+    server::Server,
+    support::{check, dns::DnsServer, history::records, pki},
+};
+
+#[track_caller]
+fn assert_all_ended(trace: &NetTrace) {
+    check::running(trace);
+    for (record, end) in records(trace) {
+        assert!(end.is_some(), "{record:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_that_is_open_ends_and_nothing_begins() {
+    let server = Server::start().await;
+    let silent = DnsServer::silent().await;
+    let mute = pki::serve_tcp(|stream| async move {
+        let _keep = stream;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let published = Arc::new(AtomicUsize::new(0));
+    let counter = published.clone();
+    let sink = TraceSink::builder()
+        .subscriber(move |_: &FinishedRecord| {
+            counter.fetch_add(1, Relaxed);
+        })
+        .build();
+    let client = Client::builder(&sink).build().unwrap();
+    client.get(server.url("/")).await.unwrap().into_body().bytes().await.unwrap();
+    let held = tokio::spawn(client.get(server.url("/held")));
+    server.holds_one().await;
+    // A look-up and a handshake that wait for ever.
+    let resolver =
+        StubResolver::builder(&sink).nameservers([silent.addr()]).hosts_file(None).build().unwrap();
+    let connector = TcpConnector::new(&sink).resolver(resolver).keep_alive(KeepAlive::Off);
+    let looking_up = tokio::spawn({
+        let mut connector = connector.clone();
+        connector.call("http://some.test".parse().unwrap())
+    });
+    let tls = TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().build();
+    let shaking_hands = tokio::spawn(tls.layer(connector).call(format!("https://{mute}").parse().unwrap()));
+    while sink.snapshot("soon").tls_tunnels.is_empty() || silent.asked().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let published_before = published.load(Relaxed);
+
+    sink.close();
+    let closed = sink.snapshot("closed");
+    assert_all_ended(&closed);
+    let reasons =
+        |reason: &EndReason| records(&closed).iter().filter(|(_, end)| end.as_ref() == Some(reason)).count();
+    // The request that waits, its connection, an idle one or the same, two look-ups with their sockets, the dial
+    // that needs them, a connection and its tunnel.
+    assert!(reasons(&EndReason::SinkClosed) >= 9, "{closed:#?}");
+    assert!(!sink.is_enabled());
+
+    // Again, and on: without effect.
+    sink.close();
+    sink.set_enabled(true);
+    assert!(!sink.is_enabled());
+
+    server.released.add_permits(1);
+    let response = held.await.unwrap().unwrap();
+    let handle = response.request_handle().cloned();
+    assert_eq!(response.into_body().bytes().await.unwrap(), "hello");
+    let untraced = client.get(server.url("/")).await.unwrap();
+    assert!(
+        untraced.timings().is_err()
+            && untraced.request_handle().is_none_or(|handle| handle.id().is_undefined())
+    );
+    assert_eq!(untraced.into_body().bytes().await.unwrap(), "hello");
+    mock::fail_to_connect(&sink).await;
+    looking_up.abort();
+    shaking_hands.abort();
+    let _ = (looking_up.await, shaking_hands.await);
+    client.close().await;
+
+    let mut later = sink.snapshot("closed");
+    later.trace_end_at = closed.trace_end_at;
+    assert_eq!(later, closed, "nothing is recorded any more");
+    assert_eq!(handle.unwrap().trace().http_requests.len(), 1, "reading still works");
+    assert_eq!(published.load(Relaxed), published_before, "subscribers hear nothing any more");
+}
+
+/// Whatever was begun at that moment.
+#[test]
+fn nothing_stays_open_whenever_it_is_closed() {
+    for enough in 0..40 {
+        let sink = TraceSink::new();
+        let made = AtomicUsize::new(0);
+        let make = async || {
+            let mut kept = Vec::new();
+            while sink.is_enabled() && made.load(Relaxed) < enough + 50 {
+                let (conn, there) = mock::connect(&sink).await;
+                kept.push((mock::begin(&sink, conn.conn_ref(), None).await, conn, there));
+                made.fetch_add(1, Relaxed);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(make());
+                });
+            }
+            scope.spawn(|| {
+                while made.load(Relaxed) < enough {
+                    thread::yield_now();
+                }
+                sink.close();
+            });
+        });
+        assert_all_ended(&sink.snapshot("closed"));
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_is_closed_can_be_cleared() {
+    let sink = TraceSink::new();
+    let (conn, _there) = mock::connect(&sink).await;
+    let response = mock::begin(&sink, conn.conn_ref(), None).await;
+    sink.close();
+    sink.clear();
+    assert!(records(&sink.snapshot("cleared")).is_empty());
+    assert_eq!(mock::finish(response).await, "hello");
+    drop(conn);
+    sink.refresh().await;
+    assert!(records(&sink.snapshot("cleared")).is_empty());
+}

@@ -1,0 +1,130 @@
+//! A client without a network: connections are pipes, and responses come at once.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use nettrace::{
+    ConnRef, RequestHandle, TraceSink,
+    connect::{TraceConnectLayer, TracedIo},
+    request::{TraceBody, TraceRequestLayer, TraceResponseBody},
+};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+/// One end of a pipe.
+#[derive(Debug)]
+pub(crate) struct Pipe(DuplexStream);
+
+impl Connection for Pipe {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A traced connection, whose other end is given too.
+pub(crate) async fn connect(sink: &TraceSink) -> (TracedIo<TokioIo<Pipe>>, DuplexStream) {
+    let (here, there) = tokio::io::duplex(1 << 20);
+    let mut here = Some(Pipe(here));
+    let connector = service_fn(move |_: Uri| {
+        let pipe = here.take();
+        async move { pipe.map(TokioIo::new).ok_or_else(|| io::Error::other("there is one pipe")) }
+    });
+    let mut connector = TraceConnectLayer::new(sink).layer(connector);
+    (connector.call(Uri::from_static("http://pipe.test")).await.unwrap(), there)
+}
+
+/// A dial that fails.
+pub(crate) async fn fail_to_connect(sink: &TraceSink) {
+    let refused = || Err::<TokioIo<Pipe>, _>(io::Error::from(io::ErrorKind::ConnectionRefused));
+    let refuse = service_fn(move |_: Uri| std::future::ready(refused()));
+    let dialed = TraceConnectLayer::new(sink).layer(refuse).call(Uri::from_static("http://pipe.test")).await;
+    assert!(dialed.is_err());
+}
+
+pub(crate) type Body = Full<Bytes>;
+pub(crate) type TracedResponse = Response<TraceResponseBody<Body>>;
+
+/// Sends a request through a traced service that answers with `response`.
+pub(crate) async fn exchange(
+    sink: &TraceSink,
+    request: Request<Body>,
+    response: impl Fn() -> Response<Body>,
+) -> TracedResponse {
+    let answer = service_fn(|_: Request<TraceBody<Body>>| {
+        let response = response();
+        async { Ok::<_, Infallible>(response) }
+    });
+    TraceRequestLayer::new(sink).layer(answer).oneshot(request).await.unwrap()
+}
+
+/// A request that has been answered, and whose response is still to be read.
+pub(crate) async fn begin(
+    sink: &TraceSink,
+    conn: Option<&ConnRef>,
+    handle: Option<&RequestHandle>,
+) -> TracedResponse {
+    let mut request = Request::new(Body::default());
+    request.extensions_mut().extend(handle.cloned().map(extension).unwrap_or_default());
+    exchange(sink, request, || {
+        let mut response = Response::new(Body::from("hello"));
+        response.extensions_mut().extend(conn.cloned().map(extension).unwrap_or_default());
+        response
+    })
+    .await
+}
+
+/// A request from its begin to its end, with its handle.
+pub(crate) async fn fetch(sink: &TraceSink, conn: Option<&ConnRef>) -> RequestHandle {
+    let handle = RequestHandle::new();
+    finish(begin(sink, conn, Some(&handle)).await).await;
+    handle
+}
+
+pub(crate) async fn finish(response: TracedResponse) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+pub(crate) fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+}
+
+fn extension<T: Clone + Send + Sync + 'static>(value: T) -> http::Extensions {
+    let mut extensions = http::Extensions::new();
+    extensions.insert(value);
+    extensions
+}

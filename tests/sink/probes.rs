@@ -1,0 +1,193 @@
+//! Those who look at the sockets of connections.
+
+use std::{
+    future::Future,
+    io::Write,
+    net::{SocketAddr, TcpListener as StdListener},
+    os::fd::{AsFd, AsRawFd},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use nettrace::{
+    ConnRef, Probe, ProbeEvent, ProbeSocket, TraceSink,
+    connect::{KeepAlive, TcpConnector},
+    resolve::StubResolver,
+};
+use socket2::SockRef;
+use tokio::io::AsyncReadExt;
+
+use crate::support::{check, dns::DnsServer};
+
+/// What a probe was told, in order.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+struct Recording(Log);
+
+impl Log {
+    fn write(&self, line: impl Into<String>) {
+        self.0.lock().unwrap().push(line.into());
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Probe for Recording {
+    fn before_connect(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
+        assert!(SockRef::from(&socket).peer_addr().is_err(), "not connected yet");
+        self.0.write(format!("before {remote}"));
+    }
+
+    fn event(&self, conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
+        let remote = conn.peer_addr().unwrap();
+        if event != ProbeEvent::ConnectFailed {
+            let local = SockRef::from(&socket).local_addr().unwrap().as_socket();
+            assert_eq!(local, conn.local_addr(), "it is that connection's socket, and open");
+        }
+        assert!(socket.as_raw_fd() >= 0 && !conn.id().is_undefined());
+        self.0.write(format!("{event:?} {remote}"));
+    }
+
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            self.0.write("refresh begins");
+            tokio::task::yield_now().await;
+            self.0.write("refresh ends");
+        })
+    }
+
+    fn close(&self) {
+        self.0.write("close");
+    }
+}
+
+/// Panics at every turn.
+struct Panicking;
+
+impl Probe for Panicking {
+    fn before_connect(&self, _: ProbeSocket<'_>, _: SocketAddr) {
+        panic!("no");
+    }
+
+    fn event(&self, _: &ConnRef, _: ProbeEvent, _: ProbeSocket<'_>) {
+        panic!("no");
+    }
+
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            panic!("no");
+        })
+    }
+
+    fn close(&self) {
+        panic!("no");
+    }
+}
+
+/// Panics before there is anything to await.
+struct PanickingAtOnce;
+
+impl Probe for PanickingAtOnce {
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        panic!("no");
+    }
+}
+
+/// Those that panic come first.
+fn probed() -> (Log, TraceSink) {
+    let log = Log::default();
+    let sink =
+        TraceSink::builder().probe(Panicking).probe(PanickingAtOnce).probe(Recording(log.clone())).build();
+    (log, sink)
+}
+
+#[tokio::test]
+async fn they_see_a_connection_from_before_it_is_made_until_it_closes() {
+    let (log, sink) = probed();
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut stream = TcpConnector::new(&sink).connect(addr).await.unwrap();
+    assert_eq!(log.take(), [format!("before {addr}"), format!("Connected {addr}")]);
+    let (mut peer, _) = listener.accept().unwrap();
+    let mut buffer = [0; 2];
+    for expected in [vec![format!("FirstByte {addr}")], vec![]] {
+        peer.write_all(b"ab").unwrap();
+        stream.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(log.take(), expected);
+    }
+    drop(stream);
+    assert_eq!(log.take(), [format!("Closing {addr}")]);
+    check::finished(&sink.snapshot("all"));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_given_back_is_closed_for_them() {
+    let (log, sink) = probed();
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let stream = TcpConnector::new(&sink).connect(addr).await.unwrap();
+    log.take();
+    let stream = stream.into_inner();
+    assert_eq!(log.take(), [format!("Closing {addr}")]);
+    drop(stream);
+    assert!(log.take().is_empty());
+}
+
+#[tokio::test]
+async fn every_attempt_is_heard_of_to_its_end() {
+    let (log, sink) = probed();
+    let refusing = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    refusing.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    let addr = refusing.local_addr().unwrap().as_socket().unwrap();
+    TcpConnector::new(&sink).connect(addr).await.unwrap_err();
+    assert_eq!(log.take(), [format!("before {addr}"), format!("ConnectFailed {addr}")]);
+
+    // The kernel refuses at once: no such address can be reached from that one.
+    let from_loopback = TcpConnector::new(&sink).source_ip(std::net::IpAddr::from([127, 0, 0, 1]));
+    let far: SocketAddr = "192.0.2.1:9".parse().unwrap();
+    let dropped = tokio::time::timeout(Duration::ZERO, from_loopback.connect(far)).await;
+    assert!(dropped.is_err() || dropped.unwrap().is_err());
+    assert_eq!(log.take(), [format!("before {far}"), format!("ConnectFailed {far}")]);
+    check::finished(&sink.snapshot("all"));
+}
+
+#[tokio::test]
+async fn connections_to_nameservers_are_connections() {
+    let (log, sink) = probed();
+    let server = DnsServer::answering(&["127.0.0.1"]).await;
+    let addr = server.addr();
+    let resolver = |sink: &TraceSink| {
+        StubResolver::builder(sink).nameservers([addr]).hosts_file(None).single_request(true)
+    };
+    resolver(&sink).build().unwrap().lookup("some.test").await.unwrap();
+    let of_one = [format!("Connected {addr}"), format!("FirstByte {addr}"), format!("Closing {addr}")];
+    assert_eq!(log.take(), [&of_one[..], &of_one[..]].concat());
+    resolver(&sink).use_vc(true).build().unwrap().lookup("some.test").await.unwrap();
+    let of_one = [&[format!("before {addr}")], &of_one[..]].concat();
+    assert_eq!(log.take(), [&of_one[..], &of_one[..]].concat());
+}
+
+#[tokio::test]
+async fn they_are_awaited_and_told_of_the_end() {
+    let (log, sink) = probed();
+    sink.refresh().await;
+    assert_eq!(log.take(), ["refresh begins", "refresh ends"]);
+
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let connector = TcpConnector::new(&sink).keep_alive(KeepAlive::Off);
+    let stream = connector.connect(listener.local_addr().unwrap()).await.unwrap();
+    log.take();
+    sink.close();
+    sink.close();
+    assert_eq!(log.take(), ["close"]);
+    drop(stream);
+    connector.connect(listener.local_addr().unwrap()).await.unwrap();
+    sink.refresh().await;
+    assert!(log.take().is_empty(), "nothing comes after it");
+    assert!(listener.as_fd().as_raw_fd() >= 0);
+}

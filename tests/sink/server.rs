@@ -1,0 +1,65 @@
+//! An HTTP/1 server that answers at once, or when it is told to.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+
+/// Gone when dropped.
+pub(crate) struct Server {
+    addr: SocketAddr,
+    /// Requests for `/held` take one each before they are answered.
+    pub(crate) released: Arc<Semaphore>,
+    /// One is added for each request for `/held` that has come.
+    pub(crate) held: Arc<Semaphore>,
+    _tasks: JoinSet<()>,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let [released, held] = [0; 2].map(|none| Arc::new(Semaphore::new(none)));
+        let mut tasks = JoinSet::new();
+        let gates = [released.clone(), held.clone()];
+        tasks.spawn(async move {
+            let mut conns = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let gates = gates.clone();
+                let service = service_fn(move |request| answer(request, gates.clone()));
+                conns.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Server { addr, released, held, _tasks: tasks }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// Returns when a request for `/held` has come.
+    pub(crate) async fn holds_one(&self) {
+        self.held.acquire().await.unwrap().forget();
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    [released, held]: [Arc<Semaphore>; 2],
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let response = match request.uri().path() {
+        "/held" => {
+            held.add_permits(1);
+            released.acquire().await.unwrap().forget();
+            Response::builder()
+        }
+        "/redirect" => Response::builder().status(302).header(header::LOCATION, "/"),
+        "/close" => Response::builder().header(header::CONNECTION, "close"),
+        _ => Response::builder(),
+    };
+    Ok(response.body(Full::from("hello")).unwrap())
+}
