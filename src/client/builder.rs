@@ -85,7 +85,7 @@ pub struct ClientBuilder {
     waits: Waits,
     user_agent: Option<HeaderValue>,
     redirects: usize,
-    layers: Vec<Box<dyn FnOnce(ClientService) -> ClientService>>,
+    layers: Vec<Box<dyn FnOnce(ClientService) -> ClientService + Send>>,
 }
 
 type SkipNameserver = dyn Fn(IpAddr, u16) -> Option<String> + Send + Sync;
@@ -278,7 +278,7 @@ impl ClientBuilder {
     /// added last is the outermost.
     pub fn layer<L>(mut self, layer: L) -> Self
     where
-        L: Layer<ClientService> + 'static,
+        L: Layer<ClientService> + Send + 'static,
         L::Service: Service<Request<Body>, Response = Response<ResponseBody>> + Clone + Send + Sync + 'static,
         <L::Service as Service<Request<Body>>>::Error: Into<BoxError>,
         <L::Service as Service<Request<Body>>>::Future: Send,

@@ -55,25 +55,6 @@ pub(super) enum Command {
 }
 
 impl Control {
-    /// In use by the one that it was made for.
-    pub(super) fn leased(
-        host: String,
-        conn: Option<ConnRef>,
-        connections: Weak<Connections>,
-        watched: bool,
-    ) -> Lease {
-        let usage = Usage { exchanges: 1, idle_since: Instant::now(), reason: None };
-        Lease(Arc::new(Control {
-            host,
-            conn,
-            command: AtomicU8::new(RUN),
-            waker: AtomicWaker::new(),
-            usage: Mutex::new(usage),
-            connections,
-            watched,
-        }))
-    }
-
     /// The connection as the trace knows it.
     pub(super) fn conn(&self) -> Option<&ConnRef> {
         self.conn.as_ref()
@@ -167,6 +148,25 @@ impl fmt::Debug for Control {
 pub(super) struct Lease(Arc<Control>);
 
 impl Lease {
+    /// Of a new connection, by the one that it was made for.
+    pub(super) fn of_new(
+        host: String,
+        conn: Option<ConnRef>,
+        connections: Weak<Connections>,
+        watched: bool,
+    ) -> Self {
+        let usage = Usage { exchanges: 1, idle_since: Instant::now(), reason: None };
+        Lease(Arc::new(Control {
+            host,
+            conn,
+            command: AtomicU8::new(RUN),
+            waker: AtomicWaker::new(),
+            usage: Mutex::new(usage),
+            connections,
+            watched,
+        }))
+    }
+
     pub(super) fn new(control: Arc<Control>) -> Self {
         control.usage().exchanges += 1;
         Lease(control)

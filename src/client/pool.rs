@@ -115,7 +115,7 @@ impl Connections {
     /// A connection was made. It is idle when the lease is dropped.
     pub(super) fn opened(self: &Arc<Self>, host: String, conn: Option<ConnRef>) -> Lease {
         let watched = self.limits.max_idle.is_some() || self.limits.idle_timeout.is_some();
-        let lease = Control::leased(host, conn, Arc::downgrade(self), watched);
+        let lease = Lease::of_new(host, conn, Arc::downgrade(self), watched);
         let mut open = self.open();
         if let Ok(runtime) = Handle::try_current() {
             open.runtime = Some(runtime);

@@ -1,4 +1,4 @@
-use crate::{exits_with, parse, run, sound::assert_sound};
+use crate::{exits_with, parse, run, support::check};
 use nettrace::{Failure, record::EndReason};
 
 #[test]
@@ -22,7 +22,7 @@ fn the_demo_shows_what_it_promises() {
     }
 
     let trace = parse(&std::fs::read_to_string(file).unwrap());
-    assert_sound(&trace);
+    check::finished(&trace);
     assert_eq!(trace.description, "nettrace demo");
     let requests: Vec<_> = trace.http_requests.iter().collect();
     let failures: Vec<_> = requests.iter().map(|request| request.failure.clone()).collect();
@@ -50,7 +50,7 @@ fn the_demo_shows_what_it_promises() {
 fn the_trace_of_the_demo_goes_to_standard_output_alone() {
     let output = run(["demo", "--json", "-", "--ascii"]);
     exits_with(&output, 0);
-    assert_sound(&parse(&output.stdout));
+    check::finished(&parse(&output.stdout));
     assert!(output.stderr.contains("A reused connection"));
     assert!(output.stderr.is_ascii());
 }

@@ -10,7 +10,6 @@ mod get;
 mod interrupt;
 mod output;
 mod show;
-mod sound;
 mod tls;
 
 use nettrace::NetTrace;

@@ -126,7 +126,10 @@ async fn the_connection_ends_under_its_streams() {
 #[tokio::test]
 async fn the_server_speaks_another_protocol() {
     let stage = Stage::new().await;
-    let server = Server::start(async |mut conn| {
+    let server = Server::start(async |conn| {
+        let mut h2 = Frames::listen(conn).await?;
+        h2.request().await?;
+        let mut conn = h2.into_inner();
         conn.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await?;
         conn.read_to_end().await
     });

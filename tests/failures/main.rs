@@ -1,6 +1,6 @@
 //! What a request meets when things go wrong: each failure with its records, code, end and links.
 
-#![cfg(feature = "client")]
+#![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod closed;
 mod connect;

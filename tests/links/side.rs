@@ -103,7 +103,7 @@ pub(crate) fn link<'a>(
     trace: &'a NetTrace,
     request: &RequestHandle,
 ) -> (&'a HttpReqTrace, Option<&'a TcpConnTrace>) {
-    let record = trace.http_requests.get(&request.id()).expect("a record of the request");
+    let record = trace.http_requests.get(request.id()).expect("a record of the request");
     let conn = (!record.tcp_conn.is_undefined())
         .then(|| trace.tcp_conns.get(&record.tcp_conn).expect("the connection that it refers to"));
     (record, conn)

@@ -7,6 +7,7 @@ mod support;
 mod apart;
 mod clear;
 mod close;
+mod decoded;
 mod identity;
 mod mock;
 mod probes;

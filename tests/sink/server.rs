@@ -61,5 +61,21 @@ async fn answer(
         "/close" => Response::builder().header(header::CONNECTION, "close"),
         _ => Response::builder(),
     };
-    Ok(response.body(Full::from("hello")).unwrap())
+    let response = match request.uri().path() {
+        "/gzip" => response.header(header::CONTENT_ENCODING, "gzip").body(Full::from(&GZIP[..])),
+        "/broken-gzip" => {
+            let mut broken = GZIP.to_vec();
+            broken[20..40].fill(0xff);
+            response.header(header::CONTENT_ENCODING, "gzip").body(Full::from(broken))
+        }
+        _ => response.body(Full::from("hello")),
+    };
+    Ok(response.unwrap())
 }
+
+/// A thousand times `hello `.
+const GZIP: [u8; 53] = [
+    31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 237, 196, 49, 13, 0, 0, 8, 3, 48, 43, 152, 35, 225, 88, 130, 255, 15,
+    17, 188, 237, 209, 233, 100, 107, 108, 219, 182, 109, 219, 182, 109, 219, 246, 227, 3, 193, 55, 12, 64,
+    112, 23, 0, 0,
+];

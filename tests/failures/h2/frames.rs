@@ -31,11 +31,16 @@ struct Frame {
 }
 
 impl Frames {
-    pub(super) async fn accept(mut conn: Conn) -> io::Result<Self> {
-        assert_eq!(conn.read(PREFACE.len()).await?, PREFACE);
-        let mut frames = Self(conn);
+    pub(super) async fn accept(conn: Conn) -> io::Result<Self> {
+        let mut frames = Self::listen(conn).await?;
         frames.write(SETTINGS, 0, 0, &[]).await?;
         Ok(frames)
+    }
+
+    /// Without a word of its own.
+    pub(super) async fn listen(mut conn: Conn) -> io::Result<Self> {
+        assert_eq!(conn.read(PREFACE.len()).await?, PREFACE);
+        Ok(Self(conn))
     }
 
     /// The stream of the next request.

@@ -8,18 +8,24 @@ pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
     for dial in &trace.dials {
         let who = name(dial);
         End::of(dial.dial_end_at, &dial.end_reason, &dial.failure, &dial.dial_err).look(&who, problems);
-        let established = dial.failure.is_none() != dial.established_conn.is_undefined();
+        // The sink was closed while it went on: that is all that is known.
+        let cut_off = dial.end_reason == Some(EndReason::SinkClosed);
+        let established = dial.failure.is_none() != dial.established_conn.is_undefined() || cut_off;
         problems.expect(established, &who, "has both or neither of a connection and a failure");
         let let_go = dial.triggered_by.is_undefined() || !dial.ctx_close_at.is_undefined();
         problems.expect(let_go, &who, "its request never let go of it (ctxCloseAt)");
         let resolved = dial.resolve_begin_at.is_undefined() == dial.resolve_end_at.is_undefined();
-        problems.expect(resolved, &who, "the look-up has not ended");
+        problems.expect(resolved || cut_off, &who, "the look-up has not ended");
         for resolver_dial in &dial.resolver_dials {
             let who = format!("{who}, {}", resolver_dial.nameserver);
             problems.expect(!resolver_dial.dial_end_at.is_undefined(), &who, "has not ended");
             let established =
                 resolver_dial.failure.is_none() != resolver_dial.established_conn.is_undefined();
-            problems.expect(established, &who, "has both or neither of a connection and a failure");
+            problems.expect(
+                established || cut_off,
+                &who,
+                "has both or neither of a connection and a failure",
+            );
             let said = resolver_dial.failure.is_some() != resolver_dial.dial_err.is_empty();
             problems.expect(said, &who, "has both or neither of a code and a text");
         }
@@ -30,7 +36,12 @@ pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
         let end = if conn.connected { conn.conn_close_at } else { conn.handshake_end_at };
         let text = if conn.connected { &conn.conn_err } else { &conn.handshake_err };
         End::of(end, &conn.end_reason, &conn.failure, text).look(&who, problems);
-        problems.expect(conn.connected || conn.failure.is_some(), &who, "did not connect, and did not fail");
+        let cut_off = conn.end_reason == Some(EndReason::SinkClosed);
+        problems.expect(
+            conn.connected || conn.failure.is_some() || cut_off,
+            &who,
+            "did not connect, and did not fail",
+        );
         let other = if conn.connected { &conn.handshake_err } else { &conn.conn_err };
         problems.expect(other.is_empty(), &who, "an error of a phase that it was not in");
     }

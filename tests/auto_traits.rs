@@ -1,0 +1,140 @@
+//! Wrappers are `Send`, `Sync` and `Unpin` exactly when what they wrap is; the rest is what clients need.
+#![cfg(feature = "client")]
+
+use std::{
+    cell::Cell,
+    fmt::Debug,
+    io,
+    marker::{PhantomData, PhantomPinned},
+    pin::Pin,
+    sync::MutexGuard,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use nettrace::{
+    Client, ConnRef, Failure, FinishedRecord, HeaderCapture, IdFormat, NetTrace, NotTraced, Probe,
+    ProbeEvent, RequestHandle, Retention, Subscriber, Timestamp, Timings, TraceId, TraceSink,
+    TraceSinkBuilder,
+    client::{ClientBuilder, ClientClosed, ClientError, ResponseBody, ResponseFuture, TimedOut},
+    connect::{
+        ConnectAttempt, ConnectError, Target, TcpConnecting, TcpConnector, TraceConnect, TraceConnectFuture,
+        TraceConnectLayer, TracedIo,
+    },
+    request::{
+        Boxed, TraceBody, TraceRequest, TraceRequestFuture, TraceRequestLayer, TraceResponseBody, Typed,
+    },
+    resolve::{
+        Addresses, LookupFuture, ResolveError, ResponseFuture as ResolveFuture, StubResolver,
+        StubResolverBuilder, TraceResolve, TraceResolveLayer,
+    },
+    tls::{MaybeTlsStream, TlsError, TlsStream, TraceTls, TraceTlsFuture, TraceTlsLayer, TraceVerifier},
+};
+use static_assertions::{assert_impl_all, assert_not_impl_any};
+
+/// Something that is all three, or lacks one of them.
+struct Wrapped<T>(PhantomData<T>);
+
+impl<T> Body for Wrapped<T> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Poll::Ready(None)
+    }
+}
+
+type All = Wrapped<()>;
+/// `Sync`, and not `Send`.
+type NotSend = Wrapped<MutexGuard<'static, ()>>;
+type NotSync = Wrapped<Cell<()>>;
+type NotUnpin = Wrapped<PhantomPinned>;
+
+assert_impl_all!(All: Send, Sync, Unpin);
+assert_impl_all!(NotSend: Sync, Unpin);
+assert_impl_all!(NotSync: Send, Unpin);
+assert_impl_all!(NotUnpin: Send, Sync);
+assert_not_impl_any!(NotSend: Send);
+assert_not_impl_any!(NotSync: Sync);
+assert_not_impl_any!(NotUnpin: Unpin);
+
+macro_rules! exactly_as_wrapped {
+    ($($wrapper:ident),*) => {$(
+        assert_impl_all!($wrapper<All>: Send, Sync, Unpin);
+        assert_impl_all!($wrapper<NotSend>: Sync, Unpin);
+        assert_impl_all!($wrapper<NotSync>: Send, Unpin);
+        assert_impl_all!($wrapper<NotUnpin>: Send, Sync);
+        assert_not_impl_any!($wrapper<NotSend>: Send);
+        assert_not_impl_any!($wrapper<NotSync>: Sync);
+        assert_not_impl_any!($wrapper<NotUnpin>: Unpin);
+    )*};
+}
+
+exactly_as_wrapped!(TracedIo, TraceConnect, TraceConnectFuture, TcpConnector);
+exactly_as_wrapped!(TraceRequest, TraceRequestFuture, TraceBody, TraceResponseBody, Boxed);
+exactly_as_wrapped!(TraceResolve, ResolveFuture, TraceTls);
+
+/// What rustls needs lies in a box, which can be moved whatever is inside: `Unpin` is more than was asked for.
+macro_rules! as_wrapped_but_for_unpin {
+    ($($wrapper:ident),*) => {$(
+        assert_impl_all!($wrapper<All>: Send, Sync, Unpin);
+        assert_impl_all!($wrapper<NotSend>: Sync);
+        assert_impl_all!($wrapper<NotSync>: Send);
+        assert_not_impl_any!($wrapper<NotSend>: Send);
+        assert_not_impl_any!($wrapper<NotSync>: Sync);
+    )*};
+}
+
+type Handshaking<T> = TraceTlsFuture<T, All>;
+type HandshakingOver<T> = TraceTlsFuture<All, T>;
+
+as_wrapped_but_for_unpin!(TlsStream, MaybeTlsStream, Handshaking, HandshakingOver);
+assert_not_impl_any!(MaybeTlsStream<NotUnpin>: Unpin);
+assert_not_impl_any!(Handshaking<NotUnpin>: Unpin);
+
+assert_impl_all!(TraceSink: Send, Sync, Unpin, Clone, Debug, Default);
+assert_impl_all!(TraceSinkBuilder: Send, Sync, Unpin, Debug, Default);
+assert_impl_all!(ConnRef: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(RequestHandle: Send, Sync, Unpin, Clone, Debug, Default);
+assert_impl_all!(FinishedRecord: Send, Sync, Unpin, Clone, Debug, PartialEq);
+assert_impl_all!(NetTrace: Send, Sync, Unpin, Clone, Debug, Default, PartialEq);
+assert_impl_all!(Timings: Send, Sync, Unpin, Copy, Debug, Default, Eq);
+assert_impl_all!(TraceId: Send, Sync, Unpin, Clone, Debug, Default, Eq, std::hash::Hash);
+assert_impl_all!(Timestamp: Send, Sync, Unpin, Copy, Debug, Default, Eq);
+assert_impl_all!(Failure: Send, Sync, Unpin, Clone, Debug, Eq, std::hash::Hash);
+assert_impl_all!(IdFormat: Send, Sync, Unpin, Clone, Debug, Default);
+assert_impl_all!(HeaderCapture: Send, Sync, Copy, Debug, Default, Eq);
+assert_impl_all!(Retention: Send, Sync, Copy, Debug, Default, Eq);
+assert_impl_all!(ProbeEvent: Send, Sync, Copy, Debug, Eq);
+assert_impl_all!(dyn Probe: Send, Sync);
+assert_impl_all!(dyn Subscriber: Send, Sync);
+
+assert_impl_all!(TraceConnectLayer: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(TraceRequestLayer<Typed>: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(TraceResolveLayer: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(TraceTlsLayer: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(TraceVerifier: Send, Sync, Unpin, Debug);
+assert_impl_all!(StubResolver: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(StubResolverBuilder: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(LookupFuture: Send, Unpin, Debug);
+assert_impl_all!(Addresses: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(TcpConnecting: Send, Unpin, Debug);
+assert_impl_all!(Target: Send, Sync, Unpin, Clone, Debug, Eq);
+
+assert_impl_all!(Client: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(ClientBuilder: Send, Unpin, Debug);
+assert_impl_all!(ResponseFuture: Send, Unpin, Debug);
+assert_impl_all!(ResponseBody: Send, Unpin, Debug);
+
+assert_impl_all!(ClientError: Send, Sync, Unpin, std::error::Error);
+assert_impl_all!(ClientClosed: Send, Sync, Unpin, std::error::Error);
+assert_impl_all!(TimedOut: Send, Sync, Unpin, std::error::Error);
+assert_impl_all!(ConnectError: Send, Sync, Unpin, std::error::Error);
+assert_impl_all!(ConnectAttempt: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(ResolveError: Send, Sync, Unpin, std::error::Error);
+assert_impl_all!(TlsError: Send, Sync, Unpin, std::error::Error);
+assert_impl_all!(NotTraced: Send, Sync, Copy, std::error::Error, Eq);

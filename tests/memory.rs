@@ -1,0 +1,162 @@
+//! Memory: bounded however much passes, and given back in the end.
+#![cfg(feature = "client")]
+
+#[path = "support/alloc.rs"]
+mod alloc;
+#[path = "sink/mock.rs"]
+#[allow(dead_code)] // What the tests of the sink need.
+mod mock;
+
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use nettrace::{FinishedRecord, HeaderCapture, RequestHandle, Retention, TraceSink};
+use tokio::io::AsyncWriteExt;
+
+#[global_allocator]
+static COUNTING: alloc::Counting = alloc::Counting;
+
+const SLACK: i64 = 128 << 10;
+
+#[track_caller]
+fn now<F: Future>(future: F) -> F::Output {
+    future.now_or_never().expect("nothing here waits")
+}
+
+/// Runs `f` so many times in all, and asserts that the second half needs no more memory than the first.
+#[track_caller]
+fn assert_bounded(times: usize, mut f: impl FnMut(usize)) {
+    let mut most = [0, 0];
+    for i in 0..times {
+        f(i);
+        let half = i * 2 / times;
+        most[half] = most[half].max(alloc::live());
+    }
+    let [before, after] = most;
+    assert!(after <= before + before / 50 + SLACK, "{before} bytes, and then {after}");
+}
+
+#[test]
+fn two_hundred_thousand_requests_and_failed_dials() {
+    let sink =
+        TraceSink::builder().retention(Retention::bounded().requests(2_000).connections(3_000)).build();
+    let (conn, _there) = now(mock::connect(&sink));
+    assert_bounded(100_000, |i| {
+        now(mock::fail_to_connect(&sink));
+        match i % 4 {
+            0 => drop(now(mock::begin(&sink, None, None))),
+            1 => {
+                let (own, _there) = now(mock::connect(&sink));
+                now(mock::fetch(&sink, own.conn_ref()));
+            }
+            _ => drop(now(mock::fetch(&sink, conn.conn_ref()))),
+        }
+    });
+    let dropped = sink.snapshot("all").dropped.unwrap();
+    assert!(dropped.http_requests > 97_000 && dropped.dials > 120_000, "{dropped:?}");
+}
+
+#[test]
+fn one_connection_for_ever() {
+    let sink = TraceSink::new();
+    let (conn, _there) = now(mock::connect(&sink));
+    drop(_there);
+    let mut conn = TokioIo::new(conn);
+    assert_bounded(200_000, |_| assert!(now(conn.write(b"x")).is_err(), "nobody listens"));
+}
+
+#[test]
+fn an_operation_costs_no_allocation() {
+    let sink = TraceSink::new();
+    let (conn, _there) = now(mock::connect(&sink));
+    drop(_there);
+    let mut conn = TokioIo::new(conn);
+    let before = alloc::calls();
+    for _ in 0..4_000 {
+        assert!(now(conn.write(b"x")).is_err());
+    }
+    let calls = alloc::calls() - before;
+    assert!(calls < 60, "{calls} allocations");
+    assert_eq!(sink.snapshot("all").tcp_conns[0].socket_trace.as_ref().unwrap().socket_ops.len(), 4_000);
+}
+
+#[test]
+fn requests_that_others_outlive() {
+    let sink = TraceSink::builder().retention(Retention::bounded().requests(500)).build();
+    let mut in_flight = std::collections::VecDeque::new();
+    assert_bounded(40_000, |i| {
+        if i % 16 == 0 {
+            in_flight.push_back(now(mock::begin(&sink, None, None)));
+            if in_flight.len() > 100 {
+                in_flight.pop_front();
+            }
+        }
+        now(mock::fetch(&sink, None));
+    });
+}
+
+#[test]
+fn snapshots_leave_nothing_behind() {
+    let sink = TraceSink::builder().retention(Retention::bounded().requests(500)).build();
+    assert_bounded(4_000, |i| {
+        now(mock::fetch(&sink, None));
+        if i % 40 == 0 {
+            sink.snapshot("look");
+        }
+        if i % 1_000 == 0 {
+            sink.clear();
+        }
+    });
+}
+
+/// All that a sink can hold, and everything dropped in one order or another.
+#[test]
+fn nothing_is_left_when_all_is_dropped() {
+    let mut live = Vec::new();
+    // The first rounds set up what is there once.
+    for order in 0..6 {
+        let before = alloc::live();
+        fill_and_drop(order % 3);
+        live.push(alloc::live() - before);
+    }
+    assert_eq!(live[3..], [0, 0, 0], "{live:?}");
+}
+
+fn fill_and_drop(order: usize) {
+    let sink = TraceSink::builder()
+        .retention(Retention::bounded().requests(200).connections(200))
+        .headers(HeaderCapture::Values)
+        .subscriber(|_: &FinishedRecord| {})
+        .build();
+    let (mut kept, mut handles) = (Vec::new(), Vec::new());
+    let hops = RequestHandle::new();
+    for i in 0..1_000 {
+        let (conn, there) = now(mock::connect(&sink));
+        let handle = now(mock::fetch(&sink, conn.conn_ref()));
+        now(mock::fail_to_connect(&sink));
+        // Hops that lie beside each other in memory, and far from each other.
+        now(now(mock::begin(&sink, conn.conn_ref(), Some(&hops))).into_body().collect()).unwrap();
+        if i % 100 == 0 {
+            kept.push((now(mock::begin(&sink, conn.conn_ref(), Some(&hops))), conn, there));
+            handles.push(handle);
+        }
+    }
+    match order {
+        0 => {
+            drop((kept, handles, hops));
+            drop(sink);
+        }
+        1 => {
+            drop(sink);
+            assert!(handles.iter().all(|handle| handle.trace().http_requests.len() == 1));
+            drop(handles);
+            drop((hops, kept));
+        }
+        _ => {
+            sink.clear();
+            drop((hops, handles));
+            sink.close();
+            drop((sink, kept));
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Counts what a thread allocates. For test binaries of their own, which say
+//! `#[global_allocator] static COUNTING: Counting = Counting;`.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+pub struct Counting;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+    static LIVE: Cell<i64> = const { Cell::new(0) };
+}
+
+/// How many allocations this thread has made, those that grew included.
+pub fn calls() -> u64 {
+    CALLS.get()
+}
+
+/// How many bytes this thread has allocated and not freed.
+pub fn live() -> i64 {
+    LIVE.get()
+}
+
+fn count(calls: u64, bytes: i64) {
+    // A thread that ends frees what it had in places of its own.
+    let _ = CALLS.try_with(|counter| counter.set(counter.get() + calls));
+    let _ = LIVE.try_with(|counter| counter.set(counter.get() + bytes));
+}
+
+// SAFETY: all is done by the system's allocator; counting neither allocates nor panics.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as i64);
+        // SAFETY: passed on as it came.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as i64));
+        // SAFETY: passed on as it came.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count(1, new_size as i64 - layout.size() as i64);
+        // SAFETY: passed on as it came.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+}
