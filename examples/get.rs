@@ -5,17 +5,17 @@
 mod common;
 
 use common::Arguments;
-use nettrace::{Client, ResponseExt, TraceSink};
-use std::{error::Error, time::Duration};
+use nettrace::{Client, ResponseExt, TraceSink, view};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::read()?;
     let url = arguments.url_or_own_server().await?;
 
     let sink = TraceSink::new();
     let client = Client::builder(&sink).timeout(Duration::from_secs(30)).build()?;
-    match client.get(&url).await {
+    let code = match client.get(&url).await {
         Ok(response) => {
             let request = response.request_handle().cloned();
             println!("{url} answered {}", response.status());
@@ -24,9 +24,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
             if let Some(request) = request {
                 println!("{}", request.timings()?);
             }
+            ExitCode::SUCCESS
         }
-        Err(error) => println!("{url} failed: {} ({})", error, error.failure()),
-    }
+        Err(error) => {
+            eprintln!("{url} failed: {error} ({})", error.failure());
+            eprintln!("{}", view::waterfall(&error.request().trace()));
+            ExitCode::FAILURE
+        }
+    };
     client.close().await;
-    arguments.write(&sink.snapshot(format!("GET {url}")))
+    arguments.write(&sink.snapshot(format!("GET {url}")))?;
+    Ok(code)
 }

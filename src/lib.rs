@@ -59,6 +59,11 @@
 // The sink serves all layers: without some of them parts of it have no caller.
 #![cfg_attr(not(feature = "client"), allow(dead_code, unused_imports))]
 
+/// What the README shows compiles.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod error;
 pub mod record;
 mod sink;

@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 /// The handle by which one connection is told to close.
 pub(super) struct Control {
+    /// Where it leads, as [`Connections`] names hosts.
+    host: String,
     conn: Option<ConnRef>,
     command: AtomicU8,
     waker: AtomicWaker,
@@ -118,6 +120,11 @@ impl Control {
         (usage.exchanges == 0 && self.command() == Command::Run).then_some(usage.idle_since)
     }
 
+    /// Whether it leads to that host and nobody uses it.
+    pub(super) fn is_free(&self, host: &str) -> bool {
+        self.host == host && self.command() == Command::Run && self.usage().exchanges == 0
+    }
+
     /// The connection is closed.
     pub(super) fn gone(self: &Arc<Self>) {
         if let Some(connections) = self.connections.upgrade() {
@@ -142,9 +149,15 @@ pub(super) struct Lease(Arc<Control>);
 
 impl Lease {
     /// Of a new connection, by the one that it was made for.
-    pub(super) fn of_new(conn: Option<ConnRef>, connections: Weak<Connections>, watched: bool) -> Self {
+    pub(super) fn of_new(
+        host: String,
+        conn: Option<ConnRef>,
+        connections: Weak<Connections>,
+        watched: bool,
+    ) -> Self {
         let usage = Usage { exchanges: 1, idle_since: Instant::now(), reason: None };
         Lease(Arc::new(Control {
+            host,
             conn,
             command: AtomicU8::new(RUN),
             waker: AtomicWaker::new(),

@@ -55,11 +55,12 @@ where
         let wish = Wish::current();
         Box::pin(async move {
             let connect = async {
-                let permit = connections.admit(&uri, wish.as_deref()).await?;
+                let host = Connections::host_of(&uri);
+                let permit = connections.admit(&host, wish.as_deref()).await?;
                 let io = inner.call(uri).await.map_err(Into::into)?;
                 let mut extras = Extensions::new();
                 io.connected().get_extras(&mut extras);
-                let lease = connections.opened(extras.remove::<ConnRef>());
+                let lease = connections.opened(host, extras.remove::<ConnRef>());
                 let guard = Guard { control: lease.control().clone(), _permit: permit };
                 if let Some(wish) = wish {
                     wish.made_one(lease);

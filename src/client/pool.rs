@@ -10,7 +10,7 @@ use super::{
     usage::Wish,
 };
 use crate::{record::EndReason, sink::ConnRef};
-use http::Uri;
+use http::{Uri, uri::Authority};
 use std::{
     collections::HashMap,
     error::Error,
@@ -63,42 +63,59 @@ impl Connections {
         })
     }
 
-    /// Waits until another connection to the host is allowed, as long as it is wished for.
+    /// Waits until another connection to the host is needed and allowed, as long as it is wished for.
     pub(super) async fn admit(
         &self,
-        uri: &Uri,
+        host: &str,
         wish: Option<&Wish>,
     ) -> Result<Option<OwnedSemaphorePermit>, NotNeeded> {
-        let Some(host) = self.limits.max_per_host.and_then(|limit| self.host(uri, limit)) else {
-            return Ok(None);
-        };
         let over = async {
             match wish {
                 Some(wish) => wish.over().await,
                 None => std::future::pending().await,
             }
         };
+        tokio::pin!(over);
         tokio::select! {
             biased;
-            permit = host.acquire_owned() => Ok(permit.ok()),
+            () = &mut over => return Err(NotNeeded),
+            () = self.none_comes_back(host) => {}
+        }
+        let Some(limit) = self.limits.max_per_host else { return Ok(None) };
+        tokio::select! {
+            biased;
+            permit = self.host(host, limit).acquire_owned() => Ok(permit.ok()),
             () = over => Err(NotNeeded),
         }
     }
 
+    /// The pool gets a connection back a little later than the reader of its last response has come to the end. To
+    /// dial for whoever asks in between would be a waste: one request after the other would have two connections.
+    /// Returns when there is no such connection, or it takes too long: the pool may not want it any more.
+    async fn none_comes_back(&self, host: &str) {
+        const LOOKS: usize = 5;
+        const BETWEEN: Duration = Duration::from_millis(1);
+        for _ in 0..LOOKS {
+            if !self.open().controls.iter().any(|control| control.is_free(host)) {
+                return;
+            }
+            tokio::time::sleep(BETWEEN).await;
+        }
+    }
+
     /// Forgets the hosts that have no connection and nobody who waits for one.
-    fn host(&self, uri: &Uri, limit: usize) -> Option<Arc<Semaphore>> {
-        let key = format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority()?);
+    fn host(&self, key: &str, limit: usize) -> Arc<Semaphore> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.retain(|known, host| {
             *known == key || Arc::strong_count(host) > 1 || host.available_permits() < limit
         });
-        Some(hosts.entry(key).or_insert_with(|| Arc::new(Semaphore::new(limit))).clone())
+        hosts.entry(key.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(limit))).clone()
     }
 
     /// A connection was made. It is idle when the lease is dropped.
-    pub(super) fn opened(self: &Arc<Self>, conn: Option<ConnRef>) -> Lease {
+    pub(super) fn opened(self: &Arc<Self>, host: String, conn: Option<ConnRef>) -> Lease {
         let watched = self.limits.max_idle.is_some() || self.limits.idle_timeout.is_some();
-        let lease = Lease::of_new(conn, Arc::downgrade(self), watched);
+        let lease = Lease::of_new(host, conn, Arc::downgrade(self), watched);
         let mut open = self.open();
         if let Ok(runtime) = Handle::try_current() {
             open.runtime = Some(runtime);
@@ -108,6 +125,12 @@ impl Connections {
             lease.control().close();
         }
         lease
+    }
+
+    /// What the pool takes for the same host.
+    pub(super) fn host_of(uri: &Uri) -> String {
+        let authority = uri.authority().map_or("", Authority::as_str);
+        format!("{}://{authority}", uri.scheme_str().unwrap_or_default())
     }
 
     pub(super) fn gone(&self, control: &Arc<Control>) {

@@ -17,16 +17,12 @@ pub(super) fn parse(text: &str) -> Result<Uri, Kind> {
     url.as_str().parse::<Uri>().map_err(|error| wrong(error.to_string()))
 }
 
-/// For a message: the text of what may be no URL at all, without what may be a password.
+/// For a message: the text of what may be no URL at all, without what may be a password. One that was not
+/// escaped has any characters.
 fn without_user_info(text: &str) -> String {
-    match text.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            match rest[..end].rfind('@') {
-                Some(at) => format!("{scheme}://***{}", &rest[at..]),
-                None => text.into(),
-            }
-        }
+    let begin = text.find("://").map_or(0, |at| at + "://".len());
+    match text[begin..].rfind('@') {
+        Some(at) => format!("{}***{}", &text[..begin], &text[begin + at..]),
         None => text.into(),
     }
 }
@@ -66,6 +62,21 @@ mod tests {
         assert_eq!(parse("https://bücher.example/").ok().unwrap(), "https://xn--bcher-kva.example/");
         for bad in ["example.com", "ftp://example.com/", "http://", "http://[::1", ""] {
             assert!(matches!(parse(bad), Err(Kind::Url { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_password_is_not_in_the_message() {
+        for (text, shown) in [
+            ("ftp://joe:secret@example.com/", "ftp://***@example.com/"),
+            ("joe:secret@example.com", "***@example.com"),
+            ("http://joe:sec#ret@example.com/", "http://***@example.com/"),
+            ("http://joe:sec/ret@example.com/", "http://***@example.com/"),
+            ("http:/joe:secret@[/", "***@[/"),
+            ("example.com", "example.com"),
+        ] {
+            let Err(Kind::Url { url, .. }) = parse(text) else { panic!("{text}") };
+            assert_eq!(url, shown);
         }
     }
 

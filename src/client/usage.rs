@@ -69,6 +69,10 @@ impl Usage {
             if let Some(conn) = control.conn() {
                 usage.current.acquired(conn);
             }
+            // Before the connection is seen to be in use: a dial that waits for it must not go on then.
+            if let Some(wish) = &usage.wish {
+                wish.over.cancel();
+            }
             Some((usage.lease.replace(Lease::new(control.clone())), usage.wish.take()))
         });
         // Only now, as connections that are idle with this may have to be closed.

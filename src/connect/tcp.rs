@@ -232,8 +232,10 @@ where
     R::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let port = target.port.map_err(ConnectErrorKind::Destination)?;
+    let usable = |ip: IpAddr| options.source_ip.is_none_or(|source| source.is_ipv4() == ip.is_ipv4());
     if let Ok(ip) = target.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
+        let why = "the source address is of the other family";
+        return usable(ip).then(|| vec![SocketAddr::new(ip, port)]).ok_or(ConnectErrorKind::Destination(why));
     }
     let name: Name =
         target.host.parse().map_err(|_| ConnectErrorKind::Destination("the name is too long"))?;
@@ -245,15 +247,19 @@ where
     let found = dial.dial().run(resolve).await;
     dial.dial().resolve_end();
     let found = found.map_err(|error: R::Error| ConnectErrorKind::Resolve(error.into()))?;
-    let usable =
-        |addr: &SocketAddr| options.source_ip.is_none_or(|source| source.is_ipv4() == addr.is_ipv4());
-    let addrs: Vec<_> = found.map(|addr| SocketAddr::new(addr.ip(), port)).filter(usable).collect();
+    let addrs: Vec<_> = found
+        .filter(|addr| usable(addr.ip()))
+        .map(|mut addr| {
+            addr.set_port(port); // and keep the zone of a link-local one
+            addr
+        })
+        .collect();
     if addrs.is_empty() { Err(ConnectErrorKind::NoAddress) } else { Ok(addrs) }
 }
 
 impl SocketOptions {
-    /// Sets up a socket that is about to be connected to `remote`.
-    pub(super) fn apply(&self, socket: &Socket, remote: SocketAddr) -> io::Result<()> {
+    /// Sets up a socket that is about to be connected to an address of the source's family.
+    pub(super) fn apply(&self, socket: &Socket) -> io::Result<()> {
         if let KeepAlive::Every(interval) = self.keep_alive {
             let interval = interval.max(Duration::from_secs(1));
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(interval).with_interval(interval))?;
@@ -261,7 +267,7 @@ impl SocketOptions {
         if self.nodelay {
             socket.set_tcp_nodelay(true)?;
         }
-        if let Some(source) = self.source_ip.filter(|source| source.is_ipv4() == remote.is_ipv4()) {
+        if let Some(source) = self.source_ip {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         Ok(())

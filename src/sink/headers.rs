@@ -32,9 +32,9 @@ impl CapturedHeaders {
         };
         let value = |name: &HeaderName, value: &HeaderValue| match capture {
             HeaderCapture::Off | HeaderCapture::Names => Value::Hidden,
-            HeaderCapture::Values if !is_secret(name) || settings.reveal_headers.contains(name) => {
-                Value::Shown(value.clone())
-            }
+            HeaderCapture::Values if settings.reveal_headers.contains(name) => Value::Shown(value.clone()),
+            HeaderCapture::Values if is_url(name) => masked(value, settings.mask_query),
+            HeaderCapture::Values if !is_secret(name) => Value::Shown(value.clone()),
             HeaderCapture::Lengths | HeaderCapture::Values => Value::Length(value.len() as u32),
         };
         let fields = headers.iter().filter(|(name, _)| !excluded(name));
@@ -64,6 +64,32 @@ impl CapturedHeaders {
 
 fn is_secret(name: &HeaderName) -> bool {
     [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::SET_COOKIE].contains(name)
+}
+
+/// Fields whose value is a reference to a resource, which may have user info and a query as a URL has.
+fn is_url(name: &HeaderName) -> bool {
+    [header::LOCATION, header::CONTENT_LOCATION, header::REFERER].contains(name)
+}
+
+/// As [`mask_uri`], of what may be relative, or no URL at all.
+fn masked(value: &HeaderValue, mask_query: bool) -> Value {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let (before, query) = match text.split_once('?') {
+        Some((before, query)) => (before, Some(query)),
+        None => (&*text, None),
+    };
+    // What comes before an @ outside the query is a password at worst, and part of a path at best.
+    let host =
+        before.rfind('@').and_then(|at| Some((before.find("//")? + 2, at))).filter(|(from, at)| from <= at);
+    let is_masked = host.is_some() || (mask_query && query.is_some());
+    if !is_masked {
+        return Value::Shown(value.clone());
+    }
+    let before =
+        host.map_or_else(|| before.into(), |(from, at)| format!("{}***{}", &before[..from], &before[at..]));
+    let query =
+        query.map_or_else(String::new, |query| format!("?{}", if mask_query { "***" } else { query }));
+    HeaderValue::try_from(before + &query).map_or(Value::Length(value.len() as u32), Value::Shown)
 }
 
 /// The URI without user info, and without its query where that is to be masked.
@@ -106,6 +132,25 @@ mod tests {
         assert_eq!(mask_uri(&uri, true), "http://***@example.com:81/a?***");
         let plain: Uri = "https://example.com/?q=1".parse().unwrap();
         assert_eq!(mask_uri(&plain, false), plain);
+    }
+
+    #[test]
+    fn urls_in_header_fields_are_masked_too() {
+        for (location, shown, without_query) in [
+            ("http://joe:secret@a.test/x?q=1", "http://***@a.test/x?q=1", "http://***@a.test/x?***"),
+            ("//joe:sec/ret@a.test", "//***@a.test", "//***@a.test"),
+            ("/x?to=http://joe@a.test", "/x?to=http://joe@a.test", "/x?***"),
+            ("/@joe", "/@joe", "/@joe"),
+            ("http://a.test/", "http://a.test/", "http://a.test/"),
+        ] {
+            for (mask_query, expected) in [(false, shown), (true, without_query)] {
+                let settings = Settings { headers: HeaderCapture::Values, mask_query, ..Settings::default() };
+                let mut headers = HeaderMap::new();
+                headers.insert(header::LOCATION, HeaderValue::from_static(location));
+                let captured = CapturedHeaders::take(&headers, &settings).export();
+                assert_eq!(captured.get("location").map(|field| field.field_val.as_str()), Some(expected));
+            }
+        }
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl TraceSinkBuilder {
         self
     }
 
-    /// Records the query of a URL as `?***`. Off by default.
+    /// Records the query of a URL as `?***`, also in `Location`, `Content-Location` and `Referer`. Off by default.
     pub fn mask_query(mut self, on: bool) -> Self {
         self.settings.mask_query = on;
         self

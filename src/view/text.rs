@@ -47,14 +47,18 @@ pub(super) fn duration(nanos: i64, coarse: bool) -> String {
     }
 }
 
-/// A round duration, for the marks of an axis.
+/// A round duration, for the marks of an axis: with a decimal where it has one.
 pub(super) fn round(nanos: i64) -> String {
-    match nanos {
-        0..1_000 => format!("{nanos} ns"),
-        1_000..1_000_000 => format!("{} µs", nanos / 1_000),
-        1_000_000..1_000_000_000 => format!("{} ms", nanos / 1_000_000),
-        1_000_000_000..600_000_000_000 => format!("{} s", nanos / 1_000_000_000),
-        _ => duration(nanos, false),
+    let (unit, name) = match nanos {
+        0..1_000 => (1, "ns"),
+        1_000..1_000_000 => (1_000, "µs"),
+        1_000_000..1_000_000_000 => (1_000_000, "ms"),
+        1_000_000_000..600_000_000_000 => (1_000_000_000, "s"),
+        _ => return duration(nanos, false),
+    };
+    match (nanos / unit, nanos % unit * 10 / unit) {
+        (whole, 0) => format!("{whole} {name}"),
+        (whole, tenths) => format!("{whole}.{tenths} {name}"),
     }
 }
 
@@ -110,6 +114,21 @@ mod tests {
             (i64::MAX, "106751 d 23 h"),
         ] {
             assert_eq!(duration(nanos, false), text);
+        }
+    }
+
+    #[test]
+    fn neighbouring_marks_differ() {
+        for (nanos, text) in [
+            (0, "0 ns"),
+            (500_000, "500 µs"),
+            (1_000_000, "1 ms"),
+            (1_500_000, "1.5 ms"),
+            (20_000_000, "20 ms"),
+            (1_200_000_000, "1.2 s"),
+            (600_000_000_000, "10 m 0 s"),
+        ] {
+            assert_eq!(round(nanos), text);
         }
     }
 

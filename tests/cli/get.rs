@@ -62,7 +62,9 @@ fn a_refused_connection_is_a_failure_with_its_trace() {
     let (output, trace) = traced(&format!("http://{}/", refused.addr), &[]);
     exits_with(&output, 1);
     assert_eq!(output.stdout, "");
-    assert!(reason(&output).starts_with("connection_refused: "), "{}", output.stderr);
+    let why =
+        format!("connection_refused: cannot connect to {}: Connection refused (os error 111)", refused.addr);
+    assert_eq!(reason(&output), why);
     assert_eq!(trace.http_requests[0].end_reason, Some(EndReason::Failed));
     assert_eq!(trace.tcp_conns.len(), 1);
 }

@@ -1,7 +1,7 @@
 //! Nothing answers, or not what was asked first.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv6Addr, TcpListener};
 use std::time::Duration;
 
 use nettrace::client::Client;
@@ -36,6 +36,17 @@ async fn refused() {
     let timings = failed.error.request().timings().expect("it was traced");
     assert!(timings.dns.is_some() && timings.connect.is_some(), "{timings}");
     assert!(timings.tls.is_none() && timings.send.is_none() && timings.wait.is_none(), "{timings}");
+}
+
+/// What was asked for cannot be had, and nothing else is done instead.
+#[tokio::test]
+async fn a_source_address_of_the_other_family() {
+    let (stage, server) = (Stage::new().await, Server::answering(b"HTTP/1.1 204 No Content\r\n\r\n"));
+    let client = stage.builder().source_ip(IpAddr::from(Ipv6Addr::LOCALHOST)).build().unwrap();
+    let failed = failed(&client, format!("http://{}/", server.addr())).await;
+    failed.scene.assert_dial_failed("failed", "invalid_argument");
+    assert!(failed.scene.trace.tcp_conns.is_empty());
+    assert!(server.seen().is_empty());
 }
 
 #[test]

@@ -36,6 +36,23 @@ async fn kept_alive() {
     }
 }
 
+/// However long the responses are, and on however many threads connections and requests run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_after_the_other() {
+    need_tool!("nginx", "dnsmasq", "openssl");
+    let site = Site::with(|nginx| nginx.file("text", &vec![b'x'; 300_000]));
+    let Site { nginx, .. } = &site;
+    for url in [http(nginx.http, "/text"), https(nginx.https_h1, "/text"), https(nginx.https, "/text")] {
+        site.sink.clear();
+        let client = site.client().build().unwrap();
+        for _ in 0..50 {
+            get(&client, &url).await;
+        }
+        let trace = site.trace_after(&client).await;
+        assert_eq!((trace.tcp_conns.len(), trace.dials.len()), (1, 1), "{url}");
+    }
+}
+
 #[tokio::test]
 async fn closed_by_the_server_after_so_many_requests() {
     need_tool!("nginx", "dnsmasq", "openssl");

@@ -197,7 +197,6 @@ async fn exchange(
     request: Request<Body>,
     output: &mut Option<Box<dyn AsyncWrite + Unpin>>,
 ) -> Result<(), Problem> {
-    let failed = |error: ClientError| Problem::failed(format!("{}: {}", error.failure(), chain(&error)));
     let response = client.request(request).await.map_err(failed)?;
     let mut body = response.into_body();
     let mut done = Ok(());
@@ -232,6 +231,13 @@ async fn pooled() {
     for _ in 0..STEPS {
         tokio::task::yield_now().await;
     }
+}
+
+fn failed(error: ClientError) -> Problem {
+    let failure = error.failure();
+    // Where there is no code for it, the text follows anyway.
+    let code = failure.as_str().split(':').next().unwrap_or_default();
+    Problem::failed(format!("{code}: {error}"))
 }
 
 fn unwritable(error: &io::Error) -> Problem {

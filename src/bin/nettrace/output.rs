@@ -70,6 +70,22 @@ impl Screen {
         self.print(&drawing.heading(heading).headers(headers).to_string())
     }
 
+    /// Text in lines that fit, broken between words.
+    pub(crate) fn wrapped(self, text: &str) -> String {
+        let (mut lines, mut used) = (String::new(), 0);
+        for word in text.split(' ') {
+            let len = word.chars().count();
+            if used > 0 {
+                let fits = used + 1 + len <= self.columns;
+                lines.push(if fits { ' ' } else { '\n' });
+                used = if fits { used + 1 } else { 0 };
+            }
+            lines.push_str(word);
+            used += len;
+        }
+        lines
+    }
+
     /// Text that stands out, where it can.
     pub(crate) fn emphasised(self, text: &str) -> String {
         if self.color { format!("\x1b[1m{text}\x1b[0m") } else { text.into() }
@@ -159,4 +175,16 @@ pub(crate) fn complain(text: &str) {
     line.push('\n');
     // There is nowhere left to say that this did not work.
     let _ = io::stderr().write_all(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_broken_between_words() {
+        let screen = Screen { stream: Stream::Stdout, color: false, ascii: false, columns: 9 };
+        assert_eq!(screen.wrapped("one two three-and-more é four"), "one two\nthree-and-more\né four");
+        assert_eq!(screen.wrapped("one two 3"), "one two 3");
+    }
 }

@@ -30,7 +30,8 @@ fn parse(json: &[u8], name: &str) -> Result<NetTrace, Problem> {
         // The place is said already.
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-        let path = if matches!(path, "" | "." | "?") { String::new() } else { format!("{path}: ") };
+        let path = path.trim_end_matches(['.', '?']);
+        let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
         Problem::failed(format!("{name}:{}:{}: {path}{text}", error.line(), error.column()))
     };
     // Serde would take a list for the fields of a record in order.
@@ -62,6 +63,10 @@ mod tests {
         assert_eq!(problem("{} x"), "f.json:1:4: trailing characters");
         assert_eq!(problem("[]"), "f.json:1:1: a list, where a trace is an object");
         assert!(problem("{\"dials\": [").starts_with("f.json:1:11: dials"), "{}", problem("{\"dials\": ["));
+        assert_eq!(
+            problem("{\"dials\": [{\"traceID\": \"x\""),
+            "f.json:1:26: dials[0]: EOF while parsing an object"
+        );
         assert!(problem("42").starts_with("f.json:1:2: invalid type: integer `42`"));
         assert!(
             problem("{\"description\": \"\u{0}\"}")

@@ -27,7 +27,12 @@ pub(crate) async fn run(json: Option<&Path>, ascii: bool) -> Result<(), Problem>
     for (at, scene) in stage.scenes().iter().enumerate() {
         let trace = stage.play(scene, &mut surprises).await.trace();
         let written = screen
-            .print(&format!("{}{}\n{}\n\n", separator(at), screen.emphasised(scene.title), scene.text))
+            .print(&format!(
+                "{}{}\n{}\n\n",
+                separator(at),
+                screen.emphasised(scene.title),
+                screen.wrapped(scene.text)
+            ))
             .and_then(|()| screen.waterfall(&trace, false, false));
         written.map_err(|error| Problem::failed(format!("cannot write to standard output: {error}")))?;
     }
@@ -99,7 +104,7 @@ impl Stage {
             scene(
                 "A redirect, and an address that refuses",
                 "The first server sends us on. The name that it sends us to has two addresses: at the first one \
-                 nobody\nlistens, so the second is tried. TLS agrees on HTTP/2.",
+                 nobody listens, so the second is tried. TLS agrees on HTTP/2.",
                 &self.client,
                 ("http", dns::WWW, Some(http_port), "/old"),
             ),
