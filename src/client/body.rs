@@ -3,9 +3,11 @@
 use super::error::ClientError;
 use crate::{error::TimedOut, sink::RequestHandle};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use std::{
+    any::Any,
     error::Error,
     fmt,
     pin::Pin,
@@ -40,15 +42,17 @@ impl Body {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let mut body = Some(body);
-        if let Some(body) = (&mut body as &mut dyn std::any::Any).downcast_mut::<Option<Body>>() {
-            return body.take().unwrap_or_default();
+        let mut body = body;
+        let known: &mut dyn Any = &mut body;
+        if let Some(body) = known.downcast_mut::<Body>() {
+            return std::mem::take(body);
         }
-        match body {
-            Some(body) if !body.is_end_stream() => {
-                Body(Kind::Stream(body.map_err(Into::into).boxed_unsync()))
-            }
-            _ => Body::empty(),
+        if body.is_end_stream() {
+            return Body::empty();
+        }
+        match bytes_of(&mut body) {
+            Some(bytes) => Body::from(bytes),
+            None => Body(Kind::Stream(body.map_err(Into::into).boxed_unsync())),
         }
     }
 
@@ -60,6 +64,15 @@ impl Body {
             Kind::Stream(_) => None,
         }
     }
+}
+
+/// What a body holds that is known to hold nothing else.
+fn bytes_of(body: &mut dyn Any) -> Option<Bytes> {
+    if let Some(text) = body.downcast_mut::<String>() {
+        return Some(std::mem::take(text).into());
+    }
+    let frame = body.downcast_mut::<Full<Bytes>>()?.frame().now_or_never()??;
+    frame.ok()?.into_data().ok()
 }
 
 impl<T: Into<Bytes>> From<T> for Body {

@@ -11,8 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
     error::Error,
+    fmt,
     future::{Ready, ready},
-    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -37,6 +37,7 @@ impl<S, B, R> Service<Request<B>> for Decompress<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
     R: Body,
+    R::Error: Into<BoxError>,
 {
     type Response = Response<Decoded<R>>;
     type Error = S::Error;
@@ -71,6 +72,7 @@ impl<F, R, E> Future for DecompressFuture<F>
 where
     F: Future<Output = Result<Response<R>, E>>,
     R: Body,
+    R::Error: Into<BoxError>,
 {
     type Output = Result<Response<Decoded<R>>, E>;
 
@@ -91,20 +93,18 @@ fn is_encoded<B: Body>(response: &Response<B>) -> bool {
         && !response.body().is_end_stream()
 }
 
-fn decode<B: Body>(mut response: Response<B>) -> Response<Decoded<B>> {
+fn decode<B: Body>(mut response: Response<B>) -> Response<Decoded<B>>
+where
+    B::Error: Into<BoxError>,
+{
     response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
     let watch = DecodeWatch::begin(response.extensions().get::<RequestHandle>());
     // The decoder is to be had as a service only.
-    let mut decoder = Decompression::new(There(Some(response)));
+    let mut decoder = Decompression::new(There(Some(response.map(|inner| Below { inner }))));
     match decoder.call(Request::new(())).now_or_never() {
         Some(Ok(response)) => response.map(|inner| Decoded::Gzip { inner, watch }),
         None | Some(Err(Gone)) => unreachable!("the decoder gives back the response that is there, at once"),
     }
-}
-
-/// Errors of the body below come as they are, and those of the decoder as I/O errors.
-fn reason(error: BoxError) -> BoxError {
-    error.downcast::<io::Error>().map_or_else(|error| error, |error| DecodeError::new(*error).into())
 }
 
 /// Answers with what it has.
@@ -128,16 +128,62 @@ impl<B> Service<Request<()>> for There<B> {
 }
 
 pin_project! {
+    /// Marks the errors of a body, so that they can be told from those of its decoder.
+    pub(super) struct Below<B> {
+        #[pin]
+        inner: B,
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct FromBelow(BoxError);
+
+impl fmt::Display for FromBelow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for FromBelow {}
+
+impl<B: Body> Body for Below<B>
+where
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = FromBelow;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, FromBelow>>> {
+        let marked = |error: B::Error| FromBelow(error.into());
+        self.project().inner.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(marked)))
+    }
+}
+
+/// The body's error as it was, or the decoder's own.
+fn whose(error: BoxError) -> BoxError {
+    match error.downcast::<FromBelow>() {
+        Ok(below) => below.0,
+        Err(own) => DecodeError(own).into(),
+    }
+}
+
+pin_project! {
     /// A body as its reader gets it.
     #[project = DecodedProjection]
-    pub(super) enum Decoded<B: Body> {
+    pub(super) enum Decoded<B: Body>
+    where
+        B::Error: Into<BoxError>,
+    {
         AsItCame {
             #[pin]
             inner: B,
         },
         Gzip {
             #[pin]
-            inner: DecompressionBody<B>,
+            inner: DecompressionBody<Below<B>>,
             watch: DecodeWatch,
         },
     }
@@ -160,7 +206,7 @@ where
                 inner.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
             DecodedProjection::Gzip { inner, watch } => {
-                let frame = ready!(inner.poll_frame(cx)).map(|frame| frame.map_err(reason));
+                let frame = ready!(inner.poll_frame(cx)).map(|frame| frame.map_err(whose));
                 match &frame {
                     Some(Ok(part)) => watch.received(part.data_ref().map_or(0, Buf::remaining) as u64),
                     Some(Err(error)) => watch.failed(classify::failure(&**error), &classify::chain(&**error)),

@@ -62,7 +62,7 @@ impl ClientError {
         self.failure() == Failure::ClientClosed
     }
 
-    /// The limit on the whole request, when that is what expired.
+    /// The client's own limit, on the whole request or on the header of its response, when that is what expired.
     pub fn timed_out(&self) -> Option<&TimedOut> {
         match &self.0.kind {
             Kind::Failed(error) => error.downcast_ref(),

@@ -1,23 +1,19 @@
-use std::{error::Error, fmt, io};
+//! Bodies that cannot be decoded.
 
-/// The body of a response came well, but is not in the encoding that it is said to be in, or has no end.
+use std::{error::Error, fmt};
+
+/// The body of a response is not what its `Content-Encoding` says.
 #[derive(Debug)]
-pub struct DecodeError(io::Error);
-
-impl DecodeError {
-    pub(crate) fn new(error: io::Error) -> Self {
-        DecodeError(error)
-    }
-}
+pub struct DecodeError(pub(crate) Box<dyn Error + Send + Sync>);
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the response's body cannot be decoded")
+        f.write_str("the response's body could not be decoded")
     }
 }
 
 impl Error for DecodeError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.0)
+        Some(&*self.0)
     }
 }

@@ -1,0 +1,195 @@
+//! The end of a client: nothing is left of it.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use nettrace::client::{Body, ClientClosed, HttpVersion};
+use nettrace::record::EndReason;
+use nettrace::{Failure, TraceSink};
+
+use crate::support::dns::DnsServer;
+use crate::support::raw::Server;
+use crate::support::web::{Asked, Web, reply};
+use crate::{client, read, request, until};
+
+/// How many sockets of this process are connected to the address.
+fn sockets_to(addr: SocketAddr) -> usize {
+    let own: HashSet<String> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|to| Some(to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let port = format!(":{:04X}", addr.port());
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let columns = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    columns.filter(|columns| columns[2].ends_with(&port) && own.contains(columns[9])).count()
+}
+
+fn tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+#[track_caller]
+fn assert_nothing_left(sink: &TraceSink, addr: SocketAddr) {
+    assert_eq!((sockets_to(addr), tasks()), (0, 0));
+    let trace = sink.snapshot("");
+    let open = trace.tcp_conns.iter().filter(|conn| conn.end_reason.is_none()).count()
+        + trace.dials.iter().filter(|dial| dial.end_reason.is_none()).count()
+        + trace.http_requests.iter().filter(|request| request.end_reason.is_none()).count();
+    assert_eq!(open, 0, "{trace:#?}");
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed() {
+    let web = Web::start(async |_| reply("hello"));
+    for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
+        let (client, sink) =
+            client(|builder| builder.http_version(version).idle_timeout(Duration::from_secs(90)));
+        let requests = (0..5).map(|_| async { read(client.get(web.url("/")).await).await });
+        futures_util::future::join_all(requests).await;
+        assert!(sockets_to(web.addr()) > 0 && tasks() > 0);
+        client.close().await;
+        assert_nothing_left(&sink, web.addr());
+        let trace = sink.snapshot("");
+        assert!(trace.tcp_conns.iter().all(|conn| conn.end_reason == Some(EndReason::Closed)));
+        client.close().await;
+    }
+}
+
+#[tokio::test]
+async fn requests_after_it_fail() {
+    let web = Web::start(async |_| reply("hello"));
+    let (client, sink) = client(|builder| builder);
+    let clone = client.clone();
+    client.close().await;
+    for client in [client, clone] {
+        let error = client.get(web.url("/")).await.unwrap_err();
+        assert!(error.is_closed() && !error.is_timeout());
+        assert_eq!(error.failure(), Failure::ClientClosed);
+        assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<ClientClosed>()));
+    }
+    assert!(web.asked().is_empty() && sink.snapshot("").dials.is_empty());
+}
+
+#[tokio::test]
+async fn requests_in_flight_fail() {
+    for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
+        let web = Web::start(async |asked: Asked| match asked.path() {
+            "/never" => std::future::pending().await,
+            _ => reply("hello"),
+        });
+        let (client, sink) = client(|builder| builder.http_version(version));
+        let (never, url) = (web.url("/never"), web.url("/"));
+        let mut waiting = pin!(async { tokio::join!(client.get(&never), client.get(&never)) });
+        until(waiting.as_mut(), || web.asked().len() == 2).await;
+        read(client.get(&url).await).await;
+        let ((first, second), ()) = tokio::join!(waiting, client.close());
+        for error in [first.unwrap_err(), second.unwrap_err()] {
+            assert!(error.is_closed(), "{version:?}: {error}");
+            let record = error.request().trace().http_requests[0].clone();
+            assert_eq!(record.failure, Some(Failure::ClientClosed));
+            assert_eq!(record.end_reason, Some(EndReason::Failed));
+        }
+        assert_nothing_left(&sink, web.addr());
+    }
+}
+
+#[tokio::test]
+async fn dials_are_given_up() {
+    let nameserver = DnsServer::silent().await;
+    let before = tasks();
+    let (client, sink) = client(|builder| builder.nameservers([nameserver.addr()]));
+    let mut waiting = pin!(client.get("http://web.test/"));
+    until(waiting.as_mut(), || !nameserver.asked().is_empty()).await;
+    let (response, ()) = tokio::join!(waiting, client.close());
+    let error = response.unwrap_err();
+    assert!(error.is_closed(), "{error}");
+    assert_eq!(tasks(), before);
+    let dial = sink.snapshot("").dials[0].clone();
+    assert_eq!(dial.end_reason, Some(EndReason::Cancelled));
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_connection_fail() {
+    let web = Web::start(async |_| std::future::pending().await);
+    let (client, sink) = client(|builder| builder.max_conns_per_host(1));
+    let url = web.url("/");
+    let mut waiting = pin!(async { tokio::join!(client.get(&url), client.get(&url)) });
+    until(waiting.as_mut(), || web.asked().len() == 1).await;
+    let ((first, second), ()) = tokio::join!(waiting, client.close());
+    assert!(first.unwrap_err().is_closed() && second.unwrap_err().is_closed());
+    assert_nothing_left(&sink, web.addr());
+}
+
+/// A response that somebody holds and nobody reads is no reason to wait for ever.
+#[tokio::test]
+async fn responses_that_nobody_reads() {
+    for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
+        let web = Web::start(async |_| reply(vec![b'x'; 32 << 20]));
+        let (client, sink) = client(|builder| builder.http_version(version));
+        let mut body = client.get(web.url("/")).await.unwrap().into_body();
+        assert!(body.frame().await.unwrap().is_ok());
+        client.close().await;
+        assert_eq!((sockets_to(web.addr()), tasks()), (0, 0), "{version:?}");
+        let error = loop {
+            match body.frame().await.expect("no end in good order") {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_nothing_left(&sink, web.addr());
+        assert_eq!(sink.snapshot("").http_requests[0].end_reason, Some(EndReason::Failed), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_still_sent() {
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.hang().await
+    });
+    let (client, sink) = client(|builder| builder);
+    let forever = futures_util::stream::repeat_with(|| {
+        Ok::<_, std::io::Error>(http_body::Frame::data(bytes::Bytes::from_static(&[b'x'; 65536])))
+    });
+    let body = Body::new(http_body_util::StreamBody::new(forever));
+    let url = format!("http://{}/", server.addr());
+    let mut waiting = pin!(client.request(request("POST", &url, &[], body)));
+    until(waiting.as_mut(), || !server.seen().is_empty()).await;
+    let (response, ()) = tokio::join!(waiting, client.close());
+    assert!(response.is_err());
+    assert_nothing_left(&sink, server.addr());
+}
+
+/// Dropped without a word, a client leaves nothing either, once its requests are done.
+#[tokio::test]
+async fn a_client_that_is_dropped() {
+    let web = Web::start(async |_| reply("hello"));
+    let (client, sink) = client(|builder| {
+        builder.idle_timeout(Duration::from_secs(90)).max_conns_per_host(1).max_idle_conns(4)
+    });
+    let url = web.url("/");
+    let (first, second) = tokio::join!(client.get(&url), client.get(&url));
+    read(first).await;
+    read(second).await;
+    drop(client);
+    crate::eventually(|| tasks() == 0).await;
+    assert_nothing_left(&sink, web.addr());
+}
+
+/// The sink stays open, and shows the end of everything.
+#[tokio::test]
+async fn the_sink_goes_on() {
+    let web = Web::start(async |_| reply("hello"));
+    let (one, sink) = client(|builder| builder);
+    let two = nettrace::Client::builder(&sink).build().unwrap();
+    read(one.get(web.url("/")).await).await;
+    one.close().await;
+    read(two.get(web.url("/")).await).await;
+    let trace = sink.snapshot("");
+    let ends: Vec<_> = trace.tcp_conns.iter().map(|conn| conn.end_reason.clone()).collect();
+    assert_eq!(ends, [Some(EndReason::Closed), None]);
+}

@@ -1,0 +1,172 @@
+//! Connections that nobody uses.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
+use nettrace::TraceSink;
+use nettrace::client::{Body, HttpVersion};
+use nettrace::record::EndReason;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{advance, pause, resume};
+
+use crate::support::raw::Server;
+use crate::support::web::{Web, reply};
+use crate::{client, eventually, read, request};
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+fn end(sink: &TraceSink) -> Option<EndReason> {
+    sink.snapshot("").tcp_conns[0].end_reason.clone()
+}
+
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn are_closed_in_time() {
+    let web = Web::start(async |_| reply("hello"));
+    for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
+        let (client, sink) = client(|builder| builder.idle_timeout(LIMIT).http_version(version));
+        let first = read(client.get(web.url("/")).await).await;
+        pause();
+        advance(LIMIT - Duration::from_secs(1)).await;
+        settle().await;
+        assert_eq!(end(&sink), None);
+        resume();
+        assert_eq!(read(client.get(web.url("/")).await).await.0, first.0, "used again, and idle from now on");
+        pause();
+        advance(LIMIT - Duration::from_secs(1)).await;
+        settle().await;
+        assert_eq!(end(&sink), None);
+        advance(Duration::from_secs(2)).await;
+        eventually(|| end(&sink).is_some()).await;
+        assert_eq!(end(&sink), Some(EndReason::IdleLimit));
+        resume();
+        assert_ne!(read(client.get(web.url("/")).await).await.0, first.0);
+    }
+}
+
+/// A response that is still read keeps its connection, however long it takes.
+#[tokio::test]
+async fn are_not_those_whose_response_is_read() {
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst").await?;
+        conn.read(1).await?;
+        Ok(())
+    });
+    let (client, sink) = client(|builder| builder.idle_timeout(LIMIT).max_idle_conns(0));
+    let mut body = client.get(format!("http://{}/", server.addr())).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+    pause();
+    advance(LIMIT * 2).await;
+    client.close_idle_connections();
+    settle().await;
+    assert_eq!(end(&sink), None);
+    drop(body);
+    eventually(|| end(&sink).is_some()).await;
+}
+
+/// Over HTTP/2 one response may be done while others are not.
+#[tokio::test]
+async fn are_not_those_with_another_stream() {
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let permits = gate.clone();
+    let web = Web::start(async move |asked: crate::support::web::Asked| {
+        if asked.path() == "/wait" {
+            permits.acquire().await.expect("never closed").forget();
+        }
+        reply("hello")
+    });
+    let (client, sink) =
+        client(|builder| builder.idle_timeout(LIMIT).max_idle_conns(0).http_version(HttpVersion::Http2Only));
+    let url = web.url("/wait");
+    let mut waiting = std::pin::pin!(client.get(&url));
+    crate::until(waiting.as_mut(), || web.asked().len() == 1).await;
+    read(client.get(web.url("/")).await).await;
+    pause();
+    advance(LIMIT * 2).await;
+    client.close_idle_connections();
+    settle().await;
+    assert_eq!((end(&sink), sink.snapshot("").tcp_conns.len()), (None, 1));
+    resume();
+    gate.add_permits(1);
+    read(waiting.await).await;
+    eventually(|| end(&sink).is_some()).await;
+    assert_eq!(end(&sink), Some(EndReason::IdleLimit));
+}
+
+/// What became another protocol's connection is not the client's to close.
+#[tokio::test]
+async fn are_not_those_that_were_upgraded() {
+    let server = Server::start(async |mut conn| {
+        let head = conn.read_head().await?;
+        let answer = match head.starts_with("CONNECT") {
+            true => "HTTP/1.1 200 Connected\r\n\r\n",
+            false => "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+        };
+        conn.write(answer.as_bytes()).await?;
+        let bytes = conn.read(4).await?;
+        conn.write(&bytes).await?;
+        conn.read_to_end().await
+    });
+    let url = format!("http://{}/", server.addr());
+    let upgrade = [("connection", "upgrade"), ("upgrade", "echo")];
+    for (method, target, headers) in
+        [("GET", url.as_str(), &upgrade[..]), ("CONNECT", &server.addr().to_string(), &[])]
+    {
+        let (client, sink) = client(|builder| builder.idle_timeout(LIMIT).max_idle_conns(0));
+        let response = client.request(request(method, target, headers, Body::empty())).await.unwrap();
+        let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        pause();
+        advance(LIMIT * 2).await;
+        client.close_idle_connections();
+        settle().await;
+        resume();
+        stream.write_all(b"ping").await.unwrap();
+        stream.flush().await.unwrap();
+        let mut echo = [0; 4];
+        stream.read_exact(&mut echo).await.unwrap();
+        assert_eq!((&echo, end(&sink)), (b"ping", None));
+        drop(stream);
+        assert_eq!(end(&sink), Some(EndReason::Closed));
+    }
+}
+
+#[tokio::test]
+async fn are_closed_on_demand() {
+    let web = Web::start(async |_| reply("hello"));
+    for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
+        let (client, sink) = client(|builder| builder.http_version(version));
+        client.close_idle_connections();
+        let first = read(client.get(web.url("/")).await).await;
+        client.close_idle_connections();
+        eventually(|| end(&sink).is_some()).await;
+        assert_eq!(end(&sink), Some(EndReason::Closed));
+        assert_ne!(read(client.get(web.url("/")).await).await.0, first.0, "the client goes on");
+    }
+}
+
+/// At any moment, also right before a request takes a connection: it must not fail by that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn are_closed_while_requests_are_made() {
+    let web = Web::start(async |_| reply("hello"));
+    let (client, _) = client(|builder| builder);
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (closing, stop) = (client.clone(), done.clone());
+    let closer = tokio::spawn(async move {
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            closing.close_idle_connections();
+            tokio::task::yield_now().await;
+        }
+    });
+    for _ in 0..300 {
+        assert_eq!(read(client.get(web.url("/")).await).await.1, "hello");
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    closer.await.unwrap();
+}

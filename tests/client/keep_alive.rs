@@ -1,0 +1,68 @@
+//! Connections for one request each, and the keep-alive probes of TCP.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nettrace::connect::KeepAlive;
+use nettrace::record::EndReason;
+use nettrace::{Probe, ProbeEvent, ProbeSocket, TraceSink};
+
+use crate::support::web::{Web, reply};
+use crate::{client, eventually, read};
+
+#[tokio::test]
+async fn off() {
+    let web = Web::start(async |asked| reply(asked.header("connection").to_owned()));
+    let (client, sink) = client(|builder| builder.keep_alive(false));
+    let first = read(client.get(web.url("/")).await).await;
+    let second = read(client.get(web.url("/")).await).await;
+    assert_eq!((first.1.as_str(), second.1.as_str()), ("close", "close"));
+    assert_ne!(first.0, second.0);
+    eventually(|| sink.snapshot("").tcp_conns.iter().all(|conn| conn.end_reason == Some(EndReason::Closed)))
+        .await;
+    assert_eq!(sink.snapshot("").tcp_conns.len(), 2);
+}
+
+#[tokio::test]
+async fn on() {
+    let web = Web::start(async |asked| reply(asked.header("connection").to_owned()));
+    let (client, _) = client(|builder| builder);
+    let first = read(client.get(web.url("/")).await).await;
+    let second = read(client.get(web.url("/")).await).await;
+    assert_eq!((first.1.as_str(), first.0), ("", second.0));
+}
+
+/// Whether the connection is probed, and after how much time without traffic.
+type Setting = (bool, Option<Duration>);
+
+#[derive(Clone, Default)]
+struct Settings(Arc<Mutex<Vec<Setting>>>);
+
+impl Probe for Settings {
+    fn event(&self, _: &nettrace::ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
+        if event == ProbeEvent::Connected {
+            let socket = socket2::SockRef::from(&socket);
+            let on = socket.keepalive().unwrap();
+            self.0.lock().unwrap().push((on, on.then(|| socket.tcp_keepalive_time().unwrap())));
+        }
+    }
+}
+
+#[tokio::test]
+async fn probes_of_tcp() {
+    let web = Web::start(async |_| reply(""));
+    for (keep_alive, expected) in [
+        (None, (true, Some(Duration::from_secs(15)))),
+        (Some(KeepAlive::Every(Duration::from_secs(77))), (true, Some(Duration::from_secs(77)))),
+        (Some(KeepAlive::Off), (false, None)),
+    ] {
+        let settings = Settings::default();
+        let sink = TraceSink::builder().probe(settings.clone()).build();
+        let mut builder = nettrace::Client::builder(&sink);
+        if let Some(keep_alive) = keep_alive {
+            builder = builder.tcp_keep_alive(keep_alive);
+        }
+        read(builder.build().unwrap().get(web.url("/")).await).await;
+        assert_eq!(settings.0.lock().unwrap().as_slice(), [expected]);
+    }
+}

@@ -1,0 +1,198 @@
+//! How many connections there may be.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use nettrace::record::EndReason;
+use nettrace::{Client, TraceSink};
+use tokio::sync::Semaphore;
+
+use crate::support::web::{Asked, Web, reply};
+use crate::{client, eventually, read, until};
+
+/// Answers to `/wait…` when it is allowed to, and to others at once.
+fn waiting() -> (Web, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let permits = gate.clone();
+    let web = Web::start(async move |asked: Asked| {
+        if asked.path().starts_with("/wait") {
+            permits.acquire().await.expect("never closed").forget();
+        }
+        reply("hello")
+    });
+    (web, gate)
+}
+
+fn open(sink: &TraceSink) -> usize {
+    sink.snapshot("").tcp_conns.iter().filter(|conn| conn.end_reason.is_none()).count()
+}
+
+fn ends(sink: &TraceSink) -> Vec<EndReason> {
+    sink.snapshot("").tcp_conns.iter().filter_map(|conn| conn.end_reason.clone()).collect()
+}
+
+/// So many requests at the same time, each on a connection of its own; gives back the ports.
+async fn at_once(client: &Client, web: &Web, gate: &Semaphore, count: usize) -> Vec<u16> {
+    let before = web.asked().len();
+    let url = web.url("/wait");
+    let requests = join_all((0..count).map(|_| async { read(client.get(&url).await).await.0 }));
+    let mut requests = pin!(requests);
+    until(requests.as_mut(), || web.asked().len() == before + count).await;
+    gate.add_permits(count);
+    requests.await
+}
+
+#[tokio::test]
+async fn idle_ones_to_one_host() {
+    let (web, gate) = waiting();
+    let (client, sink) = client(|builder| builder.max_idle_conns_per_host(2));
+    at_once(&client, &web, &gate, 5).await;
+    eventually(|| open(&sink) == 2).await;
+    assert_eq!(sink.snapshot("").tcp_conns.len(), 5);
+}
+
+#[tokio::test]
+async fn idle_ones_in_all() {
+    let (hosts, (client, sink)) = ([waiting(), waiting()], client(|builder| builder.max_idle_conns(3)));
+    for (web, gate) in &hosts {
+        at_once(&client, web, gate, 4).await;
+    }
+    eventually(|| open(&sink) == 3).await;
+    assert_eq!(ends(&sink), vec![EndReason::IdleLimit; 5]);
+    // Those that were idle for the longest have gone.
+    let trace = sink.snapshot("");
+    let left = trace.tcp_conns.iter().filter(|conn| conn.end_reason.is_none());
+    assert!(left.into_iter().all(|conn| conn.addr_tuple.dst_port == hosts[1].0.addr().port()));
+    read(client.get(hosts[1].0.url("/")).await).await;
+    assert_eq!(sink.snapshot("").tcp_conns.len(), 8, "one of those was used again");
+}
+
+/// No idle connection at all is no hindrance to use one.
+#[tokio::test]
+async fn no_idle_ones() {
+    let (web, gate) = waiting();
+    for count in [1, 8] {
+        let (client, sink) = client(|builder| builder.max_idle_conns(0));
+        at_once(&client, &web, &gate, count).await;
+        eventually(|| open(&sink) == 0).await;
+        assert_eq!(ends(&sink), vec![EndReason::IdleLimit; count]);
+        read(client.get(web.url("/")).await).await;
+    }
+    let (client, sink) = client(|builder| builder.max_idle_conns_per_host(0));
+    at_once(&client, &web, &gate, 3).await;
+    eventually(|| open(&sink) == 0).await;
+}
+
+#[tokio::test]
+async fn a_new_connection_is_not_idle_before_its_request_has_it() {
+    let web = Web::start(async |_| reply("hello"));
+    let (client, sink) = client(|builder| builder.max_idle_conns(1));
+    for _ in 0..10 {
+        join_all((0..8).map(|_| async { read(client.get(web.url("/")).await).await })).await;
+    }
+    eventually(|| open(&sink) <= 1).await;
+}
+
+#[tokio::test]
+async fn all_to_one_host() {
+    let (web, gate) = waiting();
+    let (client, sink) = client(|builder| builder.max_conns_per_host(2));
+    let urls: Vec<_> = (0..6).map(|i| web.url(&format!("/wait/{i}"))).collect();
+    let requests = join_all(urls.iter().map(async |url| read(client.get(url).await).await.0));
+    let mut requests = pin!(requests);
+    until(requests.as_mut(), || web.asked().len() == 2).await;
+    for _ in 0..100 {
+        assert!(futures_util::poll!(requests.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((web.asked().len(), sink.snapshot("").dials.len()), (2, 2), "the others wait");
+    // To another host there is a limit of its own.
+    let elsewhere = Web::start(async |_| reply("hello"));
+    read(client.get(elsewhere.url("/")).await).await;
+
+    gate.add_permits(6);
+    let ports: std::collections::HashSet<_> = requests.await.into_iter().collect();
+    assert_eq!(ports.len(), 2);
+    let trace = sink.snapshot("");
+    assert_eq!(trace.tcp_conns.len(), 3, "nobody dialled in vain");
+    let waits = |request: &nettrace::record::HttpReqTrace| {
+        let timings = request.timings(&trace);
+        timings.connect.is_none() && timings.blocked > trace.http_requests[0].timings(&trace).blocked
+    };
+    assert_eq!(trace.http_requests.iter().filter(|request| waits(request)).count(), 4);
+}
+
+/// A dial that waits for its turn is given up when the request got another connection: it would open one that
+/// nobody needs as soon as the turn comes.
+#[tokio::test]
+async fn a_dial_that_is_not_needed_any_more() {
+    let (web, gate) = waiting();
+    let (client, sink) = client(|builder| builder.max_conns_per_host(1));
+    {
+        let (first, second) = (web.url("/wait/1"), web.url("/wait/2"));
+        let mut both = pin!(async { tokio::join!(client.get(&first), client.get(&second)) });
+        until(both.as_mut(), || web.asked().len() == 1).await;
+        gate.add_permits(2);
+        let (first, second) = both.await;
+        assert_eq!(read(first).await.0, read(second).await.0);
+    }
+    client.close_idle_connections();
+    eventually(|| open(&sink) == 0).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((sink.snapshot("").dials.len(), sink.snapshot("").tcp_conns.len()), (1, 1));
+    // The turn was not lost with it.
+    read(client.get(web.url("/")).await).await;
+    assert_eq!(sink.snapshot("").tcp_conns.len(), 2);
+}
+
+/// A request that is dropped while it waits gives its turn to the next.
+#[tokio::test]
+async fn a_request_that_does_not_wait_any_longer() {
+    let (web, gate) = waiting();
+    let (client, _) = client(|builder| builder.max_conns_per_host(1));
+    let (first, second) = (web.url("/wait/1"), web.url("/2"));
+    let mut first = pin!(client.get(&first));
+    until(first.as_mut(), || web.asked().len() == 1).await;
+    {
+        let mut second = pin!(client.get(&second));
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+    }
+    let third = client.get(&second);
+    gate.add_permits(1);
+    let (first, third) = tokio::join!(async { read(first.await).await }, async { read(third.await).await });
+    assert_eq!(first.0, third.0);
+    assert_eq!(web.asked().len(), 2);
+}
+
+/// A connection that broke makes room for another.
+#[tokio::test]
+async fn room_for_the_next() {
+    let server = crate::support::raw::Server::start(async |mut conn| {
+        conn.read_head().await?;
+        match conn.index {
+            0 => conn.reset(),
+            _ => {
+                conn.write(b"HTTP/1.1 200 OK\r\nx-peer: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                    .await
+            }
+        }
+    });
+    let (client, _) = client(|builder| builder.max_conns_per_host(1));
+    let url = format!("http://{}/", server.addr());
+    let (first, second, third) = tokio::join!(client.get(&url), client.get(&url), async {
+        let response = client.get(&url).await;
+        read(response).await
+    });
+    let failed = [first.is_err(), second.is_err()];
+    assert!(failed[0] ^ failed[1] || third.0 == 1, "one of them met the reset");
+}
+
+#[tokio::test]
+async fn the_limit_is_at_least_one() {
+    let web = Web::start(async |_| reply("hello"));
+    let (client, _) = client(|builder| builder.max_conns_per_host(0));
+    assert_eq!(read(client.get(web.url("/")).await).await.1, "hello");
+}

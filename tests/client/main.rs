@@ -1,0 +1,60 @@
+//! The preset: every choice of its builder does what it says.
+#![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod body;
+mod close;
+mod compression;
+mod expect;
+mod idle;
+mod keep_alive;
+mod layers;
+mod limits;
+mod names;
+mod redirects;
+mod service;
+mod timeouts;
+mod urls;
+mod versions;
+
+use std::future::Future;
+
+use http::{Request, Response};
+use nettrace::client::{Body, ClientBuilder, ClientError, ResponseBody};
+use nettrace::{Client, TraceSink};
+
+/// A client of its own, with a sink of its own.
+fn client(choose: impl FnOnce(ClientBuilder) -> ClientBuilder) -> (Client, TraceSink) {
+    let sink = TraceSink::new();
+    (choose(Client::builder(&sink)).build().expect("a client"), sink)
+}
+
+/// The response's `x-peer` and body.
+async fn read(response: Result<Response<ResponseBody>, ClientError>) -> (u16, String) {
+    let response = response.unwrap_or_else(|error| panic!("{error}"));
+    let port = response.headers()["x-peer"].to_str().expect("a port").parse().expect("a port");
+    let body = response.into_body().bytes().await.expect("a body");
+    (port, String::from_utf8(body.to_vec()).expect("text"))
+}
+
+fn request(method: &str, url: &str, headers: &[(&str, &str)], body: Body) -> Request<Body> {
+    let builder = Request::builder().method(method).uri(url);
+    headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value)).body(body).unwrap()
+}
+
+/// Polls the future, and everything else, until the condition holds.
+async fn until<F: Future>(mut future: std::pin::Pin<&mut F>, condition: impl Fn() -> bool) {
+    while !condition() {
+        assert!(futures_util::poll!(future.as_mut()).is_pending(), "it was done too early");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets everything else run until the condition holds.
+async fn eventually(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::task::yield_now().await;
+    }
+}

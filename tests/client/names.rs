@@ -1,0 +1,77 @@
+//! Nameservers and the source address.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use nettrace::resolve::StubResolver;
+
+use crate::support::dns::DnsServer;
+use crate::support::web::{Web, reply};
+use crate::{client, read};
+
+fn web() -> Web {
+    Web::start(async |asked| reply(asked.peer.ip().to_string()))
+}
+
+fn url(web: &Web) -> String {
+    format!("http://web.test:{}/", web.addr().port())
+}
+
+#[tokio::test]
+async fn given_nameservers_are_asked_in_their_order() {
+    let (web, refuses) = (web(), DnsServer::nobody());
+    let answers = DnsServer::answering(&["127.0.0.1"]).await;
+    let never = DnsServer::answering(&["127.0.0.1"]).await;
+    let (client, sink) = client(|builder| builder.nameservers([refuses, answers.addr(), never.addr()]));
+    read(client.get(url(&web)).await).await;
+    assert!(never.asked().is_empty() && !answers.asked().is_empty());
+    let dial = sink.snapshot("").dials[0].clone();
+    let asked: Vec<_> = dial.resolver_dials.iter().map(|dial| dial.nameserver.clone()).collect();
+    assert!(asked.contains(&refuses.to_string()) && asked.contains(&answers.addr().to_string()), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_nameserver_is_skipped_with_a_reason() {
+    let web = web();
+    let (first, second) = (DnsServer::silent().await, DnsServer::answering(&["127.0.0.1"]).await);
+    let unwanted = first.addr();
+    let (client, sink) = client(|builder| {
+        builder.nameservers([first.addr(), second.addr()]).skip_nameserver(move |ip, port| {
+            (SocketAddr::new(ip, port) == unwanted).then(|| "on another interface".to_owned())
+        })
+    });
+    read(client.get(url(&web)).await).await;
+    assert!(first.asked().is_empty());
+    let dial = sink.snapshot("").dials[0].clone();
+    assert_eq!(dial.skipped_nameservers, [unwanted.to_string()]);
+    assert_eq!(dial.skip_reasons, ["on another interface"]);
+}
+
+#[tokio::test]
+async fn a_resolver_of_the_callers_own() {
+    let web = web();
+    let (server, unused) = (DnsServer::answering(&["127.0.0.1"]).await, DnsServer::silent().await);
+    let (client, sink) = client(|builder| {
+        let sink = nettrace::TraceSink::disabled();
+        let resolver = StubResolver::builder(&sink).nameservers([server.addr()]).build().unwrap();
+        builder.nameservers([unused.addr()]).resolver(resolver)
+    });
+    read(client.get(url(&web)).await).await;
+    assert!(unused.asked().is_empty() && !server.asked().is_empty());
+    assert!(sink.snapshot("").dns_queries.is_empty(), "that one records elsewhere");
+}
+
+#[tokio::test]
+async fn a_source_address() {
+    let web = web();
+    let source = Ipv4Addr::new(127, 0, 0, 42);
+    let nameserver = DnsServer::answering(&["127.0.0.1", "::1"]).await;
+    let (client, sink) =
+        client(|builder| builder.source_ip(IpAddr::from(source)).nameservers([nameserver.addr()]));
+    assert_eq!(read(client.get(url(&web)).await).await.1, "127.0.0.42");
+    let trace = sink.snapshot("");
+    let tuples: Vec<_> = trace.tcp_conns.iter().map(|conn| conn.addr_tuple.src_ip.as_str()).collect();
+    assert_eq!(tuples, ["127.0.0.42"], "addresses of the other family are not tried");
+    assert_eq!(trace.dials[0].source_ip, "127.0.0.42");
+    // A nameserver on loopback is asked from loopback.
+    assert!(nameserver.asked().iter().all(|asked| asked.from.ip() == Ipv4Addr::LOCALHOST));
+}

@@ -1,0 +1,264 @@
+//! Redirects are followed as Go's client follows them.
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use nettrace::Failure;
+use nettrace::client::Body;
+use nettrace::record::EndReason;
+
+use crate::support::dns::DnsServer;
+use crate::support::web::{Asked, Web, redirect, reply};
+use crate::{client, read, request};
+
+/// `/<status>` leads to `/to`, which says what came.
+fn web() -> Web {
+    Web::start(async |asked: Asked| match asked.path().trim_start_matches('/').parse() {
+        Ok(status) => redirect(status, "to?q=1"),
+        Err(_) => reply(format!(
+            "{} {} {} {}{}",
+            asked.method,
+            asked.uri,
+            String::from_utf8_lossy(&asked.body),
+            asked.header("content-type"),
+            asked.header("content-length"),
+        )),
+    })
+}
+
+#[tokio::test]
+async fn methods_and_bodies() {
+    let (web, (client, _)) = (web(), client(|builder| builder));
+    let headers = [("content-type", "text/plain"), ("content-encoding", "none"), ("content-language", "en")];
+    for (status, method, expected) in [
+        (301, "POST", "GET /to?q=1  "),
+        (302, "PUT", "GET /to?q=1  "),
+        (303, "DELETE", "GET /to?q=1  "),
+        (302, "GET", "GET /to?q=1  "),
+        (307, "POST", "POST /to?q=1 data text/plain4"),
+        (308, "PUT", "PUT /to?q=1 data text/plain4"),
+    ] {
+        let body = if method == "GET" { Body::empty() } else { Body::from("data") };
+        let request = request(method, &web.url(&format!("/{status}")), &headers, body);
+        assert_eq!(read(client.request(request).await).await.1, expected, "{status} {method}");
+        let last = web.asked().pop().unwrap();
+        if expected.starts_with("GET") {
+            let gone = [
+                "content-type",
+                "content-encoding",
+                "content-language",
+                "content-length",
+                "transfer-encoding",
+            ];
+            assert!(gone.iter().all(|name| !last.headers.contains_key(*name)), "{:?}", last.headers);
+        }
+    }
+    for status in [301, 302, 303, 307, 308] {
+        client.head(web.url(&format!("/{status}"))).await.unwrap();
+        assert_eq!(web.asked().pop().unwrap().method, "HEAD");
+    }
+}
+
+/// A stream cannot be sent twice: then the redirect itself is the response, unless the body is dropped anyway.
+#[tokio::test]
+async fn streams() {
+    let (web, (client, sink)) = (web(), client(|builder| builder));
+    let stream = || {
+        let pieces = [Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"data")))];
+        Body::new(StreamBody::new(futures_util::stream::iter(pieces)))
+    };
+    for status in [307, 308] {
+        let url = web.url(&format!("/{status}"));
+        let response = client.request(request("POST", &url, &[], stream())).await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["location"]),
+            (status, &"to?q=1".parse().unwrap())
+        );
+        response.into_body().bytes().await.unwrap();
+    }
+    let response = client.request(request("POST", &web.url("/303"), &[], stream())).await;
+    assert_eq!(read(response).await.1, "GET /to?q=1  ");
+    assert!(sink.snapshot("").http_requests.iter().all(|hop| hop.end_reason == Some(EndReason::Closed)));
+}
+
+/// What is dropped once stays dropped.
+#[tokio::test]
+async fn a_chain() {
+    let web = Web::start(async |asked: Asked| match asked.path() {
+        "/1" => redirect(303, "/2"),
+        "/2" => redirect(307, "/3"),
+        _ => reply(format!("{} {}", asked.method, asked.body.len())),
+    });
+    let (client, _) = client(|builder| builder);
+    assert_eq!(read(client.post(web.url("/1"), "data").await).await.1, "GET 0");
+}
+
+#[tokio::test]
+async fn where_they_lead() {
+    let web = Web::start(async |asked: Asked| {
+        let to = |host: &str| match asked.path() {
+            "/a/relative" => "c".to_owned(),
+            "/a/up" => "../c".to_owned(),
+            "/a/absolute" => "/c".to_owned(),
+            "/a/dot" => "./".to_owned(),
+            "/a/fragment" => "d#top".to_owned(),
+            "/a/host" => format!("//{host}/e"),
+            "/a/whole" => format!("http://{host}/f?g=h"),
+            _ => String::new(),
+        };
+        match to(asked.header("host")) {
+            end if end.is_empty() => reply(asked.uri.to_string()),
+            location => redirect(302, &location),
+        }
+    });
+    let (client, _) = client(|builder| builder);
+    for (path, expected) in [
+        ("relative", "/a/c"),
+        ("up", "/c"),
+        ("absolute", "/c"),
+        ("dot", "/a/"),
+        ("fragment", "/a/d"),
+        ("host", "/e"),
+        ("whole", "/f?g=h"),
+    ] {
+        assert_eq!(read(client.get(web.url(&format!("/a/{path}"))).await).await.1, expected);
+    }
+}
+
+#[tokio::test]
+async fn those_that_lead_nowhere_are_the_response() {
+    let web = Web::start(async |asked: Asked| match asked.path() {
+        "/none" => crate::support::web::status(302),
+        "/ftp" => redirect(302, "ftp://web.test/"),
+        "/bad" => redirect(302, "http://[bad/"),
+        "/304" => redirect(304, "/"),
+        _ => redirect(300, "/"),
+    });
+    let (client, _) = client(|builder| builder);
+    for path in ["/none", "/ftp", "/bad", "/304", "/300"] {
+        let response = client.get(web.url(path)).await.unwrap();
+        assert!(response.status().is_redirection(), "{path}");
+    }
+    assert_eq!(web.asked().len(), 5);
+}
+
+#[tokio::test]
+async fn so_many_and_no_more() {
+    let web = Web::start(async |asked: Asked| {
+        let n: usize = asked.path().trim_start_matches('/').parse().unwrap();
+        if n == 0 { reply("the end") } else { redirect(302, &format!("/{}", n - 1)) }
+    });
+    let (default, sink) = client(|builder| builder);
+    assert_eq!(read(default.get(web.url("/10")).await).await.1, "the end");
+    let error = default.get(web.url("/11")).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::TooManyRedirects);
+    assert_eq!(error.to_string(), "gave up after 10 redirects");
+    assert_eq!(error.request().trace().http_requests.len(), 11);
+    assert!(sink.snapshot("").http_requests.iter().all(|hop| hop.end_reason == Some(EndReason::Closed)));
+
+    let (few, _) = client(|builder| builder.max_redirects(1));
+    assert_eq!(read(few.get(web.url("/1")).await).await.1, "the end");
+    assert_eq!(few.get(web.url("/2")).await.unwrap_err().failure(), Failure::TooManyRedirects);
+    let (none, _) = client(|builder| builder.max_redirects(0));
+    assert_eq!(none.get(web.url("/1")).await.unwrap().status(), 302);
+}
+
+const CREDENTIALS: [(&str, &str); 4] =
+    [("authorization", "Bearer x"), ("cookie", "a=b"), ("proxy-authorization", "Basic y"), ("x-other", "z")];
+
+/// Credentials are for the host that was asked first and its subdomains, and do not come back.
+#[tokio::test]
+async fn credentials() {
+    let web = Web::start(async |asked: Asked| {
+        let host = asked.header("host").split(':').next().unwrap_or_default().to_owned();
+        let port = asked.header("host").rsplit(':').next().unwrap_or_default().to_owned();
+        match (host.as_str(), asked.path()) {
+            ("a.test", "/sub") => redirect(302, &format!("http://sub.a.test:{port}/end")),
+            ("a.test", "/same") => redirect(302, "/end"),
+            ("a.test", "/other") => redirect(302, &format!("http://nota.test:{port}/back")),
+            ("sub.a.test", "/up") => redirect(302, &format!("http://a.test:{port}/end")),
+            ("nota.test", "/back") => redirect(302, &format!("http://a.test:{port}/end")),
+            _ => {
+                let kept = CREDENTIALS.iter().filter(|(name, _)| asked.headers.contains_key(*name));
+                reply(kept.map(|(name, _)| *name).collect::<Vec<_>>().join(" "))
+            }
+        }
+    });
+    let nameserver = DnsServer::answering(&["127.0.0.1"]).await;
+    let (client, _) = client(|builder| builder.nameservers([nameserver.addr()]));
+    let all = CREDENTIALS.map(|(name, _)| name).join(" ");
+    for (host, path, kept) in [
+        ("a.test", "/same", all.as_str()),
+        ("a.test", "/sub", &all),
+        ("sub.a.test", "/up", "x-other"),
+        ("a.test", "/other", "x-other"),
+    ] {
+        let url = format!("http://{host}:{}{path}", web.addr().port());
+        let response = client.request(request("GET", &url, &CREDENTIALS, Body::empty())).await;
+        assert_eq!(read(response).await.1, kept, "{host}{path}");
+    }
+}
+
+#[tokio::test]
+async fn host_and_referer() {
+    let end = async |asked: Asked| match asked.path() {
+        "/start" => redirect(302, "/end"),
+        "/away" => redirect(302, asked.uri.query().unwrap_or_default()),
+        _ => reply(format!("{}|{}", asked.header("host"), asked.header("referer"))),
+    };
+    let (one, two) = (Web::start(end), Web::start(end));
+    let (client, _) = client(|builder| builder);
+    let get = async |url: &str, headers: &[(&str, &str)]| {
+        read(client.request(request("GET", url, headers, Body::empty())).await).await.1
+    };
+    let start = one.url("/start?x=1");
+    assert_eq!(get(&start, &[]).await, format!("{}|{start}", one.addr()));
+    assert_eq!(
+        get(&start, &[("referer", "http://mine.test/")]).await,
+        format!("{}|http://mine.test/", one.addr())
+    );
+    assert_eq!(get(&start, &[("host", "virtual.test")]).await, format!("virtual.test|{start}"));
+    let away = one.url(&format!("/away?{}", two.url("/end")));
+    assert_eq!(get(&away, &[("host", "virtual.test")]).await, format!("{}|{away}", two.addr()));
+}
+
+/// Where a connection that is secure leads to one that is not, the place left behind is not told.
+#[tokio::test]
+async fn from_a_secure_place() {
+    let authority = crate::support::pki::Authority::new("redirects");
+    let open = Web::start(async |asked: Asked| reply(asked.header("referer").to_owned()));
+    let to = open.url("/");
+    let secure =
+        Web::tls(authority.issue(&["127.0.0.1"]).server(), async move |asked: Asked| match asked.path() {
+            "/out" => redirect(302, &to),
+            "/in" => redirect(302, "/end"),
+            _ => reply(asked.header("referer").to_owned()),
+        });
+    let roots = nettrace::tls::Roots::from_pem(authority.pem()).unwrap();
+    let (client, _) = client(|builder| builder.roots(roots));
+    let url = format!("https://{}", secure.addr());
+    assert_eq!(read(client.get(format!("{url}/out")).await).await.1, "");
+    assert_eq!(read(client.get(format!("{url}/in")).await).await.1, format!("{url}/in"));
+}
+
+/// The connection of a hop is used again if its body is short, and not waited for if it is long.
+#[tokio::test]
+async fn bodies_of_redirects() {
+    let web = Web::start(async |asked: Asked| {
+        let body = match asked.path() {
+            "/short" => vec![b'x'; 2000],
+            "/long" => vec![b'x'; 1 << 20],
+            _ => return reply("the end"),
+        };
+        let (mut head, _) = redirect(302, "/end").into_parts();
+        head.headers.remove("content-length");
+        http::Response::from_parts(head, reply(body).into_body())
+    });
+    for (path, connections, end) in [("/short", 1, EndReason::Closed), ("/long", 2, EndReason::Cancelled)] {
+        let (client, sink) = client(|builder| builder);
+        read(client.get(web.url(path)).await).await;
+        let trace = sink.snapshot("");
+        assert_eq!(trace.tcp_conns.len(), connections, "{path}");
+        assert_eq!(trace.http_requests[0].end_reason, Some(end), "{path}");
+    }
+}

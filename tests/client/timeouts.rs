@@ -1,0 +1,208 @@
+//! Time limits. The clock is stopped when the request has come to the phase that takes too long.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use nettrace::client::{Body, TimedOut};
+use nettrace::record::EndReason;
+use nettrace::{Failure, NetTrace};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, advance, pause};
+
+use crate::support::raw::Server;
+use crate::support::web::{Asked, Web, redirect, reply};
+use crate::{client, request, until};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The limit may have begun a moment before the clock was stopped.
+#[track_caller]
+fn assert_took(begin: Instant, expected: Duration) {
+    let took = begin.elapsed();
+    assert!(took <= expected + MOMENT && took + MOMENT >= expected, "{took:?}");
+}
+
+const MOMENT: Duration = Duration::from_secs(5);
+
+#[track_caller]
+fn assert_timed_out(trace: &NetTrace) {
+    let last = trace.http_requests.last().expect("a request");
+    assert_eq!(last.failure, Some(Failure::GenericTimeoutError), "{}", last.req_error);
+    assert_eq!(last.end_reason, Some(EndReason::Timeout));
+    assert!(!last.end_at.is_undefined());
+}
+
+/// One limit for all hops together.
+#[tokio::test]
+async fn of_a_request_with_redirects() {
+    let gate = Arc::new(Semaphore::new(0));
+    let permits = gate.clone();
+    let web = Web::start(async move |asked: Asked| {
+        permits.acquire().await.expect("never closed").forget();
+        redirect(302, &format!("{}x", asked.path()))
+    });
+    let (client, sink) = client(|builder| builder.timeout(LIMIT));
+    let mut response = pin!(client.get(web.url("/")));
+    until(response.as_mut(), || web.asked().len() == 1).await;
+    pause();
+    advance(LIMIT / 2).await;
+    gate.add_permits(1);
+    until(response.as_mut(), || web.asked().len() == 2).await;
+    let begin = Instant::now();
+    let error = response.await.unwrap_err();
+    assert_took(begin, LIMIT / 2);
+    assert!(error.is_timeout() && !error.is_closed());
+    assert_eq!(error.timed_out().map(TimedOut::limit), Some(LIMIT));
+    assert_eq!(error.failure(), Failure::GenericTimeoutError);
+    let trace = error.request().trace();
+    assert_eq!(trace.http_requests.len(), 2);
+    assert_eq!(trace.http_requests[0].end_reason, Some(EndReason::Closed));
+    assert_timed_out(&trace);
+    assert_timed_out(&sink.snapshot(""));
+}
+
+#[tokio::test]
+async fn of_a_request_whose_body_is_read() {
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await?;
+        conn.hang().await
+    });
+    let (client, sink) = client(|builder| builder.timeout(LIMIT));
+    let response = client.get(format!("http://{}/", server.addr())).await.unwrap();
+    let mut body = response.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+    pause();
+    let error = body.frame().await.expect("an error").unwrap_err();
+    assert!(error.is_timeout() && error.timed_out().is_some(), "{error:?}");
+    assert!(body.frame().await.is_none(), "nothing after the error");
+    let trace = sink.snapshot("");
+    assert_timed_out(&trace);
+    assert_eq!((trace.http_requests[0].resp_content_len, trace.http_requests[0].resp_status_code), (4, 200));
+}
+
+/// A body that has been read in time is not subject to the limit any more.
+#[tokio::test]
+async fn is_over_with_the_body() {
+    let web = Web::start(async |_| reply("hello"));
+    let (client, sink) = client(|builder| builder.timeout(LIMIT));
+    let response = client.get(web.url("/")).await.unwrap();
+    let mut body = response.into_body();
+    assert!(body.frame().await.unwrap().is_ok());
+    pause();
+    advance(LIMIT * 2).await;
+    assert!(body.frame().await.is_none());
+    assert_eq!(sink.snapshot("").http_requests[0].end_reason, Some(EndReason::Closed));
+}
+
+/// What waits for its turn is subject to the limit, too.
+#[tokio::test]
+async fn of_a_request_that_waits_for_a_connection() {
+    let web = Web::start(async |_| std::future::pending().await);
+    let (client, sink) = client(|builder| builder.timeout(LIMIT).max_conns_per_host(1));
+    let mut first = pin!(client.get(web.url("/first")));
+    until(first.as_mut(), || web.asked().len() == 1).await;
+    pause();
+    let error = client.get(web.url("/second")).await.unwrap_err();
+    let timings = error.request().timings().unwrap();
+    assert_eq!((timings.connect, timings.blocked), (None, timings.total), "{timings}");
+    assert_timed_out(&sink.snapshot(""));
+    assert_eq!(sink.snapshot("").dials.len(), 1, "it never dialled");
+}
+
+#[tokio::test]
+async fn of_the_tls_handshake() {
+    let server = Server::start(async |conn| conn.hang().await);
+    let (client, sink) = client(|builder| builder.tls_handshake_timeout(LIMIT));
+    let mut response = pin!(client.get(format!("https://{}/", server.addr())));
+    until(response.as_mut(), || !sink.snapshot("").tls_tunnels.is_empty()).await;
+    pause();
+    let begin = Instant::now();
+    let error = response.await.unwrap_err();
+    assert_took(begin, LIMIT);
+    assert!(error.is_timeout() && error.timed_out().is_none(), "not a limit of the client alone");
+    let trace = sink.snapshot("");
+    assert_timed_out(&trace);
+    assert_eq!(trace.tls_tunnels[0].end_reason, Some(EndReason::Timeout));
+    assert_eq!(trace.http_requests[0].tls_tunnel, trace.tls_tunnels[0].trace_id);
+}
+
+#[test]
+fn of_the_tcp_handshake() {
+    use crate::support::lab::{Hook, Ns};
+    crate::support::need::need_lab!();
+    let ns = Ns::new();
+    ns.nft(Hook::Input, "tcp dport 80 drop");
+    ns.block_on(async {
+        let (client, sink) = client(|builder| builder.tcp_handshake_timeout(LIMIT));
+        pause();
+        let error = client.get("http://127.0.0.1/").await.unwrap_err();
+        assert!(error.is_timeout() && error.timed_out().is_none());
+        let trace = sink.snapshot("");
+        assert_timed_out(&trace);
+        assert_eq!(trace.tcp_conns[0].end_reason, Some(EndReason::Timeout));
+        assert!(!trace.tcp_conns[0].connected);
+    });
+}
+
+/// It begins when the request was sent whole.
+#[tokio::test]
+async fn of_the_header() {
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.read_head().await?; // the end of the last chunk
+        conn.hang().await
+    });
+    let (more, pieces) = tokio::sync::mpsc::unbounded_channel::<&str>();
+    let pieces = futures_util::stream::unfold(pieces, |mut pieces| async {
+        let piece = pieces.recv().await?;
+        Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(piece.as_bytes()))), pieces))
+    });
+    let body = Body::new(StreamBody::new(Box::pin(pieces)));
+    let (client, sink) = client(|builder| builder.response_header_timeout(LIMIT));
+    let url = format!("http://{}/", server.addr());
+    let mut response = pin!(client.request(request("POST", &url, &[], body)));
+    more.send("piece").unwrap();
+    let received = |text: &'static str| {
+        let server = &server;
+        move || server.seen().iter().any(|seen| seen.received.ends_with(text.as_bytes()))
+    };
+    until(response.as_mut(), || !server.seen().is_empty()).await;
+    pause();
+    advance(LIMIT * 2).await;
+    assert!(futures_util::poll!(response.as_mut()).is_pending(), "the body takes its time");
+    drop(more);
+    until(response.as_mut(), received("0\r\n\r\n")).await;
+    let begin = Instant::now();
+    let error = response.await.unwrap_err();
+    assert_took(begin, LIMIT);
+    assert_eq!(error.timed_out().map(TimedOut::limit), Some(LIMIT));
+    assert!(error.is_timeout() && error.to_string().contains("header"), "{error}");
+    let trace = sink.snapshot("");
+    assert_timed_out(&trace);
+    assert_eq!(trace.http_requests[0].req_content_len, 5);
+    assert!(!trace.http_requests[0].tcp_conn.is_undefined());
+}
+
+/// It is no limit on the body of the response.
+#[tokio::test]
+async fn of_the_header_alone() {
+    let go_on = Arc::new(Semaphore::new(0));
+    let gate = go_on.clone();
+    let server = Server::start(async move |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst").await?;
+        gate.acquire().await.expect("never closed").forget();
+        conn.write(b" last").await
+    });
+    let (client, _) = client(|builder| builder.response_header_timeout(LIMIT));
+    let response = client.get(format!("http://{}/", server.addr())).await.unwrap();
+    pause();
+    advance(LIMIT * 2).await;
+    go_on.add_permits(1);
+    assert_eq!(response.into_body().bytes().await.unwrap(), "first last");
+}

@@ -1,0 +1,115 @@
+//! URLs as they are given, and what is kept of them.
+
+use std::sync::{Arc, Mutex};
+
+use nettrace::client::Body;
+use nettrace::{Client, Failure, FinishedRecord, HeaderCapture, Subscriber, TraceSink};
+
+use crate::support::web::{Asked, Web, redirect, reply};
+use crate::{client, read, request};
+
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<String>>);
+
+impl Subscriber for Heard {
+    fn finished(&self, record: &FinishedRecord) {
+        self.0.lock().unwrap().push_str(&format!("{record:?}"));
+    }
+}
+
+/// Says who is asking and for which host.
+fn web() -> Web {
+    Web::start(async |asked: Asked| match asked.path() {
+        "/moved" => redirect(302, "/there"),
+        "/elsewhere" => redirect(302, &format!("http://ann:pw2%21@{}/there", asked.header("host"))),
+        _ => reply(format!(
+            "{}|{}|{}|{}",
+            asked.header("authorization"),
+            asked.header("host"),
+            asked.uri,
+            asked.header("referer")
+        )),
+    })
+}
+
+#[tokio::test]
+async fn user_info_becomes_credentials_and_is_kept_nowhere() {
+    let (web, heard) = (web(), Heard::default());
+    let sink = TraceSink::builder().headers(HeaderCapture::Values).subscriber(heard.clone()).build();
+    let client = Client::builder(&sink).build().unwrap();
+    let host = web.addr();
+    let with = |user: &str, path: &str| format!("http://{user}@{host}{path}");
+    // joe:p@ss, joe:, ann:pw2!
+    for (url, credentials, referer) in [
+        (with("joe:p%40ss", "/"), "Basic am9lOnBAc3M=", String::new()),
+        (with("joe", "/"), "Basic am9lOg==", String::new()),
+        (with("joe:p%40ss", "/moved"), "Basic am9lOnBAc3M=", web.url("/moved")),
+        (web.url("/elsewhere"), "Basic YW5uOnB3MiE=", web.url("/elsewhere")),
+    ] {
+        let response = client.get(&url).await;
+        let path = if referer.is_empty() { "/" } else { "/there" };
+        assert_eq!(read(response).await.1, format!("{credentials}|{host}|{path}|{referer}"), "{url}");
+    }
+    let explicit = request("GET", &with("joe:p%40ss", "/"), &[("authorization", "Bearer x")], Body::empty());
+    assert!(read(client.request(explicit).await).await.1.starts_with("Bearer x|"));
+    // A request that fails says no more.
+    let error = client.get("http://joe:p%40ss@127.0.0.1:1/").await.unwrap_err();
+    let trace = sink.snapshot("");
+    let all = [
+        serde_json::to_string(&trace).unwrap(),
+        heard.0.lock().unwrap().clone(),
+        format!("{sink:?} {client:?} {error:?} {error} {trace:?}"),
+    ];
+    for text in &all {
+        for secret in ["p%40ss", "p@ss", "pw2", "am9lOnBAc3M", "YW5uOnB3MiE", "Bearer x"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn urls_that_lead_nowhere() {
+    let (client, sink) = client(|builder| builder);
+    for url in ["", "web.test", "/path", "ftp://web.test/", "http://", "http://[::1/", "http://joe:secret@[/"]
+    {
+        let error = client.get(url).await.unwrap_err();
+        assert_eq!(error.failure(), Failure::InvalidArgument, "{url}");
+        assert!(
+            !error.to_string().contains("secret") && !format!("{error:?}").contains("secret"),
+            "{error:?}"
+        );
+        assert!(error.request().trace().http_requests.is_empty());
+    }
+    assert!(sink.snapshot("").http_requests.is_empty());
+}
+
+#[tokio::test]
+async fn urls_are_made_fit_for_the_wire() {
+    let (web, (client, sink)) = (web(), client(|builder| builder));
+    let host = web.addr();
+    for (url, target) in [
+        (format!("http://{host}"), "/"),
+        (format!("HTTP://{host}/ä b?q=ü&x=%20#top"), "/%C3%A4%20b?q=%C3%BC&x=%20"),
+        (format!("http://{host}/a/../b/./c"), "/b/c"),
+    ] {
+        assert_eq!(read(client.get(&url).await).await.1, format!("|{host}|{target}|"));
+        let recorded = sink.snapshot("").http_requests.last().unwrap().req_url.clone();
+        assert_eq!(recorded, format!("http://{host}{target}"));
+    }
+}
+
+#[tokio::test]
+async fn the_user_agent() {
+    let web = Web::start(async |asked: Asked| reply(asked.header("user-agent").to_owned()));
+    let url = web.url("/");
+    let version = concat!("nettrace/", env!("CARGO_PKG_VERSION"));
+    let (default, _) = client(|builder| builder);
+    assert_eq!(read(default.get(&url).await).await.1, version);
+    let own = request("GET", &url, &[("user-agent", "mine")], Body::empty());
+    assert_eq!(read(default.request(own).await).await.1, "mine");
+    let (named, _) = client(|builder| builder.user_agent(http::HeaderValue::from_static("robot/1")));
+    assert_eq!(read(named.get(&url).await).await.1, "robot/1");
+    let (none, _) = client(|builder| builder.user_agent(None));
+    assert_eq!(read(none.get(&url).await).await.1, "");
+    assert!(!web.asked().last().unwrap().headers.contains_key("user-agent"));
+}
