@@ -232,7 +232,10 @@ impl ClientStack {
                 return Ok(response);
             }
             let Some(next) = hop.next(&response) else { return Ok(response) };
-            skip(response.into_body()).await;
+            let mut body = response.into_body();
+            skip(&mut body).await;
+            handle.has_enough();
+            drop(body);
             if hops == self.redirects {
                 return Err(ClientError::new(Kind::TooManyRedirects(hops), handle.clone()));
             }
@@ -248,7 +251,7 @@ fn gives_content_a_meaning(method: &Method) -> bool {
 }
 
 /// Reads the rest of a redirect's body, so that its connection can be used again; not if it is long.
-async fn skip(mut body: ResponseBody) {
+async fn skip(body: &mut ResponseBody) {
     const LIMIT: u64 = 2 << 10;
     let mut seen = 0;
     if body.size_hint().lower() > LIMIT {

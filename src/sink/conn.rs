@@ -176,6 +176,12 @@ impl ConnRef {
         self.0.group.tunnel_fault().or_else(broken)
     }
 
+    /// Why a request was moved away from it: what ended it, or that the peer did not want it any more.
+    pub(super) fn stale(&self) -> Failure {
+        let fault = self.0.record.as_ref().and_then(|record| record.end.fault());
+        fault.map_or(Failure::EofError, |fault| fault.failure.clone())
+    }
+
     pub(crate) fn same(&self, other: &ConnRef) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

@@ -87,7 +87,7 @@ pub(super) fn request_and_links(
 /// What most requests do not have, taken out of the lock.
 struct RareOut {
     headers: [HttpHeaders; 3],
-    tried: Vec<ConnRef>,
+    tried: Vec<(ConnRef, Failure)>,
     way: [u64; 3],
     prev_hop: PrevHop,
     informational: Vec<(Tick, StatusCode)>,
@@ -97,7 +97,12 @@ impl RareOut {
     fn of(rare: &Rare) -> Self {
         RareOut {
             headers: [&rare.headers, &rare.response_headers, &rare.trailers].map(CapturedHeaders::export),
-            tried: rare.tried.iter().cloned().collect(),
+            tried: rare
+                .tried
+                .iter()
+                .enumerate()
+                .map(|(i, conn)| (conn.clone(), rare.stale.get(i).cloned().unwrap_or_else(|| conn.stale())))
+                .collect(),
             way: rare.way,
             prev_hop: rare.prev_hop.clone(),
             informational: rare.informational.clone(),
@@ -122,7 +127,7 @@ impl RareOut {
         out.informational = self.informational.into_iter().map(interim).collect();
         if !self.tried.is_empty() {
             let last = conn.map(|conn| attempt(conn, out.failure.clone()));
-            let tried = self.tried.iter().map(|conn| attempt(conn, Some(stale(conn))));
+            let tried = self.tried.into_iter().map(|(conn, why)| attempt(&conn, Some(why)));
             out.attempts = tried.chain(last).collect();
         }
         self.prev_hop
@@ -306,10 +311,4 @@ fn socket_trace(record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
 
 fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {
     Attempt { tcp_conn: conn.id(), failure, ..Attempt::default() }
-}
-
-/// Why a request was moved away from a connection: what ended it, or that the peer did not want it any more.
-fn stale(conn: &ConnRef) -> Failure {
-    let fault = conn.0.record.as_ref().and_then(|record| record.end.fault());
-    fault.map_or(Failure::EofError, |fault| fault.failure.clone())
 }

@@ -87,6 +87,13 @@ impl RequestHandle {
         }
     }
 
+    /// What came of the response is all that was wanted.
+    pub(crate) fn has_enough(&self) {
+        if let Some(request) = self.last_hop() {
+            request.end(EndReason::Closed, None);
+        }
+    }
+
     pub(crate) fn last_hop(&self) -> Option<RequestRef> {
         match &self.0 {
             Inner::Bound(request) => Some(request.clone()),

@@ -19,6 +19,7 @@ mod oplog;
 mod probe;
 mod registry;
 mod request;
+mod request_recorder;
 mod scope;
 mod settings;
 mod subscriber;
@@ -30,7 +31,8 @@ pub(crate) use self::{
     dial::{DialRecorder, DialRef},
     dns::DnsRecorder,
     headers::without_user_info,
-    request::{BodyWatch, CurrentRequest, DecodeWatch, RequestHead, RequestRecorder, RequestRef},
+    request::{RequestHead, RequestRef},
+    request_recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},
     tls::{TlsFacts, TlsRecorder},
 };
 pub use self::{

@@ -10,7 +10,6 @@ use super::{
     handle::RequestHandle,
     headers::{CapturedHeaders, mask_uri},
     registry::{Entry, Rec},
-    scope,
     subscriber::FinishedRecord,
 };
 use crate::{
@@ -24,7 +23,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicU8, AtomicU16, AtomicU32, AtomicU64,
-            Ordering::{AcqRel, Acquire, Relaxed, Release},
+            Ordering::{AcqRel, Acquire, Release},
         },
     },
 };
@@ -71,6 +70,8 @@ pub(crate) struct Rare {
     pub(crate) trailers: CapturedHeaders,
     /// Connections that it was tried on before the one that it has.
     pub(crate) tried: VecDeque<ConnRef>,
+    /// Why each of them was no good, as far as was known when the request ended.
+    pub(crate) stale: Vec<Failure>,
     /// Dials that began because of it.
     pub(crate) dials: VecDeque<Arc<Group>>,
     /// How far its last dial had come when it ended without having been given a connection.
@@ -102,7 +103,7 @@ impl AtomicTick {
         Tick(self.0.load(Acquire))
     }
 
-    fn set(&self, tick: Tick) {
+    pub(super) fn set(&self, tick: Tick) {
         self.0.store(tick.0, Release);
     }
 }
@@ -120,7 +121,7 @@ impl RequestRecord {
 }
 
 impl Links {
-    fn rare(&mut self) -> &mut Rare {
+    pub(super) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
 
@@ -203,7 +204,7 @@ impl RequestRef {
 
     /// The client has chosen a connection just now. May be said again, also of another one: then the request was
     /// moved there.
-    fn acquired(&self, conn: &ConnRef) {
+    pub(super) fn acquired(&self, conn: &ConnRef) {
         if self.link(conn) {
             self.record.conn_acquired.set(self.core.now().max(self.record.begin));
             conn.await_first_byte();
@@ -211,7 +212,7 @@ impl RequestRef {
     }
 
     /// True when that is news. A connection of another sink means nothing in this one.
-    fn link(&self, conn: &ConnRef) -> bool {
+    pub(super) fn link(&self, conn: &ConnRef) -> bool {
         if !conn.is_of(&self.core) {
             return false;
         }
@@ -237,7 +238,7 @@ impl RequestRef {
     }
 
     /// The response was read to its end.
-    fn complete(&self) {
+    pub(super) fn complete(&self) {
         let record = &self.record;
         if record.response_end.get() == Tick::NONE && self.is_open() {
             record.response_end.set(self.core.now().max(record.begin));
@@ -248,7 +249,7 @@ impl RequestRef {
     /// It failed. Where it never got a connection, what went wrong with its own dial says it best, unless that
     /// was just given up; and where the client says no more than that the connection came to an end, what went
     /// wrong with that.
-    fn failed(&self, failure: Failure, text: &str) {
+    pub(super) fn failed(&self, failure: Failure, text: &str) {
         let deeper = {
             let links = self.record.links();
             let dials = links.rare.iter().flat_map(|rare| &rare.dials).rev();
@@ -267,20 +268,17 @@ impl RequestRef {
     pub(crate) fn end(&self, reason: EndReason, fault: Option<Fault>) -> bool {
         let (core, record) = (&self.core, &self.record);
         let now = core.now().max(record.latest());
-        if let Some(mut links) = self.open_links()
-            && links.conn.is_none()
-            && let Some(rare) = &mut links.rare
-        {
-            rare.way = rare.dials.back().map_or([0; 3], |dial| dial.way());
+        if let Some(mut links) = self.open_links() {
+            let has_conn = links.conn.is_some();
+            if let Some(rare) = &mut links.rare {
+                rare.stale = rare.tried.iter().map(ConnRef::stale).collect();
+                let own_dial = rare.dials.back().filter(|_| !has_conn);
+                rare.way = own_dial.map_or([0; 3], |dial| dial.way());
+                rare.dials.iter().for_each(|dial| dial.let_go(now));
+            }
         }
         if !record.end.end(now, reason, fault) {
             return false;
-        }
-        {
-            let links = record.links();
-            if let Some(rare) = &links.rare {
-                rare.dials.iter().for_each(|dial| dial.let_go(now));
-            }
         }
         core.publish(|times| FinishedRecord::HttpRequest(export::request(self, times)));
         true
@@ -300,13 +298,6 @@ fn push<T>(list: &mut VecDeque<T>, item: T, gone: impl FnOnce(T)) {
         gone(oldest);
     }
     list.push_back(item);
-}
-
-/// Held by whoever has the request at the time: the service's future, then the response's body. Dropped before
-/// the request has ended, it says `cancelled`.
-#[derive(Debug, Default)]
-pub(crate) struct RequestRecorder {
-    request: Option<RequestRef>,
 }
 
 /// What is known of a request when it is handed to a client.
@@ -355,219 +346,7 @@ impl RequestRecord {
     }
 }
 
-impl RequestRecorder {
-    pub(crate) fn off() -> Self {
-        RequestRecorder { request: None }
-    }
-
-    pub(super) fn new(request: RequestRef, head: &RequestHead<'_>) -> Self {
-        if let Some(handle) = head.handle {
-            handle.bind(request.clone());
-        }
-        RequestRecorder { request: Some(request) }
-    }
-
-    pub(crate) fn is_on(&self) -> bool {
-        self.request.is_some()
-    }
-
-    pub(crate) fn request(&self) -> Option<&RequestRef> {
-        self.request.as_ref()
-    }
-
-    /// Runs `f`, a poll, on behalf of this request.
-    #[inline]
-    pub(crate) fn scope<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        if self.request.is_none() {
-            return f();
-        }
-        scope::with_request(&mut self.request, f)
-    }
-
-    pub(crate) fn watch(&self) -> BodyWatch {
-        BodyWatch { request: self.request.clone(), bytes: 0 }
-    }
-
-    /// The connection that it turned out to have used.
-    pub(crate) fn conn(&self, conn: &ConnRef) {
-        if let Some(request) = &self.request {
-            request.link(conn);
-        }
-    }
-
-    /// The client has chosen a connection just now.
-    pub(crate) fn acquired(&self, conn: &ConnRef) {
-        if let Some(request) = &self.request {
-            request.acquired(conn);
-        }
-    }
-
-    /// The response's head is complete.
-    pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
-        let Some(RequestRef { core, record }) = self.open() else { return };
-        if version < Version::HTTP_2 {
-            let first = record.links().conn.as_ref().map_or(Tick::NONE, ConnRef::first_byte);
-            if first >= record.conn_acquired.get() {
-                record.first_byte.set(first);
-            }
-        }
-        record.status.store(status.as_u16(), Relaxed);
-        record.version.store(version_code(version), Relaxed);
-        let headers = CapturedHeaders::take(headers, &core.settings);
-        if !headers.is_empty() {
-            record.links().rare().response_headers = headers;
-        }
-        record.response_head.set(core.now().max(record.begin));
-    }
-
-    /// A part of the response's body was handed to its reader; `total` is all so far.
-    #[inline]
-    pub(crate) fn received(&self, total: u64) {
-        if let Some(request) = self.open() {
-            request.record.received.store(total, Relaxed);
-        }
-    }
-
-    pub(crate) fn trailers(&self, trailers: &HeaderMap) {
-        let Some(RequestRef { core, record }) = self.open() else { return };
-        let trailers = CapturedHeaders::take(trailers, &core.settings);
-        if !trailers.is_empty() {
-            record.links().rare().trailers = trailers;
-        }
-    }
-
-    /// The response came to its end. Where it is decoded, it is the reader of that who ends the request.
-    pub(crate) fn complete(&mut self) {
-        let Some(request) = self.request.take() else { return };
-        let (core, record) = (&request.core, &request.record);
-        if record.decoded.load(Relaxed) == 0 {
-            request.complete();
-        } else if request.is_open() {
-            record.response_end.set(core.now().max(record.begin));
-        }
-    }
-
-    /// It failed.
-    pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
-        if let Some(request) = self.request.take() {
-            request.failed(failure, text);
-        }
-    }
-
-    fn open(&self) -> Option<&RequestRef> {
-        self.request.as_ref().filter(|request| request.is_open())
-    }
-}
-
-impl Drop for RequestRecorder {
-    fn drop(&mut self) {
-        dropped(self.request.take());
-    }
-}
-
-fn dropped(request: Option<RequestRef>) {
-    if let Some(request) = request {
-        request.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the request was dropped")));
-    }
-}
-
-/// Goes with the decoded body of a response. The request ends with it, rather than with what is decoded.
-#[derive(Debug)]
-pub(crate) struct DecodeWatch {
-    request: Option<RequestRef>,
-    bytes: u64,
-}
-
-impl DecodeWatch {
-    pub(crate) fn begin(handle: Option<&RequestHandle>) -> Self {
-        let request = handle.and_then(RequestHandle::last_hop).filter(RequestRef::is_open);
-        if let Some(request) = &request {
-            request.record.decoded.store(1, Relaxed);
-        }
-        DecodeWatch { request, bytes: 0 }
-    }
-
-    /// So much more was handed to the reader.
-    pub(crate) fn received(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
-            request.record.decoded.store(self.bytes + 1, Relaxed);
-        }
-    }
-
-    /// Everything was read.
-    pub(crate) fn complete(&mut self) {
-        if let Some(request) = self.request.take() {
-            request.complete();
-        }
-    }
-
-    /// It could not be read, or not be decoded.
-    pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
-        if let Some(request) = self.request.take() {
-            request.failed(failure, text);
-        }
-    }
-}
-
-impl Drop for DecodeWatch {
-    fn drop(&mut self) {
-        dropped(self.request.take());
-    }
-}
-
-/// Goes with the body of a request and counts what the client takes of it.
-#[derive(Debug)]
-pub(crate) struct BodyWatch {
-    request: Option<RequestRef>,
-    bytes: u64,
-}
-
-impl BodyWatch {
-    pub(crate) fn sent(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
-            request.record.sent.store(self.bytes, Relaxed);
-        }
-    }
-
-    /// Nothing more will be sent.
-    pub(crate) fn complete(&mut self) {
-        if let Some(RequestRef { core, record }) = self.request.take().filter(RequestRef::is_open) {
-            record.body_end.set(core.now().max(record.begin));
-        }
-    }
-}
-
-/// The request on whose behalf the current poll runs, for layers below the one that records it.
-#[derive(Clone, Debug)]
-pub(crate) struct CurrentRequest(Option<RequestRef>);
-
-impl CurrentRequest {
-    pub(crate) fn get() -> Self {
-        CurrentRequest(scope::request())
-    }
-
-    pub(crate) fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// It was given a connection just now.
-    pub(crate) fn acquired(&self, conn: &ConnRef) {
-        if let Some(request) = &self.0 {
-            request.acquired(conn);
-        }
-    }
-
-    /// A 1xx response came.
-    pub(crate) fn informational(&self, status: StatusCode) {
-        if let Some(request) = &self.0 {
-            request.informational(status);
-        }
-    }
-}
-
-fn version_code(version: Version) -> u8 {
+pub(super) fn version_code(version: Version) -> u8 {
     match version {
         Version::HTTP_09 => 9,
         Version::HTTP_10 => 10,

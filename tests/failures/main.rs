@@ -8,6 +8,7 @@ mod dns;
 mod dropped;
 mod h2;
 mod layers;
+mod redirect;
 mod response;
 mod stage;
 mod stale;

@@ -1,0 +1,235 @@
+//! Who holds a request while it runs, and what they say of it.
+
+use super::{
+    clock::Tick,
+    conn::ConnRef,
+    handle::RequestHandle,
+    headers::CapturedHeaders,
+    request::{RequestHead, RequestRef, version_code},
+    scope,
+};
+use crate::{
+    error::Fault,
+    record::{EndReason, Failure},
+};
+use http::{HeaderMap, StatusCode, Version};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Held by whoever has the request at the time: the service's future, then the response's body. Dropped before
+/// the request has ended, it says `cancelled`.
+#[derive(Debug, Default)]
+pub(crate) struct RequestRecorder {
+    request: Option<RequestRef>,
+}
+
+impl RequestRecorder {
+    pub(crate) fn off() -> Self {
+        RequestRecorder { request: None }
+    }
+
+    pub(super) fn new(request: RequestRef, head: &RequestHead<'_>) -> Self {
+        if let Some(handle) = head.handle {
+            handle.bind(request.clone());
+        }
+        RequestRecorder { request: Some(request) }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.request.is_some()
+    }
+
+    pub(crate) fn request(&self) -> Option<&RequestRef> {
+        self.request.as_ref()
+    }
+
+    /// Runs `f`, a poll, on behalf of this request.
+    #[inline]
+    pub(crate) fn scope<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        if self.request.is_none() {
+            return f();
+        }
+        scope::with_request(&mut self.request, f)
+    }
+
+    pub(crate) fn watch(&self) -> BodyWatch {
+        BodyWatch { request: self.request.clone(), bytes: 0 }
+    }
+
+    /// The connection that it turned out to have used.
+    pub(crate) fn conn(&self, conn: &ConnRef) {
+        if let Some(request) = &self.request {
+            request.link(conn);
+        }
+    }
+
+    /// The client has chosen a connection just now.
+    pub(crate) fn acquired(&self, conn: &ConnRef) {
+        if let Some(request) = &self.request {
+            request.acquired(conn);
+        }
+    }
+
+    /// The response's head is complete.
+    pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
+        let Some(RequestRef { core, record }) = self.open() else { return };
+        if version < Version::HTTP_2 {
+            let first = record.links().conn.as_ref().map_or(Tick::NONE, ConnRef::first_byte);
+            if first >= record.conn_acquired.get() {
+                record.first_byte.set(first);
+            }
+        }
+        record.status.store(status.as_u16(), Relaxed);
+        record.version.store(version_code(version), Relaxed);
+        let headers = CapturedHeaders::take(headers, &core.settings);
+        if !headers.is_empty() {
+            record.links().rare().response_headers = headers;
+        }
+        record.response_head.set(core.now().max(record.begin));
+    }
+
+    /// A part of the response's body was handed to its reader; `total` is all so far.
+    #[inline]
+    pub(crate) fn received(&self, total: u64) {
+        if let Some(request) = self.open() {
+            request.record.received.store(total, Relaxed);
+        }
+    }
+
+    pub(crate) fn trailers(&self, trailers: &HeaderMap) {
+        let Some(RequestRef { core, record }) = self.open() else { return };
+        let trailers = CapturedHeaders::take(trailers, &core.settings);
+        if !trailers.is_empty() {
+            record.links().rare().trailers = trailers;
+        }
+    }
+
+    /// The response came to its end. Where it is decoded, it is the reader of that who ends the request.
+    pub(crate) fn complete(&mut self) {
+        let Some(request) = self.request.take() else { return };
+        let (core, record) = (&request.core, &request.record);
+        if record.decoded.load(Relaxed) == 0 {
+            request.complete();
+        } else if request.is_open() {
+            record.response_end.set(core.now().max(record.begin));
+        }
+    }
+
+    /// It failed.
+    pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
+        if let Some(request) = self.request.take() {
+            request.failed(failure, text);
+        }
+    }
+
+    fn open(&self) -> Option<&RequestRef> {
+        self.request.as_ref().filter(|request| request.is_open())
+    }
+}
+
+impl Drop for RequestRecorder {
+    fn drop(&mut self) {
+        dropped(self.request.take());
+    }
+}
+
+fn dropped(request: Option<RequestRef>) {
+    if let Some(request) = request {
+        request.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the request was dropped")));
+    }
+}
+
+/// Goes with the decoded body of a response. The request ends with it, rather than with what is decoded.
+#[derive(Debug)]
+pub(crate) struct DecodeWatch {
+    request: Option<RequestRef>,
+    bytes: u64,
+}
+
+impl DecodeWatch {
+    pub(crate) fn begin(handle: Option<&RequestHandle>) -> Self {
+        let request = handle.and_then(RequestHandle::last_hop).filter(RequestRef::is_open);
+        if let Some(request) = &request {
+            request.record.decoded.store(1, Relaxed);
+        }
+        DecodeWatch { request, bytes: 0 }
+    }
+
+    /// So much more was handed to the reader.
+    pub(crate) fn received(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
+            request.record.decoded.store(self.bytes + 1, Relaxed);
+        }
+    }
+
+    /// Everything was read.
+    pub(crate) fn complete(&mut self) {
+        if let Some(request) = self.request.take() {
+            request.complete();
+        }
+    }
+
+    /// It could not be read, or not be decoded.
+    pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
+        if let Some(request) = self.request.take() {
+            request.failed(failure, text);
+        }
+    }
+}
+
+impl Drop for DecodeWatch {
+    fn drop(&mut self) {
+        dropped(self.request.take());
+    }
+}
+
+/// Goes with the body of a request and counts what the client takes of it.
+#[derive(Debug)]
+pub(crate) struct BodyWatch {
+    request: Option<RequestRef>,
+    bytes: u64,
+}
+
+impl BodyWatch {
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
+            request.record.sent.store(self.bytes, Relaxed);
+        }
+    }
+
+    /// Nothing more will be sent.
+    pub(crate) fn complete(&mut self) {
+        if let Some(RequestRef { core, record }) = self.request.take().filter(RequestRef::is_open) {
+            record.body_end.set(core.now().max(record.begin));
+        }
+    }
+}
+
+/// The request on whose behalf the current poll runs, for layers below the one that records it.
+#[derive(Clone, Debug)]
+pub(crate) struct CurrentRequest(Option<RequestRef>);
+
+impl CurrentRequest {
+    pub(crate) fn get() -> Self {
+        CurrentRequest(scope::request())
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// It was given a connection just now.
+    pub(crate) fn acquired(&self, conn: &ConnRef) {
+        if let Some(request) = &self.0 {
+            request.acquired(conn);
+        }
+    }
+
+    /// A 1xx response came.
+    pub(crate) fn informational(&self, status: StatusCode) {
+        if let Some(request) = &self.0 {
+            request.informational(status);
+        }
+    }
+}
