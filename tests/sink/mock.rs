@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, Uri};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
@@ -92,7 +92,8 @@ pub(crate) async fn exchange(
     TraceRequestLayer::new(sink).layer(answer).oneshot(request).await.unwrap()
 }
 
-/// A request that has been answered, and whose response is still to be read.
+/// A request that has been answered, and whose response is still to be read. It redirects, for others with the same
+/// handle to follow.
 pub(crate) async fn begin(
     sink: &TraceSink,
     conn: Option<&ConnRef>,
@@ -102,6 +103,7 @@ pub(crate) async fn begin(
     request.extensions_mut().extend(handle.cloned().map(extension).unwrap_or_default());
     exchange(sink, request, || {
         let mut response = Response::new(Body::from("hello"));
+        *response.status_mut() = StatusCode::FOUND;
         response.extensions_mut().extend(conn.cloned().map(extension).unwrap_or_default());
         response
     })
