@@ -168,3 +168,119 @@ impl<T: Write> Write for ManagedIo<T> {
         self.project().inner.poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{control::Lease, pool::Limits, tasks::Tasks};
+    use hyper::rt::ReadBuf;
+    use std::task::Waker;
+
+    /// Has nothing to read, and tells which way it was written to.
+    struct Silent(Vec<&'static str>);
+
+    impl Read for Silent {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl Write for Silent {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.push("plain");
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.0.push("vectored");
+            Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.0.push("flush");
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.0.push("shutdown");
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn open() -> (Arc<Connections>, ManagedIo<Silent>, Lease) {
+        let connections = Connections::new(Limits::default(), Tasks::default());
+        let lease = connections.opened(String::new(), None);
+        let guard = Guard { control: lease.control().clone(), _permit: None };
+        (connections, ManagedIo { inner: Silent(Vec::new()), guard }, lease)
+    }
+
+    fn read(io: &mut ManagedIo<Silent>) -> Poll<io::Result<usize>> {
+        let mut bytes = [0; 8];
+        let mut buf = ReadBuf::new(&mut bytes);
+        let read = Pin::new(io).poll_read(&mut Context::from_waker(Waker::noop()), buf.unfilled());
+        read.map_ok(|()| buf.filled().len())
+    }
+
+    #[test]
+    fn calls_pass_through() {
+        let (_connections, mut io, _lease) = open();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(io.is_write_vectored());
+        let _ = Pin::new(&mut io).poll_write(&mut cx, b"a");
+        let both = [IoSlice::new(b"b"), IoSlice::new(b"c")];
+        assert!(matches!(Pin::new(&mut io).poll_write_vectored(&mut cx, &both), Poll::Ready(Ok(2))));
+        let _ = Pin::new(&mut io).poll_flush(&mut cx);
+        let _ = Pin::new(&mut io).poll_shutdown(&mut cx);
+        assert_eq!(io.inner.0, ["plain", "vectored", "flush", "shutdown"]);
+        assert!(read(&mut io).is_pending());
+    }
+
+    #[test]
+    fn an_idle_connection_ends_unless_it_is_taken_first() {
+        let (connections, mut io, lease) = open();
+        connections.close_idle();
+        assert!(read(&mut io).is_pending(), "in use by the one that it was made for");
+        drop(lease);
+        connections.close_idle();
+        let taken = Lease::new(io.guard.control.clone());
+        assert!(read(&mut io).is_pending(), "an exchange was quicker");
+        drop(taken);
+        connections.close_idle();
+        assert!(matches!(read(&mut io), Poll::Ready(Ok(0))));
+        let _late = Lease::new(io.guard.control.clone());
+        assert!(matches!(read(&mut io), Poll::Ready(Ok(0))), "what has ended stays so");
+    }
+
+    #[test]
+    fn an_upgraded_connection_is_never_idle() {
+        let (connections, mut io, lease) = open();
+        lease.for_good();
+        connections.close_idle();
+        assert!(read(&mut io).is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_closed_client_fails_everything() {
+        let (connections, mut io, _lease) = open();
+        connections.close().await;
+        let Poll::Ready(Err(error)) = read(&mut io) else { panic!("an error") };
+        assert!(error.get_ref().is_some_and(|error| error.is::<ClientClosed>()));
+        let written = Pin::new(&mut io).poll_write(&mut Context::from_waker(Waker::noop()), b"x");
+        assert!(matches!(written, Poll::Ready(Err(_))));
+        // One that is made at that very moment, too.
+        let lease = connections.opened(String::new(), None);
+        assert!(lease.client_closed());
+    }
+}

@@ -235,3 +235,63 @@ impl fmt::Display for NotNeeded {
 }
 
 impl Error for NotNeeded {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::control::Command;
+
+    fn connections(limits: Limits) -> Arc<Connections> {
+        Connections::new(limits, Tasks::default())
+    }
+
+    #[tokio::test]
+    async fn hosts_without_connections_are_forgotten() {
+        let connections = connections(Limits { max_per_host: Some(1), ..Limits::default() });
+        let kept = connections.admit("http://kept.test", None).await.unwrap();
+        for i in 0..100 {
+            drop(connections.admit(&format!("http://{i}.test"), None).await.unwrap());
+        }
+        let hosts = connections.hosts.lock().unwrap().len();
+        assert!(hosts <= 2, "{hosts}");
+        assert!(connections.hosts.lock().unwrap().contains_key("http://kept.test"));
+        drop(kept);
+    }
+
+    #[test]
+    fn leases_may_end_outside_of_the_runtime() {
+        let limits = Limits { idle_timeout: Some(Duration::from_secs(90)), ..Limits::default() };
+        let connections = connections(limits);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        let lease = runtime.block_on(async { connections.opened(String::new(), None) });
+        let control = lease.control().clone();
+        drop(lease);
+        assert_eq!(control.command(), Command::Run);
+        runtime.block_on(async { tokio::time::sleep(Duration::from_secs(91)).await });
+        assert_eq!(control.command(), Command::EndIfIdle);
+    }
+
+    /// A runtime that is gone cannot look after anything; the next one does.
+    #[test]
+    fn the_runtime_may_change() {
+        let limits = Limits { idle_timeout: Some(Duration::ZERO), ..Limits::default() };
+        let connections = connections(limits);
+        let runtime =
+            || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let lease = runtime().block_on(async { connections.opened(String::new(), None) });
+        drop(lease);
+        let second = runtime();
+        let lease = second.block_on(async { connections.opened(String::new(), None) });
+        let control = lease.control().clone();
+        drop(lease);
+        second.block_on(async {
+            while control.command() == Command::Run {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+}
