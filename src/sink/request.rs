@@ -193,11 +193,21 @@ impl RequestRef {
         push(&mut links.rare().dials, group.clone(), |oldest| oldest.not_needed());
     }
 
-    /// Another request with the same handle begins. True when that follows its response, and is to be linked.
+    /// Another request with the same handle begins: the one whose response redirected to it. Where this one was
+    /// not redirected but is tried again, that is the hop before this.
+    fn redirected_to(self, uri: &Uri) -> Option<RequestRef> {
+        let status = self.record.status.load(Acquire);
+        if (300..400).contains(&status) {
+            return Some(self);
+        }
+        let hop = self.record.links().rare.as_ref()?.prev_hop.kept.clone();
+        hop.filter(|_| self.record.uri == *uri)
+    }
+
+    /// Another request follows it. True when that is to be linked.
     fn precedes(&self) -> bool {
         let links = self.record.links();
-        let responded = self.record.response_head.get().is_some();
-        let linked = responded && !links.forgotten && self.record.hops < MOST_HOPS - 1;
+        let linked = !links.forgotten && self.record.hops < MOST_HOPS - 1;
         self.record.followers.fetch_add(u32::from(linked), AcqRel);
         linked
     }
@@ -317,8 +327,11 @@ impl RequestRecord {
         if !headers.is_empty() {
             links.rare().headers = headers;
         }
-        let hop = head.handle.and_then(RequestHandle::last_hop);
-        let hop = hop.filter(|hop| std::ptr::eq(&*hop.core, core) && hop.precedes());
+        let uri = mask_uri(head.uri, core.settings.mask_query);
+        let last = head.handle.and_then(RequestHandle::last_hop);
+        let hop =
+            last.filter(|last| std::ptr::eq(&*last.core, core)).and_then(|last| last.redirected_to(&uri));
+        let hop = hop.filter(RequestRef::precedes);
         let hops = hop.as_ref().map_or(0, |hop| hop.record.hops + 1);
         if let Some(hop) = hop {
             links.rare().prev_hop = PrevHop { number: hop.number(), kept: Some(hop) };
@@ -326,7 +339,7 @@ impl RequestRecord {
         RequestRecord {
             begin: core.now(),
             method: head.method.clone(),
-            uri: mask_uri(head.uri, core.settings.mask_query),
+            uri,
             has_body: head.has_body,
             version: AtomicU8::new(version_code(head.version)),
             status: AtomicU16::new(0),

@@ -99,6 +99,26 @@ async fn what_they_try_again_is_recorded_each_time() {
     let statuses: Vec<_> = trace.http_requests.iter().map(|request| request.resp_status_code).collect();
     assert_eq!(statuses, [503, 503, 200]);
     assert_eq!(trace.http_requests[2].trace_id, handle.id(), "the handle answers for the last");
+    assert!(trace.http_requests.iter().all(|request| request.prev_hop.is_undefined()), "none was redirected");
+    assert_eq!(handle.trace().http_requests.len(), 3);
+}
+
+#[tokio::test]
+async fn a_hop_that_is_tried_again_follows_the_same_redirect() {
+    let count = Arc::new(Mutex::new(0));
+    let web = Web::start(async move |asked: Asked| {
+        let mut count = count.lock().unwrap();
+        match asked.path() {
+            "/" => redirect(302, "/next"),
+            _ if std::mem::replace(&mut *count, 1) == 0 => status(503),
+            _ => reply("at last"),
+        }
+    });
+    let (client, sink) = client(|builder| builder.layer(Retry));
+    assert_eq!(read(client.get(web.url("/")).await).await.1, "at last");
+    let trace = sink.snapshot("");
+    let [first, failed, last] = &trace.http_requests[..] else { panic!("three requests") };
+    assert_eq!([&failed.prev_hop, &last.prev_hop], [&first.trace_id; 2]);
 }
 
 #[derive(Debug)]
