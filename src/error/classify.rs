@@ -2,6 +2,8 @@
 
 use super::Fault;
 use crate::record::Failure;
+#[cfg(feature = "request")]
+use hyper_util::client::legacy;
 use std::{error::Error, io};
 
 /// The code of an I/O error and its text.
@@ -67,7 +69,7 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 /// hyper-util's own error names a part of its client (`client error (Connect)`), and not what went wrong.
 #[cfg(feature = "request")]
 fn says_nothing(error: &(dyn Error + 'static)) -> bool {
-    error.is::<hyper_util::client::legacy::Error>()
+    error.is::<legacy::Error>()
 }
 
 #[cfg(not(feature = "request"))]
@@ -94,6 +96,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     #[cfg(feature = "resolve")]
     if let Some(error) = error.downcast_ref::<super::ResolveError>() {
         return Some(error.failure());
+    }
+    #[cfg(feature = "request")]
+    if error.is::<legacy::Error>() && error.source().is_none() {
+        return Some(Failure::InvalidArgument); // a request that it could not even begin
     }
     #[cfg(feature = "request")]
     if let Some(error) = error.downcast_ref::<hyper::Error>() {

@@ -16,4 +16,5 @@ mod stale;
 mod support;
 mod timeout;
 mod tls;
+mod unfit;
 mod upload;

@@ -1,0 +1,45 @@
+//! Requests that cannot be made.
+
+use http::Version;
+use nettrace::client::HttpVersion;
+
+use crate::stage::{Scene, Stage, ended, hello, request};
+
+#[tokio::test]
+async fn urls() {
+    let stage = Stage::new().await;
+    let client = stage.client();
+    for (url, text) in [
+        ("/path", "cannot request \"/path\": relative URL without a base"),
+        (
+            "ftp://joe:secret@web.test/",
+            "cannot request \"ftp://***@web.test/\": the scheme is ftp, not http or https",
+        ),
+    ] {
+        let error = client.get(url).await.expect_err(url);
+        assert_eq!((error.failure().as_str(), error.to_string().as_str()), ("invalid_argument", text));
+        assert!(error.request().trace().http_requests.is_empty(), "nothing was begun");
+        let (request, handle) = request(url);
+        let error = client.request(request).await.expect_err(url);
+        assert_eq!(error.failure().as_str(), "invalid_argument", "{error}");
+        let record = handle.trace().http_requests[0].clone();
+        assert_eq!(ended(&record), ("failed", "invalid_argument"));
+        assert!(!record.req_url.contains("secret") && !format!("{error:?}{error}").contains("secret"));
+    }
+    assert!(stage.nameserver.asked().is_empty());
+}
+
+/// That cannot be known before there is a connection.
+#[tokio::test]
+async fn a_version_that_the_connection_does_not_speak() {
+    let (stage, server) = (Stage::new().await, hello());
+    let client = stage.builder().http_version(HttpVersion::Http1Only).build().unwrap();
+    let (mut request, handle) = request(stage.http(&server));
+    *request.version_mut() = Version::HTTP_2;
+    let error = client.request(request).await.expect_err("HTTP/2");
+    assert_eq!(error.failure().as_str(), "invalid_argument");
+    let scene = Scene::of(&client, &handle).await;
+    assert_eq!(ended(&scene.request), ("failed", "invalid_argument"));
+    scene.assert_on(scene.conn());
+    assert_eq!(scene.conn().total_sent_bytes, 0);
+}
