@@ -52,7 +52,7 @@ failures! {
     ConnectionReset = "connection_reset",
     /// The connection was aborted on this side (`ECONNABORTED`).
     ConnectionAborted = "connection_aborted",
-    /// The connection had been closed before, on this side (`EPIPE`, `ESHUTDOWN`).
+    /// The connection had been closed before, on this side (`ESHUTDOWN`).
     ConnectionAlreadyClosed = "connection_already_closed",
     /// No route leads to the host (`EHOSTUNREACH`).
     HostUnreachable = "host_unreachable",
