@@ -119,7 +119,7 @@ impl ClientBuilder {
             limits: Limits::default(),
             waits: Waits::default(),
             user_agent: Some(HeaderValue::from_static(concat!("nettrace/", env!("CARGO_PKG_VERSION")))),
-            redirects: 10,
+            redirects: 9,
             layers: Vec::new(),
         }
     }
@@ -260,7 +260,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How many redirects to follow; 10 by default. With zero the redirect itself is the response.
+    /// How many redirects to follow; 9 by default, so that 10 requests are made at most, as Go does. With zero the redirect itself is the response.
     pub fn max_redirects(mut self, max: usize) -> Self {
         self.redirects = max;
         self

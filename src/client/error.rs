@@ -23,6 +23,7 @@ struct Inner {
 pub(super) enum Kind {
     Url { url: String, why: String },
     TooManyRedirects(usize),
+    Redirect { status: http::StatusCode, why: &'static str },
     Failed(Box<dyn Error + Send + Sync>),
 }
 
@@ -45,6 +46,7 @@ impl ClientError {
         match &self.0.kind {
             Kind::Url { .. } => Failure::InvalidArgument,
             Kind::TooManyRedirects(_) => Failure::TooManyRedirects,
+            Kind::Redirect { .. } => Failure::InvalidRedirect,
             Kind::Failed(error) => {
                 let recorded = self.0.request.last_hop().and_then(|request| request.failure());
                 recorded.unwrap_or_else(|| classify::failure(&**error))
@@ -76,6 +78,7 @@ impl fmt::Display for ClientError {
         match &self.0.kind {
             Kind::Url { url, why } => write!(f, "cannot request {url:?}: {why}"),
             Kind::TooManyRedirects(limit) => write!(f, "gave up after {limit} redirects"),
+            Kind::Redirect { status, why } => write!(f, "cannot follow the redirect ({status}): {why}"),
             Kind::Failed(error) => f.write_str(&classify::chain(&**error)),
         }
     }
@@ -91,7 +94,7 @@ impl Error for ClientError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.kind {
             Kind::Failed(error) => Some(&**error),
-            Kind::Url { .. } | Kind::TooManyRedirects(_) => None,
+            Kind::Url { .. } | Kind::TooManyRedirects(_) | Kind::Redirect { .. } => None,
         }
     }
 }

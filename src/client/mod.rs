@@ -39,7 +39,12 @@ pub use self::{
 };
 pub use crate::error::{ClientClosed, DecodeError, TimedOut};
 
-use self::{body::Deadline, error::Kind, pool::Connections, redirect::Hop};
+use self::{
+    body::Deadline,
+    error::Kind,
+    pool::Connections,
+    redirect::{Hop, Unusable},
+};
 use crate::sink::{RequestHandle, TraceSink};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -232,7 +237,15 @@ impl ClientStack {
             if self.redirects == 0 {
                 return Ok(response);
             }
-            let Some(next) = hop.next(&response) else { return Ok(response) };
+            let next = match hop.next(&response) {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(response),
+                Err(Unusable(why)) => {
+                    handle.has_enough();
+                    let status = response.status();
+                    return Err(ClientError::new(Kind::Redirect { status, why }, handle.clone()));
+                }
+            };
             let mut body = response.into_body();
             skip(&mut body).await;
             handle.has_enough();

@@ -46,15 +46,15 @@ impl Hop {
         }
     }
 
-    /// The request to make after this response.
-    pub(super) fn next<B>(&mut self, response: &Response<B>) -> Option<Request<Body>> {
-        let location = response.headers().get(header::LOCATION)?;
-        let to = resolve(&self.parts.uri, location)?;
+    /// The request to make after this response, if it is a redirect; an error when that leads nowhere.
+    pub(super) fn next<B>(&mut self, response: &Response<B>) -> Result<Option<Request<Body>>, Unusable> {
+        let Some(location) = response.headers().get(header::LOCATION) else { return Ok(None) };
         let keeps_body = match response.status() {
             StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => false,
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT if self.body.is_some() => true,
-            _ => return None,
+            _ => return Ok(None),
         };
+        let to = resolve(&self.parts.uri, location)?;
         let from = std::mem::replace(&mut self.parts.uri, to);
         let (headers, to) = (&mut self.parts.headers, &self.parts.uri);
         if !keeps_body {
@@ -80,19 +80,25 @@ impl Hop {
         *request.headers_mut() = self.parts.headers.clone();
         *request.extensions_mut() = self.parts.extensions.clone();
         url::move_user_info(&mut request);
-        Some(request)
+        Ok(Some(request))
     }
 }
 
+/// Why no request can be made to where a response redirects to.
+#[derive(Debug)]
+pub(super) struct Unusable(pub(super) &'static str);
+
 /// The target of a redirect (RFC 9110 section 10.2.2): a reference, relative to what was asked.
-fn resolve(from: &Uri, location: &HeaderValue) -> Option<Uri> {
-    let location = std::str::from_utf8(location.as_bytes()).ok()?;
-    let mut to = Url::parse(&from.to_string()).ok()?.join(location).ok()?;
+fn resolve(from: &Uri, location: &HeaderValue) -> Result<Uri, Unusable> {
+    const NO_URL: Unusable = Unusable("its Location is no URL");
+    let location = std::str::from_utf8(location.as_bytes()).map_err(|_| NO_URL)?;
+    let from = Url::parse(&from.to_string()).map_err(|_| NO_URL)?;
+    let mut to = from.join(location).map_err(|_| NO_URL)?;
     to.set_fragment(None);
     if !matches!(to.scheme(), "http" | "https") {
-        return None;
+        return Err(Unusable("the scheme of its Location is not http or https"));
     }
-    to.as_str().parse().ok()
+    to.as_str().parse().map_err(|_| NO_URL)
 }
 
 fn host(uri: &Uri) -> String {
@@ -139,24 +145,29 @@ mod tests {
     #[test]
     fn see_other_turns_to_get_and_head_stays() {
         for status in [301, 302, 303] {
-            let next =
-                hop(Method::POST, "http://a.test/x", Body::from("data")).next(&answer(status, "/y")).unwrap();
+            let next = hop(Method::POST, "http://a.test/x", Body::from("data"))
+                .next(&answer(status, "/y"))
+                .unwrap()
+                .unwrap();
             assert_eq!((next.method(), next.uri().to_string()), (&Method::GET, "http://a.test/y".into()));
             assert!(!next.headers().contains_key(header::CONTENT_TYPE));
-            let next =
-                hop(Method::HEAD, "http://a.test/x", Body::empty()).next(&answer(status, "/y")).unwrap();
+            let next = hop(Method::HEAD, "http://a.test/x", Body::empty())
+                .next(&answer(status, "/y"))
+                .unwrap()
+                .unwrap();
             assert_eq!(next.method(), Method::HEAD);
         }
     }
 
     #[test]
     fn a_body_is_sent_again_only_if_it_can_be() {
-        let next = hop(Method::PUT, "http://a.test/x", Body::from("data")).next(&answer(307, "y")).unwrap();
+        let next =
+            hop(Method::PUT, "http://a.test/x", Body::from("data")).next(&answer(307, "y")).unwrap().unwrap();
         assert_eq!((next.method(), next.headers().contains_key(header::CONTENT_TYPE)), (&Method::PUT, true));
         let stream = Body::new(http_body_util::StreamBody::new(futures_util::stream::pending::<
             Result<http_body::Frame<bytes::Bytes>, std::io::Error>,
         >()));
-        assert!(hop(Method::PUT, "http://a.test/x", stream).next(&answer(308, "y")).is_none());
+        assert!(hop(Method::PUT, "http://a.test/x", stream).next(&answer(308, "y")).unwrap().is_none());
     }
 
     #[test]
@@ -165,6 +176,7 @@ mod tests {
         assert!(
             kept.next(&answer(302, "http://sub.a.test:81/"))
                 .unwrap()
+                .unwrap()
                 .headers()
                 .contains_key(header::AUTHORIZATION)
         );
@@ -172,22 +184,29 @@ mod tests {
             !kept
                 .next(&answer(302, "http://nota.test/"))
                 .unwrap()
+                .unwrap()
                 .headers()
                 .contains_key(header::AUTHORIZATION)
         );
         assert!(
-            !kept.next(&answer(302, "http://a.test/")).unwrap().headers().contains_key(header::AUTHORIZATION)
+            !kept
+                .next(&answer(302, "http://a.test/"))
+                .unwrap()
+                .unwrap()
+                .headers()
+                .contains_key(header::AUTHORIZATION)
         );
     }
 
     #[test]
     fn nowhere_to_go() {
         let mut hop = hop(Method::GET, "https://a.test/", Body::empty());
-        assert!(hop.next(&Response::builder().status(302).body(()).unwrap()).is_none());
-        assert!(hop.next(&answer(302, "ftp://a.test/")).is_none());
-        assert!(hop.next(&answer(304, "/x")).is_none());
-        assert!(hop.next(&answer(200, "/x")).is_none());
-        let next = hop.next(&answer(302, "http://a.test/")).unwrap();
+        assert!(hop.next(&Response::builder().status(302).body(()).unwrap()).unwrap().is_none());
+        assert!(hop.next(&answer(302, "ftp://a.test/")).is_err());
+        assert!(hop.next(&answer(302, "http://[bad/")).is_err());
+        assert!(hop.next(&answer(304, "/x")).unwrap().is_none());
+        assert!(hop.next(&answer(200, "/x")).unwrap().is_none());
+        let next = hop.next(&answer(302, "http://a.test/")).unwrap().unwrap();
         assert!(!next.headers().contains_key(header::REFERER), "nothing secure leaks to an open connection");
     }
 }
