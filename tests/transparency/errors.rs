@@ -16,13 +16,11 @@ use tower::ServiceExt as _;
 use crate::side::{BoxError, Payload, Way, chain, empty, exchange, request, same, ways};
 use crate::support::raw::{Refused, Server};
 
-/// An error of the pool's client, as every way gives it back.
-fn of_pool(error: &BoxError) -> &legacy::Error {
-    let error = match error.downcast_ref::<ClientError>() {
-        Some(error) => error.source().expect("a source").downcast_ref(),
-        None => error.downcast_ref(),
-    };
-    error.expect("an error of the pool")
+/// The error of hyper-util's client, as every way but the preset gives it back.
+fn of_pool(error: &BoxError) -> Option<&legacy::Error> {
+    let pool = error.downcast_ref::<legacy::Error>();
+    assert!(pool.is_some() || error.is::<ClientError>(), "{error:?}");
+    pool
 }
 
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
@@ -52,7 +50,7 @@ async fn a_refused_connection() {
     for way in ways(false) {
         let request = Request::get(format!("http://{}/", refused.addr)).body(empty()).unwrap();
         let error = way.client.clone().oneshot(request).await.expect_err("no connection");
-        assert!(of_pool(&error).is_connect(), "{}: {error:?}", way.name);
+        assert!(of_pool(&error).is_none_or(legacy::Error::is_connect), "{}: {error:?}", way.name);
         let io = find::<io::Error>(&*error).expect("an I/O error");
         assert_eq!(io.kind(), io::ErrorKind::ConnectionRefused, "{}", way.name);
         assert_eq!(chain(&*error).last(), Some(&io.to_string()), "{}", way.name);
@@ -65,7 +63,7 @@ async fn breaks(server: &Server, failure: &Failure, expected: impl Fn(&hyper::Er
     let scenario = async |client: &crate::side::AnyClient| {
         let request = request("GET", server, "/").body(empty()).unwrap();
         let error = client.clone().oneshot(request).await.expect_err("no response");
-        assert!(!of_pool(&error).is_connect() && of_pool(&error).connect_info().is_some());
+        assert!(of_pool(&error).is_none_or(|error| !error.is_connect() && error.connect_info().is_some()));
         assert!(expected(find(&*error).expect("an error of hyper")), "{error:?}");
         (chain(&*error), find::<io::Error>(&*error).map(io::Error::kind))
     };
@@ -167,13 +165,23 @@ async fn the_callers_own_error() {
 #[tokio::test]
 async fn requests_that_cannot_be_made() {
     let server = Server::answering(b"HTTP/1.1 204 No Content\r\n\r\n");
-    let scenario = async |client: &crate::side::AnyClient| {
-        let no_host = exchange(client, Request::get("/path").body(empty()).unwrap()).await;
-        let version = request("GET", &server, "/").version(http::Version::HTTP_2).body(empty()).unwrap();
-        (no_host.expect_err("no host"), exchange(client, version).await.expect_err("the wrong version"))
-    };
-    let expected = scenario(&ways(false)[0].client).await;
     for way in ways(false) {
-        assert_eq!(scenario(&way.client).await, expected, "{}", way.name);
+        let no_host = Request::get("/path").body(empty()).unwrap();
+        let version = request("GET", &server, "/").version(http::Version::HTTP_2).body(empty()).unwrap();
+        for request in [no_host, version] {
+            let error = way.client.clone().oneshot(request).await.expect_err("it cannot be made");
+            let pool = of_pool(&error).map(|error| (error.is_connect(), error.source().is_some()));
+            assert_eq!(pool.unwrap_or_default(), (false, false), "{}: {error:?}", way.name);
+            let preset = error.downcast_ref::<ClientError>().map(ClientError::failure);
+            assert_eq!(preset.unwrap_or(Failure::InvalidArgument), Failure::InvalidArgument);
+        }
+        let failures = way
+            .sink
+            .snapshot("")
+            .http_requests
+            .iter()
+            .map(|request| request.failure.clone())
+            .collect::<Vec<_>>();
+        assert_eq!(failures, vec![Some(Failure::InvalidArgument); if way.is_traced() { 2 } else { 0 }]);
     }
 }

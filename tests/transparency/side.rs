@@ -173,13 +173,10 @@ async fn receive(mut body: UnsyncBoxBody<Bytes, BoxError>) -> Received {
     received
 }
 
-/// What the error says, and its sources. The preset's own layer, which stands before what the pool says, is left
-/// out.
+/// What the error says, and its sources. What a client says in its own name before that is left out.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
-    let mut next = match error.downcast_ref::<nettrace::client::ClientError>() {
-        Some(error) => error.source(),
-        None => Some(error),
-    };
+    let is_own = error.is::<nettrace::client::ClientError>() || error.is::<legacy::Error>();
+    let mut next = if is_own { error.source() } else { Some(error) };
     let mut all = Vec::new();
     while let Some(error) = next {
         all.push(error.to_string());

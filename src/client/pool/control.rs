@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 
 /// Of one connection, shared by its task, its stream, and whoever uses it.
 pub(super) struct Control {
-    number: u64,
+    pub(super) number: u64,
     /// As its connector described it.
     pub(super) connected: Connected,
     /// As the trace knows it.

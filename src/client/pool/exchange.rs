@@ -3,6 +3,7 @@
 use super::{
     Outgoing, Pool,
     connect::connect,
+    control::Control,
     form::{self, key},
     host::{Host, Turn},
     link::Link,
@@ -31,7 +32,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Dial = BoxFuture<'static, Result<Link, BoxError>>;
@@ -74,7 +75,7 @@ impl Pool {
                         request = message;
                         *request.uri_mut() = uri.clone();
                     }
-                    _ => return Err(reason(error.into_error(), &link)),
+                    _ => return Err(reason(error.into_error(), &link.control)),
                 },
             }
         }
@@ -92,34 +93,28 @@ impl Pool {
     }
 
     /// Takes what comes first: a connection that others leave, or the one that is dialled.
-    async fn wait(self: &Arc<Self>, host: &Arc<Host>, mut waiting: Waiting) -> Result<Link, BoxError> {
+    async fn wait(self: &Arc<Self>, host: &Arc<Host>, waiting: Waiting) -> Result<Link, BoxError> {
         /// So long is waited for a connection whose response was read and that is not ready yet.
         const MOMENT: Duration = Duration::from_millis(5);
-        let offers = &mut waiting.offers;
-        if waiting.comes_back
-            && let Ok(offer) = timeout(MOMENT, poll_fn(|cx| offers.poll(cx))).await
-        {
-            match offer.ok_or(ClientClosed)? {
-                Offer::Use(link) => return Ok(link),
-                Offer::Dial(place) => (waiting.place, *offers) = (Some(place), host.wait()),
-            }
-        }
+        let (mut dial, mut is_begun) = (None, false);
         let begin = |place| -> Dial { Box::pin(connect(self.clone(), host.clone(), place)) };
-        let mut dial = waiting.place.map(begin);
-        let mut is_begun = false;
+        let mut patience = waiting.comes_back.then(|| Box::pin(sleep(MOMENT)));
+        let Waiting { mut offers, mut place, .. } = waiting;
         let taken = poll_fn(|cx| {
-            if let Poll::Ready(offer) = offers.poll(cx) {
+            while let Poll::Ready(offer) = offers.poll(cx) {
                 match offer {
                     Some(Offer::Use(link)) => return Poll::Ready(Ok(link)),
-                    Some(Offer::Dial(place)) => {
-                        dial = Some(begin(place));
-                        *offers = host.wait();
-                        if let Poll::Ready(Some(Offer::Use(link))) = offers.poll(cx) {
-                            return Poll::Ready(Ok(link));
-                        }
-                    }
+                    Some(Offer::Dial(offered)) => (place, offers) = (Some(offered), host.wait()),
                     None => return Poll::Ready(Err(ClientClosed.into())),
                 }
+            }
+            if patience.as_mut().is_some_and(|patience| patience.as_mut().poll(cx).is_ready()) {
+                patience = None;
+                place = place.take().or_else(|| host.place());
+            }
+            match place.take() {
+                Some(place) if dial.is_none() => dial = Some(begin(place)),
+                _ => {} // one dial is enough
             }
             let Some(dialled) = &mut dial else { return Poll::Pending };
             is_begun = true;
@@ -201,24 +196,56 @@ fn responded(
     link.control.connected.get_extras(response.extensions_mut());
     let refusal = gate.and_then(Gate::refuse);
     let connected = connects && response.status().is_success();
-    let link = if connected || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if connected || response.status() == StatusCode::SWITCHING_PROTOCOLS {
         link.hand_over();
-        None
-    } else {
-        Some(link)
-    };
-    response.map(|inner| {
-        let mut body = LeasedBody { inner, link, refusal };
-        if body.inner.is_end_stream() {
-            body.read();
-        }
-        body
-    })
+        return response.map(|inner| LeasedBody { inner, lease: None, refusal });
+    }
+    if response.body().is_end_stream() {
+        link.finish(true);
+        return response.map(|inner| LeasedBody { inner, lease: None, refusal: None });
+    }
+    response.map(|inner| LeasedBody { inner, lease: Some(Lease::of(link)), refusal })
 }
 
 /// Why an exchange failed. That the client was closed is lost on the way through HTTP/2.
-fn reason(error: hyper::Error, link: &Link) -> BoxError {
-    if link.control.is_failing() { ClientClosed.into() } else { error.into() }
+fn reason(error: hyper::Error, control: &Control) -> BoxError {
+    if control.is_failing() { ClientClosed.into() } else { error.into() }
+}
+
+/// The use of a connection by the reader of a response.
+#[derive(Debug)]
+enum Lease {
+    Own(Link),
+    /// The host has it: it may be ready for others before the reader is.
+    Held(Arc<Host>, Arc<Control>),
+}
+
+impl Lease {
+    fn of(link: Link) -> Self {
+        if link.is_http2() || !link.host.is_limited() {
+            return Lease::Own(link);
+        }
+        let (host, control) = (link.host.clone(), link.control.clone());
+        host.hold(link);
+        Lease::Held(host, control)
+    }
+
+    fn control(&self) -> &Control {
+        match self {
+            Lease::Own(link) => &link.control,
+            Lease::Held(_, control) => control,
+        }
+    }
+
+    fn finish(self, was_read: bool) {
+        let link = match self {
+            Lease::Own(link) => Some(link),
+            Lease::Held(host, control) => host.unhold(&control),
+        };
+        if let Some(link) = link {
+            link.finish(was_read);
+        }
+    }
 }
 
 pin_project! {
@@ -227,15 +254,15 @@ pin_project! {
     pub struct LeasedBody {
         #[pin]
         inner: Incoming,
-        link: Option<Link>,
+        lease: Option<Lease>,
         refusal: Option<Refusal>,
     }
 
     impl PinnedDrop for LeasedBody {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let Some(link) = this.link.take() {
-                link.finish(false);
+            if let Some(lease) = this.lease.take() {
+                lease.finish(this.inner.is_end_stream());
             }
         }
     }
@@ -245,8 +272,8 @@ impl LeasedBody {
     /// It was read to its end.
     fn read(&mut self) {
         self.refusal = None;
-        if let Some(link) = self.link.take() {
-            link.finish(true);
+        if let Some(lease) = self.lease.take() {
+            lease.finish(true);
         }
     }
 }
@@ -270,13 +297,13 @@ impl HttpBody for LeasedBody {
             }
             Some(Err(error)) => {
                 this.refusal = None;
-                Poll::Ready(Some(Err(match this.link.take() {
-                    Some(link) => reason(error, &link),
+                Poll::Ready(Some(Err(match this.lease.take() {
+                    Some(lease) => reason(error, lease.control()),
                     None => error.into(),
                 })))
             }
             // Of a connection that is torn down no more may be heard than of one that came to its end.
-            None if this.link.take_if(|link| link.control.is_failing()).is_some() => {
+            None if this.lease.take_if(|lease| lease.control().is_failing()).is_some() => {
                 Poll::Ready(Some(Err(ClientClosed.into())))
             }
             None => {

@@ -15,7 +15,8 @@ use http::{
 };
 use hyper::client::conn::http2;
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 use tokio::time::Instant;
@@ -49,6 +50,9 @@ struct State {
     dials_shared: bool,
     /// Connections whose response was read, and that will be ready in a moment.
     returning: usize,
+    /// Where the number of connections is limited: those whose response is read, by their numbers. They may have it
+    /// all, and be ready for others, long before their readers do.
+    held: HashMap<u64, Link>,
 }
 
 struct Idle {
@@ -105,14 +109,39 @@ impl Host {
         if let Some(link) = state.share(self, true) {
             return Turn::Use(link);
         }
-        let may_dial = state.open < self.limit && !state.dials_shared;
-        let offers = state.waiting.join(self.clone(), !may_dial);
-        let place = may_dial.then(|| {
-            state.open += 1;
-            state.dials_shared = self.dials_one;
-            Place::new(self.clone())
-        });
-        Turn::Wait(Waiting { offers, place, comes_back: state.returning > 0 })
+        let comes_back = state.returning > 0;
+        let place = if comes_back { None } else { state.place(self) };
+        let offers = state.waiting.join(self.clone(), place.is_none());
+        let held = if place.is_none() { std::mem::take(&mut state.held) } else { HashMap::new() };
+        drop(state);
+        held.into_values().for_each(Link::settle);
+        Turn::Wait(Waiting { offers, place, comes_back })
+    }
+
+    /// Whether [`hold`](Self::hold) is to be used.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limit < usize::MAX
+    }
+
+    /// A response is read from now on. Others may have the connection as soon as it is ready.
+    pub(super) fn hold(&self, link: Link) {
+        let mut state = self.state();
+        if state.waiting.has_one_to_dial() {
+            drop(state);
+            link.settle();
+        } else {
+            state.held.insert(link.control.number, link);
+        }
+    }
+
+    /// The response was read, or will not be. The connection, if nobody else got it.
+    pub(super) fn unhold(&self, control: &Control) -> Option<Link> {
+        self.state().held.remove(&control.number)
+    }
+
+    /// Leave to dial, if that is within the limit.
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+        self.state().place(self)
     }
 
     /// To be offered a connection.
@@ -201,22 +230,31 @@ impl Host {
 
     /// A connection is closed, or was not made. Its place goes to the next who waits for one.
     pub(super) fn left(self: &Arc<Self>, was_dial: bool) {
-        let next = {
+        {
             let mut state = self.state();
             state.open -= 1;
             state.dials_shared &= !was_dial;
-            let next = state.waiting.next_to_dial();
-            if next.is_some() {
-                state.open += 1;
-                state.dials_shared = self.dials_one;
-            }
-            next
-        };
-        if let Some(next) = next {
-            // Where he has left in the meantime, the place goes on to the next.
-            let _ = next.send(Offer::Dial(Place::new(self.clone())));
         }
+        self.offer_places();
         self.forget_closed();
+    }
+
+    /// Those who wait may dial, as far as that is within the limit.
+    fn offer_places(self: &Arc<Self>) {
+        loop {
+            let (waiter, place) = {
+                let mut state = self.state();
+                if state.returning > 0 || !state.waiting.has_one_to_dial() {
+                    return;
+                }
+                let Some(place) = state.place(self) else { return };
+                (state.waiting.next_to_dial(), place)
+            };
+            // Where he has left in the meantime, the place goes on to the next.
+            if let Some(waiter) = waiter {
+                let _ = waiter.send(Offer::Dial(place));
+            }
+        }
     }
 
     /// A connection will be ready in a moment, until what is returned is dropped.
@@ -271,6 +309,15 @@ impl Host {
 }
 
 impl State {
+    fn place(&mut self, host: &Arc<Host>) -> Option<Place> {
+        let is_free = self.open < host.limit && !self.dials_shared;
+        is_free.then(|| {
+            self.open += 1;
+            self.dials_shared = host.dials_one;
+            Place::new(host.clone())
+        })
+    }
+
     fn share(&mut self, host: &Arc<Host>, is_reused: bool) -> Option<Link> {
         let shared = self.shared.as_mut().filter(|shared| shared.sender.is_ready())?;
         shared.streams += 1;
@@ -284,6 +331,13 @@ pub(super) struct Returning(Arc<Host>);
 impl Drop for Returning {
     fn drop(&mut self) {
         self.0.state().returning -= 1;
+        self.0.offer_places();
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Host({})", self.uri)
     }
 }
 

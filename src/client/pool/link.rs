@@ -1,6 +1,10 @@
 //! The use of a connection by one exchange.
 
-use super::{Outgoing, control::Control, host::Host};
+use super::{
+    Outgoing,
+    control::Control,
+    host::{Host, Returning},
+};
 use futures_util::future::Either;
 use http::{Request, Response};
 use hyper::{
@@ -80,16 +84,24 @@ impl Link {
             self.host.clone().release(self);
             return;
         }
-        // The rest of the request is still on its way, or the rest of the response is read by nobody: it may
-        // become ready, or turn out to be of no more use.
+        let returning = was_read.then(|| self.host.returning());
+        self.settles(returning);
+    }
+
+    /// The rest of the request is still on its way, or the rest of the response: it may become ready for others, or
+    /// turn out to be of no more use.
+    pub(super) fn settle(self) {
+        self.settles(None);
+    }
+
+    fn settles(self, returning: Option<Returning>) {
         if let Some(pool) = self.host.pool() {
             let control = self.control.clone();
-            pool.tasks.spawn_on(self.settle(was_read), &control.runtime);
+            pool.tasks.spawn_on(self.settled(returning), &control.runtime);
         }
     }
 
-    async fn settle(mut self, was_read: bool) {
-        let _returning = was_read.then(|| self.host.returning());
+    async fn settled(mut self, returning: Option<Returning>) {
         let ready = match &mut self.sender {
             Sender::Http1(sender) => poll_fn(|cx| sender.poll_ready(cx)).await.is_ok(),
             Sender::Http2 { .. } => false,
@@ -97,6 +109,7 @@ impl Link {
         if ready {
             self.host.clone().release(self);
         }
+        drop(returning);
     }
 
     /// The connection becomes another protocol's. Its sender must stay until it has done so.

@@ -23,6 +23,12 @@ struct Waiter {
     needs_place: bool,
 }
 
+impl Waiter {
+    fn waits_to_dial(&self) -> bool {
+        self.needs_place && !self.offer.is_closed()
+    }
+}
+
 /// First come, first served.
 #[derive(Default)]
 pub(super) struct Queue(VecDeque<Waiter>);
@@ -54,10 +60,14 @@ impl Queue {
         self.0.is_empty()
     }
 
+    /// Whether there is one who may not dial yet.
+    pub(super) fn has_one_to_dial(&self) -> bool {
+        self.0.iter().any(Waiter::waits_to_dial)
+    }
+
     /// The first who may not dial yet.
     pub(super) fn next_to_dial(&mut self) -> Option<oneshot::Sender<Offer>> {
-        let waits = |waiter: &Waiter| waiter.needs_place && !waiter.offer.is_closed();
-        let index = self.0.iter().position(waits)?;
+        let index = self.0.iter().position(Waiter::waits_to_dial)?;
         self.0.remove(index).map(|waiter| waiter.offer)
     }
 
