@@ -1,0 +1,48 @@
+//! A trace of all that is kept, and its JSON.
+
+use super::{Scene, Whole, Work, http::requests};
+use nettrace::{NetTrace, Retention, TraceSink, internals};
+
+pub(super) fn scenes() -> Vec<Scene> {
+    let sizes = [("1k", 1_000), ("10k", 10_000), ("100k", 100_000)];
+    let of_requests = sizes.into_iter().flat_map(|(size, count)| {
+        [
+            Scene::new(format!("snapshot/{size} requests"), move || snapshot(after_requests(count))),
+            Scene::new(format!("json/{size} requests"), move || json(after_requests(count))),
+        ]
+    });
+    let of_conns = sizes[..2].iter().flat_map(|&(size, count)| {
+        [
+            Scene::new(format!("snapshot/{size} connections"), move || snapshot(after_dials(count))),
+            Scene::new(format!("json/{size} connections"), move || json(after_dials(count))),
+        ]
+    });
+    of_requests.chain(of_conns).collect()
+}
+
+/// So many requests, all over one connection.
+fn after_requests(count: usize) -> TraceSink {
+    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    let mut request = requests(&sink, Some(internals::dial(&sink)), 5);
+    (0..count).for_each(|_| request());
+    sink
+}
+
+/// So many connections with four operations each.
+fn after_dials(count: usize) -> TraceSink {
+    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    for _ in 0..count {
+        let mut conn = internals::dial(&sink);
+        (0..2).for_each(|_| conn.exchange(1024));
+    }
+    sink
+}
+
+fn snapshot(sink: TraceSink) -> impl Work {
+    Whole::new(move || sink.snapshot("all"))
+}
+
+fn json(sink: TraceSink) -> impl Work {
+    let trace: NetTrace = sink.snapshot("all");
+    Whole::new(move || serde_json::to_writer(std::io::sink(), &trace).unwrap())
+}
