@@ -1,11 +1,11 @@
 //! What the benches of this repository reach and no user can: recorders without a network. No part of the
 //! crate's interface, and not bound by its version.
 
-pub use crate::{resolve::bench::Exchange, tls::bench::Handshake};
 use crate::{
     record::Failure,
     sink::{ConnRecorder, ConnRef, TraceSink},
 };
+pub use crate::{resolve::bench::Exchange, tls::bench::Handshake};
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},

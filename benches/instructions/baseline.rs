@@ -15,13 +15,11 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    pub fn of(instructions: BTreeMap<String, f64>) -> Self {
-        Baseline { made_with: tools(), instructions }
-    }
-
     /// An empty one when there is none.
     pub fn load() -> Self {
-        let Ok(text) = fs::read_to_string(path()) else { return Baseline::of(BTreeMap::new()) };
+        let Ok(text) = fs::read_to_string(path()) else {
+            return Baseline { made_with: tools(), instructions: BTreeMap::new() };
+        };
         let stored: Value = serde_json::from_str(&text).expect("the file with the stored counts is JSON");
         let made_with = stored["madeWith"].as_str().unwrap_or_default().to_owned();
         let counts = stored["instructions"].as_object().into_iter().flatten();
@@ -29,8 +27,16 @@ impl Baseline {
         Baseline { made_with, instructions: counts.collect() }
     }
 
+    /// With these counts for all that has `filter` in its name.
+    pub fn with(mut self, filter: &str, now: BTreeMap<String, f64>) -> Self {
+        self.instructions.retain(|name, _| !name.contains(filter));
+        self.instructions.extend(now);
+        Baseline { made_with: tools(), ..self }
+    }
+
     pub fn store(&self) {
-        let counts: Map<_, _> = self.instructions.iter().map(|(name, count)| (name.clone(), json!(count))).collect();
+        let counts: Map<_, _> =
+            self.instructions.iter().map(|(name, count)| (name.clone(), json!(count))).collect();
         let stored = json!({ "madeWith": self.made_with, "instructions": counts });
         fs::write(path(), format!("{stored:#}\n")).expect("the stored counts can be written");
     }

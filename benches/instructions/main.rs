@@ -23,19 +23,22 @@ fn main() -> ExitCode {
             valgrind::run(&scene.expect("the parent takes a name from the same list"));
             ExitCode::SUCCESS
         }
-        [] => check(),
-        ["--update"] => update(),
+        [] => check(""),
+        ["--update"] => update(""),
+        ["--update", filter] => update(filter),
+        [filter] if !filter.starts_with('-') => check(filter),
         _ => {
-            eprintln!("usage: benches/guard [--update]");
+            eprintln!("usage: benches/guard [--update] [FILTER]");
             ExitCode::from(2)
         }
     }
 }
 
-/// Counts everything that is guarded.
-fn count(mut each: impl FnMut(&str, f64)) -> BTreeMap<String, f64> {
-    let guarded = scenes::all().into_iter().filter(|scene| scene.is_guarded);
-    guarded
+/// Counts all that is guarded and has `filter` in its name.
+fn count(filter: &str, mut each: impl FnMut(&str, f64)) -> BTreeMap<String, f64> {
+    scenes::all()
+        .into_iter()
+        .filter(|scene| scene.is_guarded && scene.name.contains(filter))
         .map(|Scene { name, .. }| {
             // More digits say nothing, and would change with every random number.
             let now = (valgrind::count(&name) * 10.0).round() / 10.0;
@@ -45,26 +48,28 @@ fn count(mut each: impl FnMut(&str, f64)) -> BTreeMap<String, f64> {
         .collect()
 }
 
-fn check() -> ExitCode {
+fn check(filter: &str) -> ExitCode {
     let baseline = Baseline::load();
     let (mut failed, mut outdated) = (0, 0);
     println!("{:<28}{:>16}{:>16}{:>9}", "instructions", "stored", "now", "change");
     let mut tell = |name: &str, stored: Option<f64>, now: Option<f64>| {
         let verdict = Verdict::of(stored, now);
         let number = |count: Option<f64>| count.map_or("–".to_owned(), |count| format!("{count:.1}"));
-        let change = stored.zip(now).map_or(String::new(), |(stored, now)| {
-            format!("{:+.1} %", 100.0 * (now / stored - 1.0))
-        });
+        let change = stored
+            .zip(now)
+            .map_or(String::new(), |(stored, now)| format!("{:+.1} %", 100.0 * (now / stored - 1.0)));
         println!("{name:<28}{:>16}{:>16}{change:>9}{verdict}", number(stored), number(now));
         failed += u32::from(verdict.is_failure());
         outdated += u32::from(verdict == Verdict::Fewer);
     };
-    let now = count(|name, now| tell(name, baseline.get(name), Some(now)));
-    for name in baseline.names().filter(|name| !now.contains_key(*name)) {
+    let now = count(filter, |name, now| tell(name, baseline.get(name), Some(now)));
+    for name in baseline.names().filter(|name| name.contains(filter) && !now.contains_key(*name)) {
         tell(name, baseline.get(name), None);
     }
     if failed + outdated > 0 {
-        println!("\nTo store these counts: benches/guard --update; commit it with the change that caused it.");
+        println!(
+            "\nTo store these counts: benches/guard --update; commit it with the change that caused it."
+        );
         baseline.tell_if_made_otherwise();
     }
     if failed > 0 {
@@ -74,9 +79,9 @@ fn check() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn update() -> ExitCode {
-    let now = count(|name, now| println!("{name:<28}{now:>16.1}"));
-    Baseline::of(now).store();
+fn update(filter: &str) -> ExitCode {
+    let now = count(filter, |name, now| println!("{name:<28}{now:>16.1}"));
+    Baseline::load().with(filter, now).store();
     println!("\nStored in {}", baseline::FILE);
     ExitCode::SUCCESS
 }
