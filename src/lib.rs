@@ -73,6 +73,9 @@ pub mod view;
 pub mod client;
 #[cfg(feature = "connect")]
 pub mod connect;
+#[cfg(feature = "_bench")]
+#[doc(hidden)]
+pub mod internals;
 #[cfg(feature = "request")]
 pub mod request;
 #[cfg(feature = "resolve")]

@@ -32,6 +32,8 @@ mod mark;
 mod service;
 mod stub;
 
+#[cfg(feature = "_bench")]
+pub(crate) use self::stub::bench;
 pub use self::{
     future::ResponseFuture,
     layer::TraceResolveLayer,

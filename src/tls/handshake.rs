@@ -35,7 +35,7 @@ struct Seen {
 }
 
 impl Witness {
-    fn new(chains: Arc<ChainCache>) -> Self {
+    pub(super) fn new(chains: Arc<ChainCache>) -> Self {
         Witness { chains, seen: Mutex::default() }
     }
 
@@ -198,7 +198,7 @@ pub(super) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
 }
 
 /// What an established connection agreed on.
-fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFacts {
+pub(super) fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFacts {
     // A resumed session shows no certificates to the verifier; rustls remembers those of the first.
     let peer_certs = witness.seen().peer_certs.take();
     let peer_certs = peer_certs

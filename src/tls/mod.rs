@@ -44,6 +44,8 @@
 //! # }
 //! ```
 
+#[cfg(feature = "_bench")]
+pub(crate) mod bench;
 mod builder;
 mod certificate;
 mod distinguished_name;

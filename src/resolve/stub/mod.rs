@@ -1,5 +1,7 @@
 //! The stub resolver.
 
+#[cfg(feature = "_bench")]
+pub(crate) mod bench;
 mod builder;
 mod config;
 mod exchange;

@@ -1,0 +1,87 @@
+//! The guard: how many instructions each scene takes, held against `benches/instructions.json`. Run by
+//! `benches/guard`, which says more.
+//!
+//! A harness of our own: those that there are (gungraun, iai-callgrind) need a program installed beside them, in the
+//! same version, and keep what they compare with as valgrind's files below `target`. Here it is a text that is
+//! committed with the change that caused it.
+
+mod baseline;
+#[path = "../scenes/mod.rs"]
+mod scenes;
+mod valgrind;
+
+use baseline::{Baseline, Verdict};
+use scenes::Scene;
+use std::{collections::BTreeMap, process::ExitCode};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        [valgrind::CHILD, name] => {
+            let scene = scenes::all().into_iter().find(|scene| scene.name == name);
+            valgrind::run(&scene.expect("the parent takes a name from the same list"));
+            ExitCode::SUCCESS
+        }
+        [] => check(""),
+        ["--update"] => update(""),
+        ["--update", filter] => update(filter),
+        [filter] if !filter.starts_with('-') => check(filter),
+        _ => {
+            eprintln!("usage: benches/guard [--update] [FILTER]");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Counts all that is guarded and has `filter` in its name.
+fn count(filter: &str, mut each: impl FnMut(&str, f64)) -> BTreeMap<String, f64> {
+    scenes::all()
+        .into_iter()
+        .filter(|scene| scene.is_guarded && scene.name.contains(filter))
+        .map(|Scene { name, .. }| {
+            // More digits say nothing, and would change with every random number.
+            let now = (valgrind::count(&name) * 10.0).round() / 10.0;
+            each(&name, now);
+            (name, now)
+        })
+        .collect()
+}
+
+fn check(filter: &str) -> ExitCode {
+    let baseline = Baseline::load();
+    let (mut failed, mut outdated) = (0, 0);
+    println!("{:<28}{:>16}{:>16}{:>9}", "instructions", "stored", "now", "change");
+    let mut tell = |name: &str, stored: Option<f64>, now: Option<f64>| {
+        let verdict = Verdict::of(stored, now);
+        let number = |count: Option<f64>| count.map_or("–".to_owned(), |count| format!("{count:.1}"));
+        let change = stored
+            .zip(now)
+            .map_or(String::new(), |(stored, now)| format!("{:+.1} %", 100.0 * (now / stored - 1.0)));
+        println!("{name:<28}{:>16}{:>16}{change:>9}{verdict}", number(stored), number(now));
+        failed += u32::from(verdict.is_failure());
+        outdated += u32::from(verdict == Verdict::Fewer);
+    };
+    let now = count(filter, |name, now| tell(name, baseline.get(name), Some(now)));
+    for name in baseline.names().filter(|name| name.contains(filter) && !now.contains_key(*name)) {
+        tell(name, baseline.get(name), None);
+    }
+    if failed + outdated > 0 {
+        println!(
+            "\nTo store these counts: benches/guard --update; commit it with the change that caused it."
+        );
+        baseline.tell_if_made_otherwise();
+    }
+    if failed > 0 {
+        eprintln!("\nFAILED: {failed} of the instruction counts above");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn update(filter: &str) -> ExitCode {
+    let now = count(filter, |name, now| println!("{name:<28}{now:>16.1}"));
+    Baseline::load().with(filter, now).store();
+    println!("\nStored in {}", baseline::FILE);
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,82 @@
+//! Runs a scene in a process of its own under callgrind, which counts the instructions of [`nettrace_measured`]
+//! alone. As far as that is in our hands they are the same in every run and on every machine.
+
+use crate::scenes::{Scene, in_goes};
+use std::{env, fs, hint::black_box, mem::MaybeUninit, path::Path, process::Command};
+
+pub const CHILD: &str = "--child";
+
+/// What comes once, and what only a sink that is full has to do, is not what is looked at.
+const WARM_UP: u64 = 32 << 10;
+const TIMES: u64 = 8 << 10;
+/// For what takes long.
+const FEW: u64 = 4;
+
+/// The instructions of one run of that scene.
+pub fn count(name: &str) -> f64 {
+    let directory = tempfile::tempdir().expect("a place for what callgrind writes");
+    let out = directory.path().join("out");
+    let output = Command::new("taskset")
+        // The sink makes itself ready for as many threads as there are processors.
+        .args(["--cpu-list", &a_cpu()])
+        .args(["valgrind", "--tool=callgrind", "--toggle-collect=nettrace_measured"])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(env::current_exe().expect("this program has a path"))
+        .args([CHILD, name])
+        .env_clear()
+        .env("PATH", env::var_os("PATH").unwrap_or_default())
+        // Not every processor fills memory with one instruction, which callgrind counts for each byte.
+        .env("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-ERMS,-FSRM")
+        .output()
+        .expect("valgrind is there, as the script made sure, and taskset comes with util-linux");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+    let times: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("how often it was done");
+    total(&out).unwrap_or_else(|| panic!("{name}: no total: {said}")) / times
+}
+
+/// What the child does.
+pub fn run(scene: &Scene) {
+    let mut work = (scene.prepare)();
+    let (warm_up, times) = if work.most() == 1 { (1, FEW) } else { (WARM_UP, TIMES) };
+    in_goes(&mut *work, warm_up, |go| go());
+    in_goes(&mut *work, times, nettrace_measured);
+    println!("{times}");
+}
+
+/// Callgrind knows it by its name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn nettrace_measured(go: &mut dyn FnMut()) {
+    go();
+    // Were the call the last thing here it would be a jump, of which callgrind does not see the return.
+    black_box(());
+}
+
+/// In place of the C library's: what depends on chance, as the order in a hash table, is the same in every run.
+///
+/// # Safety
+///
+/// As the other: there is room for `length` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
+    // SAFETY: the caller says so.
+    let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<MaybeUninit<u8>>(), length) };
+    buffer.iter_mut().zip((1..=u8::MAX).cycle()).for_each(|(to, byte)| {
+        to.write(byte);
+    });
+    length as isize
+}
+
+fn total(out: &Path) -> Option<f64> {
+    let text = fs::read_to_string(out).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok())
+}
+
+/// One that we may run on.
+fn a_cpu() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = allowed.unwrap_or("0").trim().split([',', '-']).next();
+    first.unwrap_or("0").to_owned()
+}

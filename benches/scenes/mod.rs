@@ -1,0 +1,133 @@
+//! What is measured, by the clock (`recording.rs`) and by counting instructions (`instructions.rs`).
+//! A new measurement is a line in [`all`].
+
+mod conn;
+mod http;
+mod op;
+mod trace;
+
+pub struct Scene {
+    pub name: String,
+    pub prepare: Box<dyn Fn() -> Box<dyn Work>>,
+    /// Whether its instructions are held against the stored ones. Not those of what is there for comparison only.
+    pub is_guarded: bool,
+}
+
+/// Something ready to be measured, again and again.
+pub trait Work {
+    /// So many times at most can be measured in one go.
+    fn most(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Makes ready for so many times. Not measured.
+    fn ready(&mut self, _times: u64) {}
+
+    /// What is measured.
+    fn run(&mut self, times: u64);
+
+    /// Drops what came of it. Not measured.
+    fn tidy(&mut self) {}
+}
+
+pub fn all() -> Vec<Scene> {
+    let scenes = [op::scenes(), http::scenes(), conn::scenes(), trace::scenes()];
+    scenes.into_iter().flatten().collect()
+}
+
+/// Does the work so many times, in as few goes as may be; each goes through `measure`.
+pub fn in_goes(work: &mut dyn Work, times: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
+    let mut left = times;
+    while left > 0 {
+        let go = left.min(work.most());
+        work.ready(go);
+        measure(&mut || work.run(go));
+        work.tidy();
+        left -= go;
+    }
+}
+
+impl Scene {
+    fn new<W: Work + 'static>(name: impl Into<String>, prepare: impl Fn() -> W + 'static) -> Self {
+        let prepare = Box::new(move || Box::new(prepare()) as Box<dyn Work>);
+        Scene { name: name.into(), prepare, is_guarded: true }
+    }
+
+    /// Others are to be compared with it; it is none of our code.
+    fn for_comparison(mut self) -> Self {
+        self.is_guarded = false;
+        self
+    }
+}
+
+/// For what takes nanoseconds: over and over.
+struct Again<F>(F);
+
+impl<F: FnMut()> Work for Again<F> {
+    fn run(&mut self, times: u64) {
+        (0..times).for_each(|_| (self.0)());
+    }
+}
+
+/// For what uses something up: `make` is not measured, nor is the drop of what `take` was given.
+struct Each<T, M, F> {
+    make: M,
+    take: F,
+    made: Vec<T>,
+}
+
+impl<T, M: FnMut() -> T, F: FnMut(&mut T)> Each<T, M, F> {
+    fn new(make: M, take: F) -> Self {
+        Each { make, take, made: Vec::new() }
+    }
+}
+
+impl<T, M: FnMut() -> T, F: FnMut(&mut T)> Work for Each<T, M, F> {
+    fn most(&self) -> u64 {
+        256
+    }
+
+    fn ready(&mut self, times: u64) {
+        self.made.extend((0..times).map(|_| (self.make)()));
+    }
+
+    fn run(&mut self, _: u64) {
+        self.made.iter_mut().for_each(&mut self.take);
+    }
+
+    fn tidy(&mut self) {
+        self.made.clear();
+    }
+}
+
+/// For what takes long and gives something whose drop is not measured.
+struct Whole<T, F> {
+    give: F,
+    given: Option<T>,
+}
+
+impl<T, F: FnMut() -> T> Whole<T, F> {
+    fn new(give: F) -> Self {
+        Whole { give, given: None }
+    }
+}
+
+impl<T, F: FnMut() -> T> Work for Whole<T, F> {
+    fn most(&self) -> u64 {
+        1
+    }
+
+    fn run(&mut self, _: u64) {
+        self.given = Some((self.give)());
+    }
+
+    fn tidy(&mut self) {
+        self.given = None;
+    }
+}
+
+/// What never waits.
+#[track_caller]
+fn now<F: Future>(future: F) -> F::Output {
+    futures_util::FutureExt::now_or_never(future).expect("nothing here waits")
+}

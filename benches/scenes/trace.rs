@@ -1,0 +1,53 @@
+//! A trace of all that is kept, and its JSON.
+
+use super::{Scene, Whole, Work, http::requests};
+use nettrace::{Retention, Timestamp, TraceSink, internals};
+
+pub(super) fn scenes() -> Vec<Scene> {
+    let sizes = [("1k", 1_000), ("10k", 10_000), ("100k", 100_000)];
+    let of_requests = sizes.into_iter().flat_map(|(size, count)| {
+        [
+            Scene::new(format!("snapshot/{size} requests"), move || snapshot(after_requests(count))),
+            Scene::new(format!("json/{size} requests"), move || json(after_requests(count))),
+        ]
+    });
+    let of_conns = [
+        Scene::new("snapshot/1k connections", || snapshot(after_dials(1_000))),
+        Scene::new("json/1k connections", || json(after_dials(1_000))),
+        Scene::new("snapshot/10k connections", || snapshot(after_dials(10_000))),
+    ];
+    of_requests.chain(of_conns).collect()
+}
+
+/// So many requests, all over one connection.
+fn after_requests(count: usize) -> TraceSink {
+    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    let mut request = requests(&sink, Some(internals::dial(&sink)), 5);
+    (0..count).for_each(|_| request());
+    sink
+}
+
+/// So many connections with four operations each.
+fn after_dials(count: usize) -> TraceSink {
+    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    for _ in 0..count {
+        let mut conn = internals::dial(&sink);
+        (0..2).for_each(|_| conn.exchange(1024));
+    }
+    sink
+}
+
+fn snapshot(sink: TraceSink) -> impl Work {
+    Whole::new(move || sink.snapshot("all"))
+}
+
+fn json(sink: TraceSink) -> impl Work {
+    let mut trace = sink.snapshot("all");
+    // Times of as many digits in every run.
+    for (millis, request) in trace.http_requests.iter_mut().enumerate() {
+        let at = Timestamp::relative(millis as u64 * 1_000_000);
+        (request.req_sent_at, request.resp_recv_at) = (at, at);
+        (request.resp_body_end_at, request.end_at) = (at, at);
+    }
+    Whole::new(move || serde_json::to_writer(std::io::sink(), &trace).unwrap())
+}

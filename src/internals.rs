@@ -1,0 +1,62 @@
+//! What the benches of this repository reach and no user can: recorders without a network. No part of the
+//! crate's interface, and not bound by its version.
+
+use crate::{
+    record::Failure,
+    sink::{ConnRecorder, ConnRef, TraceSink},
+};
+pub use crate::{resolve::bench::Exchange, tls::bench::Handshake};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+const LOCAL: SocketAddr = address(2, 40_000);
+const REMOTE: SocketAddr = address(1, 443);
+
+/// An address of the block for documentation (RFC 5737).
+pub(crate) const fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::V4(std::net::SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, host), port))
+}
+
+/// An established connection; its drop is the close.
+#[derive(Debug)]
+pub struct Conn(ConnRecorder);
+
+/// A dial whose one attempt succeeds.
+pub fn dial(sink: &TraceSink) -> Conn {
+    let dial = sink.dial(destination);
+    let conn = dial.attempt(REMOTE).connected(Some(LOCAL));
+    dial.established(conn.conn_ref());
+    Conn(conn)
+}
+
+/// A dial whose one attempt is refused.
+pub fn refused_dial(sink: &TraceSink) {
+    let dial = sink.dial(destination);
+    dial.attempt(REMOTE).failed(&io::Error::from(io::ErrorKind::ConnectionRefused));
+    dial.failed(Failure::ConnectionRefused, "connection refused");
+}
+
+fn destination() -> String {
+    "www.example.com:443".to_owned()
+}
+
+impl Conn {
+    /// `None` when the sink is off.
+    pub fn conn_ref(&self) -> Option<&ConnRef> {
+        self.0.conn_ref()
+    }
+
+    /// A write and a read of so many bytes.
+    pub fn exchange(&mut self, bytes: usize) {
+        exchange(&mut self.0, bytes, bytes);
+    }
+}
+
+pub(crate) fn exchange(conn: &mut ConnRecorder, sent: usize, received: usize) {
+    let call = conn.start();
+    conn.write(call, Ok(sent));
+    let call = conn.start();
+    conn.read(call, Ok(received));
+}

@@ -1,0 +1,40 @@
+//! For the benches: what is recorded when a nameserver is asked, without asking one.
+
+use super::{
+    message::{Family, Query, Question, Reply},
+    trace,
+};
+use crate::{
+    internals::{address, exchange},
+    sink::TraceSink,
+};
+use hickory_proto::{ProtoError, rr::Name};
+
+/// A query and its reply.
+#[derive(Debug)]
+pub struct Exchange {
+    question: Question,
+    query: Query,
+    reply: Reply,
+}
+
+impl Exchange {
+    /// `reply` as it comes from the wire.
+    pub fn new(name: &str, reply: &[u8]) -> Result<Self, ProtoError> {
+        let question = Question { name: Name::from_ascii(name)?, family: Family::V4 };
+        let query = Query::new(&question, Some(1232), false)?;
+        Ok(Exchange { question, query, reply: Reply::decode(reply) })
+    }
+
+    /// One UDP socket, and over it a message each way.
+    pub fn record(&self, sink: &TraceSink) {
+        let mut conn = sink.lookup().resolver_dial(address(53, 53)).udp(address(2, 40_000));
+        let dns = conn.dns();
+        if dns.is_on() {
+            dns.query(trace::query(&self.query, &self.question));
+            dns.reply(trace::reply(&self.reply, ""));
+        }
+        exchange(&mut conn, self.query.wire.len(), self.reply.size);
+        dns.done();
+    }
+}
