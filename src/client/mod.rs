@@ -52,6 +52,7 @@ use http_body_util::BodyExt;
 use std::{
     error::Error,
     fmt,
+    future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -117,7 +118,7 @@ impl Client {
     /// Makes any request. A [`RequestHandle`] in its extensions answers for it from now on; a `capture_connection`
     /// or `on_informational` of hyper's in there is not heard, as the client listens itself.
     pub fn request(&self, request: Request<Body>) -> ResponseFuture {
-        ResponseFuture(Box::pin(send(self.0.clone(), request)))
+        ResponseFuture(Box::pin(self.0.clone().send(request)))
     }
 
     fn send(&self, method: Method, url: &str, body: Body) -> ResponseFuture {
@@ -189,36 +190,44 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
-async fn send(
-    stack: Arc<ClientStack>,
-    request: Request<Body>,
-) -> Result<Response<ResponseBody>, ClientError> {
-    let mut deadline = stack.timeout.map(Deadline::new);
-    let (response, handle) = stack.follow(request, &mut deadline).await?;
-    Ok(response.map(|body| body.within(deadline, handle)))
-}
-
 impl ClientStack {
-    /// Makes the request and those that it is redirected to.
-    async fn follow(
-        &self,
+    // The future is moved once, and what is in it is kept small: blocks instead of functions, as those keep their
+    // arguments twice.
+    fn send(
+        self: Arc<Self>,
         mut request: Request<Body>,
-        deadline: &mut Option<Deadline>,
-    ) -> Result<(Response<ResponseBody>, RequestHandle), ClientError> {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, ClientError>> + Send {
         url::move_user_info(&mut request);
-        let mut hop = (self.redirects > 0).then(|| Hop::of(&request));
-        let mut hops = 0;
-        loop {
+        async move {
             if self.pool.is_closed() {
                 return Err(ClientError::failed(ClientClosed, RequestHandle::unbound()));
             }
+            let mut deadline = self.timeout.map(Deadline::new);
+            let mut hop = (self.redirects > 0).then(|| Hop::of(&request));
             let (handle, response) = self.call(request);
-            let response = within(deadline, &handle, response).await?;
+            let response = within(&mut deadline, &handle, pin!(response)).await?;
             let response = response.map_err(|error| ClientError::failed(error, handle.clone()))?;
-            let Some(hop) = &mut hop else { return Ok((response, handle)) };
-            let next = match hop.next(&response) {
+            match &mut hop {
+                Some(hop) if Hop::is_asked_for(&response) => {
+                    Box::pin(self.follow(hop, response, handle, deadline)).await
+                }
+                _ => Ok(response.map(|body| body.within(deadline, handle))),
+            }
+        }
+    }
+
+    /// Makes the requests that the response redirects to.
+    async fn follow(
+        &self,
+        hop: &mut Hop,
+        mut response: Response<ResponseBody>,
+        mut handle: RequestHandle,
+        mut deadline: Option<Deadline>,
+    ) -> Result<Response<ResponseBody>, ClientError> {
+        for hops in 0.. {
+            let mut next = match hop.next(&response) {
                 Ok(Some(next)) => next,
-                Ok(None) => return Ok((response, handle)),
+                Ok(None) => break,
                 Err(Unusable(why)) => {
                     handle.has_enough();
                     let status = response.status();
@@ -226,16 +235,22 @@ impl ClientStack {
                 }
             };
             let mut body = response.into_body();
-            within(deadline, &handle, skip(&mut body)).await?;
+            within(&mut deadline, &handle, pin!(skip(&mut body))).await?;
             handle.has_enough();
             drop(body);
             if hops == self.redirects {
                 return Err(ClientError::new(Kind::TooManyRedirects(hops), handle));
             }
-            hops += 1;
-            request = next;
-            request.extensions_mut().insert(handle.to_be_bound());
+            if self.pool.is_closed() {
+                return Err(ClientError::failed(ClientClosed, handle));
+            }
+            next.extensions_mut().insert(handle.into_slot());
+            let answer;
+            (handle, answer) = self.call(next);
+            let answer = within(&mut deadline, &handle, pin!(answer)).await?;
+            response = answer.map_err(|error| ClientError::failed(error, handle.clone()))?;
         }
+        Ok(response.map(|body| body.within(deadline, handle)))
     }
 
     /// Begins one request.
@@ -276,15 +291,18 @@ impl ClientStack {
 async fn within<F: Future>(
     deadline: &mut Option<Deadline>,
     request: &RequestHandle,
-    future: F,
+    mut future: Pin<&mut F>,
 ) -> Result<F::Output, ClientError> {
-    let Some(deadline) = deadline else { return Ok(future.await) };
-    let mut future = pin!(future);
-    tokio::select! {
-        biased;
-        done = &mut future => Ok(done),
-        () = &mut deadline.sleep => Err(deadline.expired(request)),
-    }
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        match deadline {
+            Some(deadline) => deadline.sleep.as_mut().poll(cx).map(|()| Err(deadline.expired(request))),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Where there could be content, a client says that there is none (RFC 9110 section 8.6).

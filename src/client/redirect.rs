@@ -8,8 +8,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 pub(super) struct Hop {
     parts: Parts,
     body: Option<Body>,
-    /// The host that was asked first: credentials are for it and its subdomains.
-    first_host: String,
+    first: Option<First>,
+}
+
+/// What later requests have from the first.
+struct First {
+    /// Credentials are for it and its subdomains.
+    host: String,
     /// The caller has set a `Referer` himself: it stays.
     own_referer: bool,
 }
@@ -38,12 +43,12 @@ impl Hop {
         parts.version = request.version();
         parts.headers = request.headers().clone();
         parts.extensions = request.extensions().clone();
-        Hop {
-            first_host: host(&parts.uri),
-            own_referer: parts.headers.contains_key(header::REFERER),
-            parts,
-            body: request.body().try_clone(),
-        }
+        Hop { parts, body: request.body().try_clone(), first: None }
+    }
+
+    /// Whether the response may be a redirect.
+    pub(super) fn is_asked_for<B>(response: &Response<B>) -> bool {
+        response.status().is_redirection()
     }
 
     /// The request to make after this response, if it is a redirect; an error when that leads nowhere.
@@ -55,6 +60,10 @@ impl Hop {
             _ => return Ok(None),
         };
         let to = resolve(&self.parts.uri, location)?;
+        let first = self.first.get_or_insert_with(|| First {
+            host: host(&self.parts.uri),
+            own_referer: self.parts.headers.contains_key(header::REFERER),
+        });
         let from = std::mem::replace(&mut self.parts.uri, to);
         let (headers, to) = (&mut self.parts.headers, &self.parts.uri);
         if !keeps_body {
@@ -64,13 +73,13 @@ impl Hop {
             }
             OF_BODY.iter().for_each(|name| drop(headers.remove(*name)));
         }
-        if !same_or_subdomain(&host(to), &self.first_host) {
+        if !same_or_subdomain(&host(to), &first.host) {
             CREDENTIALS.iter().for_each(|name| drop(headers.remove(*name)));
         }
         if from.authority() != to.authority() {
             headers.remove(header::HOST);
         }
-        if !self.own_referer {
+        if !first.own_referer {
             set_referer(headers, &from, to);
         }
         let mut request = Request::new(self.body.as_ref().and_then(Body::try_clone).unwrap_or_default());

@@ -3,15 +3,20 @@
 use super::{
     Body, ResponseBody,
     decompress::{self, Asks},
-    pool::Pool,
+    pool::{LeasedBody, Pool},
 };
-use crate::{request::TraceRequestLayer, sink::RequestHandle};
+use crate::{
+    request::{TraceRequestLayer, TraceResponseBody},
+    sink::RequestHandle,
+};
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
+use pin_project_lite::pin_project;
 use std::{
     error::Error,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use tower_service::Service;
 
@@ -33,8 +38,29 @@ impl Wire {
     ) -> (RequestHandle, impl Future<Output = Result<Response<ResponseBody>, BoxError>> + Send + use<>) {
         let asks = Asks::add(self.compression, &mut request);
         let sent = self.tracing.trace(request, |request| self.pool.clone().send(request));
-        let handle = sent.handle();
-        (handle, async move { Ok(decompress::decoded(sent.await?, asks).map(ResponseBody::new)) })
+        (sent.handle(), Answer { sent, asks })
+    }
+}
+
+pin_project! {
+    /// The response to come, whose body will be decoded.
+    struct Answer<F> {
+        #[pin]
+        sent: F,
+        asks: Asks,
+    }
+}
+
+impl<F> Future for Answer<F>
+where
+    F: Future<Output = Result<Response<TraceResponseBody<LeasedBody>>, BoxError>>,
+{
+    type Output = Result<Response<ResponseBody>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.sent.poll(cx))?;
+        Poll::Ready(Ok(decompress::decoded(response, *this.asks).map(ResponseBody::new)))
     }
 }
 

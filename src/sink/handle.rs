@@ -57,7 +57,7 @@ impl RequestHandle {
     }
 
     /// The same, to be bound to the requests that follow from it, too.
-    pub(crate) fn to_be_bound(self) -> Self {
+    pub(crate) fn into_slot(self) -> Self {
         match self.0 {
             Inner::Slot(_) => self,
             Inner::Bound(request) => RequestHandle(Inner::Slot(Arc::new(Mutex::new(vec![request])))),

@@ -1,7 +1,7 @@
 //! One exchange: a request over one of the pool's connections, and the response to it.
 
 use super::{
-    Outgoing, Pool,
+    Pool,
     connect::connect,
     control::Control,
     form::{self, key},
@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::{body::Incoming, client::conn::TrySendError};
+use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use std::{
     error::Error,
@@ -46,37 +46,42 @@ pub(in crate::client) struct Waits {
 impl Pool {
     /// Makes the request over a connection to its host. Where one that had been used before turns out not to begin
     /// it, the request is made again over another.
-    pub(in crate::client) async fn send(
+    pub(in crate::client) fn send(
         self: Arc<Self>,
         mut request: Request<TraceBody<Body>>,
-    ) -> Result<Response<LeasedBody>, BoxError> {
-        let host = self.host(key(&mut request)?);
+    ) -> impl Future<Output = Result<Response<LeasedBody>, BoxError>> + Send {
+        let host = key(&mut request).map(|key| self.host(key));
         let (connects, has_body) = (request.method() == Method::CONNECT, !request.body().is_end_stream());
         let waits = &self.settings.waits;
         let gate = waits.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);
         listen(&mut request, gate.as_ref());
         let patience = waits.response_header.map(|limit| (limit, Sent::new(!has_body)));
         let sent = patience.as_ref().map(|(_, sent)| sent.clone());
-        let mut request = request.map(|body| SendBody::new(body, gate.clone(), sent));
         let uri = request.uri().clone();
-        loop {
-            let mut link = self.link(&host).await?;
-            if let Some(conn) = &link.control.conn {
-                CurrentRequest::acquired(conn);
-            }
-            if let Err(error) = form::fit(&mut request, &link) {
-                link.finish(true);
-                return Err(error.into());
-            }
-            match answer(link.send(request), patience.as_ref()).await? {
-                Ok(response) => return Ok(responded(response, link, gate, connects)),
-                Err(mut error) => match error.take_message() {
-                    Some(message) if link.is_reused && !self.is_closed() => {
-                        request = message;
-                        *request.uri_mut() = uri.clone();
-                    }
-                    _ => return Err(reason(error.into_error(), &link.control)),
-                },
+        let mut request = request.map(|body| SendBody::new(body, gate.clone(), sent));
+        // A block and no function: that would keep its arguments twice.
+        async move {
+            let host = host?;
+            loop {
+                let mut link = self.link(&host).await?;
+                if let Some(conn) = &link.control.conn {
+                    CurrentRequest::acquired(conn);
+                }
+                if let Err(error) = form::fit(&mut request, &link) {
+                    link.finish(true);
+                    return Err(error.into());
+                }
+                let answer = pin!(link.send(request));
+                match within(patience.as_ref(), answer).await? {
+                    Ok(response) => return Ok(responded(response, link, gate, connects)),
+                    Err(mut error) => match error.take_message() {
+                        Some(message) if link.is_reused && !self.is_closed() => {
+                            request = message;
+                            *request.uri_mut() = uri.clone();
+                        }
+                        _ => return Err(reason(error.into_error(), &link.control)),
+                    },
+                }
             }
         }
     }
@@ -165,22 +170,17 @@ fn listen<B>(request: &mut Request<B>, gate: Option<&Gate>) {
     });
 }
 
-type Answer = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
-
 /// Waits for the response's header; from the time when the request was sent whole no longer than that.
-async fn answer(
-    answer: impl Future<Output = Answer>,
+async fn within<F: Future>(
     patience: Option<&(Duration, Arc<Sent>)>,
-) -> Result<Answer, TimedOut> {
-    let Some((limit, sent)) = patience else { return Ok(answer.await) };
-    let (mut answer, mut timer) = (pin!(answer), None::<Pin<Box<Sleep>>>);
+    mut answer: Pin<&mut F>,
+) -> Result<F::Output, TimedOut> {
+    let mut timer = None::<Pin<Box<Sleep>>>;
     poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Ok(answer));
         }
-        if !sent.poll(cx) {
-            return Poll::Pending;
-        }
+        let Some((limit, _)) = patience.filter(|(_, sent)| sent.poll(cx)) else { return Poll::Pending };
         ready!(timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx));
         Poll::Ready(Err(TimedOut { what: "the response's header did not come", limit: *limit }))
     })
