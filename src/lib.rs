@@ -67,6 +67,7 @@ struct Readme;
 mod error;
 pub mod record;
 mod sink;
+mod sync;
 pub mod view;
 
 #[cfg(feature = "client")]
@@ -84,6 +85,9 @@ pub mod tls;
 pub use client::Client;
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};
+#[cfg(loom)]
+#[doc(hidden)]
+pub use sink::models;
 pub use sink::{
     ConnRef, FinishedRecord, HeaderCapture, IdFormat, NotTraced, Probe, ProbeEvent, ProbeSocket,
     RequestHandle, ResponseExt, Retention, Subscriber, TraceSink, TraceSinkBuilder,

@@ -15,6 +15,8 @@ mod group;
 mod handle;
 mod headers;
 mod ids;
+#[cfg(loom)]
+pub mod models;
 mod oplog;
 mod probe;
 mod registry;
