@@ -74,6 +74,8 @@ pub mod view;
 pub mod client;
 #[cfg(feature = "connect")]
 pub mod connect;
+#[cfg(all(test, feature = "client"))]
+mod off;
 #[cfg(feature = "request")]
 pub mod request;
 #[cfg(feature = "resolve")]

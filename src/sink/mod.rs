@@ -27,6 +27,8 @@ mod settings;
 mod subscriber;
 mod tls;
 
+#[cfg(all(test, feature = "client"))]
+pub(crate) use self::clock::readings;
 pub(crate) use self::{
     clock::Tick,
     conn::{AttemptRecorder, ConnRecorder, Endpoint, Transport},
