@@ -1,7 +1,7 @@
 //! What the preset sends, and what it answers with.
 
-use super::error::ClientError;
-use crate::{error::TimedOut, sink::RequestHandle};
+use super::{decompress::Decoded, error::ClientError, pool::LeasedBody};
+use crate::{error::TimedOut, request::TraceResponseBody, sink::RequestHandle};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -128,7 +128,8 @@ impl fmt::Debug for Body {
 ///
 /// Read it to its end or drop it: until then the request goes on, within the client's time limit.
 pub struct ResponseBody {
-    inner: UnsyncBoxBody<Bytes, BoxError>,
+    /// `None` when the time is over.
+    inner: Option<Decoded<TraceResponseBody<LeasedBody>>>,
     deadline: Option<Deadline>,
     request: RequestHandle,
 }
@@ -137,10 +138,14 @@ pub struct ResponseBody {
 #[derive(Debug)]
 pub(super) struct Deadline {
     pub(super) sleep: Pin<Box<Sleep>>,
-    pub(super) limit: Duration,
+    limit: Duration,
 }
 
 impl Deadline {
+    pub(super) fn new(limit: Duration) -> Self {
+        Deadline { sleep: Box::pin(tokio::time::sleep(limit)), limit }
+    }
+
     pub(super) fn expired(&self, request: &RequestHandle) -> ClientError {
         let error = TimedOut { what: "the request was not done", limit: self.limit };
         request.timed_out(&error.to_string());
@@ -149,13 +154,8 @@ impl Deadline {
 }
 
 impl ResponseBody {
-    pub(super) fn new<B>(body: B) -> Self
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let inner = body.map_err(Into::into).boxed_unsync();
-        ResponseBody { inner, deadline: None, request: RequestHandle::new() }
+    pub(super) fn new(body: Decoded<TraceResponseBody<LeasedBody>>) -> Self {
+        ResponseBody { inner: Some(body), deadline: None, request: RequestHandle::unbound() }
     }
 
     pub(super) fn within(mut self, deadline: Option<Deadline>, request: RequestHandle) -> Self {
@@ -182,7 +182,8 @@ impl HttpBody for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ClientError>>> {
         let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
             if frame.is_none() {
                 this.deadline = None;
             }
@@ -193,19 +194,18 @@ impl HttpBody for ResponseBody {
             && deadline.sleep.as_mut().poll(cx).is_ready()
         {
             let error = deadline.expired(&this.request);
-            this.inner = Body::empty().boxed_unsync();
-            this.deadline = None;
+            (this.inner, this.deadline) = (None, None);
             return Poll::Ready(Some(Err(error)));
         }
         Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }
 }
 

@@ -1,13 +1,10 @@
 //! How the preset is put together.
 
 use super::{
-    Client, ClientStack,
+    Client, ClientStack, Stack,
     body::{Body, ResponseBody},
-    decompress::Decompress,
-    exchange::{Exchange, Waits},
-    managed::Managed,
-    pool::{Connections, Limits},
-    tasks::Tasks,
+    pool::{Connector, Limits, Pool, Settings, Waits},
+    wire::Wire,
 };
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 use crate::tls::{ClientCertificate, Roots};
@@ -16,10 +13,9 @@ use crate::{
     request::TraceRequestLayer,
     resolve::{ResolverConfigError, StubResolver},
     sink::TraceSink,
-    tls::{TraceTls, TraceTlsLayer},
+    tls::TraceTlsLayer,
 };
 use http::{HeaderValue, Request, Response};
-use hyper_util::{client::legacy, rt::TokioTimer};
 use rustls::ClientConfig;
 use std::{
     error::Error,
@@ -28,14 +24,13 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tower::util::{BoxCloneSyncService, MapErr, MapResponse};
+use tower::util::{BoxCloneSyncService, MapErr};
 use tower_layer::Layer;
 use tower_service::Service;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 /// The service below redirects, as the layers of [`ClientBuilder::layer`] see it.
 pub type ClientService = BoxCloneSyncService<Request<Body>, Response<ResponseBody>, BoxError>;
-type Connector = Managed<TraceTls<TcpConnector>>;
 
 /// Which version of HTTP to speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -297,26 +292,28 @@ impl ClientBuilder {
         if !self.keep_alive {
             self.limits.max_idle_per_host = Some(0);
         }
-        let tasks = Tasks::default();
-        let connections = Connections::new(self.limits, tasks.clone());
-        let connector = self.connector(connections.clone())?;
-        let mut pool = legacy::Client::builder(tasks);
-        pool.timer(TokioTimer::new())
-            .http2_only(self.version == HttpVersion::Http2Only)
-            .pool_idle_timeout(None)
-            .pool_max_idle_per_host(self.limits.max_idle_per_host.unwrap_or(usize::MAX));
-        let pool = Exchange::new(pool.build::<_, _>(connector), self.waits);
-        let traced = TraceRequestLayer::new(&self.sink).layer(pool);
-        let decoded = Decompress::new(traced, self.compression);
-        let bodies = MapResponse::new(decoded, |response: Response<_>| response.map(ResponseBody::new));
-        let mut service: ClientService = BoxCloneSyncService::new(bodies);
-        for layer in self.layers.drain(..) {
-            service = layer(service);
-        }
+        let connector = self.connector()?;
+        let settings = Settings {
+            limits: self.limits,
+            waits: self.waits,
+            http2_only: self.version == HttpVersion::Http2Only,
+        };
+        let wire = Wire {
+            tracing: TraceRequestLayer::new(&self.sink),
+            pool: Pool::new(connector, settings),
+            compression: self.compression,
+        };
+        let pool = wire.pool.clone();
+        let stack = if self.layers.is_empty() {
+            Stack::Plain(wire)
+        } else {
+            let innermost = BoxCloneSyncService::new(wire);
+            Stack::Layered(self.layers.drain(..).fold(innermost, |service, layer| layer(service)))
+        };
         Ok(Client::new(ClientStack {
-            service,
+            stack,
             sink: self.sink,
-            connections,
+            pool,
             timeout: self.timeout,
             redirects: self.redirects,
             user_agent: self.user_agent,
@@ -324,7 +321,7 @@ impl ClientBuilder {
         }))
     }
 
-    fn connector(&mut self, connections: Arc<Connections>) -> Result<Connector, ResolverConfigError> {
+    fn connector(&mut self) -> Result<Connector, ResolverConfigError> {
         let resolver = match self.resolver.take() {
             Some(resolver) => resolver,
             None => {
@@ -343,7 +340,7 @@ impl ClientBuilder {
             .source_ip(self.source_ip)
             .handshake_timeout(self.tcp_timeout)
             .keep_alive(self.tcp_keep_alive);
-        Ok(Managed::new(self.tls_layer().layer(tcp), connections))
+        Ok(self.tls_layer().layer(tcp))
     }
 
     fn tls_layer(&mut self) -> TraceTlsLayer {

@@ -21,69 +21,35 @@ use tower_service::Service;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-#[derive(Clone, Debug)]
-pub(super) struct Decompress<S> {
-    inner: S,
-    on: bool,
-}
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
-impl<S> Decompress<S> {
-    pub(super) fn new(inner: S, on: bool) -> Self {
-        Decompress { inner, on }
-    }
-}
+/// Whether a request asks for gzip on its own account.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asks(bool);
 
-impl<S, B, R> Service<Request<B>> for Decompress<S>
-where
-    S: Service<Request<B>, Response = Response<R>>,
-    R: Body,
-    R::Error: Into<BoxError>,
-{
-    type Response = Response<Decoded<R>>;
-    type Error = S::Error;
-    type Future = DecompressFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+impl Asks {
+    /// Has the request ask if it says nothing of that itself.
+    pub(super) fn add<B>(on: bool, request: &mut Request<B>) -> Self {
         let headers = request.headers();
-        let spoken_for = headers.contains_key(header::ACCEPT_ENCODING) || headers.contains_key(header::RANGE);
-        let asks = self.on && !spoken_for && request.method() != Method::HEAD;
+        let spoken_for =
+            || headers.contains_key(header::ACCEPT_ENCODING) || headers.contains_key(header::RANGE);
+        let asks = on && request.method() != Method::HEAD && !spoken_for();
         if asks {
             request.headers_mut().insert(header::ACCEPT_ENCODING, GZIP);
         }
-        DecompressFuture { inner: self.inner.call(request), asks }
+        Asks(asks)
     }
 }
 
-const GZIP: HeaderValue = HeaderValue::from_static("gzip");
-
-pin_project! {
-    pub(super) struct DecompressFuture<F> {
-        #[pin]
-        inner: F,
-        asks: bool,
-    }
-}
-
-impl<F, R, E> Future for DecompressFuture<F>
+/// The response with its body as the reader is to have it.
+pub(super) fn decoded<R: Body>(response: Response<R>, Asks(asks): Asks) -> Response<Decoded<R>>
 where
-    F: Future<Output = Result<Response<R>, E>>,
-    R: Body,
     R::Error: Into<BoxError>,
 {
-    type Output = Result<Response<Decoded<R>>, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
-        Poll::Ready(Ok(if *this.asks && is_encoded(&response) {
-            decode(response)
-        } else {
-            response.map(|inner| Decoded::AsItCame { inner })
-        }))
+    if asks && is_encoded(&response) {
+        decode(response)
+    } else {
+        response.map(|inner| Decoded::AsItCame { inner })
     }
 }
 
@@ -102,7 +68,7 @@ where
     // The decoder is to be had as a service only.
     let mut decoder = Decompression::new(There(Some(response.map(|inner| Below { inner }))));
     match decoder.call(Request::new(())).now_or_never() {
-        Some(Ok(response)) => response.map(|inner| Decoded::Gzip { inner, watch }),
+        Some(Ok(response)) => response.map(|inner| Decoded::Gzip { inner: Box::pin(inner), watch }),
         None | Some(Err(Gone)) => unreachable!("the decoder gives back the response that is there, at once"),
     }
 }
@@ -182,8 +148,7 @@ pin_project! {
             inner: B,
         },
         Gzip {
-            #[pin]
-            inner: DecompressionBody<Below<B>>,
+            inner: Pin<Box<DecompressionBody<Below<B>>>>,
             watch: DecodeWatch,
         },
     }
@@ -206,7 +171,7 @@ where
                 inner.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
             DecodedProjection::Gzip { inner, watch } => {
-                let frame = ready!(inner.poll_frame(cx)).map(|frame| frame.map_err(whose));
+                let frame = ready!(inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(whose));
                 match &frame {
                     Some(Ok(part)) => watch.received(part.data_ref().map_or(0, Buf::remaining) as u64),
                     Some(Err(error)) => watch.failed(classify::failure(&**error), &classify::chain(&**error)),

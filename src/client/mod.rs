@@ -20,34 +20,32 @@
 
 mod body;
 mod builder;
-mod control;
 mod decompress;
 mod error;
-mod exchange;
-mod managed;
 mod pool;
 mod redirect;
 mod send_body;
 mod tasks;
 mod url;
-mod usage;
+mod wire;
 
 pub use self::{
     body::{Body, ResponseBody},
     builder::{ClientBuilder, ClientService, HttpVersion},
     error::ClientError,
 };
-pub use crate::error::{ClientClosed, DecodeError, TimedOut};
+pub use crate::error::{ClientClosed, DecodeError, InvalidRequest, TimedOut};
 
 use self::{
     body::Deadline,
     error::Kind,
-    pool::Connections,
+    pool::Pool,
     redirect::{Hop, Unusable},
+    wire::Wire,
 };
 use crate::sink::{RequestHandle, TraceSink};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either};
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
@@ -62,19 +60,28 @@ use std::{
 use tower::ServiceExt;
 use tower_service::Service;
 
+type BoxError = Box<dyn Error + Send + Sync>;
+
 /// An HTTP client whose requests are traced. Cheap to clone; all clones share their connections. See the
 /// [module](self).
 #[derive(Clone)]
 pub struct Client(Arc<ClientStack>);
 
 struct ClientStack {
-    service: ClientService,
+    stack: Stack,
     sink: TraceSink,
-    connections: Arc<Connections>,
+    pool: Arc<Pool>,
     timeout: Option<Duration>,
     redirects: usize,
     user_agent: Option<HeaderValue>,
     close_after_use: bool,
+}
+
+/// What is below redirects.
+enum Stack {
+    Plain(Wire),
+    /// With the user's own layers.
+    Layered(ClientService),
 }
 
 impl Client {
@@ -129,13 +136,13 @@ impl Client {
 
     /// Closes the connections that no request uses.
     pub fn close_idle_connections(&self) {
-        self.0.connections.close_idle();
+        self.0.pool.close_idle();
     }
 
     /// Closes the client and all its clones: idle connections at once, and requests in flight fail. Returns when
     /// every connection's close is recorded and no task is left. The sink stays open.
     pub async fn close(&self) {
-        self.0.connections.close().await;
+        self.0.pool.close().await;
     }
 }
 
@@ -184,33 +191,75 @@ impl fmt::Debug for ResponseFuture {
 
 async fn send(
     stack: Arc<ClientStack>,
-    mut request: Request<Body>,
+    request: Request<Body>,
 ) -> Result<Response<ResponseBody>, ClientError> {
-    let handle = request.extensions_mut().get_or_insert_default::<RequestHandle>().clone();
-    let mut deadline =
-        stack.timeout.map(|limit| Deadline { sleep: Box::pin(tokio::time::sleep(limit)), limit });
-    stack.prepare(&mut request);
-    let done = {
-        let mut follow = pin!(stack.follow(request, &handle));
-        match &mut deadline {
-            // Said to be over while it still goes on: given up without a word it would be recorded as dropped.
-            Some(deadline) => tokio::select! {
-                biased;
-                done = &mut follow => done,
-                () = &mut deadline.sleep => Err(deadline.expired(&handle)),
-            },
-            None => follow.await,
-        }
-    };
-    done.map(|response| response.map(|body| body.within(deadline, handle)))
+    let mut deadline = stack.timeout.map(Deadline::new);
+    let (response, handle) = stack.follow(request, &mut deadline).await?;
+    Ok(response.map(|body| body.within(deadline, handle)))
 }
 
 impl ClientStack {
+    /// Makes the request and those that it is redirected to.
+    async fn follow(
+        &self,
+        mut request: Request<Body>,
+        deadline: &mut Option<Deadline>,
+    ) -> Result<(Response<ResponseBody>, RequestHandle), ClientError> {
+        url::move_user_info(&mut request);
+        let mut hop = (self.redirects > 0).then(|| Hop::of(&request));
+        let mut hops = 0;
+        loop {
+            if self.pool.is_closed() {
+                return Err(ClientError::failed(ClientClosed, RequestHandle::unbound()));
+            }
+            let (handle, response) = self.call(request);
+            let response = within(deadline, &handle, response).await?;
+            let response = response.map_err(|error| ClientError::failed(error, handle.clone()))?;
+            let Some(hop) = &mut hop else { return Ok((response, handle)) };
+            let next = match hop.next(&response) {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok((response, handle)),
+                Err(Unusable(why)) => {
+                    handle.has_enough();
+                    let status = response.status();
+                    return Err(ClientError::new(Kind::Redirect { status, why }, handle));
+                }
+            };
+            let mut body = response.into_body();
+            within(deadline, &handle, skip(&mut body)).await?;
+            handle.has_enough();
+            drop(body);
+            if hops == self.redirects {
+                return Err(ClientError::new(Kind::TooManyRedirects(hops), handle));
+            }
+            hops += 1;
+            request = next;
+            request.extensions_mut().insert(handle.to_be_bound());
+        }
+    }
+
+    /// Begins one request.
+    fn call(
+        &self,
+        mut request: Request<Body>,
+    ) -> (RequestHandle, impl Future<Output = Result<Response<ResponseBody>, BoxError>>) {
+        self.prepare(&mut request);
+        match &self.stack {
+            Stack::Plain(wire) => {
+                let (handle, response) = wire.send(request);
+                (handle, Either::Left(response))
+            }
+            Stack::Layered(service) => {
+                let handle = request.extensions_mut().get_or_insert_default::<RequestHandle>().clone();
+                (handle, Either::Right(service.clone().oneshot(request)))
+            }
+        }
+    }
+
+    /// What every request of the client says.
     fn prepare(&self, request: &mut Request<Body>) {
-        url::move_user_info(request);
-        let headers = request.headers_mut();
         if let Some(agent) = &self.user_agent {
-            headers.entry(header::USER_AGENT).or_insert_with(|| agent.clone());
+            request.headers_mut().entry(header::USER_AGENT).or_insert_with(|| agent.clone());
         }
         if gives_content_a_meaning(request.method()) && request.body().is_end_stream() {
             request.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(0));
@@ -220,42 +269,21 @@ impl ClientStack {
             request.headers_mut().entry(header::CONNECTION).or_insert(close);
         }
     }
+}
 
-    async fn follow(
-        &self,
-        request: Request<Body>,
-        handle: &RequestHandle,
-    ) -> Result<Response<ResponseBody>, ClientError> {
-        let failed = |error| ClientError::failed(error, handle.clone());
-        let (mut request, mut hops) = (request, 0);
-        let mut hop = Hop::of(&request);
-        loop {
-            if self.connections.closed.is_cancelled() {
-                return Err(failed(ClientClosed.into()));
-            }
-            let response = self.service.clone().oneshot(request).await.map_err(failed)?;
-            if self.redirects == 0 {
-                return Ok(response);
-            }
-            let next = match hop.next(&response) {
-                Ok(Some(next)) => next,
-                Ok(None) => return Ok(response),
-                Err(Unusable(why)) => {
-                    handle.has_enough();
-                    let status = response.status();
-                    return Err(ClientError::new(Kind::Redirect { status, why }, handle.clone()));
-                }
-            };
-            let mut body = response.into_body();
-            skip(&mut body).await;
-            handle.has_enough();
-            drop(body);
-            if hops == self.redirects {
-                return Err(ClientError::new(Kind::TooManyRedirects(hops), handle.clone()));
-            }
-            hops += 1;
-            request = next;
-        }
+/// No longer than the time for the whole request. Said to be over while it still goes on: given up without a word
+/// it would be recorded as dropped.
+async fn within<F: Future>(
+    deadline: &mut Option<Deadline>,
+    request: &RequestHandle,
+    future: F,
+) -> Result<F::Output, ClientError> {
+    let Some(deadline) = deadline else { return Ok(future.await) };
+    let mut future = pin!(future);
+    tokio::select! {
+        biased;
+        done = &mut future => Ok(done),
+        () = &mut deadline.sleep => Err(deadline.expired(request)),
     }
 }
 

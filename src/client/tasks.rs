@@ -21,6 +21,10 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
+    }
+
     pub(super) fn spawn_on(
         &self,
         task: impl Future<Output = ()> + Send + 'static,

@@ -97,6 +97,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<super::ResolveError>() {
         return Some(error.failure());
     }
+    #[cfg(feature = "client")]
+    if error.is::<super::InvalidRequest>() {
+        return Some(Failure::InvalidArgument);
+    }
     #[cfg(feature = "request")]
     if error.is::<legacy::Error>() && error.source().is_none() {
         return Some(Failure::InvalidArgument); // a request that it could not even begin

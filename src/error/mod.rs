@@ -5,6 +5,8 @@ pub(crate) mod classify;
 mod connect;
 #[cfg(feature = "client")]
 mod decode;
+#[cfg(feature = "client")]
+mod invalid;
 #[cfg(feature = "resolve")]
 mod resolve;
 #[cfg(feature = "tls")]
@@ -20,6 +22,8 @@ pub(crate) use connect::ConnectErrorKind;
 pub use connect::{ConnectAttempt, ConnectError};
 #[cfg(feature = "client")]
 pub use decode::DecodeError;
+#[cfg(feature = "client")]
+pub use invalid::InvalidRequest;
 #[cfg(feature = "resolve")]
 pub use resolve::ResolveError;
 #[cfg(feature = "resolve")]

@@ -39,6 +39,13 @@ impl<F> TraceRequestFuture<F> {
     ) -> Self {
         TraceRequestFuture { inner, recorder, handle, capture }
     }
+
+    /// The handle of the request; unbound when it is not traced.
+    #[cfg(feature = "client")]
+    pub(crate) fn handle(&self) -> RequestHandle {
+        let of_record = || self.recorder.request().map(RequestHandle::of);
+        self.handle.clone().or_else(of_record).unwrap_or_else(RequestHandle::unbound)
+    }
 }
 
 impl<F, R, E> Future for TraceRequestFuture<F>

@@ -1,13 +1,9 @@
 use super::{
-    TraceRequestFuture, TraceResponseBody,
-    body::TraceBody,
-    layer::Options,
+    TraceRequestFuture, TraceRequestLayer, TraceResponseBody,
     mapper::{MapBody, Typed},
 };
-use crate::sink::{RequestHandle, RequestHead, RequestRecorder};
 use http::{Request, Response};
 use http_body::Body;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use std::task::{Context, Poll};
 use tower_service::Service;
 
@@ -15,13 +11,12 @@ use tower_service::Service;
 #[derive(Clone, Debug)]
 pub struct TraceRequest<S, M = Typed> {
     inner: S,
-    options: Options,
-    mapper: M,
+    layer: TraceRequestLayer<M>,
 }
 
 impl<S, M> TraceRequest<S, M> {
-    pub(super) fn new(inner: S, options: Options, mapper: M) -> Self {
-        TraceRequest { inner, options, mapper }
+    pub(super) fn new(inner: S, layer: TraceRequestLayer<M>) -> Self {
+        TraceRequest { inner, layer }
     }
 
     /// The service itself.
@@ -37,14 +32,6 @@ impl<S, M> TraceRequest<S, M> {
     /// Gives the service back.
     pub fn into_inner(self) -> S {
         self.inner
-    }
-
-    /// Has the request report what only the client knows.
-    fn listen<B>(&self, request: &mut Request<B>, recorder: &RequestRecorder) -> Option<CaptureConnection> {
-        if let (true, Some(record)) = (self.options.informational, recorder.request().cloned()) {
-            hyper::ext::on_informational(request, move |response| record.informational(response.status()));
-        }
-        self.options.capture.then(|| capture_connection(request))
     }
 }
 
@@ -65,25 +52,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let has_body = !request.body().is_end_stream();
-        let mut recorder = self.options.sink.request(RequestHead {
-            method: request.method(),
-            uri: request.uri(),
-            version: request.version(),
-            headers: request.headers(),
-            handle: request.extensions().get::<RequestHandle>(),
-            has_body,
-        });
-        if !recorder.is_on() {
-            let request = request.map(|body| self.mapper.map(TraceBody::new(body, None)));
-            return TraceRequestFuture::new(self.inner.call(request), recorder, None, None);
-        }
-        let handle = request.extensions().get::<RequestHandle>().cloned();
-        let capture = self.listen(&mut request, &recorder);
-        let watch = has_body.then(|| Box::new(recorder.watch()));
-        let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));
-        let inner = recorder.scope(|| self.inner.call(request));
-        TraceRequestFuture::new(inner, recorder, handle, capture)
+    #[inline]
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.layer.trace(request, |request| self.inner.call(request))
     }
 }

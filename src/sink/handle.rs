@@ -32,6 +32,8 @@ pub struct RequestHandle(Inner);
 
 #[derive(Clone)]
 enum Inner {
+    /// Of a request that is not traced.
+    Unbound,
     Bound(RequestRef),
     /// All hops, the last one last.
     Slot(Arc<Mutex<Vec<RequestRef>>>),
@@ -47,6 +49,20 @@ impl RequestHandle {
     /// A handle that is bound when a request that carries it is sent through a traced client.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A handle that stays without a request.
+    pub(crate) fn unbound() -> Self {
+        RequestHandle(Inner::Unbound)
+    }
+
+    /// The same, to be bound to the requests that follow from it, too.
+    pub(crate) fn to_be_bound(self) -> Self {
+        match self.0 {
+            Inner::Slot(_) => self,
+            Inner::Bound(request) => RequestHandle(Inner::Slot(Arc::new(Mutex::new(vec![request])))),
+            Inner::Unbound => RequestHandle::new(),
+        }
     }
 
     pub(crate) fn of(request: &RequestRef) -> Self {
@@ -72,6 +88,7 @@ impl RequestHandle {
     /// The trace of this request alone, with all that it refers to. Empty when it was not traced.
     pub fn trace(&self) -> NetTrace {
         match &self.0 {
+            Inner::Unbound => NetTrace::default(),
             Inner::Bound(request) => assemble::slice(request),
             Inner::Slot(slot) => {
                 let hops = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -96,6 +113,7 @@ impl RequestHandle {
 
     pub(crate) fn last_hop(&self) -> Option<RequestRef> {
         match &self.0 {
+            Inner::Unbound => None,
             Inner::Bound(request) => Some(request.clone()),
             Inner::Slot(slot) => slot.lock().unwrap_or_else(PoisonError::into_inner).last().cloned(),
         }

@@ -220,10 +220,9 @@ impl CurrentRequest {
     }
 
     /// It was given a connection just now.
-    pub(crate) fn acquired(&self, conn: &ConnRef) {
-        if let Some(request) = &self.0 {
-            request.acquired(conn);
-        }
+    #[inline]
+    pub(crate) fn acquired(conn: &ConnRef) {
+        scope::with_current(|request| request.acquired(conn));
     }
 
     /// A 1xx response came.

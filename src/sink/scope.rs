@@ -25,6 +25,12 @@ pub(super) fn with_request<R>(request: &mut Option<RequestRef>, f: impl FnOnce()
     f()
 }
 
+/// Shows the current request to `f`, if there is one.
+#[inline]
+pub(super) fn with_current(f: impl FnOnce(&RequestRef)) {
+    let _ = REQUEST.try_with(|current| current.borrow().as_ref().map(f));
+}
+
 pub(super) fn request() -> Option<RequestRef> {
     REQUEST.try_with(|current| current.borrow().clone()).ok().flatten()
 }

@@ -1,6 +1,7 @@
 //! The command under strace: the operations in its trace are the system calls on its sockets, in number, order
 //! and size. What strace leaves out on both sides: EAGAIN, interruptions, peeks, the error queue.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -214,10 +215,13 @@ impl Watched {
 fn compare(trace: &NetTrace, calls: &strace::Trace) {
     let tcp = trace.tcp_conns.iter().map(|conn| (&conn.addr_tuple, conn.socket_trace.as_ref()));
     let udp = trace.udp_conns.iter().map(|conn| (&conn.addr_tuple, conn.socket_trace.as_ref()));
+    let mut uses = HashMap::new();
     for (tuple, ops) in tcp.chain(udp) {
         let Some(ops) = ops else { continue }; // never connected
         let (local, peer) = ends(tuple);
-        let socket = calls.connection(local, peer);
+        // A port that was closed may be given out again.
+        let earlier = uses.entry((local, peer)).and_modify(|earlier| *earlier += 1).or_insert(0);
+        let socket = calls.connections(local, peer).nth(*earlier);
         same(trace, ops, socket.unwrap_or_else(|| panic!("{local} to {peer} is not in {calls:#?}")));
     }
 }

@@ -126,7 +126,12 @@ impl Trace {
 
     /// The socket of this connection. Where its ports were used again: the first.
     pub fn connection(&self, local: SocketAddr, peer: SocketAddr) -> Option<&Socket> {
-        self.sockets.iter().find(|socket| socket.local == Some(local) && socket.peer == Some(peer))
+        self.connections(local, peer).next()
+    }
+
+    /// The sockets that had these ports, one after the other.
+    pub fn connections(&self, local: SocketAddr, peer: SocketAddr) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter().filter(move |socket| socket.local == Some(local) && socket.peer == Some(peer))
     }
 }
 

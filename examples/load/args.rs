@@ -1,0 +1,106 @@
+//! What is asked of the load generator.
+
+use clap::{Parser, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Makes requests and says what they cost.
+///
+/// Without --url it starts a server of its own in another process and asks that.
+#[derive(Clone, Debug, Parser)]
+pub struct Args {
+    /// Serve instead: /1k and /big?n=BYTES over HTTP/1, TLS with HTTP/1, TLS with HTTP/2; and names over DNS
+    #[arg(long)]
+    pub serve: bool,
+
+    /// What to get: a URL, or `http`, `https` or `h2` for the server of its own
+    #[arg(long, default_value = "http")]
+    pub url: String,
+
+    /// What to get of the server of its own
+    #[arg(long, default_value = "/1k")]
+    pub path: String,
+
+    /// Ask the server of its own by name, so that every connection looks it up
+    #[arg(long)]
+    pub names: bool,
+
+    /// The authority to trust, PEM
+    #[arg(long, value_name = "FILE")]
+    pub cacert: Option<PathBuf>,
+
+    /// Whom to ask for names instead of the system's nameservers
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub nameserver: Option<SocketAddr>,
+
+    /// Which client
+    #[arg(long, value_enum, default_value = "traced")]
+    pub mode: Mode,
+
+    #[arg(long, default_value_t = 20_000)]
+    pub requests: u64,
+
+    /// Requests at the same time
+    #[arg(long, default_value_t = 1)]
+    pub concurrency: u64,
+
+    /// A new connection for every request
+    #[arg(long)]
+    pub fresh_connections: bool,
+
+    /// HTTP/2 with prior knowledge, or by ALPN over TLS
+    #[arg(long)]
+    pub http2: bool,
+
+    /// Header fields to send with every request
+    #[arg(long, default_value_t = 0)]
+    pub headers: usize,
+
+    /// Keep every record and operation
+    #[arg(long)]
+    pub unbounded: bool,
+
+    /// Take snapshots all the while
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub snapshot_every: Option<u64>,
+
+    /// Run the modes in turn, so many times, and compare them with `untraced`
+    #[arg(long, value_name = "ROUNDS")]
+    pub compare: Option<usize>,
+
+    /// The modes to compare
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Mode::ALL)]
+    pub modes: Vec<Mode>,
+}
+
+/// Which client makes the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// hyper-util's client over a connector that does no more than it must and adds no extras
+    Bare,
+    /// hyper-util's client with HttpConnector, hyper-rustls and hickory-resolver
+    Untraced,
+    /// The preset with a disabled sink
+    Off,
+    /// The preset with everything recorded
+    Traced,
+}
+
+impl Mode {
+    pub const ALL: [Mode; 4] = [Mode::Bare, Mode::Untraced, Mode::Off, Mode::Traced];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Bare => "bare",
+            Mode::Untraced => "untraced",
+            Mode::Off => "off",
+            Mode::Traced => "traced",
+        }
+    }
+}
+
+impl Args {
+    pub fn needs_server(&self) -> bool {
+        ["http", "https", "h2"].contains(&self.url.as_str())
+    }
+}

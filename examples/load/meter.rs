@@ -1,0 +1,90 @@
+//! What this process has used: CPU time, allocations, heap, descriptors.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    fs, io, mem,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// The system's allocator, counted while that is switched on: it costs a little itself.
+pub struct Counting;
+
+static ON: AtomicBool = AtomicBool::new(false);
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(0);
+
+fn count(bytes: usize) {
+    if ON.load(Relaxed) {
+        CALLS.fetch_add(1, Relaxed);
+        BYTES.fetch_add(bytes as u64, Relaxed);
+    }
+}
+
+// SAFETY: all is done by the system's allocator; counting neither allocates nor panics.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: passed on as it came.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: passed on as it came.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: passed on as it came.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count(new_size);
+        // SAFETY: passed on as it came.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+}
+
+/// Counts the allocations of all threads from here to [`stop`](Self::stop).
+pub struct Allocations(());
+
+impl Allocations {
+    pub fn start() -> Self {
+        CALLS.store(0, Relaxed);
+        BYTES.store(0, Relaxed);
+        ON.store(true, Relaxed);
+        Allocations(())
+    }
+
+    /// How many, and of how many bytes.
+    pub fn stop(self) -> (u64, u64) {
+        ON.store(false, Relaxed);
+        (CALLS.load(Relaxed), BYTES.load(Relaxed))
+    }
+}
+
+/// CPU time of this process so far, user and system.
+pub fn cpu() -> Duration {
+    // SAFETY: a plain struct for which zeros are a value, filled in by the call.
+    let usage = unsafe {
+        let mut usage: libc::rusage = mem::zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_SELF, &mut usage), 0, "{}", io::Error::last_os_error());
+        usage
+    };
+    let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1_000);
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// Bytes of the heap that are in use, with what the allocator needs for itself.
+pub fn heap() -> u64 {
+    // SAFETY: has no preconditions.
+    let info = unsafe { libc::mallinfo2() };
+    (info.uordblks + info.hblkhd) as u64
+}
+
+/// Open descriptors, the one that counts them apart.
+pub fn descriptors() -> io::Result<usize> {
+    Ok(fs::read_dir("/proc/self/fd")?.count() - 1)
+}

@@ -1,0 +1,173 @@
+//! The clients that are compared, each made for the same job.
+
+use super::{
+    args::{Args, Mode},
+    clients::{Bare, Names, http_connector},
+};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{self, connect::Connect},
+    rt::TokioExecutor,
+};
+use nettrace::{Client, NetTrace, Retention, TraceSink, tls::Roots};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use std::{error::Error, fs, future::Future};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A client that gets a URL and reads the response to its end.
+pub trait Get: Clone + Send + Sync + 'static {
+    /// How many bytes there were.
+    fn get(&self) -> impl Future<Output = Result<u64, BoxError>> + Send;
+
+    /// What it records into.
+    fn sink(&self) -> Option<&TraceSink> {
+        None
+    }
+
+    /// Closes its connections.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// hyper-util's client.
+#[derive(Clone)]
+pub struct Plain<C> {
+    client: legacy::Client<C, Empty<Bytes>>,
+    request: Request<()>,
+}
+
+impl<C> Plain<HttpsConnector<C>>
+where
+    HttpsConnector<C>: Connect + Clone + Send + Sync + 'static,
+{
+    fn new(args: &Args, tcp: C) -> Result<Self, BoxError> {
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls(args)?).https_or_http();
+        let connector = match args.http2 {
+            true => builder.enable_http2().wrap_connector(tcp),
+            false => builder.enable_http1().wrap_connector(tcp),
+        };
+        let mut pool = legacy::Client::builder(TokioExecutor::new());
+        pool.http2_only(args.http2);
+        if args.fresh_connections {
+            pool.pool_max_idle_per_host(0);
+        }
+        Ok(Plain { client: pool.build(connector), request: request(args)? })
+    }
+}
+
+impl Plain<HttpsConnector<Bare>> {
+    pub fn bare(args: &Args) -> Result<Self, BoxError> {
+        Self::new(args, Bare(Names::new(args.nameserver)?))
+    }
+}
+
+impl Plain<HttpsConnector<legacy::connect::HttpConnector<Names>>> {
+    pub fn untraced(args: &Args) -> Result<Self, BoxError> {
+        Self::new(args, http_connector(Names::new(args.nameserver)?))
+    }
+}
+
+impl<C: Connect + Clone + Send + Sync + 'static> Get for Plain<C> {
+    async fn get(&self) -> Result<u64, BoxError> {
+        let response = self.client.request(self.request.clone().map(|()| Empty::new())).await?;
+        count(response.into_body()).await
+    }
+
+    async fn close(self) {}
+}
+
+/// The preset.
+#[derive(Clone)]
+pub struct Preset {
+    client: Client,
+    request: Request<()>,
+}
+
+impl Preset {
+    pub fn new(args: &Args) -> Result<Self, BoxError> {
+        let retention = if args.unbounded { Retention::unbounded() } else { Retention::bounded() };
+        let sink = match args.mode {
+            Mode::Off => TraceSink::disabled(),
+            _ => TraceSink::builder().retention(retention).build(),
+        };
+        // The same bytes on the wire as from the untraced client.
+        let mut builder = Client::builder(&sink).user_agent(None).compression(false);
+        if args.http2 {
+            builder = builder.http_version(nettrace::client::HttpVersion::Http2Only);
+        }
+        if args.fresh_connections {
+            builder = builder.max_idle_conns_per_host(0);
+        }
+        if let Some(nameserver) = args.nameserver {
+            builder = builder.nameservers([nameserver]);
+        }
+        if let Some(cacert) = &args.cacert {
+            builder = builder.roots(Roots::from_pem_file(cacert)?);
+        }
+        Ok(Preset { client: builder.build()?, request: request(args)? })
+    }
+}
+
+impl Get for Preset {
+    async fn get(&self) -> Result<u64, BoxError> {
+        let request = self.request.clone().map(|()| nettrace::client::Body::empty());
+        let response = self.client.request(request).await?;
+        count(response.into_body()).await
+    }
+
+    fn sink(&self) -> Option<&TraceSink> {
+        Some(self.client.sink()).filter(|sink| sink.is_enabled())
+    }
+
+    async fn close(self) {
+        self.client.close().await;
+    }
+}
+
+async fn count<B>(mut body: B) -> Result<u64, BoxError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        bytes += frame.map_err(Into::into)?.data_ref().map_or(0, |data| data.len() as u64);
+    }
+    Ok(bytes)
+}
+
+fn request(args: &Args) -> Result<Request<()>, BoxError> {
+    let mut request = Request::builder().uri(&args.url).body(())?;
+    for i in 0..args.headers {
+        let name = HeaderName::try_from(format!("x-load-{i}"))?;
+        request.headers_mut().insert(name, HeaderValue::from_static("some value of a usual length"));
+    }
+    Ok(request)
+}
+
+fn tls(args: &Args) -> Result<ClientConfig, BoxError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(file) = &args.cacert {
+        let pem = fs::read(file)?;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            roots.add(certificate?)?;
+        }
+    }
+    let provider = rustls::crypto::ring::default_provider();
+    let config =
+        ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions()?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Operations in a trace.
+pub fn operations(trace: &NetTrace) -> u64 {
+    let tcp = trace.tcp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
+    let udp = trace.udp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
+    tcp.chain(udp).map(|ops| ops.socket_ops.len() as u64 + ops.dropped_ops).sum()
+}

@@ -1,0 +1,169 @@
+//! One run of one client.
+
+use super::{
+    args::{Args, Mode},
+    meter::{self, Allocations},
+    modes::{Get, Plain, Preset, operations},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    error::Error,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::task::JoinSet;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What a run says of itself. Times and counts are per request unless their name says otherwise.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    pub mode: String,
+    pub requests: u64,
+    pub concurrency: u64,
+    pub wall_us: f64,
+    pub cpu_us: f64,
+    pub allocs: f64,
+    pub alloc_bytes: f64,
+    /// What the heap holds afterwards and did not before, with what the allocator needs for itself.
+    pub kept_bytes: f64,
+    /// The same per socket operation.
+    pub kept_bytes_per_op: Option<f64>,
+    /// Socket operations of all requests, those included that were not kept.
+    pub ops: Option<u64>,
+    /// The slowest request, from the call to the end of its response.
+    pub worst_ms: f64,
+    /// The median of some snapshots of all that was kept.
+    pub snapshot_ms: Option<f64>,
+    /// Tasks and descriptors that are left when the client is closed.
+    pub tasks_left: i64,
+    pub fds_left: i64,
+}
+
+/// Makes the requests.
+pub fn run(args: &Args) -> Result<Outcome, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        match args.mode {
+            Mode::Bare => measure(args, Plain::bare(args)?).await,
+            Mode::Untraced => measure(args, Plain::untraced(args)?).await,
+            Mode::Off | Mode::Traced => measure(args, Preset::new(args)?).await,
+        }
+    });
+    done.map_err(|error| error as Box<dyn Error>)
+}
+
+async fn measure<C: Get>(args: &Args, client: C) -> Result<Outcome, BoxError> {
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks() as i64;
+    let (tasks_before, fds_before) = (tasks(), meter::descriptors()? as i64);
+
+    // Connections are open, buffers have their size.
+    let warm_up = (args.requests / 10).clamp(args.concurrency, 2_000);
+    let stop = Arc::new(AtomicBool::new(false));
+    requests(&client, warm_up, args.concurrency).await?;
+    let ops_before = client.sink().map(|sink| operations(&sink.snapshot("")));
+
+    let snapshots = args.snapshot_every.zip(client.sink().cloned()).map(|(every, sink)| {
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            while !stop.load(Relaxed) {
+                std::thread::sleep(Duration::from_millis(every));
+                drop(sink.snapshot("while others write"));
+            }
+        })
+    });
+    let heap = meter::heap();
+    let (cpu, wall) = (meter::cpu(), Instant::now());
+    let worst = requests(&client, args.requests, args.concurrency).await?;
+    let (cpu, wall) = (meter::cpu() - cpu, wall.elapsed());
+    let kept = meter::heap() as f64 - heap as f64;
+    stop.store(true, Relaxed);
+    if let Some(snapshots) = snapshots {
+        snapshots.join().map_err(|_| "a snapshot panicked")?;
+    }
+
+    let (snapshot_ms, ops) =
+        client.sink().map(|sink| (snapshot_ms(sink), operations(&sink.snapshot("")))).unzip();
+    let ops = ops.zip(ops_before).map(|(after, before)| after - before);
+
+    // Counting costs time, so it is done with requests that are not timed.
+    let counted = (args.requests / 10).clamp(args.concurrency.max(10), 2_000).min(args.requests);
+    let counter = Allocations::start();
+    requests(&client, counted, args.concurrency).await?;
+    let (allocs, alloc_bytes) = counter.stop();
+
+    client.close().await;
+    until(Duration::from_secs(2), || {
+        Ok(tasks() <= tasks_before && meter::descriptors()? as i64 <= fds_before)
+    })
+    .await?;
+    let each = |total: f64| total / args.requests as f64;
+    Ok(Outcome {
+        mode: args.mode.name().to_owned(),
+        requests: args.requests,
+        concurrency: args.concurrency,
+        wall_us: each(wall.as_secs_f64() * 1e6),
+        cpu_us: each(cpu.as_secs_f64() * 1e6),
+        allocs: allocs as f64 / counted as f64,
+        alloc_bytes: alloc_bytes as f64 / counted as f64,
+        kept_bytes: each(kept),
+        kept_bytes_per_op: ops.filter(|ops| *ops > 0).map(|ops| kept / ops as f64),
+        ops,
+        worst_ms: worst.as_secs_f64() * 1e3,
+        snapshot_ms,
+        tasks_left: tasks() - tasks_before,
+        fds_left: meter::descriptors()? as i64 - fds_before,
+    })
+}
+
+/// Makes so many requests, so many at a time. Gives the time of the slowest.
+async fn requests<C: Get>(client: &C, count: u64, concurrency: u64) -> Result<Duration, BoxError> {
+    let (left, worst) = (Arc::new(AtomicU64::new(count)), Arc::new(Mutex::new(Duration::ZERO)));
+    let mut workers = JoinSet::new();
+    for _ in 0..concurrency {
+        let (client, left, worst) = (client.clone(), left.clone(), worst.clone());
+        workers.spawn(async move {
+            let mut mine = Duration::ZERO;
+            while left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+                let begin = Instant::now();
+                client.get().await?;
+                mine = mine.max(begin.elapsed());
+            }
+            let mut worst = worst.lock().map_err(|_| "another worker panicked")?;
+            *worst = worst.max(mine);
+            Ok::<_, BoxError>(())
+        });
+    }
+    while let Some(done) = workers.join_next().await {
+        done??;
+    }
+    let worst = *worst.lock().map_err(|_| "a worker panicked")?;
+    Ok(worst)
+}
+
+fn snapshot_ms(sink: &nettrace::TraceSink) -> f64 {
+    let mut times: Vec<f64> = (0..9)
+        .map(|_| {
+            let begin = Instant::now();
+            let trace = sink.snapshot("load");
+            let took = begin.elapsed();
+            drop(trace);
+            took.as_secs_f64() * 1e3
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Waits for a condition, but not for ever.
+async fn until(limit: Duration, met: impl Fn() -> io::Result<bool>) -> io::Result<()> {
+    let begin = Instant::now();
+    while !met()? && begin.elapsed() < limit {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! Making connections.
+
+use super::{Pool, host::Host, io::PooledIo, link::Link, place::Place};
+use crate::{connect::TcpConnector, error::ClientClosed, sink::ConnRef, tls::TraceTls};
+use http::Extensions;
+use hyper::rt::Executor;
+use hyper_util::client::legacy::connect::Connection;
+use std::{error::Error, future::poll_fn, sync::Arc};
+use tokio::{runtime::Handle, sync::oneshot};
+use tower_service::Service;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What connections are made by.
+pub(in crate::client) type Connector = TraceTls<TcpConnector>;
+
+/// Makes a connection to the host, unless the client is closed first.
+pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, place: Place) -> Result<Link, BoxError> {
+    match pool.closing.clone().run_until_cancelled(dial(&pool, host, place)).await {
+        Some(link) => link,
+        None => Err(ClientClosed.into()),
+    }
+}
+
+async fn dial(pool: &Arc<Pool>, host: Arc<Host>, mut place: Place) -> Result<Link, BoxError> {
+    let mut connector = pool.connector.clone();
+    poll_fn(|cx| connector.poll_ready(cx)).await?;
+    let stream = connector.call(host.uri.clone()).await?;
+    let connected = stream.connected();
+    let is_http2 = pool.settings.http2_only || connected.is_negotiated_h2();
+    if is_http2 && let Some(link) = host.share() {
+        return Ok(link); // another one was quicker, and this one is not needed
+    }
+    let mut extras = Extensions::new();
+    connected.get_extras(&mut extras);
+    pool.reaper().runs_on(Handle::current());
+    let registered = pool.controls.add(connected, extras.remove::<ConnRef>());
+    let control = registered.control.clone();
+    // What follows is up to the connection: a failed handshake is its end.
+    place.is_dial = is_http2;
+    let io = PooledIo::new(stream, control.clone(), place);
+    if is_http2 {
+        let (mut sender, connection) = pool.http2.handshake(io).await?;
+        pool.tasks.execute(registered.run(async {
+            // Its requests fail for the same reason, and say so.
+            let _ = connection.await;
+        }));
+        sender.ready().await?;
+        host.established(sender, control).ok_or_else(|| ClientClosed.into())
+    } else {
+        let (mut sender, connection) = pool.http1.handshake(io).await?;
+        let (tell, broken) = oneshot::channel();
+        pool.tasks.execute(registered.run(async {
+            if let Err(error) = connection.with_upgrades().await {
+                // Of interest only before the first request.
+                let _ = tell.send(error);
+            }
+        }));
+        match sender.ready().await {
+            Ok(()) => Ok(Link::http1(sender, control, host)),
+            Err(error) if error.is_closed() => Err(broken.await.unwrap_or(error).into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

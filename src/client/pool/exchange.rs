@@ -1,0 +1,296 @@
+//! One exchange: a request over one of the pool's connections, and the response to it.
+
+use super::{
+    Outgoing, Pool,
+    connect::connect,
+    form::{self, key},
+    host::{Host, Turn},
+    link::Link,
+    waiting::{Offer, Offers},
+};
+use crate::{
+    client::{
+        body::Body,
+        send_body::{Gate, Refusal, SendBody, Sent},
+    },
+    error::{ClientClosed, TimedOut},
+    request::TraceBody,
+    sink::CurrentRequest,
+};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::{body::Incoming, client::conn::TrySendError};
+use pin_project_lite::pin_project;
+use std::{
+    error::Error,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Sleep, sleep, timeout};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+type Dial = BoxFuture<'static, Result<Link, BoxError>>;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::client) struct Waits {
+    pub(in crate::client) response_header: Option<Duration>,
+    pub(in crate::client) expect_continue: Option<Duration>,
+}
+
+impl Pool {
+    /// Makes the request over a connection to its host. Where one that had been used before turns out not to begin
+    /// it, the request is made again over another.
+    pub(in crate::client) async fn send(
+        self: Arc<Self>,
+        mut request: Request<TraceBody<Body>>,
+    ) -> Result<Response<LeasedBody>, BoxError> {
+        let host = self.host(key(&mut request)?);
+        let (connects, has_body) = (request.method() == Method::CONNECT, !request.body().is_end_stream());
+        let waits = &self.settings.waits;
+        let gate = waits.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);
+        listen(&mut request, gate.as_ref());
+        let patience = waits.response_header.map(|limit| (limit, Sent::new(!has_body)));
+        let sent = patience.as_ref().map(|(_, sent)| sent.clone());
+        let mut request = request.map(|body| SendBody::new(body, gate.clone(), sent));
+        let uri = request.uri().clone();
+        loop {
+            let mut link = self.link(&host).await?;
+            if let Some(conn) = &link.control.conn {
+                CurrentRequest::acquired(conn);
+            }
+            if let Err(error) = form::fit(&mut request, &link) {
+                link.finish(true);
+                return Err(error.into());
+            }
+            match answer(link.send(request), patience.as_ref()).await? {
+                Ok(response) => return Ok(responded(response, link, gate, connects)),
+                Err(mut error) => match error.take_message() {
+                    Some(message) if link.is_reused && !self.is_closed() => {
+                        request = message;
+                        *request.uri_mut() = uri.clone();
+                    }
+                    _ => return Err(reason(error.into_error(), &link)),
+                },
+            }
+        }
+    }
+
+    /// A connection for an exchange with the host.
+    async fn link(self: &Arc<Self>, host: &Arc<Host>) -> Result<Link, BoxError> {
+        if self.is_closed() {
+            return Err(ClientClosed.into());
+        }
+        match host.turn() {
+            Turn::Use(link) => Ok(link),
+            Turn::Wait(waiting) => Box::pin(self.wait(host, waiting)).await,
+        }
+    }
+
+    /// Takes what comes first: a connection that others leave, or the one that is dialled.
+    async fn wait(self: &Arc<Self>, host: &Arc<Host>, mut waiting: Waiting) -> Result<Link, BoxError> {
+        /// So long is waited for a connection whose response was read and that is not ready yet.
+        const MOMENT: Duration = Duration::from_millis(5);
+        let offers = &mut waiting.offers;
+        if waiting.comes_back
+            && let Ok(offer) = timeout(MOMENT, poll_fn(|cx| offers.poll(cx))).await
+        {
+            match offer.ok_or(ClientClosed)? {
+                Offer::Use(link) => return Ok(link),
+                Offer::Dial(place) => (waiting.place, *offers) = (Some(place), host.wait()),
+            }
+        }
+        let begin = |place| -> Dial { Box::pin(connect(self.clone(), host.clone(), place)) };
+        let mut dial = waiting.place.map(begin);
+        let mut is_begun = false;
+        let taken = poll_fn(|cx| {
+            if let Poll::Ready(offer) = offers.poll(cx) {
+                match offer {
+                    Some(Offer::Use(link)) => return Poll::Ready(Ok(link)),
+                    Some(Offer::Dial(place)) => {
+                        dial = Some(begin(place));
+                        *offers = host.wait();
+                        if let Poll::Ready(Some(Offer::Use(link))) = offers.poll(cx) {
+                            return Poll::Ready(Ok(link));
+                        }
+                    }
+                    None => return Poll::Ready(Err(ClientClosed.into())),
+                }
+            }
+            let Some(dialled) = &mut dial else { return Poll::Pending };
+            is_begun = true;
+            let link = ready!(dialled.as_mut().poll(cx));
+            dial = None;
+            Poll::Ready(link)
+        })
+        .await;
+        if let Some(dial) = dial.filter(|_| is_begun && taken.is_ok()) {
+            self.tasks.spawn(async {
+                if let Ok(link) = dial.await {
+                    link.finish(true);
+                }
+            });
+        }
+        taken
+    }
+}
+
+/// How an exchange waits for a connection.
+pub(super) struct Waiting {
+    pub(super) offers: Offers,
+    /// Without one it may not dial.
+    pub(super) place: Option<super::place::Place>,
+    /// A connection will be ready in a moment.
+    pub(super) comes_back: bool,
+}
+
+fn expects_continue<B>(request: &Request<B>) -> bool {
+    let expect = request.headers().get(header::EXPECT);
+    expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Interim responses are recorded, and open the gate.
+fn listen<B>(request: &mut Request<B>, gate: Option<&Gate>) {
+    let current = CurrentRequest::get();
+    if gate.is_none() && !current.is_on() {
+        return;
+    }
+    let gate = gate.cloned();
+    hyper::ext::on_informational(request, move |response| {
+        current.informational(response.status());
+        if let Some(gate) = &gate
+            && response.status() == StatusCode::CONTINUE
+        {
+            gate.open();
+        }
+    });
+}
+
+type Answer = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
+
+/// Waits for the response's header; from the time when the request was sent whole no longer than that.
+async fn answer(
+    answer: impl Future<Output = Answer>,
+    patience: Option<&(Duration, Arc<Sent>)>,
+) -> Result<Answer, TimedOut> {
+    let Some((limit, sent)) = patience else { return Ok(answer.await) };
+    let (mut answer, mut timer) = (pin!(answer), None::<Pin<Box<Sleep>>>);
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Ok(answer));
+        }
+        if !sent.poll(cx) {
+            return Poll::Pending;
+        }
+        ready!(timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx));
+        Poll::Ready(Err(TimedOut { what: "the response's header did not come", limit: *limit }))
+    })
+    .await
+}
+
+fn responded(
+    mut response: Response<Incoming>,
+    link: Link,
+    gate: Option<Gate>,
+    connects: bool,
+) -> Response<LeasedBody> {
+    link.control.connected.get_extras(response.extensions_mut());
+    let refusal = gate.and_then(Gate::refuse);
+    let connected = connects && response.status().is_success();
+    let link = if connected || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        link.hand_over();
+        None
+    } else {
+        Some(link)
+    };
+    response.map(|inner| {
+        let mut body = LeasedBody { inner, link, refusal };
+        if body.inner.is_end_stream() {
+            body.read();
+        }
+        body
+    })
+}
+
+/// Why an exchange failed. That the client was closed is lost on the way through HTTP/2.
+fn reason(error: hyper::Error, link: &Link) -> BoxError {
+    if link.control.is_failing() { ClientClosed.into() } else { error.into() }
+}
+
+pin_project! {
+    /// The body of a response; while it lasts, so does the use of the connection.
+    #[derive(Debug)]
+    pub struct LeasedBody {
+        #[pin]
+        inner: Incoming,
+        link: Option<Link>,
+        refusal: Option<Refusal>,
+    }
+
+    impl PinnedDrop for LeasedBody {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let Some(link) = this.link.take() {
+                link.finish(false);
+            }
+        }
+    }
+}
+
+impl LeasedBody {
+    /// It was read to its end.
+    fn read(&mut self) {
+        self.refusal = None;
+        if let Some(link) = self.link.take() {
+            link.finish(true);
+        }
+    }
+}
+
+impl HttpBody for LeasedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    #[inline]
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                if this.inner.is_end_stream() {
+                    this.read();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                this.refusal = None;
+                Poll::Ready(Some(Err(match this.link.take() {
+                    Some(link) => reason(error, &link),
+                    None => error.into(),
+                })))
+            }
+            // Of a connection that is torn down no more may be heard than of one that came to its end.
+            None if this.link.take_if(|link| link.control.is_failing()).is_some() => {
+                Poll::Ready(Some(Err(ClientClosed.into())))
+            }
+            None => {
+                this.read();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,300 @@
+//! The connections to one host.
+
+use super::{
+    Outgoing, Pool,
+    control::Control,
+    exchange::Waiting,
+    link::Link,
+    place::Place,
+    waiting::{Offer, Offers, Queue},
+};
+use crate::record::EndReason;
+use http::{
+    HeaderValue, Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use hyper::client::conn::http2;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+use tokio::time::Instant;
+
+/// What connections are shared by.
+pub(super) type Key = (Scheme, Authority);
+
+pub(super) struct Host {
+    pool: Weak<Pool>,
+    /// As connectors take it.
+    pub(super) uri: Uri,
+    /// The field `Host` of requests to it (RFC 9110 section 7.2), if it can be one.
+    pub(super) header: Option<HeaderValue>,
+    /// Whether connections are used more than once.
+    keeps: bool,
+    /// One connection is dialled at a time: all are to share it.
+    dials_one: bool,
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The one that was used last is at the end.
+    idle: VecDeque<Idle>,
+    shared: Option<Shared>,
+    waiting: Queue,
+    /// Connections that are open or being made.
+    open: usize,
+    /// A connection that all will share is being made.
+    dials_shared: bool,
+    /// Connections whose response was read, and that will be ready in a moment.
+    returning: usize,
+}
+
+struct Idle {
+    link: Link,
+    since: Instant,
+}
+
+/// A connection that speaks HTTP/2.
+struct Shared {
+    sender: http2::SendRequest<Outgoing>,
+    control: Arc<Control>,
+    streams: usize,
+    idle_since: Instant,
+}
+
+/// What there is for an exchange.
+pub(super) enum Turn {
+    Use(Link),
+    Wait(Waiting),
+}
+
+impl Host {
+    pub(super) fn new(pool: &Arc<Pool>, (scheme, authority): &Key) -> Self {
+        let mut parts = http::uri::Parts::default();
+        (parts.scheme, parts.authority) = (Some(scheme.clone()), Some(authority.clone()));
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+        Host {
+            pool: Arc::downgrade(pool),
+            uri: Uri::from_parts(parts).unwrap_or_default(),
+            header: HeaderValue::try_from(header(scheme, authority)).ok(),
+            keeps: pool.keeps(),
+            dials_one: pool.keeps() && pool.settings.http2_only,
+            limit: pool.settings.limits.max_per_host.unwrap_or(usize::MAX),
+            state: Mutex::default(),
+        }
+    }
+
+    /// `None` when the client is gone.
+    pub(super) fn pool(&self) -> Option<Arc<Pool>> {
+        self.pool.upgrade()
+    }
+
+    /// A connection for an exchange, or how it gets one.
+    pub(super) fn turn(self: &Arc<Self>) -> Turn {
+        let mut gone = Vec::new(); // dropped when the lock is not held any more
+        let mut state = self.state();
+        while let Some(Idle { mut link, .. }) = state.idle.pop_back() {
+            if link.is_ready() {
+                link.is_reused = true;
+                return Turn::Use(link);
+            }
+            gone.push(link);
+        }
+        if let Some(link) = state.share(self, true) {
+            return Turn::Use(link);
+        }
+        let may_dial = state.open < self.limit && !state.dials_shared;
+        let offers = state.waiting.join(self.clone(), !may_dial);
+        let place = may_dial.then(|| {
+            state.open += 1;
+            state.dials_shared = self.dials_one;
+            Place::new(self.clone())
+        });
+        Turn::Wait(Waiting { offers, place, comes_back: state.returning > 0 })
+    }
+
+    /// To be offered a connection.
+    pub(super) fn wait(self: &Arc<Self>) -> Offers {
+        self.state().waiting.join(self.clone(), false)
+    }
+
+    /// A connection that can be used again.
+    pub(super) fn release(self: &Arc<Self>, link: Link) {
+        let Some(pool) = self.pool().filter(|pool| self.keeps && !pool.is_closed()) else { return };
+        let most = pool.settings.limits.max_idle_per_host.unwrap_or(usize::MAX);
+        let excess = {
+            let mut state = self.state();
+            match state.waiting.give(link) {
+                Some(link) if state.idle.len() < most => {
+                    state.idle.push_back(Idle { link, since: Instant::now() });
+                    None
+                }
+                other => other,
+            }
+        };
+        if let Some(link) = excess {
+            link.control.will_close(EndReason::IdleLimit);
+        }
+        if pool.is_closed() {
+            // Closed since we looked, perhaps without having seen this one.
+            self.close_idle(EndReason::Closed, |_| true);
+        }
+        pool.became_idle();
+    }
+
+    /// A connection was made that all can share. Where there is one already, that one is as good.
+    pub(super) fn established(
+        self: &Arc<Self>,
+        sender: http2::SendRequest<Outgoing>,
+        control: Arc<Control>,
+    ) -> Option<Link> {
+        if !self.keeps {
+            return Some(Link::http2(sender, control, self.clone(), false));
+        }
+        let (link, replaced) = {
+            let mut state = self.state();
+            state.dials_shared = false;
+            let shared = Shared { sender, control, streams: 0, idle_since: Instant::now() };
+            let replaced = state.shared.replace(shared);
+            (state.share(self, false), replaced)
+        };
+        drop(replaced);
+        while let Some(link) = self.share_with_waiting() {
+            // When nobody takes it after all, nobody waits.
+            let back = self.state().waiting.give(link);
+            if back.is_some() {
+                break;
+            }
+        }
+        link
+    }
+
+    /// A share of the connection that speaks HTTP/2, if there is one.
+    pub(super) fn share(self: &Arc<Self>) -> Option<Link> {
+        self.state().share(self, true)
+    }
+
+    fn share_with_waiting(self: &Arc<Self>) -> Option<Link> {
+        let mut state = self.state();
+        if state.waiting.is_empty() { None } else { state.share(self, true) }
+    }
+
+    pub(super) fn stream_ended(&self, control: &Arc<Control>) {
+        {
+            let mut state = self.state();
+            let Some(shared) = state.shared.as_mut().filter(|shared| Arc::ptr_eq(&shared.control, control))
+            else {
+                return;
+            };
+            shared.streams -= 1;
+            if shared.streams > 0 {
+                return;
+            }
+            shared.idle_since = Instant::now();
+        }
+        if let Some(pool) = self.pool() {
+            pool.became_idle();
+        }
+    }
+
+    /// A connection is closed, or was not made. Its place goes to the next who waits for one.
+    pub(super) fn left(self: &Arc<Self>, was_dial: bool) {
+        let next = {
+            let mut state = self.state();
+            state.open -= 1;
+            state.dials_shared &= !was_dial;
+            let next = state.waiting.next_to_dial();
+            if next.is_some() {
+                state.open += 1;
+                state.dials_shared = self.dials_one;
+            }
+            next
+        };
+        if let Some(next) = next {
+            // Where he has left in the meantime, the place goes on to the next.
+            let _ = next.send(Offer::Dial(Place::new(self.clone())));
+        }
+        self.forget_closed();
+    }
+
+    /// A connection will be ready in a moment, until what is returned is dropped.
+    pub(super) fn returning(self: &Arc<Self>) -> Returning {
+        self.state().returning += 1;
+        Returning(self.clone())
+    }
+
+    /// Nobody waits any more: the client is closed.
+    pub(super) fn nobody_waits(&self) {
+        self.state().waiting.dismiss();
+    }
+
+    /// Since when its idle connections are so.
+    pub(super) fn idle(&self) -> Vec<Instant> {
+        let state = self.state();
+        let shared = state.shared.iter().filter(|shared| shared.streams == 0);
+        state.idle.iter().map(|idle| idle.since).chain(shared.map(|shared| shared.idle_since)).collect()
+    }
+
+    /// Closes those connections of which that is true that they have been idle since.
+    pub(super) fn close_idle(&self, reason: EndReason, which: impl Fn(Instant) -> bool) {
+        let (links, shared) = {
+            let mut state = self.state();
+            let all = std::mem::take(&mut state.idle);
+            let (go, stay) = all.into_iter().partition(|idle| which(idle.since));
+            state.idle = stay;
+            let shared = state.shared.take_if(|shared| shared.streams == 0 && which(shared.idle_since));
+            (go, shared)
+        };
+        let links: VecDeque<Idle> = links;
+        links.iter().for_each(|idle| idle.link.control.will_close(reason.clone()));
+        shared.iter().for_each(|shared| shared.control.will_close(reason.clone()));
+    }
+
+    /// Lets go of connections that were closed while they were idle.
+    fn forget_closed(&self) {
+        let (links, shared) = {
+            let mut state = self.state();
+            let all = std::mem::take(&mut state.idle);
+            let (stay, go): (VecDeque<Idle>, VecDeque<Idle>) =
+                all.into_iter().partition(|idle| idle.link.is_ready());
+            state.idle = stay;
+            (go, state.shared.take_if(|shared| shared.sender.is_closed()))
+        };
+        drop((links, shared));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn share(&mut self, host: &Arc<Host>, is_reused: bool) -> Option<Link> {
+        let shared = self.shared.as_mut().filter(|shared| shared.sender.is_ready())?;
+        shared.streams += 1;
+        Some(Link::http2(shared.sender.clone(), shared.control.clone(), host.clone(), is_reused))
+    }
+}
+
+/// See [`Host::returning`].
+pub(super) struct Returning(Arc<Host>);
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        self.0.state().returning -= 1;
+    }
+}
+
+/// The host with its port, where that is not the scheme's own.
+fn header(scheme: &Scheme, authority: &Authority) -> String {
+    let own = match scheme.as_str() {
+        "https" | "wss" => 443,
+        _ => 80,
+    };
+    match authority.port_u16().filter(|port| *port != own) {
+        Some(port) => format!("{}:{port}", authority.host()),
+        None => authority.host().to_owned(),
+    }
+}

@@ -1,0 +1,72 @@
+//! A connection of the pool: counted while it is open, and made to fail when the client is closed.
+
+use super::{control::Control, place::Place};
+use crate::error::ClientClosed;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use pin_project_lite::pin_project;
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+pin_project! {
+    #[derive(Debug)]
+    pub(super) struct PooledIo<T> {
+        #[pin]
+        inner: T,
+        control: Arc<Control>,
+        // Given up after the stream is closed.
+        place: Place,
+    }
+}
+
+impl<T> PooledIo<T> {
+    pub(super) fn new(inner: T, control: Arc<Control>, place: Place) -> Self {
+        PooledIo { inner, control, place }
+    }
+}
+
+fn closed<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, ClientClosed)))
+}
+
+impl<T: Read> Read for PooledIo<T> {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        if this.control.is_failing() { closed() } else { this.inner.poll_read(cx, buf) }
+    }
+}
+
+impl<T: Write> Write for PooledIo<T> {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        if this.control.is_failing() { closed() } else { this.inner.poll_write(cx, buf) }
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        if this.control.is_failing() { closed() } else { this.inner.poll_write_vectored(cx, bufs) }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_shutdown(cx)
+    }
+}

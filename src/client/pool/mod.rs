@@ -1,0 +1,175 @@
+//! The connections of a client: who uses them, who waits for one, and when they are closed.
+//!
+//! An exchange takes an idle connection of its host, newest first, or a share of the one that speaks HTTP/2. Where
+//! there is none it dials, and takes whichever comes first: its own connection, or one that another gave back. A dial
+//! that is not needed any more goes on in the background, and its connection is idle then; it is given up only with
+//! a request that is dropped.
+
+mod connect;
+mod control;
+mod exchange;
+mod form;
+mod host;
+mod idle;
+mod io;
+mod link;
+mod place;
+mod waiting;
+
+pub(super) use self::{
+    connect::Connector,
+    exchange::{LeasedBody, Waits},
+};
+
+use self::{
+    control::Controls,
+    host::{Host, Key},
+    idle::Reaper,
+};
+use super::{body::Body, send_body::SendBody, tasks::Tasks};
+use crate::{record::EndReason, request::TraceBody};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioTimer;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Acquire, Ordering::Release},
+    },
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What is sent.
+pub(super) type Outgoing = SendBody<TraceBody<Body>>;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    pub(super) max_idle: Option<usize>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_per_host: Option<usize>,
+    /// How many idle connections to one host are kept.
+    pub(super) max_idle_per_host: Option<usize>,
+}
+
+/// How connections are made and kept.
+pub(super) struct Settings {
+    pub(super) limits: Limits,
+    pub(super) waits: Waits,
+    /// HTTP/2 with prior knowledge.
+    pub(super) http2_only: bool,
+}
+
+pub(super) struct Pool {
+    settings: Settings,
+    connector: Connector,
+    http1: http1::Builder,
+    http2: http2::Builder<Tasks>,
+    hosts: Mutex<Hosts>,
+    controls: Arc<Controls>,
+    closed: AtomicBool,
+    /// Ends the dials.
+    closing: CancellationToken,
+    reaper: Mutex<Reaper>,
+    tasks: Tasks,
+}
+
+#[derive(Default)]
+struct Hosts {
+    known: HashMap<Key, Arc<Host>>,
+    /// How many there may be before those are looked for that nobody needs.
+    enough: usize,
+}
+
+impl Pool {
+    pub(super) fn new(connector: Connector, settings: Settings) -> Arc<Self> {
+        let tasks = Tasks::default();
+        let mut http2 = http2::Builder::new(tasks.clone());
+        http2.timer(TokioTimer::new());
+        Arc::new(Pool {
+            settings,
+            connector,
+            http1: http1::Builder::new(),
+            http2,
+            hosts: Mutex::default(),
+            controls: Arc::default(),
+            closed: AtomicBool::new(false),
+            closing: CancellationToken::new(),
+            reaper: Mutex::default(),
+            tasks,
+        })
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Acquire)
+    }
+
+    /// Whether connections are used more than once.
+    fn keeps(&self) -> bool {
+        self.settings.limits.max_idle_per_host != Some(0)
+    }
+
+    /// Closes all that no exchange uses.
+    pub(super) fn close_idle(&self) {
+        for host in self.all_hosts() {
+            host.close_idle(EndReason::Closed, |_| true);
+        }
+    }
+
+    /// Closes everything. Returns when nothing is left but connections that became another protocol's.
+    pub(super) async fn close(&self) {
+        /// For connections to notice by themselves, so that their requests fail as closed by the client.
+        const GRACE: Duration = Duration::from_millis(100);
+        self.closed.store(true, Release);
+        self.closing.cancel();
+        self.reaper().stop();
+        for host in self.all_hosts() {
+            host.close_idle(EndReason::Closed, |_| true);
+            host.nobody_waits();
+        }
+        self.controls.fail_all();
+        if !self.tasks.are_done_within(GRACE).await {
+            // A connection whose response nobody reads does not look at its socket.
+            self.tasks.stop();
+            self.controls.wake_all();
+            self.tasks.are_done().await;
+        }
+    }
+
+    /// The host of that key. Forgets, now and then, those that have no connection and nobody who asks for one.
+    fn host(self: &Arc<Self>, key: Key) -> Arc<Host> {
+        let mut hosts = self.hosts();
+        if let Some(host) = hosts.known.get(&key) {
+            return host.clone();
+        }
+        if hosts.known.len() >= hosts.enough {
+            hosts.known.retain(|_, host| Arc::strong_count(host) > 1);
+            hosts.enough = (hosts.known.len() * 2).max(16);
+        }
+        let host = Arc::new(Host::new(self, &key));
+        hosts.known.insert(key, host.clone());
+        host
+    }
+
+    fn all_hosts(&self) -> Vec<Arc<Host>> {
+        self.hosts().known.values().cloned().collect()
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, Hosts> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reaper(&self) -> MutexGuard<'_, Reaper> {
+        self.reaper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pool {
+    /// Idle connections refer to their host.
+    fn drop(&mut self) {
+        self.reaper().stop();
+        for host in self.all_hosts() {
+            host.close_idle(EndReason::Closed, |_| true);
+        }
+    }
+}
