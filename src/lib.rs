@@ -67,6 +67,7 @@ struct Readme;
 mod error;
 pub mod record;
 mod sink;
+mod sync;
 pub mod view;
 
 #[cfg(feature = "client")]
@@ -76,6 +77,8 @@ pub mod connect;
 #[cfg(feature = "_bench")]
 #[doc(hidden)]
 pub mod internals;
+#[cfg(all(test, feature = "client"))]
+mod off;
 #[cfg(feature = "request")]
 pub mod request;
 #[cfg(feature = "resolve")]
@@ -87,6 +90,9 @@ pub mod tls;
 pub use client::Client;
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};
+#[cfg(loom)]
+#[doc(hidden)]
+pub use sink::models;
 pub use sink::{
     ConnRef, FinishedRecord, HeaderCapture, IdFormat, NotTraced, Probe, ProbeEvent, ProbeSocket,
     RequestHandle, ResponseExt, Retention, Subscriber, TraceSink, TraceSinkBuilder,

@@ -47,6 +47,10 @@ main() {
 
     heading "Features: full"
     run_tests --features full
+    heading "Models of what is lock-free (loom)"
+    models
+    heading "Interpreted (miri)"
+    interpreted
     heading "Documentation tests"
     logged cargo test --locked --features full --doc
     heading "Examples"
@@ -111,6 +115,24 @@ run_tests() {
         set -- "$@" --lib --bins --tests --examples # without the documentation tests
     fi
     logged "${runner[@]}" "$@"
+}
+
+# All orders of events with up to three preemptions: a few seconds. The flag means another build of everything.
+models() {
+    RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 \
+        logged cargo test --locked -p nettrace-models --lib --release --target-dir target/loom
+}
+
+# The crate forbids unsafe code, so that what an interpreter could find lies in what it depends on. It is no loss
+# where the toolchain has none; where it has, these tests need neither sockets nor the processor's clock.
+interpreted() {
+    if cargo miri --version >/dev/null 2>&1; then
+        MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=8 logged cargo miri test --locked --lib \
+            --no-default-features --target-dir target/miri -- \
+            record::ops:: sink::end:: sink::registry:: --skip without_recursion --skip while_a_writer --skip many_threads
+    else
+        echo "LEFT OUT: this toolchain has no miri (the crate has no unsafe code of its own)."
+    fi
 }
 
 logged() {

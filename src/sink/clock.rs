@@ -53,6 +53,8 @@ impl Clock {
 
     #[inline]
     pub(crate) fn now(&self) -> Tick {
+        #[cfg(test)]
+        READINGS.set(READINGS.get() + 1);
         Tick((self.source.raw() >> self.shift).max(1))
     }
 
@@ -67,6 +69,15 @@ impl Clock {
     pub(crate) fn nanos_per_tick(&self) -> u64 {
         self.mult
     }
+}
+
+#[cfg(test)]
+thread_local!(static READINGS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
+
+/// How often this thread has read a clock of any sink.
+#[cfg(all(test, feature = "client"))]
+pub(crate) fn readings() -> u64 {
+    READINGS.get()
 }
 
 #[cfg(test)]

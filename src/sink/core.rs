@@ -155,7 +155,7 @@ impl Timeline {
         tick < self.begin
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, loom))]
     pub(crate) fn test() -> Self {
         let clock = Clock::new();
         Timeline::new(&clock, clock.anchor)

@@ -1,14 +1,12 @@
 //! How a thing ended. Exactly once, whoever comes first: its owner, a timeout, or the closing of the sink.
 
 use super::clock::Tick;
-use crate::{error::Fault, record::EndReason};
-use std::sync::{
-    OnceLock,
-    atomic::{
-        AtomicU8, AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
-    },
+use crate::{
+    error::Fault,
+    record::EndReason,
+    sync::{AtomicU8, AtomicU64, OnceLock},
 };
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// When, how and why.
 #[derive(Clone, Debug, PartialEq)]

@@ -15,6 +15,8 @@ mod group;
 mod handle;
 mod headers;
 mod ids;
+#[cfg(loom)]
+pub mod models;
 mod oplog;
 mod probe;
 mod registry;
@@ -25,6 +27,8 @@ mod settings;
 mod subscriber;
 mod tls;
 
+#[cfg(all(test, feature = "client"))]
+pub(crate) use self::clock::readings;
 pub(crate) use self::{
     clock::Tick,
     conn::{AttemptRecorder, ConnRecorder, Endpoint, Transport},

@@ -4,13 +4,14 @@
 //! not linked. A lock covers the ring's list; the writer takes it once in hundreds of operations.
 
 use super::{clock::Tick, core::Timeline, settings::Retention};
-use crate::record::{
-    Chain, Cursor, Delta, EncodedOps, OpError, RawOp, Segment, SocketOps, SocketTrace, kind,
+use crate::{
+    record::{Chain, Cursor, Delta, EncodedOps, OpError, RawOp, Segment, SocketOps, SocketTrace, kind},
+    sync::{Mutex, MutexGuard},
 };
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +35,8 @@ struct Rest {
 }
 
 /// Words of a segment. A connection of a few operations stays small, one of many allocates rarely.
-const SMALLEST: usize = 16;
-const LARGEST: usize = 512;
+const SMALLEST: usize = if cfg!(loom) { 1 } else { 16 };
+const LARGEST: usize = if cfg!(loom) { 2 } else { 512 };
 /// Errors whose text must be kept end a connection as a rule: there are not many.
 const MAX_TEXTS: usize = 16;
 

@@ -3,18 +3,15 @@
 //! Records sit in chunks of 32; the chunks of one shard form a list. A shard's lock covers taking an index
 //! and, once in 32 times, a new chunk; a snapshot holds it while it clones two `Arc`s and walks outside it.
 
+use crate::sync::{self, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
 use std::{
-    cell::Cell,
     fmt,
     num::NonZero,
     ops::Deref,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
 };
 
-pub(crate) const CHUNK: usize = 32;
+pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// A record that can be asked whether it may be forgotten.
 pub(crate) trait Entry: Sized {
@@ -88,8 +85,7 @@ struct Node<T> {
 
 impl<T> Node<T> {
     fn new(base: u64) -> Arc<Self> {
-        let slots = [const { OnceLock::new() }; CHUNK];
-        Arc::new(Node { chunk: Arc::new(Chunk { base, slots }), next: OnceLock::new() })
+        Arc::new(Node { chunk: Arc::new(Chunk { base, slots: sync::unset() }), next: OnceLock::new() })
     }
 }
 
@@ -315,8 +311,14 @@ impl<T> fmt::Debug for Registry<T> {
     }
 }
 
+#[cfg(loom)]
+use super::models::thread_number;
+
 /// Threads are numbered as they come, so that up to as many as there are shards never meet.
+#[cfg(not(loom))]
 fn thread_number() -> usize {
+    use std::{cell::Cell, sync::atomic::AtomicUsize};
+
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static MINE: Cell<Option<usize>> = const { Cell::new(None) });
     MINE.try_with(|mine| {

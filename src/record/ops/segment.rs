@@ -1,10 +1,10 @@
 //! Where encoded operations lie: written by one thread, read by any, without a lock.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, atomic::Ordering};
 
 use super::encode::{Delta, Encoded, RawOp};
+use crate::sync::{AtomicU64, OnceLock};
 
 /// A run of encoded operations that can be decoded by itself: no operation spans two segments.
 pub(crate) struct Segment {

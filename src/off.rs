@@ -1,0 +1,252 @@
+//! Layers whose sink is off read no clock. That they allocate nothing either is in `tests/disabled.rs`.
+
+use crate::{
+    TraceSink,
+    connect::TraceConnectLayer,
+    request::{TraceBody, TraceRequestLayer},
+    resolve::TraceResolveLayer,
+    sink::readings,
+    tls::TraceTlsLayer,
+};
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection, dns::Name},
+    rt::TokioIo,
+};
+use pin_project_lite::pin_project;
+use std::{
+    convert::Infallible,
+    future::ready,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+/// Every way in which a sink can be off.
+fn off() -> [(&'static str, TraceSink); 3] {
+    let [off, closed] = [TraceSink::new(), TraceSink::new()];
+    off.set_enabled(false);
+    closed.close();
+    [("disabled", TraceSink::disabled()), ("switched off", off), ("closed", closed)]
+}
+
+/// None by any sink that is off; and by one that is on some, which shows that they are counted.
+#[track_caller]
+fn assert_none<F: Future<Output = ()>>(what: impl Fn(TraceSink) -> F) {
+    let counted = |sink| {
+        let before = readings();
+        run(what(sink));
+        readings() - before
+    };
+    for (how, sink) in off() {
+        assert_eq!(counted(sink), 0, "{how}");
+    }
+    assert_ne!(counted(TraceSink::new()), 0);
+}
+
+fn run<R>(future: impl Future<Output = R>) -> R {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+#[test]
+fn the_request_layer() {
+    assert_none(async |sink| {
+        let answer = service_fn(async |request: Request<TraceBody<Full<Bytes>>>| {
+            request.into_body().collect().await?;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("answer")))
+        });
+        let request = Request::new(Full::from("question"));
+        let response = TraceRequestLayer::new(&sink).layer(answer).oneshot(request).await.unwrap();
+        response.into_body().collect().await.unwrap();
+    });
+}
+
+#[test]
+fn the_request_layer_over_a_service_that_fails() {
+    assert_none(async |sink| {
+        let fail = service_fn(|_: Request<TraceBody<Full<Bytes>>>| {
+            ready(Err::<Response<Full<Bytes>>, _>(io::Error::other("no")))
+        });
+        let request = Request::new(Full::from("question"));
+        assert!(TraceRequestLayer::new(&sink).layer(fail).oneshot(request).await.is_err());
+    });
+}
+
+#[test]
+fn the_connect_layer_and_its_streams() {
+    assert_none(async |sink| {
+        let (connector, there) = pipe();
+        let stream = TraceConnectLayer::new(&sink).layer(connector).oneshot(uri("http")).await.unwrap();
+        stream.connected();
+        exchange(stream, there).await;
+    });
+}
+
+#[test]
+fn the_connect_layer_over_a_connector_that_fails() {
+    assert_none(async |sink| {
+        let fail = service_fn(|_: Uri| ready(Err::<TokioIo<Pipe>, _>(io::Error::other("no"))));
+        assert!(TraceConnectLayer::new(&sink).layer(fail).oneshot(uri("http")).await.is_err());
+    });
+}
+
+/// It has no sink but that of the dial that it is called in, whose own readings are counted apart.
+#[test]
+fn the_resolve_layer() {
+    assert_none(async |sink| {
+        let connector = service_fn(|_: Uri| {
+            let resolve = service_fn(|_: Name| ready(Ok::<_, Infallible>(None::<SocketAddr>.into_iter())));
+            let before = readings();
+            let name = "pipe.test".parse::<Name>().unwrap();
+            let addresses = TraceResolveLayer::new().layer(resolve).oneshot(name);
+            async move {
+                assert_eq!(addresses.await.unwrap().count(), 0);
+                Err::<TokioIo<Pipe>, _>(io::Error::other(readings().abs_diff(before).to_string()))
+            }
+        });
+        let dialed = TraceConnectLayer::new(&sink).layer(connector).oneshot(uri("http")).await;
+        let by_the_layer = dialed.map(drop).unwrap_err().to_string();
+        assert_eq!(by_the_layer != "0", sink.is_enabled(), "{by_the_layer}");
+    });
+}
+
+#[test]
+fn the_tls_layer() {
+    assert_none(async |sink| {
+        let (connector, there) = pipe();
+        let layer = TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().build();
+        let (stream, there) =
+            tokio::join!(layer.layer(connector).oneshot(uri("https")), acceptor().accept(there));
+        exchange(stream.unwrap(), there.unwrap()).await;
+    });
+}
+
+#[test]
+fn the_tls_layer_over_a_handshake_that_fails() {
+    assert_none(async |sink| {
+        let (connector, mut there) = pipe();
+        there.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        let layer = TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().build();
+        assert!(layer.layer(connector).oneshot(uri("https")).await.is_err());
+    });
+}
+
+#[test]
+fn all_layers_over_each_other() {
+    assert_none(async |sink| {
+        let (connector, there) = pipe();
+        let connector = TraceTlsLayer::builder(&sink)
+            .danger_accept_invalid_certs()
+            .build()
+            .layer(TraceConnectLayer::new(&sink).layer(connector));
+        let (stream, there) = tokio::join!(connector.oneshot(uri("https")), acceptor().accept(there));
+        exchange(stream.unwrap(), there.unwrap()).await;
+    });
+}
+
+/// What was under way when the sink was closed has ended for it: what is done reads no clock, and the drop of each
+/// thing once at most.
+#[test]
+fn what_outlives_its_sink() {
+    run(async {
+        let sink = TraceSink::new();
+        let (connector, there) = pipe();
+        let stream = TraceConnectLayer::new(&sink).layer(connector).oneshot(uri("http")).await.unwrap();
+        let answer = service_fn(|_: Request<TraceBody<Full<Bytes>>>| {
+            ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("answer"))))
+        });
+        let request = Request::new(Full::default());
+        let response = TraceRequestLayer::new(&sink).layer(answer).oneshot(request).await.unwrap();
+        sink.close();
+        let before = readings();
+        exchange(stream, there).await;
+        response.into_body().collect().await.unwrap();
+        assert!(readings() - before <= 2, "{}", readings() - before);
+    });
+}
+
+fn uri(scheme: &str) -> Uri {
+    format!("{scheme}://pipe.test").parse().unwrap()
+}
+
+/// A connector of one connection, and the other end of that.
+fn pipe()
+-> (impl Service<Uri, Response = TokioIo<Pipe>, Error = io::Error, Future: Unpin + Send>, DuplexStream) {
+    let (here, there) = tokio::io::duplex(1 << 16);
+    let mut here = Some(Pipe { inner: here });
+    let connector = move |_: Uri| ready(here.take().map(TokioIo::new).ok_or(io::ErrorKind::NotFound.into()));
+    (service_fn(connector), there)
+}
+
+fn acceptor() -> TlsAcceptor {
+    let certified = rcgen::generate_simple_self_signed(["pipe.test".to_owned()]).unwrap();
+    let key = certified.signing_key.into();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.into()], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Reads and writes of all kinds, the last of which is the end of the stream.
+async fn exchange(
+    here: impl hyper::rt::Read + hyper::rt::Write + Unpin,
+    mut there: impl AsyncRead + AsyncWrite + Unpin,
+) {
+    let mut here = TokioIo::new(here);
+    here.write_all(b"hello").await.unwrap();
+    assert_eq!(here.write_vectored(&[IoSlice::new(b", world")]).await.unwrap(), 7);
+    here.flush().await.unwrap();
+    there.write_all(b"yes").await.unwrap();
+    there.flush().await.unwrap();
+    there.shutdown().await.unwrap();
+    let mut received = Vec::new();
+    here.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"yes");
+    drop(there);
+    let _ = here.write(b"too late").await;
+    let _ = here.shutdown().await;
+}
+
+pin_project! {
+    #[derive(Debug)]
+    struct Pipe {
+        #[pin]
+        inner: DuplexStream,
+    }
+}
+
+impl Connection for Pipe {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.project().inner.poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,326 @@
+//! What recording costs, in allocations and in bytes that are kept: exactly, where no clock or scheduler has a say.
+//!
+//! Memory is counted for each thread. What is compared are the same calls with and without the layer, between mock
+//! services; at the end the preset and hyper-util's client, both against a server on another thread.
+#![cfg(feature = "client")]
+
+#[path = "support/alloc.rs"]
+mod alloc;
+
+use std::{
+    convert::Infallible,
+    future::ready,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener},
+    pin::Pin,
+    task::{Context, Poll},
+    thread,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper_util::{
+    client::legacy::{
+        self,
+        connect::{Connected, Connection, HttpConnector},
+    },
+    rt::{TokioExecutor, TokioIo},
+};
+use nettrace::{
+    Retention, TraceSink,
+    connect::{TraceConnectLayer, TracedIo},
+    request::{TraceBody, TraceRequestLayer},
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tower::{Layer, Service, service_fn};
+
+/// The present figures. Better ones are written down here; worse ones need a reason.
+mod expected {
+    /// Of 100,000 operations: two for each segment, of which the first few are smaller.
+    pub const OPS_UNBOUNDED: u64 = 398;
+    /// The same, and what lists the segments of the ring.
+    pub const OPS_BOUNDED: u64 = 402;
+    pub const MOST_BYTES_AN_OP: f64 = 9.0;
+    /// The bounded log of a connection.
+    pub const MOST_BYTES_A_LOG: i64 = 48 << 10;
+
+    /// A request without a body, over a service whose responses have the extensions that hyper-util gives them.
+    pub const REQUEST: u64 = 1;
+    /// What counts the body of the request.
+    pub const REQUEST_BODY: u64 = 1;
+    /// For each 32 requests.
+    pub const CHUNK: u64 = 2;
+    pub const MOST_BYTES_A_REQUEST: f64 = 300.0;
+
+    /// A kept-alive GET through the preset with a disabled sink, more than through hyper-util's client.
+    pub const PRESET_OFF: i64 = -3;
+    /// The same, traced.
+    pub const PRESET: i64 = 3;
+}
+
+#[global_allocator]
+static COUNTING: alloc::Counting = alloc::Counting;
+
+#[track_caller]
+fn now<F: Future>(future: F) -> F::Output {
+    future.now_or_never().expect("nothing here waits")
+}
+
+/// Gives and takes 100 bytes at a time.
+#[derive(Debug)]
+struct Zeros;
+
+impl AsyncRead for Zeros {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        buf.put_slice(&[0; 100]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Zeros {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Connection for Zeros {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+type Stream = TracedIo<TokioIo<Zeros>>;
+
+fn connect(sink: &TraceSink) -> Stream {
+    let connector = service_fn(|_: Uri| ready(Ok::<_, io::Error>(TokioIo::new(Zeros))));
+    now(TraceConnectLayer::new(sink).layer(connector).call(Uri::from_static("http://zeros.test"))).unwrap()
+}
+
+fn exchange(stream: &mut TokioIo<Stream>) {
+    let mut buffer = [0; 100];
+    assert_eq!(now(stream.write(b"question")).unwrap(), 8);
+    assert_eq!(now(stream.read(&mut buffer)).unwrap(), 100);
+}
+
+#[test]
+fn operations_within_a_segment_cost_no_allocation() {
+    let sink = TraceSink::new();
+    let mut stream = TokioIo::new(connect(&sink));
+    (0..300).for_each(|_| exchange(&mut stream)); // a segment of the largest kind has begun
+    let before = alloc::calls();
+    (0..100).for_each(|_| exchange(&mut stream));
+    assert_eq!(alloc::calls() - before, 0);
+    assert_eq!(sink.snapshot("all").tcp_conns[0].socket_trace.as_ref().unwrap().socket_ops.len(), 800);
+}
+
+/// Allocations and bytes of 100,000 operations.
+fn hundred_thousand(retention: Retention) -> (u64, i64) {
+    let sink = TraceSink::builder().retention(retention).build();
+    let mut stream = TokioIo::new(connect(&sink));
+    let (calls, live) = (alloc::calls(), alloc::live());
+    (0..50_000).for_each(|_| exchange(&mut stream));
+    let spent = (alloc::calls() - calls, alloc::live() - live);
+    let trace = sink.snapshot("all");
+    let ops = trace.tcp_conns[0].socket_trace.as_ref().unwrap();
+    assert_eq!(ops.socket_ops.len() as u64 + ops.dropped_ops, 100_000);
+    spent
+}
+
+#[test]
+fn operations_of_an_unbounded_sink() {
+    let (calls, bytes) = hundred_thousand(Retention::unbounded());
+    let an_op = bytes as f64 / 100_000.0;
+    println!("{calls} allocations, {an_op:.3} bytes an operation");
+    assert_eq!(calls, expected::OPS_UNBOUNDED);
+    assert!(an_op <= expected::MOST_BYTES_AN_OP, "{an_op}");
+}
+
+#[test]
+fn operations_of_a_bounded_sink() {
+    let (calls, bytes) = hundred_thousand(Retention::bounded());
+    println!("{calls} allocations, {bytes} bytes");
+    assert_eq!(calls, expected::OPS_BOUNDED);
+    assert!(bytes <= expected::MOST_BYTES_A_LOG, "{bytes}");
+}
+
+/// Whole chunks of records.
+const REQUESTS: u64 = 3_200;
+
+fn request<B>(headers: usize, body: B) -> Request<B> {
+    let mut request = Request::new(body);
+    *request.uri_mut() = Uri::from_static("http://server.test:8080/path?query");
+    for i in 0..headers {
+        let name = HeaderName::try_from(format!("x-header-{i}")).unwrap();
+        request.headers_mut().insert(name, HeaderValue::from_static("value"));
+    }
+    request
+}
+
+/// Answers as hyper-util's client does: what the connector said of the connection is in the extensions.
+fn answer(connected: &Connected) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from("answer"));
+    connected.get_extras(response.extensions_mut());
+    response
+}
+
+/// What so many requests allocate; the first ones set up what is there once.
+fn allocations<S, B, R>(service: &mut S, new: impl Fn() -> Request<B>) -> u64
+where
+    S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
+    R: http_body::Body<Data = Bytes, Error = Infallible>,
+{
+    let mut run = || {
+        let before = alloc::calls();
+        for _ in 0..REQUESTS {
+            let response = now(service.call(new())).unwrap();
+            assert_eq!(now(response.into_body().collect()).unwrap().to_bytes(), "answer");
+        }
+        alloc::calls() - before
+    };
+    run();
+    run()
+}
+
+async fn take<B: http_body::Body + Unpin>(request: Request<B>) {
+    let mut body = request.into_body();
+    while body.frame().await.is_some() {}
+}
+
+/// What the layer adds to that many requests.
+fn added<B>(headers: usize, body: B) -> u64
+where
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Clone + Unpin,
+{
+    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    let stream = connect(&sink);
+    let connected = &stream.connected();
+    let mut bare = service_fn(|request: Request<B>| async {
+        take(request).await;
+        Ok::<_, Infallible>(answer(connected))
+    });
+    let unlayered = allocations(&mut bare, || request(headers, body.clone()));
+    let mut layered =
+        TraceRequestLayer::new(&sink).layer(service_fn(|request: Request<TraceBody<B>>| async {
+            take(request).await;
+            Ok::<_, Infallible>(answer(connected))
+        }));
+    let with_layer = allocations(&mut layered, || request(headers, body.clone()));
+    let trace = sink.snapshot("all");
+    assert!(trace.http_requests.iter().all(|request| request.tcp_conn == stream.conn_id()));
+    with_layer - unlayered
+}
+
+#[test]
+fn requests() {
+    for headers in [0, 5, 20] {
+        let [without, with] = [added(headers, Full::default()), added(headers, Full::from("question"))];
+        println!("{headers} headers: {without} allocations in {REQUESTS} requests, {with} with a body");
+        let chunks = REQUESTS / 32 * expected::CHUNK;
+        assert_eq!(without, REQUESTS * expected::REQUEST + chunks, "{headers} headers");
+        let expected = expected::REQUEST + expected::REQUEST_BODY;
+        assert_eq!(with, REQUESTS * expected + chunks, "{headers} headers and a body");
+    }
+}
+
+#[test]
+fn kept_bytes_of_requests() {
+    const REQUESTS: usize = 10_000;
+    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    let stream = connect(&sink);
+    let connected = &stream.connected();
+    let mut layered =
+        TraceRequestLayer::new(&sink).layer(service_fn(|_: Request<TraceBody<Empty<Bytes>>>| {
+            ready(Ok::<_, Infallible>(answer(connected)))
+        }));
+    let before = alloc::live();
+    for _ in 0..REQUESTS {
+        let response = now(layered.call(request(5, Empty::new()))).unwrap();
+        now(response.into_body().collect()).unwrap();
+    }
+    let a_request = (alloc::live() - before) as f64 / REQUESTS as f64;
+    println!("{a_request:.1} bytes a request");
+    assert_eq!(sink.snapshot("all").http_requests.len(), REQUESTS);
+    assert!(a_request <= expected::MOST_BYTES_A_REQUEST, "{a_request}");
+}
+
+/// Answers every request with the same bytes, on a thread of its own.
+fn server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while stream.read_exact(&mut byte).is_ok() {
+                    head.extend(byte);
+                    if head.ends_with(b"\r\n\r\n") {
+                        head.clear();
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nanswer").unwrap();
+                    }
+                }
+            });
+        }
+    });
+    addr
+}
+
+/// One after the other, on one connection and one thread.
+fn fetch_all<E: std::fmt::Debug, R>(fetch: impl AsyncFn() -> Result<Response<R>, E>) -> u64
+where
+    R: http_body::Body<Data = Bytes, Error: std::fmt::Debug>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut spent = [0; 2];
+        for spent in &mut spent {
+            let before = alloc::calls();
+            for _ in 0..REQUESTS {
+                let response = fetch().await.unwrap();
+                assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "answer");
+            }
+            *spent = alloc::calls() - before;
+        }
+        spent[1]
+    })
+}
+
+fn request_to(url: &Uri) -> Request<Empty<Bytes>> {
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = url.clone();
+    request
+}
+
+#[test]
+fn the_preset_over_hyper_util() {
+    let url: Uri = format!("http://{}/path", server()).parse().unwrap();
+    let plain = legacy::Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(HttpConnector::new());
+    let plain = fetch_all(async || plain.clone().call(request_to(&url)).await);
+    let preset = |sink: &TraceSink| {
+        let client = nettrace::Client::builder(sink).build().unwrap();
+        fetch_all(async || client.clone().call(request_to(&url)).await) as i64 - plain as i64
+    };
+    let unbounded = || TraceSink::builder().retention(Retention::unbounded());
+    let off = preset(&TraceSink::disabled());
+    let without_ops = preset(&unbounded().socket_ops(false).build());
+    let traced = preset(&unbounded().build());
+    println!(
+        "hyper-util: {plain}; the preset adds {off} when off, {without_ops} without ops, {traced} with all"
+    );
+    let requests = REQUESTS as i64;
+    assert_eq!(off, requests * expected::PRESET_OFF);
+    assert_eq!(without_ops, requests * expected::PRESET + requests / 32 * expected::CHUNK as i64);
+    // Two operations a request, unless a response comes in parts.
+    let segments = traced - without_ops;
+    assert!((0..=requests / 100).contains(&segments), "{segments} allocations for operations");
+}
