@@ -44,8 +44,8 @@ pub(super) fn slice(request: &RequestRef) -> NetTrace {
 /// The same for hops that are known, the last one last; those of another sink are left out.
 pub(super) fn hops(hops: &[RequestRef]) -> NetTrace {
     let Some(last) = hops.last() else { return NetTrace::default() };
-    let mut assembly = Assembly::new(&last.core);
-    let same_sink = hops.iter().filter(|hop| hop.is_of(&last.core));
+    let mut assembly = Assembly::new(last.core());
+    let same_sink = hops.iter().filter(|hop| hop.is_of(last.core()));
     let linked = assembly.requests(same_sink.map(|hop| hop.record.clone()).collect());
     assembly.groups(linked);
     assembly.finish()
@@ -95,7 +95,7 @@ impl Assembly {
         requests.retain(|request| self.known.insert(request.number()));
         self.http.reserve(requests.len());
         while let Some(record) = requests.pop() {
-            let request = RequestRef { core: self.core.clone(), record };
+            let request = RequestRef { record };
             let (out, prev_hop) = export::request_and_links(&request, &self.times, &mut groups);
             let before = prev_hop.kept.filter(|hop| self.known.insert(hop.number()));
             requests.extend(before.map(|hop| hop.record));

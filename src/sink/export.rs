@@ -35,7 +35,7 @@ pub(super) fn request_and_links(
     times: &Timeline,
     groups: &mut Vec<Arc<Group>>,
 ) -> (HttpReqTrace, PrevHop) {
-    let (core, record) = (&request.core, &*request.record);
+    let (core, record) = (request.core(), &*request.record);
     // The end before the rest: what belongs to an ended request is all there.
     let end = record.end.get();
     let (conn, rare) = {

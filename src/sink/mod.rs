@@ -106,7 +106,8 @@ impl TraceSink {
     fn start(settings: Settings) -> Self {
         let core = Arc::new(Core::new(settings));
         let retention = core.settings.retention;
-        let (requests, groups) = (Registry::new(retention.requests), Registry::new(retention.connections));
+        let requests = Registry::new(retention.requests, core.clone());
+        let groups = Registry::new(retention.connections, ());
         let group_order = Numbers::new();
         TraceSink(Some(Arc::new(Inner { core, requests, groups, group_order })))
     }
@@ -170,7 +171,7 @@ impl TraceSink {
             return;
         }
         for record in inner.requests.collect() {
-            let request = RequestRef { core: inner.core.clone(), record };
+            let request = RequestRef { record };
             request.end(EndReason::SinkClosed, None);
         }
         for group in inner.groups.collect().iter().filter_map(|slot| slot.group()) {
@@ -225,7 +226,7 @@ impl TraceSink {
         if rolled {
             inner.make_room();
         }
-        let request = RequestRef { core: inner.core.clone(), record };
+        let request = RequestRef { record };
         if inner.core.is_closed() {
             // Closed since we looked, perhaps without having seen this one.
             request.end(EndReason::SinkClosed, None);

@@ -15,6 +15,8 @@ pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// A record that can be asked whether it may be forgotten.
 pub(crate) trait Entry: Sized {
+    /// What all records of a registry have in common.
+    type Common: Clone;
     /// Has ended, and nothing that is kept needs it.
     fn is_disposable(&self) -> bool;
     /// Called once when the registry lets go of it. Must break links that could lead back to its own chunk.
@@ -39,31 +41,37 @@ impl Numbers {
     }
 }
 
-struct Chunk<T> {
+struct Chunk<T: Entry> {
     base: u64,
+    common: T::Common,
     slots: [OnceLock<T>; CHUNK],
 }
 
 /// A record in its place, with its number. Holding one keeps its chunk.
-pub(crate) struct Rec<T> {
+pub(crate) struct Rec<T: Entry> {
     chunk: Arc<Chunk<T>>,
     index: u32,
 }
 
-impl<T> Rec<T> {
+impl<T: Entry> Rec<T> {
+    #[inline]
+    pub(crate) fn common(&self) -> &T::Common {
+        &self.chunk.common
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.chunk.base + u64::from(self.index)
     }
 }
 
-impl<T> Clone for Rec<T> {
+impl<T: Entry> Clone for Rec<T> {
     #[inline]
     fn clone(&self) -> Self {
         Rec { chunk: self.chunk.clone(), index: self.index }
     }
 }
 
-impl<T> Deref for Rec<T> {
+impl<T: Entry> Deref for Rec<T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
@@ -71,25 +79,26 @@ impl<T> Deref for Rec<T> {
     }
 }
 
-impl<T> fmt::Debug for Rec<T> {
+impl<T: Entry> fmt::Debug for Rec<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Rec({})", self.number())
     }
 }
 
 /// A list node is apart from its chunk: a snapshot pins nodes while it walks, a record pins its chunk alone.
-struct Node<T> {
+struct Node<T: Entry> {
     chunk: Arc<Chunk<T>>,
     next: OnceLock<Arc<Node<T>>>,
 }
 
-impl<T> Node<T> {
-    fn new(base: u64) -> Arc<Self> {
-        Arc::new(Node { chunk: Arc::new(Chunk { base, slots: sync::unset() }), next: OnceLock::new() })
+impl<T: Entry> Node<T> {
+    fn new(base: u64, common: T::Common) -> Arc<Self> {
+        let chunk = Arc::new(Chunk { base, common, slots: sync::unset() });
+        Arc::new(Node { chunk, next: OnceLock::new() })
     }
 }
 
-impl<T> Drop for Node<T> {
+impl<T: Entry> Drop for Node<T> {
     /// A long list would overflow the stack if its nodes dropped each other.
     fn drop(&mut self) {
         let mut next = self.next.take();
@@ -99,22 +108,23 @@ impl<T> Drop for Node<T> {
     }
 }
 
-struct Shard<T> {
+struct Shard<T: Entry> {
     list: Option<List<T>>,
     /// Records of chunks that left the list, which had not ended or are still needed.
     kept: Arc<Vec<Rec<T>>>,
 }
 
-struct List<T> {
+struct List<T: Entry> {
     head: Arc<Node<T>>,
     tail: Arc<Node<T>>,
     used: usize,
 }
 
 #[repr(align(128))]
-struct Padded<T>(Mutex<Shard<T>>);
+struct Padded<T: Entry>(Mutex<Shard<T>>);
 
-pub(crate) struct Registry<T> {
+pub(crate) struct Registry<T: Entry> {
+    common: T::Common,
     shards: Box<[Padded<T>]>,
     chunks: AtomicUsize,
     /// Records that left the lists since `kept` was gone through.
@@ -124,11 +134,12 @@ pub(crate) struct Registry<T> {
 
 impl<T: Entry> Registry<T> {
     /// For about `bound` records: each shard has a chunk that is being filled and does not go.
-    pub(crate) fn new(bound: usize) -> Self {
+    pub(crate) fn new(bound: usize, common: T::Common) -> Self {
         let threads = std::thread::available_parallelism().map_or(4, NonZero::get);
         let shards = (threads * 2).min(bound / (4 * CHUNK)).max(1).next_power_of_two();
         let empty = || Shard { list: None, kept: Arc::default() };
         Registry {
+            common,
             shards: (0..shards).map(|_| Padded(Mutex::new(empty()))).collect(),
             chunks: AtomicUsize::new(0),
             aged: AtomicUsize::new(0),
@@ -142,11 +153,11 @@ impl<T: Entry> Registry<T> {
         let mut shard = self.lock(mine);
         let rolled = shard.list.as_ref().is_none_or(|list| list.used == CHUNK);
         let list = shard.list.get_or_insert_with(|| {
-            let node = Node::new(numbers.block());
+            let node = Node::new(numbers.block(), self.common.clone());
             List { head: node.clone(), tail: node, used: 0 }
         });
         if list.used == CHUNK {
-            let node = Node::new(numbers.block());
+            let node = Node::new(numbers.block(), self.common.clone());
             let linked = list.tail.next.set(node.clone()).is_ok();
             debug_assert!(linked, "only the owner of the shard links on");
             (list.tail, list.used) = (node, 0);
@@ -177,21 +188,23 @@ impl<T: Entry> Registry<T> {
             })
             .min();
         let Some((_, index)) = oldest else { return false };
-        let (node, gone) = {
+        let (node, survivors) = {
             let mut shard = self.lock(index);
             let Some(list) = &mut shard.list else { return false };
             let Some(next) = list.head.next.get().cloned() else { return false };
             let node = std::mem::replace(&mut list.head, next);
             self.chunks.fetch_sub(1, Relaxed);
-            let (gone, survivors) = split(node.recs());
-            if !survivors.is_empty() {
-                Arc::make_mut(&mut shard.kept).extend(survivors);
+            let survivors = node.survivors();
+            if survivors != 0 {
+                Arc::make_mut(&mut shard.kept).extend(node.recs(survivors));
             }
-            (node, gone)
+            (node, survivors)
         };
-        self.dropped.fetch_add(gone.len() as u64, Relaxed);
-        gone.iter().for_each(|rec| rec.forgotten());
-        drop((gone, node));
+        let gone =
+            node.written().filter(|(index, _)| survivors & (1 << index) == 0).map(|(_, record)| record);
+        let gone = gone.inspect(|record| record.forgotten()).count();
+        self.dropped.fetch_add(gone as u64, Relaxed);
+        drop(node);
         let aged = self.aged.fetch_add(CHUNK, Relaxed) + CHUNK;
         // Now and then, so that it costs the same for each record however many are kept.
         if aged * 4 >= self.kept() {
@@ -247,7 +260,7 @@ impl<T: Entry> Registry<T> {
             };
             all.extend(kept.iter().cloned());
             while let Some(here) = node {
-                all.extend(here.recs());
+                all.extend(here.recs(ALL));
                 node = here.next.get().cloned();
             }
         }
@@ -263,7 +276,7 @@ impl<T: Entry> Registry<T> {
                 let (mut gone, mut survivors) = (Vec::new(), Vec::new());
                 let mut node = list.as_ref().map(|list| list.head.clone());
                 while let Some(here) = node {
-                    let (disposable, stay) = split(here.recs());
+                    let (disposable, stay) = split(here.recs(ALL));
                     gone.extend(disposable);
                     survivors.extend(stay);
                     self.chunks.fetch_sub(1, Relaxed);
@@ -291,21 +304,33 @@ impl<T: Entry> Registry<T> {
     }
 }
 
-impl<T> Node<T> {
-    /// The records written so far.
-    fn recs(&self) -> impl Iterator<Item = Rec<T>> + '_ {
-        (0..CHUNK as u32)
-            .filter(|&i| self.chunk.slots[i as usize].get().is_some())
-            .map(|index| Rec { chunk: self.chunk.clone(), index })
+impl<T: Entry> Node<T> {
+    /// The records written so far, with their places.
+    fn written(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0..).zip(&self.chunk.slots).filter_map(|(index, slot)| Some((index, slot.get()?)))
+    }
+
+    /// A bit for each record that must stay.
+    fn survivors(&self) -> u32 {
+        let survivors = self.written().filter(|(_, record)| !record.is_disposable());
+        survivors.fold(0, |bits, (index, _)| bits | 1 << index)
+    }
+
+    /// The records in these places, as far as they are written.
+    fn recs(&self, places: u32) -> impl Iterator<Item = Rec<T>> {
+        let there = self.written().filter(move |(index, _)| places & (1 << index) != 0);
+        there.map(|(index, _)| Rec { chunk: self.chunk.clone(), index })
     }
 }
+
+const ALL: u32 = u32::MAX;
 
 /// Those that may go, and those that stay.
 fn split<T: Entry>(recs: impl Iterator<Item = Rec<T>>) -> (Vec<Rec<T>>, Vec<Rec<T>>) {
     recs.partition(|rec| rec.is_disposable())
 }
 
-impl<T> fmt::Debug for Registry<T> {
+impl<T: Entry> fmt::Debug for Registry<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").field("chunks", &self.chunks).field("dropped", &self.dropped).finish()
     }
