@@ -3,7 +3,7 @@
 //! Records sit in chunks of 32; the chunks of one shard form a list. A shard's lock covers taking an index
 //! and, once in 32 times, a new chunk; a snapshot holds it while it clones two `Arc`s and walks outside it.
 
-use crate::sync::{self, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
 use std::{
     fmt,
     num::NonZero,
@@ -44,7 +44,14 @@ impl Numbers {
 struct Chunk<T: Entry> {
     base: u64,
     common: T::Common,
-    slots: [OnceLock<T>; CHUNK],
+    /// Apart, so that they need not be built elsewhere and moved.
+    slots: Box<[OnceLock<T>]>,
+}
+
+impl<T: Entry> Chunk<T> {
+    fn new(base: u64, common: T::Common) -> Self {
+        Chunk { base, common, slots: (0..CHUNK).map(|_| OnceLock::new()).collect() }
+    }
 }
 
 /// A record in its place, with its number. Holding one keeps its chunk.
@@ -92,8 +99,7 @@ struct Node<T: Entry> {
 }
 
 impl<T: Entry> Node<T> {
-    fn new(base: u64, common: T::Common) -> Arc<Self> {
-        let chunk = Arc::new(Chunk { base, common, slots: sync::unset() });
+    fn new(chunk: Arc<Chunk<T>>) -> Arc<Self> {
         Arc::new(Node { chunk, next: OnceLock::new() })
     }
 }
@@ -125,6 +131,8 @@ struct Padded<T: Entry>(Mutex<Shard<T>>);
 
 pub(crate) struct Registry<T: Entry> {
     common: T::Common,
+    /// One that went, for the next that is needed.
+    spare: Mutex<Option<Arc<Chunk<T>>>>,
     shards: Box<[Padded<T>]>,
     chunks: AtomicUsize,
     /// Records that left the lists since `kept` was gone through.
@@ -140,6 +148,7 @@ impl<T: Entry> Registry<T> {
         let empty = || Shard { list: None, kept: Arc::default() };
         Registry {
             common,
+            spare: Mutex::new(None),
             shards: (0..shards).map(|_| Padded(Mutex::new(empty()))).collect(),
             chunks: AtomicUsize::new(0),
             aged: AtomicUsize::new(0),
@@ -153,11 +162,11 @@ impl<T: Entry> Registry<T> {
         let mut shard = self.lock(mine);
         let rolled = shard.list.as_ref().is_none_or(|list| list.used == CHUNK);
         let list = shard.list.get_or_insert_with(|| {
-            let node = Node::new(numbers.block(), self.common.clone());
+            let node = Node::new(self.chunk(numbers));
             List { head: node.clone(), tail: node, used: 0 }
         });
         if list.used == CHUNK {
-            let node = Node::new(numbers.block(), self.common.clone());
+            let node = Node::new(self.chunk(numbers));
             let linked = list.tail.next.set(node.clone()).is_ok();
             debug_assert!(linked, "only the owner of the shard links on");
             (list.tail, list.used) = (node, 0);
@@ -204,13 +213,33 @@ impl<T: Entry> Registry<T> {
             node.written().filter(|(index, _)| survivors & (1 << index) == 0).map(|(_, record)| record);
         let gone = gone.inspect(|record| record.forgotten()).count();
         self.dropped.fetch_add(gone as u64, Relaxed);
+        let chunk = node.chunk.clone();
         drop(node);
+        self.recycle(chunk);
         let aged = self.aged.fetch_add(CHUNK, Relaxed) + CHUNK;
         // Now and then, so that it costs the same for each record however many are kept.
         if aged * 4 >= self.kept() {
             self.sweep_kept();
         }
         true
+    }
+
+    /// An empty chunk.
+    fn chunk(&self, numbers: &Numbers) -> Arc<Chunk<T>> {
+        let base = numbers.block();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(chunk) = spare.as_mut().and_then(Arc::get_mut) {
+            chunk.base = base;
+        }
+        spare.unwrap_or_else(|| Arc::new(Chunk::new(base, self.common.clone())))
+    }
+
+    /// Keeps an evicted chunk for the next that is needed, unless somebody still refers to its records.
+    fn recycle(&self, mut chunk: Arc<Chunk<T>>) {
+        if let Some(unused) = Arc::get_mut(&mut chunk) {
+            unused.slots.iter_mut().for_each(|slot| drop(slot.take()));
+            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(chunk);
+        }
     }
 
     /// Lets those go that outlived their chunk and are not needed any more.
