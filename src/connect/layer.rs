@@ -127,7 +127,7 @@ where
             }
             Err(error) => {
                 let error = error.into();
-                dial.failed(classify::failure(&*error), &classify::chain(&*error));
+                dial.failed(|| classify::fault(&*error));
                 Err(error)
             }
         })

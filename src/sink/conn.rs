@@ -241,28 +241,29 @@ impl AttemptRecorder {
     }
 
     pub(crate) fn failed(mut self, error: &io::Error) {
-        self.end(EndReason::Failed, io_fault(error));
+        self.end(EndReason::Failed, || io_fault(error));
     }
 
     pub(crate) fn timed_out(mut self) {
-        self.end(EndReason::Timeout, Fault::new(Failure::GenericTimeoutError, "the TCP handshake timed out"));
+        let fault = || Fault::new(Failure::GenericTimeoutError, "the TCP handshake timed out");
+        self.end(EndReason::Timeout, fault);
     }
 
     /// Another attempt was faster.
     pub(crate) fn lost_race(mut self) {
-        self.end(EndReason::LostRace, Fault::new(Failure::Interrupted, "another attempt was faster"));
+        self.end(EndReason::LostRace, || Fault::new(Failure::Interrupted, "another attempt was faster"));
     }
 
-    fn end(&mut self, reason: EndReason, fault: Fault) {
+    fn end(&mut self, reason: EndReason, fault: impl FnOnce() -> Fault) {
         if let Some(conn) = self.0.take() {
-            end(&conn, reason, Some(fault));
+            end(&conn, reason, Some(fault()));
         }
     }
 }
 
 impl Drop for AttemptRecorder {
     fn drop(&mut self) {
-        self.end(EndReason::Cancelled, Fault::new(Failure::Interrupted, "the attempt was given up"));
+        self.end(EndReason::Cancelled, || Fault::new(Failure::Interrupted, "the attempt was given up"));
     }
 }
 
@@ -411,7 +412,7 @@ impl ConnRecorder {
     }
 
     /// Says how it will have ended when it is dropped, where the socket alone does not tell.
-    pub(crate) fn will_end(&mut self, reason: EndReason, failure: Option<(Failure, &str)>) {
+    pub(crate) fn will_end(&mut self, reason: EndReason, failure: Option<(Failure, &'static str)>) {
         let Some(live) = &mut self.0 else { return };
         live.reason = Some(reason);
         if let Some((failure, text)) = failure {
@@ -463,7 +464,7 @@ fn register(group: Arc<Group>, record: ConnRecord) -> Option<ConnRef> {
 
 fn end(conn: &ConnRef, reason: EndReason, fault: Option<Fault>) {
     let (group, Some(record)) = (&conn.0.group, &conn.0.record) else { return };
-    if record.end.end(group.core.now().max(record.latest()), reason, fault) {
+    if record.end.is_open() && record.end.end(group.core.now().max(record.latest()), reason, fault) {
         group.ended();
         group.core.publish(|times| finished(group, record, times));
     }

@@ -64,8 +64,10 @@ impl DnsRecorder {
     }
 
     /// The exchange failed; it ends when the recorder is dropped.
-    pub(crate) fn failed(&mut self, reason: EndReason, failure: Failure, text: &str) {
-        self.fault = Some((reason, Fault::new(failure, text)));
+    pub(crate) fn failed(&mut self, reason: EndReason, fault: impl FnOnce() -> Fault) {
+        if self.is_on() {
+            self.fault = Some((reason, fault()));
+        }
     }
 
     /// The exchange is over, well.
@@ -75,20 +77,19 @@ impl DnsRecorder {
 
     fn with(&self, f: impl FnOnce(Tick, &mut DnsRecord)) {
         let Some((group, index)) = &self.place else { return };
-        let now = group.core.now();
         if let Some(record) = group.state().dns.get_mut(*index).filter(|record| record.end.is_none()) {
-            f(now, record);
+            f(group.core.now(), record);
         }
     }
 
     fn end(&mut self, reason: EndReason, fault: Option<Fault>) {
         let Some((group, index)) = self.place.take() else { return };
-        let now = group.core.now();
         let ended = {
             let mut state = group.state();
             let record = state.dns.get_mut(index).filter(|record| record.end.is_none());
             record.map(|record| {
-                record.end = Some(End { at: now.max(record.latest()), reason, fault });
+                let at = group.core.now().max(record.latest());
+                record.end = Some(End { at, reason, fault });
                 group.core.has_subscribers().then(|| record.clone())
             })
         };

@@ -290,7 +290,8 @@ fn until(seen: Tick, end: Option<&End>) -> Tick {
 }
 
 fn split(fault: Option<Fault>) -> (Option<Failure>, String) {
-    fault.map_or_else(Default::default, |fault| (Some(fault.failure), fault.text.into()))
+    let parts = fault.map(Fault::into_parts);
+    parts.map_or_else(Default::default, |(failure, text)| (Some(failure), text))
 }
 
 fn addresses(record: &ConnRecord) -> AddrTuple {

@@ -270,12 +270,15 @@ impl RequestRef {
                 Some(_) => None,
             }
         };
-        let fault = Fault::new(deeper.map_or(failure, |deeper| deeper.failure), text);
+        let fault = Fault::new(deeper.map_or(failure, |deeper| deeper.failure), text.to_owned());
         self.end(fault.end_reason(), Some(fault));
     }
 
     /// True for the call that ended it.
     pub(crate) fn end(&self, reason: EndReason, fault: Option<Fault>) -> bool {
+        if !self.is_open() {
+            return false;
+        }
         let (core, record) = (&self.core, &self.record);
         let now = core.now().max(record.latest());
         if let Some(mut links) = self.open_links() {

@@ -111,19 +111,19 @@ impl TlsRecorder {
         live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
     }
 
-    pub(crate) fn failed(mut self, facts: TlsFacts, failure: Failure, text: &str, reason: EndReason) {
+    pub(crate) fn failed(mut self, facts: TlsFacts, fault: Fault, reason: EndReason) {
         let Some(live) = self.0.take() else { return };
         live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
-        live.handshake_failed(reason, Fault::new(failure, text));
+        live.handshake_failed(reason, fault);
     }
 
     /// The server refused after the handshake had ended for this side, as TLS 1.3 does with client certificates.
-    pub(crate) fn rejected(&mut self, failure: Failure, text: &str, alert: String) {
+    pub(crate) fn rejected(&mut self, fault: Fault, alert: String) {
         let Some(live) = &mut self.0 else { return };
         live.reason = EndReason::Failed;
         live.with(|_, record| {
             record.facts.alert = alert;
-            record.fault.get_or_insert_with(|| Fault::new(failure, text));
+            record.fault.get_or_insert(fault);
         });
     }
 
@@ -137,21 +137,20 @@ impl TlsRecorder {
     }
 
     /// An error broke the established tunnel.
-    pub(crate) fn broken(&mut self, failure: Failure, text: &str) {
+    pub(crate) fn broken(&mut self, fault: Fault) {
         let Some(live) = &mut self.0 else { return };
         if live.reason == EndReason::Closed {
             live.reason = EndReason::Failed;
-            live.fault = Some(Fault::new(failure, text));
+            live.fault = Some(fault);
         }
     }
 }
 
 impl Live {
     fn with(&self, f: impl FnOnce(Tick, &mut TlsRecord)) {
-        let now = self.group.core.now();
         if let Some(record) = self.group.state().tls.get_mut(self.index).filter(|record| record.end.is_none())
         {
-            f(now.max(record.begin), record);
+            f(self.group.core.now().max(record.begin), record);
         }
     }
 
@@ -162,12 +161,11 @@ impl Live {
 
     fn end(&self, reason: EndReason, fault: Option<Fault>) {
         let group = &self.group;
-        let now = group.core.now();
         let ended = {
             let mut state = group.state();
             let record = state.tls.get_mut(self.index).filter(|record| record.end.is_none());
             record.map(|record| {
-                let at = now.max(record.latest());
+                let at = group.core.now().max(record.latest());
                 if self.in_handshake && !record.handshake_end.is_some() {
                     record.handshake_end = at;
                 }

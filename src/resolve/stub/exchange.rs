@@ -19,7 +19,7 @@ use super::{
     trace,
 };
 use crate::{
-    error::ResolveErrorKind as Kind,
+    error::{Fault, ResolveErrorKind as Kind},
     record::{EndReason, Failure},
     sink::{ConnRecorder, DialRef, DnsRecorder, ProbeEvent, ProbeSocket},
 };
@@ -201,7 +201,7 @@ impl<S: Lend> Link<S> {
             Some(fault) => {
                 let timed_out = matches!(fault, Kind::Timeout { .. });
                 let reason = if timed_out { EndReason::Timeout } else { EndReason::Failed };
-                dns.failed(reason, fault.failure(), &fault.to_string());
+                dns.failed(reason, || Fault::new(fault.failure(), fault.to_string()));
             }
         }
     }
