@@ -1,11 +1,13 @@
 //! Recorders of dials: what a connector and a resolver say of their work.
 
 use super::{
-    conn::{AttemptRecorder, ConnRecorder, ConnRef, Endpoint, Transport},
+    attempt::AttemptRecorder,
+    conn::{ConnRef, Endpoint, Transport},
+    conn_recorder::ConnRecorder,
     core::Core,
     end::{End, EndCell},
     export,
-    group::{DialHead, Group, ResolverDial},
+    group::{self, DialHead, Group, ResolverDial},
     scope,
     subscriber::FinishedRecord,
 };
@@ -79,10 +81,9 @@ impl DialRef {
     pub(crate) fn resolver_dial(&self, nameserver: SocketAddr) -> ResolverDialRecorder {
         ResolverDialRecorder(self.0.clone().and_then(|group| {
             let begin = group.core.now();
-            let index = group.begin(|state| {
-                state.dial.resolver_dials.push(ResolverDial { nameserver, begin, end: None, conn: 0 });
-                state.dial.resolver_dials.len() - 1
-            })?;
+            let dial = ResolverDial { nameserver, begin, end: None, conn: 0 };
+            // One for each family.
+            let index = group.begin(|state| group::add(&mut state.dial.resolver_dials, 2, dial))?;
             Some((group, index, nameserver))
         }))
     }

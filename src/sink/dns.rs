@@ -1,6 +1,12 @@
 //! The messages exchanged with a nameserver over one connection.
 
-use super::{clock::Tick, end::End, export, group::Group, subscriber::FinishedRecord};
+use super::{
+    clock::Tick,
+    end::End,
+    export,
+    group::{self, Group},
+    subscriber::FinishedRecord,
+};
 use crate::{
     error::Fault,
     record::{DnsQueryMsg, DnsReplyMsg, EndReason, Failure},
@@ -41,10 +47,9 @@ impl DnsRecorder {
             return DnsRecorder::off();
         }
         let number = group.core.numbers.one();
-        let place = group.begin(|state| {
-            state.dns.push(DnsRecord { number, conn, queries: vec![], replies: vec![], end: None });
-            state.dns.len() - 1
-        });
+        let record = DnsRecord { number, conn, queries: vec![], replies: vec![], end: None };
+        // One for each family.
+        let place = group.begin(|state| group::add(&mut state.dns, 2, record));
         DnsRecorder { place: place.map(|index| (group.clone(), index)), fault: None }
     }
 

@@ -201,7 +201,7 @@ pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
         failure,
         end_reason,
         addr_tuple: addresses(record),
-        unix_path: record.endpoint.path.as_deref().unwrap_or_default().into(),
+        unix_path: record.path.as_deref().unwrap_or_default().into(),
         layer: if record.above_tls { "application".into() } else { String::new() },
         reused: times.is_before(record.begin),
         total_sent_bytes: record.sent(),
@@ -299,7 +299,7 @@ fn addresses(record: &ConnRecord) -> AddrTuple {
         addr.map_or_else(Default::default, |addr| (addr.ip().to_string(), addr.port()))
     };
     let (src_ip, src_port) = parts(record.local.get().copied());
-    let (dst_ip, dst_port) = parts(record.endpoint.remote);
+    let (dst_ip, dst_port) = parts(record.remote);
     AddrTuple { src_ip, src_port, dst_ip, dst_port }
 }
 
@@ -307,7 +307,7 @@ fn addresses(record: &ConnRecord) -> AddrTuple {
 fn socket_trace(record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
     // An attempt that never became a connection has no operations to speak of.
     record.established().some()?;
-    record.log.as_ref().map(|log| log.export(times))
+    record.log.get().map(|log| log.export(times))
 }
 
 fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {
