@@ -5,7 +5,7 @@ use crate::{
     connect::TraceConnectLayer,
     request::{TraceBody, TraceRequestLayer},
     resolve::TraceResolveLayer,
-    sink::readings,
+    sink::{ReadDns, readings},
     tls::TraceTlsLayer,
 };
 use bytes::Bytes;
@@ -172,7 +172,7 @@ fn what_outlives_its_sink() {
         let unreached = place.resolver_dial(nameserver);
         let attempt = unreached.tcp();
         let mut asking = place.resolver_dial(nameserver).udp(nameserver);
-        let dns = asking.dns();
+        let dns = asking.dns(&UNREAD);
         let answer = service_fn(|_: Request<TraceBody<Full<Bytes>>>| {
             ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("answer"))))
         });
@@ -184,10 +184,14 @@ fn what_outlives_its_sink() {
         response.into_body().collect().await.unwrap();
         drop((dialing, handshake));
         asking.write(asking.start(), Ok(1));
+        dns.query(&[]);
+        dns.reply(&[], || "".into());
         drop((dns, asking, attempt, unreached));
         assert_eq!(readings() - before, 0);
     });
 }
+
+static UNREAD: ReadDns = ReadDns { query: |_| Default::default(), reply: |_, _| Default::default() };
 
 fn uri(scheme: &str) -> Uri {
     format!("{scheme}://pipe.test").parse().unwrap()

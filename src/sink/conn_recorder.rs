@@ -3,7 +3,7 @@
 use super::{
     clock::Tick,
     conn::{self, AWAITED, ConnRecord, ConnRef, Endpoint, Transport},
-    dns::DnsRecorder,
+    dns::{DnsRecorder, ReadDns},
     group::Group,
     oplog::{OpKind, OpLog, OpWriter},
     probe::{ProbeEvent, ProbeSocket},
@@ -168,9 +168,9 @@ impl ConnRecorder {
     }
 
     /// The record of the messages that a resolver exchanges over this connection.
-    pub(crate) fn dns(&self) -> DnsRecorder {
+    pub(crate) fn dns(&self, read: &'static ReadDns) -> DnsRecorder {
         match &self.0 {
-            Some(live) => DnsRecorder::begin(&live.conn.0.group, live.record.number),
+            Some(live) => DnsRecorder::begin(&live.conn.0.group, live.record.number, read),
             None => DnsRecorder::off(),
         }
     }

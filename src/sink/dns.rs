@@ -11,21 +11,37 @@ use crate::{
     error::Fault,
     record::{DnsQueryMsg, DnsReplyMsg, EndReason, Failure},
 };
-use std::sync::Arc;
+use smallvec::SmallVec;
+use std::{borrow::Cow, sync::Arc};
 
+/// Messages are kept as they went over the wire, which is the least that holds them, and taken apart when a trace
+/// is made.
 #[derive(Clone)]
 pub(crate) struct DnsRecord {
     pub(crate) number: u64,
     pub(crate) conn: u64,
-    pub(crate) queries: Vec<(Tick, DnsQueryMsg)>,
-    pub(crate) replies: Vec<(Tick, DnsReplyMsg)>,
+    pub(crate) read: &'static ReadDns,
+    pub(crate) queries: SmallVec<[SentQuery; 1]>,
+    pub(crate) replies: SmallVec<[ReceivedReply; 1]>,
     pub(crate) end: Option<End>,
+}
+
+type SentQuery = (Tick, Arc<[u8]>);
+/// And why it is not used; empty when it is.
+type ReceivedReply = (Tick, Arc<[u8]>, Cow<'static, str>);
+
+/// How the resolver reads its messages.
+pub(crate) struct ReadDns {
+    pub(crate) query: fn(&[u8]) -> DnsQueryMsg,
+    /// The text says why the reply is not used; empty when it is.
+    pub(crate) reply: fn(&[u8], &str) -> DnsReplyMsg,
 }
 
 impl DnsRecord {
     /// When something was last seen of it.
     pub(crate) fn latest(&self) -> Tick {
-        let (query, reply) = (self.queries.last().map(|(at, _)| *at), self.replies.last().map(|(at, _)| *at));
+        let (query, reply) =
+            (self.queries.last().map(|(at, _)| *at), self.replies.last().map(|(at, ..)| *at));
         query.max(reply).unwrap_or_default()
     }
 }
@@ -42,30 +58,30 @@ impl DnsRecorder {
         DnsRecorder { place: None, fault: None }
     }
 
-    pub(super) fn begin(group: &Arc<Group>, conn: u64) -> Self {
+    pub(super) fn begin(group: &Arc<Group>, conn: u64, read: &'static ReadDns) -> Self {
         if !group.core.settings.dns {
             return DnsRecorder::off();
         }
         let number = group.core.numbers.one();
-        let record = DnsRecord { number, conn, queries: vec![], replies: vec![], end: None };
+        let (queries, replies) = Default::default();
+        let record = DnsRecord { number, conn, read, queries, replies, end: None };
         // One for each family.
         let place = group.begin(|state| group::add(&mut state.dns, 2, record));
         DnsRecorder { place: place.map(|index| (group.clone(), index)), fault: None }
     }
 
-    /// Whether messages need be described at all.
-    pub(crate) fn is_on(&self) -> bool {
+    fn is_on(&self) -> bool {
         self.place.is_some()
     }
 
     /// A message was sent just now.
-    pub(crate) fn query(&self, message: DnsQueryMsg) {
-        self.with(|now, record| record.queries.push((now, message)));
+    pub(crate) fn query(&self, wire: &[u8]) {
+        self.with(|now, record| record.queries.push((now, wire.into())));
     }
 
-    /// A message came just now.
-    pub(crate) fn reply(&self, message: DnsReplyMsg) {
-        self.with(|now, record| record.replies.push((now, message)));
+    /// A message came just now. `ignored` says why it is not used; empty when it is.
+    pub(crate) fn reply(&self, wire: &[u8], ignored: impl FnOnce() -> Cow<'static, str>) {
+        self.with(|now, record| record.replies.push((now, wire.into(), ignored())));
     }
 
     /// The exchange failed; it ends when the recorder is dropped.

@@ -4,7 +4,7 @@ use super::{
     clock::Tick,
     conn::{ConnRecord, ConnRef},
     core::{Core, Timeline},
-    dns::DnsRecord,
+    dns::{DnsRecord, ReadDns},
     end::End,
     group::{DialHead, DialState, Group, ResolverDial},
     headers::CapturedHeaders,
@@ -235,14 +235,19 @@ pub(super) fn udp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
 pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQueryTrace {
     let core = &group.core;
     let (end_at, end_reason, failure, _) = ended(record.end, times);
-    let query = |(at, message)| DnsQueryMsg { sent_at: times.at(at), ..message };
-    let reply = |(at, message)| DnsReplyMsg { recv_at: times.at(at), ..message };
+    let ReadDns { query, reply } = record.read;
+    let queries = record.queries.iter();
+    let replies = record.replies.iter();
     DnsQueryTrace {
         trace_id: core.id(record.number),
         from_dial: core.id(group.dial_number()),
         connection: core.id(record.conn),
-        dns_query_msgs: record.queries.into_iter().map(query).collect(),
-        dns_reply_msgs: record.replies.into_iter().map(reply).collect(),
+        dns_query_msgs: queries
+            .map(|(at, wire)| DnsQueryMsg { sent_at: times.at(*at), ..query(wire) })
+            .collect(),
+        dns_reply_msgs: replies
+            .map(|(at, wire, ignored)| DnsReplyMsg { recv_at: times.at(*at), ..reply(wire, ignored) })
+            .collect(),
         end_at,
         end_reason,
         failure,
@@ -270,9 +275,9 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
         did_resume: facts.did_resume,
         peer_certs: facts.peer_certs,
         cipher_suite: facts.cipher_suite,
-        tls_version: facts.tls_version,
-        key_exchange_group: facts.key_exchange_group,
-        negotiated_proto: facts.negotiated_proto,
+        tls_version: facts.tls_version.into(),
+        key_exchange_group: facts.key_exchange_group.into(),
+        negotiated_proto: facts.negotiated_proto.into(),
         server_name: record.server_name.into(),
     }
 }

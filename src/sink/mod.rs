@@ -37,7 +37,7 @@ pub(crate) use self::{
     conn::{Endpoint, Transport},
     conn_recorder::ConnRecorder,
     dial::{DialRecorder, DialRef},
-    dns::DnsRecorder,
+    dns::{DnsRecorder, ReadDns},
     headers::without_user_info,
     request::{RequestHead, RequestRef},
     request_recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},

@@ -13,15 +13,18 @@ use crate::{
     error::Fault,
     record::{EndReason, Failure, PeerCert},
 };
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 /// What a handshake agreed on, or as much of it as became known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsFacts {
-    pub(crate) tls_version: String,
+    pub(crate) tls_version: Cow<'static, str>,
     pub(crate) cipher_suite: u16,
-    pub(crate) key_exchange_group: String,
-    pub(crate) negotiated_proto: String,
+    pub(crate) key_exchange_group: Cow<'static, str>,
+    pub(crate) negotiated_proto: Cow<'static, str>,
     pub(crate) did_resume: bool,
     pub(crate) peer_certs: Arc<[PeerCert]>,
     pub(crate) alert: String,
