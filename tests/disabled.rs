@@ -192,7 +192,7 @@ fn allocations_of<R>(mut f: impl AsyncFnMut() -> R) -> u64 {
 
 /// More than tokio's own: what a list of addresses and the race between them need, and the text of the destination.
 const CONNECTED: u64 = 6;
-const REFUSED: u64 = 10;
+const REFUSED: u64 = 9;
 
 #[test]
 fn the_tcp_connector() {

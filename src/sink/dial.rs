@@ -223,7 +223,7 @@ pub(super) fn begin(core: &Arc<Core>, destination: String) -> (Arc<Group>, DialR
     let head = DialHead {
         number: core.numbers.one(),
         begin: core.now(),
-        destination: destination.into(),
+        destination,
         trigger: request.as_ref().map_or(0, |request| request.number()),
         end: EndCell::default(),
     };

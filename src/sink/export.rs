@@ -156,7 +156,7 @@ pub(super) fn dial_ended(
         dial_err,
         failure,
         ctx_close_at: times.at(state.let_go),
-        dst_address: head.destination.to_string(),
+        dst_address: head.destination.clone(),
         triggered_by: core.id(head.trigger),
         resolve_begin_at: times.at(state.resolve_begin),
         resolve_end_at: times.at(state.resolve_end),

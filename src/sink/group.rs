@@ -43,7 +43,7 @@ pub(crate) struct DialHead {
     pub(crate) number: u64,
     pub(crate) begin: Tick,
     /// `host:port`
-    pub(crate) destination: Box<str>,
+    pub(crate) destination: String,
     /// The request that needed it; zero when there was none.
     pub(crate) trigger: u64,
     pub(crate) end: EndCell,
