@@ -4,7 +4,7 @@ use super::{
     clock::Tick,
     conn::{ConnRecord, ConnRef},
     core::{Core, Timeline},
-    dns::DnsRecord,
+    dns::{DnsRecord, ReadDns},
     end::End,
     group::{DialHead, DialState, Group, ResolverDial},
     headers::CapturedHeaders,
@@ -156,7 +156,7 @@ pub(super) fn dial_ended(
         dial_err,
         failure,
         ctx_close_at: times.at(state.let_go),
-        dst_address: head.destination.to_string(),
+        dst_address: head.destination.clone(),
         triggered_by: core.id(head.trigger),
         resolve_begin_at: times.at(state.resolve_begin),
         resolve_end_at: times.at(state.resolve_end),
@@ -201,7 +201,7 @@ pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
         failure,
         end_reason,
         addr_tuple: addresses(record),
-        unix_path: record.endpoint.path.as_deref().unwrap_or_default().into(),
+        unix_path: record.path.as_deref().unwrap_or_default().into(),
         layer: if record.above_tls { "application".into() } else { String::new() },
         reused: times.is_before(record.begin),
         total_sent_bytes: record.sent(),
@@ -235,14 +235,19 @@ pub(super) fn udp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
 pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQueryTrace {
     let core = &group.core;
     let (end_at, end_reason, failure, _) = ended(record.end, times);
-    let query = |(at, message)| DnsQueryMsg { sent_at: times.at(at), ..message };
-    let reply = |(at, message)| DnsReplyMsg { recv_at: times.at(at), ..message };
+    let ReadDns { query, reply } = record.read;
+    let queries = record.queries.iter();
+    let replies = record.replies.iter();
     DnsQueryTrace {
         trace_id: core.id(record.number),
         from_dial: core.id(group.dial_number()),
         connection: core.id(record.conn),
-        dns_query_msgs: record.queries.into_iter().map(query).collect(),
-        dns_reply_msgs: record.replies.into_iter().map(reply).collect(),
+        dns_query_msgs: queries
+            .map(|(at, wire)| DnsQueryMsg { sent_at: times.at(*at), ..query(wire) })
+            .collect(),
+        dns_reply_msgs: replies
+            .map(|(at, wire, ignored)| DnsReplyMsg { recv_at: times.at(*at), ..reply(wire, ignored) })
+            .collect(),
         end_at,
         end_reason,
         failure,
@@ -270,9 +275,9 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
         did_resume: facts.did_resume,
         peer_certs: facts.peer_certs,
         cipher_suite: facts.cipher_suite,
-        tls_version: facts.tls_version,
-        key_exchange_group: facts.key_exchange_group,
-        negotiated_proto: facts.negotiated_proto,
+        tls_version: facts.tls_version.into(),
+        key_exchange_group: facts.key_exchange_group.into(),
+        negotiated_proto: facts.negotiated_proto.into(),
         server_name: record.server_name.into(),
     }
 }
@@ -290,7 +295,8 @@ fn until(seen: Tick, end: Option<&End>) -> Tick {
 }
 
 fn split(fault: Option<Fault>) -> (Option<Failure>, String) {
-    fault.map_or_else(Default::default, |fault| (Some(fault.failure), fault.text.into()))
+    let parts = fault.map(Fault::into_parts);
+    parts.map_or_else(Default::default, |(failure, text)| (Some(failure), text))
 }
 
 fn addresses(record: &ConnRecord) -> AddrTuple {
@@ -298,7 +304,7 @@ fn addresses(record: &ConnRecord) -> AddrTuple {
         addr.map_or_else(Default::default, |addr| (addr.ip().to_string(), addr.port()))
     };
     let (src_ip, src_port) = parts(record.local.get().copied());
-    let (dst_ip, dst_port) = parts(record.endpoint.remote);
+    let (dst_ip, dst_port) = parts(record.remote);
     AddrTuple { src_ip, src_port, dst_ip, dst_port }
 }
 
@@ -306,7 +312,7 @@ fn addresses(record: &ConnRecord) -> AddrTuple {
 fn socket_trace(record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
     // An attempt that never became a connection has no operations to speak of.
     record.established().some()?;
-    record.log.as_ref().map(|log| log.export(times))
+    record.log.get().map(|log| log.export(times))
 }
 
 fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {

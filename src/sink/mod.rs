@@ -4,8 +4,10 @@
 //! futures may be dropped at any await point, so nothing depends on code that runs after one.
 
 mod assemble;
+mod attempt;
 mod clock;
 mod conn;
+mod conn_recorder;
 mod core;
 mod dial;
 mod dns;
@@ -30,10 +32,12 @@ mod tls;
 #[cfg(all(test, feature = "client"))]
 pub(crate) use self::clock::readings;
 pub(crate) use self::{
+    attempt::AttemptRecorder,
     clock::Tick,
-    conn::{AttemptRecorder, ConnRecorder, Endpoint, Transport},
+    conn::{Endpoint, Transport},
+    conn_recorder::ConnRecorder,
     dial::{DialRecorder, DialRef},
-    dns::DnsRecorder,
+    dns::{DnsRecorder, ReadDns},
     headers::without_user_info,
     request::{RequestHead, RequestRef},
     request_recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},

@@ -32,7 +32,7 @@ static TIMES: LazyLock<Timeline> = LazyLock::new(Timeline::test);
 /// operation whole, and never less than before.
 pub fn segments() {
     loom::model(|| {
-        let first = Arc::new(Segment::new(2, Delta::default()));
+        let first = Segment::new::<2>(Delta::default());
         let writer = thread::spawn({
             let first = first.clone();
             move || write(&first)
@@ -57,7 +57,7 @@ const WRITTEN: [RawOp; 3] = [
 fn write(first: &Segment) {
     let mut cursor = Cursor::default();
     assert!(cursor.push(first, &WRITTEN[0]) && !cursor.push(first, &WRITTEN[1]));
-    let second = Arc::new(Segment::new(4, cursor.delta()));
+    let second = Segment::new::<4>(cursor.delta());
     first.link(second.clone());
     let mut cursor = Cursor::new(cursor.delta());
     assert!(cursor.push(&second, &WRITTEN[1]) && cursor.push(&second, &WRITTEN[2]));

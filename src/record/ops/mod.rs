@@ -207,7 +207,7 @@ mod tests {
     const BEGIN: u64 = 1_000_000_000;
 
     fn chain(ops: &[RawOp]) -> Chain {
-        let mut writer = Writer::new(4);
+        let mut writer = Writer::new(Segment::new::<4>);
         ops.iter().for_each(|op| writer.push(op));
         Chain::capture(writer.first)
     }
