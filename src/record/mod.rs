@@ -50,8 +50,10 @@ mod id;
 mod list;
 mod names;
 pub(crate) mod ops;
+mod rare;
 mod slice;
 mod socket;
+mod text;
 mod timestamp;
 mod timings;
 mod tls;
@@ -70,7 +72,9 @@ pub(crate) use ops::{
     Chain, Cursor, Delta, EncodedOps, OpError, RawOp, Segment, TickScale, TraceClock, kind,
 };
 pub use ops::{SocketOps, SocketOpsIter};
+pub use rare::{Absent, Rare};
 pub use socket::{SocketOp, SocketOpType, SocketTrace};
+pub use text::Text;
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use timings::Timings;
 pub use tls::{PeerCert, TlsTunnelTrace};
@@ -81,3 +85,15 @@ pub use trace::{Dropped, NetTrace, Precise};
 /// It describes what this version writes, precise times included, and what the Go package writes. It is
 /// stricter than reading: fields and names that are not known do not pass.
 pub const JSON_SCHEMA: &str = include_str!("schema.json");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A trace of a hundred thousand records is mostly memory that has to be fetched.
+    #[test]
+    fn records_are_small() {
+        println!("ts {} id {} fail {} end {} sock {} ops {} addr {}", size_of::<Timestamp>(), size_of::<TraceId>(), size_of::<Option<Failure>>(), size_of::<Option<EndReason>>(), size_of::<Option<SocketTrace>>(), size_of::<SocketOps>(), size_of::<AddrTuple>());
+        assert_eq!([size_of::<HttpReqTrace>(), size_of::<DialTrace>(), size_of::<TcpConnTrace>(), size_of::<UdpConnTrace>(), size_of::<DnsQueryTrace>(), size_of::<TlsTunnelTrace>()], [0;6]);
+    }
+}

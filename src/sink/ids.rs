@@ -75,9 +75,7 @@ impl fmt::Debug for IdFormat {
 
 fn counted(number: u64) -> TraceId {
     let mut digits = itoa::Buffer::new();
-    let mut text = compact_str::CompactString::const_new("tid-");
-    text.push_str(digits.format(number));
-    TraceId::from(text.as_str())
+    TraceId::concat(["tid-", digits.format(number)])
 }
 
 /// As the `shortuuid` packages of Python and Go do it: base 57, 22 digits.

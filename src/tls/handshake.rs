@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as R
 use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
 use crate::{
     error::{TlsError, classify::io_failure, rustls::alert_name},
-    record::{EndReason, Failure, PeerCert},
+    record::{EndReason, Failure, PeerCert, Rare},
     sink::{ConnRef, TlsFacts, TlsRecorder},
 };
 
@@ -163,7 +163,7 @@ impl<IO> Handshake<IO> {
 
     fn end(&mut self, failure: Failure, text: &str, alert: String, reason: EndReason) {
         if let Some(Record { recorder, witness }) = self.record.take() {
-            recorder.failed(TlsFacts { alert, ..overheard(&witness) }, failure, text, reason);
+            recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, failure, text, reason);
         }
     }
 
@@ -216,7 +216,7 @@ pub(super) fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFac
         negotiated_proto: connection.alpn_protocol().map(names::protocol).unwrap_or_default(),
         did_resume: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         peer_certs,
-        alert: String::new(),
+        alert: Rare::new(),
     }
 }
 
