@@ -16,13 +16,6 @@ impl TraceId {
     /// The identifier that refers to nothing.
     pub const UNDEFINED: TraceId = TraceId(CompactString::const_new(""));
 
-    /// The parts one after another.
-    pub(crate) fn concat(parts: [&str; 2]) -> Self {
-        let mut text = CompactString::const_new("");
-        parts.iter().for_each(|part| text.push_str(part));
-        TraceId(text)
-    }
-
     /// The identifier as text; empty when it is undefined.
     pub fn as_str(&self) -> &str {
         &self.0

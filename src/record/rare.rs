@@ -133,6 +133,24 @@ impl<'a, T: Absent + PartialEq<&'a str>> PartialEq<&'a str> for Rare<T> {
     }
 }
 
+impl PartialEq<String> for Rare<Text> {
+    fn eq(&self, other: &String) -> bool {
+        **self == *other
+    }
+}
+
+impl<T: PartialEq<U> + 'static, U, const N: usize> PartialEq<[U; N]> for Rare<Vec<T>> {
+    fn eq(&self, other: &[U; N]) -> bool {
+        **self == *other
+    }
+}
+
+impl PartialEq<TraceId> for Rare<TraceId> {
+    fn eq(&self, other: &TraceId) -> bool {
+        **self == *other
+    }
+}
+
 impl<T: Absent + AsRef<str>> AsRef<str> for Rare<T> {
     fn as_ref(&self) -> &str {
         (**self).as_ref()

@@ -92,10 +92,16 @@ pub(super) fn request_and_links(
 
 /// As it is displayed.
 fn url(uri: &Uri) -> Text {
-    let (scheme, after) = uri.scheme_str().map_or(("", ""), |scheme| (scheme, "://"));
+    let (scheme, after) = match uri.scheme_str() {
+        Some("http") => ("http://", ""),
+        Some("https") => ("https://", ""),
+        Some(other) => (other, "://"),
+        None => ("", ""),
+    };
     let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let (before, query) = uri.query().map_or(("", ""), |query| ("?", query));
-    Text::concat([scheme, after, authority, uri.path(), before, query])
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    let root = if path.starts_with('?') { "/" } else { "" };
+    Text::concat([scheme, after, authority, root, path])
 }
 
 /// What most requests do not have, taken out of the lock.
@@ -315,4 +321,31 @@ fn socket_trace(record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
 
 fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {
     Attempt { tcp_conn: conn.id(), failure, ..Attempt::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_as_they_are_displayed() {
+        for uri in [
+            "http://a.test",
+            "http://a.test/",
+            "https://a.test:8443/a/b?c=d&e",
+            "http://a.test?c",
+            "https://[::1]:1/?",
+            "ftp://a.test/b",
+            "a.test",
+            "a.test:80",
+            "/a?b",
+            "/",
+            "*",
+            "http://***@a.test/?***",
+        ] {
+            let uri: Uri = uri.parse().unwrap();
+            assert_eq!(url(&uri), uri.to_string());
+        }
+        assert_eq!(url(&Uri::default()), "/");
+    }
 }
