@@ -18,18 +18,6 @@ pub(crate) use std::sync::{
 #[cfg(loom)]
 pub(crate) use modelled::OnceLock;
 
-/// Places that are not set; an array of constants where that is possible.
-#[cfg(not(loom))]
-#[inline(always)]
-pub(crate) const fn unset<T, const N: usize>() -> [OnceLock<T>; N] {
-    [const { OnceLock::new() }; N]
-}
-
-#[cfg(loom)]
-pub(crate) fn unset<T, const N: usize>() -> [OnceLock<T>; N] {
-    std::array::from_fn(|_| OnceLock::new())
-}
-
 #[cfg(loom)]
 mod modelled {
     use super::AtomicU8;

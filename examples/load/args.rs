@@ -63,6 +63,10 @@ pub struct Args {
     #[arg(long, value_name = "MILLISECONDS")]
     pub snapshot_every: Option<u64>,
 
+    /// How many snapshots to time at the end; with none of them operations are not counted either
+    #[arg(long, default_value_t = 9)]
+    pub snapshots: usize,
+
     /// Run the modes in turn, so many times, and compare them with `untraced`
     #[arg(long, value_name = "ROUNDS")]
     pub compare: Option<usize>,

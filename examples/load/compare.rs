@@ -87,6 +87,7 @@ fn run_alone(args: &Args, mode: Mode) -> Result<Outcome, Box<dyn Error>> {
     command.args(["--mode", mode.name(), "--url", &args.url]);
     command.args(["--requests", &args.requests.to_string()]);
     command.args(["--concurrency", &args.concurrency.to_string()]);
+    command.args(["--snapshots", &args.snapshots.to_string()]);
     command.args(["--headers", &args.headers.to_string()]);
     command.args(args.fresh_connections.then_some("--fresh-connections"));
     command.args(args.http2.then_some("--http2"));

@@ -65,7 +65,8 @@ async fn measure<C: Get>(args: &Args, client: C) -> Result<Outcome, BoxError> {
     let warm_up = (args.requests / 10).clamp(args.concurrency, 2_000);
     let stop = Arc::new(AtomicBool::new(false));
     requests(&client, warm_up, args.concurrency).await?;
-    let ops_before = client.sink().map(|sink| operations(&sink.snapshot("")));
+    let asked = client.sink().filter(|_| args.snapshots > 0);
+    let ops_before = asked.map(|sink| operations(&sink.snapshot("")));
 
     let snapshots = args.snapshot_every.zip(client.sink().cloned()).map(|(every, sink)| {
         let stop = stop.clone();
@@ -86,8 +87,8 @@ async fn measure<C: Get>(args: &Args, client: C) -> Result<Outcome, BoxError> {
         snapshots.join().map_err(|_| "a snapshot panicked")?;
     }
 
-    let (snapshot_ms, ops) =
-        client.sink().map(|sink| (snapshot_ms(sink), operations(&sink.snapshot("")))).unzip();
+    let snapshot_ms = asked.map(|sink| snapshot_ms(sink, args.snapshots));
+    let ops = asked.map(|sink| operations(&sink.snapshot("")));
     let ops = ops.zip(ops_before).map(|(after, before)| after - before);
 
     // Counting costs time, so it is done with requests that are not timed.
@@ -145,8 +146,8 @@ async fn requests<C: Get>(client: &C, count: u64, concurrency: u64) -> Result<Du
     Ok(worst)
 }
 
-fn snapshot_ms(sink: &nettrace::TraceSink) -> f64 {
-    let mut times: Vec<f64> = (0..9)
+fn snapshot_ms(sink: &nettrace::TraceSink, count: usize) -> f64 {
+    let mut times: Vec<f64> = (0..count)
         .map(|_| {
             let begin = Instant::now();
             let trace = sink.snapshot("load");

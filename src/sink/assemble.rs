@@ -10,7 +10,7 @@ use super::{
     dns::DnsRecord,
     export,
     group::Group,
-    registry::Rec,
+    registry::{Pinned, Rec},
     request::{RequestRecord, RequestRef},
     tls::TlsRecord,
 };
@@ -25,17 +25,18 @@ use std::{
 pub(super) fn all(
     core: &Arc<Core>,
     groups: Vec<Arc<Group>>,
-    requests: impl Fn() -> Vec<Rec<RequestRecord>>,
+    requests: impl Fn() -> Pinned<RequestRecord>,
 ) -> NetTrace {
     let mut assembly = Assembly::new(core);
-    assembly.requests(requests());
+    let known = requests();
+    assembly.requests(known.most(), known.iter());
     assembly.linked(groups);
     // A request was given a connection that was dialled for one which had not begun when we looked.
     let missing = assembly.missing();
     if !missing.is_empty() {
-        let found = requests().into_iter().filter(|request| missing.contains(&request.number())).collect();
-        assembly.requests(found);
-        assembly.linked([]);
+        let all = requests();
+        assembly.requests(missing.len(), all.iter().filter(|(number, _)| missing.contains(number)));
+        assembly.linked(vec![]);
     }
     assembly.finish()
 }
@@ -48,10 +49,10 @@ pub(super) fn slice(request: &RequestRef) -> NetTrace {
 /// The same for hops that are known, the last one last; those of another sink are left out.
 pub(super) fn hops(hops: &[RequestRef]) -> NetTrace {
     let Some(last) = hops.last() else { return NetTrace::default() };
-    let mut assembly = Assembly::new(&last.core);
-    let same_sink = hops.iter().filter(|hop| hop.is_of(&last.core));
-    assembly.requests(same_sink.map(|hop| hop.record.clone()).collect());
-    assembly.linked([]);
+    let mut assembly = Assembly::new(last.core());
+    let same_sink = hops.iter().filter(|hop| hop.is_of(last.core()));
+    assembly.requests(hops.len(), same_sink.map(|hop| (hop.number(), &*hop.record)));
+    assembly.linked(vec![]);
     assembly.finish()
 }
 
@@ -90,33 +91,33 @@ impl Assembly {
         }
     }
 
-    /// Takes requests with the hops before them.
-    fn requests(&mut self, mut requests: Vec<Rec<RequestRecord>>) {
-        self.known.reserve(requests.len());
-        requests.retain(|request| self.known.insert(request.number()));
-        in_order(&mut requests, |request| request.begin);
-        self.http.reserve(requests.len());
-        for request in &requests {
-            let mut next = self.request(request);
+    /// Takes requests, each with its number, and the hops before them.
+    fn requests<'a>(&mut self, most: usize, requests: impl Iterator<Item = (u64, &'a RequestRecord)>) {
+        self.known.reserve(most);
+        let mut new = Vec::with_capacity(most);
+        let requests = requests.filter(|(number, _)| self.known.insert(*number));
+        new.extend(requests.map(|(number, request)| (request.begin, number, request)));
+        in_order(&mut new, |(begin, ..)| *begin);
+        self.http.reserve(new.len());
+        for (_, number, request) in new {
+            let mut next = self.request(number, request);
             while let Some(hop) = next {
-                next = self.request(&hop);
+                next = self.request(hop.number(), &hop);
             }
         }
     }
 
     /// Gives back the hop before it, unless that is in already.
-    fn request(&mut self, request: &Rec<RequestRecord>) -> Option<Rec<RequestRecord>> {
+    fn request(&mut self, number: u64, request: &RequestRecord) -> Option<Rec<RequestRecord>> {
         let found = |group: &_| self.groups.add(group);
-        let (out, before) = export::request_and_links(&self.core, request, &self.times, found);
+        let (out, before) = export::request_and_links(&self.core, number, request, &self.times, found);
         self.http.push(request.begin, before.number, out);
         before.kept.map(|hop| hop.record).filter(|hop| self.known.insert(hop.number()))
     }
 
     /// Takes these groups and those that were found to be referred to.
-    fn linked(&mut self, groups: impl IntoIterator<Item = Arc<Group>>) {
-        let groups = groups.into_iter();
-        self.groups.reserve(groups.size_hint().0);
-        groups.for_each(|group| self.groups.add(&group));
+    fn linked(&mut self, groups: Vec<Arc<Group>>) {
+        self.groups.extend(groups);
         let mut groups = std::mem::take(&mut self.groups.found);
         in_order(&mut groups, |group| group.dial.as_ref().map_or(Tick::NONE, |dial| dial.begin));
         self.held.reserve(groups.len());
@@ -199,9 +200,9 @@ struct Groups {
 }
 
 impl Groups {
-    fn reserve(&mut self, more: usize) {
-        self.seen.reserve(more);
-        self.found.reserve(more);
+    fn extend(&mut self, groups: Vec<Arc<Group>>) {
+        self.seen.reserve(groups.len());
+        self.found.extend(groups.into_iter().filter(|group| self.seen.insert(Arc::as_ptr(group))));
     }
 
     fn add(&mut self, group: &Arc<Group>) {

@@ -8,7 +8,6 @@ use super::{
     end::End,
     group::{DialHead, DialState, Group, ResolverDial},
     headers::CapturedHeaders,
-    registry::Rec,
     request::{AtomicTick, PrevHop, Rare as RareLinks, RequestRecord, RequestRef},
     tls::TlsRecord,
 };
@@ -24,17 +23,17 @@ use http::{StatusCode, Uri};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
-    request_and_links(&request.core, &request.record, times, |_| ()).0
+    request_and_links(request.core(), request.number(), &request.record, times, |_| ()).0
 }
 
 /// What it refers to too: the hop before it, and groups, which are shown to `found`.
 pub(super) fn request_and_links(
     core: &Core,
-    request: &Rec<RequestRecord>,
+    number: u64,
+    record: &RequestRecord,
     times: &Timeline,
     found: impl FnMut(&Arc<Group>),
 ) -> (HttpReqTrace, PrevHop) {
-    let record = &**request;
     // The end before the rest: what belongs to an ended request is all there.
     let end = record.end.get();
     let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], rare) = {
@@ -56,7 +55,7 @@ pub(super) fn request_and_links(
     let received = record.received.load(Relaxed);
     let decoded = record.decoded.load(Relaxed).checked_sub(1);
     let mut out = HttpReqTrace {
-        trace_id: core.id(request.number()),
+        trace_id: core.id(number),
         tcp_conn: core.id(tcp_conn),
         tls_tunnel: core.id(tls_tunnel),
         proxy_tls_tunnel: core.id(proxy_tls_tunnel).into(),

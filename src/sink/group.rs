@@ -151,7 +151,7 @@ impl Group {
 
     pub(crate) fn is_caused_by(&self, request: &RequestRef) -> bool {
         let trigger = self.dial.as_ref().map(|dial| dial.trigger);
-        trigger == Some(request.number()) && Arc::ptr_eq(&self.core, &request.core)
+        trigger == Some(request.number()) && Arc::ptr_eq(&self.core, request.core())
     }
 
     /// Writes down what became known of the dial, unless it has ended.
@@ -248,6 +248,8 @@ impl GroupSlot {
 }
 
 impl Entry for GroupSlot {
+    type Common = ();
+
     /// A place for what began outside any dial is needed as long as somebody may begin something there.
     fn is_disposable(&self) -> bool {
         self.lock().as_ref().is_none_or(|group| {

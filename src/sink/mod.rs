@@ -106,7 +106,8 @@ impl TraceSink {
     fn start(settings: Settings) -> Self {
         let core = Arc::new(Core::new(settings));
         let retention = core.settings.retention;
-        let (requests, groups) = (Registry::new(retention.requests), Registry::new(retention.connections));
+        let requests = Registry::new(retention.requests, core.clone());
+        let groups = Registry::new(retention.connections, ());
         let group_order = Numbers::new();
         TraceSink(Some(Arc::new(Inner { core, requests, groups, group_order })))
     }
@@ -131,8 +132,8 @@ impl TraceSink {
             return NetTrace { description: description.as_ref().into(), ..NetTrace::default() };
         };
         // Before the requests: each that caused a dial had begun then.
-        let groups = inner.groups.collect().iter().filter_map(|slot| slot.group()).collect();
-        let mut trace = assemble::all(&inner.core, groups, || inner.requests.collect());
+        let groups = inner.groups.pin().iter().filter_map(|(_, slot)| slot.group()).collect();
+        let mut trace = assemble::all(&inner.core, groups, || inner.requests.pin());
         trace.description = description.as_ref().into();
         trace.dropped = inner.dropped(&trace);
         trace
@@ -170,7 +171,7 @@ impl TraceSink {
             return;
         }
         for record in inner.requests.collect() {
-            let request = RequestRef { core: inner.core.clone(), record };
+            let request = RequestRef { record };
             request.end(EndReason::SinkClosed, None);
         }
         for group in inner.groups.collect().iter().filter_map(|slot| slot.group()) {
@@ -225,7 +226,7 @@ impl TraceSink {
         if rolled {
             inner.make_room();
         }
-        let request = RequestRef { core: inner.core.clone(), record };
+        let request = RequestRef { record };
         if inner.core.is_closed() {
             // Closed since we looked, perhaps without having seen this one.
             request.end(EndReason::SinkClosed, None);

@@ -314,7 +314,7 @@ struct Kept {
 impl Kept {
     fn new(shards: usize) -> Arc<Self> {
         let bound = if shards == 1 { 0 } else { shards * 4 * CHUNK };
-        Arc::new(Kept { registry: Registry::new(bound), numbers: Numbers::new(), live: Arc::new(()) })
+        Arc::new(Kept { registry: Registry::new(bound, ()), numbers: Numbers::new(), live: Arc::new(()) })
     }
 
     fn add(&self, name: u64, needs: Option<&Rec<Item>>) -> Rec<Item> {
@@ -370,6 +370,8 @@ impl Item {
 }
 
 impl Entry for Item {
+    type Common = ();
+
     fn is_disposable(&self) -> bool {
         self.ended.load(Acquire) == 1 && self.needed_by.load(Acquire) == 0
     }

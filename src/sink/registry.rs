@@ -3,7 +3,7 @@
 //! Records sit in chunks of 32; the chunks of one shard form a list. A shard's lock covers taking an index
 //! and, once in 32 times, a new chunk; a snapshot holds it while it clones two `Arc`s and walks outside it.
 
-use crate::sync::{self, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
 use std::{
     fmt,
     num::NonZero,
@@ -11,10 +11,16 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
 };
 
+mod pinned;
+
+pub(crate) use pinned::Pinned;
+
 pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// A record that can be asked whether it may be forgotten.
 pub(crate) trait Entry: Sized {
+    /// What all records of a registry have in common.
+    type Common: Clone;
     /// Has ended, and nothing that is kept needs it.
     fn is_disposable(&self) -> bool;
     /// Called once when the registry lets go of it. Must break links that could lead back to its own chunk.
@@ -39,31 +45,44 @@ impl Numbers {
     }
 }
 
-struct Chunk<T> {
+struct Chunk<T: Entry> {
     base: u64,
-    slots: [OnceLock<T>; CHUNK],
+    common: T::Common,
+    /// Apart, so that they need not be built elsewhere and moved.
+    slots: Box<[OnceLock<T>]>,
+}
+
+impl<T: Entry> Chunk<T> {
+    fn new(base: u64, common: T::Common) -> Self {
+        Chunk { base, common, slots: (0..CHUNK).map(|_| OnceLock::new()).collect() }
+    }
 }
 
 /// A record in its place, with its number. Holding one keeps its chunk.
-pub(crate) struct Rec<T> {
+pub(crate) struct Rec<T: Entry> {
     chunk: Arc<Chunk<T>>,
     index: u32,
 }
 
-impl<T> Rec<T> {
+impl<T: Entry> Rec<T> {
+    #[inline]
+    pub(crate) fn common(&self) -> &T::Common {
+        &self.chunk.common
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.chunk.base + u64::from(self.index)
     }
 }
 
-impl<T> Clone for Rec<T> {
+impl<T: Entry> Clone for Rec<T> {
     #[inline]
     fn clone(&self) -> Self {
         Rec { chunk: self.chunk.clone(), index: self.index }
     }
 }
 
-impl<T> Deref for Rec<T> {
+impl<T: Entry> Deref for Rec<T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
@@ -71,25 +90,25 @@ impl<T> Deref for Rec<T> {
     }
 }
 
-impl<T> fmt::Debug for Rec<T> {
+impl<T: Entry> fmt::Debug for Rec<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Rec({})", self.number())
     }
 }
 
 /// A list node is apart from its chunk: a snapshot pins nodes while it walks, a record pins its chunk alone.
-struct Node<T> {
+struct Node<T: Entry> {
     chunk: Arc<Chunk<T>>,
     next: OnceLock<Arc<Node<T>>>,
 }
 
-impl<T> Node<T> {
-    fn new(base: u64) -> Arc<Self> {
-        Arc::new(Node { chunk: Arc::new(Chunk { base, slots: sync::unset() }), next: OnceLock::new() })
+impl<T: Entry> Node<T> {
+    fn new(chunk: Arc<Chunk<T>>) -> Arc<Self> {
+        Arc::new(Node { chunk, next: OnceLock::new() })
     }
 }
 
-impl<T> Drop for Node<T> {
+impl<T: Entry> Drop for Node<T> {
     /// A long list would overflow the stack if its nodes dropped each other.
     fn drop(&mut self) {
         let mut next = self.next.take();
@@ -99,22 +118,25 @@ impl<T> Drop for Node<T> {
     }
 }
 
-struct Shard<T> {
+struct Shard<T: Entry> {
     list: Option<List<T>>,
     /// Records of chunks that left the list, which had not ended or are still needed.
     kept: Arc<Vec<Rec<T>>>,
 }
 
-struct List<T> {
+struct List<T: Entry> {
     head: Arc<Node<T>>,
     tail: Arc<Node<T>>,
     used: usize,
 }
 
 #[repr(align(128))]
-struct Padded<T>(Mutex<Shard<T>>);
+struct Padded<T: Entry>(Mutex<Shard<T>>);
 
-pub(crate) struct Registry<T> {
+pub(crate) struct Registry<T: Entry> {
+    common: T::Common,
+    /// One that went, for the next that is needed.
+    spare: Mutex<Option<Arc<Chunk<T>>>>,
     shards: Box<[Padded<T>]>,
     chunks: AtomicUsize,
     /// Records that left the lists since `kept` was gone through.
@@ -124,11 +146,13 @@ pub(crate) struct Registry<T> {
 
 impl<T: Entry> Registry<T> {
     /// For about `bound` records: each shard has a chunk that is being filled and does not go.
-    pub(crate) fn new(bound: usize) -> Self {
+    pub(crate) fn new(bound: usize, common: T::Common) -> Self {
         let threads = std::thread::available_parallelism().map_or(4, NonZero::get);
         let shards = (threads * 2).min(bound / (4 * CHUNK)).max(1).next_power_of_two();
         let empty = || Shard { list: None, kept: Arc::default() };
         Registry {
+            common,
+            spare: Mutex::new(None),
             shards: (0..shards).map(|_| Padded(Mutex::new(empty()))).collect(),
             chunks: AtomicUsize::new(0),
             aged: AtomicUsize::new(0),
@@ -142,11 +166,11 @@ impl<T: Entry> Registry<T> {
         let mut shard = self.lock(mine);
         let rolled = shard.list.as_ref().is_none_or(|list| list.used == CHUNK);
         let list = shard.list.get_or_insert_with(|| {
-            let node = Node::new(numbers.block());
+            let node = Node::new(self.chunk(numbers));
             List { head: node.clone(), tail: node, used: 0 }
         });
         if list.used == CHUNK {
-            let node = Node::new(numbers.block());
+            let node = Node::new(self.chunk(numbers));
             let linked = list.tail.next.set(node.clone()).is_ok();
             debug_assert!(linked, "only the owner of the shard links on");
             (list.tail, list.used) = (node, 0);
@@ -177,27 +201,49 @@ impl<T: Entry> Registry<T> {
             })
             .min();
         let Some((_, index)) = oldest else { return false };
-        let (node, gone) = {
+        let (node, survivors) = {
             let mut shard = self.lock(index);
             let Some(list) = &mut shard.list else { return false };
             let Some(next) = list.head.next.get().cloned() else { return false };
             let node = std::mem::replace(&mut list.head, next);
             self.chunks.fetch_sub(1, Relaxed);
-            let (gone, survivors) = split(node.recs());
-            if !survivors.is_empty() {
-                Arc::make_mut(&mut shard.kept).extend(survivors);
+            let survivors = node.survivors();
+            if survivors != 0 {
+                Arc::make_mut(&mut shard.kept).extend(node.recs(survivors));
             }
-            (node, gone)
+            (node, survivors)
         };
-        self.dropped.fetch_add(gone.len() as u64, Relaxed);
-        gone.iter().for_each(|rec| rec.forgotten());
-        drop((gone, node));
+        let gone =
+            node.written().filter(|(index, _)| survivors & (1 << index) == 0).map(|(_, record)| record);
+        let gone = gone.inspect(|record| record.forgotten()).count();
+        self.dropped.fetch_add(gone as u64, Relaxed);
+        let chunk = node.chunk.clone();
+        drop(node);
+        self.recycle(chunk);
         let aged = self.aged.fetch_add(CHUNK, Relaxed) + CHUNK;
         // Now and then, so that it costs the same for each record however many are kept.
         if aged * 4 >= self.kept() {
             self.sweep_kept();
         }
         true
+    }
+
+    /// An empty chunk.
+    fn chunk(&self, numbers: &Numbers) -> Arc<Chunk<T>> {
+        let base = numbers.block();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(chunk) = spare.as_mut().and_then(Arc::get_mut) {
+            chunk.base = base;
+        }
+        spare.unwrap_or_else(|| Arc::new(Chunk::new(base, self.common.clone())))
+    }
+
+    /// Keeps an evicted chunk for the next that is needed, unless somebody still refers to its records.
+    fn recycle(&self, mut chunk: Arc<Chunk<T>>) {
+        if let Some(unused) = Arc::get_mut(&mut chunk) {
+            unused.slots.iter_mut().for_each(|slot| drop(slot.take()));
+            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(chunk);
+        }
     }
 
     /// Lets those go that outlived their chunk and are not needed any more.
@@ -237,23 +283,6 @@ impl<T: Entry> Registry<T> {
         (0..self.shards.len()).map(|i| self.lock(i).kept.len()).sum()
     }
 
-    /// All records of now, in no particular order.
-    pub(crate) fn collect(&self) -> Vec<Rec<T>> {
-        let mut all = Vec::new();
-        for i in 0..self.shards.len() {
-            let (mut node, kept) = {
-                let shard = self.lock(i);
-                (shard.list.as_ref().map(|list| list.head.clone()), shard.kept.clone())
-            };
-            all.extend(kept.iter().cloned());
-            while let Some(here) = node {
-                all.extend(here.recs());
-                node = here.next.get().cloned();
-            }
-        }
-        all
-    }
-
     /// Forgets all that may be forgotten; it is not counted as dropped, and nothing is from now on.
     pub(crate) fn clear(&self) {
         for i in 0..self.shards.len() {
@@ -263,7 +292,7 @@ impl<T: Entry> Registry<T> {
                 let (mut gone, mut survivors) = (Vec::new(), Vec::new());
                 let mut node = list.as_ref().map(|list| list.head.clone());
                 while let Some(here) = node {
-                    let (disposable, stay) = split(here.recs());
+                    let (disposable, stay) = split(here.recs(ALL));
                     gone.extend(disposable);
                     survivors.extend(stay);
                     self.chunks.fetch_sub(1, Relaxed);
@@ -291,21 +320,33 @@ impl<T: Entry> Registry<T> {
     }
 }
 
-impl<T> Node<T> {
-    /// The records written so far.
-    fn recs(&self) -> impl Iterator<Item = Rec<T>> + '_ {
-        (0..CHUNK as u32)
-            .filter(|&i| self.chunk.slots[i as usize].get().is_some())
-            .map(|index| Rec { chunk: self.chunk.clone(), index })
+impl<T: Entry> Node<T> {
+    /// The records written so far, with their places.
+    fn written(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.chunk.written()
+    }
+
+    /// A bit for each record that must stay.
+    fn survivors(&self) -> u32 {
+        let survivors = self.written().filter(|(_, record)| !record.is_disposable());
+        survivors.fold(0, |bits, (index, _)| bits | 1 << index)
+    }
+
+    /// The records in these places, as far as they are written.
+    fn recs(&self, places: u32) -> impl Iterator<Item = Rec<T>> {
+        let there = self.written().filter(move |(index, _)| places & (1 << index) != 0);
+        there.map(|(index, _)| Rec { chunk: self.chunk.clone(), index })
     }
 }
+
+const ALL: u32 = u32::MAX;
 
 /// Those that may go, and those that stay.
 fn split<T: Entry>(recs: impl Iterator<Item = Rec<T>>) -> (Vec<Rec<T>>, Vec<Rec<T>>) {
     recs.partition(|rec| rec.is_disposable())
 }
 
-impl<T> fmt::Debug for Registry<T> {
+impl<T: Entry> fmt::Debug for Registry<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").field("chunks", &self.chunks).field("dropped", &self.dropped).finish()
     }

@@ -134,6 +134,8 @@ impl Links {
 }
 
 impl Entry for RequestRecord {
+    type Common = Arc<Core>;
+
     fn is_disposable(&self) -> bool {
         !self.end.is_open() && self.followers.load(Acquire) == 0
     }
@@ -153,14 +155,18 @@ impl Entry for RequestRecord {
     }
 }
 
-/// A record of a request together with what is needed to read it.
+/// A record of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestRef {
-    pub(super) core: Arc<Core>,
     pub(super) record: Rec<RequestRecord>,
 }
 
 impl RequestRef {
+    #[inline]
+    pub(super) fn core(&self) -> &Arc<Core> {
+        self.record.common()
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.record.number()
     }
@@ -172,7 +178,7 @@ impl RequestRef {
 
     /// Whether it is one of that sink's.
     pub(super) fn is_of(&self, core: &Arc<Core>) -> bool {
-        Arc::ptr_eq(&self.core, core)
+        Arc::ptr_eq(self.core(), core)
     }
 
     /// Nothing is written any more to what has ended: by a timeout, say, while its parts go on.
@@ -216,14 +222,14 @@ impl RequestRef {
     /// moved there.
     pub(super) fn acquired(&self, conn: &ConnRef) {
         if self.link(conn) {
-            self.record.conn_acquired.set(self.core.now().max(self.record.begin));
+            self.record.conn_acquired.set(self.core().now().max(self.record.begin));
             conn.await_first_byte();
         }
     }
 
     /// True when that is news. A connection of another sink means nothing in this one.
     pub(super) fn link(&self, conn: &ConnRef) -> bool {
-        if !conn.is_of(&self.core) {
+        if !conn.is_of(self.core()) {
             return false;
         }
         let Some(mut links) = self.open_links() else { return false };
@@ -239,7 +245,7 @@ impl RequestRef {
 
     /// A 1xx response came.
     pub(crate) fn informational(&self, status: StatusCode) {
-        let now = self.core.now();
+        let now = self.core().now();
         let Some(mut links) = self.open_links() else { return };
         let seen = &mut links.rare().informational;
         if seen.len() < MOST {
@@ -249,11 +255,15 @@ impl RequestRef {
 
     /// The response was read to its end.
     pub(super) fn complete(&self) {
-        let record = &self.record;
-        if record.response_end.get() == Tick::NONE && self.is_open() {
-            record.response_end.set(self.core.now().max(record.begin));
+        if !self.is_open() {
+            return;
         }
-        self.end(EndReason::Closed, None);
+        let now = self.core().now();
+        let read = &self.record.response_end;
+        if read.get() == Tick::NONE {
+            read.set(now.max(self.record.begin));
+        }
+        self.end_at(now, EndReason::Closed, None);
     }
 
     /// It failed. Where it never got a connection, what went wrong with its own dial says it best, unless that
@@ -276,8 +286,12 @@ impl RequestRef {
 
     /// True for the call that ended it.
     pub(crate) fn end(&self, reason: EndReason, fault: Option<Fault>) -> bool {
-        let (core, record) = (&self.core, &self.record);
-        let now = core.now().max(record.latest());
+        self.is_open() && self.end_at(self.core().now(), reason, fault)
+    }
+
+    fn end_at(&self, now: Tick, reason: EndReason, fault: Option<Fault>) -> bool {
+        let (core, record) = (self.core(), &self.record);
+        let now = now.max(record.latest());
         if let Some(mut links) = self.open_links() {
             let has_conn = links.conn.is_some();
             if let Some(rare) = &mut links.rare {
@@ -330,7 +344,7 @@ impl RequestRecord {
         let uri = mask_uri(head.uri, core.settings.mask_query);
         let last = head.handle.and_then(RequestHandle::last_hop);
         let hop =
-            last.filter(|last| std::ptr::eq(&*last.core, core)).and_then(|last| last.redirected_to(&uri));
+            last.filter(|last| std::ptr::eq(&**last.core(), core)).and_then(|last| last.redirected_to(&uri));
         let hop = hop.filter(RequestRef::precedes);
         let hops = hop.as_ref().map_or(0, |hop| hop.record.hops + 1);
         if let Some(hop) = hop {

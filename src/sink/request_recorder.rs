@@ -71,7 +71,8 @@ impl RequestRecorder {
 
     /// The response's head is complete.
     pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
-        let Some(RequestRef { core, record }) = self.open() else { return };
+        let Some(request) = self.open() else { return };
+        let (core, record) = (request.core(), &request.record);
         if version < Version::HTTP_2 {
             let first = record.links().conn.as_ref().map_or(Tick::NONE, ConnRef::first_byte);
             if first >= record.conn_acquired.get() {
@@ -96,7 +97,8 @@ impl RequestRecorder {
     }
 
     pub(crate) fn trailers(&self, trailers: &HeaderMap) {
-        let Some(RequestRef { core, record }) = self.open() else { return };
+        let Some(request) = self.open() else { return };
+        let (core, record) = (request.core(), &request.record);
         let trailers = CapturedHeaders::take(trailers, &core.settings);
         if !trailers.is_empty() {
             record.links().rare().trailers = trailers;
@@ -106,7 +108,7 @@ impl RequestRecorder {
     /// The response came to its end. Where it is decoded, it is the reader of that who ends the request.
     pub(crate) fn complete(&mut self) {
         let Some(request) = self.request.take() else { return };
-        let (core, record) = (&request.core, &request.record);
+        let (core, record) = (request.core(), &request.record);
         if record.decoded.load(Relaxed) == 0 {
             request.complete();
         } else if request.is_open() {
@@ -200,8 +202,8 @@ impl BodyWatch {
 
     /// Nothing more will be sent.
     pub(crate) fn complete(&mut self) {
-        if let Some(RequestRef { core, record }) = self.request.take().filter(RequestRef::is_open) {
-            record.body_end.set(core.now().max(record.begin));
+        if let Some(request) = self.request.take().filter(RequestRef::is_open) {
+            request.record.body_end.set(request.core().now().max(request.record.begin));
         }
     }
 }

@@ -54,10 +54,8 @@ impl Pool {
         let (connects, has_body) = (request.method() == Method::CONNECT, !request.body().is_end_stream());
         let waits = &self.settings.waits;
         let gate = waits.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);
-        listen(&mut request, gate.as_ref());
         let patience = waits.response_header.map(|limit| (limit, Sent::new(!has_body)));
         let sent = patience.as_ref().map(|(_, sent)| sent.clone());
-        let uri = request.uri().clone();
         let mut request = request.map(|body| SendBody::new(body, gate.clone(), sent));
         // A block and no function: that would keep its arguments twice.
         async move {
@@ -71,13 +69,16 @@ impl Pool {
                     link.finish(true);
                     return Err(error.into());
                 }
+                if !link.is_http2() {
+                    listen(&mut request, gate.as_ref());
+                }
                 let answer = pin!(link.send(request));
                 match within(patience.as_ref(), answer).await? {
                     Ok(response) => return Ok(responded(response, link, gate, connects)),
                     Err(mut error) => match error.take_message() {
                         Some(message) if link.is_reused && !self.is_closed() => {
                             request = message;
-                            *request.uri_mut() = uri.clone();
+                            form::unfit(&mut request, &host);
                         }
                         _ => return Err(reason(error.into_error(), &link.control)),
                     },
@@ -153,7 +154,7 @@ fn expects_continue<B>(request: &Request<B>) -> bool {
     expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Interim responses are recorded, and open the gate.
+/// Interim responses, which hyper reports over HTTP/1, are recorded, and open the gate.
 fn listen<B>(request: &mut Request<B>, gate: Option<&Gate>) {
     let current = CurrentRequest::get();
     if gate.is_none() && !current.is_on() {

@@ -1,6 +1,10 @@
 //! The form in which a request goes out (RFC 9112 section 3.2), and what it must be like for that.
 
-use super::{Outgoing, host::Key, link::Link};
+use super::{
+    Outgoing,
+    host::{Host, Key},
+    link::Link,
+};
 use crate::error::InvalidRequest;
 use http::{
     Method, Request, Uri, Version, header,
@@ -29,6 +33,13 @@ pub(super) fn key<B>(request: &mut Request<B>) -> Result<Key, InvalidRequest> {
         }
         _ => Err(InvalidRequest("its URL has no scheme and host")),
     }
+}
+
+/// The request as it was before [`fit`]: another connection may speak another version.
+pub(super) fn unfit(request: &mut Request<Outgoing>, host: &Host) {
+    let mut parts = host.uri.clone().into_parts();
+    parts.path_and_query = request.uri().path_and_query().cloned().or(parts.path_and_query);
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
 /// Over HTTP/1 the host is named in a field of its own, and the target is shorter than the URL.

@@ -76,7 +76,7 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Hosts {
-    known: HashMap<Key, Arc<Host>>,
+    known: HashMap<Key, Arc<Host>, foldhash::fast::RandomState>,
     /// How many there may be before those are looked for that nobody needs.
     enough: usize,
 }

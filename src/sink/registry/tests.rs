@@ -32,6 +32,8 @@ impl Item {
 }
 
 impl Entry for Item {
+    type Common = ();
+
     fn is_disposable(&self) -> bool {
         !self.open.load(Relaxed) && self.needed_by.load(Relaxed) == 0
     }
@@ -51,7 +53,7 @@ struct Test {
 
 impl Test {
     fn new() -> Self {
-        Test { registry: Registry::new(usize::MAX), numbers: Numbers::new() }
+        Test { registry: Registry::new(usize::MAX, ()), numbers: Numbers::new() }
     }
 
     fn add(&self, item: Item) -> Rec<Item> {
@@ -240,7 +242,7 @@ fn a_long_list_is_dropped_without_recursion() {
 #[test]
 fn a_small_bound_has_few_shards() {
     for (bound, most) in [(0, 1), (100, 1), (CHUNK * 8, 2), (usize::MAX, usize::MAX)] {
-        let registry = Registry::<Item>::new(bound);
+        let registry = Registry::<Item>::new(bound, ());
         assert!(registry.shards.len() <= most && registry.shards.len().is_power_of_two(), "{bound}");
     }
 }
