@@ -90,10 +90,18 @@ pub const JSON_SCHEMA: &str = include_str!("schema.json");
 mod tests {
     use super::*;
 
-    /// A trace of a hundred thousand records is mostly memory that has to be fetched.
+    /// What it takes to make a trace of many records is for the most part to fetch the memory for them.
     #[test]
     fn records_are_small() {
-        println!("ts {} id {} fail {} end {} sock {} ops {} addr {}", size_of::<Timestamp>(), size_of::<TraceId>(), size_of::<Option<Failure>>(), size_of::<Option<EndReason>>(), size_of::<Option<SocketTrace>>(), size_of::<SocketOps>(), size_of::<AddrTuple>());
-        assert_eq!([size_of::<HttpReqTrace>(), size_of::<DialTrace>(), size_of::<TcpConnTrace>(), size_of::<UdpConnTrace>(), size_of::<DnsQueryTrace>(), size_of::<TlsTunnelTrace>()], [0;6]);
+        let sizes = [
+            size_of::<HttpReqTrace>(),
+            size_of::<DialTrace>(),
+            size_of::<TcpConnTrace>(),
+            size_of::<UdpConnTrace>(),
+            size_of::<DnsQueryTrace>(),
+            size_of::<TlsTunnelTrace>(),
+        ];
+        let most = [376, 248, 320, 280, 168, 272];
+        assert!(sizes.iter().zip(most).all(|(size, most)| *size <= most), "{sizes:?}, at most {most:?}");
     }
 }

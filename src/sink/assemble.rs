@@ -16,7 +16,7 @@ use super::{
 };
 use crate::record::{DialTrace, HttpReqTrace, NetTrace, Rare, TraceId, TraceList};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
 };
@@ -60,7 +60,7 @@ struct Assembly {
     core: Arc<Core>,
     times: Timeline,
     /// Numbers of the requests that are in it.
-    known: Set<u64>,
+    known: Numbers,
     groups: Groups,
     /// The groups that are in it.
     held: Vec<Arc<Group>>,
@@ -80,7 +80,7 @@ impl Assembly {
         Assembly {
             core: core.clone(),
             times: core.timeline(),
-            known: Set::default(),
+            known: Numbers::default(),
             groups: Groups::default(),
             held: vec![],
             http: Records::default(),
@@ -93,7 +93,6 @@ impl Assembly {
 
     /// Takes requests, each with its number, and the hops before them.
     fn requests<'a>(&mut self, most: usize, requests: impl Iterator<Item = (u64, &'a RequestRecord)>) {
-        self.known.reserve(most);
         let mut new = Vec::with_capacity(most);
         let requests = requests.filter(|(number, _)| self.known.insert(*number));
         new.extend(requests.map(|(number, request)| (request.begin, number, request)));
@@ -151,8 +150,8 @@ impl Assembly {
 
     /// Requests that caused a dial which is in it, and are not.
     fn missing(&self) -> HashSet<u64> {
-        let triggers = self.dials.keys.iter().map(|key| key.request);
-        triggers.filter(|trigger| *trigger != 0 && !self.known.contains(trigger)).collect()
+        let triggers = self.dials.caused.iter().map(|(_, trigger)| *trigger);
+        triggers.filter(|trigger| !self.known.contains(*trigger)).collect()
     }
 
     /// What a record refers to may have been forgotten long ago.
@@ -195,7 +194,7 @@ impl Assembly {
 #[derive(Default)]
 struct Groups {
     /// Those that were ever found. They live as long as the assembly: another might take the place of one.
-    seen: Set<*const Group>,
+    seen: HashSet<*const Group, NumberState>,
     found: Vec<Arc<Group>>,
 }
 
@@ -225,48 +224,46 @@ fn in_order<T>(items: &mut [T], begin: impl Fn(&T) -> Tick) {
 
 /// Records as they were made.
 struct Records<T> {
-    keys: Vec<Key>,
+    began: Vec<Tick>,
     made: Vec<T>,
-}
-
-struct Key {
-    begin: Tick,
-    /// The number of the request that led to it; zero when there was none.
-    request: u64,
+    /// The places of those that a request led to, with its number.
+    caused: Vec<(usize, u64)>,
 }
 
 impl<T> Default for Records<T> {
     fn default() -> Self {
-        Records { keys: vec![], made: vec![] }
+        Records { began: vec![], made: vec![], caused: vec![] }
     }
 }
 
 impl<T> Records<T> {
     fn reserve(&mut self, more: usize) {
-        self.keys.reserve(more);
+        self.began.reserve(more);
         self.made.reserve(more);
     }
 
-    fn push(&mut self, begin: Tick, request: u64, record: T) {
-        self.keys.push(Key { begin, request });
+    /// `cause` is the number of the request that led to it; zero when there was none.
+    fn push(&mut self, begin: Tick, cause: u64, record: T) {
+        if cause != 0 {
+            self.caused.push((self.made.len(), cause));
+        }
+        self.began.push(begin);
         self.made.push(record);
     }
 
-    /// Those that a request led to which is not known.
-    fn forget(&mut self, known: &Set<u64>, forget: impl Fn(&mut T)) {
-        for (key, record) in self.keys.iter().zip(&mut self.made) {
-            if key.request != 0 && !known.contains(&key.request) {
-                forget(record);
-            }
+    /// For those that a request led to which is not known.
+    fn forget(&mut self, known: &Numbers, forget: impl Fn(&mut T)) {
+        for (place, _) in self.caused.iter().filter(|(_, cause)| !known.contains(*cause)) {
+            forget(&mut self.made[*place]);
         }
     }
 
     /// Sorted by when they began; most often they are, and stay where they are.
     fn in_order(self) -> TraceList<T> {
-        let Records { keys, mut made } = self;
-        if !keys.is_sorted_by_key(|key| key.begin) {
-            let mut from: Vec<usize> = (0..keys.len()).collect();
-            from.sort_by_key(|at| keys[*at].begin);
+        let Records { began, mut made, .. } = self;
+        if !began.is_sorted() {
+            let mut from: Vec<usize> = (0..began.len()).collect();
+            from.sort_by_key(|at| began[*at]);
             let mut to = vec![0; from.len()];
             from.iter().enumerate().for_each(|(place, at)| to[*at] = place);
             for at in 0..to.len() {
@@ -281,8 +278,26 @@ impl<T> Records<T> {
     }
 }
 
-/// Of numbers that nobody outside can choose.
-type Set<T> = HashSet<T, BuildHasherDefault<NumberHasher>>;
+/// A set of the numbers of records, of which most are neighbours.
+#[derive(Default)]
+struct Numbers(HashMap<u64, u64, NumberState>);
+
+impl Numbers {
+    /// True when it was not there.
+    fn insert(&mut self, number: u64) -> bool {
+        let (bits, bit) = (self.0.entry(number / 64).or_default(), 1 << (number % 64));
+        let is_new = *bits & bit == 0;
+        *bits |= bit;
+        is_new
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        self.0.get(&(number / 64)).is_some_and(|bits| bits & 1 << (number % 64) != 0)
+    }
+}
+
+/// For numbers and addresses, which nobody outside can choose.
+type NumberState = BuildHasherDefault<NumberHasher>;
 
 #[derive(Default)]
 struct NumberHasher(u64);
@@ -327,7 +342,8 @@ mod tests {
     fn what_led_to_it_may_be_unknown() {
         let mut records = Records::default();
         (0..4).for_each(|request| records.push(Tick(request), request, true));
-        let known = [1, 3].into_iter().collect();
+        let mut known = Numbers::default();
+        assert!([1, 3, 64].into_iter().all(|number| known.insert(number)) && !known.insert(3));
         records.forget(&known, |has_request| *has_request = false);
         assert_eq!(records.in_order().into_vec(), [true, true, false, true]);
     }

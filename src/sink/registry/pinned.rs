@@ -39,9 +39,10 @@ impl<T: Entry> Registry<T> {
 impl<T: Entry> Pinned<T> {
     /// Each with its number, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        let listed = self.chunks.iter().flat_map(|chunk| {
-            chunk.written().map(|(index, record)| (chunk.base + u64::from(index), record))
-        });
+        let listed = self
+            .chunks
+            .iter()
+            .flat_map(|chunk| chunk.written().map(|(index, record)| (chunk.base + u64::from(index), record)));
         self.kept.iter().flat_map(|kept| kept.iter()).map(|rec| (rec.number(), &**rec)).chain(listed)
     }
 
