@@ -26,7 +26,7 @@ pub struct Conn(ConnRecorder);
 /// A dial whose one attempt succeeds.
 pub fn dial(sink: &TraceSink) -> Conn {
     let dial = sink.dial(destination);
-    let conn = dial.attempt(REMOTE).connected(Some(LOCAL));
+    let conn = dial.attempt(REMOTE).connected(|| Some(LOCAL));
     dial.established(conn.conn_ref());
     Conn(conn)
 }

@@ -71,6 +71,10 @@ pub struct Args {
     #[arg(long, value_name = "ROUNDS")]
     pub compare: Option<usize>,
 
+    /// Print the comparison as a row of the table in benches/README.md, too
+    #[arg(long, value_name = "TITLE", requires = "compare")]
+    pub row: Option<String>,
+
     /// The modes to compare
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Mode::ALL)]
     pub modes: Vec<Mode>,

@@ -34,6 +34,8 @@ struct Medians {
     kept_bytes: f64,
     worst_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    kept_bytes_per_op: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     snapshot_ms: Option<f64>,
 }
 
@@ -59,7 +61,10 @@ pub fn compare(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
                 outcomes.iter().zip(baseline).map(|(one, base)| figure(one) / figure(base)).collect(),
             ))
         };
-        let snapshots: Vec<f64> = outcomes.iter().filter_map(|outcome| outcome.snapshot_ms).collect();
+        let some = |figure: fn(&Outcome) -> Option<f64>| {
+            let all: Vec<f64> = outcomes.iter().filter_map(figure).collect();
+            (!all.is_empty()).then(|| median(all))
+        };
         Medians {
             cpu_us: all(|outcome| outcome.cpu_us),
             wall_us: all(|outcome| outcome.wall_us),
@@ -69,7 +74,8 @@ pub fn compare(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
             alloc_bytes: all(|outcome| outcome.alloc_bytes),
             kept_bytes: all(|outcome| outcome.kept_bytes),
             worst_ms: all(|outcome| outcome.worst_ms),
-            snapshot_ms: (!snapshots.is_empty()).then(|| median(snapshots)),
+            kept_bytes_per_op: some(|outcome| outcome.kept_bytes_per_op),
+            snapshot_ms: some(|outcome| outcome.snapshot_ms),
         }
     };
     let summary = Summary {
@@ -79,7 +85,29 @@ pub fn compare(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
         modes: modes.iter().zip(&outcomes).map(|(mode, runs)| (mode.name(), medians(runs))).collect(),
     };
     println!("{}", serde_json::to_string(&summary)?);
+    if let Some(title) = &args.row {
+        println!("{}", summary.row(title));
+    }
     Ok(())
+}
+
+impl Summary {
+    /// The times of the untraced client, and what the others need of them.
+    fn row(&self, title: &str) -> String {
+        let base = self.modes.get(Mode::Untraced.name());
+        let [cpu, wall] = base.map_or([f64::NAN; 2], |base| [base.cpu_us, base.wall_us]);
+        let ratios = |mode: Mode| {
+            let of = |mode: &Medians| Some(format!("{:.3} ({:.3})", mode.cpu_ratio?, mode.wall_ratio?));
+            self.modes.get(mode.name()).and_then(of).unwrap_or_else(|| "–".to_owned())
+        };
+        let [bare, off, traced] = [Mode::Bare, Mode::Off, Mode::Traced].map(ratios);
+        let allocations = |mode: Mode| self.modes.get(mode.name()).map_or(f64::NAN, |mode| mode.allocs);
+        let [before, after] = [Mode::Untraced, Mode::Traced].map(allocations);
+        format!(
+            "| {title} | {cpu:.1} ({wall:.1}) | {bare} | {off} | {traced} | {before:.1} → {after:.1} | {} × {} |",
+            self.rounds, self.requests
+        )
+    }
 }
 
 fn run_alone(args: &Args, mode: Mode) -> Result<Outcome, Box<dyn Error>> {

@@ -12,7 +12,7 @@ use hyper_util::{
     client::legacy::{self, connect::Connect},
     rt::TokioExecutor,
 };
-use nettrace::{Client, NetTrace, Retention, TraceSink, tls::Roots};
+use nettrace::{Client, NetTrace, Retention, TraceSink, client::HttpVersion, tls::Roots};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -98,9 +98,8 @@ impl Preset {
         };
         // The same bytes on the wire as from the untraced client.
         let mut builder = Client::builder(&sink).user_agent(None).compression(false);
-        if args.http2 {
-            builder = builder.http_version(nettrace::client::HttpVersion::Http2Only);
-        }
+        let version = if args.http2 { HttpVersion::Http2Only } else { HttpVersion::Http1Only };
+        builder = builder.http_version(version);
         if args.fresh_connections {
             builder = builder.max_idle_conns_per_host(0);
         }

@@ -29,7 +29,7 @@ impl Attempt {
         let recorder = dial.attempt(addr);
         match open(addr, options, &recorder) {
             Ok(stream) => {
-                recorder.local(stream.local_addr().ok());
+                recorder.local(|| stream.local_addr().ok());
                 let timeout = options.handshake_timeout.map(|timeout| Box::pin(sleep(timeout)));
                 Ok(Attempt { addr, stream: Some(stream), recorder: Some(recorder), timeout })
             }
@@ -76,7 +76,7 @@ impl Future for Attempt {
         Poll::Ready(match result {
             Ok(()) => match (this.stream.take(), this.recorder.take()) {
                 (Some(stream), Some(recorder)) => {
-                    let conn = recorder.connected(stream.local_addr().ok());
+                    let conn = recorder.connected(|| stream.local_addr().ok());
                     conn.show(ProbeEvent::Connected, stream.as_fd());
                     Ok((stream, conn))
                 }

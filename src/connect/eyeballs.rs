@@ -19,6 +19,13 @@ pub(super) async fn connect(
     options: &SocketOptions,
     dial: &DialRecorder,
 ) -> Result<(TcpStream, ConnRecorder), Vec<ConnectAttempt>> {
+    if let [only] = addrs[..] {
+        let attempt = match Attempt::begin(only, options, dial) {
+            Ok(attempt) => attempt.await,
+            Err(error) => Err((only, error)),
+        };
+        return attempt.map_err(|(addr, error)| vec![ConnectAttempt { addr, error: Arc::new(error) }]);
+    }
     let mut waiting = interleave(addrs).into_iter();
     let mut running = FuturesUnordered::new();
     let mut failed = Vec::new();

@@ -221,9 +221,11 @@ impl AttemptRecorder {
     }
 
     /// The local address, as soon as there is one.
-    pub(crate) fn local(&self, local: Option<SocketAddr>) {
-        if let (Some(ConnRef(shared)), Some(local)) = (&self.0, local)
+    pub(crate) fn local(&self, local: impl FnOnce() -> Option<SocketAddr>) {
+        if let Some(ConnRef(shared)) = &self.0
             && let Some(record) = shared.record.as_ref().filter(|record| record.end.is_open())
+            && record.local.get().is_none()
+            && let Some(local) = local()
         {
             let _ = record.local.set(local);
         }
@@ -235,7 +237,7 @@ impl AttemptRecorder {
         }
     }
 
-    pub(crate) fn connected(mut self, local: Option<SocketAddr>) -> ConnRecorder {
+    pub(crate) fn connected(mut self, local: impl FnOnce() -> Option<SocketAddr>) -> ConnRecorder {
         self.local(local);
         ConnRecorder::established(self.0.take())
     }

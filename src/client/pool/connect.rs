@@ -14,15 +14,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// What connections are made by.
 pub(in crate::client) type Connector = TraceTls<TcpConnector>;
 
-/// Makes a connection to the host, unless the client is closed first.
-pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, place: Place) -> Result<Link, BoxError> {
-    match pool.closing.clone().run_until_cancelled(dial(&pool, host, place)).await {
-        Some(link) => link,
-        None => Err(ClientClosed.into()),
-    }
-}
-
-async fn dial(pool: &Arc<Pool>, host: Arc<Host>, mut place: Place) -> Result<Link, BoxError> {
+/// Makes a connection to the host.
+pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, mut place: Place) -> Result<Link, BoxError> {
     let mut connector = pool.connector.clone();
     poll_fn(|cx| connector.poll_ready(cx)).await?;
     let stream = connector.call(host.uri.clone()).await?;

@@ -3,13 +3,13 @@
 use crate::{record::EndReason, sink::ConnRef};
 use hyper_util::client::legacy::connect::Connected;
 use pin_project_lite::pin_project;
+use slab::Slab;
 use std::{
-    collections::HashMap,
     fmt,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
 };
@@ -17,7 +17,8 @@ use tokio::runtime::Handle;
 
 /// Of one connection, shared by its task, its stream, and whoever uses it.
 pub(super) struct Control {
-    pub(super) number: u64,
+    /// Of its place among those that are open: the number of one that is closed is given to another.
+    pub(super) number: usize,
     /// As its connector described it.
     pub(super) connected: Connected,
     /// As the trace knows it.
@@ -64,14 +65,11 @@ impl fmt::Debug for Control {
 
 /// Of the connections whose tasks run.
 #[derive(Default)]
-pub(super) struct Controls {
-    next: AtomicU64,
-    open: Mutex<Open>,
-}
+pub(super) struct Controls(Mutex<Open>);
 
 #[derive(Default)]
 struct Open {
-    controls: HashMap<u64, Arc<Control>>,
+    controls: Slab<Arc<Control>>,
     failing: bool,
 }
 
@@ -79,15 +77,17 @@ impl Controls {
     /// A connection was made. It fails at once when that came too late.
     pub(super) fn add(self: &Arc<Self>, connected: Connected, conn: Option<ConnRef>) -> Registered {
         let mut open = self.open();
+        let failing = open.failing;
+        let place = open.controls.vacant_entry();
         let control = Arc::new(Control {
-            number: self.next.fetch_add(1, Relaxed),
+            number: place.key(),
             connected,
             conn,
             runtime: Handle::current(),
-            failing: AtomicBool::new(open.failing),
+            failing: AtomicBool::new(failing),
             waker: OnceLock::new(),
         });
-        open.controls.insert(control.number, control.clone());
+        place.insert(control.clone());
         Registered { control, controls: self.clone() }
     }
 
@@ -96,7 +96,7 @@ impl Controls {
         let controls: Vec<_> = {
             let mut open = self.open();
             open.failing = true;
-            open.controls.values().cloned().collect()
+            open.all()
         };
         for control in controls {
             control.will_close(EndReason::Closed);
@@ -107,12 +107,18 @@ impl Controls {
 
     /// Has all tasks run once more.
     pub(super) fn wake_all(&self) {
-        let controls: Vec<_> = self.open().controls.values().cloned().collect();
+        let controls: Vec<_> = self.open().all();
         controls.iter().for_each(|control| control.wake());
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn all(&self) -> Vec<Arc<Control>> {
+        self.controls.iter().map(|(_, control)| control.clone()).collect()
     }
 }
 
@@ -150,6 +156,6 @@ impl<F: Future<Output = ()>> Future for Run<F> {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.controls.open().controls.remove(&self.control.number);
+        self.controls.open().controls.remove(self.control.number);
     }
 }

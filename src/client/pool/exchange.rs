@@ -94,7 +94,7 @@ impl Pool {
         }
         match host.turn() {
             Turn::Use(link) => Ok(link),
-            Turn::Wait(waiting) => Box::pin(self.wait(host, waiting)).await,
+            Turn::Wait(waiting) => self.wait(host, waiting).await,
         }
     }
 
@@ -114,6 +114,10 @@ impl Pool {
                     None => return Poll::Ready(Err(ClientClosed.into())),
                 }
             }
+            // Perhaps just before this one began to wait.
+            if self.is_closed() {
+                return Poll::Ready(Err(ClientClosed.into()));
+            }
             if patience.as_mut().is_some_and(|patience| patience.as_mut().poll(cx).is_ready()) {
                 patience = None;
                 place = place.take().or_else(|| host.place());
@@ -130,8 +134,9 @@ impl Pool {
         })
         .await;
         if let Some(dial) = dial.filter(|_| is_begun && taken.is_ok()) {
-            self.tasks.spawn(async {
-                if let Ok(link) = dial.await {
+            let closing = self.closing.clone();
+            self.tasks.spawn(async move {
+                if let Some(Ok(link)) = closing.run_until_cancelled(dial).await {
                     link.finish(true);
                 }
             });

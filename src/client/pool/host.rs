@@ -52,7 +52,7 @@ struct State {
     returning: usize,
     /// Where the number of connections is limited: those whose response is read, by their numbers. They may have it
     /// all, and be ready for others, long before their readers do.
-    held: HashMap<u64, Link>,
+    held: HashMap<usize, Link>,
 }
 
 struct Idle {

@@ -68,7 +68,7 @@ pub(super) struct Pool {
     hosts: Mutex<Hosts>,
     controls: Arc<Controls>,
     closed: AtomicBool,
-    /// Ends the dials.
+    /// Ends the dials that nobody waits for.
     closing: CancellationToken,
     reaper: Mutex<Reaper>,
     tasks: Tasks,

@@ -113,7 +113,7 @@ impl Exchange {
         };
         match timeout_at(deadline, connect).await {
             Ok(Ok((stream, local))) => {
-                let conn = attempt.connected(Some(local));
+                let conn = attempt.connected(|| Some(local));
                 dial.connected(&conn);
                 Ok(Link::new(stream, conn))
             }
