@@ -136,8 +136,8 @@ impl TraceSink {
             return NetTrace { description: description.as_ref().into(), ..NetTrace::default() };
         };
         // Before the requests: each that caused a dial had begun then.
-        let groups = inner.groups.collect().iter().filter_map(|slot| slot.group()).collect();
-        let mut trace = assemble::all(&inner.core, groups, || inner.requests.collect());
+        let groups = inner.groups.pin().iter().filter_map(|(_, slot)| slot.group()).collect();
+        let mut trace = assemble::all(&inner.core, groups, || inner.requests.pin());
         trace.description = description.as_ref().into();
         trace.dropped = inner.dropped(&trace);
         trace

@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     error::Fault,
-    record::{Chain, Cursor, Delta, EncodedOps, EndReason, Failure, RawOp, Segment, SocketOps, SocketTrace},
+    record::{
+        Chain, Cursor, Delta, EncodedOps, EndReason, Failure, Rare, RawOp, Segment, SocketOps, SocketTrace,
+    },
     sync::AtomicU64,
 };
 use loom::thread;
@@ -65,7 +67,7 @@ fn write(first: &Segment) {
 
 fn assert_begin_of_written(chain: &Chain) -> usize {
     let clock = TIMES.clock.clone();
-    let ops = EncodedOps { head: chain.clone(), tail: [].into(), clock, texts: [].into() };
+    let ops = EncodedOps { head: chain.clone(), tail: Rare::new(), clock, texts: Rare::new() };
     let shown: Vec<_> = SocketOps::encoded(ops).iter().collect();
     assert_eq!(shown.len() as u64, chain.len());
     for (shown, written) in shown.iter().zip(&WRITTEN) {

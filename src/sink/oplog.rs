@@ -5,7 +5,7 @@
 
 use super::{clock::Tick, core::Timeline, settings::Retention};
 use crate::{
-    record::{Chain, Cursor, Delta, EncodedOps, OpError, RawOp, Segment, SocketOps, SocketTrace, kind},
+    record::{Chain, Cursor, Delta, EncodedOps, OpError, Rare, RawOp, Segment, SocketOps, SocketTrace, kind},
     sync::{Mutex, MutexGuard},
 };
 use std::{
@@ -68,7 +68,7 @@ impl OpLog {
             excess -= here;
         }
         let dropped_after = if dropped > 0 { head.len() } else { 0 };
-        let (clock, texts) = (times.clock.clone(), rest.texts.clone().into());
+        let (clock, texts) = (times.clock.clone(), Rare::from(rest.texts.clone()));
         let socket_ops = SocketOps::encoded(EncodedOps { head, tail: tail.into(), clock, texts });
         SocketTrace { socket_ops, dropped_ops: dropped, dropped_after }
     }

@@ -11,23 +11,20 @@ use super::{
 };
 use crate::{
     error::Fault,
-    record::{EndReason, Failure, PeerCert},
+    record::{EndReason, Failure, PeerCert, Rare, Text},
 };
-use std::{
-    borrow::Cow,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// What a handshake agreed on, or as much of it as became known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsFacts {
-    pub(crate) tls_version: Cow<'static, str>,
+    pub(crate) tls_version: Text,
     pub(crate) cipher_suite: u16,
-    pub(crate) key_exchange_group: Cow<'static, str>,
-    pub(crate) negotiated_proto: Cow<'static, str>,
+    pub(crate) key_exchange_group: Text,
+    pub(crate) negotiated_proto: Text,
     pub(crate) did_resume: bool,
     pub(crate) peer_certs: Arc<[PeerCert]>,
-    pub(crate) alert: String,
+    pub(crate) alert: Rare<Text>,
 }
 
 #[derive(Clone)]
@@ -128,7 +125,7 @@ impl TlsRecorder {
         let Some(live) = &mut self.0 else { return };
         live.reason = EndReason::Failed;
         live.with(|_, record| {
-            record.facts.alert = alert;
+            record.facts.alert = alert.into();
             record.fault.get_or_insert(fault);
         });
     }

@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as R
 use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
 use crate::{
     error::{Fault, TlsError, classify::io_failure, rustls::alert_name},
-    record::{EndReason, Failure, PeerCert},
+    record::{EndReason, Failure, PeerCert, Rare},
     sink::{ConnRef, TlsFacts, TlsRecorder},
 };
 
@@ -166,7 +166,7 @@ impl<IO> Handshake<IO> {
     fn end(&mut self, reason: EndReason, fault: impl FnOnce(&Witness) -> (Fault, String)) {
         let Some(Record { recorder, witness }) = self.record.take() else { return };
         let (fault, alert) = fault(&witness);
-        recorder.failed(TlsFacts { alert, ..overheard(&witness) }, fault, reason);
+        recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, fault, reason);
     }
 }
 
@@ -215,7 +215,7 @@ pub(super) fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFac
         negotiated_proto: connection.alpn_protocol().map(names::protocol).unwrap_or_default(),
         did_resume: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         peer_certs,
-        alert: String::new(),
+        alert: Rare::new(),
     }
 }
 

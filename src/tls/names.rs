@@ -1,9 +1,9 @@
 //! Names of the IANA registry "Transport Layer Security (TLS) Parameters".
 
-use std::borrow::Cow;
+use crate::record::Text;
 
 /// As OpenSSL and Wireshark write it.
-pub(super) fn version(version: u16) -> Cow<'static, str> {
+pub(super) fn version(version: u16) -> Text {
     match version {
         0x0300 => "SSLv3".into(),
         0x0301 => "TLSv1".into(),
@@ -15,7 +15,7 @@ pub(super) fn version(version: u16) -> Cow<'static, str> {
 }
 
 /// As the registry "TLS Supported Groups" has it.
-pub(super) fn group(group: u16) -> Cow<'static, str> {
+pub(super) fn group(group: u16) -> Text {
     let name = match group {
         0x0017 => "secp256r1",
         0x0018 => "secp384r1",
@@ -46,11 +46,9 @@ pub(super) fn group(group: u16) -> Cow<'static, str> {
 }
 
 /// An ALPN protocol (RFC 7301) as text; bytes that are no text are shown escaped.
-pub(super) fn protocol(name: &[u8]) -> Cow<'static, str> {
+pub(super) fn protocol(name: &[u8]) -> Text {
     match std::str::from_utf8(name) {
-        Ok("h2") => "h2".into(),
-        Ok("http/1.1") => "http/1.1".into(),
-        Ok(name) => name.to_owned().into(),
+        Ok(name) => name.into(),
         Err(_) => name.escape_ascii().to_string().into(),
     }
 }
