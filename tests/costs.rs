@@ -55,7 +55,7 @@ mod expected {
     /// What counts the body of the request.
     pub const REQUEST_BODY: u64 = 1;
     /// For each 32 requests.
-    pub const CHUNK: u64 = 2;
+    pub const CHUNK: u64 = 3;
     pub const MOST_BYTES_A_REQUEST: f64 = 300.0;
 
     /// A kept-alive GET through the preset with a disabled sink, more than through hyper-util's client.
