@@ -18,11 +18,17 @@ mod load {
     pub mod compare;
     pub mod meter;
     pub mod modes;
+    pub mod pin;
     pub mod run;
     pub mod serve;
 }
 
-use load::{args::Args, compare, meter, run, serve};
+use load::{
+    args::Args,
+    compare, meter,
+    pin::{self, Place},
+    run, serve,
+};
 
 #[global_allocator]
 static ALLOCATOR: meter::Counting = meter::Counting;
@@ -39,6 +45,9 @@ fn main() -> ExitCode {
 
 fn start(mut args: Args) -> Result<(), Box<dyn Error>> {
     if args.serve {
+        if !args.unpinned {
+            pin::keep_to(Place::Last)?;
+        }
         return serve::serve();
     }
     let _server = args.needs_server().then(|| serve::Child::start(&mut args)).transpose()?;

@@ -2,6 +2,7 @@
 //! crate's interface, and not bound by its version.
 
 use crate::{
+    error::Fault,
     record::Failure,
     sink::{ConnRecorder, ConnRef, TraceSink},
 };
@@ -11,6 +12,8 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
+/// Of Linux.
+const ECONNREFUSED: i32 = 111;
 const LOCAL: SocketAddr = address(2, 40_000);
 const REMOTE: SocketAddr = address(1, 443);
 
@@ -34,8 +37,8 @@ pub fn dial(sink: &TraceSink) -> Conn {
 /// A dial whose one attempt is refused.
 pub fn refused_dial(sink: &TraceSink) {
     let dial = sink.dial(destination);
-    dial.attempt(REMOTE).failed(&io::Error::from(io::ErrorKind::ConnectionRefused));
-    dial.failed(Failure::ConnectionRefused, "connection refused");
+    dial.attempt(REMOTE).failed(&io::Error::from_raw_os_error(ECONNREFUSED));
+    dial.failed(|| Fault::new(Failure::ConnectionRefused, "connection refused"));
 }
 
 fn destination() -> String {

@@ -5,10 +5,11 @@ use crate::{
     connect::TraceConnectLayer,
     request::{TraceBody, TraceRequestLayer},
     resolve::TraceResolveLayer,
-    sink::readings,
+    sink::{ReadDns, readings},
     tls::TraceTlsLayer,
 };
 use bytes::Bytes;
+use futures_util::poll;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
@@ -18,7 +19,7 @@ use hyper_util::{
 use pin_project_lite::pin_project;
 use std::{
     convert::Infallible,
-    future::ready,
+    future::{pending, ready},
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
@@ -151,14 +152,27 @@ fn all_layers_over_each_other() {
     });
 }
 
-/// What was under way when the sink was closed has ended for it: what is done reads no clock, and the drop of each
-/// thing once at most.
+/// What was under way when the sink was closed has ended for it.
 #[test]
 fn what_outlives_its_sink() {
     run(async {
         let sink = TraceSink::new();
         let (connector, there) = pipe();
-        let stream = TraceConnectLayer::new(&sink).layer(connector).oneshot(uri("http")).await.unwrap();
+        let layer = TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().build();
+        let connector = layer.layer(TraceConnectLayer::new(&sink).layer(connector));
+        let (stream, there) = tokio::join!(connector.oneshot(uri("https")), acceptor().accept(there));
+        let dialing = TraceConnectLayer::new(&sink)
+            .layer(service_fn(|_: Uri| pending::<io::Result<TokioIo<Pipe>>>()))
+            .oneshot(uri("http"));
+        let (silent, _there) = pipe();
+        let mut handshake = layer.layer(silent).oneshot(uri("https"));
+        let mut dialing = Box::pin(dialing);
+        assert!(poll!(&mut dialing).is_pending() && poll!(&mut handshake).is_pending());
+        let (place, nameserver) = (sink.lookup(), SocketAddr::from(([192, 0, 2, 1], 53)));
+        let unreached = place.resolver_dial(nameserver);
+        let attempt = unreached.tcp();
+        let mut asking = place.resolver_dial(nameserver).udp(nameserver);
+        let dns = asking.dns(&UNREAD);
         let answer = service_fn(|_: Request<TraceBody<Full<Bytes>>>| {
             ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("answer"))))
         });
@@ -166,11 +180,18 @@ fn what_outlives_its_sink() {
         let response = TraceRequestLayer::new(&sink).layer(answer).oneshot(request).await.unwrap();
         sink.close();
         let before = readings();
-        exchange(stream, there).await;
+        exchange(stream.unwrap(), there.unwrap()).await;
         response.into_body().collect().await.unwrap();
-        assert!(readings() - before <= 2, "{}", readings() - before);
+        drop((dialing, handshake));
+        asking.write(asking.start(), Ok(1));
+        dns.query(&[]);
+        dns.reply(&[], || "".into());
+        drop((dns, asking, attempt, unreached));
+        assert_eq!(readings() - before, 0);
     });
 }
+
+static UNREAD: ReadDns = ReadDns { query: |_| Default::default(), reply: |_, _| Default::default() };
 
 fn uri(scheme: &str) -> Uri {
     format!("{scheme}://pipe.test").parse().unwrap()

@@ -38,26 +38,30 @@ use tower::{Layer, Service, service_fn};
 
 /// The present figures. Better ones are written down here; worse ones need a reason.
 mod expected {
-    /// Of 100,000 operations: two for each segment, of which the first few are smaller.
-    pub const OPS_UNBOUNDED: u64 = 398;
+    /// Of 100,000 operations: one for each segment, of which the first few are smaller.
+    pub const OPS_UNBOUNDED: u64 = 199;
     /// The same, and what lists the segments of the ring.
-    pub const OPS_BOUNDED: u64 = 402;
+    pub const OPS_BOUNDED: u64 = 202;
     pub const MOST_BYTES_AN_OP: f64 = 9.0;
     /// The bounded log of a connection.
     pub const MOST_BYTES_A_LOG: i64 = 48 << 10;
+
+    /// A dial and its connection: the text of the destination, the group, the connection, its identity, the first
+    /// segment of its operations, and hyper-util's `Connected`, which the stream is asked for its addresses with.
+    pub const DIAL: u64 = 6;
 
     /// A request without a body, over a service whose responses have the extensions that hyper-util gives them.
     pub const REQUEST: u64 = 1;
     /// What counts the body of the request.
     pub const REQUEST_BODY: u64 = 1;
     /// For each 32 requests.
-    pub const CHUNK: u64 = 2;
+    pub const CHUNK: u64 = 3;
     pub const MOST_BYTES_A_REQUEST: f64 = 300.0;
 
     /// A kept-alive GET through the preset with a disabled sink, more than through hyper-util's client.
-    pub const PRESET_OFF: i64 = -3;
+    pub const PRESET_OFF: i64 = -4;
     /// The same, traced.
-    pub const PRESET: i64 = 3;
+    pub const PRESET: i64 = 2;
 }
 
 #[global_allocator]
@@ -151,6 +155,29 @@ fn operations_of_a_bounded_sink() {
     println!("{calls} allocations, {bytes} bytes");
     assert_eq!(calls, expected::OPS_BOUNDED);
     assert!(bytes <= expected::MOST_BYTES_A_LOG, "{bytes}");
+}
+
+/// What so many dials allocate; the first ones set up what is there once.
+fn dials(count: u64, mut dial: impl FnMut()) -> u64 {
+    let mut run = || {
+        let before = alloc::calls();
+        (0..count).for_each(|_| dial());
+        alloc::calls() - before
+    };
+    run();
+    run()
+}
+
+#[test]
+fn connections() {
+    const DIALS: u64 = 3_200;
+    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    let zeros = || service_fn(|_: Uri| ready(Ok::<_, io::Error>(TokioIo::new(Zeros))));
+    let uri = || Uri::from_static("http://zeros.test");
+    let untraced = dials(DIALS, || assert!(now(zeros().call(uri())).is_ok()));
+    let mut layered = TraceConnectLayer::new(&sink).layer(zeros());
+    let traced = dials(DIALS, || assert!(now(layered.call(uri())).is_ok()));
+    assert_eq!(traced - untraced, DIALS * expected::DIAL + DIALS / 32 * expected::CHUNK);
 }
 
 /// Whole chunks of records.

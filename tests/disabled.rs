@@ -24,12 +24,15 @@ use hyper_util::{
 };
 use nettrace::{
     ResponseExt, TraceSink,
-    connect::TraceConnectLayer,
+    connect::{TcpConnector, TraceConnectLayer},
     request::{TraceBody, TraceRequestLayer},
-    resolve::TraceResolveLayer,
+    resolve::{IpStrategy, StubResolver, TraceResolveLayer},
     tls::TraceTlsLayer,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+};
 use tower::{Layer, Service, service_fn};
 
 #[global_allocator]
@@ -158,6 +161,96 @@ fn the_connect_layer_and_its_streams() {
         });
         assert_eq!(with_layer, unlayered, "{how}");
     }
+}
+
+#[test]
+fn what_fails() {
+    type BoxError = Box<dyn std::error::Error + Send + Sync>;
+    let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, "refused");
+    let bare = allocations(|| BoxError::from(refused()));
+    for (how, sink) in sinks() {
+        let mut connector = TraceConnectLayer::new(&sink)
+            .layer(service_fn(|_: Uri| ready(Err::<TokioIo<Zeros>, _>(refused()))));
+        assert_eq!(allocations(|| now(connector.call(uri())).unwrap_err()), bare, "{how}");
+        let mut service = TraceRequestLayer::new(&sink).layer(service_fn(|_: Request<TraceBody<Body>>| {
+            ready(Err::<Response<Body>, _>(BoxError::from(refused())))
+        }));
+        assert_eq!(allocations(|| now(service.call(request())).unwrap_err()), bare, "{how}");
+    }
+}
+
+/// What `f` allocates when it has run before, all on this thread.
+fn allocations_of<R>(mut f: impl AsyncFnMut() -> R) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        f().await;
+        let before = alloc::calls();
+        f().await;
+        alloc::calls() - before
+    })
+}
+
+/// More than tokio's own: the text of the destination, and lists of its addresses and of what they came to.
+const CONNECTED: u64 = 3;
+const REFUSED: u64 = 6;
+
+#[test]
+fn the_tcp_connector() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let bare = allocations_of(async || TcpStream::connect(addr).await.unwrap());
+    for (how, sink) in sinks() {
+        let connector = TcpConnector::new(&sink);
+        let connected = allocations_of(async || connector.connect(addr).await.unwrap());
+        assert_eq!(connected - bare, CONNECTED, "{how}");
+    }
+    drop(listener);
+    let bare = allocations_of(async || TcpStream::connect(addr).await.unwrap_err());
+    for (how, sink) in sinks() {
+        let connector = TcpConnector::new(&sink);
+        let refused = allocations_of(async || connector.connect(addr).await.unwrap_err());
+        assert_eq!(refused - bare, REFUSED, "{how}");
+    }
+}
+
+/// Answers whatever name it is asked for, on a thread of its own.
+fn nameserver() -> SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut message = [0; 512];
+        while let Ok((_, from)) = socket.recv_from(&mut message) {
+            let end_of_name = 12 + message[12..].iter().position(|byte| *byte == 0).unwrap();
+            let question = &message[12..end_of_name + 5];
+            // A response, recursion available; one question, one answer (RFC 1035 section 4.1.1).
+            let head = [message[0], message[1], 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+            let answer = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1];
+            socket.send_to(&[&head, question, &answer].concat(), from).unwrap();
+        }
+    });
+    addr
+}
+
+/// There is no telling apart what it needs by itself; but no sink that is off adds anything to another one's.
+#[test]
+fn the_stub_resolver() {
+    let nameserver = nameserver();
+    let lookup = |sink: &TraceSink| {
+        let resolver = StubResolver::builder(sink)
+            .nameservers([nameserver])
+            .resolv_conf(None)
+            .hosts_file(None)
+            .search([""; 0])
+            .ip_strategy(IpStrategy::Ipv4Only)
+            .build()
+            .unwrap();
+        allocations_of(async || assert_eq!(resolver.lookup("web.test").await.unwrap().len(), 1))
+    };
+    let bare = lookup(&TraceSink::disabled());
+    for (how, sink) in sinks() {
+        assert_eq!(lookup(&sink), bare, "{how}");
+    }
+    assert!(lookup(&TraceSink::new()) > bare);
 }
 
 /// As long as no TLS is asked for; else it is TLS that allocates.

@@ -80,6 +80,41 @@ fn an_operation_costs_no_allocation() {
     assert_eq!(sink.snapshot("all").tcp_conns[0].socket_trace.as_ref().unwrap().socket_ops.len(), 4_000);
 }
 
+/// What snapshots take for each of a thousand records more: allocations, and bytes.
+fn taken_for_each(sink: &TraceSink, record: impl Fn()) -> (f64, f64) {
+    let snapshot = || {
+        (0..1_000).for_each(|_| record());
+        let before = (alloc::calls(), alloc::live());
+        let trace = sink.snapshot("");
+        let taken = (alloc::calls() - before.0, alloc::live() - before.1);
+        drop(trace);
+        taken
+    };
+    let (one, two) = (snapshot(), snapshot());
+    ((two.0 - one.0) as f64 / 1_000.0, (two.1 - one.1) as f64 / 1_000.0)
+}
+
+#[test]
+fn a_snapshot_takes_little_for_each_record() {
+    let unbounded = || TraceSink::builder().retention(Retention::unbounded()).build();
+    let sink = unbounded();
+    let (conn, _there) = now(mock::connect(&sink));
+    let (calls, bytes) = taken_for_each(&sink, || {
+        let url = "http://www.example.com/a/path/of/usual/length?with=query";
+        let request = http::Request::builder().uri(url).body(mock::Body::default()).unwrap();
+        now(mock::finish(now(mock::exchange(&sink, request, || {
+            let mut response = http::Response::new(mock::Body::from("hello"));
+            response.extensions_mut().insert(conn.conn_ref().cloned().unwrap());
+            response
+        }))));
+    });
+    assert!(calls < 1.02 && bytes < 450.0, "{calls} allocations, {bytes} bytes for a request");
+
+    let sink = unbounded();
+    let (calls, bytes) = taken_for_each(&sink, || drop(now(mock::connect(&sink))));
+    assert!(calls < 0.02 && bytes < 650.0, "{calls} allocations, {bytes} bytes for a connection");
+}
+
 #[test]
 fn requests_that_others_outlive() {
     let sink = TraceSink::builder().retention(Retention::bounded().requests(500)).build();

@@ -59,6 +59,10 @@ pub struct Args {
     #[arg(long)]
     pub unbounded: bool,
 
+    /// Keep so many requests, and so many connections, instead of the default bounds
+    #[arg(long, value_name = "RECORDS", conflicts_with = "unbounded")]
+    pub keep: Option<usize>,
+
     /// Take snapshots all the while
     #[arg(long, value_name = "MILLISECONDS")]
     pub snapshot_every: Option<u64>,
@@ -66,6 +70,10 @@ pub struct Args {
     /// How many snapshots to time at the end; with none of them operations are not counted either
     #[arg(long, default_value_t = 9)]
     pub snapshots: usize,
+
+    /// Leave it to the system which processors server and client run on
+    #[arg(long)]
+    pub unpinned: bool,
 
     /// Run the modes in turn, so many times, and compare them with `untraced`
     #[arg(long, value_name = "ROUNDS")]

@@ -119,7 +119,11 @@ fn run_alone(args: &Args, mode: Mode) -> Result<Outcome, Box<dyn Error>> {
     command.args(["--headers", &args.headers.to_string()]);
     command.args(args.fresh_connections.then_some("--fresh-connections"));
     command.args(args.http2.then_some("--http2"));
+    command.args(args.unpinned.then_some("--unpinned"));
     command.args(args.unbounded.then_some("--unbounded"));
+    if let Some(keep) = args.keep {
+        command.args(["--keep", &keep.to_string()]);
+    }
     if let Some(every) = args.snapshot_every {
         command.args(["--snapshot-every", &every.to_string()]);
     }

@@ -91,7 +91,10 @@ pub struct Preset {
 
 impl Preset {
     pub fn new(args: &Args) -> Result<Self, BoxError> {
-        let retention = if args.unbounded { Retention::unbounded() } else { Retention::bounded() };
+        let mut retention = if args.unbounded { Retention::unbounded() } else { Retention::bounded() };
+        if let Some(keep) = args.keep {
+            retention = retention.requests(keep).connections(keep);
+        }
         let sink = match args.mode {
             Mode::Off => TraceSink::disabled(),
             _ => TraceSink::builder().retention(retention).build(),

@@ -4,6 +4,7 @@ use super::{
     args::{Args, Mode},
     meter::{self, Allocations},
     modes::{Get, Plain, Preset, operations},
+    pin::{self, Place},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -46,6 +47,9 @@ pub struct Outcome {
 
 /// Makes the requests.
 pub fn run(args: &Args) -> Result<Outcome, Box<dyn Error>> {
+    if !args.unpinned {
+        pin::keep_to(Place::First)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         match args.mode {

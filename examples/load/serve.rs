@@ -181,6 +181,7 @@ impl Child {
     pub fn start(args: &mut Args) -> Result<Self, BoxError> {
         let mut child = Command::new(env::current_exe()?)
             .arg("--serve")
+            .args(args.unpinned.then_some("--unpinned"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

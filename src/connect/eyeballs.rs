@@ -75,10 +75,13 @@ pub(super) async fn connect(
 /// within a family stays.
 fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addrs.first().copied() else { return addrs };
-    let (preferred, other): (Vec<_>, Vec<_>) =
-        addrs.into_iter().partition(|addr| addr.is_ipv4() == first.is_ipv4());
+    let is_preferred = |addr: &SocketAddr| addr.is_ipv4() == first.is_ipv4();
+    if addrs.iter().all(is_preferred) {
+        return addrs;
+    }
+    let (preferred, other): (Vec<_>, Vec<_>) = addrs.into_iter().partition(is_preferred);
+    let mut mixed = Vec::with_capacity(preferred.len() + other.len());
     let mut other = other.into_iter();
-    let mut mixed = Vec::new();
     for addr in preferred {
         mixed.push(addr);
         mixed.extend(other.next());

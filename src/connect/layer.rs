@@ -127,7 +127,7 @@ where
             }
             Err(error) => {
                 let error = error.into();
-                dial.failed(classify::failure(&*error), &classify::chain(&*error));
+                dial.failed(|| classify::fault(&*error));
                 Err(error)
             }
         })
@@ -138,7 +138,16 @@ where
 fn destination(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
     let default = if matches!(uri.scheme_str(), Some("https" | "wss")) { 443 } else { 80 };
-    format!("{host}:{}", uri.port_u16().unwrap_or(default))
+    host_and_port(host, uri.port_u16().unwrap_or(default))
+}
+
+/// `host:port`, made in one go.
+pub(super) fn host_and_port(host: &str, port: u16) -> String {
+    let mut text = String::with_capacity(host.len() + ":65535".len());
+    text.push_str(host);
+    text.push(':');
+    text.push_str(itoa::Buffer::new().format(port));
+    text
 }
 
 fn endpoint<T: Connection + 'static>(io: &T) -> Endpoint {

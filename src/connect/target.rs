@@ -1,5 +1,6 @@
 //! Where to connect to.
 
+use super::layer::host_and_port;
 use http::Uri;
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,7 +18,7 @@ impl Target {
     pub(crate) fn to_text(&self) -> String {
         match self.port {
             Ok(port) if self.host.contains(':') => format!("[{}]:{port}", self.host),
-            Ok(port) => format!("{}:{port}", self.host),
+            Ok(port) => host_and_port(&self.host, port),
             Err(_) => self.host.clone(),
         }
     }

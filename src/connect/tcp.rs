@@ -214,7 +214,7 @@ where
         Err((kind, attempts)) => {
             let error =
                 ConnectError { kind, destination: target.to_text(), attempts, dial: dial.dial().id() };
-            dial.failed(error.failure(), &classify::chain(&error));
+            dial.failed(|| classify::fault(&error));
             Err(error)
         }
     }

@@ -1,6 +1,6 @@
 //! From the errors of this world to stable codes.
 
-use super::Fault;
+use super::{Fault, Text};
 use crate::record::Failure;
 #[cfg(feature = "request")]
 use hyper_util::client::legacy;
@@ -8,7 +8,16 @@ use std::{error::Error, io};
 
 /// The code of an I/O error and its text.
 pub(crate) fn io_fault(error: &io::Error) -> Fault {
-    Fault::new(io_failure(error), error.to_string())
+    let text = match error.raw_os_error() {
+        Some(number) => Text::Os(number),
+        None => Text::Words(error.to_string().into()),
+    };
+    Fault { failure: io_failure(error), text }
+}
+
+/// The code of any error, and its text with that of its sources.
+pub(crate) fn fault(error: &(dyn Error + 'static)) -> Fault {
+    Fault::new(failure(error), chain(error))
 }
 
 /// The code of an I/O error, or of the error that it carries.

@@ -34,17 +34,34 @@ pub use timeout::{ClientClosed, TimedOut};
 pub use tls::TlsError;
 
 use crate::record::{EndReason, Failure};
+use std::{borrow::Cow, io};
 
 /// Why something failed: the code, and the text for people.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fault {
     pub(crate) failure: Failure,
-    pub(crate) text: Box<str>,
+    text: Text,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Text {
+    Words(Cow<'static, str>),
+    /// What the operating system says of this number is asked for when it is read.
+    Os(i32),
 }
 
 impl Fault {
-    pub(crate) fn new(failure: Failure, text: impl Into<Box<str>>) -> Self {
-        Fault { failure, text: text.into() }
+    /// Allocates nothing for a text of ours.
+    pub(crate) fn new(failure: Failure, text: impl Into<Cow<'static, str>>) -> Self {
+        Fault { failure, text: Text::Words(text.into()) }
+    }
+
+    pub(crate) fn into_parts(self) -> (Failure, String) {
+        let text = match self.text {
+            Text::Words(words) => words.into(),
+            Text::Os(number) => io::Error::from_raw_os_error(number).to_string(),
+        };
+        (self.failure, text)
     }
 
     /// How that ends what it happened to, as far as the code tells.

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::list::Record;
 use super::trace::is_default;
-use super::{ConntrackEntry, EndReason, Failure, SocketTrace, Timestamp, TraceId};
+use super::{ConntrackEntry, EndReason, Failure, Rare, SocketTrace, Text, Timestamp, TraceId};
 
 /// A TCP connection, established or only attempted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,15 +22,15 @@ pub struct TcpConnTrace {
     /// When the handshake ended, with a connection or without.
     pub handshake_end_at: Timestamp,
     /// The error of a handshake that failed, as text: this attempt's own.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub handshake_err: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub handshake_err: Rare<Text>,
     /// Whether the handshake succeeded.
     pub connected: bool,
     /// When our side closed the connection.
     pub conn_close_at: Timestamp,
     /// The error that broke the established connection, as text.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub conn_err: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub conn_err: Rare<Text>,
     /// Why the handshake, or later the connection, failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -40,11 +40,11 @@ pub struct TcpConnTrace {
     /// Our address (source) and the peer's (destination).
     pub addr_tuple: AddrTuple,
     /// The path of the socket, where this is in truth a Unix socket.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub unix_path: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub unix_path: Rare<Text>,
     /// `application` where the connection was seen above TLS: sizes are then those of the plain text.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub layer: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub layer: Rare<Text>,
     /// Whether the connection is older than this trace; its times before the trace are absolute.
     pub reused: bool,
     /// Bytes of TCP payload sent.
@@ -53,7 +53,7 @@ pub struct TcpConnTrace {
     pub total_recv_bytes: u64,
     /// What the kernel's connection tracking knows of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub conntrack: Option<ConntrackEntry>,
+    pub conntrack: Option<Box<ConntrackEntry>>,
     /// Reads and writes of the socket; `None` when they are not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket_trace: Option<SocketTrace>,
@@ -83,8 +83,8 @@ pub struct UdpConnTrace {
     /// When our side closed the socket.
     pub conn_close_at: Timestamp,
     /// The error that ended the exchange, as text.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub conn_err: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub conn_err: Rare<Text>,
     /// Why the exchange failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -99,7 +99,7 @@ pub struct UdpConnTrace {
     pub total_recv_bytes: u64,
     /// What the kernel's connection tracking knows of the exchange.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub conntrack: Option<ConntrackEntry>,
+    pub conntrack: Option<Box<ConntrackEntry>>,
     /// Reads and writes of the socket; `None` when they are not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket_trace: Option<SocketTrace>,
@@ -118,12 +118,12 @@ impl Record for UdpConnTrace {
 pub struct AddrTuple {
     /// Source address.
     #[serde(rename = "srcIP")]
-    pub src_ip: String,
+    pub src_ip: Text,
     /// Source port.
     pub src_port: u16,
     /// Destination address.
     #[serde(rename = "dstIP")]
-    pub dst_ip: String,
+    pub dst_ip: Text,
     /// Destination port.
     pub dst_port: u16,
 }
@@ -135,7 +135,7 @@ impl AddrTuple {
         dst: impl Into<Option<std::net::SocketAddr>>,
     ) -> Self {
         let parts = |addr: Option<std::net::SocketAddr>| match addr {
-            Some(addr) => (addr.ip().to_string(), addr.port()),
+            Some(addr) => (addr.ip().into(), addr.port()),
             None => Default::default(),
         };
         let ((src_ip, src_port), (dst_ip, dst_port)) = (parts(src.into()), parts(dst.into()));

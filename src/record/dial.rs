@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::list::{Record, null_as_default};
-use super::{EndReason, Failure, Timestamp, TraceId};
+use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId};
 
 /// An attempt to connect to a remote endpoint, by name or by address.
 ///
@@ -19,8 +19,8 @@ pub struct DialTrace {
     /// When the dial ended, with a connection or without.
     pub dial_end_at: Timestamp,
     /// The error of a dial that failed, as text.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub dial_err: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub dial_err: Rare<Text>,
     /// Why the dial failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -33,7 +33,7 @@ pub struct DialTrace {
     #[serde(skip_serializing_if = "TraceId::is_undefined")]
     pub triggered_by: TraceId,
     /// What was dialled, as `host:port`; the host is an address or a name.
-    pub dst_address: String,
+    pub dst_address: Text,
     /// When the look-up of the host began.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub resolve_begin_at: Timestamp,
@@ -41,17 +41,17 @@ pub struct DialTrace {
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub resolve_end_at: Timestamp,
     /// Connections that the resolver made, or tried to make, to nameservers.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
-    pub resolver_dials: Vec<ResolverDialTrace>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Rare::is_absent")]
+    pub resolver_dials: Rare<Vec<ResolverDialTrace>>,
     /// Nameservers, as `address:port`, that are configured but were not asked.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
-    pub skipped_nameservers: Vec<String>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Rare::is_absent")]
+    pub skipped_nameservers: Rare<Vec<Text>>,
     /// Why, for each of `skipped_nameservers`.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
-    pub skip_reasons: Vec<String>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Rare::is_absent")]
+    pub skip_reasons: Rare<Vec<Text>>,
     /// The source address, if one was asked for.
-    #[serde(rename = "sourceIP", skip_serializing_if = "String::is_empty")]
-    pub source_ip: String,
+    #[serde(rename = "sourceIP", skip_serializing_if = "Rare::is_absent")]
+    pub source_ip: Rare<Text>,
     /// The TCP connection that the dial established.
     #[serde(skip_serializing_if = "TraceId::is_undefined")]
     pub established_conn: TraceId,
@@ -73,13 +73,13 @@ pub struct ResolverDialTrace {
     /// When the attempt ended, with a connection or without.
     pub dial_end_at: Timestamp,
     /// The error of an attempt that failed, as text.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub dial_err: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub dial_err: Rare<Text>,
     /// Why the attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The nameserver, as `address:port`.
-    pub nameserver: String,
+    pub nameserver: Text,
     /// The UDP or TCP connection that was made.
     #[serde(skip_serializing_if = "TraceId::is_undefined")]
     pub established_conn: TraceId,

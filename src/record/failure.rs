@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::{Rare, Text};
+
 /// Defines the codes once, for the enum, the way out and the way in.
 macro_rules! failures {
     ($( $(#[$meta:meta])* $variant:ident = $code:literal, )+) => {
@@ -147,7 +149,7 @@ failures! {
 
 /// A code that stands for no [`Failure`] of this version. Made by [`Failure::unknown`], or read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UnknownFailure(Box<str>);
+pub struct UnknownFailure(Rare<Text>);
 
 impl UnknownFailure {
     /// The text after `unknown_failure: `, or the whole of a code that this version does not know.

@@ -1,11 +1,11 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::list::{Record, null_as_default};
 use super::trace::is_default;
-use super::{EndReason, Failure, Timestamp, TraceId};
+use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId};
 
 /// An HTTP request and its response. Every hop of a redirect is one of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,21 +21,21 @@ pub struct HttpReqTrace {
     #[serde(skip_serializing_if = "TraceId::is_undefined")]
     pub tls_tunnel: TraceId,
     /// The TLS tunnel with an HTTPS proxy.
-    #[serde(rename = "proxyTLSTunnel", skip_serializing_if = "TraceId::is_undefined")]
-    pub proxy_tls_tunnel: TraceId,
+    #[serde(rename = "proxyTLSTunnel", skip_serializing_if = "Rare::is_absent")]
+    pub proxy_tls_tunnel: Rare<TraceId>,
     /// Every connection on which the request was tried, in order; the last is `tcp_conn`.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
-    pub attempts: Vec<Attempt>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Rare::is_absent")]
+    pub attempts: Rare<Vec<Attempt>>,
     /// The request whose response redirected to this one.
-    #[serde(skip_serializing_if = "TraceId::is_undefined")]
-    pub prev_hop: TraceId,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub prev_hop: Rare<TraceId>,
     /// Major number of the HTTP version.
     pub proto_major: u8,
     /// Minor number of the HTTP version.
     pub proto_minor: u8,
     /// The proxy, as `scheme://host:port`; empty without one.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub network_proxy: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub network_proxy: Rare<Text>,
     /// When the request was handed to the client.
     pub req_sent_at: Timestamp,
     /// When it got a connection.
@@ -45,18 +45,18 @@ pub struct HttpReqTrace {
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub req_body_end_at: Timestamp,
     /// The method, such as `GET`.
-    pub req_method: String,
+    pub req_method: Text,
     /// The URL.
     #[serde(rename = "reqURL")]
-    pub req_url: String,
+    pub req_url: Text,
     /// The header fields of the request, as far as they are recorded.
     #[serde(skip_serializing_if = "HttpHeaders::is_empty")]
     pub req_header: HttpHeaders,
     /// Bytes of the request's body, as far as the client took them.
     pub req_content_len: u64,
     /// The error of a request that failed, as text.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub req_error: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub req_error: Rare<Text>,
     /// Why the request failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -64,8 +64,8 @@ pub struct HttpReqTrace {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<EndReason>,
     /// Interim responses (1xx), in order.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
-    pub informational: Vec<Informational>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Rare::is_absent")]
+    pub informational: Rare<Vec<Informational>>,
     /// When the first byte of the response came (HTTP/1 only).
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub first_byte_at: Timestamp,
@@ -123,9 +123,8 @@ pub struct Informational {
 }
 
 /// The fields of a header or trailer section, in order. Cloning shares them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct HttpHeaders(Arc<[HttpHeaderField]>);
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HttpHeaders(Option<Arc<Vec<HttpHeaderField>>>);
 
 impl HttpHeaders {
     /// The first field of that name; case does not matter.
@@ -140,7 +139,7 @@ impl HttpHeaders {
 
     /// Whether there is no field.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 }
 
@@ -148,13 +147,13 @@ impl Deref for HttpHeaders {
     type Target = [HttpHeaderField];
 
     fn deref(&self) -> &[HttpHeaderField] {
-        &self.0
+        self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 }
 
 impl From<Vec<HttpHeaderField>> for HttpHeaders {
     fn from(fields: Vec<HttpHeaderField>) -> Self {
-        if fields.is_empty() { Self::default() } else { Self(fields.into()) }
+        Self((!fields.is_empty()).then(|| Arc::new(fields)))
     }
 }
 
@@ -169,7 +168,13 @@ impl<'a> IntoIterator for &'a HttpHeaders {
     type IntoIter = std::slice::Iter<'a, HttpHeaderField>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.iter()
+    }
+}
+
+impl Serialize for HttpHeaders {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
     }
 }
 

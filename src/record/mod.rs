@@ -50,8 +50,10 @@ mod id;
 mod list;
 mod names;
 pub(crate) mod ops;
+mod rare;
 mod slice;
 mod socket;
+mod text;
 mod timestamp;
 mod timings;
 mod tls;
@@ -70,7 +72,9 @@ pub(crate) use ops::{
     Chain, Cursor, Delta, EncodedOps, OpError, RawOp, Segment, TickScale, TraceClock, kind,
 };
 pub use ops::{SocketOps, SocketOpsIter};
+pub use rare::{Absent, Rare};
 pub use socket::{SocketOp, SocketOpType, SocketTrace};
+pub use text::Text;
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use timings::Timings;
 pub use tls::{PeerCert, TlsTunnelTrace};
@@ -81,3 +85,23 @@ pub use trace::{Dropped, NetTrace, Precise};
 /// It describes what this version writes, precise times included, and what the Go package writes. It is
 /// stricter than reading: fields and names that are not known do not pass.
 pub const JSON_SCHEMA: &str = include_str!("schema.json");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What it takes to make a trace of many records is for the most part to fetch the memory for them.
+    #[test]
+    fn records_are_small() {
+        let sizes = [
+            size_of::<HttpReqTrace>(),
+            size_of::<DialTrace>(),
+            size_of::<TcpConnTrace>(),
+            size_of::<UdpConnTrace>(),
+            size_of::<DnsQueryTrace>(),
+            size_of::<TlsTunnelTrace>(),
+        ];
+        let most = [376, 248, 328, 288, 168, 272];
+        assert!(sizes.iter().zip(most).all(|(size, most)| *size <= most), "{sizes:?}, at most {most:?}");
+    }
+}

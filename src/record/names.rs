@@ -15,7 +15,7 @@ macro_rules! named_enum {
         pub enum $name {
             $( $(#[$vmeta])* $variant, )+
             /// A name that this version does not know, as it was read.
-            Other(Box<str>),
+            Other($crate::record::Rare<$crate::record::Text>),
         }
 
         impl $name {

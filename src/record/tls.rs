@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::list::{Record, null_as_default};
-use super::{EndReason, Failure, Timestamp, TraceId};
+use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId};
 
 /// A TLS session over a TCP connection, established or only attempted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,18 +20,18 @@ pub struct TlsTunnelTrace {
     /// When the handshake ended, with a tunnel or without.
     pub handshake_end_at: Timestamp,
     /// The error of a handshake that failed, as text.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub handshake_err: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub handshake_err: Rare<Text>,
     /// The error that broke the established tunnel, as text.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub conn_err: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub conn_err: Rare<Text>,
     /// Why the handshake, or later the tunnel, failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The alert that ended the session, with its direction: `received certificate_required`,
     /// `sent unknown_ca` (names of RFC 8446 section 6).
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub alert: String,
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub alert: Rare<Text>,
     /// When the tunnel was closed.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub close_at: Timestamp,
@@ -46,16 +46,16 @@ pub struct TlsTunnelTrace {
     /// The number of the negotiated cipher suite (IANA, "TLS Cipher Suites"); 0 when there is none.
     pub cipher_suite: u16,
     /// `TLSv1.2` or `TLSv1.3`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub tls_version: String,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    pub tls_version: Text,
     /// The group in which keys were exchanged, by its name in IANA's "TLS Supported Groups".
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub key_exchange_group: String,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    pub key_exchange_group: Text,
     /// The application protocol chosen by ALPN, such as `h2`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub negotiated_proto: String,
+    #[serde(skip_serializing_if = "Text::is_empty")]
+    pub negotiated_proto: Text,
     /// The name in the Server Name Indication (RFC 6066 section 3).
-    pub server_name: String,
+    pub server_name: Text,
 }
 
 impl Record for TlsTunnelTrace {

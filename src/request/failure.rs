@@ -10,6 +10,9 @@ use std::{any::Any, error::Error, io};
 
 #[cold]
 pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
+    if !recorder.is_on() {
+        return;
+    }
     if let Some(conn) = error.downcast_ref::<legacy::Error>().and_then(legacy::Error::connect_info) {
         let mut extras = Extensions::new();
         conn.get_extras(&mut extras);
@@ -24,6 +27,9 @@ pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
 }
 
 pub(super) fn record_body(error: &dyn Any, recorder: &mut RequestRecorder) {
+    if !recorder.is_on() {
+        return;
+    }
     match as_error(error) {
         Some(error) => recorder.failed(classify::failure(error), &classify::chain(error)),
         None => recorder.failed(crate::Failure::unknown("the body failed"), "the body failed"),

@@ -5,33 +5,38 @@
 
 use super::{
     clock::Tick,
+    conn::ConnRecord,
     core::{Core, Timeline},
     dns::DnsRecord,
     export,
     group::Group,
-    registry::Rec,
+    registry::{Pinned, Rec},
     request::{RequestRecord, RequestRef},
+    tls::TlsRecord,
 };
-use crate::record::{
-    DialTrace, DnsQueryTrace, HttpReqTrace, NetTrace, TcpConnTrace, TlsTunnelTrace, TraceId, UdpConnTrace,
+use crate::record::{DialTrace, HttpReqTrace, NetTrace, Rare, TraceId, TraceList};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
 };
-use std::{collections::HashSet, sync::Arc};
 
 /// All that is kept. `requests` gives those of the time when it is called.
 pub(super) fn all(
     core: &Arc<Core>,
     groups: Vec<Arc<Group>>,
-    requests: impl Fn() -> Vec<Rec<RequestRecord>>,
+    requests: impl Fn() -> Pinned<RequestRecord>,
 ) -> NetTrace {
     let mut assembly = Assembly::new(core);
-    let linked = assembly.requests(requests());
-    assembly.groups(groups.into_iter().chain(linked));
+    let known = requests();
+    assembly.requests(known.most(), known.iter());
+    assembly.linked(groups);
     // A request was given a connection that was dialled for one which had not begun when we looked.
     let missing = assembly.missing();
     if !missing.is_empty() {
-        let found = requests().into_iter().filter(|request| missing.contains(&request.number())).collect();
-        let linked = assembly.requests(found);
-        assembly.groups(linked);
+        let all = requests();
+        assembly.requests(missing.len(), all.iter().filter(|(number, _)| missing.contains(number)));
+        assembly.linked(vec![]);
     }
     assembly.finish()
 }
@@ -46,125 +51,162 @@ pub(super) fn hops(hops: &[RequestRef]) -> NetTrace {
     let Some(last) = hops.last() else { return NetTrace::default() };
     let mut assembly = Assembly::new(last.core());
     let same_sink = hops.iter().filter(|hop| hop.is_of(last.core()));
-    let linked = assembly.requests(same_sink.map(|hop| hop.record.clone()).collect());
-    assembly.groups(linked);
+    assembly.requests(hops.len(), same_sink.map(|hop| (hop.number(), &*hop.record)));
+    assembly.linked(vec![]);
     assembly.finish()
 }
-
-/// Records with when they began.
-type Records<T> = Vec<(Tick, T)>;
 
 struct Assembly {
     core: Arc<Core>,
     times: Timeline,
     /// Numbers of the requests that are in it.
-    known: HashSet<u64>,
-    /// The groups that are in it, which live as long: another might take the place of one.
-    seen: HashSet<*const Group>,
+    known: Numbers,
+    groups: Groups,
+    /// The groups that are in it.
     held: Vec<Arc<Group>>,
-    /// Each with the number of the hop before it.
-    http: Records<(HttpReqTrace, u64)>,
-    /// Each with the number of the request that caused it.
-    dials: Records<(DialTrace, u64)>,
-    tcp: Records<TcpConnTrace>,
-    udp: Records<UdpConnTrace>,
-    queries: Records<DnsQueryTrace>,
-    tunnels: Records<TlsTunnelTrace>,
+    http: Records<HttpReqTrace>,
+    dials: Records<DialTrace>,
+    /// What is in the groups, each with the place of its group in `held`.
+    conns: Vec<(usize, Arc<ConnRecord>)>,
+    queries: Vec<(usize, DnsRecord)>,
+    tunnels: Vec<(usize, TlsRecord)>,
 }
+
+/// Room for what a group holds as a rule, made before the group is locked.
+const USUAL: usize = 8;
 
 impl Assembly {
     fn new(core: &Arc<Core>) -> Self {
         Assembly {
             core: core.clone(),
             times: core.timeline(),
-            known: HashSet::new(),
-            seen: HashSet::new(),
+            known: Numbers::default(),
+            groups: Groups::default(),
             held: vec![],
-            http: vec![],
-            dials: vec![],
-            tcp: vec![],
-            udp: vec![],
+            http: Records::default(),
+            dials: Records::default(),
+            conns: vec![],
             queries: vec![],
             tunnels: vec![],
         }
     }
 
-    /// Takes requests with the hops before them, and gives back the groups that they refer to.
-    fn requests(&mut self, mut requests: Vec<Rec<RequestRecord>>) -> Vec<Arc<Group>> {
-        let mut groups = Vec::new();
-        requests.retain(|request| self.known.insert(request.number()));
-        self.http.reserve(requests.len());
-        while let Some(record) = requests.pop() {
-            let request = RequestRef { record };
-            let (out, prev_hop) = export::request_and_links(&request, &self.times, &mut groups);
-            let before = prev_hop.kept.filter(|hop| self.known.insert(hop.number()));
-            requests.extend(before.map(|hop| hop.record));
-            self.http.push((request.record.begin, (out, prev_hop.number)));
+    /// Takes requests, each with its number, and the hops before them.
+    fn requests<'a>(&mut self, most: usize, requests: impl Iterator<Item = (u64, &'a RequestRecord)>) {
+        let mut new = Vec::with_capacity(most);
+        let requests = requests.filter(|(number, _)| self.known.insert(*number));
+        new.extend(requests.map(|(number, request)| (request.begin, number, request)));
+        in_order(&mut new, |(begin, ..)| *begin);
+        self.http.reserve(new.len());
+        for (_, number, request) in new {
+            let mut next = self.request(number, request);
+            while let Some(hop) = next {
+                next = self.request(hop.number(), &hop);
+            }
         }
-        groups
     }
 
-    fn groups(&mut self, groups: impl IntoIterator<Item = Arc<Group>>) {
+    /// Gives back the hop before it, unless that is in already.
+    fn request(&mut self, number: u64, request: &RequestRecord) -> Option<Rec<RequestRecord>> {
+        let found = |group: &_| self.groups.add(group);
+        let (out, before) = export::request_and_links(&self.core, number, request, &self.times, found);
+        self.http.push(request.begin, before.number, out);
+        before.kept.map(|hop| hop.record).filter(|hop| self.known.insert(hop.number()))
+    }
+
+    /// Takes these groups and those that were found to be referred to.
+    fn linked(&mut self, groups: Vec<Arc<Group>>) {
+        self.groups.extend(groups);
+        let mut groups = std::mem::take(&mut self.groups.found);
+        in_order(&mut groups, |group| group.dial.as_ref().map_or(Tick::NONE, |dial| dial.begin));
+        self.held.reserve(groups.len());
+        self.dials.reserve(groups.len());
+        self.conns.reserve(groups.len());
         for group in groups {
-            if self.seen.insert(Arc::as_ptr(&group)) {
-                self.group(&group);
-                self.held.push(group);
-            }
+            self.group(&group);
+            self.held.push(group);
         }
     }
 
     fn group(&mut self, group: &Group) {
-        let times = &self.times;
+        let place = self.held.len();
+        self.conns.reserve(USUAL);
+        self.queries.reserve(USUAL);
+        self.tunnels.reserve(USUAL);
         // The end before the rest, and everything out of the lock before it is put into words.
         let ended = group.dial.as_ref().and_then(|dial| dial.end.get());
-        let state = group.state().clone();
+        let state = {
+            let state = group.state();
+            self.conns.extend(state.conns.iter().map(|conn| (place, conn.clone())));
+            self.queries.extend(state.dns.iter().map(|dns| (place, dns.clone())));
+            self.tunnels.extend(state.tls.iter().map(|tls| (place, tls.clone())));
+            state.dial.clone()
+        };
         if let Some(head) = &group.dial {
-            let dial = export::dial_ended(&self.core, head, state.dial, ended, times);
-            self.dials.push((head.begin, (dial, head.trigger)));
+            let dial = export::dial_ended(&self.core, head, state, ended, &self.times);
+            self.dials.push(head.begin, head.trigger, dial);
         }
-        for conn in &state.conns {
-            if conn.is_udp() {
-                self.udp.push((conn.begin, export::udp_conn(group, conn, times)));
-            } else {
-                self.tcp.push((conn.begin, export::tcp_conn(group, conn, times)));
-            }
-        }
-        let queries = state.dns.into_iter();
-        self.queries.extend(queries.map(|dns| (first_message(&dns), export::dns(group, dns, times))));
-        let tunnels = state.tls.into_iter();
-        self.tunnels.extend(tunnels.map(|tls| (tls.begin, export::tls(group, tls, times))));
     }
 
     /// Requests that caused a dial which is in it, and are not.
     fn missing(&self) -> HashSet<u64> {
-        let triggers = self.dials.iter().map(|(_, (_, trigger))| *trigger);
-        triggers.filter(|trigger| *trigger != 0 && !self.known.contains(trigger)).collect()
+        let triggers = self.dials.caused.iter().map(|(_, trigger)| *trigger);
+        triggers.filter(|trigger| !self.known.contains(*trigger)).collect()
     }
 
     /// What a record refers to may have been forgotten long ago.
     fn finish(mut self) -> NetTrace {
         let known = self.known;
-        for (_, (request, prev_hop)) in &mut self.http {
-            if !known.contains(prev_hop) {
-                request.prev_hop = TraceId::default();
+        self.http.forget(&known, |request| request.prev_hop = Rare::new());
+        self.dials.forget(&known, |dial| dial.triggered_by = TraceId::UNDEFINED);
+
+        in_order(&mut self.conns, |(_, conn)| conn.begin);
+        in_order(&mut self.queries, |(_, dns)| first_message(dns));
+        in_order(&mut self.tunnels, |(_, tls)| tls.begin);
+        let (times, held) = (&self.times, &self.held);
+        let udp = self.conns.iter().filter(|(_, conn)| conn.is_udp()).count();
+        let mut udp_conns = Vec::with_capacity(udp);
+        let mut tcp_conns = Vec::with_capacity(self.conns.len() - udp);
+        for (place, conn) in &self.conns {
+            if conn.is_udp() {
+                udp_conns.push(export::udp_conn(&held[*place], conn, times));
+            } else {
+                tcp_conns.push(export::tcp_conn(&held[*place], conn, times));
             }
         }
-        for (_, (dial, trigger)) in &mut self.dials {
-            if !known.contains(trigger) {
-                dial.triggered_by = TraceId::default();
-            }
-        }
+        let (queries, tunnels) = (self.queries.into_iter(), self.tunnels.into_iter());
         NetTrace {
-            trace_begin_at: self.times.begin(),
-            trace_end_at: self.times.at(self.core.now()),
+            trace_begin_at: times.begin(),
+            trace_end_at: times.at(self.core.now()),
             uuid: self.core.settings.session.clone(),
-            dials: in_order(self.dials).map(|(dial, _)| dial).collect(),
-            tcp_conns: in_order(self.tcp).collect(),
-            udp_conns: in_order(self.udp).collect(),
-            dns_queries: in_order(self.queries).collect(),
-            tls_tunnels: in_order(self.tunnels).collect(),
-            http_requests: in_order(self.http).map(|(request, _)| request).collect(),
+            dials: self.dials.in_order(),
+            tcp_conns: tcp_conns.into(),
+            udp_conns: udp_conns.into(),
+            dns_queries: queries.map(|(place, dns)| export::dns(&held[place], dns, times)).collect(),
+            tls_tunnels: tunnels.map(|(place, tls)| export::tls(&held[place], tls, times)).collect(),
+            http_requests: self.http.in_order(),
             ..NetTrace::default()
+        }
+    }
+}
+
+/// Groups as they are found, each once.
+#[derive(Default)]
+struct Groups {
+    /// Those that were ever found. They live as long as the assembly: another might take the place of one.
+    seen: HashSet<*const Group, NumberState>,
+    found: Vec<Arc<Group>>,
+}
+
+impl Groups {
+    fn extend(&mut self, groups: Vec<Arc<Group>>) {
+        self.seen.reserve(groups.len());
+        self.found.extend(groups.into_iter().filter(|group| self.seen.insert(Arc::as_ptr(group))));
+    }
+
+    fn add(&mut self, group: &Arc<Group>) {
+        if self.seen.insert(Arc::as_ptr(group)) {
+            self.found.push(group.clone());
         }
     }
 }
@@ -173,8 +215,136 @@ fn first_message(record: &DnsRecord) -> Tick {
     record.queries.first().map_or(Tick::NONE, |(at, _)| *at)
 }
 
-/// Sorted by when they began; those that began at the same moment stay as they came.
-fn in_order<T>(mut records: Records<T>) -> impl Iterator<Item = T> {
-    records.sort_by_key(|(begin, _)| *begin);
-    records.into_iter().map(|(_, record)| record)
+/// Sorts by when they began; those that began at the same moment stay as they came. They come nearly in order.
+fn in_order<T>(items: &mut [T], begin: impl Fn(&T) -> Tick) {
+    if !items.is_sorted_by_key(&begin) {
+        items.sort_by_key(begin);
+    }
+}
+
+/// Records as they were made.
+struct Records<T> {
+    began: Vec<Tick>,
+    made: Vec<T>,
+    /// The places of those that a request led to, with its number.
+    caused: Vec<(usize, u64)>,
+}
+
+impl<T> Default for Records<T> {
+    fn default() -> Self {
+        Records { began: vec![], made: vec![], caused: vec![] }
+    }
+}
+
+impl<T> Records<T> {
+    fn reserve(&mut self, more: usize) {
+        self.began.reserve(more);
+        self.made.reserve(more);
+    }
+
+    /// `cause` is the number of the request that led to it; zero when there was none.
+    fn push(&mut self, begin: Tick, cause: u64, record: T) {
+        if cause != 0 {
+            self.caused.push((self.made.len(), cause));
+        }
+        self.began.push(begin);
+        self.made.push(record);
+    }
+
+    /// For those that a request led to which is not known.
+    fn forget(&mut self, known: &Numbers, forget: impl Fn(&mut T)) {
+        for (place, _) in self.caused.iter().filter(|(_, cause)| !known.contains(*cause)) {
+            forget(&mut self.made[*place]);
+        }
+    }
+
+    /// Sorted by when they began; most often they are, and stay where they are.
+    fn in_order(self) -> TraceList<T> {
+        let Records { began, mut made, .. } = self;
+        if !began.is_sorted() {
+            let mut from: Vec<usize> = (0..began.len()).collect();
+            from.sort_by_key(|at| began[*at]);
+            let mut to = vec![0; from.len()];
+            from.iter().enumerate().for_each(|(place, at)| to[*at] = place);
+            for at in 0..to.len() {
+                while to[at] != at {
+                    let place = to[at];
+                    made.swap(at, place);
+                    to.swap(at, place);
+                }
+            }
+        }
+        made.into()
+    }
+}
+
+/// A set of the numbers of records, of which most are neighbours.
+#[derive(Default)]
+struct Numbers(HashMap<u64, u64, NumberState>);
+
+impl Numbers {
+    /// True when it was not there.
+    fn insert(&mut self, number: u64) -> bool {
+        let (bits, bit) = (self.0.entry(number / 64).or_default(), 1 << (number % 64));
+        let is_new = *bits & bit == 0;
+        *bits |= bit;
+        is_new
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        self.0.get(&(number / 64)).is_some_and(|bits| bits & 1 << (number % 64) != 0)
+    }
+}
+
+/// For numbers and addresses, which nobody outside can choose.
+type NumberState = BuildHasherDefault<NumberHasher>;
+
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio. A table looks at the lowest bits, of which an address has none.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_in_the_order_in_which_they_began() {
+        for begins in [&[][..], &[1], &[1, 2, 3], &[3, 1, 2], &[2, 2, 1, 1, 3, 0], &[5, 4, 3, 2, 1]] {
+            let mut records = Records::default();
+            for (at, begin) in begins.iter().enumerate() {
+                records.push(Tick(*begin), 0, (*begin, at));
+            }
+            let mut sorted: Vec<_> = begins.iter().copied().zip(0..).collect();
+            sorted.sort();
+            assert_eq!(records.in_order().into_vec(), sorted);
+        }
+    }
+
+    #[test]
+    fn what_led_to_it_may_be_unknown() {
+        let mut records = Records::default();
+        (0..4).for_each(|request| records.push(Tick(request), request, true));
+        let mut known = Numbers::default();
+        assert!([1, 3, 64].into_iter().all(|number| known.insert(number)) && !known.insert(3));
+        records.forget(&known, |has_request| *has_request = false);
+        assert_eq!(records.in_order().into_vec(), [true, true, false, true]);
+    }
 }

@@ -1,11 +1,13 @@
 //! Recorders of dials: what a connector and a resolver say of their work.
 
 use super::{
-    conn::{AttemptRecorder, ConnRecorder, ConnRef, Endpoint, Transport},
+    attempt::AttemptRecorder,
+    conn::{ConnRef, Endpoint, Transport},
+    conn_recorder::ConnRecorder,
     core::Core,
     end::{End, EndCell},
     export,
-    group::{DialHead, Group, ResolverDial},
+    group::{self, DialHead, Group, ResolverDial},
     scope,
     subscriber::FinishedRecord,
 };
@@ -53,18 +55,16 @@ impl DialRef {
     /// Begins with the first, ends with the last: a name may be looked up in more than one step.
     pub(crate) fn resolve_begin(&self) {
         let Some(group) = &self.0 else { return };
-        let now = group.core.now();
         group.learn(|dial| {
             if !dial.resolve_begin.is_some() {
-                dial.resolve_begin = now;
+                dial.resolve_begin = group.core.now();
             }
         });
     }
 
     pub(crate) fn resolve_end(&self) {
         let Some(group) = &self.0 else { return };
-        let now = group.core.now();
-        group.learn(|dial| dial.resolve_end = now.max(dial.resolve_begin));
+        group.learn(|dial| dial.resolve_end = group.core.now().max(dial.resolve_begin));
     }
 
     /// Recorded once for each nameserver.
@@ -81,10 +81,9 @@ impl DialRef {
     pub(crate) fn resolver_dial(&self, nameserver: SocketAddr) -> ResolverDialRecorder {
         ResolverDialRecorder(self.0.clone().and_then(|group| {
             let begin = group.core.now();
-            let index = group.begin(|state| {
-                state.dial.resolver_dials.push(ResolverDial { nameserver, begin, end: None, conn: 0 });
-                state.dial.resolver_dials.len() - 1
-            })?;
+            let dial = ResolverDial { nameserver, begin, end: None, conn: 0 };
+            // One for each family.
+            let index = group.begin(|state| group::add(&mut state.dial.resolver_dials, 2, dial))?;
             Some((group, index, nameserver))
         }))
     }
@@ -133,9 +132,9 @@ impl DialRecorder {
         end(&group, EndReason::Closed, None);
     }
 
-    pub(crate) fn failed(mut self, failure: Failure, text: &str) {
+    pub(crate) fn failed(mut self, fault: impl FnOnce() -> Fault) {
         let Some(group) = self.0.0.take() else { return };
-        let fault = Fault::new(failure, text);
+        let fault = fault();
         end(&group, fault.end_reason(), Some(fault));
     }
 }
@@ -143,15 +142,14 @@ impl DialRecorder {
 impl Drop for DialRecorder {
     fn drop(&mut self) {
         let Some(group) = self.0.0.take() else { return };
-        let now = group.core.now();
-        group.learn(|dial| dial.let_go(now));
+        group.learn(|dial| dial.let_go(group.core.now()));
         let fault = Fault::new(Failure::Interrupted, "the dial was given up");
         end(&group, EndReason::Cancelled, Some(fault));
     }
 }
 
 fn end(group: &Arc<Group>, reason: EndReason, fault: Option<Fault>) {
-    let Some(dial) = &group.dial else { return };
+    let Some(dial) = group.dial.as_ref().filter(|dial| dial.end.is_open()) else { return };
     let now = group.core.now().max(dial.begin);
     group.learn(|dial| dial.resolved(now));
     if dial.end.end(now, reason, fault) {
@@ -169,19 +167,18 @@ pub(crate) struct ResolverDialRecorder(Option<(Arc<Group>, usize, SocketAddr)>);
 
 impl ResolverDialRecorder {
     pub(crate) fn failed(mut self, error: &io::Error) {
-        self.end(EndReason::Failed, Some(io_fault(error)), 0);
+        self.end(EndReason::Failed, 0, || Some(io_fault(error)));
     }
 
     pub(crate) fn timed_out(mut self) {
-        let fault = Fault::new(Failure::GenericTimeoutError, "timed out");
-        self.end(EndReason::Timeout, Some(fault), 0);
+        self.end(EndReason::Timeout, 0, || Some(Fault::new(Failure::GenericTimeoutError, "timed out")));
     }
 
     /// A UDP socket is connected to the nameserver: nothing more is to be done to reach it.
     pub(crate) fn udp(mut self, local: SocketAddr) -> ConnRecorder {
         let Some((group, _, nameserver)) = &self.0 else { return ConnRecorder::off() };
         let conn = ConnRecorder::udp(group.clone(), local, *nameserver);
-        self.end(EndReason::Closed, None, conn.number());
+        self.end(EndReason::Closed, conn.number(), || None);
         conn
     }
 
@@ -195,17 +192,16 @@ impl ResolverDialRecorder {
 
     /// The nameserver is reached.
     pub(crate) fn connected(mut self, conn: &ConnRecorder) {
-        self.end(EndReason::Closed, None, conn.number());
+        self.end(EndReason::Closed, conn.number(), || None);
     }
 
-    fn end(&mut self, reason: EndReason, fault: Option<Fault>, conn: u64) {
+    fn end(&mut self, reason: EndReason, conn: u64, fault: impl FnOnce() -> Option<Fault>) {
         let Some((group, index, _)) = self.0.take() else { return };
-        let now = group.core.now();
         let ended = {
             let mut state = group.state();
             let dial = state.dial.resolver_dials.get_mut(index).filter(|dial| dial.end.is_none());
             dial.map(|dial| {
-                dial.end = Some(End { at: now.max(dial.begin), reason, fault });
+                dial.end = Some(End { at: group.core.now().max(dial.begin), reason, fault: fault() });
                 dial.conn = conn;
             })
         };
@@ -217,7 +213,7 @@ impl ResolverDialRecorder {
 
 impl Drop for ResolverDialRecorder {
     fn drop(&mut self) {
-        self.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "given up")), 0);
+        self.end(EndReason::Cancelled, 0, || Some(Fault::new(Failure::Interrupted, "given up")));
     }
 }
 
@@ -227,7 +223,7 @@ pub(super) fn begin(core: &Arc<Core>, destination: String) -> (Arc<Group>, DialR
     let head = DialHead {
         number: core.numbers.one(),
         begin: core.now(),
-        destination: destination.into(),
+        destination,
         trigger: request.as_ref().map_or(0, |request| request.number()),
         end: EndCell::default(),
     };

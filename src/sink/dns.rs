@@ -1,25 +1,47 @@
 //! The messages exchanged with a nameserver over one connection.
 
-use super::{clock::Tick, end::End, export, group::Group, subscriber::FinishedRecord};
+use super::{
+    clock::Tick,
+    end::End,
+    export,
+    group::{self, Group},
+    subscriber::FinishedRecord,
+};
 use crate::{
     error::Fault,
     record::{DnsQueryMsg, DnsReplyMsg, EndReason, Failure},
 };
-use std::sync::Arc;
+use smallvec::SmallVec;
+use std::{borrow::Cow, sync::Arc};
 
+/// Messages are kept as they went over the wire, which is the least that holds them, and taken apart when a trace
+/// is made.
 #[derive(Clone)]
 pub(crate) struct DnsRecord {
     pub(crate) number: u64,
     pub(crate) conn: u64,
-    pub(crate) queries: Vec<(Tick, DnsQueryMsg)>,
-    pub(crate) replies: Vec<(Tick, DnsReplyMsg)>,
+    pub(crate) read: &'static ReadDns,
+    pub(crate) queries: SmallVec<[SentQuery; 1]>,
+    pub(crate) replies: SmallVec<[ReceivedReply; 1]>,
     pub(crate) end: Option<End>,
+}
+
+type SentQuery = (Tick, Arc<[u8]>);
+/// And why it is not used; empty when it is.
+type ReceivedReply = (Tick, Arc<[u8]>, Cow<'static, str>);
+
+/// How the resolver reads its messages.
+pub(crate) struct ReadDns {
+    pub(crate) query: fn(&[u8]) -> DnsQueryMsg,
+    /// The text says why the reply is not used; empty when it is.
+    pub(crate) reply: fn(&[u8], &str) -> DnsReplyMsg,
 }
 
 impl DnsRecord {
     /// When something was last seen of it.
     pub(crate) fn latest(&self) -> Tick {
-        let (query, reply) = (self.queries.last().map(|(at, _)| *at), self.replies.last().map(|(at, _)| *at));
+        let (query, reply) =
+            (self.queries.last().map(|(at, _)| *at), self.replies.last().map(|(at, ..)| *at));
         query.max(reply).unwrap_or_default()
     }
 }
@@ -36,36 +58,37 @@ impl DnsRecorder {
         DnsRecorder { place: None, fault: None }
     }
 
-    pub(super) fn begin(group: &Arc<Group>, conn: u64) -> Self {
+    pub(super) fn begin(group: &Arc<Group>, conn: u64, read: &'static ReadDns) -> Self {
         if !group.core.settings.dns {
             return DnsRecorder::off();
         }
         let number = group.core.numbers.one();
-        let place = group.begin(|state| {
-            state.dns.push(DnsRecord { number, conn, queries: vec![], replies: vec![], end: None });
-            state.dns.len() - 1
-        });
+        let (queries, replies) = Default::default();
+        let record = DnsRecord { number, conn, read, queries, replies, end: None };
+        // One for each family.
+        let place = group.begin(|state| group::add(&mut state.dns, 2, record));
         DnsRecorder { place: place.map(|index| (group.clone(), index)), fault: None }
     }
 
-    /// Whether messages need be described at all.
-    pub(crate) fn is_on(&self) -> bool {
+    fn is_on(&self) -> bool {
         self.place.is_some()
     }
 
     /// A message was sent just now.
-    pub(crate) fn query(&self, message: DnsQueryMsg) {
-        self.with(|now, record| record.queries.push((now, message)));
+    pub(crate) fn query(&self, wire: &[u8]) {
+        self.with(|now, record| record.queries.push((now, wire.into())));
     }
 
-    /// A message came just now.
-    pub(crate) fn reply(&self, message: DnsReplyMsg) {
-        self.with(|now, record| record.replies.push((now, message)));
+    /// A message came just now. `ignored` says why it is not used; empty when it is.
+    pub(crate) fn reply(&self, wire: &[u8], ignored: impl FnOnce() -> Cow<'static, str>) {
+        self.with(|now, record| record.replies.push((now, wire.into(), ignored())));
     }
 
     /// The exchange failed; it ends when the recorder is dropped.
-    pub(crate) fn failed(&mut self, reason: EndReason, failure: Failure, text: &str) {
-        self.fault = Some((reason, Fault::new(failure, text)));
+    pub(crate) fn failed(&mut self, reason: EndReason, fault: impl FnOnce() -> Fault) {
+        if self.is_on() {
+            self.fault = Some((reason, fault()));
+        }
     }
 
     /// The exchange is over, well.
@@ -75,20 +98,19 @@ impl DnsRecorder {
 
     fn with(&self, f: impl FnOnce(Tick, &mut DnsRecord)) {
         let Some((group, index)) = &self.place else { return };
-        let now = group.core.now();
         if let Some(record) = group.state().dns.get_mut(*index).filter(|record| record.end.is_none()) {
-            f(now, record);
+            f(group.core.now(), record);
         }
     }
 
     fn end(&mut self, reason: EndReason, fault: Option<Fault>) {
         let Some((group, index)) = self.place.take() else { return };
-        let now = group.core.now();
         let ended = {
             let mut state = group.state();
             let record = state.dns.get_mut(index).filter(|record| record.end.is_none());
             record.map(|record| {
-                record.end = Some(End { at: now.max(record.latest()), reason, fault });
+                let at = group.core.now().max(record.latest());
+                record.end = Some(End { at, reason, fault });
                 group.core.has_subscribers().then(|| record.clone())
             })
         };

@@ -4,48 +4,47 @@ use super::{
     clock::Tick,
     conn::{ConnRecord, ConnRef},
     core::{Core, Timeline},
-    dns::DnsRecord,
+    dns::{DnsRecord, ReadDns},
     end::End,
     group::{DialHead, DialState, Group, ResolverDial},
     headers::CapturedHeaders,
-    request::{AtomicTick, PrevHop, Rare, RequestRef},
+    request::{AtomicTick, PrevHop, Rare as RareLinks, RequestRecord, RequestRef},
     tls::TlsRecord,
 };
 use crate::{
     error::Fault,
     record::{
         AddrTuple, Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure,
-        HttpHeaders, HttpReqTrace, Informational, ResolverDialTrace, SocketTrace, TcpConnTrace, Timestamp,
-        TlsTunnelTrace, UdpConnTrace,
+        HttpHeaders, HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, TcpConnTrace, Text,
+        Timestamp, TlsTunnelTrace, UdpConnTrace,
     },
 };
-use http::StatusCode;
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use http::{StatusCode, Uri};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
-    request_and_links(request, times, &mut Vec::new()).0
+    request_and_links(request.core(), request.number(), &request.record, times, |_| ()).0
 }
 
-/// What it refers to too: the hop before it, and `groups`, which are added to.
+/// What it refers to too: the hop before it, and groups, which are shown to `found`.
 pub(super) fn request_and_links(
-    request: &RequestRef,
+    core: &Core,
+    number: u64,
+    record: &RequestRecord,
     times: &Timeline,
-    groups: &mut Vec<Arc<Group>>,
+    found: impl FnMut(&Arc<Group>),
 ) -> (HttpReqTrace, PrevHop) {
-    let (core, record) = (request.core(), &*request.record);
     // The end before the rest: what belongs to an ended request is all there.
     let end = record.end.get();
-    let (conn, rare) = {
+    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], rare) = {
         let links = record.links();
-        groups.extend(links.groups().cloned());
-        (links.conn.clone(), links.rare.as_deref().map(RareOut::of))
-    };
-    let [tcp_conn, tls_tunnel, proxy_tls_tunnel] = match &conn {
-        Some(conn) => [conn.number(), conn.0.tls.load(Relaxed), conn.0.proxy_tls.load(Relaxed)],
-        None => rare.as_ref().map_or([0; 3], |rare| rare.way),
+        links.groups().for_each(found);
+        let way = match (&links.conn, &links.rare) {
+            (Some(conn), _) => [conn.number(), conn.0.tls.load(Relaxed), conn.0.proxy_tls.load(Relaxed)],
+            (None, Some(rare)) => rare.way,
+            (None, None) => [0; 3],
+        };
+        (way, links.rare.as_deref().map(|rare| RareOut::of(rare, links.conn.as_ref())))
     };
     let seen = |what: &AtomicTick| until(what.get(), end.as_ref());
     let acquired = seen(&record.conn_acquired);
@@ -56,45 +55,66 @@ pub(super) fn request_and_links(
     let received = record.received.load(Relaxed);
     let decoded = record.decoded.load(Relaxed).checked_sub(1);
     let mut out = HttpReqTrace {
-        trace_id: core.id(request.number()),
+        trace_id: core.id(number),
         tcp_conn: core.id(tcp_conn),
         tls_tunnel: core.id(tls_tunnel),
-        proxy_tls_tunnel: core.id(proxy_tls_tunnel),
+        proxy_tls_tunnel: core.id(proxy_tls_tunnel).into(),
+        attempts: Rare::new(),
+        prev_hop: Rare::new(),
         proto_major: version / 10,
         proto_minor: version % 10,
+        network_proxy: Rare::new(),
         req_sent_at: times.at(record.begin),
         conn_acquired_at: times.at(acquired),
         req_body_end_at: times.at(if record.has_body { body_end } else { acquired }),
-        req_method: record.method.to_string(),
-        req_url: record.uri.to_string(),
+        req_method: record.method.as_str().into(),
+        req_url: url(&record.uri),
+        req_header: HttpHeaders::default(),
         req_content_len: record.sent.load(Relaxed),
         req_error,
         failure,
         end_at,
         end_reason,
+        informational: Rare::new(),
         first_byte_at: times.at(record.first_byte.get()),
         resp_recv_at: times.at(response),
         resp_body_end_at: times.at(response_end),
         resp_status_code: if response.is_some() { record.status.load(Relaxed) } else { 0 },
+        resp_header: HttpHeaders::default(),
+        trailers: HttpHeaders::default(),
         resp_content_len: decoded.unwrap_or(received),
         resp_encoded_len: decoded.map(|_| received),
-        ..HttpReqTrace::default()
     };
-    let prev_hop = rare.map(|rare| rare.into_words(&mut out, conn.as_ref(), core, times));
+    let prev_hop = rare.map(|rare| rare.into_words(&mut out, core, times));
     (out, prev_hop.unwrap_or_default())
+}
+
+/// As it is displayed.
+fn url(uri: &Uri) -> Text {
+    let (scheme, after) = match uri.scheme_str() {
+        Some("http") => ("http://", ""),
+        Some("https") => ("https://", ""),
+        Some(other) => (other, "://"),
+        None => ("", ""),
+    };
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    let root = if path.starts_with('?') { "/" } else { "" };
+    Text::concat([scheme, after, authority, root, path])
 }
 
 /// What most requests do not have, taken out of the lock.
 struct RareOut {
     headers: [HttpHeaders; 3],
     tried: Vec<(ConnRef, Failure)>,
-    way: [u64; 3],
+    /// The connection that came after those, if any did.
+    conn: Option<ConnRef>,
     prev_hop: PrevHop,
     informational: Vec<(Tick, StatusCode)>,
 }
 
 impl RareOut {
-    fn of(rare: &Rare) -> Self {
+    fn of(rare: &RareLinks, conn: Option<&ConnRef>) -> Self {
         RareOut {
             headers: [&rare.headers, &rare.response_headers, &rare.trailers].map(CapturedHeaders::export),
             tried: rare
@@ -103,22 +123,16 @@ impl RareOut {
                 .enumerate()
                 .map(|(i, conn)| (conn.clone(), rare.stale.get(i).cloned().unwrap_or_else(|| conn.stale())))
                 .collect(),
-            way: rare.way,
+            conn: conn.filter(|_| !rare.tried.is_empty()).cloned(),
             prev_hop: rare.prev_hop.clone(),
             informational: rare.informational.clone(),
         }
     }
 
     /// Gives the previous hop back.
-    fn into_words(
-        self,
-        out: &mut HttpReqTrace,
-        conn: Option<&ConnRef>,
-        core: &Core,
-        times: &Timeline,
-    ) -> PrevHop {
+    fn into_words(self, out: &mut HttpReqTrace, core: &Core, times: &Timeline) -> PrevHop {
         [out.req_header, out.resp_header, out.trailers] = self.headers;
-        out.prev_hop = core.id(self.prev_hop.number);
+        out.prev_hop = core.id(self.prev_hop.number).into();
         let interim = |(at, status): (Tick, StatusCode)| Informational {
             status: status.as_u16(),
             recv_at: times.at(at),
@@ -126,7 +140,7 @@ impl RareOut {
         };
         out.informational = self.informational.into_iter().map(interim).collect();
         if !self.tried.is_empty() {
-            let last = conn.map(|conn| attempt(conn, out.failure.clone()));
+            let last = self.conn.map(|conn| attempt(&conn, out.failure.clone()));
             let tried = self.tried.into_iter().map(|(conn, why)| attempt(&conn, Some(why)));
             out.attempts = tried.chain(last).collect();
         }
@@ -156,14 +170,14 @@ pub(super) fn dial_ended(
         dial_err,
         failure,
         ctx_close_at: times.at(state.let_go),
-        dst_address: head.destination.to_string(),
+        dst_address: (&*head.destination).into(),
         triggered_by: core.id(head.trigger),
         resolve_begin_at: times.at(state.resolve_begin),
         resolve_end_at: times.at(state.resolve_end),
-        source_ip: state.source_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        source_ip: state.source_ip.map(Text::from).unwrap_or_default().into(),
         established_conn: core.id(state.established),
-        skipped_nameservers: state.skipped.iter().map(|(server, _)| server.to_string()).collect(),
-        skip_reasons: state.skipped.iter().map(|(_, reason)| reason.to_string()).collect(),
+        skipped_nameservers: state.skipped.iter().map(|(server, _)| server.to_string().into()).collect(),
+        skip_reasons: state.skipped.iter().map(|(_, reason)| (&**reason).into()).collect(),
         resolver_dials: resolver_dials.map(|dial| resolver_dial(dial, core, times)).collect(),
     }
 }
@@ -175,7 +189,7 @@ fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverD
         dial_end_at,
         dial_err,
         failure,
-        nameserver: dial.nameserver.to_string(),
+        nameserver: dial.nameserver.to_string().into(),
         established_conn: core.id(dial.conn),
     }
 }
@@ -186,7 +200,7 @@ pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
     let established = until(record.established(), end.as_ref());
     let (end_at, end_reason, failure, error) = ended(end, times);
     let connected = established.is_some();
-    let (handshake_err, conn_err) = if connected { (String::new(), error) } else { (error, String::new()) };
+    let (handshake_err, conn_err) = if connected { (Rare::new(), error) } else { (error, Rare::new()) };
     let socket_trace = socket_trace(record, times);
     TcpConnTrace {
         trace_id: core.id(record.number),
@@ -201,8 +215,8 @@ pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
         failure,
         end_reason,
         addr_tuple: addresses(record),
-        unix_path: record.endpoint.path.as_deref().unwrap_or_default().into(),
-        layer: if record.above_tls { "application".into() } else { String::new() },
+        unix_path: record.path.as_deref().unwrap_or_default().into(),
+        layer: if record.above_tls { "application".into() } else { Rare::new() },
         reused: times.is_before(record.begin),
         total_sent_bytes: record.sent(),
         total_recv_bytes: record.received(),
@@ -235,14 +249,19 @@ pub(super) fn udp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
 pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQueryTrace {
     let core = &group.core;
     let (end_at, end_reason, failure, _) = ended(record.end, times);
-    let query = |(at, message)| DnsQueryMsg { sent_at: times.at(at), ..message };
-    let reply = |(at, message)| DnsReplyMsg { recv_at: times.at(at), ..message };
+    let ReadDns { query, reply } = record.read;
+    let queries = record.queries.iter();
+    let replies = record.replies.iter();
     DnsQueryTrace {
         trace_id: core.id(record.number),
         from_dial: core.id(group.dial_number()),
         connection: core.id(record.conn),
-        dns_query_msgs: record.queries.into_iter().map(query).collect(),
-        dns_reply_msgs: record.replies.into_iter().map(reply).collect(),
+        dns_query_msgs: queries
+            .map(|(at, wire)| DnsQueryMsg { sent_at: times.at(*at), ..query(wire) })
+            .collect(),
+        dns_reply_msgs: replies
+            .map(|(at, wire, ignored)| DnsReplyMsg { recv_at: times.at(*at), ..reply(wire, ignored) })
+            .collect(),
         end_at,
         end_reason,
         failure,
@@ -253,7 +272,7 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
     let core = &group.core;
     let (close_at, end_reason, of_tunnel, text) = ended(record.end, times);
     let (of_handshake, handshake_err) = split(record.fault);
-    let conn_err = if of_handshake.is_some() { String::new() } else { text };
+    let conn_err = if of_handshake.is_some() { Rare::new() } else { text };
     let failure = of_handshake.or(of_tunnel);
     let facts = record.facts;
     TlsTunnelTrace {
@@ -270,15 +289,15 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
         did_resume: facts.did_resume,
         peer_certs: facts.peer_certs,
         cipher_suite: facts.cipher_suite,
-        tls_version: facts.tls_version,
-        key_exchange_group: facts.key_exchange_group,
-        negotiated_proto: facts.negotiated_proto,
+        tls_version: facts.tls_version.into(),
+        key_exchange_group: facts.key_exchange_group.into(),
+        negotiated_proto: facts.negotiated_proto.into(),
         server_name: record.server_name.into(),
     }
 }
 
 /// When and how something ended, and what went wrong: the code, and the text.
-fn ended(end: Option<End>, times: &Timeline) -> (Timestamp, Option<EndReason>, Option<Failure>, String) {
+fn ended(end: Option<End>, times: &Timeline) -> (Timestamp, Option<EndReason>, Option<Failure>, Rare<Text>) {
     let Some(End { at, reason, fault }) = end else { return Default::default() };
     let (failure, text) = split(fault);
     (times.at(at), Some(reason), failure, text)
@@ -289,26 +308,49 @@ fn until(seen: Tick, end: Option<&End>) -> Tick {
     if end.is_some_and(|end| seen > end.at) { Tick::NONE } else { seen }
 }
 
-fn split(fault: Option<Fault>) -> (Option<Failure>, String) {
-    fault.map_or_else(Default::default, |fault| (Some(fault.failure), fault.text.into()))
+fn split(fault: Option<Fault>) -> (Option<Failure>, Rare<Text>) {
+    let parts = fault.map(Fault::into_parts);
+    parts.map_or_else(Default::default, |(failure, text)| (Some(failure), text.into()))
 }
 
 fn addresses(record: &ConnRecord) -> AddrTuple {
-    let parts = |addr: Option<SocketAddr>| {
-        addr.map_or_else(Default::default, |addr| (addr.ip().to_string(), addr.port()))
-    };
-    let (src_ip, src_port) = parts(record.local.get().copied());
-    let (dst_ip, dst_port) = parts(record.endpoint.remote);
-    AddrTuple { src_ip, src_port, dst_ip, dst_port }
+    AddrTuple::new(record.local.get().copied(), record.remote)
 }
 
 /// To be read before the totals, which then are at least what these add up to.
 fn socket_trace(record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
     // An attempt that never became a connection has no operations to speak of.
     record.established().some()?;
-    record.log.as_ref().map(|log| log.export(times))
+    record.log.get().map(|log| log.export(times))
 }
 
 fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {
     Attempt { tcp_conn: conn.id(), failure, ..Attempt::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_as_they_are_displayed() {
+        for uri in [
+            "http://a.test",
+            "http://a.test/",
+            "https://a.test:8443/a/b?c=d&e",
+            "http://a.test?c",
+            "https://[::1]:1/?",
+            "ftp://a.test/b",
+            "a.test",
+            "a.test:80",
+            "/a?b",
+            "/",
+            "*",
+            "http://***@a.test/?***",
+        ] {
+            let uri: Uri = uri.parse().unwrap();
+            assert_eq!(url(&uri), uri.to_string());
+        }
+        assert_eq!(url(&Uri::default()), "/");
+    }
 }

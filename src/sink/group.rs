@@ -14,6 +14,7 @@ use super::{
     tls::TlsRecord,
 };
 use crate::{error::Fault, record::EndReason};
+use smallvec::SmallVec;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -42,7 +43,7 @@ pub(crate) struct DialHead {
     pub(crate) number: u64,
     pub(crate) begin: Tick,
     /// `host:port`
-    pub(crate) destination: Box<str>,
+    pub(crate) destination: String,
     /// The request that needed it; zero when there was none.
     pub(crate) trigger: u64,
     pub(crate) end: EndCell,
@@ -51,7 +52,8 @@ pub(crate) struct DialHead {
 #[derive(Clone, Default)]
 pub(crate) struct GroupState {
     pub(crate) dial: DialState,
-    pub(crate) conns: Vec<Arc<ConnRecord>>,
+    /// A dial has one or two as a rule.
+    pub(crate) conns: SmallVec<[Arc<ConnRecord>; 2]>,
     pub(crate) dns: Vec<DnsRecord>,
     pub(crate) tls: Vec<TlsRecord>,
     /// How many of the connections count as kept ones that have ended.
@@ -218,6 +220,16 @@ impl Group {
     pub(crate) fn let_go(&self, at: Tick) {
         self.state().dial.let_go(at);
     }
+}
+
+/// Adds to a list that has `usual` elements as a rule, for which it makes room, and gives back the place. By itself
+/// it would make room for four.
+pub(super) fn add<T>(list: &mut Vec<T>, usual: usize, item: T) -> usize {
+    if list.is_empty() {
+        list.reserve_exact(usual);
+    }
+    list.push(item);
+    list.len() - 1
 }
 
 impl fmt::Debug for Group {

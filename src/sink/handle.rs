@@ -100,7 +100,7 @@ impl RequestHandle {
     /// The time for the whole request is over.
     pub(crate) fn timed_out(&self, text: &str) {
         if let Some(request) = self.last_hop() {
-            request.end(EndReason::Timeout, Some(Fault::new(Failure::GenericTimeoutError, text)));
+            request.end(EndReason::Timeout, Some(Fault::new(Failure::GenericTimeoutError, text.to_owned())));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Header fields by policy, and what is masked before it is held.
 
-use super::settings::{HeaderCapture, Settings};
+use super::settings::{ExcludeHeader, HeaderCapture, Settings};
 use crate::record::{HttpHeaderField, HttpHeaders};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,27 +18,15 @@ enum Value {
 
 impl CapturedHeaders {
     pub(crate) fn take(headers: &HeaderMap, settings: &Settings) -> Self {
-        let capture = settings.headers;
-        if capture == HeaderCapture::Off {
+        if settings.headers == HeaderCapture::Off {
             return Self::default();
         }
-        let excluded = |name: &HeaderName| {
-            settings.exclude_header.as_ref().is_some_and(|exclude| {
-                catch_unwind(AssertUnwindSafe(|| exclude(name))).unwrap_or_else(|_| {
-                    tracing::warn!(target: "nettrace", "the function that excludes header fields panicked");
-                    true
-                })
-            })
-        };
-        let value = |name: &HeaderName, value: &HeaderValue| match capture {
-            HeaderCapture::Off | HeaderCapture::Names => Value::Hidden,
-            HeaderCapture::Values if settings.reveal_headers.contains(name) => Value::Shown(value.clone()),
-            HeaderCapture::Values if is_url(name) => masked(value, settings.mask_query),
-            HeaderCapture::Values if !is_secret(name) => Value::Shown(value.clone()),
-            HeaderCapture::Lengths | HeaderCapture::Values => Value::Length(value.len() as u32),
-        };
-        let fields = headers.iter().filter(|(name, _)| !excluded(name));
-        CapturedHeaders(fields.map(|(name, v)| (name.clone(), value(name, v))).collect())
+        // A filter knows no length of its own, and the list would grow step by step.
+        let mut fields = Vec::with_capacity(headers.len());
+        let excluded = settings.exclude_header.as_deref();
+        let wanted = headers.iter().filter(|(name, _)| excluded.is_none_or(|ask| !is_excluded(ask, name)));
+        fields.extend(wanted.map(|(name, value)| (name.clone(), Value::take(name, value, settings))));
+        CapturedHeaders(fields)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -62,14 +50,31 @@ impl CapturedHeaders {
     }
 }
 
-fn is_secret(name: &HeaderName) -> bool {
-    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::SET_COOKIE].contains(name)
+impl Value {
+    #[inline]
+    fn take(name: &HeaderName, value: &HeaderValue, settings: &Settings) -> Self {
+        match settings.headers {
+            HeaderCapture::Off | HeaderCapture::Names => Value::Hidden,
+            HeaderCapture::Values if settings.reveal_headers.contains(name) => Value::Shown(value.clone()),
+            HeaderCapture::Values if URLS.contains(name) => masked(value, settings.mask_query),
+            HeaderCapture::Values if !SECRETS.contains(name) => Value::Shown(value.clone()),
+            HeaderCapture::Lengths | HeaderCapture::Values => Value::Length(value.len() as u32),
+        }
+    }
 }
 
-/// Fields whose value is a reference to a resource, which may have user info and a query as a URL has.
-fn is_url(name: &HeaderName) -> bool {
-    [header::LOCATION, header::CONTENT_LOCATION, header::REFERER].contains(name)
+fn is_excluded(exclude: &ExcludeHeader, name: &HeaderName) -> bool {
+    catch_unwind(AssertUnwindSafe(|| exclude(name))).unwrap_or_else(|_| {
+        tracing::warn!(target: "nettrace", "the function that excludes header fields panicked");
+        true
+    })
 }
+
+static SECRETS: [HeaderName; 4] =
+    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::SET_COOKIE];
+
+/// Fields whose value is a reference to a resource, which may have user info and a query as a URL has.
+static URLS: [HeaderName; 3] = [header::LOCATION, header::CONTENT_LOCATION, header::REFERER];
 
 /// As [`mask_uri`], of what may be relative, or no URL at all.
 fn masked(value: &HeaderValue, mask_query: bool) -> Value {

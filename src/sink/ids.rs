@@ -75,9 +75,11 @@ impl fmt::Debug for IdFormat {
 
 fn counted(number: u64) -> TraceId {
     let mut digits = itoa::Buffer::new();
-    let mut text = compact_str::CompactString::const_new("tid-");
-    text.push_str(digits.format(number));
-    TraceId::from(text.as_str())
+    let digits = digits.format(number).as_bytes();
+    let mut text = *b"tid-????????????????????";
+    let end = 4 + digits.len();
+    text[4..end].copy_from_slice(digits);
+    text_id(&text[..end])
 }
 
 /// As the `shortuuid` packages of Python and Go do it: base 57, 22 digits.
@@ -88,7 +90,11 @@ fn short(mut number: u128) -> TraceId {
         *digit = ALPHABET[(number % 57) as usize];
         number /= 57;
     }
-    TraceId::from(&*String::from_utf8_lossy(&text))
+    text_id(&text)
+}
+
+fn text_id(text: &[u8]) -> TraceId {
+    std::str::from_utf8(text).expect("made of ASCII letters and digits").into()
 }
 
 #[cfg(test)]

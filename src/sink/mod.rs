@@ -4,8 +4,10 @@
 //! futures may be dropped at any await point, so nothing depends on code that runs after one.
 
 mod assemble;
+mod attempt;
 mod clock;
 mod conn;
+mod conn_recorder;
 mod core;
 mod dial;
 mod dns;
@@ -30,10 +32,12 @@ mod tls;
 #[cfg(all(test, feature = "client"))]
 pub(crate) use self::clock::readings;
 pub(crate) use self::{
+    attempt::AttemptRecorder,
     clock::Tick,
-    conn::{AttemptRecorder, ConnRecorder, Endpoint, Transport},
+    conn::{Endpoint, Transport},
+    conn_recorder::ConnRecorder,
     dial::{DialRecorder, DialRef},
-    dns::DnsRecorder,
+    dns::{DnsRecorder, ReadDns},
     headers::without_user_info,
     request::{RequestHead, RequestRef},
     request_recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},
@@ -132,8 +136,8 @@ impl TraceSink {
             return NetTrace { description: description.as_ref().into(), ..NetTrace::default() };
         };
         // Before the requests: each that caused a dial had begun then.
-        let groups = inner.groups.collect().iter().filter_map(|slot| slot.group()).collect();
-        let mut trace = assemble::all(&inner.core, groups, || inner.requests.collect());
+        let groups = inner.groups.pin().iter().filter_map(|(_, slot)| slot.group()).collect();
+        let mut trace = assemble::all(&inner.core, groups, || inner.requests.pin());
         trace.description = description.as_ref().into();
         trace.dropped = inner.dropped(&trace);
         trace

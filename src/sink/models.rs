@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     error::Fault,
-    record::{Chain, Cursor, Delta, EncodedOps, EndReason, Failure, RawOp, Segment, SocketOps, SocketTrace},
+    record::{
+        Chain, Cursor, Delta, EncodedOps, EndReason, Failure, Rare, RawOp, Segment, SocketOps, SocketTrace,
+    },
     sync::AtomicU64,
 };
 use loom::thread;
@@ -32,7 +34,7 @@ static TIMES: LazyLock<Timeline> = LazyLock::new(Timeline::test);
 /// operation whole, and never less than before.
 pub fn segments() {
     loom::model(|| {
-        let first = Arc::new(Segment::new(2, Delta::default()));
+        let first = Segment::new::<2>(Delta::default());
         let writer = thread::spawn({
             let first = first.clone();
             move || write(&first)
@@ -57,7 +59,7 @@ const WRITTEN: [RawOp; 3] = [
 fn write(first: &Segment) {
     let mut cursor = Cursor::default();
     assert!(cursor.push(first, &WRITTEN[0]) && !cursor.push(first, &WRITTEN[1]));
-    let second = Arc::new(Segment::new(4, cursor.delta()));
+    let second = Segment::new::<4>(cursor.delta());
     first.link(second.clone());
     let mut cursor = Cursor::new(cursor.delta());
     assert!(cursor.push(&second, &WRITTEN[1]) && cursor.push(&second, &WRITTEN[2]));
@@ -65,7 +67,7 @@ fn write(first: &Segment) {
 
 fn assert_begin_of_written(chain: &Chain) -> usize {
     let clock = TIMES.clock.clone();
-    let ops = EncodedOps { head: chain.clone(), tail: [].into(), clock, texts: [].into() };
+    let ops = EncodedOps { head: chain.clone(), tail: Rare::new(), clock, texts: Rare::new() };
     let shown: Vec<_> = SocketOps::encoded(ops).iter().collect();
     assert_eq!(shown.len() as u64, chain.len());
     for (shown, written) in shown.iter().zip(&WRITTEN) {

@@ -5,7 +5,7 @@
 
 use super::{clock::Tick, core::Timeline, settings::Retention};
 use crate::{
-    record::{Chain, Cursor, Delta, EncodedOps, OpError, RawOp, Segment, SocketOps, SocketTrace, kind},
+    record::{Chain, Cursor, Delta, EncodedOps, OpError, Rare, RawOp, Segment, SocketOps, SocketTrace, kind},
     sync::{Mutex, MutexGuard},
 };
 use std::{
@@ -34,15 +34,25 @@ struct Rest {
     texts: Vec<Box<str>>,
 }
 
-/// Words of a segment. A connection of a few operations stays small, one of many allocates rarely.
-const SMALLEST: usize = if cfg!(loom) { 1 } else { 16 };
-const LARGEST: usize = if cfg!(loom) { 2 } else { 512 };
+/// By their words. A connection of a few operations stays small, one of many allocates rarely.
+#[cfg(not(loom))]
+const SEGMENTS: [fn(Delta) -> Arc<Segment>; 6] = [
+    Segment::new::<16>,
+    Segment::new::<32>,
+    Segment::new::<64>,
+    Segment::new::<128>,
+    Segment::new::<256>,
+    Segment::new::<512>,
+];
+#[cfg(loom)]
+const SEGMENTS: [fn(Delta) -> Arc<Segment>; 2] = [Segment::new::<1>, Segment::new::<2>];
+const LARGEST: usize = SEGMENTS.len() - 1;
 /// Errors whose text must be kept end a connection as a rule: there are not many.
 const MAX_TEXTS: usize = 16;
 
 impl OpLog {
     pub(crate) fn new(limits: Retention) -> Self {
-        OpLog { head: Arc::new(Segment::new(SMALLEST, Delta::default())), rest: Mutex::default(), limits }
+        OpLog { head: SEGMENTS[0](Delta::default()), rest: Mutex::default(), limits }
     }
 
     /// What is there now, shared rather than copied. What is written later does not show in it.
@@ -58,7 +68,7 @@ impl OpLog {
             excess -= here;
         }
         let dropped_after = if dropped > 0 { head.len() } else { 0 };
-        let (clock, texts) = (times.clock.clone(), rest.texts.clone().into());
+        let (clock, texts) = (times.clock.clone(), Rare::from(rest.texts.clone()));
         let socket_ops = SocketOps::encoded(EncodedOps { head, tail: tail.into(), clock, texts });
         SocketTrace { socket_ops, dropped_ops: dropped, dropped_after }
     }
@@ -84,6 +94,8 @@ impl OpLog {
 #[derive(Debug, Default)]
 pub(crate) struct OpWriter {
     segment: Option<Arc<Segment>>,
+    /// Its place among [`SEGMENTS`].
+    size: usize,
     cursor: Cursor,
     /// Operations that still belong to the first.
     first_left: u64,
@@ -135,7 +147,8 @@ impl OpWriter {
         let Some(full) = &self.segment else { return };
         let base = self.cursor.delta();
         let next = if self.first_left > 0 {
-            let next = Arc::new(Segment::new((full.capacity() * 2).min(LARGEST), base));
+            self.size = (self.size + 1).min(LARGEST);
+            let next = SEGMENTS[self.size](base);
             full.link(next.clone());
             next
         } else {
@@ -153,7 +166,7 @@ impl OpWriter {
                 kept -= oldest;
             }
             self.in_ring = true;
-            let next = Arc::new(Segment::new(LARGEST, base));
+            let next = SEGMENTS[LARGEST](base);
             rest.newest.push_back(next.clone());
             next
         };

@@ -11,6 +11,10 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
 };
 
+mod pinned;
+
+pub(crate) use pinned::Pinned;
+
 pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// A record that can be asked whether it may be forgotten.
@@ -279,23 +283,6 @@ impl<T: Entry> Registry<T> {
         (0..self.shards.len()).map(|i| self.lock(i).kept.len()).sum()
     }
 
-    /// All records of now, in no particular order.
-    pub(crate) fn collect(&self) -> Vec<Rec<T>> {
-        let mut all = Vec::new();
-        for i in 0..self.shards.len() {
-            let (mut node, kept) = {
-                let shard = self.lock(i);
-                (shard.list.as_ref().map(|list| list.head.clone()), shard.kept.clone())
-            };
-            all.extend(kept.iter().cloned());
-            while let Some(here) = node {
-                all.extend(here.recs(ALL));
-                node = here.next.get().cloned();
-            }
-        }
-        all
-    }
-
     /// Forgets all that may be forgotten; it is not counted as dropped, and nothing is from now on.
     pub(crate) fn clear(&self) {
         for i in 0..self.shards.len() {
@@ -336,7 +323,7 @@ impl<T: Entry> Registry<T> {
 impl<T: Entry> Node<T> {
     /// The records written so far, with their places.
     fn written(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0..).zip(&self.chunk.slots).filter_map(|(index, slot)| Some((index, slot.get()?)))
+        self.chunk.written()
     }
 
     /// A bit for each record that must stay.

@@ -280,7 +280,7 @@ impl RequestRef {
                 Some(_) => None,
             }
         };
-        let fault = Fault::new(deeper.map_or(failure, |deeper| deeper.failure), text);
+        let fault = Fault::new(deeper.map_or(failure, |deeper| deeper.failure), text.to_owned());
         self.end(fault.end_reason(), Some(fault));
     }
 

@@ -70,7 +70,7 @@ impl Default for Retention {
     }
 }
 
-type ExcludeHeader = dyn Fn(&HeaderName) -> bool + Send + Sync;
+pub(super) type ExcludeHeader = dyn Fn(&HeaderName) -> bool + Send + Sync;
 
 pub(crate) struct Settings {
     pub(crate) socket_ops: bool,

@@ -1,24 +1,30 @@
 //! TLS tunnels: the handshake, and the end of what it made.
 
 use super::{
-    TraceSink, clock::Tick, conn::ConnRef, end::End, export, group::Group, subscriber::FinishedRecord,
+    TraceSink,
+    clock::Tick,
+    conn::ConnRef,
+    end::End,
+    export,
+    group::{self, Group},
+    subscriber::FinishedRecord,
 };
 use crate::{
     error::Fault,
-    record::{EndReason, Failure, PeerCert},
+    record::{EndReason, Failure, PeerCert, Rare, Text},
 };
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// What a handshake agreed on, or as much of it as became known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsFacts {
-    pub(crate) tls_version: String,
+    pub(crate) tls_version: Text,
     pub(crate) cipher_suite: u16,
-    pub(crate) key_exchange_group: String,
-    pub(crate) negotiated_proto: String,
+    pub(crate) key_exchange_group: Text,
+    pub(crate) negotiated_proto: Text,
     pub(crate) did_resume: bool,
     pub(crate) peer_certs: Arc<[PeerCert]>,
-    pub(crate) alert: String,
+    pub(crate) alert: Rare<Text>,
 }
 
 #[derive(Clone)]
@@ -82,10 +88,7 @@ impl TlsRecorder {
             fault: None,
             end: None,
         };
-        let index = group.begin(|state| {
-            state.tls.push(record);
-            state.tls.len() - 1
-        });
+        let index = group.begin(|state| group::add(&mut state.tls, 1, record));
         let Some(index) = index else { return TlsRecorder(None) };
         // The innermost tunnel is the one to the server; one that was there before leads to a proxy.
         let outer = conn.0.tls.swap(number, Relaxed);
@@ -111,19 +114,19 @@ impl TlsRecorder {
         live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
     }
 
-    pub(crate) fn failed(mut self, facts: TlsFacts, failure: Failure, text: &str, reason: EndReason) {
+    pub(crate) fn failed(mut self, facts: TlsFacts, fault: Fault, reason: EndReason) {
         let Some(live) = self.0.take() else { return };
         live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
-        live.handshake_failed(reason, Fault::new(failure, text));
+        live.handshake_failed(reason, fault);
     }
 
     /// The server refused after the handshake had ended for this side, as TLS 1.3 does with client certificates.
-    pub(crate) fn rejected(&mut self, failure: Failure, text: &str, alert: String) {
+    pub(crate) fn rejected(&mut self, fault: Fault, alert: String) {
         let Some(live) = &mut self.0 else { return };
         live.reason = EndReason::Failed;
         live.with(|_, record| {
-            record.facts.alert = alert;
-            record.fault.get_or_insert_with(|| Fault::new(failure, text));
+            record.facts.alert = alert.into();
+            record.fault.get_or_insert(fault);
         });
     }
 
@@ -137,21 +140,20 @@ impl TlsRecorder {
     }
 
     /// An error broke the established tunnel.
-    pub(crate) fn broken(&mut self, failure: Failure, text: &str) {
+    pub(crate) fn broken(&mut self, fault: Fault) {
         let Some(live) = &mut self.0 else { return };
         if live.reason == EndReason::Closed {
             live.reason = EndReason::Failed;
-            live.fault = Some(Fault::new(failure, text));
+            live.fault = Some(fault);
         }
     }
 }
 
 impl Live {
     fn with(&self, f: impl FnOnce(Tick, &mut TlsRecord)) {
-        let now = self.group.core.now();
         if let Some(record) = self.group.state().tls.get_mut(self.index).filter(|record| record.end.is_none())
         {
-            f(now.max(record.begin), record);
+            f(self.group.core.now().max(record.begin), record);
         }
     }
 
@@ -162,12 +164,11 @@ impl Live {
 
     fn end(&self, reason: EndReason, fault: Option<Fault>) {
         let group = &self.group;
-        let now = group.core.now();
         let ended = {
             let mut state = group.state();
             let record = state.tls.get_mut(self.index).filter(|record| record.end.is_none());
             record.map(|record| {
-                let at = now.max(record.latest());
+                let at = group.core.now().max(record.latest());
                 if self.in_handshake && !record.handshake_end.is_some() {
                     record.handshake_end = at;
                 }

@@ -16,8 +16,8 @@ use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as R
 
 use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
 use crate::{
-    error::{TlsError, classify::io_failure, rustls::alert_name},
-    record::{EndReason, Failure, PeerCert},
+    error::{Fault, TlsError, classify::io_failure, rustls::alert_name},
+    record::{EndReason, Failure, PeerCert, Rare},
     sink::{ConnRef, TlsFacts, TlsRecorder},
 };
 
@@ -147,35 +147,34 @@ where
 impl<IO> Handshake<IO> {
     fn failed(&mut self, error: io::Error) -> TlsError {
         let failure = handshake_failure(&error);
-        let rustls = rustls_error(&error);
-        let alert = self.with_hellos(|hellos| alert(rustls, hellos));
-        let text = format!("{error}{}", self.with_hellos(|hellos| hint(rustls, hellos)));
-        self.end(failure.clone(), &text, alert, EndReason::Failed);
+        self.end(EndReason::Failed, |witness| {
+            let rustls = rustls_error(&error);
+            let (alert, hint) = witness.hellos(|hellos| (alert(rustls, hellos), hint(rustls, hellos)));
+            (Fault::new(failure.clone(), format!("{error}{hint}")), alert)
+        });
         TlsError::handshake(&self.name.to_str(), failure, error)
     }
 
     fn timed_out(&mut self) -> TlsError {
         let limit = self.shared.handshake_timeout.unwrap_or_default();
         let error = TlsError::timeout(&self.name.to_str(), limit);
-        self.end(error.failure(), &error.cause(), String::new(), EndReason::Timeout);
+        self.end(EndReason::Timeout, |_| (Fault::new(error.failure(), error.cause()), String::new()));
         error
     }
 
-    fn end(&mut self, failure: Failure, text: &str, alert: String, reason: EndReason) {
-        if let Some(Record { recorder, witness }) = self.record.take() {
-            recorder.failed(TlsFacts { alert, ..overheard(&witness) }, failure, text, reason);
-        }
-    }
-
-    fn with_hellos<R: Default>(&self, read: impl FnOnce(&Hellos) -> R) -> R {
-        self.record.as_ref().map(|record| record.witness.hellos(|hellos| read(hellos))).unwrap_or_default()
+    /// `fault` says what went wrong, and the alert that told of it.
+    fn end(&mut self, reason: EndReason, fault: impl FnOnce(&Witness) -> (Fault, String)) {
+        let Some(Record { recorder, witness }) = self.record.take() else { return };
+        let (fault, alert) = fault(&witness);
+        recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, fault, reason);
     }
 }
 
 impl<IO> Drop for Handshake<IO> {
     fn drop(&mut self) {
-        let text = "the handshake was given up";
-        self.end(Failure::Interrupted, text, String::new(), EndReason::Cancelled);
+        self.end(EndReason::Cancelled, |_| {
+            (Fault::new(Failure::Interrupted, "the handshake was given up"), String::new())
+        });
     }
 }
 
@@ -216,7 +215,7 @@ pub(super) fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFac
         negotiated_proto: connection.alpn_protocol().map(names::protocol).unwrap_or_default(),
         did_resume: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         peer_certs,
-        alert: String::new(),
+        alert: Rare::new(),
     }
 }
 

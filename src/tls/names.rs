@@ -1,19 +1,21 @@
 //! Names of the IANA registry "Transport Layer Security (TLS) Parameters".
 
+use crate::record::Text;
+
 /// As OpenSSL and Wireshark write it.
-pub(super) fn version(version: u16) -> String {
+pub(super) fn version(version: u16) -> Text {
     match version {
         0x0300 => "SSLv3".into(),
         0x0301 => "TLSv1".into(),
         0x0302 => "TLSv1.1".into(),
         0x0303 => "TLSv1.2".into(),
         0x0304 => "TLSv1.3".into(),
-        other => format!("{other:#06x}"),
+        other => format!("{other:#06x}").into(),
     }
 }
 
 /// As the registry "TLS Supported Groups" has it.
-pub(super) fn group(group: u16) -> String {
+pub(super) fn group(group: u16) -> Text {
     let name = match group {
         0x0017 => "secp256r1",
         0x0018 => "secp384r1",
@@ -38,16 +40,16 @@ pub(super) fn group(group: u16) -> String {
         0x11eb => "SecP256r1MLKEM768",
         0x11ec => "X25519MLKEM768",
         0x11ed => "SecP384r1MLKEM1024",
-        other => return format!("{other:#06x}"),
+        other => return format!("{other:#06x}").into(),
     };
-    name.to_owned()
+    name.into()
 }
 
 /// An ALPN protocol (RFC 7301) as text; bytes that are no text are shown escaped.
-pub(super) fn protocol(name: &[u8]) -> String {
+pub(super) fn protocol(name: &[u8]) -> Text {
     match std::str::from_utf8(name) {
-        Ok(name) => name.to_owned(),
-        Err(_) => name.escape_ascii().to_string(),
+        Ok(name) => name.into(),
+        Err(_) => name.escape_ascii().to_string().into(),
     }
 }
 

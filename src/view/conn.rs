@@ -127,7 +127,7 @@ pub(super) fn remote(conn: &TcpConnTrace) -> String {
     if conn.unix_path.is_empty() {
         dns::address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)
     } else {
-        conn.unix_path.clone()
+        conn.unix_path.to_string()
     }
 }
 

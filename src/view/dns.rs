@@ -85,7 +85,7 @@ fn server(index: &Index<'_>, query: &DnsQueryTrace) -> Server {
             name: address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port),
             closed_at: index.times.at(conn.conn_close_at),
             failure: conn.failure.clone(),
-            error: conn.conn_err.clone(),
+            error: conn.conn_err.to_string(),
         };
     }
     match index.trace.tcp_conns.get(id) {
@@ -93,7 +93,7 @@ fn server(index: &Index<'_>, query: &DnsQueryTrace) -> Server {
             name: format!("tcp {}", address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)),
             closed_at: index.times.at(conn.conn_close_at),
             failure: conn.failure.clone(),
-            error: conn.conn_err.clone(),
+            error: conn.conn_err.to_string(),
         },
         None => Server { name: String::new(), closed_at: None, failure: None, error: String::new() },
     }

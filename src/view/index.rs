@@ -97,7 +97,7 @@ impl<'a> Index<'a> {
                 places.get(dial.triggered_by.as_str()).copied().filter(|_| !dial.triggered_by.is_undefined());
             let claimed = named.or_else(|| self.first_user(dial, &places)).or_else(|| {
                 let begin = self.times.at(dial.dial_begin_at)?;
-                let requests = waiting.get(&dial.dst_address)?;
+                let requests = waiting.get(dial.dst_address.as_str())?;
                 let before = requests.partition_point(|(sent, _)| *sent <= begin);
                 let free = requests[..before].iter().rev().take(16);
                 free.map(|(_, at)| *at).find(|at| !self.dials_of_request.contains_key(at))
@@ -131,7 +131,7 @@ impl<'a> Index<'a> {
         for (at, request) in requests.iter().enumerate() {
             let named = places.get(request.prev_hop.as_str()).copied();
             let mut guessed = || {
-                let candidates = redirects.get_mut(&request.req_url)?;
+                let candidates = redirects.get_mut(request.req_url.as_str())?;
                 let before = |prev: &usize| requests[*prev].resp_recv_at <= request.req_sent_at;
                 let found = candidates.iter().rposition(before)?;
                 Some(candidates.remove(found))

@@ -118,7 +118,7 @@ async fn a_hop_that_is_tried_again_follows_the_same_redirect() {
     assert_eq!(read(client.get(web.url("/")).await).await.1, "at last");
     let trace = sink.snapshot("");
     let [first, failed, last] = &trace.http_requests[..] else { panic!("three requests") };
-    assert_eq!([&failed.prev_hop, &last.prev_hop], [&first.trace_id; 2]);
+    assert_eq!([&*failed.prev_hop, &*last.prev_hop], [&first.trace_id; 2]);
 }
 
 #[derive(Debug)]

@@ -25,7 +25,7 @@ async fn given_nameservers_are_asked_in_their_order() {
     read(client.get(url(&web)).await).await;
     assert!(never.asked().is_empty() && !answers.asked().is_empty());
     let dial = sink.snapshot("").dials[0].clone();
-    let asked: Vec<_> = dial.resolver_dials.iter().map(|dial| dial.nameserver.clone()).collect();
+    let asked: Vec<_> = dial.resolver_dials.iter().map(|dial| dial.nameserver.to_string()).collect();
     assert!(asked.contains(&refuses.to_string()) && asked.contains(&answers.addr().to_string()), "{asked:?}");
 }
 

@@ -42,7 +42,7 @@ async fn round_and_round() {
     // Nothing is wrong with the last exchange.
     let [first, last] = hops(&scene);
     assert_eq!((ended(first), ended(last)), (("closed", ""), ("closed", "")));
-    assert_eq!((last.resp_status_code, &last.prev_hop), (302, &first.trace_id));
+    assert_eq!((last.resp_status_code, &*last.prev_hop), (302, &first.trace_id));
 }
 
 /// Nobody reads it to its end, which is no failure.

@@ -175,7 +175,7 @@ impl Failed {
         let scene = Scene::of(client, error.request()).await;
         let text = error.to_string();
         assert_eq!(Some(error.failure()), scene.request.failure, "{text}");
-        assert_eq!(text, scene.request.req_error);
+        assert_eq!(scene.request.req_error, text);
         assert!(!text.is_empty() && !text.contains('\n'), "{text}");
         assert!(!text.contains("client error"), "says nothing: {text}");
         assert!(!matches!(error.failure(), Failure::Unknown(_)), "no code: {}", error.failure());

@@ -36,7 +36,11 @@ pub fn connection<'a>(trace: &'a NetTrace, request: &HttpReqTrace) -> &'a TcpCon
 fn request(trace: &NetTrace, request: &HttpReqTrace, seen: &Request) {
     let conn = connection(trace, request);
     let context = format!("{request:#?}\n{seen:#?}");
-    assert_eq!((&request.req_method, request.resp_status_code), (&seen.method, seen.status), "{context}");
+    assert_eq!(
+        (request.req_method.as_str(), request.resp_status_code),
+        (&*seen.method, seen.status),
+        "{context}"
+    );
     assert_eq!(format!("HTTP/{}.{}", request.proto_major, request.proto_minor), seen.protocol, "{context}");
     assert_eq!(request.failure.is_none(), seen.completion == "OK", "{context}");
     assert_eq!(conn.addr_tuple.src_ip, seen.remote_addr.to_string(), "{context}");

@@ -167,7 +167,7 @@ async fn redirects_hop_by_hop() {
 
             let [first, second] = &trace.http_requests[..] else { panic!("two hops: {trace:#?}") };
             assert_eq!((first.resp_status_code, first.prev_hop.is_undefined()), (code, true));
-            assert_eq!((&second.prev_hop, second.req_method.as_str()), (&first.trace_id, method));
+            assert_eq!((&*second.prev_hop, second.req_method.as_str()), (&first.trace_id, method));
             assert_eq!((&second.tcp_conn, handle.id()), (&first.tcp_conn, second.trace_id.clone()));
             assert_eq!(handle.trace().http_requests.len(), 2);
         }

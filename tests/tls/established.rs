@@ -120,7 +120,7 @@ async fn always_and_another_name() {
     for uri in ["https://127.0.0.1/", "https://[::1]/"] {
         exchange(connect(&side.builder().build(), address, uri).await.unwrap()).await.unwrap();
     }
-    let names: Vec<String> = side.tunnels().into_iter().map(|tunnel| tunnel.server_name).collect();
+    let names: Vec<String> = side.tunnels().into_iter().map(|tunnel| tunnel.server_name.into()).collect();
     assert_eq!(names, ["web.test", "web.test", "", ""], "no name is sent for an address");
 }
 
@@ -144,7 +144,7 @@ async fn tls_in_tls() {
     stream.read_exact(&mut answer).await.unwrap();
     assert!(answer.iter().all(|byte| *byte == 7));
     drop(stream);
-    let names: Vec<String> = side.tunnels().into_iter().map(|tunnel| tunnel.server_name).collect();
+    let names: Vec<String> = side.tunnels().into_iter().map(|tunnel| tunnel.server_name.into()).collect();
     assert_eq!(names, ["proxy.test", "web.test"]);
     assert!(side.tunnels().iter().all(|tunnel| tunnel.end_reason == Some(EndReason::Closed)));
 }

@@ -258,7 +258,10 @@ async fn client_certificate_demanded_in_tls13() {
         let tunnel = side.tunnel();
         assert_eq!(tunnel.failure, Some(Failure::TlsClientCertificateRequired));
         assert_eq!(tunnel.end_reason, Some(EndReason::Failed));
-        assert_eq!((tunnel.alert, tunnel.handshake_err), (format!("received {alert}"), error.to_string()));
+        assert_eq!(
+            (tunnel.alert, tunnel.handshake_err),
+            (format!("received {alert}").into(), error.to_string().into())
+        );
         assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("TLSv1.3", 2));
     }
 }

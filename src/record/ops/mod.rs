@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::list::null_as_default;
-use super::{SocketOp, SocketOpType};
+use super::{Rare, SocketOp, SocketOpType};
 
 mod clock;
 mod encode;
@@ -44,11 +44,11 @@ pub(crate) struct EncodedOps {
     /// The first operations.
     pub(crate) head: Chain,
     /// Those after them, or the newest if some between are dropped; several chains, oldest first.
-    pub(crate) tail: Box<[Chain]>,
+    pub(crate) tail: Rare<Vec<Chain>>,
     /// Gives the operations' times.
     pub(crate) clock: Arc<TraceClock>,
     /// What [`OpError::Text`] refers to.
-    pub(crate) texts: Arc<[Box<str>]>,
+    pub(crate) texts: Rare<Vec<Box<str>>>,
 }
 
 impl SocketOps {
@@ -207,7 +207,7 @@ mod tests {
     const BEGIN: u64 = 1_000_000_000;
 
     fn chain(ops: &[RawOp]) -> Chain {
-        let mut writer = Writer::new(4);
+        let mut writer = Writer::new(Segment::new::<4>);
         ops.iter().for_each(|op| writer.push(op));
         Chain::capture(writer.first)
     }
@@ -226,7 +226,7 @@ mod tests {
                 begin_nanos: BEGIN,
                 begin_unix_nanos: 1_700_000_000_000_000_000,
             }),
-            texts: [Box::from("out of luck")].into(),
+            texts: Rare::from_iter([Box::from("out of luck")]),
         })
     }
 

@@ -7,26 +7,26 @@ use super::encode::{Delta, Encoded, RawOp};
 use crate::sync::{AtomicU64, OnceLock};
 
 /// A run of encoded operations that can be decoded by itself: no operation spans two segments.
-pub(crate) struct Segment {
-    words: Box<[AtomicU64]>,
+pub(crate) struct Segment<W: ?Sized = [AtomicU64]> {
     /// Operations (upper half) and words (lower half) that are complete. Stored with Release after the words
     /// themselves; whoever loads it with Acquire sees them.
     published: AtomicU64,
     base: Delta,
     next: OnceLock<Arc<Segment>>,
+    words: W,
 }
 
 impl Segment {
-    /// An empty segment of so many words whose first operation is encoded relative to `base`.
+    /// An empty segment of `N` words whose first operation is encoded relative to `base`.
     ///
     /// An operation takes up to three words, so a shorter segment may never take any.
-    pub(crate) fn new(capacity: usize, base: Delta) -> Self {
-        Segment {
-            words: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
+    pub(crate) fn new<const N: usize>(base: Delta) -> Arc<Segment> {
+        Arc::new(Segment {
             published: AtomicU64::new(0),
             base,
             next: OnceLock::new(),
-        }
+            words: std::array::from_fn::<_, N, _>(|_| AtomicU64::new(0)),
+        })
     }
 
     /// Lets another segment follow this one, which must not be written any more. The first one stays.
@@ -36,10 +36,6 @@ impl Segment {
 
     pub(crate) fn next(&self) -> Option<&Arc<Segment>> {
         self.next.get()
-    }
-
-    pub(crate) fn capacity(&self) -> usize {
-        self.words.len()
     }
 
     /// Operations that are complete.
@@ -53,12 +49,13 @@ impl Segment {
     }
 }
 
-impl Drop for Segment {
-    /// Takes the chain apart link by link: dropping it recursively would overflow the stack.
+impl<W: ?Sized> Drop for Segment<W> {
+    /// Takes the chain apart link by link: dropping it recursively would overflow the stack. Of two who let go of a
+    /// link at once neither may see itself alone; then whoever is last goes on from there, one call deeper.
     fn drop(&mut self) {
         let mut next = self.next.take();
-        while let Some(mut segment) = next.and_then(Arc::into_inner) {
-            next = segment.next.take();
+        while let Some(mut segment) = next {
+            next = Arc::get_mut(&mut segment).and_then(|segment| segment.next.take());
         }
     }
 }
@@ -217,20 +214,22 @@ pub(super) mod tests {
         pub(in crate::record) first: Arc<Segment>,
         last: Arc<Segment>,
         cursor: Cursor,
-        capacity: usize,
+        new: NewSegment,
     }
 
+    type NewSegment = fn(Delta) -> Arc<Segment>;
+
     impl Writer {
-        pub(in crate::record) fn new(capacity: usize) -> Self {
-            let first = Arc::new(Segment::new(capacity, Delta::default()));
-            Writer { last: first.clone(), first, cursor: Cursor::default(), capacity }
+        pub(in crate::record) fn new(new: NewSegment) -> Self {
+            let first = new(Delta::default());
+            Writer { last: first.clone(), first, cursor: Cursor::default(), new }
         }
 
         pub(in crate::record) fn push(&mut self, op: &RawOp) {
             if self.cursor.push(&self.last, op) {
                 return;
             }
-            let next = Arc::new(Segment::new(self.capacity, self.cursor.delta()));
+            let next = (self.new)(self.cursor.delta());
             self.last.link(next.clone());
             self.cursor = Cursor::new(self.cursor.delta());
             self.last = next;
@@ -239,10 +238,19 @@ pub(super) mod tests {
         }
     }
 
+    const SIZES: [NewSegment; 6] = [
+        Segment::new::<3>,
+        Segment::new::<4>,
+        Segment::new::<5>,
+        Segment::new::<7>,
+        Segment::new::<12>,
+        Segment::new::<19>,
+    ];
+
     proptest! {
         #[test]
-        fn chains_are_read_as_they_were_captured(ops in ops(60), capacity in 3usize..20, at: prop::sample::Index, skip in 0u64..70) {
-            let mut writer = Writer::new(capacity);
+        fn chains_are_read_as_they_were_captured(ops in ops(60), size in 0..SIZES.len(), at: prop::sample::Index, skip in 0u64..70) {
+            let mut writer = Writer::new(SIZES[size]);
             let at = at.index(ops.len() + 1);
             ops[..at].iter().for_each(|op| writer.push(op));
             let before = Chain::capture(writer.first.clone());
@@ -258,22 +266,22 @@ pub(super) mod tests {
 
     #[test]
     fn a_full_segment_refuses_and_stays_as_it_was() {
-        let segment = Segment::new(4, Delta::default());
+        let segment = &*Segment::new::<4>(Delta::default());
         let mut cursor = Cursor::default();
         let small = RawOp { call: 10, ret: 20, len: 1, kind: 0 };
         let large = RawOp { call: 0, ret: u64::MAX, len: u32::MAX, kind: 1 };
-        assert!(cursor.push(&segment, &small) && cursor.push(&segment, &small));
+        assert!(cursor.push(segment, &small) && cursor.push(segment, &small));
         let (ops, delta) = (cursor.ops, cursor.delta());
-        assert!(!cursor.push(&segment, &large));
+        assert!(!cursor.push(segment, &large));
         assert_eq!((cursor.ops, cursor.delta(), segment.ops()), (ops, delta, 2));
-        assert!(cursor.push(&segment, &small) && cursor.push(&segment, &small));
-        assert!(!cursor.push(&segment, &small));
-        assert_eq!((segment.ops(), segment.capacity()), (4, 4));
+        assert!(cursor.push(segment, &small) && cursor.push(segment, &small));
+        assert!(!cursor.push(segment, &small));
+        assert_eq!(segment.ops(), 4);
     }
 
     #[test]
     fn a_million_segments_are_dropped_without_recursion() {
-        let mut writer = Writer::new(1);
+        let mut writer = Writer::new(Segment::new::<1>);
         for at in 0..1_000_000 {
             writer.push(&RawOp { call: at, ret: at, len: 0, kind: 0 });
         }
@@ -291,7 +299,7 @@ pub(super) mod tests {
             let call = if at.is_multiple_of(3) { at.rotate_right(20) } else { at };
             RawOp { call, ret: call.saturating_add(at << (at % 40)), len: at as u32, kind: (at % 4) as u8 }
         };
-        let mut writer = Writer::new(64);
+        let mut writer = Writer::new(Segment::new::<64>);
         let first = writer.first.clone();
         std::thread::scope(|scope| {
             scope.spawn(move || (0..OPS).for_each(|at| writer.push(&op(at))));

@@ -1,7 +1,7 @@
 //! For the benches: what is recorded when a nameserver is asked, without asking one.
 
 use super::{
-    message::{Family, Query, Question, Reply},
+    message::{Family, Query, Question},
     trace,
 };
 use crate::{
@@ -13,9 +13,8 @@ use hickory_proto::{ProtoError, rr::Name};
 /// A query and its reply.
 #[derive(Debug)]
 pub struct Exchange {
-    question: Question,
     query: Query,
-    reply: Reply,
+    reply: Vec<u8>,
 }
 
 impl Exchange {
@@ -23,18 +22,16 @@ impl Exchange {
     pub fn new(name: &str, reply: &[u8]) -> Result<Self, ProtoError> {
         let question = Question { name: Name::from_ascii(name)?, family: Family::V4 };
         let query = Query::new(&question, Some(1232), false)?;
-        Ok(Exchange { question, query, reply: Reply::decode(reply) })
+        Ok(Exchange { query, reply: reply.into() })
     }
 
     /// One UDP socket, and over it a message each way.
     pub fn record(&self, sink: &TraceSink) {
         let mut conn = sink.lookup().resolver_dial(address(53, 53)).udp(address(2, 40_000));
-        let dns = conn.dns();
-        if dns.is_on() {
-            dns.query(trace::query(&self.query, &self.question));
-            dns.reply(trace::reply(&self.reply, ""));
-        }
-        exchange(&mut conn, self.query.wire.len(), self.reply.size);
+        let dns = conn.dns(&trace::READ);
+        dns.query(&self.query.wire);
+        dns.reply(&self.reply, || "".into());
+        exchange(&mut conn, self.query.wire.len(), self.reply.len());
         dns.done();
     }
 }

@@ -14,12 +14,12 @@ use tokio::{
 };
 
 use super::{
-    message::{Query, Question, Reply},
+    message::{Query, Question, Reply, TRUNCATED},
     policy::{Ask, Transport, Verdict, judge},
     trace,
 };
 use crate::{
-    error::ResolveErrorKind as Kind,
+    error::{Fault, ResolveErrorKind as Kind},
     record::{EndReason, Failure},
     sink::{ConnRecorder, DialRef, DnsRecorder, ProbeEvent, ProbeSocket},
 };
@@ -145,26 +145,20 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     /// Takes a message that came; an error says why it is not used, and such a one is recorded if `record`.
-    fn take(&self, reply: &Reply, dns: &DnsRecorder, record: bool) -> Result<Verdict, String> {
+    fn take(&self, message: &[u8], dns: &DnsRecorder, record: bool) -> Result<Verdict, String> {
+        let reply = Reply::decode(message);
         let taken = match reply.mismatch(&self.query, self.question) {
             Some(why) => Err(why),
-            None => Ok(judge(reply, self.question, self.ask)),
+            None => Ok(judge(&reply, self.question, self.ask)),
         };
-        if (record || taken.is_ok()) && dns.is_on() {
-            let ignored = match &taken {
-                Err(why) => why,
-                Ok(Verdict::Truncated) => "truncated",
-                Ok(_) => "",
-            };
-            dns.reply(trace::reply(reply, ignored));
+        if record || taken.is_ok() {
+            dns.reply(message, || match &taken {
+                Err(why) => why.clone().into(),
+                Ok(Verdict::Truncated) => "truncated".into(),
+                Ok(_) => "".into(),
+            });
         }
         taken
-    }
-
-    fn sent(&self, dns: &DnsRecorder) {
-        if dns.is_on() {
-            dns.query(trace::query(&self.query, self.question));
-        }
     }
 }
 
@@ -185,7 +179,7 @@ struct Link<S: Lend> {
 impl<S: Lend> Link<S> {
     fn new(socket: S, conn: ConnRecorder) -> Self {
         conn.show(ProbeEvent::Connected, fd(&socket));
-        Self { dns: conn.dns(), socket, conn, finished: false }
+        Self { dns: conn.dns(&trace::READ), socket, conn, finished: false }
     }
 
     /// Says how it went and closes.
@@ -201,7 +195,7 @@ impl<S: Lend> Link<S> {
             Some(fault) => {
                 let timed_out = matches!(fault, Kind::Timeout { .. });
                 let reason = if timed_out { EndReason::Timeout } else { EndReason::Failed };
-                dns.failed(reason, fault.failure(), &fault.to_string());
+                dns.failed(reason, || Fault::new(fault.failure(), fault.to_string()));
             }
         }
     }
@@ -229,7 +223,7 @@ impl Link<UdpSocket> {
         let sent = self.socket.send(&talk.query.wire).await;
         self.conn.write(call, sent.as_ref().copied());
         sent.map_err(Kind::Io)?;
-        talk.sent(&self.dns);
+        self.dns.query(&talk.query.wire);
 
         let capacity = MIN_UDP_BUFFER.max(payload.map_or(0, |payload| usize::from(payload) + 1));
         let mut buffer = Vec::with_capacity(capacity);
@@ -243,10 +237,11 @@ impl Link<UdpSocket> {
             if first {
                 self.conn.show(ProbeEvent::FirstByte, fd(&self.socket));
             }
-            let mut reply = Reply::decode(&buffer);
-            // The kernel cuts off what does not fit.
-            reply.truncated |= buffer.len() >= capacity;
-            match talk.take(&reply, &self.dns, ignored.count < MAX_IGNORED) {
+            if buffer.len() >= capacity {
+                // The kernel cuts off what does not fit: that is as if the server had said so.
+                buffer[2] |= TRUNCATED;
+            }
+            match talk.take(&buffer, &self.dns, ignored.count < MAX_IGNORED) {
                 Ok(verdict) => return Ok(verdict),
                 Err(why) => {
                     ignored.count += 1;
@@ -265,7 +260,7 @@ impl Link<TcpStream> {
         frame.extend((talk.query.wire.len() as u16).to_be_bytes());
         frame.extend(&talk.query.wire);
         self.write_all(&frame).await.map_err(Kind::Io)?;
-        talk.sent(&self.dns);
+        self.dns.query(&talk.query.wire);
 
         let mut buffer = Vec::with_capacity(MIN_TCP_BUFFER);
         let message = loop {
@@ -275,7 +270,7 @@ impl Link<TcpStream> {
             self.read_some(&mut buffer).await.map_err(Kind::Io)?;
         };
         // Nobody but the server can have sent this, and it sends no other.
-        talk.take(&Reply::decode(message), &self.dns, true).map_err(Kind::BadReply)
+        talk.take(message, &self.dns, true).map_err(Kind::BadReply)
     }
 
     async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {

@@ -17,6 +17,8 @@ use super::rr::{A, AAAA, Answer, CLASS_IN, CNAME, NS, OPT, Value, read_answer, r
 use crate::error::rcode;
 
 const HEADER: usize = 12;
+/// The bit TC, in the third byte of a message.
+pub(super) const TRUNCATED: u8 = 0x02;
 
 /// Which addresses of a name are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +47,12 @@ pub(super) struct Question {
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) id: u16,
-    /// The UDP payload size offered in the OPT record, `None` when the query has no such record.
-    pub(super) edns: Option<u16>,
     pub(super) wire: Vec<u8>,
 }
 
 impl Query {
-    /// A query with a fresh random ID that asks for recursion.
+    /// A query with a fresh random ID that asks for recursion. `edns` is the UDP payload size to offer in an OPT
+    /// record, `None` for a query without one.
     ///
     /// # Errors
     ///
@@ -70,7 +71,7 @@ impl Query {
             edns.set_max_payload(payload);
             message.set_edns(edns);
         }
-        Ok(Self { id: message.metadata.id, edns, wire: message.to_vec()? })
+        Ok(Self { id: message.metadata.id, wire: message.to_vec()? })
     }
 }
 
@@ -182,7 +183,7 @@ impl Reply {
         let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         self.is_response = header[2] & 0x80 != 0;
         self.authoritative = header[2] & 0x04 != 0;
-        self.truncated = header[2] & 0x02 != 0;
+        self.truncated = header[2] & TRUNCATED != 0;
         self.recursion_available = header[3] & 0x80 != 0;
         self.rcode = u16::from(header[3] & 0x0f);
         self.question_count = count(4);
@@ -268,7 +269,9 @@ mod tests {
     fn queries_are_as_small_as_gos() {
         let question = question("cname.test.");
         let query = Query::new(&question, Some(1232), false).unwrap();
-        assert_eq!((query.wire.len(), query.edns), (39, Some(1232)));
+        let shown = (trace::READ.query)(&query.wire);
+        assert_eq!((shown.size, shown.opt_udp_payload_size), (39, 1232));
+        assert_eq!((shown.id, shown.questions[0].name.as_str()), (query.id, "cname.test."));
         assert_eq!(query.wire[..2], query.id.to_be_bytes());
         assert_eq!(query.wire[2..4], [0x01, 0x00], "recursion desired and nothing else");
         let without = Query::new(&question, None, true).unwrap();
@@ -404,7 +407,7 @@ mod tests {
             let reply = Reply::decode(&bytes);
             prop_assert_eq!(reply.size, bytes.len());
             let _ = reply.mismatch(&query, &question);
-            let _ = trace::reply(&reply, "");
+            let _ = (trace::READ.reply)(&bytes, "");
             let transport = if tcp { Transport::Tcp } else { Transport::Udp };
             let ask = Ask { server: ([127, 0, 0, 1], 53).into(), transport, edns: true };
             let _ = judge(&reply, &question, ask);

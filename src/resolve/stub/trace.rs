@@ -1,34 +1,45 @@
 //! Messages as they stand in a trace.
 
 use super::{
-    message::{Query, Question, Reply},
-    rr::{Answer, CLASS_IN, Value},
+    message::Reply,
+    rr::{Answer, Value},
 };
-use crate::record::{DnsAnswer, DnsQueryMsg, DnsQuestion, DnsReplyMsg};
+use crate::{
+    record::{DnsAnswer, DnsQueryMsg, DnsQuestion, DnsReplyMsg},
+    sink::ReadDns,
+};
+use hickory_proto::op::{Message, Query};
 
-/// Answers of one reply that are recorded. No honest reply has more, and a hostile one must not fill the
+pub(super) static READ: ReadDns = ReadDns { query, reply };
+
+/// Answers of one reply that are shown. No honest reply has more, and a hostile one must not fill the
 /// memory; of a reply that is not used a sample is enough.
 const MAX_ANSWERS: usize = 1024;
 const MAX_IGNORED_ANSWERS: usize = 16;
 
-pub(super) fn query(query: &Query, question: &Question) -> DnsQueryMsg {
-    let asked = DnsQuestion {
-        name: question.name.to_ascii(),
-        r#type: question.family.record_type().into(),
-        class: CLASS_IN,
+fn query(wire: &[u8]) -> DnsQueryMsg {
+    let size = size(wire.len());
+    // It is one of ours, and so can be read.
+    let Ok(message) = Message::from_vec(wire) else { return DnsQueryMsg { size, ..DnsQueryMsg::default() } };
+    let question = |query: &Query| DnsQuestion {
+        name: query.name().to_ascii(),
+        r#type: u16::from(query.query_type()).into(),
+        class: query.query_class().into(),
     };
     DnsQueryMsg {
-        id: query.id,
-        recursion_desired: true,
-        size: size(query.wire.len()),
-        questions: vec![asked],
-        opt_udp_payload_size: query.edns.unwrap_or_default(),
+        id: message.metadata.id,
+        recursion_desired: message.metadata.recursion_desired,
+        truncated: message.metadata.truncation,
+        size,
+        questions: message.queries.iter().map(question).collect(),
+        opt_udp_payload_size: message.edns.as_ref().map_or(0, |edns| edns.max_payload()),
         ..DnsQueryMsg::default()
     }
 }
 
-/// `ignored` says why the reply is not used; empty when it is.
-pub(super) fn reply(reply: &Reply, ignored: &str) -> DnsReplyMsg {
+/// As much as can be read.
+fn reply(wire: &[u8], ignored: &str) -> DnsReplyMsg {
+    let reply = Reply::decode(wire);
     let most = if ignored.is_empty() { MAX_ANSWERS } else { MAX_IGNORED_ANSWERS };
     DnsReplyMsg {
         id: reply.id,

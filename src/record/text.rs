@@ -1,0 +1,176 @@
+use std::borrow::Borrow;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Deref;
+
+use compact_str::{CompactString, ToCompactString};
+use serde::{Deserialize, Serialize};
+
+/// A text of a record, to be used as `&str`. Up to 24 bytes take no heap memory.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Text(CompactString);
+
+impl Text {
+    /// The empty text.
+    pub const EMPTY: Text = Text(CompactString::const_new(""));
+
+    /// A text that is never copied.
+    pub const fn from_static(text: &'static str) -> Self {
+        Text(CompactString::const_new(text))
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The parts one after another.
+    pub(crate) fn concat<const N: usize>(parts: [&str; N]) -> Self {
+        let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+        parts.iter().filter(|part| !part.is_empty()).for_each(|part| text.push_str(part));
+        text.into()
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Text(CompactString::new(text))
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Text(CompactString::from_string_buffer(text))
+    }
+}
+
+impl From<Box<str>> for Text {
+    fn from(text: Box<str>) -> Self {
+        Text::from(String::from(text))
+    }
+}
+
+impl From<IpAddr> for Text {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => ipv4(ip),
+            IpAddr::V6(ip) => Text(ip.to_compact_string()),
+        }
+    }
+}
+
+/// There are two in every record of a connection: without what formatting costs.
+fn ipv4(ip: Ipv4Addr) -> Text {
+    let (mut text, mut len) = ([b'.'; 16], 0);
+    for octet in ip.octets() {
+        for (power, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
+            if octet >= power || power == 1 {
+                text[len] = b'0' + digit;
+                len += 1;
+            }
+        }
+        len += 1;
+    }
+    CompactString::from_utf8(&text[..len - 1]).map_or_else(|_| Text::EMPTY, Text)
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0.into_string()
+    }
+}
+
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Text {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for Text {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Text {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl PartialEq<String> for Text {
+    fn eq(&self, other: &String) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self)
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let octets = [0, 1, 9, 10, 99, 100, 109, 110, 255];
+        for (at, octet) in octets.iter().enumerate() {
+            let ip = IpAddr::from([*octet, octets[8 - at], octets[(at + 3) % 9], 1]);
+            assert_eq!(Text::from(ip), ip.to_string());
+        }
+        for ip in ["::1", "2001:db8::1", "::ffff:192.0.2.1", "2001:db8:1111:2222:3333:4444:5555:6666"] {
+            assert_eq!(Text::from(ip.parse::<IpAddr>().unwrap()), ip);
+        }
+    }
+
+    #[test]
+    fn any_text_is_kept() {
+        for text in ["", "GET", "0123456789-0123456789-0123456789-and-more", "žluť \"\\\n"] {
+            let made = [
+                Text::from(text),
+                Text::from(text.to_owned()),
+                Text::from(Box::<str>::from(text)),
+                Text::from_static(text),
+                Text::concat(["", text, ""]),
+            ];
+            for made in made {
+                assert_eq!(made, text);
+                assert_eq!(made, text.to_owned());
+                assert_eq!(format!("{made}{made:?}"), format!("{text}{text:?}"));
+                let json = serde_json::to_string(&made).unwrap();
+                assert_eq!(serde_json::from_str::<Text>(&json).unwrap(), made);
+                assert_eq!(String::from(made), text);
+            }
+        }
+        assert_eq!(Text::concat(["http", "://", "a.test", "/"]), "http://a.test/");
+    }
+}

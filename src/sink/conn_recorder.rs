@@ -1,0 +1,224 @@
+//! An open connection: what whoever owns the socket says of it.
+
+use super::{
+    clock::Tick,
+    conn::{self, AWAITED, ConnRecord, ConnRef, Endpoint, Transport},
+    dns::{DnsRecorder, ReadDns},
+    group::Group,
+    oplog::{OpKind, OpLog, OpWriter},
+    probe::{ProbeEvent, ProbeSocket},
+};
+use crate::{
+    error::{Fault, classify::io_fault},
+    record::{EndReason, Failure},
+};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, Release},
+    },
+};
+
+/// Lives with a socket and writes down what is done to it. Its drop is the close.
+#[derive(Debug, Default)]
+pub(crate) struct ConnRecorder(Option<Live>);
+
+struct Live {
+    conn: ConnRef,
+    record: Arc<ConnRecord>,
+    writer: OpWriter,
+    sent: u64,
+    received: u64,
+    peer_closed: bool,
+    said: Option<Box<Fault>>,
+    reason: Option<EndReason>,
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.conn.fmt(f)
+    }
+}
+
+impl ConnRecorder {
+    pub(crate) const fn off() -> Self {
+        ConnRecorder(None)
+    }
+
+    pub(super) fn established(group: Arc<Group>, record: Arc<ConnRecord>) -> Self {
+        if !record.end.is_open() {
+            return ConnRecorder(None);
+        }
+        let settings = &group.core.settings;
+        let log = settings.socket_ops.then(|| record.log.get_or_init(|| OpLog::new(settings.retention)));
+        let writer = OpWriter::new(log);
+        record.established.store(group.core.now().max(record.begin).0, Release);
+        ConnRecorder(Some(Live {
+            conn: ConnRef::new(group, Some(record.clone())),
+            record,
+            writer,
+            sent: 0,
+            received: 0,
+            peer_closed: false,
+            said: None,
+            reason: None,
+        }))
+    }
+
+    pub(super) fn udp(group: Arc<Group>, local: SocketAddr, remote: SocketAddr) -> Self {
+        let endpoint = Endpoint { local: Some(local), remote: Some(remote), path: None };
+        let mut record = ConnRecord::new(&group.core, Transport::Udp, endpoint);
+        record.from_resolver = true;
+        Self::begin(group, record)
+    }
+
+    pub(super) fn adopt(
+        group: Option<Arc<Group>>,
+        transport: Transport,
+        endpoint: impl FnOnce() -> Endpoint,
+        above_tls: bool,
+    ) -> Self {
+        let Some(group) = group else { return ConnRecorder(None) };
+        let mut record = ConnRecord::new(&group.core, transport, endpoint());
+        record.above_tls = above_tls;
+        if let Some(dial) = &group.dial {
+            record.begin = dial.begin;
+        }
+        Self::begin(group, record)
+    }
+
+    fn begin(group: Arc<Group>, record: ConnRecord) -> Self {
+        let record = conn::register(&group, record);
+        record.map_or(ConnRecorder(None), |record| Self::established(group, record))
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.0.as_ref().map_or(0, |live| live.record.number)
+    }
+
+    pub(crate) fn conn_ref(&self) -> Option<&ConnRef> {
+        self.0.as_ref().map(|live| &live.conn)
+    }
+
+    /// When an operation begins. Reads the clock only if operations are recorded.
+    #[inline]
+    pub(crate) fn start(&self) -> Tick {
+        match &self.0 {
+            Some(live) if live.writer.is_on() && live.record.end.is_open() => live.now(),
+            _ => Tick::NONE,
+        }
+    }
+
+    /// A read returned. True when it brought the first byte.
+    #[inline]
+    pub(crate) fn read(&mut self, call: Tick, result: Result<usize, &io::Error>) -> bool {
+        let Some(live) = &mut self.0 else { return false };
+        if !live.record.end.is_open() {
+            return false;
+        }
+        let first = live.received == 0;
+        let mut awaited = false;
+        if let Ok(n) = result {
+            live.received += n as u64;
+            live.record.received.store(live.received, Relaxed);
+            awaited = n > 0 && live.record.first_byte.load(Relaxed) == AWAITED;
+        }
+        let now = if awaited || live.writer.is_on() { live.now() } else { Tick::NONE };
+        if awaited {
+            live.record.first_byte.store(now.0, Relaxed);
+        }
+        live.op(OpKind::Read, call, now, result);
+        first && live.received != 0
+    }
+
+    /// A write returned.
+    #[inline]
+    pub(crate) fn write(&mut self, call: Tick, result: Result<usize, &io::Error>) {
+        let Some(live) = &mut self.0 else { return };
+        if !live.record.end.is_open() {
+            return;
+        }
+        if let Ok(n) = result {
+            live.sent += n as u64;
+            live.record.sent.store(live.sent, Relaxed);
+        }
+        let now = if live.writer.is_on() { live.now() } else { Tick::NONE };
+        live.op(OpKind::Write, call, now, result);
+    }
+
+    /// The peer will send nothing more.
+    #[inline]
+    pub(crate) fn peer_closed(&mut self) {
+        if let Some(live) = &mut self.0 {
+            live.peer_closed = true;
+        }
+    }
+
+    /// Shows the socket to the probes.
+    pub(crate) fn show(&self, event: ProbeEvent, socket: ProbeSocket<'_>) {
+        if let Some(live) = &self.0 {
+            conn::show(&live.conn, event, socket);
+        }
+    }
+
+    /// The record of the messages that a resolver exchanges over this connection.
+    pub(crate) fn dns(&self, read: &'static ReadDns) -> DnsRecorder {
+        match &self.0 {
+            Some(live) => DnsRecorder::begin(&live.conn.0.group, live.record.number, read),
+            None => DnsRecorder::off(),
+        }
+    }
+
+    /// Says how it will have ended when it is dropped, where the socket alone does not tell.
+    pub(crate) fn will_end(&mut self, reason: EndReason, failure: Option<(Failure, &'static str)>) {
+        let Some(live) = &mut self.0 else { return };
+        live.reason = Some(reason);
+        if let Some((failure, text)) = failure {
+            live.said = Some(Box::new(Fault::new(failure, text)));
+        }
+    }
+}
+
+impl Live {
+    #[inline]
+    fn now(&self) -> Tick {
+        self.conn.0.group.core.now()
+    }
+
+    #[inline]
+    fn op(&mut self, kind: OpKind, call: Tick, ret: Tick, result: Result<usize, &io::Error>) {
+        if let Err(error) = result {
+            self.failed(error);
+        }
+        if let Some(log) = self.record.log.get() {
+            self.writer.push(log, kind, call, ret, result);
+        }
+    }
+
+    #[cold]
+    fn failed(&mut self, error: &io::Error) {
+        self.record.broken.get_or_init(|| Box::new(io_fault(error)));
+    }
+}
+
+impl Drop for ConnRecorder {
+    fn drop(&mut self) {
+        let Some(live) = self.0.take() else { return };
+        let fault = live.said.or_else(|| live.record.broken.get().cloned());
+        let observed = match (&fault, live.peer_closed) {
+            (Some(_), _) => EndReason::Failed,
+            (None, true) => EndReason::PeerClosed,
+            (None, false) => EndReason::Closed,
+        };
+        // An error on the way to a close that was meant is still an error.
+        let meant = live.conn.0.closing.get().filter(|_| fault.is_none()).cloned();
+        let reason = live.reason.or(meant).unwrap_or(observed);
+        conn::end(&live.conn.0.group, &live.record, reason, fault.map(|fault| *fault));
+    }
+}

@@ -1,0 +1,64 @@
+//! How records are read while others are written.
+
+use super::{Chunk, Entry, Rec, Registry};
+use std::sync::Arc;
+
+/// The records of one moment, none of which goes as long as this is held. Those that are written meanwhile may be
+/// among them.
+pub(crate) struct Pinned<T: Entry> {
+    chunks: Vec<Arc<Chunk<T>>>,
+    kept: Vec<Arc<Vec<Rec<T>>>>,
+}
+
+impl<T: Entry> Registry<T> {
+    /// All records of now.
+    pub(crate) fn pin(&self) -> Pinned<T> {
+        let mut pinned = Pinned { chunks: Vec::new(), kept: Vec::new() };
+        for i in 0..self.shards.len() {
+            let (mut node, kept) = {
+                let shard = self.lock(i);
+                (shard.list.as_ref().map(|list| list.head.clone()), shard.kept.clone())
+            };
+            pinned.kept.push(kept);
+            while let Some(here) = node {
+                pinned.chunks.push(here.chunk.clone());
+                node = here.next.get().cloned();
+            }
+        }
+        pinned
+    }
+
+    /// All records of now, each to be held by itself, in no particular order.
+    pub(crate) fn collect(&self) -> Vec<Rec<T>> {
+        let Pinned { chunks, kept } = self.pin();
+        let listed = chunks.iter().flat_map(|chunk| chunk.recs());
+        kept.iter().flat_map(|kept| kept.iter().cloned()).chain(listed).collect()
+    }
+}
+
+impl<T: Entry> Pinned<T> {
+    /// Each with its number, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        let listed = self
+            .chunks
+            .iter()
+            .flat_map(|chunk| chunk.written().map(|(index, record)| (chunk.base + u64::from(index), record)));
+        self.kept.iter().flat_map(|kept| kept.iter()).map(|rec| (rec.number(), &**rec)).chain(listed)
+    }
+
+    /// There are no more than so many.
+    pub(crate) fn most(&self) -> usize {
+        self.chunks.len() * super::CHUNK + self.kept.iter().map(|kept| kept.len()).sum::<usize>()
+    }
+}
+
+impl<T: Entry> Chunk<T> {
+    /// The records written so far, with their places.
+    pub(super) fn written(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0..).zip(&self.slots).filter_map(|(index, slot)| Some((index, slot.get()?)))
+    }
+
+    fn recs(self: &Arc<Self>) -> impl Iterator<Item = Rec<T>> {
+        self.written().map(|(index, _)| Rec { chunk: self.clone(), index })
+    }
+}
