@@ -10,8 +10,8 @@ use std::{error::Error, fmt};
 /// Why a request failed. Carries the handle of the request: `error.request().trace()` shows what happened.
 ///
 /// Its text is the whole reason on one line, the texts of its sources included. Its `source()` is the error of the
-/// layer below: of a layer of the user's own, or of hyper-util's client
-/// ([`legacy::Error`](hyper_util::client::legacy::Error)) with its own sources behind it.
+/// layer below: of a layer of the user's own, of the connector, or of hyper's connection
+/// ([`hyper::Error`]), with its own sources behind it.
 pub struct ClientError(Box<Inner>);
 
 struct Inner {

@@ -16,7 +16,7 @@ use crate::support::web::{Asked, Web, reply};
 use crate::{client, read, request, until};
 
 /// How many sockets of this process are connected to the address.
-fn sockets_to(addr: SocketAddr) -> usize {
+pub fn sockets_to(addr: SocketAddr) -> usize {
     let own: HashSet<String> = std::fs::read_dir("/proc/self/fd")
         .unwrap()
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())

@@ -13,6 +13,7 @@ mod keep_alive;
 mod layers;
 mod limits;
 mod names;
+mod pool;
 mod redirects;
 mod service;
 mod timeouts;

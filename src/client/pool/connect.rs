@@ -6,7 +6,7 @@ use http::Extensions;
 use hyper::rt::Executor;
 use hyper_util::client::legacy::connect::Connection;
 use std::{error::Error, future::poll_fn, sync::Arc};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::sync::oneshot;
 use tower_service::Service;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -16,6 +16,7 @@ pub(in crate::client) type Connector = TraceTls<TcpConnector>;
 
 /// Makes a connection to the host.
 pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, mut place: Place) -> Result<Link, BoxError> {
+    let _dial = place.dial();
     let mut connector = pool.connector.clone();
     poll_fn(|cx| connector.poll_ready(cx)).await?;
     let stream = connector.call(host.uri.clone()).await?;
@@ -26,29 +27,29 @@ pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, mut place: Place) 
     }
     let mut extras = Extensions::new();
     connected.get_extras(&mut extras);
-    pool.reaper().runs_on(Handle::current());
     let registered = pool.controls.add(connected, extras.remove::<ConnRef>());
     let control = registered.control.clone();
     // What follows is up to the connection: a failed handshake is its end.
-    place.is_dial = is_http2;
-    let io = PooledIo::new(stream, control.clone(), place);
+    let io = PooledIo::new(stream, control.clone(), place.of(control.clone()));
     if is_http2 {
         let (mut sender, connection) = pool.http2.handshake(io).await?;
-        pool.tasks.execute(registered.run(async {
+        pool.tasks.execute(async move {
             // Its requests fail for the same reason, and say so.
             let _ = connection.await;
-        }));
+            drop(registered);
+        });
         sender.ready().await?;
         host.established(sender, control).ok_or_else(|| ClientClosed.into())
     } else {
         let (mut sender, connection) = pool.http1.handshake(io).await?;
         let (tell, broken) = oneshot::channel();
-        pool.tasks.execute(registered.run(async {
+        pool.tasks.execute(async move {
             if let Err(error) = connection.with_upgrades().await {
                 // Of interest only before the first request.
                 let _ = tell.send(error);
             }
-        }));
+            drop(registered);
+        });
         match sender.ready().await {
             Ok(()) => Ok(Link::http1(sender, control, host)),
             Err(error) if error.is_closed() => Err(broken.await.unwrap_or(error).into()),

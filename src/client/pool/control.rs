@@ -2,23 +2,19 @@
 
 use crate::{record::EndReason, sink::ConnRef};
 use hyper_util::client::legacy::connect::Connected;
-use pin_project_lite::pin_project;
 use slab::Slab;
 use std::{
     fmt,
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll, Waker},
+    task::Waker,
 };
 use tokio::runtime::Handle;
 
 /// Of one connection, shared by its task, its stream, and whoever uses it.
 pub(super) struct Control {
-    /// Of its place among those that are open: the number of one that is closed is given to another.
-    pub(super) number: usize,
     /// As its connector described it.
     pub(super) connected: Connected,
     /// As the trace knows it.
@@ -26,7 +22,8 @@ pub(super) struct Control {
     /// Where its task runs: what is left to do for it may fall to somebody outside of any runtime.
     pub(super) runtime: Handle,
     failing: AtomicBool,
-    /// Of its task. The waker of a spawned task is the same in all its polls.
+    closed: AtomicBool,
+    /// Of the task that reads from it. The waker of a spawned task is the same in all its polls.
     waker: OnceLock<Waker>,
 }
 
@@ -44,7 +41,17 @@ impl Control {
         self.failing.load(Relaxed)
     }
 
-    /// Its task is being polled.
+    /// Whether its stream is closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
+    /// To be said under the lock of its host.
+    pub(super) fn closed(&self) {
+        self.closed.store(true, Relaxed);
+    }
+
+    /// Its stream is being read.
     #[inline]
     pub(super) fn watch(&self, waker: &Waker) {
         self.waker.get_or_init(|| waker.clone());
@@ -78,17 +85,18 @@ impl Controls {
     pub(super) fn add(self: &Arc<Self>, connected: Connected, conn: Option<ConnRef>) -> Registered {
         let mut open = self.open();
         let failing = open.failing;
-        let place = open.controls.vacant_entry();
+        let entry = open.controls.vacant_entry();
+        let number = entry.key();
         let control = Arc::new(Control {
-            number: place.key(),
             connected,
             conn,
             runtime: Handle::current(),
             failing: AtomicBool::new(failing),
+            closed: AtomicBool::new(false),
             waker: OnceLock::new(),
         });
-        place.insert(control.clone());
-        Registered { control, controls: self.clone() }
+        entry.insert(control.clone());
+        Registered { control, controls: self.clone(), number }
     }
 
     /// Has all streams fail, those to come included.
@@ -126,36 +134,11 @@ impl Open {
 pub(super) struct Registered {
     pub(super) control: Arc<Control>,
     controls: Arc<Controls>,
-}
-
-impl Registered {
-    /// The task of the connection.
-    pub(super) fn run<F: Future<Output = ()>>(self, task: F) -> Run<F> {
-        Run { task, registered: self }
-    }
-}
-
-pin_project! {
-    /// See [`Registered::run`].
-    pub(super) struct Run<F> {
-        #[pin]
-        task: F,
-        registered: Registered,
-    }
-}
-
-impl<F: Future<Output = ()>> Future for Run<F> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        this.registered.control.watch(cx.waker());
-        this.task.poll(cx)
-    }
+    number: usize,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.controls.open().controls.remove(self.control.number);
+        self.controls.open().controls.remove(self.number);
     }
 }

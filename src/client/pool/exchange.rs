@@ -6,7 +6,7 @@ use super::{
     control::Control,
     form::{self, key},
     host::{Host, Turn},
-    link::Link,
+    link::{Link, MOMENT},
     waiting::{Offer, Offers},
 };
 use crate::{
@@ -100,9 +100,7 @@ impl Pool {
 
     /// Takes what comes first: a connection that others leave, or the one that is dialled.
     async fn wait(self: &Arc<Self>, host: &Arc<Host>, waiting: Waiting) -> Result<Link, BoxError> {
-        /// So long is waited for a connection whose response was read and that is not ready yet.
-        const MOMENT: Duration = Duration::from_millis(5);
-        let (mut dial, mut is_begun) = (None, false);
+        let mut dial = None;
         let begin = |place| -> Dial { Box::pin(connect(self.clone(), host.clone(), place)) };
         let mut patience = waiting.comes_back.then(|| Box::pin(sleep(MOMENT)));
         let Waiting { mut offers, mut place, .. } = waiting;
@@ -127,13 +125,12 @@ impl Pool {
                 _ => {} // one dial is enough
             }
             let Some(dialled) = &mut dial else { return Poll::Pending };
-            is_begun = true;
             let link = ready!(dialled.as_mut().poll(cx));
             dial = None;
             Poll::Ready(link)
         })
         .await;
-        if let Some(dial) = dial.filter(|_| is_begun && taken.is_ok()) {
+        if let Some(dial) = dial.filter(|_| taken.is_ok()) {
             let closing = self.closing.clone();
             self.tasks.spawn(async move {
                 if let Some(Ok(link)) = closing.run_until_cancelled(dial).await {
@@ -236,21 +233,30 @@ impl Lease {
         Lease::Held(host, control)
     }
 
-    fn control(&self) -> &Control {
+    fn control(&self) -> &Arc<Control> {
         match self {
             Lease::Own(link) => &link.control,
             Lease::Held(_, control) => control,
         }
     }
 
-    fn finish(self, was_read: bool) {
-        let link = match self {
+    /// `None` when others got it in the meantime.
+    fn link(self) -> Option<Link> {
+        match self {
             Lease::Own(link) => Some(link),
             Lease::Held(host, control) => host.unhold(&control),
-        };
-        if let Some(link) = link {
+        }
+    }
+
+    fn finish(self, was_read: bool) {
+        if let Some(link) = self.link() {
             link.finish(was_read);
         }
+    }
+
+    /// The connection is of no more use.
+    fn give_up(self) {
+        drop(self.link());
     }
 }
 
@@ -304,18 +310,25 @@ impl HttpBody for LeasedBody {
             Some(Err(error)) => {
                 this.refusal = None;
                 Poll::Ready(Some(Err(match this.lease.take() {
-                    Some(lease) => reason(error, lease.control()),
+                    Some(lease) => {
+                        let error = reason(error, lease.control());
+                        lease.give_up();
+                        error
+                    }
                     None => error.into(),
                 })))
             }
             // Of a connection that is torn down no more may be heard than of one that came to its end.
-            None if this.lease.take_if(|lease| lease.control().is_failing()).is_some() => {
-                Poll::Ready(Some(Err(ClientClosed.into())))
-            }
-            None => {
-                this.read();
-                Poll::Ready(None)
-            }
+            None => match this.lease.take_if(|lease| lease.control().is_failing()) {
+                Some(lease) => {
+                    lease.give_up();
+                    Poll::Ready(Some(Err(ClientClosed.into())))
+                }
+                None => {
+                    this.read();
+                    Poll::Ready(None)
+                }
+            },
         }
     }
 

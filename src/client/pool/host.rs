@@ -5,7 +5,7 @@ use super::{
     control::Control,
     exchange::Waiting,
     link::Link,
-    place::Place,
+    place::{Place, SharedDial},
     waiting::{Offer, Offers, Queue},
 };
 use crate::record::EndReason;
@@ -18,6 +18,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -35,6 +36,7 @@ pub(super) struct Host {
     /// One connection is dialled at a time: all are to share it.
     dials_one: bool,
     limit: usize,
+    idle_timeout: Option<Duration>,
     state: Mutex<State>,
 }
 
@@ -50,9 +52,16 @@ struct State {
     dials_shared: bool,
     /// Connections whose response was read, and that will be ready in a moment.
     returning: usize,
-    /// Where the number of connections is limited: those whose response is read, by their numbers. They may have it
-    /// all, and be ready for others, long before their readers do.
-    held: HashMap<usize, Link>,
+    /// Where the number of connections is limited: those whose response is read. They may have it all, and be ready
+    /// for others, long before their readers do.
+    held: HashMap<Identity, Link>,
+}
+
+/// Of a connection, as long as somebody refers to its [`Control`].
+type Identity = usize;
+
+fn identity(control: &Arc<Control>) -> Identity {
+    Arc::as_ptr(control).addr()
 }
 
 struct Idle {
@@ -86,6 +95,7 @@ impl Host {
             keeps: pool.keeps(),
             dials_one: pool.keeps() && pool.settings.http2_only,
             limit: pool.settings.limits.max_per_host.unwrap_or(usize::MAX),
+            idle_timeout: pool.settings.limits.idle_timeout,
             state: Mutex::default(),
         }
     }
@@ -99,9 +109,8 @@ impl Host {
     pub(super) fn turn(self: &Arc<Self>) -> Turn {
         let mut gone = Vec::new(); // dropped when the lock is not held any more
         let mut state = self.state();
-        while let Some(Idle { mut link, .. }) = state.idle.pop_back() {
-            if link.is_ready() {
-                link.is_reused = true;
+        while let Some(Idle { link, since }) = state.idle.pop_back() {
+            if link.is_ready() && !self.is_over(since) {
                 return Turn::Use(link);
             }
             gone.push(link);
@@ -130,13 +139,13 @@ impl Host {
             drop(state);
             link.settle();
         } else {
-            state.held.insert(link.control.number, link);
+            state.held.insert(identity(&link.control), link);
         }
     }
 
     /// The response was read, or will not be. The connection, if nobody else got it.
-    pub(super) fn unhold(&self, control: &Control) -> Option<Link> {
-        self.state().held.remove(&control.number)
+    pub(super) fn unhold(&self, control: &Arc<Control>) -> Option<Link> {
+        self.state().held.remove(&identity(control))
     }
 
     /// Leave to dial, if that is within the limit.
@@ -150,27 +159,30 @@ impl Host {
     }
 
     /// A connection that can be used again.
-    pub(super) fn release(self: &Arc<Self>, link: Link) {
+    pub(super) fn release(self: &Arc<Self>, mut link: Link) {
         let Some(pool) = self.pool().filter(|pool| self.keeps && !pool.is_closed()) else { return };
         let most = pool.settings.limits.max_idle_per_host.unwrap_or(usize::MAX);
-        let excess = {
+        link.is_reused = true;
+        let control = link.control.clone();
+        let unwanted = {
             let mut state = self.state();
             match state.waiting.give(link) {
-                Some(link) if state.idle.len() < most => {
+                None => return,
+                Some(link) if state.idle.len() < most && !control.is_closed() => {
                     state.idle.push_back(Idle { link, since: Instant::now() });
                     None
                 }
-                other => other,
+                unwanted => unwanted,
             }
         };
-        if let Some(link) = excess {
-            link.control.will_close(EndReason::IdleLimit);
-        }
-        if pool.is_closed() {
+        if unwanted.is_some() {
+            control.will_close(EndReason::IdleLimit);
+        } else if pool.is_closed() {
             // Closed since we looked, perhaps without having seen this one.
             self.close_idle(EndReason::Closed, |_| true);
+        } else {
+            pool.became_idle(&control.runtime);
         }
-        pool.became_idle();
     }
 
     /// A connection was made that all can share. Where there is one already, that one is as good.
@@ -184,7 +196,6 @@ impl Host {
         }
         let (link, replaced) = {
             let mut state = self.state();
-            state.dials_shared = false;
             let shared = Shared { sender, control, streams: 0, idle_since: Instant::now() };
             let replaced = state.shared.replace(shared);
             (state.share(self, false), replaced)
@@ -223,20 +234,27 @@ impl Host {
             }
             shared.idle_since = Instant::now();
         }
-        if let Some(pool) = self.pool() {
-            pool.became_idle();
+        match self.pool() {
+            Some(pool) => pool.became_idle(&control.runtime),
+            None => self.close_idle(EndReason::Closed, |_| true), // nobody else will
         }
     }
 
     /// A connection is closed, or was not made. Its place goes to the next who waits for one.
-    pub(super) fn left(self: &Arc<Self>, was_dial: bool) {
-        {
+    pub(super) fn left(self: &Arc<Self>, connection: Option<&Arc<Control>>) {
+        let forgotten = {
             let mut state = self.state();
             state.open -= 1;
-            state.dials_shared &= !was_dial;
-        }
+            connection.map(|connection| state.forget(connection))
+        };
+        drop(forgotten);
         self.offer_places();
-        self.forget_closed();
+    }
+
+    /// The dial is over of the connection that all were to share. Where it failed, the next may try.
+    pub(super) fn dialled_shared(self: &Arc<Self>) {
+        self.state().dials_shared = false;
+        self.offer_places();
     }
 
     /// Those who wait may dial, as far as that is within the limit.
@@ -244,7 +262,7 @@ impl Host {
         loop {
             let (waiter, place) = {
                 let mut state = self.state();
-                if state.returning > 0 || !state.waiting.has_one_to_dial() {
+                if !state.waiting.has_one_to_dial() {
                     return;
                 }
                 let Some(place) = state.place(self) else { return };
@@ -265,7 +283,8 @@ impl Host {
 
     /// Nobody waits any more: the client is closed.
     pub(super) fn nobody_waits(&self) {
-        self.state().waiting.dismiss();
+        let everybody = std::mem::take(&mut self.state().waiting);
+        drop(everybody); // wakes them
     }
 
     /// Since when its idle connections are so.
@@ -276,7 +295,7 @@ impl Host {
     }
 
     /// Closes those connections of which that is true that they have been idle since.
-    pub(super) fn close_idle(&self, reason: EndReason, which: impl Fn(Instant) -> bool) {
+    pub(super) fn close_idle(&self, reason: EndReason, mut which: impl FnMut(Instant) -> bool) {
         let (links, shared) = {
             let mut state = self.state();
             let all = std::mem::take(&mut state.idle);
@@ -290,17 +309,16 @@ impl Host {
         shared.iter().for_each(|shared| shared.control.will_close(reason.clone()));
     }
 
-    /// Lets go of connections that were closed while they were idle.
-    fn forget_closed(&self) {
-        let (links, shared) = {
-            let mut state = self.state();
-            let all = std::mem::take(&mut state.idle);
-            let (stay, go): (VecDeque<Idle>, VecDeque<Idle>) =
-                all.into_iter().partition(|idle| idle.link.is_ready());
-            state.idle = stay;
-            (go, state.shared.take_if(|shared| shared.sender.is_closed()))
-        };
-        drop((links, shared));
+    /// Whether what has been idle since then has been so for too long. Whoever is to close it may be late.
+    fn is_over(&self, since: Instant) -> bool {
+        self.idle_timeout.is_some_and(|timeout| since.elapsed() >= timeout)
+    }
+
+    /// How many are idle, held, and waited for.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> [usize; 3] {
+        let state = self.state();
+        [state.idle.len(), state.held.len(), state.waiting.len()]
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -314,12 +332,23 @@ impl State {
         is_free.then(|| {
             self.open += 1;
             self.dials_shared = host.dials_one;
-            Place::new(host.clone())
+            Place::new(host.clone(), host.dials_one.then(|| SharedDial(host.clone())))
         })
+    }
+
+    /// The connection is closed: what is idle of it is let go of.
+    fn forget(&mut self, connection: &Arc<Control>) -> (Option<Idle>, Option<Shared>) {
+        connection.closed();
+        let idle = self.idle.iter().position(|idle| Arc::ptr_eq(&idle.link.control, connection));
+        let idle = idle.and_then(|index| self.idle.remove(index));
+        (idle, self.shared.take_if(|shared| Arc::ptr_eq(&shared.control, connection)))
     }
 
     fn share(&mut self, host: &Arc<Host>, is_reused: bool) -> Option<Link> {
         let shared = self.shared.as_mut().filter(|shared| shared.sender.is_ready())?;
+        if is_reused && shared.streams == 0 && host.is_over(shared.idle_since) {
+            return None;
+        }
         shared.streams += 1;
         Some(Link::http2(shared.sender.clone(), shared.control.clone(), host.clone(), is_reused))
     }
@@ -330,8 +359,14 @@ pub(super) struct Returning(Arc<Host>);
 
 impl Drop for Returning {
     fn drop(&mut self) {
-        self.0.state().returning -= 1;
-        self.0.offer_places();
+        let none_is_left = {
+            let mut state = self.0.state();
+            state.returning -= 1;
+            state.returning == 0
+        };
+        if none_is_left {
+            self.0.offer_places();
+        }
     }
 }
 

@@ -12,32 +12,24 @@ use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
 #[derive(Default)]
 pub(super) struct Reaper {
     task: Option<AbortHandle>,
-    /// Where connections were made last. They may become idle anywhere, also outside of it.
-    runtime: Option<Handle>,
 }
 
 impl Reaper {
-    pub(super) fn runs_on(&mut self, runtime: Handle) {
-        self.runtime = Some(runtime);
-    }
-
     pub(super) fn stop(&mut self) {
         self.task.take().inspect(AbortHandle::abort);
     }
 }
 
 impl Pool {
-    /// A connection became idle: keeps the limits.
-    pub(super) fn became_idle(self: &Arc<Self>) {
+    /// A connection of that runtime became idle, perhaps outside of any: keeps the limits.
+    pub(super) fn became_idle(self: &Arc<Self>, runtime: &Handle) {
         let limits = &self.settings.limits;
         if let Some(max) = limits.max_idle {
             self.close_excess(max);
         }
         if let Some(timeout) = limits.idle_timeout.filter(|_| !self.is_closed()) {
             let mut reaper = self.reaper();
-            if reaper.task.as_ref().is_none_or(AbortHandle::is_finished)
-                && let Some(runtime) = &reaper.runtime
-            {
+            if reaper.task.as_ref().is_none_or(AbortHandle::is_finished) {
                 let task = reap(Arc::downgrade(self), timeout);
                 reaper.task = Some(self.tasks.spawn_on(task, runtime));
             }
@@ -53,7 +45,8 @@ impl Pool {
         }
         idle.sort_by_key(|(since, _)| *since);
         for (since, host) in &idle[..excess] {
-            host.close_idle(EndReason::IdleLimit, |idle| idle == *since);
+            let mut is_first = true; // of those that became so at the same time
+            host.close_idle(EndReason::IdleLimit, |idle| idle == *since && std::mem::take(&mut is_first));
         }
     }
 

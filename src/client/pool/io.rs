@@ -36,6 +36,7 @@ impl<T: Read> Read for PooledIo<T> {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
+        this.control.watch(cx.waker());
         if this.control.is_failing() { closed() } else { this.inner.poll_read(cx, buf) }
     }
 }

@@ -11,7 +11,11 @@ use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
 };
-use std::{fmt, future::poll_fn, sync::Arc};
+use std::{fmt, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// So long is waited for a connection whose response was read and that is not ready yet.
+pub(super) const MOMENT: Duration = Duration::from_millis(5);
 
 /// A connection that can take a request. Over HTTP/1 it is the only one: its drop closes the connection.
 pub(super) struct Link {
@@ -101,15 +105,24 @@ impl Link {
         }
     }
 
-    async fn settled(mut self, returning: Option<Returning>) {
-        let ready = match &mut self.sender {
-            Sender::Http1(sender) => poll_fn(|cx| sender.poll_ready(cx)).await.is_ok(),
-            Sender::Http2 { .. } => false,
+    async fn settled(mut self, mut returning: Option<Returning>) {
+        let Sender::Http1(sender) = &mut self.sender else { return };
+        let mut ready = pin!(poll_fn(|cx| sender.poll_ready(cx)));
+        let in_time = match returning {
+            Some(_) => timeout(MOMENT, ready.as_mut()).await.ok(),
+            None => None,
         };
-        if ready {
+        let is_ready = match in_time {
+            Some(ready) => ready.is_ok(),
+            None => {
+                returning = None;
+                ready.await.is_ok()
+            }
+        };
+        if is_ready {
             self.host.clone().release(self);
         }
-        drop(returning);
+        drop(returning); // now that others have the connection
     }
 
     /// The connection becomes another protocol's. Its sender must stay until it has done so.

@@ -173,3 +173,101 @@ impl Drop for Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! What a host keeps is not for long.
+
+    use crate::{Client, TraceSink};
+    use futures_util::poll;
+    use std::pin::pin;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    const PART: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+
+    async fn server() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        (listener, url)
+    }
+
+    /// Reads a request, whose only header field is at its end.
+    async fn answer(listener: &TcpListener, response: &[u8]) -> TcpStream {
+        let mut stream = listener.accept().await.unwrap().0;
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut request).await.unwrap();
+        }
+        stream.write_all(response).await.unwrap();
+        stream
+    }
+
+    fn limited(max: impl Into<Option<usize>>) -> Client {
+        Client::builder(&TraceSink::new()).max_conns_per_host(max).build().unwrap()
+    }
+
+    fn counts(client: &Client) -> [usize; 3] {
+        client.0.pool.all_hosts()[0].counts()
+    }
+
+    async fn become_of(client: &Client, expected: [usize; 3]) {
+        while counts(client) != expected {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn idle_connections_that_the_peer_closes() {
+        for max in [None, Some(1)] {
+            let ((listener, url), client) = (server().await, limited(max));
+            let whole = [PART, b"-whole"].concat();
+            let (response, stream) = tokio::join!(client.get(&url), answer(&listener, &whole));
+            response.unwrap().into_body().bytes().await.unwrap();
+            become_of(&client, [1, 0, 0]).await;
+            drop(stream);
+            become_of(&client, [0, 0, 0]).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn responses_that_break_off() {
+        let ((listener, url), client) = (server().await, limited(2));
+        let (response, stream) = tokio::join!(client.get(&url), answer(&listener, PART));
+        let body = response.unwrap().into_body();
+        assert_eq!(counts(&client)[1], 1);
+        drop(stream);
+        assert!(body.bytes().await.is_err());
+        assert_eq!(counts(&client)[1], 0);
+    }
+
+    /// The number of a connection that is closed may be another's by the time that its response is read.
+    #[tokio::test]
+    async fn responses_that_are_read_later() {
+        let ((listener, url), client) = (server().await, limited(1));
+        let whole = [PART, b"-whole"].concat();
+        let (first, stream) = tokio::join!(client.get(&url), answer(&listener, &whole));
+        drop(stream);
+        let (second, _stream) = tokio::join!(client.get(&url), answer(&listener, PART));
+        assert_eq!(counts(&client)[1], 1);
+        first.unwrap().into_body().bytes().await.unwrap();
+        assert_eq!(counts(&client)[1], 1, "the second's");
+        drop(second);
+        assert_eq!(counts(&client)[1], 0);
+    }
+
+    #[tokio::test]
+    async fn those_who_do_not_wait_any_longer() {
+        let ((listener, url), client) = (server().await, limited(1));
+        let mut first = pin!(client.get(&url));
+        let mut second = pin!(client.get(&url));
+        assert!(poll!(first.as_mut()).is_pending() && poll!(second.as_mut()).is_pending());
+        for _ in 0..1000 {
+            assert!(poll!(pin!(client.get(&url))).is_pending());
+        }
+        assert!(counts(&client)[2] < 10, "{:?}", counts(&client));
+        drop(listener);
+    }
+}

@@ -39,6 +39,9 @@ impl Queue {
         while self.0.front().is_some_and(|waiter| waiter.offer.is_closed()) {
             self.0.pop_front();
         }
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(|waiter| !waiter.offer.is_closed());
+        }
         let (offer, receiver) = oneshot::channel();
         self.0.push_back(Waiter { offer, needs_place });
         Offers { receiver, host }
@@ -56,6 +59,11 @@ impl Queue {
         Some(link)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -69,11 +77,6 @@ impl Queue {
     pub(super) fn next_to_dial(&mut self) -> Option<oneshot::Sender<Offer>> {
         let index = self.0.iter().position(Waiter::waits_to_dial)?;
         self.0.remove(index).map(|waiter| waiter.offer)
-    }
-
-    /// Nothing more will be offered.
-    pub(super) fn dismiss(&mut self) {
-        self.0.clear();
     }
 }
 
