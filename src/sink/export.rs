@@ -289,9 +289,9 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
         did_resume: facts.did_resume,
         peer_certs: facts.peer_certs,
         cipher_suite: facts.cipher_suite,
-        tls_version: facts.tls_version.into(),
-        key_exchange_group: facts.key_exchange_group.into(),
-        negotiated_proto: facts.negotiated_proto.into(),
+        tls_version: facts.tls_version,
+        key_exchange_group: facts.key_exchange_group,
+        negotiated_proto: facts.negotiated_proto,
         server_name: record.server_name.into(),
     }
 }
