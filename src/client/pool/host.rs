@@ -185,7 +185,7 @@ impl Host {
         }
     }
 
-    /// A connection was made that all can share. Where there is one already, that one is as good.
+    /// A connection was made that all can share from now on.
     pub(super) fn established(
         self: &Arc<Self>,
         sender: http2::SendRequest<Outgoing>,
