@@ -7,7 +7,11 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
     },
     task::Waker,
 };
@@ -51,10 +55,21 @@ impl Control {
         self.closed.store(true, Relaxed);
     }
 
-    /// Its stream is being read.
+    /// Its stream is being read. To be called before [`is_failing`](Self::is_failing) is asked.
     #[inline]
     pub(super) fn watch(&self, waker: &Waker) {
-        self.waker.get_or_init(|| waker.clone());
+        if self.waker.get().is_none() {
+            let _ = self.waker.set(waker.clone());
+            // With the one in `fail`: the reader sees that it is to fail, or is seen and woken.
+            fence(SeqCst);
+        }
+    }
+
+    fn fail(&self) {
+        self.will_close(EndReason::Closed);
+        self.failing.store(true, Relaxed);
+        fence(SeqCst);
+        self.wake();
     }
 
     fn wake(&self) {
@@ -106,11 +121,7 @@ impl Controls {
             open.failing = true;
             open.all()
         };
-        for control in controls {
-            control.will_close(EndReason::Closed);
-            control.failing.store(true, Relaxed);
-            control.wake();
-        }
+        controls.iter().for_each(|control| control.fail());
     }
 
     /// Has all tasks run once more.
