@@ -6,14 +6,14 @@
 
 #[path = "support/alloc.rs"]
 mod alloc;
+#[path = "support/zeros.rs"]
+mod zeros;
 
 use std::{
     convert::Infallible,
     future::ready,
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener},
-    pin::Pin,
-    task::{Context, Poll},
     thread,
 };
 
@@ -33,8 +33,9 @@ use nettrace::{
     connect::{TraceConnectLayer, TracedIo},
     request::{TraceBody, TraceRequestLayer},
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, Service, service_fn};
+use zeros::Zeros;
 
 /// The present figures. Better ones are written down here; worse ones need a reason.
 mod expected {
@@ -70,37 +71,6 @@ static COUNTING: alloc::Counting = alloc::Counting;
 #[track_caller]
 fn now<F: Future>(future: F) -> F::Output {
     future.now_or_never().expect("nothing here waits")
-}
-
-/// Gives and takes 100 bytes at a time.
-#[derive(Debug)]
-struct Zeros;
-
-impl AsyncRead for Zeros {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        buf.put_slice(&[0; 100]);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Zeros {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Connection for Zeros {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
 }
 
 type Stream = TracedIo<TokioIo<Zeros>>;

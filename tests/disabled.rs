@@ -4,22 +4,17 @@
 
 #[path = "support/alloc.rs"]
 mod alloc;
+#[path = "support/zeros.rs"]
+mod zeros;
 
-use std::{
-    convert::Infallible,
-    future::ready,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::{convert::Infallible, future::ready, io, net::SocketAddr};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
-    client::legacy::connect::{Connected, Connection, dns::Name},
+    client::legacy::connect::{Connection, dns::Name},
     rt::TokioIo,
 };
 use nettrace::{
@@ -30,10 +25,11 @@ use nettrace::{
     tls::TraceTlsLayer,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tower::{Layer, Service, service_fn};
+use zeros::Zeros;
 
 #[global_allocator]
 static COUNTING: alloc::Counting = alloc::Counting;
@@ -57,37 +53,6 @@ fn allocations<R>(mut f: impl FnMut() -> R) -> u64 {
 #[track_caller]
 fn now<F: Future>(future: F) -> F::Output {
     future.now_or_never().expect("nothing here waits")
-}
-
-/// Gives zeros without end, and takes everything.
-#[derive(Clone, Copy, Debug)]
-struct Zeros;
-
-impl AsyncRead for Zeros {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        buf.put_slice(&[0; 100]);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Zeros {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Connection for Zeros {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
 }
 
 type Body = Full<Bytes>;
