@@ -55,8 +55,22 @@ main() {
     logged cargo test --locked --features full --doc
     heading "Examples"
     cargo build --locked --features full --examples
+    load_generator
 
     closing_line
+}
+
+# Each client makes its requests, over each protocol, and leaves nothing behind.
+load_generator() {
+    local job modes run
+    for job in "--concurrency 4" "--url https" "--url h2 --concurrency 4" "--fresh-connections --names"; do
+        # The jobs are words, the last line is the comparison.
+        # shellcheck disable=SC2086
+        run=$(cargo run --locked --quiet --features full --example load -- --compare 1 --requests 40 $job)
+        modes=$(grep -c '"tasks_left":0,"fds_left":0' <<<"$run")
+        [[ $modes -eq 4 ]] || { echo "$run"; return 1; }
+        echo "load $job: 4 clients, nothing left behind"
+    done
 }
 
 usage() {
