@@ -24,6 +24,7 @@ use std::{
             Ordering::{Acquire, Relaxed},
         },
     },
+    time::Duration,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +150,18 @@ impl ConnRef {
 
     pub(crate) fn number(&self) -> u64 {
         self.0.record.as_ref().map_or(0, |record| record.number)
+    }
+
+    /// Over what it runs; `None` when only a TLS tunnel over a foreign stream is known.
+    pub(crate) fn transport(&self) -> Option<Transport> {
+        self.0.record.as_ref().map(|record| record.transport)
+    }
+
+    /// How long ago it began.
+    pub(crate) fn age(&self) -> Duration {
+        let core = &self.0.group.core;
+        let begin = self.0.record.as_ref().map_or(core.now(), |record| record.begin);
+        core.clock.between(begin, core.now())
     }
 
     /// Whether it is one of that sink's.
