@@ -2,6 +2,7 @@
 
 use super::{
     clock::Tick,
+    conntrack::ConntrackCell,
     core::{Core, Timeline},
     end::EndCell,
     export,
@@ -62,6 +63,7 @@ pub(crate) struct ConnRecord {
     pub(crate) log: OnceLock<OpLog>,
     /// The first error that an operation met.
     pub(super) broken: OnceLock<Box<Fault>>,
+    pub(super) conntrack: ConntrackCell,
     pub(crate) end: EndCell,
 }
 
@@ -85,6 +87,7 @@ impl ConnRecord {
             first_byte: AtomicU64::new(0),
             log: OnceLock::new(),
             broken: OnceLock::new(),
+            conntrack: ConntrackCell::default(),
             end: EndCell::default(),
         }
     }

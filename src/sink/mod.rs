@@ -8,6 +8,7 @@ mod attempt;
 mod clock;
 mod conn;
 mod conn_recorder;
+mod conntrack;
 mod core;
 mod dial;
 mod dns;
