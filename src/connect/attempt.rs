@@ -100,8 +100,7 @@ impl Drop for Attempt {
 }
 
 fn open(addr: SocketAddr, options: &SocketOptions, recorder: &AttemptRecorder) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+    let socket = nonblocking(Domain::for_address(addr))?;
     options.apply(&socket)?;
     recorder.before_connect(socket.as_fd());
     let begun = match socket.connect(&addr.into()) {
@@ -112,4 +111,16 @@ fn open(addr: SocketAddr, options: &SocketOptions, recorder: &AttemptRecorder) -
         recorder.show(ProbeEvent::ConnectFailed, socket.as_fd());
     }
     begun.and_then(|()| TcpStream::from_std(socket.into()))
+}
+
+/// In one call where the system has one for it.
+fn nonblocking(domain: Domain) -> io::Result<Socket> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    return Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP));
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    {
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
 }

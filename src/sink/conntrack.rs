@@ -37,14 +37,12 @@ impl ConnRef {
     /// Keeps what a [`Probe`](super::Probe) found in the kernel's connection tracking, in place of what was kept
     /// before. Its `captured_at` becomes the present time. Also for a connection that has ended.
     pub fn conntrack(&self, entry: ConntrackEntry) {
-        if let Some(record) = &self.0.record {
-            record.conntrack.put(self.0.group.core.now(), entry);
-        }
+        self.record().conntrack.put(self.group.core.now(), entry);
     }
 
     /// Whether this is a UDP socket and not a TCP connection.
     pub fn is_udp(&self) -> bool {
-        self.0.record.as_ref().is_some_and(|record| record.is_udp())
+        self.record().is_udp()
     }
 }
 
@@ -53,26 +51,25 @@ impl ConnRef {
 impl ConnRef {
     /// Looks at the entry that is kept.
     pub(crate) fn known_conntrack<R>(&self, look: impl FnOnce(&ConntrackEntry) -> R) -> Option<R> {
-        let captured = self.0.record.as_ref()?.conntrack.0.get()?;
+        let captured = self.record().conntrack.0.get()?;
         Some(look(&lock(captured).entry))
     }
 
     /// Whether it has not ended.
     pub(crate) fn is_open(&self) -> bool {
-        self.0.record.as_ref().is_some_and(|record| record.end.is_open())
+        self.record().end.is_open()
     }
 
     /// Whether a packet was sent.
     pub(crate) fn was_used(&self) -> bool {
-        self.0.record.as_ref().is_some_and(|record| !record.is_udp() || record.sent() > 0)
+        let record = self.record();
+        !record.is_udp() || record.sent() > 0
     }
 
     /// Whether a packet came from the peer.
     pub(crate) fn was_answered(&self) -> bool {
-        self.0.record.as_ref().is_some_and(|record| match record.is_udp() {
-            true => record.received() > 0,
-            false => record.established().is_some(),
-        })
+        let record = self.record();
+        if record.is_udp() { record.received() > 0 } else { record.established().is_some() }
     }
 }
 
