@@ -2,6 +2,8 @@
 
 use super::{clock::Tick, conn::ConnRef, core::Timeline};
 use crate::record::ConntrackEntry;
+#[cfg(all(feature = "conntrack", target_os = "linux"))]
+use crate::record::EndReason;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The newest entry. No larger than a pointer and a flag as long as there is none.
@@ -64,6 +66,11 @@ impl ConnRef {
     pub(crate) fn was_used(&self) -> bool {
         let record = self.record();
         !record.is_udp() || record.sent() > 0
+    }
+
+    /// Whether it ended for want of an answer.
+    pub(crate) fn timed_out(&self) -> bool {
+        self.record().end.get().is_some_and(|end| end.reason == EndReason::Timeout)
     }
 
     /// Whether a packet came from the peer.

@@ -28,7 +28,8 @@ use std::{
 
 /// Keeps, for each connection that this crate opens, its entry in the kernel's connection tracking
 /// ([`ConntrackEntry`](crate::record::ConntrackEntry)): addresses before and after NAT, the state of TCP, mark,
-/// zone, packets and bytes. For TCP and UDP, connections to nameservers and failed attempts included.
+/// zone, packets and bytes. For TCP and UDP, connections to nameservers and failed attempts included, but for those
+/// that were refused with a reset: their entry the kernel drops at once.
 ///
 /// The kernel is asked when the connection is established, when it is closed, shortly after that (100 ms, and 1 s
 /// where TCP had not finished by then), and by [`TraceSink::refresh`](crate::TraceSink::refresh): await that before

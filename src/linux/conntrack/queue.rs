@@ -128,3 +128,57 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TraceSink;
+
+    fn conn(sink: &TraceSink) -> ConnRef {
+        let attempt = sink.dial(|| "a.test:80".into()).attempt(([127, 0, 0, 1], 80).into());
+        attempt.connected(|| None).conn_ref().unwrap().clone()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out() {
+        let (queue, mut batch) = (Queue::default(), Batch::default());
+        let conn = conn(&TraceSink::new());
+        assert!((0..MOST).all(|_| queue.push(&conn, Event::Opened)));
+        assert!(!queue.push(&conn, Event::Closing));
+        queue.wait(None, &mut batch);
+        assert!(batch.events.len() == MOST && batch.waiting.is_empty() && !batch.stopped);
+        assert!(queue.push(&conn, Event::Closing), "there is room again");
+    }
+
+    #[test]
+    fn it_is_over_when_it_was_stopped() {
+        let (queue, mut batch) = (Queue::default(), Batch::default());
+        let conn = conn(&TraceSink::new());
+        queue.push(&conn, Event::Opened);
+        let waiting = queue.refresh().unwrap();
+        queue.stop();
+        assert!(queue.refresh().is_none() && queue.push(&conn, Event::Closing));
+        queue.wait(None, &mut batch);
+        assert!(batch.stopped && batch.events.len() == 1 && batch.waiting.len() == 1);
+        drop(batch);
+        assert!(waiting.blocking_recv().is_err(), "who waits hears of it");
+    }
+
+    /// With the last connection the sink goes, with that the probe, which stops the queue.
+    #[test]
+    fn what_is_left_goes_outside_the_lock() {
+        struct Stops(std::sync::Arc<Queue>);
+        impl Drop for Stops {
+            fn drop(&mut self) {
+                self.0.stop();
+            }
+        }
+        impl crate::Probe for Stops {}
+        let queue = std::sync::Arc::new(Queue::default());
+        let sink = TraceSink::builder().probe(Stops(queue.clone())).build();
+        queue.push(&conn(&sink), Event::Opened);
+        drop(sink);
+        queue.end();
+        assert!(queue.state().stopped && std::sync::Arc::strong_count(&queue) == 1);
+    }
+}

@@ -77,7 +77,7 @@ impl Worker {
         let last = batch.stopped.then(|| Instant::now() + LAST_LOOK);
         let has_time = || last.is_none_or(|last| Instant::now() < last);
         for (conn, event) in batch.events.drain(..).take_while(|_| has_time()) {
-            self.heard(conn, event)?;
+            self.heard(conn, event, batch.stopped)?;
         }
         if batch.stopped || !batch.waiting.is_empty() {
             let closed = self.closed.iter().flatten().map(|closed| &closed.conn);
@@ -94,13 +94,13 @@ impl Worker {
         Ok(())
     }
 
-    fn heard(&mut self, conn: ConnRef, event: Event) -> Result<(), Off> {
+    fn heard(&mut self, conn: ConnRef, event: Event, is_last: bool) -> Result<(), Off> {
         match event {
-            Event::Opened if conn.is_open() => {
+            Event::Opened if conn.is_open() || is_last => {
                 self.look(&conn)?;
                 self.open.push(conn);
             }
-            // Its close comes next.
+            // Its close comes next. It would not where the sink was closed.
             Event::Opened => {}
             Event::Failed => {
                 self.look(&conn)?;
@@ -174,10 +174,12 @@ impl Worker {
         state
     }
 
-    /// Where an attempt failed, a rule of this host may have thrown away its packets and the entry with them.
+    /// Where an attempt failed, a rule of this host may have thrown away its packets and the entry with them, or the
+    /// peer refused it: then the kernel drops the entry at once.
     fn missing(&self, conn: &ConnRef) {
         let had_one = conn.known_conntrack(|_| ()).is_some();
-        if !had_one && (conn.was_answered() || !self.found_any) {
+        let is_odd = || conn.was_answered() || (conn.timed_out() && !self.found_any);
+        if !had_one && is_odd() {
             self.shared.problems.tell(ConntrackProblem::NotTracked);
         }
     }
