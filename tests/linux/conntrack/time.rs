@@ -100,3 +100,28 @@ fn an_entry_is_of_one_connection_alone() {
         assert!(entry(first).captured_at < second.handshake_begin_at, "{first:#?}");
     });
 }
+
+/// However short they are, and however many come between two looks.
+#[test]
+fn none_of_many_is_missed() {
+    need_lab!();
+    let net = Routed::new();
+    track(&net.client);
+    let listener = net.server.listen("10.9.2.2:80");
+    net.client.block_on(async {
+        let (probe, sink) = probed();
+        let connector = TcpConnector::new(&sink);
+        for _ in 0..500 {
+            let stream = connector.connect("10.9.2.2:80").await.unwrap();
+            let (peer, _) = listener.accept().unwrap();
+            drop((stream, peer));
+        }
+        let trace = refreshed(&sink).await;
+        assert_eq!((trace.tcp_conns.len(), probe.dropped()), (500, 0));
+        for conn in &trace.tcp_conns {
+            assert_eq!(entry(conn).addr_orig, conn.addr_tuple);
+            assert!(entry(conn).packets_sent > 1 && entry(conn).packets_recv > 0, "{conn:#?}");
+        }
+        assert_eq!(probe.problems(), []);
+    });
+}
