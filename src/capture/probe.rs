@@ -109,13 +109,14 @@ impl Probe for CaptureProbe {
 
     fn conntrack(&self, conn: &ConnRef, entry: &ConntrackEntry) {
         let addr = |ip: &str, port| Some(SocketAddr::new(ip.parse().ok()?, port));
-        // A reply's source is the remote side.
-        let reply = &entry.addr_reply;
-        if let Some(remote) = addr(&reply.src_ip, reply.src_port)
-            && let Some(local) = addr(&reply.dst_ip, reply.dst_port)
-        {
-            self.add_addresses(conn, local, remote);
-        }
+        let (original, reply) = (&entry.addr_orig, &entry.addr_reply);
+        let source = addr(&reply.src_ip, reply.src_port);
+        let destination = addr(&reply.dst_ip, reply.dst_port);
+        let (Some(source), Some(destination)) = (source, destination) else { return };
+        // Replies come from the remote side, unless the kernel saw that side first.
+        let remote_began = addr(&original.dst_ip, original.dst_port) == conn.local_addr();
+        let (local, remote) = if remote_began { (source, destination) } else { (destination, source) };
+        self.add_addresses(conn, local, remote);
     }
 
     fn clear(&self) {
