@@ -150,9 +150,8 @@ impl<'a> Ip<'a> {
             protocol: self.protocol,
             identification,
         });
-        match (fragment, self.fragment) {
-            (Some(fragment), Some((_, Place::Later))) => return Some(Seen::Fragment(fragment)),
-            _ => {}
+        if let (Some(fragment), Some((_, Place::Later))) = (fragment, self.fragment) {
+            return Some(Seen::Fragment(fragment));
         }
         Some(match self.protocol {
             ICMP | ICMPV6 => self.quoted().map_or(Seen::Icmp, Seen::IcmpError),
