@@ -1,10 +1,13 @@
 //! One TCP handshake with one address.
 
 use super::tcp::SocketOptions;
-use crate::sink::{AttemptRecorder, ConnRecorder, DialRecorder, ProbeEvent};
+use crate::{
+    error::classify::is_under_way,
+    sink::{AttemptRecorder, ConnRecorder, DialRecorder, ProbeEvent},
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
-    io::{self, ErrorKind::WouldBlock},
+    io,
     net::SocketAddr,
     os::fd::AsFd,
     pin::Pin,
@@ -101,7 +104,7 @@ fn open(addr: SocketAddr, options: &SocketOptions, recorder: &AttemptRecorder) -
     options.apply(&socket)?;
     recorder.before_connect(socket.as_fd());
     let begun = match socket.connect(&addr.into()) {
-        Err(error) if error.raw_os_error() != Some(IN_PROGRESS) && error.kind() != WouldBlock => Err(error),
+        Err(error) if !is_under_way(&error) => Err(error),
         _ => Ok(()),
     };
     if begun.is_err() {
@@ -121,9 +124,3 @@ fn nonblocking(domain: Domain) -> io::Result<Socket> {
         Ok(socket)
     }
 }
-
-/// `EINPROGRESS` of `connect(2)` on a non-blocking socket, which std has no kind for.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const IN_PROGRESS: i32 = 115;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const IN_PROGRESS: i32 = 36;

@@ -2,6 +2,7 @@
 
 use super::{
     clock::Tick,
+    conntrack::ConntrackCell,
     core::{Core, Timeline},
     end::EndCell,
     export,
@@ -62,6 +63,7 @@ pub(crate) struct ConnRecord {
     pub(crate) log: Option<OpLog>,
     /// The first error that an operation met.
     pub(super) broken: OnceLock<Box<Fault>>,
+    pub(super) conntrack: ConntrackCell,
     /// The TLS tunnel to the server, and the one to a proxy below it.
     pub(super) tls: AtomicU64,
     pub(super) proxy_tls: AtomicU64,
@@ -94,6 +96,7 @@ impl ConnRecord {
             first_byte: AtomicU64::new(0),
             log: core.settings.socket_ops.then(OpLog::new),
             broken: OnceLock::new(),
+            conntrack: ConntrackCell::default(),
             tls: AtomicU64::new(0),
             proxy_tls: AtomicU64::new(0),
             closing: OnceLock::new(),

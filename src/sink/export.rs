@@ -220,6 +220,7 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
         reused: times.is_before(record.begin),
         total_sent_bytes: record.sent(),
         total_recv_bytes: record.received(),
+        conntrack: record.conntrack.export(times),
         socket_trace,
         ..TcpConnTrace::default()
     }
@@ -241,8 +242,8 @@ pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline) -> UdpConnTrace {
         addr_tuple: addresses(record),
         total_sent_bytes: record.sent(),
         total_recv_bytes: record.received(),
+        conntrack: record.conntrack.export(times),
         socket_trace,
-        ..UdpConnTrace::default()
     }
 }
 

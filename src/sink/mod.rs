@@ -9,6 +9,7 @@ mod blanks;
 mod clock;
 mod conn;
 mod conn_recorder;
+mod conntrack;
 mod core;
 mod dial;
 mod dns;
