@@ -1,7 +1,11 @@
 //! One TCP handshake with one address.
 
 use super::tcp::SocketOptions;
-use crate::sink::{AttemptRecorder, ConnRecorder, DialRecorder, ProbeEvent};
+use crate::{
+    error::ConnectAttempt,
+    record::IcmpError,
+    sink::{AttemptRecorder, ConnRecorder, DialRecorder, ProbeEvent},
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io::{self, ErrorKind::WouldBlock},
@@ -15,7 +19,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A handshake under way. Resolves to the stream, or to the address with the error it met.
+/// A handshake under way. Resolves to the stream, or to the error that it met.
 pub(super) struct Attempt {
     addr: SocketAddr,
     stream: Option<TcpStream>,
@@ -25,7 +29,11 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// Sends the SYN.
-    pub(super) fn begin(addr: SocketAddr, options: &SocketOptions, dial: &DialRecorder) -> io::Result<Self> {
+    pub(super) fn begin(
+        addr: SocketAddr,
+        options: &SocketOptions,
+        dial: &DialRecorder,
+    ) -> Result<Self, ConnectAttempt> {
         let recorder = dial.attempt(addr);
         match open(addr, options, &recorder) {
             Ok(stream) => {
@@ -34,43 +42,52 @@ impl Attempt {
                 Ok(Attempt { addr, stream: Some(stream), recorder: Some(recorder), timeout })
             }
             Err(error) => {
-                recorder.failed(&error);
-                Err(error)
+                let failed = ConnectAttempt::new(addr, error, recorder.icmp_error());
+                recorder.failed(&failed.error);
+                Err(failed)
             }
         }
     }
 
     /// Another one was faster.
     pub(super) fn lost_race(&mut self) {
-        self.give_up(AttemptRecorder::lost_race);
+        let _ = self.give_up(AttemptRecorder::lost_race);
     }
 
-    fn give_up(&mut self, end: impl FnOnce(AttemptRecorder)) {
-        let Some(recorder) = self.recorder.take() else { return };
+    /// Polled again after its end.
+    fn taken(&self) -> ConnectAttempt {
+        ConnectAttempt::new(self.addr, io::ErrorKind::NotConnected.into(), None)
+    }
+
+    /// Gives what the network said of it.
+    fn give_up(&mut self, end: impl FnOnce(AttemptRecorder)) -> Option<IcmpError> {
+        let recorder = self.recorder.take()?;
         if let Some(stream) = &self.stream {
             recorder.show(ProbeEvent::ConnectFailed, stream.as_fd());
         }
+        let said = recorder.icmp_error();
         end(recorder);
         self.stream = None;
+        said
     }
 }
 
 impl Future for Attempt {
-    type Output = Result<(TcpStream, ConnRecorder), (SocketAddr, io::Error)>;
+    type Output = Result<(TcpStream, ConnRecorder), ConnectAttempt>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(stream) = &this.stream else {
-            return Poll::Ready(Err((this.addr, io::ErrorKind::NotConnected.into())));
+            return Poll::Ready(Err(this.taken()));
         };
         let result = match stream.poll_write_ready(cx) {
             Poll::Ready(ready) => ready.and_then(|()| stream.take_error()?.map_or(Ok(()), Err)),
             Poll::Pending => {
                 let Some(timeout) = &mut this.timeout else { return Poll::Pending };
                 ready!(timeout.as_mut().poll(cx));
-                this.give_up(AttemptRecorder::timed_out);
+                let said = this.give_up(AttemptRecorder::timed_out);
                 let error = io::Error::new(io::ErrorKind::TimedOut, "the TCP handshake timed out");
-                return Poll::Ready(Err((this.addr, error)));
+                return Poll::Ready(Err(ConnectAttempt::new(this.addr, error, said)));
             }
         };
         Poll::Ready(match result {
@@ -80,11 +97,11 @@ impl Future for Attempt {
                     conn.show(ProbeEvent::Connected, stream.as_fd());
                     Ok((stream, conn))
                 }
-                _ => Err((this.addr, io::ErrorKind::NotConnected.into())),
+                _ => Err(this.taken()),
             },
             Err(error) => {
-                this.give_up(|recorder| recorder.failed(&error));
-                Err((this.addr, error))
+                let said = this.give_up(|recorder| recorder.failed(&error));
+                Err(ConnectAttempt::new(this.addr, error, said))
             }
         })
     }
@@ -92,7 +109,7 @@ impl Future for Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.give_up(drop);
+        let _ = self.give_up(drop);
     }
 }
 
@@ -105,8 +122,9 @@ fn open(addr: SocketAddr, options: &SocketOptions, recorder: &AttemptRecorder) -
         Err(error) if error.raw_os_error() != Some(IN_PROGRESS) && error.kind() != WouldBlock => Err(error),
         _ => Ok(()),
     };
-    if begun.is_err() {
-        recorder.show(ProbeEvent::ConnectFailed, socket.as_fd());
+    match begun {
+        Ok(()) => recorder.connecting(socket.as_fd()),
+        Err(_) => recorder.show(ProbeEvent::ConnectFailed, socket.as_fd()),
     }
     begun.and_then(|()| TcpStream::from_std(socket.into()))
 }

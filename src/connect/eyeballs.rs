@@ -9,7 +9,7 @@ use futures_util::{
     future::{Either, select},
     stream::{FuturesUnordered, StreamExt},
 };
-use std::{net::SocketAddr, pin::pin, sync::Arc};
+use std::{net::SocketAddr, pin::pin};
 use tokio::{net::TcpStream, time::sleep};
 
 /// Tries the addresses in turn, the next one when the last has failed or is not there after the stagger; the
@@ -22,9 +22,9 @@ pub(super) async fn connect(
     if let [only] = addrs[..] {
         let attempt = match Attempt::begin(only, options, dial) {
             Ok(attempt) => attempt.await,
-            Err(error) => Err((only, error)),
+            Err(failed) => Err(failed),
         };
-        return attempt.map_err(|(addr, error)| vec![ConnectAttempt { addr, error: Arc::new(error) }]);
+        return attempt.map_err(|failed| vec![failed]);
     }
     let mut waiting = interleave(addrs).into_iter();
     let mut running = FuturesUnordered::new();
@@ -36,8 +36,8 @@ pub(super) async fn connect(
                     running.push(attempt);
                     waiting.len() > 0
                 }
-                Err(error) => {
-                    failed.push(ConnectAttempt { addr, error: Arc::new(error) });
+                Err(attempt) => {
+                    failed.push(attempt);
                     continue;
                 }
             },
@@ -58,7 +58,7 @@ pub(super) async fn connect(
                     running.iter_mut().for_each(Attempt::lost_race);
                     return Ok(won);
                 }
-                Some(Err((addr, error))) => failed.push(ConnectAttempt { addr, error: Arc::new(error) }),
+                Some(Err(attempt)) => failed.push(attempt),
                 None => {}
             }
             if more {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Fault, classify::io_fault},
-    record::{EndReason, Failure},
+    record::{EndReason, Failure, IcmpError},
 };
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
@@ -67,6 +67,20 @@ impl AttemptRecorder {
         if !group.core.probes().is_empty() {
             conn::show(&ConnRef::new(group.clone(), Some(record.clone())), event, socket);
         }
+    }
+
+    /// Shows the socket to the probes once the handshake has begun.
+    pub(crate) fn connecting(&self, socket: ProbeSocket<'_>) {
+        let Some(Live { group, record }) = &self.0 else { return };
+        let Some(remote) = record.remote else { return };
+        for probe in group.core.probes() {
+            contained(|| probe.connecting(socket, remote));
+        }
+    }
+
+    /// The ICMP error that came in reply, if a probe has seen one.
+    pub(crate) fn icmp_error(&self) -> Option<IcmpError> {
+        self.0.as_ref()?.record.icmp_error(None).cloned()
     }
 
     pub(crate) fn connected(mut self, local: impl FnOnce() -> Option<SocketAddr>) -> ConnRecorder {

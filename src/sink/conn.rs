@@ -5,6 +5,7 @@ use super::{
     core::{Core, Timeline},
     end::EndCell,
     export,
+    findings::Findings,
     group::Group,
     oplog::OpLog,
     probe::{ProbeEvent, ProbeSocket, contained},
@@ -62,6 +63,8 @@ pub(crate) struct ConnRecord {
     pub(crate) log: OnceLock<OpLog>,
     /// The first error that an operation met.
     pub(super) broken: OnceLock<Box<Fault>>,
+    /// Only probes find something.
+    pub(super) findings: OnceLock<Box<Findings>>,
     pub(crate) end: EndCell,
 }
 
@@ -85,6 +88,7 @@ impl ConnRecord {
             first_byte: AtomicU64::new(0),
             log: OnceLock::new(),
             broken: OnceLock::new(),
+            findings: OnceLock::new(),
             end: EndCell::default(),
         }
     }

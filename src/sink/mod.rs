@@ -13,6 +13,7 @@ mod dial;
 mod dns;
 mod end;
 mod export;
+mod findings;
 mod group;
 mod handle;
 mod headers;
