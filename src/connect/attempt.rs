@@ -1,10 +1,9 @@
 //! One TCP handshake with one address.
 
-use super::tcp::SocketOptions;
 use crate::{
     error::ConnectAttempt,
     record::IcmpError,
-    sink::{AttemptRecorder, ConnRecorder, DialRecorder, ProbeEvent},
+    sink::{AttemptRecorder, ConnRecorder, ProbeEvent},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -12,51 +11,72 @@ use std::{
     net::SocketAddr,
     os::fd::AsFd,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
-use tokio::{
-    net::TcpStream,
-    time::{Sleep, sleep},
-};
+use tokio::{net::TcpStream, time::Sleep};
 
-/// A handshake under way. Resolves to the stream, or to the error that it met.
-pub(super) struct Attempt {
+/// A handshake under way.
+pub(crate) struct Attempt {
     addr: SocketAddr,
     stream: Option<TcpStream>,
     recorder: Option<AttemptRecorder>,
     timeout: Option<Pin<Box<Sleep>>>,
 }
 
+/// What came of one that failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    addr: SocketAddr,
+    pub(crate) error: io::Error,
+    /// It took too long, by our own clock.
+    pub(crate) timed_out: bool,
+    said: Option<IcmpError>,
+}
+
+impl From<Failed> for ConnectAttempt {
+    fn from(failed: Failed) -> Self {
+        ConnectAttempt {
+            addr: failed.addr,
+            error: Arc::new(failed.error),
+            icmp_error: failed.said.map(Box::new),
+        }
+    }
+}
+
 impl Attempt {
-    /// Sends the SYN.
-    pub(super) fn begin(
+    /// Sends the SYN from a socket that was set up with `set_up`.
+    pub(crate) fn begin(
         addr: SocketAddr,
-        options: &SocketOptions,
-        dial: &DialRecorder,
-    ) -> Result<Self, ConnectAttempt> {
-        let recorder = dial.attempt(addr);
-        match open(addr, options, &recorder) {
+        recorder: AttemptRecorder,
+        timeout: Option<Pin<Box<Sleep>>>,
+        set_up: impl FnOnce(&Socket) -> io::Result<()>,
+    ) -> Result<Self, Failed> {
+        match open(addr, set_up, &recorder) {
             Ok(stream) => {
                 recorder.local(|| stream.local_addr().ok());
-                let timeout = options.handshake_timeout.map(|timeout| Box::pin(sleep(timeout)));
                 Ok(Attempt { addr, stream: Some(stream), recorder: Some(recorder), timeout })
             }
             Err(error) => {
-                let failed = ConnectAttempt::new(addr, error, recorder.icmp_error());
-                recorder.failed(&failed.error);
-                Err(failed)
+                let said = recorder.icmp_error();
+                recorder.failed(&error);
+                Err(Failed { addr, error, timed_out: false, said })
             }
         }
     }
 
     /// Another one was faster.
-    pub(super) fn lost_race(&mut self) {
+    pub(crate) fn lost_race(&mut self) {
         let _ = self.give_up(AttemptRecorder::lost_race);
     }
 
     /// Polled again after its end.
-    fn taken(&self) -> ConnectAttempt {
-        ConnectAttempt::new(self.addr, io::ErrorKind::NotConnected.into(), None)
+    fn taken(&self) -> Failed {
+        self.failed(io::ErrorKind::NotConnected.into(), None)
+    }
+
+    fn failed(&self, error: io::Error, said: Option<IcmpError>) -> Failed {
+        Failed { addr: self.addr, error, timed_out: false, said }
     }
 
     /// Gives what the network said of it.
@@ -73,7 +93,7 @@ impl Attempt {
 }
 
 impl Future for Attempt {
-    type Output = Result<(TcpStream, ConnRecorder), ConnectAttempt>;
+    type Output = Result<(TcpStream, ConnRecorder), Failed>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -87,7 +107,7 @@ impl Future for Attempt {
                 ready!(timeout.as_mut().poll(cx));
                 let said = this.give_up(AttemptRecorder::timed_out);
                 let error = io::Error::new(io::ErrorKind::TimedOut, "the TCP handshake timed out");
-                return Poll::Ready(Err(ConnectAttempt::new(this.addr, error, said)));
+                return Poll::Ready(Err(Failed { timed_out: true, ..this.failed(error, said) }));
             }
         };
         Poll::Ready(match result {
@@ -101,7 +121,7 @@ impl Future for Attempt {
             },
             Err(error) => {
                 let said = this.give_up(|recorder| recorder.failed(&error));
-                Err(ConnectAttempt::new(this.addr, error, said))
+                Err(this.failed(error, said))
             }
         })
     }
@@ -113,10 +133,13 @@ impl Drop for Attempt {
     }
 }
 
-fn open(addr: SocketAddr, options: &SocketOptions, recorder: &AttemptRecorder) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    options.apply(&socket)?;
+fn open(
+    addr: SocketAddr,
+    set_up: impl FnOnce(&Socket) -> io::Result<()>,
+    recorder: &AttemptRecorder,
+) -> io::Result<TcpStream> {
+    let socket = nonblocking(Domain::for_address(addr))?;
+    set_up(&socket)?;
     recorder.before_connect(socket.as_fd());
     let begun = match socket.connect(&addr.into()) {
         Err(error) if error.raw_os_error() != Some(IN_PROGRESS) && error.kind() != WouldBlock => Err(error),
@@ -127,6 +150,18 @@ fn open(addr: SocketAddr, options: &SocketOptions, recorder: &AttemptRecorder) -
         Err(_) => recorder.show(ProbeEvent::ConnectFailed, socket.as_fd()),
     }
     begun.and_then(|()| TcpStream::from_std(socket.into()))
+}
+
+/// In one call where the system has one for it.
+fn nonblocking(domain: Domain) -> io::Result<Socket> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    return Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP));
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    {
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
 }
 
 /// `EINPROGRESS` of `connect(2)` on a non-blocking socket, which std has no kind for.

@@ -35,12 +35,6 @@ pub struct ConnectAttempt {
     pub icmp_error: Option<Box<IcmpError>>,
 }
 
-impl ConnectAttempt {
-    pub(crate) fn new(addr: SocketAddr, error: io::Error, icmp_error: Option<IcmpError>) -> Self {
-        ConnectAttempt { addr, error: Arc::new(error), icmp_error: icmp_error.map(Box::new) }
-    }
-}
-
 impl ConnectError {
     /// The stable code of what went wrong: of the last attempt where addresses were tried.
     pub fn failure(&self) -> Failure {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Fault, classify::io_fault},
-    record::{EndReason, Failure, TraceId},
+    record::{EndReason, Failure, Text, TraceId},
 };
 use std::{
     future::poll_fn,
@@ -218,7 +218,7 @@ impl Drop for ResolverDialRecorder {
 }
 
 /// What the sink knows when a dial begins.
-pub(super) fn begin(core: &Arc<Core>, destination: String) -> (Arc<Group>, DialRecorder) {
+pub(super) fn begin(core: &Arc<Core>, destination: Text) -> (Arc<Group>, DialRecorder) {
     let request = scope::request().filter(|request| request.is_of(core) && request.is_open());
     let head = DialHead {
         number: core.numbers.one(),

@@ -40,7 +40,7 @@ pub(super) fn request_and_links(
         let links = record.links();
         links.groups().for_each(found);
         let way = match (&links.conn, &links.rare) {
-            (Some(conn), _) => [conn.number(), conn.0.tls.load(Relaxed), conn.0.proxy_tls.load(Relaxed)],
+            (Some(conn), _) => conn.way(),
             (None, Some(rare)) => rare.way,
             (None, None) => [0; 3],
         };
@@ -170,7 +170,7 @@ pub(super) fn dial_ended(
         dial_err,
         failure,
         ctx_close_at: times.at(state.let_go),
-        dst_address: (&*head.destination).into(),
+        dst_address: head.destination.clone(),
         triggered_by: core.id(head.trigger),
         resolve_begin_at: times.at(state.resolve_begin),
         resolve_end_at: times.at(state.resolve_end),
@@ -194,8 +194,8 @@ fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverD
     }
 }
 
-pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> TcpConnTrace {
-    let core = &group.core;
+pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
+    let (core, record) = (&conn.group.core, conn.record());
     let end = record.end.get();
     let established = until(record.established(), end.as_ref());
     let connected = established.is_some();
@@ -207,10 +207,10 @@ pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
         Some(icmp) if !error.is_absent() => (format!("{icmp}: {error}").into(), Rare::new()),
         _ => (error, Rare::new()),
     };
-    let socket_trace = socket_trace(record, times);
+    let socket_trace = socket_trace(core, record, times);
     TcpConnTrace {
         trace_id: core.id(record.number),
-        from_dial: core.id(group.dial_number()),
+        from_dial: core.id(conn.group.dial_number()),
         from_resolver: record.from_resolver,
         handshake_begin_at: times.at(record.begin),
         handshake_end_at: if connected { times.at(established) } else { end_at },
@@ -233,13 +233,13 @@ pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
     }
 }
 
-pub(super) fn udp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> UdpConnTrace {
-    let core = &group.core;
+pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline) -> UdpConnTrace {
+    let (core, record) = (&conn.group.core, conn.record());
     let (conn_close_at, end_reason, failure, conn_err) = ended(record.end.get(), times);
-    let socket_trace = socket_trace(record, times);
+    let socket_trace = socket_trace(core, record, times);
     UdpConnTrace {
         trace_id: core.id(record.number),
-        from_dial: core.id(group.dial_number()),
+        from_dial: core.id(conn.group.dial_number()),
         from_resolver: record.from_resolver,
         socket_create_at: times.at(record.begin),
         conn_close_at,
@@ -300,7 +300,7 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
         tls_version: facts.tls_version,
         key_exchange_group: facts.key_exchange_group,
         negotiated_proto: facts.negotiated_proto,
-        server_name: record.server_name.into(),
+        server_name: record.server_name,
     }
 }
 
@@ -326,10 +326,10 @@ fn addresses(record: &ConnRecord) -> AddrTuple {
 }
 
 /// To be read before the totals, which then are at least what these add up to.
-fn socket_trace(record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
+fn socket_trace(core: &Core, record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
     // An attempt that never became a connection has no operations to speak of.
     record.established().some()?;
-    record.log.get().map(|log| log.export(times))
+    record.log.as_ref().map(|log| log.export(&core.settings.retention, times))
 }
 
 fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {

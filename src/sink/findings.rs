@@ -44,13 +44,13 @@ impl ConnRef {
     /// Whether it is worth the while to ask for what only TCP has.
     #[cfg(all(target_os = "linux", feature = "tcp-info"))]
     pub(crate) fn is_tcp(&self) -> bool {
-        self.0.record.as_ref().is_some_and(|record| !record.is_udp())
+        !self.record().is_udp()
     }
 
     /// `None` once the connection has ended.
     fn findings(&self) -> Option<(Tick, &Findings)> {
-        let record = self.0.record.as_ref().filter(|record| !record.is_udp() && record.end.is_open())?;
-        let now = self.0.group.core.now().max(record.latest());
+        let record = Some(self.record()).filter(|record| !record.is_udp() && record.end.is_open())?;
+        let now = self.group.core.now().max(record.latest());
         Some((now, record.findings.get_or_init(Box::default)))
     }
 }

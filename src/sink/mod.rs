@@ -60,7 +60,7 @@ use self::{
     request::RequestRecord,
     settings::Settings,
 };
-use crate::record::{Dropped, EndReason, NetTrace};
+use crate::record::{Dropped, EndReason, NetTrace, Text};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
@@ -192,7 +192,7 @@ impl TraceSink {
     }
 
     /// A dial begins, to `host:port`.
-    pub(crate) fn dial(&self, destination: impl FnOnce() -> String) -> DialRecorder {
+    pub(crate) fn dial(&self, destination: impl FnOnce() -> Text) -> DialRecorder {
         let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
             return DialRecorder::default();
         };
@@ -215,7 +215,7 @@ impl TraceSink {
     }
 
     /// A TLS handshake begins.
-    pub(crate) fn tls(&self, conn: Option<&ConnRef>, server_name: impl FnOnce() -> String) -> TlsRecorder {
+    pub(crate) fn tls(&self, conn: Option<&ConnRef>, server_name: impl FnOnce() -> Text) -> TlsRecorder {
         TlsRecorder::begin(self, conn, server_name)
     }
 

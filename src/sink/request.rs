@@ -57,6 +57,8 @@ pub(crate) struct RequestRecord {
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     pub(crate) conn: Option<ConnRef>,
+    /// The last dial that began because of it.
+    dial: Option<Arc<Group>>,
     pub(crate) rare: Option<Box<Rare>>,
     /// Not kept any more, though somebody may still ask for it.
     forgotten: bool,
@@ -72,8 +74,8 @@ pub(crate) struct Rare {
     pub(crate) tried: VecDeque<ConnRef>,
     /// Why each of them was no good, as far as was known when the request ended.
     pub(crate) stale: Vec<Failure>,
-    /// Dials that began because of it.
-    pub(crate) dials: VecDeque<Arc<Group>>,
+    /// The dials before the last that began because of it.
+    dials: VecDeque<Arc<Group>>,
     /// How far its last dial had come when it ended without having been given a connection.
     pub(crate) way: [u64; 3],
     pub(crate) prev_hop: PrevHop,
@@ -127,9 +129,13 @@ impl Links {
 
     /// The dials of its connections, and those that it caused.
     pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
-        let rare = self.rare.iter();
-        let tried = rare.clone().flat_map(|rare| &rare.tried);
-        self.conn.iter().chain(tried).map(|conn| &conn.0.group).chain(rare.flat_map(|rare| &rare.dials))
+        let tried = self.rare.iter().flat_map(|rare| &rare.tried);
+        self.conn.iter().chain(tried).map(|conn| &conn.group).chain(self.dials())
+    }
+
+    /// Those that it caused, the last one first.
+    fn dials(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.dial.iter().chain(self.rare.iter().flat_map(|rare| rare.dials.iter().rev()))
     }
 }
 
@@ -196,7 +202,9 @@ impl RequestRef {
     pub(super) fn caused(&self, group: &Arc<Group>) {
         let Some(mut links) = self.open_links() else { return };
         group.needed();
-        push(&mut links.rare().dials, group.clone(), |oldest| oldest.not_needed());
+        if let Some(before) = links.dial.replace(group.clone()) {
+            push(&mut links.rare().dials, before, |oldest| oldest.not_needed());
+        }
     }
 
     /// Another request with the same handle begins: the one whose response redirected to it. Where this one was
@@ -236,9 +244,9 @@ impl RequestRef {
         if links.conn.as_ref().is_some_and(|known| known.same(conn)) {
             return false;
         }
-        conn.0.group.needed();
+        conn.group.needed();
         if let Some(stale) = links.conn.replace(conn.clone()) {
-            push(&mut links.rare().tried, stale, |oldest| oldest.0.group.not_needed());
+            push(&mut links.rare().tried, stale, |oldest| oldest.group.not_needed());
         }
         true
     }
@@ -272,8 +280,7 @@ impl RequestRef {
     pub(super) fn failed(&self, failure: Failure, text: &str) {
         let deeper = {
             let links = self.record.links();
-            let dials = links.rare.iter().flat_map(|rare| &rare.dials).rev();
-            let mut faults = dials.filter_map(|dial| dial.fault());
+            let mut faults = links.dials().filter_map(|dial| dial.fault());
             match &links.conn {
                 None => faults.find(|fault| fault.failure != Failure::Interrupted),
                 Some(conn) if is_vague(&failure) => conn.fault(),
@@ -293,12 +300,13 @@ impl RequestRef {
         let (core, record) = (self.core(), &self.record);
         let now = now.max(record.latest());
         if let Some(mut links) = self.open_links() {
-            let has_conn = links.conn.is_some();
+            links.dials().for_each(|dial| dial.let_go(now));
             if let Some(rare) = &mut links.rare {
                 rare.stale = rare.tried.iter().map(ConnRef::stale).collect();
-                let own_dial = rare.dials.back().filter(|_| !has_conn);
-                rare.way = own_dial.map_or([0; 3], |dial| dial.way());
-                rare.dials.iter().for_each(|dial| dial.let_go(now));
+            }
+            let own_dial = links.dial.as_ref().filter(|_| links.conn.is_none());
+            if let Some(way) = own_dial.map(|dial| dial.way()).filter(|way| *way != [0; 3]) {
+                links.rare().way = way;
             }
         }
         if !record.end.end(now, reason, fault) {
