@@ -103,7 +103,7 @@ fn parse(bytes: &[u8]) -> TcpInfo {
         |scales| (scales >> 4, scales & 0xf)
     });
     let app_limited = if cfg!(target_endian = "little") { 0x01 } else { 0x80 };
-    // There is no round-trip time without a deviation.
+    // Before the first measurement its deviation is a guess, and nothing is known of the last exchange.
     let rtt = at.u32(68).filter(|rtt| *rtt != 0);
     let delivery_rate = at.u64(160);
 
@@ -125,9 +125,9 @@ fn parse(bytes: &[u8]) -> TcpInfo {
         sacked: at.u32(28),
         lost: at.u32(32),
         retrans: at.u32(36),
-        last_data_sent_ms: at.u32(44),
-        last_data_recv_ms: at.u32(52),
-        last_ack_recv_ms: at.u32(56),
+        last_data_sent_ms: rtt.and(at.u32(44)),
+        last_data_recv_ms: rtt.and(at.u32(52)),
+        last_ack_recv_ms: rtt.and(at.u32(56)),
         pmtu: at.u32(60),
         rcv_ssthresh: at.u32(64),
         rtt_us: rtt,

@@ -155,7 +155,8 @@ optional! {
         /// Of these, with a mark of congestion (`tcpi_delivered_ce`).
         pub delivered_ce: u32,
 
-        /// For how long no data was sent, in milliseconds (`tcpi_last_data_sent`).
+        /// For how long no data was sent, in milliseconds (`tcpi_last_data_sent`); as the other two, none before the
+        /// first measurement of a round trip.
         pub last_data_sent_ms: u32,
         /// For how long no data was received, in milliseconds (`tcpi_last_data_recv`).
         pub last_data_recv_ms: u32,
