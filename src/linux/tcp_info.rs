@@ -16,7 +16,7 @@ use uapi::c::{IPPROTO_TCP, TCP_CONGESTION, TCP_INFO};
 /// of the failure), where the kernel is Linux 5.9 or newer.
 ///
 /// A reading takes less than a microsecond, on the path of the traffic. No privilege is needed. It sees the
-/// connections that [`TcpConnector`](crate::connect::TcpConnector) and the resolver make.
+/// connections that `TcpConnector` and the resolver make.
 ///
 /// ```
 /// use nettrace::{TraceSink, linux::TcpInfoProbe};
