@@ -70,7 +70,8 @@ fn the_origin_of_every_refusal() {
         }
     };
     type Target<'a> = &'a dyn Fn(bool) -> SocketAddr;
-    let cases: [(Target<'_>, Site, [(&str, u8, u8); 2]); 7] = [
+    type Said = (&'static str, u8, u8);
+    let cases: [(Target<'_>, Site, [Said; 2]); 7] = [
         (&there(2), router, [("port unreachable", 3, 3), ("port unreachable", 1, 4)]),
         (&there(3), router, [("host unreachable", 3, 1), ("address unreachable", 1, 3)]),
         (&there(4), router, [("network unreachable", 3, 0), ("no route to destination", 1, 0)]),
