@@ -198,9 +198,15 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
     let (core, record) = (&conn.group.core, conn.record());
     let end = record.end.get();
     let established = until(record.established(), end.as_ref());
-    let (end_at, end_reason, failure, error) = ended(end, times);
     let connected = established.is_some();
-    let (handshake_err, conn_err) = if connected { (Rare::new(), error) } else { (error, Rare::new()) };
+    let tcp_info = record.tcp_info(end.as_ref(), times).collect();
+    let icmp_error = record.icmp_error(end.as_ref()).filter(|_| !connected);
+    let (end_at, end_reason, failure, error) = ended(end, times);
+    let (handshake_err, conn_err) = match icmp_error {
+        _ if connected => (Rare::new(), error),
+        Some(icmp) if !error.is_absent() => (format!("{icmp}: {error}").into(), Rare::new()),
+        _ => (error, Rare::new()),
+    };
     let socket_trace = socket_trace(core, record, times);
     TcpConnTrace {
         trace_id: core.id(record.number),
@@ -221,6 +227,8 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
         total_sent_bytes: record.sent(),
         total_recv_bytes: record.received(),
         conntrack: record.conntrack.export(times),
+        tcp_info,
+        icmp_error: icmp_error.map(|error| Box::new(error.clone())),
         socket_trace,
         ..TcpConnTrace::default()
     }

@@ -15,6 +15,7 @@ mod dial;
 mod dns;
 mod end;
 mod export;
+mod findings;
 mod group;
 mod handle;
 mod headers;
