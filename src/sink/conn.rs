@@ -121,12 +121,9 @@ impl ConnRecord {
         self.begin.max(self.established())
     }
 
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent.load(Relaxed)
-    }
-
-    pub(crate) fn received(&self) -> u64 {
-        self.received.load(Relaxed)
+    /// Bytes sent and received.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.sent.load(Relaxed), self.received.load(Relaxed))
     }
 }
 
