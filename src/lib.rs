@@ -52,7 +52,7 @@
 //! | `request` | `request` | `TraceRequestLayer` around any `Service<http::Request<B>>` |
 //! | `capture` | `capture` | a probe: the packets of traced connections, as pcap and pcapng |
 //! | `client` | `client` (default) | the preset |
-//! | `linux` | `conntrack`, on Linux | probes: the kernel's connection tracking |
+//! | `linux` | `conntrack`, `tcp-info`, on Linux | probes: the kernel's connection tracking, and what it knows of a TCP connection |
 //!
 //! Diagnostics of the crate's own go through [`tracing`](https://docs.rs/tracing), target `nettrace`.
 #![forbid(unsafe_code)]
@@ -81,7 +81,7 @@ pub mod connect;
 #[cfg(feature = "_bench")]
 #[doc(hidden)]
 pub mod internals;
-#[cfg(all(feature = "conntrack", target_os = "linux"))]
+#[cfg(all(any(feature = "conntrack", feature = "tcp-info"), target_os = "linux"))]
 pub mod linux;
 #[cfg(all(test, feature = "client"))]
 mod off;

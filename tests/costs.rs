@@ -50,6 +50,10 @@ mod expected {
     /// A dial with its connection, and hyper-util's `Connected`, which the stream is asked for its addresses with.
     pub const DIAL: u64 = 2;
 
+    /// What the kernel says of a connection: at its begin, at its first byte and at its close.
+    pub const TCP_INFO: u64 = 1;
+    pub const MOST_BYTES_TCP_INFO: i64 = 2 << 10;
+
     /// A request without a body, over a service whose responses have the extensions that hyper-util gives them.
     pub const REQUEST: u64 = 1;
     /// What counts the body of the request.
@@ -147,6 +151,38 @@ fn connections() {
     let mut layered = TraceConnectLayer::new(&sink).layer(zeros());
     let traced = dials(DIALS, || assert!(now(layered.call(uri())).is_ok()));
     assert_eq!(traced - untraced, DIALS * expected::DIAL + DIALS / 32 * expected::CHUNK);
+}
+
+/// Connections over loopback, of which one byte is read.
+#[cfg(all(target_os = "linux", feature = "tcp-info"))]
+#[tokio::test]
+async fn readings_of_tcp_info() {
+    use nettrace::{TraceSinkBuilder, connect::TcpConnector, linux::TcpInfoProbe};
+
+    const CONNECTIONS: u64 = 64;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let spent = async |builder: TraceSinkBuilder| {
+        let sink = builder.build();
+        let connector = TcpConnector::new(&sink);
+        let mut spent = (0, 0);
+        // The first round sets up what is there once.
+        for _ in 0..2 {
+            let before = (alloc::calls(), alloc::live());
+            for _ in 0..CONNECTIONS {
+                let mut stream = connector.connect(addr).await.unwrap();
+                listener.accept().unwrap().0.write_all(b"x").unwrap();
+                assert_eq!(stream.read_u8().await.unwrap(), b'x');
+            }
+            spent = (alloc::calls() - before.0, alloc::live() - before.1);
+        }
+        spent
+    };
+    let (calls, bytes) = spent(TraceSink::builder()).await;
+    let (calls_with, bytes_with) = spent(TraceSink::builder().probe(TcpInfoProbe::new())).await;
+    assert_eq!(calls_with - calls, CONNECTIONS * expected::TCP_INFO);
+    let bytes = (bytes_with - bytes) / CONNECTIONS as i64;
+    assert!(bytes <= expected::MOST_BYTES_TCP_INFO, "{bytes}");
 }
 
 /// Whole chunks of records.

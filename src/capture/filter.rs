@@ -34,8 +34,8 @@ pub(super) struct Choices {
 pub(super) struct Filter {
     choices: Choices,
     flows: Flows,
-    /// The remote ends of dials under way, how many there are and when the last of them began.
-    dials: HashMap<(Protocol, End), (usize, Nanos)>,
+    /// The remote ends of dials under way.
+    dials: HashMap<(Protocol, End), Dials>,
     likely: Undecided,
     unlikely: Undecided,
     /// Undecided packets are held until then, or as long as a dial is under way.
@@ -44,6 +44,14 @@ pub(super) struct Filter {
     fragmented: VecDeque<(Fragment, Owner)>,
     kept: Vec<Kept>,
     size: usize,
+}
+
+#[derive(Debug)]
+struct Dials {
+    count: usize,
+    /// When the first of those that overlap began, and the last.
+    first: Nanos,
+    last: Nanos,
 }
 
 /// What is kept of an interface.
@@ -78,13 +86,22 @@ impl Filter {
     /// A connection is about to be made to that address.
     pub(super) fn dials(&mut self, protocol: Protocol, remote: End, now: Nanos) {
         if self.dials.len() >= MAX_DIALS {
-            self.dials.retain(|_, (_, since)| now.saturating_sub(*since) < DIAL_LIMIT);
+            self.forget_dials(now);
         }
         if self.dials.len() < MAX_DIALS {
-            let (count, since) = self.dials.entry((protocol, remote)).or_default();
-            (*count, *since) = (*count + 1, now);
+            let new = Dials { count: 0, first: now, last: now };
+            let dials = self.dials.entry((protocol, remote)).or_insert(new);
+            dials.count += 1;
+            dials.last = now;
         }
         self.young(now);
+    }
+
+    /// The addresses of a connection under way are known, before anybody can say which it is.
+    pub(super) fn dialling(&mut self, protocol: Protocol, ends: [End; 2], now: Nanos) {
+        let dials = self.dials.get(&(protocol, ends[1]));
+        let begin = dials.map_or(now, |dials| dials.first);
+        self.opened(None, protocol, ends, begin, now);
     }
 
     /// Both addresses of a connection are known, perhaps not for the first time. It began at `begin`.
@@ -106,9 +123,9 @@ impl Filter {
 
     /// A dial ended before its addresses were known.
     pub(super) fn dialled(&mut self, protocol: Protocol, remote: End) {
-        if let Some((count, _)) = self.dials.get_mut(&(protocol, remote)) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(dials) = self.dials.get_mut(&(protocol, remote)) {
+            dials.count -= 1;
+            if dials.count == 0 {
                 self.dials.remove(&(protocol, remote));
             }
         }
@@ -175,7 +192,7 @@ impl Filter {
     /// Lets go of what is over. True when something is left that time will decide.
     pub(super) fn tidy(&mut self, now: Nanos) -> bool {
         if !self.likely.is_empty() || !self.unlikely.is_empty() {
-            self.dials.retain(|_, (_, since)| now.saturating_sub(*since) < DIAL_LIMIT);
+            self.forget_dials(now);
             if !self.is_holding(now) {
                 self.likely.clear();
                 self.unlikely.clear();
@@ -243,6 +260,10 @@ impl Filter {
         }
     }
 
+    fn forget_dials(&mut self, now: Nanos) {
+        self.dials.retain(|_, dials| now.saturating_sub(dials.last) < DIAL_LIMIT);
+    }
+
     fn young(&mut self, now: Nanos) {
         self.hold_until = self.hold_until.max(now.saturating_add(self.choices.hold));
     }
@@ -306,6 +327,24 @@ mod tests {
         pass(&mut filter, Seen::Segment(segment(REMOTE, STRANGER), None), 16);
         assert_eq!(times(&mut filter), [11, 13, 15]);
         assert!(filter.kept(0).0.iter().all(|packet| packet.connection == "1"));
+    }
+
+    #[test]
+    fn a_dial_that_goes_on_is_there_to_be_read() {
+        let mut filter = filter(|_| {});
+        filter.dials(Protocol::Tcp, REMOTE, 10);
+        pass(&mut filter, syn(LOCAL), 11);
+        filter.dials(Protocol::Tcp, REMOTE, 12);
+        filter.dialling(Protocol::Tcp, [LOCAL, REMOTE], 13);
+        assert_eq!(times(&mut filter), [11]);
+        assert!(filter.kept(0).0[0].connection.is_undefined());
+        open(&mut filter, 20);
+        assert_eq!(filter.kept(0).0[0].connection, "1");
+        filter.closed(&"1".into(), 30);
+        pass(&mut filter, syn(LOCAL), 31);
+        assert_eq!(times(&mut filter), [11], "it may be the other's");
+        filter.dialling(Protocol::Tcp, [LOCAL, REMOTE], 32);
+        assert_eq!(times(&mut filter), [11, 31]);
     }
 
     #[test]

@@ -85,8 +85,10 @@ impl Flows {
         let running = lives.iter_mut().rev().find(|life| life.closed.is_none());
         let unknown = match running {
             Some(life) if life.owner.get() == id || life.owner.get().is_none() => {
-                if let Some(id) = id {
-                    let _ = life.owner.set(id.clone());
+                if let Some(id) = id
+                    && life.owner.set(id.clone()).is_ok()
+                {
+                    life.begin = life.begin.max(begin);
                 }
                 false
             }
@@ -235,8 +237,9 @@ mod tests {
         let mut flows = Flows::default();
         assert!(flows.open(None, Protocol::Tcp, [LOCAL, REMOTE], 100));
         let kept = flows.owner(&syn(), 101).unwrap();
-        assert!(!flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 90));
+        assert!(!flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 110));
         assert_eq!(kept.get(), Some(&id("1")));
+        assert_eq!(owner(&mut flows, &tcp(true), 109), None, "the begin is known better now");
     }
 
     #[test]

@@ -84,6 +84,17 @@ impl Probe for CaptureProbe {
         }
     }
 
+    fn connecting(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
+        let shared = &self.0.shared;
+        if shared.is_running()
+            && let Ok(local) = rustix::net::getsockname(socket)
+            && let Ok(local) = SocketAddr::try_from(local)
+        {
+            let ends = [local, remote].map(flow::end);
+            shared.filter().dialling(Protocol::Tcp, ends, now());
+        }
+    }
+
     fn event(&self, conn: &ConnRef, event: ProbeEvent, _: ProbeSocket<'_>) {
         let shared = &self.0.shared;
         let (Some(protocol), true) = (protocol(conn), shared.is_running()) else { return };

@@ -1,9 +1,9 @@
 //! One TCP handshake with one address.
 
-use super::tcp::SocketOptions;
 use crate::{
-    error::classify::is_under_way,
-    sink::{AttemptRecorder, ConnRecorder, DialRecorder, ProbeEvent},
+    error::{ConnectAttempt, classify::is_under_way},
+    record::IcmpError,
+    sink::{AttemptRecorder, ConnRecorder, ProbeEvent},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -11,69 +11,103 @@ use std::{
     net::SocketAddr,
     os::fd::AsFd,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
-use tokio::{
-    net::TcpStream,
-    time::{Sleep, sleep},
-};
+use tokio::{net::TcpStream, time::Sleep};
 
-/// A handshake under way. Resolves to the stream, or to the address with the error it met.
-pub(super) struct Attempt {
+/// A handshake under way.
+pub(crate) struct Attempt {
     addr: SocketAddr,
     stream: Option<TcpStream>,
     recorder: Option<AttemptRecorder>,
     timeout: Option<Pin<Box<Sleep>>>,
 }
 
+/// What came of one that failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    addr: SocketAddr,
+    pub(crate) error: io::Error,
+    /// It took too long, by our own clock.
+    pub(crate) timed_out: bool,
+    said: Option<IcmpError>,
+}
+
+impl From<Failed> for ConnectAttempt {
+    fn from(failed: Failed) -> Self {
+        ConnectAttempt {
+            addr: failed.addr,
+            error: Arc::new(failed.error),
+            icmp_error: failed.said.map(Box::new),
+        }
+    }
+}
+
 impl Attempt {
-    /// Sends the SYN.
-    pub(super) fn begin(addr: SocketAddr, options: &SocketOptions, dial: &DialRecorder) -> io::Result<Self> {
-        let recorder = dial.attempt(addr);
-        match open(addr, options, &recorder) {
+    /// Sends the SYN from a socket that was set up with `set_up`.
+    pub(crate) fn begin(
+        addr: SocketAddr,
+        recorder: AttemptRecorder,
+        timeout: Option<Pin<Box<Sleep>>>,
+        set_up: impl FnOnce(&Socket) -> io::Result<()>,
+    ) -> Result<Self, Failed> {
+        match open(addr, set_up, &recorder) {
             Ok(stream) => {
                 recorder.local(|| stream.local_addr().ok());
-                let timeout = options.handshake_timeout.map(|timeout| Box::pin(sleep(timeout)));
                 Ok(Attempt { addr, stream: Some(stream), recorder: Some(recorder), timeout })
             }
             Err(error) => {
+                let said = recorder.icmp_error();
                 recorder.failed(&error);
-                Err(error)
+                Err(Failed { addr, error, timed_out: false, said })
             }
         }
     }
 
     /// Another one was faster.
-    pub(super) fn lost_race(&mut self) {
-        self.give_up(AttemptRecorder::lost_race);
+    pub(crate) fn lost_race(&mut self) {
+        let _ = self.give_up(AttemptRecorder::lost_race);
     }
 
-    fn give_up(&mut self, end: impl FnOnce(AttemptRecorder)) {
-        let Some(recorder) = self.recorder.take() else { return };
+    /// Polled again after its end.
+    fn taken(&self) -> Failed {
+        self.failed(io::ErrorKind::NotConnected.into(), None)
+    }
+
+    fn failed(&self, error: io::Error, said: Option<IcmpError>) -> Failed {
+        Failed { addr: self.addr, error, timed_out: false, said }
+    }
+
+    /// Gives what the network said of it.
+    fn give_up(&mut self, end: impl FnOnce(AttemptRecorder)) -> Option<IcmpError> {
+        let recorder = self.recorder.take()?;
         if let Some(stream) = &self.stream {
             recorder.show(ProbeEvent::ConnectFailed, stream.as_fd());
         }
+        let said = recorder.icmp_error();
         end(recorder);
         self.stream = None;
+        said
     }
 }
 
 impl Future for Attempt {
-    type Output = Result<(TcpStream, ConnRecorder), (SocketAddr, io::Error)>;
+    type Output = Result<(TcpStream, ConnRecorder), Failed>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(stream) = &this.stream else {
-            return Poll::Ready(Err((this.addr, io::ErrorKind::NotConnected.into())));
+            return Poll::Ready(Err(this.taken()));
         };
         let result = match stream.poll_write_ready(cx) {
             Poll::Ready(ready) => ready.and_then(|()| stream.take_error()?.map_or(Ok(()), Err)),
             Poll::Pending => {
                 let Some(timeout) = &mut this.timeout else { return Poll::Pending };
                 ready!(timeout.as_mut().poll(cx));
-                this.give_up(AttemptRecorder::timed_out);
+                let said = this.give_up(AttemptRecorder::timed_out);
                 let error = io::Error::new(io::ErrorKind::TimedOut, "the TCP handshake timed out");
-                return Poll::Ready(Err((this.addr, error)));
+                return Poll::Ready(Err(Failed { timed_out: true, ..this.failed(error, said) }));
             }
         };
         Poll::Ready(match result {
@@ -83,11 +117,11 @@ impl Future for Attempt {
                     conn.show(ProbeEvent::Connected, stream.as_fd());
                     Ok((stream, conn))
                 }
-                _ => Err((this.addr, io::ErrorKind::NotConnected.into())),
+                _ => Err(this.taken()),
             },
             Err(error) => {
-                this.give_up(|recorder| recorder.failed(&error));
-                Err((this.addr, error))
+                let said = this.give_up(|recorder| recorder.failed(&error));
+                Err(this.failed(error, said))
             }
         })
     }
@@ -95,20 +129,25 @@ impl Future for Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.give_up(drop);
+        let _ = self.give_up(drop);
     }
 }
 
-fn open(addr: SocketAddr, options: &SocketOptions, recorder: &AttemptRecorder) -> io::Result<TcpStream> {
+fn open(
+    addr: SocketAddr,
+    set_up: impl FnOnce(&Socket) -> io::Result<()>,
+    recorder: &AttemptRecorder,
+) -> io::Result<TcpStream> {
     let socket = nonblocking(Domain::for_address(addr))?;
-    options.apply(&socket)?;
+    set_up(&socket)?;
     recorder.before_connect(socket.as_fd());
     let begun = match socket.connect(&addr.into()) {
         Err(error) if !is_under_way(&error) => Err(error),
         _ => Ok(()),
     };
-    if begun.is_err() {
-        recorder.show(ProbeEvent::ConnectFailed, socket.as_fd());
+    match begun {
+        Ok(()) => recorder.connecting(socket.as_fd()),
+        Err(_) => recorder.show(ProbeEvent::ConnectFailed, socket.as_fd()),
     }
     begun.and_then(|()| TcpStream::from_std(socket.into()))
 }

@@ -1,6 +1,9 @@
 //! Happy eyeballs: which address next, and when (RFC 8305).
 
-use super::{attempt::Attempt, tcp::SocketOptions};
+use super::{
+    attempt::{Attempt, Failed},
+    tcp::SocketOptions,
+};
 use crate::{
     error::ConnectAttempt,
     sink::{ConnRecorder, DialRecorder},
@@ -9,7 +12,7 @@ use futures_util::{
     future::{Either, select},
     stream::{FuturesUnordered, StreamExt},
 };
-use std::{net::SocketAddr, pin::pin, sync::Arc};
+use std::{net::SocketAddr, pin::pin};
 use tokio::{net::TcpStream, time::sleep};
 
 /// Tries the addresses in turn, the next one when the last has failed or is not there after the stagger; the
@@ -20,24 +23,24 @@ pub(super) async fn connect(
     dial: &DialRecorder,
 ) -> Result<(TcpStream, ConnRecorder), Vec<ConnectAttempt>> {
     if let [only] = addrs[..] {
-        let attempt = match Attempt::begin(only, options, dial) {
+        let attempt = match begin(only, options, dial) {
             Ok(attempt) => attempt.await,
-            Err(error) => Err((only, error)),
+            Err(failed) => Err(failed),
         };
-        return attempt.map_err(|(addr, error)| vec![ConnectAttempt { addr, error: Arc::new(error) }]);
+        return attempt.map_err(|failed| vec![failed.into()]);
     }
     let mut waiting = interleave(addrs).into_iter();
     let mut running = FuturesUnordered::new();
     let mut failed = Vec::new();
     loop {
         let more = match waiting.next() {
-            Some(addr) => match Attempt::begin(addr, options, dial) {
+            Some(addr) => match begin(addr, options, dial) {
                 Ok(attempt) => {
                     running.push(attempt);
                     waiting.len() > 0
                 }
-                Err(error) => {
-                    failed.push(ConnectAttempt { addr, error: Arc::new(error) });
+                Err(attempt) => {
+                    failed.push(attempt.into());
                     continue;
                 }
             },
@@ -58,7 +61,7 @@ pub(super) async fn connect(
                     running.iter_mut().for_each(Attempt::lost_race);
                     return Ok(won);
                 }
-                Some(Err((addr, error))) => failed.push(ConnectAttempt { addr, error: Arc::new(error) }),
+                Some(Err(attempt)) => failed.push(attempt.into()),
                 None => {}
             }
             if more {
@@ -69,6 +72,11 @@ pub(super) async fn connect(
             }
         }
     }
+}
+
+fn begin(addr: SocketAddr, options: &SocketOptions, dial: &DialRecorder) -> Result<Attempt, Failed> {
+    let timeout = options.handshake_timeout.map(|timeout| Box::pin(sleep(timeout)));
+    Attempt::begin(addr, dial.attempt(addr), timeout, |socket| options.apply(socket))
 }
 
 /// Alternates between the families, beginning with that of the first address (RFC 8305 section 4). The order

@@ -11,6 +11,8 @@ mod target;
 #[cfg(feature = "resolve")]
 mod tcp;
 
+#[cfg(feature = "resolve")]
+pub(crate) use self::attempt::Attempt;
 pub use self::{
     io::TracedIo,
     layer::{TraceConnect, TraceConnectFuture, TraceConnectLayer},

@@ -1,6 +1,6 @@
 //! Why a connection could not be made.
 
-use crate::record::{Failure, TraceId};
+use crate::record::{Failure, IcmpError, TraceId};
 use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc};
 
 /// Why [`TcpConnector`](crate::connect::TcpConnector) made no connection.
@@ -31,6 +31,8 @@ pub struct ConnectAttempt {
     pub addr: SocketAddr,
     /// What came of it.
     pub error: Arc<io::Error>,
+    /// What the network said of it, where a probe such as `nettrace::linux::TcpInfoProbe` asks for that.
+    pub icmp_error: Option<Box<IcmpError>>,
 }
 
 impl ConnectError {
@@ -72,11 +74,14 @@ impl fmt::Display for ConnectError {
                 if let [only] = &*self.attempts
                     && only.addr.to_string() == *to
                 {
-                    return Ok(());
+                    return only.icmp_error.iter().try_for_each(|icmp| write!(f, ": {icmp}"));
                 }
                 for (i, attempt) in self.attempts.iter().enumerate() {
                     let lead = if i == 0 { " (" } else { ", " };
                     write!(f, "{lead}{}", attempt.addr)?;
+                    if let Some(icmp) = &attempt.icmp_error {
+                        write!(f, ": {icmp}")?;
+                    }
                     if i + 1 < self.attempts.len() {
                         write!(f, ": {}", attempt.error)?;
                     }

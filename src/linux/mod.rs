@@ -2,6 +2,14 @@
 //!
 //! They are given to the sink with [`TraceSinkBuilder::probe`](crate::TraceSinkBuilder::probe).
 
+#[cfg(feature = "conntrack")]
 mod conntrack;
+#[cfg(feature = "tcp-info")]
+mod icmp;
+#[cfg(feature = "tcp-info")]
+mod tcp_info;
 
+#[cfg(feature = "conntrack")]
 pub use conntrack::{ConntrackProbe, ConntrackProbeBuilder, ConntrackProblem};
+#[cfg(feature = "tcp-info")]
+pub use tcp_info::TcpInfoProbe;

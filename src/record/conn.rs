@@ -2,7 +2,9 @@ use serde::{Deserialize, Serialize};
 
 use super::list::Record;
 use super::trace::is_default;
-use super::{ConntrackEntry, EndReason, Failure, Rare, SocketTrace, Text, Timestamp, TraceId};
+use super::{
+    ConntrackEntry, EndReason, Failure, IcmpError, Rare, SocketTrace, TcpInfo, Text, Timestamp, TraceId,
+};
 
 /// A TCP connection, established or only attempted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,12 @@ pub struct TcpConnTrace {
     /// What the kernel's connection tracking knows of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conntrack: Option<Box<ConntrackEntry>>,
+    /// What the kernel knew of the connection, at several moments of its life.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub tcp_info: Rare<Vec<TcpInfo>>,
+    /// The ICMP error with which the network answered a handshake that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp_error: Option<Box<IcmpError>>,
     /// Reads and writes of the socket; `None` when they are not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket_trace: Option<SocketTrace>,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Fault, classify::io_fault},
-    record::{EndReason, Failure},
+    record::{EndReason, Failure, IcmpError},
 };
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
@@ -61,6 +61,20 @@ impl AttemptRecorder {
         if let Some(conn) = &self.0 {
             conn::show(conn, event, socket);
         }
+    }
+
+    /// Shows the socket to the probes once the handshake has begun.
+    pub(crate) fn connecting(&self, socket: ProbeSocket<'_>) {
+        let Some(conn) = &self.0 else { return };
+        let Some(remote) = conn.peer_addr() else { return };
+        for probe in conn.group.core.probes() {
+            contained(|| probe.connecting(socket, remote));
+        }
+    }
+
+    /// The ICMP error that came in reply, if a probe has seen one.
+    pub(crate) fn icmp_error(&self) -> Option<IcmpError> {
+        self.0.as_ref()?.record().icmp_error(None).cloned()
     }
 
     pub(crate) fn connected(mut self, local: impl FnOnce() -> Option<SocketAddr>) -> ConnRecorder {

@@ -6,6 +6,7 @@ use super::{
     core::{Core, Timeline},
     end::EndCell,
     export,
+    findings::Findings,
     group::{Group, GroupState},
     oplog::OpLog,
     probe::{ProbeEvent, ProbeSocket, contained},
@@ -65,6 +66,8 @@ pub(crate) struct ConnRecord {
     /// The first error that an operation met.
     pub(super) broken: OnceLock<Box<Fault>>,
     pub(super) conntrack: ConntrackCell,
+    /// Only probes find something.
+    pub(super) findings: OnceLock<Box<Findings>>,
     /// The TLS tunnel to the server, and the one to a proxy below it.
     pub(super) tls: AtomicU64,
     pub(super) proxy_tls: AtomicU64,
@@ -98,6 +101,7 @@ impl ConnRecord {
             log: core.settings.socket_ops.then(OpLog::new),
             broken: OnceLock::new(),
             conntrack: ConntrackCell::default(),
+            findings: OnceLock::new(),
             tls: AtomicU64::new(0),
             proxy_tls: AtomicU64::new(0),
             closing: OnceLock::new(),
@@ -118,12 +122,9 @@ impl ConnRecord {
         self.begin.max(self.established())
     }
 
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent.load(Relaxed)
-    }
-
-    pub(crate) fn received(&self) -> u64 {
-        self.received.load(Relaxed)
+    /// Bytes sent and received.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.sent.load(Relaxed), self.received.load(Relaxed))
     }
 }
 

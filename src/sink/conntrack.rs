@@ -69,7 +69,7 @@ impl ConnRef {
     /// Whether a packet was sent.
     pub(crate) fn was_used(&self) -> bool {
         let record = self.record();
-        !record.is_udp() || record.sent() > 0
+        !record.is_udp() || record.totals().0 > 0
     }
 
     /// Whether it ended for want of an answer.
@@ -80,7 +80,7 @@ impl ConnRef {
     /// Whether a packet came from the peer.
     pub(crate) fn was_answered(&self) -> bool {
         let record = self.record();
-        if record.is_udp() { record.received() > 0 } else { record.established().is_some() }
+        if record.is_udp() { record.totals().1 > 0 } else { record.established().is_some() }
     }
 }
 

@@ -15,8 +15,8 @@ use crate::{
     error::Fault,
     record::{
         AddrTuple, Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure,
-        HttpHeaders, HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, TcpConnTrace, Text,
-        Timestamp, TlsTunnelTrace, UdpConnTrace,
+        HttpHeaders, HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, TcpConnTrace,
+        TcpInfo, TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, UdpConnTrace,
     },
 };
 use http::{StatusCode, Uri};
@@ -198,10 +198,19 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
     let (core, record) = (&conn.group.core, conn.record());
     let end = record.end.get();
     let established = until(record.established(), end.as_ref());
-    let (end_at, end_reason, failure, error) = ended(end, times);
     let connected = established.is_some();
-    let (handshake_err, conn_err) = if connected { (Rare::new(), error) } else { (error, Rare::new()) };
-    let socket_trace = socket_trace(core, record, times);
+    let counts = |info: &TcpInfo| connected || info.event == TcpInfoEvent::ConnectFailed;
+    let tcp_info = record.tcp_info(end.as_ref(), times).filter(counts).collect();
+    let icmp_error = record.icmp_error(end.as_ref()).filter(|_| !connected);
+    let (end_at, end_reason, failure, error) = ended(end, times);
+    let (handshake_err, conn_err) = match icmp_error {
+        _ if connected => (Rare::new(), error),
+        Some(icmp) if !error.is_absent() => (format!("{icmp}: {error}").into(), Rare::new()),
+        _ => (error, Rare::new()),
+    };
+    // Where it was established just after we looked, what followed is not shown either.
+    let socket_trace = if connected { socket_trace(core, record, times) } else { None };
+    let (total_sent_bytes, total_recv_bytes) = if connected { record.totals() } else { (0, 0) };
     TcpConnTrace {
         trace_id: core.id(record.number),
         from_dial: core.id(conn.group.dial_number()),
@@ -218,9 +227,11 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
         unix_path: record.path.as_deref().unwrap_or_default().into(),
         layer: if record.above_tls { "application".into() } else { Rare::new() },
         reused: times.is_before(record.begin),
-        total_sent_bytes: record.sent(),
-        total_recv_bytes: record.received(),
+        total_sent_bytes,
+        total_recv_bytes,
         conntrack: record.conntrack.export(times),
+        tcp_info,
+        icmp_error: icmp_error.map(|error| Box::new(error.clone())),
         socket_trace,
         ..TcpConnTrace::default()
     }
@@ -230,6 +241,7 @@ pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline) -> UdpConnTrace {
     let (core, record) = (&conn.group.core, conn.record());
     let (conn_close_at, end_reason, failure, conn_err) = ended(record.end.get(), times);
     let socket_trace = socket_trace(core, record, times);
+    let (total_sent_bytes, total_recv_bytes) = record.totals();
     UdpConnTrace {
         trace_id: core.id(record.number),
         from_dial: core.id(conn.group.dial_number()),
@@ -240,8 +252,8 @@ pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline) -> UdpConnTrace {
         failure,
         end_reason,
         addr_tuple: addresses(record),
-        total_sent_bytes: record.sent(),
-        total_recv_bytes: record.received(),
+        total_sent_bytes,
+        total_recv_bytes,
         conntrack: record.conntrack.export(times),
         socket_trace,
     }
@@ -320,8 +332,6 @@ fn addresses(record: &ConnRecord) -> AddrTuple {
 
 /// To be read before the totals, which then are at least what these add up to.
 fn socket_trace(core: &Core, record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
-    // An attempt that never became a connection has no operations to speak of.
-    record.established().some()?;
     record.log.as_ref().map(|log| log.export(&core.settings.retention, times))
 }
 

@@ -17,6 +17,7 @@ use crate::{
     error::Fault,
     record::{EndReason, Text},
 };
+use smallvec::SmallVec;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -59,7 +60,8 @@ pub(crate) struct GroupState {
     /// The connections after the first.
     others: Vec<Arc<ConnRecord>>,
     pub(crate) dns: Vec<DnsRecord>,
-    pub(crate) tls: Vec<TlsRecord>,
+    /// Through a proxy there may be two.
+    pub(crate) tls: SmallVec<[TlsRecord; 1]>,
     /// How many of the connections count as kept ones that have ended.
     settled: usize,
     /// Nothing more may begin in here: the sink was closed, or nobody would see it.
@@ -112,9 +114,15 @@ pub(crate) struct ResolverDial {
 }
 
 impl Group {
-    pub(crate) fn new(core: Arc<Core>, dial: Option<DialHead>) -> Arc<Self> {
-        let (running, needed) = (AtomicU32::new(u32::from(dial.is_some())), AtomicU32::new(0));
-        Arc::new(Group { core, dial, running, needed, state: Mutex::default(), first: OnceLock::new() })
+    /// One that nothing has begun in.
+    pub(super) fn blank(core: Arc<Core>) -> Self {
+        let (running, needed) = Default::default();
+        Group { core, dial: None, running, needed, state: Mutex::default(), first: OnceLock::new() }
+    }
+
+    pub(super) fn begins(&mut self, dial: Option<DialHead>) {
+        *self.running.get_mut() = u32::from(dial.is_some());
+        self.dial = dial;
     }
 
     /// Held for moments only, and never while anything outside the sink is called.

@@ -5,6 +5,7 @@
 
 mod assemble;
 mod attempt;
+mod blanks;
 mod clock;
 mod conn;
 mod conn_recorder;
@@ -14,6 +15,7 @@ mod dial;
 mod dns;
 mod end;
 mod export;
+mod findings;
 mod group;
 mod handle;
 mod headers;
@@ -27,6 +29,7 @@ mod request;
 mod request_recorder;
 mod scope;
 mod settings;
+mod shard;
 mod subscriber;
 mod tls;
 
@@ -54,6 +57,7 @@ pub use self::{
 };
 
 use self::{
+    blanks::Blanks,
     core::Core,
     group::{Group, GroupSlot},
     registry::{Entry, Numbers, Registry},
@@ -87,6 +91,7 @@ struct Inner {
     core: Arc<Core>,
     requests: Registry<RequestRecord>,
     groups: Registry<GroupSlot>,
+    blanks: Blanks,
     /// The order of the groups, which are no records and have no identifier.
     group_order: Numbers,
 }
@@ -114,7 +119,8 @@ impl TraceSink {
         let requests = Registry::new(retention.requests, core.clone());
         let groups = Registry::new(retention.connections, ());
         let group_order = Numbers::new();
-        TraceSink(Some(Arc::new(Inner { core, requests, groups, group_order })))
+        let blanks = Blanks::new(groups.shards());
+        TraceSink(Some(Arc::new(Inner { core, requests, groups, blanks, group_order })))
     }
 
     /// Stops or resumes the recording of what begins from now on. What has begun is recorded to its end.
@@ -202,7 +208,7 @@ impl TraceSink {
         let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
             return DialRecorder::default();
         };
-        let (group, recorder) = dial::begin(&inner.core, destination());
+        let (group, recorder) = dial::begin(&inner.core, &inner.blanks, destination());
         inner.keep(group);
         recorder
     }
@@ -215,7 +221,7 @@ impl TraceSink {
         if let Some(group) = scope::dial().filter(|group| Arc::ptr_eq(&group.core, &inner.core)) {
             return DialRef(Some(group));
         }
-        let group = Group::new(inner.core.clone(), None);
+        let group = inner.blanks.group(&inner.core, None);
         inner.keep(group.clone());
         DialRef(Some(group))
     }

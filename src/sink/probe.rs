@@ -42,6 +42,11 @@ pub trait Probe: Any + Send + Sync {
         let _ = (socket, remote);
     }
 
+    /// The handshake with `remote` has begun: the SYN was sent. The answer may be there already.
+    fn connecting(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
+        let _ = (socket, remote);
+    }
+
     /// Something happened to a connection.
     fn event(&self, conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
         let _ = (conn, event, socket);

@@ -1,13 +1,7 @@
 //! TLS tunnels: the handshake, and the end of what it made.
 
 use super::{
-    TraceSink,
-    clock::Tick,
-    conn::ConnRef,
-    end::End,
-    export,
-    group::{self, Group},
-    subscriber::FinishedRecord,
+    TraceSink, clock::Tick, conn::ConnRef, end::End, export, group::Group, subscriber::FinishedRecord,
 };
 use crate::{
     error::Fault,
@@ -88,7 +82,10 @@ impl TlsRecorder {
             fault: None,
             end: None,
         };
-        let index = group.begin(|state| group::add(&mut state.tls, 1, record));
+        let index = group.begin(|state| {
+            state.tls.push(record);
+            state.tls.len() - 1
+        });
         let Some(index) = index else { return TlsRecorder(None) };
         // The innermost tunnel is the one to the server; one that was there before leads to a proxy.
         let outer = conn.record().tls.swap(number, Relaxed);

@@ -73,8 +73,7 @@ impl KeyLog {
         file.write_all(self.to_nss().as_bytes())
     }
 
-    /// How many lines there are. A handshake has one (TLS 1.2) or four (TLS 1.3), and one when its secrets are
-    /// exported.
+    /// How many lines there are. A handshake has one (TLS 1.2) or five (TLS 1.3).
     pub fn len(&self) -> usize {
         self.lock().lines.len()
     }

@@ -4,8 +4,10 @@ use super::block::{Ending, Row};
 use super::dns;
 use super::index::Index;
 use super::style::{Line, Tone};
-use super::suites;
-use crate::record::{DialTrace, EndReason, Failure, PeerCert, TcpConnTrace, TlsTunnelTrace};
+use super::{suites, text};
+use crate::record::{
+    DialTrace, EndReason, Failure, PeerCert, TcpConnTrace, TcpInfo, TcpInfoEvent, TlsTunnelTrace,
+};
 
 /// Everything that a dial did, in order: the look-up, every attempt, the tunnels. `used` is the connection
 /// that came to serve whoever is asking; another one is marked as unused.
@@ -45,6 +47,11 @@ pub(super) fn attempt(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: Optio
     let end = if is_running { times.end } else { end };
     let mut row = Row::new("tcp", Tone::Tcp, begin, end);
     row.notes.push(Tone::Plain, remote(conn));
+    let of_handshake =
+        |info: &&TcpInfo| matches!(info.event, TcpInfoEvent::Connected | TcpInfoEvent::ConnectFailed);
+    if let Some(info) = conn.tcp_info.first().filter(of_handshake) {
+        sent_again(&mut row.notes, info, "SYN");
+    }
     row.ended(&ending);
     if is_running {
         row.notes.item(Tone::Warn, "still connecting");
@@ -138,6 +145,21 @@ pub(super) fn ends(conn: &TcpConnTrace) -> String {
         return remote(conn);
     }
     format!("{} → {}", dns::address(&addrs.src_ip, addrs.src_port), remote(conn))
+}
+
+/// What the kernel said of a connection when it was last asked.
+pub(super) fn health(facts: &mut Line, conn: &TcpConnTrace) {
+    let Some(info) = conn.tcp_info.last().filter(|_| conn.connected) else { return };
+    if let Some(rtt) = info.rtt_us {
+        facts.item(Tone::Plain, format!("rtt {}", text::duration(i64::from(rtt) * 1_000, false)));
+    }
+    sent_again(facts, info, "segment");
+}
+
+fn sent_again(line: &mut Line, info: &TcpInfo, what: &str) {
+    if let Some(again) = info.total_retrans.filter(|again| *again > 0) {
+        line.item(Tone::Warn, format!("{} sent again", text::count(again as usize, what)));
+    }
 }
 
 /// What became of an established connection, if it is worth a word.

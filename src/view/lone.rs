@@ -173,6 +173,7 @@ fn connection(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
     if conn.layer == "application" {
         facts.word(Tone::Dim, "above TLS");
     }
+    conn::health(facts, conn);
     let begin = index.times.at(conn.handshake_end_at);
     match index.times.at(conn.conn_close_at) {
         Some(end) => facts.item(Tone::Plain, format!("open for {}", total(begin, Some(end), index.times))),

@@ -275,6 +275,7 @@ fn facts(
                 facts.word(Tone::Dim, format!("({age} old)"));
             }
             facts.word(Tone::Plain, conn::ends(conn));
+            conn::health(&mut facts, conn);
         }
         None if dials.iter().any(|dial| !dial.established_conn.is_undefined()) => {}
         None if request.tcp_conn.is_undefined() => facts.item(Tone::Plain, "no connection"),

@@ -188,6 +188,26 @@ fn the_very_first_syn_also_of_attempts_that_fail() {
     assert_eq!(flags, [0x02, 0x14, 0x02], "SYN, RST and SYN");
 }
 
+/// A handshake that nobody answers shows while it goes on.
+#[test]
+fn a_dial_under_way() {
+    need_lab!();
+    let net = Pair::new();
+    net.server.nft(Hook::Input, "tcp dport 81 drop");
+    let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());
+    let sink = sink(&capture);
+    net.client.block_on(async {
+        let connector = TcpConnector::new(&sink);
+        let mut dial = std::pin::pin!(connector.connect("10.9.0.2:81"));
+        assert!(futures_util::poll!(&mut dial).is_pending());
+        let captured = only(sink.captures());
+        assert_eq!(captured.packets.len(), 1);
+        assert_eq!(tcp_flags(&captured.packets[0].data), 0x02, "SYN");
+    });
+    let trace = sink.snapshot("given up");
+    assert_eq!(only(sink.captures()).packets[0].connection, trace.tcp_conns[0].trace_id);
+}
+
 /// ICMP errors that quote a traced packet, and no others.
 #[test]
 fn icmp_errors() {

@@ -1,4 +1,4 @@
-//! What the Linux kernel knows of connections, in networks made for each test.
+//! What the Linux kernel knows of connections, in networks made for each test, against what its own tools say.
 #![cfg(all(target_os = "linux", feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 #[path = "../support/mod.rs"]
@@ -6,3 +6,14 @@ mod support;
 
 #[cfg(feature = "conntrack")]
 mod conntrack;
+#[cfg(feature = "tcp-info")]
+mod icmp;
+#[cfg(feature = "tcp-info")]
+mod tcp_info;
+
+/// What a person is shown, on one line.
+#[cfg(feature = "tcp-info")]
+fn drawn(trace: &nettrace::NetTrace) -> String {
+    let drawn = nettrace::view::waterfall(trace).to_string();
+    drawn.split_whitespace().collect::<Vec<_>>().join(" ")
+}

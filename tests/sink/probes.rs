@@ -42,6 +42,12 @@ impl Probe for Recording {
         self.0.write(format!("before {remote}"));
     }
 
+    fn connecting(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
+        let local = SockRef::from(&socket).local_addr().unwrap().as_socket().unwrap();
+        assert_ne!(local.port(), 0, "the SYN had a port");
+        self.0.write(format!("connecting {remote}"));
+    }
+
     fn event(&self, conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
         let remote = conn.peer_addr().unwrap();
         if event != ProbeEvent::ConnectFailed {
@@ -70,6 +76,10 @@ struct Panicking;
 
 impl Probe for Panicking {
     fn before_connect(&self, _: ProbeSocket<'_>, _: SocketAddr) {
+        panic!("no");
+    }
+
+    fn connecting(&self, _: ProbeSocket<'_>, _: SocketAddr) {
         panic!("no");
     }
 
@@ -112,7 +122,10 @@ async fn they_see_a_connection_from_before_it_is_made_until_it_closes() {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let mut stream = TcpConnector::new(&sink).connect(addr).await.unwrap();
-    assert_eq!(log.take(), [format!("before {addr}"), format!("Connected {addr}")]);
+    assert_eq!(
+        log.take(),
+        [format!("before {addr}"), format!("connecting {addr}"), format!("Connected {addr}")]
+    );
     let (mut peer, _) = listener.accept().unwrap();
     let mut buffer = [0; 2];
     for expected in [vec![format!("FirstByte {addr}")], vec![]] {
@@ -145,7 +158,8 @@ async fn every_attempt_is_heard_of_to_its_end() {
     refusing.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     let addr = refusing.local_addr().unwrap().as_socket().unwrap();
     TcpConnector::new(&sink).connect(addr).await.unwrap_err();
-    assert_eq!(log.take(), [format!("before {addr}"), format!("ConnectFailed {addr}")]);
+    let expected = [format!("before {addr}"), format!("connecting {addr}"), format!("ConnectFailed {addr}")];
+    assert_eq!(log.take(), expected);
 
     // The kernel refuses at once: no such address can be reached from that one.
     let from_loopback = TcpConnector::new(&sink).source_ip(std::net::IpAddr::from([127, 0, 0, 1]));
@@ -168,17 +182,18 @@ async fn connections_to_nameservers_are_connections() {
     let of_one = [format!("Connected {addr}"), format!("FirstByte {addr}"), format!("Closing {addr}")];
     assert_eq!(log.take(), [&of_one[..], &of_one[..]].concat());
     resolver(&sink).use_vc(true).build().unwrap().lookup("some.test").await.unwrap();
-    let of_one = [&[format!("before {addr}")], &of_one[..]].concat();
+    let of_one = [&[format!("before {addr}"), format!("connecting {addr}")], &of_one[..]].concat();
     assert_eq!(log.take(), [&of_one[..], &of_one[..]].concat());
 
     let nobody = DnsServer::nobody();
     let resolver = StubResolver::builder(&sink).nameservers([nobody]).hosts_file(None);
     let resolver = resolver.single_request(true).use_vc(true).attempts(1).build().unwrap();
     resolver.lookup("some.test").await.unwrap_err();
-    let of_one = [format!("before {nobody}"), format!("ConnectFailed {nobody}")];
+    let of_one =
+        [format!("before {nobody}"), format!("connecting {nobody}"), format!("ConnectFailed {nobody}")];
     let told = log.take();
-    assert_eq!(told[..2], of_one);
-    assert!(told.chunks(2).all(|one| one == of_one), "{told:?}");
+    assert_eq!(told[..3], of_one);
+    assert!(told.chunks(3).all(|one| one == of_one), "{told:?}");
     check::finished(&sink.snapshot("all"));
 }
 

@@ -10,16 +10,16 @@ use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{
-    handshake::Handshake,
     message::{Query, Question, Reply, TRUNCATED},
     policy::{Ask, Transport, Verdict, judge},
     trace,
 };
 use crate::{
+    connect::Attempt,
     error::{Fault, ResolveErrorKind as Kind},
     record::{EndReason, Failure},
     sink::{ConnRecorder, DialRef, DnsRecorder, ProbeEvent, ProbeSocket},
@@ -66,6 +66,7 @@ impl Exchange {
             }
         };
         let mut link = Link::new(socket, dial.udp(local));
+        link.conn.show(ProbeEvent::Connected, fd(&link.socket));
         let mut ignored = Ignored::default();
         let outcome = match timeout_at(deadline, link.datagrams(talk, self.payload, &mut ignored)).await {
             Ok(outcome) => outcome,
@@ -90,9 +91,7 @@ impl Exchange {
     fn connect_udp(&self, server: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
         let socket = Socket::new(Domain::for_address(server), Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
-        if let Some(source) = self.source_for(server) {
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-        }
+        self.bind(&socket, server)?;
         socket.connect(&server.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
         let local = socket.local_addr()?;
@@ -101,29 +100,30 @@ impl Exchange {
 
     async fn connect_tcp(&self, server: SocketAddr, deadline: Instant) -> Result<Link<TcpStream>, Kind> {
         let dial = self.dial.resolver_dial(server);
-        let mut handshake = match Handshake::begin(server, self.source_for(server), dial.tcp()) {
-            Ok(handshake) => handshake,
-            Err(error) => {
-                dial.failed(&error);
-                return Err(Kind::Io(error));
-            }
+        let timeout = Box::pin(sleep_until(deadline));
+        let attempt = Attempt::begin(server, dial.tcp(), Some(timeout), |socket| self.bind(socket, server));
+        let connected = match attempt {
+            Ok(attempt) => attempt.await,
+            Err(failed) => Err(failed),
         };
-        match timeout_at(deadline, handshake.connect()).await {
-            Ok(Ok((stream, conn))) => {
+        match connected {
+            Ok((stream, conn)) => {
                 dial.connected(&conn);
                 Ok(Link::new(stream, conn))
             }
-            Ok(Err(error)) => {
-                handshake.failed(&error);
-                dial.failed(&error);
-                Err(Kind::Io(error))
-            }
-            Err(_) => {
-                handshake.timed_out();
+            Err(failed) if failed.timed_out => {
                 dial.timed_out();
                 Err(Kind::Timeout { ignored: None })
             }
+            Err(failed) => {
+                dial.failed(&failed.error);
+                Err(Kind::Io(failed.error))
+            }
         }
+    }
+
+    fn bind(&self, socket: &Socket, server: SocketAddr) -> io::Result<()> {
+        self.source_for(server).map_or(Ok(()), |source| socket.bind(&SocketAddr::new(source, 0).into()))
     }
 
     /// The address to bind to: a nameserver on this very host is not reachable from every one of them.
@@ -174,7 +174,6 @@ struct Link<S: Lend> {
 
 impl<S: Lend> Link<S> {
     fn new(socket: S, conn: ConnRecorder) -> Self {
-        conn.show(ProbeEvent::Connected, fd(&socket));
         Self { dns: conn.dns(&trace::READ), socket, conn, finished: false }
     }
 

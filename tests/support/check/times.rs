@@ -57,6 +57,10 @@ impl<'a> Times<'a> {
             [("handshakeBeginAt", conn.handshake_begin_at), ("handshakeEndAt", conn.handshake_end_at)];
         let close = ("connCloseAt", conn.conn_close_at);
         self.in_order(&who, &[handshake[0], handshake[1], close, ("traceEndAt", self.trace.trace_end_at)]);
+        let begin = if conn.connected { handshake[1] } else { handshake[0] };
+        let readings = conn.tcp_info.iter().map(|info| ("tcpInfo's at", info.at));
+        let end = if conn.connected { close } else { handshake[1] };
+        self.in_order(&who, &[begin].into_iter().chain(readings).chain([end]).collect::<Vec<_>>());
         if conn.from_resolver {
             self.in_look_up(&who, &conn.from_dial, &[handshake[0], handshake[1], close]);
         } else if let Some(dial) = self.trace.dials.get(&conn.from_dial) {
