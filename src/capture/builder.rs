@@ -83,9 +83,9 @@ impl CaptureBuilder {
         self
     }
 
-    /// How long after a connection was made its addresses behind NAT may become known: packets of nobody in
-    /// particular are held for so long. 2 seconds by default; zero where there is no NAT on this machine.
-    pub fn nat_wait(mut self, time: Duration) -> Self {
+    /// How long after a connection began its addresses may become known, where NAT changes them or a foreign connector
+    /// makes it: packets of nobody in particular are held for so long. 2 seconds by default.
+    pub fn hold_undecided(mut self, time: Duration) -> Self {
         self.hold = time;
         self
     }

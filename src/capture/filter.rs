@@ -264,7 +264,8 @@ impl Filter {
         self.dials.retain(|_, dials| now.saturating_sub(dials.last) < DIAL_LIMIT);
     }
 
-    fn young(&mut self, now: Nanos) {
+    /// A connection began just now, or may: what nobody claims yet is held.
+    pub(super) fn young(&mut self, now: Nanos) {
         self.hold_until = self.hold_until.max(now.saturating_add(self.choices.hold));
     }
 

@@ -23,9 +23,11 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Connections become known through the sockets that the crate opens itself: those of
-//! `TcpConnector`, of the preset and of `StubResolver`. Of a foreign connector under `TraceConnectLayer` nothing is
-//! captured.
+//! Packets hold what was sent in the clear, headers and cookies too: files are readable by their owner alone.
+//!
+//! Of a foreign connector under `TraceConnectLayer` only connections are captured that it made and told the addresses of
+//! (`HttpInfo`), not attempts that failed, and the SYN only if that took no longer than
+//! [`hold_undecided`](CaptureBuilder::hold_undecided).
 
 mod builder;
 mod file;

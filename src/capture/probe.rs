@@ -118,6 +118,31 @@ impl Probe for CaptureProbe {
         }
     }
 
+    fn before_foreign_connect(&self) {
+        let shared = &self.0.shared;
+        if shared.is_running() {
+            shared.filter().young(now());
+        }
+    }
+
+    fn foreign_connected(&self, conn: &ConnRef) {
+        let shared = &self.0.shared;
+        if let (Some(protocol), Some(local), Some(remote)) =
+            (protocol(conn), conn.local_addr(), conn.peer_addr())
+            && shared.is_running()
+        {
+            let (now, ends) = (now(), [local, remote].map(flow::end));
+            shared.filter().opened(Some(&conn.id()), protocol, ends, began(conn.age(), now), now);
+        }
+    }
+
+    fn foreign_closing(&self, conn: &ConnRef) {
+        let shared = &self.0.shared;
+        if shared.is_running() {
+            shared.filter().closed(&conn.id(), now());
+        }
+    }
+
     fn conntrack(&self, conn: &ConnRef, entry: &ConntrackEntry) {
         let addr = |ip: &str, port| Some(SocketAddr::new(ip.parse().ok()?, port));
         let (original, reply) = (&entry.addr_orig, &entry.addr_reply);

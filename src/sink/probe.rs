@@ -52,6 +52,19 @@ pub trait Probe: Any + Send + Sync {
         let _ = (conn, event, socket);
     }
 
+    /// Somebody else's connector is about to connect to somewhere: nobody has its sockets.
+    fn before_foreign_connect(&self) {}
+
+    /// Somebody else's connector has connected. Its addresses are known if it tells them.
+    fn foreign_connected(&self, conn: &ConnRef) {
+        let _ = conn;
+    }
+
+    /// Such a connection is about to be closed.
+    fn foreign_closing(&self, conn: &ConnRef) {
+        let _ = conn;
+    }
+
     /// Another probe found a connection in the kernel's connection tracking, perhaps not for the first time: the
     /// addresses that its packets carry elsewhere.
     fn conntrack(&self, conn: &ConnRef, entry: &ConntrackEntry) {

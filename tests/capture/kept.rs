@@ -6,11 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
 use nettrace::capture::CaptureProbe;
-use nettrace::connect::TcpConnector;
+use nettrace::connect::{TcpConnector, TraceConnectLayer};
 use nettrace::record::NetTrace;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::Layer as _;
 
 use super::tcpdump::{Tcpdump, assert_same};
 use super::{client, fetch, nameserver, of_trace, only, server, sink};
@@ -18,6 +23,8 @@ use crate::support::lab::{Delay, Hook, Ns, Pair, Routed};
 use crate::support::need::{need_lab, need_tool};
 
 const SNAP: u32 = 1518;
+/// Multicast listener reports, which hop-by-hop options precede.
+const LISTENERS: &str = "(ip6 and ip6[6] == 0 and ip6[40] == 58)";
 /// Where nobody listens, beyond the interfaces of a pair.
 const MARK: &str = "10.9.0.2:9";
 
@@ -141,6 +148,45 @@ fn exactly_those_of_all_interfaces() {
     exactly_those("any", 276);
 }
 
+/// Somebody else's connector, which tells nothing but the addresses in the end.
+#[test]
+fn of_a_foreign_connector() {
+    need_lab!();
+    need_tool!("tcpdump");
+    let net = Pair::new();
+    let web = server(&net.server, "10.9.0.2:80".parse().unwrap());
+    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let builder = CaptureProbe::builder(["c0"]).hold_undecided(Duration::from_secs(60));
+    let capture = net.client.run(|| builder.start());
+    let stranger = Stranger::start(&net.client, web.addr(), "10.9.0.2:53".parse().unwrap());
+    let sink = sink(&capture);
+    let trace = net.client.block_on(async {
+        let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+        let client = legacy::Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
+        let response = client.get("http://10.9.0.2/".parse().unwrap()).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+        drop(client);
+        while sink.snapshot("").tcp_conns[0].end_reason.is_none() {
+            tokio::task::yield_now().await;
+        }
+        sink.snapshot("all")
+    });
+    stranger.rounds(3);
+    drop(stranger);
+    web.ended_blocking(1);
+    let witnessed = loop {
+        let witnessed = witness.packets(MARK, &of_trace(&trace));
+        // SYN, SYN and ACK, …, FIN of both and the last ACK.
+        if witnessed.iter().filter(|packet| tcp_flags(&packet.data) & 1 == 1).count() == 2 {
+            break witnessed;
+        }
+    };
+    let captured = only(sink.captures());
+    assert_eq!(tcp_flags(&captured.packets[0].data), 0x02, "SYN");
+    assert_same(&captured, witnessed);
+    assert!(captured.packets.iter().all(|packet| packet.connection == trace.tcp_conns[0].trace_id));
+}
+
 /// Over loopback, with both ends traced at once: each packet once.
 #[test]
 fn loopback() {
@@ -242,7 +288,8 @@ fn icmp_errors() {
         assert!(captured.packets.iter().all(|packet| packet.connection == trace.tcp_conns[0].trace_id));
 
         let captured = only(all.captures());
-        let witnessed = witness.packets(mark, &format!("{} or icmp or icmp6", of_trace(&trace)));
+        let witnessed =
+            witness.packets(mark, &format!("{} or icmp or icmp6 or {LISTENERS}", of_trace(&trace)));
         // What came after: the answer to the marker, when it is there by now.
         let last = captured.packets.last().unwrap().time;
         let before = |packet: &super::tcpdump::Packet| {

@@ -68,7 +68,9 @@ fn request(
 }
 
 fn capture(ns: &Ns, interfaces: &'static [&'static str]) -> CaptureProbe {
-    ns.run(|| CaptureProbe::builder(interfaces.iter().copied()).nat_wait(Duration::from_secs(60)).start())
+    ns.run(|| {
+        CaptureProbe::builder(interfaces.iter().copied()).hold_undecided(Duration::from_secs(60)).start()
+    })
 }
 
 fn of(captures: &[PacketCapture], interface: &str) -> PacketCapture {
