@@ -1,6 +1,6 @@
 //! The one monotonic clock of a sink, and its one anchor to the wall.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// A reading of the clock. Zero is no reading at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,9 +66,12 @@ impl Clock {
         Anchor { tick: before, wall }
     }
 
-    pub(crate) fn between(&self, begin: Tick, end: Tick) -> Duration {
+    #[cfg(any(test, all(unix, feature = "capture")))]
+    pub(crate) fn between(&self, begin: Tick, end: Tick) -> std::time::Duration {
         let ticks = u128::from(end.0.saturating_sub(begin.0));
-        Duration::from_nanos(u64::try_from((ticks * u128::from(self.mult)) >> 32).unwrap_or(u64::MAX))
+        std::time::Duration::from_nanos(
+            u64::try_from((ticks * u128::from(self.mult)) >> 32).unwrap_or(u64::MAX),
+        )
     }
 
     pub(crate) fn nanos_per_tick(&self) -> u64 {
@@ -88,7 +91,7 @@ pub(crate) fn readings() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn a_tick_is_worth_what_the_system_clock_says() {

@@ -26,7 +26,6 @@ use std::{
             Ordering::{Acquire, Relaxed},
         },
     },
-    time::Duration,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,13 +193,15 @@ impl ConnRef {
     }
 
     /// Over what it runs; `None` when only a TLS tunnel over a foreign stream is known.
+    #[cfg(all(unix, feature = "capture"))]
     pub(crate) fn transport(&self) -> Option<Transport> {
         let record = self.record();
         (record.number != 0).then_some(record.transport)
     }
 
     /// How long ago it began.
-    pub(crate) fn age(&self) -> Duration {
+    #[cfg(all(unix, feature = "capture"))]
+    pub(crate) fn age(&self) -> std::time::Duration {
         let core = &self.group.core;
         core.clock.between(self.record().begin, core.now())
     }

@@ -193,6 +193,7 @@ impl TraceSink {
     }
 
     /// All probes, also of a sink that was closed.
+    #[cfg(all(unix, feature = "capture"))]
     pub(crate) fn probes(&self) -> &[Arc<dyn Probe>] {
         self.0.as_ref().map_or(&[], |inner| &inner.core.settings.probes)
     }

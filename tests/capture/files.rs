@@ -175,7 +175,7 @@ fn tls_is_decrypted_from_the_file_alone() {
             };
             assert_eq!(field(&file, http, path), ["/hello", "/large"], "{what}");
             assert_eq!(field(&file, http, status), ["200", "200"], "{what}");
-            let text = tshark(&file, &["-q", "-z", &format!("follow,tls,ascii,0")]).join("\n");
+            let text = tshark(&file, &["-q", "-z", "follow,tls,ascii,0"]).join("\n");
             assert!(text.contains("hello"), "{what}: {text}");
             let versions = field(&file, "tls.handshake.type == 2", "tls.handshake.version");
             let supported =
