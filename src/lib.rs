@@ -50,6 +50,7 @@
 //! | `resolve` | `resolve` | `TraceResolveLayer`, `StubResolver`; with it `connect::TcpConnector` |
 //! | `tls` | `tls` with `ring` or `aws-lc-rs` | `TraceTlsLayer` over any connector |
 //! | `request` | `request` | `TraceRequestLayer` around any `Service<http::Request<B>>` |
+//! | `capture` | `capture` | a probe: the packets of traced connections, as pcap and pcapng |
 //! | `client` | `client` (default) | the preset |
 //! | `linux` | `conntrack`, `tcp-info`, on Linux | probes: the kernel's connection tracking, and what it knows of a TCP connection |
 //!
@@ -65,6 +66,8 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(all(unix, feature = "capture"))]
+pub mod capture;
 mod error;
 pub mod record;
 mod sink;

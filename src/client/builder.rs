@@ -13,7 +13,7 @@ use crate::{
     request::TraceRequestLayer,
     resolve::{ResolverConfigError, StubResolver},
     sink::TraceSink,
-    tls::TraceTlsLayer,
+    tls::{KeyLog, TraceTlsLayer},
 };
 use http::{HeaderValue, Request, Response};
 use rustls::ClientConfig;
@@ -87,6 +87,7 @@ type SkipNameserver = dyn Fn(IpAddr, u16) -> Option<String> + Send + Sync;
 #[derive(Default)]
 struct Tls {
     config: Option<Arc<ClientConfig>>,
+    key_log: Option<KeyLog>,
     #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
     roots: Option<Roots>,
     #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
@@ -178,6 +179,13 @@ impl ClientBuilder {
     /// certificates its verifier must be a [`TraceVerifier`](crate::tls::TraceVerifier).
     pub fn tls_config(mut self, config: Arc<ClientConfig>) -> Self {
         self.tls.config = Some(config);
+        self
+    }
+
+    /// Keeps the secrets of all TLS connections, with which what they carry can be decrypted. None are kept by
+    /// default.
+    pub fn tls_key_log(mut self, key_log: &KeyLog) -> Self {
+        self.tls.key_log = Some(key_log.clone());
         self
     }
 
@@ -347,6 +355,9 @@ impl ClientBuilder {
         let mut builder = TraceTlsLayer::builder(&self.sink);
         if let Some(timeout) = self.tls_timeout {
             builder = builder.handshake_timeout(timeout);
+        }
+        if let Some(key_log) = &self.tls.key_log {
+            builder = builder.key_log(key_log);
         }
         let alpn = self.version.alpn();
         if let Some(mut config) = self.tls.config.take() {

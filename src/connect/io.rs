@@ -75,8 +75,10 @@ impl<T> TracedIo<T> {
     }
 
     fn closing(&self) {
-        if let (Some(inner), Some(socket)) = (&self.inner, self.socket) {
-            self.tap.conn.show(ProbeEvent::Closing, socket(inner));
+        match (&self.inner, self.socket) {
+            (Some(inner), Some(socket)) => self.tap.conn.show(ProbeEvent::Closing, socket(inner)),
+            (Some(_), None) => self.tap.conn.foreign_closing(),
+            (None, _) => {}
         }
     }
 

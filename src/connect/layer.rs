@@ -91,6 +91,7 @@ where
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let dial = self.sink.dial(|| destination(&uri));
+        dial.before_foreign_connect();
         let inner = dial.dial().scope(|| self.inner.call(uri));
         TraceConnectFuture { inner, dial, above_tls: self.above_tls }
     }
@@ -124,6 +125,7 @@ where
             Ok(io) => {
                 let conn = dial.adopt(Transport::Tcp, || endpoint(&io), *this.above_tls);
                 dial.established(conn.conn_ref());
+                conn.foreign_connected();
                 Ok(TracedIo::new(io, conn))
             }
             Err(error) => {

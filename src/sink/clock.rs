@@ -1,6 +1,6 @@
 //! The one monotonic clock of a sink, and its one anchor to the wall.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A reading of the clock. Zero is no reading at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +62,11 @@ impl Clock {
         Anchor { tick: before, wall }
     }
 
+    pub(crate) fn between(&self, begin: Tick, end: Tick) -> Duration {
+        let ticks = u128::from(end.0.saturating_sub(begin.0));
+        Duration::from_nanos(u64::try_from((ticks * u128::from(self.mult)) >> 32).unwrap_or(u64::MAX))
+    }
+
     pub(crate) fn nanos_per_tick(&self) -> u64 {
         self.mult
     }
@@ -79,7 +84,7 @@ pub(crate) fn readings() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     #[test]
     fn a_tick_is_worth_what_the_system_clock_says() {
@@ -88,8 +93,7 @@ mod tests {
         while t0.elapsed() < Duration::from_millis(20) {
             std::hint::spin_loop();
         }
-        let ticks = u128::from(clock.now().0 - begin.0);
-        let nanos = ((ticks * u128::from(clock.nanos_per_tick())) >> 32) as u64;
+        let nanos = clock.between(begin, clock.now()).as_nanos() as u64;
         let real = t0.elapsed().as_nanos() as u64;
         assert!(nanos > 19_000_000 && nanos < real * 2, "{nanos} against {real}");
     }

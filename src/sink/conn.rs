@@ -26,6 +26,7 @@ use std::{
             Ordering::{Acquire, Relaxed},
         },
     },
+    time::Duration,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +191,18 @@ impl ConnRef {
     pub(super) fn way(&self) -> [u64; 3] {
         let record = self.record();
         [record.number, record.tls.load(Relaxed), record.proxy_tls.load(Relaxed)]
+    }
+
+    /// Over what it runs; `None` when only a TLS tunnel over a foreign stream is known.
+    pub(crate) fn transport(&self) -> Option<Transport> {
+        let record = self.record();
+        (record.number != 0).then_some(record.transport)
+    }
+
+    /// How long ago it began.
+    pub(crate) fn age(&self) -> Duration {
+        let core = &self.group.core;
+        core.clock.between(self.record().begin, core.now())
     }
 
     /// Whether it is one of that sink's.

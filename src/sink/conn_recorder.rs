@@ -6,7 +6,7 @@ use super::{
     dns::{DnsRecorder, ReadDns},
     group::Group,
     oplog::{OpKind, OpLog, OpWriter},
-    probe::{ProbeEvent, ProbeSocket},
+    probe::{Probe, ProbeEvent, ProbeSocket, contained},
 };
 use crate::{
     error::{Fault, classify::io_fault},
@@ -162,6 +162,23 @@ impl ConnRecorder {
     pub(crate) fn show(&self, event: ProbeEvent, socket: ProbeSocket<'_>) {
         if let Some(live) = &self.0 {
             conn::show(&live.conn, event, socket);
+        }
+    }
+
+    /// Tells the probes that somebody else has made the connection, whose socket nobody has.
+    pub(crate) fn foreign_connected(&self) {
+        self.tell(|probe, conn| probe.foreign_connected(conn));
+    }
+
+    /// Tells the probes that such a connection is about to be closed.
+    pub(crate) fn foreign_closing(&self) {
+        self.tell(|probe, conn| probe.foreign_closing(conn));
+    }
+
+    fn tell(&self, tell: impl Fn(&dyn Probe, &ConnRef)) {
+        let Some(live) = &self.0 else { return };
+        for probe in live.conn.group.core.probes() {
+            contained(|| tell(&**probe, &live.conn));
         }
     }
 

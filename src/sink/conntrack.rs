@@ -1,6 +1,6 @@
 //! What a probe found in the kernel's connection tracking.
 
-use super::{clock::Tick, conn::ConnRef, core::Timeline};
+use super::{clock::Tick, conn::ConnRef, core::Timeline, probe::contained};
 use crate::record::ConntrackEntry;
 #[cfg(all(feature = "conntrack", target_os = "linux"))]
 use crate::record::EndReason;
@@ -37,8 +37,12 @@ fn lock(captured: &Mutex<Captured>) -> MutexGuard<'_, Captured> {
 
 impl ConnRef {
     /// Keeps what a [`Probe`](super::Probe) found in the kernel's connection tracking, in place of what was kept
-    /// before. Its `captured_at` becomes the present time. Also for a connection that has ended.
+    /// before. Its `captured_at` becomes the present time. Also for a connection that has ended. The sink's probes
+    /// are [told](super::Probe::conntrack).
     pub fn conntrack(&self, entry: ConntrackEntry) {
+        for probe in self.group.core.probes() {
+            contained(|| probe.conntrack(self, &entry));
+        }
         self.record().conntrack.put(self.group.core.now(), entry);
     }
 

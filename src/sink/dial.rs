@@ -9,6 +9,7 @@ use super::{
     end::{End, EndCell},
     export,
     group::{self, DialHead, Group, ResolverDial},
+    probe::contained,
     scope,
     subscriber::FinishedRecord,
 };
@@ -107,6 +108,12 @@ impl DialRecorder {
         if let Some(group) = &self.0.0 {
             group.learn(|dial| dial.source_ip = Some(ip));
         }
+    }
+
+    /// Somebody else is about to connect.
+    pub(crate) fn before_foreign_connect(&self) {
+        let probes = self.0.0.iter().flat_map(|group| group.core.probes());
+        probes.for_each(|probe| contained(|| probe.before_foreign_connect()));
     }
 
     /// A TCP handshake begins.

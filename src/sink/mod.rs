@@ -172,6 +172,7 @@ impl TraceSink {
         inner.requests.clear();
         inner.groups.clear();
         inner.core.begin_anew();
+        inner.core.probes().iter().for_each(|probe| probe::contained(|| probe.clear()));
     }
 
     /// Ends the recording for good: stops probes and subscribers, ends what is open as `sink-closed`. Clients
@@ -189,6 +190,11 @@ impl TraceSink {
             group.sink_closed();
         }
         inner.core.settings.probes.iter().for_each(|probe| probe::contained(|| probe.close()));
+    }
+
+    /// All probes, also of a sink that was closed.
+    pub(crate) fn probes(&self) -> &[Arc<dyn Probe>] {
+        self.0.as_ref().map_or(&[], |inner| &inner.core.settings.probes)
     }
 
     /// What to record into, if anything is to be recorded.

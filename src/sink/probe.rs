@@ -1,7 +1,9 @@
 //! Those who look at the sockets of traced connections.
 
 use super::ConnRef;
+use crate::record::ConntrackEntry;
 use std::{
+    any::Any,
     future::{Future, poll_fn},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -34,7 +36,7 @@ pub enum ProbeEvent {
 ///
 /// The calls come on the path of the traffic: take what must be taken from the socket and leave the rest to a
 /// worker of your own. Panics are contained.
-pub trait Probe: Send + Sync + 'static {
+pub trait Probe: Any + Send + Sync {
     /// A TCP socket is about to be connected to `remote`.
     fn before_connect(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
         let _ = (socket, remote);
@@ -50,10 +52,32 @@ pub trait Probe: Send + Sync + 'static {
         let _ = (conn, event, socket);
     }
 
+    /// Somebody else's connector is about to connect to somewhere: nobody has its sockets.
+    fn before_foreign_connect(&self) {}
+
+    /// Somebody else's connector has connected. Its addresses are known if it tells them.
+    fn foreign_connected(&self, conn: &ConnRef) {
+        let _ = conn;
+    }
+
+    /// Such a connection is about to be closed.
+    fn foreign_closing(&self, conn: &ConnRef) {
+        let _ = conn;
+    }
+
+    /// Another probe found a connection in the kernel's connection tracking, perhaps not for the first time: the
+    /// addresses that its packets carry elsewhere.
+    fn conntrack(&self, conn: &ConnRef, entry: &ConntrackEntry) {
+        let _ = (conn, entry);
+    }
+
     /// Look again, now: a trace is about to be taken. Awaited by [`TraceSink::refresh`](super::TraceSink::refresh).
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(std::future::ready(()))
     }
+
+    /// The sink starts anew: forget what was found so far.
+    fn clear(&self) {}
 
     /// The sink was closed: stop.
     fn close(&self) {}

@@ -6,6 +6,7 @@ use rustls::ClientConfig;
 use super::parts::Parts;
 use super::{
     certificate::ChainCache,
+    key_log::{Both, KeyLog},
     layer::{Settings, Shared, TraceTlsLayer},
     service::server_name,
 };
@@ -23,6 +24,7 @@ pub struct TraceTlsLayerBuilder<C> {
     always: bool,
     handshake_timeout: Option<Duration>,
     server_name: Option<String>,
+    key_log: Option<KeyLog>,
     pub(super) config: C,
 }
 
@@ -57,13 +59,21 @@ impl<C> TraceTlsLayerBuilder<C> {
         self
     }
 
+    /// Keeps the secrets of all connections, with which what they carry can be decrypted. None are kept by default.
+    ///
+    /// A key log of a [given](Self::config) configuration gets them, too.
+    pub fn key_log(mut self, key_log: &KeyLog) -> Self {
+        self.key_log = Some(key_log.clone());
+        self
+    }
+
     /// Uses a configuration as it is; the choices about its parts are no longer there.
     ///
     /// For the certificates of failed handshakes to show in the trace, its verifier must be a
     /// [`TraceVerifier`](super::TraceVerifier). ALPN is part of it: hyper speaks HTTP/2 when `h2` is agreed on.
     pub fn config(self, config: Arc<ClientConfig>) -> TraceTlsLayerBuilder<Given> {
-        let TraceTlsLayerBuilder { sink, always, handshake_timeout, server_name, config: _ } = self;
-        TraceTlsLayerBuilder { sink, always, handshake_timeout, server_name, config: Given(config) }
+        let TraceTlsLayerBuilder { sink, always, handshake_timeout, server_name, key_log, config: _ } = self;
+        TraceTlsLayerBuilder { sink, always, handshake_timeout, server_name, key_log, config: Given(config) }
     }
 }
 
@@ -89,7 +99,13 @@ impl<C: Configuration> TraceTlsLayerBuilder<C> {
 
     fn settings(&self) -> Result<Settings, TlsError> {
         let server_name = self.server_name.as_deref().map(server_name).transpose()?;
-        Ok(Settings { config: self.config.make()?, server_name })
+        let mut config = self.config.make()?;
+        if let Some(key_log) = self.key_log.clone() {
+            let config = Arc::make_mut(&mut config);
+            let before = config.key_log.clone();
+            config.key_log = Arc::new(Both(key_log, before));
+        }
+        Ok(Settings { config, server_name })
     }
 
     fn into_layer(self, settings: Result<Settings, TlsError>) -> TraceTlsLayer {
@@ -128,6 +144,7 @@ impl TraceTlsLayerBuilder<Parts> {
             always: false,
             handshake_timeout: None,
             server_name: None,
+            key_log: None,
             config: Parts::default(),
         }
     }

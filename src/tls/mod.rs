@@ -52,6 +52,7 @@ mod distinguished_name;
 mod future;
 mod handshake;
 mod hello;
+mod key_log;
 mod layer;
 mod names;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
@@ -68,6 +69,7 @@ pub use crate::error::TlsError;
 pub use builder::Parts;
 pub use builder::{Given, TraceTlsLayerBuilder};
 pub use future::TraceTlsFuture;
+pub use key_log::KeyLog;
 pub use layer::TraceTlsLayer;
 pub use service::TraceTls;
 pub use stream::{MaybeTlsStream, TlsStream};

@@ -10,13 +10,15 @@ use std::{
     time::Duration,
 };
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use nettrace::{
     ConnRef, Probe, ProbeEvent, ProbeSocket, TraceSink,
-    connect::{KeepAlive, TcpConnector},
+    connect::{KeepAlive, TcpConnector, TraceConnectLayer},
     resolve::StubResolver,
 };
 use socket2::SockRef;
 use tokio::io::AsyncReadExt;
+use tower::{Layer, ServiceExt};
 
 use crate::support::{check, dns::DnsServer};
 
@@ -58,12 +60,29 @@ impl Probe for Recording {
         self.0.write(format!("{event:?} {remote}"));
     }
 
+    fn before_foreign_connect(&self) {
+        self.0.write("before");
+    }
+
+    fn foreign_connected(&self, conn: &ConnRef) {
+        assert!(!conn.id().is_undefined());
+        self.0.write(format!("connected {:?}", conn.peer_addr()));
+    }
+
+    fn foreign_closing(&self, conn: &ConnRef) {
+        self.0.write(format!("closing {:?}", conn.peer_addr()));
+    }
+
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             self.0.write("refresh begins");
             tokio::task::yield_now().await;
             self.0.write("refresh ends");
         })
+    }
+
+    fn clear(&self) {
+        self.0.write("clear");
     }
 
     fn close(&self) {
@@ -152,6 +171,18 @@ async fn a_stream_that_is_given_back_is_closed_for_them() {
 }
 
 #[tokio::test]
+async fn connections_of_foreign_connectors_have_no_socket_for_them() {
+    let (log, sink) = probed();
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+    let stream = connector.oneshot(format!("http://{addr}/").parse().unwrap()).await.unwrap();
+    assert_eq!(log.take(), ["before".into(), format!("connected {:?}", Some(addr))]);
+    drop(stream);
+    assert_eq!(log.take(), [format!("closing {:?}", Some(addr))]);
+}
+
+#[tokio::test]
 async fn every_attempt_is_heard_of_to_its_end() {
     let (log, sink) = probed();
     let refusing = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -207,9 +238,10 @@ async fn they_are_awaited_and_told_of_the_end() {
     let connector = TcpConnector::new(&sink).keep_alive(KeepAlive::Off);
     let stream = connector.connect(listener.local_addr().unwrap()).await.unwrap();
     log.take();
+    sink.clear();
     sink.close();
     sink.close();
-    assert_eq!(log.take(), ["close"]);
+    assert_eq!(log.take(), ["clear", "close"]);
     drop(stream);
     connector.connect(listener.local_addr().unwrap()).await.unwrap();
     sink.refresh().await;

@@ -7,6 +7,7 @@ mod support;
 mod configuration;
 mod established;
 mod failed;
+mod key_log;
 mod openssl;
 mod side;
 mod transparency;

@@ -1,0 +1,116 @@
+use super::{
+    filter::{Choices, Filter},
+    probe::CaptureProbe,
+    tap::TapChoices,
+    worker::Shared,
+};
+use std::{sync::Arc, time::Duration};
+
+/// Choices for a [`CaptureProbe`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `start`"]
+pub struct CaptureBuilder {
+    interfaces: Vec<String>,
+    total_size_limit: usize,
+    icmp: bool,
+    hold: Duration,
+    tap: TapChoices,
+}
+
+impl CaptureBuilder {
+    pub(super) fn new(interfaces: Vec<String>) -> Self {
+        CaptureBuilder {
+            interfaces,
+            total_size_limit: 1 << 20,
+            icmp: false,
+            hold: Duration::from_secs(2),
+            tap: TapChoices {
+                snap_len: 1518,
+                buffer_size: 4 << 20,
+                arp: false,
+                tcp_payload: true,
+                filter: None,
+            },
+        }
+    }
+
+    /// Bytes of a packet that are captured at most; 1518 by default. TLS can be decrypted only from whole packets,
+    /// which may be as long as 65,535 bytes where the hardware cuts them to size.
+    pub fn snap_len(mut self, bytes: u32) -> Self {
+        self.tap.snap_len = bytes.clamp(64, MAX_SNAP_LEN);
+        self
+    }
+
+    /// Bytes that are kept at most, of all interfaces together, with 16 for each packet as in a file; 1 MiB by
+    /// default. Packets that come when the limit is reached are counted and let go of. Memory takes up to twice as
+    /// much, and less than 1 MiB for packets that may turn out to belong to a connection.
+    pub fn total_size_limit(mut self, bytes: usize) -> Self {
+        self.total_size_limit = bytes;
+        self
+    }
+
+    /// Capture all ICMP packets, of IPv6 also neighbour discovery. Off by default; errors that quote a packet of a
+    /// traced connection are always captured.
+    pub fn icmp(mut self, on: bool) -> Self {
+        self.icmp = on;
+        self
+    }
+
+    /// Capture all ARP packets. Off by default.
+    pub fn arp(mut self, on: bool) -> Self {
+        self.tap.arp = on;
+        self
+    }
+
+    /// Of TCP capture only segments without a payload: SYN, FIN, RST and bare acknowledgements. The others cost next
+    /// to nothing then. Off by default.
+    pub fn tcp_without_payload(mut self, on: bool) -> Self {
+        self.tap.tcp_payload = !on;
+        self
+    }
+
+    /// Bytes of the kernel's buffer for each interface; 4 MiB by default. Packets that come when it is full are lost,
+    /// and counted.
+    pub fn buffer_size(mut self, bytes: u32) -> Self {
+        self.tap.buffer_size = bytes;
+        self
+    }
+
+    /// Has the kernel pass on only what this filter lets through (pcap-filter(7)): `"port 443 or port 53"`. On a busy
+    /// machine the traffic beside that of traced connections then costs nothing.
+    pub fn filter(mut self, filter: impl Into<String>) -> Self {
+        self.tap.filter = Some(filter.into());
+        self
+    }
+
+    /// How long after a connection began its addresses may become known, where NAT changes them or a foreign connector
+    /// makes it: packets of nobody in particular are held for so long. 2 seconds by default.
+    pub fn hold_undecided(mut self, time: Duration) -> Self {
+        self.hold = time;
+        self
+    }
+
+    /// Starts to capture, in the network namespace of the calling thread. Interfaces that cannot be opened are told of
+    /// in [`problems`](CaptureProbe::problems), and the log; the others are not affected.
+    pub fn start(mut self) -> CaptureProbe {
+        let mut known = Vec::new();
+        self.interfaces.retain(|name| {
+            let is_new = !known.contains(name);
+            known.extend(is_new.then(|| name.clone()));
+            is_new
+        });
+        let filter = Filter::new(Choices {
+            icmp: self.icmp,
+            arp: self.tap.arp,
+            tcp_payload: self.tap.tcp_payload,
+            size_limit: self.total_size_limit,
+            hold: u64::try_from(self.hold.as_nanos()).unwrap_or(u64::MAX),
+        });
+        let shared = Arc::new(Shared::open(&self.interfaces, self.tap, filter));
+        let worker = shared.start();
+        CaptureProbe::new(shared, worker)
+    }
+}
+
+/// libpcap takes no more.
+const MAX_SNAP_LEN: u32 = 262_144;

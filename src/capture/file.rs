@@ -1,0 +1,187 @@
+//! Files that other programs read.
+
+use super::{
+    names,
+    packet::{CapturedPacket, PacketCapture},
+    pcapng::Blocks,
+};
+use crate::record::NetTrace;
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    fs::{File, OpenOptions, Permissions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+/// Captured packets on their way to a file, as pcap or as pcapng.
+///
+/// pcap holds the packets. pcapng also holds which interface each passed and what was lost; with a
+/// [`trace`](Self::trace) the names of addresses and comments that name the records of each connection; with
+/// [`tls_secrets`](Self::tls_secrets) the keys to what is encrypted, so that Wireshark shows it from the file alone.
+#[derive(Clone, Copy)]
+#[must_use = "nothing is written until `write_to_file`, `write_pcapng` or `write_pcap`"]
+pub struct CaptureFile<'a> {
+    captures: &'a [PacketCapture],
+    trace: Option<&'a NetTrace>,
+    secrets: &'a [u8],
+}
+
+impl<'a> CaptureFile<'a> {
+    /// With all packets of these.
+    pub fn new(captures: &'a [PacketCapture]) -> Self {
+        CaptureFile { captures, trace: None, secrets: &[] }
+    }
+
+    /// Adds what the trace of the same connections says: names of addresses, and identifiers as comments. Only
+    /// pcapng has a place for it.
+    pub fn trace(mut self, trace: &'a NetTrace) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
+    /// Adds a key log in the format of NSS. **Whoever has the file can then read what was encrypted.** Only pcapng has a
+    /// place for it.
+    pub fn tls_secrets(mut self, key_log: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.secrets = key_log.as_ref();
+        self
+    }
+
+    /// Writes to a file that only its owner may read: as pcapng if that is its suffix, else as pcap.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written, and those of [`write_pcap`](Self::write_pcap).
+    pub fn write_to_file(self, path: impl AsRef<Path>) -> io::Result<()> {
+        let path = path.as_ref();
+        let is_pcapng = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("pcapng"));
+        if !is_pcapng {
+            self.link_type()?; // before what is there is overwritten
+        }
+        let file = private(path)?;
+        if is_pcapng { self.write_pcapng(file) } else { self.write_pcap(file) }
+    }
+
+    /// Writes pcapng (draft-ietf-opsawg-pcapng), with the time in nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// Those of the writer.
+    pub fn write_pcapng(self, writer: impl Write) -> io::Result<()> {
+        let mut blocks = Blocks::new(BufWriter::new(writer));
+        let application = concat!("nettrace ", env!("CARGO_PKG_VERSION"));
+        blocks.section_header(application, self.trace.map_or("", |trace| &trace.description))?;
+        for capture in self.captures {
+            blocks.interface(capture.link_type, capture.snap_len, &capture.interface_name)?;
+        }
+        if !self.secrets.is_empty() {
+            blocks.tls_secrets(self.secrets)?;
+        }
+        let names = self.trace.map(names::resolved).unwrap_or_default();
+        if !names.is_empty() {
+            blocks.names(&names)?;
+        }
+        let comments = self.trace.map(names::comments).unwrap_or_default();
+        let mut commented = HashSet::new();
+        for (interface, packet) in self.packets() {
+            let id = &packet.connection;
+            let is_first = !id.is_undefined() && commented.insert((interface, id));
+            let comment = match comments.get(id) {
+                _ if !is_first => Cow::default(),
+                Some(comment) => Cow::Borrowed(&**comment),
+                None => Cow::Owned(format!("connection {id}")),
+            };
+            blocks.packet(interface, packet.nanos(), packet.length, &packet.data, &comment)?;
+        }
+        for (interface, capture) in (0..).zip(self.captures) {
+            let last = capture.packets.last().map_or(0, CapturedPacket::nanos);
+            let kept = capture.packets.len() as u64;
+            blocks.statistics(interface, last, capture.dropped_by_kernel, kept, &losses(capture))?;
+        }
+        blocks.flush()
+    }
+
+    /// Writes pcap (draft-ietf-opsawg-pcap), with the time in nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// Those of the writer. Invalid input when the interfaces have different link layers, which pcap has no place for;
+    /// they can be written one by one, or as pcapng.
+    pub fn write_pcap(self, writer: impl Write) -> io::Result<()> {
+        let link_type = self.link_type()?;
+        let mut writer = BufWriter::new(writer);
+        let snap_len = self.captures.iter().map(|capture| capture.snap_len).max().unwrap_or(DEFAULT_SNAP_LEN);
+        for word in [0xa1b2_3c4d, 0x0004_0002, 0, 0, snap_len, link_type.into()] {
+            writer.write_all(&u32::to_le_bytes(word))?;
+        }
+        for (_, packet) in self.packets() {
+            let (nanos, captured) = (packet.nanos(), packet.data.len() as u32);
+            let (seconds, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+            // Seconds have 32 bits, until 2106.
+            for word in [seconds as u32, nanos as u32, captured, packet.length] {
+                writer.write_all(&word.to_le_bytes())?;
+            }
+            writer.write_all(&packet.data)?;
+        }
+        writer.flush()
+    }
+
+    /// All packets in the order of time, with the numbers of their interfaces.
+    fn packets(&self) -> Vec<(u32, &'a CapturedPacket)> {
+        let of = |(number, capture): (u32, &'a PacketCapture)| {
+            capture.packets.iter().map(move |packet| (number, packet))
+        };
+        let mut packets: Vec<_> = (0..).zip(self.captures).flat_map(of).collect();
+        packets.sort_by_key(|(_, packet)| packet.time);
+        packets
+    }
+
+    fn link_type(&self) -> io::Result<u16> {
+        let Some(first) = self.captures.first() else { return Ok(ETHERNET) };
+        match self.captures.iter().find(|capture| capture.link_type != first.link_type) {
+            None => Ok(first.link_type),
+            Some(other) => {
+                let (one, other) = (&first.interface_name, &other.interface_name);
+                let why = format!("{one} and {other} have different link layers, which only pcapng can hold");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+            }
+        }
+    }
+}
+
+/// Of a file without any interface.
+const ETHERNET: u16 = 1;
+const DEFAULT_SNAP_LEN: u32 = 65_535;
+
+/// What the format has no field for.
+fn losses(capture: &PacketCapture) -> String {
+    let mut losses = Vec::new();
+    if capture.dropped_by_limit > 0 {
+        losses.push(format!("{} packets over the limit of the total size", capture.dropped_by_limit));
+    }
+    if capture.dropped_undecided > 0 {
+        losses.push(format!("{} packets of unknown connections gave way", capture.dropped_undecided));
+    }
+    losses.join("; ")
+}
+
+/// A new or emptied file that only its owner may read.
+fn private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+impl std::fmt::Debug for CaptureFile<'_> {
+    /// Without the secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CaptureFile")
+            .field("captures", &self.captures.len())
+            .field("trace", &self.trace.is_some())
+            .field("secrets", &self.secrets.len())
+            .finish()
+    }
+}

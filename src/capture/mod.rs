@@ -1,0 +1,52 @@
+//! The packets of traced connections, and of nobody else, as pcap and pcapng.
+//!
+//! A [`CaptureProbe`] captures on the interfaces that it is given, in either direction, and keeps what belongs to
+//! connections of its sink: from the very first SYN on, the messages exchanged with nameservers, ICMP errors that
+//! quote one of these packets, and, together with the `conntrack` probe, what NAT on this machine made of them. It is
+//! bounded whatever passes beside; what was lost is counted.
+//!
+//! It needs the privilege to capture (`CAP_NET_RAW` on Linux). An interface that cannot be opened is told of in
+//! [`problems`](CaptureProbe::problems), and the rest works.
+//!
+//! ```no_run
+//! # fn example() -> std::io::Result<()> {
+//! use nettrace::{TraceSink, capture::{CaptureFile, CaptureProbe}};
+//!
+//! let capture = CaptureProbe::builder(["eth0", "lo"]).icmp(true).start();
+//! for problem in capture.problems() {
+//!     eprintln!("{problem}");
+//! }
+//! let sink = TraceSink::builder().probe(capture).build();
+//! // … give the sink to a client, make requests …
+//! let (trace, captures) = (sink.snapshot("with packets"), sink.captures());
+//! CaptureFile::new(&captures).trace(&trace).write_to_file("requests.pcapng")?;
+//! # Ok(()) }
+//! ```
+//!
+//! Packets hold what was sent in the clear, headers and cookies too: files are readable by their owner alone.
+//!
+//! Of a foreign connector under `TraceConnectLayer` only connections are captured that it made and told the addresses of
+//! (`HttpInfo`), not attempts that failed, and the SYN only if that took no longer than
+//! [`hold_undecided`](CaptureBuilder::hold_undecided).
+
+mod builder;
+mod file;
+mod filter;
+mod flow;
+mod names;
+mod packet;
+mod parse;
+mod pcapng;
+mod probe;
+mod problem;
+mod tap;
+mod undecided;
+mod worker;
+
+pub use self::{
+    builder::CaptureBuilder,
+    file::CaptureFile,
+    packet::{CapturedPacket, PacketCapture},
+    probe::CaptureProbe,
+    problem::{InterfaceProblem, ProblemKind},
+};

@@ -1,0 +1,204 @@
+use super::{
+    builder::CaptureBuilder,
+    flow,
+    packet::PacketCapture,
+    parse::Protocol,
+    problem::InterfaceProblem,
+    worker::{Shared, Worker, now},
+};
+use crate::{
+    record::ConntrackEntry,
+    sink::{ConnRef, Probe, ProbeEvent, ProbeSocket, TraceSink, Transport},
+};
+use std::{
+    any::Any,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Captures the packets of traced connections; see the [module](super). Cheap to clone; all clones are the same.
+///
+/// It is given to [`TraceSinkBuilder::probe`](crate::TraceSinkBuilder::probe), and stops when the sink is closed, or
+/// when nobody has it any more.
+#[derive(Clone)]
+pub struct CaptureProbe(Arc<Running>);
+
+struct Running {
+    shared: Arc<Shared>,
+    worker: Mutex<Option<Worker>>,
+}
+
+impl CaptureProbe {
+    /// To capture on these interfaces; `any` stands for all (Linux).
+    pub fn builder(interfaces: impl IntoIterator<Item = impl Into<String>>) -> CaptureBuilder {
+        CaptureBuilder::new(interfaces.into_iter().map(Into::into).collect())
+    }
+
+    pub(super) fn new(shared: Arc<Shared>, worker: Option<Worker>) -> Self {
+        CaptureProbe(Arc::new(Running { shared, worker: Mutex::new(worker) }))
+    }
+
+    /// What was captured so far, one for each interface that could be opened. Captures go on.
+    pub fn captures(&self) -> Vec<PacketCapture> {
+        self.0.shared.captures()
+    }
+
+    /// The interfaces that could not be opened, or went away.
+    pub fn problems(&self) -> Vec<InterfaceProblem> {
+        self.0.shared.problems()
+    }
+
+    /// Forgets the packets captured so far. Connections stay known.
+    pub fn clear(&self) {
+        self.0.shared.clear();
+    }
+
+    /// Ends the captures; what was captured can still be read. Returns when everything that passed before is there
+    /// and the thread has ended.
+    pub fn stop(&self) {
+        // The thread ends outside the lock.
+        let worker = self.0.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(worker);
+    }
+
+    /// Has packets between these addresses kept as the connection's, too: those that it has on the other side of a
+    /// NAT. Told by the `conntrack` probe of the same sink; this is for whoever knows them from elsewhere. Without
+    /// effect on a connection that this probe does not know.
+    pub fn add_addresses(&self, conn: &ConnRef, local: SocketAddr, remote: SocketAddr) {
+        if let Some(protocol) = protocol(conn)
+            && self.0.shared.is_running()
+        {
+            let ends = [local, remote].map(flow::end);
+            self.0.shared.filter().translated(&conn.id(), protocol, ends);
+        }
+    }
+}
+
+impl Probe for CaptureProbe {
+    fn before_connect(&self, _: ProbeSocket<'_>, remote: SocketAddr) {
+        let shared = &self.0.shared;
+        if shared.is_running() {
+            shared.filter().dials(Protocol::Tcp, flow::end(remote), now());
+        }
+    }
+
+    fn connecting(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
+        let shared = &self.0.shared;
+        if shared.is_running()
+            && let Ok(local) = rustix::net::getsockname(socket)
+            && let Ok(local) = SocketAddr::try_from(local)
+        {
+            let ends = [local, remote].map(flow::end);
+            shared.filter().dialling(Protocol::Tcp, ends, now());
+        }
+    }
+
+    fn event(&self, conn: &ConnRef, event: ProbeEvent, _: ProbeSocket<'_>) {
+        let shared = &self.0.shared;
+        let (Some(protocol), true) = (protocol(conn), shared.is_running()) else { return };
+        let (id, now) = (conn.id(), now());
+        let remote = conn.peer_addr().map(flow::end);
+        let ends = conn.local_addr().map(flow::end).zip(remote).map(|(local, remote)| [local, remote]);
+        let open = |ends| shared.filter().opened(Some(&id), protocol, ends, began(conn.age(), now), now);
+        match (event, ends) {
+            (ProbeEvent::Connected, Some(ends)) => open(ends),
+            (ProbeEvent::ConnectFailed, Some(ends)) => {
+                open(ends);
+                shared.filter().closed(&id, now);
+            }
+            (ProbeEvent::Connected | ProbeEvent::ConnectFailed, None) => {
+                if let Some(remote) = remote {
+                    shared.filter().dialled(protocol, remote);
+                }
+            }
+            (ProbeEvent::Closing, _) => shared.filter().closed(&id, now),
+            (ProbeEvent::FirstByte, _) => {}
+        }
+    }
+
+    fn before_foreign_connect(&self) {
+        let shared = &self.0.shared;
+        if shared.is_running() {
+            shared.filter().young(now());
+        }
+    }
+
+    fn foreign_connected(&self, conn: &ConnRef) {
+        let shared = &self.0.shared;
+        if let (Some(protocol), Some(local), Some(remote)) =
+            (protocol(conn), conn.local_addr(), conn.peer_addr())
+            && shared.is_running()
+        {
+            let (now, ends) = (now(), [local, remote].map(flow::end));
+            shared.filter().opened(Some(&conn.id()), protocol, ends, began(conn.age(), now), now);
+        }
+    }
+
+    fn foreign_closing(&self, conn: &ConnRef) {
+        let shared = &self.0.shared;
+        if shared.is_running() {
+            shared.filter().closed(&conn.id(), now());
+        }
+    }
+
+    fn conntrack(&self, conn: &ConnRef, entry: &ConntrackEntry) {
+        let addr = |ip: &str, port| Some(SocketAddr::new(ip.parse().ok()?, port));
+        let (original, reply) = (&entry.addr_orig, &entry.addr_reply);
+        let source = addr(&reply.src_ip, reply.src_port);
+        let destination = addr(&reply.dst_ip, reply.dst_port);
+        let (Some(source), Some(destination)) = (source, destination) else { return };
+        // Replies come from the remote side, unless the kernel saw that side first.
+        let remote_began = addr(&original.dst_ip, original.dst_port) == conn.local_addr();
+        let (local, remote) = if remote_began { (source, destination) } else { (destination, source) };
+        self.add_addresses(conn, local, remote);
+    }
+
+    fn clear(&self) {
+        CaptureProbe::clear(self);
+    }
+
+    fn close(&self) {
+        self.stop();
+    }
+}
+
+impl TraceSink {
+    /// What the [`CaptureProbe`]s of this sink have captured so far. Captures go on.
+    pub fn captures(&self) -> Vec<PacketCapture> {
+        self.capture_probes().flat_map(CaptureProbe::captures).collect()
+    }
+
+    /// The interfaces of the [`CaptureProbe`]s of this sink that could not be opened, or went away.
+    pub fn capture_problems(&self) -> Vec<InterfaceProblem> {
+        self.capture_probes().flat_map(CaptureProbe::problems).collect()
+    }
+
+    fn capture_probes(&self) -> impl Iterator<Item = &CaptureProbe> {
+        self.probes().iter().filter_map(|probe| {
+            let probe: &dyn Any = &**probe;
+            probe.downcast_ref()
+        })
+    }
+}
+
+impl fmt::Debug for CaptureProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CaptureProbe").field("running", &self.0.shared.is_running()).finish_non_exhaustive()
+    }
+}
+
+fn protocol(conn: &ConnRef) -> Option<Protocol> {
+    Some(match conn.transport()? {
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Udp => Protocol::Udp,
+    })
+}
+
+/// When a connection of that age began by the clock of packets. Two clocks are compared: rather too early, as its first
+/// packet came some time after.
+fn began(age: Duration, now: u64) -> u64 {
+    let error = age / 1_000 + Duration::from_micros(20);
+    now.saturating_sub(u64::try_from((age + error).as_nanos()).unwrap_or(u64::MAX))
+}

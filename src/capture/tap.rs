@@ -1,0 +1,192 @@
+//! One interface: packets as they come out of the kernel.
+
+use super::{
+    packet::Passing,
+    parse::{is_understood, link_type},
+    problem::{InterfaceProblem, ProblemKind},
+};
+use pcap::{Active, Capture, Linktype, Precision};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// What to capture of an interface.
+#[derive(Clone, Debug)]
+pub(super) struct TapChoices {
+    /// In bytes.
+    pub(super) snap_len: u32,
+    /// In bytes.
+    pub(super) buffer_size: u32,
+    pub(super) arp: bool,
+    pub(super) tcp_payload: bool,
+    /// In the language of pcap-filter(7).
+    pub(super) filter: Option<String>,
+}
+
+pub(super) struct Tap {
+    capture: Capture<Active>,
+    link_type: i32,
+}
+
+impl Tap {
+    pub(super) fn open(interface: &str, choices: &TapChoices) -> Result<Self, InterfaceProblem> {
+        Self::try_open(interface, choices).map_err(|kind| InterfaceProblem::new(interface, kind))
+    }
+
+    fn try_open(interface: &str, choices: &TapChoices) -> Result<Self, ProblemKind> {
+        let because = |error: pcap::Error| ProblemKind::of(&error);
+        let size = |bytes: u32| i32::try_from(bytes).unwrap_or(i32::MAX);
+        let mut capture = Capture::from_device(interface)
+            .map_err(because)?
+            .promisc(false)
+            .snaplen(size(choices.snap_len))
+            .buffer_size(size(choices.buffer_size))
+            .precision(PRECISION)
+            // What has come is there to be read: whoever asks for packets gets them all.
+            .immediate_mode(true)
+            .open()
+            .and_then(Capture::setnonblock)
+            .map_err(because)?;
+        if interface == ANY {
+            // With the number of the interface; an old libpcap does not have it.
+            let _ = capture.set_datalink(Linktype(link_type::LINUX_SLL2));
+        }
+        let link_type = capture.get_datalink().0;
+        if !is_understood(link_type) {
+            return Err(ProblemKind::LinkType(link_type));
+        }
+        let filter = choices.filter();
+        capture.filter(&filter, true).map_err(|error| ProblemKind::Filter(error.to_string()))?;
+        Ok(Tap { capture, link_type })
+    }
+
+    /// To wait for packets without holding the tap.
+    pub(super) fn descriptor(&self) -> std::io::Result<OwnedFd> {
+        self.capture.as_fd().try_clone_to_owned()
+    }
+
+    /// What its packets begin with.
+    pub(super) fn link_type(&self) -> i32 {
+        self.link_type
+    }
+
+    /// Shows up to `limit` packets that are there. How many there were.
+    pub(super) fn read(
+        &mut self,
+        limit: usize,
+        mut show: impl FnMut(Passing<'_>),
+    ) -> Result<usize, ProblemKind> {
+        let show = |packet: pcap::Packet<'_>| {
+            let (seconds, fraction) = (packet.header.ts.tv_sec, packet.header.ts.tv_usec);
+            let seconds = u64::try_from(seconds).unwrap_or(0);
+            let nanos = u64::try_from(fraction).unwrap_or(0) * NANOS_PER_FRACTION;
+            show(Passing {
+                at: seconds * 1_000_000_000 + nanos,
+                length: packet.header.len,
+                data: packet.data,
+            });
+        };
+        self.capture.dispatch(Some(limit), show).map_err(|error| ProblemKind::of(&error))
+    }
+
+    /// How many packets the kernel had no room for, since it was opened.
+    pub(super) fn dropped(&mut self) -> u64 {
+        self.capture.stats().map_or(0, |stats| u64::from(stats.dropped))
+    }
+}
+
+/// The name that stands for all interfaces (Linux).
+const ANY: &str = "any";
+
+/// libpcap tells how it keeps fractions of a second only where it can do both.
+#[cfg(target_os = "linux")]
+const PRECISION: Precision = Precision::Nano;
+#[cfg(target_os = "linux")]
+const NANOS_PER_FRACTION: u64 = 1;
+#[cfg(not(target_os = "linux"))]
+const PRECISION: Precision = Precision::Micro;
+#[cfg(not(target_os = "linux"))]
+const NANOS_PER_FRACTION: u64 = 1_000;
+
+impl TapChoices {
+    /// What is looked at of all that passes; in the kernel, so that the rest costs little.
+    fn filter(&self) -> String {
+        let tcp = if self.tcp_payload { "tcp" } else { TCP_WITHOUT_PAYLOAD };
+        let arp = if self.arp { " or arp" } else { "" };
+        let coarse = format!("{tcp} or udp or icmp or icmp6 or ({IPV6_WITH_EXTENSIONS}){arp}");
+        match &self.filter {
+            Some(filter) => format!("({coarse}) and ({filter})"),
+            None => coarse,
+        }
+    }
+}
+
+/// The whole length is that of the headers.
+const TCP_WITHOUT_PAYLOAD: &str = "(ip and tcp and (ip[6:2] & 0x1fff != 0 or \
+     ip[2:2] - ((ip[0] & 0xf) << 2) - ((tcp[12] & 0xf0) >> 2) == 0)) or \
+     (ip6 and ip6[6] == 6 and ip6[4:2] - ((ip6[52] & 0xf0) >> 2) == 0)";
+
+/// Hop-by-hop options, routing, fragment, authentication, destination options (RFC 8200 section 4).
+const IPV6_WITH_EXTENSIONS: &str =
+    "ip6 and (ip6[6] == 0 or ip6[6] == 43 or ip6[6] == 44 or ip6[6] == 51 or ip6[6] == 60)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::PacketBuilder;
+    use pcap::BpfProgram;
+
+    fn choices() -> TapChoices {
+        TapChoices { snap_len: 1518, buffer_size: 1 << 20, arp: false, tcp_payload: true, filter: None }
+    }
+
+    fn compiled(choices: &TapChoices, link_type: i32) -> BpfProgram {
+        Capture::dead(Linktype(link_type)).unwrap().compile(&choices.filter(), true).unwrap()
+    }
+
+    fn tcp(payload: &[u8], v6: bool) -> Vec<u8> {
+        let link = PacketBuilder::ethernet2([0; 6], [1; 6]);
+        let ip = if v6 { link.ipv6([1; 16], [2; 16], 64) } else { link.ipv4([1; 4], [2; 4], 64) };
+        let mut packet = Vec::new();
+        ip.tcp(1, 2, 0, 0).write(&mut packet, payload).unwrap();
+        packet
+    }
+
+    #[test]
+    fn the_filter_is_one_for_each_link_layer() {
+        let without = TapChoices { tcp_payload: false, arp: true, ..choices() };
+        let raw = link_type::RAW[0];
+        for link_type in [link_type::ETHERNET, link_type::LINUX_SLL, link_type::LINUX_SLL2, raw] {
+            compiled(&choices(), link_type);
+            compiled(&without, link_type);
+        }
+    }
+
+    #[test]
+    fn payload_is_left_in_the_kernel() {
+        let all = compiled(&choices(), link_type::ETHERNET);
+        let without = compiled(&TapChoices { tcp_payload: false, ..choices() }, link_type::ETHERNET);
+        for v6 in [false, true] {
+            let (bare, full) = (tcp(b"", v6), tcp(b"x", v6));
+            assert!(all.filter(&bare) && all.filter(&full));
+            assert!(without.filter(&bare) && !without.filter(&full), "IPv6: {v6}");
+        }
+    }
+
+    #[test]
+    fn a_filter_of_the_users_narrows_it_down() {
+        let choices = TapChoices { filter: Some("port 3 or port 4".into()), ..choices() };
+        assert!(!compiled(&choices, link_type::ETHERNET).filter(&tcp(b"", false)));
+        let choices = TapChoices { filter: Some("port 1".into()), ..choices };
+        assert!(compiled(&choices, link_type::ETHERNET).filter(&tcp(b"", false)));
+    }
+
+    #[test]
+    fn what_libpcap_says_is_understood() {
+        let kind = |text: &str| ProblemKind::of(&pcap::Error::PcapError(text.into()));
+        let denied = "lo: You don't have permission to perform this capture on that device \
+                      (socket: Operation not permitted)";
+        assert_eq!(kind(denied), ProblemKind::NotPermitted);
+        assert_eq!(kind("nope: No such device exists"), ProblemKind::NoSuchInterface);
+        assert_eq!(kind("The interface disappeared"), ProblemKind::WentDown);
+        assert_eq!(kind("something else"), ProblemKind::Other("something else".into()));
+    }
+}

@@ -1,0 +1,330 @@
+//! The interfaces, and the thread that empties the kernel's buffers. It never blocks in libpcap: it waits for
+//! descriptors to become readable, and for the end.
+
+use super::{
+    filter::Filter,
+    flow::Nanos,
+    packet::PacketCapture,
+    parse::{self, link_type},
+    problem::{InterfaceProblem, ProblemKind},
+    tap::{Tap, TapChoices},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+use std::{
+    io::{self, PipeReader, PipeWriter},
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Packets that are read at once: the lock of a tap is held for so long.
+const BATCH: usize = 256;
+/// Nobody drains longer than this at once, however much comes.
+const MOST: usize = 64 * BATCH;
+/// After a look at few packets, so that each does not wake the thread anew.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How often undecided packets are looked at that nobody may claim.
+const TIDY: Duration = Duration::from_secs(1);
+
+/// What the probe and its thread share.
+pub(super) struct Shared {
+    filter: Mutex<Filter>,
+    interfaces: Vec<Interface>,
+    problems: Mutex<Vec<InterfaceProblem>>,
+    choices: TapChoices,
+    running: AtomicBool,
+}
+
+struct Interface {
+    name: String,
+    number: usize,
+    link_type: i32,
+    state: Mutex<InterfaceState>,
+}
+
+struct InterfaceState {
+    /// None when it was stopped, or went down.
+    tap: Option<Tap>,
+    /// Packets that the kernel had no room for: in all, and by the time of the last `clear`.
+    dropped: u64,
+    dropped_before: u64,
+}
+
+/// The thread. Its drop ends it and waits for that.
+pub(super) struct Worker {
+    /// The other end becomes readable when this one is dropped.
+    stop: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shared {
+    /// Opens the interfaces; those that cannot be opened become problems.
+    pub(super) fn open(names: &[String], choices: TapChoices, mut filter: Filter) -> Self {
+        let (mut interfaces, mut problems) = (Vec::new(), Vec::new());
+        for name in names {
+            match Tap::open(name, &choices) {
+                Ok(tap) => interfaces.push(Interface {
+                    name: name.clone(),
+                    number: filter.add_interface(),
+                    link_type: tap.link_type(),
+                    state: Mutex::new(InterfaceState { tap: Some(tap), dropped: 0, dropped_before: 0 }),
+                }),
+                Err(problem) => {
+                    tracing::warn!(target: "nettrace", "{problem}");
+                    problems.push(problem);
+                }
+            }
+        }
+        Shared {
+            filter: Mutex::new(filter),
+            interfaces,
+            problems: Mutex::new(problems),
+            choices,
+            running: AtomicBool::new(false),
+        }
+    }
+
+    /// Starts the thread, if there is anything to do for it.
+    pub(super) fn start(self: &Arc<Self>) -> Option<Worker> {
+        if self.interfaces.is_empty() {
+            return None;
+        }
+        self.running.store(true, Relaxed);
+        match self.spawn() {
+            Ok(worker) => Some(worker),
+            Err(error) => {
+                self.stopped(|| Some(ProblemKind::Other(error.to_string())));
+                None
+            }
+        }
+    }
+
+    fn spawn(self: &Arc<Self>) -> io::Result<Worker> {
+        let (stopped, stop) = io::pipe()?;
+        let descriptors =
+            self.interfaces.iter().map(Interface::descriptor).collect::<io::Result<Vec<_>>>()?;
+        let shared = self.clone();
+        let work = move || shared.work(&stopped, descriptors);
+        let thread = std::thread::Builder::new().name("nettrace-capture".into()).spawn(work)?;
+        Ok(Worker { stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Whether packets are still captured.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.load(Relaxed)
+    }
+
+    pub(super) fn filter(&self) -> MutexGuard<'_, Filter> {
+        self.filter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn problems(&self) -> Vec<InterfaceProblem> {
+        self.lock_problems().clone()
+    }
+
+    /// What there is now, with the packets that passed before the call.
+    pub(super) fn captures(&self) -> Vec<PacketCapture> {
+        let capture = |interface: &Interface| {
+            interface.drain(self);
+            let dropped_by_kernel = interface.dropped();
+            let (packets, dropped_by_limit, dropped_undecided) = self.filter().kept(interface.number);
+            PacketCapture {
+                interface_name: interface.name.clone(),
+                snap_len: self.choices.snap_len,
+                link_type: in_files(interface.link_type),
+                packets,
+                truncated: dropped_by_limit > 0,
+                with_tcp_payload: self.choices.tcp_payload,
+                dropped_by_kernel,
+                dropped_by_limit,
+                dropped_undecided,
+            }
+        };
+        self.interfaces.iter().map(capture).collect()
+    }
+
+    /// Forgets what passed before the call.
+    pub(super) fn clear(&self) {
+        for interface in &self.interfaces {
+            interface.drain(self);
+            interface.count_anew();
+        }
+        self.filter().clear();
+    }
+
+    fn work(&self, stopped: &PipeReader, descriptors: Vec<OwnedFd>) {
+        let mut descriptors: Vec<_> = descriptors.into_iter().map(Some).collect();
+        let mut wait = None;
+        while !self.wait(stopped, &mut descriptors, wait) {
+            wait = self.filter().tidy(now()).then_some(TIDY);
+        }
+        self.interfaces.iter().for_each(|interface| interface.drain(self));
+        self.stopped(|| None);
+    }
+
+    /// Waits for packets and reads them. True when it is over.
+    fn wait(
+        &self,
+        stopped: &PipeReader,
+        descriptors: &mut [Option<OwnedFd>],
+        limit: Option<Duration>,
+    ) -> bool {
+        let (ready, is_over) = {
+            let open = self.interfaces.iter().zip(&*descriptors);
+            let open = open.filter_map(|(interface, descriptor)| Some((interface, descriptor.as_ref()?)));
+            let (interfaces, open): (Vec<_>, Vec<_>) = open.unzip();
+            let mut polled = vec![PollFd::new(stopped, PollFlags::IN)];
+            polled.extend(open.into_iter().map(|descriptor| PollFd::new(descriptor, PollFlags::IN)));
+            if !until_ready(&mut polled, limit) {
+                return true;
+            }
+            let is_ready = |polled: &PollFd<'_>| !polled.revents().is_empty();
+            let of_interfaces = interfaces.into_iter().zip(&polled[1..]);
+            let ready = of_interfaces.filter(|(_, polled)| is_ready(polled)).map(|(interface, _)| interface);
+            (ready.collect::<Vec<_>>(), is_ready(&polled[0]))
+        };
+        if is_over {
+            return true;
+        }
+        let mut most = 0;
+        for interface in &ready {
+            match interface.read(self, BATCH) {
+                Some(count) => most = most.max(count),
+                None => descriptors[interface.number] = None,
+            }
+        }
+        let has_more = most >= BATCH;
+        let mut only_stopped = [PollFd::new(stopped, PollFlags::IN)];
+        !ready.is_empty()
+            && !has_more
+            && (!until_ready(&mut only_stopped, Some(PAUSE)) || !only_stopped[0].revents().is_empty())
+    }
+
+    /// Closes the interfaces.
+    fn stopped(&self, why: impl Fn() -> Option<ProblemKind>) {
+        self.running.store(false, Relaxed);
+        for interface in &self.interfaces {
+            if let Some(kind) = why() {
+                self.problem(interface, kind);
+            }
+            interface.close(&mut interface.lock());
+        }
+    }
+
+    fn problem(&self, interface: &Interface, kind: ProblemKind) {
+        let problem = InterfaceProblem::new(&interface.name, kind);
+        tracing::warn!(target: "nettrace", "{problem}");
+        self.lock_problems().push(problem);
+    }
+
+    fn lock_problems(&self) -> MutexGuard<'_, Vec<InterfaceProblem>> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Interface {
+    fn descriptor(&self) -> io::Result<OwnedFd> {
+        let closed = || io::Error::from(io::ErrorKind::NotConnected);
+        self.lock().tap.as_ref().ok_or_else(closed)?.descriptor()
+    }
+
+    /// Reads what is there, within limits. How many packets; `None` when there will be no more.
+    fn read(&self, shared: &Shared, limit: usize) -> Option<usize> {
+        let mut state = self.lock();
+        let result = state.tap.as_mut()?.read(limit, |packet| {
+            let seen = parse::parse(self.link_type, packet.data);
+            shared.filter().packet(self.number, seen, packet);
+        });
+        match result {
+            Ok(count) => Some(count),
+            Err(kind) => {
+                self.close(&mut state);
+                shared.problem(self, kind);
+                None
+            }
+        }
+    }
+
+    fn drain(&self, shared: &Shared) {
+        let mut left = MOST;
+        while left > 0
+            && let Some(count @ 1..) = self.read(shared, BATCH)
+        {
+            left = left.saturating_sub(count);
+        }
+    }
+
+    fn dropped(&self) -> u64 {
+        let mut state = self.lock();
+        state.count();
+        state.dropped - state.dropped_before
+    }
+
+    fn count_anew(&self) {
+        let mut state = self.lock();
+        state.count();
+        state.dropped_before = state.dropped;
+    }
+
+    fn close(&self, state: &mut InterfaceState) {
+        state.count();
+        state.tap = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InterfaceState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InterfaceState {
+    fn count(&mut self) {
+        if let Some(tap) = &mut self.tap {
+            self.dropped = tap.dropped().max(self.dropped);
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to say; a panic was printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// False when the system refuses to wait.
+fn until_ready(polled: &mut [PollFd<'_>], limit: Option<Duration>) -> bool {
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    match poll(polled, limit.as_ref()) {
+        Ok(_) => true,
+        Err(Errno::INTR) => {
+            polled.iter_mut().for_each(PollFd::clear_revents);
+            true
+        }
+        Err(error) => {
+            tracing::warn!(target: "nettrace", "packets are captured no more: poll: {error}");
+            false
+        }
+    }
+}
+
+/// What files say where the system has another number.
+fn in_files(link_type: i32) -> u16 {
+    let number = if link_type::RAW.contains(&link_type) { link_type::RAW_IN_FILES } else { link_type };
+    u16::try_from(number).unwrap_or_default()
+}
+
+/// By the clock of packets.
+pub(super) fn now() -> Nanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

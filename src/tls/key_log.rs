@@ -1,0 +1,236 @@
+//! The secrets of TLS connections, for those who analyse their own traffic.
+
+use std::{
+    collections::VecDeque,
+    fmt::{self, Write as _},
+    fs::{File, OpenOptions, Permissions},
+    io::{self, Write},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Keeps the secrets of the connections of whoever it is given to, so that programs like Wireshark can decrypt what
+/// was captured. Cheap to clone; all clones are the same.
+///
+/// Nothing is kept, and nothing is written, unless it is given to a
+/// [`TraceTlsLayerBuilder`](super::TraceTlsLayerBuilder::key_log) or a client's builder. **Whoever has the secrets can
+/// read all that these connections carried.** They stay in memory, 1 MiB of them at most, the oldest giving way, until
+/// they are [written](Self::write_to_file); a [`to_file`](Self::to_file) is written at once.
+///
+/// The format is that of NSS (draft-ietf-tls-keylogfile), as of `SSLKEYLOGFILE`.
+#[derive(Clone, Default)]
+pub struct KeyLog(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    lines: Mutex<Lines>,
+    file: Option<File>,
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: VecDeque<Box<str>>,
+    size: usize,
+    dropped: u64,
+    /// The first error that writing to the file met.
+    error: Option<io::Error>,
+}
+
+/// Some 1,100 handshakes of TLS 1.3.
+const MAX_SIZE: usize = 1 << 20;
+
+impl KeyLog {
+    /// Keeps secrets in memory alone.
+    pub fn new() -> Self {
+        KeyLog::default()
+    }
+
+    /// Also adds each to the end of a file, as soon as it is known: a program that reads it can follow. Only the
+    /// file's owner may read it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened. An error of a later write ends the writing;
+    /// [`file_error`](Self::file_error) tells it.
+    pub fn to_file(path: impl AsRef<Path>) -> io::Result<Self> {
+        let file = private(path.as_ref(), |options| options.append(true))?;
+        Ok(KeyLog(Arc::new(Inner { lines: Mutex::default(), file: Some(file) })))
+    }
+
+    /// All lines, as of a file.
+    pub fn to_nss(&self) -> String {
+        let lines = self.lock();
+        lines.lines.iter().map(AsRef::as_ref).collect()
+    }
+
+    /// Writes all lines to a file that only its owner may read, in place of what it holds.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn write_to_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let mut file = private(path.as_ref(), |options| options.truncate(true))?;
+        file.write_all(self.to_nss().as_bytes())
+    }
+
+    /// How many lines there are. A handshake has one (TLS 1.2) or five (TLS 1.3).
+    pub fn len(&self) -> usize {
+        self.lock().lines.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many lines gave way to newer ones.
+    pub fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    /// The error that ended the writing to the file.
+    pub fn file_error(&self) -> Option<io::Error> {
+        let lines = self.lock();
+        let error = lines.error.as_ref()?;
+        Some(io::Error::new(error.kind(), error.to_string()))
+    }
+
+    /// Forgets all secrets. What was written to a file stays there.
+    pub fn clear(&self) {
+        *self.lock() = Lines::default();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl rustls::KeyLog for KeyLog {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        let line = line(label, client_random, secret);
+        let mut lines = self.lock();
+        if let Some(mut file) = self.0.file.as_ref()
+            && lines.error.is_none()
+            && let Err(error) = file.write_all(line.as_bytes())
+        {
+            tracing::warn!(target: "nettrace", "no more TLS secrets are written: {error}");
+            lines.error = Some(error);
+        }
+        lines.size += line.len();
+        lines.lines.push_back(line);
+        while lines.size > MAX_SIZE
+            && let Some(oldest) = lines.lines.pop_front()
+        {
+            lines.size -= oldest.len();
+            lines.dropped += 1;
+        }
+    }
+}
+
+impl fmt::Debug for KeyLog {
+    /// Without the secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyLog").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Writes to one that was there already, too.
+#[derive(Debug)]
+pub(super) struct Both(pub(super) KeyLog, pub(super) Arc<dyn rustls::KeyLog>);
+
+impl rustls::KeyLog for Both {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        self.0.log(label, client_random, secret);
+        if self.1.will_log(label) {
+            self.1.log(label, client_random, secret);
+        }
+    }
+}
+
+fn line(label: &str, client_random: &[u8], secret: &[u8]) -> Box<str> {
+    let mut line = String::with_capacity(label.len() + 2 * (client_random.len() + secret.len()) + 3);
+    line.push_str(label);
+    for bytes in [client_random, secret] {
+        line.push(' ');
+        for byte in bytes {
+            // Writing to a string does not fail.
+            let _ = write!(line, "{byte:02x}");
+        }
+    }
+    line.push('\n');
+    line.into_boxed_str()
+}
+
+/// Opens, or makes, a file that only its owner may read.
+fn private(path: &Path, how: impl FnOnce(&mut OpenOptions) -> &mut OpenOptions) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = how(options.write(true).create(true)).open(path)?;
+    #[cfg(unix)]
+    if file.metadata()?.is_file() {
+        file.set_permissions(<Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::KeyLog as _;
+
+    #[test]
+    fn lines_are_those_of_nss() {
+        let log = KeyLog::new();
+        log.log("CLIENT_RANDOM", &[0xab; 2], &[1, 0]);
+        log.clone().log("X", &[], &[0xff]);
+        assert_eq!(log.to_nss(), "CLIENT_RANDOM abab 0100\nX  ff\n");
+        assert!(!format!("{log:?}").contains("abab"));
+        log.clear();
+        assert!(log.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_give_way() {
+        let log = KeyLog::new();
+        let count = MAX_SIZE as u64 / 150;
+        for n in 0..2 * count {
+            log.log("CLIENT_TRAFFIC_SECRET_0", &n.to_be_bytes(), &[7; 64]);
+        }
+        let text = log.to_nss();
+        assert!(text.len() <= MAX_SIZE && log.dropped() > count / 2);
+        assert_eq!(text.lines().count() as u64 + log.dropped(), 2 * count);
+        assert!(text.ends_with('\n') && text.starts_with("CLIENT_TRAFFIC_SECRET_0 "));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_reads_the_file() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        std::fs::write(&path, "before\n").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+
+        let log = KeyLog::to_file(&path).unwrap();
+        log.log("A", &[1], &[2]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\nA 01 02\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+        log.write_to_file(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "A 01 02\n");
+        assert!(KeyLog::to_file(directory.path()).is_err());
+        assert!(log.file_error().is_none());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_ends_the_writing_and_nothing_else() {
+        let log = KeyLog::to_file("/dev/full").unwrap();
+        log.log("A", &[1], &[2]);
+        log.log("B", &[1], &[2]);
+        assert_eq!(log.file_error().unwrap().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(log.len(), 2);
+    }
+}

@@ -1,0 +1,433 @@
+//! Exactly the packets of traced connections.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use nettrace::capture::CaptureProbe;
+use nettrace::connect::{TcpConnector, TraceConnectLayer};
+use nettrace::record::NetTrace;
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::Layer as _;
+
+use super::tcpdump::{Tcpdump, assert_same};
+use super::{client, fetch, nameserver, of_trace, only, server, sink};
+use crate::support::lab::{Delay, Hook, Ns, Pair, Routed};
+use crate::support::need::{need_lab, need_tool};
+
+const SNAP: u32 = 1518;
+/// Multicast listener reports, which hop-by-hop options precede.
+const LISTENERS: &str = "(ip6 and ip6[6] == 0 and ip6[40] == 58)";
+/// Where nobody listens, beyond the interfaces of a pair.
+const MARK: &str = "10.9.0.2:9";
+
+/// Somebody else, working without pause: requests and datagrams to the same addresses.
+struct Stranger {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU32>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Stranger {
+    fn start(ns: &Ns, server: SocketAddr, nameserver: SocketAddr) -> Self {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (stopped, rounds) = (stop.clone(), done.clone());
+        let thread = ns.spawn(move || {
+            // Below those that the kernel gives to the traced client.
+            for port in (10_000..30_000).cycle() {
+                if stopped.load(Relaxed) {
+                    break;
+                }
+                let mut stream = connect_from(port, server);
+                stream.write_all(b"GET /stranger HTTP/1.1\r\nhost: x\r\n\r\n").expect("write");
+                stream.read_exact(&mut [0; 20]).expect("read");
+                let udp = UdpSocket::bind(any(port, nameserver)).expect("bind");
+                udp.send_to(b"stranger", nameserver).expect("send");
+                rounds.fetch_add(1, Relaxed);
+            }
+        });
+        let stranger = Stranger { stop, done, thread: Some(thread) };
+        stranger.rounds(2);
+        stranger
+    }
+
+    /// Waits until it has done so much more.
+    fn rounds(&self, count: u32) {
+        let begin = self.done.load(Relaxed);
+        while self.done.load(Relaxed) < begin + count {
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn any(port: u16, of_family: SocketAddr) -> SocketAddr {
+    match of_family {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, port).into(),
+    }
+}
+
+fn connect_from(port: u16, server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).expect("a socket");
+    socket.bind(&any(port, server).into()).expect("bind");
+    socket.connect(&server.into()).expect("connect");
+    socket.into()
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !std::thread::panicking()
+        {
+            panic!("the stranger failed");
+        }
+    }
+}
+
+fn exactly_those(interface: &'static str, link_type: u16) {
+    need_lab!();
+    need_tool!("tcpdump", "dnsmasq");
+    let net = Pair::new();
+    for ip in Pair::SERVER.ips() {
+        let web = server(&net.server, SocketAddr::new(ip, 80));
+        let names = nameserver(&net.server, ip);
+        let witness = Tcpdump::start(&net.client, interface, SNAP);
+        let capture = net.client.run(|| CaptureProbe::builder([interface]).start());
+        let stranger = Stranger::start(&net.client, web.addr(), names.addr);
+        let sink = sink(&capture);
+        let trace = net.client.block_on(async {
+            let client = client(&sink).nameservers([names.addr]).build().unwrap();
+            for _ in 0..3 {
+                assert_eq!(fetch(&client, "http://web.test/").await, b"hello");
+            }
+            let fresh = super::client(&sink).nameservers([names.addr]).keep_alive(false).build().unwrap();
+            for _ in 0..3 {
+                assert_eq!(fetch(&fresh, "http://web.test/").await, b"hello");
+            }
+            client.close().await;
+            fresh.close().await;
+            sink.snapshot("all")
+        });
+        web.ended_blocking(4);
+        stranger.rounds(3);
+        drop(stranger);
+        let witnessed = witness.packets(MARK, &of_trace(&trace));
+        let captured = only(sink.captures());
+        assert_eq!((captured.interface_name.as_str(), captured.link_type), (interface, link_type));
+        assert!(!captured.truncated && captured.with_tcp_payload);
+        assert_same(&captured, witnessed);
+
+        // Each packet says whose it is.
+        let ids: Vec<_> = captured.packets.iter().map(|packet| &packet.connection).collect();
+        for conn in &trace.tcp_conns {
+            let count = ids.iter().filter(|id| ***id == conn.trace_id).count();
+            assert!(count >= 9, "handshake, request, response, close: {count} of {conn:#?}");
+        }
+        for conn in &trace.udp_conns {
+            assert_eq!(ids.iter().filter(|id| ***id == conn.trace_id).count(), 2, "question and answer");
+        }
+    }
+}
+
+#[test]
+fn exactly_those_that_tcpdump_saw() {
+    exactly_those("c0", 1);
+}
+
+#[test]
+fn exactly_those_of_all_interfaces() {
+    exactly_those("any", 276);
+}
+
+/// Somebody else's connector, which tells nothing but the addresses in the end.
+#[test]
+fn of_a_foreign_connector() {
+    need_lab!();
+    need_tool!("tcpdump");
+    let net = Pair::new();
+    let web = server(&net.server, "10.9.0.2:80".parse().unwrap());
+    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let builder = CaptureProbe::builder(["c0"]).hold_undecided(Duration::from_secs(60));
+    let capture = net.client.run(|| builder.start());
+    let stranger = Stranger::start(&net.client, web.addr(), "10.9.0.2:53".parse().unwrap());
+    let sink = sink(&capture);
+    let trace = net.client.block_on(async {
+        let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+        let client = legacy::Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
+        let response = client.get("http://10.9.0.2/".parse().unwrap()).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+        drop(client);
+        while sink.snapshot("").tcp_conns[0].end_reason.is_none() {
+            tokio::task::yield_now().await;
+        }
+        sink.snapshot("all")
+    });
+    stranger.rounds(3);
+    drop(stranger);
+    web.ended_blocking(1);
+    let witnessed = loop {
+        let witnessed = witness.packets(MARK, &of_trace(&trace));
+        // SYN, SYN and ACK, …, FIN of both and the last ACK.
+        if witnessed.iter().filter(|packet| tcp_flags(&packet.data) & 1 == 1).count() == 2 {
+            break witnessed;
+        }
+    };
+    let captured = only(sink.captures());
+    assert_eq!(tcp_flags(&captured.packets[0].data), 0x02, "SYN");
+    assert_same(&captured, witnessed);
+    assert!(captured.packets.iter().all(|packet| packet.connection == trace.tcp_conns[0].trace_id));
+}
+
+/// Over loopback, with both ends traced at once: each packet once.
+#[test]
+fn loopback() {
+    need_lab!();
+    need_tool!("tcpdump");
+    let ns = Ns::new();
+    let web = server(&ns, "127.0.0.1:80".parse().unwrap());
+    let witness = Tcpdump::start(&ns, "lo", SNAP);
+    let capture = ns.run(|| CaptureProbe::builder(["lo"]).start());
+    let sink = sink(&capture);
+    let trace = ns.block_on(async {
+        let client = client(&sink).build().unwrap();
+        fetch(&client, "http://127.0.0.1/").await;
+        client.close().await;
+        sink.snapshot("all")
+    });
+    web.ended_blocking(1);
+    let witnessed = witness.packets("127.0.0.1:9", &of_trace(&trace));
+    assert_same(&only(sink.captures()), witnessed);
+}
+
+fn tcp_flags(data: &[u8]) -> u8 {
+    data[14 + 20 + 13]
+}
+
+#[test]
+fn the_very_first_syn_also_of_attempts_that_fail() {
+    need_lab!();
+    need_tool!("tcpdump");
+    let net = Pair::new();
+    net.server.nft(Hook::Input, "tcp dport 81 drop");
+    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());
+    let sink = sink(&capture);
+    let trace = net.client.block_on(async {
+        let connector = TcpConnector::new(&sink).handshake_timeout(Duration::from_millis(50));
+        connector.connect("10.9.0.2:80").await.unwrap_err(); // refused
+        connector.connect("10.9.0.2:81").await.unwrap_err(); // no answer
+        sink.snapshot("all")
+    });
+    assert_eq!(trace.tcp_conns.len(), 2);
+    let captured = only(sink.captures());
+    assert_same(&captured, witness.packets(MARK, &of_trace(&trace)));
+    let flags: Vec<_> = captured.packets.iter().map(|packet| tcp_flags(&packet.data)).collect();
+    assert_eq!(flags, [0x02, 0x14, 0x02], "SYN, RST and SYN");
+}
+
+/// A handshake that nobody answers shows while it goes on.
+#[test]
+fn a_dial_under_way() {
+    need_lab!();
+    let net = Pair::new();
+    net.server.nft(Hook::Input, "tcp dport 81 drop");
+    let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());
+    let sink = sink(&capture);
+    net.client.block_on(async {
+        let connector = TcpConnector::new(&sink);
+        let mut dial = std::pin::pin!(connector.connect("10.9.0.2:81"));
+        assert!(futures_util::poll!(&mut dial).is_pending());
+        let captured = only(sink.captures());
+        assert_eq!(captured.packets.len(), 1);
+        assert_eq!(tcp_flags(&captured.packets[0].data), 0x02, "SYN");
+    });
+    let trace = sink.snapshot("given up");
+    assert_eq!(only(sink.captures()).packets[0].connection, trace.tcp_conns[0].trace_id);
+}
+
+/// ICMP errors that quote a traced packet, and no others.
+#[test]
+fn icmp_errors() {
+    need_lab!();
+    need_tool!("tcpdump");
+    let net = Routed::with_delay(Delay::All(Duration::from_millis(1)));
+    net.router.nft(Hook::Forward, "tcp dport 82 reject with icmpx host-unreachable");
+    net.router.nft(Hook::Forward, "tcp dport 83 reject with icmpx host-unreachable");
+    for ip in Routed::SERVER.ips() {
+        let witness = Tcpdump::start(&net.client, "c0", SNAP);
+        let [quoted, all] =
+            [false, true].map(|icmp| net.client.run(|| CaptureProbe::builder(["c0"]).icmp(icmp).start()));
+        let sink = nettrace::TraceSink::builder().probe(quoted.clone()).probe(all.clone()).build();
+        let trace = net.client.block_on(async {
+            let stranger = tokio::net::TcpStream::connect(SocketAddr::new(ip, 83));
+            stranger.await.unwrap_err();
+            TcpConnector::new(&sink).connect(SocketAddr::new(ip, 82)).await.unwrap_err();
+            sink.snapshot("all")
+        });
+        let mark = if ip.is_ipv4() { "10.9.2.2:9" } else { "[fd09:2::2]:9" };
+        // The port that the error quotes, in what it says of the packet.
+        let port = trace.tcp_conns[0].addr_tuple.src_port;
+        let quotes = if ip.is_ipv4() {
+            format!("icmp[28:2] = {port}")
+        } else {
+            format!("icmp6 and ip6[88:2] = {port}")
+        };
+        let witnessed = witness.packets(mark, &format!("{} or ({quotes})", of_trace(&trace)));
+        let captured = only(quoted.captures());
+        assert_same(&captured, witnessed);
+        assert_eq!(captured.packets.len(), 2, "SYN and the error");
+        assert!(captured.packets.iter().all(|packet| packet.connection == trace.tcp_conns[0].trace_id));
+
+        let captured = only(all.captures());
+        let witnessed =
+            witness.packets(mark, &format!("{} or icmp or icmp6 or {LISTENERS}", of_trace(&trace)));
+        // What came after: the answer to the marker, when it is there by now.
+        let last = captured.packets.last().unwrap().time;
+        let before = |packet: &super::tcpdump::Packet| {
+            packet.nanos <= last.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
+        };
+        assert_same(&captured, witnessed.into_iter().filter(before).collect());
+        assert!(captured.packets.len() >= 3);
+    }
+}
+
+#[test]
+fn arp_when_it_is_asked_for() {
+    need_lab!();
+    need_tool!("tcpdump");
+    let net = Pair::new();
+    let web = server(&net.server, "10.9.0.2:80".parse().unwrap());
+    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let capture = net.client.run(|| CaptureProbe::builder(["c0"]).arp(true).start());
+    let sink = sink(&capture);
+    let trace = net.client.block_on(async {
+        let client = client(&sink).build().unwrap();
+        fetch(&client, "http://10.9.0.2/").await;
+        client.close().await;
+        sink.snapshot("all")
+    });
+    web.ended_blocking(1);
+    let captured = only(sink.captures());
+    let witnessed = witness.packets(MARK, &format!("arp or {}", of_trace(&trace)));
+    assert_same(&captured, witnessed);
+    assert!(captured.packets.iter().filter(|packet| packet.connection.is_undefined()).count() >= 2);
+}
+
+#[test]
+fn snap_length_and_without_payload() {
+    need_lab!();
+    need_tool!("tcpdump");
+    let net = Pair::new();
+    for ip in Pair::SERVER.ips() {
+        let listener = net.server.listen(&SocketAddr::new(ip, 80).to_string());
+        let [short, whole] = [100, 65_535].map(|snap| Tcpdump::start(&net.client, "c0", snap));
+        let capture = |change: fn(nettrace::capture::CaptureBuilder) -> nettrace::capture::CaptureBuilder| {
+            net.client.run(|| change(CaptureProbe::builder(["c0"])).start())
+        };
+        let cut = capture(|builder| builder.snap_len(100));
+        let full = capture(|builder| builder.snap_len(65_535));
+        let bare = capture(|builder| builder.snap_len(65_535).tcp_without_payload(true));
+        let sink = nettrace::TraceSink::builder();
+        let sink = sink.probe(cut.clone()).probe(full.clone()).probe(bare.clone()).build();
+        let trace: NetTrace = net.client.block_on(async {
+            let mut stream = TcpConnector::new(&sink).connect(SocketAddr::new(ip, 80)).await.unwrap();
+            let (mut peer, _) = listener.accept().unwrap();
+            stream.write_all(&[7; 50_000]).await.unwrap();
+            let echo = std::thread::spawn(move || {
+                peer.read_exact(&mut [0; 50_000]).unwrap();
+                peer.write_all(&[8; 5_000]).unwrap();
+                peer.read(&mut [0]).unwrap()
+            });
+            stream.read_exact(&mut [0; 5_000]).await.unwrap();
+            drop(stream);
+            assert_eq!(echo.join().unwrap(), 0, "closed");
+            sink.snapshot("all")
+        });
+        let mark = if ip.is_ipv4() { MARK } else { "[fd09::2]:9" };
+        let of_trace = of_trace(&trace);
+        assert_same(&only(full.captures()), whole.packets(mark, &of_trace));
+        assert_same(&only(cut.captures()), short.packets(mark, &of_trace));
+        let no_payload = if ip.is_ipv4() {
+            "ip[2:2] - ((ip[0] & 0xf) << 2) - ((tcp[12] & 0xf0) >> 2) == 0"
+        } else {
+            "ip6[4:2] - ((ip6[52] & 0xf0) >> 2) == 0"
+        };
+        let bare = only(bare.captures());
+        assert!(!bare.with_tcp_payload);
+        assert_same(&bare, whole.packets(mark, &format!("({of_trace}) and {no_payload}")));
+    }
+}
+
+/// After a close its addresses are another's, who is not traced.
+#[test]
+fn a_port_that_somebody_else_takes_over() {
+    need_lab!();
+    need_tool!("tcpdump");
+    let net = Pair::new();
+    net.client.port_range(40_000, 40_000);
+    let web = server(&net.server, "10.9.0.2:80".parse().unwrap());
+    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());
+    let sink = sink(&capture);
+    let reset = |stream: TcpStream| {
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    };
+    let mut traced = Vec::new();
+    for n in 0..6 {
+        if n % 2 == 0 {
+            net.client.run(|| reset(TcpStream::connect("10.9.0.2:80").unwrap()));
+        } else {
+            let id = net.client.block_on(async {
+                let stream = TcpConnector::new(&sink).connect("10.9.0.2:80").await.unwrap();
+                let id = stream.conn_id();
+                socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+                id
+            });
+            traced.push(id);
+        }
+    }
+    web.ended_blocking(6);
+    let all = witness.packets(MARK, "tcp");
+    // Each: SYN, SYN and ACK, ACK, RST.
+    assert_eq!(all.len(), 6 * 4, "{all:#?}");
+    let of_traced = all.chunks(4).skip(1).step_by(2).flatten().cloned().collect();
+    let captured = only(sink.captures());
+    assert_same(&captured, of_traced);
+    let ids: Vec<_> = captured.packets.iter().map(|packet| packet.connection.clone()).collect();
+    assert_eq!(ids, traced.iter().flat_map(|id| vec![id.clone(); 4]).collect::<Vec<_>>());
+}
+
+/// A FIN that comes long after ours.
+#[test]
+fn what_comes_after_the_close() {
+    need_lab!();
+    need_tool!("tcpdump");
+    let net = Pair::new();
+    let listener = net.server.listen("10.9.0.2:80");
+    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());
+    let sink = sink(&capture);
+    net.client.block_on(async {
+        let stream = TcpConnector::new(&sink).connect("10.9.0.2:80").await.unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        drop(stream);
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our FIN");
+        let before = only(sink.captures()).packets.len();
+        peer.write_all(b"late").unwrap();
+        // A reset answers it.
+        while peer.write_all(b"later").is_ok() {}
+        let trace = sink.snapshot("all");
+        let captured = only(sink.captures());
+        assert!(captured.packets.len() >= before + 2);
+        assert_same(&captured, witness.packets(MARK, &of_trace(&trace)));
+    });
+}

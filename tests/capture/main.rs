@@ -1,0 +1,81 @@
+//! Packet capture, with tcpdump and tshark as witnesses, in networks made for each test.
+#![cfg(all(
+    target_os = "linux",
+    feature = "capture",
+    feature = "client",
+    any(feature = "ring", feature = "aws-lc-rs")
+))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod files;
+mod kept;
+mod limits;
+#[cfg(feature = "conntrack")]
+mod nat;
+mod problems;
+mod tcpdump;
+mod tshark;
+
+use std::net::{IpAddr, SocketAddr};
+
+use nettrace::capture::{CaptureProbe, PacketCapture};
+use nettrace::client::ClientBuilder;
+use nettrace::record::{AddrTuple, NetTrace};
+use nettrace::{Client, TraceSink};
+
+use support::dnsmasq::Dnsmasq;
+use support::lab::Ns;
+use support::raw::Server;
+
+/// A server that keeps its connections.
+fn server(ns: &Ns, addr: SocketAddr) -> Server {
+    Server::on(ns.listen(&addr.to_string()), async |mut conn| {
+        loop {
+            conn.read_head().await?;
+            conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await?;
+        }
+    })
+}
+
+/// Knows `web.test`.
+fn nameserver(ns: &Ns, ip: IpAddr) -> Dnsmasq {
+    Dnsmasq::builder().in_ns(ns, SocketAddr::new(ip, 53)).domain("test").host("web.test", &[ip]).start()
+}
+
+fn sink(capture: &CaptureProbe) -> TraceSink {
+    assert_eq!(capture.problems(), []);
+    TraceSink::builder().probe(capture.clone()).build()
+}
+
+/// A client that reads no file of this machine.
+fn client(sink: &TraceSink) -> ClientBuilder {
+    Client::builder(sink).nameservers([])
+}
+
+async fn fetch(client: &Client, url: &str) -> Vec<u8> {
+    let response = client.get(url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+    response.into_body().bytes().await.expect("a body").to_vec()
+}
+
+/// The only one.
+#[track_caller]
+fn only(captures: Vec<PacketCapture>) -> PacketCapture {
+    let [capture] = <[_; 1]>::try_from(captures).expect("one interface");
+    assert_eq!(capture.dropped_by_kernel, 0);
+    capture
+}
+
+/// A filter for tcpdump, put together from the addresses in a trace: its TCP and UDP connections.
+fn of_trace(trace: &NetTrace) -> String {
+    let one = |protocol: &str, tuple: &AddrTuple| {
+        let AddrTuple { src_ip, src_port, dst_ip, dst_port, .. } = tuple;
+        let (src, dst) =
+            (format!("host {src_ip} and port {src_port}"), format!("host {dst_ip} and port {dst_port}"));
+        format!("({protocol} and {src} and {dst})")
+    };
+    let tcp = trace.tcp_conns.iter().map(|conn| one("tcp", &conn.addr_tuple));
+    let udp = trace.udp_conns.iter().map(|conn| one("udp", &conn.addr_tuple));
+    tcp.chain(udp).collect::<Vec<_>>().join(" or ")
+}

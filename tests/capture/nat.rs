@@ -1,0 +1,160 @@
+//! Both sides of a NAT.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use nettrace::capture::{CaptureProbe, PacketCapture};
+use nettrace::linux::ConntrackProbe;
+use nettrace::record::{AddrTuple, NetTrace};
+use nettrace::{Client, TraceSink};
+
+use super::tcpdump::{Tcpdump, assert_same};
+use super::{fetch, nameserver, of_trace, server};
+use crate::support::lab::{Ns, Routed};
+use crate::support::need::{need_lab, need_tool};
+
+const SNAP: u32 = 1518;
+
+/// A filter for tcpdump, put together from what the kernel's connection tracking holds.
+fn behind_nat(trace: &NetTrace) -> String {
+    let mut behind = NetTrace::default();
+    for mut conn in trace.tcp_conns.clone().into_vec() {
+        conn.addr_tuple = reply(&conn.conntrack.as_deref().expect("an entry").addr_reply);
+        behind.tcp_conns.push(conn);
+    }
+    for mut conn in trace.udp_conns.clone().into_vec() {
+        conn.addr_tuple = reply(&conn.conntrack.as_deref().expect("an entry").addr_reply);
+        behind.udp_conns.push(conn);
+    }
+    of_trace(&behind)
+}
+
+fn reply(tuple: &AddrTuple) -> AddrTuple {
+    let addr = |ip: &str, port| SocketAddr::new(ip.parse().expect("an address"), port);
+    AddrTuple::new(addr(&tuple.dst_ip, tuple.dst_port), addr(&tuple.src_ip, tuple.src_port))
+}
+
+/// A request by name through the NAT of `host`, with one more beside it that is not traced. Gives the trace.
+fn request(
+    net: &Routed,
+    host: &Ns,
+    ip: IpAddr,
+    url: &str,
+    source: Option<IpAddr>,
+    capture: &CaptureProbe,
+) -> (NetTrace, TraceSink) {
+    assert_eq!(capture.problems(), []);
+    let (web, names) = (server(&net.server, SocketAddr::new(ip, 80)), nameserver(&net.server, ip));
+    host.sysctl("net/netfilter/nf_conntrack_acct", "1");
+    host.sysctl("net/netfilter/nf_conntrack_timestamp", "1");
+    let conntrack = host.run(ConntrackProbe::new);
+    let sink = TraceSink::builder().probe(conntrack.clone()).probe(capture.clone()).build();
+    let trace = net.client.block_on(async {
+        let client =
+            |sink| Client::builder(sink).nameservers([names.addr]).source_ip(source).build().unwrap();
+        let (traced, stranger) = (client(&sink), client(&TraceSink::disabled()));
+        for client in [&stranger, &traced, &stranger] {
+            assert_eq!(fetch(client, url).await, b"hello");
+        }
+        sink.refresh().await;
+        let trace = sink.snapshot("before the end");
+        traced.close().await;
+        stranger.close().await;
+        trace
+    });
+    assert_eq!(conntrack.problems(), []);
+    web.ended_blocking(2);
+    (trace, sink)
+}
+
+fn capture(ns: &Ns, interfaces: &'static [&'static str]) -> CaptureProbe {
+    ns.run(|| {
+        CaptureProbe::builder(interfaces.iter().copied()).hold_undecided(Duration::from_secs(60)).start()
+    })
+}
+
+fn of(captures: &[PacketCapture], interface: &str) -> PacketCapture {
+    let of = captures.iter().find(|capture| capture.interface_name == interface);
+    of.expect("the interface was given").clone()
+}
+
+/// The packets of each connection are as many on one side as on the other.
+fn assert_balanced(one: &PacketCapture, other: &PacketCapture, trace: &NetTrace) {
+    let count =
+        |capture: &PacketCapture, id| capture.packets.iter().filter(|packet| packet.connection == id).count();
+    let tcp = trace.tcp_conns.iter().map(|conn| &conn.trace_id);
+    let ids: Vec<_> = tcp.chain(trace.udp_conns.iter().map(|conn| &conn.trace_id)).collect();
+    assert_eq!(ids.len(), 3, "one connection, and a question for each family");
+    for id in ids {
+        assert_eq!(count(one, id.clone()), count(other, id.clone()));
+        assert!(count(one, id.clone()) >= 2);
+    }
+}
+
+#[test]
+fn both_sides_of_a_router() {
+    need_lab!();
+    need_tool!("tcpdump", "dnsmasq");
+    let net = Routed::new();
+    net.router.masquerade("r1");
+    for (ip, marks) in Routed::SERVER
+        .ips()
+        .into_iter()
+        .zip([["10.9.1.2:9", "10.9.2.2:9"], ["[fd09:1::2]:9", "[fd09:2::2]:9"]])
+    {
+        let witnesses = ["r0", "r1"].map(|interface| Tcpdump::start(&net.router, interface, SNAP));
+        let probe = capture(&net.router, &["r0", "r1"]);
+        let (trace, sink) = request(&net, &net.router, ip, "http://web.test/", None, &probe);
+        let inside = witnesses[0].packets(marks[0], &of_trace(&trace));
+        let outside = witnesses[1].packets(marks[1], &behind_nat(&trace));
+        let captures = sink.captures();
+        let (r0, r1) = (of(&captures, "r0"), of(&captures, "r1"));
+        assert_same(&r0, inside);
+        assert_same(&r1, outside);
+        assert_balanced(&r0, &r1, &trace);
+    }
+}
+
+/// The host itself translates: only the outside passes an interface, from the very first SYN and question on.
+#[test]
+fn the_host_itself_translates() {
+    need_lab!();
+    need_tool!("tcpdump", "dnsmasq");
+    let net = Routed::new();
+    net.client.masquerade("c0");
+    net.client.sh("ip address add 10.99.0.1/32 dev lo; ip address add fd99::1/128 dev lo nodad");
+    let sources = ["10.99.0.1", "fd99::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+    let marks = ["10.9.2.2:9", "[fd09:2::2]:9"];
+    for ((ip, mark), source) in Routed::SERVER.ips().into_iter().zip(marks).zip(sources) {
+        let witness = Tcpdump::start(&net.client, "c0", SNAP);
+        let probe = capture(&net.client, &["c0"]);
+        let (trace, sink) = request(&net, &net.client, ip, "http://web.test/", Some(source), &probe);
+        let outside = witness.packets(mark, &behind_nat(&trace));
+        let captured = of(&sink.captures(), "c0");
+        assert_same(&captured, outside);
+        let first = captured.packets.iter().filter(|packet| packet.connection == trace.tcp_conns[0].trace_id);
+        let (syn, flags) =
+            (first.map(|packet| &packet.data).next().unwrap(), if ip.is_ipv4() { 47 } else { 67 });
+        assert_eq!(syn[flags], 0x02, "SYN");
+    }
+}
+
+/// Both addresses are others outside.
+#[test]
+fn the_destination_is_translated_too() {
+    need_lab!();
+    need_tool!("tcpdump", "dnsmasq");
+    let net = Routed::new();
+    net.client.masquerade("c0");
+    net.client.sh("ip address add 10.99.0.1/32 dev lo
+         nft 'add chain inet nat out { type nat hook output priority -100; }
+              add rule inet nat out ip daddr 10.77.0.1 tcp dport 8080 dnat ip to 10.9.2.2:80'");
+    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let probe = capture(&net.client, &["c0"]);
+    let (source, ip) = ("10.99.0.1".parse().unwrap(), Routed::SERVER.v4.into());
+    let (trace, sink) = request(&net, &net.client, ip, "http://10.77.0.1:8080/", Some(source), &probe);
+    let captured = of(&sink.captures(), "c0");
+    assert_same(&captured, witness.packets("10.9.2.2:9", &behind_nat(&trace)));
+    assert!(captured.packets.len() >= 9);
+    assert!(captured.packets.iter().all(|packet| packet.connection == trace.tcp_conns[0].trace_id));
+}

@@ -1,0 +1,133 @@
+//! What stands in the way is said, and everything else works.
+
+use std::net::SocketAddr;
+
+use nettrace::TraceSink;
+use nettrace::capture::{CaptureProbe, ProblemKind};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+use super::{client, fetch, only, server};
+use crate::support::lab::Pair;
+use crate::support::need::need_lab;
+
+#[test]
+fn a_missing_interface_is_named_and_the_rest_goes_on() {
+    need_lab!();
+    let net = Pair::new();
+    let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
+    let capture = net.client.run(|| CaptureProbe::builder(["nope0", "c0"]).start());
+    let problems = capture.problems();
+    assert_eq!(problems.len(), 1);
+    assert_eq!((problems[0].interface.as_str(), &problems[0].kind), ("nope0", &ProblemKind::NoSuchInterface));
+    let text = problems[0].to_string();
+    assert!(text.starts_with("no packets of nope0: no such interface; `ip link`"), "{text}");
+    let sink = TraceSink::builder().probe(capture).build();
+    net.client.block_on(async {
+        let client = client(&sink).build().unwrap();
+        fetch(&client, "http://10.9.0.2/").await;
+        client.close().await;
+    });
+    assert_eq!(sink.capture_problems(), problems);
+    let captured = only(sink.captures());
+    assert!(captured.interface_name == "c0" && captured.packets.len() >= 8);
+}
+
+#[test]
+fn without_the_privilege() {
+    need_lab!();
+    let net = Pair::new();
+    let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
+    let capture = net.client.run(|| {
+        // Of this thread alone.
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::NET_RAW);
+        set_capabilities(None, sets).unwrap();
+        CaptureProbe::builder(["c0", "any"]).start()
+    });
+    let problems = capture.problems();
+    assert!(problems.iter().all(|problem| problem.kind == ProblemKind::NotPermitted), "{problems:?}");
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert!(lines[0].starts_with("no packets of c0: not permitted; run it as root, or"), "{lines:?}");
+    assert!(lines[1].contains("setcap cap_net_raw+ep"), "{lines:?}");
+    let sink = TraceSink::builder().probe(capture).build();
+    net.client.block_on(async {
+        let client = client(&sink).build().unwrap();
+        assert_eq!(fetch(&client, "http://10.9.0.2/").await, b"hello");
+    });
+    assert_eq!(sink.captures(), []);
+    assert_eq!(sink.snapshot("").http_requests.len(), 1);
+}
+
+#[test]
+fn an_unusable_filter() {
+    need_lab!();
+    let net = Pair::new();
+    let capture = net.client.run(|| CaptureProbe::builder(["c0"]).filter("port port").start());
+    let problems = capture.problems();
+    assert!(matches!(problems[0].kind, ProblemKind::Filter(_)), "{problems:?}");
+    assert!(problems[0].to_string().contains("unusable filter: "), "{problems:?}");
+}
+
+#[test]
+fn an_interface_that_goes_away() {
+    need_lab!();
+    let net = Pair::new();
+    let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
+    let capture = net.client.run(|| CaptureProbe::builder(["c0", "lo"]).start());
+    let sink = TraceSink::builder().probe(capture).build();
+    net.client.block_on(async {
+        let client = client(&sink).build().unwrap();
+        fetch(&client, "http://10.9.0.2/").await;
+    });
+    net.client.sh("ip link delete c0");
+    while sink.capture_problems().is_empty() {
+        std::thread::yield_now();
+    }
+    let problems = sink.capture_problems();
+    assert_eq!((problems[0].interface.as_str(), &problems[0].kind), ("c0", &ProblemKind::WentDown));
+    let captures = sink.captures();
+    assert_eq!(captures.len(), 2);
+    assert!(captures[0].packets.len() >= 5, "what was there is kept");
+}
+
+/// Threads and descriptors end with the sink; what was captured can still be read.
+#[test]
+fn nothing_is_left_behind() {
+    need_lab!();
+    let net = Pair::new();
+    let web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let threads = || {
+        let names = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = names.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("nettrace-captur")).count()
+    };
+    let start = || net.client.run(|| CaptureProbe::builder(["c0", "lo"]).start());
+    let capture = || {
+        let sink = TraceSink::builder().probe(start()).build();
+        while threads() != 1 {
+            std::thread::yield_now(); // it names itself
+        }
+        net.client.block_on(async {
+            let client = client(&sink).build().unwrap();
+            fetch(&client, "http://10.9.0.2/").await;
+            client.close().await;
+        });
+        sink.close();
+        sink.close();
+        sink
+    };
+    drop(capture());
+    web.ended_blocking(1);
+    let before = descriptors(); // with what runtimes never give back
+
+    let sink = capture();
+    web.ended_blocking(2);
+    assert_eq!((threads(), descriptors()), (0, before));
+    let captured = sink.captures();
+    assert!(captured[0].packets.len() >= 8);
+    assert_eq!(sink.captures(), captured);
+
+    drop(TraceSink::builder().probe(start()).build());
+    assert_eq!((threads(), descriptors()), (0, before), "dropped, without a close");
+}

@@ -1,0 +1,60 @@
+//! The memory of a capture, by itself: whoever else allocates in this process would disturb.
+#![cfg(all(target_os = "linux", feature = "capture", feature = "connect", feature = "resolve"))]
+
+#[path = "support/alloc.rs"]
+#[allow(dead_code)] // What other tests need.
+mod alloc;
+#[path = "support/mod.rs"]
+mod support;
+
+use std::io::Write as _;
+
+use nettrace::TraceSink;
+use nettrace::capture::CaptureProbe;
+use nettrace::connect::TcpConnector;
+use tokio::io::AsyncReadExt as _;
+
+use support::lab::Pair;
+use support::need::need_lab;
+
+#[global_allocator]
+static COUNTING: alloc::Counting = alloc::Counting;
+
+const LIMIT: usize = 1 << 20;
+const GIBIBYTE: usize = 1 << 30;
+
+/// A gibibyte through a client whose packets are captured, on two interfaces: no more than twice the limit, and what
+/// may be undecided.
+#[test]
+fn a_gibibyte() {
+    need_lab!();
+    let net = Pair::new();
+    let listener = net.server.listen("10.9.0.2:80");
+    let server = net.server.spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let chunk = vec![0; 1 << 20];
+        (0..GIBIBYTE / chunk.len()).for_each(|_| stream.write_all(&chunk).expect("write"));
+    });
+    let before = alloc::live();
+    let capture = net.client.run(|| CaptureProbe::builder(["c0", "any"]).start());
+    let sink = TraceSink::builder().probe(capture).build();
+    let most = net.client.block_on(async {
+        let mut stream = TcpConnector::new(&sink).connect("10.9.0.2:80").await.unwrap();
+        let mut chunk = vec![0; 1 << 18];
+        let (mut sum, mut most) = (0, 0);
+        while let len @ 1.. = stream.read(&mut chunk).await.unwrap() {
+            sum += len;
+            most = most.max(alloc::live() - before);
+        }
+        assert_eq!(sum, GIBIBYTE);
+        most
+    });
+    server.join().unwrap();
+    let captures = sink.captures();
+    assert!(captures.iter().all(|capture| capture.truncated && capture.dropped_by_limit > 0));
+    let kept: usize =
+        captures.iter().flat_map(|capture| &capture.packets).map(|packet| packet.data.len()).sum();
+    assert!(kept <= LIMIT && kept > LIMIT / 2, "{kept}");
+    let bound = (2 * LIMIT + (1 << 20)) as i64;
+    assert!(most < bound, "{most} bytes, {bound} allowed");
+}
