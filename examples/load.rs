@@ -1,9 +1,9 @@
 //! A load generator: what does tracing cost? Every figure in `benches/README.md` comes from here.
 //!
 //! ```text
-//! cargo run --release --example load -- --compare 20                  # its own server, all modes in turn
-//! cargo run --release --example load -- --serve                       # the server alone: prints its URLs
-//! cargo run --release --example load -- --mode traced --url http://127.0.0.1:PORT/1k --requests 100000
+//! cargo run --release --features full --example load -- --compare 20                  # its own server, all modes in turn
+//! cargo run --release --features full --example load -- --serve                       # the server alone: prints its URLs
+//! cargo run --release --features full --example load -- --mode traced --url http://127.0.0.1:PORT/1k --requests 100000
 //! ```
 //!
 //! Each run prints one line of JSON: times per request in microseconds (`cpu_us` is what `getrusage` counts for

@@ -84,7 +84,7 @@ pub struct Args {
     pub row: Option<String>,
 
     /// The modes to compare
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Mode::ALL)]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Mode::USUAL)]
     pub modes: Vec<Mode>,
 }
 
@@ -100,10 +100,13 @@ pub enum Mode {
     Off,
     /// The preset with everything recorded
     Traced,
+    /// The same with the kernel's connection tracking and TCP_INFO (Linux)
+    Full,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 4] = [Mode::Bare, Mode::Untraced, Mode::Off, Mode::Traced];
+    /// Those that are compared unless it is said otherwise.
+    pub const USUAL: [Mode; 4] = [Mode::Bare, Mode::Untraced, Mode::Off, Mode::Traced];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -111,6 +114,7 @@ impl Mode {
             Mode::Untraced => "untraced",
             Mode::Off => "off",
             Mode::Traced => "traced",
+            Mode::Full => "full",
         }
     }
 }

@@ -12,7 +12,7 @@ use hyper_util::{
     client::legacy::{self, connect::Connect},
     rt::TokioExecutor,
 };
-use nettrace::{Client, NetTrace, Retention, TraceSink, client::HttpVersion, tls::Roots};
+use nettrace::{Client, NetTrace, Retention, TraceSink, TraceSinkBuilder, client::HttpVersion, tls::Roots};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -95,9 +95,11 @@ impl Preset {
         if let Some(keep) = args.keep {
             retention = retention.requests(keep).connections(keep);
         }
+        let builder = TraceSink::builder().retention(retention);
         let sink = match args.mode {
             Mode::Off => TraceSink::disabled(),
-            _ => TraceSink::builder().retention(retention).build(),
+            Mode::Full => with_probes(builder).build(),
+            _ => builder.build(),
         };
         // The same bytes on the wire as from the untraced client.
         let mut builder = Client::builder(&sink).user_agent(None).compression(false);
@@ -114,6 +116,17 @@ impl Preset {
         }
         Ok(Preset { client: builder.build()?, request: request(args)? })
     }
+}
+
+#[cfg(target_os = "linux")]
+fn with_probes(builder: TraceSinkBuilder) -> TraceSinkBuilder {
+    use nettrace::linux::{ConntrackProbe, TcpInfoProbe};
+    builder.probe(ConntrackProbe::new()).probe(TcpInfoProbe::new())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn with_probes(builder: TraceSinkBuilder) -> TraceSinkBuilder {
+    builder
 }
 
 impl Get for Preset {

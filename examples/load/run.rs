@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<Outcome, Box<dyn Error>> {
         match args.mode {
             Mode::Bare => measure(args, Plain::bare(args)?).await,
             Mode::Untraced => measure(args, Plain::untraced(args)?).await,
-            Mode::Off | Mode::Traced => measure(args, Preset::new(args)?).await,
+            Mode::Off | Mode::Traced | Mode::Full => measure(args, Preset::new(args)?).await,
         }
     });
     done.map_err(|error| error as Box<dyn Error>)

@@ -13,7 +13,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-pub(super) struct Blanks(Box<[Padded<Mutex<Vec<Arc<Group>>>>]>);
+pub(super) struct Blanks(Box<[Padded<Shard>]>);
+
+type Shard = Mutex<Vec<Arc<Group>>>;
 
 /// How many are made at a time.
 const BATCH: usize = 16;
@@ -33,7 +35,7 @@ impl Blanks {
     }
 
     fn take(&self, core: &Arc<Core>) -> Arc<Group> {
-        let mut blanks = self.0[shard::mine(self.0.len())].0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blanks = self.0[shard::mine(self.0.len())].lock().unwrap_or_else(PoisonError::into_inner);
         let make = || Arc::new(Group::blank(core.clone()));
         if blanks.is_empty() {
             blanks.extend((0..BATCH).map(|_| make()));

@@ -12,10 +12,6 @@ impl Tick {
     pub(crate) fn is_some(self) -> bool {
         self.0 != 0
     }
-
-    pub(crate) fn some(self) -> Option<Tick> {
-        self.is_some().then_some(self)
-    }
 }
 
 /// The time-stamp counter where the processor has a dependable one, else the system's monotonic clock.

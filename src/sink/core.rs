@@ -5,6 +5,7 @@ use super::{
     clock::{Anchor, Clock, Tick},
     registry::Numbers,
     settings::Settings,
+    shard::Padded,
     subscriber::FinishedRecord,
 };
 use crate::record::{TickScale, Timestamp, TraceClock, TraceId};
@@ -20,14 +21,16 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+/// What every operation reads lies apart from what each record writes, the counts of its `Arc` included.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
-    pub(crate) numbers: Numbers,
+    pub(crate) numbers: Padded<Numbers>,
     pub(crate) lost: Lost,
     /// Connections that are kept although they have ended, those to nameservers and failed attempts included.
-    pub(crate) settled: AtomicUsize,
+    pub(crate) settled: Padded<AtomicUsize>,
     state: AtomicU8,
     epoch: Mutex<Anchor>,
 }
@@ -51,9 +54,9 @@ impl Core {
         Core {
             clock,
             settings,
-            numbers: Numbers::new(),
+            numbers: Padded(Numbers::new()),
             lost: Lost::default(),
-            settled: AtomicUsize::new(0),
+            settled: Padded(AtomicUsize::new(0)),
             state: AtomicU8::new(ON),
             epoch,
         }

@@ -1,8 +1,19 @@
 //! How threads keep out of each other's way.
 
+use std::ops::Deref;
+
 /// In cache lines of its own.
+#[derive(Debug)]
 #[repr(align(128))]
-pub(super) struct Padded<T>(pub(super) T);
+pub(crate) struct Padded<T>(pub(super) T);
+
+impl<T> Deref for Padded<T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
 
 /// Which of so many shards, a power of two, the current thread uses.
 pub(super) fn mine(shards: usize) -> usize {

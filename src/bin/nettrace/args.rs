@@ -110,6 +110,33 @@ pub(crate) struct GetArgs {
     /// Read the body, but write it nowhere
     #[arg(long, conflicts_with = "output")]
     pub(crate) trace_only: bool,
+    #[command(flatten)]
+    pub(crate) besides: BesidesArgs,
+}
+
+/// What is recorded besides the requests.
+#[derive(Debug, Args)]
+pub(crate) struct BesidesArgs {
+    /// Record the kernel's conntrack entry of each connection (Linux; needs CAP_NET_ADMIN)
+    #[arg(long)]
+    pub(crate) conntrack: bool,
+    /// Write the packets of the traced connections to this file, as its suffix says: .pcap or .pcapng (needs
+    /// CAP_NET_RAW)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcap_file: Option<PathBuf>,
+    /// Capture on these interfaces
+    #[arg(
+        long,
+        value_name = "IFACE[,IFACE]",
+        value_delimiter = ',',
+        requires = "pcap_file",
+        default_value = "any"
+    )]
+    pub(crate) pcap: Vec<String>,
+    /// Add the TLS secrets of all connections to this file, as SSLKEYLOGFILE does, and to a .pcapng: whoever has them
+    /// can read what was encrypted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keylog: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -2,6 +2,7 @@
 
 use crate::{
     args::{GetArgs, Headers},
+    besides::Besides,
     output::{JsonOutput, Problem, Screen, Stream, is_dash, unless_broken},
     signals::Signals,
 };
@@ -27,8 +28,9 @@ pub(crate) async fn run(args: &GetArgs, ascii: bool) -> Result<(), Problem> {
     let plan = Plan::of(args)?;
     let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
     let mut output = plan.output.open().await?;
-    let sink = TraceSink::builder().headers(args.headers.into()).build();
-    let client = client(args, &sink)?;
+    let besides = Besides::of(&args.besides)?;
+    let sink = besides.sink(TraceSink::builder().headers(args.headers.into()));
+    let client = client(args, &sink, &besides)?;
     let mut signals = Signals::new().map_err(|error| Problem::failed(error.to_string()))?;
 
     let mut problem = None;
@@ -51,6 +53,7 @@ pub(crate) async fn run(args: &GetArgs, ascii: bool) -> Result<(), Problem> {
     }
     let trace = conclude(&client, &sink).await;
     plan.report(args, &trace, json, ascii)?;
+    besides.conclude(&trace)?;
     problem.map_or(Ok(()), Err)
 }
 
@@ -167,8 +170,9 @@ fn stdin() -> io::Result<Vec<u8>> {
     io::stdin().lock().read_to_end(&mut all).map(|_| all)
 }
 
-fn client(args: &GetArgs, sink: &TraceSink) -> Result<Client, Problem> {
-    let mut builder = Client::builder(sink)
+fn client(args: &GetArgs, sink: &TraceSink, besides: &Besides) -> Result<Client, Problem> {
+    let mut builder = besides
+        .client(Client::builder(sink))
         .source_ip(args.source_ip)
         .timeout(args.timeout)
         .keep_alive(!args.no_keepalive)
@@ -251,6 +255,7 @@ async fn conclude(client: &Client, sink: &TraceSink) -> NetTrace {
     if tokio::time::timeout(PATIENCE, client.close()).await.is_err() {
         sink.close();
     }
+    sink.refresh().await;
     let mut trace = sink.snapshot("");
     if let Some(request) = trace.http_requests.first() {
         // As it was recorded: without a password.

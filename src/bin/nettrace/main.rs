@@ -1,6 +1,7 @@
 //! The command `nettrace`: makes requests, and shows what happened behind them.
 
 mod args;
+mod besides;
 mod demo;
 mod get;
 mod output;

@@ -1,0 +1,94 @@
+//! How long a connection has to wait for others: those that read the trace, and those that write to it at the same
+//! time. `cargo bench --features _bench --bench waits`
+//!
+//! Each line is the time that one thing takes to record, most of the time and at worst, while another thread does
+//! what the line says. The lines of one table are taken in turn: compare them with its first. Where there are fewer
+//! processors than two the times are those of the scheduler.
+
+use nettrace::{
+    Retention, TraceSink,
+    internals::{self, Conn},
+};
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Instant,
+};
+
+/// Rounds, and what is recorded in each.
+const ROUNDS: usize = 10;
+const TIMES: usize = 20_000;
+/// Connections that are kept, so that a snapshot takes its time.
+const KEPT: usize = 10_000;
+
+fn main() {
+    table("one operation", |sink| {
+        let mut conn = internals::dial(sink);
+        Box::new(move || conn.exchange(100))
+    });
+    table("a dial and its connection", |sink| {
+        let sink = sink.clone();
+        Box::new(move || drop(internals::dial(&sink)))
+    });
+}
+
+type Step = Box<dyn FnMut()>;
+
+/// What the other thread does until it is told to stop.
+type Beside = fn(&TraceSink, &AtomicBool);
+
+fn table(what: &str, prepare: impl Fn(&TraceSink) -> Step) {
+    let besides: [(&str, Beside); 5] = [
+        ("alone", |_, _| ()),
+        ("another thread computes", |_, stop| until(stop, || drop(black_box(vec![1_u64; 64])))),
+        ("another writes to a sink of its own", |_, stop| write(&TraceSink::new(), stop)),
+        ("another writes to the same sink", write),
+        ("another takes snapshots without a pause", |sink, stop| {
+            until(stop, || drop(black_box(sink.snapshot("meanwhile"))));
+        }),
+    ];
+    let mut taken: Vec<Vec<u64>> = besides.iter().map(|_| Vec::with_capacity(ROUNDS * TIMES)).collect();
+    for _ in 0..ROUNDS {
+        for ((_, beside), taken) in besides.iter().zip(&mut taken) {
+            round(&prepare, *beside, taken);
+        }
+    }
+    println!("\n| {what}, ns, while | half | 99 % | 99.9 % | 99.99 % | worst |");
+    println!("|---|---|---|---|---|---|");
+    for ((name, _), mut taken) in besides.iter().zip(taken) {
+        taken.sort_unstable();
+        let of = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize];
+        let [half, most, nearly, all, worst] = [0.5, 0.99, 0.999, 0.9999, 1.0].map(of);
+        println!("| {name} | {half} | {most} | {nearly} | {all} | {worst} |");
+    }
+}
+
+fn round(prepare: impl Fn(&TraceSink) -> Step, beside: Beside, taken: &mut Vec<u64>) {
+    let sink = TraceSink::builder().retention(Retention::bounded().connections(KEPT)).build();
+    (0..KEPT).for_each(|_| internals::dial(&sink).exchange(100));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| beside(&sink, &stop));
+        let mut step = prepare(&sink);
+        for _ in 0..TIMES {
+            let begin = Instant::now();
+            step();
+            taken.push(begin.elapsed().as_nanos() as u64);
+        }
+        stop.store(true, Relaxed);
+    });
+}
+
+fn write(sink: &TraceSink, stop: &AtomicBool) {
+    until(stop, || {
+        let mut conn: Conn = internals::dial(sink);
+        (0..4).for_each(|_| conn.exchange(100));
+    });
+}
+
+fn until(stop: &AtomicBool, mut step: impl FnMut()) {
+    while !stop.load(Relaxed) {
+        step();
+    }
+}

@@ -1,0 +1,73 @@
+//! What is recorded besides the requests: what the kernel knows of their connections, packets, TLS secrets.
+
+use crate::{
+    args::BesidesArgs,
+    output::{Problem, complain},
+};
+use nettrace::{NetTrace, TraceSink, TraceSinkBuilder, client::ClientBuilder, tls::KeyLog};
+use std::path::Path;
+
+#[cfg(target_os = "linux")]
+mod kernel;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_kernel.rs"]
+mod kernel;
+#[cfg(not(feature = "capture"))]
+#[path = "no_packets.rs"]
+mod packets;
+#[cfg(feature = "capture")]
+mod packets;
+
+/// Set up before the request is made, so that what cannot be written is told before.
+pub(crate) struct Besides {
+    key_log: Option<KeyLog>,
+    kernel: kernel::Kernel,
+    packets: Option<packets::Packets>,
+}
+
+impl Besides {
+    pub(crate) fn of(args: &BesidesArgs) -> Result<Self, Problem> {
+        let key_log = args.keylog.as_deref().map(key_log).transpose()?;
+        let packets = match &args.pcap_file {
+            Some(file) => Some(packets::Packets::start(file, &args.pcap)?),
+            None => None,
+        };
+        Ok(Besides { key_log, kernel: kernel::Kernel::start(args.conntrack)?, packets })
+    }
+
+    pub(crate) fn sink(&self, builder: TraceSinkBuilder) -> TraceSink {
+        let builder = self.kernel.probes(builder);
+        let builder = match &self.packets {
+            Some(packets) => packets.probe(builder),
+            None => builder,
+        };
+        builder.build()
+    }
+
+    pub(crate) fn client(&self, builder: ClientBuilder) -> ClientBuilder {
+        match &self.key_log {
+            Some(key_log) => builder.tls_key_log(key_log),
+            None => builder,
+        }
+    }
+
+    /// When all is over. What could not be recorded is told in a line each, and no reason to fail.
+    pub(crate) fn conclude(&self, trace: &NetTrace) -> Result<(), Problem> {
+        self.kernel.complain();
+        if let Some(error) = self.key_log.as_ref().and_then(KeyLog::file_error) {
+            complain(&format!("not all TLS secrets were written: {error}"));
+        }
+        match &self.packets {
+            Some(packets) => packets.write(trace, self.key_log.as_ref()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn key_log(path: &Path) -> Result<KeyLog, Problem> {
+    KeyLog::to_file(path).map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::usage(format!("cannot write {}: {error}", path.display()))
+}

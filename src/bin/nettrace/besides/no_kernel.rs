@@ -1,0 +1,18 @@
+//! In place of what only Linux has.
+
+use crate::output::Problem;
+use nettrace::TraceSinkBuilder;
+
+pub(crate) struct Kernel;
+
+impl Kernel {
+    pub(crate) fn start(conntrack: bool) -> Result<Self, Problem> {
+        if conntrack { Err(Problem::usage("--conntrack works on Linux only")) } else { Ok(Kernel) }
+    }
+
+    pub(crate) fn probes(&self, builder: TraceSinkBuilder) -> TraceSinkBuilder {
+        builder
+    }
+
+    pub(crate) fn complain(&self) {}
+}
