@@ -13,6 +13,7 @@ pub struct CaptureBuilder {
     interfaces: Vec<String>,
     total_size_limit: usize,
     icmp: bool,
+    buffer_size: Option<u32>,
     hold: Duration,
     tap: TapChoices,
 }
@@ -24,9 +25,10 @@ impl CaptureBuilder {
             total_size_limit: 1 << 20,
             icmp: false,
             hold: Duration::from_secs(2),
+            buffer_size: None,
             tap: TapChoices {
                 snap_len: 1518,
-                buffer_size: 4 << 20,
+                buffer_size: MIN_BUFFER,
                 arp: false,
                 tcp_payload: true,
                 filter: None,
@@ -35,7 +37,7 @@ impl CaptureBuilder {
     }
 
     /// Bytes of a packet that are captured at most; 1518 by default. TLS can be decrypted only from whole packets,
-    /// which may be as long as 65,535 bytes where the hardware cuts them to size.
+    /// which may be as long as 65,535 bytes and a header where the hardware cuts them to size: 65,600 holds them.
     pub fn snap_len(mut self, bytes: u32) -> Self {
         self.tap.snap_len = bytes.clamp(64, MAX_SNAP_LEN);
         self
@@ -69,10 +71,11 @@ impl CaptureBuilder {
         self
     }
 
-    /// Bytes of the kernel's buffer for each interface; 4 MiB by default. Packets that come when it is full are lost,
-    /// and counted.
+    /// Bytes of the kernel's buffer for each interface, in which every packet takes as much as the snap length allows.
+    /// By default 4 MiB, and with a greater snap length 512 packets, but not more than 64 MiB. Packets that come when
+    /// it is full are lost, and counted.
     pub fn buffer_size(mut self, bytes: u32) -> Self {
-        self.tap.buffer_size = bytes;
+        self.buffer_size = Some(bytes);
         self
     }
 
@@ -106,11 +109,17 @@ impl CaptureBuilder {
             size_limit: self.total_size_limit,
             hold: u64::try_from(self.hold.as_nanos()).unwrap_or(u64::MAX),
         });
+        let usual = self.tap.snap_len.saturating_mul(MIN_PACKETS).clamp(MIN_BUFFER, MAX_BUFFER);
+        self.tap.buffer_size = self.buffer_size.unwrap_or(usual);
         let shared = Arc::new(Shared::open(&self.interfaces, self.tap, filter));
         let worker = shared.start();
         CaptureProbe::new(shared, worker)
     }
 }
 
+/// Of the kernel, where nothing is said.
+const MIN_BUFFER: u32 = 4 << 20;
+const MAX_BUFFER: u32 = 64 << 20;
+const MIN_PACKETS: u32 = 512;
 /// libpcap takes no more.
 const MAX_SNAP_LEN: u32 = 262_144;

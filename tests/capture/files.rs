@@ -151,7 +151,7 @@ fn tls_is_decrypted_from_the_file_alone() {
     let nginx = nginx.file("large", &[b'x'; 100_000]).start();
     for (addr, tls) in [(nginx.tls12, "0x0303"), (nginx.tls13, "0x0304")] {
         for (version, http) in [(HttpVersion::Http1Only, "http"), (HttpVersion::Auto, "http2")] {
-            let capture = net.client.run(|| CaptureProbe::builder(["c0"]).snap_len(65_535).start());
+            let capture = net.client.run(|| CaptureProbe::builder(["c0"]).snap_len(65_600).start());
             let sink = super::sink(&capture);
             let keys = KeyLog::new();
             net.client.block_on(async {
@@ -203,7 +203,7 @@ fn a_key_log_beside_a_capture() {
     let leaf = authority.issue(&["10.9.0.2"]);
     let nginx = Nginx::builder().in_ns(&net.server, &[Pair::SERVER.v4.into()]);
     let nginx = nginx.tls(&leaf.pem, &leaf.key_pem()).start();
-    let capture = net.client.run(|| CaptureProbe::builder(["c0"]).snap_len(65_535).start());
+    let capture = net.client.run(|| CaptureProbe::builder(["c0"]).snap_len(65_600).start());
     let sink = TraceSink::builder().probe(capture).build();
     let (directory, file) = place("requests.pcap");
     let key_file = directory.path().join("keys");
