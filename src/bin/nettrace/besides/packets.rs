@@ -37,8 +37,10 @@ impl Packets {
         self.probe.problems().iter().for_each(|problem| complain(&problem.to_string()));
         let captures = self.probe.captures();
         let secrets = key_log.map(KeyLog::to_nss).unwrap_or_default();
-        CaptureFile::new(&captures).trace(trace).tls_secrets(&secrets).write_to_file(&self.file).map_err(
-            |error| Problem::failed(format!("cannot write {}: {error}", self.file.display())),
-        )
+        CaptureFile::new(&captures)
+            .trace(trace)
+            .tls_secrets(&secrets)
+            .write_to_file(&self.file)
+            .map_err(|error| Problem::failed(format!("cannot write {}: {error}", self.file.display())))
     }
 }
