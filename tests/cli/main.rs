@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod besides;
 mod demo;
 mod get;
 mod interrupt;

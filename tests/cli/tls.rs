@@ -5,16 +5,16 @@ use crate::{
 use std::{path::PathBuf, sync::Arc};
 use tokio_rustls::TlsAcceptor;
 
-struct Site {
-    server: Server,
+pub(crate) struct Site {
+    pub(crate) server: Server,
     /// The certificates of its authority and of another one.
-    authority: PathBuf,
+    pub(crate) authority: PathBuf,
     stranger: PathBuf,
     _directory: tempfile::TempDir,
 }
 
 /// An HTTPS server that speaks HTTP/1.1.
-fn site() -> Site {
+pub(crate) fn site() -> Site {
     let directory = tempfile::tempdir().unwrap();
     let (authority, stranger) = (Authority::new("Root"), Authority::new("Stranger"));
     let write = |name: &str, authority: &Authority| {
