@@ -24,7 +24,12 @@ impl Packets {
         }
         // Empty as yet, but known to be writable.
         CaptureFile::new(&[]).write_to_file(file).map_err(|error| unwritable(file, &error))?;
-        let probe = CaptureProbe::builder(interfaces).icmp(true).start();
+        let probe = CaptureProbe::builder(interfaces)
+            .icmp(true)
+            // Whole, as whoever decrypts them needs them; the kernel joins segments.
+            .snap_len(65_600)
+            .total_size_limit(64 << 20)
+            .start();
         Ok(Packets { file: file.into(), probe })
     }
 
