@@ -8,7 +8,7 @@ use super::{
     end::End,
     group::{DialHead, DialState, Group, ResolverDial},
     headers::CapturedHeaders,
-    request::{AtomicTick, PrevHop, Rare as RareLinks, RequestRecord, RequestRef},
+    request::{AtomicTick, PrevHop, Rare as RareLinks, RequestRecord, RequestRef, groups},
     tls::TlsRecord,
 };
 use crate::{
@@ -36,16 +36,14 @@ pub(super) fn request_and_links(
 ) -> (HttpReqTrace, PrevHop) {
     // The end before the rest: what belongs to an ended request is all there.
     let end = record.end.get();
-    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], rare) = {
-        let links = record.links();
-        links.groups().for_each(found);
-        let way = match (&links.conn, &links.rare) {
-            (Some(conn), _) => [conn.number(), conn.0.tls.load(Relaxed), conn.0.proxy_tls.load(Relaxed)],
-            (None, Some(rare)) => rare.way,
-            (None, None) => [0; 3],
+    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], rare) = record.with_links(|conn, rare| {
+        groups(conn, rare).for_each(found);
+        let way = match conn {
+            Some(conn) => [conn.number(), conn.0.tls.load(Relaxed), conn.0.proxy_tls.load(Relaxed)],
+            None => rare.map_or([0; 3], |rare| rare.way),
         };
-        (way, links.rare.as_deref().map(|rare| RareOut::of(rare, links.conn.as_ref())))
-    };
+        (way, rare.map(|rare| RareOut::of(rare, conn)))
+    });
     let seen = |what: &AtomicTick| until(what.get(), end.as_ref());
     let acquired = seen(&record.conn_acquired);
     let body_end = seen(&record.body_end);

@@ -56,7 +56,7 @@ use self::{
     core::Core,
     group::{Group, GroupSlot},
     registry::{Entry, Numbers, Registry},
-    request::RequestRecord,
+    request::{Beginning, RequestRecord},
     settings::Settings,
 };
 use crate::record::{Dropped, EndReason, NetTrace};
@@ -225,8 +225,9 @@ impl TraceSink {
         else {
             return RequestRecorder::off();
         };
-        let record = RequestRecord::begin(&inner.core, &head);
-        let (record, rolled) = inner.requests.add(&inner.core.numbers, record);
+        let beginning = Beginning::new(&inner.core, &head);
+        let new = || beginning.into_record(&head);
+        let (record, rolled) = inner.requests.add(&inner.core.numbers, new);
         if rolled {
             inner.make_room();
         }
@@ -248,7 +249,7 @@ impl Default for TraceSink {
 
 impl Inner {
     fn keep(&self, group: Arc<Group>) {
-        let (slot, rolled) = self.groups.add(&self.group_order, GroupSlot::new(group));
+        let (slot, rolled) = self.groups.add(&self.group_order, || GroupSlot::new(group));
         if rolled {
             self.make_room();
         }

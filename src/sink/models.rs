@@ -331,7 +331,7 @@ impl Kept {
             live: self.live.clone(),
         };
         item.name.store(name, Relaxed);
-        self.registry.add(&self.numbers, item).0
+        self.registry.add(&self.numbers, || item).0
     }
 
     /// The names of all that is there.

@@ -20,9 +20,9 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
-            AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+            AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
             Ordering::{AcqRel, Acquire, Release},
         },
     },
@@ -46,20 +46,23 @@ pub(crate) struct RequestRecord {
     pub(crate) received: AtomicU64,
     /// Bytes after decoding, plus one; zero when nobody decodes.
     pub(crate) decoded: AtomicU64,
+    /// Has a mark when there is anything in `links`.
     pub(crate) end: EndCell,
     /// Kept requests that this one led to.
     followers: AtomicU32,
     /// How many requests led to this one.
     hops: u8,
+    /// Not kept any more, though somebody may still ask for it.
+    forgotten: AtomicBool,
+    /// The first connection that it was given; no connection, once it has ended without any.
+    conn: OnceLock<Option<ConnRef>>,
     links: Mutex<Links>,
 }
 
+/// What it refers to besides its first connection. Most requests have nothing here, and take no lock.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    pub(crate) conn: Option<ConnRef>,
     pub(crate) rare: Option<Box<Rare>>,
-    /// Not kept any more, though somebody may still ask for it.
-    forgotten: bool,
 }
 
 /// What most requests do not have.
@@ -70,6 +73,8 @@ pub(crate) struct Rare {
     pub(crate) trailers: CapturedHeaders,
     /// Connections that it was tried on before the one that it has.
     pub(crate) tried: VecDeque<ConnRef>,
+    /// The one that it has after those.
+    pub(crate) conn: Option<ConnRef>,
     /// Why each of them was no good, as far as was known when the request ended.
     pub(crate) stale: Vec<Failure>,
     /// Dials that began because of it.
@@ -115,21 +120,47 @@ impl RequestRecord {
         seen.into_iter().map(AtomicTick::get).fold(self.begin, Tick::max)
     }
 
-    pub(crate) fn links(&self) -> MutexGuard<'_, Links> {
+    /// Locked, unless there is nothing in them.
+    pub(crate) fn links(&self) -> Option<MutexGuard<'_, Links>> {
+        self.end.is_marked().then(|| self.lock())
+    }
+
+    /// To write into, unless it has ended.
+    pub(super) fn open_links(&self) -> Option<MutexGuard<'_, Links>> {
+        let links = self.lock();
+        self.end.mark().then_some(links)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn first_conn(&self) -> Option<&ConnRef> {
+        self.conn.get()?.as_ref()
+    }
+
+    /// Shows to `f` the connection that it has, and what else it refers to if there is any of that.
+    #[inline]
+    pub(super) fn with_links<R>(&self, f: impl FnOnce(Option<&ConnRef>, Option<&Rare>) -> R) -> R {
+        let Some(links) = self.links() else { return f(self.first_conn(), None) };
+        let rare = links.rare.as_deref();
+        f(rare.and_then(|rare| rare.conn.as_ref()).or(self.first_conn()), rare)
+    }
+}
+
+/// The dials of its connections, and those that it caused.
+pub(super) fn groups<'a>(
+    conn: Option<&'a ConnRef>,
+    rare: Option<&'a Rare>,
+) -> impl Iterator<Item = &'a Arc<Group>> {
+    let tried = rare.into_iter().flat_map(|rare| &rare.tried);
+    let dials = rare.into_iter().flat_map(|rare| &rare.dials);
+    conn.into_iter().chain(tried).map(|conn| &conn.0.group).chain(dials)
 }
 
 impl Links {
     pub(super) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
-    }
-
-    /// The dials of its connections, and those that it caused.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
-        let rare = self.rare.iter();
-        let tried = rare.clone().flat_map(|rare| &rare.tried);
-        self.conn.iter().chain(tried).map(|conn| &conn.0.group).chain(rare.flat_map(|rare| &rare.dials))
     }
 }
 
@@ -143,12 +174,9 @@ impl Entry for RequestRecord {
     /// Who holds it keeps its connections, but the sink does not for its sake. Two hops of one request may share
     /// a chunk, which then would keep itself.
     fn forgotten(&self) {
-        let hop = {
-            let mut links = self.links();
-            links.forgotten = true;
-            links.groups().for_each(|group| group.not_needed());
-            links.rare.as_mut().and_then(|rare| rare.prev_hop.kept.take())
-        };
+        self.forgotten.store(true, Release);
+        self.with_links(|conn, rare| groups(conn, rare).for_each(|group| group.not_needed()));
+        let hop = self.links().and_then(|mut links| links.rare.as_mut()?.prev_hop.kept.take());
         if let Some(hop) = hop {
             hop.record.followers.fetch_sub(1, AcqRel);
         }
@@ -186,15 +214,9 @@ impl RequestRef {
         self.record.end.is_open()
     }
 
-    /// The links, unless it has ended.
-    fn open_links(&self) -> Option<MutexGuard<'_, Links>> {
-        let links = self.record.links();
-        self.is_open().then_some(links)
-    }
-
     /// A dial began because of this request.
     pub(super) fn caused(&self, group: &Arc<Group>) {
-        let Some(mut links) = self.open_links() else { return };
+        let Some(mut links) = self.record.open_links() else { return };
         group.needed();
         push(&mut links.rare().dials, group.clone(), |oldest| oldest.not_needed());
     }
@@ -206,15 +228,21 @@ impl RequestRef {
         if (300..400).contains(&status) {
             return Some(self);
         }
-        let hop = self.record.links().rare.as_ref()?.prev_hop.kept.clone();
+        let hop = self.record.links()?.rare.as_ref()?.prev_hop.kept.clone();
         hop.filter(|_| self.record.uri == *uri)
     }
 
     /// Another request follows it. True when that is to be linked.
     fn precedes(&self) -> bool {
-        let links = self.record.links();
-        let linked = !links.forgotten && self.record.hops < MOST_HOPS - 1;
-        self.record.followers.fetch_add(u32::from(linked), AcqRel);
+        let record = &self.record;
+        if record.hops >= MOST_HOPS - 1 {
+            return false;
+        }
+        record.followers.fetch_add(1, AcqRel);
+        let linked = !record.forgotten.load(Acquire);
+        if !linked {
+            record.followers.fetch_sub(1, AcqRel);
+        }
         linked
     }
 
@@ -232,21 +260,43 @@ impl RequestRef {
         if !conn.is_of(self.core()) {
             return false;
         }
-        let Some(mut links) = self.open_links() else { return false };
-        if links.conn.as_ref().is_some_and(|known| known.same(conn)) {
+        let record = &self.record;
+        match record.conn.get() {
+            None => {
+                conn.0.group.needed();
+                if record.conn.set(Some(conn.clone())).is_ok() {
+                    return true;
+                }
+                // It has ended meanwhile, or somebody else was quicker.
+                conn.0.group.not_needed();
+            }
+            Some(Some(first)) if first.same(conn) && !record.end.is_marked() => return false,
+            Some(_) => {}
+        }
+        self.moved(conn)
+    }
+
+    /// It has another connection than the first.
+    #[cold]
+    fn moved(&self, conn: &ConnRef) -> bool {
+        let Some(first) = self.record.first_conn() else { return false };
+        let Some(mut links) = self.record.open_links() else { return false };
+        let rare = links.rare();
+        let last = rare.conn.as_ref().unwrap_or(first);
+        if last.same(conn) {
             return false;
         }
         conn.0.group.needed();
-        if let Some(stale) = links.conn.replace(conn.clone()) {
-            push(&mut links.rare().tried, stale, |oldest| oldest.0.group.not_needed());
-        }
+        let stale = last.clone();
+        rare.conn = Some(conn.clone());
+        push(&mut rare.tried, stale, |oldest| oldest.0.group.not_needed());
         true
     }
 
     /// A 1xx response came.
     pub(crate) fn informational(&self, status: StatusCode) {
         let now = self.core().now();
-        let Some(mut links) = self.open_links() else { return };
+        let Some(mut links) = self.record.open_links() else { return };
         let seen = &mut links.rare().informational;
         if seen.len() < MOST {
             seen.push((now, status));
@@ -270,16 +320,15 @@ impl RequestRef {
     /// was just given up; and where the client says no more than that the connection came to an end, what went
     /// wrong with that.
     pub(super) fn failed(&self, failure: Failure, text: &str) {
-        let deeper = {
-            let links = self.record.links();
-            let dials = links.rare.iter().flat_map(|rare| &rare.dials).rev();
+        let deeper = self.record.with_links(|conn, rare| {
+            let dials = rare.into_iter().flat_map(|rare| &rare.dials).rev();
             let mut faults = dials.filter_map(|dial| dial.fault());
-            match &links.conn {
+            match conn {
                 None => faults.find(|fault| fault.failure != Failure::Interrupted),
                 Some(conn) if is_vague(&failure) => conn.fault(),
                 Some(_) => None,
             }
-        };
+        });
         let fault = Fault::new(deeper.map_or(failure, |deeper| deeper.failure), text.to_owned());
         self.end(fault.end_reason(), Some(fault));
     }
@@ -292,18 +341,17 @@ impl RequestRef {
     fn end_at(&self, now: Tick, reason: EndReason, fault: Option<Fault>) -> bool {
         let (core, record) = (self.core(), &self.record);
         let now = now.max(record.latest());
-        if let Some(mut links) = self.open_links() {
-            let has_conn = links.conn.is_some();
-            if let Some(rare) = &mut links.rare {
-                rare.stale = rare.tried.iter().map(ConnRef::stale).collect();
-                let own_dial = rare.dials.back().filter(|_| !has_conn);
-                rare.way = own_dial.map_or([0; 3], |dial| dial.way());
-                rare.dials.iter().for_each(|dial| dial.let_go(now));
-            }
+        let Some(ending) = record.end.begin_end() else { return false };
+        let has_conn = record.conn.get_or_init(|| None).is_some();
+        if ending.is_marked()
+            && let Some(rare) = &mut record.lock().rare
+        {
+            rare.stale = rare.tried.iter().map(ConnRef::stale).collect();
+            let own_dial = rare.dials.back().filter(|_| !has_conn);
+            rare.way = own_dial.map_or([0; 3], |dial| dial.way());
+            rare.dials.iter().for_each(|dial| dial.let_go(now));
         }
-        if !record.end.end(now, reason, fault) {
-            return false;
-        }
+        ending.finish(now, reason, fault);
         core.publish(|times| FinishedRecord::HttpRequest(export::request(self, times)));
         true
     }
@@ -334,24 +382,35 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) has_body: bool,
 }
 
-impl RequestRecord {
-    pub(super) fn begin(core: &Core, head: &RequestHead<'_>) -> Self {
+/// A record that is to begin: what takes time or runs code of the user's.
+pub(super) struct Beginning {
+    begin: Tick,
+    uri: Uri,
+    hops: u8,
+    links: Links,
+}
+
+impl Beginning {
+    #[inline]
+    pub(super) fn new(core: &Core, head: &RequestHead<'_>) -> Self {
+        let (mut links, mut hops) = (Links::default(), 0);
         let headers = CapturedHeaders::take(head.headers, &core.settings);
-        let mut links = Links::default();
         if !headers.is_empty() {
             links.rare().headers = headers;
         }
         let uri = mask_uri(head.uri, core.settings.mask_query);
-        let last = head.handle.and_then(RequestHandle::last_hop);
-        let hop =
-            last.filter(|last| std::ptr::eq(&**last.core(), core)).and_then(|last| last.redirected_to(&uri));
-        let hop = hop.filter(RequestRef::precedes);
-        let hops = hop.as_ref().map_or(0, |hop| hop.record.hops + 1);
-        if let Some(hop) = hop {
+        if let Some(hop) = head.handle.and_then(|handle| hop_before(core, handle, &uri)) {
+            hops = hop.record.hops + 1;
             links.rare().prev_hop = PrevHop { number: hop.number(), kept: Some(hop) };
         }
+        Beginning { begin: core.now(), uri, hops, links }
+    }
+
+    #[inline]
+    pub(super) fn into_record(self, head: &RequestHead<'_>) -> RequestRecord {
+        let Beginning { begin, uri, hops, links } = self;
         RequestRecord {
-            begin: core.now(),
+            begin,
             method: head.method.clone(),
             uri,
             has_body: head.has_body,
@@ -365,12 +424,21 @@ impl RequestRecord {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             decoded: AtomicU64::new(0),
-            end: EndCell::default(),
+            end: EndCell::new(links.rare.is_some()),
             followers: AtomicU32::new(0),
             hops,
+            forgotten: AtomicBool::new(false),
+            conn: OnceLock::new(),
             links: Mutex::new(links),
         }
     }
+}
+
+/// The last request with that handle, if it led to one for `uri`.
+#[cold]
+fn hop_before(core: &Core, handle: &RequestHandle, uri: &Uri) -> Option<RequestRef> {
+    let last = handle.last_hop().filter(|last| std::ptr::eq(&**last.core(), core))?;
+    last.redirected_to(uri).filter(RequestRef::precedes)
 }
 
 pub(super) fn version_code(version: Version) -> u8 {

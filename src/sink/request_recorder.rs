@@ -74,7 +74,7 @@ impl RequestRecorder {
         let Some(request) = self.open() else { return };
         let (core, record) = (request.core(), &request.record);
         if version < Version::HTTP_2 {
-            let first = record.links().conn.as_ref().map_or(Tick::NONE, ConnRef::first_byte);
+            let first = record.with_links(|conn, _| conn.map_or(Tick::NONE, ConnRef::first_byte));
             if first >= record.conn_acquired.get() {
                 record.first_byte.set(first);
             }
@@ -82,8 +82,10 @@ impl RequestRecorder {
         record.status.store(status.as_u16(), Relaxed);
         record.version.store(version_code(version), Relaxed);
         let headers = CapturedHeaders::take(headers, &core.settings);
-        if !headers.is_empty() {
-            record.links().rare().response_headers = headers;
+        if !headers.is_empty()
+            && let Some(mut links) = record.open_links()
+        {
+            links.rare().response_headers = headers;
         }
         record.response_head.set(core.now().max(record.begin));
     }
@@ -100,8 +102,10 @@ impl RequestRecorder {
         let Some(request) = self.open() else { return };
         let (core, record) = (request.core(), &request.record);
         let trailers = CapturedHeaders::take(trailers, &core.settings);
-        if !trailers.is_empty() {
-            record.links().rare().trailers = trailers;
+        if !trailers.is_empty()
+            && let Some(mut links) = record.open_links()
+        {
+            links.rare().trailers = trailers;
         }
     }
 
