@@ -16,35 +16,39 @@ pin_project! {
         #[pin]
         inner: F,
         recorder: RequestRecorder,
-        handle: Option<RequestHandle>,
-        capture: Option<CaptureConnection>,
+        listening: Listening,
     }
 
     impl<F> PinnedDrop for TraceRequestFuture<F> {
+        #[inline]
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if this.recorder.is_on() {
-                see_connection(this.recorder, this.capture.as_ref());
+                this.listening.see_connection(this.recorder);
             }
         }
     }
 }
 
+/// What the request carries to hear of.
+#[derive(Debug, Default)]
+pub(super) struct Listening {
+    /// The caller's own.
+    pub(super) handle: Option<RequestHandle>,
+    pub(super) capture: Option<CaptureConnection>,
+}
+
 impl<F> TraceRequestFuture<F> {
-    pub(super) fn new(
-        inner: F,
-        recorder: RequestRecorder,
-        handle: Option<RequestHandle>,
-        capture: Option<CaptureConnection>,
-    ) -> Self {
-        TraceRequestFuture { inner, recorder, handle, capture }
+    #[inline]
+    pub(super) fn new(inner: F, recorder: RequestRecorder, listening: Listening) -> Self {
+        TraceRequestFuture { inner, recorder, listening }
     }
 
     /// The handle of the request; unbound when it is not traced.
     #[cfg(feature = "client")]
     pub(crate) fn handle(&self) -> RequestHandle {
         let of_record = || self.recorder.request().map(RequestHandle::of);
-        self.handle.clone().or_else(of_record).unwrap_or_else(RequestHandle::unbound)
+        self.listening.handle.clone().or_else(of_record).unwrap_or_else(RequestHandle::unbound)
     }
 }
 
@@ -59,47 +63,52 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let inner = this.inner;
-        let result = this.recorder.scope(|| inner.poll(cx));
-        if !this.recorder.is_on() {
-            let untraced = |body| TraceResponseBody::new(body, RequestRecorder::off());
-            return result.map(|result| result.map(|response| response.map(untraced)));
+        let scope = this.recorder.scope();
+        let mut result = this.inner.poll(cx);
+        drop(scope);
+        if this.recorder.is_on() {
+            this.listening.see_connection(this.recorder);
+            match &mut result {
+                Poll::Pending => {}
+                Poll::Ready(Ok(response)) => {
+                    this.listening.responded(this.recorder, response);
+                    if response.body().is_end_stream() {
+                        this.recorder.complete();
+                    }
+                }
+                Poll::Ready(Err(error)) => failure::record(error, std::mem::take(this.recorder)),
+            }
         }
-        see_connection(this.recorder, this.capture.as_ref());
-        match result {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(response)) => {
-                Poll::Ready(Ok(responded(response, std::mem::take(this.recorder), this.handle.take())))
-            }
-            Poll::Ready(Err(error)) => {
-                failure::record(&error, std::mem::take(this.recorder));
-                Poll::Ready(Err(error))
-            }
+        // Moved only here: it is large.
+        result.map(|result| {
+            let recorder = std::mem::take(this.recorder);
+            result.map(|response| response.map(|body| TraceResponseBody::new(body, recorder)))
+        })
+    }
+}
+
+impl Listening {
+    fn responded<R>(&mut self, recorder: &mut RequestRecorder, response: &mut Response<R>) {
+        if let Some(conn) = response.extensions().get::<ConnRef>() {
+            recorder.conn(conn);
+        }
+        recorder.response(response.status(), response.version(), response.headers());
+        let handle = self.handle.take().or_else(|| recorder.request().map(RequestHandle::of));
+        if let Some(handle) = handle {
+            response.extensions_mut().insert(handle);
+        }
+    }
+
+    /// The connection that the client has chosen by now, if it says so.
+    #[inline]
+    fn see_connection(&self, recorder: &RequestRecorder) {
+        if let Some(capture) = &self.capture {
+            see_connection(recorder, capture);
         }
     }
 }
 
-fn responded<R: Body>(
-    mut response: Response<R>,
-    mut recorder: RequestRecorder,
-    handle: Option<RequestHandle>,
-) -> Response<TraceResponseBody<R>> {
-    if let Some(conn) = response.extensions().get::<ConnRef>() {
-        recorder.conn(conn);
-    }
-    recorder.response(response.status(), response.version(), response.headers());
-    if let Some(handle) = handle.or_else(|| recorder.request().map(RequestHandle::of)) {
-        response.extensions_mut().insert(handle);
-    }
-    if response.body().is_end_stream() {
-        recorder.complete();
-    }
-    response.map(|body| TraceResponseBody::new(body, recorder))
-}
-
-/// The connection that the client has chosen by now, if it says so.
-fn see_connection(recorder: &RequestRecorder, capture: Option<&CaptureConnection>) {
-    let Some(capture) = capture else { return };
+fn see_connection(recorder: &RequestRecorder, capture: &CaptureConnection) {
     let metadata = capture.connection_metadata();
     let Some(connected) = metadata.as_ref() else { return };
     let mut extras = Extensions::new();

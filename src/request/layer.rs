@@ -1,9 +1,10 @@
 use super::{
     TraceRequest, TraceRequestFuture,
     body::TraceBody,
+    future::Listening,
     mapper::{Boxed, MapBody, Typed},
 };
-use crate::sink::{RequestHandle, RequestHead, RequestRecorder, TraceSink};
+use crate::sink::{BodyWatch, RequestHandle, RequestHead, RequestRecorder, TraceSink};
 use http::Request;
 use http_body::Body;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
@@ -48,6 +49,7 @@ impl<M> TraceRequestLayer<M> {
     }
 
     /// Makes a request by `send`, and records it.
+    #[inline]
     pub(crate) fn trace<B, F>(
         &self,
         mut request: Request<B>,
@@ -57,25 +59,35 @@ impl<M> TraceRequestLayer<M> {
         M: MapBody<B>,
         B: Body,
     {
-        let has_body = !request.body().is_end_stream();
-        let mut recorder = self.sink.request(RequestHead {
+        // Each way, that of a sink that is off included, calls `send` in the same place: what is moved is large.
+        let (mut recorder, watch, listening) = self.begin(&mut request);
+        let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));
+        let scope = recorder.scope();
+        let inner = send(request);
+        drop(scope);
+        TraceRequestFuture::new(inner, recorder, listening)
+    }
+
+    #[inline]
+    fn begin<B: Body>(
+        &self,
+        request: &mut Request<B>,
+    ) -> (RequestRecorder, Option<Box<BodyWatch>>, Listening) {
+        let recorder = self.sink.request(|| RequestHead {
             method: request.method(),
             uri: request.uri(),
             version: request.version(),
             headers: request.headers(),
             handle: request.extensions().get::<RequestHandle>(),
-            has_body,
+            has_body: !request.body().is_end_stream(),
         });
         if !recorder.is_on() {
-            let request = request.map(|body| self.mapper.map(TraceBody::new(body, None)));
-            return TraceRequestFuture::new(send(request), recorder, None, None);
+            return (recorder, None, Listening::default());
         }
+        let watch = (!request.body().is_end_stream()).then(|| Box::new(recorder.watch()));
         let handle = request.extensions().get::<RequestHandle>().cloned();
-        let capture = self.listen(&mut request, &recorder);
-        let watch = has_body.then(|| Box::new(recorder.watch()));
-        let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));
-        let inner = recorder.scope(|| send(request));
-        TraceRequestFuture::new(inner, recorder, handle, capture)
+        let capture = self.listen(request, &recorder);
+        (recorder, watch, Listening { handle, capture })
     }
 
     /// Has the request report what only the client knows.

@@ -32,16 +32,14 @@ pub struct RequestHandle(Inner);
 
 #[derive(Clone)]
 enum Inner {
-    /// Of a request that is not traced.
-    Unbound,
     Bound(RequestRef),
-    /// All hops, the last one last.
-    Slot(Arc<Mutex<Vec<RequestRef>>>),
+    /// All hops, the last one last; `None` for what is not traced. So the handle is no larger than the reference.
+    Slot(Option<Arc<Mutex<Vec<RequestRef>>>>),
 }
 
 impl Default for Inner {
     fn default() -> Self {
-        Inner::Slot(Arc::default())
+        Inner::Slot(Some(Arc::default()))
     }
 }
 
@@ -53,15 +51,15 @@ impl RequestHandle {
 
     /// A handle that stays without a request.
     pub(crate) fn unbound() -> Self {
-        RequestHandle(Inner::Unbound)
+        RequestHandle(Inner::Slot(None))
     }
 
     /// The same, to be bound to the requests that follow from it, too.
     pub(crate) fn into_slot(self) -> Self {
         match self.0 {
-            Inner::Slot(_) => self,
-            Inner::Bound(request) => RequestHandle(Inner::Slot(Arc::new(Mutex::new(vec![request])))),
-            Inner::Unbound => RequestHandle::new(),
+            Inner::Slot(Some(_)) => self,
+            Inner::Bound(request) => RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new(vec![request]))))),
+            Inner::Slot(None) => RequestHandle::new(),
         }
     }
 
@@ -88,9 +86,9 @@ impl RequestHandle {
     /// The trace of this request alone, with all that it refers to. Empty when it was not traced.
     pub fn trace(&self) -> NetTrace {
         match &self.0 {
-            Inner::Unbound => NetTrace::default(),
+            Inner::Slot(None) => NetTrace::default(),
             Inner::Bound(request) => assemble::slice(request),
-            Inner::Slot(slot) => {
+            Inner::Slot(Some(slot)) => {
                 let hops = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 assemble::hops(&hops)
             }
@@ -113,14 +111,14 @@ impl RequestHandle {
 
     pub(crate) fn last_hop(&self) -> Option<RequestRef> {
         match &self.0 {
-            Inner::Unbound => None,
+            Inner::Slot(None) => None,
             Inner::Bound(request) => Some(request.clone()),
-            Inner::Slot(slot) => slot.lock().unwrap_or_else(PoisonError::into_inner).last().cloned(),
+            Inner::Slot(Some(slot)) => slot.lock().unwrap_or_else(PoisonError::into_inner).last().cloned(),
         }
     }
 
     pub(super) fn bind(&self, request: RequestRef) {
-        if let Inner::Slot(slot) = &self.0 {
+        if let Inner::Slot(Some(slot)) = &self.0 {
             let mut hops = slot.lock().unwrap_or_else(PoisonError::into_inner);
             if hops.len() == usize::from(MOST_HOPS) {
                 hops.remove(0);

@@ -17,10 +17,12 @@ enum Value {
 }
 
 impl CapturedHeaders {
+    #[inline]
     pub(crate) fn take(headers: &HeaderMap, settings: &Settings) -> Self {
-        if settings.headers == HeaderCapture::Off {
-            return Self::default();
-        }
+        if settings.headers == HeaderCapture::Off { Self::default() } else { Self::wanted(headers, settings) }
+    }
+
+    fn wanted(headers: &HeaderMap, settings: &Settings) -> Self {
         // A filter knows no length of its own, and the list would grow step by step.
         let mut fields = Vec::with_capacity(headers.len());
         let excluded = settings.exclude_header.as_deref();

@@ -220,24 +220,11 @@ impl TraceSink {
 
     /// A request was handed to a client.
     #[inline]
-    pub(crate) fn request(&self, head: RequestHead<'_>) -> RequestRecorder {
-        let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on() && inner.core.settings.http)
-        else {
-            return RequestRecorder::off();
-        };
-        let beginning = Beginning::new(&inner.core, &head);
-        let new = || beginning.into_record(&head);
-        let (record, rolled) = inner.requests.add(&inner.core.numbers, new);
-        if rolled {
-            inner.make_room();
+    pub(crate) fn request<'a>(&self, head: impl FnOnce() -> RequestHead<'a>) -> RequestRecorder {
+        match &self.0 {
+            Some(inner) if inner.core.is_on() && inner.core.settings.http => inner.request(head()),
+            _ => RequestRecorder::off(),
         }
-        let request = RequestRef { record };
-        if inner.core.is_closed() {
-            // Closed since we looked, perhaps without having seen this one.
-            request.end(EndReason::SinkClosed, None);
-            return RequestRecorder::off();
-        }
-        RequestRecorder::new(request, &head)
     }
 }
 
@@ -248,6 +235,22 @@ impl Default for TraceSink {
 }
 
 impl Inner {
+    fn request(&self, head: RequestHead<'_>) -> RequestRecorder {
+        let beginning = Beginning::new(&self.core, &head);
+        let new = || beginning.into_record(&head);
+        let (record, rolled) = self.requests.add(&self.core.numbers, new);
+        if rolled {
+            self.make_room();
+        }
+        let request = RequestRef { record };
+        if self.core.is_closed() {
+            // Closed since we looked, perhaps without having seen this one.
+            request.end(EndReason::SinkClosed, None);
+            return RequestRecorder::off();
+        }
+        RequestRecorder::new(request, &head)
+    }
+
     fn keep(&self, group: Arc<Group>) {
         let (slot, rolled) = self.groups.add(&self.group_order, || GroupSlot::new(group));
         if rolled {

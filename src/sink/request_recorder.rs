@@ -6,7 +6,7 @@ use super::{
     handle::RequestHandle,
     headers::CapturedHeaders,
     request::{RequestHead, RequestRef, version_code},
-    scope,
+    scope::{self, RequestScope},
 };
 use crate::{
     error::Fault,
@@ -27,6 +27,7 @@ impl RequestRecorder {
         RequestRecorder { request: None }
     }
 
+    #[inline]
     pub(super) fn new(request: RequestRef, head: &RequestHead<'_>) -> Self {
         if let Some(handle) = head.handle {
             handle.bind(request.clone());
@@ -34,21 +35,20 @@ impl RequestRecorder {
         RequestRecorder { request: Some(request) }
     }
 
+    #[inline]
     pub(crate) fn is_on(&self) -> bool {
         self.request.is_some()
     }
 
+    #[inline]
     pub(crate) fn request(&self) -> Option<&RequestRef> {
         self.request.as_ref()
     }
 
-    /// Runs `f`, a poll, on behalf of this request.
+    /// What is polled meanwhile is polled on behalf of this request.
     #[inline]
-    pub(crate) fn scope<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        if self.request.is_none() {
-            return f();
-        }
-        scope::with_request(&mut self.request, f)
+    pub(crate) fn scope(&mut self) -> RequestScope<'_> {
+        RequestScope::enter(&mut self.request)
     }
 
     pub(crate) fn watch(&self) -> BodyWatch {
@@ -90,11 +90,11 @@ impl RequestRecorder {
         record.response_head.set(core.now().max(record.begin));
     }
 
-    /// A part of the response's body was handed to its reader; `total` is all so far.
-    #[inline]
-    pub(crate) fn received(&self, total: u64) {
+    /// So much of the response's body was handed to its reader.
+    pub(crate) fn received(&self, bytes: u64) {
         if let Some(request) = self.open() {
-            request.record.received.store(total, Relaxed);
+            let received = &request.record.received;
+            received.store(received.load(Relaxed) + bytes, Relaxed); // nobody else writes it
         }
     }
 
@@ -133,15 +133,17 @@ impl RequestRecorder {
 }
 
 impl Drop for RequestRecorder {
+    #[inline]
     fn drop(&mut self) {
-        dropped(self.request.take());
+        if let Some(request) = self.request.take() {
+            dropped(&request);
+        }
     }
 }
 
-fn dropped(request: Option<RequestRef>) {
-    if let Some(request) = request {
-        request.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the request was dropped")));
-    }
+#[cold]
+fn dropped(request: &RequestRef) {
+    request.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the request was dropped")));
 }
 
 /// Goes with the decoded body of a response. The request ends with it, rather than with what is decoded.
@@ -185,7 +187,7 @@ impl DecodeWatch {
 
 impl Drop for DecodeWatch {
     fn drop(&mut self) {
-        dropped(self.request.take());
+        self.request.iter().for_each(dropped);
     }
 }
 
