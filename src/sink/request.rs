@@ -260,7 +260,7 @@ impl RequestRef {
         if !conn.is_of(self.core()) {
             return false;
         }
-        let record = &self.record;
+        let record: &RequestRecord = &self.record;
         match record.conn.get() {
             None => {
                 conn.0.group.needed();
@@ -305,13 +305,14 @@ impl RequestRef {
 
     /// The response was read to its end.
     pub(super) fn complete(&self) {
-        if !self.is_open() {
+        let record: &RequestRecord = &self.record;
+        if !record.end.is_open() {
             return;
         }
         let now = self.core().now();
-        let read = &self.record.response_end;
+        let read = &record.response_end;
         if read.get() == Tick::NONE {
-            read.set(now.max(self.record.begin));
+            read.set(now.max(record.begin));
         }
         self.end_at(now, EndReason::Closed, None);
     }
@@ -339,7 +340,7 @@ impl RequestRef {
     }
 
     fn end_at(&self, now: Tick, reason: EndReason, fault: Option<Fault>) -> bool {
-        let (core, record) = (self.core(), &self.record);
+        let (core, record): (_, &RequestRecord) = (self.core(), &self.record);
         let now = now.max(record.latest());
         let Some(ending) = record.end.begin_end() else { return false };
         let has_conn = record.conn.get_or_init(|| None).is_some();
@@ -394,8 +395,7 @@ impl Beginning {
     #[inline]
     pub(super) fn new(core: &Core, head: &RequestHead<'_>) -> Self {
         let (mut links, mut hops) = (Links::default(), 0);
-        let headers = CapturedHeaders::take(head.headers, &core.settings);
-        if !headers.is_empty() {
+        if let Some(headers) = CapturedHeaders::take(head.headers, &core.settings) {
             links.rare().headers = headers;
         }
         let uri = mask_uri(head.uri, core.settings.mask_query);

@@ -3,9 +3,10 @@
 use super::{
     clock::Tick,
     conn::ConnRef,
+    core::Core,
     handle::RequestHandle,
     headers::CapturedHeaders,
-    request::{RequestHead, RequestRef, version_code},
+    request::{RequestHead, RequestRecord, RequestRef, version_code},
     scope::{self, RequestScope},
 };
 use crate::{
@@ -71,8 +72,7 @@ impl RequestRecorder {
 
     /// The response's head is complete.
     pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
-        let Some(request) = self.open() else { return };
-        let (core, record) = (request.core(), &request.record);
+        let Some((core, record)) = self.open() else { return };
         if version < Version::HTTP_2 {
             let first = record.with_links(|conn, _| conn.map_or(Tick::NONE, ConnRef::first_byte));
             if first >= record.conn_acquired.get() {
@@ -81,8 +81,7 @@ impl RequestRecorder {
         }
         record.status.store(status.as_u16(), Relaxed);
         record.version.store(version_code(version), Relaxed);
-        let headers = CapturedHeaders::take(headers, &core.settings);
-        if !headers.is_empty()
+        if let Some(headers) = CapturedHeaders::take(headers, &core.settings)
             && let Some(mut links) = record.open_links()
         {
             links.rare().response_headers = headers;
@@ -92,17 +91,15 @@ impl RequestRecorder {
 
     /// So much of the response's body was handed to its reader.
     pub(crate) fn received(&self, bytes: u64) {
-        if let Some(request) = self.open() {
-            let received = &request.record.received;
+        if let Some((_, record)) = self.open() {
+            let received = &record.received;
             received.store(received.load(Relaxed) + bytes, Relaxed); // nobody else writes it
         }
     }
 
     pub(crate) fn trailers(&self, trailers: &HeaderMap) {
-        let Some(request) = self.open() else { return };
-        let (core, record) = (request.core(), &request.record);
-        let trailers = CapturedHeaders::take(trailers, &core.settings);
-        if !trailers.is_empty()
+        let Some((core, record)) = self.open() else { return };
+        if let Some(trailers) = CapturedHeaders::take(trailers, &core.settings)
             && let Some(mut links) = record.open_links()
         {
             links.rare().trailers = trailers;
@@ -112,7 +109,7 @@ impl RequestRecorder {
     /// The response came to its end. Where it is decoded, it is the reader of that who ends the request.
     pub(crate) fn complete(&mut self) {
         let Some(request) = self.request.take() else { return };
-        let (core, record) = (request.core(), &request.record);
+        let (core, record): (_, &RequestRecord) = (request.core(), &request.record);
         if record.decoded.load(Relaxed) == 0 {
             request.complete();
         } else if request.is_open() {
@@ -127,8 +124,12 @@ impl RequestRecorder {
         }
     }
 
-    fn open(&self) -> Option<&RequestRef> {
-        self.request.as_ref().filter(|request| request.is_open())
+    /// Its record, unless it has ended.
+    #[inline]
+    fn open(&self) -> Option<(&Core, &RequestRecord)> {
+        let request = self.request.as_ref()?;
+        let record: &RequestRecord = &request.record;
+        record.end.is_open().then_some((request.core(), record))
     }
 }
 
