@@ -62,7 +62,7 @@ mod expected {
     /// A kept-alive GET through the preset with a disabled sink, more than through hyper-util's client.
     pub const PRESET_OFF: i64 = -4;
     /// The same, traced.
-    pub const PRESET: i64 = 2;
+    pub const PRESET: i64 = -2;
 }
 
 #[global_allocator]
