@@ -3,7 +3,7 @@
 
 use crate::{
     error::Fault,
-    record::Failure,
+    record::{Failure, Text},
     sink::{ConnRecorder, ConnRef, TraceSink},
 };
 pub use crate::{resolve::bench::Exchange, tls::bench::Handshake};
@@ -41,8 +41,8 @@ pub fn refused_dial(sink: &TraceSink) {
     dial.failed(|| Fault::new(Failure::ConnectionRefused, "connection refused"));
 }
 
-fn destination() -> String {
-    "www.example.com:443".to_owned()
+fn destination() -> Text {
+    "www.example.com:443".into()
 }
 
 impl Conn {

@@ -51,6 +51,7 @@
 //! | `tls` | `tls` with `ring` or `aws-lc-rs` | `TraceTlsLayer` over any connector |
 //! | `request` | `request` | `TraceRequestLayer` around any `Service<http::Request<B>>` |
 //! | `client` | `client` (default) | the preset |
+//! | `linux` | `conntrack`, on Linux | probes: the kernel's connection tracking |
 //!
 //! Diagnostics of the crate's own go through [`tracing`](https://docs.rs/tracing), target `nettrace`.
 #![forbid(unsafe_code)]
@@ -77,6 +78,8 @@ pub mod connect;
 #[cfg(feature = "_bench")]
 #[doc(hidden)]
 pub mod internals;
+#[cfg(all(feature = "conntrack", target_os = "linux"))]
+pub mod linux;
 #[cfg(all(test, feature = "client"))]
 mod off;
 #[cfg(feature = "request")]

@@ -13,7 +13,7 @@ export PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps what is meant for root
 # Each program that a test runs, and the package that brings it.
 needed=(
     nginx:nginx-light dnsmasq:dnsmasq-base openssl:openssl strace:strace curl:curl
-    nft:nftables ip:iproute2 cc:gcc cc:libc6-dev valgrind:valgrind
+    nft:nftables conntrack:conntrack ip:iproute2 cc:gcc cc:libc6-dev valgrind:valgrind
 )
 
 main() {

@@ -1,10 +1,13 @@
 //! One TCP handshake with one address.
 
 use super::tcp::SocketOptions;
-use crate::sink::{AttemptRecorder, ConnRecorder, DialRecorder, ProbeEvent};
+use crate::{
+    error::classify::is_under_way,
+    sink::{AttemptRecorder, ConnRecorder, DialRecorder, ProbeEvent},
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
-    io::{self, ErrorKind::WouldBlock},
+    io,
     net::SocketAddr,
     os::fd::AsFd,
     pin::Pin,
@@ -97,12 +100,11 @@ impl Drop for Attempt {
 }
 
 fn open(addr: SocketAddr, options: &SocketOptions, recorder: &AttemptRecorder) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+    let socket = nonblocking(Domain::for_address(addr))?;
     options.apply(&socket)?;
     recorder.before_connect(socket.as_fd());
     let begun = match socket.connect(&addr.into()) {
-        Err(error) if error.raw_os_error() != Some(IN_PROGRESS) && error.kind() != WouldBlock => Err(error),
+        Err(error) if !is_under_way(&error) => Err(error),
         _ => Ok(()),
     };
     if begun.is_err() {
@@ -111,8 +113,14 @@ fn open(addr: SocketAddr, options: &SocketOptions, recorder: &AttemptRecorder) -
     begun.and_then(|()| TcpStream::from_std(socket.into()))
 }
 
-/// `EINPROGRESS` of `connect(2)` on a non-blocking socket, which std has no kind for.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const IN_PROGRESS: i32 = 115;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const IN_PROGRESS: i32 = 36;
+/// In one call where the system has one for it.
+fn nonblocking(domain: Domain) -> io::Result<Socket> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    return Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP));
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    {
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+}

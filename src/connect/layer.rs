@@ -3,6 +3,7 @@
 use super::TracedIo;
 use crate::{
     error::classify,
+    record::Text,
     sink::{ConnRef, DialRecorder, Endpoint, TraceSink, Transport},
 };
 use http::{Extensions, Uri};
@@ -135,19 +136,15 @@ where
 }
 
 /// `host:port` of a URI, with the default port of its scheme.
-fn destination(uri: &Uri) -> String {
+fn destination(uri: &Uri) -> Text {
     let host = uri.host().unwrap_or_default();
     let default = if matches!(uri.scheme_str(), Some("https" | "wss")) { 443 } else { 80 };
     host_and_port(host, uri.port_u16().unwrap_or(default))
 }
 
-/// `host:port`, made in one go.
-pub(super) fn host_and_port(host: &str, port: u16) -> String {
-    let mut text = String::with_capacity(host.len() + ":65535".len());
-    text.push_str(host);
-    text.push(':');
-    text.push_str(itoa::Buffer::new().format(port));
-    text
+/// `host:port`
+pub(super) fn host_and_port(host: &str, port: u16) -> Text {
+    Text::concat([host, ":", itoa::Buffer::new().format(port)])
 }
 
 fn endpoint<T: Connection + 'static>(io: &T) -> Endpoint {

@@ -1,6 +1,7 @@
 //! Where to connect to.
 
 use super::layer::host_and_port;
+use crate::record::Text;
 use http::Uri;
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,11 +16,13 @@ pub struct Target {
 
 impl Target {
     /// `host:port`, with brackets around an IPv6 address.
-    pub(crate) fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> Text {
         match self.port {
-            Ok(port) if self.host.contains(':') => format!("[{}]:{port}", self.host),
+            Ok(port) if self.host.contains(':') => {
+                Text::concat(["[", &self.host, "]:", itoa::Buffer::new().format(port)])
+            }
             Ok(port) => host_and_port(&self.host, port),
-            Err(_) => self.host.clone(),
+            Err(_) => self.host.as_str().into(),
         }
     }
 

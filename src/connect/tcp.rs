@@ -213,7 +213,7 @@ where
         }
         Err((kind, attempts)) => {
             let error =
-                ConnectError { kind, destination: target.to_text(), attempts, dial: dial.dial().id() };
+                ConnectError { kind, destination: target.to_text().into(), attempts, dial: dial.dial().id() };
             dial.failed(|| classify::fault(&error));
             Err(error)
         }

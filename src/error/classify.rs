@@ -15,6 +15,14 @@ pub(crate) fn io_fault(error: &io::Error) -> Fault {
     Fault { failure: io_failure(error), text }
 }
 
+/// Whether that is only how `connect` on a non-blocking socket says that it has begun.
+#[cfg(feature = "resolve")]
+pub(crate) fn is_under_way(error: &io::Error) -> bool {
+    // `EINPROGRESS`, which std has no kind for.
+    let in_progress = if cfg!(any(target_os = "linux", target_os = "android")) { 115 } else { 36 };
+    error.raw_os_error() == Some(in_progress) || error.kind() == io::ErrorKind::WouldBlock
+}
+
 /// The code of any error, and its text with that of its sources.
 pub(crate) fn fault(error: &(dyn Error + 'static)) -> Fault {
     Fault::new(failure(error), chain(error))

@@ -32,6 +32,18 @@ pub struct ConntrackEntry {
     pub bytes_sent: u64,
     /// Bytes from the remote endpoint, with all headers from the network layer on.
     pub bytes_recv: u64,
+    /// The zone that the entry is in (`ct zone`), unless it is the default one, 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<u16>,
+    /// The kernel's identifier of the entry, as `conntrack -L -o id` shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+    /// When the kernel made the entry, where it keeps that (`nf_conntrack_timestamp`). Absolute.
+    #[serde(skip_serializing_if = "Timestamp::is_undefined")]
+    pub start_at: Timestamp,
+    /// When the kernel gave the entry up, where it tells. Absolute.
+    #[serde(skip_serializing_if = "Timestamp::is_undefined")]
+    pub stop_at: Timestamp,
 }
 
 named_enum! {

@@ -32,9 +32,9 @@ impl Text {
 
     /// The parts one after another.
     pub(crate) fn concat<const N: usize>(parts: [&str; N]) -> Self {
-        let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+        let mut text = CompactString::with_capacity(parts.iter().map(|part| part.len()).sum());
         parts.iter().filter(|part| !part.is_empty()).for_each(|part| text.push_str(part));
-        text.into()
+        Text(text)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{
     clock::Tick,
-    conn::ConnRecord,
+    conn::ConnRef,
     core::{Core, Timeline},
     dns::DnsRecord,
     export,
@@ -66,8 +66,8 @@ struct Assembly {
     held: Vec<Arc<Group>>,
     http: Records<HttpReqTrace>,
     dials: Records<DialTrace>,
-    /// What is in the groups, each with the place of its group in `held`.
-    conns: Vec<(usize, Arc<ConnRecord>)>,
+    conns: Vec<ConnRef>,
+    /// What else is in the groups, each with the place of its group in `held`.
     queries: Vec<(usize, DnsRecord)>,
     tunnels: Vec<(usize, TlsRecord)>,
 }
@@ -128,7 +128,7 @@ impl Assembly {
         }
     }
 
-    fn group(&mut self, group: &Group) {
+    fn group(&mut self, group: &Arc<Group>) {
         let place = self.held.len();
         self.conns.reserve(USUAL);
         self.queries.reserve(USUAL);
@@ -137,7 +137,7 @@ impl Assembly {
         let ended = group.dial.as_ref().and_then(|dial| dial.end.get());
         let state = {
             let state = group.state();
-            self.conns.extend(state.conns.iter().map(|conn| (place, conn.clone())));
+            self.conns.extend(ConnRef::all(group, &state));
             self.queries.extend(state.dns.iter().map(|dns| (place, dns.clone())));
             self.tunnels.extend(state.tls.iter().map(|tls| (place, tls.clone())));
             state.dial.clone()
@@ -160,18 +160,18 @@ impl Assembly {
         self.http.forget(&known, |request| request.prev_hop = Rare::new());
         self.dials.forget(&known, |dial| dial.triggered_by = TraceId::UNDEFINED);
 
-        in_order(&mut self.conns, |(_, conn)| conn.begin);
+        in_order(&mut self.conns, |conn| conn.record().begin);
         in_order(&mut self.queries, |(_, dns)| first_message(dns));
         in_order(&mut self.tunnels, |(_, tls)| tls.begin);
         let (times, held) = (&self.times, &self.held);
-        let udp = self.conns.iter().filter(|(_, conn)| conn.is_udp()).count();
+        let udp = self.conns.iter().filter(|conn| conn.record().is_udp()).count();
         let mut udp_conns = Vec::with_capacity(udp);
         let mut tcp_conns = Vec::with_capacity(self.conns.len() - udp);
-        for (place, conn) in &self.conns {
-            if conn.is_udp() {
-                udp_conns.push(export::udp_conn(&held[*place], conn, times));
+        for conn in &self.conns {
+            if conn.record().is_udp() {
+                udp_conns.push(export::udp_conn(conn, times));
             } else {
-                tcp_conns.push(export::tcp_conn(&held[*place], conn, times));
+                tcp_conns.push(export::tcp_conn(conn, times));
             }
         }
         let (queries, tunnels) = (self.queries.into_iter(), self.tunnels.into_iter());

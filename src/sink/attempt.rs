@@ -13,16 +13,11 @@ use crate::{
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 /// One TCP attempt. Dropped before it ended, it was given up.
-pub(crate) struct AttemptRecorder(Option<Live>);
-
-struct Live {
-    group: Arc<Group>,
-    record: Arc<ConnRecord>,
-}
+pub(crate) struct AttemptRecorder(Option<ConnRef>);
 
 impl fmt::Debug for AttemptRecorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let to = self.0.as_ref().and_then(|live| live.record.remote);
+        let to = self.0.as_ref().and_then(ConnRef::peer_addr);
         f.debug_tuple("AttemptRecorder").field(&to).finish()
     }
 }
@@ -37,23 +32,23 @@ impl AttemptRecorder {
             let endpoint = Endpoint { remote: Some(remote), ..Endpoint::default() };
             let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
             record.from_resolver = from_resolver;
-            let record = conn::register(&group, record)?;
-            Some(Live { group, record })
+            ConnRef::register(group, record)
         }))
     }
 
     /// Shows the socket to the probes before it is connected.
     pub(crate) fn before_connect(&self, socket: ProbeSocket<'_>) {
-        let Some(Live { group, record }) = &self.0 else { return };
-        let Some(remote) = record.remote else { return };
-        for probe in group.core.probes() {
+        let Some(conn) = &self.0 else { return };
+        let Some(remote) = conn.peer_addr() else { return };
+        for probe in conn.group.core.probes() {
             contained(|| probe.before_connect(socket, remote));
         }
     }
 
     /// The local address, as soon as there is one.
     pub(crate) fn local(&self, local: impl FnOnce() -> Option<SocketAddr>) {
-        if let Some(Live { record, .. }) = &self.0
+        let record = self.0.as_ref().map(ConnRef::record);
+        if let Some(record) = record
             && record.end.is_open()
             && record.local.get().is_none()
             && let Some(local) = local()
@@ -63,15 +58,14 @@ impl AttemptRecorder {
     }
 
     pub(crate) fn show(&self, event: ProbeEvent, socket: ProbeSocket<'_>) {
-        let Some(Live { group, record }) = &self.0 else { return };
-        if !group.core.probes().is_empty() {
-            conn::show(&ConnRef::new(group.clone(), Some(record.clone())), event, socket);
+        if let Some(conn) = &self.0 {
+            conn::show(conn, event, socket);
         }
     }
 
     pub(crate) fn connected(mut self, local: impl FnOnce() -> Option<SocketAddr>) -> ConnRecorder {
         self.local(local);
-        self.0.take().map_or(ConnRecorder::off(), |live| ConnRecorder::established(live.group, live.record))
+        self.0.take().map_or(ConnRecorder::off(), ConnRecorder::established)
     }
 
     pub(crate) fn failed(mut self, error: &io::Error) {
@@ -89,8 +83,8 @@ impl AttemptRecorder {
     }
 
     fn end(&mut self, reason: EndReason, fault: impl FnOnce() -> Fault) {
-        if let Some(Live { group, record }) = self.0.take() {
-            conn::end(&group, &record, reason, Some(fault()));
+        if let Some(conn) = self.0.take() {
+            conn::end(&conn, reason, Some(fault()));
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use super::{
     clock::Tick,
+    conntrack::ConntrackCell,
     core::{Core, Timeline},
     end::EndCell,
     export,
-    group::Group,
+    group::{Group, GroupState},
     oplog::OpLog,
     probe::{ProbeEvent, ProbeSocket, contained},
     subscriber::FinishedRecord,
@@ -58,10 +59,16 @@ pub(crate) struct ConnRecord {
     pub(super) received: AtomicU64,
     /// The first read after a request was given the connection; [`AWAITED`] until it comes.
     pub(super) first_byte: AtomicU64,
-    /// Begun when it is established, if operations are recorded.
-    pub(crate) log: OnceLock<OpLog>,
+    /// None where operations are not recorded.
+    pub(crate) log: Option<OpLog>,
     /// The first error that an operation met.
     pub(super) broken: OnceLock<Box<Fault>>,
+    pub(super) conntrack: ConntrackCell,
+    /// The TLS tunnel to the server, and the one to a proxy below it.
+    pub(super) tls: AtomicU64,
+    pub(super) proxy_tls: AtomicU64,
+    /// Why it will be closed, said by whoever decided it.
+    pub(super) closing: OnceLock<EndReason>,
     pub(crate) end: EndCell,
 }
 
@@ -69,9 +76,13 @@ pub(super) const AWAITED: u64 = u64::MAX;
 
 impl ConnRecord {
     pub(super) fn new(core: &Core, transport: Transport, endpoint: Endpoint) -> Self {
+        Self::numbered(core, core.numbers.one(), transport, endpoint)
+    }
+
+    fn numbered(core: &Core, number: u64, transport: Transport, endpoint: Endpoint) -> Self {
         let Endpoint { local, remote, path } = endpoint;
         ConnRecord {
-            number: core.numbers.one(),
+            number,
             transport,
             from_resolver: false,
             above_tls: false,
@@ -83,8 +94,12 @@ impl ConnRecord {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             first_byte: AtomicU64::new(0),
-            log: OnceLock::new(),
+            log: core.settings.socket_ops.then(OpLog::new),
             broken: OnceLock::new(),
+            conntrack: ConntrackCell::default(),
+            tls: AtomicU64::new(0),
+            proxy_tls: AtomicU64::new(0),
+            closing: OnceLock::new(),
             end: EndCell::default(),
         }
     }
@@ -114,80 +129,102 @@ impl ConnRecord {
 /// Identity of a traced connection, the same for all who use it. Travels in the extensions of responses, and
 /// of the metadata that hyper-util keeps of a connection.
 #[derive(Clone)]
-pub struct ConnRef(pub(super) Arc<ConnShared>);
-
-pub(super) struct ConnShared {
+pub struct ConnRef {
     pub(super) group: Arc<Group>,
-    pub(super) record: Option<Arc<ConnRecord>>,
-    /// The TLS tunnel to the server, and the one to a proxy below it.
-    pub(super) tls: AtomicU64,
-    pub(super) proxy_tls: AtomicU64,
-    /// Why it will be closed, said by whoever decided it.
-    pub(super) closing: OnceLock<EndReason>,
+    /// The record, unless it is the first of the group.
+    other: Option<Arc<ConnRecord>>,
 }
 
 impl ConnRef {
-    pub(super) fn new(group: Arc<Group>, record: Option<Arc<ConnRecord>>) -> Self {
-        let (tls, proxy_tls) = Default::default();
-        ConnRef(Arc::new(ConnShared { group, record, tls, proxy_tls, closing: OnceLock::new() }))
+    /// A connection that nothing is known of but that something is done over it.
+    pub(super) fn unknown(group: Arc<Group>) -> Self {
+        let record = ConnRecord::numbered(&group.core, 0, Transport::Tcp, Endpoint::default());
+        ConnRef { group, other: Some(Arc::new(record)) }
+    }
+
+    /// `None` when nothing more is recorded of that dial.
+    pub(super) fn register(group: Arc<Group>, record: ConnRecord) -> Option<Self> {
+        let other = group.add(record)?;
+        Some(ConnRef { group, other })
+    }
+
+    /// The connections and attempts of a group, whose state is locked.
+    pub(super) fn all<'a>(
+        group: &'a Arc<Group>,
+        state: &'a GroupState,
+    ) -> impl Iterator<Item = ConnRef> + 'a {
+        let first = group.first().map(|_| None).into_iter();
+        let others = first.chain(state.others().iter().cloned().map(Some));
+        others.map(|other| ConnRef { group: group.clone(), other })
+    }
+
+    #[inline]
+    pub(super) fn record(&self) -> &ConnRecord {
+        match &self.other {
+            Some(other) => other,
+            None => self.group.first().expect("it was put there before the first reference to it"),
+        }
     }
 
     /// The identifier of the connection in a trace; empty when only a TLS tunnel over a foreign stream is known.
     pub fn id(&self) -> TraceId {
-        self.0.group.core.id(self.number())
+        self.group.core.id(self.number())
     }
 
     /// The address of this side, where there is one.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.0.record.as_ref().and_then(|record| record.local.get().copied())
+        self.record().local.get().copied()
     }
 
     /// The address of the peer, where there is one.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.0.record.as_ref().and_then(|record| record.remote)
+        self.record().remote
     }
 
     pub(crate) fn number(&self) -> u64 {
-        self.0.record.as_ref().map_or(0, |record| record.number)
+        self.record().number
+    }
+
+    /// Itself, the tunnel to the server over it, and the one to a proxy.
+    pub(super) fn way(&self) -> [u64; 3] {
+        let record = self.record();
+        [record.number, record.tls.load(Relaxed), record.proxy_tls.load(Relaxed)]
     }
 
     /// Whether it is one of that sink's.
     pub(super) fn is_of(&self, core: &Arc<Core>) -> bool {
-        Arc::ptr_eq(&self.0.group.core, core)
+        Arc::ptr_eq(&self.group.core, core)
     }
 
     /// A request was given the connection: the next byte that comes is the first of its response (HTTP/1).
     pub(crate) fn await_first_byte(&self) {
-        if let Some(record) = &self.0.record {
-            record.first_byte.store(AWAITED, Relaxed);
-        }
+        self.record().first_byte.store(AWAITED, Relaxed);
     }
 
     /// When that byte came.
     pub(crate) fn first_byte(&self) -> Tick {
-        let at = self.0.record.as_ref().map_or(0, |record| record.first_byte.load(Relaxed));
+        let at = self.record().first_byte.load(Relaxed);
         if at == AWAITED { Tick::NONE } else { Tick(at) }
     }
 
     /// Its close is not to be recorded as a mere `closed`.
     pub(crate) fn will_close(&self, reason: EndReason) {
-        let _ = self.0.closing.set(reason);
+        let _ = self.record().closing.set(reason);
     }
 
     /// What went wrong with it, or with a tunnel over it.
     pub(super) fn fault(&self) -> Option<Fault> {
-        let broken = || self.0.record.as_ref()?.broken.get().map(|fault| (**fault).clone());
-        self.0.group.tunnel_fault().or_else(broken)
+        let broken = || self.record().broken.get().map(|fault| (**fault).clone());
+        self.group.tunnel_fault().or_else(broken)
     }
 
     /// Why a request was moved away from it: what ended it, or that the peer did not want it any more.
     pub(super) fn stale(&self) -> Failure {
-        let fault = self.0.record.as_ref().and_then(|record| record.end.fault());
-        fault.map_or(Failure::EofError, |fault| fault.failure.clone())
+        self.record().end.fault().map_or(Failure::EofError, |fault| fault.failure.clone())
     }
 
     pub(crate) fn same(&self, other: &ConnRef) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        std::ptr::eq(self.record(), other.record())
     }
 }
 
@@ -197,30 +234,24 @@ impl fmt::Debug for ConnRef {
     }
 }
 
-/// `None` when nothing more is recorded of that dial.
-pub(super) fn register(group: &Group, record: ConnRecord) -> Option<Arc<ConnRecord>> {
-    let record = Arc::new(record);
-    group.begin(|state| state.conns.push(record.clone()))?;
-    Some(record)
-}
-
-pub(super) fn end(group: &Group, record: &ConnRecord, reason: EndReason, fault: Option<Fault>) {
+pub(super) fn end(conn: &ConnRef, reason: EndReason, fault: Option<Fault>) {
+    let (group, record) = (&conn.group, conn.record());
     if record.end.is_open() && record.end.end(group.core.now().max(record.latest()), reason, fault) {
         group.ended();
-        group.core.publish(|times| finished(group, record, times));
+        group.core.publish(|times| finished(conn, times));
     }
 }
 
-fn finished(group: &Group, record: &ConnRecord, times: &Timeline) -> FinishedRecord {
-    if record.is_udp() {
-        FinishedRecord::UdpConn(export::udp_conn(group, record, times))
+fn finished(conn: &ConnRef, times: &Timeline) -> FinishedRecord {
+    if conn.record().is_udp() {
+        FinishedRecord::UdpConn(export::udp_conn(conn, times))
     } else {
-        FinishedRecord::TcpConn(export::tcp_conn(group, record, times))
+        FinishedRecord::TcpConn(export::tcp_conn(conn, times))
     }
 }
 
 pub(super) fn show(conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
-    for probe in conn.0.group.core.probes() {
+    for probe in conn.group.core.probes() {
         contained(|| probe.event(conn, event, socket));
     }
 }

@@ -27,7 +27,6 @@ pub(crate) struct ConnRecorder(Option<Live>);
 
 struct Live {
     conn: ConnRef,
-    record: Arc<ConnRecord>,
     writer: OpWriter,
     sent: u64,
     received: u64,
@@ -47,17 +46,15 @@ impl ConnRecorder {
         ConnRecorder(None)
     }
 
-    pub(super) fn established(group: Arc<Group>, record: Arc<ConnRecord>) -> Self {
+    pub(super) fn established(conn: ConnRef) -> Self {
+        let (core, record) = (&conn.group.core, conn.record());
         if !record.end.is_open() {
             return ConnRecorder(None);
         }
-        let settings = &group.core.settings;
-        let log = settings.socket_ops.then(|| record.log.get_or_init(|| OpLog::new(settings.retention)));
-        let writer = OpWriter::new(log);
-        record.established.store(group.core.now().max(record.begin).0, Release);
+        let writer = OpWriter::new(&core.settings.retention);
+        record.established.store(core.now().max(record.begin).0, Release);
         ConnRecorder(Some(Live {
-            conn: ConnRef::new(group, Some(record.clone())),
-            record,
+            conn,
             writer,
             sent: 0,
             received: 0,
@@ -90,8 +87,7 @@ impl ConnRecorder {
     }
 
     fn begin(group: Arc<Group>, record: ConnRecord) -> Self {
-        let record = conn::register(&group, record);
-        record.map_or(ConnRecorder(None), |record| Self::established(group, record))
+        ConnRef::register(group, record).map_or(ConnRecorder(None), Self::established)
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -99,7 +95,7 @@ impl ConnRecorder {
     }
 
     pub(crate) fn number(&self) -> u64 {
-        self.0.as_ref().map_or(0, |live| live.record.number)
+        self.conn_ref().map_or(0, ConnRef::number)
     }
 
     pub(crate) fn conn_ref(&self) -> Option<&ConnRef> {
@@ -110,7 +106,7 @@ impl ConnRecorder {
     #[inline]
     pub(crate) fn start(&self) -> Tick {
         match &self.0 {
-            Some(live) if live.writer.is_on() && live.record.end.is_open() => live.now(),
+            Some(live) if live.log().is_some() && live.conn.record().end.is_open() => live.now(),
             _ => Tick::NONE,
         }
     }
@@ -119,19 +115,20 @@ impl ConnRecorder {
     #[inline]
     pub(crate) fn read(&mut self, call: Tick, result: Result<usize, &io::Error>) -> bool {
         let Some(live) = &mut self.0 else { return false };
-        if !live.record.end.is_open() {
+        let record = live.conn.record();
+        if !record.end.is_open() {
             return false;
         }
         let first = live.received == 0;
         let mut awaited = false;
         if let Ok(n) = result {
             live.received += n as u64;
-            live.record.received.store(live.received, Relaxed);
-            awaited = n > 0 && live.record.first_byte.load(Relaxed) == AWAITED;
+            record.received.store(live.received, Relaxed);
+            awaited = n > 0 && record.first_byte.load(Relaxed) == AWAITED;
         }
-        let now = if awaited || live.writer.is_on() { live.now() } else { Tick::NONE };
+        let now = if awaited || record.log.is_some() { live.now() } else { Tick::NONE };
         if awaited {
-            live.record.first_byte.store(now.0, Relaxed);
+            record.first_byte.store(now.0, Relaxed);
         }
         live.op(OpKind::Read, call, now, result);
         first && live.received != 0
@@ -141,14 +138,15 @@ impl ConnRecorder {
     #[inline]
     pub(crate) fn write(&mut self, call: Tick, result: Result<usize, &io::Error>) {
         let Some(live) = &mut self.0 else { return };
-        if !live.record.end.is_open() {
+        let record = live.conn.record();
+        if !record.end.is_open() {
             return;
         }
         if let Ok(n) = result {
             live.sent += n as u64;
-            live.record.sent.store(live.sent, Relaxed);
+            record.sent.store(live.sent, Relaxed);
         }
-        let now = if live.writer.is_on() { live.now() } else { Tick::NONE };
+        let now = if record.log.is_some() { live.now() } else { Tick::NONE };
         live.op(OpKind::Write, call, now, result);
     }
 
@@ -170,7 +168,7 @@ impl ConnRecorder {
     /// The record of the messages that a resolver exchanges over this connection.
     pub(crate) fn dns(&self, read: &'static ReadDns) -> DnsRecorder {
         match &self.0 {
-            Some(live) => DnsRecorder::begin(&live.conn.0.group, live.record.number, read),
+            Some(live) => DnsRecorder::begin(&live.conn.group, live.conn.number(), read),
             None => DnsRecorder::off(),
         }
     }
@@ -188,7 +186,12 @@ impl ConnRecorder {
 impl Live {
     #[inline]
     fn now(&self) -> Tick {
-        self.conn.0.group.core.now()
+        self.conn.group.core.now()
+    }
+
+    #[inline]
+    fn log(&self) -> Option<&OpLog> {
+        self.conn.record().log.as_ref()
     }
 
     #[inline]
@@ -196,29 +199,30 @@ impl Live {
         if let Err(error) = result {
             self.failed(error);
         }
-        if let Some(log) = self.record.log.get() {
+        if let Some(log) = &self.conn.record().log {
             self.writer.push(log, kind, call, ret, result);
         }
     }
 
     #[cold]
     fn failed(&mut self, error: &io::Error) {
-        self.record.broken.get_or_init(|| Box::new(io_fault(error)));
+        self.conn.record().broken.get_or_init(|| Box::new(io_fault(error)));
     }
 }
 
 impl Drop for ConnRecorder {
     fn drop(&mut self) {
         let Some(live) = self.0.take() else { return };
-        let fault = live.said.or_else(|| live.record.broken.get().cloned());
+        let record = live.conn.record();
+        let fault = live.said.or_else(|| record.broken.get().cloned());
         let observed = match (&fault, live.peer_closed) {
             (Some(_), _) => EndReason::Failed,
             (None, true) => EndReason::PeerClosed,
             (None, false) => EndReason::Closed,
         };
         // An error on the way to a close that was meant is still an error.
-        let meant = live.conn.0.closing.get().filter(|_| fault.is_none()).cloned();
+        let meant = record.closing.get().filter(|_| fault.is_none()).cloned();
         let reason = live.reason.or(meant).unwrap_or(observed);
-        conn::end(&live.conn.0.group, &live.record, reason, fault.map(|fault| *fault));
+        conn::end(&live.conn, reason, fault.map(|fault| *fault));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     attempt::AttemptRecorder,
+    blanks::Blanks,
     conn::{ConnRef, Endpoint, Transport},
     conn_recorder::ConnRecorder,
     core::Core,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Fault, classify::io_fault},
-    record::{EndReason, Failure, TraceId},
+    record::{EndReason, Failure, Text, TraceId},
 };
 use std::{
     future::poll_fn,
@@ -218,7 +219,7 @@ impl Drop for ResolverDialRecorder {
 }
 
 /// What the sink knows when a dial begins.
-pub(super) fn begin(core: &Arc<Core>, destination: String) -> (Arc<Group>, DialRecorder) {
+pub(super) fn begin(core: &Arc<Core>, blanks: &Blanks, destination: Text) -> (Arc<Group>, DialRecorder) {
     let request = scope::request().filter(|request| request.is_of(core) && request.is_open());
     let head = DialHead {
         number: core.numbers.one(),
@@ -227,7 +228,7 @@ pub(super) fn begin(core: &Arc<Core>, destination: String) -> (Arc<Group>, DialR
         trigger: request.as_ref().map_or(0, |request| request.number()),
         end: EndCell::default(),
     };
-    let group = Group::new(core.clone(), Some(head));
+    let group = blanks.group(core, Some(head));
     if let Some(request) = request {
         request.caused(&group);
     }

@@ -36,10 +36,11 @@ pub(super) fn request_and_links(
 ) -> (HttpReqTrace, PrevHop) {
     // The end before the rest: what belongs to an ended request is all there.
     let end = record.end.get();
-    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], rare) = record.with_links(|conn, rare| {
-        groups(conn, rare).for_each(found);
+    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], rare) = record.with_links(|conn, links| {
+        groups(conn, links).for_each(found);
+        let rare = links.and_then(|links| links.rare.as_deref());
         let way = match conn {
-            Some(conn) => [conn.number(), conn.0.tls.load(Relaxed), conn.0.proxy_tls.load(Relaxed)],
+            Some(conn) => conn.way(),
             None => rare.map_or([0; 3], |rare| rare.way),
         };
         (way, rare.map(|rare| RareOut::of(rare, conn)))
@@ -168,7 +169,7 @@ pub(super) fn dial_ended(
         dial_err,
         failure,
         ctx_close_at: times.at(state.let_go),
-        dst_address: (&*head.destination).into(),
+        dst_address: head.destination.clone(),
         triggered_by: core.id(head.trigger),
         resolve_begin_at: times.at(state.resolve_begin),
         resolve_end_at: times.at(state.resolve_end),
@@ -192,17 +193,17 @@ fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverD
     }
 }
 
-pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> TcpConnTrace {
-    let core = &group.core;
+pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
+    let (core, record) = (&conn.group.core, conn.record());
     let end = record.end.get();
     let established = until(record.established(), end.as_ref());
     let (end_at, end_reason, failure, error) = ended(end, times);
     let connected = established.is_some();
     let (handshake_err, conn_err) = if connected { (Rare::new(), error) } else { (error, Rare::new()) };
-    let socket_trace = socket_trace(record, times);
+    let socket_trace = socket_trace(core, record, times);
     TcpConnTrace {
         trace_id: core.id(record.number),
-        from_dial: core.id(group.dial_number()),
+        from_dial: core.id(conn.group.dial_number()),
         from_resolver: record.from_resolver,
         handshake_begin_at: times.at(record.begin),
         handshake_end_at: if connected { times.at(established) } else { end_at },
@@ -218,18 +219,19 @@ pub(super) fn tcp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
         reused: times.is_before(record.begin),
         total_sent_bytes: record.sent(),
         total_recv_bytes: record.received(),
+        conntrack: record.conntrack.export(times),
         socket_trace,
         ..TcpConnTrace::default()
     }
 }
 
-pub(super) fn udp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> UdpConnTrace {
-    let core = &group.core;
+pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline) -> UdpConnTrace {
+    let (core, record) = (&conn.group.core, conn.record());
     let (conn_close_at, end_reason, failure, conn_err) = ended(record.end.get(), times);
-    let socket_trace = socket_trace(record, times);
+    let socket_trace = socket_trace(core, record, times);
     UdpConnTrace {
         trace_id: core.id(record.number),
-        from_dial: core.id(group.dial_number()),
+        from_dial: core.id(conn.group.dial_number()),
         from_resolver: record.from_resolver,
         socket_create_at: times.at(record.begin),
         conn_close_at,
@@ -239,8 +241,8 @@ pub(super) fn udp_conn(group: &Group, record: &ConnRecord, times: &Timeline) -> 
         addr_tuple: addresses(record),
         total_sent_bytes: record.sent(),
         total_recv_bytes: record.received(),
+        conntrack: record.conntrack.export(times),
         socket_trace,
-        ..UdpConnTrace::default()
     }
 }
 
@@ -290,7 +292,7 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
         tls_version: facts.tls_version,
         key_exchange_group: facts.key_exchange_group,
         negotiated_proto: facts.negotiated_proto,
-        server_name: record.server_name.into(),
+        server_name: record.server_name,
     }
 }
 
@@ -316,10 +318,10 @@ fn addresses(record: &ConnRecord) -> AddrTuple {
 }
 
 /// To be read before the totals, which then are at least what these add up to.
-fn socket_trace(record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
+fn socket_trace(core: &Core, record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
     // An attempt that never became a connection has no operations to speak of.
     record.established().some()?;
-    record.log.get().map(|log| log.export(times))
+    record.log.as_ref().map(|log| log.export(&core.settings.retention, times))
 }
 
 fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {

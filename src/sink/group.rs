@@ -13,13 +13,16 @@ use super::{
     request::RequestRef,
     tls::TlsRecord,
 };
-use crate::{error::Fault, record::EndReason};
+use crate::{
+    error::Fault,
+    record::{EndReason, Text},
+};
 use smallvec::SmallVec;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
             AtomicU32,
             Ordering::{AcqRel, Acquire, Relaxed},
@@ -36,6 +39,8 @@ pub(crate) struct Group {
     /// How often requests that are kept refer to it.
     needed: AtomicU32,
     state: Mutex<GroupState>,
+    /// The first of its connections lies here, so that a dial is one block of memory as a rule.
+    first: OnceLock<ConnRecord>,
 }
 
 /// What is known of a dial when it begins.
@@ -43,23 +48,30 @@ pub(crate) struct DialHead {
     pub(crate) number: u64,
     pub(crate) begin: Tick,
     /// `host:port`
-    pub(crate) destination: String,
+    pub(crate) destination: Text,
     /// The request that needed it; zero when there was none.
     pub(crate) trigger: u64,
     pub(crate) end: EndCell,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct GroupState {
     pub(crate) dial: DialState,
-    /// A dial has one or two as a rule.
-    pub(crate) conns: SmallVec<[Arc<ConnRecord>; 2]>,
+    /// The connections after the first.
+    others: Vec<Arc<ConnRecord>>,
     pub(crate) dns: Vec<DnsRecord>,
-    pub(crate) tls: Vec<TlsRecord>,
+    /// Through a proxy there may be two.
+    pub(crate) tls: SmallVec<[TlsRecord; 1]>,
     /// How many of the connections count as kept ones that have ended.
     settled: usize,
     /// Nothing more may begin in here: the sink was closed, or nobody would see it.
     sealed: bool,
+}
+
+impl GroupState {
+    pub(super) fn others(&self) -> &[Arc<ConnRecord>] {
+        &self.others
+    }
 }
 
 /// What becomes known of a dial while it runs.
@@ -102,9 +114,15 @@ pub(crate) struct ResolverDial {
 }
 
 impl Group {
-    pub(crate) fn new(core: Arc<Core>, dial: Option<DialHead>) -> Arc<Self> {
-        let (running, needed) = (AtomicU32::new(u32::from(dial.is_some())), AtomicU32::new(0));
-        Arc::new(Group { core, dial, running, needed, state: Mutex::default() })
+    /// One that nothing has begun in.
+    pub(super) fn blank(core: Arc<Core>) -> Self {
+        let (running, needed) = Default::default();
+        Group { core, dial: None, running, needed, state: Mutex::default(), first: OnceLock::new() }
+    }
+
+    pub(super) fn begins(&mut self, dial: Option<DialHead>) {
+        *self.running.get_mut() = u32::from(dial.is_some());
+        self.dial = dial;
     }
 
     /// Held for moments only, and never while anything outside the sink is called.
@@ -123,11 +141,25 @@ impl Group {
         Some(begin(&mut state))
     }
 
+    /// A connection, or an attempt at one, begins. What is given back is the record, unless it is the first. `None`
+    /// when nothing may begin any more.
+    pub(super) fn add(&self, record: ConnRecord) -> Option<Option<Arc<ConnRecord>>> {
+        self.begin(|state| {
+            let other = Arc::new(self.first.set(record).err()?);
+            state.others.push(other.clone());
+            Some(other)
+        })
+    }
+
+    pub(super) fn first(&self) -> Option<&ConnRecord> {
+        self.first.get()
+    }
+
     /// Something that had begun has ended. Not to be called while the state is locked.
     pub(crate) fn ended(&self) {
         if self.running.fetch_sub(1, AcqRel) == 1 {
             let mut state = self.state();
-            let more = if state.sealed { 0 } else { state.conns.len() - state.settled };
+            let more = if state.sealed { 0 } else { self.count(&state) - state.settled };
             state.settled += more;
             self.core.settled.fetch_add(more, Relaxed);
         }
@@ -145,6 +177,14 @@ impl Group {
     /// That request is not kept any more.
     pub(crate) fn not_needed(&self) {
         self.needed.fetch_sub(1, AcqRel);
+    }
+
+    fn conns<'a>(&'a self, state: &'a GroupState) -> impl Iterator<Item = &'a ConnRecord> {
+        self.first.get().into_iter().chain(state.others.iter().map(|other| &**other))
+    }
+
+    fn count(&self, state: &GroupState) -> usize {
+        usize::from(self.first.get().is_some()) + state.others.len()
     }
 
     pub(crate) fn dial_number(&self) -> u64 {
@@ -176,7 +216,7 @@ impl Group {
             ended += 1;
             state.dial.resolved(now);
         }
-        for conn in &state.conns {
+        for conn in self.conns(&state) {
             ended += u32::from(conn.end.end(now.max(conn.latest()), EndReason::SinkClosed, None));
         }
         let end = |latest: Tick| End { at: now.max(latest), reason: EndReason::SinkClosed, fault: None };
@@ -274,8 +314,8 @@ impl Entry for GroupSlot {
         let Some(group) = self.lock().take() else { return };
         let mut state = group.state();
         state.sealed = true;
-        let udp = state.conns.iter().filter(|conn| conn.is_udp()).count();
-        let (core, tcp) = (&group.core, state.conns.len() - udp);
+        let udp = group.conns(&state).filter(|conn| conn.is_udp()).count();
+        let (core, tcp) = (&group.core, group.count(&state) - udp);
         core.settled.fetch_sub(state.settled, Relaxed);
         core.lost.dials.fetch_add(u64::from(group.dial.is_some()), Relaxed);
         core.lost.tcp_conns.fetch_add(tcp as u64, Relaxed);

@@ -5,9 +5,11 @@
 
 mod assemble;
 mod attempt;
+mod blanks;
 mod clock;
 mod conn;
 mod conn_recorder;
+mod conntrack;
 mod core;
 mod dial;
 mod dns;
@@ -26,6 +28,7 @@ mod request;
 mod request_recorder;
 mod scope;
 mod settings;
+mod shard;
 mod subscriber;
 mod tls;
 
@@ -53,13 +56,14 @@ pub use self::{
 };
 
 use self::{
+    blanks::Blanks,
     core::Core,
     group::{Group, GroupSlot},
     registry::{Entry, Numbers, Registry},
     request::{Beginning, RequestRecord},
     settings::Settings,
 };
-use crate::record::{Dropped, EndReason, NetTrace};
+use crate::record::{Dropped, EndReason, NetTrace, Text};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
@@ -86,6 +90,7 @@ struct Inner {
     core: Arc<Core>,
     requests: Registry<RequestRecord>,
     groups: Registry<GroupSlot>,
+    blanks: Blanks,
     /// The order of the groups, which are no records and have no identifier.
     group_order: Numbers,
 }
@@ -113,7 +118,8 @@ impl TraceSink {
         let requests = Registry::new(retention.requests, core.clone());
         let groups = Registry::new(retention.connections, ());
         let group_order = Numbers::new();
-        TraceSink(Some(Arc::new(Inner { core, requests, groups, group_order })))
+        let blanks = Blanks::new(groups.shards());
+        TraceSink(Some(Arc::new(Inner { core, requests, groups, blanks, group_order })))
     }
 
     /// Stops or resumes the recording of what begins from now on. What has begun is recorded to its end.
@@ -191,11 +197,11 @@ impl TraceSink {
     }
 
     /// A dial begins, to `host:port`.
-    pub(crate) fn dial(&self, destination: impl FnOnce() -> String) -> DialRecorder {
+    pub(crate) fn dial(&self, destination: impl FnOnce() -> Text) -> DialRecorder {
         let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
             return DialRecorder::default();
         };
-        let (group, recorder) = dial::begin(&inner.core, destination());
+        let (group, recorder) = dial::begin(&inner.core, &inner.blanks, destination());
         inner.keep(group);
         recorder
     }
@@ -208,13 +214,13 @@ impl TraceSink {
         if let Some(group) = scope::dial().filter(|group| Arc::ptr_eq(&group.core, &inner.core)) {
             return DialRef(Some(group));
         }
-        let group = Group::new(inner.core.clone(), None);
+        let group = inner.blanks.group(&inner.core, None);
         inner.keep(group.clone());
         DialRef(Some(group))
     }
 
     /// A TLS handshake begins.
-    pub(crate) fn tls(&self, conn: Option<&ConnRef>, server_name: impl FnOnce() -> String) -> TlsRecorder {
+    pub(crate) fn tls(&self, conn: Option<&ConnRef>, server_name: impl FnOnce() -> Text) -> TlsRecorder {
         TlsRecorder::begin(self, conn, server_name)
     }
 

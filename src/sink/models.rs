@@ -83,21 +83,21 @@ fn assert_begin_of_written(chain: &Chain) -> usize {
 pub fn op_log() {
     loom::model(|| {
         let limits = Retention::bounded().socket_ops(FIRST, NEWEST);
-        let log = Arc::new(OpLog::new(limits));
+        let log = Arc::new(OpLog::new());
         let writer = thread::spawn({
             let log = log.clone();
             move || {
                 (1..=OPS).for_each({
-                    let mut writer = OpWriter::new(Some(&log));
+                    let mut writer = OpWriter::new(&limits);
                     move |at| push(&log, &mut writer, at)
                 })
             }
         });
-        let before = assert_first_and_newest(&log.export(&TIMES));
-        let after = assert_first_and_newest(&log.export(&TIMES));
+        let before = assert_first_and_newest(&log.export(&limits, &TIMES));
+        let after = assert_first_and_newest(&log.export(&limits, &TIMES));
         assert!(after >= before);
         writer.join().unwrap();
-        assert_eq!(assert_first_and_newest(&log.export(&TIMES)), OPS);
+        assert_eq!(assert_first_and_newest(&log.export(&limits, &TIMES)), OPS);
     });
 }
 
@@ -122,12 +122,13 @@ fn assert_first_and_newest(trace: &SocketTrace) -> u64 {
 /// A connection is written to and then ends while a snapshot looks: whoever sees its end sees all its operations.
 pub fn ended_connection() {
     loom::model(|| {
-        let conn = Arc::new((OpLog::new(Retention::unbounded()), EndCell::default(), AtomicU64::new(0)));
+        let limits = Retention::unbounded();
+        let conn = Arc::new((OpLog::new(), EndCell::default(), AtomicU64::new(0)));
         let owner = thread::spawn({
             let conn = conn.clone();
             move || {
                 let (log, end, sent) = &*conn;
-                let mut writer = OpWriter::new(Some(log));
+                let mut writer = OpWriter::new(&limits);
                 (1..=3).for_each(|at| push(log, &mut writer, at));
                 sent.store(3, Relaxed);
                 assert!(end.end(Tick(1), EndReason::Closed, None));
@@ -135,7 +136,7 @@ pub fn ended_connection() {
         });
         let (log, end, sent) = &*conn;
         let ended = end.get().is_some();
-        let shown = log.export(&TIMES).socket_ops.len();
+        let shown = log.export(&limits, &TIMES).socket_ops.len();
         assert!(!ended || (shown == 3 && sent.load(Relaxed) == 3), "ended after {shown} operations");
         owner.join().unwrap();
     });

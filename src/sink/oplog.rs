@@ -6,7 +6,7 @@
 use super::{clock::Tick, core::Timeline, settings::Retention};
 use crate::{
     record::{Chain, Cursor, Delta, EncodedOps, OpError, Rare, RawOp, Segment, SocketOps, SocketTrace, kind},
-    sync::{Mutex, MutexGuard},
+    sync::{AtomicU64, Mutex, MutexGuard},
 };
 use std::{
     collections::VecDeque,
@@ -20,11 +20,10 @@ pub(crate) enum OpKind {
     Write,
 }
 
-#[derive(Debug)]
 pub(crate) struct OpLog {
-    head: Arc<Segment>,
-    rest: Mutex<Rest>,
-    limits: Retention,
+    /// Here, so that a short connection has no other.
+    head: Segment<[AtomicU64; HEAD]>,
+    rest: Mutex<Option<Box<Rest>>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,46 +33,44 @@ struct Rest {
     texts: Vec<Box<str>>,
 }
 
-/// By their words. A connection of a few operations stays small, one of many allocates rarely.
+/// Words of the first segment.
+const HEAD: usize = if cfg!(loom) { 1 } else { 12 };
+/// Those that follow, by their words. A connection of a few operations stays small, one of many allocates rarely.
 #[cfg(not(loom))]
-const SEGMENTS: [fn(Delta) -> Arc<Segment>; 6] = [
-    Segment::new::<16>,
-    Segment::new::<32>,
-    Segment::new::<64>,
-    Segment::new::<128>,
-    Segment::new::<256>,
-    Segment::new::<512>,
-];
+const SEGMENTS: [fn(Delta) -> Arc<Segment>; 5] =
+    [Segment::new::<32>, Segment::new::<64>, Segment::new::<128>, Segment::new::<256>, Segment::new::<512>];
 #[cfg(loom)]
-const SEGMENTS: [fn(Delta) -> Arc<Segment>; 2] = [Segment::new::<1>, Segment::new::<2>];
+const SEGMENTS: [fn(Delta) -> Arc<Segment>; 1] = [Segment::new::<2>];
 const LARGEST: usize = SEGMENTS.len() - 1;
 /// Errors whose text must be kept end a connection as a rule: there are not many.
 const MAX_TEXTS: usize = 16;
 
 impl OpLog {
-    pub(crate) fn new(limits: Retention) -> Self {
-        OpLog { head: SEGMENTS[0](Delta::default()), rest: Mutex::default(), limits }
+    pub(crate) fn new() -> Self {
+        OpLog { head: Segment::inline(Delta::default()), rest: Mutex::new(None) }
     }
 
-    /// What is there now, shared rather than copied. What is written later does not show in it.
-    pub(crate) fn export(&self, times: &Timeline) -> SocketTrace {
+    /// What is there now, shared rather than copied but for the begin. What is written later does not show in it.
+    pub(crate) fn export(&self, limits: &Retention, times: &Timeline) -> SocketTrace {
         let rest = self.rest();
-        let head = Chain::capture(self.head.clone());
-        let mut tail = rest.newest.iter().cloned().map(Chain::capture).collect::<Vec<_>>();
-        let mut excess = tail.iter().map(Chain::len).sum::<u64>().saturating_sub(self.limits.newest_ops);
-        let dropped = rest.dropped + excess;
+        let head = self.head.capture();
+        let newest = rest.iter().flat_map(|rest| &rest.newest).cloned();
+        let mut tail = newest.map(Chain::capture).collect::<Vec<_>>();
+        let mut excess = tail.iter().map(Chain::len).sum::<u64>().saturating_sub(limits.newest_ops);
+        let dropped = rest.as_ref().map_or(0, |rest| rest.dropped) + excess;
         for chain in &mut tail {
             let here = excess.min(chain.len());
             *chain = std::mem::take(chain).skip(here);
             excess -= here;
         }
         let dropped_after = if dropped > 0 { head.len() } else { 0 };
-        let (clock, texts) = (times.clock.clone(), Rare::from(rest.texts.clone()));
+        let texts = rest.as_ref().map_or_else(Rare::new, |rest| Rare::from(rest.texts.clone()));
+        let clock = times.clock.clone();
         let socket_ops = SocketOps::encoded(EncodedOps { head, tail: tail.into(), clock, texts });
         SocketTrace { socket_ops, dropped_ops: dropped, dropped_after }
     }
 
-    fn rest(&self) -> MutexGuard<'_, Rest> {
+    fn rest(&self) -> MutexGuard<'_, Option<Box<Rest>>> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -81,6 +78,7 @@ impl OpLog {
     fn error_code(&self, error: &io::Error) -> u32 {
         let known = OpError::of(error).unwrap_or_else(|| {
             let mut rest = self.rest();
+            let rest = rest.get_or_insert_default();
             if rest.texts.len() < MAX_TEXTS {
                 rest.texts.push(error.to_string().into());
             }
@@ -91,29 +89,23 @@ impl OpLog {
 }
 
 /// The owner's side, plain fields.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OpWriter {
+    /// The segment after the first.
     segment: Option<Arc<Segment>>,
-    /// Its place among [`SEGMENTS`].
+    /// The place of the next one among [`SEGMENTS`].
     size: usize,
     cursor: Cursor,
     /// Operations that still belong to the first.
     first_left: u64,
+    newest_ops: u64,
     in_ring: bool,
 }
 
 impl OpWriter {
-    pub(crate) fn new(log: Option<&OpLog>) -> Self {
-        log.map_or_else(OpWriter::default, |log| OpWriter {
-            segment: Some(log.head.clone()),
-            first_left: log.limits.first_ops,
-            ..OpWriter::default()
-        })
-    }
-
-    #[inline]
-    pub(crate) fn is_on(&self) -> bool {
-        self.segment.is_some()
+    pub(crate) fn new(limits: &Retention) -> Self {
+        let Retention { first_ops: first_left, newest_ops, .. } = *limits;
+        OpWriter { segment: None, size: 0, cursor: Cursor::default(), first_left, newest_ops, in_ring: false }
     }
 
     /// Writes an operation that returns just now.
@@ -134,7 +126,8 @@ impl OpWriter {
         };
         let op = RawOp { call: call.0, ret: ret.0.max(call.0), len, kind };
         let fits = self.in_ring || self.first_left > 0;
-        if fits && self.segment.as_deref().is_some_and(|segment| self.cursor.push(segment, &op)) {
+        let segment = self.segment.as_deref().unwrap_or(&log.head);
+        if fits && self.cursor.push(segment, &op) {
             self.first_left = self.first_left.saturating_sub(1);
             return;
         }
@@ -144,22 +137,23 @@ impl OpWriter {
     #[cold]
     #[inline(never)]
     fn next_segment(&mut self, log: &OpLog, op: &RawOp) {
-        let Some(full) = &self.segment else { return };
+        let full = self.segment.as_deref().unwrap_or(&log.head);
         let base = self.cursor.delta();
         let next = if self.first_left > 0 {
-            self.size = (self.size + 1).min(LARGEST);
             let next = SEGMENTS[self.size](base);
+            self.size = (self.size + 1).min(LARGEST);
             full.link(next.clone());
             next
         } else {
             let mut rest = log.rest();
-            if log.limits.newest_ops == 0 {
+            let rest = rest.get_or_insert_default();
+            if self.newest_ops == 0 {
                 rest.dropped += 1;
                 return;
             }
             let mut kept = rest.newest.iter().map(|segment| segment.ops()).sum::<u64>();
             while let Some(oldest) = rest.newest.front().map(|oldest| oldest.ops())
-                && kept - oldest >= log.limits.newest_ops
+                && kept - oldest >= self.newest_ops
             {
                 rest.newest.pop_front();
                 rest.dropped += oldest;
@@ -183,12 +177,11 @@ mod tests {
     use super::*;
 
     fn written(limits: Retention, ops: u64) -> (OpLog, SocketTrace) {
-        let log = OpLog::new(limits);
-        let mut writer = OpWriter::new(Some(&log));
+        let (log, mut writer) = (OpLog::new(), OpWriter::new(&limits));
         for at in 1..=ops {
             writer.push(&log, OpKind::Write, Tick(at * 10), Tick(at * 10 + 5), Ok(at as usize));
         }
-        let trace = log.export(&Timeline::test());
+        let trace = log.export(&limits, &Timeline::test());
         (log, trace)
     }
 
@@ -222,13 +215,13 @@ mod tests {
 
     #[test]
     fn errors_have_their_text() {
-        let log = OpLog::new(Retention::bounded());
-        let mut writer = OpWriter::new(Some(&log));
+        let limits = Retention::bounded();
+        let (log, mut writer) = (OpLog::new(), OpWriter::new(&limits));
         for error in
             [io::Error::from_raw_os_error(104), io::Error::other("mine"), io::ErrorKind::TimedOut.into()]
         {
             writer.push(&log, OpKind::Read, Tick(1), Tick(2), Err(&error));
-            let trace = log.export(&Timeline::test());
+            let trace = log.export(&limits, &Timeline::test());
             let last = trace.socket_ops.iter().last().unwrap();
             assert_eq!((last.return_err, last.data_len), (error.to_string(), 0));
         }

@@ -3,6 +3,7 @@
 //! Records sit in chunks of 32; the chunks of one shard form a list. A shard's lock covers taking an index
 //! and, once in 32 times, a new chunk; a snapshot holds it while it clones two `Arc`s and walks outside it.
 
+use super::shard::{self, Padded};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
 use std::{
     fmt,
@@ -130,14 +131,11 @@ struct List<T: Entry> {
     used: usize,
 }
 
-#[repr(align(128))]
-struct Padded<T: Entry>(Mutex<Shard<T>>);
-
 pub(crate) struct Registry<T: Entry> {
     common: T::Common,
     /// One that went, for the next that is needed.
     spare: Mutex<Option<Arc<Chunk<T>>>>,
-    shards: Box<[Padded<T>]>,
+    shards: Box<[Padded<Mutex<Shard<T>>>]>,
     chunks: AtomicUsize,
     /// Records that left the lists since `kept` was gone through.
     aged: AtomicUsize,
@@ -162,7 +160,7 @@ impl<T: Entry> Registry<T> {
 
     /// Makes a record in its place. Says too whether a chunk was begun: the moment to look after the bounds.
     pub(crate) fn add(&self, numbers: &Numbers, record: impl FnOnce() -> T) -> (Rec<T>, bool) {
-        let mine = thread_number() & (self.shards.len() - 1);
+        let mine = shard::mine(self.shards.len());
         let mut shard = self.lock(mine);
         let rolled = shard.list.as_ref().is_none_or(|list| list.used == CHUNK);
         let list = shard.list.get_or_insert_with(|| {
@@ -184,6 +182,10 @@ impl<T: Entry> Registry<T> {
             self.chunks.fetch_add(1, Relaxed);
         }
         (rec, rolled)
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
     }
 
     /// An upper bound of the records in the lists; those that outlived their chunk are not among them.
@@ -351,26 +353,6 @@ impl<T: Entry> fmt::Debug for Registry<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").field("chunks", &self.chunks).field("dropped", &self.dropped).finish()
     }
-}
-
-#[cfg(loom)]
-use super::models::thread_number;
-
-/// Threads are numbered as they come, so that up to as many as there are shards never meet.
-#[cfg(not(loom))]
-fn thread_number() -> usize {
-    use std::{cell::Cell, sync::atomic::AtomicUsize};
-
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static MINE: Cell<Option<usize>> = const { Cell::new(None) });
-    MINE.try_with(|mine| {
-        mine.get().unwrap_or_else(|| {
-            let number = THREADS.fetch_add(1, Relaxed);
-            mine.set(Some(number));
-            number
-        })
-    })
-    .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -62,6 +62,8 @@ pub(crate) struct RequestRecord {
 /// What it refers to besides its first connection. Most requests have nothing here, and take no lock.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
+    /// The last dial that began because of it.
+    dial: Option<Arc<Group>>,
     pub(crate) rare: Option<Box<Rare>>,
 }
 
@@ -77,8 +79,8 @@ pub(crate) struct Rare {
     pub(crate) conn: Option<ConnRef>,
     /// Why each of them was no good, as far as was known when the request ended.
     pub(crate) stale: Vec<Failure>,
-    /// Dials that began because of it.
-    pub(crate) dials: VecDeque<Arc<Group>>,
+    /// The dials before the last that began because of it.
+    dials: VecDeque<Arc<Group>>,
     /// How far its last dial had come when it ended without having been given a connection.
     pub(crate) way: [u64; 3],
     pub(crate) prev_hop: PrevHop,
@@ -141,26 +143,31 @@ impl RequestRecord {
 
     /// Shows to `f` the connection that it has, and what else it refers to if there is any of that.
     #[inline]
-    pub(super) fn with_links<R>(&self, f: impl FnOnce(Option<&ConnRef>, Option<&Rare>) -> R) -> R {
+    pub(super) fn with_links<R>(&self, f: impl FnOnce(Option<&ConnRef>, Option<&Links>) -> R) -> R {
         let Some(links) = self.links() else { return f(self.first_conn(), None) };
-        let rare = links.rare.as_deref();
-        f(rare.and_then(|rare| rare.conn.as_ref()).or(self.first_conn()), rare)
+        let last = links.rare.as_ref().and_then(|rare| rare.conn.as_ref());
+        f(last.or(self.first_conn()), Some(&links))
     }
 }
 
 /// The dials of its connections, and those that it caused.
 pub(super) fn groups<'a>(
     conn: Option<&'a ConnRef>,
-    rare: Option<&'a Rare>,
+    links: Option<&'a Links>,
 ) -> impl Iterator<Item = &'a Arc<Group>> {
-    let tried = rare.into_iter().flat_map(|rare| &rare.tried);
-    let dials = rare.into_iter().flat_map(|rare| &rare.dials);
-    conn.into_iter().chain(tried).map(|conn| &conn.0.group).chain(dials)
+    let tried = links.and_then(|links| links.rare.as_ref()).into_iter().flat_map(|rare| &rare.tried);
+    let dials = links.into_iter().flat_map(Links::dials);
+    conn.into_iter().chain(tried).map(|conn| &conn.group).chain(dials)
 }
 
 impl Links {
     pub(super) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// The dials that it caused, the last one first.
+    fn dials(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.dial.iter().chain(self.rare.iter().flat_map(|rare| rare.dials.iter().rev()))
     }
 }
 
@@ -175,7 +182,7 @@ impl Entry for RequestRecord {
     /// a chunk, which then would keep itself.
     fn forgotten(&self) {
         self.forgotten.store(true, Release);
-        self.with_links(|conn, rare| groups(conn, rare).for_each(|group| group.not_needed()));
+        self.with_links(|conn, links| groups(conn, links).for_each(|group| group.not_needed()));
         let hop = self.links().and_then(|mut links| links.rare.as_mut()?.prev_hop.kept.take());
         if let Some(hop) = hop {
             hop.record.followers.fetch_sub(1, AcqRel);
@@ -218,7 +225,9 @@ impl RequestRef {
     pub(super) fn caused(&self, group: &Arc<Group>) {
         let Some(mut links) = self.record.open_links() else { return };
         group.needed();
-        push(&mut links.rare().dials, group.clone(), |oldest| oldest.not_needed());
+        if let Some(before) = links.dial.replace(group.clone()) {
+            push(&mut links.rare().dials, before, |oldest| oldest.not_needed());
+        }
     }
 
     /// Another request with the same handle begins: the one whose response redirected to it. Where this one was
@@ -263,12 +272,12 @@ impl RequestRef {
         let record: &RequestRecord = &self.record;
         match record.conn.get() {
             None => {
-                conn.0.group.needed();
+                conn.group.needed();
                 if record.conn.set(Some(conn.clone())).is_ok() {
                     return true;
                 }
                 // It has ended meanwhile, or somebody else was quicker.
-                conn.0.group.not_needed();
+                conn.group.not_needed();
             }
             Some(Some(first)) if first.same(conn) && !record.end.is_marked() => return false,
             Some(_) => {}
@@ -286,10 +295,10 @@ impl RequestRef {
         if last.same(conn) {
             return false;
         }
-        conn.0.group.needed();
+        conn.group.needed();
         let stale = last.clone();
         rare.conn = Some(conn.clone());
-        push(&mut rare.tried, stale, |oldest| oldest.0.group.not_needed());
+        push(&mut rare.tried, stale, |oldest| oldest.group.not_needed());
         true
     }
 
@@ -321,8 +330,8 @@ impl RequestRef {
     /// was just given up; and where the client says no more than that the connection came to an end, what went
     /// wrong with that.
     pub(super) fn failed(&self, failure: Failure, text: &str) {
-        let deeper = self.record.with_links(|conn, rare| {
-            let dials = rare.into_iter().flat_map(|rare| &rare.dials).rev();
+        let deeper = self.record.with_links(|conn, links| {
+            let dials = links.into_iter().flat_map(Links::dials);
             let mut faults = dials.filter_map(|dial| dial.fault());
             match conn {
                 None => faults.find(|fault| fault.failure != Failure::Interrupted),
@@ -344,13 +353,16 @@ impl RequestRef {
         let now = now.max(record.latest());
         let Some(ending) = record.end.begin_end() else { return false };
         let has_conn = record.conn.get_or_init(|| None).is_some();
-        if ending.is_marked()
-            && let Some(rare) = &mut record.lock().rare
-        {
-            rare.stale = rare.tried.iter().map(ConnRef::stale).collect();
-            let own_dial = rare.dials.back().filter(|_| !has_conn);
-            rare.way = own_dial.map_or([0; 3], |dial| dial.way());
-            rare.dials.iter().for_each(|dial| dial.let_go(now));
+        if ending.is_marked() {
+            let mut links = record.lock();
+            links.dials().for_each(|dial| dial.let_go(now));
+            if let Some(rare) = &mut links.rare {
+                rare.stale = rare.tried.iter().map(ConnRef::stale).collect();
+            }
+            let own_dial = links.dial.as_ref().filter(|_| !has_conn);
+            if let Some(way) = own_dial.map(|dial| dial.way()).filter(|way| *way != [0; 3]) {
+                links.rare().way = way;
+            }
         }
         ending.finish(now, reason, fault);
         core.publish(|times| FinishedRecord::HttpRequest(export::request(self, times)));

@@ -1,13 +1,7 @@
 //! TLS tunnels: the handshake, and the end of what it made.
 
 use super::{
-    TraceSink,
-    clock::Tick,
-    conn::ConnRef,
-    end::End,
-    export,
-    group::{self, Group},
-    subscriber::FinishedRecord,
+    TraceSink, clock::Tick, conn::ConnRef, end::End, export, group::Group, subscriber::FinishedRecord,
 };
 use crate::{
     error::Fault,
@@ -31,7 +25,7 @@ pub(crate) struct TlsFacts {
 pub(crate) struct TlsRecord {
     pub(crate) number: u64,
     pub(crate) conn: u64,
-    pub(crate) server_name: Box<str>,
+    pub(crate) server_name: Text,
     pub(crate) begin: Tick,
     pub(crate) handshake_end: Tick,
     pub(crate) facts: TlsFacts,
@@ -68,32 +62,35 @@ impl TlsRecorder {
     pub(super) fn begin(
         sink: &TraceSink,
         conn: Option<&ConnRef>,
-        server_name: impl FnOnce() -> String,
+        server_name: impl FnOnce() -> Text,
     ) -> Self {
         let Some(core) = sink.recording().filter(|core| core.settings.tls) else { return TlsRecorder(None) };
         // A connection of another sink means nothing in this one.
-        let below = conn.filter(|conn| Arc::ptr_eq(&conn.0.group.core, core));
+        let below = conn.filter(|conn| conn.is_of(core));
         let is_conn_own = below.is_none();
-        let own = || sink.lookup().0.map(|group| ConnRef::new(group, None));
+        let own = || sink.lookup().0.map(ConnRef::unknown);
         let Some(conn) = below.cloned().or_else(own) else { return TlsRecorder(None) };
-        let group = conn.0.group.clone();
+        let group = conn.group.clone();
         let (number, begin) = (core.numbers.one(), core.now());
         let record = TlsRecord {
             number,
             conn: conn.number(),
-            server_name: server_name().into(),
+            server_name: server_name(),
             begin,
             handshake_end: Tick::NONE,
             facts: TlsFacts::default(),
             fault: None,
             end: None,
         };
-        let index = group.begin(|state| group::add(&mut state.tls, 1, record));
+        let index = group.begin(|state| {
+            state.tls.push(record);
+            state.tls.len() - 1
+        });
         let Some(index) = index else { return TlsRecorder(None) };
         // The innermost tunnel is the one to the server; one that was there before leads to a proxy.
-        let outer = conn.0.tls.swap(number, Relaxed);
+        let outer = conn.record().tls.swap(number, Relaxed);
         if outer != 0 {
-            conn.0.proxy_tls.store(outer, Relaxed);
+            conn.record().proxy_tls.store(outer, Relaxed);
         }
         let (reason, fault) = (EndReason::Closed, None);
         TlsRecorder(Some(Live { group, index, conn, is_conn_own, in_handshake: true, reason, fault }))

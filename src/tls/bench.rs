@@ -23,7 +23,7 @@ impl Handshake {
 
     /// A tunnel over `conn` from its handshake to its close.
     pub fn record(&self, sink: &TraceSink, conn: &Conn) {
-        let mut tunnel = sink.tls(conn.conn_ref(), || "www.example.com".to_owned());
+        let mut tunnel = sink.tls(conn.conn_ref(), || "www.example.com".into());
         if tunnel.is_on() {
             let witness = Arc::new(Witness::new(self.chains.clone()));
             tunnel.established(agreed(&self.done, &witness));

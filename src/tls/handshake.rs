@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as R
 use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
 use crate::{
     error::{Fault, TlsError, classify::io_failure, rustls::alert_name},
-    record::{EndReason, Failure, PeerCert, Rare},
+    record::{EndReason, Failure, PeerCert, Rare, Text},
     sink::{ConnRef, TlsFacts, TlsRecorder},
 };
 
@@ -275,11 +275,11 @@ fn conn_ref(io: &impl Connection) -> Option<ConnRef> {
 }
 
 /// The name in the ClientHello (RFC 6066 §3): none for an IP address.
-fn sent_name(name: &ServerName<'_>, connector: &TlsConnector) -> String {
+fn sent_name(name: &ServerName<'_>, connector: &TlsConnector) -> Text {
     match name {
         ServerName::DnsName(name) if connector.config().enable_sni => {
-            name.as_ref().trim_end_matches('.').to_owned()
+            name.as_ref().trim_end_matches('.').into()
         }
-        _ => String::new(),
+        _ => Text::EMPTY,
     }
 }

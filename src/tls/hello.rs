@@ -174,27 +174,35 @@ impl Direction {
                 let skip = self.message_left.min(body.len());
                 self.message_left -= skip;
                 body = &body[skip..];
-                continue;
-            }
-            let wanted = message_len(&self.message).map_or(MESSAGE_HEADER, |len| len.min(MESSAGE_LIMIT));
-            let part = wanted.saturating_sub(self.message.len()).min(body.len());
-            self.message.extend_from_slice(&body[..part]);
-            body = &body[part..];
-            if let Some(len) = message_len(&self.message)
-                && self.message.len() >= len.min(MESSAGE_LIMIT)
+            } else if let (true, Some(len)) = (self.message.is_empty(), message_len(body))
+                && (len <= body.len() || !is_read(body[0]))
             {
-                self.message_left = len.saturating_sub(MESSAGE_LIMIT);
-                self.read_message();
-                self.message.clear();
+                // Nothing has to be put together, as a rule.
+                self.read_message(&body[..len.min(body.len())]);
+                self.message_left = len;
+            } else {
+                body = self.collect(body);
             }
         }
     }
 
-    fn read_message(&mut self) {
-        const SERVER_HELLO: u8 = 2;
-        const SERVER_KEY_EXCHANGE: u8 = 12;
-        const CERTIFICATE_REQUEST: u8 = 13;
-        let mut reader = Reader(&self.message);
+    /// Puts a message together that is cut into pieces. Gives back what is left.
+    fn collect<'a>(&mut self, body: &'a [u8]) -> &'a [u8] {
+        let wanted = message_len(&self.message).map_or(MESSAGE_HEADER, |len| len.min(MESSAGE_LIMIT));
+        let part = wanted.saturating_sub(self.message.len()).min(body.len());
+        self.message.extend_from_slice(&body[..part]);
+        if let Some(len) = message_len(&self.message)
+            && self.message.len() >= len.min(MESSAGE_LIMIT)
+        {
+            self.message_left = len.saturating_sub(MESSAGE_LIMIT);
+            let message = std::mem::take(&mut self.message);
+            self.read_message(&message);
+        }
+        &body[part..]
+    }
+
+    fn read_message(&mut self, message: &[u8]) {
+        let mut reader = Reader(message);
         let Some(&[kind, ..]) = reader.take(MESSAGE_HEADER) else { return };
         match kind {
             SERVER_HELLO => self.server_hello = parse_server_hello(reader).or(self.server_hello.take()),
@@ -207,6 +215,15 @@ impl Direction {
             _ => {}
         }
     }
+}
+
+const SERVER_HELLO: u8 = 2;
+const SERVER_KEY_EXCHANGE: u8 = 12;
+const CERTIFICATE_REQUEST: u8 = 13;
+
+/// Whether more is read of such a message than that it came.
+fn is_read(kind: u8) -> bool {
+    matches!(kind, SERVER_HELLO | SERVER_KEY_EXCHANGE)
 }
 
 /// The length of the message with its header, once the header is complete.

@@ -170,6 +170,16 @@ async fn connections_to_nameservers_are_connections() {
     resolver(&sink).use_vc(true).build().unwrap().lookup("some.test").await.unwrap();
     let of_one = [&[format!("before {addr}")], &of_one[..]].concat();
     assert_eq!(log.take(), [&of_one[..], &of_one[..]].concat());
+
+    let nobody = DnsServer::nobody();
+    let resolver = StubResolver::builder(&sink).nameservers([nobody]).hosts_file(None);
+    let resolver = resolver.single_request(true).use_vc(true).attempts(1).build().unwrap();
+    resolver.lookup("some.test").await.unwrap_err();
+    let of_one = [format!("before {nobody}"), format!("ConnectFailed {nobody}")];
+    let told = log.take();
+    assert_eq!(told[..2], of_one);
+    assert!(told.chunks(2).all(|one| one == of_one), "{told:?}");
+    check::finished(&sink.snapshot("all"));
 }
 
 #[tokio::test]

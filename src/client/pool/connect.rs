@@ -1,8 +1,7 @@
 //! Making connections.
 
 use super::{Pool, host::Host, io::PooledIo, link::Link, place::Place};
-use crate::{connect::TcpConnector, error::ClientClosed, sink::ConnRef, tls::TraceTls};
-use http::Extensions;
+use crate::{connect::TcpConnector, error::ClientClosed, tls::TraceTls};
 use hyper::rt::Executor;
 use hyper_util::client::legacy::connect::Connection;
 use std::{error::Error, future::poll_fn, sync::Arc};
@@ -25,9 +24,8 @@ pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, mut place: Place) 
     if is_http2 && let Some(link) = host.share() {
         return Ok(link); // another one was quicker, and this one is not needed
     }
-    let mut extras = Extensions::new();
-    connected.get_extras(&mut extras);
-    let registered = pool.controls.add(connected, extras.remove::<ConnRef>());
+    let conn = stream.get_ref().inner().conn_ref().cloned();
+    let registered = pool.controls.add(connected, conn);
     let control = registered.control.clone();
     // What follows is up to the connection: a failed handshake is its end.
     let io = PooledIo::new(stream, control.clone(), place.of(control.clone()));

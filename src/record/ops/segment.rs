@@ -21,12 +21,7 @@ impl Segment {
     ///
     /// An operation takes up to three words, so a shorter segment may never take any.
     pub(crate) fn new<const N: usize>(base: Delta) -> Arc<Segment> {
-        Arc::new(Segment {
-            published: AtomicU64::new(0),
-            base,
-            next: OnceLock::new(),
-            words: std::array::from_fn::<_, N, _>(|_| AtomicU64::new(0)),
-        })
+        Arc::new(Segment::<[AtomicU64; N]>::inline(base))
     }
 
     /// Lets another segment follow this one, which must not be written any more. The first one stays.
@@ -46,6 +41,33 @@ impl Segment {
     fn published(&self) -> (u64, usize) {
         let both = self.published.load(Ordering::Acquire);
         (both >> 32, both as u32 as usize)
+    }
+}
+
+impl<const N: usize> Segment<[AtomicU64; N]> {
+    /// One that lies in something else.
+    pub(crate) fn inline(base: Delta) -> Self {
+        let words = std::array::from_fn(|_| AtomicU64::new(0));
+        Segment { published: AtomicU64::new(0), base, next: OnceLock::new(), words }
+    }
+
+    /// What is complete now, with what follows, apart from the segment itself, which may be written on.
+    pub(crate) fn capture(&self) -> Chain {
+        // Before the words: one that another follows is full.
+        let next = self.next.get().cloned();
+        let (ops, words) = Segment::published(self);
+        if ops == 0 && next.is_none() {
+            return Chain::default();
+        }
+        let copy = if words <= 4 { Segment::new::<4>(self.base) } else { Segment::new::<N>(self.base) };
+        for (from, to) in self.words.iter().zip(&copy.words).take(words) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        copy.published.store(ops << 32 | words as u64, Ordering::Relaxed);
+        if let Some(next) = next {
+            copy.link(next);
+        }
+        Chain::capture(copy)
     }
 }
 

@@ -9,11 +9,12 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream, UdpSocket},
+    net::{TcpStream, UdpSocket},
     time::{Instant, timeout_at},
 };
 
 use super::{
+    handshake::Handshake,
     message::{Query, Question, Reply, TRUNCATED},
     policy::{Ask, Transport, Verdict, judge},
     trace,
@@ -100,30 +101,25 @@ impl Exchange {
 
     async fn connect_tcp(&self, server: SocketAddr, deadline: Instant) -> Result<Link<TcpStream>, Kind> {
         let dial = self.dial.resolver_dial(server);
-        let attempt = dial.tcp();
-        let connect = async {
-            let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            if let Some(source) = self.source_for(server) {
-                socket.bind((source, 0).into())?;
+        let mut handshake = match Handshake::begin(server, self.source_for(server), dial.tcp()) {
+            Ok(handshake) => handshake,
+            Err(error) => {
+                dial.failed(&error);
+                return Err(Kind::Io(error));
             }
-            attempt.before_connect(fd(&socket));
-            let stream = socket.connect(server).await?;
-            let local = stream.local_addr()?;
-            Ok((stream, local))
         };
-        match timeout_at(deadline, connect).await {
-            Ok(Ok((stream, local))) => {
-                let conn = attempt.connected(|| Some(local));
+        match timeout_at(deadline, handshake.connect()).await {
+            Ok(Ok((stream, conn))) => {
                 dial.connected(&conn);
                 Ok(Link::new(stream, conn))
             }
             Ok(Err(error)) => {
-                attempt.failed(&error);
+                handshake.failed(&error);
                 dial.failed(&error);
                 Err(Kind::Io(error))
             }
             Err(_) => {
-                attempt.timed_out();
+                handshake.timed_out();
                 dial.timed_out();
                 Err(Kind::Timeout { ignored: None })
             }
@@ -324,12 +320,12 @@ use std::os::fd::AsFd as Lend;
 use std::os::windows::io::AsSocket as Lend;
 
 #[cfg(unix)]
-fn fd(socket: &impl Lend) -> ProbeSocket<'_> {
+pub(super) fn fd(socket: &impl Lend) -> ProbeSocket<'_> {
     socket.as_fd()
 }
 
 #[cfg(windows)]
-fn fd(socket: &impl Lend) -> ProbeSocket<'_> {
+pub(super) fn fd(socket: &impl Lend) -> ProbeSocket<'_> {
     socket.as_socket()
 }
 

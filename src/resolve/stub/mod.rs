@@ -5,6 +5,7 @@ pub(crate) mod bench;
 mod builder;
 mod config;
 mod exchange;
+mod handshake;
 mod hosts;
 mod lookup;
 mod message;

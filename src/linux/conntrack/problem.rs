@@ -1,0 +1,95 @@
+//! What stands in the way, and what to do about it.
+
+use std::{
+    fmt, io,
+    sync::{Mutex, PoisonError},
+};
+
+/// Why conntrack entries are missing or incomplete. Its text says what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConntrackProblem {
+    /// The process lacks the capability `CAP_NET_ADMIN` in its network namespace. Nothing is asked any more.
+    NotPermitted,
+    /// The kernel has no connection tracking, or its module is not loaded. Nothing is asked any more.
+    NotSupported,
+    /// The kernel could not be asked, for another reason.
+    Unavailable(String),
+    /// A connection has no entry. The kernel tracks none until a rule asks for it, and a rule may except some.
+    NotTracked,
+    /// Entries do not count packets and bytes: those numbers are zero.
+    NoCounters,
+    /// Entries do not say when they were made.
+    NoTimestamps,
+}
+
+impl ConntrackProblem {
+    pub(super) fn unavailable(what: &str, error: &io::Error) -> Self {
+        ConntrackProblem::Unavailable(format!("{what}: {error}"))
+    }
+}
+
+impl fmt::Display for ConntrackProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ConntrackProblem::NotPermitted => {
+                "conntrack is off: it takes the capability CAP_NET_ADMIN; run as root, or \
+                 `setcap cap_net_admin+ep PROGRAM`, or in a network of its own with `unshare -Urn`"
+            }
+            ConntrackProblem::NotSupported => {
+                "conntrack is off: the kernel has none, or not its module; try `modprobe nf_conntrack_netlink`"
+            }
+            ConntrackProblem::Unavailable(why) => return write!(f, "conntrack cannot be read: {why}"),
+            ConntrackProblem::NotTracked => {
+                "conntrack has no entry for some connections: the kernel tracks none until a rule asks for it, \
+                 for example `nft 'add table inet nettrace; add chain inet nettrace track \
+                 { type filter hook output priority 0; }; add rule inet nettrace track ct state new'`"
+            }
+            ConntrackProblem::NoCounters => {
+                "conntrack does not count packets and bytes: `sysctl -w net.netfilter.nf_conntrack_acct=1` \
+                 has it count those of new connections"
+            }
+            ConntrackProblem::NoTimestamps => {
+                "conntrack keeps no time stamps: `sysctl -w net.netfilter.nf_conntrack_timestamp=1` \
+                 has it keep those of new connections"
+            }
+        })
+    }
+}
+
+/// What was told. Each problem is told once.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Mutex<Vec<ConntrackProblem>>);
+
+impl Problems {
+    pub(super) fn tell(&self, problem: ConntrackProblem) {
+        {
+            let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.contains(&problem) {
+                return;
+            }
+            told.push(problem.clone());
+        }
+        tracing::warn!(target: "nettrace", "{problem}");
+    }
+
+    pub(super) fn told(&self) -> Vec<ConntrackProblem> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_told_once() {
+        let problems = Problems::default();
+        for problem in
+            [ConntrackProblem::NoCounters, ConntrackProblem::NotTracked, ConntrackProblem::NoCounters]
+        {
+            problems.tell(problem);
+        }
+        assert_eq!(problems.told(), [ConntrackProblem::NoCounters, ConntrackProblem::NotTracked]);
+    }
+}

@@ -1,0 +1,150 @@
+//! Entries of connections that did not come about.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nettrace::connect::TcpConnector;
+use nettrace::linux::ConntrackProblem;
+use nettrace::record::{ConntrackStatus, Record};
+use nettrace::resolve::StubResolver;
+use tokio::time::timeout;
+
+use super::listed::{from_port, list};
+use super::{conn_to, entry, probed, refreshed, track};
+use crate::support::check;
+use crate::support::lab::{Delay, Hook, Routed};
+use crate::support::need::{need_lab, need_tool};
+
+/// Dropped, given up and rejected by ICMP: the kernel has seen the SYN alone.
+#[test]
+fn a_syn_without_an_answer() {
+    need_lab!();
+    need_tool!("conntrack");
+    // Else the ICMP error comes before `connect` has returned.
+    let net = Routed::with_delay(Delay::All(Duration::from_millis(1)));
+    track(&net.client);
+    net.server.nft(Hook::Input, "tcp dport 81 drop");
+    net.server.nft(Hook::Input, "tcp dport 82 reject with icmpx host-unreachable");
+    for ip in Routed::SERVER.ips() {
+        net.client.block_on(async {
+            let (probe, sink) = probed();
+            let connector = TcpConnector::new(&sink).handshake_timeout(Duration::from_millis(50));
+            connector.connect(SocketAddr::new(ip, 81)).await.unwrap_err();
+            let patient = TcpConnector::new(&sink);
+            let given_up = timeout(Duration::from_millis(50), patient.connect(SocketAddr::new(ip, 81)));
+            given_up.await.unwrap_err();
+            patient.connect(SocketAddr::new(ip, 82)).await.unwrap_err();
+
+            let trace = refreshed(&sink).await;
+            let listed = list(&net.client, if ip.is_ipv4() { "-p tcp" } else { "-f ipv6 -p tcp" });
+            let reasons = trace.tcp_conns.iter().map(|conn| conn.end_reason.as_ref().unwrap().as_str());
+            assert_eq!(reasons.collect::<Vec<_>>(), ["timeout", "cancelled", "failed"]);
+            for conn in &trace.tcp_conns {
+                let entry = entry(conn);
+                from_port(&listed, conn.addr_tuple.src_port).assert_is(entry);
+                assert_eq!(entry.addr_orig, conn.addr_tuple);
+                assert_eq!((entry.tcp_state.as_str(), entry.packets_recv), ("syn-sent", 0));
+                assert!(!entry.status.contains(ConntrackStatus::SEEN_REPLY), "{}", entry.status);
+            }
+            assert_eq!(probe.problems(), []);
+            check::finished(&trace);
+        });
+    }
+}
+
+/// The kernel has no use for the entry of a connection that was answered with a reset, and drops it at once: it is
+/// not there although connections are tracked.
+#[test]
+fn a_refused_syn_has_no_entry() {
+    need_lab!();
+    need_tool!("conntrack");
+    let net = Routed::new();
+    track(&net.client);
+    net.client.block_on(async {
+        let (probe, sink) = probed();
+        TcpConnector::new(&sink).connect("10.9.2.2:81").await.unwrap_err();
+        let trace = refreshed(&sink).await;
+        assert!(conn_to(&trace, 81).conntrack.is_none());
+        assert!(conn_to(&trace, 81).addr_tuple.src_port > 0, "it was asked for");
+        assert_eq!(list(&net.client, "-p tcp"), []);
+        assert_eq!(probe.problems(), []);
+    });
+}
+
+/// That no connection is tracked is to be seen by those that fail, too.
+#[test]
+fn a_dropped_syn_that_is_not_tracked() {
+    need_lab!();
+    let net = Routed::new();
+    net.server.nft(Hook::Input, "tcp dport 81 drop");
+    net.client.block_on(async {
+        let (probe, sink) = probed();
+        let connector = TcpConnector::new(&sink).handshake_timeout(Duration::from_millis(50));
+        connector.connect("10.9.2.2:81").await.unwrap_err();
+        assert!(conn_to(&refreshed(&sink).await, 81).conntrack.is_none());
+        assert_eq!(probe.problems(), [ConntrackProblem::NotTracked]);
+    });
+}
+
+/// Over TCP as over UDP: a nameserver that is not heard of has an entry.
+#[test]
+fn nameservers_that_do_not_answer() {
+    need_lab!();
+    need_tool!("conntrack");
+    let net = Routed::new();
+    track(&net.client);
+    net.server.nft(Hook::Input, "meta l4proto { tcp, udp } th dport 53 drop");
+    net.client.block_on(async {
+        let (probe, sink) = probed();
+        let resolver = |use_vc| {
+            let servers = Routed::SERVER.ips().map(|ip| SocketAddr::new(ip, 53));
+            let builder =
+                StubResolver::builder(&sink).nameservers(servers).hosts_file(None).resolv_conf(None);
+            let builder = builder.timeout(Duration::from_millis(50)).attempts(1).use_vc(use_vc);
+            builder.build().unwrap()
+        };
+        for use_vc in [false, true] {
+            resolver(use_vc).lookup("web.test").await.unwrap_err();
+        }
+        let patient = StubResolver::builder(&sink).nameservers([(Routed::SERVER.v4, 53).into()]);
+        let patient = patient.hosts_file(None).resolv_conf(None).use_vc(true).build().unwrap();
+        timeout(Duration::from_millis(50), patient.lookup("web.test")).await.unwrap_err();
+
+        let trace = refreshed(&sink).await;
+        let listed = [list(&net.client, "-f ipv4"), list(&net.client, "-f ipv6")].concat();
+        assert_eq!(trace.udp_conns.len(), 4, "both servers, for both types of address");
+        assert_eq!(trace.tcp_conns.len(), 6, "and those that were given up");
+        for conn in &trace.udp_conns {
+            let entry = conn.conntrack.as_deref().expect("an entry");
+            from_port(&listed, conn.addr_tuple.src_port).assert_is(entry);
+            assert_eq!((entry.packets_sent, entry.packets_recv), (1, 0));
+        }
+        for conn in &trace.tcp_conns {
+            from_port(&listed, conn.addr_tuple.src_port).assert_is(entry(conn));
+            assert_eq!(entry(conn).tcp_state.as_str(), "syn-sent", "{}", conn.trace_id());
+        }
+        assert_eq!(probe.problems(), []);
+        check::finished(&trace);
+    });
+}
+
+/// What never left has no entry, and that is nobody's fault.
+#[test]
+fn an_attempt_without_a_packet() {
+    need_lab!();
+    let net = Routed::new();
+    track(&net.client);
+    net.client.unreachable("10.8.0.0/24");
+    let _server = super::server(&net, Routed::SERVER.v4.into());
+    net.client.block_on(async {
+        let (probe, sink) = probed();
+        let connector = TcpConnector::new(&sink);
+        let stream = connector.connect("10.9.2.2:80").await.unwrap();
+        connector.connect(SocketAddr::from(([10, 8, 0, 1], 81))).await.unwrap_err();
+        let trace = refreshed(&sink).await;
+        assert!(conn_to(&trace, 81).conntrack.is_none());
+        assert!(conn_to(&trace, 80).conntrack.is_some());
+        assert_eq!(probe.problems(), []);
+        drop(stream);
+    });
+}

@@ -1,0 +1,91 @@
+//! Neither a thread nor a socket stays.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nettrace::TraceSink;
+use nettrace::linux::ConntrackProbe;
+
+use super::{client, fetch, probed, server, track};
+use crate::support::lab::{Ns, Routed};
+use crate::support::need::need_lab;
+
+/// The threads of this process that live in the host and are none of the tests', and the host's sockets to netfilter.
+fn left(host: &Ns) -> (usize, usize) {
+    let tasks = fs::read_dir("/proc/self/task").expect("threads");
+    let ours = tasks.flatten().filter(|task| {
+        let link = fs::read_link(task.path().join("ns/net")).unwrap_or_default();
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        link.to_string_lossy().contains(&host.inode().to_string()) && name.trim() == "conntrack-probe"
+    });
+    let sockets = host.sh("cat /proc/net/netlink");
+    // The columns are: address, protocol, port. Port 0 is the kernel's own end.
+    let of_netfilter = sockets.lines().filter(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next() == Some("12") && columns.next() != Some("0")
+    });
+    (ours.count(), of_netfilter.count())
+}
+
+fn host() -> Ns {
+    let host = Ns::new();
+    assert_eq!(left(&host), (0, 0));
+    host
+}
+
+#[test]
+fn a_probe_that_is_not_used() {
+    need_lab!();
+    let host = host();
+    let probe = host.run(ConntrackProbe::new);
+    assert_eq!(left(&host), (1, 1));
+    let sink = TraceSink::builder().probe(probe.clone()).build();
+    drop(probe);
+    assert_eq!(left(&host), (1, 1));
+    drop(sink);
+    assert_eq!(left(&host), (0, 0));
+}
+
+#[test]
+fn it_ends_with_the_close_of_the_sink() {
+    need_lab!();
+    let net = Routed::new();
+    track(&net.client);
+    let _server = server(&net, Routed::SERVER.v4.into());
+    net.client.block_on(async {
+        let (probe, sink) = probed();
+        let client = client(&sink).build().unwrap();
+        fetch(&client, "http://10.9.2.2/").await;
+        assert_eq!(left(&net.client), (1, 1));
+        sink.close();
+        assert_eq!(left(&net.client), (0, 0));
+        // What comes later finds nobody, and misses nobody.
+        sink.refresh().await;
+        fetch(&client, "http://10.9.2.2/").await;
+        client.close().await;
+        assert_eq!((probe.problems().len(), probe.dropped()), (0, 0));
+    });
+}
+
+#[test]
+fn it_ends_with_the_last_that_is_traced() {
+    need_lab!();
+    let net = Routed::new();
+    track(&net.client);
+    let _server = server(&net, Routed::SERVER.v4.into());
+    net.client.block_on(async {
+        let (probe, sink) = probed();
+        let client = client(&sink).build().unwrap();
+        drop((probe, sink));
+        fetch(&client, "http://10.9.2.2/").await;
+        assert_eq!(left(&net.client), (1, 1));
+        client.close().await;
+        drop(client);
+        // It looks at the last connection again, a while after its close.
+        let patience = Instant::now() + Duration::from_secs(20);
+        while left(&net.client) != (0, 0) {
+            assert!(Instant::now() < patience, "it stays");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}

@@ -1,0 +1,195 @@
+//! Entries of connections that work.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use nettrace::connect::TcpConnector;
+use nettrace::linux::ConntrackProbe;
+use nettrace::record::{ConntrackStatus, NetTrace, Timestamp};
+use nettrace::{Client, TraceSink};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::listed::{Listed, from_port, list};
+use super::{conn_to, entry, fetch, nameserver, probed, refreshed, server, track};
+use crate::support::check;
+use crate::support::lab::{Ns, Routed};
+use crate::support::need::{need_lab, need_tool};
+
+/// The trace and the host's table, of a moment when nothing changed.
+async fn at_rest(sink: &TraceSink, host: &Ns, filter: &str) -> (NetTrace, Vec<Listed>) {
+    loop {
+        let before = list(host, filter);
+        let trace = refreshed(sink).await;
+        if list(host, filter) == before {
+            return (trace, before);
+        }
+    }
+}
+
+fn family(ip: IpAddr) -> &'static str {
+    if ip.is_ipv4() { "-f ipv4" } else { "-f ipv6" }
+}
+
+/// Requests by name, over IPv4 and IPv6: the entries of the connection and of the datagrams to the nameserver are
+/// what conntrack(8) shows in that host. `towards` is whom the replies go to.
+fn translated(
+    net: &Routed,
+    host: &Ns,
+    make: impl Fn() -> ConntrackProbe + Sync,
+    sources: [Option<IpAddr>; 2],
+    towards: [IpAddr; 2],
+) {
+    for ((ip, source), towards) in Routed::SERVER.ips().into_iter().zip(sources).zip(towards) {
+        let (_server, nameserver) = (server(net, ip), nameserver(net, ip));
+        net.client.block_on(async {
+            let probe = make();
+            let sink = TraceSink::builder().probe(probe.clone()).build();
+            let client =
+                Client::builder(&sink).nameservers([nameserver.addr]).source_ip(source).build().unwrap();
+            fetch(&client, "http://web.test/").await;
+            let (trace, listed) = at_rest(&sink, host, family(ip)).await;
+            assert_eq!(probe.problems(), []);
+
+            let conn = conn_to(&trace, 80);
+            let of_conn = entry(conn);
+            assert_eq!(of_conn.tcp_state.as_str(), "established");
+            assert!(of_conn.bytes_recv > conn.total_recv_bytes, "{conn:#?}");
+            let udp = trace.udp_conns.iter().map(|conn| {
+                assert!(conn.from_resolver && conn.end_reason.is_some());
+                (&conn.addr_tuple, conn.conntrack.as_deref().expect("an entry"))
+            });
+            let udp: Vec<_> = udp.collect();
+            assert_eq!(udp.len(), 2, "one for each type of address");
+            for (addresses, entry) in udp.into_iter().chain([(&conn.addr_tuple, of_conn)]) {
+                from_port(&listed, addresses.src_port).assert_is(entry);
+                assert_eq!(&entry.addr_orig, addresses, "what the socket sees");
+                assert_eq!(entry.addr_reply.src_ip, ip.to_string());
+                assert_eq!(entry.addr_reply.dst_ip, towards.to_string());
+                let flags =
+                    ConntrackStatus::SRC_NAT | ConntrackStatus::SEEN_REPLY | ConntrackStatus::CONFIRMED;
+                assert!(entry.status.contains(flags), "{}", entry.status);
+                assert!(!entry.status.contains(ConntrackStatus::DST_NAT), "{}", entry.status);
+            }
+            client.close().await;
+            sink.refresh().await;
+            check::finished(&sink.snapshot("all"));
+        });
+    }
+}
+
+/// The client's own host translates: what its connections look like outside.
+#[test]
+fn the_host_itself_translates() {
+    need_lab!();
+    need_tool!("conntrack", "dnsmasq");
+    let net = Routed::new();
+    track(&net.client);
+    let sources = ["10.99.0.1", "fd99::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+    net.client.sh("ip address add 10.99.0.1/32 dev lo; ip address add fd99::1/128 dev lo nodad");
+    net.client.masquerade("c0");
+    translated(&net, &net.client, ConntrackProbe::new, sources.map(Some), Routed::CLIENT.ips());
+}
+
+/// A router translates: a probe of its namespace sees the connections of the client behind it.
+#[test]
+fn the_router_translates() {
+    need_lab!();
+    need_tool!("conntrack", "dnsmasq");
+    let net = Routed::new();
+    track(&net.router);
+    net.router.masquerade("r1");
+    let make = || net.router.run(ConntrackProbe::new);
+    translated(&net, &net.router, make, [None, None], Routed::ROUTER_TO_SERVER.ips());
+}
+
+#[test]
+fn without_nat_replies_go_where_requests_come_from() {
+    need_lab!();
+    need_tool!("conntrack");
+    let net = Routed::new();
+    track(&net.client);
+    // As the client behind a NAT router sees it.
+    net.router.masquerade("r1");
+    let _server = server(&net, Routed::SERVER.v4.into());
+    net.client.block_on(async {
+        let (_, sink) = probed();
+        let client = super::client(&sink).build().unwrap();
+        let began = SystemTime::now();
+        fetch(&client, "http://10.9.2.2/").await;
+        let (trace, listed) = at_rest(&sink, &net.client, "-p tcp").await;
+        let conn = conn_to(&trace, 80);
+        let entry = entry(conn);
+        from_port(&listed, conn.addr_tuple.src_port).assert_is(entry);
+        assert_eq!(entry.addr_orig, conn.addr_tuple);
+        assert_eq!(entry.addr_reply.dst_ip, conn.addr_tuple.src_ip);
+        assert_eq!(entry.addr_reply.dst_port, conn.addr_tuple.src_port);
+        assert!(!entry.status.contains(ConntrackStatus::SRC_NAT), "{}", entry.status);
+
+        let unix_nanos =
+            |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as i128;
+        // The kernel's coarse clock may be a tick behind.
+        let [from, to] = [began - Duration::from_millis(20), SystemTime::now()];
+        let [from, to] = [from, to].map(|at| Timestamp::from_unix_nanos(unix_nanos(at)));
+        assert!(from <= entry.start_at && entry.start_at <= to, "{:#}", entry.start_at);
+        assert!(entry.stop_at.is_undefined());
+    });
+}
+
+#[test]
+fn marks_and_zones() {
+    need_lab!();
+    need_tool!("conntrack");
+    let net = Routed::new();
+    track(&net.client);
+    net.client.sh("nft 'add table inet zones
+              add chain inet zones output { type filter hook output priority raw; }
+              add chain inet zones input { type filter hook prerouting priority raw; }
+              add chain inet zones marks { type filter hook output priority 0; }
+              add rule inet zones output ct zone set 5
+              add rule inet zones input ct zone set 5
+              add rule inet zones marks ct mark set 0x80000001'");
+    let _server = server(&net, Routed::SERVER.v4.into());
+    net.client.block_on(async {
+        let probe = ConntrackProbe::builder().zone(5).build();
+        let sink = TraceSink::builder().probe(probe.clone()).build();
+        let client = super::client(&sink).build().unwrap();
+        fetch(&client, "http://10.9.2.2/").await;
+        let (trace, listed) = at_rest(&sink, &net.client, "-p tcp").await;
+        let conn = conn_to(&trace, 80);
+        let entry = entry(conn);
+        from_port(&listed, conn.addr_tuple.src_port).assert_is(entry);
+        assert_eq!((entry.zone, entry.mark), (Some(5), 0x8000_0001));
+        assert_eq!(probe.problems(), []);
+    });
+}
+
+/// Where tracking began in the middle and the server spoke first, the kernel takes it for the originator.
+#[test]
+fn a_connection_that_was_there_before_is_counted_from_this_side() {
+    need_lab!();
+    let net = Routed::new();
+    let listener = net.server.listen(&SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 80).to_string());
+    net.client.block_on(async {
+        let (_, sink) = probed();
+        let at = SocketAddr::new(Routed::SERVER.v6.into(), 80);
+        let mut stream = TcpConnector::new(&sink).connect(at).await.unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        track(&net.client);
+        std::io::Write::write_all(&mut peer, &[7; 1000]).unwrap();
+        stream.read_exact(&mut [0; 1000]).await.unwrap();
+        let trace = loop {
+            let trace = refreshed(&sink).await;
+            // The acknowledgement may come later.
+            if conn_to(&trace, 80).conntrack.as_ref().is_some_and(|entry| entry.packets_sent > 0) {
+                break trace;
+            }
+        };
+        let conn = conn_to(&trace, 80);
+        let entry = entry(conn);
+        assert_eq!((&entry.addr_orig.src_ip, entry.addr_orig.src_port), (&conn.addr_tuple.dst_ip, 80));
+        assert!(entry.bytes_recv > 1000 && entry.bytes_sent < 1000, "{entry:#?}");
+        stream.write_all(&[7; 4000]).await.unwrap();
+        let trace = refreshed(&sink).await;
+        assert!(super::entry(conn_to(&trace, 80)).bytes_sent > 4000);
+    });
+}

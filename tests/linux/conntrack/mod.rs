@@ -1,0 +1,82 @@
+//! Entries of the kernel's connection tracking: as conntrack(8) shows them, and what stands in their way.
+
+mod attempts;
+mod end;
+mod entries;
+mod listed;
+mod problems;
+mod time;
+
+use std::net::{IpAddr, SocketAddr};
+
+use nettrace::client::ClientBuilder;
+use nettrace::linux::ConntrackProbe;
+use nettrace::record::{ConntrackEntry, NetTrace, TcpConnTrace};
+use nettrace::{Client, TraceSink};
+
+use crate::support::dnsmasq::Dnsmasq;
+use crate::support::lab::{Hook, Ns, Routed};
+use crate::support::raw::Server;
+
+/// A server in the lab that keeps its connections.
+fn server(net: &Routed, ip: IpAddr) -> Server {
+    Server::on(net.server.listen(&SocketAddr::new(ip, 80).to_string()), async |mut conn| {
+        loop {
+            conn.read_head().await?;
+            conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await?;
+        }
+    })
+}
+
+/// The server's name is `web.test`.
+fn nameserver(net: &Routed, ip: IpAddr) -> Dnsmasq {
+    Dnsmasq::builder()
+        .in_ns(&net.server, SocketAddr::new(ip, 53))
+        .domain("test")
+        .host("web.test", &[ip])
+        .start()
+}
+
+/// Has the host track its connections, count what they carry, and keep when they began.
+fn track(host: &Ns) {
+    host.sysctl("net/netfilter/nf_conntrack_acct", "1");
+    host.sysctl("net/netfilter/nf_conntrack_timestamp", "1");
+    host.nft(Hook::Output, "ct state new");
+}
+
+/// A sink with a probe of the calling thread's namespace.
+fn probed() -> (ConntrackProbe, TraceSink) {
+    let probe = ConntrackProbe::new();
+    let sink = TraceSink::builder().probe(probe.clone()).build();
+    (probe, sink)
+}
+
+/// A client that reads no file of this machine.
+fn client(sink: &TraceSink) -> ClientBuilder {
+    Client::builder(sink).nameservers([])
+}
+
+async fn fetch(client: &Client, url: &str) {
+    let response = client.get(url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+    let body = response.into_body().bytes().await.expect("a body");
+    assert_eq!(&body[..], b"hello");
+}
+
+async fn refreshed(sink: &TraceSink) -> NetTrace {
+    sink.refresh().await;
+    sink.snapshot("refreshed")
+}
+
+/// The only one to that port.
+#[track_caller]
+fn conn_to(trace: &NetTrace, port: u16) -> &TcpConnTrace {
+    let mut conns = trace.tcp_conns.iter().filter(|conn| conn.addr_tuple.dst_port == port);
+    let conn = conns.next().expect("a connection");
+    assert!(conns.next().is_none(), "one connection: {trace:#?}");
+    conn
+}
+
+#[track_caller]
+fn entry(conn: &TcpConnTrace) -> &ConntrackEntry {
+    conn.conntrack.as_deref().unwrap_or_else(|| panic!("an entry: {conn:#?}"))
+}

@@ -1,0 +1,127 @@
+//! When the kernel is asked.
+
+use std::time::{Duration, Instant};
+
+use nettrace::connect::TcpConnector;
+use nettrace::record::NetTrace;
+use nettrace::{Failure, TraceSink};
+
+use super::{client, conn_to, entry, fetch, probed, refreshed, server, track};
+use crate::support::check;
+use crate::support::lab::Routed;
+use crate::support::need::need_lab;
+
+/// Comes by itself.
+async fn until(sink: &TraceSink, it: impl Fn(&NetTrace) -> bool) -> NetTrace {
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        let trace = sink.snapshot("on the way");
+        if it(&trace) {
+            return trace;
+        }
+        assert!(Instant::now() < patience, "{trace:#?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn state(trace: &NetTrace) -> Option<&str> {
+    Some(conn_to(trace, 80).conntrack.as_ref()?.tcp_state.as_str())
+}
+
+#[test]
+fn after_connect_and_after_close() {
+    need_lab!();
+    let net = Routed::new();
+    track(&net.client);
+    let _server = server(&net, Routed::SERVER.v4.into());
+    net.client.block_on(async {
+        let (_, sink) = probed();
+        let client = client(&sink).build().unwrap();
+        fetch(&client, "http://10.9.2.2/").await;
+        let open = until(&sink, |trace| state(trace) == Some("established")).await;
+        client.close().await;
+        let closed = until(&sink, |trace| state(trace) == Some("time-wait")).await;
+        let [open, closed] = [&open, &closed].map(|trace| entry(conn_to(trace, 80)));
+        assert_eq!(open.id, closed.id);
+        assert!(open.captured_at < closed.captured_at && open.packets_recv < closed.packets_recv);
+        check::finished(&sink.snapshot("all"));
+    });
+}
+
+#[test]
+fn the_close_of_the_sink_looks_a_last_time() {
+    need_lab!();
+    let net = Routed::new();
+    track(&net.client);
+    let _server = server(&net, Routed::SERVER.v4.into());
+    net.client.block_on(async {
+        let (_, sink) = probed();
+        let client = client(&sink).build().unwrap();
+        fetch(&client, "http://10.9.2.2/").await;
+        sink.close();
+        let trace = sink.snapshot("closed");
+        assert_eq!(state(&trace), Some("established"));
+        check::finished(&trace);
+    });
+}
+
+/// The next connection with the same addresses makes another entry: that is not the first one's.
+#[test]
+fn an_entry_is_of_one_connection_alone() {
+    need_lab!();
+    let net = Routed::new();
+    track(&net.client);
+    net.client.port_range(40_000, 40_000);
+    let listener = net.server.listen("10.9.2.2:80");
+    net.client.block_on(async {
+        let (_, sink) = probed();
+        for _ in 0..2 {
+            // Until the server has acknowledged the end of the one before, its addresses are taken.
+            let stream = loop {
+                match TcpConnector::new(&sink).connect("10.9.2.2:80").await {
+                    Ok(stream) => break stream,
+                    Err(error) => assert_eq!(error.failure(), Failure::AddressNotAvailable),
+                }
+            };
+            let (peer, _) = listener.accept().unwrap();
+            sink.refresh().await;
+            // Who closes first keeps the addresses: not the client.
+            drop(peer);
+            stream.get_ref().readable().await.unwrap();
+            assert_eq!(stream.get_ref().try_read(&mut [0]).unwrap(), 0);
+            drop(stream);
+            sink.refresh().await;
+        }
+        let trace = refreshed(&sink).await;
+        let conns: Vec<_> = trace.tcp_conns.iter().filter(|conn| conn.connected).collect();
+        let [first, second] = conns[..] else { panic!("two connections") };
+        assert_eq!(first.addr_tuple, second.addr_tuple);
+        assert_ne!(entry(first).start_at, entry(second).start_at);
+        assert!(entry(first).captured_at < second.handshake_begin_at, "{first:#?}");
+    });
+}
+
+/// However short they are, and however many come between two looks.
+#[test]
+fn none_of_many_is_missed() {
+    need_lab!();
+    let net = Routed::new();
+    track(&net.client);
+    let listener = net.server.listen("10.9.2.2:80");
+    net.client.block_on(async {
+        let (probe, sink) = probed();
+        let connector = TcpConnector::new(&sink);
+        for _ in 0..500 {
+            let stream = connector.connect("10.9.2.2:80").await.unwrap();
+            let (peer, _) = listener.accept().unwrap();
+            drop((stream, peer));
+        }
+        let trace = refreshed(&sink).await;
+        assert_eq!((trace.tcp_conns.len(), probe.dropped()), (500, 0));
+        for conn in &trace.tcp_conns {
+            assert_eq!(entry(conn).addr_orig, conn.addr_tuple);
+            assert!(entry(conn).packets_sent > 1 && entry(conn).packets_recv > 0, "{conn:#?}");
+        }
+        assert_eq!(probe.problems(), []);
+    });
+}
