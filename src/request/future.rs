@@ -1,5 +1,5 @@
 use super::{TraceResponseBody, failure};
-use crate::sink::{ConnRef, RequestHandle, RequestRecorder};
+use crate::sink::{ConnRef, RequestHandle, RequestRecorder, answer};
 use http::{Extensions, Response};
 use http_body::Body;
 use hyper_util::client::legacy::connect::CaptureConnection;
@@ -95,7 +95,7 @@ impl Listening {
         recorder.response(response.status(), response.version(), response.headers());
         let handle = self.handle.take().or_else(|| recorder.request().map(RequestHandle::of));
         if let Some(handle) = handle {
-            response.extensions_mut().insert(handle);
+            answer(response.extensions_mut(), handle);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     clock::Tick,
-    conn::{ConnRecord, ConnRef},
+    conn::{ConnLink, ConnRecord, ConnRef},
     core::{Core, Timeline},
     dns::{DnsRecord, ReadDns},
     end::End,
@@ -105,15 +105,15 @@ fn url(uri: &Uri) -> Text {
 /// What most requests do not have, taken out of the lock.
 struct RareOut {
     headers: [HttpHeaders; 3],
-    tried: Vec<(ConnRef, Failure)>,
+    tried: Vec<(ConnLink, Failure)>,
     /// The connection that came after those, if any did.
-    conn: Option<ConnRef>,
+    conn: Option<ConnLink>,
     prev_hop: PrevHop,
     informational: Vec<(Tick, StatusCode)>,
 }
 
 impl RareOut {
-    fn of(rare: &RareLinks, conn: Option<&ConnRef>) -> Self {
+    fn of(rare: &RareLinks, conn: Option<&ConnLink>) -> Self {
         RareOut {
             headers: [&rare.headers, &rare.response_headers, &rare.trailers].map(CapturedHeaders::export),
             tried: rare
@@ -324,7 +324,7 @@ fn socket_trace(core: &Core, record: &ConnRecord, times: &Timeline) -> Option<So
     record.log.as_ref().map(|log| log.export(&core.settings.retention, times))
 }
 
-fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {
+fn attempt(conn: &ConnLink, failure: Option<Failure>) -> Attempt {
     Attempt { tcp_conn: conn.id(), failure, ..Attempt::default() }
 }
 

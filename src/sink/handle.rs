@@ -2,12 +2,14 @@
 
 use super::{
     assemble,
+    conn::ConnRef,
     request::{MOST_HOPS, RequestRef},
 };
 use crate::{
     error::Fault,
     record::{EndReason, Failure, NetTrace, Timings, TraceId},
 };
+use http::Extensions;
 use std::{
     error::Error,
     fmt,
@@ -16,8 +18,8 @@ use std::{
 
 /// Answers for one request at any time, also when it failed or was dropped.
 ///
-/// It is in the extensions of a traced response ([`ResponseExt`]) and in the errors of
-/// the preset client. To have it beforehand, put a new one into the request's extensions:
+/// A traced response has it ([`ResponseExt`]), and so have the errors of the preset client. To have it beforehand, put a
+/// new one into the request's extensions:
 ///
 /// ```
 /// let handle = nettrace::RequestHandle::new();
@@ -61,6 +63,11 @@ impl RequestHandle {
             Inner::Bound(request) => RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new(vec![request]))))),
             Inner::Slot(None) => RequestHandle::new(),
         }
+    }
+
+    /// Whether it may be or become that of a request.
+    fn is_of_any(&self) -> bool {
+        !matches!(self.0, Inner::Slot(None))
     }
 
     pub(crate) fn of(request: &RequestRef) -> Self {
@@ -168,6 +175,17 @@ pub trait ResponseExt {
 
 impl<B> ResponseExt for http::Response<B> {
     fn request_handle(&self) -> Option<&RequestHandle> {
-        self.extensions().get()
+        let extensions = self.extensions();
+        let with_conn =
+            extensions.get::<ConnRef>().map(|conn| &conn.request).filter(|request| request.is_of_any());
+        with_conn.or_else(|| extensions.get())
+    }
+}
+
+/// A response gets its handle. The extensions are a map of boxes, and if they know the connection there is room in its.
+pub(crate) fn answer(extensions: &mut Extensions, handle: RequestHandle) {
+    match extensions.get_mut::<ConnRef>() {
+        Some(conn) => conn.request = handle,
+        None => drop(extensions.insert(handle)),
     }
 }

@@ -41,6 +41,7 @@ pub(crate) use self::{
     conn_recorder::ConnRecorder,
     dial::{DialRecorder, DialRef},
     dns::{DnsRecorder, ReadDns},
+    handle::answer,
     headers::without_user_info,
     request::{RequestHead, RequestRef},
     request_recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},

@@ -2,7 +2,7 @@
 
 use super::{
     clock::Tick,
-    conn::ConnRef,
+    conn::{ConnLink, ConnRef},
     core::Core,
     end::EndCell,
     export,
@@ -55,7 +55,7 @@ pub(crate) struct RequestRecord {
     /// Not kept any more, though somebody may still ask for it.
     forgotten: AtomicBool,
     /// The first connection that it was given; no connection, once it has ended without any.
-    conn: OnceLock<Option<ConnRef>>,
+    conn: OnceLock<Option<ConnLink>>,
     links: Mutex<Links>,
 }
 
@@ -74,9 +74,9 @@ pub(crate) struct Rare {
     pub(crate) response_headers: CapturedHeaders,
     pub(crate) trailers: CapturedHeaders,
     /// Connections that it was tried on before the one that it has.
-    pub(crate) tried: VecDeque<ConnRef>,
+    pub(crate) tried: VecDeque<ConnLink>,
     /// The one that it has after those.
-    pub(crate) conn: Option<ConnRef>,
+    pub(crate) conn: Option<ConnLink>,
     /// Why each of them was no good, as far as was known when the request ended.
     pub(crate) stale: Vec<Failure>,
     /// The dials before the last that began because of it.
@@ -137,13 +137,13 @@ impl RequestRecord {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn first_conn(&self) -> Option<&ConnRef> {
+    fn first_conn(&self) -> Option<&ConnLink> {
         self.conn.get()?.as_ref()
     }
 
     /// Shows to `f` the connection that it has, and what else it refers to if there is any of that.
     #[inline]
-    pub(super) fn with_links<R>(&self, f: impl FnOnce(Option<&ConnRef>, Option<&Links>) -> R) -> R {
+    pub(super) fn with_links<R>(&self, f: impl FnOnce(Option<&ConnLink>, Option<&Links>) -> R) -> R {
         let Some(links) = self.links() else { return f(self.first_conn(), None) };
         let last = links.rare.as_ref().and_then(|rare| rare.conn.as_ref());
         f(last.or(self.first_conn()), Some(&links))
@@ -152,7 +152,7 @@ impl RequestRecord {
 
 /// The dials of its connections, and those that it caused.
 pub(super) fn groups<'a>(
-    conn: Option<&'a ConnRef>,
+    conn: Option<&'a ConnLink>,
     links: Option<&'a Links>,
 ) -> impl Iterator<Item = &'a Arc<Group>> {
     let tried = links.and_then(|links| links.rare.as_ref()).into_iter().flat_map(|rare| &rare.tried);
@@ -273,13 +273,13 @@ impl RequestRef {
         match record.conn.get() {
             None => {
                 conn.group.needed();
-                if record.conn.set(Some(conn.clone())).is_ok() {
+                if record.conn.set(Some(conn.link())).is_ok() {
                     return true;
                 }
                 // It has ended meanwhile, or somebody else was quicker.
                 conn.group.not_needed();
             }
-            Some(Some(first)) if first.same(conn) && !record.end.is_marked() => return false,
+            Some(Some(first)) if first.is(conn) && !record.end.is_marked() => return false,
             Some(_) => {}
         }
         self.moved(conn)
@@ -292,12 +292,12 @@ impl RequestRef {
         let Some(mut links) = self.record.open_links() else { return false };
         let rare = links.rare();
         let last = rare.conn.as_ref().unwrap_or(first);
-        if last.same(conn) {
+        if last.is(conn) {
             return false;
         }
         conn.group.needed();
         let stale = last.clone();
-        rare.conn = Some(conn.clone());
+        rare.conn = Some(conn.link());
         push(&mut rare.tried, stale, |oldest| oldest.group.not_needed());
         true
     }
@@ -357,7 +357,7 @@ impl RequestRef {
             let mut links = record.lock();
             links.dials().for_each(|dial| dial.let_go(now));
             if let Some(rare) = &mut links.rare {
-                rare.stale = rare.tried.iter().map(ConnRef::stale).collect();
+                rare.stale = rare.tried.iter().map(ConnLink::stale).collect();
             }
             let own_dial = links.dial.as_ref().filter(|_| !has_conn);
             if let Some(way) = own_dial.map(|dial| dial.way()).filter(|way| *way != [0; 3]) {

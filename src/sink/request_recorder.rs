@@ -2,7 +2,7 @@
 
 use super::{
     clock::Tick,
-    conn::ConnRef,
+    conn::{ConnLink, ConnRef},
     core::Core,
     handle::RequestHandle,
     headers::CapturedHeaders,
@@ -74,7 +74,7 @@ impl RequestRecorder {
     pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
         let Some((core, record)) = self.open() else { return };
         if version < Version::HTTP_2 {
-            let first = record.with_links(|conn, _| conn.map_or(Tick::NONE, ConnRef::first_byte));
+            let first = record.with_links(|conn, _| conn.map_or(Tick::NONE, ConnLink::first_byte));
             if first >= record.conn_acquired.get() {
                 record.first_byte.set(first);
             }
