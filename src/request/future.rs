@@ -1,5 +1,5 @@
 use super::{TraceResponseBody, failure};
-use crate::sink::{ConnRef, RequestHandle, RequestRecorder, answer};
+use crate::sink::{ConnRef, RequestHandle, RequestRecorder};
 use http::{Extensions, Response};
 use http_body::Body;
 use hyper_util::client::legacy::connect::CaptureConnection;
@@ -15,24 +15,15 @@ pin_project! {
     pub struct TraceRequestFuture<F> {
         #[pin]
         inner: F,
-        recorder: RequestRecorder,
-        listening: Listening,
-    }
-
-    impl<F> PinnedDrop for TraceRequestFuture<F> {
-        #[inline]
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if this.recorder.is_on() {
-                this.listening.see_connection(this.recorder);
-            }
-        }
+        // Ends the request after the future is dropped.
+        request: Option<Running>,
     }
 }
 
-/// What the request carries to hear of.
-#[derive(Debug, Default)]
-pub(super) struct Listening {
+/// A request on its way to its response.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) recorder: RequestRecorder,
     /// The caller's own.
     pub(super) handle: Option<RequestHandle>,
     pub(super) capture: Option<CaptureConnection>,
@@ -40,15 +31,16 @@ pub(super) struct Listening {
 
 impl<F> TraceRequestFuture<F> {
     #[inline]
-    pub(super) fn new(inner: F, recorder: RequestRecorder, listening: Listening) -> Self {
-        TraceRequestFuture { inner, recorder, listening }
+    pub(super) fn new(inner: F, request: Option<Running>) -> Self {
+        TraceRequestFuture { inner, request }
     }
 
     /// The handle of the request; unbound when it is not traced.
     #[cfg(feature = "client")]
     pub(crate) fn handle(&self) -> RequestHandle {
-        let of_record = || self.recorder.request().map(RequestHandle::of);
-        self.listening.handle.clone().or_else(of_record).unwrap_or_else(RequestHandle::unbound)
+        let Some(running) = &self.request else { return RequestHandle::unbound() };
+        let of_record = || running.recorder.request().map(RequestHandle::of);
+        running.handle.clone().or_else(of_record).unwrap_or_else(RequestHandle::unbound)
     }
 }
 
@@ -63,51 +55,81 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let scope = this.recorder.scope();
-        let mut result = this.inner.poll(cx);
-        drop(scope);
-        if this.recorder.is_on() {
-            this.listening.see_connection(this.recorder);
-            match &mut result {
-                Poll::Pending => {}
-                Poll::Ready(Ok(response)) => {
-                    this.listening.responded(this.recorder, response);
-                    if response.body().is_end_stream() {
-                        this.recorder.complete();
-                    }
-                }
-                Poll::Ready(Err(error)) => failure::record(error, std::mem::take(this.recorder)),
+        if let Some(running) = this.request {
+            let result = running.poll(this.inner, cx);
+            if result.is_ready() {
+                *this.request = None;
             }
+            return result;
         }
-        // Moved only here: it is large.
-        result.map(|result| {
-            let recorder = std::mem::take(this.recorder);
-            result.map(|response| response.map(|body| TraceResponseBody::new(body, recorder)))
-        })
+        // Nothing else refers to what is moved here: it is large, and would be copied once more.
+        let untraced = |body| TraceResponseBody::new(body, RequestRecorder::off());
+        this.inner.poll(cx).map(|result| result.map(|response| response.map(untraced)))
     }
 }
 
-impl Listening {
-    fn responded<R>(&mut self, recorder: &mut RequestRecorder, response: &mut Response<R>) {
-        if let Some(conn) = response.extensions().get::<ConnRef>() {
-            recorder.conn(conn);
+impl Running {
+    #[inline]
+    fn poll<F, R, E>(
+        &mut self,
+        inner: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<TraceResponseBody<R>>, E>>
+    where
+        F: Future<Output = Result<Response<R>, E>>,
+        R: Body,
+        E: 'static,
+    {
+        let scope = self.recorder.scope();
+        let mut result = inner.poll(cx);
+        drop(scope);
+        self.see_connection();
+        match &mut result {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(response)) => {
+                self.responded(response);
+                if response.body().is_end_stream() {
+                    self.recorder.complete();
+                }
+            }
+            Poll::Ready(Err(error)) => failure::record(error, std::mem::take(&mut self.recorder)),
         }
-        recorder.response(response.status(), response.version(), response.headers());
-        let handle = self.handle.take().or_else(|| recorder.request().map(RequestHandle::of));
-        if let Some(handle) = handle {
-            answer(response.extensions_mut(), handle);
+        let recorder = std::mem::take(&mut self.recorder);
+        let traced = |body| TraceResponseBody::new(body, recorder);
+        result.map(|result| result.map(|response| response.map(traced)))
+    }
+
+    fn responded<R>(&mut self, response: &mut Response<R>) {
+        let Some(request) = self.recorder.request() else { return };
+        let handle = self.handle.take().unwrap_or_else(|| RequestHandle::of(request));
+        // The extensions are a map of boxes: if they know the connection, there is room in its own.
+        match response.extensions_mut().get_mut::<ConnRef>() {
+            Some(conn) => {
+                request.link(conn);
+                conn.answers(handle);
+            }
+            None => drop(response.extensions_mut().insert(handle)),
         }
+        self.recorder.response(response.status(), response.version(), response.headers());
     }
 
     /// The connection that the client has chosen by now, if it says so.
     #[inline]
-    fn see_connection(&self, recorder: &RequestRecorder) {
+    fn see_connection(&self) {
         if let Some(capture) = &self.capture {
-            see_connection(recorder, capture);
+            see_connection(&self.recorder, capture);
         }
     }
 }
 
+impl Drop for Running {
+    #[inline]
+    fn drop(&mut self) {
+        self.see_connection();
+    }
+}
+
+#[cold]
 fn see_connection(recorder: &RequestRecorder, capture: &CaptureConnection) {
     let metadata = capture.connection_metadata();
     let Some(connected) = metadata.as_ref() else { return };

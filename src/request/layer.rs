@@ -1,10 +1,10 @@
 use super::{
     TraceRequest, TraceRequestFuture,
     body::TraceBody,
-    future::Listening,
+    future::Running,
     mapper::{Boxed, MapBody, Typed},
 };
-use crate::sink::{BodyWatch, RequestHandle, RequestHead, RequestRecorder, TraceSink};
+use crate::sink::{RequestHandle, RequestHead, RequestRecorder, TraceSink};
 use http::Request;
 use http_body::Body;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
@@ -52,6 +52,24 @@ impl<M> TraceRequestLayer<M> {
     #[inline]
     pub(crate) fn trace<B, F>(
         &self,
+        request: Request<B>,
+        send: impl FnOnce(Request<M::Body>) -> F,
+    ) -> TraceRequestFuture<F>
+    where
+        M: MapBody<B>,
+        B: Body,
+    {
+        if self.sink.records_requests() {
+            return self.traced(request, send);
+        }
+        // What is large is moved from here to there, and nothing else refers to it on its way.
+        let request = request.map(|body| self.mapper.map(TraceBody::new(body, None)));
+        TraceRequestFuture::new(send(request), None)
+    }
+
+    #[inline(never)]
+    fn traced<B, F>(
+        &self,
         mut request: Request<B>,
         send: impl FnOnce(Request<M::Body>) -> F,
     ) -> TraceRequestFuture<F>
@@ -59,35 +77,23 @@ impl<M> TraceRequestLayer<M> {
         M: MapBody<B>,
         B: Body,
     {
-        // Each way, that of a sink that is off included, calls `send` in the same place: what is moved is large.
-        let (mut recorder, watch, listening) = self.begin(&mut request);
-        let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));
-        let scope = recorder.scope();
-        let inner = send(request);
-        drop(scope);
-        TraceRequestFuture::new(inner, recorder, listening)
-    }
-
-    #[inline]
-    fn begin<B: Body>(
-        &self,
-        request: &mut Request<B>,
-    ) -> (RequestRecorder, Option<Box<BodyWatch>>, Listening) {
-        let recorder = self.sink.request(|| RequestHead {
+        let has_body = !request.body().is_end_stream();
+        let mut recorder = self.sink.request(&RequestHead {
             method: request.method(),
             uri: request.uri(),
             version: request.version(),
             headers: request.headers(),
             handle: request.extensions().get::<RequestHandle>(),
-            has_body: !request.body().is_end_stream(),
+            has_body,
         });
-        if !recorder.is_on() {
-            return (recorder, None, Listening::default());
-        }
-        let watch = (!request.body().is_end_stream()).then(|| Box::new(recorder.watch()));
         let handle = request.extensions().get::<RequestHandle>().cloned();
-        let capture = self.listen(request, &recorder);
-        (recorder, watch, Listening { handle, capture })
+        let capture = self.listen(&mut request, &recorder);
+        let watch = has_body.then(|| Box::new(recorder.watch()));
+        let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));
+        let scope = recorder.scope();
+        let inner = send(request);
+        drop(scope);
+        TraceRequestFuture::new(inner, Some(Running { recorder, handle, capture }))
     }
 
     /// Has the request report what only the client knows.

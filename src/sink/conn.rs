@@ -135,7 +135,7 @@ pub struct ConnRef {
     /// The record, unless it is the first of the group.
     other: Option<Arc<ConnRecord>>,
     /// In the extensions of a response: whose that is. By itself in there it would be an allocation a request.
-    pub(super) request: RequestHandle,
+    request: RequestHandle,
 }
 
 impl ConnRef {
@@ -202,6 +202,16 @@ impl ConnRef {
     /// Its close is not to be recorded as a mere `closed`.
     pub(crate) fn will_close(&self, reason: EndReason) {
         let _ = self.record().closing.set(reason);
+    }
+
+    /// The response that this one came with is that of `request`.
+    pub(crate) fn answers(&mut self, request: RequestHandle) {
+        self.request = request;
+    }
+
+    /// The request whose response this one came with.
+    pub(super) fn answered(&self) -> Option<&RequestHandle> {
+        Some(&self.request).filter(|request| !request.is_unbound())
     }
 
     /// As a request refers to it.

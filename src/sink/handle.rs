@@ -9,7 +9,6 @@ use crate::{
     error::Fault,
     record::{EndReason, Failure, NetTrace, Timings, TraceId},
 };
-use http::Extensions;
 use std::{
     error::Error,
     fmt,
@@ -65,9 +64,8 @@ impl RequestHandle {
         }
     }
 
-    /// Whether it may be or become that of a request.
-    fn is_of_any(&self) -> bool {
-        !matches!(self.0, Inner::Slot(None))
+    pub(super) fn is_unbound(&self) -> bool {
+        matches!(self.0, Inner::Slot(None))
     }
 
     pub(crate) fn of(request: &RequestRef) -> Self {
@@ -176,16 +174,6 @@ pub trait ResponseExt {
 impl<B> ResponseExt for http::Response<B> {
     fn request_handle(&self) -> Option<&RequestHandle> {
         let extensions = self.extensions();
-        let with_conn =
-            extensions.get::<ConnRef>().map(|conn| &conn.request).filter(|request| request.is_of_any());
-        with_conn.or_else(|| extensions.get())
-    }
-}
-
-/// A response gets its handle. The extensions are a map of boxes, and if they know the connection there is room in its.
-pub(crate) fn answer(extensions: &mut Extensions, handle: RequestHandle) {
-    match extensions.get_mut::<ConnRef>() {
-        Some(conn) => conn.request = handle,
-        None => drop(extensions.insert(handle)),
+        extensions.get::<ConnRef>().and_then(ConnRef::answered).or_else(|| extensions.get())
     }
 }

@@ -41,7 +41,6 @@ pub(crate) use self::{
     conn_recorder::ConnRecorder,
     dial::{DialRecorder, DialRef},
     dns::{DnsRecorder, ReadDns},
-    handle::answer,
     headers::without_user_info,
     request::{RequestHead, RequestRef},
     request_recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},
@@ -227,11 +226,17 @@ impl TraceSink {
 
     /// A request was handed to a client.
     #[inline]
-    pub(crate) fn request<'a>(&self, head: impl FnOnce() -> RequestHead<'a>) -> RequestRecorder {
+    pub(crate) fn request(&self, head: &RequestHead<'_>) -> RequestRecorder {
         match &self.0 {
-            Some(inner) if inner.core.is_on() && inner.core.settings.http => inner.request(head()),
+            Some(inner) if self.records_requests() => inner.request(head),
             _ => RequestRecorder::off(),
         }
+    }
+
+    /// Whether a request that begins now is recorded.
+    #[inline]
+    pub(crate) fn records_requests(&self) -> bool {
+        self.recording().is_some_and(|core| core.settings.http)
     }
 }
 
@@ -242,9 +247,9 @@ impl Default for TraceSink {
 }
 
 impl Inner {
-    fn request(&self, head: RequestHead<'_>) -> RequestRecorder {
-        let beginning = Beginning::new(&self.core, &head);
-        let new = || beginning.into_record(&head);
+    fn request(&self, head: &RequestHead<'_>) -> RequestRecorder {
+        let beginning = Beginning::new(&self.core, head);
+        let new = || beginning.into_record(head);
         let (record, rolled) = self.requests.add(&self.core.numbers, new);
         if rolled {
             self.make_room();
@@ -255,7 +260,7 @@ impl Inner {
             request.end(EndReason::SinkClosed, None);
             return RequestRecorder::off();
         }
-        RequestRecorder::new(request, &head)
+        RequestRecorder::new(request, head)
     }
 
     fn keep(&self, group: Arc<Group>) {

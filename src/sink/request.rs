@@ -265,7 +265,7 @@ impl RequestRef {
     }
 
     /// True when that is news. A connection of another sink means nothing in this one.
-    pub(super) fn link(&self, conn: &ConnRef) -> bool {
+    pub(crate) fn link(&self, conn: &ConnRef) -> bool {
         if !conn.is_of(self.core()) {
             return false;
         }
