@@ -16,7 +16,7 @@ use hyper_util::client::legacy::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nettrace::connect::{TcpConnector, TraceConnectLayer};
 use nettrace::request::{TraceBody, TraceRequestLayer};
-use nettrace::{ConnRef, RequestHandle, ResponseExt as _, TraceSink};
+use nettrace::{ConnRef, ResponseExt as _, TraceSink};
 use tokio::net::TcpStream;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
