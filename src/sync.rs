@@ -56,6 +56,13 @@ mod modelled {
             Ok(())
         }
 
+        pub(crate) fn get_or_init(&self, value: impl FnOnce() -> T) -> &T {
+            if self.get().is_none() {
+                let _ = self.set(value());
+            }
+            self.get().expect("models ask for no value that another thread is about to write")
+        }
+
         /// Who has it alone has it from an `Arc`, whose order loom does not know: hence another atomic.
         pub(crate) fn take(&mut self) -> Option<T> {
             std::mem::take(self).value.into_inner()

@@ -55,7 +55,7 @@ mod expected {
     pub const MOST_BYTES_TCP_INFO: i64 = 2 << 10;
 
     /// A request without a body, over a service whose responses have the extensions that hyper-util gives them.
-    pub const REQUEST: u64 = 1;
+    pub const REQUEST: u64 = 0;
     /// What counts the body of the request.
     pub const REQUEST_BODY: u64 = 1;
     /// For each 32 requests.
@@ -65,7 +65,7 @@ mod expected {
     /// A kept-alive GET through the preset with a disabled sink, more than through hyper-util's client.
     pub const PRESET_OFF: i64 = -4;
     /// The same, traced.
-    pub const PRESET: i64 = 2;
+    pub const PRESET: i64 = -3;
 }
 
 #[global_allocator]

@@ -115,8 +115,8 @@ impl Client {
         self.send(Method::POST, url.as_ref(), body.into())
     }
 
-    /// Makes any request. A [`RequestHandle`] in its extensions answers for it from now on; a `capture_connection`
-    /// or `on_informational` of hyper's in there is not heard, as the client listens itself.
+    /// Makes any request. A [`RequestHandle`] in its extensions answers for it from now on; a `capture_connection` of
+    /// hyper-util's in there is not heard, as that is not the client below.
     pub fn request(&self, request: Request<Body>) -> ResponseFuture {
         ResponseFuture(Box::pin(self.0.clone().send(request)))
     }

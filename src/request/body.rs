@@ -76,7 +76,6 @@ pin_project! {
         #[pin]
         inner: B,
         recorder: RequestRecorder,
-        received: u64,
     }
 
     impl<B: Body> PinnedDrop for TraceResponseBody<B> {
@@ -92,7 +91,7 @@ pin_project! {
 
 impl<B: Body> TraceResponseBody<B> {
     pub(super) fn new(inner: B, recorder: RequestRecorder) -> Self {
-        TraceResponseBody { inner, recorder, received: 0 }
+        TraceResponseBody { inner, recorder }
     }
 
     /// The body itself.
@@ -121,8 +120,7 @@ where
         match &frame {
             Some(Ok(part)) => {
                 if let Some(data) = part.data_ref() {
-                    *this.received += data.remaining() as u64;
-                    this.recorder.received(*this.received);
+                    this.recorder.received(data.remaining() as u64);
                 } else if let Some(trailers) = part.trailers_ref() {
                     this.recorder.trailers(trailers);
                 }

@@ -10,9 +10,6 @@ use std::{any::Any, error::Error, io};
 
 #[cold]
 pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
-    if !recorder.is_on() {
-        return;
-    }
     if let Some(conn) = error.downcast_ref::<legacy::Error>().and_then(legacy::Error::connect_info) {
         let mut extras = Extensions::new();
         conn.get_extras(&mut extras);

@@ -15,36 +15,32 @@ pin_project! {
     pub struct TraceRequestFuture<F> {
         #[pin]
         inner: F,
-        recorder: RequestRecorder,
-        handle: Option<RequestHandle>,
-        capture: Option<CaptureConnection>,
-    }
-
-    impl<F> PinnedDrop for TraceRequestFuture<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if this.recorder.is_on() {
-                see_connection(this.recorder, this.capture.as_ref());
-            }
-        }
+        // Ends the request after the future is dropped.
+        request: Option<Running>,
     }
 }
 
+/// A request on its way to its response.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) recorder: RequestRecorder,
+    /// The caller's own.
+    pub(super) handle: Option<RequestHandle>,
+    pub(super) capture: Option<CaptureConnection>,
+}
+
 impl<F> TraceRequestFuture<F> {
-    pub(super) fn new(
-        inner: F,
-        recorder: RequestRecorder,
-        handle: Option<RequestHandle>,
-        capture: Option<CaptureConnection>,
-    ) -> Self {
-        TraceRequestFuture { inner, recorder, handle, capture }
+    #[inline]
+    pub(super) fn new(inner: F, request: Option<Running>) -> Self {
+        TraceRequestFuture { inner, request }
     }
 
     /// The handle of the request; unbound when it is not traced.
     #[cfg(feature = "client")]
     pub(crate) fn handle(&self) -> RequestHandle {
-        let of_record = || self.recorder.request().map(RequestHandle::of);
-        self.handle.clone().or_else(of_record).unwrap_or_else(RequestHandle::unbound)
+        let Some(running) = &self.request else { return RequestHandle::unbound() };
+        let of_record = || running.recorder.request().map(RequestHandle::of);
+        running.handle.clone().or_else(of_record).unwrap_or_else(RequestHandle::unbound)
     }
 }
 
@@ -59,47 +55,82 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let inner = this.inner;
-        let result = this.recorder.scope(|| inner.poll(cx));
-        if !this.recorder.is_on() {
-            let untraced = |body| TraceResponseBody::new(body, RequestRecorder::off());
-            return result.map(|result| result.map(|response| response.map(untraced)));
+        if let Some(running) = this.request {
+            let result = running.poll(this.inner, cx);
+            if result.is_ready() {
+                *this.request = None;
+            }
+            return result;
         }
-        see_connection(this.recorder, this.capture.as_ref());
-        match result {
-            Poll::Pending => Poll::Pending,
+        // Nothing else refers to what is moved here: it is large, and would be copied once more.
+        let untraced = |body| TraceResponseBody::new(body, RequestRecorder::off());
+        this.inner.poll(cx).map(|result| result.map(|response| response.map(untraced)))
+    }
+}
+
+impl Running {
+    #[inline]
+    fn poll<F, R, E>(
+        &mut self,
+        inner: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<TraceResponseBody<R>>, E>>
+    where
+        F: Future<Output = Result<Response<R>, E>>,
+        R: Body,
+        E: 'static,
+    {
+        let scope = self.recorder.scope();
+        let mut result = inner.poll(cx);
+        drop(scope);
+        self.see_connection();
+        match &mut result {
+            Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(response)) => {
-                Poll::Ready(Ok(responded(response, std::mem::take(this.recorder), this.handle.take())))
+                self.responded(response);
+                if response.body().is_end_stream() {
+                    self.recorder.complete();
+                }
             }
-            Poll::Ready(Err(error)) => {
-                failure::record(&error, std::mem::take(this.recorder));
-                Poll::Ready(Err(error))
+            Poll::Ready(Err(error)) => failure::record(error, std::mem::take(&mut self.recorder)),
+        }
+        let recorder = std::mem::take(&mut self.recorder);
+        let traced = |body| TraceResponseBody::new(body, recorder);
+        result.map(|result| result.map(|response| response.map(traced)))
+    }
+
+    fn responded<R>(&mut self, response: &mut Response<R>) {
+        let Some(request) = self.recorder.request() else { return };
+        let handle = self.handle.take().unwrap_or_else(|| RequestHandle::of(request));
+        // The extensions are a map of boxes: if they know the connection, there is room in its own.
+        match response.extensions_mut().get_mut::<ConnRef>() {
+            Some(conn) => {
+                request.link(conn);
+                conn.answers(handle);
             }
+            None => drop(response.extensions_mut().insert(handle)),
+        }
+        self.recorder.response(response.status(), response.version(), response.headers());
+    }
+
+    /// The connection that the client has chosen by now, if it says so.
+    #[inline]
+    fn see_connection(&self) {
+        if let Some(capture) = &self.capture {
+            see_connection(&self.recorder, capture);
         }
     }
 }
 
-fn responded<R: Body>(
-    mut response: Response<R>,
-    mut recorder: RequestRecorder,
-    handle: Option<RequestHandle>,
-) -> Response<TraceResponseBody<R>> {
-    if let Some(conn) = response.extensions().get::<ConnRef>() {
-        recorder.conn(conn);
+impl Drop for Running {
+    #[inline]
+    fn drop(&mut self) {
+        self.see_connection();
     }
-    recorder.response(response.status(), response.version(), response.headers());
-    if let Some(handle) = handle.or_else(|| recorder.request().map(RequestHandle::of)) {
-        response.extensions_mut().insert(handle);
-    }
-    if response.body().is_end_stream() {
-        recorder.complete();
-    }
-    response.map(|body| TraceResponseBody::new(body, recorder))
 }
 
-/// The connection that the client has chosen by now, if it says so.
-fn see_connection(recorder: &RequestRecorder, capture: Option<&CaptureConnection>) {
-    let Some(capture) = capture else { return };
+#[cold]
+fn see_connection(recorder: &RequestRecorder, capture: &CaptureConnection) {
     let metadata = capture.connection_metadata();
     let Some(connected) = metadata.as_ref() else { return };
     let mut extras = Extensions::new();

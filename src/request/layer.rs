@@ -1,6 +1,7 @@
 use super::{
     TraceRequest, TraceRequestFuture,
     body::TraceBody,
+    future::Running,
     mapper::{Boxed, MapBody, Typed},
 };
 use crate::sink::{RequestHandle, RequestHead, RequestRecorder, TraceSink};
@@ -48,7 +49,26 @@ impl<M> TraceRequestLayer<M> {
     }
 
     /// Makes a request by `send`, and records it.
+    #[inline]
     pub(crate) fn trace<B, F>(
+        &self,
+        request: Request<B>,
+        send: impl FnOnce(Request<M::Body>) -> F,
+    ) -> TraceRequestFuture<F>
+    where
+        M: MapBody<B>,
+        B: Body,
+    {
+        if self.sink.records_requests() {
+            return self.traced(request, send);
+        }
+        // What is large is moved from here to there, and nothing else refers to it on its way.
+        let request = request.map(|body| self.mapper.map(TraceBody::new(body, None)));
+        TraceRequestFuture::new(send(request), None)
+    }
+
+    #[inline(never)]
+    fn traced<B, F>(
         &self,
         mut request: Request<B>,
         send: impl FnOnce(Request<M::Body>) -> F,
@@ -58,7 +78,7 @@ impl<M> TraceRequestLayer<M> {
         B: Body,
     {
         let has_body = !request.body().is_end_stream();
-        let mut recorder = self.sink.request(RequestHead {
+        let mut recorder = self.sink.request(&RequestHead {
             method: request.method(),
             uri: request.uri(),
             version: request.version(),
@@ -66,16 +86,14 @@ impl<M> TraceRequestLayer<M> {
             handle: request.extensions().get::<RequestHandle>(),
             has_body,
         });
-        if !recorder.is_on() {
-            let request = request.map(|body| self.mapper.map(TraceBody::new(body, None)));
-            return TraceRequestFuture::new(send(request), recorder, None, None);
-        }
         let handle = request.extensions().get::<RequestHandle>().cloned();
         let capture = self.listen(&mut request, &recorder);
         let watch = has_body.then(|| Box::new(recorder.watch()));
         let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));
-        let inner = recorder.scope(|| send(request));
-        TraceRequestFuture::new(inner, recorder, handle, capture)
+        let scope = recorder.scope();
+        let inner = send(request);
+        drop(scope);
+        TraceRequestFuture::new(inner, Some(Running { recorder, handle, capture }))
     }
 
     /// Has the request report what only the client knows.

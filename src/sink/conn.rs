@@ -8,6 +8,7 @@ use super::{
     export,
     findings::Findings,
     group::{Group, GroupState},
+    handle::RequestHandle,
     oplog::OpLog,
     probe::{ProbeEvent, ProbeSocket, contained},
     subscriber::FinishedRecord,
@@ -134,19 +135,25 @@ pub struct ConnRef {
     pub(super) group: Arc<Group>,
     /// The record, unless it is the first of the group.
     other: Option<Arc<ConnRecord>>,
+    /// In the extensions of a response: whose that is. By itself in there it would be an allocation a request.
+    request: RequestHandle,
 }
 
 impl ConnRef {
     /// A connection that nothing is known of but that something is done over it.
     pub(super) fn unknown(group: Arc<Group>) -> Self {
         let record = ConnRecord::numbered(&group.core, 0, Transport::Tcp, Endpoint::default());
-        ConnRef { group, other: Some(Arc::new(record)) }
+        ConnRef::new(group, Some(Arc::new(record)))
     }
 
     /// `None` when nothing more is recorded of that dial.
     pub(super) fn register(group: Arc<Group>, record: ConnRecord) -> Option<Self> {
         let other = group.add(record)?;
-        Some(ConnRef { group, other })
+        Some(ConnRef::new(group, other))
+    }
+
+    fn new(group: Arc<Group>, other: Option<Arc<ConnRecord>>) -> Self {
+        ConnRef { group, other, request: RequestHandle::unbound() }
     }
 
     /// The connections and attempts of a group, whose state is locked.
@@ -156,15 +163,12 @@ impl ConnRef {
     ) -> impl Iterator<Item = ConnRef> + 'a {
         let first = group.first().map(|_| None).into_iter();
         let others = first.chain(state.others().iter().cloned().map(Some));
-        others.map(|other| ConnRef { group: group.clone(), other })
+        others.map(|other| ConnRef::new(group.clone(), other))
     }
 
     #[inline]
     pub(super) fn record(&self) -> &ConnRecord {
-        match &self.other {
-            Some(other) => other,
-            None => self.group.first().expect("it was put there before the first reference to it"),
-        }
+        record(&self.group, self.other.as_ref())
     }
 
     /// The identifier of the connection in a trace; empty when only a TLS tunnel over a foreign stream is known.
@@ -184,12 +188,6 @@ impl ConnRef {
 
     pub(crate) fn number(&self) -> u64 {
         self.record().number
-    }
-
-    /// Itself, the tunnel to the server over it, and the one to a proxy.
-    pub(super) fn way(&self) -> [u64; 3] {
-        let record = self.record();
-        [record.number, record.tls.load(Relaxed), record.proxy_tls.load(Relaxed)]
     }
 
     /// Over what it runs; `None` when only a TLS tunnel over a foreign stream is known.
@@ -216,15 +214,74 @@ impl ConnRef {
         self.record().first_byte.store(AWAITED, Relaxed);
     }
 
-    /// When that byte came.
-    pub(crate) fn first_byte(&self) -> Tick {
-        let at = self.record().first_byte.load(Relaxed);
-        if at == AWAITED { Tick::NONE } else { Tick(at) }
-    }
-
     /// Its close is not to be recorded as a mere `closed`.
     pub(crate) fn will_close(&self, reason: EndReason) {
         let _ = self.record().closing.set(reason);
+    }
+
+    /// The response that this one came with is that of `request`.
+    pub(crate) fn answers(&mut self, request: RequestHandle) {
+        self.request = request;
+    }
+
+    /// The request whose response this one came with.
+    pub(super) fn answered(&self) -> Option<&RequestHandle> {
+        Some(&self.request).filter(|request| !request.is_unbound())
+    }
+
+    /// As a request refers to it.
+    pub(super) fn link(&self) -> ConnLink {
+        ConnLink { group: self.group.clone(), other: self.other.clone() }
+    }
+}
+
+impl fmt::Debug for ConnRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnRef({})", self.id())
+    }
+}
+
+#[inline]
+fn record<'a>(group: &'a Group, other: Option<&'a Arc<ConnRecord>>) -> &'a ConnRecord {
+    match other {
+        Some(other) => other,
+        None => group.first().expect("it was put there before the first reference to it"),
+    }
+}
+
+/// A connection of a request. Does not lead back to the request, as a [`ConnRef`] may.
+#[derive(Clone)]
+pub(crate) struct ConnLink {
+    pub(super) group: Arc<Group>,
+    other: Option<Arc<ConnRecord>>,
+}
+
+impl ConnLink {
+    #[inline]
+    fn record(&self) -> &ConnRecord {
+        record(&self.group, self.other.as_ref())
+    }
+
+    #[inline]
+    pub(super) fn is(&self, conn: &ConnRef) -> bool {
+        std::ptr::eq(self.record(), conn.record())
+    }
+
+    pub(super) fn id(&self) -> TraceId {
+        self.group.core.id(self.record().number)
+    }
+
+    /// Itself, the tunnel to the server over it, and the one to a proxy.
+    pub(super) fn way(&self) -> [u64; 3] {
+        let record = self.record();
+        [record.number, record.tls.load(Relaxed), record.proxy_tls.load(Relaxed)]
+    }
+
+    /// When the first byte came after the request was given the connection.
+    #[inline]
+    pub(super) fn first_byte(&self) -> Tick {
+        let at = self.record().first_byte.load(Relaxed);
+        if at == AWAITED { Tick::NONE } else { Tick(at) }
     }
 
     /// What went wrong with it, or with a tunnel over it.
@@ -237,15 +294,11 @@ impl ConnRef {
     pub(super) fn stale(&self) -> Failure {
         self.record().end.fault().map_or(Failure::EofError, |fault| fault.failure.clone())
     }
-
-    pub(crate) fn same(&self, other: &ConnRef) -> bool {
-        std::ptr::eq(self.record(), other.record())
-    }
 }
 
-impl fmt::Debug for ConnRef {
+impl fmt::Debug for ConnLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ConnRef({})", self.id())
+        write!(f, "ConnLink({})", self.id())
     }
 }
 

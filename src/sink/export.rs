@@ -2,13 +2,13 @@
 
 use super::{
     clock::Tick,
-    conn::{ConnRecord, ConnRef},
+    conn::{ConnLink, ConnRecord, ConnRef},
     core::{Core, Timeline},
     dns::{DnsRecord, ReadDns},
     end::End,
     group::{DialHead, DialState, Group, ResolverDial},
     headers::CapturedHeaders,
-    request::{AtomicTick, PrevHop, Rare as RareLinks, RequestRecord, RequestRef},
+    request::{AtomicTick, PrevHop, Rare as RareLinks, RequestRecord, RequestRef, groups},
     tls::TlsRecord,
 };
 use crate::{
@@ -36,16 +36,15 @@ pub(super) fn request_and_links(
 ) -> (HttpReqTrace, PrevHop) {
     // The end before the rest: what belongs to an ended request is all there.
     let end = record.end.get();
-    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], rare) = {
-        let links = record.links();
-        links.groups().for_each(found);
-        let way = match (&links.conn, &links.rare) {
-            (Some(conn), _) => conn.way(),
-            (None, Some(rare)) => rare.way,
-            (None, None) => [0; 3],
+    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], rare) = record.with_links(|conn, links| {
+        groups(conn, links).for_each(found);
+        let rare = links.and_then(|links| links.rare.as_deref());
+        let way = match conn {
+            Some(conn) => conn.way(),
+            None => rare.map_or([0; 3], |rare| rare.way),
         };
-        (way, links.rare.as_deref().map(|rare| RareOut::of(rare, links.conn.as_ref())))
-    };
+        (way, rare.map(|rare| RareOut::of(rare, conn)))
+    });
     let seen = |what: &AtomicTick| until(what.get(), end.as_ref());
     let acquired = seen(&record.conn_acquired);
     let body_end = seen(&record.body_end);
@@ -106,15 +105,15 @@ fn url(uri: &Uri) -> Text {
 /// What most requests do not have, taken out of the lock.
 struct RareOut {
     headers: [HttpHeaders; 3],
-    tried: Vec<(ConnRef, Failure)>,
+    tried: Vec<(ConnLink, Failure)>,
     /// The connection that came after those, if any did.
-    conn: Option<ConnRef>,
+    conn: Option<ConnLink>,
     prev_hop: PrevHop,
     informational: Vec<(Tick, StatusCode)>,
 }
 
 impl RareOut {
-    fn of(rare: &RareLinks, conn: Option<&ConnRef>) -> Self {
+    fn of(rare: &RareLinks, conn: Option<&ConnLink>) -> Self {
         RareOut {
             headers: [&rare.headers, &rare.response_headers, &rare.trailers].map(CapturedHeaders::export),
             tried: rare
@@ -335,7 +334,7 @@ fn socket_trace(core: &Core, record: &ConnRecord, times: &Timeline) -> Option<So
     record.log.as_ref().map(|log| log.export(&core.settings.retention, times))
 }
 
-fn attempt(conn: &ConnRef, failure: Option<Failure>) -> Attempt {
+fn attempt(conn: &ConnLink, failure: Option<Failure>) -> Attempt {
     Attempt { tcp_conn: conn.id(), failure, ..Attempt::default() }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     assemble,
+    conn::ConnRef,
     request::{MOST_HOPS, RequestRef},
 };
 use crate::{
@@ -16,8 +17,8 @@ use std::{
 
 /// Answers for one request at any time, also when it failed or was dropped.
 ///
-/// It is in the extensions of a traced response ([`ResponseExt`]) and in the errors of
-/// the preset client. To have it beforehand, put a new one into the request's extensions:
+/// A traced response has it ([`ResponseExt`]), and so have the errors of the preset client. To have it beforehand, put a
+/// new one into the request's extensions:
 ///
 /// ```
 /// let handle = nettrace::RequestHandle::new();
@@ -32,16 +33,14 @@ pub struct RequestHandle(Inner);
 
 #[derive(Clone)]
 enum Inner {
-    /// Of a request that is not traced.
-    Unbound,
     Bound(RequestRef),
-    /// All hops, the last one last.
-    Slot(Arc<Mutex<Vec<RequestRef>>>),
+    /// All hops, the last one last; `None` for what is not traced. So the handle is no larger than the reference.
+    Slot(Option<Arc<Mutex<Vec<RequestRef>>>>),
 }
 
 impl Default for Inner {
     fn default() -> Self {
-        Inner::Slot(Arc::default())
+        Inner::Slot(Some(Arc::default()))
     }
 }
 
@@ -53,16 +52,20 @@ impl RequestHandle {
 
     /// A handle that stays without a request.
     pub(crate) fn unbound() -> Self {
-        RequestHandle(Inner::Unbound)
+        RequestHandle(Inner::Slot(None))
     }
 
     /// The same, to be bound to the requests that follow from it, too.
     pub(crate) fn into_slot(self) -> Self {
         match self.0 {
-            Inner::Slot(_) => self,
-            Inner::Bound(request) => RequestHandle(Inner::Slot(Arc::new(Mutex::new(vec![request])))),
-            Inner::Unbound => RequestHandle::new(),
+            Inner::Slot(Some(_)) => self,
+            Inner::Bound(request) => RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new(vec![request]))))),
+            Inner::Slot(None) => RequestHandle::new(),
         }
+    }
+
+    pub(super) fn is_unbound(&self) -> bool {
+        matches!(self.0, Inner::Slot(None))
     }
 
     pub(crate) fn of(request: &RequestRef) -> Self {
@@ -88,9 +91,9 @@ impl RequestHandle {
     /// The trace of this request alone, with all that it refers to. Empty when it was not traced.
     pub fn trace(&self) -> NetTrace {
         match &self.0 {
-            Inner::Unbound => NetTrace::default(),
+            Inner::Slot(None) => NetTrace::default(),
             Inner::Bound(request) => assemble::slice(request),
-            Inner::Slot(slot) => {
+            Inner::Slot(Some(slot)) => {
                 let hops = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 assemble::hops(&hops)
             }
@@ -113,14 +116,14 @@ impl RequestHandle {
 
     pub(crate) fn last_hop(&self) -> Option<RequestRef> {
         match &self.0 {
-            Inner::Unbound => None,
+            Inner::Slot(None) => None,
             Inner::Bound(request) => Some(request.clone()),
-            Inner::Slot(slot) => slot.lock().unwrap_or_else(PoisonError::into_inner).last().cloned(),
+            Inner::Slot(Some(slot)) => slot.lock().unwrap_or_else(PoisonError::into_inner).last().cloned(),
         }
     }
 
     pub(super) fn bind(&self, request: RequestRef) {
-        if let Inner::Slot(slot) = &self.0 {
+        if let Inner::Slot(Some(slot)) = &self.0 {
             let mut hops = slot.lock().unwrap_or_else(PoisonError::into_inner);
             if hops.len() == usize::from(MOST_HOPS) {
                 hops.remove(0);
@@ -170,6 +173,7 @@ pub trait ResponseExt {
 
 impl<B> ResponseExt for http::Response<B> {
     fn request_handle(&self) -> Option<&RequestHandle> {
-        self.extensions().get()
+        let extensions = self.extensions();
+        extensions.get::<ConnRef>().and_then(ConnRef::answered).or_else(|| extensions.get())
     }
 }

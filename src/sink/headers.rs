@@ -17,20 +17,20 @@ enum Value {
 }
 
 impl CapturedHeaders {
-    pub(crate) fn take(headers: &HeaderMap, settings: &Settings) -> Self {
-        if settings.headers == HeaderCapture::Off {
-            return Self::default();
-        }
+    /// `None` when there are none that are to be held.
+    #[inline]
+    pub(crate) fn take(headers: &HeaderMap, settings: &Settings) -> Option<Self> {
+        let is_on = settings.headers != HeaderCapture::Off && !headers.is_empty();
+        is_on.then(|| Self::wanted(headers, settings)).filter(|wanted| !wanted.0.is_empty())
+    }
+
+    fn wanted(headers: &HeaderMap, settings: &Settings) -> Self {
         // A filter knows no length of its own, and the list would grow step by step.
         let mut fields = Vec::with_capacity(headers.len());
         let excluded = settings.exclude_header.as_deref();
         let wanted = headers.iter().filter(|(name, _)| excluded.is_none_or(|ask| !is_excluded(ask, name)));
         fields.extend(wanted.map(|(name, value)| (name.clone(), Value::take(name, value, settings))));
         CapturedHeaders(fields)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     pub(crate) fn export(&self) -> HttpHeaders {
@@ -152,7 +152,7 @@ mod tests {
                 let settings = Settings { headers: HeaderCapture::Values, mask_query, ..Settings::default() };
                 let mut headers = HeaderMap::new();
                 headers.insert(header::LOCATION, HeaderValue::from_static(location));
-                let captured = CapturedHeaders::take(&headers, &settings).export();
+                let captured = CapturedHeaders::take(&headers, &settings).unwrap().export();
                 assert_eq!(captured.get("location").map(|field| field.field_val.as_str()), Some(expected));
             }
         }
@@ -166,7 +166,7 @@ mod tests {
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         let mut settings = Settings { headers: HeaderCapture::Values, ..Settings::default() };
         settings.reveal_headers.push(header::COOKIE);
-        let captured = CapturedHeaders::take(&headers, &settings).export();
+        let captured = CapturedHeaders::take(&headers, &settings).unwrap().export();
         assert_eq!(captured.get("Authorization").map(|field| field.field_val.as_str()), Some(""));
         assert_eq!(captured.get("authorization").map(|field| field.field_val_len), Some(10));
         assert_eq!(captured.get("cookie").map(|field| field.field_val.as_str()), Some("a=b"));

@@ -61,7 +61,7 @@ use self::{
     core::Core,
     group::{Group, GroupSlot},
     registry::{Entry, Numbers, Registry},
-    request::RequestRecord,
+    request::{Beginning, RequestRecord},
     settings::Settings,
 };
 use crate::record::{Dropped, EndReason, NetTrace, Text};
@@ -234,23 +234,17 @@ impl TraceSink {
 
     /// A request was handed to a client.
     #[inline]
-    pub(crate) fn request(&self, head: RequestHead<'_>) -> RequestRecorder {
-        let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on() && inner.core.settings.http)
-        else {
-            return RequestRecorder::off();
-        };
-        let record = RequestRecord::begin(&inner.core, &head);
-        let (record, rolled) = inner.requests.add(&inner.core.numbers, record);
-        if rolled {
-            inner.make_room();
+    pub(crate) fn request(&self, head: &RequestHead<'_>) -> RequestRecorder {
+        match &self.0 {
+            Some(inner) if self.records_requests() => inner.request(head),
+            _ => RequestRecorder::off(),
         }
-        let request = RequestRef { record };
-        if inner.core.is_closed() {
-            // Closed since we looked, perhaps without having seen this one.
-            request.end(EndReason::SinkClosed, None);
-            return RequestRecorder::off();
-        }
-        RequestRecorder::new(request, &head)
+    }
+
+    /// Whether a request that begins now is recorded.
+    #[inline]
+    pub(crate) fn records_requests(&self) -> bool {
+        self.recording().is_some_and(|core| core.settings.http)
     }
 }
 
@@ -261,8 +255,24 @@ impl Default for TraceSink {
 }
 
 impl Inner {
+    fn request(&self, head: &RequestHead<'_>) -> RequestRecorder {
+        let beginning = Beginning::new(&self.core, head);
+        let new = || beginning.into_record(head);
+        let (record, rolled) = self.requests.add(&self.core.numbers, new);
+        if rolled {
+            self.make_room();
+        }
+        let request = RequestRef { record };
+        if self.core.is_closed() {
+            // Closed since we looked, perhaps without having seen this one.
+            request.end(EndReason::SinkClosed, None);
+            return RequestRecorder::off();
+        }
+        RequestRecorder::new(request, head)
+    }
+
     fn keep(&self, group: Arc<Group>) {
-        let (slot, rolled) = self.groups.add(&self.group_order, GroupSlot::new(group));
+        let (slot, rolled) = self.groups.add(&self.group_order, || GroupSlot::new(group));
         if rolled {
             self.make_room();
         }

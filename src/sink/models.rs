@@ -16,7 +16,7 @@ use crate::{
     record::{
         Chain, Cursor, Delta, EncodedOps, EndReason, Failure, Rare, RawOp, Segment, SocketOps, SocketTrace,
     },
-    sync::AtomicU64,
+    sync::{self, AtomicU64},
 };
 use loom::thread;
 use std::{
@@ -162,6 +162,29 @@ pub fn ends() {
         assert_ne!(failed, timeout, "one of them");
         assert_eq!(cell.get(), Some(end(timeout)));
         assert!(seen.is_none_or(|seen| seen == end(timeout)), "the end does not change");
+    });
+}
+
+/// Something is written down for a thing while another thread ends it: whoever ends it sees what was written, or
+/// nothing was.
+pub fn marks() {
+    loom::model(|| {
+        let shared = Arc::new((EndCell::default(), sync::Mutex::new(0)));
+        let writing = thread::spawn({
+            let shared = shared.clone();
+            move || {
+                let (cell, written) = &*shared;
+                let mut written = written.lock().unwrap();
+                *written += u8::from(cell.mark());
+            }
+        });
+        let (cell, written) = &*shared;
+        let ending = cell.begin_end().expect("nobody else ends it");
+        let seen = if ending.is_marked() { *written.lock().unwrap() } else { 0 };
+        ending.finish(Tick(1), EndReason::Closed, None);
+        writing.join().unwrap();
+        assert_eq!(*written.lock().unwrap(), seen);
+        assert_eq!(cell.is_marked(), seen == 1);
     });
 }
 
@@ -332,7 +355,7 @@ impl Kept {
             live: self.live.clone(),
         };
         item.name.store(name, Relaxed);
-        self.registry.add(&self.numbers, item).0
+        self.registry.add(&self.numbers, || item).0
     }
 
     /// The names of all that is there.

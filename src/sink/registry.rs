@@ -158,8 +158,8 @@ impl<T: Entry> Registry<T> {
         }
     }
 
-    /// Puts a record in its place. Says too whether a chunk was begun: the moment to look after the bounds.
-    pub(crate) fn add(&self, numbers: &Numbers, record: T) -> (Rec<T>, bool) {
+    /// Makes a record in its place. Says too whether a chunk was begun: the moment to look after the bounds.
+    pub(crate) fn add(&self, numbers: &Numbers, record: impl FnOnce() -> T) -> (Rec<T>, bool) {
         let mine = shard::mine(self.shards.len());
         let mut shard = self.lock(mine);
         let rolled = shard.list.as_ref().is_none_or(|list| list.used == CHUNK);
@@ -174,8 +174,9 @@ impl<T: Entry> Registry<T> {
             (list.tail, list.used) = (node, 0);
         }
         let rec = Rec { chunk: list.tail.chunk.clone(), index: list.used as u32 };
-        let written = rec.chunk.slots[list.used].set(record).is_ok();
-        debug_assert!(written, "an index is handed out once");
+        let mut record = Some(record);
+        rec.chunk.slots[list.used].get_or_init(|| record.take().expect("it is asked for once")());
+        debug_assert!(record.is_none(), "an index is handed out once");
         list.used += 1;
         if rolled {
             self.chunks.fetch_add(1, Relaxed);

@@ -2,7 +2,7 @@
 
 use super::{
     clock::Tick,
-    conn::ConnRef,
+    conn::{ConnLink, ConnRef},
     core::Core,
     end::EndCell,
     export,
@@ -20,9 +20,9 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
-            AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+            AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
             Ordering::{AcqRel, Acquire, Release},
         },
     },
@@ -46,22 +46,25 @@ pub(crate) struct RequestRecord {
     pub(crate) received: AtomicU64,
     /// Bytes after decoding, plus one; zero when nobody decodes.
     pub(crate) decoded: AtomicU64,
+    /// Has a mark when there is anything in `links`.
     pub(crate) end: EndCell,
     /// Kept requests that this one led to.
     followers: AtomicU32,
     /// How many requests led to this one.
     hops: u8,
+    /// Not kept any more, though somebody may still ask for it.
+    forgotten: AtomicBool,
+    /// The first connection that it was given; no connection, once it has ended without any.
+    conn: OnceLock<Option<ConnLink>>,
     links: Mutex<Links>,
 }
 
+/// What it refers to besides its first connection. Most requests have nothing here, and take no lock.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    pub(crate) conn: Option<ConnRef>,
     /// The last dial that began because of it.
     dial: Option<Arc<Group>>,
     pub(crate) rare: Option<Box<Rare>>,
-    /// Not kept any more, though somebody may still ask for it.
-    forgotten: bool,
 }
 
 /// What most requests do not have.
@@ -71,7 +74,9 @@ pub(crate) struct Rare {
     pub(crate) response_headers: CapturedHeaders,
     pub(crate) trailers: CapturedHeaders,
     /// Connections that it was tried on before the one that it has.
-    pub(crate) tried: VecDeque<ConnRef>,
+    pub(crate) tried: VecDeque<ConnLink>,
+    /// The one that it has after those.
+    pub(crate) conn: Option<ConnLink>,
     /// Why each of them was no good, as far as was known when the request ended.
     pub(crate) stale: Vec<Failure>,
     /// The dials before the last that began because of it.
@@ -117,9 +122,42 @@ impl RequestRecord {
         seen.into_iter().map(AtomicTick::get).fold(self.begin, Tick::max)
     }
 
-    pub(crate) fn links(&self) -> MutexGuard<'_, Links> {
+    /// Locked, unless there is nothing in them.
+    pub(crate) fn links(&self) -> Option<MutexGuard<'_, Links>> {
+        self.end.is_marked().then(|| self.lock())
+    }
+
+    /// To write into, unless it has ended.
+    pub(super) fn open_links(&self) -> Option<MutexGuard<'_, Links>> {
+        let links = self.lock();
+        self.end.mark().then_some(links)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn first_conn(&self) -> Option<&ConnLink> {
+        self.conn.get()?.as_ref()
+    }
+
+    /// Shows to `f` the connection that it has, and what else it refers to if there is any of that.
+    #[inline]
+    pub(super) fn with_links<R>(&self, f: impl FnOnce(Option<&ConnLink>, Option<&Links>) -> R) -> R {
+        let Some(links) = self.links() else { return f(self.first_conn(), None) };
+        let last = links.rare.as_ref().and_then(|rare| rare.conn.as_ref());
+        f(last.or(self.first_conn()), Some(&links))
+    }
+}
+
+/// The dials of its connections, and those that it caused.
+pub(super) fn groups<'a>(
+    conn: Option<&'a ConnLink>,
+    links: Option<&'a Links>,
+) -> impl Iterator<Item = &'a Arc<Group>> {
+    let tried = links.and_then(|links| links.rare.as_ref()).into_iter().flat_map(|rare| &rare.tried);
+    let dials = links.into_iter().flat_map(Links::dials);
+    conn.into_iter().chain(tried).map(|conn| &conn.group).chain(dials)
 }
 
 impl Links {
@@ -127,13 +165,7 @@ impl Links {
         self.rare.get_or_insert_default()
     }
 
-    /// The dials of its connections, and those that it caused.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
-        let tried = self.rare.iter().flat_map(|rare| &rare.tried);
-        self.conn.iter().chain(tried).map(|conn| &conn.group).chain(self.dials())
-    }
-
-    /// Those that it caused, the last one first.
+    /// The dials that it caused, the last one first.
     fn dials(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.dial.iter().chain(self.rare.iter().flat_map(|rare| rare.dials.iter().rev()))
     }
@@ -149,12 +181,9 @@ impl Entry for RequestRecord {
     /// Who holds it keeps its connections, but the sink does not for its sake. Two hops of one request may share
     /// a chunk, which then would keep itself.
     fn forgotten(&self) {
-        let hop = {
-            let mut links = self.links();
-            links.forgotten = true;
-            links.groups().for_each(|group| group.not_needed());
-            links.rare.as_mut().and_then(|rare| rare.prev_hop.kept.take())
-        };
+        self.forgotten.store(true, Release);
+        self.with_links(|conn, links| groups(conn, links).for_each(|group| group.not_needed()));
+        let hop = self.links().and_then(|mut links| links.rare.as_mut()?.prev_hop.kept.take());
         if let Some(hop) = hop {
             hop.record.followers.fetch_sub(1, AcqRel);
         }
@@ -192,15 +221,9 @@ impl RequestRef {
         self.record.end.is_open()
     }
 
-    /// The links, unless it has ended.
-    fn open_links(&self) -> Option<MutexGuard<'_, Links>> {
-        let links = self.record.links();
-        self.is_open().then_some(links)
-    }
-
     /// A dial began because of this request.
     pub(super) fn caused(&self, group: &Arc<Group>) {
-        let Some(mut links) = self.open_links() else { return };
+        let Some(mut links) = self.record.open_links() else { return };
         group.needed();
         if let Some(before) = links.dial.replace(group.clone()) {
             push(&mut links.rare().dials, before, |oldest| oldest.not_needed());
@@ -214,15 +237,21 @@ impl RequestRef {
         if (300..400).contains(&status) {
             return Some(self);
         }
-        let hop = self.record.links().rare.as_ref()?.prev_hop.kept.clone();
+        let hop = self.record.links()?.rare.as_ref()?.prev_hop.kept.clone();
         hop.filter(|_| self.record.uri == *uri)
     }
 
     /// Another request follows it. True when that is to be linked.
     fn precedes(&self) -> bool {
-        let links = self.record.links();
-        let linked = !links.forgotten && self.record.hops < MOST_HOPS - 1;
-        self.record.followers.fetch_add(u32::from(linked), AcqRel);
+        let record = &self.record;
+        if record.hops >= MOST_HOPS - 1 {
+            return false;
+        }
+        record.followers.fetch_add(1, AcqRel);
+        let linked = !record.forgotten.load(Acquire);
+        if !linked {
+            record.followers.fetch_sub(1, AcqRel);
+        }
         linked
     }
 
@@ -236,25 +265,47 @@ impl RequestRef {
     }
 
     /// True when that is news. A connection of another sink means nothing in this one.
-    pub(super) fn link(&self, conn: &ConnRef) -> bool {
+    pub(crate) fn link(&self, conn: &ConnRef) -> bool {
         if !conn.is_of(self.core()) {
             return false;
         }
-        let Some(mut links) = self.open_links() else { return false };
-        if links.conn.as_ref().is_some_and(|known| known.same(conn)) {
+        let record: &RequestRecord = &self.record;
+        match record.conn.get() {
+            None => {
+                conn.group.needed();
+                if record.conn.set(Some(conn.link())).is_ok() {
+                    return true;
+                }
+                // It has ended meanwhile, or somebody else was quicker.
+                conn.group.not_needed();
+            }
+            Some(Some(first)) if first.is(conn) && !record.end.is_marked() => return false,
+            Some(_) => {}
+        }
+        self.moved(conn)
+    }
+
+    /// It has another connection than the first.
+    #[cold]
+    fn moved(&self, conn: &ConnRef) -> bool {
+        let Some(first) = self.record.first_conn() else { return false };
+        let Some(mut links) = self.record.open_links() else { return false };
+        let rare = links.rare();
+        let last = rare.conn.as_ref().unwrap_or(first);
+        if last.is(conn) {
             return false;
         }
         conn.group.needed();
-        if let Some(stale) = links.conn.replace(conn.clone()) {
-            push(&mut links.rare().tried, stale, |oldest| oldest.group.not_needed());
-        }
+        let stale = last.clone();
+        rare.conn = Some(conn.link());
+        push(&mut rare.tried, stale, |oldest| oldest.group.not_needed());
         true
     }
 
     /// A 1xx response came.
     pub(crate) fn informational(&self, status: StatusCode) {
         let now = self.core().now();
-        let Some(mut links) = self.open_links() else { return };
+        let Some(mut links) = self.record.open_links() else { return };
         let seen = &mut links.rare().informational;
         if seen.len() < MOST {
             seen.push((now, status));
@@ -263,13 +314,14 @@ impl RequestRef {
 
     /// The response was read to its end.
     pub(super) fn complete(&self) {
-        if !self.is_open() {
+        let record: &RequestRecord = &self.record;
+        if !record.end.is_open() {
             return;
         }
         let now = self.core().now();
-        let read = &self.record.response_end;
+        let read = &record.response_end;
         if read.get() == Tick::NONE {
-            read.set(now.max(self.record.begin));
+            read.set(now.max(record.begin));
         }
         self.end_at(now, EndReason::Closed, None);
     }
@@ -278,15 +330,15 @@ impl RequestRef {
     /// was just given up; and where the client says no more than that the connection came to an end, what went
     /// wrong with that.
     pub(super) fn failed(&self, failure: Failure, text: &str) {
-        let deeper = {
-            let links = self.record.links();
-            let mut faults = links.dials().filter_map(|dial| dial.fault());
-            match &links.conn {
+        let deeper = self.record.with_links(|conn, links| {
+            let dials = links.into_iter().flat_map(Links::dials);
+            let mut faults = dials.filter_map(|dial| dial.fault());
+            match conn {
                 None => faults.find(|fault| fault.failure != Failure::Interrupted),
                 Some(conn) if is_vague(&failure) => conn.fault(),
                 Some(_) => None,
             }
-        };
+        });
         let fault = Fault::new(deeper.map_or(failure, |deeper| deeper.failure), text.to_owned());
         self.end(fault.end_reason(), Some(fault));
     }
@@ -297,21 +349,22 @@ impl RequestRef {
     }
 
     fn end_at(&self, now: Tick, reason: EndReason, fault: Option<Fault>) -> bool {
-        let (core, record) = (self.core(), &self.record);
+        let (core, record): (_, &RequestRecord) = (self.core(), &self.record);
         let now = now.max(record.latest());
-        if let Some(mut links) = self.open_links() {
+        let Some(ending) = record.end.begin_end() else { return false };
+        let has_conn = record.conn.get_or_init(|| None).is_some();
+        if ending.is_marked() {
+            let mut links = record.lock();
             links.dials().for_each(|dial| dial.let_go(now));
             if let Some(rare) = &mut links.rare {
-                rare.stale = rare.tried.iter().map(ConnRef::stale).collect();
+                rare.stale = rare.tried.iter().map(ConnLink::stale).collect();
             }
-            let own_dial = links.dial.as_ref().filter(|_| links.conn.is_none());
+            let own_dial = links.dial.as_ref().filter(|_| !has_conn);
             if let Some(way) = own_dial.map(|dial| dial.way()).filter(|way| *way != [0; 3]) {
                 links.rare().way = way;
             }
         }
-        if !record.end.end(now, reason, fault) {
-            return false;
-        }
+        ending.finish(now, reason, fault);
         core.publish(|times| FinishedRecord::HttpRequest(export::request(self, times)));
         true
     }
@@ -342,24 +395,34 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) has_body: bool,
 }
 
-impl RequestRecord {
-    pub(super) fn begin(core: &Core, head: &RequestHead<'_>) -> Self {
-        let headers = CapturedHeaders::take(head.headers, &core.settings);
-        let mut links = Links::default();
-        if !headers.is_empty() {
+/// A record that is to begin: what takes time or runs code of the user's.
+pub(super) struct Beginning {
+    begin: Tick,
+    uri: Uri,
+    hops: u8,
+    links: Links,
+}
+
+impl Beginning {
+    #[inline]
+    pub(super) fn new(core: &Core, head: &RequestHead<'_>) -> Self {
+        let (mut links, mut hops) = (Links::default(), 0);
+        if let Some(headers) = CapturedHeaders::take(head.headers, &core.settings) {
             links.rare().headers = headers;
         }
         let uri = mask_uri(head.uri, core.settings.mask_query);
-        let last = head.handle.and_then(RequestHandle::last_hop);
-        let hop =
-            last.filter(|last| std::ptr::eq(&**last.core(), core)).and_then(|last| last.redirected_to(&uri));
-        let hop = hop.filter(RequestRef::precedes);
-        let hops = hop.as_ref().map_or(0, |hop| hop.record.hops + 1);
-        if let Some(hop) = hop {
+        if let Some(hop) = head.handle.and_then(|handle| hop_before(core, handle, &uri)) {
+            hops = hop.record.hops + 1;
             links.rare().prev_hop = PrevHop { number: hop.number(), kept: Some(hop) };
         }
+        Beginning { begin: core.now(), uri, hops, links }
+    }
+
+    #[inline]
+    pub(super) fn into_record(self, head: &RequestHead<'_>) -> RequestRecord {
+        let Beginning { begin, uri, hops, links } = self;
         RequestRecord {
-            begin: core.now(),
+            begin,
             method: head.method.clone(),
             uri,
             has_body: head.has_body,
@@ -373,12 +436,21 @@ impl RequestRecord {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             decoded: AtomicU64::new(0),
-            end: EndCell::default(),
+            end: EndCell::new(links.rare.is_some()),
             followers: AtomicU32::new(0),
             hops,
+            forgotten: AtomicBool::new(false),
+            conn: OnceLock::new(),
             links: Mutex::new(links),
         }
     }
+}
+
+/// The last request with that handle, if it led to one for `uri`.
+#[cold]
+fn hop_before(core: &Core, handle: &RequestHandle, uri: &Uri) -> Option<RequestRef> {
+    let last = handle.last_hop().filter(|last| std::ptr::eq(&**last.core(), core))?;
+    last.redirected_to(uri).filter(RequestRef::precedes)
 }
 
 pub(super) fn version_code(version: Version) -> u8 {

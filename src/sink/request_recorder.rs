@@ -2,11 +2,12 @@
 
 use super::{
     clock::Tick,
-    conn::ConnRef,
+    conn::{ConnLink, ConnRef},
+    core::Core,
     handle::RequestHandle,
     headers::CapturedHeaders,
-    request::{RequestHead, RequestRef, version_code},
-    scope,
+    request::{RequestHead, RequestRecord, RequestRef, version_code},
+    scope::{self, RequestScope},
 };
 use crate::{
     error::Fault,
@@ -27,6 +28,7 @@ impl RequestRecorder {
         RequestRecorder { request: None }
     }
 
+    #[inline]
     pub(super) fn new(request: RequestRef, head: &RequestHead<'_>) -> Self {
         if let Some(handle) = head.handle {
             handle.bind(request.clone());
@@ -34,21 +36,20 @@ impl RequestRecorder {
         RequestRecorder { request: Some(request) }
     }
 
+    #[inline]
     pub(crate) fn is_on(&self) -> bool {
         self.request.is_some()
     }
 
+    #[inline]
     pub(crate) fn request(&self) -> Option<&RequestRef> {
         self.request.as_ref()
     }
 
-    /// Runs `f`, a poll, on behalf of this request.
+    /// What is polled meanwhile is polled on behalf of this request.
     #[inline]
-    pub(crate) fn scope<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        if self.request.is_none() {
-            return f();
-        }
-        scope::with_request(&mut self.request, f)
+    pub(crate) fn scope(&mut self) -> RequestScope<'_> {
+        RequestScope::enter(&mut self.request)
     }
 
     pub(crate) fn watch(&self) -> BodyWatch {
@@ -71,44 +72,44 @@ impl RequestRecorder {
 
     /// The response's head is complete.
     pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
-        let Some(request) = self.open() else { return };
-        let (core, record) = (request.core(), &request.record);
+        let Some((core, record)) = self.open() else { return };
         if version < Version::HTTP_2 {
-            let first = record.links().conn.as_ref().map_or(Tick::NONE, ConnRef::first_byte);
+            let first = record.with_links(|conn, _| conn.map_or(Tick::NONE, ConnLink::first_byte));
             if first >= record.conn_acquired.get() {
                 record.first_byte.set(first);
             }
         }
         record.status.store(status.as_u16(), Relaxed);
         record.version.store(version_code(version), Relaxed);
-        let headers = CapturedHeaders::take(headers, &core.settings);
-        if !headers.is_empty() {
-            record.links().rare().response_headers = headers;
+        if let Some(headers) = CapturedHeaders::take(headers, &core.settings)
+            && let Some(mut links) = record.open_links()
+        {
+            links.rare().response_headers = headers;
         }
         record.response_head.set(core.now().max(record.begin));
     }
 
-    /// A part of the response's body was handed to its reader; `total` is all so far.
-    #[inline]
-    pub(crate) fn received(&self, total: u64) {
-        if let Some(request) = self.open() {
-            request.record.received.store(total, Relaxed);
+    /// So much of the response's body was handed to its reader.
+    pub(crate) fn received(&self, bytes: u64) {
+        if let Some((_, record)) = self.open() {
+            let received = &record.received;
+            received.store(received.load(Relaxed) + bytes, Relaxed); // nobody else writes it
         }
     }
 
     pub(crate) fn trailers(&self, trailers: &HeaderMap) {
-        let Some(request) = self.open() else { return };
-        let (core, record) = (request.core(), &request.record);
-        let trailers = CapturedHeaders::take(trailers, &core.settings);
-        if !trailers.is_empty() {
-            record.links().rare().trailers = trailers;
+        let Some((core, record)) = self.open() else { return };
+        if let Some(trailers) = CapturedHeaders::take(trailers, &core.settings)
+            && let Some(mut links) = record.open_links()
+        {
+            links.rare().trailers = trailers;
         }
     }
 
     /// The response came to its end. Where it is decoded, it is the reader of that who ends the request.
     pub(crate) fn complete(&mut self) {
         let Some(request) = self.request.take() else { return };
-        let (core, record) = (request.core(), &request.record);
+        let (core, record): (_, &RequestRecord) = (request.core(), &request.record);
         if record.decoded.load(Relaxed) == 0 {
             request.complete();
         } else if request.is_open() {
@@ -123,21 +124,27 @@ impl RequestRecorder {
         }
     }
 
-    fn open(&self) -> Option<&RequestRef> {
-        self.request.as_ref().filter(|request| request.is_open())
+    /// Its record, unless it has ended.
+    #[inline]
+    fn open(&self) -> Option<(&Core, &RequestRecord)> {
+        let request = self.request.as_ref()?;
+        let record: &RequestRecord = &request.record;
+        record.end.is_open().then_some((request.core(), record))
     }
 }
 
 impl Drop for RequestRecorder {
+    #[inline]
     fn drop(&mut self) {
-        dropped(self.request.take());
+        if let Some(request) = self.request.take() {
+            dropped(&request);
+        }
     }
 }
 
-fn dropped(request: Option<RequestRef>) {
-    if let Some(request) = request {
-        request.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the request was dropped")));
-    }
+#[cold]
+fn dropped(request: &RequestRef) {
+    request.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the request was dropped")));
 }
 
 /// Goes with the decoded body of a response. The request ends with it, rather than with what is decoded.
@@ -181,7 +188,7 @@ impl DecodeWatch {
 
 impl Drop for DecodeWatch {
     fn drop(&mut self) {
-        dropped(self.request.take());
+        self.request.iter().for_each(dropped);
     }
 }
 

@@ -4,35 +4,59 @@
 //! and may be finished by another: task-locals would be wrong, and there is nothing that could be passed.
 
 use super::{group::Group, request::RequestRef};
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 thread_local! {
-    static REQUEST: RefCell<Option<RequestRef>> = const { RefCell::new(None) };
+    static REQUEST: Cell<Option<RequestRef>> = const { Cell::new(None) };
     static DIAL: RefCell<Option<Arc<Group>>> = const { RefCell::new(None) };
 }
 
-/// Polls `f` on behalf of `request`, which is moved in and out again: no count is touched.
-pub(super) fn with_request<R>(request: &mut Option<RequestRef>, f: impl FnOnce() -> R) -> R {
-    struct Back<'a>(&'a mut Option<RequestRef>, Option<RequestRef>);
-    impl Drop for Back<'_> {
-        fn drop(&mut self) {
-            let outer = self.1.take();
-            *self.0 = REQUEST.try_with(|current| current.replace(outer)).ok().flatten();
+/// What is polled until its drop is polled on behalf of a request, if there is one.
+#[must_use = "it ends with its drop"]
+pub(crate) struct RequestScope<'a>(Option<&'a Cell<Option<RequestRef>>>);
+
+impl<'a> RequestScope<'a> {
+    /// The request is moved in and out again: no count is touched.
+    #[inline]
+    pub(super) fn enter(request: &'a mut Option<RequestRef>) -> Self {
+        let scope = RequestScope(request.is_some().then(|| Cell::from_mut(request)));
+        scope.swap();
+        scope
+    }
+
+    /// Outside the place holds the request, inside what was current before.
+    #[inline]
+    fn swap(&self) {
+        if let Some(place) = self.0 {
+            let _ = REQUEST.try_with(|current| current.swap(place));
         }
     }
-    let outer = REQUEST.with(|current| current.replace(request.take()));
-    let _back = Back(request, outer);
-    f()
+}
+
+impl Drop for RequestScope<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.swap();
+    }
 }
 
 /// Shows the current request to `f`, if there is one.
 #[inline]
 pub(super) fn with_current(f: impl FnOnce(&RequestRef)) {
-    let _ = REQUEST.try_with(|current| current.borrow().as_ref().map(f));
+    let _ = REQUEST.try_with(|current| {
+        let request = current.take();
+        request.as_ref().map(f);
+        current.set(request);
+    });
 }
 
 pub(super) fn request() -> Option<RequestRef> {
-    REQUEST.try_with(|current| current.borrow().clone()).ok().flatten()
+    let mut current = None;
+    with_current(|request| current = Some(request.clone()));
+    current
 }
 
 /// Polls `f` on behalf of `dial`.

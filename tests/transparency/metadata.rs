@@ -16,7 +16,7 @@ use hyper_util::client::legacy::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nettrace::connect::{TcpConnector, TraceConnectLayer};
 use nettrace::request::{TraceBody, TraceRequestLayer};
-use nettrace::{ConnRef, RequestHandle, ResponseExt as _, TraceSink};
+use nettrace::{ConnRef, ResponseExt as _, TraceSink};
 use tokio::net::TcpStream;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
@@ -128,10 +128,10 @@ async fn nothing_else_comes_with_the_response() {
     for way in ways(false) {
         let request = Request::get(web.url("/")).body(empty()).unwrap();
         let mut response = way.client.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.request_handle().is_some(), way.is_traced(), "{}", way.name);
         let extensions = response.extensions_mut();
         assert_eq!(extensions.remove::<HttpInfo>().expect("the addresses").remote_addr(), web.addr());
         assert_eq!(extensions.remove::<ConnRef>().is_some(), way.is_traced(), "{}", way.name);
-        assert_eq!(extensions.remove::<RequestHandle>().is_some(), way.is_traced(), "{}", way.name);
         // What hyper itself puts there.
         assert!(extensions.remove::<hyper::upgrade::OnUpgrade>().is_none());
         assert_eq!(extensions.len(), 0, "{}", way.name);

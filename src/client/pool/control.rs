@@ -1,5 +1,6 @@
 //! The handles by which connections can be told to fail.
 
+use super::interim::Interim;
 use crate::{record::EndReason, sink::ConnRef};
 use hyper_util::client::legacy::connect::Connected;
 use slab::Slab;
@@ -25,6 +26,7 @@ pub(super) struct Control {
     pub(super) conn: Option<ConnRef>,
     /// Where its task runs: what is left to do for it may fall to somebody outside of any runtime.
     pub(super) runtime: Handle,
+    pub(super) interim: Interim,
     failing: AtomicBool,
     closed: AtomicBool,
     /// Of the task that reads from it. The waker of a spawned task is the same in all its polls.
@@ -106,6 +108,7 @@ impl Controls {
             connected,
             conn,
             runtime: Handle::current(),
+            interim: Interim::default(),
             failing: AtomicBool::new(failing),
             closed: AtomicBool::new(false),
             waker: OnceLock::new(),

@@ -70,7 +70,7 @@ impl Pool {
                     return Err(error.into());
                 }
                 if !link.is_http2() {
-                    listen(&mut request, gate.as_ref());
+                    link.control.interim.listen(gate.as_ref());
                 }
                 let answer = pin!(link.send(request));
                 match within(patience.as_ref(), answer).await? {
@@ -154,23 +154,6 @@ pub(super) struct Waiting {
 fn expects_continue<B>(request: &Request<B>) -> bool {
     let expect = request.headers().get(header::EXPECT);
     expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-/// Interim responses, which hyper reports over HTTP/1, are recorded, and open the gate.
-fn listen<B>(request: &mut Request<B>, gate: Option<&Gate>) {
-    let current = CurrentRequest::get();
-    if gate.is_none() && !current.is_on() {
-        return;
-    }
-    let gate = gate.cloned();
-    hyper::ext::on_informational(request, move |response| {
-        current.informational(response.status());
-        if let Some(gate) = &gate
-            && response.status() == StatusCode::CONTINUE
-        {
-            gate.open();
-        }
-    });
 }
 
 /// Waits for the response's header; from the time when the request was sent whole no longer than that.

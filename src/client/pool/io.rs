@@ -1,8 +1,13 @@
 //! A connection of the pool: counted while it is open, and made to fail when the client is closed.
 
-use super::{control::Control, place::Place};
+use super::{
+    control::Control,
+    interim::{Heads, Listening},
+    place::Place,
+};
 use crate::error::ClientClosed;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use std::{
     io::{self, IoSlice},
@@ -17,6 +22,7 @@ pin_project! {
         #[pin]
         inner: T,
         control: Arc<Control>,
+        heads: Heads,
         // Given up after the stream is closed.
         place: Place,
     }
@@ -24,7 +30,7 @@ pin_project! {
 
 impl<T> PooledIo<T> {
     pub(super) fn new(inner: T, control: Arc<Control>, place: Place) -> Self {
-        PooledIo { inner, control, place }
+        PooledIo { inner, control, heads: Heads::default(), place }
     }
 }
 
@@ -37,7 +43,17 @@ impl<T: Read> Read for PooledIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         this.control.watch(cx.waker());
-        if this.control.is_failing() { closed() } else { this.inner.poll_read(cx, buf) }
+        let (inner, interim) = (this.inner, &this.control.interim);
+        if this.control.is_failing() {
+            closed()
+        } else if interim.is_awaited() {
+            // What was read can be seen through tokio's traits only.
+            let mut inner =
+                TokioIo::new(Listening { inner: TokioIo::new(inner), heads: this.heads, interim });
+            Pin::new(&mut inner).poll_read(cx, buf)
+        } else {
+            inner.poll_read(cx, buf)
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod exchange;
 mod form;
 mod host;
 mod idle;
+mod interim;
 mod io;
 mod link;
 mod place;

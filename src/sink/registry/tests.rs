@@ -57,7 +57,7 @@ impl Test {
     }
 
     fn add(&self, item: Item) -> Rec<Item> {
-        self.registry.add(&self.numbers, item).0
+        self.registry.add(&self.numbers, || item).0
     }
 
     fn fill(&self, count: usize) {

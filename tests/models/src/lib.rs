@@ -28,6 +28,11 @@ fn ends() {
 }
 
 #[test]
+fn marks() {
+    models::marks();
+}
+
+#[test]
 fn adding_to_one_shard() {
     models::adding_to_one_shard();
 }
