@@ -8,7 +8,8 @@ use super::{
     end::End,
     group::{DialHead, DialState, Group, ResolverDial},
     headers::CapturedHeaders,
-    request::{AtomicTick, PrevHop, Rare as RareLinks, RequestRecord, RequestRef, groups},
+    links::{PrevHop, Rare as RareLinks, groups},
+    request::{AtomicTick, RequestRecord, RequestRef},
     tls::TlsRecord,
 };
 use crate::{

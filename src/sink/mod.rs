@@ -20,6 +20,7 @@ mod group;
 mod handle;
 mod headers;
 mod ids;
+mod links;
 #[cfg(loom)]
 pub mod models;
 mod oplog;

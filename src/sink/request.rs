@@ -9,6 +9,7 @@ use super::{
     group::Group,
     handle::RequestHandle,
     headers::{CapturedHeaders, mask_uri},
+    links::{Links, MOST, PrevHop, groups, push},
     registry::{Entry, Rec},
     subscriber::FinishedRecord,
 };
@@ -17,14 +18,11 @@ use crate::{
     record::{EndReason, Failure},
 };
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{
-            AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
-            Ordering::{AcqRel, Acquire, Release},
-        },
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+        Ordering::{AcqRel, Acquire, Release},
     },
 };
 
@@ -59,46 +57,6 @@ pub(crate) struct RequestRecord {
     links: Mutex<Links>,
 }
 
-/// What it refers to besides its first connection. Most requests have nothing here, and take no lock.
-#[derive(Debug, Default)]
-pub(crate) struct Links {
-    /// The last dial that began because of it.
-    dial: Option<Arc<Group>>,
-    pub(crate) rare: Option<Box<Rare>>,
-}
-
-/// What most requests do not have.
-#[derive(Debug, Default)]
-pub(crate) struct Rare {
-    pub(crate) headers: CapturedHeaders,
-    pub(crate) response_headers: CapturedHeaders,
-    pub(crate) trailers: CapturedHeaders,
-    /// Connections that it was tried on before the one that it has.
-    pub(crate) tried: VecDeque<ConnLink>,
-    /// The one that it has after those.
-    pub(crate) conn: Option<ConnLink>,
-    /// Why each of them was no good, as far as was known when the request ended.
-    pub(crate) stale: Vec<Failure>,
-    /// The dials before the last that began because of it.
-    dials: VecDeque<Arc<Group>>,
-    /// How far its last dial had come when it ended without having been given a connection.
-    pub(crate) way: [u64; 3],
-    pub(crate) prev_hop: PrevHop,
-    pub(crate) informational: Vec<(Tick, StatusCode)>,
-}
-
-/// The request whose response led to this one.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct PrevHop {
-    /// Zero when there was none.
-    pub(crate) number: u64,
-    /// The request itself, as long as the sink keeps this one.
-    pub(crate) kept: Option<RequestRef>,
-}
-
-/// A request that is resent or dials without end must not fill the memory: of its connections, its dials and
-/// the interim responses to it so many are kept.
-const MOST: usize = 64;
 /// So many requests are linked as hops of one. One handle may be used for requests without end.
 pub(super) const MOST_HOPS: u8 = 64;
 
@@ -147,27 +105,6 @@ impl RequestRecord {
         let Some(links) = self.links() else { return f(self.first_conn(), None) };
         let last = links.rare.as_ref().and_then(|rare| rare.conn.as_ref());
         f(last.or(self.first_conn()), Some(&links))
-    }
-}
-
-/// The dials of its connections, and those that it caused.
-pub(super) fn groups<'a>(
-    conn: Option<&'a ConnLink>,
-    links: Option<&'a Links>,
-) -> impl Iterator<Item = &'a Arc<Group>> {
-    let tried = links.and_then(|links| links.rare.as_ref()).into_iter().flat_map(|rare| &rare.tried);
-    let dials = links.into_iter().flat_map(Links::dials);
-    conn.into_iter().chain(tried).map(|conn| &conn.group).chain(dials)
-}
-
-impl Links {
-    pub(super) fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
-    }
-
-    /// The dials that it caused, the last one first.
-    fn dials(&self) -> impl Iterator<Item = &Arc<Group>> {
-        self.dial.iter().chain(self.rare.iter().flat_map(|rare| rare.dials.iter().rev()))
     }
 }
 
@@ -373,16 +310,6 @@ impl RequestRef {
 /// HTTP/2 passes on the mere text of an error of the stream below, or that it has ended.
 fn is_vague(failure: &Failure) -> bool {
     matches!(failure, Failure::Unknown(_) | Failure::EofError | Failure::ConnectionAborted)
-}
-
-/// Adds to a list of limited length, out of which the oldest goes.
-fn push<T>(list: &mut VecDeque<T>, item: T, gone: impl FnOnce(T)) {
-    if list.len() == MOST
-        && let Some(oldest) = list.pop_front()
-    {
-        gone(oldest);
-    }
-    list.push_back(item);
 }
 
 /// What is known of a request when it is handed to a client.
