@@ -62,6 +62,9 @@ mod expected {
     pub const CHUNK: u64 = 3;
     pub const MOST_BYTES_A_REQUEST: f64 = 300.0;
 
+    /// A request over a connection of its own, with the dial, the connection and its operations.
+    pub const MOST_BYTES_A_NEW_CONNECTION: f64 = 1_320.0;
+
     /// A kept-alive GET through the preset with a disabled sink, more than through hyper-util's client.
     pub const PRESET_OFF: i64 = -4;
     /// The same, traced.
@@ -355,4 +358,20 @@ fn the_preset_over_hyper_util() {
     // Two operations a request, unless a response comes in parts.
     let segments = traced - without_ops;
     assert!((0..=requests / 100).contains(&segments), "{segments} allocations for operations");
+}
+
+#[test]
+fn kept_bytes_of_new_connections() {
+    let url: Uri = format!("http://{}/path", server()).parse().unwrap();
+    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    let client = nettrace::Client::builder(&sink).max_idle_conns_per_host(0).build().unwrap();
+    let fetch = async || client.clone().call(request_to(&url)).await;
+    fetch_all(fetch);
+    let before = alloc::live();
+    fetch_all(fetch);
+    let each = (alloc::live() - before) as f64 / (2 * REQUESTS) as f64;
+    println!("{each:.1} bytes a request over a connection of its own");
+    let trace = sink.snapshot("all");
+    assert_eq!(trace.tcp_conns.len() as u64, 4 * REQUESTS);
+    assert!(each <= expected::MOST_BYTES_A_NEW_CONNECTION, "{each}");
 }

@@ -227,13 +227,13 @@ impl RequestRef {
     fn moved(&self, conn: &ConnRef) -> bool {
         let Some(first) = self.record.first_conn() else { return false };
         let Some(mut links) = self.record.open_links() else { return false };
-        let rare = links.rare();
-        let last = rare.conn.as_ref().unwrap_or(first);
+        let last = links.rare.as_ref().and_then(|rare| rare.conn.as_ref()).unwrap_or(first);
         if last.is(conn) {
             return false;
         }
-        conn.group.needed();
         let stale = last.clone();
+        conn.group.needed();
+        let rare = links.rare();
         rare.conn = Some(conn.link());
         push(&mut rare.tried, stale, |oldest| oldest.group.not_needed());
         true
