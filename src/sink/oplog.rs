@@ -40,7 +40,7 @@ const HEAD: usize = if cfg!(loom) { 1 } else { 12 };
 const SEGMENTS: [fn(Delta) -> Arc<Segment>; 5] =
     [Segment::new::<32>, Segment::new::<64>, Segment::new::<128>, Segment::new::<256>, Segment::new::<512>];
 #[cfg(loom)]
-const SEGMENTS: [fn(Delta) -> Arc<Segment>; 1] = [Segment::new::<2>];
+const SEGMENTS: [fn(Delta) -> Arc<Segment>; 2] = [Segment::new::<2>, Segment::new::<2>];
 const LARGEST: usize = SEGMENTS.len() - 1;
 /// Errors whose text must be kept end a connection as a rule: there are not many.
 const MAX_TEXTS: usize = 16;
