@@ -39,6 +39,10 @@ pub struct Args {
     #[arg(long, default_value_t = 20_000)]
     pub requests: u64,
 
+    /// Requests that are made before and not measured; by default a tenth, at most 2,000
+    #[arg(long, value_name = "REQUESTS")]
+    pub warm_up: Option<u64>,
+
     /// Requests at the same time
     #[arg(long, default_value_t = 1)]
     pub concurrency: u64,

@@ -121,6 +121,9 @@ fn run_alone(args: &Args, mode: Mode) -> Result<Outcome, Box<dyn Error>> {
     command.args(args.http2.then_some("--http2"));
     command.args(args.unpinned.then_some("--unpinned"));
     command.args(args.unbounded.then_some("--unbounded"));
+    if let Some(warm_up) = args.warm_up {
+        command.args(["--warm-up", &warm_up.to_string()]);
+    }
     if let Some(keep) = args.keep {
         command.args(["--keep", &keep.to_string()]);
     }

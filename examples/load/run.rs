@@ -66,7 +66,7 @@ async fn measure<C: Get>(args: &Args, client: C) -> Result<Outcome, BoxError> {
     let (tasks_before, fds_before) = (tasks(), meter::descriptors()? as i64);
 
     // Connections are open, buffers have their size.
-    let warm_up = (args.requests / 10).clamp(args.concurrency, 2_000);
+    let warm_up = args.warm_up.unwrap_or((args.requests / 10).min(2_000)).max(args.concurrency);
     let stop = Arc::new(AtomicBool::new(false));
     requests(&client, warm_up, args.concurrency).await?;
     let asked = client.sink().filter(|_| args.snapshots > 0);

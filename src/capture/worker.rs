@@ -15,7 +15,7 @@ use rustix::{
 };
 use std::{
     io::{self, PipeReader, PipeWriter},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -32,6 +32,8 @@ const MOST: usize = 64 * BATCH;
 const PAUSE: Duration = Duration::from_millis(5);
 /// How often undecided packets are looked at that nobody may claim.
 const TIDY: Duration = Duration::from_secs(1);
+/// How often an interface that went down is looked at: the system says so once, and not whether it is gone for good.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the probe and its thread share.
 pub(super) struct Shared {
@@ -55,6 +57,13 @@ struct InterfaceState {
     /// Packets that the kernel had no room for: in all, and by the time of the last `clear`.
     dropped: u64,
     dropped_before: u64,
+}
+
+/// An interface that may have more to read.
+struct Watched<'a> {
+    interface: &'a Interface,
+    descriptor: OwnedFd,
+    is_down: bool,
 }
 
 /// The thread. Its drop ends it and waits for that.
@@ -160,50 +169,45 @@ impl Shared {
     }
 
     fn work(&self, stopped: &PipeReader, descriptors: Vec<OwnedFd>) {
-        let mut descriptors: Vec<_> = descriptors.into_iter().map(Some).collect();
+        let watch = |(interface, descriptor)| Watched { interface, descriptor, is_down: false };
+        let mut watched: Vec<_> = self.interfaces.iter().zip(descriptors).map(watch).collect();
         let mut wait = None;
-        while !self.wait(stopped, &mut descriptors, wait) {
-            wait = self.filter().tidy(now()).then_some(TIDY);
+        while !self.wait(stopped, &mut watched, wait) {
+            let is_down = watched.iter().any(|watched| watched.is_down);
+            let tidy = self.filter().tidy(now()).then_some(TIDY);
+            wait = if is_down { Some(LOOK_AGAIN) } else { tidy };
         }
         self.interfaces.iter().for_each(|interface| interface.drain(self));
         self.stopped(|| None);
     }
 
     /// Waits for packets and reads them. True when it is over.
-    fn wait(
-        &self,
-        stopped: &PipeReader,
-        descriptors: &mut [Option<OwnedFd>],
-        limit: Option<Duration>,
-    ) -> bool {
-        let (ready, is_over) = {
-            let open = self.interfaces.iter().zip(&*descriptors);
-            let open = open.filter_map(|(interface, descriptor)| Some((interface, descriptor.as_ref()?)));
-            let (interfaces, open): (Vec<_>, Vec<_>) = open.unzip();
-            let mut polled = vec![PollFd::new(stopped, PollFlags::IN)];
-            polled.extend(open.into_iter().map(|descriptor| PollFd::new(descriptor, PollFlags::IN)));
+    fn wait(&self, stopped: &PipeReader, watched: &mut Vec<Watched<'_>>, limit: Option<Duration>) -> bool {
+        let events: Vec<PollFlags> = {
+            let descriptors = watched.iter().map(|watched| watched.descriptor.as_fd());
+            let all = std::iter::once(stopped.as_fd()).chain(descriptors);
+            let mut polled: Vec<_> = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
             if !until_ready(&mut polled, limit) {
                 return true;
             }
-            let is_ready = |polled: &PollFd<'_>| !polled.revents().is_empty();
-            let of_interfaces = interfaces.into_iter().zip(&polled[1..]);
-            let ready = of_interfaces.filter(|(_, polled)| is_ready(polled)).map(|(interface, _)| interface);
-            (ready.collect::<Vec<_>>(), is_ready(&polled[0]))
+            polled.iter().map(PollFd::revents).collect()
         };
-        if is_over {
+        if !events[0].is_empty() {
             return true;
         }
-        let mut most = 0;
-        for interface in &ready {
-            match interface.read(self, BATCH) {
-                Some(count) => most = most.max(count),
-                None => descriptors[interface.number] = None,
+        let (mut events, mut most) = (events[1..].iter(), None);
+        watched.retain_mut(|watched| {
+            let events = events.next().copied().unwrap_or(PollFlags::empty());
+            if events.is_empty() && !watched.is_down {
+                return true;
             }
-        }
-        let has_more = most >= BATCH;
+            let Some(count) = watched.interface.read(self, BATCH) else { return false };
+            watched.is_down = events.contains(PollFlags::ERR) || (watched.is_down && count == 0);
+            most = most.max(Some(count));
+            true
+        });
         let mut only_stopped = [PollFd::new(stopped, PollFlags::IN)];
-        !ready.is_empty()
-            && !has_more
+        most.is_some_and(|most| most < BATCH)
             && (!until_ready(&mut only_stopped, Some(PAUSE)) || !only_stopped[0].revents().is_empty())
     }
 
