@@ -27,9 +27,9 @@ pub use decode::DecodeError;
 #[cfg(feature = "client")]
 pub use invalid::InvalidRequest;
 #[cfg(feature = "proxy")]
-pub use proxy::{InvalidProxy, ProxyError};
-#[cfg(feature = "proxy")]
 pub(crate) use proxy::ProxyErrorKind;
+#[cfg(feature = "proxy")]
+pub use proxy::{InvalidProxy, ProxyError};
 #[cfg(feature = "resolve")]
 pub use resolve::ResolveError;
 #[cfg(feature = "resolve")]

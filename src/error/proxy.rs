@@ -52,9 +52,12 @@ impl ProxyError {
             ProxyErrorKind::Target(_) => Failure::InvalidArgument,
             ProxyErrorKind::Resolve(error) => classify::failure(&**error),
             ProxyErrorKind::NoAddress => Failure::DnsNoAnswer,
-            ProxyErrorKind::Status { status: StatusCode::PROXY_AUTHENTICATION_REQUIRED, .. }
-            | ProxyErrorKind::SocksMethod { .. }
-            | ProxyErrorKind::SocksCredentials => Failure::ProxyAuthenticationRequired,
+            ProxyErrorKind::Status { status, .. } if is_about_credentials(*status) => {
+                Failure::ProxyAuthenticationRequired
+            }
+            ProxyErrorKind::SocksMethod { .. } | ProxyErrorKind::SocksCredentials => {
+                Failure::ProxyAuthenticationRequired
+            }
             ProxyErrorKind::Status { .. } | ProxyErrorKind::SocksReply(_) => Failure::ProxyRefused,
             ProxyErrorKind::Http(error) => classify::failure(error),
             ProxyErrorKind::Http2 => Failure::HttpProtocolError,
@@ -101,8 +104,7 @@ impl fmt::Display for ProxyError {
             }
             ProxyErrorKind::Status { status, phrase, had_credentials } => {
                 write!(f, "the proxy {proxy} did not connect to {target}: {} {phrase}", status.as_u16())?;
-                let is_auth = *status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-                f.write_str(credentials(is_auth, *had_credentials))
+                f.write_str(credentials(is_about_credentials(*status), *had_credentials))
             }
             ProxyErrorKind::SocksMethod { had_credentials: true } => {
                 write!(f, "the proxy {proxy} did not connect to {target}: it takes no user name and password")
@@ -112,7 +114,10 @@ impl fmt::Display for ProxyError {
                 f.write_str(credentials(true, false))
             }
             ProxyErrorKind::SocksCredentials => {
-                write!(f, "the proxy {proxy} did not connect to {target}: it rejects the user name or password")
+                write!(
+                    f,
+                    "the proxy {proxy} did not connect to {target}: it rejects the user name or password"
+                )
             }
             ProxyErrorKind::SocksReply(code) => {
                 write!(f, "the proxy {proxy} did not connect to {target}: {} ({code})", reply(*code))
@@ -140,6 +145,11 @@ impl Error for ProxyError {
             _ => None,
         }
     }
+}
+
+/// Only a server says 401; but to a CONNECT nobody answers so but the proxy, and tinyproxy does.
+fn is_about_credentials(status: StatusCode) -> bool {
+    matches!(status, StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED)
 }
 
 fn credentials(are_asked_for: bool, were_shown: bool) -> &'static str {

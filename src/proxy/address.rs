@@ -62,7 +62,10 @@ pub(super) enum Credentials {
     /// For an HTTP proxy.
     Basic(HeaderValue),
     /// For a SOCKS5 proxy.
-    Login { user: String, password: String },
+    Login {
+        user: String,
+        password: String,
+    },
 }
 
 impl Scheme {
@@ -276,13 +279,25 @@ mod tests {
             ("socks5://[::1]", "socks5://[::1]:1080", "http://[::1]:1080/"),
             ("socks5h://a:9", "socks5h://a:9", "http://a:9/"),
         ] {
-            assert_eq!((proxy(text).to_string().as_str(), proxy(text).uri().to_string().as_str()), (name, uri));
+            assert_eq!(
+                (proxy(text).to_string().as_str(), proxy(text).uri().to_string().as_str()),
+                (name, uri)
+            );
         }
     }
 
     #[test]
     fn what_is_none() {
-        for text in ["", "http://", "ftp://proxy.test", "socks4://a", "http://a:b", "http://a:70000", "http://a/b", "a b"] {
+        for text in [
+            "",
+            "http://",
+            "ftp://proxy.test",
+            "socks4://a",
+            "http://a:b",
+            "http://a:70000",
+            "http://a/b",
+            "a b",
+        ] {
             assert!(text.parse::<Proxy>().is_err(), "{text}");
         }
     }
@@ -297,7 +312,9 @@ mod tests {
         assert_eq!(unescaped.authorization().unwrap(), "Basic am9lOnBAc3M=");
         let socks = proxy("socks5://joe:secret@proxy.test");
         assert!(socks.authorization().is_none());
-        assert!(matches!(socks.shown(), Credentials::Login { user, password } if user == "joe" && password == "secret"));
+        assert!(
+            matches!(socks.shown(), Credentials::Login { user, password } if user == "joe" && password == "secret")
+        );
         for proxy in [http, bare, unescaped, socks] {
             let shown = format!("{proxy} {proxy:?}");
             assert!(shown.contains("://***@proxy.test:") && !shown.contains("joe"), "{shown}");

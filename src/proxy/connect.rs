@@ -95,16 +95,16 @@ where
         http1::Builder::new().max_buf_size(MOST).handshake::<_, String>(io).await?;
     let response = {
         let mut response = pin!(sender.send_request(request));
-        let mut is_driven = true;
+        let (mut is_over, mut broken) = (false, None);
         poll_fn(|cx| {
-            if is_driven && let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
-                is_driven = false;
-                // Of an error that is the answer's, too, the answer tells more.
-                if let (Err(error), true) = (ended, response.as_mut().poll(cx).is_pending()) {
-                    return Poll::Ready(Err(error));
-                }
+            if !is_over && let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
+                (is_over, broken) = (true, ended.err());
             }
-            response.as_mut().poll(cx)
+            // An error of both is the answer's: that tells more.
+            match response.as_mut().poll(cx) {
+                Poll::Pending => broken.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
+                answered => answered,
+            }
         })
         .await?
     };

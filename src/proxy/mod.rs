@@ -55,11 +55,7 @@ mod socks;
 mod stream;
 
 pub use self::{
-    address::Proxy,
-    future::ProxyConnecting,
-    layer::ProxyLayer,
-    selector::ProxySelector,
-    service::ProxyConnector,
-    stream::ProxyStream,
+    address::Proxy, future::ProxyConnecting, layer::ProxyLayer, selector::ProxySelector,
+    service::ProxyConnector, stream::ProxyStream,
 };
 pub use crate::error::{InvalidProxy, ProxyError};

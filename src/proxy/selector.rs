@@ -182,7 +182,9 @@ mod tests {
     fn exceptions() {
         let proxy: Proxy = "http://p.test:1".parse().unwrap();
         let selector = ProxySelector::from(proxy).no_proxy("inside.test, 10.0.0.0/8,::1");
-        for uri in ["http://inside.test/", "https://a.inside.test:1/", "http://10.1.2.3/", "postgres://[::1]:5432"] {
+        for uri in
+            ["http://inside.test/", "https://a.inside.test:1/", "http://10.1.2.3/", "postgres://[::1]:5432"]
+        {
             assert_eq!(chosen(&selector, uri), None, "{uri}");
         }
         for uri in ["http://outside.test/", "https://notinside.test/", "postgres://11.1.2.3:5432"] {
@@ -195,13 +197,19 @@ mod tests {
     #[test]
     fn variables() {
         let selector = environment(
-            Matcher::builder().http("http://joe:secret@h.test:1").all("socks5h://a:b@s.test").no("no.test").build(),
+            Matcher::builder()
+                .http("http://joe:secret@h.test:1")
+                .all("socks5h://a:b@s.test")
+                .no("no.test")
+                .build(),
         );
         for _ in 0..2 {
             assert_eq!(chosen(&selector, "http://x.test/").as_deref(), Some("http://***@h.test:1"));
             assert_eq!(chosen(&selector, "https://x.test/").as_deref(), Some("socks5h://***@s.test:1080"));
         }
-        for uri in ["http://no.test/", "https://localhost:1/", "http://127.0.0.1/", "https://[::1]/", "ws://x.test"] {
+        for uri in
+            ["http://no.test/", "https://localhost:1/", "http://127.0.0.1/", "https://[::1]/", "ws://x.test"]
+        {
             assert_eq!(chosen(&selector, uri), None, "{uri}");
         }
         assert!(!format!("{selector:?}").contains("secret"));

@@ -86,7 +86,7 @@ impl fmt::Display for Waterfall<'_> {
         let paper = Paper::new(pen, self.width, index.times.coarse);
         let mut is_first = true;
         if self.heading {
-    paper.title(f, &heading(&index), &Line::default())?;
+            paper.title(f, &heading(&index), &Line::default())?;
             is_first = false;
         }
         let groups = groups(&index, self.headers);

@@ -26,6 +26,13 @@ pub struct ProxyServer {
     _directory: Option<TempDir>,
 }
 
+impl Drop for ProxyServer {
+    /// At once: asked to terminate, squid takes its time.
+    fn drop(&mut self) {
+        _ = sys::kill(self.daemon.pid().cast_signed(), libc::SIGINT); // an error means that it is gone
+    }
+}
+
 impl ProxyServer {
     pub fn pid(&self) -> u32 {
         self.daemon.pid()
@@ -98,7 +105,9 @@ pub fn squid(tls: Option<(&str, &str)>) -> ProxyServer {
         );
         readable(&path.join("squid.conf"), &config);
         let mut command = Command::new("squid");
-        command.arg("-N").arg("-f").arg(path.join("squid.conf"));
+        // Its name is that of what it shares in memory.
+        let name = format!("test{}x{port}", std::process::id());
+        command.arg("-N").args(["-n", &name]).arg("-f").arg(path.join("squid.conf"));
         if sys::is_root() {
             const NOBODY: u32 = 65534;
             // It refuses to be root, and if it changed the user itself it would no longer end with the test.
@@ -144,10 +153,7 @@ fn ended(daemon: &Daemon) -> bool {
 
 /// Between finding a free port and its use, another may take it.
 #[track_caller]
-fn on_a_free_port<T>(
-    start: impl Fn(u16) -> T,
-    ready: impl Fn(&T) -> Result<(), String>,
-) -> (SocketAddr, T) {
+fn on_a_free_port<T>(start: impl Fn(u16) -> T, ready: impl Fn(&T) -> Result<(), String>) -> (SocketAddr, T) {
     const TRIES: usize = 5;
     let mut failures = Vec::new();
     for _ in 0..TRIES {

@@ -5,9 +5,9 @@ use super::{
     control::Control,
     exchange::Waiting,
     form::Key,
+    form::Way,
     link::Link,
     place::{Place, SharedDial},
-    form::Way,
     waiting::{Offer, Offers, Queue},
 };
 use crate::record::EndReason;

@@ -22,11 +22,7 @@ pub(super) const REPLY: usize = 5;
 
 /// The methods that there is something for, as the first message offers them.
 pub(super) fn greeting(with_login: bool) -> &'static [u8] {
-    if with_login {
-        &[VERSION, 2, NO_AUTHENTICATION, USER_PASS]
-    } else {
-        &[VERSION, 1, NO_AUTHENTICATION]
-    }
+    if with_login { &[VERSION, 2, NO_AUTHENTICATION, USER_PASS] } else { &[VERSION, 1, NO_AUTHENTICATION] }
 }
 
 /// The method that the proxy has chosen.
@@ -83,9 +79,7 @@ pub(super) fn request(host: &Host, port: u16) -> Result<Vec<u8>, ProxyErrorKind>
 }
 
 /// How many bytes of the reply are still to come; an error where it says that there is no connection.
-pub(super) fn rest_of_reply(
-    [version, reply, _, kind, first]: [u8; REPLY],
-) -> Result<usize, ProxyErrorKind> {
+pub(super) fn rest_of_reply([version, reply, _, kind, first]: [u8; REPLY]) -> Result<usize, ProxyErrorKind> {
     const PORT: usize = 2;
     if version != VERSION {
         return Err(ProxyErrorKind::SocksProtocol("its reply does not begin with the version 5"));

@@ -101,7 +101,7 @@ impl Links<'_> {
             self.problems.expect(request.tls_tunnel.is_undefined(), &who, "has a tunnel to the server");
             let conn = trace.tcp_conns.get(&request.tcp_conn);
             let dial = conn.and_then(|conn| trace.dials.get(&conn.from_dial));
-            let same = dial.is_none_or(|dial| dial.triggered_by == request.triggered_by);
+            let same = dial.is_none_or(|dial| dial.triggered_by == *request.triggered_by);
             self.problems.expect(same, &who, "was triggered by another request than its dial");
         }
         for tunnel in [&request.tls_tunnel, &request.proxy_tls_tunnel] {

@@ -166,7 +166,10 @@ impl<'a> Times<'a> {
             self.in_order(&who, &[acquired, ("informational", interim.recv_at), end]);
         }
         if let Some(cause) = self.trace.http_requests.get(&request.triggered_by) {
-            self.in_order(&who, &[("cause's reqSentAt", cause.req_sent_at), ("reqSentAt", request.req_sent_at)]);
+            self.in_order(
+                &who,
+                &[("cause's reqSentAt", cause.req_sent_at), ("reqSentAt", request.req_sent_at)],
+            );
             if cause.tcp_conn == request.tcp_conn {
                 self.in_order(&who, &[end, ("cause's connAcquiredAt", cause.conn_acquired_at)]);
             }
