@@ -2,7 +2,7 @@
 //! password `secret`.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub const PASSWORD: &str = "secret";
 pub struct ProxyServer {
     pub addr: SocketAddr,
     daemon: Daemon,
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>, // with its configuration
 }
 
 impl Drop for ProxyServer {
@@ -34,6 +34,45 @@ impl Drop for ProxyServer {
 }
 
 impl ProxyServer {
+    /// On a free port, which may be another's by the time that it is used.
+    #[track_caller]
+    fn start(start: impl Fn(u16) -> Daemon, says: Option<&str>) -> Self {
+        const TRIES: usize = 5;
+        let mut failures = Vec::new();
+        for _ in 0..TRIES {
+            let addr =
+                TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a free port");
+            let server = ProxyServer { addr, daemon: start(addr.port()), directory: None };
+            match server.is_ready(says) {
+                Ok(()) => return server,
+                Err(failure) => failures.push(failure),
+            }
+        }
+        panic!("{}", failures.join("\n"));
+    }
+
+    /// Waits until it has said so, if it does, and can be connected to: squid says it a little before.
+    fn is_ready(&self, says: Option<&str>) -> Result<(), String> {
+        if let Some(says) = says {
+            self.daemon.line(says, process::READY)?;
+        }
+        let end = Instant::now() + process::READY;
+        let ended = || sys::process_ends_within(self.pid(), Duration::ZERO).expect("poll on a pidfd");
+        while TcpStream::connect(self.addr).is_err() {
+            if Instant::now() > end || ended() {
+                return Err(self.log().join("\n"));
+            }
+            thread::sleep(Duration::from_millis(2)); // there is no other way to tell
+        }
+        // Else somebody else has answered.
+        if ended() { Err(self.log().join("\n")) } else { Ok(()) }
+    }
+
+    fn keeping(mut self, directory: TempDir) -> Self {
+        self.directory = Some(directory);
+        self
+    }
+
     pub fn pid(&self) -> u32 {
         self.daemon.pid()
     }
@@ -67,9 +106,7 @@ pub fn tinyproxy(more: &str) -> ProxyServer {
         command.arg("-d").arg("-c").arg(&file);
         Daemon::spawn(command).expect("tinyproxy (need_tool! tells whether it is there)")
     };
-    let (addr, daemon) =
-        on_a_free_port(start, |daemon| daemon.line("Accepting connections", process::READY).map(drop));
-    ProxyServer { addr, daemon, _directory: Some(directory) }
+    ProxyServer::start(start, Some("Accepting connections")).keeping(directory)
 }
 
 /// squid on a free port of 127.0.0.1, over TLS if given certificates and their key in PEM. It demands
@@ -115,56 +152,21 @@ pub fn squid(tls: Option<(&str, &str)>) -> ProxyServer {
         }
         Daemon::spawn(command).expect("squid (need_tool! tells whether it is there)")
     };
-    let (addr, daemon) =
-        on_a_free_port(start, |daemon| daemon.line("Accepting HTTP", process::READY).map(drop));
-    ProxyServer { addr, daemon, _directory: Some(directory) }
+    ProxyServer::start(start, Some("Accepting HTTP")).keeping(directory)
 }
 
 /// microsocks on a free port of 127.0.0.1, which may demand credentials.
 #[track_caller]
 pub fn microsocks(demands_login: bool) -> ProxyServer {
-    let addr = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let start = |port: u16| {
         let mut command = Command::new("microsocks");
         command.args(["-i", "127.0.0.1", "-p", &port.to_string()]);
         if demands_login {
             command.args(["-u", USER, "-P", PASSWORD]);
         }
-        (Daemon::spawn(command).expect("microsocks (need_tool! tells whether it is there)"), port)
+        Daemon::spawn(command).expect("microsocks (need_tool! tells whether it is there)")
     };
-    // It does not say when it is ready.
-    let (addr, (daemon, _)) = on_a_free_port(start, |(daemon, port)| {
-        let end = Instant::now() + process::READY;
-        while TcpStream::connect(addr(*port)).is_err() {
-            if Instant::now() > end || ended(daemon) {
-                return Err(daemon.log().join("\n"));
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        // Else somebody else has answered.
-        if ended(daemon) { Err("address already in use".into()) } else { Ok(()) }
-    });
-    ProxyServer { addr, daemon, _directory: None }
-}
-
-fn ended(daemon: &Daemon) -> bool {
-    sys::process_ends_within(daemon.pid(), Duration::ZERO).expect("poll on a pidfd")
-}
-
-/// Between finding a free port and its use, another may take it.
-#[track_caller]
-fn on_a_free_port<T>(start: impl Fn(u16) -> T, ready: impl Fn(&T) -> Result<(), String>) -> (SocketAddr, T) {
-    const TRIES: usize = 5;
-    let mut failures = Vec::new();
-    for _ in 0..TRIES {
-        let addr = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a free port");
-        let started = start(addr.port());
-        match ready(&started) {
-            Ok(()) => return (addr, started),
-            Err(failure) => failures.push(failure),
-        }
-    }
-    panic!("{}", failures.join("\n"));
+    ProxyServer::start(start, None)
 }
 
 fn readable(file: &Path, content: &str) {
