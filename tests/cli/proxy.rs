@@ -34,7 +34,7 @@ fn every_scheme() {
         exits_with(&output, 0);
         assert_eq!(output.stdout, "hello\n");
         assert!(
-            output.stderr.contains("· through ") && output.stderr.contains("://***@"),
+            output.stderr.contains("· through") && output.stderr.contains("://***@"),
             "{}",
             output.stderr
         );
