@@ -31,6 +31,8 @@
 //! │  │  └─ DNS query                 all messages of that connection
 //! │  ├─ TCP attempt                  refused, timed out or lost the race: a record each
 //! │  └─ TCP connection               the one that was established, until it is closed
+//! │     ├─ TLS tunnel                to an HTTPS proxy
+//! │     ├─ CONNECT, or SOCKS         HTTP request (triggeredBy), or part of the connection, where there is a proxy
 //! │     └─ TLS tunnel                handshake, certificates; until it is closed
 //! ├─ request sent                    connAcquiredAt … reqBodyEndAt
 //! └─ response                        firstByteAt, respRecvAt … respBodyEndAt
@@ -48,6 +50,7 @@
 //! | [`TraceSink`] | – | where instrumentation writes; snapshots, bounds, subscribers, probes |
 //! | `connect` | `connect` | `TraceConnectLayer` around any hyper connector, `TracedIo` |
 //! | `resolve` | `resolve` | `TraceResolveLayer`, `StubResolver`; with it `connect::TcpConnector` |
+//! | `proxy` | `proxy` | `ProxyLayer` over any connector: HTTP, HTTPS and SOCKS5 proxies |
 //! | `tls` | `tls` with `ring` or `aws-lc-rs` | `TraceTlsLayer` over any connector |
 //! | `request` | `request` | `TraceRequestLayer` around any `Service<http::Request<B>>` |
 //! | `capture` | `capture` | a probe: the packets of traced connections, as pcap and pcapng |
@@ -85,6 +88,8 @@ pub mod internals;
 pub mod linux;
 #[cfg(all(test, feature = "client"))]
 mod off;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 #[cfg(feature = "request")]
 pub mod request;
 #[cfg(feature = "resolve")]

@@ -3,6 +3,7 @@
 use crate::{
     TraceSink,
     connect::TraceConnectLayer,
+    proxy::{Proxy, ProxyLayer},
     request::{TraceBody, TraceRequestLayer},
     resolve::TraceResolveLayer,
     sink::{ReadDns, readings},
@@ -23,7 +24,7 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
@@ -140,6 +141,42 @@ fn the_tls_layer_over_a_handshake_that_fails() {
 }
 
 #[test]
+fn the_proxy_layer() {
+    const REPLY: &[u8] = b"\x05\0\0\x01\0\0\0\0\0\0";
+    /// How much is heard, and what is said to it.
+    type Talk = &'static [(usize, &'static [u8])];
+    let talks: [(&str, Talk); 4] = [
+        ("http://joe:secret@proxy.test", &[(1, b"HTTP/1.1 200 OK\r\nvia: proxy\r\n\r\n")]),
+        ("http://proxy.test", &[(1, b"HTTP/1.1 403 Forbidden\r\n\r\n")]),
+        ("socks5h://proxy.test", &[(3, b"\x05\0"), (1, REPLY)]),
+        ("socks5h://proxy.test", &[(3, b"\x05\xff")]),
+    ];
+    for (proxy, talk) in talks {
+        assert_none(async |sink| {
+            let (connector, mut there) = pipe();
+            let layer = ProxyLayer::new(&sink, proxy.parse::<Proxy>().unwrap());
+            let connecting =
+                layer.layer(TraceConnectLayer::new(&sink).layer(connector)).oneshot(uri("https"));
+            let answering = async {
+                for (length, answer) in talk {
+                    let mut heard = vec![0; 4096];
+                    let mut len = 0;
+                    while len < *length {
+                        len += there.read(&mut heard).await.unwrap();
+                    }
+                    there.write_all(answer).await.unwrap();
+                }
+            };
+            let (stream, ()) = tokio::join!(connecting, answering);
+            if let Ok(stream) = stream {
+                stream.connected();
+                exchange(stream, there).await;
+            }
+        });
+    }
+}
+
+#[test]
 fn all_layers_over_each_other() {
     assert_none(async |sink| {
         let (connector, there) = pipe();
@@ -198,11 +235,16 @@ fn uri(scheme: &str) -> Uri {
 }
 
 /// A connector of one connection, and the other end of that.
-fn pipe()
--> (impl Service<Uri, Response = TokioIo<Pipe>, Error = io::Error, Future: Unpin + Send>, DuplexStream) {
+fn pipe() -> (
+    impl Service<Uri, Response = TokioIo<Pipe>, Error = io::Error, Future: Unpin + Send> + Clone + Send,
+    DuplexStream,
+) {
     let (here, there) = tokio::io::duplex(1 << 16);
-    let mut here = Some(Pipe { inner: here });
-    let connector = move |_: Uri| ready(here.take().map(TokioIo::new).ok_or(io::ErrorKind::NotFound.into()));
+    let here = Arc::new(Mutex::new(Some(Pipe { inner: here })));
+    let connector = move |_: Uri| {
+        let here = here.lock().unwrap().take();
+        ready(here.map(TokioIo::new).ok_or(io::ErrorKind::NotFound.into()))
+    };
     (service_fn(connector), there)
 }
 

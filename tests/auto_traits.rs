@@ -22,6 +22,10 @@ use nettrace::{
         ConnectAttempt, ConnectError, Target, TcpConnecting, TcpConnector, TraceConnect, TraceConnectFuture,
         TraceConnectLayer, TracedIo,
     },
+    proxy::{
+        InvalidProxy, Proxy, ProxyConnecting, ProxyConnector, ProxyError, ProxyLayer, ProxySelector,
+        ProxyStream,
+    },
     request::{
         Boxed, TraceBody, TraceRequest, TraceRequestFuture, TraceRequestLayer, TraceResponseBody, Typed,
     },
@@ -77,6 +81,7 @@ macro_rules! exactly_as_wrapped {
 exactly_as_wrapped!(TracedIo, TraceConnect, TraceConnectFuture, TcpConnector);
 exactly_as_wrapped!(TraceRequest, TraceRequestFuture, TraceBody, TraceResponseBody, Boxed);
 exactly_as_wrapped!(TraceResolve, ResolveFuture, TraceTls);
+exactly_as_wrapped!(ProxyConnector, ProxyStream);
 
 /// What rustls needs lies in a box, which can be moved whatever is inside: `Unpin` is more than was asked for.
 macro_rules! as_wrapped_but_for_unpin {
@@ -115,6 +120,12 @@ assert_impl_all!(dyn Subscriber: Send, Sync);
 
 assert_impl_all!(TraceConnectLayer: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(TraceRequestLayer<Typed>: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(Proxy: Send, Sync, Unpin, Clone, Debug, Eq, std::hash::Hash);
+assert_impl_all!(ProxySelector: Send, Sync, Unpin, Clone, Debug, Default);
+assert_impl_all!(ProxyLayer: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(ProxyConnecting<All, All>: Send, Unpin, Debug);
+assert_not_impl_any!(ProxyConnecting<NotSend, All>: Send);
+assert_not_impl_any!(ProxyConnecting<NotUnpin, All>: Unpin);
 assert_impl_all!(TraceResolveLayer: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(TraceTlsLayer: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(TraceVerifier: Send, Sync, Unpin, Debug);
@@ -136,5 +147,7 @@ assert_impl_all!(TimedOut: Send, Sync, Unpin, std::error::Error);
 assert_impl_all!(ConnectError: Send, Sync, Unpin, std::error::Error);
 assert_impl_all!(ConnectAttempt: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(ResolveError: Send, Sync, Unpin, std::error::Error);
+assert_impl_all!(ProxyError: Send, Sync, Unpin, std::error::Error);
+assert_impl_all!(InvalidProxy: Send, Sync, Unpin, Clone, Eq, std::error::Error);
 assert_impl_all!(TlsError: Send, Sync, Unpin, std::error::Error);
 assert_impl_all!(NotTraced: Send, Sync, Copy, std::error::Error, Eq);

@@ -15,6 +15,7 @@ needed=(
     nginx:nginx-light dnsmasq:dnsmasq-base openssl:openssl strace:strace curl:curl
     nft:nftables conntrack:conntrack ip:iproute2 ss:iproute2 tcpdump:tcpdump tshark:tshark
     cc:gcc cc:libc6-dev pcap-config:libpcap-dev valgrind:valgrind
+    tinyproxy:tinyproxy-bin squid:squid microsocks:microsocks
 )
 
 main() {

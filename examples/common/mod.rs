@@ -64,6 +64,6 @@ async fn serve() -> io::Result<String> {
     Ok(url)
 }
 
-async fn greet(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+pub async fn greet(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(Response::new(format!("hello from {}\n", request.uri().path()).into()))
 }

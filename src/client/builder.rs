@@ -10,6 +10,7 @@ use super::{
 use crate::tls::{ClientCertificate, Roots};
 use crate::{
     connect::{KeepAlive, TcpConnector},
+    proxy::{ProxyLayer, ProxySelector},
     request::TraceRequestLayer,
     resolve::{ResolverConfigError, StubResolver},
     sink::TraceSink,
@@ -68,8 +69,10 @@ pub struct ClientBuilder {
     nameservers: Option<Vec<SocketAddr>>,
     skip_nameserver: Option<Arc<SkipNameserver>>,
     resolver: Option<StubResolver>,
+    proxies: Option<ProxySelector>,
     tls: Tls,
     timeout: Option<Duration>,
+    proxy_timeout: Option<Duration>,
     tcp_timeout: Option<Duration>,
     tls_timeout: Option<Duration>,
     tcp_keep_alive: KeepAlive,
@@ -105,8 +108,10 @@ impl ClientBuilder {
             nameservers: None,
             skip_nameserver: None,
             resolver: None,
+            proxies: None,
             tls: Tls::default(),
             timeout: None,
+            proxy_timeout: None,
             tcp_timeout: None,
             tls_timeout: None,
             tcp_keep_alive: KeepAlive::default(),
@@ -150,6 +155,29 @@ impl ClientBuilder {
     /// Looks names up with this resolver; the choices about nameservers here do not count then.
     pub fn resolver(mut self, resolver: StubResolver) -> Self {
         self.resolver = Some(resolver);
+        self
+    }
+
+    /// Which proxies to go through: one, or as a selector says of each request and each hop of a redirect. By default
+    /// those of the environment, as it is when the client is built ([`ProxySelector::from_env`]);
+    /// [`ProxySelector::none`] for none.
+    ///
+    /// An HTTP or HTTPS proxy forwards requests to `http` URLs, and is asked with CONNECT for all others, and for
+    /// HTTP/2 with prior knowledge. What is said here about TLS counts for HTTPS proxies, too. Connections are
+    /// shared by those who go the same way: through a proxy that forwards, by requests to any host, which all count as
+    /// one for the limits per host.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use nettrace::{Client, TraceSink, proxy::Proxy};
+    ///
+    /// let sink = TraceSink::new();
+    /// let proxy: Proxy = "http://joe:secret@proxy.example:3128".parse()?;
+    /// let client = Client::builder(&sink).proxy(proxy).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn proxy(mut self, proxies: impl Into<ProxySelector>) -> Self {
+        self.proxies = Some(proxies.into());
         self
     }
 
@@ -198,6 +226,12 @@ impl ClientBuilder {
     /// How long one TCP handshake may take.
     pub fn tcp_handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.tcp_timeout = timeout.into();
+        self
+    }
+
+    /// How long a proxy may take for its answer to CONNECT, or for the handshake of SOCKS5.
+    pub fn proxy_handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.proxy_timeout = timeout.into();
         self
     }
 
@@ -305,6 +339,7 @@ impl ClientBuilder {
             limits: self.limits,
             waits: self.waits,
             http2_only: self.version == HttpVersion::Http2Only,
+            proxies: self.proxies.take().unwrap_or_else(ProxySelector::from_env),
         };
         let wire = Wire {
             tracing: TraceRequestLayer::new(&self.sink),
@@ -343,12 +378,16 @@ impl ClientBuilder {
                 builder.build()?
             }
         };
+        let through_proxy = ProxyLayer::new(&self.sink, ProxySelector::none())
+            .resolver(resolver.clone())
+            .handshake_timeout(self.proxy_timeout);
         let tcp = TcpConnector::new(&self.sink)
             .resolver(resolver)
             .source_ip(self.source_ip)
             .handshake_timeout(self.tcp_timeout)
             .keep_alive(self.tcp_keep_alive);
-        Ok(self.tls_layer().layer(tcp))
+        let tls = self.tls_layer();
+        Ok(tls.layer(through_proxy.layer(tls.with_alpn(&["http/1.1"]).layer(tcp))))
     }
 
     fn tls_layer(&mut self) -> TraceTlsLayer {

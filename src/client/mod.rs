@@ -1,7 +1,7 @@
 //! An HTTP client whose requests are traced: one composition of this crate's layers.
 //!
 //! From the outside in: time limit, redirects, the user's layers, decompression, request tracing, the
-//! pool of connections, TLS, TCP, names.
+//! pool of connections, TLS, the way through a proxy, TCP, names.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -26,6 +26,7 @@ impl Target {
         }
     }
 
+    /// Of a URI; its port is that of the scheme where it names none.
     pub(crate) fn of_uri(uri: &Uri) -> Self {
         let host = uri.host().unwrap_or_default();
         let port = uri.port_u16().or(match uri.scheme_str() {
@@ -63,7 +64,7 @@ impl From<&str> for Target {
 }
 
 /// A password that somebody wrote into an address is not kept.
-fn without_user_info(text: &str) -> String {
+pub(crate) fn without_user_info(text: &str) -> String {
     match text.rsplit_once('@') {
         Some((_, rest)) => format!("***@{rest}"),
         None => text.into(),

@@ -114,6 +114,14 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<super::ResolveError>() {
         return Some(error.failure());
     }
+    #[cfg(feature = "proxy")]
+    if let Some(error) = error.downcast_ref::<super::ProxyError>() {
+        return Some(error.failure());
+    }
+    #[cfg(feature = "proxy")]
+    if error.is::<super::InvalidProxy>() {
+        return Some(Failure::InvalidArgument);
+    }
     #[cfg(feature = "client")]
     if error.is::<super::InvalidRequest>() {
         return Some(Failure::InvalidArgument);

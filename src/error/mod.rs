@@ -7,6 +7,8 @@ mod connect;
 mod decode;
 #[cfg(feature = "client")]
 mod invalid;
+#[cfg(feature = "proxy")]
+mod proxy;
 #[cfg(feature = "resolve")]
 mod resolve;
 #[cfg(feature = "tls")]
@@ -24,6 +26,10 @@ pub use connect::{ConnectAttempt, ConnectError};
 pub use decode::DecodeError;
 #[cfg(feature = "client")]
 pub use invalid::InvalidRequest;
+#[cfg(feature = "proxy")]
+pub(crate) use proxy::ProxyErrorKind;
+#[cfg(feature = "proxy")]
+pub use proxy::{InvalidProxy, ProxyError};
 #[cfg(feature = "resolve")]
 pub use resolve::ResolveError;
 #[cfg(feature = "resolve")]

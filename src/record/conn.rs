@@ -53,6 +53,9 @@ pub struct TcpConnTrace {
     pub total_sent_bytes: u64,
     /// Bytes of TCP payload received.
     pub total_recv_bytes: u64,
+    /// The handshake with a SOCKS5 proxy, which the connection leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socks: Option<Box<SocksTrace>>,
     /// What the kernel's connection tracking knows of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conntrack: Option<Box<ConntrackEntry>>,
@@ -71,6 +74,30 @@ impl Record for TcpConnTrace {
     fn trace_id(&self) -> &TraceId {
         &self.trace_id
     }
+}
+
+/// A handshake with a SOCKS5 proxy (RFC 1928): from the first byte of the greeting until the proxy has said
+/// whether it reached the target.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct SocksTrace {
+    /// What the proxy was asked to connect to, as `host:port`. The host is an address where names are looked up on
+    /// this side.
+    pub target: Text,
+    /// When the handshake began.
+    pub handshake_begin_at: Timestamp,
+    /// When the handshake ended, with a way to the target or without.
+    pub handshake_end_at: Timestamp,
+    /// The error of a handshake that failed, as text.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub handshake_err: Rare<Text>,
+    /// Why the handshake failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// How the handshake ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<EndReason>,
 }
 
 /// A UDP socket connected to one peer, and the datagrams exchanged with it.

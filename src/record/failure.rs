@@ -129,6 +129,12 @@ failures! {
     DnsInvalidName = "x_dns_invalid_name",
     /// The target's address could not be understood.
     InvalidTarget = "x_invalid_target",
+    /// The proxy demands credentials, or rejects those that it was shown.
+    ProxyAuthenticationRequired = "x_proxy_authentication_required",
+    /// The proxy did not make the connection that it was asked for.
+    ProxyRefused = "x_proxy_refused",
+    /// The proxy broke the rules of SOCKS5 (RFC 1928), or does not speak it.
+    SocksProtocolError = "x_socks_protocol_error",
     /// The peer broke the rules of HTTP.
     HttpProtocolError = "x_http_protocol_error",
     /// The stream was reset (RST_STREAM, RFC 9113 section 6.4).

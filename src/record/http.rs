@@ -29,11 +29,15 @@ pub struct HttpReqTrace {
     /// The request whose response redirected to this one.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub prev_hop: Rare<TraceId>,
+    /// The request for whose connection this one was made, a CONNECT to a proxy.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub triggered_by: Rare<TraceId>,
     /// Major number of the HTTP version.
     pub proto_major: u8,
     /// Minor number of the HTTP version.
     pub proto_minor: u8,
-    /// The proxy, as `scheme://host:port`; empty without one.
+    /// The proxy, as `scheme://host:port`, with `***@` before the host where it was shown credentials; empty
+    /// without one.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub network_proxy: Rare<Text>,
     /// When the request was handed to the client.

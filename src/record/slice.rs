@@ -1,11 +1,11 @@
 use std::collections::HashSet;
 
-use super::{NetTrace, Record, TraceList};
+use super::{HttpReqTrace, NetTrace, Record, TraceList};
 
 impl NetTrace {
     /// The part of the trace that belongs to one request: the request and the hops that led to it, the
     /// connections on which it was tried, their tunnels, the dials that made them or that the request
-    /// triggered, with all attempts and look-ups of those.
+    /// triggered, with all attempts and look-ups of those, and each CONNECT that was made for them.
     ///
     /// Times keep their meaning, as the begin of the trace stays. For a request that is not in the trace all
     /// lists are empty, but for what names it.
@@ -30,7 +30,7 @@ impl NetTrace {
                 kept.tunnels.contains(tunnel.trace_id.as_str())
                     || kept.conns.contains(tunnel.tcp_conn.as_str())
             }),
-            http_requests: pick(&self.http_requests, |req| kept.requests.contains(req.trace_id.as_str())),
+            http_requests: pick(&self.http_requests, |req| kept.has_request(req)),
             dropped: None,
         }
     }
@@ -94,6 +94,14 @@ impl<'a> Kept<'a> {
             insert(&mut self.tunnels, request.proxy_tls_tunnel.as_str());
             next = request.prev_hop.as_str();
         }
+    }
+
+    fn has_request(&self, request: &HttpReqTrace) -> bool {
+        let is_connect = !request.triggered_by.is_undefined();
+        let of_conn = is_connect && self.conns.contains(request.tcp_conn.as_str());
+        of_conn
+            || self.requests.contains(request.trace_id.as_str())
+            || self.requests.contains(request.triggered_by.as_str())
     }
 
     fn has_conn(&self, conn: &str, dial: &str) -> bool {

@@ -13,13 +13,15 @@ use super::{DialTrace, HttpReqTrace, NetTrace, Timestamp, TlsTunnelTrace};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timings {
-    /// From the begin until there was a connection, less `dns`, `connect` and `tls`. Unknown where the client
+    /// From the begin until there was a connection, less `dns`, `connect`, `proxy` and `tls`. Unknown where the client
     /// does not say when that was.
     pub blocked: Option<Duration>,
     /// Looking the name up.
     pub dns: Option<Duration>,
     /// From the end of the look-up until the TCP connection was established.
     pub connect: Option<Duration>,
+    /// Having the proxy connect to the server: CONNECT, or the handshake of SOCKS5.
+    pub proxy: Option<Duration>,
     /// The TLS handshake; with an HTTPS proxy both of them.
     pub tls: Option<Duration>,
     /// Sending the request with its body. A response that comes earlier ends it.
@@ -52,13 +54,15 @@ impl HttpReqTrace {
         let connect = own.as_ref().and_then(Connecting::connect).and_then(phase);
         let handshakes = own.iter().flat_map(Connecting::handshakes);
         let tls = handshakes.filter_map(phase).reduce(Duration::saturating_add);
-        let own_time = [dns, connect, tls].into_iter().flatten().sum();
+        let proxy = own.as_ref().and_then(Connecting::proxy).and_then(phase);
+        let own_time = [dns, connect, proxy, tls].into_iter().flatten().sum();
 
         let blocked_until = if acquired.is_none() && had_one.is_some() { None } else { connected_by };
         Timings {
             blocked: span(Some(begin), blocked_until).map(|time| time.saturating_sub(own_time)),
             dns,
             connect,
+            proxy,
             tls,
             send: span(acquired, until(body_end, response).or(end)),
             wait: span(body_end, response.or(end)),
@@ -115,6 +119,21 @@ impl<'a> Connecting<'a> {
         Some((begin, end.or(self.axis.at(self.dial.dial_end_at))))
     }
 
+    fn proxy(&self) -> Option<Phase> {
+        let conn = self.trace.tcp_conns.get(&self.dial.established_conn)?;
+        if let Some(socks) = &conn.socks {
+            return Some((self.axis.at(socks.handshake_begin_at)?, self.axis.at(socks.handshake_end_at)));
+        }
+        if self.request.network_proxy.is_empty() {
+            return None; // No need to look for a CONNECT.
+        }
+        let is_own = |request: &&HttpReqTrace| {
+            request.triggered_by == self.request.trace_id && request.tcp_conn == conn.trace_id
+        };
+        let connect = self.trace.http_requests.iter().find(is_own)?;
+        Some((self.axis.at(connect.req_sent_at)?, self.axis.at(connect.end_at)))
+    }
+
     fn handshakes(&self) -> impl Iterator<Item = Phase> {
         let linked = [&self.request.proxy_tls_tunnel, &self.request.tls_tunnel];
         // A request that failed or was dropped in the handshake may not know of it.
@@ -162,6 +181,7 @@ impl fmt::Display for Timings {
             ("blocked", self.blocked),
             ("dns", self.dns),
             ("connect", self.connect),
+            ("proxy", self.proxy),
             ("tls", self.tls),
             ("send", self.send),
             ("wait", self.wait),

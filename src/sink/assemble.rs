@@ -10,7 +10,7 @@ use super::{
     dns::DnsRecord,
     export,
     group::Group,
-    registry::{Pinned, Rec},
+    registry::Pinned,
     request::{RequestRecord, RequestRef},
     tls::TlsRecord,
 };
@@ -91,7 +91,7 @@ impl Assembly {
         }
     }
 
-    /// Takes requests, each with its number, and the hops before them.
+    /// Takes requests, each with its number, and those that belong to them.
     fn requests<'a>(&mut self, most: usize, requests: impl Iterator<Item = (u64, &'a RequestRecord)>) {
         let mut new = Vec::with_capacity(most);
         let requests = requests.filter(|(number, _)| self.known.insert(*number));
@@ -99,19 +99,21 @@ impl Assembly {
         in_order(&mut new, |(begin, ..)| *begin);
         self.http.reserve(new.len());
         for (_, number, request) in new {
-            let mut next = self.request(number, request);
-            while let Some(hop) = next {
-                next = self.request(hop.number(), &hop);
+            let mut more = self.request(number, request);
+            while let Some(other) = more.pop() {
+                if self.known.insert(other.number()) {
+                    more.append(&mut self.request(other.number(), &other.record));
+                }
             }
         }
     }
 
-    /// Gives back the hop before it, unless that is in already.
-    fn request(&mut self, number: u64, request: &RequestRecord) -> Option<Rec<RequestRecord>> {
+    /// Gives back those that belong to it: the hop before it, and each CONNECT that was made because of it.
+    fn request(&mut self, number: u64, request: &RequestRecord) -> Vec<RequestRef> {
         let found = |group: &_| self.groups.add(group);
-        let (out, before) = export::request_and_links(&self.core, number, request, &self.times, found);
-        self.http.push(request.begin, before.number, out);
-        before.kept.map(|hop| hop.record).filter(|hop| self.known.insert(hop.number()))
+        let (out, others) = export::request_and_links(&self.core, number, request, &self.times, found);
+        self.http.push(request.begin, others.cause, out);
+        others.kept
     }
 
     /// Takes these groups and those that were found to be referred to.
@@ -157,7 +159,9 @@ impl Assembly {
     /// What a record refers to may have been forgotten long ago.
     fn finish(mut self) -> NetTrace {
         let known = self.known;
-        self.http.forget(&known, |request| request.prev_hop = Rare::new());
+        self.http.forget(&known, |request| {
+            (request.prev_hop, request.triggered_by) = (Rare::new(), Rare::new());
+        });
         self.dials.forget(&known, |dial| dial.triggered_by = TraceId::UNDEFINED);
 
         in_order(&mut self.conns, |conn| conn.record().begin);

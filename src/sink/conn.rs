@@ -17,6 +17,7 @@ use crate::{
     error::Fault,
     record::{EndReason, Failure, TraceId},
 };
+use http::Extensions;
 use std::{
     fmt,
     net::SocketAddr,
@@ -66,7 +67,7 @@ pub(crate) struct ConnRecord {
     /// The first error that an operation met.
     pub(super) broken: OnceLock<Box<Fault>>,
     pub(super) conntrack: ConntrackCell,
-    /// Only probes find something.
+    /// Most have none.
     pub(super) findings: OnceLock<Box<Findings>>,
     /// The TLS tunnel to the server, and the one to a proxy below it.
     pub(super) tls: AtomicU64,
@@ -227,6 +228,13 @@ impl ConnRef {
     /// The request whose response this one came with.
     pub(super) fn answered(&self) -> Option<&RequestHandle> {
         Some(&self.request).filter(|request| !request.is_unbound())
+    }
+
+    /// The one that a stream carries among its extras, which `put` gives.
+    pub(crate) fn carried(put: impl FnOnce(&mut Extensions)) -> Option<Self> {
+        let mut extras = Extensions::new();
+        put(&mut extras);
+        extras.remove()
     }
 
     /// As a request refers to it.

@@ -104,6 +104,10 @@ impl DialRecorder {
         &self.0
     }
 
+    pub(super) fn is_of(&self, core: &Arc<Core>) -> bool {
+        self.0.0.as_ref().is_some_and(|group| Arc::ptr_eq(&group.core, core))
+    }
+
     pub(crate) fn source_ip(&self, ip: IpAddr) {
         if let Some(group) = &self.0.0 {
             group.learn(|dial| dial.source_ip = Some(ip));
@@ -232,6 +236,7 @@ pub(super) fn begin(core: &Arc<Core>, blanks: &Blanks, destination: Text) -> (Ar
         number: core.numbers.one(),
         begin: core.now(),
         destination,
+        proxy: scope::proxy(),
         trigger: request.as_ref().map_or(0, |request| request.number()),
         end: EndCell::default(),
     };

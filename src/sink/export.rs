@@ -9,6 +9,7 @@ use super::{
     group::{DialHead, DialState, Group, ResolverDial},
     headers::CapturedHeaders,
     links::{PrevHop, Rare as RareLinks, groups},
+    proxy::SocksRecord,
     request::{AtomicTick, RequestRecord, RequestRef},
     tls::TlsRecord,
 };
@@ -16,8 +17,8 @@ use crate::{
     error::Fault,
     record::{
         AddrTuple, Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure,
-        HttpHeaders, HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, TcpConnTrace,
-        TcpInfo, TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, UdpConnTrace,
+        HttpHeaders, HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, SocksTrace,
+        TcpConnTrace, TcpInfo, TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, UdpConnTrace,
     },
 };
 use http::{StatusCode, Uri};
@@ -27,24 +28,35 @@ pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
     request_and_links(request.core(), request.number(), &request.record, times, |_| ()).0
 }
 
-/// What it refers to too: the hop before it, and groups, which are shown to `found`.
+/// Requests that belong to one.
+#[derive(Default)]
+pub(super) struct Others {
+    /// The number of the one that led to it: the hop before it, or of a CONNECT the one that needed it.
+    pub(super) cause: u64,
+    /// Those that are kept with it.
+    pub(super) kept: Vec<RequestRef>,
+}
+
+/// What it refers to too: other requests, and groups, which are shown to `found`.
 pub(super) fn request_and_links(
     core: &Core,
     number: u64,
     record: &RequestRecord,
     times: &Timeline,
     found: impl FnMut(&Arc<Group>),
-) -> (HttpReqTrace, PrevHop) {
+) -> (HttpReqTrace, Others) {
     // The end before the rest: what belongs to an ended request is all there.
     let end = record.end.get();
-    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], rare) = record.with_links(|conn, links| {
+    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], network_proxy, rare) = record.with_links(|conn, links| {
         groups(conn, links).for_each(found);
         let rare = links.and_then(|links| links.rare.as_deref());
-        let way = match conn {
-            Some(conn) => conn.way(),
-            None => rare.map_or([0; 3], |rare| rare.way),
+        let way = match (conn, rare.map_or([0; 3], |rare| rare.way)) {
+            (Some(conn), [0, ..]) => conn.way(),
+            (_, way) => way,
         };
-        (way, rare.map(|rare| RareOut::of(rare, conn)))
+        let last_dial = || links.and_then(|links| links.dials().next());
+        let proxy = conn.map(|conn| &conn.group).or_else(last_dial).and_then(|group| group.proxy());
+        (way, proxy.cloned().unwrap_or_default(), rare.map(|rare| RareOut::of(rare, conn)))
     });
     let seen = |what: &AtomicTick| until(what.get(), end.as_ref());
     let acquired = seen(&record.conn_acquired);
@@ -61,9 +73,10 @@ pub(super) fn request_and_links(
         proxy_tls_tunnel: core.id(proxy_tls_tunnel).into(),
         attempts: Rare::new(),
         prev_hop: Rare::new(),
+        triggered_by: Rare::new(),
         proto_major: version / 10,
         proto_minor: version % 10,
-        network_proxy: Rare::new(),
+        network_proxy: network_proxy.into(),
         req_sent_at: times.at(record.begin),
         conn_acquired_at: times.at(acquired),
         req_body_end_at: times.at(if record.has_body { body_end } else { acquired }),
@@ -85,8 +98,8 @@ pub(super) fn request_and_links(
         resp_content_len: decoded.unwrap_or(received),
         resp_encoded_len: decoded.map(|_| received),
     };
-    let prev_hop = rare.map(|rare| rare.into_words(&mut out, core, times));
-    (out, prev_hop.unwrap_or_default())
+    let others = rare.map(|rare| rare.into_words(&mut out, core, times));
+    (out, others.unwrap_or_default())
 }
 
 /// As it is displayed.
@@ -110,6 +123,9 @@ struct RareOut {
     /// The connection that came after those, if any did.
     conn: Option<ConnLink>,
     prev_hop: PrevHop,
+    /// Of a CONNECT.
+    cause: u64,
+    connects: Vec<RequestRef>,
     informational: Vec<(Tick, StatusCode)>,
 }
 
@@ -125,14 +141,17 @@ impl RareOut {
                 .collect(),
             conn: conn.filter(|_| !rare.tried.is_empty()).cloned(),
             prev_hop: rare.prev_hop.clone(),
+            cause: rare.cause,
+            connects: rare.connects.iter().cloned().collect(),
             informational: rare.informational.clone(),
         }
     }
 
-    /// Gives the previous hop back.
-    fn into_words(self, out: &mut HttpReqTrace, core: &Core, times: &Timeline) -> PrevHop {
+    /// Gives the requests that belong to it back.
+    fn into_words(self, out: &mut HttpReqTrace, core: &Core, times: &Timeline) -> Others {
         [out.req_header, out.resp_header, out.trailers] = self.headers;
         out.prev_hop = core.id(self.prev_hop.number).into();
+        out.triggered_by = core.id(self.cause).into();
         let interim = |(at, status): (Tick, StatusCode)| Informational {
             status: status.as_u16(),
             recv_at: times.at(at),
@@ -144,7 +163,8 @@ impl RareOut {
             let tried = self.tried.into_iter().map(|(conn, why)| attempt(&conn, Some(why)));
             out.attempts = tried.chain(last).collect();
         }
-        self.prev_hop
+        let cause = self.prev_hop.number.max(self.cause); // one of them is zero
+        Others { cause, kept: self.prev_hop.kept.into_iter().chain(self.connects).collect() }
     }
 }
 
@@ -229,11 +249,24 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
         reused: times.is_before(record.begin),
         total_sent_bytes,
         total_recv_bytes,
+        socks: record.socks().map(|record| Box::new(socks(record, times))),
         conntrack: record.conntrack.export(times),
         tcp_info,
         icmp_error: icmp_error.map(|error| Box::new(error.clone())),
         socket_trace,
         ..TcpConnTrace::default()
+    }
+}
+
+fn socks(record: &SocksRecord, times: &Timeline) -> SocksTrace {
+    let (handshake_end_at, end_reason, failure, handshake_err) = ended(record.end.get(), times);
+    SocksTrace {
+        target: record.target.clone(),
+        handshake_begin_at: times.at(record.begin),
+        handshake_end_at,
+        handshake_err,
+        failure,
+        end_reason,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What probes find out of a TCP connection and hand in.
+//! What most TCP connections do not have: what probes find out and hand in, and the handshake with a SOCKS proxy.
 
 use super::{
     clock::Tick,
@@ -6,6 +6,7 @@ use super::{
     core::Timeline,
     end::End,
     probe::ProbeEvent,
+    proxy::SocksRecord,
 };
 use crate::record::{IcmpError, TcpInfo, TcpInfoEvent};
 use std::sync::OnceLock;
@@ -15,6 +16,7 @@ use std::sync::OnceLock;
 pub(super) struct Findings {
     readings: [OnceLock<(Tick, TcpInfo)>; 3],
     icmp_error: OnceLock<(Tick, IcmpError)>,
+    pub(super) socks: OnceLock<SocksRecord>,
 }
 
 impl ConnRef {
@@ -42,7 +44,7 @@ impl ConnRef {
     }
 
     /// `None` once the connection has ended.
-    fn findings(&self) -> Option<(Tick, &Findings)> {
+    pub(super) fn findings(&self) -> Option<(Tick, &Findings)> {
         let record = Some(self.record()).filter(|record| !record.is_udp() && record.end.is_open())?;
         let now = self.group.core.now().max(record.latest());
         Some((now, record.findings.get_or_init(Box::default)))
@@ -56,6 +58,10 @@ impl ConnRecord {
         readings
             .filter_map(move |reading| before(end, reading))
             .map(|(at, info)| TcpInfo { at: times.at(*at), ..info.clone() })
+    }
+
+    pub(super) fn socks(&self) -> Option<&SocksRecord> {
+        self.findings.get()?.socks.get()
     }
 
     pub(super) fn icmp_error(&self, end: Option<&End>) -> Option<&IcmpError> {

@@ -49,6 +49,8 @@ pub(crate) struct DialHead {
     pub(crate) begin: Tick,
     /// `host:port`
     pub(crate) destination: Text,
+    /// The proxy that it is a dial to, as records name it.
+    pub(crate) proxy: Option<Arc<Text>>,
     /// The request that needed it; zero when there was none.
     pub(crate) trigger: u64,
     pub(crate) end: EndCell,
@@ -218,6 +220,7 @@ impl Group {
         }
         for conn in self.conns(&state) {
             ended += u32::from(conn.end.end(now.max(conn.latest()), EndReason::SinkClosed, None));
+            ended += u32::from(conn.socks_cut_off(now));
         }
         let end = |latest: Tick| End { at: now.max(latest), reason: EndReason::SinkClosed, fault: None };
         for record in state.dns.iter_mut().filter(|record| record.end.is_none()) {
@@ -241,9 +244,19 @@ impl Group {
     pub(crate) fn way(&self) -> [u64; 3] {
         let state = self.state();
         let conn = if state.dial.is_wanted { state.dial.established } else { 0 };
-        let mut tunnels =
-            state.tls.iter().rev().filter(|tls| tls.conn == conn && conn != 0).map(|tls| tls.number);
-        [conn, tunnels.next().unwrap_or(0), tunnels.next().unwrap_or(0)]
+        let mut way = [conn, 0, 0];
+        for tls in state.tls.iter().rev().filter(|tls| tls.conn == conn && conn != 0) {
+            let place = if tls.is_to_proxy || way[1] != 0 { 2 } else { 1 };
+            if way[place] == 0 {
+                way[place] = tls.number;
+            }
+        }
+        way
+    }
+
+    /// The proxy that the dial leads to.
+    pub(crate) fn proxy(&self) -> Option<&Text> {
+        self.dial.as_ref()?.proxy.as_deref()
     }
 
     /// What went wrong with the dial, or with a tunnel over its connection.

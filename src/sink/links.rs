@@ -27,8 +27,13 @@ pub(crate) struct Rare {
     pub(crate) stale: Vec<Failure>,
     /// The dials before the last that began because of it.
     pub(super) dials: VecDeque<Arc<Group>>,
-    /// How far its last dial had come when it ended without having been given a connection.
+    /// How far its last dial had come when it ended without having been given a connection. Of a CONNECT: the
+    /// connection as it was then, without the tunnels that it made room for.
     pub(crate) way: [u64; 3],
+    /// Of a CONNECT: the request that needed it; zero when there was none.
+    pub(crate) cause: u64,
+    /// Each CONNECT that was made because of this request.
+    pub(super) connects: VecDeque<RequestRef>,
     pub(crate) prev_hop: PrevHop,
     pub(crate) informational: Vec<(Tick, StatusCode)>,
 }

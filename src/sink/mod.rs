@@ -25,6 +25,7 @@ mod links;
 pub mod models;
 mod oplog;
 mod probe;
+mod proxy;
 mod registry;
 mod request;
 mod request_recorder;
@@ -44,6 +45,7 @@ pub(crate) use self::{
     dial::{DialRecorder, DialRef},
     dns::{DnsRecorder, ReadDns},
     headers::without_user_info,
+    proxy::{ProxyName, SocksRecorder},
     request::{RequestHead, RequestRef},
     request_recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},
     tls::{TlsFacts, TlsRecorder},
@@ -205,11 +207,14 @@ impl TraceSink {
         self.0.as_ref().map(|inner| &inner.core).filter(|core| core.is_on())
     }
 
-    /// A dial begins, to `host:port`.
+    /// A dial begins, to `host:port`; or goes on that had begun before its connector was called.
     pub(crate) fn dial(&self, destination: impl FnOnce() -> Text) -> DialRecorder {
         let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
             return DialRecorder::default();
         };
+        if let Some(begun) = scope::begun().filter(|dial| dial.is_of(&inner.core)) {
+            return begun;
+        }
         let (group, recorder) = dial::begin(&inner.core, &inner.blanks, destination());
         inner.keep(group);
         recorder
@@ -240,6 +245,15 @@ impl TraceSink {
             Some(inner) if self.records_requests() => inner.request(head),
             _ => RequestRecorder::off(),
         }
+    }
+
+    /// A CONNECT is sent to a proxy, on a connection to it.
+    pub(crate) fn connect(&self, head: &RequestHead<'_>, conn: Option<&ConnRef>) -> RequestRecorder {
+        let recorder = self.request(head);
+        if let (Some(request), Some(conn)) = (recorder.request(), conn) {
+            request.connects(conn);
+        }
+        recorder
     }
 
     /// Whether a request that begins now is recorded.

@@ -11,6 +11,7 @@ use super::{
     headers::{CapturedHeaders, mask_uri},
     links::{Links, MOST, PrevHop, groups, push},
     registry::{Entry, Rec},
+    scope,
     subscriber::FinishedRecord,
 };
 use crate::{
@@ -120,9 +121,12 @@ impl Entry for RequestRecord {
     fn forgotten(&self) {
         self.forgotten.store(true, Release);
         self.with_links(|conn, links| groups(conn, links).for_each(|group| group.not_needed()));
-        let hop = self.links().and_then(|mut links| links.rare.as_mut()?.prev_hop.kept.take());
-        if let Some(hop) = hop {
-            hop.record.followers.fetch_sub(1, AcqRel);
+        let kept = self.links().and_then(|mut links| {
+            let rare = links.rare.as_mut()?;
+            Some((rare.prev_hop.kept.take(), std::mem::take(&mut rare.connects)))
+        });
+        if let Some((hop, connects)) = kept {
+            hop.into_iter().chain(connects).for_each(|other| other.not_followed());
         }
     }
 }
@@ -181,15 +185,42 @@ impl RequestRef {
     /// Another request follows it. True when that is to be linked.
     fn precedes(&self) -> bool {
         let record = &self.record;
-        if record.hops >= MOST_HOPS - 1 {
-            return false;
+        record.hops < MOST_HOPS - 1 && self.followed()
+    }
+
+    /// It is kept as long as another one that refers to it. False when it is not kept any more.
+    fn followed(&self) -> bool {
+        self.record.followers.fetch_add(1, AcqRel);
+        let is_kept = !self.record.forgotten.load(Acquire);
+        if !is_kept {
+            self.not_followed();
         }
-        record.followers.fetch_add(1, AcqRel);
-        let linked = !record.forgotten.load(Acquire);
-        if !linked {
-            record.followers.fetch_sub(1, AcqRel);
+        is_kept
+    }
+
+    fn not_followed(&self) {
+        self.record.followers.fetch_sub(1, AcqRel);
+    }
+
+    /// It is a CONNECT on that connection to a proxy: what comes later on the connection is not its.
+    pub(super) fn connects(&self, conn: &ConnRef) {
+        self.acquired(conn);
+        let Some(dial) = conn.group.dial.as_ref().filter(|_| conn.is_of(self.core())) else { return };
+        if let Some(mut links) = self.record.open_links() {
+            let rare = links.rare();
+            (rare.way, rare.cause) = (conn.link().way(), dial.trigger);
         }
-        linked
+        if let Some(cause) = scope::request().filter(|request| conn.group.is_caused_by(request)) {
+            cause.needed(self);
+        }
+    }
+
+    /// That CONNECT is made because of it.
+    fn needed(&self, connect: &RequestRef) {
+        let Some(mut links) = self.record.open_links() else { return };
+        if connect.followed() {
+            push(&mut links.rare().connects, connect.clone(), |oldest| oldest.not_followed());
+        }
     }
 
     /// The client has chosen a connection just now. May be said again, also of another one: then the request was

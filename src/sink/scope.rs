@@ -1,9 +1,11 @@
-//! Whose poll is this? The request and the dial on whose behalf the current thread is polling a future.
+//! Whose poll is this? The request and the dial on whose behalf the current thread is polling a future, and the proxy
+//! that is being connected to.
 //!
 //! Set for the time of a poll and taken back after it. A dial begins on the task of the request that needs it
 //! and may be finished by another: task-locals would be wrong, and there is nothing that could be passed.
 
-use super::{group::Group, request::RequestRef};
+use super::{dial::DialRecorder, group::Group, request::RequestRef};
+use crate::record::Text;
 use std::{
     cell::{Cell, RefCell},
     sync::Arc,
@@ -12,6 +14,8 @@ use std::{
 thread_local! {
     static REQUEST: Cell<Option<RequestRef>> = const { Cell::new(None) };
     static DIAL: RefCell<Option<Arc<Group>>> = const { RefCell::new(None) };
+    static PROXY: RefCell<Option<Arc<Text>>> = const { RefCell::new(None) };
+    static BEGUN: Cell<Option<DialRecorder>> = const { Cell::new(None) };
 }
 
 /// What is polled until its drop is polled on behalf of a request, if there is one.
@@ -70,6 +74,45 @@ pub(super) fn with_dial<R>(dial: &Arc<Group>, f: impl FnOnce() -> R) -> R {
     }
     let _back = Back(DIAL.with(|current| current.replace(Some(dial.clone()))));
     f()
+}
+
+/// Runs `f`, in which whoever dials connects to that proxy.
+pub(super) fn with_proxy<R>(proxy: &Arc<Text>, f: impl FnOnce() -> R) -> R {
+    struct Back(Option<Arc<Text>>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            let outer = self.0.take();
+            let _ = PROXY.try_with(|current| current.replace(outer));
+        }
+    }
+    let _back = Back(PROXY.with(|current| current.replace(Some(proxy.clone()))));
+    f()
+}
+
+/// The proxy that is being connected to.
+pub(super) fn proxy() -> Option<Arc<Text>> {
+    PROXY.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// Runs `f`, in which a dial that is about to begin is this one, which has begun. Gives it back if nobody took it.
+pub(super) fn with_begun<R>(dial: DialRecorder, f: impl FnOnce() -> R) -> (R, Option<DialRecorder>) {
+    struct Back<'a>(Option<DialRecorder>, &'a mut Option<DialRecorder>);
+    impl Drop for Back<'_> {
+        fn drop(&mut self) {
+            let outer = self.0.take();
+            *self.1 = BEGUN.try_with(|begun| begun.replace(outer)).ok().flatten();
+        }
+    }
+    let mut left = None;
+    let back = Back(BEGUN.with(|begun| begun.replace(Some(dial))), &mut left);
+    let result = f();
+    drop(back);
+    (result, left)
+}
+
+/// The dial that has begun already.
+pub(super) fn begun() -> Option<DialRecorder> {
+    BEGUN.try_with(Cell::take).ok().flatten()
 }
 
 pub(super) fn dial() -> Option<Arc<Group>> {

@@ -1,7 +1,8 @@
 //! TLS tunnels: the handshake, and the end of what it made.
 
 use super::{
-    TraceSink, clock::Tick, conn::ConnRef, end::End, export, group::Group, subscriber::FinishedRecord,
+    TraceSink, clock::Tick, conn::ConnRecord, conn::ConnRef, end::End, export, group::Group, scope,
+    subscriber::FinishedRecord,
 };
 use crate::{
     error::Fault,
@@ -25,6 +26,8 @@ pub(crate) struct TlsFacts {
 pub(crate) struct TlsRecord {
     pub(crate) number: u64,
     pub(crate) conn: u64,
+    /// And not to the server.
+    pub(crate) is_to_proxy: bool,
     pub(crate) server_name: Text,
     pub(crate) begin: Tick,
     pub(crate) handshake_end: Tick,
@@ -72,9 +75,11 @@ impl TlsRecorder {
         let Some(conn) = below.cloned().or_else(own) else { return TlsRecorder(None) };
         let group = conn.group.clone();
         let (number, begin) = (core.numbers.one(), core.now());
+        let is_to_proxy = scope::proxy().is_some();
         let record = TlsRecord {
             number,
             conn: conn.number(),
+            is_to_proxy,
             server_name: server_name(),
             begin,
             handshake_end: Tick::NONE,
@@ -88,9 +93,10 @@ impl TlsRecorder {
         });
         let Some(index) = index else { return TlsRecorder(None) };
         // The innermost tunnel is the one to the server; one that was there before leads to a proxy.
-        let outer = conn.record().tls.swap(number, Relaxed);
+        let ConnRecord { tls, proxy_tls, .. } = conn.record();
+        let outer = if is_to_proxy { number } else { tls.swap(number, Relaxed) };
         if outer != 0 {
-            conn.record().proxy_tls.store(outer, Relaxed);
+            proxy_tls.store(outer, Relaxed);
         }
         let (reason, fault) = (EndReason::Closed, None);
         TlsRecorder(Some(Live { group, index, conn, is_conn_own, in_handshake: true, reason, fault }))

@@ -104,7 +104,9 @@ where
         shared: Arc<Shared>,
         connector: TlsConnector,
     ) -> Self {
-        let conn = shared.sink.is_enabled().then(|| conn_ref(&io)).flatten();
+        let conn =
+            shared.sink.is_enabled().then(|| ConnRef::carried(|extras| io.connected().get_extras(extras)));
+        let conn = conn.flatten();
         let recorder = shared.sink.tls(conn.as_ref(), || sent_name(&name, &connector));
         let record = recorder
             .is_on()
@@ -266,12 +268,6 @@ fn hint(error: Option<&rustls::Error>, hellos: &Hellos) -> &'static str {
     } else {
         ""
     }
-}
-
-fn conn_ref(io: &impl Connection) -> Option<ConnRef> {
-    let mut extras = http::Extensions::new();
-    io.connected().get_extras(&mut extras);
-    extras.remove()
 }
 
 /// The name in the ClientHello (RFC 6066 §3): none for an IP address.

@@ -41,6 +41,27 @@ impl TraceTlsLayer {
         TraceTlsLayerBuilder::new(sink)
     }
 
+    /// The same that offers other protocols.
+    #[cfg(feature = "client")]
+    pub(crate) fn with_alpn(&self, protocols: &[&str]) -> Self {
+        let Shared { sink, settings, always, handshake_timeout, chains } = &*self.shared;
+        let settings = match settings {
+            Ok(Settings { config, server_name }) => {
+                let mut config = ClientConfig::clone(config);
+                config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+                Ok(Settings { config: Arc::new(config), server_name: server_name.clone() })
+            }
+            Err(error) => Err(error.again()),
+        };
+        Self::from_shared(Shared {
+            sink: sink.clone(),
+            settings,
+            always: *always,
+            handshake_timeout: *handshake_timeout,
+            chains: chains.clone(),
+        })
+    }
+
     pub(super) fn from_shared(shared: Shared) -> Self {
         TraceTlsLayer { shared: Arc::new(shared) }
     }

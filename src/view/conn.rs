@@ -6,7 +6,8 @@ use super::index::Index;
 use super::style::{Line, Tone};
 use super::{suites, text};
 use crate::record::{
-    DialTrace, EndReason, Failure, PeerCert, TcpConnTrace, TcpInfo, TcpInfoEvent, TlsTunnelTrace,
+    DialTrace, EndReason, Failure, HttpReqTrace, PeerCert, SocksTrace, TcpConnTrace, TcpInfo, TcpInfoEvent,
+    TlsTunnelTrace,
 };
 
 /// Everything that a dial did, in order: the look-up, every attempt, the tunnels. `used` is the connection
@@ -24,9 +25,61 @@ pub(super) fn rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>) -> V
         }
         rows.push(row);
     }
-    let tunnels = attempts.iter().flat_map(|conn| index.tunnels_of(conn.trace_id.as_str()));
-    rows.extend(tunnels.map(|tunnel| tls(index, tunnel)));
+    let mut ways: Vec<Row> = attempts.iter().flat_map(|conn| through(index, conn)).collect();
+    ways.sort_by_key(Row::begin);
+    rows.extend(ways);
     rows
+}
+
+/// What was made of a connection: tunnels, and ways through a proxy.
+pub(super) fn through<'i>(index: &'i Index<'_>, conn: &'i TcpConnTrace) -> impl Iterator<Item = Row> + 'i {
+    let id = conn.trace_id.as_str();
+    let socks = conn.socks.iter().map(|handshake| socks(index, handshake));
+    let connects = index.connects_of(id).iter().map(|request| connect(index, request));
+    let tunnels = index.tunnels_of(id).iter().map(|tunnel| tls(index, tunnel));
+    tunnels.chain(connects).chain(socks)
+}
+
+/// A proxy is asked for a way.
+fn connect(index: &Index<'_>, request: &HttpReqTrace) -> Row {
+    let times = index.times;
+    let ending = Ending {
+        reason: request.end_reason.as_ref(),
+        failure: request.failure.as_ref(),
+        text: &request.req_error,
+    };
+    let end = times.at(request.end_at);
+    let is_running = end.is_none() && ending.reason.is_none();
+    let end = end.or(times.end.filter(|_| is_running));
+    let mut row = Row::new("proxy", Tone::Tcp, times.at(request.req_sent_at), end);
+    row.notes.push(Tone::Plain, format!("CONNECT {}", request.req_url));
+    if request.resp_status_code != 0 {
+        row.notes.item(Tone::Plain, text::status(request.resp_status_code));
+    }
+    if is_running {
+        row.notes.item(Tone::Warn, "no answer yet");
+    }
+    row.ended(&ending);
+    row
+}
+
+fn socks(index: &Index<'_>, handshake: &SocksTrace) -> Row {
+    let times = index.times;
+    let ending = Ending {
+        reason: handshake.end_reason.as_ref().filter(|reason| **reason != EndReason::Closed),
+        failure: handshake.failure.as_ref(),
+        text: &handshake.handshake_err,
+    };
+    let end = times.at(handshake.handshake_end_at);
+    let is_running = end.is_none() && handshake.end_reason.is_none();
+    let end = end.or(times.end.filter(|_| is_running));
+    let mut row = Row::new("proxy", Tone::Tcp, times.at(handshake.handshake_begin_at), end);
+    row.notes.push(Tone::Plain, format!("SOCKS5 to {}", handshake.target));
+    if is_running {
+        row.notes.item(Tone::Warn, "no answer yet");
+    }
+    row.ended(&ending);
+    row
 }
 
 /// A TCP handshake. What the Go package says of a failed one is in its dial.
@@ -75,6 +128,9 @@ pub(super) fn tls(index: &Index<'_>, tunnel: &TlsTunnelTrace) -> Row {
     let is_running = end.is_none() && ending.reason.is_none() && !ending.is_failure();
     let end = end.or_else(|| times.at(tunnel.close_at)).or(times.end.filter(|_| is_running));
     let mut row = Row::new("tls", Tone::Tls, begin, end);
+    if index.is_to_proxy(tunnel) {
+        row.notes.push(Tone::Plain, "with the proxy");
+    }
     session(&mut row.notes, tunnel);
     if let Some(leaf) = tunnel.peer_certs.first() {
         certificate(&mut row.notes, leaf, tunnel);

@@ -23,6 +23,10 @@ pub(super) struct Index<'a> {
     queries_of_dial: Groups<'a, DnsQueryTrace>,
     tunnels_of_conn: Groups<'a, TlsTunnelTrace>,
     requests_on_conn: Groups<'a, HttpReqTrace>,
+    /// Each CONNECT that is drawn as a part of its connection.
+    connects_of_conn: Groups<'a, HttpReqTrace>,
+    connects: HashSet<&'a str>,
+    proxy_tunnels: HashSet<&'a str>,
     /// By the index of the request.
     dials_of_request: HashMap<usize, Vec<&'a DialTrace>>,
     /// Dials that no request caused.
@@ -41,10 +45,14 @@ impl<'a> Index<'a> {
             queries_of_dial: group(&trace.dns_queries, |query| query.from_dial.as_str()),
             tunnels_of_conn: group(&trace.tls_tunnels, |tunnel| tunnel.tcp_conn.as_str()),
             requests_on_conn: group(&trace.http_requests, |request| request.tcp_conn.as_str()),
+            connects_of_conn: HashMap::new(),
+            connects: HashSet::new(),
+            proxy_tunnels: trace.http_requests.iter().map(|r| r.proxy_tls_tunnel.as_str()).collect(),
             dials_of_request: HashMap::new(),
             lone_dials: Vec::new(),
             with_messages: trace.dns_queries.iter().map(|query| query.connection.as_str()).collect(),
         };
+        index.claim_connects();
         index.claim_dials();
         index
     }
@@ -70,6 +78,21 @@ impl<'a> Index<'a> {
         of(&self.requests_on_conn, conn)
     }
 
+    /// Requests to a proxy for the way that the connection then was.
+    pub(super) fn connects_of(&self, conn: &str) -> &[&'a HttpReqTrace] {
+        of(&self.connects_of_conn, conn)
+    }
+
+    /// Whether the request is drawn as a part of its connection, and not by itself.
+    pub(super) fn is_connect(&self, request: &HttpReqTrace) -> bool {
+        self.connects.contains(request.trace_id.as_str())
+    }
+
+    /// Whether a tunnel leads to a proxy, and no further.
+    pub(super) fn is_to_proxy(&self, tunnel: &TlsTunnelTrace) -> bool {
+        self.proxy_tunnels.contains(tunnel.trace_id.as_str())
+    }
+
     /// The dials that a request caused, by the request's place in the trace.
     pub(super) fn dials_of(&self, request: usize) -> &[&'a DialTrace] {
         self.dials_of_request.get(&request).map_or(&[], Vec::as_slice)
@@ -78,6 +101,24 @@ impl<'a> Index<'a> {
     /// Whether the DNS messages of a connection are in the trace.
     pub(super) fn has_messages(&self, conn: &str) -> bool {
         self.with_messages.contains(conn)
+    }
+
+    /// Finds each CONNECT that a request in the trace needed; or nobody did, and it is all that there was of HTTP on
+    /// its connection.
+    fn claim_connects(&mut self) {
+        let trace = self.trace;
+        for request in trace.http_requests.iter().filter(|request| request.req_method == "CONNECT") {
+            let dial = || trace.dials.get(&trace.tcp_conns.get(&request.tcp_conn)?.from_dial);
+            let is_alone = || self.requests_on(request.tcp_conn.as_str()).len() == 1;
+            let is_part = match request.triggered_by.is_undefined() {
+                true => is_alone() && dial().is_some_and(|dial| dial.triggered_by.is_undefined()),
+                false => trace.http_requests.get(&request.triggered_by).is_some(),
+            };
+            if is_part && !request.network_proxy.is_empty() && !request.tcp_conn.is_undefined() {
+                self.connects.insert(request.trace_id.as_str());
+                self.connects_of_conn.entry(request.tcp_conn.as_str()).or_default().push(request);
+            }
+        }
     }
 
     /// Gives every dial to the request that caused it.
@@ -146,7 +187,7 @@ impl<'a> Index<'a> {
                 redirects.entry(url).or_default().push(at);
             }
         }
-        let heads = (0..requests.len()).filter(|at| !is_hop[*at]);
+        let heads = (0..requests.len()).filter(|at| !is_hop[*at] && !self.is_connect(&requests[*at]));
         heads.map(|head| std::iter::successors(Some(head), |at| next[*at]).collect()).collect()
     }
 }

@@ -15,12 +15,13 @@ pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     let trace = index.trace;
     // Where a connection came from that a request then used again is past history.
     let dials = index.lone_dials.iter().filter(|dial| {
-        dial.established_conn.is_undefined() || index.requests_on(dial.established_conn.as_str()).is_empty()
+        dial.established_conn.is_undefined() || !is_used(index, dial.established_conn.as_str())
     });
     let mut blocks: Vec<Block> = dials.map(|dial| of_dial(index, dial)).collect();
     let has_dial = |id| trace.dials.get(id).is_some();
     let conns = trace.tcp_conns.iter().filter(|conn| !has_dial(&conn.from_dial) && !conn.from_resolver);
-    blocks.extend(conns.filter(|conn| !is_used(index, conn)).map(|conn| of_conn(index, conn)));
+    let conns = conns.filter(|conn| !is_used(index, conn.trace_id.as_str()));
+    blocks.extend(conns.map(|conn| of_conn(index, conn)));
     blocks.extend(lookups(index));
     let udp = trace.udp_conns.iter().filter(|conn| !has_dial(&conn.from_dial));
     let udp = udp.filter(|conn| !index.has_messages(conn.trace_id.as_str()));
@@ -39,8 +40,9 @@ pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     blocks
 }
 
-fn is_used(index: &Index<'_>, conn: &TcpConnTrace) -> bool {
-    !index.requests_on(conn.trace_id.as_str()).is_empty()
+/// Whether requests are drawn that went over the connection.
+fn is_used(index: &Index<'_>, conn: &str) -> bool {
+    index.requests_on(conn).iter().any(|request| !index.is_connect(request))
 }
 
 fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
@@ -84,7 +86,7 @@ fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
 
 fn of_conn(index: &Index<'_>, conn: &TcpConnTrace) -> Block {
     let mut rows = vec![conn::attempt(index, conn, None)];
-    rows.extend(index.tunnels_of(conn.trace_id.as_str()).iter().map(|tunnel| conn::tls(index, tunnel)));
+    rows.extend(conn::through(index, conn));
     let mut title = Line::default();
     title.push(Tone::Strong, format!("connection {}", conn::remote(conn)));
     let mut facts = Line::default();

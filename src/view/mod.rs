@@ -86,7 +86,7 @@ impl fmt::Display for Waterfall<'_> {
         let paper = Paper::new(pen, self.width, index.times.coarse);
         let mut is_first = true;
         if self.heading {
-            paper.title(f, &heading(self.trace), &Line::default())?;
+            paper.title(f, &heading(&index), &Line::default())?;
             is_first = false;
         }
         let groups = groups(&index, self.headers);
@@ -144,14 +144,15 @@ fn groups(index: &Index<'_>, headers: bool) -> Vec<Group> {
     groups
 }
 
-fn heading(trace: &NetTrace) -> Line {
+fn heading(index: &Index<'_>) -> Line {
+    let trace = index.trace;
     let mut line = Line::default();
     line.push(Tone::Strong, &trace.description);
     if !trace.trace_begin_at.is_undefined() {
         line.item(Tone::Dim, trace.trace_begin_at.to_string());
     }
     let counts = [
-        (trace.http_requests.len(), "request"),
+        (trace.http_requests.iter().filter(|request| !index.is_connect(request)).count(), "request"),
         (trace.tcp_conns.iter().filter(|conn| conn.connected && !conn.from_resolver).count(), "connection"),
     ];
     for (count, thing) in counts {

@@ -30,7 +30,9 @@ pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> 
     };
     block.total.push(Tone::Strong, total(span.begin, span.end, index.times));
     if headers {
-        block.remarks.splice(0..0, header_fields(request));
+        let of_dial = |dial: &&DialTrace| index.connects_of(dial.established_conn.as_str()).iter();
+        let connects = dials.iter().flat_map(of_dial).copied();
+        block.remarks.splice(0..0, connects.chain([request]).flat_map(header_fields));
     }
     block.settle(&request.req_error)
 }
@@ -100,7 +102,7 @@ fn connecting(
         && index.times.at(conn.handshake_begin_at) >= began.or(Some(i64::MAX))
     {
         rows.push(conn::attempt(index, conn, None));
-        rows.extend(index.tunnels_of(conn.trace_id.as_str()).iter().map(|tunnel| conn::tls(index, tunnel)));
+        rows.extend(conn::through(index, conn));
     }
     // A failed tunnel of the Go package knows no connection.
     let own = [&request.proxy_tls_tunnel, &request.tls_tunnel].into_iter();
@@ -181,7 +183,7 @@ fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span)
         for interim in &request.informational {
             let after =
                 at(interim.recv_at).map(|at| text::duration(at.saturating_sub(begin), index.times.coarse));
-            row.notes.item(Tone::Plain, status(interim.status));
+            row.notes.item(Tone::Plain, text::status(interim.status));
             row.notes.word(Tone::Dim, after.map(|after| format!("after {after}")).unwrap_or_default());
         }
         if let Some(first) = at(request.first_byte_at) {
@@ -233,22 +235,13 @@ fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &Span, hop: usize) -
             400.. => Tone::Bad,
             _ => Tone::Warn,
         };
-        title.item(tone, status(request.resp_status_code));
+        title.item(tone, text::status(request.resp_status_code));
     }
     ending.describe(&mut title);
     if span.is_running {
         title.item(Tone::Warn, "still running");
     }
     title
-}
-
-/// A status code with its phrase.
-fn status(code: u16) -> String {
-    let known = http::StatusCode::from_u16(code).ok();
-    match known.as_ref().and_then(http::StatusCode::canonical_reason) {
-        Some(reason) => format!("{code} {reason}"),
-        None => code.to_string(),
-    }
 }
 
 fn facts(

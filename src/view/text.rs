@@ -93,6 +93,15 @@ fn three_digits(value: u64, unit: u64) -> String {
     }
 }
 
+/// A status code with its phrase.
+pub(super) fn status(code: u16) -> String {
+    let known = http::StatusCode::from_u16(code).ok();
+    match known.as_ref().and_then(http::StatusCode::canonical_reason) {
+        Some(reason) => format!("{code} {reason}"),
+        None => code.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

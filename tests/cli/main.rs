@@ -10,6 +10,7 @@ mod demo;
 mod get;
 mod interrupt;
 mod output;
+mod proxy;
 mod show;
 mod tls;
 

@@ -1,7 +1,6 @@
 //! Connections that were kept alive, and are dead when they are needed again.
 
 use std::sync::Arc;
-use std::thread;
 
 use nettrace::record::Attempt;
 use tokio::sync::Notify;
@@ -19,7 +18,7 @@ async fn resent_on_another() {
     let client = stage.client();
     let (_, first) = fetched(&client, stage.http(&server)).await;
     close.notify_one();
-    closed_unseen(&server).await;
+    server.ended_unseen(1).await;
     let (body, second) = fetched(&client, stage.http(&server)).await;
     assert_eq!(body, b"hello");
 
@@ -89,13 +88,6 @@ fn closes_each_when_told() -> (Server, Arc<Notify>) {
         conn.close().await
     });
     (server, close)
-}
-
-/// Returns when the server has closed its first connection, and before the client's task could see it: it is only
-/// after this that the events of sockets are looked at, and then the next to run is whoever awaits this.
-async fn closed_unseen(server: &Server) {
-    thread::scope(|scope| scope.spawn(|| server.ended_blocking(1)).join()).expect("no panic");
-    tokio::task::yield_now().await;
 }
 
 fn tried_on(attempt: &Attempt) -> (&str, &str) {

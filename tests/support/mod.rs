@@ -20,6 +20,7 @@ pub mod openssl;
 #[cfg(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")))]
 pub mod pki;
 pub mod process;
+pub mod proxies;
 pub mod raw;
 pub mod slow;
 pub mod strace;

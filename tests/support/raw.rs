@@ -119,6 +119,13 @@ impl Server {
         background::runtime().block_on(self.ended(count))
     }
 
+    /// As [`ended`](Self::ended), and before the client's task could see it, if that is on this thread: it is only
+    /// after this that the events of sockets are looked at, and then the next to run is whoever awaits this.
+    pub async fn ended_unseen(&self, count: usize) {
+        std::thread::scope(|scope| scope.spawn(|| self.ended_blocking(count)).join()).expect("no panic");
+        tokio::task::yield_now().await;
+    }
+
     async fn wait(&self, done: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
         let mut seen = self.seen.clone();
         let outcome = background::within(PATIENCE, seen.wait_for(|seen| done(seen))).await;

@@ -86,6 +86,13 @@ pub(crate) struct GetArgs {
     /// Connect from this address
     #[arg(long, value_name = "IP")]
     pub(crate) source_ip: Option<IpAddr>,
+    /// Go through this proxy: http, https, socks5 (names are looked up here) or socks5h (by the proxy); without it
+    /// through that of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY), and with "" through none
+    #[arg(short = 'x', long, value_name = "[SCHEME://][USER:PASSWORD@]HOST[:PORT]")]
+    pub(crate) proxy: Option<String>, // read later: what is wrong with it is said without the password
+    /// Use no proxy for these hosts, addresses and networks; * for all
+    #[arg(long, value_name = "HOST[,HOST]", requires = "proxy")]
+    pub(crate) noproxy: Option<String>,
     /// Give up after this time, redirects and body included: 2.5, 800ms
     #[arg(short = 'm', long, value_name = "SECONDS", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,

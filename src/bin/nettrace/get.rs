@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use nettrace::{
     Client, NetTrace, TraceSink,
     client::{Body, ClientError, HttpVersion},
+    proxy::{Proxy, ProxySelector},
     tls::Roots,
 };
 use std::{
@@ -182,6 +183,9 @@ fn client(args: &GetArgs, sink: &TraceSink, besides: &Besides) -> Result<Client,
             (_, true) => HttpVersion::Http2Only,
             _ => HttpVersion::Auto,
         });
+    if let Some(proxy) = &args.proxy {
+        builder = builder.proxy(proxies(proxy)?.no_proxy(args.noproxy.as_deref().unwrap_or_default()));
+    }
     if let Some(path) = &args.cacert {
         builder = builder.roots(roots(path)?);
     }
@@ -189,6 +193,14 @@ fn client(args: &GetArgs, sink: &TraceSink, besides: &Besides) -> Result<Client,
         builder = builder.nameservers(args.nameservers.iter().copied());
     }
     builder.build().map_err(|error| Problem::failed(chain(&error)))
+}
+
+fn proxies(text: &str) -> Result<ProxySelector, Problem> {
+    if text.is_empty() {
+        return Ok(ProxySelector::none());
+    }
+    let proxy = text.parse::<Proxy>().map_err(|error| Problem::usage(error.to_string()))?;
+    Ok(proxy.into())
 }
 
 fn roots(path: &Path) -> Result<Roots, Problem> {

@@ -1,7 +1,7 @@
 //! Making connections.
 
-use super::{Pool, host::Host, io::PooledIo, link::Link, place::Place};
-use crate::{connect::TcpConnector, error::ClientClosed, tls::TraceTls};
+use super::{Pool, form::Way, host::Host, io::PooledIo, link::Link, place::Place};
+use crate::{connect::TcpConnector, error::ClientClosed, proxy::ProxyConnector, tls::TraceTls};
 use hyper::rt::Executor;
 use hyper_util::client::legacy::connect::Connection;
 use std::{error::Error, future::poll_fn, sync::Arc};
@@ -10,21 +10,22 @@ use tower_service::Service;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What connections are made by.
-pub(in crate::client) type Connector = TraceTls<TcpConnector>;
+/// What connections are made by: TLS with the server over the way through a proxy, over TLS with the proxy.
+pub(in crate::client) type Connector = TraceTls<ProxyConnector<TraceTls<TcpConnector>>>;
 
 /// Makes a connection to the host.
 pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, mut place: Place) -> Result<Link, BoxError> {
     let _dial = place.dial();
     let mut connector = pool.connector.clone();
+    connector.get_mut().set_way(host.way.proxy().cloned(), matches!(host.way, Way::Tunnel(_)));
     poll_fn(|cx| connector.poll_ready(cx)).await?;
     let stream = connector.call(host.uri.clone()).await?;
     let connected = stream.connected();
-    let is_http2 = pool.settings.http2_only || connected.is_negotiated_h2();
+    let is_http2 = host.is_http2_only || connected.is_negotiated_h2();
     if is_http2 && let Some(link) = host.share() {
         return Ok(link); // another one was quicker, and this one is not needed
     }
-    let conn = stream.get_ref().inner().conn_ref().cloned();
+    let conn = stream.get_ref().get_ref().get_ref().inner().conn_ref().cloned();
     let registered = pool.controls.add(connected, conn);
     let control = registered.control.clone();
     // What follows is up to the connection: a failed handshake is its end.

@@ -4,7 +4,7 @@ use super::{
     Pool,
     connect::connect,
     control::Control,
-    form::{self, key},
+    form::{self, Key},
     host::{Host, Turn},
     link::{Link, MOMENT},
     waiting::{Offer, Offers},
@@ -50,7 +50,7 @@ impl Pool {
         self: Arc<Self>,
         mut request: Request<TraceBody<Body>>,
     ) -> impl Future<Output = Result<Response<LeasedBody>, BoxError>> + Send {
-        let host = key(&mut request).map(|key| self.host(key));
+        let host = Key::of(&mut request, &self.settings).map(|key| self.host(key));
         let (connects, has_body) = (request.method() == Method::CONNECT, !request.body().is_end_stream());
         let waits = &self.settings.waits;
         let gate = waits.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);

@@ -1,18 +1,70 @@
 //! The form in which a request goes out (RFC 9112 section 3.2), and what it must be like for that.
 
 use super::{
-    Outgoing,
-    host::{Host, Key},
+    Outgoing, Settings,
+    host::{Host, header},
     link::Link,
 };
-use crate::error::InvalidRequest;
+use crate::{error::InvalidRequest, proxy::Proxy};
 use http::{
-    Method, Request, Uri, Version, header,
-    uri::{Parts, PathAndQuery, Scheme},
+    HeaderValue, Method, Request, Uri, Version,
+    header::{HOST, PROXY_AUTHORIZATION},
+    uri::{Authority, Parts, PathAndQuery, Scheme},
 };
+use std::error::Error;
 
-/// What connections for the request are shared by.
-pub(super) fn key<B>(request: &mut Request<B>) -> Result<Key, InvalidRequest> {
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What connections are shared by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) scheme: Scheme,
+    /// The server's; the proxy's where that forwards requests, to whatever server.
+    pub(super) authority: Authority,
+    pub(super) way: Way,
+}
+
+/// How a request gets to its server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Way {
+    Direct,
+    /// The proxy becomes a tunnel, through which the server is spoken to.
+    Tunnel(Proxy),
+    /// The proxy is told of each request where that is to go.
+    Forward(Proxy),
+}
+
+impl Way {
+    pub(super) fn proxy(&self) -> Option<&Proxy> {
+        match self {
+            Way::Direct => None,
+            Way::Tunnel(proxy) | Way::Forward(proxy) => Some(proxy),
+        }
+    }
+}
+
+impl Key {
+    /// Of the connections that the request may go over.
+    pub(super) fn of<B>(request: &mut Request<B>, settings: &Settings) -> Result<Self, BoxError> {
+        let (scheme, authority) = server(request)?;
+        let way = match settings.proxies.select(request.uri())? {
+            None => Way::Direct,
+            // A CONNECT of the caller's is what the proxy is to be told, whatever the port.
+            Some(proxy) if request.method() == Method::CONNECT && proxy.scheme().is_http() => {
+                Way::Forward(proxy)
+            }
+            Some(proxy) if proxy.forwards(request.uri()) && !settings.http2_only => Way::Forward(proxy),
+            Some(proxy) => Way::Tunnel(proxy),
+        };
+        Ok(match &way {
+            Way::Forward(proxy) => Key { scheme: Scheme::HTTP, authority: proxy.authority().clone(), way },
+            _ => Key { scheme, authority, way },
+        })
+    }
+}
+
+/// The server's scheme and authority.
+fn server<B>(request: &mut Request<B>) -> Result<(Scheme, Authority), InvalidRequest> {
     let connects = request.method() == Method::CONNECT;
     match request.version() {
         Version::HTTP_10 if connects => return Err(InvalidRequest("HTTP/1.0 has no CONNECT")),
@@ -24,12 +76,12 @@ pub(super) fn key<B>(request: &mut Request<B>) -> Result<Key, InvalidRequest> {
         (Some(scheme), Some(authority)) => Ok((scheme.clone(), authority.clone())),
         (None, Some(authority)) if connects => {
             let is_https = authority.port_u16() == Some(443);
-            let key = (if is_https { Scheme::HTTPS } else { Scheme::HTTP }, authority.clone());
+            let server = (if is_https { Scheme::HTTPS } else { Scheme::HTTP }, authority.clone());
             let mut parts = Parts::default();
-            (parts.scheme, parts.authority) = (Some(key.0.clone()), Some(key.1.clone()));
+            (parts.scheme, parts.authority) = (Some(server.0.clone()), Some(server.1.clone()));
             parts.path_and_query = Some(PathAndQuery::from_static("/"));
             *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-            Ok(key)
+            Ok(server)
         }
         _ => Err(InvalidRequest("its URL has no scheme and host")),
     }
@@ -37,6 +89,9 @@ pub(super) fn key<B>(request: &mut Request<B>) -> Result<Key, InvalidRequest> {
 
 /// The request as it was before [`fit`]: another connection may speak another version.
 pub(super) fn unfit(request: &mut Request<Outgoing>, host: &Host) {
+    if let Way::Forward(_) = host.way {
+        return; // it named its server all the time
+    }
     let mut parts = host.uri.clone().into_parts();
     parts.path_and_query = request.uri().path_and_query().cloned().or(parts.path_and_query);
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
@@ -50,17 +105,41 @@ pub(super) fn fit(request: &mut Request<Outgoing>, link: &Link) -> Result<(), In
     if request.version() == Version::HTTP_2 {
         return Err(InvalidRequest("it is one of HTTP/2, and the connection speaks HTTP/1"));
     }
-    let host = link.host.header.as_ref().ok_or(InvalidRequest("its host cannot be sent"))?;
-    request.headers_mut().entry(header::HOST).or_insert_with(|| host.clone());
-    let mut parts = Parts::default();
-    if request.method() == Method::CONNECT {
-        parts.authority = request.uri().authority().cloned();
-    } else if link.control.connected.is_proxied() {
-        return Ok(()); // a proxy is told all of it
-    } else {
-        parts.path_and_query = request.uri().path_and_query().cloned();
+    match &link.host.way {
+        Way::Forward(proxy) => forwarded(request, proxy),
+        _ => {
+            let host = link.host.header.as_ref().ok_or(UNNAMEABLE)?;
+            request.headers_mut().entry(HOST).or_insert_with(|| host.clone());
+            let mut parts = Parts::default();
+            if request.method() == Method::CONNECT {
+                parts.authority = request.uri().authority().cloned();
+            } else {
+                parts.path_and_query = request.uri().path_and_query().cloned();
+            }
+            // Without a path it is the root.
+            *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+            Ok(())
+        }
     }
-    // Without a path it is the root.
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
+const UNNAMEABLE: InvalidRequest = InvalidRequest("its host cannot be sent");
+
+/// The proxy is told all of the URL, and shown the credentials for it.
+fn forwarded(request: &mut Request<Outgoing>, proxy: &Proxy) -> Result<(), InvalidRequest> {
+    if let (Some(scheme), Some(authority)) = (request.uri().scheme(), request.uri().authority()) {
+        let host = HeaderValue::try_from(header(scheme, authority)).map_err(|_| UNNAMEABLE)?;
+        request.headers_mut().entry(HOST).or_insert(host);
+    }
+    if let Some(credentials) = proxy.authorization() {
+        request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| credentials.clone());
+    }
+    if request.method() == Method::CONNECT
+        && let Some(authority) = request.uri().authority().cloned()
+    {
+        let mut parts = Parts::default();
+        parts.authority = Some(authority);
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    }
     Ok(())
 }

@@ -4,6 +4,8 @@ use super::{
     Outgoing, Pool,
     control::Control,
     exchange::Waiting,
+    form::Key,
+    form::Way,
     link::Link,
     place::{Place, SharedDial},
     waiting::{Offer, Offers, Queue},
@@ -22,15 +24,16 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// What connections are shared by.
-pub(super) type Key = (Scheme, Authority);
-
 pub(super) struct Host {
     pool: Weak<Pool>,
     /// As connectors take it.
     pub(super) uri: Uri,
+    /// How it is reached.
+    pub(super) way: Way,
     /// The field `Host` of requests to it (RFC 9110 section 7.2), if it can be one.
     pub(super) header: Option<HeaderValue>,
+    /// HTTP/2 with prior knowledge. A proxy that forwards requests speaks HTTP/1.
+    pub(super) is_http2_only: bool,
     /// Whether connections are used more than once.
     keeps: bool,
     /// One connection is dialled at a time: all are to share it.
@@ -84,16 +87,19 @@ pub(super) enum Turn {
 }
 
 impl Host {
-    pub(super) fn new(pool: &Arc<Pool>, (scheme, authority): &Key) -> Self {
+    pub(super) fn new(pool: &Arc<Pool>, Key { scheme, authority, way }: &Key) -> Self {
         let mut parts = http::uri::Parts::default();
         (parts.scheme, parts.authority) = (Some(scheme.clone()), Some(authority.clone()));
         parts.path_and_query = Some(PathAndQuery::from_static("/"));
+        let is_http2_only = pool.settings.http2_only && !matches!(way, Way::Forward(_));
         Host {
             pool: Arc::downgrade(pool),
             uri: Uri::from_parts(parts).unwrap_or_default(),
+            way: way.clone(),
             header: HeaderValue::try_from(header(scheme, authority)).ok(),
+            is_http2_only,
             keeps: pool.keeps(),
-            dials_one: pool.keeps() && pool.settings.http2_only,
+            dials_one: pool.keeps() && is_http2_only,
             limit: pool.settings.limits.max_per_host.unwrap_or(usize::MAX),
             idle_timeout: pool.settings.limits.idle_timeout,
             state: Mutex::default(),
@@ -377,7 +383,7 @@ impl fmt::Debug for Host {
 }
 
 /// The host with its port, where that is not the scheme's own.
-fn header(scheme: &Scheme, authority: &Authority) -> String {
+pub(super) fn header(scheme: &Scheme, authority: &Authority) -> String {
     let own = match scheme.as_str() {
         "https" | "wss" => 443,
         _ => 80,

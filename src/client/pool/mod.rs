@@ -22,13 +22,9 @@ pub(super) use self::{
     exchange::{LeasedBody, Waits},
 };
 
-use self::{
-    control::Controls,
-    host::{Host, Key},
-    idle::Reaper,
-};
+use self::{control::Controls, form::Key, host::Host, idle::Reaper};
 use super::{body::Body, send_body::SendBody, tasks::Tasks};
-use crate::{record::EndReason, request::TraceBody};
+use crate::{proxy::ProxySelector, record::EndReason, request::TraceBody};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 use std::{
@@ -59,6 +55,7 @@ pub(super) struct Settings {
     pub(super) waits: Waits,
     /// HTTP/2 with prior knowledge.
     pub(super) http2_only: bool,
+    pub(super) proxies: ProxySelector,
 }
 
 pub(super) struct Pool {

@@ -42,6 +42,11 @@ pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
             &who,
             "did not connect, and did not fail",
         );
+        if let Some(socks) = &conn.socks {
+            let text = &socks.handshake_err;
+            End::of(socks.handshake_end_at, &socks.end_reason, &socks.failure, text)
+                .look(&format!("{who}, SOCKS"), problems);
+        }
         let other = if conn.connected { &conn.handshake_err } else { &conn.conn_err };
         problems.expect(other.is_empty(), &who, "an error of a phase that it was not in");
     }

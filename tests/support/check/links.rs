@@ -94,6 +94,16 @@ impl Links<'_> {
         self.resolves(&who, "tlsTunnel", &request.tls_tunnel, &trace.tls_tunnels);
         self.resolves(&who, "proxyTLSTunnel", &request.proxy_tls_tunnel, &trace.tls_tunnels);
         self.resolves(&who, "prevHop", &request.prev_hop, &trace.http_requests);
+        self.resolves(&who, "triggeredBy", &request.triggered_by, &trace.http_requests);
+        if !request.triggered_by.is_undefined() {
+            let is_connect = request.req_method == "CONNECT" && !request.network_proxy.is_empty();
+            self.problems.expect(is_connect, &who, "was triggered, and is no CONNECT to a proxy");
+            self.problems.expect(request.tls_tunnel.is_undefined(), &who, "has a tunnel to the server");
+            let conn = trace.tcp_conns.get(&request.tcp_conn);
+            let dial = conn.and_then(|conn| trace.dials.get(&conn.from_dial));
+            let same = dial.is_none_or(|dial| dial.triggered_by == *request.triggered_by);
+            self.problems.expect(same, &who, "was triggered by another request than its dial");
+        }
         for tunnel in [&request.tls_tunnel, &request.proxy_tls_tunnel] {
             if let Some(tunnel) = trace.tls_tunnels.get(tunnel) {
                 let same = tunnel.tcp_conn == request.tcp_conn;

@@ -57,6 +57,10 @@ impl<'a> Times<'a> {
             [("handshakeBeginAt", conn.handshake_begin_at), ("handshakeEndAt", conn.handshake_end_at)];
         let close = ("connCloseAt", conn.conn_close_at);
         self.in_order(&who, &[handshake[0], handshake[1], close, ("traceEndAt", self.trace.trace_end_at)]);
+        if let Some(socks) = &conn.socks {
+            let way = [("SOCKS begin", socks.handshake_begin_at), ("SOCKS end", socks.handshake_end_at)];
+            self.in_order(&who, &[handshake[1], way[0], way[1], close]);
+        }
         let begin = if conn.connected { handshake[1] } else { handshake[0] };
         let readings = conn.tcp_info.iter().map(|info| ("tcpInfo's at", info.at));
         let end = if conn.connected { close } else { handshake[1] };
@@ -161,6 +165,15 @@ impl<'a> Times<'a> {
         for interim in &request.informational {
             self.in_order(&who, &[acquired, ("informational", interim.recv_at), end]);
         }
+        if let Some(cause) = self.trace.http_requests.get(&request.triggered_by) {
+            self.in_order(
+                &who,
+                &[("cause's reqSentAt", cause.req_sent_at), ("reqSentAt", request.req_sent_at)],
+            );
+            if cause.tcp_conn == request.tcp_conn {
+                self.in_order(&who, &[end, ("cause's connAcquiredAt", cause.conn_acquired_at)]);
+            }
+        }
         if let Some(previous) = self.trace.http_requests.get(&request.prev_hop) {
             self.in_order(
                 &who,
@@ -172,6 +185,7 @@ impl<'a> Times<'a> {
             timings.blocked,
             timings.dns,
             timings.connect,
+            timings.proxy,
             timings.tls,
             timings.send,
             timings.wait,

@@ -1,0 +1,121 @@
+//! CONNECT (RFC 9110 section 9.3.6): an HTTP proxy becomes a tunnel.
+
+use super::{
+    Proxy, ProxyStream,
+    establish::{Asked, within},
+    layer::Shared,
+};
+use crate::{
+    error::{ProxyError, ProxyErrorKind, classify},
+    sink::{ConnRef, RequestHead},
+};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
+use hyper::{
+    body::Incoming,
+    client::conn::http1,
+    ext::ReasonPhrase,
+    rt::{Read, Write},
+};
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+/// The head of an answer may be so long, with all its fields.
+const MOST: usize = 64 << 10;
+
+/// Asks for the target, and gives the stream that leads there.
+pub(super) async fn establish<IO>(
+    io: IO,
+    conn: Option<&ConnRef>,
+    proxy: &Proxy,
+    asked: &Asked,
+    shared: &Shared,
+) -> Result<ProxyStream<IO>, ProxyError>
+where
+    IO: Read + Write + Unpin,
+{
+    let failed = |kind| proxy.error(&asked.text, kind);
+    let request = request(proxy, &asked.text).map_err(failed)?;
+    let mut recorder = shared.sink.connect(
+        &RequestHead {
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+            handle: None,
+            has_body: false,
+        },
+        conn,
+    );
+    let exchanged = within(shared.handshake_timeout, async {
+        let (response, parts) = exchange(io, request).await.map_err(ProxyErrorKind::Http)?;
+        recorder.response(response.status(), response.version(), response.headers());
+        match response.status() {
+            status if status.is_success() => Ok(parts),
+            status => Err(ProxyErrorKind::Status {
+                status,
+                phrase: phrase(&response),
+                had_credentials: proxy.authorization().is_some(),
+            }),
+        }
+    });
+    match exchanged.await {
+        Ok(http1::Parts { io, read_buf, .. }) => {
+            recorder.complete();
+            Ok(ProxyStream::tunnel(io, read_buf))
+        }
+        Err(kind) => {
+            let error = failed(kind);
+            recorder.failed(error.failure(), &classify::chain(&error));
+            Err(error)
+        }
+    }
+}
+
+fn request(proxy: &Proxy, target: &str) -> Result<Request<String>, ProxyErrorKind> {
+    let unfit = |_| ProxyErrorKind::Target("it cannot be sent");
+    let mut request = Request::new(String::new());
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() = target.parse::<Uri>().map_err(unfit)?;
+    let host = HeaderValue::try_from(target).map_err(|_| ProxyErrorKind::Target("it cannot be sent"))?;
+    request.headers_mut().insert(header::HOST, host);
+    if let Some(credentials) = proxy.authorization() {
+        request.headers_mut().insert(header::PROXY_AUTHORIZATION, credentials.clone());
+    }
+    Ok(request)
+}
+
+/// Sends the request and reads the head of the answer; the stream comes back, with what followed that.
+async fn exchange<IO>(
+    io: IO,
+    request: Request<String>,
+) -> hyper::Result<(Response<Incoming>, http1::Parts<IO>)>
+where
+    IO: Read + Write + Unpin,
+{
+    let (mut sender, mut connection) =
+        http1::Builder::new().max_buf_size(MOST).handshake::<_, String>(io).await?;
+    let response = {
+        let mut response = pin!(sender.send_request(request));
+        let (mut is_over, mut broken) = (false, None);
+        poll_fn(|cx| {
+            if !is_over && let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
+                (is_over, broken) = (true, ended.err());
+            }
+            // An error of both is the answer's: that tells more.
+            match response.as_mut().poll(cx) {
+                Poll::Pending => broken.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
+                answered => answered,
+            }
+        })
+        .await?
+    };
+    Ok((response, connection.into_parts()))
+}
+
+/// In the proxy's words, where it has some of its own.
+fn phrase(response: &Response<Incoming>) -> String {
+    let own = response.extensions().get::<ReasonPhrase>();
+    match own {
+        Some(own) => String::from_utf8_lossy(own.as_bytes()).into_owned(),
+        None => response.status().canonical_reason().unwrap_or_default().into(),
+    }
+}

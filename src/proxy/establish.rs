@@ -1,0 +1,167 @@
+//! From a destination to a stream that leads there through a proxy.
+
+use super::{
+    Proxy, ProxyLayer, ProxyStream,
+    address::{Credentials, Scheme},
+    connect, socks,
+};
+use crate::{
+    connect::Target,
+    error::{ProxyErrorKind, classify},
+    sink::{ConnRef, DialRecorder},
+};
+use http::Uri;
+use hyper::rt::{Read, Write};
+use hyper_util::client::legacy::connect::{Connection, dns::Name};
+use std::{
+    error::Error,
+    future::poll_fn,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    time::Duration,
+};
+use tower_service::Service;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What a proxy is asked for.
+pub(super) struct Asked {
+    pub(super) host: Host,
+    pub(super) port: u16,
+    /// `host:port`, as the destination was given.
+    pub(super) text: String,
+}
+
+pub(super) enum Host {
+    Name(String),
+    Address(IpAddr),
+}
+
+impl Asked {
+    fn of(uri: &Uri) -> Result<Self, (String, &'static str)> {
+        let target = Target::of_uri(uri);
+        let text = String::from(target.to_text());
+        match target.port {
+            Ok(port) => {
+                let host = target.host.parse().map_or(Host::Name(target.host), Host::Address);
+                Ok(Asked { host, port, text })
+            }
+            Err(why) => Err((text, why)),
+        }
+    }
+}
+
+/// Connects to the proxy by `inner`, and has it connect to the destination.
+pub(super) async fn through<C, R>(
+    inner: C,
+    proxy: Proxy,
+    destination: Uri,
+    layer: ProxyLayer<R>,
+) -> Result<ProxyStream<C::Response>, BoxError>
+where
+    C: Service<Uri>,
+    C::Response: Read + Write + Connection + Unpin,
+    C::Error: Into<BoxError>,
+    R: Service<Name>,
+    R::Response: Iterator<Item = SocketAddr>,
+    R::Error: Into<BoxError>,
+{
+    let ProxyLayer { resolver, tunnels_http, shared, .. } = layer;
+    let asked = Asked::of(&destination);
+    let mut asked = asked.map_err(|(text, why)| proxy.error(&text, ProxyErrorKind::Target(why)))?;
+    let begun = match &asked.host {
+        Host::Name(name) if proxy.scheme() == Scheme::Socks5 => {
+            let dial = proxy.name().scope(|| shared.sink.dial(|| proxy.authority().as_str().into()));
+            let (ip, dial) = look_up(resolver, name, dial, &proxy, &asked.text).await?;
+            asked.host = Host::Address(ip);
+            Some(dial)
+        }
+        _ => None,
+    };
+    let io = to_proxy(inner, &proxy, begun).await.map_err(Into::into)?;
+    let connected = io.connected();
+    if connected.is_negotiated_h2() {
+        return Err(proxy.error(&asked.text, ProxyErrorKind::Http2).into());
+    }
+    let conn = ConnRef::carried(|extras| connected.get_extras(extras));
+    match proxy.shown() {
+        _ if proxy.forwards(&destination) && !tunnels_http => Ok(ProxyStream::forwarding(io)),
+        Credentials::Login { user, password } => {
+            let login = Some((user.as_str(), password.as_str()));
+            Ok(socks::establish(io, conn.as_ref(), &proxy, &asked, login, &shared).await?)
+        }
+        _ if !proxy.scheme().is_http() => {
+            Ok(socks::establish(io, conn.as_ref(), &proxy, &asked, None, &shared).await?)
+        }
+        _ => Ok(connect::establish(io, conn.as_ref(), &proxy, &asked, &shared).await?),
+    }
+}
+
+/// Finds the address of what the proxy is to be asked for; a part of the dial to the proxy.
+async fn look_up<R>(
+    mut resolver: R,
+    name: &str,
+    dial: DialRecorder,
+    proxy: &Proxy,
+    target: &str,
+) -> Result<(IpAddr, DialRecorder), BoxError>
+where
+    R: Service<Name>,
+    R::Response: Iterator<Item = SocketAddr>,
+    R::Error: Into<BoxError>,
+{
+    let resolve = async {
+        let name: Name = name.parse().map_err(|_| ProxyErrorKind::Target("the name is too long"))?;
+        let resolved = async {
+            poll_fn(|cx| resolver.poll_ready(cx)).await?;
+            resolver.call(name).await
+        };
+        let mut found = resolved.await.map_err(|error: R::Error| ProxyErrorKind::Resolve(error.into()))?;
+        found.next().ok_or(ProxyErrorKind::NoAddress)
+    };
+    dial.dial().resolve_begin();
+    let found = dial.dial().run(resolve).await;
+    dial.dial().resolve_end();
+    match found {
+        Ok(addr) => Ok((addr.ip(), dial)),
+        Err(kind) => {
+            let error = proxy.error(target, kind);
+            dial.failed(|| classify::fault(&error));
+            Err(error.into())
+        }
+    }
+}
+
+/// A connection to the proxy itself. Whatever dials or speaks TLS meanwhile does so with the proxy.
+async fn to_proxy<C: Service<Uri>>(
+    mut inner: C,
+    proxy: &Proxy,
+    begun: Option<DialRecorder>,
+) -> Result<C::Response, C::Error> {
+    let call = || inner.call(proxy.uri().clone());
+    let (connecting, begun) = match begun {
+        Some(dial) => proxy.name().scope_of(dial, call),
+        None => (proxy.name().scope(call), None),
+    };
+    let mut connecting = pin!(connecting);
+    let connected = poll_fn(|cx| proxy.name().scope(|| connecting.as_mut().poll(cx))).await;
+    // Where nobody below records dials, the look-up is all that is known of this one.
+    if let Some(dial) = begun {
+        dial.established(None);
+    }
+    connected
+}
+
+/// Not longer than the limit.
+pub(super) async fn within<F, T>(limit: Option<Duration>, exchange: F) -> Result<T, ProxyErrorKind>
+where
+    F: Future<Output = Result<T, ProxyErrorKind>>,
+{
+    match limit {
+        Some(limit) => match tokio::time::timeout(limit, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(ProxyErrorKind::TimedOut(limit)),
+        },
+        None => exchange.await,
+    }
+}

@@ -1,0 +1,74 @@
+use super::ProxyStream;
+use futures_util::future::BoxFuture;
+use pin_project_lite::pin_project;
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+type Through<IO> = BoxFuture<'static, Result<ProxyStream<IO>, BoxError>>;
+
+pin_project! {
+    /// The future of [`ProxyConnector`](super::ProxyConnector).
+    pub struct ProxyConnecting<F, IO> {
+        #[pin]
+        state: State<F, IO>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, IO> {
+        Direct { #[pin] connect: F },
+        Through { connect: Through<IO> },
+        Failed { error: Option<BoxError> },
+    }
+}
+
+impl<F, IO> ProxyConnecting<F, IO> {
+    pub(super) fn direct(connect: F) -> Self {
+        ProxyConnecting { state: State::Direct { connect } }
+    }
+
+    pub(super) fn through(connect: Through<IO>) -> Self {
+        ProxyConnecting { state: State::Through { connect } }
+    }
+
+    pub(super) fn failed(error: BoxError) -> Self {
+        ProxyConnecting { state: State::Failed { error: Some(error) } }
+    }
+}
+
+impl<F, IO, E> Future for ProxyConnecting<F, IO>
+where
+    F: Future<Output = Result<IO, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<ProxyStream<IO>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match self.project().state.project() {
+            StateProjection::Direct { connect } => {
+                ready!(connect.poll(cx)).map(ProxyStream::direct).map_err(Into::into)
+            }
+            StateProjection::Through { connect } => ready!(connect.as_mut().poll(cx)),
+            StateProjection::Failed { error } => {
+                Err(error.take().expect("a future is not polled again after it has resolved"))
+            }
+        })
+    }
+}
+
+impl<F, IO> fmt::Debug for ProxyConnecting<F, IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Direct { .. } => "direct",
+            State::Through { .. } => "through a proxy",
+            State::Failed { .. } => "failed",
+        };
+        f.debug_struct("ProxyConnecting").field("state", &state).finish()
+    }
+}

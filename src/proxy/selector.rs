@@ -1,0 +1,224 @@
+//! Which proxy there is for a destination.
+
+use super::Proxy;
+use crate::error::InvalidProxy;
+use http::Uri;
+use hyper_util::client::proxy::matcher::Matcher;
+use std::{
+    env,
+    error::Error,
+    fmt,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Says which proxy to use for a destination, if any. Cheap to clone.
+///
+/// ```
+/// use nettrace::proxy::{Proxy, ProxySelector};
+///
+/// let proxy: Proxy = "socks5h://127.0.0.1:1080".parse()?;
+/// let always = ProxySelector::from(proxy.clone());
+/// let outside = ProxySelector::from(proxy.clone()).no_proxy("localhost, internal.example, 10.0.0.0/8");
+/// let by_host = ProxySelector::new(move |uri| {
+///     Ok(uri.host().is_some_and(|host| host.ends_with(".onion")).then(|| proxy.clone()))
+/// });
+/// # let uri = http::Uri::from_static("http://db.internal.example/");
+/// assert!(always.select(&uri)?.is_some());
+/// assert!(outside.select(&uri)?.is_none());
+/// assert!(by_host.select(&uri)?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct ProxySelector(Choice);
+
+#[derive(Clone, Default)]
+enum Choice {
+    #[default]
+    None,
+    Fixed(Proxy),
+    Except(Proxy, Arc<Matcher>),
+    Environment(Arc<Environment>),
+    Ask(Arc<Ask>),
+}
+
+type Ask = dyn Fn(&Uri) -> Result<Option<Proxy>, BoxError> + Send + Sync;
+
+/// What the variables say, and the proxies that they name.
+struct Environment {
+    matcher: Matcher,
+    http: OnceLock<Result<Proxy, InvalidProxy>>,
+    https: OnceLock<Result<Proxy, InvalidProxy>>,
+}
+
+impl ProxySelector {
+    /// No proxy for anything.
+    pub const fn none() -> Self {
+        ProxySelector(Choice::None)
+    }
+
+    /// Asks `select` about every destination; a client that makes requests, about every request and every hop of
+    /// a redirect. An error fails what needed to know.
+    pub fn new(select: impl Fn(&Uri) -> Result<Option<Proxy>, BoxError> + Send + Sync + 'static) -> Self {
+        ProxySelector(Choice::Ask(Arc::new(select)))
+    }
+
+    /// What the environment says now: `HTTP_PROXY` for `http` destinations, `HTTPS_PROXY` for `https`, `ALL_PROXY` for
+    /// those of the two that have none of their own, and `NO_PROXY` as [`no_proxy`](Self::no_proxy) takes it; or the
+    /// same in lower case. For other schemes there is none.
+    ///
+    /// As in Go, `localhost` and loopback addresses are never asked for through a proxy of the environment. In a CGI
+    /// program (`REQUEST_METHOD` is set) nothing is read, as whoever makes a request could set `HTTP_PROXY` there.
+    pub fn from_env() -> Self {
+        let is_set = |name: &str| env::var_os(name).is_some() || env::var_os(name.to_lowercase()).is_some();
+        if !["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"].into_iter().any(is_set) {
+            return Self::none();
+        }
+        let (matcher, http, https) = (Matcher::from_env(), OnceLock::new(), OnceLock::new());
+        ProxySelector(Choice::Environment(Arc::new(Environment { matcher, http, https })))
+    }
+
+    /// Leaves out destinations: a list, with commas, of hosts (whose subdomains are left out too), IP addresses,
+    /// networks such as `10.0.0.0/8`, or `*` for all. Of a selector that is not one proxy it changes nothing.
+    pub fn no_proxy(self, list: &str) -> Self {
+        match self.0 {
+            Choice::Fixed(proxy) | Choice::Except(proxy, _) => {
+                // It is asked for nothing but whether there is one.
+                let matcher = Matcher::builder().all("http://proxy.invalid").no(list).build();
+                ProxySelector(Choice::Except(proxy, Arc::new(matcher)))
+            }
+            other => ProxySelector(other),
+        }
+    }
+
+    /// The proxy for that destination; `None` when there is to be none.
+    ///
+    /// # Errors
+    ///
+    /// When the environment names what is no proxy ([`InvalidProxy`]), or those of the function that is asked.
+    pub fn select(&self, uri: &Uri) -> Result<Option<Proxy>, BoxError> {
+        match &self.0 {
+            Choice::None => Ok(None),
+            Choice::Fixed(proxy) => Ok(Some(proxy.clone())),
+            Choice::Except(proxy, matcher) => {
+                let is_meant = matcher.intercept(&as_http(uri)).is_some();
+                Ok(is_meant.then(|| proxy.clone()))
+            }
+            Choice::Environment(environment) => Ok(environment.select(uri)?),
+            Choice::Ask(ask) => ask(uri),
+        }
+    }
+}
+
+impl Environment {
+    fn select(&self, uri: &Uri) -> Result<Option<Proxy>, InvalidProxy> {
+        if uri.host().is_none_or(is_local) {
+            return Ok(None);
+        }
+        let Some(found) = self.matcher.intercept(uri) else { return Ok(None) };
+        // For each of the schemes it is always the same one.
+        let known = if uri.scheme_str() == Some("https") { &self.https } else { &self.http };
+        let made = known.get_or_init(|| Proxy::of_parts(found.uri(), found.basic_auth(), found.raw_auth()));
+        made.clone().map(Some)
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let bare = host.trim_matches(['[', ']']);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// A matcher knows of no other scheme.
+fn as_http(uri: &Uri) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    if parts.authority.is_some() {
+        parts.scheme = Some(http::uri::Scheme::HTTP);
+        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    }
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+impl From<Proxy> for ProxySelector {
+    fn from(proxy: Proxy) -> Self {
+        ProxySelector(Choice::Fixed(proxy))
+    }
+}
+
+impl From<Option<Proxy>> for ProxySelector {
+    fn from(proxy: Option<Proxy>) -> Self {
+        proxy.map_or(ProxySelector::none(), ProxySelector::from)
+    }
+}
+
+impl fmt::Debug for ProxySelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Choice::None => f.write_str("ProxySelector(none)"),
+            Choice::Fixed(proxy) | Choice::Except(proxy, _) => write!(f, "ProxySelector({proxy})"),
+            Choice::Environment(environment) => {
+                f.debug_tuple("ProxySelector").field(&environment.matcher).finish()
+            }
+            Choice::Ask(_) => f.write_str("ProxySelector(..)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(selector: &ProxySelector, uri: &str) -> Option<String> {
+        selector.select(&uri.parse().unwrap()).unwrap().map(|proxy| proxy.to_string())
+    }
+
+    fn environment(matcher: Matcher) -> ProxySelector {
+        let (http, https) = (OnceLock::new(), OnceLock::new());
+        ProxySelector(Choice::Environment(Arc::new(Environment { matcher, http, https })))
+    }
+
+    #[test]
+    fn exceptions() {
+        let proxy: Proxy = "http://p.test:1".parse().unwrap();
+        let selector = ProxySelector::from(proxy).no_proxy("inside.test, 10.0.0.0/8,::1");
+        for uri in
+            ["http://inside.test/", "https://a.inside.test:1/", "http://10.1.2.3/", "postgres://[::1]:5432"]
+        {
+            assert_eq!(chosen(&selector, uri), None, "{uri}");
+        }
+        for uri in ["http://outside.test/", "https://notinside.test/", "postgres://11.1.2.3:5432"] {
+            assert_eq!(chosen(&selector, uri).as_deref(), Some("http://p.test:1"), "{uri}");
+        }
+        assert_eq!(chosen(&selector.no_proxy("*"), "http://outside.test/"), None);
+        assert_eq!(chosen(&ProxySelector::none().no_proxy("a"), "http://outside.test/"), None);
+    }
+
+    #[test]
+    fn variables() {
+        let selector = environment(
+            Matcher::builder()
+                .http("http://joe:secret@h.test:1")
+                .all("socks5h://a:b@s.test")
+                .no("no.test")
+                .build(),
+        );
+        for _ in 0..2 {
+            assert_eq!(chosen(&selector, "http://x.test/").as_deref(), Some("http://***@h.test:1"));
+            assert_eq!(chosen(&selector, "https://x.test/").as_deref(), Some("socks5h://***@s.test:1080"));
+        }
+        for uri in
+            ["http://no.test/", "https://localhost:1/", "http://127.0.0.1/", "https://[::1]/", "ws://x.test"]
+        {
+            assert_eq!(chosen(&selector, uri), None, "{uri}");
+        }
+        assert!(!format!("{selector:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_is_not_spoken_is_an_error_and_no_way_around() {
+        let selector = environment(Matcher::builder().all("socks4://s.test").build());
+        let error = selector.select(&Uri::from_static("http://x.test/")).unwrap_err();
+        assert!(error.is::<InvalidProxy>(), "{error}");
+    }
+}

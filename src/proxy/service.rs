@@ -1,0 +1,120 @@
+#[cfg(feature = "client")]
+use super::ProxySelector;
+use super::{ProxyConnecting, ProxyLayer, ProxyStream, establish::through};
+use crate::resolve::StubResolver;
+use http::{
+    Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use hyper::rt::{Read, Write};
+use hyper_util::client::legacy::connect::{Connection, dns::Name};
+use std::{
+    error::Error,
+    mem,
+    net::SocketAddr,
+    task::{Context, Poll},
+};
+use tower_service::Service;
+
+/// A connector that goes through proxies; see the [module](super).
+///
+/// An error of the connector within goes up as it is. That a proxy does not lead any further is a
+/// [`ProxyError`](super::ProxyError).
+#[derive(Clone, Debug)]
+pub struct ProxyConnector<C, R = StubResolver> {
+    inner: C,
+    layer: ProxyLayer<R>,
+}
+
+impl<C, R> ProxyConnector<C, R> {
+    pub(super) fn new(inner: C, layer: ProxyLayer<R>) -> Self {
+        ProxyConnector { inner, layer }
+    }
+
+    /// The connector within.
+    pub fn get_ref(&self) -> &C {
+        &self.inner
+    }
+
+    /// The connector within.
+    pub fn get_mut(&mut self) -> &mut C {
+        &mut self.inner
+    }
+
+    /// The connector within.
+    pub fn into_inner(self) -> C {
+        self.inner
+    }
+
+    /// Goes this way from now on.
+    #[cfg(feature = "client")]
+    pub(crate) fn set_way(&mut self, selector: impl Into<ProxySelector>, tunnels_http: bool) {
+        (self.layer.selector, self.layer.tunnels_http) = (selector.into(), tunnels_http);
+    }
+}
+
+impl<C, R> Service<Uri> for ProxyConnector<C, R>
+where
+    C: Service<Uri> + Clone + Send + 'static,
+    C::Response: Read + Write + Connection + Unpin + Send + 'static,
+    C::Error: Into<Box<dyn Error + Send + Sync>>,
+    C::Future: Send + 'static,
+    R: Service<Name> + Clone + Send + 'static,
+    R::Response: Iterator<Item = SocketAddr> + Send,
+    R::Error: Into<Box<dyn Error + Send + Sync>>,
+    R::Future: Send,
+{
+    type Response = ProxyStream<C::Response>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = ProxyConnecting<C::Future, C::Response>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        match self.layer.selector.select(&uri) {
+            Ok(None) => ProxyConnecting::direct(self.inner.call(without_tls(uri))),
+            Ok(Some(proxy)) => {
+                // The one that is ready.
+                let next = self.inner.clone();
+                let inner = mem::replace(&mut self.inner, next);
+                ProxyConnecting::through(Box::pin(through(inner, proxy, uri, self.layer.clone())))
+            }
+            Err(error) => ProxyConnecting::failed(error),
+        }
+    }
+}
+
+/// Whoever speaks TLS below does so with proxies alone. The port stays.
+fn without_tls(uri: Uri) -> Uri {
+    if uri.scheme() != Some(&Scheme::HTTPS) {
+        return uri;
+    }
+    let mut parts = uri.into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = parts.authority.map(|authority| match authority.port() {
+        Some(_) => authority,
+        None => Authority::try_from(format!("{authority}:443")).unwrap_or(authority),
+    });
+    parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_tls_below_but_with_proxies() {
+        for (uri, expected) in [
+            ("https://a.test/", "http://a.test:443/"),
+            ("https://[::1]/x", "http://[::1]:443/x"),
+            ("https://a.test:8443/", "http://a.test:8443/"),
+            ("http://a.test/", "http://a.test/"),
+            ("postgres://a.test/", "postgres://a.test/"),
+        ] {
+            assert_eq!(without_tls(uri.parse().unwrap()), expected);
+        }
+    }
+}

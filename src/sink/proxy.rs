@@ -1,0 +1,103 @@
+//! Ways through proxies: what is recorded of them besides the dial, the tunnels and the CONNECT.
+
+use super::{
+    clock::Tick,
+    conn::{ConnRecord, ConnRef},
+    dial::DialRecorder,
+    end::EndCell,
+    scope,
+};
+use crate::{
+    error::Fault,
+    record::{EndReason, Failure, Text},
+};
+use std::{fmt, sync::Arc};
+
+/// A proxy as records name it, without credentials.
+#[derive(Clone)]
+pub(crate) struct ProxyName(Arc<Text>);
+
+impl ProxyName {
+    pub(crate) fn new(name: Text) -> Self {
+        ProxyName(Arc::new(name))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Runs `f`, in which whoever dials or speaks TLS does so with this proxy.
+    pub(crate) fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
+        scope::with_proxy(&self.0, f)
+    }
+
+    /// The same, where the dial has begun. Gives it back if nobody below records dials.
+    pub(crate) fn scope_of<R>(&self, dial: DialRecorder, f: impl FnOnce() -> R) -> (R, Option<DialRecorder>) {
+        scope::with_begun(dial, || self.scope(f))
+    }
+}
+
+impl fmt::Debug for ProxyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The handshake with a SOCKS proxy: kept with its connection.
+pub(crate) struct SocksRecord {
+    pub(super) target: Text,
+    pub(super) begin: Tick,
+    pub(super) end: EndCell,
+}
+
+/// Lives with the handshake. Dropped before it has ended, it was given up.
+#[derive(Debug)]
+pub(crate) struct SocksRecorder(Option<ConnRef>);
+
+impl SocksRecorder {
+    pub(crate) fn begin(conn: Option<&ConnRef>, target: impl FnOnce() -> Text) -> Self {
+        let begun = conn.and_then(|conn| {
+            let (begin, findings) = conn.findings()?;
+            // Where it is the second on that connection, through one proxy to the next, the first is kept.
+            let record = SocksRecord { target: target(), begin, end: EndCell::default() };
+            let is_first = conn.group.begin(|_| findings.socks.set(record).is_ok())?;
+            if !is_first {
+                conn.group.ended();
+            }
+            is_first.then(|| conn.clone())
+        });
+        SocksRecorder(begun)
+    }
+
+    pub(crate) fn established(mut self) {
+        self.end(EndReason::Closed, None);
+    }
+
+    pub(crate) fn failed(mut self, fault: impl FnOnce() -> Fault) {
+        if self.0.is_some() {
+            let fault = fault();
+            self.end(fault.end_reason(), Some(fault));
+        }
+    }
+
+    fn end(&mut self, reason: EndReason, fault: Option<Fault>) {
+        let Some(conn) = self.0.take() else { return };
+        let Some(socks) = conn.record().socks() else { return };
+        if socks.end.end(conn.group.core.now().max(socks.begin), reason, fault) {
+            conn.group.ended();
+        }
+    }
+}
+
+impl Drop for SocksRecorder {
+    fn drop(&mut self) {
+        self.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the handshake was given up")));
+    }
+}
+
+impl ConnRecord {
+    /// The sink is closed. True when a handshake was under way.
+    pub(super) fn socks_cut_off(&self, now: Tick) -> bool {
+        self.socks().is_some_and(|socks| socks.end.end(now.max(socks.begin), EndReason::SinkClosed, None))
+    }
+}

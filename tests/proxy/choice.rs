@@ -1,0 +1,152 @@
+//! Which proxy a request goes through, and which connections it shares.
+
+use crate::{
+    Site, client, finished, get, greet, proxy, stories,
+    support::{
+        check,
+        need::need_tool,
+        proxies::{microsocks, squid, tinyproxy},
+        web::{Web, redirect},
+    },
+};
+use http::Uri;
+use nettrace::{Failure, TraceSink, proxy::ProxySelector};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+/// It is asked about every request, and every hop of a redirect.
+#[tokio::test]
+async fn by_a_function() {
+    need_tool!("tinyproxy", "microsocks");
+    let (http, socks) = (tinyproxy(""), microsocks(false));
+    let last = Web::start(greet);
+    let to = last.url("/end");
+    let first = Web::start(async move |_| redirect(302, &to));
+    let (asked, log) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+    let ways = [proxy(&http.url("http")), proxy(&socks.url("socks5"))];
+    let seen = asked.clone();
+    let selector = ProxySelector::new(move |uri: &Uri| {
+        seen.lock().unwrap().push(uri.to_string());
+        Ok(match uri.path() {
+            "/begin" => Some(ways[0].clone()),
+            "/end" => Some(ways[1].clone()),
+            _ => None,
+        })
+    });
+    let (client, sink) = client(selector, |builder| builder);
+    get(&client, &first.url("/begin")).await.unwrap();
+    get(&client, &last.url("/direct")).await.unwrap();
+    log.lock().unwrap().push(());
+    assert_eq!(*asked.lock().unwrap(), [first.url("/begin"), last.url("/end"), last.url("/direct")]);
+    let trace = finished(&client, &sink).await;
+    let proxies: Vec<_> =
+        stories(&trace).iter().map(|story| story.request.network_proxy.to_string()).collect();
+    assert_eq!(proxies, [http.url("http"), socks.url("socks5"), String::new()]);
+    assert_eq!(trace.tcp_conns.len(), 3, "no two share a connection");
+}
+
+#[tokio::test]
+async fn by_a_function_that_fails() {
+    let (client, sink) = client(ProxySelector::new(|_| Err("who knows".into())), |builder| builder);
+    let error = get(&client, "http://web.test/").await.unwrap_err();
+    assert!(matches!(error.failure(), Failure::Unknown(_)) && error.to_string() == "who knows", "{error}");
+    let trace = finished(&client, &sink).await;
+    assert!(trace.dials.is_empty() && trace.http_requests[0].network_proxy.is_empty());
+}
+
+/// The same server through other proxies, as another user, or directly is another way, also for HTTP/2.
+#[tokio::test]
+async fn ways_do_not_mix() {
+    need_tool!("squid", "microsocks");
+    let site = Site::new();
+    let web = site.web(&["h2"]);
+    let (http, socks) = (squid(None), microsocks(false));
+    let named = proxy(&http.url_with_login("http"));
+    let ways = [
+        None,
+        Some(named.clone()),
+        Some(proxy(&socks.url("socks5"))),
+        Some(proxy(&socks.url("socks5h"))),
+        Some(proxy(&socks.url_with_login("socks5h"))),
+    ];
+    let which = Arc::new(Mutex::new(None));
+    let now = which.clone();
+    let selector = ProxySelector::new(move |_: &Uri| Ok(now.lock().unwrap().clone()));
+    let (client, sink) = client(selector, |builder| builder.roots(site.roots()));
+    let url = format!("https://localhost:{}/", web.addr().port());
+    for way in ways.iter().chain(&ways) {
+        which.lock().unwrap().clone_from(way);
+        get(&client, &url).await.unwrap();
+    }
+    let trace = finished(&client, &sink).await;
+    assert_eq!(trace.tcp_conns.len(), ways.len());
+    for (story, way) in stories(&trace).iter().zip(ways.iter().chain(&ways)) {
+        let name = way.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(story.request.network_proxy, name);
+    }
+}
+
+#[tokio::test]
+async fn without_some_hosts() {
+    need_tool!("tinyproxy");
+    let (server, web) = (tinyproxy(""), Web::start(greet));
+    let selector = ProxySelector::from(proxy(&server.url("http"))).no_proxy("web.test, 127.0.0.0/8");
+    let (client, sink) = client(selector, |builder| builder);
+    let port = web.addr().port();
+    get(&client, &web.url("/")).await.unwrap();
+    get(&client, &format!("http://localhost:{port}/")).await.unwrap();
+    let trace = finished(&client, &sink).await;
+    let proxies: Vec<_> =
+        stories(&trace).iter().map(|story| story.request.network_proxy.to_string()).collect();
+    assert_eq!(proxies, [String::new(), server.url("http")]);
+}
+
+/// Through the proxy and without a sink that records: the same answers, and no trace.
+#[tokio::test]
+async fn untraced() {
+    need_tool!("squid", "microsocks");
+    let site = Site::new();
+    let (http, socks) = (squid(Some((&site.leaf.pem, &site.leaf.key_pem()))), microsocks(true));
+    let (open, secure) = (Web::start(greet), site.web(&["h2"]));
+    let proxies = [proxy(&http.url_with_login("https")), proxy(&socks.url_with_login("socks5"))];
+    for proxy in proxies {
+        for (sink, is_on) in [(TraceSink::disabled(), false), (TraceSink::new(), true)] {
+            sink.set_enabled(is_on);
+            let client =
+                nettrace::Client::builder(&sink).proxy(proxy.clone()).roots(site.roots()).build().unwrap();
+            let urls = [open.url("/a"), format!("https://localhost:{}/a", secure.addr().port())];
+            for url in urls {
+                assert_eq!(get(&client, &url).await.unwrap(), "200 hello /a");
+            }
+            client.close().await;
+            let trace = sink.snapshot("");
+            assert_eq!(trace.http_requests.is_empty(), !is_on);
+            if is_on {
+                check::finished(&trace);
+            }
+        }
+    }
+}
+
+/// The recording may be switched on or off while a way is made.
+#[tokio::test]
+async fn switched_on_and_off() {
+    need_tool!("tinyproxy");
+    let (site, server) = (Site::new(), tinyproxy(""));
+    let web = site.web(&[]);
+    let on = AtomicBool::new(false);
+    let sink = TraceSink::new();
+    for _ in 0..2 {
+        sink.set_enabled(on.fetch_xor(true, Relaxed));
+        let selector = ProxySelector::from(proxy(&server.url("http")));
+        let client = nettrace::Client::builder(&sink).proxy(selector).roots(site.roots()).build().unwrap();
+        let mut response = std::pin::pin!(client.get(format!("https://localhost:{}/", web.addr().port())));
+        assert!(futures_util::poll!(response.as_mut()).is_pending());
+        sink.set_enabled(on.load(Relaxed));
+        response.await.unwrap();
+        client.close().await;
+        check::finished(&sink.snapshot(""));
+    }
+}

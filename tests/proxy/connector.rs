@@ -1,0 +1,183 @@
+//! The layer over other connectors, for other clients, and for what is no HTTP.
+
+use crate::{
+    Site, greet, proxy,
+    support::{
+        check,
+        need::need_tool,
+        proxies::{microsocks, squid, tinyproxy},
+        raw::{End, Server},
+        web::Web,
+    },
+};
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use nettrace::{
+    Failure, TraceSink,
+    connect::{TcpConnector, TraceConnectLayer},
+    proxy::{ProxyError, ProxyLayer},
+    record::EndReason,
+    request::{TraceBody, TraceRequestLayer},
+    tls::TraceTlsLayer,
+};
+use std::error::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower::{Layer, ServiceBuilder, ServiceExt};
+
+/// hyper-util's client on its own connector.
+#[tokio::test]
+async fn for_hyper() {
+    need_tool!("squid");
+    let site = Site::new();
+    let server = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
+    let (open, secure) = (Web::start(greet), site.web(&["h2", "http/1.1"]));
+    let sink = TraceSink::new();
+    let proxy = proxy(&server.url_with_login("https"));
+    let mut http = HttpConnector::new();
+    http.enforce_http(false); // TLS with the proxy is above it
+    let connector = ServiceBuilder::new()
+        .layer(TraceTlsLayer::builder(&sink).roots(site.roots()).alpn(["h2", "http/1.1"]).build())
+        .layer(ProxyLayer::new(&sink, proxy.clone()))
+        .layer(TraceTlsLayer::builder(&sink).roots(site.roots()).build())
+        .layer(TraceConnectLayer::new(&sink))
+        .service(http);
+    let client: Client<_, TraceBody<Empty<Bytes>>> = Client::builder(TokioExecutor::new()).build(connector);
+    let client = TraceRequestLayer::new(&sink).capture_connection(true).layer(client);
+    let urls = [format!("https://localhost:{}/a", secure.addr().port()), open.url("/a")];
+    for url in &urls {
+        let request = Request::get(url).header(header::PROXY_AUTHORIZATION, proxy.authorization().unwrap());
+        let response = client.clone().oneshot(request.body(Empty::new()).unwrap()).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello /a");
+    }
+    let trace = sink.snapshot("");
+    check::running(&trace);
+    let own = |url: &str| trace.http_requests.iter().find(|request| request.req_url == url).unwrap();
+    let [tunnelled, forwarded] = [own(&urls[0]), own(&urls[1])];
+    let connect = trace.http_requests.iter().find(|request| request.req_method == "CONNECT").unwrap();
+    assert_eq!(connect.triggered_by, tunnelled.trace_id);
+    assert_eq!(connect.tcp_conn, tunnelled.tcp_conn);
+    assert_eq!(tunnelled.proto_major, 2);
+    assert!(!tunnelled.tls_tunnel.is_undefined() && !tunnelled.proxy_tls_tunnel.is_undefined());
+    assert!(forwarded.tls_tunnel.is_undefined() && !forwarded.proxy_tls_tunnel.is_undefined());
+    assert!([tunnelled, forwarded].iter().all(|r| r.network_proxy == format!("https://***@{}", server.addr)));
+}
+
+/// Neither a traced connector nor a request that would be one's.
+#[tokio::test]
+async fn over_a_connector_that_records_nothing() {
+    need_tool!("tinyproxy", "microsocks");
+    let web = Web::start(greet);
+    let (http, socks) = (tinyproxy(""), microsocks(false));
+    for url in [http.url("http"), socks.url("socks5"), socks.url("socks5h")] {
+        let sink = TraceSink::new();
+        let connector = ProxyLayer::new(&sink, proxy(&url)).tunnel_http(true).layer(HttpConnector::new());
+        let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+        let uri = format!("http://localhost:{}/a", web.addr().port()).parse().unwrap();
+        let response = client.get(uri).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello /a");
+        let trace = sink.snapshot("");
+        if url.starts_with("http:") {
+            let [connect] = &trace.http_requests[..] else { panic!("one request") };
+            assert_eq!((connect.resp_status_code, &connect.end_reason), (200, &Some(EndReason::Closed)));
+            assert!(connect.tcp_conn.is_undefined() && connect.triggered_by.is_undefined());
+        }
+        assert!(trace.tcp_conns.is_empty());
+    }
+}
+
+/// A protocol in which the server speaks first: its words may come together with the proxy's.
+#[tokio::test]
+async fn for_what_is_no_http() {
+    let http = Server::start(async |mut conn| {
+        let head = conn.read_head().await?;
+        assert!(head.starts_with("CONNECT db.test:5432 HTTP/1.1\r\n"), "{head}");
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nwelcome").await?;
+        speak(&mut conn).await
+    });
+    let socks = Server::start(async |mut conn| {
+        conn.read(3).await?;
+        conn.write(b"\x05\0").await?;
+        conn.read(14).await?;
+        conn.write(b"\x05\0\0\x03\x04name\0\0welcome").await?;
+        speak(&mut conn).await
+    });
+    async fn speak(conn: &mut crate::support::raw::Conn) -> std::io::Result<()> {
+        let word = conn.read(5).await?;
+        conn.write(&word).await?;
+        conn.finish().await
+    }
+    for (server, scheme) in [(http, "http"), (socks, "socks5h")] {
+        let sink = TraceSink::new();
+        let proxy = proxy(&format!("{scheme}://{}", server.addr()));
+        let connector = ProxyLayer::new(&sink, proxy).layer(TcpConnector::new(&sink));
+        let stream = connector.oneshot("postgres://db.test:5432".parse().unwrap()).await.unwrap();
+        let mut stream = TokioIo::new(stream);
+        for part in [&b"we"[..], b"lco", b"me"] {
+            let mut heard = vec![0; part.len()];
+            stream.read_exact(&mut heard).await.unwrap();
+            assert_eq!(heard, part);
+        }
+        stream.write_all(b"hello").await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"hello");
+        drop(stream);
+        assert_eq!(server.ended(1).await[0].end, End::Done);
+
+        let trace = sink.snapshot("");
+        check::finished(&trace);
+        let [conn] = &trace.tcp_conns[..] else { panic!("one connection") };
+        let seen = &server.seen()[0];
+        assert_eq!(
+            (conn.total_sent_bytes, conn.total_recv_bytes),
+            (seen.received.len() as u64, seen.sent as u64)
+        );
+        assert_eq!(conn.socks.is_some(), scheme == "socks5h");
+        assert_eq!(trace.http_requests.len(), usize::from(scheme == "http"));
+        let drawn = nettrace::view::waterfall(&trace).to_string();
+        assert!(drawn.contains("db.test:5432") && drawn.contains("proxy"), "{drawn}");
+    }
+}
+
+#[tokio::test]
+async fn errors_are_those_of_who_made_them() {
+    let refused = crate::support::raw::Refused::on("127.0.0.1:0");
+    let sink = TraceSink::new();
+    let own =
+        ProxyLayer::new(&sink, proxy(&format!("http://{}", refused.addr))).layer(TcpConnector::new(&sink));
+    let error = own.oneshot("https://a.test/".parse().unwrap()).await.unwrap_err();
+    assert!(error.is::<nettrace::connect::ConnectError>(), "{error:?}");
+
+    let server = Server::answering(b"HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n");
+    let layer = ProxyLayer::new(&sink, proxy(&format!("http://{}", server.addr())));
+    let error =
+        layer.layer(TcpConnector::new(&sink)).oneshot("https://a.test/".parse().unwrap()).await.unwrap_err();
+    let error = error.downcast_ref::<ProxyError>().unwrap();
+    assert_eq!((error.failure(), error.status().unwrap().as_u16()), (Failure::ProxyRefused, 403));
+    assert!(error.source().is_none());
+    for uri in ["/", "postgres://db.test"] {
+        let connector = layer.layer(TcpConnector::new(&sink));
+        let error = connector.oneshot(uri.parse().unwrap()).await.unwrap_err();
+        assert_eq!(
+            error.downcast_ref::<ProxyError>().unwrap().failure(),
+            Failure::InvalidArgument,
+            "{error}"
+        );
+    }
+    let server = Server::start(async |mut conn| {
+        conn.read(3).await?;
+        conn.write(b"\x05\0").await?;
+        conn.read(1).await?;
+        conn.write(b"\x05\x03\0\x01\0\0\0\0\0\0").await?;
+        conn.close().await
+    });
+    let layer = ProxyLayer::new(&sink, proxy(&format!("socks5h://{}", server.addr())));
+    let error =
+        layer.layer(TcpConnector::new(&sink)).oneshot("https://a.test/".parse().unwrap()).await.unwrap_err();
+    assert_eq!(error.downcast_ref::<ProxyError>().unwrap().socks_reply(), Some(3));
+}

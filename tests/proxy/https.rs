@@ -1,0 +1,93 @@
+//! HTTPS proxies: TLS inside TLS.
+
+use crate::{
+    Site, client, finished, get, greet, proxy, stories, story,
+    support::{need::need_tool, proxies::squid, web::Web},
+};
+use nettrace::{Failure, record::EndReason, tls::Roots};
+
+#[tokio::test]
+async fn two_tunnels() {
+    need_tool!("squid");
+    let site = Site::new();
+    let server = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
+    let (secure, open) = (site.web(&["h2", "http/1.1"]), Web::start(greet));
+    let (client, sink) =
+        client(proxy(&server.url_with_login("https")), |builder| builder.roots(site.roots()));
+    let url = format!("https://localhost:{}/a", secure.addr().port());
+    for url in [&url, &url, &open.url("/b")] {
+        get(&client, url).await.unwrap();
+    }
+    let trace = finished(&client, &sink).await;
+    let [first, second, forwarded] = &stories(&trace)[..] else { panic!("three requests") };
+    for story in [first, second] {
+        let (outer, inner) = (story.proxy_tunnel.unwrap(), story.tunnel.unwrap());
+        assert_eq!((outer.server_name.as_str(), inner.server_name.as_str()), ("", "localhost"));
+        assert_eq!((outer.negotiated_proto.as_str(), inner.negotiated_proto.as_str()), ("", "h2"));
+        assert_eq!((&outer.tcp_conn, &inner.tcp_conn), (&story.request.tcp_conn, &story.request.tcp_conn));
+        assert_ne!(outer.trace_id, inner.trace_id);
+        assert_eq!(outer.peer_certs[0].subject, "CN=localhost");
+        assert_eq!(story.request.network_proxy, format!("https://***@{}", server.addr));
+    }
+    let connect = first.connect();
+    assert_eq!(connect.proxy_tls_tunnel, first.request.proxy_tls_tunnel);
+    assert!(connect.tls_tunnel.is_undefined(), "the tunnel to the server is none of its");
+    let timings = first.request.timings(&trace);
+    assert!(timings.proxy.is_some() && timings.tls.is_some(), "{timings}");
+
+    // What the proxy forwards has the tunnel to the proxy alone.
+    assert!(forwarded.proxy_tunnel.is_some() && forwarded.tunnel.is_none() && forwarded.connect.is_none());
+    assert_eq!(trace.tls_tunnels.len(), 3);
+}
+
+#[tokio::test]
+async fn whose_certificate_is_not_trusted() {
+    need_tool!("squid");
+    let (site, other) = (Site::new(), Site::of("somebody else"));
+    let server = squid(Some((&other.leaf.pem, &other.leaf.key_pem())));
+    for url in ["http://localhost:1/", "https://localhost:1/"] {
+        let (client, sink) =
+            client(proxy(&server.url_with_login("https")), |builder| builder.roots(site.roots()));
+        let error = get(&client, url).await.unwrap_err();
+        assert_eq!(error.failure(), Failure::SslUnknownAuthority);
+        let trace = finished(&client, &sink).await;
+        let story = story(&trace);
+        let tunnel = story.proxy_tunnel.expect("the tunnel that failed");
+        assert_eq!(tunnel.failure, Some(Failure::SslUnknownAuthority));
+        assert_eq!(tunnel.peer_certs[0].subject, "CN=localhost");
+        assert!(story.tunnel.is_none() && story.connect.is_none());
+        assert_eq!(story.conn().trace_id, tunnel.tcp_conn);
+        assert_eq!(story.request.network_proxy, format!("https://***@{}", server.addr));
+    }
+}
+
+/// The tunnel to the proxy stands, the one through it does not.
+#[tokio::test]
+async fn to_a_server_that_is_not_trusted() {
+    need_tool!("squid");
+    let (site, other) = (Site::new(), Site::of("somebody else"));
+    let server = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
+    let web = other.web(&[]);
+    let (client, sink) =
+        client(proxy(&server.url_with_login("https")), |builder| builder.roots(site.roots()));
+    let error = get(&client, &format!("https://localhost:{}/", web.addr().port())).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::SslUnknownAuthority);
+    let trace = finished(&client, &sink).await;
+    let story = story(&trace);
+    assert_eq!(story.tunnel.unwrap().end_reason, Some(EndReason::Failed));
+    assert_ne!(story.proxy_tunnel.unwrap().end_reason, Some(EndReason::Failed));
+    assert_eq!(story.connect().resp_status_code, 200);
+}
+
+#[tokio::test]
+async fn that_does_not_speak_tls() {
+    need_tool!("squid");
+    let server = squid(None);
+    let (client, sink) = client(proxy(&server.url_with_login("https")), |builder| {
+        builder.roots(Roots::from_pem(Site::new().authority.pem()).unwrap())
+    });
+    let error = get(&client, "https://localhost:1/").await.unwrap_err();
+    assert_eq!(error.failure(), Failure::TlsNotTls, "{error}");
+    let trace = finished(&client, &sink).await;
+    assert!(story(&trace).proxy_tunnel.is_some());
+}

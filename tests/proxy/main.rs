@@ -1,0 +1,141 @@
+//! Ways through proxies: what arrives, what is recorded, and what comes of each fault.
+#![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod choice;
+mod connect;
+mod connector;
+mod ends;
+mod faults;
+mod forward;
+mod https;
+mod secrets;
+mod socks;
+mod upgrade;
+
+use nettrace::{
+    Client, HeaderCapture, NetTrace, TraceSink,
+    client::{ClientBuilder, ClientError},
+    proxy::{Proxy, ProxySelector},
+    record::{DialTrace, HttpReqTrace, TcpConnTrace, TlsTunnelTrace},
+    tls::Roots,
+};
+use support::{
+    check,
+    pki::{Authority, Leaf},
+    web::{Asked, Content, Web, reply},
+};
+
+/// An authority, and servers of it.
+struct Site {
+    authority: Authority,
+    leaf: Leaf,
+}
+
+impl Site {
+    fn new() -> Self {
+        Self::of("proxy tests")
+    }
+
+    fn of(authority: &str) -> Self {
+        let authority = Authority::new(authority);
+        let leaf = authority.issue(&["localhost", "web.test", "127.0.0.1"]);
+        Site { authority, leaf }
+    }
+
+    fn roots(&self) -> Roots {
+        Roots::from_pem(self.authority.pem()).expect("a root")
+    }
+
+    /// A server that speaks TLS, and HTTP/2 where that is wanted.
+    fn web(&self, alpn: &[&str]) -> Web {
+        let mut config = self.leaf.server();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Web::tls(config, greet)
+    }
+}
+
+/// Says where it was asked, and by which port.
+async fn greet(asked: Asked) -> http::Response<Content> {
+    reply(format!("hello {}", asked.path()))
+}
+
+fn proxy(url: &str) -> Proxy {
+    url.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A client with a sink of its own that records the values of headers.
+fn client(
+    proxies: impl Into<ProxySelector>,
+    choose: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> (Client, TraceSink) {
+    let sink = TraceSink::builder().headers(HeaderCapture::Values).build();
+    let builder = Client::builder(&sink).proxy(proxies);
+    (choose(builder).build().expect("a client"), sink)
+}
+
+/// The body of the response to a GET.
+async fn get(client: &Client, url: &str) -> Result<String, ClientError> {
+    let response = client.get(url).await?;
+    let status = response.status();
+    let body = response.into_body().bytes().await?;
+    Ok(format!("{} {}", status.as_u16(), String::from_utf8_lossy(&body)))
+}
+
+/// Closes the client, and gives the trace of all that was, which must be sound.
+async fn finished(client: &Client, sink: &TraceSink) -> NetTrace {
+    client.close().await;
+    let trace = sink.snapshot("all");
+    check::finished(&trace);
+    trace
+}
+
+/// What belongs to a request that was asked for.
+struct Story<'a> {
+    request: &'a HttpReqTrace,
+    connect: Option<&'a HttpReqTrace>,
+    conn: Option<&'a TcpConnTrace>,
+    dial: Option<&'a DialTrace>,
+    tunnel: Option<&'a TlsTunnelTrace>,
+    proxy_tunnel: Option<&'a TlsTunnelTrace>,
+}
+
+/// The stories of a trace, in order.
+fn stories(trace: &NetTrace) -> Vec<Story<'_>> {
+    let is_own = |request: &&HttpReqTrace| request.triggered_by.is_undefined();
+    let story = |request| Story::of(trace, request);
+    trace.http_requests.iter().filter(is_own).map(story).collect()
+}
+
+#[track_caller]
+fn story(trace: &NetTrace) -> Story<'_> {
+    let mut all = stories(trace);
+    assert_eq!(all.len(), 1, "{trace:?}");
+    all.remove(0)
+}
+
+impl<'a> Story<'a> {
+    fn of(trace: &'a NetTrace, request: &'a HttpReqTrace) -> Self {
+        let conn = trace.tcp_conns.get(&request.tcp_conn);
+        Story {
+            request,
+            connect: trace.http_requests.iter().find(|other| other.triggered_by == request.trace_id),
+            conn,
+            dial: trace.dials.iter().find(|dial| dial.triggered_by == request.trace_id),
+            tunnel: trace.tls_tunnels.get(&request.tls_tunnel),
+            proxy_tunnel: trace.tls_tunnels.get(&request.proxy_tls_tunnel),
+        }
+    }
+
+    #[track_caller]
+    fn connect(&self) -> &'a HttpReqTrace {
+        self.connect.expect("a CONNECT")
+    }
+
+    #[track_caller]
+    fn conn(&self) -> &'a TcpConnTrace {
+        self.conn.expect("a connection")
+    }
+}

@@ -1,0 +1,64 @@
+//! Credentials for proxies are in no record, and in nothing that is printed.
+
+use crate::{
+    Site, finished, get, greet,
+    support::{
+        need::need_tool,
+        proxies::{microsocks, squid, tinyproxy},
+        web::Web,
+    },
+};
+use nettrace::{Client, FinishedRecord, HeaderCapture, TraceSink, proxy::Proxy, proxy::ProxySelector, view};
+use std::sync::{Arc, Mutex};
+
+/// As they are, and as RFC 7617 has them.
+const SECRETS: [&str; 3] = ["secret", "joe", "am9lOnNlY3JldA"];
+
+#[track_caller]
+fn assert_silent(text: &str) {
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn in_no_record() {
+    need_tool!("tinyproxy", "squid", "microsocks");
+    let site = Site::new();
+    let (open, secure) = (Web::start(greet), site.web(&[]));
+    let urls = [
+        open.url("/"),
+        format!("https://localhost:{}/", secure.addr().port()),
+        "https://127.0.0.9:444/".to_owned(), // where nobody is
+    ];
+    let http = tinyproxy("BasicAuth joe secret");
+    let https = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
+    let socks = microsocks(true);
+    let proxies = [
+        http.url_with_login("http"),
+        https.url_with_login("https"),
+        socks.url_with_login("socks5"),
+        socks.url_with_login("socks5h"),
+    ];
+    for url in proxies {
+        let heard = Arc::new(Mutex::new(String::new()));
+        let log = heard.clone();
+        let listen = move |record: &FinishedRecord| *log.lock().unwrap() += &format!("{record:?}\n");
+        let sink = TraceSink::builder().headers(HeaderCapture::Values).subscriber(listen).build();
+        let proxy: Proxy = url.parse().unwrap();
+        let selector = ProxySelector::from(proxy.clone());
+        let client = Client::builder(&sink).proxy(selector.clone()).roots(site.roots()).build().unwrap();
+        let mut said = format!("{proxy} {proxy:?} {selector:?} {client:?}");
+        for url in &urls {
+            if let Err(error) = get(&client, url).await {
+                said += &format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+            }
+        }
+        let trace = finished(&client, &sink).await;
+        said += &serde_json::to_string(&trace).unwrap();
+        said += &view::waterfall(&trace).headers(true).to_string();
+        assert_silent(&said);
+        assert_silent(&heard.lock().unwrap());
+        assert!(trace.http_requests.iter().all(|request| request.network_proxy.contains("://***@")));
+    }
+}

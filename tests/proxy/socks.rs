@@ -1,0 +1,151 @@
+//! SOCKS5, with microsocks from Debian.
+
+use crate::{
+    Site, client, finished, get, greet, proxy, stories, story,
+    support::{
+        dns::DnsServer, dnsmasq::Dnsmasq, need::need_tool, proxies::microsocks, raw::Refused, web::Web,
+    },
+};
+use nettrace::{Failure, record::EndReason};
+use std::net::Ipv4Addr;
+
+#[tokio::test]
+async fn the_proxy_looks_names_up() {
+    need_tool!("microsocks");
+    let (site, server) = (Site::new(), microsocks(false));
+    let (open, secure) = (Web::start(greet), site.web(&["h2", "http/1.1"]));
+    // Who would be asked here does not answer.
+    let (client, sink) = client(proxy(&server.url("socks5h")), |builder| {
+        builder.roots(site.roots()).nameservers([Refused::on("127.0.0.1:0").addr])
+    });
+    let urls =
+        [("http", open.addr().port()), ("https", secure.addr().port()), ("https", secure.addr().port())];
+    for (scheme, port) in urls {
+        assert_eq!(get(&client, &format!("{scheme}://localhost:{port}/a")).await.unwrap(), "200 hello /a");
+    }
+    let trace = finished(&client, &sink).await;
+    assert!(trace.dns_queries.is_empty());
+    let stories = stories(&trace);
+    for (story, (scheme, port)) in stories.iter().zip(urls) {
+        assert_eq!(story.request.network_proxy, server.url("socks5h"));
+        assert!(story.connect.is_none());
+        assert_eq!(story.tunnel.is_some(), scheme == "https");
+        let socks = story.conn().socks.as_deref().expect("a handshake");
+        assert_eq!(socks.target, format!("localhost:{port}"));
+        assert_eq!((&socks.failure, &socks.end_reason), (&None, &Some(EndReason::Closed)));
+    }
+    assert_eq!(open.asked()[0].header("host"), format!("localhost:{}", open.addr().port()));
+    assert_eq!(stories[1].request.tcp_conn, stories[2].request.tcp_conn);
+    let timings = stories[1].request.timings(&trace);
+    assert!(timings.proxy.is_some() && timings.tls.is_some(), "{timings}");
+}
+
+/// Names of the server and of the proxy are looked up within the dial to the proxy.
+#[tokio::test]
+async fn names_are_looked_up_here() {
+    need_tool!("microsocks", "dnsmasq");
+    let (site, server) = (Site::new(), microsocks(false));
+    let web = site.web(&[]);
+    let dns = Dnsmasq::builder()
+        .host("web.test", &[Ipv4Addr::LOCALHOST.into()])
+        .host("proxy.test", &[Ipv4Addr::LOCALHOST.into()])
+        .domain("test")
+        .start();
+    let url = format!("socks5://proxy.test:{}", server.addr.port());
+    let (client, sink) = client(proxy(&url), |builder| builder.roots(site.roots()).nameservers([dns.addr]));
+    assert_eq!(
+        get(&client, &format!("https://web.test:{}/", web.addr().port())).await.unwrap(),
+        "200 hello /"
+    );
+    let trace = finished(&client, &sink).await;
+    let story = story(&trace);
+    let dial = story.dial.unwrap();
+    assert_eq!(dial.dst_address, format!("proxy.test:{}", server.addr.port()));
+    assert_eq!(story.conn().socks.as_ref().unwrap().target, format!("127.0.0.1:{}", web.addr().port()));
+    assert_eq!(story.tunnel.unwrap().server_name, "web.test");
+    let asked = trace.dns_queries.iter().flat_map(|query| &query.dns_query_msgs);
+    let mut asked: Vec<_> = asked.map(|message| message.questions[0].name.as_str()).collect();
+    asked.dedup();
+    assert_eq!(asked, ["web.test.", "proxy.test."]);
+    assert!(trace.dns_queries.iter().all(|query| query.from_dial == dial.trace_id));
+    assert_eq!(trace.dials.len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_here() {
+    need_tool!("dnsmasq");
+    let dns = Dnsmasq::builder().domain("test").start();
+    let (client, sink) = client(proxy("socks5://127.0.0.1:9"), |builder| builder.nameservers([dns.addr]));
+    let error = get(&client, "http://web.test/").await.unwrap_err();
+    assert_eq!(error.failure(), Failure::DnsNxdomainError);
+    assert!(
+        error.to_string().contains("web.test:80") && error.to_string().contains("socks5://127.0.0.1:9"),
+        "{error}"
+    );
+    let trace = finished(&client, &sink).await;
+    let dial = story(&trace).dial.unwrap();
+    assert_eq!((&dial.failure, dial.dst_address.as_str()), (&Some(Failure::DnsNxdomainError), "127.0.0.1:9"));
+    assert!(trace.tcp_conns.iter().all(|conn| conn.from_resolver));
+    assert_eq!(story(&trace).request.network_proxy, "socks5://127.0.0.1:9");
+}
+
+#[tokio::test]
+async fn given_up_in_the_look_up() {
+    let silent = DnsServer::silent().await;
+    let (client, sink) =
+        client(proxy("socks5://127.0.0.1:9"), |builder| builder.nameservers([silent.addr()]));
+    {
+        let mut response = std::pin::pin!(client.get("http://web.test/"));
+        while sink.snapshot("").dns_queries.is_empty() {
+            assert!(futures_util::poll!(response.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+    let trace = finished(&client, &sink).await;
+    assert_eq!(story(&trace).dial.unwrap().end_reason, Some(EndReason::Cancelled));
+}
+
+#[tokio::test]
+async fn with_credentials() {
+    need_tool!("microsocks");
+    let (server, web) = (microsocks(true), Web::start(greet));
+    let (client, sink) = client(proxy(&server.url_with_login("socks5h")), |builder| builder);
+    assert_eq!(get(&client, &web.url("/")).await.unwrap(), "200 hello /");
+    let trace = finished(&client, &sink).await;
+    assert_eq!(story(&trace).request.network_proxy, format!("socks5h://***@{}", server.addr));
+}
+
+#[tokio::test]
+async fn without_credentials() {
+    need_tool!("microsocks");
+    let server = microsocks(true);
+    let bare = proxy(&server.url("socks5"));
+    let wrong = bare.credentials("joe", "wrong").unwrap();
+    for (proxy, says) in [(bare, "it demands authentication"), (wrong, "rejects the user name or password")] {
+        let (client, sink) = client(proxy, |builder| builder);
+        let error = get(&client, "http://127.0.0.1:1/").await.unwrap_err();
+        assert_eq!(error.failure(), Failure::ProxyAuthenticationRequired);
+        assert!(error.to_string().contains(says), "{error}");
+        let slice = error.request().trace();
+        assert!(story(&slice).conn().socks.is_some());
+        let trace = finished(&client, &sink).await;
+        let socks = story(&trace).conn().socks.as_deref().unwrap();
+        assert_eq!(socks.failure, Some(Failure::ProxyAuthenticationRequired));
+        assert_eq!(socks.handshake_err, story(&trace).request.req_error);
+    }
+}
+
+#[tokio::test]
+async fn to_a_server_that_refuses() {
+    need_tool!("microsocks");
+    let (server, refused) = (microsocks(false), Refused::on("127.0.0.1:0"));
+    let (client, sink) = client(proxy(&server.url("socks5")), |builder| builder);
+    let error = get(&client, &format!("https://{}/", refused.addr)).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::ProxyRefused);
+    let says = format!("did not connect to {}: connection refused (5)", refused.addr);
+    assert!(error.to_string().ends_with(&says), "{error}");
+    let trace = finished(&client, &sink).await;
+    let story = story(&trace);
+    assert_eq!(story.conn().socks.as_ref().unwrap().end_reason, Some(EndReason::Failed));
+    assert!(story.request.timings(&trace).proxy.is_some());
+}

@@ -1,0 +1,87 @@
+//! A CONNECT of the caller's own goes to the proxy, and carries bytes both ways.
+
+use crate::{
+    client, finished, proxy,
+    support::{
+        need::need_tool,
+        proxies::{microsocks, squid, tinyproxy},
+        raw::Server,
+    },
+};
+use hyper_util::rt::TokioIo;
+use nettrace::{client::Body, record::EndReason};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Speaks first, and then gives back what it hears.
+fn echo() -> Server {
+    Server::start(async |mut conn| {
+        conn.write(b"hello").await?;
+        for _ in 0..100 {
+            let bytes = conn.read(1000).await?;
+            conn.write(&bytes).await?;
+        }
+        conn.finish().await?;
+        conn.read_to_end().await
+    })
+}
+
+#[tokio::test]
+async fn of_the_callers_own() {
+    need_tool!("tinyproxy", "squid");
+    for server in [tinyproxy("BasicAuth joe secret"), squid(None)] {
+        let echo = echo();
+        let (client, sink) = client(proxy(&server.url_with_login("http")), |builder| builder);
+        let request = http::Request::connect(echo.addr().to_string()).body(Body::empty()).unwrap();
+        let response = client.request(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        let mut heard = [0; 5];
+        stream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"hello");
+        for round in 0..100_u8 {
+            let word = [round; 1000];
+            stream.write_all(&word).await.unwrap();
+            stream.flush().await.unwrap();
+            let mut answer = [0; 1000];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, word);
+        }
+        assert_eq!(stream.read(&mut heard).await.unwrap(), 0);
+        drop(stream);
+        let trace = finished(&client, &sink).await;
+        let [request] = &trace.http_requests[..] else { panic!("one request") };
+        assert_eq!((request.req_method.as_str(), request.resp_status_code), ("CONNECT", 200));
+        assert_eq!(request.network_proxy, format!("http://***@{}", server.addr));
+        let conn = trace.tcp_conns.get(&request.tcp_conn).unwrap();
+        assert!(conn.total_sent_bytes > 100_000 && conn.total_recv_bytes > 100_005);
+        assert_eq!(conn.end_reason, Some(EndReason::PeerClosed));
+    }
+}
+
+/// Another protocol on a connection through a tunnel, and through SOCKS.
+#[tokio::test]
+async fn to_another_protocol() {
+    need_tool!("microsocks");
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhello")
+            .await?;
+        let word = conn.read(5).await?;
+        conn.write(&word).await?;
+        conn.close().await
+    });
+    let socks = microsocks(false);
+    let (client, sink) = client(proxy(&socks.url("socks5")), |builder| builder);
+    let request = http::Request::get(format!("http://{}/", server.addr()));
+    let request =
+        request.header("connection", "upgrade").header("upgrade", "echo").body(Body::empty()).unwrap();
+    let response = client.request(request).await.unwrap();
+    assert_eq!(response.status(), 101);
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    stream.write_all(b"again").await.unwrap();
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"helloagain");
+    drop(stream);
+    finished(&client, &sink).await;
+}

@@ -1,0 +1,175 @@
+//! Proxies from Debian: tinyproxy and squid for HTTP, microsocks for SOCKS5. Their one user is `joe`, with the
+//! password `secret`.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::process::{self, Daemon};
+use super::sys;
+
+/// Whom the proxies know.
+pub const USER: &str = "joe";
+pub const PASSWORD: &str = "secret";
+
+/// A running proxy.
+pub struct ProxyServer {
+    pub addr: SocketAddr,
+    daemon: Daemon,
+    directory: Option<TempDir>, // with its configuration
+}
+
+impl Drop for ProxyServer {
+    /// At once: asked to terminate, squid takes its time.
+    fn drop(&mut self) {
+        _ = sys::kill(self.daemon.pid().cast_signed(), libc::SIGINT); // an error means that it is gone
+    }
+}
+
+impl ProxyServer {
+    /// On a free port, which may be another's by the time that it is used.
+    #[track_caller]
+    fn start(start: impl Fn(u16) -> Daemon, says: Option<&str>) -> Self {
+        const TRIES: usize = 5;
+        let mut failures = Vec::new();
+        for _ in 0..TRIES {
+            let addr =
+                TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a free port");
+            let server = ProxyServer { addr, daemon: start(addr.port()), directory: None };
+            match server.is_ready(says) {
+                Ok(()) => return server,
+                Err(failure) => failures.push(failure),
+            }
+        }
+        panic!("{}", failures.join("\n"));
+    }
+
+    /// Waits until it has said so, if it does, and can be connected to: squid says it a little before.
+    fn is_ready(&self, says: Option<&str>) -> Result<(), String> {
+        if let Some(says) = says {
+            self.daemon.line(says, process::READY)?;
+        }
+        let end = Instant::now() + process::READY;
+        let ended = || sys::process_ends_within(self.pid(), Duration::ZERO).expect("poll on a pidfd");
+        while TcpStream::connect(self.addr).is_err() {
+            if Instant::now() > end || ended() {
+                return Err(self.log().join("\n"));
+            }
+            thread::sleep(Duration::from_millis(2)); // there is no other way to tell
+        }
+        // Else somebody else has answered.
+        if ended() { Err(self.log().join("\n")) } else { Ok(()) }
+    }
+
+    fn keeping(mut self, directory: TempDir) -> Self {
+        self.directory = Some(directory);
+        self
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
+    /// What it said so far.
+    pub fn log(&self) -> Vec<String> {
+        self.daemon.log()
+    }
+
+    /// The address of the proxy as a URL.
+    pub fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://{}", self.addr)
+    }
+
+    /// The same with the credentials.
+    pub fn url_with_login(&self, scheme: &str) -> String {
+        format!("{scheme}://{USER}:{PASSWORD}@{}", self.addr)
+    }
+}
+
+/// tinyproxy on a free port of 127.0.0.1. `more` are lines of its configuration: `BasicAuth joe secret`,
+/// `ConnectPort 443`.
+#[track_caller]
+pub fn tinyproxy(more: &str) -> ProxyServer {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tinyproxy.conf");
+    let start = |port| {
+        let fixed = "Listen 127.0.0.1\nAllow 127.0.0.1\nTimeout 60\nMaxClients 100\nLogLevel Info";
+        fs::write(&file, format!("Port {port}\n{fixed}\n{more}\n")).expect("a file of our own");
+        let mut command = Command::new("tinyproxy");
+        command.arg("-d").arg("-c").arg(&file);
+        Daemon::spawn(command).expect("tinyproxy (need_tool! tells whether it is there)")
+    };
+    ProxyServer::start(start, Some("Accepting connections")).keeping(directory)
+}
+
+/// squid on a free port of 127.0.0.1, over TLS if given certificates and their key in PEM. It demands
+/// credentials, and does not connect to 127.0.0.9.
+#[track_caller]
+pub fn squid(tls: Option<(&str, &str)>) -> ProxyServer {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    // Of the password `secret`, as `openssl passwd -apr1` makes it.
+    let user = format!("{USER}:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\n");
+    readable(&path.join("users"), &user);
+    if let Some((certificates, key)) = tls {
+        readable(&path.join("cert.pem"), certificates);
+        readable(&path.join("key.pem"), key);
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a directory of our own");
+    let at = path.display();
+    let start = |port| {
+        let listen = match tls {
+            Some(_) => {
+                format!("https_port 127.0.0.1:{port} tls-cert={at}/cert.pem tls-key={at}/key.pem")
+            }
+            None => format!("http_port 127.0.0.1:{port}"),
+        };
+        let config = format!(
+            "{listen}\n\
+             pid_filename none\nvisible_hostname proxy.test\ncoredump_dir {at}\npinger_enable off\n\
+             cache deny all\ncache_log /dev/stderr\naccess_log none\nshutdown_lifetime 0 seconds\n\
+             auth_param basic program /usr/lib/squid/basic_ncsa_auth {at}/users\n\
+             auth_param basic realm tests\n\
+             acl known proxy_auth REQUIRED\nacl banned dst 127.0.0.9\n\
+             http_access deny banned\nhttp_access allow known\nhttp_access deny all\n"
+        );
+        readable(&path.join("squid.conf"), &config);
+        let mut command = Command::new("squid");
+        // Its name is that of what it shares in memory.
+        let name = format!("test{}x{port}", std::process::id());
+        command.arg("-N").args(["-n", &name]).arg("-f").arg(path.join("squid.conf"));
+        if sys::is_root() {
+            const NOBODY: u32 = 65534;
+            // It refuses to be root, and if it changed the user itself it would no longer end with the test.
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Daemon::spawn(command).expect("squid (need_tool! tells whether it is there)")
+    };
+    ProxyServer::start(start, Some("Accepting HTTP")).keeping(directory)
+}
+
+/// microsocks on a free port of 127.0.0.1, which may demand credentials.
+#[track_caller]
+pub fn microsocks(demands_login: bool) -> ProxyServer {
+    let start = |port: u16| {
+        let mut command = Command::new("microsocks");
+        command.args(["-i", "127.0.0.1", "-p", &port.to_string()]);
+        if demands_login {
+            command.args(["-u", USER, "-P", PASSWORD]);
+        }
+        Daemon::spawn(command).expect("microsocks (need_tool! tells whether it is there)")
+    };
+    ProxyServer::start(start, None)
+}
+
+fn readable(file: &Path, content: &str) {
+    fs::write(file, content).expect("a file of our own");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).expect("a file of our own");
+}
