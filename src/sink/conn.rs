@@ -219,6 +219,12 @@ impl ConnRef {
         let _ = self.record().closing.set(reason);
     }
 
+    /// Whether that is the same connection.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn is(&self, other: &ConnRef) -> bool {
+        std::ptr::eq(self.record(), other.record())
+    }
+
     /// The response that this one came with is that of `request`.
     pub(crate) fn answers(&mut self, request: RequestHandle) {
         self.request = request;

@@ -17,6 +17,8 @@ mod end;
 mod export;
 mod findings;
 mod group;
+#[cfg(feature = "request")]
+mod grpc;
 mod handle;
 mod headers;
 mod ids;
@@ -36,6 +38,8 @@ mod tls;
 
 #[cfg(all(test, feature = "client"))]
 pub(crate) use self::clock::readings;
+#[cfg(feature = "tonic")]
+pub(crate) use self::request_recorder::RequestLink;
 pub(crate) use self::{
     attempt::AttemptRecorder,
     clock::Tick,

@@ -12,6 +12,8 @@ use std::{
 thread_local! {
     static REQUEST: Cell<Option<RequestRef>> = const { Cell::new(None) };
     static DIAL: RefCell<Option<Arc<Group>>> = const { RefCell::new(None) };
+    #[cfg(feature = "tonic")]
+    static BEGUN: Cell<Option<Vec<Arc<Group>>>> = const { Cell::new(None) };
 }
 
 /// What is polled until its drop is polled on behalf of a request, if there is one.
@@ -74,4 +76,27 @@ pub(super) fn with_dial<R>(dial: &Arc<Group>, f: impl FnOnce() -> R) -> R {
 
 pub(super) fn dial() -> Option<Arc<Group>> {
     DIAL.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// What `poll` returns, and the dials that began in it.
+#[cfg(feature = "tonic")]
+pub(super) fn observing_dials<R>(poll: impl FnOnce() -> R) -> (R, Vec<Arc<Group>>) {
+    struct Back(Option<Vec<Arc<Group>>>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            let _ = BEGUN.try_with(|begun| begun.set(self.0.take()));
+        }
+    }
+    let _back = Back(BEGUN.replace(Some(Vec::new())));
+    let result = poll();
+    (result, BEGUN.take().unwrap_or_default())
+}
+
+#[cfg(feature = "tonic")]
+pub(super) fn dial_begins(group: &Arc<Group>) {
+    let _ = BEGUN.try_with(|begun| {
+        let mut dials = begun.take();
+        dials.iter_mut().for_each(|dials| dials.push(group.clone()));
+        begun.set(dials);
+    });
 }
