@@ -42,11 +42,11 @@ async fn of_all_kinds() {
     }
 
     let (both, request) = call(names());
-    let mut greetings = client.chat(request).await.unwrap().into_inner();
+    let mut answers = client.chat(request).await.unwrap().into_inner();
     for name in ["Ada", "Grace"] {
-        assert_eq!(greetings.message().await.unwrap().unwrap().text, format!("hello {name}"));
+        assert_eq!(answers.message().await.unwrap().unwrap().text, format!("hello {name}"));
     }
-    assert!(greetings.message().await.unwrap().is_none());
+    assert!(answers.message().await.unwrap().is_none());
 
     let trace = sink.snapshot("");
     let name = |name: &Name| PREFIX + 2 + name.name.len() as u64 + 2; // text, and a small number
@@ -70,6 +70,6 @@ async fn of_all_kinds() {
         assert!(record.grpc_message.is_empty() && record.trailers.is_empty());
     }
     assert_eq!((trace.tcp_conns.len(), trace.dials.len()), (1, 1));
-    drop((client, greetings));
+    drop((client, greetings, answers));
     check::finished(&closed(&sink).await);
 }

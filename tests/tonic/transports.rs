@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::Duration;
 
 use http::Uri;
 use hyper_util::client::legacy::{Client as Pool, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nettrace::client::HttpVersion;
 use nettrace::connect::TraceConnectLayer;
+use nettrace::record::EndReason;
 use nettrace::request::{TraceBody, TraceRequestLayer};
 use nettrace::tonic::{connect, connect_lazy, connect_with_connector, layer};
 use nettrace::{Client, RequestHandle, TraceSink};
@@ -79,6 +81,22 @@ async fn a_client_of_hyper_util() {
     let pool = TraceRequestLayer::new(&sink).capture_connection(true).layer(pool);
     let client = GreeterClient::with_origin(pool, place.url().parse().unwrap());
     calls(&sink, &place, client).await;
+}
+
+/// That client keeps no deadline of a call; the server does, and says so.
+#[tokio::test]
+async fn a_deadline_that_the_server_keeps() {
+    let (place, sink) = (Place::new(), TraceSink::new());
+    let _server = place.serve();
+    let preset = Client::builder(&sink).http_version(HttpVersion::Http2Only).build().unwrap();
+    let mut client = GreeterClient::with_origin(preset, place.url().parse().unwrap());
+    let (call, mut request) = call(Name::of("never"));
+    request.set_timeout(Duration::from_millis(1));
+    assert_eq!(client.greet(request).await.unwrap_err().code(), Code::Cancelled);
+    let trace = sink.snapshot("");
+    let (record, conn) = link(&trace, &call);
+    assert_eq!((record.grpc_status, record.grpc_message.as_str()), (Some(1), "Timeout expired"));
+    assert_eq!((&record.end_reason, conn.is_some()), (&Some(EndReason::Closed), true));
 }
 
 #[tokio::test]
