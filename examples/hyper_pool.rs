@@ -19,7 +19,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use nettrace::{
-    TraceSink,
+    ConnRef, TraceSink,
     connect::TraceConnectLayer,
     request::{OnConnection, TraceBody, TraceRequestLayer},
     view,
@@ -77,7 +77,7 @@ async fn connect(
     uri: Uri,
 ) -> Result<OnConnection<Sender>, BoxError> {
     let io = connector.oneshot(uri).await?;
-    let conn = io.conn_ref().cloned();
+    let conn = ConnRef::of(&io);
     let (sender, connection) = http1::handshake(io).await?;
     tokio::spawn(connection);
     Ok(OnConnection::new(conn, Sender(sender)))

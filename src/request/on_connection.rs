@@ -15,22 +15,20 @@ use tower_service::Service;
 /// A request that is recorded outside of the pool is linked when it gets to here, so also when it fails, is dropped
 /// or times out.
 ///
-/// ```
-/// use hyper::client::conn::http1;
-/// use nettrace::{TraceSink, connect::TraceConnectLayer, request::OnConnection};
-/// # use hyper_util::client::legacy::connect::HttpConnector;
-/// # use tower::{Layer, Service, ServiceExt};
+#[cfg_attr(feature = "connect", doc = "```")]
+#[cfg_attr(not(feature = "connect"), doc = "```ignore")]
+/// use hyper::client::conn::http2;
+/// use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioExecutor};
+/// use nettrace::{ConnRef, TraceSink, connect::TraceConnectLayer, request::OnConnection};
+/// use tower::{Layer, ServiceExt, service_fn};
 ///
 /// # async fn example(uri: http::Uri) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-/// # let sink = TraceSink::new();
+/// let sink = TraceSink::new();
 /// let io = TraceConnectLayer::new(&sink).layer(HttpConnector::new()).oneshot(uri).await?;
-/// let conn = io.conn_ref().cloned();
-/// let (sender, connection) = http1::handshake::<_, String>(io).await?;
+/// let conn = ConnRef::of(&io);
+/// let (mut sender, connection) = http2::handshake::<_, _, String>(TokioExecutor::new(), io).await?;
 /// tokio::spawn(connection);
-/// let client = OnConnection::new(conn, tower::service_fn({
-///     let mut sender = sender;
-///     move |request| sender.send_request(request)
-/// }));
+/// let client = OnConnection::new(conn, service_fn(move |request| sender.send_request(request)));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -41,7 +39,7 @@ pub struct OnConnection<S> {
 
 impl<S> OnConnection<S> {
     /// `conn` is the identity of the connection that `service` sends over, if that is traced: see
-    /// [`TracedIo::conn_ref`](crate::connect::TracedIo::conn_ref).
+    /// [`ConnRef::of`].
     pub fn new(conn: Option<ConnRef>, service: S) -> Self {
         OnConnection { inner: service, conn }
     }

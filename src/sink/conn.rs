@@ -17,6 +17,10 @@ use crate::{
     error::Fault,
     record::{EndReason, Failure, TraceId},
 };
+#[cfg(feature = "connect")]
+use http::Extensions;
+#[cfg(feature = "connect")]
+use hyper_util::client::legacy::connect::Connection;
 use std::{
     fmt,
     net::SocketAddr,
@@ -169,6 +173,14 @@ impl ConnRef {
     #[inline]
     pub(super) fn record(&self) -> &ConnRecord {
         record(&self.group, self.other.as_ref())
+    }
+
+    /// The identity of what a connector has connected; `None` when it is not traced.
+    #[cfg(feature = "connect")]
+    pub fn of(io: &impl Connection) -> Option<Self> {
+        let mut extras = Extensions::new();
+        io.connected().get_extras(&mut extras);
+        extras.remove()
     }
 
     /// The identifier of the connection in a trace; empty when only a TLS tunnel over a foreign stream is known.

@@ -2,7 +2,7 @@
 
 use super::slot::{Slot, outside, with_current};
 use crate::sink::{ConnRef, DialRef, TraceSink};
-use http::{Extensions, Uri};
+use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use pin_project_lite::pin_project;
@@ -103,7 +103,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let io = ready!(watched(*this.is_traced, || this.inner.poll(cx)))?;
-        let conn = if *this.is_traced { identity(&io) } else { None };
+        let conn = if *this.is_traced { ConnRef::of(&io) } else { None };
         Poll::Ready(Ok(LinkIo { inner: io, conn }))
     }
 }
@@ -116,12 +116,6 @@ fn watched<R>(is_traced: bool, poll: impl FnOnce() -> R) -> R {
     let (result, begun) = DialRef::observe(|| outside(poll));
     with_current(|slot| slot.dials.extend(begun));
     result
-}
-
-fn identity<T: Connection>(io: &T) -> Option<ConnRef> {
-    let mut extras = Extensions::new();
-    io.connected().get_extras(&mut extras);
-    extras.remove()
 }
 
 pin_project! {

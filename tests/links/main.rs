@@ -8,6 +8,7 @@ mod support;
 
 mod failed;
 mod hops;
+mod pools;
 mod ports;
 mod race;
 mod reuse;
