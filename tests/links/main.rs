@@ -8,6 +8,7 @@ mod support;
 
 mod failed;
 mod hops;
+mod hyper_rustls;
 mod pools;
 mod ports;
 mod race;
