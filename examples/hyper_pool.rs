@@ -57,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let host = url.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
     for _ in 0..3 {
         let request = Request::get(url.clone()).header("host", &host).body(Empty::new())?;
-        let response = client.ready().await?.call(request).await?;
+        let response = client.ready().await.map_err(plain)?.call(request).await.map_err(plain)?;
         println!("{url} answered {}", response.status());
         response.into_body().collect().await?;
     }
@@ -69,6 +69,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::task::yield_now().await;
     }
     arguments.write(&sink.snapshot(format!("GET {url}, three times")))
+}
+
+fn plain(error: BoxError) -> Box<dyn Error> {
+    error
 }
 
 /// Makes a connection that speaks HTTP/1.

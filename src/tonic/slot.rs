@@ -87,7 +87,8 @@ mod tests {
             assert_eq!((dials(), inherited().dials.len()), (Some(1), 1));
             outside(|| {
                 assert_eq!(dials(), None);
-                let _inner = Within::enter(&mut Some(Slot::default()));
+                let mut inner = Some(Slot::default());
+                let _inner = Within::enter(&mut inner);
                 assert_eq!(dials(), Some(0));
             });
             let panicked = std::panic::catch_unwind(|| outside(|| panic!("on purpose")));
