@@ -55,6 +55,7 @@
 //! | `request` | `request` | `TraceRequestLayer` around any `Service<http::Request<B>>` |
 //! | `capture` | `capture` | a probe: the packets of traced connections, as pcap and pcapng |
 //! | `client` | `client` (default) | the preset |
+//! | `tonic` | `tonic` | gRPC: a channel for generated clients of tonic |
 //! | `linux` | `conntrack`, `tcp-info`, on Linux | probes: the kernel's connection tracking, and what it knows of a TCP connection |
 //!
 //! Diagnostics of the crate's own go through [`tracing`](https://docs.rs/tracing), target `nettrace`.
@@ -96,6 +97,8 @@ pub mod request;
 pub mod resolve;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "tonic")]
+pub mod tonic;
 
 #[cfg(feature = "client")]
 pub use client::Client;

@@ -27,7 +27,8 @@ use nettrace::{
         ProxyStream,
     },
     request::{
-        Boxed, TraceBody, TraceRequest, TraceRequestFuture, TraceRequestLayer, TraceResponseBody, Typed,
+        Boxed, OnConnection, OnConnectionFuture, TraceBody, TraceRequest, TraceRequestFuture,
+        TraceRequestLayer, TraceResponseBody, Typed,
     },
     resolve::{
         Addresses, LookupFuture, ResolveError, ResponseFuture as ResolveFuture, StubResolver,
@@ -82,6 +83,7 @@ exactly_as_wrapped!(TracedIo, TraceConnect, TraceConnectFuture, TcpConnector);
 exactly_as_wrapped!(TraceRequest, TraceRequestFuture, TraceBody, TraceResponseBody, Boxed);
 exactly_as_wrapped!(TraceResolve, ResolveFuture, TraceTls);
 exactly_as_wrapped!(ProxyConnector, ProxyStream);
+exactly_as_wrapped!(OnConnection, OnConnectionFuture);
 
 /// What rustls needs lies in a box, which can be moved whatever is inside: `Unpin` is more than was asked for.
 macro_rules! as_wrapped_but_for_unpin {
@@ -151,3 +153,17 @@ assert_impl_all!(ProxyError: Send, Sync, Unpin, std::error::Error);
 assert_impl_all!(InvalidProxy: Send, Sync, Unpin, Clone, Eq, std::error::Error);
 assert_impl_all!(TlsError: Send, Sync, Unpin, std::error::Error);
 assert_impl_all!(NotTraced: Send, Sync, Copy, std::error::Error, Eq);
+
+#[cfg(feature = "tonic")]
+mod of_tonic {
+    use super::*;
+    use nettrace::tonic::{
+        Channel, LinkBody, LinkConnect, LinkConnectFuture, LinkExecutor, LinkIo, LinkLayer, Scope,
+    };
+
+    exactly_as_wrapped!(LinkConnect, LinkConnectFuture, LinkIo, LinkExecutor, Scope);
+
+    assert_impl_all!(Channel: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(LinkLayer: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(LinkBody: Send, Sync, Copy, Debug, Default);
+}

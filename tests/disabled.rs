@@ -251,3 +251,52 @@ fn a_sink_that_is_on_allocates() {
     assert!(allocations(|| now(layered.call(request())).unwrap()) > unlayered);
     assert!(alloc::live() != 0);
 }
+
+/// All of a channel runs on this thread. What comes over the network does not come in the same pieces each time, so the
+/// cheapest of some calls is taken.
+#[cfg(feature = "tonic")]
+#[test]
+fn a_channel_of_tonic() {
+    use tonic::{Code, transport::Endpoint};
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = std::thread::spawn(move || {
+        runtime().block_on(async {
+            listener.set_nonblocking(true).unwrap();
+            let incoming = tonic::transport::server::TcpIncoming::from(
+                tokio::net::TcpListener::from_std(listener).unwrap(),
+            );
+            let (_reporter, health) = tonic_health::server::health_reporter();
+            let server = tonic::transport::Server::builder().add_service(health);
+            server.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) }).await.unwrap();
+        });
+    });
+    let client = runtime();
+    let endpoint = || Endpoint::from_shared(url.clone()).unwrap();
+    fn cheapest<T>(client: &tokio::runtime::Runtime, channel: T) -> u64
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::ResponseBody: http_body::Body<Data = Bytes, Error = tonic::Status> + Send + 'static,
+        T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut health = HealthClient::new(channel);
+        let mut call = || {
+            let before = alloc::calls();
+            let answer = client.block_on(health.check(HealthCheckRequest { service: "none".into() }));
+            assert_eq!(answer.map_err(|status| status.code()).err(), Some(Code::NotFound));
+            alloc::calls() - before
+        };
+        (0..50).map(|_| call()).min().unwrap()
+    }
+    let untraced = cheapest(&client, client.block_on(async { endpoint().connect_lazy() }));
+    for (how, sink) in sinks() {
+        let channel = client.block_on(async { nettrace::tonic::connect_lazy(&sink, endpoint()) });
+        assert_eq!(cheapest(&client, channel), untraced, "{how}");
+    }
+    drop((stop, client));
+    server.join().unwrap();
+}

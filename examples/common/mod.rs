@@ -1,5 +1,8 @@
 //! What the examples share: their arguments, and a server of their own.
 
+// Every example compiles all of this and uses a part of it.
+#![allow(dead_code)]
+
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, body::Incoming, service::service_fn};
 use hyper_util::{

@@ -2,7 +2,7 @@
 
 use crate::{
     record::TraceId,
-    sink::{ConnRecorder, ConnRef, ProbeEvent, ProbeSocket, Tick},
+    sink::{ConnRecorder, ConnRef, ProbeEvent, ProbeSocket, Tick, described},
 };
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
@@ -280,11 +280,8 @@ impl<T: hyper::rt::Write> hyper::rt::Write for TracedIo<T> {
 impl<T: Connection> Connection for TracedIo<T> {
     /// With the identity of the connection as an extra, so that every response shows which it came over.
     fn connected(&self) -> Connected {
-        let connected = self.get_ref().connected();
-        match self.conn_ref() {
-            Some(conn) => connected.extra(conn.clone()),
-            None => connected,
-        }
+        let describe = || self.get_ref().connected();
+        self.conn_ref().map_or_else(describe, |conn| described(conn, describe))
     }
 }
 

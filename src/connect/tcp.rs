@@ -54,6 +54,14 @@ pub enum KeepAlive {
     Every(Duration),
 }
 
+impl KeepAlive {
+    fn probes(self) -> Option<TcpKeepalive> {
+        let KeepAlive::Every(interval) = self else { return None };
+        let interval = interval.max(Duration::from_secs(1));
+        Some(TcpKeepalive::new().with_time(interval).with_interval(interval))
+    }
+}
+
 impl Default for KeepAlive {
     /// Every 15 seconds.
     fn default() -> Self {
@@ -64,7 +72,7 @@ impl Default for KeepAlive {
 #[derive(Clone, Debug)]
 pub(super) struct SocketOptions {
     source_ip: Option<IpAddr>,
-    keep_alive: KeepAlive,
+    keep_alive: Option<TcpKeepalive>,
     nodelay: bool,
     pub(super) handshake_timeout: Option<Duration>,
     pub(super) stagger: Duration,
@@ -78,7 +86,7 @@ impl TcpConnector {
             resolver: StubResolver::system_or_default(sink),
             options: Arc::new(SocketOptions {
                 source_ip: None,
-                keep_alive: KeepAlive::default(),
+                keep_alive: KeepAlive::default().probes(),
                 nodelay: true,
                 handshake_timeout: None,
                 stagger: Duration::from_millis(250),
@@ -108,7 +116,14 @@ impl<R> TcpConnector<R> {
 
     /// Keep-alive probes; every 15 seconds by default.
     pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
-        Arc::make_mut(&mut self.options).keep_alive = keep_alive;
+        Arc::make_mut(&mut self.options).keep_alive = keep_alive.probes();
+        self
+    }
+
+    /// The same, more finely.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn keep_alive_probes(mut self, probes: Option<TcpKeepalive>) -> Self {
+        Arc::make_mut(&mut self.options).keep_alive = probes;
         self
     }
 
@@ -260,9 +275,8 @@ where
 impl SocketOptions {
     /// Sets up a socket that is about to be connected to an address of the source's family.
     pub(super) fn apply(&self, socket: &Socket) -> io::Result<()> {
-        if let KeepAlive::Every(interval) = self.keep_alive {
-            let interval = interval.max(Duration::from_secs(1));
-            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(interval).with_interval(interval))?;
+        if let Some(probes) = &self.keep_alive {
+            socket.set_tcp_keepalive(probes)?;
         }
         if self.nodelay {
             socket.set_tcp_nodelay(true)?;

@@ -83,9 +83,14 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// hyper-util's own error names a part of its client (`client error (Connect)`), and not what went wrong.
+/// hyper-util's own error names a part of its client (`client error (Connect)`), and not what went wrong; tonic's is
+/// always a `transport error`.
 #[cfg(feature = "request")]
 fn says_nothing(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(feature = "tonic")]
+    if error.is::<::tonic::transport::Error>() {
+        return true;
+    }
     error.is::<legacy::Error>()
 }
 
@@ -134,10 +139,16 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         return hyper_failure(error);
     }
-    #[cfg(feature = "client")]
+    #[cfg(any(feature = "client", feature = "tonic"))]
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return h2_failure(error);
-    } else if error.is::<super::TimedOut>() {
+    }
+    #[cfg(feature = "tonic")]
+    if error.is::<::tonic::TimeoutExpired>() {
+        return Some(Failure::GenericTimeoutError);
+    }
+    #[cfg(feature = "client")]
+    if error.is::<super::TimedOut>() {
         return Some(Failure::GenericTimeoutError);
     } else if error.is::<super::ClientClosed>() {
         return Some(Failure::ClientClosed);
@@ -148,7 +159,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
 }
 
 /// What HTTP/2 says: the peer's verdict on one stream, or on the connection.
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "tonic"))]
 fn h2_failure(error: &h2::Error) -> Option<Failure> {
     if error.is_go_away() && error.is_remote() {
         Some(Failure::Http2Goaway)

@@ -79,11 +79,10 @@ where
         _ => None,
     };
     let io = to_proxy(inner, &proxy, begun).await.map_err(Into::into)?;
-    let connected = io.connected();
-    if connected.is_negotiated_h2() {
+    if io.connected().is_negotiated_h2() {
         return Err(proxy.error(&asked.text, ProxyErrorKind::Http2).into());
     }
-    let conn = ConnRef::carried(|extras| connected.get_extras(extras));
+    let conn = ConnRef::of(&io);
     match proxy.shown() {
         _ if proxy.forwards(&destination) && !tunnels_http => Ok(ProxyStream::forwarding(io)),
         Credentials::Login { user, password } => {

@@ -89,6 +89,12 @@ pub struct HttpReqTrace {
     /// The trailer fields of the response, as far as they are recorded.
     #[serde(skip_serializing_if = "HttpHeaders::is_empty")]
     pub trailers: HttpHeaders,
+    /// The status that the response of a gRPC call ended with: 0 for success. Without one the call was cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u16>,
+    /// What a gRPC server said of a status other than success.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub grpc_message: Rare<Text>,
     /// Bytes of the response's body that were read, after decoding.
     #[serde(rename = "RespContentLen")]
     pub resp_content_len: u64,

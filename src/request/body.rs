@@ -1,6 +1,8 @@
 //! Bodies that are counted on their way.
 
 use super::failure;
+#[cfg(feature = "tonic")]
+use crate::sink::RequestLink;
 use crate::sink::{BodyWatch, RequestRecorder};
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
@@ -23,6 +25,12 @@ pin_project! {
 impl<B> TraceBody<B> {
     pub(super) fn new(inner: B, watch: Option<Box<BodyWatch>>) -> Self {
         TraceBody { inner, watch }
+    }
+
+    /// The request, where that is recorded and its body not empty.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn link(&self) -> Option<RequestLink> {
+        self.watch.as_ref()?.link()
     }
 
     /// The body itself.

@@ -5,9 +5,10 @@ use super::{
     mapper::{Boxed, MapBody, Typed},
 };
 use crate::sink::{RequestHandle, RequestHead, RequestRecorder, TraceSink};
-use http::Request;
+use http::{Request, Uri};
 use http_body::Body;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use std::{borrow::Cow, sync::Arc};
 use tower_layer::Layer;
 
 /// Records the requests of any `Service<http::Request<B>>`. See the [module](super).
@@ -16,21 +17,27 @@ pub struct TraceRequestLayer<M = Typed> {
     sink: TraceSink,
     capture: bool,
     informational: bool,
+    origin: Option<Arc<Uri>>,
     mapper: M,
 }
 
 impl TraceRequestLayer {
     /// Records into `sink`. The inner service must take [`TraceBody<B>`](super::TraceBody).
     pub fn new(sink: &TraceSink) -> Self {
-        TraceRequestLayer { sink: sink.clone(), capture: false, informational: false, mapper: Typed }
+        let sink = sink.clone();
+        TraceRequestLayer { sink, capture: false, informational: false, origin: None, mapper: Typed }
     }
 }
 
 impl<M> TraceRequestLayer<M> {
     /// For an inner service that takes a boxed body: `box_body` makes it, such as `|body| BoxBody::new(body)`.
     pub fn boxed<F>(self, box_body: F) -> TraceRequestLayer<Boxed<F>> {
-        let TraceRequestLayer { sink, capture, informational, .. } = self;
-        TraceRequestLayer { sink, capture, informational, mapper: Boxed(box_body) }
+        self.mapped(Boxed(box_body))
+    }
+
+    pub(crate) fn mapped<N>(self, mapper: N) -> TraceRequestLayer<N> {
+        let TraceRequestLayer { sink, capture, informational, origin, .. } = self;
+        TraceRequestLayer { sink, capture, informational, origin, mapper }
     }
 
     /// Has hyper-util's client report the connection as soon as it has chosen one: a request that is dropped
@@ -46,6 +53,23 @@ impl<M> TraceRequestLayer<M> {
     pub fn informational(mut self, on: bool) -> Self {
         self.informational = on;
         self
+    }
+
+    /// Where requests go whose URI does not say that: they are recorded with the scheme and authority of `origin`.
+    /// What the inner service is given stays as it is.
+    pub fn origin(mut self, origin: Uri) -> Self {
+        self.origin = Some(Arc::new(origin));
+        self
+    }
+
+    /// The URI to be recorded.
+    fn whole<'a>(&self, uri: &'a Uri) -> Cow<'a, Uri> {
+        let Some(origin) = self.origin.as_deref().filter(|_| uri.authority().is_none()) else {
+            return Cow::Borrowed(uri);
+        };
+        let (mut parts, from) = (uri.clone().into_parts(), origin.clone().into_parts());
+        (parts.scheme, parts.authority) = (from.scheme, from.authority);
+        Uri::from_parts(parts).map_or(Cow::Borrowed(uri), Cow::Owned)
     }
 
     /// Makes a request by `send`, and records it.
@@ -80,7 +104,7 @@ impl<M> TraceRequestLayer<M> {
         let has_body = !request.body().is_end_stream();
         let mut recorder = self.sink.request(&RequestHead {
             method: request.method(),
-            uri: request.uri(),
+            uri: &self.whole(request.uri()),
             version: request.version(),
             headers: request.headers(),
             handle: request.extensions().get::<RequestHandle>(),

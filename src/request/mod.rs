@@ -21,6 +21,7 @@
 //! |---|---|
 //! | connection and tunnel | by the [`ConnRef`](crate::ConnRef) in the response's extensions or in the metadata of hyper-util's error |
 //! | also of a request that was dropped, and when it got the connection | with [`capture_connection`](TraceRequestLayer::capture_connection) |
+//! | the same over connections of hyper's own, and pools of those | by an [`OnConnection`] around each |
 //! | first byte | HTTP/1 over a `TracedIo`, with the same switch |
 //! | interim responses | HTTP/1, with [`informational`](TraceRequestLayer::informational) |
 
@@ -29,6 +30,7 @@ mod failure;
 mod future;
 mod layer;
 mod mapper;
+mod on_connection;
 mod service;
 
 pub use self::{
@@ -36,5 +38,6 @@ pub use self::{
     future::TraceRequestFuture,
     layer::TraceRequestLayer,
     mapper::{Boxed, MapBody, Typed},
+    on_connection::{OnConnection, OnConnectionFuture},
     service::TraceRequest,
 };

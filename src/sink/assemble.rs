@@ -145,8 +145,9 @@ impl Assembly {
             state.dial.clone()
         };
         if let Some(head) = &group.dial {
+            let trigger = head.trigger.max(state.served);
             let dial = export::dial_ended(&self.core, head, state, ended, &self.times);
-            self.dials.push(head.begin, head.trigger, dial);
+            self.dials.push(head.begin, trigger, dial);
         }
     }
 

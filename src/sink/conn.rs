@@ -17,7 +17,8 @@ use crate::{
     error::Fault,
     record::{EndReason, Failure, TraceId},
 };
-use http::Extensions;
+#[cfg(any(feature = "connect", feature = "tls"))]
+use hyper_util::client::legacy::connect::Connection;
 use std::{
     fmt,
     net::SocketAddr,
@@ -172,6 +173,12 @@ impl ConnRef {
         record(&self.group, self.other.as_ref())
     }
 
+    /// The identity of what a connector has connected; `None` when it is not traced.
+    #[cfg(any(feature = "connect", feature = "tls"))]
+    pub fn of(io: &impl Connection) -> Option<Self> {
+        super::identity::of(io)
+    }
+
     /// The identifier of the connection in a trace; empty when only a TLS tunnel over a foreign stream is known.
     pub fn id(&self) -> TraceId {
         self.group.core.id(self.number())
@@ -220,6 +227,12 @@ impl ConnRef {
         let _ = self.record().closing.set(reason);
     }
 
+    /// Whether that is the same connection.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn is(&self, other: &ConnRef) -> bool {
+        std::ptr::eq(self.record(), other.record())
+    }
+
     /// The response that this one came with is that of `request`.
     pub(crate) fn answers(&mut self, request: RequestHandle) {
         self.request = request;
@@ -228,13 +241,6 @@ impl ConnRef {
     /// The request whose response this one came with.
     pub(super) fn answered(&self) -> Option<&RequestHandle> {
         Some(&self.request).filter(|request| !request.is_unbound())
-    }
-
-    /// The one that a stream carries among its extras, which `put` gives.
-    pub(crate) fn carried(put: impl FnOnce(&mut Extensions)) -> Option<Self> {
-        let mut extras = Extensions::new();
-        put(&mut extras);
-        extras.remove()
     }
 
     /// As a request refers to it.

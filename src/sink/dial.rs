@@ -48,6 +48,13 @@ impl DialRef {
         self.0.as_ref().map_or_else(TraceId::default, |group| group.core.id(group.dial_number()))
     }
 
+    /// What `poll` returns, and the dials that began in it.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn observe<R>(poll: impl FnOnce() -> R) -> (R, impl Iterator<Item = DialRef>) {
+        let (result, begun) = scope::observing_dials(poll);
+        (result, begun.into_iter().map(|group| DialRef(Some(group))))
+    }
+
     /// Polls `future` to its end with this dial as the current one.
     pub(crate) async fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
@@ -244,5 +251,7 @@ pub(super) fn begin(core: &Arc<Core>, blanks: &Blanks, destination: Text) -> (Ar
     if let Some(request) = request {
         request.caused(&group);
     }
+    #[cfg(feature = "tonic")]
+    scope::dial_begins(&group);
     (group.clone(), DialRecorder::new(group))
 }

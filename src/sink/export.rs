@@ -95,6 +95,8 @@ pub(super) fn request_and_links(
         resp_status_code: if response.is_some() { record.status.load(Relaxed) } else { 0 },
         resp_header: HttpHeaders::default(),
         trailers: HttpHeaders::default(),
+        grpc_status: record.grpc_status.load(Relaxed).checked_sub(1),
+        grpc_message: Rare::new(),
         resp_content_len: decoded.unwrap_or(received),
         resp_encoded_len: decoded.map(|_| received),
     };
@@ -119,6 +121,7 @@ fn url(uri: &Uri) -> Text {
 /// What most requests do not have, taken out of the lock.
 struct RareOut {
     headers: [HttpHeaders; 3],
+    grpc_message: Rare<Text>,
     tried: Vec<(ConnLink, Failure)>,
     /// The connection that came after those, if any did.
     conn: Option<ConnLink>,
@@ -133,6 +136,7 @@ impl RareOut {
     fn of(rare: &RareLinks, conn: Option<&ConnLink>) -> Self {
         RareOut {
             headers: [&rare.headers, &rare.response_headers, &rare.trailers].map(CapturedHeaders::export),
+            grpc_message: rare.grpc_message.as_deref().unwrap_or_default().into(),
             tried: rare
                 .tried
                 .iter()
@@ -150,6 +154,7 @@ impl RareOut {
     /// Gives the requests that belong to it back.
     fn into_words(self, out: &mut HttpReqTrace, core: &Core, times: &Timeline) -> Others {
         [out.req_header, out.resp_header, out.trailers] = self.headers;
+        out.grpc_message = self.grpc_message;
         out.prev_hop = core.id(self.prev_hop.number).into();
         out.triggered_by = core.id(self.cause).into();
         let interim = |(at, status): (Tick, StatusCode)| Informational {
@@ -191,7 +196,7 @@ pub(super) fn dial_ended(
         failure,
         ctx_close_at: times.at(state.let_go),
         dst_address: head.destination.clone(),
-        triggered_by: core.id(head.trigger),
+        triggered_by: core.id(head.trigger.max(state.served)),
         resolve_begin_at: times.at(state.resolve_begin),
         resolve_end_at: times.at(state.resolve_end),
         source_ip: state.source_ip.map(Text::from).unwrap_or_default().into(),

@@ -51,7 +51,7 @@ pub(crate) struct DialHead {
     pub(crate) destination: Text,
     /// The proxy that it is a dial to, as records name it.
     pub(crate) proxy: Option<Arc<Text>>,
-    /// The request that needed it; zero when there was none.
+    /// The request that needed it; zero when it began on behalf of none that was known.
     pub(crate) trigger: u64,
     pub(crate) end: EndCell,
 }
@@ -84,6 +84,8 @@ pub(crate) struct DialState {
     pub(crate) resolve_end: Tick,
     pub(crate) source_ip: Option<IpAddr>,
     pub(crate) established: u64,
+    /// The first request that was waiting for it, where it began on behalf of none; else zero.
+    pub(crate) served: u64,
     /// Established on behalf of the request that caused it, which otherwise has left it to itself.
     pub(crate) is_wanted: bool,
     pub(crate) skipped: Vec<(SocketAddr, Box<str>)>,
@@ -196,6 +198,22 @@ impl Group {
     pub(crate) fn is_caused_by(&self, request: &RequestRef) -> bool {
         let trigger = self.dial.as_ref().map(|dial| dial.trigger);
         trigger == Some(request.number()) && Arc::ptr_eq(&self.core, request.core())
+    }
+
+    /// It began on nobody's behalf, and turns out to have been what `request` was waiting for. True when that is
+    /// news.
+    #[cfg(feature = "tonic")]
+    pub(super) fn serves(&self, request: &RequestRef) -> bool {
+        let waited = |dial: &&DialHead| dial.trigger == 0 && dial.begin >= request.record.begin;
+        if self.dial.as_ref().filter(waited).is_none() || !request.is_of(&self.core) {
+            return false;
+        }
+        let dial = &mut self.state().dial;
+        let is_news = dial.served == 0;
+        if is_news {
+            (dial.served, dial.is_wanted) = (request.number(), true);
+        }
+        is_news
     }
 
     /// Writes down what became known of the dial, unless it has ended.

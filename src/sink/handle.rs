@@ -64,6 +64,11 @@ impl RequestHandle {
         }
     }
 
+    /// The one of the response with these extensions.
+    pub(crate) fn among(extensions: &http::Extensions) -> Option<&Self> {
+        extensions.get::<ConnRef>().and_then(ConnRef::answered).or_else(|| extensions.get())
+    }
+
     pub(super) fn is_unbound(&self) -> bool {
         matches!(self.0, Inner::Slot(None))
     }
@@ -173,7 +178,6 @@ pub trait ResponseExt {
 
 impl<B> ResponseExt for http::Response<B> {
     fn request_handle(&self) -> Option<&RequestHandle> {
-        let extensions = self.extensions();
-        extensions.get::<ConnRef>().and_then(ConnRef::answered).or_else(|| extensions.get())
+        RequestHandle::among(self.extensions())
     }
 }

@@ -63,6 +63,12 @@ impl Value {
     }
 }
 
+/// Whether a field of that name may be held, where something else than header capture holds it.
+#[cfg(feature = "request")]
+pub(super) fn is_wanted(name: &HeaderName, settings: &Settings) -> bool {
+    settings.exclude_header.as_deref().is_none_or(|ask| !is_excluded(ask, name))
+}
+
 fn is_excluded(exclude: &ExcludeHeader, name: &HeaderName) -> bool {
     catch_unwind(AssertUnwindSafe(|| exclude(name))).unwrap_or_else(|_| {
         tracing::warn!(target: "nettrace", "the function that excludes header fields panicked");

@@ -19,6 +19,7 @@ pub(crate) struct Rare {
     pub(crate) headers: CapturedHeaders,
     pub(crate) response_headers: CapturedHeaders,
     pub(crate) trailers: CapturedHeaders,
+    pub(crate) grpc_message: Option<Box<str>>,
     /// Connections that it was tried on before the one that it has.
     pub(crate) tried: VecDeque<ConnLink>,
     /// The one that it has after those.

@@ -17,8 +17,12 @@ mod end;
 mod export;
 mod findings;
 mod group;
+#[cfg(feature = "request")]
+mod grpc;
 mod handle;
 mod headers;
+#[cfg(any(feature = "connect", feature = "tls"))]
+mod identity;
 mod ids;
 mod links;
 #[cfg(loom)]
@@ -37,6 +41,10 @@ mod tls;
 
 #[cfg(all(test, feature = "client"))]
 pub(crate) use self::clock::readings;
+#[cfg(any(feature = "connect", feature = "tls"))]
+pub(crate) use self::identity::described;
+#[cfg(feature = "tonic")]
+pub(crate) use self::request_recorder::RequestLink;
 pub(crate) use self::{
     attempt::AttemptRecorder,
     clock::Tick,

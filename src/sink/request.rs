@@ -36,6 +36,8 @@ pub(crate) struct RequestRecord {
     pub(crate) has_body: bool,
     pub(crate) version: AtomicU8,
     pub(crate) status: AtomicU16,
+    /// The status of a gRPC call, plus one; zero when none came.
+    pub(crate) grpc_status: AtomicU16,
     pub(crate) conn_acquired: AtomicTick,
     pub(crate) body_end: AtomicTick,
     pub(crate) response_head: AtomicTick,
@@ -386,6 +388,7 @@ impl Beginning {
             has_body: head.has_body,
             version: AtomicU8::new(version_code(head.version)),
             status: AtomicU16::new(0),
+            grpc_status: AtomicU16::new(0),
             conn_acquired: AtomicTick::default(),
             body_end: AtomicTick::default(),
             response_head: AtomicTick::default(),

@@ -1,5 +1,9 @@
 //! Who holds a request while it runs, and what they say of it.
 
+#[cfg(feature = "tonic")]
+use super::dial::DialRef;
+#[cfg(feature = "request")]
+use super::grpc;
 use super::{
     clock::Tick,
     conn::{ConnLink, ConnRef},
@@ -81,6 +85,10 @@ impl RequestRecorder {
         }
         record.status.store(status.as_u16(), Relaxed);
         record.version.store(version_code(version), Relaxed);
+        #[cfg(feature = "request")]
+        if version == Version::HTTP_2 && grpc::is_grpc(headers) {
+            grpc::note(core, record, headers);
+        }
         if let Some(headers) = CapturedHeaders::take(headers, &core.settings)
             && let Some(mut links) = record.open_links()
         {
@@ -99,6 +107,8 @@ impl RequestRecorder {
 
     pub(crate) fn trailers(&self, trailers: &HeaderMap) {
         let Some((core, record)) = self.open() else { return };
+        #[cfg(feature = "request")]
+        grpc::note(core, record, trailers);
         if let Some(trailers) = CapturedHeaders::take(trailers, &core.settings)
             && let Some(mut links) = record.open_links()
         {
@@ -200,6 +210,12 @@ pub(crate) struct BodyWatch {
 }
 
 impl BodyWatch {
+    /// The request, for somebody who sees which connection takes it.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn link(&self) -> Option<RequestLink> {
+        self.request.clone().map(RequestLink)
+    }
+
     pub(crate) fn sent(&mut self, bytes: u64) {
         self.bytes += bytes;
         if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
@@ -211,6 +227,34 @@ impl BodyWatch {
     pub(crate) fn complete(&mut self) {
         if let Some(request) = self.request.take().filter(RequestRef::is_open) {
             request.record.body_end.set(request.core().now().max(request.record.begin));
+        }
+    }
+}
+
+/// A request whose connection shows only where that takes the request.
+#[cfg(feature = "tonic")]
+#[derive(Debug)]
+pub(crate) struct RequestLink(RequestRef);
+
+#[cfg(feature = "tonic")]
+impl RequestLink {
+    /// The connection takes it just now.
+    pub(crate) fn taken(&self, conn: &ConnRef) {
+        self.0.acquired(conn);
+    }
+
+    /// It was lined up for the connection, and never taken.
+    pub(crate) fn lined_up(&self, conn: &ConnRef) {
+        self.0.link(conn);
+    }
+
+    /// The dial led to where it is now. If it was waiting when that began, it was waiting for that.
+    pub(crate) fn after(&self, dial: &DialRef) {
+        if let Some(group) = &dial.0
+            && self.0.is_open()
+            && group.serves(&self.0)
+        {
+            self.0.caused(group);
         }
     }
 }

@@ -16,6 +16,8 @@ thread_local! {
     static DIAL: RefCell<Option<Arc<Group>>> = const { RefCell::new(None) };
     static PROXY: RefCell<Option<Arc<Text>>> = const { RefCell::new(None) };
     static BEGUN: Cell<Option<DialRecorder>> = const { Cell::new(None) };
+    #[cfg(feature = "tonic")]
+    static OBSERVED: Cell<Option<Vec<Arc<Group>>>> = const { Cell::new(None) };
 }
 
 /// What is polled until its drop is polled on behalf of a request, if there is one.
@@ -117,4 +119,27 @@ pub(super) fn begun() -> Option<DialRecorder> {
 
 pub(super) fn dial() -> Option<Arc<Group>> {
     DIAL.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// What `poll` returns, and the dials that began in it.
+#[cfg(feature = "tonic")]
+pub(super) fn observing_dials<R>(poll: impl FnOnce() -> R) -> (R, Vec<Arc<Group>>) {
+    struct Back(Option<Vec<Arc<Group>>>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            let _ = OBSERVED.try_with(|begun| begun.set(self.0.take()));
+        }
+    }
+    let _back = Back(OBSERVED.replace(Some(Vec::new())));
+    let result = poll();
+    (result, OBSERVED.take().unwrap_or_default())
+}
+
+#[cfg(feature = "tonic")]
+pub(super) fn dial_begins(group: &Arc<Group>) {
+    let _ = OBSERVED.try_with(|begun| {
+        let mut dials = begun.take();
+        dials.iter_mut().for_each(|dials| dials.push(group.clone()));
+        begun.set(dials);
+    });
 }

@@ -104,9 +104,7 @@ where
         shared: Arc<Shared>,
         connector: TlsConnector,
     ) -> Self {
-        let conn =
-            shared.sink.is_enabled().then(|| ConnRef::carried(|extras| io.connected().get_extras(extras)));
-        let conn = conn.flatten();
+        let conn = shared.sink.is_enabled().then(|| ConnRef::of(&io)).flatten();
         let recorder = shared.sink.tls(conn.as_ref(), || sent_name(&name, &connector));
         let record = recorder
             .is_on()

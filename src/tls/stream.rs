@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream as RustlsStream;
 use super::{handshake::rustls_error, tap::Tap};
 use crate::{
     error::{classify::io_fault, rustls::alert_name},
-    sink::{ConnRef, TlsRecorder},
+    sink::{ConnRef, TlsRecorder, described},
 };
 
 /// A stream that is protected with TLS, and recorded as a tunnel until it is dropped.
@@ -130,14 +130,9 @@ impl<C: Read + Write + Unpin> Write for TlsStream<C> {
 
 impl<C: Connection> Connection for TlsStream<C> {
     fn connected(&self) -> Connected {
-        let mut connected = self.get_ref().connected();
-        if self.alpn_protocol() == Some(b"h2") {
-            connected = connected.negotiated_h2();
-        }
-        match &self.conn {
-            Some(conn) => connected.extra(conn.clone()),
-            None => connected,
-        }
+        let below = || self.get_ref().connected();
+        let connected = self.conn.as_ref().map_or_else(below, |conn| described(conn, below));
+        if self.alpn_protocol() == Some(b"h2") { connected.negotiated_h2() } else { connected }
     }
 }
 

@@ -15,6 +15,7 @@ mod block;
 mod conn;
 mod dns;
 mod draw;
+mod grpc;
 mod index;
 mod lone;
 mod request;

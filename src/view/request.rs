@@ -2,6 +2,7 @@
 
 use super::block::{Block, Ending, Row, total};
 use super::conn;
+use super::grpc;
 use super::index::Index;
 use super::style::{Line, Tone};
 use super::text;
@@ -237,6 +238,10 @@ fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &Span, hop: usize) -
         };
         title.item(tone, text::status(request.resp_status_code));
     }
+    if let Some(code) = request.grpc_status {
+        let tone = if code == 0 { Tone::Good } else { Tone::Bad };
+        title.item(tone, format!("gRPC {}", grpc::status(code)));
+    }
     ending.describe(&mut title);
     if span.is_running {
         title.item(Tone::Warn, "still running");
@@ -343,6 +348,12 @@ fn remarks(index: &Index<'_>, request: &HttpReqTrace, ending: &Ending<'_>) -> Ve
         if let Some(failure) = &attempt.failure {
             line.item(Tone::Bad, format!("✗ {failure}"));
         }
+        remarks.push(line);
+    }
+    if !request.grpc_message.is_empty() {
+        let mut line = Line::default();
+        line.push(Tone::Bad, "the server said:");
+        line.word(Tone::Plain, &request.grpc_message);
         remarks.push(line);
     }
     if ending.is_failure() {

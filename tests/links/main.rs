@@ -8,6 +8,8 @@ mod support;
 
 mod failed;
 mod hops;
+mod hyper_rustls;
+mod pools;
 mod ports;
 mod race;
 mod reuse;

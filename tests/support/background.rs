@@ -36,6 +36,13 @@ impl Background {
         });
         Self { stop: Some(stop), thread: Some(thread) }
     }
+
+    /// Waits until the future has come to its end by itself.
+    pub fn join(mut self) {
+        if let Err(panicked) = self.thread.take().expect("joined once").join() {
+            panic::resume_unwind(panicked);
+        }
+    }
 }
 
 impl Drop for Background {

@@ -9,10 +9,12 @@ mod support;
 
 mod errors;
 mod expect;
+mod extended_connect;
 mod http1;
 mod http2;
 mod io;
 mod metadata;
+mod pooling;
 mod side;
 mod upgrade;
 mod wrappers;

@@ -1,0 +1,192 @@
+//! Connectors whose connections say when they are written to.
+
+use super::slot::{Slot, outside, with_current};
+use crate::sink::{ConnRef, DialRef, TraceSink};
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use pin_project_lite::pin_project;
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Wraps the connector of a channel so that calls learn their connection. See the [module](super).
+///
+/// It records nothing itself: the connector within does, such as
+/// [`TcpConnector`](crate::connect::TcpConnector), or any other inside
+/// [`TraceConnectLayer`](crate::connect::TraceConnectLayer).
+#[derive(Clone, Debug)]
+pub struct LinkLayer {
+    sink: TraceSink,
+}
+
+impl LinkLayer {
+    /// For connections that are recorded into `sink`.
+    pub fn new(sink: &TraceSink) -> Self {
+        LinkLayer { sink: sink.clone() }
+    }
+}
+
+impl<C> Layer<C> for LinkLayer {
+    type Service = LinkConnect<C>;
+
+    fn layer(&self, inner: C) -> LinkConnect<C> {
+        LinkConnect { inner, sink: self.sink.clone() }
+    }
+}
+
+/// A connector of a channel. See [`LinkLayer`].
+#[derive(Clone, Debug)]
+pub struct LinkConnect<C> {
+    inner: C,
+    sink: TraceSink,
+}
+
+impl<C> LinkConnect<C> {
+    /// The connector within.
+    pub fn get_ref(&self) -> &C {
+        &self.inner
+    }
+
+    /// The connector within.
+    pub fn get_mut(&mut self) -> &mut C {
+        &mut self.inner
+    }
+
+    /// The connector within.
+    pub fn into_inner(self) -> C {
+        self.inner
+    }
+}
+
+impl<C> Service<Uri> for LinkConnect<C>
+where
+    C: Service<Uri>,
+    C::Response: Connection,
+{
+    type Response = LinkIo<C::Response>;
+    type Error = C::Error;
+    type Future = LinkConnectFuture<C::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
+        outside(|| self.inner.poll_ready(cx))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let is_traced = self.sink.is_enabled();
+        with_current(|slot| *slot = Slot::default());
+        LinkConnectFuture { inner: watched(is_traced, || self.inner.call(uri)), is_traced }
+    }
+}
+
+pin_project! {
+    /// The future of [`LinkConnect`].
+    #[derive(Debug)]
+    pub struct LinkConnectFuture<F> {
+        #[pin]
+        inner: F,
+        is_traced: bool,
+    }
+}
+
+impl<F, T, E> Future for LinkConnectFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    T: Connection,
+{
+    type Output = Result<LinkIo<T>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let io = ready!(watched(*this.is_traced, || this.inner.poll(cx)))?;
+        let conn = if *this.is_traced { ConnRef::of(&io) } else { None };
+        Poll::Ready(Ok(LinkIo { inner: io, conn }))
+    }
+}
+
+/// Notes the dials that begin in `poll`.
+fn watched<R>(is_traced: bool, poll: impl FnOnce() -> R) -> R {
+    if !is_traced {
+        return outside(poll);
+    }
+    let (result, begun) = DialRef::observe(|| outside(poll));
+    with_current(|slot| slot.dials.extend(begun));
+    result
+}
+
+pin_project! {
+    /// A connection of a channel. See [`LinkLayer`].
+    #[derive(Debug)]
+    pub struct LinkIo<T> {
+        #[pin]
+        inner: T,
+        conn: Option<ConnRef>,
+    }
+}
+
+impl<T> LinkIo<T> {
+    /// The stream itself.
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// This task writes to this connection: what it starts next is about it.
+    fn mark(conn: &Option<ConnRef>) {
+        with_current(|slot| {
+            let is_known = match (&slot.conn, conn) {
+                (Some(known), Some(conn)) => known.is(conn),
+                (None, None) => true,
+                _ => false,
+            };
+            if !is_known {
+                slot.conn.clone_from(conn);
+            }
+        });
+    }
+}
+
+impl<T: Read> Read for LinkIo<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_read(cx, buf)
+    }
+}
+
+impl<T: Write> Write for LinkIo<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        Self::mark(this.conn);
+        this.inner.poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        Self::mark(this.conn);
+        this.inner.poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_shutdown(cx)
+    }
+}
+
+impl<T: Connection> Connection for LinkIo<T> {
+    fn connected(&self) -> Connected {
+        self.inner.connected()
+    }
+}

@@ -1,0 +1,196 @@
+//! gRPC with tonic: calls as requests, each linked to the connection that carried it, across reconnects.
+//!
+//! [`connect`] makes a channel for any generated client, which differs from that of tonic in its name alone:
+//!
+//! ```no_run
+//! # struct GreeterClient<T>(T);
+//! # impl<T> GreeterClient<T> { fn new(channel: T) -> Self { GreeterClient(channel) } }
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use nettrace::TraceSink;
+//! use tonic::transport::Endpoint;
+//!
+//! let sink = TraceSink::new();
+//! let endpoint = Endpoint::from_static("http://greeter.internal:50051");
+//! let channel = nettrace::tonic::connect(&sink, endpoint).await?; // or connect_lazy
+//! let greeter = GreeterClient::new(channel);
+//! # Ok(()) }
+//! ```
+//!
+//! # What is recorded of a call
+//!
+//! It is an HTTP request with the status and the message of gRPC
+//! ([`grpcStatus`](crate::record::HttpReqTrace::grpc_status),
+//! [`grpcMessage`](crate::record::HttpReqTrace::grpc_message)), from the trailers or, where the response is nothing
+//! else, from its header. A status other than zero is an answer: such a request has not failed. One that ends without
+//! a status was cut off, by a timeout of the endpoint's or the call's (`timeout`), by its caller (`cancelled`) or by an
+//! error (`failed`); then it keeps its connection.
+//!
+//! A call's own handle is among the extensions of its response ([`ResponseExt`] is for `tonic::Response`, too). To
+//! have it beforehand, also of a call that fails, put a [`RequestHandle`] into the extensions of the `tonic::Request`.
+//!
+//! # TLS
+//!
+//! tonic's own (`Endpoint::tls_config`) sits above our connection, whose operations and bytes are then those of the
+//! ciphertext; there is no record of the tunnel. With ours there is. Then the endpoint is `http://`, and says by its
+//! origin what the server is to be told:
+//!
+#![cfg_attr(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")), doc = "```no_run")]
+#![cfg_attr(not(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs"))), doc = "```ignore")]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use nettrace::{TraceSink, connect::TcpConnector, tls::{Roots, TraceTlsLayer}};
+//! use tonic::transport::Endpoint;
+//! use tower::Layer;
+//!
+//! let sink = TraceSink::new();
+//! let roots = Roots::from_pem_file("authority.pem")?;
+//! let tls = TraceTlsLayer::builder(&sink).roots(roots).alpn(["h2"]).always().build();
+//! let connector = tls.layer(TcpConnector::new(&sink));
+//! let endpoint = Endpoint::from_static("http://greeter.internal:443").origin("https://greeter.internal".parse()?);
+//! let channel = nettrace::tonic::connect_with_connector(&sink, endpoint, connector).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! The URL of a call is recorded as the endpoint has it, unless its client is made `with_origin`.
+//!
+//! # How a call finds its connection
+//!
+//! tonic hands a call to a task, which hands it to another, the one of the connection; neither says which that is. So
+//! a channel takes three parts, which [`connect`] puts together. [`LinkExecutor`] gives each task of the channel a
+//! place for a connection. [`LinkLayer`] has connections write themselves down in the place of the task that writes
+//! to them: the one that makes a connection begins HTTP/2 on it and, in the same poll, starts the one that takes calls
+//! to it, which inherits the place. [`layer`] has the body of a call look into the place when it is taken up. All of
+//! it is a matter of identity, and of no address or time.
+//!
+//! The dial of a channel begins in a task of its own. It is put down (`triggeredBy`) to the first call that it serves
+//! or fails, if that was waiting when it began; one that was dropped before the dial had ended is linked to neither.
+//!
+//! # What is exact
+//!
+//! | channel | calls | their connection |
+//! |---|---|---|
+//! | [`connect`], [`connect_lazy`] and those with a connector | all | always |
+//! | tower's `Balance` over such channels | all | always |
+//! | tonic's `Channel::balance_list` and `balance_channel`, inside [`layer`] | all | none: tonic makes their connections itself |
+//! | a client of hyper-util inside [`TraceRequestLayer`](crate::request::TraceRequestLayer) | all | always, see [`request`](crate::request) |
+
+mod body;
+mod connector;
+mod executor;
+mod slot;
+
+pub use self::{
+    body::LinkBody,
+    connector::{LinkConnect, LinkConnectFuture, LinkIo, LinkLayer},
+    executor::{LinkExecutor, Scope, scope},
+};
+
+use crate::{
+    connect::TcpConnector,
+    request::{TraceRequest, TraceRequestLayer},
+    sink::{RequestHandle, ResponseExt, TraceSink},
+};
+use ::tonic::transport::{self, Endpoint, Error};
+use http::Uri;
+use hyper::rt::{Read, Write};
+use hyper_util::client::legacy::connect::Connection;
+use socket2::TcpKeepalive;
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// A channel whose calls are recorded. Cheap to clone, as tonic's own.
+pub type Channel = TraceRequest<transport::Channel, LinkBody>;
+
+/// Makes a channel that is connected, over [`TcpConnector`] with the endpoint's options.
+///
+/// Those that an endpoint does not tell are for [`connect_with_connector`]: a local address (use
+/// [`TcpConnector::source_ip`]), and the path of a Unix socket (`unix:path`, which is connected to, but not recorded).
+/// An executor that the endpoint had is replaced, see [`LinkExecutor::over`].
+///
+/// # Errors
+///
+/// Those of [`Endpoint::connect`].
+pub async fn connect(sink: &TraceSink, endpoint: Endpoint) -> Result<Channel, Error> {
+    if hides_path(&endpoint) {
+        return Ok(layer(sink).layer(endpoint.connect().await?));
+    }
+    let connector = connector(sink, &endpoint);
+    connect_with_connector(sink, endpoint, connector).await
+}
+
+/// Makes a channel that connects when it is first used. See [`connect`].
+pub fn connect_lazy(sink: &TraceSink, endpoint: Endpoint) -> Channel {
+    if hides_path(&endpoint) {
+        return layer(sink).layer(endpoint.connect_lazy());
+    }
+    let connector = connector(sink, &endpoint);
+    connect_with_connector_lazy(sink, endpoint, connector)
+}
+
+/// Makes a channel that is connected, over any connector that records its connections: a [`TcpConnector`], TLS over
+/// that, or a foreign one inside [`TraceConnectLayer`](crate::connect::TraceConnectLayer).
+///
+/// # Errors
+///
+/// Those of [`Endpoint::connect_with_connector`].
+pub async fn connect_with_connector<C>(
+    sink: &TraceSink,
+    endpoint: Endpoint,
+    connector: C,
+) -> Result<Channel, Error>
+where
+    C: Service<Uri> + Send + 'static,
+    C::Response: Read + Write + Connection + Send + Unpin + 'static,
+    C::Future: Send,
+    BoxError: From<C::Error>,
+{
+    let endpoint = endpoint.executor(LinkExecutor::new());
+    let connector = LinkLayer::new(sink).layer(connector);
+    let channel = scope(endpoint.connect_with_connector(connector)).await?;
+    Ok(layer(sink).origin(endpoint.uri().clone()).layer(channel))
+}
+
+/// Makes a channel that connects when it is first used. See [`connect_with_connector`].
+pub fn connect_with_connector_lazy<C>(sink: &TraceSink, endpoint: Endpoint, connector: C) -> Channel
+where
+    C: Service<Uri> + Send + 'static,
+    C::Response: Read + Write + Connection + Send + Unpin + 'static,
+    C::Future: Send,
+    BoxError: From<C::Error>,
+{
+    let endpoint = endpoint.executor(LinkExecutor::new());
+    let connector = LinkLayer::new(sink).layer(connector);
+    let channel = endpoint.connect_with_connector_lazy(connector);
+    layer(sink).origin(endpoint.uri().clone()).layer(channel)
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Records the calls of a channel; what [`connect`] and its sisters put around it.
+///
+/// A channel adds scheme and authority below; for the record they are what
+/// [`origin`](TraceRequestLayer::origin) says, if anything.
+pub fn layer(sink: &TraceSink) -> TraceRequestLayer<LinkBody> {
+    TraceRequestLayer::new(sink).mapped(LinkBody)
+}
+
+/// What tonic would set up its own connector with.
+fn connector(sink: &TraceSink, endpoint: &Endpoint) -> TcpConnector {
+    let probes = endpoint.get_tcp_keepalive().map(|time| {
+        let probes = TcpKeepalive::new().with_time(time);
+        let probes =
+            endpoint.get_tcp_keepalive_interval().into_iter().fold(probes, TcpKeepalive::with_interval);
+        endpoint.get_tcp_keepalive_retries().into_iter().fold(probes, TcpKeepalive::with_retries)
+    });
+    TcpConnector::new(sink).nodelay(endpoint.get_tcp_nodelay()).keep_alive_probes(probes)
+}
+
+/// An endpoint of a Unix socket says nothing of it but this.
+fn hides_path(endpoint: &Endpoint) -> bool {
+    *endpoint.uri() == "http://tonic"
+}
+
+impl<T> ResponseExt for ::tonic::Response<T> {
+    fn request_handle(&self) -> Option<&RequestHandle> {
+        RequestHandle::among(self.extensions())
+    }
+}

@@ -1,0 +1,267 @@
+//! Pools that users put together of hyper-util's `client::pool`, and hyper's own connections in them.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::pool::{cache, map::Map, negotiate, singleton::Singleton};
+use hyper_util::rt::TokioExecutor;
+use nettrace::connect::{TcpConnector, TraceConnectLayer};
+use nettrace::record::EndReason;
+use nettrace::request::{OnConnection, TraceBody, TraceRequestLayer};
+use nettrace::tls::{MaybeTlsStream, Roots, TraceTlsLayer};
+use nettrace::{ConnRef, Failure, TraceSink};
+use tower::{Layer, Service, ServiceExt, layer::layer_fn, service_fn};
+
+use crate::side::{BoxError, Traced, assert_linked, link, traced};
+use crate::support::pki::Authority;
+use crate::support::raw::Server;
+use crate::support::web::{Web, reply};
+
+type Body = TraceBody<Full<Bytes>>;
+type Sending = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
+
+/// hyper's connections as tower services.
+struct Http1(http1::SendRequest<Body>);
+
+#[derive(Clone)]
+struct Http2(http2::SendRequest<Body>);
+
+macro_rules! service {
+    ($connection:ident) => {
+        impl Service<Request<Body>> for $connection {
+            type Response = Response<Incoming>;
+            type Error = hyper::Error;
+            type Future = Sending;
+
+            fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+                self.0.poll_ready(cx)
+            }
+
+            fn call(&mut self, request: Request<Body>) -> Sending {
+                Box::pin(self.0.send_request(request))
+            }
+        }
+    };
+}
+service!(Http1);
+service!(Http2);
+
+/// What hyper takes as a connection.
+trait Io:
+    hyper::rt::Read + hyper::rt::Write + hyper_util::client::legacy::connect::Connection + Unpin + Send + 'static
+{
+}
+impl<T> Io for T where
+    T: hyper::rt::Read
+        + hyper::rt::Write
+        + hyper_util::client::legacy::connect::Connection
+        + Unpin
+        + Send
+        + 'static
+{
+}
+
+async fn speak_http1(io: impl Io) -> Result<OnConnection<Http1>, BoxError> {
+    let conn = ConnRef::of(&io);
+    let (sender, connection) = http1::handshake(io).await?;
+    tokio::spawn(connection);
+    Ok(OnConnection::new(conn, Http1(sender)))
+}
+
+async fn speak_http2(io: impl Io) -> Result<OnConnection<Http2>, BoxError> {
+    let conn = ConnRef::of(&io);
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+    tokio::spawn(connection);
+    Ok(OnConnection::new(conn, Http2(sender)))
+}
+
+fn connector(sink: &TraceSink) -> nettrace::connect::TraceConnect<HttpConnector> {
+    TraceConnectLayer::new(sink).layer(HttpConnector::new())
+}
+
+/// In origin form, as hyper's connections of HTTP/1 take it.
+fn in_origin_form(mut request: Request<Body>) -> Request<Body> {
+    let host = request.uri().authority().expect("an authority").as_str().parse().expect("a host");
+    request.headers_mut().insert("host", host);
+    *request.uri_mut() = Uri::from(request.uri().path_and_query().expect("a path").clone());
+    request
+}
+
+/// Asks the pool for a connection, and sends the request over that.
+fn over<P, C>(
+    sink: &TraceSink,
+    name: &'static str,
+    pool: P,
+    to_wire: fn(Request<Body>) -> Request<Body>,
+) -> Traced
+where
+    P: Service<Uri, Response = C> + Send + 'static,
+    P::Error: Into<BoxError>,
+    P::Future: Send + 'static,
+    C: Service<Request<Body>, Response = Response<Incoming>> + Send + 'static,
+    C::Error: Into<BoxError>,
+    C::Future: Send,
+{
+    let pool = Arc::new(Mutex::new(pool));
+    let client = service_fn(move |request: Request<Body>| {
+        let connection = pool.lock().unwrap().call(request.uri().clone());
+        async move {
+            let mut connection = connection.await.map_err(Into::into)?;
+            let ready = connection.ready().await.map_err(Into::into)?;
+            ready.call(to_wire(request)).await.map_err(Into::<BoxError>::into)
+        }
+    });
+    traced(name, sink, TraceRequestLayer::new(sink).layer(client))
+}
+
+/// Many at once and one after the other: all are linked to their connections. So many of those were used.
+async fn check(client: &Traced, urls: &[String]) -> usize {
+    let many: Vec<_> = urls.iter().cycle().take(32).collect();
+    let asked = join_all(many.iter().map(|url| client.asked(url))).await;
+    let again = client.asked(&urls[0]).await;
+    let trace = client.sink.snapshot("");
+    for (request, port) in asked.iter().chain([&again]) {
+        let conn = assert_linked(&trace, request, *port);
+        assert!(!link(&trace, request).0.conn_acquired_at.is_undefined(), "{}", client.name);
+        let dial = trace.dials.get(&conn.from_dial).unwrap();
+        assert!(!dial.triggered_by.is_undefined(), "{}", client.name);
+    }
+    assert!(request_of_its_own_dial(&trace) > 0, "{}", client.name);
+    let used: HashSet<_> = trace.http_requests.iter().map(|request| request.tcp_conn.clone()).collect();
+    used.len()
+}
+
+/// How many requests went over the connection that was dialled for them.
+fn request_of_its_own_dial(trace: &nettrace::NetTrace) -> usize {
+    let is_own = |request: &&nettrace::record::HttpReqTrace| {
+        let conn = trace.tcp_conns.get(&request.tcp_conn);
+        conn.and_then(|conn| trace.dials.get(&conn.from_dial))
+            .is_some_and(|d| d.triggered_by == request.trace_id)
+    };
+    trace.http_requests.iter().filter(is_own).count()
+}
+
+type Making<C> = Pin<Box<dyn Future<Output = Result<OnConnection<C>, BoxError>> + Send>>;
+
+/// What makes connections of HTTP/1.
+fn http1(
+    sink: &TraceSink,
+) -> impl Service<Uri, Response = OnConnection<Http1>, Error = BoxError, Future = Making<Http1>>
++ Clone
++ Send
++ use<> {
+    let connector = connector(sink);
+    service_fn(move |uri: Uri| -> Making<Http1> {
+        let connector = connector.clone();
+        Box::pin(async move { speak_http1(connector.oneshot(uri).await?).await })
+    })
+}
+
+#[tokio::test]
+async fn a_cache_of_http1_connections() {
+    let web = Web::start(async |_| reply("hello"));
+    let sink = TraceSink::new();
+    let pool = cache::builder().executor(TokioExecutor::new()).build(http1(&sink));
+    let client = over(&sink, "cache", pool, in_origin_form);
+    let [first, second] = [client.asked(&web.url("/")).await, client.asked(&web.url("/")).await];
+    assert_eq!(first.1, second.1, "it is used again");
+    check(&client, &[web.url("/")]).await;
+}
+
+#[tokio::test]
+async fn caches_by_destination() {
+    let webs = [Web::start(async |_| reply("hello")), Web::start(async |_| reply("hello"))];
+    let sink = TraceSink::new();
+    let make = http1(&sink);
+    let mut pools = Map::builder::<Uri>()
+        .keys(|uri: &Uri| uri.authority().cloned())
+        .values(move |_: &Uri| cache::builder().executor(TokioExecutor::new()).build(make.clone()))
+        .build();
+    let pool = service_fn(move |uri: Uri| pools.service(&uri).call(uri));
+    let client = over(&sink, "map", pool, in_origin_form);
+    let urls = webs.each_ref().map(|web| web.url("/"));
+    assert!(check(&client, &urls).await >= 2);
+}
+
+#[tokio::test]
+async fn one_http2_connection() {
+    let web = Web::start(async |_| reply("hello"));
+    let sink = TraceSink::new();
+    let connector = connector(&sink);
+    let make = service_fn(move |uri: Uri| {
+        let connector = connector.clone();
+        Box::pin(async move { speak_http2(connector.oneshot(uri).await?).await })
+    });
+    let client = over(&sink, "singleton", Singleton::new(make), |request| request);
+    assert_eq!(check(&client, &[web.url("/")]).await, 1);
+}
+
+/// What TLS agrees on decides whether a connection goes to the cache, or is the one of all.
+#[tokio::test]
+async fn as_tls_agrees_on() {
+    let authority = Authority::new("pools");
+    for (offered, used) in [("h2", 1), ("http/1.1", 33)] {
+        let mut config = authority.issue(&["127.0.0.1"]).server();
+        config.alpn_protocols = vec![offered.into()];
+        let web = Web::tls(config, async |_| reply("hello"));
+        let sink = TraceSink::new();
+        let roots = Roots::from_pem(authority.pem()).unwrap();
+        let tls = TraceTlsLayer::builder(&sink).roots(roots).alpn(["h2", "http/1.1"]).build();
+        let connector = tls.layer(TcpConnector::new(&sink));
+        let pool = negotiate::builder()
+            .connect(connector)
+            .inspect(|io: &MaybeTlsStream<_>| match io {
+                MaybeTlsStream::Tls(stream) => stream.alpn_protocol() == Some(b"h2"),
+                MaybeTlsStream::Plain(_) => false,
+            })
+            .fallback(layer_fn(|connect| ServiceExt::<Uri>::and_then(connect, speak_http1)))
+            .upgrade(layer_fn(|inspected| Singleton::new(ServiceExt::<()>::and_then(inspected, speak_http2))))
+            .build::<Uri>();
+        let to_wire = if used == 1 { |request| request } else { in_origin_form };
+        let client = over(&sink, "negotiated", pool, to_wire);
+        assert_eq!(check(&client, &[format!("https://{}/", web.addr())]).await, used);
+        let trace = sink.snapshot("");
+        assert!(trace.http_requests.iter().all(|request| !request.tls_tunnel.is_undefined()));
+    }
+}
+
+#[tokio::test]
+async fn requests_that_come_to_no_good_end() {
+    let server = Server::start(async |mut conn| {
+        let head = conn.read_head().await?;
+        if head.starts_with("GET /cut") {
+            return conn.close().await;
+        }
+        conn.read_to_end().await // and no answer
+    });
+    let sink = TraceSink::new();
+    // hyper-util's cache keeps what was cut off until somebody finds out.
+    let client = || over(&sink, "cache", cache::builder().build(http1(&sink)), in_origin_form);
+    let (cut, outcome) = client().get(&format!("http://{}/cut", server.addr())).await;
+    outcome.expect_err("no answer");
+    let url = format!("http://{}/never", server.addr());
+    let client = client();
+    tokio::select! {
+        biased;
+        _ = client.get(&url) => panic!("no answer"),
+        seen = server.accepted(2) => assert_eq!(seen.len(), 2),
+    }
+    let trace = sink.snapshot("");
+    let seen = server.seen();
+    assert_eq!(link(&trace, &cut).0.failure, Some(Failure::EofError));
+    assert_linked(&trace, &cut, seen[0].peer.port());
+    let dropped = &trace.http_requests[1];
+    assert_eq!(
+        (&dropped.end_reason, &dropped.failure),
+        (&Some(EndReason::Cancelled), &Some(Failure::Interrupted))
+    );
+}

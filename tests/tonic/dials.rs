@@ -1,0 +1,178 @@
+//! What a channel dials, and for which call.
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use nettrace::connect::TraceConnectLayer;
+use nettrace::record::EndReason;
+use nettrace::tonic::{connect, connect_lazy, connect_with_connector_lazy};
+use nettrace::{Failure, TraceSink};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tonic::Code;
+use tonic::transport::Endpoint;
+use tower::Layer as _;
+
+use crate::greeter::{GreeterClient, Name};
+use crate::side::{Place, assert_linked, call, closed, greet, link};
+use crate::support::check;
+use crate::support::raw::{Refused, Server};
+
+#[tokio::test]
+async fn the_first_call_of_a_lazy_channel() {
+    let place = Place::new();
+    let server = place.serve();
+    let sink = TraceSink::new();
+    let client = GreeterClient::new(connect_lazy(&sink, place.endpoint()));
+    let (first, port) = greet(&client, "first").await;
+    let (second, _) = greet(&client, "second").await;
+    drop(server);
+    let _server = place.serve();
+    let (mut third, mut again) = greet(&client, "third").await;
+    while again.is_err() {
+        (third, again) = greet(&client, "third").await;
+    }
+    let trace = sink.snapshot("");
+    for (call, port, is_first) in [(&first, port, true), (&second, port, false), (&third, again, true)]
+        .map(|(c, p, f)| (c, p.unwrap(), f))
+    {
+        let record = assert_linked(&trace, call, port);
+        let conn = trace.tcp_conns.get(&record.tcp_conn).unwrap();
+        let dial = trace.dials.get(&conn.from_dial).unwrap();
+        assert_eq!(dial.triggered_by == record.trace_id, is_first);
+        let timings = call.timings().unwrap();
+        assert_eq!(timings.connect.is_some(), is_first, "{timings}");
+        assert_eq!(call.trace().dials.len(), 1);
+    }
+    drop(client);
+    check::finished(&closed(&sink).await);
+}
+
+#[tokio::test]
+async fn a_channel_that_is_connected_beforehand() {
+    let place = Place::new();
+    let _server = place.serve();
+    let sink = TraceSink::new();
+    let client = GreeterClient::new(connect(&sink, place.endpoint()).await.unwrap());
+    let (call, port) = greet(&client, "first").await;
+    let trace = sink.snapshot("");
+    assert_linked(&trace, &call, port.unwrap());
+    assert!(trace.dials[0].triggered_by.is_undefined());
+    assert_eq!(call.timings().unwrap().connect, None);
+}
+
+#[tokio::test]
+async fn a_refused_connection() {
+    let refused = Refused::on("127.0.0.1:0");
+    let endpoint = Endpoint::from_shared(format!("http://{}", refused.addr)).unwrap();
+    let sink = TraceSink::new();
+    let error = connect(&sink, endpoint.clone()).await.expect_err("no connection");
+    assert!(std::error::Error::source(&error).is_some());
+    let trace = sink.snapshot("");
+    assert_eq!((trace.dials.len(), &trace.dials[0].failure), (1, &Some(Failure::ConnectionRefused)));
+
+    sink.clear();
+    let client = GreeterClient::new(connect_lazy(&sink, endpoint));
+    for tries in 1..=2 {
+        let (call, outcome) = greet(&client, "anybody").await;
+        assert_eq!(outcome, Err(Code::Unavailable));
+        let trace = call.trace();
+        let [record] = &trace.http_requests[..] else { panic!("one request") };
+        assert_eq!(
+            (&record.failure, &record.end_reason),
+            (&Some(Failure::ConnectionRefused), &Some(EndReason::Failed))
+        );
+        assert!(record.req_error.contains("onnection refused"), "{}", record.req_error);
+        // Each has its own dial, and that its attempt.
+        let [dial] = &trace.dials[..] else { panic!("one dial: {:?}", trace.dials) };
+        assert_eq!(dial.triggered_by, record.trace_id);
+        assert_eq!((trace.tcp_conns.len(), &trace.tcp_conns[0].from_dial), (1, &dial.trace_id));
+        assert_eq!(sink.snapshot("").dials.len(), tries);
+    }
+    check::finished(&closed(&sink).await);
+}
+
+/// What answers is no HTTP/2: the call keeps the connection that was made for it.
+#[tokio::test]
+async fn a_server_that_speaks_something_else() {
+    let server = Server::start(async |mut conn| {
+        conn.read(24).await?; // the preface
+        conn.write(b"SSH-2.0-OpenSSH_10.0\r\n\r\n").await?;
+        conn.read_to_end().await
+    });
+    let sink = TraceSink::new();
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.addr())).unwrap();
+    let client = GreeterClient::new(connect_lazy(&sink, endpoint));
+    let (call, outcome) = greet(&client, "anybody").await;
+    outcome.expect_err("that was no answer");
+    drop(client);
+    let trace = closed(&sink).await;
+    let port = server.ended(1).await[0].peer.port();
+    let (record, conn) = link(&trace, &call);
+    assert_eq!(conn.expect("a connection").addr_tuple.src_port, port);
+    assert_eq!(trace.dials[0].triggered_by, record.trace_id);
+    assert!(record.failure.is_some() && !record.req_error.is_empty());
+    check::finished(&trace);
+}
+
+/// It takes longer than the endpoint allows.
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_takes_too_long() {
+    let sink = TraceSink::new();
+    let never = tower::service_fn(async |_: Uri| pending::<io::Result<TokioIo<TcpStream>>>().await);
+    let endpoint = Endpoint::from_static("http://example.test:1").connect_timeout(Duration::from_secs(3));
+    let connector = TraceConnectLayer::new(&sink).layer(never);
+    let client = GreeterClient::new(connect_with_connector_lazy(&sink, endpoint, connector));
+    let (call, outcome) = greet(&client, "anybody").await;
+    outcome.expect_err("no connection");
+    let trace = call.trace();
+    let (record, _) = link(&trace, &call);
+    assert_eq!(
+        (&record.failure, &record.end_reason),
+        (&Some(Failure::GenericTimeoutError), &Some(EndReason::Timeout))
+    );
+    let [dial] = &trace.dials[..] else { panic!("one dial") };
+    assert_eq!((&dial.triggered_by, &dial.end_reason), (&record.trace_id, &Some(EndReason::Cancelled)));
+    check::finished(&closed(&sink).await);
+}
+
+/// Whoever waited for a dial may leave; it is not put down to who comes later.
+#[tokio::test]
+async fn a_call_that_is_dropped_before_there_is_a_connection() {
+    let place = Place::new();
+    let _server = place.serve();
+    let sink = TraceSink::new();
+    let (go, addr) = (Arc::new(Semaphore::new(0)), place.addr());
+    let waiting = go.clone();
+    let slow = tower::service_fn(move |_: Uri| {
+        let waiting = waiting.clone();
+        async move {
+            waiting.acquire().await.expect("never closed").forget();
+            TcpStream::connect(addr).await.map(TokioIo::new)
+        }
+    });
+    let connector = TraceConnectLayer::new(&sink).layer(slow);
+    let client = GreeterClient::new(connect_with_connector_lazy(&sink, place.endpoint(), connector));
+    let (dropped, request) = call(Name::of("dropped"));
+    let mut caller = client.clone();
+    let task = tokio::spawn(async move { caller.greet(request).await });
+    while sink.snapshot("").dials.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    go.add_permits(1);
+    let (later, port) = greet(&client, "later").await;
+    let trace = sink.snapshot("");
+    assert_linked(&trace, &later, port.unwrap());
+    assert!(trace.dials[0].triggered_by.is_undefined());
+    let (record, conn) = link(&trace, &dropped);
+    assert_eq!((&record.end_reason, conn.is_none()), (&Some(EndReason::Cancelled), true));
+    assert_eq!(record.failure, Some(Failure::Interrupted));
+    drop(client);
+    check::finished(&closed(&sink).await);
+}

@@ -1,0 +1,19 @@
+//! gRPC calls through traced channels: their links, their statuses and ends, and that tracing changes nothing.
+//!
+//! The server says in each answer which port has asked; the trace must say the same, by links between records.
+#![cfg(all(feature = "client", feature = "tonic", any(feature = "ring", feature = "aws-lc-rs")))]
+
+#[path = "../../examples/greeter/mod.rs"]
+mod greeter;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod dials;
+mod ends;
+mod links;
+mod side;
+mod status;
+mod streams;
+mod tls;
+mod transparency;
+mod transports;

@@ -1,0 +1,137 @@
+//! A server of greetings, and what a trace says of calls to it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use nettrace::record::{HttpReqTrace, NetTrace, TcpConnTrace};
+use nettrace::tonic::Channel;
+use nettrace::{RequestHandle, TraceSink};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tonic::transport::{Endpoint, Server, ServerTlsConfig};
+use tonic::{Code, Request};
+
+use crate::greeter::{GreeterClient, GreeterServer, Greetings, Name};
+use crate::support::background::Background;
+use crate::support::lab::Ns;
+
+/// A place where a server listens, also while there is none: the port is kept.
+pub(crate) struct Place {
+    listener: TcpListener,
+}
+
+/// A running server. Its connections are cut when it is dropped.
+pub(crate) struct Greeters {
+    stop: Option<oneshot::Sender<()>>,
+    background: Background,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a mode of every socket");
+        Place { listener }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.listener.local_addr().expect("it listens")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr())
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(self.url()).expect("a URL")
+    }
+
+    pub(crate) fn serve(&self) -> Greeters {
+        self.serve_with(Server::builder())
+    }
+
+    pub(crate) fn serve_tls(&self, tls: ServerTlsConfig) -> Greeters {
+        self.serve_with(Server::builder().tls_config(tls).expect("a certificate"))
+    }
+
+    pub(crate) fn serve_with(&self, mut server: Server) -> Greeters {
+        let listener = self.listener.try_clone().expect("a descriptor");
+        let (stop, stopped) = oneshot::channel();
+        let background = Background::start(&Ns::here(), move || async move {
+            let server = server.add_service(GreeterServer::new(Greetings));
+            let stopped = async { drop(stopped.await) };
+            server.serve_with_incoming_shutdown(incoming(listener), stopped).await.expect("it serves");
+        });
+        Greeters { stop: Some(stop), background }
+    }
+}
+
+impl Greeters {
+    /// Lets the calls that are there come to their end, and takes no more.
+    pub(crate) fn shut_down(mut self) {
+        drop(self.stop.take());
+        self.background.join();
+    }
+}
+
+fn incoming(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpStream>> {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a listening socket");
+    stream::unfold(listener, async |listener| Some((listener.accept().await.map(|(io, _)| io), listener)))
+}
+
+/// A call that carries its handle.
+pub(crate) fn call<T>(message: T) -> (RequestHandle, Request<T>) {
+    let handle = RequestHandle::new();
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(handle.clone());
+    (handle, request)
+}
+
+/// Greets once; the port that the server saw, or how it failed.
+pub(crate) async fn greet(client: &GreeterClient<Channel>, name: &str) -> (RequestHandle, Result<u16, Code>) {
+    let (handle, request) = call(Name::of(name));
+    let answer = client.clone().greet(request).await;
+    (handle, answer.map(|answer| answer.into_inner().port as u16).map_err(|status| status.code()))
+}
+
+/// The record of the call, and that of its connection.
+#[track_caller]
+pub(crate) fn link<'a>(
+    trace: &'a NetTrace,
+    call: &RequestHandle,
+) -> (&'a HttpReqTrace, Option<&'a TcpConnTrace>) {
+    let record = trace.http_requests.get(call.id()).expect("a record of the call");
+    let conn = (!record.tcp_conn.is_undefined())
+        .then(|| trace.tcp_conns.get(&record.tcp_conn).expect("the connection that it refers to"));
+    (record, conn)
+}
+
+/// The call went over the connection whose port the server saw, as the whole trace and its own part say.
+#[track_caller]
+pub(crate) fn assert_linked<'a>(trace: &'a NetTrace, call: &RequestHandle, port: u16) -> &'a HttpReqTrace {
+    let (record, conn) = link(trace, call);
+    let conn = conn.expect("a connection");
+    assert_eq!(conn.addr_tuple.src_port, port, "{} over {}", record.trace_id, conn.trace_id);
+    let part = call.trace();
+    assert_eq!(link(&part, call).1.expect("a connection").trace_id, conn.trace_id);
+    assert!(!record.conn_acquired_at.is_undefined());
+    record
+}
+
+/// All connections of the sink have been closed.
+pub(crate) async fn closed(sink: &TraceSink) -> NetTrace {
+    let all = async {
+        loop {
+            let trace = sink.snapshot("");
+            let is_open = |conn: &TcpConnTrace| conn.end_reason.is_none();
+            if !trace.tcp_conns.iter().any(is_open)
+                && trace.dials.iter().all(|dial| dial.end_reason.is_some())
+            {
+                return trace;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = crate::support::background::within(Duration::from_secs(20), all).await;
+    in_time.expect("all connections are closed in time")
+}

@@ -1,0 +1,114 @@
+//! TLS: tonic's own above our connections, and ours inside.
+
+use nettrace::connect::TcpConnector;
+use nettrace::tls::{Roots, TraceTlsLayer};
+use nettrace::tonic::{Channel, connect, connect_lazy, connect_with_connector, connect_with_connector_lazy};
+use nettrace::{Failure, TraceSink};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tower::Layer as _;
+
+use crate::greeter::GreeterClient;
+use crate::side::{Greeters, Place, assert_linked, closed, greet, link};
+use crate::support::check;
+use crate::support::pki::Authority;
+
+fn secure(place: &Place, authority: &Authority) -> Greeters {
+    let leaf = authority.issue(&["greeter.test"]);
+    place.serve_tls(ServerTlsConfig::new().identity(Identity::from_pem(&leaf.pem, leaf.key_pem())))
+}
+
+/// An endpoint with tonic's own TLS.
+fn own(place: &Place, authority: &Authority) -> Endpoint {
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
+    let endpoint = Endpoint::from_shared(format!("https://{}", place.addr())).unwrap();
+    endpoint.tls_config(tls.domain_name("greeter.test")).unwrap()
+}
+
+/// A connector with ours, and the endpoint for it.
+fn ours(
+    sink: &TraceSink,
+    place: &Place,
+    authority: &Authority,
+) -> (Endpoint, nettrace::tls::TraceTls<TcpConnector>) {
+    let roots = Roots::from_pem(authority.pem()).unwrap();
+    let tls = TraceTlsLayer::builder(sink).roots(roots).alpn(["h2"]).server_name("greeter.test");
+    let endpoint = place.endpoint().origin("https://greeter.test".parse().unwrap());
+    (endpoint, tls.always().build().layer(TcpConnector::new(sink)))
+}
+
+async fn call_and_restart(sink: &TraceSink, place: &Place, authority: &Authority, channel: Channel) {
+    let mut server = secure(place, authority);
+    let client = GreeterClient::new(channel);
+    for _ in 0..2 {
+        let (mut call, mut port) = greet(&client, "Ada").await;
+        while port.is_err() {
+            (call, port) = greet(&client, "Ada").await;
+        }
+        assert_linked(&sink.snapshot(""), &call, port.unwrap());
+        drop(server);
+        server = secure(place, authority);
+    }
+}
+
+#[tokio::test]
+async fn tonics_own() {
+    let (place, authority, sink) = (Place::new(), Authority::new("tonic"), TraceSink::new());
+    let channel = connect_lazy(&sink, own(&place, &authority));
+    call_and_restart(&sink, &place, &authority, channel).await;
+    let _server = secure(&place, &authority);
+    let client = GreeterClient::new(connect(&sink, own(&place, &authority)).await.unwrap());
+    let (call, port) = greet(&client, "Ada").await;
+    let trace = sink.snapshot("");
+    let record = assert_linked(&trace, &call, port.unwrap());
+    assert_eq!(record.req_url, format!("https://{}/greeter.Greeter/Greet", place.addr()));
+    assert!(record.tls_tunnel.is_undefined() && trace.tls_tunnels.is_empty());
+    drop(client);
+    check::finished(&closed(&sink).await);
+}
+
+#[tokio::test]
+async fn ours_inside() {
+    let (place, authority, sink) = (Place::new(), Authority::new("tonic"), TraceSink::new());
+    let (endpoint, connector) = ours(&sink, &place, &authority);
+    let channel = connect_with_connector_lazy(&sink, endpoint, connector);
+    call_and_restart(&sink, &place, &authority, channel).await;
+    let _server = secure(&place, &authority);
+    let (endpoint, connector) = ours(&sink, &place, &authority);
+    let channel = connect_with_connector(&sink, endpoint, connector).await.unwrap();
+    let client = GreeterClient::with_origin(channel, "https://greeter.test".parse().unwrap());
+    let (call, port) = greet(&client, "Ada").await;
+    let trace = sink.snapshot("");
+    let record = assert_linked(&trace, &call, port.unwrap());
+    assert_eq!(record.req_url, "https://greeter.test/greeter.Greeter/Greet");
+    let tunnel = trace.tls_tunnels.get(&record.tls_tunnel).expect("a tunnel");
+    assert_eq!((tunnel.negotiated_proto.as_str(), tunnel.server_name.as_str()), ("h2", "greeter.test"));
+    assert_eq!((&tunnel.tcp_conn, tunnel.peer_certs.len()), (&record.tcp_conn, 2));
+    drop(client);
+    check::finished(&closed(&sink).await);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted() {
+    let (place, authority, sink) = (Place::new(), Authority::new("tonic"), TraceSink::new());
+    let stranger = Authority::new("stranger");
+    let _server = secure(&place, &stranger);
+    let (endpoint, connector) = ours(&sink, &place, &authority);
+    let with_ours = GreeterClient::new(connect_with_connector_lazy(&sink, endpoint, connector));
+    let with_own = GreeterClient::new(connect_lazy(&sink, own(&place, &authority)));
+    for (client, is_ours) in [(&with_ours, true), (&with_own, false)] {
+        let (call, outcome) = greet(client, "Ada").await;
+        outcome.expect_err("no trust");
+        let trace = call.trace();
+        let (record, conn) = link(&trace, &call);
+        assert_eq!(record.failure, Some(Failure::SslUnknownAuthority), "{}", record.req_error);
+        assert_eq!(trace.dials[0].triggered_by, record.trace_id);
+        assert!(conn.expect("the connection that was made for it").connected);
+        assert_eq!(trace.tls_tunnels.len(), usize::from(is_ours));
+        if is_ours {
+            assert_eq!(record.tls_tunnel, trace.tls_tunnels[0].trace_id);
+            assert_eq!(trace.tls_tunnels[0].peer_certs.len(), 2);
+        }
+    }
+    drop((with_ours, with_own));
+    check::finished(&closed(&sink).await);
+}

@@ -1,0 +1,196 @@
+//! Other ways than a channel over TCP.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::client::legacy::{Client as Pool, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use nettrace::client::HttpVersion;
+use nettrace::connect::TraceConnectLayer;
+use nettrace::record::EndReason;
+use nettrace::request::{TraceBody, TraceRequestLayer};
+use nettrace::tonic::{connect, connect_lazy, connect_with_connector, layer};
+use nettrace::{Client, RequestHandle, TraceSink};
+use tokio::net::{UnixListener, UnixStream};
+use tonic::client::GrpcService;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Code, body::Body};
+use tower::Layer as _;
+use tower::balance::p2c::Balance;
+use tower::discover::ServiceList;
+use tower::load::Constant;
+
+use crate::greeter::{GreeterClient, GreeterServer, Greetings, Name};
+use crate::side::{Place, assert_linked, call, closed, link};
+use crate::support::check;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Greets over any transport; the port that the server saw, or how it failed.
+async fn greet<T>(client: &mut GreeterClient<T>, name: &str) -> (RequestHandle, Result<u16, Code>)
+where
+    T: GrpcService<Body>,
+    T::Error: Into<BoxError>,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<BoxError> + Send,
+{
+    let (handle, request) = call(Name::of(name));
+    let answer = client.greet(request).await;
+    (handle, answer.map(|answer| answer.into_inner().port as u16).map_err(|status| status.code()))
+}
+
+/// Calls before and after a restart, and one that fails.
+async fn calls<T>(sink: &TraceSink, place: &Place, mut client: GreeterClient<T>)
+where
+    T: GrpcService<Body>,
+    T::Error: Into<BoxError>,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<BoxError> + Send,
+{
+    let mut ports = HashSet::new();
+    for _ in 0..2 {
+        let _server = place.serve();
+        let (mut call, mut port) = greet(&mut client, "Ada").await;
+        while port.is_err() {
+            (call, port) = greet(&mut client, "Ada").await;
+        }
+        let trace = sink.snapshot("");
+        let record = assert_linked(&trace, &call, port.unwrap());
+        assert_eq!(record.grpc_status, Some(0));
+        assert_eq!(record.req_url, format!("{}/greeter.Greeter/Greet", place.url()));
+        ports.insert(port.unwrap());
+        let (call, outcome) = greet(&mut client, "nobody").await;
+        let trace = sink.snapshot("");
+        let record = assert_linked(&trace, &call, port.unwrap());
+        assert_eq!((outcome, record.grpc_status), (Err(Code::NotFound), Some(5)));
+        assert_eq!(record.grpc_message, "nobody is here, 100% sure: ☹");
+    }
+    assert_eq!(ports.len(), 2);
+    drop(client);
+    check::finished(&closed(sink).await);
+}
+
+#[tokio::test]
+async fn a_client_of_hyper_util() {
+    let (place, sink) = (Place::new(), TraceSink::new());
+    let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+    let pool: Pool<_, TraceBody<Body>> =
+        Pool::builder(TokioExecutor::new()).http2_only(true).build(connector);
+    let pool = TraceRequestLayer::new(&sink).capture_connection(true).layer(pool);
+    let client = GreeterClient::with_origin(pool, place.url().parse().unwrap());
+    calls(&sink, &place, client).await;
+}
+
+/// That client keeps no deadline of a call; the server does, and says so.
+#[tokio::test]
+async fn a_deadline_that_the_server_keeps() {
+    let (place, sink) = (Place::new(), TraceSink::new());
+    let _server = place.serve();
+    let preset = Client::builder(&sink).http_version(HttpVersion::Http2Only).build().unwrap();
+    let mut client = GreeterClient::with_origin(preset, place.url().parse().unwrap());
+    let (call, mut request) = call(Name::of("never"));
+    request.set_timeout(Duration::from_millis(1));
+    assert_eq!(client.greet(request).await.unwrap_err().code(), Code::Cancelled);
+    let trace = sink.snapshot("");
+    let (record, conn) = link(&trace, &call);
+    assert_eq!((record.grpc_status, record.grpc_message.as_str()), (Some(1), "Timeout expired"));
+    assert_eq!((&record.end_reason, conn.is_some()), (&Some(EndReason::Closed), true));
+}
+
+#[tokio::test]
+async fn the_preset() {
+    let (place, sink) = (Place::new(), TraceSink::new());
+    let preset = Client::builder(&sink).http_version(HttpVersion::Http2Only).build().unwrap();
+    let client = GreeterClient::with_origin(preset, place.url().parse().unwrap());
+    calls(&sink, &place, client).await;
+}
+
+#[tokio::test]
+async fn balanced_by_tower() {
+    let (places, sink) = ([Place::new(), Place::new()], TraceSink::new());
+    let servers = places.each_ref().map(Place::serve);
+    let channels = places.each_ref().map(|place| Constant::new(connect_lazy(&sink, place.endpoint()), 1));
+    let mut client = GreeterClient::new(Balance::new(ServiceList::new::<http::Request<Body>>(channels)));
+    let mut ports = HashSet::new();
+    for i in 0.. {
+        let (call, port) = greet(&mut client, "Ada").await;
+        let trace = sink.snapshot("");
+        let record = assert_linked(&trace, &call, port.unwrap());
+        assert!(places.iter().any(|place| record.req_url.starts_with(&place.url())));
+        ports.insert(port.unwrap());
+        // Chance decides: that one is never chosen in so many calls is as good as impossible.
+        if ports.len() == 2 && i > 16 {
+            break;
+        }
+        assert!(i < 128);
+    }
+    drop((client, servers));
+    check::finished(&closed(&sink).await);
+}
+
+/// tonic makes the connections of such a channel itself: calls are recorded, and linked to none.
+#[tokio::test]
+async fn balanced_by_tonic() {
+    let (places, sink) = ([Place::new(), Place::new()], TraceSink::new());
+    let _servers = places.each_ref().map(Place::serve);
+    let channel = Channel::balance_list(places.iter().map(Place::endpoint));
+    let mut client = GreeterClient::new(layer(&sink).layer(channel));
+    for _ in 0..8 {
+        let (call, port) = greet(&mut client, "Ada").await;
+        assert!(port.is_ok());
+        let trace = sink.snapshot("");
+        let (record, conn) = link(&trace, &call);
+        assert_eq!((record.grpc_status, conn.is_none()), (Some(0), true));
+    }
+    check::finished(&sink.snapshot(""));
+}
+
+fn serve_unix(path: &Path) -> tokio::task::JoinHandle<()> {
+    let listener = UnixListener::bind(path).unwrap();
+    let incoming = futures_util::stream::unfold(listener, async |listener| {
+        Some((listener.accept().await.map(|(stream, _)| stream), listener))
+    });
+    tokio::spawn(async move {
+        Server::builder()
+            .add_service(GreeterServer::new(Greetings))
+            .serve_with_incoming(incoming)
+            .await
+            .unwrap();
+    })
+}
+
+#[tokio::test]
+async fn a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("greeter.sock");
+    let server = serve_unix(&path);
+    let sink = TraceSink::new();
+    let to = path.clone();
+    let unix = tower::service_fn(move |_: Uri| {
+        let to = to.clone();
+        async move { UnixStream::connect(to).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://greeter.test");
+    let connector = TraceConnectLayer::new(&sink).layer(unix);
+    let mut client = GreeterClient::new(connect_with_connector(&sink, endpoint, connector).await.unwrap());
+    let (call, outcome) = greet(&mut client, "Ada").await;
+    assert!(outcome.is_ok());
+    let trace = sink.snapshot("");
+    let (record, conn) = link(&trace, &call);
+    assert_eq!(*conn.expect("a connection").unix_path, path.to_str().unwrap());
+    assert_eq!(record.req_url, "http://greeter.test/greeter.Greeter/Greet");
+    drop(client);
+    check::finished(&closed(&sink).await);
+
+    // tonic's own endpoints of that kind keep their path to themselves.
+    sink.clear();
+    let endpoint = Endpoint::from_shared(format!("unix:{}", path.display())).unwrap();
+    for channel in [connect(&sink, endpoint.clone()).await.unwrap(), connect_lazy(&sink, endpoint)] {
+        let (call, outcome) = greet(&mut GreeterClient::new(channel), "Ada").await;
+        assert!(outcome.is_ok());
+        assert!(link(&sink.snapshot(""), &call).1.is_none());
+    }
+    server.abort();
+}

@@ -1,0 +1,87 @@
+//! Extended CONNECT (RFC 8441): a stream of an HTTP/2 connection that becomes another protocol's.
+
+use std::convert::Infallible;
+
+use http_body_util::Empty;
+use hyper::body::{Bytes, Incoming};
+use hyper::ext::Protocol;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use nettrace::record::EndReason;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt as _;
+
+use crate::side::{empty, exchange, ways};
+
+/// Gives back what comes over a stream of the protocol `echo`.
+async fn answer(mut request: http::Request<Incoming>) -> Result<http::Response<Empty<Bytes>>, Infallible> {
+    if request.extensions().get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "echo") {
+        tokio::spawn(async move {
+            let stream = TokioIo::new(hyper::upgrade::on(&mut request).await.expect("an upgrade"));
+            let (mut reader, mut writer) = tokio::io::split(stream);
+            tokio::io::copy(&mut reader, &mut writer).await.expect("an echo");
+            writer.shutdown().await.expect("an end");
+        });
+    }
+    Ok(http::Response::default())
+}
+
+async fn serve(listener: TcpListener) {
+    let talk = async |stream: TcpStream| {
+        let mut server = http2::Builder::new(TokioExecutor::new());
+        let connection =
+            server.enable_connect_protocol().serve_connection(TokioIo::new(stream), service_fn(answer));
+        // How the peer ends the connection is its business.
+        drop(connection.await);
+    };
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(talk(stream));
+    }
+}
+
+#[tokio::test]
+async fn bytes_go_both_ways() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/chat", listener.local_addr().unwrap());
+    let server = tokio::spawn(serve(listener));
+    let said = vec![b'x'; 100_000];
+    for way in ways(true) {
+        // The server says first that it understands that.
+        let first = http::Request::get(&url).body(empty()).unwrap();
+        assert_eq!(exchange(&way.client, first).await.expect("a response").status, 200, "{}", way.name);
+
+        let mut request = http::Request::connect(&url).version(http::Version::HTTP_2).body(empty()).unwrap();
+        request.extensions_mut().insert(Protocol::from_static("echo"));
+        let response = way.client.clone().oneshot(request).await.expect("a response");
+        assert_eq!(response.status(), 200, "{}", way.name);
+        let stream = TokioIo::new(hyper::upgrade::on(response).await.expect("an upgrade"));
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let say = async {
+            writer.write_all(&said).await.unwrap();
+            writer.shutdown().await.unwrap();
+        };
+        let mut heard = Vec::new();
+        let (_, heard) = tokio::join!(say, async {
+            reader.read_to_end(&mut heard).await.unwrap();
+            heard
+        });
+        assert!(heard == said, "{}: {} bytes", way.name, heard.len());
+
+        if way.is_traced() {
+            let trace = way.sink.snapshot("");
+            let [_, record] = &trace.http_requests[..] else { panic!("two requests: {}", way.name) };
+            assert_eq!(
+                (record.req_method.as_str(), record.resp_status_code),
+                ("CONNECT", 200),
+                "{}",
+                way.name
+            );
+            assert_eq!(record.end_reason, Some(EndReason::Closed), "{}", way.name);
+            let conn = trace.tcp_conns.get(&record.tcp_conn).expect("its connection");
+            assert!(conn.total_sent_bytes > 100_000 && conn.total_recv_bytes > 100_000, "{}", way.name);
+        }
+    }
+    server.abort();
+}

@@ -1,0 +1,155 @@
+//! When connections are made, kept, used again and given up: what hyper-util's client promises, whoever looks on.
+
+use http_body_util::BodyExt as _;
+use tower::{Service as _, ServiceExt as _};
+
+use crate::side::{AnyClient, Payload, empty, exchange, request, same, stream, ways};
+use crate::support::raw::{End, Server};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+fn get(server: &Server) -> http::Request<Payload> {
+    request("GET", server, "/").body(empty()).unwrap()
+}
+
+async fn status(client: &AnyClient, server: &Server) -> u16 {
+    exchange(client, get(server)).await.expect("a response").status.as_u16()
+}
+
+/// Answers every request with what the connection's number says; the last answer is for all that follow.
+fn answering(answers: &'static [&'static str]) -> Server {
+    Server::start(async move |mut conn| {
+        loop {
+            conn.read_head().await?;
+            conn.write(answers[conn.index % answers.len()].as_bytes()).await?;
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    let server = answering(&[OK]);
+    let thrice = async |client: &AnyClient| {
+        for _ in 0..3 {
+            assert_eq!(status(client, &server).await, 200);
+        }
+    };
+    assert_eq!(same(&server, thrice).await.2.len(), 1);
+}
+
+#[tokio::test]
+async fn a_response_that_is_dropped_gives_its_connection_up() {
+    let server = answering(&["HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", OK]);
+    let scenario = async |client: &AnyClient| {
+        let accepted = server.seen().len();
+        let mut body = client.clone().oneshot(get(&server)).await.expect("a response").into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+        drop(body);
+        server.ended(accepted + 1).await;
+        status(client, &server).await
+    };
+    let (_, status, seen) = same(&server, scenario).await;
+    assert_eq!((status, seen.len()), (200, 2));
+}
+
+#[tokio::test]
+async fn a_request_that_is_dropped_gives_its_connection_up() {
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.read_to_end().await
+    });
+    let scenario = async |client: &AnyClient| {
+        let accepted = server.seen().len();
+        let mut response = Box::pin(client.clone().oneshot(get(&server)));
+        tokio::select! {
+            biased;
+            _ = &mut response => panic!("nobody answers"),
+            _ = async {
+                while server.seen().get(accepted).is_none_or(|seen| seen.received.is_empty()) {
+                    tokio::task::yield_now().await;
+                }
+            } => {}
+        }
+        drop(response);
+        server.ended(accepted + 1).await;
+    };
+    let (_, (), seen) = same(&server, scenario).await;
+    assert_eq!((seen.len(), &seen[0].end), (1, &End::Done));
+}
+
+#[tokio::test]
+async fn a_server_that_closes_after_each_response() {
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await?;
+        conn.close().await
+    });
+    let thrice = async |client: &AnyClient| {
+        for _ in 0..3 {
+            assert_eq!(status(client, &server).await, 200);
+        }
+    };
+    assert_eq!(same(&server, thrice).await.2.len(), 3);
+}
+
+#[tokio::test]
+async fn a_server_that_closes_an_idle_connection() {
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(OK.as_bytes()).await?;
+        conn.close().await
+    });
+    let scenario = async |client: &AnyClient| {
+        let accepted = server.seen().len();
+        let first = status(client, &server).await;
+        server.ended(accepted + 1).await;
+        (first, status(client, &server).await)
+    };
+    let (_, statuses, seen) = same(&server, scenario).await;
+    assert_eq!((statuses, seen.len()), ((200, 200), 2));
+}
+
+#[tokio::test]
+async fn what_nobody_asked_for_ends_the_connection() {
+    let server = answering(&["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok and more", OK]);
+    let scenario = async |client: &AnyClient| {
+        let accepted = server.seen().len();
+        let first = status(client, &server).await;
+        server.ended(accepted + 1).await;
+        (first, status(client, &server).await)
+    };
+    let (_, statuses, seen) = same(&server, scenario).await;
+    assert_eq!((statuses, seen.len()), ((200, 200), 2));
+}
+
+/// The response is there before the request was sent whole: the connection is kept all the same.
+#[tokio::test]
+async fn a_response_that_overtakes_the_request() {
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(OK.as_bytes()).await?;
+        conn.read(b"2\r\nda\r\n2\r\nta\r\n0\r\n\r\n".len()).await?;
+        conn.read_head().await?;
+        conn.write(OK.as_bytes()).await
+    });
+    let scenario = async |client: &AnyClient| {
+        let upload = request("POST", &server, "/").body(stream(&["da", "ta"], None)).unwrap();
+        let first = exchange(client, upload).await.expect("a response");
+        (first.status.as_u16(), status(client, &server).await)
+    };
+    let (_, statuses, seen) = same(&server, scenario).await;
+    assert_eq!((statuses, seen.len()), ((200, 200), 1));
+}
+
+/// Nothing is dialled for a request before its future is polled.
+#[tokio::test]
+async fn a_request_that_is_never_polled() {
+    let server = answering(&[OK]);
+    for mut way in ways(false) {
+        let accepted = server.seen().len();
+        let client = way.client.ready().await.unwrap();
+        drop(client.call(get(&server)));
+        assert_eq!(status(client, &server).await, 200);
+        assert_eq!(server.accepted(accepted + 1).await.len(), accepted + 1, "{}", way.name);
+    }
+}
