@@ -124,7 +124,7 @@ fn the_way_through_a_proxy() {
     assert!(drawing.contains("CONNECT web.test:443 · no answer yet"), "{drawing}");
     trace["httpRequests"][1]["failure"] = json!("eof_error");
     trace["httpRequests"][1]["reqError"] = json!("it hung up");
-    let drawing = view::waterfall(&of(trace)).to_string();
+    let drawing = view::waterfall(&of(trace)).width(140).to_string();
     assert!(drawing.contains("CONNECT web.test:443 · ✗ eof_error: it hung up"), "{drawing}");
     let mut trace = proxied();
     trace["httpRequests"].as_array_mut().unwrap().remove(0);
@@ -142,7 +142,7 @@ fn the_way_through_a_socks_proxy() {
     assert!(timings.http_requests[0].timings(&timings).to_string().contains(" · proxy 4.0 ms · "));
     trace["tcpConns"][0]["socks"]["failure"] = json!("x_proxy_refused");
     trace["tcpConns"][0]["socks"]["handshakeErr"] = json!("host unreachable");
-    let drawing = view::waterfall(&of(trace)).to_string();
+    let drawing = view::waterfall(&of(trace)).width(140).to_string();
     assert!(drawing.contains("SOCKS5 to web.test:443 · ✗ x_proxy_refused: host unreachable"), "{drawing}");
 }
 

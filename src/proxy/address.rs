@@ -57,7 +57,7 @@ pub(crate) enum Scheme {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) enum Credentials {
+enum Credentials {
     None,
     /// For an HTTP proxy.
     Basic(HeaderValue),
@@ -116,7 +116,7 @@ impl Proxy {
     pub fn authorization(&self) -> Option<&HeaderValue> {
         match &self.0.credentials {
             Credentials::Basic(value) => Some(value),
-            _ => None,
+            Credentials::None | Credentials::Login { .. } => None,
         }
     }
 
@@ -165,8 +165,12 @@ impl Proxy {
         &self.0.name
     }
 
-    pub(super) fn shown(&self) -> &Credentials {
-        &self.0.credentials
+    /// User name and password for a SOCKS5 proxy.
+    pub(super) fn login(&self) -> Option<(&str, &str)> {
+        match &self.0.credentials {
+            Credentials::Login { user, password } => Some((user, password)),
+            Credentials::None | Credentials::Basic(_) => None,
+        }
     }
 
     /// Whether requests to that are sent to the proxy whole, for it to forward.
@@ -312,9 +316,7 @@ mod tests {
         assert_eq!(unescaped.authorization().unwrap(), "Basic am9lOnBAc3M=");
         let socks = proxy("socks5://joe:secret@proxy.test");
         assert!(socks.authorization().is_none());
-        assert!(
-            matches!(socks.shown(), Credentials::Login { user, password } if user == "joe" && password == "secret")
-        );
+        assert_eq!(socks.login(), Some(("joe", "secret")));
         for proxy in [http, bare, unescaped, socks] {
             let shown = format!("{proxy} {proxy:?}");
             assert!(shown.contains("://***@proxy.test:") && !shown.contains("joe"), "{shown}");

@@ -1,10 +1,6 @@
 //! From a destination to a stream that leads there through a proxy.
 
-use super::{
-    Proxy, ProxyLayer, ProxyStream,
-    address::{Credentials, Scheme},
-    connect, socks,
-};
+use super::{Proxy, ProxyLayer, ProxyStream, address::Scheme, connect, socks};
 use crate::{
     connect::Target,
     error::{ProxyErrorKind, classify},
@@ -83,16 +79,12 @@ where
         return Err(proxy.error(&asked.text, ProxyErrorKind::Http2).into());
     }
     let conn = ConnRef::of(&io);
-    match proxy.shown() {
-        _ if proxy.forwards(&destination) && !tunnels_http => Ok(ProxyStream::forwarding(io)),
-        Credentials::Login { user, password } => {
-            let login = Some((user.as_str(), password.as_str()));
-            Ok(socks::establish(io, conn.as_ref(), &proxy, &asked, login, &shared).await?)
-        }
-        _ if !proxy.scheme().is_http() => {
-            Ok(socks::establish(io, conn.as_ref(), &proxy, &asked, None, &shared).await?)
-        }
-        _ => Ok(connect::establish(io, conn.as_ref(), &proxy, &asked, &shared).await?),
+    if proxy.forwards(&destination) && !tunnels_http {
+        Ok(ProxyStream::forwarding(io))
+    } else if proxy.scheme().is_http() {
+        Ok(connect::establish(io, conn.as_ref(), &proxy, &asked, &shared).await?)
+    } else {
+        Ok(socks::establish(io, conn.as_ref(), &proxy, &asked, &shared).await?)
     }
 }
 

@@ -124,6 +124,11 @@ impl ConnRecord {
         self.begin.max(self.established())
     }
 
+    /// Itself, the tunnel to the server over it, and the one to a proxy.
+    pub(super) fn way(&self) -> [u64; 3] {
+        [self.number, self.tls.load(Relaxed), self.proxy_tls.load(Relaxed)]
+    }
+
     /// Bytes sent and received.
     pub(crate) fn totals(&self) -> (u64, u64) {
         (self.sent.load(Relaxed), self.received.load(Relaxed))
@@ -287,8 +292,7 @@ impl ConnLink {
 
     /// Itself, the tunnel to the server over it, and the one to a proxy.
     pub(super) fn way(&self) -> [u64; 3] {
-        let record = self.record();
-        [record.number, record.tls.load(Relaxed), record.proxy_tls.load(Relaxed)]
+        self.record().way()
     }
 
     /// When the first byte came after the request was given the connection.

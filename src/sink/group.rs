@@ -262,14 +262,8 @@ impl Group {
     pub(crate) fn way(&self) -> [u64; 3] {
         let state = self.state();
         let conn = if state.dial.is_wanted { state.dial.established } else { 0 };
-        let mut way = [conn, 0, 0];
-        for tls in state.tls.iter().rev().filter(|tls| tls.conn == conn && conn != 0) {
-            let place = if tls.is_to_proxy || way[1] != 0 { 2 } else { 1 };
-            if way[place] == 0 {
-                way[place] = tls.number;
-            }
-        }
-        way
+        let established = self.conns(&state).find(|record| record.number == conn && conn != 0);
+        established.map_or([0; 3], ConnRecord::way)
     }
 
     /// The proxy that the dial leads to.

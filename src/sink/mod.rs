@@ -220,7 +220,7 @@ impl TraceSink {
         let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
             return DialRecorder::default();
         };
-        if let Some(begun) = scope::begun().filter(|dial| dial.is_of(&inner.core)) {
+        if let Some(begun) = scope::begun(&inner.core) {
             return begun;
         }
         let (group, recorder) = dial::begin(&inner.core, &inner.blanks, destination());

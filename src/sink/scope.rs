@@ -4,7 +4,7 @@
 //! Set for the time of a poll and taken back after it. A dial begins on the task of the request that needs it
 //! and may be finished by another: task-locals would be wrong, and there is nothing that could be passed.
 
-use super::{dial::DialRecorder, group::Group, request::RequestRef};
+use super::{core::Core, dial::DialRecorder, group::Group, request::RequestRef};
 use crate::record::Text;
 use std::{
     cell::{Cell, RefCell},
@@ -112,9 +112,17 @@ pub(super) fn with_begun<R>(dial: DialRecorder, f: impl FnOnce() -> R) -> (R, Op
     (result, left)
 }
 
-/// The dial that has begun already.
-pub(super) fn begun() -> Option<DialRecorder> {
-    BEGUN.try_with(Cell::take).ok().flatten()
+/// The dial that has begun already, if it is one of that sink's.
+pub(super) fn begun(core: &Arc<Core>) -> Option<DialRecorder> {
+    let take = |begun: &Cell<Option<DialRecorder>>| {
+        let (mine, other) = match begun.take() {
+            Some(dial) if dial.is_of(core) => (Some(dial), None),
+            other => (None, other),
+        };
+        begun.set(other);
+        mine
+    };
+    BEGUN.try_with(take).ok().flatten()
 }
 
 pub(super) fn dial() -> Option<Arc<Group>> {

@@ -26,8 +26,6 @@ pub(crate) struct TlsFacts {
 pub(crate) struct TlsRecord {
     pub(crate) number: u64,
     pub(crate) conn: u64,
-    /// And not to the server.
-    pub(crate) is_to_proxy: bool,
     pub(crate) server_name: Text,
     pub(crate) begin: Tick,
     pub(crate) handshake_end: Tick,
@@ -75,11 +73,9 @@ impl TlsRecorder {
         let Some(conn) = below.cloned().or_else(own) else { return TlsRecorder(None) };
         let group = conn.group.clone();
         let (number, begin) = (core.numbers.one(), core.now());
-        let is_to_proxy = scope::proxy().is_some();
         let record = TlsRecord {
             number,
             conn: conn.number(),
-            is_to_proxy,
             server_name: server_name(),
             begin,
             handshake_end: Tick::NONE,
@@ -94,7 +90,7 @@ impl TlsRecorder {
         let Some(index) = index else { return TlsRecorder(None) };
         // The innermost tunnel is the one to the server; one that was there before leads to a proxy.
         let ConnRecord { tls, proxy_tls, .. } = conn.record();
-        let outer = if is_to_proxy { number } else { tls.swap(number, Relaxed) };
+        let outer = if scope::proxy().is_some() { number } else { tls.swap(number, Relaxed) };
         if outer != 0 {
             proxy_tls.store(outer, Relaxed);
         }

@@ -49,7 +49,7 @@ fn connect(index: &Index<'_>, request: &HttpReqTrace) -> Row {
         text: &request.req_error,
     };
     let end = times.at(request.end_at);
-    let is_running = end.is_none() && ending.reason.is_none();
+    let is_running = end.is_none() && ending.reason.is_none() && !ending.is_failure();
     let end = end.or(times.end.filter(|_| is_running));
     let mut row = Row::new("proxy", Tone::Tcp, times.at(request.req_sent_at), end);
     row.notes.push(Tone::Plain, format!("CONNECT {}", request.req_url));
@@ -71,7 +71,7 @@ fn socks(index: &Index<'_>, handshake: &SocksTrace) -> Row {
         text: &handshake.handshake_err,
     };
     let end = times.at(handshake.handshake_end_at);
-    let is_running = end.is_none() && handshake.end_reason.is_none();
+    let is_running = end.is_none() && handshake.end_reason.is_none() && !ending.is_failure();
     let end = end.or(times.end.filter(|_| is_running));
     let mut row = Row::new("proxy", Tone::Tcp, times.at(handshake.handshake_begin_at), end);
     row.notes.push(Tone::Plain, format!("SOCKS5 to {}", handshake.target));

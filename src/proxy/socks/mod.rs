@@ -19,16 +19,12 @@ use hyper_util::rt::TokioIo;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// User name and password.
-type Login<'a> = Option<(&'a str, &'a str)>;
-
 /// Asks for the target, and gives the stream that leads there.
 pub(super) async fn establish<IO>(
     io: IO,
     conn: Option<&ConnRef>,
     proxy: &Proxy,
     asked: &Asked,
-    login: Login<'_>,
     shared: &Shared,
 ) -> Result<ProxyStream<IO>, ProxyError>
 where
@@ -36,7 +32,7 @@ where
 {
     let mut io = TokioIo::new(io);
     let recorder = SocksRecorder::begin(conn, || target(asked));
-    match within(shared.handshake_timeout, handshake(&mut io, asked, login)).await {
+    match within(shared.handshake_timeout, handshake(&mut io, asked, proxy.login())).await {
         Ok(()) => {
             recorder.established();
             // No more was read than the proxy's own words.
@@ -58,7 +54,7 @@ fn target(asked: &Asked) -> Text {
     }
 }
 
-async fn handshake<IO>(io: &mut IO, asked: &Asked, login: Login<'_>) -> Result<(), ProxyErrorKind>
+async fn handshake<IO>(io: &mut IO, asked: &Asked, login: Option<(&str, &str)>) -> Result<(), ProxyErrorKind>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
