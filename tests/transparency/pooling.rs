@@ -114,6 +114,10 @@ async fn assert_ended_after_a_response(server: &Server) {
         let accepted = server.seen().len();
         let first = status(client, server).await;
         server.ended(accepted + 1).await;
+        // The end has arrived; whoever has the connection sees it once the runtime has looked.
+        for _ in 0..256 {
+            tokio::task::yield_now().await;
+        }
         (first, status(client, server).await)
     };
     let (_, statuses, seen) = same(server, scenario).await;
