@@ -71,7 +71,7 @@
 //! | [`connect`], [`connect_lazy`] and those with a connector | all | always |
 //! | tower's `Balance` over such channels | all | always |
 //! | tonic's `Channel::balance_list` and `balance_channel`, inside [`layer`] | all | none: tonic makes their connections itself |
-//! | a client of hyper-util inside [`TraceRequestLayer`](crate::request::TraceRequestLayer) | all | always, see [`request`](crate::request) |
+//! | a client of hyper-util inside a [layer of its own](crate::request::TraceRequestLayer) | all | always, see [`request`](crate::request) |
 
 mod body;
 mod connector;
