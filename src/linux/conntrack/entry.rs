@@ -78,24 +78,24 @@ impl Found {
 }
 
 /// `enum ctattr_type`
-mod cta {
-    pub(super) const TUPLE_ORIG: u16 = 1;
-    pub(super) const TUPLE_REPLY: u16 = 2;
-    pub(super) const STATUS: u16 = 3;
-    pub(super) const PROTOINFO: u16 = 4;
-    pub(super) const MARK: u16 = 8;
-    pub(super) const COUNTERS_ORIG: u16 = 9;
-    pub(super) const COUNTERS_REPLY: u16 = 10;
-    pub(super) const ID: u16 = 12;
-    pub(super) const ZONE: u16 = 18;
-    pub(super) const TIMESTAMP: u16 = 20;
+pub(super) mod cta {
+    pub(in crate::linux::conntrack) const TUPLE_ORIG: u16 = 1;
+    pub(in crate::linux::conntrack) const TUPLE_REPLY: u16 = 2;
+    pub(in crate::linux::conntrack) const STATUS: u16 = 3;
+    pub(in crate::linux::conntrack) const PROTOINFO: u16 = 4;
+    pub(in crate::linux::conntrack) const MARK: u16 = 8;
+    pub(in crate::linux::conntrack) const COUNTERS_ORIG: u16 = 9;
+    pub(in crate::linux::conntrack) const COUNTERS_REPLY: u16 = 10;
+    pub(in crate::linux::conntrack) const ID: u16 = 12;
+    pub(in crate::linux::conntrack) const ZONE: u16 = 18;
+    pub(in crate::linux::conntrack) const TIMESTAMP: u16 = 20;
 }
 
 /// `enum ctattr_tuple`
-mod cta_tuple {
-    pub(super) const IP: u16 = 1;
-    pub(super) const PROTO: u16 = 2;
-    pub(super) const ZONE: u16 = 3;
+pub(super) mod cta_tuple {
+    pub(in crate::linux::conntrack) const IP: u16 = 1;
+    pub(in crate::linux::conntrack) const PROTO: u16 = 2;
+    pub(in crate::linux::conntrack) const ZONE: u16 = 3;
 }
 
 #[derive(Debug, Default)]
