@@ -443,13 +443,16 @@ fn what_the_kernel_says_of_a_connection() {
           {"traceID": "good", "fromDial": "d", "handshakeBeginAt": "+50ms", "handshakeEndAt": "+90ms",
            "connected": true, "connCloseAt": "+800ms", "endReason": "closed",
            "addrTuple": {"srcIP": "10.0.0.9", "srcPort": 4, "dstIP": "10.0.0.3", "dstPort": 80},
+           "conntrack": {"addrOrig": {"srcIP": "10.0.0.9", "srcPort": 4, "dstIP": "10.0.0.3", "dstPort": 80},
+                         "addrReply": {"srcIP": "10.0.0.3", "srcPort": 80, "dstIP": "192.0.2.7", "dstPort": 5}},
            "tcpInfo": [{"at": "+90ms", "event": "connected", "rttUs": 39000, "totalRetrans": 0},
                        {"at": "+800ms", "event": "closing", "rttUs": 41234, "totalRetrans": 7}]}
         ]}"#,
     );
     let drawing = view::waterfall(&trace).width(160).to_string();
     let dial = block(&drawing, "dial h:80 · connected");
-    line(&dial, &["good 10.0.0.9:4 → 10.0.0.3:80", "· rtt 41.2 ms · 7 segments sent again · open for"]);
+    line(&dial, &["good 10.0.0.9:4 → 10.0.0.3:80", "· NAT 192.0.2.7:5 → 10.0.0.3:80 · rtt 41.2 ms"]);
+    line(&dial, &["· rtt 41.2 ms · 7 segments sent again · open for"]);
     line(&dial, &["10.0.0.2:80 · 2 SYNs sent again · ✗ host_unreachable: host unreachable (ICMP type 3"]);
     line(&dial, &["code 1) said by 10.0.0.1: No route to host (os error 113)"]);
     line(&dial, &["  tcp", "40 ms  10.0.0.3:80"]);

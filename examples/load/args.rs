@@ -59,6 +59,10 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     pub headers: usize,
 
+    /// Where `captured` captures: the interface that leads to the server
+    #[arg(long, value_name = "IFACE", default_value = "lo")]
+    pub interface: String,
+
     /// Keep every record and operation
     #[arg(long)]
     pub unbounded: bool,
@@ -106,6 +110,8 @@ pub enum Mode {
     Traced,
     /// The same with the kernel's connection tracking and TCP_INFO (Linux)
     Full,
+    /// As `traced`, with the packets of its connections captured
+    Captured,
 }
 
 impl Mode {
@@ -119,6 +125,7 @@ impl Mode {
             Mode::Off => "off",
             Mode::Traced => "traced",
             Mode::Full => "full",
+            Mode::Captured => "captured",
         }
     }
 }

@@ -37,6 +37,8 @@ struct Medians {
     kept_bytes_per_op: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packets_missing: Option<f64>,
 }
 
 /// Prints a line for each run, and one of medians at the end.
@@ -76,6 +78,7 @@ pub fn compare(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
             worst_ms: all(|outcome| outcome.worst_ms),
             kept_bytes_per_op: some(|outcome| outcome.kept_bytes_per_op),
             snapshot_ms: some(|outcome| outcome.snapshot_ms),
+            packets_missing: some(|outcome| outcome.packets_missing.map(|missing| missing as f64)),
         }
     };
     let summary = Summary {
@@ -86,25 +89,27 @@ pub fn compare(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
     };
     println!("{}", serde_json::to_string(&summary)?);
     if let Some(title) = &args.row {
-        println!("{}", summary.row(title));
+        println!("{}", summary.row(title, modes));
     }
     Ok(())
 }
 
 impl Summary {
-    /// The times of the untraced client, and what the others need of them.
-    fn row(&self, title: &str) -> String {
+    /// The times of the untraced client, what the others need of them, and the allocations of the last.
+    fn row(&self, title: &str, modes: &[Mode]) -> String {
         let base = self.modes.get(Mode::Untraced.name());
         let [cpu, wall] = base.map_or([f64::NAN; 2], |base| [base.cpu_us, base.wall_us]);
-        let ratios = |mode: Mode| {
+        let ratios = |mode: &Mode| {
             let of = |mode: &Medians| Some(format!("{:.3} ({:.3})", mode.cpu_ratio?, mode.wall_ratio?));
             self.modes.get(mode.name()).and_then(of).unwrap_or_else(|| "–".to_owned())
         };
-        let [bare, off, traced] = [Mode::Bare, Mode::Off, Mode::Traced].map(ratios);
+        let others: Vec<_> = modes.iter().filter(|mode| **mode != Mode::Untraced).collect();
+        let columns = others.iter().map(|mode| ratios(mode)).collect::<Vec<_>>().join(" | ");
         let allocations = |mode: Mode| self.modes.get(mode.name()).map_or(f64::NAN, |mode| mode.allocs);
-        let [before, after] = [Mode::Untraced, Mode::Traced].map(allocations);
+        let before = allocations(Mode::Untraced);
+        let after = others.last().map_or(f64::NAN, |mode| allocations(**mode));
         format!(
-            "| {title} | {cpu:.1} ({wall:.1}) | {bare} | {off} | {traced} | {before:.1} → {after:.1} | {} × {} |",
+            "| {title} | {cpu:.1} ({wall:.1}) | {columns} | {before:.1} → {after:.1} | {} × {} |",
             self.rounds, self.requests
         )
     }
@@ -116,7 +121,7 @@ fn run_alone(args: &Args, mode: Mode) -> Result<Outcome, Box<dyn Error>> {
     command.args(["--requests", &args.requests.to_string()]);
     command.args(["--concurrency", &args.concurrency.to_string()]);
     command.args(["--snapshots", &args.snapshots.to_string()]);
-    command.args(["--headers", &args.headers.to_string()]);
+    command.args(["--headers", &args.headers.to_string(), "--interface", &args.interface]);
     command.args(args.fresh_connections.then_some("--fresh-connections"));
     command.args(args.http2.then_some("--http2"));
     command.args(args.unpinned.then_some("--unpinned"));

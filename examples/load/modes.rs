@@ -99,6 +99,7 @@ impl Preset {
         let sink = match args.mode {
             Mode::Off => TraceSink::disabled(),
             Mode::Full => with_probes(builder).build(),
+            Mode::Captured => with_capture(builder, &args.interface)?.build(),
             _ => builder.build(),
         };
         // The same bytes on the wire as from the untraced client.
@@ -127,6 +128,20 @@ fn with_probes(builder: TraceSinkBuilder) -> TraceSinkBuilder {
 #[cfg(not(target_os = "linux"))]
 fn with_probes(builder: TraceSinkBuilder) -> TraceSinkBuilder {
     builder
+}
+
+#[cfg(unix)]
+fn with_capture(builder: TraceSinkBuilder, interface: &str) -> Result<TraceSinkBuilder, BoxError> {
+    let capture = nettrace::capture::CaptureProbe::builder([interface]).start();
+    match capture.problems().into_iter().next() {
+        Some(problem) => Err(problem.into()),
+        None => Ok(builder.probe(capture)),
+    }
+}
+
+#[cfg(not(unix))]
+fn with_capture(builder: TraceSinkBuilder, _: &str) -> Result<TraceSinkBuilder, BoxError> {
+    Ok(builder)
 }
 
 impl Get for Preset {
@@ -178,6 +193,23 @@ fn tls(args: &Args) -> Result<ClientConfig, BoxError> {
     let config =
         ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Packets that were captured: those that are kept, and those that are known to be missing.
+#[cfg(unix)]
+pub fn packets(sink: &TraceSink) -> Option<[u64; 2]> {
+    let captures = sink.captures();
+    let kept = captures.iter().map(|capture| capture.packets.len() as u64).sum();
+    let missing = captures
+        .iter()
+        .map(|capture| capture.dropped_by_limit + capture.dropped_by_kernel + capture.dropped_undecided)
+        .sum();
+    (!captures.is_empty()).then_some([kept, missing])
+}
+
+#[cfg(not(unix))]
+pub fn packets(_: &TraceSink) -> Option<[u64; 2]> {
+    None
 }
 
 /// Operations in a trace.

@@ -3,7 +3,7 @@
 use super::{
     args::{Args, Mode},
     meter::{self, Allocations},
-    modes::{Get, Plain, Preset, operations},
+    modes::{Get, Plain, Preset, operations, packets},
     pin::{self, Place},
 };
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,9 @@ pub struct Outcome {
     pub worst_ms: f64,
     /// The median of some snapshots of all that was kept.
     pub snapshot_ms: Option<f64>,
+    /// Packets that are kept of all requests, and those that are known to be missing.
+    pub packets_kept: Option<u64>,
+    pub packets_missing: Option<u64>,
     /// Tasks and descriptors that are left when the client is closed.
     pub tasks_left: i64,
     pub fds_left: i64,
@@ -55,7 +58,7 @@ pub fn run(args: &Args) -> Result<Outcome, Box<dyn Error>> {
         match args.mode {
             Mode::Bare => measure(args, Plain::bare(args)?).await,
             Mode::Untraced => measure(args, Plain::untraced(args)?).await,
-            Mode::Off | Mode::Traced | Mode::Full => measure(args, Preset::new(args)?).await,
+            Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => measure(args, Preset::new(args)?).await,
         }
     });
     done.map_err(|error| error as Box<dyn Error>)
@@ -95,6 +98,8 @@ async fn measure<C: Get>(args: &Args, client: C) -> Result<Outcome, BoxError> {
     let ops = asked.map(|sink| operations(&sink.snapshot("")));
     let ops = ops.zip(ops_before).map(|(after, before)| after - before);
 
+    let packets = client.sink().and_then(packets);
+
     // Counting costs time, so it is done with requests that are not timed.
     let counted = (args.requests / 10).clamp(args.concurrency.max(10), 2_000).min(args.requests);
     let counter = Allocations::start();
@@ -120,6 +125,8 @@ async fn measure<C: Get>(args: &Args, client: C) -> Result<Outcome, BoxError> {
         ops,
         worst_ms: worst.as_secs_f64() * 1e3,
         snapshot_ms,
+        packets_kept: packets.map(|[kept, _]| kept),
+        packets_missing: packets.map(|[_, missing]| missing),
         tasks_left: tasks() - tasks_before,
         fds_left: meter::descriptors()? as i64 - fds_before,
     })

@@ -45,7 +45,8 @@ impl CaptureBuilder {
 
     /// Bytes that are kept at most, of all interfaces together, with 16 for each packet as in a file; 1 MiB by
     /// default. Packets that come when the limit is reached are counted and let go of. Memory takes up to twice as
-    /// much, and less than 1 MiB for packets that may turn out to belong to a connection.
+    /// much, three times where all packets are small, and less than 1 MiB for packets that may turn out to belong to
+    /// a connection.
     pub fn total_size_limit(mut self, bytes: usize) -> Self {
         self.total_size_limit = bytes;
         self

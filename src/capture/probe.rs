@@ -67,9 +67,8 @@ impl CaptureProbe {
     /// NAT. Told by the `conntrack` probe of the same sink; this is for whoever knows them from elsewhere. Without
     /// effect on a connection that this probe does not know.
     pub fn add_addresses(&self, conn: &ConnRef, local: SocketAddr, remote: SocketAddr) {
-        if let Some(protocol) = protocol(conn)
-            && self.0.shared.is_running()
-        {
+        // What is undecided when the captures end can still be claimed.
+        if let Some(protocol) = protocol(conn) {
             let ends = [local, remote].map(flow::end);
             self.0.shared.filter().translated(&conn.id(), protocol, ends);
         }

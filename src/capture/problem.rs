@@ -20,7 +20,7 @@ pub enum ProblemKind {
     NotPermitted,
     /// There is no such interface in the network namespace that the capture was started in.
     NoSuchInterface,
-    /// The interface was taken down, or went away, while packets were captured.
+    /// The interface is down, or was taken away while packets were captured.
     WentDown,
     /// Packets of that link layer (`LINKTYPE_*` of the pcap formats) are not understood.
     LinkType(i32),
@@ -73,7 +73,7 @@ impl fmt::Display for ProblemKind {
             ProblemKind::NoSuchInterface => {
                 f.write_str("no such interface; `ip link` lists those that there are, `any` stands for all")
             }
-            ProblemKind::WentDown => f.write_str("the interface went down"),
+            ProblemKind::WentDown => f.write_str("the interface is down, or went away"),
             ProblemKind::LinkType(number) => {
                 write!(f, "its link layer (LINKTYPE {number}) is not understood; try `any`")
             }

@@ -40,7 +40,8 @@ impl ConnRef {
     /// before. Its `captured_at` becomes the present time. Also for a connection that has ended. The sink's probes
     /// are [told](super::Probe::conntrack).
     pub fn conntrack(&self, entry: ConntrackEntry) {
-        for probe in self.group.core.probes() {
+        // Also while the sink is closed, when it is asked for the last time.
+        for probe in &self.group.core.settings.probes {
             contained(|| probe.conntrack(self, &entry));
         }
         self.record().conntrack.put(self.group.core.now(), entry);
@@ -64,6 +65,11 @@ impl ConnRef {
     /// Whether it has not ended.
     pub(crate) fn is_open(&self) -> bool {
         self.record().end.is_open()
+    }
+
+    /// Whether nobody says any more what becomes of it.
+    pub(crate) fn is_of_closed_sink(&self) -> bool {
+        self.group.core.is_closed()
     }
 
     /// Whether a packet was sent.

@@ -66,7 +66,7 @@ pub trait Probe: Any + Send + Sync {
     }
 
     /// Another probe found a connection in the kernel's connection tracking, perhaps not for the first time: the
-    /// addresses that its packets carry elsewhere.
+    /// addresses that its packets carry elsewhere. It may do so while it is closed, and this one was closed before.
     fn conntrack(&self, conn: &ConnRef, entry: &ConntrackEntry) {
         let _ = (conn, entry);
     }

@@ -6,7 +6,7 @@ use super::index::Index;
 use super::style::{Line, Tone};
 use super::{suites, text};
 use crate::record::{
-    DialTrace, EndReason, Failure, HttpReqTrace, PeerCert, SocksTrace, TcpConnTrace, TcpInfo, TcpInfoEvent,
+    DialTrace, EndReason, Failure, HttpReqTrace, PeerCert, SocksTrace, TcpConnTrace, TcpInfo, TcpInfoEvent, Text,
     TlsTunnelTrace,
 };
 
@@ -205,11 +205,25 @@ pub(super) fn ends(conn: &TcpConnTrace) -> String {
 
 /// What the kernel said of a connection when it was last asked.
 pub(super) fn health(facts: &mut Line, conn: &TcpConnTrace) {
+    if let Some(outside) = outside(conn) {
+        facts.item(Tone::Plain, format!("NAT {outside}"));
+    }
     let Some(info) = conn.tcp_info.last().filter(|_| conn.connected) else { return };
     if let Some(rtt) = info.rtt_us {
         facts.item(Tone::Plain, format!("rtt {}", text::duration(i64::from(rtt) * 1_000, false)));
     }
     sent_again(facts, info, "segment");
+}
+
+/// Both ends as they are on the other side of a NAT.
+fn outside(conn: &TcpConnTrace) -> Option<String> {
+    let entry = conn.conntrack.as_deref().filter(|entry| entry.addr_orig == conn.addr_tuple)?;
+    let (here, reply) = (&conn.addr_tuple, &entry.addr_reply);
+    let source = (&reply.dst_ip, reply.dst_port);
+    let destination = (&reply.src_ip, reply.src_port);
+    let is_same = source == (&here.src_ip, here.src_port) && destination == (&here.dst_ip, here.dst_port);
+    let text = |(ip, port): (&Text, u16)| dns::address(ip, port);
+    (!is_same && !reply.src_ip.is_empty()).then(|| format!("{} → {}", text(source), text(destination)))
 }
 
 fn sent_again(line: &mut Line, info: &TcpInfo, what: &str) {

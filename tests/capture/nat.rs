@@ -139,6 +139,38 @@ fn the_host_itself_translates() {
     }
 }
 
+/// The sink is closed before anybody has asked for the entry: the last look tells, whichever probe ends first.
+#[test]
+fn a_close_at_once_loses_nothing() {
+    need_lab!();
+    let net = Routed::new();
+    net.client.masquerade("c0");
+    net.client.sh("ip address add 10.99.0.1/32 dev lo");
+    let _web = server(&net.server, SocketAddr::new(Routed::SERVER.v4.into(), 80));
+    for conntrack_first in [true, false] {
+        let capture = capture(&net.client, &["c0"]);
+        let conntrack = net.client.run(ConntrackProbe::new);
+        let builder = TraceSink::builder();
+        let sink = match conntrack_first {
+            true => builder.probe(conntrack).probe(capture),
+            false => builder.probe(capture).probe(conntrack),
+        }
+        .build();
+        net.client.block_on(async {
+            let source = Some("10.99.0.1".parse().unwrap());
+            let client = super::client(&sink).source_ip(source).build().unwrap();
+            fetch(&client, "http://10.9.2.2/").await;
+            sink.close();
+        });
+        let captured = of(&sink.captures(), "c0");
+        let trace = sink.snapshot("closed");
+        let id = &trace.tcp_conns[0].trace_id;
+        assert!(captured.packets.len() >= 5, "conntrack first: {conntrack_first}, {captured:#?} {trace:#?}");
+        assert!(captured.packets.iter().all(|packet| packet.connection == *id && packet.data[26] == 10));
+        assert_eq!(captured.packets[0].data[47], 0x02, "SYN");
+    }
+}
+
 /// Both addresses are others outside.
 #[test]
 fn the_destination_is_translated_too() {

@@ -2,7 +2,12 @@
 
 use crate::{
     PATIENCE, command, exits_with, parse, reason, run,
-    support::{need::need_tool, process},
+    support::{
+        lab::Ns,
+        need::{need_lab, need_tool},
+        process,
+        raw::Server,
+    },
     tls::site,
 };
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
@@ -70,6 +75,49 @@ fn what_cannot_be_written_is_told_before_the_request() {
     let output = run(["get", "http://127.0.0.1:1/", "--pcap-file", "/tmp/out.text"]);
     exits_with(&output, 2);
     exits_with(&run(["get", "http://127.0.0.1:1/", "--pcap", "lo"]), 2);
+}
+
+/// More than is kept: it is said how much is missing.
+#[cfg(all(target_os = "linux", feature = "capture"))]
+#[test]
+fn packets_over_the_limit() {
+    need_lab!();
+    let directory = tempfile::tempdir().unwrap();
+    let packets = directory.path().join("out.pcap");
+    let ns = Ns::new();
+    let length = 160 << 20;
+    let server = Server::on(ns.listen("127.0.0.1:80"), async move |mut conn| {
+        conn.read_head().await?;
+        conn.write(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").as_bytes()).await?;
+        conn.write(&vec![0; length]).await
+    });
+    let args = ["get", &format!("http://{}/", server.addr()), "--trace-only", "--pcap", "lo", "--pcap-file"];
+    let mut get = ns.command(env!("CARGO_BIN_EXE_nettrace"));
+    get.args(args).arg(&packets);
+    let output = process::run(get, PATIENCE);
+    exits_with(&output, 0);
+    assert!(reason(&output).starts_with("packets of lo are missing: "), "{}", output.stderr);
+    assert!(output.stderr.contains(" over the limit of 64 MiB"), "{}", output.stderr);
+    let written = fs::metadata(packets).unwrap().len();
+    assert!((8 << 20..=(64 << 20) + 24).contains(&written), "{written}");
+}
+
+#[cfg(all(target_os = "linux", feature = "capture"))]
+#[test]
+fn interfaces_that_do_not_go_into_one_file_are_told_before_the_request() {
+    need_lab!();
+    let directory = tempfile::tempdir().unwrap();
+    let [pcap, pcapng] = ["out.pcap", "out.pcapng"].map(|name| directory.path().join(name));
+    let get = |file: &Path, interfaces: &str| {
+        run(["get", "http://127.0.0.1:1/", "--pcap", interfaces, "--pcap-file", file.to_str().unwrap()])
+    };
+    let output = get(&pcap, "lo,any");
+    exits_with(&output, 2);
+    assert!(reason(&output).ends_with("which only pcapng can hold"), "{}", output.stderr);
+    // That the request fails is another matter.
+    exits_with(&get(&pcapng, "lo,any"), 1);
+    exits_with(&get(&pcap, " lo , lo"), 1);
+    exits_with(&get(&pcap, "lo,"), 2);
 }
 
 #[cfg(target_os = "linux")]

@@ -136,6 +136,7 @@ pub(crate) struct BesidesArgs {
         long,
         value_name = "IFACE[,IFACE]",
         value_delimiter = ',',
+        value_parser = interface,
         requires = "pcap_file",
         default_value = "any"
     )]
@@ -183,6 +184,13 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let name = name.trim().parse().map_err(|_| format!("{:?} is no name of a header field", name.trim()))?;
     let value = value.trim().parse().map_err(|_| "the value has characters that it may not have")?;
     Ok((name, value))
+}
+
+fn interface(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("an interface has a name; `any` stands for all".into()),
+        name => Ok(name.into()),
+    }
 }
 
 fn nameserver(text: &str) -> Result<SocketAddr, String> {

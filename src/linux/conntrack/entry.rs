@@ -4,8 +4,10 @@ use crate::{
     record::{AddrTuple, ConntrackEntry, Timestamp},
     sink::ConnRef,
 };
-use netlink_packet_core::NlasIterator;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    iter,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 /// A connection as its socket sees it, before NAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,24 +80,24 @@ impl Found {
 }
 
 /// `enum ctattr_type`
-mod cta {
-    pub(super) const TUPLE_ORIG: u16 = 1;
-    pub(super) const TUPLE_REPLY: u16 = 2;
-    pub(super) const STATUS: u16 = 3;
-    pub(super) const PROTOINFO: u16 = 4;
-    pub(super) const MARK: u16 = 8;
-    pub(super) const COUNTERS_ORIG: u16 = 9;
-    pub(super) const COUNTERS_REPLY: u16 = 10;
-    pub(super) const ID: u16 = 12;
-    pub(super) const ZONE: u16 = 18;
-    pub(super) const TIMESTAMP: u16 = 20;
+pub(super) mod cta {
+    pub(in crate::linux::conntrack) const TUPLE_ORIG: u16 = 1;
+    pub(in crate::linux::conntrack) const TUPLE_REPLY: u16 = 2;
+    pub(in crate::linux::conntrack) const STATUS: u16 = 3;
+    pub(in crate::linux::conntrack) const PROTOINFO: u16 = 4;
+    pub(in crate::linux::conntrack) const MARK: u16 = 8;
+    pub(in crate::linux::conntrack) const COUNTERS_ORIG: u16 = 9;
+    pub(in crate::linux::conntrack) const COUNTERS_REPLY: u16 = 10;
+    pub(in crate::linux::conntrack) const ID: u16 = 12;
+    pub(in crate::linux::conntrack) const ZONE: u16 = 18;
+    pub(in crate::linux::conntrack) const TIMESTAMP: u16 = 20;
 }
 
 /// `enum ctattr_tuple`
-mod cta_tuple {
-    pub(super) const IP: u16 = 1;
-    pub(super) const PROTO: u16 = 2;
-    pub(super) const ZONE: u16 = 3;
+pub(super) mod cta_tuple {
+    pub(in crate::linux::conntrack) const IP: u16 = 1;
+    pub(in crate::linux::conntrack) const PROTO: u16 = 2;
+    pub(in crate::linux::conntrack) const ZONE: u16 = 3;
 }
 
 #[derive(Debug, Default)]
@@ -176,12 +178,17 @@ fn number<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
 
-/// Their kinds and values, as far as they are well-formed.
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let header = 4;
-    NlasIterator::new(bytes).map_while(move |attribute| {
-        let attribute = attribute.ok()?;
-        Some((attribute.kind(), attribute.into_inner().get(header..usize::from(attribute.length()))?))
+/// Their kinds and values, as far as they are well-formed (`struct nlattr`). An entry has some forty of them.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    const HEADER: usize = 4;
+    /// Without the flags `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
+    const KIND: u16 = 0x3fff;
+    iter::from_fn(move || {
+        let &[l0, l1, k0, k1, ..] = bytes else { return None };
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = bytes.get(HEADER..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([k0, k1]) & KIND, value))
     })
 }
 
@@ -189,6 +196,7 @@ fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 mod tests {
     use super::*;
     use crate::record::ConntrackStatus;
+    use netlink_packet_core::NlasIterator;
     use proptest::prelude::*;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -272,6 +280,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn attributes_are_those_of_the_library(
+            parts in prop::collection::vec((any::<u16>(), prop::collection::vec(any::<u8>(), 0..9)), 0..5),
+            at in 0..60_usize, with in any::<u8>(), cut in 0..60_usize,
+        ) {
+            let mut bytes: Vec<u8> = parts.iter().flat_map(|(kind, value)| attribute(*kind, value)).collect();
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = with;
+            }
+            bytes.truncate(bytes.len().max(cut) - cut);
+            let library = NlasIterator::new(&bytes).map_while(|attribute| {
+                let attribute = attribute.ok()?;
+                let value = attribute.into_inner().get(4..usize::from(attribute.length()))?;
+                Some((attribute.kind(), value))
+            });
+            prop_assert_eq!(attributes(&bytes).collect::<Vec<_>>(), library.collect::<Vec<_>>());
+        }
+
         #[test]
         fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             Found::read(&bytes, &Flow::NONE);

@@ -29,7 +29,8 @@ use std::{
 /// Keeps, for each connection that this crate opens, its entry in the kernel's connection tracking
 /// ([`ConntrackEntry`](crate::record::ConntrackEntry)): addresses before and after NAT, the state of TCP, mark,
 /// zone, packets and bytes. For TCP and UDP, connections to nameservers and failed attempts included, but for those
-/// that were refused with a reset: their entry the kernel drops at once.
+/// that were refused with a reset: their entry the kernel drops at once. Of a foreign connector under
+/// `TraceConnectLayer` only for connections that it made and told the addresses of (`HttpInfo`).
 ///
 /// The kernel is asked when the connection is established, when it is closed, shortly after that (100 ms, and 1 s
 /// where TCP had not finished by then), and by [`TraceSink::refresh`](crate::TraceSink::refresh): await that before
@@ -79,6 +80,12 @@ impl ConntrackProbe {
     pub fn dropped(&self) -> u64 {
         self.0.shared.dropped.load(Relaxed)
     }
+
+    fn push(&self, conn: &ConnRef, event: Event) {
+        if !self.0.shared.queue.push(conn, event) {
+            self.0.shared.dropped.fetch_add(1, Relaxed);
+        }
+    }
 }
 
 impl Default for ConntrackProbe {
@@ -104,9 +111,15 @@ impl Probe for ConntrackProbe {
             ProbeEvent::Closing => Event::Closing,
             ProbeEvent::FirstByte => return,
         };
-        if !self.0.shared.queue.push(conn, event) {
-            self.0.shared.dropped.fetch_add(1, Relaxed);
-        }
+        self.push(conn, event);
+    }
+
+    fn foreign_connected(&self, conn: &ConnRef) {
+        self.push(conn, Event::Opened);
+    }
+
+    fn foreign_closing(&self, conn: &ConnRef) {
+        self.push(conn, Event::Closing);
     }
 
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

@@ -96,11 +96,11 @@ impl Worker {
 
     fn heard(&mut self, conn: ConnRef, event: Event, is_last: bool) -> Result<(), Off> {
         match event {
-            Event::Opened if conn.is_open() || is_last => {
+            // Else its close comes next. It would not where the sink was closed.
+            Event::Opened if conn.is_open() || conn.is_of_closed_sink() || is_last => {
                 self.look(&conn)?;
                 self.open.push(conn);
             }
-            // Its close comes next. It would not where the sink was closed.
             Event::Opened => {}
             Event::Failed => {
                 self.look(&conn)?;

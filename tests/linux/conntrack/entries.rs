@@ -3,11 +3,16 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use nettrace::connect::TcpConnector;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use nettrace::connect::{TcpConnector, TraceConnectLayer};
 use nettrace::linux::ConntrackProbe;
 use nettrace::record::{ConntrackStatus, NetTrace, Timestamp};
 use nettrace::{Client, TraceSink};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::Layer as _;
 
 use super::listed::{Listed, from_port, list};
 use super::{conn_to, entry, fetch, nameserver, probed, refreshed, server, track};
@@ -132,6 +137,38 @@ fn without_nat_replies_go_where_requests_come_from() {
         let [from, to] = [from, to].map(|at| Timestamp::from_unix_nanos(unix_nanos(at)));
         assert!(from <= entry.start_at && entry.start_at <= to, "{:#}", entry.start_at);
         assert!(entry.stop_at.is_undefined());
+    });
+}
+
+/// Somebody else's connector, which tells the addresses in the end.
+#[test]
+fn of_a_foreign_connector() {
+    need_lab!();
+    need_tool!("conntrack");
+    let net = Routed::new();
+    track(&net.client);
+    let _server = server(&net, Routed::SERVER.v4.into());
+    net.client.block_on(async {
+        let (probe, sink) = probed();
+        let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+        let client = legacy::Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
+        let response = client.get("http://10.9.2.2/".parse().unwrap()).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+        let (trace, listed) = at_rest(&sink, &net.client, "-p tcp").await;
+        let (conn, open) = (conn_to(&trace, 80), entry(conn_to(&trace, 80)));
+        from_port(&listed, conn.addr_tuple.src_port).assert_is(open);
+        assert_eq!(open.tcp_state.as_str(), "established");
+        drop(client);
+        let closed = loop {
+            let trace = refreshed(&sink).await;
+            if entry(conn_to(&trace, 80)).tcp_state.as_str() == "time-wait" {
+                break trace;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(entry(conn_to(&closed, 80)).packets_sent > open.packets_sent);
+        assert_eq!(probe.problems(), []);
+        check::finished(&closed);
     });
 }
 

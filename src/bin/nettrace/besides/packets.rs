@@ -4,10 +4,13 @@ use super::unwritable;
 use crate::output::{Problem, complain};
 use nettrace::{
     NetTrace, TraceSinkBuilder,
-    capture::{CaptureFile, CaptureProbe},
+    capture::{CaptureFile, CaptureProbe, PacketCapture},
     tls::KeyLog,
 };
 use std::path::{Path, PathBuf};
+
+/// Bytes of packets, of all interfaces.
+const LIMIT: usize = 64 << 20;
 
 pub(crate) struct Packets {
     file: PathBuf,
@@ -22,14 +25,14 @@ impl Packets {
             let text = format!("{}: the suffix must be .pcap or .pcapng", file.display());
             return Err(Problem::usage(text));
         }
-        // Empty as yet, but known to be writable.
-        CaptureFile::new(&[]).write_to_file(file).map_err(|error| unwritable(file, &error))?;
         let probe = CaptureProbe::builder(interfaces)
             .icmp(true)
             // Whole, as whoever decrypts them needs them; the kernel joins segments.
             .snap_len(65_600)
-            .total_size_limit(64 << 20)
+            .total_size_limit(LIMIT)
             .start();
+        // Empty as yet, but known to be writable, and to have a place for what these interfaces give.
+        CaptureFile::new(&probe.captures()).write_to_file(file).map_err(|error| unwritable(file, &error))?;
         Ok(Packets { file: file.into(), probe })
     }
 
@@ -41,6 +44,7 @@ impl Packets {
         self.probe.stop();
         self.probe.problems().iter().for_each(|problem| complain(&problem.to_string()));
         let captures = self.probe.captures();
+        captures.iter().filter_map(missing).for_each(|text| complain(&text));
         let secrets = key_log.map(KeyLog::to_nss).unwrap_or_default();
         CaptureFile::new(&captures)
             .trace(trace)
@@ -48,4 +52,20 @@ impl Packets {
             .write_to_file(&self.file)
             .map_err(|error| Problem::failed(format!("cannot write {}: {error}", self.file.display())))
     }
+}
+
+/// What is not in the file of what passed an interface.
+fn missing(capture: &PacketCapture) -> Option<String> {
+    let losses = [
+        (capture.dropped_by_limit, format!("over the limit of {} MiB", LIMIT >> 20)),
+        (capture.dropped_by_kernel, "of any connection came too fast for the kernel's buffer".into()),
+        (capture.dropped_undecided, "of unknown connections gave way".into()),
+    ];
+    let losses: Vec<_> = losses
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, why)| format!("{count} {why}"))
+        .collect();
+    (!losses.is_empty())
+        .then(|| format!("packets of {} are missing: {}", capture.interface_name, losses.join(", ")))
 }
