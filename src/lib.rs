@@ -69,6 +69,7 @@ struct Readme;
 #[cfg(all(unix, feature = "capture"))]
 pub mod capture;
 mod error;
+mod log;
 pub mod record;
 mod sink;
 mod sync;
@@ -87,6 +88,8 @@ pub mod linux;
 mod off;
 #[cfg(feature = "request")]
 pub mod request;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
 #[cfg(feature = "resolve")]
 pub mod resolve;
 #[cfg(feature = "tls")]
@@ -94,6 +97,7 @@ pub mod tls;
 
 #[cfg(feature = "client")]
 pub use client::Client;
+pub use log::TracingEvents;
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};
 #[cfg(loom)]

@@ -13,6 +13,8 @@ mod tcp;
 
 #[cfg(feature = "resolve")]
 pub(crate) use self::attempt::Attempt;
+#[cfg(feature = "reqwest")]
+pub(crate) use self::layer::destination;
 pub use self::{
     io::TracedIo,
     layer::{TraceConnect, TraceConnectFuture, TraceConnectLayer},

@@ -38,6 +38,10 @@ fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
     fn cast<T: Error + 'static>(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
         error.downcast_ref::<T>().map(|error| error as &(dyn Error + 'static))
     }
+    #[cfg(feature = "reqwest")]
+    if let Some(error) = cast::<::reqwest::Error>(error) {
+        return Some(error);
+    }
     cast::<legacy::Error>(error)
         .or_else(|| cast::<hyper::Error>(error))
         .or_else(|| cast::<io::Error>(error))

@@ -9,6 +9,7 @@ use crate::{
     error::Fault,
     record::{EndReason, Failure, NetTrace, Timings, TraceId},
 };
+use http::Extensions;
 use std::{
     error::Error,
     fmt,
@@ -62,6 +63,11 @@ impl RequestHandle {
             Inner::Bound(request) => RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new(vec![request]))))),
             Inner::Slot(None) => RequestHandle::new(),
         }
+    }
+
+    /// That of a response with these extensions.
+    pub(crate) fn in_extensions(extensions: &Extensions) -> Option<&Self> {
+        extensions.get::<ConnRef>().and_then(ConnRef::answered).or_else(|| extensions.get())
     }
 
     pub(super) fn is_unbound(&self) -> bool {
@@ -173,7 +179,6 @@ pub trait ResponseExt {
 
 impl<B> ResponseExt for http::Response<B> {
     fn request_handle(&self) -> Option<&RequestHandle> {
-        let extensions = self.extensions();
-        extensions.get::<ConnRef>().and_then(ConnRef::answered).or_else(|| extensions.get())
+        RequestHandle::in_extensions(self.extensions())
     }
 }

@@ -20,11 +20,17 @@ mod group;
 mod handle;
 mod headers;
 mod ids;
+#[cfg(feature = "reqwest")]
+mod known;
 mod links;
 #[cfg(loom)]
 pub mod models;
+#[cfg(feature = "reqwest")]
+mod observed;
 mod oplog;
 mod probe;
+#[cfg(feature = "reqwest")]
+mod redirected;
 mod registry;
 mod request;
 mod request_recorder;
@@ -48,6 +54,8 @@ pub(crate) use self::{
     request_recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},
     tls::{TlsFacts, TlsRecorder},
 };
+#[cfg(feature = "reqwest")]
+pub(crate) use self::{known::Addresses, observed::ObservedTunnel};
 pub use self::{
     conn::ConnRef,
     handle::{NotTraced, RequestHandle, ResponseExt},
@@ -95,6 +103,9 @@ struct Inner {
     blanks: Blanks,
     /// The order of the groups, which are no records and have no identifier.
     group_order: Numbers,
+    /// Connections of other people's, by their addresses.
+    #[cfg(feature = "reqwest")]
+    known: known::Known,
 }
 
 impl TraceSink {
@@ -121,7 +132,15 @@ impl TraceSink {
         let groups = Registry::new(retention.connections, ());
         let group_order = Numbers::new();
         let blanks = Blanks::new(groups.shards());
-        TraceSink(Some(Arc::new(Inner { core, requests, groups, blanks, group_order })))
+        TraceSink(Some(Arc::new(Inner {
+            core,
+            requests,
+            groups,
+            blanks,
+            group_order,
+            #[cfg(feature = "reqwest")]
+            known: known::Known::new(retention.connections),
+        })))
     }
 
     /// Stops or resumes the recording of what begins from now on. What has begun is recorded to its end.
@@ -191,6 +210,8 @@ impl TraceSink {
             group.sink_closed();
         }
         inner.core.settings.probes.iter().for_each(|probe| probe::contained(|| probe.close()));
+        #[cfg(feature = "reqwest")]
+        inner.known.clear();
     }
 
     /// All probes, also of a sink that was closed.

@@ -1,5 +1,7 @@
 //! Who holds a request while it runs, and what they say of it.
 
+#[cfg(feature = "reqwest")]
+use super::{TraceSink, known::Addresses};
 use super::{
     clock::Tick,
     conn::{ConnLink, ConnRef},
@@ -34,6 +36,38 @@ impl RequestRecorder {
             handle.bind(request.clone());
         }
         RequestRecorder { request: Some(request) }
+    }
+
+    /// The request, to be ended by whoever takes it.
+    #[cfg(feature = "reqwest")]
+    pub(super) fn into_request(mut self) -> Option<RequestRef> {
+        self.request.take()
+    }
+
+    /// Perhaps another request has taken the place of that of `handle`, which then is bound to it, too.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn moved_on(&self, handle: &RequestHandle) {
+        if let Some(request) = &self.request
+            && handle.last_hop().is_some_and(|last| last.number() != request.number())
+        {
+            handle.bind(request.clone());
+        }
+    }
+
+    /// The only connection between these addresses that can have carried it.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn known(&self, sink: &TraceSink, addresses: Addresses) -> Option<ConnRef> {
+        let conn = sink.known(addresses, self.request.as_ref()?.record.begin)?;
+        self.conn(&conn);
+        Some(conn)
+    }
+
+    /// Its body was in one piece of that length, and went with its head.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn sent_whole(&self, bytes: u64) {
+        if let Some((_, record)) = self.open() {
+            record.sent.store(bytes, Relaxed);
+        }
     }
 
     #[inline]
