@@ -139,9 +139,7 @@ impl Client {
                 (*request.method_mut(), *request.uri_mut()) = (method, uri);
                 self.request(request)
             }
-            Err(kind) => {
-                ResponseFuture::failed(ClientError::new(kind, RequestHandle::new()))
-            }
+            Err(kind) => ResponseFuture::failed(ClientError::new(kind, RequestHandle::new())),
         }
     }
 

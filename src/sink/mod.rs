@@ -54,8 +54,6 @@ pub(crate) use self::{
     request_recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},
     tls::{TlsFacts, TlsRecorder},
 };
-#[cfg(feature = "reqwest")]
-pub(crate) use self::{known::Addresses, observed::ObservedTunnel};
 pub use self::{
     conn::ConnRef,
     handle::{NotTraced, RequestHandle, ResponseExt},
@@ -64,6 +62,8 @@ pub use self::{
     settings::{HeaderCapture, Retention, TraceSinkBuilder},
     subscriber::{FinishedRecord, Subscriber},
 };
+#[cfg(feature = "reqwest")]
+pub(crate) use self::{known::Addresses, observed::ObservedTunnel};
 
 use self::{
     blanks::Blanks,

@@ -25,13 +25,18 @@ pub(crate) struct ObservedTunnel {
 
 impl DialRecorder {
     /// It has led to a connection, with these tunnels over it, of which nobody will see any more.
-    pub(crate) fn out_of_sight(mut self, endpoint: Endpoint, tunnels: Vec<ObservedTunnel>) -> Option<ConnRef> {
+    pub(crate) fn out_of_sight(
+        mut self,
+        endpoint: Endpoint,
+        tunnels: Vec<ObservedTunnel>,
+    ) -> Option<ConnRef> {
         let group = self.take()?;
         let now = group.core.now();
         let conn = established(&group, endpoint, &tunnels, now)?;
         let ends = tunnels.iter().skip(1).map(|next| next.begin).chain([now]).collect::<Vec<_>>();
         for (tunnel, end) in tunnels.into_iter().zip(ends) {
-            TlsRecorder::observed(conn.clone(), tunnel.server_name, tunnel.begin).out_of_sight(tunnel.facts, end);
+            TlsRecorder::observed(conn.clone(), tunnel.server_name, tunnel.begin)
+                .out_of_sight(tunnel.facts, end);
         }
         conn::end(&conn, EndReason::Unobserved, None);
         Some(conn)

@@ -1,8 +1,8 @@
 //! Redirects that reqwest follows, hop by hop.
 
 use nettrace::record::EndReason;
-use nettrace::{Failure, ResponseExt as _};
 use nettrace::reqwest::{Observer, RequestBuilderExt as _};
+use nettrace::{Failure, ResponseExt as _};
 use reqwest::redirect::Policy;
 
 use crate::side::{Way, answer, nobody, same};
@@ -42,7 +42,8 @@ async fn every_hop_is_a_request() {
 
 #[tokio::test]
 async fn a_handle_answers_for_the_last_hop_and_shows_them_all() {
-    let web = Web::start(async |asked| if asked.path() == "/a" { redirect(303, "/b") } else { reply("there") });
+    let web =
+        Web::start(async |asked| if asked.path() == "/a" { redirect(303, "/b") } else { reply("there") });
     let way = Way::observed(nobody());
     let client = way.builder().build().unwrap();
     let sent = client.get(web.url("/a")).send_traced(&way.sink);
@@ -87,7 +88,12 @@ async fn those_that_are_not_followed() {
         ("/loop", Policy::default, Some(Failure::TooManyRedirects), 11),
         ("/loop", || Policy::limited(2), Some(Failure::TooManyRedirects), 3),
         ("/a", Policy::none, None, 1),
-        ("/a", || Policy::custom(|attempt| attempt.error("Follow no more")), Some(Failure::InvalidRedirect), 1),
+        (
+            "/a",
+            || Policy::custom(|attempt| attempt.error("Follow no more")),
+            Some(Failure::InvalidRedirect),
+            1,
+        ),
         ("/a", || Policy::custom(|attempt| attempt.stop()), None, 1),
         ("/bad", Policy::default, None, 1),
     ];
@@ -118,7 +124,8 @@ async fn those_that_are_not_followed() {
 
 #[tokio::test]
 async fn a_policy_that_is_set_afterwards_counts_and_is_not_seen() {
-    let web = Web::start(async |asked| if asked.path() == "/a" { redirect(302, "/b") } else { reply("there") });
+    let web =
+        Web::start(async |asked| if asked.path() == "/a" { redirect(302, "/b") } else { reply("there") });
     let way = Way::observed(nobody());
     let client = way.builder().redirect(Policy::limited(5)).build().unwrap();
     let response = way.send(client.get(web.url("/a"))).await.unwrap();

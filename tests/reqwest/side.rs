@@ -10,7 +10,7 @@ use nettrace::{NetTrace, RequestHandle, TraceSink};
 use reqwest::{Client, ClientBuilder, Error, RequestBuilder, Response, StatusCode, Version};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::support::{check, pki};
+use crate::support::{check, pki, raw::Conn};
 
 /// A way of sending requests with a reqwest client.
 pub(crate) struct Way {
@@ -78,18 +78,14 @@ fn plain(roots: &Arc<RootCertStore>) -> ClientConfig {
 
 /// Untraced, observed, and observed with a sink that is off.
 pub(crate) fn ways(roots: Arc<RootCertStore>) -> [Way; 3] {
-    let off = |name, is_observed| Way {
-        name,
-        sink: TraceSink::disabled(),
-        is_observed,
-        roots: roots.clone(),
-    };
+    let off =
+        |name, is_observed| Way { name, sink: TraceSink::disabled(), is_observed, roots: roots.clone() };
     [off("untraced", false), Way::observed(roots.clone()), off("sink is off", true)]
 }
 
-/// Nobody is trusted.
+/// Trusts an authority that has issued nothing.
 pub(crate) fn nobody() -> Arc<RootCertStore> {
-    Arc::new(RootCertStore::empty())
+    pki::Authority::new("nobody").store()
 }
 
 /// Runs the scenario in every way: each must come to the same. Gives back the observed way, and what it came to.
@@ -176,6 +172,14 @@ pub(crate) async fn answer(response: Result<Response, Error>) -> Result<Answer, 
         is_from: response.remote_addr(),
         body: response.text().await.map_err(|error| Fault::of(&error)),
     })
+}
+
+/// Answers a ClientHello as a server does that speaks no TLS.
+pub(crate) async fn answer_hello(mut conn: Conn) -> std::io::Result<()> {
+    let header = conn.read(5).await?;
+    conn.read(usize::from(u16::from_be_bytes([header[3], header[4]]))).await?;
+    conn.write(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
+    conn.close().await
 }
 
 /// The port that the server saw.

@@ -78,7 +78,8 @@ async fn three_dials_at_once_are_not_mixed_up() {
 #[tokio::test]
 async fn what_was_agreed_on_as_far_as_reqwest_shows_it() {
     let authority = Authority::new("known");
-    for (versions, version) in [(&[&rustls::version::TLS13][..], "TLSv1.3"), (&[&rustls::version::TLS12], "TLSv1.2")]
+    for (versions, version) in
+        [(&[&rustls::version::TLS13][..], "TLSv1.3"), (&[&rustls::version::TLS12], "TLSv1.2")]
     {
         let mut config = authority.issue(&["web.test"]).server_with(versions, None);
         config.alpn_protocols = vec![b"h2".to_vec()];

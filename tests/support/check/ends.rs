@@ -82,7 +82,11 @@ impl<'a> End<'a> {
             return problems.expect(false, who, "has not ended");
         };
         let is_seen = *reason != EndReason::Unobserved;
-        problems.expect(self.at.is_undefined() != is_seen, who, "has ended, but not at any time, or unseen at one");
+        problems.expect(
+            self.at.is_undefined() != is_seen,
+            who,
+            "has ended, but not at any time, or unseen at one",
+        );
         let fails = match reason {
             EndReason::Failed | EndReason::Timeout | EndReason::Cancelled | EndReason::LostRace => true,
             EndReason::Closed
