@@ -52,9 +52,11 @@
 //! | `request` | `request` | `TraceRequestLayer` around any `Service<http::Request<B>>` |
 //! | `capture` | `capture` | a probe: the packets of traced connections, as pcap and pcapng |
 //! | `client` | `client` (default) | the preset |
+//! | `reqwest` | `reqwest` | a reqwest client observed, and its requests in full depth |
 //! | `linux` | `conntrack`, `tcp-info`, on Linux | probes: the kernel's connection tracking, and what it knows of a TCP connection |
 //!
-//! Diagnostics of the crate's own go through [`tracing`](https://docs.rs/tracing), target `nettrace`.
+//! Diagnostics of the crate's own go through [`tracing`](https://docs.rs/tracing), target `nettrace`; finished records do
+//! with [`TracingEvents`].
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub, missing_docs, missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -62,7 +64,7 @@
 #![cfg_attr(not(feature = "client"), allow(dead_code, unused_imports))]
 
 /// What the README shows compiles.
-#[cfg(all(doctest, feature = "client"))]
+#[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 

@@ -32,7 +32,7 @@ impl RequestBuilderExt for RequestBuilder {
         SendTraced(match request {
             Ok(request) => {
                 let sent = TraceClientLayer::new(sink).trace(request, |request| client.call(request));
-                Sending::Made(Box::pin(sent))
+                Sending::Made(sent)
             }
             Err(error) => Sending::Failed(Some(error), RequestHandle::unbound()),
         })
@@ -56,7 +56,7 @@ mod sealed {
 pub struct SendTraced(Sending);
 
 enum Sending {
-    Made(Pin<Box<TraceClientFuture<Sent>>>),
+    Made(TraceClientFuture<Sent>),
     /// It could not be built.
     Failed(Option<Error>, RequestHandle),
 }
@@ -76,7 +76,7 @@ impl Future for SendTraced {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Sending::Made(sent) => sent.as_mut().poll(cx),
+            Sending::Made(sent) => Pin::new(sent).poll(cx),
             Sending::Failed(error, _) => match error.take() {
                 Some(error) => Poll::Ready(Err(error)),
                 None => panic!("polled after it had resolved"),

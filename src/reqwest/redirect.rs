@@ -8,6 +8,9 @@ use http::Uri;
 pub(super) fn observed(policy: Policy, sink: &TraceSink) -> Policy {
     let sink = sink.clone();
     Policy::custom(move |attempt| {
+        if !sink.records_requests() {
+            return policy.redirect(attempt);
+        }
         let (status, to) = (attempt.status(), attempt.url().as_str().parse::<Uri>());
         let action = policy.redirect(attempt);
         match to {

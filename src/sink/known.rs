@@ -35,7 +35,7 @@ impl Known {
 
     fn add(&self, addresses: Addresses, conn: ConnRef, since: Tick) {
         let mut both = self.lock();
-        let is_heir = both.iter_mut().fold(false, |found, some| some.remove(&addresses).is_some() || found);
+        let is_heir = both.iter_mut().any(|some| some.remove(&addresses).is_some()); // it is in one at most
         self.put(&mut both, addresses, Entry { conn, since, is_heir });
     }
 

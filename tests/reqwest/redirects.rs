@@ -76,6 +76,9 @@ async fn to_another_host_that_is_not_there() {
     assert_eq!(trace.dials[1].triggered_by, second.trace_id, "the hop that needed it");
 }
 
+/// A path, the policy, the code of the last request, and how many there are.
+type Case = (&'static str, fn() -> Policy, Option<Failure>, usize);
+
 #[tokio::test]
 async fn those_that_are_not_followed() {
     let web = Web::start(async |asked| match asked.path() {
@@ -84,7 +87,7 @@ async fn those_that_are_not_followed() {
         "/bad" => redirect(302, "http://www.yikes{KABOOM}"),
         _ => redirect(302, "/there"),
     });
-    let policies: [(&str, fn() -> Policy, Option<Failure>, usize); 6] = [
+    let policies: [Case; 6] = [
         ("/loop", Policy::default, Some(Failure::TooManyRedirects), 11),
         ("/loop", || Policy::limited(2), Some(Failure::TooManyRedirects), 3),
         ("/a", Policy::none, None, 1),

@@ -7,9 +7,12 @@ use reqwest::{Client, ClientBuilder};
 use crate::side::{Way, nobody};
 use crate::support::web::{Web, reply};
 
+/// Its name, and how it is set.
+type Setting = (&'static str, fn(ClientBuilder) -> ClientBuilder);
+
 #[test]
 fn what_would_be_lost_is_refused() {
-    let settings: [(&str, fn(ClientBuilder) -> ClientBuilder); 6] = [
+    let settings: [Setting; 6] = [
         ("redirect", |builder| builder.redirect(reqwest::redirect::Policy::none())),
         ("tls_danger_accept_invalid_certs", |builder| builder.tls_danger_accept_invalid_certs(true)),
         ("tls_danger_accept_invalid_hostnames", |builder| builder.tls_danger_accept_invalid_hostnames(true)),
