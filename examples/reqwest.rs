@@ -15,9 +15,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let url = arguments.url_or_own_server().await?;
 
     let sink = TraceSink::new();
-    let client = nettrace::reqwest::trace(reqwest::Client::builder(), &sink)?.build()?; // <- one line
+    let builder = reqwest::Client::builder();
+    let client = nettrace::reqwest::trace(builder, &sink)?.build()?; // <- instead of `builder.build()`
 
-    let sent = client.get(&url).send_traced(&sink); // <- instead of `send()`
+    let sent = client.get(&url).send_traced(&client); // <- instead of `send()`
     let request = sent.request_handle().clone();
     match sent.await {
         Ok(response) => {

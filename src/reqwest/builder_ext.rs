@@ -1,39 +1,29 @@
 use super::{
     adapter::{FullDepth, FullDepthFuture},
+    client::TraceClient,
     future::TraceClientFuture,
-    service::TraceClientLayer,
 };
-use crate::{
-    client::Client,
-    sink::{RequestHandle, TraceSink},
-};
-use ::reqwest::{Client as ReqwestClient, Error, Request, RequestBuilder, Response};
+use crate::{client::Client, sink::RequestHandle};
+use ::reqwest::{Error, RequestBuilder, Response};
 use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll},
 };
-use tower_service::Service;
-
-type Sent = <ReqwestClient as Service<Request>>::Future;
 
 /// Other ways than [`send`](RequestBuilder::send) to send a request.
 pub trait RequestBuilderExt: sealed::Sealed {
-    /// Sends it with its own client and records it into `sink`.
-    fn send_traced(self, sink: &TraceSink) -> SendTraced;
+    /// Sends it with `client` and records it.
+    fn send_traced(self, client: &TraceClient) -> SendTraced;
 
-    /// Sends it with `client` instead of its own, in full depth: see [`FullDepth`].
+    /// Sends it with `client` instead of reqwest's, in full depth: see [`FullDepth`].
     fn send_through(self, client: &Client) -> FullDepthFuture;
 }
 
 impl RequestBuilderExt for RequestBuilder {
-    fn send_traced(self, sink: &TraceSink) -> SendTraced {
-        let (mut client, request) = self.build_split();
-        SendTraced(match request {
-            Ok(request) => {
-                let sent = TraceClientLayer::new(sink).trace(request, |request| client.call(request));
-                Sending::Made(sent)
-            }
+    fn send_traced(self, client: &TraceClient) -> SendTraced {
+        SendTraced(match self.build() {
+            Ok(request) => Sending::Made(client.execute(request)),
             Err(error) => Sending::Failed(Some(error), RequestHandle::unbound()),
         })
     }
@@ -56,7 +46,7 @@ mod sealed {
 pub struct SendTraced(Sending);
 
 enum Sending {
-    Made(TraceClientFuture<Sent>),
+    Made(TraceClientFuture),
     /// It could not be built.
     Failed(Option<Error>, RequestHandle),
 }

@@ -3,11 +3,12 @@
 use crate::{
     connect::destination,
     error::classify,
+    reqwest::known::{Known, addresses},
     sink::{DialRecorder, Endpoint, TraceSink},
     tls::observe::{Chains, Handshakes, Outcome},
 };
 use http::{Extensions, Uri};
-use hyper_util::client::legacy::connect::{Connection, HttpInfo};
+use hyper_util::client::legacy::connect::Connection;
 use pin_project_lite::pin_project;
 use std::{
     error::Error,
@@ -23,17 +24,19 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Records the dials of a reqwest client: for [`ClientBuilder::connector_layer`](reqwest::ClientBuilder::connector_layer).
 ///
-/// [`trace`](super::trace) puts it there. Connections stay reqwest's own: what is done to them is not seen.
+/// [`trace`](super::trace) puts it there. Connections stay reqwest's own: what is done to them is not seen. It knows the
+/// connections of all clients that it is put into, and whoever [records their requests](super::TraceClient) asks it.
 #[derive(Clone, Debug)]
 pub struct TraceConnectorLayer {
-    sink: TraceSink,
+    pub(super) sink: TraceSink,
+    pub(super) known: Arc<Known>,
     chains: Chains,
 }
 
 impl TraceConnectorLayer {
     /// Records into `sink`.
     pub fn new(sink: &TraceSink) -> Self {
-        TraceConnectorLayer { sink: sink.clone(), chains: Chains::new() }
+        TraceConnectorLayer { sink: sink.clone(), known: Arc::default(), chains: Chains::new() }
     }
 }
 
@@ -69,18 +72,16 @@ where
 
     fn call(&mut self, to: Q) -> Self::Future {
         let sink = &self.layer.sink;
-        if !sink.is_enabled() {
+        if sink.is_disabled() {
             return TraceConnectorFuture { inner: self.inner.call(to), dial: None };
         }
         let uri = uri(&to);
         let recorder = sink.dial(|| destination(&uri));
         let dial = recorder.dial().clone();
         let inner = dial.scope(|| self.inner.call(to));
-        let dial = dial.is_on().then(|| {
-            let handshakes = Handshakes::new(dial, &self.layer.chains);
-            Dial { recorder, handshakes, host: uri.host().unwrap_or_default().into(), sink: sink.clone() }
-        });
-        TraceConnectorFuture { inner, dial }
+        let handshakes = Handshakes::new(dial, &self.layer.chains);
+        let (host, known) = (uri.host().unwrap_or_default().into(), self.layer.known.clone());
+        TraceConnectorFuture { inner, dial: Some(Dial { recorder, handshakes, host, known }) }
     }
 }
 
@@ -108,7 +109,7 @@ struct Dial {
     recorder: DialRecorder,
     handshakes: Arc<Handshakes>,
     host: Box<str>,
-    sink: TraceSink,
+    known: Arc<Known>,
 }
 
 impl<F, C> Future for TraceConnectorFuture<F>
@@ -139,7 +140,8 @@ impl Dial {
         let connected = conn.connected();
         let mut extras = Extensions::new();
         connected.get_extras(&mut extras);
-        let addresses = extras.get::<HttpInfo>().map(|info| (info.local_addr(), info.remote_addr()));
+        let addresses = addresses(&extras);
+        let now = self.recorder.dial().now();
         let outcome = Outcome::Established { is_h2: connected.is_negotiated_h2() };
         let tunnels = self.handshakes.take(&self.host, outcome);
         let endpoint = Endpoint {
@@ -148,8 +150,10 @@ impl Dial {
             path: None,
         };
         let conn = std::mem::take(&mut self.recorder).out_of_sight(endpoint, tunnels);
-        if let (Some(conn), Some(addresses)) = (conn, addresses) {
-            self.sink.know(addresses, &conn);
+        match (conn, addresses) {
+            (Some(conn), Some(addresses)) => self.known.add(addresses, conn, now),
+            (None, Some(addresses)) => self.known.forget(addresses),
+            (_, None) => {}
         }
     }
 

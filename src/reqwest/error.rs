@@ -7,7 +7,7 @@ use std::{error::Error, fmt};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ObserveError {
-    /// This was set on reqwest's builder before, and would count no more: set it afterwards, or on
+    /// This was set on reqwest's builder before, and would count no more: choose it with
     /// [`Observer`](super::Observer).
     WouldBeLost(&'static str),
     /// There is no usable TLS configuration.

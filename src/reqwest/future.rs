@@ -1,23 +1,30 @@
+use super::known::{Addresses, Known, addresses};
 use crate::{
     error::classify,
     request::TraceResponseBody,
-    sink::{Addresses, RequestHandle, RequestRecorder, TraceSink},
+    sink::{ConnRef, RequestHandle, RequestRecorder},
 };
-use ::reqwest::{Body, Error, Response, ResponseBuilderExt, Url};
+use ::reqwest::{Body, Client, Error, Request, Response, ResponseBuilderExt, Url};
 use http::Extensions;
-use hyper_util::client::legacy::{self, connect::HttpInfo};
+use hyper_util::client::legacy;
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
+use tower_service::Service;
+
+/// reqwest has no name for it.
+type Sent = <Client as Service<Request>>::Future;
 
 pin_project! {
-    /// The future of [`TraceClient`](super::TraceClient).
+    /// The response to come of a [`TraceClient`](super::TraceClient). Dropping it gives the request up.
     #[derive(Debug)]
-    pub struct TraceClientFuture<F> {
+    #[must_use = "a request is not made until its future is polled"]
+    pub struct TraceClientFuture {
         #[pin]
-        inner: F,
+        inner: Sent,
         handle: RequestHandle,
         // Ends the request after the future is dropped.
         request: Option<Running>,
@@ -30,11 +37,11 @@ pub(super) struct Running {
     pub(super) recorder: RequestRecorder,
     /// The length of a body in one piece.
     pub(super) piece: Option<u64>,
-    pub(super) sink: TraceSink,
+    pub(super) known: Arc<Known>,
 }
 
-impl<F> TraceClientFuture<F> {
-    pub(super) fn new(inner: F, handle: RequestHandle, request: Option<Running>) -> Self {
+impl TraceClientFuture {
+    pub(super) fn new(inner: Sent, handle: RequestHandle, request: Option<Running>) -> Self {
         TraceClientFuture { inner, handle, request }
     }
 
@@ -44,10 +51,7 @@ impl<F> TraceClientFuture<F> {
     }
 }
 
-impl<F> Future for TraceClientFuture<F>
-where
-    F: Future<Output = Result<Response, Error>>,
-{
+impl Future for TraceClientFuture {
     type Output = Result<Response, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -70,9 +74,15 @@ where
 }
 
 impl Running {
+    fn link(&self, addresses: Addresses) -> Option<ConnRef> {
+        let conn = self.known.find(addresses, self.recorder.begin())?;
+        self.recorder.conn(&conn);
+        Some(conn)
+    }
+
     fn responded(self, mut response: Response, handle: RequestHandle) -> Response {
-        let Running { mut recorder, piece, sink } = self;
-        let conn = addresses(response.extensions()).and_then(|addresses| recorder.known(&sink, addresses));
+        let conn = addresses(response.extensions()).and_then(|addresses| self.link(addresses));
+        let Running { mut recorder, piece, .. } = self;
         match conn {
             Some(mut conn) => {
                 conn.answers(handle);
@@ -92,10 +102,10 @@ impl Running {
     }
 
     fn failed(self, error: &Error) {
-        let Running { mut recorder, sink, .. } = self;
         if let Some(addresses) = of_error(error) {
-            recorder.known(&sink, addresses);
+            self.link(addresses);
         }
+        let mut recorder = self.recorder;
         recorder.failed(classify::failure(error), &classify::chain(error));
     }
 }
@@ -115,13 +125,7 @@ pub(super) fn with_url(url: Url) -> Extensions {
     response.map(|response| response.into_parts().0.extensions).unwrap_or_default()
 }
 
-/// Ours and the peer's, of the connection that a response came over.
-fn addresses(extensions: &Extensions) -> Option<Addresses> {
-    let info = extensions.get::<HttpInfo>()?;
-    Some((info.local_addr(), info.remote_addr()))
-}
-
-/// The same of the connection that a request failed on.
+/// The addresses of the connection that a request failed on.
 fn of_error(error: &Error) -> Option<Addresses> {
     let mut next = std::error::Error::source(error);
     while let Some(error) = next {

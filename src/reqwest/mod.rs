@@ -3,8 +3,8 @@
 //!
 //! # Observed
 //!
-//! [`trace`] sets a client up, and [`send_traced`](RequestBuilderExt::send_traced) records a request; where requests
-//! go through tower, [`TraceClientLayer`] does. Everything that a reqwest client does it still does itself.
+//! [`trace`] sets a client up, and [`send_traced`](RequestBuilderExt::send_traced) records a request; [`TraceClient`] is
+//! a tower service, too. Everything that a reqwest client does it still does itself.
 //!
 #![cfg_attr(any(feature = "ring", feature = "aws-lc-rs"), doc = "```no_run")]
 #![cfg_attr(not(any(feature = "ring", feature = "aws-lc-rs")), doc = "```ignore")]
@@ -12,11 +12,10 @@
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let sink = TraceSink::new();
-//! let client = nettrace::reqwest::trace(reqwest::Client::builder(), &sink)? // <- one line
-//!     .user_agent("me/1.0")
-//!     .build()?;
+//! let builder = reqwest::Client::builder().user_agent("me/1.0");
+//! let client = nettrace::reqwest::trace(builder, &sink)?.build()?; // <- instead of `builder.build()`
 //!
-//! let sent = client.get("https://example.com/").send_traced(&sink); // <- instead of `send()`
+//! let sent = client.get("https://example.com/").send_traced(&client); // <- instead of `send()`
 //! let request = sent.request_handle().clone();
 //! match sent.await {
 //!     Ok(response) => println!("{} after {}", response.status(), response.timings()?),
@@ -67,10 +66,10 @@
 //! # What is exact
 //!
 //! A dial and its handshakes are known from the poll that they run in, so that any number of them may run at once.
-//! Of the connection that carried a response, reqwest tells nothing but two addresses. In one network namespace no
-//! two connections have the same at the same time; the latest connections made for a sink (20,000 by default) are
-//! remembered by theirs. Where the addresses were those of another connection before, a request that began in its
-//! time has no link rather than a wrong one.
+//! Of the connection that carried a response, reqwest tells nothing but two addresses. It is one of the client's own,
+//! each of which was seen as it was made, and in one network namespace no two have the same addresses at the same time.
+//! Where they were those of another connection before, a request that began in its time has no link rather than a
+//! wrong one; so has one over a connection that was made while the sink was off.
 //!
 //! # What is changed
 //!
@@ -85,31 +84,30 @@
 
 mod adapter;
 mod builder_ext;
+mod client;
 mod connector;
 mod error;
 mod future;
+mod known;
 mod observer;
 mod redirect;
 mod resolver;
-mod service;
 
 pub use self::{
     adapter::{FullDepth, FullDepthFuture},
     builder_ext::{RequestBuilderExt, SendTraced},
+    client::{TraceClient, TraceClientBuilder},
     connector::{TraceConnector, TraceConnectorFuture, TraceConnectorLayer},
     error::ObserveError,
     future::TraceClientFuture,
     observer::Observer,
     resolver::Resolver,
-    service::{TraceClient, TraceClientLayer},
 };
 
 use crate::sink::{RequestHandle, ResponseExt, TraceSink};
 
-/// Has a reqwest client observed: its dials, DNS messages, TLS handshakes and redirects. Requests are recorded where
-/// they are [sent so](RequestBuilderExt::send_traced).
-///
-/// Call it first, and set what else there is to set on what it gives back. [`Observer`] has the choices.
+/// Has a reqwest client observed: its dials, DNS messages, TLS handshakes and redirects, and the requests that are
+/// [sent so](RequestBuilderExt::send_traced). [`Observer`] has the choices.
 ///
 /// # Errors
 ///
@@ -117,7 +115,7 @@ use crate::sink::{RequestHandle, ResponseExt, TraceSink};
 pub fn trace(
     builder: ::reqwest::ClientBuilder,
     sink: &TraceSink,
-) -> Result<::reqwest::ClientBuilder, ObserveError> {
+) -> Result<TraceClientBuilder, ObserveError> {
     Observer::new(sink).install(builder)
 }
 

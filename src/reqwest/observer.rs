@@ -1,6 +1,9 @@
 //! What is put into a reqwest client so that it can be observed.
 
-use super::{connector::TraceConnectorLayer, error::ObserveError, redirect, resolver::Resolver};
+use super::{
+    client::TraceClientBuilder, connector::TraceConnectorLayer, error::ObserveError, redirect,
+    resolver::Resolver,
+};
 use crate::{resolve::StubResolver, sink::TraceSink, tls::TraceTlsLayer};
 use ::reqwest::{ClientBuilder, dns::Resolve, redirect::Policy};
 use rustls::ClientConfig;
@@ -9,21 +12,20 @@ use std::{fmt, sync::Arc};
 /// Choices for a reqwest client that is observed: what [`trace`](super::trace) does with the defaults.
 ///
 /// ```
-/// # use nettrace::{TraceSink, resolve::StubResolver, tls::{Roots, TraceTlsLayer}};
-/// # use nettrace::reqwest::{ObserveError, Observer, Resolver};
-/// # fn client(sink: &TraceSink, roots: Roots) -> Result<reqwest::Client, Box<dyn std::error::Error>> {
+/// # use nettrace::{TraceSink, tls::{Roots, TraceTlsLayer}};
+/// # use nettrace::reqwest::{Observer, TraceClient};
+/// # fn client(sink: &TraceSink, roots: Roots) -> Result<TraceClient, Box<dyn std::error::Error>> {
 /// let tls = TraceTlsLayer::builder(sink).roots(roots).alpn(["http/1.1"]).into_config()?;
 /// let client = Observer::new(sink)
 ///     .tls(tls)
 ///     .redirect(reqwest::redirect::Policy::limited(3))
-///     .install(reqwest::Client::builder())?
-///     .user_agent("me/1.0")
+///     .install(reqwest::Client::builder().user_agent("me/1.0"))?
 ///     .build()?;
 /// # Ok(client) }
 /// ```
 #[must_use = "it does nothing until `install`"]
 pub struct Observer {
-    sink: TraceSink,
+    connector: TraceConnectorLayer,
     tls: Option<ClientConfig>,
     resolver: Option<Arc<dyn Resolve>>,
     redirect: Policy,
@@ -32,7 +34,14 @@ pub struct Observer {
 impl Observer {
     /// Records into `sink`.
     pub fn new(sink: &TraceSink) -> Self {
-        Observer { sink: sink.clone(), tls: None, resolver: None, redirect: Policy::default() }
+        let connector = TraceConnectorLayer::new(sink);
+        Observer { connector, tls: None, resolver: None, redirect: Policy::default() }
+    }
+
+    /// Puts this layer in, which other clients may have, too, and records into its sink.
+    pub fn connector_layer(mut self, layer: &TraceConnectorLayer) -> Self {
+        self.connector = layer.clone();
+        self
     }
 
     /// Speaks TLS with this configuration. By default the machine's own verifier decides whom to trust.
@@ -58,36 +67,37 @@ impl Observer {
         self
     }
 
-    /// Puts everything into a builder of reqwest's, on which nothing else should be set before. What is set on it
-    /// afterwards counts as always, but for TLS: all of that is up to [`tls`](Self::tls), and reqwest ignores its own
-    /// settings. A policy for redirects or a resolver that is set afterwards takes the place of the one here, and
-    /// what it does is not seen.
+    /// Puts everything into a builder of reqwest's. What was set on it before still counts, but for a resolver, and
+    /// for TLS: all of that is up to [`tls`](Self::tls).
     ///
     /// # Errors
     ///
     /// When something was set before that would be lost ([`ObserveError::WouldBeLost`]), as far as reqwest tells
-    /// that; and when by default there should be a resolver or roots of this machine's, and there are none.
-    pub fn install(self, builder: ClientBuilder) -> Result<ClientBuilder, ObserveError> {
+    /// that: a policy for redirects, and most about TLS, but not certificates. And when by default there should be a
+    /// resolver or roots of this machine's, and there are none.
+    pub fn install(self, builder: ClientBuilder) -> Result<TraceClientBuilder, ObserveError> {
         if let Some(setting) = lost(&builder) {
             return Err(ObserveError::WouldBeLost(setting));
         }
-        let Observer { sink, tls, resolver, redirect } = self;
+        let Observer { connector, tls, resolver, redirect } = self;
+        let sink = &connector.sink;
         let mut tls = match tls {
             Some(config) => config,
-            None => TraceTlsLayer::builder(&sink).into_config()?,
+            None => TraceTlsLayer::builder(sink).into_config()?,
         };
         if tls.alpn_protocols.is_empty() {
             tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         }
         let resolver = match resolver {
             Some(resolver) => resolver,
-            None => Arc::new(Resolver::new(StubResolver::system(&sink)?)),
+            None => Arc::new(Resolver::new(StubResolver::system(sink)?)),
         };
-        Ok(builder
+        let builder = builder
             .tls_backend_preconfigured(tls)
             .dns_resolver(resolver)
-            .redirect(redirect::observed(redirect, &sink))
-            .connector_layer(TraceConnectorLayer::new(&sink)))
+            .redirect(redirect::observed(redirect, sink))
+            .connector_layer(connector.clone());
+        Ok(TraceClientBuilder { builder, connector })
     }
 }
 
@@ -107,6 +117,6 @@ fn lost(builder: &ClientBuilder) -> Option<&'static str> {
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observer").field("sink", &self.sink).finish_non_exhaustive()
+        f.debug_struct("Observer").field("connector", &self.connector).finish_non_exhaustive()
     }
 }

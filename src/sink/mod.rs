@@ -20,8 +20,6 @@ mod group;
 mod handle;
 mod headers;
 mod ids;
-#[cfg(feature = "reqwest")]
-mod known;
 mod links;
 #[cfg(loom)]
 pub mod models;
@@ -42,6 +40,8 @@ mod tls;
 
 #[cfg(all(test, feature = "client"))]
 pub(crate) use self::clock::readings;
+#[cfg(feature = "reqwest")]
+pub(crate) use self::observed::ObservedTunnel;
 pub(crate) use self::{
     attempt::AttemptRecorder,
     clock::Tick,
@@ -62,8 +62,6 @@ pub use self::{
     settings::{HeaderCapture, Retention, TraceSinkBuilder},
     subscriber::{FinishedRecord, Subscriber},
 };
-#[cfg(feature = "reqwest")]
-pub(crate) use self::{known::Addresses, observed::ObservedTunnel};
 
 use self::{
     blanks::Blanks,
@@ -103,9 +101,6 @@ struct Inner {
     blanks: Blanks,
     /// The order of the groups, which are no records and have no identifier.
     group_order: Numbers,
-    /// Connections of other people's, by their addresses.
-    #[cfg(feature = "reqwest")]
-    known: known::Known,
 }
 
 impl TraceSink {
@@ -132,15 +127,7 @@ impl TraceSink {
         let groups = Registry::new(retention.connections, ());
         let group_order = Numbers::new();
         let blanks = Blanks::new(groups.shards());
-        TraceSink(Some(Arc::new(Inner {
-            core,
-            requests,
-            groups,
-            blanks,
-            group_order,
-            #[cfg(feature = "reqwest")]
-            known: known::Known::new(retention.connections),
-        })))
+        TraceSink(Some(Arc::new(Inner { core, requests, groups, blanks, group_order })))
     }
 
     /// Stops or resumes the recording of what begins from now on. What has begun is recorded to its end.
@@ -210,14 +197,18 @@ impl TraceSink {
             group.sink_closed();
         }
         inner.core.settings.probes.iter().for_each(|probe| probe::contained(|| probe.close()));
-        #[cfg(feature = "reqwest")]
-        inner.known.clear();
     }
 
     /// All probes, also of a sink that was closed.
     #[cfg(all(unix, feature = "capture"))]
     pub(crate) fn probes(&self) -> &[Arc<dyn Probe>] {
         self.0.as_ref().map_or(&[], |inner| &inner.core.settings.probes)
+    }
+
+    /// Whether it is one that never records anything.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.0.is_none()
     }
 
     /// What to record into, if anything is to be recorded.

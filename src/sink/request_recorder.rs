@@ -1,7 +1,5 @@
 //! Who holds a request while it runs, and what they say of it.
 
-#[cfg(feature = "reqwest")]
-use super::{TraceSink, known::Addresses};
 use super::{
     clock::Tick,
     conn::{ConnLink, ConnRef},
@@ -54,12 +52,10 @@ impl RequestRecorder {
         }
     }
 
-    /// The only connection between these addresses that can have carried it.
+    /// When it began; none where it is not recorded.
     #[cfg(feature = "reqwest")]
-    pub(crate) fn known(&self, sink: &TraceSink, addresses: Addresses) -> Option<ConnRef> {
-        let conn = sink.known(addresses, self.request.as_ref()?.record.begin)?;
-        self.conn(&conn);
-        Some(conn)
+    pub(crate) fn begin(&self) -> Tick {
+        self.request.as_ref().map_or(Tick::NONE, |request| request.record.begin)
     }
 
     /// Its body was in one piece of that length, and went with its head.

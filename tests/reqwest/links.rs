@@ -2,8 +2,8 @@
 
 use nettrace::ResponseExt as _;
 use nettrace::record::EndReason;
-use nettrace::reqwest::{RequestBuilderExt as _, TraceClientLayer};
-use tower::{Layer as _, Service as _};
+use nettrace::reqwest::RequestBuilderExt as _;
+use tower::Service as _;
 
 use crate::side::{Way, linked, nobody, peer};
 use crate::support::web::{Web, reply};
@@ -109,9 +109,9 @@ async fn the_trace_begins_anew_and_the_connection_comes_back() {
 async fn as_a_service() {
     let web = Web::start(async |_| reply("hello"));
     let way = Way::observed(nobody());
-    let client = way.builder().build().unwrap();
-    let mut service = TraceClientLayer::new(&way.sink).layer(client.clone());
-    let sent = service.call(client.get(web.url("/")).build().unwrap());
+    let mut client = way.client();
+    let request = client.get(web.url("/")).build().unwrap();
+    let sent = client.call(request);
     let handle = sent.request_handle().clone();
     assert!(!handle.id().is_undefined(), "known before the response");
     let response = sent.await.unwrap();
@@ -123,15 +123,33 @@ async fn as_a_service() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_not_set_up() {
-    // Its requests are recorded, and nothing else.
+async fn what_a_client_does_by_itself() {
+    // Its requests are not recorded, and its dials are.
     let web = Web::start(async |_| reply("hello"));
-    let [untraced, ..] = crate::side::ways(nobody());
-    let client = untraced.builder().build().unwrap();
-    let sink = nettrace::TraceSink::new();
-    client.get(web.url("/")).send_traced(&sink).await.unwrap().bytes().await.unwrap();
-    let trace = sink.snapshot("");
-    crate::support::check::finished(&trace);
+    let way = Way::observed(nobody());
+    let client = way.client();
+    client.get(web.url("/")).send().await.unwrap().bytes().await.unwrap();
+    let trace = way.finished();
+    assert_eq!((trace.http_requests.len(), trace.dials.len()), (0, 1));
+    assert!(trace.dials[0].triggered_by.is_undefined());
+    // Who comes next finds its connection all the same.
+    let response = client.get(web.url("/")).send_traced(&client).await.unwrap();
+    let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
+    response.bytes().await.unwrap();
+    let trace = way.finished();
+    assert_eq!(linked(&trace, &handle).1.expect("its connection").addr_tuple.src_port, port);
+}
+
+#[tokio::test]
+async fn connections_that_nobody_saw_being_made() {
+    let web = Web::start(async |_| reply("hello"));
+    let way = Way::observed(nobody());
+    let client = way.client();
+    way.sink.set_enabled(false);
+    client.get(web.url("/")).send_traced(&client).await.unwrap().bytes().await.unwrap();
+    way.sink.set_enabled(true);
+    client.get(web.url("/")).send_traced(&client).await.unwrap().bytes().await.unwrap();
+    let trace = way.finished();
     assert_eq!((trace.http_requests.len(), trace.dials.len()), (1, 0));
     assert!(trace.http_requests[0].tcp_conn.is_undefined());
 }

@@ -45,8 +45,8 @@ async fn a_handle_answers_for_the_last_hop_and_shows_them_all() {
     let web =
         Web::start(async |asked| if asked.path() == "/a" { redirect(303, "/b") } else { reply("there") });
     let way = Way::observed(nobody());
-    let client = way.builder().build().unwrap();
-    let sent = client.get(web.url("/a")).send_traced(&way.sink);
+    let client = way.client();
+    let sent = client.get(web.url("/a")).send_traced(&client);
     let handle = sent.request_handle().clone();
     let first = handle.id();
     let response = sent.await.unwrap();

@@ -1,7 +1,7 @@
 //! What is set on reqwest's builder before and afterwards.
 
 use nettrace::TraceSink;
-use nettrace::reqwest::{ObserveError, trace};
+use nettrace::reqwest::{ObserveError, RequestBuilderExt as _, trace};
 use reqwest::{Client, ClientBuilder};
 
 use crate::side::{Way, nobody};
@@ -33,10 +33,13 @@ async fn what_is_set_before_and_afterwards_counts() {
     let client = nettrace::reqwest::Observer::new(&way.sink)
         .install(Client::builder().no_proxy().user_agent("before/1"))
         .unwrap()
-        .default_headers([("x-after".parse().unwrap(), "yes".parse().unwrap())].into_iter().collect())
+        .configure(|builder| {
+            let headers = [("x-after".parse().unwrap(), "yes".parse().unwrap())];
+            builder.default_headers(headers.into_iter().collect())
+        })
         .build()
         .unwrap();
-    way.send(client.get(web.url("/"))).await.unwrap();
+    client.get(web.url("/")).send_traced(&client).await.unwrap();
     let asked = &web.asked()[0];
     assert_eq!((asked.header("user-agent"), asked.header("x-after")), ("before/1", "yes"));
 }
@@ -52,9 +55,8 @@ fn the_defaults_need_no_provider_of_the_process() {
 #[test]
 fn nothing_shows_in_debug() {
     let way = Way::observed(nobody());
-    let client = way.builder().build().unwrap();
-    let request = client.get("http://joe:secret@a.test/?token=secret");
-    let sent = nettrace::reqwest::RequestBuilderExt::send_traced(request, &way.sink);
+    let client = way.client();
+    let sent = client.get("http://joe:secret@a.test/?token=secret").send_traced(&client);
     assert!(!format!("{sent:?} {:?}", way.sink).contains("secret"));
     drop(sent);
     let trace = way.finished();

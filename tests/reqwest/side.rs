@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
-use nettrace::reqwest::{Observer, RequestBuilderExt as _, Resolver};
+use nettrace::reqwest::{Observer, Resolver, TraceClient, TraceConnectorLayer};
 use nettrace::resolve::StubResolver;
 use nettrace::tls::{Roots, TraceTlsLayer};
 use nettrace::{NetTrace, RequestHandle, TraceSink};
@@ -16,13 +16,19 @@ use crate::support::{check, pki, raw::Conn};
 pub(crate) struct Way {
     pub(crate) name: &'static str,
     pub(crate) sink: TraceSink,
-    is_observed: bool,
+    /// The one of all its clients, if they are observed.
+    connector: Option<TraceConnectorLayer>,
     roots: Arc<RootCertStore>,
 }
 
 impl Way {
     pub(crate) fn observed(roots: Arc<RootCertStore>) -> Self {
-        Way { name: "observed", sink: TraceSink::new(), is_observed: true, roots }
+        Way::of("observed", TraceSink::new(), true, roots)
+    }
+
+    fn of(name: &'static str, sink: TraceSink, is_observed: bool, roots: Arc<RootCertStore>) -> Self {
+        let connector = is_observed.then(|| TraceConnectorLayer::new(&sink));
+        Way { name, sink, connector, roots }
     }
 
     pub(crate) fn is_traced(&self) -> bool {
@@ -36,18 +42,27 @@ impl Way {
 
     pub(crate) fn builder_with(&self, observer: Observer) -> ClientBuilder {
         let builder = Client::builder();
-        if !self.is_observed {
+        let Some(connector) = &self.connector else {
             return builder.no_proxy().tls_backend_preconfigured(plain(&self.roots));
-        }
+        };
         let tls = TraceTlsLayer::builder(&self.sink)
             .roots(Roots::from(RootCertStore::clone(&self.roots)))
             .into_config()
             .unwrap();
-        observer.tls(tls).install(builder).unwrap().no_proxy()
+        let observer = observer.tls(tls).connector_layer(connector);
+        observer.install(builder).unwrap().into_inner().no_proxy()
+    }
+
+    /// A client that can record its requests itself.
+    pub(crate) fn client(&self) -> TraceClient {
+        let connector = self.connector.as_ref().expect("it is observed");
+        TraceClient::new(self.builder().build().unwrap(), connector)
     }
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        if self.is_observed { request.send_traced(&self.sink).await } else { request.send().await }
+        let Some(connector) = &self.connector else { return request.send().await };
+        let (client, request) = request.build_split();
+        TraceClient::new(client, connector).execute(request?).await
     }
 
     /// A client that asks this nameserver, and one request of it.
@@ -78,8 +93,7 @@ fn plain(roots: &Arc<RootCertStore>) -> ClientConfig {
 
 /// Untraced, observed, and observed with a sink that is off.
 pub(crate) fn ways(roots: Arc<RootCertStore>) -> [Way; 3] {
-    let off =
-        |name, is_observed| Way { name, sink: TraceSink::disabled(), is_observed, roots: roots.clone() };
+    let off = |name, is_observed| Way::of(name, TraceSink::disabled(), is_observed, roots.clone());
     [off("untraced", false), Way::observed(roots.clone()), off("sink is off", true)]
 }
 

@@ -1,7 +1,7 @@
 //! Handshakes that reqwest makes, with the configuration of ours.
 
 use nettrace::record::{EndReason, HttpReqTrace, NetTrace, TlsTunnelTrace};
-use nettrace::reqwest::Observer;
+use nettrace::reqwest::{Observer, RequestBuilderExt as _};
 use nettrace::tls::TraceVerifier;
 use nettrace::{Failure, ResponseExt as _};
 use reqwest::Client;
@@ -142,8 +142,8 @@ async fn a_configuration_of_the_users_own() {
         let roots = if is_trusted { &authority } else { &Authority::new("another") };
         let way = Way::observed(authority.store());
         let observer = Observer::new(&way.sink).tls(config(is_ours, roots));
-        let client = observer.install(Client::builder()).unwrap().no_proxy().build().unwrap();
-        let outcome = way.send(client.get(&url)).await;
+        let client = observer.install(Client::builder().no_proxy()).unwrap().build().unwrap();
+        let outcome = client.get(&url).send_traced(&client).await;
         assert_eq!(outcome.is_ok(), is_trusted);
         if let Ok(response) = outcome {
             response.bytes().await.unwrap();

@@ -1,6 +1,8 @@
 //! Which connection a response came over, where its client tells no more of that than the two addresses.
 
-use super::{ConnRef, TraceSink, clock::Tick};
+use crate::sink::{ConnRef, Tick};
+use http::Extensions;
+use hyper_util::client::legacy::connect::HttpInfo;
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -8,16 +10,25 @@ use std::{
 };
 
 /// Ours and the peer's.
-pub(crate) type Addresses = (SocketAddr, SocketAddr);
+pub(super) type Addresses = (SocketAddr, SocketAddr);
 
-/// Connections by their addresses, of which no two have the same at the same time.
+/// Those of the connection that a response came over, or that was made.
+pub(super) fn addresses(extensions: &Extensions) -> Option<Addresses> {
+    let info = extensions.get::<HttpInfo>()?;
+    Some((info.local_addr(), info.remote_addr()))
+}
+
+/// All connections of a client by their addresses, of which no two have the same at the same time.
 ///
-/// So many as a sink keeps, and at most twice as many: those that were not asked for since as many others came go.
+/// At least the latest [`MOST`], and at most twice as many: those that were not asked for since as many others came go.
 #[derive(Debug)]
 pub(super) struct Known {
     most: usize,
     both: Mutex<[HashMap<Addresses, Entry>; 2]>,
 }
+
+/// More than a kernel has ports for one peer.
+const MOST: usize = 1 << 16;
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -28,20 +39,28 @@ struct Entry {
     is_heir: bool,
 }
 
-impl Known {
-    pub(super) fn new(most: usize) -> Self {
-        Known { most: most.max(1), both: Mutex::default() }
+impl Default for Known {
+    fn default() -> Self {
+        Known { most: MOST, both: Mutex::default() }
     }
+}
 
-    fn add(&self, addresses: Addresses, conn: ConnRef, since: Tick) {
+impl Known {
+    /// A connection has been made, and was recorded.
+    pub(super) fn add(&self, addresses: Addresses, conn: ConnRef, since: Tick) {
         let mut both = self.lock();
         let is_heir = both.iter_mut().any(|some| some.remove(&addresses).is_some()); // it is in one at most
         self.put(&mut both, addresses, Entry { conn, since, is_heir });
     }
 
+    /// A connection has been made, and was not recorded.
+    pub(super) fn forget(&self, addresses: Addresses) {
+        self.lock().iter_mut().for_each(|some| drop(some.remove(&addresses)));
+    }
+
     /// The only one that can have carried a request which began then. `None` when there is none, or it might
     /// have been the one before.
-    fn find(&self, addresses: Addresses, begin: Tick) -> Option<ConnRef> {
+    pub(super) fn find(&self, addresses: Addresses, begin: Tick) -> Option<ConnRef> {
         let mut both = self.lock();
         let entry = match both[0].get(&addresses) {
             Some(entry) => entry.clone(),
@@ -61,34 +80,15 @@ impl Known {
         both[0].insert(addresses, entry);
     }
 
-    pub(super) fn clear(&self) {
-        // What goes is dropped outside the lock.
-        let both = std::mem::take(&mut *self.lock());
-        drop(both);
-    }
-
     fn lock(&self) -> MutexGuard<'_, [HashMap<Addresses, Entry>; 2]> {
         self.both.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl TraceSink {
-    /// A connection has just been made between these addresses.
-    pub(crate) fn know(&self, addresses: Addresses, conn: &ConnRef) {
-        if let Some(inner) = self.0.as_ref().filter(|inner| conn.is_of(&inner.core)) {
-            inner.known.add(addresses, conn.clone(), inner.core.now());
-        }
-    }
-
-    /// The connection between these addresses that carried a request which began at `begin`.
-    pub(super) fn known(&self, addresses: Addresses, begin: Tick) -> Option<ConnRef> {
-        self.0.as_ref()?.known.find(addresses, begin)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::TraceSink;
 
     fn addresses(port: u16) -> Addresses {
         (([127, 0, 0, 1], port).into(), ([127, 0, 0, 1], 80).into())
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn where_addresses_are_used_again_nothing_is_guessed() {
-        let (sink, known) = (TraceSink::new(), Known::new(10));
+        let (sink, known) = (TraceSink::new(), Known::default());
         let [first, second] = [conn(&sink), conn(&sink)];
         known.add(addresses(1), first.clone(), Tick(10));
         // It may have been dialled for the request, or long before.
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_in_use_stays_and_the_rest_goes() {
-        let (sink, known) = (TraceSink::new(), Known::new(4));
+        let (sink, known) = (TraceSink::new(), Known { most: 4, ..Known::default() });
         for port in 1..100 {
             known.add(addresses(port), conn(&sink), Tick(1));
             assert!(known.find(addresses(1), Tick(1)).is_some(), "{port}");
@@ -127,7 +127,7 @@ mod tests {
             assert!(held <= 8, "{held}");
         }
         assert!(known.find(addresses(50), Tick(1)).is_none());
-        known.clear();
+        known.forget(addresses(1));
         assert!(known.find(addresses(1), Tick(1)).is_none());
     }
 }
