@@ -179,12 +179,12 @@ pub(super) fn leads_to(group: &Group, conn: Option<&ConnRef>) {
 }
 
 fn end(group: &Arc<Group>, reason: EndReason, fault: Option<Fault>) {
-    end_at(group, group.core.now(), reason, fault);
+    end_at(group, || group.core.now(), reason, fault);
 }
 
-pub(super) fn end_at(group: &Arc<Group>, at: Tick, reason: EndReason, fault: Option<Fault>) {
+pub(super) fn end_at(group: &Arc<Group>, at: impl FnOnce() -> Tick, reason: EndReason, fault: Option<Fault>) {
     let Some(dial) = group.dial.as_ref().filter(|dial| dial.end.is_open()) else { return };
-    let at = at.max(dial.begin);
+    let at = at().max(dial.begin);
     group.learn(|dial| dial.resolved(at));
     if dial.end.end(at, reason, fault) {
         group.ended();

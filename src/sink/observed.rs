@@ -81,6 +81,6 @@ fn established(
     record.established.store(at.0, Release);
     let conn = ConnRef::register(group.clone(), record);
     dial::leads_to(group, conn.as_ref());
-    dial::end_at(group, at, EndReason::Closed, None);
+    dial::end_at(group, || at, EndReason::Closed, None);
     conn
 }
