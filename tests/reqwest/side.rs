@@ -9,8 +9,12 @@ use nettrace::tls::{Roots, TraceTlsLayer};
 use nettrace::{NetTrace, RequestHandle, TraceSink};
 use reqwest::{Client, ClientBuilder, Error, RequestBuilder, Response, StatusCode, Version};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{check, pki, raw::Conn};
+use crate::support::{
+    check, pki,
+    raw::{Conn, Server},
+};
 
 /// A way of sending requests with a reqwest client.
 pub(crate) struct Way {
@@ -194,6 +198,47 @@ pub(crate) async fn answer_hello(mut conn: Conn) -> std::io::Result<()> {
     conn.read(usize::from(u16::from_be_bytes([header[3], header[4]]))).await?;
     conn.write(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
     conn.close().await
+}
+
+/// Answers with an upgrade, says `hi` and then what it hears once.
+pub(crate) fn upgrading() -> Server {
+    Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhi")
+            .await?;
+        let word = conn.read(4).await?;
+        conn.write(&word).await?;
+        conn.close().await
+    })
+}
+
+/// Talks to such a server, and gives back what it said.
+pub(crate) async fn talk(response: Response) -> String {
+    assert_eq!(response.status(), 101);
+    let mut stream = response.upgrade().await.unwrap();
+    stream.write_all(b"echo").await.unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).await.unwrap();
+    heard
+}
+
+/// A server that never answers, or of `/body` no more than half.
+pub(crate) fn hanging() -> Server {
+    Server::start(async |mut conn| {
+        let head = conn.read_head().await?;
+        if head.starts_with("GET /body") {
+            conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await?;
+        }
+        conn.hang().await
+    })
+}
+
+/// What waits for time to pass need not wait once nothing else happens.
+pub(crate) async fn in_no_time<F: Future>(future: F) -> F::Output {
+    tokio::time::pause();
+    let output = future.await;
+    tokio::time::resume();
+    output
 }
 
 /// The port that the server saw.

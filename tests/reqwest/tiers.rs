@@ -10,7 +10,7 @@ use nettrace::{Client, Failure, ResponseExt as _, TraceSink};
 use reqwest::{Body, RequestBuilder};
 use tower::ServiceExt as _;
 
-use crate::side::{Answer, Way, answer, answer_hello, nobody};
+use crate::side::{Answer, Way, answer, answer_hello, hanging, in_no_time, nobody, talk, upgrading};
 use crate::support::check;
 use crate::support::pki::Authority;
 use crate::support::raw::{Refused, Server};
@@ -199,17 +199,13 @@ async fn full_depth_answers_as_reqwest_does() {
 
 #[tokio::test]
 async fn time_limits_of_a_request_hold_for_its_body() {
-    let server = Server::start(async |mut conn| {
-        conn.read_head().await?;
-        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await?;
-        conn.hang().await
-    });
+    let server = hanging();
     let sink = TraceSink::new();
     let client = Client::builder(&sink).timeout(Duration::from_secs(60)).build().unwrap();
     let reqwest = Way::observed(nobody()).builder().build().unwrap();
-    let request = reqwest.get(format!("http://{}/", server.addr())).timeout(Duration::from_millis(50));
+    let request = reqwest.get(format!("http://{}/body", server.addr())).timeout(Duration::from_secs(30));
     let response = request.send_through(&client).await.unwrap();
-    let error = response.bytes().await.unwrap_err();
+    let error = in_no_time(response.bytes()).await.unwrap_err();
     assert!(error.is_decode(), "{error:?}");
     client.close().await;
     let trace = sink.snapshot("");
@@ -223,15 +219,7 @@ async fn time_limits_of_a_request_hold_for_its_body() {
 
 #[tokio::test]
 async fn upgrades_and_redirects_with_a_body_in_full_depth() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let server = Server::start(async |mut conn| {
-        conn.read_head().await?;
-        conn.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhi")
-            .await?;
-        let word = conn.read(4).await?;
-        conn.write(&word).await?;
-        conn.close().await
-    });
+    let server = upgrading();
     let web =
         Web::start(async |asked| if asked.path() == "/a" { redirect(307, "/b") } else { reply(asked.body) });
     let sink = TraceSink::new();
@@ -239,12 +227,7 @@ async fn upgrades_and_redirects_with_a_body_in_full_depth() {
     let reqwest = Way::observed(nobody()).builder().build().unwrap();
     let request = reqwest.get(format!("http://{}/", server.addr()));
     let request = request.header("connection", "upgrade").header("upgrade", "echo");
-    let mut stream = request.send_through(&client).await.unwrap().upgrade().await.unwrap();
-    stream.write_all(b"echo").await.unwrap();
-    let mut heard = String::new();
-    stream.read_to_string(&mut heard).await.unwrap();
-    assert_eq!(heard, "hiecho");
-    drop(stream);
+    assert_eq!(talk(request.send_through(&client).await.unwrap()).await, "hiecho");
 
     let response = reqwest.post(web.url("/a")).body("data").send_through(&client).await.unwrap();
     assert_eq!(response.url().as_str(), web.url("/b"));
