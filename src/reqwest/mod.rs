@@ -58,7 +58,7 @@
 //! | TLS: cipher suite, group, ALPN otherwise, alerts of ours | no | yes |
 //! | operations and bytes of a connection, its close | no: it ends as `unobserved` | yes |
 //! | what probes find | no | yes |
-//! | a proxy's own handshake | as a tunnel, unless it resumes a session | – |
+//! | a proxy's own handshake | as a tunnel, unless it resumes a session or the proxy then refuses | – |
 //!
 //! In full depth cookies, proxies, default header fields, limits and whatever else there is to set on a reqwest client
 //! do not count: choose them with [`Client::builder`](crate::Client::builder).

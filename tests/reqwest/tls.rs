@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::side::{Way, linked, peer};
 use crate::support::pki::{self, Authority};
+use crate::support::raw::Server;
 use crate::support::web::{Web, reply};
 
 /// The tunnel of a request, by links.
@@ -156,5 +157,42 @@ async fn a_configuration_of_the_users_own() {
         for tls in &trace.tls_tunnels {
             assert_eq!((&tls.failure, tls.peer_certs.len()), (&failure, 2));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_with_tls_of_its_own() {
+    let authority = Authority::new("known");
+    let accept = |leaf: &pki::Leaf| tokio_rustls::TlsAcceptor::from(Arc::new(leaf.server()));
+    let outer = accept(&authority.issue(&["127.0.0.1"]));
+    for is_trusted in [true, false] {
+        let issuer = if is_trusted { &authority } else { &Authority::new("another") };
+        let (outer, inner) = (outer.clone(), accept(&issuer.issue(&["web.test"])));
+        let proxy = Server::start(async move |conn| {
+            let mut conn = conn.upgrade(|stream| outer.accept(stream)).await?;
+            assert!(conn.read_head().await?.starts_with("CONNECT web.test:443 "));
+            conn.write(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+            let mut conn = conn.upgrade(|stream| inner.accept(stream)).await?;
+            conn.read_head().await?;
+            conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await?;
+            conn.read_to_end().await
+        });
+        let way = Way::observed(authority.store());
+        let through = reqwest::Proxy::all(format!("https://{}", proxy.addr())).unwrap();
+        let client = way.builder().proxy(through).build().unwrap();
+        let outcome = way.send(client.get("https://web.test/")).await;
+        assert_eq!(outcome.is_ok(), is_trusted, "{outcome:?}");
+        if let Ok(response) = outcome {
+            assert_eq!(response.text().await.unwrap(), "hello");
+        }
+        let trace = way.finished();
+        let record = &trace.http_requests[0];
+        let tls = tunnel(&trace, record);
+        let failure = (!is_trusted).then_some(Failure::SslUnknownAuthority);
+        assert_eq!((&record.failure, &tls.failure), (&failure, &failure));
+        assert_eq!((&*tls.server_name, tls.peer_certs[0].sans.len()), ("web.test", 1));
+        let proxy = trace.tls_tunnels.get(&*record.proxy_tls_tunnel).expect("that of the proxy");
+        assert_eq!((&proxy.failure, &proxy.tcp_conn), (&None, &record.tcp_conn));
+        assert_eq!(proxy.peer_certs[0].sans, ["127.0.0.1"]);
     }
 }
