@@ -56,9 +56,11 @@
 //! | `capture` | `capture` | a probe: the packets of traced connections, as pcap and pcapng |
 //! | `client` | `client` (default) | the preset |
 //! | `tonic` | `tonic` | gRPC: a channel for generated clients of tonic |
+//! | `reqwest` | `reqwest` | a reqwest client observed, and its requests in full depth |
 //! | `linux` | `conntrack`, `tcp-info`, on Linux | probes: the kernel's connection tracking, and what it knows of a TCP connection |
 //!
-//! Diagnostics of the crate's own go through [`tracing`](https://docs.rs/tracing), target `nettrace`.
+//! Diagnostics of the crate's own go through [`tracing`](https://docs.rs/tracing), target `nettrace`; finished records do
+//! with [`TracingEvents`].
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub, missing_docs, missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -66,13 +68,14 @@
 #![cfg_attr(not(feature = "client"), allow(dead_code, unused_imports))]
 
 /// What the README shows compiles.
-#[cfg(all(doctest, feature = "client"))]
+#[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
 #[cfg(all(unix, feature = "capture"))]
 pub mod capture;
 mod error;
+mod log;
 pub mod record;
 mod sink;
 mod sync;
@@ -93,6 +96,8 @@ mod off;
 pub mod proxy;
 #[cfg(feature = "request")]
 pub mod request;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
 #[cfg(feature = "resolve")]
 pub mod resolve;
 #[cfg(feature = "tls")]
@@ -102,6 +107,7 @@ pub mod tonic;
 
 #[cfg(feature = "client")]
 pub use client::Client;
+pub use log::TracingEvents;
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};
 #[cfg(loom)]

@@ -32,7 +32,7 @@ impl ClientError {
         ClientError(Box::new(Inner { kind, request }))
     }
 
-    pub(super) fn failed(error: impl Into<Box<dyn Error + Send + Sync>>, request: RequestHandle) -> Self {
+    pub(crate) fn failed(error: impl Into<Box<dyn Error + Send + Sync>>, request: RequestHandle) -> Self {
         ClientError::new(Kind::Failed(error.into()), request)
     }
 

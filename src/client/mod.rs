@@ -118,7 +118,18 @@ impl Client {
     /// Makes any request. A [`RequestHandle`] in its extensions answers for it from now on; a `capture_connection` of
     /// hyper-util's in there is not heard, as that is not the client below.
     pub fn request(&self, request: Request<Body>) -> ResponseFuture {
-        ResponseFuture(Box::pin(self.0.clone().send(request)))
+        self.request_within(request, self.0.timeout)
+    }
+
+    /// The same with a time limit of its own for the whole request.
+    pub(crate) fn request_within(&self, request: Request<Body>, limit: Option<Duration>) -> ResponseFuture {
+        ResponseFuture(Box::pin(self.0.clone().send(request, limit)))
+    }
+
+    /// The limit on a request that has none of its own.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.0.timeout
     }
 
     fn send(&self, method: Method, url: &str, body: Body) -> ResponseFuture {
@@ -128,10 +139,7 @@ impl Client {
                 (*request.method_mut(), *request.uri_mut()) = (method, uri);
                 self.request(request)
             }
-            Err(kind) => {
-                let error = ClientError::new(kind, RequestHandle::new());
-                ResponseFuture(Box::pin(std::future::ready(Err(error))))
-            }
+            Err(kind) => ResponseFuture::failed(ClientError::new(kind, RequestHandle::new())),
         }
     }
 
@@ -176,6 +184,12 @@ where
 #[must_use = "a request is not made until its future is polled"]
 pub struct ResponseFuture(BoxFuture<'static, Result<Response<ResponseBody>, ClientError>>);
 
+impl ResponseFuture {
+    pub(crate) fn failed(error: ClientError) -> Self {
+        ResponseFuture(Box::pin(std::future::ready(Err(error))))
+    }
+}
+
 impl Future for ResponseFuture {
     type Output = Result<Response<ResponseBody>, ClientError>;
 
@@ -196,13 +210,14 @@ impl ClientStack {
     fn send(
         self: Arc<Self>,
         mut request: Request<Body>,
+        limit: Option<Duration>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, ClientError>> + Send {
         url::move_user_info(&mut request);
         async move {
             if self.pool.is_closed() {
                 return Err(ClientError::failed(ClientClosed, RequestHandle::unbound()));
             }
-            let mut deadline = self.timeout.map(Deadline::new);
+            let mut deadline = limit.map(Deadline::new);
             let mut hop = (self.redirects > 0).then(|| Hop::of(&request));
             let (handle, response) = self.call(request);
             let response = within(&mut deadline, &handle, pin!(response)).await?;
@@ -250,6 +265,8 @@ impl ClientStack {
             let answer = within(&mut deadline, &handle, pin!(answer)).await?;
             response = answer.map_err(|error| ClientError::failed(error, handle.clone()))?;
         }
+        #[cfg(feature = "reqwest")]
+        response.extensions_mut().insert(FinalUri(hop.uri().clone()));
         Ok(response.map(|body| body.within(deadline, handle)))
     }
 
@@ -285,6 +302,11 @@ impl ClientStack {
         }
     }
 }
+
+/// In the extensions of a response that redirects led to: where they led.
+#[cfg(feature = "reqwest")]
+#[derive(Clone, Debug)]
+pub(crate) struct FinalUri(pub(crate) http::Uri);
 
 /// No longer than the time for the whole request. Said to be over while it still goes on: given up without a word
 /// it would be recorded as dropped.

@@ -46,6 +46,12 @@ impl Hop {
         Hop { parts, body: request.body().try_clone(), first: None }
     }
 
+    /// Where the request goes that is made now.
+    #[cfg(feature = "reqwest")]
+    pub(super) fn uri(&self) -> &Uri {
+        &self.parts.uri
+    }
+
     /// Whether the response may be a redirect.
     pub(super) fn is_asked_for<B>(response: &Response<B>) -> bool {
         response.status().is_redirection()

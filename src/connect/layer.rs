@@ -138,7 +138,7 @@ where
 }
 
 /// `host:port` of a URI, with the default port of its scheme.
-fn destination(uri: &Uri) -> Text {
+pub(crate) fn destination(uri: &Uri) -> Text {
     let host = uri.host().unwrap_or_default();
     let default = if matches!(uri.scheme_str(), Some("https" | "wss")) { 443 } else { 80 };
     host_and_port(host, uri.port_u16().unwrap_or(default))

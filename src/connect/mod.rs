@@ -15,6 +15,8 @@ mod tcp;
 pub(crate) use self::attempt::Attempt;
 #[cfg(feature = "proxy")]
 pub(crate) use self::target::without_user_info;
+#[cfg(feature = "reqwest")]
+pub(crate) use self::layer::destination;
 pub use self::{
     io::TracedIo,
     layer::{TraceConnect, TraceConnectFuture, TraceConnectLayer},

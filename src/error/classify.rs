@@ -61,7 +61,15 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     while let Some(error) = next {
         innermost = known(error).or(innermost);
         // What a user's own body or a decoder failed of says nothing of the connection.
-        let is_all = matches!(innermost, Some(Failure::RequestBodyError | Failure::DecodingError));
+        let is_all = matches!(
+            innermost,
+            Some(
+                Failure::RequestBodyError
+                    | Failure::DecodingError
+                    | Failure::TooManyRedirects
+                    | Failure::InvalidRedirect
+            )
+        );
         next = error.source().filter(|_| !is_all);
     }
     innermost.unwrap_or_else(|| Failure::unknown(chain(error)))
@@ -69,11 +77,14 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
 
 /// The text of an error with that of its sources, as far as they add to it.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let error = error.source().filter(|_| says_nothing(error)).unwrap_or(error);
-    let mut text = error.to_string();
+    let mut error = error;
+    while let Some(source) = error.source().filter(|_| says_nothing(error)) {
+        error = source;
+    }
+    let mut text = text(error);
     let mut next = error.source();
     while let Some(error) = next {
-        let more = error.to_string();
+        let more = self::text(error);
         if !text.contains(&more) {
             text.push_str(": ");
             text.push_str(&more);
@@ -84,14 +95,27 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// hyper-util's own error names a part of its client (`client error (Connect)`), and not what went wrong; tonic's is
-/// always a `transport error`.
+/// always a `transport error`, and that of reqwest says whose fault it was.
 #[cfg(feature = "request")]
 fn says_nothing(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(feature = "reqwest")]
+    if error.is::<::reqwest::Error>() {
+        return true;
+    }
     #[cfg(feature = "tonic")]
     if error.is::<::tonic::transport::Error>() {
         return true;
     }
     error.is::<legacy::Error>()
+}
+
+fn text(error: &(dyn Error + 'static)) -> String {
+    // Which tells the URL with its query.
+    #[cfg(feature = "reqwest")]
+    if error.is::<::reqwest::Error>() {
+        return "request or response body error".into();
+    }
+    error.to_string()
 }
 
 #[cfg(not(feature = "request"))]
@@ -139,6 +163,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         return hyper_failure(error);
     }
+    #[cfg(feature = "reqwest")]
+    if let Some(error) = error.downcast_ref::<::reqwest::Error>() {
+        return reqwest_failure(error);
+    }
     #[cfg(any(feature = "client", feature = "tonic"))]
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return h2_failure(error);
@@ -156,6 +184,21 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
         return Some(Failure::DecodingError);
     }
     None
+}
+
+/// What reqwest says of itself; its own time limits are known to nobody else.
+#[cfg(feature = "reqwest")]
+fn reqwest_failure(error: &::reqwest::Error) -> Option<Failure> {
+    if error.is_redirect() {
+        let too_many = error.source().is_some_and(|why| why.to_string() == "too many redirects");
+        Some(if too_many { Failure::TooManyRedirects } else { Failure::InvalidRedirect })
+    } else if error.is_builder() {
+        Some(Failure::InvalidArgument)
+    } else if error.is_timeout() {
+        Some(Failure::GenericTimeoutError)
+    } else {
+        None
+    }
 }
 
 /// What HTTP/2 says: the peer's verdict on one stream, or on the connection.

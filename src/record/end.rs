@@ -20,6 +20,8 @@ named_enum! {
         Timeout = "timeout",
         /// The pool closed it because too many connections were idle, or one for too long.
         IdleLimit = "idle-limit",
+        /// It went on where nobody watches it any more: it has no time of its end.
+        Unobserved = "unobserved",
         /// The sink was closed while it was still running.
         SinkClosed = "sink-closed",
     }

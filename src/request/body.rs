@@ -23,7 +23,7 @@ pin_project! {
 }
 
 impl<B> TraceBody<B> {
-    pub(super) fn new(inner: B, watch: Option<Box<BodyWatch>>) -> Self {
+    pub(crate) fn new(inner: B, watch: Option<Box<BodyWatch>>) -> Self {
         TraceBody { inner, watch }
     }
 
@@ -98,7 +98,7 @@ pin_project! {
 }
 
 impl<B: Body> TraceResponseBody<B> {
-    pub(super) fn new(inner: B, recorder: RequestRecorder) -> Self {
+    pub(crate) fn new(inner: B, recorder: RequestRecorder) -> Self {
         TraceResponseBody { inner, recorder }
     }
 

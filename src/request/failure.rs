@@ -42,6 +42,10 @@ fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
     if let Some(error) = cast::<::tonic::transport::Error>(error).or_else(|| cast::<::tonic::Status>(error)) {
         return Some(error);
     }
+    #[cfg(feature = "reqwest")]
+    if let Some(error) = cast::<::reqwest::Error>(error) {
+        return Some(error);
+    }
     cast::<legacy::Error>(error)
         .or_else(|| cast::<hyper::Error>(error))
         .or_else(|| cast::<io::Error>(error))

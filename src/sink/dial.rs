@@ -3,6 +3,7 @@
 use super::{
     attempt::AttemptRecorder,
     blanks::Blanks,
+    clock::Tick,
     conn::{ConnRef, Endpoint, Transport},
     conn_recorder::ConnRecorder,
     core::Core,
@@ -33,6 +34,17 @@ impl DialRef {
     /// The dial in whose poll we are; off when there is none.
     pub(crate) fn current() -> Self {
         DialRef(scope::dial())
+    }
+
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// A reading of the sink's clock; none where nothing is recorded.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn now(&self) -> Tick {
+        self.0.as_ref().map_or(Tick::NONE, |group| group.core.now())
     }
 
     /// Runs `f`, a poll, with this dial as the current one.
@@ -107,6 +119,12 @@ impl DialRecorder {
         DialRecorder(DialRef(Some(group)))
     }
 
+    /// The dial, to be ended by whoever takes it.
+    #[cfg(feature = "reqwest")]
+    pub(super) fn take(&mut self) -> Option<Arc<Group>> {
+        self.0.0.take()
+    }
+
     pub(crate) fn dial(&self) -> &DialRef {
         &self.0
     }
@@ -144,10 +162,7 @@ impl DialRecorder {
 
     pub(crate) fn established(mut self, conn: Option<&ConnRef>) {
         let Some(group) = self.0.0.take() else { return };
-        let is_wanted = scope::request().is_some_and(|request| group.is_caused_by(&request));
-        group.learn(|dial| {
-            (dial.established, dial.is_wanted) = (conn.map_or(0, ConnRef::number), is_wanted);
-        });
+        leads_to(&group, conn);
         end(&group, EndReason::Closed, None);
     }
 
@@ -167,11 +182,22 @@ impl Drop for DialRecorder {
     }
 }
 
+pub(super) fn leads_to(group: &Group, conn: Option<&ConnRef>) {
+    let is_wanted = scope::request().is_some_and(|request| group.is_caused_by(&request));
+    group.learn(|dial| {
+        (dial.established, dial.is_wanted) = (conn.map_or(0, ConnRef::number), is_wanted);
+    });
+}
+
 fn end(group: &Arc<Group>, reason: EndReason, fault: Option<Fault>) {
+    end_at(group, || group.core.now(), reason, fault);
+}
+
+pub(super) fn end_at(group: &Arc<Group>, at: impl FnOnce() -> Tick, reason: EndReason, fault: Option<Fault>) {
     let Some(dial) = group.dial.as_ref().filter(|dial| dial.end.is_open()) else { return };
-    let now = group.core.now().max(dial.begin);
-    group.learn(|dial| dial.resolved(now));
-    if dial.end.end(now, reason, fault) {
+    let at = at().max(dial.begin);
+    group.learn(|dial| dial.resolved(at));
+    if dial.end.end(at, reason, fault) {
         group.ended();
         group.core.publish(|times| {
             let state = group.state().dial.clone();

@@ -30,7 +30,7 @@ const ENDING: u8 = MARK - 1;
 const MARK: u8 = 1 << 7;
 
 /// Their place is their number less one.
-const REASONS: [EndReason; 8] = [
+const REASONS: [EndReason; 9] = [
     EndReason::Closed,
     EndReason::PeerClosed,
     EndReason::Failed,
@@ -38,6 +38,7 @@ const REASONS: [EndReason; 8] = [
     EndReason::LostRace,
     EndReason::Timeout,
     EndReason::IdleLimit,
+    EndReason::Unobserved,
     EndReason::SinkClosed,
 ];
 

@@ -351,7 +351,8 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
 fn ended(end: Option<End>, times: &Timeline) -> (Timestamp, Option<EndReason>, Option<Failure>, Rare<Text>) {
     let Some(End { at, reason, fault }) = end else { return Default::default() };
     let (failure, text) = split(fault);
-    (times.at(at), Some(reason), failure, text)
+    let at = if reason == EndReason::Unobserved { Timestamp::UNDEFINED } else { times.at(at) };
+    (at, Some(reason), failure, text)
 }
 
 /// Where two threads met, something may have been written down just after the end, when it did not count any more.

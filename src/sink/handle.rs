@@ -9,6 +9,7 @@ use crate::{
     error::Fault,
     record::{EndReason, Failure, NetTrace, Timings, TraceId},
 };
+use http::Extensions;
 use std::{
     error::Error,
     fmt,

@@ -27,9 +27,13 @@ mod ids;
 mod links;
 #[cfg(loom)]
 pub mod models;
+#[cfg(feature = "reqwest")]
+mod observed;
 mod oplog;
 mod probe;
 mod proxy;
+#[cfg(feature = "reqwest")]
+mod redirected;
 mod registry;
 mod request;
 mod request_recorder;
@@ -45,6 +49,8 @@ pub(crate) use self::clock::readings;
 pub(crate) use self::identity::described;
 #[cfg(feature = "tonic")]
 pub(crate) use self::request_recorder::RequestLink;
+#[cfg(feature = "reqwest")]
+pub(crate) use self::observed::ObservedTunnel;
 pub(crate) use self::{
     attempt::AttemptRecorder,
     clock::Tick,
@@ -207,6 +213,12 @@ impl TraceSink {
     #[cfg(all(unix, feature = "capture"))]
     pub(crate) fn probes(&self) -> &[Arc<dyn Probe>] {
         self.0.as_ref().map_or(&[], |inner| &inner.core.settings.probes)
+    }
+
+    /// Whether it is one that never records anything.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.0.is_none()
     }
 
     /// What to record into, if anything is to be recorded.

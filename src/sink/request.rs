@@ -329,7 +329,9 @@ impl RequestRef {
             if let Some(rare) = &mut links.rare {
                 rare.stale = rare.tried.iter().map(ConnLink::stale).collect();
             }
-            let own_dial = links.dial.as_ref().filter(|_| !has_conn);
+            // With a response it had one, whether that is known or not.
+            let had_conn = has_conn || record.response_head.get().is_some();
+            let own_dial = links.dial.as_ref().filter(|_| !had_conn);
             if let Some(way) = own_dial.map(|dial| dial.way()).filter(|way| *way != [0; 3]) {
                 links.rare().way = way;
             }

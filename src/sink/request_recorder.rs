@@ -40,6 +40,36 @@ impl RequestRecorder {
         RequestRecorder { request: Some(request) }
     }
 
+    /// The request, to be ended by whoever takes it.
+    #[cfg(feature = "reqwest")]
+    pub(super) fn into_request(mut self) -> Option<RequestRef> {
+        self.request.take()
+    }
+
+    /// Perhaps another request has taken the place of that of `handle`, which then is bound to it, too.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn moved_on(&self, handle: &RequestHandle) {
+        if let Some(request) = &self.request
+            && handle.last_hop().is_some_and(|last| last.number() != request.number())
+        {
+            handle.bind(request.clone());
+        }
+    }
+
+    /// When it began; none where it is not recorded.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn begin(&self) -> Tick {
+        self.request.as_ref().map_or(Tick::NONE, |request| request.record.begin)
+    }
+
+    /// Its body was in one piece of that length, and went with its head.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn sent_whole(&self, bytes: u64) {
+        if let Some((_, record)) = self.open() {
+            record.sent.store(bytes, Relaxed);
+        }
+    }
+
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
         self.request.is_some()

@@ -59,6 +59,15 @@ pub(super) fn with_current(f: impl FnOnce(&RequestRef)) {
     });
 }
 
+/// Puts another request in the place of the current one, if there is one: whoever entered the scope gets that back.
+#[cfg(feature = "reqwest")]
+pub(super) fn replace(f: impl FnOnce(&RequestRef) -> Option<RequestRef>) {
+    let next = request().and_then(|request| f(&request));
+    if next.is_some() {
+        let _ = REQUEST.try_with(|current| current.set(next));
+    }
+}
+
 pub(super) fn request() -> Option<RequestRef> {
     let mut current = None;
     with_current(|request| current = Some(request.clone()));

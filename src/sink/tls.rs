@@ -71,12 +71,16 @@ impl TlsRecorder {
         let is_conn_own = below.is_none();
         let own = || sink.lookup().0.map(ConnRef::unknown);
         let Some(conn) = below.cloned().or_else(own) else { return TlsRecorder(None) };
+        Self::over(conn, server_name(), core.now(), is_conn_own)
+    }
+
+    fn over(conn: ConnRef, server_name: Text, begin: Tick, is_conn_own: bool) -> Self {
         let group = conn.group.clone();
-        let (number, begin) = (core.numbers.one(), core.now());
+        let number = group.core.numbers.one();
         let record = TlsRecord {
             number,
             conn: conn.number(),
-            server_name: server_name(),
+            server_name,
             begin,
             handshake_end: Tick::NONE,
             facts: TlsFacts::default(),
@@ -98,6 +102,15 @@ impl TlsRecorder {
         TlsRecorder(Some(Live { group, index, conn, is_conn_own, in_handshake: true, reason, fault }))
     }
 
+    /// One that was begun over `conn` by somebody else, as far as was seen of it.
+    #[cfg(feature = "reqwest")]
+    pub(super) fn observed(conn: ConnRef, server_name: Text, begin: Tick) -> Self {
+        if !conn.group.core.settings.tls {
+            return TlsRecorder(None);
+        }
+        Self::over(conn, server_name, begin, false)
+    }
+
     pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
     }
@@ -111,6 +124,14 @@ impl TlsRecorder {
         let Some(live) = &mut self.0 else { return };
         live.in_handshake = false;
         live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
+    }
+
+    /// The handshake was over by `at`, and of what it made nobody will see any more.
+    #[cfg(feature = "reqwest")]
+    pub(super) fn out_of_sight(mut self, facts: TlsFacts, at: Tick) {
+        let Some(live) = &mut self.0 else { return };
+        (live.in_handshake, live.reason) = (false, EndReason::Unobserved);
+        live.with(|_, record| (record.handshake_end, record.facts) = (at.max(record.begin), facts));
     }
 
     pub(crate) fn failed(mut self, facts: TlsFacts, fault: Fault, reason: EndReason) {

@@ -97,6 +97,16 @@ impl<C: Configuration> TraceTlsLayerBuilder<C> {
         Ok(self.into_layer(Ok(settings)))
     }
 
+    /// The configuration that the layer would use, for somebody else to speak TLS with: its failed handshakes show
+    /// certificates where a traced connector is around it. The server's name and the time limit are no part of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_build`](Self::try_build).
+    pub fn into_config(self) -> Result<ClientConfig, TlsError> {
+        Ok(Arc::unwrap_or_clone(self.settings()?.config))
+    }
+
     fn settings(&self) -> Result<Settings, TlsError> {
         let server_name = self.server_name.as_deref().map(server_name).transpose()?;
         let mut config = self.config.make()?;

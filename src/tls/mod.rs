@@ -55,6 +55,8 @@ mod hello;
 mod key_log;
 mod layer;
 mod names;
+#[cfg(feature = "reqwest")]
+pub(crate) mod observe;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod parts;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]

@@ -7,6 +7,8 @@ use rustls::{
 };
 
 use super::handshake;
+#[cfg(feature = "reqwest")]
+use super::observe;
 
 /// Lets the trace show the certificates that a server sent also when they were rejected.
 ///
@@ -58,6 +60,8 @@ impl ServerCertVerifier for TraceVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         handshake::chain_presented(end_entity, intermediates);
+        #[cfg(feature = "reqwest")]
+        observe::chain_presented(end_entity, intermediates, server_name);
         self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
@@ -67,6 +71,8 @@ impl ServerCertVerifier for TraceVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        #[cfg(feature = "reqwest")]
+        observe::signed(super::names::version(0x0303));
         self.0.verify_tls12_signature(message, cert, dss)
     }
 
@@ -76,10 +82,14 @@ impl ServerCertVerifier for TraceVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        #[cfg(feature = "reqwest")]
+        observe::signed(super::names::version(0x0304));
         self.0.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        #[cfg(feature = "reqwest")]
+        observe::hello_made(); // which lists them
         self.0.supported_verify_schemes()
     }
 

@@ -86,10 +86,19 @@ impl<'a> End<'a> {
         let Some(reason) = self.reason else {
             return problems.expect(false, who, "has not ended");
         };
-        problems.expect(!self.at.is_undefined(), who, "has ended, but not at any time");
+        let is_seen = *reason != EndReason::Unobserved;
+        problems.expect(
+            self.at.is_undefined() != is_seen,
+            who,
+            "has ended, but not at any time, or unseen at one",
+        );
         let fails = match reason {
             EndReason::Failed | EndReason::Timeout | EndReason::Cancelled | EndReason::LostRace => true,
-            EndReason::Closed | EndReason::PeerClosed | EndReason::IdleLimit | EndReason::SinkClosed => false,
+            EndReason::Closed
+            | EndReason::PeerClosed
+            | EndReason::IdleLimit
+            | EndReason::Unobserved
+            | EndReason::SinkClosed => false,
             _ => return problems.expect(false, who, format!("ended for no reason that we know: {reason:?}")),
         };
         problems.expect(self.failure.is_some() == fails, who, format!("{reason:?} with {:?}", self.failure));

@@ -1,0 +1,264 @@
+//! Finished records as events of the crate `tracing`.
+
+use crate::{
+    record::{
+        DialTrace, DnsQueryTrace, EndReason, Failure, HttpReqTrace, TcpConnTrace, Timestamp, TlsTunnelTrace,
+        TraceId, UdpConnTrace,
+    },
+    sink::{FinishedRecord, Subscriber},
+};
+use http::Uri;
+use tracing::Level;
+
+/// A subscriber that tells each finished record as an event of the crate [`tracing`](https://docs.rs/tracing), for
+/// programs that have their logs there.
+///
+/// ```
+/// use nettrace::{TraceSink, TracingEvents};
+///
+/// let sink = TraceSink::builder().subscriber(TracingEvents::new()).build();
+/// ```
+///
+/// | target | event | level |
+/// |---|---|---|
+/// | `nettrace::http` | a request is over | info |
+/// | `nettrace::dial` | a connection was made, names looked up included | debug |
+/// | `nettrace::tcp`, `nettrace::udp` | a connection was closed, an attempt ended | debug |
+/// | `nettrace::dns` | a conversation with a nameserver is over | debug |
+/// | `nettrace::tls` | a tunnel was closed, a handshake failed | debug |
+///
+/// What failed or timed out is a warning. What was given up is not, nor is an attempt that another was faster than.
+///
+/// Fields have the names of OpenTelemetry's semantic conventions where those have one: `http.request.method`,
+/// `url.full`, `http.response.status_code`, `server.address`, `network.peer.address`, `tls.protocol.version`,
+/// `dns.question.name`, `error.type` (the [`Failure`]) and so on. Besides, there are `nettrace.id`, the
+/// identifier of the record in the trace; `nettrace.request`, `nettrace.dial`, `nettrace.conn`, `nettrace.tunnel` and
+/// `nettrace.prev_hop`, those of the records that it is linked to; `nettrace.end_reason`, `error.message` and
+/// `duration_ms`. A field that is not known is left out. Nothing is in an event that is not in the record: header
+/// fields are left out even where the sink records them.
+///
+/// Should events leave the process over a client that is itself traced, leave that client's sink without this.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct TracingEvents;
+
+impl TracingEvents {
+    /// There is nothing to choose: what is wanted of it is up to the filter of whoever collects the events.
+    pub const fn new() -> Self {
+        TracingEvents
+    }
+}
+
+impl Subscriber for TracingEvents {
+    fn finished(&self, record: &FinishedRecord) {
+        match record {
+            FinishedRecord::HttpRequest(record) => request(record),
+            FinishedRecord::Dial(record) => dial(record),
+            FinishedRecord::TcpConn(record) => tcp_conn(record),
+            FinishedRecord::UdpConn(record) => udp_conn(record),
+            FinishedRecord::DnsQuery(record) => dns_query(record),
+            FinishedRecord::TlsTunnel(record) => tls_tunnel(record),
+        }
+    }
+}
+
+/// An event must know its level when it is compiled.
+macro_rules! emit {
+    ($target:literal, $level:expr, { $($fields:tt)* }, $($message:tt)+) => {
+        match $level {
+            Level::WARN => tracing::event!(target: $target, Level::WARN, { $($fields)* }, $($message)+),
+            Level::INFO => tracing::event!(target: $target, Level::INFO, { $($fields)* }, $($message)+),
+            _ => tracing::event!(target: $target, Level::DEBUG, { $($fields)* }, $($message)+),
+        }
+    };
+}
+
+fn level(reason: &Option<EndReason>, usual: Level) -> Level {
+    match reason {
+        Some(EndReason::Failed | EndReason::Timeout) => Level::WARN,
+        _ => usual,
+    }
+}
+
+fn request(record: &HttpReqTrace) {
+    let uri: Uri = record.req_url.parse().unwrap_or_default();
+    let status = Some(record.resp_status_code).filter(|status| *status != 0);
+    // As the conventions have it for clients.
+    let refused = status.filter(|status| *status >= 400).map(|status| status.to_string());
+    let code = record.failure.as_ref().map(Failure::as_str).or(refused.as_deref());
+    let outcome = outcome(&record.failure, status.map(|status| status.to_string()));
+    let version = match (record.proto_major, record.proto_minor) {
+        (major @ 2.., _) => major.to_string(),
+        (major, minor) => format!("{major}.{minor}"),
+    };
+    emit!("nettrace::http", level(&record.end_reason, Level::INFO), {
+        nettrace.id = record.trace_id.as_str(),
+        nettrace.conn = id(&record.tcp_conn),
+        nettrace.tunnel = id(&record.tls_tunnel),
+        nettrace.prev_hop = id(&record.prev_hop),
+        nettrace.end_reason = reason(&record.end_reason),
+        http.request.method = record.req_method.as_str(),
+        url.full = record.req_url.as_str(),
+        server.address = uri.host(),
+        server.port = port(&uri),
+        network.protocol.name = "http",
+        network.protocol.version = version.as_str(),
+        http.response.status_code = status,
+        http.request.body.size = record.req_content_len,
+        http.response.body.size = record.resp_encoded_len.unwrap_or(record.resp_content_len),
+        error.type = code,
+        error.message = text(&record.req_error),
+        duration_ms = milliseconds(record.req_sent_at, record.end_at),
+    }, "{} {} {}", record.req_method, record.req_url, outcome);
+}
+
+fn dial(record: &DialTrace) {
+    let (host, port) = host_and_port(&record.dst_address);
+    emit!("nettrace::dial", level(&record.end_reason, Level::DEBUG), {
+        nettrace.id = record.trace_id.as_str(),
+        nettrace.request = id(&record.triggered_by),
+        nettrace.conn = id(&record.established_conn),
+        nettrace.end_reason = reason(&record.end_reason),
+        server.address = host,
+        server.port = port,
+        dns.lookup.duration_ms = milliseconds(record.resolve_begin_at, record.resolve_end_at),
+        error.type = code(&record.failure),
+        error.message = text(&record.dial_err),
+        duration_ms = milliseconds(record.dial_begin_at, record.dial_end_at),
+    }, "dial {} {}", record.dst_address, outcome(&record.failure, Some("connected".into())));
+}
+
+fn tcp_conn(record: &TcpConnTrace) {
+    let addresses = &record.addr_tuple;
+    let error = if record.connected { &record.conn_err } else { &record.handshake_err };
+    let end = if record.connected { record.conn_close_at } else { record.handshake_end_at };
+    emit!("nettrace::tcp", level(&record.end_reason, Level::DEBUG), {
+        nettrace.id = record.trace_id.as_str(),
+        nettrace.dial = id(&record.from_dial),
+        nettrace.end_reason = reason(&record.end_reason),
+        network.transport = if record.unix_path.is_empty() { "tcp" } else { "unix" },
+        network.local.address = text(&addresses.src_ip),
+        network.local.port = number(addresses.src_port),
+        network.peer.address = text(&addresses.dst_ip).or(text(&record.unix_path)),
+        network.peer.port = number(addresses.dst_port),
+        nettrace.connected = record.connected,
+        nettrace.sent_bytes = record.total_sent_bytes,
+        nettrace.received_bytes = record.total_recv_bytes,
+        error.type = code(&record.failure),
+        error.message = text(error),
+        duration_ms = milliseconds(record.handshake_begin_at, end),
+    }, "tcp {}:{} {}", addresses.dst_ip, addresses.dst_port, outcome(&record.failure, ended(&record.end_reason)));
+}
+
+fn udp_conn(record: &UdpConnTrace) {
+    let addresses = &record.addr_tuple;
+    emit!("nettrace::udp", level(&record.end_reason, Level::DEBUG), {
+        nettrace.id = record.trace_id.as_str(),
+        nettrace.dial = id(&record.from_dial),
+        nettrace.end_reason = reason(&record.end_reason),
+        network.transport = "udp",
+        network.local.address = text(&addresses.src_ip),
+        network.local.port = number(addresses.src_port),
+        network.peer.address = text(&addresses.dst_ip),
+        network.peer.port = number(addresses.dst_port),
+        nettrace.sent_bytes = record.total_sent_bytes,
+        nettrace.received_bytes = record.total_recv_bytes,
+        error.type = code(&record.failure),
+        error.message = text(&record.conn_err),
+        duration_ms = milliseconds(record.socket_create_at, record.conn_close_at),
+    }, "udp {}:{} {}", addresses.dst_ip, addresses.dst_port, outcome(&record.failure, ended(&record.end_reason)));
+}
+
+fn dns_query(record: &DnsQueryTrace) {
+    let question = record.dns_query_msgs.iter().flat_map(|query| &query.questions).next();
+    let name = question.map(|question| question.name.as_str());
+    let kinds = record.dns_query_msgs.iter().flat_map(|query| &query.questions);
+    let kinds = kinds.map(|question| question.r#type.as_str()).collect::<Vec<_>>().join(" ");
+    let answers = record.dns_reply_msgs.iter().filter(|reply| reply.ignored.is_empty());
+    let answers = answers.flat_map(|reply| &reply.answers);
+    let answers = answers.map(|answer| answer.resolved_val.as_str()).collect::<Vec<_>>().join(" ");
+    let begin = record.dns_query_msgs.first().map(|query| query.sent_at).unwrap_or_default();
+    emit!("nettrace::dns", level(&record.end_reason, Level::DEBUG), {
+        nettrace.id = record.trace_id.as_str(),
+        nettrace.dial = id(&record.from_dial),
+        nettrace.conn = id(&record.connection),
+        nettrace.end_reason = reason(&record.end_reason),
+        dns.question.name = name,
+        nettrace.dns.types = text(&kinds),
+        dns.answers = text(&answers),
+        error.type = code(&record.failure),
+        duration_ms = milliseconds(begin, record.end_at),
+    }, "dns {} {} {}", kinds, name.unwrap_or_default(), outcome(&record.failure, Some(answers.clone())));
+}
+
+fn tls_tunnel(record: &TlsTunnelTrace) {
+    let server = record.peer_certs.first();
+    let error = text(&record.handshake_err).or(text(&record.conn_err));
+    emit!("nettrace::tls", level(&record.end_reason, Level::DEBUG), {
+        nettrace.id = record.trace_id.as_str(),
+        nettrace.conn = id(&record.tcp_conn),
+        nettrace.end_reason = reason(&record.end_reason),
+        server.address = text(&record.server_name),
+        tls.protocol.version = record.tls_version.strip_prefix("TLSv"),
+        tls.curve = text(&record.key_exchange_group),
+        tls.next_protocol = text(&record.negotiated_proto),
+        tls.resumed = record.did_resume,
+        tls.server.subject = server.map(|certificate| certificate.subject.as_str()),
+        tls.server.issuer = server.map(|certificate| certificate.issuer.as_str()),
+        tls.server.hash.sha256 = server.map(|certificate| certificate.sha256.as_str()),
+        nettrace.tls.cipher_suite = number(record.cipher_suite),
+        nettrace.tls.alert = text(&record.alert),
+        error.type = code(&record.failure),
+        error.message = error,
+        duration_ms = milliseconds(record.handshake_begin_at, record.handshake_end_at),
+    }, "tls {} {}", record.server_name, outcome(&record.failure, ended(&record.end_reason)));
+}
+
+fn id(id: &TraceId) -> Option<&str> {
+    Some(id.as_str()).filter(|id| !id.is_empty())
+}
+
+fn text(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn number(number: u16) -> Option<u16> {
+    Some(number).filter(|number| *number != 0)
+}
+
+fn code(failure: &Option<Failure>) -> Option<&str> {
+    failure.as_ref().map(Failure::as_str)
+}
+
+fn reason(reason: &Option<EndReason>) -> Option<&str> {
+    reason.as_ref().map(EndReason::as_str)
+}
+
+fn ended(end: &Option<EndReason>) -> Option<String> {
+    reason(end).map(Into::into)
+}
+
+/// How it went, in a word for the message.
+fn outcome(failure: &Option<Failure>, well: Option<String>) -> String {
+    code(failure).map(Into::into).or(well).unwrap_or_default()
+}
+
+fn milliseconds(begin: Timestamp, end: Timestamp) -> Option<f64> {
+    if begin.is_undefined() || end.is_undefined() {
+        return None;
+    }
+    end.since(begin).map(|time| time.as_secs_f64() * 1e3)
+}
+
+fn port(uri: &Uri) -> Option<u16> {
+    uri.port_u16().or(match uri.scheme_str() {
+        Some("http") => Some(80),
+        Some("https") => Some(443),
+        _ => None,
+    })
+}
+
+fn host_and_port(address: &str) -> (Option<&str>, Option<u16>) {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    (text(host), port.parse().ok())
+}

@@ -1,0 +1,122 @@
+//! Requests of reqwest's, made by our own client.
+
+use super::future::with_url;
+use crate::{
+    client::{Body, Client, ClientError, FinalUri, ResponseBody, ResponseFuture},
+    sink::RequestHandle,
+};
+use ::reqwest::{Request, Response, Url};
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use pin_project_lite::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tower_service::Service;
+
+/// Answers reqwest's requests in full depth: see the [module](super).
+///
+/// How requests are made is up to the [`Client`], and to each request's own version and time limit; nothing of a
+/// reqwest client counts.
+#[derive(Clone, Debug)]
+pub struct FullDepth(Client);
+
+impl FullDepth {
+    /// Has requests made by `client`.
+    pub fn new(client: &Client) -> Self {
+        FullDepth(client.clone())
+    }
+
+    /// The client that makes the requests.
+    pub fn get_ref(&self) -> &Client {
+        &self.0
+    }
+
+    /// Makes a request.
+    pub fn execute(&self, request: Request) -> FullDepthFuture {
+        let limit = request.timeout().copied().or(self.0.timeout());
+        let (url, request) = (request.url().clone(), http::Request::<::reqwest::Body>::try_from(request));
+        FullDepthFuture {
+            url: Some(url),
+            inner: match request {
+                Ok(request) => self.0.request_within(request.map(body), limit),
+                Err(error) => failed(error),
+            },
+        }
+    }
+}
+
+/// A request that cannot be made.
+pub(super) fn failed(error: ::reqwest::Error) -> ResponseFuture {
+    ResponseFuture::failed(ClientError::failed(error, RequestHandle::unbound()))
+}
+
+/// A body in one piece stays one, which can be sent again.
+fn body(mut body: ::reqwest::Body) -> Body {
+    if body.as_bytes().is_some()
+        && let Some(Some(Ok(frame))) = body.frame().now_or_never()
+        && let Ok(bytes) = frame.into_data()
+    {
+        return Body::from(bytes);
+    }
+    Body::new(body)
+}
+
+impl Service<Request> for FullDepth {
+    type Response = Response;
+    type Error = ClientError;
+    type Future = FullDepthFuture;
+
+    /// Always ready: requests wait for their connection after they were made.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> FullDepthFuture {
+        self.execute(request)
+    }
+}
+
+pin_project! {
+    /// The response to come. Dropping it gives the request up.
+    #[must_use = "a request is not made until its future is polled"]
+    pub struct FullDepthFuture {
+        #[pin]
+        inner: ResponseFuture,
+        url: Option<Url>,
+    }
+}
+
+impl FullDepthFuture {
+    pub(super) fn failed(error: ::reqwest::Error) -> Self {
+        FullDepthFuture { inner: failed(error), url: None }
+    }
+}
+
+impl Future for FullDepthFuture {
+    type Output = Result<Response, ClientError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(cx))?;
+        Poll::Ready(Ok(converted(response, this.url.take())))
+    }
+}
+
+impl fmt::Debug for FullDepthFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FullDepthFuture")
+    }
+}
+
+fn converted(response: http::Response<ResponseBody>, asked: Option<Url>) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let led_to = parts.extensions.remove::<FinalUri>().and_then(|uri| Url::parse(&uri.0.to_string()).ok());
+    if let Some(mut url) = led_to.or(asked) {
+        url.set_fragment(None); // is never sent
+        parts.extensions.extend(with_url(url));
+    }
+    Response::from(http::Response::from_parts(parts, ::reqwest::Body::wrap(body)))
+}

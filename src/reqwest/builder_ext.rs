@@ -1,0 +1,82 @@
+use super::{
+    adapter::{FullDepth, FullDepthFuture},
+    client::TraceClient,
+    future::TraceClientFuture,
+};
+use crate::{client::Client, sink::RequestHandle};
+use ::reqwest::{Error, RequestBuilder, Response};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// Other ways than [`send`](RequestBuilder::send) to send a request.
+pub trait RequestBuilderExt: sealed::Sealed {
+    /// Sends it with `client` and records it.
+    fn send_traced(self, client: &TraceClient) -> SendTraced;
+
+    /// Sends it with `client` instead of reqwest's, in full depth: see [`FullDepth`].
+    fn send_through(self, client: &Client) -> FullDepthFuture;
+}
+
+impl RequestBuilderExt for RequestBuilder {
+    fn send_traced(self, client: &TraceClient) -> SendTraced {
+        SendTraced(match self.build() {
+            Ok(request) => Sending::Made(client.execute(request)),
+            Err(error) => Sending::Failed(Some(error), RequestHandle::unbound()),
+        })
+    }
+
+    fn send_through(self, client: &Client) -> FullDepthFuture {
+        match self.build() {
+            Ok(request) => FullDepth::new(client).execute(request),
+            Err(error) => FullDepthFuture::failed(error),
+        }
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for ::reqwest::RequestBuilder {}
+}
+
+/// The future of [`RequestBuilderExt::send_traced`].
+#[must_use = "a request is not made until its future is polled"]
+pub struct SendTraced(Sending);
+
+enum Sending {
+    Made(TraceClientFuture),
+    /// It could not be built.
+    Failed(Option<Error>, RequestHandle),
+}
+
+impl SendTraced {
+    /// Answers for the request at any time, also when it fails or is dropped.
+    pub fn request_handle(&self) -> &RequestHandle {
+        match &self.0 {
+            Sending::Made(sent) => sent.request_handle(),
+            Sending::Failed(_, handle) => handle,
+        }
+    }
+}
+
+impl Future for SendTraced {
+    type Output = Result<Response, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Sending::Made(sent) => Pin::new(sent).poll(cx),
+            Sending::Failed(error, _) => match error.take() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => panic!("polled after it had resolved"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for SendTraced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SendTraced").field(self.request_handle()).finish()
+    }
+}

@@ -1,0 +1,143 @@
+//! A reqwest client whose requests are recorded.
+
+use super::{
+    connector::TraceConnectorLayer,
+    future::{Running, TraceClientFuture},
+};
+use crate::{
+    request::TraceBody,
+    sink::{RequestHandle, RequestHead, RequestRecorder, TraceSink},
+};
+use ::reqwest::{Body, Client, ClientBuilder, Error, Request, Response};
+use http::Uri;
+use http_body::Body as _;
+use std::{
+    ops::Deref,
+    task::{Context, Poll},
+};
+use tower_service::Service;
+
+/// A reqwest client that is set up to be observed. See [`trace`](super::trace).
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct TraceClientBuilder {
+    pub(super) builder: ClientBuilder,
+    pub(super) connector: TraceConnectorLayer,
+}
+
+impl TraceClientBuilder {
+    /// Changes settings of reqwest's. They count as always, but for TLS, which was chosen before: reqwest ignores its
+    /// own settings then. A policy for redirects or a resolver that is set here is not seen.
+    pub fn configure(mut self, change: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
+        self.builder = change(self.builder);
+        self
+    }
+
+    /// Gives reqwest's builder back. What it builds is a [`Client`], for [`TraceClient::new`].
+    pub fn into_inner(self) -> ClientBuilder {
+        self.builder
+    }
+
+    /// Puts the client together.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientBuilder::build`].
+    pub fn build(self) -> Result<TraceClient, Error> {
+        Ok(TraceClient { inner: self.builder.build()?, connector: self.connector })
+    }
+}
+
+/// A reqwest client with the means to record its requests: those that are made with [`execute`](Self::execute), with
+/// [`send_traced`](super::RequestBuilderExt::send_traced), or through it as a service. It is a [`Client`] in all other
+/// respects, whose own `execute` and `send` record no request, though dials.
+///
+/// Cheap to clone; all clones share their connections.
+#[derive(Clone, Debug)]
+pub struct TraceClient {
+    inner: Client,
+    connector: TraceConnectorLayer,
+}
+
+impl TraceClient {
+    /// For a client that was built with this layer inside: what the layer has not seen dialled, it cannot tell from
+    /// what it has.
+    pub fn new(client: Client, connector: &TraceConnectorLayer) -> Self {
+        TraceClient { inner: client, connector: connector.clone() }
+    }
+
+    /// What it records into.
+    pub fn sink(&self) -> &TraceSink {
+        &self.connector.sink
+    }
+
+    /// The client itself.
+    pub fn get_ref(&self) -> &Client {
+        &self.inner
+    }
+
+    /// Gives the client itself back.
+    pub fn into_inner(self) -> Client {
+        self.inner
+    }
+
+    /// Makes a request, and records it.
+    pub fn execute(&self, mut request: Request) -> TraceClientFuture {
+        let mut client = self.inner.clone();
+        let sink = self.sink();
+        if !sink.records_requests() {
+            return TraceClientFuture::new(client.call(request), RequestHandle::unbound(), None);
+        }
+        let uri: Uri = request.url().as_str().parse().unwrap_or_default();
+        let has_body = request.body().is_some_and(|body| !body.is_end_stream());
+        let handle = RequestHandle::new();
+        let mut recorder = sink.request(&RequestHead {
+            method: request.method(),
+            uri: &uri,
+            version: request.version(),
+            headers: request.headers(),
+            handle: Some(&handle),
+            has_body,
+        });
+        let piece = watch_body(request.body_mut(), &recorder);
+        let scope = recorder.scope();
+        let inner = client.call(request);
+        drop(scope);
+        let known = self.connector.known.clone();
+        TraceClientFuture::new(inner, handle, Some(Running { recorder, piece, known }))
+    }
+}
+
+/// A stream is counted as it goes. A body in one piece stays as it is, so that reqwest can send it again; its length
+/// is given back.
+fn watch_body(body: &mut Option<Body>, recorder: &RequestRecorder) -> Option<u64> {
+    if let Some(bytes) = body.as_ref()?.as_bytes() {
+        return Some(bytes.len() as u64);
+    }
+    let watch = Some(Box::new(recorder.watch()));
+    *body = body.take().map(|body| Body::wrap(TraceBody::new(body, watch)));
+    None
+}
+
+impl Deref for TraceClient {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.inner
+    }
+}
+
+impl Service<Request> for TraceClient {
+    type Response = Response;
+    type Error = Error;
+    type Future = TraceClientFuture;
+
+    /// Always ready: requests wait for their connection after they were made.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> TraceClientFuture {
+        self.execute(request)
+    }
+}

@@ -1,0 +1,226 @@
+//! A layer for the connector inside a reqwest client.
+
+use crate::{
+    connect::destination,
+    error::classify,
+    reqwest::known::{Known, addresses},
+    sink::{DialRecorder, Endpoint, TraceSink},
+    tls::observe::{Chains, Handshakes, Outcome},
+};
+use http::{Extensions, Uri};
+use hyper_util::client::legacy::connect::Connection;
+use pin_project_lite::pin_project;
+use std::{
+    error::Error,
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Records the dials of a reqwest client: for [`ClientBuilder::connector_layer`](reqwest::ClientBuilder::connector_layer).
+///
+/// [`trace`](super::trace) puts it there. Connections stay reqwest's own: what is done to them is not seen. It knows the
+/// connections of all clients that it is put into, and whoever [records their requests](super::TraceClient) asks it.
+#[derive(Clone, Debug)]
+pub struct TraceConnectorLayer {
+    pub(super) sink: TraceSink,
+    pub(super) known: Arc<Known>,
+    chains: Chains,
+}
+
+impl TraceConnectorLayer {
+    /// Records into `sink`.
+    pub fn new(sink: &TraceSink) -> Self {
+        TraceConnectorLayer { sink: sink.clone(), known: Arc::default(), chains: Chains::new() }
+    }
+}
+
+impl<S> Layer<S> for TraceConnectorLayer {
+    type Service = TraceConnector<S>;
+
+    fn layer(&self, inner: S) -> TraceConnector<S> {
+        TraceConnector { inner, layer: self.clone() }
+    }
+}
+
+/// A connector of reqwest's whose dials are recorded. See [`TraceConnectorLayer`].
+#[derive(Clone, Debug)]
+pub struct TraceConnector<S> {
+    inner: S,
+    layer: TraceConnectorLayer,
+}
+
+/// `Q` is a type of reqwest's that cannot be named: a [`Uri`] which can be seen only as it is debugged.
+impl<S, Q> Service<Q> for TraceConnector<S>
+where
+    S: Service<Q, Error = BoxError>,
+    S::Response: Connection,
+    Q: fmt::Debug,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = TraceConnectorFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, to: Q) -> Self::Future {
+        let sink = &self.layer.sink;
+        if sink.is_disabled() {
+            return TraceConnectorFuture { inner: self.inner.call(to), dial: None };
+        }
+        let uri = uri(&to);
+        let recorder = sink.dial(|| destination(&uri));
+        let dial = recorder.dial().clone();
+        let inner = dial.scope(|| self.inner.call(to));
+        let handshakes = Handshakes::new(dial, &self.layer.chains);
+        let (host, known) = (uri.host().unwrap_or_default().into(), self.layer.known.clone());
+        TraceConnectorFuture { inner, dial: Some(Dial { recorder, handshakes, host, known }) }
+    }
+}
+
+/// Written as `Unnameable(https://a.test/)`.
+fn uri(to: &impl fmt::Debug) -> Uri {
+    let text = format!("{to:?}");
+    let uri = text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(&text);
+    uri.parse().unwrap_or_default()
+}
+
+pin_project! {
+    /// The future of [`TraceConnector`].
+    #[derive(Debug)]
+    pub struct TraceConnectorFuture<F> {
+        // Dropped first: with it the connection is closed.
+        #[pin]
+        inner: F,
+        dial: Option<Dial>,
+    }
+}
+
+/// A dial under way.
+#[derive(Debug)]
+struct Dial {
+    recorder: DialRecorder,
+    handshakes: Arc<Handshakes>,
+    host: Box<str>,
+    known: Arc<Known>,
+}
+
+impl<F, C> Future for TraceConnectorFuture<F>
+where
+    F: Future<Output = Result<C, BoxError>>,
+    C: Connection,
+{
+    type Output = Result<C, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Some(dial) = this.dial else { return this.inner.poll(cx) };
+        let polled = dial.recorder.dial().scope(|| dial.handshakes.scope(|| this.inner.poll(cx)));
+        if let Poll::Ready(result) = &polled
+            && let Some(dial) = this.dial.take()
+        {
+            match result {
+                Ok(conn) => dial.established(conn),
+                Err(error) => dial.failed(&**error),
+            }
+        }
+        polled
+    }
+}
+
+impl Dial {
+    fn established(mut self, conn: &impl Connection) {
+        let connected = conn.connected();
+        let mut extras = Extensions::new();
+        connected.get_extras(&mut extras);
+        let addresses = addresses(&extras);
+        let now = self.recorder.dial().now();
+        let outcome = Outcome::Established { is_h2: connected.is_negotiated_h2() };
+        let tunnels = self.handshakes.take(&self.host, outcome);
+        let endpoint = Endpoint {
+            local: addresses.map(|(local, _)| local),
+            remote: addresses.map(|(_, remote)| remote),
+            path: None,
+        };
+        let conn = std::mem::take(&mut self.recorder).out_of_sight(endpoint, tunnels);
+        match (conn, addresses) {
+            (Some(conn), Some(addresses)) => self.known.add(addresses, conn, now),
+            (None, Some(addresses)) => self.known.forget(addresses),
+            (_, None) => {}
+        }
+    }
+
+    fn failed(mut self, error: &(dyn Error + 'static)) {
+        let recorder = std::mem::take(&mut self.recorder);
+        let fault = classify::fault(error);
+        // After a handshake that went well there is one thing left that may fail: a proxy that refuses.
+        let of_tls = rustls_error(error);
+        if self.handshakes.have_begun() && (of_tls.is_some() || is_io(error)) {
+            let tunnels = self.handshakes.take(&self.host, Outcome::Failed(of_tls));
+            recorder.handshake_failed(tunnels, fault);
+        } else {
+            recorder.failed(|| fault);
+        }
+    }
+}
+
+impl Drop for Dial {
+    fn drop(&mut self) {
+        if self.recorder.dial().is_on() && self.handshakes.have_begun() {
+            let tunnels = self.handshakes.take(&self.host, Outcome::Dropped);
+            std::mem::take(&mut self.recorder).handshake_dropped(tunnels);
+        }
+    }
+}
+
+/// I/O errors hide the error that they carry from those who ask for their source.
+fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(error) = error.downcast_ref() {
+        return Some(error);
+    }
+    let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    match carried {
+        Some(carried) => rustls_error(carried),
+        None => rustls_error(error.source()?),
+    }
+}
+
+fn is_io(error: &(dyn Error + 'static)) -> bool {
+    error.is::<io::Error>() || error.source().is_some_and(is_io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    #[allow(dead_code)] // read as it is debugged
+    struct Unnameable(Uri);
+
+    #[test]
+    fn where_to() {
+        let to = Uri::from_static("https://a.test:8443");
+        assert_eq!(uri(&Unnameable(to)).port_u16(), Some(8443));
+        assert_eq!(uri(&"no URI at all"), Uri::default());
+    }
+
+    #[test]
+    fn errors_of_tls_are_found_wherever_they_are() {
+        let tls = || rustls::Error::General("no".into());
+        for error in [
+            Box::new(tls()) as BoxError,
+            io::Error::other(tls()).into(),
+            io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls())).into(),
+        ] {
+            assert_eq!(rustls_error(&*error), Some(&tls()));
+        }
+        assert_eq!(rustls_error(&io::Error::other("else")), None);
+    }
+}

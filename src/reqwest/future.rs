@@ -1,0 +1,140 @@
+use super::known::{Addresses, Known, addresses};
+use crate::{
+    error::classify,
+    request::TraceResponseBody,
+    sink::{ConnRef, RequestHandle, RequestRecorder},
+};
+use ::reqwest::{Body, Client, Error, Request, Response, ResponseBuilderExt, Url};
+use http::Extensions;
+use hyper_util::client::legacy;
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+use tower_service::Service;
+
+/// reqwest has no name for it.
+type Sent = <Client as Service<Request>>::Future;
+
+pin_project! {
+    /// The response to come of a [`TraceClient`](super::TraceClient). Dropping it gives the request up.
+    #[derive(Debug)]
+    #[must_use = "a request is not made until its future is polled"]
+    pub struct TraceClientFuture {
+        #[pin]
+        inner: Sent,
+        handle: RequestHandle,
+        // Ends the request after the future is dropped.
+        request: Option<Running>,
+    }
+}
+
+/// A request on its way to its response.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) recorder: RequestRecorder,
+    /// The length of a body in one piece.
+    pub(super) piece: Option<u64>,
+    pub(super) known: Arc<Known>,
+}
+
+impl TraceClientFuture {
+    pub(super) fn new(inner: Sent, handle: RequestHandle, request: Option<Running>) -> Self {
+        TraceClientFuture { inner, handle, request }
+    }
+
+    /// Answers for the request at any time, also when it fails or is dropped.
+    pub fn request_handle(&self) -> &RequestHandle {
+        &self.handle
+    }
+}
+
+impl Future for TraceClientFuture {
+    type Output = Result<Response, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Some(running) = this.request else { return this.inner.poll(cx) };
+        let scope = running.recorder.scope();
+        let polled = this.inner.poll(cx);
+        drop(scope);
+        running.recorder.moved_on(this.handle);
+        let result = ready!(polled);
+        let Some(running) = this.request.take() else { return Poll::Ready(result) };
+        Poll::Ready(match result {
+            Ok(response) => Ok(running.responded(response, this.handle.clone())),
+            Err(error) => {
+                running.failed(&error);
+                Err(error)
+            }
+        })
+    }
+}
+
+impl Running {
+    fn link(&self, addresses: Addresses) -> Option<ConnRef> {
+        let conn = self.known.find(addresses, self.recorder.begin())?;
+        self.recorder.conn(&conn);
+        Some(conn)
+    }
+
+    fn responded(self, mut response: Response, handle: RequestHandle) -> Response {
+        let conn = addresses(response.extensions()).and_then(|addresses| self.link(addresses));
+        let Running { mut recorder, piece, .. } = self;
+        match conn {
+            Some(mut conn) => {
+                conn.answers(handle);
+                response.extensions_mut().insert(conn);
+            }
+            None => drop(response.extensions_mut().insert(handle)),
+        }
+        if let Some(bytes) = piece {
+            recorder.sent_whole(bytes);
+        }
+        recorder.response(response.status(), response.version(), response.headers());
+        if response.content_length() == Some(0) {
+            recorder.complete();
+            return response;
+        }
+        traced(response, recorder)
+    }
+
+    fn failed(self, error: &Error) {
+        if let Some(addresses) = of_error(error) {
+            self.link(addresses);
+        }
+        let mut recorder = self.recorder;
+        recorder.failed(classify::failure(error), &classify::chain(error));
+    }
+}
+
+/// The same response with its body recorded. reqwest gives the body away in one way only, and takes it back in one.
+fn traced(response: Response, recorder: RequestRecorder) -> Response {
+    let url = response.url().clone();
+    let (mut parts, body) = http::Response::<Body>::from(response).into_parts();
+    parts.extensions.extend(with_url(url));
+    let body = TraceResponseBody::new(body, recorder);
+    Response::from(http::Response::from_parts(parts, Body::wrap(body)))
+}
+
+/// The extension that tells a response of reqwest's its URL.
+pub(super) fn with_url(url: Url) -> Extensions {
+    let response = http::response::Builder::new().url(url).body(());
+    response.map(|response| response.into_parts().0.extensions).unwrap_or_default()
+}
+
+/// The addresses of the connection that a request failed on.
+fn of_error(error: &Error) -> Option<Addresses> {
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<legacy::Error>() {
+            let mut extras = Extensions::new();
+            error.connect_info()?.get_extras(&mut extras);
+            return addresses(&extras);
+        }
+        next = error.source();
+    }
+    None
+}

@@ -1,0 +1,37 @@
+//! Resolvers of hyper's kind, as reqwest takes them.
+
+use ::reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name as HyperName;
+use std::{error::Error, net::SocketAddr};
+use tower::ServiceExt;
+use tower_service::Service;
+
+/// Lets reqwest look names up with a resolver of hyper's kind, such as
+/// [`StubResolver`](crate::resolve::StubResolver), or any other inside
+/// [`TraceResolve`](crate::resolve::TraceResolve): then dials show when resolving began and ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Resolver<R>(R);
+
+impl<R> Resolver<R> {
+    /// Wraps `inner`, a `Service` from [`HyperName`] to addresses.
+    pub const fn new(inner: R) -> Self {
+        Resolver(inner)
+    }
+}
+
+impl<R> Resolve for Resolver<R>
+where
+    R: Service<HyperName> + Clone + Send + Sync + 'static,
+    R::Response: Iterator<Item = SocketAddr> + Send + 'static,
+    R::Error: Into<Box<dyn Error + Send + Sync>>,
+    R::Future: Send + 'static,
+{
+    fn resolve(&self, name: Name) -> Resolving {
+        let resolver = self.0.clone();
+        Box::pin(async move {
+            let name: HyperName = name.as_str().parse()?;
+            let addresses = resolver.oneshot(name).await.map_err(Into::into)?;
+            Ok(Box::new(addresses) as Addrs)
+        })
+    }
+}

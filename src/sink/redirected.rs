@@ -1,0 +1,56 @@
+//! Redirects that somebody else follows, and says so when he does.
+
+use super::{
+    RequestHandle, TraceSink,
+    request::{RequestHead, RequestRef},
+    scope,
+};
+use crate::record::EndReason;
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use std::sync::atomic::Ordering::Relaxed;
+
+impl TraceSink {
+    /// The response to the request in whose poll we are, if it is one of this sink's, leads to another request, which
+    /// takes its place. Of its header fields nothing is known.
+    pub(crate) fn redirected(&self, status: StatusCode, to: &Uri) {
+        let Some(inner) = self.0.as_ref().filter(|_| self.records_requests()) else { return };
+        scope::replace(|request| {
+            if !request.is_of(&inner.core) || !request.is_open() {
+                return None;
+            }
+            request.answered_with(status);
+            let record = &request.record;
+            let method = next_method(status, &record.method);
+            let head = RequestHead {
+                method: &method,
+                uri: to,
+                version: Version::HTTP_11,
+                headers: &HeaderMap::new(),
+                handle: Some(&RequestHandle::of(request).into_slot()),
+                has_body: record.has_body && status != StatusCode::SEE_OTHER && method == record.method,
+            };
+            let next = inner.request(&head).into_request();
+            if let Some(next) = &next {
+                next.record.version.store(record.version.load(Relaxed), Relaxed);
+            }
+            request.end(EndReason::Closed, None);
+            next
+        });
+    }
+}
+
+impl RequestRef {
+    fn answered_with(&self, status: StatusCode) {
+        self.record.status.store(status.as_u16(), Relaxed);
+        self.record.response_head.set(self.core().now().max(self.record.begin));
+    }
+}
+
+/// As tower-http has it, whose service reqwest follows redirects with.
+fn next_method(status: StatusCode, method: &Method) -> Method {
+    match status {
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND if *method == Method::POST => Method::GET,
+        StatusCode::SEE_OTHER if *method != Method::HEAD => Method::GET,
+        _ => method.clone(),
+    }
+}

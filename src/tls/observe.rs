@@ -1,0 +1,167 @@
+//! Handshakes that somebody else makes, with a configuration whose verifier is ours: what it is asked tells of them.
+
+use std::{
+    cell::RefCell,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustls::{
+    Error,
+    pki_types::{CertificateDer, ServerName},
+};
+
+use super::certificate::ChainCache;
+use crate::{
+    error::rustls::alert_name,
+    record::{PeerCert, Rare, Text},
+    sink::{DialRef, ObservedTunnel, Tick, TlsFacts},
+};
+
+/// The handshakes of one dial. Whose dial the verifier is asked for is known from the poll that it runs in.
+#[derive(Debug)]
+pub(crate) struct Handshakes {
+    dial: DialRef,
+    chains: Arc<ChainCache>,
+    /// With a proxy there may be two.
+    seen: Mutex<Vec<Seen>>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    begin: Tick,
+    server_name: Option<Text>,
+    peer_certs: Option<Arc<[PeerCert]>>,
+    version: Text,
+}
+
+/// The descriptions of chains, shared by the dials of one client.
+#[derive(Clone, Debug)]
+pub(crate) struct Chains(Arc<ChainCache>);
+
+impl Chains {
+    pub(crate) fn new() -> Self {
+        Chains(Arc::new(ChainCache::new()))
+    }
+}
+
+impl Handshakes {
+    pub(crate) fn new(dial: DialRef, chains: &Chains) -> Arc<Self> {
+        Arc::new(Handshakes { dial, chains: chains.0.clone(), seen: Mutex::default() })
+    }
+
+    /// Runs `f`, a poll of the dial.
+    pub(crate) fn scope<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
+        struct Restore(Option<Arc<Handshakes>>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                let before = self.0.take();
+                let _ = POLLED.try_with(|polled| polled.replace(before));
+            }
+        }
+        let before = POLLED.try_with(|polled| polled.replace(Some(self.clone())));
+        let _restore = Restore(before.ok().flatten());
+        f()
+    }
+
+    /// What was seen, once the dial is over, with how it ended for the last handshake. `host` is where the dial led.
+    pub(crate) fn take(&self, host: &str, last: Outcome<'_>) -> Vec<ObservedTunnel> {
+        let mut seen = std::mem::take(&mut *self.seen());
+        let last_seen = seen.pop();
+        let before = seen.into_iter().map(|seen| seen.tunnel(host, Outcome::Established { is_h2: false }));
+        let mut tunnels: Vec<_> = before.collect();
+        tunnels.extend(last_seen.map(|seen| seen.tunnel(host, last)));
+        tunnels
+    }
+
+    pub(crate) fn have_begun(&self) -> bool {
+        !self.seen().is_empty()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a handshake ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outcome<'a> {
+    Established { is_h2: bool },
+    Failed(Option<&'a Error>),
+    Dropped,
+}
+
+impl Seen {
+    fn tunnel(self, host: &str, outcome: Outcome<'_>) -> ObservedTunnel {
+        let (mut alert, mut negotiated_proto) = (Rare::new(), Text::EMPTY);
+        match outcome {
+            Outcome::Established { is_h2: true } => negotiated_proto = "h2".into(),
+            Outcome::Failed(Some(Error::AlertReceived(description))) => {
+                alert = format!("received {}", alert_name(*description)).into();
+            }
+            _ => {}
+        }
+        // In a handshake that resumes a session nobody asks about certificates.
+        let did_resume = matches!(outcome, Outcome::Established { .. }) && self.peer_certs.is_none();
+        ObservedTunnel {
+            server_name: self.server_name.unwrap_or_else(|| sent_name(host)),
+            begin: self.begin,
+            facts: TlsFacts {
+                tls_version: self.version,
+                negotiated_proto,
+                did_resume,
+                peer_certs: self.peer_certs.unwrap_or_default(),
+                alert,
+                ..TlsFacts::default()
+            },
+        }
+    }
+}
+
+/// The name in the ClientHello (RFC 6066 §3): none for an IP address.
+fn sent_name(host: &str) -> Text {
+    match super::service::server_name(host) {
+        Ok(ServerName::DnsName(name)) => name.as_ref().trim_end_matches('.').into(),
+        _ => Text::EMPTY,
+    }
+}
+
+thread_local! {
+    /// The dial that is being polled on this thread.
+    static POLLED: RefCell<Option<Arc<Handshakes>>> = const { RefCell::new(None) };
+}
+
+fn polled() -> Option<Arc<Handshakes>> {
+    POLLED.try_with(|polled| polled.borrow().clone()).ok().flatten()
+}
+
+/// A ClientHello is made: the first of a handshake, or the answer to a HelloRetryRequest.
+pub(super) fn hello_made() {
+    let Some(handshakes) = polled() else { return };
+    let begin = handshakes.dial.now();
+    let mut seen = handshakes.seen();
+    if seen.last().is_none_or(|last| last.peer_certs.is_some()) {
+        seen.push(Seen { begin, server_name: None, peer_certs: None, version: Text::EMPTY });
+    }
+}
+
+/// The server presented these certificates.
+pub(super) fn chain_presented(
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    server_name: &ServerName<'_>,
+) {
+    let Some(handshakes) = polled() else { return };
+    let chain = handshakes.chains.describe(std::iter::once(end_entity).chain(intermediates));
+    if let Some(last) = handshakes.seen().last_mut() {
+        last.peer_certs = Some(chain);
+        last.server_name = Some(sent_name(&server_name.to_str()));
+    }
+}
+
+/// The server proved in the way of this version that the certificate is its own.
+pub(super) fn signed(version: Text) {
+    let Some(handshakes) = polled() else { return };
+    if let Some(last) = handshakes.seen().last_mut() {
+        last.version = version;
+    }
+}

@@ -1,0 +1,205 @@
+//! Finished records as events of the crate `tracing`.
+#![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+use nettrace::tls::Roots;
+use nettrace::{Client, TraceSink, TracingEvents};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber, span};
+
+use support::check;
+use support::dns::DnsServer;
+use support::pki::Authority;
+use support::raw::Refused;
+use support::web::{Web, redirect, reply, status};
+
+/// An event as a collector of logs has it.
+#[derive(Clone, Debug)]
+struct Told {
+    target: String,
+    level: Level,
+    fields: BTreeMap<String, String>,
+}
+
+impl Told {
+    fn get(&self, field: &str) -> &str {
+        self.fields.get(field).map_or("", String::as_str)
+    }
+}
+
+/// Collects the events of the crate.
+#[derive(Clone, Default)]
+struct Collector(Arc<Mutex<Vec<Told>>>);
+
+impl Collector {
+    fn told(&self, target: &str) -> Vec<Told> {
+        self.0.lock().unwrap().iter().filter(|told| told.target == target).cloned().collect()
+    }
+
+    fn all(&self) -> Vec<Told> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Subscriber for Collector {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("nettrace::") && metadata.is_event()
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        struct Fields(BTreeMap<String, String>);
+        impl Visit for Fields {
+            fn record_str(&mut self, field: &Field, value: &str) {
+                self.0.insert(field.name().into(), value.into());
+            }
+
+            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+                self.0.insert(field.name().into(), format!("{value:?}"));
+            }
+        }
+        let mut fields = Fields(BTreeMap::new());
+        event.record(&mut fields);
+        let metadata = event.metadata();
+        let told = Told { target: metadata.target().into(), level: *metadata.level(), fields: fields.0 };
+        self.0.lock().unwrap().push(told);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+fn telling() -> (Collector, TraceSink) {
+    (Collector::default(), TraceSink::builder().subscriber(TracingEvents::new()).build())
+}
+
+#[tokio::test]
+async fn a_request_and_all_that_it_took() {
+    let (collector, sink) = telling();
+    let _guard = tracing::subscriber::set_default(collector.clone());
+    let authority = Authority::new("known");
+    let web = Web::tls(authority.issue(&["web.test"]).server(), async |asked| match asked.path() {
+        "/a" => redirect(302, "/b"),
+        _ => reply("hello"),
+    });
+    let dns = DnsServer::answering(&["127.0.0.1"]).await;
+    let roots = Roots::from_pem(authority.pem()).unwrap();
+    let client = Client::builder(&sink).nameservers([dns.addr()]).roots(roots).build().unwrap();
+    let port = web.addr().port();
+    let url = format!("https://web.test:{port}/a?q=1");
+    client.get(&url).await.unwrap().into_body().bytes().await.unwrap();
+    client.close().await;
+
+    let trace = sink.snapshot("");
+    check::finished(&trace);
+    let records = trace.http_requests.len()
+        + trace.dials.len()
+        + trace.tcp_conns.len()
+        + trace.udp_conns.len()
+        + trace.dns_queries.len()
+        + trace.tls_tunnels.len();
+    assert_eq!(collector.all().len(), records, "each once: {:#?}", collector.all());
+
+    let [a, b] = &collector.told("nettrace::http")[..] else { panic!("two hops") };
+    assert_eq!((a.level, b.level), (Level::INFO, Level::INFO));
+    for (field, value) in [
+        ("http.request.method", "GET"),
+        ("url.full", &*url),
+        ("server.address", "web.test"),
+        ("server.port", &port.to_string()),
+        ("http.response.status_code", "302"),
+        ("network.protocol.version", "1.1"),
+        ("nettrace.end_reason", "closed"),
+        ("error.type", ""),
+        ("message", &format!("GET {url} 302")),
+    ] {
+        assert_eq!(a.get(field), value, "{field}");
+    }
+    let [dial] = &collector.told("nettrace::dial")[..] else { panic!("one dial") };
+    let [tls] = &collector.told("nettrace::tls")[..] else { panic!("one tunnel") };
+    let [tcp] = &collector.told("nettrace::tcp")[..] else { panic!("one connection") };
+    assert!([dial, tls, tcp].iter().all(|told| told.level == Level::DEBUG));
+    // By the links that the trace has.
+    assert_eq!(b.get("nettrace.prev_hop"), a.get("nettrace.id"));
+    assert_eq!(dial.get("nettrace.request"), a.get("nettrace.id"));
+    for told in [a, b, tls] {
+        assert_eq!(told.get("nettrace.conn"), tcp.get("nettrace.id"));
+    }
+    assert_eq!(dial.get("nettrace.conn"), tcp.get("nettrace.id"));
+    assert_eq!(a.get("nettrace.tunnel"), tls.get("nettrace.id"));
+    assert_eq!(tcp.get("nettrace.dial"), dial.get("nettrace.id"));
+    assert_eq!(a.get("nettrace.id"), trace.http_requests[0].trace_id.as_str());
+
+    assert_eq!((tls.get("server.address"), tls.get("tls.protocol.version")), ("web.test", "1.3"));
+    assert_eq!(tls.get("tls.server.hash.sha256"), trace.tls_tunnels[0].peer_certs[0].sha256);
+    assert_eq!(
+        (tcp.get("network.peer.address"), tcp.get("network.peer.port")),
+        ("127.0.0.1", &*port.to_string())
+    );
+    let asked = collector.told("nettrace::dns");
+    assert!(asked.iter().all(|told| told.get("dns.question.name") == "web.test."));
+    assert!(asked.iter().any(|told| told.get("dns.answers") == "127.0.0.1"), "{asked:#?}");
+    assert!(asked.iter().all(|told| told.get("nettrace.dial") == dial.get("nettrace.id")));
+    let took: f64 = a.get("duration_ms").parse().unwrap();
+    assert!(took > 0.0 && took < 60_000.0);
+}
+
+#[tokio::test]
+async fn what_failed_is_a_warning_with_its_code() {
+    let (collector, sink) = telling();
+    let _guard = tracing::subscriber::set_default(collector.clone());
+    let refused = Refused::on("127.0.0.1:0");
+    let client = Client::builder(&sink).build().unwrap();
+    client.get(format!("http://joe:secret@{}/", refused.addr)).await.unwrap_err();
+    for target in ["nettrace::http", "nettrace::dial", "nettrace::tcp"] {
+        let [told] = &collector.told(target)[..] else { panic!("{target}") };
+        assert_eq!((told.level, told.get("error.type")), (Level::WARN, "connection_refused"), "{target}");
+        assert!(told.get("error.message").contains("Connection refused"), "{target}");
+    }
+    assert!(!format!("{:?}", collector.all()).contains("secret"));
+
+    // An answer is no failure, whatever it says; what was given up is none either.
+    let web = Web::start(async |_| status(503));
+    client.get(web.url("/")).await.unwrap();
+    drop(client.get(web.url("/")).await);
+    let last = collector.told("nettrace::http").pop().unwrap();
+    assert_eq!((last.level, last.get("error.type")), (Level::INFO, "503"));
+    let hanging = support::raw::Server::start(async |conn| conn.hang().await);
+    let mut sent = Box::pin(client.get(format!("http://{}/", hanging.addr())));
+    assert!(futures_util::poll!(&mut sent).is_pending());
+    drop(sent);
+    let last = collector.told("nettrace::http").pop().unwrap();
+    assert_eq!((last.level, last.get("nettrace.end_reason")), (Level::INFO, "cancelled"));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn header_fields_stay_in_the_trace() {
+    let collector = Collector::default();
+    let sink = TraceSink::builder().headers(nettrace::HeaderCapture::Values).mask_query(true);
+    let sink = sink.subscriber(TracingEvents::new()).build();
+    let _guard = tracing::subscriber::set_default(collector.clone());
+    let web = Web::start(async |_| reply("hello"));
+    let client = Client::builder(&sink).build().unwrap();
+    let mut request =
+        http::Request::get(web.url("/?token=secret")).body(nettrace::client::Body::empty()).unwrap();
+    request.headers_mut().insert("x-key", "secret".parse().unwrap());
+    client.request(request).await.unwrap().into_body().bytes().await.unwrap();
+    client.close().await;
+    assert!(serde_json::to_string(&sink.snapshot("")).unwrap().contains("secret"), "as it was asked for");
+    assert_eq!(collector.told("nettrace::http")[0].get("url.full"), web.url("/?***"));
+    assert!(!format!("{:?}", collector.all()).contains("secret"));
+}

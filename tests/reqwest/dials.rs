@@ -1,0 +1,92 @@
+//! Names and dials.
+
+use hickory_proto::op::ResponseCode;
+use nettrace::record::EndReason;
+use nettrace::reqwest::{Observer, Resolver};
+use nettrace::resolve::TraceResolve;
+use nettrace::{Failure, ResponseExt as _};
+
+use crate::side::{Way, linked, nobody};
+use crate::support::dns::DnsServer;
+use crate::support::raw::Refused;
+use crate::support::web::{Web, reply};
+
+#[tokio::test]
+async fn every_message_of_a_look_up() {
+    let web = Web::start(async |_| reply("hello"));
+    let dns = DnsServer::answering(&["127.0.0.1"]).await;
+    let way = Way::observed(nobody());
+    let client = way.asking(dns.addr()).build().unwrap();
+    let url = format!("http://web.test:{}/", web.addr().port());
+    let response = way.send(client.get(&url)).await.unwrap();
+    let handle = response.request_handle().unwrap().clone();
+    response.bytes().await.unwrap();
+
+    let trace = way.finished();
+    let (record, conn) = linked(&trace, &handle);
+    let dial = trace.dials.get(&conn.expect("its connection").from_dial).unwrap();
+    assert_eq!(dial.dst_address, format!("web.test:{}", web.addr().port()));
+    assert_eq!(dial.triggered_by, record.trace_id);
+    assert_eq!(trace.dns_queries.len(), 2, "A and AAAA");
+    assert!(trace.dns_queries.iter().all(|query| query.from_dial == dial.trace_id));
+    assert!(record.timings(&trace).dns.is_some());
+}
+
+#[tokio::test]
+async fn a_name_that_is_none() {
+    let dns = DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await;
+    let way = Way::observed(nobody());
+    let client = way.asking(dns.addr()).build().unwrap();
+    let error = way.send(client.get("http://web.test/")).await.unwrap_err();
+    assert!(error.is_dns() && error.is_connect());
+    let trace = way.finished();
+    assert_eq!(trace.http_requests[0].failure, Some(Failure::DnsNxdomainError));
+    assert_eq!(trace.dials[0].failure, Some(Failure::DnsNxdomainError));
+    assert_eq!(trace.tcp_conns.len(), 0);
+}
+
+#[tokio::test]
+async fn any_resolver_of_hypers_kind() {
+    let web = Web::start(async |_| reply("hello"));
+    let way = Way::observed(nobody());
+    let gai = TraceResolve::new(hyper_util::client::legacy::connect::dns::GaiResolver::new());
+    let observer = Observer::new(&way.sink).resolver(Resolver::new(gai));
+    let client = way.builder_with(observer).build().unwrap();
+    let url = format!("http://localhost:{}/", web.addr().port());
+    way.send(client.get(&url)).await.unwrap().bytes().await.unwrap();
+    let dial = &way.finished().dials[0];
+    assert!(!dial.resolve_begin_at.is_undefined() && !dial.resolve_end_at.is_undefined());
+}
+
+#[tokio::test]
+async fn refused() {
+    let refused = Refused::on("127.0.0.1:0");
+    let way = Way::observed(nobody());
+    let client = way.builder().build().unwrap();
+    let error = way.send(client.get(format!("http://{}/", refused.addr))).await.unwrap_err();
+    assert!(error.is_connect());
+    let trace = way.finished();
+    let (dial, request) = (&trace.dials[0], &trace.http_requests[0]);
+    assert_eq!(
+        (&dial.failure, &dial.end_reason),
+        (&Some(Failure::ConnectionRefused), &Some(EndReason::Failed))
+    );
+    assert_eq!((&request.failure, &dial.triggered_by), (&dial.failure, &request.trace_id));
+    assert!(request.req_error.contains("Connection refused"), "{}", request.req_error);
+    assert_eq!(trace.tcp_conns.len(), 0, "reqwest does not tell of attempts");
+}
+
+#[tokio::test]
+async fn dropped_while_it_dials() {
+    let dns = DnsServer::silent().await;
+    let way = Way::observed(nobody());
+    let client = way.asking(dns.addr()).build().unwrap();
+    let mut sent = Box::pin(way.send(client.get("http://web.test/")));
+    tokio::select! {
+        _ = &mut sent => panic!("nobody answers"),
+        () = dns.asked_times(2) => drop(sent),
+    }
+    let trace = way.finished();
+    assert_eq!(trace.http_requests[0].end_reason, Some(EndReason::Cancelled));
+    assert_eq!(trace.dials[0].end_reason, Some(EndReason::Cancelled));
+}

@@ -1,0 +1,125 @@
+//! Requests that fail, and what the record says of them.
+
+use std::time::Duration;
+
+use nettrace::record::EndReason;
+use nettrace::{Failure, ResponseExt as _};
+
+use crate::side::{Way, answer_hello, hanging, in_no_time, linked, nobody};
+use crate::support::pki::Authority;
+use crate::support::raw::Server;
+
+#[tokio::test]
+async fn cut_off_before_and_within_the_response() {
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        if conn.index == 1 {
+            conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await?;
+        }
+        conn.close().await
+    });
+    let way = Way::observed(nobody());
+    let client = way.builder().build().unwrap();
+    let url = format!("http://{}/", server.addr());
+    way.send(client.get(&url)).await.unwrap_err();
+    let trace = way.finished();
+    let record = &trace.http_requests[0];
+    assert_eq!((&record.failure, &record.end_reason), (&Some(Failure::EofError), &Some(EndReason::Failed)));
+    // Known by what the error says of the connection.
+    let conn = trace.tcp_conns.get(&record.tcp_conn).expect("its connection");
+    assert_eq!(conn.addr_tuple.src_port, server.seen()[0].peer.port());
+
+    let response = way.send(client.get(&url)).await.unwrap();
+    let handle = response.request_handle().unwrap().clone();
+    let error = response.bytes().await.unwrap_err();
+    assert!(error.is_decode());
+    let trace = way.finished();
+    let (record, conn) = linked(&trace, &handle);
+    assert_eq!((&record.failure, &record.end_reason), (&Some(Failure::EofError), &Some(EndReason::Failed)));
+    assert_eq!((record.resp_status_code, record.resp_content_len), (200, 4));
+    assert_eq!(conn.expect("its connection").addr_tuple.src_port, server.seen()[1].peer.port());
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_read() {
+    let server = Server::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
+    let way = Way::observed(nobody());
+    let client = way.builder().build().unwrap();
+    drop(way.send(client.get(format!("http://{}/", server.addr()))).await.unwrap());
+    assert_eq!(way.finished().http_requests[0].end_reason, Some(EndReason::Cancelled));
+}
+
+#[tokio::test]
+async fn time_limits() {
+    let server = hanging();
+    let way = Way::observed(nobody());
+    let client = way.builder().build().unwrap();
+    let url = |path: &str| format!("http://{}{path}", server.addr());
+    let limit = Duration::from_secs(60);
+    let error = in_no_time(way.send(client.get(url("/head")).timeout(limit))).await.unwrap_err();
+    assert!(error.is_timeout());
+    let response = way.send(client.get(url("/body")).timeout(limit)).await.unwrap();
+    assert!(in_no_time(response.bytes()).await.unwrap_err().is_timeout());
+    let trace = way.finished();
+    for record in &trace.http_requests {
+        assert_eq!(record.failure, Some(Failure::GenericTimeoutError), "{}", record.req_url);
+        assert_eq!(record.end_reason, Some(EndReason::Timeout));
+    }
+}
+
+#[tokio::test]
+async fn given_up_in_a_handshake() {
+    let server = Server::start(async |conn| conn.hang().await);
+    let way = Way::observed(Authority::new("known").store());
+    let client = way.builder().connect_timeout(Duration::from_secs(60)).build().unwrap();
+    let request = client.get(format!("https://{}/", server.addr()));
+    let error = in_no_time(way.send(request)).await.unwrap_err();
+    assert!(error.is_timeout() && error.is_connect());
+    let trace = way.finished();
+    let (tls, conn) = (&trace.tls_tunnels[0], &trace.tcp_conns[0]);
+    assert_eq!((&tls.end_reason, &tls.tcp_conn), (&Some(EndReason::Cancelled), &conn.trace_id));
+    assert_eq!((conn.connected, &conn.end_reason), (true, &Some(EndReason::Closed)));
+    assert_eq!(trace.dials[0].established_conn, conn.trace_id);
+    let record = &trace.http_requests[0];
+    assert_eq!(
+        (&record.failure, &record.end_reason),
+        (&Some(Failure::GenericTimeoutError), &Some(EndReason::Timeout))
+    );
+    assert_eq!(record.tls_tunnel, tls.trace_id, "how far it came");
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls() {
+    let server = Server::start(async |conn| answer_hello(conn).await);
+    let way = Way::observed(nobody());
+    let client = way.builder().build().unwrap();
+    way.send(client.get(format!("https://{}/", server.addr()))).await.unwrap_err();
+    let trace = way.finished();
+    assert_eq!(trace.tls_tunnels[0].failure, Some(Failure::TlsNotTls));
+    assert_eq!(trace.http_requests[0].failure, Some(Failure::TlsNotTls));
+    assert!(trace.tls_tunnels[0].peer_certs.is_empty());
+}
+
+#[tokio::test]
+async fn no_secret_of_a_url_is_in_an_error() {
+    let way = Way::observed(nobody());
+    let client = way.builder().build().unwrap();
+    let refused = crate::support::raw::Refused::on("127.0.0.1:0");
+    let url = format!("http://joe:secret@{}/?q=secret", refused.addr);
+    let error = way.send(client.get(&url)).await.unwrap_err();
+    assert!(error.to_string().contains("q=secret"), "reqwest's own says it");
+    let json = serde_json::to_string(&way.finished().http_requests[0].req_error.to_string()).unwrap();
+    assert!(!json.contains("secret"), "{json}");
+}
+
+#[tokio::test]
+async fn requests_that_cannot_be_made() {
+    let way = Way::observed(nobody());
+    let client = way.builder().build().unwrap();
+    let error = way.send(client.get("http://[bad/")).await.unwrap_err();
+    assert!(error.is_builder());
+    assert!(way.finished().http_requests.is_empty(), "there was none");
+    let error = way.send(client.get("ftp://a.test/")).await.unwrap_err();
+    assert!(error.is_builder());
+    assert_eq!(way.finished().http_requests[0].failure, Some(Failure::InvalidArgument));
+}

@@ -1,0 +1,173 @@
+//! Requests are linked to the very connections that carried them.
+
+use nettrace::ResponseExt as _;
+use nettrace::record::EndReason;
+use nettrace::reqwest::RequestBuilderExt as _;
+use tower::Service as _;
+
+use crate::side::{Way, linked, nobody, peer};
+use crate::support::web::{Web, reply};
+
+#[tokio::test]
+async fn first_and_kept_alive_and_shared_connections() {
+    let web = Web::start(async |_| reply("hello"));
+    for h2 in [false, true] {
+        let way = Way::observed(nobody());
+        let builder = if h2 { way.builder().http2_prior_knowledge() } else { way.builder() };
+        let client = builder.build().unwrap();
+        let mut ports = vec![];
+        for _ in 0..3 {
+            let response = way.send(client.get(web.url("/"))).await.unwrap();
+            let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
+            assert_eq!(response.text().await.unwrap(), "hello");
+            let trace = way.finished();
+            let (record, conn) = linked(&trace, &handle);
+            let conn = conn.expect("its connection");
+            assert_eq!(conn.addr_tuple.src_port, port, "what the server saw");
+            assert_eq!(conn.addr_tuple.dst_port, web.addr().port());
+            assert_eq!(conn.end_reason, Some(EndReason::Unobserved));
+            assert!(conn.socket_trace.is_none() && conn.conn_close_at.is_undefined());
+            assert_eq!((record.resp_content_len, record.end_reason.clone()), (5, Some(EndReason::Closed)));
+            assert!(record.conn_acquired_at.is_undefined(), "reqwest does not tell");
+            assert_eq!(handle.trace().http_requests.len(), 1);
+            ports.push(port);
+        }
+        assert!(ports.iter().all(|port| *port == ports[0]), "one connection: {ports:?}");
+        let trace = way.finished();
+        assert_eq!((trace.dials.len(), trace.tcp_conns.len()), (1, 1));
+        assert_eq!(trace.dials[0].triggered_by, trace.http_requests[0].trace_id);
+        assert_eq!(trace.dials[0].established_conn, trace.tcp_conns[0].trace_id);
+    }
+}
+
+#[tokio::test]
+async fn many_at_once_over_many_connections() {
+    let web = Web::start(async |asked| {
+        if asked.path() == "/late" {
+            tokio::task::yield_now().await;
+        }
+        reply("hello")
+    });
+    let way = Way::observed(nobody());
+    let client = way.builder().build().unwrap();
+    let mut ports = std::collections::HashSet::new();
+    for _ in 0..4 {
+        let all = (0..16).map(|n| {
+            let path = if n % 2 == 0 { "/" } else { "/late" };
+            let request = client.get(web.url(path));
+            async {
+                let response = way.send(request).await.unwrap();
+                let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
+                response.bytes().await.unwrap();
+                (port, handle)
+            }
+        });
+        let all = futures_util::future::join_all(all).await;
+        let trace = way.finished();
+        for (port, handle) in all {
+            let conn = linked(&trace, &handle).1.expect("its connection");
+            assert_eq!(conn.addr_tuple.src_port, port);
+            ports.insert(port);
+        }
+    }
+    assert!(ports.len() > 1, "{ports:?}");
+}
+
+#[tokio::test]
+async fn two_clients_of_one_sink() {
+    let web = Web::start(async |_| reply("hello"));
+    let way = Way::observed(nobody());
+    let clients = [way.builder().build().unwrap(), way.builder().build().unwrap()];
+    for client in clients.iter().cycle().take(6) {
+        let response = way.send(client.get(web.url("/"))).await.unwrap();
+        let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
+        response.bytes().await.unwrap();
+        let trace = way.finished();
+        assert_eq!(linked(&trace, &handle).1.expect("its connection").addr_tuple.src_port, port);
+    }
+    assert_eq!(way.finished().dials.len(), 2);
+}
+
+#[tokio::test]
+async fn the_trace_begins_anew_and_the_connection_comes_back() {
+    let web = Web::start(async |_| reply("hello"));
+    let way = Way::observed(nobody());
+    let client = way.builder().build().unwrap();
+    way.send(client.get(web.url("/"))).await.unwrap().bytes().await.unwrap();
+    way.sink.clear();
+    assert_eq!(way.finished().tcp_conns.len(), 0);
+    let response = way.send(client.get(web.url("/"))).await.unwrap();
+    let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
+    response.bytes().await.unwrap();
+    let trace = way.finished();
+    let conn = linked(&trace, &handle).1.expect("its connection");
+    assert_eq!((conn.addr_tuple.src_port, conn.reused), (port, true));
+    assert!(trace.dials[0].triggered_by.is_undefined(), "that one is gone");
+}
+
+#[tokio::test]
+async fn as_a_service() {
+    let web = Web::start(async |_| reply("hello"));
+    let way = Way::observed(nobody());
+    let mut client = way.client();
+    let request = client.get(web.url("/")).build().unwrap();
+    let sent = client.call(request);
+    let handle = sent.request_handle().clone();
+    assert!(!handle.id().is_undefined(), "known before the response");
+    let response = sent.await.unwrap();
+    assert_eq!(response.request_handle().unwrap().id(), handle.id());
+    response.bytes().await.unwrap();
+    let timings = handle.timings().unwrap();
+    assert!(timings.connect.is_some() && timings.receive.is_some() && timings.total.is_some());
+    assert!(timings.blocked.is_none(), "reqwest does not tell when it had a connection");
+}
+
+#[tokio::test]
+async fn what_a_client_does_by_itself() {
+    // Its requests are not recorded, and its dials are.
+    let web = Web::start(async |_| reply("hello"));
+    let way = Way::observed(nobody());
+    let client = way.client();
+    client.get(web.url("/")).send().await.unwrap().bytes().await.unwrap();
+    let trace = way.finished();
+    assert_eq!((trace.http_requests.len(), trace.dials.len()), (0, 1));
+    assert!(trace.dials[0].triggered_by.is_undefined());
+    // Who comes next finds its connection all the same.
+    let response = client.get(web.url("/")).send_traced(&client).await.unwrap();
+    let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
+    response.bytes().await.unwrap();
+    let trace = way.finished();
+    assert_eq!(linked(&trace, &handle).1.expect("its connection").addr_tuple.src_port, port);
+}
+
+#[tokio::test]
+async fn connections_that_nobody_saw_being_made() {
+    let web = Web::start(async |_| reply("hello"));
+    let way = Way::observed(nobody());
+    let client = way.client();
+    way.sink.set_enabled(false);
+    client.get(web.url("/")).send_traced(&client).await.unwrap().bytes().await.unwrap();
+    way.sink.set_enabled(true);
+    client.get(web.url("/")).send_traced(&client).await.unwrap().bytes().await.unwrap();
+    let trace = way.finished();
+    assert_eq!((trace.http_requests.len(), trace.dials.len()), (1, 0));
+    assert!(trace.http_requests[0].tcp_conn.is_undefined());
+}
+
+#[tokio::test]
+async fn streams_are_counted_and_pieces_are_known() {
+    let web = Web::start(async |asked| reply(asked.body));
+    let way = Way::observed(nobody());
+    let client = way.builder().build().unwrap();
+    let pieces = [Ok::<_, std::io::Error>("he"), Ok("llo")];
+    let stream = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+    for (body, is_stream) in [(reqwest::Body::from("hello"), false), (stream, true)] {
+        let response = way.send(client.post(web.url("/")).body(body)).await.unwrap();
+        let handle = response.request_handle().unwrap().clone();
+        assert_eq!(response.text().await.unwrap(), "hello");
+        let trace = way.finished();
+        let (record, _) = linked(&trace, &handle);
+        assert_eq!((record.req_content_len, record.resp_content_len), (5, 5));
+        assert_eq!(record.req_body_end_at.is_undefined(), !is_stream);
+    }
+}

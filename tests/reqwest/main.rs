@@ -1,0 +1,15 @@
+//! reqwest, observed and in full depth.
+#![cfg(all(feature = "reqwest", any(feature = "ring", feature = "aws-lc-rs")))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod dials;
+mod failures;
+mod links;
+mod promises;
+mod redirects;
+mod settings;
+mod side;
+mod tiers;
+mod tls;

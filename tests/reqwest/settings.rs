@@ -1,0 +1,64 @@
+//! What is set on reqwest's builder before and afterwards.
+
+use nettrace::TraceSink;
+use nettrace::reqwest::{ObserveError, RequestBuilderExt as _, trace};
+use reqwest::{Client, ClientBuilder};
+
+use crate::side::{Way, nobody};
+use crate::support::web::{Web, reply};
+
+/// Its name, and how it is set.
+type Setting = (&'static str, fn(ClientBuilder) -> ClientBuilder);
+
+#[test]
+fn what_would_be_lost_is_refused() {
+    let settings: [Setting; 6] = [
+        ("redirect", |builder| builder.redirect(reqwest::redirect::Policy::none())),
+        ("tls_danger_accept_invalid_certs", |builder| builder.tls_danger_accept_invalid_certs(true)),
+        ("tls_danger_accept_invalid_hostnames", |builder| builder.tls_danger_accept_invalid_hostnames(true)),
+        ("tls_version_min", |builder| builder.tls_version_min(reqwest::tls::Version::TLS_1_3)),
+        ("tls_version_max", |builder| builder.tls_version_max(reqwest::tls::Version::TLS_1_2)),
+        ("tls_sni", |builder| builder.tls_sni(false)),
+    ];
+    for (name, set) in settings {
+        let error = trace(set(Client::builder()), &TraceSink::new()).expect_err(name);
+        assert!(matches!(error, ObserveError::WouldBeLost(lost) if lost == name), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_before_and_afterwards_counts() {
+    let web = Web::start(async |_| reply("hello"));
+    let way = Way::observed(nobody());
+    let client = nettrace::reqwest::Observer::new(&way.sink)
+        .install(Client::builder().no_proxy().user_agent("before/1"))
+        .unwrap()
+        .configure(|builder| {
+            let headers = [("x-after".parse().unwrap(), "yes".parse().unwrap())];
+            builder.default_headers(headers.into_iter().collect())
+        })
+        .build()
+        .unwrap();
+    client.get(web.url("/")).send_traced(&client).await.unwrap();
+    let asked = &web.asked()[0];
+    assert_eq!((asked.header("user-agent"), asked.header("x-after")), ("before/1", "yes"));
+}
+
+#[test]
+fn the_defaults_need_no_provider_of_the_process() {
+    // Each test has a process of its own, or at least none that installs one.
+    let client = trace(Client::builder(), &TraceSink::new()).unwrap().build();
+    assert!(client.is_ok());
+    assert!(rustls::crypto::CryptoProvider::get_default().is_none());
+}
+
+#[test]
+fn nothing_shows_in_debug() {
+    let way = Way::observed(nobody());
+    let client = way.client();
+    let sent = client.get("http://joe:secret@a.test/?token=secret").send_traced(&client);
+    assert!(!format!("{sent:?} {:?}", way.sink).contains("secret"));
+    drop(sent);
+    let trace = way.finished();
+    assert_eq!(trace.http_requests.len(), 1, "given up before it was begun");
+}

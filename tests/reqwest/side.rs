@@ -1,0 +1,257 @@
+//! reqwest clients, and ways of sending requests with them.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use nettrace::reqwest::{Observer, Resolver, TraceClient, TraceConnectorLayer};
+use nettrace::resolve::StubResolver;
+use nettrace::tls::{Roots, TraceTlsLayer};
+use nettrace::{NetTrace, RequestHandle, TraceSink};
+use reqwest::{Client, ClientBuilder, Error, RequestBuilder, Response, StatusCode, Version};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::{
+    check, pki,
+    raw::{Conn, Server},
+};
+
+/// A way of sending requests with a reqwest client.
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    pub(crate) sink: TraceSink,
+    /// The one of all its clients, if they are observed.
+    connector: Option<TraceConnectorLayer>,
+    roots: Arc<RootCertStore>,
+}
+
+impl Way {
+    pub(crate) fn observed(roots: Arc<RootCertStore>) -> Self {
+        Way::of("observed", TraceSink::new(), true, roots)
+    }
+
+    fn of(name: &'static str, sink: TraceSink, is_observed: bool, roots: Arc<RootCertStore>) -> Self {
+        let connector = is_observed.then(|| TraceConnectorLayer::new(&sink));
+        Way { name, sink, connector, roots }
+    }
+
+    pub(crate) fn is_traced(&self) -> bool {
+        self.name == "observed"
+    }
+
+    /// Without what the environment says of proxies.
+    pub(crate) fn builder(&self) -> ClientBuilder {
+        self.builder_with(Observer::new(&self.sink))
+    }
+
+    pub(crate) fn builder_with(&self, observer: Observer) -> ClientBuilder {
+        let builder = Client::builder();
+        let Some(connector) = &self.connector else {
+            return builder.no_proxy().tls_backend_preconfigured(plain(&self.roots));
+        };
+        let tls = TraceTlsLayer::builder(&self.sink)
+            .roots(Roots::from(RootCertStore::clone(&self.roots)))
+            .into_config()
+            .unwrap();
+        let observer = observer.tls(tls).connector_layer(connector);
+        observer.install(builder).unwrap().into_inner().no_proxy()
+    }
+
+    /// A client that can record its requests itself.
+    pub(crate) fn client(&self) -> TraceClient {
+        let connector = self.connector.as_ref().expect("it is observed");
+        TraceClient::new(self.builder().build().unwrap(), connector)
+    }
+
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let Some(connector) = &self.connector else { return request.send().await };
+        let (client, request) = request.build_split();
+        TraceClient::new(client, connector).execute(request?).await
+    }
+
+    /// A client that asks this nameserver, and one request of it.
+    pub(crate) fn asking(&self, nameserver: std::net::SocketAddr) -> ClientBuilder {
+        let resolver = StubResolver::builder(&self.sink).nameservers([nameserver]).build().unwrap();
+        self.builder_with(Observer::new(&self.sink).resolver(Resolver::new(resolver)))
+    }
+
+    /// The trace, of which everything has come to its end.
+    #[track_caller]
+    pub(crate) fn finished(&self) -> NetTrace {
+        let trace = self.sink.snapshot(self.name);
+        check::finished(&trace);
+        trace
+    }
+}
+
+/// What a client has by itself, and without a provider of the process.
+fn plain(roots: &Arc<RootCertStore>) -> ClientConfig {
+    let mut config = ClientConfig::builder_with_provider(pki::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots.clone())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
+}
+
+/// Untraced, observed, and observed with a sink that is off.
+pub(crate) fn ways(roots: Arc<RootCertStore>) -> [Way; 3] {
+    let off = |name, is_observed| Way::of(name, TraceSink::disabled(), is_observed, roots.clone());
+    [off("untraced", false), Way::observed(roots.clone()), off("sink is off", true)]
+}
+
+/// Trusts an authority that has issued nothing.
+pub(crate) fn nobody() -> Arc<RootCertStore> {
+    pki::Authority::new("nobody").store()
+}
+
+/// Runs the scenario in every way: each must come to the same. Gives back the observed way, and what it came to.
+pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(scenario: impl AsyncFn(&Way) -> T) -> (Way, T) {
+    let [untraced, observed, off] = ways(nobody());
+    let expected = scenario(&untraced).await;
+    for way in [&observed, &off] {
+        assert_eq!(scenario(way).await, expected, "{}", way.name);
+    }
+    let trace = observed.sink.snapshot("");
+    check::running(&trace);
+    (observed, expected)
+}
+
+/// What a caller learns of a request.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) version: Version,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) content_length: Option<u64>,
+    pub(crate) is_from: Option<std::net::SocketAddr>,
+    pub(crate) body: Result<String, Fault>,
+}
+
+/// What a caller learns of an error.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Fault {
+    pub(crate) is: Vec<&'static str>,
+    pub(crate) url: Option<String>,
+    pub(crate) status: Option<StatusCode>,
+    /// Its texts, but for what reqwest puts in between where a body is handed on.
+    pub(crate) chain: Vec<String>,
+}
+
+impl Fault {
+    pub(crate) fn of(error: &Error) -> Self {
+        let kinds = [
+            (error.is_builder(), "builder"),
+            (error.is_redirect(), "redirect"),
+            (error.is_status(), "status"),
+            (error.is_timeout(), "timeout"),
+            (error.is_request(), "request"),
+            (error.is_connect(), "connect"),
+            (error.is_dns(), "dns"),
+            (error.is_body(), "body"),
+            (error.is_decode(), "decode"),
+            (error.is_upgrade(), "upgrade"),
+        ];
+        let mut chain = vec![error.to_string()];
+        let mut next = error.source();
+        while let Some(error) = next {
+            if error.to_string() != "request or response body error" {
+                chain.push(error.to_string());
+            }
+            next = error.source();
+        }
+        Fault {
+            is: kinds.into_iter().filter(|(is, _)| *is).map(|(_, kind)| kind).collect(),
+            url: error.url().map(ToString::to_string),
+            status: error.status(),
+            chain,
+        }
+    }
+}
+
+/// Reads a response to its end.
+pub(crate) async fn answer(response: Result<Response, Error>) -> Result<Answer, Fault> {
+    let response = response.map_err(|error| Fault::of(&error))?;
+    let mut headers: Vec<_> = response
+        .headers()
+        .iter()
+        .filter(|(name, _)| !["date", "x-peer"].contains(&name.as_str()))
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    headers.sort();
+    Ok(Answer {
+        status: response.status(),
+        version: response.version(),
+        url: response.url().to_string(),
+        headers,
+        content_length: response.content_length(),
+        is_from: response.remote_addr(),
+        body: response.text().await.map_err(|error| Fault::of(&error)),
+    })
+}
+
+/// Answers a ClientHello as a server does that speaks no TLS.
+pub(crate) async fn answer_hello(mut conn: Conn) -> std::io::Result<()> {
+    let header = conn.read(5).await?;
+    conn.read(usize::from(u16::from_be_bytes([header[3], header[4]]))).await?;
+    conn.write(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
+    conn.close().await
+}
+
+/// Answers with an upgrade, says `hi` and then what it hears once.
+pub(crate) fn upgrading() -> Server {
+    Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhi")
+            .await?;
+        let word = conn.read(4).await?;
+        conn.write(&word).await?;
+        conn.close().await
+    })
+}
+
+/// Talks to such a server, and gives back what it said.
+pub(crate) async fn talk(response: Response) -> String {
+    assert_eq!(response.status(), 101);
+    let mut stream = response.upgrade().await.unwrap();
+    stream.write_all(b"echo").await.unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).await.unwrap();
+    heard
+}
+
+/// A server that never answers, or of `/body` no more than half.
+pub(crate) fn hanging() -> Server {
+    Server::start(async |mut conn| {
+        let head = conn.read_head().await?;
+        if head.starts_with("GET /body") {
+            conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await?;
+        }
+        conn.hang().await
+    })
+}
+
+/// What waits for time to pass need not wait once nothing else happens.
+pub(crate) async fn in_no_time<F: Future>(future: F) -> F::Output {
+    tokio::time::pause();
+    let output = future.await;
+    tokio::time::resume();
+    output
+}
+
+/// The port that the server saw.
+pub(crate) fn peer(response: &Response) -> u16 {
+    response.headers()["x-peer"].to_str().unwrap().parse().unwrap()
+}
+
+/// The request's record and that of its connection.
+#[track_caller]
+pub(crate) fn linked<'a>(
+    trace: &'a NetTrace,
+    request: &RequestHandle,
+) -> (&'a nettrace::record::HttpReqTrace, Option<&'a nettrace::record::TcpConnTrace>) {
+    let record = trace.http_requests.get(request.id()).expect("a record of the request");
+    (record, trace.tcp_conns.get(&record.tcp_conn))
+}

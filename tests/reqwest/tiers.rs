@@ -1,0 +1,237 @@
+//! The same request through both tiers has the same answer, and the same in the trace where both see it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nettrace::record::{EndReason, HttpReqTrace, NetTrace};
+use nettrace::reqwest::{FullDepth, RequestBuilderExt as _};
+use nettrace::tls::Roots;
+use nettrace::{Client, Failure, ResponseExt as _, TraceSink};
+use reqwest::{Body, RequestBuilder};
+use tower::ServiceExt as _;
+
+use crate::side::{Answer, Way, answer, answer_hello, hanging, in_no_time, nobody, talk, upgrading};
+use crate::support::check;
+use crate::support::pki::Authority;
+use crate::support::raw::{Refused, Server};
+use crate::support::web::{Web, redirect, reply};
+
+/// Both tiers, with the same trust.
+struct Tiers {
+    observing: Way,
+    client: reqwest::Client,
+    full: Client,
+    sink: TraceSink,
+}
+
+impl Tiers {
+    fn new(authority: &Authority) -> Self {
+        let observing = Way::observed(authority.store());
+        let client = observing.builder().build().unwrap();
+        let sink = TraceSink::new();
+        let full = Client::builder(&sink).roots(Roots::from_pem(authority.pem()).unwrap()).user_agent(None);
+        let full = full.compression(false).build().unwrap();
+        Tiers { observing, client, full, sink }
+    }
+
+    /// What comes of a request in each, a failure as its code.
+    async fn both(&self, make: impl Fn(&reqwest::Client) -> RequestBuilder) -> [Result<Answer, Failure>; 2] {
+        let request = || make(&self.client).header("accept", "*/*");
+        let observed = answer(self.observing.send(request()).await).await;
+        let code = |trace: NetTrace| trace.http_requests.last().unwrap().failure.clone().expect("a failure");
+        let observed = observed.map_err(|_| code(self.observing.sink.snapshot("")));
+        let full = match request().send_through(&self.full).await {
+            Ok(response) => Ok(answer(Ok(response)).await.unwrap()),
+            Err(error) => Err(error.failure()),
+        };
+        [observed, full]
+    }
+
+    /// Both traces, of which everything has ended.
+    async fn traces(self) -> [NetTrace; 2] {
+        let Tiers { observing, full, sink, .. } = self;
+        full.close().await;
+        let trace = sink.snapshot("full depth");
+        check::finished(&trace);
+        [observing.finished(), trace]
+    }
+}
+
+/// What both see.
+fn shared(record: &HttpReqTrace, trace: &NetTrace) -> BTreeMap<&'static str, String> {
+    let conn = trace.tcp_conns.get(&record.tcp_conn);
+    let tls = trace.tls_tunnels.get(&record.tls_tunnel);
+    BTreeMap::from([
+        ("method", record.req_method.to_string()),
+        ("url", record.req_url.to_string()),
+        ("status", record.resp_status_code.to_string()),
+        ("sent", record.req_content_len.to_string()),
+        ("received", record.resp_content_len.to_string()),
+        ("failure", format!("{:?}", record.failure)),
+        ("end", format!("{:?}", record.end_reason)),
+        ("version", format!("{}.{}", record.proto_major, record.proto_minor)),
+        ("is hop", record.prev_hop.is_undefined().to_string()),
+        ("peer", conn.map_or(String::new(), |conn| conn.addr_tuple.dst_port.to_string())),
+        ("server name", tls.map_or(String::new(), |tls| tls.server_name.to_string())),
+        ("tls version", tls.map_or(String::new(), |tls| tls.tls_version.to_string())),
+        ("certificates", tls.map_or(String::new(), |tls| format!("{:?}", tls.peer_certs))),
+        ("tls failure", format!("{:?}", tls.map(|tls| &tls.failure))),
+    ])
+}
+
+#[tokio::test]
+async fn plain_secure_and_redirected() {
+    let authority = Authority::new("known");
+    let answers = async |asked: crate::support::web::Asked| match asked.path() {
+        "/a" => redirect(302, "/b"),
+        "/empty" => reply(""),
+        _ => reply(format!("{} {:?}", asked.method, asked.body)),
+    };
+    let plain = Web::start(answers);
+    let secure = Web::tls(authority.issue(&["127.0.0.1"]).server(), answers);
+    let tiers = Tiers::new(&authority);
+    for base in [format!("http://{}", plain.addr()), format!("https://{}", secure.addr())] {
+        for (method, path) in
+            [("GET", "/"), ("POST", "/x"), ("HEAD", "/x"), ("GET", "/empty"), ("GET", "/b?c#d")]
+        {
+            let url = format!("{base}{path}");
+            let make = |client: &reqwest::Client| {
+                let request = client.request(method.parse().unwrap(), &url);
+                if method == "POST" { request.body("data") } else { request }
+            };
+            let [observed, full] = tiers.both(make).await;
+            assert_eq!(observed, full, "{method} {url}");
+            assert!(observed.is_ok());
+        }
+        let [observed, full] = tiers.both(|client| client.get(format!("{base}/a"))).await;
+        // They differ in the Referer, which our own client sends as Go's does.
+        assert_eq!(observed, full);
+        assert_eq!(full.unwrap().url, format!("{base}/b"));
+    }
+    let [observed, full] = tiers.traces().await;
+    let mut seen = [&observed, &full].map(|trace| {
+        let all = trace.http_requests.iter().map(|record| shared(record, trace));
+        all.collect::<Vec<_>>()
+    });
+    // Of a hop that it follows reqwest tells no connection, and not how long its body was.
+    for hops in seen.iter_mut() {
+        for hop in hops.iter_mut().filter(|hop| hop["status"] == "302") {
+            hop.retain(|what, _| ["method", "url", "status", "failure", "end"].contains(what));
+        }
+    }
+    assert_eq!(seen[0], seen[1]);
+    // And what only one of them sees.
+    assert!(full.tcp_conns.iter().all(|conn| conn.socket_trace.is_some() && conn.total_sent_bytes > 0));
+    assert!(observed.tcp_conns.iter().all(|conn| conn.socket_trace.is_none()));
+    assert!(full.tls_tunnels[0].cipher_suite != 0 && observed.tls_tunnels[0].cipher_suite == 0);
+}
+
+#[tokio::test]
+async fn failures_have_the_same_code() {
+    let (known, unknown) = (Authority::new("known"), Authority::new("unknown"));
+    let untrusted = Web::tls(unknown.issue(&["127.0.0.1"]).server(), async |_| reply("hello"));
+    let misnamed = Web::tls(known.issue(&["else.test"]).server(), async |_| reply("hello"));
+    let closing = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.close().await
+    });
+    let no_tls = Server::start(async |conn| answer_hello(conn).await);
+    let hanging = Server::start(async |conn| conn.hang().await);
+    let looping = Web::start(async |_| redirect(302, "/"));
+    let refused = Refused::on("127.0.0.1:0");
+    let cases = [
+        (format!("https://{}/", untrusted.addr()), Failure::SslUnknownAuthority),
+        (format!("https://{}/", misnamed.addr()), Failure::SslInvalidHostname),
+        (format!("http://{}/", closing.addr()), Failure::EofError),
+        (format!("https://{}/", no_tls.addr()), Failure::TlsNotTls),
+        (format!("http://{}/", hanging.addr()), Failure::GenericTimeoutError),
+        (format!("http://{}/", refused.addr), Failure::ConnectionRefused),
+        (looping.url("/"), Failure::TooManyRedirects),
+    ];
+    for (url, code) in cases {
+        let tiers = Tiers::new(&known);
+        let limit = Duration::from_secs(if code == Failure::GenericTimeoutError { 0 } else { 60 });
+        let limit = limit + Duration::from_millis(100);
+        let both = tiers.both(|client| client.get(&url).timeout(limit)).await;
+        assert_eq!(both, [Err(code.clone()), Err(code.clone())], "{url}");
+        let traces = tiers.traces().await;
+        if code != Failure::TooManyRedirects {
+            assert_eq!(
+                traces.each_ref().map(|trace| trace.http_requests[0].failure.clone()),
+                [Some(code.clone()), Some(code)]
+            );
+        }
+        let tls = traces.each_ref().map(|trace| {
+            let all = trace.tls_tunnels.iter();
+            all.map(|tls| (tls.failure.clone(), tls.peer_certs.clone(), tls.server_name.clone()))
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(tls[0], tls[1]);
+    }
+}
+
+#[tokio::test]
+async fn full_depth_answers_as_reqwest_does() {
+    let sink = TraceSink::new();
+    let client = Client::builder(&sink).build().unwrap();
+    let web = Web::start(async |asked| reply(asked.body));
+    let reqwest = Way::observed(nobody()).builder().build().unwrap();
+
+    let pieces = ["one", "two"].map(Ok::<_, std::io::Error>);
+    let stream = Body::wrap_stream(futures_util::stream::iter(pieces));
+    let response = reqwest.post(web.url("/")).body(stream).send_through(&client).await.unwrap();
+    assert_eq!(response.remote_addr(), Some(web.addr()));
+    let handle = response.request_handle().expect("its handle").clone();
+    assert_eq!(response.text().await.unwrap(), "onetwo");
+    assert!(handle.timings().unwrap().connect.is_some());
+
+    // As a service, and with a request of its own version.
+    let mut request = reqwest.get(web.url("/")).build().unwrap();
+    *request.version_mut() = reqwest::Version::HTTP_2;
+    let error = FullDepth::new(&client).oneshot(request).await.expect_err("an HTTP/1 connection");
+    assert_eq!(error.failure(), Failure::InvalidArgument);
+
+    let error = reqwest.get("http://[bad/").send_through(&client).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::InvalidArgument);
+    client.close().await;
+    check::finished(&sink.snapshot(""));
+}
+
+#[tokio::test]
+async fn time_limits_of_a_request_hold_for_its_body() {
+    let server = hanging();
+    let sink = TraceSink::new();
+    let client = Client::builder(&sink).timeout(Duration::from_secs(60)).build().unwrap();
+    let reqwest = Way::observed(nobody()).builder().build().unwrap();
+    let request = reqwest.get(format!("http://{}/body", server.addr())).timeout(Duration::from_secs(30));
+    let response = request.send_through(&client).await.unwrap();
+    let error = in_no_time(response.bytes()).await.unwrap_err();
+    assert!(error.is_decode(), "{error:?}");
+    client.close().await;
+    let trace = sink.snapshot("");
+    check::finished(&trace);
+    let record = &trace.http_requests[0];
+    assert_eq!(
+        (&record.failure, &record.end_reason),
+        (&Some(Failure::GenericTimeoutError), &Some(EndReason::Timeout))
+    );
+}
+
+#[tokio::test]
+async fn upgrades_and_redirects_with_a_body_in_full_depth() {
+    let server = upgrading();
+    let web =
+        Web::start(async |asked| if asked.path() == "/a" { redirect(307, "/b") } else { reply(asked.body) });
+    let sink = TraceSink::new();
+    let client = Client::builder(&sink).build().unwrap();
+    let reqwest = Way::observed(nobody()).builder().build().unwrap();
+    let request = reqwest.get(format!("http://{}/", server.addr()));
+    let request = request.header("connection", "upgrade").header("upgrade", "echo");
+    assert_eq!(talk(request.send_through(&client).await.unwrap()).await, "hiecho");
+
+    let response = reqwest.post(web.url("/a")).body("data").send_through(&client).await.unwrap();
+    assert_eq!(response.url().as_str(), web.url("/b"));
+    assert_eq!(response.text().await.unwrap(), "data");
+    client.close().await;
+    check::finished(&sink.snapshot(""));
+}

@@ -1,0 +1,198 @@
+//! Handshakes that reqwest makes, with the configuration of ours.
+
+use nettrace::record::{EndReason, HttpReqTrace, NetTrace, TlsTunnelTrace};
+use nettrace::reqwest::{Observer, RequestBuilderExt as _};
+use nettrace::tls::TraceVerifier;
+use nettrace::{Failure, ResponseExt as _};
+use reqwest::Client;
+use std::sync::Arc;
+
+use crate::side::{Way, linked, peer};
+use crate::support::pki::{self, Authority};
+use crate::support::raw::Server;
+use crate::support::web::{Web, reply};
+
+/// The tunnel of a request, by links.
+#[track_caller]
+fn tunnel<'a>(trace: &'a NetTrace, record: &HttpReqTrace) -> &'a TlsTunnelTrace {
+    let tunnel = trace.tls_tunnels.get(&record.tls_tunnel).expect("its tunnel");
+    assert_eq!(tunnel.tcp_conn, record.tcp_conn);
+    tunnel
+}
+
+#[tokio::test]
+async fn three_dials_at_once_are_not_mixed_up() {
+    let (known, unknown) = (Authority::new("known"), Authority::new("unknown"));
+    let good = Web::tls(known.issue(&["good.test"]).server(), async |_| reply("hello"));
+    let other = Web::tls(known.issue(&["other.test"]).server(), async |_| reply("hello"));
+    let bad = Web::tls(unknown.issue(&["bad.test"]).server(), async |_| reply("hello"));
+    let way = Way::observed(known.store());
+    let mut builder = way.builder();
+    for name in ["good.test", "wrong.test", "bad.test"] {
+        builder = builder.resolve(name, ([127, 0, 0, 1], 0).into());
+    }
+    let client = builder.build().unwrap();
+    let url = |name: &str, web: &Web| format!("https://{name}:{}/{name}", web.addr().port());
+    let urls = [url("good.test", &good), url("wrong.test", &other), url("bad.test", &bad)];
+
+    for round in 0..5 {
+        let sent = urls.iter().map(|url| way.send(client.get(url)));
+        let [good, wrong, bad] = futures_util::future::join_all(sent).await.try_into().unwrap();
+        let port = peer(good.as_ref().unwrap());
+        good.unwrap().bytes().await.unwrap();
+        assert!(wrong.unwrap_err().is_connect() && bad.unwrap_err().is_connect());
+
+        let trace = way.finished();
+        let of = |name: &str| {
+            let mut of = trace.http_requests.iter().filter(|record| record.req_url.ends_with(name));
+            let record = of.next_back().unwrap();
+            assert_eq!(of.count(), round);
+            (record, tunnel(&trace, record))
+        };
+        let (record, tls) = of("good.test");
+        assert_eq!((&record.failure, &tls.failure), (&None, &None));
+        assert_eq!(trace.tcp_conns.get(&record.tcp_conn).unwrap().addr_tuple.src_port, port);
+        assert_eq!(tls.peer_certs[0].sans, ["good.test"]);
+        assert_eq!((&*tls.server_name, &*tls.tls_version), ("good.test", "TLSv1.3"));
+        assert_eq!(tls.end_reason, Some(EndReason::Unobserved));
+        for (name, code, subject, issuer) in [
+            ("wrong.test", Failure::SslInvalidHostname, "other.test", "CN=known"),
+            ("bad.test", Failure::SslUnknownAuthority, "bad.test", "CN=unknown"),
+        ] {
+            let (record, tls) = of(name);
+            assert_eq!((&record.failure, &tls.failure), (&Some(code.clone()), &Some(code)));
+            assert_eq!(record.end_reason, Some(EndReason::Failed));
+            assert_eq!((&*tls.server_name, &tls.end_reason), (name, &Some(EndReason::Failed)));
+            assert_eq!(tls.peer_certs[0].sans, [subject]);
+            assert_eq!(tls.peer_certs[0].issuer, issuer);
+            let conn = trace.tcp_conns.get(&tls.tcp_conn).unwrap();
+            let dial = trace.dials.get(&conn.from_dial).unwrap();
+            assert_eq!((&conn.end_reason, &dial.failure), (&Some(EndReason::Closed), &None));
+            assert_eq!(dial.triggered_by, record.trace_id);
+            assert!(dial.dst_address.starts_with(name));
+            let timings = record.timings(&trace);
+            assert!(timings.connect.is_some() && timings.tls.is_some(), "{timings}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_agreed_on_as_far_as_reqwest_shows_it() {
+    let authority = Authority::new("known");
+    for (versions, version) in
+        [(&[&rustls::version::TLS13][..], "TLSv1.3"), (&[&rustls::version::TLS12], "TLSv1.2")]
+    {
+        let mut config = authority.issue(&["web.test"]).server_with(versions, None);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let web = Web::tls(config, async |_| reply("hello"));
+        let way = Way::observed(authority.store());
+        let resolved = |builder: reqwest::ClientBuilder| builder.resolve("web.test", web.addr());
+        let client = resolved(way.builder()).pool_max_idle_per_host(0).build().unwrap();
+        let url = format!("https://web.test:{}/", web.addr().port());
+        let response = way.send(client.get(&url)).await.unwrap();
+        assert_eq!(response.version(), reqwest::Version::HTTP_2);
+        let handle = response.request_handle().unwrap().clone();
+        response.bytes().await.unwrap();
+        let trace = way.finished();
+        let tls = tunnel(&trace, linked(&trace, &handle).0);
+        assert_eq!((&*tls.tls_version, &*tls.negotiated_proto, tls.did_resume), (version, "h2", false));
+        assert_eq!(tls.peer_certs.len(), 2, "with the authority's");
+        assert_eq!((tls.cipher_suite, tls.key_exchange_group.as_str()), (0, ""), "reqwest does not tell");
+        assert_eq!(tls.failure, None);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_resumed() {
+    let authority = Authority::new("known");
+    let web = Web::tls(authority.issue(&["web.test"]).server(), async |_| reply("hello"));
+    let way = Way::observed(authority.store());
+    let client = way.builder().resolve("web.test", web.addr()).build().unwrap();
+    let url = format!("https://web.test:{}/", web.addr().port());
+    let mut resumed = vec![];
+    for _ in 0..2 {
+        let request = client.get(&url).header("connection", "close");
+        let response = way.send(request).await.unwrap();
+        let handle = response.request_handle().unwrap().clone();
+        response.bytes().await.unwrap();
+        let trace = way.finished();
+        let tls = tunnel(&trace, linked(&trace, &handle).0);
+        resumed.push((tls.did_resume, tls.peer_certs.is_empty(), tls.server_name.to_string()));
+    }
+    assert_eq!(resumed, [(false, false, "web.test".into()), (true, true, "web.test".into())]);
+}
+
+#[tokio::test]
+async fn a_configuration_of_the_users_own() {
+    let authority = Authority::new("known");
+    let web = Web::tls(authority.issue(&["127.0.0.1"]).server(), async |_| reply("hello"));
+    let url = format!("https://{}/", web.addr());
+    let config = |is_ours: bool, roots: &Authority| {
+        let verifier =
+            rustls::client::WebPkiServerVerifier::builder_with_provider(roots.store(), pki::provider());
+        let verifier: Arc<dyn rustls::client::danger::ServerCertVerifier> = verifier.build().unwrap();
+        let verifier = if is_ours { Arc::new(TraceVerifier::new(verifier)) } else { verifier };
+        rustls::ClientConfig::builder_with_provider(pki::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth()
+    };
+    for (is_ours, is_trusted) in [(true, true), (true, false), (false, true), (false, false)] {
+        let roots = if is_trusted { &authority } else { &Authority::new("another") };
+        let way = Way::observed(authority.store());
+        let observer = Observer::new(&way.sink).tls(config(is_ours, roots));
+        let client = observer.install(Client::builder().no_proxy()).unwrap().build().unwrap();
+        let outcome = client.get(&url).send_traced(&client).await;
+        assert_eq!(outcome.is_ok(), is_trusted);
+        if let Ok(response) = outcome {
+            response.bytes().await.unwrap();
+        }
+        let trace = way.finished();
+        assert_eq!(trace.tls_tunnels.len(), usize::from(is_ours), "another verifier tells nothing");
+        assert_eq!(trace.dials[0].failure.is_some(), !is_ours && !is_trusted);
+        let failure = (!is_trusted).then_some(Failure::SslUnknownAuthority);
+        assert_eq!(trace.http_requests[0].failure, failure);
+        for tls in &trace.tls_tunnels {
+            assert_eq!((&tls.failure, tls.peer_certs.len()), (&failure, 2));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_with_tls_of_its_own() {
+    let authority = Authority::new("known");
+    let accept = |leaf: &pki::Leaf| tokio_rustls::TlsAcceptor::from(Arc::new(leaf.server()));
+    let outer = accept(&authority.issue(&["127.0.0.1"]));
+    for is_trusted in [true, false] {
+        let issuer = if is_trusted { &authority } else { &Authority::new("another") };
+        let (outer, inner) = (outer.clone(), accept(&issuer.issue(&["web.test"])));
+        let proxy = Server::start(async move |conn| {
+            let mut conn = conn.upgrade(|stream| outer.accept(stream)).await?;
+            assert!(conn.read_head().await?.starts_with("CONNECT web.test:443 "));
+            conn.write(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+            let mut conn = conn.upgrade(|stream| inner.accept(stream)).await?;
+            conn.read_head().await?;
+            conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await?;
+            conn.read_to_end().await
+        });
+        let way = Way::observed(authority.store());
+        let through = reqwest::Proxy::all(format!("https://{}", proxy.addr())).unwrap();
+        let client = way.builder().proxy(through).build().unwrap();
+        let outcome = way.send(client.get("https://web.test/")).await;
+        assert_eq!(outcome.is_ok(), is_trusted, "{outcome:?}");
+        if let Ok(response) = outcome {
+            assert_eq!(response.text().await.unwrap(), "hello");
+        }
+        let trace = way.finished();
+        let record = &trace.http_requests[0];
+        let tls = tunnel(&trace, record);
+        let failure = (!is_trusted).then_some(Failure::SslUnknownAuthority);
+        assert_eq!((&record.failure, &tls.failure), (&failure, &failure));
+        assert_eq!((&*tls.server_name, tls.peer_certs[0].sans.len()), ("web.test", 1));
+        let proxy = trace.tls_tunnels.get(&*record.proxy_tls_tunnel).expect("that of the proxy");
+        assert_eq!((&proxy.failure, &proxy.tcp_conn), (&None, &record.tcp_conn));
+        assert_eq!(proxy.peer_certs[0].sans, ["127.0.0.1"]);
+    }
+}
