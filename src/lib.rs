@@ -50,6 +50,7 @@
 //! | `resolve` | `resolve` | `TraceResolveLayer`, `StubResolver`; with it `connect::TcpConnector` |
 //! | `tls` | `tls` with `ring` or `aws-lc-rs` | `TraceTlsLayer` over any connector |
 //! | `request` | `request` | `TraceRequestLayer` around any `Service<http::Request<B>>` |
+//! | `server` | `server` | the accepting side: `TraceListener`, `TraceTlsAcceptor`, `TraceServerLayer` |
 //! | `capture` | `capture` | a probe: the packets of traced connections, as pcap and pcapng |
 //! | `client` | `client` (default) | the preset |
 //! | `linux` | `conntrack`, `tcp-info`, on Linux | probes: the kernel's connection tracking, and what it knows of a TCP connection |
@@ -89,6 +90,8 @@ mod off;
 pub mod request;
 #[cfg(feature = "resolve")]
 pub mod resolve;
+#[cfg(feature = "server")]
+pub mod server;
 #[cfg(feature = "tls")]
 pub mod tls;
 

@@ -4,6 +4,8 @@ use super::{Fault, Text};
 use crate::record::Failure;
 #[cfg(feature = "request")]
 use hyper_util::client::legacy;
+#[cfg(feature = "request")]
+use std::any::Any;
 use std::{error::Error, io};
 
 /// The code of an I/O error and its text.
@@ -67,6 +69,22 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     innermost.unwrap_or_else(|| Failure::unknown(chain(error)))
 }
 
+/// An error of a service or a body, which have no bound in common that lets them be looked at.
+#[cfg(feature = "request")]
+pub(crate) fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+    fn cast<T: Error + 'static>(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+        error.downcast_ref::<T>().map(|error| error as &(dyn Error + 'static))
+    }
+    cast::<legacy::Error>(error)
+        .or_else(|| cast::<hyper::Error>(error))
+        .or_else(|| cast::<io::Error>(error))
+        .or_else(|| {
+            error
+                .downcast_ref::<Box<dyn Error + Send + Sync>>()
+                .map(|error| &**error as &(dyn Error + 'static))
+        })
+}
+
 /// The text of an error with that of its sources, as far as they add to it.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let error = error.source().filter(|_| says_nothing(error)).unwrap_or(error);
@@ -126,10 +144,12 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         return hyper_failure(error);
     }
-    #[cfg(feature = "client")]
+    #[cfg(any(feature = "client", feature = "server"))]
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return h2_failure(error);
-    } else if error.is::<super::TimedOut>() {
+    }
+    #[cfg(feature = "client")]
+    if error.is::<super::TimedOut>() {
         return Some(Failure::GenericTimeoutError);
     } else if error.is::<super::ClientClosed>() {
         return Some(Failure::ClientClosed);
@@ -140,7 +160,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
 }
 
 /// What HTTP/2 says: the peer's verdict on one stream, or on the connection.
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "server"))]
 fn h2_failure(error: &h2::Error) -> Option<Failure> {
     if error.is_go_away() && error.is_remote() {
         Some(Failure::Http2Goaway)

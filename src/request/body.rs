@@ -11,7 +11,8 @@ use std::{
 };
 
 pin_project! {
-    /// The body of a request, counted as the client takes it. A pointer larger than the body itself.
+    /// The body of a request, counted as the client takes it, or the service that answers it. A pointer larger than
+    /// the body itself.
     #[derive(Debug, Default)]
     pub struct TraceBody<B> {
         #[pin]
@@ -21,7 +22,7 @@ pin_project! {
 }
 
 impl<B> TraceBody<B> {
-    pub(super) fn new(inner: B, watch: Option<Box<BodyWatch>>) -> Self {
+    pub(crate) fn new(inner: B, watch: Option<Box<BodyWatch>>) -> Self {
         TraceBody { inner, watch }
     }
 

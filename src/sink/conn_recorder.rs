@@ -86,6 +86,14 @@ impl ConnRecorder {
         Self::begin(group, record)
     }
 
+    /// One that the peer has made.
+    #[cfg(feature = "server")]
+    pub(super) fn accepted(group: Arc<Group>, endpoint: Endpoint) -> Self {
+        let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
+        record.accepted = true;
+        Self::begin(group, record)
+    }
+
     fn begin(group: Arc<Group>, record: ConnRecord) -> Self {
         ConnRef::register(group, record).map_or(ConnRecorder(None), Self::established)
     }
@@ -155,6 +163,7 @@ impl ConnRecorder {
     pub(crate) fn peer_closed(&mut self) {
         if let Some(live) = &mut self.0 {
             live.peer_closed = true;
+            live.conn.record().peer_closed.store(true, Relaxed);
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct TlsFacts {
 pub(crate) struct TlsRecord {
     pub(crate) number: u64,
     pub(crate) conn: u64,
+    /// This side is the server.
+    pub(crate) accepted: bool,
     pub(crate) server_name: Text,
     pub(crate) begin: Tick,
     pub(crate) handshake_end: Tick,
@@ -62,6 +64,7 @@ impl TlsRecorder {
     pub(super) fn begin(
         sink: &TraceSink,
         conn: Option<&ConnRef>,
+        accepted: bool,
         server_name: impl FnOnce() -> Text,
     ) -> Self {
         let Some(core) = sink.recording().filter(|core| core.settings.tls) else { return TlsRecorder(None) };
@@ -75,6 +78,7 @@ impl TlsRecorder {
         let record = TlsRecord {
             number,
             conn: conn.number(),
+            accepted,
             server_name: server_name(),
             begin,
             handshake_end: Tick::NONE,
@@ -103,6 +107,14 @@ impl TlsRecorder {
     /// The identity to put into the metadata of the stream, when what lies below it has none.
     pub(crate) fn own_conn(&self) -> Option<ConnRef> {
         self.0.as_ref().filter(|live| live.is_conn_own).map(|live| live.conn.clone())
+    }
+
+    /// The client has asked for this server.
+    #[cfg(feature = "server")]
+    pub(crate) fn asked_for(&self, server_name: Text) {
+        if let Some(live) = &self.0 {
+            live.with(|_, record| record.server_name = server_name);
+        }
     }
 
     pub(crate) fn established(&mut self, facts: TlsFacts) {

@@ -10,7 +10,7 @@ use std::{
 
 use hyper::rt;
 use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
-use rustls::{ClientConnection, HandshakeKind, pki_types::CertificateDer, pki_types::ServerName};
+use rustls::{AlertDescription, CommonState, HandshakeKind, pki_types::CertificateDer, pki_types::ServerName};
 use tokio::time::Sleep;
 use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as RustlsStream};
 
@@ -23,7 +23,7 @@ use crate::{
 
 /// What becomes known of a handshake while it runs, for the record of one that fails.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub(crate) struct Witness {
     chains: Arc<ChainCache>,
     seen: Mutex<Seen>,
 }
@@ -35,12 +35,12 @@ struct Seen {
 }
 
 impl Witness {
-    pub(super) fn new(chains: Arc<ChainCache>) -> Self {
+    pub(crate) fn new(chains: Arc<ChainCache>) -> Self {
         Witness { chains, seen: Mutex::default() }
     }
 
     /// Gives the hellos to `read`; the tap calls it with the bytes that pass.
-    pub(super) fn hellos<R>(&self, read: impl FnOnce(&mut Hellos) -> R) -> R {
+    pub(crate) fn hellos<R>(&self, read: impl FnOnce(&mut Hellos) -> R) -> R {
         read(&mut self.seen().hellos)
     }
 
@@ -54,8 +54,8 @@ thread_local! {
     static POLLED: RefCell<Option<Arc<Witness>>> = const { RefCell::new(None) };
 }
 
-/// Told by the verifier what the server presented.
-pub(super) fn chain_presented(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
+/// Told by the verifier what the peer presented.
+pub(crate) fn chain_presented(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
     let polled = POLLED.try_with(|polled| polled.borrow().clone());
     if let Ok(Some(witness)) = polled {
         let chain = witness.chains.describe(std::iter::once(end_entity).chain(intermediates));
@@ -64,7 +64,7 @@ pub(super) fn chain_presented(end_entity: &CertificateDer<'_>, intermediates: &[
 }
 
 /// Runs `f` with the handshake as the one that is being polled.
-fn scope<R>(witness: Option<&Arc<Witness>>, f: impl FnOnce() -> R) -> R {
+pub(crate) fn scope<R>(witness: Option<&Arc<Witness>>, f: impl FnOnce() -> R) -> R {
     struct Restore(Option<Arc<Witness>>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -192,12 +192,12 @@ fn handshake_failure(error: &io::Error) -> Failure {
     }
 }
 
-pub(super) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+pub(crate) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
 /// What an established connection agreed on.
-pub(super) fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFacts {
+pub(crate) fn agreed(connection: &CommonState, witness: &Witness) -> TlsFacts {
     // A resumed session shows no certificates to the verifier; rustls remembers those of the first.
     let peer_certs = witness.seen().peer_certs.take();
     let peer_certs = peer_certs
@@ -220,7 +220,7 @@ pub(super) fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFac
 }
 
 /// What was said in the clear before a handshake ended without success.
-fn overheard(witness: &Witness) -> TlsFacts {
+pub(crate) fn overheard(witness: &Witness) -> TlsFacts {
     let mut seen = witness.seen();
     let peer_certs = seen.peer_certs.take().unwrap_or_default();
     let Some(hello) = seen.hellos.server_hello() else {
@@ -237,7 +237,7 @@ fn overheard(witness: &Witness) -> TlsFacts {
 }
 
 /// The alert that ended the handshake, and who sent it.
-fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
+pub(crate) fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
     let name = |code: u8| alert_name(code.into());
     if let Some(rustls::Error::AlertReceived(alert)) = error {
         return format!("received {}", alert_name(*alert));
@@ -249,12 +249,15 @@ fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
         return format!("sent {}", name(code));
     }
     // TLS 1.3 encrypts what is sent by now; rustls has one alert for each of these.
-    match error {
-        Some(rustls::Error::InvalidCertificate(error)) if hellos.spoke_last() => {
-            format!("sent {}", alert_name(error.clone().into()))
+    let sent = match error {
+        Some(rustls::Error::InvalidCertificate(error)) => error.clone().into(),
+        Some(rustls::Error::NoCertificatesPresented) if hellos.is_server() => {
+            AlertDescription::CertificateRequired
         }
-        _ => String::new(),
-    }
+        Some(rustls::Error::NoApplicationProtocol) => AlertDescription::NoApplicationProtocol,
+        _ => return String::new(),
+    };
+    if hellos.spoke_last() { format!("sent {}", alert_name(sent)) } else { String::new() }
 }
 
 /// What the error does not say, and people want to know.

@@ -138,13 +138,14 @@ pub(super) fn remote(conn: &TcpConnTrace) -> String {
     }
 }
 
-/// Both ends of a connection.
+/// Both ends of a connection, this one first, and which made it.
 pub(super) fn ends(conn: &TcpConnTrace) -> String {
     let addrs = &conn.addr_tuple;
     if addrs.src_ip.is_empty() || !conn.unix_path.is_empty() {
         return remote(conn);
     }
-    format!("{} → {}", dns::address(&addrs.src_ip, addrs.src_port), remote(conn))
+    let arrow = if conn.accepted { '←' } else { '→' };
+    format!("{} {arrow} {}", dns::address(&addrs.src_ip, addrs.src_port), remote(conn))
 }
 
 /// What the kernel said of a connection when it was last asked.
