@@ -59,6 +59,7 @@ impl Rest {
             self.recorder.received(bytes);
         } else if let Some(trailers) = part.trailers_ref() {
             self.recorder.trailers(trailers);
+            self.recorder.complete(); // they are the last
         }
     }
 

@@ -4,7 +4,7 @@ use crate::{
     record::Failure,
     sink::RequestRecorder,
 };
-use http::{Method, Response, StatusCode, header::CONTENT_LENGTH};
+use http::{Method, Response, StatusCode, Version, header::CONTENT_LENGTH};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use std::{
@@ -69,6 +69,8 @@ pub(super) struct Serving {
     /// The answer has no body, whatever it says (RFC 9110 section 9.3.2).
     is_head: bool,
     is_connect: bool,
+    /// That of the request, which is answered in it whatever the service says.
+    version: Version,
 }
 
 /// Whether code of the user's runs. What is dropped meanwhile was dropped because that panicked.
@@ -100,9 +102,9 @@ impl Work {
 }
 
 impl Serving {
-    pub(super) fn new(recorder: RequestRecorder, method: &Method) -> Self {
+    pub(super) fn new(recorder: RequestRecorder, method: &Method, version: Version) -> Self {
         let (is_head, is_connect) = (*method == Method::HEAD, *method == Method::CONNECT);
-        Serving { recorder, work: Work::default(), is_head, is_connect }
+        Serving { recorder, work: Work::default(), is_head, is_connect, version }
     }
 
     #[inline]
@@ -112,7 +114,7 @@ impl Serving {
 
     /// What is left to be seen of it; nothing when there is no body to be sent.
     fn answered<R: Body>(&mut self, response: &Response<R>) -> Option<Rest> {
-        self.recorder.response(response.status(), response.version(), response.headers());
+        self.recorder.response(response.status(), self.version, response.headers());
         let mut recorder = std::mem::take(&mut self.recorder);
         if self.is_bodiless(response.status()) || response.body().is_end_stream() {
             recorder.complete();

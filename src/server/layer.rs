@@ -78,7 +78,7 @@ impl TraceServerLayer {
         });
         recorder.came_over(conn);
         let watch = has_body.then(|| Box::new(recorder.watch()));
-        let mut serving = Serving::new(recorder, request.method());
+        let mut serving = Serving::new(recorder, request.method(), request.version());
         let request = request.map(|body| TraceBody::new(body, watch));
         let inner = serving.at_work(|| serve(request));
         TraceServerFuture::new(inner, Some(serving))

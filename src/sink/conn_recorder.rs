@@ -52,7 +52,9 @@ impl ConnRecorder {
             return ConnRecorder(None);
         }
         let writer = OpWriter::new(&core.settings.retention);
-        record.established.store(core.now().max(record.begin).0, Release);
+        // One that was accepted is there from the beginning.
+        let now = if record.accepted { record.begin } else { core.now().max(record.begin) };
+        record.established.store(now.0, Release);
         ConnRecorder(Some(Live {
             conn,
             writer,

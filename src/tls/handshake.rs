@@ -152,12 +152,12 @@ impl<IO> Handshake<IO> {
             let (alert, hint) = witness.hellos(|hellos| (alert(rustls, hellos), hint(rustls, hellos)));
             (Fault::new(failure.clone(), format!("{error}{hint}")), alert)
         });
-        TlsError::handshake(&self.name.to_str(), failure, error)
+        TlsError::handshake(self.name.to_str(), failure, error)
     }
 
     fn timed_out(&mut self) -> TlsError {
         let limit = self.shared.handshake_timeout.unwrap_or_default();
-        let error = TlsError::timeout(&self.name.to_str(), limit);
+        let error = TlsError::timeout(self.name.to_str(), limit);
         self.end(EndReason::Timeout, |_| (Fault::new(error.failure(), error.cause()), String::new()));
         error
     }

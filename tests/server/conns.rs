@@ -22,6 +22,7 @@ async fn a_connection_from_accept_to_close() {
     client.write_all(b"hello").await.unwrap();
     stream.read_exact(&mut [0; 5]).await.unwrap();
     stream.write_all(b"hi").await.unwrap();
+    client.read_exact(&mut [0; 2]).await.unwrap();
     check::running(&sink.snapshot("open"));
     let conn = sink.snapshot("").tcp_conns[0].clone();
     assert!(conn.accepted && conn.connected && conn.end_reason.is_none());

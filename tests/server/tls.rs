@@ -1,11 +1,11 @@
 //! Handshakes that are accepted, and those that are not.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use nettrace::{
     Failure, TraceSink,
     record::{EndReason, TlsTunnelTrace},
-    server::{TlsListener, TraceClientVerifier, TraceListener, TraceTlsAcceptor},
+    server::{Accept as _, TlsListener, TraceClientVerifier, TraceListener, TraceTlsAcceptor},
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
@@ -83,8 +83,8 @@ impl Side {
     /// The only tunnel of a handshake with this client that fails.
     async fn refused(&self, server: ServerConfig, client: ClientConfig) -> TlsTunnelTrace {
         let mut listener = self.listen(server).await;
-        let addr = nettrace::server::Accept::local_addr(&listener).unwrap();
-        let talk = async {
+        let addr = addr_of(&listener);
+        let talk = async move {
             // TLS 1.3 tells a client of a refusal only when it reads.
             let mut stream = connect(addr, client).await?;
             stream.read_u8().await
@@ -100,6 +100,10 @@ impl Side {
     }
 }
 
+fn addr_of(listener: &TlsListener<TraceListener<TcpListener>>) -> SocketAddr {
+    listener.local_addr().unwrap()
+}
+
 fn builder(
     versions: &[&'static SupportedProtocolVersion],
     roots: Arc<RootCertStore>,
@@ -108,7 +112,7 @@ fn builder(
     builder.with_protocol_versions(versions).unwrap().with_root_certificates(roots)
 }
 
-async fn connect(addr: std::net::SocketAddr, config: ClientConfig) -> io::Result<TlsStream<TcpStream>> {
+async fn connect(addr: SocketAddr, config: ClientConfig) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(addr).await?;
     let name = ServerName::try_from("web.test").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
@@ -131,7 +135,7 @@ async fn what_was_agreed_on() {
         let mut config = side.config();
         config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
         let mut listener = side.listen(config).await;
-        let addr = nettrace::server::Accept::local_addr(&listener).unwrap();
+        let addr = addr_of(&listener);
         let mut client = side.client(&[version]);
         client.alpn_protocols = vec![b"http/1.1".into()];
         let client = tokio::spawn(async move {
@@ -156,7 +160,7 @@ async fn what_was_agreed_on() {
         let tunnel = side.tunnel().await;
         assert_eq!((tunnel.tls_version.as_str(), tunnel.server_name.as_str()), (name, "web.test"));
         assert_eq!(tunnel.negotiated_proto, "http/1.1");
-        assert_eq!(tunnel.cipher_suite, session.negotiated_cipher_suite().unwrap().suite().into());
+        assert_eq!(tunnel.cipher_suite, u16::from(session.negotiated_cipher_suite().unwrap().suite()));
         assert!(!tunnel.key_exchange_group.is_empty() && !tunnel.did_resume && tunnel.peer_certs.is_empty());
         assert_eq!((&tunnel.end_reason, &tunnel.failure), (&Some(EndReason::PeerClosed), &None));
     }
@@ -171,7 +175,7 @@ async fn the_certificate_of_a_client() {
         let client = client.with_client_auth_cert(leaf.chain.clone(), leaf.key_der()).unwrap();
         let config = side.authority.issue(&["web.test"]).server_with(&[version], Some(&side.authority));
         let mut listener = side.listen(config).await;
-        let client = tokio::spawn(connect(nettrace::server::Accept::local_addr(&listener).unwrap(), client));
+        let client = tokio::spawn(connect(addr_of(&listener), client));
         let (stream, _) = listener.accept().await.unwrap();
         drop((stream, client.await.unwrap()));
         let tunnel = side.tunnel().await;
@@ -185,7 +189,7 @@ async fn sessions_that_are_resumed() {
     for (_, version) in VERSIONS {
         let side = Side::new();
         let mut listener = side.listen(side.config()).await;
-        let addr = nettrace::server::Accept::local_addr(&listener).unwrap();
+        let addr = addr_of(&listener);
         let client = side.client(&[version]);
         for _ in 0..2 {
             let client = client.clone();
@@ -207,31 +211,165 @@ async fn sessions_that_are_resumed() {
 #[tokio::test]
 async fn certificates_that_are_not_accepted() {
     for (name, version) in VERSIONS {
-        let side = Side::new();
-        let stranger = Authority::new("somebody");
-        let expired = side
-            .authority
-            .issue_with(&["joe.test"], |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
-        for (leaf, failure, alert) in [
-            (Some(stranger.issue(&["joe.test"])), Failure::SslUnknownAuthority, "sent unknown_ca"),
-            (Some(expired), Failure::SslInvalidCertificate, "sent certificate_expired"),
-            (None, Failure::TlsClientCertificateRequired, "sent certificate_required"),
+        for (whose, failure, alert) in [
+            ("a stranger's", Failure::SslUnknownAuthority, "sent unknown_ca"),
+            ("an old one", Failure::SslInvalidCertificate, "sent certificate_expired"),
+            ("none", Failure::TlsClientCertificateRequired, "sent certificate_required"),
         ] {
-            let side = Side { sink: TraceSink::new(), authority: Authority::new("another") };
-            let web = side.authority.issue(&["web.test"]);
-            let trusted = &Side::new().authority;
-            let trusted = if leaf.is_some() { &stranger_of(&leaf, trusted) } else { trusted };
+            let side = Side::new();
             let client = builder(&[version], side.roots());
+            let old = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+            let leaf = match whose {
+                "none" => None,
+                "an old one" => Some(side.authority.issue_with(&["joe.test"], old)),
+                _ => Some(Authority::new("somebody").issue(&["joe.test"])),
+            };
             let client = match &leaf {
                 Some(leaf) => client.with_client_auth_cert(leaf.chain.clone(), leaf.key_der()).unwrap(),
                 None => client.with_no_client_auth(),
             };
-            let tunnel = side.refused(demanding(&web, trusted, &[version]), client).await;
-            assert_eq!(tunnel.failure, Some(failure));
+            let server = demanding(&side.authority.issue(&["web.test"]), &side.authority, &[version]);
+            let tunnel = side.refused(server, client).await;
+            assert_eq!(tunnel.failure, Some(failure), "{whose}");
             assert_eq!((tunnel.alert.as_str(), tunnel.tls_version.as_str()), (alert, name));
             assert_eq!((&tunnel.end_reason, tunnel.server_name.as_str()), (&Some(EndReason::Failed), "web.test"));
-            assert_eq!(tunnel.peer_certs.first().map(|cert| cert.subject.as_str()), leaf.map(|_| "CN=joe.test"));
+            let shown = tunnel.peer_certs.first().map(|cert| cert.subject.as_str());
+            assert_eq!(shown, leaf.map(|_| "CN=joe.test"));
             assert!(tunnel.cipher_suite != 0 && !tunnel.key_exchange_group.is_empty());
         }
     }
+}
+
+#[tokio::test]
+async fn the_client_does_not_accept_ours() {
+    for (name, version) in VERSIONS {
+        let side = Side::new();
+        let client = builder(&[version], Authority::new("another").store()).with_no_client_auth();
+        let tunnel = side.refused(side.config(), client).await;
+        assert_eq!(tunnel.failure, Some(Failure::SslUnknownAuthority), "as the client says of it");
+        assert_eq!((tunnel.alert.as_str(), tunnel.tls_version.as_str()), ("received unknown_ca", name));
+        assert!(tunnel.handshake_err.contains("UnknownCA"), "{}", tunnel.handshake_err);
+    }
+}
+
+#[tokio::test]
+async fn nothing_in_common() {
+    let side = Side::new();
+    let mut server = side.config();
+    server.alpn_protocols = vec![b"spdy/3".into()];
+    let mut client = side.client(&[&TLS13]);
+    client.alpn_protocols = vec![b"h2".into()];
+    let tunnel = side.refused(server, client).await;
+    assert_eq!(tunnel.failure, Some(Failure::SslFailedHandshake));
+    assert_eq!(tunnel.alert, "sent no_application_protocol");
+
+    let side = Side::new();
+    let server = side.authority.issue(&["web.test"]).server_with(&[&TLS13], None);
+    let tunnel = side.refused(server, side.client(&[&TLS12])).await;
+    assert_eq!(tunnel.failure, Some(Failure::SslFailedHandshake));
+    assert_eq!((tunnel.alert.as_str(), tunnel.server_name.as_str()), ("sent protocol_version", "web.test"));
+}
+
+#[tokio::test]
+async fn what_is_not_tls_or_is_nothing() {
+    for (said, failure, text) in [
+        (get("/"), Failure::TlsNotTls, "plain HTTP"),
+        ("SSH-2.0-OpenSSH_9.2p1\r\n".to_owned(), Failure::TlsNotTls, "corrupt message"),
+        (String::new(), Failure::EofError, "unexpected end of file"),
+    ] {
+        let side = Side::new();
+        let mut listener = side.listen(side.config()).await;
+        let addr = addr_of(&listener);
+        let client = tokio::spawn(async move {
+            let mut stream = TcpStream::connect(addr).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let _ = stream.read_to_end(&mut vec![]).await;
+        });
+        let tunnel = tokio::select! {
+            _ = listener.accept() => panic!("it was accepted"),
+            tunnel = side.tunnel() => tunnel,
+        };
+        client.await.unwrap();
+        assert_eq!(tunnel.failure, Some(failure));
+        assert!(tunnel.handshake_err.contains(text), "{}", tunnel.handshake_err);
+        assert_eq!((tunnel.tls_version.as_str(), tunnel.server_name.as_str()), ("", ""));
+    }
+}
+
+#[tokio::test]
+async fn handshakes_hold_up_no_other() {
+    let side = Side::new();
+    let mut listener = side.listen_with(|acceptor| acceptor.handshake_timeout(None), side.config()).await;
+    let addr = addr_of(&listener);
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(addr).await.unwrap());
+        let failing = tokio::spawn(async move { ask(addr, "no TLS\r\n\r\n").await });
+        let client = tokio::spawn(connect(addr, side.client(&[&TLS13])));
+        let (stream, _) = within(Duration::from_secs(30), listener.accept()).await.expect("accepted").unwrap();
+        drop((client.await.unwrap().unwrap(), stream));
+        failing.abort();
+    }
+    drop(listener); // and with it the handshakes that still wait
+    let ended = |trace: &nettrace::NetTrace| trace.tls_tunnels.iter().all(|tunnel| tunnel.end_reason.is_some());
+    let trace = settled_running(&side.sink, ended).await;
+    check::finished(&trace);
+    let given_up = trace.tls_tunnels.iter().filter(|tunnel| tunnel.end_reason == Some(EndReason::Cancelled));
+    assert!(given_up.count() >= 3, "the silent ones at least");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_may_take_only_so_long() {
+    let side = Side::new();
+    let mut listener = side
+        .listen_with(|acceptor| acceptor.handshake_timeout(Duration::from_secs(3)), side.config())
+        .await;
+    let mut client = TcpStream::connect(addr_of(&listener)).await.unwrap();
+    let begin = tokio::time::Instant::now();
+    tokio::select! {
+        _ = listener.accept() => panic!("it was accepted"),
+        eof = client.read_u8() => assert_eq!(eof.unwrap_err().kind(), io::ErrorKind::UnexpectedEof),
+    }
+    assert!(begin.elapsed() >= Duration::from_secs(3));
+    let tunnel = side.tunnel().await;
+    assert_eq!(tunnel.failure, Some(Failure::GenericTimeoutError));
+    assert_eq!(tunnel.end_reason, Some(EndReason::Timeout));
+    assert_eq!(tunnel.handshake_err, "no end of the TLS handshake within 3s");
+}
+
+#[tokio::test]
+async fn no_more_handshakes_at_a_time_than_allowed() {
+    let side = Side::new();
+    let mut listener = side.listen(side.config()).await.max_handshakes(2);
+    let addr = addr_of(&listener);
+    let silent = [TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap()];
+    let client = tokio::spawn(connect(addr, side.client(&[&TLS13])));
+    for _ in 0..100 {
+        tokio::select! {
+            biased;
+            _ = listener.accept() => panic!("there was no room"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    assert_eq!(side.sink.snapshot("").tcp_conns.len(), 2);
+    drop(silent);
+    listener.accept().await.unwrap();
+    client.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_acceptor_by_itself_says_what_went_wrong() {
+    let side = Side::new();
+    let acceptor = TraceTlsAcceptor::new(&side.sink, Arc::new(side.config()));
+    let listener = TraceListener::new(&side.sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let addr = listener.local_addr().unwrap();
+    let client = tokio::spawn(async move { ask(addr, &get("/")).await });
+    let (io, peer) = listener.accept().await.unwrap();
+    let error = acceptor.accept(io).await.unwrap_err();
+    client.abort();
+    assert_eq!(error.failure(), Failure::TlsNotTls);
+    assert_eq!(error.to_string(), format!("TLS handshake with {peer} failed"));
+    let source = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap();
+    assert!(source.get_ref().unwrap().is::<rustls::Error>());
 }

@@ -48,6 +48,9 @@ enum State<IO> {
     Done,
 }
 
+/// The error, and the stream below unless the state has it.
+type Failed<IO> = (io::Error, Option<Tap<IO>>);
+
 /// For the text of an error.
 struct Peer(Option<std::net::SocketAddr>);
 
@@ -73,11 +76,11 @@ where
     fn poll_handshake(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<RustlsStream<Tap<IO>>>> {
+    ) -> Poll<Result<RustlsStream<Tap<IO>>, Failed<IO>>> {
         loop {
             match &mut self.state {
                 State::Hello(hello) => {
-                    let start = ready!(Pin::new(hello).poll(cx))?;
+                    let start = ready!(Pin::new(hello).poll(cx)).map_err(|error| (error, None))?;
                     if let Some(Record { recorder, .. }) = &self.record {
                         recorder.asked_for(start.client_hello().server_name().map(Text::from).unwrap_or_default());
                     }
@@ -85,7 +88,7 @@ where
                     self.state = State::Rest(rest);
                 }
                 State::Rest(rest) => {
-                    return Pin::new(rest).poll(cx).map_err(|(error, _io)| error);
+                    return Pin::new(rest).poll(cx).map_err(|(error, io)| (error, Some(io)));
                 }
                 State::Done => panic!("polled after it had resolved"),
             }
@@ -113,7 +116,8 @@ where
         let witness = this.record.as_ref().map(|record| record.witness.clone());
         let result = match scope(witness.as_ref(), || this.poll_handshake(cx)) {
             Poll::Ready(Ok(stream)) => Ok(this.established(stream)),
-            Poll::Ready(Err(error)) => Err(this.failed(error)),
+            // What carries the tunnel is closed after it.
+            Poll::Ready(Err((error, _io))) => Err(this.failed(error)),
             Poll::Pending => match &mut this.limit {
                 Some(limit) => Err(ready!(limit.as_mut().poll(cx).map(|()| this.timed_out()))),
                 None => return Poll::Pending,
