@@ -20,7 +20,7 @@ use tower_layer::Layer;
 /// |---|---|
 /// | a loop around `accept` | a service for each connection, made with [`conn`](Self::conn) |
 /// | axum (feature `axum`) | `axum::serve(listener, router.into_make_service_with_connect_info::<ConnInfo>())` |
-/// | tonic (feature `tonic`) | by itself, given [`incoming`](super::TraceListener::incoming) |
+/// | tonic (feature `tonic-server`) | by itself, given [`incoming`](super::TraceListener::incoming) |
 /// | any other | a [`ConnInfo`] or a [`ConnRef`](crate::ConnRef) in the request's extensions |
 ///
 /// Without any of it the request is recorded all the same, and refers to no connection.
@@ -49,9 +49,11 @@ impl TraceServerLayer {
     /// Has the request answered by `serve`, and records that.
     pub(super) fn trace<B: Body, F>(
         &self,
-        request: Request<B>,
+        #[cfg_attr(not(feature = "tonic-server"), expect(unused_mut, reason = "tonic alone needs it"))] mut request: Request<B>,
         serve: impl FnOnce(Request<TraceBody<B>>) -> F,
     ) -> TraceServerFuture<F> {
+        #[cfg(feature = "tonic-server")]
+        super::tonic::restore_addresses(request.extensions_mut());
         if self.sink.records_requests() {
             return self.traced(request, serve);
         }

@@ -92,6 +92,8 @@ mod listener;
 mod service;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tonic-server")]
+mod tonic;
 mod url;
 
 #[cfg(feature = "tls")]

@@ -12,4 +12,6 @@ mod failed;
 mod requests;
 mod side;
 mod tls;
+#[cfg(feature = "tonic-server")]
+mod tonic;
 mod transparency;

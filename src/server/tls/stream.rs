@@ -5,7 +5,7 @@ use crate::{
     sink::TlsRecorder,
     tls::{Tap, rustls_error},
 };
-use rustls::ServerConnection;
+use rustls::{ServerConnection, pki_types::CertificateDer};
 use std::{
     fmt,
     io::{self, IoSlice},
@@ -82,6 +82,10 @@ impl<IO> Drop for TlsStream<IO> {
 impl<IO: TracedStream> TracedStream for TlsStream<IO> {
     fn conn_ref(&self) -> Option<&ConnRef> {
         TlsStream::conn_ref(self)
+    }
+
+    fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.get_ref().1.peer_certificates()
     }
 }
 
