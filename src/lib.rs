@@ -63,7 +63,7 @@
 #![cfg_attr(not(feature = "client"), allow(dead_code, unused_imports))]
 
 /// What the README shows compiles.
-#[cfg(all(doctest, feature = "client"))]
+#[cfg(all(doctest, feature = "client", feature = "server"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 

@@ -26,8 +26,10 @@
 //! let listener = TraceListener::new(&sink, tokio::net::TcpListener::bind("127.0.0.1:0").await?);
 //! # let client = tokio::net::TcpStream::connect(listener.local_addr()?);
 //! # let _client = tokio::spawn(async move {
-//! #     use tokio::io::AsyncWriteExt as _;
-//! #     client.await?.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await
+//! #     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+//! #     let mut client = client.await?;
+//! #     client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await?;
+//! #     client.read_to_end(&mut vec![]).await
 //! # });
 //! loop {
 //!     let (io, _) = listener.accept().await?;

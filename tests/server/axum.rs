@@ -48,7 +48,7 @@ async fn its_requests_know_their_connection_and_it_shuts_down_with_grace() {
     let client = Client::builder(&TraceSink::disabled()).build().unwrap();
     let url = format!("http://{addr}/");
     let port = client.get(&url).await.unwrap().into_body().bytes().await.unwrap();
-    let echo = client.post(&format!("{url}echo"), "hello").await.unwrap();
+    let echo = client.post(format!("{url}echo"), "hello").await.unwrap();
     assert_eq!(echo.into_body().bytes().await.unwrap(), "hello");
     client.close().await;
     stop.send(()).unwrap();
@@ -74,7 +74,7 @@ async fn over_tls() {
     let roots = Roots::from_pem(authority.pem()).unwrap();
     let client = Client::builder(&TraceSink::disabled()).roots(roots).build().unwrap();
     for _ in 0..2 {
-        client.get(&format!("https://{addr}/")).await.unwrap().into_body().bytes().await.unwrap();
+        client.get(format!("https://{addr}/")).await.unwrap().into_body().bytes().await.unwrap();
     }
     client.close().await;
     let ended = |trace: &NetTrace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some());

@@ -74,9 +74,9 @@ fn agree([client, server]: &[End<'_>; 2]) {
 
 async fn exchange(client: &Client, url: impl Fn(&str) -> String) {
     for path in ["/hello", "/stream", "/trailers", "/empty"] {
-        client.get(&url(path)).await.unwrap().into_body().bytes().await.unwrap();
+        client.get(url(path)).await.unwrap().into_body().bytes().await.unwrap();
     }
-    let upload = client.post(&url("/echo?q=1"), "x".repeat(100_000)).await;
+    let upload = client.post(url("/echo?q=1"), "x".repeat(100_000)).await;
     let answer = upload.unwrap().into_body().bytes().await.unwrap();
     assert_eq!(answer.len(), 100_000);
     client.close().await;
@@ -141,7 +141,7 @@ async fn a_handshake_that_fails_at_both() {
     let sink = TraceSink::new();
     let roots = Roots::from_pem(Authority::new("another").pem()).unwrap();
     let client = Client::builder(&sink).roots(roots).build().unwrap();
-    client.get(&format!("https://localhost:{}/", site.addr.port())).await.unwrap_err();
+    client.get(format!("https://localhost:{}/", site.addr.port())).await.unwrap_err();
     client.close().await;
     let [client, server] = [sink.snapshot("client"), site.finished().await];
     let [one_end, other_end] = [one(&client.tls_tunnels), one(&server.tls_tunnels)];

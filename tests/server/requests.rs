@@ -70,6 +70,22 @@ async fn a_head_has_no_body_to_end() {
 }
 
 #[tokio::test]
+async fn a_service_that_takes_its_time() {
+    let site = Site::start(&TraceSink::new()).await;
+    let (addr, asked) = (site.addr, get("/hold"));
+    let client = tokio::spawn(async move { ask(addr, &asked).await });
+    site.gate.holds_one().await;
+    let trace = site.sink.snapshot("while it does");
+    crate::support::check::running(&trace);
+    let [request] = &trace.http_requests[..] else { panic!("one request") };
+    assert!(request.end_reason.is_none() && request.resp_recv_at.is_undefined());
+    assert!(view::waterfall(&trace).to_string().contains("still running"));
+    site.gate.release_one();
+    assert!(client.await.unwrap().ends_with("held"));
+    assert_eq!(outcome(&site.finished().await.http_requests[0]), (200, 0, 4, Some(EndReason::Closed)));
+}
+
+#[tokio::test]
 async fn requests_one_after_the_other_are_on_one_connection() {
     let site = Site::start(&TraceSink::new()).await;
     let requests = "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n".repeat(3) + &get("/hello");
@@ -142,7 +158,7 @@ async fn a_client_of_the_same_sink_is_told_apart() {
     let sink = TraceSink::new();
     let site = Site::start(&sink).await;
     let client = Client::builder(&sink).build().unwrap();
-    client.get(&site.url("/hello")).await.unwrap().into_body().bytes().await.unwrap();
+    client.get(site.url("/hello")).await.unwrap().into_body().bytes().await.unwrap();
     client.close().await;
     let trace = site.finished().await;
     let count = |accepted| {

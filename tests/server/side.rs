@@ -41,7 +41,7 @@ pub struct Site {
     pub sink: TraceSink,
     pub addr: SocketAddr,
     pub gate: Gate,
-    tasks: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 /// Lets the test know that a request is being held, and hold it.
@@ -103,7 +103,7 @@ impl Site {
                 });
             }
         });
-        Site { sink: sink.clone(), addr, gate, tasks }
+        Site { sink: sink.clone(), addr, gate, _tasks: tasks }
     }
 
     pub fn url(&self, path: &str) -> String {
