@@ -92,7 +92,9 @@ fn compare(client: &NetTrace, server: &NetTrace) {
         println!("  {} bytes received, {} sent there", conn.total_recv_bytes, there.total_sent_bytes);
         let tunnel = |trace: &NetTrace, conn: &nettrace::TraceId| {
             let tunnel = trace.tls_tunnels.iter().find(|tunnel| tunnel.tcp_conn == *conn);
-            tunnel.map(|tunnel| format!("{} {} {}", tunnel.tls_version, tunnel.cipher_suite, tunnel.negotiated_proto))
+            tunnel.map(|tunnel| {
+                format!("{} {} {}", tunnel.tls_version, tunnel.cipher_suite, tunnel.negotiated_proto)
+            })
         };
         let [here, there] = [tunnel(client, &conn.trace_id), tunnel(server, &there.trace_id)];
         println!("  {} here, {} there", here.unwrap_or_default(), there.unwrap_or_default());

@@ -49,7 +49,8 @@ impl TraceServerLayer {
     /// Has the request answered by `serve`, and records that.
     pub(super) fn trace<B: Body, F>(
         &self,
-        #[cfg_attr(not(feature = "tonic-server"), expect(unused_mut, reason = "tonic alone needs it"))] mut request: Request<B>,
+        #[cfg_attr(not(feature = "tonic-server"), expect(unused_mut, reason = "tonic alone needs it"))]
+        mut request: Request<B>,
         serve: impl FnOnce(Request<TraceBody<B>>) -> F,
     ) -> TraceServerFuture<F> {
         #[cfg(feature = "tonic-server")]

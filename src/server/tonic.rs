@@ -1,8 +1,8 @@
 //! For tonic: what a stream of `serve_with_incoming` says of its connection.
 
+use super::ConnInfo;
 #[cfg(feature = "tls")]
 use super::{TlsStream, TracedStream};
-use super::ConnInfo;
 use crate::connect::TracedIo;
 use http::Extensions;
 use tokio::net::TcpStream;

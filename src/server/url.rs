@@ -18,7 +18,11 @@ pub(super) fn absolute<'a>(uri: &'a Uri, headers: &HeaderMap, is_secure: bool) -
         parts.path_and_query = Some(path_and_query);
         Uri::from_parts(parts).ok()
     };
-    if uri.authority().is_some() { Cow::Borrowed(uri) } else { whole().map_or(Cow::Borrowed(uri), Cow::Owned) }
+    if uri.authority().is_some() {
+        Cow::Borrowed(uri)
+    } else {
+        whole().map_or(Cow::Borrowed(uri), Cow::Owned)
+    }
 }
 
 #[cfg(test)]

@@ -293,7 +293,7 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
     TlsTunnelTrace {
         trace_id: core.id(record.number),
         tcp_conn: core.id(record.conn),
-        accepted: record.accepted,
+        accepted: facts.accepted,
         handshake_begin_at: times.at(record.begin),
         handshake_end_at: times.at(record.handshake_end),
         handshake_err,

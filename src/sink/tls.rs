@@ -17,6 +17,8 @@ pub(crate) struct TlsFacts {
     pub(crate) key_exchange_group: Text,
     pub(crate) negotiated_proto: Text,
     pub(crate) did_resume: bool,
+    /// This side is the server. Kept here, where there is room for it; the recorder writes it.
+    pub(crate) accepted: bool,
     pub(crate) peer_certs: Arc<[PeerCert]>,
     pub(crate) alert: Rare<Text>,
 }
@@ -25,8 +27,6 @@ pub(crate) struct TlsFacts {
 pub(crate) struct TlsRecord {
     pub(crate) number: u64,
     pub(crate) conn: u64,
-    /// This side is the server.
-    pub(crate) accepted: bool,
     pub(crate) server_name: Text,
     pub(crate) begin: Tick,
     pub(crate) handshake_end: Tick,
@@ -40,6 +40,11 @@ impl TlsRecord {
     /// When something was last seen of it.
     pub(crate) fn latest(&self) -> Tick {
         self.begin.max(self.handshake_end)
+    }
+
+    fn handshake_ended(&mut self, at: Tick, facts: TlsFacts) {
+        self.handshake_end = at;
+        self.facts = TlsFacts { accepted: self.facts.accepted, ..facts };
     }
 }
 
@@ -78,11 +83,10 @@ impl TlsRecorder {
         let record = TlsRecord {
             number,
             conn: conn.number(),
-            accepted,
             server_name: server_name(),
             begin,
             handshake_end: Tick::NONE,
-            facts: TlsFacts::default(),
+            facts: TlsFacts { accepted, ..TlsFacts::default() },
             fault: None,
             end: None,
         };
@@ -120,12 +124,12 @@ impl TlsRecorder {
     pub(crate) fn established(&mut self, facts: TlsFacts) {
         let Some(live) = &mut self.0 else { return };
         live.in_handshake = false;
-        live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
+        live.with(|now, record| record.handshake_ended(now, facts));
     }
 
     pub(crate) fn failed(mut self, facts: TlsFacts, fault: Fault, reason: EndReason) {
         let Some(live) = self.0.take() else { return };
-        live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
+        live.with(|now, record| record.handshake_ended(now, facts));
         live.handshake_failed(reason, fault);
     }
 

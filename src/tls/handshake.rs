@@ -10,14 +10,16 @@ use std::{
 
 use hyper::rt;
 use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
-use rustls::{AlertDescription, CommonState, HandshakeKind, pki_types::CertificateDer, pki_types::ServerName};
+use rustls::{
+    AlertDescription, CommonState, HandshakeKind, pki_types::CertificateDer, pki_types::ServerName,
+};
 use tokio::time::Sleep;
 use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as RustlsStream};
 
 use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
 use crate::{
     error::{Fault, TlsError, classify::io_failure, rustls::alert_name},
-    record::{EndReason, Failure, PeerCert, Rare, Text},
+    record::{EndReason, Failure, PeerCert, Text},
     sink::{ConnRef, TlsFacts, TlsRecorder},
 };
 
@@ -215,7 +217,7 @@ pub(crate) fn agreed(connection: &CommonState, witness: &Witness) -> TlsFacts {
         negotiated_proto: connection.alpn_protocol().map(names::protocol).unwrap_or_default(),
         did_resume: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         peer_certs,
-        alert: Rare::new(),
+        ..TlsFacts::default()
     }
 }
 

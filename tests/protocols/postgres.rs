@@ -219,7 +219,8 @@ async fn with_tls_after_a_word_in_the_clear() {
     driver.await.unwrap().unwrap();
     let trace = sink.snapshot("");
     let tunnel = only_tunnel(&trace);
-    let suite = if tunnel.cipher_suite == 0x1302 { "TLS_AES_256_GCM_SHA384" } else { "TLS_AES_128_GCM_SHA256" };
+    let suite =
+        if tunnel.cipher_suite == 0x1302 { "TLS_AES_256_GCM_SHA384" } else { "TLS_AES_128_GCM_SHA256" };
     assert_eq!(session, format!("{} {suite}", tunnel.tls_version), "as the server sees it");
     assert_eq!(tunnel.peer_certs[0].sans, ["localhost"]);
     let first = trace.tcp_conns[0].socket_trace.as_ref().unwrap().socket_ops.iter().next().unwrap();

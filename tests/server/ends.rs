@@ -125,7 +125,10 @@ async fn with_tls() {
         pairs.iter().for_each(agree);
         assert_eq!(pairs.iter().map(|[client, _]| client.requests.len()).sum::<usize>(), 5);
         let tunnel = one(&server.tls_tunnels);
-        assert_eq!((tunnel.negotiated_proto.as_str(), tunnel.server_name.as_str()), (protocols[0], "localhost"));
+        assert_eq!(
+            (tunnel.negotiated_proto.as_str(), tunnel.server_name.as_str()),
+            (protocols[0], "localhost")
+        );
         assert!(server.http_requests.iter().all(|request| request.tls_tunnel == tunnel.trace_id));
         assert!(conn_of(&server, &server.http_requests[0]).accepted);
     }
@@ -146,7 +149,10 @@ async fn a_handshake_that_fails_at_both() {
     let [client, server] = [sink.snapshot("client"), site.finished().await];
     let [one_end, other_end] = [one(&client.tls_tunnels), one(&server.tls_tunnels)];
     assert_eq!(one_end.failure, other_end.failure);
-    assert_eq!((one_end.alert.as_str(), other_end.alert.as_str()), ("sent unknown_ca", "received unknown_ca"));
+    assert_eq!(
+        (one_end.alert.as_str(), other_end.alert.as_str()),
+        ("sent unknown_ca", "received unknown_ca")
+    );
     assert_eq!(one_end.cipher_suite, other_end.cipher_suite);
     assert!(server.http_requests.is_empty());
 }

@@ -59,7 +59,8 @@ async fn the_client_closes_in_the_middle_of_the_answer() {
     drop(stream);
     let request = site.request().await;
     // There was something left to be read, so that the kernel says it with a reset.
-    let expected = [(Some(EndReason::PeerClosed), None), (Some(EndReason::Failed), Some(Failure::ConnectionReset))];
+    let expected =
+        [(Some(EndReason::PeerClosed), None), (Some(EndReason::Failed), Some(Failure::ConnectionReset))];
     assert!(expected.contains(&(request.end_reason.clone(), request.failure.clone())), "{request:?}");
     assert_eq!((request.resp_status_code, request.resp_content_len), (200, 4));
     site.finished().await;

@@ -21,7 +21,8 @@ fn outcome(request: &HttpReqTrace) -> (u16, u64, u64, Option<EndReason>) {
 #[tokio::test]
 async fn what_is_known_of_a_request() {
     let site = Site::start(&TraceSink::new()).await;
-    let post = "POST /echo?a=b HTTP/1.1\r\nhost: web.test\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+    let post =
+        "POST /echo?a=b HTTP/1.1\r\nhost: web.test\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
     let answer = ask(site.addr, post).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nhello"), "{answer}");
 
@@ -52,13 +53,21 @@ async fn what_is_known_of_a_request() {
 
 #[tokio::test]
 async fn bodies_of_every_kind_end_well() {
-    for (path, status, received) in
-        [("/hello", 200, 5), ("/stream", 200, 6), ("/sized", 200, 5), ("/trailers", 200, 5), ("/empty", 204, 0)]
-    {
+    for (path, status, received) in [
+        ("/hello", 200, 5),
+        ("/stream", 200, 6),
+        ("/sized", 200, 5),
+        ("/trailers", 200, 5),
+        ("/empty", 204, 0),
+    ] {
         let site = Site::start(&TraceSink::new()).await;
         ask(site.addr, &get(path)).await;
         let trace = site.finished().await;
-        assert_eq!(outcome(&trace.http_requests[0]), (status, 0, received, Some(EndReason::Closed)), "{path}");
+        assert_eq!(
+            outcome(&trace.http_requests[0]),
+            (status, 0, received, Some(EndReason::Closed)),
+            "{path}"
+        );
     }
 }
 
@@ -117,7 +126,8 @@ async fn streams_of_http2_are_on_their_connection() {
     futures_util::future::join_all(requests).await;
     drop(clients);
 
-    let trace = settled(&site.sink, |trace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some())).await;
+    let trace =
+        settled(&site.sink, |trace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some())).await;
     assert_eq!((trace.http_requests.len(), trace.tcp_conns.len()), (40, 2));
     for request in &trace.http_requests {
         assert_eq!(outcome(request), (200, 5, 5, Some(EndReason::Closed)));

@@ -222,7 +222,11 @@ where
                 writer.shutdown().await.unwrap();
             });
             let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
-            response.header(header::UPGRADE, "echo").header(header::CONNECTION, "upgrade").body(whole("")).unwrap()
+            response
+                .header(header::UPGRADE, "echo")
+                .header(header::CONNECTION, "upgrade")
+                .body(whole(""))
+                .unwrap()
         }
         _ => Response::new(whole("hello")),
     };

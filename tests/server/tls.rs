@@ -119,9 +119,15 @@ async fn connect(addr: SocketAddr, config: ClientConfig) -> io::Result<TlsStream
 }
 
 /// A server that demands certificates of this authority, and shows those that it refuses.
-fn demanding(server: &Leaf, clients: &Authority, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
-    let verifier = WebPkiClientVerifier::builder_with_provider(clients.store(), pki::provider()).build().unwrap();
-    let builder = ServerConfig::builder_with_provider(pki::provider()).with_protocol_versions(versions).unwrap();
+fn demanding(
+    server: &Leaf,
+    clients: &Authority,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(clients.store(), pki::provider()).build().unwrap();
+    let builder =
+        ServerConfig::builder_with_provider(pki::provider()).with_protocol_versions(versions).unwrap();
     builder
         .with_client_cert_verifier(Arc::new(TraceClientVerifier::new(verifier)))
         .with_single_cert(server.chain.clone(), server.key_der())
@@ -218,7 +224,8 @@ async fn certificates_that_are_not_accepted() {
         ] {
             let side = Side::new();
             let client = builder(&[version], side.roots());
-            let old = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+            let old =
+                |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
             let leaf = match whose {
                 "none" => None,
                 "an old one" => Some(side.authority.issue_with(&["joe.test"], old)),
@@ -232,7 +239,10 @@ async fn certificates_that_are_not_accepted() {
             let tunnel = side.refused(server, client).await;
             assert_eq!(tunnel.failure, Some(failure), "{whose}");
             assert_eq!((tunnel.alert.as_str(), tunnel.tls_version.as_str()), (alert, name));
-            assert_eq!((&tunnel.end_reason, tunnel.server_name.as_str()), (&Some(EndReason::Failed), "web.test"));
+            assert_eq!(
+                (&tunnel.end_reason, tunnel.server_name.as_str()),
+                (&Some(EndReason::Failed), "web.test")
+            );
             let shown = tunnel.peer_certs.first().map(|cert| cert.subject.as_str());
             assert_eq!(shown, leaf.map(|_| "CN=joe.test"));
             assert!(tunnel.cipher_suite != 0 && !tunnel.key_exchange_group.is_empty());
@@ -307,12 +317,14 @@ async fn handshakes_hold_up_no_other() {
         silent.push(TcpStream::connect(addr).await.unwrap());
         let failing = tokio::spawn(async move { ask(addr, "no TLS\r\n\r\n").await });
         let client = tokio::spawn(connect(addr, side.client(&[&TLS13])));
-        let (stream, _) = within(Duration::from_secs(30), listener.accept()).await.expect("accepted").unwrap();
+        let (stream, _) =
+            within(Duration::from_secs(30), listener.accept()).await.expect("accepted").unwrap();
         drop((client.await.unwrap().unwrap(), stream));
         failing.abort();
     }
     drop(listener); // and with it the handshakes that still wait
-    let ended = |trace: &nettrace::NetTrace| trace.tls_tunnels.iter().all(|tunnel| tunnel.end_reason.is_some());
+    let ended =
+        |trace: &nettrace::NetTrace| trace.tls_tunnels.iter().all(|tunnel| tunnel.end_reason.is_some());
     let trace = settled_running(&side.sink, ended).await;
     check::finished(&trace);
     let given_up = trace.tls_tunnels.iter().filter(|tunnel| tunnel.end_reason == Some(EndReason::Cancelled));
@@ -322,9 +334,8 @@ async fn handshakes_hold_up_no_other() {
 #[tokio::test(start_paused = true)]
 async fn a_handshake_may_take_only_so_long() {
     let side = Side::new();
-    let mut listener = side
-        .listen_with(|acceptor| acceptor.handshake_timeout(Duration::from_secs(3)), side.config())
-        .await;
+    let mut listener =
+        side.listen_with(|acceptor| acceptor.handshake_timeout(Duration::from_secs(3)), side.config()).await;
     let mut client = TcpStream::connect(addr_of(&listener)).await.unwrap();
     let begin = tokio::time::Instant::now();
     tokio::select! {

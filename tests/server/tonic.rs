@@ -35,7 +35,9 @@ impl Site {
         let (_, health) = tonic_health::server::health_reporter();
         // A service sees who asks as without us.
         let seen = move |request: Request<()>| match request.remote_addr() {
-            Some(peer) if peer.ip().is_loopback() && request.local_addr().unwrap().port() == port => Ok(request),
+            Some(peer) if peer.ip().is_loopback() && request.local_addr().unwrap().port() == port => {
+                Ok(request)
+            }
             peer => Err(Status::internal(format!("{peer:?}"))),
         };
         let router = Server::builder()
@@ -101,8 +103,11 @@ async fn over_tls() {
     config.alpn_protocols = vec![b"h2".into()];
     let site = Site::start(Some(config)).await;
     let port = site.port;
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem())).domain_name("localhost");
-    let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{port}")).unwrap().tls_config(tls).unwrap();
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(authority.pem()))
+        .domain_name("localhost");
+    let endpoint =
+        Endpoint::from_shared(format!("https://127.0.0.1:{port}")).unwrap().tls_config(tls).unwrap();
     site.ask(endpoint.connect().await.unwrap()).await;
     let trace = site.finished().await;
     check(&trace, "https://", port);

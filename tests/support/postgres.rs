@@ -85,7 +85,8 @@ fn spawn(directory: &Path, port: u16, tls: bool) -> Daemon {
     let mut settings = vec!["fsync=off".to_owned(), "max_wal_senders=0".to_owned()];
     if tls {
         let file = |name: &str| directory.join(name).display().to_string();
-        let files = [format!("ssl_cert_file={}", file("chain.pem")), format!("ssl_key_file={}", file("key.pem"))];
+        let files =
+            [format!("ssl_cert_file={}", file("chain.pem")), format!("ssl_key_file={}", file("key.pem"))];
         settings.push("ssl=on".to_owned());
         settings.extend(files);
     }

@@ -2,11 +2,7 @@
 
 use super::{TlsStream, acceptor::Shared};
 use crate::{
-    error::{
-        Fault, TlsError,
-        classify::io_failure,
-        rustls::server_failure,
-    },
+    error::{Fault, TlsError, classify::io_failure, rustls::server_failure},
     record::{EndReason, Failure, Text},
     server::TracedStream,
     sink::{ConnRef, TlsFacts, TlsRecorder},
@@ -73,16 +69,15 @@ where
         }
     }
 
-    fn poll_handshake(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<RustlsStream<Tap<IO>>, Failed<IO>>> {
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<RustlsStream<Tap<IO>>, Failed<IO>>> {
         loop {
             match &mut self.state {
                 State::Hello(hello) => {
                     let start = ready!(Pin::new(hello).poll(cx)).map_err(|error| (error, None))?;
                     if let Some(Record { recorder, .. }) = &self.record {
-                        recorder.asked_for(start.client_hello().server_name().map(Text::from).unwrap_or_default());
+                        recorder.asked_for(
+                            start.client_hello().server_name().map(Text::from).unwrap_or_default(),
+                        );
                     }
                     let rest = start.into_stream(self.shared.config.clone()).into_fallible();
                     self.state = State::Rest(rest);
@@ -137,7 +132,8 @@ impl<IO> TraceTlsAccept<IO> {
             failure => failure,
         };
         self.end(EndReason::Failed, |witness| {
-            let (alert, is_http) = witness.hellos(|hellos| (alert(rustls, hellos), hellos.is_plain_request()));
+            let (alert, is_http) =
+                witness.hellos(|hellos| (alert(rustls, hellos), hellos.is_plain_request()));
             let hint = if is_http { " (the client spoke plain HTTP)" } else { "" };
             (Fault::new(failure.clone(), format!("{error}{hint}")), alert)
         });

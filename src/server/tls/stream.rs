@@ -47,7 +47,6 @@ impl<IO> TlsStream<IO> {
             _ => recorder.broken(io_fault(error)),
         }
     }
-
 }
 
 impl<IO: TracedStream> TlsStream<IO> {
