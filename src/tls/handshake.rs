@@ -90,9 +90,39 @@ pub(super) struct Handshake<IO> {
     shared: Arc<Shared>,
 }
 
-struct Record {
-    recorder: TlsRecorder,
-    witness: Arc<Witness>,
+/// What is written down of a handshake while it runs, on either side.
+pub(crate) struct Record {
+    pub(crate) recorder: TlsRecorder,
+    pub(crate) witness: Arc<Witness>,
+}
+
+impl Record {
+    /// `None` when there is nothing to record.
+    pub(crate) fn begin(recorder: TlsRecorder, chains: &Arc<ChainCache>) -> Option<Self> {
+        recorder.is_on().then(|| Record { recorder, witness: Arc::new(Witness::new(chains.clone())) })
+    }
+
+    pub(crate) fn established(self, connection: &CommonState) -> TlsRecorder {
+        let Record { mut recorder, witness } = self;
+        recorder.established(agreed(connection, &witness));
+        recorder
+    }
+
+    /// `fault` says what went wrong, and the alert that told of it.
+    pub(crate) fn failed(self, reason: EndReason, fault: impl FnOnce(&Witness) -> (Fault, String)) {
+        let Record { recorder, witness } = self;
+        let (fault, alert) = fault(&witness);
+        recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, fault, reason);
+    }
+
+    pub(crate) fn timed_out(self, error: &TlsError) {
+        self.failed(EndReason::Timeout, |_| (Fault::new(error.failure(), error.cause()), String::new()));
+    }
+
+    pub(crate) fn given_up(self) {
+        let fault = Fault::new(Failure::Interrupted, "the handshake was given up");
+        self.failed(EndReason::Cancelled, |_| (fault, String::new()));
+    }
 }
 
 impl<IO> Handshake<IO>
@@ -108,9 +138,7 @@ where
     ) -> Self {
         let conn = shared.sink.is_enabled().then(|| conn_ref(&io)).flatten();
         let recorder = shared.sink.tls(conn.as_ref(), || sent_name(&name, &connector));
-        let record = recorder
-            .is_on()
-            .then(|| Record { recorder, witness: Arc::new(Witness::new(shared.chains.clone())) });
+        let record = Record::begin(recorder, &shared.chains);
         let witness = record.as_ref().map(|record| &record.witness);
         let tap = Tap::new(TokioIo::new(io), witness.cloned());
         let connect = scope(witness, || connector.connect(name.clone(), tap).into_fallible());
@@ -137,10 +165,7 @@ where
 
     fn established(&mut self, mut stream: RustlsStream<Tap<TokioIo<IO>>>) -> TlsStream<IO> {
         stream.get_mut().0.stop();
-        let recorder = self.record.take().map(|Record { mut recorder, witness }| {
-            recorder.established(agreed(stream.get_ref().1, &witness));
-            recorder
-        });
+        let recorder = self.record.take().map(|record| record.established(stream.get_ref().1));
         let own_conn = recorder.as_ref().and_then(TlsRecorder::own_conn);
         TlsStream::new(stream, recorder, own_conn)
     }
@@ -149,34 +174,30 @@ where
 impl<IO> Handshake<IO> {
     fn failed(&mut self, error: io::Error) -> TlsError {
         let failure = handshake_failure(&error);
-        self.end(EndReason::Failed, |witness| {
+        let fault = |witness: &Witness| {
             let rustls = rustls_error(&error);
             let (alert, hint) = witness.hellos(|hellos| (alert(rustls, hellos), hint(rustls, hellos)));
             (Fault::new(failure.clone(), format!("{error}{hint}")), alert)
-        });
+        };
+        if let Some(record) = self.record.take() {
+            record.failed(EndReason::Failed, fault);
+        }
         TlsError::handshake(self.name.to_str(), failure, error)
     }
 
     fn timed_out(&mut self) -> TlsError {
         let limit = self.shared.handshake_timeout.unwrap_or_default();
         let error = TlsError::timeout(self.name.to_str(), limit);
-        self.end(EndReason::Timeout, |_| (Fault::new(error.failure(), error.cause()), String::new()));
+        if let Some(record) = self.record.take() {
+            record.timed_out(&error);
+        }
         error
-    }
-
-    /// `fault` says what went wrong, and the alert that told of it.
-    fn end(&mut self, reason: EndReason, fault: impl FnOnce(&Witness) -> (Fault, String)) {
-        let Some(Record { recorder, witness }) = self.record.take() else { return };
-        let (fault, alert) = fault(&witness);
-        recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, fault, reason);
     }
 }
 
 impl<IO> Drop for Handshake<IO> {
     fn drop(&mut self) {
-        self.end(EndReason::Cancelled, |_| {
-            (Fault::new(Failure::Interrupted, "the handshake was given up"), String::new())
-        });
+        self.record.take().into_iter().for_each(Record::given_up);
     }
 }
 
@@ -199,7 +220,7 @@ pub(crate) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
 }
 
 /// What an established connection agreed on.
-pub(crate) fn agreed(connection: &CommonState, witness: &Witness) -> TlsFacts {
+pub(super) fn agreed(connection: &CommonState, witness: &Witness) -> TlsFacts {
     // A resumed session shows no certificates to the verifier; rustls remembers those of the first.
     let peer_certs = witness.seen().peer_certs.take();
     let peer_certs = peer_certs
@@ -222,7 +243,7 @@ pub(crate) fn agreed(connection: &CommonState, witness: &Witness) -> TlsFacts {
 }
 
 /// What was said in the clear before a handshake ended without success.
-pub(crate) fn overheard(witness: &Witness) -> TlsFacts {
+fn overheard(witness: &Witness) -> TlsFacts {
     let mut seen = witness.seen();
     let peer_certs = seen.peer_certs.take().unwrap_or_default();
     let Some(hello) = seen.hellos.server_hello() else {

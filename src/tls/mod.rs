@@ -68,7 +68,7 @@ mod verifier;
 #[cfg(feature = "server")]
 pub(crate) use self::{
     certificate::ChainCache,
-    handshake::{Witness, agreed, alert, chain_presented, overheard, rustls_error, scope},
+    handshake::{Record, Witness, alert, chain_presented, rustls_error, scope},
     tap::Tap,
 };
 pub use crate::error::TlsError;

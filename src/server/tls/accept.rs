@@ -5,8 +5,8 @@ use crate::{
     error::{Fault, TlsError, classify::io_failure, rustls::server_failure},
     record::{EndReason, Failure, Text},
     server::TracedStream,
-    sink::{ConnRef, TlsFacts, TlsRecorder},
-    tls::{Tap, Witness, agreed, alert, overheard, rustls_error, scope},
+    sink::ConnRef,
+    tls::{Record, Tap, Witness, alert, rustls_error, scope},
 };
 use rustls::server::Acceptor;
 use std::{
@@ -32,11 +32,6 @@ pub struct TraceTlsAccept<IO> {
     shared: Arc<Shared>,
 }
 
-struct Record {
-    recorder: TlsRecorder,
-    witness: Arc<Witness>,
-}
-
 enum State<IO> {
     /// The ClientHello is waited for.
     Hello(LazyConfigAcceptor<Tap<IO>>),
@@ -56,9 +51,7 @@ where
 {
     pub(super) fn begin(io: IO, shared: Arc<Shared>) -> Self {
         let peer = Peer(io.conn_ref().and_then(ConnRef::peer_addr));
-        let recorder = shared.sink.accept_tls(io.conn_ref());
-        let witness = || Arc::new(Witness::new(shared.chains.clone()));
-        let record = recorder.is_on().then(|| Record { witness: witness(), recorder });
+        let record = Record::begin(shared.sink.accept_tls(io.conn_ref()), &shared.chains);
         let tap = Tap::new(io, record.as_ref().map(|record| record.witness.clone()));
         TraceTlsAccept {
             record,
@@ -92,10 +85,7 @@ where
 
     fn established(&mut self, mut stream: RustlsStream<Tap<IO>>) -> TlsStream<IO> {
         stream.get_mut().0.stop();
-        let recorder = self.record.take().map(|Record { mut recorder, witness }| {
-            recorder.established(agreed(stream.get_ref().1, &witness));
-            recorder
-        });
+        let recorder = self.record.take().map(|record| record.established(stream.get_ref().1));
         TlsStream::new(stream, recorder)
     }
 }
@@ -131,35 +121,31 @@ impl<IO> TraceTlsAccept<IO> {
             Failure::TlsAlert => Failure::SslFailedHandshake, // any means that it failed
             failure => failure,
         };
-        self.end(EndReason::Failed, |witness| {
+        let fault = |witness: &Witness| {
             let (alert, is_http) =
                 witness.hellos(|hellos| (alert(rustls, hellos), hellos.is_plain_request()));
             let hint = if is_http { " (the client spoke plain HTTP)" } else { "" };
             (Fault::new(failure.clone(), format!("{error}{hint}")), alert)
-        });
+        };
+        if let Some(record) = self.record.take() {
+            record.failed(EndReason::Failed, fault);
+        }
         TlsError::handshake(&self.peer, failure, error)
     }
 
     #[cold]
     fn timed_out(&mut self) -> TlsError {
         let error = TlsError::timeout(&self.peer, self.shared.handshake_timeout.unwrap_or_default());
-        self.end(EndReason::Timeout, |_| (Fault::new(error.failure(), error.cause()), String::new()));
+        if let Some(record) = self.record.take() {
+            record.timed_out(&error);
+        }
         error
-    }
-
-    /// `fault` says what went wrong, and the alert that told of it.
-    fn end(&mut self, reason: EndReason, fault: impl FnOnce(&Witness) -> (Fault, String)) {
-        let Some(Record { recorder, witness }) = self.record.take() else { return };
-        let (fault, alert) = fault(&witness);
-        recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, fault, reason);
     }
 }
 
 impl<IO> Drop for TraceTlsAccept<IO> {
     fn drop(&mut self) {
-        self.end(EndReason::Cancelled, |_| {
-            (Fault::new(Failure::Interrupted, "the handshake was given up"), String::new())
-        });
+        self.record.take().into_iter().for_each(Record::given_up);
     }
 }
 
