@@ -69,6 +69,7 @@ async fn serve(
             accepted = listener.accept() => accepted?,
             _ = &mut stopped => break,
         };
+        io.get_ref().0.get_ref().set_nodelay(true)?; // the two traces show what it takes without
         let service = requests.clone().conn(io.conn_ref()).layer(service_fn(echo)); // <- and another
         let server = auto::Builder::new(TokioExecutor::new());
         let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service).into_owned();
@@ -93,7 +94,7 @@ fn compare(client: &NetTrace, server: &NetTrace) {
         let tunnel = |trace: &NetTrace, conn: &nettrace::TraceId| {
             let tunnel = trace.tls_tunnels.iter().find(|tunnel| tunnel.tcp_conn == *conn);
             tunnel.map(|tunnel| {
-                format!("{} {} {}", tunnel.tls_version, tunnel.cipher_suite, tunnel.negotiated_proto)
+                format!("{} {:#06x} {}", tunnel.tls_version, tunnel.cipher_suite, tunnel.negotiated_proto)
             })
         };
         let [here, there] = [tunnel(client, &conn.trace_id), tunnel(server, &there.trace_id)];
