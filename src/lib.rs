@@ -53,6 +53,7 @@
 //! | `proxy` | `proxy` | `ProxyLayer` over any connector: HTTP, HTTPS and SOCKS5 proxies |
 //! | `tls` | `tls` with `ring` or `aws-lc-rs` | `TraceTlsLayer` over any connector |
 //! | `request` | `request` | `TraceRequestLayer` around any `Service<http::Request<B>>` |
+//! | `server` | `server` | the accepting side: `TraceListener`, `TraceTlsAcceptor`, `TraceServerLayer` |
 //! | `capture` | `capture` | a probe: the packets of traced connections, as pcap and pcapng |
 //! | `client` | `client` (default) | the preset |
 //! | `tonic` | `tonic` | gRPC: a channel for generated clients of tonic |
@@ -100,6 +101,8 @@ pub mod request;
 pub mod reqwest;
 #[cfg(feature = "resolve")]
 pub mod resolve;
+#[cfg(feature = "server")]
+pub mod server;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "tonic")]

@@ -85,6 +85,27 @@ exactly_as_wrapped!(TraceResolve, ResolveFuture, TraceTls);
 exactly_as_wrapped!(ProxyConnector, ProxyStream);
 exactly_as_wrapped!(OnConnection, OnConnectionFuture);
 
+#[cfg(feature = "server")]
+mod server {
+    use super::*;
+    use nettrace::server::{
+        Accept, ConnInfo, Incoming, ResponseBody, TlsListener, TlsStream, TraceListener, TraceServer,
+        TraceServerFuture, TraceServerLayer, TraceTlsAccept, TraceTlsAcceptor, TracedStream,
+    };
+    use tokio::net::TcpListener;
+
+    exactly_as_wrapped!(TraceServer, TraceServerFuture, ResponseBody);
+    exactly_as_wrapped!(TraceListener, TlsStream, TraceTlsAccept, Incoming);
+
+    type Listener = TraceListener<TcpListener>;
+    assert_impl_all!(TraceServerLayer: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(TraceTlsAcceptor: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(Listener: Send, Sync, Unpin, Debug, Accept);
+    assert_impl_all!(TlsListener<Listener>: Send, Unpin, Debug, Accept);
+    assert_impl_all!(ConnInfo: Send, Sync, Unpin, Clone, Debug, Default);
+    assert_impl_all!(TracedIo<TcpListener>: TracedStream);
+}
+
 /// What rustls needs lies in a box, which can be moved whatever is inside: `Unpin` is more than was asked for.
 macro_rules! as_wrapped_but_for_unpin {
     ($($wrapper:ident),*) => {$(

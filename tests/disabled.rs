@@ -65,6 +65,21 @@ fn answer<B>(_: Request<B>) -> std::future::Ready<Result<Response<Body>, Infalli
     ready(Ok(Response::new(Body::from("answer"))))
 }
 
+#[cfg(feature = "server")]
+#[test]
+fn the_layer_of_a_server() {
+    use nettrace::server::TraceServerLayer;
+
+    let mut bare = service_fn(answer::<Body>);
+    let unlayered = allocations(|| now(now(bare.call(request())).unwrap().into_body().collect()).unwrap());
+    for (how, sink) in sinks() {
+        let mut layered = TraceServerLayer::new(&sink).layer(service_fn(answer::<TraceBody<Body>>));
+        let with_layer =
+            allocations(|| now(now(layered.call(request())).unwrap().into_body().collect()).unwrap());
+        assert_eq!(with_layer, unlayered, "{how}");
+    }
+}
+
 #[test]
 fn the_request_layer() {
     let mut bare = service_fn(answer::<Body>);

@@ -8,13 +8,13 @@
 # NETTRACE_LAB=require   a test that cannot run here fails instead of being left out
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps what is meant for root
+export PATH="$PATH:/usr/sbin:/sbin:/usr/lib/postgresql/15/bin" # where Debian keeps what is not for everybody
 
 # Each program that a test runs, and the package that brings it.
 needed=(
     nginx:nginx-light dnsmasq:dnsmasq-base openssl:openssl strace:strace curl:curl
     nft:nftables conntrack:conntrack ip:iproute2 ss:iproute2 tcpdump:tcpdump tshark:tshark
-    cc:gcc cc:libc6-dev pcap-config:libpcap-dev valgrind:valgrind
+    cc:gcc cc:libc6-dev pcap-config:libpcap-dev valgrind:valgrind initdb:postgresql-15
     tinyproxy:tinyproxy-bin squid:squid microsocks:microsocks
 )
 

@@ -13,10 +13,10 @@ mod tcp;
 
 #[cfg(feature = "resolve")]
 pub(crate) use self::attempt::Attempt;
-#[cfg(feature = "proxy")]
-pub(crate) use self::target::without_user_info;
 #[cfg(feature = "reqwest")]
 pub(crate) use self::layer::destination;
+#[cfg(feature = "proxy")]
+pub(crate) use self::target::without_user_info;
 pub use self::{
     io::TracedIo,
     layer::{TraceConnect, TraceConnectFuture, TraceConnectLayer},

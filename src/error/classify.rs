@@ -4,6 +4,8 @@ use super::{Fault, Text};
 use crate::record::Failure;
 #[cfg(feature = "request")]
 use hyper_util::client::legacy;
+#[cfg(feature = "request")]
+use std::any::Any;
 use std::{error::Error, io};
 
 /// The code of an I/O error and its text.
@@ -73,6 +75,30 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
         next = error.source().filter(|_| !is_all);
     }
     innermost.unwrap_or_else(|| Failure::unknown(chain(error)))
+}
+
+/// An error of a service or a body, which have no bound in common that lets them be looked at.
+#[cfg(feature = "request")]
+pub(crate) fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+    fn cast<T: Error + 'static>(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+        error.downcast_ref::<T>().map(|error| error as &(dyn Error + 'static))
+    }
+    #[cfg(feature = "tonic")]
+    if let Some(error) = cast::<::tonic::transport::Error>(error).or_else(|| cast::<::tonic::Status>(error)) {
+        return Some(error);
+    }
+    #[cfg(feature = "reqwest")]
+    if let Some(error) = cast::<::reqwest::Error>(error) {
+        return Some(error);
+    }
+    cast::<legacy::Error>(error)
+        .or_else(|| cast::<hyper::Error>(error))
+        .or_else(|| cast::<io::Error>(error))
+        .or_else(|| {
+            error
+                .downcast_ref::<Box<dyn Error + Send + Sync>>()
+                .map(|error| &**error as &(dyn Error + 'static))
+        })
 }
 
 /// The text of an error with that of its sources, as far as they add to it.
@@ -167,7 +193,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<::reqwest::Error>() {
         return reqwest_failure(error);
     }
-    #[cfg(any(feature = "client", feature = "tonic"))]
+    #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return h2_failure(error);
     }
@@ -202,7 +228,7 @@ fn reqwest_failure(error: &::reqwest::Error) -> Option<Failure> {
 }
 
 /// What HTTP/2 says: the peer's verdict on one stream, or on the connection.
-#[cfg(any(feature = "client", feature = "tonic"))]
+#[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
 fn h2_failure(error: &h2::Error) -> Option<Failure> {
     if error.is_go_away() && error.is_remote() {
         Some(Failure::Http2Goaway)

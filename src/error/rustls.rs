@@ -16,6 +16,23 @@ pub(crate) fn rustls_failure(error: &Error) -> Failure {
     }
 }
 
+/// The same of an error that a server meets: what is said of certificates means its own when the client says it.
+#[cfg(feature = "server")]
+pub(crate) fn server_failure(error: &Error) -> Failure {
+    match error {
+        Error::NoCertificatesPresented => Failure::TlsClientCertificateRequired,
+        Error::AlertReceived(AlertDescription::UnknownCA) => Failure::SslUnknownAuthority,
+        Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown,
+        ) => Failure::SslInvalidCertificate,
+        error => rustls_failure(error),
+    }
+}
+
 /// The name that RFC 8446 §6 and the IANA registry "TLS Alerts" give an alert, such as `unknown_ca`.
 pub(crate) fn alert_name(alert: AlertDescription) -> String {
     let name = match alert {
@@ -116,6 +133,16 @@ mod tests {
         let corrupt = Error::InvalidMessage(InvalidMessage::InvalidContentType);
         assert_eq!(rustls_failure(&corrupt), Failure::TlsNotTls);
         assert_eq!(rustls_failure(&Error::DecryptError), Failure::SslFailedHandshake);
+    }
+
+    #[test]
+    #[cfg(feature = "server")]
+    fn codes_of_a_server() {
+        let received = |alert| server_failure(&Error::AlertReceived(alert));
+        assert_eq!(received(AlertDescription::UnknownCA), Failure::SslUnknownAuthority);
+        assert_eq!(received(AlertDescription::CertificateExpired), Failure::SslInvalidCertificate);
+        assert_eq!(received(AlertDescription::HandshakeFailure), Failure::SslFailedHandshake);
+        assert_eq!(server_failure(&Error::NoCertificatesPresented), Failure::TlsClientCertificateRequired);
     }
 
     #[test]

@@ -27,15 +27,15 @@ impl TlsError {
         self.failure.clone()
     }
 
-    pub(crate) fn handshake(host: &str, failure: Failure, error: io::Error) -> Self {
-        TlsError { text: format!("TLS handshake with {host} failed"), failure, source: Source::Io(error) }
+    pub(crate) fn handshake(peer: impl fmt::Display, failure: Failure, error: io::Error) -> Self {
+        TlsError { text: format!("TLS handshake with {peer} failed"), failure, source: Source::Io(error) }
     }
 
-    pub(crate) fn timeout(host: &str, limit: Duration) -> Self {
+    pub(crate) fn timeout(peer: impl fmt::Display, limit: Duration) -> Self {
         let error =
             io::Error::new(io::ErrorKind::TimedOut, format!("no end of the TLS handshake within {limit:?}"));
         TlsError {
-            text: format!("TLS handshake with {host} timed out"),
+            text: format!("TLS handshake with {peer} timed out"),
             failure: Failure::GenericTimeoutError,
             source: Source::Io(error),
         }

@@ -42,6 +42,7 @@ where
             headers: request.headers(),
             handle: None,
             has_body: false,
+            accepted: false,
         },
         conn,
     );

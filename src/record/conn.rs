@@ -19,7 +19,11 @@ pub struct TcpConnTrace {
     /// Whether the resolver made the connection, to a nameserver.
     #[serde(skip_serializing_if = "is_default")]
     pub from_resolver: bool,
-    /// When the handshake began: the SYN was sent.
+    /// Whether this side accepted the connection, which the peer made: no dial led to it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub accepted: bool,
+    /// When the handshake began: the SYN was sent. Of an accepted connection, when it was handed to the program:
+    /// its handshake was the kernel's business, and over by then.
     pub handshake_begin_at: Timestamp,
     /// When the handshake ended, with a connection or without.
     pub handshake_end_at: Timestamp,
@@ -175,5 +179,16 @@ impl AddrTuple {
         };
         let ((src_ip, src_port), (dst_ip, dst_port)) = (parts(src.into()), parts(dst.into()));
         AddrTuple { src_ip, src_port, dst_ip, dst_port }
+    }
+
+    /// The same connection as its other end sees it, unless there is NAT in between: source and destination
+    /// swapped.
+    pub fn reversed(&self) -> Self {
+        AddrTuple {
+            src_ip: self.dst_ip.clone(),
+            src_port: self.dst_port,
+            dst_ip: self.src_ip.clone(),
+            dst_port: self.src_port,
+        }
     }
 }

@@ -115,7 +115,8 @@ failures! {
     TlsNotTls = "x_tls_not_tls",
     /// The peer ended the session with an alert.
     TlsAlert = "x_tls_alert",
-    /// The peer demands a client certificate, or rejects the one it was shown.
+    /// The peer demands a client certificate, or rejects the one it was shown; of an accepted connection, the peer
+    /// has shown none.
     TlsClientCertificateRequired = "x_tls_client_certificate_required",
     /// This machine has no trusted root certificates.
     NoRootCertificates = "x_no_root_certificates",
@@ -143,6 +144,10 @@ failures! {
     Http2Goaway = "x_http2_goaway",
     /// The body that was to be sent failed.
     RequestBodyError = "x_request_body_error",
+    /// The body of the response that was to be sent failed.
+    ResponseBodyError = "x_response_body_error",
+    /// The service that was to answer panicked, or the body of its response.
+    ServicePanicked = "x_service_panicked",
     /// The body that was received could not be decoded.
     DecodingError = "x_decoding_error",
     /// The client had been closed.

@@ -20,6 +20,10 @@ pub struct HttpReqTrace {
     /// The TLS tunnel with the server.
     #[serde(skip_serializing_if = "TraceId::is_undefined")]
     pub tls_tunnel: TraceId,
+    /// Whether this side answered the request, and did not make it. Its times are then those of the server: see
+    /// the fields.
+    #[serde(skip_serializing_if = "is_default")]
+    pub accepted: bool,
     /// The TLS tunnel with an HTTPS proxy.
     #[serde(rename = "proxyTLSTunnel", skip_serializing_if = "Rare::is_absent")]
     pub proxy_tls_tunnel: Rare<TraceId>,
@@ -40,12 +44,14 @@ pub struct HttpReqTrace {
     /// without one.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub network_proxy: Rare<Text>,
-    /// When the request was handed to the client.
+    /// When the request was handed to the client; of an accepted one, when its head had come and it was handed to
+    /// the service.
     pub req_sent_at: Timestamp,
-    /// When it got a connection.
+    /// When it got a connection. An accepted one has it from the beginning.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub conn_acquired_at: Timestamp,
-    /// When the whole request, with its body, was handed to the connection.
+    /// When the whole request, with its body, was handed to the connection; of an accepted one, when its body had
+    /// been read.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub req_body_end_at: Timestamp,
     /// The method, such as `GET`.
@@ -56,7 +62,7 @@ pub struct HttpReqTrace {
     /// The header fields of the request, as far as they are recorded.
     #[serde(skip_serializing_if = "HttpHeaders::is_empty")]
     pub req_header: HttpHeaders,
-    /// Bytes of the request's body, as far as the client took them.
+    /// Bytes of the request's body, as far as the client took them, or the service read them.
     pub req_content_len: u64,
     /// The error of a request that failed, as text.
     #[serde(skip_serializing_if = "Rare::is_absent")]
@@ -73,9 +79,10 @@ pub struct HttpReqTrace {
     /// When the first byte of the response came (HTTP/1 only).
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub first_byte_at: Timestamp,
-    /// When the head of the response was complete.
+    /// When the head of the response was complete, or the service had given it.
     pub resp_recv_at: Timestamp,
-    /// When the body of the response ended, well or with an error.
+    /// When the body of the response ended, well or with an error; of an accepted request, when its last part was
+    /// handed to the connection.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub resp_body_end_at: Timestamp,
     /// When the request ended: its body was read, or dropped, or it failed.
@@ -95,7 +102,7 @@ pub struct HttpReqTrace {
     /// What a gRPC server said of a status other than success.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub grpc_message: Rare<Text>,
-    /// Bytes of the response's body that were read, after decoding.
+    /// Bytes of the response's body that were read, after decoding, or were handed to the connection.
     #[serde(rename = "RespContentLen")]
     pub resp_content_len: u64,
     /// Bytes of the response's body that were read, before decoding (`Content-Encoding`).

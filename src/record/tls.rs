@@ -3,6 +3,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::list::{Record, null_as_default};
+use super::trace::is_default;
 use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId};
 
 /// A TLS session over a TCP connection, established or only attempted.
@@ -15,7 +16,10 @@ pub struct TlsTunnelTrace {
     pub trace_id: TraceId,
     /// The TCP connection below.
     pub tcp_conn: TraceId,
-    /// When the handshake began: the ClientHello was sent.
+    /// Whether this side is the server.
+    #[serde(skip_serializing_if = "is_default")]
+    pub accepted: bool,
+    /// When the handshake began: the ClientHello was sent, or began to be waited for.
     pub handshake_begin_at: Timestamp,
     /// When the handshake ended, with a tunnel or without.
     pub handshake_end_at: Timestamp,

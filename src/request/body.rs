@@ -13,7 +13,8 @@ use std::{
 };
 
 pin_project! {
-    /// The body of a request, counted as the client takes it. A pointer larger than the body itself.
+    /// The body of a request, counted as the client takes it, or the service that answers it. A pointer larger than
+    /// the body itself.
     #[derive(Debug, Default)]
     pub struct TraceBody<B> {
         #[pin]

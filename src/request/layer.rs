@@ -109,6 +109,7 @@ impl<M> TraceRequestLayer<M> {
             headers: request.headers(),
             handle: request.extensions().get::<RequestHandle>(),
             has_body,
+            accepted: false,
         });
         let handle = request.extensions().get::<RequestHandle>().cloned();
         let capture = self.listen(&mut request, &recorder);

@@ -98,6 +98,7 @@ impl TraceClient {
             headers: request.headers(),
             handle: Some(&handle),
             has_body,
+            accepted: false,
         });
         let piece = watch_body(request.body_mut(), &recorder);
         let scope = recorder.scope();

@@ -25,7 +25,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicU64,
+            AtomicBool, AtomicU64,
             Ordering::{Acquire, Relaxed},
         },
     },
@@ -50,6 +50,8 @@ pub(crate) struct ConnRecord {
     pub(crate) number: u64,
     pub(crate) transport: Transport,
     pub(crate) from_resolver: bool,
+    /// The peer made it.
+    pub(crate) accepted: bool,
     /// Seen above TLS: what is counted is not what TCP carried.
     pub(crate) above_tls: bool,
     pub(crate) begin: Tick,
@@ -75,6 +77,8 @@ pub(crate) struct ConnRecord {
     pub(super) proxy_tls: AtomicU64,
     /// Why it will be closed, said by whoever decided it.
     pub(super) closing: OnceLock<EndReason>,
+    /// The peer will send nothing more.
+    pub(super) peer_closed: AtomicBool,
     pub(crate) end: EndCell,
 }
 
@@ -91,6 +95,7 @@ impl ConnRecord {
             number,
             transport,
             from_resolver: false,
+            accepted: false,
             above_tls: false,
             begin: core.now(),
             local: local.map_or_else(OnceLock::new, OnceLock::from),
@@ -107,6 +112,7 @@ impl ConnRecord {
             tls: AtomicU64::new(0),
             proxy_tls: AtomicU64::new(0),
             closing: OnceLock::new(),
+            peer_closed: AtomicBool::new(false),
             end: EndCell::default(),
         }
     }
@@ -238,6 +244,18 @@ impl ConnRef {
         std::ptr::eq(self.record(), other.record())
     }
 
+    /// The peer will send nothing more, as TLS says above it.
+    #[cfg(all(feature = "server", feature = "tls"))]
+    pub(crate) fn peer_closed(&self) {
+        self.record().peer_closed.store(true, Relaxed);
+    }
+
+    /// Whether there is a TLS tunnel over it.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_secure(&self) -> bool {
+        self.record().tls.load(Relaxed) != 0
+    }
+
     /// The response that this one came with is that of `request`.
     pub(crate) fn answers(&mut self, request: RequestHandle) {
         self.request = request;
@@ -306,6 +324,11 @@ impl ConnLink {
     pub(super) fn fault(&self) -> Option<Fault> {
         let broken = || self.record().broken.get().map(|fault| (**fault).clone());
         self.group.tunnel_fault().or_else(broken)
+    }
+
+    /// Whether the peer will send nothing more.
+    pub(super) fn is_closed_by_peer(&self) -> bool {
+        self.record().peer_closed.load(Relaxed)
     }
 
     /// Why a request was moved away from it: what ended it, or that the peer did not want it any more.

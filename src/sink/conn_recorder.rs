@@ -52,7 +52,9 @@ impl ConnRecorder {
             return ConnRecorder(None);
         }
         let writer = OpWriter::new(&core.settings.retention);
-        record.established.store(core.now().max(record.begin).0, Release);
+        // One that was accepted is there from the beginning.
+        let now = if record.accepted { record.begin } else { core.now().max(record.begin) };
+        record.established.store(now.0, Release);
         ConnRecorder(Some(Live {
             conn,
             writer,
@@ -83,6 +85,14 @@ impl ConnRecorder {
         if let Some(dial) = &group.dial {
             record.begin = dial.begin;
         }
+        Self::begin(group, record)
+    }
+
+    /// One that the peer has made.
+    #[cfg(feature = "server")]
+    pub(super) fn accepted(group: Arc<Group>, endpoint: Endpoint) -> Self {
+        let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
+        record.accepted = true;
         Self::begin(group, record)
     }
 
@@ -155,6 +165,7 @@ impl ConnRecorder {
     pub(crate) fn peer_closed(&mut self) {
         if let Some(live) = &mut self.0 {
             live.peer_closed = true;
+            live.conn.record().peer_closed.store(true, Relaxed);
         }
     }
 

@@ -70,6 +70,7 @@ pub(super) fn request_and_links(
         trace_id: core.id(number),
         tcp_conn: core.id(tcp_conn),
         tls_tunnel: core.id(tls_tunnel),
+        accepted: record.accepted,
         proxy_tls_tunnel: core.id(proxy_tls_tunnel).into(),
         attempts: Rare::new(),
         prev_hop: Rare::new(),
@@ -240,6 +241,7 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
         trace_id: core.id(record.number),
         from_dial: core.id(conn.group.dial_number()),
         from_resolver: record.from_resolver,
+        accepted: record.accepted,
         handshake_begin_at: times.at(record.begin),
         handshake_end_at: if connected { times.at(established) } else { end_at },
         handshake_err,
@@ -329,6 +331,7 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
     TlsTunnelTrace {
         trace_id: core.id(record.number),
         tcp_conn: core.id(record.conn),
+        accepted: facts.accepted,
         handshake_begin_at: times.at(record.begin),
         handshake_end_at: times.at(record.handshake_end),
         handshake_err,

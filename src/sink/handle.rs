@@ -66,7 +66,7 @@ impl RequestHandle {
     }
 
     /// The one of the response with these extensions.
-    pub(crate) fn among(extensions: &http::Extensions) -> Option<&Self> {
+    pub(crate) fn among(extensions: &Extensions) -> Option<&Self> {
         extensions.get::<ConnRef>().and_then(ConnRef::answered).or_else(|| extensions.get())
     }
 

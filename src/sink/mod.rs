@@ -47,10 +47,10 @@ mod tls;
 pub(crate) use self::clock::readings;
 #[cfg(any(feature = "connect", feature = "tls"))]
 pub(crate) use self::identity::described;
-#[cfg(feature = "tonic")]
-pub(crate) use self::request_recorder::RequestLink;
 #[cfg(feature = "reqwest")]
 pub(crate) use self::observed::ObservedTunnel;
+#[cfg(feature = "tonic")]
+pub(crate) use self::request_recorder::RequestLink;
 pub(crate) use self::{
     attempt::AttemptRecorder,
     clock::Tick,
@@ -253,9 +253,26 @@ impl TraceSink {
         DialRef(Some(group))
     }
 
+    /// A connection was accepted.
+    #[cfg(feature = "server")]
+    pub(crate) fn accepted(&self, endpoint: impl FnOnce() -> Endpoint) -> ConnRecorder {
+        let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
+            return ConnRecorder::off();
+        };
+        let group = inner.blanks.group(&inner.core, None);
+        inner.keep(group.clone());
+        ConnRecorder::accepted(group, endpoint())
+    }
+
     /// A TLS handshake begins.
     pub(crate) fn tls(&self, conn: Option<&ConnRef>, server_name: impl FnOnce() -> Text) -> TlsRecorder {
-        TlsRecorder::begin(self, conn, server_name)
+        TlsRecorder::begin(self, conn, false, server_name)
+    }
+
+    /// A TLS handshake is expected, as the server of which the client does.
+    #[cfg(all(feature = "server", feature = "tls"))]
+    pub(crate) fn accept_tls(&self, conn: Option<&ConnRef>) -> TlsRecorder {
+        TlsRecorder::begin(self, conn, true, || Text::EMPTY)
     }
 
     /// A request was handed to a client.

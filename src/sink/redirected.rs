@@ -28,6 +28,7 @@ impl TraceSink {
                 headers: &HeaderMap::new(),
                 handle: Some(&RequestHandle::of(request).into_slot()),
                 has_body: record.has_body && status != StatusCode::SEE_OTHER && method == record.method,
+                accepted: false,
             };
             let next = inner.request(&head).into_request();
             if let Some(next) = &next {

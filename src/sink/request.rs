@@ -34,6 +34,8 @@ pub(crate) struct RequestRecord {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) has_body: bool,
+    /// This side answers it, and has not made it.
+    pub(crate) accepted: bool,
     pub(crate) version: AtomicU8,
     pub(crate) status: AtomicU16,
     /// The status of a gRPC call, plus one; zero when none came.
@@ -282,6 +284,22 @@ impl RequestRef {
         }
     }
 
+    /// Nobody wants the response any more, or it will not come: of a request that this side answers.
+    #[cfg(feature = "server")]
+    pub(super) fn given_up(&self) {
+        let (fault, is_closed) = self.record.with_links(|conn, _| {
+            (conn.and_then(ConnLink::fault), conn.is_some_and(ConnLink::is_closed_by_peer))
+        });
+        if let Some(fault) = fault {
+            self.end(fault.end_reason(), Some(fault));
+        } else if is_closed {
+            self.end(EndReason::PeerClosed, None);
+        } else {
+            let text = "the client did not want it any more, or this side gave it up";
+            self.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, text)));
+        }
+    }
+
     /// The response was read to its end.
     pub(super) fn complete(&self) {
         let record: &RequestRecord = &self.record;
@@ -355,6 +373,8 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) handle: Option<&'a RequestHandle>,
     pub(crate) has_body: bool,
+    /// This side answers it, and has not made it.
+    pub(crate) accepted: bool,
 }
 
 /// A record that is to begin: what takes time or runs code of the user's.
@@ -388,6 +408,7 @@ impl Beginning {
             method: head.method.clone(),
             uri,
             has_body: head.has_body,
+            accepted: head.accepted,
             version: AtomicU8::new(version_code(head.version)),
             status: AtomicU16::new(0),
             grpc_status: AtomicU16::new(0),

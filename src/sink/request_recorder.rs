@@ -104,6 +104,24 @@ impl RequestRecorder {
         }
     }
 
+    /// It came over this connection, and so had one from the beginning.
+    #[cfg(feature = "server")]
+    pub(crate) fn came_over(&self, conn: Option<&ConnRef>) {
+        let Some(request) = &self.request else { return };
+        if let Some(conn) = conn {
+            request.link(conn);
+        }
+        request.record.conn_acquired.set(request.record.begin);
+    }
+
+    /// Nobody wants the response any more, or it will not come: of a request that this side answers.
+    #[cfg(feature = "server")]
+    pub(crate) fn given_up(&mut self) {
+        if let Some(request) = self.request.take() {
+            request.given_up();
+        }
+    }
+
     /// The response's head is complete.
     pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
         let Some((core, record)) = self.open() else { return };

@@ -18,6 +18,8 @@ pub(crate) struct TlsFacts {
     pub(crate) key_exchange_group: Text,
     pub(crate) negotiated_proto: Text,
     pub(crate) did_resume: bool,
+    /// This side is the server. Kept here, where there is room for it; the recorder writes it.
+    pub(crate) accepted: bool,
     pub(crate) peer_certs: Arc<[PeerCert]>,
     pub(crate) alert: Rare<Text>,
 }
@@ -39,6 +41,11 @@ impl TlsRecord {
     /// When something was last seen of it.
     pub(crate) fn latest(&self) -> Tick {
         self.begin.max(self.handshake_end)
+    }
+
+    fn handshake_ended(&mut self, at: Tick, facts: TlsFacts) {
+        self.handshake_end = at;
+        self.facts = TlsFacts { accepted: self.facts.accepted, ..facts };
     }
 }
 
@@ -63,6 +70,7 @@ impl TlsRecorder {
     pub(super) fn begin(
         sink: &TraceSink,
         conn: Option<&ConnRef>,
+        accepted: bool,
         server_name: impl FnOnce() -> Text,
     ) -> Self {
         let Some(core) = sink.recording().filter(|core| core.settings.tls) else { return TlsRecorder(None) };
@@ -71,10 +79,11 @@ impl TlsRecorder {
         let is_conn_own = below.is_none();
         let own = || sink.lookup().0.map(ConnRef::unknown);
         let Some(conn) = below.cloned().or_else(own) else { return TlsRecorder(None) };
-        Self::over(conn, server_name(), core.now(), is_conn_own)
+        let facts = TlsFacts { accepted, ..TlsFacts::default() };
+        Self::over(conn, server_name(), core.now(), is_conn_own, facts)
     }
 
-    fn over(conn: ConnRef, server_name: Text, begin: Tick, is_conn_own: bool) -> Self {
+    fn over(conn: ConnRef, server_name: Text, begin: Tick, is_conn_own: bool, facts: TlsFacts) -> Self {
         let group = conn.group.clone();
         let number = group.core.numbers.one();
         let record = TlsRecord {
@@ -83,7 +92,7 @@ impl TlsRecorder {
             server_name,
             begin,
             handshake_end: Tick::NONE,
-            facts: TlsFacts::default(),
+            facts,
             fault: None,
             end: None,
         };
@@ -108,7 +117,7 @@ impl TlsRecorder {
         if !conn.group.core.settings.tls {
             return TlsRecorder(None);
         }
-        Self::over(conn, server_name, begin, false)
+        Self::over(conn, server_name, begin, false, TlsFacts::default())
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -120,10 +129,18 @@ impl TlsRecorder {
         self.0.as_ref().filter(|live| live.is_conn_own).map(|live| live.conn.clone())
     }
 
+    /// The client has asked for this server.
+    #[cfg(feature = "server")]
+    pub(crate) fn asked_for(&self, server_name: Text) {
+        if let Some(live) = &self.0 {
+            live.with(|_, record| record.server_name = server_name);
+        }
+    }
+
     pub(crate) fn established(&mut self, facts: TlsFacts) {
         let Some(live) = &mut self.0 else { return };
         live.in_handshake = false;
-        live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
+        live.with(|now, record| record.handshake_ended(now, facts));
     }
 
     /// The handshake was over by `at`, and of what it made nobody will see any more.
@@ -136,7 +153,7 @@ impl TlsRecorder {
 
     pub(crate) fn failed(mut self, facts: TlsFacts, fault: Fault, reason: EndReason) {
         let Some(live) = self.0.take() else { return };
-        live.with(|now, record| (record.handshake_end, record.facts) = (now, facts));
+        live.with(|now, record| record.handshake_ended(now, facts));
         live.handshake_failed(reason, fault);
     }
 

@@ -15,7 +15,7 @@ use super::distinguished_name;
 use crate::record::{PeerCert, Timestamp};
 
 /// Chains that were described before: the same servers present the same chains again and again.
-pub(super) struct ChainCache(RwLock<VecDeque<(Chain, Arc<[PeerCert]>)>>);
+pub(crate) struct ChainCache(RwLock<VecDeque<(Chain, Arc<[PeerCert]>)>>);
 
 type Chain = Box<[Box<[u8]>]>;
 
@@ -23,7 +23,7 @@ impl ChainCache {
     /// A chain takes some kilobytes, so all of them rarely more than some hundred.
     const LIMIT: usize = 32;
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         ChainCache(RwLock::default())
     }
 

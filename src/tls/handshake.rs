@@ -10,20 +10,22 @@ use std::{
 
 use hyper::rt;
 use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
-use rustls::{ClientConnection, HandshakeKind, pki_types::CertificateDer, pki_types::ServerName};
+use rustls::{
+    AlertDescription, CommonState, HandshakeKind, pki_types::CertificateDer, pki_types::ServerName,
+};
 use tokio::time::Sleep;
 use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as RustlsStream};
 
 use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
 use crate::{
     error::{Fault, TlsError, classify::io_failure, rustls::alert_name},
-    record::{EndReason, Failure, PeerCert, Rare, Text},
+    record::{EndReason, Failure, PeerCert, Text},
     sink::{ConnRef, TlsFacts, TlsRecorder},
 };
 
 /// What becomes known of a handshake while it runs, for the record of one that fails.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub(crate) struct Witness {
     chains: Arc<ChainCache>,
     seen: Mutex<Seen>,
 }
@@ -35,12 +37,12 @@ struct Seen {
 }
 
 impl Witness {
-    pub(super) fn new(chains: Arc<ChainCache>) -> Self {
+    pub(crate) fn new(chains: Arc<ChainCache>) -> Self {
         Witness { chains, seen: Mutex::default() }
     }
 
     /// Gives the hellos to `read`; the tap calls it with the bytes that pass.
-    pub(super) fn hellos<R>(&self, read: impl FnOnce(&mut Hellos) -> R) -> R {
+    pub(crate) fn hellos<R>(&self, read: impl FnOnce(&mut Hellos) -> R) -> R {
         read(&mut self.seen().hellos)
     }
 
@@ -54,8 +56,8 @@ thread_local! {
     static POLLED: RefCell<Option<Arc<Witness>>> = const { RefCell::new(None) };
 }
 
-/// Told by the verifier what the server presented.
-pub(super) fn chain_presented(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
+/// Told by the verifier what the peer presented.
+pub(crate) fn chain_presented(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
     let polled = POLLED.try_with(|polled| polled.borrow().clone());
     if let Ok(Some(witness)) = polled {
         let chain = witness.chains.describe(std::iter::once(end_entity).chain(intermediates));
@@ -64,7 +66,7 @@ pub(super) fn chain_presented(end_entity: &CertificateDer<'_>, intermediates: &[
 }
 
 /// Runs `f` with the handshake as the one that is being polled.
-fn scope<R>(witness: Option<&Arc<Witness>>, f: impl FnOnce() -> R) -> R {
+pub(crate) fn scope<R>(witness: Option<&Arc<Witness>>, f: impl FnOnce() -> R) -> R {
     struct Restore(Option<Arc<Witness>>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -88,9 +90,39 @@ pub(super) struct Handshake<IO> {
     shared: Arc<Shared>,
 }
 
-struct Record {
-    recorder: TlsRecorder,
-    witness: Arc<Witness>,
+/// What is written down of a handshake while it runs, on either side.
+pub(crate) struct Record {
+    pub(crate) recorder: TlsRecorder,
+    pub(crate) witness: Arc<Witness>,
+}
+
+impl Record {
+    /// `None` when there is nothing to record.
+    pub(crate) fn begin(recorder: TlsRecorder, chains: &Arc<ChainCache>) -> Option<Self> {
+        recorder.is_on().then(|| Record { recorder, witness: Arc::new(Witness::new(chains.clone())) })
+    }
+
+    pub(crate) fn established(self, connection: &CommonState) -> TlsRecorder {
+        let Record { mut recorder, witness } = self;
+        recorder.established(agreed(connection, &witness));
+        recorder
+    }
+
+    /// `fault` says what went wrong, and the alert that told of it.
+    pub(crate) fn failed(self, reason: EndReason, fault: impl FnOnce(&Witness) -> (Fault, String)) {
+        let Record { recorder, witness } = self;
+        let (fault, alert) = fault(&witness);
+        recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, fault, reason);
+    }
+
+    pub(crate) fn timed_out(self, error: &TlsError) {
+        self.failed(EndReason::Timeout, |_| (Fault::new(error.failure(), error.cause()), String::new()));
+    }
+
+    pub(crate) fn given_up(self) {
+        let fault = Fault::new(Failure::Interrupted, "the handshake was given up");
+        self.failed(EndReason::Cancelled, |_| (fault, String::new()));
+    }
 }
 
 impl<IO> Handshake<IO>
@@ -106,9 +138,7 @@ where
     ) -> Self {
         let conn = shared.sink.is_enabled().then(|| ConnRef::of(&io)).flatten();
         let recorder = shared.sink.tls(conn.as_ref(), || sent_name(&name, &connector));
-        let record = recorder
-            .is_on()
-            .then(|| Record { recorder, witness: Arc::new(Witness::new(shared.chains.clone())) });
+        let record = Record::begin(recorder, &shared.chains);
         let witness = record.as_ref().map(|record| &record.witness);
         let tap = Tap::new(TokioIo::new(io), witness.cloned());
         let connect = scope(witness, || connector.connect(name.clone(), tap).into_fallible());
@@ -135,10 +165,7 @@ where
 
     fn established(&mut self, mut stream: RustlsStream<Tap<TokioIo<IO>>>) -> TlsStream<IO> {
         stream.get_mut().0.stop();
-        let recorder = self.record.take().map(|Record { mut recorder, witness }| {
-            recorder.established(agreed(stream.get_ref().1, &witness));
-            recorder
-        });
+        let recorder = self.record.take().map(|record| record.established(stream.get_ref().1));
         let own_conn = recorder.as_ref().and_then(TlsRecorder::own_conn);
         TlsStream::new(stream, recorder, own_conn)
     }
@@ -147,34 +174,30 @@ where
 impl<IO> Handshake<IO> {
     fn failed(&mut self, error: io::Error) -> TlsError {
         let failure = handshake_failure(&error);
-        self.end(EndReason::Failed, |witness| {
+        let fault = |witness: &Witness| {
             let rustls = rustls_error(&error);
             let (alert, hint) = witness.hellos(|hellos| (alert(rustls, hellos), hint(rustls, hellos)));
             (Fault::new(failure.clone(), format!("{error}{hint}")), alert)
-        });
-        TlsError::handshake(&self.name.to_str(), failure, error)
+        };
+        if let Some(record) = self.record.take() {
+            record.failed(EndReason::Failed, fault);
+        }
+        TlsError::handshake(self.name.to_str(), failure, error)
     }
 
     fn timed_out(&mut self) -> TlsError {
         let limit = self.shared.handshake_timeout.unwrap_or_default();
-        let error = TlsError::timeout(&self.name.to_str(), limit);
-        self.end(EndReason::Timeout, |_| (Fault::new(error.failure(), error.cause()), String::new()));
+        let error = TlsError::timeout(self.name.to_str(), limit);
+        if let Some(record) = self.record.take() {
+            record.timed_out(&error);
+        }
         error
-    }
-
-    /// `fault` says what went wrong, and the alert that told of it.
-    fn end(&mut self, reason: EndReason, fault: impl FnOnce(&Witness) -> (Fault, String)) {
-        let Some(Record { recorder, witness }) = self.record.take() else { return };
-        let (fault, alert) = fault(&witness);
-        recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, fault, reason);
     }
 }
 
 impl<IO> Drop for Handshake<IO> {
     fn drop(&mut self) {
-        self.end(EndReason::Cancelled, |_| {
-            (Fault::new(Failure::Interrupted, "the handshake was given up"), String::new())
-        });
+        self.record.take().into_iter().for_each(Record::given_up);
     }
 }
 
@@ -192,12 +215,12 @@ fn handshake_failure(error: &io::Error) -> Failure {
     }
 }
 
-pub(super) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+pub(crate) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
 /// What an established connection agreed on.
-pub(super) fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFacts {
+pub(super) fn agreed(connection: &CommonState, witness: &Witness) -> TlsFacts {
     // A resumed session shows no certificates to the verifier; rustls remembers those of the first.
     let peer_certs = witness.seen().peer_certs.take();
     let peer_certs = peer_certs
@@ -215,7 +238,7 @@ pub(super) fn agreed(connection: &ClientConnection, witness: &Witness) -> TlsFac
         negotiated_proto: connection.alpn_protocol().map(names::protocol).unwrap_or_default(),
         did_resume: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         peer_certs,
-        alert: Rare::new(),
+        ..TlsFacts::default()
     }
 }
 
@@ -237,7 +260,7 @@ fn overheard(witness: &Witness) -> TlsFacts {
 }
 
 /// The alert that ended the handshake, and who sent it.
-fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
+pub(crate) fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
     let name = |code: u8| alert_name(code.into());
     if let Some(rustls::Error::AlertReceived(alert)) = error {
         return format!("received {}", alert_name(*alert));
@@ -249,12 +272,15 @@ fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
         return format!("sent {}", name(code));
     }
     // TLS 1.3 encrypts what is sent by now; rustls has one alert for each of these.
-    match error {
-        Some(rustls::Error::InvalidCertificate(error)) if hellos.spoke_last() => {
-            format!("sent {}", alert_name(error.clone().into()))
+    let sent = match error {
+        Some(rustls::Error::InvalidCertificate(error)) => error.clone().into(),
+        Some(rustls::Error::NoCertificatesPresented) if hellos.is_server() => {
+            AlertDescription::CertificateRequired
         }
-        _ => String::new(),
-    }
+        Some(rustls::Error::NoApplicationProtocol) => AlertDescription::NoApplicationProtocol,
+        _ => return String::new(),
+    };
+    if hellos.spoke_last() { format!("sent {}", alert_name(sent)) } else { String::new() }
 }
 
 /// What the error does not say, and people want to know.

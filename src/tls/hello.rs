@@ -1,12 +1,12 @@
 //! Reads what a TLS handshake says in the clear, as its bytes pass by: the server's choices and alerts
-//! are known by it even when the handshake fails.
+//! are known by it even when the handshake fails, on either side of it.
 //!
 //! It follows the record layer (RFC 8446 §5.1) and the handshake messages inside, across any cutting of
 //! the stream, keeps no more than one message of at most [`MESSAGE_LIMIT`] bytes, and goes quiet as soon
 //! as the peer turns on encryption or does not speak TLS at all.
 //!
-//! The ClientHello is not read: what it offers is known from the configuration, and its order of
-//! extensions is random.
+//! The ClientHello is not read: what it offers is known from the configuration, or from rustls where this
+//! side is the server, and its order of extensions is random.
 
 /// Enough for a ServerHello with a hybrid key share: that of SecP384r1MLKEM1024 has 1665 bytes.
 const MESSAGE_LIMIT: usize = 2048;
@@ -16,14 +16,14 @@ const MESSAGE_HEADER: usize = 4;
 
 /// What both directions of one handshake have said so far.
 #[derive(Debug, Default)]
-pub(super) struct Hellos {
+pub(crate) struct Hellos {
     received: Direction,
     sent: Direction,
     spoke_last: bool,
 }
 
 impl Hellos {
-    /// Takes bytes that came from the server.
+    /// Takes bytes that came from the peer.
     pub(super) fn received(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.spoke_last = false;
@@ -31,7 +31,7 @@ impl Hellos {
         }
     }
 
-    /// Takes bytes that were written to the server.
+    /// Takes bytes that were written to the peer.
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.spoke_last = true;
@@ -39,9 +39,14 @@ impl Hellos {
         }
     }
 
-    /// The server's choices; those of a HelloRetryRequest until the real ServerHello has come.
+    /// The server's choices, which either side may be; those of a HelloRetryRequest until the real ServerHello.
     pub(super) fn server_hello(&self) -> Option<&ServerHello> {
-        self.received.server_hello.as_ref()
+        self.received.server_hello.as_ref().or(self.sent.server_hello.as_ref())
+    }
+
+    /// Whether this side has sent a ServerHello.
+    pub(super) fn is_server(&self) -> bool {
+        self.sent.server_hello.is_some()
     }
 
     /// The code of a fatal alert that came in the clear.
@@ -62,6 +67,14 @@ impl Hellos {
     /// Whether the server asked for a certificate; TLS 1.3 encrypts that.
     pub(super) fn asked_for_certificate(&self) -> bool {
         self.received.asked_for_certificate
+    }
+
+    /// Whether the client's very first bytes are the beginning of an HTTP request.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_plain_request(&self) -> bool {
+        const BEGINNINGS: [&[u8; RECORD_HEADER]; 8] =
+            [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"PATCH", b"DELET", b"OPTIO", b"PRI *"];
+        self.received.state == State::NotTls && BEGINNINGS.contains(&&self.received.header)
     }
 
     /// Whether the server's very first bytes are the beginning of an HTTP/1 response.

@@ -66,6 +66,13 @@ mod stream;
 mod tap;
 mod verifier;
 
+/// What the accepting side needs of a handshake.
+#[cfg(feature = "server")]
+pub(crate) use self::{
+    certificate::ChainCache,
+    handshake::{Record, Witness, alert, chain_presented, rustls_error, scope},
+    tap::Tap,
+};
 pub use crate::error::TlsError;
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
 pub use builder::Parts;

@@ -11,21 +11,21 @@ use super::handshake::Witness;
 
 /// Shows the bytes of a handshake to its witness. Once stopped it is a plain wrapper.
 #[derive(Debug)]
-pub(super) struct Tap<T> {
+pub(crate) struct Tap<T> {
     inner: T,
     witness: Option<Arc<Witness>>,
 }
 
 impl<T> Tap<T> {
-    pub(super) fn new(inner: T, witness: Option<Arc<Witness>>) -> Self {
+    pub(crate) fn new(inner: T, witness: Option<Arc<Witness>>) -> Self {
         Tap { inner, witness }
     }
 
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.witness = None;
     }
 
-    pub(super) fn get_ref(&self) -> &T {
+    pub(crate) fn get_ref(&self) -> &T {
         &self.inner
     }
 }

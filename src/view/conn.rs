@@ -6,8 +6,8 @@ use super::index::Index;
 use super::style::{Line, Tone};
 use super::{suites, text};
 use crate::record::{
-    DialTrace, EndReason, Failure, HttpReqTrace, PeerCert, SocksTrace, TcpConnTrace, TcpInfo, TcpInfoEvent, Text,
-    TlsTunnelTrace,
+    DialTrace, EndReason, Failure, HttpReqTrace, PeerCert, SocksTrace, TcpConnTrace, TcpInfo, TcpInfoEvent,
+    Text, TlsTunnelTrace,
 };
 
 /// Everything that a dial did, in order: the look-up, every attempt, the tunnels. `used` is the connection
@@ -194,13 +194,14 @@ pub(super) fn remote(conn: &TcpConnTrace) -> String {
     }
 }
 
-/// Both ends of a connection.
+/// Both ends of a connection, this one first, and which made it.
 pub(super) fn ends(conn: &TcpConnTrace) -> String {
     let addrs = &conn.addr_tuple;
     if addrs.src_ip.is_empty() || !conn.unix_path.is_empty() {
         return remote(conn);
     }
-    format!("{} → {}", dns::address(&addrs.src_ip, addrs.src_port), remote(conn))
+    let arrow = if conn.accepted { '←' } else { '→' };
+    format!("{} {arrow} {}", dns::address(&addrs.src_ip, addrs.src_port), remote(conn))
 }
 
 /// What the kernel said of a connection when it was last asked.

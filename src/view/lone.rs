@@ -20,7 +20,8 @@ pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     let mut blocks: Vec<Block> = dials.map(|dial| of_dial(index, dial)).collect();
     let has_dial = |id| trace.dials.get(id).is_some();
     let conns = trace.tcp_conns.iter().filter(|conn| !has_dial(&conn.from_dial) && !conn.from_resolver);
-    let conns = conns.filter(|conn| !is_used(index, conn.trace_id.as_str()));
+    // Who made a connection shows with the first of its requests; of one that was accepted, nobody's requests tell.
+    let conns = conns.filter(|conn| conn.accepted || !is_used(index, conn.trace_id.as_str()));
     blocks.extend(conns.map(|conn| of_conn(index, conn)));
     blocks.extend(lookups(index));
     let udp = trace.udp_conns.iter().filter(|conn| !has_dial(&conn.from_dial));
@@ -85,13 +86,19 @@ fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
 }
 
 fn of_conn(index: &Index<'_>, conn: &TcpConnTrace) -> Block {
-    let mut rows = vec![conn::attempt(index, conn, None)];
+    let handshake = (!conn.accepted).then(|| conn::attempt(index, conn, None));
+    let mut rows: Vec<Row> = handshake.into_iter().collect();
     rows.extend(conn::through(index, conn));
     let mut title = Line::default();
-    title.push(Tone::Strong, format!("connection {}", conn::remote(conn)));
+    let what = if conn.accepted { "accepted" } else { "connection" };
+    title.push(Tone::Strong, format!("{what} {}", conn::remote(conn)));
     let mut facts = Line::default();
     connection(index, &mut facts, conn);
     let mut block = block(index, title, facts, rows);
+    if block.rows.is_empty() {
+        let begin = index.times.at(conn.handshake_begin_at).unwrap_or_default();
+        (block.begin, block.end) = (begin, begin);
+    }
     broken(&mut block, conn);
     block.settle("")
 }

@@ -13,7 +13,8 @@ pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> 
     let request = &index.trace.http_requests[at];
     let dials = index.dials_of(at);
     let conn = index.trace.tcp_conns.get(&request.tcp_conn);
-    let mut rows = connecting(index, request, dials, conn);
+    // One that was accepted came over a connection that was there, which is drawn by itself.
+    let mut rows = if request.accepted { vec![] } else { connecting(index, request, dials, conn) };
     let span = Span::of(index, request, &rows);
     if let Some(row) = blocked(index, request, &rows, &span) {
         rows.insert(0, row);
@@ -116,7 +117,7 @@ fn connecting(
 
 /// What passed before it got a connection, apart from what it did itself to get one.
 fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span) -> Option<Row> {
-    let begin = span.begin?;
+    let begin = span.begin.filter(|_| !request.accepted)?;
     let acquired = index.times.at(request.conn_acquired_at);
     // A foreign trace does not say when it got a connection.
     let is_known = acquired.is_some() || request.end_reason.is_some() || span.is_running;
@@ -155,10 +156,28 @@ fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span) 
     Some(row)
 }
 
+/// What the phases of an exchange are called on either side of it.
+struct Labels {
+    send: &'static str,
+    wait: &'static str,
+    receive: &'static str,
+}
+
+impl Labels {
+    fn of(request: &HttpReqTrace) -> Self {
+        if request.accepted {
+            Labels { send: "read", wait: "serve", receive: "reply" }
+        } else {
+            Labels { send: "send", wait: "wait", receive: "receive" }
+        }
+    }
+}
+
 /// Sending, waiting, receiving.
 fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span) -> Vec<Row> {
     let at = |time| index.times.at(time);
     let mut rows = Vec::new();
+    let labels = Labels::of(request);
     let head = at(request.resp_recv_at);
     let connected = own.iter().filter(|row| row.tone != Tone::Bad).filter_map(Row::end).max();
     let ready = match at(request.conn_acquired_at) {
@@ -174,13 +193,13 @@ fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span)
         || sent.is_some_and(|sent| sent.saturating_sub(ready) >= 1_000_000)
     {
         let until = if is_stuck { span.end } else { sent };
-        let mut row = Row::new("send", Tone::Send, Some(ready), until);
+        let mut row = Row::new(labels.send, Tone::Send, Some(ready), until);
         row.notes.push(Tone::Plain, text::bytes(request.req_content_len));
         rows.push(row);
     }
     if head.is_some() || sent.is_some() {
         let begin = sent.unwrap_or(ready).min(head.unwrap_or(i64::MAX));
-        let mut row = Row::new("wait", Tone::Wait, Some(begin), head.or(span.end));
+        let mut row = Row::new(labels.wait, Tone::Wait, Some(begin), head.or(span.end));
         for interim in &request.informational {
             let after =
                 at(interim.recv_at).map(|at| text::duration(at.saturating_sub(begin), index.times.coarse));
@@ -195,7 +214,7 @@ fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span)
     }
     if let Some(head) = head {
         let end = at(request.resp_body_end_at).or(span.end);
-        let mut row = Row::new("receive", Tone::Receive, Some(head), end);
+        let mut row = Row::new(labels.receive, Tone::Receive, Some(head), end);
         received(&mut row.notes, request);
         rows.push(row);
     }
@@ -227,6 +246,9 @@ fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &Span, hop: usize) -
     let mut title = Line::default();
     if hop > 0 {
         title.push(Tone::Dim, "↳ ");
+    }
+    if request.accepted {
+        title.push(Tone::Dim, "served ");
     }
     title.push(Tone::Strong, &request.req_method);
     title.word(Tone::Strong, &request.req_url);
@@ -303,6 +325,7 @@ fn origin(
         return "new connection";
     }
     match index.trace.dials.get(&conn.from_dial) {
+        _ if request.accepted => "accepted connection",
         _ if conn.reused || age(index, request, conn).is_some() => "reused connection",
         // Begun for a request that then took another one.
         Some(_) => "connection dialled for another request",

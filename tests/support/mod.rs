@@ -19,6 +19,8 @@ pub mod nginx;
 pub mod openssl;
 #[cfg(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")))]
 pub mod pki;
+#[cfg(feature = "resolve")]
+pub mod postgres;
 pub mod process;
 pub mod proxies;
 pub mod raw;

@@ -30,13 +30,21 @@ macro_rules! need_tool {
 }
 pub(crate) use need_tool;
 
-/// Where the program is: in `PATH`, or where Debian keeps what is meant for root.
+/// Where the program is: in `PATH`, or where Debian keeps what is meant for root, or what each version of PostgreSQL
+/// has for itself.
 pub fn tool(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(versions("/usr/lib/postgresql"))
         .map(|directory| directory.join(name))
         .find(|file| file.is_file())
+}
+
+/// The directories of programs in the directories of versions.
+fn versions(of: &str) -> impl Iterator<Item = PathBuf> {
+    let versions = std::fs::read_dir(of).into_iter().flatten().flatten();
+    versions.map(|version| version.path().join("bin"))
 }
 
 /// Says that a test is left out and why: on stderr past the runner's capture of prints, and in the

@@ -1,0 +1,95 @@
+//! For axum: listeners, and what a request knows of its connection.
+
+#[cfg(feature = "tls")]
+use super::TlsListener;
+use super::{Accept, ConnInfo, TraceListener, TracedStream};
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
+use std::{any::Any, future::poll_fn, io, net::SocketAddr, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+impl<L> Listener for TraceListener<L>
+where
+    L: Send + 'static,
+    TraceListener<L>: Accept<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static, Addr: Send>,
+{
+    type Io = <Self as Accept>::Io;
+    type Addr = <Self as Accept>::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        accept(self).await
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Accept::local_addr(self)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl<A> Listener for TlsListener<A>
+where
+    A: Accept<Io: AsyncRead + AsyncWrite + TracedStream + Unpin + Send + 'static, Addr: Send + Unpin>
+        + Send
+        + 'static,
+{
+    type Io = <Self as Accept>::Io;
+    type Addr = A::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        accept(self).await
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Accept::local_addr(self)
+    }
+}
+
+/// With axum's way of going on after an error.
+async fn accept<A: Accept>(listener: &mut A) -> (A::Io, A::Addr) {
+    loop {
+        match poll_fn(|cx| listener.poll_accept(cx)).await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(target: "nettrace", "no connection can be accepted for now: {error}");
+                tokio::time::sleep(Duration::from_secs(1)).await; // until descriptors are free again, say
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
+}
+
+/// For `into_make_service_with_connect_info::<ConnInfo>()`.
+impl<L> Connected<IncomingStream<'_, TraceListener<L>>> for ConnInfo
+where
+    TraceListener<L>: Listener<Io: TracedStream, Addr: 'static>,
+{
+    fn connect_info(stream: IncomingStream<'_, TraceListener<L>>) -> Self {
+        info(&stream)
+    }
+}
+
+/// For `into_make_service_with_connect_info::<ConnInfo>()`.
+#[cfg(feature = "tls")]
+impl<A: Accept> Connected<IncomingStream<'_, TlsListener<A>>> for ConnInfo
+where
+    TlsListener<A>: Listener<Io: TracedStream, Addr: 'static>,
+{
+    fn connect_info(stream: IncomingStream<'_, TlsListener<A>>) -> Self {
+        info(&stream)
+    }
+}
+
+fn info<L>(stream: &IncomingStream<'_, L>) -> ConnInfo
+where
+    L: Listener<Io: TracedStream, Addr: 'static>,
+{
+    let peer: &dyn Any = stream.remote_addr();
+    ConnInfo::new(stream.io(), peer.downcast_ref::<SocketAddr>().copied())
+}

@@ -1,0 +1,152 @@
+use super::{ResponseBody, body::Rest};
+use crate::{
+    error::classify::{self, as_error},
+    record::Failure,
+    sink::RequestRecorder,
+};
+use http::{Method, Response, StatusCode, Version, header::CONTENT_LENGTH};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use std::{
+    any::Any,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+pin_project! {
+    /// The future of [`TraceServer`](super::TraceServer).
+    #[derive(Debug)]
+    pub struct TraceServerFuture<F> {
+        #[pin]
+        inner: F,
+        // Ends the request after the future is dropped.
+        serving: Option<Serving>,
+    }
+}
+
+impl<F> TraceServerFuture<F> {
+    #[inline]
+    pub(super) fn new(inner: F, serving: Option<Serving>) -> Self {
+        TraceServerFuture { inner, serving }
+    }
+}
+
+impl<F, R, E> Future for TraceServerFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Body,
+    E: 'static,
+{
+    type Output = Result<Response<ResponseBody<R>>, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Some(serving) = this.serving else {
+            return this.inner.poll(cx).map_ok(|response| response.map(|body| ResponseBody::new(body, None)));
+        };
+        let result = ready!(serving.at_work(|| this.inner.poll(cx)));
+        Poll::Ready(match result {
+            Ok(response) => {
+                let rest = serving.answered(&response);
+                *this.serving = None;
+                Ok(response.map(|body| ResponseBody::new(body, rest)))
+            }
+            Err(error) => {
+                serving.failed(&error);
+                *this.serving = None;
+                Err(error)
+            }
+        })
+    }
+}
+
+/// A request that is being answered. Dropped before there is an answer, it says why there is none.
+#[derive(Debug)]
+pub(super) struct Serving {
+    recorder: RequestRecorder,
+    work: Work,
+    /// The answer has no body, whatever it says (RFC 9110 section 9.3.2).
+    is_head: bool,
+    is_connect: bool,
+    /// That of the request, which is answered in it whatever the service says.
+    version: Version,
+}
+
+/// Whether code of the user's runs. What is dropped meanwhile was dropped because that panicked.
+#[derive(Debug, Default)]
+pub(super) struct Work(bool);
+
+impl Work {
+    #[inline]
+    pub(super) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        self.0 = true;
+        let result = work();
+        self.0 = false;
+        result
+    }
+
+    #[inline]
+    pub(super) fn is_running(&self) -> bool {
+        self.0
+    }
+
+    /// The end of what was dropped before it had ended.
+    pub(super) fn dropped(&self, recorder: &mut RequestRecorder) {
+        if self.0 {
+            recorder.failed(Failure::ServicePanicked, "the service panicked");
+        } else {
+            recorder.given_up();
+        }
+    }
+}
+
+impl Serving {
+    pub(super) fn new(recorder: RequestRecorder, method: &Method, version: Version) -> Self {
+        let (is_head, is_connect) = (*method == Method::HEAD, *method == Method::CONNECT);
+        Serving { recorder, work: Work::default(), is_head, is_connect, version }
+    }
+
+    #[inline]
+    pub(super) fn at_work<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        self.work.run(work)
+    }
+
+    /// What is left to be seen of it; nothing when there is no body to be sent.
+    fn answered<R: Body>(&mut self, response: &Response<R>) -> Option<Rest> {
+        self.recorder.response(response.status(), self.version, response.headers());
+        let mut recorder = std::mem::take(&mut self.recorder);
+        if self.is_bodiless(response.status()) || response.body().is_end_stream() {
+            recorder.complete();
+            return None;
+        }
+        recorder.is_on().then(|| Rest::new(recorder, length(response)))
+    }
+
+    fn is_bodiless(&self, status: StatusCode) -> bool {
+        self.is_head
+            || (self.is_connect && status.is_success())
+            || status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+
+    #[cold]
+    fn failed(&mut self, error: &dyn Any) {
+        match as_error(error) {
+            Some(error) => self.recorder.failed(classify::failure(error), &classify::chain(error)),
+            None => self.recorder.failed(Failure::unknown("the service failed"), "the service failed"),
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.work.dropped(&mut self.recorder);
+    }
+}
+
+/// How much of a body is sent: a server looks no further.
+fn length<R: Body>(response: &Response<R>) -> Option<u64> {
+    let said = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    said.or_else(|| response.body().size_hint().exact())
+}

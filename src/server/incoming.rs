@@ -1,0 +1,33 @@
+//! Connections as a stream.
+
+use super::Accept;
+use futures_util::Stream;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// The connections of a listener as a stream, which never ends. Made by
+/// [`TraceListener::incoming`](super::TraceListener::incoming).
+#[derive(Debug)]
+pub struct Incoming<A>(A);
+
+impl<A> Incoming<A> {
+    pub(super) fn new(accept: A) -> Self {
+        Incoming(accept)
+    }
+
+    /// The listener itself.
+    pub fn get_ref(&self) -> &A {
+        &self.0
+    }
+}
+
+impl<A: Accept + Unpin> Stream for Incoming<A> {
+    type Item = io::Result<A::Io>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_accept(cx).map(|accepted| Some(accepted.map(|(io, _)| io)))
+    }
+}

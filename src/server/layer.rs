@@ -1,0 +1,107 @@
+use super::{ConnInfo, TraceServer, TraceServerFuture, future::Serving, url};
+use crate::{
+    request::TraceBody,
+    sink::{ConnRef, RequestHead, TraceSink},
+};
+use http::{Extensions, Request};
+use http_body::Body;
+use tower_layer::Layer;
+
+/// Records the requests that a service answers.
+///
+/// The service is one of tower or of hyper; it is given a [`TraceBody<B>`](crate::request::TraceBody), and answers
+/// with a body that becomes a [`ResponseBody`](super::ResponseBody).
+///
+/// # Its connection
+///
+/// A request is linked to the connection that it came over, and by it to its tunnel:
+///
+/// | server | how |
+/// |---|---|
+/// | a loop around `accept` | a service for each connection, made with [`conn`](Self::conn) |
+/// | axum (feature `axum`) | `axum::serve(listener, router.into_make_service_with_connect_info::<ConnInfo>())` |
+/// | tonic (feature `tonic-server`) | by itself, given [`incoming`](super::TraceListener::incoming) |
+/// | any other | a [`ConnInfo`] or a [`ConnRef`](crate::ConnRef) in the request's extensions |
+///
+/// Without any of it the request is recorded all the same, and refers to no connection.
+///
+/// Put it outside of what answers by itself, such as a limit or a time limit: what does not come through it is not
+/// seen.
+#[derive(Clone, Debug)]
+pub struct TraceServerLayer {
+    sink: TraceSink,
+    conn: Option<ConnRef>,
+}
+
+impl TraceServerLayer {
+    /// Records into `sink`.
+    pub fn new(sink: &TraceSink) -> Self {
+        TraceServerLayer { sink: sink.clone(), conn: None }
+    }
+
+    /// Says that all requests come over this connection: what [`TracedIo::conn_ref`](crate::connect::TracedIo::conn_ref)
+    /// gives.
+    pub fn conn(mut self, conn: Option<&ConnRef>) -> Self {
+        self.conn = conn.cloned();
+        self
+    }
+
+    /// Has the request answered by `serve`, and records that.
+    pub(super) fn trace<B: Body, F>(
+        &self,
+        #[cfg_attr(not(feature = "tonic-server"), expect(unused_mut, reason = "tonic alone needs it"))]
+        mut request: Request<B>,
+        serve: impl FnOnce(Request<TraceBody<B>>) -> F,
+    ) -> TraceServerFuture<F> {
+        #[cfg(feature = "tonic-server")]
+        super::tonic::restore_addresses(request.extensions_mut());
+        if self.sink.records_requests() {
+            return self.traced(request, serve);
+        }
+        TraceServerFuture::new(serve(request.map(|body| TraceBody::new(body, None))), None)
+    }
+
+    #[inline(never)]
+    fn traced<B: Body, F>(
+        &self,
+        request: Request<B>,
+        serve: impl FnOnce(Request<TraceBody<B>>) -> F,
+    ) -> TraceServerFuture<F> {
+        let conn = self.conn.as_ref().or_else(|| known_conn(request.extensions()));
+        let has_body = !request.body().is_end_stream();
+        let is_secure = conn.is_some_and(ConnRef::is_secure);
+        let recorder = self.sink.request(&RequestHead {
+            method: request.method(),
+            uri: &url::absolute(request.uri(), request.headers(), is_secure),
+            version: request.version(),
+            headers: request.headers(),
+            handle: None,
+            has_body,
+            accepted: true,
+        });
+        recorder.came_over(conn);
+        let watch = has_body.then(|| Box::new(recorder.watch()));
+        let mut serving = Serving::new(recorder, request.method(), request.version());
+        let request = request.map(|body| TraceBody::new(body, watch));
+        let inner = serving.at_work(|| serve(request));
+        TraceServerFuture::new(inner, Some(serving))
+    }
+}
+
+impl<S> Layer<S> for TraceServerLayer {
+    type Service = TraceServer<S>;
+
+    fn layer(&self, inner: S) -> TraceServer<S> {
+        TraceServer::new(inner, self.clone())
+    }
+}
+
+/// Whoever accepted the connection may have put it there.
+fn known_conn(extensions: &Extensions) -> Option<&ConnRef> {
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::ConnectInfo(info)) = extensions.get::<axum::extract::ConnectInfo<ConnInfo>>() {
+        return info.conn_ref();
+    }
+    let info = extensions.get::<ConnInfo>().and_then(ConnInfo::conn_ref);
+    info.or_else(|| extensions.get::<ConnRef>())
+}

@@ -1,0 +1,170 @@
+//! One handshake while it runs: its tap, its verifier's slot, its time limit and its record.
+
+use super::{TlsStream, acceptor::Shared};
+use crate::{
+    error::{Fault, TlsError, classify::io_failure, rustls::server_failure},
+    record::{EndReason, Failure, Text},
+    server::TracedStream,
+    sink::ConnRef,
+    tls::{Record, Tap, Witness, alert, rustls_error, scope},
+};
+use rustls::server::Acceptor;
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Sleep,
+};
+use tokio_rustls::{LazyConfigAcceptor, server::FallibleAccept, server::TlsStream as RustlsStream};
+
+/// The future of [`TraceTlsAcceptor::accept`](super::TraceTlsAcceptor::accept).
+#[must_use = "nothing is accepted before it is polled"]
+pub struct TraceTlsAccept<IO> {
+    /// None when there is nothing to record; taken when the handshake ends.
+    record: Option<Record>,
+    state: State<IO>,
+    limit: Option<Pin<Box<Sleep>>>,
+    peer: Peer,
+    shared: Arc<Shared>,
+}
+
+enum State<IO> {
+    /// The ClientHello is waited for.
+    Hello(LazyConfigAcceptor<Tap<IO>>),
+    Rest(FallibleAccept<Tap<IO>>),
+    Done,
+}
+
+/// The error, and the stream below unless the state has it.
+type Failed<IO> = (io::Error, Option<Tap<IO>>);
+
+/// For the text of an error.
+struct Peer(Option<std::net::SocketAddr>);
+
+impl<IO> TraceTlsAccept<IO>
+where
+    IO: AsyncRead + AsyncWrite + TracedStream + Unpin,
+{
+    pub(super) fn begin(io: IO, shared: Arc<Shared>) -> Self {
+        let peer = Peer(io.conn_ref().and_then(ConnRef::peer_addr));
+        let record = Record::begin(shared.sink.accept_tls(io.conn_ref()), &shared.chains);
+        let tap = Tap::new(io, record.as_ref().map(|record| record.witness.clone()));
+        TraceTlsAccept {
+            record,
+            state: State::Hello(LazyConfigAcceptor::new(Acceptor::default(), tap)),
+            limit: shared.handshake_timeout.map(|limit| Box::pin(tokio::time::sleep(limit))),
+            peer,
+            shared,
+        }
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<RustlsStream<Tap<IO>>, Failed<IO>>> {
+        loop {
+            match &mut self.state {
+                State::Hello(hello) => {
+                    let start = ready!(Pin::new(hello).poll(cx)).map_err(|error| (error, None))?;
+                    if let Some(Record { recorder, .. }) = &self.record {
+                        recorder.asked_for(
+                            start.client_hello().server_name().map(Text::from).unwrap_or_default(),
+                        );
+                    }
+                    let rest = start.into_stream(self.shared.config.clone()).into_fallible();
+                    self.state = State::Rest(rest);
+                }
+                State::Rest(rest) => {
+                    return Pin::new(rest).poll(cx).map_err(|(error, io)| (error, Some(io)));
+                }
+                State::Done => panic!("polled after it had resolved"),
+            }
+        }
+    }
+
+    fn established(&mut self, mut stream: RustlsStream<Tap<IO>>) -> TlsStream<IO> {
+        stream.get_mut().0.stop();
+        let recorder = self.record.take().map(|record| record.established(stream.get_ref().1));
+        TlsStream::new(stream, recorder)
+    }
+}
+
+impl<IO> Future for TraceTlsAccept<IO>
+where
+    IO: AsyncRead + AsyncWrite + TracedStream + Unpin,
+{
+    type Output = Result<TlsStream<IO>, TlsError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let witness = this.record.as_ref().map(|record| record.witness.clone());
+        let result = match scope(witness.as_ref(), || this.poll_handshake(cx)) {
+            Poll::Ready(Ok(stream)) => Ok(this.established(stream)),
+            // What carries the tunnel is closed after it.
+            Poll::Ready(Err((error, _io))) => Err(this.failed(error)),
+            Poll::Pending => match &mut this.limit {
+                Some(limit) => Err(ready!(limit.as_mut().poll(cx).map(|()| this.timed_out()))),
+                None => return Poll::Pending,
+            },
+        };
+        this.state = State::Done;
+        Poll::Ready(result)
+    }
+}
+
+impl<IO> TraceTlsAccept<IO> {
+    #[cold]
+    fn failed(&mut self, error: io::Error) -> TlsError {
+        let rustls = rustls_error(&error);
+        let failure = match rustls.map_or_else(|| io_failure(&error), server_failure) {
+            Failure::TlsAlert => Failure::SslFailedHandshake, // any means that it failed
+            failure => failure,
+        };
+        let fault = |witness: &Witness| {
+            let (alert, is_http) =
+                witness.hellos(|hellos| (alert(rustls, hellos), hellos.is_plain_request()));
+            let hint = if is_http { " (the client spoke plain HTTP)" } else { "" };
+            (Fault::new(failure.clone(), format!("{error}{hint}")), alert)
+        };
+        if let Some(record) = self.record.take() {
+            record.failed(EndReason::Failed, fault);
+        }
+        TlsError::handshake(&self.peer, failure, error)
+    }
+
+    #[cold]
+    fn timed_out(&mut self) -> TlsError {
+        let error = TlsError::timeout(&self.peer, self.shared.handshake_timeout.unwrap_or_default());
+        if let Some(record) = self.record.take() {
+            record.timed_out(&error);
+        }
+        error
+    }
+}
+
+impl<IO> Drop for TraceTlsAccept<IO> {
+    fn drop(&mut self) {
+        self.record.take().into_iter().for_each(Record::given_up);
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(addr) => addr.fmt(f),
+            None => f.write_str("a client"),
+        }
+    }
+}
+
+impl<IO> fmt::Debug for TraceTlsAccept<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Hello(_) => "awaiting the ClientHello",
+            State::Rest(_) => "handshaking",
+            State::Done => "done",
+        };
+        f.debug_struct("TraceTlsAccept").field("state", &state).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,83 @@
+use super::TraceTlsAccept;
+use crate::{server::TracedStream, sink::TraceSink, tls::ChainCache};
+use rustls::ServerConfig;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Speaks TLS on accepted connections, as tokio-rustls' `TlsAcceptor` does, and records each handshake and what it
+/// made as a tunnel.
+///
+/// A record tells the same of failed handshakes as of successful ones, as far as it became known: the name that was
+/// asked for, version, cipher suite, key exchange group and alert. The certificate of a client that was rejected is
+/// seen if the configuration's verifier is a [`TraceClientVerifier`](super::TraceClientVerifier).
+///
+/// ```no_run
+/// use nettrace::{TraceSink, server::{TraceListener, TraceTlsAcceptor}};
+///
+/// # async fn serve(config: std::sync::Arc<rustls::ServerConfig>) -> std::io::Result<()> {
+/// let sink = TraceSink::new();
+/// let listener = TraceListener::new(&sink, tokio::net::TcpListener::bind("[::]:443").await?);
+/// let acceptor = TraceTlsAcceptor::new(&sink, config);
+/// loop {
+///     let (io, _) = listener.accept().await?;
+///     let handshake = acceptor.accept(io);
+///     tokio::spawn(async move {
+///         let Ok(io) = handshake.await else { return }; // it is in the trace
+///         // … serve it …
+/// #       drop(io);
+///     });
+/// }
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TraceTlsAcceptor(pub(super) Arc<Shared>);
+
+/// What all handshakes have in common.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) sink: TraceSink,
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) handshake_timeout: Option<Duration>,
+    pub(super) chains: Arc<ChainCache>,
+}
+
+impl TraceTlsAcceptor {
+    /// Records into `sink`.
+    pub fn new(sink: &TraceSink, config: Arc<ServerConfig>) -> Self {
+        TraceTlsAcceptor(Arc::new(Shared {
+            sink: sink.clone(),
+            config,
+            handshake_timeout: None,
+            chains: Arc::new(ChainCache::new()),
+        }))
+    }
+
+    /// How long a handshake may take, the wait for its first byte included. Unlimited by default, but for a
+    /// [`TlsListener`](super::TlsListener).
+    ///
+    /// It needs the timer of a tokio runtime.
+    pub fn handshake_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        Arc::make_mut(&mut self.0).handshake_timeout = limit.into();
+        self
+    }
+
+    /// Performs a handshake. Dropped before its end, it is recorded as given up.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`](crate::tls::TlsError), whose source is the error of tokio-rustls.
+    pub fn accept<IO>(&self, io: IO) -> TraceTlsAccept<IO>
+    where
+        IO: AsyncRead + AsyncWrite + TracedStream + Unpin,
+    {
+        TraceTlsAccept::begin(io, self.0.clone())
+    }
+}
+
+impl fmt::Debug for TraceTlsAcceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TraceTlsAcceptor")
+            .field("handshake_timeout", &self.0.handshake_timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,127 @@
+//! A listener that speaks TLS.
+
+use super::{TlsStream, TraceTlsAccept, TraceTlsAcceptor};
+use crate::server::{Accept, Incoming, TracedStream};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use std::{
+    fmt,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Accepts connections with TLS. Made by [`TraceListener::tls`](super::super::TraceListener::tls).
+///
+/// Handshakes run beside each other, as long as somebody accepts: a slow one holds up no other, and one that fails
+/// is in the trace and nowhere else. All run on the task that accepts; where one core is too little for them, accept
+/// plain connections and give each a task for its handshake, with
+/// [`TraceTlsAcceptor::accept`](super::TraceTlsAcceptor::accept).
+///
+/// A handshake may take 10 seconds unless the acceptor says otherwise.
+pub struct TlsListener<A: Accept> {
+    listener: A,
+    acceptor: TraceTlsAcceptor,
+    handshakes: FuturesUnordered<Handshake<A::Io, A::Addr>>,
+    most: usize,
+}
+
+/// Else who connects and says nothing would take up room for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl<A: Accept> TlsListener<A> {
+    pub(in crate::server) fn new(listener: A, acceptor: TraceTlsAcceptor) -> Self {
+        let limit = acceptor.0.handshake_timeout.unwrap_or(PATIENCE);
+        let acceptor = acceptor.handshake_timeout(limit);
+        TlsListener { listener, acceptor, handshakes: FuturesUnordered::new(), most: 1_024 }
+    }
+
+    /// How many handshakes may run at a time; 1,024 by default. What comes meanwhile waits to be accepted.
+    pub fn max_handshakes(mut self, most: usize) -> Self {
+        self.most = most.max(1);
+        self
+    }
+
+    /// The listener itself.
+    pub fn get_ref(&self) -> &A {
+        &self.listener
+    }
+}
+
+impl<A> TlsListener<A>
+where
+    A: Accept<Io: AsyncRead + AsyncWrite + TracedStream + Unpin, Addr: Unpin>,
+{
+    /// Accepts a connection whose handshake has succeeded; may be dropped before it has, and then loses none.
+    ///
+    /// # Errors
+    ///
+    /// Those of the listening socket.
+    pub async fn accept(&mut self) -> io::Result<(TlsStream<A::Io>, A::Addr)> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// The connections as a stream, as tonic's `serve_with_incoming` takes them.
+    pub fn incoming(self) -> Incoming<Self> {
+        Incoming::new(self)
+    }
+}
+
+impl<A> Accept for TlsListener<A>
+where
+    A: Accept<Io: AsyncRead + AsyncWrite + TracedStream + Unpin, Addr: Unpin>,
+{
+    type Io = TlsStream<A::Io>;
+    type Addr = A::Addr;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TlsStream<A::Io>, A::Addr)>> {
+        loop {
+            while let Poll::Ready(Some(ended)) = self.handshakes.poll_next_unpin(cx) {
+                if let Some(accepted) = ended {
+                    return Poll::Ready(Ok(accepted));
+                }
+            }
+            if self.handshakes.len() >= self.most {
+                return Poll::Pending;
+            }
+            let (io, addr) = ready!(self.listener.poll_accept(cx))?;
+            self.handshakes.push(Handshake { accept: self.acceptor.accept(io), addr: Some(addr) });
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<A::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+impl<A: Accept + fmt::Debug> fmt::Debug for TlsListener<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsListener")
+            .field("listener", &self.listener)
+            .field("acceptor", &self.acceptor)
+            .field("handshakes", &self.handshakes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A handshake, and with whom.
+struct Handshake<IO, Addr> {
+    accept: TraceTlsAccept<IO>,
+    addr: Option<Addr>,
+}
+
+impl<IO, Addr> Future for Handshake<IO, Addr>
+where
+    IO: AsyncRead + AsyncWrite + TracedStream + Unpin,
+    Addr: Unpin,
+{
+    /// `None` when it failed, which is in the trace.
+    type Output = Option<(TlsStream<IO>, Addr)>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let stream = ready!(Pin::new(&mut self.accept).poll(cx));
+        Poll::Ready(stream.ok().zip(self.addr.take()))
+    }
+}

@@ -1,0 +1,146 @@
+use crate::{
+    ConnRef,
+    error::classify::io_fault,
+    server::TracedStream,
+    sink::TlsRecorder,
+    tls::{Tap, rustls_error},
+};
+use rustls::{ServerConnection, pki_types::CertificateDer};
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream as RustlsStream;
+
+/// An accepted connection that is protected with TLS, and recorded as a tunnel until it is dropped.
+pub struct TlsStream<IO> {
+    /// First, so that the tunnel ends before what carries it.
+    recorder: Option<TlsRecorder>,
+    io: RustlsStream<Tap<IO>>,
+}
+
+impl<IO> TlsStream<IO> {
+    pub(super) fn new(io: RustlsStream<Tap<IO>>, recorder: Option<TlsRecorder>) -> Self {
+        TlsStream { recorder, io }
+    }
+
+    /// The stream below TLS, and the session: the name that was asked for, the client's certificates.
+    pub fn get_ref(&self) -> (&IO, &ServerConnection) {
+        let (tap, session) = self.io.get_ref();
+        (tap.get_ref(), session)
+    }
+
+    /// The protocol that was agreed on with ALPN (RFC 7301), such as `h2`.
+    pub fn alpn_protocol(&self) -> Option<&[u8]> {
+        self.get_ref().1.alpn_protocol()
+    }
+
+    #[cold]
+    fn broken(&mut self, error: &io::Error) {
+        let Some(recorder) = &mut self.recorder else { return };
+        match rustls_error(error) {
+            // Without `close_notify`: what that means is for the protocol above to know.
+            None if error.kind() == io::ErrorKind::UnexpectedEof => recorder.peer_closed(),
+            _ => recorder.broken(io_fault(error)),
+        }
+    }
+}
+
+impl<IO: TracedStream> TlsStream<IO> {
+    /// The identity of the connection; `None` when it is not traced.
+    pub fn conn_ref(&self) -> Option<&ConnRef> {
+        self.get_ref().0.conn_ref()
+    }
+
+    /// The client has said that it will send nothing more.
+    #[cold]
+    fn peer_closed(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.peer_closed();
+        }
+        if let Some(conn) = self.conn_ref() {
+            conn.peer_closed();
+        }
+    }
+}
+
+impl<IO> Drop for TlsStream<IO> {
+    fn drop(&mut self) {
+        let Some(recorder) = &mut self.recorder else { return };
+        // Nothing has come that was not processed already; this only tells what it came to.
+        let state = self.io.get_mut().1.process_new_packets();
+        if state.is_ok_and(|state| state.peer_has_closed()) {
+            recorder.peer_closed();
+        }
+    }
+}
+
+impl<IO: TracedStream> TracedStream for TlsStream<IO> {
+    fn conn_ref(&self) -> Option<&ConnRef> {
+        TlsStream::conn_ref(self)
+    }
+
+    fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.get_ref().1.peer_certificates()
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + TracedStream + Unpin> AsyncRead for TlsStream<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (filled, had_room) = (buf.filled().len(), buf.remaining() > 0);
+        let result = Pin::new(&mut self.io).poll_read(cx, buf);
+        match &result {
+            Poll::Ready(Err(error)) => self.broken(error),
+            Poll::Ready(Ok(())) if had_room && buf.filled().len() == filled => self.peer_closed(),
+            _ => {}
+        }
+        result
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + TracedStream + Unpin> AsyncWrite for TlsStream<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(cx, buf);
+        if let Poll::Ready(Err(error)) = &result {
+            self.broken(error);
+        }
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Err(error)) = &result {
+            self.broken(error);
+        }
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<IO: fmt::Debug> fmt::Debug for TlsStream<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TlsStream").field(self.get_ref().0).finish()
+    }
+}

@@ -1,0 +1,236 @@
+//! PostgreSQL, with tokio-postgres against Debian's.
+
+use std::{
+    error::Error,
+    future::ready,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use nettrace::{
+    Failure, NetTrace, TraceSink,
+    connect::{TcpConnector, TraceConnectLayer, TracedIo},
+    record::EndReason,
+    tls::{MaybeTlsStream, Roots, TraceTlsLayer},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream, UnixStream},
+    task::JoinHandle,
+};
+use tokio_postgres::{
+    Client, Connection, NoTls, config::SslMode, error::SqlState, tls::ChannelBinding, tls::TlsConnect,
+    tls::TlsStream,
+};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+use crate::support::{
+    check,
+    need::need_tool,
+    pki::Authority,
+    postgres::{PASSWORD, Postgres},
+};
+
+type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;
+
+async fn connect(sink: &TraceSink, postgres: &Postgres) -> (Client, Driver) {
+    let stream = TcpConnector::new(sink).connect(postgres.addr.to_string()).await.unwrap();
+    drive(postgres.config().connect_raw(stream, NoTls).await.unwrap())
+}
+
+fn drive<S, T>((client, driver): (Client, Connection<S, T>)) -> (Client, Driver)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    (client, tokio::spawn(driver))
+}
+
+async fn number(client: &Client, query: &str) -> i32 {
+    client.query_one(query, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_session() {
+    need_tool!("initdb", "postgres");
+    let postgres = Postgres::start(None);
+    let sink = TraceSink::new();
+    let (client, driver) = connect(&sink, &postgres).await;
+    assert_eq!(number(&client, "SELECT 1 + 1").await, 2);
+    let port = number(&client, "SELECT client_port FROM pg_stat_activity WHERE pid = pg_backend_pid()").await;
+    let large = client.query_one("SELECT repeat('x', 1000000)", &[]).await.unwrap();
+    assert_eq!(large.get::<_, &str>(0).len(), 1_000_000);
+    let error = client.query_one("SELECT 1 / 0", &[]).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::DIVISION_BY_ZERO));
+    check::running(&sink.snapshot("in the session"));
+    drop(client);
+    driver.await.unwrap().unwrap();
+
+    let trace = sink.snapshot("after it");
+    check::finished(&trace);
+    let [conn] = &trace.tcp_conns[..] else { panic!("one connection") };
+    assert_eq!(i32::from(conn.addr_tuple.src_port), port, "as the server sees it");
+    assert_eq!(conn.addr_tuple.dst_port, postgres.addr.port());
+    assert_eq!(trace.dials[0].established_conn, conn.trace_id);
+    assert_eq!(trace.dials[0].dst_address, postgres.addr.to_string());
+    assert!(conn.total_recv_bytes > 1_000_000);
+    assert_eq!(conn.failure, None);
+    assert!(!serde_json::to_string(&trace).unwrap().contains(PASSWORD));
+}
+
+#[tokio::test]
+async fn the_server_ends_the_session() {
+    need_tool!("initdb", "postgres");
+    let postgres = Postgres::start(None);
+    let (sink, other) = (TraceSink::new(), TraceSink::new());
+    let (client, driver) = connect(&sink, &postgres).await;
+    let (killer, _driver) = connect(&other, &postgres).await;
+    let pid = number(&client, "SELECT pg_backend_pid()").await;
+    let row = killer.query_one("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+    assert!(row.get::<_, bool>(0));
+    let error = driver.await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::ADMIN_SHUTDOWN));
+    let trace = sink.snapshot("");
+    check::finished(&trace);
+    assert_eq!((trace.tcp_conns.len(), trace.tcp_conns[0].failure.clone()), (1, None));
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let sink = TraceSink::new();
+    let error = TcpConnector::new(&sink).connect(free.to_string()).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::ConnectionRefused);
+    let trace = sink.snapshot("");
+    check::finished(&trace);
+    assert_eq!(trace.dials[0].failure, Some(Failure::ConnectionRefused));
+    assert_eq!(trace.tcp_conns[0].failure, Some(Failure::ConnectionRefused));
+}
+
+#[tokio::test]
+async fn over_its_unix_socket() {
+    need_tool!("initdb", "postgres");
+    let postgres = Postgres::start(None);
+    let (sink, path) = (TraceSink::new(), postgres.socket());
+    let socket = path.clone();
+    let connector = service_fn(move |_: http::Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let connector = TraceConnectLayer::new(&sink).layer(connector);
+    let stream = connector.oneshot("postgresql://localhost:5432".parse().unwrap()).await.unwrap();
+    let (client, driver) = drive(postgres.config().connect_raw(TokioIo::new(stream), NoTls).await.unwrap());
+    assert_eq!(number(&client, "SELECT 2 + 2").await, 4);
+    drop(client);
+    driver.await.unwrap().unwrap();
+    let trace = sink.snapshot("");
+    check::finished(&trace);
+    let [conn] = &trace.tcp_conns[..] else { panic!("one connection") };
+    assert_eq!(conn.unix_path, socket.to_str().unwrap());
+    assert!(conn.total_recv_bytes > 0 && conn.from_dial == trace.dials[0].trace_id);
+}
+
+/// Gives the stream of a session to the layer once the server has said that it speaks TLS.
+struct Tls<'a>(&'a TraceTlsLayer);
+
+type Traced = TracedIo<TcpStream>;
+struct Secured(TokioIo<MaybeTlsStream<TokioIo<Traced>>>);
+
+impl TlsConnect<Traced> for Tls<'_> {
+    type Stream = Secured;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Secured, Self::Error>>;
+
+    fn connect(self, stream: Traced) -> Self::Future {
+        let mut stream = Some(TokioIo::new(stream));
+        let none = || io::Error::from(io::ErrorKind::NotConnected);
+        let tls = self.0.layer(service_fn(move |_: http::Uri| ready(stream.take().ok_or_else(none))));
+        let handshake = tls.oneshot("https://localhost".parse().expect("a URI"));
+        Box::pin(async { Ok(Secured(TokioIo::new(handshake.await?))) })
+    }
+}
+
+impl TlsStream for Secured {
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+async fn secured(
+    sink: &TraceSink,
+    addr: SocketAddr,
+    postgres: &Postgres,
+    trusted: &Authority,
+) -> Result<(Client, Driver), tokio_postgres::Error> {
+    let layer = TraceTlsLayer::builder(sink).roots(Roots::from_pem(trusted.pem()).unwrap()).build();
+    let stream = TcpConnector::new(sink).connect(addr.to_string()).await.unwrap();
+    let mut config = postgres.config();
+    config.ssl_mode(SslMode::Require).connect_raw(stream, Tls(&layer)).await.map(drive)
+}
+
+/// With the only tunnel, which is over the only connection.
+fn only_tunnel(trace: &NetTrace) -> &nettrace::record::TlsTunnelTrace {
+    check::finished(trace);
+    let ([tunnel], [conn]) = (&trace.tls_tunnels[..], &trace.tcp_conns[..]) else { panic!("one of each") };
+    assert_eq!(tunnel.tcp_conn, conn.trace_id);
+    tunnel
+}
+
+#[tokio::test]
+async fn with_tls_after_a_word_in_the_clear() {
+    need_tool!("initdb", "postgres");
+    let authority = Authority::new("nettrace test CA");
+    let leaf = authority.issue(&["localhost"]);
+    let postgres = Postgres::start(Some((&leaf.pem, &leaf.key_pem())));
+
+    let sink = TraceSink::new();
+    let (client, driver) = secured(&sink, postgres.addr, &postgres, &authority).await.unwrap();
+    let ssl = "SELECT version || ' ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let session: String = client.query_one(ssl, &[]).await.unwrap().get(0);
+    drop(client);
+    driver.await.unwrap().unwrap();
+    let trace = sink.snapshot("");
+    let tunnel = only_tunnel(&trace);
+    let suite =
+        if tunnel.cipher_suite == 0x1302 { "TLS_AES_256_GCM_SHA384" } else { "TLS_AES_128_GCM_SHA256" };
+    assert_eq!(session, format!("{} {suite}", tunnel.tls_version), "as the server sees it");
+    assert_eq!(tunnel.peer_certs[0].sans, ["localhost"]);
+    let first = trace.tcp_conns[0].socket_trace.as_ref().unwrap().socket_ops.iter().next().unwrap();
+    assert_eq!(first.data_len, 8, "the question whether TLS is spoken");
+
+    let sink = TraceSink::new();
+    let stranger = Authority::new("another");
+    secured(&sink, postgres.addr, &postgres, &stranger).await.map(drop).unwrap_err();
+    let trace = sink.snapshot("");
+    let tunnel = only_tunnel(&trace);
+    assert_eq!(tunnel.failure, Some(Failure::SslUnknownAuthority));
+    assert_eq!((&tunnel.end_reason, tunnel.peer_certs.len()), (&Some(EndReason::Failed), 2));
+}

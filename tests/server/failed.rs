@@ -1,0 +1,169 @@
+//! Requests that do not come to their end.
+
+use std::net::Shutdown;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use nettrace::{Failure, TraceSink, record::EndReason};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::side::{Site, ask, get, settled_running};
+
+async fn open(site: &Site, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(site.addr).await.unwrap();
+    stream.write_all(get(path).as_bytes()).await.unwrap();
+    stream
+}
+
+/// Closes at once, without a farewell.
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+#[tokio::test]
+async fn the_client_closes_before_there_is_an_answer() {
+    let site = Site::start(&TraceSink::new()).await;
+    let stream = open(&site, "/never").await;
+    site.gate.holds_one().await;
+    drop(stream);
+    let request = site.request().await;
+    assert_eq!((&request.end_reason, &request.failure), (&Some(EndReason::PeerClosed), &None));
+    assert_eq!(request.resp_status_code, 0);
+    site.finished().await;
+}
+
+#[tokio::test]
+async fn the_client_resets_before_there_is_an_answer() {
+    let site = Site::start(&TraceSink::new()).await;
+    let stream = open(&site, "/never").await;
+    site.gate.holds_one().await;
+    reset(stream);
+    let request = site.request().await;
+    assert_eq!(request.end_reason, Some(EndReason::Failed));
+    assert_eq!(request.failure, Some(Failure::ConnectionReset));
+    assert!(request.req_error.contains("reset by peer"), "{}", request.req_error);
+    site.finished().await;
+}
+
+#[tokio::test]
+async fn the_client_closes_in_the_middle_of_the_answer() {
+    let site = Site::start(&TraceSink::new()).await;
+    let mut stream = open(&site, "/hold-body").await;
+    stream.read_exact(&mut [0; 1]).await.unwrap();
+    site.gate.holds_one().await;
+    drop(stream);
+    let request = site.request().await;
+    // There was something left to be read, so that the kernel says it with a reset.
+    let expected =
+        [(Some(EndReason::PeerClosed), None), (Some(EndReason::Failed), Some(Failure::ConnectionReset))];
+    assert!(expected.contains(&(request.end_reason.clone(), request.failure.clone())), "{request:?}");
+    assert_eq!((request.resp_status_code, request.resp_content_len), (200, 4));
+    site.finished().await;
+}
+
+#[tokio::test]
+async fn half_a_request_body() {
+    let site = Site::start(&TraceSink::new()).await;
+    let mut stream = TcpStream::connect(site.addr).await.unwrap();
+    let head = "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let _ = stream.read_to_end(&mut vec![]).await;
+    let request = site.request().await;
+    // The service failed of its body, or was dropped before it could.
+    assert!(request.end_reason != Some(EndReason::Closed), "{request:?}");
+    assert_eq!((request.req_content_len, request.resp_status_code), (5, 0));
+    assert!(request.req_body_end_at.is_undefined());
+    site.finished().await;
+}
+
+#[tokio::test]
+async fn the_service_panics() {
+    for (path, status) in [("/panic", 0), ("/panic-in-body", 200)] {
+        let site = Site::start(&TraceSink::new()).await;
+        assert!(!ask(site.addr, &get(path)).await.contains("\r\n0\r\n"));
+        let trace = site.finished().await;
+        let [request] = &trace.http_requests[..] else { panic!("one request") };
+        assert_eq!(request.failure, Some(Failure::ServicePanicked), "{path}");
+        assert_eq!((&request.end_reason, request.resp_status_code), (&Some(EndReason::Failed), status));
+    }
+}
+
+#[tokio::test]
+async fn the_service_fails() {
+    let site = Site::start(&TraceSink::new()).await;
+    assert_eq!(ask(site.addr, &get("/error")).await, "");
+    let trace = site.finished().await;
+    assert_eq!(trace.http_requests[0].failure, Some(Failure::ConnectionRefused), "that of the service");
+    assert_eq!(trace.http_requests[0].req_error, "connection refused");
+    assert_eq!(trace.tcp_conns[0].failure, None, "and not of its connection");
+}
+
+#[tokio::test]
+async fn the_body_of_the_answer_fails() {
+    let site = Site::start(&TraceSink::new()).await;
+    ask(site.addr, &get("/error-in-body")).await;
+    let trace = site.finished().await;
+    let [request] = &trace.http_requests[..] else { panic!("one request") };
+    assert_eq!(request.failure, Some(Failure::ResponseBodyError));
+    assert_eq!((request.req_error.as_str(), request.resp_content_len), ("no more of it", 4));
+}
+
+#[tokio::test]
+async fn this_side_gives_up() {
+    let site = Site::start(&TraceSink::new()).await;
+    let _stream = open(&site, "/never").await;
+    site.gate.holds_one().await;
+    let sink = site.sink.clone();
+    drop(site); // as a server does that is shut down without grace
+    let ended = |trace: &nettrace::NetTrace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some());
+    let trace = crate::side::settled(&sink, ended).await;
+    assert_eq!(trace.http_requests[0].end_reason, Some(EndReason::Cancelled));
+    assert_eq!(trace.http_requests[0].failure, Some(Failure::Interrupted));
+    assert_eq!(trace.tcp_conns[0].end_reason, Some(EndReason::Closed));
+}
+
+#[tokio::test]
+async fn a_stream_of_http2_is_reset() {
+    let site = Site::start(&TraceSink::new()).await;
+    let io = TokioIo::new(TcpStream::connect(site.addr).await.unwrap());
+    let (mut client, conn) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(conn);
+    let request = |path: &str| {
+        http::Request::get(format!("http://web.test{path}")).body(Empty::<Bytes>::new()).unwrap()
+    };
+    let never = tokio::spawn(client.send_request(request("/never")));
+    site.gate.holds_one().await;
+    never.abort();
+    let ended = |trace: &nettrace::NetTrace| trace.http_requests.iter().any(|r| r.end_reason.is_some());
+    let trace = settled_running(&site.sink, ended).await;
+    assert_eq!(trace.http_requests[0].end_reason, Some(EndReason::Cancelled));
+
+    let response = client.send_request(request("/hold-body")).await.unwrap();
+    site.gate.holds_one().await;
+    drop(response);
+    let ended = |trace: &nettrace::NetTrace| trace.http_requests.iter().all(|r| r.end_reason.is_some());
+    let trace = settled_running(&site.sink, ended).await;
+    assert_eq!(trace.http_requests[1].end_reason, Some(EndReason::Cancelled));
+    assert_eq!(trace.http_requests[1].resp_status_code, 200);
+
+    let hello = client.send_request(request("/hello")).await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(hello.to_bytes(), "hello", "the connection goes on");
+    drop(client);
+    site.finished().await;
+}
+
+#[tokio::test]
+async fn a_half_closed_connection_is_answered_if_hyper_does() {
+    let site = Site::start(&TraceSink::new()).await;
+    let stream = std::net::TcpStream::connect(site.addr).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let trace = site.finished().await;
+    assert!(trace.http_requests.is_empty());
+    assert_eq!(trace.tcp_conns[0].end_reason, Some(EndReason::PeerClosed));
+}

@@ -1,0 +1,386 @@
+//! Handshakes that are accepted, and those that are not.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use nettrace::{
+    Failure, TraceSink,
+    record::{EndReason, TlsTunnelTrace},
+    server::{Accept as _, TlsListener, TraceClientVerifier, TraceListener, TraceTlsAcceptor},
+};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    pki_types::ServerName,
+    server::WebPkiClientVerifier,
+    version::{TLS12, TLS13},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{
+    side::{ask, get, settled, settled_running},
+    support::{
+        background::within,
+        check,
+        pki::{self, Authority, Leaf},
+    },
+};
+
+const VERSIONS: [(&str, &SupportedProtocolVersion); 2] = [("TLSv1.2", &TLS12), ("TLSv1.3", &TLS13)];
+
+/// An authority, and a server for `web.test` that records.
+struct Side {
+    sink: TraceSink,
+    authority: Authority,
+}
+
+impl Side {
+    fn new() -> Self {
+        Side { sink: TraceSink::new(), authority: Authority::new("nettrace test CA") }
+    }
+
+    fn config(&self) -> ServerConfig {
+        self.authority.issue(&["web.test"]).server()
+    }
+
+    async fn listen(&self, config: ServerConfig) -> TlsListener<TraceListener<TcpListener>> {
+        self.listen_with(|acceptor| acceptor, config).await
+    }
+
+    async fn listen_with(
+        &self,
+        change: impl FnOnce(TraceTlsAcceptor) -> TraceTlsAcceptor,
+        config: ServerConfig,
+    ) -> TlsListener<TraceListener<TcpListener>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let acceptor = change(TraceTlsAcceptor::new(&self.sink, Arc::new(config)));
+        TraceListener::new(&self.sink, listener).tls(acceptor)
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        self.authority.store()
+    }
+
+    fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+        builder(versions, self.roots()).with_no_client_auth()
+    }
+
+    /// What became of the only tunnel, when all has ended.
+    async fn tunnel(&self) -> TlsTunnelTrace {
+        let ended = |trace: &nettrace::NetTrace| {
+            trace.tls_tunnels.iter().any(|tunnel| tunnel.end_reason.is_some())
+                && trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some())
+        };
+        let trace = settled(&self.sink, ended).await;
+        let [tunnel] = &trace.tls_tunnels[..] else { panic!("one tunnel") };
+        assert!(tunnel.accepted);
+        assert_eq!(tunnel.tcp_conn, trace.tcp_conns[0].trace_id);
+        tunnel.clone()
+    }
+
+    /// The only tunnel of a handshake with this client that fails.
+    async fn refused(&self, server: ServerConfig, client: ClientConfig) -> TlsTunnelTrace {
+        let mut listener = self.listen(server).await;
+        let addr = addr_of(&listener);
+        let talk = async move {
+            // TLS 1.3 tells a client of a refusal only when it reads.
+            let mut stream = connect(addr, client).await?;
+            stream.read_u8().await
+        };
+        let talk = tokio::spawn(talk);
+        tokio::select! {
+            _ = listener.accept() => panic!("it was accepted"),
+            tunnel = self.tunnel() => {
+                assert!(talk.await.unwrap().is_err());
+                tunnel
+            }
+        }
+    }
+}
+
+fn addr_of(listener: &TlsListener<TraceListener<TcpListener>>) -> SocketAddr {
+    listener.local_addr().unwrap()
+}
+
+fn builder(
+    versions: &[&'static SupportedProtocolVersion],
+    roots: Arc<RootCertStore>,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    let builder = ClientConfig::builder_with_provider(pki::provider());
+    builder.with_protocol_versions(versions).unwrap().with_root_certificates(roots)
+}
+
+async fn connect(addr: SocketAddr, config: ClientConfig) -> io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(addr).await?;
+    let name = ServerName::try_from("web.test").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// A server that demands certificates of this authority, and shows those that it refuses.
+fn demanding(
+    server: &Leaf,
+    clients: &Authority,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(clients.store(), pki::provider()).build().unwrap();
+    let builder =
+        ServerConfig::builder_with_provider(pki::provider()).with_protocol_versions(versions).unwrap();
+    builder
+        .with_client_cert_verifier(Arc::new(TraceClientVerifier::new(verifier)))
+        .with_single_cert(server.chain.clone(), server.key_der())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_was_agreed_on() {
+    for (name, version) in VERSIONS {
+        let side = Side::new();
+        let mut config = side.config();
+        config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
+        let mut listener = side.listen(config).await;
+        let addr = addr_of(&listener);
+        let mut client = side.client(&[version]);
+        client.alpn_protocols = vec![b"http/1.1".into()];
+        let client = tokio::spawn(async move {
+            let mut stream = connect(addr, client).await.unwrap();
+            stream.write_all(b"ping").await.unwrap();
+            stream.read_exact(&mut [0; 4]).await.unwrap();
+            stream.shutdown().await.unwrap();
+            stream
+        });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert_eq!(stream.alpn_protocol(), Some(&b"http/1.1"[..]));
+        assert_eq!(stream.get_ref().1.server_name(), Some("web.test"));
+        let mut ping = [0; 4];
+        stream.read_exact(&mut ping).await.unwrap();
+        stream.write_all(&ping).await.unwrap();
+        stream.flush().await.unwrap();
+        assert_eq!(stream.read(&mut ping).await.unwrap(), 0);
+        drop(stream);
+        let client = client.await.unwrap();
+        let session = client.get_ref().1;
+
+        let tunnel = side.tunnel().await;
+        assert_eq!((tunnel.tls_version.as_str(), tunnel.server_name.as_str()), (name, "web.test"));
+        assert_eq!(tunnel.negotiated_proto, "http/1.1");
+        assert_eq!(tunnel.cipher_suite, u16::from(session.negotiated_cipher_suite().unwrap().suite()));
+        assert!(!tunnel.key_exchange_group.is_empty() && !tunnel.did_resume && tunnel.peer_certs.is_empty());
+        assert_eq!((&tunnel.end_reason, &tunnel.failure), (&Some(EndReason::PeerClosed), &None));
+    }
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_client() {
+    for (_, version) in VERSIONS {
+        let side = Side::new();
+        let leaf = side.authority.issue(&["joe.test"]);
+        let client = builder(&[version], side.roots());
+        let client = client.with_client_auth_cert(leaf.chain.clone(), leaf.key_der()).unwrap();
+        let config = side.authority.issue(&["web.test"]).server_with(&[version], Some(&side.authority));
+        let mut listener = side.listen(config).await;
+        let client = tokio::spawn(connect(addr_of(&listener), client));
+        let (stream, _) = listener.accept().await.unwrap();
+        drop((stream, client.await.unwrap()));
+        let tunnel = side.tunnel().await;
+        assert_eq!(tunnel.peer_certs[0].sans, ["joe.test"]);
+        assert_eq!(tunnel.peer_certs[0].subject, "CN=joe.test");
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_are_resumed() {
+    for (_, version) in VERSIONS {
+        let side = Side::new();
+        let mut listener = side.listen(side.config()).await;
+        let addr = addr_of(&listener);
+        let client = side.client(&[version]);
+        for _ in 0..2 {
+            let client = client.clone();
+            let client = tokio::spawn(async move {
+                let mut stream = connect(addr, client).await.unwrap();
+                stream.read_u8().await.unwrap(); // with the ticket before it
+            });
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b".").await.unwrap();
+            stream.flush().await.unwrap();
+            client.await.unwrap();
+        }
+        let trace = side.sink.snapshot("");
+        let resumed: Vec<_> = trace.tls_tunnels.iter().map(|tunnel| tunnel.did_resume).collect();
+        assert_eq!(resumed, [false, true]);
+    }
+}
+
+#[tokio::test]
+async fn certificates_that_are_not_accepted() {
+    for (name, version) in VERSIONS {
+        for (whose, failure, alert) in [
+            ("a stranger's", Failure::SslUnknownAuthority, "sent unknown_ca"),
+            ("an old one", Failure::SslInvalidCertificate, "sent certificate_expired"),
+            ("none", Failure::TlsClientCertificateRequired, "sent certificate_required"),
+        ] {
+            let side = Side::new();
+            let client = builder(&[version], side.roots());
+            let old =
+                |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+            let leaf = match whose {
+                "none" => None,
+                "an old one" => Some(side.authority.issue_with(&["joe.test"], old)),
+                _ => Some(Authority::new("somebody").issue(&["joe.test"])),
+            };
+            let client = match &leaf {
+                Some(leaf) => client.with_client_auth_cert(leaf.chain.clone(), leaf.key_der()).unwrap(),
+                None => client.with_no_client_auth(),
+            };
+            let server = demanding(&side.authority.issue(&["web.test"]), &side.authority, &[version]);
+            let tunnel = side.refused(server, client).await;
+            assert_eq!(tunnel.failure, Some(failure), "{whose}");
+            assert_eq!((tunnel.alert.as_str(), tunnel.tls_version.as_str()), (alert, name));
+            assert_eq!(
+                (&tunnel.end_reason, tunnel.server_name.as_str()),
+                (&Some(EndReason::Failed), "web.test")
+            );
+            let shown = tunnel.peer_certs.first().map(|cert| cert.subject.as_str());
+            assert_eq!(shown, leaf.map(|_| "CN=joe.test"));
+            assert!(tunnel.cipher_suite != 0 && !tunnel.key_exchange_group.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_client_does_not_accept_ours() {
+    for (name, version) in VERSIONS {
+        let side = Side::new();
+        let client = builder(&[version], Authority::new("another").store()).with_no_client_auth();
+        let tunnel = side.refused(side.config(), client).await;
+        assert_eq!(tunnel.failure, Some(Failure::SslUnknownAuthority), "as the client says of it");
+        assert_eq!((tunnel.alert.as_str(), tunnel.tls_version.as_str()), ("received unknown_ca", name));
+        assert!(tunnel.handshake_err.contains("UnknownCA"), "{}", tunnel.handshake_err);
+    }
+}
+
+#[tokio::test]
+async fn nothing_in_common() {
+    let side = Side::new();
+    let mut server = side.config();
+    server.alpn_protocols = vec![b"spdy/3".into()];
+    let mut client = side.client(&[&TLS13]);
+    client.alpn_protocols = vec![b"h2".into()];
+    let tunnel = side.refused(server, client).await;
+    assert_eq!(tunnel.failure, Some(Failure::SslFailedHandshake));
+    assert_eq!(tunnel.alert, "sent no_application_protocol");
+
+    let side = Side::new();
+    let server = side.authority.issue(&["web.test"]).server_with(&[&TLS13], None);
+    let tunnel = side.refused(server, side.client(&[&TLS12])).await;
+    assert_eq!(tunnel.failure, Some(Failure::SslFailedHandshake));
+    assert_eq!((tunnel.alert.as_str(), tunnel.server_name.as_str()), ("sent protocol_version", "web.test"));
+}
+
+#[tokio::test]
+async fn what_is_not_tls_or_is_nothing() {
+    for (said, failure, text) in [
+        (get("/"), Failure::TlsNotTls, "plain HTTP"),
+        ("SSH-2.0-OpenSSH_9.2p1\r\n".to_owned(), Failure::TlsNotTls, "corrupt message"),
+        (String::new(), Failure::EofError, "unexpected end of file"),
+    ] {
+        let side = Side::new();
+        let mut listener = side.listen(side.config()).await;
+        let addr = addr_of(&listener);
+        let client = tokio::spawn(async move {
+            let mut stream = TcpStream::connect(addr).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let _ = stream.read_to_end(&mut vec![]).await;
+        });
+        let tunnel = tokio::select! {
+            _ = listener.accept() => panic!("it was accepted"),
+            tunnel = side.tunnel() => tunnel,
+        };
+        client.await.unwrap();
+        assert_eq!(tunnel.failure, Some(failure));
+        assert!(tunnel.handshake_err.contains(text), "{}", tunnel.handshake_err);
+        assert_eq!((tunnel.tls_version.as_str(), tunnel.server_name.as_str()), ("", ""));
+    }
+}
+
+#[tokio::test]
+async fn handshakes_hold_up_no_other() {
+    let side = Side::new();
+    let mut listener = side.listen_with(|acceptor| acceptor.handshake_timeout(None), side.config()).await;
+    let addr = addr_of(&listener);
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(addr).await.unwrap());
+        let failing = tokio::spawn(async move { ask(addr, "no TLS\r\n\r\n").await });
+        let client = tokio::spawn(connect(addr, side.client(&[&TLS13])));
+        let (stream, _) =
+            within(Duration::from_secs(30), listener.accept()).await.expect("accepted").unwrap();
+        drop((client.await.unwrap().unwrap(), stream));
+        failing.abort();
+    }
+    drop(listener); // and with it the handshakes that still wait
+    let ended =
+        |trace: &nettrace::NetTrace| trace.tls_tunnels.iter().all(|tunnel| tunnel.end_reason.is_some());
+    let trace = settled_running(&side.sink, ended).await;
+    check::finished(&trace);
+    let given_up = trace.tls_tunnels.iter().filter(|tunnel| tunnel.end_reason == Some(EndReason::Cancelled));
+    assert!(given_up.count() >= 3, "the silent ones at least");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_may_take_only_so_long() {
+    let side = Side::new();
+    let mut listener =
+        side.listen_with(|acceptor| acceptor.handshake_timeout(Duration::from_secs(3)), side.config()).await;
+    let mut client = TcpStream::connect(addr_of(&listener)).await.unwrap();
+    let begin = tokio::time::Instant::now();
+    tokio::select! {
+        _ = listener.accept() => panic!("it was accepted"),
+        eof = client.read_u8() => assert_eq!(eof.unwrap_err().kind(), io::ErrorKind::UnexpectedEof),
+    }
+    assert!(begin.elapsed() >= Duration::from_secs(3));
+    let tunnel = side.tunnel().await;
+    assert_eq!(tunnel.failure, Some(Failure::GenericTimeoutError));
+    assert_eq!(tunnel.end_reason, Some(EndReason::Timeout));
+    assert_eq!(tunnel.handshake_err, "no end of the TLS handshake within 3s");
+}
+
+#[tokio::test]
+async fn no_more_handshakes_at_a_time_than_allowed() {
+    let side = Side::new();
+    let mut listener = side.listen(side.config()).await.max_handshakes(2);
+    let addr = addr_of(&listener);
+    let silent = [TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap()];
+    let client = tokio::spawn(connect(addr, side.client(&[&TLS13])));
+    for _ in 0..100 {
+        tokio::select! {
+            biased;
+            _ = listener.accept() => panic!("there was no room"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    assert_eq!(side.sink.snapshot("").tcp_conns.len(), 2);
+    drop(silent);
+    listener.accept().await.unwrap();
+    client.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_acceptor_by_itself_says_what_went_wrong() {
+    let side = Side::new();
+    let acceptor = TraceTlsAcceptor::new(&side.sink, Arc::new(side.config()));
+    let listener = TraceListener::new(&side.sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let addr = listener.local_addr().unwrap();
+    let client = tokio::spawn(async move { ask(addr, &get("/")).await });
+    let (io, peer) = listener.accept().await.unwrap();
+    let error = acceptor.accept(io).await.unwrap_err();
+    client.abort();
+    assert_eq!(error.failure(), Failure::TlsNotTls);
+    assert_eq!(error.to_string(), format!("TLS handshake with {peer} failed"));
+    let source = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap();
+    assert!(source.get_ref().unwrap().is::<rustls::Error>());
+}

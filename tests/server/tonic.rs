@@ -1,0 +1,116 @@
+//! A gRPC server of tonic with a traced listener.
+
+use std::sync::Arc;
+
+use nettrace::{
+    HeaderCapture, TraceSink,
+    record::{EndReason, NetTrace},
+    server::{TraceListener, TraceServerLayer, TraceTlsAcceptor},
+};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::{
+    Request, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Server},
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::{
+    side::{conn_of, settled},
+    support::pki::Authority,
+};
+
+/// Ends with grace when it is told to.
+struct Site {
+    sink: TraceSink,
+    port: u16,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Site {
+    async fn start(tls: Option<rustls::ServerConfig>) -> Self {
+        let sink = TraceSink::builder().headers(HeaderCapture::Values).build();
+        let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let port = listener.local_addr().unwrap().port();
+        let (_, health) = tonic_health::server::health_reporter();
+        // A service sees who asks as without us.
+        let seen = move |request: Request<()>| match request.remote_addr() {
+            Some(peer) if peer.ip().is_loopback() && request.local_addr().unwrap().port() == port => {
+                Ok(request)
+            }
+            peer => Err(Status::internal(format!("{peer:?}"))),
+        };
+        let router = Server::builder()
+            .layer(TraceServerLayer::new(&sink))
+            .layer(tonic::service::InterceptorLayer::new(seen))
+            .add_service(health);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async { stopped.await.unwrap() };
+        let server = match tls {
+            None => tokio::spawn(router.serve_with_incoming_shutdown(listener.incoming(), stopped)),
+            Some(config) => {
+                let listener = listener.tls(TraceTlsAcceptor::new(&sink, Arc::new(config)));
+                tokio::spawn(router.serve_with_incoming_shutdown(listener.incoming(), stopped))
+            }
+        };
+        Site { sink, port, stop, server }
+    }
+
+    /// One that is known, and one that is not.
+    async fn ask(&self, channel: Channel) {
+        let mut client = HealthClient::new(channel);
+        for (service, known) in [("", true), ("nobody", false)] {
+            let asked = client.check(HealthCheckRequest { service: service.into() }).await;
+            assert_eq!(asked.is_ok(), known, "{asked:?}");
+        }
+    }
+
+    async fn finished(self) -> NetTrace {
+        self.stop.send(()).unwrap();
+        self.server.await.unwrap().unwrap();
+        let ended = |trace: &NetTrace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some());
+        settled(&self.sink, ended).await
+    }
+}
+
+fn check(trace: &NetTrace, scheme: &str, port: u16) {
+    assert_eq!((trace.http_requests.len(), trace.tcp_conns.len()), (2, 1));
+    for request in &trace.http_requests {
+        assert!(request.accepted && request.proto_major == 2);
+        assert_eq!((request.resp_status_code, &request.end_reason), (200, &Some(EndReason::Closed)));
+        assert_eq!(conn_of(trace, request).addr_tuple.src_port, port);
+        assert!(request.req_url.ends_with("/grpc.health.v1.Health/Check"), "{}", request.req_url);
+        assert!(request.req_url.starts_with(scheme), "{}", request.req_url);
+    }
+    let [known, unknown] = &trace.http_requests[..] else { unreachable!() };
+    assert_eq!(known.trailers.get("grpc-status").unwrap().field_val, "0");
+    assert_eq!(unknown.resp_header.get("grpc-status").unwrap().field_val, "5", "in the headers alone");
+}
+
+#[tokio::test]
+async fn its_calls_know_their_connection() {
+    let site = Site::start(None).await;
+    let port = site.port;
+    let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
+    site.ask(endpoint.connect().await.unwrap()).await;
+    check(&site.finished().await, "http://", port);
+}
+
+#[tokio::test]
+async fn over_tls() {
+    let authority = Authority::new("nettrace test CA");
+    let mut config = authority.issue(&["localhost"]).server();
+    config.alpn_protocols = vec![b"h2".into()];
+    let site = Site::start(Some(config)).await;
+    let port = site.port;
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(authority.pem()))
+        .domain_name("localhost");
+    let endpoint =
+        Endpoint::from_shared(format!("https://127.0.0.1:{port}")).unwrap().tls_config(tls).unwrap();
+    site.ask(endpoint.connect().await.unwrap()).await;
+    let trace = site.finished().await;
+    check(&trace, "https://", port);
+    assert_eq!((trace.tls_tunnels.len(), trace.tls_tunnels[0].negotiated_proto.as_str()), (1, "h2"));
+    assert!(trace.http_requests.iter().all(|request| request.tls_tunnel == trace.tls_tunnels[0].trace_id));
+}
