@@ -3,7 +3,6 @@
 //! tokio-postgres speaks it over a stream of the traced connector. Without a URL it asks a small server of its own on
 //! loopback, which speaks as much of the protocol as that takes and gives one answer to every query.
 
-#[expect(dead_code, reason = "its HTTP server is for other examples")]
 mod common;
 
 use common::Arguments;

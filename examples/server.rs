@@ -3,7 +3,6 @@
 //! A hyper server with TLS records what it accepts, and a client of the preset what it does, each into a sink of its
 //! own. The two traces are then put side by side. The file gets the server's.
 
-#[expect(dead_code, reason = "its HTTP server is for other examples")]
 mod common;
 
 use common::Arguments;

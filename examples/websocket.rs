@@ -4,7 +4,6 @@
 //! Without a URL (`http://` or `https://`) it talks to a server of its own on loopback, which gives back what it is
 //! told.
 
-#[expect(dead_code, reason = "its HTTP server is for other examples")]
 mod common;
 
 use common::Arguments;
