@@ -327,6 +327,7 @@ impl ConnLink {
     }
 
     /// Whether the peer will send nothing more.
+    #[cfg(feature = "server")]
     pub(super) fn is_closed_by_peer(&self) -> bool {
         self.record().peer_closed.load(Relaxed)
     }
