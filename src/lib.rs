@@ -91,7 +91,7 @@ pub mod connect;
 pub mod internals;
 #[cfg(all(any(feature = "conntrack", feature = "tcp-info"), target_os = "linux"))]
 pub mod linux;
-#[cfg(all(test, feature = "client"))]
+#[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 mod off;
 #[cfg(feature = "proxy")]
 pub mod proxy;

@@ -43,7 +43,7 @@ mod shard;
 mod subscriber;
 mod tls;
 
-#[cfg(all(test, feature = "client"))]
+#[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 pub(crate) use self::clock::readings;
 #[cfg(any(feature = "connect", feature = "tls"))]
 pub(crate) use self::identity::described;
