@@ -6,18 +6,49 @@
 
 use super::{core::Core, dial::DialRecorder, group::Group, request::RequestRef};
 use crate::record::Text;
-use std::{
-    cell::{Cell, RefCell},
-    sync::Arc,
-};
+use std::{cell::Cell, sync::Arc, thread::LocalKey};
+
+type Slot<T> = LocalKey<Cell<Option<T>>>;
 
 thread_local! {
     static REQUEST: Cell<Option<RequestRef>> = const { Cell::new(None) };
-    static DIAL: RefCell<Option<Arc<Group>>> = const { RefCell::new(None) };
-    static PROXY: RefCell<Option<Arc<Text>>> = const { RefCell::new(None) };
+    static DIAL: Cell<Option<Arc<Group>>> = const { Cell::new(None) };
+    static PROXY: Cell<Option<Arc<Text>>> = const { Cell::new(None) };
+    /// A dial that has begun before whoever records it was asked to.
     static BEGUN: Cell<Option<DialRecorder>> = const { Cell::new(None) };
+    /// The dials that begin while somebody looks.
     #[cfg(feature = "tonic")]
     static OBSERVED: Cell<Option<Vec<Arc<Group>>>> = const { Cell::new(None) };
+}
+
+/// What `f` returns with `value` in the slot, and what is left there. What was there before is put back, also when
+/// `f` panics.
+#[inline]
+fn within<T: 'static, R>(slot: &'static Slot<T>, value: T, f: impl FnOnce() -> R) -> (R, Option<T>) {
+    struct Back<'a, T: 'static>(&'static Slot<T>, Option<T>, &'a mut Option<T>);
+    impl<T> Drop for Back<'_, T> {
+        fn drop(&mut self) {
+            let outer = self.1.take();
+            *self.2 = self.0.try_with(|slot| slot.replace(outer)).ok().flatten();
+        }
+    }
+    let mut left = None;
+    let back = Back(slot, slot.replace(Some(value)), &mut left);
+    let result = f();
+    drop(back);
+    (result, left)
+}
+
+/// Shows what is in the slot to `f`, if there is something.
+#[inline]
+fn look<T, R>(slot: &'static Slot<T>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+    let look = |slot: &Cell<Option<T>>| {
+        let mut value = slot.take();
+        let result = value.as_mut().map(f);
+        slot.set(value);
+        result
+    };
+    slot.try_with(look).ok().flatten()
 }
 
 /// What is polled until its drop is polled on behalf of a request, if there is one.
@@ -52,11 +83,7 @@ impl Drop for RequestScope<'_> {
 /// Shows the current request to `f`, if there is one.
 #[inline]
 pub(super) fn with_current(f: impl FnOnce(&RequestRef)) {
-    let _ = REQUEST.try_with(|current| {
-        let request = current.take();
-        request.as_ref().map(f);
-        current.set(request);
-    });
+    look(&REQUEST, |request| f(request));
 }
 
 /// Puts another request in the place of the current one, if there is one: whoever entered the scope gets that back.
@@ -69,94 +96,47 @@ pub(super) fn replace(f: impl FnOnce(&RequestRef) -> Option<RequestRef>) {
 }
 
 pub(super) fn request() -> Option<RequestRef> {
-    let mut current = None;
-    with_current(|request| current = Some(request.clone()));
-    current
+    look(&REQUEST, |request| request.clone())
 }
 
 /// Polls `f` on behalf of `dial`.
 pub(super) fn with_dial<R>(dial: &Arc<Group>, f: impl FnOnce() -> R) -> R {
-    struct Back(Option<Arc<Group>>);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            let outer = self.0.take();
-            let _ = DIAL.try_with(|current| current.replace(outer));
-        }
-    }
-    let _back = Back(DIAL.with(|current| current.replace(Some(dial.clone()))));
-    f()
+    within(&DIAL, dial.clone(), f).0
+}
+
+pub(super) fn dial() -> Option<Arc<Group>> {
+    look(&DIAL, |dial| dial.clone())
 }
 
 /// Runs `f`, in which whoever dials connects to that proxy.
 pub(super) fn with_proxy<R>(proxy: &Arc<Text>, f: impl FnOnce() -> R) -> R {
-    struct Back(Option<Arc<Text>>);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            let outer = self.0.take();
-            let _ = PROXY.try_with(|current| current.replace(outer));
-        }
-    }
-    let _back = Back(PROXY.with(|current| current.replace(Some(proxy.clone()))));
-    f()
+    within(&PROXY, proxy.clone(), f).0
 }
 
 /// The proxy that is being connected to.
 pub(super) fn proxy() -> Option<Arc<Text>> {
-    PROXY.try_with(|current| current.borrow().clone()).ok().flatten()
+    look(&PROXY, |proxy| proxy.clone())
 }
 
 /// Runs `f`, in which a dial that is about to begin is this one, which has begun. Gives it back if nobody took it.
 pub(super) fn with_begun<R>(dial: DialRecorder, f: impl FnOnce() -> R) -> (R, Option<DialRecorder>) {
-    struct Back<'a>(Option<DialRecorder>, &'a mut Option<DialRecorder>);
-    impl Drop for Back<'_> {
-        fn drop(&mut self) {
-            let outer = self.0.take();
-            *self.1 = BEGUN.try_with(|begun| begun.replace(outer)).ok().flatten();
-        }
-    }
-    let mut left = None;
-    let back = Back(BEGUN.with(|begun| begun.replace(Some(dial))), &mut left);
-    let result = f();
-    drop(back);
-    (result, left)
+    within(&BEGUN, dial, f)
 }
 
 /// The dial that has begun already, if it is one of that sink's.
 pub(super) fn begun(core: &Arc<Core>) -> Option<DialRecorder> {
-    let take = |begun: &Cell<Option<DialRecorder>>| {
-        let (mine, other) = match begun.take() {
-            Some(dial) if dial.is_of(core) => (Some(dial), None),
-            other => (None, other),
-        };
-        begun.set(other);
-        mine
-    };
-    BEGUN.try_with(take).ok().flatten()
-}
-
-pub(super) fn dial() -> Option<Arc<Group>> {
-    DIAL.try_with(|current| current.borrow().clone()).ok().flatten()
+    let is_ours = look(&BEGUN, |dial| dial.is_of(core)).unwrap_or(false);
+    is_ours.then(|| BEGUN.take()).flatten()
 }
 
 /// What `poll` returns, and the dials that began in it.
 #[cfg(feature = "tonic")]
 pub(super) fn observing_dials<R>(poll: impl FnOnce() -> R) -> (R, Vec<Arc<Group>>) {
-    struct Back(Option<Vec<Arc<Group>>>);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            let _ = OBSERVED.try_with(|begun| begun.set(self.0.take()));
-        }
-    }
-    let _back = Back(OBSERVED.replace(Some(Vec::new())));
-    let result = poll();
-    (result, OBSERVED.take().unwrap_or_default())
+    let (result, begun) = within(&OBSERVED, Vec::new(), poll);
+    (result, begun.unwrap_or_default())
 }
 
 #[cfg(feature = "tonic")]
 pub(super) fn dial_begins(group: &Arc<Group>) {
-    let _ = OBSERVED.try_with(|begun| {
-        let mut dials = begun.take();
-        dials.iter_mut().for_each(|dials| dials.push(group.clone()));
-        begun.set(dials);
-    });
+    look(&OBSERVED, |dials| dials.push(group.clone()));
 }
