@@ -1,6 +1,5 @@
 //! The tasks of a client's connections: they can be waited for, and stopped.
 
-use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
     sync::{
@@ -52,25 +51,23 @@ impl Tasks {
 }
 
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    /// In a box: hyper's tasks are some kilobytes, also the small one of each HTTP/2 request, and would be moved as a
+    /// whole several times on their way.
     fn execute(&self, task: F) {
-        self.tracker.spawn(Stoppable { task, stopped: self.stopped.clone() });
+        self.tracker.spawn(Stoppable { task: Box::pin(task), stopped: self.stopped.clone() });
     }
 }
 
-pin_project! {
-    struct Stoppable<F> {
-        #[pin]
-        task: F,
-        stopped: Arc<AtomicBool>,
-    }
+struct Stoppable<F> {
+    task: Pin<Box<F>>,
+    stopped: Arc<AtomicBool>,
 }
 
 impl<F: Future> Future for Stoppable<F> {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let done = this.task.poll(cx).is_ready();
-        if done || this.stopped.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let done = self.task.as_mut().poll(cx).is_ready();
+        if done || self.stopped.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
