@@ -37,7 +37,7 @@ fn wrap_connector() {
 
 #[test]
 fn hyper_pool() {
-    shows("hyper_pool", Has { methods: &["GET"], ..Has::default() });
+    shows("hyper_pool", Has { methods: &["GET", "GET", "GET"], ..Has::default() });
 }
 
 #[test]
