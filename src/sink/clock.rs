@@ -79,7 +79,7 @@ impl Clock {
 thread_local!(static READINGS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
 
 /// How often this thread has read a clock of any sink.
-#[cfg(all(test, feature = "client"))]
+#[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 pub(crate) fn readings() -> u64 {
     READINGS.get()
 }
