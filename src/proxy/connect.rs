@@ -6,7 +6,7 @@ use super::{
     layer::Shared,
 };
 use crate::{
-    error::{ProxyError, ProxyErrorKind, classify},
+    error::{ProxyError, ProxyErrorKind, classify, said},
     sink::{ConnRef, RequestHead},
 };
 use http::{HeaderValue, Method, Request, Response, Uri, header};
@@ -116,7 +116,7 @@ where
 fn phrase(response: &Response<Incoming>) -> String {
     let own = response.extensions().get::<ReasonPhrase>();
     match own {
-        Some(own) => String::from_utf8_lossy(own.as_bytes()).into_owned(),
+        Some(own) => said(String::from_utf8_lossy(own.as_bytes())),
         None => response.status().canonical_reason().unwrap_or_default().into(),
     }
 }
