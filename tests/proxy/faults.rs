@@ -156,7 +156,8 @@ async fn no_socks() {
         "no known type",
     )
     .await;
-    no_way(&socks(&[b"\x05\x02", b"\x01\0", b"\x05\0\0\x03\x40name"]), Failure::EofError, "").await;
+    let cut_off = socks(&[b"\x05\x02", b"\x01\0", b"\x05\0\0\x03\x40name"]);
+    no_way(&cut_off, Failure::EofError, "the proxy closed the connection in the handshake").await;
     let server = Server::start(async |conn| -> io::Result<()> { conn.reset() });
     let (client, sink) = client(proxy(&format!("socks5h://{}", server.addr())), |builder| builder);
     let error = get(&client, "http://web.test/").await.unwrap_err();
