@@ -297,7 +297,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How many redirects to follow; 9 by default, so that 10 requests are made at most, as Go does. With zero the redirect itself is the response.
+    /// How many redirects to follow; 9 by default, so that 10 requests are made at most, as Go does. With zero the
+    /// redirect itself is the response, as always to a CONNECT.
     pub fn max_redirects(mut self, max: usize) -> Self {
         self.redirects = max;
         self

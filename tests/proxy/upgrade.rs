@@ -58,6 +58,22 @@ async fn of_the_callers_own() {
     }
 }
 
+/// Wherever else the proxy sends the caller, no tunnel leads there.
+#[tokio::test]
+async fn that_the_proxy_redirects() {
+    let server =
+        Server::answering(b"HTTP/1.1 302 Found\r\nlocation: http://login.test/\r\ncontent-length: 0\r\n\r\n");
+    for target in ["web.test:443", "192.0.2.1:443"] {
+        let (client, sink) = client(proxy(&format!("http://{}", server.addr())), |builder| builder);
+        let response =
+            client.request(http::Request::connect(target).body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 302);
+        drop(response);
+        let trace = finished(&client, &sink).await;
+        assert_eq!(trace.http_requests.len(), 1);
+    }
+}
+
 /// Another protocol on a connection through a tunnel, and through SOCKS.
 #[tokio::test]
 async fn to_another_protocol() {
