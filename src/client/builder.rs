@@ -162,10 +162,10 @@ impl ClientBuilder {
     /// those of the environment, as it is when the client is built ([`ProxySelector::from_env`]);
     /// [`ProxySelector::none`] for none.
     ///
-    /// An HTTP or HTTPS proxy forwards requests to `http` URLs, and is asked with CONNECT for all others, and for
-    /// HTTP/2 with prior knowledge. What is said here about TLS counts for HTTPS proxies, too. Connections are
-    /// shared by those who go the same way: through a proxy that forwards, by requests to any host, which all count as
-    /// one for the limits per host.
+    /// An HTTP or HTTPS proxy forwards requests to `http` URLs, and is asked with CONNECT for all others, for HTTP/2 with
+    /// prior knowledge, and for what asks for another protocol (`Upgrade`). What is said here about TLS counts for HTTPS
+    /// proxies, too. Connections are shared by those who go the same way: through a proxy that forwards, by requests to
+    /// any host, which all count as one for the limits per host.
     ///
     /// ```no_run
     /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -297,7 +297,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How many redirects to follow; 9 by default, so that 10 requests are made at most, as Go does. With zero the redirect itself is the response.
+    /// How many redirects to follow; 9 by default, so that 10 requests are made at most, as Go does. With zero the
+    /// redirect itself is the response, as always to a CONNECT.
     pub fn max_redirects(mut self, max: usize) -> Self {
         self.redirects = max;
         self

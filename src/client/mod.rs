@@ -218,7 +218,9 @@ impl ClientStack {
                 return Err(ClientError::failed(ClientClosed, RequestHandle::unbound()));
             }
             let mut deadline = limit.map(Deadline::new);
-            let mut hop = (self.redirects > 0).then(|| Hop::of(&request));
+            // Where else a proxy sends the caller, no tunnel leads (RFC 9110 section 9.3.6).
+            let may_follow = self.redirects > 0 && request.method() != Method::CONNECT;
+            let mut hop = may_follow.then(|| Hop::of(&request));
             let (handle, response) = self.call(request);
             let response = within(&mut deadline, &handle, pin!(response)).await?;
             let response = response.map_err(|error| ClientError::failed(error, handle.clone()))?;

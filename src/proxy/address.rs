@@ -132,22 +132,6 @@ impl Proxy {
         Proxy(Arc::new(Inner { scheme, authority, credentials, uri, name }))
     }
 
-    /// From a URL without user info, and what was found of that elsewhere.
-    pub(super) fn of_parts(
-        uri: &Uri,
-        authorization: Option<&HeaderValue>,
-        login: Option<(&str, &str)>,
-    ) -> Result<Self, InvalidProxy> {
-        let mut proxy: Proxy = uri.to_string().parse()?;
-        if let Some(value) = authorization {
-            proxy = Proxy::new(proxy.0.scheme, proxy.0.authority.clone(), Credentials::Basic(value.clone()));
-        }
-        match login {
-            Some((user, password)) => proxy.credentials(user, password),
-            None => Ok(proxy),
-        }
-    }
-
     pub(crate) fn scheme(&self) -> Scheme {
         self.0.scheme
     }

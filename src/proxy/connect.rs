@@ -6,7 +6,7 @@ use super::{
     layer::Shared,
 };
 use crate::{
-    error::{ProxyError, ProxyErrorKind, classify},
+    error::{ProxyError, ProxyErrorKind, classify, said},
     sink::{ConnRef, RequestHead},
 };
 use http::{HeaderValue, Method, Request, Response, Uri, header};
@@ -72,11 +72,13 @@ where
 }
 
 fn request(proxy: &Proxy, target: &str) -> Result<Request<String>, ProxyErrorKind> {
-    let unfit = |_| ProxyErrorKind::Target("it cannot be sent");
+    fn unfit<E>(_: E) -> ProxyErrorKind {
+        ProxyErrorKind::Target("it cannot be sent")
+    }
     let mut request = Request::new(String::new());
     *request.method_mut() = Method::CONNECT;
     *request.uri_mut() = target.parse::<Uri>().map_err(unfit)?;
-    let host = HeaderValue::try_from(target).map_err(|_| ProxyErrorKind::Target("it cannot be sent"))?;
+    let host = HeaderValue::try_from(target).map_err(unfit)?;
     request.headers_mut().insert(header::HOST, host);
     if let Some(credentials) = proxy.authorization() {
         request.headers_mut().insert(header::PROXY_AUTHORIZATION, credentials.clone());
@@ -116,7 +118,7 @@ where
 fn phrase(response: &Response<Incoming>) -> String {
     let own = response.extensions().get::<ReasonPhrase>();
     match own {
-        Some(own) => String::from_utf8_lossy(own.as_bytes()).into_owned(),
+        Some(own) => said(String::from_utf8_lossy(own.as_bytes())),
         None => response.status().canonical_reason().unwrap_or_default().into(),
     }
 }

@@ -74,7 +74,7 @@ where
         }
         _ => None,
     };
-    let io = to_proxy(inner, &proxy, begun).await.map_err(Into::into)?;
+    let io = to_proxy(inner, &proxy, begun).await?;
     if io.connected().is_negotiated_h2() {
         return Err(proxy.error(&asked.text, ProxyErrorKind::Http2).into());
     }
@@ -124,21 +124,28 @@ where
 }
 
 /// A connection to the proxy itself. Whatever dials or speaks TLS meanwhile does so with the proxy.
-async fn to_proxy<C: Service<Uri>>(
+async fn to_proxy<C>(
     mut inner: C,
     proxy: &Proxy,
     begun: Option<DialRecorder>,
-) -> Result<C::Response, C::Error> {
+) -> Result<C::Response, BoxError>
+where
+    C: Service<Uri>,
+    C::Error: Into<BoxError>,
+{
     let call = || inner.call(proxy.uri().clone());
     let (connecting, begun) = match begun {
         Some(dial) => proxy.name().scope_of(dial, call),
         None => (proxy.name().scope(call), None),
     };
     let mut connecting = pin!(connecting);
-    let connected = poll_fn(|cx| proxy.name().scope(|| connecting.as_mut().poll(cx))).await;
-    // Where nobody below records dials, the look-up is all that is known of this one.
-    if let Some(dial) = begun {
-        dial.established(None);
+    let connected =
+        poll_fn(|cx| proxy.name().scope(|| connecting.as_mut().poll(cx))).await.map_err(Into::into);
+    // Where nobody below records dials, the look-up and the outcome are all that is known of this one.
+    match (begun, &connected) {
+        (Some(dial), Ok(_)) => dial.established(None),
+        (Some(dial), Err(error)) => dial.failed(|| classify::fault(&**error)),
+        (None, _) => {}
     }
     connected
 }

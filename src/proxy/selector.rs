@@ -4,13 +4,7 @@ use super::Proxy;
 use crate::error::InvalidProxy;
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
-use std::{
-    env,
-    error::Error,
-    fmt,
-    net::IpAddr,
-    sync::{Arc, OnceLock},
-};
+use std::{env, error::Error, fmt, net::IpAddr, sync::Arc};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -39,18 +33,25 @@ enum Choice {
     #[default]
     None,
     Fixed(Proxy),
-    Except(Proxy, Arc<Matcher>),
+    Except(Proxy, Arc<Exceptions>),
     Environment(Arc<Environment>),
     Ask(Arc<Ask>),
 }
 
 type Ask = dyn Fn(&Uri) -> Result<Option<Proxy>, BoxError> + Send + Sync;
 
-/// What the variables say, and the proxies that they name.
+/// What the variables say.
 struct Environment {
-    matcher: Matcher,
-    http: OnceLock<Result<Proxy, InvalidProxy>>,
-    https: OnceLock<Result<Proxy, InvalidProxy>>,
+    http: Option<Result<Proxy, InvalidProxy>>,
+    https: Option<Result<Proxy, InvalidProxy>>,
+    exceptions: Exceptions,
+}
+
+/// Destinations that are left out.
+struct Exceptions {
+    all: bool,
+    /// Asked for nothing but whether there is a proxy.
+    others: Matcher,
 }
 
 impl ProxySelector {
@@ -72,22 +73,30 @@ impl ProxySelector {
     /// As in Go, `localhost` and loopback addresses are never asked for through a proxy of the environment. In a CGI
     /// program (`REQUEST_METHOD` is set) nothing is read, as whoever makes a request could set `HTTP_PROXY` there.
     pub fn from_env() -> Self {
-        let is_set = |name: &str| env::var_os(name).is_some() || env::var_os(name.to_lowercase()).is_some();
-        if !["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"].into_iter().any(is_set) {
+        Self::from_variables(|name| Some(env::var_os(name)?.to_string_lossy().into_owned()))
+    }
+
+    fn from_variables(read: impl Fn(&str) -> Option<String>) -> Self {
+        let value = |name: &str| {
+            let names = [name, &name.to_lowercase()];
+            names.into_iter().filter_map(&read).find(|value| !value.is_empty())
+        };
+        let proxy = |name| value(name).or_else(|| value("ALL_PROXY")).map(|text| text.parse());
+        let [http, https] = ["HTTP_PROXY", "HTTPS_PROXY"].map(proxy);
+        if (http.is_none() && https.is_none()) || read("REQUEST_METHOD").is_some() {
             return Self::none();
         }
-        let (matcher, http, https) = (Matcher::from_env(), OnceLock::new(), OnceLock::new());
-        ProxySelector(Choice::Environment(Arc::new(Environment { matcher, http, https })))
+        let exceptions = Exceptions::new(&value("NO_PROXY").unwrap_or_default());
+        ProxySelector(Choice::Environment(Arc::new(Environment { http, https, exceptions })))
     }
 
     /// Leaves out destinations: a list, with commas, of hosts (whose subdomains are left out too), IP addresses,
-    /// networks such as `10.0.0.0/8`, or `*` for all. Of a selector that is not one proxy it changes nothing.
+    /// networks such as `10.0.0.0/8`, or `*` for all. It takes the place of a list that was given before. Of a selector
+    /// that is not one proxy it changes nothing.
     pub fn no_proxy(self, list: &str) -> Self {
         match self.0 {
             Choice::Fixed(proxy) | Choice::Except(proxy, _) => {
-                // It is asked for nothing but whether there is one.
-                let matcher = Matcher::builder().all("http://proxy.invalid").no(list).build();
-                ProxySelector(Choice::Except(proxy, Arc::new(matcher)))
+                ProxySelector(Choice::Except(proxy, Arc::new(Exceptions::new(list))))
             }
             other => ProxySelector(other),
         }
@@ -102,10 +111,7 @@ impl ProxySelector {
         match &self.0 {
             Choice::None => Ok(None),
             Choice::Fixed(proxy) => Ok(Some(proxy.clone())),
-            Choice::Except(proxy, matcher) => {
-                let is_meant = matcher.intercept(&as_http(uri)).is_some();
-                Ok(is_meant.then(|| proxy.clone()))
-            }
+            Choice::Except(proxy, exceptions) => Ok((!exceptions.have(uri)).then(|| proxy.clone())),
             Choice::Environment(environment) => Ok(environment.select(uri)?),
             Choice::Ask(ask) => ask(uri),
         }
@@ -114,14 +120,25 @@ impl ProxySelector {
 
 impl Environment {
     fn select(&self, uri: &Uri) -> Result<Option<Proxy>, InvalidProxy> {
-        if uri.host().is_none_or(is_local) {
-            return Ok(None);
-        }
-        let Some(found) = self.matcher.intercept(uri) else { return Ok(None) };
-        // For each of the schemes it is always the same one.
-        let known = if uri.scheme_str() == Some("https") { &self.https } else { &self.http };
-        let made = known.get_or_init(|| Proxy::of_parts(found.uri(), found.basic_auth(), found.raw_auth()));
-        made.clone().map(Some)
+        let proxy = match uri.scheme_str() {
+            Some("http") => &self.http,
+            Some("https") => &self.https,
+            _ => &None,
+        };
+        let is_meant = || !uri.host().is_none_or(is_local) && !self.exceptions.have(uri);
+        proxy.clone().filter(|_| is_meant()).transpose()
+    }
+}
+
+impl Exceptions {
+    fn new(list: &str) -> Self {
+        // To a matcher the star is a name, and no address has one.
+        let all = list.split(',').any(|entry| entry.trim() == "*");
+        Exceptions { all, others: Matcher::builder().all("http://proxy.invalid").no(list).build() }
+    }
+
+    fn have(&self, uri: &Uri) -> bool {
+        self.all || self.others.intercept(&as_http(uri)).is_none()
     }
 }
 
@@ -158,7 +175,8 @@ impl fmt::Debug for ProxySelector {
             Choice::None => f.write_str("ProxySelector(none)"),
             Choice::Fixed(proxy) | Choice::Except(proxy, _) => write!(f, "ProxySelector({proxy})"),
             Choice::Environment(environment) => {
-                f.debug_tuple("ProxySelector").field(&environment.matcher).finish()
+                let Environment { http, https, .. } = &**environment;
+                f.debug_struct("ProxySelector").field("http", http).field("https", https).finish()
             }
             Choice::Ask(_) => f.write_str("ProxySelector(..)"),
         }
@@ -173,9 +191,10 @@ mod tests {
         selector.select(&uri.parse().unwrap()).unwrap().map(|proxy| proxy.to_string())
     }
 
-    fn environment(matcher: Matcher) -> ProxySelector {
-        let (http, https) = (OnceLock::new(), OnceLock::new());
-        ProxySelector(Choice::Environment(Arc::new(Environment { matcher, http, https })))
+    fn environment(variables: &[(&str, &str)]) -> ProxySelector {
+        ProxySelector::from_variables(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into())
+        })
     }
 
     #[test]
@@ -190,23 +209,23 @@ mod tests {
         for uri in ["http://outside.test/", "https://notinside.test/", "postgres://11.1.2.3:5432"] {
             assert_eq!(chosen(&selector, uri).as_deref(), Some("http://p.test:1"), "{uri}");
         }
-        assert_eq!(chosen(&selector.no_proxy("*"), "http://outside.test/"), None);
+        let without = selector.no_proxy("a.test, *");
+        for uri in ["http://outside.test/", "https://11.1.2.3/", "postgres://[2001:db8::1]:5432"] {
+            assert_eq!(chosen(&without, uri), None, "{uri}");
+        }
         assert_eq!(chosen(&ProxySelector::none().no_proxy("a"), "http://outside.test/"), None);
     }
 
     #[test]
     fn variables() {
-        let selector = environment(
-            Matcher::builder()
-                .http("http://joe:secret@h.test:1")
-                .all("socks5h://a:b@s.test")
-                .no("no.test")
-                .build(),
-        );
-        for _ in 0..2 {
-            assert_eq!(chosen(&selector, "http://x.test/").as_deref(), Some("http://***@h.test:1"));
-            assert_eq!(chosen(&selector, "https://x.test/").as_deref(), Some("socks5h://***@s.test:1080"));
-        }
+        let selector = environment(&[
+            ("http_proxy", "http://joe:secret@h.test:1"),
+            ("HTTPS_PROXY", ""),
+            ("ALL_PROXY", "socks5h://a:b@s.test"),
+            ("NO_PROXY", "no.test"),
+        ]);
+        assert_eq!(chosen(&selector, "http://x.test/").as_deref(), Some("http://***@h.test:1"));
+        assert_eq!(chosen(&selector, "https://x.test/").as_deref(), Some("socks5h://***@s.test:1080"));
         for uri in
             ["http://no.test/", "https://localhost:1/", "http://127.0.0.1/", "https://[::1]/", "ws://x.test"]
         {
@@ -216,9 +235,42 @@ mod tests {
     }
 
     #[test]
+    fn no_variables() {
+        for variables in [
+            &[][..],
+            &[("HTTP_PROXY", "")],
+            &[("NO_PROXY", "a.test")],
+            &[("HTTP_PROXY", "a.test"), ("REQUEST_METHOD", "GET")],
+            &[("HTTP_PROXY", "a.test"), ("NO_PROXY", "*")],
+        ] {
+            for uri in ["http://x.test/", "http://192.0.2.1/", "https://x.test/"] {
+                assert_eq!(chosen(&environment(variables), uri), None, "{uri}");
+            }
+        }
+    }
+
+    /// What is no proxy, or not read as one, is no reason to go past it.
+    #[test]
     fn what_is_not_spoken_is_an_error_and_no_way_around() {
-        let selector = environment(Matcher::builder().all("socks4://s.test").build());
-        let error = selector.select(&Uri::from_static("http://x.test/")).unwrap_err();
-        assert!(error.is::<InvalidProxy>(), "{error}");
+        for value in
+            ["socks4://s.test", "ftp://joe:secret@s.test", "http://joe:secret@s.test:x", "s.test\u{fffd}"]
+        {
+            let selector = environment(&[("ALL_PROXY", value)]);
+            let error = selector.select(&Uri::from_static("http://x.test/")).unwrap_err();
+            assert!(error.is::<InvalidProxy>(), "{error}");
+            assert!(!format!("{error} {error:?} {selector:?}").contains("secret"), "{error}");
+        }
+    }
+
+    /// What the password has that a URL has not, or in other places, is read as it is written elsewhere.
+    #[test]
+    fn passwords_of_the_environment() {
+        for password in ["p@ss", "pa^ss", "pa#ss", "pa/ss", "12/ss"] {
+            let value = format!("http://joe:{password}@s.test:1");
+            let selector = environment(&[("HTTPS_PROXY", &value)]);
+            let proxy = selector.select(&Uri::from_static("https://x.test/")).unwrap();
+            assert_eq!(proxy, Some(value.parse().unwrap()));
+            assert_eq!(format!("{selector:?}").matches("ss").count(), 0, "{selector:?}");
+        }
     }
 }

@@ -95,7 +95,8 @@ fn without_tls(uri: Uri) -> Uri {
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = parts.authority.map(|authority| match authority.port() {
         Some(_) => authority,
-        None => Authority::try_from(format!("{authority}:443")).unwrap_or(authority),
+        // There may be a colon and nothing behind it (RFC 3986 section 3.2.3).
+        None => Authority::try_from(format!("{}:443", authority.host())).unwrap_or(authority),
     });
     parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
     Uri::from_parts(parts).unwrap_or_default()
@@ -110,6 +111,7 @@ mod tests {
         for (uri, expected) in [
             ("https://a.test/", "http://a.test:443/"),
             ("https://[::1]/x", "http://[::1]:443/x"),
+            ("https://a.test:/", "http://a.test:443/"),
             ("https://a.test:8443/", "http://a.test:8443/"),
             ("http://a.test/", "http://a.test/"),
             ("postgres://a.test/", "postgres://a.test/"),

@@ -2,6 +2,7 @@
 //! else (Trailers-Only).
 
 use super::{core::Core, headers::is_wanted, request::RequestRecord};
+use crate::error::said;
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 use percent_encoding::percent_decode;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,9 +12,6 @@ static MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// The status for what a server says that is no status, as gRPC has it.
 const UNKNOWN: u16 = 2;
-
-/// A server may say what it likes; so much of it is kept.
-const MOST: usize = 1024;
 
 /// Whether the response is one to a gRPC call over HTTP/2.
 #[inline]
@@ -38,17 +36,13 @@ pub(super) fn note(core: &Core, record: &RequestRecord, fields: &HeaderMap) {
 
 /// Without the percent-encoding of the gRPC protocol.
 fn decoded(message: &HeaderValue) -> Box<str> {
-    let text = percent_decode(message.as_bytes()).decode_utf8_lossy();
-    if text.len() <= MOST {
-        return text.into();
-    }
-    let most = (0..=MOST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…", &text[..most]).into()
+    said(percent_decode(message.as_bytes()).decode_utf8_lossy()).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::MOST_SAID as MOST;
 
     #[test]
     fn kinds_of_content() {

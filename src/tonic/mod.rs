@@ -175,13 +175,16 @@ pub fn layer(sink: &TraceSink) -> TraceRequestLayer<LinkBody> {
 
 /// What tonic would set up its own connector with.
 fn connector(sink: &TraceSink, endpoint: &Endpoint) -> TcpConnector {
-    let probes = endpoint.get_tcp_keepalive().map(|time| {
-        let probes = TcpKeepalive::new().with_time(time);
-        let probes =
-            endpoint.get_tcp_keepalive_interval().into_iter().fold(probes, TcpKeepalive::with_interval);
-        endpoint.get_tcp_keepalive_retries().into_iter().fold(probes, TcpKeepalive::with_retries)
-    });
-    TcpConnector::new(sink).nodelay(endpoint.get_tcp_nodelay()).keep_alive_probes(probes)
+    let (time, interval) = (endpoint.get_tcp_keepalive(), endpoint.get_tcp_keepalive_interval());
+    let retries = endpoint.get_tcp_keepalive_retries();
+    // One of them is enough.
+    let are_wanted = time.is_some() || interval.is_some() || retries.is_some();
+    let probes = time.into_iter().fold(TcpKeepalive::new(), TcpKeepalive::with_time);
+    let probes = interval.into_iter().fold(probes, TcpKeepalive::with_interval);
+    let probes = retries.into_iter().fold(probes, TcpKeepalive::with_retries);
+    TcpConnector::new(sink)
+        .nodelay(endpoint.get_tcp_nodelay())
+        .keep_alive_probes(are_wanted.then_some(probes))
 }
 
 /// An endpoint of a Unix socket says nothing of it but this.
@@ -192,5 +195,31 @@ fn hides_path(endpoint: &Endpoint) -> bool {
 impl<T> ResponseExt for ::tonic::Response<T> {
     fn request_handle(&self) -> Option<&RequestHandle> {
         RequestHandle::among(self.extensions())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+    use std::time::Duration;
+    use tokio::net::TcpListener;
+
+    /// As tonic's own connector has it.
+    #[tokio::test]
+    async fn any_word_about_keep_alive_switches_it_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint::from_static("http://a.test");
+        let time = Some(Duration::from_secs(7));
+        for (endpoint, is_on) in [
+            (endpoint.clone(), false),
+            (endpoint.clone().tcp_keepalive(time), true),
+            (endpoint.clone().tcp_keepalive_interval(time), true),
+            (endpoint.tcp_keepalive_retries(Some(3)), true),
+        ] {
+            let connector = connector(&TraceSink::disabled(), &endpoint);
+            let stream = connector.connect(listener.local_addr().unwrap()).await.unwrap();
+            assert_eq!(SockRef::from(stream.get_ref()).keepalive().unwrap(), is_on, "{endpoint:?}");
+        }
     }
 }

@@ -121,6 +121,12 @@ fn of_the_environment() {
         exits_with(&output, 1);
         assert!(!output.stderr.contains("through"), "{}", output.stderr);
     }
+    // What is no proxy is no reason to go without one.
+    let output = with(&[("ALL_PROXY", "ftp://joe:secret@a.test")], &["get", "http://web.test/"]);
+    exits_with(&output, 1);
+    assert!(reason(&output).contains("its scheme is not http"), "{}", output.stderr);
+    assert!(!output.stderr.contains("secret"), "{}", output.stderr);
+
     let web = Server::answering(HELLO);
     let output = with(&[("HTTP_PROXY", &url)], &["get", &format!("http://{}/", web.addr())]);
     exits_with(&output, 0);

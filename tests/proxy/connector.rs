@@ -90,6 +90,22 @@ async fn over_a_connector_that_records_nothing() {
     }
 }
 
+/// All that is recorded then is the look-up; the dial of which it was a part fails with the connector.
+#[tokio::test]
+async fn refused_over_a_connector_that_records_nothing() {
+    let (sink, refused) = (TraceSink::new(), crate::support::raw::Refused::on("127.0.0.1:0"));
+    let proxy = proxy(&format!("socks5://{}", refused.addr));
+    let connector = ProxyLayer::new(&sink, proxy).layer(HttpConnector::new());
+    connector.oneshot("http://localhost:1/".parse().unwrap()).await.unwrap_err();
+    let trace = sink.snapshot("");
+    check::finished(&trace);
+    let [dial] = &trace.dials[..] else { panic!("one dial") };
+    assert_eq!(
+        (&dial.end_reason, &dial.failure),
+        (&Some(EndReason::Failed), &Some(Failure::ConnectionRefused))
+    );
+}
+
 /// A protocol in which the server speaks first: its words may come together with the proxy's.
 #[tokio::test]
 async fn for_what_is_no_http() {

@@ -74,6 +74,18 @@ async fn a_head_without_end() {
     assert!(sent < 8 << 20, "{sent} bytes were taken");
 }
 
+/// A proxy may say what it likes; not all of it is kept.
+#[tokio::test]
+async fn an_answer_with_too_many_words() {
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(&[b"HTTP/1.1 403 ", &[b'x'; 32 << 10][..], b"\r\n\r\n"].concat()).await?;
+        conn.close().await
+    });
+    let connect = no_tunnel(&server, Failure::ProxyRefused, "403 xxx").await;
+    assert!(connect.req_error.len() < 2000, "{} bytes", connect.req_error.len());
+}
+
 /// A response that has content is no tunnel, and its content is not waited for.
 #[tokio::test]
 async fn an_answer_that_does_not_end() {
@@ -144,7 +156,8 @@ async fn no_socks() {
         "no known type",
     )
     .await;
-    no_way(&socks(&[b"\x05\x02", b"\x01\0", b"\x05\0\0\x03\x40name"]), Failure::EofError, "").await;
+    let cut_off = socks(&[b"\x05\x02", b"\x01\0", b"\x05\0\0\x03\x40name"]);
+    no_way(&cut_off, Failure::EofError, "the proxy closed the connection in the handshake").await;
     let server = Server::start(async |conn| -> io::Result<()> { conn.reset() });
     let (client, sink) = client(proxy(&format!("socks5h://{}", server.addr())), |builder| builder);
     let error = get(&client, "http://web.test/").await.unwrap_err();

@@ -58,30 +58,50 @@ async fn of_the_callers_own() {
     }
 }
 
-/// Another protocol on a connection through a tunnel, and through SOCKS.
+/// Wherever else the proxy sends the caller, no tunnel leads there.
+#[tokio::test]
+async fn that_the_proxy_redirects() {
+    let server =
+        Server::answering(b"HTTP/1.1 302 Found\r\nlocation: http://login.test/\r\ncontent-length: 0\r\n\r\n");
+    for target in ["web.test:443", "192.0.2.1:443"] {
+        let (client, sink) = client(proxy(&format!("http://{}", server.addr())), |builder| builder);
+        let response =
+            client.request(http::Request::connect(target).body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 302);
+        drop(response);
+        let trace = finished(&client, &sink).await;
+        assert_eq!(trace.http_requests.len(), 1);
+    }
+}
+
+/// Another protocol on a connection through a tunnel, and through SOCKS. No proxy forwards what asks for that.
 #[tokio::test]
 async fn to_another_protocol() {
-    need_tool!("microsocks");
+    need_tool!("microsocks", "squid");
     let server = Server::start(async |mut conn| {
-        conn.read_head().await?;
+        let head = conn.read_head().await?;
+        assert!(head.starts_with("GET / HTTP/1.1\r\n") && !head.contains("proxy-"), "{head}");
         conn.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhello")
             .await?;
         let word = conn.read(5).await?;
         conn.write(&word).await?;
         conn.close().await
     });
-    let socks = microsocks(false);
-    let (client, sink) = client(proxy(&socks.url("socks5")), |builder| builder);
-    let request = http::Request::get(format!("http://{}/", server.addr()));
-    let request =
-        request.header("connection", "upgrade").header("upgrade", "echo").body(Body::empty()).unwrap();
-    let response = client.request(request).await.unwrap();
-    assert_eq!(response.status(), 101);
-    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
-    stream.write_all(b"again").await.unwrap();
-    let mut heard = Vec::new();
-    stream.read_to_end(&mut heard).await.unwrap();
-    assert_eq!(heard, b"helloagain");
-    drop(stream);
-    finished(&client, &sink).await;
+    let (socks, http) = (microsocks(false), squid(None));
+    for url in [socks.url("socks5"), http.url_with_login("http")] {
+        let (client, sink) = client(proxy(&url), |builder| builder);
+        let request = http::Request::get(format!("http://{}/", server.addr()));
+        let request =
+            request.header("connection", "upgrade").header("upgrade", "echo").body(Body::empty()).unwrap();
+        let response = client.request(request).await.unwrap();
+        assert_eq!(response.status(), 101, "{url}");
+        let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        stream.write_all(b"again").await.unwrap();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"helloagain");
+        drop(stream);
+        let trace = finished(&client, &sink).await;
+        assert_eq!(crate::story(&trace).connect.is_some(), url.starts_with("http:"));
+    }
 }

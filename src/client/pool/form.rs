@@ -8,7 +8,7 @@ use super::{
 use crate::{error::InvalidRequest, proxy::Proxy};
 use http::{
     HeaderValue, Method, Request, Uri, Version,
-    header::{HOST, PROXY_AUTHORIZATION},
+    header::{HOST, PROXY_AUTHORIZATION, UPGRADE},
     uri::{Authority, Parts, PathAndQuery, Scheme},
 };
 use std::error::Error;
@@ -49,11 +49,7 @@ impl Key {
         let (scheme, authority) = server(request)?;
         let way = match settings.proxies.select(request.uri())? {
             None => Way::Direct,
-            // A CONNECT of the caller's is what the proxy is to be told, whatever the port.
-            Some(proxy) if request.method() == Method::CONNECT && proxy.scheme().is_http() => {
-                Way::Forward(proxy)
-            }
-            Some(proxy) if proxy.forwards(request.uri()) && !settings.http2_only => Way::Forward(proxy),
+            Some(proxy) if is_forwarded(request, &proxy, settings) => Way::Forward(proxy),
             Some(proxy) => Way::Tunnel(proxy),
         };
         Ok(match &way {
@@ -61,6 +57,17 @@ impl Key {
             _ => Key { scheme, authority, way },
         })
     }
+}
+
+/// Whether the proxy is told of the request itself.
+fn is_forwarded<B>(request: &Request<B>, proxy: &Proxy, settings: &Settings) -> bool {
+    if request.method() == Method::CONNECT {
+        // One of the caller's is what the proxy is to be told, whatever the port.
+        return proxy.scheme().is_http();
+    }
+    // To a proxy `Upgrade` is about its own connection: another protocol needs a tunnel (RFC 6455 section 4.1).
+    let upgrades = request.headers().contains_key(UPGRADE);
+    proxy.forwards(request.uri()) && !settings.http2_only && !upgrades
 }
 
 /// The server's scheme and authority.

@@ -73,7 +73,7 @@ where
     send(io, &request).await?;
     // The address that the proxy connects from, which follows, is of no interest.
     let mut rest = vec![0; message::rest_of_reply(receive::<REPLY>(io).await?)?];
-    io.read_exact(&mut rest).await.map(drop).map_err(ProxyErrorKind::Io)
+    io.read_exact(&mut rest).await.map(drop).map_err(ended)
 }
 
 async fn send<IO: AsyncWrite + Unpin>(io: &mut IO, message: &[u8]) -> Result<(), ProxyErrorKind> {
