@@ -64,10 +64,11 @@ async fn serve(
     let requests = TraceServerLayer::new(&sink);
     let connections = GracefulShutdown::new();
     loop {
-        let (io, _) = tokio::select! {
-            accepted = listener.accept() => accepted?,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             _ = &mut stopped => break,
         };
+        let Ok((io, _)) = accepted else { continue }; // there may be no descriptor left for the moment
         io.get_ref().0.get_ref().set_nodelay(true)?; // the two traces show what it takes without
         let service = requests.clone().conn(io.conn_ref()).layer(service_fn(echo)); // <- and another
         let server = auto::Builder::new(TokioExecutor::new());

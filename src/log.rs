@@ -33,9 +33,9 @@ use tracing::Level;
 /// `url.full`, `http.response.status_code`, `server.address`, `network.peer.address`, `tls.protocol.version`,
 /// `dns.question.name`, `error.type` (the [`Failure`]) and so on. Besides, there are `nettrace.id`, the
 /// identifier of the record in the trace; `nettrace.request`, `nettrace.dial`, `nettrace.conn`, `nettrace.tunnel` and
-/// `nettrace.prev_hop`, those of the records that it is linked to; `nettrace.end_reason`, `error.message` and
-/// `duration_ms`. A field that is not known is left out. Nothing is in an event that is not in the record: header
-/// fields are left out even where the sink records them.
+/// `nettrace.prev_hop`, those of the records that it is linked to; `nettrace.accepted` where this side was asked;
+/// `nettrace.end_reason`, `error.message` and `duration_ms`. A field that is not known is left out. Nothing is in an
+/// event that is not in the record: header fields are left out even where the sink records them.
 ///
 /// Should events leave the process over a client that is itself traced, leave that client's sink without this.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,8 +83,9 @@ fn level(reason: &Option<EndReason>, usual: Level) -> Level {
 fn request(record: &HttpReqTrace) {
     let uri: Uri = record.req_url.parse().unwrap_or_default();
     let status = Some(record.resp_status_code).filter(|status| *status != 0);
-    // As the conventions have it for clients.
-    let refused = status.filter(|status| *status >= 400).map(|status| status.to_string());
+    // As the conventions have it: what a client asks for in vain is its own fault, not the server's.
+    let first = if record.accepted { 500 } else { 400 };
+    let refused = status.filter(|status| *status >= first).map(|status| status.to_string());
     let code = record.failure.as_ref().map(Failure::as_str).or(refused.as_deref());
     let outcome = outcome(&record.failure, status.map(|status| status.to_string()));
     let version = match (record.proto_major, record.proto_minor) {
@@ -96,6 +97,8 @@ fn request(record: &HttpReqTrace) {
         nettrace.conn = id(&record.tcp_conn),
         nettrace.tunnel = id(&record.tls_tunnel),
         nettrace.prev_hop = id(&record.prev_hop),
+        nettrace.request = id(&record.triggered_by),
+        nettrace.accepted = accepted(record.accepted),
         nettrace.end_reason = reason(&record.end_reason),
         http.request.method = record.req_method.as_str(),
         url.full = record.req_url.as_str(),
@@ -132,9 +135,14 @@ fn tcp_conn(record: &TcpConnTrace) {
     let addresses = &record.addr_tuple;
     let error = if record.connected { &record.conn_err } else { &record.handshake_err };
     let end = if record.connected { record.conn_close_at } else { record.handshake_end_at };
+    let peer = match text(&record.unix_path) {
+        Some(path) => path.to_owned(),
+        None => format!("{}:{}", addresses.dst_ip, addresses.dst_port),
+    };
     emit!("nettrace::tcp", level(&record.end_reason, Level::DEBUG), {
         nettrace.id = record.trace_id.as_str(),
         nettrace.dial = id(&record.from_dial),
+        nettrace.accepted = accepted(record.accepted),
         nettrace.end_reason = reason(&record.end_reason),
         network.transport = if record.unix_path.is_empty() { "tcp" } else { "unix" },
         network.local.address = text(&addresses.src_ip),
@@ -147,7 +155,7 @@ fn tcp_conn(record: &TcpConnTrace) {
         error.type = code(&record.failure),
         error.message = text(error),
         duration_ms = milliseconds(record.handshake_begin_at, end),
-    }, "tcp {}:{} {}", addresses.dst_ip, addresses.dst_port, outcome(&record.failure, ended(&record.end_reason)));
+    }, "tcp {} {}", peer, outcome(&record.failure, ended(&record.end_reason)));
 }
 
 fn udp_conn(record: &UdpConnTrace) {
@@ -192,11 +200,16 @@ fn dns_query(record: &DnsQueryTrace) {
 }
 
 fn tls_tunnel(record: &TlsTunnelTrace) {
-    let server = record.peer_certs.first();
+    // The peer's, which is the server or has asked this one.
+    let (client, server) = match record.peer_certs.first() {
+        certificate if record.accepted => (certificate, None),
+        certificate => (None, certificate),
+    };
     let error = text(&record.handshake_err).or(text(&record.conn_err));
     emit!("nettrace::tls", level(&record.end_reason, Level::DEBUG), {
         nettrace.id = record.trace_id.as_str(),
         nettrace.conn = id(&record.tcp_conn),
+        nettrace.accepted = accepted(record.accepted),
         nettrace.end_reason = reason(&record.end_reason),
         server.address = text(&record.server_name),
         tls.protocol.version = record.tls_version.strip_prefix("TLSv"),
@@ -206,6 +219,9 @@ fn tls_tunnel(record: &TlsTunnelTrace) {
         tls.server.subject = server.map(|certificate| certificate.subject.as_str()),
         tls.server.issuer = server.map(|certificate| certificate.issuer.as_str()),
         tls.server.hash.sha256 = server.map(|certificate| certificate.sha256.as_str()),
+        tls.client.subject = client.map(|certificate| certificate.subject.as_str()),
+        tls.client.issuer = client.map(|certificate| certificate.issuer.as_str()),
+        tls.client.hash.sha256 = client.map(|certificate| certificate.sha256.as_str()),
         nettrace.tls.cipher_suite = number(record.cipher_suite),
         nettrace.tls.alert = text(&record.alert),
         error.type = code(&record.failure),
@@ -216,6 +232,11 @@ fn tls_tunnel(record: &TlsTunnelTrace) {
 
 fn id(id: &TraceId) -> Option<&str> {
     Some(id.as_str()).filter(|id| !id.is_empty())
+}
+
+/// This side was asked, and has not asked itself: a field that is there only then.
+fn accepted(is: bool) -> Option<bool> {
+    is.then_some(true)
 }
 
 fn text(text: &str) -> Option<&str> {

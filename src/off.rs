@@ -28,7 +28,10 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ClientConfig, RootCertStore, ServerConfig},
+};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 /// Every way in which a sink can be off.
@@ -189,6 +192,38 @@ fn all_layers_over_each_other() {
     });
 }
 
+#[cfg(feature = "server")]
+#[test]
+fn the_accepting_side() {
+    use crate::{
+        connect::TracedIo,
+        server::{TraceServerLayer, TraceTlsAcceptor},
+        sink::Endpoint,
+    };
+    use tokio_rustls::rustls::pki_types::ServerName;
+
+    assert_none(async |sink| {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let (client, server) = configs();
+        let accepted = sink.accepted(Endpoint::default);
+        let acceptor = TraceTlsAcceptor::new(&sink, Arc::new(server));
+        let name = ServerName::try_from("pipe.test").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let (stream, there) =
+            tokio::join!(acceptor.accept(TracedIo::new(here, accepted)), connector.connect(name, there));
+        exchange(TokioIo::new(stream.unwrap()), there.unwrap()).await;
+    });
+    assert_none(async |sink| {
+        let answer = service_fn(async |request: Request<TraceBody<Full<Bytes>>>| {
+            request.into_body().collect().await?;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("answer")))
+        });
+        let request = Request::new(Full::from("question"));
+        let response = TraceServerLayer::new(&sink).layer(answer).oneshot(request).await.unwrap();
+        response.into_body().collect().await.unwrap();
+    });
+}
+
 /// What was under way when the sink was closed has ended for it.
 #[test]
 fn what_outlives_its_sink() {
@@ -249,15 +284,27 @@ fn pipe() -> (
 }
 
 fn acceptor() -> TlsAcceptor {
+    TlsAcceptor::from(Arc::new(configs().1))
+}
+
+/// Of a client and of a server for `pipe.test`.
+pub(crate) fn configs() -> (ClientConfig, ServerConfig) {
     let certified = rcgen::generate_simple_self_signed(["pipe.test".to_owned()]).unwrap();
-    let key = certified.signing_key.into();
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(certified.cert.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let server = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.into()], key)
+        .with_single_cert(vec![certified.cert.into()], certified.signing_key.into())
         .unwrap();
-    TlsAcceptor::from(Arc::new(config))
+    (client, server)
 }
 
 /// Reads and writes of all kinds, the last of which is the end of the stream.

@@ -315,3 +315,73 @@ fn a_channel_of_tonic() {
     drop((stop, client));
     server.join().unwrap();
 }
+
+/// The same over a connection that is kept alive.
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "aws-lc-rs")))]
+#[test]
+fn a_client_of_reqwest() {
+    use nettrace::reqwest::TraceClient;
+    use std::io::{BufRead, BufReader, Write};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                for line in BufReader::new(&stream).lines().map_while(Result::ok) {
+                    if line.is_empty() {
+                        (&stream).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let cheapest =
+        |send: &dyn Fn() -> std::pin::Pin<Box<dyn Future<Output = reqwest::Result<reqwest::Response>>>>| {
+            let call = || {
+                let before = alloc::calls();
+                runtime.block_on(async { assert_eq!(send().await.unwrap().bytes().await.unwrap(), "hello") });
+                alloc::calls() - before
+            };
+            (0..50).map(|_| call()).min().unwrap()
+        };
+    // With our resolver and TLS in both.
+    let builder = |sink: &TraceSink| {
+        let traced = nettrace::reqwest::trace(reqwest::Client::builder().no_proxy(), sink).unwrap();
+        runtime.block_on(async { traced.build().unwrap() })
+    };
+    let plain = builder(&TraceSink::disabled()).into_inner();
+    let untraced = cheapest(&|| Box::pin(plain.get(&url).send()));
+    for (how, sink) in sinks() {
+        let client: TraceClient = builder(&sink);
+        let traced = cheapest(&|| Box::pin(client.execute(client.get(&url).build().unwrap())));
+        assert_eq!(traced, untraced, "{how}");
+    }
+}
+
+#[cfg(feature = "server")]
+#[test]
+fn what_is_accepted() {
+    use nettrace::server::TraceListener;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listen = || runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    // A socket is taken out of a slab of the runtime's, which grows now and then: the cheapest counts.
+    let cheapest = |accept: &dyn Fn()| (0..20).map(|_| allocations(accept)).min().unwrap();
+    let bare = listen();
+    let addr = bare.local_addr().unwrap();
+    let unlayered = cheapest(&|| {
+        let _client = std::net::TcpStream::connect(addr).unwrap();
+        runtime.block_on(bare.accept()).unwrap();
+    });
+    for (how, sink) in sinks() {
+        let listener = TraceListener::new(&sink, listen());
+        let addr = listener.local_addr().unwrap();
+        let with_layer = cheapest(&|| {
+            let _client = std::net::TcpStream::connect(addr).unwrap();
+            runtime.block_on(listener.accept()).unwrap();
+        });
+        assert_eq!(with_layer, unlayered, "{how}");
+    }
+}

@@ -80,6 +80,42 @@ fn an_operation_costs_no_allocation() {
     assert_eq!(sink.snapshot("all").tcp_conns[0].socket_trace.as_ref().unwrap().socket_ops.len(), 4_000);
 }
 
+/// hyper reads a head into eight kilobytes, of which its parts are slices.
+#[cfg(feature = "server")]
+#[test]
+fn of_what_a_server_read_nothing_is_kept() {
+    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+    use nettrace::{request::TraceBody, server::TraceServerLayer};
+    use tokio::io::AsyncReadExt;
+    use tower::Layer;
+
+    let sink = TraceSink::builder().headers(HeaderCapture::Values).build();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let (here, mut there) = tokio::io::duplex(1 << 16);
+        let service =
+            TraceServerLayer::new(&sink).layer(service_fn(async |_: http::Request<TraceBody<Incoming>>| {
+                Ok::<_, std::convert::Infallible>(http::Response::new(mock::Body::from("hello")))
+            }));
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(here), service));
+        let mut before = 0;
+        for i in 0..2_000 {
+            if i == 1_000 {
+                before = alloc::live();
+            }
+            let request = "GET /a?b HTTP/1.1\r\nhost: web.test\r\nauthorization: Basic c2VjcmV0\r\n\r\n";
+            there.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"hello") {
+                assert_ne!(there.read_buf(&mut answer).await.unwrap(), 0);
+            }
+        }
+        let kept = (alloc::live() - before) / 1_000;
+        assert!(kept < 1_500, "{kept} bytes for each request");
+    });
+    assert_eq!(sink.snapshot("").http_requests.len(), 2_000);
+}
+
 /// What snapshots take for each of a thousand records more: allocations, and bytes.
 fn taken_for_each(sink: &TraceSink, record: impl Fn()) -> (f64, f64) {
     let snapshot = || {

@@ -121,6 +121,11 @@ impl Filter {
         }
     }
 
+    /// Whether a connection is open, or under way, between these addresses.
+    pub(super) fn is_open(&self, protocol: Protocol, ends: [End; 2]) -> bool {
+        self.flows.is_open(protocol, ends)
+    }
+
     /// A dial ended before its addresses were known.
     pub(super) fn dialled(&mut self, protocol: Protocol, remote: End) {
         if let Some(dials) = self.dials.get_mut(&(protocol, remote)) {

@@ -112,6 +112,12 @@ impl Flows {
         unknown
     }
 
+    /// Whether the flow is somebody's now.
+    pub(super) fn is_open(&self, protocol: Protocol, [local, remote]: [End; 2]) -> bool {
+        let lives = self.flows.get(&Flow::new(protocol, local, remote));
+        lives.into_iter().flatten().any(|life| life.closed.is_none())
+    }
+
     /// The packets of a connection carry these addresses too, elsewhere. The flow, if it is news.
     pub(super) fn translated(&mut self, id: &TraceId, protocol: Protocol, ends: [End; 2]) -> Option<Flow> {
         let [local, remote] = ends;

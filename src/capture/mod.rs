@@ -5,6 +5,9 @@
 //! quote one of these packets, and, together with the `conntrack` probe, what NAT on this machine made of them. It is
 //! bounded whatever passes beside; what was lost is counted.
 //!
+//! Of a connection that was accepted it has the packets from `accept` on, and not the handshake before it. Where both
+//! ends are connections of the sink, the packets are those of the end that connected.
+//!
 //! It needs the privilege to capture (`CAP_NET_RAW` on Linux). An interface that cannot be opened is told of in
 //! [`problems`](CaptureProbe::problems), and the rest works.
 //!

@@ -7,7 +7,7 @@ use super::{
     worker::{Shared, Worker, now},
 };
 use crate::{
-    record::ConntrackEntry,
+    record::{AddrTuple, ConntrackEntry},
     sink::{ConnRef, Probe, ProbeEvent, ProbeSocket, TraceSink, Transport},
 };
 use std::{
@@ -102,6 +102,9 @@ impl Probe for CaptureProbe {
         let ends = conn.local_addr().map(flow::end).zip(remote).map(|(local, remote)| [local, remote]);
         let open = |ends| shared.filter().opened(Some(&id), protocol, ends, began(conn.age(), now), now);
         match (event, ends) {
+            // Then its packets are those of the other end, which is traced, too.
+            (ProbeEvent::Connected, Some(ends))
+                if conn.was_accepted() && shared.filter().is_open(protocol, ends) => {}
             (ProbeEvent::Connected, Some(ends)) => open(ends),
             (ProbeEvent::ConnectFailed, Some(ends)) => {
                 open(ends);
@@ -144,14 +147,20 @@ impl Probe for CaptureProbe {
 
     fn conntrack(&self, conn: &ConnRef, entry: &ConntrackEntry) {
         let addr = |ip: &str, port| Some(SocketAddr::new(ip.parse().ok()?, port));
-        let (original, reply) = (&entry.addr_orig, &entry.addr_reply);
-        let source = addr(&reply.src_ip, reply.src_port);
-        let destination = addr(&reply.dst_ip, reply.dst_port);
-        let (Some(source), Some(destination)) = (source, destination) else { return };
-        // Replies come from the remote side, unless the kernel saw that side first.
-        let remote_began = addr(&original.dst_ip, original.dst_port) == conn.local_addr();
-        let (local, remote) = if remote_began { (source, destination) } else { (destination, source) };
+        let ends = |tuple: &AddrTuple| {
+            Some([addr(&tuple.src_ip, tuple.src_port)?, addr(&tuple.dst_ip, tuple.dst_port)?])
+        };
+        let (Some(original), Some(reply)) = (ends(&entry.addr_orig), ends(&entry.addr_reply)) else { return };
+        let own =
+            conn.local_addr().zip(conn.peer_addr()).map(|(local, remote)| [local, remote].map(flow::end));
+        let is_own = |ends: [SocketAddr; 2]| own == Some(ends.map(flow::end));
+        // The kernel saw the remote side first if that has made the connection. On one side of a NAT its packets have
+        // the connection's own addresses, and on the other these.
+        let began_there = is_own(reply) && !is_own(original);
+        let ([local, remote], [there, here]) =
+            if began_there { (reply, original) } else { (original, reply) };
         self.add_addresses(conn, local, remote);
+        self.add_addresses(conn, here, there);
     }
 
     fn clear(&self) {

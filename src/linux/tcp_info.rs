@@ -16,7 +16,7 @@ use uapi::c::{IPPROTO_TCP, TCP_CONGESTION, TCP_INFO};
 /// of the failure), where the kernel is Linux 5.9 or newer.
 ///
 /// A reading takes less than a microsecond, on the path of the traffic. No privilege is needed. It sees the
-/// connections that `TcpConnector` and the resolver make.
+/// connections that `TcpConnector` and the resolver make, and those that `TraceListener` accepts.
 ///
 /// ```
 /// use nettrace::{TraceSink, linux::TcpInfoProbe};
@@ -62,7 +62,10 @@ impl Probe for TcpInfoProbe {
         }
         if self.icmp_errors {
             match (event, conn.peer_addr()) {
-                (ProbeEvent::Connected, Some(remote)) => icmp::collect(socket, remote, false),
+                // What it is for an accepted socket, the program has chosen.
+                (ProbeEvent::Connected, Some(remote)) if !conn.was_accepted() => {
+                    icmp::collect(socket, remote, false);
+                }
                 (ProbeEvent::ConnectFailed, _) => {
                     icmp::newest(socket).into_iter().for_each(|error| conn.icmp_error(error));
                 }
@@ -352,5 +355,25 @@ mod tests {
 
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         assert!(read(udp.as_fd()).is_none());
+    }
+
+    /// They have it from the listening socket (here `IPV6_RECVERR`).
+    #[cfg(feature = "server")]
+    #[tokio::test]
+    async fn what_was_chosen_for_accepted_sockets_stays() {
+        use crate::{TraceSink, server::TraceListener};
+        use uapi::c::{IPPROTO_IPV6, IPV6_RECVERR, c_int};
+
+        let listener = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
+        uapi::setsockopt(listener.as_raw_fd(), IPPROTO_IPV6, IPV6_RECVERR, &c_int::from(true)).unwrap();
+        let sink = TraceSink::builder().probe(TcpInfoProbe::new()).build();
+        let listener = TraceListener::new(&sink, listener);
+        let addr = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(tokio::net::TcpStream::connect(addr), listener.accept());
+        let (stream, _) = accepted.unwrap();
+        let mut is_on = c_int::from(false);
+        uapi::getsockopt(stream.get_ref().as_raw_fd(), IPPROTO_IPV6, IPV6_RECVERR, &mut is_on).unwrap();
+        assert_eq!(is_on, c_int::from(true));
+        drop(client);
     }
 }

@@ -137,7 +137,7 @@ where
                     this.recorder.complete();
                 }
             }
-            Some(Err(error)) => failure::record_body(error, this.recorder),
+            Some(Err(error)) => failure::record_plain(error, this.recorder, "the body failed"),
             None => this.recorder.complete(),
         }
         Poll::Ready(frame)

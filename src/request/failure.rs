@@ -1,6 +1,7 @@
 //! What a failed request says of its connection and of what went wrong.
 
 use crate::{
+    Failure,
     error::classify::{self, as_error},
     sink::{ConnRef, RequestRecorder},
 };
@@ -8,6 +9,7 @@ use http::Extensions;
 use hyper_util::client::legacy;
 use std::any::Any;
 
+/// The error of a client, which may know the connection.
 #[cold]
 pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
     if let Some(conn) = error.downcast_ref::<legacy::Error>().and_then(legacy::Error::connect_info) {
@@ -17,18 +19,14 @@ pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
             recorder.conn(conn);
         }
     }
-    match as_error(error) {
-        Some(error) => recorder.failed(classify::failure(error), &classify::chain(error)),
-        None => recorder.failed(crate::Failure::unknown("the service failed"), "the service failed"),
-    }
+    record_plain(error, &mut recorder, "the service failed");
 }
 
-pub(super) fn record_body(error: &dyn Any, recorder: &mut RequestRecorder) {
-    if !recorder.is_on() {
-        return;
-    }
+/// Where the error is none of the standard library's kind, `otherwise` is all that can be said.
+#[cold]
+pub(crate) fn record_plain(error: &dyn Any, recorder: &mut RequestRecorder, otherwise: &'static str) {
     match as_error(error) {
         Some(error) => recorder.failed(classify::failure(error), &classify::chain(error)),
-        None => recorder.failed(crate::Failure::unknown("the body failed"), "the body failed"),
+        None => recorder.failed(Failure::unknown(otherwise), otherwise),
     }
 }

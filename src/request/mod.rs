@@ -26,7 +26,7 @@
 //! | interim responses | HTTP/1, with [`informational`](TraceRequestLayer::informational) |
 
 mod body;
-mod failure;
+pub(crate) mod failure;
 mod future;
 mod layer;
 mod mapper;

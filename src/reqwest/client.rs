@@ -100,24 +100,24 @@ impl TraceClient {
             has_body,
             accepted: false,
         });
-        let piece = watch_body(request.body_mut(), &recorder);
+        watch_body(request.body_mut(), &recorder);
         let scope = recorder.scope();
         let inner = client.call(request);
         drop(scope);
         let known = self.connector.known.clone();
-        TraceClientFuture::new(inner, handle, Some(Running { recorder, piece, known }))
+        TraceClientFuture::new(inner, handle, Some(Running { recorder, known }))
     }
 }
 
-/// A stream is counted as it goes. A body in one piece stays as it is, so that reqwest can send it again; its length
-/// is given back.
-fn watch_body(body: &mut Option<Body>, recorder: &RequestRecorder) -> Option<u64> {
-    if let Some(bytes) = body.as_ref()?.as_bytes() {
-        return Some(bytes.len() as u64);
-    }
-    let watch = Some(Box::new(recorder.watch()));
-    *body = body.take().map(|body| Body::wrap(TraceBody::new(body, watch)));
-    None
+/// A stream is counted as it goes. A body in one piece stays as it is, so that reqwest can send it again.
+fn watch_body(body: &mut Option<Body>, recorder: &RequestRecorder) {
+    *body = body.take().map(|body| match body.as_bytes() {
+        Some(bytes) => {
+            recorder.in_one_piece(bytes.len() as u64);
+            body
+        }
+        None => Body::wrap(TraceBody::new(body, Some(Box::new(recorder.watch())))),
+    });
 }
 
 impl Deref for TraceClient {

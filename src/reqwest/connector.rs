@@ -3,12 +3,12 @@
 use crate::{
     connect::destination,
     error::classify,
-    reqwest::known::{Known, addresses},
-    sink::{DialRecorder, Endpoint, TraceSink},
+    reqwest::known::{Addresses, Known, addresses},
+    sink::{DialRecorder, Endpoint, Tick, TraceSink},
     tls::observe::{Chains, Handshakes, Outcome},
 };
 use http::{Extensions, Uri};
-use hyper_util::client::legacy::connect::Connection;
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use pin_project_lite::pin_project;
 use std::{
     error::Error,
@@ -71,17 +71,19 @@ where
     }
 
     fn call(&mut self, to: Q) -> Self::Future {
-        let sink = &self.layer.sink;
-        if sink.is_disabled() {
-            return TraceConnectorFuture { inner: self.inner.call(to), dial: None };
+        let TraceConnectorLayer { sink, known, chains } = &self.layer;
+        if !sink.is_enabled() {
+            let unseen = sink.may_record().then(|| known.clone());
+            return TraceConnectorFuture { inner: self.inner.call(to), dial: None, unseen };
         }
         let uri = uri(&to);
         let recorder = sink.dial(|| destination(&uri));
         let dial = recorder.dial().clone();
         let inner = dial.scope(|| self.inner.call(to));
-        let handshakes = Handshakes::new(dial, &self.layer.chains);
-        let (host, known) = (uri.host().unwrap_or_default().into(), self.layer.known.clone());
-        TraceConnectorFuture { inner, dial: Some(Dial { recorder, handshakes, host, known }) }
+        let handshakes = Handshakes::new(dial, chains);
+        let (host, known) = (uri.host().unwrap_or_default().into(), known.clone());
+        let dial = Some(Dial { recorder, handshakes, host, known });
+        TraceConnectorFuture { inner, dial, unseen: None }
     }
 }
 
@@ -100,6 +102,8 @@ pin_project! {
         #[pin]
         inner: F,
         dial: Option<Dial>,
+        // Of a dial that is not recorded: whom its connection is not to be taken for another one by.
+        unseen: Option<Arc<Known>>,
     }
 }
 
@@ -121,7 +125,15 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Some(dial) = this.dial else { return this.inner.poll(cx) };
+        let Some(dial) = this.dial else {
+            let polled = this.inner.poll(cx);
+            if let (Poll::Ready(Ok(conn)), Some(known)) = (&polled, this.unseen)
+                && let Some(addresses) = addresses_of(&conn.connected())
+            {
+                known.add(addresses, None, Tick::NONE);
+            }
+            return polled;
+        };
         let polled = dial.recorder.dial().scope(|| dial.handshakes.scope(|| this.inner.poll(cx)));
         if let Poll::Ready(result) = &polled
             && let Some(dial) = this.dial.take()
@@ -138,9 +150,7 @@ where
 impl Dial {
     fn established(mut self, conn: &impl Connection) {
         let connected = conn.connected();
-        let mut extras = Extensions::new();
-        connected.get_extras(&mut extras);
-        let addresses = addresses(&extras);
+        let addresses = addresses_of(&connected);
         let now = self.recorder.dial().now();
         let outcome = Outcome::Established { is_h2: connected.is_negotiated_h2() };
         let tunnels = self.handshakes.take(&self.host, outcome);
@@ -150,10 +160,8 @@ impl Dial {
             path: None,
         };
         let conn = std::mem::take(&mut self.recorder).out_of_sight(endpoint, tunnels);
-        match (conn, addresses) {
-            (Some(conn), Some(addresses)) => self.known.add(addresses, conn, now),
-            (None, Some(addresses)) => self.known.forget(addresses),
-            (_, None) => {}
+        if let Some(addresses) = addresses {
+            self.known.add(addresses, conn, now);
         }
     }
 
@@ -178,6 +186,12 @@ impl Drop for Dial {
             std::mem::take(&mut self.recorder).handshake_dropped(tunnels);
         }
     }
+}
+
+fn addresses_of(connected: &Connected) -> Option<Addresses> {
+    let mut extras = Extensions::new();
+    connected.get_extras(&mut extras);
+    addresses(&extras)
 }
 
 /// I/O errors hide the error that they carry from those who ask for their source.

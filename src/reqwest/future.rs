@@ -35,8 +35,6 @@ pin_project! {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) recorder: RequestRecorder,
-    /// The length of a body in one piece.
-    pub(super) piece: Option<u64>,
     pub(super) known: Arc<Known>,
 }
 
@@ -82,7 +80,7 @@ impl Running {
 
     fn responded(self, mut response: Response, handle: RequestHandle) -> Response {
         let conn = addresses(response.extensions()).and_then(|addresses| self.link(addresses));
-        let Running { mut recorder, piece, .. } = self;
+        let mut recorder = self.recorder;
         match conn {
             Some(mut conn) => {
                 conn.answers(handle);
@@ -90,9 +88,7 @@ impl Running {
             }
             None => drop(response.extensions_mut().insert(handle)),
         }
-        if let Some(bytes) = piece {
-            recorder.sent_whole(bytes);
-        }
+        recorder.went_out();
         recorder.response(response.status(), response.version(), response.headers());
         if response.content_length() == Some(0) {
             recorder.complete();

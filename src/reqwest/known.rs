@@ -27,12 +27,13 @@ pub(super) struct Known {
     both: Mutex<[HashMap<Addresses, Entry>; 2]>,
 }
 
-/// More than a kernel has ports for one peer.
-const MOST: usize = 1 << 16;
+/// Each keeps its records, and those of its dial: the names that were looked up, the tunnels.
+const MOST: usize = 1 << 12;
 
 #[derive(Clone, Debug)]
 struct Entry {
-    conn: ConnRef,
+    /// `None` of a connection that was not recorded.
+    conn: Option<ConnRef>,
     /// From then on the addresses were those of no other.
     since: Tick,
     /// Another had these addresses before.
@@ -46,38 +47,47 @@ impl Default for Known {
 }
 
 impl Known {
-    /// A connection has been made, and was recorded.
-    pub(super) fn add(&self, addresses: Addresses, conn: ConnRef, since: Tick) {
-        let mut both = self.lock();
-        let is_heir = both.iter_mut().any(|some| some.remove(&addresses).is_some()); // it is in one at most
-        self.put(&mut both, addresses, Entry { conn, since, is_heir });
+    /// A connection has been made; `None` where it was not recorded.
+    pub(super) fn add(&self, addresses: Addresses, conn: Option<ConnRef>, since: Tick) {
+        let gone = {
+            let mut both = self.lock();
+            let is_heir = both.iter_mut().any(|some| some.remove(&addresses).is_some()); // it is in one at most
+            self.put(&mut both, addresses, Entry { conn, since, is_heir })
+        };
+        drop(gone); // not while others wait
     }
 
-    /// A connection has been made, and was not recorded.
-    pub(super) fn forget(&self, addresses: Addresses) {
-        self.lock().iter_mut().for_each(|some| drop(some.remove(&addresses)));
-    }
-
-    /// The only one that can have carried a request which began then. `None` when there is none, or it might
-    /// have been the one before.
+    /// The only one that can have carried a request which began then. `None` when there is none, it was not
+    /// recorded, or it might have been the one before.
     pub(super) fn find(&self, addresses: Addresses, begin: Tick) -> Option<ConnRef> {
-        let mut both = self.lock();
-        let entry = match both[0].get(&addresses) {
-            Some(entry) => entry.clone(),
-            None => {
-                let entry = both[1].remove(&addresses)?;
-                self.put(&mut both, addresses, entry.clone());
-                entry
+        let (entry, gone) = {
+            let mut both = self.lock();
+            match both[0].get(&addresses) {
+                Some(entry) => (entry.clone(), HashMap::new()),
+                None => {
+                    let entry = both[1].remove(&addresses)?;
+                    let gone = self.put(&mut both, addresses, entry.clone());
+                    (entry, gone)
+                }
             }
         };
-        (!entry.is_heir || entry.since <= begin).then_some(entry.conn)
+        drop(gone);
+        entry.conn.filter(|_| !entry.is_heir || entry.since <= begin)
     }
 
-    fn put(&self, both: &mut [HashMap<Addresses, Entry>; 2], addresses: Addresses, entry: Entry) {
-        if both[0].len() >= self.most {
-            both[1] = std::mem::take(&mut both[0]);
+    /// What goes for it is given back: it takes time to let go of.
+    fn put(
+        &self,
+        [young, old]: &mut [HashMap<Addresses, Entry>; 2],
+        addresses: Addresses,
+        entry: Entry,
+    ) -> HashMap<Addresses, Entry> {
+        let mut gone = HashMap::new();
+        if young.len() >= self.most {
+            gone = std::mem::replace(old, std::mem::take(young));
         }
-        both[0].insert(addresses, entry);
+        young.insert(addresses, entry);
+        gone
     }
 
     fn lock(&self) -> MutexGuard<'_, [HashMap<Addresses, Entry>; 2]> {
@@ -94,8 +104,8 @@ mod tests {
         (([127, 0, 0, 1], port).into(), ([127, 0, 0, 1], 80).into())
     }
 
-    fn conn(sink: &TraceSink) -> ConnRef {
-        sink.dial(|| "a.test:80".into()).out_of_sight(Default::default(), vec![]).unwrap()
+    fn conn(sink: &TraceSink) -> Option<ConnRef> {
+        sink.dial(|| "a.test:80".into()).out_of_sight(Default::default(), vec![])
     }
 
     fn id(conn: Option<ConnRef>) -> Option<String> {
@@ -109,12 +119,19 @@ mod tests {
         known.add(addresses(1), first.clone(), Tick(10));
         // It may have been dialled for the request, or long before.
         for begin in [5, 10, 15] {
-            assert_eq!(id(known.find(addresses(1), Tick(begin))), id(Some(first.clone())));
+            assert_eq!(id(known.find(addresses(1), Tick(begin))), id(first.clone()));
         }
         known.add(addresses(1), second.clone(), Tick(20));
         assert_eq!(id(known.find(addresses(1), Tick(19))), None, "it may have been over either");
-        assert_eq!(id(known.find(addresses(1), Tick(20))), id(Some(second)));
+        assert_eq!(id(known.find(addresses(1), Tick(20))), id(second.clone()));
         assert_eq!(id(known.find(addresses(2), Tick(20))), None);
+
+        // Nor is what was not recorded taken for what came after it.
+        known.add(addresses(2), None, Tick(30));
+        assert_eq!(id(known.find(addresses(2), Tick(30))), None);
+        known.add(addresses(2), second.clone(), Tick(40));
+        assert_eq!(id(known.find(addresses(2), Tick(35))), None);
+        assert_eq!(id(known.find(addresses(2), Tick(40))), id(second));
     }
 
     #[test]
@@ -127,7 +144,5 @@ mod tests {
             assert!(held <= 8, "{held}");
         }
         assert!(known.find(addresses(50), Tick(1)).is_none());
-        known.forget(addresses(1));
-        assert!(known.find(addresses(1), Tick(1)).is_none());
     }
 }

@@ -58,7 +58,8 @@
 //! | TLS: cipher suite, group, ALPN otherwise, alerts of ours | no | yes |
 //! | operations and bytes of a connection, its close | no: it ends as `unobserved` | yes |
 //! | what probes find | no | yes |
-//! | a proxy's own handshake | as a tunnel, unless it resumes a session or the proxy then refuses | – |
+//! | a proxy | nobody says that there is one: the dial has the name of the target, its connection the proxy's address | as itself, with its CONNECT |
+//! | a proxy's own handshake | as a tunnel, unless it resumes a session or the proxy then refuses | yes |
 //!
 //! In full depth cookies, proxies, default header fields, limits and whatever else there is to set on a reqwest client
 //! do not count: choose them with [`Client::builder`](crate::Client::builder).
@@ -69,7 +70,8 @@
 //! Of the connection that carried a response, reqwest tells nothing but two addresses. It is one of the client's own,
 //! each of which was seen as it was made, and in one network namespace no two have the same addresses at the same time.
 //! Where they were those of another connection before, a request that began in its time has no link rather than a
-//! wrong one; so has one over a connection that was made while the sink was off.
+//! wrong one; so has one over a connection that was made while the sink was off, or that was not used while some
+//! thousand others were.
 //!
 //! # What is changed
 //!

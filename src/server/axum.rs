@@ -2,12 +2,15 @@
 
 #[cfg(feature = "tls")]
 use super::TlsListener;
-use super::{Accept, ConnInfo, TraceListener, TracedStream};
+use super::{
+    Accept, ConnInfo, TraceListener, TracedStream,
+    listener::{PAUSE, is_of_one_connection},
+};
 use axum::{
     extract::connect_info::Connected,
     serve::{IncomingStream, Listener},
 };
-use std::{any::Any, future::poll_fn, io, net::SocketAddr, time::Duration};
+use std::{any::Any, future::poll_fn, io, net::SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 impl<L> Listener for TraceListener<L>
@@ -19,7 +22,7 @@ where
     type Addr = <Self as Accept>::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        accept(self).await
+        accept(self, || tokio::time::sleep(PAUSE)).await
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -38,7 +41,7 @@ where
     type Addr = A::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        accept(self).await
+        accept(self, || std::future::ready(())).await // it makes its pauses itself, in which handshakes go on
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -47,22 +50,20 @@ where
 }
 
 /// With axum's way of going on after an error.
-async fn accept<A: Accept>(listener: &mut A) -> (A::Io, A::Addr) {
+async fn accept<A: Accept, P: Future<Output = ()>>(
+    listener: &mut A,
+    pause: impl Fn() -> P,
+) -> (A::Io, A::Addr) {
     loop {
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok(accepted) => return accepted,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(target: "nettrace", "no connection can be accepted for now: {error}");
-                tokio::time::sleep(Duration::from_secs(1)).await; // until descriptors are free again, say
+                pause().await;
             }
         }
     }
-}
-
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
 }
 
 /// For `into_make_service_with_connect_info::<ConnInfo>()`.

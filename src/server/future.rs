@@ -1,14 +1,9 @@
 use super::{ResponseBody, body::Rest};
-use crate::{
-    error::classify::{self, as_error},
-    record::Failure,
-    sink::RequestRecorder,
-};
+use crate::{record::Failure, request::failure, sink::RequestRecorder};
 use http::{Method, Response, StatusCode, Version, header::CONTENT_LENGTH};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use std::{
-    any::Any,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -53,7 +48,7 @@ where
                 Ok(response.map(|body| ResponseBody::new(body, rest)))
             }
             Err(error) => {
-                serving.failed(&error);
+                failure::record_plain(&error, &mut serving.recorder, "the service failed");
                 *this.serving = None;
                 Err(error)
             }
@@ -128,14 +123,6 @@ impl Serving {
             || (self.is_connect && status.is_success())
             || status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-    }
-
-    #[cold]
-    fn failed(&mut self, error: &dyn Any) {
-        match as_error(error) {
-            Some(error) => self.recorder.failed(classify::failure(error), &classify::chain(error)),
-            None => self.recorder.failed(Failure::unknown("the service failed"), "the service failed"),
-        }
     }
 }
 

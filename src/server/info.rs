@@ -31,10 +31,10 @@ impl<T> TracedStream for TracedIo<T> {
 /// axum puts it there with `into_make_service_with_connect_info::<ConnInfo>()`, tonic by itself.
 #[derive(Clone, Debug, Default)]
 pub struct ConnInfo {
-    pub(super) conn: Option<ConnRef>,
+    conn: Option<ConnRef>,
     pub(super) peer: Option<SocketAddr>,
     #[cfg(feature = "tonic-server")]
-    pub(super) local: Option<SocketAddr>,
+    pub(super) plain: Option<super::tonic::Plain>,
     #[cfg(feature = "tls")]
     peer_certificates: Option<Arc<[CertificateDer<'static>]>>,
 }
@@ -46,7 +46,7 @@ impl ConnInfo {
             conn: stream.conn_ref().cloned(),
             peer: peer.into(),
             #[cfg(feature = "tonic-server")]
-            local: None,
+            plain: None,
             #[cfg(feature = "tls")]
             peer_certificates: stream.peer_certificates().map(Arc::from),
         }

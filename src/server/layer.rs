@@ -25,6 +25,9 @@ use tower_layer::Layer;
 ///
 /// Without any of it the request is recorded all the same, and refers to no connection.
 ///
+/// HTTP/1 does not say whether TLS is spoken below it: the scheme of a recorded URL is `https` where the connection is
+/// known to have been through a `TraceTlsAcceptor`, and else `http`.
+///
 /// Put it outside of what answers by itself, such as a limit or a time limit: what does not come through it is not
 /// seen.
 #[derive(Clone, Debug)]
@@ -54,7 +57,7 @@ impl TraceServerLayer {
         serve: impl FnOnce(Request<TraceBody<B>>) -> F,
     ) -> TraceServerFuture<F> {
         #[cfg(feature = "tonic-server")]
-        super::tonic::restore_addresses(request.extensions_mut());
+        super::tonic::restore(request.extensions_mut());
         if self.sink.records_requests() {
             return self.traced(request, serve);
         }

@@ -39,6 +39,17 @@ pub trait Accept {
     fn local_addr(&self) -> io::Result<Self::Addr>;
 }
 
+/// Whether an error of [`Accept::poll_accept`] says nothing of the connections to come.
+#[cfg(any(feature = "axum", feature = "tls"))]
+pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
+}
+
+/// After any other error: until descriptors are free again, say.
+#[cfg(any(feature = "axum", feature = "tls"))]
+pub(super) const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A listener whose connections are recorded: tokio's [`TcpListener`], or its `UnixListener`.
 ///
 /// A connection's record begins when it is accepted and ends when its stream is dropped. Probes see accepted

@@ -6,14 +6,25 @@ use super::{TlsStream, TracedStream};
 use crate::connect::TracedIo;
 use http::Extensions;
 use tokio::net::TcpStream;
+#[cfg(unix)]
+use tonic::transport::server::UdsConnectInfo;
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// What a stream says without us. tonic looks for it when a request is asked for its addresses.
+#[derive(Clone, Debug)]
+pub(super) enum Plain {
+    Tcp(TcpConnectInfo),
+    #[cfg(unix)]
+    Unix(UdsConnectInfo),
+}
 
 impl Connected for TracedIo<TcpStream> {
     type ConnectInfo = ConnInfo;
 
     fn connect_info(&self) -> ConnInfo {
-        let mut info = ConnInfo::new(self, self.get_ref().peer_addr().ok());
-        info.local = self.get_ref().local_addr().ok();
+        let plain = self.get_ref().connect_info();
+        let mut info = ConnInfo::new(self, plain.remote_addr());
+        info.plain = Some(Plain::Tcp(plain));
         info
     }
 }
@@ -23,7 +34,9 @@ impl Connected for TracedIo<tokio::net::UnixStream> {
     type ConnectInfo = ConnInfo;
 
     fn connect_info(&self) -> ConnInfo {
-        ConnInfo::new(self, None)
+        let mut info = ConnInfo::new(self, None);
+        info.plain = Some(Plain::Unix(self.get_ref().connect_info()));
+        info
     }
 }
 
@@ -34,14 +47,18 @@ impl<IO: TracedStream + Connected<ConnectInfo = ConnInfo>> Connected for TlsStre
     fn connect_info(&self) -> ConnInfo {
         let below = self.get_ref().0.connect_info();
         let mut info = ConnInfo::new(self, below.peer);
-        info.local = below.local;
+        info.plain = below.plain;
         info
     }
 }
 
-/// What tonic looks for when a request is asked for its addresses, and would be there without us.
-pub(super) fn restore_addresses(extensions: &mut Extensions) {
-    let Some(ConnInfo { local, peer: Some(peer), .. }) = extensions.get::<ConnInfo>() else { return };
-    let info = TcpConnectInfo { local_addr: *local, remote_addr: Some(*peer) };
-    extensions.insert(info);
+/// What would be there without us. One allocation also while nothing is recorded: tonic has one place for each type,
+/// and put ours there.
+pub(super) fn restore(extensions: &mut Extensions) {
+    match extensions.get::<ConnInfo>().and_then(|info| info.plain.clone()) {
+        Some(Plain::Tcp(info)) => drop(extensions.insert(info)),
+        #[cfg(unix)]
+        Some(Plain::Unix(info)) => drop(extensions.insert(info)),
+        None => {}
+    }
 }

@@ -3,31 +3,36 @@
 use http::{
     HeaderMap, Uri,
     header::HOST,
-    uri::{Authority, Parts, Scheme},
+    uri::{Authority, PathAndQuery},
 };
-use std::borrow::Cow;
 
 /// As the client has it: HTTP/1 sends the path alone, and the host in a header field (RFC 9112 section 3.3).
-pub(super) fn absolute<'a>(uri: &'a Uri, headers: &HeaderMap, is_secure: bool) -> Cow<'a, Uri> {
-    let whole = || {
-        let host = headers.get(HOST)?;
-        let path_and_query = uri.path_and_query().filter(|path| path.as_str().starts_with('/'))?.clone();
-        let mut parts = Parts::default();
-        parts.scheme = Some(if is_secure { Scheme::HTTPS } else { Scheme::HTTP });
-        parts.authority = Some(Authority::try_from(host.as_bytes()).ok()?);
-        parts.path_and_query = Some(path_and_query);
-        Uri::from_parts(parts).ok()
+///
+/// It is a copy: what was read shares its memory with the whole head, secrets included, which must not stay for as
+/// long as the record does.
+pub(super) fn absolute(uri: &Uri, headers: &HeaderMap, is_secure: bool) -> Uri {
+    let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let copy = |parts: &[&str]| Uri::try_from(parts.concat()).ok();
+    let with_host = || {
+        let host = headers.get(HOST)?.to_str().ok()?;
+        let scheme = if is_secure { "https://" } else { "http://" };
+        // Else it would be more than a host.
+        copy(&[scheme, host, path]).filter(|whole| whole.authority().map(Authority::as_str) == Some(host))
     };
-    if uri.authority().is_some() {
-        Cow::Borrowed(uri)
-    } else {
-        whole().map_or(Cow::Borrowed(uri), Cow::Owned)
-    }
+    let whole = match (uri.scheme_str(), uri.authority().map(Authority::as_str)) {
+        (Some(scheme), Some(authority)) => copy(&[scheme, "://", authority, path]),
+        (None, Some(authority)) => copy(&[authority, path]),
+        (_, None) if path.starts_with('/') => with_host().or_else(|| copy(&[path])),
+        (_, None) => copy(&[path]),
+    };
+    whole.unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use http::HeaderValue;
 
     #[test]
     fn paths_become_urls() {
@@ -36,13 +41,27 @@ mod tests {
             ("/a?b", "web.test:81", false, "http://web.test:81/a?b"),
             ("/", "[::1]", true, "https://[::1]/"),
             ("http://other.test/a", "web.test", true, "http://other.test/a"),
+            ("http://other.test?a", "web.test", true, "http://other.test/?a"),
             ("web.test:443", "web.test", true, "web.test:443"), // CONNECT
             ("*", "web.test", false, "*"),
             ("/a", "no host", false, "/a"),
+            ("/a", "web.test/b?", false, "/a"),
             ("/a", "", false, "/a"),
         ] {
             assert_eq!(absolute(&uri.parse().unwrap(), &with_host(host), is_secure).to_string(), url);
         }
-        assert_eq!(*absolute(&"/a".parse().unwrap(), &HeaderMap::new(), true), "/a");
+        assert_eq!(absolute(&"/a".parse().unwrap(), &HeaderMap::new(), true), "/a");
+    }
+
+    #[test]
+    fn what_was_read_is_let_go_of() {
+        for line in ["/a?b", "http://web.test/", "web.test:443", "*"] {
+            let head = Bytes::from(format!("{line} web.test"));
+            let uri = Uri::from_maybe_shared(head.slice(..line.len())).unwrap();
+            let host = HeaderValue::from_maybe_shared(head.slice(line.len() + 1..)).unwrap();
+            let url = absolute(&uri, &HeaderMap::from_iter([(HOST, host)]), false);
+            drop(uri);
+            assert!(head.is_unique() && url.to_string().contains(line), "{url}");
+        }
     }
 }

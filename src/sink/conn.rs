@@ -79,6 +79,9 @@ pub(crate) struct ConnRecord {
     pub(super) closing: OnceLock<EndReason>,
     /// The peer will send nothing more.
     pub(super) peer_closed: AtomicBool,
+    /// What is spoken over it is protected with TLS, whether that is recorded or not: said of accepted ones.
+    #[cfg(feature = "server")]
+    secured: AtomicBool,
     pub(crate) end: EndCell,
 }
 
@@ -113,6 +116,8 @@ impl ConnRecord {
             proxy_tls: AtomicU64::new(0),
             closing: OnceLock::new(),
             peer_closed: AtomicBool::new(false),
+            #[cfg(feature = "server")]
+            secured: AtomicBool::new(false),
             end: EndCell::default(),
         }
     }
@@ -250,10 +255,16 @@ impl ConnRef {
         self.record().peer_closed.store(true, Relaxed);
     }
 
-    /// Whether there is a TLS tunnel over it.
+    /// From now on what is spoken over it is protected with TLS.
+    #[cfg(all(feature = "server", feature = "tls"))]
+    pub(crate) fn secured(&self) {
+        self.record().secured.store(true, Relaxed);
+    }
+
+    /// Whether what is spoken over it is protected with TLS.
     #[cfg(feature = "server")]
     pub(crate) fn is_secure(&self) -> bool {
-        self.record().tls.load(Relaxed) != 0
+        self.record().secured.load(Relaxed)
     }
 
     /// The response that this one came with is that of `request`.

@@ -43,6 +43,12 @@ impl ConnRef {
         }
     }
 
+    /// Whether the peer made it.
+    #[cfg(any(all(unix, feature = "capture"), all(feature = "tcp-info", target_os = "linux")))]
+    pub(crate) fn was_accepted(&self) -> bool {
+        self.record().accepted
+    }
+
     /// `None` once the connection has ended.
     pub(super) fn findings(&self) -> Option<(Tick, &Findings)> {
         let record = Some(self.record()).filter(|record| !record.is_udp() && record.end.is_open())?;

@@ -2,18 +2,31 @@
 
 use super::settings::{ExcludeHeader, HeaderCapture, Settings};
 use crate::record::{HttpHeaderField, HttpHeaders};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri, header,
+    uri::{Authority, PathAndQuery},
+};
+use std::{
+    borrow::Cow,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
-/// Header fields as they were, less what may not be held. Cheap to make: names and values are shared.
-#[derive(Debug, Default)]
-pub(crate) struct CapturedHeaders(Vec<(HeaderName, Value)>);
+/// Header fields as they were, less what may not be held.
+#[derive(Default)]
+pub(crate) struct CapturedHeaders {
+    fields: Vec<(HeaderName, Value)>,
+    /// The values that are shown, one after the other. Copies: what was read shares its memory with the whole head,
+    /// secrets included, which must not stay for as long as the record does.
+    shown: Vec<u8>,
+}
 
-#[derive(Debug)]
+#[derive(Clone, Copy)]
 enum Value {
     Hidden,
     Length(u32),
-    Shown(HeaderValue),
+    /// So many bytes of what is shown.
+    Shown(u32),
 }
 
 impl CapturedHeaders {
@@ -21,45 +34,60 @@ impl CapturedHeaders {
     #[inline]
     pub(crate) fn take(headers: &HeaderMap, settings: &Settings) -> Option<Self> {
         let is_on = settings.headers != HeaderCapture::Off && !headers.is_empty();
-        is_on.then(|| Self::wanted(headers, settings)).filter(|wanted| !wanted.0.is_empty())
+        is_on.then(|| Self::wanted(headers, settings)).filter(|wanted| !wanted.fields.is_empty())
     }
 
     fn wanted(headers: &HeaderMap, settings: &Settings) -> Self {
-        // A filter knows no length of its own, and the list would grow step by step.
+        // A filter knows no length of its own, and the lists would grow step by step.
         let mut fields = Vec::with_capacity(headers.len());
+        let shows_values = settings.headers == HeaderCapture::Values;
+        let mut shown =
+            Vec::with_capacity(if shows_values { headers.values().map(HeaderValue::len).sum() } else { 0 });
         let excluded = settings.exclude_header.as_deref();
         let wanted = headers.iter().filter(|(name, _)| excluded.is_none_or(|ask| !is_excluded(ask, name)));
-        fields.extend(wanted.map(|(name, value)| (name.clone(), Value::take(name, value, settings))));
-        CapturedHeaders(fields)
+        fields.extend(
+            wanted.map(|(name, value)| (name.clone(), Value::take(name, value, settings, &mut shown))),
+        );
+        CapturedHeaders { fields, shown }
     }
 
     pub(crate) fn export(&self) -> HttpHeaders {
-        self.0
-            .iter()
-            .map(|(name, value)| {
-                let (field_val, field_val_len) = match value {
-                    Value::Hidden => (String::new(), 0),
-                    Value::Length(length) => (String::new(), *length),
-                    Value::Shown(value) => {
-                        (String::from_utf8_lossy(value.as_bytes()).into(), value.len() as u32)
-                    }
-                };
-                HttpHeaderField { field_name: name.as_str().into(), field_val, field_val_len }
-            })
-            .collect()
+        let mut shown = &self.shown[..];
+        let fields = self.fields.iter().map(|(name, value)| {
+            let (field_val, field_val_len) = match *value {
+                Value::Hidden => (String::new(), 0),
+                Value::Length(length) => (String::new(), length),
+                Value::Shown(length) => {
+                    let (value, rest) = shown.split_at(length as usize);
+                    shown = rest;
+                    (String::from_utf8_lossy(value).into(), length)
+                }
+            };
+            HttpHeaderField { field_name: name.as_str().into(), field_val, field_val_len }
+        });
+        fields.collect()
+    }
+}
+
+/// The names alone.
+impl fmt::Debug for CapturedHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.fields.iter().map(|(name, _)| name)).finish()
     }
 }
 
 impl Value {
     #[inline]
-    fn take(name: &HeaderName, value: &HeaderValue, settings: &Settings) -> Self {
-        match settings.headers {
-            HeaderCapture::Off | HeaderCapture::Names => Value::Hidden,
-            HeaderCapture::Values if settings.reveal_headers.contains(name) => Value::Shown(value.clone()),
+    fn take(name: &HeaderName, value: &HeaderValue, settings: &Settings, shown: &mut Vec<u8>) -> Self {
+        let bytes: Cow<'_, [u8]> = match settings.headers {
+            HeaderCapture::Off | HeaderCapture::Names => return Value::Hidden,
+            HeaderCapture::Values if settings.reveal_headers.contains(name) => value.as_bytes().into(),
             HeaderCapture::Values if URLS.contains(name) => masked(value, settings.mask_query),
-            HeaderCapture::Values if !SECRETS.contains(name) => Value::Shown(value.clone()),
-            HeaderCapture::Lengths | HeaderCapture::Values => Value::Length(value.len() as u32),
-        }
+            HeaderCapture::Values if !SECRETS.contains(name) => value.as_bytes().into(),
+            HeaderCapture::Lengths | HeaderCapture::Values => return Value::Length(value.len() as u32),
+        };
+        shown.extend_from_slice(&bytes);
+        Value::Shown(bytes.len() as u32)
     }
 }
 
@@ -83,7 +111,7 @@ static SECRETS: [HeaderName; 4] =
 static URLS: [HeaderName; 3] = [header::LOCATION, header::CONTENT_LOCATION, header::REFERER];
 
 /// As [`mask_uri`], of what may be relative, or no URL at all.
-fn masked(value: &HeaderValue, mask_query: bool) -> Value {
+fn masked(value: &HeaderValue, mask_query: bool) -> Cow<'_, [u8]> {
     let text = String::from_utf8_lossy(value.as_bytes());
     let (before, query) = match text.split_once('?') {
         Some((before, query)) => (before, Some(query)),
@@ -94,13 +122,13 @@ fn masked(value: &HeaderValue, mask_query: bool) -> Value {
         before.rfind('@').and_then(|at| Some((before.find("//")? + 2, at))).filter(|(from, at)| from <= at);
     let is_masked = host.is_some() || (mask_query && query.is_some());
     if !is_masked {
-        return Value::Shown(value.clone());
+        return value.as_bytes().into();
     }
     let before =
         host.map_or_else(|| before.into(), |(from, at)| format!("{}***{}", &before[..from], &before[at..]));
     let query =
         query.map_or_else(String::new, |query| format!("?{}", if mask_query { "***" } else { query }));
-    HeaderValue::try_from(before + &query).map_or(Value::Length(value.len() as u32), Value::Shown)
+    (before + &query).into_bytes().into()
 }
 
 /// The URI without user info, and without its query where that is to be masked.
@@ -110,18 +138,17 @@ pub(crate) fn mask_uri(uri: &Uri, mask_query: bool) -> Uri {
     if !has_user && !has_query {
         return uri.clone();
     }
-    let mut parts = uri.clone().into_parts();
-    if has_user {
-        parts.authority = parts.authority.and_then(|authority| {
-            let host = authority.as_str().rsplit('@').next()?;
-            format!("***@{host}").parse().ok()
-        });
-    }
-    if has_query {
-        let path = PathAndQuery::try_from(format!("{}?***", uri.path()));
-        parts.path_and_query = Some(path.unwrap_or_else(|_| PathAndQuery::from_static("/?***")));
-    }
-    Uri::from_parts(parts).unwrap_or_default()
+    // Made anew: its parts share their memory with what is masked.
+    let authority = uri.authority().map_or("", Authority::as_str);
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let user = if has_user { "***@" } else { "" };
+    let (path, query) = if has_query {
+        (uri.path(), "?***")
+    } else {
+        (uri.path_and_query().map_or("", PathAndQuery::as_str), "")
+    };
+    let (scheme, after) = uri.scheme_str().map_or(("", ""), |scheme| (scheme, "://"));
+    Uri::try_from([scheme, after, user, host, path, query].concat()).unwrap_or_default()
 }
 
 /// The URI without user info.
@@ -135,6 +162,7 @@ pub(crate) fn without_user_info(uri: &Uri) -> Uri {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     #[test]
     fn user_info_is_never_held() {
@@ -143,6 +171,32 @@ mod tests {
         assert_eq!(mask_uri(&uri, true), "http://***@example.com:81/a?***");
         let plain: Uri = "https://example.com/?q=1".parse().unwrap();
         assert_eq!(mask_uri(&plain, false), plain);
+        for (uri, masked) in [
+            ("/a?q=1", "/a?***"),
+            ("http://example.com?q=1", "http://example.com/?***"),
+            ("joe@example.com:443", "***@example.com:443"),
+            ("*", "*"),
+        ] {
+            assert_eq!(mask_uri(&uri.parse().unwrap(), true), masked);
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_let_go_of() {
+        let head = Bytes::from(String::from("http://joe:secret@example.com/a cookie=1 */*"));
+        let url = Uri::from_maybe_shared(head.slice(..31)).unwrap();
+        let value =
+            |range: std::ops::Range<usize>| HeaderValue::from_maybe_shared(head.slice(range)).unwrap();
+        let headers =
+            HeaderMap::from_iter([(header::COOKIE, value(32..40)), (header::ACCEPT, value(41..44))]);
+        let settings = Settings { headers: HeaderCapture::Values, ..Settings::default() };
+        let masked = mask_uri(&url, false);
+        let captured = CapturedHeaders::take(&headers, &settings).unwrap();
+        drop((url, headers));
+        assert!(head.is_unique());
+        assert_eq!(masked, "http://***@example.com/a");
+        assert_eq!(captured.export().get("accept").map(|field| field.field_val.as_str()), Some("*/*"));
+        assert_eq!(format!("{captured:?}"), r#"["cookie", "accept"]"#, "values are in the trace alone");
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub(crate) struct Rare {
     /// Each CONNECT that was made because of this request.
     pub(super) connects: VecDeque<RequestRef>,
     pub(crate) prev_hop: PrevHop,
+    /// The length of its body, where somebody else's client sends that in one piece with the head.
+    #[cfg(feature = "reqwest")]
+    pub(super) piece: u64,
     pub(crate) informational: Vec<(Tick, StatusCode)>,
 }
 

@@ -215,10 +215,10 @@ impl TraceSink {
         self.0.as_ref().map_or(&[], |inner| &inner.core.settings.probes)
     }
 
-    /// Whether it is one that never records anything.
+    /// Whether it records, or may be switched on to do so.
     #[cfg(feature = "reqwest")]
-    pub(crate) fn is_disabled(&self) -> bool {
-        self.0.is_none()
+    pub(crate) fn may_record(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| !inner.core.is_closed())
     }
 
     /// What to record into, if anything is to be recorded.

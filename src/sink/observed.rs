@@ -57,12 +57,14 @@ impl DialRecorder {
     fn handshake_ended(mut self, mut tunnels: Vec<ObservedTunnel>, fault: Fault, reason: EndReason) {
         let Some(group) = self.take() else { return };
         let Some(conn) = established(&group, Endpoint::default(), &tunnels, group.core.now()) else { return };
-        let Some(last) = tunnels.pop() else { return };
-        for tunnel in tunnels {
-            TlsRecorder::observed(conn.clone(), tunnel.server_name, tunnel.begin)
-                .out_of_sight(tunnel.facts, last.begin);
+        if let Some(last) = tunnels.pop() {
+            for tunnel in tunnels {
+                TlsRecorder::observed(conn.clone(), tunnel.server_name, tunnel.begin)
+                    .out_of_sight(tunnel.facts, last.begin);
+            }
+            TlsRecorder::observed(conn.clone(), last.server_name, last.begin)
+                .failed(last.facts, fault, reason);
         }
-        TlsRecorder::observed(conn.clone(), last.server_name, last.begin).failed(last.facts, fault, reason);
         conn::end(&conn, EndReason::Closed, None);
     }
 }

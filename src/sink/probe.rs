@@ -32,7 +32,7 @@ pub enum ProbeEvent {
     Closing,
 }
 
-/// Looks at the sockets of connections that this crate opens: conntrack entries, TCP health, packets.
+/// Looks at the sockets of connections that this crate opens or accepts: conntrack entries, TCP health, packets.
 ///
 /// The calls come on the path of the traffic: take what must be taken from the socket and leave the rest to a
 /// worker of your own. Panics are contained.

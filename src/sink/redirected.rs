@@ -18,6 +18,7 @@ impl TraceSink {
             if !request.is_of(&inner.core) || !request.is_open() {
                 return None;
             }
+            request.went_out();
             request.answered_with(status);
             let record = &request.record;
             let method = next_method(status, &record.method);
@@ -33,6 +34,7 @@ impl TraceSink {
             let next = inner.request(&head).into_request();
             if let Some(next) = &next {
                 next.record.version.store(record.version.load(Relaxed), Relaxed);
+                next.in_one_piece(if head.has_body { request.piece() } else { 0 });
             }
             request.end(EndReason::Closed, None);
             next
@@ -41,6 +43,26 @@ impl TraceSink {
 }
 
 impl RequestRef {
+    pub(super) fn in_one_piece(&self, bytes: u64) {
+        if bytes > 0
+            && let Some(mut links) = self.record.open_links()
+        {
+            links.rare().piece = bytes;
+        }
+    }
+
+    fn piece(&self) -> u64 {
+        self.record.links().and_then(|links| Some(links.rare.as_ref()?.piece)).unwrap_or_default()
+    }
+
+    pub(super) fn went_out(&self) {
+        if let bytes @ 1.. = self.piece()
+            && self.is_open()
+        {
+            self.record.sent.store(bytes, Relaxed);
+        }
+    }
+
     fn answered_with(&self, status: StatusCode) {
         self.record.status.store(status.as_u16(), Relaxed);
         self.record.response_head.set(self.core().now().max(self.record.begin));

@@ -62,11 +62,19 @@ impl RequestRecorder {
         self.request.as_ref().map_or(Tick::NONE, |request| request.record.begin)
     }
 
-    /// Its body was in one piece of that length, and went with its head.
+    /// Its body is in one piece of that length, which goes with its head.
     #[cfg(feature = "reqwest")]
-    pub(crate) fn sent_whole(&self, bytes: u64) {
-        if let Some((_, record)) = self.open() {
-            record.sent.store(bytes, Relaxed);
+    pub(crate) fn in_one_piece(&self, bytes: u64) {
+        if let Some(request) = &self.request {
+            request.in_one_piece(bytes);
+        }
+    }
+
+    /// Its head went out, as there is an answer; and with it its body, if that is in one piece.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn went_out(&self) {
+        if let Some(request) = &self.request {
+            request.went_out();
         }
     }
 

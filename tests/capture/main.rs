@@ -9,6 +9,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(all(feature = "conntrack", feature = "server"))]
+mod accepted;
 mod files;
 mod kept;
 mod limits;

@@ -1,13 +1,6 @@
 //! PostgreSQL, with tokio-postgres against Debian's.
 
-use std::{
-    error::Error,
-    future::ready,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::{error::Error, future::ready, io, net::SocketAddr};
 
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
@@ -18,7 +11,7 @@ use nettrace::{
     tls::{MaybeTlsStream, Roots, TraceTlsLayer},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixStream},
     task::JoinHandle,
 };
@@ -28,11 +21,14 @@ use tokio_postgres::{
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::support::{
-    check,
-    need::need_tool,
-    pki::Authority,
-    postgres::{PASSWORD, Postgres},
+use crate::{
+    pass::pass_through,
+    support::{
+        check,
+        need::need_tool,
+        pki::Authority,
+        postgres::{PASSWORD, Postgres},
+    },
 };
 
 type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;
@@ -160,29 +156,7 @@ impl TlsStream for Secured {
     }
 }
 
-impl AsyncRead for Secured {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Secured {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
+pass_through!(Secured);
 
 async fn secured(
     sink: &TraceSink,

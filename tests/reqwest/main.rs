@@ -8,6 +8,7 @@ mod dials;
 mod failures;
 mod links;
 mod promises;
+mod proxies;
 mod redirects;
 mod settings;
 mod side;

@@ -41,6 +41,28 @@ async fn every_hop_is_a_request() {
 }
 
 #[tokio::test]
+async fn each_hop_has_the_body_that_it_sent() {
+    let web = Web::start(async |asked| match asked.path() {
+        "/303" => redirect(303, "/there"),
+        "/307" => redirect(307, "/there"),
+        _ => reply("there"),
+    });
+    for (path, sent) in [("/303", [4, 0]), ("/307", [4, 4]), ("/there", [4, 0])] {
+        let way = Way::observed(nobody());
+        let client = way.builder().build().unwrap();
+        way.send(client.put(web.url(path)).body("data")).await.unwrap().bytes().await.unwrap();
+        let trace = way.finished();
+        let hops = trace.http_requests.iter().map(|hop| hop.req_content_len);
+        assert!(hops.eq(sent.into_iter().take(trace.http_requests.len())), "{path}");
+    }
+    let refused = Refused::on("127.0.0.1:0");
+    let way = Way::observed(nobody());
+    let client = way.builder().build().unwrap();
+    way.send(client.put(format!("http://{}/", refused.addr)).body("data")).await.unwrap_err();
+    assert_eq!(way.finished().http_requests[0].req_content_len, 0, "it was not sent");
+}
+
+#[tokio::test]
 async fn a_handle_answers_for_the_last_hop_and_shows_them_all() {
     let web =
         Web::start(async |asked| if asked.path() == "/a" { redirect(303, "/b") } else { reply("there") });

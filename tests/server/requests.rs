@@ -4,13 +4,17 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nettrace::{
-    Client, HeaderCapture, TraceSink,
+    Client, HeaderCapture, TraceSink, TracingEvents,
     record::{EndReason, HttpReqTrace},
     view,
 };
 use tokio::net::TcpStream;
+use tracing::Level;
 
-use crate::side::{Site, ask, conn_of, get, settled};
+use crate::{
+    side::{Site, ask, conn_of, get, settled},
+    support::collector::Collector,
+};
 
 /// What a request came to, if it came to its end.
 fn outcome(request: &HttpReqTrace) -> (u16, u64, u64, Option<EndReason>) {
@@ -177,4 +181,18 @@ async fn a_client_of_the_same_sink_is_told_apart() {
         (requests.count(), conns.count())
     };
     assert_eq!((count(true), count(false)), ((1, 1), (1, 1)));
+}
+
+#[tokio::test]
+async fn what_an_event_says_of_a_request() {
+    let collector = Collector::default();
+    let _guard = tracing::subscriber::set_default(collector.clone());
+    let site = Site::start(&TraceSink::builder().subscriber(TracingEvents::new()).build()).await;
+    ask(site.addr, &get("/missing")).await;
+    ask(site.addr, &get("/error")).await;
+    site.finished().await;
+    let [missing, error] = &collector.told("nettrace::http")[..] else { panic!("two requests") };
+    assert_eq!((missing.get("http.response.status_code"), missing.get("error.type")), ("404", ""));
+    assert_eq!((error.get("error.type"), error.level), ("connection_refused", Level::WARN));
+    assert!([missing, error].iter().all(|told| told.get("nettrace.accepted") == "true"));
 }

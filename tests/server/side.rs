@@ -106,6 +106,35 @@ impl Site {
         Site { sink: sink.clone(), addr, gate, _tasks: tasks }
     }
 
+    /// What hyper does without us.
+    pub async fn untraced() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (addr, gate, mut tasks) = (listener.local_addr().unwrap(), Gate::new(), JoinSet::new());
+        let its_gate = gate.clone();
+        tasks.spawn(async move {
+            let mut conns = JoinSet::new();
+            loop {
+                let (io, _) = listener.accept().await.unwrap();
+                let gate = its_gate.clone();
+                let service = service_fn(move |request| answer(request, gate.clone()));
+                conns.spawn(async move {
+                    let server = auto::Builder::new(TokioExecutor::new());
+                    _ = server.serve_connection_with_upgrades(TokioIo::new(io), service).await;
+                });
+            }
+        });
+        Site { sink: TraceSink::disabled(), addr, gate, _tasks: tasks }
+    }
+
+    /// Untraced, traced, and traced with a sink that is off.
+    pub async fn each() -> [(&'static str, Self); 3] {
+        [
+            ("untraced", Site::untraced().await),
+            ("traced", Site::start(&TraceSink::new()).await),
+            ("off", Site::start(&TraceSink::disabled()).await),
+        ]
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
     }
@@ -189,6 +218,7 @@ where
             Response::builder().header(header::TRAILER, "x-last").body(body).unwrap()
         }
         "/empty" => status(204),
+        "/missing" => status(404),
         "/panic" => panic!("as it was asked for"),
         "/panic-in-body" => {
             let panicking = stream::poll_fn(|_| -> Poll<Option<io::Result<Frame<Bytes>>>> {

@@ -1,11 +1,17 @@
 //! Handshakes that are accepted, and those that are not.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use nettrace::{
-    Failure, TraceSink,
+    Client, Failure, TraceSink, TracingEvents,
     record::{EndReason, TlsTunnelTrace},
     server::{Accept as _, TlsListener, TraceClientVerifier, TraceListener, TraceTlsAcceptor},
+    tls::Roots,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
@@ -14,16 +20,17 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    side::{ask, get, settled, settled_running},
+    side::{Site, ask, get, settled, settled_running},
     support::{
         background::within,
         check,
+        collector::Collector,
         pki::{self, Authority, Leaf},
     },
 };
@@ -38,7 +45,11 @@ struct Side {
 
 impl Side {
     fn new() -> Self {
-        Side { sink: TraceSink::new(), authority: Authority::new("nettrace test CA") }
+        Side::of(TraceSink::new())
+    }
+
+    fn of(sink: TraceSink) -> Self {
+        Side { sink, authority: Authority::new("nettrace test CA") }
     }
 
     fn config(&self) -> ServerConfig {
@@ -187,6 +198,59 @@ async fn the_certificate_of_a_client() {
         let tunnel = side.tunnel().await;
         assert_eq!(tunnel.peer_certs[0].sans, ["joe.test"]);
         assert_eq!(tunnel.peer_certs[0].subject, "CN=joe.test");
+    }
+}
+
+#[tokio::test]
+async fn an_event_tells_whose_certificate_it_is() {
+    let collector = Collector::default();
+    let _guard = tracing::subscriber::set_default(collector.clone());
+    let side = Side::of(TraceSink::builder().subscriber(TracingEvents::new()).build());
+    let leaf = side.authority.issue(&["joe.test"]);
+    let client = builder(&[&TLS13], side.roots());
+    let client = client.with_client_auth_cert(leaf.chain.clone(), leaf.key_der()).unwrap();
+    let config = side.authority.issue(&["web.test"]).server_with(&[&TLS13], Some(&side.authority));
+    let mut listener = side.listen(config).await;
+    let client = tokio::spawn(connect(addr_of(&listener), client));
+    let (stream, _) = listener.accept().await.unwrap();
+    drop((stream, client.await.unwrap()));
+    side.tunnel().await;
+    let ([tls], [tcp]) = (&collector.told("nettrace::tls")[..], &collector.told("nettrace::tcp")[..]) else {
+        panic!("one of each")
+    };
+    assert_eq!((tls.get("nettrace.accepted"), tcp.get("nettrace.accepted")), ("true", "true"));
+    assert_eq!((tls.get("tls.client.subject"), tls.get("tls.server.subject")), ("CN=joe.test", ""));
+    assert_eq!(tls.get("server.address"), "web.test");
+}
+
+#[tokio::test]
+async fn a_url_says_https_also_where_tls_is_not_recorded() {
+    let side = Side::of(TraceSink::builder().tls(false).build());
+    let listener = side.listen(side.authority.issue(&["localhost"]).server()).await;
+    let site = Site::on(&side.sink, listener);
+    let roots = Roots::from_pem(side.authority.pem()).unwrap();
+    let client = Client::builder(&TraceSink::disabled()).roots(roots).build().unwrap();
+    let url = format!("https://localhost:{}/hello", site.addr.port());
+    client.get(&url).await.unwrap().into_body().bytes().await.unwrap();
+    client.close().await;
+    let trace = site.finished().await;
+    assert_eq!((trace.http_requests[0].req_url.as_str(), trace.tls_tunnels.len()), (url.as_str(), 0));
+}
+
+#[tokio::test]
+async fn vectored_writes() {
+    let parts = [&b"hello"[..], b", ", b"world"].map(IoSlice::new);
+    for sink in [TraceSink::new(), TraceSink::disabled()] {
+        let side = Side::of(sink);
+        let mut listener = side.listen(side.config()).await;
+        let client = tokio::spawn(connect(addr_of(&listener), side.client(&[&TLS13])));
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.is_write_vectored());
+        assert_eq!(stream.write_vectored(&parts).await.unwrap(), 12);
+        stream.shutdown().await.unwrap();
+        let mut heard = String::new();
+        client.await.unwrap().unwrap().read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "hello, world");
     }
 }
 

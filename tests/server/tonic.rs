@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use hyper_util::rt::TokioIo;
 use nettrace::{
     HeaderCapture, TraceSink,
     record::{EndReason, NetTrace},
     server::{TraceListener, TraceServerLayer, TraceTlsAcceptor},
 };
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, UnixListener, UnixStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
 use tonic::{
     Request, Status,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Server},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Server, server::UdsConnectInfo},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -113,4 +118,37 @@ async fn over_tls() {
     check(&trace, "https://", port);
     assert_eq!((trace.tls_tunnels.len(), trace.tls_tunnels[0].negotiated_proto.as_str()), (1, "h2"));
     assert!(trace.http_requests.iter().all(|request| request.tls_tunnel == trace.tls_tunnels[0].trace_id));
+}
+
+#[tokio::test]
+async fn over_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let sink = TraceSink::new();
+    let listener = TraceListener::new(&sink, UnixListener::bind(&path).unwrap());
+    let (_, health) = tonic_health::server::health_reporter();
+    let own = std::process::id().cast_signed();
+    let seen = move |request: Request<()>| {
+        let info = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+        let is_own = info.and_then(|peer| peer.pid()) == Some(own);
+        if is_own { Ok(request) } else { Err(Status::internal(format!("{info:?}"))) }
+    };
+    let router = Server::builder()
+        .layer(TraceServerLayer::new(&sink))
+        .layer(tonic::service::InterceptorLayer::new(seen))
+        .add_service(health);
+    let server = tokio::spawn(router.serve_with_incoming(listener.incoming()));
+    let socket = path.clone();
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://socket.test");
+    let mut client = HealthClient::new(endpoint.connect_with_connector(connector).await.unwrap());
+    client.check(HealthCheckRequest { service: String::new() }).await.unwrap();
+    drop(client);
+    let ended = |trace: &NetTrace| trace.tcp_conns.iter().any(|conn| conn.end_reason.is_some());
+    let trace = settled(&sink, ended).await;
+    assert_eq!(conn_of(&trace, &trace.http_requests[0]).unix_path, path.to_str().unwrap());
+    server.abort();
 }

@@ -1,17 +1,27 @@
 //! A traced server does what an untraced one does.
 
-use nettrace::{TraceSink, record::EndReason};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use std::{error::Error, io::IoSlice, pin::pin};
 
-use crate::side::{Site, ask, conn_of, get};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http1, service::HttpService, service::service_fn};
+use hyper_util::rt::TokioIo;
+use nettrace::{
+    TraceSink,
+    record::{EndReason, SocketOpType},
+    server::{TraceListener, TraceServerLayer},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
+use tower::Layer as _;
+
+use crate::side::{Gate, Site, answer, ask, conn_of, get, settled};
 
 #[tokio::test]
 async fn a_connection_that_becomes_another_protocols() {
-    for sink in [TraceSink::new(), TraceSink::disabled()] {
-        let site = Site::start(&sink).await;
+    for (kind, site) in Site::each().await {
         let mut stream = TcpStream::connect(site.addr).await.unwrap();
         let request = "GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -19,16 +29,16 @@ async fn a_connection_that_becomes_another_protocols() {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
         }
-        assert!(head.starts_with(b"HTTP/1.1 101"));
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{kind}");
         for word in [&b"one"[..], b"three"] {
             stream.write_all(word).await.unwrap();
             let mut echo = vec![0; word.len()];
             stream.read_exact(&mut echo).await.unwrap();
-            assert_eq!(echo, word);
+            assert_eq!(echo, word, "{kind}");
         }
         stream.shutdown().await.unwrap();
-        assert_eq!(stream.read_to_end(&mut vec![]).await.unwrap(), 0);
-        if !sink.is_enabled() {
+        assert_eq!(stream.read_to_end(&mut vec![]).await.unwrap(), 0, "{kind}");
+        if !site.sink.is_enabled() {
             continue;
         }
         let trace = site.finished().await;
@@ -44,16 +54,100 @@ async fn a_connection_that_becomes_another_protocols() {
 #[tokio::test]
 async fn the_same_bytes() {
     let mut seen = Vec::new();
-    for sink in [TraceSink::new(), TraceSink::disabled()] {
-        let site = Site::start(&sink).await;
+    for (kind, site) in Site::each().await {
         let mut answers = Vec::new();
-        for path in ["/hello", "/stream", "/sized", "/empty", "/error", "/error-in-body"] {
-            let answer = ask(site.addr, &get(path)).await;
-            let without_date = answer.lines().filter(|line| !line.starts_with("date: "));
-            answers.push(without_date.map(str::to_owned).collect::<Vec<_>>());
+        for path in
+            ["/hello", "/stream", "/sized", "/trailers", "/empty", "/missing", "/error", "/error-in-body"]
+        {
+            for method in ["GET", "HEAD"] {
+                let asked = get(path).replace("GET", method).replace("\r\n\r\n", "\r\nte: trailers\r\n\r\n");
+                let answer = ask(site.addr, &asked).await;
+                let without_date = answer.lines().filter(|line| !line.starts_with("date: "));
+                answers.push(without_date.map(str::to_owned).collect::<Vec<_>>());
+            }
         }
-        seen.push(answers);
+        seen.push((kind, answers));
     }
-    assert_eq!(seen[0], seen[1]);
-    assert!(seen[0][1].iter().any(|line| line == "transfer-encoding: chunked"), "{seen:?}");
+    let [(_, untraced), others @ ..] = &seen[..] else { unreachable!() };
+    others.iter().for_each(|(kind, answers)| assert_eq!(answers, untraced, "{kind}"));
+    assert!(untraced[2].iter().any(|line| line == "transfer-encoding: chunked"), "{untraced:?}");
+    assert!(untraced[6].iter().any(|line| line == "x-last: yes"), "{untraced:?}");
+}
+
+/// Serves a connection until it is told to stop, and then to the end of the request that is being answered.
+async fn serve<IO, S>(io: IO, service: S, stop: oneshot::Receiver<()>) -> hyper::Result<()>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    S: HttpService<Incoming>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::ResBody: 'static,
+    <S::ResBody as Body>::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut conn = pin!(http1::Builder::new().serve_connection(TokioIo::new(io), service));
+    tokio::select! {
+        ended = &mut conn => panic!("it ended by itself: {ended:?}"),
+        _ = stop => {}
+    }
+    conn.as_mut().graceful_shutdown();
+    conn.await
+}
+
+#[tokio::test]
+async fn a_server_of_hyper_shuts_down_with_grace() {
+    let sink = TraceSink::new();
+    for sink in [None, Some(TraceSink::disabled()), Some(sink.clone())] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (gate, (stop, stopped)) = (Gate::new(), oneshot::channel());
+        let (its_sink, its_gate) = (sink.clone(), gate.clone());
+        let server = tokio::spawn(async move {
+            let Some(sink) = its_sink else {
+                let (io, _) = listener.accept().await.unwrap();
+                return serve(io, service_fn(move |request| answer(request, its_gate.clone())), stopped)
+                    .await;
+            };
+            let (io, _) = TraceListener::new(&sink, listener).accept().await.unwrap();
+            let service = service_fn(move |request| answer(request, its_gate.clone()));
+            let service = TraceServerLayer::new(&sink).conn(io.conn_ref()).layer(service);
+            serve(io, service, stopped).await
+        });
+
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(b"GET /hold HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        gate.holds_one().await;
+        stop.send(()).unwrap();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        gate.release_one();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("connection: close\r\n") && answer.ends_with("held"), "{answer}");
+        server.await.unwrap().unwrap();
+    }
+    let trace = settled(&sink, |trace| !trace.tcp_conns.is_empty()).await;
+    let [request] = &trace.http_requests[..] else { panic!("one request") };
+    assert_eq!(request.end_reason, Some(EndReason::Closed));
+    assert_eq!(conn_of(&trace, request).end_reason, Some(EndReason::Closed), "by this side");
+}
+
+#[tokio::test]
+async fn vectored_writes() {
+    let parts = [&b"hello"[..], b", ", b"world"].map(IoSlice::new);
+    for sink in [TraceSink::new(), TraceSink::disabled()] {
+        let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.is_write_vectored());
+        assert_eq!(stream.write_vectored(&parts).await.unwrap(), 12);
+        drop(stream);
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "hello, world");
+        for conn in &sink.snapshot("").tcp_conns {
+            let ops: Vec<_> = conn.socket_trace.iter().flat_map(|ops| ops.socket_ops.iter()).collect();
+            let [op] = &ops[..] else { panic!("one write") };
+            assert_eq!((&op.r#type, op.data_len), (&SocketOpType::Write, 12));
+        }
+    }
 }

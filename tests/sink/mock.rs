@@ -1,11 +1,9 @@
 //! A client without a network: connections are pipes, and responses come at once.
 
-use std::{
-    convert::Infallible,
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
+#[path = "../support/pass.rs"]
+mod pass;
+
+use std::{convert::Infallible, io};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
@@ -19,7 +17,8 @@ use nettrace::{
     connect::{TraceConnectLayer, TracedIo},
     request::{TraceBody, TraceRequestLayer, TraceResponseBody},
 };
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use pass::pass_through;
+use tokio::io::DuplexStream;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 /// One end of a pipe.
@@ -32,29 +31,7 @@ impl Connection for Pipe {
     }
 }
 
-impl AsyncRead for Pipe {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
+pass_through!(Pipe);
 
 /// A traced connection, whose other end is given too.
 pub(crate) async fn connect(sink: &TraceSink) -> (TracedIo<TokioIo<Pipe>>, DuplexStream) {

@@ -9,6 +9,7 @@
 
 pub mod background;
 pub mod check;
+pub mod collector;
 pub mod curl;
 pub mod dns;
 pub mod dnsmasq;

@@ -26,7 +26,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// Keeps, for each connection that this crate opens, its entry in the kernel's connection tracking
+/// Keeps, for each connection that this crate opens or accepts, its entry in the kernel's connection tracking
 /// ([`ConntrackEntry`](crate::record::ConntrackEntry)): addresses before and after NAT, the state of TCP, mark,
 /// zone, packets and bytes. For TCP and UDP, connections to nameservers and failed attempts included, but for those
 /// that were refused with a reset: their entry the kernel drops at once. Of a foreign connector under

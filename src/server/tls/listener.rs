@@ -1,7 +1,10 @@
 //! A listener that speaks TLS.
 
 use super::{TlsStream, TraceTlsAccept, TraceTlsAcceptor};
-use crate::server::{Accept, Incoming, TracedStream};
+use crate::server::{
+    Accept, Incoming, TracedStream,
+    listener::{PAUSE, is_of_one_connection},
+};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
     fmt,
@@ -11,7 +14,10 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Sleep, sleep},
+};
 
 /// Accepts connections with TLS. Made by [`TraceListener::tls`](super::super::TraceListener::tls).
 ///
@@ -21,11 +27,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// [`TraceTlsAcceptor::accept`](super::TraceTlsAcceptor::accept).
 ///
 /// A handshake may take 10 seconds unless the acceptor says otherwise.
+///
+/// After an error of the listening socket that is not of one connection alone, as when there is no descriptor left, it
+/// goes on with the handshakes for a second before it accepts more.
 pub struct TlsListener<A: Accept> {
     listener: A,
     acceptor: TraceTlsAcceptor,
     handshakes: FuturesUnordered<Handshake<A::Io, A::Addr>>,
     most: usize,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// Else who connects and says nothing would take up room for ever.
@@ -35,7 +45,7 @@ impl<A: Accept> TlsListener<A> {
     pub(in crate::server) fn new(listener: A, acceptor: TraceTlsAcceptor) -> Self {
         let limit = acceptor.0.handshake_timeout.unwrap_or(PATIENCE);
         let acceptor = acceptor.handshake_timeout(limit);
-        TlsListener { listener, acceptor, handshakes: FuturesUnordered::new(), most: 1_024 }
+        TlsListener { listener, acceptor, handshakes: FuturesUnordered::new(), most: 1_024, pause: None }
     }
 
     /// How many handshakes may run at a time; 1,024 by default. What comes meanwhile waits to be accepted.
@@ -86,8 +96,19 @@ where
             if self.handshakes.len() >= self.most {
                 return Poll::Pending;
             }
-            let (io, addr) = ready!(self.listener.poll_accept(cx))?;
-            self.handshakes.push(Handshake { accept: self.acceptor.accept(io), addr: Some(addr) });
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            match ready!(self.listener.poll_accept(cx)) {
+                Ok((io, addr)) => {
+                    self.handshakes.push(Handshake { accept: self.acceptor.accept(io), addr: Some(addr) });
+                }
+                Err(error) => {
+                    self.pause = (!is_of_one_connection(&error)).then(|| Box::pin(sleep(PAUSE)));
+                    return Poll::Ready(Err(error));
+                }
+            }
         }
     }
 
@@ -123,5 +144,50 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let stream = ready!(Pin::new(&mut self.accept).poll(cx));
         Poll::Ready(stream.ok().zip(self.addr.take()))
+    }
+}
+
+#[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
+mod tests {
+    use super::*;
+    use crate::{TraceSink, connect::TracedIo, off::configs, sink::ConnRecorder};
+    use rustls::pki_types::ServerName;
+    use std::sync::Arc;
+    use tokio::{io::DuplexStream, time::Instant};
+    use tokio_rustls::TlsConnector;
+
+    /// Accepts one connection, and has no descriptor for another.
+    struct Exhausted(Option<DuplexStream>);
+
+    impl Accept for Exhausted {
+        type Io = TracedIo<DuplexStream>;
+        type Addr = ();
+
+        fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(Self::Io, ())>> {
+            let stream = self.0.take().ok_or_else(|| io::Error::other("no descriptor left"));
+            Poll::Ready(stream.map(|stream| (TracedIo::new(stream, ConnRecorder::off()), ())))
+        }
+
+        fn local_addr(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_go_on_while_nothing_can_be_accepted() {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let (client, server) = configs();
+        let acceptor = TraceTlsAcceptor::new(&TraceSink::disabled(), Arc::new(server));
+        let mut listener = TlsListener::new(Exhausted(Some(here)), acceptor);
+        let name = ServerName::try_from("pipe.test").unwrap();
+        let client = tokio::spawn(TlsConnector::from(Arc::new(client)).connect(name, there));
+
+        let begin = Instant::now();
+        assert!(listener.accept().await.is_err(), "said once");
+        listener.accept().await.expect("the handshake that was under way");
+        client.await.unwrap().unwrap();
+        assert!(begin.elapsed() < PAUSE);
+        assert!(listener.accept().await.is_err(), "asked again after a while");
+        assert!(begin.elapsed() >= PAUSE);
     }
 }

@@ -21,7 +21,7 @@ use crate::support::lab::{Ns, Routed};
 use crate::support::need::{need_lab, need_tool};
 
 /// The trace and the host's table, of a moment when nothing changed.
-async fn at_rest(sink: &TraceSink, host: &Ns, filter: &str) -> (NetTrace, Vec<Listed>) {
+pub(super) async fn at_rest(sink: &TraceSink, host: &Ns, filter: &str) -> (NetTrace, Vec<Listed>) {
     loop {
         let before = list(host, filter);
         let trace = refreshed(sink).await;
@@ -31,7 +31,7 @@ async fn at_rest(sink: &TraceSink, host: &Ns, filter: &str) -> (NetTrace, Vec<Li
     }
 }
 
-fn family(ip: IpAddr) -> &'static str {
+pub(super) fn family(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "-f ipv4" } else { "-f ipv6" }
 }
 

@@ -1,5 +1,7 @@
 //! Entries of the kernel's connection tracking: as conntrack(8) shows them, and what stands in their way.
 
+#[cfg(feature = "server")]
+mod accepted;
 mod attempts;
 mod end;
 mod entries;

@@ -56,6 +56,16 @@ impl Ns {
         ));
     }
 
+    /// Hands what comes for one port of TCP to another.
+    #[track_caller]
+    pub fn redirect(&self, from: u16, to: u16) {
+        self.sh(&format!(
+            "nft 'add table inet nat
+                  add chain inet nat in {{ type nat hook prerouting priority -100; }}
+                  add rule inet nat in tcp dport {from} redirect to :{to}'"
+        ));
+    }
+
     /// Packets to there vanish on a router; on the host itself `connect` fails with EINVAL.
     #[track_caller]
     pub fn blackhole(&self, prefix: &str) {

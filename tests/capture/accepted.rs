@@ -1,0 +1,128 @@
+//! Packets of connections that were accepted.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use nettrace::TraceSink;
+use nettrace::capture::{CaptureProbe, CapturedPacket};
+use nettrace::connect::TcpConnector;
+use nettrace::linux::ConntrackProbe;
+use nettrace::server::TraceListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::only;
+use crate::support::check;
+use crate::support::lab::{Hook, Ns, Pair};
+use crate::support::need::need_lab;
+
+fn capture(ns: &Ns, interface: &'static str) -> CaptureProbe {
+    let probe = ns.run(|| CaptureProbe::builder([interface]).hold_undecided(Duration::from_secs(60)).start());
+    assert_eq!(probe.problems(), []);
+    probe
+}
+
+fn asynchronous(listener: std::net::TcpListener) -> TcpListener {
+    listener.set_nonblocking(true).unwrap();
+    TcpListener::from_std(listener).unwrap()
+}
+
+async fn connect(ns: &Ns, to: SocketAddr) -> TcpStream {
+    let stream = ns.run(|| std::net::TcpStream::connect(to)).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    TcpStream::from_std(stream).unwrap()
+}
+
+fn with<'a>(packets: &'a [CapturedPacket], word: &str) -> &'a CapturedPacket {
+    let mut found = packets.iter().filter(|packet| packet.data.ends_with(word.as_bytes()));
+    let one = found.next().unwrap_or_else(|| panic!("{word} in {packets:#?}"));
+    assert!(found.next().is_none(), "{word} once in {packets:#?}");
+    one
+}
+
+/// The port that a packet of TCP over Ethernet is for.
+fn destination(packet: &CapturedPacket, ip: IpAddr) -> u16 {
+    let at = 14 + if ip.is_ipv4() { 20 } else { 40 } + 2;
+    u16::from_be_bytes([packet.data[at], packet.data[at + 1]])
+}
+
+/// The client connects to port 80 in either case.
+fn from_accept_to_close(port: u16) {
+    let net = Pair::new();
+    net.server.nft(Hook::Input, "ct state new");
+    if port != 80 {
+        net.server.redirect(80, port);
+    }
+    for ip in Pair::SERVER.ips() {
+        let listen = |port| net.server.listen(&SocketAddr::new(ip, port).to_string());
+        let (listener, stranger) = (listen(port), listen(81));
+        let capture = capture(&net.server, "s0");
+        net.server.block_on(async {
+            let sink = TraceSink::builder().probe(ConntrackProbe::new()).probe(capture.clone()).build();
+            let (listener, stranger) =
+                (TraceListener::new(&sink, asynchronous(listener)), asynchronous(stranger));
+            let mut client = connect(&net.client, SocketAddr::new(ip, 80)).await;
+            let mut other = connect(&net.client, SocketAddr::new(ip, 81)).await;
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut strange, _) = stranger.accept().await.unwrap();
+            for (from, to, word) in
+                [(&mut client, &mut *stream.get_mut(), "ping"), (&mut other, &mut strange, "strange")]
+            {
+                from.write_all(word.as_bytes()).await.unwrap();
+                to.read_exact(&mut vec![0; word.len()]).await.unwrap();
+            }
+            stream.write_all(b"pong").await.unwrap();
+            client.read_exact(&mut [0; 4]).await.unwrap();
+            sink.refresh().await;
+            let id = stream.conn_id();
+            drop((stream, client));
+
+            let captured = only(sink.captures());
+            assert!(captured.packets.iter().all(|packet| packet.connection == id), "{captured:#?}");
+            assert_eq!(destination(with(&captured.packets, "ping"), ip), 80, "as it came");
+            with(&captured.packets, "pong");
+            check::finished(&sink.snapshot("all"));
+        });
+    }
+}
+
+#[test]
+fn an_accepted_connection() {
+    need_lab!();
+    from_accept_to_close(80);
+}
+
+#[test]
+fn one_whose_destination_was_translated() {
+    need_lab!();
+    from_accept_to_close(8080);
+}
+
+/// Each packet belongs to two connections of the sink.
+#[test]
+fn both_ends_in_one_sink() {
+    need_lab!();
+    let ns = Ns::new();
+    let listener = ns.listen("127.0.0.1:0");
+    let capture = capture(&ns, "lo");
+    ns.block_on(async {
+        let sink = TraceSink::builder().probe(capture.clone()).build();
+        let listener = TraceListener::new(&sink, asynchronous(listener));
+        let connector = TcpConnector::new(&sink);
+        let addr = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(connector.connect(addr), listener.accept());
+        let (mut client, (mut stream, _)) = (client.unwrap(), accepted.unwrap());
+        client.write_all(b"ping").await.unwrap();
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+        stream.write_all(b"pong").await.unwrap();
+        client.read_exact(&mut [0; 4]).await.unwrap();
+        let connected = client.conn_id();
+        drop((client, stream));
+        let captured = only(sink.captures());
+        assert!(captured.packets.iter().all(|packet| packet.connection == connected), "{captured:#?}");
+        for word in ["ping", "pong"] {
+            with(&captured.packets, word);
+        }
+        check::finished(&sink.snapshot("all"));
+    });
+}

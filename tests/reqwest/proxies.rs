@@ -1,0 +1,96 @@
+//! Through proxies that reqwest knows of, and nobody else.
+
+use nettrace::ResponseExt as _;
+use nettrace::record::EndReason;
+use reqwest::Proxy;
+
+use crate::side::{Way, answer, linked, same};
+use crate::support::need::need_tool;
+use crate::support::pki::Authority;
+use crate::support::proxies::{PASSWORD, ProxyServer, microsocks, tinyproxy};
+use crate::support::web::{Web, reply};
+
+/// One request through the proxy in each way, which all come to the same; then what was seen of it.
+async fn through(proxy: &ProxyServer, scheme: &str, url: &str) {
+    let proxy_url = proxy.url_with_login(scheme);
+    let (observed, outcome) = same(async |way| {
+        let client = way.builder().proxy(Proxy::all(&proxy_url).unwrap()).build().unwrap();
+        answer(way.send(client.get(url)).await).await
+    })
+    .await;
+    assert_eq!(outcome.unwrap().body, Ok("hello".into()));
+
+    let trace = observed.finished();
+    let ([request], [dial], [conn]) = (&trace.http_requests[..], &trace.dials[..], &trace.tcp_conns[..])
+    else {
+        panic!("one of each: {trace:#?}")
+    };
+    assert_eq!((request.req_url.as_str(), &request.end_reason), (url, &Some(EndReason::Closed)));
+    assert_eq!((&request.tcp_conn, &conn.from_dial), (&conn.trace_id, &dial.trace_id));
+    assert_eq!((&dial.triggered_by, &dial.established_conn), (&request.trace_id, &conn.trace_id));
+    assert_eq!(conn.addr_tuple.dst_port, proxy.addr.port(), "that is where it leads");
+    let target = url.strip_prefix("http://").unwrap().trim_end_matches('/');
+    assert_eq!(dial.dst_address, target, "that is what was asked for");
+    assert!(!serde_json::to_string(&trace).unwrap().contains(PASSWORD));
+    assert!(!format!("{:?}", observed.sink).contains(PASSWORD));
+}
+
+#[tokio::test]
+async fn http() {
+    need_tool!("tinyproxy");
+    let web = Web::start(async |_| reply("hello"));
+    through(&tinyproxy("BasicAuth joe secret"), "http", &web.url("/")).await;
+}
+
+#[tokio::test]
+async fn socks() {
+    need_tool!("microsocks");
+    let web = Web::start(async |_| reply("hello"));
+    let proxy = microsocks(true);
+    for scheme in ["socks5", "socks5h"] {
+        through(&proxy, scheme, &web.url("/")).await;
+    }
+}
+
+#[tokio::test]
+async fn tls_within() {
+    need_tool!("tinyproxy", "microsocks");
+    let authority = Authority::new("known");
+    let web = Web::tls(authority.issue(&["127.0.0.1"]).server(), async |_| reply("hello"));
+    let url = format!("https://{}/", web.addr());
+    for (proxy, scheme) in [(tinyproxy("BasicAuth joe secret"), "http"), (microsocks(true), "socks5h")] {
+        let way = Way::observed(authority.store());
+        let proxy = Proxy::all(proxy.url_with_login(scheme)).unwrap();
+        let client = way.builder().proxy(proxy).build().unwrap();
+        let response = way.send(client.get(&url)).await.unwrap();
+        let handle = response.request_handle().unwrap().clone();
+        assert_eq!(response.text().await.unwrap(), "hello");
+        let trace = way.finished();
+        let (request, conn) = linked(&trace, &handle);
+        let [tunnel] = &trace.tls_tunnels[..] else { panic!("one tunnel") };
+        assert_eq!(request.tls_tunnel, tunnel.trace_id, "{scheme}");
+        assert_eq!(tunnel.tcp_conn, conn.expect("its connection").trace_id);
+        assert_eq!(tunnel.peer_certs[0].sans, ["127.0.0.1"]);
+        assert!(!serde_json::to_string(&trace).unwrap().contains(PASSWORD));
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses() {
+    need_tool!("tinyproxy", "microsocks");
+    let web = Web::start(async |_| reply("hello"));
+    for (proxy, scheme) in [(tinyproxy("BasicAuth joe secret"), "http"), (microsocks(true), "socks5h")] {
+        // Over TLS it is the dial that fails; nobody is known to it.
+        let url = format!("https://{}/", web.addr());
+        let proxy_url = proxy.url(scheme);
+        let (observed, outcome) = same(async |way| {
+            let client = way.builder().proxy(Proxy::all(&proxy_url).unwrap()).build().unwrap();
+            answer(way.send(client.get(&url)).await).await
+        })
+        .await;
+        assert_eq!(outcome.unwrap_err().is, ["request", "connect"], "{scheme}");
+        let trace = observed.finished();
+        assert!(trace.dials[0].failure.is_some() && trace.tls_tunnels.is_empty(), "{trace:#?}");
+        assert_eq!(trace.http_requests[0].failure, trace.dials[0].failure);
+    }
+}
