@@ -146,7 +146,7 @@ impl RareOut {
                 .collect(),
             conn: conn.filter(|_| !rare.tried.is_empty()).cloned(),
             prev_hop: rare.prev_hop.clone(),
-            cause: rare.cause,
+            cause: conn.filter(|_| rare.is_of_dial).map_or(0, |conn| conn.group.cause()),
             connects: rare.connects.iter().cloned().collect(),
             informational: rare.informational.clone(),
         }

@@ -195,6 +195,11 @@ impl Group {
         self.dial.as_ref().map_or(0, |dial| dial.number)
     }
 
+    /// The request that needed the dial, as far as that is known by now; zero when none did.
+    pub(super) fn cause(&self) -> u64 {
+        self.dial.as_ref().map_or(0, |dial| dial.trigger.max(self.state().dial.served))
+    }
+
     pub(crate) fn is_caused_by(&self, request: &RequestRef) -> bool {
         let trigger = self.dial.as_ref().map(|dial| dial.trigger);
         trigger == Some(request.number()) && Arc::ptr_eq(&self.core, request.core())

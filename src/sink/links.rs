@@ -31,8 +31,8 @@ pub(crate) struct Rare {
     /// How far its last dial had come when it ended without having been given a connection. Of a CONNECT: the
     /// connection as it was then, without the tunnels that it made room for.
     pub(crate) way: [u64; 3],
-    /// Of a CONNECT: the request that needed it; zero when there was none.
-    pub(crate) cause: u64,
+    /// It is a CONNECT, needed by the request that needed its dial.
+    pub(crate) is_of_dial: bool,
     /// Each CONNECT that was made because of this request.
     pub(super) connects: VecDeque<RequestRef>,
     pub(crate) prev_hop: PrevHop,

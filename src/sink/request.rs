@@ -209,10 +209,12 @@ impl RequestRef {
     /// It is a CONNECT on that connection to a proxy: what comes later on the connection is not its.
     pub(super) fn connects(&self, conn: &ConnRef) {
         self.acquired(conn);
-        let Some(dial) = conn.group.dial.as_ref().filter(|_| conn.is_of(self.core())) else { return };
+        if conn.group.dial.is_none() || !conn.is_of(self.core()) {
+            return;
+        }
         if let Some(mut links) = self.record.open_links() {
             let rare = links.rare();
-            (rare.way, rare.cause) = (conn.link().way(), dial.trigger);
+            (rare.way, rare.is_of_dial) = (conn.link().way(), true);
         }
         if let Some(cause) = scope::request().filter(|request| conn.group.is_caused_by(request)) {
             cause.needed(self);

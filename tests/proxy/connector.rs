@@ -160,6 +160,39 @@ async fn for_what_is_no_http() {
     }
 }
 
+/// Any 2xx has no content, whatever its fields say (RFC 9110 section 9.3.6).
+#[tokio::test]
+async fn what_follows_success_is_the_servers() {
+    for head in [
+        "HTTP/1.0 200 Connection established",
+        "HTTP/1.1 204 No Content",
+        "HTTP/1.1 204 No Content\r\nconnection: close",
+        "HTTP/1.1 299 Other\r\ntransfer-encoding: chunked",
+        "HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 3",
+    ] {
+        let server = Server::start(async move |mut conn| {
+            conn.read_head().await?;
+            conn.write(format!("{head}\r\n\r\nwel").as_bytes()).await?;
+            conn.read(5).await?;
+            conn.write(b"come").await?;
+            conn.finish().await
+        });
+        let sink = TraceSink::new();
+        let layer = ProxyLayer::new(&sink, proxy(&format!("http://{}", server.addr())));
+        let connector = layer.layer(TcpConnector::new(&sink));
+        let stream = connector.oneshot("postgres://db.test:5432".parse().unwrap()).await.unwrap();
+        let mut stream = TokioIo::new(stream);
+        stream.write_all(b"hello").await.unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "welcome", "{head}");
+        drop(stream);
+        let trace = sink.snapshot("");
+        check::finished(&trace);
+        assert_eq!(trace.http_requests[0].end_reason, Some(EndReason::Closed), "{head}");
+    }
+}
+
 #[tokio::test]
 async fn errors_are_those_of_who_made_them() {
     let refused = crate::support::raw::Refused::on("127.0.0.1:0");

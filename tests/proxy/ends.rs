@@ -2,14 +2,19 @@
 
 use crate::{
     Site, client, finished, proxy, story,
-    support::{check, need::need_tool, proxies::tinyproxy, raw::Server},
+    support::{
+        check,
+        need::need_tool,
+        proxies::{microsocks, squid, tinyproxy},
+        raw::Server,
+    },
 };
 use futures_util::poll;
 use nettrace::{
     Failure, NetTrace, TraceSink,
     record::{EndReason, Timestamp},
 };
-use std::{pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -106,6 +111,43 @@ async fn with_the_request() {
         let trace = finished(&client, &sink).await;
         assert_eq!(exchange(&trace), (Some(EndReason::Cancelled), Some(Failure::Interrupted)));
         assert_eq!(story(&trace).request.end_reason, Some(EndReason::Cancelled));
+    }
+}
+
+/// Whatever it waits for when it is given up.
+#[tokio::test]
+async fn at_every_step() {
+    need_tool!("squid", "microsocks");
+    let site = Site::new();
+    let (web, socks) = (site.web(&["h2"]), microsocks(true));
+    let https = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
+    let url = format!("https://localhost:{}/", web.addr().port());
+    for proxies in [https.url_with_login("https"), socks.url_with_login("socks5")] {
+        let mut steps = 0;
+        loop {
+            let (client, sink) = client(proxy(&proxies), |builder| builder.roots(site.roots()));
+            let mut left = steps;
+            let mut response = Box::pin(client.get(&url));
+            let answer = poll_fn(|cx| match response.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending if left == 0 => Poll::Ready(None),
+                Poll::Pending => {
+                    left -= 1;
+                    Poll::Pending
+                }
+            });
+            let answer = answer.await;
+            drop(response);
+            if let Some(answer) = answer {
+                assert_eq!(answer.unwrap().status(), 200);
+                finished(&client, &sink).await;
+                break;
+            }
+            let trace = finished(&client, &sink).await;
+            assert_eq!(story(&trace).request.end_reason, Some(EndReason::Cancelled), "{steps}");
+            steps += 1;
+        }
+        assert!(steps > 4, "{steps}");
     }
 }
 

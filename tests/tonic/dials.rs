@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use nettrace::connect::TraceConnectLayer;
+use nettrace::connect::{TcpConnector, TraceConnectLayer};
+use nettrace::proxy::{Proxy, ProxyLayer};
 use nettrace::record::EndReason;
 use nettrace::tonic::{connect, connect_lazy, connect_with_connector_lazy};
 use nettrace::{Failure, TraceSink};
@@ -20,6 +21,8 @@ use tower::Layer as _;
 use crate::greeter::{GreeterClient, Name};
 use crate::side::{Place, assert_linked, call, closed, greet, link};
 use crate::support::check;
+use crate::support::need::need_tool;
+use crate::support::proxies::tinyproxy;
 use crate::support::raw::{Refused, Server};
 
 #[tokio::test]
@@ -117,6 +120,35 @@ async fn a_server_that_speaks_something_else() {
     assert_eq!(trace.dials[0].triggered_by, record.trace_id);
     assert!(record.failure.is_some() && !record.req_error.is_empty());
     check::finished(&trace);
+}
+
+/// The way through a proxy was made for the call that waited for it, as the dial was.
+#[tokio::test]
+async fn through_a_proxy() {
+    need_tool!("tinyproxy");
+    let (place, proxy) = (Place::new(), tinyproxy(""));
+    let _server = place.serve();
+    let sink = TraceSink::new();
+    let layer = ProxyLayer::new(&sink, proxy.url("http").parse::<Proxy>().unwrap()).tunnel_http(true);
+    let connector = layer.layer(TcpConnector::new(&sink));
+    let client = GreeterClient::new(connect_with_connector_lazy(&sink, place.endpoint(), connector));
+    for is_first in [true, false] {
+        let (call, outcome) = greet(&client, "Ada").await;
+        outcome.expect("a greeting");
+        let trace = sink.snapshot("");
+        check::running(&trace);
+        let (record, conn) = link(&trace, &call);
+        assert_eq!(conn.expect("a connection").addr_tuple.dst_port, proxy.addr.port());
+        assert_eq!(record.network_proxy, proxy.url("http"));
+        let connect = trace.http_requests.iter().find(|request| request.req_method == "CONNECT").unwrap();
+        assert_eq!(connect.triggered_by == record.trace_id, is_first);
+        assert_eq!(connect.tcp_conn, record.tcp_conn);
+        assert_eq!(record.timings(&trace).proxy.is_some(), is_first);
+        let drawn = nettrace::view::waterfall(&trace).to_string();
+        assert!(drawn.contains("  proxy "), "{drawn}");
+    }
+    drop(client);
+    check::finished(&closed(&sink).await);
 }
 
 /// It takes longer than the endpoint allows.
