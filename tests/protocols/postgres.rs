@@ -16,8 +16,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_postgres::{
-    Client, Connection, NoTls, config::SslMode, error::SqlState, tls::ChannelBinding, tls::TlsConnect,
-    tls::TlsStream,
+    Client, Connection, NoTls, SimpleQueryMessage, config::SslMode, error::SqlState, tls::ChannelBinding,
+    tls::TlsConnect, tls::TlsStream,
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
@@ -85,7 +85,13 @@ async fn the_server_ends_the_session() {
     let (sink, other) = (TraceSink::new(), TraceSink::new());
     let (client, driver) = connect(&sink, &postgres).await;
     let (killer, _driver) = connect(&other, &postgres).await;
-    let pid = number(&client, "SELECT pg_backend_pid()").await;
+    // A query with a statement says goodbye to that afterwards, and the server's last word would answer this.
+    let messages = client.simple_query("SELECT pg_backend_pid()").await.unwrap();
+    let pid = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse::<i32>().ok(),
+        _ => None,
+    });
+    let pid = pid.expect("a number");
     let row = killer.query_one("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
     assert!(row.get::<_, bool>(0));
     let error = driver.await.unwrap().unwrap_err();
