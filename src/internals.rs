@@ -1,6 +1,8 @@
 //! What the benches of this repository reach and no user can: recorders without a network. No part of the
 //! crate's interface, and not bound by its version.
 
+#[cfg(target_os = "linux")]
+pub use crate::linux::bench::Conntrack;
 use crate::{
     error::Fault,
     record::{Failure, Text},

@@ -54,7 +54,10 @@ pub(super) fn requests(sink: &TraceSink, conn: Option<Conn>, fields: usize) -> i
 }
 
 /// The fields go to and fro, so that none need be made anew.
-fn over_and_over(count: usize, mut exchange: impl FnMut(Request<Empty<Bytes>>) -> HeaderMap) -> impl FnMut() {
+pub(super) fn over_and_over(
+    count: usize,
+    mut exchange: impl FnMut(Request<Empty<Bytes>>) -> HeaderMap,
+) -> impl FnMut() {
     let uri: Uri = "http://www.example.com/a/path/of/usual/length?with=query".parse().unwrap();
     let mut fields: HeaderMap = (0..count).map(field).collect();
     move || {
@@ -72,7 +75,7 @@ fn field(number: usize) -> (HeaderName, HeaderValue) {
     (name, format!("the value of field number {number}").parse().unwrap())
 }
 
-fn exchange<S, B>(service: &mut S, request: Request<Empty<Bytes>>) -> HeaderMap
+pub(super) fn exchange<S, B>(service: &mut S, request: Request<Empty<Bytes>>) -> HeaderMap
 where
     S: Service<Request<Empty<Bytes>>, Response = Response<B>, Error: Debug>,
     B: http_body::Body<Data = Bytes, Error: Debug> + Unpin,
@@ -85,7 +88,7 @@ where
 }
 
 /// As hyper-util's client, which puts something into the extensions of each response.
-fn answer<B>(
+pub(super) fn answer<B>(
     conn: Option<ConnRef>,
 ) -> impl FnMut(Request<B>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
     let (info, body) = (Arc::new(()), Bytes::from_static(&[0; 1024]));

@@ -4,6 +4,9 @@
 mod conn;
 mod http;
 mod op;
+#[cfg(target_os = "linux")]
+mod probes;
+mod server;
 mod trace;
 
 pub struct Scene {
@@ -31,7 +34,15 @@ pub trait Work {
 }
 
 pub fn all() -> Vec<Scene> {
-    let scenes = [op::scenes(), http::scenes(), conn::scenes(), trace::scenes()];
+    let scenes = [
+        op::scenes(),
+        http::scenes(),
+        server::scenes(),
+        conn::scenes(),
+        #[cfg(target_os = "linux")]
+        probes::scenes(),
+        trace::scenes(),
+    ];
     scenes.into_iter().flatten().collect()
 }
 

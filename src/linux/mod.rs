@@ -9,6 +9,8 @@ mod icmp;
 #[cfg(feature = "tcp-info")]
 mod tcp_info;
 
+#[cfg(feature = "_bench")]
+pub(crate) use conntrack::bench;
 #[cfg(feature = "conntrack")]
 pub use conntrack::{ConntrackProbe, ConntrackProbeBuilder, ConntrackProblem};
 #[cfg(feature = "tcp-info")]

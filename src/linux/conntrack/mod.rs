@@ -1,5 +1,7 @@
 //! The kernel's connection tracking: NAT, state and counters of each connection.
 
+#[cfg(feature = "_bench")]
+pub(crate) mod bench;
 mod entry;
 mod problem;
 mod queue;

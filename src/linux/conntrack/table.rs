@@ -74,7 +74,7 @@ impl Table {
 
 /// Asks for the entry whose original direction is the flow: `struct nlmsghdr`, `struct nfgenmsg`, attributes. Written
 /// in place, as it is asked more often than anything else.
-fn write_request(bytes: &mut Vec<u8>, flow: &Flow, zone: Option<u16>, sequence: u32) {
+pub(super) fn write_request(bytes: &mut Vec<u8>, flow: &Flow, zone: Option<u16>, sequence: u32) {
     let family = if flow.local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
     let protocol = if flow.is_udp { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP } as u8;
     bytes.clear();
@@ -111,7 +111,7 @@ fn write_request(bytes: &mut Vec<u8>, flow: &Flow, zone: Option<u16>, sequence: 
 /// `IPCTNL_MSG_CT_GET` of `NFNL_SUBSYS_CTNETLINK`
 const CT_GET: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8 | 1;
 
-fn nested(bytes: &mut Vec<u8>, kind: u16, inside: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn nested(bytes: &mut Vec<u8>, kind: u16, inside: impl FnOnce(&mut Vec<u8>)) {
     let begin = bytes.len();
     attribute(bytes, kind | libc::NLA_F_NESTED as u16, &[]);
     inside(bytes);
@@ -119,7 +119,7 @@ fn nested(bytes: &mut Vec<u8>, kind: u16, inside: impl FnOnce(&mut Vec<u8>)) {
     bytes[begin..begin + 2].copy_from_slice(&length.to_ne_bytes());
 }
 
-fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(super) fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     bytes.extend((4 + value.len() as u16).to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(value);
