@@ -4,6 +4,7 @@ use super::icmp;
 use crate::{
     ConnRef, Probe, ProbeEvent, ProbeSocket,
     record::{CongestionState, TcpInfo, TcpInfoState, Text},
+    sink::RawTcpInfo,
 };
 use std::{net::SocketAddr, os::fd::AsRawFd};
 use uapi::c::{IPPROTO_TCP, TCP_CONGESTION, TCP_INFO};
@@ -72,29 +73,34 @@ impl Probe for TcpInfoProbe {
                 _ => {}
             }
         }
-        if let Some(mut info) = read(socket) {
+        if let Some(mut reading) = reading(socket) {
             if event == ProbeEvent::Connected {
-                info.congestion_control = algorithm(socket);
+                reading.algorithm = algorithm(socket);
             }
-            conn.tcp_info(event, info);
+            conn.raw_tcp_info(event, reading);
         }
     }
 }
 
-/// More than any kernel has yet: 280 bytes in Linux 6.18.
-const ROOM: usize = 512;
-
-fn read(socket: ProbeSocket<'_>) -> Option<TcpInfo> {
-    let mut bytes = [0; ROOM];
-    let len = uapi::getsockopt(socket.as_raw_fd(), IPPROTO_TCP, TCP_INFO, &mut bytes[..]).ok()?;
-    Some(parse(bytes.get(..len)?))
+fn reading(socket: ProbeSocket<'_>) -> Option<RawTcpInfo> {
+    let mut raw = RawTcpInfo { bytes: [0; RawTcpInfo::ROOM], len: 0, algorithm: [0; 16], read };
+    let len = uapi::getsockopt(socket.as_raw_fd(), IPPROTO_TCP, TCP_INFO, &mut raw.bytes[..]).ok()?;
+    raw.len = u8::try_from(len).ok()?;
+    Some(raw)
 }
 
-fn algorithm(socket: ProbeSocket<'_>) -> Option<Text> {
-    let mut name = [0; 16]; // TCP_CA_NAME_MAX
-    let len = uapi::getsockopt(socket.as_raw_fd(), IPPROTO_TCP, TCP_CONGESTION, &mut name[..]).ok()?;
-    let name = name.get(..len)?.split(|byte| *byte == 0).next()?;
-    std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).map(Text::from)
+/// `TCP_CA_NAME_MAX` bytes. Zeros where the kernel does not say it.
+fn algorithm(socket: ProbeSocket<'_>) -> [u8; 16] {
+    let mut name = [0; 16];
+    let _ = uapi::getsockopt(socket.as_raw_fd(), IPPROTO_TCP, TCP_CONGESTION, &mut name[..]);
+    name
+}
+
+fn read(raw: &RawTcpInfo) -> TcpInfo {
+    let info = parse(raw.bytes.get(..raw.len.into()).unwrap_or_default());
+    let name = raw.algorithm.split(|byte| *byte == 0).next().unwrap_or_default();
+    let name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
+    TcpInfo { congestion_control: name.map(Text::from), ..info }
 }
 
 /// Reads as much of `struct tcp_info` as there is: older kernels have less of it, newer ones more.
@@ -324,7 +330,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_of_any_length_are_read(bytes in prop::collection::vec(any::<u8>(), 0..ROOM + 16)) {
+        fn any_bytes_of_any_length_are_read(bytes in prop::collection::vec(any::<u8>(), 0..RawTcpInfo::ROOM + 64)) {
             let info = parse(&bytes);
             prop_assert_eq!(info.state.is_some(), !bytes.is_empty());
             prop_assert_eq!(info.total_retrans.is_some(), bytes.len() >= 104);
@@ -343,18 +349,20 @@ mod tests {
         let (mut peer, _) = listener.accept().unwrap();
         peer.write_all(&[7; 1000]).unwrap();
         stream.read_exact(&mut [0; 1000]).unwrap();
-        let info = read(stream.as_fd()).unwrap();
+        let mut raw = reading(stream.as_fd()).unwrap();
+        raw.algorithm = algorithm(stream.as_fd());
+        let info = read(&raw);
         assert_eq!(info.state, Some(TcpInfoState::Established));
         assert!(
             info.rtt_us.is_some() && info.snd_mss > Some(500) && info.total_retrans == Some(0),
             "{info:?}"
         );
         assert!(info.bytes_received.is_none_or(|bytes| bytes == 1000), "{info:?}");
-        let algorithm = algorithm(stream.as_fd()).unwrap();
+        let algorithm = info.congestion_control.unwrap();
         assert!(!algorithm.is_empty() && !algorithm.contains('\0'));
 
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        assert!(read(udp.as_fd()).is_none());
+        assert!(reading(udp.as_fd()).is_none());
     }
 
     /// They have it from the listening socket (here `IPV6_RECVERR`).

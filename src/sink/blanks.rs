@@ -1,6 +1,6 @@
-//! Memory for dials, taken for several in one go.
+//! Memory for records, taken for several in one go.
 //!
-//! What is kept of a dial outlives by far what is allocated for it besides. One by one the blocks would come to lie
+//! What is kept of a dial outlives by far what is allocated for it besides, as does what probes found. One by one the blocks would come to lie
 //! between the large ones that HTTP and TLS free again, and the allocator would search its way between them.
 
 use super::{
@@ -13,30 +13,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-pub(super) struct Blanks(Box<[Padded<Shard>]>);
-
-type Shard = Mutex<Vec<Arc<Group>>>;
+/// Boxes or the like that nobody has written into.
+pub(super) struct Blanks<T>(Box<[Padded<Mutex<Vec<T>>>]>);
 
 /// How many are made at a time.
 const BATCH: usize = 16;
 
-impl Blanks {
-    /// `shards` is a power of two.
-    pub(super) fn new(shards: usize) -> Self {
-        Blanks((0..shards).map(|_| Padded(Mutex::default())).collect())
+impl<T> Blanks<T> {
+    /// For so many records.
+    pub(super) fn new(records: usize) -> Self {
+        Blanks((0..shard::count(records, BATCH)).map(|_| Padded(Mutex::default())).collect())
     }
 
-    pub(super) fn group(&self, core: &Arc<Core>, dial: Option<DialHead>) -> Arc<Group> {
-        let mut group = self.take(core);
-        if let Some(blank) = Arc::get_mut(&mut group) {
-            blank.begins(dial); // nobody else has seen it
-        }
-        group
-    }
-
-    fn take(&self, core: &Arc<Core>) -> Arc<Group> {
+    pub(super) fn take(&self, make: impl Fn() -> T) -> T {
         let mut blanks = self.0[shard::mine(self.0.len())].lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || Arc::new(Group::blank(core.clone()));
         if blanks.is_empty() {
             blanks.extend((0..BATCH).map(|_| make()));
         }
@@ -44,7 +34,17 @@ impl Blanks {
     }
 }
 
-impl fmt::Debug for Blanks {
+impl Blanks<Arc<Group>> {
+    pub(super) fn group(&self, core: &Arc<Core>, dial: Option<DialHead>) -> Arc<Group> {
+        let mut group = self.take(|| Arc::new(Group::blank(core.clone())));
+        if let Some(blank) = Arc::get_mut(&mut group) {
+            blank.begins(dial); // nobody else has seen it
+        }
+        group
+    }
+}
+
+impl<T> fmt::Debug for Blanks<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Blanks")
     }

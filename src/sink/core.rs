@@ -2,7 +2,9 @@
 
 use super::{
     Probe,
+    blanks::Blanks,
     clock::{Anchor, Clock, Tick},
+    findings::Findings,
     registry::Numbers,
     settings::Settings,
     shard::Padded,
@@ -31,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) lost: Lost,
     /// Connections that are kept although they have ended, those to nameservers and failed attempts included.
     pub(crate) settled: Padded<AtomicUsize>,
+    /// Here, as a connection reaches no more of the sink.
+    pub(super) findings: Blanks<Box<Findings>>,
     state: AtomicU8,
     epoch: Mutex<Anchor>,
 }
@@ -51,12 +55,14 @@ impl Core {
     pub(crate) fn new(settings: Settings) -> Self {
         let clock = Clock::new();
         let epoch = Mutex::new(clock.anchor);
+        let findings = Blanks::new(settings.retention.connections);
         Core {
             clock,
             settings,
             numbers: Padded(Numbers::new()),
             lost: Lost::default(),
             settled: Padded(AtomicUsize::new(0)),
+            findings,
             state: AtomicU8::new(ON),
             epoch,
         }

@@ -263,7 +263,11 @@ impl Drop for ResolverDialRecorder {
 }
 
 /// What the sink knows when a dial begins.
-pub(super) fn begin(core: &Arc<Core>, blanks: &Blanks, destination: Text) -> (Arc<Group>, DialRecorder) {
+pub(super) fn begin(
+    core: &Arc<Core>,
+    blanks: &Blanks<Arc<Group>>,
+    destination: Text,
+) -> (Arc<Group>, DialRecorder) {
     let request = scope::request().filter(|request| request.is_of(core) && request.is_open());
     let head = DialHead {
         number: core.numbers.one(),

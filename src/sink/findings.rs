@@ -14,24 +14,78 @@ use std::sync::OnceLock;
 /// One reading of the begin, of the first byte and of the close; made when the first is handed in.
 #[derive(Default)]
 pub(super) struct Findings {
-    readings: [OnceLock<(Tick, TcpInfo)>; 3],
+    readings: [OnceLock<(Tick, Reading)>; 3],
     icmp_error: OnceLock<(Tick, IcmpError)>,
     pub(super) socks: OnceLock<SocksRecord>,
+}
+
+struct Reading {
+    event: TcpInfoEvent,
+    found: Found,
+}
+
+#[cfg_attr(
+    all(feature = "tcp-info", target_os = "linux"),
+    expect(clippy::large_enum_variant, reason = "the large one is what there is as a rule")
+)]
+enum Found {
+    Told(Box<TcpInfo>),
+    #[cfg(all(feature = "tcp-info", target_os = "linux"))]
+    Raw(RawTcpInfo),
+}
+
+/// As the kernel wrote it: most of it is never looked at, and the rest is read when a trace is taken. How, the probe
+/// says: the sink knows no struct of the kernel.
+#[cfg(all(feature = "tcp-info", target_os = "linux"))]
+pub(crate) struct RawTcpInfo {
+    pub(crate) bytes: [u8; RawTcpInfo::ROOM],
+    pub(crate) len: u8,
+    /// The name of the algorithm of congestion control, and zeros.
+    pub(crate) algorithm: [u8; 16],
+    pub(crate) read: fn(&RawTcpInfo) -> TcpInfo,
+}
+
+#[cfg(all(feature = "tcp-info", target_os = "linux"))]
+impl RawTcpInfo {
+    /// As far as its fields are known here. Linux 6.18 has 280 bytes.
+    pub(crate) const ROOM: usize = 248;
+}
+
+#[cfg(all(feature = "tcp-info", target_os = "linux"))]
+const _: () = assert!(RawTcpInfo::ROOM <= u8::MAX as usize, "the length is a byte");
+
+impl Found {
+    fn tcp_info(&self) -> TcpInfo {
+        match self {
+            Found::Told(info) => TcpInfo::clone(info),
+            #[cfg(all(feature = "tcp-info", target_os = "linux"))]
+            Found::Raw(raw) => (raw.read)(raw),
+        }
+    }
 }
 
 impl ConnRef {
     /// Writes down what the kernel knows of the connection. The sink says when and on what event; the first reading
     /// of each event is kept.
-    pub fn tcp_info(&self, event: ProbeEvent, mut info: TcpInfo) {
+    pub fn tcp_info(&self, event: ProbeEvent, info: TcpInfo) {
+        self.reading(event, || Found::Told(Box::new(info)));
+    }
+
+    /// The same of what is to be read later.
+    #[cfg(all(feature = "tcp-info", target_os = "linux"))]
+    pub(crate) fn raw_tcp_info(&self, event: ProbeEvent, raw: RawTcpInfo) {
+        self.reading(event, || Found::Raw(raw));
+    }
+
+    fn reading(&self, event: ProbeEvent, found: impl FnOnce() -> Found) {
         let (place, event) = match event {
             ProbeEvent::Connected => (0, TcpInfoEvent::Connected),
             ProbeEvent::ConnectFailed => (0, TcpInfoEvent::ConnectFailed),
             ProbeEvent::FirstByte => (1, TcpInfoEvent::FirstByte),
             ProbeEvent::Closing => (2, TcpInfoEvent::Closing),
         };
-        info.event = event;
         if let Some((now, findings)) = self.findings() {
-            let _ = findings.readings[place].set((now, info));
+            findings.readings[place].get_or_init(|| (now, Reading { event, found: found() }));
         }
     }
 
@@ -53,7 +107,7 @@ impl ConnRef {
     pub(super) fn findings(&self) -> Option<(Tick, &Findings)> {
         let record = Some(self.record()).filter(|record| !record.is_udp() && record.end.is_open())?;
         let now = self.group.core.now().max(record.latest());
-        Some((now, record.findings.get_or_init(Box::default)))
+        Some((now, record.findings.get_or_init(|| self.group.core.findings.take(Box::default))))
     }
 }
 
@@ -61,9 +115,11 @@ impl ConnRecord {
     /// Readings of `TCP_INFO`, oldest first.
     pub(super) fn tcp_info(&self, end: Option<&End>, times: &Timeline) -> impl Iterator<Item = TcpInfo> {
         let readings = self.findings.get().into_iter().flat_map(|findings| &findings.readings);
-        readings
-            .filter_map(move |reading| before(end, reading))
-            .map(|(at, info)| TcpInfo { at: times.at(*at), ..info.clone() })
+        readings.filter_map(move |reading| before(end, reading)).map(|(at, reading)| TcpInfo {
+            at: times.at(*at),
+            event: reading.event.clone(),
+            ..reading.found.tcp_info()
+        })
     }
 
     pub(super) fn socks(&self) -> Option<&SocksRecord> {

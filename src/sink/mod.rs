@@ -45,6 +45,8 @@ mod tls;
 
 #[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 pub(crate) use self::clock::readings;
+#[cfg(all(feature = "tcp-info", target_os = "linux"))]
+pub(crate) use self::findings::RawTcpInfo;
 #[cfg(any(feature = "connect", feature = "tls"))]
 pub(crate) use self::identity::described;
 #[cfg(feature = "reqwest")]
@@ -108,7 +110,7 @@ struct Inner {
     core: Arc<Core>,
     requests: Registry<RequestRecord>,
     groups: Registry<GroupSlot>,
-    blanks: Blanks,
+    blanks: Blanks<Arc<Group>>,
     /// The order of the groups, which are no records and have no identifier.
     group_order: Numbers,
 }
@@ -136,7 +138,7 @@ impl TraceSink {
         let requests = Registry::new(retention.requests, core.clone());
         let groups = Registry::new(retention.connections, ());
         let group_order = Numbers::new();
-        let blanks = Blanks::new(groups.shards());
+        let blanks = Blanks::new(retention.connections);
         TraceSink(Some(Arc::new(Inner { core, requests, groups, blanks, group_order })))
     }
 

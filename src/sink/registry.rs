@@ -7,7 +7,6 @@ use super::shard::{self, Padded};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
 use std::{
     fmt,
-    num::NonZero,
     ops::Deref,
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
 };
@@ -145,8 +144,7 @@ pub(crate) struct Registry<T: Entry> {
 impl<T: Entry> Registry<T> {
     /// For about `bound` records: each shard has a chunk that is being filled and does not go.
     pub(crate) fn new(bound: usize, common: T::Common) -> Self {
-        let threads = std::thread::available_parallelism().map_or(4, NonZero::get);
-        let shards = (threads * 2).min(bound / (4 * CHUNK)).max(1).next_power_of_two();
+        let shards = shard::count(bound, CHUNK);
         let empty = || Shard { list: None, kept: Arc::default() };
         Registry {
             common,
@@ -182,10 +180,6 @@ impl<T: Entry> Registry<T> {
             self.chunks.fetch_add(1, Relaxed);
         }
         (rec, rolled)
-    }
-
-    pub(crate) fn shards(&self) -> usize {
-        self.shards.len()
     }
 
     /// An upper bound of the records in the lists; those that outlived their chunk are not among them.

@@ -1,6 +1,6 @@
 //! How threads keep out of each other's way.
 
-use std::ops::Deref;
+use std::{num::NonZero, ops::Deref};
 
 /// In cache lines of its own.
 #[derive(Debug)]
@@ -13,6 +13,13 @@ impl<T> Deref for Padded<T> {
     fn deref(&self) -> &T {
         &self.0
     }
+}
+
+/// How many shards there are where so many records are kept, of which `together` lie in one block: about twice as many
+/// as threads, but so few that each has several blocks; a power of two.
+pub(super) fn count(records: usize, together: usize) -> usize {
+    let threads = std::thread::available_parallelism().map_or(4, NonZero::get);
+    (threads * 2).min(records / (4 * together)).max(1).next_power_of_two()
 }
 
 /// Which of so many shards, a power of two, the current thread uses.
