@@ -53,6 +53,7 @@ impl Conntrack {
     ///
     /// When the answer is not understood.
     pub fn ask(&mut self) {
+        self.request.clear();
         write_request(&mut self.request, &self.flow, None, 1);
         let found = Found::read(&self.answer, &self.flow);
         assert!(found.has_counters && found.has_timestamps);

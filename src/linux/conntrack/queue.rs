@@ -29,6 +29,8 @@ struct State {
     waiting: Vec<oneshot::Sender<()>>,
     /// The worker waits for a first event; for those after it, until their time has come.
     is_idle: bool,
+    /// There were many events in the last batch.
+    is_busy: bool,
     stopped: bool,
 }
 
@@ -41,11 +43,14 @@ pub(super) struct Batch {
     pub(super) stopped: bool,
 }
 
-/// How many events may wait. They are taken out every few milliseconds.
+/// How many events may wait. Half as many are taken out at once.
 const MOST: usize = 4096;
 /// How long the first event of a batch waits for others: to wake the worker for each would cost the traffic more
 /// than all else.
 const GATHER: Duration = Duration::from_millis(10);
+/// How long events gather behind a batch of so many.
+const GATHER_BUSY: Duration = Duration::from_millis(50);
+const BUSY: usize = 16;
 
 impl Queue {
     /// False when it is full.
@@ -59,7 +64,7 @@ impl Queue {
                 return false;
             }
             state.events.push((conn.clone(), event));
-            mem::take(&mut state.is_idle)
+            mem::take(&mut state.is_idle) || state.events.len() == MOST / 2
         };
         if wake {
             self.wake.notify_one();
@@ -100,25 +105,30 @@ impl Queue {
     /// Waits until there is something to do, at most until `due`.
     pub(super) fn wait(&self, due: Option<Instant>, batch: &mut Batch) {
         let mut state = self.state();
-        let mut until = due;
-        let mut gathering = false;
+        let soonest = |gather: Duration| {
+            let gathered = Instant::now() + gather;
+            Some(due.map_or(gathered, |due| due.min(gathered)))
+        };
+        let mut gathering = state.is_busy;
+        let mut until = if gathering { soonest(GATHER_BUSY) } else { due };
         loop {
             if !gathering && !state.events.is_empty() {
                 gathering = true;
-                let gathered = Instant::now() + GATHER;
-                until = Some(until.map_or(gathered, |due| due.min(gathered)));
+                until = soonest(GATHER);
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if state.stopped || !state.waiting.is_empty() || left == Some(Duration::ZERO) {
+            let is_urgent = !state.waiting.is_empty() || state.events.len() >= MOST / 2;
+            if state.stopped || is_urgent || left == Some(Duration::ZERO) {
                 break;
             }
-            state.is_idle = state.events.is_empty();
+            state.is_idle = !gathering;
             state = match left {
                 Some(left) => self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
                 None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
         state.is_idle = false;
+        state.is_busy = state.events.len() >= BUSY;
         mem::swap(&mut state.events, &mut batch.events);
         mem::swap(&mut state.waiting, &mut batch.waiting);
         batch.stopped = state.stopped;
@@ -148,6 +158,21 @@ mod tests {
         queue.wait(None, &mut batch);
         assert!(batch.events.len() == MOST && batch.waiting.is_empty() && !batch.stopped);
         assert!(queue.push(&conn, Event::Closing), "there is room again");
+    }
+
+    /// Nobody has to wake it.
+    #[test]
+    fn behind_many_events_it_looks_for_more() {
+        let (queue, mut batch) = (Queue::default(), Batch::default());
+        let conn = conn(&TraceSink::new());
+        assert!((0..BUSY).all(|_| queue.push(&conn, Event::Opened)));
+        queue.wait(None, &mut batch);
+        assert_eq!(batch.events.drain(..).len(), BUSY);
+        queue.wait(None, &mut batch);
+        assert!(batch.events.is_empty() && !queue.state().is_busy, "none came meanwhile");
+        queue.push(&conn, Event::Opened);
+        queue.wait(None, &mut batch);
+        assert!(batch.events.len() == 1 && !queue.state().is_busy);
     }
 
     #[test]

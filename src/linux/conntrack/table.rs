@@ -18,6 +18,12 @@ pub(super) struct Table {
     reply: Vec<u8>,
 }
 
+/// The entry of a connection, if there is one.
+pub(super) type Answer = Result<Option<Found>, ConntrackProblem>;
+
+/// How many may be asked for with one system call. As many answers, none of them a kilobyte, are far from filling the
+/// socket's buffer.
+pub(super) const TOGETHER: usize = 16;
 /// `NLMSG_GOODSIZE`: no answer for one entry is longer.
 const LONGEST_REPLY: usize = 8192;
 /// `struct nfgenmsg`, before the attributes.
@@ -30,54 +36,71 @@ impl Table {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
-            // It answers before `send` returns.
             socket.set_non_blocking(true)?;
             Ok(socket)
         };
         let socket = connected().map_err(|error| problem(&error))?;
         let (request, reply) = (Vec::new(), Vec::with_capacity(LONGEST_REPLY));
         let mut table = Table { socket, zone, sequence: 0, request, reply };
-        table.entry(&Flow::NONE)?;
+        table.entries(&[Flow::NONE]).pop().unwrap_or(Ok(None))?;
         Ok(table)
     }
 
-    /// The entry of that connection.
-    pub(super) fn entry(&mut self, flow: &Flow) -> Result<Option<Found>, ConntrackProblem> {
-        match self.ask(flow) {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(problem(&error)),
-        }
+    /// The entries of so many connections, in their order. They are asked for together, [`TOGETHER`] at most.
+    pub(super) fn entries(&mut self, flows: &[Flow]) -> Vec<Answer> {
+        debug_assert!(flows.len() <= TOGETHER);
+        let first = self.sequence.wrapping_add(1);
+        self.sequence = self.sequence.wrapping_add(flows.len() as u32);
+        let mut answers: Vec<Option<Answer>> = flows.iter().map(|_| None).collect();
+        let failure = self.ask(flows, first, &mut answers).err();
+        let missing = || Err(failure.as_ref().map_or_else(unanswered, problem));
+        answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
     }
 
-    fn ask(&mut self, flow: &Flow) -> io::Result<Found> {
-        self.sequence = self.sequence.wrapping_add(1);
-        write_request(&mut self.request, flow, self.zone, self.sequence);
+    /// The kernel answers before `send` returns.
+    fn ask(&mut self, flows: &[Flow], first: u32, answers: &mut [Option<Answer>]) -> io::Result<()> {
+        if flows.is_empty() {
+            return Ok(());
+        }
+        self.request.clear();
+        for (place, flow) in flows.iter().enumerate() {
+            write_request(&mut self.request, flow, self.zone, first.wrapping_add(place as u32));
+        }
         self.socket.send(&self.request, 0)?;
-        loop {
+        while answers.iter().any(Option::is_none) {
             self.reply.clear();
             self.socket.recv(&mut self.reply, 0)?;
             let message = NetlinkBuffer::new_checked(&self.reply[..]).map_err(malformed)?;
-            if message.sequence_number() != self.sequence {
-                continue;
+            let place = message.sequence_number().wrapping_sub(first) as usize;
+            // Else it is the answer to an earlier question, for which nobody waits any more.
+            if let (Some(flow), Some(answer)) = (flows.get(place), answers.get_mut(place)) {
+                *answer = Some(match read(&message, flow) {
+                    Ok(found) => Ok(Some(found)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(problem(&error)),
+                });
             }
-            if message.message_type() == NLMSG_ERROR {
-                let error = ErrorBuffer::new_checked(&message.payload())
-                    .and_then(|error| ErrorMessage::parse(&error));
-                return Err(error.map_err(malformed)?.to_io());
-            }
-            let attributes = message.payload().get(HEADER..).ok_or_else(|| malformed("no header"))?;
-            return Ok(Found::read(attributes, flow));
         }
+        Ok(())
     }
 }
 
-/// Asks for the entry whose original direction is the flow: `struct nlmsghdr`, `struct nfgenmsg`, attributes. Written
-/// in place, as it is asked more often than anything else.
+fn read(message: &NetlinkBuffer<&[u8]>, flow: &Flow) -> io::Result<Found> {
+    if message.message_type() == NLMSG_ERROR {
+        let error =
+            ErrorBuffer::new_checked(&message.payload()).and_then(|error| ErrorMessage::parse(&error));
+        return Err(error.map_err(malformed)?.to_io());
+    }
+    let attributes = message.payload().get(HEADER..).ok_or_else(|| malformed("no header"))?;
+    Ok(Found::read(attributes, flow))
+}
+
+/// Asks for the entry whose original direction is the flow, behind what else is asked: `struct nlmsghdr`, `struct
+/// nfgenmsg`, attributes. Written in place, as it is asked more often than anything else.
 pub(super) fn write_request(bytes: &mut Vec<u8>, flow: &Flow, zone: Option<u16>, sequence: u32) {
     let family = if flow.local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
     let protocol = if flow.is_udp { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP } as u8;
-    bytes.clear();
+    let begin = bytes.len();
     bytes.extend([0; 4]); // the length, which is not known yet
     bytes.extend(CT_GET.to_ne_bytes());
     bytes.extend(NLM_F_REQUEST.to_ne_bytes());
@@ -104,8 +127,8 @@ pub(super) fn write_request(bytes: &mut Vec<u8>, flow: &Flow, zone: Option<u16>,
     if let Some(zone) = zone {
         attribute(bytes, cta::ZONE, &zone.to_be_bytes());
     }
-    let length = bytes.len() as u32; // some hundred bytes at most
-    bytes[..4].copy_from_slice(&length.to_ne_bytes());
+    let length = (bytes.len() - begin) as u32; // some hundred bytes at most
+    bytes[begin..begin + 4].copy_from_slice(&length.to_ne_bytes());
 }
 
 /// `IPCTNL_MSG_CT_GET` of `NFNL_SUBSYS_CTNETLINK`
@@ -128,6 +151,10 @@ pub(super) fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
 
 fn malformed(why: impl ToString) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_string())
+}
+
+fn unanswered() -> ConntrackProblem {
+    ConntrackProblem::unavailable("netlink", &malformed("no answer"))
 }
 
 /// Without netlink or its part for connection tracking a kernel has many ways to say no. `EINVAL` is the word of
@@ -194,6 +221,7 @@ mod tests {
             for ends in [["10.0.0.1:1000", "192.0.2.1:443"], ["[fd00::1]:1000", "[2001:db8::1]:443"]] {
                 let [local, remote] = ends.map(|end| end.parse().unwrap());
                 let flow = Flow { is_udp, local, remote };
+                bytes.clear();
                 write_request(&mut bytes, &flow, zone, 0x0102_0304);
                 assert_eq!(bytes, as_the_library_writes_it(&flow, zone, 0x0102_0304));
             }

@@ -5,12 +5,13 @@ use super::{
     entry::{Flow, Found},
     problem::ConntrackProblem,
     queue::{Batch, Event},
-    table::Table,
+    table::{Answer, TOGETHER, Table},
 };
 use crate::{
     record::{ConntrackEntry, TcpState},
     sink::ConnRef,
 };
+use smallvec::SmallVec;
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -35,10 +36,21 @@ struct Closed {
     due: Instant,
 }
 
+/// A connection to look at, and what is to become of it then.
+type Look = (ConnRef, Then);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Done,
+    KeepOpen,
+    /// To be looked at again, unless it is over by then: how often it was looked at since its close.
+    LookLater(usize),
+}
+
 /// How long after a close, and then after the look that follows, the kernel is asked again. The goodbyes of TCP take
 /// a round trip or two; what is over stays in the table for 10 s and more, as the kernel is by default.
 const AFTER_CLOSE: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(900)];
-/// How many may wait for each of these looks; beyond that the first come early.
+/// How many may wait for each of these looks when the next batch is looked at; beyond that the first come early.
 const MOST_CLOSED: usize = 4096;
 /// The last look, for which the sink's close waits, takes no longer.
 const LAST_LOOK: Duration = Duration::from_millis(200);
@@ -74,19 +86,18 @@ impl Worker {
     }
 
     fn look_at(&mut self, batch: &mut Batch) -> Result<(), Off> {
-        let last = batch.stopped.then(|| Instant::now() + LAST_LOOK);
-        let has_time = || last.is_none_or(|last| Instant::now() < last);
-        for (conn, event) in batch.events.drain(..).take_while(|_| has_time()) {
-            self.heard(conn, event, batch.stopped)?;
-        }
+        let now = Instant::now();
+        let last = batch.stopped.then(|| now + LAST_LOOK);
+        let heard = batch.events.drain(..).filter_map(|(conn, event)| heard(conn, event, last.is_some()));
+        let mut looks: Vec<Look> = heard.collect();
         if batch.stopped || !batch.waiting.is_empty() {
             let closed = self.closed.iter().flatten().map(|closed| &closed.conn);
-            let all: Vec<ConnRef> = self.open.iter().chain(closed).cloned().collect();
-            for conn in all.iter().take_while(|_| has_time()) {
-                self.look(conn)?;
-            }
+            looks.extend(self.open.iter().chain(closed).map(|conn| (conn.clone(), Then::Done)));
         }
-        self.look_at_due()?;
+        self.take_due(now, &mut looks);
+        for looks in looks.chunks(TOGETHER).take_while(|_| last.is_none_or(|last| Instant::now() < last)) {
+            self.look(looks, now)?;
+        }
         if self.open.len() > 2 * self.were_open + 64 || self.due().is_none() {
             self.open.retain(ConnRef::is_open);
             self.were_open = self.open.len();
@@ -94,65 +105,70 @@ impl Worker {
         Ok(())
     }
 
-    fn heard(&mut self, conn: ConnRef, event: Event, is_last: bool) -> Result<(), Off> {
-        match event {
-            // Else its close comes next. It would not where the sink was closed.
-            Event::Opened if conn.is_open() || conn.is_of_closed_sink() || is_last => {
-                self.look(&conn)?;
-                self.open.push(conn);
-            }
-            Event::Opened => {}
-            Event::Failed => {
-                self.look(&conn)?;
-            }
-            Event::Closing => {
-                let state = self.look(&conn)?;
-                self.look_later(conn, state, 0)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn look_at_due(&mut self) -> Result<(), Off> {
-        let now = Instant::now();
-        for stage in 0..AFTER_CLOSE.len() {
-            while self.closed[stage].front().is_some_and(|closed| closed.due <= now)
-                && let Some(closed) = self.closed[stage].pop_front()
+    fn take_due(&mut self, now: Instant, looks: &mut Vec<Look>) {
+        for (stage, closed) in self.closed.iter_mut().enumerate() {
+            let is_due = |closed: &VecDeque<Closed>| {
+                closed.len() > MOST_CLOSED || closed.front().is_some_and(|closed| closed.due <= now)
+            };
+            while is_due(closed)
+                && let Some(Closed { conn, .. }) = closed.pop_front()
             {
-                let state = self.look(&closed.conn)?;
-                self.look_later(closed.conn, state, stage + 1)?;
+                looks.push((conn, Then::LookLater(stage + 1)));
             }
         }
-        Ok(())
     }
 
-    /// Unless TCP has sent its last, or is not what it is.
-    fn look_later(&mut self, conn: ConnRef, state: TcpState, stage: usize) -> Result<(), Off> {
-        let is_over = matches!(state, TcpState::None | TcpState::TimeWait | TcpState::Close);
-        let Some(delay) = AFTER_CLOSE.get(stage).filter(|_| !is_over) else { return Ok(()) };
-        self.closed[stage].push_back(Closed { conn, due: Instant::now() + *delay });
-        if self.closed[stage].len() > MOST_CLOSED
-            && let Some(first) = self.closed[stage].pop_front()
-        {
-            self.look(&first.conn)?;
+    /// At some of them, [`TOGETHER`] at most. `now` is the same for all that were heard of together, so that they are
+    /// due together.
+    fn look(&mut self, looks: &[Look], now: Instant) -> Result<(), Off> {
+        let mut flows: SmallVec<[Flow; TOGETHER]> = SmallVec::new();
+        let mut asked: SmallVec<[&Look; TOGETHER]> = SmallVec::new();
+        for look in looks {
+            // The kernel hears of a UDP socket with its first packet.
+            match Flow::of(&look.0).filter(|_| look.0.was_used()) {
+                Some(flow) => {
+                    flows.push(flow);
+                    asked.push(look);
+                }
+                None => self.looked(look, true, now),
+            }
+        }
+        for (look, answer) in asked.into_iter().zip(self.table.entries(&flows)) {
+            let is_over = self.answered(&look.0, answer)?;
+            self.looked(look, is_over, now);
         }
         Ok(())
     }
 
-    /// Gives back the state of TCP, as far as it is known.
-    fn look(&mut self, conn: &ConnRef) -> Result<TcpState, Off> {
-        // The kernel hears of a UDP socket with its first packet.
-        let Some(flow) = Flow::of(conn).filter(|_| conn.was_used()) else { return Ok(TcpState::None) };
-        match self.table.entry(&flow) {
-            Ok(Some(found)) => return Ok(self.found(conn, found)),
-            Ok(None) => self.missing(conn),
-            Err(problem @ ConntrackProblem::Unavailable(_)) => self.shared.problems.tell(problem),
+    /// True when nothing more will come of it: TCP has sent its last, or there is no TCP, or no entry.
+    fn answered(&mut self, conn: &ConnRef, answer: Answer) -> Result<bool, Off> {
+        match answer {
+            Ok(Some(found)) => {
+                let state = self.found(conn, found);
+                Ok(matches!(state, TcpState::None | TcpState::TimeWait | TcpState::Close))
+            }
+            Ok(None) => {
+                self.missing(conn);
+                Ok(true)
+            }
             Err(problem) => {
+                let for_now = matches!(problem, ConntrackProblem::Unavailable(_));
                 self.shared.problems.tell(problem);
-                return Err(Off);
+                if for_now { Ok(false) } else { Err(Off) }
             }
         }
-        Ok(TcpState::None)
+    }
+
+    fn looked(&mut self, (conn, then): &Look, is_over: bool, now: Instant) {
+        match *then {
+            Then::Done => {}
+            Then::KeepOpen => self.open.push(conn.clone()),
+            Then::LookLater(looks) => {
+                if let Some(delay) = AFTER_CLOSE.get(looks).filter(|_| !is_over) {
+                    self.closed[looks].push_back(Closed { conn: conn.clone(), due: now + *delay });
+                }
+            }
+        }
     }
 
     fn found(&mut self, conn: &ConnRef, Found { entry, has_counters, has_timestamps }: Found) -> TcpState {
@@ -182,6 +198,18 @@ impl Worker {
         if !had_one && is_odd() {
             self.shared.problems.tell(ConntrackProblem::NotTracked);
         }
+    }
+}
+
+fn heard(conn: ConnRef, event: Event, is_last: bool) -> Option<Look> {
+    match event {
+        // Else its close comes next. It would not where the sink was closed.
+        Event::Opened => {
+            let is_wanted = conn.is_open() || conn.is_of_closed_sink() || is_last;
+            is_wanted.then_some((conn, Then::KeepOpen))
+        }
+        Event::Failed => Some((conn, Then::Done)),
+        Event::Closing => Some((conn, Then::LookLater(0))),
     }
 }
 
