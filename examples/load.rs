@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --features full --example load -- --compare 20                  # its own server, all modes in turn
+//! cargo run --release --features full --example load -- --turns 240                   # for differences of a hundredth
 //! cargo run --release --features full --example load -- --serve                       # the server alone: prints its URLs
 //! cargo run --release --features full --example load -- --mode traced --url http://127.0.0.1:PORT/1k --requests 100000
 //! ```
@@ -21,13 +22,14 @@ mod load {
     pub mod pin;
     pub mod run;
     pub mod serve;
+    pub mod turns;
 }
 
 use load::{
     args::Args,
     compare, meter,
     pin::{self, Place},
-    run, serve,
+    run, serve, turns,
 };
 
 #[global_allocator]
@@ -50,10 +52,13 @@ fn start(mut args: Args) -> Result<(), Box<dyn Error>> {
         }
         return serve::serve();
     }
+    // As in any service there is a second thread: the C library and the kernel do less for a process of one.
+    let _other = std::thread::spawn(std::thread::park);
     let _server = args.needs_server().then(|| serve::Child::start(&mut args)).transpose()?;
-    match args.compare {
-        Some(rounds) => compare::compare(&args, rounds),
-        None => {
+    match (args.compare, args.turns) {
+        (Some(rounds), _) => compare::compare(&args, rounds),
+        (None, Some(rounds)) => turns::turns(&args, rounds),
+        (None, None) => {
             println!("{}", serde_json::to_string(&run::run(&args)?)?);
             Ok(())
         }

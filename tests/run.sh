@@ -73,6 +73,10 @@ load_generator() {
         [[ $modes -eq 4 ]] || { echo "$run"; return 1; }
         echo "load $job: 4 clients, nothing left behind"
     done
+    run=$(cargo run --locked --quiet --features full --example load -- \
+        --turns 2 --anew 2 --slice 4 --behind 8 --fresh-connections --modes bare,untraced,off,traced,full)
+    [[ $(grep -c '"rounds":2,"slice":4' <<<"$run") -eq 5 ]] || { echo "$run"; return 1; }
+    echo "load --turns: 5 clients"
 }
 
 usage() {

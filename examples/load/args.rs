@@ -1,6 +1,6 @@
 //! What is asked of the load generator.
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, ValueEnum, value_parser};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// Makes requests and says what they cost.
@@ -84,12 +84,28 @@ pub struct Args {
     pub unpinned: bool,
 
     /// Run the modes in turn, so many times, and compare them with `untraced`
-    #[arg(long, value_name = "ROUNDS")]
+    #[arg(long, value_name = "ROUNDS", group = "in_turn")]
     pub compare: Option<usize>,
 
     /// Print the comparison as a row of the table in benches/README.md, too
-    #[arg(long, value_name = "TITLE", requires = "compare")]
+    #[arg(long, value_name = "TITLE", requires = "in_turn")]
     pub row: Option<String>,
+
+    /// Compare clients within one process, some requests of each in turn, so many times: for small differences
+    #[arg(long, value_name = "ROUNDS", group = "in_turn")]
+    pub turns: Option<usize>,
+
+    /// With --turns: how many requests a turn has
+    #[arg(long, value_name = "REQUESTS", default_value_t = 100, value_parser = value_parser!(u64).range(1..), requires = "turns")]
+    pub slice: u64,
+
+    /// With --turns: how many requests each client has made before; of several numbers each gets a client of its own
+    #[arg(long, value_name = "REQUESTS,…", value_delimiter = ',', default_value = "300", requires = "turns")]
+    pub behind: Vec<u64>,
+
+    /// With --turns: in how many passes, for each of which all clients are made anew
+    #[arg(long, value_name = "PASSES", default_value_t = 12, value_parser = value_parser!(u64).range(1..), requires = "turns")]
+    pub anew: u64,
 
     /// The modes to compare
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Mode::USUAL)]

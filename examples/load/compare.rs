@@ -56,16 +56,15 @@ pub fn compare(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
     }
     let baseline = modes.iter().position(|mode| *mode == Mode::Untraced).map(|index| outcomes[index].clone());
     let medians = |outcomes: &Vec<Outcome>| {
-        let all = |figure: fn(&Outcome) -> f64| median(outcomes.iter().map(figure).collect());
+        let all = |figure: fn(&Outcome) -> f64| median(&sorted(outcomes.iter().map(figure).collect()));
         let ratio = |figure: fn(&Outcome) -> f64| {
             let baseline = baseline.as_ref()?;
-            Some(median(
-                outcomes.iter().zip(baseline).map(|(one, base)| figure(one) / figure(base)).collect(),
-            ))
+            let ratios = outcomes.iter().zip(baseline).map(|(one, base)| figure(one) / figure(base));
+            Some(median(&sorted(ratios.collect())))
         };
         let some = |figure: fn(&Outcome) -> Option<f64>| {
             let all: Vec<f64> = outcomes.iter().filter_map(figure).collect();
-            (!all.is_empty()).then(|| median(all))
+            (!all.is_empty()).then(|| median(&sorted(all)))
         };
         Medians {
             cpu_us: all(|outcome| outcome.cpu_us),
@@ -148,8 +147,12 @@ fn run_alone(args: &Args, mode: Mode) -> Result<Outcome, Box<dyn Error>> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+pub fn sorted(mut figures: Vec<f64>) -> Vec<f64> {
     figures.sort_by(f64::total_cmp);
+    figures
+}
+
+pub fn median(figures: &[f64]) -> f64 {
     let middle = figures.len() / 2;
     match figures.len() {
         0 => f64::NAN,

@@ -1,5 +1,6 @@
 //! What this process has used: CPU time, allocations, heap, descriptors.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     fs, io, mem,
@@ -75,6 +76,21 @@ pub fn cpu() -> Duration {
     };
     let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1_000);
     time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// CPU time of the calling thread.
+pub fn this_thread() -> Duration {
+    of_clock(ClockId::ThreadCPUTime)
+}
+
+/// CPU time of all other threads.
+pub fn other_threads() -> Duration {
+    of_clock(ClockId::ProcessCPUTime).saturating_sub(this_thread())
+}
+
+fn of_clock(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Bytes of the heap that are in use, with what the allocator needs for itself.

@@ -7,9 +7,12 @@ use super::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt, Empty};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::{self, connect::Connect},
+    client::legacy::{
+        self,
+        connect::{Connect, HttpConnector},
+    },
     rt::TokioExecutor,
 };
 use nettrace::{Client, NetTrace, Retention, TraceSink, TraceSinkBuilder, client::HttpVersion, tls::Roots};
@@ -35,6 +38,47 @@ pub trait Get: Clone + Send + Sync + 'static {
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
+/// The client of any mode.
+#[derive(Clone)]
+pub enum Any {
+    Bare(Plain<HttpsConnector<Bare>>),
+    Untraced(Plain<HttpsConnector<HttpConnector<Names>>>),
+    Preset(Preset),
+}
+
+impl Any {
+    pub fn new(args: &Args) -> Result<Self, BoxError> {
+        match args.mode {
+            Mode::Bare => Plain::bare(args).map(Any::Bare),
+            Mode::Untraced => Plain::untraced(args).map(Any::Untraced),
+            Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => Preset::new(args).map(Any::Preset),
+        }
+    }
+}
+
+impl Get for Any {
+    async fn get(&self) -> Result<u64, BoxError> {
+        match self {
+            Any::Bare(client) => client.get().await,
+            Any::Untraced(client) => client.get().await,
+            Any::Preset(client) => client.get().await,
+        }
+    }
+
+    fn sink(&self) -> Option<&TraceSink> {
+        match self {
+            Any::Preset(client) => client.sink(),
+            _ => None,
+        }
+    }
+
+    async fn close(self) {
+        if let Any::Preset(client) = self {
+            client.close().await;
+        }
+    }
+}
+
 /// hyper-util's client.
 #[derive(Clone)]
 pub struct Plain<C> {
@@ -47,11 +91,7 @@ where
     HttpsConnector<C>: Connect + Clone + Send + Sync + 'static,
 {
     fn new(args: &Args, tcp: C) -> Result<Self, BoxError> {
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls(args)?).https_or_http();
-        let connector = match args.http2 {
-            true => builder.enable_http2().wrap_connector(tcp),
-            false => builder.enable_http1().wrap_connector(tcp),
-        };
+        let connector = HttpsConnector::from((tcp, tls(args)?));
         let mut pool = legacy::Client::builder(TokioExecutor::new());
         pool.http2_only(args.http2);
         if args.fresh_connections {
@@ -67,7 +107,7 @@ impl Plain<HttpsConnector<Bare>> {
     }
 }
 
-impl Plain<HttpsConnector<legacy::connect::HttpConnector<Names>>> {
+impl Plain<HttpsConnector<HttpConnector<Names>>> {
     pub fn untraced(args: &Args) -> Result<Self, BoxError> {
         Self::new(args, http_connector(Names::new(args.nameserver)?))
     }
@@ -192,7 +232,10 @@ fn tls(args: &Args) -> Result<ClientConfig, BoxError> {
     let provider = rustls::crypto::ring::default_provider();
     let config =
         ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions()?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    // As the preset offers it; hyper-rustls by itself offers none where there is but one version.
+    config.alpn_protocols = vec![if args.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+    Ok(config)
 }
 
 /// Packets that were captured: those that are kept, and those that are known to be missing.

@@ -1,9 +1,9 @@
 //! One run of one client.
 
 use super::{
-    args::{Args, Mode},
+    args::Args,
     meter::{self, Allocations},
-    modes::{Get, Plain, Preset, operations, packets},
+    modes::{Any, Get, operations, packets},
     pin::{self, Place},
 };
 use serde::{Deserialize, Serialize};
@@ -54,17 +54,11 @@ pub fn run(args: &Args) -> Result<Outcome, Box<dyn Error>> {
         pin::keep_to(Place::First)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(async {
-        match args.mode {
-            Mode::Bare => measure(args, Plain::bare(args)?).await,
-            Mode::Untraced => measure(args, Plain::untraced(args)?).await,
-            Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => measure(args, Preset::new(args)?).await,
-        }
-    });
+    let done = runtime.block_on(async { measure(args, Any::new(args)?).await });
     done.map_err(|error| error as Box<dyn Error>)
 }
 
-async fn measure<C: Get>(args: &Args, client: C) -> Result<Outcome, BoxError> {
+async fn measure(args: &Args, client: Any) -> Result<Outcome, BoxError> {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks() as i64;
     let (tasks_before, fds_before) = (tasks(), meter::descriptors()? as i64);
 
@@ -133,7 +127,7 @@ async fn measure<C: Get>(args: &Args, client: C) -> Result<Outcome, BoxError> {
 }
 
 /// Makes so many requests, so many at a time. Gives the time of the slowest.
-async fn requests<C: Get>(client: &C, count: u64, concurrency: u64) -> Result<Duration, BoxError> {
+pub async fn requests(client: &Any, count: u64, concurrency: u64) -> Result<Duration, BoxError> {
     let (left, worst) = (Arc::new(AtomicU64::new(count)), Arc::new(Mutex::new(Duration::ZERO)));
     let mut workers = JoinSet::new();
     for _ in 0..concurrency {
@@ -157,7 +151,7 @@ async fn requests<C: Get>(client: &C, count: u64, concurrency: u64) -> Result<Du
     Ok(worst)
 }
 
-fn snapshot_ms(sink: &nettrace::TraceSink, count: usize) -> f64 {
+pub fn snapshot_ms(sink: &nettrace::TraceSink, count: usize) -> f64 {
     let mut times: Vec<f64> = (0..count)
         .map(|_| {
             let begin = Instant::now();
