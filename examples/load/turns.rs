@@ -220,7 +220,7 @@ impl Line {
     }
 
     fn has_probes(&self) -> bool {
-        matches!(self.args.mode, Mode::Full | Mode::Captured)
+        self.args.mode == Mode::Full
     }
 
     /// CPU time of all that works for it.
