@@ -107,11 +107,21 @@ impl Summary {
         let allocations = |mode: Mode| self.modes.get(mode.name()).map_or(f64::NAN, |mode| mode.allocs);
         let before = allocations(Mode::Untraced);
         let after = others.last().map_or(f64::NAN, |mode| allocations(**mode));
-        format!(
-            "| {title} | {cpu:.1} ({wall:.1}) | {columns} | {before:.1} → {after:.1} | {} × {} |",
-            self.rounds, self.requests
-        )
+        row(title, [cpu, wall], &columns, [before, after], [self.rounds as u64, self.requests])
     }
+}
+
+/// Of a table in benches/README.md.
+pub fn row(
+    title: &str,
+    [cpu, wall]: [f64; 2],
+    columns: &str,
+    [before, after]: [f64; 2],
+    [rounds, requests]: [u64; 2],
+) -> String {
+    format!(
+        "| {title} | {cpu:.1} ({wall:.1}) | {columns} | {before:.1} → {after:.1} | {rounds} × {requests} |"
+    )
 }
 
 fn run_alone(args: &Args, mode: Mode) -> Result<Outcome, Box<dyn Error>> {

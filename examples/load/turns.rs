@@ -3,7 +3,7 @@
 
 use super::{
     args::{Args, Mode},
-    compare::{median, sorted},
+    compare::{self, median, sorted},
     meter::{self, Allocations},
     modes::{Any, Get},
     pin::{self, Place},
@@ -98,11 +98,9 @@ fn row(title: &str, said: &[Said]) -> String {
     };
     let others = said.iter().enumerate().filter(|(index, _)| *index != base).map(|(_, one)| ratio(one));
     let columns = others.collect::<Vec<_>>().join(" | ");
-    let Said { cpu_us, wall_us, allocs, rounds, slice, .. } = &said[base];
+    let Said { cpu_us, wall_us, allocs, rounds, slice, .. } = said[base];
     let after = said.last().map_or(f64::NAN, |last| last.allocs);
-    format!(
-        "| {title} | {cpu_us:.1} ({wall_us:.1}) | {columns} | {allocs:.1} → {after:.1} | {rounds} × {slice} |"
-    )
+    compare::row(title, [cpu_us, wall_us], &columns, [allocs, after], [rounds as u64, slice])
 }
 
 /// To whose times the ratios are.

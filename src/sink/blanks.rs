@@ -1,7 +1,8 @@
 //! Memory for records, taken for several in one go.
 //!
-//! What is kept of a dial outlives by far what is allocated for it besides, as does what probes found. One by one the blocks would come to lie
-//! between the large ones that HTTP and TLS free again, and the allocator would search its way between them.
+//! What is kept of a dial, and what probes find of its connection, outlives by far what is allocated for it besides. One
+//! by one the blocks would come to lie between the large ones that HTTP and TLS free again, and the allocator would
+//! search its way between them.
 
 use super::{
     core::Core,

@@ -90,11 +90,11 @@ impl Worker {
         let last = batch.stopped.then(|| now + LAST_LOOK);
         let heard = batch.events.drain(..).filter_map(|(conn, event)| heard(conn, event, last.is_some()));
         let mut looks: Vec<Look> = heard.collect();
+        self.take_due(now, &mut looks);
         if batch.stopped || !batch.waiting.is_empty() {
             let closed = self.closed.iter().flatten().map(|closed| &closed.conn);
             looks.extend(self.open.iter().chain(closed).map(|conn| (conn.clone(), Then::Done)));
         }
-        self.take_due(now, &mut looks);
         for looks in looks.chunks(TOGETHER).take_while(|_| last.is_none_or(|last| Instant::now() < last)) {
             self.look(looks, now)?;
         }
