@@ -42,20 +42,6 @@ pub use tls::TlsError;
 use crate::record::{EndReason, Failure};
 use std::{borrow::Cow, io};
 
-/// A peer may say what it likes; so many bytes of it are kept.
-#[cfg(any(feature = "proxy", feature = "request"))]
-pub(crate) const MOST_SAID: usize = 1024;
-
-/// What a peer says, or the begin of it.
-#[cfg(any(feature = "proxy", feature = "request"))]
-pub(crate) fn said(text: Cow<'_, str>) -> String {
-    if text.len() <= MOST_SAID {
-        return text.into_owned();
-    }
-    let most = (0..=MOST_SAID).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…", &text[..most])
-}
-
 /// Why something failed: the code, and the text for people.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fault {

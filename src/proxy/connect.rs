@@ -6,7 +6,8 @@ use super::{
     layer::Shared,
 };
 use crate::{
-    error::{ProxyError, ProxyErrorKind, classify, said},
+    error::{ProxyError, ProxyErrorKind, classify},
+    record::limits::{MAX_REASON_BYTES, limit},
     sink::{ConnRef, RequestHead},
 };
 use http::{HeaderValue, Method, Request, Response, Uri, header};
@@ -118,7 +119,7 @@ where
 fn phrase(response: &Response<Incoming>) -> String {
     let own = response.extensions().get::<ReasonPhrase>();
     match own {
-        Some(own) => said(String::from_utf8_lossy(own.as_bytes())),
+        Some(own) => limit(String::from_utf8_lossy(own.as_bytes()), MAX_REASON_BYTES),
         None => response.status().canonical_reason().unwrap_or_default().into(),
     }
 }

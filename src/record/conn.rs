@@ -4,6 +4,7 @@ use super::list::Record;
 use super::trace::is_default;
 use super::{
     ConntrackEntry, EndReason, Failure, IcmpError, Rare, SocketTrace, TcpInfo, Text, Timestamp, TraceId,
+    Truncated,
 };
 
 /// A TCP connection, established or only attempted.
@@ -72,6 +73,9 @@ pub struct TcpConnTrace {
     /// Reads and writes of the socket; `None` when they are not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket_trace: Option<SocketTrace>,
+    /// What was cut because it was over its limit.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub truncated: Rare<Truncated>,
 }
 
 impl Record for TcpConnTrace {
@@ -102,6 +106,9 @@ pub struct SocksTrace {
     /// How the handshake ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<EndReason>,
+    /// What was cut because it was over its limit.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub truncated: Rare<Truncated>,
 }
 
 /// A UDP socket connected to one peer, and the datagrams exchanged with it.
@@ -142,6 +149,9 @@ pub struct UdpConnTrace {
     /// Reads and writes of the socket; `None` when they are not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket_trace: Option<SocketTrace>,
+    /// What was cut because it was over its limit.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub truncated: Rare<Truncated>,
 }
 
 impl Record for UdpConnTrace {

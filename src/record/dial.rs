@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::list::{Record, null_as_default};
-use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId};
+use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, Truncated};
 
 /// An attempt to connect to a remote endpoint, by name or by address.
 ///
@@ -55,6 +55,9 @@ pub struct DialTrace {
     /// The TCP connection that the dial established.
     #[serde(skip_serializing_if = "TraceId::is_undefined")]
     pub established_conn: TraceId,
+    /// What was cut because it was over its limit.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub truncated: Rare<Truncated>,
 }
 
 impl Record for DialTrace {

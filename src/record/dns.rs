@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::list::{Record, null_as_default};
 use super::names::named_enum;
 use super::trace::is_default;
-use super::{EndReason, Failure, Timestamp, TraceId};
+use super::{EndReason, Failure, Rare, Timestamp, TraceId, Truncated};
 
 /// The conversation with one nameserver over one connection (RFC 1035).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct DnsQueryTrace {
     /// How the conversation ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<EndReason>,
+    /// What was cut because it was over its limit.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub truncated: Rare<Truncated>,
 }
 
 impl Record for DnsQueryTrace {

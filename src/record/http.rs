@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::list::{Record, null_as_default};
 use super::trace::is_default;
-use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId};
+use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, Truncated};
 
 /// An HTTP request and its response. Every hop of a redirect is one of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -108,6 +108,9 @@ pub struct HttpReqTrace {
     /// Bytes of the response's body that were read, before decoding (`Content-Encoding`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resp_encoded_len: Option<u64>,
+    /// What was cut because it was over its limit.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub truncated: Rare<Truncated>,
 }
 
 impl Record for HttpReqTrace {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::list::{Record, null_as_default};
 use super::trace::is_default;
-use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId};
+use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, Truncated};
 
 /// A TLS session over a TCP connection, established or only attempted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub struct TlsTunnelTrace {
     pub negotiated_proto: Text,
     /// The name in the Server Name Indication (RFC 6066 section 3).
     pub server_name: Text,
+    /// What was cut because it was over its limit.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub truncated: Rare<Truncated>,
 }
 
 impl Record for TlsTunnelTrace {
@@ -90,4 +93,7 @@ pub struct PeerCert {
     /// The names and addresses for which it is valid (Subject Alternative Names).
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub sans: Vec<String>,
+    /// What was cut because it was over its limit.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub truncated: Rare<Truncated>,
 }

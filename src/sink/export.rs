@@ -100,6 +100,7 @@ pub(super) fn request_and_links(
         grpc_message: Rare::new(),
         resp_content_len: decoded.unwrap_or(received),
         resp_encoded_len: decoded.map(|_| received),
+        truncated: Rare::new(),
     };
     let others = rare.map(|rare| rare.into_words(&mut out, core, times));
     (out, others.unwrap_or_default())
@@ -205,6 +206,7 @@ pub(super) fn dial_ended(
         skipped_nameservers: state.skipped.iter().map(|(server, _)| server.to_string().into()).collect(),
         skip_reasons: state.skipped.iter().map(|(_, reason)| (&**reason).into()).collect(),
         resolver_dials: resolver_dials.map(|dial| resolver_dial(dial, core, times)).collect(),
+        truncated: Rare::new(),
     }
 }
 
@@ -274,6 +276,7 @@ fn socks(record: &SocksRecord, times: &Timeline) -> SocksTrace {
         handshake_err,
         failure,
         end_reason,
+        truncated: Rare::new(),
     }
 }
 
@@ -296,6 +299,7 @@ pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline) -> UdpConnTrace {
         total_recv_bytes,
         conntrack: record.conntrack.export(times),
         socket_trace,
+        truncated: Rare::new(),
     }
 }
 
@@ -318,6 +322,7 @@ pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQuer
         end_at,
         end_reason,
         failure,
+        truncated: Rare::new(),
     }
 }
 
@@ -347,6 +352,7 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
         key_exchange_group: facts.key_exchange_group,
         negotiated_proto: facts.negotiated_proto,
         server_name: record.server_name,
+        truncated: Rare::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! else (Trailers-Only).
 
 use super::{core::Core, headers::is_wanted, request::RequestRecord};
-use crate::error::said;
+use crate::record::limits::{MAX_REASON_BYTES, limit};
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 use percent_encoding::percent_decode;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,13 +36,12 @@ pub(super) fn note(core: &Core, record: &RequestRecord, fields: &HeaderMap) {
 
 /// Without the percent-encoding of the gRPC protocol.
 fn decoded(message: &HeaderValue) -> Box<str> {
-    said(percent_decode(message.as_bytes()).decode_utf8_lossy()).into()
+    limit(percent_decode(message.as_bytes()).decode_utf8_lossy(), MAX_REASON_BYTES).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::MOST_SAID as MOST;
 
     #[test]
     fn kinds_of_content() {
@@ -70,8 +69,8 @@ mod tests {
         ] {
             assert_eq!(&*decoded(&HeaderValue::from_static(sent)), expected);
         }
-        let long = "%C3%B6".repeat(MOST);
+        let long = "%C3%B6".repeat(MAX_REASON_BYTES);
         let text = decoded(&long.parse().unwrap());
-        assert_eq!(text.strip_suffix('…'), Some(&*"ö".repeat(MOST / 2)));
+        assert_eq!(text.strip_suffix('…'), Some(&*"ö".repeat(MAX_REASON_BYTES / 2)));
     }
 }

@@ -120,6 +120,10 @@ fn named(schema: &Value, name: &str, required: bool, reference: &Value) -> Boxed
             ];
             prop::sample::subsequence(flags.to_vec(), 0..=8).prop_map(|flags| flags.join("|")).boxed()
         }
+        "Truncated" => {
+            let fields = prop::collection::btree_map("[a-zA-Z]{1,8}", 1..u64::MAX, 1..3);
+            return fields.prop_map(|fields| serde_json::to_value(fields).unwrap()).boxed();
+        }
         "TcpState" => {
             let written = |name: &Value| !matches!(name.as_str(), Some("none" | "sync-recv"));
             let names = part["enum"].as_array().unwrap().iter().filter(|name| written(name));

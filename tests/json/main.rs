@@ -58,7 +58,8 @@ fn fields_of(schema: &Value, part: &Value, name: &str, value: &Value, seen: &mut
         Value::Array(items) => {
             items.iter().for_each(|item| fields_of(schema, &part["items"], name, item, seen))
         }
-        Value::Object(fields) => {
+        // Else its names are not the schema's.
+        Value::Object(fields) if part["properties"].is_object() => {
             for (field, value) in fields {
                 seen.insert(format!("{name}.{field}"));
                 fields_of(schema, &part["properties"][field], name, value, seen);

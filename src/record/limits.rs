@@ -1,0 +1,200 @@
+//! Limits of every text and list in a record that somebody else controls.
+//!
+//! A record may hold what a peer, a user's program or an operating system says, and none of them has to be brief.
+//! What is over its limit is cut before it is kept: a text ends in [`TRUNCATION_MARK`], a list keeps its first entries,
+//! and the record names the field with its original size in [`Truncated`].
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Absent, Rare, Text};
+
+/// Bytes of a URL: request targets, redirect targets, and what an accepted request asks for.
+pub(crate) const MAX_URL_BYTES: usize = 8 << 10;
+/// Bytes of the text of an error, with those of its sources.
+pub(crate) const MAX_ERROR_BYTES: usize = 1 << 10;
+/// Bytes of what a peer says of a refusal: a reason phrase, a gRPC status message.
+pub(crate) const MAX_REASON_BYTES: usize = 1 << 10;
+/// Bytes of an HTTP method.
+pub(crate) const MAX_METHOD_BYTES: usize = 64;
+/// Bytes of a `host:port` or the name of a server. A DNS name has at most 253.
+pub(crate) const MAX_ADDRESS_BYTES: usize = 512;
+/// Bytes of a header or trailer section as far as it is recorded: names and values.
+pub(crate) const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Fields of a header or trailer section.
+pub(crate) const MAX_HEADER_FIELDS: usize = 256;
+/// Connections, dials and CONNECT requests that one request refers to, and interim responses to it, each.
+pub(crate) const MAX_REQUEST_LINKS: usize = 64;
+/// Requests that are linked as hops of one.
+pub(crate) const MAX_REQUEST_HOPS: u8 = 64;
+/// Certificates of one chain.
+pub(crate) const MAX_CERTIFICATES: usize = 8;
+/// Subject Alternative Names of one certificate.
+pub(crate) const MAX_CERTIFICATE_SANS: usize = 100;
+/// Bytes of all Subject Alternative Names of one certificate.
+pub(crate) const MAX_CERTIFICATE_SAN_BYTES: usize = 4 << 10;
+/// Bytes of a distinguished name as text, escapes included.
+pub(crate) const MAX_DISTINGUISHED_NAME_BYTES: usize = 512;
+
+/// The end of every text that was cut (U+2026).
+pub(crate) const TRUNCATION_MARK: char = '…';
+
+/// Returns the beginning of a text that has more than `max_bytes`, with [`TRUNCATION_MARK`] after it; `None` for one
+/// that is within the limit.
+///
+/// The mark is not counted. No character is cut in two, so that up to three bytes fewer may be left.
+pub(crate) fn truncate(text: &str, max_bytes: usize) -> Option<String> {
+    if text.len() <= max_bytes {
+        return None;
+    }
+    let end = (0..=max_bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let mut cut = String::with_capacity(end + TRUNCATION_MARK.len_utf8());
+    cut.push_str(&text[..end]);
+    cut.push(TRUNCATION_MARK);
+    Some(cut)
+}
+
+/// The text, or the beginning of one that has more than `max_bytes`.
+pub(crate) fn limit(text: impl Into<String>, max_bytes: usize) -> String {
+    let text = text.into();
+    truncate(&text, max_bytes).unwrap_or(text)
+}
+
+/// A text within its limit, with its original size if it was cut.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LimitedText {
+    text: Text,
+    original_bytes: Option<NonZeroU32>,
+}
+
+impl LimitedText {
+    /// The text, or the beginning of one that has more than `max_bytes`.
+    pub(crate) fn new(text: impl Into<Text>, max_bytes: usize) -> Self {
+        let text = text.into();
+        match truncate(&text, max_bytes) {
+            Some(cut) => LimitedText { text: cut.into(), original_bytes: size(text.len()) },
+            None => LimitedText { text, original_bytes: None },
+        }
+    }
+
+    /// The text, with the mark if it was cut.
+    pub(crate) fn text(&self) -> &Text {
+        &self.text
+    }
+
+    /// How many bytes it had before it was cut.
+    pub(crate) fn original_bytes(&self) -> Option<NonZeroU32> {
+        self.original_bytes
+    }
+}
+
+/// The size of something that was cut.
+pub(crate) fn size(size: usize) -> Option<NonZeroU32> {
+    NonZeroU32::new(u32::try_from(size).unwrap_or(u32::MAX))
+}
+
+/// The fields of a record that had to be cut: the name of each in JSON, and its original size.
+///
+/// The size of a text is its bytes, that of a list its entries. It is empty unless something was cut.
+///
+/// ```
+/// # let json = r#"{"httpRequests": [{"reqURL": "http://a.test/aa…", "truncated": {"reqURL": 61440}}]}"#;
+/// let trace: nettrace::NetTrace = serde_json::from_str(json)?;
+/// for request in &trace.http_requests {
+///     if let Some(bytes) = request.truncated.get("reqURL") {
+///         println!("{} (the first of {bytes} bytes)", request.req_url);
+///     }
+/// }
+/// # assert_eq!(trace.http_requests[0].truncated.get("reqURL"), Some(61_440));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Truncated(BTreeMap<Text, u64>);
+
+impl Truncated {
+    /// Returns the original size of the field of this name in JSON; `None` if it was not cut.
+    pub fn get(&self, field: &str) -> Option<u64> {
+        self.0.get(field).copied()
+    }
+
+    /// Notes the original size of a field that was cut.
+    pub fn insert(&mut self, field: impl Into<Text>, size: u64) {
+        self.0.insert(field.into(), size);
+    }
+
+    /// Returns `true` if nothing was cut.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the fields that were cut, with their original sizes, ordered by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(field, size)| (field.as_str(), *size))
+    }
+}
+
+impl Absent for Truncated {
+    const EMPTY: &'static Self = &Truncated(BTreeMap::new());
+
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<'a> IntoIterator for &'a Truncated {
+    type Item = (&'a Text, &'a u64);
+    type IntoIter = btree_map::Iter<'a, Text, u64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl Rare<Truncated> {
+    /// Notes the original size of a field, if it was cut.
+    pub(crate) fn note(&mut self, field: &'static str, size: Option<NonZeroU32>) {
+        if let Some(size) = size {
+            self.insert(Text::from_static(field), size.get().into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(truncate("abc", 3), None);
+        assert_eq!(truncate("abcd", 3).as_deref(), Some("abc…"));
+        assert_eq!(truncate("aöö", 4).as_deref(), Some("aö…"));
+        assert_eq!(truncate("ö", 1).as_deref(), Some("…"));
+        assert_eq!(truncate("", 0), None);
+    }
+
+    #[test]
+    fn a_limited_text_knows_its_size() {
+        let whole = LimitedText::new("abc", 3);
+        assert_eq!((whole.text().as_str(), whole.original_bytes()), ("abc", None));
+        let cut = LimitedText::new("abcöö", 4);
+        assert_eq!((cut.text().as_str(), cut.original_bytes()), ("abc…", NonZeroU32::new(7)));
+    }
+
+    #[test]
+    fn nothing_cut_takes_no_memory() {
+        let mut truncated = Rare::<Truncated>::new();
+        assert_eq!(size_of_val(&truncated), size_of::<usize>());
+        truncated.note("reqURL", None);
+        assert!(truncated.is_absent() && truncated.is_empty());
+        truncated.note("reqURL", size(61_440));
+        truncated.note("reqError", size(2_000));
+        let json = serde_json::to_string(&truncated).unwrap();
+        assert_eq!(json, r#"{"reqError":2000,"reqURL":61440}"#);
+        assert_eq!(serde_json::from_str::<Rare<Truncated>>(&json).unwrap(), truncated);
+        assert_eq!(truncated.iter().collect::<Vec<_>>(), [("reqError", 2_000), ("reqURL", 61_440)]);
+    }
+}
