@@ -10,11 +10,11 @@ use std::{error::Error, io};
 
 /// The code of an I/O error and its text.
 pub(crate) fn io_fault(error: &io::Error) -> Fault {
-    let text = match error.raw_os_error() {
-        Some(number) => Text::Os(number),
-        None => Text::Words(error.to_string().into()),
-    };
-    Fault { failure: io_failure(error), text }
+    let failure = io_failure(error);
+    match error.raw_os_error() {
+        Some(number) => Fault { failure, text: Text::Os(number), original_bytes: None },
+        None => Fault::new(failure, error.to_string()),
+    }
 }
 
 /// Whether that is only how `connect` on a non-blocking socket says that it has begun.

@@ -39,14 +39,19 @@ pub use timeout::{ClientClosed, TimedOut};
 #[cfg(feature = "tls")]
 pub use tls::TlsError;
 
-use crate::record::{EndReason, Failure};
-use std::{borrow::Cow, io};
+use crate::record::{
+    EndReason, Failure,
+    limits::{self, MAX_ERROR_BYTES},
+};
+use std::{borrow::Cow, io, num::NonZeroU32};
 
 /// Why something failed: the code, and the text for people.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fault {
     pub(crate) failure: Failure,
     text: Text,
+    /// Bytes of the text before it was cut.
+    original_bytes: Option<NonZeroU32>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,17 +62,32 @@ enum Text {
 }
 
 impl Fault {
-    /// Allocates nothing for a text of ours.
+    /// Allocates nothing for a text of ours. Of a longer text than [`MAX_ERROR_BYTES`] the beginning is kept.
     pub(crate) fn new(failure: Failure, text: impl Into<Cow<'static, str>>) -> Self {
-        Fault { failure, text: Text::Words(text.into()) }
+        let text = text.into();
+        let (text, original_bytes) = match limits::truncate(&text, MAX_ERROR_BYTES) {
+            Some(cut) => (cut.into(), limits::size(text.len())),
+            None => (text, None),
+        };
+        Fault { failure, text: Text::Words(text), original_bytes }
     }
 
-    pub(crate) fn into_parts(self) -> (Failure, String) {
+    /// The code, the text, and how many bytes that had if it was cut.
+    pub(crate) fn into_parts(self) -> (Failure, String, Option<NonZeroU32>) {
         let text = match self.text {
             Text::Words(words) => words.into(),
             Text::Os(number) => io::Error::from_raw_os_error(number).to_string(),
         };
-        (self.failure, text)
+        (self.failure, text, self.original_bytes)
+    }
+
+    /// The heap memory that it takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let text = match &self.text {
+            Text::Words(Cow::Owned(text)) => text.capacity(),
+            Text::Words(Cow::Borrowed(_)) | Text::Os(_) => 0,
+        };
+        text + self.failure.heap_bytes()
     }
 
     /// How that ends what it happened to, as far as the code tells.

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::limits::{MAX_ERROR_BYTES, limit};
 use super::{Rare, Text};
 
 /// Defines the codes once, for the enum, the way out and the way in.
@@ -170,9 +171,19 @@ impl UnknownFailure {
 }
 
 impl Failure {
-    /// An error that fits no code: `unknown_failure: <text>`.
+    /// An error that fits no code: `unknown_failure: <text>`. Of a text of more than a kibibyte the beginning is
+    /// kept, with `…` after it.
     pub fn unknown(text: impl fmt::Display) -> Self {
-        Failure::Unknown(UnknownFailure(format!("{UNKNOWN}{text}").into()))
+        let code = limit(format!("{UNKNOWN}{text}"), UNKNOWN.len() + MAX_ERROR_BYTES);
+        Failure::Unknown(UnknownFailure(code.into()))
+    }
+
+    /// The heap memory that it takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Failure::Unknown(unknown) => size_of::<Text>() + unknown.0.len(),
+            _ => 0,
+        }
     }
 
     /// Whether a timer expired, ours or the kernel's.

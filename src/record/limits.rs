@@ -34,8 +34,10 @@ pub(crate) const MAX_REQUEST_HOPS: u8 = 64;
 pub(crate) const MAX_CERTIFICATES: usize = 8;
 /// Subject Alternative Names of one certificate.
 pub(crate) const MAX_CERTIFICATE_SANS: usize = 100;
-/// Bytes of all Subject Alternative Names of one certificate.
-pub(crate) const MAX_CERTIFICATE_SAN_BYTES: usize = 4 << 10;
+/// Bytes of all Subject Alternative Names in one chain, [`SAN_OVERHEAD_BYTES`] for each name included.
+pub(crate) const MAX_CHAIN_SAN_BYTES: usize = 8 << 10;
+/// What a name takes besides its text.
+pub(crate) const SAN_OVERHEAD_BYTES: usize = size_of::<String>();
 /// Bytes of a distinguished name as text, escapes included.
 pub(crate) const MAX_DISTINGUISHED_NAME_BYTES: usize = 512;
 
@@ -85,6 +87,11 @@ impl LimitedText {
         &self.text
     }
 
+    /// The heap memory that it takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.text.heap_bytes()
+    }
+
     /// How many bytes it had before it was cut.
     pub(crate) fn original_bytes(&self) -> Option<NonZeroU32> {
         self.original_bytes
@@ -116,6 +123,9 @@ pub(crate) fn size(size: usize) -> Option<NonZeroU32> {
 pub struct Truncated(BTreeMap<Text, u64>);
 
 impl Truncated {
+    /// The memory that it takes as a rule, with its own place: a tree has room for eleven entries.
+    pub(crate) const BYTES: usize = 512;
+
     /// Returns the original size of the field of this name in JSON; `None` if it was not cut.
     pub fn get(&self, field: &str) -> Option<u64> {
         self.0.get(field).copied()

@@ -30,6 +30,11 @@ impl Text {
         &self.0
     }
 
+    /// The heap memory that it takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        if self.0.is_heap_allocated() { self.0.capacity() } else { 0 }
+    }
+
     /// The parts one after another.
     pub(crate) fn concat<const N: usize>(parts: [&str; N]) -> Self {
         let mut text = CompactString::with_capacity(parts.iter().map(|part| part.len()).sum());

@@ -71,6 +71,16 @@ impl Record for TlsTunnelTrace {
     }
 }
 
+impl PeerCert {
+    /// The memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let names = self.sans.iter().map(String::capacity).sum::<usize>();
+        let texts = self.subject.capacity() + self.issuer.capacity() + self.sha256.capacity();
+        let truncated = if self.truncated.is_absent() { 0 } else { Truncated::BYTES };
+        size_of::<PeerCert>() + self.sans.capacity() * size_of::<String>() + names + texts + truncated
+    }
+}
+
 /// What is worth knowing of a peer's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

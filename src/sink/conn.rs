@@ -135,6 +135,17 @@ impl ConnRecord {
         self.begin.max(self.established())
     }
 
+    /// The memory that it takes besides its own place.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let boxed = |fault: &Fault| size_of::<Fault>() + fault.heap_bytes();
+        self.path.as_deref().map_or(0, str::len)
+            + self.log.as_ref().map_or(0, OpLog::heap_bytes)
+            + self.broken.get().map_or(0, |fault| boxed(fault))
+            + self.end.fault().map_or(0, boxed)
+            + self.conntrack.heap_bytes()
+            + self.findings.get().map_or(0, |findings| findings.heap_bytes())
+    }
+
     /// Itself, the tunnel to the server over it, and the one to a proxy.
     pub(super) fn way(&self) -> [u64; 3] {
         [self.number, self.tls.load(Relaxed), self.proxy_tls.load(Relaxed)]

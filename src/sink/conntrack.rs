@@ -25,6 +25,11 @@ impl ConntrackCell {
         }
     }
 
+    /// The heap memory that it takes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.0.get().map_or(0, |_| size_of::<Mutex<Captured>>())
+    }
+
     pub(super) fn export(&self, times: &Timeline) -> Option<Box<ConntrackEntry>> {
         let captured = lock(self.0.get()?);
         Some(Box::new(ConntrackEntry { captured_at: times.at(captured.at), ..captured.entry.clone() }))

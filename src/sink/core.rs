@@ -3,10 +3,12 @@
 use super::{
     Probe,
     blanks::Blanks,
+    budget::Budget,
     clock::{Anchor, Clock, Tick},
     findings::Findings,
     registry::Numbers,
-    settings::Settings,
+    request::RequestRecord,
+    settings::{Retention, Settings},
     shard::Padded,
     subscriber::FinishedRecord,
 };
@@ -33,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) lost: Lost,
     /// Connections that are kept although they have ended, those to nameservers and failed attempts included.
     pub(crate) settled: Padded<AtomicUsize>,
+    /// What has ended, by its weight.
+    pub(super) budget: Budget,
     /// Here, as a connection reaches no more of the sink.
     pub(super) findings: Blanks<Box<Findings>>,
     state: AtomicU8,
@@ -56,9 +60,12 @@ impl Core {
         let clock = Clock::new();
         let epoch = Mutex::new(clock.anchor);
         let findings = Blanks::new(settings.retention.connections);
+        let Retention { requests, bytes, .. } = settings.retention;
+        let budget = Budget::new(bytes, requests.saturating_mul(RequestRecord::BYTES));
         Core {
             clock,
             settings,
+            budget,
             numbers: Padded(Numbers::new()),
             lost: Lost::default(),
             settled: Padded(AtomicUsize::new(0)),

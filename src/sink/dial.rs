@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     error::{Fault, classify::io_fault},
-    record::{EndReason, Failure, Text, TraceId},
+    record::{
+        EndReason, Failure, Text, TraceId,
+        limits::{LimitedText, MAX_ADDRESS_BYTES, MAX_REASON_BYTES, limit},
+    },
 };
 use std::{
     future::poll_fn,
@@ -93,7 +96,7 @@ impl DialRef {
         let Some(group) = &self.0 else { return };
         group.learn(|dial| {
             if !dial.skipped.iter().any(|(known, _)| *known == nameserver) {
-                dial.skipped.push((nameserver, reason.into()));
+                dial.skipped.push((nameserver, limit(reason, MAX_REASON_BYTES).into()));
             }
         });
     }
@@ -272,7 +275,7 @@ pub(super) fn begin(
     let head = DialHead {
         number: core.numbers.one(),
         begin: core.now(),
-        destination,
+        destination: LimitedText::new(destination, MAX_ADDRESS_BYTES),
         proxy: scope::proxy(),
         trigger: request.as_ref().map_or(0, |request| request.number()),
         end: EndCell::default(),

@@ -38,6 +38,19 @@ pub(crate) struct ReadDns {
 }
 
 impl DnsRecord {
+    /// The memory that it takes besides its own place.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let queries = self.queries.iter().map(|(_, wire)| wire.len());
+        let replies = self.replies.iter().map(|(_, wire, ignored)| wire.len() + ignored.len());
+        let lists = [
+            if self.queries.spilled() { self.queries.capacity() * size_of::<SentQuery>() } else { 0 },
+            if self.replies.spilled() { self.replies.capacity() * size_of::<ReceivedReply>() } else { 0 },
+        ];
+        let counters = 2 * size_of::<usize>() * (self.queries.len() + self.replies.len());
+        let fault = self.end.as_ref().and_then(|end| end.fault.as_ref()).map_or(0, Fault::heap_bytes);
+        queries.chain(replies).chain(lists).sum::<usize>() + counters + fault
+    }
+
     /// When something was last seen of it.
     pub(crate) fn latest(&self) -> Tick {
         let (query, reply) =

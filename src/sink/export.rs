@@ -18,11 +18,15 @@ use crate::{
     record::{
         AddrTuple, Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure,
         HttpHeaders, HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, SocksTrace,
-        TcpConnTrace, TcpInfo, TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, UdpConnTrace,
+        TcpConnTrace, TcpInfo, TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, Truncated, UdpConnTrace,
+        limits::{self, LimitedText, TRUNCATION_MARK},
     },
 };
-use http::{StatusCode, Uri};
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use http::StatusCode;
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 pub(super) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
     request_and_links(request.core(), request.number(), &request.record, times, |_| ()).0
@@ -62,7 +66,7 @@ pub(super) fn request_and_links(
     let acquired = seen(&record.conn_acquired);
     let body_end = seen(&record.body_end);
     let (response, response_end) = (seen(&record.response_head), seen(&record.response_end));
-    let (end_at, end_reason, failure, req_error) = ended(end, times);
+    let (end_at, end_reason, failure, req_error, error_bytes) = ended(end, times);
     let version = record.version.load(Relaxed);
     let received = record.received.load(Relaxed);
     let decoded = record.decoded.load(Relaxed).checked_sub(1);
@@ -82,7 +86,7 @@ pub(super) fn request_and_links(
         conn_acquired_at: times.at(acquired),
         req_body_end_at: times.at(if record.has_body { body_end } else { acquired }),
         req_method: record.method.as_str().into(),
-        req_url: url(&record.uri),
+        req_url: record.url.text(),
         req_header: HttpHeaders::default(),
         req_content_len: record.sent.load(Relaxed),
         req_error,
@@ -102,29 +106,20 @@ pub(super) fn request_and_links(
         resp_encoded_len: decoded.map(|_| received),
         truncated: Rare::new(),
     };
+    out.truncated.note("reqURL", record.url.original_bytes());
+    out.truncated.note("reqError", error_bytes);
     let others = rare.map(|rare| rare.into_words(&mut out, core, times));
     (out, others.unwrap_or_default())
-}
-
-/// As it is displayed.
-fn url(uri: &Uri) -> Text {
-    let (scheme, after) = match uri.scheme_str() {
-        Some("http") => ("http://", ""),
-        Some("https") => ("https://", ""),
-        Some(other) => (other, "://"),
-        None => ("", ""),
-    };
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let path = uri.path_and_query().map_or("", |path| path.as_str());
-    let root = if path.starts_with('?') { "/" } else { "" };
-    Text::concat([scheme, after, authority, root, path])
 }
 
 /// What most requests do not have, taken out of the lock.
 struct RareOut {
     headers: [HttpHeaders; 3],
-    grpc_message: Rare<Text>,
+    original_fields: [Option<NonZeroU32>; 3],
+    grpc_message: Option<LimitedText>,
+    method_bytes: Option<NonZeroU32>,
     tried: Vec<(ConnLink, Failure)>,
+    tried_gone: usize,
     /// The connection that came after those, if any did.
     conn: Option<ConnLink>,
     prev_hop: PrevHop,
@@ -132,13 +127,19 @@ struct RareOut {
     cause: u64,
     connects: Vec<RequestRef>,
     informational: Vec<(Tick, StatusCode)>,
+    informational_seen: usize,
 }
 
 impl RareOut {
     fn of(rare: &RareLinks, conn: Option<&ConnLink>) -> Self {
+        let headers = [&rare.headers, &rare.response_headers, &rare.trailers];
         RareOut {
-            headers: [&rare.headers, &rare.response_headers, &rare.trailers].map(CapturedHeaders::export),
-            grpc_message: rare.grpc_message.as_deref().unwrap_or_default().into(),
+            headers: headers.map(CapturedHeaders::export),
+            original_fields: headers.map(CapturedHeaders::original_fields),
+            grpc_message: rare.grpc_message.clone(),
+            method_bytes: rare.method_bytes,
+            tried_gone: rare.tried_gone,
+            informational_seen: rare.informational_seen,
             tried: rare
                 .tried
                 .iter()
@@ -156,7 +157,25 @@ impl RareOut {
     /// Gives the requests that belong to it back.
     fn into_words(self, out: &mut HttpReqTrace, core: &Core, times: &Timeline) -> Others {
         [out.req_header, out.resp_header, out.trailers] = self.headers;
-        out.grpc_message = self.grpc_message;
+        let truncated = &mut out.truncated;
+        for (field, size) in ["reqHeader", "respHeader", "trailers"].into_iter().zip(self.original_fields) {
+            truncated.note(field, size);
+        }
+        if let Some(message) = self.grpc_message {
+            truncated.note("grpcMessage", message.original_bytes());
+            out.grpc_message = message.text().clone().into();
+        }
+        if self.method_bytes.is_some() {
+            truncated.note("reqMethod", self.method_bytes);
+            out.req_method = format!("{}{TRUNCATION_MARK}", out.req_method).into();
+        }
+        if self.informational.len() < self.informational_seen {
+            truncated.note("informational", limits::size(self.informational_seen));
+        }
+        if self.tried_gone > 0 {
+            let attempts = self.tried_gone + self.tried.len() + usize::from(self.conn.is_some());
+            truncated.note("attempts", limits::size(attempts));
+        }
         out.prev_hop = core.id(self.prev_hop.number).into();
         out.triggered_by = core.id(self.cause).into();
         let interim = |(at, status): (Tick, StatusCode)| Informational {
@@ -187,7 +206,10 @@ pub(super) fn dial_ended(
     end: Option<End>,
     times: &Timeline,
 ) -> DialTrace {
-    let (dial_end_at, end_reason, failure, dial_err) = ended(end, times);
+    let (dial_end_at, end_reason, failure, dial_err, error_bytes) = ended(end, times);
+    let mut truncated = Rare::<Truncated>::new();
+    truncated.note("dstAddress", head.destination.original_bytes());
+    truncated.note("dialErr", error_bytes);
     let resolver_dials = state.resolver_dials.into_iter();
     DialTrace {
         trace_id: core.id(head.number),
@@ -197,7 +219,7 @@ pub(super) fn dial_ended(
         dial_err,
         failure,
         ctx_close_at: times.at(state.let_go),
-        dst_address: head.destination.clone(),
+        dst_address: head.destination.text().clone(),
         triggered_by: core.id(head.trigger.max(state.served)),
         resolve_begin_at: times.at(state.resolve_begin),
         resolve_end_at: times.at(state.resolve_end),
@@ -206,12 +228,12 @@ pub(super) fn dial_ended(
         skipped_nameservers: state.skipped.iter().map(|(server, _)| server.to_string().into()).collect(),
         skip_reasons: state.skipped.iter().map(|(_, reason)| (&**reason).into()).collect(),
         resolver_dials: resolver_dials.map(|dial| resolver_dial(dial, core, times)).collect(),
-        truncated: Rare::new(),
+        truncated,
     }
 }
 
 fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverDialTrace {
-    let (dial_end_at, _, failure, dial_err) = ended(dial.end, times);
+    let (dial_end_at, _, failure, dial_err, _) = ended(dial.end, times);
     ResolverDialTrace {
         dial_begin_at: times.at(dial.begin),
         dial_end_at,
@@ -230,7 +252,9 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
     let counts = |info: &TcpInfo| connected || info.event == TcpInfoEvent::ConnectFailed;
     let tcp_info = record.tcp_info(end.as_ref(), times).filter(counts).collect();
     let icmp_error = record.icmp_error(end.as_ref()).filter(|_| !connected);
-    let (end_at, end_reason, failure, error) = ended(end, times);
+    let (end_at, end_reason, failure, error, error_bytes) = ended(end, times);
+    let mut truncated = Rare::<Truncated>::new();
+    truncated.note(if connected { "connErr" } else { "handshakeErr" }, error_bytes);
     let (handshake_err, conn_err) = match icmp_error {
         _ if connected => (Rare::new(), error),
         Some(icmp) if !error.is_absent() => (format!("{icmp}: {error}").into(), Rare::new()),
@@ -263,26 +287,31 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
         tcp_info,
         icmp_error: icmp_error.map(|error| Box::new(error.clone())),
         socket_trace,
-        ..TcpConnTrace::default()
+        truncated,
     }
 }
 
 fn socks(record: &SocksRecord, times: &Timeline) -> SocksTrace {
-    let (handshake_end_at, end_reason, failure, handshake_err) = ended(record.end.get(), times);
+    let (handshake_end_at, end_reason, failure, handshake_err, error_bytes) = ended(record.end.get(), times);
+    let mut truncated = Rare::<Truncated>::new();
+    truncated.note("target", record.target.original_bytes());
+    truncated.note("handshakeErr", error_bytes);
     SocksTrace {
-        target: record.target.clone(),
+        target: record.target.text().clone(),
         handshake_begin_at: times.at(record.begin),
         handshake_end_at,
         handshake_err,
         failure,
         end_reason,
-        truncated: Rare::new(),
+        truncated,
     }
 }
 
 pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline) -> UdpConnTrace {
     let (core, record) = (&conn.group.core, conn.record());
-    let (conn_close_at, end_reason, failure, conn_err) = ended(record.end.get(), times);
+    let (conn_close_at, end_reason, failure, conn_err, error_bytes) = ended(record.end.get(), times);
+    let mut truncated = Rare::<Truncated>::new();
+    truncated.note("connErr", error_bytes);
     let socket_trace = socket_trace(core, record, times);
     let (total_sent_bytes, total_recv_bytes) = record.totals();
     UdpConnTrace {
@@ -299,13 +328,13 @@ pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline) -> UdpConnTrace {
         total_recv_bytes,
         conntrack: record.conntrack.export(times),
         socket_trace,
-        truncated: Rare::new(),
+        truncated,
     }
 }
 
 pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQueryTrace {
     let core = &group.core;
-    let (end_at, end_reason, failure, _) = ended(record.end, times);
+    let (end_at, end_reason, failure, ..) = ended(record.end, times);
     let ReadDns { query, reply } = record.read;
     let queries = record.queries.iter();
     let replies = record.replies.iter();
@@ -328,11 +357,15 @@ pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQuer
 
 pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunnelTrace {
     let core = &group.core;
-    let (close_at, end_reason, of_tunnel, text) = ended(record.end, times);
-    let (of_handshake, handshake_err) = split(record.fault);
+    let (close_at, end_reason, of_tunnel, text, text_bytes) = ended(record.end, times);
+    let (of_handshake, handshake_err, handshake_err_bytes) = split(record.fault);
     let conn_err = if of_handshake.is_some() { Rare::new() } else { text };
     let failure = of_handshake.or(of_tunnel);
     let facts = record.facts;
+    let mut truncated = Rare::<Truncated>::new();
+    truncated.note("handshakeErr", handshake_err_bytes);
+    truncated.note("connErr", text_bytes.filter(|_| !conn_err.is_absent()));
+    truncated.note("peerCerts", facts.peer_certs.original_certs);
     TlsTunnelTrace {
         trace_id: core.id(record.number),
         tcp_conn: core.id(record.conn),
@@ -346,22 +379,24 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
         close_at,
         end_reason,
         did_resume: facts.did_resume,
-        peer_certs: facts.peer_certs,
+        peer_certs: facts.peer_certs.certs,
         cipher_suite: facts.cipher_suite,
         tls_version: facts.tls_version,
         key_exchange_group: facts.key_exchange_group,
         negotiated_proto: facts.negotiated_proto,
         server_name: record.server_name,
-        truncated: Rare::new(),
+        truncated,
     }
 }
 
-/// When and how something ended, and what went wrong: the code, and the text.
-fn ended(end: Option<End>, times: &Timeline) -> (Timestamp, Option<EndReason>, Option<Failure>, Rare<Text>) {
+type Ended = (Timestamp, Option<EndReason>, Option<Failure>, Rare<Text>, Option<NonZeroU32>);
+
+/// When and how something ended, and what went wrong: the code, the text, and how long that was if it was cut.
+fn ended(end: Option<End>, times: &Timeline) -> Ended {
     let Some(End { at, reason, fault }) = end else { return Default::default() };
-    let (failure, text) = split(fault);
+    let (failure, text, original_bytes) = split(fault);
     let at = if reason == EndReason::Unobserved { Timestamp::UNDEFINED } else { times.at(at) };
-    (at, Some(reason), failure, text)
+    (at, Some(reason), failure, text, original_bytes)
 }
 
 /// Where two threads met, something may have been written down just after the end, when it did not count any more.
@@ -369,9 +404,9 @@ fn until(seen: Tick, end: Option<&End>) -> Tick {
     if end.is_some_and(|end| seen > end.at) { Tick::NONE } else { seen }
 }
 
-fn split(fault: Option<Fault>) -> (Option<Failure>, Rare<Text>) {
+fn split(fault: Option<Fault>) -> (Option<Failure>, Rare<Text>, Option<NonZeroU32>) {
     let parts = fault.map(Fault::into_parts);
-    parts.map_or_else(Default::default, |(failure, text)| (Some(failure), text.into()))
+    parts.map_or_else(Default::default, |(failure, text, bytes)| (Some(failure), text.into(), bytes))
 }
 
 fn addresses(record: &ConnRecord) -> AddrTuple {
@@ -385,31 +420,4 @@ fn socket_trace(core: &Core, record: &ConnRecord, times: &Timeline) -> Option<So
 
 fn attempt(conn: &ConnLink, failure: Option<Failure>) -> Attempt {
     Attempt { tcp_conn: conn.id(), failure, ..Attempt::default() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_as_they_are_displayed() {
-        for uri in [
-            "http://a.test",
-            "http://a.test/",
-            "https://a.test:8443/a/b?c=d&e",
-            "http://a.test?c",
-            "https://[::1]:1/?",
-            "ftp://a.test/b",
-            "a.test",
-            "a.test:80",
-            "/a?b",
-            "/",
-            "*",
-            "http://***@a.test/?***",
-        ] {
-            let uri: Uri = uri.parse().unwrap();
-            assert_eq!(url(&uri), uri.to_string());
-        }
-        assert_eq!(url(&Uri::default()), "/");
-    }
 }

@@ -19,6 +19,19 @@ pub(super) struct Findings {
     pub(super) socks: OnceLock<SocksRecord>,
 }
 
+impl Findings {
+    /// The memory that they take, with their own place.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let told = self.readings.iter().filter_map(OnceLock::get).map(|(_, reading)| match reading.found {
+            Found::Told(_) => size_of::<TcpInfo>(),
+            #[cfg(all(feature = "tcp-info", target_os = "linux"))]
+            Found::Raw(_) => 0,
+        });
+        let socks = self.socks.get().map_or(0, |socks| socks.heap_bytes());
+        size_of::<Findings>() + told.sum::<usize>() + socks
+    }
+}
+
 struct Reading {
     event: TcpInfoEvent,
     found: Found,

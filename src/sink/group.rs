@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::Fault,
-    record::{EndReason, Text},
+    record::{EndReason, Text, limits::LimitedText},
 };
 use smallvec::SmallVec;
 use std::{
@@ -43,12 +43,16 @@ pub(crate) struct Group {
     first: OnceLock<ConnRecord>,
 }
 
+/// The counters of an `Arc`.
+const ARC: usize = 2 * size_of::<usize>();
+const BOXED_FAULT: usize = size_of::<Fault>();
+
 /// What is known of a dial when it begins.
 pub(crate) struct DialHead {
     pub(crate) number: u64,
     pub(crate) begin: Tick,
     /// `host:port`
-    pub(crate) destination: Text,
+    pub(crate) destination: LimitedText,
     /// The proxy that it is a dial to, as records name it.
     pub(crate) proxy: Option<Arc<Text>>,
     /// The request that needed it; zero when it began on behalf of none that was known.
@@ -66,6 +70,8 @@ pub(crate) struct GroupState {
     pub(crate) tls: SmallVec<[TlsRecord; 1]>,
     /// How many of the connections count as kept ones that have ended.
     settled: usize,
+    /// What was charged for all that has ended.
+    charged: usize,
     /// Nothing more may begin in here: the sink was closed, or nobody would see it.
     sealed: bool,
 }
@@ -166,7 +172,51 @@ impl Group {
             let more = if state.sealed { 0 } else { self.count(&state) - state.settled };
             state.settled += more;
             self.core.settled.fetch_add(more, Relaxed);
+            if !state.sealed && self.core.budget.is_limited() {
+                let bytes = self.bytes(&state);
+                self.core.budget.charge(bytes.saturating_sub(state.charged));
+                self.core.budget.release(state.charged.saturating_sub(bytes));
+                state.charged = bytes;
+            }
         }
+    }
+
+    /// The memory that it takes with all that is in it.
+    fn bytes(&self, state: &GroupState) -> usize {
+        let of_dial = self.dial.as_ref().map_or(0, |dial| {
+            dial.destination.heap_bytes()
+                + dial.end.fault().map_or(0, |fault| BOXED_FAULT + fault.heap_bytes())
+        });
+        let first = self.first.get().map_or(0, ConnRecord::heap_bytes);
+        let others = state.others.iter().map(|other| size_of::<ConnRecord>() + ARC + other.heap_bytes());
+        let dns = state.dns.iter().map(DnsRecord::heap_bytes).sum::<usize>();
+        let tls = state.tls.iter().map(TlsRecord::heap_bytes).sum::<usize>();
+        let tls_list = if state.tls.spilled() { state.tls.capacity() * size_of::<TlsRecord>() } else { 0 };
+        let lists = state.dns.capacity() * size_of::<DnsRecord>()
+            + state.others.capacity() * size_of::<Arc<ConnRecord>>()
+            + state.dial.resolver_dials.capacity() * size_of::<ResolverDial>()
+            + state
+                .dial
+                .skipped
+                .iter()
+                .map(|(_, reason)| size_of::<(SocketAddr, Box<str>)>() + reason.len())
+                .sum::<usize>();
+        let slot = size_of::<GroupSlot>();
+        slot + ARC
+            + size_of::<Group>()
+            + of_dial
+            + first
+            + others.sum::<usize>()
+            + dns
+            + tls
+            + tls_list
+            + lists
+    }
+
+    /// When the dial began, or the first of what is in it.
+    pub(super) fn begin_at(&self) -> Tick {
+        let first = self.first.get().map_or(Tick::NONE, |conn| conn.begin);
+        self.dial.as_ref().map_or(first, |dial| dial.begin)
     }
 
     fn is_running(&self) -> bool {
@@ -305,7 +355,7 @@ pub(super) fn add<T>(list: &mut Vec<T>, usual: usize, item: T) -> usize {
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.dial {
-            Some(dial) => write!(f, "Dial({} to {})", self.core.id(dial.number), dial.destination),
+            Some(dial) => write!(f, "Dial({} to {})", self.core.id(dial.number), dial.destination.text()),
             None => f.write_str("Dial(none)"),
         }
     }
@@ -340,13 +390,14 @@ impl Entry for GroupSlot {
         })
     }
 
-    fn forgotten(&self) {
+    fn forgotten(&self, (): &()) {
         let Some(group) = self.lock().take() else { return };
         let mut state = group.state();
         state.sealed = true;
         let udp = group.conns(&state).filter(|conn| conn.is_udp()).count();
         let (core, tcp) = (&group.core, group.count(&state) - udp);
         core.settled.fetch_sub(state.settled, Relaxed);
+        core.budget.release(state.charged);
         core.lost.dials.fetch_add(u64::from(group.dial.is_some()), Relaxed);
         core.lost.tcp_conns.fetch_add(tcp as u64, Relaxed);
         core.lost.udp_conns.fetch_add(udp as u64, Relaxed);

@@ -2,7 +2,7 @@
 //! else (Trailers-Only).
 
 use super::{core::Core, headers::is_wanted, request::RequestRecord};
-use crate::record::limits::{MAX_REASON_BYTES, limit};
+use crate::record::limits::{LimitedText, MAX_REASON_BYTES};
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 use percent_encoding::percent_decode;
 use std::sync::atomic::Ordering::Relaxed;
@@ -35,8 +35,8 @@ pub(super) fn note(core: &Core, record: &RequestRecord, fields: &HeaderMap) {
 }
 
 /// Without the percent-encoding of the gRPC protocol.
-fn decoded(message: &HeaderValue) -> Box<str> {
-    limit(percent_decode(message.as_bytes()).decode_utf8_lossy(), MAX_REASON_BYTES).into()
+fn decoded(message: &HeaderValue) -> LimitedText {
+    LimitedText::new(percent_decode(message.as_bytes()).decode_utf8_lossy().into_owned(), MAX_REASON_BYTES)
 }
 
 #[cfg(test)]
@@ -67,10 +67,10 @@ mod tests {
             ("%zz", "%zz"),
             ("%ff", "\u{fffd}"),
         ] {
-            assert_eq!(&*decoded(&HeaderValue::from_static(sent)), expected);
+            assert_eq!(decoded(&HeaderValue::from_static(sent)).text(), expected);
         }
         let long = "%C3%B6".repeat(MAX_REASON_BYTES);
         let text = decoded(&long.parse().unwrap());
-        assert_eq!(text.strip_suffix('…'), Some(&*"ö".repeat(MAX_REASON_BYTES / 2)));
+        assert_eq!(text.text().strip_suffix('…'), Some(&*"ö".repeat(MAX_REASON_BYTES / 2)));
     }
 }

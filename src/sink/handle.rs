@@ -1,13 +1,9 @@
 //! What a caller holds to ask about its own request.
 
-use super::{
-    assemble,
-    conn::ConnRef,
-    request::{MOST_HOPS, RequestRef},
-};
+use super::{assemble, conn::ConnRef, request::RequestRef};
 use crate::{
     error::Fault,
-    record::{EndReason, Failure, NetTrace, Timings, TraceId},
+    record::{EndReason, Failure, NetTrace, Timings, TraceId, limits::MAX_REQUEST_HOPS},
 };
 use http::Extensions;
 use std::{
@@ -131,7 +127,7 @@ impl RequestHandle {
     pub(super) fn bind(&self, request: RequestRef) {
         if let Inner::Slot(Some(slot)) = &self.0 {
             let mut hops = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            if hops.len() == usize::from(MOST_HOPS) {
+            if hops.len() == usize::from(MAX_REQUEST_HOPS) {
                 hops.remove(0);
             }
             hops.push(request);

@@ -1,7 +1,10 @@
 //! Header fields by policy, and what is masked before it is held.
 
 use super::settings::{ExcludeHeader, HeaderCapture, Settings};
-use crate::record::{HttpHeaderField, HttpHeaders};
+use crate::record::{
+    HttpHeaderField, HttpHeaders,
+    limits::{self, MAX_HEADER_BYTES, MAX_HEADER_FIELDS, TRUNCATION_MARK},
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri, header,
     uri::{Authority, PathAndQuery},
@@ -9,6 +12,7 @@ use http::{
 use std::{
     borrow::Cow,
     fmt,
+    num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -19,6 +23,8 @@ pub(crate) struct CapturedHeaders {
     /// The values that are shown, one after the other. Copies: what was read shares its memory with the whole head,
     /// secrets included, which must not stay for as long as the record does.
     shown: Vec<u8>,
+    /// How many fields there were before some were left out.
+    original_fields: Option<NonZeroU32>,
 }
 
 #[derive(Clone, Copy)]
@@ -27,6 +33,11 @@ enum Value {
     Length(u32),
     /// So many bytes of what is shown.
     Shown(u32),
+    /// The same of a value that had more.
+    Cut {
+        shown: u32,
+        length: u32,
+    },
 }
 
 impl CapturedHeaders {
@@ -39,16 +50,40 @@ impl CapturedHeaders {
 
     fn wanted(headers: &HeaderMap, settings: &Settings) -> Self {
         // A filter knows no length of its own, and the lists would grow step by step.
-        let mut fields = Vec::with_capacity(headers.len());
+        let mut fields = Vec::with_capacity(headers.len().min(MAX_HEADER_FIELDS));
         let shows_values = settings.headers == HeaderCapture::Values;
-        let mut shown =
-            Vec::with_capacity(if shows_values { headers.values().map(HeaderValue::len).sum() } else { 0 });
+        let mut shown = Vec::with_capacity(
+            if shows_values { headers.values().map(HeaderValue::len).sum::<usize>() } else { 0 }
+                .min(MAX_HEADER_BYTES),
+        );
         let excluded = settings.exclude_header.as_deref();
         let wanted = headers.iter().filter(|(name, _)| excluded.is_none_or(|ask| !is_excluded(ask, name)));
-        fields.extend(
-            wanted.map(|(name, value)| (name.clone(), Value::take(name, value, settings, &mut shown))),
-        );
-        CapturedHeaders { fields, shown }
+        let (mut all, mut left) = (0, MAX_HEADER_BYTES);
+        for (name, value) in wanted {
+            all += 1;
+            let name_bytes = name.as_str().len();
+            if fields.len() < MAX_HEADER_FIELDS && name_bytes <= left {
+                left -= name_bytes;
+                let before = shown.len();
+                let value = Value::take(name, value, settings, &mut shown).limited(before, left, &mut shown);
+                left -= shown.len() - before;
+                fields.push((name.clone(), value));
+            }
+        }
+        shown.shrink_to(MAX_HEADER_BYTES);
+        let original_fields = if fields.len() < all { limits::size(all) } else { None };
+        CapturedHeaders { fields, shown, original_fields }
+    }
+
+    /// How many fields there were before some were left out.
+    pub(super) fn original_fields(&self) -> Option<NonZeroU32> {
+        self.original_fields
+    }
+
+    /// The heap memory that it takes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let names = self.fields.iter().map(|(name, _)| name.as_str().len()).sum::<usize>();
+        self.fields.capacity() * size_of::<(HeaderName, Value)>() + self.shown.capacity() + names
     }
 
     pub(crate) fn export(&self) -> HttpHeaders {
@@ -61,6 +96,13 @@ impl CapturedHeaders {
                     let (value, rest) = shown.split_at(length as usize);
                     shown = rest;
                     (String::from_utf8_lossy(value).into(), length)
+                }
+                Value::Cut { shown: bytes, length } => {
+                    let (value, rest) = shown.split_at(bytes as usize);
+                    shown = rest;
+                    let mut value = String::from_utf8_lossy(value).into_owned();
+                    value.push(TRUNCATION_MARK);
+                    (value, length)
                 }
             };
             HttpHeaderField { field_name: name.as_str().into(), field_val, field_val_len }
@@ -88,6 +130,19 @@ impl Value {
         };
         shown.extend_from_slice(&bytes);
         Value::Shown(bytes.len() as u32)
+    }
+
+    /// The same with at most `left` bytes of what is shown, which begins `at`.
+    fn limited(self, at: usize, left: usize, shown: &mut Vec<u8>) -> Self {
+        let Value::Shown(length) = self else { return self };
+        if length as usize <= left {
+            return self;
+        }
+        // No character is cut in two.
+        let is_boundary = |bytes: &usize| shown[at + bytes] & 0xc0 != 0x80;
+        let bytes = (0..=left).rev().find(is_boundary).unwrap_or(0);
+        shown.truncate(at + bytes);
+        if bytes == 0 { Value::Length(length) } else { Value::Cut { shown: bytes as u32, length } }
     }
 }
 

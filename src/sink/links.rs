@@ -1,9 +1,12 @@
 //! What a request refers to besides its first connection.
 
 use super::{clock::Tick, conn::ConnLink, group::Group, headers::CapturedHeaders, request::RequestRef};
-use crate::record::Failure;
+use crate::record::{
+    Failure,
+    limits::{LimitedText, MAX_REQUEST_LINKS},
+};
 use http::StatusCode;
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, num::NonZeroU32, sync::Arc};
 
 /// What it refers to besides its first connection. Most requests have nothing here, and take no lock.
 #[derive(Debug, Default)]
@@ -19,9 +22,13 @@ pub(crate) struct Rare {
     pub(crate) headers: CapturedHeaders,
     pub(crate) response_headers: CapturedHeaders,
     pub(crate) trailers: CapturedHeaders,
-    pub(crate) grpc_message: Option<Box<str>>,
+    pub(crate) grpc_message: Option<LimitedText>,
+    /// Bytes of the method before it was cut; it has no mark here.
+    pub(crate) method_bytes: Option<NonZeroU32>,
     /// Connections that it was tried on before the one that it has.
     pub(crate) tried: VecDeque<ConnLink>,
+    /// How many went out of that list.
+    pub(crate) tried_gone: usize,
     /// The one that it has after those.
     pub(crate) conn: Option<ConnLink>,
     /// Why each of them was no good, as far as was known when the request ended.
@@ -40,6 +47,8 @@ pub(crate) struct Rare {
     #[cfg(feature = "reqwest")]
     pub(super) piece: u64,
     pub(crate) informational: Vec<(Tick, StatusCode)>,
+    /// How many there were, kept or not.
+    pub(crate) informational_seen: usize,
 }
 
 /// The request whose response led to this one.
@@ -49,6 +58,21 @@ pub(crate) struct PrevHop {
     pub(crate) number: u64,
     /// The request itself, as long as the sink keeps this one.
     pub(crate) kept: Option<RequestRef>,
+}
+
+impl Rare {
+    /// The memory that it takes, with its own place.
+    pub(super) fn bytes(&self) -> usize {
+        let headers =
+            [&self.headers, &self.response_headers, &self.trailers].map(CapturedHeaders::heap_bytes);
+        let lists = self.tried.capacity() * size_of::<ConnLink>()
+            + self.stale.capacity() * size_of::<Failure>()
+            + self.stale.iter().map(Failure::heap_bytes).sum::<usize>()
+            + self.dials.capacity() * size_of::<Arc<Group>>()
+            + self.informational.capacity() * size_of::<(Tick, StatusCode)>();
+        let message = self.grpc_message.as_ref().map_or(0, LimitedText::heap_bytes);
+        size_of::<Rare>() + headers.iter().sum::<usize>() + lists + message
+    }
 }
 
 impl Links {
@@ -72,13 +96,10 @@ pub(super) fn groups<'a>(
     conn.into_iter().chain(tried).map(|conn| &conn.group).chain(dials)
 }
 
-/// A request that is resent or dials without end must not fill the memory: of its connections, its dials and
-/// the interim responses to it so many are kept.
-pub(super) const MOST: usize = 64;
-
-/// Adds to a list of limited length, out of which the oldest goes.
+/// Adds to a list of at most [`MAX_REQUEST_LINKS`], out of which the oldest goes: a request that is resent or dials
+/// without end must not fill the memory.
 pub(super) fn push<T>(list: &mut VecDeque<T>, item: T, gone: impl FnOnce(T)) {
-    if list.len() == MOST
+    if list.len() == MAX_REQUEST_LINKS
         && let Some(oldest) = list.pop_front()
     {
         gone(oldest);

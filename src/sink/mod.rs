@@ -6,6 +6,7 @@
 mod assemble;
 mod attempt;
 mod blanks;
+mod budget;
 mod clock;
 mod conn;
 mod conn_recorder;
@@ -42,6 +43,7 @@ mod settings;
 mod shard;
 mod subscriber;
 mod tls;
+mod url;
 
 #[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 pub(crate) use self::clock::readings;
@@ -64,7 +66,7 @@ pub(crate) use self::{
     proxy::{ProxyName, SocksRecorder},
     request::{RequestHead, RequestRef},
     request_recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},
-    tls::{TlsFacts, TlsRecorder},
+    tls::{PeerChain, TlsFacts, TlsRecorder},
 };
 pub use self::{
     conn::ConnRef,
@@ -313,7 +315,7 @@ impl Inner {
         let beginning = Beginning::new(&self.core, head);
         let new = || beginning.into_record(head);
         let (record, rolled) = self.requests.add(&self.core.numbers, new);
-        if rolled {
+        if rolled || self.core.budget.is_exceeded() {
             self.make_room();
         }
         let request = RequestRef { record };
@@ -327,7 +329,7 @@ impl Inner {
 
     fn keep(&self, group: Arc<Group>) {
         let (slot, rolled) = self.groups.add(&self.group_order, || GroupSlot::new(group));
-        if rolled {
+        if rolled || self.core.budget.is_exceeded() {
             self.make_room();
         }
         if self.core.is_closed()
@@ -338,7 +340,7 @@ impl Inner {
         }
     }
 
-    /// Once in 32 records: keeps the bounds. The oldest go first, requests and connections for themselves; when
+    /// Once in 32 records, and when the budget is exceeded: keeps the bounds. The oldest go first, requests and connections for themselves; when
     /// too many connections are left that requests refer to, more requests go with theirs.
     #[cold]
     fn make_room(&self) {
@@ -364,6 +366,46 @@ impl Inner {
                 break;
             }
         }
+        if self.core.budget.is_limited() {
+            self.keep_within_budget();
+        }
+    }
+
+    /// Lets the oldest go, requests and connections in the order in which they began, until a part of the budget is
+    /// free. What is running stays, and what it needs.
+    fn keep_within_budget(&self) {
+        let budget = &self.core.budget;
+        let fixed = || self.requests.listed() * RequestRecord::BYTES;
+        let taken = || fixed().saturating_add(budget.charged());
+        let limit = budget.limit();
+        if taken() > limit {
+            let enough = limit - limit / 16;
+            while taken() > enough {
+                let before = taken();
+                let mut evicted = 0;
+                while evicted < 4 && taken() > enough && self.evict_oldest() {
+                    evicted += 1;
+                }
+                // With a request goes what no other needs.
+                self.groups.sweep_kept();
+                if evicted == 0 && taken() >= before {
+                    break;
+                }
+            }
+        }
+        budget.settle(fixed());
+    }
+
+    /// Lets the oldest block of either kind go.
+    fn evict_oldest(&self) -> bool {
+        let request = self.requests.oldest(|request| request.begin);
+        let group = self.groups.oldest(|slot| slot.group().map_or(Tick::NONE, |group| group.begin_at()));
+        match (request, group) {
+            (None, None) => false,
+            (Some(request), Some(group)) if group <= request => self.groups.evict_any(),
+            (None, Some(_)) => self.groups.evict_any(),
+            (Some(_), _) => self.requests.evict_any(),
+        }
     }
 
     fn dropped(&self, trace: &NetTrace) -> Option<Dropped> {
@@ -384,6 +426,6 @@ impl Inner {
 impl Drop for Inner {
     /// Hops of one request may share a chunk and refer to each other through it.
     fn drop(&mut self) {
-        self.requests.collect().iter().for_each(|record| record.forgotten());
+        self.requests.collect().iter().for_each(|record| record.forgotten(&self.core));
     }
 }

@@ -5,7 +5,10 @@
 
 use super::{clock::Tick, core::Timeline, settings::Retention};
 use crate::{
-    record::{Chain, Cursor, Delta, EncodedOps, OpError, Rare, RawOp, Segment, SocketOps, SocketTrace, kind},
+    record::{
+        Chain, Cursor, Delta, EncodedOps, OpError, Rare, RawOp, Segment, SocketOps, SocketTrace, kind,
+        limits::{MAX_ERROR_BYTES, limit},
+    },
     sync::{AtomicU64, Mutex, MutexGuard},
 };
 use std::{
@@ -70,6 +73,23 @@ impl OpLog {
         SocketTrace { socket_ops, dropped_ops: dropped, dropped_after }
     }
 
+    /// The memory that it takes besides its own place.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let mut bytes = 0;
+        let mut next = Segment::next(&self.head);
+        while let Some(segment) = next {
+            bytes += segment.bytes();
+            next = segment.next();
+        }
+        let rest = self.rest();
+        let Some(rest) = &*rest else { return bytes };
+        let newest = rest.newest.iter().map(|segment| segment.bytes()).sum::<usize>();
+        let texts = rest.texts.iter().map(|text| text.len()).sum::<usize>();
+        let lists = rest.newest.capacity() * size_of::<Arc<Segment>>()
+            + rest.texts.capacity() * size_of::<Box<str>>();
+        bytes + size_of::<Rest>() + newest + texts + lists
+    }
+
     fn rest(&self) -> MutexGuard<'_, Option<Box<Rest>>> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,7 +100,7 @@ impl OpLog {
             let mut rest = self.rest();
             let rest = rest.get_or_insert_default();
             if rest.texts.len() < MAX_TEXTS {
-                rest.texts.push(error.to_string().into());
+                rest.texts.push(limit(error.to_string(), MAX_ERROR_BYTES).into());
             }
             OpError::Text(rest.texts.len() as u32 - 1)
         });

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     error::Fault,
-    record::{EndReason, Failure, Text},
+    record::{
+        EndReason, Failure, Text,
+        limits::{LimitedText, MAX_ADDRESS_BYTES},
+    },
 };
 use std::{fmt, sync::Arc};
 
@@ -45,9 +48,16 @@ impl fmt::Debug for ProxyName {
 
 /// The handshake with a SOCKS proxy: kept with its connection.
 pub(crate) struct SocksRecord {
-    pub(super) target: Text,
+    pub(super) target: LimitedText,
     pub(super) begin: Tick,
     pub(super) end: EndCell,
+}
+
+impl SocksRecord {
+    pub(super) fn heap_bytes(&self) -> usize {
+        let boxed = |fault: &Fault| size_of::<Fault>() + fault.heap_bytes();
+        self.target.heap_bytes() + self.end.fault().map_or(0, boxed)
+    }
 }
 
 /// Lives with the handshake. Dropped before it has ended, it was given up.
@@ -58,8 +68,9 @@ impl SocksRecorder {
     pub(crate) fn begin(conn: Option<&ConnRef>, target: impl FnOnce() -> Text) -> Self {
         let begun = conn.and_then(|conn| {
             let (begin, findings) = conn.findings()?;
+            let target = LimitedText::new(target(), MAX_ADDRESS_BYTES);
             // Where it is the second on that connection, through one proxy to the next, the first is kept.
-            let record = SocksRecord { target: target(), begin, end: EndCell::default() };
+            let record = SocksRecord { target, begin, end: EndCell::default() };
             let is_first = conn.group.begin(|_| findings.socks.set(record).is_ok())?;
             if !is_first {
                 conn.group.ended();

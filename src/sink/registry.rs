@@ -24,7 +24,7 @@ pub(crate) trait Entry: Sized {
     /// Has ended, and nothing that is kept needs it.
     fn is_disposable(&self) -> bool;
     /// Called once when the registry lets go of it. Must break links that could lead back to its own chunk.
-    fn forgotten(&self);
+    fn forgotten(&self, common: &Self::Common);
 }
 
 /// Numbers for all records of a sink, handed out in blocks so that threads do not share a cache line.
@@ -190,19 +190,45 @@ impl<T: Entry> Registry<T> {
     /// Lets the oldest full chunk go; what it holds that is still needed stays. False when there is none.
     #[cold]
     pub(crate) fn evict_oldest(&self) -> bool {
-        let oldest = (0..self.shards.len())
-            .filter_map(|i| {
-                let shard = self.lock(i);
-                let list = shard.list.as_ref()?;
-                list.head.next.get().is_some().then_some((list.head.chunk.base, i))
-            })
-            .min();
-        let Some((_, index)) = oldest else { return false };
+        self.oldest_shard(false).is_some_and(|index| self.evict(index, false))
+    }
+
+    /// The same of a chunk that need not be full: the next record begins another one.
+    #[cold]
+    pub(crate) fn evict_any(&self) -> bool {
+        self.oldest_shard(true).is_some_and(|index| self.evict(index, true))
+    }
+
+    /// Shows the first record of the oldest chunk, full or not, to `look`.
+    pub(crate) fn oldest<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        let index = self.oldest_shard(true)?;
+        let chunk = self.lock(index).list.as_ref()?.head.chunk.clone();
+        chunk.slots[0].get().map(look)
+    }
+
+    fn oldest_shard(&self, with_last: bool) -> Option<usize> {
+        let oldest = (0..self.shards.len()).filter_map(|i| {
+            let shard = self.lock(i);
+            let list = shard.list.as_ref()?;
+            (with_last || list.head.next.get().is_some()).then_some((list.head.chunk.base, i))
+        });
+        oldest.min().map(|(_, index)| index)
+    }
+
+    /// Lets the first chunk of a shard go, even if it is the last.
+    fn evict(&self, index: usize, with_last: bool) -> bool {
         let (node, survivors) = {
             let mut shard = self.lock(index);
             let Some(list) = &mut shard.list else { return false };
-            let Some(next) = list.head.next.get().cloned() else { return false };
-            let node = std::mem::replace(&mut list.head, next);
+            let node = match list.head.next.get().cloned() {
+                Some(next) => std::mem::replace(&mut list.head, next),
+                None if with_last => {
+                    let node = list.head.clone();
+                    shard.list = None;
+                    node
+                }
+                None => return false,
+            };
             self.chunks.fetch_sub(1, Relaxed);
             let survivors = node.survivors();
             if survivors != 0 {
@@ -212,7 +238,7 @@ impl<T: Entry> Registry<T> {
         };
         let gone =
             node.written().filter(|(index, _)| survivors & (1 << index) == 0).map(|(_, record)| record);
-        let gone = gone.inspect(|record| record.forgotten()).count();
+        let gone = gone.inspect(|record| record.forgotten(&self.common)).count();
         self.dropped.fetch_add(gone as u64, Relaxed);
         let chunk = node.chunk.clone();
         drop(node);
@@ -266,7 +292,7 @@ impl<T: Entry> Registry<T> {
                     disposable
                 };
                 gone += disposable.len();
-                disposable.iter().for_each(|rec| rec.forgotten());
+                disposable.iter().for_each(|rec| rec.forgotten(&self.common));
             }
             total += gone;
             if gone == 0 {
@@ -300,7 +326,7 @@ impl<T: Entry> Registry<T> {
                 }
                 (list, gone)
             };
-            gone.iter().for_each(|rec| rec.forgotten());
+            gone.iter().for_each(|rec| rec.forgotten(&self.common));
             drop(list);
         }
         self.sweep();

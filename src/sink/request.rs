@@ -8,15 +8,19 @@ use super::{
     export,
     group::Group,
     handle::RequestHandle,
-    headers::{CapturedHeaders, mask_uri},
-    links::{Links, MOST, PrevHop, groups, push},
+    headers::CapturedHeaders,
+    links::{Links, PrevHop, groups, push},
     registry::{Entry, Rec},
     scope,
     subscriber::FinishedRecord,
+    url::RecordedUrl,
 };
 use crate::{
     error::Fault,
-    record::{EndReason, Failure},
+    record::{
+        EndReason, Failure,
+        limits::{self, MAX_METHOD_BYTES, MAX_REQUEST_HOPS, MAX_REQUEST_LINKS},
+    },
 };
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use std::sync::{
@@ -32,7 +36,7 @@ use std::sync::{
 pub(crate) struct RequestRecord {
     pub(crate) begin: Tick,
     pub(crate) method: Method,
-    pub(crate) uri: Uri,
+    pub(crate) url: RecordedUrl,
     pub(crate) has_body: bool,
     /// This side answers it, and has not made it.
     pub(crate) accepted: bool,
@@ -62,8 +66,8 @@ pub(crate) struct RequestRecord {
     links: Mutex<Links>,
 }
 
-/// So many requests are linked as hops of one. One handle may be used for requests without end.
-pub(super) const MOST_HOPS: u8 = 64;
+/// Bytes of a URL and what else most requests have.
+const USUAL_HEAP: usize = 256;
 
 #[derive(Debug, Default)]
 pub(crate) struct AtomicTick(AtomicU64);
@@ -79,6 +83,22 @@ impl AtomicTick {
 }
 
 impl RequestRecord {
+    /// The memory that each request is taken to need, so that no more need be said of most of them.
+    pub(super) const BYTES: usize = size_of::<OnceLock<RequestRecord>>() + USUAL_HEAP;
+
+    /// The memory that it takes besides [`Self::BYTES`], with `fault` as what went wrong. It does not change any more
+    /// once the end has begun.
+    #[inline]
+    fn charge(&self, links: Option<&Links>, fault: Option<&Fault>) -> usize {
+        let url = self.url.heap_bytes();
+        if url <= USUAL_HEAP && fault.is_none() && links.is_none() {
+            return 0;
+        }
+        let fault = fault.map_or(0, |fault| size_of::<Fault>() + fault.heap_bytes());
+        let rare = links.and_then(|links| links.rare.as_ref()).map_or(0, |rare| rare.bytes());
+        (url + fault + rare).saturating_sub(USUAL_HEAP)
+    }
+
     /// When something was last seen of it.
     fn latest(&self) -> Tick {
         let seen = [&self.conn_acquired, &self.body_end, &self.response_head, &self.response_end];
@@ -122,9 +142,13 @@ impl Entry for RequestRecord {
 
     /// Who holds it keeps its connections, but the sink does not for its sake. Two hops of one request may share
     /// a chunk, which then would keep itself.
-    fn forgotten(&self) {
+    fn forgotten(&self, core: &Arc<Core>) {
         self.forgotten.store(true, Release);
-        self.with_links(|conn, links| groups(conn, links).for_each(|group| group.not_needed()));
+        let charged = self.with_links(|conn, links| {
+            groups(conn, links).for_each(|group| group.not_needed());
+            if self.end.is_open() { 0 } else { self.charge(links, self.end.fault()) }
+        });
+        core.budget.release(charged);
         let kept = self.links().and_then(|mut links| {
             let rare = links.rare.as_mut()?;
             Some((rare.prev_hop.kept.take(), std::mem::take(&mut rare.connects)))
@@ -177,19 +201,19 @@ impl RequestRef {
 
     /// Another request with the same handle begins: the one whose response redirected to it. Where this one was
     /// not redirected but is tried again, that is the hop before this.
-    fn redirected_to(self, uri: &Uri) -> Option<RequestRef> {
+    fn redirected_to(self, url: &RecordedUrl) -> Option<RequestRef> {
         let status = self.record.status.load(Acquire);
         if (300..400).contains(&status) {
             return Some(self);
         }
         let hop = self.record.links()?.rare.as_ref()?.prev_hop.kept.clone();
-        hop.filter(|_| self.record.uri == *uri)
+        hop.filter(|_| self.record.url == *url)
     }
 
     /// Another request follows it. True when that is to be linked.
     fn precedes(&self) -> bool {
         let record = &self.record;
-        record.hops < MOST_HOPS - 1 && self.followed()
+        record.hops < MAX_REQUEST_HOPS - 1 && self.followed()
     }
 
     /// It is kept as long as another one that refers to it. False when it is not kept any more.
@@ -272,7 +296,11 @@ impl RequestRef {
         conn.group.needed();
         let rare = links.rare();
         rare.conn = Some(conn.link());
-        push(&mut rare.tried, stale, |oldest| oldest.group.not_needed());
+        let gone = &mut rare.tried_gone;
+        push(&mut rare.tried, stale, |oldest| {
+            oldest.group.not_needed();
+            *gone += 1;
+        });
         true
     }
 
@@ -280,9 +308,10 @@ impl RequestRef {
     pub(crate) fn informational(&self, status: StatusCode) {
         let now = self.core().now();
         let Some(mut links) = self.record.open_links() else { return };
-        let seen = &mut links.rare().informational;
-        if seen.len() < MOST {
-            seen.push((now, status));
+        let rare = links.rare();
+        rare.informational_seen += 1;
+        if rare.informational.len() < MAX_REQUEST_LINKS {
+            rare.informational.push((now, status));
         }
     }
 
@@ -355,6 +384,9 @@ impl RequestRef {
             if let Some(way) = own_dial.map(|dial| dial.way()).filter(|way| *way != [0; 3]) {
                 links.rare().way = way;
             }
+            core.budget.charge(record.charge(Some(&links), fault.as_ref()));
+        } else {
+            core.budget.charge(record.charge(None, fault.as_ref()));
         }
         ending.finish(now, reason, fault);
         core.publish(|times| FinishedRecord::HttpRequest(export::request(self, times)));
@@ -382,7 +414,8 @@ pub(crate) struct RequestHead<'a> {
 /// A record that is to begin: what takes time or runs code of the user's.
 pub(super) struct Beginning {
     begin: Tick,
-    uri: Uri,
+    method: Method,
+    url: RecordedUrl,
     hops: u8,
     links: Links,
 }
@@ -394,21 +427,28 @@ impl Beginning {
         if let Some(headers) = CapturedHeaders::take(head.headers, &core.settings) {
             links.rare().headers = headers;
         }
-        let uri = mask_uri(head.uri, core.settings.mask_query);
-        if let Some(hop) = head.handle.and_then(|handle| hop_before(core, handle, &uri)) {
+        let method = match cut_method(head.method) {
+            None => head.method.clone(),
+            Some(cut) => {
+                links.rare().method_bytes = limits::size(head.method.as_str().len());
+                cut
+            }
+        };
+        let url = RecordedUrl::new(head.uri, core.settings.mask_query);
+        if let Some(hop) = head.handle.and_then(|handle| hop_before(core, handle, &url)) {
             hops = hop.record.hops + 1;
             links.rare().prev_hop = PrevHop { number: hop.number(), kept: Some(hop) };
         }
-        Beginning { begin: core.now(), uri, hops, links }
+        Beginning { begin: core.now(), method, url, hops, links }
     }
 
     #[inline]
     pub(super) fn into_record(self, head: &RequestHead<'_>) -> RequestRecord {
-        let Beginning { begin, uri, hops, links } = self;
+        let Beginning { begin, method, url, hops, links } = self;
         RequestRecord {
             begin,
-            method: head.method.clone(),
-            uri,
+            method,
+            url,
             has_body: head.has_body,
             accepted: head.accepted,
             version: AtomicU8::new(version_code(head.version)),
@@ -432,11 +472,17 @@ impl Beginning {
     }
 }
 
+/// The beginning of a method that is too long.
+fn cut_method(method: &Method) -> Option<Method> {
+    let bytes = method.as_str().as_bytes();
+    if bytes.len() <= MAX_METHOD_BYTES { None } else { Method::from_bytes(&bytes[..MAX_METHOD_BYTES]).ok() }
+}
+
 /// The last request with that handle, if it led to one for `uri`.
 #[cold]
-fn hop_before(core: &Core, handle: &RequestHandle, uri: &Uri) -> Option<RequestRef> {
+fn hop_before(core: &Core, handle: &RequestHandle, url: &RecordedUrl) -> Option<RequestRef> {
     let last = handle.last_hop().filter(|last| std::ptr::eq(&**last.core(), core))?;
-    last.redirected_to(uri).filter(RequestRef::precedes)
+    last.redirected_to(url).filter(RequestRef::precedes)
 }
 
 pub(super) fn version_code(version: Version) -> u8 {

@@ -27,17 +27,32 @@ pub struct Retention {
     pub(crate) connections: usize,
     pub(crate) first_ops: u64,
     pub(crate) newest_ops: u64,
+    pub(crate) bytes: usize,
 }
 
 impl Retention {
-    /// 10,000 requests, 20,000 connections, 4,096 operations a connection: the first 1,024 and the newest.
+    /// 10,000 requests, 20,000 connections, 4,096 operations a connection: the first 1,024 and the newest; of what has
+    /// ended no more than 48 MiB in all. With what is still running such a sink stays below 64 MiB, whatever peers
+    /// send.
     pub const fn bounded() -> Self {
-        Retention { requests: 10_000, connections: 20_000, first_ops: 1_024, newest_ops: 3_072 }
+        Retention {
+            requests: 10_000,
+            connections: 20_000,
+            first_ops: 1_024,
+            newest_ops: 3_072,
+            bytes: 48 << 20,
+        }
     }
 
     /// Everything, for as long as there is memory.
     pub const fn unbounded() -> Self {
-        Retention { requests: usize::MAX, connections: usize::MAX, first_ops: u64::MAX, newest_ops: 0 }
+        Retention {
+            requests: usize::MAX,
+            connections: usize::MAX,
+            first_ops: u64::MAX,
+            newest_ops: 0,
+            bytes: usize::MAX,
+        }
     }
 
     /// How many requests to keep once they have ended. The oldest go first, in groups of 32: so many more or
@@ -52,6 +67,16 @@ impl Retention {
     /// stay; where that is too many the oldest finished requests go with theirs.
     pub const fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// How many bytes of memory what has ended may take, requests and connections together. The oldest go first, each
+    /// request with what no other needs, until a sixteenth of it is free.
+    ///
+    /// It holds besides the numbers: who raises those may have to raise this too. What is still running is not counted,
+    /// but each text and list of it is limited; what was cut is named in the record's `truncated`.
+    pub const fn bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
         self
     }
 

@@ -8,7 +8,10 @@ use crate::{
     error::Fault,
     record::{EndReason, Failure, PeerCert, Rare, Text},
 };
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 /// What a handshake agreed on, or as much of it as became known.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +23,24 @@ pub(crate) struct TlsFacts {
     pub(crate) did_resume: bool,
     /// This side is the server. Kept here, where there is room for it; the recorder writes it.
     pub(crate) accepted: bool,
-    pub(crate) peer_certs: Arc<[PeerCert]>,
+    pub(crate) peer_certs: PeerChain,
     pub(crate) alert: Rare<Text>,
+}
+
+/// The certificates that a peer presented, as far as they are kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerChain {
+    pub(crate) certs: Arc<[PeerCert]>,
+    /// How many there were before some were left out.
+    pub(crate) original_certs: Option<NonZeroU32>,
+}
+
+impl PeerChain {
+    /// The memory that it takes, for each of those that share it. One of them may be a cache.
+    fn bytes_each(&self) -> usize {
+        let bytes = self.certs.iter().map(PeerCert::bytes).sum::<usize>();
+        bytes / (Arc::strong_count(&self.certs) - 1).max(1)
+    }
 }
 
 #[derive(Clone)]
@@ -41,6 +60,16 @@ impl TlsRecord {
     /// When something was last seen of it.
     pub(crate) fn latest(&self) -> Tick {
         self.begin.max(self.handshake_end)
+    }
+
+    /// The memory that it takes besides its own place.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let end = self.end.as_ref().and_then(|end| end.fault.as_ref());
+        let faults = self.fault.iter().chain(end).map(Fault::heap_bytes);
+        let TlsFacts { negotiated_proto, alert, peer_certs, .. } = &self.facts;
+        let alert = if alert.is_absent() { 0 } else { size_of::<Text>() + alert.heap_bytes() };
+        let texts = self.server_name.heap_bytes() + negotiated_proto.heap_bytes() + alert;
+        faults.sum::<usize>() + texts + peer_certs.bytes_each()
     }
 
     fn handshake_ended(&mut self, at: Tick, facts: TlsFacts) {

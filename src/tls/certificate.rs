@@ -12,16 +12,27 @@ use sha2::{Digest, Sha256};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer, time::ASN1Time};
 
 use super::distinguished_name;
-use crate::record::{PeerCert, Timestamp};
+use crate::{
+    record::{
+        PeerCert, Rare, Timestamp, Truncated,
+        limits::{
+            self, MAX_CERTIFICATE_SANS, MAX_CERTIFICATES, MAX_CHAIN_SAN_BYTES, MAX_DISTINGUISHED_NAME_BYTES,
+            SAN_OVERHEAD_BYTES, TRUNCATION_MARK,
+        },
+    },
+    sink::PeerChain,
+};
 
 /// Chains that were described before: the same servers present the same chains again and again.
-pub(crate) struct ChainCache(RwLock<VecDeque<(Chain, Arc<[PeerCert]>)>>);
+pub(crate) struct ChainCache(RwLock<VecDeque<(Chain, PeerChain)>>);
 
 type Chain = Box<[Box<[u8]>]>;
 
 impl ChainCache {
     /// A chain takes some kilobytes, so all of them rarely more than some hundred.
     const LIMIT: usize = 32;
+    /// A chain of more bytes is described anew each time.
+    const MAX_CHAIN_BYTES: usize = 16 << 10;
 
     pub(crate) fn new() -> Self {
         ChainCache(RwLock::default())
@@ -31,12 +42,20 @@ impl ChainCache {
     pub(super) fn describe<'a, 'b: 'a>(
         &self,
         chain: impl IntoIterator<Item = &'a CertificateDer<'b>, IntoIter: Clone>,
-    ) -> Arc<[PeerCert]> {
+    ) -> PeerChain {
         let chain = chain.into_iter().map(|certificate| &**certificate);
         if let Some(known) = self.find(chain.clone()) {
             return known;
         }
-        let described: Arc<[PeerCert]> = chain.clone().map(describe).collect();
+        let mut left = MAX_CHAIN_SAN_BYTES;
+        let certs: Arc<[PeerCert]> =
+            chain.clone().take(MAX_CERTIFICATES).map(|der| describe(der, &mut left)).collect();
+        let all = chain.clone().count();
+        let original_certs = if certs.len() < all { limits::size(all) } else { None };
+        let described = PeerChain { certs, original_certs };
+        if chain.clone().map(<[u8]>::len).sum::<usize>() > Self::MAX_CHAIN_BYTES {
+            return described;
+        }
         let entry = (chain.map(Box::from).collect(), described.clone());
         let mut chains = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if chains.len() >= Self::LIMIT {
@@ -46,7 +65,7 @@ impl ChainCache {
         described
     }
 
-    fn find<'a>(&self, chain: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Arc<[PeerCert]>> {
+    fn find<'a>(&self, chain: impl Iterator<Item = &'a [u8]> + Clone) -> Option<PeerChain> {
         let chains = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let known = chains.iter().find(|(known, _)| known.iter().map(|der| &**der).eq(chain.clone()));
         known.map(|(_, described)| described.clone())
@@ -59,19 +78,58 @@ impl fmt::Debug for ChainCache {
     }
 }
 
-/// What is known of a certificate; of one that cannot be read, its fingerprint alone.
-fn describe(der: &[u8]) -> PeerCert {
+/// What is known of a certificate; of one that cannot be read, its fingerprint alone. Its names may take `left` bytes.
+fn describe(der: &[u8], left: &mut usize) -> PeerCert {
     let mut described = PeerCert { sha256: base16(&Sha256::digest(der)), ..PeerCert::default() };
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return described };
-    described.subject = distinguished_name::rfc2253(certificate.subject());
-    described.issuer = distinguished_name::rfc2253(certificate.issuer());
+    let truncated = &mut described.truncated;
+    let name = |truncated: &mut Rare<Truncated>, field, name| {
+        let text = distinguished_name::rfc2253(name);
+        let cut = limits::truncate(&text, MAX_DISTINGUISHED_NAME_BYTES);
+        truncated.note(field, cut.as_ref().and_then(|_| limits::size(text.len())));
+        cut.unwrap_or(text)
+    };
+    described.subject = name(truncated, "subject", certificate.subject());
+    described.issuer = name(truncated, "issuer", certificate.issuer());
     described.not_before = timestamp(&certificate.validity().not_before);
     described.not_after = timestamp(&certificate.validity().not_after);
     described.is_ca = certificate.is_ca();
     if let Ok(Some(names)) = certificate.subject_alternative_name() {
-        described.sans = names.value.general_names.iter().filter_map(general_name).collect();
+        let names = names.value.general_names.iter();
+        let all = names.clone().filter(|name| has_text(name)).count();
+        described.sans = sans(names.filter_map(general_name), left);
+        if described.sans.len() < all
+            || described.sans.last().is_some_and(|last| last.ends_with(TRUNCATION_MARK))
+        {
+            described.truncated.note("sans", limits::size(all));
+        }
     }
     described
+}
+
+/// The first of these names, within their limits. The last may be cut.
+fn sans(names: impl Iterator<Item = String>, left: &mut usize) -> Vec<String> {
+    let mut kept = Vec::new();
+    for name in names.take(MAX_CERTIFICATE_SANS) {
+        let Some(room @ 1..) = left.checked_sub(SAN_OVERHEAD_BYTES) else { break };
+        *left = room.saturating_sub(name.len());
+        let cut = limits::truncate(&name, room);
+        let is_cut = cut.is_some();
+        kept.push(cut.unwrap_or(name));
+        if is_cut {
+            break;
+        }
+    }
+    kept
+}
+
+/// Whether [`general_name`] gives its text.
+fn has_text(name: &GeneralName<'_>) -> bool {
+    match name {
+        GeneralName::DNSName(_) | GeneralName::URI(_) | GeneralName::RFC822Name(_) => true,
+        GeneralName::IPAddress(octets) => matches!(octets.len(), 4 | 16),
+        _ => false,
+    }
 }
 
 fn timestamp(time: &ASN1Time) -> Timestamp {
@@ -103,7 +161,7 @@ pub(super) fn base16(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::{net::IpAddr, num::NonZeroU32};
 
     use rcgen::{CertificateParams, KeyPair, SanType};
 
@@ -111,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_unreadable_has_its_fingerprint() {
-        let described = describe(b"abc");
+        let described = describe_alone(b"abc");
         // FIPS 180-4, the first example.
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(described, PeerCert { sha256: sha256.into(), ..PeerCert::default() });
@@ -128,7 +186,7 @@ mod tests {
         ]);
         params.not_before = rcgen::date_time_ymd(2025, 1, 2);
         params.not_after = rcgen::date_time_ymd(2051, 3, 4);
-        let described = describe(&self_signed(params));
+        let described = describe_alone(&self_signed(params));
         let sans =
             ["web.test", "*.web.test", "192.0.2.1", "2001:db8::1", "spiffe://web.test/a", "admin@web.test"];
         assert_eq!(described.sans, sans);
@@ -142,21 +200,60 @@ mod tests {
         let cache = ChainCache::new();
         let chain = |number: usize| [CertificateDer::from(vec![number as u8; 10])];
         let first = cache.describe(&chain(0));
-        assert!(Arc::ptr_eq(&first, &cache.describe(&chain(0))));
+        assert!(Arc::ptr_eq(&first.certs, &cache.describe(&chain(0)).certs));
         let longer = [chain(0), chain(1)].concat();
-        assert_eq!(cache.describe(&longer).len(), 2, "a longer chain with the same beginning is another");
+        assert_eq!(
+            cache.describe(&longer).certs.len(),
+            2,
+            "a longer chain with the same beginning is another"
+        );
         for number in 1..=ChainCache::LIMIT {
             cache.describe(&chain(number));
         }
         assert_eq!(cache.0.read().unwrap().len(), ChainCache::LIMIT);
-        assert!(!Arc::ptr_eq(&first, &cache.describe(&chain(0))));
+        assert!(!Arc::ptr_eq(&first.certs, &cache.describe(&chain(0)).certs));
+    }
+
+    #[test]
+    fn long_chains_are_cut_and_not_cached() {
+        let cache = ChainCache::new();
+        let chain = vec![CertificateDer::from(vec![1; 3_000]); MAX_CERTIFICATES + 1];
+        let described = cache.describe(&chain);
+        assert_eq!(described.certs.len(), MAX_CERTIFICATES);
+        assert_eq!(described.original_certs, NonZeroU32::new(MAX_CERTIFICATES as u32 + 1));
+        assert!(cache.0.read().unwrap().is_empty());
+    }
+
+    #[test]
+    fn names_within_their_limits() {
+        let text = |length: usize| "a".repeat(length);
+        let limited = |names: &[String], left: usize| sans(names.iter().cloned(), &mut { left });
+        assert_eq!(limited(&[text(1), text(2)], MAX_CHAIN_SAN_BYTES), [text(1), text(2)]);
+        assert_eq!(limited(&vec![text(1); 200], MAX_CHAIN_SAN_BYTES).len(), MAX_CERTIFICATE_SANS);
+        assert_eq!(limited(&[text(60), text(60), text(1)], 150), [text(60), text(42) + "…"]);
+        assert_eq!(limited(&[text(60_000)], 124), [text(100) + "…"]);
+        assert_eq!(limited(&[text(1)], SAN_OVERHEAD_BYTES), [""; 0]);
+
+        let mut params = CertificateParams::new(vec!["a.test".to_owned(); 101]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, text(2_000));
+        let described = describe_alone(&self_signed(params));
+        assert_eq!(described.sans.len(), MAX_CERTIFICATE_SANS);
+        let cut = described.truncated;
+        assert_eq!(
+            (cut.get("sans"), cut.get("subject"), cut.get("issuer")),
+            (Some(101), Some(2_003), Some(2_003))
+        );
     }
 
     #[test]
     fn authorities_are_told_apart() {
         let mut params = CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        assert!(describe(&self_signed(params)).is_ca);
+        assert!(describe_alone(&self_signed(params)).is_ca);
+    }
+
+    fn describe_alone(der: &[u8]) -> PeerCert {
+        describe(der, &mut { MAX_CHAIN_SAN_BYTES })
     }
 
     fn self_signed(params: CertificateParams) -> Vec<u8> {

@@ -19,8 +19,8 @@ use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as R
 use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
 use crate::{
     error::{Fault, TlsError, classify::io_failure, rustls::alert_name},
-    record::{EndReason, Failure, PeerCert, Text},
-    sink::{ConnRef, TlsFacts, TlsRecorder},
+    record::{EndReason, Failure, Text},
+    sink::{ConnRef, PeerChain, TlsFacts, TlsRecorder},
 };
 
 /// What becomes known of a handshake while it runs, for the record of one that fails.
@@ -33,7 +33,7 @@ pub(crate) struct Witness {
 #[derive(Debug, Default)]
 struct Seen {
     hellos: Hellos,
-    peer_certs: Option<Arc<[PeerCert]>>,
+    peer_certs: Option<PeerChain>,
 }
 
 impl Witness {

@@ -13,8 +13,8 @@ use rustls::{
 use super::certificate::ChainCache;
 use crate::{
     error::rustls::alert_name,
-    record::{PeerCert, Rare, Text},
-    sink::{DialRef, ObservedTunnel, Tick, TlsFacts},
+    record::{Rare, Text},
+    sink::{DialRef, ObservedTunnel, PeerChain, Tick, TlsFacts},
 };
 
 /// The handshakes of one dial. Whose dial the verifier is asked for is known from the poll that it runs in.
@@ -30,7 +30,7 @@ pub(crate) struct Handshakes {
 struct Seen {
     begin: Tick,
     server_name: Option<Text>,
-    peer_certs: Option<Arc<[PeerCert]>>,
+    peer_certs: Option<PeerChain>,
     version: Text,
 }
 

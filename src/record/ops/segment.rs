@@ -29,6 +29,11 @@ impl Segment {
         let _ = self.next.set(next);
     }
 
+    /// The memory that it takes with the counters of its `Arc`.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self) + 2 * size_of::<usize>()
+    }
+
     pub(crate) fn next(&self) -> Option<&Arc<Segment>> {
         self.next.get()
     }

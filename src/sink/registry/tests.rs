@@ -38,7 +38,7 @@ impl Entry for Item {
         !self.open.load(Relaxed) && self.needed_by.load(Relaxed) == 0
     }
 
-    fn forgotten(&self) {
+    fn forgotten(&self, (): &()) {
         assert_eq!(self.forgotten.fetch_add(1, Relaxed), 0, "once");
         if let Some(before) = self.needs.lock().unwrap().take() {
             before.needed_by.fetch_sub(1, Relaxed);
