@@ -1,0 +1,200 @@
+//! Chains with twenty thousand names, another one in each handshake.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use nettrace::{
+    NetTrace, TraceSink,
+    record::PeerCert,
+    server::{TraceClientVerifier, TraceListener, TraceTlsAcceptor},
+    tls::{Roots, TraceTlsLayer},
+};
+use rcgen::{CertificateParams, KeyPair, SerialNumber};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
+    client::ResolvesClientCert,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
+    sign::CertifiedKey,
+};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+use crate::{
+    assert_bounded,
+    support::{
+        background::Background,
+        lab::Ns,
+        pki::{Authority, provider},
+    },
+};
+
+const NAMES: usize = 20_000;
+
+/// Shows another certificate each time, which differs in its serial number; its signature is wrong.
+#[derive(Debug)]
+struct Hostile {
+    der: Vec<u8>,
+    serial_at: usize,
+    key: Arc<CertifiedKey>,
+    shown: AtomicU64,
+}
+
+impl Hostile {
+    fn new() -> Self {
+        const SERIAL: [u8; 8] = *b"nettrace";
+        let mut params = CertificateParams::new(["a".to_owned()]).unwrap();
+        let names = std::mem::take(&mut params.subject_alt_names);
+        params.subject_alt_names = names.iter().cycle().take(NAMES).cloned().collect();
+        params.serial_number = Some(SerialNumber::from_slice(&SERIAL));
+        let key = KeyPair::generate().unwrap();
+        let der = params.self_signed(&key).unwrap().der().to_vec();
+        let serial_at = der.windows(8).position(|window| window == SERIAL).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let key = provider().key_provider.load_private_key(key).unwrap();
+        Hostile { key: Arc::new(CertifiedKey::new(vec![], key)), der, serial_at, shown: AtomicU64::new(1) }
+    }
+
+    fn next(&self) -> Arc<CertifiedKey> {
+        let mut der = self.der.clone();
+        let serial = &mut der[self.serial_at + 1..][..7];
+        serial.copy_from_slice(&self.shown.fetch_add(1, Relaxed).to_be_bytes()[1..]);
+        Arc::new(CertifiedKey::new(vec![CertificateDer::from(der)], self.key.key.clone()))
+    }
+}
+
+impl ResolvesServerCert for Hostile {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.next())
+    }
+}
+
+impl ResolvesClientCert for Hostile {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.next())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A server on a thread of its own, which ends with the test.
+fn serve() -> (SocketAddr, Background) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let background = Background::start(&Ns::here(), move || async move {
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Hostile::new()));
+        let (acceptor, listener) =
+            (TlsAcceptor::from(Arc::new(config)), TcpListener::from_std(listener).unwrap());
+        while let Ok((stream, _)) = listener.accept().await {
+            // Whether the client likes it is its business.
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let _ = stream.read_u8().await;
+            }
+        }
+    });
+    (addr, background)
+}
+
+#[track_caller]
+fn assert_cut(trace: &NetTrace, handshakes: usize) {
+    assert!(trace.tls_tunnels.len() == handshakes);
+    for tunnel in &trace.tls_tunnels {
+        let [PeerCert { sans, sha256, truncated, .. }] = &*tunnel.peer_certs else { panic!("one") };
+        assert_eq!((sans.len(), truncated.get("sans")), (100, Some(NAMES as u64)));
+        assert_eq!(sha256.len(), 64);
+    }
+    let prints = trace.tls_tunnels.iter().map(|tunnel| &tunnel.peer_certs[0].sha256);
+    let distinct = prints.collect::<std::collections::HashSet<_>>().len();
+    assert_eq!(distinct, trace.tls_tunnels.len());
+}
+
+#[test]
+fn of_servers_that_are_trusted_and_that_are_not() {
+    assert_bounded(
+        TraceSink::new(),
+        async |sink| {
+            let (addr, _server) = serve();
+            let authority = Authority::new("another");
+            let builders = [
+                TraceTlsLayer::builder(sink).roots(Roots::from_pem(authority.pem()).unwrap()),
+                TraceTlsLayer::builder(sink).danger_accept_invalid_certs(),
+            ];
+            for (builder, is_trusted) in builders.into_iter().zip([false, true]) {
+                let layer = builder.build();
+                for _ in 0..120 {
+                    let tcp = service_fn(async |_: http::Uri| {
+                        TcpStream::connect(addr).await.map(hyper_util::rt::TokioIo::new)
+                    });
+                    let connected = layer.layer(tcp).oneshot("https://web.test/".parse().unwrap()).await;
+                    assert_eq!(connected.is_ok(), is_trusted);
+                }
+            }
+        },
+        |trace| {
+            assert_cut(trace, 240);
+        },
+    );
+}
+
+#[test]
+fn of_clients_that_are_rejected() {
+    assert_bounded(
+        TraceSink::new(),
+        async |sink| {
+            let authority = Authority::new("nettrace test CA");
+            let leaf = authority.issue(&["web.test"]);
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(authority.store(), provider()).build().unwrap();
+            let config = ServerConfig::builder_with_provider(provider())
+                .with_protocol_versions(rustls::ALL_VERSIONS)
+                .unwrap()
+                .with_client_cert_verifier(Arc::new(TraceClientVerifier::new(verifier)))
+                .with_single_cert(leaf.chain.clone(), leaf.key_der())
+                .unwrap();
+            let listener = TraceListener::new(sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
+            let addr = listener.local_addr().unwrap();
+            let acceptor = TraceTlsAcceptor::new(sink, Arc::new(config));
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.der()).unwrap();
+            let client = ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(rustls::ALL_VERSIONS)
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_client_cert_resolver(Arc::new(Hostile::new()));
+            let client = TlsConnector::from(Arc::new(client));
+            for _ in 0..120 {
+                let connect = async {
+                    let stream = TcpStream::connect(addr).await.unwrap();
+                    let name = ServerName::try_from("web.test").unwrap();
+                    let mut stream = client.connect(name, stream).await?;
+                    stream.read_u8().await
+                };
+                let accept = async {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    acceptor.accept(stream).await
+                };
+                let (connected, accepted) = tokio::join!(connect, accept);
+                assert!(connected.is_err() && accepted.is_err());
+            }
+        },
+        |trace| {
+            assert_cut(trace, 120);
+        },
+    );
+}

@@ -1,0 +1,66 @@
+//! Peers that send as much as they are let: at the default bounds a sink stays below 64 MiB, and a snapshot is quick.
+//!
+//! Each test is a process of its own, whose allocator counts what this thread takes. Servers that are not ours run on
+//! other threads.
+#![cfg(all(feature = "client", feature = "server", any(feature = "ring", feature = "aws-lc-rs")))]
+
+#[path = "../support/alloc.rs"]
+mod alloc;
+#[path = "../sink/mock.rs"]
+#[allow(dead_code)] // What the tests of the sink need.
+mod mock;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod certificates;
+mod operations;
+mod texts;
+
+use std::time::Duration;
+
+use nettrace::{NetTrace, TraceSink};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime;
+
+#[global_allocator]
+static COUNTING: alloc::Counting = alloc::Counting;
+
+const MAX_SINK_BYTES: i64 = 64 << 20;
+/// CPU time of this thread. Without optimisations the same work takes about ten times as long.
+const MAX_SNAPSHOT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 100 });
+
+/// Runs `drive` with a sink, shows its trace to `check`, and asserts how much the sink holds in the end.
+#[track_caller]
+fn assert_bounded(sink: TraceSink, drive: impl AsyncFnOnce(&TraceSink), check: impl FnOnce(&NetTrace)) {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(drive(&sink));
+    drop(runtime);
+    let before = cpu_time();
+    let trace = sink.snapshot("hostile");
+    let took = cpu_time() - before;
+    let counts =
+        [trace.http_requests.len(), trace.dials.len(), trace.tcp_conns.len(), trace.tls_tunnels.len()];
+    println!("{counts:?} requests, dials, connections, tunnels; {:?}", trace.dropped);
+    check(&trace);
+    // Which shares much with the sink.
+    drop(trace);
+    let with_sink = alloc::live();
+    drop(sink);
+    let held = with_sink - alloc::live();
+    println!("{:.1} MiB held; the snapshot took {took:?}", held as f64 / f64::from(1 << 20));
+    assert!(held > 0 && held < MAX_SINK_BYTES, "the sink held {held} bytes");
+    assert!(took < MAX_SNAPSHOT, "the snapshot took {took:?}");
+}
+
+fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+}
+
+/// Asserts that a text was cut to `max` bytes, and that the record says how long it was.
+#[track_caller]
+fn assert_cut(text: &str, max: usize, original: Option<u64>, at_least: u64) {
+    let cut = text.strip_suffix('…').unwrap_or_else(|| panic!("no mark after {} bytes", text.len()));
+    assert!(cut.len() <= max && cut.len() + 4 > max, "{} bytes", cut.len());
+    assert!(original.is_some_and(|original| original >= at_least), "{original:?}");
+}

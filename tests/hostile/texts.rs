@@ -1,0 +1,285 @@
+//! URLs, methods, header fields, reasons and errors.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, Full};
+use nettrace::{
+    Client, HeaderCapture, TraceSink, client::HttpVersion, proxy::Proxy, record::EndReason,
+    request::TraceBody, server::TraceServerLayer,
+};
+use tokio::task::JoinSet;
+use tower::{Layer as _, Service as _, service_fn};
+
+use crate::{assert_bounded, assert_cut, mock, support::raw::Server};
+
+const MAX_URL_BYTES: usize = 8 << 10;
+const MAX_ERROR_BYTES: usize = 1 << 10;
+
+/// Has a traced service answer this request.
+async fn served(sink: &TraceSink, request: Request<Empty<Bytes>>) {
+    let mut service =
+        TraceServerLayer::new(sink).layer(service_fn(async |_: Request<TraceBody<Empty<Bytes>>>| {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
+        }));
+    let response: Response<_> = service.call(request).await.unwrap();
+    response.into_body().collect().await.unwrap();
+}
+
+fn long(bytes: usize, distinct: usize) -> String {
+    format!("{distinct:08}{}", "a".repeat(bytes - 8))
+}
+
+#[test]
+fn paths_that_a_server_is_asked_for() {
+    assert_bounded(
+        TraceSink::new(),
+        async |sink| {
+            for i in 0..2_000 {
+                let request = Request::get(format!("http://web.test/{}", long(60_000, i)));
+                served(sink, request.body(Empty::new()).unwrap()).await;
+            }
+        },
+        |trace| {
+            assert_eq!(trace.http_requests.len(), 2_000, "short as they are now, they are kept");
+            for request in &trace.http_requests {
+                assert_cut(&request.req_url, MAX_URL_BYTES, request.truncated.get("reqURL"), 60_000);
+                assert_eq!(request.end_reason, Some(EndReason::Closed));
+            }
+            let newest = trace.http_requests.last().unwrap();
+            assert!(newest.req_url.starts_with("http://web.test/00001999aaa"), "{}", &newest.req_url[..40]);
+        },
+    );
+}
+
+#[test]
+fn methods_that_a_server_is_asked_for() {
+    assert_bounded(
+        TraceSink::new(),
+        async |sink| {
+            for i in 0..2_000 {
+                let method = Method::from_bytes(long(60_000, i).as_bytes()).unwrap();
+                served(sink, Request::builder().method(method).body(Empty::new()).unwrap()).await;
+            }
+        },
+        |trace| {
+            for request in &trace.http_requests {
+                assert_cut(&request.req_method, 64, request.truncated.get("reqMethod"), 60_000);
+            }
+            assert!(trace.http_requests.len() == 2_000, "short as they are now, they are kept");
+        },
+    );
+}
+
+#[test]
+fn header_fields() {
+    let sink = TraceSink::builder().headers(HeaderCapture::Values).build();
+    assert_bounded(
+        sink,
+        async |sink| {
+            for i in 0..1_000 {
+                let mut request = Request::new(Empty::new());
+                let headers = request.headers_mut();
+                headers.insert("x-first", HeaderValue::from_static("first"));
+                for field in 0..3 {
+                    let name = HeaderName::try_from(format!("x-{field}")).unwrap();
+                    headers.insert(name, HeaderValue::try_from(long(40_000, i)).unwrap());
+                }
+                for _ in 0..1_000 {
+                    headers.append("x-many", HeaderValue::from_static(""));
+                }
+                served(sink, request).await;
+            }
+        },
+        |trace| {
+            for request in &trace.http_requests {
+                let fields = &request.req_header;
+                assert_eq!(fields.get("x-first").unwrap().field_val, "first");
+                let bytes =
+                    fields.iter().map(|field| field.field_name.len() + field.field_val.len()).sum::<usize>();
+                assert!(
+                    bytes < (64 << 10) + 100 && fields.len() <= 256,
+                    "{bytes} bytes in {} fields",
+                    fields.len()
+                );
+                assert_eq!(request.truncated.get("reqHeader"), Some(1_004));
+                let cut =
+                    fields.iter().find(|field| field.field_val.ends_with('…')).expect("one that is cut");
+                assert_eq!(cut.field_val_len, 40_000);
+            }
+        },
+    );
+}
+
+/// Each is redirected once, to a path of sixty thousand bytes.
+#[test]
+fn targets_of_redirects() {
+    let server = Server::start(async |mut conn| {
+        for i in 0.. {
+            let head = conn.read_head().await?;
+            if head.starts_with("GET /from") {
+                let location = long(60_000, i);
+                let head =
+                    format!("HTTP/1.1 302 Found\r\nlocation: /{location}\r\ncontent-length: 0\r\n\r\n");
+                conn.write(head.as_bytes()).await?;
+            } else {
+                conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+            }
+        }
+        Ok(())
+    });
+    assert_bounded(
+        TraceSink::new(),
+        async |sink| {
+            let client = Client::builder(sink).build().unwrap();
+            for _ in 0..20 {
+                let response = client.get(format!("http://{}/from", server.addr())).await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK);
+                response.into_body().collect().await.unwrap();
+            }
+            client.close().await;
+        },
+        |trace| {
+            let (from, to): (Vec<_>, Vec<_>) =
+                trace.http_requests.iter().partition(|request| request.req_url.ends_with("/from"));
+            assert_eq!((from.len(), to.len()), (20, 20));
+            for (from, to) in from.into_iter().zip(to) {
+                assert_cut(&to.req_url, MAX_URL_BYTES, to.truncated.get("reqURL"), 60_000);
+                assert_eq!(to.prev_hop, from.trace_id);
+            }
+        },
+    );
+}
+
+/// A name that is no name: the error repeats it, and the dial is to it.
+#[test]
+fn hosts() {
+    assert_bounded(
+        TraceSink::new(),
+        async |sink| {
+            let client = Client::builder(sink).build().unwrap();
+            for i in 0..200 {
+                let url = format!("http://{}.test/", long(60_000, i));
+                client.get(url).await.expect_err("no such name");
+            }
+            client.close().await;
+        },
+        |trace| {
+            assert_eq!((trace.http_requests.len(), trace.dials.len()), (200, 200));
+            for request in &trace.http_requests {
+                assert_cut(&request.req_url, MAX_URL_BYTES, request.truncated.get("reqURL"), 60_000);
+                let (text, size) = (&request.req_error, request.truncated.get("reqError"));
+                assert_cut(text, MAX_ERROR_BYTES, size, 60_000);
+            }
+            for dial in &trace.dials {
+                assert_cut(&dial.dst_address, 512, dial.truncated.get("dstAddress"), 60_000);
+                assert_cut(&dial.dial_err, MAX_ERROR_BYTES, dial.truncated.get("dialErr"), 60_000);
+            }
+        },
+    );
+}
+
+/// GOAWAY with sixteen thousand bytes of debug data, which are copied into the error of each request.
+#[test]
+fn debug_data() {
+    let server = Server::start(async |mut conn| {
+        const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        conn.read(PREFACE.len()).await?;
+        conn.write(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
+        let mut requests = 0;
+        while requests < 100 {
+            let header = conn.read(9).await?;
+            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+            conn.read(length as usize).await?;
+            requests += usize::from(header[3] == 1);
+        }
+        let payload = [&[0, 0, 0, 0, 0, 0, 0, 11][..], &[0xff; 16_000]].concat();
+        let length = (payload.len() as u32).to_be_bytes();
+        conn.write(&[&length[1..], &[7, 0, 0, 0, 0, 0], &payload].concat()).await?;
+        conn.close().await
+    });
+    assert_bounded(
+        TraceSink::new(),
+        async |sink| {
+            let client = Client::builder(sink).http_version(HttpVersion::Http2Only).build().unwrap();
+            for _ in 0..10 {
+                let mut requests = JoinSet::new();
+                for _ in 0..100 {
+                    requests.spawn(client.get(format!("http://{}/", server.addr())));
+                }
+                while let Some(answer) = requests.join_next().await {
+                    answer.unwrap().expect_err("the server goes away");
+                }
+            }
+            client.close().await;
+        },
+        |trace| {
+            assert_eq!(trace.http_requests.len(), 1_000);
+            for request in &trace.http_requests {
+                assert!(request.req_error.len() < MAX_ERROR_BYTES + 4, "{} bytes", request.req_error.len());
+                assert!(request.failure.as_ref().unwrap().as_str().len() < MAX_ERROR_BYTES + 100);
+            }
+            assert!(serde_json::to_string(trace).unwrap().len() < 4 << 20);
+        },
+    );
+}
+
+#[test]
+fn reasons_of_proxies() {
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(format!("HTTP/1.1 403 {}\r\ncontent-length: 0\r\n\r\n", "a".repeat(60_000)).as_bytes())
+            .await?;
+        conn.close().await
+    });
+    assert_bounded(
+        TraceSink::new(),
+        async |sink| {
+            let proxy: Proxy = format!("http://{}", server.addr()).parse().unwrap();
+            let client = Client::builder(sink).proxy(proxy).build().unwrap();
+            for _ in 0..200 {
+                client.get("https://web.test/").await.expect_err("the proxy refuses");
+            }
+            client.close().await;
+        },
+        |trace| {
+            for request in &trace.http_requests {
+                assert!(request.req_error.len() < 2 * MAX_ERROR_BYTES, "{} bytes", request.req_error.len());
+            }
+        },
+    );
+}
+
+/// More is in flight than may be kept: it stays until it has ended, and goes then.
+#[test]
+fn requests_that_are_served_at_once() {
+    let sink = TraceSink::new();
+    assert_bounded(
+        sink,
+        async |sink| {
+            let mut bodies = Vec::new();
+            for i in 0..8_000 {
+                let request =
+                    Request::get(format!("/{}", long(9_000, i))).body(Empty::<Bytes>::new()).unwrap();
+                let mut service = TraceServerLayer::new(sink).layer(service_fn(
+                    async |_: Request<TraceBody<Empty<Bytes>>>| {
+                        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
+                    },
+                ));
+                let mut ask = Request::get("/");
+                ask.headers_mut().unwrap().insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+                let response: Response<_> = service.call(request).await.unwrap();
+                bodies.push(response.into_body());
+            }
+            assert_eq!(sink.snapshot("in flight").http_requests.len(), 8_000);
+            for body in bodies {
+                body.collect().await.unwrap();
+            }
+            mock::fetch(sink, None).await;
+        },
+        |trace| {
+            assert!(trace.dropped.unwrap().http_requests > 1_000);
+        },
+    );
+}
