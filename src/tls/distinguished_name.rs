@@ -18,11 +18,12 @@ pub(super) fn rfc2253(name: &X509Name<'_>) -> String {
 fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     let oid = attribute.attr_type().to_id_string();
     let value = attribute.attr_value();
-    match (keyword(&oid), text(value)) {
-        (Some(keyword), Some(text)) => format!("{keyword}={}", escaped(&text)),
-        (Some(keyword), None) => format!("{keyword}=#{}", base16(value)),
-        // A value of an unknown type is given whole (RFC 2253 §2.4).
-        (None, _) => format!("{oid}=#{}", base16(value)),
+    let name = keyword(&oid).unwrap_or(&oid);
+    // RFC 2253 §2.4 wants the bytes of every value whose type has no keyword. What is text is shown as such: extended
+    // validation certificates are full of them.
+    match text(value) {
+        Some(text) => format!("{name}={}", escaped(&text)),
+        None => format!("{name}=#{}", base16(value)),
     }
 }
 
@@ -129,6 +130,13 @@ mod tests {
         // RFC 2253 §5: an attribute of an unknown type with the value of an OCTET STRING.
         let unknown = name(&[&[(&[43, 6, 1, 4, 1, 0x8b, 0x3a, 0], 4, b"Hi")]]);
         assert_eq!(unknown, "1.3.6.1.4.1.1466.0=#04024869");
+        // title, jurisdictionOfIncorporationCountryName and businessCategory.
+        let extended = name(&[
+            &[(&[43, 6, 1, 4, 1, 0x82, 0x37, 60, 2, 1, 3], 19, b"US")],
+            &[(&[85, 4, 15], 12, b"Private Organization"), (&[85, 4, 12], 12, b"Dr, #1")],
+        ]);
+        assert_eq!(extended, r"2.5.4.15=Private Organization+2.5.4.12=Dr\, #1,1.3.6.1.4.1.311.60.2.1.3=US");
+        assert_eq!(name(&[&[(&[85, 4, 12], 12, b"#0c")]]), r"2.5.4.12=\#0c", "no bytes");
     }
 
     #[test]
