@@ -96,8 +96,9 @@ pub struct DnsReplyMsg {
     pub truncated: bool,
     /// Bytes of the message, without the length that precedes it over TCP.
     pub size: u32,
-    /// How the nameserver fared.
-    pub r_code: DnsRCode,
+    /// How the nameserver fared; `None` if the message ended before it said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r_code: Option<DnsRCode>,
     /// The records of the answer section.
     #[serde(deserialize_with = "null_as_default")]
     pub answers: Vec<DnsAnswer>,

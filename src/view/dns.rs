@@ -126,7 +126,7 @@ fn asked(
     row.notes.item(Tone::Plain, &server.name);
     match reply {
         Some(reply) => {
-            if !matches!(reply.r_code, DnsRCode::NoError) {
+            if !matches!(reply.r_code, None | Some(DnsRCode::NoError)) {
                 row.tone = Tone::Bad;
             }
             result(&mut row.notes, reply, kind);
@@ -151,8 +151,8 @@ fn result(notes: &mut Line, reply: &DnsReplyMsg, kind: &str) {
     /// More answers than these are counted only.
     const SHOWN: usize = 8;
     match &reply.r_code {
-        DnsRCode::NoError => {}
-        code => notes.word(Tone::Bad, format!("✗ {}", mnemonic(code))),
+        None | Some(DnsRCode::NoError) => {}
+        Some(code) => notes.word(Tone::Bad, format!("✗ {}", mnemonic(code))),
     }
     let (aliases, values): (Vec<_>, Vec<_>) = reply
         .answers
@@ -172,7 +172,7 @@ fn result(notes: &mut Line, reply: &DnsReplyMsg, kind: &str) {
         if values.len() > SHOWN {
             notes.word(Tone::Dim, format!("and {} more", values.len() - SHOWN));
         }
-    } else if matches!(reply.r_code, DnsRCode::NoError) && !reply.truncated {
+    } else if matches!(reply.r_code, Some(DnsRCode::NoError)) && !reply.truncated {
         notes.word(Tone::Dim, "→ none");
     }
     if reply.truncated {

@@ -1,7 +1,7 @@
 //! Nameservers that fail, lie, are silent or say it in a roundabout way.
 
 use hickory_proto::op::ResponseCode;
-use nettrace::record::{DnsQueryTrace, DnsRCode, DnsResType};
+use nettrace::record::{DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType};
 use nettrace::resolve::ResolveError;
 
 use crate::stage::{LONG, Scene, Stage, ended, expire, failed, fetched, hello, reached};
@@ -19,7 +19,7 @@ async fn nxdomain() {
         assert_eq!(ended(query), ("failed", "dns_nxdomain_error"));
         assert_eq!(query.from_dial, scene.dial().trace_id);
         assert_eq!(query.dns_query_msgs[0].questions[0].name, "nx.test.");
-        assert_eq!(query.dns_reply_msgs[0].r_code, DnsRCode::NxDomain);
+        assert_eq!(query.dns_reply_msgs[0].r_code, Some(DnsRCode::NxDomain));
         assert_eq!(ended(trace.udp_conns.get(&query.connection).expect("a socket")), ("closed", ""));
     }
     let nameserver = stage.nameserver.addr();
@@ -49,7 +49,7 @@ async fn servfail_then_a_good_server() {
     assert_eq!((of_bad.len(), of_good.len()), (2, 2));
     for query in of_bad {
         assert_eq!(ended(query), ("failed", "dns_servfail_error"));
-        assert_eq!(query.dns_reply_msgs[0].r_code, DnsRCode::ServFail);
+        assert_eq!(query.dns_reply_msgs[0].r_code, Some(DnsRCode::ServFail));
     }
     assert_eq!(scene.dial().resolver_dials.len(), 4);
 }
@@ -161,6 +161,39 @@ async fn garbage_and_wrong_ids() {
         assert_eq!((wrong_id.ignored.as_str(), good.ignored.as_str()), ("id mismatch", ""));
         assert_eq!(query.dns_query_msgs[0].id, good.id);
     }
+}
+
+/// A reply that ends before its response code has none in the trace.
+#[tokio::test]
+async fn three_bytes() {
+    let short = |asked: &Asked| match asked.tcp {
+        false => {
+            let mut reply = asked.reply();
+            reply.metadata.truncation = true;
+            Action::Send(vec![wire(&asked.reply())[..3].to_vec(), wire(&reply)])
+        }
+        true => Action::Send(vec![wire(&asked.reply())[..3].to_vec()]),
+    };
+    let stage = Stage::with(DnsServer::start(short).await);
+    let resolver = stage.resolver().attempts(1).build().unwrap();
+    let client = stage.builder().resolver(resolver).build().unwrap();
+    let failed = failed(&client, "http://web.test/").await;
+    failed.scene.assert_dial_failed("failed", "x_dns_malformed");
+    let trace = &failed.scene.trace;
+    let replies = trace.dns_queries.iter().flat_map(|query| &query.dns_reply_msgs);
+    let short: Vec<_> = replies.filter(|reply| reply.size == 3).collect();
+    assert_eq!(short.len(), 4, "over UDP and TCP, for each family");
+    for reply in short {
+        assert_eq!(reply.ignored, "malformed: 3 bytes are less than a header");
+        assert_eq!(reply.r_code, None);
+        assert_ne!(reply.id, 0, "that was said");
+        let json = serde_json::to_value(reply).unwrap();
+        assert_eq!(json.get("rCode"), None, "{json}");
+        assert_eq!(serde_json::from_value::<DnsReplyMsg>(json).unwrap().r_code, None);
+    }
+    let drawn = nettrace::view::waterfall(trace).to_string();
+    assert_eq!(drawn.matches("reply ignored: malformed: 3 bytes").count(), 4, "{drawn}");
+    assert!(!drawn.contains("rcode"), "{drawn}");
 }
 
 /// When nothing else comes, it is as if nothing had come.

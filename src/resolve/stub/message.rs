@@ -113,7 +113,7 @@ impl Reply {
 
     /// Why this cannot be the reply to `query`; `None` when it is.
     pub(super) fn mismatch(&self, query: &Query, question: &Question) -> Option<String> {
-        if self.size < HEADER {
+        if !self.has_header() {
             return self.malformed.as_ref().map(|why| format!("malformed: {why}"));
         }
         if self.id != query.id {
@@ -144,6 +144,11 @@ impl Reply {
             Some(why) if !self.truncated => Some(format!("malformed: {why}")),
             _ => None,
         }
+    }
+
+    /// Returns `false` if the message ended before it gave a response code.
+    pub(super) fn has_header(&self) -> bool {
+        self.size >= HEADER
     }
 
     /// The addresses for `question`: those of its name or of what its CNAMEs lead to.

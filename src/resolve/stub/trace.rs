@@ -47,7 +47,7 @@ fn reply(wire: &[u8], ignored: &str) -> DnsReplyMsg {
         recursion_available: reply.recursion_available,
         truncated: reply.truncated,
         size: size(reply.size),
-        r_code: reply.rcode.into(),
+        r_code: reply.has_header().then(|| reply.rcode.into()),
         answers: reply.answers.iter().take(most).map(answer).collect(),
         ignored: ignored.to_owned(),
         ..DnsReplyMsg::default()
