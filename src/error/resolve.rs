@@ -122,7 +122,7 @@ fn server_failure(code: u16) -> Failure {
     match code {
         rcode::SERVER_FAILURE => Failure::DnsServfailError,
         rcode::REFUSED => Failure::DnsRefusedError,
-        _ => Failure::DnsNonRecoverableFailure,
+        _ => Failure::DnsServerMisbehaving,
     }
 }
 
@@ -192,6 +192,9 @@ mod tests {
             (ResolveErrorKind::NoData, "dns_no_answer"),
             (ResolveErrorKind::Server(2), "dns_servfail_error"),
             (ResolveErrorKind::Server(5), "dns_refused_error"),
+            (ResolveErrorKind::Server(1), "dns_server_misbehaving"),
+            (ResolveErrorKind::Server(4), "dns_server_misbehaving"),
+            (ResolveErrorKind::Server(23), "dns_server_misbehaving"),
             (ResolveErrorKind::Timeout { ignored: None }, "generic_timeout_error"),
             (ResolveErrorKind::Io(io::ErrorKind::ConnectionRefused.into()), "connection_refused"),
             (ResolveErrorKind::Skipped(Vec::new()), "x_nameservers_skipped"),

@@ -65,30 +65,12 @@ failures! {
     NetworkDown = "network_down",
     /// The network dropped the connection (`ENETRESET`).
     NetworkReset = "network_reset",
-    /// The kernel gave up waiting for the peer (`ETIMEDOUT`).
-    TimedOut = "timed_out",
     /// A timer of ours expired.
     GenericTimeoutError = "generic_timeout_error",
     /// The stream ended where more was expected.
     EofError = "eof_error",
     /// The operation was dropped before it was done.
     Interrupted = "interrupted",
-    /// The address family is not available (`EAFNOSUPPORT`).
-    AddressFamilyNotSupported = "address_family_not_supported",
-    /// The local address is already in use (`EADDRINUSE`).
-    AddressInUse = "address_in_use",
-    /// The local address is not one of this host (`EADDRNOTAVAIL`).
-    AddressNotAvailable = "address_not_available",
-    /// The operation is not permitted (`EACCES`, `EPERM`).
-    PermissionDenied = "permission_denied",
-    /// An argument was not valid (`EINVAL`).
-    InvalidArgument = "invalid_argument",
-    /// The message is too long for the socket (`EMSGSIZE`).
-    MessageSize = "message_size",
-    /// The kernel has no buffer space (`ENOBUFS`).
-    NoBufferSpace = "no_buffer_space",
-    /// The socket is not connected (`ENOTCONN`).
-    NotConnected = "not_connected",
 
     /// The name does not exist (NXDOMAIN, RFC 1035 section 4.1.1).
     DnsNxdomainError = "dns_nxdomain_error",
@@ -96,6 +78,8 @@ failures! {
     DnsServfailError = "dns_servfail_error",
     /// The nameserver refused (REFUSED).
     DnsRefusedError = "dns_refused_error",
+    /// The nameserver answered with another error (FORMERR, NOTIMP and the rest).
+    DnsServerMisbehaving = "dns_server_misbehaving",
     /// The name exists, but has no address.
     DnsNoAnswer = "dns_no_answer",
     /// The look-up failed and would fail again (`EAI_FAIL`).
@@ -112,6 +96,24 @@ failures! {
     /// The handshake failed otherwise.
     SslFailedHandshake = "ssl_failed_handshake",
 
+    /// The kernel gave up waiting for the peer (`ETIMEDOUT`).
+    TimedOut = "x_timed_out",
+    /// The address family is not available (`EAFNOSUPPORT`).
+    AddressFamilyNotSupported = "x_address_family_not_supported",
+    /// The local address is already in use (`EADDRINUSE`).
+    AddressInUse = "x_address_in_use",
+    /// The local address is not one of this host (`EADDRNOTAVAIL`).
+    AddressNotAvailable = "x_address_not_available",
+    /// The operation is not permitted (`EACCES`, `EPERM`).
+    PermissionDenied = "x_permission_denied",
+    /// An argument was not valid (`EINVAL`).
+    InvalidArgument = "x_invalid_argument",
+    /// The message is too long for the socket (`EMSGSIZE`).
+    MessageSize = "x_message_size",
+    /// The kernel has no buffer space (`ENOBUFS`).
+    NoBufferSpace = "x_no_buffer_space",
+    /// The socket is not connected (`ENOTCONN`).
+    NotConnected = "x_not_connected",
     /// The peer does not speak TLS.
     TlsNotTls = "x_tls_not_tls",
     /// The peer ended the session with an alert.
@@ -188,7 +190,12 @@ impl Failure {
 
     /// Whether a timer expired, ours or the kernel's.
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Failure::GenericTimeoutError | Failure::TimedOut)
+        match self {
+            Failure::GenericTimeoutError | Failure::TimedOut => true,
+            // In OONI's measurements, and in traces of earlier versions.
+            Failure::Unknown(UnknownFailure(code)) => &**code == "timed_out",
+            _ => false,
+        }
     }
 }
 
@@ -232,6 +239,59 @@ mod tests {
             assert_eq!(serde_json::to_value(&failure).unwrap(), code);
             assert_eq!(failure, code.parse().unwrap());
             assert_eq!(matches!(failure, Failure::Unknown(_)), own.contains(&code), "{code}");
+        }
+    }
+
+    /// The codes of df-007, without the legacy ones.
+    const OONI: [&str; 31] = [
+        "android_dns_cache_no_data",
+        "connection_aborted",
+        "connection_already_closed",
+        "connection_refused",
+        "connection_reset",
+        "dns_bogon_error",
+        "dns_no_answer",
+        "dns_non_recoverable_failure",
+        "dns_nxdomain_error",
+        "dns_reply_with_wrong_query_id",
+        "dns_refused_error",
+        "dns_server_misbehaving",
+        "dns_servfail_error",
+        "dns_temporary_failure",
+        "eof_error",
+        "http_request_failed",
+        "host_unreachable",
+        "generic_timeout_error",
+        "http_unexpected_redirect_url",
+        "http_unexpected_status_code",
+        "interrupted",
+        "json_parse_error",
+        "network_down",
+        "network_reset",
+        "network_unreachable",
+        "quic_incompatible_version",
+        "ssl_failed_handshake",
+        "ssl_invalid_hostname",
+        "ssl_unknown_authority",
+        "ssl_invalid_certificate",
+        "unknown_failure",
+    ];
+
+    #[test]
+    fn what_is_not_oonis_begins_with_x() {
+        for code in Failure::KNOWN.iter().map(Failure::as_str) {
+            assert_ne!(OONI.contains(&code), code.starts_with("x_"), "{code}");
+        }
+    }
+
+    /// Earlier versions wrote codes without the `x_` that OONI's specification does not have.
+    #[test]
+    fn earlier_codes_are_read_and_written_as_they_were() {
+        let codes = ["timed_out", "not_connected", "address_in_use", "permission_denied", "invalid_argument"];
+        for code in codes {
+            let failure: Failure = serde_json::from_value(code.into()).unwrap();
+            assert_eq!(serde_json::to_value(&failure).unwrap(), code);
+            assert_eq!(failure.is_timeout(), code == "timed_out");
         }
     }
 

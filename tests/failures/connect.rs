@@ -44,7 +44,7 @@ async fn a_source_address_of_the_other_family() {
     let (stage, server) = (Stage::new().await, Server::answering(b"HTTP/1.1 204 No Content\r\n\r\n"));
     let client = stage.builder().source_ip(IpAddr::from(Ipv6Addr::LOCALHOST)).build().unwrap();
     let failed = failed(&client, format!("http://{}/", server.addr())).await;
-    failed.scene.assert_dial_failed("failed", "invalid_argument");
+    failed.scene.assert_dial_failed("failed", "x_invalid_argument");
     assert!(failed.scene.trace.tcp_conns.is_empty());
     assert!(server.seen().is_empty());
 }
@@ -60,7 +60,7 @@ fn no_route() {
     for (host, ip, failure, text) in [
         (&alone, "10.8.1.1", "network_unreachable", "Network is unreachable"),
         (&alone, "10.8.2.1", "host_unreachable", "No route to host"),
-        (&alone, "10.8.3.1", "permission_denied", "Permission denied"),
+        (&alone, "10.8.3.1", "x_permission_denied", "Permission denied"),
         // These are what a router says.
         (&net.client, "10.8.1.1", "network_unreachable", "Network is unreachable"),
         (&net.client, "10.8.2.1", "host_unreachable", "No route to host"),

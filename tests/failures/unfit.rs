@@ -17,13 +17,13 @@ async fn urls() {
         ),
     ] {
         let error = client.get(url).await.expect_err(url);
-        assert_eq!((error.failure().as_str(), error.to_string().as_str()), ("invalid_argument", text));
+        assert_eq!((error.failure().as_str(), error.to_string().as_str()), ("x_invalid_argument", text));
         assert!(error.request().trace().http_requests.is_empty(), "nothing was begun");
         let (request, handle) = request(url);
         let error = client.request(request).await.expect_err(url);
-        assert_eq!(error.failure().as_str(), "invalid_argument", "{error}");
+        assert_eq!(error.failure().as_str(), "x_invalid_argument", "{error}");
         let record = handle.trace().http_requests[0].clone();
-        assert_eq!(ended(&record), ("failed", "invalid_argument"));
+        assert_eq!(ended(&record), ("failed", "x_invalid_argument"));
         assert!(!record.req_url.contains("secret") && !format!("{error:?}{error}").contains("secret"));
     }
     assert!(stage.nameserver.asked().is_empty());
@@ -37,9 +37,9 @@ async fn a_version_that_the_connection_does_not_speak() {
     let (mut request, handle) = request(stage.http(&server));
     *request.version_mut() = Version::HTTP_2;
     let error = client.request(request).await.expect_err("HTTP/2");
-    assert_eq!(error.failure().as_str(), "invalid_argument");
+    assert_eq!(error.failure().as_str(), "x_invalid_argument");
     let scene = Scene::of(&client, &handle).await;
-    assert_eq!(ended(&scene.request), ("failed", "invalid_argument"));
+    assert_eq!(ended(&scene.request), ("failed", "x_invalid_argument"));
     scene.assert_on(scene.conn());
     assert_eq!(scene.conn().total_sent_bytes, 0);
 }

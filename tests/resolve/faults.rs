@@ -24,6 +24,19 @@ async fn faults_lead_to_the_next_server() {
     }
 }
 
+/// Also without EDNS, which is tried next where a server may not know it.
+#[tokio::test]
+async fn servers_that_answer_with_other_errors() {
+    for code in [ResponseCode::FormErr, ResponseCode::NotImp, ResponseCode::YXDomain, ResponseCode::NotAuth] {
+        let sink = TraceSink::new();
+        let server = DnsServer::start(move |asked| asked.nothing(code)).await;
+        let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "web.test").await;
+        assert_eq!(result.unwrap_err().failure().as_str(), "dns_server_misbehaving", "{code:?}");
+        let last = trace.dns_queries.iter().next_back().unwrap();
+        assert_eq!(last.failure.as_ref().map(Failure::as_str), Some("dns_server_misbehaving"), "{code:?}");
+    }
+}
+
 #[tokio::test]
 async fn lame_referrals_lead_to_the_next_server() {
     let sink = TraceSink::new();

@@ -31,7 +31,7 @@ use hyper_util::client::legacy::connect::{HttpConnector, dns::Name};
 use nettrace::{
     NetTrace, TraceSink,
     connect::TraceConnectLayer,
-    record::{DnsQueryTrace, DnsRCode, DnsResType, EndReason, SocketOpType, SocketTrace},
+    record::{DnsQueryTrace, DnsRCode, DnsResType, EndReason, Failure, SocketOpType, SocketTrace},
     resolve::{IpStrategy, ResolveError, StubResolver, StubResolverBuilder, TraceResolveLayer},
 };
 use tokio::net::TcpListener;
