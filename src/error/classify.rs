@@ -13,7 +13,7 @@ pub(crate) fn io_fault(error: &io::Error) -> Fault {
     let failure = io_failure(error);
     match error.raw_os_error() {
         Some(number) => Fault { failure, text: Text::Os(number), original_bytes: None },
-        None => Fault::new(failure, error.to_string()),
+        None => Fault::new(failure, text(error)),
     }
 }
 
@@ -107,17 +107,28 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     while let Some(source) = error.source().filter(|_| says_nothing(error)) {
         error = source;
     }
-    let mut text = text(error);
-    let mut next = error.source();
+    let mut text = String::new();
+    let mut next = Some(error);
     while let Some(error) = next {
-        let more = self::text(error);
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
+        add(&mut text, &self::text(error));
+        #[cfg(feature = "tls")]
+        if let Some(error) = error.downcast_ref::<super::TlsError>() {
+            add(&mut text, &error.cause());
+            break;
         }
         next = error.source();
     }
     text
+}
+
+/// Adds the text of a source, unless it was said already.
+fn add(text: &mut String, source: &str) {
+    if text.is_empty() {
+        text.push_str(source);
+    } else if !text.contains(source) {
+        text.push_str(": ");
+        text.push_str(source);
+    }
 }
 
 /// hyper-util's own error names a part of its client (`client error (Connect)`), and not what went wrong; tonic's is
@@ -135,13 +146,21 @@ fn says_nothing(error: &(dyn Error + 'static)) -> bool {
     error.is::<legacy::Error>()
 }
 
+/// The text of one error alone.
 fn text(error: &(dyn Error + 'static)) -> String {
     // Which tells the URL with its query.
     #[cfg(feature = "reqwest")]
     if error.is::<::reqwest::Error>() {
         return "request or response body error".into();
     }
-    error.to_string()
+    #[cfg(feature = "tls")]
+    if let Some(error) = super::rustls::carried(error) {
+        return super::rustls::rustls_text(error);
+    }
+    let text = error.to_string();
+    #[cfg(feature = "tls")]
+    let text = super::rustls::alert_text(&text).unwrap_or(text);
+    text
 }
 
 #[cfg(not(feature = "request"))]

@@ -1,6 +1,8 @@
-//! From the errors of rustls to stable codes.
+//! From the errors of rustls to stable codes and to sentences.
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use std::{error, fmt, io};
+
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use crate::record::Failure;
 
@@ -76,9 +78,156 @@ pub(crate) fn alert_name(alert: AlertDescription) -> String {
     name.to_owned()
 }
 
+/// Returns the error of rustls that `error` is or, as tokio-rustls hands it out, carries.
+pub(crate) fn carried<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'a Error> {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => error.get_ref()?.downcast_ref(),
+        None => error.downcast_ref(),
+    }
+}
+
+/// Returns what an error means, as a sentence: rustls's own text shows most of them as names of its types.
+pub(crate) fn rustls_text(error: &Error) -> String {
+    match error {
+        Error::InappropriateMessage { expect_types, got_type } => {
+            format!(
+                "received unexpected message: got {} when expecting {}",
+                words(got_type),
+                list(expect_types)
+            )
+        }
+        Error::InappropriateHandshakeMessage { expect_types, got_type } => {
+            let (got, expected) = (words(got_type), list(expect_types));
+            format!("received unexpected handshake message: got {got} when expecting {expected}")
+        }
+        Error::InvalidMessage(why) => format!("received corrupt message: {}", invalid_message(why)),
+        Error::PeerIncompatible(why) => format!("peer is incompatible: {}", incompatible(why)),
+        Error::PeerMisbehaved(why) => format!("peer misbehaved: {}", words(why)),
+        Error::AlertReceived(alert) => format!("received fatal alert: {}", alert_name(*alert)),
+        Error::InvalidCertificate(error) => format!("invalid peer certificate: {}", certificate_text(error)),
+        Error::InvalidCertRevocationList(why) => {
+            format!("invalid certificate revocation list: {}", words(why))
+        }
+        Error::InvalidEncryptedClientHello(why) => format!("encrypted client hello failure: {}", words(why)),
+        Error::InconsistentKeys(why) => format!("certificate and private key do not fit: {}", words(why)),
+        other => other.to_string(),
+    }
+}
+
+/// Returns an alert that went through h2, which keeps of an I/O error no more than rustls's own text.
+pub(crate) fn alert_text(text: &str) -> Option<String> {
+    const PREFIX: &str = "received fatal alert: ";
+    let name = text.strip_prefix(PREFIX)?;
+    // Formatted as it is: the name of a type of rustls, as in its own text.
+    Some(format!("{PREFIX}{}", words(format_args!("{name}")).replace(' ', "_")))
+}
+
+fn certificate_text(error: &CertificateError) -> String {
+    let text = match error {
+        CertificateError::BadEncoding => "it is malformed",
+        CertificateError::Expired => "certificate expired",
+        CertificateError::NotValidYet => "certificate not valid yet",
+        CertificateError::Revoked => "it has been revoked",
+        CertificateError::UnhandledCriticalExtension => "it has a critical extension that is not supported",
+        CertificateError::UnknownIssuer => "not signed by a trusted authority",
+        CertificateError::BadSignature => "bad signature",
+        CertificateError::NotValidForName => "not valid for the server's name",
+        CertificateError::InvalidPurpose => "not meant for this purpose",
+        CertificateError::ApplicationVerificationFailure => "refused by the application",
+        CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYetContext { .. }
+        | CertificateError::ExpiredRevocationListContext { .. }
+        | CertificateError::NotValidForNameContext { .. }
+        | CertificateError::InvalidPurposeContext { .. } => return error.to_string(),
+        CertificateError::Other(_) if is_ca_as_end_entity(error) => {
+            "it is a certificate authority's own (CA:TRUE), as self-signed ones often are"
+        }
+        CertificateError::Other(other) => {
+            let text = other.to_string();
+            // webpki's text is the name of its variant.
+            return if text == format!("{:?}", other.0) { words(&other.0) } else { text };
+        }
+        other => return words(other),
+    };
+    text.to_owned()
+}
+
+/// Returns `true` for webpki's refusal of a certificate with `CA:TRUE`. It comes before the search for an issuer, so that
+/// it does not tell whether the certificate is trusted.
+pub(crate) fn is_ca_as_end_entity(error: &CertificateError) -> bool {
+    // The type is that of a crate which rustls does not make public; its text is the name of the variant.
+    matches!(error, CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity")
+}
+
+fn invalid_message(why: &InvalidMessage) -> String {
+    match why {
+        InvalidMessage::InvalidContentType => "unknown content type".to_owned(),
+        InvalidMessage::MissingData(what) => format!("missing data for {what}"),
+        InvalidMessage::TrailingData(what) => format!("trailing data after {what}"),
+        InvalidMessage::UnexpectedMessage(what) => format!("unexpected message {what}"),
+        InvalidMessage::IllegalEmptyList(what) => format!("empty list of {what}"),
+        InvalidMessage::DuplicateExtension(number) => format!("extension {number} is repeated"),
+        other => words(other),
+    }
+}
+
+fn incompatible(why: &PeerIncompatible) -> String {
+    let text = match why {
+        PeerIncompatible::ServerDoesNotSupportTls12Or13 => "the server speaks neither TLS 1.2 nor TLS 1.3",
+        PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => {
+            "the server chose a TLS version that is disabled here"
+        }
+        PeerIncompatible::Tls12NotOffered => "TLS 1.2 was not offered",
+        PeerIncompatible::Tls12NotOfferedOrEnabled => "TLS 1.2 was not offered, or is disabled",
+        PeerIncompatible::Tls13RequiredForQuic => "TLS 1.3 is required for QUIC",
+        PeerIncompatible::NoKxGroupsInCommon => "no key exchange groups in common",
+        other => return words(other),
+    };
+    text.to_owned()
+}
+
+fn list(all: &[impl fmt::Debug]) -> String {
+    all.iter().map(words).collect::<Vec<_>>().join(" or ")
+}
+
+/// Returns the name of an enum's variant as words: `no cipher suites in common` for `NoCipherSuitesInCommon`. What the
+/// variant carries is left out.
+fn words(variant: impl fmt::Debug) -> String {
+    let name = format!("{variant:?}");
+    let name = name.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();
+    let letters = name.as_bytes();
+    let mut words = String::with_capacity(name.len() + 8);
+    for (index, letter) in name.char_indices().filter(|(_, letter)| letter.is_ascii()) {
+        let follows_small = index > 0 && !letters[index - 1].is_ascii_uppercase();
+        let precedes_small = index > 0 && letters.get(index + 1).is_some_and(u8::is_ascii_lowercase);
+        if letter.is_ascii_uppercase() && (follows_small || precedes_small) {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
+}
+
+/// An error of rustls that is shown as a sentence.
+#[derive(Debug)]
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+pub(crate) struct Explained(pub(crate) Error);
+
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&rustls_text(&self.0))
+    }
+}
+
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+impl error::Error for Explained {}
+
 fn certificate_failure(error: &CertificateError) -> Failure {
     match error {
         CertificateError::UnknownIssuer => Failure::SslUnknownAuthority,
+        // Nearly always a self-signed certificate. Our own verifier tells the others apart.
+        error if is_ca_as_end_entity(error) => Failure::SslUnknownAuthority,
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             Failure::SslInvalidHostname
         }
@@ -117,6 +266,8 @@ fn alert_failure(alert: AlertDescription) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -134,6 +285,96 @@ mod tests {
         assert_eq!(rustls_failure(&corrupt), Failure::TlsNotTls);
         assert_eq!(rustls_failure(&Error::DecryptError), Failure::SslFailedHandshake);
     }
+
+    #[test]
+    fn texts_are_sentences() {
+        let invalid = |error| rustls_text(&Error::InvalidCertificate(error));
+        let other = |error: &'static str| CertificateError::Other(rustls::OtherError(Arc::new(Other(error))));
+        let texts = [
+            (
+                invalid(CertificateError::UnknownIssuer),
+                "invalid peer certificate: not signed by a trusted authority",
+            ),
+            (
+                invalid(CertificateError::InvalidOcspResponse),
+                "invalid peer certificate: invalid ocsp response",
+            ),
+            (invalid(other("UnsupportedCertVersion")), "invalid peer certificate: unsupported cert version"),
+            (invalid(other("TrailingData(Certificate)")), "invalid peer certificate: trailing data"),
+            (
+                invalid(other("CaUsedAsEndEntity")),
+                "invalid peer certificate: it is a certificate authority's own (CA:TRUE), as self-signed ones often are",
+            ),
+            (
+                rustls_text(&Error::AlertReceived(AlertDescription::UnknownCA)),
+                "received fatal alert: unknown_ca",
+            ),
+            (
+                rustls_text(&InvalidMessage::MissingData("ServerHello").into()),
+                "received corrupt message: missing data for ServerHello",
+            ),
+            (
+                rustls_text(&PeerIncompatible::NoCipherSuitesInCommon.into()),
+                "peer is incompatible: no cipher suites in common",
+            ),
+            (
+                rustls_text(&rustls::PeerMisbehaved::UnsolicitedEncryptedExtension.into()),
+                "peer misbehaved: unsolicited encrypted extension",
+            ),
+            (
+                rustls_text(&Error::InappropriateMessage {
+                    expect_types: vec![rustls::ContentType::Handshake, rustls::ContentType::ApplicationData],
+                    got_type: rustls::ContentType::Unknown(9),
+                }),
+                "received unexpected message: got content type when expecting handshake or application data",
+            ),
+            (
+                rustls_text(&rustls::InconsistentKeys::KeyMismatch.into()),
+                "certificate and private key do not fit: key mismatch",
+            ),
+            (rustls_text(&Error::DecryptError), "cannot decrypt peer's message"),
+            (
+                alert_text(&Error::AlertReceived(AlertDescription::UnknownCA).to_string()).unwrap(),
+                "received fatal alert: unknown_ca",
+            ),
+        ];
+        for (text, expected) in texts {
+            assert_eq!(text, expected);
+        }
+        assert_eq!(
+            invalid(CertificateError::Other(rustls::OtherError(Arc::new(Own)))),
+            "invalid peer certificate: Not today"
+        );
+    }
+
+    /// An error as those of webpki are: its text is what it is for those who debug.
+    struct Other(&'static str);
+
+    impl fmt::Debug for Other {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl fmt::Display for Other {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl error::Error for Other {}
+
+    /// An error of a user's verifier.
+    #[derive(Debug)]
+    struct Own;
+
+    impl fmt::Display for Own {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Not today")
+        }
+    }
+
+    impl error::Error for Own {}
 
     #[test]
     #[cfg(feature = "server")]

@@ -12,6 +12,8 @@ pub struct TlsError {
     text: String,
     failure: Failure,
     source: Source,
+    /// What the source does not say, to be read behind it.
+    hint: &'static str,
 }
 
 #[derive(Debug)]
@@ -27,8 +29,18 @@ impl TlsError {
         self.failure.clone()
     }
 
-    pub(crate) fn handshake(peer: impl fmt::Display, failure: Failure, error: io::Error) -> Self {
-        TlsError { text: format!("TLS handshake with {peer} failed"), failure, source: Source::Io(error) }
+    pub(crate) fn handshake(
+        peer: impl fmt::Display,
+        failure: Failure,
+        error: io::Error,
+        hint: &'static str,
+    ) -> Self {
+        TlsError {
+            text: format!("TLS handshake with {peer} failed"),
+            failure,
+            source: Source::Io(error),
+            hint,
+        }
     }
 
     pub(crate) fn timeout(peer: impl fmt::Display, limit: Duration) -> Self {
@@ -38,6 +50,7 @@ impl TlsError {
             text: format!("TLS handshake with {peer} timed out"),
             failure: Failure::GenericTimeoutError,
             source: Source::Io(error),
+            hint: "",
         }
     }
 
@@ -55,7 +68,7 @@ impl TlsError {
         text: impl Into<String>,
         source: Option<Arc<dyn Error + Send + Sync>>,
     ) -> Self {
-        TlsError { text: text.into(), failure, source: source.map_or(Source::None, Source::Shared) }
+        TlsError { text: text.into(), failure, source: source.map_or(Source::None, Source::Shared), hint: "" }
     }
 
     /// The same again, for an error that every connection meets.
@@ -64,12 +77,15 @@ impl TlsError {
             Source::Shared(error) => Source::Shared(error.clone()),
             Source::None | Source::Io(_) => Source::None,
         };
-        TlsError { text: self.text.clone(), failure: self.failure.clone(), source }
+        TlsError { text: self.text.clone(), failure: self.failure.clone(), source, hint: self.hint }
     }
 
-    /// The text of what is behind the error.
+    /// Returns the text of what is behind the error, with all that is known of it.
     pub(crate) fn cause(&self) -> String {
-        self.source().map_or_else(|| self.text.clone(), |source| source.to_string())
+        self.source().map_or_else(
+            || self.text.clone(),
+            |source| format!("{}{}", super::classify::chain(source), self.hint),
+        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    error::Error,
     fmt, io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,14 +12,19 @@ use std::{
 use hyper::rt;
 use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
 use rustls::{
-    AlertDescription, CommonState, HandshakeKind, pki_types::CertificateDer, pki_types::ServerName,
+    AlertDescription, CertificateError, CommonState, HandshakeKind,
+    pki_types::{CertificateDer, ServerName},
 };
 use tokio::time::Sleep;
 use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as RustlsStream};
 
 use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
 use crate::{
-    error::{Fault, TlsError, classify::io_failure, rustls::alert_name},
+    error::{
+        Fault, TlsError,
+        classify::io_failure,
+        rustls::{alert_name, carried},
+    },
     record::{EndReason, Failure, Text},
     sink::{ConnRef, PeerChain, TlsFacts, TlsRecorder},
 };
@@ -36,6 +42,14 @@ struct Seen {
     peer_certs: Option<PeerChain>,
 }
 
+impl Seen {
+    /// Returns `true` if the server's own certificate names itself as its issuer.
+    fn is_self_signed(&self) -> bool {
+        let own = self.peer_certs.as_ref().and_then(|chain| chain.certs.first());
+        own.is_some_and(|cert| !cert.subject.is_empty() && cert.subject == cert.issuer)
+    }
+}
+
 impl Witness {
     pub(crate) fn new(chains: Arc<ChainCache>) -> Self {
         Witness { chains, seen: Mutex::default() }
@@ -44,6 +58,22 @@ impl Witness {
     /// Gives the hellos to `read`; the tap calls it with the bytes that pass.
     pub(crate) fn hellos<R>(&self, read: impl FnOnce(&mut Hellos) -> R) -> R {
         read(&mut self.seen().hellos)
+    }
+
+    /// Returns what the error does not say, and people want to know.
+    fn hint(&self, error: Option<&rustls::Error>) -> &'static str {
+        let seen = self.seen();
+        let hellos = &seen.hellos;
+        let unknown_issuer = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        if hellos.is_plain_http() {
+            " (the server answered in plain HTTP)"
+        } else if hellos.asked_for_certificate() && matches!(error, Some(rustls::Error::AlertReceived(_))) {
+            " (the server had asked for a client certificate)"
+        } else if error == Some(&unknown_issuer) && seen.is_self_signed() {
+            " (self-signed certificate)"
+        } else {
+            ""
+        }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -109,10 +139,19 @@ impl Record {
     }
 
     /// `fault` says what went wrong, and the alert that told of it.
-    pub(crate) fn failed(self, reason: EndReason, fault: impl FnOnce(&Witness) -> (Fault, String)) {
+    fn failed(self, reason: EndReason, fault: impl FnOnce(&Witness) -> (Fault, String)) {
         let Record { recorder, witness } = self;
         let (fault, alert) = fault(&witness);
         recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, fault, reason);
+    }
+
+    /// Records that the handshake failed of this error.
+    pub(crate) fn failed_of(self, error: &TlsError) {
+        let rustls = error.source().and_then(carried);
+        self.failed(EndReason::Failed, |witness| {
+            let alert = witness.hellos(|hellos| alert(rustls, hellos));
+            (Fault::new(error.failure(), error.cause()), alert)
+        });
     }
 
     pub(crate) fn timed_out(self, error: &TlsError) {
@@ -174,15 +213,13 @@ where
 impl<IO> Handshake<IO> {
     fn failed(&mut self, error: io::Error) -> TlsError {
         let failure = handshake_failure(&error);
-        let fault = |witness: &Witness| {
-            let rustls = rustls_error(&error);
-            let (alert, hint) = witness.hellos(|hellos| (alert(rustls, hellos), hint(rustls, hellos)));
-            (Fault::new(failure.clone(), format!("{error}{hint}")), alert)
-        };
-        if let Some(record) = self.record.take() {
-            record.failed(EndReason::Failed, fault);
+        let record = self.record.take();
+        let hint = record.as_ref().map_or("", |record| record.witness.hint(rustls_error(&error)));
+        let error = TlsError::handshake(self.name.to_str(), failure, error, hint);
+        if let Some(record) = record {
+            record.failed_of(&error);
         }
-        TlsError::handshake(self.name.to_str(), failure, error)
+        error
     }
 
     fn timed_out(&mut self) -> TlsError {
@@ -216,7 +253,7 @@ fn handshake_failure(error: &io::Error) -> Failure {
 }
 
 pub(crate) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
+    carried(error)
 }
 
 /// What an established connection agreed on.
@@ -260,7 +297,7 @@ fn overheard(witness: &Witness) -> TlsFacts {
 }
 
 /// The alert that ended the handshake, and who sent it.
-pub(crate) fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
+fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
     let name = |code: u8| alert_name(code.into());
     if let Some(rustls::Error::AlertReceived(alert)) = error {
         return format!("received {}", alert_name(*alert));
@@ -281,17 +318,6 @@ pub(crate) fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
         _ => return String::new(),
     };
     if hellos.spoke_last() { format!("sent {}", alert_name(sent)) } else { String::new() }
-}
-
-/// What the error does not say, and people want to know.
-fn hint(error: Option<&rustls::Error>, hellos: &Hellos) -> &'static str {
-    if hellos.is_plain_http() {
-        " (the server answered in plain HTTP)"
-    } else if hellos.asked_for_certificate() && matches!(error, Some(rustls::Error::AlertReceived(_))) {
-        " (the server had asked for a client certificate)"
-    } else {
-        ""
-    }
 }
 
 /// The name in the ClientHello (RFC 6066 §3): none for an IP address.

@@ -61,6 +61,8 @@ pub(crate) mod observe;
 mod parts;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod roots;
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+mod self_signed;
 mod service;
 mod stream;
 mod tap;
@@ -70,7 +72,7 @@ mod verifier;
 #[cfg(feature = "server")]
 pub(crate) use self::{
     certificate::ChainCache,
-    handshake::{Record, Witness, alert, chain_presented, rustls_error, scope},
+    handshake::{Record, chain_presented, rustls_error, scope},
     tap::Tap,
 };
 pub use crate::error::TlsError;

@@ -12,9 +12,10 @@ use rustls::{
 use super::{
     builder::{Configuration, TraceTlsLayerBuilder},
     roots::{ClientCertificate, Roots},
+    self_signed::SelfSignedVerifier,
     verifier::{AcceptAnyCertificate, TraceVerifier},
 };
-use crate::error::TlsError;
+use crate::error::{TlsError, rustls::Explained};
 
 /// The configuration is put together from parts.
 #[derive(Clone, Debug)]
@@ -61,6 +62,8 @@ impl Default for Parts {
 /// of them the machine's own verifier decides.
 impl TraceTlsLayerBuilder<Parts> {
     /// Trusts these authorities, and no others.
+    ///
+    /// A server's own certificate that is one of them is trusted, too, self-signed or not: see [`Roots`].
     pub fn roots(mut self, roots: Roots) -> Self {
         self.config.trust = Trust::Roots(roots);
         self
@@ -109,8 +112,9 @@ impl Configuration for Parts {
         let provider = provider();
         let verifier = TraceVerifier::new(self.trust.verifier(&provider)?);
         let versions = self.versions();
-        let unusable =
-            |error: rustls::Error| TlsError::config("unusable TLS configuration", Some(Arc::new(error)));
+        let unusable = |error: rustls::Error| {
+            TlsError::config("unusable TLS configuration", Some(Arc::new(Explained(error))))
+        };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)
             .map_err(unusable)?
@@ -142,17 +146,23 @@ impl Trust {
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
         Ok(match self {
             Trust::Platform => {
-                Arc::new(rustls_platform_verifier::Verifier::new(provider.clone()).map_err(|error| {
-                    TlsError::no_roots(
-                        "this machine has no root certificates to trust",
-                        Some(Arc::new(error)),
-                    )
-                })?)
+                let platform =
+                    rustls_platform_verifier::Verifier::new(provider.clone()).map_err(|error| {
+                        let source = Explained(error);
+                        TlsError::no_roots(
+                            "this machine has no root certificates to trust",
+                            Some(Arc::new(source)),
+                        )
+                    })?;
+                Arc::new(SelfSignedVerifier::new(Arc::new(platform), Arc::new([])))
             }
             Trust::Roots(roots) => {
-                WebPkiServerVerifier::builder_with_provider(roots.store(), provider.clone()).build().map_err(
-                    |error| TlsError::no_roots("no root certificates were given", Some(Arc::new(error))),
-                )?
+                let webpki = WebPkiServerVerifier::builder_with_provider(roots.store(), provider.clone())
+                    .build()
+                    .map_err(|error| {
+                        TlsError::no_roots("no root certificates were given", Some(Arc::new(error)))
+                    })?;
+                Arc::new(SelfSignedVerifier::new(webpki, roots.certificates()))
             }
             Trust::Verifier(verifier) => verifier.clone(),
             Trust::Anything => Arc::new(AcceptAnyCertificate(provider.clone())),

@@ -1,13 +1,13 @@
 //! Which certificate authorities are trusted, and what this side shows of itself.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{error::Error, fmt, path::Path, sync::Arc};
 
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
 };
 
-use crate::error::TlsError;
+use crate::error::{TlsError, rustls::Explained};
 
 /// The certificates of the authorities that servers' certificates must go back to.
 ///
@@ -20,8 +20,16 @@ use crate::error::TlsError;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A server certificate that is itself one of them, byte for byte, is trusted without an issuer, as curl and Go do:
+/// that pins a self-signed certificate, such as `openssl req -x509` creates. It must still be valid now, and for the
+/// server's name.
 #[derive(Clone, Debug)]
-pub struct Roots(Arc<RootCertStore>);
+pub struct Roots {
+    store: Arc<RootCertStore>,
+    /// Empty where a store was given, which does not keep them.
+    certificates: Arc<[CertificateDer<'static>]>,
+}
 
 impl Roots {
     /// Reads every `CERTIFICATE` section of a PEM text (RFC 7468).
@@ -42,7 +50,7 @@ impl Roots {
         let what = format!("root certificates from {}", path.as_ref().display());
         match CertificateDer::pem_file_iter(path) {
             Ok(certificates) => Self::collect(certificates, &what),
-            Err(error) => Err(unreadable(&what, error)),
+            Err(error) => Err(unreadable(&what, PemError(error))),
         }
     }
 
@@ -61,35 +69,42 @@ impl Roots {
         certificates: impl Iterator<Item = Result<CertificateDer<'static>, pem::Error>>,
         what: &str,
     ) -> Result<Self, TlsError> {
-        let mut store = RootCertStore::empty();
+        let (mut store, mut kept) = (RootCertStore::empty(), Vec::new());
         for certificate in certificates {
-            let certificate = certificate.map_err(|error| unreadable(what, error))?;
-            store.add(certificate).map_err(|error| unreadable(what, error))?;
+            let certificate = certificate.map_err(|error| unreadable(what, PemError(error)))?;
+            store.add(certificate.clone()).map_err(|error| unreadable(what, Explained(error)))?;
+            kept.push(certificate);
         }
         if store.is_empty() {
-            return Err(unreadable(what, pem::Error::NoItemsFound));
+            return Err(unreadable(what, PemError(pem::Error::NoItemsFound)));
         }
-        Ok(Roots(Arc::new(store)))
+        Ok(Roots { store: Arc::new(store), certificates: kept.into() })
     }
 
     /// The number of certificates.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.store.len()
     }
 
     /// Whether nothing is trusted; no handshake can succeed then.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.store.is_empty()
     }
 
     pub(super) fn store(&self) -> Arc<RootCertStore> {
-        self.0.clone()
+        self.store.clone()
+    }
+
+    /// Returns the certificates that servers may show as their own.
+    pub(super) fn certificates(&self) -> Arc<[CertificateDer<'static>]> {
+        self.certificates.clone()
     }
 }
 
+/// Trusts what the store trusts. A store does not keep whole certificates, so that no server certificate is pinned.
 impl From<RootCertStore> for Roots {
     fn from(store: RootCertStore) -> Self {
-        Roots(Arc::new(store))
+        Roots { store: Arc::new(store), certificates: Arc::new([]) }
     }
 }
 
@@ -121,7 +136,7 @@ impl ClientCertificate {
         let what = format!("client certificate from {} and {}", chain.display(), key.display());
         match CertificateDer::pem_file_iter(chain) {
             Ok(chain) => Self::new(chain, PrivateKeyDer::from_pem_file(key), &what),
-            Err(error) => Err(unreadable(&what, error)),
+            Err(error) => Err(unreadable(&what, PemError(error))),
         }
     }
 
@@ -146,11 +161,13 @@ impl ClientCertificate {
         key: Result<PrivateKeyDer<'static>, pem::Error>,
         what: &str,
     ) -> Result<Self, TlsError> {
-        let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|error| unreadable(what, error))?;
+        let chain =
+            chain.collect::<Result<Vec<_>, _>>().map_err(|error| unreadable(what, PemError(error)))?;
         if chain.is_empty() {
-            return Err(unreadable(what, pem::Error::NoItemsFound));
+            return Err(unreadable(what, PemError(pem::Error::NoItemsFound)));
         }
-        let key = Arc::new(key.map_err(|error| unreadable(&format!("private key of {what}"), error))?);
+        let key =
+            Arc::new(key.map_err(|error| unreadable(&format!("private key of {what}"), PemError(error)))?);
         Ok(ClientCertificate { chain, key })
     }
 
@@ -165,6 +182,31 @@ impl fmt::Debug for ClientCertificate {
     }
 }
 
-fn unreadable(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> TlsError {
+fn unreadable(what: &str, error: impl Error + Send + Sync + 'static) -> TlsError {
     TlsError::config(format!("cannot read {what}"), Some(Arc::new(error)))
+}
+
+/// An error of the PEM reader, whose own text shows lines of the file as lists of numbers.
+#[derive(Debug)]
+struct PemError(pem::Error);
+
+impl fmt::Display for PemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            pem::Error::MissingSectionEnd { end_marker } => {
+                write!(f, "the line `{}` is missing", end_marker.escape_ascii())
+            }
+            pem::Error::IllegalSectionStart { .. } => f.write_str("a `-----BEGIN` line is malformed"),
+            other => other.fmt(f),
+        }
+    }
+}
+
+impl Error for PemError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0 {
+            pem::Error::Io(error) => error.source(),
+            _ => None,
+        }
+    }
 }

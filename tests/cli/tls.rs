@@ -1,6 +1,10 @@
 use crate::{
-    exits_with, parse, reason, run,
-    support::{pki::Authority, raw::Server},
+    PATIENCE, command, exits_with, parse, reason, run,
+    support::{
+        pki::{self, Authority, Leaf},
+        process,
+        raw::Server,
+    },
 };
 use std::{path::PathBuf, sync::Arc};
 use tokio_rustls::TlsAcceptor;
@@ -15,15 +19,20 @@ pub(crate) struct Site {
 
 /// An HTTPS server that speaks HTTP/1.1.
 pub(crate) fn site() -> Site {
+    let authority = Authority::new("Root");
+    site_of(&authority.issue(&["127.0.0.1"]), &authority.pem())
+}
+
+/// The same with a certificate of an authority.
+fn site_of(leaf: &Leaf, authority: &str) -> Site {
     let directory = tempfile::tempdir().unwrap();
-    let (authority, stranger) = (Authority::new("Root"), Authority::new("Stranger"));
-    let write = |name: &str, authority: &Authority| {
+    let write = |name: &str, pem: &str| {
         let file = directory.path().join(name);
-        std::fs::write(&file, authority.pem()).unwrap();
+        std::fs::write(&file, pem).unwrap();
         file
     };
-    let files = (write("root.pem", &authority), write("stranger.pem", &stranger));
-    let mut config = authority.issue(&["127.0.0.1"]).server();
+    let files = (write("root.pem", authority), write("stranger.pem", &Authority::new("Stranger").pem()));
+    let mut config = leaf.server();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let server = Server::start(async move |conn| {
@@ -56,6 +65,33 @@ fn whom_to_trust() {
     exits_with(&insecure, 0);
     let trace = parse(&insecure.stdout);
     assert_eq!(trace.tls_tunnels[0].peer_certs[0].subject, "CN=127.0.0.1");
+}
+
+#[test]
+fn a_self_signed_certificate_is_trusted_if_it_is_given() {
+    let leaf = pki::self_signed(&["127.0.0.1"], |_| {});
+    let site = site_of(&leaf, &leaf.pem);
+    let url = format!("https://{}/", site.server.addr());
+
+    let pinned = run(["get", &url, "--cacert", site.authority.to_str().unwrap()]);
+    exits_with(&pinned, 0);
+    assert_eq!(pinned.stdout, "hello\n");
+
+    let unknown = run(["get", &url, "--cacert", site.stranger.to_str().unwrap()]);
+    // The machine's own roots, which this variable names to OpenSSL, too.
+    let mut unknown_to_machine = command(["get", &url]);
+    unknown_to_machine.env("SSL_CERT_FILE", &site.stranger).env_remove("SSL_CERT_DIR");
+    for unknown in [unknown, process::run(unknown_to_machine, PATIENCE)] {
+        exits_with(&unknown, 1);
+        let text = "ssl_unknown_authority: TLS handshake with 127.0.0.1 failed: invalid peer certificate: \
+                    not signed by a trusted authority (self-signed certificate)";
+        assert_eq!(reason(&unknown), text);
+    }
+
+    let wrong_name = format!("https://localhost:{}/", site.server.addr().port());
+    let wrong_name = run(["get", &wrong_name, "--cacert", site.authority.to_str().unwrap()]);
+    exits_with(&wrong_name, 1);
+    assert!(reason(&wrong_name).starts_with("ssl_invalid_hostname: "), "{}", wrong_name.stderr);
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::io;
 
 use nettrace::client::HttpVersion;
 use nettrace::record::TlsTunnelTrace;
-use nettrace::tls::{ClientCertificate, TlsError};
+use nettrace::tls::{ClientCertificate, Roots, TlsError};
 use rcgen::{CertificateParams, date_time_ymd};
 use rustls::{SupportedProtocolVersion, version};
 
-use crate::stage::{Failed, Stage, ended, failed, tls_server};
-use crate::support::pki::{Authority, Leaf};
+use crate::stage::{Failed, Stage, ended, failed, fetched, tls_server};
+use crate::support::pki::{self, Authority, Leaf};
 use crate::support::raw::Server;
 
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
@@ -59,7 +59,38 @@ async fn closed_in_the_handshake() {
 #[tokio::test]
 async fn untrusted_root() {
     let issue = |_: &Stage| Authority::new("somebody").issue(&["web.test"]);
-    refused_certificate(issue, "ssl_unknown_authority", "sent unknown_ca", "UnknownIssuer").await;
+    refused_certificate(
+        issue,
+        "ssl_unknown_authority",
+        "sent unknown_ca",
+        "not signed by a trusted authority",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn self_signed() {
+    for (_, versions) in VERSIONS {
+        let stage = Stage::new().await;
+        let leaf = pki::self_signed(&["web.test"], |_| {});
+        let server = tls_server(leaf.server_with(&[versions], None), async |mut conn| {
+            conn.read_head().await?;
+            conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await?;
+            conn.read_to_end().await
+        });
+        let failed = failed(&stage.client(), stage.https(&server)).await;
+        let tunnel = assert_handshake_failed(&failed, "ssl_unknown_authority");
+        assert_eq!(tunnel.alert, "sent unknown_ca");
+        let text = "TLS handshake with web.test failed: invalid peer certificate: \
+                    not signed by a trusted authority (self-signed certificate)";
+        assert_eq!((failed.error.to_string(), failed.scene.request.req_error.as_str()), (text.into(), text));
+        let rustls = failed.cause::<io::Error>().get_ref().and_then(|error| error.downcast_ref());
+        let unknown_issuer = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        assert_eq!(rustls, Some(&unknown_issuer), "rustls's own");
+
+        let pinning = stage.builder().roots(Roots::from_pem(&leaf.pem).unwrap()).build().unwrap();
+        assert_eq!(fetched(&pinning, stage.https(&server)).await.0, b"hello");
+    }
 }
 
 #[tokio::test]
@@ -143,7 +174,10 @@ async fn client_certificate_demanded_in_tls13() {
             assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("TLSv1.3", 2));
             assert_eq!(scene.request.tls_tunnel, tunnel.trace_id);
             assert!(scene.conn().total_sent_bytes > 0);
-            assert!(failed.error.to_string().contains("alert"), "{}", failed.error);
+            let text = format!("received fatal alert: {alert}");
+            assert!(failed.error.to_string().ends_with(&text), "{}", failed.error);
+            assert!(scene.request.req_error.ends_with(&text), "{}", scene.request.req_error);
+            assert_eq!(tunnel.handshake_err, text);
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use nettrace::record::{EndReason, HttpReqTrace, NetTrace, TlsTunnelTrace};
 use nettrace::reqwest::{Observer, RequestBuilderExt as _};
-use nettrace::tls::TraceVerifier;
+use nettrace::tls::{Roots, TraceTlsLayer, TraceVerifier};
 use nettrace::{Failure, ResponseExt as _};
 use reqwest::Client;
+use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier};
 use std::sync::Arc;
 
 use crate::side::{Way, linked, peer};
@@ -76,6 +77,51 @@ async fn three_dials_at_once_are_not_mixed_up() {
     }
 }
 
+/// Whether the verifier is ours or rustls's own, whose error says nothing of the issuer.
+#[tokio::test]
+async fn a_self_signed_certificate() {
+    let web = Web::tls(pki::self_signed(&["127.0.0.1"], |_| {}).server(), async |_| reply("hello"));
+    let known = Authority::new("known");
+    for is_ours in [true, false] {
+        let way = Way::observed(known.store());
+        let config = if is_ours {
+            TraceTlsLayer::builder(&way.sink)
+                .roots(Roots::from_pem(known.pem()).unwrap())
+                .into_config()
+                .unwrap()
+        } else {
+            config_of(Arc::new(TraceVerifier::new(webpki(&known))))
+        };
+        let observer = Observer::new(&way.sink).tls(config);
+        let client = observer.install(Client::builder().no_proxy()).unwrap().build().unwrap();
+        let sent = client.get(format!("https://{}/", web.addr())).send_traced(&client).await;
+        assert!(sent.unwrap_err().is_connect());
+        let trace = way.finished();
+        let (record, tls) = (&trace.http_requests[0], &trace.tls_tunnels[0]);
+        let unknown = Some(Failure::SslUnknownAuthority);
+        assert_eq!((&record.failure, &tls.failure), (&unknown, &unknown));
+        let text =
+            if is_ours { "not signed by a trusted authority" } else { "as self-signed ones often are" };
+        for said in [tls.handshake_err.as_str(), record.req_error.as_str()] {
+            assert!(said.contains(text), "{said}");
+            assert!(!said.contains("CaUsed") && !said.contains("UnknownIssuer"), "{said}");
+        }
+    }
+}
+
+fn webpki(roots: &Authority) -> Arc<dyn ServerCertVerifier> {
+    WebPkiServerVerifier::builder_with_provider(roots.store(), pki::provider()).build().unwrap()
+}
+
+fn config_of(verifier: Arc<dyn ServerCertVerifier>) -> rustls::ClientConfig {
+    rustls::ClientConfig::builder_with_provider(pki::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth()
+}
+
 #[tokio::test]
 async fn what_was_agreed_on_as_far_as_reqwest_shows_it() {
     let authority = Authority::new("known");
@@ -128,16 +174,8 @@ async fn a_configuration_of_the_users_own() {
     let web = Web::tls(authority.issue(&["127.0.0.1"]).server(), async |_| reply("hello"));
     let url = format!("https://{}/", web.addr());
     let config = |is_ours: bool, roots: &Authority| {
-        let verifier =
-            rustls::client::WebPkiServerVerifier::builder_with_provider(roots.store(), pki::provider());
-        let verifier: Arc<dyn rustls::client::danger::ServerCertVerifier> = verifier.build().unwrap();
-        let verifier = if is_ours { Arc::new(TraceVerifier::new(verifier)) } else { verifier };
-        rustls::ClientConfig::builder_with_provider(pki::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth()
+        let verifier = webpki(roots);
+        config_of(if is_ours { Arc::new(TraceVerifier::new(verifier)) } else { verifier })
     };
     for (is_ours, is_trusted) in [(true, true), (true, false), (false, true), (false, false)] {
         let roots = if is_trusted { &authority } else { &Authority::new("another") };

@@ -65,6 +65,18 @@ impl Authority {
     }
 }
 
+/// Creates a certificate authority's certificate that a server shows as its own, as `openssl req -x509` creates them;
+/// changed at will before it is signed.
+pub fn self_signed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+    let mut params =
+        CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    Leaf { chain: vec![certificate.der().clone()], pem: certificate.pem(), key }
+}
+
 /// A certificate with its key.
 pub struct Leaf {
     /// With the authority's certificate behind it.

@@ -2,11 +2,11 @@
 
 use super::{TlsStream, acceptor::Shared};
 use crate::{
-    error::{Fault, TlsError, classify::io_failure, rustls::server_failure},
-    record::{EndReason, Failure, Text},
+    error::{TlsError, classify::io_failure, rustls::server_failure},
+    record::{Failure, Text},
     server::TracedStream,
     sink::ConnRef,
-    tls::{Record, Tap, Witness, alert, rustls_error, scope},
+    tls::{Record, Tap, rustls_error, scope},
 };
 use rustls::server::Acceptor;
 use std::{
@@ -124,16 +124,14 @@ impl<IO> TraceTlsAccept<IO> {
             Failure::TlsAlert => Failure::SslFailedHandshake, // any means that it failed
             failure => failure,
         };
-        let fault = |witness: &Witness| {
-            let (alert, is_http) =
-                witness.hellos(|hellos| (alert(rustls, hellos), hellos.is_plain_request()));
-            let hint = if is_http { " (the client spoke plain HTTP)" } else { "" };
-            (Fault::new(failure.clone(), format!("{error}{hint}")), alert)
-        };
-        if let Some(record) = self.record.take() {
-            record.failed(EndReason::Failed, fault);
+        let record = self.record.take();
+        let is_http = |record: &Record| record.witness.hellos(|hellos| hellos.is_plain_request());
+        let hint = if record.as_ref().is_some_and(is_http) { " (the client spoke plain HTTP)" } else { "" };
+        let error = TlsError::handshake(&self.peer, failure, error, hint);
+        if let Some(record) = record {
+            record.failed_of(&error);
         }
-        TlsError::handshake(&self.peer, failure, error)
+        error
     }
 
     #[cold]
