@@ -147,6 +147,11 @@ impl Filter {
         self.flows.close(id, now);
     }
 
+    /// Returns when the first of those connections was closed whose last packets may still come.
+    pub(super) fn settling(&self, now: Nanos) -> Option<Nanos> {
+        self.flows.settling(now)
+    }
+
     /// A packet passed an interface.
     pub(super) fn packet(&mut self, interface: usize, seen: Seen, packet: Passing<'_>) {
         let is_wanted = match seen {

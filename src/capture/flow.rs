@@ -1,6 +1,6 @@
 //! Which packets are whose: the addresses of traced connections, before and after NAT, over time.
 
-use super::parse::{End, Protocol, Segment, canonical};
+use super::parse::{End, Protocol, Segment, TcpMarks, canonical};
 use crate::record::TraceId;
 use smallvec::SmallVec;
 use std::{
@@ -18,6 +18,8 @@ const SECOND: Nanos = 1_000_000_000;
 const LINGER_TCP: Nanos = 120 * SECOND;
 /// Nobody sends a datagram again.
 const LINGER_UDP: Nanos = 10 * SECOND;
+/// How long after a close the last packets of TCP are waited for.
+pub(super) const SETTLE: Nanos = SECOND / 5;
 /// Of so many closed connections. The oldest go first.
 const MAX_CLOSED: usize = 16_384;
 
@@ -69,6 +71,47 @@ struct Life {
     closed: Option<Nanos>,
     /// When somebody else took the addresses.
     taken: Option<Nanos>,
+    goodbye: Goodbye,
+}
+
+/// How far TCP has come in closing a connection (RFC 9293 section 3.6).
+#[derive(Clone, Copy, Debug, Default)]
+struct Goodbye {
+    /// Whether any packet was seen.
+    has_begun: bool,
+    is_reset: bool,
+    from_local: Half,
+    from_remote: Half,
+}
+
+/// One direction of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Half {
+    /// The sequence number that follows its FIN.
+    after_fin: Option<u32>,
+    is_acknowledged: bool,
+}
+
+impl Goodbye {
+    fn saw(&mut self, is_from_local: bool, marks: &TcpMarks) {
+        let (own, other) = match is_from_local {
+            true => (&mut self.from_local, &mut self.from_remote),
+            false => (&mut self.from_remote, &mut self.from_local),
+        };
+        own.after_fin = marks.after_fin.or(own.after_fin);
+        if let (Some(acknowledged), Some(after_fin)) = (marks.acknowledged, other.after_fin) {
+            // Sequence numbers wrap around: those within half of the range come after.
+            other.is_acknowledged |= acknowledged.wrapping_sub(after_fin) < 1 << 31;
+        }
+        self.has_begun = true;
+        self.is_reset |= marks.is_reset;
+    }
+
+    /// Returns `true` if the last packets were not seen yet, of a connection whose packets can be seen at all.
+    fn is_settling(&self) -> bool {
+        let is_over = self.from_local.is_acknowledged && self.from_remote.is_acknowledged;
+        self.has_begun && !self.is_reset && !is_over
+    }
 }
 
 impl Flows {
@@ -99,7 +142,8 @@ impl Flows {
                     self.closed.push_back((begin, flow, life.owner.clone()));
                 }
                 let owner = id.map_or_else(Owner::default, |id| Arc::new(OnceLock::from(id.clone())));
-                lives.push(Life { owner, local, begin, closed: None, taken: None });
+                let goodbye = Goodbye::default();
+                lives.push(Life { owner, local, begin, closed: None, taken: None, goodbye });
                 true
             }
         };
@@ -126,6 +170,7 @@ impl Flows {
         let own = self.flows.get(flows.first()?)?;
         let mut life = own.iter().rev().find(|life| life.owner.get() == Some(id))?.clone();
         life.local = local;
+        life.goodbye = Goodbye::default();
         flows.push(flow);
         if let Some(at) = life.closed {
             self.closed.push_back((at, flow, life.owner.clone()));
@@ -166,7 +211,21 @@ impl Flows {
                 return None;
             }
         }
+        if let Some(marks) = &segment.tcp {
+            life.goodbye.saw(segment.source == life.local, marks);
+        }
         Some(life.owner.clone())
+    }
+
+    /// Returns when the first of those connections was closed whose last packets may still come: they were not seen yet,
+    /// and the close is less than [`SETTLE`] ago.
+    pub(super) fn settling(&self, now: Nanos) -> Option<Nanos> {
+        let latest = self.closed.iter().rev().take_while(|(at, ..)| now.saturating_sub(*at) < SETTLE);
+        let settling = latest.filter(|(_, flow, owner)| {
+            let mut lives = self.flows.get(flow).into_iter().flatten();
+            lives.any(|life| Arc::ptr_eq(&life.owner, owner) && life.goodbye.is_settling())
+        });
+        settling.map(|(at, ..)| *at).min()
     }
 
     /// Whose packet is quoted by an ICMP error that came then.
@@ -207,7 +266,7 @@ mod tests {
 
     fn segment(protocol: Protocol, from_local: bool, opens: bool) -> Segment {
         let (source, destination) = if from_local { (LOCAL, REMOTE) } else { (REMOTE, LOCAL) };
-        Segment { protocol, source, destination, opens, has_payload: false }
+        Segment { protocol, source, destination, opens, has_payload: false, tcp: None }
     }
 
     fn id(text: &str) -> TraceId {
@@ -312,6 +371,40 @@ mod tests {
         assert_eq!(owner(&mut flows, &Segment { opens: true, ..behind }, 300), None);
         flows.forget(201 + LINGER_TCP);
         assert!(flows.flows.is_empty());
+    }
+
+    #[test]
+    fn a_connection_settles_with_its_last_acknowledgment() {
+        let marks = |after_fin, acknowledged| TcpMarks { after_fin, acknowledged, is_reset: false };
+        let mut flows = Flows::default();
+        flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
+        flows.close(&id("1"), 200);
+        assert_eq!(flows.settling(200), None, "its packets pass elsewhere");
+        // Both FINs cross; each is acknowledged for itself.
+        for (from_local, marks) in [
+            (true, marks(Some(5), Some(1))),
+            (false, marks(Some(u32::MAX), Some(1))),
+            (true, marks(None, Some(u32::MAX - 1))),
+            (true, marks(None, Some(2))),
+        ] {
+            owner(&mut flows, &Segment { tcp: Some(marks), ..tcp(from_local) }, 210);
+            assert_eq!(flows.settling(210), Some(200));
+        }
+        assert_eq!(flows.settling(200 + SETTLE), None, "long enough");
+        owner(&mut flows, &Segment { tcp: Some(marks(None, Some(5))), ..tcp(false) }, 220);
+        assert_eq!(flows.settling(220), None);
+    }
+
+    #[test]
+    fn a_reset_ends_it() {
+        let mut flows = Flows::default();
+        flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
+        flows.close(&id("1"), 200);
+        for (is_reset, expected) in [(false, Some(200)), (true, None)] {
+            let tcp_marks = TcpMarks { after_fin: None, acknowledged: None, is_reset };
+            owner(&mut flows, &Segment { tcp: Some(tcp_marks), ..tcp(false) }, 210);
+            assert_eq!(flows.settling(210), expected);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! [`problems`](CaptureProbe::problems), and the rest works.
 //!
 //! ```no_run
-//! # fn example() -> std::io::Result<()> {
+//! # async fn example() -> std::io::Result<()> {
 //! use nettrace::{TraceSink, capture::{CaptureFile, CaptureProbe}};
 //!
 //! let capture = CaptureProbe::builder(["eth0", "lo"]).icmp(true).start();
@@ -21,6 +21,7 @@
 //! }
 //! let sink = TraceSink::builder().probe(capture).build();
 //! // … give the sink to a client, make requests …
+//! sink.refresh().await; // for the last packets of connections that were closed just now
 //! let (trace, captures) = (sink.snapshot("with packets"), sink.captures());
 //! CaptureFile::new(&captures).trace(&trace).write_to_file("requests.pcapng")?;
 //! # Ok(()) }

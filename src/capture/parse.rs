@@ -41,6 +41,18 @@ pub(super) struct Segment {
     pub(super) opens: bool,
     /// Carries something of the application's. Always true of UDP.
     pub(super) has_payload: bool,
+    /// `None` for UDP, and where the header is not all there.
+    pub(super) tcp: Option<TcpMarks>,
+}
+
+/// What the header of a TCP segment says about the end of the connection (RFC 9293 section 3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TcpMarks {
+    /// The sequence number that follows the FIN, if this is one.
+    pub(super) after_fin: Option<u32>,
+    /// The acknowledgment number.
+    pub(super) acknowledged: Option<u32>,
+    pub(super) is_reset: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -174,6 +186,21 @@ impl<'a> Ip<'a> {
             destination: (canonical(self.destination), destination),
             opens: is_tcp && self.payload.get(13).is_some_and(|flags| flags & (SYN | ACK) == SYN),
             has_payload: !is_tcp || self.has_tcp_payload(),
+            tcp: if is_tcp { self.tcp_marks() } else { None },
+        })
+    }
+
+    fn tcp_marks(&self) -> Option<TcpMarks> {
+        let header: &[u8; 20] = self.payload.first_chunk()?;
+        let number = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|place| header[at + place]));
+        let flags = header[13];
+        let data = self.length.unwrap_or(self.payload.len()).saturating_sub(usize::from(header[12] >> 4) * 4);
+        // A packet is far shorter than sequence numbers are wide.
+        let after_fin = number(4).wrapping_add(data as u32).wrapping_add(1);
+        Some(TcpMarks {
+            after_fin: (flags & FIN != 0).then_some(after_fin),
+            acknowledged: (flags & ACK != 0).then(|| number(8)),
+            is_reset: flags & RST != 0,
         })
     }
 
@@ -204,7 +231,9 @@ const TCP: u8 = ip_number::TCP.0;
 const UDP: u8 = ip_number::UDP.0;
 
 /// Flags of the TCP header (RFC 9293 section 3.1).
+const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
 /// IPv4 addresses that a program writes as IPv6 ones travel in IPv4 packets.
@@ -273,6 +302,20 @@ mod tests {
         assert!(!has_payload(&[&ack[..], &[0; 6]].concat()), "padding of a short frame");
         assert!(has_payload(&tcp(b"1", false)[..ack.len()]), "cut off at the snap length");
         assert!(!has_payload(&ack[..14 + 20 + 4]), "only the ports are there");
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_read() {
+        let ip = || PacketBuilder::ethernet2([0; 6], [1; 6]).ipv6([1; 16], [2; 16], 64);
+        let marks = |tcp: etherparse::PacketBuilderStep<etherparse::TcpHeader>, payload: &[u8]| {
+            let mut packet = Vec::new();
+            tcp.write(&mut packet, payload).unwrap();
+            segment(parse(link_type::ETHERNET, &packet)).tcp.unwrap()
+        };
+        let fin = marks(ip().tcp(1, 2, u32::MAX, 0).fin().ack(7), b"last");
+        assert_eq!(fin, TcpMarks { after_fin: Some(4), acknowledged: Some(7), is_reset: false });
+        let reset = marks(ip().tcp(1, 2, 9, 0).rst(), b"");
+        assert_eq!(reset, TcpMarks { after_fin: None, acknowledged: None, is_reset: true });
     }
 
     #[test]

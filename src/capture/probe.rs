@@ -13,7 +13,9 @@ use crate::{
 use std::{
     any::Any,
     fmt,
+    future::Future,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -40,7 +42,8 @@ impl CaptureProbe {
         CaptureProbe(Arc::new(Running { shared, worker: Mutex::new(worker) }))
     }
 
-    /// What was captured so far, one for each interface that could be opened. Captures go on.
+    /// What was captured so far, one for each interface that could be opened. Captures go on. Await
+    /// [`TraceSink::refresh`] before, to have the last packets of connections that were closed just now.
     pub fn captures(&self) -> Vec<PacketCapture> {
         self.0.shared.captures()
     }
@@ -163,6 +166,17 @@ impl Probe for CaptureProbe {
         self.add_addresses(conn, here, there);
     }
 
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let mut worker = self.0.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let looked = worker.as_mut().and_then(|worker| worker.refresh(&self.0.shared));
+        Box::pin(async {
+            if let Some(looked) = looked {
+                // An error means that the captures have ended.
+                let _ = looked.await;
+            }
+        })
+    }
+
     fn clear(&self) {
         CaptureProbe::clear(self);
     }
@@ -173,7 +187,8 @@ impl Probe for CaptureProbe {
 }
 
 impl TraceSink {
-    /// What the [`CaptureProbe`]s of this sink have captured so far. Captures go on.
+    /// What the [`CaptureProbe`]s of this sink have captured so far. Captures go on. Await [`refresh`](Self::refresh)
+    /// before, to have the last packets of connections that were closed just now.
     pub fn captures(&self) -> Vec<PacketCapture> {
         self.capture_probes().flat_map(CaptureProbe::captures).collect()
     }

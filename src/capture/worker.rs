@@ -3,7 +3,7 @@
 
 use super::{
     filter::Filter,
-    flow::Nanos,
+    flow::{Nanos, SETTLE},
     packet::PacketCapture,
     parse::{self, link_type},
     problem::{InterfaceProblem, ProblemKind},
@@ -14,15 +14,16 @@ use rustix::{
     io::Errno,
 };
 use std::{
-    io::{self, PipeReader, PipeWriter},
+    io::{self, PipeReader, PipeWriter, Read, Write},
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+use tokio::sync::oneshot;
 
 /// Packets that are read at once: the lock of a tap is held for so long.
 const BATCH: usize = 256;
@@ -41,7 +42,17 @@ pub(super) struct Shared {
     interfaces: Vec<Interface>,
     problems: Mutex<Vec<InterfaceProblem>>,
     choices: TapChoices,
+    refreshes: Mutex<Vec<Refresh>>,
     running: AtomicBool,
+}
+
+/// A call of [`TraceSink::refresh`](crate::TraceSink::refresh). It waits for the last packets of connections that were
+/// closed before it.
+struct Refresh {
+    begin: Nanos,
+    /// Holds also when the clock of packets is set.
+    limit: Instant,
+    looked: oneshot::Sender<()>,
 }
 
 struct Interface {
@@ -68,7 +79,7 @@ struct Watched<'a> {
 
 /// The thread. Its drop ends it and waits for that.
 pub(super) struct Worker {
-    /// The other end becomes readable when this one is dropped.
+    /// Every byte wakes the thread. It ends when this is dropped.
     stop: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
@@ -96,6 +107,7 @@ impl Shared {
             interfaces,
             problems: Mutex::new(problems),
             choices,
+            refreshes: Mutex::default(),
             running: AtomicBool::new(false),
         }
     }
@@ -116,11 +128,11 @@ impl Shared {
     }
 
     fn spawn(self: &Arc<Self>) -> io::Result<Worker> {
-        let (stopped, stop) = io::pipe()?;
+        let (mut stopped, stop) = io::pipe()?;
         let descriptors =
             self.interfaces.iter().map(Interface::descriptor).collect::<io::Result<Vec<_>>>()?;
         let shared = self.clone();
-        let work = move || shared.work(&stopped, descriptors);
+        let work = move || shared.work(&mut stopped, descriptors);
         let thread = std::thread::Builder::new().name("nettrace-capture".into()).spawn(work)?;
         Ok(Worker { stop: Some(stop), thread: Some(thread) })
     }
@@ -168,21 +180,62 @@ impl Shared {
         self.filter().clear();
     }
 
-    fn work(&self, stopped: &PipeReader, descriptors: Vec<OwnedFd>) {
+    /// Resolves when the last packets of the connections closed so far are there, as far as they come soon. `None` if
+    /// nothing is captured any more.
+    fn refresh(&self, wake: &mut PipeWriter) -> Option<oneshot::Receiver<()>> {
+        let (looked, waiting) = oneshot::channel();
+        let refresh = Refresh { begin: now(), limit: Instant::now() + Duration::from_nanos(SETTLE), looked };
+        let mut refreshes = self.lock_refreshes();
+        if !self.is_running() {
+            return None;
+        }
+        refreshes.push(refresh);
+        // Else the thread comes by itself: its pipe cannot fill up.
+        if refreshes.len() == 1 {
+            wake.write_all(&[0]).ok()?;
+        }
+        Some(waiting)
+    }
+
+    /// Answers the refreshes that need not wait any longer. Returns `true` if others are left.
+    fn answer_refreshes(&self) -> bool {
+        if self.lock_refreshes().is_empty() {
+            return false;
+        }
+        self.interfaces.iter().for_each(|interface| interface.drain(self));
+        let (first_closed, now) = (self.filter().settling(now()), Instant::now());
+        let mut refreshes = self.lock_refreshes();
+        let is_answered = |refresh: &mut Refresh| {
+            refresh.limit <= now || first_closed.is_none_or(|closed| closed > refresh.begin)
+        };
+        for refresh in refreshes.extract_if(.., is_answered) {
+            // Nobody may wait for it any more.
+            let _ = refresh.looked.send(());
+        }
+        !refreshes.is_empty()
+    }
+
+    fn work(&self, stopped: &mut PipeReader, descriptors: Vec<OwnedFd>) {
         let watch = |(interface, descriptor)| Watched { interface, descriptor, is_down: false };
         let mut watched: Vec<_> = self.interfaces.iter().zip(descriptors).map(watch).collect();
         let mut wait = None;
         while !self.wait(stopped, &mut watched, wait) {
-            let is_down = watched.iter().any(|watched| watched.is_down);
+            let refresh = self.answer_refreshes().then_some(PAUSE);
+            let down = watched.iter().any(|watched| watched.is_down).then_some(LOOK_AGAIN);
             let tidy = self.filter().tidy(now()).then_some(TIDY);
-            wait = if is_down { Some(LOOK_AGAIN) } else { tidy };
+            wait = refresh.or(down).or(tidy);
         }
         self.interfaces.iter().for_each(|interface| interface.drain(self));
         self.stopped(|| None);
     }
 
     /// Waits for packets and reads them. True when it is over.
-    fn wait(&self, stopped: &PipeReader, watched: &mut Vec<Watched<'_>>, limit: Option<Duration>) -> bool {
+    fn wait(
+        &self,
+        stopped: &mut PipeReader,
+        watched: &mut Vec<Watched<'_>>,
+        limit: Option<Duration>,
+    ) -> bool {
         let events: Vec<PollFlags> = {
             let descriptors = watched.iter().map(|watched| watched.descriptor.as_fd());
             let all = std::iter::once(stopped.as_fd()).chain(descriptors);
@@ -192,7 +245,7 @@ impl Shared {
             }
             polled.iter().map(PollFd::revents).collect()
         };
-        if !events[0].is_empty() {
+        if is_stopped(stopped, events[0]) {
             return true;
         }
         let (mut events, mut most) = (events[1..].iter(), None);
@@ -206,14 +259,24 @@ impl Shared {
             most = most.max(Some(count));
             true
         });
-        let mut only_stopped = [PollFd::new(stopped, PollFlags::IN)];
-        most.is_some_and(|most| most < BATCH)
-            && (!until_ready(&mut only_stopped, Some(PAUSE)) || !only_stopped[0].revents().is_empty())
+        if most.is_none_or(|most| most == BATCH) {
+            return false;
+        }
+        let events = {
+            let mut only_stopped = [PollFd::new(stopped, PollFlags::IN)];
+            if !until_ready(&mut only_stopped, Some(PAUSE)) {
+                return true;
+            }
+            only_stopped[0].revents()
+        };
+        is_stopped(stopped, events)
     }
 
     /// Closes the interfaces.
     fn stopped(&self, why: impl Fn() -> Option<ProblemKind>) {
         self.running.store(false, Relaxed);
+        // Whoever waits hears that there is nothing to wait for.
+        self.lock_refreshes().clear();
         for interface in &self.interfaces {
             if let Some(kind) = why() {
                 self.problem(interface, kind);
@@ -226,6 +289,10 @@ impl Shared {
         let problem = InterfaceProblem::new(&interface.name, kind);
         tracing::warn!(target: "nettrace", "{problem}");
         self.lock_problems().push(problem);
+    }
+
+    fn lock_refreshes(&self) -> MutexGuard<'_, Vec<Refresh>> {
+        self.refreshes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_problems(&self) -> MutexGuard<'_, Vec<InterfaceProblem>> {
@@ -295,6 +362,14 @@ impl InterfaceState {
     }
 }
 
+impl Worker {
+    /// Resolves when the last packets of the connections closed so far are there, as far as they come soon. `None` if
+    /// nothing is captured any more.
+    pub(super) fn refresh(&mut self, shared: &Shared) -> Option<oneshot::Receiver<()>> {
+        shared.refresh(self.stop.as_mut()?)
+    }
+}
+
 impl Drop for Worker {
     fn drop(&mut self) {
         self.stop = None;
@@ -303,6 +378,11 @@ impl Drop for Worker {
             let _ = thread.join();
         }
     }
+}
+
+/// Returns `true` if the other end was dropped; takes out what woke the thread.
+fn is_stopped(stopped: &mut PipeReader, events: PollFlags) -> bool {
+    !events.is_empty() && !matches!(stopped.read(&mut [0; 64]), Ok(1..))
 }
 
 /// False when the system refuses to wait.

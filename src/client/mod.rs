@@ -150,6 +150,9 @@ impl Client {
 
     /// Closes the client and all its clones: idle connections at once, and requests in flight fail. Returns when
     /// every connection's close is recorded and no task is left. The sink stays open.
+    ///
+    /// The last packets of TCP may still be on their way then: await [`TraceSink::refresh`](crate::TraceSink::refresh)
+    /// before the snapshot, to have them in conntrack entries and captures.
     pub async fn close(&self) {
         self.0.pool.close().await;
     }

@@ -177,8 +177,12 @@ impl TraceSink {
         request.trace()
     }
 
-    /// Has the probes look at the open connections again. Await it before a [`snapshot`](Self::snapshot) that
-    /// should show what they know now.
+    /// Has the probes look at the connections again. Await it before a [`snapshot`](Self::snapshot) that should show
+    /// what they know now.
+    ///
+    /// The last packets of TCP come a round trip after a connection was closed: also after `Client::close`. The probes
+    /// of this crate wait for them here, so that conntrack entries have their final state and captures are complete.
+    /// They return as soon as they have seen the end, and at the latest 200 ms after the close.
     pub async fn refresh(&self) {
         let Some(inner) = &self.0 else { return };
         for probe in inner.core.probes() {
@@ -198,6 +202,9 @@ impl TraceSink {
 
     /// Ends the recording for good: stops probes and subscribers, ends what is open as `sink-closed`. Clients
     /// go on, untraced. Traces can still be taken. Closing again does nothing.
+    ///
+    /// The probes look a last time, at what is there now. To have the last packets of connections that were closed just
+    /// before, await [`refresh`](Self::refresh) first.
     pub fn close(&self) {
         let Some(inner) = &self.0 else { return };
         if !inner.core.close() {

@@ -435,3 +435,47 @@ fn what_comes_after_the_close() {
         assert_same(&captured, witness.packets(MARK, &of_trace(&trace)));
     });
 }
+
+/// Whoever awaits a refresh after the client's close has the last packets, however far away the peer is.
+#[test]
+fn a_refresh_after_the_close_waits_for_the_last_packets() {
+    need_lab!();
+    let net = Routed::with_delay(Delay::All(Duration::from_millis(15)));
+    for (ip, ip_header) in Routed::SERVER.ips().into_iter().zip([20, 40]) {
+        let _web = server(&net.server, SocketAddr::new(ip, 80));
+        let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());
+        let sink = sink(&capture);
+        let captured = net.client.block_on(async {
+            let client = client(&sink).build().unwrap();
+            fetch(&client, &format!("http://{}/", SocketAddr::new(ip, 80))).await;
+            client.close().await;
+            sink.refresh().await;
+            only(sink.captures())
+        });
+        // Behind the headers of Ethernet and IP.
+        let flags = captured.packets.iter().map(|packet| packet.data[14 + ip_header + 13]);
+        let flags: Vec<u8> = flags.collect();
+        let [fin, ack] = [0x01, 0x10];
+        assert_eq!(flags.iter().filter(|flags| *flags & fin != 0).count(), 2, "{flags:x?}");
+        assert_eq!(flags.last(), Some(&ack), "the last acknowledgement: {flags:x?}");
+    }
+}
+
+/// A peer that never closes holds nobody up, and neither does a connection on another interface.
+#[test]
+fn a_refresh_gives_up_on_a_peer_that_does_not_close() {
+    need_lab!();
+    let net = Pair::new();
+    let listener = net.server.listen("10.9.0.2:80");
+    for interface in ["c0", "lo"] {
+        let capture = net.client.run(|| CaptureProbe::builder([interface]).start());
+        let sink = sink(&capture);
+        net.client.block_on(async {
+            let stream = TcpConnector::new(&sink).connect("10.9.0.2:80").await.unwrap();
+            let _peer = listener.accept().unwrap();
+            drop(stream);
+            sink.refresh().await;
+            assert_eq!(only(sink.captures()).packets.is_empty(), interface == "lo");
+        });
+    }
+}

@@ -3,14 +3,14 @@
 use crate::{
     PATIENCE, command, exits_with, parse, reason, run,
     support::{
-        lab::Ns,
+        lab::{Delay, Hook, Ns, Routed},
         need::{need_lab, need_tool},
         process,
         raw::Server,
     },
     tls::site,
 };
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
 fn tshark(file: &Path, fields: &[&str]) -> String {
     let mut tshark = Command::new("tshark");
@@ -139,4 +139,41 @@ fn without_privileges_the_rest_works() {
     assert!(told.get(1).is_none_or(|line| line.contains("lo") && line.contains("cap_net_raw")), "{told:?}");
     let trace = parse(&output.stdout);
     assert!(!trace.tcp_conns[0].tcp_info.is_absent(), "what needs no privilege is there");
+}
+
+/// The peer's FIN and our last acknowledgement come a round trip after the close.
+#[cfg(all(target_os = "linux", feature = "capture"))]
+#[test]
+fn the_last_packets_are_waited_for() {
+    need_lab!();
+    need_tool!("tshark");
+    let net = Routed::with_delay(Delay::All(Duration::from_millis(15)));
+    net.client.sysctl("net/netfilter/nf_conntrack_acct", "1");
+    net.client.nft(Hook::Output, "ct state new");
+    let server = Server::on(net.server.listen("10.9.2.2:80"), async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await?;
+        conn.read_to_end().await.map(drop)
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let [packets, json] = ["out.pcap", "out.json"].map(|name| directory.path().join(name));
+    let mut get = net.client.command(env!("CARGO_BIN_EXE_nettrace"));
+    get.args(["get", &format!("http://{}/", server.addr()), "--trace-only", "--conntrack", "--json"]);
+    get.arg(&json).arg("--pcap-file").arg(&packets);
+    exits_with(&process::run(get, PATIENCE), 0);
+    let trace = parse(&fs::read_to_string(json).unwrap());
+    let entry = trace.tcp_conns[0].conntrack.as_deref().expect("an entry");
+    assert_eq!(entry.tcp_state.as_str(), "time-wait");
+    let flags = tshark(&packets, &["ip.src", "tcp.flags.fin", "tcp.flags.ack"]);
+    let flags = flags.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Not those of ICMP, which are captured besides.
+    let flags: Vec<_> = flags.filter(|packet| packet.len() == 3).collect();
+    assert_eq!(flags.len() as u64, entry.packets_sent + entry.packets_recv);
+    let is_true = |flag: &str| flag == "True" || flag == "1";
+    assert_eq!(
+        flags.iter().filter(|packet| is_true(packet[1])).count(),
+        2,
+        "a FIN from either side: {flags:?}"
+    );
+    assert!(!is_true(flags.last().unwrap()[1]), "the last acknowledgement: {flags:?}");
 }

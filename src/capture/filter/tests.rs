@@ -18,7 +18,7 @@ fn filter(change: impl FnOnce(&mut Choices)) -> Filter {
 }
 
 fn segment(source: End, destination: End) -> Segment {
-    Segment { protocol: Protocol::Tcp, source, destination, opens: false, has_payload: false }
+    Segment { protocol: Protocol::Tcp, source, destination, opens: false, has_payload: false, tcp: None }
 }
 
 fn syn(source: End) -> Seen {

@@ -36,12 +36,14 @@ use std::{
 ///
 /// The kernel is asked when the connection is established, when it is closed, shortly after that (100 ms, and 1 s
 /// where TCP had not finished by then), and by [`TraceSink::refresh`](crate::TraceSink::refresh): await that before
-/// a snapshot that should show what the kernel knows now. Queries wait for others, to be sent together: 10 ms, and 50
-/// behind 16 of them or more. What is given to a subscriber is what was known when the connection ended, which of a
-/// shorter one is nothing.
+/// a snapshot that should show what the kernel knows now. For connections that were closed before, a refresh waits
+/// until TCP has ended, so that the entry has its final state (`time-wait` or `close`) and counts every packet; it
+/// waits no longer than 200 ms after the close of each, as a peer may keep its side open. Queries wait for others, to
+/// be sent together: 10 ms, and 50 behind 16 of them or more. What is given to a subscriber is what was known when the
+/// connection ended, which of a shorter one is nothing.
 ///
 /// All of it happens on a thread of its own, so that no request waits or fails because of it. The thread ends with
-/// [`TraceSink::close`](crate::TraceSink::close), which has it look a last time, or with the last clone of the probe
+/// [`TraceSink::close`](crate::TraceSink::close), which has it look a last time without waiting for packets, or with the last clone of the probe
 /// and all that is traced with it. What stands in the way is told once, to `tracing` and by
 /// [`problems`](Self::problems).
 ///

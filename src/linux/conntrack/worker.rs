@@ -17,6 +17,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::oneshot;
 
 /// Looks at connections for as long as anybody wants it to.
 pub(super) struct Worker {
@@ -28,12 +29,38 @@ pub(super) struct Worker {
     were_open: usize,
     /// Those that are to be looked at again, for each of [`AFTER_CLOSE`], the first to come first.
     closed: [VecDeque<Closed>; AFTER_CLOSE.len()],
+    /// Calls of `refresh` that wait until TCP has ended.
+    refreshes: Vec<Refresh>,
+    /// The next look on their behalf.
+    relook: Option<Relook>,
     found_any: bool,
 }
 
 struct Closed {
     conn: ConnRef,
+    /// When the close was heard of.
+    at: Instant,
     due: Instant,
+}
+
+impl Closed {
+    /// Returns `true` if its last packets may still be on their way.
+    fn is_settling(&self, now: Instant) -> bool {
+        now < self.at + SETTLE
+    }
+}
+
+/// A call of [`TraceSink::refresh`](crate::TraceSink::refresh). It waits for connections that were closed before it.
+struct Refresh {
+    begin: Instant,
+    looked: oneshot::Sender<()>,
+}
+
+#[derive(Clone, Copy)]
+struct Relook {
+    due: Instant,
+    /// The time since the look before. It doubles from look to look.
+    pause: Duration,
 }
 
 /// A connection to look at, and what is to become of it then.
@@ -43,13 +70,21 @@ type Look = (ConnRef, Then);
 enum Then {
     Done,
     KeepOpen,
-    /// To be looked at again, unless it is over by then: how often it was looked at since its close.
-    LookLater(usize),
+    /// Look again when it is due, unless this look shows that TCP has ended. `stage` is an index into [`AFTER_CLOSE`].
+    LookLater {
+        stage: usize,
+        closed_at: Instant,
+        due: Instant,
+    },
 }
 
 /// How long after a close, and then after the look that follows, the kernel is asked again. The goodbyes of TCP take
 /// a round trip or two; what is over stays in the table for 10 s and more, as the kernel is by default.
 const AFTER_CLOSE: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(900)];
+/// How long a refresh waits for the last packets of a connection after its close.
+const SETTLE: Duration = Duration::from_millis(200);
+/// The pause before the first look on behalf of a refresh that waits, and the longest one.
+const RELOOK: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(16)];
 /// How many may wait for each of these looks when the next batch is looked at; beyond that the first come early.
 const MOST_CLOSED: usize = 4096;
 /// The last look, for which the sink's close waits, takes no longer.
@@ -60,8 +95,8 @@ struct Off;
 
 impl Worker {
     pub(super) fn new(table: Table, shared: Arc<Shared>) -> Self {
-        let (open, were_open, closed) = Default::default();
-        Worker { table, shared, open, were_open, closed, found_any: false }
+        let (open, were_open, closed, refreshes) = Default::default();
+        Worker { table, shared, open, were_open, closed, refreshes, relook: None, found_any: false }
     }
 
     pub(super) fn run(mut self) {
@@ -70,33 +105,37 @@ impl Worker {
         let mut batch = Batch::default();
         loop {
             shared.queue.wait(self.due(), &mut batch);
-            let looked = self.look_at(&mut batch);
-            for waiting in batch.waiting.drain(..) {
-                // Nobody may wait for it any more.
-                let _ = waiting.send(());
-            }
-            if looked.is_err() || batch.stopped {
+            let now = Instant::now();
+            if self.look_at(&mut batch, now).is_err() || batch.stopped {
+                // Whoever waits for a look hears that there will be none.
                 return;
             }
+            self.refreshed(batch.waiting.drain(..), now);
         }
     }
 
     fn due(&self) -> Option<Instant> {
-        self.closed.iter().filter_map(|closed| closed.front()).map(|closed| closed.due).min()
+        let closed = self.closed.iter().filter_map(|closed| closed.front()).map(|closed| closed.due);
+        closed.chain(self.relook.map(|relook| relook.due)).min()
     }
 
-    fn look_at(&mut self, batch: &mut Batch) -> Result<(), Off> {
-        let now = Instant::now();
+    fn look_at(&mut self, batch: &mut Batch, now: Instant) -> Result<(), Off> {
         let last = batch.stopped.then(|| now + LAST_LOOK);
-        let heard = batch.events.drain(..).filter_map(|(conn, event)| heard(conn, event, last.is_some()));
-        let mut looks: Vec<Look> = heard.collect();
-        self.take_due(now, &mut looks);
+        let heard =
+            batch.events.drain(..).filter_map(|(conn, event)| heard(conn, event, now, last.is_some()));
+        let due = self.take_due(now);
+        // Those that were closed first come first: what is put back stays in order.
+        let mut looks = Vec::new();
         if batch.stopped || !batch.waiting.is_empty() {
-            let closed = self.closed.iter().flatten().map(|closed| &closed.conn);
-            looks.extend(self.open.iter().chain(closed).map(|conn| (conn.clone(), Then::Done)));
+            looks.extend(self.open.iter().map(|conn| (conn.clone(), Then::Done)));
+            self.take_closed(|_| true, &mut looks);
+        } else if self.relook.is_some_and(|relook| relook.due <= now) {
+            self.take_closed(|closed| closed.is_settling(now), &mut looks);
         }
+        looks.extend(due);
+        looks.extend(heard);
         for looks in looks.chunks(TOGETHER).take_while(|_| last.is_none_or(|last| Instant::now() < last)) {
-            self.look(looks, now)?;
+            self.look(looks)?;
         }
         if self.open.len() > 2 * self.were_open + 64 || self.due().is_none() {
             self.open.retain(ConnRef::is_open);
@@ -105,22 +144,53 @@ impl Worker {
         Ok(())
     }
 
-    fn take_due(&mut self, now: Instant, looks: &mut Vec<Look>) {
+    fn take_due(&mut self, now: Instant) -> Vec<Look> {
+        let mut looks = Vec::new();
         for (stage, closed) in self.closed.iter_mut().enumerate() {
             let is_due = |closed: &VecDeque<Closed>| {
                 closed.len() > MOST_CLOSED || closed.front().is_some_and(|closed| closed.due <= now)
             };
             while is_due(closed)
-                && let Some(Closed { conn, .. }) = closed.pop_front()
+                && let Some(Closed { conn, at, .. }) = closed.pop_front()
             {
-                looks.push((conn, Then::LookLater(stage + 1)));
+                looks.push((conn, later(stage + 1, at, now)));
             }
+        }
+        looks
+    }
+
+    /// Takes out closed connections, the latest of those that wait for the same look, to put back what has not ended.
+    fn take_closed(&mut self, is_wanted: impl Fn(&Closed) -> bool, looks: &mut Vec<Look>) {
+        for (stage, closed) in self.closed.iter_mut().enumerate() {
+            let first = closed.partition_point(|closed| !is_wanted(closed));
+            let taken = closed.drain(first..);
+            looks.extend(
+                taken.map(|Closed { conn, at, due }| (conn, Then::LookLater { stage, closed_at: at, due })),
+            );
         }
     }
 
-    /// At some of them, [`TOGETHER`] at most. `now` is the same for all that were heard of together, so that they are
-    /// due together.
-    fn look(&mut self, looks: &[Look], now: Instant) -> Result<(), Off> {
+    /// Answers the refreshes for which every connection that was closed before them has sent its last packet, or had
+    /// [`SETTLE`] to do so. Plans the next look for the others.
+    fn refreshed(&mut self, waiting: impl Iterator<Item = oneshot::Sender<()>>, now: Instant) {
+        self.refreshes.extend(waiting.map(|looked| Refresh { begin: now, looked }));
+        let settling = self.closed.iter().flatten().filter(|closed| closed.is_settling(now));
+        let first_closed = settling.map(|closed| closed.at).min();
+        let is_answered = |refresh: &mut Refresh| first_closed.is_none_or(|closed| closed > refresh.begin);
+        for refresh in self.refreshes.extract_if(.., is_answered) {
+            // Nobody may wait for it any more.
+            let _ = refresh.looked.send(());
+        }
+        let pause = match self.relook {
+            Some(relook) if relook.due > now => return,
+            Some(relook) => RELOOK[1].min(2 * relook.pause),
+            None => RELOOK[0],
+        };
+        self.relook = (!self.refreshes.is_empty()).then_some(Relook { due: now + pause, pause });
+    }
+
+    /// At some of them, [`TOGETHER`] at most.
+    fn look(&mut self, looks: &[Look]) -> Result<(), Off> {
         let mut flows: SmallVec<[Flow; TOGETHER]> = SmallVec::new();
         let mut asked: SmallVec<[&Look; TOGETHER]> = SmallVec::new();
         for look in looks {
@@ -130,12 +200,12 @@ impl Worker {
                     flows.push(flow);
                     asked.push(look);
                 }
-                None => self.looked(look, true, now),
+                None => self.looked(look, true),
             }
         }
         for (look, answer) in asked.into_iter().zip(self.table.entries(&flows)) {
             let is_over = self.answered(&look.0, answer)?;
-            self.looked(look, is_over, now);
+            self.looked(look, is_over);
         }
         Ok(())
     }
@@ -159,13 +229,13 @@ impl Worker {
         }
     }
 
-    fn looked(&mut self, (conn, then): &Look, is_over: bool, now: Instant) {
+    fn looked(&mut self, (conn, then): &Look, is_over: bool) {
         match *then {
             Then::Done => {}
             Then::KeepOpen => self.open.push(conn.clone()),
-            Then::LookLater(looks) => {
-                if let Some(delay) = AFTER_CLOSE.get(looks).filter(|_| !is_over) {
-                    self.closed[looks].push_back(Closed { conn: conn.clone(), due: now + *delay });
+            Then::LookLater { stage, closed_at, due } => {
+                if !is_over {
+                    self.closed[stage].push_back(Closed { conn: conn.clone(), at: closed_at, due });
                 }
             }
         }
@@ -201,7 +271,8 @@ impl Worker {
     }
 }
 
-fn heard(conn: ConnRef, event: Event, is_last: bool) -> Option<Look> {
+/// `now` is the same for all that were heard of together, so that they are due together.
+fn heard(conn: ConnRef, event: Event, now: Instant, is_last: bool) -> Option<Look> {
     match event {
         // Else its close comes next. It would not where the sink was closed.
         Event::Opened => {
@@ -209,7 +280,15 @@ fn heard(conn: ConnRef, event: Event, is_last: bool) -> Option<Look> {
             is_wanted.then_some((conn, Then::KeepOpen))
         }
         Event::Failed => Some((conn, Then::Done)),
-        Event::Closing => Some((conn, Then::LookLater(0))),
+        Event::Closing => Some((conn, later(0, now, now))),
+    }
+}
+
+/// What follows a look at a connection that was looked at `stage` times after its close.
+fn later(stage: usize, closed_at: Instant, now: Instant) -> Then {
+    match AFTER_CLOSE.get(stage) {
+        Some(delay) => Then::LookLater { stage, closed_at, due: now + *delay },
+        None => Then::Done,
     }
 }
 

@@ -8,7 +8,7 @@ use nettrace::{Failure, TraceSink};
 
 use super::{client, conn_to, entry, fetch, probed, refreshed, server, track};
 use crate::support::check;
-use crate::support::lab::Routed;
+use crate::support::lab::{Delay, Routed};
 use crate::support::need::need_lab;
 
 /// Comes by itself.
@@ -123,5 +123,47 @@ fn none_of_many_is_missed() {
             assert!(entry(conn).packets_sent > 1 && entry(conn).packets_recv > 0, "{conn:#?}");
         }
         assert_eq!(probe.problems(), []);
+    });
+}
+
+/// Whoever awaits a refresh after the client's close is shown how TCP ended, however far away the peer is.
+#[test]
+fn a_refresh_after_the_close_waits_for_the_last_packets() {
+    need_lab!();
+    let net = Routed::with_delay(Delay::All(Duration::from_millis(15)));
+    track(&net.client);
+    let _server = server(&net, Routed::SERVER.v4.into());
+    net.client.block_on(async {
+        let (_, sink) = probed();
+        let client = client(&sink).build().unwrap();
+        fetch(&client, "http://10.9.2.2/").await;
+        client.close().await;
+        let trace = refreshed(&sink).await;
+        assert_eq!(state(&trace), Some("time-wait"));
+        let later = refreshed(&sink).await;
+        let counts = |trace| {
+            let entry = entry(conn_to(trace, 80));
+            [entry.packets_sent, entry.packets_recv, entry.bytes_sent, entry.bytes_recv]
+        };
+        assert_eq!(counts(&trace), counts(&later), "nothing was missing");
+    });
+}
+
+/// A peer that never closes holds nobody up.
+#[test]
+fn a_refresh_gives_up_on_a_peer_that_does_not_close() {
+    need_lab!();
+    let net = Routed::new();
+    track(&net.client);
+    let listener = net.server.listen("10.9.2.2:80");
+    net.client.block_on(async {
+        let (_, sink) = probed();
+        let stream = TcpConnector::new(&sink).connect("10.9.2.2:80").await.unwrap();
+        let _peer = listener.accept().unwrap();
+        drop(stream);
+        let trace = refreshed(&sink).await;
+        // As conntrack names it when our FIN was seen, and when it was acknowledged.
+        assert!(matches!(state(&trace), Some("fin-wait" | "close-wait")), "{trace:#?}");
+        check::finished(&trace);
     });
 }
