@@ -133,7 +133,7 @@ impl Client {
     }
 
     fn send(&self, method: Method, url: &str, body: Body) -> ResponseFuture {
-        match url::parse(url) {
+        match url::parse(url, self.0.sink.masks_queries()) {
             Ok(uri) => {
                 let mut request = Request::new(body);
                 (*request.method_mut(), *request.uri_mut()) = (method, uri);

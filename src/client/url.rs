@@ -6,9 +6,15 @@ use http::{HeaderValue, Request, Uri, header, uri::Authority};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// A URI that a request can be made to.
-pub(super) fn parse(text: &str) -> Result<Uri, Kind> {
-    let wrong = |why: String| Kind::Url { url: without_user_info(text), why };
+/// A URI that a request can be made to. The text that an error shows is masked as URLs are in the trace.
+pub(super) fn parse(text: &str, mask_query: bool) -> Result<Uri, Kind> {
+    let wrong = |why: String| {
+        let mut url = without_user_info(text);
+        if mask_query && let Some(at) = url.find('?') {
+            url.replace_range(at + 1.., "***");
+        }
+        Kind::Url { url, why }
+    };
     let mut url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
     url.set_fragment(None);
     if !matches!(url.scheme(), "http" | "https") {
@@ -56,12 +62,12 @@ mod tests {
     #[test]
     fn urls_are_made_fit_for_the_wire() {
         assert_eq!(
-            parse("http://Example.com/ä b?q=ü#top").ok().unwrap(),
+            parse("http://Example.com/ä b?q=ü#top", false).ok().unwrap(),
             "http://example.com/%C3%A4%20b?q=%C3%BC"
         );
-        assert_eq!(parse("https://bücher.example/").ok().unwrap(), "https://xn--bcher-kva.example/");
+        assert_eq!(parse("https://bücher.example/", false).ok().unwrap(), "https://xn--bcher-kva.example/");
         for bad in ["example.com", "ftp://example.com/", "http://", "http://[::1", ""] {
-            assert!(matches!(parse(bad), Err(Kind::Url { .. })), "{bad}");
+            assert!(matches!(parse(bad, false), Err(Kind::Url { .. })), "{bad}");
         }
     }
 
@@ -75,7 +81,7 @@ mod tests {
             ("http:/joe:secret@[/", "***@[/"),
             ("example.com", "example.com"),
         ] {
-            let Err(Kind::Url { url, .. }) = parse(text) else { panic!("{text}") };
+            let Err(Kind::Url { url, .. }) = parse(text, false) else { panic!("{text}") };
             assert_eq!(url, shown);
         }
     }

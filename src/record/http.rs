@@ -99,7 +99,8 @@ pub struct HttpReqTrace {
     /// The status that the response of a gRPC call ended with: 0 for success. Without one the call was cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<u16>,
-    /// What a gRPC server said of a status other than success.
+    /// What a gRPC server said of a status other than success. Only recorded with
+    /// [`HeaderCapture::Values`](crate::HeaderCapture::Values).
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub grpc_message: Rare<Text>,
     /// Bytes of the response's body that were read, after decoding, or were handed to the connection.

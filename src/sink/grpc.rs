@@ -1,7 +1,7 @@
 //! How a gRPC call ended: a status in the trailers of its response, or in the header of a response that is nothing
 //! else (Trailers-Only).
 
-use super::{core::Core, headers::is_wanted, request::RequestRecord};
+use super::{core::Core, headers::is_value_wanted, request::RequestRecord};
 use crate::record::limits::{LimitedText, MAX_REASON_BYTES};
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 use percent_encoding::percent_decode;
@@ -21,13 +21,14 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     subtype.is_some_and(|rest| rest.first().is_none_or(|next| matches!(next, b'+' | b';')))
 }
 
-/// The status, where these fields have one.
+/// Records the status, where these fields have one. Its message is the value of a header field, which the server may
+/// have made of anything: it is recorded where values are.
 pub(super) fn note(core: &Core, record: &RequestRecord, fields: &HeaderMap) {
     let Some(status) = fields.get(&STATUS) else { return };
     let status =
         status.to_str().ok().and_then(|status| status.parse().ok()).filter(|status| *status < u16::MAX);
     record.grpc_status.store(status.unwrap_or(UNKNOWN) + 1, Relaxed);
-    if let Some(message) = fields.get(&MESSAGE).filter(|_| is_wanted(&MESSAGE, &core.settings))
+    if let Some(message) = fields.get(&MESSAGE).filter(|_| is_value_wanted(&MESSAGE, &core.settings))
         && let Some(mut links) = record.open_links()
     {
         links.rare().grpc_message = Some(decoded(message));

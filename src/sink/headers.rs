@@ -6,7 +6,7 @@ use crate::record::{
     limits::{self, MAX_HEADER_BYTES, MAX_HEADER_FIELDS, TRUNCATION_MARK},
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri, header,
+    HeaderMap, HeaderName, HeaderValue, Uri,
     uri::{Authority, PathAndQuery},
 };
 use std::{
@@ -121,12 +121,22 @@ impl fmt::Debug for CapturedHeaders {
 impl Value {
     #[inline]
     fn take(name: &HeaderName, value: &HeaderValue, settings: &Settings, shown: &mut Vec<u8>) -> Self {
-        let bytes: Cow<'_, [u8]> = match settings.headers {
+        match settings.headers {
             HeaderCapture::Off | HeaderCapture::Names => return Value::Hidden,
-            HeaderCapture::Values if settings.reveal_headers.contains(name) => value.as_bytes().into(),
-            HeaderCapture::Values if URLS.contains(name) => masked(value, settings.mask_query),
-            HeaderCapture::Values if !SECRETS.contains(name) => value.as_bytes().into(),
-            HeaderCapture::Lengths | HeaderCapture::Values => return Value::Length(value.len() as u32),
+            HeaderCapture::Lengths => return Value::Length(value.len() as u32),
+            HeaderCapture::Values => {}
+        }
+        let kind =
+            if settings.reveal_headers.contains(name) { FieldKind::Revealed } else { FieldKind::of(name) };
+        let text = || String::from_utf8_lossy(value.as_bytes());
+        let bytes: Cow<'_, [u8]> = match kind {
+            FieldKind::Secret => return Value::Length(value.len() as u32),
+            FieldKind::Revealed => value.as_bytes().into(),
+            FieldKind::Challenges => schemes(&text()).into_bytes().into(),
+            FieldKind::Url => masked(value, settings.mask_query),
+            FieldKind::Links => mask_links(&text(), settings.mask_query).into_bytes().into(),
+            FieldKind::Text if value.as_bytes().contains(&b'@') => mask_in_text(&text()).into_bytes().into(),
+            FieldKind::Text => value.as_bytes().into(),
         };
         shown.extend_from_slice(&bytes);
         Value::Shown(bytes.len() as u32)
@@ -146,10 +156,11 @@ impl Value {
     }
 }
 
-/// Whether a field of that name may be held, where something else than header capture holds it.
+/// Returns `true` if the value of a field of that name may be held elsewhere than among the header fields.
 #[cfg(feature = "request")]
-pub(super) fn is_wanted(name: &HeaderName, settings: &Settings) -> bool {
-    settings.exclude_header.as_deref().is_none_or(|ask| !is_excluded(ask, name))
+pub(super) fn is_value_wanted(name: &HeaderName, settings: &Settings) -> bool {
+    settings.headers == HeaderCapture::Values
+        && settings.exclude_header.as_deref().is_none_or(|ask| !is_excluded(ask, name))
 }
 
 fn is_excluded(exclude: &ExcludeHeader, name: &HeaderName) -> bool {
@@ -159,31 +170,172 @@ fn is_excluded(exclude: &ExcludeHeader, name: &HeaderName) -> bool {
     })
 }
 
-static SECRETS: [HeaderName; 4] =
-    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::SET_COOKIE];
+/// What the value of a header field is, as far as it may hold secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FieldKind {
+    /// Named by the user as one whose value is recorded as it is.
+    Revealed,
+    /// A credential: not recorded.
+    Secret,
+    /// Authentication schemes with their parameters, which are not recorded (RFC 9110 section 11.3).
+    Challenges,
+    /// A reference to a resource. It may have user info and a query as a URL has.
+    Url,
+    /// Such references between angle brackets, among parameters (RFC 8288).
+    Links,
+    /// Anything else. It may mention a URL.
+    Text,
+}
 
-/// Fields whose value is a reference to a resource, which may have user info and a query as a URL has.
-static URLS: [HeaderName; 3] = [header::LOCATION, header::CONTENT_LOCATION, header::REFERER];
+impl FieldKind {
+    fn of(name: &HeaderName) -> Self {
+        match name.as_str() {
+            "www-authenticate" | "proxy-authenticate" => FieldKind::Challenges,
+            // `Refresh` holds one URL behind a number.
+            "location" | "content-location" | "referer" | "origin" | "destination" | "refresh" => {
+                FieldKind::Url
+            }
+            "link" => FieldKind::Links,
+            name if is_secret(name) => FieldKind::Secret,
+            _ => FieldKind::Text,
+        }
+    }
+}
+
+/// Names of credentials that their words do not give away.
+const SECRETS: [&str; 7] = [
+    "authentication-info",
+    "proxy-authentication-info",
+    "dpop",
+    "x-session-id",
+    "x-functions-key",
+    "x-master-key",
+    "x-rapidapi-key",
+];
+
+/// A field is a credential if one of these is a word of its name: `X-Amz-Security-Token`, `Set-Cookie2`.
+const SECRET_WORDS: [&str; 11] = [
+    "authorization",
+    "cookie",
+    "cookie2",
+    "token",
+    "jwt",
+    "secret",
+    "password",
+    "passwd",
+    "credential",
+    "credentials",
+    "apikey",
+];
+
+/// A field is a credential if its name ends with one of these: `X-Goog-Api-Key`.
+const SECRET_ENDINGS: [&str; 7] = [
+    "api-key",
+    "access-key",
+    "account-key",
+    "auth-key",
+    "customer-key",
+    "encryption-key",
+    "subscription-key",
+];
+
+fn is_secret(name: &str) -> bool {
+    SECRETS.contains(&name)
+        || name.split('-').any(|word| SECRET_WORDS.contains(&word))
+        || SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+/// The names of authentication schemes; what follows one is replaced by `***`.
+fn schemes(challenges: &str) -> String {
+    const HIDDEN: &str = "***";
+    let is_token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    let mut shown: Vec<String> = Vec::new();
+    for part in outside_quotes(challenges, ',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (first, rest) = part.split_once([' ', '\t']).unwrap_or((part, ""));
+        if is_token(first) && !rest.trim_start().starts_with('=') {
+            shown.push(if rest.is_empty() { first.into() } else { format!("{first} {HIDDEN}") });
+            continue;
+        }
+        // One more parameter of the scheme before.
+        match shown.last_mut() {
+            Some(scheme) if scheme.ends_with(HIDDEN) => {}
+            Some(scheme) => *scheme = format!("{scheme} {HIDDEN}"),
+            None => shown.push(HIDDEN.into()),
+        }
+    }
+    shown.join(", ")
+}
+
+/// The parts of a text between separators that are not in a quoted string (RFC 9110 section 5.6.4).
+fn outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |c| {
+        let is_plain = !is_escaped;
+        is_escaped = is_quoted && is_plain && c == '\\';
+        is_quoted ^= is_plain && c == '"';
+        !is_quoted && c == separator
+    })
+}
+
+/// As [`masked`], for each reference between angle brackets.
+fn mask_links(links: &str, mask_query: bool) -> String {
+    let (mut shown, mut rest) = (String::new(), links);
+    while let Some((before, after)) = rest.split_once('<') {
+        let end = after.find('>').unwrap_or(after.len());
+        shown.push_str(&mask_in_text(before));
+        shown.push('<');
+        shown.push_str(&mask_text(&after[..end], mask_query).unwrap_or_else(|| after[..end].into()));
+        rest = &after[end..];
+    }
+    shown.push_str(&mask_in_text(rest));
+    shown
+}
+
+/// A text without the user info of URLs in it.
+fn mask_in_text(text: &str) -> String {
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(slashes) = rest.find("//") {
+        let (before, after) = rest.split_at(slashes + "//".len());
+        let ends = |c: char| c.is_whitespace() || "/?#\"<>\\^`{|}".contains(c);
+        let (authority, after) = after.split_at(after.find(ends).unwrap_or(after.len()));
+        shown.push_str(before);
+        match authority.rsplit_once('@') {
+            Some((_, host)) => shown.extend(["***@", host]),
+            None => shown.push_str(authority),
+        }
+        rest = after;
+    }
+    shown.push_str(rest);
+    shown
+}
 
 /// As [`mask_uri`], of what may be relative, or no URL at all.
 fn masked(value: &HeaderValue, mask_query: bool) -> Cow<'_, [u8]> {
-    let text = String::from_utf8_lossy(value.as_bytes());
+    match mask_text(&String::from_utf8_lossy(value.as_bytes()), mask_query) {
+        Some(masked) => masked.into_bytes().into(),
+        None => value.as_bytes().into(),
+    }
+}
+
+/// `None` when there is nothing to mask.
+fn mask_text(text: &str, mask_query: bool) -> Option<String> {
     let (before, query) = match text.split_once('?') {
         Some((before, query)) => (before, Some(query)),
-        None => (&*text, None),
+        None => (text, None),
     };
     // What comes before an @ outside the query is a password at worst, and part of a path at best.
     let host =
         before.rfind('@').and_then(|at| Some((before.find("//")? + 2, at))).filter(|(from, at)| from <= at);
-    let is_masked = host.is_some() || (mask_query && query.is_some());
-    if !is_masked {
-        return value.as_bytes().into();
+    if host.is_none() && !(mask_query && query.is_some()) {
+        return None;
     }
     let before =
         host.map_or_else(|| before.into(), |(from, at)| format!("{}***{}", &before[..from], &before[at..]));
     let query =
         query.map_or_else(String::new, |query| format!("?{}", if mask_query { "***" } else { query }));
-    (before + &query).into_bytes().into()
+    Some(before + &query)
 }
 
 /// The URI without user info, and without its query where that is to be masked.
@@ -218,6 +370,7 @@ pub(crate) fn without_user_info(uri: &Uri) -> Uri {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use http::header;
 
     #[test]
     fn user_info_is_never_held() {

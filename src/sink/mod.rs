@@ -232,6 +232,12 @@ impl TraceSink {
         self.0.as_ref().is_some_and(|inner| !inner.core.is_closed())
     }
 
+    /// Returns `true` if queries of URLs are not to be shown.
+    #[cfg(feature = "client")]
+    pub(crate) fn masks_queries(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.core.settings.mask_query)
+    }
+
     /// What to record into, if anything is to be recorded.
     #[inline]
     fn recording(&self) -> Option<&Arc<Core>> {

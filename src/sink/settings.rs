@@ -15,8 +15,15 @@ pub enum HeaderCapture {
     Names,
     /// Names and the lengths of the values.
     Lengths,
-    /// Names and values. Those of `Authorization`, `Proxy-Authorization`, `Cookie` and `Set-Cookie` are
-    /// replaced by their length unless they are named with [`reveal_headers`](TraceSinkBuilder::reveal_headers).
+    /// Names and values, and the messages of gRPC statuses. Unless a field is named with
+    /// [`reveal_headers`](TraceSinkBuilder::reveal_headers):
+    ///
+    /// - Credentials are replaced by their length: fields with a word such as `Authorization`, `Cookie`, `Token`,
+    ///   `Secret`, `Password` or `JWT` in their name (`Set-Cookie`, `X-Auth-Token`, `X-Amz-Security-Token`), keys
+    ///   (`X-Api-Key` and others that end with `Api-Key`, `Access-Key`, `Auth-Key`, `Encryption-Key` …), and
+    ///   `Authentication-Info`.
+    /// - Of `WWW-Authenticate` and `Proxy-Authenticate` only the schemes are shown.
+    /// - User info in URLs becomes `***`, in any field.
     Values,
 }
 
@@ -197,14 +204,15 @@ impl TraceSinkBuilder {
         self
     }
 
-    /// Records the values of these header fields too, although they are secrets by their nature
-    /// (`Authorization`, `Proxy-Authorization`, `Cookie`, `Set-Cookie`).
+    /// Records the values of these header fields as they are, although they may hold secrets: see
+    /// [`HeaderCapture::Values`] for what is hidden otherwise.
     pub fn reveal_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.settings.reveal_headers.extend(names);
         self
     }
 
-    /// Records the query of a URL as `?***`, also in `Location`, `Content-Location` and `Referer`. Off by default.
+    /// Records the query of a URL as `?***`, also in `Location`, `Content-Location`, `Referer`, `Origin`,
+    /// `Destination`, `Refresh` and `Link`. Off by default.
     pub fn mask_query(mut self, on: bool) -> Self {
         self.settings.mask_query = on;
         self

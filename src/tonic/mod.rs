@@ -18,10 +18,10 @@
 //!
 //! # What is recorded of a call
 //!
-//! It is an HTTP request with the status and the message of gRPC
-//! ([`grpcStatus`](crate::record::HttpReqTrace::grpc_status),
-//! [`grpcMessage`](crate::record::HttpReqTrace::grpc_message)), from the trailers or, where the response is nothing
-//! else, from its header. A status other than zero is an answer: such a request has not failed. One that ends without
+//! It is an HTTP request with the status of gRPC ([`grpcStatus`](crate::record::HttpReqTrace::grpc_status)), from the
+//! trailers or, where the response is nothing else, from its header. The message of a status
+//! ([`grpcMessage`](crate::record::HttpReqTrace::grpc_message)) is the value of a header field: it is recorded with
+//! [`HeaderCapture::Values`](crate::HeaderCapture::Values) only. A status other than zero is an answer: such a request has not failed. One that ends without
 //! a status was cut off, by a timeout of the endpoint's or the call's (`timeout`), by its caller (`cancelled`) or by an
 //! error (`failed`); then it keeps its connection.
 //!

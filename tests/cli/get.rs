@@ -233,3 +233,43 @@ fn passwords_stay_out() {
     let received = String::from_utf8(server.seen()[0].received.clone()).unwrap();
     assert!(received.contains("authorization: Basic bWU6aHVudGVyMg=="), "{received}");
 }
+
+/// Also of what cannot be understood.
+#[test]
+fn passwords_stay_out_of_complaints() {
+    let wrong: [&[&str]; 11] = [
+        &["get", "http://joe:hunter2@[/"],
+        &["get", "ftp://joe:hunter2@a.test/"],
+        &["get", "joe:hunter2@"],
+        &["get", "http://joe:hun/ter2#hunter2@[/"],
+        &["get", "http://joe:", "hunter2@a.test/"],
+        &["http://joe:hunter2@a.test/"],
+        &["get", "http://a.test/", "-H", "Authorization Bearer hunter2"],
+        &["get", "http://a.test/", "-H", "Authorization Bearer: hunter2"],
+        &["get", "http://a.test/", "-H", "Authorization: hun\nter2"],
+        &["get", "http://a.test/", "--header=hunter2"],
+        &["get", "http://a.test/", "-H", "Authorization:", "Bearer", "hunter2"],
+    ];
+    for args in wrong {
+        let output = run(args);
+        exits_with(&output, 2);
+        assert!(!output.stderr.contains("hunter2") && !output.stderr.contains("ter2"), "{}", output.stderr);
+        assert!(!output.stderr.is_empty());
+    }
+    let long = format!("http://joe:hunter2@a.test/{}", "x".repeat(70_000));
+    let output = run(["get", &long]);
+    exits_with(&output, 2);
+    assert!(!output.stderr.contains("hunter2"), "{}", output.stderr);
+}
+
+/// What is wrong is said all the same.
+#[test]
+fn complaints_name_what_is_wrong() {
+    for (args, said) in [
+        (&["get", "http://joe:hunter2@[/"][..], "'http://***@[/' for '<URL>'"),
+        (&["get", "http://a.test/", "-H", "X-Key: a\nb"][..], "'x-key: ***' for '--header <NAME: VALUE>'"),
+    ] {
+        let output = run(args);
+        assert!(output.stderr.contains(said), "{}", output.stderr);
+    }
+}

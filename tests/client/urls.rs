@@ -113,3 +113,15 @@ async fn the_user_agent() {
     assert_eq!(read(none.get(&url).await).await.1, "");
     assert!(!web.asked().last().unwrap().headers.contains_key("user-agent"));
 }
+
+/// An error of the client's own is as discreet as the trace.
+#[tokio::test]
+async fn an_unusable_url_is_told_without_its_query_where_that_is_masked() {
+    for (mask_query, shown) in [(false, "\"ftp://a.test/x?token=1\""), (true, "\"ftp://a.test/x?***\"")] {
+        let sink = TraceSink::builder().mask_query(mask_query).build();
+        let client = Client::builder(&sink).build().unwrap();
+        let error = client.get("ftp://a.test/x?token=1").await.unwrap_err();
+        assert!(error.to_string().contains(shown), "{error}");
+        assert!(format!("{error:?}").contains(shown), "{error:?}");
+    }
+}

@@ -178,3 +178,107 @@ async fn exclude_is_called_under_no_lock_and_its_panics_are_contained() {
     let headers = &trace.http_requests[0].req_header;
     assert!(headers.len() == 4 && headers.get("cookie").is_none(), "in doubt it is left out");
 }
+
+/// One exchange whose response has these fields, each with the value that is shown for it.
+async fn shown_in_response(
+    builder: TraceSinkBuilder,
+    fields: &'static [(&'static str, &'static str, &'static str)],
+) {
+    let sink = builder.headers(HeaderCapture::Values).build();
+    let request = Request::builder().uri("/").body(Body::default()).unwrap();
+    let response = mock::exchange(&sink, request, || {
+        let mut response = Response::new(Body::from("hello"));
+        let pairs: Vec<_> = fields.iter().map(|(name, value, _)| (*name, *value)).collect();
+        *response.headers_mut() = mock::headers(&pairs);
+        response
+    });
+    mock::finish(response.await).await;
+    let trace = sink.snapshot("all");
+    for (name, value, shown) in fields {
+        let field = trace.http_requests[0].resp_header.get(name).expect("the field");
+        assert_eq!(field.field_val, *shown, "{name}: {value}");
+    }
+    let json = serde_json::to_string(&trace).unwrap();
+    assert!(!json.contains("secret"), "{json}");
+}
+
+#[tokio::test]
+async fn user_info_in_every_field_that_may_hold_a_url() {
+    shown_in_response(
+        TraceSink::builder(),
+        &[
+            ("origin", "https://joe:secret@a.test", "https://***@a.test"),
+            ("destination", "https://joe:secret@a.test/x?q=1", "https://***@a.test/x?q=1"),
+            ("refresh", "5; url=http://joe:secret@a.test/x?q=1", "5; url=http://***@a.test/x?q=1"),
+            (
+                "link",
+                "<http://joe:sec,ret/secret@a.test/x?q=1>; rel=next, <//joe:secret@b.test>; anchor=\"//c:secret@d\"",
+                "<http://***@a.test/x?q=1>; rel=next, <//***@b.test>; anchor=\"//***@d\"",
+            ),
+            ("x-other", "see ftp://joe:secret@a.test/@x, or //b.test", "see ftp://***@a.test/@x, or //b.test"),
+            ("x-plain", "joe@a.test // c@d", "joe@a.test // c@d"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn queries_in_every_field_that_may_hold_a_url() {
+    shown_in_response(
+        TraceSink::builder().mask_query(true),
+        &[
+            ("destination", "https://a.test/x?q=secret", "https://a.test/x?***"),
+            ("refresh", "5; url=http://a.test/x?q=secret", "5; url=http://a.test/x?***"),
+            ("link", "</x?q=secret>; rel=next, </y>; rel=last", "</x?***>; rel=next, </y>; rel=last"),
+            ("x-plain", "is it?", "is it?"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn credentials_under_every_usual_name() {
+    shown_in_response(
+        TraceSink::builder(),
+        &[
+            ("cookie2", "secret", ""),
+            ("set-cookie2", "secret", ""),
+            ("x-api-key", "secret", ""),
+            ("api-key", "secret", ""),
+            ("x-auth-token", "secret", ""),
+            ("x-csrf-token", "secret", ""),
+            ("private-token", "secret", ""),
+            ("x-amz-security-token", "secret", ""),
+            ("x-goog-iam-authorization-token", "secret", ""),
+            ("x-goog-iap-jwt-assertion", "secret", ""),
+            ("x-goog-api-key", "secret", ""),
+            ("x-forwarded-authorization", "secret", ""),
+            ("authentication-info", "nextnonce=\"secret\"", ""),
+            ("proxy-authentication-info", "nextnonce=\"secret\"", ""),
+            (
+                "www-authenticate",
+                "Basic realm=\"secret, Digest x\", Digest nonce = secret,qop=\"a\"",
+                "Basic ***, Digest ***",
+            ),
+            ("proxy-authenticate", "Negotiate secret==, NTLM", "Negotiate ***, NTLM"),
+            ("etag", "\"not\"", "\"not\""),
+            ("sec-websocket-key", "nonce", "nonce"),
+            ("idempotency-key", "1", "1"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn every_field_can_be_revealed() {
+    let names = ["www-authenticate", "x-api-key", "link"].map(HeaderName::from_static);
+    shown_in_response(
+        TraceSink::builder().reveal_headers(names),
+        &[
+            ("www-authenticate", "Basic realm=\"open\"", "Basic realm=\"open\""),
+            ("x-api-key", "open", "open"),
+            ("link", "<//joe:open@a.test>", "<//joe:open@a.test>"),
+        ],
+    )
+    .await;
+}

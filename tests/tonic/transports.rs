@@ -12,7 +12,7 @@ use nettrace::connect::TraceConnectLayer;
 use nettrace::record::EndReason;
 use nettrace::request::{TraceBody, TraceRequestLayer};
 use nettrace::tonic::{connect, connect_lazy, connect_with_connector, layer};
-use nettrace::{Client, RequestHandle, TraceSink};
+use nettrace::{Client, HeaderCapture, RequestHandle, TraceSink};
 use tokio::net::{UnixListener, UnixStream};
 use tonic::client::GrpcService;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -72,9 +72,14 @@ where
     check::finished(&closed(sink).await);
 }
 
+/// Messages of gRPC are recorded with the values of header fields.
+fn sink() -> TraceSink {
+    TraceSink::builder().headers(HeaderCapture::Values).build()
+}
+
 #[tokio::test]
 async fn a_client_of_hyper_util() {
-    let (place, sink) = (Place::new(), TraceSink::new());
+    let (place, sink) = (Place::new(), sink());
     let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
     let pool: Pool<_, TraceBody<Body>> =
         Pool::builder(TokioExecutor::new()).http2_only(true).build(connector);
@@ -86,7 +91,7 @@ async fn a_client_of_hyper_util() {
 /// That client keeps no deadline of a call; the server does, and says so.
 #[tokio::test]
 async fn a_deadline_that_the_server_keeps() {
-    let (place, sink) = (Place::new(), TraceSink::new());
+    let (place, sink) = (Place::new(), sink());
     let _server = place.serve();
     let preset = Client::builder(&sink).http_version(HttpVersion::Http2Only).build().unwrap();
     let mut client = GreeterClient::with_origin(preset, place.url().parse().unwrap());
@@ -101,7 +106,7 @@ async fn a_deadline_that_the_server_keeps() {
 
 #[tokio::test]
 async fn the_preset() {
-    let (place, sink) = (Place::new(), TraceSink::new());
+    let (place, sink) = (Place::new(), sink());
     let preset = Client::builder(&sink).http_version(HttpVersion::Http2Only).build().unwrap();
     let client = GreeterClient::with_origin(preset, place.url().parse().unwrap());
     calls(&sink, &place, client).await;

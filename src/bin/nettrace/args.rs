@@ -1,6 +1,9 @@
 //! What can be said on the command line.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use http::{HeaderName, HeaderValue, Method};
 use nettrace::HeaderCapture;
 use std::{
@@ -170,6 +173,51 @@ impl From<Headers> for HeaderCapture {
     }
 }
 
+/// Takes what may be a password out of the arguments that an error repeats.
+pub(crate) fn without_secrets(mut error: clap::Error) -> clap::Error {
+    let text = |error: &clap::Error, kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let replace = |error: &mut clap::Error, kind, text: String| {
+        error.insert(kind, ContextValue::String(text));
+    };
+    if let Some(value) = text(&error, ContextKind::InvalidValue) {
+        let is_header = text(&error, ContextKind::InvalidArg).is_some_and(|arg| arg.starts_with("--header"));
+        let shown = if is_header { header_name(&value) } else { without_user_info(&value) };
+        replace(&mut error, ContextKind::InvalidValue, shown);
+    }
+    // The rest of a header field or URL with spaces, which was not in quotes.
+    if error.kind() == ErrorKind::UnknownArgument
+        && text(&error, ContextKind::InvalidArg).is_some_and(|arg| !arg.starts_with('-'))
+    {
+        replace(&mut error, ContextKind::InvalidArg, HIDDEN.into());
+    }
+    if let Some(command) = text(&error, ContextKind::InvalidSubcommand) {
+        replace(&mut error, ContextKind::InvalidSubcommand, without_user_info(&command));
+    }
+    error
+}
+
+const HIDDEN: &str = "***";
+
+/// The name of a header field as far as there is one, and nothing of its value.
+fn header_name(text: &str) -> String {
+    match text.split_once(':').and_then(|(name, _)| name.trim().parse::<HeaderName>().ok()) {
+        Some(name) => format!("{name}: {HIDDEN}"),
+        None => HIDDEN.into(),
+    }
+}
+
+/// A text that is no URL has user info up to its last `@`, whatever precedes that.
+fn without_user_info(text: &str) -> String {
+    let begin = text.find("://").map_or(0, |at| at + "://".len());
+    match text[begin..].rfind('@') {
+        Some(at) => format!("{}{HIDDEN}{}", &text[..begin], &text[begin + at..]),
+        None => text.into(),
+    }
+}
+
 fn url(text: &str) -> Result<Url, String> {
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&with_scheme).map_err(|error| error.to_string())?;
@@ -181,7 +229,7 @@ fn url(text: &str) -> Result<Url, String> {
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("there is no colon between name and value")?;
-    let name = name.trim().parse().map_err(|_| format!("{:?} is no name of a header field", name.trim()))?;
+    let name = name.trim().parse().map_err(|_| "what precedes the colon is no name of a header field")?;
     let value = value.trim().parse().map_err(|_| "the value has characters that it may not have")?;
     Ok((name, value))
 }

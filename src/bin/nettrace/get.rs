@@ -145,7 +145,11 @@ impl Output {
 fn uri(url: &Url) -> Result<Uri, Problem> {
     let mut url = url.clone();
     url.set_fragment(None);
-    url.as_str().parse().map_err(|error| Problem::usage(format!("{}: {error}", url.as_str())))
+    url.as_str().parse().map_err(|error| {
+        // A URL with a host can do without both.
+        let _ = (url.set_username(""), url.set_password(None));
+        Problem::usage(format!("{url}: {error}"))
+    })
 }
 
 /// The parts of the body joined as curl joins them.

@@ -15,7 +15,8 @@ use std::process::ExitCode;
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let cli = Cli::try_parse().unwrap_or_else(|error| args::without_secrets(error).exit());
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             output::complain(&problem.text);
