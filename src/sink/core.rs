@@ -31,7 +31,7 @@ use std::{
 pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
-    pub(crate) numbers: Padded<Numbers>,
+    pub(crate) numbers: &'static Numbers,
     pub(crate) lost: Lost,
     /// Connections that are kept although they have ended, those to nameservers and failed attempts included.
     pub(crate) settled: Padded<AtomicUsize>,
@@ -66,7 +66,7 @@ impl Core {
             clock,
             settings,
             budget,
-            numbers: Padded(Numbers::new()),
+            numbers: Numbers::of_process(),
             lost: Lost::default(),
             settled: Padded(AtomicUsize::new(0)),
             findings,

@@ -1,4 +1,4 @@
-//! From the numbers inside a sink to the identifiers of a trace.
+//! From the numbers of records to their identifiers in a trace.
 
 use crate::record::TraceId;
 use std::{
@@ -7,8 +7,9 @@ use std::{
     sync::Arc,
 };
 
-/// How the records of a trace are named. The numbers inside a sink get their text when a trace is taken, so
-/// that the same record has the same identifier in every trace.
+/// How the records of a trace are named. Their numbers get their text when a trace is taken, so that the same record
+/// has the same identifier in every trace. All sinks of a process take numbers from one counter: identifiers differ
+/// between sinks, too, as long as these share a format.
 #[derive(Clone)]
 pub struct IdFormat(Format);
 
@@ -20,19 +21,19 @@ enum Format {
 }
 
 impl IdFormat {
-    /// `tid-1`, `tid-2`, …: concise, unique within one sink. The default.
+    /// `tid-1`, `tid-2`, …: concise, unique within the process. The default.
     pub fn counter() -> Self {
         IdFormat(Format::Counter)
     }
 
-    /// 22 letters and digits without look-alikes (base 57), unique across processes: 80 random bits of the sink
-    /// and 48 bits of the record.
+    /// 22 letters and digits without look-alikes (base 57), unique across processes: 80 random bits, the
+    /// same for all records, and 48 bits of the record.
     pub fn short_uuid() -> Self {
         IdFormat(Format::ShortUuid(fastrand::u128(..) << 48))
     }
 
-    /// A function from a record's number to its identifier. It must give the same answer for the same number
-    /// and different ones for different numbers. It is called when a trace is taken or an identifier asked for,
+    /// A function from a record's number, which no other record of the process has, to its identifier. It must give the
+    /// same answer for the same number and different ones for different numbers. It is called when a trace is taken or an identifier asked for,
     /// under no lock; where it panics, the identifier is that of [`counter`](Self::counter).
     pub fn custom(format: impl Fn(u64) -> TraceId + Send + Sync + 'static) -> Self {
         IdFormat(Format::Custom(Arc::new(format)))

@@ -327,7 +327,7 @@ impl Inner {
     fn request(&self, head: &RequestHead<'_>) -> RequestRecorder {
         let beginning = Beginning::new(&self.core, head);
         let new = || beginning.into_record(head);
-        let (record, rolled) = self.requests.add(&self.core.numbers, new);
+        let (record, rolled) = self.requests.add(self.core.numbers, new);
         if rolled || self.core.budget.is_exceeded() {
             self.make_room();
         }

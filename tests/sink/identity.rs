@@ -51,15 +51,28 @@ async fn they_are_unique_and_stay() {
     }
 }
 
+/// Traces of one process can be put together, whatever names their records.
 #[tokio::test]
-async fn short_uuids_are_unique_across_sinks() {
-    let mut known = HashSet::new();
-    for _ in 0..3 {
-        let sink = TraceSink::builder().ids(IdFormat::short_uuid()).build();
-        traffic(&sink).await;
-        let ids = ids(&sink.snapshot("one"));
-        assert!(ids.is_disjoint(&known));
-        known.extend(ids);
+async fn they_are_unique_across_sinks() {
+    let custom = IdFormat::custom(|number| TraceId::from(format!("record/{number}").as_str()));
+    for format in [IdFormat::counter(), IdFormat::short_uuid(), custom] {
+        let sinks = [0; 3].map(|_| TraceSink::builder().ids(format.clone()).build());
+        // By turns, as they work in a program.
+        for _ in 0..3 {
+            for sink in &sinks {
+                traffic(sink).await;
+            }
+        }
+        sinks[0].clear();
+        traffic(&sinks[0]).await;
+        let mut merged = sinks[0].snapshot("merged");
+        for sink in &sinks[1..] {
+            let other = sink.snapshot("other");
+            merged.dials.extend(other.dials.iter().cloned());
+            merged.tcp_conns.extend(other.tcp_conns.iter().cloned());
+            merged.http_requests.extend(other.http_requests.iter().cloned());
+        }
+        assert_eq!(ids(&merged).len(), (1 + 3 + 3) * 50 * 4);
     }
 }
 
