@@ -12,18 +12,22 @@ use futures_util::{
     future::{Either, select},
     stream::{FuturesUnordered, StreamExt},
 };
-use std::{net::SocketAddr, pin::pin};
-use tokio::{net::TcpStream, time::sleep};
+use std::{net::SocketAddr, pin::pin, time::Duration};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, Sleep, sleep, sleep_until},
+};
 
 /// Tries the addresses in turn, the next one when the last has failed or is not there after the stagger; the
-/// first that answers wins and the others are given up.
+/// first that answers wins and the others are given up. Once the connect timeout is over no other is tried.
 pub(super) async fn connect(
     addrs: Vec<SocketAddr>,
     options: &SocketOptions,
     dial: &DialRecorder,
 ) -> Result<(TcpStream, ConnRecorder), Vec<ConnectAttempt>> {
+    let limits = Limits::start(options, addrs.len());
     if let [only] = addrs[..] {
-        let attempt = match begin(only, options, dial) {
+        let attempt = match begin(only, options, &limits, dial) {
             Ok(attempt) => attempt.await,
             Err(failed) => Err(failed),
         };
@@ -33,8 +37,8 @@ pub(super) async fn connect(
     let mut running = FuturesUnordered::new();
     let mut failed = Vec::new();
     loop {
-        let more = match waiting.next() {
-            Some(addr) => match begin(addr, options, dial) {
+        let mut more = match waiting.next() {
+            Some(addr) => match begin(addr, options, &limits, dial) {
                 Ok(attempt) => {
                     running.push(attempt);
                     waiting.len() > 0
@@ -49,7 +53,7 @@ pub(super) async fn connect(
         // Waits for the attempts under way; goes on to the next address on a failure or after the stagger.
         loop {
             let done = if more {
-                match select(running.next(), pin!(sleep(options.stagger))).await {
+                match select(running.next(), pin!(sleep(limits.stagger))).await {
                     Either::Left((done, _)) => done,
                     Either::Right(_) => break,
                 }
@@ -64,6 +68,7 @@ pub(super) async fn connect(
                 Some(Err(attempt)) => failed.push(attempt.into()),
                 None => {}
             }
+            more = more && !limits.are_over();
             if more {
                 break;
             }
@@ -74,9 +79,47 @@ pub(super) async fn connect(
     }
 }
 
-fn begin(addr: SocketAddr, options: &SocketOptions, dial: &DialRecorder) -> Result<Attempt, Failed> {
-    let timeout = options.handshake_timeout.map(|timeout| Box::pin(sleep(timeout)));
+fn begin(
+    addr: SocketAddr,
+    options: &SocketOptions,
+    limits: &Limits,
+    dial: &DialRecorder,
+) -> Result<Attempt, Failed> {
+    let timeout = limits.of_attempt().map(Box::pin);
     Attempt::begin(addr, dial.attempt(addr), timeout, |socket| options.apply(socket))
+}
+
+/// The time limits of a dial whose addresses are known.
+struct Limits {
+    /// Limits each attempt.
+    handshake: Option<Duration>,
+    /// Limits all attempts.
+    deadline: Option<Instant>,
+    /// How long to wait for an attempt before the next one begins.
+    stagger: Duration,
+}
+
+impl Limits {
+    fn start(options: &SocketOptions, addrs: usize) -> Self {
+        let SocketOptions { handshake_timeout: handshake, connect_timeout, stagger, .. } = *options;
+        let turn = connect_timeout.map(|limit| limit / u32::try_from(addrs.max(1)).unwrap_or(u32::MAX));
+        Limits {
+            handshake,
+            // A time that the clock cannot hold is no limit.
+            deadline: connect_timeout.and_then(|limit| Instant::now().checked_add(limit)),
+            stagger: turn.map_or(stagger, |turn| turn.min(stagger)),
+        }
+    }
+
+    fn of_attempt(&self) -> Option<Sleep> {
+        let Some(deadline) = self.deadline else { return self.handshake.map(sleep) };
+        let handshake = self.handshake.and_then(|limit| Instant::now().checked_add(limit));
+        Some(sleep_until(handshake.map_or(deadline, |end| end.min(deadline))))
+    }
+
+    fn are_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
 }
 
 /// Alternates between the families, beginning with that of the first address (RFC 8305 section 4). The order

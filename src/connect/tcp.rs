@@ -75,6 +75,7 @@ pub(super) struct SocketOptions {
     keep_alive: Option<TcpKeepalive>,
     nodelay: bool,
     pub(super) handshake_timeout: Option<Duration>,
+    pub(super) connect_timeout: Option<Duration>,
     pub(super) stagger: Duration,
 }
 
@@ -89,6 +90,7 @@ impl TcpConnector {
                 keep_alive: KeepAlive::default().probes(),
                 nodelay: true,
                 handshake_timeout: None,
+                connect_timeout: None,
                 stagger: Duration::from_millis(250),
             }),
         }
@@ -111,6 +113,17 @@ impl<R> TcpConnector<R> {
     /// How long one TCP handshake may take. By default as long as the kernel tries.
     pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         Arc::make_mut(&mut self.options).handshake_timeout = timeout.into();
+        self
+    }
+
+    /// Limits how long the TCP handshakes with all addresses of a name may take together. No limit by default.
+    ///
+    /// Looking the name up is not included. The next address is tried early enough for each to have its turn, as
+    /// hyper-util's `HttpConnector::set_connect_timeout` divides the time among the addresses. Handshakes that are
+    /// under way when the time is up end with [`ErrorKind::TimedOut`](io::ErrorKind::TimedOut), and are recorded as
+    /// timed out.
+    pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        Arc::make_mut(&mut self.options).connect_timeout = timeout.into();
         self
     }
 

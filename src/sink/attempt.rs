@@ -105,6 +105,10 @@ impl AttemptRecorder {
 
 impl Drop for AttemptRecorder {
     fn drop(&mut self) {
+        if self.0.as_ref().is_some_and(|conn| conn.group.has_timed_out()) {
+            let fault = || Fault::new(Failure::GenericTimeoutError, "the dial timed out");
+            return self.end(EndReason::Timeout, fault);
+        }
         self.end(EndReason::Cancelled, || Fault::new(Failure::Interrupted, "the attempt was given up"));
     }
 }

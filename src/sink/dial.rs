@@ -28,6 +28,8 @@ use std::{
     pin::pin,
     sync::Arc,
 };
+#[cfg(feature = "tonic")]
+use std::time::Duration;
 
 /// A running dial: what a poll scope carries, and what everything below a connector hangs its records on.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +58,16 @@ impl DialRef {
             Some(group) => scope::with_dial(group, f),
             None => f(),
         }
+    }
+
+    /// Ends the dial, unless it has ended: whoever waited for it gave it up after `limit`. Attempts that are dropped
+    /// after this are recorded as timed out, too.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn timed_out(&self, limit: Duration) {
+        let Some(group) = &self.0 else { return };
+        group.learn(|dial| dial.let_go(group.core.now()));
+        let text = format!("not connected within {limit:?}");
+        end(group, EndReason::Timeout, Some(Fault::new(Failure::GenericTimeoutError, text)));
     }
 
     /// The identifier of the dial; empty when it is not recorded.

@@ -336,6 +336,12 @@ impl Group {
         self.state().tls.iter().find_map(|tls| tls.fault.clone())
     }
 
+    /// Returns `true` if there is a dial, and a time limit ended it.
+    pub(super) fn has_timed_out(&self) -> bool {
+        let end = self.dial.as_ref().and_then(|dial| dial.end.get());
+        end.is_some_and(|end| end.reason == EndReason::Timeout)
+    }
+
     /// The request that caused this has ended. The dial may have ended before.
     pub(crate) fn let_go(&self, at: Tick) {
         self.state().dial.let_go(at);

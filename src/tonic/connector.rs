@@ -10,7 +10,9 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -22,12 +24,21 @@ use tower_service::Service;
 #[derive(Clone, Debug)]
 pub struct LinkLayer {
     sink: TraceSink,
+    limit: Option<Duration>,
 }
 
 impl LinkLayer {
     /// For connections that are recorded into `sink`.
     pub fn new(sink: &TraceSink) -> Self {
-        LinkLayer { sink: sink.clone() }
+        LinkLayer { sink: sink.clone(), limit: None }
+    }
+
+    /// Sets how long the channel waits for the connector:
+    /// [`Endpoint::connect_timeout`](::tonic::transport::Endpoint::connect_timeout). A dial that is dropped after this
+    /// time is recorded as timed out, not as cancelled. The layer itself limits nothing.
+    pub fn connect_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.limit = limit.into();
+        self
     }
 }
 
@@ -35,7 +46,7 @@ impl<C> Layer<C> for LinkLayer {
     type Service = LinkConnect<C>;
 
     fn layer(&self, inner: C) -> LinkConnect<C> {
-        LinkConnect { inner, sink: self.sink.clone() }
+        LinkConnect { inner, sink: self.sink.clone(), limit: self.limit }
     }
 }
 
@@ -44,6 +55,7 @@ impl<C> Layer<C> for LinkLayer {
 pub struct LinkConnect<C> {
     inner: C,
     sink: TraceSink,
+    limit: Option<Duration>,
 }
 
 impl<C> LinkConnect<C> {
@@ -79,7 +91,8 @@ where
     fn call(&mut self, uri: Uri) -> Self::Future {
         let is_traced = self.sink.is_enabled();
         with_current(|slot| *slot = Slot::default());
-        LinkConnectFuture { inner: watched(is_traced, || self.inner.call(uri)), is_traced }
+        let mut limit = self.limit.filter(|_| is_traced).map(Limit::start);
+        LinkConnectFuture { inner: watched(is_traced, &mut limit, || self.inner.call(uri)), is_traced, limit }
     }
 }
 
@@ -90,6 +103,16 @@ pin_project! {
         #[pin]
         inner: F,
         is_traced: bool,
+        // None, too, once the future is done.
+        limit: Option<Limit>,
+    }
+
+    impl<F> PinnedDrop for LinkConnectFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(limit) = this.project().limit.take() {
+                limit.given_up();
+            }
+        }
     }
 }
 
@@ -102,20 +125,50 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let io = ready!(watched(*this.is_traced, || this.inner.poll(cx)))?;
+        let result = ready!(watched(*this.is_traced, this.limit, || this.inner.poll(cx)));
+        *this.limit = None;
+        let io = result?;
         let conn = if *this.is_traced { ConnRef::of(&io) } else { None };
         Poll::Ready(Ok(LinkIo { inner: io, conn }))
     }
 }
 
 /// Notes the dials that begin in `poll`.
-fn watched<R>(is_traced: bool, poll: impl FnOnce() -> R) -> R {
+fn watched<R>(is_traced: bool, limit: &mut Option<Limit>, poll: impl FnOnce() -> R) -> R {
     if !is_traced {
         return outside(poll);
     }
     let (result, begun) = DialRef::observe(|| outside(poll));
-    with_current(|slot| slot.dials.extend(begun));
+    for dial in begun {
+        if let Some(limit) = limit {
+            limit.dials.push(dial.clone());
+        }
+        with_current(|slot| slot.dials.push(dial));
+    }
     result
+}
+
+/// How long the channel waits for the connector, and the dials that have begun in that time.
+#[derive(Debug)]
+struct Limit {
+    limit: Duration,
+    // None: beyond what the clock can hold.
+    deadline: Option<Instant>,
+    dials: Vec<DialRef>,
+}
+
+impl Limit {
+    fn start(limit: Duration) -> Self {
+        Limit { limit, deadline: Instant::now().checked_add(limit), dials: Vec::new() }
+    }
+
+    /// The connector's future is dropped before it was done. Where the time is up, that is why: the channel began to
+    /// wait after the time began to run here.
+    fn given_up(self) {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            self.dials.iter().for_each(|dial| dial.timed_out(self.limit));
+        }
+    }
 }
 
 pin_project! {

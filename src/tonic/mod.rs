@@ -94,6 +94,7 @@ use http::Uri;
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::Connection;
 use socket2::TcpKeepalive;
+use std::time::Duration;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -106,6 +107,9 @@ pub type Channel = TraceRequest<transport::Channel, LinkBody>;
 /// [`TcpConnector::source_ip`]), and the path of a Unix socket (`unix:path`, which is connected to, but not recorded).
 /// An executor that the endpoint had is replaced, see [`LinkExecutor::over`].
 ///
+/// As with tonic's own connector, [`Endpoint::connect_timeout`] limits the TCP handshakes
+/// ([`TcpConnector::connect_timeout`]), and neither the look-up of the name nor TLS.
+///
 /// # Errors
 ///
 /// Those of [`Endpoint::connect`].
@@ -113,7 +117,7 @@ pub async fn connect(sink: &TraceSink, endpoint: Endpoint) -> Result<Channel, Er
     if hides_path(&endpoint) {
         return Ok(layer(sink).layer(endpoint.connect().await?));
     }
-    let connector = connector(sink, &endpoint);
+    let (connector, endpoint) = connector(sink, endpoint);
     connect_with_connector(sink, endpoint, connector).await
 }
 
@@ -122,12 +126,15 @@ pub fn connect_lazy(sink: &TraceSink, endpoint: Endpoint) -> Channel {
     if hides_path(&endpoint) {
         return layer(sink).layer(endpoint.connect_lazy());
     }
-    let connector = connector(sink, &endpoint);
+    let (connector, endpoint) = connector(sink, endpoint);
     connect_with_connector_lazy(sink, endpoint, connector)
 }
 
 /// Makes a channel that is connected, over any connector that records its connections: a [`TcpConnector`], TLS over
 /// that, or a foreign one inside [`TraceConnectLayer`](crate::connect::TraceConnectLayer).
+///
+/// As with [`Endpoint::connect_with_connector`], [`Endpoint::connect_timeout`] limits all that the connector does, and
+/// tonic's own TLS.
 ///
 /// # Errors
 ///
@@ -143,8 +150,8 @@ where
     C::Future: Send,
     BoxError: From<C::Error>,
 {
+    let connector = LinkLayer::new(sink).connect_timeout(endpoint.get_connect_timeout()).layer(connector);
     let endpoint = endpoint.executor(LinkExecutor::new());
-    let connector = LinkLayer::new(sink).layer(connector);
     let channel = scope(endpoint.connect_with_connector(connector)).await?;
     Ok(layer(sink).origin(endpoint.uri().clone()).layer(channel))
 }
@@ -157,8 +164,8 @@ where
     C::Future: Send,
     BoxError: From<C::Error>,
 {
+    let connector = LinkLayer::new(sink).connect_timeout(endpoint.get_connect_timeout()).layer(connector);
     let endpoint = endpoint.executor(LinkExecutor::new());
-    let connector = LinkLayer::new(sink).layer(connector);
     let channel = endpoint.connect_with_connector_lazy(connector);
     layer(sink).origin(endpoint.uri().clone()).layer(channel)
 }
@@ -173,8 +180,12 @@ pub fn layer(sink: &TraceSink) -> TraceRequestLayer<LinkBody> {
     TraceRequestLayer::new(sink).mapped(LinkBody)
 }
 
-/// What tonic would set up its own connector with.
-fn connector(sink: &TraceSink, endpoint: &Endpoint) -> TcpConnector {
+/// Returns a connector that is set up as tonic's own would be, and the endpoint to use it with.
+///
+/// tonic's own connector limits the TCP handshakes to the connect timeout, and neither the look-up of the name nor
+/// TLS. Of a connector that it is given tonic limits everything, so that the endpoint is left without a limit; it
+/// cannot be given none.
+fn connector(sink: &TraceSink, endpoint: Endpoint) -> (TcpConnector, Endpoint) {
     let (time, interval) = (endpoint.get_tcp_keepalive(), endpoint.get_tcp_keepalive_interval());
     let retries = endpoint.get_tcp_keepalive_retries();
     // One of them is enough.
@@ -182,9 +193,13 @@ fn connector(sink: &TraceSink, endpoint: &Endpoint) -> TcpConnector {
     let probes = time.into_iter().fold(TcpKeepalive::new(), TcpKeepalive::with_time);
     let probes = interval.into_iter().fold(probes, TcpKeepalive::with_interval);
     let probes = retries.into_iter().fold(probes, TcpKeepalive::with_retries);
-    TcpConnector::new(sink)
+    let limit = endpoint.get_connect_timeout();
+    let connector = TcpConnector::new(sink)
         .nodelay(endpoint.get_tcp_nodelay())
         .keep_alive_probes(are_wanted.then_some(probes))
+        .connect_timeout(limit);
+    let endpoint = if limit.is_some() { endpoint.connect_timeout(Duration::MAX) } else { endpoint };
+    (connector, endpoint)
 }
 
 /// An endpoint of a Unix socket says nothing of it but this.
@@ -202,7 +217,6 @@ impl<T> ResponseExt for ::tonic::Response<T> {
 mod tests {
     use super::*;
     use socket2::SockRef;
-    use std::time::Duration;
     use tokio::net::TcpListener;
 
     /// As tonic's own connector has it.
@@ -217,7 +231,7 @@ mod tests {
             (endpoint.clone().tcp_keepalive_interval(time), true),
             (endpoint.tcp_keepalive_retries(Some(3)), true),
         ] {
-            let connector = connector(&TraceSink::disabled(), &endpoint);
+            let (connector, endpoint) = connector(&TraceSink::disabled(), endpoint);
             let stream = connector.connect(listener.local_addr().unwrap()).await.unwrap();
             assert_eq!(SockRef::from(stream.get_ref()).keepalive().unwrap(), is_on, "{endpoint:?}");
         }

@@ -168,7 +168,10 @@ async fn a_dial_that_takes_too_long() {
         (&Some(Failure::GenericTimeoutError), &Some(EndReason::Timeout))
     );
     let [dial] = &trace.dials[..] else { panic!("one dial") };
-    assert_eq!((&dial.triggered_by, &dial.end_reason), (&record.trace_id, &Some(EndReason::Cancelled)));
+    assert_eq!(
+        (&dial.triggered_by, &dial.end_reason, &dial.failure),
+        (&record.trace_id, &Some(EndReason::Timeout), &Some(Failure::GenericTimeoutError))
+    );
     check::finished(&closed(&sink).await);
 }
 

@@ -8,6 +8,7 @@ mod greeter;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod connect_timeout;
 mod dials;
 mod ends;
 mod links;
