@@ -10,7 +10,8 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
 use std::{
-    fmt,
+    error::Error,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -118,5 +119,31 @@ fn converted(response: http::Response<ResponseBody>, asked: Option<Url>) -> Resp
         url.set_fragment(None); // is never sent
         parts.extensions.extend(with_url(url));
     }
+    let body = body.map_err(known_to_reqwest);
     Response::from(http::Response::from_parts(parts, ::reqwest::Body::wrap(body)))
+}
+
+/// Has [`reqwest::Error::is_timeout`] know a timeout of our own client: it looks for an I/O error of that kind.
+fn known_to_reqwest(error: ClientError) -> Box<dyn Error + Send + Sync> {
+    if error.is_timeout() {
+        Box::new(io::Error::new(io::ErrorKind::TimedOut, Expired(error)))
+    } else {
+        error.into()
+    }
+}
+
+/// A time limit that was over before the body was complete; its source is the client's error.
+#[derive(Debug)]
+struct Expired(ClientError);
+
+impl fmt::Display for Expired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("timed out in the response body")
+    }
+}
+
+impl Error for Expired {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
 }

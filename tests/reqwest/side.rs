@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
-use nettrace::reqwest::{Observer, Resolver, TraceClient, TraceConnectorLayer};
+use nettrace::reqwest::{Observer, TraceClient, TraceConnectorLayer};
 use nettrace::resolve::StubResolver;
 use nettrace::tls::{Roots, TraceTlsLayer};
 use nettrace::{NetTrace, RequestHandle, TraceSink};
@@ -28,6 +28,10 @@ pub(crate) struct Way {
 impl Way {
     pub(crate) fn observed(roots: Arc<RootCertStore>) -> Self {
         Way::of("observed", TraceSink::new(), true, roots)
+    }
+
+    pub(crate) fn untraced(roots: Arc<RootCertStore>) -> Self {
+        Way::of("untraced", TraceSink::disabled(), false, roots)
     }
 
     fn of(name: &'static str, sink: TraceSink, is_observed: bool, roots: Arc<RootCertStore>) -> Self {
@@ -72,7 +76,7 @@ impl Way {
     /// A client that asks this nameserver, and one request of it.
     pub(crate) fn asking(&self, nameserver: std::net::SocketAddr) -> ClientBuilder {
         let resolver = StubResolver::builder(&self.sink).nameservers([nameserver]).build().unwrap();
-        self.builder_with(Observer::new(&self.sink).resolver(Resolver::new(resolver)))
+        self.builder_with(Observer::new(&self.sink).resolver(resolver))
     }
 
     /// The trace, of which everything has come to its end.

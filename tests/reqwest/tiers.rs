@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use nettrace::client::ClientError;
 use nettrace::record::{EndReason, HttpReqTrace, NetTrace};
 use nettrace::reqwest::{FullDepth, RequestBuilderExt as _};
 use nettrace::tls::Roots;
@@ -197,24 +198,46 @@ async fn full_depth_answers_as_reqwest_does() {
     check::finished(&sink.snapshot(""));
 }
 
+/// The limit of the request, the client's own, and that of an untraced reqwest client.
 #[tokio::test]
 async fn time_limits_of_a_request_hold_for_its_body() {
     let server = hanging();
+    let url = format!("http://{}/body", server.addr());
+    let untraced = Way::untraced(nobody()).builder().build().unwrap();
+    let response = untraced.get(&url).timeout(Duration::from_secs(30)).send().await.unwrap();
+    let expected = in_no_time(response.bytes()).await.unwrap_err();
+    assert!(expected.is_timeout());
+
     let sink = TraceSink::new();
     let client = Client::builder(&sink).timeout(Duration::from_secs(60)).build().unwrap();
     let reqwest = Way::observed(nobody()).builder().build().unwrap();
-    let request = reqwest.get(format!("http://{}/body", server.addr())).timeout(Duration::from_secs(30));
-    let response = request.send_through(&client).await.unwrap();
-    let error = in_no_time(response.bytes()).await.unwrap_err();
-    assert!(error.is_decode(), "{error:?}");
+    for limit in [Some(Duration::from_secs(30)), None] {
+        let request = reqwest.get(&url);
+        let request = limit.into_iter().fold(request, RequestBuilder::timeout);
+        let response = request.send_through(&client).await.unwrap();
+        let error = in_no_time(response.bytes()).await.unwrap_err();
+        assert_eq!((error.is_timeout(), error.is_decode()), (true, expected.is_decode()), "{error:?}");
+        // The client's own error is in the chain, with the handle of the request.
+        let mut next = std::error::Error::source(&error);
+        let own = loop {
+            let error = next.expect("the client's error");
+            if let Some(own) = error.downcast_ref::<ClientError>() {
+                break own;
+            }
+            next = error.source();
+        };
+        assert_eq!(own.failure(), Failure::GenericTimeoutError);
+    }
     client.close().await;
     let trace = sink.snapshot("");
     check::finished(&trace);
-    let record = &trace.http_requests[0];
-    assert_eq!(
-        (&record.failure, &record.end_reason),
-        (&Some(Failure::GenericTimeoutError), &Some(EndReason::Timeout))
-    );
+    assert_eq!(trace.http_requests.len(), 2);
+    for record in &trace.http_requests {
+        assert_eq!(
+            (&record.failure, &record.end_reason),
+            (&Some(Failure::GenericTimeoutError), &Some(EndReason::Timeout))
+        );
+    }
 }
 
 #[tokio::test]
