@@ -3,6 +3,7 @@
 use super::{
     connector::TraceConnectorLayer,
     future::{Running, TraceClientFuture},
+    settings,
 };
 use crate::{
     request::TraceBody,
@@ -33,7 +34,8 @@ impl TraceClientBuilder {
         self
     }
 
-    /// Gives reqwest's builder back. What it builds is a [`Client`], for [`TraceClient::new`].
+    /// Gives reqwest's builder back. What it builds is a [`Client`], for [`TraceClient::new`]. Connections of that
+    /// to a Unix socket are recorded without its path.
     pub fn into_inner(self) -> ClientBuilder {
         self.builder
     }
@@ -44,6 +46,7 @@ impl TraceClientBuilder {
     ///
     /// As [`ClientBuilder::build`].
     pub fn build(self) -> Result<TraceClient, Error> {
+        self.connector.connects_to(settings::unix_socket(&self.builder));
         Ok(TraceClient { inner: self.builder.build()?, connector: self.connector })
     }
 }

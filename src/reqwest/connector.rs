@@ -3,7 +3,7 @@
 use crate::{
     connect::destination,
     error::classify,
-    reqwest::known::{Addresses, Known, addresses},
+    reqwest::known::{Addresses, Known, Origin, addresses},
     sink::{DialRecorder, Endpoint, Tick, TraceSink},
     tls::observe::{Chains, Handshakes, Outcome},
 };
@@ -14,7 +14,7 @@ use std::{
     error::Error,
     fmt, io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 use tower_layer::Layer;
@@ -31,12 +31,32 @@ pub struct TraceConnectorLayer {
     pub(super) sink: TraceSink,
     pub(super) known: Arc<Known>,
     chains: Chains,
+    /// The Unix socket that the client which this is put into connects to.
+    unix_socket: Arc<OnceLock<Box<str>>>,
 }
 
 impl TraceConnectorLayer {
     /// Records into `sink`.
     pub fn new(sink: &TraceSink) -> Self {
-        TraceConnectorLayer { sink: sink.clone(), known: Arc::default(), chains: Chains::new() }
+        TraceConnectorLayer {
+            sink: sink.clone(),
+            known: Arc::default(),
+            chains: Chains::new(),
+            unix_socket: Arc::default(),
+        }
+    }
+
+    /// The same layer, for a client whose Unix socket is not known yet.
+    pub(super) fn for_client(&self) -> Self {
+        TraceConnectorLayer { unix_socket: Arc::default(), ..self.clone() }
+    }
+
+    /// Says which Unix socket the client connects to.
+    pub(super) fn connects_to(&self, unix_socket: Option<Box<str>>) {
+        if let Some(path) = unix_socket {
+            // It is said once, by the builder of the client.
+            let _ = self.unix_socket.set(path);
+        }
     }
 }
 
@@ -71,7 +91,7 @@ where
     }
 
     fn call(&mut self, to: Q) -> Self::Future {
-        let TraceConnectorLayer { sink, known, chains } = &self.layer;
+        let TraceConnectorLayer { sink, known, chains, unix_socket } = &self.layer;
         if !sink.is_enabled() {
             let unseen = sink.may_record().then(|| known.clone());
             return TraceConnectorFuture { inner: self.inner.call(to), dial: None, unseen };
@@ -81,8 +101,8 @@ where
         let dial = recorder.dial().clone();
         let inner = dial.scope(|| self.inner.call(to));
         let handshakes = Handshakes::new(dial, chains);
-        let (host, known) = (uri.host().unwrap_or_default().into(), known.clone());
-        let dial = Some(Dial { recorder, handshakes, host, known });
+        let (known, unix_socket) = (known.clone(), unix_socket.clone());
+        let dial = Some(Dial { recorder, handshakes, uri, known, unix_socket });
         TraceConnectorFuture { inner, dial, unseen: None }
     }
 }
@@ -112,8 +132,9 @@ pin_project! {
 struct Dial {
     recorder: DialRecorder,
     handshakes: Arc<Handshakes>,
-    host: Box<str>,
+    uri: Uri,
     known: Arc<Known>,
+    unix_socket: Arc<OnceLock<Box<str>>>,
 }
 
 impl<F, C> Future for TraceConnectorFuture<F>
@@ -127,10 +148,11 @@ where
         let this = self.project();
         let Some(dial) = this.dial else {
             let polled = this.inner.poll(cx);
-            if let (Poll::Ready(Ok(conn)), Some(known)) = (&polled, this.unseen)
-                && let Some(addresses) = addresses_of(&conn.connected())
-            {
-                known.add(addresses, None, Tick::NONE);
+            if let (Poll::Ready(Ok(conn)), Some(known)) = (&polled, this.unseen) {
+                match addresses_of(&conn.connected()) {
+                    Some(addresses) => known.add(addresses, None, Tick::NONE),
+                    None => known.missed_unaddressed(),
+                }
             }
             return polled;
         };
@@ -153,15 +175,16 @@ impl Dial {
         let addresses = addresses_of(&connected);
         let now = self.recorder.dial().now();
         let outcome = Outcome::Established { is_h2: connected.is_negotiated_h2() };
-        let tunnels = self.handshakes.take(&self.host, outcome);
+        let tunnels = self.handshakes.take(self.uri.host().unwrap_or_default(), outcome);
         let endpoint = Endpoint {
             local: addresses.map(|(local, _)| local),
             remote: addresses.map(|(_, remote)| remote),
-            path: None,
+            path: self.unix_socket.get().filter(|_| addresses.is_none()).cloned(),
         };
         let conn = std::mem::take(&mut self.recorder).out_of_sight(endpoint, tunnels);
-        if let Some(addresses) = addresses {
-            self.known.add(addresses, conn, now);
+        match addresses {
+            Some(addresses) => self.known.add(addresses, conn, now),
+            None => self.known.add_unaddressed(Origin::of_uri(&self.uri), conn),
         }
     }
 
@@ -171,7 +194,7 @@ impl Dial {
         // After a handshake that went well there is one thing left that may fail: a proxy that refuses.
         let of_tls = rustls_error(error);
         if self.handshakes.have_begun() && (of_tls.is_some() || is_io(error)) {
-            let tunnels = self.handshakes.take(&self.host, Outcome::Failed(of_tls));
+            let tunnels = self.handshakes.take(self.uri.host().unwrap_or_default(), Outcome::Failed(of_tls));
             recorder.handshake_failed(tunnels, fault);
         } else {
             recorder.failed(|| fault);
@@ -182,7 +205,7 @@ impl Dial {
 impl Drop for Dial {
     fn drop(&mut self) {
         if self.recorder.dial().is_on() && self.handshakes.have_begun() {
-            let tunnels = self.handshakes.take(&self.host, Outcome::Dropped);
+            let tunnels = self.handshakes.take(self.uri.host().unwrap_or_default(), Outcome::Dropped);
             std::mem::take(&mut self.recorder).handshake_dropped(tunnels);
         }
     }

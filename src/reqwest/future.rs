@@ -1,4 +1,4 @@
-use super::known::{Addresses, Known, addresses};
+use super::known::{Addresses, Known, Origin, addresses};
 use crate::{
     error::classify,
     request::TraceResponseBody,
@@ -6,7 +6,7 @@ use crate::{
 };
 use ::reqwest::{Body, Client, Error, Request, Response, ResponseBuilderExt, Url};
 use http::Extensions;
-use hyper_util::client::legacy;
+use hyper_util::client::legacy::{self, connect::Connected};
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
@@ -72,14 +72,18 @@ impl Future for TraceClientFuture {
 }
 
 impl Running {
-    fn link(&self, addresses: Addresses) -> Option<ConnRef> {
-        let conn = self.known.find(addresses, self.recorder.begin())?;
+    /// Links the request to the connection between these addresses, or without addresses to the one to that URL.
+    fn link(&self, addresses: Option<Addresses>, url: Option<&Url>) -> Option<ConnRef> {
+        let conn = match addresses {
+            Some(addresses) => self.known.find(addresses, self.recorder.begin())?,
+            None => self.known.find_unaddressed(&Origin::of_url(url?))?,
+        };
         self.recorder.conn(&conn);
         Some(conn)
     }
 
     fn responded(self, mut response: Response, handle: RequestHandle) -> Response {
-        let conn = addresses(response.extensions()).and_then(|addresses| self.link(addresses));
+        let conn = self.link(addresses(response.extensions()), Some(response.url()));
         let mut recorder = self.recorder;
         match conn {
             Some(mut conn) => {
@@ -98,8 +102,10 @@ impl Running {
     }
 
     fn failed(self, error: &Error) {
-        if let Some(addresses) = of_error(error) {
-            self.link(addresses);
+        if let Some(connected) = of_error(error) {
+            let mut extras = Extensions::new();
+            connected.get_extras(&mut extras);
+            self.link(addresses(&extras), error.url());
         }
         let mut recorder = self.recorder;
         recorder.failed(classify::failure(error), &classify::chain(error));
@@ -121,14 +127,12 @@ pub(super) fn with_url(url: Url) -> Extensions {
     response.map(|response| response.into_parts().0.extensions).unwrap_or_default()
 }
 
-/// The addresses of the connection that a request failed on.
-fn of_error(error: &Error) -> Option<Addresses> {
+/// The connection that a request failed on.
+fn of_error(error: &Error) -> Option<&Connected> {
     let mut next = std::error::Error::source(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<legacy::Error>() {
-            let mut extras = Extensions::new();
-            error.connect_info()?.get_extras(&mut extras);
-            return addresses(&extras);
+            return error.connect_info();
         }
         next = error.source();
     }

@@ -1,7 +1,8 @@
 //! Which connection a response came over, where its client tells no more of that than the two addresses.
 
 use crate::sink::{ConnRef, Tick};
-use http::Extensions;
+use ::reqwest::Url;
+use http::{Extensions, Uri};
 use hyper_util::client::legacy::connect::HttpInfo;
 use std::{
     collections::HashMap,
@@ -25,6 +26,37 @@ pub(super) fn addresses(extensions: &Extensions) -> Option<Addresses> {
 pub(super) struct Known {
     most: usize,
     both: Mutex<[HashMap<Addresses, Entry>; 2]>,
+    unaddressed: Mutex<Unaddressed>,
+}
+
+/// The connections that have no addresses, such as those to a Unix socket. Clients share them only between requests to
+/// the same origin, which is all that is known of them.
+#[derive(Debug, Default)]
+struct Unaddressed {
+    /// At most `Known::most`. `None` where there was more than one connection, or it was not recorded.
+    by_origin: HashMap<Origin, Option<ConnRef>>,
+    /// There was one that was not recorded, to whatever origin.
+    has_missed: bool,
+}
+
+/// Scheme, host and port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Origin(Box<str>);
+
+impl Origin {
+    pub(super) fn of_uri(uri: &Uri) -> Self {
+        Origin::new(uri.scheme_str(), uri.host(), uri.port_u16())
+    }
+
+    pub(super) fn of_url(url: &Url) -> Self {
+        Origin::new(Some(url.scheme()), url.host_str(), url.port())
+    }
+
+    fn new(scheme: Option<&str>, host: Option<&str>, port: Option<u16>) -> Self {
+        let (scheme, host) = (scheme.unwrap_or_default(), host.unwrap_or_default());
+        let port = port.unwrap_or(if scheme == "https" { 443 } else { 80 });
+        Origin(format!("{scheme}://{host}:{port}").into())
+    }
 }
 
 /// Each keeps its records, and those of its dial: the names that were looked up, the tunnels.
@@ -42,7 +74,7 @@ struct Entry {
 
 impl Default for Known {
     fn default() -> Self {
-        Known { most: MOST, both: Mutex::default() }
+        Known { most: MOST, both: Mutex::default(), unaddressed: Mutex::default() }
     }
 }
 
@@ -55,6 +87,38 @@ impl Known {
             self.put(&mut both, addresses, Entry { conn, since, is_heir })
         };
         drop(gone); // not while others wait
+    }
+
+    /// A connection without addresses has been made; `None` where it was not recorded.
+    pub(super) fn add_unaddressed(&self, origin: Origin, conn: Option<ConnRef>) {
+        let mut unaddressed = self.lock_unaddressed();
+        let has_room = unaddressed.by_origin.len() < self.most;
+        let gone = match unaddressed.by_origin.get_mut(&origin) {
+            Some(known) => known.take(),
+            None if has_room => {
+                unaddressed.by_origin.insert(origin, conn);
+                None
+            }
+            None => None,
+        };
+        drop(unaddressed);
+        drop(gone); // not while others wait
+    }
+
+    /// A connection without addresses has been made while nothing was recorded.
+    pub(super) fn missed_unaddressed(&self) {
+        self.lock_unaddressed().has_missed = true;
+    }
+
+    /// Returns the only connection without addresses that was ever made to the origin. `None` when there is none, it
+    /// was not recorded, or there were more.
+    pub(super) fn find_unaddressed(&self, origin: &Origin) -> Option<ConnRef> {
+        let unaddressed = self.lock_unaddressed();
+        unaddressed.by_origin.get(origin).filter(|_| !unaddressed.has_missed)?.clone()
+    }
+
+    fn lock_unaddressed(&self) -> MutexGuard<'_, Unaddressed> {
+        self.unaddressed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The only one that can have carried a request which began then. `None` when there is none, it was not

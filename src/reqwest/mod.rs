@@ -1,4 +1,4 @@
-//! reqwest, in two tiers: a client that stays as it is and is observed, or reqwest's types over our own
+//! reqwest 0.13, in two tiers: a client that stays as it is and is observed, or reqwest's types over our own
 //! [`Client`](crate::Client).
 //!
 //! # Observed
@@ -27,7 +27,9 @@
 //! # In full depth
 //!
 //! [`send_through`](RequestBuilderExt::send_through) has our own client make the request, and [`FullDepth`] is that
-//! as a service. The response is reqwest's, the error [`ClientError`](crate::client::ClientError).
+//! as a service. The response is reqwest's, the error [`ClientError`](crate::client::ClientError). What fails in the
+//! response's body is an error of reqwest's (`is_decode`), with the [`ClientError`](crate::client::ClientError) among
+//! its sources; `is_timeout` answers for the time limits of our own client, too.
 //!
 //! ```no_run
 //! use nettrace::{Client, ResponseExt, TraceSink, reqwest::RequestBuilderExt};
@@ -71,7 +73,9 @@
 //! each of which was seen as it was made, and in one network namespace no two have the same addresses at the same time.
 //! Where they were those of another connection before, a request that began in its time has no link rather than a
 //! wrong one; so has one over a connection that was made while the sink was off, or that was not used while some
-//! thousand others were.
+//! thousand others were. A connection without addresses, such as one to a Unix socket, is linked as long as it is the
+//! only one that was ever made to the request's origin; it shows the path of the socket if the client was built with
+//! [`TraceClientBuilder::build`].
 //!
 //! # What is changed
 //!
@@ -94,6 +98,7 @@ mod known;
 mod observer;
 mod redirect;
 mod resolver;
+mod settings;
 
 pub use self::{
     adapter::{FullDepth, FullDepthFuture},

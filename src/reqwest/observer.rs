@@ -1,8 +1,7 @@
 //! What is put into a reqwest client so that it can be observed.
 
 use super::{
-    client::TraceClientBuilder, connector::TraceConnectorLayer, error::ObserveError, redirect,
-    resolver::Resolver,
+    client::TraceClientBuilder, connector::TraceConnectorLayer, error::ObserveError, redirect, settings,
 };
 use crate::{resolve::StubResolver, sink::TraceSink, tls::TraceTlsLayer};
 use ::reqwest::{ClientBuilder, dns::Resolve, redirect::Policy};
@@ -55,7 +54,8 @@ impl Observer {
         self
     }
 
-    /// Looks names up with this resolver. By default with [`StubResolver::system`], whose messages are recorded.
+    /// Looks names up with this resolver: a [`StubResolver`], whose messages are recorded, any other of hyper's kind
+    /// in a [`Resolver`](super::Resolver), or one of reqwest's. By default with [`StubResolver::system`].
     pub fn resolver(mut self, resolver: impl Resolve + 'static) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
@@ -72,14 +72,19 @@ impl Observer {
     ///
     /// # Errors
     ///
-    /// When something was set before that would be lost ([`ObserveError::WouldBeLost`]), as far as reqwest tells
-    /// that: a policy for redirects, and most about TLS, but not certificates. And when by default there should be a
-    /// resolver or roots of this machine's, and there are none.
+    /// When something was set before that would be lost ([`ObserveError::WouldBeLost`]), as far as reqwest's builder
+    /// shows it: a redirect policy, accepting invalid certificates or host names, the minimal and maximal TLS version,
+    /// no SNI, a key log, and a preconfigured TLS backend where reqwest's feature `default-tls` is on. Not shown, and
+    /// lost without an error, are root certificates, revocation lists, a client's identity, a resolver, and without
+    /// `default-tls` a preconfigured TLS backend: give them to [`tls`](Self::tls) and [`resolver`](Self::resolver).
+    ///
+    /// And when by default there should be a resolver or roots of this machine's, and there are none.
     pub fn install(self, builder: ClientBuilder) -> Result<TraceClientBuilder, ObserveError> {
-        if let Some(setting) = lost(&builder) {
+        if let Some(setting) = settings::lost(&builder) {
             return Err(ObserveError::WouldBeLost(setting));
         }
         let Observer { connector, tls, resolver, redirect } = self;
+        let connector = connector.for_client();
         let sink = &connector.sink;
         let mut tls = match tls {
             Some(config) => config,
@@ -90,7 +95,7 @@ impl Observer {
         }
         let resolver = match resolver {
             Some(resolver) => resolver,
-            None => Arc::new(Resolver::new(StubResolver::system(sink)?)),
+            None => Arc::new(StubResolver::system(sink)?),
         };
         let builder = builder
             .tls_backend_preconfigured(tls)
@@ -99,20 +104,6 @@ impl Observer {
             .connector_layer(connector.clone());
         Ok(TraceClientBuilder { builder, connector })
     }
-}
-
-/// A setting that would be lost; as it is debugged is all that reqwest tells of one.
-fn lost(builder: &ClientBuilder) -> Option<&'static str> {
-    let text = format!("{builder:?}");
-    const SETTINGS: [(&str, &str); 6] = [
-        ("redirect_policy: ", "redirect"),
-        ("tls_danger_accept_invalid_certs: ", "tls_danger_accept_invalid_certs"),
-        ("tls_danger_accept_invalid_hostnames: ", "tls_danger_accept_invalid_hostnames"),
-        ("tls_version_min: ", "tls_version_min"),
-        ("tls_version_max: ", "tls_version_max"),
-        ("tls_sni: false", "tls_sni"),
-    ];
-    SETTINGS.iter().find(|(shown, _)| text.contains(shown)).map(|(_, setting)| *setting)
 }
 
 impl fmt::Debug for Observer {

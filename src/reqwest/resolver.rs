@@ -1,14 +1,15 @@
 //! Resolvers of hyper's kind, as reqwest takes them.
 
+use crate::resolve::StubResolver;
 use ::reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use hyper_util::client::legacy::connect::dns::Name as HyperName;
 use std::{error::Error, net::SocketAddr};
 use tower::ServiceExt;
 use tower_service::Service;
 
-/// Lets reqwest look names up with a resolver of hyper's kind, such as
-/// [`StubResolver`](crate::resolve::StubResolver), or any other inside
+/// Lets reqwest look names up with a resolver of hyper's kind, such as any inside
 /// [`TraceResolve`](crate::resolve::TraceResolve): then dials show when resolving began and ended.
+/// [`StubResolver`] is one of reqwest's by itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Resolver<R>(R);
 
@@ -33,5 +34,11 @@ where
             let addresses = resolver.oneshot(name).await.map_err(Into::into)?;
             Ok(Box::new(addresses) as Addrs)
         })
+    }
+}
+
+impl Resolve for StubResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Resolver::new(self.clone()).resolve(name)
     }
 }

@@ -21,6 +21,8 @@ use crate::{
         limits::{LimitedText, MAX_ADDRESS_BYTES, MAX_REASON_BYTES, limit},
     },
 };
+#[cfg(feature = "tonic")]
+use std::time::Duration;
 use std::{
     future::poll_fn,
     io,
@@ -28,8 +30,6 @@ use std::{
     pin::pin,
     sync::Arc,
 };
-#[cfg(feature = "tonic")]
-use std::time::Duration;
 
 /// A running dial: what a poll scope carries, and what everything below a connector hangs its records on.
 #[derive(Clone, Debug, Default)]

@@ -14,3 +14,4 @@ mod settings;
 mod side;
 mod tiers;
 mod tls;
+mod unix;

@@ -12,18 +12,26 @@ type Setting = (&'static str, fn(ClientBuilder) -> ClientBuilder);
 
 #[test]
 fn what_would_be_lost_is_refused() {
-    let settings: [Setting; 6] = [
+    let settings: [Setting; 7] = [
         ("redirect", |builder| builder.redirect(reqwest::redirect::Policy::none())),
         ("tls_danger_accept_invalid_certs", |builder| builder.tls_danger_accept_invalid_certs(true)),
         ("tls_danger_accept_invalid_hostnames", |builder| builder.tls_danger_accept_invalid_hostnames(true)),
         ("tls_version_min", |builder| builder.tls_version_min(reqwest::tls::Version::TLS_1_3)),
         ("tls_version_max", |builder| builder.tls_version_max(reqwest::tls::Version::TLS_1_2)),
         ("tls_sni", |builder| builder.tls_sni(false)),
+        ("tls_sslkeylogfile", |builder| builder.tls_sslkeylogfile(true)),
     ];
     for (name, set) in settings {
         let error = trace(set(Client::builder()), &TraceSink::new()).expect_err(name);
         assert!(matches!(error, ObserveError::WouldBeLost(lost) if lost == name), "{error}");
     }
+}
+
+/// A value that reads like a setting is none.
+#[test]
+fn values_are_no_settings() {
+    let builder = Client::builder().user_agent("redirect_policy: tls_version_min: tls_sni: false");
+    assert!(trace(builder, &TraceSink::new()).is_ok());
 }
 
 #[tokio::test]

@@ -72,8 +72,7 @@ fn names_are_not_limited() {
     }
     let ns = Ns::new();
     let inside: SocketAddr = "127.0.0.1:5353".parse().unwrap();
-    let dnsmasq =
-        Dnsmasq::builder().in_ns(&ns, inside).host("slow.test", &["127.0.0.1".parse().unwrap()]);
+    let dnsmasq = Dnsmasq::builder().in_ns(&ns, inside).host("slow.test", &["127.0.0.1".parse().unwrap()]);
     let dnsmasq = dnsmasq.domain("test").start();
     let _relay = relay_udp(&ns, ns.udp("127.0.0.1:53"), dnsmasq.addr, HELD_UP);
     let directory = tempfile::tempdir().unwrap();

@@ -1,0 +1,110 @@
+//! What is set on a builder of reqwest's. Its `Debug` output is all that reqwest tells of that.
+
+use ::reqwest::ClientBuilder;
+
+/// The name of a setting that would have no effect any more once a resolver, a TLS configuration and a redirect
+/// policy are put into the builder.
+pub(super) fn lost(builder: &ClientBuilder) -> Option<&'static str> {
+    lost_in(&format!("{builder:?}"))
+}
+
+/// The path of the Unix socket that the client connects to.
+pub(super) fn unix_socket(builder: &ClientBuilder) -> Option<Box<str>> {
+    unix_socket_in(&format!("{builder:?}"))
+}
+
+fn lost_in(shown: &str) -> Option<&'static str> {
+    const SETTINGS: [(&str, &str); 9] = [
+        ("redirect_policy: ", "redirect"),
+        ("tls_danger_accept_invalid_certs: ", "tls_danger_accept_invalid_certs"),
+        ("tls_danger_accept_invalid_hostnames: ", "tls_danger_accept_invalid_hostnames"),
+        ("tls_version_min: ", "tls_version_min"),
+        ("tls_version_max: ", "tls_version_max"),
+        ("tls_sni: false", "tls_sni"),
+        ("tls_sslkeylogfile: true", "tls_sslkeylogfile"),
+        // Shown with reqwest's feature `default-tls` only.
+        ("tls_backend: Built", "tls_backend_preconfigured"),
+        ("tls_backend: UnknownPreconfigured", "tls_backend_preconfigured"),
+    ];
+    let shown = without_texts(shown);
+    SETTINGS.iter().find(|(pattern, _)| shown.contains(pattern)).map(|(_, setting)| *setting)
+}
+
+fn unix_socket_in(shown: &str) -> Option<Box<str>> {
+    // Within another text the quotation mark would be escaped.
+    let (_, rest) = shown.split_once("unix_socket: \"")?;
+    unescaped(rest)
+}
+
+/// Leaves out what is between quotation marks: values, which may read like settings.
+fn without_texts(shown: &str) -> String {
+    let mut chars = shown.chars();
+    let mut rest = String::new();
+    while let Some(char) = chars.next() {
+        rest.push(char);
+        if char == '"' {
+            // An escaped character is not the end.
+            while let Some(char) = chars.next().filter(|char| *char != '"') {
+                if char == '\\' {
+                    chars.next();
+                }
+            }
+        }
+    }
+    rest
+}
+
+/// The text up to the next quotation mark, as it was before `Debug` escaped it. `None` where it has an escape that
+/// `Debug` does not write for UTF-8.
+fn unescaped(escaped: &str) -> Option<Box<str>> {
+    let mut chars = escaped.chars();
+    let mut text = String::new();
+    loop {
+        text.push(match chars.next()? {
+            '"' => return Some(text.into()),
+            '\\' => match chars.next()? {
+                't' => '\t',
+                'r' => '\r',
+                'n' => '\n',
+                '0' => '\0',
+                'u' => {
+                    let code: String = chars.by_ref().skip(1).take_while(|char| *char != '}').collect();
+                    char::from_u32(u32::from_str_radix(&code, 16).ok()?)?
+                }
+                char @ ('"' | '\'' | '\\') => char,
+                _ => return None,
+            },
+            char => char,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_tls_backend_is_seen_where_reqwest_shows_it() {
+        let shown = |backend| format!("ClientBuilder {{ tls_sni: true, tls_backend: {backend} }}");
+        for backend in ["BuiltRustls", "BuiltNativeTls", "UnknownPreconfigured"] {
+            assert_eq!(lost_in(&shown(backend)), Some("tls_backend_preconfigured"));
+        }
+        for backend in ["Rustls", "NativeTls"] {
+            assert_eq!(lost_in(&shown(backend)), None);
+        }
+    }
+
+    #[test]
+    fn paths_are_read_as_they_are() {
+        for path in ["/run/docker.sock", "/a \"b\"\\c\n\u{7f}\u{e9}\u{200b}", ""] {
+            let shown = format!(
+                "ClientBuilder {{ a: \"unix_socket: \\\"x\\\"\", unix_socket: {:?} }}",
+                Path::new(path)
+            );
+            assert_eq!(unix_socket_in(&shown).as_deref(), Some(path), "{shown}");
+        }
+        assert_eq!(unix_socket_in("ClientBuilder { unix_socket: \"\\xFF\" }"), None);
+        assert_eq!(unix_socket_in("ClientBuilder { accepts: Accepts }"), None);
+    }
+}
