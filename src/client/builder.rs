@@ -343,7 +343,7 @@ impl ClientBuilder {
             proxies: self.proxies.take().unwrap_or_else(ProxySelector::from_env),
         };
         let wire = Wire {
-            tracing: TraceRequestLayer::new(&self.sink),
+            tracing: TraceRequestLayer::new(&self.sink).hold_redirects(self.redirects > 0),
             pool: Pool::new(connector, settings),
             compression: self.compression,
         };

@@ -34,7 +34,7 @@ pub use self::{
     builder::{ClientBuilder, ClientService, HttpVersion},
     error::ClientError,
 };
-pub use crate::error::{ClientClosed, DecodeError, InvalidRequest, TimedOut};
+pub use crate::error::{ClientClosed, DecodeError, IncompleteBody, InvalidRequest, TimedOut};
 
 use self::{
     body::Deadline,
@@ -43,7 +43,10 @@ use self::{
     redirect::{Hop, Unusable},
     wire::Wire,
 };
-use crate::sink::{RequestHandle, TraceSink};
+use crate::{
+    request::is_redirect,
+    sink::{RequestHandle, TraceSink},
+};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either};
 use http::{HeaderValue, Method, Request, Response, Version, header};
@@ -228,10 +231,15 @@ impl ClientStack {
             let response = within(&mut deadline, &handle, pin!(response)).await?;
             let response = response.map_err(|error| ClientError::failed(error, handle.clone()))?;
             match &mut hop {
-                Some(hop) if Hop::is_asked_for(&response) => {
+                Some(hop) if is_redirect(&response) => {
                     Box::pin(self.follow(hop, response, handle, deadline)).await
                 }
-                _ => Ok(response.map(|body| body.within(deadline, handle))),
+                _ => {
+                    if self.redirects > 0 && is_redirect(&response) {
+                        handle.release(); // not followed
+                    }
+                    Ok(response.map(|body| body.within(deadline, handle)))
+                }
             }
         }
     }
@@ -244,32 +252,33 @@ impl ClientStack {
         mut handle: RequestHandle,
         mut deadline: Option<Deadline>,
     ) -> Result<Response<ResponseBody>, ClientError> {
+        // The request of a redirect does not end before it is decided here whether that can be followed.
         for hops in 0.. {
             let mut next = match hop.next(&response) {
                 Ok(Some(next)) => next,
                 Ok(None) => break,
                 Err(Unusable(why)) => {
-                    handle.has_enough();
                     let status = response.status();
-                    return Err(ClientError::new(Kind::Redirect { status, why }, handle));
+                    return Err(given_up(Kind::Redirect { status, why }, handle));
                 }
             };
             let mut body = response.into_body();
             within(&mut deadline, &handle, pin!(skip(&mut body))).await?;
-            handle.has_enough();
-            drop(body);
             if hops == self.redirects {
-                return Err(ClientError::new(Kind::TooManyRedirects(hops), handle));
+                return Err(given_up(Kind::TooManyRedirects(hops), handle));
             }
             if self.pool.is_closed() {
-                return Err(ClientError::failed(ClientClosed, handle));
+                return Err(given_up(Kind::Failed(ClientClosed.into()), handle));
             }
+            handle.has_enough();
+            drop(body);
             next.extensions_mut().insert(handle.into_slot());
             let answer;
             (handle, answer) = self.call(next);
             let answer = within(&mut deadline, &handle, pin!(answer)).await?;
             response = answer.map_err(|error| ClientError::failed(error, handle.clone()))?;
         }
+        handle.release();
         #[cfg(feature = "reqwest")]
         response.extensions_mut().insert(FinalUri(hop.uri().clone()));
         Ok(response.map(|body| body.within(deadline, handle)))
@@ -312,6 +321,13 @@ impl ClientStack {
 #[cfg(feature = "reqwest")]
 #[derive(Clone, Debug)]
 pub(crate) struct FinalUri(pub(crate) http::Uri);
+
+/// The client cannot go on after this response, which ends its request as a failure.
+fn given_up(kind: Kind, handle: RequestHandle) -> ClientError {
+    let error = ClientError::new(kind, handle);
+    error.request().failed(error.failure(), error.to_string());
+    error
+}
 
 /// No longer than the time for the whole request. Said to be over while it still goes on: given up without a word
 /// it would be recorded as dropped.

@@ -52,14 +52,10 @@ impl Hop {
         &self.parts.uri
     }
 
-    /// Whether the response may be a redirect.
-    pub(super) fn is_asked_for<B>(response: &Response<B>) -> bool {
-        response.status().is_redirection()
-    }
-
     /// The request to make after this response, if it is a redirect; an error when that leads nowhere.
     pub(super) fn next<B>(&mut self, response: &Response<B>) -> Result<Option<Request<Body>>, Unusable> {
-        let Some(location) = response.headers().get(header::LOCATION) else { return Ok(None) };
+        let location = response.headers().get(header::LOCATION).filter(|location| !location.is_empty());
+        let Some(location) = location else { return Ok(None) };
         let keeps_body = match response.status() {
             StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => false,
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT if self.body.is_some() => true,
@@ -217,6 +213,7 @@ mod tests {
     fn nowhere_to_go() {
         let mut hop = hop(Method::GET, "https://a.test/", Body::empty());
         assert!(hop.next(&Response::builder().status(302).body(()).unwrap()).unwrap().is_none());
+        assert!(hop.next(&answer(302, "")).unwrap().is_none(), "as Go and curl have it");
         assert!(hop.next(&answer(302, "ftp://a.test/")).is_err());
         assert!(hop.next(&answer(302, "http://[bad/")).is_err());
         assert!(hop.next(&answer(304, "/x")).unwrap().is_none());

@@ -125,6 +125,9 @@ where
             Ok(io) => {
                 let conn = dial.adopt(Transport::Tcp, || endpoint(&io), *this.above_tls);
                 dial.established(conn.conn_ref());
+                if let Some(conn) = conn.conn_ref().filter(|_| io.connected().is_negotiated_h2()) {
+                    conn.speaks_http2();
+                }
                 conn.foreign_connected();
                 Ok(TracedIo::new(io, conn))
             }

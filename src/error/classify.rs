@@ -12,7 +12,7 @@ use std::{error::Error, io};
 pub(crate) fn io_fault(error: &io::Error) -> Fault {
     let failure = io_failure(error);
     match error.raw_os_error() {
-        Some(number) => Fault { failure, text: Text::Os(number), original_bytes: None },
+        Some(number) => Fault { failure, http2_error: None, text: Text::Os(number), original_bytes: None },
         None => Fault::new(failure, text(error)),
     }
 }
@@ -27,7 +27,32 @@ pub(crate) fn is_under_way(error: &io::Error) -> bool {
 
 /// The code of any error, and its text with that of its sources.
 pub(crate) fn fault(error: &(dyn Error + 'static)) -> Fault {
-    Fault::new(failure(error), chain(error))
+    Fault { http2_error: http2_error(error), ..Fault::new(failure(error), chain(error)) }
+}
+
+/// Returns the HTTP/2 error code that an error in the chain carries.
+fn http2_error(error: &(dyn Error + 'static)) -> Option<u32> {
+    sources(error).find_map(|error| {
+        #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason().map(u32::from);
+        }
+        error.downcast_ref::<super::IncompleteBody>()?.http2_error
+    })
+}
+
+/// Returns `true` if an error in the chain is one of HTTP/2: the connection speaks that.
+#[cfg(feature = "request")]
+pub(crate) fn is_http2(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
+    return sources(error).any(|error| error.is::<h2::Error>());
+    #[cfg(not(any(feature = "client", feature = "server", feature = "tonic")))]
+    return http2_error(error).is_some();
+}
+
+/// The error and its sources.
+fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
 }
 
 /// The code of an I/O error, or of the error that it carries.
@@ -215,6 +240,9 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return h2_failure(error);
+    }
+    if error.is::<super::IncompleteBody>() {
+        return Some(Failure::EofError);
     }
     #[cfg(feature = "tonic")]
     if error.is::<::tonic::TimeoutExpired>() {

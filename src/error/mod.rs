@@ -5,6 +5,8 @@ pub(crate) mod classify;
 mod connect;
 #[cfg(feature = "client")]
 mod decode;
+mod http2;
+mod incomplete;
 #[cfg(feature = "client")]
 mod invalid;
 #[cfg(feature = "proxy")]
@@ -24,6 +26,9 @@ pub(crate) use connect::ConnectErrorKind;
 pub use connect::{ConnectAttempt, ConnectError};
 #[cfg(feature = "client")]
 pub use decode::DecodeError;
+pub(crate) use http2::http2_error_name;
+pub use incomplete::IncompleteBody;
+pub(crate) use incomplete::Lengths;
 #[cfg(feature = "client")]
 pub use invalid::InvalidRequest;
 #[cfg(feature = "proxy")]
@@ -49,6 +54,8 @@ use std::{borrow::Cow, io, num::NonZeroU32};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fault {
     pub(crate) failure: Failure,
+    /// The error code of an HTTP/2 stream or connection (RFC 9113 section 7).
+    pub(crate) http2_error: Option<u32>,
     text: Text,
     /// Bytes of the text before it was cut.
     original_bytes: Option<NonZeroU32>,
@@ -69,7 +76,7 @@ impl Fault {
             Some(cut) => (cut.into(), limits::size(text.len())),
             None => (text, None),
         };
-        Fault { failure, text: Text::Words(text), original_bytes }
+        Fault { failure, http2_error: None, text: Text::Words(text), original_bytes }
     }
 
     /// The code, the text, and how many bytes that had if it was cut.

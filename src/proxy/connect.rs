@@ -66,7 +66,7 @@ where
         }
         Err(kind) => {
             let error = failed(kind);
-            recorder.failed(error.failure(), &classify::chain(&error));
+            recorder.failed(classify::fault(&error));
             Err(error)
         }
     }

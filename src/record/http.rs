@@ -70,6 +70,11 @@ pub struct HttpReqTrace {
     /// Why the request failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// The code that an HTTP/2 stream was reset with, or its connection given up with (RST_STREAM, GOAWAY), by
+    /// whichever side: its name in RFC 9113 section 7, such as `REFUSED_STREAM`, or else hexadecimal, such as `0x1f`.
+    /// A reset with `NO_ERROR` is hidden by hyper, and known only of requests of the crate's own client.
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub http2_error: Rare<Text>,
     /// How the request ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<EndReason>,

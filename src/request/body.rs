@@ -92,10 +92,16 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if this.recorder.is_on() && this.inner.is_end_stream() {
-                this.recorder.complete();
+                ended(&*this.inner, this.recorder);
             }
         }
     }
+}
+
+/// The body came to its end. A client may say nothing of one that was cut off, as hyper does when an HTTP/2 stream is
+/// reset with `NO_ERROR`: only its length tells.
+fn ended<B: Body>(body: &B, recorder: &mut RequestRecorder) {
+    recorder.ended(body.size_hint().lower());
 }
 
 impl<B: Body> TraceResponseBody<B> {
@@ -134,11 +140,11 @@ where
                     this.recorder.trailers(trailers);
                 }
                 if this.inner.is_end_stream() {
-                    this.recorder.complete();
+                    ended(&*this.inner, this.recorder);
                 }
             }
             Some(Err(error)) => failure::record_plain(error, this.recorder, "the body failed"),
-            None => this.recorder.complete(),
+            None => ended(&*this.inner, this.recorder),
         }
         Poll::Ready(frame)
     }

@@ -2,7 +2,10 @@
 
 use crate::{
     Failure,
-    error::classify::{self, as_error},
+    error::{
+        Fault,
+        classify::{self, as_error},
+    },
     sink::{ConnRef, RequestRecorder},
 };
 use http::Extensions;
@@ -18,6 +21,9 @@ pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
         if let Some(conn) = extras.get::<ConnRef>() {
             recorder.conn(conn);
         }
+        if conn.is_negotiated_h2() {
+            recorder.speaks_http2();
+        }
     }
     record_plain(error, &mut recorder, "the service failed");
 }
@@ -26,7 +32,12 @@ pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
 #[cold]
 pub(crate) fn record_plain(error: &dyn Any, recorder: &mut RequestRecorder, otherwise: &'static str) {
     match as_error(error) {
-        Some(error) => recorder.failed(classify::failure(error), &classify::chain(error)),
-        None => recorder.failed(Failure::unknown(otherwise), otherwise),
+        Some(error) => {
+            if classify::is_http2(error) {
+                recorder.speaks_http2();
+            }
+            recorder.failed(classify::fault(error));
+        }
+        None => recorder.failed(Fault::new(Failure::unknown(otherwise), otherwise)),
     }
 }

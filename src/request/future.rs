@@ -1,6 +1,6 @@
 use super::{TraceResponseBody, failure};
 use crate::sink::{ConnRef, RequestHandle, RequestRecorder};
-use http::{Extensions, Response};
+use http::{Extensions, Response, header};
 use http_body::Body;
 use hyper_util::client::legacy::connect::CaptureConnection;
 use pin_project_lite::pin_project;
@@ -27,6 +27,14 @@ pub(super) struct Running {
     /// The caller's own.
     pub(super) handle: Option<RequestHandle>,
     pub(super) capture: Option<CaptureConnection>,
+    /// See [`TraceRequestLayer::hold_redirects`](super::TraceRequestLayer::hold_redirects).
+    pub(super) holds_redirects: bool,
+}
+
+/// Whether a response sends its reader elsewhere. An empty `Location` does not.
+pub(crate) fn is_redirect<B>(response: &Response<B>) -> bool {
+    let location = response.headers().get(header::LOCATION);
+    response.status().is_redirection() && location.is_some_and(|location| !location.is_empty())
 }
 
 impl<F> TraceRequestFuture<F> {
@@ -88,8 +96,13 @@ impl Running {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(response)) => {
                 self.responded(response);
+                if self.holds_redirects && is_redirect(response) {
+                    self.recorder.hold();
+                }
                 if response.body().is_end_stream() {
                     self.recorder.complete();
+                } else {
+                    self.recorder.declares(response.headers(), response.body().size_hint().exact());
                 }
             }
             Poll::Ready(Err(error)) => failure::record(error, std::mem::take(&mut self.recorder)),
@@ -137,5 +150,8 @@ fn see_connection(recorder: &RequestRecorder, capture: &CaptureConnection) {
     connected.get_extras(&mut extras);
     if let Some(conn) = extras.get::<ConnRef>() {
         recorder.acquired(conn);
+    }
+    if connected.is_negotiated_h2() {
+        recorder.speaks_http2();
     }
 }

@@ -17,6 +17,7 @@ pub struct TraceRequestLayer<M = Typed> {
     sink: TraceSink,
     capture: bool,
     informational: bool,
+    holds_redirects: bool,
     origin: Option<Arc<Uri>>,
     mapper: M,
 }
@@ -25,7 +26,14 @@ impl TraceRequestLayer {
     /// Records into `sink`. The inner service must take [`TraceBody<B>`](super::TraceBody).
     pub fn new(sink: &TraceSink) -> Self {
         let sink = sink.clone();
-        TraceRequestLayer { sink, capture: false, informational: false, origin: None, mapper: Typed }
+        TraceRequestLayer {
+            sink,
+            capture: false,
+            informational: false,
+            holds_redirects: false,
+            origin: None,
+            mapper: Typed,
+        }
     }
 }
 
@@ -36,8 +44,8 @@ impl<M> TraceRequestLayer<M> {
     }
 
     pub(crate) fn mapped<N>(self, mapper: N) -> TraceRequestLayer<N> {
-        let TraceRequestLayer { sink, capture, informational, origin, .. } = self;
-        TraceRequestLayer { sink, capture, informational, origin, mapper }
+        let TraceRequestLayer { sink, capture, informational, holds_redirects, origin, .. } = self;
+        TraceRequestLayer { sink, capture, informational, holds_redirects, origin, mapper }
     }
 
     /// Has hyper-util's client report the connection as soon as it has chosen one: a request that is dropped
@@ -52,6 +60,14 @@ impl<M> TraceRequestLayer<M> {
     /// the request carries already, so it is off by default.
     pub fn informational(mut self, on: bool) -> Self {
         self.informational = on;
+        self
+    }
+
+    /// Leaves it to the caller to say whether a redirect ends its request well, by [`RequestHandle`]: one that cannot
+    /// be followed does not. Without a word from him it ends as soon as its body is dropped.
+    #[cfg(feature = "client")]
+    pub(crate) fn hold_redirects(mut self, on: bool) -> Self {
+        self.holds_redirects = on;
         self
     }
 
@@ -118,7 +134,10 @@ impl<M> TraceRequestLayer<M> {
         let scope = recorder.scope();
         let inner = send(request);
         drop(scope);
-        TraceRequestFuture::new(inner, Some(Running { recorder, handle, capture }))
+        TraceRequestFuture::new(
+            inner,
+            Some(Running { recorder, handle, capture, holds_redirects: self.holds_redirects }),
+        )
     }
 
     /// Has the request report what only the client knows.

@@ -33,6 +33,8 @@ mod mapper;
 mod on_connection;
 mod service;
 
+#[cfg(feature = "client")]
+pub(crate) use self::future::is_redirect;
 pub use self::{
     body::{TraceBody, TraceResponseBody},
     future::TraceRequestFuture,

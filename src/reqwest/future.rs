@@ -108,7 +108,7 @@ impl Running {
             self.link(addresses(&extras), error.url());
         }
         let mut recorder = self.recorder;
-        recorder.failed(classify::failure(error), &classify::chain(error));
+        recorder.failed(classify::fault(error));
     }
 }
 

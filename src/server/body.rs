@@ -2,7 +2,10 @@
 
 use super::future::Work;
 use crate::{
-    error::classify::{self, as_error},
+    error::{
+        Fault,
+        classify::{self, as_error},
+    },
     record::Failure,
     sink::RequestRecorder,
 };
@@ -66,7 +69,7 @@ impl Rest {
     #[cold]
     fn failed(&mut self, error: &dyn Any) {
         let text = as_error(error).map_or_else(|| "the body failed".to_owned(), classify::chain);
-        self.recorder.failed(Failure::ResponseBodyError, &text);
+        self.recorder.failed(Fault::new(Failure::ResponseBodyError, text));
     }
 }
 

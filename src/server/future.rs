@@ -1,5 +1,5 @@
 use super::{ResponseBody, body::Rest};
-use crate::{record::Failure, request::failure, sink::RequestRecorder};
+use crate::{error::Fault, record::Failure, request::failure, sink::RequestRecorder};
 use http::{Method, Response, StatusCode, Version, header::CONTENT_LENGTH};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -89,7 +89,7 @@ impl Work {
     /// The end of what was dropped before it had ended.
     pub(super) fn dropped(&self, recorder: &mut RequestRecorder) {
         if self.0 {
-            recorder.failed(Failure::ServicePanicked, "the service panicked");
+            recorder.failed(Fault::new(Failure::ServicePanicked, "the service panicked"));
         } else {
             recorder.given_up();
         }

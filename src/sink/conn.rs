@@ -79,6 +79,8 @@ pub(crate) struct ConnRecord {
     pub(super) closing: OnceLock<EndReason>,
     /// The peer will send nothing more.
     pub(super) peer_closed: AtomicBool,
+    /// HTTP/2 is spoken over it.
+    http2: AtomicBool,
     /// What is spoken over it is protected with TLS, whether that is recorded or not: said of accepted ones.
     #[cfg(feature = "server")]
     secured: AtomicBool,
@@ -116,6 +118,7 @@ impl ConnRecord {
             proxy_tls: AtomicU64::new(0),
             closing: OnceLock::new(),
             peer_closed: AtomicBool::new(false),
+            http2: AtomicBool::new(false),
             #[cfg(feature = "server")]
             secured: AtomicBool::new(false),
             end: EndCell::default(),
@@ -254,6 +257,11 @@ impl ConnRef {
         let _ = self.record().closing.set(reason);
     }
 
+    /// HTTP/2 will be spoken over it, by ALPN or by prior knowledge.
+    pub(crate) fn speaks_http2(&self) {
+        self.record().http2.store(true, Relaxed);
+    }
+
     /// Whether that is the same connection.
     #[cfg(feature = "tonic")]
     pub(crate) fn is(&self, other: &ConnRef) -> bool {
@@ -340,6 +348,10 @@ impl ConnLink {
     pub(super) fn first_byte(&self) -> Tick {
         let at = self.record().first_byte.load(Relaxed);
         if at == AWAITED { Tick::NONE } else { Tick(at) }
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.record().http2.load(Relaxed)
     }
 
     /// What went wrong with it, or with a tunnel over it.

@@ -10,11 +10,11 @@ use super::{
     headers::CapturedHeaders,
     links::{PrevHop, Rare as RareLinks, groups},
     proxy::SocksRecord,
-    request::{AtomicTick, RequestRecord, RequestRef},
+    request::{AtomicTick, RequestRecord, RequestRef, version_code},
     tls::TlsRecord,
 };
 use crate::{
-    error::Fault,
+    error::{Fault, http2_error_name},
     record::{
         AddrTuple, Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure,
         HttpHeaders, HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, SocksTrace,
@@ -22,7 +22,7 @@ use crate::{
         limits::{self, LimitedText, TRUNCATION_MARK},
     },
 };
-use http::StatusCode;
+use http::{StatusCode, Version};
 use std::{
     num::NonZeroU32,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -51,7 +51,9 @@ pub(super) fn request_and_links(
 ) -> (HttpReqTrace, Others) {
     // The end before the rest: what belongs to an ended request is all there.
     let end = record.end.get();
+    let mut is_over_http2 = false;
     let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], network_proxy, rare) = record.with_links(|conn, links| {
+        is_over_http2 = conn.is_some_and(ConnLink::is_http2);
         groups(conn, links).for_each(found);
         let rare = links.and_then(|links| links.rare.as_deref());
         let way = match (conn, rare.map_or([0; 3], |rare| rare.way)) {
@@ -66,8 +68,13 @@ pub(super) fn request_and_links(
     let acquired = seen(&record.conn_acquired);
     let body_end = seen(&record.body_end);
     let (response, response_end) = (seen(&record.response_head), seen(&record.response_end));
+    let http2_error = end.as_ref().and_then(|end| end.fault.as_ref()?.http2_error);
     let (end_at, end_reason, failure, req_error, error_bytes) = ended(end, times);
-    let version = record.version.load(Relaxed);
+    let version = match record.version.load(Relaxed) {
+        // No response has said it.
+        _ if is_over_http2 && !response.is_some() => version_code(Version::HTTP_2),
+        version => version,
+    };
     let received = record.received.load(Relaxed);
     let decoded = record.decoded.load(Relaxed).checked_sub(1);
     let mut out = HttpReqTrace {
@@ -91,6 +98,7 @@ pub(super) fn request_and_links(
         req_content_len: record.sent.load(Relaxed),
         req_error,
         failure,
+        http2_error: http2_error.map(http2_error_name).as_deref().unwrap_or_default().into(),
         end_at,
         end_reason,
         informational: Rare::new(),

@@ -116,6 +116,20 @@ impl RequestHandle {
         }
     }
 
+    /// The client itself cannot go on, whatever came of the response.
+    pub(crate) fn failed(&self, failure: Failure, text: String) {
+        if let Some(request) = self.last_hop() {
+            request.end(EndReason::Failed, Some(Fault::new(failure, text)));
+        }
+    }
+
+    /// Nobody decides any more whether the response is a success: it is one when it has come to its end.
+    pub(crate) fn release(&self) {
+        if let Some(request) = self.last_hop() {
+            request.release();
+        }
+    }
+
     pub(crate) fn last_hop(&self) -> Option<RequestRef> {
         match &self.0 {
             Inner::Slot(None) => None,

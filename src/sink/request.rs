@@ -61,6 +61,12 @@ pub(crate) struct RequestRecord {
     hops: u8,
     /// Not kept any more, though somebody may still ask for it.
     forgotten: AtomicBool,
+    /// Whether it waits for somebody's decision when its response has come to an end: [`HELD`], [`COMPLETE`] when it
+    /// has, or zero.
+    held: AtomicU8,
+    /// The length of the response's body is among the links.
+    #[cfg(feature = "request")]
+    pub(super) declares_length: AtomicBool,
     /// The first connection that it was given; no connection, once it has ended without any.
     conn: OnceLock<Option<ConnLink>>,
     links: Mutex<Links>,
@@ -68,6 +74,10 @@ pub(crate) struct RequestRecord {
 
 /// Bytes of a URL and what else most requests have.
 const USUAL_HEAP: usize = 256;
+
+const HELD: u8 = 1;
+/// Held, and the response has come to its end.
+const COMPLETE: u8 = 2;
 
 #[derive(Debug, Default)]
 pub(crate) struct AtomicTick(AtomicU64);
@@ -103,6 +113,16 @@ impl RequestRecord {
     fn latest(&self) -> Tick {
         let seen = [&self.conn_acquired, &self.body_end, &self.response_head, &self.response_end];
         seen.into_iter().map(AtomicTick::get).fold(self.begin, Tick::max)
+    }
+
+    #[cfg(feature = "request")]
+    pub(super) fn hold(&self) {
+        self.held.store(HELD, Release);
+    }
+
+    #[inline]
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Acquire) != 0
     }
 
     /// Locked, unless there is nothing in them.
@@ -342,23 +362,45 @@ impl RequestRef {
         if read.get() == Tick::NONE {
             read.set(now.max(record.begin));
         }
-        self.end_at(now, EndReason::Closed, None);
+        if record.is_held() {
+            record.held.store(COMPLETE, Release);
+        } else {
+            self.end_at(now, EndReason::Closed, None);
+        }
+    }
+
+    /// Nobody will decide about it any more: it ends as soon as its response has come to an end.
+    pub(super) fn release(&self) {
+        if self.record.is_held() && self.record.held.swap(0, AcqRel) == COMPLETE {
+            self.complete();
+        }
+    }
+
+    /// It is sent over HTTP/2, as far as no response says otherwise.
+    #[cfg(feature = "request")]
+    pub(super) fn speaks_http2(&self) {
+        let record: &RequestRecord = &self.record;
+        if record.end.is_open() && !record.response_head.get().is_some() {
+            record.version.store(version_code(Version::HTTP_2), Release);
+        }
     }
 
     /// It failed. Where it never got a connection, what went wrong with its own dial says it best, unless that
     /// was just given up; and where the client says no more than that the connection came to an end, what went
     /// wrong with that.
-    pub(super) fn failed(&self, failure: Failure, text: &str) {
+    pub(super) fn failed(&self, mut fault: Fault) {
         let deeper = self.record.with_links(|conn, links| {
             let dials = links.into_iter().flat_map(Links::dials);
             let mut faults = dials.filter_map(|dial| dial.fault());
             match conn {
                 None => faults.find(|fault| fault.failure != Failure::Interrupted),
-                Some(conn) if is_vague(&failure) => conn.fault(),
+                Some(conn) if is_vague(&fault.failure) => conn.fault(),
                 Some(_) => None,
             }
         });
-        let fault = Fault::new(deeper.map_or(failure, |deeper| deeper.failure), text.to_owned());
+        if let Some(deeper) = deeper {
+            fault.failure = deeper.failure;
+        }
         self.end(fault.end_reason(), Some(fault));
     }
 
@@ -466,6 +508,9 @@ impl Beginning {
             followers: AtomicU32::new(0),
             hops,
             forgotten: AtomicBool::new(false),
+            held: AtomicU8::new(0),
+            #[cfg(feature = "request")]
+            declares_length: AtomicBool::new(false),
             conn: OnceLock::new(),
             links: Mutex::new(links),
         }

@@ -13,11 +13,15 @@ use super::{
     request::{RequestHead, RequestRecord, RequestRef, version_code},
     scope::{self, RequestScope},
 };
+#[cfg(feature = "request")]
+use crate::error::{IncompleteBody, Lengths};
 use crate::{
     error::Fault,
     record::{EndReason, Failure},
 };
 use http::{HeaderMap, StatusCode, Version};
+#[cfg(feature = "request")]
+use http::{Method, header};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Held by whoever has the request at the time: the service's future, then the response's body. Dropped before
@@ -153,6 +157,51 @@ impl RequestRecorder {
         record.response_head.set(core.now().max(record.begin));
     }
 
+    /// Remembers the length that the header declares for the body, where the body itself does not know it. A body
+    /// that is still encoded, as far as the header says, may have been decoded on its way.
+    #[cfg(feature = "request")]
+    pub(crate) fn declares(&self, headers: &HeaderMap, known: Option<u64>) {
+        let Some((_, record)) = self.open() else { return };
+        let declared =
+            headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if declared.is_none() || declared == known || headers.contains_key(header::CONTENT_ENCODING) {
+            return;
+        }
+        if let Some(mut links) = record.open_links() {
+            links.rare().declared_length = declared;
+            record.declares_length.store(true, Relaxed);
+        }
+    }
+
+    /// The body ended; by its own account so many bytes of it are missing.
+    #[cfg(feature = "request")]
+    #[inline]
+    pub(crate) fn ended(&mut self, missing: u64) {
+        let is_short = |record: &RequestRecord| missing > 0 || record.declares_length.load(Relaxed);
+        let record = self.open().map(|(_, record)| record).filter(|record| is_short(record));
+        match record.and_then(|record| incomplete(record, missing)) {
+            Some(error) => self.failed(Fault::new(Failure::EofError, error.to_string())),
+            None => self.complete(),
+        }
+    }
+
+    /// The connection speaks HTTP/2: said of a request that fails before a response tells.
+    #[cfg(feature = "request")]
+    pub(crate) fn speaks_http2(&self) {
+        if let Some(request) = &self.request {
+            request.speaks_http2();
+        }
+    }
+
+    /// Has the request wait for [`RequestHandle::release`], or for its failure, when its response has come to an end:
+    /// whether that is a success is decided by somebody else.
+    #[cfg(feature = "request")]
+    pub(crate) fn hold(&self) {
+        if let Some((_, record)) = self.open() {
+            record.hold();
+        }
+    }
+
     /// So much of the response's body was handed to its reader.
     pub(crate) fn received(&self, bytes: u64) {
         if let Some((_, record)) = self.open() {
@@ -174,19 +223,18 @@ impl RequestRecorder {
 
     /// The response came to its end. Where it is decoded, it is the reader of that who ends the request.
     pub(crate) fn complete(&mut self) {
-        let Some(request) = self.request.take() else { return };
-        let (core, record): (_, &RequestRecord) = (request.core(), &request.record);
-        if record.decoded.load(Relaxed) == 0 {
-            request.complete();
-        } else if request.is_open() {
-            record.response_end.set(core.now().max(record.begin));
-        }
+        // One that is held ends when this is dropped, unless somebody has ended it before.
+        let Some(request) = self.request.take_if(|request| !request.record.is_held()) else {
+            self.request.iter().for_each(complete);
+            return;
+        };
+        complete(&request);
     }
 
     /// It failed.
-    pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
+    pub(crate) fn failed(&mut self, fault: Fault) {
         if let Some(request) = self.request.take() {
-            request.failed(failure, text);
+            request.failed(fault);
         }
     }
 
@@ -208,8 +256,35 @@ impl Drop for RequestRecorder {
     }
 }
 
+/// The response came to its end. Where it is decoded, the request ends with what it is decoded to.
+fn complete(request: &RequestRef) {
+    let (core, record): (_, &RequestRecord) = (request.core(), &request.record);
+    if record.decoded.load(Relaxed) == 0 {
+        request.complete();
+    } else if request.is_open() {
+        record.response_end.set(core.now().max(record.begin));
+    }
+}
+
+/// Compares what came of a body with what was to come.
+#[cfg(feature = "request")]
+#[cold]
+fn incomplete(record: &RequestRecord, missing: u64) -> Option<IncompleteBody> {
+    let status = record.status.load(Relaxed);
+    // These declare the length of what would have been sent, or of what this side has (RFC 9110 section 8.6).
+    if record.method == Method::HEAD || matches!(status, 100..200 | 204 | 304) {
+        return None;
+    }
+    let received = record.received.load(Relaxed);
+    let in_header = record.links().and_then(|links| links.rare.as_ref()?.declared_length);
+    let declared = in_header.unwrap_or_else(|| received.saturating_add(missing));
+    let lengths = Lengths { received, declared };
+    (received < declared).then_some(IncompleteBody { lengths: Some(lengths), http2_error: None })
+}
+
 #[cold]
 fn dropped(request: &RequestRef) {
+    request.release();
     request.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the request was dropped")));
 }
 
@@ -245,9 +320,9 @@ impl DecodeWatch {
     }
 
     /// It could not be read, or not be decoded.
-    pub(crate) fn failed(&mut self, failure: Failure, text: &str) {
+    pub(crate) fn failed(&mut self, fault: Fault) {
         if let Some(request) = self.request.take() {
-            request.failed(failure, text);
+            request.failed(fault);
         }
     }
 }
@@ -332,6 +407,11 @@ impl CurrentRequest {
     #[inline]
     pub(crate) fn acquired(conn: &ConnRef) {
         scope::with_current(|request| request.acquired(conn));
+    }
+
+    /// It will be sent over HTTP/2.
+    pub(crate) fn speaks_http2() {
+        scope::with_current(RequestRef::speaks_http2);
     }
 
     /// A 1xx response came.

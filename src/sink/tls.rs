@@ -169,6 +169,9 @@ impl TlsRecorder {
     pub(crate) fn established(&mut self, facts: TlsFacts) {
         let Some(live) = &mut self.0 else { return };
         live.in_handshake = false;
+        if facts.negotiated_proto == "h2" {
+            live.conn.speaks_http2();
+        }
         live.with(|now, record| record.handshake_ended(now, facts));
     }
 

@@ -1,8 +1,15 @@
 //! A chain of redirects that does not come to a good end.
 
-use nettrace::record::HttpReqTrace;
+use std::sync::{Arc, Mutex};
 
-use crate::stage::{Scene, Stage, ended, failed, fetched};
+use nettrace::client::{Body, ClientService};
+use nettrace::record::HttpReqTrace;
+use nettrace::view::waterfall;
+use nettrace::{FinishedRecord, ResponseExt, TraceSink};
+use tower::layer::layer_fn;
+use tower::{Service, service_fn};
+
+use crate::stage::{Failed, Scene, Stage, ended, failed, fetched};
 use crate::support::raw::{Refused, Server};
 
 #[tokio::test]
@@ -38,11 +45,120 @@ async fn round_and_round() {
     let error = client.get(stage.http(&server)).await.expect_err("no end");
     assert_eq!(error.failure().as_str(), "x_too_many_redirects");
     assert_eq!(error.to_string(), "gave up after 1 redirects");
-    let scene = Scene::of(&client, error.request()).await;
-    // Nothing is wrong with the last exchange.
+    let Failed { scene, .. } = Failed::of(&client, error).await;
     let [first, last] = hops(&scene);
-    assert_eq!((ended(first), ended(last)), (("closed", ""), ("closed", "")));
+    assert_eq!((ended(first), ended(last)), (("closed", ""), ("failed", "x_too_many_redirects")));
     assert_eq!((last.resp_status_code, &*last.prev_hop), (302, &first.trace_id));
+    assert_eq!(last.req_error, "gave up after 1 redirects");
+    assert!(waterfall(&scene.trace).to_string().contains("x_too_many_redirects"));
+}
+
+/// Whatever body the redirect has, and however far that has been read by then: its request ends once.
+#[tokio::test]
+async fn that_cannot_be_followed() {
+    let long = "long ".repeat(1000);
+    for (location, failure, max) in [
+        ("ftp://a.test/", "x_invalid_redirect", 9),
+        ("http://[bad/", "x_invalid_redirect", 9),
+        ("/again", "x_too_many_redirects", 1),
+    ] {
+        for body in ["", "moved", &long] {
+            let told = Arc::new(Mutex::new(Vec::new()));
+            let subscriber = told.clone();
+            let sink = TraceSink::builder()
+                .subscriber(move |record: &FinishedRecord| {
+                    if let FinishedRecord::HttpRequest(request) = record {
+                        subscriber.lock().unwrap().push((request.trace_id.clone(), request.failure.clone()));
+                    }
+                })
+                .build();
+            let stage = Stage { sink, ..Stage::new().await };
+            let answer = redirect(location, body);
+            let server = Server::start(async move |mut conn| {
+                loop {
+                    conn.read_head().await?;
+                    conn.write(answer.as_bytes()).await?;
+                }
+            });
+            let client = stage.builder().max_redirects(max).build().unwrap();
+            let Failed { scene, error } = failed(&client, stage.http(&server)).await;
+            assert_eq!(ended(&scene.request), ("failed", failure), "{location} {}", body.len());
+            assert_eq!((error.failure().as_str(), scene.request.resp_status_code), (failure, 302));
+            let told = told.lock().unwrap();
+            assert_eq!(told.len(), scene.trace.http_requests.len(), "each ends once");
+            for (id, failure) in &*told {
+                assert_eq!(failure, &scene.trace.http_requests.get(id).expect("recorded").failure);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn to_nowhere() {
+    let stage = Stage::new().await;
+    let server = Server::start(async |mut conn| {
+        loop {
+            conn.read_head().await?;
+            conn.write(redirect("", "moved").as_bytes()).await?;
+        }
+    });
+    let client = stage.client();
+    let (body, handle) = fetched(&client, stage.http(&server)).await;
+    assert_eq!(body, b"moved", "the redirect is the response");
+    let scene = Scene::of(&client, &handle).await;
+    assert_eq!((ended(&scene.request), scene.request.resp_status_code), (("closed", ""), 302));
+}
+
+/// One that is not followed ends as soon as its body does, or is dropped.
+#[tokio::test]
+async fn that_is_the_response() {
+    for (status, body) in [(300, ""), (300, "choose"), (304, "")] {
+        let stage = Stage::new().await;
+        let answer = redirect("/other", body).replace("302 Found", &format!("{status} Other"));
+        let server = Server::start(async move |mut conn| {
+            loop {
+                conn.read_head().await?;
+                conn.write(answer.as_bytes()).await?;
+            }
+        });
+        let client = stage.client();
+        let response = client.get(stage.http(&server)).await.expect("a response");
+        let end = || response.trace().http_requests[0].end_reason.clone();
+        assert_eq!(end().is_some(), body.is_empty(), "{status}");
+        let handle = response.request_handle().cloned().expect("traced");
+        assert_eq!(response.into_body().bytes().await.expect("a body"), body);
+        let scene = Scene::of(&client, &handle).await;
+        assert_eq!((ended(&scene.request), scene.request.resp_status_code), (("closed", ""), status));
+    }
+}
+
+/// A layer of the user's own may have seen to the redirect itself.
+#[tokio::test]
+async fn that_a_layer_drops() {
+    let stage = Stage::new().await;
+    let server = Server::start(async |mut conn| {
+        loop {
+            let is_first = conn.read_head().await?.starts_with("GET / ");
+            let hello = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_owned();
+            let answer = if is_first { redirect("/next", "") } else { hello };
+            conn.write(answer.as_bytes()).await?;
+        }
+    });
+    let layer = layer_fn(|inner: ClientService| {
+        service_fn(move |request: http::Request<Body>| {
+            let mut inner = inner.clone();
+            async move {
+                let to = request.uri().to_string() + "next";
+                drop(inner.call(request).await?);
+                inner.call(http::Request::get(to).body(Body::empty())?).await
+            }
+        })
+    });
+    let client = stage.builder().layer(layer).build().unwrap();
+    let (body, handle) = fetched(&client, stage.http(&server)).await;
+    assert_eq!(body, b"hello");
+    let scene = Scene::of(&client, &handle).await;
+    assert_eq!((ended(&scene.request), scene.request.resp_status_code), (("closed", ""), 302));
 }
 
 /// Nobody reads it to its end, which is no failure.

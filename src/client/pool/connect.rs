@@ -26,6 +26,9 @@ pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, mut place: Place) 
         return Ok(link); // another one was quicker, and this one is not needed
     }
     let conn = stream.get_ref().get_ref().get_ref().inner().conn_ref().cloned();
+    if let Some(conn) = conn.as_ref().filter(|_| is_http2) {
+        conn.speaks_http2();
+    }
     let registered = pool.controls.add(connected, conn);
     let control = registered.control.clone();
     // What follows is up to the connection: a failed handshake is its end.

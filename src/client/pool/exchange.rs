@@ -14,7 +14,7 @@ use crate::{
         body::Body,
         send_body::{Gate, Refusal, SendBody, Sent},
     },
-    error::{ClientClosed, TimedOut},
+    error::{ClientClosed, IncompleteBody, Lengths, TimedOut},
     request::TraceBody,
     sink::CurrentRequest,
 };
@@ -27,6 +27,7 @@ use pin_project_lite::pin_project;
 use std::{
     error::Error,
     future::poll_fn,
+    num::NonZeroU64,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -51,7 +52,8 @@ impl Pool {
         mut request: Request<TraceBody<Body>>,
     ) -> impl Future<Output = Result<Response<LeasedBody>, BoxError>> + Send {
         let host = Key::of(&mut request, &self.settings).map(|key| self.host(key));
-        let (connects, has_body) = (request.method() == Method::CONNECT, !request.body().is_end_stream());
+        let asked = Asked::of(request.method());
+        let has_body = !request.body().is_end_stream();
         let waits = &self.settings.waits;
         let gate = waits.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);
         let patience = waits.response_header.map(|limit| (limit, Sent::new(!has_body)));
@@ -60,6 +62,9 @@ impl Pool {
         // A block and no function: that would keep its arguments twice.
         async move {
             let host = host?;
+            if host.is_http2_only {
+                CurrentRequest::speaks_http2();
+            }
             loop {
                 let mut link = self.link(&host).await?;
                 if let Some(conn) = &link.control.conn {
@@ -74,7 +79,7 @@ impl Pool {
                 }
                 let answer = pin!(link.send(request));
                 match within(patience.as_ref(), answer).await? {
-                    Ok(response) => return Ok(responded(response, link, gate, connects)),
+                    Ok(response) => return Ok(responded(response, link, gate, asked)),
                     Err(mut error) => match error.take_message() {
                         Some(message) if link.is_reused && !self.is_closed() => {
                             request = message;
@@ -173,24 +178,48 @@ async fn within<F: Future>(
     .await
 }
 
+/// What was asked for, as far as the form of the response depends on it (RFC 9112 section 6.3).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Head,
+    Connect,
+    Other,
+}
+
+impl Asked {
+    fn of(method: &Method) -> Self {
+        match *method {
+            Method::HEAD => Asked::Head,
+            Method::CONNECT => Asked::Connect,
+            _ => Asked::Other,
+        }
+    }
+}
+
 fn responded(
     mut response: Response<Incoming>,
     link: Link,
     gate: Option<Gate>,
-    connects: bool,
+    asked: Asked,
 ) -> Response<LeasedBody> {
     link.control.connected.get_extras(response.extensions_mut());
     let refusal = gate.and_then(Gate::refuse);
-    let connected = connects && response.status().is_success();
-    if connected || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    let status = response.status();
+    let connected = asked == Asked::Connect && status.is_success();
+    if connected || status == StatusCode::SWITCHING_PROTOCOLS {
         link.hand_over();
-        return response.map(|inner| LeasedBody { inner, lease: None, refusal });
+        return response.map(|inner| LeasedBody { inner, lease: None, refusal, length: None });
     }
     if response.body().is_end_stream() {
         link.finish(true);
-        return response.map(|inner| LeasedBody { inner, lease: None, refusal: None });
+        return response.map(|inner| LeasedBody { inner, lease: None, refusal: None, length: None });
     }
-    response.map(|inner| LeasedBody { inner, lease: Some(Lease::of(link)), refusal })
+    let has_content =
+        asked != Asked::Head && ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+    response.map(|inner| {
+        let length = inner.size_hint().exact().filter(|_| has_content).and_then(NonZeroU64::new);
+        LeasedBody { inner, lease: Some(Lease::of(link)), refusal, length }
+    })
 }
 
 /// Why an exchange failed. That the client was closed is lost on the way through HTTP/2.
@@ -214,6 +243,10 @@ impl Lease {
         let (host, control) = (link.host.clone(), link.control.clone());
         host.hold(link);
         Lease::Held(host, control)
+    }
+
+    fn is_http2(&self) -> bool {
+        matches!(self, Lease::Own(link) if link.is_http2())
     }
 
     fn control(&self) -> &Arc<Control> {
@@ -251,6 +284,8 @@ pin_project! {
         inner: Incoming,
         lease: Option<Lease>,
         refusal: Option<Refusal>,
+        // Of the content, in bytes, where the header declares it.
+        length: Option<NonZeroU64>,
     }
 
     impl PinnedDrop for LeasedBody {
@@ -270,6 +305,18 @@ impl LeasedBody {
         if let Some(lease) = self.lease.take() {
             lease.finish(true);
         }
+    }
+
+    /// Says what is missing when nothing more comes. hyper takes a stream that is reset with `NO_ERROR` for one that
+    /// has come to its end, though only a whole response may be followed by that (RFC 9113 section 8.1).
+    fn cut_off(&self) -> Option<IncompleteBody> {
+        let missing = self.inner.size_hint().lower();
+        let lengths = self.length.map(NonZeroU64::get).filter(|_| missing > 0);
+        let lengths =
+            lengths.map(|declared| Lengths { received: declared.saturating_sub(missing), declared });
+        let is_reset = self.lease.as_ref().is_some_and(Lease::is_http2) && !self.inner.is_end_stream();
+        let http2_error = is_reset.then(|| h2::Reason::NO_ERROR.into());
+        (lengths.is_some() || is_reset).then_some(IncompleteBody { lengths, http2_error })
     }
 }
 
@@ -308,8 +355,9 @@ impl HttpBody for LeasedBody {
                     Poll::Ready(Some(Err(ClientClosed.into())))
                 }
                 None => {
+                    let cut_off = this.cut_off();
                     this.read();
-                    Poll::Ready(None)
+                    Poll::Ready(cut_off.map(|error| Err(error.into())))
                 }
             },
         }

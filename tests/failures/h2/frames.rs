@@ -6,6 +6,7 @@ use crate::support::raw::Conn;
 
 pub(super) const NO_ERROR: u32 = 0;
 pub(super) const INTERNAL_ERROR: u32 = 2;
+pub(super) const REFUSED_STREAM: u32 = 7;
 pub(super) const CANCEL: u32 = 8;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -69,6 +70,15 @@ impl Frames {
     pub(super) async fn header(&mut self, stream: u32) -> io::Result<()> {
         const STATUS_200: u8 = 0x80 | 8; // RFC 7541 appendix A
         self.write(HEADERS, END_HEADERS, stream, &[STATUS_200]).await
+    }
+
+    /// The begin of a response of status 200 that declares the length of its body.
+    pub(super) async fn header_declaring(&mut self, stream: u32, length: u32) -> io::Result<()> {
+        const STATUS_200: u8 = 0x80 | 8;
+        const CONTENT_LENGTH: [u8; 2] = [0x0f, 28 - 15]; // a literal with the name of that index
+        let value = length.to_string();
+        let block = [&[STATUS_200], &CONTENT_LENGTH[..], &[value.len() as u8], value.as_bytes()].concat();
+        self.write(HEADERS, END_HEADERS, stream, &block).await
     }
 
     pub(super) async fn data(&mut self, stream: u32, bytes: &[u8], last: bool) -> io::Result<()> {

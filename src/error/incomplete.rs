@@ -1,0 +1,48 @@
+//! Bodies of responses that are cut off.
+
+use super::http2_error_name;
+use std::{error::Error, fmt};
+
+/// The body of a response ended before it was complete: before the length that its header declares, or without the
+/// end of its HTTP/2 stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IncompleteBody {
+    /// How much came of how much, in bytes; `None` when no length was declared.
+    pub(crate) lengths: Option<Lengths>,
+    pub(crate) http2_error: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lengths {
+    pub(crate) received: u64,
+    pub(crate) declared: u64,
+}
+
+impl IncompleteBody {
+    /// The length that the header declared (`Content-Length`), in bytes; `None` when it declared none.
+    pub fn declared(&self) -> Option<u64> {
+        self.lengths.map(|lengths| lengths.declared)
+    }
+
+    /// How many bytes came; `None` when no length was declared.
+    pub fn received(&self) -> Option<u64> {
+        self.lengths.map(|lengths| lengths.received)
+    }
+}
+
+impl fmt::Display for IncompleteBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.lengths {
+            Some(Lengths { received, declared }) => {
+                write!(f, "the response's body ended after {received} of {declared} bytes")?;
+            }
+            None => f.write_str("the response's body ended before it was complete")?,
+        }
+        match self.http2_error {
+            Some(code) => write!(f, ": the HTTP/2 stream was reset ({})", http2_error_name(code)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for IncompleteBody {}

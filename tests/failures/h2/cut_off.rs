@@ -1,0 +1,194 @@
+//! Bodies that HTTP/2 cuts off: a stream that is reset before the response has come to its end.
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::{Client as Pool, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use nettrace::record::HttpReqTrace;
+use nettrace::request::{TraceBody, TraceRequestLayer};
+use nettrace::{Client, ResponseExt, TraceSink, connect::TraceConnectLayer};
+use tower::{Layer, Service, ServiceExt};
+
+use super::frames::{CANCEL, Frames, NO_ERROR};
+use crate::stage::{Failed, Stage, ended, failed};
+use crate::support::raw::Server;
+use nettrace::client::HttpVersion;
+
+const PART: [u8; 100] = [b'x'; 100];
+
+/// Answers with the first part of a body, and then resets the stream with that code.
+fn server(declared: Option<u32>, code: u32) -> Server {
+    Server::start(async move |conn| {
+        let mut h2 = Frames::accept(conn).await?;
+        let stream = h2.request().await?;
+        match declared {
+            Some(length) => h2.header_declaring(stream, length).await?,
+            None => h2.header(stream).await?,
+        }
+        h2.data(stream, &PART, false).await?;
+        h2.reset(stream, code).await?;
+        h2.until_closed().await;
+        Ok(())
+    })
+}
+
+async fn cut_off(declared: Option<u32>, code: u32) -> Failed {
+    let (stage, server) = (Stage::new().await, server(declared, code));
+    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let failed = failed(&client, stage.http(&server)).await;
+    assert_eq!((failed.scene.request.resp_status_code, failed.scene.request.resp_content_len), (200, 100));
+    failed.scene.assert_on(failed.scene.conn());
+    failed
+}
+
+#[track_caller]
+fn http2_error(request: &HttpReqTrace) -> Option<String> {
+    let json = serde_json::to_value(request).expect("a record");
+    json.get("http2Error").map(|name| name.as_str().expect("a name").to_owned())
+}
+
+#[tokio::test]
+async fn with_no_error_before_the_declared_length() {
+    let failed = cut_off(Some(1000), NO_ERROR).await;
+    assert_eq!(ended(&failed.scene.request), ("failed", "eof_error"));
+    assert_eq!(http2_error(&failed.scene.request).as_deref(), Some("NO_ERROR"));
+    let text = failed.error.to_string();
+    assert!(text.contains("100 of 1000 bytes"), "{text}");
+}
+
+#[tokio::test]
+async fn with_no_error_and_no_length() {
+    let failed = cut_off(None, NO_ERROR).await;
+    assert_eq!(ended(&failed.scene.request), ("failed", "eof_error"));
+    assert_eq!(http2_error(&failed.scene.request).as_deref(), Some("NO_ERROR"));
+}
+
+#[tokio::test]
+async fn with_a_code() {
+    for (code, name) in [(CANCEL, "CANCEL"), (0x1f, "0x1f")] {
+        for _ in 0..20 {
+            let failed = cut_off(Some(1000), code).await;
+            assert_eq!(ended(&failed.scene.request), ("failed", "x_http2_stream_reset"));
+            assert_eq!(http2_error(&failed.scene.request).as_deref(), Some(name));
+        }
+    }
+}
+
+/// What an untraced client says of it is what the traced one says; the record tells the rest.
+#[tokio::test]
+async fn under_a_foreign_client() {
+    for (declared, code, failure, name) in [
+        (Some(1000), NO_ERROR, "eof_error", None),
+        (Some(1000), CANCEL, "x_http2_stream_reset", Some("CANCEL")),
+        (Some(100), NO_ERROR, "", None),
+        (None, NO_ERROR, "", None), // the client does not let it be seen
+    ] {
+        let server = server(declared, code);
+        let sink = TraceSink::new();
+        let untraced: Pool<_, Empty<Bytes>> =
+            Pool::builder(TokioExecutor::new()).http2_only(true).build(HttpConnector::new());
+        let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+        let pool: Pool<_, TraceBody<Empty<Bytes>>> =
+            Pool::builder(TokioExecutor::new()).http2_only(true).build(connector);
+        let traced = TraceRequestLayer::new(&sink).layer(pool);
+        let (expected, got) = (received(untraced, &server).await, received(traced, &server).await);
+        assert_eq!(got, expected, "{declared:?} {code}");
+
+        let trace = sink.snapshot("");
+        let request = &trace.http_requests[0];
+        let reason = if failure.is_empty() { "closed" } else { "failed" };
+        assert_eq!(ended(request), (reason, failure), "{declared:?} {code}");
+        assert_eq!(http2_error(request).as_deref(), name);
+        assert_eq!(request.resp_content_len, 100);
+        if failure == "eof_error" {
+            assert!(request.req_error.contains("100 of 1000 bytes"), "{}", request.req_error);
+        }
+    }
+}
+
+/// The body, and the texts of the error that ended it.
+async fn received<S, B>(client: S, server: &Server) -> (Vec<u8>, Vec<String>)
+where
+    S: Service<Request<Empty<Bytes>>, Response = http::Response<B>>,
+    S::Error: std::fmt::Debug,
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + 'static,
+{
+    let request = Request::get(format!("http://{}/", server.addr())).body(Empty::new()).unwrap();
+    let mut body = client.oneshot(request).await.expect("a response").into_body();
+    let (mut data, mut errors) = (Vec::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => data.extend(frame.into_data().unwrap_or_default()),
+            Err(error) => {
+                let mut next = Some(&error as &dyn std::error::Error);
+                while let Some(error) = next {
+                    errors.push(error.to_string());
+                    next = error.source();
+                }
+                break;
+            }
+        }
+    }
+    (data, errors)
+}
+
+/// A response without a body may declare the length that it would have.
+#[tokio::test]
+async fn lengths_of_what_is_not_sent() {
+    let server = Server::start(async |conn| {
+        let mut h2 = Frames::accept(conn).await?;
+        loop {
+            let stream = h2.request().await?;
+            h2.header_declaring(stream, 1000).await?;
+            h2.data(stream, b"", true).await?;
+        }
+    });
+    let sink = TraceSink::new();
+    let client = Client::builder(&sink).http_version(HttpVersion::Http2Only).build().unwrap();
+    let url = format!("http://{}/", server.addr());
+    let response = client.head(&url).await.unwrap();
+    let handle = response.request_handle().cloned().unwrap();
+    assert!(response.into_body().bytes().await.unwrap().is_empty());
+    let trace = handle.trace();
+    assert_eq!(ended(&trace.http_requests[0]), ("closed", ""));
+
+    let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+    let pool: Pool<_, TraceBody<Empty<Bytes>>> =
+        Pool::builder(TokioExecutor::new()).http2_only(true).build(connector);
+    let client = TraceRequestLayer::new(&sink).layer(pool);
+    let request = Request::builder().method(Method::HEAD).uri(&url).body(Empty::new()).unwrap();
+    let response = client.oneshot(request).await.unwrap();
+    let handle = response.request_handle().cloned().unwrap();
+    assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    assert_eq!(ended(&handle.trace().http_requests[0]), ("closed", ""));
+}
+
+/// The length is declared by the header, and the body of a service says nothing of it.
+#[tokio::test]
+async fn by_a_service_whose_body_knows_no_length() {
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use std::io;
+
+    for (declared, encoding, failure) in
+        [("10", None, "eof_error"), ("5", None, ""), ("10", Some("br"), ""), ("ten", None, "")]
+    {
+        let sink = TraceSink::new();
+        let service = tower::service_fn(|_: Request<TraceBody<Empty<Bytes>>>| async move {
+            let frames = stream::iter([Ok::<_, io::Error>(Frame::data(Bytes::from("hello")))]);
+            let mut response = http::Response::builder().header("content-length", declared);
+            if let Some(encoding) = encoding {
+                response = response.header("content-encoding", encoding);
+            }
+            Ok::<_, io::Error>(response.body(StreamBody::new(frames)).unwrap())
+        });
+        let request = Request::get("http://a.test/").body(Empty::new()).unwrap();
+        let response = TraceRequestLayer::new(&sink).layer(service).oneshot(request).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+        let reason = if failure.is_empty() { "closed" } else { "failed" };
+        assert_eq!(ended(&sink.snapshot("").http_requests[0]), (reason, failure), "{declared}");
+    }
+}

@@ -1,0 +1,121 @@
+//! The version of HTTP of requests that fail before a response says it.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper::rt::{Read, Write};
+use hyper_util::client::legacy::{
+    Client as Pool,
+    connect::{Connection, HttpConnector},
+};
+use hyper_util::rt::TokioExecutor;
+use nettrace::client::HttpVersion;
+use nettrace::record::HttpReqTrace;
+use nettrace::request::{TraceBody, TraceRequestLayer};
+use nettrace::tls::{Roots, TraceTlsLayer};
+use nettrace::{TraceSink, connect::TraceConnectLayer};
+use tower::{Layer, Service, ServiceExt};
+
+use super::frames::{Frames, INTERNAL_ERROR};
+use crate::stage::{Stage, ended, failed, stuck_after, tls_server};
+use crate::support::raw::{Conn, Refused, Server};
+
+async fn resets(conn: Conn) -> std::io::Result<()> {
+    let mut h2 = Frames::accept(conn).await?;
+    let stream = h2.request().await?;
+    h2.reset(stream, INTERNAL_ERROR).await?;
+    h2.until_closed().await;
+    Ok(())
+}
+
+#[track_caller]
+fn version(request: &HttpReqTrace) -> (u8, u8, u16) {
+    (request.proto_major, request.proto_minor, request.resp_status_code)
+}
+
+#[tokio::test]
+async fn agreed_on_by_alpn() {
+    let stage = Stage::new().await;
+    let mut config = stage.authority.issue(&["web.test"]).server();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let server = tls_server(config, resets);
+    let failed = failed(&stage.client(), stage.https(&server)).await;
+    assert_eq!(ended(&failed.scene.request), ("failed", "x_http2_stream_reset"));
+    assert_eq!(version(&failed.scene.request), (2, 0, 0));
+    assert_eq!(failed.scene.request.http2_error, "INTERNAL_ERROR");
+}
+
+#[tokio::test]
+async fn with_prior_knowledge_and_no_connection() {
+    let (stage, nobody) = (Stage::new().await, Refused::on("127.0.0.1:0"));
+    let url = format!("http://other.test:{}/", nobody.addr.port());
+    for (wanted, expected) in [(HttpVersion::Http2Only, (2, 0, 0)), (HttpVersion::Auto, (1, 1, 0))] {
+        let client = stage.builder().http_version(wanted).build().unwrap();
+        let error = client.get(&url).await.expect_err("refused");
+        assert_eq!(version(&error.request().trace().http_requests[0]), expected);
+    }
+}
+
+#[tokio::test]
+async fn of_what_does_not_answer() {
+    let stage = Stage::new().await;
+    let (server, is_there) = stuck_after(async |conn| {
+        conn.read(24).await?;
+        Ok(())
+    });
+    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let (request, handle) = crate::stage::request(stage.http(&server));
+    let response = tokio::spawn(client.request(request));
+    is_there.notified().await;
+    response.abort();
+    assert!(response.await.is_err());
+    let trace = handle.trace();
+    assert_eq!(
+        (ended(&trace.http_requests[0]).0, version(&trace.http_requests[0])),
+        ("cancelled", (2, 0, 0))
+    );
+}
+
+#[tokio::test]
+async fn of_a_foreign_client() {
+    let stage = Stage::new().await;
+    let sink = TraceSink::new();
+    let tcp = || {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        TraceConnectLayer::new(&sink).layer(connector)
+    };
+    // By prior knowledge, and by ALPN of the traced TLS layer and of one above the traced connection.
+    let plain = Server::start(resets);
+    reset(&sink, tcp(), true, format!("http://{}/", plain.addr())).await;
+
+    let mut config = stage.authority.issue(&["localhost"]).server();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let secure = tls_server(config, resets);
+    let url = format!("https://localhost:{}/", secure.addr().port());
+    let roots = Roots::from_pem(stage.authority.pem()).unwrap();
+    let layer = TraceTlsLayer::builder(&sink).roots(roots).alpn(&["h2"]).build();
+    reset(&sink, layer.layer(tcp()), false, url.clone()).await;
+
+    let roots = Roots::from_pem(stage.authority.pem()).unwrap();
+    let untraced = TraceTlsLayer::builder(&TraceSink::disabled()).roots(roots).alpn(&["h2"]).build();
+    reset(&sink, untraced.layer(tcp()), false, url).await;
+}
+
+async fn reset<C>(sink: &TraceSink, connector: C, h2_only: bool, url: String)
+where
+    C: Service<http::Uri> + Clone + Send + Sync + 'static,
+    C::Response: Read + Write + Connection + Send + Unpin,
+    C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    C::Future: Send + Unpin + 'static,
+{
+    let pool: Pool<_, TraceBody<Empty<Bytes>>> =
+        Pool::builder(TokioExecutor::new()).http2_only(h2_only).build(connector);
+    let client = TraceRequestLayer::new(sink).layer(pool);
+    let request = Request::get(url).body(Empty::new()).unwrap();
+    client.oneshot(request).await.expect_err("its stream was reset");
+    let trace = sink.snapshot("");
+    let last = trace.http_requests.iter().last().expect("recorded");
+    assert_eq!(ended(last), ("failed", "x_http2_stream_reset"));
+    assert_eq!(version(last), (2, 0, 0));
+}
