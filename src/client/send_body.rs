@@ -137,6 +137,11 @@ impl<B: Body> SendBody<B> {
         let waiting = gate.map(|gate| Box::new(Waiting { gate, timer: None }));
         SendBody { inner, waiting, sent }
     }
+
+    /// The body itself.
+    pub(super) fn get_ref(&self) -> &B {
+        &self.inner
+    }
 }
 
 impl Waiting {

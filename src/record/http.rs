@@ -27,7 +27,8 @@ pub struct HttpReqTrace {
     /// The TLS tunnel with an HTTPS proxy.
     #[serde(rename = "proxyTLSTunnel", skip_serializing_if = "Rare::is_absent")]
     pub proxy_tls_tunnel: Rare<TraceId>,
-    /// Every connection on which the request was tried, in order; the last is `tcp_conn`.
+    /// Every connection on which the request was tried, in order; the last is `tcp_conn`. The same one comes again
+    /// where an HTTP/2 stream was refused and the request sent once more.
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Rare::is_absent")]
     pub attempts: Rare<Vec<Attempt>>,
     /// The request whose response redirected to this one.

@@ -128,8 +128,9 @@ struct RareOut {
     method_bytes: Option<NonZeroU32>,
     tried: Vec<(ConnLink, Failure)>,
     tried_gone: usize,
-    /// The connection that came after those, if any did.
+    /// The connection that came after those, if any did, and why the peer did not process the request there either.
     conn: Option<ConnLink>,
+    refused: Option<Failure>,
     prev_hop: PrevHop,
     /// Of a CONNECT.
     cause: u64,
@@ -152,9 +153,13 @@ impl RareOut {
                 .tried
                 .iter()
                 .enumerate()
-                .map(|(i, conn)| (conn.clone(), rare.stale.get(i).cloned().unwrap_or_else(|| conn.stale())))
+                .map(|(i, tried)| {
+                    let failure = rare.stale.get(i).cloned().unwrap_or_else(|| tried.failure());
+                    (tried.conn.clone(), failure)
+                })
                 .collect(),
-            conn: conn.filter(|_| !rare.tried.is_empty()).cloned(),
+            conn: conn.filter(|_| !rare.tried.is_empty() || rare.refused.is_some()).cloned(),
+            refused: rare.refused.clone(),
             prev_hop: rare.prev_hop.clone(),
             cause: conn.filter(|_| rare.is_of_dial).map_or(0, |conn| conn.group.cause()),
             connects: rare.connects.iter().cloned().collect(),
@@ -192,8 +197,9 @@ impl RareOut {
             ..Informational::default()
         };
         out.informational = self.informational.into_iter().map(interim).collect();
-        if !self.tried.is_empty() {
-            let last = self.conn.map(|conn| attempt(&conn, out.failure.clone()));
+        if !self.tried.is_empty() || self.refused.is_some() {
+            let failure = self.refused.or_else(|| out.failure.clone());
+            let last = self.conn.map(|conn| attempt(&conn, failure));
             let tried = self.tried.into_iter().map(|(conn, why)| attempt(&conn, Some(why)));
             out.attempts = tried.chain(last).collect();
         }

@@ -26,13 +26,15 @@ pub(crate) struct Rare {
     /// Bytes of the method before it was cut; it has no mark here.
     pub(crate) method_bytes: Option<NonZeroU32>,
     /// Connections that it was tried on before the one that it has.
-    pub(crate) tried: VecDeque<ConnLink>,
+    pub(crate) tried: VecDeque<Tried>,
     /// How many went out of that list.
     pub(crate) tried_gone: usize,
     /// The one that it has after those.
     pub(crate) conn: Option<ConnLink>,
     /// Why each of them was no good, as far as was known when the request ended.
     pub(crate) stale: Vec<Failure>,
+    /// Why the peer did not process it on the connection that it has, said before it is tried again.
+    pub(super) refused: Option<Failure>,
     /// The dials before the last that began because of it.
     pub(super) dials: VecDeque<Arc<Group>>,
     /// How far its last dial had come when it ended without having been given a connection. Of a CONNECT: the
@@ -52,6 +54,21 @@ pub(crate) struct Rare {
     pub(crate) informational: Vec<(Tick, StatusCode)>,
     /// How many there were, kept or not.
     pub(crate) informational_seen: usize,
+}
+
+/// A connection that a request was tried on before.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    pub(super) conn: ConnLink,
+    /// Why the peer did not process it there, where it said so.
+    pub(super) refused: Option<Failure>,
+}
+
+impl Tried {
+    /// Why the connection was no good for the request.
+    pub(super) fn failure(&self) -> Failure {
+        self.refused.clone().unwrap_or_else(|| self.conn.stale())
+    }
 }
 
 /// The request whose response led to this one.
@@ -96,7 +113,7 @@ pub(super) fn groups<'a>(
 ) -> impl Iterator<Item = &'a Arc<Group>> {
     let tried = links.and_then(|links| links.rare.as_ref()).into_iter().flat_map(|rare| &rare.tried);
     let dials = links.into_iter().flat_map(Links::dials);
-    conn.into_iter().chain(tried).map(|conn| &conn.group).chain(dials)
+    conn.into_iter().chain(tried.map(|tried| &tried.conn)).map(|conn| &conn.group).chain(dials)
 }
 
 /// Adds to a list of at most [`MAX_REQUEST_LINKS`], out of which the oldest goes: a request that is resent or dials

@@ -9,7 +9,7 @@ use super::{
     group::Group,
     handle::RequestHandle,
     headers::CapturedHeaders,
-    links::{Links, PrevHop, groups, push},
+    links::{Links, PrevHop, Tried, groups, push},
     registry::{Entry, Rec},
     scope,
     subscriber::FinishedRecord,
@@ -309,19 +309,32 @@ impl RequestRef {
         let Some(first) = self.record.first_conn() else { return false };
         let Some(mut links) = self.record.open_links() else { return false };
         let last = links.rare.as_ref().and_then(|rare| rare.conn.as_ref()).unwrap_or(first);
-        if last.is(conn) {
+        let is_refused = links.rare.as_ref().is_some_and(|rare| rare.refused.is_some());
+        if last.is(conn) && !is_refused {
             return false;
         }
-        let stale = last.clone();
+        let conn_before = last.clone();
         conn.group.needed();
         let rare = links.rare();
         rare.conn = Some(conn.link());
+        let tried = Tried { conn: conn_before, refused: rare.refused.take() };
         let gone = &mut rare.tried_gone;
-        push(&mut rare.tried, stale, |oldest| {
-            oldest.group.not_needed();
+        push(&mut rare.tried, tried, |oldest| {
+            oldest.conn.group.not_needed();
             *gone += 1;
         });
         true
+    }
+
+    /// The peer has not processed it on the connection that it has: it will be sent once more, there or on another.
+    #[cfg(feature = "client")]
+    #[cold]
+    pub(super) fn refused(&self, failure: Failure) {
+        let record: &RequestRecord = &self.record;
+        let Some(mut links) = record.open_links() else { return };
+        links.rare().refused = Some(failure);
+        record.body_end.set(Tick::NONE);
+        record.sent.store(0, Release);
     }
 
     /// A 1xx response came.
@@ -418,7 +431,7 @@ impl RequestRef {
             let mut links = record.lock();
             links.dials().for_each(|dial| dial.let_go(now));
             if let Some(rare) = &mut links.rare {
-                rare.stale = rare.tried.iter().map(ConnLink::stale).collect();
+                rare.stale = rare.tried.iter().map(Tried::failure).collect();
             }
             // With a response it had one, whether that is known or not.
             let had_conn = has_conn || record.response_head.get().is_some();

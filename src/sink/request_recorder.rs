@@ -409,6 +409,18 @@ impl CurrentRequest {
         scope::with_current(|request| request.acquired(conn));
     }
 
+    /// The peer has not processed it, and it will be sent once more.
+    #[cfg(feature = "client")]
+    pub(crate) fn refused(failure: &Failure) {
+        scope::with_current(|request| request.refused(failure.clone()));
+    }
+
+    /// Counts the body that is sent once more.
+    #[cfg(feature = "client")]
+    pub(crate) fn watch() -> Option<Box<BodyWatch>> {
+        scope::request().map(|request| Box::new(BodyWatch { request: Some(request), bytes: 0 }))
+    }
+
     /// It will be sent over HTTP/2.
     pub(crate) fn speaks_http2() {
         scope::with_current(RequestRef::speaks_http2);

@@ -6,7 +6,7 @@ use super::grpc;
 use super::index::Index;
 use super::style::{Line, Tone};
 use super::text;
-use crate::record::{DialTrace, HttpReqTrace, TcpConnTrace};
+use crate::record::{Attempt, DialTrace, Failure, HttpReqTrace, TcpConnTrace};
 
 /// The block of one request, given by its place in the trace. `hop` redirects led to it.
 pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> Block {
@@ -359,15 +359,21 @@ fn header_fields(request: &HttpReqTrace) -> impl Iterator<Item = Line> + '_ {
 
 fn remarks(index: &Index<'_>, request: &HttpReqTrace, ending: &Ending<'_>) -> Vec<Line> {
     let mut remarks = Vec::new();
-    for attempt in request.attempts.iter().filter(|attempt| attempt.tcp_conn != request.tcp_conn) {
+    let is_refused =
+        |attempt: &Attempt| matches!(attempt.failure, Some(Failure::Http2StreamReset | Failure::Http2Goaway));
+    let before = request.attempts.split_last().map_or(&[][..], |(_, before)| before);
+    for attempt in before.iter().filter(|it| it.tcp_conn != request.tcp_conn || is_refused(it)) {
         let mut line = Line::default();
         line.push(Tone::Warn, "sent again: ");
-        line.push(Tone::Plain, "the kept connection");
+        let is_refused = is_refused(attempt);
+        line.push(Tone::Plain, if is_refused { "not processed on" } else { "the kept connection" });
         line.word(Tone::Dim, attempt.tcp_conn.as_str());
         if let Some(conn) = index.trace.tcp_conns.get(&attempt.tcp_conn) {
             line.word(Tone::Plain, conn::ends(conn));
         }
-        line.word(Tone::Plain, "was closed by then");
+        if !is_refused {
+            line.word(Tone::Plain, "was closed by then");
+        }
         if let Some(failure) = &attempt.failure {
             line.item(Tone::Bad, format!("✗ {failure}"));
         }

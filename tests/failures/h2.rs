@@ -2,18 +2,20 @@
 
 mod cut_off;
 mod frames;
+mod refused;
 mod version;
 
 use std::io;
 use std::sync::Arc;
 
-use nettrace::RequestHandle;
 use nettrace::client::{Client, ClientError, HttpVersion};
 use nettrace::record::HttpReqTrace;
+use nettrace::view::waterfall;
+use nettrace::{Failure, RequestHandle, TraceId};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use self::frames::{CANCEL, Frames, INTERNAL_ERROR, NO_ERROR};
+use self::frames::{CANCEL, ENHANCE_YOUR_CALM, Frames, INTERNAL_ERROR, NO_ERROR};
 use crate::stage::{Failed, Scene, Stage, ended, fetched, request};
 use crate::support::raw::Server;
 
@@ -60,10 +62,11 @@ async fn a_stream_is_dropped() {
 }
 
 /// GOAWAY says which streams were not looked at; those before go on, and what comes next is for another connection.
+/// Where it is because of an error, what was not looked at fails.
 #[tokio::test]
 async fn the_server_goes_away() {
     let two = Two::start(async |h2, first, _| {
-        h2.go_away(first, NO_ERROR).await?;
+        h2.go_away(first, ENHANCE_YOUR_CALM).await?;
         h2.answer(first).await
     })
     .await;
@@ -74,6 +77,7 @@ async fn the_server_goes_away() {
     let failed = Failed::of(&two.client, error).await;
     let scene = &failed.scene;
     assert_eq!(ended(&scene.request), ("failed", "x_http2_goaway"));
+    assert_eq!(scene.request.http2_error, "ENHANCE_YOUR_CALM");
     let [left, fresh] = scene.attempts()[..] else { panic!("two connections") };
     let request = |handle: &RequestHandle| scene.trace.http_requests.get(handle.id()).expect("recorded");
     let first = request(&two.first.handle);
@@ -82,6 +86,31 @@ async fn the_server_goes_away() {
     assert!(scene.request.attempts.is_empty());
     assert_eq!((ended(request(&third)), &request(&third).tcp_conn), (("closed", ""), &fresh.trace_id));
     assert_eq!((ended(left), ended(fresh)), (("closed", ""), ("closed", "")));
+}
+
+/// What it has not looked at is sent again over another connection.
+#[tokio::test]
+async fn the_server_goes_away_in_peace() {
+    let two = Two::start(async |h2, first, _| {
+        h2.go_away(first, NO_ERROR).await?;
+        h2.answer(first).await
+    })
+    .await;
+    for body in [two.first.body, two.second.body] {
+        assert_eq!(body.await.expect("no panic").expect("a response"), b"hello");
+    }
+    let scene = Scene::of(&two.client, &two.second.handle).await;
+    let [left, fresh] = scene.attempts()[..] else { panic!("two connections") };
+    assert_eq!(ended(&scene.request), ("closed", ""));
+    assert_eq!(tried(&scene.request), [(&left.trace_id, "x_http2_goaway"), (&fresh.trace_id, "")]);
+    assert!(scene.request.http2_error.is_empty());
+    let picture = waterfall(&scene.trace).to_string();
+    assert!(picture.contains("sent again: not processed on"), "{picture}");
+}
+
+fn tried(request: &HttpReqTrace) -> Vec<(&TraceId, &str)> {
+    let name = Failure::as_str;
+    request.attempts.iter().map(|it| (&it.tcp_conn, it.failure.as_ref().map_or("", name))).collect()
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! One exchange: a request over one of the pool's connections, and the response to it.
 
 use super::{
-    Pool,
+    Outgoing, Pool,
     connect::connect,
     control::Control,
     form::{self, Key},
@@ -14,13 +14,13 @@ use crate::{
         body::Body,
         send_body::{Gate, Refusal, SendBody, Sent},
     },
-    error::{ClientClosed, IncompleteBody, Lengths, TimedOut},
+    error::{ClientClosed, IncompleteBody, Lengths, TimedOut, classify},
     request::TraceBody,
     sink::CurrentRequest,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -46,7 +46,8 @@ pub(in crate::client) struct Waits {
 
 impl Pool {
     /// Makes the request over a connection to its host. Where one that had been used before turns out not to begin
-    /// it, the request is made again over another.
+    /// it, the request is made again over another; so it is, some times, where the server says that it has not
+    /// processed it.
     pub(in crate::client) fn send(
         self: Arc<Self>,
         mut request: Request<TraceBody<Body>>,
@@ -56,7 +57,7 @@ impl Pool {
         let has_body = !request.body().is_end_stream();
         let waits = &self.settings.waits;
         let gate = waits.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);
-        let patience = waits.response_header.map(|limit| (limit, Sent::new(!has_body)));
+        let mut patience = waits.response_header.map(|limit| (limit, Sent::new(!has_body)));
         let sent = patience.as_ref().map(|(_, sent)| sent.clone());
         let mut request = request.map(|body| SendBody::new(body, gate.clone(), sent));
         // A block and no function: that would keep its arguments twice.
@@ -65,6 +66,7 @@ impl Pool {
             if host.is_http2_only {
                 CurrentRequest::speaks_http2();
             }
+            let mut repeats = 0;
             loop {
                 let mut link = self.link(&host).await?;
                 if let Some(conn) = &link.control.conn {
@@ -77,16 +79,29 @@ impl Pool {
                 if !link.is_http2() {
                     link.control.interim.listen(gate.as_ref());
                 }
+                // hyper does not give back what HTTP/2 has taken.
+                let copy = if link.is_http2() && repeats < MAX_REPEATS { Copy::of(&request) } else { None };
                 let answer = pin!(link.send(request));
-                match within(patience.as_ref(), answer).await? {
+                let mut error = match within(patience.as_ref(), answer).await? {
                     Ok(response) => return Ok(responded(response, link, gate, asked)),
-                    Err(mut error) => match error.take_message() {
-                        Some(message) if link.is_reused && !self.is_closed() => {
-                            request = message;
-                            form::unfit(&mut request, &host);
-                        }
-                        _ => return Err(reason(error.into_error(), &link.control)),
-                    },
+                    Err(error) => error,
+                };
+                match error.take_message() {
+                    Some(message) if link.is_reused && !self.is_closed() => {
+                        request = message;
+                        form::unfit(&mut request, &host);
+                    }
+                    taken => {
+                        let error = error.into_error();
+                        let may_repeat = taken.is_none() && is_unprocessed(&error) && !self.is_closed();
+                        let Some(copy) = copy.filter(|_| may_repeat) else {
+                            return Err(reason(error, &link.control));
+                        };
+                        CurrentRequest::refused(&classify::failure(&error));
+                        repeats += 1;
+                        patience = patience.map(|(limit, _)| (limit, Sent::new(!has_body)));
+                        request = copy.into_request(gate.clone(), patience.as_ref().map(|(_, sent)| sent));
+                    }
                 }
             }
         }
@@ -154,6 +169,50 @@ pub(super) struct Waiting {
     pub(super) place: Option<super::place::Place>,
     /// A connection will be ready in a moment.
     pub(super) comes_back: bool,
+}
+
+/// How often a request is sent again that the server has not processed.
+const MAX_REPEATS: usize = 3;
+
+/// Returns `true` if the server says that it has not processed the request, so that it may be sent again (RFC 9113
+/// section 8.7). Of a connection that it gives up because of an error it could say the same once more.
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let error = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| {
+        error.is_remote()
+            && match error.reason() {
+                Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
+                // h2 says that of the streams after the last one which the server has looked at.
+                Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+                _ => false,
+            }
+    })
+}
+
+/// A request that can be sent again.
+struct Copy {
+    head: Parts,
+    body: Body,
+}
+
+impl Copy {
+    /// `None` when the body cannot be sent twice.
+    fn of(request: &Request<Outgoing>) -> Option<Self> {
+        let body = request.body().get_ref().get_ref().try_clone()?;
+        let mut head = Request::new(()).into_parts().0;
+        head.method = request.method().clone();
+        head.uri = request.uri().clone();
+        head.version = request.version();
+        head.headers = request.headers().clone();
+        head.extensions = request.extensions().clone();
+        Some(Copy { head, body })
+    }
+
+    fn into_request(self, gate: Option<Gate>, sent: Option<&Arc<Sent>>) -> Request<Outgoing> {
+        let watch = if self.body.is_end_stream() { None } else { CurrentRequest::watch() };
+        let body = TraceBody::new(self.body, watch);
+        Request::from_parts(self.head, SendBody::new(body, gate, sent.cloned()))
+    }
 }
 
 fn expects_continue<B>(request: &Request<B>) -> bool {

@@ -8,6 +8,7 @@ pub(super) const NO_ERROR: u32 = 0;
 pub(super) const INTERNAL_ERROR: u32 = 2;
 pub(super) const REFUSED_STREAM: u32 = 7;
 pub(super) const CANCEL: u32 = 8;
+pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -44,9 +45,21 @@ impl Frames {
         Ok(Self(conn))
     }
 
+    /// Says that one stream may be open at a time.
+    pub(super) async fn one_at_a_time(&mut self) -> io::Result<()> {
+        const MAX_CONCURRENT_STREAMS: u16 = 3;
+        let setting = [&MAX_CONCURRENT_STREAMS.to_be_bytes()[..], &1u32.to_be_bytes()].concat();
+        self.write(SETTINGS, 0, 0, &setting).await
+    }
+
     /// The stream of the next request.
     pub(super) async fn request(&mut self) -> io::Result<u32> {
         self.next(HEADERS).await.map(|frame| frame.stream)
+    }
+
+    /// What the client sends next of a body.
+    pub(super) async fn content(&mut self) -> io::Result<(u32, Vec<u8>)> {
+        self.next(DATA).await.map(|frame| (frame.stream, frame.payload))
     }
 
     /// The next stream that the client resets, and the error code that it gives.

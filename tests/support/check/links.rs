@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use nettrace::record::{
-    DialTrace, DnsQueryTrace, HttpReqTrace, NetTrace, Record, TcpConnTrace, TlsTunnelTrace, TraceId,
-    UdpConnTrace,
+    DialTrace, DnsQueryTrace, EndReason, HttpReqTrace, NetTrace, Record, TcpConnTrace, TlsTunnelTrace,
+    TraceId, UdpConnTrace,
 };
 
 use super::{Named, Problems, name};
@@ -114,7 +114,10 @@ impl Links<'_> {
             self.resolves(&who, "attempts[].tcpConn", &attempt.tcp_conn, &trace.tcp_conns);
         }
         if let Some((last, others)) = request.attempts.split_last() {
-            let fits = last.tcp_conn == request.tcp_conn && last.failure == request.failure;
+            // Or the peer did not process it there, and it did not get to be sent again.
+            let ended_elsewhere = last.failure.is_some() && request.end_reason != Some(EndReason::Closed);
+            let fits =
+                last.tcp_conn == request.tcp_conn && (last.failure == request.failure || ended_elsewhere);
             self.problems.expect(fits, &who, "the last attempt is not what the request came to");
             let failed = others.iter().all(|attempt| attempt.failure.is_some());
             self.problems.expect(failed, &who, "an attempt was not the last, and did not fail");

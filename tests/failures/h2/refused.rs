@@ -1,0 +1,148 @@
+//! Streams that the server refuses: it has not processed the request, which is sent again (RFC 9113 section 8.7).
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::Request;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use nettrace::TraceSink;
+use nettrace::client::{Body, Client, ClientBuilder, HttpVersion};
+use nettrace::view::waterfall;
+
+use super::frames::{Frames, REFUSED_STREAM};
+use super::tried;
+use crate::stage::{Failed, Scene, Stage, ended, fetched};
+use crate::support::raw::Server;
+
+/// Refuses so many streams, and counts all.
+fn refusing(count: usize) -> (Server, Arc<AtomicUsize>) {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counted = seen.clone();
+    let server = Server::start(async move |conn| {
+        let mut h2 = Frames::accept(conn).await?;
+        loop {
+            let stream = h2.request().await?;
+            match counted.fetch_add(1, SeqCst) {
+                index if index < count => h2.reset(stream, REFUSED_STREAM).await?,
+                _ => h2.answer(stream).await?,
+            }
+        }
+    });
+    (server, seen)
+}
+
+fn over_http2(builder: ClientBuilder) -> Client {
+    builder.http_version(HttpVersion::Http2Only).build().unwrap()
+}
+
+#[tokio::test]
+async fn once() {
+    let (stage, (server, seen)) = (Stage::new().await, refusing(1));
+    let client = over_http2(stage.builder());
+    let (body, handle) = fetched(&client, stage.http(&server)).await;
+    assert_eq!((body.as_slice(), seen.load(SeqCst)), (&b"hello"[..], 2));
+    let scene = Scene::of(&client, &handle).await;
+    assert_eq!((ended(&scene.request), scene.request.resp_status_code), (("closed", ""), 200));
+    let conn = &scene.conn().trace_id;
+    assert_eq!(tried(&scene.request), [(conn, "x_http2_stream_reset"), (conn, "")]);
+    assert!(scene.request.failure.is_none() && scene.request.http2_error.is_empty());
+    let picture = waterfall(&scene.trace).to_string();
+    assert!(picture.contains("sent again: not processed on"), "{picture}");
+    assert_eq!(scene.trace.slice(&scene.request.trace_id).http_requests[0], scene.request);
+}
+
+/// Without a record it is the same.
+#[tokio::test]
+async fn untraced() {
+    let (server, seen) = refusing(1);
+    let client = over_http2(Client::builder(&TraceSink::disabled()));
+    let response = client.get(format!("http://{}/", server.addr())).await.expect("a response");
+    assert_eq!(response.into_body().bytes().await.unwrap(), "hello");
+    assert_eq!(seen.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn always() {
+    let (stage, (server, seen)) = (Stage::new().await, refusing(usize::MAX));
+    let failed = crate::stage::failed(&over_http2(stage.builder()), stage.http(&server)).await;
+    assert_eq!(seen.load(SeqCst), 4);
+    let request = &failed.scene.request;
+    assert_eq!(ended(request), ("failed", "x_http2_stream_reset"));
+    assert_eq!(request.http2_error, "REFUSED_STREAM");
+    let conn = &failed.scene.conn().trace_id;
+    assert_eq!(tried(request), [(conn, "x_http2_stream_reset"); 4]);
+}
+
+#[tokio::test]
+async fn with_a_body() {
+    let stage = Stage::new().await;
+    let server = Server::start(async |conn| {
+        let mut h2 = Frames::accept(conn).await?;
+        let refused = h2.request().await?;
+        assert_eq!(h2.content().await?, (refused, b"question".into()));
+        h2.reset(refused, REFUSED_STREAM).await?;
+        let stream = h2.request().await?;
+        assert_eq!(h2.content().await?, (stream, b"question".into()));
+        h2.answer(stream).await?;
+        h2.until_closed().await;
+        Ok(())
+    });
+    let client = over_http2(stage.builder());
+    let response = client.post(stage.http(&server), "question").await.expect("a response");
+    let handle = nettrace::ResponseExt::request_handle(&response).cloned().expect("traced");
+    assert_eq!(response.into_body().bytes().await.unwrap(), "hello");
+    let scene = Scene::of(&client, &handle).await;
+    assert_eq!((ended(&scene.request), scene.request.req_content_len), (("closed", ""), 8));
+    assert!(scene.request.req_body_end_at >= scene.request.conn_acquired_at);
+}
+
+/// A stream is gone once it was sent.
+#[tokio::test]
+async fn with_a_body_that_cannot_be_sent_again() {
+    let (stage, (server, seen)) = (Stage::new().await, refusing(1));
+    let client = over_http2(stage.builder());
+    let pieces = [Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"question")))];
+    let body = Body::new(StreamBody::new(futures_util::stream::iter(pieces)));
+    let error = client.request(Request::post(stage.http(&server)).body(body).unwrap()).await;
+    let failed = Failed::of(&client, error.expect_err("it was refused")).await;
+    assert_eq!(ended(&failed.scene.request), ("failed", "x_http2_stream_reset"));
+    assert_eq!(failed.scene.request.http2_error, "REFUSED_STREAM");
+    assert_eq!(seen.load(SeqCst), 1);
+}
+
+/// Many requests begin before the server has said that it takes one at a time.
+#[tokio::test]
+async fn for_want_of_settings() {
+    const REQUESTS: usize = 20;
+    let stage = Stage::new().await;
+    let server = Server::start(async |conn| {
+        let mut h2 = Frames::listen(conn).await?;
+        let first = h2.request().await?;
+        let mut others = Vec::new();
+        for _ in 1..REQUESTS {
+            others.push(h2.request().await?);
+        }
+        h2.one_at_a_time().await?;
+        for stream in others {
+            h2.reset(stream, REFUSED_STREAM).await?;
+        }
+        h2.answer(first).await?;
+        for _ in 1..REQUESTS {
+            let stream = h2.request().await?;
+            h2.answer(stream).await?;
+        }
+        h2.until_closed().await;
+        Ok(())
+    });
+    let client = over_http2(stage.builder());
+    let url = stage.http(&server);
+    let fetched = join_all((0..REQUESTS).map(|_| fetched(&client, &url))).await;
+    assert!(fetched.iter().all(|(body, _)| body == b"hello"));
+    let scene = Scene::of(&client, &fetched[0].1).await;
+    let refused = scene.trace.http_requests.iter().filter(|request| request.attempts.len() == 2);
+    assert_eq!(refused.count(), REQUESTS - 1);
+}
