@@ -12,7 +12,7 @@ use std::{error::Error, io};
 pub(crate) fn io_fault(error: &io::Error) -> Fault {
     let failure = io_failure(error);
     match error.raw_os_error() {
-        Some(number) => Fault { failure, http2_error: None, text: Text::Os(number), original_bytes: None },
+        Some(number) => Fault { failure, http2_error: None, text: Text::Os(number) },
         None => Fault::new(failure, text(error)),
     }
 }

@@ -46,7 +46,7 @@ pub use tls::TlsError;
 
 use crate::record::{
     EndReason, Failure,
-    limits::{self, MAX_ERROR_BYTES},
+    limits::{LimitedText, MAX_ERROR_BYTES},
 };
 use std::{borrow::Cow, io, num::NonZeroU32};
 
@@ -57,13 +57,13 @@ pub(crate) struct Fault {
     /// The error code of an HTTP/2 stream or connection (RFC 9113 section 7).
     pub(crate) http2_error: Option<u32>,
     text: Text,
-    /// Bytes of the text before it was cut.
-    original_bytes: Option<NonZeroU32>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum Text {
     Words(Cow<'static, str>),
+    /// Boxed, as it is rare.
+    Cut(Box<LimitedText>),
     /// What the operating system says of this number is asked for when it is read.
     Os(i32),
 }
@@ -72,26 +72,29 @@ impl Fault {
     /// Allocates nothing for a text of ours. Of a longer text than [`MAX_ERROR_BYTES`] the beginning is kept.
     pub(crate) fn new(failure: Failure, text: impl Into<Cow<'static, str>>) -> Self {
         let text = text.into();
-        let (text, original_bytes) = match limits::truncate(&text, MAX_ERROR_BYTES) {
-            Some(cut) => (cut.into(), limits::size(text.len())),
-            None => (text, None),
+        let text = if text.len() <= MAX_ERROR_BYTES {
+            Text::Words(text)
+        } else {
+            Text::Cut(Box::new(LimitedText::new(String::from(text), MAX_ERROR_BYTES)))
         };
-        Fault { failure, http2_error: None, text: Text::Words(text), original_bytes }
+        Fault { failure, http2_error: None, text }
     }
 
     /// The code, the text, and how many bytes that had if it was cut.
     pub(crate) fn into_parts(self) -> (Failure, String, Option<NonZeroU32>) {
-        let text = match self.text {
-            Text::Words(words) => words.into(),
-            Text::Os(number) => io::Error::from_raw_os_error(number).to_string(),
+        let (text, original_bytes) = match self.text {
+            Text::Words(words) => (words.into(), None),
+            Text::Cut(cut) => (cut.text().as_str().into(), cut.original_bytes()),
+            Text::Os(number) => (io::Error::from_raw_os_error(number).to_string(), None),
         };
-        (self.failure, text, self.original_bytes)
+        (self.failure, text, original_bytes)
     }
 
     /// The heap memory that it takes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let text = match &self.text {
             Text::Words(Cow::Owned(text)) => text.capacity(),
+            Text::Cut(cut) => size_of::<LimitedText>() + cut.heap_bytes(),
             Text::Words(Cow::Borrowed(_)) | Text::Os(_) => 0,
         };
         text + self.failure.heap_bytes()

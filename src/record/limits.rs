@@ -65,36 +65,54 @@ pub(crate) fn limit(text: impl Into<String>, max_bytes: usize) -> String {
     truncate(&text, max_bytes).unwrap_or(text)
 }
 
-/// A text within its limit, with its original size if it was cut.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LimitedText {
+/// A text within its limit, with its original size if it was cut. No larger than the text alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LimitedText {
+    Whole(Text),
+    Cut(Box<CutText>),
+}
+
+/// The beginning of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CutText {
     text: Text,
-    original_bytes: Option<NonZeroU32>,
+    original_bytes: NonZeroU32,
 }
 
 impl LimitedText {
     /// The text, or the beginning of one that has more than `max_bytes`.
     pub(crate) fn new(text: impl Into<Text>, max_bytes: usize) -> Self {
         let text = text.into();
-        match truncate(&text, max_bytes) {
-            Some(cut) => LimitedText { text: cut.into(), original_bytes: size(text.len()) },
-            None => LimitedText { text, original_bytes: None },
+        match (truncate(&text, max_bytes), size(text.len())) {
+            (Some(cut), Some(original_bytes)) => {
+                LimitedText::Cut(Box::new(CutText { text: cut.into(), original_bytes }))
+            }
+            _ => LimitedText::Whole(text),
         }
     }
 
     /// The text, with the mark if it was cut.
     pub(crate) fn text(&self) -> &Text {
-        &self.text
-    }
-
-    /// The heap memory that it takes.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        self.text.heap_bytes()
+        match self {
+            LimitedText::Whole(text) => text,
+            LimitedText::Cut(cut) => &cut.text,
+        }
     }
 
     /// How many bytes it had before it was cut.
     pub(crate) fn original_bytes(&self) -> Option<NonZeroU32> {
-        self.original_bytes
+        match self {
+            LimitedText::Whole(_) => None,
+            LimitedText::Cut(cut) => Some(cut.original_bytes),
+        }
+    }
+
+    /// The heap memory that it takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            LimitedText::Whole(text) => text.heap_bytes(),
+            LimitedText::Cut(cut) => size_of::<CutText>() + cut.text.heap_bytes(),
+        }
     }
 }
 
@@ -188,6 +206,7 @@ mod tests {
 
     #[test]
     fn a_limited_text_knows_its_size() {
+        assert_eq!(size_of::<LimitedText>(), size_of::<Text>());
         let whole = LimitedText::new("abc", 3);
         assert_eq!((whole.text().as_str(), whole.original_bytes()), ("abc", None));
         let cut = LimitedText::new("abcöö", 4);

@@ -379,7 +379,7 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
     let mut truncated = Rare::<Truncated>::new();
     truncated.note("handshakeErr", handshake_err_bytes);
     truncated.note("connErr", text_bytes.filter(|_| !conn_err.is_absent()));
-    truncated.note("peerCerts", facts.peer_certs.original_certs);
+    truncated.note("peerCerts", facts.peer_certs.original_certs());
     TlsTunnelTrace {
         trace_id: core.id(record.number),
         tcp_conn: core.id(record.conn),
@@ -393,7 +393,7 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
         close_at,
         end_reason,
         did_resume: facts.did_resume,
-        peer_certs: facts.peer_certs.certs,
+        peer_certs: facts.peer_certs.certs(),
         cipher_suite: facts.cipher_suite,
         tls_version: facts.tls_version,
         key_exchange_group: facts.key_exchange_group,

@@ -69,9 +69,9 @@ pub(crate) struct GroupState {
     /// Through a proxy there may be two.
     pub(crate) tls: SmallVec<[TlsRecord; 1]>,
     /// How many of the connections count as kept ones that have ended.
-    settled: usize,
-    /// What was charged for all that has ended.
-    charged: usize,
+    settled: u32,
+    /// Bytes that were charged for all that has ended.
+    charged: u32,
     /// Nothing more may begin in here: the sink was closed, or nobody would see it.
     sealed: bool,
 }
@@ -169,13 +169,14 @@ impl Group {
     pub(crate) fn ended(&self) {
         if self.running.fetch_sub(1, AcqRel) == 1 {
             let mut state = self.state();
-            let more = if state.sealed { 0 } else { self.count(&state) - state.settled };
+            let count = self.count(&state) as u32;
+            let more = if state.sealed { 0 } else { count - state.settled };
             state.settled += more;
-            self.core.settled.fetch_add(more, Relaxed);
+            self.core.settled.fetch_add(more as usize, Relaxed);
             if !state.sealed && self.core.budget.is_limited() {
-                let bytes = self.bytes(&state);
-                self.core.budget.charge(bytes.saturating_sub(state.charged));
-                self.core.budget.release(state.charged.saturating_sub(bytes));
+                let bytes = u32::try_from(self.bytes(&state)).unwrap_or(u32::MAX);
+                self.core.budget.release(state.charged as usize);
+                self.core.budget.charge(bytes as usize);
                 state.charged = bytes;
             }
         }
@@ -402,8 +403,8 @@ impl Entry for GroupSlot {
         state.sealed = true;
         let udp = group.conns(&state).filter(|conn| conn.is_udp()).count();
         let (core, tcp) = (&group.core, group.count(&state) - udp);
-        core.settled.fetch_sub(state.settled, Relaxed);
-        core.budget.release(state.charged);
+        core.settled.fetch_sub(state.settled as usize, Relaxed);
+        core.budget.release(state.charged as usize);
         core.lost.dials.fetch_add(u64::from(group.dial.is_some()), Relaxed);
         core.lost.tcp_conns.fetch_add(tcp as u64, Relaxed);
         core.lost.udp_conns.fetch_add(udp as u64, Relaxed);

@@ -27,19 +27,36 @@ pub(crate) struct TlsFacts {
     pub(crate) alert: Rare<Text>,
 }
 
-/// The certificates that a peer presented, as far as they are kept.
+/// The certificates that a peer presented, as far as they are kept. Cloning shares them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct PeerChain {
-    pub(crate) certs: Arc<[PeerCert]>,
-    /// How many there were before some were left out.
-    pub(crate) original_certs: Option<NonZeroU32>,
+pub(crate) struct PeerChain(Option<Arc<Presented>>);
+
+#[derive(Debug)]
+struct Presented {
+    certs: Arc<[PeerCert]>,
+    original_certs: Option<NonZeroU32>,
 }
 
 impl PeerChain {
+    /// The first certificates of a chain. `original_certs` is how many it had, if some were left out.
+    pub(crate) fn new(certs: Arc<[PeerCert]>, original_certs: Option<NonZeroU32>) -> Self {
+        PeerChain((!certs.is_empty()).then(|| Arc::new(Presented { certs, original_certs })))
+    }
+
+    pub(crate) fn certs(&self) -> Arc<[PeerCert]> {
+        self.0.as_ref().map(|chain| chain.certs.clone()).unwrap_or_default()
+    }
+
+    /// How many there were before some were left out.
+    pub(crate) fn original_certs(&self) -> Option<NonZeroU32> {
+        self.0.as_ref()?.original_certs
+    }
+
     /// The memory that it takes, for each of those that share it. One of them may be a cache.
     fn bytes_each(&self) -> usize {
-        let bytes = self.certs.iter().map(PeerCert::bytes).sum::<usize>();
-        bytes / (Arc::strong_count(&self.certs) - 1).max(1)
+        let Some(chain) = &self.0 else { return 0 };
+        let bytes = chain.certs.iter().map(PeerCert::bytes).sum::<usize>() + size_of::<Presented>();
+        bytes / (Arc::strong_count(chain) - 1).max(1)
     }
 }
 

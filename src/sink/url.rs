@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 pub(crate) enum RecordedUrl {
     Whole(Uri),
     /// The beginning of one that is too long.
-    Cut(Box<LimitedText>),
+    Cut(LimitedText),
 }
 
 impl RecordedUrl {
@@ -29,7 +29,7 @@ impl RecordedUrl {
 
     #[cold]
     fn cut(uri: &Uri) -> Self {
-        RecordedUrl::Cut(Box::new(LimitedText::new(text(uri), MAX_URL_BYTES)))
+        RecordedUrl::Cut(LimitedText::new(text(uri), MAX_URL_BYTES))
     }
 
     /// The URL as it is displayed.
@@ -53,7 +53,7 @@ impl RecordedUrl {
     pub(super) fn heap_bytes(&self) -> usize {
         match self {
             RecordedUrl::Whole(uri) => parts(uri).iter().map(|part| part.len()).sum(),
-            RecordedUrl::Cut(cut) => size_of::<LimitedText>() + cut.text().len(),
+            RecordedUrl::Cut(cut) => cut.heap_bytes(),
         }
     }
 }

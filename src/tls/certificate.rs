@@ -52,7 +52,7 @@ impl ChainCache {
             chain.clone().take(MAX_CERTIFICATES).map(|der| describe(der, &mut left)).collect();
         let all = chain.clone().count();
         let original_certs = if certs.len() < all { limits::size(all) } else { None };
-        let described = PeerChain { certs, original_certs };
+        let described = PeerChain::new(certs, original_certs);
         if chain.clone().map(<[u8]>::len).sum::<usize>() > Self::MAX_CHAIN_BYTES {
             return described;
         }
@@ -200,10 +200,10 @@ mod tests {
         let cache = ChainCache::new();
         let chain = |number: usize| [CertificateDer::from(vec![number as u8; 10])];
         let first = cache.describe(&chain(0));
-        assert!(Arc::ptr_eq(&first.certs, &cache.describe(&chain(0)).certs));
+        assert!(Arc::ptr_eq(&first.certs(), &cache.describe(&chain(0)).certs()));
         let longer = [chain(0), chain(1)].concat();
         assert_eq!(
-            cache.describe(&longer).certs.len(),
+            cache.describe(&longer).certs().len(),
             2,
             "a longer chain with the same beginning is another"
         );
@@ -211,7 +211,7 @@ mod tests {
             cache.describe(&chain(number));
         }
         assert_eq!(cache.0.read().unwrap().len(), ChainCache::LIMIT);
-        assert!(!Arc::ptr_eq(&first.certs, &cache.describe(&chain(0)).certs));
+        assert!(!Arc::ptr_eq(&first.certs(), &cache.describe(&chain(0)).certs()));
     }
 
     #[test]
@@ -219,8 +219,8 @@ mod tests {
         let cache = ChainCache::new();
         let chain = vec![CertificateDer::from(vec![1; 3_000]); MAX_CERTIFICATES + 1];
         let described = cache.describe(&chain);
-        assert_eq!(described.certs.len(), MAX_CERTIFICATES);
-        assert_eq!(described.original_certs, NonZeroU32::new(MAX_CERTIFICATES as u32 + 1));
+        assert_eq!(described.certs().len(), MAX_CERTIFICATES);
+        assert_eq!(described.original_certs(), NonZeroU32::new(MAX_CERTIFICATES as u32 + 1));
         assert!(cache.0.read().unwrap().is_empty());
     }
 
