@@ -80,10 +80,13 @@ impl<B: Body> Body for TraceBody<B> {
 
 pin_project! {
     /// The body of a response, counted as its reader takes it. Its end, or its drop, is the end of the request.
+    ///
+    /// The default is the default of the body itself, and belongs to no request.
     #[derive(Debug)]
     pub struct TraceResponseBody<B: Body> {
+        // None only while `into_inner` drops the rest.
         #[pin]
-        inner: B,
+        inner: Option<B>,
         recorder: RequestRecorder,
     }
 
@@ -91,8 +94,10 @@ pin_project! {
         // A body that has nothing more may never be polled for its end.
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if this.recorder.is_on() && this.inner.is_end_stream() {
-                ended(&*this.inner, this.recorder);
+            if this.recorder.is_on()
+                && let Some(inner) = this.inner.as_pin_mut().filter(|inner| inner.is_end_stream())
+            {
+                ended(&*inner, this.recorder);
             }
         }
     }
@@ -106,12 +111,32 @@ fn ended<B: Body>(body: &B, recorder: &mut RequestRecorder) {
 
 impl<B: Body> TraceResponseBody<B> {
     pub(crate) fn new(inner: B, recorder: RequestRecorder) -> Self {
-        TraceResponseBody { inner, recorder }
+        TraceResponseBody { inner: Some(inner), recorder }
     }
 
     /// The body itself.
     pub fn get_ref(&self) -> &B {
-        &self.inner
+        self.inner.as_ref().expect("only into_inner takes it, with all of self")
+    }
+
+    /// Gives the body back. What is read of it from now on is not recorded.
+    ///
+    /// The record of the request ends here: as [`Closed`](crate::record::EndReason::Closed) where the body is at its
+    /// end, else as [`Unobserved`](crate::record::EndReason::Unobserved), without a time of its end.
+    pub fn into_inner(mut self) -> B {
+        let inner = self.inner.take().expect("only into_inner takes it, with all of self");
+        if inner.is_end_stream() {
+            ended(&inner, &mut self.recorder);
+        } else {
+            self.recorder.finish_unobserved();
+        }
+        inner
+    }
+}
+
+impl<B: Body + Default> Default for TraceResponseBody<B> {
+    fn default() -> Self {
+        TraceResponseBody::new(B::default(), RequestRecorder::off())
     }
 }
 
@@ -127,8 +152,9 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let mut this = self.project();
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let this = self.project();
+        let Some(mut inner) = this.inner.as_pin_mut() else { return Poll::Ready(None) };
+        let frame = ready!(inner.as_mut().poll_frame(cx));
         if !this.recorder.is_on() {
             return Poll::Ready(frame);
         }
@@ -139,23 +165,23 @@ where
                 } else if let Some(trailers) = part.trailers_ref() {
                     this.recorder.trailers(trailers);
                 }
-                if this.inner.is_end_stream() {
-                    ended(&*this.inner, this.recorder);
+                if inner.is_end_stream() {
+                    ended(&*inner, this.recorder);
                 }
             }
             Some(Err(error)) => failure::record_plain(error, this.recorder, "the body failed"),
-            None => ended(&*this.inner, this.recorder),
+            None => ended(&*inner, this.recorder),
         }
         Poll::Ready(frame)
     }
 
     #[inline]
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(B::is_end_stream)
     }
 
     #[inline]
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(SizeHint::default, B::size_hint)
     }
 }

@@ -231,6 +231,16 @@ impl RequestRecorder {
         complete(&request);
     }
 
+    /// The response's body was handed to somebody who does not record it. Where it is decoded, it is the reader of that
+    /// who ends the request.
+    #[cfg(feature = "request")]
+    pub(crate) fn finish_unobserved(&mut self) {
+        if let Some(request) = self.request.take().filter(|request| request.record.decoded.load(Relaxed) == 0)
+        {
+            request.end(EndReason::Unobserved, None);
+        }
+    }
+
     /// It failed.
     pub(crate) fn failed(&mut self, fault: Fault) {
         if let Some(request) = self.request.take() {

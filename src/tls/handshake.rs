@@ -45,7 +45,7 @@ struct Seen {
 impl Seen {
     /// Returns `true` if the server's own certificate names itself as its issuer.
     fn is_self_signed(&self) -> bool {
-        let own = self.peer_certs.as_ref().and_then(|chain| chain.certs.first());
+        let own = self.peer_certs.as_ref().and_then(|chain| chain.certs().first());
         own.is_some_and(|cert| !cert.subject.is_empty() && cert.subject == cert.issuer)
     }
 }
