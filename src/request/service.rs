@@ -2,9 +2,13 @@ use super::{
     TraceRequestFuture, TraceRequestLayer, TraceResponseBody,
     mapper::{MapBody, Typed},
 };
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body::Body;
-use std::task::{Context, Poll};
+use hyper_util::client::legacy::{self, connect::Connect};
+use std::{
+    error::Error,
+    task::{Context, Poll},
+};
 use tower_service::Service;
 
 /// A service whose requests are recorded. See [`TraceRequestLayer`](super::TraceRequestLayer).
@@ -32,6 +36,35 @@ impl<S, M> TraceRequest<S, M> {
     /// Gives the service back.
     pub fn into_inner(self) -> S {
         self.inner
+    }
+}
+
+/// The methods of hyper-util's client, which take no `&mut self`.
+impl<C, ReqBody, M> TraceRequest<legacy::Client<C, ReqBody>, M>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+    ReqBody: Body + Send + Unpin + 'static,
+    ReqBody::Data: Send,
+    ReqBody::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    /// Makes a GET request with an empty body, and records it. See [`legacy::Client::get`].
+    pub fn get<B>(&self, uri: Uri) -> TraceRequestFuture<legacy::ResponseFuture>
+    where
+        M: MapBody<B, Body = ReqBody>,
+        B: Body + Default,
+    {
+        let mut request = Request::new(B::default());
+        *request.uri_mut() = uri;
+        self.request(request)
+    }
+
+    /// Makes a request, and records it. See [`legacy::Client::request`].
+    pub fn request<B>(&self, request: Request<B>) -> TraceRequestFuture<legacy::ResponseFuture>
+    where
+        M: MapBody<B, Body = ReqBody>,
+        B: Body,
+    {
+        self.layer.trace(request, |request| self.inner.request(request))
     }
 }
 
