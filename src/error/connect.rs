@@ -92,6 +92,36 @@ impl fmt::Display for ConnectError {
     }
 }
 
+/// The kind is that of the I/O error of the last attempt, or of the resolver. Without one it is
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) for an unusable destination, [`TimedOut`](io::ErrorKind::TimedOut) for
+/// a look-up that took too long, [`NotFound`](io::ErrorKind::NotFound) for a name that does not exist or has no usable
+/// address, and else [`Other`](io::ErrorKind::Other). The [`ConnectError`] is what [`io::Error::get_ref`] returns.
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        let kind = match &error.kind {
+            ConnectErrorKind::Destination(_) => io::ErrorKind::InvalidInput,
+            ConnectErrorKind::NoAddress => io::ErrorKind::NotFound,
+            ConnectErrorKind::Resolve(cause) => io_kind(&**cause).unwrap_or_else(|| match error.failure() {
+                failure if failure.is_timeout() => io::ErrorKind::TimedOut,
+                Failure::DnsNxdomainError | Failure::DnsNoAnswer => io::ErrorKind::NotFound,
+                _ => io::ErrorKind::Other,
+            }),
+            ConnectErrorKind::Attempts => {
+                error.attempts.last().map_or(io::ErrorKind::Other, |last| last.error.kind())
+            }
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// The kind of the first I/O error in the chain.
+fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => Some(error.kind()),
+        None => error.source().and_then(io_kind),
+    }
+}
+
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.kind {
