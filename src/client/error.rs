@@ -41,6 +41,16 @@ impl ClientError {
         &self.0.request
     }
 
+    /// Returns the URL that was requested, of the last hop where redirects were followed, without user info, and
+    /// without its query where [`mask_query`](crate::TraceSinkBuilder::mask_query) is on. `None` when the request was
+    /// not recorded.
+    pub fn url(&self) -> Option<String> {
+        match &self.0.kind {
+            Kind::Url { url, .. } => Some(url.clone()),
+            _ => self.0.request.last_hop().map(|request| request.url()),
+        }
+    }
+
     /// The stable code of what went wrong.
     pub fn failure(&self) -> Failure {
         match &self.0.kind {

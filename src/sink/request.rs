@@ -195,6 +195,12 @@ impl RequestRef {
         self.record.number()
     }
 
+    /// Its URL as it is recorded: masked, and within its limit.
+    #[cfg(feature = "client")]
+    pub(crate) fn url(&self) -> String {
+        self.record.url.text().as_str().into()
+    }
+
     /// Why it failed, if it has.
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.record.end.fault().map(|fault| fault.failure.clone())

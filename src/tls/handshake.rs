@@ -45,8 +45,8 @@ struct Seen {
 impl Seen {
     /// Returns `true` if the server's own certificate names itself as its issuer.
     fn is_self_signed(&self) -> bool {
-        let own = self.peer_certs.as_ref().and_then(|chain| chain.certs().first());
-        own.is_some_and(|cert| !cert.subject.is_empty() && cert.subject == cert.issuer)
+        let Some(certs) = self.peer_certs.as_ref().map(PeerChain::certs) else { return false };
+        certs.first().is_some_and(|own| !own.subject.is_empty() && own.subject == own.issuer)
     }
 }
 

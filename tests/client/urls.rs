@@ -125,3 +125,24 @@ async fn an_unusable_url_is_told_without_its_query_where_that_is_masked() {
         assert!(format!("{error:?}").contains(shown), "{error:?}");
     }
 }
+
+/// The URL of an error is that of the request that failed, and no more of it than is recorded.
+#[tokio::test]
+async fn an_error_has_the_url_of_its_request() {
+    let refused = crate::support::raw::Refused::on("127.0.0.1:0");
+    let host = refused.addr;
+    let to = format!("http://{host}/there?token=secret");
+    let web = Web::start(async move |_| redirect(302, &to));
+    for (mask, query) in [(false, "token=secret"), (true, "***")] {
+        let sink = TraceSink::builder().mask_query(mask).build();
+        let client = Client::builder(&sink).build().unwrap();
+        let error = client.get(format!("http://joe:pw@{host}/?token=secret")).await.unwrap_err();
+        assert_eq!(error.url().unwrap(), format!("http://{host}/?{query}"));
+        let error = client.get(web.url("/")).await.unwrap_err();
+        assert_eq!(error.url().unwrap(), format!("http://{host}/there?{query}"), "the last hop");
+    }
+    let client = Client::builder(&TraceSink::disabled()).build().unwrap();
+    assert_eq!(client.get(web.url("/")).await.unwrap_err().url(), None, "not recorded");
+    let error = client.get("ftp://joe:pw@a.test/").await.unwrap_err();
+    assert_eq!(error.url().unwrap(), "ftp://***@a.test/");
+}
