@@ -13,11 +13,14 @@ use std::{
 #[derive(Debug)]
 pub struct Incoming<A>(A);
 
-impl<A> Incoming<A> {
-    pub(super) fn new(accept: A) -> Self {
+impl<A: Accept> Incoming<A> {
+    pub(super) fn new(mut accept: A) -> Self {
+        accept.default_to_tonic();
         Incoming(accept)
     }
+}
 
+impl<A> Incoming<A> {
     /// The listener itself.
     pub fn get_ref(&self) -> &A {
         &self.0

@@ -1,6 +1,6 @@
 use super::{ConnInfo, TraceServer, TraceServerFuture, future::Serving, url};
 use crate::{
-    request::TraceBody,
+    request::{Boxed, MapBody, TraceBody, Typed},
     sink::{ConnRef, RequestHead, TraceSink},
 };
 use http::{Extensions, Request};
@@ -9,8 +9,8 @@ use tower_layer::Layer;
 
 /// Records the requests that a service answers.
 ///
-/// The service is one of tower or of hyper; it is given a [`TraceBody<B>`](crate::request::TraceBody), and answers
-/// with a body that becomes a [`ResponseBody`](super::ResponseBody).
+/// The service is one of tower or of hyper; it is given a [`TraceBody<B>`](crate::request::TraceBody) or what
+/// [`boxed`](Self::boxed) makes of that, and answers with a body that becomes a [`ResponseBody`](super::ResponseBody).
 ///
 /// # Its connection
 ///
@@ -31,15 +31,24 @@ use tower_layer::Layer;
 /// Put it outside of what answers by itself, such as a limit or a time limit: what does not come through it is not
 /// seen.
 #[derive(Clone, Debug)]
-pub struct TraceServerLayer {
+pub struct TraceServerLayer<M = Typed> {
     sink: TraceSink,
     conn: Option<ConnRef>,
+    mapper: M,
 }
 
 impl TraceServerLayer {
-    /// Records into `sink`.
+    /// Records into `sink`. The inner service must take [`TraceBody<B>`](crate::request::TraceBody).
     pub fn new(sink: &TraceSink) -> Self {
-        TraceServerLayer { sink: sink.clone(), conn: None }
+        TraceServerLayer { sink: sink.clone(), conn: None, mapper: Typed }
+    }
+}
+
+impl<M> TraceServerLayer<M> {
+    /// For an inner service that takes a boxed body: `box_body` makes it, such as `|body| BoxBody::new(body)`.
+    pub fn boxed<F>(self, box_body: F) -> TraceServerLayer<Boxed<F>> {
+        let TraceServerLayer { sink, conn, .. } = self;
+        TraceServerLayer { sink, conn, mapper: Boxed(box_body) }
     }
 
     /// Says that all requests come over this connection: what [`TracedIo::conn_ref`](crate::connect::TracedIo::conn_ref)
@@ -50,26 +59,35 @@ impl TraceServerLayer {
     }
 
     /// Has the request answered by `serve`, and records that.
-    pub(super) fn trace<B: Body, F>(
+    pub(super) fn trace<B, F>(
         &self,
         #[cfg_attr(not(feature = "tonic-server"), expect(unused_mut, reason = "tonic alone needs it"))]
         mut request: Request<B>,
-        serve: impl FnOnce(Request<TraceBody<B>>) -> F,
-    ) -> TraceServerFuture<F> {
+        serve: impl FnOnce(Request<M::Body>) -> F,
+    ) -> TraceServerFuture<F>
+    where
+        M: MapBody<B>,
+        B: Body,
+    {
         #[cfg(feature = "tonic-server")]
         super::tonic::restore(request.extensions_mut());
         if self.sink.records_requests() {
             return self.traced(request, serve);
         }
-        TraceServerFuture::new(serve(request.map(|body| TraceBody::new(body, None))), None)
+        let request = request.map(|body| self.mapper.map(TraceBody::new(body, None)));
+        TraceServerFuture::new(serve(request), None)
     }
 
     #[inline(never)]
-    fn traced<B: Body, F>(
+    fn traced<B, F>(
         &self,
         request: Request<B>,
-        serve: impl FnOnce(Request<TraceBody<B>>) -> F,
-    ) -> TraceServerFuture<F> {
+        serve: impl FnOnce(Request<M::Body>) -> F,
+    ) -> TraceServerFuture<F>
+    where
+        M: MapBody<B>,
+        B: Body,
+    {
         let conn = self.conn.as_ref().or_else(|| known_conn(request.extensions()));
         let has_body = !request.body().is_end_stream();
         let is_secure = conn.is_some_and(ConnRef::is_secure);
@@ -85,16 +103,16 @@ impl TraceServerLayer {
         recorder.came_over(conn);
         let watch = has_body.then(|| Box::new(recorder.watch()));
         let mut serving = Serving::new(recorder, request.method(), request.version());
-        let request = request.map(|body| TraceBody::new(body, watch));
+        let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));
         let inner = serving.at_work(|| serve(request));
         TraceServerFuture::new(inner, Some(serving))
     }
 }
 
-impl<S> Layer<S> for TraceServerLayer {
-    type Service = TraceServer<S>;
+impl<S, M: Clone> Layer<S> for TraceServerLayer<M> {
+    type Service = TraceServer<S, M>;
 
-    fn layer(&self, inner: S) -> TraceServer<S> {
+    fn layer(&self, inner: S) -> TraceServer<S, M> {
         TraceServer::new(inner, self.clone())
     }
 }

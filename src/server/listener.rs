@@ -7,12 +7,14 @@ use crate::{
     connect::TracedIo,
     sink::{Endpoint, ProbeEvent, TraceSink},
 };
+use socket2::{SockRef, TcpKeepalive};
 use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
     os::fd::AsFd,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -37,6 +39,10 @@ pub trait Accept {
     ///
     /// Those of the listening socket.
     fn local_addr(&self) -> io::Result<Self::Addr>;
+
+    /// Called before the connections are handed out as a stream for tonic: what was not chosen for their sockets
+    /// becomes what tonic's server sets by default. Does nothing unless it is implemented.
+    fn default_to_tonic(&mut self) {}
 }
 
 /// Whether an error of [`Accept::poll_accept`] says nothing of the connections to come.
@@ -58,12 +64,63 @@ pub(super) const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 pub struct TraceListener<L> {
     sink: TraceSink,
     inner: L,
+    options: SocketOptions,
+}
+
+/// What is set on the sockets of accepted TCP connections.
+#[derive(Debug, Default)]
+struct SocketOptions {
+    nodelay: NoDelay,
+    keepalive_time: Option<Duration>,
+    keepalive_interval: Option<Duration>,
+    keepalive_retries: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum NoDelay {
+    /// Nobody has chosen: left alone, unless it is tonic that is served.
+    #[default]
+    Unchosen,
+    /// Left as the listening socket has it.
+    Inherited,
+    Set(bool),
+}
+
+impl SocketOptions {
+    /// An error is none of the connection's: a socket that was reset meanwhile has no options, and says so as soon as
+    /// it is read.
+    fn apply(&self, stream: &TcpStream) {
+        if let NoDelay::Set(nodelay) = self.nodelay
+            && let Err(error) = stream.set_nodelay(nodelay)
+        {
+            tracing::debug!(target: "nettrace", "cannot set TCP_NODELAY on an accepted connection: {error}");
+        }
+        if let Some(probes) = self.keepalive()
+            && let Err(error) = SockRef::from(stream).set_tcp_keepalive(&probes)
+        {
+            tracing::debug!(target: "nettrace", "cannot set keep-alive on an accepted connection: {error}");
+        }
+    }
+
+    fn keepalive(&self) -> Option<TcpKeepalive> {
+        let SocketOptions {
+            keepalive_time: time,
+            keepalive_interval: interval,
+            keepalive_retries: retries,
+            ..
+        } = *self;
+        let is_chosen = time.is_some() || interval.is_some() || retries.is_some();
+        let probes = time.into_iter().fold(TcpKeepalive::new(), TcpKeepalive::with_time);
+        let probes = interval.into_iter().fold(probes, TcpKeepalive::with_interval);
+        let probes = retries.into_iter().fold(probes, TcpKeepalive::with_retries);
+        is_chosen.then_some(probes)
+    }
 }
 
 impl<L> TraceListener<L> {
     /// Records into `sink`.
     pub fn new(sink: &TraceSink, listener: L) -> Self {
-        TraceListener { sink: sink.clone(), inner: listener }
+        TraceListener { sink: sink.clone(), inner: listener, options: SocketOptions::default() }
     }
 
     /// The listener itself.
@@ -81,7 +138,9 @@ impl<L> TraceListener<L>
 where
     TraceListener<L>: Accept,
 {
-    /// The connections as a stream, as tonic's `serve_with_incoming` takes them.
+    /// The connections as a stream, as tonic's `serve_with_incoming` takes them. That sets no option of their sockets;
+    /// so that it is as with tonic's `serve`, `TCP_NODELAY` is on unless [`with_nodelay`](TraceListener::with_nodelay)
+    /// has said otherwise.
     pub fn incoming(self) -> Incoming<Self> {
         Incoming::new(self)
     }
@@ -94,6 +153,33 @@ where
 }
 
 impl TraceListener<TcpListener> {
+    /// Sets `TCP_NODELAY` on accepted connections; with `None` it is as the listening socket has it.
+    ///
+    /// By default it is set for the connections of [`incoming`](Self::incoming), and left alone for others.
+    pub fn with_nodelay(mut self, nodelay: impl Into<Option<bool>>) -> Self {
+        self.options.nodelay = nodelay.into().map_or(NoDelay::Inherited, NoDelay::Set);
+        self
+    }
+
+    /// Sets how long an accepted connection is idle before keep-alive probes are sent (`TCP_KEEPIDLE`), and switches
+    /// them on. Not set by default.
+    pub fn with_keepalive(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.options.keepalive_time = time.into();
+        self
+    }
+
+    /// Sets the time between keep-alive probes (`TCP_KEEPINTVL`), and switches them on. Not set by default.
+    pub fn with_keepalive_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.options.keepalive_interval = interval.into();
+        self
+    }
+
+    /// Sets how many keep-alive probes may go unanswered (`TCP_KEEPCNT`), and switches them on. Not set by default.
+    pub fn with_keepalive_retries(mut self, retries: impl Into<Option<u32>>) -> Self {
+        self.options.keepalive_retries = retries.into();
+        self
+    }
+
     /// Accepts a connection; may be dropped before it has, and then loses none.
     ///
     /// # Errors
@@ -105,6 +191,7 @@ impl TraceListener<TcpListener> {
 
     fn poll_tcp(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TracedIo<TcpStream>, SocketAddr)>> {
         let (stream, peer) = ready!(self.inner.poll_accept(cx))?;
+        self.options.apply(&stream);
         let conn = self.sink.accepted(|| Endpoint {
             local: stream.local_addr().ok(),
             remote: Some(peer),
@@ -134,6 +221,12 @@ impl Accept for TraceListener<TcpListener> {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
+    }
+
+    fn default_to_tonic(&mut self) {
+        if let NoDelay::Unchosen = self.options.nodelay {
+            self.options.nodelay = NoDelay::Set(true);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 use super::{ResponseBody, TraceServerFuture, TraceServerLayer};
-use crate::request::TraceBody;
+use crate::request::{MapBody, Typed};
 use http::{Request, Response};
 use http_body::Body;
 use std::task::{Context, Poll};
@@ -7,13 +7,13 @@ use tower_service::Service;
 
 /// A service whose requests are recorded. See [`TraceServerLayer`](super::TraceServerLayer).
 #[derive(Clone, Debug)]
-pub struct TraceServer<S> {
+pub struct TraceServer<S, M = Typed> {
     inner: S,
-    layer: TraceServerLayer,
+    layer: TraceServerLayer<M>,
 }
 
-impl<S> TraceServer<S> {
-    pub(super) fn new(inner: S, layer: TraceServerLayer) -> Self {
+impl<S, M> TraceServer<S, M> {
+    pub(super) fn new(inner: S, layer: TraceServerLayer<M>) -> Self {
         TraceServer { inner, layer }
     }
 
@@ -33,9 +33,10 @@ impl<S> TraceServer<S> {
     }
 }
 
-impl<S, B, R> Service<Request<B>> for TraceServer<S>
+impl<S, M, B, R> Service<Request<B>> for TraceServer<S, M>
 where
-    S: Service<Request<TraceBody<B>>, Response = Response<R>>,
+    M: MapBody<B>,
+    S: Service<Request<M::Body>, Response = Response<R>>,
     S::Error: 'static,
     B: Body,
     R: Body,
@@ -55,9 +56,10 @@ where
     }
 }
 
-impl<S, B, R> hyper::service::Service<Request<B>> for TraceServer<S>
+impl<S, M, B, R> hyper::service::Service<Request<B>> for TraceServer<S, M>
 where
-    S: hyper::service::Service<Request<TraceBody<B>>, Response = Response<R>>,
+    M: MapBody<B>,
+    S: hyper::service::Service<Request<M::Body>, Response = Response<R>>,
     S::Error: 'static,
     B: Body,
     R: Body,

@@ -115,6 +115,10 @@ where
     fn local_addr(&self) -> io::Result<A::Addr> {
         self.listener.local_addr()
     }
+
+    fn default_to_tonic(&mut self) {
+        self.listener.default_to_tonic();
+    }
 }
 
 impl<A: Accept + fmt::Debug> fmt::Debug for TlsListener<A> {
