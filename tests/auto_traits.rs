@@ -162,7 +162,9 @@ assert_impl_all!(Target: Send, Sync, Unpin, Clone, Debug, Eq);
 assert_impl_all!(Client: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(ClientBuilder: Send, Unpin, Debug);
 assert_impl_all!(ResponseFuture: Send, Unpin, Debug);
-assert_impl_all!(ResponseBody: Send, Unpin, Debug);
+// Sync, too: bodies of the AWS SDK and of octocrab must be.
+assert_impl_all!(ResponseBody: Send, Sync, Unpin, Debug);
+assert_impl_all!(TraceResponseBody<hyper::body::Incoming>: Send, Sync, Unpin, Debug);
 
 assert_impl_all!(ClientError: Send, Sync, Unpin, std::error::Error);
 assert_impl_all!(ClientClosed: Send, Sync, Unpin, std::error::Error);
@@ -179,12 +181,13 @@ assert_impl_all!(NotTraced: Send, Sync, Copy, std::error::Error, Eq);
 mod of_tonic {
     use super::*;
     use nettrace::tonic::{
-        Channel, LinkBody, LinkConnect, LinkConnectFuture, LinkExecutor, LinkIo, LinkLayer, Scope,
+        BoxChannel, Channel, LinkBody, LinkConnect, LinkConnectFuture, LinkExecutor, LinkIo, LinkLayer, Scope,
     };
 
     exactly_as_wrapped!(LinkConnect, LinkConnectFuture, LinkIo, LinkExecutor, Scope);
 
     assert_impl_all!(Channel: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(BoxChannel: Send, Sync, Unpin, Clone, Debug);
     assert_impl_all!(LinkLayer: Send, Sync, Unpin, Clone, Debug);
     assert_impl_all!(LinkBody: Send, Sync, Copy, Debug, Default);
 }

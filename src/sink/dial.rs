@@ -60,6 +60,15 @@ impl DialRef {
         }
     }
 
+    /// Returns the connection that the dial has led to, unless that has ended.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn open_conn(&self) -> Option<ConnRef> {
+        let group = self.0.as_ref()?;
+        let state = group.state();
+        let established = state.dial.established;
+        ConnRef::all(group, &state).find(|conn| conn.number() == established && conn.record().end.is_open())
+    }
+
     /// Ends the dial, unless it has ended: whoever waited for it gave it up after `limit`. Attempts that are dropped
     /// after this are recorded as timed out, too.
     #[cfg(feature = "tonic")]

@@ -1,18 +1,27 @@
 //! Connectors whose connections say when they are written to.
 
 use super::slot::{Slot, outside, with_current};
-use crate::sink::{ConnRef, DialRef, TraceSink};
+use crate::{
+    connect::TracedIo,
+    sink::{ConnRef, DialRef, TraceSink},
+};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
 use pin_project_lite::pin_project;
 use std::{
+    any::Any,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::Instant;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio::{net::TcpStream, time::Instant};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -20,7 +29,9 @@ use tower_service::Service;
 ///
 /// It records nothing itself: the connector within does, such as
 /// [`TcpConnector`](crate::connect::TcpConnector), or any other inside
-/// [`TraceConnectLayer`](crate::connect::TraceConnectLayer).
+/// [`TraceConnectLayer`](crate::connect::TraceConnectLayer). The dial must begin while the connector is called or its
+/// future is polled, not in a task of its own; or the stream be a [`TracedIo`] over TCP or a Unix socket that was
+/// connected before.
 #[derive(Clone, Debug)]
 pub struct LinkLayer {
     sink: TraceSink,
@@ -78,7 +89,7 @@ impl<C> LinkConnect<C> {
 impl<C> Service<Uri> for LinkConnect<C>
 where
     C: Service<Uri>,
-    C::Response: Connection,
+    C::Response: 'static,
 {
     type Response = LinkIo<C::Response>;
     type Error = C::Error;
@@ -89,10 +100,9 @@ where
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let is_traced = self.sink.is_enabled();
         with_current(|slot| *slot = Slot::default());
-        let mut limit = self.limit.filter(|_| is_traced).map(Limit::start);
-        LinkConnectFuture { inner: watched(is_traced, &mut limit, || self.inner.call(uri)), is_traced, limit }
+        let mut watch = self.sink.is_enabled().then(|| Watch::start(self.limit));
+        LinkConnectFuture { inner: watched(&mut watch, || self.inner.call(uri)), watch }
     }
 }
 
@@ -102,15 +112,14 @@ pin_project! {
     pub struct LinkConnectFuture<F> {
         #[pin]
         inner: F,
-        is_traced: bool,
-        // None, too, once the future is done.
-        limit: Option<Limit>,
+        // None where nothing is recorded, and once the future is done.
+        watch: Option<Watch>,
     }
 
     impl<F> PinnedDrop for LinkConnectFuture<F> {
         fn drop(this: Pin<&mut Self>) {
-            if let Some(limit) = this.project().limit.take() {
-                limit.given_up();
+            if let Some(watch) = this.project().watch.take() {
+                watch.given_up();
             }
         }
     }
@@ -119,56 +128,82 @@ pin_project! {
 impl<F, T, E> Future for LinkConnectFuture<F>
 where
     F: Future<Output = Result<T, E>>,
-    T: Connection,
+    T: 'static,
 {
     type Output = Result<LinkIo<T>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = ready!(watched(*this.is_traced, this.limit, || this.inner.poll(cx)));
-        *this.limit = None;
+        let result = ready!(watched(this.watch, || this.inner.poll(cx)));
+        let watch = this.watch.take();
         let io = result?;
-        let conn = if *this.is_traced { ConnRef::of(&io) } else { None };
+        let conn = watch.and_then(|watch| watch.conn().or_else(|| conn_of(&io)));
         Poll::Ready(Ok(LinkIo { inner: io, conn }))
     }
 }
 
 /// Notes the dials that begin in `poll`.
-fn watched<R>(is_traced: bool, limit: &mut Option<Limit>, poll: impl FnOnce() -> R) -> R {
-    if !is_traced {
-        return outside(poll);
-    }
+fn watched<R>(watch: &mut Option<Watch>, poll: impl FnOnce() -> R) -> R {
+    let Some(watch) = watch else { return outside(poll) };
     let (result, begun) = DialRef::observe(|| outside(poll));
     for dial in begun {
-        if let Some(limit) = limit {
-            limit.dials.push(dial.clone());
-        }
+        watch.dials.push(dial.clone());
         with_current(|slot| slot.dials.push(dial));
     }
     result
 }
 
-/// How long the channel waits for the connector, and the dials that have begun in that time.
+/// What is known of a connector's future while it runs.
+#[derive(Debug)]
+struct Watch {
+    /// The dials that have begun in it.
+    dials: Vec<DialRef>,
+    limit: Option<Limit>,
+}
+
+/// How long the channel waits for the connector.
 #[derive(Debug)]
 struct Limit {
     limit: Duration,
     // None: beyond what the clock can hold.
     deadline: Option<Instant>,
-    dials: Vec<DialRef>,
 }
 
-impl Limit {
-    fn start(limit: Duration) -> Self {
-        Limit { limit, deadline: Instant::now().checked_add(limit), dials: Vec::new() }
+impl Watch {
+    fn start(limit: Option<Duration>) -> Self {
+        let limit = limit.map(|limit| Limit { limit, deadline: Instant::now().checked_add(limit) });
+        Watch { dials: Vec::new(), limit }
     }
 
-    /// The connector's future is dropped before it was done. Where the time is up, that is why: the channel began to
-    /// wait after the time began to run here.
+    /// Returns the connection that the dials have led to. `None` when more than one of them is open: which one the
+    /// connector has chosen is not known.
+    fn conn(&self) -> Option<ConnRef> {
+        let mut open = self.dials.iter().filter_map(DialRef::open_conn);
+        open.next().filter(|_| open.next().is_none())
+    }
+
+    /// The future is dropped before it was done. Where the time is up, that is why: the channel began to wait after
+    /// the time began to run here.
     fn given_up(self) {
-        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            self.dials.iter().for_each(|dial| dial.timed_out(self.limit));
+        if let Some(Limit { limit, deadline: Some(deadline) }) = self.limit
+            && Instant::now() >= deadline
+        {
+            self.dials.iter().for_each(|dial| dial.timed_out(limit));
         }
     }
+}
+
+/// The connection of a stream that was connected before its connector was asked.
+fn conn_of(io: &dyn Any) -> Option<ConnRef> {
+    fn of<T: Connection + 'static>(io: &dyn Any) -> Option<ConnRef> {
+        ConnRef::of(io.downcast_ref::<T>()?)
+    }
+    let tcp = of::<TokioIo<TracedIo<TcpStream>>>(io).or_else(|| of::<TracedIo<TokioIo<TcpStream>>>(io));
+    #[cfg(unix)]
+    let unix = || of::<TokioIo<TracedIo<UnixStream>>>(io).or_else(|| of::<TracedIo<TokioIo<UnixStream>>>(io));
+    #[cfg(not(unix))]
+    let unix = || None;
+    tcp.or_else(unix)
 }
 
 pin_project! {

@@ -89,17 +89,33 @@ use crate::{
     request::{TraceRequest, TraceRequestLayer},
     sink::{RequestHandle, ResponseExt, TraceSink},
 };
-use ::tonic::transport::{self, Endpoint, Error};
-use http::Uri;
+use ::tonic::{
+    body::Body as TonicBody,
+    transport::{self, Endpoint, Error},
+};
+use http::{Request, Response, Uri};
 use hyper::rt::{Read, Write};
-use hyper_util::client::legacy::connect::Connection;
 use socket2::TcpKeepalive;
 use std::time::Duration;
+use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_layer::Layer;
 use tower_service::Service;
 
 /// A channel whose calls are recorded. Cheap to clone, as tonic's own.
 pub type Channel = TraceRequest<transport::Channel, LinkBody>;
+
+/// A boxed [`Channel`] with tonic's own types of bodies: what clients take that are not generic over their channel, such
+/// as `etcd_client::Channel::Custom`.
+pub type BoxChannel = BoxCloneSyncService<Request<TonicBody>, Response<TonicBody>, BoxError>;
+
+impl Channel {
+    /// Boxes the channel. The error of a call is a [`tonic::transport::Error`](Error).
+    pub fn boxed(self) -> BoxChannel {
+        let boxed =
+            self.map_response(|response: Response<_>| response.map(TonicBody::new)).map_err(Into::into);
+        BoxCloneSyncService::new(boxed)
+    }
+}
 
 /// Makes a channel that is connected, over [`TcpConnector`] with the endpoint's options.
 ///
@@ -146,7 +162,7 @@ pub async fn connect_with_connector<C>(
 ) -> Result<Channel, Error>
 where
     C: Service<Uri> + Send + 'static,
-    C::Response: Read + Write + Connection + Send + Unpin + 'static,
+    C::Response: Read + Write + Send + Unpin + 'static,
     C::Future: Send,
     BoxError: From<C::Error>,
 {
@@ -160,7 +176,7 @@ where
 pub fn connect_with_connector_lazy<C>(sink: &TraceSink, endpoint: Endpoint, connector: C) -> Channel
 where
     C: Service<Uri> + Send + 'static,
-    C::Response: Read + Write + Connection + Send + Unpin + 'static,
+    C::Response: Read + Write + Send + Unpin + 'static,
     C::Future: Send,
     BoxError: From<C::Error>,
 {

@@ -18,3 +18,4 @@ mod streams;
 mod tls;
 mod transparency;
 mod transports;
+mod unboxed;

@@ -10,6 +10,7 @@ mod support;
 mod errors;
 mod expect;
 mod extended_connect;
+mod foreign;
 mod http1;
 mod http2;
 mod io;

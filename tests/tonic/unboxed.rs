@@ -1,0 +1,245 @@
+//! Channels as they are, without the box that other tests put around them: what tonic's own tests ask of a channel
+//! must compile over a traced one, and come to the same.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use nettrace::connect::{TcpConnector, TracedIo};
+use nettrace::tonic::{
+    BoxChannel, Channel, connect, connect_lazy, connect_with_connector, connect_with_connector_lazy,
+};
+use nettrace::{ResponseExt as _, TraceSink};
+use tokio::net::TcpStream;
+use tonic::transport::{Endpoint, Server};
+use tonic::{Code, Request, Status};
+use tower::load_shed::LoadShed;
+
+use crate::greeter::{GreeterClient, Name};
+use crate::side::{Place, assert_linked, call, closed, greet};
+use crate::support::check;
+use crate::support::web::{Asked, Web, reply};
+
+/// Runs the scenario over an untraced and two traced channels, and returns what all of them came to.
+macro_rules! same {
+    ($endpoint:expr, |$channel:ident| $scenario:expr) => {{
+        let untraced = {
+            let $channel = $endpoint.connect_lazy();
+            $scenario
+        };
+        for sink in [TraceSink::new(), TraceSink::disabled()] {
+            let traced = {
+                let $channel = connect_lazy(&sink, $endpoint);
+                $scenario
+            };
+            assert_eq!(untraced, traced, "{sink:?}");
+        }
+        untraced
+    }};
+}
+
+fn permission_denied() -> Web {
+    Web::start(async |_| {
+        let mut response = reply("");
+        response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        response.headers_mut().insert("grpc-status", "7".parse().unwrap());
+        response
+    })
+}
+
+fn last(web: &Web) -> Asked {
+    web.asked().pop().expect("a call")
+}
+
+#[tokio::test]
+async fn interceptors() {
+    let web = permission_denied();
+    let endpoint = || Endpoint::from_shared(web.url("")).unwrap();
+    let sent = same!(endpoint(), |channel| {
+        let adds = |mut request: Request<()>| {
+            request.metadata_mut().insert("x-token", "1".parse().unwrap());
+            Ok(request)
+        };
+        let status = GreeterClient::with_interceptor(channel, adds).greet(Name::of("Ada")).await.unwrap_err();
+        (status.code(), last(&web).header("x-token").to_owned())
+    });
+    assert_eq!(sent, (Code::PermissionDenied, "1".to_owned()));
+    let count = web.asked().len();
+    let refused = same!(endpoint(), |channel| {
+        let refuses = |_: Request<()>| Err(Status::unauthenticated("no token"));
+        let status =
+            GreeterClient::with_interceptor(channel, refuses).greet(Name::of("Ada")).await.unwrap_err();
+        (status.code(), status.message().to_owned())
+    });
+    assert_eq!(refused, (Code::Unauthenticated, "no token".to_owned()));
+    assert_eq!(web.asked().len(), count, "nobody was asked");
+}
+
+#[tokio::test]
+async fn the_user_agent() {
+    let web = permission_denied();
+    for agent in [None, Some("greeter/1")] {
+        let endpoint = || {
+            let endpoint = Endpoint::from_shared(web.url("")).unwrap();
+            agent.into_iter().fold(endpoint, |endpoint, agent| endpoint.user_agent(agent).unwrap())
+        };
+        let seen = same!(endpoint(), |channel| {
+            GreeterClient::new(channel).greet(Name::of("Ada")).await.unwrap_err();
+            last(&web).header("user-agent").to_owned()
+        });
+        assert!(seen.starts_with(agent.unwrap_or("tonic/")), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn the_origin() {
+    let web = permission_denied();
+    let endpoint = || Endpoint::from_shared(web.url("")).unwrap().origin("https://docs.rs".parse().unwrap());
+    let uri = same!(endpoint(), |channel| {
+        GreeterClient::new(channel).greet(Name::of("Ada")).await.unwrap_err();
+        last(&web).uri.to_string()
+    });
+    assert_eq!(uri, "https://docs.rs/greeter.Greeter/Greet");
+}
+
+/// A server that sheds load, and a client that does.
+#[tokio::test]
+async fn load_shed() {
+    let place = Place::new();
+    let server = place.serve_with(Server::builder().load_shed(true).concurrency_limit_per_connection(0));
+    let code = same!(place.endpoint(), |channel| {
+        GreeterClient::new(channel).greet(Name::of("Ada")).await.unwrap_err().code()
+    });
+    assert_eq!(code, Code::ResourceExhausted);
+    drop(server);
+
+    let _server = place.serve();
+    let sheds = same!(place.endpoint(), |channel| {
+        let mut client = GreeterClient::new(LoadShed::new(channel));
+        client.greet(Name::of("Ada")).await.map(|answer| answer.into_inner().text).map_err(|s| s.code())
+    });
+    assert_eq!(sheds, Ok("hello Ada".to_owned()));
+}
+
+/// What clients take that are not generic over their channel, such as that of etcd.
+#[tokio::test]
+async fn boxed_in_one_call() {
+    /// As `etcd_client::CustomChannel` is written.
+    type Custom = tower::util::BoxCloneSyncService<
+        http::Request<tonic::body::Body>,
+        http::Response<tonic::body::Body>,
+        tower::BoxError,
+    >;
+    let place = Place::new();
+    let server = place.serve();
+    let sink = TraceSink::new();
+    let channel: Channel = connect(&sink, place.endpoint()).await.unwrap();
+    let boxed: BoxChannel = channel.boxed();
+    let custom: Custom = boxed;
+    let (handle, request) = call(Name::of("Ada"));
+    let answer = GreeterClient::new(custom).greet(request).await.unwrap();
+    assert!(answer.request_handle().is_some());
+    assert_linked(&sink.snapshot(""), &handle, answer.into_inner().port as u16);
+
+    drop(server);
+    drop(place);
+    let refused = crate::support::raw::Refused::on("127.0.0.1:0");
+    let endpoint = Endpoint::from_shared(format!("http://{}", refused.addr)).unwrap();
+    let status =
+        GreeterClient::new(connect_lazy(&sink, endpoint).boxed()).greet(Name::of("Ada")).await.unwrap_err();
+    let is_tonics = |error: &(dyn Error + 'static)| error.is::<tonic::transport::Error>();
+    assert!(status.source().is_some_and(is_tonics), "{status:?}");
+}
+
+/// A stream that tells nothing of itself.
+struct Reticent(TokioIo<TracedIo<TcpStream>>);
+
+impl Read for Reticent {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl Write for Reticent {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Any connector that tonic takes is taken, whatever its streams say of themselves.
+#[tokio::test]
+async fn connectors_that_tonic_takes() {
+    let place = Place::new();
+    let _server = place.serve();
+    let (sink, addr) = (TraceSink::new(), place.addr());
+    let tcp = TcpConnector::new(&sink);
+    let reticent = tower::service_fn(move |_: http::Uri| {
+        let tcp = tcp.clone();
+        async move { tcp.connect(addr).await.map(|io| Reticent(TokioIo::new(io))) }
+    });
+    for channel in [
+        connect_with_connector(&sink, place.endpoint(), reticent.clone()).await.unwrap(),
+        connect_with_connector_lazy(&sink, place.endpoint(), reticent),
+    ] {
+        let client = GreeterClient::new(channel);
+        let (handle, port) = greet(&client, "Ada").await;
+        assert_linked(&sink.snapshot(""), &handle, port.unwrap());
+    }
+
+    // Connected beforehand, and by a task of its own.
+    let io = TcpConnector::new(&sink).connect(addr).await.unwrap();
+    let mut io = Some(TokioIo::new(io));
+    let ready = tower::service_fn(move |_: http::Uri| std::future::ready(io.take().ok_or("once")));
+    let client = GreeterClient::new(connect_with_connector(&sink, place.endpoint(), ready).await.unwrap());
+    let (handle, port) = greet(&client, "Ada").await;
+    assert_linked(&sink.snapshot(""), &handle, port.unwrap());
+    drop(client);
+    check::finished(&closed(&sink).await);
+}
+
+/// Of two connections that were made it is not known which one the connector has chosen; of one that is left it is.
+#[tokio::test]
+async fn a_connector_that_makes_several_connections() {
+    let place = Place::new();
+    let _server = place.serve();
+    let (sink, addr) = (TraceSink::new(), place.addr());
+    for keeps_both in [false, true] {
+        let tcp = TcpConnector::new(&sink);
+        let kept = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let (tcp, kept) = (tcp.clone(), kept.clone());
+            async move {
+                let first = tcp.connect(addr).await?;
+                if keeps_both {
+                    kept.lock().unwrap().push(first);
+                } else {
+                    drop(first);
+                }
+                tcp.connect(addr).await.map(|io| Reticent(TokioIo::new(io)))
+            }
+        });
+        let client = GreeterClient::new(connect_with_connector_lazy(&sink, place.endpoint(), connector));
+        let (handle, port) = greet(&client, "Ada").await;
+        let trace = sink.snapshot("");
+        if keeps_both {
+            assert!(crate::side::link(&trace, &handle).1.is_none());
+        } else {
+            assert_linked(&trace, &handle, port.unwrap());
+        }
+    }
+}

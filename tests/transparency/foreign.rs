@@ -1,0 +1,129 @@
+//! What other people's code needs of a wrapped client: its methods, its body, errors that it knows.
+
+use std::error::Error as _;
+use std::io;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{Client, connect::HttpConnector, connect::dns::Name};
+use hyper_util::rt::TokioExecutor;
+use nettrace::connect::{ConnectError, TcpConnector, TraceConnect, TraceConnectLayer};
+use nettrace::record::EndReason;
+use nettrace::request::{TraceBody, TraceRequest, TraceRequestLayer, TraceResponseBody};
+use nettrace::resolve::StubResolver;
+use nettrace::{ResponseExt as _, TraceSink};
+use tower::Layer as _;
+
+use crate::support::check;
+use crate::support::dns::DnsServer;
+use crate::support::raw::Refused;
+use crate::support::web::{Asked, Web, reply, status};
+
+fn web() -> Web {
+    Web::start(async |asked: Asked| match asked.path() {
+        "/empty" => status(204),
+        _ => reply(format!("{} {:?}", asked.method, asked.body)),
+    })
+}
+
+type Wrapped = TraceRequest<Client<TraceConnect<HttpConnector>, TraceBody<Full<Bytes>>>>;
+
+fn wrapped(sink: &TraceSink) -> Wrapped {
+    let connector = TraceConnectLayer::new(sink).layer(HttpConnector::new());
+    TraceRequestLayer::new(sink).layer(Client::builder(TokioExecutor::new()).build(connector))
+}
+
+/// `get` and `request` are called as before, also on a client that is shared.
+#[tokio::test]
+async fn a_wrapped_client_keeps_its_methods() {
+    let web = web();
+    let text = async |response: Response<Bytes>| (response.status(), response.into_body());
+    let plain: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let sink = TraceSink::new();
+    let wrapped = wrapped(&sink);
+    let post = || Request::post(web.url("/")).body(Full::from("data")).unwrap();
+    let (mut untraced, mut traced) = (Vec::new(), Vec::new());
+    let (client, url) = (&plain, || web.url("/a").parse().unwrap());
+    for response in [client.get(url()).await.unwrap(), client.request(post()).await.unwrap()] {
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        untraced.push(text(Response::from_parts(head, body)).await);
+    }
+    let client = &wrapped;
+    for response in [client.get(url()).await.unwrap(), client.request(post()).await.unwrap()] {
+        assert!(response.request_handle().is_some());
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        traced.push(text(Response::from_parts(head, body)).await);
+    }
+    assert_eq!(untraced, traced);
+    let trace = sink.snapshot("");
+    let asked: Vec<_> = trace.http_requests.iter().map(|record| record.req_method.as_str()).collect();
+    assert_eq!(asked, ["GET", "POST"]);
+    assert!(trace.http_requests.iter().all(|record| record.end_reason == Some(EndReason::Closed)));
+}
+
+/// Whoever takes the body out gets hyper's own, and the record says that nobody saw the rest.
+#[tokio::test]
+async fn a_body_that_is_taken_out() {
+    let web = web();
+    let sink = TraceSink::new();
+    let client = wrapped(&sink);
+    for (path, end, body, has_end) in
+        [("/a", EndReason::Unobserved, "GET b\"\"", false), ("/empty", EndReason::Closed, "", true)]
+    {
+        let response = client.get(web.url(path).parse().unwrap()).await.unwrap();
+        let handle = response.request_handle().unwrap().clone();
+        let taken: Incoming = response.into_body().into_inner();
+        let trace = handle.trace();
+        let [record] = &trace.http_requests[..] else { panic!("one request") };
+        assert_eq!((&record.end_reason, &record.failure), (&Some(end), &None));
+        assert_eq!(!record.resp_body_end_at.is_undefined(), has_end);
+        assert_eq!(taken.collect().await.unwrap().to_bytes(), body);
+        assert_eq!(handle.trace().http_requests, trace.http_requests, "and that is final");
+        assert!(nettrace::view::waterfall(&trace).to_string().contains(path));
+    }
+    drop(client);
+    check::running(&sink.snapshot(""));
+    let off = wrapped(&TraceSink::disabled()).get(web.url("/a").parse().unwrap()).await.unwrap();
+    assert_eq!(off.into_body().into_inner().collect().await.unwrap().to_bytes(), "GET b\"\"");
+}
+
+#[tokio::test]
+async fn a_body_by_default() {
+    let body = TraceResponseBody::<Empty<Bytes>>::default();
+    assert!(http_body::Body::is_end_stream(&body));
+    assert!(body.collect().await.unwrap().to_bytes().is_empty());
+}
+
+/// The kinds are those that tokio's own `connect` has, as far as it tells kinds apart.
+#[tokio::test]
+async fn a_connect_error_as_an_io_error() {
+    let (refused, nobody) = (Refused::on("127.0.0.1:0"), DnsServer::answering(&[]).await);
+    let sink = TraceSink::new();
+    let resolver =
+        StubResolver::builder(&sink).nameservers([nobody.addr()]).hosts_file(None).build().unwrap();
+    let out_of_files = tower::service_fn(async |_: Name| {
+        Err::<std::vec::IntoIter<std::net::SocketAddr>, _>(io::Error::from_raw_os_error(24))
+    });
+    let by_name = TcpConnector::new(&sink).resolver(resolver);
+    let cases: [(Result<_, ConnectError>, io::ErrorKind); 4] = [
+        (by_name.connect(refused.addr).await, io::ErrorKind::ConnectionRefused),
+        (by_name.connect("nobody.test:1").await, io::ErrorKind::NotFound),
+        (by_name.connect("no port").await, io::ErrorKind::InvalidInput),
+        (
+            TcpConnector::new(&sink).resolver(out_of_files).connect("a.test:1").await,
+            io::Error::from_raw_os_error(24).kind(),
+        ),
+    ];
+    for (result, kind) in cases {
+        let error = result.expect_err("no connection");
+        let (text, source) = (error.to_string(), error.source().map(ToString::to_string));
+        let error = io::Error::from(error);
+        assert_eq!((error.kind(), error.to_string()), (kind, text));
+        assert_eq!(error.source().map(ToString::to_string), source);
+        assert!(error.get_ref().is_some_and(|inner| inner.is::<ConnectError>()));
+    }
+}
