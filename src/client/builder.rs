@@ -23,7 +23,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tower::util::{BoxCloneSyncService, MapErr};
 use tower_layer::Layer;
@@ -60,7 +60,10 @@ impl HttpVersion {
     }
 }
 
-/// Choices for a [`Client`]. No limit is set unless it is said here.
+/// Choices for a [`Client`].
+///
+/// Idle connections are limited as Go's `Transport` limits them: 100 to all hosts together, each for 90 seconds. There
+/// is no other limit unless it is set here.
 #[must_use = "a builder does nothing until `build`"]
 pub struct ClientBuilder {
     sink: TraceSink,
@@ -84,6 +87,10 @@ pub struct ClientBuilder {
     redirects: usize,
     layers: Vec<Box<dyn FnOnce(ClientService) -> ClientService + Send>>,
 }
+
+/// Those of Go's `http.DefaultTransport`.
+const DEFAULT_MAX_IDLE_CONNS: usize = 100;
+const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 type SkipNameserver = dyn Fn(IpAddr, u16) -> Option<String> + Send + Sync;
 
@@ -117,7 +124,11 @@ impl ClientBuilder {
             tcp_keep_alive: KeepAlive::default(),
             keep_alive: true,
             compression: true,
-            limits: Limits::default(),
+            limits: Limits {
+                max_idle: Some(DEFAULT_MAX_IDLE_CONNS),
+                idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
+                ..Limits::default()
+            },
             waits: Waits::default(),
             user_agent: Some(HeaderValue::from_static(concat!("nettrace/", env!("CARGO_PKG_VERSION")))),
             redirects: 9,
@@ -259,13 +270,15 @@ impl ClientBuilder {
         self
     }
 
-    /// How many idle connections to keep to all hosts together.
+    /// Sets how many idle connections are kept to all hosts together; 100 by default, `None` for any number. Where
+    /// there are more, the one that has been idle for the longest is closed (`idle-limit`).
     pub fn max_idle_conns(mut self, max: impl Into<Option<usize>>) -> Self {
         self.limits.max_idle = max.into();
         self
     }
 
-    /// How many idle connections to keep to one host.
+    /// Sets how many idle connections are kept to one host; any number by default, within the limit for all hosts
+    /// together ([`max_idle_conns`](Self::max_idle_conns)).
     pub fn max_idle_conns_per_host(mut self, max: impl Into<Option<usize>>) -> Self {
         self.limits.max_idle_per_host = max.into();
         self
@@ -278,7 +291,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a connection may be idle before it is closed (`idle-limit`).
+    /// Sets how long a connection may be idle before it is closed (`idle-limit`); 90 seconds by default, `None` for
+    /// any time.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.limits.idle_timeout = timeout.into();
         self
@@ -335,6 +349,8 @@ impl ClientBuilder {
         if !self.keep_alive {
             self.limits.max_idle_per_host = Some(0);
         }
+        // What ends after the end of time is no limit.
+        self.limits.idle_timeout = self.limits.idle_timeout.filter(|timeout| is_reachable(*timeout));
         let connector = self.connector()?;
         let settings = Settings {
             limits: self.limits,
@@ -422,6 +438,10 @@ impl ClientBuilder {
         }
         builder.build()
     }
+}
+
+fn is_reachable(distance: Duration) -> bool {
+    Instant::now().checked_add(distance).is_some()
 }
 
 impl fmt::Debug for ClientBuilder {

@@ -50,14 +50,18 @@ pub struct TcpConnector<R = StubResolver> {
 pub enum KeepAlive {
     /// None are sent.
     Off,
-    /// Sent when the connection was idle for so long, and again after each such time. Whole seconds.
+    /// Sent when the connection was idle for so long, and again after each such time. Whole seconds, from 1 to
+    /// 32,767: the longest that Linux takes.
     Every(Duration),
 }
+
+/// `MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` of Linux (`include/net/tcp.h`).
+const MAX_KEEP_ALIVE: Duration = Duration::from_secs(32_767);
 
 impl KeepAlive {
     fn probes(self) -> Option<TcpKeepalive> {
         let KeepAlive::Every(interval) = self else { return None };
-        let interval = interval.max(Duration::from_secs(1));
+        let interval = interval.clamp(Duration::from_secs(1), MAX_KEEP_ALIVE);
         Some(TcpKeepalive::new().with_time(interval).with_interval(interval))
     }
 }

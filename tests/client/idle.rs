@@ -50,6 +50,69 @@ async fn are_closed_in_time() {
     }
 }
 
+#[tokio::test]
+async fn are_kept_for_ninety_seconds_by_default() {
+    let web = Web::start(async |_| reply("hello"));
+    for (kept, expected) in [(false, Some(EndReason::IdleLimit)), (true, None)] {
+        let (client, sink) = client(|builder| if kept { builder.idle_timeout(None) } else { builder });
+        read(client.get(web.url("/")).await).await;
+        pause();
+        advance(LIMIT - Duration::from_secs(1)).await;
+        settle().await;
+        assert_eq!(end(&sink), None);
+        advance(Duration::from_secs(2)).await;
+        if !kept {
+            eventually(|| end(&sink).is_some()).await;
+        }
+        settle().await;
+        assert_eq!(end(&sink), expected);
+        resume();
+    }
+}
+
+/// A server that sends its clients to ever new hosts does not exhaust their sockets.
+#[tokio::test]
+async fn are_a_hundred_to_all_hosts_by_default() {
+    const HOSTS: u32 = 300;
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
+    let port = listener.local_addr().expect("it listens").port();
+    let host = move |index: u32| format!("127.0.{}.{}:{port}", index / 250, index % 250 + 1);
+    let server = Server::on(listener, async move |mut conn| {
+        loop {
+            let head = conn.read_head().await?;
+            let index: u32 =
+                head[5..].split(' ').next().and_then(|path| path.parse().ok()).expect("an index");
+            let answer = match index {
+                HOSTS => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_owned(),
+                _ => format!(
+                    "HTTP/1.1 302 Found\r\nlocation: http://{}/{}\r\ncontent-length: 0\r\n\r\n",
+                    host(index + 1),
+                    index + 1
+                ),
+            };
+            conn.write(answer.as_bytes()).await?;
+        }
+    });
+    for (max, kept) in [(Some(100), 100), (None, HOSTS as usize + 1)] {
+        let (client, sink) = client(|builder| {
+            let builder = builder.max_redirects(1000);
+            if max.is_none() { builder.max_idle_conns(None) } else { builder }
+        });
+        let url = format!("http://{}/0", host(0));
+        let response = client.get(url).await.expect("a response");
+        assert_eq!(response.into_body().bytes().await.expect("a body"), "hello");
+        let open = || sink.snapshot("").tcp_conns.iter().filter(|conn| conn.end_reason.is_none()).count();
+        eventually(|| open() == kept).await;
+        let trace = sink.snapshot("");
+        // Those that have been idle for the longest are the first that were made.
+        let ends: Vec<_> = trace.tcp_conns.iter().map(|conn| conn.end_reason.clone()).collect();
+        let (closed, left) = ends.split_at(ends.len() - kept);
+        assert!(closed.iter().all(|end| *end == Some(EndReason::IdleLimit)), "{closed:?}");
+        assert!(left.iter().all(Option::is_none), "{left:?}");
+    }
+    drop(server);
+}
+
 /// A response that is still read keeps its connection, however long it takes.
 #[tokio::test]
 async fn are_not_those_whose_response_is_read() {

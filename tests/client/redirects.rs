@@ -160,7 +160,11 @@ async fn so_many_and_no_more() {
     assert_eq!(error.failure(), Failure::TooManyRedirects);
     assert_eq!(error.to_string(), "gave up after 9 redirects");
     assert_eq!(error.request().trace().http_requests.len(), 10);
-    assert!(sink.snapshot("").http_requests.iter().all(|hop| hop.end_reason == Some(EndReason::Closed)));
+    let trace = sink.snapshot("");
+    let failed = |hop: &&nettrace::record::HttpReqTrace| hop.end_reason != Some(EndReason::Closed);
+    let failed: Vec<_> = trace.http_requests.iter().filter(failed).collect();
+    assert_eq!(failed.len(), 1, "the last, which could not be followed");
+    assert_eq!((failed[0].trace_id.clone(), &failed[0].failure), (error.request().id(), &Some(error.failure())));
 
     let (few, _) = client(|builder| builder.max_redirects(1));
     assert_eq!(read(few.get(web.url("/1")).await).await.1, "the end");

@@ -2,20 +2,24 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use nettrace::client::{Body, TimedOut};
+use nettrace::client::{Body, HttpVersion, TimedOut};
+use nettrace::connect::KeepAlive;
 use nettrace::record::EndReason;
-use nettrace::{Failure, NetTrace};
+use nettrace::resolve::StubResolver;
+use nettrace::{Client, Failure, NetTrace, TraceSink};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, advance, pause};
 
+use crate::support::dns::DnsServer;
 use crate::support::raw::Server;
 use crate::support::web::{Asked, Web, redirect, reply};
-use crate::{client, request, until};
+use crate::{client, read, request, until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -205,4 +209,55 @@ async fn of_the_header_alone() {
     advance(LIMIT * 2).await;
     go_on.add_permits(1);
     assert_eq!(response.into_body().bytes().await.unwrap(), "first last");
+}
+
+/// What expires after the end of time does not expire.
+#[tokio::test]
+async fn the_longest_limits() {
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.to_string().contains("overflow") {
+            PANICS.fetch_add(1, Relaxed);
+        }
+        told(panic);
+    }));
+    let web = Web::start(async |_| reply("hello"));
+    let dns = DnsServer::answering(&["127.0.0.1"]).await;
+    for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
+        let sink = TraceSink::new();
+        let resolver = StubResolver::builder(&sink)
+            .nameservers([dns.addr()])
+            .resolv_conf(None)
+            .hosts_file(None)
+            .timeout(Duration::MAX)
+            .build()
+            .expect("nothing to read");
+        let client = Client::builder(&sink)
+            .resolver(resolver)
+            .http_version(version)
+            .timeout(Duration::MAX)
+            .tcp_handshake_timeout(Duration::MAX)
+            .proxy_handshake_timeout(Duration::MAX)
+            .tls_handshake_timeout(Duration::MAX)
+            .response_header_timeout(Duration::MAX)
+            .expect_continue_timeout(Duration::MAX)
+            .idle_timeout(Duration::MAX)
+            .tcp_keep_alive(KeepAlive::Every(Duration::MAX))
+            .build()
+            .expect("a client");
+        let url = format!("http://web.test:{}/", web.addr().port());
+        for _ in 0..2 {
+            let request = crate::request("GET", &url, &[("expect", "100-continue")], Body::empty());
+            assert_eq!(read(client.request(request).await).await.1, "hello");
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let trace = sink.snapshot("");
+        let conns = trace.tcp_conns.iter().filter(|conn| !conn.from_resolver);
+        assert!(conns.clone().all(|conn| conn.end_reason.is_none()) && conns.count() == 1);
+        client.close().await;
+    }
+    assert_eq!(PANICS.load(Relaxed), 0);
 }

@@ -6,6 +6,7 @@ use super::{
     exchange::Waiting,
     form::Key,
     form::Way,
+    idle::IdleCount,
     link::Link,
     place::{Place, SharedDial},
     waiting::{Offer, Offers, Queue},
@@ -19,6 +20,7 @@ use hyper::client::conn::http2;
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
+    ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -40,6 +42,8 @@ pub(super) struct Host {
     dials_one: bool,
     limit: usize,
     idle_timeout: Option<Duration>,
+    /// Of all hosts.
+    idle_count: Arc<IdleCount>,
     state: Mutex<State>,
 }
 
@@ -102,6 +106,7 @@ impl Host {
             dials_one: pool.keeps() && is_http2_only,
             limit: pool.settings.limits.max_per_host.unwrap_or(usize::MAX),
             idle_timeout: pool.settings.limits.idle_timeout,
+            idle_count: pool.idle_count.clone(),
             state: Mutex::default(),
         }
     }
@@ -327,12 +332,45 @@ impl Host {
         [state.idle.len(), state.held.len(), state.waiting.len()]
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Locked<'_> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { idle_before: state.idle_count(), state, total: &self.idle_count }
+    }
+}
+
+/// The state of a host. What is done to it meanwhile is counted at the end.
+struct Locked<'a> {
+    state: MutexGuard<'a, State>,
+    idle_before: usize,
+    total: &'a IdleCount,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.total.change(self.idle_before, self.state.idle_count());
     }
 }
 
 impl State {
+    /// How many connections nobody uses.
+    fn idle_count(&self) -> usize {
+        self.idle.len() + usize::from(self.shared.as_ref().is_some_and(|shared| shared.streams == 0))
+    }
+
     fn place(&mut self, host: &Arc<Host>) -> Option<Place> {
         let is_free = self.open < host.limit && !self.dials_shared;
         is_free.then(|| {

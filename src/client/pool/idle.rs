@@ -3,10 +3,34 @@
 use super::{Pool, host::Host};
 use crate::record::EndReason;
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
+    },
     time::Duration,
 };
 use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
+
+/// How many connections of all hosts are idle.
+#[derive(Debug, Default)]
+pub(super) struct IdleCount(AtomicUsize);
+
+impl IdleCount {
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
+    /// One host had `before`, and has `now`.
+    #[inline]
+    pub(super) fn change(&self, before: usize, now: usize) {
+        if now != before {
+            self.0.fetch_add(now.wrapping_sub(before), Relaxed); // wraps around where there are fewer
+        }
+    }
+}
 
 /// Closes what was idle for too long; it runs only while something is idle.
 #[derive(Default)]
@@ -20,19 +44,62 @@ impl Reaper {
     }
 }
 
+/// Whether a reaper runs. Asked for by each connection that becomes idle, without a lock.
+#[derive(Debug, Default)]
+pub(super) struct Reaping(AtomicBool);
+
+impl Reaping {
+    /// Returns `true` for the one who is to start the reaper.
+    fn begin(&self) -> bool {
+        !self.0.load(Acquire) && !self.0.swap(true, AcqRel)
+    }
+
+    fn end(&self) {
+        self.0.store(false, Release);
+    }
+}
+
+/// Goes with the task of a reaper, which may end with its runtime.
+struct ReapingGuard {
+    pool: Weak<Pool>,
+    is_on: bool,
+}
+
+impl ReapingGuard {
+    fn end(&mut self, pool: &Pool) {
+        self.is_on = false;
+        pool.reaping.end();
+    }
+
+    fn begin_again(&mut self, pool: &Pool) -> bool {
+        self.is_on = pool.reaping.begin();
+        self.is_on
+    }
+}
+
+impl Drop for ReapingGuard {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade().filter(|_| self.is_on) {
+            pool.reaping.end();
+        }
+    }
+}
+
 impl Pool {
     /// A connection of that runtime became idle, perhaps outside of any: keeps the limits.
     pub(super) fn became_idle(self: &Arc<Self>, runtime: &Handle) {
         let limits = &self.settings.limits;
-        if let Some(max) = limits.max_idle {
+        if let Some(max) = limits.max_idle
+            && self.idle_count.get() > max
+        {
             self.close_excess(max);
         }
-        if let Some(timeout) = limits.idle_timeout.filter(|_| !self.is_closed()) {
-            let mut reaper = self.reaper();
-            if reaper.task.as_ref().is_none_or(AbortHandle::is_finished) {
-                let task = reap(Arc::downgrade(self), timeout);
-                reaper.task = Some(self.tasks.spawn_on(task, runtime));
-            }
+        if let Some(timeout) = limits.idle_timeout
+            && !self.is_closed()
+            && self.reaping.begin()
+        {
+            let task = reap(ReapingGuard { pool: Arc::downgrade(self), is_on: true }, timeout);
+            self.reaper().task = Some(self.tasks.spawn_on(task, runtime));
         }
     }
 
@@ -55,24 +122,27 @@ impl Pool {
         let hosts = self.all_hosts();
         hosts.iter().flat_map(|host| host.idle().into_iter().map(|since| (since, host.clone()))).collect()
     }
+
+    /// Closes what has been idle for too long. Returns when the next will have been.
+    fn close_overdue(&self, timeout: Duration) -> Option<Instant> {
+        let now = Instant::now();
+        for host in self.all_hosts() {
+            host.close_idle(EndReason::IdleLimit, |since| now.saturating_duration_since(since) >= timeout);
+        }
+        self.idle().iter().filter_map(|(since, _)| since.checked_add(timeout)).min()
+    }
 }
 
 /// Sleeps until the connection that has been idle longest has been so for too long; ends when none is.
-async fn reap(pool: Weak<Pool>, timeout: Duration) {
+async fn reap(mut guard: ReapingGuard, timeout: Duration) {
     loop {
         let next = {
-            let Some(pool) = pool.upgrade() else { return };
-            // Under the lock: whoever becomes idle after this starts another reaper.
-            let mut reaper = pool.reaper();
-            let now = Instant::now();
-            for host in pool.all_hosts() {
-                host.close_idle(EndReason::IdleLimit, |since| now >= since + timeout);
-            }
-            let next = pool.idle().iter().map(|(since, _)| *since + timeout).min();
-            if next.is_none() {
-                reaper.task = None;
-            }
-            next
+            let Some(pool) = guard.pool.upgrade() else { return };
+            pool.close_overdue(timeout).or_else(|| {
+                // Whoever becomes idle after this starts another reaper; whoever did so just before is seen now.
+                guard.end(&pool);
+                pool.close_overdue(timeout).filter(|_| guard.begin_again(&pool))
+            })
         };
         match next {
             Some(next) => tokio::time::sleep_until(next).await,

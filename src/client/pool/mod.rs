@@ -22,7 +22,12 @@ pub(super) use self::{
     exchange::{LeasedBody, Waits},
 };
 
-use self::{control::Controls, form::Key, host::Host, idle::Reaper};
+use self::{
+    control::Controls,
+    form::Key,
+    host::Host,
+    idle::{IdleCount, Reaper, Reaping},
+};
 use super::{body::Body, send_body::SendBody, tasks::Tasks};
 use crate::{proxy::ProxySelector, record::EndReason, request::TraceBody};
 use hyper::client::conn::{http1, http2};
@@ -68,6 +73,8 @@ pub(super) struct Pool {
     closed: AtomicBool,
     /// Ends the dials that nobody waits for.
     closing: CancellationToken,
+    idle_count: Arc<IdleCount>,
+    reaping: Reaping,
     reaper: Mutex<Reaper>,
     tasks: Tasks,
 }
@@ -93,6 +100,8 @@ impl Pool {
             controls: Arc::default(),
             closed: AtomicBool::new(false),
             closing: CancellationToken::new(),
+            idle_count: Arc::default(),
+            reaping: Reaping::default(),
             reaper: Mutex::default(),
             tasks,
         })
