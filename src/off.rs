@@ -6,7 +6,7 @@ use crate::{
     proxy::{Proxy, ProxyLayer},
     request::{TraceBody, TraceRequestLayer},
     resolve::TraceResolveLayer,
-    sink::{ReadDns, readings},
+    sink::{DnsQuery, DnsReply, readings},
     tls::TraceTlsLayer,
 };
 use bytes::Bytes;
@@ -244,7 +244,7 @@ fn what_outlives_its_sink() {
         let unreached = place.resolver_dial(nameserver);
         let attempt = unreached.tcp();
         let mut asking = place.resolver_dial(nameserver).udp(nameserver);
-        let dns = asking.dns(&UNREAD);
+        let mut dns = asking.dns();
         let answer = service_fn(|_: Request<TraceBody<Full<Bytes>>>| {
             ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("answer"))))
         });
@@ -256,14 +256,12 @@ fn what_outlives_its_sink() {
         response.into_body().collect().await.unwrap();
         drop((dialing, handshake));
         asking.write(asking.start(), Ok(1));
-        dns.query(&[]);
-        dns.reply(&[], || "".into());
+        dns.query(DnsQuery::default);
+        dns.reply(|| "".into(), |_, _| DnsReply::default());
         drop((dns, asking, attempt, unreached));
         assert_eq!(readings() - before, 0);
     });
 }
-
-static UNREAD: ReadDns = ReadDns { query: |_| Default::default(), reply: |_, _| Default::default() };
 
 fn uri(scheme: &str) -> Uri {
     format!("{scheme}://pipe.test").parse().unwrap()

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::list::{Record, null_as_default};
 use super::names::named_enum;
 use super::trace::is_default;
-use super::{EndReason, Failure, Rare, Timestamp, TraceId, Truncated};
+use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, Truncated};
 
 /// The conversation with one nameserver over one connection (RFC 1035).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ pub struct DnsQueryMsg {
 #[non_exhaustive]
 pub struct DnsQuestion {
     /// The name in question, ending with a dot.
-    pub name: String,
+    pub name: Text,
     /// The type of record that is asked for.
     pub r#type: DnsResType,
     /// The class; 1 is the Internet.
@@ -105,6 +105,9 @@ pub struct DnsReplyMsg {
     /// Why the message was not taken for a reply: `id mismatch`, `question mismatch`, `malformed: …`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ignored: String,
+    /// What was cut because it was over its limit: the answers. (`truncated` is a bit of the message.)
+    #[serde(skip_serializing_if = "Rare::is_absent")]
+    pub truncated_fields: Rare<Truncated>,
 }
 
 /// A resource record (RFC 1035 section 4.1.3).
@@ -113,7 +116,7 @@ pub struct DnsReplyMsg {
 #[non_exhaustive]
 pub struct DnsAnswer {
     /// The name to which the record belongs, ending with a dot.
-    pub name: String,
+    pub name: Text,
     /// The type of the record.
     pub r#type: DnsResType,
     /// The class; 1 is the Internet.
@@ -121,8 +124,8 @@ pub struct DnsAnswer {
     /// For how many seconds the record holds.
     pub ttl: u32,
     /// The address (A, AAAA) or name (CNAME, NS, PTR, MX) that it gives; empty for other types.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub resolved_val: String,
+    #[serde(skip_serializing_if = "is_default")]
+    pub resolved_val: Text,
 }
 
 /// Defines the enum and its way from the number on the wire.

@@ -30,6 +30,14 @@ pub(crate) const MAX_HEADER_FIELDS: usize = 256;
 pub(crate) const MAX_REQUEST_LINKS: usize = 64;
 /// Requests that are linked as hops of one.
 pub(crate) const MAX_REQUEST_HOPS: u8 = 64;
+/// Answers of one DNS reply.
+pub(crate) const MAX_DNS_ANSWERS: usize = 256;
+/// Bytes of text in the answers of a DNS reply that is used.
+pub(crate) const MAX_DNS_REPLY_ANSWER_BYTES: usize = 8 << 10;
+/// DNS replies to one query that are not used.
+pub(crate) const MAX_DNS_IGNORED_REPLIES: usize = 16;
+/// Bytes of text in the answers of all those replies together.
+pub(crate) const MAX_DNS_IGNORED_ANSWER_BYTES: usize = 4 << 10;
 /// Certificates of one chain.
 pub(crate) const MAX_CERTIFICATES: usize = 8;
 /// Subject Alternative Names of one certificate.

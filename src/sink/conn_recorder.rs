@@ -3,7 +3,7 @@
 use super::{
     clock::Tick,
     conn::{self, AWAITED, ConnRecord, ConnRef, Endpoint, Transport},
-    dns::{DnsRecorder, ReadDns},
+    dns::DnsRecorder,
     group::Group,
     oplog::{OpKind, OpLog, OpWriter},
     probe::{Probe, ProbeEvent, ProbeSocket, contained},
@@ -194,9 +194,9 @@ impl ConnRecorder {
     }
 
     /// The record of the messages that a resolver exchanges over this connection.
-    pub(crate) fn dns(&self, read: &'static ReadDns) -> DnsRecorder {
+    pub(crate) fn dns(&self) -> DnsRecorder {
         match &self.0 {
-            Some(live) => DnsRecorder::begin(&live.conn.group, live.conn.number(), read),
+            Some(live) => DnsRecorder::begin(&live.conn.group, live.conn.number()),
             None => DnsRecorder::off(),
         }
     }

@@ -4,7 +4,7 @@ use super::{
     clock::Tick,
     conn::{ConnLink, ConnRecord, ConnRef},
     core::{Core, Timeline},
-    dns::{DnsRecord, ReadDns},
+    dns::DnsRecord,
     end::End,
     group::{DialHead, DialState, Group, ResolverDial},
     headers::CapturedHeaders,
@@ -348,8 +348,8 @@ pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline) -> UdpConnTrace {
 
 pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQueryTrace {
     let core = &group.core;
+    let truncated = record.truncated();
     let (end_at, end_reason, failure, ..) = ended(record.end, times);
-    let ReadDns { query, reply } = record.read;
     let queries = record.queries.iter();
     let replies = record.replies.iter();
     DnsQueryTrace {
@@ -357,15 +357,15 @@ pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQuer
         from_dial: core.id(group.dial_number()),
         connection: core.id(record.conn),
         dns_query_msgs: queries
-            .map(|(at, wire)| DnsQueryMsg { sent_at: times.at(*at), ..query(wire) })
+            .map(|(at, query)| DnsQueryMsg { sent_at: times.at(*at), ..query.export() })
             .collect(),
         dns_reply_msgs: replies
-            .map(|(at, wire, ignored)| DnsReplyMsg { recv_at: times.at(*at), ..reply(wire, ignored) })
+            .map(|(at, reply)| DnsReplyMsg { recv_at: times.at(*at), ..reply.export() })
             .collect(),
         end_at,
         end_reason,
         failure,
-        truncated: Rare::new(),
+        truncated,
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) use self::{
     conn::{Endpoint, Transport},
     conn_recorder::ConnRecorder,
     dial::{DialRecorder, DialRef},
-    dns::{DnsRecorder, ReadDns},
+    dns::{AnswerHead, AnswerText, AnswerValue, AnswersBuilder, DnsQuery, DnsRecorder, DnsReply},
     headers::without_user_info,
     proxy::{ProxyName, SocksRecorder},
     request::{RequestHead, RequestRef},

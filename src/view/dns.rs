@@ -175,6 +175,9 @@ fn result(notes: &mut Line, reply: &DnsReplyMsg, kind: &str) {
     } else if matches!(reply.r_code, Some(DnsRCode::NoError)) && !reply.truncated {
         notes.word(Tone::Dim, "→ none");
     }
+    if let Some(count) = reply.truncated_fields.get("answers") {
+        notes.word(Tone::Dim, format!("of {count} answers"));
+    }
     if reply.truncated {
         notes.item(Tone::Warn, "truncated");
     }

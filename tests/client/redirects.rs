@@ -164,7 +164,10 @@ async fn so_many_and_no_more() {
     let failed = |hop: &&nettrace::record::HttpReqTrace| hop.end_reason != Some(EndReason::Closed);
     let failed: Vec<_> = trace.http_requests.iter().filter(failed).collect();
     assert_eq!(failed.len(), 1, "the last, which could not be followed");
-    assert_eq!((failed[0].trace_id.clone(), &failed[0].failure), (error.request().id(), &Some(error.failure())));
+    assert_eq!(
+        (failed[0].trace_id.clone(), &failed[0].failure),
+        (error.request().id(), &Some(error.failure()))
+    );
 
     let (few, _) = client(|builder| builder.max_redirects(1));
     assert_eq!(read(few.get(web.url("/1")).await).await.1, "the end");

@@ -147,7 +147,8 @@ async fn a_flood_of_false_replies_is_bounded() {
     let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "web.test").await;
     assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
     for query in &trace.dns_queries {
-        assert_eq!(query.dns_reply_msgs.len(), 64 + 1);
+        assert_eq!(query.dns_reply_msgs.len(), 16 + 1);
+        assert_eq!(query.truncated.get("dnsReplyMsgs"), Some(80 + 1));
         let ops = &trace.udp_conns.get(&query.connection).unwrap().socket_trace.as_ref().unwrap().socket_ops;
         assert_eq!(ops.len(), 1 + 80 + 1);
     }

@@ -10,6 +10,7 @@ mod dns;
 mod faults;
 mod files;
 mod layer;
+mod limits;
 mod names;
 mod tcp;
 

@@ -1,7 +1,7 @@
 //! For the benches: what is recorded when a nameserver is asked, without asking one.
 
 use super::{
-    message::{Family, Query, Question},
+    message::{Family, Query, Question, Reply},
     trace,
 };
 use crate::{
@@ -13,6 +13,7 @@ use hickory_proto::{ProtoError, rr::Name};
 /// A query and its reply.
 #[derive(Debug)]
 pub struct Exchange {
+    question: Question,
     query: Query,
     reply: Vec<u8>,
 }
@@ -22,15 +23,16 @@ impl Exchange {
     pub fn new(name: &str, reply: &[u8]) -> Result<Self, ProtoError> {
         let question = Question { name: Name::from_ascii(name)?, family: Family::V4 };
         let query = Query::new(&question, Some(1232), false)?;
-        Ok(Exchange { query, reply: reply.into() })
+        Ok(Exchange { question, query, reply: reply.into() })
     }
 
     /// One UDP socket, and over it a message each way.
     pub fn record(&self, sink: &TraceSink) {
         let mut conn = sink.lookup().resolver_dial(address(53, 53)).udp(address(2, 40_000));
-        let dns = conn.dns(&trace::READ);
-        dns.query(&self.query.wire);
-        dns.reply(&self.reply, || "".into());
+        let mut dns = conn.dns();
+        dns.query(|| trace::query(&self.query, &self.question));
+        let reply = Reply::decode(&self.reply);
+        dns.reply(|| "".into(), |answers, ignored| trace::reply(&reply, answers, ignored));
         exchange(&mut conn, self.query.wire.len(), self.reply.len());
         dns.done();
     }

@@ -27,8 +27,6 @@ use crate::{
 
 /// Datagrams longer than what was offered are taken up to here.
 const MIN_UDP_BUFFER: usize = 4096;
-/// Replies that are not used and yet recorded, for one query. Nothing but the timeout limits how many come.
-const MAX_IGNORED: usize = 64;
 const MIN_TCP_BUFFER: usize = 2048;
 
 /// What all exchanges of a lookup have in common.
@@ -67,10 +65,10 @@ impl Exchange {
         };
         let mut link = Link::new(socket, dial.udp(local));
         link.conn.show(ProbeEvent::Connected, fd(&link.socket));
-        let mut ignored = Ignored::default();
+        let mut ignored = None;
         let outcome = match timeout_at(deadline, link.datagrams(talk, self.payload, &mut ignored)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Kind::Timeout { ignored: ignored.last }),
+            Err(_) => Err(Kind::Timeout { ignored }),
         };
         link.finish(&outcome);
         outcome
@@ -140,28 +138,21 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    /// Takes a message that came; an error says why it is not used, and such a one is recorded if `record`.
-    fn take(&self, message: &[u8], dns: &DnsRecorder, record: bool) -> Result<Verdict, String> {
+    /// Takes a message that came; an error says why it is not used.
+    fn take(&self, message: &[u8], dns: &mut DnsRecorder) -> Result<Verdict, String> {
         let reply = Reply::decode(message);
         let taken = match reply.mismatch(&self.query, self.question) {
             Some(why) => Err(why),
             None => Ok(judge(&reply, self.question, self.ask)),
         };
-        if record || taken.is_ok() {
-            dns.reply(message, || match &taken {
-                Err(why) => why.clone().into(),
-                Ok(Verdict::Truncated) => "truncated".into(),
-                Ok(_) => "".into(),
-            });
-        }
+        let ignored = || match &taken {
+            Err(why) => why.clone().into(),
+            Ok(Verdict::Truncated) => "truncated".into(),
+            Ok(_) => "".into(),
+        };
+        dns.reply(ignored, |answers, ignored| trace::reply(&reply, answers, ignored));
         taken
     }
-}
-
-#[derive(Default)]
-struct Ignored {
-    count: usize,
-    last: Option<String>,
 }
 
 /// A socket with its recorders, closed in this order.
@@ -174,7 +165,7 @@ struct Link<S: Lend> {
 
 impl<S: Lend> Link<S> {
     fn new(socket: S, conn: ConnRecorder) -> Self {
-        Self { dns: conn.dns(&trace::READ), socket, conn, finished: false }
+        Self { dns: conn.dns(), socket, conn, finished: false }
     }
 
     /// Says how it went and closes.
@@ -212,13 +203,13 @@ impl Link<UdpSocket> {
         &mut self,
         talk: &Talk<'_>,
         payload: Option<u16>,
-        ignored: &mut Ignored,
+        ignored: &mut Option<String>,
     ) -> Result<Verdict, Kind> {
         let call = self.conn.start();
         let sent = self.socket.send(&talk.query.wire).await;
         self.conn.write(call, sent.as_ref().copied());
         sent.map_err(Kind::Io)?;
-        self.dns.query(&talk.query.wire);
+        self.dns.query(|| trace::query(&talk.query, talk.question));
 
         let capacity = MIN_UDP_BUFFER.max(payload.map_or(0, |payload| usize::from(payload) + 1));
         let mut buffer = Vec::with_capacity(capacity);
@@ -236,12 +227,9 @@ impl Link<UdpSocket> {
                 // The kernel cuts off what does not fit: that is as if the server had said so.
                 buffer[2] |= TRUNCATED;
             }
-            match talk.take(&buffer, &self.dns, ignored.count < MAX_IGNORED) {
+            match talk.take(&buffer, &mut self.dns) {
                 Ok(verdict) => return Ok(verdict),
-                Err(why) => {
-                    ignored.count += 1;
-                    ignored.last = Some(why);
-                }
+                Err(why) => *ignored = Some(why),
             }
         }
     }
@@ -255,7 +243,7 @@ impl Link<TcpStream> {
         frame.extend((talk.query.wire.len() as u16).to_be_bytes());
         frame.extend(&talk.query.wire);
         self.write_all(&frame).await.map_err(Kind::Io)?;
-        self.dns.query(&talk.query.wire);
+        self.dns.query(|| trace::query(&talk.query, talk.question));
 
         let mut buffer = Vec::with_capacity(MIN_TCP_BUFFER);
         let message = loop {
@@ -265,7 +253,7 @@ impl Link<TcpStream> {
             self.read_some(&mut buffer).await.map_err(Kind::Io)?;
         };
         // Nobody but the server can have sent this, and it sends no other.
-        talk.take(message, &self.dns, true).map_err(Kind::BadReply)
+        talk.take(message, &mut self.dns).map_err(Kind::BadReply)
     }
 
     async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {

@@ -1,19 +1,22 @@
 //! DNS messages (RFC 1035 section 4): the query that is sent and the reply as far as a stub needs it.
 //!
 //! Replies are taken apart here and not by `hickory_proto::op::Message`, because a stub must tell a reply
-//! to its own question with an unusual record in some corner from one that is broken, and because what was
-//! wrong with a refused reply is to be recorded.
+//! to its own question with an unusual record in some corner from one that is broken, because what was
+//! wrong with a refused reply is to be recorded, and because reading a reply must not take long whatever is in it
+//! (see [`wire`](super::wire)).
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use hickory_proto::{
     ProtoError,
     op::{Edns, Message, Query as MessageQuery},
     rr::{Name, RecordType},
-    serialize::binary::{BinDecodable, BinDecoder, DecodeError},
 };
 
-use super::rr::{A, AAAA, Answer, CLASS_IN, CNAME, NS, OPT, Value, read_answer, read_record, read_u16};
+use super::{
+    rr::{A, AAAA, Answer, CLASS_IN, CNAME, NS, OPT, Value, read_answer, read_record},
+    wire::{Reader, WireError, WireName},
+};
 use crate::error::rcode;
 
 const HEADER: usize = 12;
@@ -47,6 +50,8 @@ pub(super) struct Question {
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) id: u16,
+    /// The UDP payload size offered in an OPT record, `None` without one.
+    pub(super) edns: Option<u16>,
     pub(super) wire: Vec<u8>,
 }
 
@@ -71,13 +76,13 @@ impl Query {
             edns.set_max_payload(payload);
             message.set_edns(edns);
         }
-        Ok(Self { id: message.metadata.id, wire: message.to_vec()? })
+        Ok(Self { id: message.metadata.id, edns, wire: message.to_vec()? })
     }
 }
 
 /// A message that came in, as much of it as could be read.
 #[derive(Debug, Default)]
-pub(super) struct Reply {
+pub(super) struct Reply<'a> {
     pub(super) id: u16,
     pub(super) authoritative: bool,
     pub(super) truncated: bool,
@@ -85,22 +90,22 @@ pub(super) struct Reply {
     /// With the upper bits of the OPT record (RFC 6891 section 6.1.3).
     pub(super) rcode: u16,
     pub(super) size: usize,
-    pub(super) answers: Vec<Answer>,
+    pub(super) answers: Vec<Answer<'a>>,
     /// The authority section names nameservers: a referral.
     pub(super) refers: bool,
     /// The additional section has records, be it the OPT record alone.
     pub(super) has_additionals: bool,
     is_response: bool,
     question_count: u16,
-    question: Option<(Name, u16, u16)>,
+    question: Option<(WireName<'a>, u16, u16)>,
     /// Where reading stopped, other than at the end.
     malformed: Option<String>,
 }
 
-impl Reply {
+impl<'a> Reply<'a> {
     /// Reads `bytes` as far as they can be read. The answer section is the last that has to be in order:
     /// of the others only hints are wanted.
-    pub(super) fn decode(bytes: &[u8]) -> Self {
+    pub(super) fn decode(bytes: &'a [u8]) -> Self {
         let mut reply = Self { size: bytes.len(), ..Self::default() };
         if let Some(id) = bytes.first_chunk() {
             reply.id = u16::from_be_bytes(*id);
@@ -128,8 +133,8 @@ impl Reply {
         if bare_error && !self.truncated {
             return None;
         }
-        let ours = |(name, record_type, class): &(Name, u16, u16)| {
-            *name == question.name && *record_type == question.family.record_type() && *class == CLASS_IN
+        let ours = |(name, record_type, class): &(WireName<'_>, u16, u16)| {
+            name.is(&question.name) && *record_type == question.family.record_type() && *class == CLASS_IN
         };
         match &self.question {
             Some(theirs) if self.question_count == 1 && ours(theirs) => {}
@@ -155,33 +160,37 @@ impl Reply {
     pub(super) fn addresses(&self, question: &Question) -> Vec<IpAddr> {
         /// Longer chains are loops.
         const MAX_ALIASES: usize = 16;
+        /// CNAME records looked at, so that a reply full of them does not take long.
+        const MAX_CNAMES: usize = 4 * MAX_ALIASES;
 
-        let mut name = &question.name;
-        for _ in 0..MAX_ALIASES {
-            let alias = self.answers.iter().find_map(|answer| match &answer.value {
-                Value::Name(alias) if answer.record_type == CNAME && answer.name == *name => Some(alias),
+        let cnames = || self.answers.iter().filter(|answer| answer.record_type == CNAME).take(MAX_CNAMES);
+        let alias_of = |is_owner: &dyn Fn(WireName<'a>) -> bool| {
+            cnames().find_map(|answer| match answer.value {
+                Value::Name(alias) if is_owner(answer.name) => Some(alias),
                 _ => None,
-            });
-            match alias {
-                Some(alias) => name = alias,
+            })
+        };
+        let mut alias = alias_of(&|owner| owner.is(&question.name));
+        for _ in 1..MAX_ALIASES {
+            match alias.and_then(|name| alias_of(&|owner| owner == name)) {
+                Some(next) => alias = Some(next),
                 None => break,
             }
         }
         let record_type = question.family.record_type();
-        let of_name = |answer: &&Answer| {
-            answer.record_type == record_type && answer.class == CLASS_IN && answer.name == *name
+        let of_name = |answer: &&Answer<'_>| {
+            answer.record_type == record_type
+                && answer.class == CLASS_IN
+                && alias.map_or_else(|| answer.name.is(&question.name), |alias| answer.name == alias)
         };
-        let mut addresses = Vec::new();
-        for answer in self.answers.iter().filter(of_name) {
-            match answer.value {
-                Value::Address(address) if !addresses.contains(&address) => addresses.push(address),
-                _ => {}
-            }
-        }
-        addresses
+        let addresses = self.answers.iter().filter(of_name).filter_map(|answer| match answer.value {
+            Value::Address(address) => Some(address),
+            _ => None,
+        });
+        each_once(addresses)
     }
 
-    fn decode_sections(&mut self, bytes: &[u8]) -> Result<(), String> {
+    fn decode_sections(&mut self, bytes: &'a [u8]) -> Result<(), String> {
         let Some(header) = bytes.first_chunk::<HEADER>() else {
             return Err(format!("{} bytes are less than a header", bytes.len()));
         };
@@ -193,27 +202,27 @@ impl Reply {
         self.rcode = u16::from(header[3] & 0x0f);
         self.question_count = count(4);
 
-        let decoder = &mut BinDecoder::new(bytes).clone(HEADER as u16);
+        let reader = &mut Reader::new(bytes, HEADER);
         for _ in 0..self.question_count {
-            let question = read_question(decoder).map_err(|error| format!("question: {error}"))?;
+            let question = read_question(reader).map_err(|error| format!("question: {error}"))?;
             self.question.get_or_insert(question);
         }
         for _ in 0..count(6) {
-            self.answers.push(read_answer(decoder).map_err(|error| format!("answer: {error}"))?);
+            self.answers.push(read_answer(reader).map_err(|error| format!("answer: {error}"))?);
         }
-        self.read_hints(decoder, count(8), count(10));
+        self.read_hints(reader, count(8), count(10));
         Ok(())
     }
 
     /// The authority and additional sections; what cannot be read there is not missed.
-    fn read_hints(&mut self, decoder: &mut BinDecoder<'_>, authorities: u16, additionals: u16) {
+    fn read_hints(&mut self, reader: &mut Reader<'_>, authorities: u16, additionals: u16) {
         for _ in 0..authorities {
-            let Ok(record) = read_record(decoder) else { return };
+            let Ok(record) = read_record(reader) else { return };
             self.refers |= record.record_type == NS;
         }
         self.has_additionals = additionals > 0;
         for _ in 0..additionals {
-            let Ok(record) = read_record(decoder) else { return };
+            let Ok(record) = read_record(reader) else { return };
             if record.record_type == OPT {
                 self.rcode |= (record.ttl >> 24 << 4) as u16;
             }
@@ -221,17 +230,42 @@ impl Reply {
     }
 }
 
-fn read_question(decoder: &mut BinDecoder<'_>) -> Result<(Name, u16, u16), DecodeError> {
-    Ok((Name::read(decoder)?, read_u16(decoder)?, read_u16(decoder)?))
+fn read_question<'a>(reader: &mut Reader<'a>) -> Result<(WireName<'a>, u16, u16), WireError> {
+    Ok((reader.name()?, reader.u16()?, reader.u16()?))
+}
+
+/// Leaves out what came before. As a rule there are few.
+fn each_once(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    const SCANNED: usize = 16;
+
+    let (mut list, mut known) = (Vec::new(), HashSet::new());
+    for address in addresses {
+        let is_new = if list.len() < SCANNED {
+            !list.contains(&address)
+        } else {
+            if known.is_empty() {
+                known.extend(list.iter().copied());
+            }
+            known.insert(address)
+        };
+        if is_new {
+            list.push(address);
+        }
+    }
+    list
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resolve::stub::{
-        policy::{Ask, Transport, judge},
-        rr::{MX, PTR},
-        trace,
+    use crate::{
+        record::{DnsRCode, DnsReplyMsg},
+        resolve::stub::{
+            policy::{Ask, Transport, judge},
+            rr::{MX, PTR},
+            trace,
+        },
+        sink::TraceSink,
     };
     use hickory_proto::{
         op::{OpCode, ResponseCode},
@@ -266,17 +300,20 @@ mod tests {
         record(owner, RData::CNAME(rdata::CNAME(name(to))))
     }
 
-    fn decoded(message: &Message) -> Reply {
-        Reply::decode(&message.to_vec().unwrap())
+    /// It is read once in a test, and so may stay.
+    fn decoded(message: &Message) -> Reply<'static> {
+        Reply::decode(message.to_vec().unwrap().leak())
     }
 
     #[test]
     fn queries_are_as_small_as_gos() {
         let question = question("cname.test.");
         let query = Query::new(&question, Some(1232), false).unwrap();
-        let shown = (trace::READ.query)(&query.wire);
-        assert_eq!((shown.size, shown.opt_udp_payload_size), (39, 1232));
-        assert_eq!((shown.id, shown.questions[0].name.as_str()), (query.id, "cname.test."));
+        let shown = trace::query(&query, &question);
+        assert_eq!((shown.size, shown.udp_payload_size), (39, 1232));
+        assert_eq!((shown.id, shown.name.as_str()), (query.id, "cname.test."));
+        let sent = Message::from_vec(&query.wire).unwrap();
+        assert_eq!((sent.metadata.id, sent.queries[0].name().to_ascii().as_str()), (query.id, "cname.test."));
         assert_eq!(query.wire[..2], query.id.to_be_bytes());
         assert_eq!(query.wire[2..4], [0x01, 0x00], "recursion desired and nothing else");
         let without = Query::new(&question, None, true).unwrap();
@@ -301,7 +338,7 @@ mod tests {
         assert_eq!(reply.mismatch(&query, &question), None);
         assert!(reply.authoritative && reply.recursion_available && reply.has_additionals && !reply.refers);
         assert_eq!(reply.answers.len(), 6);
-        assert_eq!(reply.answers[4].value, Value::Name(name("mx.test.")));
+        assert!(matches!(reply.answers[4].value, Value::Name(host) if host.is(&name("mx.test."))));
         assert_eq!(reply.answers[5].value, Value::Other);
         assert_eq!(reply.addresses(&question), [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])]);
     }
@@ -380,6 +417,47 @@ mod tests {
         assert_eq!(decoded(&message).rcode, 16);
     }
 
+    /// The reply as it stands in a trace.
+    fn recorded(reply: &Reply<'_>) -> DnsReplyMsg {
+        let (sink, nameserver) = (TraceSink::new(), ([192, 0, 2, 1], 53).into());
+        let conn = sink.lookup().resolver_dial(nameserver).udp(nameserver);
+        let mut dns = conn.dns();
+        dns.reply(|| "".into(), |answers, ignored| trace::reply(reply, answers, ignored));
+        let mut trace = sink.snapshot("reply");
+        trace.dns_queries.iter_mut().next().unwrap().dns_reply_msgs.remove(0)
+    }
+
+    #[test]
+    fn a_reply_is_recorded_as_it_was_read() {
+        let question = question("www.test.");
+        let query = Query::new(&question, Some(1232), false).unwrap();
+        let mut message = reply_to(&query, &question);
+        message.add_answer(cname("WWW.test.", "edge-1.test."));
+        message.add_answer(a("edge-1.test.", [10, 0, 0, 1]));
+        message.add_answer(record("edge-1.test.", RData::MX(rdata::MX::new(5, name("*.test.")))));
+        message.add_answer(record(".", RData::TXT(rdata::TXT::new(vec!["x".into()]))));
+        message.metadata.response_code = ResponseCode::Refused;
+        let shown = recorded(&decoded(&message));
+        assert_eq!((shown.id, shown.size as usize), (query.id, message.to_vec().unwrap().len()));
+        assert!(shown.recursion_available && !shown.authoritative && !shown.truncated);
+        assert_eq!(shown.r_code, DnsRCode::Refused);
+        let answers: Vec<_> = shown
+            .answers
+            .iter()
+            .map(|answer| (&*answer.name, answer.r#type.as_str(), &*answer.resolved_val))
+            .collect();
+        assert_eq!(
+            answers,
+            [
+                ("WWW.test.", "CNAME", "edge-1.test."),
+                ("edge-1.test.", "A", "10.0.0.1"),
+                ("edge-1.test.", "MX", "*.test."),
+                (".", "TXT", ""),
+            ]
+        );
+        assert!(shown.answers.iter().all(|answer| (answer.class, answer.ttl) == (1, 60)));
+    }
+
     fn hostile_message() -> impl Strategy<Value = Vec<u8>> {
         let header = (any::<[u8; 4]>(), prop::collection::vec(0u16..4, 4)).prop_map(|(start, counts)| {
             start.into_iter().chain(counts.into_iter().flat_map(u16::to_be_bytes)).collect::<Vec<u8>>()
@@ -412,7 +490,7 @@ mod tests {
             let reply = Reply::decode(&bytes);
             prop_assert_eq!(reply.size, bytes.len());
             let _ = reply.mismatch(&query, &question);
-            let _ = (trace::READ.reply)(&bytes, "");
+            let _ = recorded(&reply);
             let transport = if tcp { Transport::Tcp } else { Transport::Udp };
             let ask = Ask { server: ([127, 0, 0, 1], 53).into(), transport, edns: true };
             let _ = judge(&reply, &question, ask);

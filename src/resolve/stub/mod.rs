@@ -14,6 +14,7 @@ mod reload;
 mod rr;
 mod sort;
 mod trace;
+mod wire;
 
 use std::{
     fmt,

@@ -299,7 +299,8 @@ mod tests {
             assert_eq!(message.metadata.op_code, OpCode::Query);
             message.metadata.recursion_available = true;
             change(&mut message);
-            let reply = Reply::decode(&message.to_vec().unwrap());
+            let wire = message.to_vec().unwrap();
+            let reply = Reply::decode(&wire);
             assert_eq!(reply.mismatch(&query, &question), None);
             judge(&reply, &question, ask)
         }

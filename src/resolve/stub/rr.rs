@@ -2,10 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hickory_proto::{
-    rr::Name,
-    serialize::binary::{BinDecodable, BinDecoder, DecodeError},
-};
+use super::wire::{Reader, WireError, WireName};
 
 pub(super) const A: u16 = 1;
 pub(super) const NS: u16 = 2;
@@ -17,39 +14,38 @@ pub(super) const OPT: u16 = 41;
 pub(super) const CLASS_IN: u16 = 1;
 
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) name: Name,
+pub(super) struct Answer<'a> {
+    pub(super) name: WireName<'a>,
     pub(super) record_type: u16,
     pub(super) class: u16,
     /// In seconds.
     pub(super) ttl: u32,
-    pub(super) value: Value,
+    pub(super) value: Value<'a>,
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum Value<'a> {
     /// A, AAAA.
     Address(IpAddr),
     /// CNAME, NS, PTR, and the host of an MX.
-    Name(Name),
+    Name(WireName<'a>),
     Other,
 }
 
 /// A resource record whose data has not been read.
 pub(super) struct RawRecord<'a> {
-    name: Name,
+    name: WireName<'a>,
     pub(super) record_type: u16,
     class: u16,
     pub(super) ttl: u32,
     data: &'a [u8],
     /// At the beginning of `data`, to read names that are compressed.
-    decoder: BinDecoder<'a>,
+    reader: Reader<'a>,
 }
 
-pub(super) fn read_answer(decoder: &mut BinDecoder<'_>) -> Result<Answer, String> {
-    let text = |error: DecodeError| error.to_string();
-    let RawRecord { name, record_type, class, ttl, data, mut decoder } =
-        read_record(decoder).map_err(text)?;
+pub(super) fn read_answer<'a>(reader: &mut Reader<'a>) -> Result<Answer<'a>, String> {
+    let text = |error: WireError| error.to_string();
+    let RawRecord { name, record_type, class, ttl, data, mut reader } = read_record(reader).map_err(text)?;
     let wrong_length = || format!("record of type {record_type} with {} bytes of data", data.len());
     let value = match record_type {
         A => Value::Address(Ipv4Addr::from(<[u8; 4]>::try_from(data).map_err(|_| wrong_length())?).into()),
@@ -57,12 +53,12 @@ pub(super) fn read_answer(decoder: &mut BinDecoder<'_>) -> Result<Answer, String
             Value::Address(Ipv6Addr::from(<[u8; 16]>::try_from(data).map_err(|_| wrong_length())?).into())
         }
         CNAME | NS | PTR | MX => {
-            let begin = decoder.index();
+            let begin = reader.offset();
             if record_type == MX {
-                read_u16(&mut decoder).map_err(text)?;
+                reader.u16().map_err(text)?;
             }
-            let name = Name::read(&mut decoder).map_err(text)?;
-            if decoder.index() - begin != data.len() {
+            let name = reader.name().map_err(text)?;
+            if reader.offset() - begin != data.len() {
                 return Err(wrong_length());
             }
             Value::Name(name)
@@ -72,19 +68,11 @@ pub(super) fn read_answer(decoder: &mut BinDecoder<'_>) -> Result<Answer, String
     Ok(Answer { name, record_type, class, ttl, value })
 }
 
-pub(super) fn read_record<'a>(decoder: &mut BinDecoder<'a>) -> Result<RawRecord<'a>, DecodeError> {
-    let name = Name::read(decoder)?;
-    let (record_type, class) = (read_u16(decoder)?, read_u16(decoder)?);
-    // Any value will do: nothing is reckoned from it.
-    let ttl = decoder.read_u32()?.unverified();
-    let len = read_u16(decoder)?;
-    // A message is at most 65,535 bytes long, by its length prefix or the datagram's.
-    let at = decoder.clone(u16::try_from(decoder.index()).map_err(|_| DecodeError::InsufficientBytes)?);
-    let data = decoder.read_slice(len.into())?.unverified();
-    Ok(RawRecord { name, record_type, class, ttl, data, decoder: at })
-}
-
-pub(super) fn read_u16(decoder: &mut BinDecoder<'_>) -> Result<u16, DecodeError> {
-    // Every number is compared with what is known, or recorded as it came.
-    Ok(decoder.read_u16()?.unverified())
+pub(super) fn read_record<'a>(reader: &mut Reader<'a>) -> Result<RawRecord<'a>, WireError> {
+    let name = reader.name()?;
+    let (record_type, class, ttl) = (reader.u16()?, reader.u16()?, reader.u32()?);
+    let len = reader.u16()?;
+    let at_data = reader.clone();
+    let data = reader.bytes(len.into())?;
+    Ok(RawRecord { name, record_type, class, ttl, data, reader: at_data })
 }

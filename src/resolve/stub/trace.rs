@@ -1,71 +1,59 @@
-//! Messages as they stand in a trace.
+//! Messages as they are recorded.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
 
 use super::{
-    message::Reply,
-    rr::{Answer, Value},
+    message::{Query, Question, Reply},
+    rr::{Answer, CLASS_IN, Value},
+    wire::write_name,
 };
 use crate::{
-    record::{DnsAnswer, DnsQueryMsg, DnsQuestion, DnsReplyMsg},
-    sink::ReadDns,
+    record::Text,
+    sink::{AnswerHead, AnswerText, AnswerValue, AnswersBuilder, DnsQuery, DnsReply},
 };
-use hickory_proto::op::{Message, Query};
 
-pub(super) static READ: ReadDns = ReadDns { query, reply };
-
-/// Answers of one reply that are shown. No honest reply has more, and a hostile one must not fill the
-/// memory; of a reply that is not used a sample is enough.
-const MAX_ANSWERS: usize = 1024;
-const MAX_IGNORED_ANSWERS: usize = 16;
-
-fn query(wire: &[u8]) -> DnsQueryMsg {
-    let size = size(wire.len());
-    // It is one of ours, and so can be read.
-    let Ok(message) = Message::from_vec(wire) else { return DnsQueryMsg { size, ..DnsQueryMsg::default() } };
-    let question = |query: &Query| DnsQuestion {
-        name: query.name().to_ascii(),
-        r#type: u16::from(query.query_type()).into(),
-        class: query.query_class().into(),
-    };
-    DnsQueryMsg {
-        id: message.metadata.id,
-        recursion_desired: message.metadata.recursion_desired,
-        truncated: message.metadata.truncation,
-        size,
-        questions: message.queries.iter().map(question).collect(),
-        opt_udp_payload_size: message.edns.as_ref().map_or(0, |edns| edns.max_payload()),
-        ..DnsQueryMsg::default()
+pub(super) fn query(query: &Query, question: &Question) -> DnsQuery {
+    let mut name = SmallVec::<[u8; 64]>::new();
+    write_name(&question.name, &mut name);
+    DnsQuery {
+        id: query.id,
+        record_type: question.family.record_type(),
+        class: CLASS_IN,
+        udp_payload_size: query.edns.unwrap_or(0),
+        size: size(query.wire.len()),
+        name: std::str::from_utf8(&name).map_or(Text::EMPTY, Text::from),
     }
 }
 
-/// As much as can be read.
-fn reply(wire: &[u8], ignored: &str) -> DnsReplyMsg {
-    let reply = Reply::decode(wire);
-    let most = if ignored.is_empty() { MAX_ANSWERS } else { MAX_IGNORED_ANSWERS };
-    DnsReplyMsg {
+/// As much as could be read, and as the limits allow.
+pub(super) fn reply(reply: &Reply<'_>, mut answers: AnswersBuilder, ignored: Cow<'static, str>) -> DnsReply {
+    for answer in &reply.answers {
+        if !add(&mut answers, answer) {
+            break;
+        }
+    }
+    DnsReply {
         id: reply.id,
+        rcode: reply.has_header().then_some(reply.rcode),
+        size: size(reply.size),
         authoritative: reply.authoritative,
         recursion_available: reply.recursion_available,
         truncated: reply.truncated,
-        size: size(reply.size),
-        r_code: reply.has_header().then(|| reply.rcode.into()),
-        answers: reply.answers.iter().take(most).map(answer).collect(),
-        ignored: ignored.to_owned(),
-        ..DnsReplyMsg::default()
+        answers: answers.finish(reply.answers.len()),
+        ignored,
     }
 }
 
-fn answer(answer: &Answer) -> DnsAnswer {
-    DnsAnswer {
-        name: answer.name.to_ascii(),
-        r#type: answer.record_type.into(),
-        class: answer.class,
-        ttl: answer.ttl,
-        resolved_val: match &answer.value {
-            Value::Address(address) => address.to_string(),
-            Value::Name(name) => name.to_ascii(),
-            Value::Other => String::new(),
-        },
-    }
+fn add(answers: &mut AnswersBuilder, answer: &Answer<'_>) -> bool {
+    let head = AnswerHead { record_type: answer.record_type, class: answer.class, ttl: answer.ttl };
+    let value = match answer.value {
+        Value::Address(address) => AnswerValue::Address(address),
+        Value::Name(name) => AnswerValue::Name(move |out: &mut AnswerText| write_name(name.labels(), out)),
+        Value::Other => AnswerValue::Other,
+    };
+    answers.push(head, |out| write_name(answer.name.labels(), out), value)
 }
 
 fn size(len: usize) -> u32 {

@@ -1,0 +1,141 @@
+//! Replies made to fill the memory and the time of whoever records them.
+
+use super::*;
+use nettrace::{FinishedRecord, record::DnsReplyMsg};
+use std::sync::Mutex;
+
+/// A name of 127 labels and 255 bytes, none of which can be printed: 635 bytes of text.
+fn odd_name() -> Vec<u8> {
+    [[1, 0xff].repeat(127), vec![0]].concat()
+}
+
+/// A reply with aliases that all belong to, and lead to, one name of odd bytes, as many as fit into `size` bytes;
+/// then `address` for the name that was asked for.
+fn hostile(asked: &Asked, size: usize, address: Option<[u8; 4]>) -> Vec<u8> {
+    let mut reply = asked.reply();
+    reply.edns = None;
+    let mut bytes = wire(&reply);
+    let name = bytes.len() as u16;
+    let pointer = (0xc000 | name).to_be_bytes();
+    let alias = [&[0, 5, 0, 1, 0, 0, 0, 60, 0, 2], &pointer[..]].concat();
+    bytes.extend([odd_name(), alias.clone()].concat());
+    let mut answers = 1u16;
+    while bytes.len() + 2 * (2 + alias.len()) + 2 <= size {
+        bytes.extend([&pointer[..], &alias].concat());
+        answers += 1;
+    }
+    if let Some(address) = address.filter(|_| asked.is_a()) {
+        bytes.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        bytes.extend(address);
+        answers += 1;
+    }
+    bytes[6..8].copy_from_slice(&answers.to_be_bytes());
+    bytes
+}
+
+/// How many answers a message says that it has.
+fn answer_count(message: &[u8]) -> u64 {
+    u16::from_be_bytes([message[6], message[7]]).into()
+}
+
+fn json_bytes(trace: &NetTrace) -> usize {
+    serde_json::to_string(trace).unwrap().len()
+}
+
+fn text_bytes(reply: &DnsReplyMsg) -> usize {
+    reply.answers.iter().map(|answer| answer.name.len() + answer.resolved_val.len()).sum()
+}
+
+#[tokio::test]
+async fn a_reply_full_of_one_odd_name_is_cut() {
+    let finished = Arc::new(Mutex::new(Vec::new()));
+    let to_finished = finished.clone();
+    let sink = TraceSink::builder()
+        .subscriber(move |record: &FinishedRecord| {
+            if let FinishedRecord::DnsQuery(query) = record {
+                to_finished.lock().unwrap().push(query.clone());
+            }
+        })
+        .build();
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let to_sent = sent.clone();
+    let server = DnsServer::start(move |asked| {
+        let reply = hostile(asked, 65_535, Some([192, 0, 2, 1]));
+        to_sent.lock().unwrap().push((asked.message.metadata.id, reply.clone()));
+        Action::Send(vec![reply])
+    })
+    .await;
+    let resolver = builder(&sink, [server.addr()]).use_vc(true).build().unwrap();
+    let (result, trace) = lookup(&resolver, &sink, "web.test").await;
+    // What is not recorded is used all the same.
+    assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
+    assert_eq!(trace.dns_queries.len(), 2);
+    for query in &trace.dns_queries {
+        let [reply] = &query.dns_reply_msgs[..] else { panic!("{query:?}") };
+        let sent = sent.lock().unwrap();
+        let (_, message) = sent.iter().find(|(id, _)| *id == reply.id).unwrap();
+        assert!(message.len() > 65_000);
+        assert_eq!(usize::try_from(reply.size).unwrap(), message.len());
+        assert_eq!(reply.truncated_fields.get("answers"), Some(answer_count(message)));
+        assert!(query.truncated.is_empty() && !reply.truncated && reply.ignored.is_empty());
+        assert!(!reply.answers.is_empty() && text_bytes(reply) <= 8 << 10);
+        // Whole names, escaped.
+        let name = r"\377.".repeat(127);
+        assert!(reply.answers.iter().all(|answer| answer.name == name && answer.resolved_val == name));
+    }
+    assert!(json_bytes(&trace) < 32 << 10, "{} bytes", json_bytes(&trace));
+    let mut finished = finished.lock().unwrap().clone();
+    finished.sort_by_key(|query| query.dns_query_msgs[0].id);
+    let mut of_trace = trace.dns_queries.clone().into_vec();
+    of_trace.sort_by_key(|query| query.dns_query_msgs[0].id);
+    assert_eq!(finished, of_trace, "a subscriber is handed the same");
+}
+
+#[tokio::test]
+async fn false_replies_full_of_one_odd_name_are_cut() {
+    let sink = TraceSink::new();
+    let server = DnsServer::start(|asked| {
+        let mut flood = vec![hostile(asked, 600, None); 80];
+        flood.iter_mut().for_each(|reply| reply[0] ^= 1);
+        flood.push(wire(&asked.addresses(&["192.0.2.1"])));
+        Action::Send(flood)
+    })
+    .await;
+    let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "web.test").await;
+    assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
+    for query in &trace.dns_queries {
+        assert_eq!(query.truncated.get("dnsReplyMsgs"), Some(81));
+        let (last, false_ones) = query.dns_reply_msgs.split_last().unwrap();
+        assert_eq!(false_ones.len(), 16);
+        assert!(last.ignored.is_empty() && last.truncated_fields.is_empty());
+        assert_eq!(
+            last.answers.len(),
+            usize::from(query.dns_query_msgs[0].questions[0].r#type == DnsResType::A)
+        );
+        for reply in false_ones {
+            assert_eq!((reply.ignored.as_str(), reply.size), ("id mismatch", 573));
+            assert_eq!(reply.truncated_fields.get("answers"), Some(21));
+        }
+        assert!(!false_ones[0].answers.is_empty(), "a sample of what was said");
+        assert!(false_ones.iter().map(text_bytes).sum::<usize>() <= 4 << 10);
+    }
+    assert!(json_bytes(&trace) < 32 << 10, "{} bytes", json_bytes(&trace));
+}
+
+/// An honest reply is shown whole.
+#[tokio::test]
+async fn a_reply_of_a_hundred_addresses_is_not_cut() {
+    let sink = TraceSink::new();
+    let many: Vec<String> = (0..100).map(|n| format!("192.0.2.{n}")).collect();
+    let all = ips(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    let server =
+        DnsServer::start(move |asked| asked.addresses(&many.iter().map(String::as_str).collect::<Vec<_>>()))
+            .await;
+    let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "a.name.of.usual.length.test").await;
+    assert_eq!(result.unwrap(), all);
+    let reply = &query_of(&trace, DnsResType::A).dns_reply_msgs[0];
+    assert!(reply.truncated_fields.is_empty());
+    let shown: Vec<IpAddr> =
+        reply.answers.iter().map(|answer| answer.resolved_val.parse().unwrap()).collect();
+    assert_eq!(shown, all);
+}
