@@ -9,6 +9,7 @@ mod http2;
 mod incomplete;
 #[cfg(feature = "client")]
 mod invalid;
+mod os_text;
 #[cfg(feature = "proxy")]
 mod proxy;
 #[cfg(feature = "resolve")]
@@ -48,7 +49,7 @@ use crate::record::{
     EndReason, Failure,
     limits::{LimitedText, MAX_ERROR_BYTES},
 };
-use std::{borrow::Cow, io, num::NonZeroU32};
+use std::{borrow::Cow, num::NonZeroU32};
 
 /// Why something failed: the code, and the text for people.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,11 +82,12 @@ impl Fault {
     }
 
     /// The code, the text, and how many bytes that had if it was cut.
-    pub(crate) fn into_parts(self) -> (Failure, String, Option<NonZeroU32>) {
+    pub(crate) fn into_parts(self) -> (Failure, crate::record::Text, Option<NonZeroU32>) {
         let (text, original_bytes) = match self.text {
-            Text::Words(words) => (words.into(), None),
-            Text::Cut(cut) => (cut.text().as_str().into(), cut.original_bytes()),
-            Text::Os(number) => (io::Error::from_raw_os_error(number).to_string(), None),
+            Text::Words(Cow::Borrowed(words)) => (crate::record::Text::from_static(words), None),
+            Text::Words(Cow::Owned(words)) => (words.into(), None),
+            Text::Cut(cut) => (cut.text().clone(), cut.original_bytes()),
+            Text::Os(number) => (os_text::os_text(number), None),
         };
         (self.failure, text, original_bytes)
     }

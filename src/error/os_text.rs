@@ -1,0 +1,33 @@
+//! What the operating system says of its error numbers.
+
+use crate::record::Text;
+use std::{io, sync::OnceLock};
+
+/// Linux has numbers up to 133.
+const REMEMBERED: usize = 256;
+
+/// Returns the text of an error number of the operating system.
+///
+/// It is asked for once: `strerror_r` takes a lock and looks for a translation, which was a quarter of what a snapshot
+/// of refused connections took.
+pub(super) fn os_text(number: i32) -> Text {
+    static TEXTS: [OnceLock<Box<str>>; REMEMBERED] = [const { OnceLock::new() }; REMEMBERED];
+
+    let ask = || io::Error::from_raw_os_error(number).to_string();
+    match usize::try_from(number).ok().and_then(|number| TEXTS.get(number)) {
+        Some(text) => Text::from_static(text.get_or_init(|| ask().into())),
+        None => ask().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_that_of_the_standard_library() {
+        for number in [0, 1, 111, 111, 255, 256, 100_000, i32::MAX, -1, i32::MIN] {
+            assert_eq!(os_text(number), io::Error::from_raw_os_error(number).to_string());
+        }
+    }
+}
