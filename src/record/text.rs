@@ -1,6 +1,6 @@
 use std::borrow::Borrow;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 
 use compact_str::{CompactString, ToCompactString};
@@ -78,6 +78,20 @@ impl From<IpAddr> for Text {
     }
 }
 
+impl From<SocketAddr> for Text {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => {
+                let mut text = ipv4(*address.ip());
+                text.0.push(':');
+                text.0.push_str(itoa::Buffer::new().format(address.port()));
+                text
+            }
+            SocketAddr::V6(address) => Text(address.to_compact_string()),
+        }
+    }
+}
+
 /// There are two in every record of a connection: without what formatting costs.
 fn ipv4(ip: Ipv4Addr) -> Text {
     let (mut text, mut len) = ([b'.'; 16], 0);
@@ -151,6 +165,10 @@ mod tests {
         for (at, octet) in octets.iter().enumerate() {
             let ip = IpAddr::from([*octet, octets[8 - at], octets[(at + 3) % 9], 1]);
             assert_eq!(Text::from(ip), ip.to_string());
+        }
+        for address in ["192.0.2.1:53", "255.255.255.255:65535", "[::1]:0", "[fe80::1%3]:53"] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(Text::from(address), address.to_string());
         }
         for ip in ["::1", "2001:db8::1", "::ffff:192.0.2.1", "2001:db8:1111:2222:3333:4444:5555:6666"] {
             assert_eq!(Text::from(ip.parse::<IpAddr>().unwrap()), ip);

@@ -4,6 +4,7 @@
 //! so is there.
 
 use super::{
+    address_texts::AddressTexts,
     clock::Tick,
     conn::ConnRef,
     core::{Core, Timeline},
@@ -28,6 +29,7 @@ pub(super) fn all(
     requests: impl Fn() -> Pinned<RequestRecord>,
 ) -> NetTrace {
     let mut assembly = Assembly::new(core);
+    assembly.groups.seen.reserve(groups.len());
     let known = requests();
     assembly.requests(known.most(), known.iter());
     assembly.linked(groups);
@@ -172,11 +174,12 @@ impl Assembly {
         let udp = self.conns.iter().filter(|conn| conn.record().is_udp()).count();
         let mut udp_conns = Vec::with_capacity(udp);
         let mut tcp_conns = Vec::with_capacity(self.conns.len() - udp);
+        let mut addresses = AddressTexts::default();
         for conn in &self.conns {
             if conn.record().is_udp() {
-                udp_conns.push(export::udp_conn(conn, times));
+                udp_conns.push(export::udp_conn(conn, times, &mut addresses));
             } else {
-                tcp_conns.push(export::tcp_conn(conn, times));
+                tcp_conns.push(export::tcp_conn(conn, times, &mut addresses));
             }
         }
         let (queries, tunnels) = (self.queries.into_iter(), self.tunnels.into_iter());

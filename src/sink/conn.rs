@@ -1,6 +1,7 @@
 //! Connections: what is kept of each, and its identity.
 
 use super::{
+    address_texts::AddressTexts,
     clock::Tick,
     conntrack::ConntrackCell,
     core::{Core, Timeline},
@@ -387,10 +388,11 @@ pub(super) fn end(conn: &ConnRef, reason: EndReason, fault: Option<Fault>) {
 }
 
 fn finished(conn: &ConnRef, times: &Timeline) -> FinishedRecord {
+    let mut addresses = AddressTexts::default();
     if conn.record().is_udp() {
-        FinishedRecord::UdpConn(export::udp_conn(conn, times))
+        FinishedRecord::UdpConn(export::udp_conn(conn, times, &mut addresses))
     } else {
-        FinishedRecord::TcpConn(export::tcp_conn(conn, times))
+        FinishedRecord::TcpConn(export::tcp_conn(conn, times, &mut addresses))
     }
 }
 

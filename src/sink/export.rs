@@ -1,6 +1,7 @@
 //! From what recorders wrote to the records of a trace.
 
 use super::{
+    address_texts::AddressTexts,
     clock::Tick,
     conn::{ConnLink, ConnRecord, ConnRef},
     core::{Core, Timeline},
@@ -16,9 +17,9 @@ use super::{
 use crate::{
     error::{Fault, http2_error_name},
     record::{
-        AddrTuple, Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure,
-        HttpHeaders, HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, SocksTrace,
-        TcpConnTrace, TcpInfo, TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, Truncated, UdpConnTrace,
+        Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure, HttpHeaders,
+        HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, SocksTrace, TcpConnTrace, TcpInfo,
+        TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, Truncated, UdpConnTrace,
         limits::{self, LimitedText, TRUNCATION_MARK},
     },
 };
@@ -239,7 +240,7 @@ pub(super) fn dial_ended(
         resolve_end_at: times.at(state.resolve_end),
         source_ip: state.source_ip.map(Text::from).unwrap_or_default().into(),
         established_conn: core.id(state.established),
-        skipped_nameservers: state.skipped.iter().map(|(server, _)| server.to_string().into()).collect(),
+        skipped_nameservers: state.skipped.iter().map(|(server, _)| (*server).into()).collect(),
         skip_reasons: state.skipped.iter().map(|(_, reason)| (&**reason).into()).collect(),
         resolver_dials: resolver_dials.map(|dial| resolver_dial(dial, core, times)).collect(),
         truncated,
@@ -253,12 +254,12 @@ fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverD
         dial_end_at,
         dial_err,
         failure,
-        nameserver: dial.nameserver.to_string().into(),
+        nameserver: dial.nameserver.into(),
         established_conn: core.id(dial.conn),
     }
 }
 
-pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
+pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline, addresses: &mut AddressTexts) -> TcpConnTrace {
     let (core, record) = (&conn.group.core, conn.record());
     let end = record.end.get();
     let established = until(record.established(), end.as_ref());
@@ -290,7 +291,7 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline) -> TcpConnTrace {
         conn_err,
         failure,
         end_reason,
-        addr_tuple: addresses(record),
+        addr_tuple: addresses.of(record),
         unix_path: record.path.as_deref().unwrap_or_default().into(),
         layer: if record.above_tls { "application".into() } else { Rare::new() },
         reused: times.is_before(record.begin),
@@ -321,7 +322,7 @@ fn socks(record: &SocksRecord, times: &Timeline) -> SocksTrace {
     }
 }
 
-pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline) -> UdpConnTrace {
+pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline, addresses: &mut AddressTexts) -> UdpConnTrace {
     let (core, record) = (&conn.group.core, conn.record());
     let (conn_close_at, end_reason, failure, conn_err, error_bytes) = ended(record.end.get(), times);
     let mut truncated = Rare::<Truncated>::new();
@@ -337,7 +338,7 @@ pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline) -> UdpConnTrace {
         conn_err,
         failure,
         end_reason,
-        addr_tuple: addresses(record),
+        addr_tuple: addresses.of(record),
         total_sent_bytes,
         total_recv_bytes,
         conntrack: record.conntrack.export(times),
@@ -421,10 +422,6 @@ fn until(seen: Tick, end: Option<&End>) -> Tick {
 fn split(fault: Option<Fault>) -> (Option<Failure>, Rare<Text>, Option<NonZeroU32>) {
     let parts = fault.map(Fault::into_parts);
     parts.map_or_else(Default::default, |(failure, text, bytes)| (Some(failure), text.into(), bytes))
-}
-
-fn addresses(record: &ConnRecord) -> AddrTuple {
-    AddrTuple::new(record.local.get().copied(), record.remote)
 }
 
 /// To be read before the totals, which then are at least what these add up to.

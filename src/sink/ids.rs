@@ -75,12 +75,7 @@ impl fmt::Debug for IdFormat {
 }
 
 fn counted(number: u64) -> TraceId {
-    let mut digits = itoa::Buffer::new();
-    let digits = digits.format(number).as_bytes();
-    let mut text = *b"tid-????????????????????";
-    let end = 4 + digits.len();
-    text[4..end].copy_from_slice(digits);
-    text_id(&text[..end])
+    TraceId::concat(["tid-", itoa::Buffer::new().format(number)])
 }
 
 /// As the `shortuuid` packages of Python and Go do it: base 57, 22 digits.

@@ -3,6 +3,7 @@
 //! A layer asks the sink for a recorder, holds it as long as the thing lives, and dropping it is the end:
 //! futures may be dropped at any await point, so nothing depends on code that runs after one.
 
+mod address_texts;
 mod assemble;
 mod attempt;
 mod blanks;
