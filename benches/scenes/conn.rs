@@ -25,11 +25,16 @@ pub(super) fn scenes() -> Vec<Scene> {
             Again(move || internals::refused_dial(&sink))
         }),
         Scene::new("dns/a message each way", || {
-            let (sink, exchange) = (TraceSink::new(), Exchange::new(NAME, &reply()).unwrap());
+            let (sink, exchange) = (TraceSink::new(), exchange());
             Again(move || exchange.record(&sink))
         }),
         Scene::new("tls/handshake", handshake),
     ]
+}
+
+/// A query of a nameserver and its reply.
+pub(super) fn exchange() -> Exchange {
+    Exchange::new(NAME, &reply()).unwrap()
 }
 
 fn reply() -> Vec<u8> {

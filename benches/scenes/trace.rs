@@ -1,6 +1,6 @@
 //! A trace of all that is kept, and its JSON.
 
-use super::{Scene, Whole, Work, http::requests};
+use super::{Scene, Whole, Work, conn::exchange, http::requests};
 use nettrace::{Retention, Timestamp, TraceSink, internals};
 
 pub(super) fn scenes() -> Vec<Scene> {
@@ -15,6 +15,8 @@ pub(super) fn scenes() -> Vec<Scene> {
         Scene::new("snapshot/1k connections", || snapshot(after_dials(1_000))),
         Scene::new("json/1k connections", || json(after_dials(1_000))),
         Scene::new("snapshot/10k connections", || snapshot(after_dials(10_000))),
+        Scene::new("snapshot/1k refused dials", || snapshot(after_refused_dials(1_000))),
+        Scene::new("snapshot/1k lookups", || snapshot(after_lookups(1_000))),
     ];
     of_requests.chain(of_conns).collect()
 }
@@ -34,6 +36,20 @@ fn after_dials(count: usize) -> TraceSink {
         let mut conn = internals::dial(&sink);
         (0..2).for_each(|_| conn.exchange(1024));
     }
+    sink
+}
+
+fn after_refused_dials(count: usize) -> TraceSink {
+    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    (0..count).for_each(|_| internals::refused_dial(&sink));
+    sink
+}
+
+/// So many queries of a nameserver, each answered with two addresses.
+fn after_lookups(count: usize) -> TraceSink {
+    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    let exchange = exchange();
+    (0..count).for_each(|_| exchange.record(&sink));
     sink
 }
 

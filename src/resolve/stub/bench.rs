@@ -15,15 +15,15 @@ use hickory_proto::{ProtoError, rr::Name};
 pub struct Exchange {
     question: Question,
     query: Query,
-    reply: Vec<u8>,
+    reply: Reply<'static>,
 }
 
 impl Exchange {
-    /// `reply` as it comes from the wire.
+    /// `reply` as it comes from the wire. It is never freed.
     pub fn new(name: &str, reply: &[u8]) -> Result<Self, ProtoError> {
         let question = Question { name: Name::from_ascii(name)?, family: Family::V4 };
         let query = Query::new(&question, Some(1232), false)?;
-        Ok(Exchange { question, query, reply: reply.into() })
+        Ok(Exchange { question, query, reply: Reply::decode(reply.to_vec().leak()) })
     }
 
     /// One UDP socket, and over it a message each way.
@@ -31,9 +31,8 @@ impl Exchange {
         let mut conn = sink.lookup().resolver_dial(address(53, 53)).udp(address(2, 40_000));
         let mut dns = conn.dns();
         dns.query(|| trace::query(&self.query, &self.question));
-        let reply = Reply::decode(&self.reply);
-        dns.reply(|| "".into(), |answers, ignored| trace::reply(&reply, answers, ignored));
-        exchange(&mut conn, self.query.wire.len(), self.reply.len());
+        dns.reply(|| "".into(), |answers, ignored| trace::reply(&self.reply, answers, ignored));
+        exchange(&mut conn, self.query.wire.len(), self.reply.size);
         dns.done();
     }
 }
