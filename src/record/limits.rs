@@ -2,7 +2,46 @@
 //!
 //! A record may hold what a peer, a user's program or an operating system says, and none of them has to be brief.
 //! What is over its limit is cut before it is kept: a text ends in [`TRUNCATION_MARK`], a list keeps its first entries,
-//! and the record names the field with its original size in [`Truncated`].
+//! and the record names the field with its original size in [`Truncated`]. How much all records together may take is up
+//! to [`Retention`](crate::Retention), which weighs what has ended; what is still running is bounded by these limits
+//! alone.
+//!
+//! Who decides on the content of each field, and what bounds it. Times, numbers, codes, enums and identifiers of fixed
+//! size are left out.
+//!
+//! | record | field | content decided by | bound |
+//! |---|---|---|---|
+//! | `HttpReqTrace` | `reqURL` | the user; a redirecting server; of an accepted request, any client | [`MAX_URL_BYTES`] |
+//! | | `reqMethod` | the user; of an accepted request, any client | [`MAX_METHOD_BYTES`] |
+//! | | `reqHeader`, `respHeader`, `trailers` | both sides; off by default | [`MAX_HEADER_BYTES`], [`MAX_HEADER_FIELDS`]; a value that was cut has its length in `fieldValLen` |
+//! | | `reqError` | any error: GOAWAY's debug data (RFC 9113 section 6.8), a proxy's reason, names of hosts | [`MAX_ERROR_BYTES`] |
+//! | | `grpcMessage` | the server | [`MAX_REASON_BYTES`] |
+//! | | `informational` | the server | [`MAX_REQUEST_LINKS`] |
+//! | | `attempts` | the server, which refuses or closes | [`MAX_REQUEST_LINKS`], of which the oldest go |
+//! | | `prevHop` | the server, which redirects | [`MAX_REQUEST_HOPS`] |
+//! | | `networkProxy` | the user | none |
+//! | every record | `failure` | the text after `unknown_failure: ` is that of any error | [`MAX_ERROR_BYTES`]; not named in `truncated`, as the error's text is |
+//! | `DialTrace` | `dstAddress` | the user; a redirecting server | [`MAX_ADDRESS_BYTES`] |
+//! | | `dialErr`, `resolverDials[].dialErr` | any error | [`MAX_ERROR_BYTES`] |
+//! | | `resolverDials` | the user: nameservers, search domains and attempts | none |
+//! | | `skippedNameservers`, `skipReasons` | the user | [`MAX_REASON_BYTES`] a reason, one for each nameserver |
+//! | `TcpConnTrace`, `UdpConnTrace` | `connErr`, `handshakeErr` | any error | [`MAX_ERROR_BYTES`] |
+//! | | `unixPath` | the user; of an accepted connection, its client | 108 bytes (`sun_path`) |
+//! | | `socketTrace` | the peer: how much comes in one read | [`Retention::socket_ops`](crate::Retention::socket_ops) |
+//! | | `socketTrace.socketOps[].returnErr` | the stream below | [`MAX_ERROR_BYTES`], 16 texts |
+//! | | `tcpInfo`, `conntrack`, `icmpError` | the kernel | fixed size |
+//! | `SocksTrace` | `target` | the user; a redirecting server | [`MAX_ADDRESS_BYTES`] |
+//! | | `handshakeErr` | any error | [`MAX_ERROR_BYTES`] |
+//! | `TlsTunnelTrace` | `peerCerts` | the peer, also one that is not trusted | [`MAX_CERTIFICATES`] |
+//! | | `serverName` | the user; of an accepted tunnel, its client | 253 bytes: rustls takes DNS names alone |
+//! | | `negotiatedProto` | one of those that this side offers | 255 bytes (RFC 7301), four times that escaped |
+//! | | `alert`, `tlsVersion`, `keyExchangeGroup` | the peer | names of this crate |
+//! | | `handshakeErr`, `connErr` | any error, such as rustls' on names of a certificate | [`MAX_ERROR_BYTES`] |
+//! | `PeerCert` | `subject`, `issuer` | the peer | [`MAX_DISTINGUISHED_NAME_BYTES`] |
+//! | | `sans` | the peer | [`MAX_CERTIFICATE_SANS`], [`MAX_CHAIN_SAN_BYTES`] for the whole chain |
+//! | `DnsQueryTrace` | `dnsReplyMsgs` | the nameserver | the resolver |
+//!
+//! The number of connections and dials in a slice is the business of `Retention::connections`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;

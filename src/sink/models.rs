@@ -402,7 +402,7 @@ impl Entry for Item {
         self.ended.load(Acquire) == 1 && self.needed_by.load(Acquire) == 0
     }
 
-    fn forgotten(&self) {
+    fn forgotten(&self, (): &()) {
         let needed = self.needs.lock().unwrap().take();
         if let Some(needed) = needed {
             needed.needed_by.fetch_sub(1, AcqRel);

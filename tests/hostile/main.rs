@@ -12,6 +12,7 @@ mod mock;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod budget;
 mod certificates;
 mod operations;
 mod texts;

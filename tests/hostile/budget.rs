@@ -1,0 +1,149 @@
+//! The budget in bytes: what is counted against it is what the allocator counts.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper_util::rt::TokioIo;
+use nettrace::{
+    ConnRef, HeaderCapture, Retention, TraceSink,
+    request::{TraceBody, TraceRequestLayer},
+};
+use tokio::io::AsyncWriteExt as _;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+use crate::{alloc, mock};
+
+const BUDGET: usize = 4 << 20;
+
+/// Goes on until four times the budget was written at least, and asserts that the sink holds about as much as it may.
+#[track_caller]
+fn assert_kept_within(drive: impl AsyncFn(&TraceSink, usize)) {
+    let retention = Retention::bounded().requests(1_000_000).connections(1_000_000).bytes(BUDGET);
+    let sink = TraceSink::builder().headers(HeaderCapture::Values).retention(retention).build();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (mut most, mut dropped) = (0, 0);
+    let before = alloc::live();
+    runtime.block_on(async {
+        let mut i = 0;
+        while dropped < 2_000 && i < 200_000 {
+            for _ in 0..100 {
+                drive(&sink, i).await;
+                i += 1;
+            }
+            most = most.max(alloc::live() - before);
+            if most > BUDGET as i64 / 2 {
+                let trace = sink.snapshot("");
+                let kept = trace.http_requests.len() + trace.dials.len();
+                assert!(kept > 32, "{kept} of {i} are kept");
+                dropped = trace.dropped.map_or(0, |dropped| dropped.http_requests + dropped.dials);
+            }
+        }
+    });
+    let held = alloc::live();
+    drop(sink);
+    let held = held - alloc::live();
+    println!("{held} bytes in the end, {most} at most");
+    assert!(dropped >= 2_000);
+    let budget = BUDGET as i64;
+    // What most requests are taken to need is more than the smallest do.
+    assert!(held > budget / 2 && most < budget + budget / 8, "{held} bytes in the end, {most} at most");
+}
+
+/// A request that is answered over this connection.
+async fn exchange(sink: &TraceSink, conn: Option<&ConnRef>, url: &str, headers: HeaderMap) {
+    let mut request = Request::get(url).body(mock::Body::default()).unwrap();
+    *request.headers_mut() = headers;
+    let response = mock::exchange(sink, request, || {
+        let mut response = Response::new(mock::Body::from("hello"));
+        if let Some(conn) = conn {
+            response.extensions_mut().insert(conn.clone());
+        }
+        response
+    });
+    mock::finish(response.await).await;
+}
+
+#[test]
+fn usual_requests() {
+    assert_kept_within(async |sink, _| {
+        exchange(sink, None, "http://www.example.com/a/path/of/usual/length?with=query", HeaderMap::new())
+            .await;
+    });
+}
+
+#[test]
+fn usual_connections() {
+    assert_kept_within(async |sink, _| {
+        let (conn, _there) = mock::connect(sink).await;
+        mock::fetch(sink, conn.conn_ref()).await;
+    });
+}
+
+#[test]
+fn failed_dials() {
+    assert_kept_within(async |sink, _| mock::fail_to_connect(sink).await);
+}
+
+#[test]
+fn header_fields_and_urls() {
+    assert_kept_within(async |sink, i| {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-value", HeaderValue::try_from("a".repeat(i % 7_000)).unwrap());
+        headers.insert("x-other", HeaderValue::from_static("b"));
+        exchange(sink, None, &format!("http://web.test/{}", "a".repeat(i % 9_000)), headers).await;
+    });
+}
+
+#[test]
+fn errors() {
+    assert_kept_within(async |sink, i| {
+        let fail = service_fn(async |_: Request<TraceBody<Empty<Bytes>>>| {
+            Err::<Response<Full<Bytes>>, _>(std::io::Error::other("a".repeat(i % 3_000)))
+        });
+        let request = Request::new(Empty::new());
+        TraceRequestLayer::new(sink).layer(fail).oneshot(request).await.map(drop).expect_err("it fails");
+    });
+}
+
+#[test]
+fn operations() {
+    assert_kept_within(async |sink, i| {
+        let (conn, there) = mock::connect(sink).await;
+        drop(there);
+        let mut conn = TokioIo::new(conn);
+        for _ in 0..i % 400 {
+            conn.write(b"x").await.expect_err("nobody listens");
+        }
+    });
+}
+
+/// Connections that a request needs go with it, and not before.
+#[test]
+fn a_request_keeps_what_it_refers_to() {
+    let retention = Retention::bounded().bytes(BUDGET);
+    let sink = TraceSink::builder().retention(retention).build();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let (open, _there) = mock::connect(&sink).await;
+        let held = mock::begin(&sink, open.conn_ref(), None).await;
+        for i in 0..6_000 {
+            let (conn, _there) = mock::connect(&sink).await;
+            exchange(&sink, conn.conn_ref(), "http://web.test/", HeaderMap::new()).await;
+            if i % 2 == 0 {
+                mock::fail_to_connect(&sink).await;
+            }
+        }
+        let trace = sink.snapshot("");
+        let dropped = trace.dropped.unwrap();
+        assert_eq!(trace.http_requests.len() as u64 + dropped.http_requests, 6_001);
+        assert_eq!(trace.tcp_conns.len() as u64 + dropped.tcp_conns, 6_001);
+        assert!(dropped.http_requests > 1_000 && trace.http_requests.len() > 1_000, "{dropped:?}");
+        for request in &trace.http_requests {
+            let conn = trace.tcp_conns.get(&request.tcp_conn).expect("a connection");
+            assert!(trace.dials.get(&conn.from_dial).is_some());
+        }
+        let first = &trace.http_requests[0];
+        assert!(first.end_reason.is_none(), "what is running stays");
+        mock::finish(held).await;
+    });
+}
