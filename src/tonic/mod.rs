@@ -50,7 +50,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The URL of a call is recorded as the endpoint has it, unless its client is made `with_origin`.
+//! The URL of a call is recorded as the server is told, by `Endpoint::origin` or a client that is made `with_origin`.
+//! Of an endpoint with tonic's own TLS the former cannot be read: its calls are recorded with the endpoint's URL.
 //!
 //! # How a call finds its connection
 //!
@@ -76,6 +77,7 @@
 mod body;
 mod connector;
 mod executor;
+mod origin;
 mod slot;
 
 pub use self::{
@@ -169,7 +171,7 @@ where
     let connector = LinkLayer::new(sink).connect_timeout(endpoint.get_connect_timeout()).layer(connector);
     let endpoint = endpoint.executor(LinkExecutor::new());
     let channel = scope(endpoint.connect_with_connector(connector)).await?;
-    Ok(layer(sink).origin(endpoint.uri().clone()).layer(channel))
+    Ok(layer(sink).origin(origin(sink, &endpoint)).layer(channel))
 }
 
 /// Makes a channel that connects when it is first used. See [`connect_with_connector`].
@@ -183,7 +185,13 @@ where
     let connector = LinkLayer::new(sink).connect_timeout(endpoint.get_connect_timeout()).layer(connector);
     let endpoint = endpoint.executor(LinkExecutor::new());
     let channel = endpoint.connect_with_connector_lazy(connector);
-    layer(sink).origin(endpoint.uri().clone()).layer(channel)
+    layer(sink).origin(origin(sink, &endpoint)).layer(channel)
+}
+
+/// Returns what is recorded as the origin of the endpoint's calls.
+fn origin(sink: &TraceSink, endpoint: &Endpoint) -> Uri {
+    let named = sink.may_record().then(|| origin::of(endpoint)).flatten();
+    named.unwrap_or_else(|| endpoint.uri().clone())
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -94,15 +94,31 @@ async fn the_user_agent() {
     }
 }
 
+/// The record has the URL that the server is told.
 #[tokio::test]
 async fn the_origin() {
     let web = permission_denied();
-    let endpoint = || Endpoint::from_shared(web.url("")).unwrap().origin("https://docs.rs".parse().unwrap());
-    let uri = same!(endpoint(), |channel| {
-        GreeterClient::new(channel).greet(Name::of("Ada")).await.unwrap_err();
-        last(&web).uri.to_string()
-    });
-    assert_eq!(uri, "https://docs.rs/greeter.Greeter/Greet");
+    let plain = || Endpoint::from_shared(web.url("")).unwrap();
+    let origin = || plain().origin("https://docs.rs".parse().unwrap());
+    for (endpoint, expected) in
+        [(&plain as &dyn Fn() -> Endpoint, web.url("")), (&origin, "https://docs.rs".to_owned())]
+    {
+        let uri = same!(endpoint(), |channel| {
+            GreeterClient::new(channel).greet(Name::of("Ada")).await.unwrap_err();
+            last(&web).uri.to_string()
+        });
+        assert_eq!(uri, format!("{expected}/greeter.Greeter/Greet"));
+        let sink = TraceSink::new();
+        for channel in [connect(&sink, endpoint()).await.unwrap(), connect_lazy(&sink, endpoint())] {
+            let (handle, outcome) = greet(&GreeterClient::new(channel), "Ada").await;
+            outcome.unwrap_err();
+            assert_eq!(*handle.trace().http_requests[0].req_url, *uri);
+        }
+        let with_origin =
+            GreeterClient::with_origin(connect_lazy(&sink, endpoint()), "http://other.test".parse().unwrap());
+        let (handle, _) = greet(&with_origin, "Ada").await;
+        assert_eq!(*handle.trace().http_requests[0].req_url, *"http://other.test/greeter.Greeter/Greet");
+    }
 }
 
 /// A server that sheds load, and a client that does.
