@@ -1,14 +1,20 @@
 //! Requests that are answered.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nettrace::{
     Client, HeaderCapture, TraceSink, TracingEvents,
     record::{EndReason, HttpReqTrace},
+    request::TraceBody,
+    server::TraceServerLayer,
     view,
 };
 use tokio::net::TcpStream;
+use tower::{Layer as _, ServiceExt as _};
 use tracing::Level;
 
 use crate::{
@@ -195,4 +201,27 @@ async fn what_an_event_says_of_a_request() {
     assert_eq!((missing.get("http.response.status_code"), missing.get("error.type")), ("404", ""));
     assert_eq!((error.get("error.type"), error.level), ("connection_refused", Level::WARN));
     assert!([missing, error].iter().all(|told| told.get("nettrace.accepted") == "true"));
+}
+
+/// The inner service takes the body that it took before.
+#[tokio::test]
+async fn a_boxed_body() {
+    type Boxed = BoxBody<Bytes, Infallible>;
+    async fn echo(request: Request<Boxed>) -> Result<Response<Boxed>, Infallible> {
+        Ok(Response::new(request.into_body()))
+    }
+    for sink in [TraceSink::new(), TraceSink::disabled()] {
+        let layer = TraceServerLayer::new(&sink).boxed(|body: TraceBody<Full<Bytes>>| body.boxed());
+        let request = || Request::post("http://web.test/").body(Full::from("hello")).unwrap();
+        let tower = layer.clone().layer(tower::service_fn(echo)).oneshot(request()).await.unwrap();
+        let service = layer.layer(hyper::service::service_fn(echo));
+        let hyper = hyper::service::Service::call(&service, request()).await.unwrap();
+        for response in [tower, hyper] {
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+        }
+        let trace = sink.snapshot("");
+        let outcomes: Vec<_> = trace.http_requests.iter().map(outcome).collect();
+        let expected = (200, 5, 5, Some(EndReason::Closed));
+        assert_eq!(outcomes, vec![expected; if sink.is_enabled() { 2 } else { 0 }]);
+    }
 }

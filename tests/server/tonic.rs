@@ -1,27 +1,32 @@
 //! A gRPC server of tonic with a traced listener.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use futures_util::StreamExt as _;
 use hyper_util::rt::TokioIo;
 use nettrace::{
     HeaderCapture, TraceSink,
     record::{EndReason, NetTrace},
     server::{TraceListener, TraceServerLayer, TraceTlsAcceptor},
 };
+use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, UnixListener, UnixStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::oneshot,
     task::JoinHandle,
 };
 use tonic::{
     Request, Status,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Server, server::UdsConnectInfo},
+    transport::{
+        Certificate, Channel, ClientTlsConfig, Endpoint, Server,
+        server::{TcpIncoming, UdsConnectInfo},
+    },
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
     side::{conn_of, settled},
-    support::pki::Authority,
+    support::pki::{self, Authority},
 };
 
 /// Ends with grace when it is told to.
@@ -151,4 +156,90 @@ async fn over_a_unix_socket() {
     let trace = settled(&sink, ended).await;
     assert_eq!(conn_of(&trace, &trace.http_requests[0]).unix_path, path.to_str().unwrap());
     server.abort();
+}
+
+/// What is set on an accepted socket: `TCP_NODELAY`, and whether and how there are keep-alive probes.
+fn options(stream: &TcpStream) -> (bool, bool, Duration, Duration, u32) {
+    let socket = SockRef::from(stream);
+    (
+        socket.tcp_nodelay().unwrap(),
+        socket.keepalive().unwrap(),
+        socket.tcp_keepalive_time().unwrap(),
+        socket.tcp_keepalive_interval().unwrap(),
+        socket.tcp_keepalive_retries().unwrap(),
+    )
+}
+
+async fn untraced(set: impl FnOnce(TcpIncoming) -> TcpIncoming) -> (bool, bool, Duration, Duration, u32) {
+    let mut incoming = set(TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap());
+    let _client = TcpStream::connect(incoming.local_addr().unwrap()).await.unwrap();
+    options(&incoming.next().await.unwrap().unwrap())
+}
+
+type Listener = TraceListener<TcpListener>;
+
+async fn traced(set: impl FnOnce(Listener) -> Listener) -> (bool, bool, Duration, Duration, u32) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = set(TraceListener::new(&TraceSink::new(), listener));
+    let addr = listener.local_addr().unwrap();
+    let mut incoming = listener.incoming();
+    let _client = TcpStream::connect(addr).await.unwrap();
+    options(incoming.next().await.unwrap().unwrap().get_ref())
+}
+
+/// As with tonic's own listener, and by default as `Server::serve` sets that up.
+#[tokio::test]
+async fn options_of_accepted_sockets() {
+    let time = Duration::from_secs;
+    assert_eq!(
+        traced(|listener| listener).await,
+        untraced(|incoming| incoming.with_nodelay(Some(true))).await
+    );
+    for nodelay in [true, false] {
+        let ours = traced(|listener| listener.with_nodelay(nodelay)).await;
+        assert_eq!(ours, untraced(|incoming| incoming.with_nodelay(Some(nodelay))).await);
+        assert_eq!(ours.0, nodelay);
+    }
+    let ours = traced(|listener| listener.with_nodelay(None)).await;
+    assert_eq!(ours, untraced(|incoming| incoming.with_nodelay(None)).await);
+    let ours = traced(|listener| {
+        listener
+            .with_nodelay(None)
+            .with_keepalive(time(77))
+            .with_keepalive_interval(time(7))
+            .with_keepalive_retries(5)
+    });
+    let ours = ours.await;
+    let theirs = untraced(|incoming| {
+        incoming
+            .with_keepalive(Some(time(77)))
+            .with_keepalive_interval(Some(time(7)))
+            .with_keepalive_retries(Some(5))
+    });
+    assert_eq!(ours, theirs.await);
+    assert_eq!(ours, (false, true, time(77), time(7), 5));
+}
+
+/// Others than tonic get sockets as they were accepted, and TLS is no other matter.
+#[tokio::test]
+async fn nodelay_without_and_with_tls() {
+    let sink = TraceSink::new();
+    let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let addr = listener.local_addr().unwrap();
+    let _client = TcpStream::connect(addr).await.unwrap();
+    assert!(!listener.accept().await.unwrap().0.get_ref().nodelay().unwrap());
+
+    let authority = Authority::new("nettrace test CA");
+    let acceptor = TraceTlsAcceptor::new(&sink, Arc::new(authority.issue(&["localhost"]).server()));
+    let mut incoming = listener.tls(acceptor).incoming();
+    let config = rustls::ClientConfig::builder_with_provider(pki::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(authority.store())
+        .with_no_client_auth();
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let client = tls.connect("localhost".try_into().unwrap(), stream);
+    let (_client, accepted) = tokio::join!(client, incoming.next());
+    assert!(accepted.unwrap().unwrap().get_ref().0.get_ref().nodelay().unwrap());
 }
