@@ -18,7 +18,7 @@ use nettrace::{
     request::{TraceBody, TraceRequestLayer},
 };
 use std::error::Error;
-use tower::{Layer, Service, ServiceExt};
+use tower::Layer;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -29,10 +29,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let connector = HttpConnector::new();
     let connector = TraceConnectLayer::new(&sink).layer(connector); // <- one line
     let client: Client<_, TraceBody<Empty<Bytes>>> = Client::builder(TokioExecutor::new()).build(connector);
-    let mut client = TraceRequestLayer::new(&sink).capture_connection(true).layer(client); // <- and another
+    let client = TraceRequestLayer::new(&sink).layer(client); // <- and another
 
     let request = Request::get(url.as_str()).body(Empty::new())?;
-    let response = client.ready().await?.call(request).await?;
+    let response = client.request(request).await?;
     let handle = response.request_handle().cloned();
     println!("{url} answered {}", response.status());
     println!("{} bytes", response.into_body().collect().await?.to_bytes().len());

@@ -49,8 +49,11 @@ impl<M> TraceRequestLayer<M> {
     }
 
     /// Has hyper-util's client report the connection as soon as it has chosen one: a request that is dropped
-    /// or times out keeps its link, and the time of the choice and of the first byte are known. It takes the
-    /// place of a `capture_connection` that the request carries already, so it is off by default.
+    /// or times out keeps its link, and the time of the choice and of the first byte are known.
+    ///
+    /// hyper-util reports it to one listener for each request, and its type is private: this one takes the place of a
+    /// [`capture_connection`] that the request carries already. So it is off by default; leave it off where the
+    /// requests carry one of their own.
     pub fn capture_connection(mut self, on: bool) -> Self {
         self.capture = on;
         self
