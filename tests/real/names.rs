@@ -71,7 +71,7 @@ async fn long_answers_over_tcp() {
         panic!("{trace:#?}")
     };
     let answers = query.dns_reply_msgs[0].answers.iter().map(|answer| answer.resolved_val.clone());
-    assert_eq!(answers.collect::<BTreeSet<_>>(), hosts.iter().map(ToString::to_string).collect());
+    assert_eq!(answers.collect::<BTreeSet<_>>(), hosts.iter().map(|host| host.to_string().into()).collect());
     let conn = trace.tcp_conns.get(&query.connection).unwrap();
     assert!(conn.from_resolver && conn.total_recv_bytes == u64::from(query.dns_reply_msgs[0].size) + 2);
     let truncated = replies(&trace).filter(|reply| reply.truncated);

@@ -440,7 +440,7 @@ mod tests {
         let shown = recorded(&decoded(&message));
         assert_eq!((shown.id, shown.size as usize), (query.id, message.to_vec().unwrap().len()));
         assert!(shown.recursion_available && !shown.authoritative && !shown.truncated);
-        assert_eq!(shown.r_code, DnsRCode::Refused);
+        assert_eq!(shown.r_code, Some(DnsRCode::Refused));
         let answers: Vec<_> = shown
             .answers
             .iter()
