@@ -29,6 +29,7 @@ mod tasks;
 mod url;
 mod wire;
 
+pub(crate) use self::redirect::CredentialScope;
 pub use self::{
     body::{Body, ResponseBody},
     builder::{ClientBuilder, ClientService, HttpVersion},
@@ -121,12 +122,17 @@ impl Client {
     /// Makes any request. A [`RequestHandle`] in its extensions answers for it from now on; a `capture_connection` of
     /// hyper-util's in there is not heard, as that is not the client below.
     pub fn request(&self, request: Request<Body>) -> ResponseFuture {
-        self.request_within(request, self.0.timeout)
+        self.request_within(request, self.0.timeout, CredentialScope::Host)
     }
 
-    /// The same with a time limit of its own for the whole request.
-    pub(crate) fn request_within(&self, request: Request<Body>, limit: Option<Duration>) -> ResponseFuture {
-        ResponseFuture(Box::pin(self.0.clone().send(request, limit)))
+    /// Makes a request with a time limit of its own for the whole of it, and with its own rule for redirects.
+    pub(crate) fn request_within(
+        &self,
+        request: Request<Body>,
+        limit: Option<Duration>,
+        scope: CredentialScope,
+    ) -> ResponseFuture {
+        ResponseFuture(Box::pin(self.0.clone().send(request, limit, scope)))
     }
 
     /// The limit on a request that has none of its own.
@@ -217,6 +223,7 @@ impl ClientStack {
         self: Arc<Self>,
         mut request: Request<Body>,
         limit: Option<Duration>,
+        scope: CredentialScope,
     ) -> impl Future<Output = Result<Response<ResponseBody>, ClientError>> + Send {
         url::move_user_info(&mut request);
         async move {
@@ -226,7 +233,7 @@ impl ClientStack {
             let mut deadline = limit.map(Deadline::new);
             // Where else a proxy sends the caller, no tunnel leads (RFC 9110 section 9.3.6).
             let may_follow = self.redirects > 0 && request.method() != Method::CONNECT;
-            let mut hop = may_follow.then(|| Hop::of(&request));
+            let mut hop = may_follow.then(|| Hop::of(&request, scope));
             let (handle, response) = self.call(request);
             let response = within(&mut deadline, &handle, pin!(response)).await?;
             let response = response.map_err(|error| ClientError::failed(error, handle.clone()))?;

@@ -8,7 +8,18 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 pub(super) struct Hop {
     parts: Parts,
     body: Option<Body>,
+    scope: CredentialScope,
     first: Option<First>,
+}
+
+/// Which redirects keep the credentials of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CredentialScope {
+    /// Those to the first host and its subdomains, whatever the port and the scheme: the rule of Go's `http.Client`.
+    Host,
+    /// Those to the scheme, host and port of the hop before: reqwest's rule.
+    #[cfg(feature = "reqwest")]
+    Origin,
 }
 
 /// What later requests have from the first.
@@ -36,14 +47,14 @@ const CREDENTIALS: [&str; 6] =
 
 impl Hop {
     /// Remembers what is needed to ask again. `None` for the body when it cannot be sent twice.
-    pub(super) fn of(request: &Request<Body>) -> Self {
+    pub(super) fn of(request: &Request<Body>, scope: CredentialScope) -> Self {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = request.method().clone();
         parts.uri = request.uri().clone();
         parts.version = request.version();
         parts.headers = request.headers().clone();
         parts.extensions = request.extensions().clone();
-        Hop { parts, body: request.body().try_clone(), first: None }
+        Hop { parts, body: request.body().try_clone(), scope, first: None }
     }
 
     /// Where the request goes that is made now.
@@ -75,7 +86,12 @@ impl Hop {
             }
             OF_BODY.iter().for_each(|name| drop(headers.remove(*name)));
         }
-        if !same_or_subdomain(&host(to), &first.host) {
+        let keeps_credentials = match self.scope {
+            CredentialScope::Host => same_or_subdomain(&host(to), &first.host),
+            #[cfg(feature = "reqwest")]
+            CredentialScope::Origin => origin(&from) == origin(to),
+        };
+        if !keeps_credentials {
             CREDENTIALS.iter().for_each(|name| drop(headers.remove(*name)));
         }
         if from.authority() != to.authority() {
@@ -116,6 +132,14 @@ fn host(uri: &Uri) -> String {
     uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase()
 }
 
+/// Scheme, host and port.
+#[cfg(feature = "reqwest")]
+fn origin(uri: &Uri) -> (Option<&str>, String, u16) {
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    (uri.scheme_str(), host, uri.port_u16().unwrap_or(default))
+}
+
 fn same_or_subdomain(host: &str, of: &str) -> bool {
     if host == of {
         return true;
@@ -146,7 +170,7 @@ mod tests {
         *request.uri_mut() = uri.parse().unwrap();
         request.headers_mut().insert(header::AUTHORIZATION, HeaderValue::from_static("x"));
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        Hop::of(&request)
+        Hop::of(&request, CredentialScope::Host)
     }
 
     fn answer(status: u16, location: &str) -> Response<()> {
@@ -207,6 +231,23 @@ mod tests {
                 .headers()
                 .contains_key(header::AUTHORIZATION)
         );
+    }
+
+    #[test]
+    #[cfg(feature = "reqwest")]
+    fn credentials_stay_with_the_origin_by_the_rule_of_reqwest() {
+        for (from, to, kept) in [
+            ("http://a.test/", "/x", true),
+            ("http://a.test/", "http://A.test:80/x", true),
+            ("https://a.test:443/", "https://a.test/x", true),
+            ("http://a.test/", "http://a.test:81/x", false),
+            ("http://a.test:443/", "https://a.test/x", false),
+            ("http://a.test/", "http://sub.a.test/x", false),
+        ] {
+            let mut hop = Hop { scope: CredentialScope::Origin, ..hop(Method::GET, from, Body::empty()) };
+            let next = hop.next(&answer(302, to)).unwrap().unwrap();
+            assert_eq!(next.headers().contains_key(header::AUTHORIZATION), kept, "{from} {to}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::future::with_url;
 use crate::{
-    client::{Body, Client, ClientError, FinalUri, ResponseBody, ResponseFuture},
+    client::{Body, Client, ClientError, CredentialScope, FinalUri, ResponseBody, ResponseFuture},
     sink::RequestHandle,
 };
 use ::reqwest::{Request, Response, Url};
@@ -20,7 +20,8 @@ use tower_service::Service;
 /// Answers reqwest's requests in full depth: see the [module](super).
 ///
 /// How requests are made is up to the [`Client`], and to each request's own version and time limit; nothing of a
-/// reqwest client counts.
+/// reqwest client counts. Redirects are followed as the client does it, but they keep `Authorization` and `Cookie` by
+/// reqwest's rule: only where scheme, host and port stay the same.
 #[derive(Clone, Debug)]
 pub struct FullDepth(Client);
 
@@ -42,7 +43,7 @@ impl FullDepth {
         FullDepthFuture {
             url: Some(url),
             inner: match request {
-                Ok(request) => self.0.request_within(request.map(body), limit),
+                Ok(request) => self.0.request_within(request.map(body), limit, CredentialScope::Origin),
                 Err(error) => failed(error),
             },
         }

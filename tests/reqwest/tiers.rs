@@ -11,11 +11,11 @@ use nettrace::{Client, Failure, ResponseExt as _, TraceSink};
 use reqwest::{Body, RequestBuilder};
 use tower::ServiceExt as _;
 
-use crate::side::{Answer, Way, answer, answer_hello, hanging, in_no_time, nobody, talk, upgrading};
+use crate::side::{Answer, Way, answer, answer_hello, hanging, in_no_time, nobody, talk, upgrading, ways};
 use crate::support::check;
 use crate::support::pki::Authority;
 use crate::support::raw::{Refused, Server};
-use crate::support::web::{Web, redirect, reply};
+use crate::support::web::{Asked, Web, redirect, reply};
 
 /// Both tiers, with the same trust.
 struct Tiers {
@@ -257,4 +257,39 @@ async fn upgrades_and_redirects_with_a_body_in_full_depth() {
     assert_eq!(response.text().await.unwrap(), "data");
     client.close().await;
     check::finished(&sink.snapshot(""));
+}
+
+/// A redirect to another port of the same host keeps no credentials, as reqwest has it.
+#[tokio::test]
+async fn credentials_of_redirects() {
+    let there = Web::start(async |asked: Asked| {
+        let names = ["authorization", "cookie", "x-mine"];
+        reply(names.map(|name| asked.header(name).to_owned()).join(","))
+    });
+    let elsewhere = there.url("/there");
+    let web = Web::start(async move |asked: Asked| match asked.path() {
+        "/port" => redirect(302, &elsewhere),
+        "/path" => redirect(302, "/here"),
+        _ => {
+            let names = ["authorization", "cookie", "x-mine"];
+            reply(names.map(|name| asked.header(name).to_owned()).join(","))
+        }
+    });
+    let [untraced, ..] = ways(nobody());
+    let untraced = untraced.builder().build().unwrap();
+    let full = Client::builder(&TraceSink::new()).build().unwrap();
+    for (path, expected) in [("/port", ",,kept"), ("/path", "Bearer secret,a=b,kept")] {
+        let request = || {
+            let request = untraced.get(web.url(path)).bearer_auth("secret");
+            request.header("cookie", "a=b").header("x-mine", "kept")
+        };
+        let without = request().send().await.unwrap().text().await.unwrap();
+        let with = request().send_through(&full).await.unwrap().text().await.unwrap();
+        assert_eq!((without.as_str(), with.as_str()), (expected, expected), "{path}");
+        let preset = http::Request::get(web.url(path)).header("authorization", "Bearer secret");
+        let preset = preset.header("cookie", "a=b").header("x-mine", "kept");
+        let response = full.request(preset.body(nettrace::client::Body::empty()).unwrap()).await.unwrap();
+        let own = response.into_body().bytes().await.unwrap();
+        assert_eq!(own, "Bearer secret,a=b,kept", "Go's rule is that of the client itself");
+    }
 }
