@@ -8,7 +8,7 @@ use crate::{
 };
 use http::{Extensions, Uri};
 use hyper_util::{
-    client::legacy::connect::{Connection, HttpInfo},
+    client::legacy::connect::{Connected, Connection, HttpInfo},
     rt::TokioIo,
 };
 use pin_project_lite::pin_project;
@@ -123,9 +123,15 @@ where
         let dial = std::mem::take(this.dial);
         Poll::Ready(match result {
             Ok(io) => {
-                let conn = dial.adopt(Transport::Tcp, || endpoint(&io), *this.above_tls);
+                let mut is_http2 = false;
+                let endpoint = || {
+                    let connected = io.connected();
+                    is_http2 = connected.is_negotiated_h2();
+                    endpoint(&io, &connected)
+                };
+                let conn = dial.adopt(Transport::Tcp, endpoint, *this.above_tls);
                 dial.established(conn.conn_ref());
-                if let Some(conn) = conn.conn_ref().filter(|_| io.connected().is_negotiated_h2()) {
+                if let Some(conn) = conn.conn_ref().filter(|_| is_http2) {
                     conn.speaks_http2();
                 }
                 conn.foreign_connected();
@@ -152,9 +158,9 @@ pub(super) fn host_and_port(host: &str, port: u16) -> Text {
     Text::concat([host, ":", itoa::Buffer::new().format(port)])
 }
 
-fn endpoint<T: Connection + 'static>(io: &T) -> Endpoint {
+fn endpoint<T: Connection + 'static>(io: &T, connected: &Connected) -> Endpoint {
     let mut extras = Extensions::new();
-    io.connected().get_extras(&mut extras);
+    connected.get_extras(&mut extras);
     let (local, remote) = if let Some(inner) = extras.get::<ConnRef>() {
         (inner.local_addr(), inner.peer_addr())
     } else {

@@ -66,8 +66,8 @@ impl<M> TraceRequestLayer<M> {
         self
     }
 
-    /// Leaves it to the caller to say whether a redirect ends its request well, by [`RequestHandle`]: one that cannot
-    /// be followed does not. Without a word from him it ends as soon as its body is dropped.
+    /// Keeps the request of a redirect open until it is released or failed through its [`RequestHandle`], or the body
+    /// of its response is dropped: whether the redirect can be followed is decided above this layer.
     #[cfg(feature = "client")]
     pub(crate) fn hold_redirects(mut self, on: bool) -> Self {
         self.holds_redirects = on;

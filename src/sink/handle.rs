@@ -116,14 +116,14 @@ impl RequestHandle {
         }
     }
 
-    /// The client itself cannot go on, whatever came of the response.
+    /// Ends the request as failed, by a decision of the client above it.
     pub(crate) fn failed(&self, failure: Failure, text: String) {
         if let Some(request) = self.last_hop() {
             request.end(EndReason::Failed, Some(Fault::new(failure, text)));
         }
     }
 
-    /// Nobody decides any more whether the response is a success: it is one when it has come to its end.
+    /// Ends the hold of a redirect (`TraceRequestLayer::hold_redirects`) that is not followed.
     pub(crate) fn release(&self) {
         if let Some(request) = self.last_hop() {
             request.release();

@@ -33,7 +33,7 @@ pub(crate) struct Rare {
     pub(crate) conn: Option<ConnLink>,
     /// Why each of them was no good, as far as was known when the request ended.
     pub(crate) stale: Vec<Failure>,
-    /// Why the peer did not process it on the connection that it has, said before it is tried again.
+    /// Why the peer did not process it on its current connection; taken when it is tried again.
     pub(super) refused: Option<Failure>,
     /// The dials before the last that began because of it.
     pub(super) dials: VecDeque<Arc<Group>>,
@@ -48,7 +48,7 @@ pub(crate) struct Rare {
     /// The length of its body, where somebody else's client sends that in one piece with the head.
     #[cfg(feature = "reqwest")]
     pub(super) piece: u64,
-    /// The length of the response's body by its header, where the body does not know it by itself; in bytes.
+    /// The length of the response's body by its header, in bytes, unless the body reports the same.
     #[cfg(feature = "request")]
     pub(super) declared_length: Option<u64>,
     pub(crate) informational: Vec<(Tick, StatusCode)>,

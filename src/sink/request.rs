@@ -61,10 +61,9 @@ pub(crate) struct RequestRecord {
     hops: u8,
     /// Not kept any more, though somebody may still ask for it.
     forgotten: AtomicBool,
-    /// Whether it waits for somebody's decision when its response has come to an end: [`HELD`], [`COMPLETE`] when it
-    /// has, or zero.
+    /// [`HELD`] if the request stays open when its response has come to an end, [`COMPLETE`] once it has, or zero.
     held: AtomicU8,
-    /// The length of the response's body is among the links.
+    /// Whether `links` has the declared length of the response's body.
     #[cfg(feature = "request")]
     pub(super) declares_length: AtomicBool,
     /// The first connection that it was given; no connection, once it has ended without any.
@@ -332,7 +331,7 @@ impl RequestRef {
         true
     }
 
-    /// The peer has not processed it on the connection that it has: it will be sent once more, there or on another.
+    /// Records that the peer has not processed it on its connection. It is sent again, there or on another one.
     #[cfg(feature = "client")]
     #[cold]
     pub(super) fn refused(&self, failure: Failure) {
@@ -388,14 +387,14 @@ impl RequestRef {
         }
     }
 
-    /// Nobody will decide about it any more: it ends as soon as its response has come to an end.
+    /// Ends the hold: the request ends with its response, at once if that has come to its end.
     pub(super) fn release(&self) {
         if self.record.is_held() && self.record.held.swap(0, AcqRel) == COMPLETE {
             self.complete();
         }
     }
 
-    /// It is sent over HTTP/2, as far as no response says otherwise.
+    /// Records that it goes over HTTP/2, unless a response has told the version.
     #[cfg(feature = "request")]
     pub(super) fn speaks_http2(&self) {
         let record: &RequestRecord = &self.record;

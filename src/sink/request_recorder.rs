@@ -157,8 +157,8 @@ impl RequestRecorder {
         record.response_head.set(core.now().max(record.begin));
     }
 
-    /// Remembers the length that the header declares for the body, where the body itself does not know it. A body
-    /// that is still encoded, as far as the header says, may have been decoded on its way.
+    /// Remembers the length that the header declares for the body, unless the body reports the same itself. Ignores
+    /// that of a body with a `Content-Encoding`, which a layer below may have decoded.
     #[cfg(feature = "request")]
     pub(crate) fn declares(&self, headers: &HeaderMap, known: Option<u64>) {
         let Some((_, record)) = self.open() else { return };
@@ -173,7 +173,7 @@ impl RequestRecorder {
         }
     }
 
-    /// The body ended; by its own account so many bytes of it are missing.
+    /// Ends the request with its response's body, which reports that `missing` bytes of it did not come.
     #[cfg(feature = "request")]
     #[inline]
     pub(crate) fn ended(&mut self, missing: u64) {
@@ -185,7 +185,7 @@ impl RequestRecorder {
         }
     }
 
-    /// The connection speaks HTTP/2: said of a request that fails before a response tells.
+    /// Records that the request goes over HTTP/2, unless a response has told the version.
     #[cfg(feature = "request")]
     pub(crate) fn speaks_http2(&self) {
         if let Some(request) = &self.request {
@@ -193,8 +193,7 @@ impl RequestRecorder {
         }
     }
 
-    /// Has the request wait for [`RequestHandle::release`], or for its failure, when its response has come to an end:
-    /// whether that is a success is decided by somebody else.
+    /// Keeps the request open when its response has come to an end, until it is released, failed or dropped.
     #[cfg(feature = "request")]
     pub(crate) fn hold(&self) {
         if let Some((_, record)) = self.open() {
@@ -223,7 +222,7 @@ impl RequestRecorder {
 
     /// The response came to its end. Where it is decoded, it is the reader of that who ends the request.
     pub(crate) fn complete(&mut self) {
-        // One that is held ends when this is dropped, unless somebody has ended it before.
+        // One that is held ends with the drop of this recorder at the latest.
         let Some(request) = self.request.take_if(|request| !request.record.is_held()) else {
             self.request.iter().for_each(complete);
             return;
@@ -419,19 +418,19 @@ impl CurrentRequest {
         scope::with_current(|request| request.acquired(conn));
     }
 
-    /// The peer has not processed it, and it will be sent once more.
+    /// Records that the peer has not processed the current request, which will be sent again.
     #[cfg(feature = "client")]
     pub(crate) fn refused(failure: &Failure) {
         scope::with_current(|request| request.refused(failure.clone()));
     }
 
-    /// Counts the body that is sent once more.
+    /// Returns what counts the body of the current request when that is sent again.
     #[cfg(feature = "client")]
     pub(crate) fn watch() -> Option<Box<BodyWatch>> {
         scope::request().map(|request| Box::new(BodyWatch { request: Some(request), bytes: 0 }))
     }
 
-    /// It will be sent over HTTP/2.
+    /// Records that the current request goes over HTTP/2.
     pub(crate) fn speaks_http2() {
         scope::with_current(RequestRef::speaks_http2);
     }

@@ -80,7 +80,8 @@ impl Pool {
                     link.control.interim.listen(gate.as_ref());
                 }
                 // hyper does not give back what HTTP/2 has taken.
-                let copy = if link.is_http2() && repeats < MAX_REPEATS { Copy::of(&request) } else { None };
+                let replay =
+                    if link.is_http2() && repeats < MAX_REPEATS { Replay::of(&request) } else { None };
                 let answer = pin!(link.send(request));
                 let mut error = match within(patience.as_ref(), answer).await? {
                     Ok(response) => return Ok(responded(response, link, gate, asked)),
@@ -94,13 +95,13 @@ impl Pool {
                     taken => {
                         let error = error.into_error();
                         let may_repeat = taken.is_none() && is_unprocessed(&error) && !self.is_closed();
-                        let Some(copy) = copy.filter(|_| may_repeat) else {
+                        let Some(replay) = replay.filter(|_| may_repeat) else {
                             return Err(reason(error, &link.control));
                         };
                         CurrentRequest::refused(&classify::failure(&error));
                         repeats += 1;
                         patience = patience.map(|(limit, _)| (limit, Sent::new(!has_body)));
-                        request = copy.into_request(gate.clone(), patience.as_ref().map(|(_, sent)| sent));
+                        request = replay.into_request(gate.clone(), patience.as_ref().map(|(_, sent)| sent));
                     }
                 }
             }
@@ -190,12 +191,12 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
 }
 
 /// A request that can be sent again.
-struct Copy {
+struct Replay {
     head: Parts,
     body: Body,
 }
 
-impl Copy {
+impl Replay {
     /// `None` when the body cannot be sent twice.
     fn of(request: &Request<Outgoing>) -> Option<Self> {
         let body = request.body().get_ref().get_ref().try_clone()?;
@@ -205,7 +206,7 @@ impl Copy {
         head.version = request.version();
         head.headers = request.headers().clone();
         head.extensions = request.extensions().clone();
-        Some(Copy { head, body })
+        Some(Replay { head, body })
     }
 
     fn into_request(self, gate: Option<Gate>, sent: Option<&Arc<Sent>>) -> Request<Outgoing> {
@@ -369,11 +370,12 @@ impl LeasedBody {
     /// Says what is missing when nothing more comes. hyper takes a stream that is reset with `NO_ERROR` for one that
     /// has come to its end, though only a whole response may be followed by that (RFC 9113 section 8.1).
     fn cut_off(&self) -> Option<IncompleteBody> {
+        let lease = self.lease.as_ref()?; // none is left once its end or an error was told
         let missing = self.inner.size_hint().lower();
         let lengths = self.length.map(NonZeroU64::get).filter(|_| missing > 0);
         let lengths =
             lengths.map(|declared| Lengths { received: declared.saturating_sub(missing), declared });
-        let is_reset = self.lease.as_ref().is_some_and(Lease::is_http2) && !self.inner.is_end_stream();
+        let is_reset = lease.is_http2() && !self.inner.is_end_stream();
         let http2_error = is_reset.then(|| h2::Reason::NO_ERROR.into());
         (lengths.is_some() || is_reset).then_some(IncompleteBody { lengths, http2_error })
     }

@@ -32,7 +32,7 @@ impl IdleCount {
     }
 }
 
-/// Closes what was idle for too long; it runs only while something is idle.
+/// Closes what was idle for too long. It ends when it wakes up and nothing is idle.
 #[derive(Default)]
 pub(super) struct Reaper {
     task: Option<AbortHandle>,
@@ -98,7 +98,8 @@ impl Pool {
             && !self.is_closed()
             && self.reaping.begin()
         {
-            let task = reap(ReapingGuard { pool: Arc::downgrade(self), is_on: true }, timeout);
+            let first = Instant::now().checked_add(timeout);
+            let task = reap(ReapingGuard { pool: Arc::downgrade(self), is_on: true }, first, timeout);
             self.reaper().task = Some(self.tasks.spawn_on(task, runtime));
         }
     }
@@ -133,20 +134,16 @@ impl Pool {
     }
 }
 
-/// Sleeps until the connection that has been idle longest has been so for too long; ends when none is.
-async fn reap(mut guard: ReapingGuard, timeout: Duration) {
-    loop {
-        let next = {
-            let Some(pool) = guard.pool.upgrade() else { return };
-            pool.close_overdue(timeout).or_else(|| {
-                // Whoever becomes idle after this starts another reaper; whoever did so just before is seen now.
-                guard.end(&pool);
-                pool.close_overdue(timeout).filter(|_| guard.begin_again(&pool))
-            })
-        };
-        match next {
-            Some(next) => tokio::time::sleep_until(next).await,
-            None => return,
-        }
+/// Sleeps until the connection that has been idle longest has been so for too long. Does not look at connections
+/// before `next`, as one that is used again and again is seldom idle when a task gets to run.
+async fn reap(mut guard: ReapingGuard, mut next: Option<Instant>, timeout: Duration) {
+    while let Some(at) = next {
+        tokio::time::sleep_until(at).await;
+        let Some(pool) = guard.pool.upgrade() else { return };
+        next = pool.close_overdue(timeout).or_else(|| {
+            // Whoever becomes idle after this starts another reaper; whoever did so just before is seen now.
+            guard.end(&pool);
+            pool.close_overdue(timeout).filter(|_| guard.begin_again(&pool))
+        });
     }
 }

@@ -64,6 +64,27 @@ async fn with_no_error_and_no_length() {
     assert_eq!(http2_error(&failed.scene.request).as_deref(), Some("NO_ERROR"));
 }
 
+/// The error is told once; then there is nothing more.
+#[tokio::test]
+async fn and_that_is_the_end() {
+    let two = server(Some(1000), NO_ERROR);
+    let one = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await?;
+        conn.write(&PART).await?;
+        conn.close().await
+    });
+    let stage = Stage::new().await;
+    for (server, version) in [(one, HttpVersion::Http1Only), (two, HttpVersion::Http2Only)] {
+        let client = stage.builder().http_version(version).build().unwrap();
+        let mut body = client.get(stage.http(&server)).await.expect("a response").into_body();
+        while body.frame().await.expect("not the end").is_ok() {}
+        for _ in 0..3 {
+            assert!(body.frame().await.is_none());
+        }
+    }
+}
+
 #[tokio::test]
 async fn with_a_code() {
     for (code, name) in [(CANCEL, "CANCEL"), (0x1f, "0x1f")] {
