@@ -21,13 +21,6 @@ impl TraceId {
         &self.0
     }
 
-    /// The parts one after another.
-    pub(crate) fn concat<const N: usize>(parts: [&str; N]) -> Self {
-        let mut id = CompactString::const_new("");
-        parts.iter().for_each(|part| id.push_str(part));
-        TraceId(id)
-    }
-
     /// Whether this refers to nothing.
     pub fn is_undefined(&self) -> bool {
         self.0.is_empty()

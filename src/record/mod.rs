@@ -81,6 +81,7 @@ pub use ops::{SocketOps, SocketOpsIter};
 pub use rare::{Absent, Rare};
 pub use socket::{SocketOp, SocketOpType, SocketTrace};
 pub use tcp_info::{CongestionState, TcpInfo, TcpInfoEvent, TcpInfoState};
+pub(crate) use text::AsciiText;
 pub use text::Text;
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use timings::Timings;

@@ -1,6 +1,6 @@
 //! From the numbers of records to their identifiers in a trace.
 
-use crate::record::TraceId;
+use crate::record::{AsciiText, TraceId};
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -75,22 +75,23 @@ impl fmt::Debug for IdFormat {
 }
 
 fn counted(number: u64) -> TraceId {
-    TraceId::concat(["tid-", itoa::Buffer::new().format(number)])
+    let mut text = AsciiText::default();
+    text.push(b"tid-");
+    text.push(itoa::Buffer::new().format(number).as_bytes());
+    text.as_str().into()
 }
 
 /// As the `shortuuid` packages of Python and Go do it: base 57, 22 digits.
 fn short(mut number: u128) -> TraceId {
     const ALPHABET: &[u8; 57] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-    let mut text = [b'2'; 22];
-    for digit in text.iter_mut().rev() {
+    let mut digits = [b'2'; 22];
+    for digit in digits.iter_mut().rev() {
         *digit = ALPHABET[(number % 57) as usize];
         number /= 57;
     }
-    text_id(&text)
-}
-
-fn text_id(text: &[u8]) -> TraceId {
-    std::str::from_utf8(text).expect("made of ASCII letters and digits").into()
+    let mut text = AsciiText::default();
+    text.push(&digits);
+    text.as_str().into()
 }
 
 #[cfg(test)]
