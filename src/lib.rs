@@ -76,6 +76,8 @@ struct Readme;
 #[cfg(all(unix, feature = "capture"))]
 pub mod capture;
 mod error;
+#[cfg(any(feature = "resolve", feature = "tls"))]
+mod file;
 mod log;
 pub mod record;
 mod sink;

@@ -49,6 +49,7 @@ use self::{
     wire::Wire,
 };
 use crate::{
+    error::NoRuntime,
     request::is_redirect,
     sink::{RequestHandle, TraceSink},
 };
@@ -234,7 +235,14 @@ impl ClientStack {
             if self.pool.is_closed() {
                 return Err(ClientError::failed(ClientClosed, RequestHandle::unbound()));
             }
-            let mut deadline = limit.map(Deadline::new);
+            let mut deadline = match limit {
+                Some(limit) => {
+                    NoRuntime::check()
+                        .map_err(|error| ClientError::failed(error, RequestHandle::unbound()))?;
+                    Some(Deadline::new(limit))
+                }
+                None => None,
+            };
             // Where else a proxy sends the caller, no tunnel leads (RFC 9110 section 9.3.6).
             let may_follow = self.redirects > 0 && request.method() != Method::CONNECT;
             let mut hop = may_follow.then(|| Hop::of(&request, scope));

@@ -2,7 +2,7 @@
 
 use super::{Target, TracedIo, eyeballs};
 use crate::{
-    error::{ConnectError, ConnectErrorKind, classify},
+    error::{ConnectError, ConnectErrorKind, NoRuntime, classify},
     resolve::StubResolver,
     sink::{DialRecorder, TraceSink},
 };
@@ -232,7 +232,11 @@ where
     if let Some(ip) = options.source_ip {
         dial.source_ip(ip);
     }
-    let tried = match addresses(resolver, &options, &target, &dial).await {
+    let found = match NoRuntime::check() {
+        Ok(()) => addresses(resolver, &options, &target, &dial).await,
+        Err(error) => Err(ConnectErrorKind::NoRuntime(error)),
+    };
+    let tried = match found {
         Ok(addrs) => eyeballs::connect(addrs, &options, &dial)
             .await
             .map_err(|attempts| (ConnectErrorKind::Attempts, attempts)),

@@ -248,6 +248,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if error.is::<::tonic::TimeoutExpired>() {
         return Some(Failure::GenericTimeoutError);
     }
+    #[cfg(feature = "resolve")]
+    if error.is::<super::NoRuntime>() {
+        return Some(Failure::NoRuntime);
+    }
     #[cfg(feature = "client")]
     if error.is::<super::TimedOut>() {
         return Some(Failure::GenericTimeoutError);

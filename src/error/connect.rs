@@ -1,5 +1,6 @@
 //! Why a connection could not be made.
 
+use super::NoRuntime;
 use crate::record::{Failure, IcmpError, TraceId};
 use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc};
 
@@ -20,6 +21,7 @@ pub(crate) enum ConnectErrorKind {
     Destination(&'static str),
     Resolve(Box<dyn Error + Send + Sync>),
     NoAddress,
+    NoRuntime(NoRuntime),
     Attempts,
 }
 
@@ -42,6 +44,7 @@ impl ConnectError {
             ConnectErrorKind::Destination(_) => Failure::InvalidArgument,
             ConnectErrorKind::Resolve(error) => super::classify::failure(&**error),
             ConnectErrorKind::NoAddress => Failure::DnsNoAnswer,
+            ConnectErrorKind::NoRuntime(_) => Failure::NoRuntime,
             ConnectErrorKind::Attempts => self
                 .attempts
                 .last()
@@ -69,6 +72,7 @@ impl fmt::Display for ConnectError {
             ConnectErrorKind::NoAddress => {
                 write!(f, "cannot connect to {to}: its name has no usable address")
             }
+            ConnectErrorKind::NoRuntime(error) => write!(f, "cannot connect to {to}: {error}"),
             ConnectErrorKind::Attempts => {
                 write!(f, "cannot connect to {to}")?;
                 if let [only] = &*self.attempts
@@ -106,6 +110,7 @@ impl From<ConnectError> for io::Error {
                 Failure::DnsNxdomainError | Failure::DnsNoAnswer => io::ErrorKind::NotFound,
                 _ => io::ErrorKind::Other,
             }),
+            ConnectErrorKind::NoRuntime(_) => io::ErrorKind::Other,
             ConnectErrorKind::Attempts => {
                 error.attempts.last().map_or(io::ErrorKind::Other, |last| last.error.kind())
             }
@@ -129,7 +134,9 @@ impl Error for ConnectError {
             ConnectErrorKind::Attempts => {
                 self.attempts.last().map(|last| last.error.as_ref() as &(dyn Error + 'static))
             }
-            ConnectErrorKind::Destination(_) | ConnectErrorKind::NoAddress => None,
+            ConnectErrorKind::Destination(_)
+            | ConnectErrorKind::NoAddress
+            | ConnectErrorKind::NoRuntime(_) => None,
         }
     }
 }

@@ -9,6 +9,8 @@ mod http2;
 mod incomplete;
 #[cfg(feature = "client")]
 mod invalid;
+#[cfg(feature = "resolve")]
+mod no_runtime;
 mod os_text;
 #[cfg(feature = "proxy")]
 mod proxy;
@@ -32,6 +34,8 @@ pub use incomplete::IncompleteBody;
 pub(crate) use incomplete::Lengths;
 #[cfg(feature = "client")]
 pub use invalid::InvalidRequest;
+#[cfg(feature = "resolve")]
+pub(crate) use no_runtime::NoRuntime;
 #[cfg(feature = "proxy")]
 pub(crate) use proxy::ProxyErrorKind;
 #[cfg(feature = "proxy")]

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, io, net::SocketAddr};
 
-use super::classify;
+use super::{NoRuntime, classify};
 use crate::record::Failure;
 
 /// A lookup that brought no address.
@@ -55,6 +55,7 @@ pub(crate) enum ResolveErrorKind {
     /// A reply over TCP, where no other will follow.
     BadReply(String),
     NoNameservers,
+    NoRuntime(NoRuntime),
     Skipped(Vec<(SocketAddr, String)>),
 }
 
@@ -112,6 +113,7 @@ impl ResolveErrorKind {
             Self::Io(error) => classify::io_failure(error),
             Self::BadReply(_) => Failure::DnsMalformed,
             Self::NoNameservers => Failure::DnsNonRecoverableFailure,
+            Self::NoRuntime(_) => Failure::NoRuntime,
             Self::Skipped(_) => Failure::NameserversSkipped,
         }
     }
@@ -146,6 +148,7 @@ impl fmt::Display for ResolveErrorKind {
             Self::Io(error) => error.fmt(f),
             Self::BadReply(why) => write!(f, "bad reply: {why}"),
             Self::NoNameservers => f.write_str("no nameservers are configured"),
+            Self::NoRuntime(error) => error.fmt(f),
             Self::Skipped(skipped) => {
                 f.write_str("all nameservers were skipped (")?;
                 for (index, (nameserver, reason)) in skipped.iter().enumerate() {

@@ -153,6 +153,8 @@ failures! {
     ServicePanicked = "x_service_panicked",
     /// The body that was received could not be decoded.
     DecodingError = "x_decoding_error",
+    /// The future was polled outside a tokio runtime.
+    NoRuntime = "x_no_runtime",
     /// The client had been closed.
     ClientClosed = "x_client_closed",
     /// More redirects than are followed.

@@ -7,7 +7,13 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
 };
 
-use crate::error::{TlsError, rustls::Explained};
+use crate::{
+    error::{TlsError, rustls::Explained},
+    file,
+};
+
+/// Longer files are not read. Those of operating systems are some hundred kilobytes.
+const MAX_MIB: u64 = 16;
 
 /// The certificates of the authorities that servers' certificates must go back to.
 ///
@@ -45,12 +51,12 @@ impl Roots {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, and as [`from_pem`](Self::from_pem).
+    /// When the file cannot be read or is longer than 16 MiB, and as [`from_pem`](Self::from_pem).
     pub fn from_pem_file(path: impl AsRef<Path>) -> Result<Self, TlsError> {
         let what = format!("root certificates from {}", path.as_ref().display());
-        match CertificateDer::pem_file_iter(path) {
-            Ok(certificates) => Self::collect(certificates, &what),
-            Err(error) => Err(unreadable(&what, PemError(error))),
+        match file::read(path.as_ref(), MAX_MIB) {
+            Ok(pem) => Self::collect(CertificateDer::pem_slice_iter(&pem), &what),
+            Err(error) => Err(unreadable(&what, error)),
         }
     }
 
@@ -130,14 +136,13 @@ impl ClientCertificate {
     ///
     /// # Errors
     ///
-    /// When a file cannot be read, and as [`from_pem`](Self::from_pem).
+    /// When a file cannot be read or is longer than 16 MiB, and as [`from_pem`](Self::from_pem).
     pub fn from_pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, TlsError> {
         let (chain, key) = (chain.as_ref(), key.as_ref());
         let what = format!("client certificate from {} and {}", chain.display(), key.display());
-        match CertificateDer::pem_file_iter(chain) {
-            Ok(chain) => Self::new(chain, PrivateKeyDer::from_pem_file(key), &what),
-            Err(error) => Err(unreadable(&what, PemError(error))),
-        }
+        let read = |path| file::read(path, MAX_MIB).map_err(|error| unreadable(&what, error));
+        let (chain, key) = (read(chain)?, read(key)?);
+        Self::new(CertificateDer::pem_slice_iter(&chain), PrivateKeyDer::from_pem_slice(&key), &what)
     }
 
     /// Takes the chain, own certificate first, and the key in DER.

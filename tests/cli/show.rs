@@ -78,3 +78,15 @@ fn a_file_that_is_not_there() {
     exits_with(&output, 1);
     assert!(reason(&output).starts_with("cannot read /: "));
 }
+
+/// Neither is read to its end.
+#[cfg(unix)]
+#[test]
+fn a_file_without_an_end() {
+    let output = run(["show", "/dev/zero"]);
+    exits_with(&output, 1);
+    assert!(reason(&output).starts_with("/dev/zero:1:1: expected value"), "{}", output.stderr);
+    let output = run(["get", "https://127.0.0.1:1/", "--cacert", "/dev/zero"]);
+    exits_with(&output, 2);
+    assert!(reason(&output).ends_with("the file is longer than 16 MiB"), "{}", output.stderr);
+}

@@ -15,6 +15,7 @@ mod limits;
 mod names;
 mod pool;
 mod redirects;
+mod runtime;
 mod service;
 mod timeouts;
 mod urls;

@@ -91,3 +91,17 @@ async fn what_cannot_be_set_up() {
     assert!(error.to_string().contains("nettrace-resolve") && error.source().is_some(), "{error}");
     assert!(builder(&sink, []).resolv_conf(Some(directory.file("missing"))).build().is_ok());
 }
+
+/// A file that is far longer than any list of hosts, or has no end, is not read to its end.
+#[tokio::test]
+async fn files_without_an_end() {
+    let (sink, directory) = (TraceSink::new(), Directory::new());
+    let long = directory.file("long");
+    std::fs::File::create(&long).unwrap().set_len((64 << 20) + 1).unwrap();
+    for path in [long, "/dev/zero".into()] {
+        let of_hosts = builder(&sink, []).hosts_file(Some(path.clone())).build().unwrap_err();
+        assert!(of_hosts.to_string().contains("the file is longer than 64 MiB"), "{of_hosts}");
+        let of_resolv = builder(&sink, []).resolv_conf(Some(path)).build().unwrap_err();
+        assert!(of_resolv.to_string().contains("the file is longer than 64 MiB"), "{of_resolv}");
+    }
+}

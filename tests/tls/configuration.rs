@@ -116,3 +116,24 @@ fn a_machine_without_roots() {
         assert!(connect(&layer, address, "http://web.test/").await.is_ok(), "plain connections go on");
     });
 }
+
+/// A file that is far longer than any list of certificates, or has no end, is not read to its end.
+#[test]
+fn files_without_an_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let long = directory.path().join("long.pem");
+    std::fs::File::create(&long).unwrap().set_len((16 << 20) + 1).unwrap();
+    for path in [&long, std::path::Path::new("/dev/zero")] {
+        let text = |error: nettrace::tls::TlsError| {
+            format!(
+                "{error}: {}",
+                std::error::Error::source(&error).map_or_else(String::new, |e| e.to_string())
+            )
+        };
+        let of_roots = text(Roots::from_pem_file(path).unwrap_err());
+        assert!(of_roots.contains(path.to_str().unwrap()), "{of_roots}");
+        assert!(of_roots.contains("the file is longer than 16 MiB"), "{of_roots}");
+        let of_own = text(ClientCertificate::from_pem_files(path, path).unwrap_err());
+        assert!(of_own.contains("the file is longer than 16 MiB"), "{of_own}");
+    }
+}

@@ -3,6 +3,7 @@
 use crate::{
     args::{GetArgs, Headers},
     besides::Besides,
+    input,
     output::{JsonOutput, Problem, Screen, Stream, is_dash, unless_broken},
     signals::Signals,
 };
@@ -17,8 +18,7 @@ use nettrace::{
 };
 use std::{
     error::Error,
-    fs,
-    io::{self, ErrorKind, IsTerminal, Read},
+    io::{self, ErrorKind, IsTerminal},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -162,17 +162,12 @@ fn data(parts: &[String]) -> Result<Bytes, Problem> {
         match part.strip_prefix('@') {
             None => body.extend_from_slice(part.as_bytes()),
             Some(file) => {
-                let read = if file == "-" { stdin() } else { fs::read(file) };
+                let read = input::read(Path::new(file), |_| true);
                 body.extend(read.map_err(|error| Problem::usage(format!("cannot read {file}: {error}")))?);
             }
         }
     }
     Ok(body.into())
-}
-
-fn stdin() -> io::Result<Vec<u8>> {
-    let mut all = Vec::new();
-    io::stdin().lock().read_to_end(&mut all).map(|_| all)
 }
 
 fn client(args: &GetArgs, sink: &TraceSink, besides: &Besides) -> Result<Client, Problem> {

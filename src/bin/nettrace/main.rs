@@ -4,6 +4,7 @@ mod args;
 mod besides;
 mod demo;
 mod get;
+mod input;
 mod output;
 mod show;
 mod signals;

@@ -1,28 +1,21 @@
 //! `nettrace show`: a trace from a file.
 
-use crate::output::{Problem, Screen, Stream, is_dash};
-use nettrace::NetTrace;
-use std::{
-    fs,
-    io::{self, Read},
-    path::Path,
+use crate::{
+    input,
+    output::{Problem, Screen, Stream, is_dash},
 };
+use nettrace::NetTrace;
+use std::path::Path;
 
 pub(crate) fn run(file: &Path, headers: bool, ascii: bool) -> Result<(), Problem> {
     let name = if is_dash(file) { "standard input".into() } else { file.display().to_string() };
-    let json = read(file).map_err(|error| Problem::failed(format!("cannot read {name}: {error}")))?;
+    // What does not begin as a trace may have no end.
+    let may_be_trace = |beginning: &[u8]| beginning.trim_ascii_start().first().is_none_or(|c| *c == b'{');
+    let json = input::read(file, may_be_trace)
+        .map_err(|error| Problem::failed(format!("cannot read {name}: {error}")))?;
     let trace = parse(&json, &name)?;
     let drawn = Screen::new(Stream::Stdout, ascii).waterfall(&trace, true, headers);
     drawn.map_err(|error| Problem::failed(format!("cannot write to standard output: {error}")))
-}
-
-fn read(file: &Path) -> io::Result<Vec<u8>> {
-    if !is_dash(file) {
-        return fs::read(file);
-    }
-    let mut json = Vec::new();
-    io::stdin().lock().read_to_end(&mut json)?;
-    Ok(json)
 }
 
 fn parse(json: &[u8], name: &str) -> Result<NetTrace, Problem> {

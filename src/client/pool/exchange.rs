@@ -14,7 +14,7 @@ use crate::{
         body::Body,
         send_body::{Gate, Refusal, SendBody, Sent},
     },
-    error::{ClientClosed, IncompleteBody, Lengths, TimedOut, classify},
+    error::{ClientClosed, IncompleteBody, Lengths, NoRuntime, TimedOut, classify},
     request::TraceBody,
     sink::CurrentRequest,
 };
@@ -121,6 +121,7 @@ impl Pool {
 
     /// Takes what comes first: a connection that others leave, or the one that is dialled.
     async fn wait(self: &Arc<Self>, host: &Arc<Host>, waiting: Waiting) -> Result<Link, BoxError> {
+        NoRuntime::check()?;
         let mut dial = None;
         let begin = |place| -> Dial { Box::pin(connect(self.clone(), host.clone(), place)) };
         let mut patience = waiting.comes_back.then(|| Box::pin(sleep(MOMENT)));

@@ -39,7 +39,7 @@ use self::{
 use super::mark::Resolving;
 pub use crate::error::ResolveError;
 use crate::{
-    error::{ResolveErrorKind as Kind, ResolveFault as Fault},
+    error::{NoRuntime, ResolveErrorKind as Kind, ResolveFault as Fault},
     sink::{DialRef, TraceSink},
 };
 
@@ -200,6 +200,7 @@ impl Shared {
 
     async fn ask(&self, host: &str, dial: &DialRef) -> Result<Vec<IpAddr>, Fault> {
         names::check(host).map_err(|why| Fault { kind: Kind::InvalidName(why), nameserver: None })?;
+        NoRuntime::check().map_err(|error| Fault { kind: Kind::NoRuntime(error), nameserver: None })?;
         let config = self.config.get();
         let offset = if config.rotate { self.turn.fetch_add(1, Relaxed) } else { 0 };
         let exchange = Exchange {

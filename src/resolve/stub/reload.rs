@@ -12,6 +12,9 @@ use tokio::time::Instant;
 /// How often the file is looked at, at most.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Longer files are not read. Lists of hosts to block have some hundred thousand lines.
+const MAX_MIB: u64 = 64;
+
 /// The parsed content of a file, as of its last change; or a value without a file.
 pub(super) struct Reloading<T> {
     file: Option<File<T>>,
@@ -127,7 +130,7 @@ type Content = (Option<Version>, Option<Vec<u8>>);
 /// The version is taken before the content: a change in between is then seen at the next look.
 fn read(path: &Path) -> io::Result<Content> {
     let version = Version::of(path)?;
-    match fs::read(path) {
+    match crate::file::read(path, MAX_MIB) {
         Ok(content) => Ok((version, Some(content))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((None, None)),
         Err(error) => Err(error),

@@ -1,0 +1,52 @@
+//! How files and standard input are read: whole, but not without a bound.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read},
+    path::Path,
+};
+
+/// Longer input is refused. A path may lead to a device without an end.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Reads a file; `-` is standard input. Stops early if `is_wanted` is false for the beginning.
+pub(crate) fn read(path: &Path, is_wanted: impl FnOnce(&[u8]) -> bool) -> io::Result<Vec<u8>> {
+    if path.as_os_str() == "-" {
+        bounded(io::stdin().lock(), MAX_BYTES, is_wanted)
+    } else {
+        bounded(File::open(path)?, MAX_BYTES, is_wanted)
+    }
+}
+
+fn bounded(
+    mut input: impl Read,
+    max_bytes: u64,
+    is_wanted: impl FnOnce(&[u8]) -> bool,
+) -> io::Result<Vec<u8>> {
+    const BEGINNING: u64 = 64 << 10;
+    let mut content = Vec::new();
+    input.by_ref().take(BEGINNING).read_to_end(&mut content)?;
+    if !is_wanted(&content) {
+        return Ok(content);
+    }
+    input.take((max_bytes + 1).saturating_sub(content.len() as u64)).read_to_end(&mut content)?;
+    if content.len() as u64 > max_bytes {
+        let text = format!("it is longer than {} MiB", max_bytes >> 20);
+        return Err(io::Error::new(ErrorKind::FileTooLarge, text));
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_without_an_end_is_refused() {
+        let error = bounded(io::repeat(b'x'), 1 << 20, |_| true).unwrap_err();
+        assert_eq!(error.to_string(), "it is longer than 1 MiB");
+        assert_eq!(bounded(io::repeat(b'x'), 1 << 20, |_| false).unwrap().len(), 64 << 10);
+        let whole = vec![b'x'; 1 << 20];
+        assert_eq!(bounded(&whole[..], 1 << 20, |_| true).unwrap(), whole);
+    }
+}
