@@ -1,6 +1,6 @@
 //! Documents made at random from the schema.
 
-use nettrace::record::NetTrace;
+use nettrace::record::{Failure, NetTrace};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
@@ -99,14 +99,26 @@ fn named(schema: &Value, name: &str, required: bool, reference: &Value) -> Boxed
         "TraceId" => "[a-f]".boxed(),
         "Timestamp" => {
             let absolute_time = "202[0-9]-(0[1-9]|1[0-2])-(1[0-9]|2[0-8])T[01][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-][01][0-9]:[0-5][0-9])";
-            let relative = (0..u64::MAX / 1_000_000).prop_map(|ms| format!("+{ms}ms"));
+            let relative = (0..=u32::MAX).prop_map(|ms| format!("+{ms}ms"));
             match (reference["pattern"].is_string(), required) {
                 (true, _) => absolute_time.boxed(),
                 (false, true) => prop_oneof![absolute_time, relative, Just("undefined".to_owned())].boxed(),
                 (false, false) => prop_oneof![absolute_time, relative].boxed(),
             }
         }
-        "Failure" => prop_oneof!["[a-z][a-z0-9_]{0,12}", "unknown_failure: \\PC{0,6}"].boxed(),
+        "Failure" => prop_oneof![
+            prop::sample::select(Failure::KNOWN).prop_map(|known| known.as_str().to_owned()),
+            "x_[a-z0-9_]{1,12}",
+            "unknown_failure: \\PC{0,6}",
+        ]
+        .boxed(),
+        "IpAddress" => {
+            let addresses = prop_oneof![
+                any::<std::net::IpAddr>().prop_map(|ip| ip.to_string()),
+                any::<std::net::Ipv6Addr>().prop_map(|ip| format!("{ip}%eth0")),
+            ];
+            if required { prop_oneof![addresses, Just(String::new())].boxed() } else { addresses.boxed() }
+        }
         "ConntrackStatus" => {
             let flags = [
                 "seen-reply",

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use nettrace::record::{JSON_SCHEMA, NetTrace};
+use nettrace::TraceSink;
+use nettrace::record::{Failure, JSON_SCHEMA, NetTrace};
 use serde_json::Value;
 
 mod generated;
@@ -76,7 +77,23 @@ fn the_schema_is_one() {
     for (pointer, wrong) in [
         ("/traceBeginAt", "+0ms".into()),
         ("/traceEndAt", "1ms".into()),
+        ("/traceEndAt", "+4294967296ms".into()),
+        ("/traceEndAt", "+5000000000ms".into()),
+        ("/traceEndAt", "+1.0000001ms".into()),
+        ("/traceEndAt", "2026-02-31T10:00:00Z".into()),
+        ("/traceEndAt", "2026-04-31T10:00:00Z".into()),
+        ("/traceEndAt", "2026-02-29T10:00:00Z".into()),
+        ("/traceEndAt", "2100-02-29T10:00:00Z".into()),
         ("/dials/0/failure", "Some text".into()),
+        ("/dials/0/failure", "connection_refuesd".into()),
+        ("/dials/0/failure", "x_".into()),
+        ("/dials/0/sourceIP", "1.2.3.999".into()),
+        ("/tcpConns/0/addrTuple/srcIP", "1.2.3".into()),
+        ("/tcpConns/0/addrTuple/srcIP", "web.test".into()),
+        ("/tcpConns/0/addrTuple/dstIP", "1:2:3:4:5:6:7:8:9".into()),
+        ("/tcpConns/0/addrTuple/dstIP", "fe80::12345".into()),
+        ("/tcpConns/0/icmpError/origin", "router".into()),
+        ("/httpRequests/0/RespContentLen", serde_json::from_str("1180591620717411303424").unwrap()),
         ("/dials/0/endReason", "gone".into()),
         ("/tcpConns/0/conntrack/status", "assured|".into()),
         ("/tcpConns/0/addrTuple/dstPort", 65_536.into()),
@@ -94,6 +111,50 @@ fn the_schema_is_one() {
         }
         assert!(!VALIDATOR.is_valid(&broken), "{pointer}");
     }
+}
+
+/// What is narrow forbids nothing that is written.
+#[test]
+fn the_schema_allows_what_there_is() {
+    let full: Value = serde_json::from_str(FULL).unwrap();
+    let known = Failure::KNOWN.iter().map(Failure::as_str).map(|word| ("/dials/0/failure", word));
+    let own = ["x_new_word", "unknown_failure: Some text"].map(|word| ("/dials/0/failure", word));
+    let addresses =
+        ["", "0.0.0.0", "255.249.199.99", "::", "::1", "fe80::1%eth0", "::ffff:10.0.0.1", "1:2:3:4:5:6:7:8"];
+    let addresses = addresses.map(|ip| ("/tcpConns/0/addrTuple/srcIP", ip));
+    let times = [
+        "undefined",
+        "+0ms",
+        "+4294967295ms",
+        "+4294967294.999999ms",
+        "2024-02-29T23:59:59.123456789+13:45",
+        "2000-02-29T00:00:00Z",
+        "2026-12-31T00:00:00-07:00",
+    ];
+    let times = times.map(|time| ("/traceEndAt", time));
+    for (pointer, right) in known.chain(own).chain(addresses).chain(times) {
+        let mut changed = full.clone();
+        *changed.pointer_mut(pointer).expect("a field") = right.into();
+        assert_valid(right, &changed);
+    }
+    assert_valid("the largest", &{
+        let mut changed = full;
+        changed["httpRequests"][0]["RespContentLen"] = u64::MAX.into();
+        changed
+    });
+}
+
+#[test]
+fn every_number_has_bounds() {
+    fn look(path: &str, part: &Value) {
+        if part["type"] == "integer" {
+            assert!(part["minimum"].is_u64() && part["maximum"].is_u64(), "{path}");
+        }
+        if let Some(fields) = part.as_object() {
+            fields.iter().for_each(|(name, part)| look(&format!("{path}/{name}"), part));
+        }
+    }
+    look("", &schema());
 }
 
 #[test]
@@ -115,6 +176,8 @@ fn precise_times() {
 fn a_trace_of_nothing() {
     let trace: NetTrace = serde_json::from_str("{}").unwrap();
     assert_eq!(trace, NetTrace::default());
+    assert_valid("nothing", &serde_json::to_value(&trace).unwrap());
+    assert_valid("a disabled sink", &serde_json::to_value(TraceSink::disabled().snapshot("off")).unwrap());
     assert_eq!(
         serde_json::to_string(&trace).unwrap(),
         r#"{"description":"","traceBeginAt":"undefined","traceEndAt":"undefined","dials":[],"tcpConns":[],"udpConns":[],"dnsQueries":[],"tlsTunnels":[],"httpRequests":[]}"#
