@@ -228,7 +228,7 @@ impl TraceSink {
     }
 
     /// Whether it records, or may be switched on to do so.
-    #[cfg(feature = "reqwest")]
+    #[cfg(any(feature = "reqwest", feature = "tonic"))]
     pub(crate) fn may_record(&self) -> bool {
         self.0.as_ref().is_some_and(|inner| !inner.core.is_closed())
     }

@@ -1,13 +1,17 @@
 //! Nothing answers, or not what was asked first.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::dns::Name;
 use nettrace::client::Client;
-use nettrace::connect::ConnectError;
+use nettrace::connect::{ConnectError, TcpConnector};
+use nettrace::record::EndReason;
+use nettrace::{Failure, TraceSink};
 
 use crate::stage::{Scene, Stage, ended, failed, fetched, hello_on};
+use crate::support::check;
 use crate::support::dns::DnsServer;
 use crate::support::lab::{Hook, Ns, Pair, Routed};
 use crate::support::need::need_lab;
@@ -47,6 +51,37 @@ async fn a_source_address_of_the_other_family() {
     failed.scene.assert_dial_failed("failed", "x_invalid_argument");
     assert!(failed.scene.trace.tcp_conns.is_empty());
     assert!(server.seen().is_empty());
+}
+
+/// Every address of a name has its turn within the connect timeout, and none is tried after that.
+#[test]
+fn the_time_for_all_addresses_of_a_name() {
+    need_lab!();
+    let ns = Ns::new();
+    ns.nft(Hook::Input, "tcp dport 1 drop");
+    let limit = Duration::from_secs(3);
+    let (took, error, trace) = ns.block_on(async move {
+        tokio::time::pause();
+        let sink = TraceSink::new();
+        let addresses = [1, 2, 3].map(|last| SocketAddr::from(([127, 0, 0, last], 0)));
+        let resolver = tower::service_fn(async move |_: Name| Ok::<_, io::Error>(addresses.into_iter()));
+        let connector = TcpConnector::new(&sink).resolver(resolver).connect_timeout(limit);
+        let connector = connector.attempt_delay(Duration::from_secs(60));
+        let begin = tokio::time::Instant::now();
+        let error = connector.connect("web.test:1").await.expect_err("nobody answers");
+        (begin.elapsed(), error, sink.snapshot(""))
+    });
+    assert!((limit..limit + Duration::from_millis(10)).contains(&took), "{took:?}");
+    assert_eq!(error.attempts().len(), 3);
+    let kinds = error.attempts().iter().map(|attempt| attempt.error.kind());
+    assert!(kinds.eq([io::ErrorKind::TimedOut; 3]));
+    check::finished(&trace);
+    let timed_out = (&Some(EndReason::Timeout), &Some(Failure::GenericTimeoutError));
+    assert_eq!((&trace.dials[0].end_reason, &trace.dials[0].failure), timed_out);
+    assert_eq!(trace.tcp_conns.len(), 3);
+    for conn in &trace.tcp_conns {
+        assert_eq!((&conn.end_reason, &conn.failure), timed_out);
+    }
 }
 
 #[test]

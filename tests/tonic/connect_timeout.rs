@@ -56,7 +56,7 @@ fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
 /// The system's resolver and our own take longer than the limit. Both read `/etc/resolv.conf`, which a process of its
 /// own sees differently.
 #[test]
-fn names_are_not_limited() {
+fn alone_names_are_not_limited() {
     const IN_CHILD: &str = "NETTRACE_TEST_SLOW_NAMES";
     need_lab!();
     need_tool!("dnsmasq");
@@ -79,7 +79,9 @@ fn names_are_not_limited() {
     let file = directory.path().join("resolv.conf");
     std::fs::write(&file, "nameserver 127.0.0.1\noptions timeout:5 attempts:1\n").unwrap();
     let mut command = ns.command(std::env::current_exe().unwrap());
-    command.args(["--exact", "connect_timeout::names_are_not_limited", "--nocapture"]).env(IN_CHILD, "1");
+    command
+        .args(["--exact", "connect_timeout::alone_names_are_not_limited", "--nocapture"])
+        .env(IN_CHILD, "1");
     lab::put_file_over(&mut command, &file, "/etc/resolv.conf");
     let output = process::run(command, Duration::from_secs(60));
     assert!(output.status.success() && output.stdout.contains("1 passed"), "{output:?}");
@@ -87,7 +89,7 @@ fn names_are_not_limited() {
 
 /// The handshake of tonic's own TLS takes longer than the limit.
 #[tokio::test]
-async fn tls_is_not_limited() {
+async fn alone_tls_is_not_limited() {
     let (place, authority) = (Place::new(), Authority::new("tonic"));
     let leaf = authority.issue(&["greeter.test"]);
     let _server =
