@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::list::Record;
+use super::list::{HasOrigin, Record};
 use super::trace::is_default;
 use super::{
     ConntrackEntry, EndReason, Failure, IcmpError, Rare, SocketTrace, TcpInfo, Text, Timestamp, TraceId,
@@ -58,6 +58,10 @@ pub struct TcpConnTrace {
     pub total_sent_bytes: u64,
     /// Bytes of TCP payload received.
     pub total_recv_bytes: u64,
+    /// Whether reads and writes were not observed, as in a client that keeps its sockets to itself: both totals are
+    /// 0 then, and say nothing.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bytes_unobserved: bool,
     /// The handshake with a SOCKS5 proxy, which the connection leads to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socks: Option<Box<SocksTrace>>,
@@ -81,6 +85,20 @@ pub struct TcpConnTrace {
 impl Record for TcpConnTrace {
     fn trace_id(&self) -> &TraceId {
         &self.trace_id
+    }
+}
+
+impl HasOrigin for TcpConnTrace {
+    fn origin(&self) -> &TraceId {
+        &self.from_dial
+    }
+}
+
+impl TcpConnTrace {
+    /// Returns `true` if the totals say nothing. Traces of older versions have no other sign of that than the end.
+    pub(crate) fn is_traffic_unseen(&self) -> bool {
+        let is_nothing_counted = self.total_sent_bytes == 0 && self.total_recv_bytes == 0;
+        is_nothing_counted && (self.bytes_unobserved || self.end_reason == Some(EndReason::Unobserved))
     }
 }
 

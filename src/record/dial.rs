@@ -1,6 +1,8 @@
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
-use super::list::{Record, null_as_default};
+use super::list::{HasOrigin, Record, null_as_default};
 use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, Truncated};
 
 /// An attempt to connect to a remote endpoint, by name or by address.
@@ -63,6 +65,24 @@ pub struct DialTrace {
 impl Record for DialTrace {
     fn trace_id(&self) -> &TraceId {
         &self.trace_id
+    }
+}
+
+impl HasOrigin for DialTrace {
+    fn origin(&self) -> &TraceId {
+        &self.triggered_by
+    }
+}
+
+impl DialTrace {
+    /// Returns `true` if a name was dialled whose look-up nobody saw, as by somebody else's connector: what is known
+    /// of the connection includes it.
+    pub(crate) fn is_look_up_unseen(&self) -> bool {
+        let host = self.dst_address.rsplit_once(':').map_or(&*self.dst_address, |(host, _)| host);
+        let is_name = !host.is_empty() && host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
+        // The Go package, which does not say how a dial ended, sees look-ups and handshakes by themselves.
+        let is_ours = self.end_reason.is_some();
+        is_ours && is_name && self.resolve_begin_at.is_undefined() && self.resolver_dials.is_empty()
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::list::{Record, null_as_default};
+use super::list::{HasOrigin, Record, null_as_default};
 use super::trace::is_default;
 use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, Truncated};
 
@@ -123,6 +123,23 @@ pub struct HttpReqTrace {
 impl Record for HttpReqTrace {
     fn trace_id(&self) -> &TraceId {
         &self.trace_id
+    }
+}
+
+impl HasOrigin for HttpReqTrace {
+    fn origin(&self) -> &TraceId {
+        &self.triggered_by
+    }
+}
+
+impl HttpReqTrace {
+    /// Returns `true` if nobody saw the body of the response, as of a redirect that a foreign client followed: its
+    /// length of 0 then says nothing.
+    pub(crate) fn is_response_body_unseen(&self) -> bool {
+        let is_nothing_counted = self.resp_content_len == 0 && self.resp_encoded_len.unwrap_or_default() == 0;
+        is_nothing_counted
+            && self.resp_body_end_at.is_undefined()
+            && self.end_reason == Some(EndReason::Closed)
     }
 }
 

@@ -13,6 +13,13 @@ pub trait Record {
     fn trace_id(&self) -> &TraceId;
 }
 
+/// A record that is the consequence of another one.
+pub(crate) trait HasOrigin {
+    /// Returns the identifier of the other record: of a dial or a CONNECT the request, of a connection the dial, of a
+    /// tunnel the connection. It is undefined where there is none.
+    fn origin(&self) -> &TraceId;
+}
+
 /// A list of records, each found by its identifier at once.
 ///
 /// The index behind [`TraceList::get`] is built at the first look-up. In JSON it is an array; `null` reads
@@ -20,6 +27,7 @@ pub trait Record {
 pub struct TraceList<T> {
     items: Vec<T>,
     index: OnceLock<HashMap<TraceId, usize>>,
+    by_origin: OnceLock<HashMap<TraceId, Vec<usize>>>,
 }
 
 /// Up to this many records a scan is faster than an index.
@@ -28,25 +36,28 @@ const SCANNED: usize = 8;
 impl<T> TraceList<T> {
     /// An empty list.
     pub const fn new() -> Self {
-        Self { items: Vec::new(), index: OnceLock::new() }
+        Self { items: Vec::new(), index: OnceLock::new(), by_origin: OnceLock::new() }
     }
 
     /// Appends a record.
     pub fn push(&mut self, record: T) {
-        self.index.take();
-        self.items.push(record);
+        self.items_mut().push(record);
     }
 
     /// All records, to be changed. The next look-up builds the index anew.
     pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, T> {
-        self.index.take();
-        self.items.iter_mut()
+        self.items_mut().iter_mut()
     }
 
     /// Keeps only the records for which `keep` is true.
     pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        self.items_mut().retain(keep);
+    }
+
+    fn items_mut(&mut self) -> &mut Vec<T> {
         self.index.take();
-        self.items.retain(keep);
+        self.by_origin.take();
+        &mut self.items
     }
 
     /// The records as a plain vector.
@@ -75,6 +86,39 @@ impl<T: Record> TraceList<T> {
         let mut index = HashMap::with_capacity(self.items.len());
         for (at, record) in self.items.iter().enumerate() {
             index.entry(record.trace_id().clone()).or_insert(at);
+        }
+        index
+    }
+}
+
+impl<T> TraceList<T> {
+    /// Returns the records whose origin this is, in order; none for the undefined identifier.
+    ///
+    /// A look-up takes no longer the longer the list is, but for the first one.
+    pub(crate) fn of_origin(&self, id: &TraceId) -> impl DoubleEndedIterator<Item = &T>
+    where
+        T: HasOrigin,
+    {
+        let is_short = self.items.len() <= SCANNED;
+        let scanned = if is_short && !id.is_undefined() { &self.items[..] } else { &[] };
+        let found = if is_short || id.is_undefined() {
+            None
+        } else {
+            self.by_origin.get_or_init(|| self.build_origins()).get(id)
+        };
+        let found = found.into_iter().flatten().filter_map(|at| self.items.get(*at));
+        scanned.iter().filter(move |record| record.origin() == id).chain(found)
+    }
+
+    fn build_origins(&self) -> HashMap<TraceId, Vec<usize>>
+    where
+        T: HasOrigin,
+    {
+        let mut index: HashMap<TraceId, Vec<usize>> = HashMap::new();
+        for (at, record) in
+            self.items.iter().enumerate().filter(|(_, record)| !record.origin().is_undefined())
+        {
+            index.entry(record.origin().clone()).or_default().push(at);
         }
         index
     }
@@ -114,7 +158,7 @@ impl<T: PartialEq> PartialEq for TraceList<T> {
 
 impl<T> From<Vec<T>> for TraceList<T> {
     fn from(items: Vec<T>) -> Self {
-        Self { items, index: OnceLock::new() }
+        Self { items, ..Self::new() }
     }
 }
 
@@ -126,8 +170,7 @@ impl<T> FromIterator<T> for TraceList<T> {
 
 impl<T> Extend<T> for TraceList<T> {
     fn extend<I: IntoIterator<Item = T>>(&mut self, records: I) {
-        self.index.take();
-        self.items.extend(records);
+        self.items_mut().extend(records);
     }
 }
 
@@ -208,6 +251,24 @@ mod tests {
             let mut list: TraceList<_> = (0..n).map(|_| dial("same")).collect();
             list.iter_mut().next().unwrap().dst_address = "first".into();
             assert_eq!(list.get("same").unwrap().dst_address, "first");
+        }
+    }
+
+    #[test]
+    fn found_by_origin_however_long() {
+        for n in [0, 1, SCANNED, SCANNED + 1, 5000] {
+            let dial =
+                |i: usize| DialTrace { triggered_by: format!("r{}", i % 3).into(), ..dial(&format!("{i}")) };
+            let mut list: TraceList<_> = (0..n).map(dial).collect();
+            list.push(DialTrace::default());
+            let of = |list: &TraceList<DialTrace>, id: &str| {
+                list.of_origin(&id.into()).map(|dial| dial.trace_id.to_string()).collect::<Vec<_>>()
+            };
+            let expected: Vec<_> = (0..n).filter(|i| i % 3 == 1).map(|i| i.to_string()).collect();
+            assert_eq!(of(&list, "r1"), expected);
+            assert_eq!((of(&list, "r3").len(), of(&list, "").len()), (0, 0));
+            list.push(DialTrace { triggered_by: "r3".into(), ..DialTrace::default() });
+            assert_eq!(of(&list, "r3").len(), 1);
         }
     }
 

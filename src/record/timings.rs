@@ -20,6 +20,9 @@ pub struct Timings {
     pub dns: Option<Duration>,
     /// From the end of the look-up until the TCP connection was established.
     pub connect: Option<Duration>,
+    /// Whether `connect` includes looking the name up, since somebody else's connector did both and did not say when
+    /// the one ended and the other began. Then it is printed as `connect with dns`.
+    pub connect_includes_dns: bool,
     /// Having the proxy connect to the server: CONNECT, or the handshake of SOCKS5.
     pub proxy: Option<Duration>,
     /// The TLS handshake; with an HTTPS proxy both of them.
@@ -55,6 +58,7 @@ impl HttpReqTrace {
         let handshakes = own.iter().flat_map(Connecting::handshakes);
         let tls = handshakes.filter_map(phase).reduce(Duration::saturating_add);
         let proxy = own.as_ref().and_then(Connecting::proxy).and_then(phase);
+        let connect_includes_dns = connect.is_some() && own.as_ref().is_some_and(Connecting::includes_dns);
         let own_time = [dns, connect, proxy, tls].into_iter().flatten().sum();
 
         let blocked_until = if acquired.is_none() && had_one.is_some() { None } else { connected_by };
@@ -62,27 +66,36 @@ impl HttpReqTrace {
             blocked: span(Some(begin), blocked_until).map(|time| time.saturating_sub(own_time)),
             dns,
             connect,
+            connect_includes_dns,
             proxy,
             tls,
             send: span(acquired, until(body_end, response).or(end)),
             wait: span(body_end, response.or(end)),
-            receive: span(response, axis.at(self.resp_body_end_at).or(end)),
+            receive: span(response, axis.at(self.resp_body_end_at).or(end))
+                .filter(|_| !self.is_response_body_unseen()),
             total: span(Some(begin), end),
         }
     }
 
     /// The dial that made the request's connection, or failed to, if the request caused it.
     fn own_dial<'a>(&self, trace: &'a NetTrace) -> Option<&'a DialTrace> {
-        let caused = |dial: &&DialTrace| dial.triggered_by == self.trace_id && !self.trace_id.is_undefined();
+        let mut caused = trace.dials.of_origin(&self.trace_id);
         if self.tcp_conn.is_undefined() {
-            return trace.dials.iter().rev().find(caused);
+            return caused.next_back();
         }
         match trace.tcp_conns.get(&self.tcp_conn) {
-            Some(conn) => trace.dials.get(&conn.from_dial).filter(caused),
-            None => trace.dials.iter().filter(caused).find(|dial| dial.established_conn == self.tcp_conn),
+            Some(conn) => trace
+                .dials
+                .get(&conn.from_dial)
+                .filter(|dial| dial.triggered_by == self.trace_id && !self.trace_id.is_undefined()),
+            None => caused.take(MAX_LOOKED_AT).find(|dial| dial.established_conn == self.tcp_conn),
         }
     }
 }
+
+/// At most this many records that came of one are looked at, so that the timings of all requests of a trace take a
+/// time that is linear in its size, whatever the trace says. There are seldom more than two.
+const MAX_LOOKED_AT: usize = 64;
 
 /// What a request's own dial and tunnels did.
 struct Connecting<'a> {
@@ -104,9 +117,8 @@ impl<'a> Connecting<'a> {
     fn connect(&self) -> Option<Phase> {
         let looked_up = !self.dial.resolve_begin_at.is_undefined();
         let established = self.trace.tcp_conns.get(&self.dial.established_conn);
-        let mut attempts =
-            self.trace.tcp_conns.iter().filter(|c| c.from_dial == self.dial.trace_id && !c.from_resolver);
-        let first = established.or_else(|| attempts.next());
+        let mut conns = self.trace.tcp_conns.of_origin(&self.dial.trace_id).take(MAX_LOOKED_AT);
+        let first = established.or_else(|| conns.find(|conn| !conn.from_resolver));
         if looked_up && first.is_none() {
             return None; // It did not get beyond the look-up.
         }
@@ -119,6 +131,11 @@ impl<'a> Connecting<'a> {
         Some((begin, end.or(self.axis.at(self.dial.dial_end_at))))
     }
 
+    fn includes_dns(&self) -> bool {
+        let established = self.trace.tcp_conns.get(&self.dial.established_conn);
+        self.dial.is_look_up_unseen() && established.is_none_or(|conn| conn.unix_path.is_empty())
+    }
+
     fn proxy(&self) -> Option<Phase> {
         let conn = self.trace.tcp_conns.get(&self.dial.established_conn)?;
         if let Some(socks) = &conn.socks {
@@ -127,10 +144,8 @@ impl<'a> Connecting<'a> {
         if self.request.network_proxy.is_empty() {
             return None; // No need to look for a CONNECT.
         }
-        let is_own = |request: &&HttpReqTrace| {
-            request.triggered_by == self.request.trace_id && request.tcp_conn == conn.trace_id
-        };
-        let connect = self.trace.http_requests.iter().find(is_own)?;
+        let mut connects = self.trace.http_requests.of_origin(&self.request.trace_id).take(MAX_LOOKED_AT);
+        let connect = connects.find(|request| request.tcp_conn == conn.trace_id)?;
         Some((self.axis.at(connect.req_sent_at)?, self.axis.at(connect.end_at)))
     }
 
@@ -139,8 +154,8 @@ impl<'a> Connecting<'a> {
         // A request that failed or was dropped in the handshake may not know of it.
         let unlinked =
             linked.iter().all(|id| id.is_undefined()) && !self.dial.established_conn.is_undefined();
-        let tunnels = self.trace.tls_tunnels.iter().filter(move |_| unlinked);
-        let tunnels = tunnels.filter(|tunnel| tunnel.tcp_conn == self.dial.established_conn);
+        let tunnels = self.trace.tls_tunnels.of_origin(&self.dial.established_conn);
+        let tunnels = tunnels.take(if unlinked { MAX_LOOKED_AT } else { 0 });
         let tunnels = tunnels.chain(linked.into_iter().filter_map(|id| self.trace.tls_tunnels.get(id)));
         tunnels.filter_map(|tunnel: &TlsTunnelTrace| {
             Some((self.axis.at(tunnel.handshake_begin_at)?, self.axis.at(tunnel.handshake_end_at)))
@@ -177,10 +192,11 @@ fn span(from: Option<i128>, to: Option<i128>) -> Option<Duration> {
 
 impl fmt::Display for Timings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connect = if self.connect_includes_dns { "connect with dns" } else { "connect" };
         let phases = [
             ("blocked", self.blocked),
             ("dns", self.dns),
-            ("connect", self.connect),
+            (connect, self.connect),
             ("proxy", self.proxy),
             ("tls", self.tls),
             ("send", self.send),

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::list::{Record, null_as_default};
+use super::list::{HasOrigin, Record, null_as_default};
 use super::trace::is_default;
 use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, Truncated};
 
@@ -68,6 +68,12 @@ pub struct TlsTunnelTrace {
 impl Record for TlsTunnelTrace {
     fn trace_id(&self) -> &TraceId {
         &self.trace_id
+    }
+}
+
+impl HasOrigin for TlsTunnelTrace {
+    fn origin(&self) -> &TraceId {
+        &self.tcp_conn
     }
 }
 

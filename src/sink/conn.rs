@@ -55,6 +55,8 @@ pub(crate) struct ConnRecord {
     pub(crate) accepted: bool,
     /// Seen above TLS: what is counted is not what TCP carried.
     pub(crate) above_tls: bool,
+    /// Nobody sees what is read and written.
+    pub(crate) is_unobserved: bool,
     pub(crate) begin: Tick,
     /// The local address of an attempt is known only once the kernel has chosen one.
     pub(crate) local: OnceLock<SocketAddr>,
@@ -103,6 +105,7 @@ impl ConnRecord {
             from_resolver: false,
             accepted: false,
             above_tls: false,
+            is_unobserved: false,
             begin: core.now(),
             local: local.map_or_else(OnceLock::new, OnceLock::from),
             remote,

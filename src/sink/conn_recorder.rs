@@ -82,8 +82,8 @@ impl ConnRecorder {
         let Some(group) = group else { return ConnRecorder(None) };
         let mut record = ConnRecord::new(&group.core, transport, endpoint());
         record.above_tls = above_tls;
-        if let Some(dial) = &group.dial {
-            record.begin = dial.begin;
+        if let Some(begin) = group.connect_begin() {
+            record.begin = begin;
         }
         Self::begin(group, record)
     }

@@ -297,6 +297,7 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline, addresses: &mut Address
         reused: times.is_before(record.begin),
         total_sent_bytes,
         total_recv_bytes,
+        bytes_unobserved: connected && record.is_unobserved,
         socks: record.socks().map(|record| Box::new(socks(record, times))),
         conntrack: record.conntrack.export(times),
         tcp_info,

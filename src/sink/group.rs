@@ -242,6 +242,13 @@ impl Group {
         usize::from(self.first.get().is_some()) + state.others.len()
     }
 
+    /// When somebody else's connector began to connect, as far as is known: it looks the name up first. `None`
+    /// without a dial.
+    pub(super) fn connect_begin(&self) -> Option<Tick> {
+        let dial = self.dial.as_ref()?;
+        Some(dial.begin.max(self.state().dial.resolve_end))
+    }
+
     pub(crate) fn dial_number(&self) -> u64 {
         self.dial.as_ref().map_or(0, |dial| dial.number)
     }

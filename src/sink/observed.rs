@@ -77,8 +77,8 @@ fn established(
     now: Tick,
 ) -> Option<ConnRef> {
     let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
-    record.begin = group.dial.as_ref().map_or(now, |dial| dial.begin);
-    record.log = None; // nobody sees what is done to it
+    record.begin = group.connect_begin().unwrap_or(now);
+    (record.is_unobserved, record.log) = (true, None);
     let at = tunnels.first().map_or(now, |tunnel| tunnel.begin).max(record.begin);
     record.established.store(at.0, Release);
     let conn = ConnRef::register(group.clone(), record);

@@ -8,12 +8,13 @@ use hickory_proto::op::ResponseCode;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::{self, Client, connect::HttpConnector};
+use hyper_util::client::legacy::connect::{HttpConnector, dns::GaiResolver};
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
-use nettrace::RequestHandle;
 use nettrace::connect::{TraceConnect, TraceConnectLayer};
 use nettrace::request::{TraceBody, TraceRequest, TraceRequestLayer, TraceResponseBody};
-use nettrace::resolve::StubResolver;
+use nettrace::resolve::{StubResolver, TraceResolve};
+use nettrace::{RequestHandle, TraceSink, view};
 use tower::{Layer as _, Service as _};
 
 use crate::stage::{Scene, Stage, ended, hello_on, reached, stuck_after};
@@ -33,6 +34,10 @@ async fn refused() {
     scene.assert_dial_failed("failed", "connection_refused");
     assert!(scene.attempts().is_empty(), "this connector hides them");
     assert_eq!(scene.trace.dns_queries.len(), 2, "our resolver knows for which dial it looks");
+    let drawing = view::waterfall(&scene.trace).width(200).to_string();
+    let row = |label| drawing.lines().find(|line| line.starts_with(label)).expect(label);
+    assert!(row("  tcp ").ends_with(" · attempts not observed · ✗ connection_refused"), "{drawing}");
+    assert!(!row("  dns ").contains('✗'), "{drawing}");
     let text = "tcp connect error: Connection refused (os error 111)";
     assert_eq!((scene.request.req_error.as_str(), scene.dial().dial_err.as_str()), (text, text));
     assert!(error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect), "{error:?}");
@@ -61,7 +66,40 @@ async fn the_first_address_is_dead_and_the_second_fine() {
     assert_eq!(ended(&scene.request), ("closed", ""));
     scene.assert_on(scene.conn());
     assert_eq!(scene.conn().addr_tuple.dst_ip, "127.0.0.2");
-    assert_eq!(scene.conn().handshake_begin_at, scene.dial().dial_begin_at, "all that is known");
+    assert_eq!(scene.conn().handshake_begin_at, scene.dial().resolve_end_at, "all that is known");
+}
+
+#[tokio::test]
+async fn a_handshake_includes_the_look_up_of_a_resolver_that_is_not_seen() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it listens").port();
+    let _server = hello_on(listener);
+    let seen = HttpConnector::new_with_resolver(TraceResolve::new(GaiResolver::new()));
+    for (is_seen, sink) in [(false, TraceSink::new()), (true, TraceSink::new())] {
+        let layer = TraceConnectLayer::new(&sink);
+        let pool = Client::builder(TokioExecutor::new());
+        let response = if is_seen {
+            let client: Client<_, TraceBody<Body>> = pool.build(layer.layer(seen.clone()));
+            let mut client = TraceRequestLayer::new(&sink).layer(client);
+            client.call(Request::get(format!("http://localhost:{port}/")).body(Body::new()).unwrap()).await
+        } else {
+            let client: Client<_, TraceBody<Body>> = pool.build(layer.layer(HttpConnector::new()));
+            let mut client = TraceRequestLayer::new(&sink).layer(client);
+            client.call(Request::get(format!("http://localhost:{port}/")).body(Body::new()).unwrap()).await
+        };
+        response.expect("a response").into_body().collect().await.expect("a body");
+        let trace = sink.snapshot("all");
+        let (dial, conn, request) = (&trace.dials[0], &trace.tcp_conns[0], &trace.http_requests[0]);
+        let begin = if is_seen { dial.resolve_end_at } else { dial.dial_begin_at };
+        assert!(conn.handshake_begin_at == begin && !begin.is_undefined(), "{conn:#?} of {dial:#?}");
+        let timings = request.timings(&trace);
+        assert_eq!((timings.dns.is_some(), timings.connect_includes_dns), (is_seen, !is_seen), "{timings}");
+        let drawing = view::waterfall(&trace).width(140).to_string();
+        let row = format!("127.0.0.1:{port} · includes name lookup");
+        assert_eq!(drawing.contains(&row), !is_seen, "{drawing}");
+        assert_eq!(drawing.contains("\n  tcp+dns "), !is_seen, "{drawing}");
+        assert_eq!(drawing.contains("\n  dns "), is_seen, "{drawing}");
+    }
 }
 
 #[tokio::test]

@@ -29,7 +29,9 @@ async fn every_message_of_a_look_up() {
     assert_eq!(dial.triggered_by, record.trace_id);
     assert_eq!(trace.dns_queries.len(), 2, "A and AAAA");
     assert!(trace.dns_queries.iter().all(|query| query.from_dial == dial.trace_id));
-    assert!(record.timings(&trace).dns.is_some());
+    assert_eq!(conn.expect("its connection").handshake_begin_at, dial.resolve_end_at, "what is known of it");
+    let timings = record.timings(&trace);
+    assert!(timings.dns.is_some() && timings.connect.is_some() && !timings.connect_includes_dns, "{timings}");
 }
 
 #[tokio::test]

@@ -69,6 +69,7 @@ async fn three_dials_at_once_are_not_mixed_up() {
             let conn = trace.tcp_conns.get(&tls.tcp_conn).unwrap();
             let dial = trace.dials.get(&conn.from_dial).unwrap();
             assert_eq!((&conn.end_reason, &dial.failure), (&Some(EndReason::Closed), &None));
+            assert!(conn.bytes_unobserved);
             assert_eq!(dial.triggered_by, record.trace_id);
             assert!(dial.dst_address.starts_with(name));
             let timings = record.timings(&trace);
