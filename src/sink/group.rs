@@ -45,7 +45,6 @@ pub(crate) struct Group {
 
 /// The counters of an `Arc`.
 const ARC: usize = 2 * size_of::<usize>();
-const BOXED_FAULT: usize = size_of::<Fault>();
 
 /// What is known of a dial when it begins.
 pub(crate) struct DialHead {
@@ -77,6 +76,20 @@ pub(crate) struct GroupState {
 }
 
 impl GroupState {
+    /// The memory that it takes besides its own place.
+    fn heap_bytes(&self) -> usize {
+        let others = self.others.iter().map(|other| size_of::<ConnRecord>() + ARC + other.heap_bytes());
+        let dns = self.dns.iter().map(DnsRecord::heap_bytes);
+        let tls = self.tls.iter().map(TlsRecord::heap_bytes);
+        let skipped = self.dial.skipped.iter().map(|(_, reason)| reason.len());
+        let lists = self.others.capacity() * size_of::<Arc<ConnRecord>>()
+            + self.dns.capacity() * size_of::<DnsRecord>()
+            + if self.tls.spilled() { self.tls.capacity() * size_of::<TlsRecord>() } else { 0 }
+            + self.dial.skipped.capacity() * size_of::<(SocketAddr, Box<str>)>()
+            + self.dial.resolver_dials.capacity() * size_of::<ResolverDial>();
+        others.chain(dns).chain(tls).chain(skipped).sum::<usize>() + lists
+    }
+
     pub(super) fn others(&self) -> &[Arc<ConnRecord>] {
         &self.others
     }
@@ -182,36 +195,15 @@ impl Group {
         }
     }
 
-    /// The memory that it takes with all that is in it.
+    /// The memory that it takes with its place and all that is in it.
     fn bytes(&self, state: &GroupState) -> usize {
-        let of_dial = self.dial.as_ref().map_or(0, |dial| {
-            dial.destination.heap_bytes()
-                + dial.end.fault().map_or(0, |fault| BOXED_FAULT + fault.heap_bytes())
+        let own = size_of::<GroupSlot>() + ARC + size_of::<Group>();
+        let dial = self.dial.as_ref().map_or(0, |dial| {
+            let fault = dial.end.fault().map_or(0, |fault| size_of::<Fault>() + fault.heap_bytes());
+            dial.destination.heap_bytes() + fault
         });
         let first = self.first.get().map_or(0, ConnRecord::heap_bytes);
-        let others = state.others.iter().map(|other| size_of::<ConnRecord>() + ARC + other.heap_bytes());
-        let dns = state.dns.iter().map(DnsRecord::heap_bytes).sum::<usize>();
-        let tls = state.tls.iter().map(TlsRecord::heap_bytes).sum::<usize>();
-        let tls_list = if state.tls.spilled() { state.tls.capacity() * size_of::<TlsRecord>() } else { 0 };
-        let lists = state.dns.capacity() * size_of::<DnsRecord>()
-            + state.others.capacity() * size_of::<Arc<ConnRecord>>()
-            + state.dial.resolver_dials.capacity() * size_of::<ResolverDial>()
-            + state
-                .dial
-                .skipped
-                .iter()
-                .map(|(_, reason)| size_of::<(SocketAddr, Box<str>)>() + reason.len())
-                .sum::<usize>();
-        let slot = size_of::<GroupSlot>();
-        slot + ARC
-            + size_of::<Group>()
-            + of_dial
-            + first
-            + others.sum::<usize>()
-            + dns
-            + tls
-            + tls_list
-            + lists
+        own + dial + first + state.heap_bytes()
     }
 
     /// When the dial began, or the first of what is in it.

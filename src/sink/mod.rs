@@ -354,8 +354,9 @@ impl Inner {
         }
     }
 
-    /// Once in 32 records, and when the budget is exceeded: keeps the bounds. The oldest go first, requests and connections for themselves; when
-    /// too many connections are left that requests refer to, more requests go with theirs.
+    /// Once in 32 records, and when the budget is exceeded: keeps the bounds. The oldest go first, requests and
+    /// connections for themselves; when too many connections are left that requests refer to, more requests go with
+    /// theirs.
     #[cold]
     fn make_room(&self) {
         let Retention { requests, connections, .. } = self.core.settings.retention;

@@ -5,6 +5,7 @@
 #![cfg(all(feature = "client", feature = "server", any(feature = "ring", feature = "aws-lc-rs")))]
 
 #[path = "../support/alloc.rs"]
+#[allow(dead_code)] // Nothing here counts calls.
 mod alloc;
 #[path = "../sink/mock.rs"]
 #[allow(dead_code)] // What the tests of the sink need.
