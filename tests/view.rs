@@ -76,7 +76,7 @@ GET https://web.test/a · 200 OK                                                
 fn proxied() -> Value {
     json!({
         "traceBeginAt": "2026-01-01T00:00:00Z", "traceEndAt": "+50ms",
-        "dials": [{"traceID": "d", "triggeredBy": "r", "dstAddress": "proxy.test:3129", "dialBeginAt": "+0ms",
+        "dials": [{"traceID": "d", "triggeredBy": "r", "dstAddress": "10.0.0.1:3129", "dialBeginAt": "+0ms",
                    "dialEndAt": "+1ms", "establishedConn": "c", "endReason": "closed"}],
         "tcpConns": [{"traceID": "c", "fromDial": "d", "connected": true, "handshakeBeginAt": "+0ms",
                       "handshakeEndAt": "+1ms", "addrTuple": {"dstIP": "10.0.0.1", "dstPort": 3129}}],
@@ -456,4 +456,380 @@ fn what_the_kernel_says_of_a_connection() {
     line(&dial, &["10.0.0.2:80 · 2 SYNs sent again · ✗ host_unreachable: host unreachable (ICMP type 3"]);
     line(&dial, &["code 1) said by 10.0.0.1: No route to host (os error 113)"]);
     line(&dial, &["  tcp", "40 ms  10.0.0.3:80"]);
+}
+
+/// Times in milliseconds, the names of dials and connections being those of their addresses.
+fn dial(name: &str, cause: &str, at: u64) -> [Value; 2] {
+    let (begin, end) = (format!("+{at}.5ms"), format!("+{}ms", at + 2));
+    [
+        json!({"traceID": format!("dial-{name}"), "triggeredBy": cause, "dstAddress": format!("{name}.test:80"),
+               "dialBeginAt": begin, "resolveBeginAt": begin, "resolveEndAt": format!("+{}ms", at + 1),
+               "dialEndAt": end, "endReason": "closed", "establishedConn": name}),
+        json!({"traceID": name, "fromDial": format!("dial-{name}"), "connected": true, "handshakeBeginAt":
+               format!("+{}ms", at + 1), "handshakeEndAt": end, "totalSentBytes": 5,
+               "addrTuple": {"srcIP": "10.0.0.9", "srcPort": 4, "dstIP": name, "dstPort": 80}}),
+    ]
+}
+
+fn get(id: &str, conn: &str, sent: u64) -> Value {
+    json!({"traceID": id, "tcpConn": conn, "reqMethod": "GET", "reqURL": format!("http://h/{id}"), "reqSentAt":
+           format!("+{sent}ms"), "connAcquiredAt": format!("+{}ms", sent + 4), "respRecvAt": format!("+{}ms", sent + 5),
+           "respBodyEndAt": format!("+{}ms", sent + 6), "endAt": format!("+{}ms", sent + 6), "endReason": "closed",
+           "respStatusCode": 200})
+}
+
+fn drawn(dials: impl IntoIterator<Item = [Value; 2]>, requests: impl IntoIterator<Item = Value>) -> String {
+    let (dials, conns): (Vec<_>, Vec<_>) = dials.into_iter().map(|[dial, conn]| (dial, conn)).unzip();
+    let requests: Vec<_> = requests.into_iter().collect();
+    let trace = json!({"traceBeginAt": "2026-01-01T00:00:00Z", "traceEndAt": "+900ms", "dials": dials,
+                       "tcpConns": conns, "httpRequests": requests});
+    view::waterfall(&of(trace)).width(140).to_string()
+}
+
+#[test]
+fn a_dial_that_no_request_caused_is_drawn_with_the_first_that_used_it() {
+    let drawing = drawn([dial("10.0.0.1", "", 1)], [get("r2", "10.0.0.1", 80), get("r1", "10.0.0.1", 30)]);
+    let first = block(&drawing, "GET http://h/r1");
+    line(&first, &["  dialled 28.5 ms before this request to 10.0.0.1.test:80 · dial-10.0.0.1 · 1.50 ms"]);
+    line(&first, &["  dns", "500 µs"]);
+    line(&first, &["  tcp", "1.00 ms  10.0.0.1:80"]);
+    assert!(
+        first.iter().position(|line| line.starts_with("  wait"))
+            < first.iter().position(|line| line.starts_with("  dialled"))
+    );
+    assert!(first[0].ends_with("6.00 ms"), "the time of the request is its own: {}", first[0]);
+    line(&first, &[" · connection 10.0.0.1 (27.0 ms old)"]);
+    let second = block(&drawing, "GET http://h/r2");
+    assert!(!second.iter().any(|line| line.contains("dialled") || line.starts_with("  tcp")), "{drawing}");
+}
+
+#[test]
+fn every_dial_is_drawn_once() {
+    let connect = json!({"traceID": "connect", "tcpConn": "10.0.0.5", "reqMethod": "CONNECT", "reqURL": "web.test:443",
+        "networkProxy": "http://proxy.test", "triggeredBy": "own", "reqSentAt": "+300ms", "respStatusCode": 200});
+    let mut accepted = get("accepted", "10.0.0.6", 400);
+    accepted["accepted"] = json!(true);
+    let mut forward = get("forward", "10.0.0.4", 90);
+    forward["prevHop"] = json!("connect");
+    let dials = [
+        dial("10.0.0.1", "own", 1),
+        dial("10.0.0.2", "", 20),
+        dial("10.0.0.3", "gone", 40),
+        dial("10.0.0.4", "accepted", 60),
+        dial("10.0.0.5", "connect", 80),
+        dial("10.0.0.6", "", 100),
+        dial("10.0.0.7", "", 120),
+        // The request that caused it got another connection.
+        dial("10.0.0.8", "own", 2),
+    ];
+    let requests = [
+        get("own", "10.0.0.1", 0),
+        get("later", "10.0.0.2", 30),
+        get("again", "10.0.0.2", 60),
+        get("other", "10.0.0.3", 70),
+        forward,
+        connect,
+        accepted,
+    ];
+    let drawing = drawn(dials, requests);
+    for at in 1..=8 {
+        let row = format!("1.00 ms  10.0.0.{at}:80");
+        assert_eq!(drawing.matches(&row).count(), 1, "{row} in\n{drawing}");
+    }
+    for (request, dials) in
+        [("own", &[1, 8][..]), ("later", &[2]), ("again", &[]), ("other", &[3]), ("forward", &[4])]
+    {
+        let block = block(&drawing, &format!("GET http://h/{request}"));
+        let rows = block.iter().filter(|line| line.starts_with("  tcp")).count();
+        assert_eq!(rows, dials.len(), "{request} in\n{drawing}");
+        for at in dials {
+            line(&block, &["  tcp", &format!("10.0.0.{at}:80")]);
+        }
+    }
+    for (at, dial) in ["5", "6", "7"].iter().enumerate() {
+        let block = block(&drawing, &format!("dial 10.0.0.{dial}.test:80 · connected"));
+        assert_eq!(
+            block.iter().filter(|line| line.contains("CONNECT web.test:443")).count(),
+            usize::from(at == 0)
+        );
+    }
+    assert_eq!(
+        drawing.matches("dialled 29.5 ms before this request to 10.0.0.3.test:80 for gone · ").count(),
+        1
+    );
+    assert_eq!(drawing.matches("CONNECT").count(), 1, "{drawing}");
+}
+
+#[test]
+fn requests_that_cause_each_other_are_drawn() {
+    let connect = |id: &str, cause: &str, conn: &str| {
+        json!({"traceID": id, "tcpConn": conn, "reqMethod": "CONNECT", "reqURL": format!("{id}:443"), "networkProxy":
+               "http://proxy.test", "triggeredBy": cause, "prevHop": cause, "reqSentAt": "+300ms"})
+    };
+    let (a, b) = (connect("a", "b", "10.0.0.1"), connect("b", "a", "10.0.0.2"));
+    for dials in
+        [vec![], vec![dial("10.0.0.1", "a", 1)], vec![dial("10.0.0.1", "b", 1), dial("10.0.0.2", "a", 2)]]
+    {
+        let conns = dials.len();
+        let drawing = drawn(dials, [a.clone(), b.clone(), connect("self", "self", "")]);
+        for id in ["a", "b", "self"] {
+            assert_eq!(drawing.matches(&format!("CONNECT {id}:443")).count(), 1, "{id} in\n{drawing}");
+        }
+        assert_eq!(drawing.matches("1.00 ms  10.0.0.").count(), conns, "{drawing}");
+    }
+    // Several records with one identifier are several records.
+    let drawing = drawn(
+        [dial("10.0.0.1", "", 1)],
+        [connect("x", "x", "10.0.0.1"), get("x", "10.0.0.1", 4), get("x", "", 9)],
+    );
+    assert_eq!(
+        (drawing.matches("GET http://h/x").count(), drawing.matches("CONNECT x:443").count()),
+        (2, 1),
+        "{drawing}"
+    );
+}
+
+#[test]
+fn what_was_not_observed_is_not_shown_as_zero() {
+    for changes in [
+        json!({"endReason": "unobserved"}),
+        json!({"bytesUnobserved": true, "endReason": "closed", "connCloseAt": "+4ms"}),
+    ] {
+        let [dial, mut conn] = dial("10.0.0.1", "", 1);
+        conn["totalSentBytes"] = json!(0);
+        conn.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let drawing = drawn([[dial, conn]], []);
+        let block = block(&drawing, "dial 10.0.0.1.test:80 · connected");
+        let facts = line(&block, &["10.0.0.9:4 → 10.0.0.1:80 · bytes not observed · "]);
+        assert!(
+            facts.ends_with(if conn_is_closed(&changes) { "open for 1.00 ms" } else { "close not observed" }),
+            "{facts}"
+        );
+        assert!(!drawing.contains("0 B") && !drawing.contains("still open"), "{drawing}");
+    }
+    // One that is open and quiet is just that.
+    let [dial, mut conn] = dial("10.0.0.1", "", 1);
+    conn["totalSentBytes"] = json!(0);
+    assert!(drawn([[dial, conn]], []).contains("0 B sent, 0 B received · still open"));
+
+    // A hop that a foreign client made: it does not say when it had a connection, nor what came.
+    let mut hop = get("hop", "", 10);
+    for field in ["connAcquiredAt", "respBodyEndAt"] {
+        hop.as_object_mut().unwrap().remove(field);
+    }
+    hop["respStatusCode"] = json!(302);
+    let drawing = drawn([], [hop.clone()]);
+    let block = block(&drawing, "GET http://h/hop · 302 Found");
+    assert!(!drawing.contains("0 B") && !drawing.contains("no connection"), "{drawing}");
+    line(&block, &["connection not known"]);
+    line(&block, &["  wait", "5 ms"]);
+    let trace = of(json!({"httpRequests": [hop]}));
+    assert_eq!(trace.http_requests[0].timings(&trace).to_string(), "total 6.0 ms");
+}
+
+fn conn_is_closed(conn: &Value) -> bool {
+    conn.get("connCloseAt").is_some()
+}
+
+#[test]
+fn a_handshake_that_includes_the_look_up_says_so() {
+    // As somebody else's connector is recorded, whose resolver was not seen.
+    let foreign = |address: &str| {
+        let [mut dial, mut conn] = dial("10.0.0.1", "r", 1);
+        for field in ["resolveBeginAt", "resolveEndAt"] {
+            dial.as_object_mut().unwrap().remove(field);
+        }
+        dial["dstAddress"] = json!(address);
+        conn["handshakeBeginAt"] = dial["dialBeginAt"].clone();
+        [dial, conn]
+    };
+    let timings = |[dial, conn]: [Value; 2]| {
+        let trace =
+            of(json!({"dials": [dial], "tcpConns": [conn], "httpRequests": [get("r", "10.0.0.1", 0)]}));
+        trace.http_requests[0].timings(&trace).to_string()
+    };
+    let drawing = drawn([foreign("web.test:80")], [get("r", "10.0.0.1", 0)]);
+    line(&block(&drawing, "GET"), &["  tcp+dns ", "1.50 ms  10.0.0.1:80 · includes name lookup"]);
+    assert!(timings(foreign("web.test:80")).contains(" · connect with dns 1.5 ms · "));
+    for address in ["10.0.0.1:80", "[2001:db8::1]:80", ":80", ""] {
+        let drawing = drawn([foreign(address)], [get("r", "10.0.0.1", 0)]);
+        line(&block(&drawing, "GET"), &["  tcp ", "1.50 ms  10.0.0.1:80"]);
+        assert!(!drawing.contains("lookup") && timings(foreign(address)).contains(" · connect 1.5 ms · "));
+    }
+    // Where the resolver was seen, the rest of the dial is the handshake.
+    let [dial, mut conn] = dial("10.0.0.1", "r", 1);
+    conn["handshakeBeginAt"] = dial["dialBeginAt"].clone();
+    let drawing = drawn([[dial.clone(), conn.clone()]], [get("r", "10.0.0.1", 0)]);
+    line(&block(&drawing, "GET"), &["  tcp ", "1.00 ms  10.0.0.1:80"]);
+    assert!(timings([dial.clone(), conn.clone()]).contains(" · dns 500 µs · connect 1.0 ms · "));
+    // With TLS in it, too.
+    conn["layer"] = json!("application");
+    line(
+        &block(&drawn([[dial, conn]], [get("r", "10.0.0.1", 0)]), "GET"),
+        &["10.0.0.1:80 · includes any TLS handshake"],
+    );
+}
+
+/// Traces that nobody would record, with `n` records of a kind: what looks at every pair of them does not end.
+fn adverse(n: usize) -> Vec<(&'static str, String)> {
+    let long = "x".repeat(n);
+    let many = |record: &dyn Fn(usize) -> String| (0..n).map(record).collect::<Vec<_>>().join(",");
+    let same = |record: &str| many(&|_| record.to_owned());
+    let trace = |lists: &[(&str, String)]| {
+        let lists: Vec<_> = lists.iter().map(|(name, records)| format!("\"{name}\":[{records}]")).collect();
+        format!("{{{}}}", lists.join(","))
+    };
+    let location = |to: &str| format!(r#""respHeader":[{{"fieldName":"Location","fieldVal":"{to}"}}]"#);
+    let request = r#""reqMethod":"GET","reqURL":"http://h/""#;
+    let connect =
+        r#"{"traceID":"k","tcpConn":"c","triggeredBy":"r","reqMethod":"CONNECT","networkProxy":"http://p"}"#;
+    vec![
+        (
+            "dials with one identifier, attempts and look-ups of it",
+            trace(&[
+                ("dials", same(r#"{"traceID":"d","endReason":"closed"}"#)),
+                (
+                    "tcpConns",
+                    same(
+                        r#"{"traceID":"c","fromDial":"d","fromResolver":true,"connected":true},{"fromDial":"d"}"#,
+                    ),
+                ),
+                ("udpConns", same(r#"{"traceID":"u","fromDial":"d","fromResolver":true}"#)),
+                ("dnsQueries", same(r#"{"fromDial":"d","dnsQueryMsgs":[{}]}"#)),
+                ("httpRequests", same(r#"{"traceID":"r","tcpConn":"c"}"#)),
+            ]),
+        ),
+        (
+            "connections with one identifier, tunnels and requests of it",
+            trace(&[
+                ("tcpConns", same(r#"{"traceID":"c","fromDial":"d"}"#)),
+                ("dials", r#"{"traceID":"d"}"#.into()),
+                ("tlsTunnels", same(r#"{"tcpConn":"c"}"#)),
+                ("httpRequests", format!(r#"{{"traceID":"r",{request}}},{}"#, same(connect))),
+            ]),
+        ),
+        (
+            "redirects to one URL that come after the requests for it",
+            trace(&[(
+                "httpRequests",
+                (0..8 * n)
+                    .map(|at| {
+                        let to = location("http://h/");
+                        format!(
+                            r#"{{"reqURL":"http://h/{at}","respStatusCode":302,"respRecvAt":"+9ms",{to}}},{{"reqURL":"http://h/","reqSentAt":"+1ms"}}"#
+                        )
+                    })
+                    .collect::<Vec<_>>()
+                    .join(","),
+            )]),
+        ),
+        (
+            "dials to one connection, which served requests to a proxy and broke",
+            trace(&[
+                (
+                    "dials",
+                    format!(
+                        r#"{{"traceID":"d"}},{}"#,
+                        same(r#"{"establishedConn":"c","triggeredBy":"r"},{"establishedConn":"c"}"#)
+                    ),
+                ),
+                (
+                    "tcpConns",
+                    format!(
+                        r#"{{"traceID":"c","connected":true,"fromDial":"d","connErr":"{long}","unixPath":"{long}"}}"#
+                    ),
+                ),
+                ("httpRequests", format!(r#"{{"traceID":"r",{request}}},{}"#, same(connect))),
+            ]),
+        ),
+        (
+            "messages of one conversation",
+            trace(&[
+                (
+                    "udpConns",
+                    format!(
+                        r#"{{"traceID":"u","connErr":"{long}","failure":"unknown_failure: {long}","addrTuple":{{"dstIP":"{long}"}}}}"#
+                    ),
+                ),
+                (
+                    "dnsQueries",
+                    format!(
+                        r#"{{"connection":"u","endReason":"failed","dnsQueryMsgs":[{}],"dnsReplyMsgs":[{}]}}"#,
+                        same(r#"{"id":1}"#),
+                        same(r#"{"id":2}"#)
+                    ),
+                ),
+            ]),
+        ),
+        (
+            "errors within a request that failed",
+            trace(&[
+                (
+                    "dials",
+                    format!(
+                        r#"{{"traceID":"d","triggeredBy":"r","resolverDials":[{}]}}"#,
+                        many(&|at| format!(r#"{{"dialErr":"{at}"}}"#))
+                    ),
+                ),
+                ("httpRequests", format!(r#"{{"traceID":"r","reqError":"{long}"}}"#)),
+            ]),
+        ),
+        (
+            "requests that refer to one tunnel and one connection",
+            trace(&[
+                (
+                    "tlsTunnels",
+                    format!(
+                        r#"{{"traceID":"t","tlsVersion":"{long}","peerCerts":[{{"subject":"{long}"}}]}}"#
+                    ),
+                ),
+                (
+                    "tcpConns",
+                    format!(r#"{{"traceID":"c","addrTuple":{{"srcIP":"{long}","dstIP":"{long}"}}}}"#),
+                ),
+                (
+                    "httpRequests",
+                    same(r#"{"tlsTunnel":"t","tcpConn":"c","attempts":[{"tcpConn":"c"},{"tcpConn":"x"}]}"#),
+                ),
+            ]),
+        ),
+        (
+            "requests with one identifier, what they caused",
+            trace(&[
+                ("dials", same(r#"{"traceID":"d","triggeredBy":"r","establishedConn":"x"}"#)),
+                ("tcpConns", same(r#"{"traceID":"c","fromDial":"d","fromResolver":true}"#)),
+                ("tlsTunnels", same(r#"{"traceID":"t","tcpConn":"x"}"#)),
+                (
+                    "httpRequests",
+                    same(
+                        r#"{"traceID":"r","networkProxy":"http://p","reqSentAt":"+1ms"},{"traceID":"r","tcpConn":"y","reqSentAt":"+1ms"}"#,
+                    ),
+                ),
+            ]),
+        ),
+    ]
+}
+
+#[test]
+fn the_work_grows_with_the_size_of_the_trace_and_no_faster() {
+    // What looks at every pair takes minutes.
+    for (what, json) in adverse(10_000) {
+        let trace = read(&json);
+        let drawing = view::waterfall(&trace).headers(true).to_string();
+        let times = drawing.len() / json.len();
+        assert!(times < 60, "{what}: {} bytes of {}", drawing.len(), json.len());
+        let timings = trace.http_requests.iter().map(|request| request.timings(&trace));
+        assert_eq!(timings.count(), trace.http_requests.len());
+    }
+}
+
+#[test]
+fn nothing_is_lost_in_traces_that_nobody_would_record() {
+    for (what, json) in adverse(20) {
+        let trace = read(&json);
+        let drawing = view::waterfall(&trace).to_string();
+        let connects = drawing.matches("CONNECT").count();
+        let expected = trace.http_requests.iter().filter(|request| request.req_method == "CONNECT").count();
+        assert_eq!(connects, expected, "{what}\n{drawing}");
+    }
 }

@@ -16,8 +16,17 @@ pub(super) struct Block {
     pub(super) begin: i64,
     pub(super) end: i64,
     pub(super) rows: Vec<Row>,
+    /// What happened outside its time, each on a scale of its own.
+    pub(super) sections: Vec<Section>,
     /// What is to be said at full width: errors above all.
     pub(super) remarks: Vec<Line>,
+}
+
+/// Something that belongs to a block but happened outside its time.
+#[derive(Debug, Default)]
+pub(super) struct Section {
+    pub(super) title: Line,
+    pub(super) rows: Vec<Row>,
 }
 
 /// Something that took time.
@@ -62,6 +71,16 @@ impl Row {
         }
     }
 
+    /// Moves the begin, if that is known and leaves something of it.
+    pub(super) fn begin_at(&mut self, begin: Option<i64>) {
+        if let (Some(begin), [(from, to)]) = (begin, self.parts.as_mut_slice())
+            && (*from..=*to).contains(&begin)
+        {
+            *from = begin;
+            self.duration = self.duration.map(|_| to.saturating_sub(begin));
+        }
+    }
+
     /// When it began.
     pub(super) fn begin(&self) -> Option<i64> {
         self.parts.iter().map(|(begin, _)| *begin).min()
@@ -76,7 +95,11 @@ impl Row {
 impl Block {
     /// Says in each row what went wrong there, but for what the block says as a whole.
     pub(super) fn settle(mut self, said: &str) -> Self {
-        for row in self.rows.iter_mut().filter(|row| !row.error.is_empty() && !said.contains(&row.error)) {
+        /// Longer texts are not searched, since there may be many rows.
+        const MAX_SEARCHED_BYTES: usize = 4096;
+        let said = Some(said).filter(|said| said.len() <= MAX_SEARCHED_BYTES).unwrap_or_default();
+        let rows = self.sections.iter_mut().flat_map(|section| &mut section.rows).chain(&mut self.rows);
+        for row in rows.filter(|row| !row.error.is_empty() && !said.contains(&row.error)) {
             row.notes.push(Tone::Error, format!(": {}", row.error));
         }
         self
@@ -106,7 +129,7 @@ impl Ending<'_> {
     pub(super) fn code(&self) -> String {
         match (self.failure, self.reason) {
             (Some(Failure::Unknown(unknown)), _) if unknown.text() == self.text => "unknown_failure".into(),
-            (Some(failure), _) => failure.as_str().into(),
+            (Some(failure), _) => text::clipped(failure.as_str()).into_owned(),
             (None, Some(EndReason::Timeout)) => "timeout".into(),
             (None, _) => "failed".into(),
         }

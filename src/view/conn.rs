@@ -2,7 +2,7 @@
 
 use super::block::{Ending, Row};
 use super::dns;
-use super::index::Index;
+use super::index::{Index, Origin};
 use super::style::{Line, Tone};
 use super::{suites, text};
 use crate::record::{
@@ -14,16 +14,29 @@ use crate::record::{
 /// that came to serve whoever is asking; another one is marked as unused.
 pub(super) fn rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>) -> Vec<Row> {
     let mut rows = dns::rows(index, dial);
-    let mut attempts: Vec<_> =
-        index.tcp_of(dial.trace_id.as_str()).iter().filter(|conn| !conn.from_resolver).collect();
+    let mut attempts: Vec<_> = index.tcp_of(dial).iter().filter(|conn| !conn.from_resolver).collect();
     attempts.sort_by_key(|conn| index.times.at(conn.handshake_begin_at));
     for conn in &attempts {
         let failed_dial = Some(dial).filter(|_| attempts.len() == 1);
         let mut row = attempt(index, conn, failed_dial);
+        // What somebody else's connector did is known as a whole only.
+        if conn.handshake_begin_at == dial.dial_begin_at {
+            if dial.is_look_up_unseen() && conn.unix_path.is_empty() {
+                row.label = "tcp+dns".into();
+                row.notes.item(Tone::Dim, "includes name lookup");
+            }
+            row.begin_at(index.times.at(dial.resolve_end_at));
+        }
+        if conn.layer == "application" {
+            row.notes.item(Tone::Dim, "includes any TLS handshake");
+        }
         if conn.connected && used.is_some_and(|used| used != conn.trace_id.as_str()) {
             row.notes.item(Tone::Dim, "not used by this request");
         }
         rows.push(row);
+    }
+    if attempts.is_empty() && (rows.is_empty() || dns::has_addresses(index, dial)) {
+        rows.push(unseen_attempts(index, dial));
     }
     let mut ways: Vec<Row> = attempts.iter().flat_map(|conn| through(index, conn)).collect();
     ways.sort_by_key(Row::begin);
@@ -31,12 +44,56 @@ pub(super) fn rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>) -> V
     rows
 }
 
+/// The attempts of a dial that show by their outcome only, as where somebody else's connector failed.
+fn unseen_attempts(index: &Index<'_>, dial: &DialTrace) -> Row {
+    let times = index.times;
+    let ending =
+        Ending { reason: dial.end_reason.as_ref(), failure: dial.failure.as_ref(), text: &dial.dial_err };
+    let end = times.at(dial.dial_end_at);
+    let is_running = end.is_none() && ending.reason.is_none() && !ending.is_failure();
+    let end = end.or(times.end.filter(|_| is_running));
+    let begin = times.at(dial.resolve_end_at).or(times.at(dial.dial_begin_at));
+    let label = if dial.is_look_up_unseen() { "tcp+dns" } else { "tcp" };
+    let mut row = Row::new(label, Tone::Tcp, begin, end);
+    row.notes.push(Tone::Plain, &dial.dst_address);
+    if dial.is_look_up_unseen() {
+        row.notes.item(Tone::Dim, "includes name lookup");
+    }
+    if is_running {
+        row.notes.item(Tone::Warn, "still connecting");
+    } else {
+        row.notes.item(Tone::Dim, "attempts not observed");
+    }
+    row.ended(&ending);
+    row
+}
+
+/// The same, where the dial of a connection may not be in the trace.
+pub(super) fn rows_of(index: &Index<'_>, origin: Origin<'_>, used: Option<&str>) -> Vec<Row> {
+    match origin {
+        Origin::Dial(dial) => rows(index, dial, used),
+        Origin::Conn(conn) => [attempt(index, conn, None)].into_iter().chain(through(index, conn)).collect(),
+    }
+}
+
+/// Requests to a proxy to pass on the connections that are drawn with `origin`.
+pub(super) fn connects<'i>(
+    index: &'i Index<'_>,
+    origin: Origin<'i>,
+) -> impl Iterator<Item = &'i HttpReqTrace> {
+    let (of_dial, alone) = match origin {
+        Origin::Dial(dial) => (index.tcp_of(dial), None),
+        Origin::Conn(conn) => (&[][..], Some(conn)),
+    };
+    let conns = of_dial.iter().copied().filter(|conn| !conn.from_resolver).chain(alone);
+    conns.flat_map(|conn| index.connects_of(conn).iter().copied())
+}
+
 /// What was made of a connection: tunnels, and ways through a proxy.
 pub(super) fn through<'i>(index: &'i Index<'_>, conn: &'i TcpConnTrace) -> impl Iterator<Item = Row> + 'i {
-    let id = conn.trace_id.as_str();
     let socks = conn.socks.iter().map(|handshake| socks(index, handshake));
-    let connects = index.connects_of(id).iter().map(|request| connect(index, request));
-    let tunnels = index.tunnels_of(id).iter().map(|tunnel| tls(index, tunnel));
+    let connects = index.connects_of(conn).iter().map(|request| connect(index, request));
+    let tunnels = index.tunnels_of(conn).iter().map(|tunnel| tls(index, tunnel));
     tunnels.chain(connects).chain(socks)
 }
 
@@ -190,7 +247,7 @@ pub(super) fn remote(conn: &TcpConnTrace) -> String {
     if conn.unix_path.is_empty() {
         dns::address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)
     } else {
-        conn.unix_path.to_string()
+        text::clipped(&conn.unix_path).into_owned()
     }
 }
 

@@ -1,22 +1,23 @@
 //! Look-ups: every message of them.
 
+use std::collections::{HashMap, VecDeque};
+
 use super::block::{Ending, Row};
 use super::index::Index;
 use super::style::{Line, Tone};
 use super::text;
 use crate::record::{
-    DialTrace, DnsQueryMsg, DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType, ResolverDialTrace,
+    DialTrace, DnsQueryMsg, DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType, Failure, ResolverDialTrace,
 };
 
 /// The look-up of a dial: a row for the whole, and one for each message and each nameserver that could not be
 /// asked. Empty where no name was looked up.
 pub(super) fn rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
     let host = host_of(&dial.dst_address);
-    let id = dial.trace_id.as_str();
     let mut parts: Vec<Row> =
-        index.queries_of(id).iter().flat_map(|query| exchange(index, query, host)).collect();
+        index.queries_of(dial).iter().flat_map(|query| exchange(index, query, host)).collect();
     parts.extend(dial.resolver_dials.iter().filter_map(|attempt| failed(index, attempt)));
-    parts.extend(silent(index, id));
+    parts.extend(silent(index, dial));
     parts.sort_by_key(|row| row.begin().unwrap_or(i64::MAX));
     parts.extend(skipped(dial));
 
@@ -36,7 +37,7 @@ pub(super) fn rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
     whole.notes.push(Tone::Plain, host);
     if is_running {
         whole.notes.item(Tone::Warn, "still running");
-    } else if index.tcp_of(id).iter().all(|conn| conn.from_resolver) {
+    } else if index.tcp_of(dial).iter().all(|conn| conn.from_resolver) && !has_addresses(index, dial) {
         // There was nowhere to connect to, so the error of the dial is that of the look-up.
         let (reason, failure) = (dial.end_reason.as_ref(), dial.failure.as_ref());
         whole.ended(&Ending { reason, failure, text: &dial.dial_err });
@@ -47,19 +48,36 @@ pub(super) fn rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
     parts
 }
 
+/// Whether the look-up of a dial is over and brought addresses, as its messages show.
+pub(super) fn has_addresses(index: &Index<'_>, dial: &DialTrace) -> bool {
+    let replies = index.queries_of(dial).iter().flat_map(|query| &query.dns_reply_msgs);
+    let mut answers = replies.filter(|reply| reply.ignored.is_empty()).flat_map(|reply| &reply.answers);
+    let is_over = index.times.at(dial.resolve_end_at) < index.times.at(dial.dial_end_at).or(index.times.end);
+    !dial.resolve_end_at.is_undefined()
+        && is_over
+        && answers.any(|answer| matches!(answer.r#type, DnsResType::A | DnsResType::Aaaa))
+}
+
 /// The messages exchanged over one connection to a nameserver. `host` need not be named again.
 pub(super) fn exchange(index: &Index<'_>, query: &DnsQueryTrace, host: &str) -> Vec<Row> {
     let server = server(index, query);
-    let mut replies: Vec<Option<&DnsReplyMsg>> = query.dns_reply_msgs.iter().map(Some).collect();
     let mut rows = Vec::with_capacity(query.dns_query_msgs.len());
+    let replies = &query.dns_reply_msgs;
+    let mut is_used = vec![false; replies.len()];
+    // By their ID, the indexes of the replies that no query has taken yet.
+    let mut unused: HashMap<u16, VecDeque<usize>> = HashMap::new();
+    for (at, reply) in replies.iter().enumerate().filter(|(_, reply)| reply.ignored.is_empty()) {
+        unused.entry(reply.id).or_default().push_back(at);
+    }
     for message in &query.dns_query_msgs {
-        let answers = |reply: &Option<&DnsReplyMsg>| {
-            reply.is_some_and(|reply| reply.id == message.id && reply.ignored.is_empty())
-        };
-        let reply = replies.iter_mut().find(|reply| answers(reply)).and_then(Option::take);
+        let at = unused.get_mut(&message.id).and_then(VecDeque::pop_front);
+        let reply = at.map(|at| {
+            is_used[at] = true;
+            &replies[at]
+        });
         rows.push(asked(index, query, message, reply, &server, host));
     }
-    for reply in replies.into_iter().flatten() {
+    for reply in replies.iter().zip(is_used).filter(|(_, is_used)| !is_used).map(|(reply, _)| reply) {
         let at = index.times.at(reply.recv_at);
         let mut row = Row::part("", Tone::Warn, at, None);
         row.notes.push(Tone::Plain, &server.name);
@@ -70,32 +88,32 @@ pub(super) fn exchange(index: &Index<'_>, query: &DnsQueryTrace, host: &str) -> 
     rows
 }
 
-struct Server {
+struct Server<'a> {
     name: String,
     closed_at: Option<i64>,
-    failure: Option<crate::record::Failure>,
-    error: String,
+    failure: Option<&'a Failure>,
+    error: &'a str,
 }
 
 /// The other end of the connection that carried the messages.
-fn server(index: &Index<'_>, query: &DnsQueryTrace) -> Server {
+fn server<'a>(index: &Index<'a>, query: &DnsQueryTrace) -> Server<'a> {
     let id = &query.connection;
     if let Some(conn) = index.trace.udp_conns.get(id) {
         return Server {
             name: address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port),
             closed_at: index.times.at(conn.conn_close_at),
-            failure: conn.failure.clone(),
-            error: conn.conn_err.to_string(),
+            failure: conn.failure.as_ref(),
+            error: &conn.conn_err,
         };
     }
     match index.trace.tcp_conns.get(id) {
         Some(conn) => Server {
             name: format!("tcp {}", address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)),
             closed_at: index.times.at(conn.conn_close_at),
-            failure: conn.failure.clone(),
-            error: conn.conn_err.to_string(),
+            failure: conn.failure.as_ref(),
+            error: &conn.conn_err,
         },
-        None => Server { name: String::new(), closed_at: None, failure: None, error: String::new() },
+        None => Server { name: String::new(), closed_at: None, failure: None, error: "" },
     }
 }
 
@@ -104,7 +122,7 @@ fn asked(
     query: &DnsQueryTrace,
     message: &DnsQueryMsg,
     reply: Option<&DnsReplyMsg>,
-    server: &Server,
+    server: &Server<'_>,
     host: &str,
 ) -> Row {
     let sent = index.times.at(message.sent_at);
@@ -135,8 +153,8 @@ fn asked(
         None => {
             let ending = Ending {
                 reason: query.end_reason.as_ref(),
-                failure: query.failure.as_ref().or(server.failure.as_ref()),
-                text: &server.error,
+                failure: query.failure.as_ref().or(server.failure),
+                text: &text::clipped(server.error),
             };
             row.tone = Tone::Warn;
             row.notes.item(Tone::Warn, "no reply");
@@ -209,7 +227,7 @@ fn failed(index: &Index<'_>, attempt: &ResolverDialTrace) -> Option<Row> {
 }
 
 /// Connections to nameservers whose messages were not recorded.
-fn silent<'i>(index: &'i Index<'_>, dial: &'i str) -> impl Iterator<Item = Row> + 'i {
+fn silent<'i>(index: &'i Index<'_>, dial: &DialTrace) -> impl Iterator<Item = Row> + 'i {
     let times = index.times;
     let udp = index.udp_of(dial).iter().filter(|conn| conn.from_resolver).map(|conn| {
         let span = (conn.socket_create_at, conn.conn_close_at);
@@ -245,8 +263,8 @@ fn skipped(dial: &DialTrace) -> impl Iterator<Item = Row> + '_ {
 pub(super) fn address(ip: &str, port: u16) -> String {
     match (ip, port) {
         ("", 0) => "?".into(),
-        (ip, port) if ip.contains(':') => format!("[{ip}]:{port}"),
-        (ip, port) => format!("{ip}:{port}"),
+        (ip, port) if ip.contains(':') => format!("[{}]:{port}", text::clipped(ip)),
+        (ip, port) => format!("{}:{port}", text::clipped(ip)),
     }
 }
 

@@ -37,14 +37,23 @@ impl Paper {
             self.indent(f, INDENT)?;
             self.end(f, &line)?;
         }
-        let ruler = Ruler::new(self, Scale { begin: block.begin, end: block.end, columns: self.bar });
-        if !block.rows.is_empty() {
-            self.axis(f, &ruler)?;
-        }
-        for row in &block.rows {
-            self.row(f, row, &ruler)?;
+        self.rows(f, &block.rows, block.begin, block.end)?;
+        for section in &block.sections {
+            self.remark(f, &section.title)?;
+            let begin = section.rows.iter().filter_map(Row::begin).min().unwrap_or_default();
+            let end = section.rows.iter().filter_map(Row::end).max().unwrap_or(begin);
+            self.rows(f, &section.rows, begin, end)?;
         }
         block.remarks.iter().try_for_each(|remark| self.remark(f, remark))
+    }
+
+    /// Rows below their axis.
+    fn rows(self, f: &mut fmt::Formatter<'_>, rows: &[Row], begin: i64, end: i64) -> fmt::Result {
+        let ruler = Ruler::new(self, Scale { begin, end, columns: self.bar });
+        if !rows.is_empty() {
+            self.axis(f, &ruler)?;
+        }
+        rows.iter().try_for_each(|row| self.row(f, row, &ruler))
     }
 
     /// Left and right on one line. A line that is too long for it is left whole, so that a URL can be copied.

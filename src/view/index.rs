@@ -1,20 +1,23 @@
-//! What belongs to what.
+//! Decides where each record of a trace is drawn.
 //!
-//! Our traces say it; those of the Go package, where a failed request refers to nothing and a dial to no
-//! request, leave some of it to be found out.
+//! Our traces say what belongs to what; those of the Go package, where a failed request refers to nothing and a
+//! dial to no request, leave some of it to be found out. Whatever a trace refers to, and however often, each of its
+//! dials and requests is drawn once, and so is each connection that a dial made: the work is linear in the number
+//! of records, but for sorting.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use http::Uri;
 
 use super::times::Times;
 use crate::record::{
-    DialTrace, DnsQueryTrace, HttpReqTrace, NetTrace, TcpConnTrace, TlsTunnelTrace, UdpConnTrace,
+    DialTrace, DnsQueryTrace, HttpReqTrace, NetTrace, Record, TcpConnTrace, TlsTunnelTrace, TraceId,
+    TraceList, UdpConnTrace,
 };
 
 type Groups<'a, T> = HashMap<&'a str, Vec<&'a T>>;
 
-/// A trace with the ways through it that its own identifiers do not give.
+/// A trace with the place of each record in the drawing.
 pub(super) struct Index<'a> {
     pub(super) trace: &'a NetTrace,
     pub(super) times: Times,
@@ -22,16 +25,69 @@ pub(super) struct Index<'a> {
     udp_of_dial: Groups<'a, UdpConnTrace>,
     queries_of_dial: Groups<'a, DnsQueryTrace>,
     tunnels_of_conn: Groups<'a, TlsTunnelTrace>,
-    requests_on_conn: Groups<'a, HttpReqTrace>,
-    /// Each CONNECT that is drawn as a part of its connection.
+    users: HashMap<&'a str, Users>,
+    /// CONNECT requests that are drawn as a part of their connection.
     connects_of_conn: Groups<'a, HttpReqTrace>,
-    connects: HashSet<&'a str>,
+    /// By their address, since an identifier may be that of several.
+    connects: HashSet<*const HttpReqTrace>,
     proxy_tunnels: HashSet<&'a str>,
     /// By the index of the request.
-    dials_of_request: HashMap<usize, Vec<&'a DialTrace>>,
-    /// Dials that no request caused.
-    pub(super) lone_dials: Vec<&'a DialTrace>,
+    places: HashMap<usize, Place<'a>>,
+    /// What led to a connection of no request.
+    pub(super) lone: Vec<Origin<'a>>,
+    /// Tunnels over no connection that is drawn, and of no request.
+    pub(super) lone_tunnels: Vec<&'a TlsTunnelTrace>,
     with_messages: HashSet<&'a str>,
+}
+
+/// What led to a connection: its dial, or the connection itself where the trace has no dial of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin<'a> {
+    Dial(&'a DialTrace),
+    Conn(&'a TcpConnTrace),
+}
+
+impl Origin<'_> {
+    pub(super) fn is_established(&self) -> bool {
+        match self {
+            Origin::Dial(dial) => !dial.established_conn.is_undefined(),
+            Origin::Conn(conn) => conn.connected,
+        }
+    }
+
+    /// Whether no request is known that caused it.
+    pub(super) fn is_of_nobody(&self) -> bool {
+        match self {
+            Origin::Dial(dial) => dial.triggered_by.is_undefined(),
+            Origin::Conn(_) => true,
+        }
+    }
+
+    pub(super) fn led_to(&self, conn: &TcpConnTrace) -> bool {
+        match self {
+            Origin::Dial(dial) => !dial.trace_id.is_undefined() && dial.trace_id == conn.from_dial,
+            Origin::Conn(own) => std::ptr::eq(*own, conn),
+        }
+    }
+}
+
+/// What is drawn with a request besides the request itself.
+#[derive(Default)]
+struct Place<'a> {
+    /// What the request caused.
+    own: Vec<Origin<'a>>,
+    /// What led to its connection and was not caused by it.
+    earlier: Vec<Origin<'a>>,
+    /// Tunnels of its own over a connection that is not in the trace.
+    tunnels: Vec<&'a TlsTunnelTrace>,
+}
+
+/// The requests that refer to a connection.
+#[derive(Default)]
+struct Users {
+    count: usize,
+    /// When the first was sent that is drawn with its connection, and its index.
+    first: Option<(i64, usize)>,
 }
 
 impl<'a> Index<'a> {
@@ -44,48 +100,59 @@ impl<'a> Index<'a> {
             udp_of_dial: group(&trace.udp_conns, |conn| conn.from_dial.as_str()),
             queries_of_dial: group(&trace.dns_queries, |query| query.from_dial.as_str()),
             tunnels_of_conn: group(&trace.tls_tunnels, |tunnel| tunnel.tcp_conn.as_str()),
-            requests_on_conn: group(&trace.http_requests, |request| request.tcp_conn.as_str()),
+            users: HashMap::new(),
             connects_of_conn: HashMap::new(),
             connects: HashSet::new(),
             proxy_tunnels: trace.http_requests.iter().map(|r| r.proxy_tls_tunnel.as_str()).collect(),
-            dials_of_request: HashMap::new(),
-            lone_dials: Vec::new(),
+            places: HashMap::new(),
+            lone: Vec::new(),
+            lone_tunnels: Vec::new(),
             with_messages: trace.dns_queries.iter().map(|query| query.connection.as_str()).collect(),
         };
+        index.count_users();
         index.claim_connects();
+        index.find_first_users();
         index.claim_dials();
+        index.claim_conns();
+        index.claim_tunnels();
         index
     }
 
     /// TCP connections that a dial made or tried to make, to the destination or to a nameserver.
-    pub(super) fn tcp_of(&self, dial: &str) -> &[&'a TcpConnTrace] {
-        of(&self.tcp_of_dial, dial)
+    pub(super) fn tcp_of(&self, dial: &DialTrace) -> &[&'a TcpConnTrace] {
+        self.of_dial(&self.tcp_of_dial, dial)
     }
 
-    pub(super) fn udp_of(&self, dial: &str) -> &[&'a UdpConnTrace] {
-        of(&self.udp_of_dial, dial)
+    pub(super) fn udp_of(&self, dial: &DialTrace) -> &[&'a UdpConnTrace] {
+        self.of_dial(&self.udp_of_dial, dial)
     }
 
-    pub(super) fn queries_of(&self, dial: &str) -> &[&'a DnsQueryTrace] {
-        of(&self.queries_of_dial, dial)
+    pub(super) fn queries_of(&self, dial: &DialTrace) -> &[&'a DnsQueryTrace] {
+        self.of_dial(&self.queries_of_dial, dial)
     }
 
-    pub(super) fn tunnels_of(&self, conn: &str) -> &[&'a TlsTunnelTrace] {
-        of(&self.tunnels_of_conn, conn)
+    pub(super) fn tunnels_of(&self, conn: &TcpConnTrace) -> &[&'a TlsTunnelTrace] {
+        if is_first(&self.trace.tcp_conns, conn) { of(&self.tunnels_of_conn, &conn.trace_id) } else { &[] }
     }
 
-    pub(super) fn requests_on(&self, conn: &str) -> &[&'a HttpReqTrace] {
-        of(&self.requests_on_conn, conn)
+    /// Requests to a proxy to pass the connection on.
+    pub(super) fn connects_of(&self, conn: &TcpConnTrace) -> &[&'a HttpReqTrace] {
+        if is_first(&self.trace.tcp_conns, conn) { of(&self.connects_of_conn, &conn.trace_id) } else { &[] }
     }
 
-    /// Requests to a proxy for the way that the connection then was.
-    pub(super) fn connects_of(&self, conn: &str) -> &[&'a HttpReqTrace] {
-        of(&self.connects_of_conn, conn)
+    /// The last tunnel over a connection, given by its identifier.
+    pub(super) fn last_tunnel_of(&self, conn: &TraceId) -> Option<&'a TlsTunnelTrace> {
+        of(&self.tunnels_of_conn, conn).last().copied()
+    }
+
+    /// Whether the connection served one request alone.
+    pub(super) fn is_only_on(&self, conn: &TraceId) -> bool {
+        self.users.get(conn.as_str()).is_some_and(|users| users.count == 1)
     }
 
     /// Whether the request is drawn as a part of its connection, and not by itself.
     pub(super) fn is_connect(&self, request: &HttpReqTrace) -> bool {
-        self.connects.contains(request.trace_id.as_str())
+        self.connects.contains(&std::ptr::from_ref(request))
     }
 
     /// Whether a tunnel leads to a proxy, and no further.
@@ -93,9 +160,20 @@ impl<'a> Index<'a> {
         self.proxy_tunnels.contains(tunnel.trace_id.as_str())
     }
 
-    /// The dials that a request caused, by the request's place in the trace.
-    pub(super) fn dials_of(&self, request: usize) -> &[&'a DialTrace] {
-        self.dials_of_request.get(&request).map_or(&[], Vec::as_slice)
+    /// The dials and connections that a request caused, given the index of the request.
+    pub(super) fn own(&self, request: usize) -> &[Origin<'a>] {
+        self.places.get(&request).map_or(&[], |place| &place.own)
+    }
+
+    /// The dials and connections that led to the connection of a request, which is the first to use it and did not
+    /// cause them.
+    pub(super) fn earlier(&self, request: usize) -> &[Origin<'a>] {
+        self.places.get(&request).map_or(&[], |place| &place.earlier)
+    }
+
+    /// Tunnels to be drawn with a request whose connection is not in the trace.
+    pub(super) fn tunnels_without_conn(&self, request: usize) -> &[&'a TlsTunnelTrace] {
+        self.places.get(&request).map_or(&[], |place| &place.tunnels)
     }
 
     /// Whether the DNS messages of a connection are in the trace.
@@ -103,79 +181,174 @@ impl<'a> Index<'a> {
         self.with_messages.contains(conn)
     }
 
-    /// Finds each CONNECT that a request in the trace needed; or nobody did, and it is all that there was of HTTP on
-    /// its connection.
+    /// What refers to a dial. Where several dials have one identifier, it belongs to the first.
+    fn of_dial<'g, T>(&self, groups: &'g Groups<'a, T>, dial: &DialTrace) -> &'g [&'a T] {
+        if is_first(&self.trace.dials, dial) { of(groups, &dial.trace_id) } else { &[] }
+    }
+
+    /// The connection with this identifier, if what was made of it is drawn with it.
+    fn drawn_conn(&self, id: &TraceId) -> Option<&'a TcpConnTrace> {
+        self.trace.tcp_conns.get(id).filter(|conn| !conn.from_resolver)
+    }
+
+    /// Whether a request can have connections drawn with it. One that was accepted came over a connection that was
+    /// there, which is drawn by itself.
+    fn has_place(&self, request: &HttpReqTrace) -> bool {
+        !request.accepted && !self.is_connect(request)
+    }
+
+    fn count_users(&mut self) {
+        for request in self.trace.http_requests.iter().filter(|request| !request.tcp_conn.is_undefined()) {
+            self.users.entry(request.tcp_conn.as_str()).or_default().count += 1;
+        }
+    }
+
+    /// Finds each CONNECT whose connection is drawn, and that a request in the trace needed; or nobody did, and it
+    /// is all that there was of HTTP on its connection.
     fn claim_connects(&mut self) {
         let trace = self.trace;
         for request in trace.http_requests.iter().filter(|request| request.req_method == "CONNECT") {
-            let dial = || trace.dials.get(&trace.tcp_conns.get(&request.tcp_conn)?.from_dial);
-            let is_alone = || self.requests_on(request.tcp_conn.as_str()).len() == 1;
+            let Some(conn) = self.drawn_conn(&request.tcp_conn) else { continue };
+            let is_unasked =
+                || trace.dials.get(&conn.from_dial).is_some_and(|d| d.triggered_by.is_undefined());
             let is_part = match request.triggered_by.is_undefined() {
-                true => is_alone() && dial().is_some_and(|dial| dial.triggered_by.is_undefined()),
-                false => trace.http_requests.get(&request.triggered_by).is_some(),
+                true => self.is_only_on(&request.tcp_conn) && is_unasked(),
+                false => trace.http_requests.get(&*request.triggered_by).is_some(),
             };
-            if is_part && !request.network_proxy.is_empty() && !request.tcp_conn.is_undefined() {
-                self.connects.insert(request.trace_id.as_str());
+            if is_part && !request.network_proxy.is_empty() {
+                self.connects.insert(request);
                 self.connects_of_conn.entry(request.tcp_conn.as_str()).or_default().push(request);
             }
         }
     }
 
-    /// Gives every dial to the request that caused it.
+    fn find_first_users(&mut self) {
+        for (at, request) in self.trace.http_requests.iter().enumerate() {
+            if request.tcp_conn.is_undefined() || !self.has_place(request) {
+                continue;
+            }
+            let user = (self.times.at(request.req_sent_at).unwrap_or(i64::MAX), at);
+            let first = &mut self.users.entry(request.tcp_conn.as_str()).or_default().first;
+            *first = Some(first.map_or(user, |first| first.min(user)));
+        }
+    }
+
+    /// Gives every dial to the request that caused it, or else to the first that used its connection.
     fn claim_dials(&mut self) {
         let trace = self.trace;
-        let places: HashMap<&str, usize> =
-            trace.http_requests.iter().enumerate().map(|(at, r)| (r.trace_id.as_str(), at)).rev().collect();
+        let requests = || trace.http_requests.iter().enumerate().filter(|(_, r)| self.has_place(r));
+        let by_id: HashMap<&str, usize> =
+            requests().rev().map(|(at, request)| (request.trace_id.as_str(), at)).collect();
         let mut waiting: HashMap<String, Vec<(i64, usize)>> = HashMap::new();
-        for (at, request) in trace.http_requests.iter().enumerate().filter(|(_, r)| r.tcp_conn.is_undefined())
-        {
+        for (at, request) in requests().filter(|(_, request)| request.tcp_conn.is_undefined()) {
             let begin = self.times.at(request.req_sent_at).unwrap_or(i64::MIN);
             waiting.entry(target(request)).or_default().push((begin, at));
         }
         waiting.values_mut().for_each(|requests| requests.sort_unstable());
         for dial in trace.dials.iter() {
-            let named =
-                places.get(dial.triggered_by.as_str()).copied().filter(|_| !dial.triggered_by.is_undefined());
-            let claimed = named.or_else(|| self.first_user(dial, &places)).or_else(|| {
-                let begin = self.times.at(dial.dial_begin_at)?;
-                let requests = waiting.get(dial.dst_address.as_str())?;
-                let before = requests.partition_point(|(sent, _)| *sent <= begin);
-                let free = requests[..before].iter().rev().take(16);
-                free.map(|(_, at)| *at).find(|at| !self.dials_of_request.contains_key(at))
-            });
-            match claimed.filter(|_| named.is_some() || dial.triggered_by.is_undefined()) {
-                Some(at) => self.dials_of_request.entry(at).or_default().push(dial),
-                None => self.lone_dials.push(dial),
+            let is_named = !dial.triggered_by.is_undefined();
+            let cause = match by_id.get(dial.triggered_by.as_str()).filter(|_| is_named) {
+                Some(at) => Some(*at),
+                None if is_named => None,
+                None => self.first_user_waited(dial).or_else(|| self.waited_for(dial, &waiting)),
+            };
+            match (cause, self.first_user(dial)) {
+                (Some(at), _) => self.places.entry(at).or_default().own.push(Origin::Dial(dial)),
+                (None, Some((_, at))) => {
+                    self.places.entry(at).or_default().earlier.push(Origin::Dial(dial));
+                }
+                (None, None) => self.lone.push(Origin::Dial(dial)),
             }
         }
     }
 
-    /// The first request on the connection that a dial made, unless it was sent after the dial began.
-    fn first_user(&self, dial: &DialTrace, places: &HashMap<&str, usize>) -> Option<usize> {
-        let conns = self.tcp_of(dial.trace_id.as_str()).iter().filter(|conn| !conn.from_resolver);
-        let users = conns.flat_map(|conn| self.requests_on(conn.trace_id.as_str()));
-        let sent = |request: &&&HttpReqTrace| self.times.at(request.req_sent_at);
-        let first = users.min_by_key(|request| sent(request).unwrap_or(i64::MAX))?;
-        let caused = sent(&first)? <= self.times.at(dial.dial_begin_at)?;
-        places.get(first.trace_id.as_str()).copied().filter(|_| caused)
+    /// The first request on a connection that a dial made: when it was sent, and its index.
+    fn first_user(&self, dial: &DialTrace) -> Option<(i64, usize)> {
+        let conns = self.tcp_of(dial).iter().filter(|conn| !conn.from_resolver);
+        conns.filter_map(|conn| self.users.get(conn.trace_id.as_str())?.first).min()
     }
 
-    /// The requests in chains of redirects, by their place in the trace. A chain begins with the request that
-    /// no redirect led to; chains are in the order of these.
+    /// The first request on the connection of a dial, unless it was sent after the dial began.
+    fn first_user_waited(&self, dial: &DialTrace) -> Option<usize> {
+        let (sent, at) = self.first_user(dial)?;
+        (sent <= self.times.at(dial.dial_begin_at)?).then_some(at)
+    }
+
+    /// A request without a connection to the same target that had been sent when the dial began, the latest that
+    /// has no dial yet.
+    fn waited_for(&self, dial: &DialTrace, waiting: &HashMap<String, Vec<(i64, usize)>>) -> Option<usize> {
+        /// More than these at one moment are not told apart.
+        const MAX_CANDIDATES: usize = 16;
+        let begin = self.times.at(dial.dial_begin_at)?;
+        let requests = waiting.get(dial.dst_address.as_str())?;
+        let before = requests.partition_point(|(sent, _)| *sent <= begin);
+        let latest = requests[..before].iter().rev().take(MAX_CANDIDATES);
+        latest.map(|(_, at)| *at).find(|at| !self.places.contains_key(at))
+    }
+
+    /// Gives every connection whose dial is not in the trace to the first request that used it.
+    fn claim_conns(&mut self) {
+        let trace = self.trace;
+        let is_drawn_with_messages =
+            |conn: &TcpConnTrace| conn.from_resolver && self.with_messages.contains(conn.trace_id.as_str());
+        let without_dial = trace.tcp_conns.iter().filter(|conn| trace.dials.get(&conn.from_dial).is_none());
+        let conns: Vec<_> = without_dial.filter(|conn| !is_drawn_with_messages(conn)).collect();
+        for conn in conns {
+            let user = self.users.get(conn.trace_id.as_str()).and_then(|users| users.first);
+            match user.filter(|_| !conn.accepted && !conn.from_resolver) {
+                Some((sent, at)) => {
+                    let place = self.places.entry(at).or_default();
+                    let is_own = self.times.at(conn.handshake_begin_at) >= Some(sent);
+                    let list = if is_own { &mut place.own } else { &mut place.earlier };
+                    list.push(Origin::Conn(conn));
+                }
+                None => self.lone.push(Origin::Conn(conn)),
+            }
+        }
+    }
+
+    /// Gives every tunnel over a connection that is not drawn to the first request that refers to it. A failed
+    /// tunnel of the Go package knows no connection.
+    fn claim_tunnels(&mut self) {
+        let trace = self.trace;
+        let mut claimed: HashMap<*const TlsTunnelTrace, usize> = HashMap::new();
+        for (at, request) in trace.http_requests.iter().enumerate().filter(|(_, r)| self.has_place(r)) {
+            for id in [&*request.proxy_tls_tunnel, &request.tls_tunnel] {
+                if let Some(tunnel) = trace.tls_tunnels.get(id) {
+                    claimed.entry(tunnel).or_insert(at);
+                }
+            }
+        }
+        for tunnel in trace.tls_tunnels.iter() {
+            if self.drawn_conn(&tunnel.tcp_conn).is_some() {
+                continue;
+            }
+            match claimed.get(&std::ptr::from_ref(tunnel)) {
+                Some(at) => self.places.entry(*at).or_default().tunnels.push(tunnel),
+                None => self.lone_tunnels.push(tunnel),
+            }
+        }
+    }
+
+    /// The requests in chains of redirects, by their index. A chain begins with the request that no redirect led
+    /// to; chains are in the order of these.
     pub(super) fn chains(&self) -> Vec<Vec<usize>> {
         let requests = &self.trace.http_requests;
-        let places: HashMap<&str, usize> =
-            requests.iter().enumerate().map(|(at, r)| (r.trace_id.as_str(), at)).rev().collect();
+        let drawn = || requests.iter().enumerate().filter(|(_, request)| !self.is_connect(request));
+        let by_id: HashMap<&str, usize> =
+            drawn().rev().map(|(at, request)| (request.trace_id.as_str(), at)).collect();
         let mut next = vec![None; requests.len()];
         let mut is_hop = vec![false; requests.len()];
-        let mut redirects: HashMap<String, Vec<usize>> = HashMap::new();
-        for (at, request) in requests.iter().enumerate() {
-            let named = places.get(request.prev_hop.as_str()).copied();
+        // By URL, redirects to it that no request has followed yet: when they came, and their index.
+        let mut redirects: HashMap<String, BTreeSet<(i64, usize)>> = HashMap::new();
+        for (at, request) in drawn() {
+            let named = by_id.get(request.prev_hop.as_str()).copied();
             let mut guessed = || {
+                let sent = self.times.at(request.req_sent_at)?;
                 let candidates = redirects.get_mut(request.req_url.as_str())?;
-                let before = |prev: &usize| requests[*prev].resp_recv_at <= request.req_sent_at;
-                let found = candidates.iter().rposition(before)?;
-                Some(candidates.remove(found))
+                let found = *candidates.range(..=(sent, usize::MAX)).next_back()?;
+                candidates.remove(&found);
+                Some(found.1)
             };
             let prev = if request.prev_hop.is_undefined() { guessed() } else { named };
             // Only a hop further back, so that no chain bites its own tail.
@@ -183,11 +356,11 @@ impl<'a> Index<'a> {
                 next[prev] = Some(at);
                 is_hop[at] = true;
             }
-            if let Some(url) = redirects_to(request) {
-                redirects.entry(url).or_default().push(at);
+            if let Some((url, came)) = redirects_to(request).zip(self.times.at(request.resp_recv_at)) {
+                redirects.entry(url).or_default().insert((came, at));
             }
         }
-        let heads = (0..requests.len()).filter(|at| !is_hop[*at] && !self.is_connect(&requests[*at]));
+        let heads = drawn().map(|(at, _)| at).filter(|at| !is_hop[*at]);
         heads.map(|head| std::iter::successors(Some(head), |at| next[*at]).collect()).collect()
     }
 }
@@ -200,9 +373,14 @@ fn group<'a, T>(records: &'a [T], key: impl Fn(&'a T) -> &'a str) -> Groups<'a, 
     groups
 }
 
-fn of<'g, 'a, T>(groups: &'g Groups<'a, T>, id: &str) -> &'g [&'a T] {
+fn of<'g, 'a, T>(groups: &'g Groups<'a, T>, id: &TraceId) -> &'g [&'a T] {
     // What refers to nothing belongs to nothing.
-    if id.is_empty() { &[] } else { groups.get(id).map_or(&[], Vec::as_slice) }
+    if id.is_undefined() { &[] } else { groups.get(id.as_str()).map_or(&[], Vec::as_slice) }
+}
+
+/// Whether it is the first record with its identifier. Others with the same one cannot be referred to.
+fn is_first<T: Record>(records: &TraceList<T>, record: &T) -> bool {
+    records.get(record.trace_id()).is_some_and(|first| std::ptr::eq(first, record))
 }
 
 /// What has to be dialled for a request, as `host:port`.
@@ -234,7 +412,7 @@ fn redirects_to(request: &HttpReqTrace) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{HttpHeaderField, Timestamp, TraceId};
+    use crate::record::{HttpHeaderField, Timestamp};
 
     fn request(id: &str, url: &str, sent_ms: u64) -> HttpReqTrace {
         HttpReqTrace {
@@ -258,8 +436,12 @@ mod tests {
         NetTrace { http_requests: requests.into(), ..NetTrace::default() }
     }
 
-    fn ids<'a>(dials: &[&'a DialTrace]) -> Vec<&'a str> {
-        dials.iter().map(|dial| dial.trace_id.as_str()).collect()
+    fn ids<'a>(origins: &[Origin<'a>]) -> Vec<&'a str> {
+        let id = |origin: &Origin<'a>| match *origin {
+            Origin::Dial(dial) => dial.trace_id.as_str(),
+            Origin::Conn(conn) => conn.trace_id.as_str(),
+        };
+        origins.iter().map(id).collect()
     }
 
     #[test]
@@ -278,10 +460,10 @@ mod tests {
         ];
         let trace = NetTrace { http_requests: requests.into(), dials: dials.into(), ..NetTrace::default() };
         let index = Index::of(&trace);
-        assert_eq!(ids(index.dials_of(0)), ["d1"]);
-        assert_eq!(ids(index.dials_of(1)), ["d5"]);
-        assert_eq!(ids(index.dials_of(2)), ["d3"]);
-        assert_eq!(ids(&index.lone_dials), ["d2", "d4"]);
+        assert_eq!(ids(index.own(0)), ["d1"]);
+        assert_eq!(ids(index.own(1)), ["d5"]);
+        assert_eq!(ids(index.own(2)), ["d3"]);
+        assert_eq!(ids(&index.lone), ["d2", "d4"]);
     }
 
     #[test]
@@ -297,10 +479,12 @@ mod tests {
             vec![TcpConnTrace { trace_id: "conn".into(), from_dial: "d".into(), ..TcpConnTrace::default() }]
                 .into();
         let index = Index::of(&trace);
-        assert_eq!((ids(index.dials_of(1)), index.dials_of(0).len()), (vec!["d"], 0));
+        assert_eq!((ids(index.own(1)), index.own(0).len()), (vec!["d"], 0));
 
         trace.dials.iter_mut().for_each(|dial| dial.dial_begin_at = Timestamp::relative(0));
-        assert_eq!(Index::of(&trace).lone_dials.len(), 1, "it began before any request was sent");
+        let index = Index::of(&trace);
+        assert_eq!(ids(index.earlier(1)), ["d"], "it began before any request was sent");
+        assert_eq!((index.own(1).len(), index.lone.len()), (0, 0));
     }
 
     #[test]
@@ -350,7 +534,7 @@ mod tests {
             ..NetTrace::default()
         };
         let index = Index::of(&trace);
-        assert!(index.tcp_of(TraceId::UNDEFINED.as_str()).is_empty());
-        assert_eq!(index.lone_dials.len(), 1);
+        assert!(index.tcp_of(&trace.dials[0]).is_empty());
+        assert_eq!(index.lone.len(), 2);
     }
 }

@@ -1,37 +1,28 @@
 //! What belongs to no request: traffic of other protocols, look-ups by themselves.
 
-use std::collections::HashSet;
-
 use super::block::{Block, Ending, Row, total};
 use super::conn;
 use super::dns;
-use super::index::Index;
+use super::index::{Index, Origin};
 use super::style::{Line, Tone};
 use super::text;
-use crate::record::{DialTrace, DnsQueryTrace, TcpConnTrace, TraceId, UdpConnTrace};
+use crate::record::{DialTrace, DnsQueryTrace, EndReason, TcpConnTrace, UdpConnTrace};
 
 /// A block for each.
 pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     let trace = index.trace;
-    // Where a connection came from that a request then used again is past history.
-    let dials = index.lone_dials.iter().filter(|dial| {
-        dial.established_conn.is_undefined() || !is_used(index, dial.established_conn.as_str())
+    let origins = index.lone.iter().map(|origin| match origin {
+        Origin::Dial(dial) => of_dial(index, dial),
+        Origin::Conn(conn) => of_conn(index, conn),
     });
-    let mut blocks: Vec<Block> = dials.map(|dial| of_dial(index, dial)).collect();
-    let has_dial = |id| trace.dials.get(id).is_some();
-    let conns = trace.tcp_conns.iter().filter(|conn| !has_dial(&conn.from_dial) && !conn.from_resolver);
-    // Who made a connection shows with the first of its requests; of one that was accepted, nobody's requests tell.
-    let conns = conns.filter(|conn| conn.accepted || !is_used(index, conn.trace_id.as_str()));
-    blocks.extend(conns.map(|conn| of_conn(index, conn)));
+    let mut blocks: Vec<Block> = origins.collect();
     blocks.extend(lookups(index));
-    let udp = trace.udp_conns.iter().filter(|conn| !has_dial(&conn.from_dial));
+    // Those of a dial to a nameserver are a part of its look-up.
+    let is_of_dial = |conn: &UdpConnTrace| conn.from_resolver && trace.dials.get(&conn.from_dial).is_some();
+    let udp = trace.udp_conns.iter().filter(|conn| !is_of_dial(conn));
     let udp = udp.filter(|conn| !index.has_messages(conn.trace_id.as_str()));
     blocks.extend(udp.map(|conn| of_udp(index, conn)));
-    let tunnels = trace.tls_tunnels.iter().filter(|tunnel| trace.tcp_conns.get(&tunnel.tcp_conn).is_none());
-    let of_requests = trace.http_requests.iter().flat_map(|r| [&r.tls_tunnel, &r.proxy_tls_tunnel]);
-    let of_requests: HashSet<&TraceId> = of_requests.collect();
-    let tunnels = tunnels.filter(|tunnel| !of_requests.contains(&tunnel.trace_id));
-    blocks.extend(tunnels.map(|tunnel| {
+    blocks.extend(index.lone_tunnels.iter().map(|tunnel| {
         let mut title = Line::default();
         title.push(Tone::Strong, format!("tls {}", tunnel.server_name));
         let mut facts = Line::default();
@@ -39,11 +30,6 @@ pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
         block(index, title, facts, vec![conn::tls(index, tunnel)]).settle("")
     }));
     blocks
-}
-
-/// Whether requests are drawn that went over the connection.
-fn is_used(index: &Index<'_>, conn: &str) -> bool {
-    index.requests_on(conn).iter().any(|request| !index.is_connect(request))
 }
 
 fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
@@ -79,7 +65,8 @@ fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
     if ending.is_failure() {
         block.remarks.push(ending.remark());
     }
-    if let Some(conn) = established {
+    let is_own = |conn: &&TcpConnTrace| index.tcp_of(dial).iter().any(|own| std::ptr::eq(*own, *conn));
+    if let Some(conn) = established.filter(is_own) {
         broken(&mut block, conn);
     }
     block.settle(&dial.dial_err)
@@ -167,6 +154,7 @@ fn block(index: &Index<'_>, title: Line, facts: Line, rows: Vec<Row>) -> Block {
         begin: begin.unwrap_or_default(),
         end: end.unwrap_or_default(),
         rows,
+        sections: Vec::new(),
         remarks: Vec::new(),
     }
 }
@@ -178,7 +166,11 @@ fn connection(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
     if !conn.connected {
         return;
     }
-    facts.item(Tone::Plain, sizes(conn.total_sent_bytes, conn.total_recv_bytes));
+    if conn.is_traffic_unseen() {
+        facts.item(Tone::Dim, "bytes not observed");
+    } else {
+        facts.item(Tone::Plain, sizes(conn.total_sent_bytes, conn.total_recv_bytes));
+    }
     if conn.layer == "application" {
         facts.word(Tone::Dim, "above TLS");
     }
@@ -186,6 +178,7 @@ fn connection(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
     let begin = index.times.at(conn.handshake_end_at);
     match index.times.at(conn.conn_close_at) {
         Some(end) => facts.item(Tone::Plain, format!("open for {}", total(begin, Some(end), index.times))),
+        None if conn.end_reason == Some(EndReason::Unobserved) => facts.item(Tone::Dim, "close not observed"),
         None => facts.item(Tone::Plain, "still open"),
     }
 }

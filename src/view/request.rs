@@ -1,20 +1,18 @@
 //! A request: its own dials, and what it did with the connection that it got.
 
-use super::block::{Block, Ending, Row, total};
+use super::block::{Block, Ending, Row, Section, total};
 use super::conn;
 use super::grpc;
-use super::index::Index;
+use super::index::{Index, Origin};
 use super::style::{Line, Tone};
 use super::text;
-use crate::record::{Attempt, DialTrace, Failure, HttpReqTrace, TcpConnTrace};
+use crate::record::{Attempt, Failure, HttpReqTrace, TcpConnTrace};
 
 /// The block of one request, given by its place in the trace. `hop` redirects led to it.
 pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> Block {
     let request = &index.trace.http_requests[at];
-    let dials = index.dials_of(at);
     let conn = index.trace.tcp_conns.get(&request.tcp_conn);
-    // One that was accepted came over a connection that was there, which is drawn by itself.
-    let mut rows = if request.accepted { vec![] } else { connecting(index, request, dials, conn) };
+    let mut rows = connecting(index, at);
     let span = Span::of(index, request, &rows);
     if let Some(row) = blocked(index, request, &rows, &span) {
         rows.insert(0, row);
@@ -24,16 +22,17 @@ pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> 
     let mut block = Block {
         title: title(request, &ending, &span, hop),
         total: Line::default(),
-        facts: facts(index, request, dials, conn),
+        facts: facts(index, at, conn),
         begin: span.begin.unwrap_or_default(),
         end: span.end.or(span.begin).unwrap_or_default(),
         rows,
+        sections: index.earlier(at).iter().map(|origin| earlier(index, request, *origin)).collect(),
         remarks: remarks(index, request, &ending),
     };
     block.total.push(Tone::Strong, total(span.begin, span.end, index.times));
     if headers {
-        let of_dial = |dial: &&DialTrace| index.connects_of(dial.established_conn.as_str()).iter();
-        let connects = dials.iter().flat_map(of_dial).copied();
+        let origins = index.own(at).iter().chain(index.earlier(at));
+        let connects = origins.flat_map(|origin| conn::connects(index, *origin));
         block.remarks.splice(0..0, connects.chain([request]).flat_map(header_fields));
     }
     block.settle(&request.req_error)
@@ -73,7 +72,7 @@ impl Span {
 
 /// When the last byte of the response was read from the socket, if no other request shared the connection.
 fn body_end(index: &Index<'_>, request: &HttpReqTrace) -> Option<i64> {
-    if index.requests_on(request.tcp_conn.as_str()).len() != 1 {
+    if !index.is_only_on(&request.tcp_conn) {
         return None;
     }
     let conn = index.trace.tcp_conns.get(&request.tcp_conn)?;
@@ -89,38 +88,59 @@ fn ending(request: &HttpReqTrace) -> Ending<'_> {
     }
 }
 
-/// The dials that the request caused. Without a record of one, the handshakes on its connection that lie
-/// within it.
-fn connecting(
-    index: &Index<'_>,
-    request: &HttpReqTrace,
-    dials: &[&DialTrace],
-    conn: Option<&TcpConnTrace>,
-) -> Vec<Row> {
-    let used = Some(request.tcp_conn.as_str()).filter(|id| !id.is_empty());
-    let mut rows: Vec<Row> = dials.iter().flat_map(|dial| conn::rows(index, dial, used)).collect();
-    let began = index.times.at(request.req_sent_at);
-    if let Some(conn) = conn.filter(|conn| index.trace.dials.get(&conn.from_dial).is_none())
-        && index.times.at(conn.handshake_begin_at) >= began.or(Some(i64::MAX))
-    {
-        rows.push(conn::attempt(index, conn, None));
-        rows.extend(conn::through(index, conn));
-    }
-    // A failed tunnel of the Go package knows no connection.
-    let own = [&request.proxy_tls_tunnel, &request.tls_tunnel].into_iter();
-    let adrift = own
-        .filter_map(|id| index.trace.tls_tunnels.get(id))
-        .filter(|tunnel| index.trace.tcp_conns.get(&tunnel.tcp_conn).is_none());
-    rows.extend(adrift.map(|tunnel| conn::tls(index, tunnel)));
+/// What the request did to get a connection: its dials, and tunnels over connections that are not in the trace.
+fn connecting(index: &Index<'_>, at: usize) -> Vec<Row> {
+    let used = used(&index.trace.http_requests[at]);
+    let mut rows: Vec<Row> =
+        index.own(at).iter().flat_map(|origin| conn::rows_of(index, *origin, used)).collect();
+    rows.extend(index.tunnels_without_conn(at).iter().map(|tunnel| conn::tls(index, tunnel)));
     rows
+}
+
+fn used(request: &HttpReqTrace) -> Option<&str> {
+    Some(request.tcp_conn.as_str()).filter(|id| !id.is_empty())
+}
+
+/// What led to the connection, where the request is the first to use it and did not cause it.
+fn earlier(index: &Index<'_>, request: &HttpReqTrace, origin: Origin<'_>) -> Section {
+    let rows = conn::rows_of(index, origin, used(request));
+    let mut title = Line::default();
+    let (verb, id, begin) = match origin {
+        Origin::Dial(dial) => ("dialled", &dial.trace_id, dial.dial_begin_at),
+        Origin::Conn(conn) => ("connected", &conn.trace_id, conn.handshake_begin_at),
+    };
+    let begin = index.times.at(begin).or_else(|| rows.iter().filter_map(Row::begin).min());
+    let sent = index.times.at(request.req_sent_at);
+    let ahead = sent.zip(begin).map(|(sent, begin)| sent.saturating_sub(begin));
+    match ahead {
+        Some(ahead @ 0..) => {
+            let ahead = text::duration(ahead, index.times.coarse);
+            title.push(Tone::Plain, format!("{verb} {ahead} before this request"));
+        }
+        _ => title.push(Tone::Plain, format!("{verb} not by this request")),
+    }
+    if let Origin::Dial(dial) = origin {
+        title.word(Tone::Plain, format!("to {}", dial.dst_address));
+        if !dial.triggered_by.is_undefined() {
+            title.word(Tone::Plain, format!("for {}", dial.triggered_by));
+        }
+    }
+    title.item(Tone::Dim, id.as_str());
+    let end = match origin {
+        Origin::Dial(dial) => index.times.at(dial.dial_end_at),
+        Origin::Conn(conn) => index.times.at(conn.handshake_end_at),
+    };
+    title.item(Tone::Plain, total(begin, end, index.times));
+    Section { title, rows }
 }
 
 /// What passed before it got a connection, apart from what it did itself to get one.
 fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span) -> Option<Row> {
     let begin = span.begin.filter(|_| !request.accepted)?;
     let acquired = index.times.at(request.conn_acquired_at);
-    // A foreign trace does not say when it got a connection.
-    let is_known = acquired.is_some() || request.end_reason.is_some() || span.is_running;
+    // Some clients, and foreign traces, do not say when it got a connection: with an answer it had one.
+    let is_unanswered = request.resp_recv_at.is_undefined();
+    let is_known = acquired.is_some() || is_unanswered && (request.end_reason.is_some() || span.is_running);
     // What follows the last failure is not waiting any more.
     let until = acquired.or_else(|| own.iter().filter_map(Row::end).max()).or(span.end);
     let until = until.filter(|_| is_known)?.max(begin);
@@ -212,7 +232,7 @@ fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span)
         }
         rows.push(row);
     }
-    if let Some(head) = head {
+    if let Some(head) = head.filter(|_| !request.is_response_body_unseen()) {
         let end = at(request.resp_body_end_at).or(span.end);
         let mut row = Row::new(labels.receive, Tone::Receive, Some(head), end);
         received(&mut row.notes, request);
@@ -271,25 +291,21 @@ fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &Span, hop: usize) -
     title
 }
 
-fn facts(
-    index: &Index<'_>,
-    request: &HttpReqTrace,
-    dials: &[&DialTrace],
-    conn: Option<&TcpConnTrace>,
-) -> Line {
+fn facts(index: &Index<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
+    let request = &index.trace.http_requests[at];
     let mut facts = Line::default();
     facts.item(Tone::Dim, request.trace_id.as_str());
     if request.resp_status_code != 0 && request.proto_major > 0 {
         facts.item(Tone::Plain, version(request));
     }
     // Later requests on a connection have no tunnel in traces of the Go package.
-    let below = || index.tunnels_of(request.tcp_conn.as_str()).last().copied();
+    let below = || index.last_tunnel_of(&request.tcp_conn);
     if let Some(tunnel) = index.trace.tls_tunnels.get(&request.tls_tunnel).or_else(below) {
-        facts.item(Tone::Plain, conn::tls_version(tunnel));
+        facts.item(Tone::Plain, text::clipped(conn::tls_version(tunnel)));
     }
     match conn {
         Some(conn) => {
-            facts.item(Tone::Plain, origin(index, request, dials, conn));
+            facts.item(Tone::Plain, origin(index, at, conn));
             facts.word(Tone::Dim, conn.trace_id.as_str());
             if let Some(age) = age(index, request, conn) {
                 facts.word(Tone::Dim, format!("({age} old)"));
@@ -297,8 +313,12 @@ fn facts(
             facts.word(Tone::Plain, conn::ends(conn));
             conn::health(&mut facts, conn);
         }
-        None if dials.iter().any(|dial| !dial.established_conn.is_undefined()) => {}
-        None if request.tcp_conn.is_undefined() => facts.item(Tone::Plain, "no connection"),
+        None if index.own(at).iter().any(Origin::is_established) => {}
+        // Who answered had a connection, though it is not known which.
+        None if request.tcp_conn.is_undefined() && request.resp_status_code == 0 => {
+            facts.item(Tone::Plain, "no connection");
+        }
+        None if request.tcp_conn.is_undefined() => facts.item(Tone::Dim, "connection not known"),
         None => facts.item(Tone::Dim, format!("connection {}", request.tcp_conn)),
     }
     if !request.network_proxy.is_empty() {
@@ -315,14 +335,13 @@ fn version(request: &HttpReqTrace) -> String {
 }
 
 /// Whether the connection was made for this request.
-fn origin(
-    index: &Index<'_>,
-    request: &HttpReqTrace,
-    dials: &[&DialTrace],
-    conn: &TcpConnTrace,
-) -> &'static str {
-    if dials.iter().any(|dial| dial.trace_id == conn.from_dial) {
+fn origin(index: &Index<'_>, at: usize, conn: &TcpConnTrace) -> &'static str {
+    let request = &index.trace.http_requests[at];
+    if index.own(at).iter().any(|origin| origin.led_to(conn)) {
         return "new connection";
+    }
+    if !conn.reused && index.earlier(at).iter().any(Origin::is_of_nobody) {
+        return "connection";
     }
     match index.trace.dials.get(&conn.from_dial) {
         _ if request.accepted => "accepted connection",

@@ -25,6 +25,17 @@ fn is_harmful(c: char) -> bool {
             '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
+/// Returns the text of a record for those that refer to it, of which there may be many: what is longer than such texts
+/// ever are is cut.
+pub(super) fn clipped(text: &str) -> Cow<'_, str> {
+    /// A path of a Unix socket is at most 107 bytes long.
+    const MAX_CHARS: usize = 110;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// A duration in nanoseconds with three significant digits, rounded down. Where the trace knows whole
 /// milliseconds only (`coarse`), zero is no more than "less than one".
 pub(super) fn duration(nanos: i64, coarse: bool) -> String {

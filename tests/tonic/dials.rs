@@ -11,7 +11,7 @@ use nettrace::connect::{TcpConnector, TraceConnectLayer};
 use nettrace::proxy::{Proxy, ProxyLayer};
 use nettrace::record::EndReason;
 use nettrace::tonic::{connect, connect_lazy, connect_with_connector_lazy};
-use nettrace::{Failure, TraceSink};
+use nettrace::{Failure, TraceSink, view};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tonic::Code;
@@ -66,6 +66,34 @@ async fn a_channel_that_is_connected_beforehand() {
     assert_linked(&trace, &call, port.unwrap());
     assert!(trace.dials[0].triggered_by.is_undefined());
     assert_eq!(call.timings().unwrap().connect, None);
+}
+
+#[tokio::test]
+async fn what_no_call_dialled_is_drawn_with_the_first() {
+    let place = Place::new();
+    let _server = place.serve();
+    let sink = TraceSink::new();
+    let endpoint = Endpoint::from_shared(format!("http://localhost:{}", place.addr().port())).unwrap();
+    let client = GreeterClient::new(connect(&sink, endpoint).await.unwrap());
+    greet(&client, "first").await.1.unwrap();
+    greet(&client, "second").await.1.unwrap();
+    let trace = sink.snapshot("");
+    let drawing = view::waterfall(&trace).width(140).to_string();
+    let blocks: Vec<_> = drawing.split("\n\n").skip(1).collect();
+    assert_eq!(blocks.len(), 2, "{drawing}");
+    let row = format!("  127.0.0.1:{}", place.addr().port());
+    for (block, is_first) in [(blocks[0], true), (blocks[1], false)] {
+        assert_eq!(block.contains("\n  dialled "), is_first, "{drawing}");
+        assert_eq!(
+            block.contains("\n  dns ") && block.contains("\n  tcp ") && block.contains(&row),
+            is_first,
+            "{drawing}"
+        );
+    }
+    let dialled =
+        format!(" before this request to localhost:{} · {} · ", place.addr().port(), trace.dials[0].trace_id);
+    assert!(blocks[0].contains(&dialled), "{drawing}");
+    assert_eq!(drawing.matches(&row).count(), 1);
 }
 
 #[tokio::test]
