@@ -41,6 +41,10 @@ pub struct NetTrace {
 impl NetTrace {
     /// The same trace for a serialiser, with relative times written to the nanosecond (`"+72.431907ms"`
     /// instead of `"+72ms"`).
+    ///
+    /// The Go package `nettrace` does not read such a file: it takes whole milliseconds alone
+    /// (`ParseUint: parsing "72.431907": invalid syntax`). Of a file with whole milliseconds, on the other hand, a
+    /// waterfall shows `<1 ms` for what took less.
     pub fn precise(&self) -> Precise<'_> {
         Precise(self)
     }

@@ -1,4 +1,4 @@
-use crate::{exits_with, parse, reason, run, run_with_input};
+use crate::{exits_with, parse, reason, run, run_with_input, support::raw::Server};
 use std::{fs, path::Path};
 
 fn data() -> &'static Path {
@@ -89,4 +89,25 @@ fn a_file_without_an_end() {
     let output = run(["get", "https://127.0.0.1:1/", "--cacert", "/dev/zero"]);
     exits_with(&output, 2);
     assert!(reason(&output).ends_with("the file is longer than 16 MiB"), "{}", output.stderr);
+}
+
+/// A file with precise times is drawn as its request was; one with whole milliseconds cannot be.
+#[test]
+fn precise_times_are_shown_as_they_were() {
+    let server = Server::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trace.json");
+    let (url, file) = (format!("http://{}/", server.addr()), file.to_str().unwrap());
+    let drawn = run(["get", &url, "--trace-only", "--json", file, "--precise"]).success();
+    let shown = run(["show", file]).success();
+    assert!(shown.ends_with(&drawn), "{drawn}\n{shown}");
+    run(["get", &url, "--trace-only", "--json", file]).success();
+    assert!(run(["show", file]).success().contains("<1 ms"));
+}
+
+/// The Go package reads whole milliseconds only: whoever asks for more is told.
+#[test]
+fn the_help_says_who_cannot_read_precise_times() {
+    let help = run(["get", "--help"]).success().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains("The Go package nettrace does not read"), "{help}");
 }
