@@ -177,3 +177,41 @@ fn the_last_packets_are_waited_for() {
     );
     assert!(!is_true(flags.last().unwrap()[1]), "the last acknowledgement: {flags:?}");
 }
+
+/// Entries in another zone than the usual one are found where the option says, and nobody claims that there are none.
+#[cfg(target_os = "linux")]
+#[test]
+fn another_zone_of_conntrack() {
+    need_lab!();
+    let ns = Ns::new();
+    ns.sh("nft 'add table inet zones
+        add chain inet zones output { type filter hook output priority raw; }
+        add chain inet zones input { type filter hook prerouting priority raw; }
+        add chain inet zones track { type filter hook output priority 0; }
+        add rule inet zones output ct zone set 5
+        add rule inet zones input ct zone set 5
+        add rule inet zones track ct state new'");
+    let server = Server::on(ns.listen("127.0.0.1:80"), async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await
+    });
+    let url = format!("http://{}/", server.addr());
+    let get = |options: &[&str]| {
+        let mut get = ns.command(env!("CARGO_BIN_EXE_nettrace"));
+        get.args(["get", &url, "--json", "-", "--conntrack"]).args(options);
+        let output = process::run(get, PATIENCE);
+        exits_with(&output, 0);
+        (parse(&output.stdout).tcp_conns[0].conntrack.as_deref().map(|entry| entry.zone), output.stderr)
+    };
+    let (zone, told) = get(&[]);
+    assert_eq!(zone, None);
+    assert!(told.contains("in the zone that was looked in") && told.contains("--conntrack-zone"), "{told}");
+    let (zone, told) = get(&["--conntrack-zone", "5"]);
+    assert_eq!(zone, Some(Some(5)), "{told}");
+    assert!(!told.contains("no entry"), "{told}");
+    for wrong in ["65536", "x"] {
+        let output = run(["get", "http://h/", "--conntrack", "--conntrack-zone", wrong]);
+        exits_with(&output, 2);
+    }
+    exits_with(&run(["get", "http://h/", "--conntrack-zone", "5"]), 2);
+}

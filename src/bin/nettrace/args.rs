@@ -108,7 +108,8 @@ pub(crate) struct GetArgs {
     /// Record header fields; the values of credentials and cookies stay out
     #[arg(long, value_name = "HOW", default_value = "off")]
     pub(crate) headers: Headers,
-    /// Write times in the JSON to the nanosecond
+    /// Write times in the JSON to the nanosecond, so that `show` draws them as they were. The Go package nettrace does
+    /// not read such a file: it takes whole milliseconds alone
     #[arg(long)]
     pub(crate) precise: bool,
     /// Write the trace as JSON; - writes to standard output, where then neither waterfall nor body go
@@ -130,6 +131,9 @@ pub(crate) struct BesidesArgs {
     /// Record the kernel's conntrack entry of each connection (Linux; needs CAP_NET_ADMIN)
     #[arg(long)]
     pub(crate) conntrack: bool,
+    /// Look for these entries in this zone, where a rule sets one (`ct zone set`)
+    #[arg(long, value_name = "N", requires = "conntrack")]
+    pub(crate) conntrack_zone: Option<u16>,
     /// Write the packets of the traced connections to this file, as its suffix says: .pcap or .pcapng (needs
     /// CAP_NET_RAW)
     #[arg(long, value_name = "FILE")]

@@ -15,7 +15,9 @@ pub enum ConntrackProblem {
     NotSupported,
     /// The kernel could not be asked, for another reason.
     Unavailable(String),
-    /// A connection has no entry. The kernel tracks none until a rule asks for it, and a rule may except some.
+    /// A connection has no entry in the zone that the probe looks in. The kernel tracks none until a rule asks for it, a
+    /// rule may except some, or put them into another zone
+    /// ([`ConntrackProbeBuilder::zone`](super::ConntrackProbeBuilder::zone)).
     NotTracked,
     /// Entries do not count packets and bytes: those numbers are zero.
     NoCounters,
@@ -41,9 +43,9 @@ impl fmt::Display for ConntrackProblem {
             }
             ConntrackProblem::Unavailable(why) => return write!(f, "conntrack cannot be read: {why}"),
             ConntrackProblem::NotTracked => {
-                "conntrack has no entry for some connections: the kernel tracks none until a rule asks for it, \
-                 for example `nft 'add table inet nettrace; add chain inet nettrace track \
-                 { type filter hook output priority 0; }; add rule inet nettrace track ct state new'`"
+                "conntrack has no entry for some connections in the zone that was looked in: a rule may set \
+                 another zone for them, or none has the kernel track them, as would for example \
+                 `nft 'add table inet nettrace; add chain inet nettrace track { type filter hook output priority 0; }; add rule inet nettrace track ct state new'`"
             }
             ConntrackProblem::NoCounters => {
                 "conntrack does not count packets and bytes: `sysctl -w net.netfilter.nf_conntrack_acct=1` \

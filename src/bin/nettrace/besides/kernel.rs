@@ -3,7 +3,7 @@
 use crate::output::{Problem, complain};
 use nettrace::{
     TraceSinkBuilder,
-    linux::{ConntrackProbe, ConntrackProblem, TcpInfoProbe},
+    linux::{ConntrackProbe, ConntrackProbeBuilder, ConntrackProblem, TcpInfoProbe},
 };
 
 pub(crate) struct Kernel {
@@ -11,8 +11,10 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    pub(crate) fn start(conntrack: bool) -> Result<Self, Problem> {
-        Ok(Kernel { conntrack: conntrack.then(ConntrackProbe::new) })
+    pub(crate) fn start(conntrack: bool, zone: Option<u16>) -> Result<Self, Problem> {
+        let builder = ConntrackProbe::builder();
+        let builder = zone.into_iter().fold(builder, ConntrackProbeBuilder::zone);
+        Ok(Kernel { conntrack: conntrack.then(|| builder.build()) })
     }
 
     pub(crate) fn probes(&self, builder: TraceSinkBuilder) -> TraceSinkBuilder {
@@ -27,7 +29,11 @@ impl Kernel {
         let problems = self.conntrack.iter().flat_map(ConntrackProbe::problems);
         // That there are no timestamps is the kernel's default and spoils nothing.
         for problem in problems.filter(|problem| *problem != ConntrackProblem::NoTimestamps) {
-            complain(&problem.to_string());
+            let option = match problem {
+                ConntrackProblem::NotTracked => "; --conntrack-zone names another zone",
+                _ => "",
+            };
+            complain(&format!("{problem}{option}"));
         }
     }
 }

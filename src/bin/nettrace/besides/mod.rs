@@ -32,7 +32,7 @@ impl Besides {
             Some(file) => Some(packets::Packets::start(file, &args.pcap)?),
             None => None,
         };
-        Ok(Besides { key_log, kernel: kernel::Kernel::start(args.conntrack)?, packets })
+        Ok(Besides { key_log, kernel: kernel::Kernel::start(args.conntrack, args.conntrack_zone)?, packets })
     }
 
     pub(crate) fn sink(&self, builder: TraceSinkBuilder) -> TraceSink {

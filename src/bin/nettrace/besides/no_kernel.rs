@@ -6,7 +6,7 @@ use nettrace::TraceSinkBuilder;
 pub(crate) struct Kernel;
 
 impl Kernel {
-    pub(crate) fn start(conntrack: bool) -> Result<Self, Problem> {
+    pub(crate) fn start(conntrack: bool, _: Option<u16>) -> Result<Self, Problem> {
         if conntrack { Err(Problem::usage("--conntrack works on Linux only")) } else { Ok(Kernel) }
     }
 
