@@ -27,15 +27,18 @@ use tracing::Level;
 /// | `nettrace::dns` | a conversation with a nameserver is over | debug |
 /// | `nettrace::tls` | a tunnel was closed, a handshake failed | debug |
 ///
-/// What failed or timed out is a warning. What was given up is not, nor is an attempt that another was faster than.
+/// What failed or timed out is a warning. What was given up is not, nor is an attempt that another was faster than. Nor
+/// is a look-up that found no addresses of one family (`dns_no_answer`), since the other may have some: where none has,
+/// the dial fails.
 ///
 /// Fields have the names of OpenTelemetry's semantic conventions where those have one: `http.request.method`,
 /// `url.full`, `http.response.status_code`, `server.address`, `network.peer.address`, `tls.protocol.version`,
 /// `dns.question.name`, `error.type` (the [`Failure`]) and so on. Besides, there are `nettrace.id`, the
 /// identifier of the record in the trace; `nettrace.request`, `nettrace.dial`, `nettrace.conn`, `nettrace.tunnel` and
 /// `nettrace.prev_hop`, those of the records that it is linked to; `nettrace.accepted` where this side was asked;
-/// `nettrace.end_reason`, `error.message` and `duration_ms`. A field that is not known is left out. Nothing is in an
-/// event that is not in the record: header fields are left out even where the sink records them.
+/// `nettrace.end_reason`, `error.message` and `duration_ms`. A field that is not known is left out, as are bytes that
+/// nobody counted. Nothing is in an event that is not in the record: header fields are left out even where the sink
+/// records them.
 ///
 /// Should events leave the process over a client that is itself traced, leave that client's sink without this.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,6 +95,8 @@ fn request(record: &HttpReqTrace) {
         (major @ 2.., _) => major.to_string(),
         (major, minor) => format!("{major}.{minor}"),
     };
+    let received = record.resp_encoded_len.unwrap_or(record.resp_content_len);
+    let received = Some(received).filter(|_| !record.is_response_body_unseen());
     emit!("nettrace::http", level(&record.end_reason, Level::INFO), {
         nettrace.id = record.trace_id.as_str(),
         nettrace.conn = id(&record.tcp_conn),
@@ -108,7 +113,7 @@ fn request(record: &HttpReqTrace) {
         network.protocol.version = version.as_str(),
         http.response.status_code = status,
         http.request.body.size = record.req_content_len,
-        http.response.body.size = record.resp_encoded_len.unwrap_or(record.resp_content_len),
+        http.response.body.size = received,
         error.type = code,
         error.message = text(&record.req_error),
         duration_ms = milliseconds(record.req_sent_at, record.end_at),
@@ -135,6 +140,7 @@ fn tcp_conn(record: &TcpConnTrace) {
     let addresses = &record.addr_tuple;
     let error = if record.connected { &record.conn_err } else { &record.handshake_err };
     let end = if record.connected { record.conn_close_at } else { record.handshake_end_at };
+    let counted = |bytes| Some(bytes).filter(|_| !record.is_traffic_unseen());
     let peer = match text(&record.unix_path) {
         Some(path) => path.to_owned(),
         None => format!("{}:{}", addresses.dst_ip, addresses.dst_port),
@@ -150,8 +156,8 @@ fn tcp_conn(record: &TcpConnTrace) {
         network.peer.address = text(&addresses.dst_ip).or(text(&record.unix_path)),
         network.peer.port = number(addresses.dst_port),
         nettrace.connected = record.connected,
-        nettrace.sent_bytes = record.total_sent_bytes,
-        nettrace.received_bytes = record.total_recv_bytes,
+        nettrace.sent_bytes = counted(record.total_sent_bytes),
+        nettrace.received_bytes = counted(record.total_recv_bytes),
         error.type = code(&record.failure),
         error.message = text(error),
         duration_ms = milliseconds(record.handshake_begin_at, end),
@@ -185,8 +191,13 @@ fn dns_query(record: &DnsQueryTrace) {
     let answers = record.dns_reply_msgs.iter().filter(|reply| reply.ignored.is_empty());
     let answers = answers.flat_map(|reply| &reply.answers);
     let answers = answers.map(|answer| answer.resolved_val.as_str()).collect::<Vec<_>>().join(" ");
+    // The other family may have addresses; where it has none either, the dial fails and is a warning.
+    let level = match record.failure {
+        Some(Failure::DnsNoAnswer) => Level::DEBUG,
+        _ => level(&record.end_reason, Level::DEBUG),
+    };
     let begin = record.dns_query_msgs.first().map(|query| query.sent_at).unwrap_or_default();
-    emit!("nettrace::dns", level(&record.end_reason, Level::DEBUG), {
+    emit!("nettrace::dns", level, {
         nettrace.id = record.trace_id.as_str(),
         nettrace.dial = id(&record.from_dial),
         nettrace.conn = id(&record.connection),

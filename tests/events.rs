@@ -135,3 +135,30 @@ async fn header_fields_stay_in_the_trace() {
     assert_eq!(collector.told("nettrace::http")[0].get("url.full"), web.url("/?***"));
     assert!(!format!("{:?}", collector.all()).contains("secret"));
 }
+
+#[tokio::test]
+async fn a_family_without_addresses_is_no_warning_where_the_other_has_some() {
+    let (collector, sink) = telling();
+    let _guard = tracing::subscriber::set_default(collector.clone());
+    let web = Web::start(async |_| reply("hello"));
+    let dns = DnsServer::answering(&["127.0.0.1"]).await;
+    let client = Client::builder(&sink).nameservers([dns.addr()]).build().unwrap();
+    let url = format!("http://web.test:{}/", web.addr().port());
+    client.get(&url).await.unwrap().into_body().bytes().await.unwrap();
+    let asked = collector.told("nettrace::dns");
+    assert_eq!(asked.len(), 2);
+    let [none] = &asked.iter().filter(|told| told.get("dns.answers").is_empty()).collect::<Vec<_>>()[..]
+    else {
+        panic!("{asked:#?}")
+    };
+    assert_eq!((none.get("nettrace.dns.types"), none.get("error.type")), ("AAAA", "dns_no_answer"));
+    assert!(collector.all().iter().all(|told| told.level != Level::WARN), "{:#?}", collector.all());
+
+    // Where neither has any, the dial failed, and is the warning.
+    let nothing = DnsServer::answering(&[]).await;
+    let client = Client::builder(&sink).nameservers([nothing.addr()]).build().unwrap();
+    client.get(&url).await.unwrap_err();
+    let warned: Vec<_> = collector.all().into_iter().filter(|told| told.level == Level::WARN).collect();
+    let warned: Vec<_> = warned.iter().map(|told| (told.target.as_str(), told.get("error.type"))).collect();
+    assert_eq!(warned, [("nettrace::dial", "dns_no_answer"), ("nettrace::http", "dns_no_answer")]);
+}

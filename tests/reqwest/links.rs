@@ -1,12 +1,13 @@
 //! Requests are linked to the very connections that carried them.
 
-use nettrace::ResponseExt as _;
 use nettrace::record::EndReason;
 use nettrace::reqwest::RequestBuilderExt as _;
+use nettrace::{ResponseExt as _, TraceSink, TracingEvents, view};
 use tower::Service as _;
 
 use crate::side::{Way, linked, nobody, peer};
-use crate::support::web::{Web, reply};
+use crate::support::collector::Collector;
+use crate::support::web::{Web, redirect, reply};
 
 #[tokio::test]
 async fn first_and_kept_alive_and_shared_connections() {
@@ -26,7 +27,9 @@ async fn first_and_kept_alive_and_shared_connections() {
             assert_eq!(conn.addr_tuple.src_port, port, "what the server saw");
             assert_eq!(conn.addr_tuple.dst_port, web.addr().port());
             assert_eq!(conn.end_reason, Some(EndReason::Unobserved));
-            assert!(conn.socket_trace.is_none() && conn.conn_close_at.is_undefined());
+            assert!(
+                conn.socket_trace.is_none() && conn.conn_close_at.is_undefined() && conn.bytes_unobserved
+            );
             assert_eq!((record.resp_content_len, record.end_reason.clone()), (5, Some(EndReason::Closed)));
             assert!(record.conn_acquired_at.is_undefined(), "reqwest does not tell");
             assert_eq!(handle.trace().http_requests.len(), 1);
@@ -38,6 +41,36 @@ async fn first_and_kept_alive_and_shared_connections() {
         assert_eq!(trace.dials[0].triggered_by, trace.http_requests[0].trace_id);
         assert_eq!(trace.dials[0].established_conn, trace.tcp_conns[0].trace_id);
     }
+}
+
+#[tokio::test]
+async fn what_is_not_observed_is_not_told_as_zero() {
+    let collector = Collector::default();
+    let _guard = tracing::subscriber::set_default(collector.clone());
+    let sink = TraceSink::builder().subscriber(TracingEvents::new()).build();
+    let web =
+        Web::start(async |asked| if asked.path() == "/a" { redirect(302, "/b") } else { reply("hello") });
+    let way = Way::recording(sink, nobody());
+    let client = way.builder().build().unwrap();
+    // Not recorded: the dial belongs to nobody.
+    client.get(web.url("/")).send().await.unwrap().bytes().await.unwrap();
+    let drawing = view::waterfall(&way.finished()).width(140).to_string();
+    assert!(drawing.contains(" · bytes not observed · close not observed\n"), "{drawing}");
+    assert!(!drawing.contains("0 B") && !drawing.contains("still open"), "{drawing}");
+
+    way.send(client.get(web.url("/a"))).await.unwrap().bytes().await.unwrap();
+    let trace = way.finished();
+    let drawing = view::waterfall(&trace).width(140).to_string();
+    assert!(drawing.contains("/a · 302 Found") && drawing.contains("  receive "), "{drawing}");
+    assert!(!drawing.contains("0 B") && !drawing.contains("no connection"), "{drawing}");
+    let [hop, last] = [0, 1].map(|at| trace.http_requests[at].timings(&trace));
+    assert_eq!((hop.receive, hop.total.is_some()), (None, true), "{hop}");
+    assert!(last.receive.is_some(), "{last}");
+
+    let [tcp] = &collector.told("nettrace::tcp")[..] else { panic!("one connection") };
+    assert_eq!((tcp.get("nettrace.sent_bytes"), tcp.get("nettrace.received_bytes")), ("", ""));
+    let [hop, last] = &collector.told("nettrace::http")[..] else { panic!("two hops") };
+    assert_eq!((hop.get("http.response.body.size"), last.get("http.response.body.size")), ("", "5"));
 }
 
 #[tokio::test]

@@ -34,6 +34,11 @@ impl Way {
         Way::of("untraced", TraceSink::disabled(), false, roots)
     }
 
+    /// Observed, and recorded into this sink.
+    pub(crate) fn recording(sink: TraceSink, roots: Arc<RootCertStore>) -> Self {
+        Way::of("observed", sink, true, roots)
+    }
+
     fn of(name: &'static str, sink: TraceSink, is_observed: bool, roots: Arc<RootCertStore>) -> Self {
         let connector = is_observed.then(|| TraceConnectorLayer::new(&sink));
         Way { name, sink, connector, roots }
