@@ -45,7 +45,8 @@ impl fmt::Display for ConntrackProblem {
             ConntrackProblem::NotTracked => {
                 "conntrack has no entry for some connections in the zone that was looked in: a rule may set \
                  another zone for them, or none has the kernel track them, as would for example \
-                 `nft 'add table inet nettrace; add chain inet nettrace track { type filter hook output priority 0; }; add rule inet nettrace track ct state new'`"
+                 `nft 'add table inet nettrace; add chain inet nettrace track { type filter hook output \
+                 priority 0; }; add rule inet nettrace track ct state new'`"
             }
             ConntrackProblem::NoCounters => {
                 "conntrack does not count packets and bytes: `sysctl -w net.netfilter.nf_conntrack_acct=1` \
