@@ -1,5 +1,6 @@
 //! Nothing answers, or not what was asked first.
 
+use std::future::ready;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
@@ -64,7 +65,7 @@ fn the_time_for_all_addresses_of_a_name() {
         tokio::time::pause();
         let sink = TraceSink::new();
         let addresses = [1, 2, 3].map(|last| SocketAddr::from(([127, 0, 0, last], 0)));
-        let resolver = tower::service_fn(async move |_: Name| Ok::<_, io::Error>(addresses.into_iter()));
+        let resolver = tower::service_fn(move |_: Name| ready(Ok::<_, io::Error>(addresses.into_iter())));
         let connector = TcpConnector::new(&sink).resolver(resolver).connect_timeout(limit);
         let connector = connector.attempt_delay(Duration::from_secs(60));
         let begin = tokio::time::Instant::now();
