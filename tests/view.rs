@@ -712,7 +712,7 @@ fn adverse(n: usize) -> Vec<(&'static str, String)> {
             "redirects to one URL that come after the requests for it",
             trace(&[(
                 "httpRequests",
-                (0..8 * n)
+                (0..5 * n)
                     .map(|at| {
                         let to = location("http://h/");
                         format!(
