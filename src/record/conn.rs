@@ -4,7 +4,7 @@ use super::list::{HasOrigin, Record};
 use super::trace::is_default;
 use super::{
     ConntrackEntry, EndReason, Failure, IcmpError, Rare, SocketTrace, TcpInfo, Text, Timestamp, TraceId,
-    Truncated,
+    TruncatedFields,
 };
 
 /// A TCP connection, established or only attempted.
@@ -79,7 +79,7 @@ pub struct TcpConnTrace {
     pub socket_trace: Option<SocketTrace>,
     /// What was cut because it was over its limit.
     #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated: Rare<Truncated>,
+    pub truncated_fields: Rare<TruncatedFields>,
 }
 
 impl Record for TcpConnTrace {
@@ -126,7 +126,7 @@ pub struct SocksTrace {
     pub end_reason: Option<EndReason>,
     /// What was cut because it was over its limit.
     #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated: Rare<Truncated>,
+    pub truncated_fields: Rare<TruncatedFields>,
 }
 
 /// A UDP socket connected to one peer, and the datagrams exchanged with it.
@@ -169,7 +169,7 @@ pub struct UdpConnTrace {
     pub socket_trace: Option<SocketTrace>,
     /// What was cut because it was over its limit.
     #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated: Rare<Truncated>,
+    pub truncated_fields: Rare<TruncatedFields>,
 }
 
 impl Record for UdpConnTrace {

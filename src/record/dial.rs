@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::list::{HasOrigin, Record, null_as_default};
-use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, Truncated};
+use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, TruncatedFields};
 
 /// An attempt to connect to a remote endpoint, by name or by address.
 ///
@@ -59,7 +59,7 @@ pub struct DialTrace {
     pub established_conn: TraceId,
     /// What was cut because it was over its limit.
     #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated: Rare<Truncated>,
+    pub truncated_fields: Rare<TruncatedFields>,
 }
 
 impl Record for DialTrace {

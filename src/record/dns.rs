@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::list::{Record, null_as_default};
 use super::names::named_enum;
 use super::trace::is_default;
-use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, Truncated};
+use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, TruncatedFields};
 
 /// The conversation with one nameserver over one connection (RFC 1035).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub struct DnsQueryTrace {
     pub end_reason: Option<EndReason>,
     /// What was cut because it was over its limit.
     #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated: Rare<Truncated>,
+    pub truncated_fields: Rare<TruncatedFields>,
 }
 
 impl Record for DnsQueryTrace {
@@ -105,9 +105,9 @@ pub struct DnsReplyMsg {
     /// Why the message was not taken for a reply: `id mismatch`, `question mismatch`, `malformed: …`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ignored: String,
-    /// What was cut because it was over its limit: the answers. (`truncated` is a bit of the message.)
+    /// What was cut because it was over its limit: the answers.
     #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated_fields: Rare<Truncated>,
+    pub truncated_fields: Rare<TruncatedFields>,
 }
 
 /// A resource record (RFC 1035 section 4.1.3).

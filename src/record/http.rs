@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::list::{HasOrigin, Record, null_as_default};
 use super::trace::is_default;
-use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, Truncated};
+use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, TruncatedFields};
 
 /// An HTTP request and its response. Every hop of a redirect is one of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -117,7 +117,7 @@ pub struct HttpReqTrace {
     pub resp_encoded_len: Option<u64>,
     /// What was cut because it was over its limit.
     #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated: Rare<Truncated>,
+    pub truncated_fields: Rare<TruncatedFields>,
 }
 
 impl Record for HttpReqTrace {

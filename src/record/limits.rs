@@ -2,7 +2,7 @@
 //!
 //! A record may hold what a peer, a user's program or an operating system says, and none of them has to be brief.
 //! What is over its limit is cut before it is kept: a text ends in [`TRUNCATION_MARK`], a list keeps its first entries,
-//! and the record names the field with its original size in [`Truncated`]. How much all records together may take is up
+//! and the record names the field with its original size in [`TruncatedFields`]. How much all records together may take is up
 //! to [`Retention`](crate::Retention), which weighs what has ended; what is still running is bounded by these limits
 //! alone.
 //!
@@ -20,7 +20,7 @@
 //! | | `attempts` | the server, which refuses or closes | [`MAX_REQUEST_LINKS`], of which the oldest go |
 //! | | `prevHop` | the server, which redirects | [`MAX_REQUEST_HOPS`] |
 //! | | `networkProxy` | the user | none |
-//! | every record | `failure` | the text after `unknown_failure: ` is that of any error | [`MAX_ERROR_BYTES`]; not named in `truncated`, as the error's text is |
+//! | every record | `failure` | the text after `unknown_failure: ` is that of any error | [`MAX_ERROR_BYTES`]; not named in `truncatedFields`, as the error's text is |
 //! | `DialTrace` | `dstAddress` | the user; a redirecting server | [`MAX_ADDRESS_BYTES`] |
 //! | | `dialErr`, `resolverDials[].dialErr` | any error | [`MAX_ERROR_BYTES`] |
 //! | | `resolverDials` | the user: nameservers, search domains and attempts | none |
@@ -173,21 +173,21 @@ pub(crate) fn size(size: usize) -> Option<NonZeroU32> {
 /// The size of a text is its bytes, that of a list its entries. It is empty unless something was cut.
 ///
 /// ```
-/// # let json = r#"{"httpRequests": [{"reqURL": "http://a.test/aa…", "truncated": {"reqURL": 61440}}]}"#;
+/// # let json = r#"{"httpRequests": [{"reqURL": "http://a.test/aa…", "truncatedFields": {"reqURL": 61440}}]}"#;
 /// let trace: nettrace::NetTrace = serde_json::from_str(json)?;
 /// for request in &trace.http_requests {
-///     if let Some(bytes) = request.truncated.get("reqURL") {
+///     if let Some(bytes) = request.truncated_fields.get("reqURL") {
 ///         println!("{} (the first of {bytes} bytes)", request.req_url);
 ///     }
 /// }
-/// # assert_eq!(trace.http_requests[0].truncated.get("reqURL"), Some(61_440));
+/// # assert_eq!(trace.http_requests[0].truncated_fields.get("reqURL"), Some(61_440));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Truncated(BTreeMap<Text, u64>);
+pub struct TruncatedFields(BTreeMap<Text, u64>);
 
-impl Truncated {
+impl TruncatedFields {
     /// The memory that it takes as a rule, with its own place: a tree has room for eleven entries.
     pub(crate) const BYTES: usize = 512;
 
@@ -212,15 +212,15 @@ impl Truncated {
     }
 }
 
-impl Absent for Truncated {
-    const EMPTY: &'static Self = &Truncated(BTreeMap::new());
+impl Absent for TruncatedFields {
+    const EMPTY: &'static Self = &TruncatedFields(BTreeMap::new());
 
     fn is_absent(&self) -> bool {
         self.is_empty()
     }
 }
 
-impl<'a> IntoIterator for &'a Truncated {
+impl<'a> IntoIterator for &'a TruncatedFields {
     type Item = (&'a Text, &'a u64);
     type IntoIter = btree_map::Iter<'a, Text, u64>;
 
@@ -229,7 +229,7 @@ impl<'a> IntoIterator for &'a Truncated {
     }
 }
 
-impl Rare<Truncated> {
+impl Rare<TruncatedFields> {
     /// Notes the original size of a field, if it was cut.
     pub(crate) fn note(&mut self, field: &'static str, size: Option<NonZeroU32>) {
         if let Some(size) = size {
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn nothing_cut_takes_no_memory() {
-        let mut truncated = Rare::<Truncated>::new();
+        let mut truncated = Rare::<TruncatedFields>::new();
         assert_eq!(size_of_val(&truncated), size_of::<usize>());
         truncated.note("reqURL", None);
         assert!(truncated.is_absent() && truncated.is_empty());
@@ -270,7 +270,7 @@ mod tests {
         truncated.note("reqError", size(2_000));
         let json = serde_json::to_string(&truncated).unwrap();
         assert_eq!(json, r#"{"reqError":2000,"reqURL":61440}"#);
-        assert_eq!(serde_json::from_str::<Rare<Truncated>>(&json).unwrap(), truncated);
+        assert_eq!(serde_json::from_str::<Rare<TruncatedFields>>(&json).unwrap(), truncated);
         assert_eq!(truncated.iter().collect::<Vec<_>>(), [("reqError", 2_000), ("reqURL", 61_440)]);
     }
 }

@@ -72,7 +72,7 @@ pub use failure::{Failure, UnknownFailure};
 pub use http::{Attempt, HttpHeaderField, HttpHeaders, HttpReqTrace, Informational};
 pub use icmp::IcmpError;
 pub use id::TraceId;
-pub use limits::Truncated;
+pub use limits::TruncatedFields;
 pub use list::{Record, TraceList};
 pub(crate) use ops::{
     Chain, Cursor, Delta, EncodedOps, OpError, RawOp, Segment, TickScale, TraceClock, kind,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::list::{HasOrigin, Record, null_as_default};
 use super::trace::is_default;
-use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, Truncated};
+use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, TruncatedFields};
 
 /// A TLS session over a TCP connection, established or only attempted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub struct TlsTunnelTrace {
     pub server_name: Text,
     /// What was cut because it was over its limit.
     #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated: Rare<Truncated>,
+    pub truncated_fields: Rare<TruncatedFields>,
 }
 
 impl Record for TlsTunnelTrace {
@@ -82,7 +82,7 @@ impl PeerCert {
     pub(crate) fn bytes(&self) -> usize {
         let names = self.sans.iter().map(String::capacity).sum::<usize>();
         let texts = self.subject.capacity() + self.issuer.capacity() + self.sha256.capacity();
-        let truncated = if self.truncated.is_absent() { 0 } else { Truncated::BYTES };
+        let truncated = if self.truncated_fields.is_absent() { 0 } else { TruncatedFields::BYTES };
         size_of::<PeerCert>() + self.sans.capacity() * size_of::<String>() + names + texts + truncated
     }
 }
@@ -111,5 +111,5 @@ pub struct PeerCert {
     pub sans: Vec<String>,
     /// What was cut because it was over its limit.
     #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated: Rare<Truncated>,
+    pub truncated_fields: Rare<TruncatedFields>,
 }

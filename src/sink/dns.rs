@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::Fault,
     record::{
-        DnsQueryMsg, DnsQuestion, DnsReplyMsg, EndReason, Failure, Rare, Text, Truncated,
+        DnsQueryMsg, DnsQuestion, DnsReplyMsg, EndReason, Failure, Rare, Text, TruncatedFields,
         limits::{MAX_DNS_IGNORED_ANSWER_BYTES, MAX_DNS_IGNORED_REPLIES, MAX_DNS_REPLY_ANSWER_BYTES},
     },
 };
@@ -125,8 +125,8 @@ impl DnsRecord {
     }
 
     /// Returns what was cut.
-    pub(super) fn truncated(&self) -> Rare<Truncated> {
-        let mut truncated = Rare::<Truncated>::new();
+    pub(super) fn truncated(&self) -> Rare<TruncatedFields> {
+        let mut truncated = Rare::<TruncatedFields>::new();
         if self.received as usize > self.replies.len() {
             truncated.insert("dnsReplyMsgs", self.received.into());
         }

@@ -19,7 +19,7 @@ use crate::{
     record::{
         Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure, HttpHeaders,
         HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, SocksTrace, TcpConnTrace, TcpInfo,
-        TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, Truncated, UdpConnTrace,
+        TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, TruncatedFields, UdpConnTrace,
         limits::{self, LimitedText, TRUNCATION_MARK},
     },
 };
@@ -113,10 +113,10 @@ pub(super) fn request_and_links(
         grpc_message: Rare::new(),
         resp_content_len: decoded.unwrap_or(received),
         resp_encoded_len: decoded.map(|_| received),
-        truncated: Rare::new(),
+        truncated_fields: Rare::new(),
     };
-    out.truncated.note("reqURL", record.url.original_bytes());
-    out.truncated.note("reqError", error_bytes);
+    out.truncated_fields.note("reqURL", record.url.original_bytes());
+    out.truncated_fields.note("reqError", error_bytes);
     let others = rare.map(|rare| rare.into_words(&mut out, core, times));
     (out, others.unwrap_or_default())
 }
@@ -171,7 +171,7 @@ impl RareOut {
     /// Gives the requests that belong to it back.
     fn into_words(self, out: &mut HttpReqTrace, core: &Core, times: &Timeline) -> Others {
         [out.req_header, out.resp_header, out.trailers] = self.headers;
-        let truncated = &mut out.truncated;
+        let truncated = &mut out.truncated_fields;
         for (field, size) in ["reqHeader", "respHeader", "trailers"].into_iter().zip(self.original_fields) {
             truncated.note(field, size);
         }
@@ -222,7 +222,7 @@ pub(super) fn dial_ended(
     times: &Timeline,
 ) -> DialTrace {
     let (dial_end_at, end_reason, failure, dial_err, error_bytes) = ended(end, times);
-    let mut truncated = Rare::<Truncated>::new();
+    let mut truncated = Rare::<TruncatedFields>::new();
     truncated.note("dstAddress", head.destination.original_bytes());
     truncated.note("dialErr", error_bytes);
     let resolver_dials = state.resolver_dials.into_iter();
@@ -243,7 +243,7 @@ pub(super) fn dial_ended(
         skipped_nameservers: state.skipped.iter().map(|(server, _)| (*server).into()).collect(),
         skip_reasons: state.skipped.iter().map(|(_, reason)| (&**reason).into()).collect(),
         resolver_dials: resolver_dials.map(|dial| resolver_dial(dial, core, times)).collect(),
-        truncated,
+        truncated_fields: truncated,
     }
 }
 
@@ -268,7 +268,7 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline, addresses: &mut Address
     let tcp_info = record.tcp_info(end.as_ref(), times).filter(counts).collect();
     let icmp_error = record.icmp_error(end.as_ref()).filter(|_| !connected);
     let (end_at, end_reason, failure, error, error_bytes) = ended(end, times);
-    let mut truncated = Rare::<Truncated>::new();
+    let mut truncated = Rare::<TruncatedFields>::new();
     truncated.note(if connected { "connErr" } else { "handshakeErr" }, error_bytes);
     let (handshake_err, conn_err) = match icmp_error {
         _ if connected => (Rare::new(), error),
@@ -303,13 +303,13 @@ pub(super) fn tcp_conn(conn: &ConnRef, times: &Timeline, addresses: &mut Address
         tcp_info,
         icmp_error: icmp_error.map(|error| Box::new(error.clone())),
         socket_trace,
-        truncated,
+        truncated_fields: truncated,
     }
 }
 
 fn socks(record: &SocksRecord, times: &Timeline) -> SocksTrace {
     let (handshake_end_at, end_reason, failure, handshake_err, error_bytes) = ended(record.end.get(), times);
-    let mut truncated = Rare::<Truncated>::new();
+    let mut truncated = Rare::<TruncatedFields>::new();
     truncated.note("target", record.target.original_bytes());
     truncated.note("handshakeErr", error_bytes);
     SocksTrace {
@@ -319,14 +319,14 @@ fn socks(record: &SocksRecord, times: &Timeline) -> SocksTrace {
         handshake_err,
         failure,
         end_reason,
-        truncated,
+        truncated_fields: truncated,
     }
 }
 
 pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline, addresses: &mut AddressTexts) -> UdpConnTrace {
     let (core, record) = (&conn.group.core, conn.record());
     let (conn_close_at, end_reason, failure, conn_err, error_bytes) = ended(record.end.get(), times);
-    let mut truncated = Rare::<Truncated>::new();
+    let mut truncated = Rare::<TruncatedFields>::new();
     truncated.note("connErr", error_bytes);
     let socket_trace = socket_trace(core, record, times);
     let (total_sent_bytes, total_recv_bytes) = record.totals();
@@ -344,7 +344,7 @@ pub(super) fn udp_conn(conn: &ConnRef, times: &Timeline, addresses: &mut Address
         total_recv_bytes,
         conntrack: record.conntrack.export(times),
         socket_trace,
-        truncated,
+        truncated_fields: truncated,
     }
 }
 
@@ -367,7 +367,7 @@ pub(super) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQuer
         end_at,
         end_reason,
         failure,
-        truncated,
+        truncated_fields: truncated,
     }
 }
 
@@ -378,7 +378,7 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
     let conn_err = if of_handshake.is_some() { Rare::new() } else { text };
     let failure = of_handshake.or(of_tunnel);
     let facts = record.facts;
-    let mut truncated = Rare::<Truncated>::new();
+    let mut truncated = Rare::<TruncatedFields>::new();
     truncated.note("handshakeErr", handshake_err_bytes);
     truncated.note("connErr", text_bytes.filter(|_| !conn_err.is_absent()));
     truncated.note("peerCerts", facts.peer_certs.original_certs());
@@ -401,7 +401,7 @@ pub(super) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunn
         key_exchange_group: facts.key_exchange_group,
         negotiated_proto: facts.negotiated_proto,
         server_name: record.server_name,
-        truncated,
+        truncated_fields: truncated,
     }
 }
 

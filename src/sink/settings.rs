@@ -81,7 +81,7 @@ impl Retention {
     /// request with what no other needs, until a sixteenth of it is free.
     ///
     /// It holds besides the numbers: who raises those may have to raise this too. What is still running is not counted,
-    /// but each text and list of it is limited; what was cut is named in the record's `truncated`.
+    /// but each text and list of it is limited; what was cut is named in the record's `truncated_fields`.
     pub const fn bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self

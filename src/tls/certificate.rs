@@ -14,7 +14,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 use super::distinguished_name;
 use crate::{
     record::{
-        PeerCert, Rare, Timestamp, Truncated,
+        PeerCert, Rare, Timestamp, TruncatedFields,
         limits::{
             self, MAX_CERTIFICATE_SANS, MAX_CERTIFICATES, MAX_CHAIN_SAN_BYTES, MAX_DISTINGUISHED_NAME_BYTES,
             SAN_OVERHEAD_BYTES, TRUNCATION_MARK,
@@ -82,8 +82,8 @@ impl fmt::Debug for ChainCache {
 fn describe(der: &[u8], left: &mut usize) -> PeerCert {
     let mut described = PeerCert { sha256: base16(&Sha256::digest(der)), ..PeerCert::default() };
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return described };
-    let truncated = &mut described.truncated;
-    let name = |truncated: &mut Rare<Truncated>, field, name| {
+    let truncated = &mut described.truncated_fields;
+    let name = |truncated: &mut Rare<TruncatedFields>, field, name| {
         let text = distinguished_name::rfc2253(name);
         let cut = limits::truncate(&text, MAX_DISTINGUISHED_NAME_BYTES);
         truncated.note(field, cut.as_ref().and_then(|_| limits::size(text.len())));
@@ -101,7 +101,7 @@ fn describe(der: &[u8], left: &mut usize) -> PeerCert {
         if described.sans.len() < all
             || described.sans.last().is_some_and(|last| last.ends_with(TRUNCATION_MARK))
         {
-            described.truncated.note("sans", limits::size(all));
+            described.truncated_fields.note("sans", limits::size(all));
         }
     }
     described
@@ -238,7 +238,7 @@ mod tests {
         params.distinguished_name.push(rcgen::DnType::CommonName, text(2_000));
         let described = describe_alone(&self_signed(params));
         assert_eq!(described.sans.len(), MAX_CERTIFICATE_SANS);
-        let cut = described.truncated;
+        let cut = described.truncated_fields;
         assert_eq!(
             (cut.get("sans"), cut.get("subject"), cut.get("issuer")),
             (Some(101), Some(2_003), Some(2_003))

@@ -115,8 +115,8 @@ fn serve() -> (SocketAddr, Background) {
 fn assert_cut(trace: &NetTrace, handshakes: usize) {
     assert!(trace.tls_tunnels.len() == handshakes);
     for tunnel in &trace.tls_tunnels {
-        let [PeerCert { sans, sha256, truncated, .. }] = &*tunnel.peer_certs else { panic!("one") };
-        assert_eq!((sans.len(), truncated.get("sans")), (100, Some(NAMES as u64)));
+        let [PeerCert { sans, sha256, truncated_fields, .. }] = &*tunnel.peer_certs else { panic!("one") };
+        assert_eq!((sans.len(), truncated_fields.get("sans")), (100, Some(NAMES as u64)));
         assert_eq!(sha256.len(), 64);
     }
     let prints = trace.tls_tunnels.iter().map(|tunnel| &tunnel.peer_certs[0].sha256);

@@ -44,7 +44,7 @@ fn paths_that_a_server_is_asked_for() {
         |trace| {
             assert_eq!(trace.http_requests.len(), 2_000, "short as they are now, they are kept");
             for request in &trace.http_requests {
-                assert_cut(&request.req_url, MAX_URL_BYTES, request.truncated.get("reqURL"), 60_000);
+                assert_cut(&request.req_url, MAX_URL_BYTES, request.truncated_fields.get("reqURL"), 60_000);
                 assert_eq!(request.end_reason, Some(EndReason::Closed));
             }
             let newest = trace.http_requests.last().unwrap();
@@ -65,7 +65,7 @@ fn methods_that_a_server_is_asked_for() {
         },
         |trace| {
             for request in &trace.http_requests {
-                assert_cut(&request.req_method, 64, request.truncated.get("reqMethod"), 60_000);
+                assert_cut(&request.req_method, 64, request.truncated_fields.get("reqMethod"), 60_000);
             }
             assert!(trace.http_requests.len() == 2_000, "short as they are now, they are kept");
         },
@@ -103,7 +103,7 @@ fn header_fields() {
                     "{bytes} bytes in {} fields",
                     fields.len()
                 );
-                assert_eq!(request.truncated.get("reqHeader"), Some(1_004));
+                assert_eq!(request.truncated_fields.get("reqHeader"), Some(1_004));
                 let cut =
                     fields.iter().find(|field| field.field_val.ends_with('…')).expect("one that is cut");
                 assert_eq!(cut.field_val_len, 40_000);
@@ -145,7 +145,7 @@ fn targets_of_redirects() {
                 trace.http_requests.iter().partition(|request| request.req_url.ends_with("/from"));
             assert_eq!((from.len(), to.len()), (20, 20));
             for (from, to) in from.into_iter().zip(to) {
-                assert_cut(&to.req_url, MAX_URL_BYTES, to.truncated.get("reqURL"), 60_000);
+                assert_cut(&to.req_url, MAX_URL_BYTES, to.truncated_fields.get("reqURL"), 60_000);
                 assert_eq!(to.prev_hop, from.trace_id);
             }
         },
@@ -168,13 +168,13 @@ fn hosts() {
         |trace| {
             assert_eq!((trace.http_requests.len(), trace.dials.len()), (200, 200));
             for request in &trace.http_requests {
-                assert_cut(&request.req_url, MAX_URL_BYTES, request.truncated.get("reqURL"), 60_000);
-                let (text, size) = (&request.req_error, request.truncated.get("reqError"));
+                assert_cut(&request.req_url, MAX_URL_BYTES, request.truncated_fields.get("reqURL"), 60_000);
+                let (text, size) = (&request.req_error, request.truncated_fields.get("reqError"));
                 assert_cut(text, MAX_ERROR_BYTES, size, 60_000);
             }
             for dial in &trace.dials {
-                assert_cut(&dial.dst_address, 512, dial.truncated.get("dstAddress"), 60_000);
-                assert_cut(&dial.dial_err, MAX_ERROR_BYTES, dial.truncated.get("dialErr"), 60_000);
+                assert_cut(&dial.dst_address, 512, dial.truncated_fields.get("dstAddress"), 60_000);
+                assert_cut(&dial.dial_err, MAX_ERROR_BYTES, dial.truncated_fields.get("dialErr"), 60_000);
             }
         },
     );

@@ -132,7 +132,7 @@ fn named(schema: &Value, name: &str, required: bool, reference: &Value) -> Boxed
             ];
             prop::sample::subsequence(flags.to_vec(), 0..=8).prop_map(|flags| flags.join("|")).boxed()
         }
-        "Truncated" => {
+        "TruncatedFields" => {
             let fields = prop::collection::btree_map("[a-zA-Z]{1,8}", 1..u64::MAX, 1..3);
             return fields.prop_map(|fields| serde_json::to_value(fields).unwrap()).boxed();
         }

@@ -148,7 +148,7 @@ async fn a_flood_of_false_replies_is_bounded() {
     assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
     for query in &trace.dns_queries {
         assert_eq!(query.dns_reply_msgs.len(), 16 + 1);
-        assert_eq!(query.truncated.get("dnsReplyMsgs"), Some(80 + 1));
+        assert_eq!(query.truncated_fields.get("dnsReplyMsgs"), Some(80 + 1));
         let ops = &trace.udp_conns.get(&query.connection).unwrap().socket_trace.as_ref().unwrap().socket_ops;
         assert_eq!(ops.len(), 1 + 80 + 1);
     }

@@ -77,7 +77,7 @@ async fn a_reply_full_of_one_odd_name_is_cut() {
         assert!(message.len() > 65_000);
         assert_eq!(usize::try_from(reply.size).unwrap(), message.len());
         assert_eq!(reply.truncated_fields.get("answers"), Some(answer_count(message)));
-        assert!(query.truncated.is_empty() && !reply.truncated && reply.ignored.is_empty());
+        assert!(query.truncated_fields.is_empty() && !reply.truncated && reply.ignored.is_empty());
         assert!(!reply.answers.is_empty() && text_bytes(reply) <= 8 << 10);
         // Whole names, escaped.
         let name = r"\377.".repeat(127);
@@ -104,7 +104,7 @@ async fn false_replies_full_of_one_odd_name_are_cut() {
     let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "web.test").await;
     assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
     for query in &trace.dns_queries {
-        assert_eq!(query.truncated.get("dnsReplyMsgs"), Some(81));
+        assert_eq!(query.truncated_fields.get("dnsReplyMsgs"), Some(81));
         let (last, false_ones) = query.dns_reply_msgs.split_last().unwrap();
         assert_eq!(false_ones.len(), 16);
         assert!(last.ignored.is_empty() && last.truncated_fields.is_empty());
