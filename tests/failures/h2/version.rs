@@ -94,11 +94,11 @@ async fn of_a_foreign_client() {
     let secure = tls_server(config, resets);
     let url = format!("https://localhost:{}/", secure.addr().port());
     let roots = Roots::from_pem(stage.authority.pem()).unwrap();
-    let layer = TraceTlsLayer::builder(&sink).roots(roots).alpn(&["h2"]).build();
+    let layer = TraceTlsLayer::builder(&sink).roots(roots).alpn(["h2"]).build();
     reset(&sink, layer.layer(tcp()), false, url.clone()).await;
 
     let roots = Roots::from_pem(stage.authority.pem()).unwrap();
-    let untraced = TraceTlsLayer::builder(&TraceSink::disabled()).roots(roots).alpn(&["h2"]).build();
+    let untraced = TraceTlsLayer::builder(&TraceSink::disabled()).roots(roots).alpn(["h2"]).build();
     reset(&sink, untraced.layer(tcp()), false, url).await;
 }
 
