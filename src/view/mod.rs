@@ -34,7 +34,8 @@ use crate::record::{Dropped, NetTrace};
 
 /// Draws a trace: for every request what happened, to scale within the request.
 ///
-/// Requests come in the order in which they were sent, redirects after what redirected to them. Connections
+/// Requests come in the order in which they were sent, redirects after what redirected to them. A dial that no
+/// request caused is drawn below the first request that used its connection, on a scale of its own. Connections
 /// and look-ups that belong to no request are drawn by themselves.
 pub fn waterfall(trace: &NetTrace) -> Waterfall<'_> {
     Waterfall { trace, color: false, ascii: false, heading: true, headers: false, width: 100 }
