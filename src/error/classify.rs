@@ -37,7 +37,12 @@ fn http2_error(error: &(dyn Error + 'static)) -> Option<u32> {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return error.reason().map(u32::from);
         }
-        error.downcast_ref::<super::IncompleteBody>()?.http2_error
+        #[cfg(feature = "request")]
+        if let Some(error) = error.downcast_ref::<super::IncompleteBody>() {
+            return error.http2_error;
+        }
+        let _ = error; // without these features nothing looks at it
+        None
     })
 }
 
@@ -241,6 +246,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return h2_failure(error);
     }
+    #[cfg(feature = "request")]
     if error.is::<super::IncompleteBody>() {
         return Some(Failure::EofError);
     }

@@ -6,6 +6,8 @@ mod connect;
 #[cfg(feature = "client")]
 mod decode;
 mod http2;
+#[cfg(feature = "request")]
+#[cfg_attr(not(feature = "client"), allow(unreachable_pub, reason = "the client exports it"))]
 mod incomplete;
 #[cfg(feature = "client")]
 mod invalid;
@@ -30,7 +32,11 @@ pub use connect::{ConnectAttempt, ConnectError};
 #[cfg(feature = "client")]
 pub use decode::DecodeError;
 pub(crate) use http2::http2_error_name;
+#[cfg(feature = "client")]
 pub use incomplete::IncompleteBody;
+#[cfg(all(feature = "request", not(feature = "client")))]
+pub(crate) use incomplete::IncompleteBody;
+#[cfg(feature = "request")]
 pub(crate) use incomplete::Lengths;
 #[cfg(feature = "client")]
 pub use invalid::InvalidRequest;

@@ -431,6 +431,7 @@ impl CurrentRequest {
     }
 
     /// Records that the current request goes over HTTP/2.
+    #[cfg(feature = "client")]
     pub(crate) fn speaks_http2() {
         scope::with_current(RequestRef::speaks_http2);
     }
