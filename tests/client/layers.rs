@@ -17,14 +17,14 @@ use crate::{client, read};
 async fn see_every_hop_and_are_seen_in_the_trace() {
     let web = Web::start(async |asked: Asked| match asked.path() {
         "/" => redirect(302, "/next"),
-        _ => reply(asked.header("x-token").to_owned()),
+        _ => reply(asked.header("x-hop").to_owned()),
     });
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
     let token = MapRequestLayer::new(move |mut request: Request<Body>| {
         let mut log = log.lock().unwrap();
         log.push(request.uri().path().to_owned());
-        request.headers_mut().insert("x-token", HeaderValue::from(log.len()));
+        request.headers_mut().insert("x-hop", HeaderValue::from(log.len()));
         request
     });
     let sink = nettrace::TraceSink::builder().headers(nettrace::HeaderCapture::Values).build();
@@ -35,7 +35,7 @@ async fn see_every_hop_and_are_seen_in_the_trace() {
     let tokens: Vec<_> = trace
         .http_requests
         .iter()
-        .map(|hop| hop.req_header.get("x-token").unwrap().field_val.clone())
+        .map(|hop| hop.req_header.get("x-hop").unwrap().field_val.clone())
         .collect();
     assert_eq!(tokens, ["1", "2"]);
 }
