@@ -70,6 +70,16 @@ fn server() {
     shows("server", Has { methods: &["POST", "POST"], tunnels: 1, accepted: true });
 }
 
+/// The load generator's server begins to serve, whatever cryptography is compiled in besides its own.
+#[test]
+#[cfg(all(feature = "capture", feature = "conntrack", feature = "tcp-info"))]
+fn load() {
+    let mut command = Command::new(program("load"));
+    command.arg("--serve");
+    let printed = process::run(command, Duration::from_secs(60)).success();
+    assert!(printed.contains("\nhttps https://127.0.0.1:"), "{printed}");
+}
+
 #[track_caller]
 fn shows(example: &str, has: Has) {
     let trace = run(example);
@@ -106,6 +116,10 @@ fn run(example: &str) -> NetTrace {
 fn program(example: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(example);
-    assert!(program.is_file(), "{} is not there: cargo build --features full --examples", program.display());
+    assert!(
+        program.is_file(),
+        "{} is not there: cargo build --examples with the same features",
+        program.display()
+    );
     program
 }

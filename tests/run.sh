@@ -36,7 +36,8 @@ main() {
     packages "$install"
     choose_runner
 
-    # Each set is built as a dependent would build it, and unit-tested; the full set has all tests.
+    # Each set is built as a dependent would build it, and unit-tested; all tests run with all features, and those of TLS
+    # and of the command with the cryptography that is the default, too: it is not used where both are on.
     local features
     for features in $(<tests/feature-sets); do
         heading "Features: $features"
@@ -44,19 +45,19 @@ main() {
         cargo check --locked --lib --no-default-features --features "$features"
         run_tests --lib --no-default-features --features "$features"
     done
-    heading "TLS with aws-lc-rs instead of ring"
-    run_tests --no-default-features --features full,aws-lc-rs --test tls --test real
+    heading "TLS with ring alone"
+    run_tests --features full --test tls --test real --test cli
 
-    heading "Features: full"
-    run_tests --features full
+    heading "All features"
+    run_tests --all-features
     heading "Models of what is lock-free (loom)"
     models
     heading "Interpreted (miri)"
     interpreted
     heading "Documentation tests"
-    logged cargo test --locked --features full --doc
+    logged cargo test --locked --all-features --doc
     heading "Examples"
-    cargo build --locked --features full --examples
+    cargo build --locked --all-features --examples
     load_generator
 
     closing_line
@@ -68,12 +69,12 @@ load_generator() {
     for job in "--concurrency 4" "--url https" "--url h2 --concurrency 4" "--fresh-connections --names"; do
         # The jobs are words, the last line is the comparison.
         # shellcheck disable=SC2086
-        run=$(cargo run --locked --quiet --features full --example load -- --compare 1 --requests 40 $job)
+        run=$(cargo run --locked --quiet --all-features --example load -- --compare 1 --requests 40 $job)
         modes=$(grep -c '"tasks_left":0,"fds_left":0' <<<"$run")
         [[ $modes -eq 4 ]] || { echo "$run"; return 1; }
         echo "load $job: 4 clients, nothing left behind"
     done
-    run=$(cargo run --locked --quiet --features full --example load -- \
+    run=$(cargo run --locked --quiet --all-features --example load -- \
         --turns 2 --anew 2 --slice 4 --behind 8 --fresh-connections --modes bare,untraced,off,traced,full)
     [[ $(grep -c '"rounds":2,"slice":4' <<<"$run") -eq 5 ]] || { echo "$run"; return 1; }
     echo "load --turns: 5 clients"

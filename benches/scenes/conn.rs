@@ -65,9 +65,20 @@ fn shake_hands() -> ClientConnection {
     let mut roots = RootCertStore::empty();
     roots.add(authority).unwrap();
 
-    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    // Named, as there is no default where two providers are compiled in.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let key = key.serialize_der().try_into().unwrap();
-    let server = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
     let mut client = ClientConnection::new(Arc::new(client), NAME.try_into().unwrap()).unwrap();
     let mut server = ServerConnection::new(Arc::new(server)).unwrap();
     let mut wire = Vec::new();

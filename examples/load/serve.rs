@@ -57,7 +57,10 @@ pub async fn serve() -> Result<(), BoxError> {
     std::io::stdout().flush()?;
 
     let tls = |alpn: &[u8]| -> Result<TlsAcceptor, BoxError> {
-        let mut config = rustls::ServerConfig::builder()
+        // Named, as there is no default where two providers are compiled in.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain.clone(), key.clone_key())?;
         config.alpn_protocols = vec![alpn.to_vec()];

@@ -184,13 +184,10 @@ fn text(error: &(dyn Error + 'static)) -> String {
         return "request or response body error".into();
     }
     #[cfg(feature = "tls")]
-    if let Some(error) = super::rustls::carried(error) {
-        return super::rustls::rustls_text(error);
+    if let Some(text) = super::rustls::text(error) {
+        return text;
     }
-    let text = error.to_string();
-    #[cfg(feature = "tls")]
-    let text = super::rustls::alert_text(&text).unwrap_or(text);
-    text
+    error.to_string()
 }
 
 #[cfg(not(feature = "request"))]

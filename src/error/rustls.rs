@@ -2,9 +2,11 @@
 
 use std::{error, fmt, io};
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+use rustls::{
+    AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, pki_types::UnixTime,
+};
 
-use crate::record::Failure;
+use crate::record::{Failure, Timestamp};
 
 /// The code of an error of rustls, wherever it came up.
 pub(crate) fn rustls_failure(error: &Error) -> Failure {
@@ -78,16 +80,22 @@ pub(crate) fn alert_name(alert: AlertDescription) -> String {
     name.to_owned()
 }
 
-/// Returns the error of rustls that `error` is or, as tokio-rustls hands it out, carries.
+/// Returns the error of rustls that `error` is or carries: tokio-rustls puts it into an I/O error, and hyper-rustls that
+/// into another one.
 pub(crate) fn carried<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'a Error> {
     match error.downcast_ref::<io::Error>() {
-        Some(error) => error.get_ref()?.downcast_ref(),
+        Some(error) => carried(error.get_ref()?),
         None => error.downcast_ref(),
     }
 }
 
+/// Returns the text of an error that has to do with rustls; `None` for all others.
+pub(crate) fn text(error: &(dyn error::Error + 'static)) -> Option<String> {
+    carried(error).map(rustls_text).or_else(|| alert_text(&error.to_string()))
+}
+
 /// Returns what an error means, as a sentence: rustls's own text shows most of them as names of its types.
-pub(crate) fn rustls_text(error: &Error) -> String {
+fn rustls_text(error: &Error) -> String {
     match error {
         Error::InappropriateMessage { expect_types, got_type } => {
             format!(
@@ -115,7 +123,7 @@ pub(crate) fn rustls_text(error: &Error) -> String {
 }
 
 /// Returns an alert that went through h2, which keeps of an I/O error no more than rustls's own text.
-pub(crate) fn alert_text(text: &str) -> Option<String> {
+fn alert_text(text: &str) -> Option<String> {
     const PREFIX: &str = "received fatal alert: ";
     let name = text.strip_prefix(PREFIX)?;
     // Formatted as it is: the name of a type of rustls, as in its own text.
@@ -134,10 +142,17 @@ fn certificate_text(error: &CertificateError) -> String {
         CertificateError::NotValidForName => "not valid for the server's name",
         CertificateError::InvalidPurpose => "not meant for this purpose",
         CertificateError::ApplicationVerificationFailure => "refused by the application",
-        CertificateError::ExpiredContext { .. }
-        | CertificateError::NotValidYetContext { .. }
-        | CertificateError::ExpiredRevocationListContext { .. }
-        | CertificateError::NotValidForNameContext { .. }
+        CertificateError::ExpiredContext { not_after, .. } => {
+            return format!("certificate expired: it was valid until {}", time(not_after));
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            return format!("certificate not valid yet: it is valid from {}", time(not_before));
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names = names(presented);
+            return format!("certificate not valid for name {:?}, only for {names}", expected.to_str());
+        }
+        CertificateError::ExpiredRevocationListContext { .. }
         | CertificateError::InvalidPurposeContext { .. } => return error.to_string(),
         CertificateError::Other(_) if is_ca_as_end_entity(error) => {
             "it is a certificate authority's own (CA:TRUE), as self-signed ones often are"
@@ -150,6 +165,34 @@ fn certificate_text(error: &CertificateError) -> String {
         other => return words(other),
     };
     text.to_owned()
+}
+
+fn time(time: &UnixTime) -> Timestamp {
+    Timestamp::from_unix_nanos(i128::from(time.as_secs()) * 1_000_000_000)
+}
+
+/// Returns the names of a certificate, or the first few of them. webpki hands them out as it would show them to a
+/// programmer: `DnsName("web.test")`.
+fn names(presented: &[String]) -> String {
+    const MAX_NAMES: usize = 8;
+    let names = presented.iter().filter_map(|name| match name.split_once('(') {
+        Some(("DnsName" | "IpAddress" | "UniformResourceIdentifier", name)) => {
+            Some(name.strip_suffix(')').unwrap_or(name).trim_matches('"'))
+        }
+        Some(("Unsupported", _)) => None,
+        _ if name == "DirectoryName" => None,
+        _ => Some(name),
+    });
+    let mut names: Vec<_> = names.take(MAX_NAMES).collect();
+    let more = format!("{} more", presented.len().saturating_sub(MAX_NAMES));
+    if presented.len() > MAX_NAMES {
+        names.push(&more);
+    }
+    match names.as_slice() {
+        [] => "nobody".to_owned(),
+        [one] => (*one).to_owned(),
+        [some @ .., last] => format!("{} and {last}", some.join(", ")),
+    }
 }
 
 /// Returns `true` for webpki's refusal of a certificate with `CA:TRUE`. It comes before the search for an issuer, so that
@@ -334,6 +377,25 @@ mod tests {
             ),
             (rustls_text(&Error::DecryptError), "cannot decrypt peer's message"),
             (
+                invalid(not_valid_for(&["DnsName(\"*.web.test\")", "IpAddress(192.0.2.1)", "DirectoryName"])),
+                "invalid peer certificate: certificate not valid for name \"a.test\", only for *.web.test and 192.0.2.1",
+            ),
+            (
+                invalid(not_valid_for(&[])),
+                "invalid peer certificate: certificate not valid for name \"a.test\", only for nobody",
+            ),
+            (
+                invalid(not_valid_for(&["DnsName(\"a\")"; 20_000])),
+                "invalid peer certificate: certificate not valid for name \"a.test\", only for a, a, a, a, a, a, a, a and 19992 more",
+            ),
+            (
+                invalid(CertificateError::ExpiredContext {
+                    time: at(1_000_000_000),
+                    not_after: at(978_307_200),
+                }),
+                "invalid peer certificate: certificate expired: it was valid until 2001-01-01T00:00:00Z",
+            ),
+            (
                 alert_text(&Error::AlertReceived(AlertDescription::UnknownCA).to_string()).unwrap(),
                 "received fatal alert: unknown_ca",
             ),
@@ -345,6 +407,16 @@ mod tests {
             invalid(CertificateError::Other(rustls::OtherError(Arc::new(Own)))),
             "invalid peer certificate: Not today"
         );
+    }
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
+    }
+
+    fn not_valid_for(presented: &[&str]) -> CertificateError {
+        let expected = "a.test".try_into().unwrap();
+        let presented = presented.iter().map(ToString::to_string).collect();
+        CertificateError::NotValidForNameContext { expected, presented }
     }
 
     /// An error as those of webpki are: its text is what it is for those who debug.

@@ -1,15 +1,21 @@
 //! A server of greetings, and what a trace says of calls to it.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use nettrace::record::{HttpReqTrace, NetTrace, TcpConnTrace};
 use nettrace::tonic::Channel;
 use nettrace::{RequestHandle, TraceSink};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tonic::transport::{Endpoint, Server, ServerTlsConfig};
+use tokio_rustls::TlsAcceptor;
+use tonic::transport::server::Connected;
+use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request};
 
 use crate::greeter::{GreeterClient, GreeterServer, Greetings, Name};
@@ -50,11 +56,31 @@ impl Place {
         self.serve_with(Server::builder())
     }
 
-    pub(crate) fn serve_tls(&self, tls: ServerTlsConfig) -> Greeters {
-        self.serve_with(Server::builder().tls_config(tls).expect("a certificate"))
+    /// The TLS is not tonic's own server's, which needs a default provider where two are compiled in.
+    pub(crate) fn serve_tls(&self, mut tls: ServerConfig) -> Greeters {
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        self.serve_on(Server::builder(), move |listener| {
+            incoming(listener).filter_map(move |accepted| {
+                let acceptor = acceptor.clone();
+                async move { Some(acceptor.accept(accepted.ok()?).await).filter(Result::is_ok) }
+            })
+        })
     }
 
-    pub(crate) fn serve_with(&self, mut server: Server) -> Greeters {
+    pub(crate) fn serve_with(&self, server: Server) -> Greeters {
+        self.serve_on(server, incoming)
+    }
+
+    fn serve_on<S, Conn>(
+        &self,
+        mut server: Server,
+        incoming: impl FnOnce(TcpListener) -> S + Send + 'static,
+    ) -> Greeters
+    where
+        S: Stream<Item = io::Result<Conn>> + Send + 'static,
+        Conn: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         let listener = self.listener.try_clone().expect("a descriptor");
         let (stop, stopped) = oneshot::channel();
         let background = Background::start(&Ns::here(), move || async move {
@@ -74,7 +100,7 @@ impl Greeters {
     }
 }
 
-fn incoming(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpStream>> {
+fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> + Send + use<> {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listening socket");
     stream::unfold(listener, async |listener| Some((listener.accept().await.map(|(io, _)| io), listener)))
 }

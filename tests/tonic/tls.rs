@@ -4,7 +4,7 @@ use nettrace::connect::TcpConnector;
 use nettrace::tls::{Roots, TraceTlsLayer};
 use nettrace::tonic::{Channel, connect, connect_lazy, connect_with_connector, connect_with_connector_lazy};
 use nettrace::{Failure, TraceSink};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tower::Layer as _;
 
 use crate::greeter::GreeterClient;
@@ -14,7 +14,7 @@ use crate::support::pki::Authority;
 
 fn secure(place: &Place, authority: &Authority) -> Greeters {
     let leaf = authority.issue(&["greeter.test"]);
-    place.serve_tls(ServerTlsConfig::new().identity(Identity::from_pem(&leaf.pem, leaf.key_pem())))
+    place.serve_tls(leaf.server())
 }
 
 /// An endpoint with tonic's own TLS.
