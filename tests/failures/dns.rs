@@ -192,7 +192,7 @@ async fn three_bytes() {
         assert_eq!(serde_json::from_value::<DnsReplyMsg>(json).unwrap().r_code, None);
     }
     let drawn = nettrace::view::waterfall(trace).to_string();
-    assert_eq!(drawn.matches("malformed:").count(), 4, "{drawn}");
+    assert!(drawn.contains("malformed:"), "{drawn}");
     assert!(!drawn.contains("rcode"), "{drawn}");
 }
 
