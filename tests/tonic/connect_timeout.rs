@@ -8,7 +8,7 @@ use std::time::Duration;
 use nettrace::record::{EndReason, NetTrace};
 use nettrace::tonic::{Channel, connect, connect_lazy};
 use nettrace::{Failure, TraceSink};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use crate::greeter::{GreeterClient, Name};
 use crate::side::{Place, call, closed, greet};
@@ -92,8 +92,7 @@ fn alone_names_are_not_limited() {
 async fn alone_tls_is_not_limited() {
     let (place, authority) = (Place::new(), Authority::new("tonic"));
     let leaf = authority.issue(&["greeter.test"]);
-    let _server =
-        place.serve_tls(ServerTlsConfig::new().identity(Identity::from_pem(&leaf.pem, leaf.key_pem())));
+    let _server = place.serve_tls(leaf.server());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let _relay = relay_tcp(&Ns::here(), listener, place.addr(), HELD_UP);
