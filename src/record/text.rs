@@ -37,8 +37,15 @@ impl Text {
 
     /// The parts one after another.
     pub(crate) fn concat<const N: usize>(parts: [&str; N]) -> Self {
-        // A `String` is quicker to append to. What is as short as an inline text is moved into one.
-        let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+        const INLINE_BYTES: usize = size_of::<CompactString>();
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        if bytes <= INLINE_BYTES {
+            let mut text = CompactString::const_new("");
+            parts.iter().for_each(|part| text.push_str(part));
+            return Text(text);
+        }
+        // A `String` is quicker to append to.
+        let mut text = String::with_capacity(bytes);
         parts.iter().for_each(|part| text.push_str(part));
         Text(CompactString::from(text))
     }
