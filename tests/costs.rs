@@ -58,9 +58,13 @@ mod expected {
     pub const REQUEST: u64 = 0;
     /// What counts the body of the request.
     pub const REQUEST_BODY: u64 = 1;
-    /// For each 32 requests.
+    /// For each 32 records, until the bounds are reached: then the memory of evicted ones is used again.
     pub const CHUNK: u64 = 3;
-    pub const MOST_BYTES_A_REQUEST: f64 = 300.0;
+    /// For each 32 dials.
+    pub const CHUNK_OF_DIALS: u64 = CHUNK + 1;
+    /// For each 32 requests: a block each, so that one that is in use keeps none of its neighbours.
+    pub const CHUNK_OF_REQUESTS: u64 = CHUNK + 32;
+    pub const MOST_BYTES_A_REQUEST: f64 = 340.0;
 
     /// A request over a connection of its own, with the dial, the connection and its operations.
     pub const MOST_BYTES_A_NEW_CONNECTION: f64 = 1_360.0;
@@ -153,7 +157,7 @@ fn connections() {
     let untraced = dials(DIALS, || assert!(now(zeros().call(uri())).is_ok()));
     let mut layered = TraceConnectLayer::new(&sink).layer(zeros());
     let traced = dials(DIALS, || assert!(now(layered.call(uri())).is_ok()));
-    assert_eq!(traced - untraced, DIALS * expected::DIAL + DIALS / 32 * expected::CHUNK);
+    assert_eq!(traced - untraced, DIALS * expected::DIAL + DIALS / 32 * expected::CHUNK_OF_DIALS);
 }
 
 /// Connections over loopback, of which one byte is read.
@@ -232,11 +236,11 @@ async fn take<B: http_body::Body + Unpin>(request: Request<B>) {
 }
 
 /// What the layer adds to that many requests.
-fn added<B>(headers: usize, body: B) -> u64
+fn added<B>(headers: usize, body: B, retention: Retention) -> u64
 where
     B: http_body::Body<Data = Bytes, Error = Infallible> + Clone + Unpin,
 {
-    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    let sink = TraceSink::builder().retention(retention).build();
     let stream = connect(&sink);
     let connected = &stream.connected();
     let mut bare = service_fn(|request: Request<B>| async {
@@ -258,13 +262,22 @@ where
 #[test]
 fn requests() {
     for headers in [0, 5, 20] {
-        let [without, with] = [added(headers, Full::default()), added(headers, Full::from("question"))];
+        let [without, with] =
+            ["", "question"].map(|body| added(headers, Full::from(body), Retention::unbounded()));
         println!("{headers} headers: {without} allocations in {REQUESTS} requests, {with} with a body");
-        let chunks = REQUESTS / 32 * expected::CHUNK;
+        let chunks = REQUESTS / 32 * expected::CHUNK_OF_REQUESTS;
         assert_eq!(without, REQUESTS * expected::REQUEST + chunks, "{headers} headers");
         let expected = expected::REQUEST + expected::REQUEST_BODY;
         assert_eq!(with, REQUESTS * expected + chunks, "{headers} headers and a body");
     }
+}
+
+/// What is evicted leaves its memory to what begins, but for the node of the list.
+#[test]
+fn requests_of_a_sink_that_has_reached_its_bounds() {
+    let added = added(0, Full::default(), Retention::bounded().requests(1_000));
+    println!("{added} allocations in {REQUESTS} requests");
+    assert_eq!(added, REQUESTS / 32);
 }
 
 #[test]
@@ -354,7 +367,7 @@ fn the_preset_over_hyper_util() {
     );
     let requests = REQUESTS as i64;
     assert_eq!(off, requests * expected::PRESET_OFF);
-    assert_eq!(without_ops, requests * expected::PRESET + requests / 32 * expected::CHUNK as i64);
+    assert_eq!(without_ops, requests * expected::PRESET + requests / 32 * expected::CHUNK_OF_REQUESTS as i64);
     // Two operations a request, unless a response comes in parts.
     let segments = traced - without_ops;
     assert!((0..=requests / 100).contains(&segments), "{segments} allocations for operations");

@@ -9,7 +9,7 @@ use super::{
     core::Core,
     dns::DnsRecord,
     end::{End, EndCell},
-    registry::Entry,
+    registry::{CHUNK, Entry, record_bytes},
     request::RequestRef,
     tls::TlsRecord,
 };
@@ -197,7 +197,7 @@ impl Group {
 
     /// The memory that it takes with its place and all that is in it.
     fn bytes(&self, state: &GroupState) -> usize {
-        let own = size_of::<GroupSlot>() + ARC + size_of::<Group>();
+        let own = record_bytes::<GroupSlot>() + ARC + size_of::<Group>();
         let dial = self.dial.as_ref().map_or(0, |dial| {
             let fault = dial.end.fault().map_or(0, |fault| size_of::<Fault>() + fault.heap_bytes());
             dial.destination.heap_bytes() + fault
@@ -368,7 +368,7 @@ impl fmt::Debug for Group {
 }
 
 /// A group's place in the registry. It is emptied when the group is forgotten: a neighbour that stays keeps the
-/// chunk, and must not keep the group.
+/// block, and must not keep the group.
 pub(crate) struct GroupSlot(Mutex<Option<Arc<Group>>>);
 
 impl GroupSlot {
@@ -387,6 +387,7 @@ impl GroupSlot {
 
 impl Entry for GroupSlot {
     type Common = ();
+    type Block = [crate::sync::OnceLock<Self>; CHUNK];
 
     /// A place for what began outside any dial is needed as long as somebody may begin something there.
     fn is_disposable(&self) -> bool {

@@ -439,7 +439,7 @@ impl Inner {
 }
 
 impl Drop for Inner {
-    /// Hops of one request may share a chunk and refer to each other through it.
+    /// Breaks the links between requests, so that a long chain of them is not dropped recursively.
     fn drop(&mut self) {
         self.requests.collect().iter().for_each(|record| record.forgotten(&self.core));
     }

@@ -397,6 +397,7 @@ impl Item {
 
 impl Entry for Item {
     type Common = ();
+    type Block = [sync::OnceLock<Self>; 1];
 
     fn is_disposable(&self) -> bool {
         self.ended.load(Acquire) == 1 && self.needed_by.load(Acquire) == 0

@@ -1,7 +1,11 @@
 //! Where records live: written in their final place, never moved, read while others are written.
 //!
-//! Records sit in chunks of 32; the chunks of one shard form a list. A shard's lock covers taking an index
+//! Chunks hold 32 records each; the chunks of one shard form a list. A shard's lock covers taking an index
 //! and, once in 32 times, a new chunk; a snapshot holds it while it clones two `Arc`s and walks outside it.
+//!
+//! The records of a chunk are in one or more blocks of memory. A record that is still in use after its chunk was evicted
+//! keeps its whole block: requests have a block each, so that none keeps its neighbours. The other blocks of an evicted
+//! chunk are used again: a sink that has reached its bounds allocates none.
 
 use super::shard::{self, Padded};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
@@ -21,9 +25,11 @@ pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 32 };
 pub(crate) trait Entry: Sized {
     /// What all records of a registry have in common.
     type Common: Clone;
+    /// The records of one block: `[OnceLock<Self>; N]`, where `N` divides [`CHUNK`].
+    type Block: AsRef<[OnceLock<Self>]> + AsMut<[OnceLock<Self>]> + Default;
     /// Has ended, and nothing that is kept needs it.
     fn is_disposable(&self) -> bool;
-    /// Called once when the registry lets go of it. Must break links that could lead back to its own chunk.
+    /// Called once when the registry lets go of it. Must break links that could lead back to itself.
     fn forgotten(&self, common: &Self::Common);
 }
 
@@ -55,39 +61,85 @@ impl Numbers {
 }
 
 struct Chunk<T: Entry> {
+    /// The number of the first record.
     base: u64,
-    common: T::Common,
-    /// Apart, so that they need not be built elsewhere and moved.
-    slots: Box<[OnceLock<T>]>,
+    blocks: Box<[Arc<Block<T>>]>,
 }
 
 impl<T: Entry> Chunk<T> {
-    fn new(base: u64, common: T::Common) -> Self {
-        Chunk { base, common, slots: (0..CHUNK).map(|_| OnceLock::new()).collect() }
+    fn new(base: u64, common: &T::Common) -> Self {
+        let bases = (0..CHUNK / Block::<T>::LEN).map(|i| base + (i * Block::<T>::LEN) as u64);
+        Chunk { base, blocks: bases.map(|base| Block::new(base, common.clone())).collect() }
+    }
+
+    /// Numbers the records to come. Returns `false` if somebody refers to one of its blocks.
+    fn renumber(&mut self, base: u64) -> bool {
+        self.base = base;
+        let mut blocks = self.blocks.iter_mut().zip((base..).step_by(Block::<T>::LEN));
+        blocks.all(|(block, base)| Arc::get_mut(block).map(|block| block.base = base).is_some())
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &OnceLock<T>> {
+        self.blocks.iter().flat_map(|block| block.slots.as_ref())
+    }
+
+    /// A reference to the record in that place, which must be written before it is used.
+    #[inline]
+    fn rec(&self, place: usize) -> Rec<T> {
+        let block = self.blocks[place / Block::<T>::LEN].clone();
+        Rec { block, index: (place % Block::<T>::LEN) as u32 }
     }
 }
 
-/// A record in its place, with its number. Holding one keeps its chunk.
+/// The memory of neighbouring records, kept as a whole.
+struct Block<T: Entry> {
+    /// The number of the first record.
+    base: u64,
+    common: T::Common,
+    slots: T::Block,
+}
+
+impl<T: Entry> Block<T> {
+    /// How many records it has.
+    const LEN: usize = size_of::<T::Block>() / size_of::<OnceLock<T>>();
+
+    fn new(base: u64, common: T::Common) -> Arc<Self> {
+        Arc::new(Block { base, common, slots: T::Block::default() })
+    }
+}
+
+/// The memory that a record takes in a registry, without what it owns on the heap.
+pub(super) const fn record_bytes<T: Entry>() -> usize {
+    const COUNTERS_OF_ARC: usize = 2 * size_of::<usize>();
+    (size_of::<Arc<Block<T>>>() + COUNTERS_OF_ARC + size_of::<Block<T>>()).div_ceil(Block::<T>::LEN)
+}
+
+/// A record in its place, with its number. Holding one keeps its block.
 pub(crate) struct Rec<T: Entry> {
-    chunk: Arc<Chunk<T>>,
+    block: Arc<Block<T>>,
     index: u32,
 }
 
 impl<T: Entry> Rec<T> {
     #[inline]
     pub(crate) fn common(&self) -> &T::Common {
-        &self.chunk.common
+        &self.block.common
     }
 
     pub(crate) fn number(&self) -> u64 {
-        self.chunk.base + u64::from(self.index)
+        self.block.base + u64::from(self.index)
+    }
+
+    #[inline]
+    fn slot(&self) -> &OnceLock<T> {
+        &self.block.slots.as_ref()[self.index as usize % Block::<T>::LEN]
     }
 }
 
 impl<T: Entry> Clone for Rec<T> {
     #[inline]
     fn clone(&self) -> Self {
-        Rec { chunk: self.chunk.clone(), index: self.index }
+        Rec { block: self.block.clone(), index: self.index }
     }
 }
 
@@ -95,7 +147,7 @@ impl<T: Entry> Deref for Rec<T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        self.chunk.slots[self.index as usize % CHUNK].get().expect("a Rec is only made of a written slot")
+        self.slot().get().expect("a Rec is only made of a written slot")
     }
 }
 
@@ -105,7 +157,7 @@ impl<T: Entry> fmt::Debug for Rec<T> {
     }
 }
 
-/// A list node is apart from its chunk: a snapshot pins nodes while it walks, a record pins its chunk alone.
+/// A node of a shard's list, separate from its chunk: a snapshot that has collected the chunks lets the nodes go.
 struct Node<T: Entry> {
     chunk: Arc<Chunk<T>>,
     next: OnceLock<Arc<Node<T>>>,
@@ -180,9 +232,9 @@ impl<T: Entry> Registry<T> {
             debug_assert!(linked, "only the owner of the shard links on");
             (list.tail, list.used) = (node, 0);
         }
-        let rec = Rec { chunk: list.tail.chunk.clone(), index: list.used as u32 };
+        let rec = list.tail.chunk.rec(list.used);
         let mut record = Some(record);
-        rec.chunk.slots[list.used].get_or_init(|| record.take().expect("it is asked for once")());
+        rec.slot().get_or_init(|| record.take().expect("it is asked for once")());
         debug_assert!(record.is_none(), "an index is handed out once");
         list.used += 1;
         if rolled {
@@ -212,7 +264,7 @@ impl<T: Entry> Registry<T> {
     pub(crate) fn oldest<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
         let index = self.oldest_shard(true)?;
         let chunk = self.lock(index).list.as_ref()?.head.chunk.clone();
-        chunk.slots[0].get().map(look)
+        chunk.slots().next()?.get().map(look)
     }
 
     fn oldest_shard(&self, with_last: bool) -> Option<usize> {
@@ -263,17 +315,22 @@ impl<T: Entry> Registry<T> {
     /// An empty chunk.
     fn chunk(&self, numbers: &Numbers) -> Arc<Chunk<T>> {
         let base = numbers.block();
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(chunk) = spare.as_mut().and_then(Arc::get_mut) {
-            chunk.base = base;
-        }
-        spare.unwrap_or_else(|| Arc::new(Chunk::new(base, self.common.clone())))
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let renumbered =
+            spare.and_then(|mut chunk| Arc::get_mut(&mut chunk)?.renumber(base).then_some(chunk));
+        renumbered.unwrap_or_else(|| Arc::new(Chunk::new(base, &self.common)))
     }
 
-    /// Keeps an evicted chunk for the next that is needed, unless somebody still refers to its records.
+    /// Keeps an evicted chunk for the next that is needed, unless a snapshot is reading it. Blocks that are still in use
+    /// are left to their users, and others take their place.
     fn recycle(&self, mut chunk: Arc<Chunk<T>>) {
         if let Some(unused) = Arc::get_mut(&mut chunk) {
-            unused.slots.iter_mut().for_each(|slot| drop(slot.take()));
+            for block in &mut unused.blocks {
+                match Arc::get_mut(block) {
+                    Some(block) => block.slots.as_mut().iter_mut().for_each(|slot| drop(slot.take())),
+                    None => *block = Block::new(0, self.common.clone()),
+                }
+            }
             *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(chunk);
         }
     }
@@ -366,8 +423,7 @@ impl<T: Entry> Node<T> {
 
     /// The records in these places, as far as they are written.
     fn recs(&self, places: u32) -> impl Iterator<Item = Rec<T>> {
-        let there = self.written().filter(move |(index, _)| places & (1 << index) != 0);
-        there.map(|(index, _)| Rec { chunk: self.chunk.clone(), index })
+        self.chunk.recs().filter(move |(index, _)| places & (1 << index) != 0).map(|(_, rec)| rec)
     }
 }
 

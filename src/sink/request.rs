@@ -10,7 +10,7 @@ use super::{
     handle::RequestHandle,
     headers::CapturedHeaders,
     links::{Links, PrevHop, Tried, groups, push},
-    registry::{Entry, Rec},
+    registry::{Entry, Rec, record_bytes},
     scope,
     subscriber::FinishedRecord,
     url::RecordedUrl,
@@ -93,7 +93,7 @@ impl AtomicTick {
 
 impl RequestRecord {
     /// The memory that each request is taken to need, so that no more need be said of most of them.
-    pub(super) const BYTES: usize = size_of::<OnceLock<RequestRecord>>() + USUAL_HEAP;
+    pub(super) const BYTES: usize = record_bytes::<RequestRecord>() + USUAL_HEAP;
 
     /// The memory that it takes besides [`Self::BYTES`], with `fault` as what went wrong. It does not change any more
     /// once the end has begun.
@@ -154,13 +154,14 @@ impl RequestRecord {
 
 impl Entry for RequestRecord {
     type Common = Arc<Core>;
+    type Block = [crate::sync::OnceLock<Self>; 1];
 
     fn is_disposable(&self) -> bool {
         !self.end.is_open() && self.followers.load(Acquire) == 0
     }
 
-    /// Who holds it keeps its connections, but the sink does not for its sake. Two hops of one request may share
-    /// a chunk, which then would keep itself.
+    /// Breaks the links to other requests. Whoever still holds the record keeps its connections, but the sink does
+    /// not keep them on its behalf.
     fn forgotten(&self, core: &Arc<Core>) {
         self.forgotten.store(true, Release);
         let charged = self.with_links(|conn, links| {

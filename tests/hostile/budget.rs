@@ -147,3 +147,41 @@ fn a_request_keeps_what_it_refers_to() {
         mock::finish(held).await;
     });
 }
+
+/// Requests that are open, and those whose handle somebody holds, keep nothing of the others that began with them.
+#[test]
+fn what_is_in_use_keeps_none_of_its_neighbours() {
+    const REQUESTS: usize = 6_400;
+    for holds_handles in [false, true] {
+        let sink = TraceSink::builder().retention(Retention::bounded().bytes(BUDGET)).build();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (mut open, mut handles) = (Vec::new(), Vec::new());
+        let before = alloc::live();
+        runtime.block_on(async {
+            for i in 0..REQUESTS {
+                let (conn, _there) = mock::connect(&sink).await;
+                if i % 32 != 7 {
+                    let url = format!("http://web.test/{}", "a".repeat(10_000));
+                    exchange(&sink, conn.conn_ref(), &url, HeaderMap::new()).await;
+                } else if holds_handles {
+                    handles.push(mock::fetch(&sink, conn.conn_ref()).await);
+                } else {
+                    open.push(mock::begin(&sink, conn.conn_ref(), None).await);
+                }
+            }
+        });
+        if holds_handles {
+            let trace = sink.snapshot("");
+            assert!(trace.http_requests.get(handles[0].id()).is_none(), "it was evicted");
+        }
+        for handle in &handles {
+            let trace = handle.trace();
+            let request = trace.http_requests.get(handle.id()).expect("its request");
+            assert!(trace.tcp_conns.get(&request.tcp_conn).is_some());
+        }
+        let held = alloc::live() - before;
+        println!("{held} bytes");
+        let budget = BUDGET as i64;
+        assert!(held > budget / 2 && held < budget + budget / 4, "{held} bytes; handles: {holds_handles}");
+    }
+}

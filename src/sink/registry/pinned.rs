@@ -31,7 +31,7 @@ impl<T: Entry> Registry<T> {
     /// All records of now, each to be held by itself, in no particular order.
     pub(crate) fn collect(&self) -> Vec<Rec<T>> {
         let Pinned { chunks, kept } = self.pin();
-        let listed = chunks.iter().flat_map(|chunk| chunk.recs());
+        let listed = chunks.iter().flat_map(|chunk| chunk.recs()).map(|(_, rec)| rec);
         kept.iter().flat_map(|kept| kept.iter().cloned()).chain(listed).collect()
     }
 }
@@ -55,10 +55,11 @@ impl<T: Entry> Pinned<T> {
 impl<T: Entry> Chunk<T> {
     /// The records written so far, with their places.
     pub(super) fn written(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0..).zip(&self.slots).filter_map(|(index, slot)| Some((index, slot.get()?)))
+        (0..).zip(self.slots()).filter_map(|(index, slot)| Some((index, slot.get()?)))
     }
 
-    fn recs(self: &Arc<Self>) -> impl Iterator<Item = Rec<T>> {
-        self.written().map(|(index, _)| Rec { chunk: self.clone(), index })
+    /// The same, each to be held by itself.
+    pub(super) fn recs(&self) -> impl Iterator<Item = (u32, Rec<T>)> {
+        self.written().map(|(index, _)| (index, self.rec(index as usize)))
     }
 }

@@ -33,6 +33,7 @@ impl Item {
 
 impl Entry for Item {
     type Common = ();
+    type Block = [OnceLock<Self>; 1];
 
     fn is_disposable(&self) -> bool {
         !self.open.load(Relaxed) && self.needed_by.load(Relaxed) == 0
@@ -216,16 +217,35 @@ fn nothing_is_left_after_it_is_dropped() {
         open.extend((i % 10 == 0).then_some(record));
     }
     while test.registry.evict_oldest() {}
-    // A record that is held keeps its chunk, and no other.
+    // A record that is held keeps no other.
     open.drain(1..);
     open[0].end();
     test.registry.sweep_kept();
     open.iter().for_each(|open| open.end());
     test.registry.clear();
     drop(test);
-    assert_eq!(live.iter().filter(|weak| weak.upgrade().is_some()).count(), CHUNK);
+    assert_eq!(live.iter().filter(|weak| weak.upgrade().is_some()).count(), 1);
     drop(open);
     assert!(live.iter().all(|weak| weak.upgrade().is_none()));
+}
+
+#[test]
+fn what_outlives_its_chunk_keeps_none_of_its_neighbours() {
+    let test = Test::new();
+    let added: Vec<_> =
+        (0..CHUNK * 2).map(|i| test.add(if i == 3 { Item::open() } else { Item::default() })).collect();
+    let live: Vec<Weak<()>> = added.iter().map(|record| Arc::downgrade(&record.live)).collect();
+    // One is open, and of another somebody holds a reference.
+    let held = added[CHUNK / 2].clone();
+    drop(added);
+    test.fill(1);
+    while test.registry.evict_oldest() {}
+    let alive: Vec<_> = (0..live.len()).filter(|i| live[*i].upgrade().is_some()).collect();
+    assert_eq!(alive, [3, CHUNK / 2]);
+    assert_eq!((held.number(), held.forgotten.load(Relaxed)), (1 + CHUNK as u64 / 2, 1));
+    // The places of both are used again.
+    test.fill(CHUNK * 2);
+    assert_eq!((held.number(), test.known()[0]), (1 + CHUNK as u64 / 2, 4));
 }
 
 #[test]
