@@ -1,7 +1,7 @@
 //! How much memory finished records take, against what they may take.
 //!
-//! Records are weighed when they end, and that is given back when they are forgotten. Nothing is counted while they
-//! run: what one of them can take until then is limited (see `record::limits`).
+//! A record is charged when it ends, and its charge is released when it is evicted. Nothing is charged while it runs:
+//! what one record can take until then is limited (see `record::limits`).
 
 use super::shard::Padded;
 use std::sync::atomic::{
@@ -11,25 +11,28 @@ use std::sync::atomic::{
 
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// `usize::MAX` where nothing is weighed.
+    /// In bytes; `usize::MAX` if there is none, and nothing is charged.
     limit: usize,
-    /// Written by whoever ends a connection; apart from what each request reads.
+    /// Written whenever a connection ends; in a cache line of its own, as every request reads the rest.
     charged: Padded<Charged>,
-    /// The next record that begins is to make room.
+    /// The next record that begins evicts others.
     is_exceeded: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Charged {
     bytes: AtomicUsize,
-    /// With so many bytes room is to be made.
+    /// Charged bytes above which the next record evicts.
     threshold: AtomicUsize,
+    /// Bytes in all, fixed ones included, above which the next chunk of records evicts.
+    due: AtomicUsize,
 }
 
 impl Budget {
-    /// A budget of so many bytes, of which `fixed` go to what is not charged.
+    /// Creates a budget of `limit` bytes. What is not charged takes `fixed` of them.
     pub(super) fn new(limit: usize, fixed: usize) -> Self {
-        let charged = Charged { threshold: threshold(limit, fixed).into(), ..Charged::default() };
+        let threshold = threshold(limit, fixed).into();
+        let charged = Charged { bytes: 0.into(), threshold, due: limit.into() };
         Budget { limit, charged: Padded(charged), is_exceeded: AtomicBool::new(false) }
     }
 
@@ -41,7 +44,7 @@ impl Budget {
         self.limit
     }
 
-    /// A record that has ended takes so many bytes.
+    /// Charges the bytes of a record that has ended.
     pub(super) fn charge(&self, bytes: usize) {
         if bytes == 0 {
             return;
@@ -52,7 +55,7 @@ impl Budget {
         }
     }
 
-    /// Such a record is forgotten.
+    /// Releases what was charged for a record that is evicted.
     pub(super) fn release(&self, bytes: usize) {
         if bytes > 0 {
             self.charged.bytes.fetch_sub(bytes, Relaxed);
@@ -63,21 +66,38 @@ impl Budget {
         self.charged.bytes.load(Relaxed)
     }
 
-    /// Returns `true` if room is to be made.
+    /// Returns `true` if the next record that begins evicts others.
     #[inline]
     pub(super) fn is_exceeded(&self) -> bool {
         self.is_exceeded.load(Relaxed)
     }
 
-    /// Room was made, as far as there is any to be made: a part of the budget later it is tried again.
+    /// Returns `true` if records are to be evicted now that `fixed` bytes are taken by what is not charged.
+    ///
+    /// What could not be evicted before is not tried again at once: only when more was charged, or when the total has
+    /// grown by another 1/32 of the limit.
+    pub(super) fn is_due(&self, fixed: usize) -> bool {
+        let taken = fixed.saturating_add(self.charged());
+        // It falls again with the total, down to the limit.
+        let due = self.charged.due.fetch_min(self.next_due(taken), Relaxed);
+        self.is_exceeded() || taken > due
+    }
+
+    /// Ends an eviction. The next one starts once another 1/32 of the limit is charged.
     pub(super) fn settle(&self, fixed: usize) {
-        let again = self.charged().saturating_add(self.limit / 32);
+        let charged = self.charged();
+        let again = charged.saturating_add(self.limit / 32);
         self.charged.threshold.store(threshold(self.limit, fixed).max(again), Relaxed);
+        self.charged.due.store(self.next_due(fixed.saturating_add(charged)), Relaxed);
         self.is_exceeded.store(false, Relaxed);
+    }
+
+    fn next_due(&self, taken: usize) -> usize {
+        self.limit.max(taken.saturating_add(self.limit / 32))
     }
 }
 
-/// What is left for what is charged, and some of it in any case.
+/// Returns how many bytes may be charged: what `fixed` leaves of the limit, but at least an eighth of it.
 fn threshold(limit: usize, fixed: usize) -> usize {
     limit.saturating_sub(fixed).max(limit / 8)
 }
@@ -100,6 +120,21 @@ mod tests {
         assert!(!budget.is_exceeded());
         budget.charge(1);
         assert!(budget.is_exceeded());
+    }
+
+    #[test]
+    fn new_chunks_do_not_retry_what_could_not_be_evicted() {
+        let budget = Budget::new(3_200, 0);
+        assert!(!budget.is_due(3_200) && budget.is_due(3_201));
+        budget.charge(5_000);
+        assert!(budget.is_due(0));
+        budget.settle(0);
+        assert!(!budget.is_due(0) && !budget.is_due(100) && budget.is_due(101));
+        // Once some of it was released, eviction starts earlier again.
+        budget.release(1_000);
+        assert!(!budget.is_due(0) && !budget.is_due(100) && budget.is_due(101));
+        budget.release(3_000);
+        assert!(!budget.is_due(0) && !budget.is_due(2_200) && budget.is_due(2_201));
     }
 
     #[test]

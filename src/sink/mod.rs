@@ -381,12 +381,13 @@ impl Inner {
                 break;
             }
         }
-        if self.core.budget.is_limited() {
+        let fixed = self.requests.listed() * RequestRecord::BYTES;
+        if self.core.budget.is_limited() && self.core.budget.is_due(fixed) {
             self.keep_within_budget();
         }
     }
 
-    /// Lets the oldest go, requests and connections in the order in which they began, until a part of the budget is
+    /// Evicts the oldest requests and connections, in the order in which they began, until a sixteenth of the budget is
     /// free. What is running stays, and what it needs.
     fn keep_within_budget(&self) {
         let budget = &self.core.budget;
@@ -397,8 +398,10 @@ impl Inner {
             let enough = limit - limit / 16;
             while taken() > enough {
                 let before = taken();
+                // A sweep goes through all connections that outlived their chunk: the more, the rarer.
+                let batch = (self.groups.kept() / (4 * registry::CHUNK)).max(4);
                 let mut evicted = 0;
-                while evicted < 4 && taken() > enough && self.evict_oldest() {
+                while evicted < batch && taken() > enough && self.evict_oldest() {
                     evicted += 1;
                 }
                 // With a request goes what no other needs.

@@ -254,13 +254,14 @@ impl<T: Entry> Registry<T> {
         self.oldest_shard(false).is_some_and(|index| self.evict(index, false))
     }
 
-    /// The same of a chunk that need not be full: the next record begins another one.
+    /// Evicts the oldest chunk, full or not. The last chunk of a shard only if any of its records goes: otherwise the next
+    /// record would begin another chunk for nothing. Returns `false` if there is none to evict.
     #[cold]
     pub(crate) fn evict_any(&self) -> bool {
         self.oldest_shard(true).is_some_and(|index| self.evict(index, true))
     }
 
-    /// Shows the first record of the oldest chunk, full or not, to `look`.
+    /// Shows the first record of the chunk that [`evict_any`](Self::evict_any) would evict to `look`.
     pub(crate) fn oldest<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
         let index = self.oldest_shard(true)?;
         let chunk = self.lock(index).list.as_ref()?.head.chunk.clone();
@@ -271,7 +272,8 @@ impl<T: Entry> Registry<T> {
         let oldest = (0..self.shards.len()).filter_map(|i| {
             let shard = self.lock(i);
             let list = shard.list.as_ref()?;
-            (with_last || list.head.next.get().is_some()).then_some((list.head.chunk.base, i))
+            let is_evictable = list.head.next.get().is_some() || with_last && list.head.has_disposable();
+            is_evictable.then_some((list.head.chunk.base, i))
         });
         oldest.min().map(|(_, index)| index)
     }
@@ -283,7 +285,7 @@ impl<T: Entry> Registry<T> {
             let Some(list) = &mut shard.list else { return false };
             let node = match list.head.next.get().cloned() {
                 Some(next) => std::mem::replace(&mut list.head, next),
-                None if with_last => {
+                None if with_last && list.head.has_disposable() => {
                     let node = list.head.clone();
                     shard.list = None;
                     node
@@ -367,8 +369,8 @@ impl<T: Entry> Registry<T> {
         }
     }
 
-    /// How many records outlived their chunk.
-    fn kept(&self) -> usize {
+    /// Returns how many records outlived their chunk.
+    pub(crate) fn kept(&self) -> usize {
         (0..self.shards.len()).map(|i| self.lock(i).kept.len()).sum()
     }
 
@@ -413,6 +415,10 @@ impl<T: Entry> Node<T> {
     /// The records written so far, with their places.
     fn written(&self) -> impl Iterator<Item = (u32, &T)> {
         self.chunk.written()
+    }
+
+    fn has_disposable(&self) -> bool {
+        self.written().any(|(_, record)| record.is_disposable())
     }
 
     /// A bit for each record that must stay.

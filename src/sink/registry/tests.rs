@@ -110,6 +110,22 @@ fn a_chunk_that_is_being_filled_does_not_go() {
 }
 
 #[test]
+fn the_last_chunk_goes_only_if_it_makes_room() {
+    let test = Test::new();
+    let open = test.add(Item::open());
+    assert!(!test.registry.evict_any() && test.registry.oldest(|_| ()).is_none());
+    for _ in 0..CHUNK - 1 {
+        drop(test.add(Item::open()));
+        assert!(!test.registry.evict_any());
+    }
+    assert_eq!((test.registry.listed(), test.registry.kept()), (CHUNK, 0), "they share one chunk");
+    open.end();
+    assert!(test.registry.oldest(|_| ()).is_some() && test.registry.evict_any());
+    assert_eq!((test.registry.listed(), test.registry.kept()), (0, CHUNK - 1));
+    assert_eq!(test.registry.dropped(), 1);
+}
+
+#[test]
 fn what_has_not_ended_outlives_its_chunk_and_goes_when_it_has() {
     let test = Test::new();
     let open: Vec<_> = (0..10)
