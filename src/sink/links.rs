@@ -85,7 +85,15 @@ impl Rare {
     pub(super) fn bytes(&self) -> usize {
         let headers =
             [&self.headers, &self.response_headers, &self.trailers].map(CapturedHeaders::heap_bytes);
-        let lists = self.tried.capacity() * size_of::<ConnLink>()
+        let lists = self.tried.capacity() * size_of::<Tried>()
+            + self
+                .tried
+                .iter()
+                .filter_map(|tried| tried.refused.as_ref())
+                .map(Failure::heap_bytes)
+                .sum::<usize>()
+            + self.refused.as_ref().map_or(0, Failure::heap_bytes)
+            + self.connects.capacity() * size_of::<RequestRef>()
             + self.stale.capacity() * size_of::<Failure>()
             + self.stale.iter().map(Failure::heap_bytes).sum::<usize>()
             + self.dials.capacity() * size_of::<Arc<Group>>()

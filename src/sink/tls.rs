@@ -1,8 +1,8 @@
 //! TLS tunnels: the handshake, and the end of what it made.
 
 use super::{
-    TraceSink, clock::Tick, conn::ConnRecord, conn::ConnRef, end::End, export, group::Group, scope,
-    subscriber::FinishedRecord,
+    TraceSink, clock::Tick, conn::ConnRecord, conn::ConnRef, core::Core, end::End, export, group::Group,
+    scope, subscriber::FinishedRecord,
 };
 use crate::{
     error::Fault,
@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{
     num::NonZeroU32,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, OnceLock, Weak, atomic::Ordering::Relaxed},
 };
 
 /// What a handshake agreed on, or as much of it as became known.
@@ -35,12 +35,29 @@ pub(crate) struct PeerChain(Option<Arc<Presented>>);
 struct Presented {
     certs: Arc<[PeerCert]>,
     original_certs: Option<NonZeroU32>,
+    charge: OnceLock<Charge>,
+}
+
+/// The bytes that a sink charged for a chain. They are released with the chain.
+#[derive(Debug)]
+struct Charge {
+    core: Weak<Core>,
+    bytes: usize,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(core) = self.core.upgrade() {
+            core.budget.release(self.bytes);
+        }
+    }
 }
 
 impl PeerChain {
     /// The first certificates of a chain. `original_certs` is how many it had, if some were left out.
     pub(crate) fn new(certs: Arc<[PeerCert]>, original_certs: Option<NonZeroU32>) -> Self {
-        PeerChain((!certs.is_empty()).then(|| Arc::new(Presented { certs, original_certs })))
+        let charge = OnceLock::new();
+        PeerChain((!certs.is_empty()).then(|| Arc::new(Presented { certs, original_certs, charge })))
     }
 
     pub(crate) fn certs(&self) -> Arc<[PeerCert]> {
@@ -52,11 +69,15 @@ impl PeerChain {
         self.0.as_ref()?.original_certs
     }
 
-    /// The memory that it takes, for each of those that share it. One of them may be a cache.
-    fn bytes_each(&self) -> usize {
-        let Some(chain) = &self.0 else { return 0 };
-        let bytes = chain.certs.iter().map(PeerCert::bytes).sum::<usize>() + size_of::<Presented>();
-        bytes / (Arc::strong_count(chain) - 1).max(1)
+    /// Charges the memory of the chain to the first sink that asks, once for all records that share it. It is released
+    /// when the last of them goes, and the cache of described chains with them.
+    fn charge(&self, core: &Arc<Core>) {
+        let Some(chain) = self.0.as_ref().filter(|_| core.budget.is_limited()) else { return };
+        chain.charge.get_or_init(|| {
+            let bytes = chain.certs.iter().map(PeerCert::bytes).sum::<usize>() + size_of::<Presented>();
+            core.budget.charge(bytes);
+            Charge { core: Arc::downgrade(core), bytes }
+        });
     }
 }
 
@@ -83,10 +104,10 @@ impl TlsRecord {
     pub(super) fn heap_bytes(&self) -> usize {
         let end = self.end.as_ref().and_then(|end| end.fault.as_ref());
         let faults = self.fault.iter().chain(end).map(Fault::heap_bytes);
-        let TlsFacts { negotiated_proto, alert, peer_certs, .. } = &self.facts;
+        let TlsFacts { negotiated_proto, alert, .. } = &self.facts;
         let alert = if alert.is_absent() { 0 } else { size_of::<Text>() + alert.heap_bytes() };
         let texts = self.server_name.heap_bytes() + negotiated_proto.heap_bytes() + alert;
-        faults.sum::<usize>() + texts + peer_certs.bytes_each()
+        faults.sum::<usize>() + texts
     }
 
     fn handshake_ended(&mut self, at: Tick, facts: TlsFacts) {
@@ -259,6 +280,7 @@ impl Live {
                     record.handshake_end = at;
                 }
                 let fault = fault.or(record.fault.clone());
+                record.facts.peer_certs.charge(&group.core);
                 record.end = Some(End { at, reason, fault });
                 group.core.has_subscribers().then(|| record.clone())
             })
@@ -281,5 +303,29 @@ impl Drop for TlsRecorder {
             let fault = live.fault.take();
             live.end(live.reason.clone(), fault);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::settings::Settings;
+
+    #[test]
+    fn a_chain_is_charged_until_the_last_that_shares_it_goes() {
+        let core = Arc::new(Core::new(Settings::default()));
+        let certs: Arc<[PeerCert]> = vec![PeerCert::default(); 3].into();
+        let bytes = certs.iter().map(PeerCert::bytes).sum::<usize>();
+        let chain = PeerChain::new(certs, None);
+        let others: Vec<_> = (0..10).map(|_| chain.clone()).collect();
+        others.iter().for_each(|chain| chain.charge(&core));
+        let charged = core.budget.charged();
+        assert!(charged >= bytes && charged < 2 * bytes, "{charged}, and not each time");
+        drop(chain);
+        for chain in others {
+            assert_eq!(core.budget.charged(), charged);
+            drop(chain);
+        }
+        assert_eq!(core.budget.charged(), 0);
     }
 }
