@@ -2,9 +2,9 @@
 //!
 //! A record may hold what a peer, a user's program or an operating system says, and none of them has to be brief.
 //! What is over its limit is cut before it is kept: a text ends in [`TRUNCATION_MARK`], a list keeps its first entries,
-//! and the record names the field with its original size in [`TruncatedFields`]. How much all records together may take is up
-//! to [`Retention`](crate::Retention), which weighs what has ended; what is still running is bounded by these limits
-//! alone.
+//! and the record names the field with its original size in [`TruncatedFields`].
+//! [`Retention`](crate::Retention) limits how much all records that have ended may take together; what is still running
+//! is bounded by these limits alone.
 //!
 //! Who decides on the content of each field, and what bounds it. Times, numbers, codes, enums and identifiers of fixed
 //! size are left out.
@@ -39,7 +39,8 @@
 //! | | `handshakeErr`, `connErr` | any error, such as rustls' on names of a certificate | [`MAX_ERROR_BYTES`] |
 //! | `PeerCert` | `subject`, `issuer` | the peer | [`MAX_DISTINGUISHED_NAME_BYTES`] |
 //! | | `sans` | the peer | [`MAX_CERTIFICATE_SANS`], [`MAX_CHAIN_SAN_BYTES`] for the whole chain |
-//! | `DnsQueryTrace` | `dnsReplyMsgs` | the nameserver | the resolver |
+//! | `DnsQueryTrace` | `dnsReplyMsgs` | whoever answers, also in the nameserver's name | those that are used: the resolver, which sends a query a limited number of times; others: [`MAX_DNS_IGNORED_REPLIES`] |
+//! | | `dnsReplyMsgs[].answers` | whoever answers | [`MAX_DNS_ANSWERS`]; their texts [`MAX_DNS_REPLY_ANSWER_BYTES`] in a reply that is used, [`MAX_DNS_IGNORED_ANSWER_BYTES`] in all others together |
 //!
 //! The number of connections and dials in a slice is the business of `Retention::connections`.
 

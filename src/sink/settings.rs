@@ -38,9 +38,12 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// 10,000 requests, 20,000 connections, 4,096 operations a connection: the first 1,024 and the newest; of what has
-    /// ended no more than 48 MiB in all. With what is still running such a sink stays below 64 MiB, whatever peers
-    /// send.
+    /// 10,000 requests, 20,000 connections, 4,096 operations a connection (the first 1,024 and the newest), and 48 MiB
+    /// of memory for all requests and connections that have ended.
+    ///
+    /// What is still running is not part of the 48 MiB. Each open connection takes up to 48 KiB for its operations, and
+    /// each request in flight about 10 KiB for its URL and other texts, and with [`HeaderCapture`] up to 64 KiB for each
+    /// header and trailer section. How many of them there are is up to the program that opens or accepts them.
     pub const fn bounded() -> Self {
         Retention {
             requests: 10_000,
