@@ -3,9 +3,9 @@
 //! Chunks hold 32 records each; the chunks of one shard form a list. A shard's lock covers taking an index
 //! and, once in 32 times, a new chunk; a snapshot holds it while it clones two `Arc`s and walks outside it.
 //!
-//! The records of a chunk are in one or more blocks of memory. A record that is still in use after its chunk was evicted
-//! keeps its whole block: requests have a block each, so that none keeps its neighbours. The other blocks of an evicted
-//! chunk are used again: a sink that has reached its bounds allocates none.
+//! The records of a chunk are in one or more blocks of memory. A record that is still in use after its chunk was
+//! evicted keeps its whole block: requests have a block each, so that none keeps its neighbours. The other blocks of an
+//! evicted chunk are used again: a sink that has reached its bounds allocates none.
 
 use super::shard::{self, Padded};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
@@ -254,8 +254,8 @@ impl<T: Entry> Registry<T> {
         self.oldest_shard(false).is_some_and(|index| self.evict(index, false))
     }
 
-    /// Evicts the oldest chunk, full or not. The last chunk of a shard only if any of its records goes: otherwise the next
-    /// record would begin another chunk for nothing. Returns `false` if there is none to evict.
+    /// Evicts the oldest chunk, full or not. The last chunk of a shard only if any of its records goes: otherwise the
+    /// next record would begin another chunk for nothing. Returns `false` if there is none to evict.
     #[cold]
     pub(crate) fn evict_any(&self) -> bool {
         self.oldest_shard(true).is_some_and(|index| self.evict(index, true))
@@ -323,8 +323,8 @@ impl<T: Entry> Registry<T> {
         renumbered.unwrap_or_else(|| Arc::new(Chunk::new(base, &self.common)))
     }
 
-    /// Keeps an evicted chunk for the next that is needed, unless a snapshot is reading it. Blocks that are still in use
-    /// are left to their users, and others take their place.
+    /// Keeps an evicted chunk for the next that is needed, unless a snapshot is reading it. Blocks that are still in
+    /// use are left to their users, and others take their place.
     fn recycle(&self, mut chunk: Arc<Chunk<T>>) {
         if let Some(unused) = Arc::get_mut(&mut chunk) {
             for block in &mut unused.blocks {

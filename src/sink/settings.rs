@@ -42,8 +42,8 @@ impl Retention {
     /// of memory for all requests and connections that have ended.
     ///
     /// What is still running is not part of the 48 MiB. Each open connection takes up to 48 KiB for its operations, and
-    /// each request in flight about 10 KiB for its URL and other texts, and with [`HeaderCapture`] up to 64 KiB for each
-    /// header and trailer section. How many of them there are is up to the program that opens or accepts them.
+    /// each request in flight about 10 KiB for its URL and other texts, and with [`HeaderCapture`] up to 64 KiB for
+    /// each header and trailer section. How many of them there are is up to the program that opens or accepts them.
     pub const fn bounded() -> Self {
         Retention {
             requests: 10_000,
