@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 /// Where the tasks of connections run. All clones know of the same tasks.
@@ -24,12 +24,8 @@ impl Tasks {
         self.tracker.spawn(task);
     }
 
-    pub(super) fn spawn_on(
-        &self,
-        task: impl Future<Output = ()> + Send + 'static,
-        runtime: &Handle,
-    ) -> AbortHandle {
-        self.tracker.spawn_on(task, runtime).abort_handle()
+    pub(super) fn spawn_on(&self, task: impl Future<Output = ()> + Send + 'static, runtime: &Handle) {
+        self.tracker.spawn_on(task, runtime);
     }
 
     /// Whether there is none left in that time. No others are expected to begin.

@@ -12,7 +12,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
+use tokio::{runtime::Handle, time::Instant};
 
 /// How many connections of all hosts are idle.
 #[derive(Debug, Default)]
@@ -29,18 +29,6 @@ impl IdleCount {
         if now != before {
             self.0.fetch_add(now.wrapping_sub(before), Relaxed); // wraps around where there are fewer
         }
-    }
-}
-
-/// Closes what was idle for too long. It ends when it wakes up and nothing is idle.
-#[derive(Default)]
-pub(super) struct Reaper {
-    task: Option<AbortHandle>,
-}
-
-impl Reaper {
-    pub(super) fn stop(&mut self) {
-        self.task.take().inspect(AbortHandle::abort);
     }
 }
 
@@ -98,10 +86,20 @@ impl Pool {
             && !self.is_closed()
             && self.reaping.begin()
         {
-            let first = Instant::now().checked_add(timeout);
-            let task = reap(ReapingGuard { pool: Arc::downgrade(self), is_on: true }, first, timeout);
-            self.reaper().task = Some(self.tasks.spawn_on(task, runtime));
+            self.start_reaper(timeout, runtime);
         }
+    }
+
+    /// Starts the task that closes connections which have been idle for `timeout`. It ends when nothing is idle any
+    /// more, or when the pool is closed, even if that happened just before the start.
+    pub(super) fn start_reaper(self: &Arc<Self>, timeout: Duration, runtime: &Handle) {
+        let first = Instant::now().checked_add(timeout);
+        let task = reap(ReapingGuard { pool: Arc::downgrade(self), is_on: true }, first, timeout);
+        let closing = self.closing.clone();
+        let task = async move {
+            let _ = closing.run_until_cancelled(task).await; // either end will do
+        };
+        self.tasks.spawn_on(task, runtime);
     }
 
     /// Those that have been idle for the longest go.

@@ -26,7 +26,7 @@ use self::{
     control::Controls,
     form::Key,
     host::Host,
-    idle::{IdleCount, Reaper, Reaping},
+    idle::{IdleCount, Reaping},
 };
 use super::{body::Body, send_body::SendBody, tasks::Tasks};
 use crate::{proxy::ProxySelector, record::EndReason, request::TraceBody};
@@ -71,11 +71,10 @@ pub(super) struct Pool {
     hosts: Mutex<Hosts>,
     controls: Arc<Controls>,
     closed: AtomicBool,
-    /// Ends the dials that nobody waits for.
+    /// Ends the dials that nobody waits for, and the task that closes idle connections.
     closing: CancellationToken,
     idle_count: Arc<IdleCount>,
     reaping: Reaping,
-    reaper: Mutex<Reaper>,
     tasks: Tasks,
 }
 
@@ -102,7 +101,6 @@ impl Pool {
             closing: CancellationToken::new(),
             idle_count: Arc::default(),
             reaping: Reaping::default(),
-            reaper: Mutex::default(),
             tasks,
         })
     }
@@ -129,7 +127,6 @@ impl Pool {
         const GRACE: Duration = Duration::from_millis(100);
         self.closed.store(true, Release);
         self.closing.cancel();
-        self.reaper().stop();
         for host in self.all_hosts() {
             host.close_idle(EndReason::Closed, |_| true);
             host.nobody_waits();
@@ -165,16 +162,12 @@ impl Pool {
     fn hosts(&self) -> MutexGuard<'_, Hosts> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn reaper(&self) -> MutexGuard<'_, Reaper> {
-        self.reaper.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Pool {
     /// Idle connections refer to their host.
     fn drop(&mut self) {
-        self.reaper().stop();
+        self.closing.cancel();
         for host in self.all_hosts() {
             host.close_idle(EndReason::Closed, |_| true);
         }
@@ -187,10 +180,13 @@ mod tests {
 
     use crate::{Client, TraceSink};
     use futures_util::poll;
-    use std::pin::pin;
+    use std::{pin::pin, time::Duration};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
+        runtime::Handle,
+        sync::oneshot,
+        time::Instant,
     };
 
     const PART: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
@@ -276,5 +272,21 @@ mod tests {
         }
         assert!(counts(&client)[2] < 10, "{:?}", counts(&client));
         drop(listener);
+    }
+
+    /// A connection may become idle while another thread closes the client.
+    #[tokio::test(start_paused = true)]
+    async fn a_reaper_that_starts_during_close() {
+        let client = limited(None);
+        let pool = &client.0.pool;
+        let (done, busy) = oneshot::channel::<()>();
+        pool.tasks.spawn(async { drop(busy.await) });
+        let begin = Instant::now();
+        let mut closing = pin!(client.close());
+        assert!(poll!(closing.as_mut()).is_pending());
+        pool.start_reaper(Duration::from_secs(90), &Handle::current());
+        drop(done);
+        closing.await;
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
     }
 }
