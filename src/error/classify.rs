@@ -251,7 +251,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     if error.is::<::tonic::TimeoutExpired>() {
         return Some(Failure::GenericTimeoutError);
     }
-    #[cfg(feature = "resolve")]
+    #[cfg(any(feature = "resolve", feature = "tls"))]
     if error.is::<super::NoRuntime>() {
         return Some(Failure::NoRuntime);
     }

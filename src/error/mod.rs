@@ -11,7 +11,7 @@ mod http2;
 mod incomplete;
 #[cfg(feature = "client")]
 mod invalid;
-#[cfg(feature = "resolve")]
+#[cfg(any(feature = "resolve", feature = "tls"))]
 mod no_runtime;
 mod os_text;
 #[cfg(feature = "proxy")]
@@ -40,7 +40,7 @@ pub(crate) use incomplete::IncompleteBody;
 pub(crate) use incomplete::Lengths;
 #[cfg(feature = "client")]
 pub use invalid::InvalidRequest;
-#[cfg(feature = "resolve")]
+#[cfg(any(feature = "resolve", feature = "tls"))]
 pub(crate) use no_runtime::NoRuntime;
 #[cfg(feature = "proxy")]
 pub(crate) use proxy::ProxyErrorKind;

@@ -1,6 +1,6 @@
 //! Why a proxy did not lead where it was asked to.
 
-use super::classify;
+use super::{NoRuntime, classify};
 use crate::record::Failure;
 use http::StatusCode;
 use std::{error::Error, fmt, io, time::Duration};
@@ -43,6 +43,7 @@ pub(crate) enum ProxyErrorKind {
     SocksProtocol(&'static str),
     Io(io::Error),
     TimedOut(Duration),
+    NoRuntime(NoRuntime),
 }
 
 impl ProxyError {
@@ -64,6 +65,7 @@ impl ProxyError {
             ProxyErrorKind::SocksProtocol(_) => Failure::SocksProtocolError,
             ProxyErrorKind::Io(error) => classify::io_failure(error),
             ProxyErrorKind::TimedOut(_) => Failure::GenericTimeoutError,
+            ProxyErrorKind::NoRuntime(_) => Failure::NoRuntime,
         }
     }
 
@@ -131,6 +133,9 @@ impl fmt::Display for ProxyError {
             }
             ProxyErrorKind::TimedOut(limit) => {
                 write!(f, "the proxy {proxy} did not connect to {target} within {limit:?}")
+            }
+            ProxyErrorKind::NoRuntime(error) => {
+                write!(f, "asking the proxy {proxy} for {target} failed: {error}")
             }
         }
     }

@@ -1,5 +1,6 @@
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
+use super::NoRuntime;
 use crate::record::Failure;
 
 /// Why there is no TLS connection.
@@ -52,6 +53,10 @@ impl TlsError {
             source: Source::Io(error),
             hint: "",
         }
+    }
+
+    pub(crate) fn no_runtime(peer: impl fmt::Display, error: NoRuntime) -> Self {
+        Self::handshake(peer, Failure::NoRuntime, io::Error::other(error), "")
     }
 
     pub(crate) fn config(text: impl Into<String>, source: Option<Arc<dyn Error + Send + Sync>>) -> Self {

@@ -3,7 +3,7 @@
 use super::{Proxy, ProxyLayer, ProxyStream, address::Scheme, connect, socks};
 use crate::{
     connect::Target,
-    error::{ProxyErrorKind, classify},
+    error::{NoRuntime, ProxyErrorKind, classify},
     sink::{ConnRef, DialRecorder},
 };
 use http::Uri;
@@ -150,16 +150,17 @@ where
     connected
 }
 
-/// Not longer than the limit.
+/// Runs the exchange with the proxy for no longer than the limit.
 pub(super) async fn within<F, T>(limit: Option<Duration>, exchange: F) -> Result<T, ProxyErrorKind>
 where
     F: Future<Output = Result<T, ProxyErrorKind>>,
 {
     match limit {
-        Some(limit) => match tokio::time::timeout(limit, exchange).await {
-            Ok(result) => result,
-            Err(_) => Err(ProxyErrorKind::TimedOut(limit)),
-        },
+        Some(limit) => {
+            NoRuntime::check().map_err(ProxyErrorKind::NoRuntime)?;
+            let result = tokio::time::timeout(limit, exchange).await;
+            result.unwrap_or(Err(ProxyErrorKind::TimedOut(limit)))
+        }
         None => exchange.await,
     }
 }

@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use hyper::rt;
@@ -15,13 +16,13 @@ use rustls::{
     AlertDescription, CertificateError, CommonState, HandshakeKind,
     pki_types::{CertificateDer, ServerName},
 };
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep};
 use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as RustlsStream};
 
 use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
 use crate::{
     error::{
-        Fault, TlsError,
+        Fault, NoRuntime, TlsError,
         classify::io_failure,
         rustls::{alert_name, carried},
     },
@@ -115,7 +116,8 @@ pub(super) struct Handshake<IO> {
     /// None when there is nothing to record; taken when the handshake ends.
     record: Option<Record>,
     connect: FallibleConnect<Tap<TokioIo<IO>>>,
-    limit: Option<Pin<Box<Sleep>>>,
+    /// The timer of the time limit, created when the handshake has to wait for the first time.
+    timer: Option<Pin<Box<Sleep>>>,
     name: ServerName<'static>,
     shared: Arc<Shared>,
 }
@@ -181,13 +183,7 @@ where
         let witness = record.as_ref().map(|record| &record.witness);
         let tap = Tap::new(TokioIo::new(io), witness.cloned());
         let connect = scope(witness, || connector.connect(name.clone(), tap).into_fallible());
-        Handshake {
-            record,
-            connect,
-            limit: shared.handshake_timeout.map(|limit| Box::pin(tokio::time::sleep(limit))),
-            name,
-            shared,
-        }
+        Handshake { record, connect, timer: None, name, shared }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<TlsStream<IO>, TlsError>> {
@@ -195,10 +191,7 @@ where
         match scope(self.record.as_ref().map(|record| &record.witness), || Pin::new(connect).poll(cx)) {
             Poll::Ready(Ok(stream)) => Poll::Ready(Ok(self.established(stream))),
             Poll::Ready(Err((error, _io))) => Poll::Ready(Err(self.failed(error))),
-            Poll::Pending => match &mut self.limit {
-                Some(limit) => limit.as_mut().poll(cx).map(|()| Err(self.timed_out())),
-                None => Poll::Pending,
-            },
+            Poll::Pending => self.poll_limit(cx).map(Err),
         }
     }
 
@@ -211,6 +204,27 @@ where
 }
 
 impl<IO> Handshake<IO> {
+    /// Resolves when the handshake may not go on: its time is over, or there is no timer to measure it.
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<TlsError> {
+        let Some(limit) = self.shared.handshake_timeout else { return Poll::Pending };
+        let timer = match &mut self.timer {
+            Some(timer) => timer,
+            None => match NoRuntime::check() {
+                Ok(()) => self.timer.insert(Box::pin(sleep(limit))),
+                Err(error) => return Poll::Ready(self.no_runtime(error)),
+            },
+        };
+        timer.as_mut().poll(cx).map(|()| self.timed_out(limit))
+    }
+
+    fn no_runtime(&mut self, error: NoRuntime) -> TlsError {
+        let error = TlsError::no_runtime(self.name.to_str(), error);
+        if let Some(record) = self.record.take() {
+            record.failed_of(&error);
+        }
+        error
+    }
+
     fn failed(&mut self, error: io::Error) -> TlsError {
         let failure = handshake_failure(&error);
         let record = self.record.take();
@@ -222,8 +236,7 @@ impl<IO> Handshake<IO> {
         error
     }
 
-    fn timed_out(&mut self) -> TlsError {
-        let limit = self.shared.handshake_timeout.unwrap_or_default();
+    fn timed_out(&mut self, limit: Duration) -> TlsError {
         let error = TlsError::timeout(self.name.to_str(), limit);
         if let Some(record) = self.record.take() {
             record.timed_out(&error);

@@ -63,6 +63,10 @@ impl Pool {
         // A block and no function: that would keep its arguments twice.
         async move {
             let host = host?;
+            // Their timers are created when the request is on its way already.
+            if patience.is_some() || gate.is_some() {
+                NoRuntime::check()?;
+            }
             if host.is_http2_only {
                 CurrentRequest::speaks_http2();
             }
@@ -226,15 +230,22 @@ fn expects_continue<B>(request: &Request<B>) -> bool {
 async fn within<F: Future>(
     patience: Option<&(Duration, Arc<Sent>)>,
     mut answer: Pin<&mut F>,
-) -> Result<F::Output, TimedOut> {
+) -> Result<F::Output, BoxError> {
     let mut timer = None::<Pin<Box<Sleep>>>;
     poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Ok(answer));
         }
         let Some((limit, _)) = patience.filter(|(_, sent)| sent.poll(cx)) else { return Poll::Pending };
-        ready!(timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx));
-        Poll::Ready(Err(TimedOut { what: "the response's header did not come", limit: *limit }))
+        let timer = match &mut timer {
+            Some(timer) => timer,
+            None => {
+                NoRuntime::check()?;
+                timer.insert(Box::pin(sleep(*limit)))
+            }
+        };
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(TimedOut { what: "the response's header did not come", limit: *limit }.into()))
     })
     .await
 }
