@@ -216,6 +216,7 @@ impl Shared {
     }
 
     fn work(&self, stopped: &mut PipeReader, descriptors: Vec<OwnedFd>) {
+        let _end = EndGuard(self);
         let watch = |(interface, descriptor)| Watched { interface, descriptor, is_down: false };
         let mut watched: Vec<_> = self.interfaces.iter().zip(descriptors).map(watch).collect();
         let mut wait = None;
@@ -226,7 +227,6 @@ impl Shared {
             wait = refresh.or(down).or(tidy);
         }
         self.interfaces.iter().for_each(|interface| interface.drain(self));
-        self.stopped(|| None);
     }
 
     /// Waits for packets and reads them. True when it is over.
@@ -297,6 +297,15 @@ impl Shared {
 
     fn lock_problems(&self) -> MutexGuard<'_, Vec<InterfaceProblem>> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes the interfaces when the thread ends, also by a panic: nobody may wait for it any longer.
+struct EndGuard<'a>(&'a Shared);
+
+impl Drop for EndGuard<'_> {
+    fn drop(&mut self) {
+        self.0.stopped(|| None);
     }
 }
 
@@ -411,4 +420,36 @@ fn in_files(link_type: i32) -> u16 {
 pub(super) fn now() -> Nanos {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::filter::Choices;
+
+    #[test]
+    fn a_refresh_ends_with_a_thread_that_panics() {
+        let choices =
+            Choices { icmp: false, arp: false, tcp_payload: false, size_limit: 0, hold: Nanos::default() };
+        let shared = Shared {
+            filter: Mutex::new(Filter::new(choices)),
+            interfaces: Vec::new(),
+            problems: Mutex::default(),
+            choices: TapChoices { snap_len: 0, buffer_size: 0, arp: false, tcp_payload: false, filter: None },
+            refreshes: Mutex::default(),
+            running: AtomicBool::new(true),
+        };
+        let (_reader, mut wake) = io::pipe().unwrap();
+        let waiting = shared.refresh(&mut wake).expect("it is running");
+        let thread = std::thread::scope(|scope| {
+            let work = || {
+                let _end = EndGuard(&shared);
+                panic!("as a packet might cause");
+            };
+            scope.spawn(work).join()
+        });
+        assert!(thread.is_err());
+        waiting.blocking_recv().expect_err("nobody answers any more");
+        assert!(shared.refresh(&mut wake).is_none());
+    }
 }
