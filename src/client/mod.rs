@@ -20,7 +20,7 @@
 //!
 //! A request that an HTTP/2 server says it has not processed (`REFUSED_STREAM`, or left out by a `GOAWAY` without an
 //! error) is sent again up to three times, if its body can be; the record's `attempts` show it. A response whose body
-//! ends before its declared length, or without the end of its HTTP/2 stream, is an error ([`IncompleteBody`]).
+//! ends before its declared length or, where it declares none, without the end of its HTTP/2 stream, is an error ([`IncompleteBody`]).
 
 mod body;
 mod builder;

@@ -3,8 +3,8 @@
 use super::http2_error_name;
 use std::{error::Error, fmt};
 
-/// The body of a response ended before it was complete: before the length that its header declares, or without the
-/// end of its HTTP/2 stream.
+/// The body of a response ended before it was complete: before the length that its header declares, or, where it
+/// declares none, without the end of its HTTP/2 stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IncompleteBody {
     /// How much came of how much, in bytes; `None` when no length was declared.

@@ -379,15 +379,17 @@ impl LeasedBody {
         }
     }
 
-    /// Says what is missing when nothing more comes. hyper takes a stream that is reset with `NO_ERROR` for one that
-    /// has come to its end, though only a whole response may be followed by that (RFC 9113 section 8.1).
+    /// Returns an error if the body ended before it was complete. hyper treats a stream that is reset with `NO_ERROR`
+    /// like one that has ended, although a server may only send that after a complete response (RFC 9113 section 8.1).
+    /// A body is complete when all bytes came that its header declares, with or without `END_STREAM`.
     fn cut_off(&self) -> Option<IncompleteBody> {
         let lease = self.lease.as_ref()?; // none is left once its end or an error was told
-        let missing = self.inner.size_hint().lower();
+        let left = self.inner.size_hint();
+        let missing = left.lower();
         let lengths = self.length.map(NonZeroU64::get).filter(|_| missing > 0);
         let lengths =
             lengths.map(|declared| Lengths { received: declared.saturating_sub(missing), declared });
-        let is_reset = lease.is_http2() && !self.inner.is_end_stream();
+        let is_reset = lease.is_http2() && !self.inner.is_end_stream() && left.exact() != Some(0);
         let http2_error = is_reset.then(|| h2::Reason::NO_ERROR.into());
         (lengths.is_some() || is_reset).then_some(IncompleteBody { lengths, http2_error })
     }

@@ -11,7 +11,7 @@ use nettrace::{Client, ResponseExt, TraceSink, connect::TraceConnectLayer};
 use tower::{Layer, Service, ServiceExt};
 
 use super::frames::{CANCEL, Frames, NO_ERROR};
-use crate::stage::{Failed, Stage, ended, failed};
+use crate::stage::{Failed, Scene, Stage, ended, failed, fetched};
 use crate::support::raw::Server;
 use nettrace::client::HttpVersion;
 
@@ -55,6 +55,17 @@ async fn with_no_error_before_the_declared_length() {
     assert_eq!(http2_error(&failed.scene.request).as_deref(), Some("NO_ERROR"));
     let text = failed.error.to_string();
     assert!(text.contains("100 of 1000 bytes"), "{text}");
+}
+
+/// All that was declared came: nothing is missing but the end of the stream.
+#[tokio::test]
+async fn with_no_error_after_the_declared_length() {
+    let (stage, server) = (Stage::new().await, server(Some(100), NO_ERROR));
+    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let (body, handle) = fetched(&client, stage.http(&server)).await;
+    assert_eq!(body, PART);
+    let scene = Scene::of(&client, &handle).await;
+    assert_eq!((ended(&scene.request), http2_error(&scene.request)), (("closed", ""), None));
 }
 
 #[tokio::test]
