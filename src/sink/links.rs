@@ -48,9 +48,6 @@ pub(crate) struct Rare {
     /// The length of its body, where somebody else's client sends that in one piece with the head.
     #[cfg(feature = "reqwest")]
     pub(super) piece: u64,
-    /// The length of the response's body by its header, in bytes, unless the body reports the same.
-    #[cfg(feature = "request")]
-    pub(super) declared_length: Option<u64>,
     pub(crate) informational: Vec<(Tick, StatusCode)>,
     /// How many there were, kept or not.
     pub(crate) informational_seen: usize,

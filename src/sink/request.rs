@@ -63,9 +63,12 @@ pub(crate) struct RequestRecord {
     forgotten: AtomicBool,
     /// [`HELD`] if the request stays open when its response has come to an end, [`COMPLETE`] once it has, or zero.
     held: AtomicU8,
-    /// Whether `links` has the declared length of the response's body.
+    /// The length of the response's body by its header, in bytes; zero when it declares none.
     #[cfg(feature = "request")]
-    pub(super) declares_length: AtomicBool,
+    pub(super) declared_length: AtomicU64,
+    /// Whether only the header declares that length, and not the body itself.
+    #[cfg(feature = "request")]
+    pub(super) only_header_declares: AtomicBool,
     /// The first connection that it was given; no connection, once it has ended without any.
     conn: OnceLock<Option<ConnLink>>,
     links: Mutex<Links>,
@@ -529,7 +532,9 @@ impl Beginning {
             forgotten: AtomicBool::new(false),
             held: AtomicU8::new(0),
             #[cfg(feature = "request")]
-            declares_length: AtomicBool::new(false),
+            declared_length: AtomicU64::new(0),
+            #[cfg(feature = "request")]
+            only_header_declares: AtomicBool::new(false),
             conn: OnceLock::new(),
             links: Mutex::new(links),
         }

@@ -157,27 +157,28 @@ impl RequestRecorder {
         record.response_head.set(core.now().max(record.begin));
     }
 
-    /// Remembers the length that the header declares for the body, unless the body reports the same itself. Ignores
-    /// that of a body with a `Content-Encoding`, which a layer below may have decoded.
+    /// Remembers the length that the header declares for the body; `known` is the one that the body itself reports.
+    /// Where they differ, ignores that of a body with a `Content-Encoding`, which a layer below may have decoded.
     #[cfg(feature = "request")]
     pub(crate) fn declares(&self, headers: &HeaderMap, known: Option<u64>) {
         let Some((_, record)) = self.open() else { return };
         let declared =
             headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if declared.is_none() || declared == known || headers.contains_key(header::CONTENT_ENCODING) {
-            return;
+        let Some(length) = declared else { return };
+        if declared != known {
+            if headers.contains_key(header::CONTENT_ENCODING) {
+                return;
+            }
+            record.only_header_declares.store(true, Relaxed);
         }
-        if let Some(mut links) = record.open_links() {
-            links.rare().declared_length = declared;
-            record.declares_length.store(true, Relaxed);
-        }
+        record.declared_length.store(length, Relaxed);
     }
 
     /// Ends the request with its response's body, which reports that `missing` bytes of it did not come.
     #[cfg(feature = "request")]
     #[inline]
     pub(crate) fn ended(&mut self, missing: u64) {
-        let is_short = |record: &RequestRecord| missing > 0 || record.declares_length.load(Relaxed);
+        let is_short = |record: &RequestRecord| missing > 0 || record.only_header_declares.load(Relaxed);
         let record = self.open().map(|(_, record)| record).filter(|record| is_short(record));
         match record.and_then(|record| incomplete(record, missing)) {
             Some(error) => self.failed(Fault::new(Failure::EofError, error.to_string())),
@@ -275,7 +276,9 @@ fn complete(request: &RequestRef) {
     }
 }
 
-/// Compares what came of a body with what was to come.
+/// Returns an error if fewer bytes of the response's body came than its header declares. The header takes precedence
+/// over `missing`, because a body may report its whole length even after it was read. Without a declared length, the
+/// body is trusted.
 #[cfg(feature = "request")]
 #[cold]
 fn incomplete(record: &RequestRecord, missing: u64) -> Option<IncompleteBody> {
@@ -285,8 +288,10 @@ fn incomplete(record: &RequestRecord, missing: u64) -> Option<IncompleteBody> {
         return None;
     }
     let received = record.received.load(Relaxed);
-    let in_header = record.links().and_then(|links| links.rare.as_ref()?.declared_length);
-    let declared = in_header.unwrap_or_else(|| received.saturating_add(missing));
+    let declared = match record.declared_length.load(Relaxed) {
+        0 => received.saturating_add(missing),
+        length => length,
+    };
     let lengths = Lengths { received, declared };
     (received < declared).then_some(IncompleteBody { lengths: Some(lengths), http2_error: None })
 }

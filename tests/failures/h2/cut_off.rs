@@ -1,8 +1,11 @@
 //! Bodies that HTTP/2 cuts off: a stream that is reset before the response has come to its end.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::{Method, Request};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::client::legacy::{Client as Pool, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use nettrace::record::HttpReqTrace;
@@ -222,5 +225,42 @@ async fn by_a_service_whose_body_knows_no_length() {
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
         let reason = if failure.is_empty() { "closed" } else { "failed" };
         assert_eq!(ended(&sink.snapshot("").http_requests[0]), (reason, failure), "{declared}");
+    }
+}
+
+/// Hints what it had at its begin, whatever was read of it.
+struct Constant<B>(B, u64);
+
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Constant<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.1)
+    }
+}
+
+#[tokio::test]
+async fn by_a_service_whose_body_always_hints_its_whole_length() {
+    for (length, failure) in [(5, ""), (10, "eof_error")] {
+        let sink = TraceSink::new();
+        let service = tower::service_fn(|_: Request<TraceBody<Empty<Bytes>>>| async move {
+            let response = http::Response::builder().header("content-length", length);
+            Ok::<_, std::io::Error>(response.body(Constant(Full::from("hello"), length)).unwrap())
+        });
+        let request = Request::get("http://a.test/").body(Empty::new()).unwrap();
+        let response = TraceRequestLayer::new(&sink).layer(service).oneshot(request).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+        let reason = if failure.is_empty() { "closed" } else { "failed" };
+        let record = &sink.snapshot("").http_requests[0];
+        assert_eq!(ended(record), (reason, failure), "{length}");
+        assert_eq!(record.req_error.contains("5 of 10 bytes"), length == 10, "{}", record.req_error);
     }
 }
