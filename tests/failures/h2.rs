@@ -7,6 +7,7 @@ mod version;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use nettrace::client::{Client, ClientError, HttpVersion};
 use nettrace::record::HttpReqTrace;
@@ -106,6 +107,29 @@ async fn the_server_goes_away_in_peace() {
     assert!(scene.request.http2_error.is_empty());
     let picture = waterfall(&scene.trace).to_string();
     assert!(picture.contains("sent again: not processed on"), "{picture}");
+}
+
+/// The first GOAWAY of a graceful shutdown leaves no stream out (RFC 9113 section 6.8): what the server may have
+/// processed is not sent again when it closes the connection then.
+#[tokio::test]
+async fn the_server_announces_that_it_goes_away() {
+    const ALL: u32 = (1 << 31) - 1;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = seen.clone();
+    let server = Server::start(async move |conn| {
+        let mut h2 = Frames::accept(conn).await?;
+        h2.request().await?;
+        h2.content().await?;
+        count.fetch_add(1, SeqCst);
+        h2.go_away(ALL, NO_ERROR).await?;
+        h2.into_inner().close().await
+    });
+    let stage = Stage::new().await;
+    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let error = client.post(stage.http(&server), "order").await.expect_err("no response");
+    let failed = Failed::of(&client, error).await;
+    assert_eq!((ended(&failed.scene.request).0, seen.load(SeqCst)), ("failed", 1));
+    assert!(failed.scene.request.attempts.is_empty());
 }
 
 fn tried(request: &HttpReqTrace) -> Vec<(&TraceId, &str)> {

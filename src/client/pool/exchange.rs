@@ -181,14 +181,16 @@ pub(super) struct Waiting {
 const MAX_REPEATS: usize = 3;
 
 /// Returns `true` if the server says that it has not processed the request, so that it may be sent again (RFC 9113
-/// section 8.7). Of a connection that it gives up because of an error it could say the same once more.
+/// section 8.7). A GOAWAY with an error is not retried: the next attempt would probably fail alike.
 fn is_unprocessed(error: &hyper::Error) -> bool {
     let error = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
     error.is_some_and(|error| {
         error.is_remote()
             && match error.reason() {
                 Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
-                // h2 says that of the streams after the last one which the server has looked at.
+                // h2 reports this for streams above the GOAWAY's last stream identifier, and for those that it did not
+                // open after the GOAWAY, but not for others, which the server may have processed: if the connection is
+                // closed, they fail with an I/O error (RFC 9113 section 6.8).
                 Some(h2::Reason::NO_ERROR) => error.is_go_away(),
                 _ => false,
             }
