@@ -341,7 +341,8 @@ impl ClientStack {
 #[derive(Clone, Debug)]
 pub(crate) struct FinalUri(pub(crate) http::Uri);
 
-/// The client cannot go on after this response, which ends its request as a failure.
+/// Ends the request of a redirect that cannot be followed as failed, and returns the error. The request is still open
+/// because the layer below holds it, see [`TraceRequestLayer::hold_redirects`](crate::request::TraceRequestLayer).
 fn given_up(kind: Kind, handle: RequestHandle) -> ClientError {
     let error = ClientError::new(kind, handle);
     error.request().failed(error.failure(), error.to_string());

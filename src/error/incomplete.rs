@@ -7,7 +7,7 @@ use std::{error::Error, fmt};
 /// declares none, without the end of its HTTP/2 stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IncompleteBody {
-    /// How much came of how much, in bytes; `None` when no length was declared.
+    /// Bytes received and declared; `None` when no length was declared.
     pub(crate) lengths: Option<Lengths>,
     pub(crate) http2_error: Option<u32>,
 }

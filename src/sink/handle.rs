@@ -109,21 +109,22 @@ impl RequestHandle {
         }
     }
 
-    /// What came of the response is all that was wanted.
+    /// Ends the request of a redirect that the client follows: the rest of its response is not needed.
     pub(crate) fn has_enough(&self) {
         if let Some(request) = self.last_hop() {
             request.end(EndReason::Closed, None);
         }
     }
 
-    /// Ends the request as failed, by a decision of the client above it.
+    /// Ends the request as failed because the client decided so, for instance because it cannot follow the redirect.
     pub(crate) fn failed(&self, failure: Failure, text: String) {
         if let Some(request) = self.last_hop() {
             request.end(EndReason::Failed, Some(Fault::new(failure, text)));
         }
     }
 
-    /// Ends the hold of a redirect (`TraceRequestLayer::hold_redirects`) that is not followed.
+    /// Ends the hold of a redirect that the client does not follow. See
+    /// [`hold_redirects`](crate::request::TraceRequestLayer::hold_redirects).
     pub(crate) fn release(&self) {
         if let Some(request) = self.last_hop() {
             request.release();

@@ -61,7 +61,9 @@ pub(crate) struct RequestRecord {
     hops: u8,
     /// Not kept any more, though somebody may still ask for it.
     forgotten: AtomicBool,
-    /// [`HELD`] if the request stays open when its response has come to an end, [`COMPLETE`] once it has, or zero.
+    /// [`HELD`] while the request of a redirect stays open until the client has decided whether the redirect can be
+    /// followed, [`COMPLETE`] if its response has ended meanwhile, zero for all other requests. See
+    /// [`hold_redirects`](crate::request::TraceRequestLayer::hold_redirects).
     held: AtomicU8,
     /// The length of the response's body by its header, in bytes; zero when it declares none.
     #[cfg(feature = "request")]
@@ -77,8 +79,9 @@ pub(crate) struct RequestRecord {
 /// Bytes of a URL and what else most requests have.
 const USUAL_HEAP: usize = 256;
 
+/// The request is held, and its response has not ended.
 const HELD: u8 = 1;
-/// Held, and the response has come to its end.
+/// The request is held, and its response has ended.
 const COMPLETE: u8 = 2;
 
 #[derive(Debug, Default)]
@@ -117,6 +120,7 @@ impl RequestRecord {
         seen.into_iter().map(AtomicTick::get).fold(self.begin, Tick::max)
     }
 
+    /// Keeps the request open beyond the end of its response: whether its redirect can be followed decides how it ends.
     #[cfg(feature = "request")]
     pub(super) fn hold(&self) {
         self.held.store(HELD, Release);
@@ -391,7 +395,8 @@ impl RequestRef {
         }
     }
 
-    /// Ends the hold: the request ends with its response, at once if that has come to its end.
+    /// Ends the hold of a redirect that the client does not follow: the request ends with its response, at once if that
+    /// has ended already.
     pub(super) fn release(&self) {
         if self.record.is_held() && self.record.held.swap(0, AcqRel) == COMPLETE {
             self.complete();

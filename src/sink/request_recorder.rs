@@ -194,7 +194,8 @@ impl RequestRecorder {
         }
     }
 
-    /// Keeps the request open when its response has come to an end, until it is released, failed or dropped.
+    /// Keeps the request of a redirect open beyond the end of its response, until the client releases it, reports its
+    /// failure or drops it. See [`hold_redirects`](crate::request::TraceRequestLayer::hold_redirects).
     #[cfg(feature = "request")]
     pub(crate) fn hold(&self) {
         if let Some((_, record)) = self.open() {
