@@ -82,6 +82,7 @@ mod log;
 pub mod record;
 mod sink;
 mod sync;
+mod user_info;
 pub mod view;
 
 #[cfg(feature = "client")]

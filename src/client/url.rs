@@ -1,6 +1,7 @@
 //! From the text of a URL to a request.
 
 use super::{body::Body, error::Kind};
+use crate::user_info::without_user_info;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Request, Uri, header, uri::Authority};
 use percent_encoding::percent_decode_str;
@@ -21,16 +22,6 @@ pub(super) fn parse(text: &str, mask_query: bool) -> Result<Uri, Kind> {
         return Err(wrong(format!("the scheme is {}, not http or https", url.scheme())));
     }
     url.as_str().parse::<Uri>().map_err(|error| wrong(error.to_string()))
-}
-
-/// For a message: the text of what may be no URL at all, without what may be a password. One that was not
-/// escaped has any characters.
-fn without_user_info(text: &str) -> String {
-    let begin = text.find("://").map_or(0, |at| at + "://".len());
-    match text[begin..].rfind('@') {
-        Some(at) => format!("{}***{}", &text[..begin], &text[begin + at..]),
-        None => text.into(),
-    }
 }
 
 /// A name and password in the URL become credentials (RFC 7617) and leave the URL, as Go's client does it.
@@ -78,7 +69,9 @@ mod tests {
             ("joe:secret@example.com", "***@example.com"),
             ("http://joe:sec#ret@example.com/", "http://***@example.com/"),
             ("http://joe:sec/ret@example.com/", "http://***@example.com/"),
-            ("http:/joe:secret@[/", "***@[/"),
+            ("http:/joe:secret@[/", "http:/***@[/"),
+            (r"https:\\joe:secret@[/", r"https:\\***@[/"),
+            (r"/\joe:secret@a.test", r"/\***@a.test"),
             ("example.com", "example.com"),
         ] {
             let Err(Kind::Url { url, .. }) = parse(text, false) else { panic!("{text}") };

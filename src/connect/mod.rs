@@ -15,8 +15,6 @@ mod tcp;
 pub(crate) use self::attempt::Attempt;
 #[cfg(feature = "reqwest")]
 pub(crate) use self::layer::destination;
-#[cfg(feature = "proxy")]
-pub(crate) use self::target::without_user_info;
 pub use self::{
     io::TracedIo,
     layer::{TraceConnect, TraceConnectFuture, TraceConnectLayer},

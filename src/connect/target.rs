@@ -1,7 +1,7 @@
 //! Where to connect to.
 
 use super::layer::host_and_port;
-use crate::record::Text;
+use crate::{record::Text, user_info::without_user_info};
 use http::Uri;
 use std::net::{IpAddr, SocketAddr};
 
@@ -60,14 +60,6 @@ impl From<&str> for Target {
             Ok(port) => Target { host: host.into(), port: Ok(port) },
             Err(_) => wrong("the port is not a number up to 65535"),
         }
-    }
-}
-
-/// A password that somebody wrote into an address is not kept.
-pub(crate) fn without_user_info(text: &str) -> String {
-    match text.rsplit_once('@') {
-        Some((_, rest)) => format!("***@{rest}"),
-        None => text.into(),
     }
 }
 

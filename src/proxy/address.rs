@@ -1,10 +1,10 @@
 //! What a proxy is: how it is spoken to, where it is, and what it wants to be shown.
 
 use crate::{
-    connect::without_user_info,
     error::{InvalidProxy, ProxyError, ProxyErrorKind},
     record::Text,
     sink::ProxyName,
+    user_info::without_user_info,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Uri, uri::Authority};

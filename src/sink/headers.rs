@@ -1,9 +1,12 @@
 //! Header fields by policy, and what is masked before it is held.
 
 use super::settings::{ExcludeHeader, HeaderCapture, Settings};
-use crate::record::{
-    HttpHeaderField, HttpHeaders,
-    limits::{self, MAX_HEADER_BYTES, MAX_HEADER_FIELDS, TRUNCATION_MARK},
+use crate::{
+    record::{
+        HttpHeaderField, HttpHeaders,
+        limits::{self, MAX_HEADER_BYTES, MAX_HEADER_FIELDS, TRUNCATION_MARK},
+    },
+    user_info,
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
@@ -13,6 +16,7 @@ use std::{
     borrow::Cow,
     fmt,
     num::NonZeroU32,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -31,9 +35,9 @@ pub(crate) struct CapturedHeaders {
 enum Value {
     Hidden,
     Length(u32),
-    /// So many bytes of what is shown.
+    /// The number of bytes of what is shown.
     Shown(u32),
-    /// The same of a value that had more.
+    /// As many bytes of what is shown as there was room for, of a longer value.
     Cut {
         shown: u32,
         length: u32,
@@ -134,6 +138,10 @@ impl Value {
             FieldKind::Revealed => value.as_bytes().into(),
             FieldKind::Challenges => schemes(&text()).into_bytes().into(),
             FieldKind::Url => masked(value, settings.mask_query),
+            FieldKind::Refresh => match mask_refresh(&text(), settings.mask_query) {
+                Some(masked) => masked.into_bytes().into(),
+                None => value.as_bytes().into(),
+            },
             FieldKind::Links => mask_links(&text(), settings.mask_query).into_bytes().into(),
             FieldKind::Text if value.as_bytes().contains(&b'@') => mask_in_text(&text()).into_bytes().into(),
             FieldKind::Text => value.as_bytes().into(),
@@ -142,7 +150,7 @@ impl Value {
         Value::Shown(bytes.len() as u32)
     }
 
-    /// The same with at most `left` bytes of what is shown, which begins `at`.
+    /// Returns the value cut to at most `left` bytes of what is shown, which begins at index `at`.
     fn limited(self, at: usize, left: usize, shown: &mut Vec<u8>) -> Self {
         let Value::Shown(length) = self else { return self };
         if length as usize <= left {
@@ -181,6 +189,8 @@ enum FieldKind {
     Challenges,
     /// A reference to a resource. It may have user info and a query as a URL has.
     Url,
+    /// Such a reference behind a number.
+    Refresh,
     /// Such references between angle brackets, among parameters (RFC 8288).
     Links,
     /// Anything else. It may mention a URL.
@@ -191,10 +201,8 @@ impl FieldKind {
     fn of(name: &HeaderName) -> Self {
         match name.as_str() {
             "www-authenticate" | "proxy-authenticate" => FieldKind::Challenges,
-            // `Refresh` holds one URL behind a number.
-            "location" | "content-location" | "referer" | "origin" | "destination" | "refresh" => {
-                FieldKind::Url
-            }
+            "location" | "content-location" | "referer" | "origin" | "destination" => FieldKind::Url,
+            "refresh" => FieldKind::Refresh,
             "link" => FieldKind::Links,
             name if is_secret(name) => FieldKind::Secret,
             _ => FieldKind::Text,
@@ -279,39 +287,108 @@ fn outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// As [`masked`], for each reference between angle brackets.
+/// Masks each reference between angle brackets as [`mask_text`] does, and what is around them as [`mask_in_text`] does.
 fn mask_links(links: &str, mask_query: bool) -> String {
-    let (mut shown, mut rest) = (String::new(), links);
-    while let Some((before, after)) = rest.split_once('<') {
-        let end = after.find('>').unwrap_or(after.len());
-        shown.push_str(&mask_in_text(before));
-        shown.push('<');
-        shown.push_str(&mask_text(&after[..end], mask_query).unwrap_or_else(|| after[..end].into()));
-        rest = &after[end..];
-    }
-    shown.push_str(&mask_in_text(rest));
-    shown
-}
-
-/// A text without the user info of URLs in it.
-fn mask_in_text(text: &str) -> String {
-    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(slashes) = rest.find("//") {
-        let (before, after) = rest.split_at(slashes + "//".len());
-        let ends = |c: char| c.is_whitespace() || "/?#\"<>\\^`{|}".contains(c);
-        let (authority, after) = after.split_at(after.find(ends).unwrap_or(after.len()));
-        shown.push_str(before);
-        match authority.rsplit_once('@') {
-            Some((_, host)) => shown.extend(["***@", host]),
-            None => shown.push_str(authority),
+    let last_at = links.rfind('@');
+    let (mut shown, mut begin) = (String::new(), 0);
+    while let Some(bracket) = links[begin..].find('<') {
+        let link = begin + bracket + '<'.len_utf8();
+        begin = mask_range(links, begin..link, last_at, &mut shown);
+        if begin > link {
+            continue; // the bracket was part of a password
         }
-        rest = after;
+        let end = end_of_link(links, link, last_at);
+        let url = &links[link..end];
+        shown.push_str(&mask_text(url, mask_query).unwrap_or_else(|| url.into()));
+        begin = end;
     }
-    shown.push_str(rest);
+    mask_range(links, begin..links.len(), last_at, &mut shown);
     shown
 }
 
-/// As [`mask_uri`], of what may be relative, or no URL at all.
+/// Returns the index of the `>` behind the reference that begins at `begin`: one before parameters, the next reference
+/// or the end, since a password that was not escaped may have others.
+fn end_of_link(text: &str, begin: usize, last_at: Option<usize>) -> usize {
+    // No further than to the next reference: a text of brackets must not be searched whole for each of them.
+    let segment_end = text[begin..].find('<').map_or(text.len(), |len| begin + len);
+    let segment = &text[begin..segment_end];
+    let is_end = |at: &usize| matches!(segment[at + 1..].trim_start().chars().next(), None | Some(';' | ','));
+    let brackets = || segment.match_indices('>').map(|(at, _)| at);
+    let end = brackets().find(is_end).or_else(|| brackets().next()).map_or(segment_end, |len| begin + len);
+    let authority = user_info::authority(&text[begin..end]).map(|len| begin + len);
+    match authority.and_then(|authority| user_info_end(text, authority..end, last_at)) {
+        // The password goes on behind the bracket.
+        Some(at) if at > end => text[at..].find('>').map_or(text.len(), |len| at + len),
+        _ => end,
+    }
+}
+
+/// Masks the user info of URLs in a text.
+fn mask_in_text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    mask_range(text, 0..text.len(), text.rfind('@'), &mut shown);
+    shown
+}
+
+/// Masks the user info of URLs that begin in a range of a text. Returns the index up to which the text is in `shown`: the
+/// range's end, or behind it where user info goes on. `last_at` is the index of the last `@` in the text.
+fn mask_range(text: &str, range: Range<usize>, last_at: Option<usize>, shown: &mut String) -> usize {
+    let mut begin = range.start;
+    while last_at.is_some_and(|last| begin < last)
+        && let Some(len) = text.get(begin..range.end).and_then(next_authority)
+    {
+        let authority = begin + len;
+        shown.push_str(&text[begin..authority]);
+        begin = authority;
+        if let Some(at) = user_info_end(text, authority..text.len(), last_at) {
+            shown.push_str("***");
+            begin = at;
+        }
+    }
+    let end = range.end.max(begin);
+    shown.push_str(&text[begin..end]);
+    end
+}
+
+/// Returns the index behind the next `//`, or behind a scheme that needs no slashes, and its slashes.
+fn next_authority(text: &str) -> Option<usize> {
+    let is_scheme_at = |end: usize, scheme: &str| {
+        let begin = end.checked_sub(scheme.len());
+        begin.and_then(|begin| text.get(begin..end)).is_some_and(|name| name.eq_ignore_ascii_case(scheme))
+    };
+    text.match_indices([':', '/', '\\']).find_map(|(at, found)| {
+        let behind = at + found.len();
+        let slashes = user_info::slashes(&text[behind..]);
+        let begins = match found {
+            ":" => user_info::SPECIAL_SCHEMES.iter().any(|scheme| is_scheme_at(at, scheme)),
+            _ => slashes > 0,
+        };
+        begins.then_some(behind + slashes)
+    })
+}
+
+/// Returns the index of the `@` behind the user info of the authority that begins the range; `None` without user info.
+/// `last_at` is the index of the last `@` in the text.
+fn user_info_end(text: &str, range: Range<usize>, last_at: Option<usize>) -> Option<usize> {
+    let begin = range.start;
+    // A `\` ends it only where the scheme is one of the web.
+    let ends = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#');
+    let rest = &text[range];
+    let authority = &rest[..rest.find(ends).unwrap_or(rest.len())];
+    if let Some(at) = authority.rfind('@') {
+        return Some(begin + at);
+    }
+    // What follows a colon is a port, or the beginning of a password with characters that end an authority.
+    // An IPv6 address has colons of its own.
+    let host_end = if authority.starts_with('[') { authority.find(']').map_or(0, |end| end + 1) } else { 0 };
+    let (_, port) = authority[host_end..].split_once(':')?;
+    let punctuation = ['"', '\'', ',', ';', '.', ')', '>'];
+    let port = port.trim_end_matches(punctuation);
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    last_at.filter(|at| !is_port && *at > begin)
+}
+
+/// Masks a value that is a URL or a relative reference, or no URL at all.
 fn masked(value: &HeaderValue, mask_query: bool) -> Cow<'_, [u8]> {
     match mask_text(&String::from_utf8_lossy(value.as_bytes()), mask_query) {
         Some(masked) => masked.into_bytes().into(),
@@ -319,23 +396,37 @@ fn masked(value: &HeaderValue, mask_query: bool) -> Cow<'_, [u8]> {
     }
 }
 
-/// `None` when there is nothing to mask.
+/// Masks the URL behind the number of a `Refresh` field: `5; url=http://a.test/`.
+fn mask_refresh(value: &str, mask_query: bool) -> Option<String> {
+    let number = |c: char| c.is_whitespace() || c.is_ascii_digit() || matches!(c, '.' | ';' | ',');
+    let rest = value.trim_start_matches(number);
+    let named = rest.get(..3).filter(|name| name.eq_ignore_ascii_case("url")).and_then(|_| {
+        let value = rest[3..].trim_start().strip_prefix('=')?;
+        Some(value.trim_start().trim_start_matches(['"', '\'']))
+    });
+    let url = named.unwrap_or(rest);
+    let before = &value[..value.len() - url.len()];
+    mask_text(url, mask_query).map(|masked| format!("{before}{masked}"))
+}
+
+/// Masks what may be user info in a URL or a relative reference, and its query where that is to be masked. Returns
+/// `None` if there is nothing to mask.
 fn mask_text(text: &str, mask_query: bool) -> Option<String> {
-    let (before, query) = match text.split_once('?') {
-        Some((before, query)) => (before, Some(query)),
-        None => (text, None),
+    let user_info = user_info::authority(text).and_then(|begin| {
+        let rest = &text[begin..];
+        // What comes before an `@` outside the query is a password at worst, and part of a path at best.
+        let path = rest.find(user_info::is_slash).unwrap_or(rest.len());
+        let end = rest.find('?').filter(|query| path < *query).unwrap_or(rest.len());
+        rest[..end].rfind('@').map(|at| (begin, begin + at))
+    });
+    let (before, after) = match user_info {
+        Some((begin, at)) => (format!("{}***", &text[..begin]), &text[at..]),
+        None => (String::new(), text),
     };
-    // What comes before an @ outside the query is a password at worst, and part of a path at best.
-    let host =
-        before.rfind('@').and_then(|at| Some((before.find("//")? + 2, at))).filter(|(from, at)| from <= at);
-    if host.is_none() && !(mask_query && query.is_some()) {
-        return None;
+    match after.split_once('?').filter(|_| mask_query) {
+        Some((path, _)) => Some(format!("{before}{path}?***")),
+        None => user_info.map(|_| before + after),
     }
-    let before =
-        host.map_or_else(|| before.into(), |(from, at)| format!("{}***{}", &before[..from], &before[at..]));
-    let query =
-        query.map_or_else(String::new, |query| format!("?{}", if mask_query { "***" } else { query }));
-    Some(before + &query)
 }
 
 /// The URI without user info, and without its query where that is to be masked.
@@ -413,6 +504,14 @@ mod tests {
             ("http://joe:secret@a.test/x?q=1", "http://***@a.test/x?q=1", "http://***@a.test/x?***"),
             ("//joe:sec/ret@a.test", "//***@a.test", "//***@a.test"),
             ("/x?to=http://joe@a.test", "/x?to=http://joe@a.test", "/x?***"),
+            (r"\\joe:secret@a.test/x?q=1", r"\\***@a.test/x?q=1", r"\\***@a.test/x?***"),
+            (r"http:\\joe:secret@a.test/", r"http:\\***@a.test/", r"http:\\***@a.test/"),
+            (r"/\joe:secret@a.test", r"/\***@a.test", r"/\***@a.test"),
+            ("http:joe:secret@a.test/", "http:***@a.test/", "http:***@a.test/"),
+            ("http:///joe:secret@a.test/", "http:///***@a.test/", "http:///***@a.test/"),
+            ("http://joe:se?cret@a.test/?q", "http://***@a.test/?q", "http://***@a.test/?***"),
+            ("joe:secret@a.test", "***@a.test", "***@a.test"),
+            ("?to=joe@a.test", "?to=joe@a.test", "?***"),
             ("/@joe", "/@joe", "/@joe"),
             ("http://a.test/", "http://a.test/", "http://a.test/"),
         ] {
@@ -422,6 +521,117 @@ mod tests {
                 headers.insert(header::LOCATION, HeaderValue::from_static(location));
                 let captured = CapturedHeaders::take(&headers, &settings).unwrap().export();
                 assert_eq!(captured.get("location").map(|field| field.field_val.as_str()), Some(expected));
+            }
+        }
+    }
+
+    fn shown(name: &str, value: &str) -> String {
+        let settings = Settings { headers: HeaderCapture::Values, ..Settings::default() };
+        let headers = HeaderMap::from_iter([(
+            name.parse::<HeaderName>().unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        )]);
+        let captured = CapturedHeaders::take(&headers, &settings).unwrap().export();
+        captured.get(name).unwrap().field_val.clone().into()
+    }
+
+    #[test]
+    fn urls_among_other_text_are_masked_too() {
+        for (name, value, expected) in [
+            ("link", r"<\\joe:secret@b.test>; rel=next", r"<\\***@b.test>; rel=next"),
+            ("link", "<http://joe:p>w@h/>; rel=next, </x>", "<http://***@h/>; rel=next, </x>"),
+            ("link", "<http://joe:p>;w@h/>; rel=next", "<http://***@h/>; rel=next"),
+            ("link", "<http://joe:p<w@h/>; rel=next", "<http://***@h/>; rel=next"),
+            ("link", r#"</x>; anchor="\\joe:secret@b.test""#, r#"</x>; anchor="\\***@b.test""#),
+            ("link", r#"</x>; anchor="http:joe:secret@b.test""#, r#"</x>; anchor="http:***@b.test""#),
+            ("link", r"see http:\joe:secret@b.test <x>", r"see http:\***@b.test <x>"),
+            ("link", "</x>; rel=author; title=\"joe@b.test\"", "</x>; rel=author; title=\"joe@b.test\""),
+            ("link", r#"</x>; anchor="//joe:p<w@b.test""#, r#"</x>; anchor="//***@b.test""#),
+            ("refresh", r"5; URL='\\joe:secret@b.test/'", r"5; URL='\\***@b.test/'"),
+            ("refresh", "0;http:joe:secret@b.test/", "0;http:***@b.test/"),
+            ("refresh", "5; url=/@joe", "5; url=/@joe"),
+            ("referer", r"http:\\joe:secret@b.test/", r"http:\\***@b.test/"),
+            ("origin", r"http:\joe:secret@b.test", r"http:\***@b.test"),
+            ("x-text", "to http://joe:se/cret@h/ and on", "to http://***@h/ and on"),
+            ("x-text", "to http://joe:se cret@h/", "to http://***@h/"),
+            ("x-text", r"to HTTP:\joe:secret@h/", r"to HTTP:\***@h/"),
+            ("x-text", "\"http://h:80\", http://[::1]:81/@joe", "\"http://h:80\", http://[::1]:81/@joe"),
+            ("from", "joe@example.com", "joe@example.com"),
+            ("from", "Joe: joe@example.com (http://h/@joe)", "Joe: joe@example.com (http://h/@joe)"),
+        ] {
+            assert_eq!(shown(name, value), expected, "{name}: {value}");
+        }
+    }
+
+    /// Compares with the parser that clients follow redirects with.
+    #[cfg(feature = "client")]
+    mod passwords {
+        use super::*;
+        use percent_encoding::percent_decode_str;
+        use proptest::prelude::*;
+        use url::Url;
+
+        /// User info and host; between them whatever a header field can hold.
+        fn authority(user: &'static str, password: &'static str) -> impl Strategy<Value = String> {
+            (user, password, prop_oneof!["h", "b\\.test(:81)?", "\\[::1\\]"])
+                .prop_map(|(user, password, host)| format!("{user}:{password}@{host}"))
+        }
+
+        fn prefix() -> impl Strategy<Value = String> {
+            prop_oneof![
+                Just(String::new()),
+                "(http|HTTPS|ws|ftp|foo):[/\\\\]{0,4}",
+                "[ \t]{0,2}[/\\\\][\t]?[/\\\\]{1,3}",
+            ]
+        }
+
+        /// What the recorded value must not contain: the password as it is in the text and as a URL has it.
+        fn passwords(reference: &str) -> Vec<String> {
+            ["http://a.test/x", "https://a.test/x"]
+                .into_iter()
+                .filter_map(|base| Url::parse(base).unwrap().join(reference).ok())
+                .filter_map(|url| url.password().map(String::from))
+                .flat_map(|password| {
+                    let decoded = percent_decode_str(&password).decode_utf8_lossy().into_owned();
+                    [password, decoded]
+                })
+                .filter(|password| password.len() >= 4)
+                .collect()
+        }
+
+        fn check(value: &str, reference: &str, names: &[&str]) -> Result<(), TestCaseError> {
+            for password in passwords(reference) {
+                for name in names {
+                    let shown = shown(name, value);
+                    prop_assert!(!shown.contains(&password), "{name}: {shown} of {value}");
+                }
+            }
+            Ok(())
+        }
+
+        proptest! {
+            /// In a field that holds a URL.
+            #[test]
+            fn of_urls(prefix in prefix(), authority in authority("[!-~]{0,4}", "[\t -~]{0,9}q1q1[ -~]{0,3}"), path in "(/[!-~]{0,6})?") {
+                let url = format!("{prefix}{authority}{path}");
+                check(&url, &url, &["location", "content-location", "referer", "origin", "destination"])?;
+                check(&format!("5; url={url}"), url.trim(), &["refresh"])?;
+                for password in passwords(&url) {
+                    prop_assert!(!user_info::without_user_info(&url).contains(&password), "{url}");
+                }
+            }
+
+            /// In a text and among links, where white space and angle brackets end a user's name, and where a number
+            /// behind the colon may be a port.
+            #[test]
+            fn among_text(prefix in prefix(), authority in authority("[a-z!-.]{0,4}", "[!-/:-~]{0,9}q1q1[!-~]{0,3}"), path in "(/[a-z]{0,6})?") {
+                let url = format!("{}{authority}{path}", prefix.trim());
+                check(&format!("see {url} there"), &url, &["x-text"])?;
+                if !url.contains('<') {
+                    // It begins the next reference.
+                    check(&format!("<{url}>; rel=next"), &url, &["link"])?;
+                }
+                check(&format!("</x>; anchor=\"{url}\""), &url, &["link"])?;
             }
         }
     }

@@ -237,10 +237,11 @@ fn passwords_stay_out() {
 /// Also of what cannot be understood.
 #[test]
 fn passwords_stay_out_of_complaints() {
-    let wrong: [&[&str]; 11] = [
+    let wrong: [&[&str]; 12] = [
         &["get", "http://joe:hunter2@[/"],
         &["get", "ftp://joe:hunter2@a.test/"],
         &["get", "joe:hunter2@"],
+        &["get", r"http:\\joe:hunter2@[/"],
         &["get", "http://joe:hun/ter2#hunter2@[/"],
         &["get", "http://joe:", "hunter2@a.test/"],
         &["http://joe:hunter2@a.test/"],

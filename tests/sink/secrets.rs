@@ -215,6 +215,7 @@ async fn user_info_in_every_field_that_may_hold_a_url() {
                 "<http://joe:sec,ret/secret@a.test/x?q=1>; rel=next, <//joe:secret@b.test>; anchor=\"//c:secret@d\"",
                 "<http://***@a.test/x?q=1>; rel=next, <//***@b.test>; anchor=\"//***@d\"",
             ),
+            ("location", r"\\joe:secret@a.test/x", r"\\***@a.test/x"),
             ("x-other", "see ftp://joe:secret@a.test/@x, or //b.test", "see ftp://***@a.test/@x, or //b.test"),
             ("x-plain", "joe@a.test // c@d", "joe@a.test // c@d"),
         ],

@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+use crate::user_info::without_user_info;
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue, ErrorKind},
@@ -213,17 +214,14 @@ fn header_name(text: &str) -> String {
     }
 }
 
-/// A text that is no URL has user info up to its last `@`, whatever precedes that.
-fn without_user_info(text: &str) -> String {
-    let begin = text.find("://").map_or(0, |at| at + "://".len());
-    match text[begin..].rfind('@') {
-        Some(at) => format!("{}{HIDDEN}{}", &text[..begin], &text[begin + at..]),
-        None => text.into(),
-    }
-}
-
 fn url(text: &str) -> Result<Url, String> {
-    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    // `\` is a slash to the parser, and without a scheme a `http:` in front would become the host.
+    let has_scheme = text.contains("://")
+        || ["http:", "https:"].iter().any(|scheme| {
+            text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+                && text[scheme.len()..].starts_with(['/', '\\'])
+        });
+    let with_scheme = if has_scheme { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&with_scheme).map_err(|error| error.to_string())?;
     match url.scheme() {
         "http" | "https" => Ok(url),
@@ -277,6 +275,7 @@ mod tests {
 
     #[test]
     fn urls() {
+        assert_eq!(url(r"http:\\joe:secret@h").unwrap().as_str(), "http://joe:secret@h/");
         assert_eq!(url("example.com:81/a").unwrap().as_str(), "http://example.com:81/a");
         assert_eq!(url("HTTPS://example.com").unwrap().as_str(), "https://example.com/");
         for wrong in ["", "ftp://example.com", "http://", "http://a b/", "http://[::1/"] {

@@ -8,6 +8,9 @@ mod input;
 mod output;
 mod show;
 mod signals;
+// Shared with the library, which does not make it public.
+#[path = "../../user_info.rs"]
+mod user_info;
 
 use args::{Cli, Command};
 use clap::Parser;
