@@ -187,7 +187,7 @@ impl<'a> Iterator for Labels<'a> {
 }
 
 /// Writes an absolute name in presentation format (RFC 1035 section 5.1): what is neither letter, digit, hyphen nor
-/// underscore is escaped, as `\.` or, where it cannot be printed, as `\` and three octal digits.
+/// underscore is escaped, as `\.` or, where it cannot be printed, as `\` and its code as three decimal digits.
 pub(super) fn write_name<'a, A: Array<Item = u8>>(
     labels: impl IntoIterator<Item = &'a [u8]>,
     out: &mut SmallVec<A>,
@@ -212,7 +212,7 @@ fn write_byte<A: Array<Item = u8>>(byte: u8, is_first: bool, out: &mut SmallVec<
         b'-' if !is_first => out.push(byte),
         b'*' if is_first => out.push(byte),
         0x21..=0x7e => out.extend_from_slice(&[b'\\', byte]),
-        _ => out.extend_from_slice(&[b'\\', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)]),
+        _ => out.extend_from_slice(&[b'\\', b'0' + byte / 100, b'0' + byte / 10 % 10, b'0' + byte % 10]),
     }
 }
 
@@ -258,6 +258,35 @@ mod tests {
         assert_eq!(last(&chain(128)), Err(WireError::TooManyPointers));
     }
 
+    /// Turns `\` and three octal digits into `\` and three decimal ones.
+    fn decimal(octal: &str) -> String {
+        let mut rest = octal;
+        let mut decimal = String::new();
+        while let Some((before, escape)) = rest.split_once('\\') {
+            decimal.push_str(before);
+            decimal.push('\\');
+            let octal = escape.get(..3).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+            let len = match octal {
+                Some(digits) => {
+                    decimal.push_str(&format!("{:03}", u8::from_str_radix(digits, 8).unwrap()));
+                    3
+                }
+                None => {
+                    decimal.push_str(&escape[..1]);
+                    1
+                }
+            };
+            rest = &escape[len..];
+        }
+        decimal + rest
+    }
+
+    #[test]
+    fn escapes_are_decimal() {
+        let label = [b'a', 0, b'.', b'\\', 0x7f, 0xff, b' '];
+        assert_eq!(text([&label[..], b"test"]), r"a\000\.\\\127\255\032.test.");
+    }
+
     /// Labels, pointers and noise, with a name of 127 labels among them.
     fn message() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
@@ -272,7 +301,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is read, its text and where it ends are what hickory-proto makes of it.
+        /// What is read, its text and where it ends are what hickory-proto makes of it, except that hickory-proto
+        /// escapes in octal.
         #[test]
         fn as_hickory_reads_it(message in message(), start: prop::sample::Index) {
             let start = start.index(message.len() + 1);
@@ -280,8 +310,8 @@ mod tests {
             let mut decoder = BinDecoder::new(&message).clone(start as u16);
             match (reader.name(), Name::read(&mut decoder)) {
                 (Ok(ours), Ok(theirs)) => {
-                    prop_assert_eq!(text(ours.labels()), theirs.to_ascii());
-                    prop_assert_eq!(text(theirs.iter()), theirs.to_ascii());
+                    prop_assert_eq!(text(ours.labels()), decimal(&theirs.to_ascii()));
+                    prop_assert_eq!(text(theirs.iter()), decimal(&theirs.to_ascii()));
                     prop_assert_eq!(reader.offset(), decoder.index());
                     prop_assert!(ours.is(theirs.iter()) && ours == ours);
                 }
