@@ -20,7 +20,7 @@ pub(crate) fn rustls_failure(error: &Error) -> Failure {
     }
 }
 
-/// The same of an error that a server meets: what is said of certificates means its own when the client says it.
+/// Returns the code of an error that a server meets. An alert about a certificate means the server's own there.
 #[cfg(feature = "server")]
 pub(crate) fn server_failure(error: &Error) -> Failure {
     match error {
@@ -149,8 +149,9 @@ fn certificate_text(error: &CertificateError) -> String {
             return format!("certificate not valid yet: it is valid from {}", time(not_before));
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            let names = names(presented);
-            return format!("certificate not valid for name {:?}, only for {names}", expected.to_str());
+            let only = names(presented)
+                .map_or_else(|| "it names no host".to_owned(), |names| format!("only for {names}"));
+            return format!("certificate not valid for name {:?}, {only}", expected.to_str());
         }
         CertificateError::ExpiredRevocationListContext { .. }
         | CertificateError::InvalidPurposeContext { .. } => return error.to_string(),
@@ -171,9 +172,9 @@ fn time(time: &UnixTime) -> Timestamp {
     Timestamp::from_unix_nanos(i128::from(time.as_secs()) * 1_000_000_000)
 }
 
-/// Returns the names of a certificate, or the first few of them. webpki hands them out as it would show them to a
+/// Returns the names of a certificate, or the first few of them; `None` if it has no name of a host. webpki hands them out as it would show them to a
 /// programmer: `DnsName("web.test")`.
-fn names(presented: &[String]) -> String {
+fn names(presented: &[String]) -> Option<String> {
     const MAX_NAMES: usize = 8;
     let names = presented.iter().filter_map(|name| match name.split_once('(') {
         Some(("DnsName" | "IpAddress" | "UniformResourceIdentifier", name)) => {
@@ -189,9 +190,9 @@ fn names(presented: &[String]) -> String {
         names.push(&more);
     }
     match names.as_slice() {
-        [] => "nobody".to_owned(),
-        [one] => (*one).to_owned(),
-        [some @ .., last] => format!("{} and {last}", some.join(", ")),
+        [] => None,
+        [one] => Some((*one).to_owned()),
+        [some @ .., last] => Some(format!("{} and {last}", some.join(", "))),
     }
 }
 

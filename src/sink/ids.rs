@@ -33,8 +33,8 @@ impl IdFormat {
     }
 
     /// A function from a record's number, which no other record of the process has, to its identifier. It must give the
-    /// same answer for the same number and different ones for different numbers. It is called when a trace is taken or an identifier asked for,
-    /// under no lock; where it panics, the identifier is that of [`counter`](Self::counter).
+    /// same answer for the same number and different ones for different numbers. It is called under no lock when a trace
+    /// is taken or an identifier is asked for; where it panics, the identifier is that of [`counter`](Self::counter).
     pub fn custom(format: impl Fn(u64) -> TraceId + Send + Sync + 'static) -> Self {
         IdFormat(Format::Custom(Arc::new(format)))
     }

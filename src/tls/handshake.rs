@@ -140,15 +140,15 @@ impl Record {
         recorder
     }
 
-    /// `fault` says what went wrong, and the alert that told of it.
+    /// Records the end of a failed handshake. `fault` returns what went wrong and the alert about it.
     fn failed(self, reason: EndReason, fault: impl FnOnce(&Witness) -> (Fault, String)) {
         let Record { recorder, witness } = self;
         let (fault, alert) = fault(&witness);
         recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, fault, reason);
     }
 
-    /// Records that the handshake failed of this error.
-    pub(crate) fn failed_of(self, error: &TlsError) {
+    /// Records that the handshake failed with this error.
+    pub(crate) fn failed_with(self, error: &TlsError) {
         let rustls = error.source().and_then(carried);
         self.failed(EndReason::Failed, |witness| {
             let alert = witness.hellos(|hellos| alert(rustls, hellos));
@@ -231,7 +231,7 @@ impl<IO> Handshake<IO> {
         let hint = record.as_ref().map_or("", |record| record.witness.hint(rustls_error(&error)));
         let error = TlsError::handshake(self.name.to_str(), failure, error, hint);
         if let Some(record) = record {
-            record.failed_of(&error);
+            record.failed_with(&error);
         }
         error
     }

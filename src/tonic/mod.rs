@@ -18,21 +18,21 @@
 //!
 //! # What is recorded of a call
 //!
-//! It is an HTTP request with the status of gRPC ([`grpcStatus`](crate::record::HttpReqTrace::grpc_status)), from the
-//! trailers or, where the response is nothing else, from its header. The message of a status
+//! A call is an HTTP request with the status of gRPC ([`grpcStatus`](crate::record::HttpReqTrace::grpc_status)), from
+//! the trailers, or from the header of a response that has nothing else. The message of a status
 //! ([`grpcMessage`](crate::record::HttpReqTrace::grpc_message)) is the value of a header field: it is recorded with
-//! [`HeaderCapture::Values`](crate::HeaderCapture::Values) only. A status other than zero is an answer: such a request has not failed. One that ends without
-//! a status was cut off, by a timeout of the endpoint's or the call's (`timeout`), by its caller (`cancelled`) or by an
-//! error (`failed`); then it keeps its connection.
+//! [`HeaderCapture::Values`](crate::HeaderCapture::Values) only. A status other than zero is an answer: such a request
+//! has not failed. One that ends without a status was cut off, by a timeout of the endpoint's or the call's (`timeout`),
+//! by its caller (`cancelled`) or by an error (`failed`); then it keeps its connection.
 //!
 //! A call's own handle is among the extensions of its response ([`ResponseExt`] is for `tonic::Response`, too). To
 //! have it beforehand, also of a call that fails, put a [`RequestHandle`] into the extensions of the `tonic::Request`.
 //!
 //! # TLS
 //!
-//! tonic's own (`Endpoint::tls_config`) sits above our connection, whose operations and bytes are then those of the
-//! ciphertext; there is no record of the tunnel. With ours there is. Then the endpoint is `http://`, and says by its
-//! origin what the server is to be told:
+//! tonic's own TLS (`Endpoint::tls_config`) works above the traced connection: the connection's operations and bytes are
+//! those of the ciphertext, and there is no record of the tunnel. `tls::TraceTlsLayer` records the tunnel.
+//! The endpoint's URL is then `http://`, and its origin is the URL that the server is told:
 //!
 #![cfg_attr(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")), doc = "```no_run")]
 #![cfg_attr(not(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs"))), doc = "```ignore")]
@@ -50,8 +50,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The URL of a call is recorded as the server is told, by `Endpoint::origin` or a client that is made `with_origin`.
-//! Of an endpoint with tonic's own TLS the former cannot be read: its calls are recorded with the endpoint's URL.
+//! The URL of a call is recorded as the server is told it: that of `Endpoint::origin`, or of a client made
+//! `with_origin`. The origin of an endpoint with tonic's own TLS cannot be read, so its calls are recorded with the
+//! endpoint's URL.
 //!
 //! # How a call finds its connection
 //!
@@ -206,9 +207,9 @@ pub fn layer(sink: &TraceSink) -> TraceRequestLayer<LinkBody> {
 
 /// Returns a connector that is set up as tonic's own would be, and the endpoint to use it with.
 ///
-/// tonic's own connector limits the TCP handshakes to the connect timeout, and neither the look-up of the name nor
-/// TLS. Of a connector that it is given tonic limits everything, so that the endpoint is left without a limit; it
-/// cannot be given none.
+/// tonic's own connector applies the connect timeout to the TCP handshakes only, not to the lookup of the name or to
+/// TLS. For any other connector tonic applies it to everything, so the returned endpoint has a timeout that is never
+/// reached: one that is set cannot be removed.
 fn connector(sink: &TraceSink, endpoint: Endpoint) -> (TcpConnector, Endpoint) {
     let (time, interval) = (endpoint.get_tcp_keepalive(), endpoint.get_tcp_keepalive_interval());
     let retries = endpoint.get_tcp_keepalive_retries();

@@ -23,14 +23,14 @@ use tower_service::Service;
 /// The call takes some four rounds. Where it does not get through in these, it waits for something.
 const MAX_ROUNDS: usize = 32;
 
-/// More than a call without a body.
+/// Capacity of the pipe in each direction, which the bytes of a call without a body fit into.
 const PIPE_BYTES: usize = 1 << 16;
 
-/// Returns the origin that calls over the endpoint name. `None` with tonic's own TLS, inside of which nobody can read.
+/// Returns the origin that calls over the endpoint name, or `None` if the endpoint uses tonic's own TLS, which hides it.
 ///
 /// # Panics
 ///
-/// As the endpoint itself does outside of a runtime.
+/// Panics outside of a runtime where the endpoint itself does.
 pub(super) fn of(endpoint: &Endpoint) -> Option<Uri> {
     if endpoint.uri().scheme_str() != Some("http") {
         return None;
@@ -41,7 +41,7 @@ pub(super) fn of(endpoint: &Endpoint) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// The URI that the other end of the pipe reads. Is done when it is first polled.
+/// Returns the URI that the other end of the pipe reads. The future is ready when it is first polled.
 async fn named(endpoint: Endpoint) -> Option<Uri> {
     let tasks = Tasks::default();
     let (ours, theirs) = duplex(PIPE_BYTES);

@@ -43,8 +43,8 @@ use std::{
 /// connection ended, which of a shorter one is nothing.
 ///
 /// All of it happens on a thread of its own, so that no request waits or fails because of it. The thread ends with
-/// [`TraceSink::close`](crate::TraceSink::close), which has it look a last time without waiting for packets, or with the last clone of the probe
-/// and all that is traced with it. What stands in the way is told once, to `tracing` and by
+/// [`TraceSink::close`](crate::TraceSink::close), which has it look a last time without waiting for packets, or with the
+/// last clone of the probe and all that is traced with it. What stands in the way is told once, to `tracing` and by
 /// [`problems`](Self::problems).
 ///
 /// It takes the capability `CAP_NET_ADMIN`, and a rule that makes the kernel track connections. Entries are

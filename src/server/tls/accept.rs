@@ -129,7 +129,7 @@ impl<IO> TraceTlsAccept<IO> {
         let hint = if record.as_ref().is_some_and(is_http) { " (the client spoke plain HTTP)" } else { "" };
         let error = TlsError::handshake(&self.peer, failure, error, hint);
         if let Some(record) = record {
-            record.failed_of(&error);
+            record.failed_with(&error);
         }
         error
     }

@@ -90,7 +90,7 @@ fn take_text(rest: &mut &[u8]) -> Option<Text> {
 /// A text that is being written.
 pub(crate) type AnswerText = SmallVec<[u8; 512]>;
 
-/// What an answer holds beside its name.
+/// The fields of an answer between its name and its data.
 pub(crate) struct AnswerHead {
     pub(crate) record_type: u16,
     pub(crate) class: u16,
