@@ -51,9 +51,8 @@ fn scheme(text: &str) -> usize {
     let Some((name, rest)) = text.split_once(':') else { return 0 };
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-    let needs_no_slashes =
-        ["http", "https", "ws", "wss", "ftp"].iter().any(|it| name.eq_ignore_ascii_case(it));
-    if is_name && (needs_no_slashes || slashes(rest) > 0) { name.len() + 1 } else { 0 }
+    let is_special = SPECIAL_SCHEMES.iter().any(|special| name.eq_ignore_ascii_case(special));
+    if is_name && (is_special || slashes(rest) > 0) { name.len() + 1 } else { 0 }
 }
 
 /// Returns `true` for the characters that the URL standard removes: controls and spaces in front, tabs and line ends
