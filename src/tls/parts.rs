@@ -59,7 +59,8 @@ impl Default for Parts {
 
 /// Of [`roots`](Self::roots), [`verifier`](Self::verifier) and
 /// [`danger_accept_invalid_certs`](Self::danger_accept_invalid_certs) the last call counts; without any
-/// of them the machine's own verifier decides.
+/// of them the machine's own verifier decides. On Linux a server's own certificate that is one of the machine's root
+/// certificates is trusted, too, as curl and Go do; `SSL_CERT_FILE` and `SSL_CERT_DIR` name other ones.
 impl TraceTlsLayerBuilder<Parts> {
     /// Trusts these authorities, and no others.
     ///
@@ -154,7 +155,7 @@ impl Trust {
                             Some(Arc::new(source)),
                         )
                     })?;
-                Arc::new(SelfSignedVerifier::new(Arc::new(platform), Arc::new([])))
+                Arc::new(SelfSignedVerifier::with_machine_roots(Arc::new(platform)))
             }
             Trust::Roots(roots) => {
                 let webpki = WebPkiServerVerifier::builder_with_provider(roots.store(), provider.clone())

@@ -1,10 +1,13 @@
 //! Certificates that nobody else has signed, treated as curl and Go treat them.
 //!
-//! webpki refuses every end-entity certificate with `CA:TRUE`, which `openssl req -x509` sets by default, before it looks
-//! for an issuer. So the most common self-signed certificate could not be trusted by naming it, and the error did not say
-//! that it is unknown.
+//! webpki refuses every end-entity certificate with `CA:TRUE`, which `openssl req -x509` sets by default, before it
+//! looks for an issuer. So the most common self-signed certificate could not be trusted by naming it, and the error did
+//! not say that it is unknown.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, ExtendedKeyPurpose, SignatureScheme,
@@ -28,13 +31,29 @@ use crate::error::rustls::is_ca_as_end_entity;
 #[derive(Debug)]
 pub(super) struct SelfSignedVerifier {
     inner: Arc<dyn ServerCertVerifier>,
-    pinned: Arc<[CertificateDer<'static>]>,
+    pinned: Pinned,
+}
+
+/// The certificates that servers may show as their own, compared byte by byte.
+#[derive(Debug)]
+enum Pinned {
+    /// These, in place of what the verifier inside says.
+    Given(Arc<[CertificateDer<'static>]>),
+    /// The machine's own root certificates. They are read once, when the verifier inside first refuses a certificate
+    /// with `CA:TRUE`; it accepts the others by itself.
+    Machine(OnceLock<Vec<CertificateDer<'static>>>),
 }
 
 impl SelfSignedVerifier {
     /// Creates a verifier that accepts these certificates, compared byte by byte.
     pub(super) fn new(inner: Arc<dyn ServerCertVerifier>, pinned: Arc<[CertificateDer<'static>]>) -> Self {
-        SelfSignedVerifier { inner, pinned }
+        SelfSignedVerifier { inner, pinned: Pinned::Given(pinned) }
+    }
+
+    /// Creates a verifier that accepts the machine's own root certificates as those of servers, where the verifier
+    /// inside takes its roots from the same files.
+    pub(super) fn with_machine_roots(inner: Arc<dyn ServerCertVerifier>) -> Self {
+        SelfSignedVerifier { inner, pinned: Pinned::Machine(OnceLock::new()) }
     }
 }
 
@@ -47,13 +66,23 @@ impl ServerCertVerifier for SelfSignedVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.pinned.contains(end_entity) {
-            verify_pinned(end_entity, server_name, now)?;
-            return Ok(ServerCertVerified::assertion());
+        let verify_pinned =
+            || verify_pinned(end_entity, server_name, now).map(|()| ServerCertVerified::assertion());
+        if let Pinned::Given(certificates) = &self.pinned
+            && certificates.contains(end_entity)
+        {
+            return verify_pinned();
         }
-        self.inner
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .map_err(|error| explained(error, end_entity))
+        let verified =
+            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        if let Err(error) = &verified
+            && let Pinned::Machine(certificates) = &self.pinned
+            && is_refused_authority(error)
+            && certificates.get_or_init(machine_roots).contains(end_entity)
+        {
+            return verify_pinned();
+        }
+        verified.map_err(|error| explained(error, end_entity))
     }
 
     fn verify_tls12_signature(
@@ -87,7 +116,8 @@ impl ServerCertVerifier for SelfSignedVerifier {
     }
 }
 
-/// Checks all that webpki checks of an end-entity certificate, except for its issuer and for `CA:TRUE`.
+/// Checks the validity, the purpose and the names of an end-entity certificate as webpki does. Its issuer and `CA:TRUE`
+/// are not checked.
 ///
 /// The order is webpki's, so that a certificate with several faults has the same error.
 fn verify_pinned(
@@ -108,7 +138,6 @@ fn verify_pinned(
     let usage = fields.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
     if let Some(usage) = usage.map(|extension| extension.value)
         && !usage.server_auth
-        && !usage.any
     {
         let required = ExtendedKeyPurpose::ServerAuth;
         return Err(CertificateError::InvalidPurposeContext { required, presented: purposes(usage) }.into());
@@ -122,18 +151,32 @@ fn unix_time(time: &ASN1Time) -> UnixTime {
 }
 
 fn purposes(usage: &ExtendedKeyUsage<'_>) -> Vec<ExtendedKeyPurpose> {
-    let named = usage.client_auth.then_some(ExtendedKeyPurpose::ClientAuth);
+    const ANY: [usize; 5] = [2, 5, 29, 37, 0]; // RFC 5280 section 4.2.1.12
+    let any = usage.any.then(|| ExtendedKeyPurpose::Other(ANY.to_vec()));
+    let named = any.into_iter().chain(usage.client_auth.then_some(ExtendedKeyPurpose::ClientAuth));
     let others = usage.other.iter().filter_map(|oid| {
         let arcs = oid.iter()?.map(|arc| arc.try_into().unwrap_or(usize::MAX));
         Some(ExtendedKeyPurpose::Other(arcs.collect()))
     });
-    named.into_iter().chain(others).collect()
+    named.chain(others).collect()
+}
+
+/// Reads the root certificates that the platform's verifier trusts, where it reads them from files.
+fn machine_roots() -> Vec<CertificateDer<'static>> {
+    #[cfg(target_os = "linux")]
+    return rustls_native_certs::load_native_certs().certs;
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}
+
+fn is_refused_authority(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(error) if is_ca_as_end_entity(error))
 }
 
 /// Says what webpki's refusal of `CA:TRUE` means, in rustls's own terms: a self-signed certificate has no known issuer,
 /// any other one is misused.
 fn explained(error: Error, certificate: &CertificateDer<'_>) -> Error {
-    if !matches!(&error, Error::InvalidCertificate(error) if is_ca_as_end_entity(error)) {
+    if !is_refused_authority(&error) {
         return error;
     }
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return error };

@@ -1,12 +1,13 @@
 use crate::{
     PATIENCE, command, exits_with, parse, reason, run,
     support::{
+        need::need_tool,
         pki::{self, Authority, Leaf},
         process,
         raw::Server,
     },
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, process::Command, sync::Arc};
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) struct Site {
@@ -69,6 +70,7 @@ fn whom_to_trust() {
 
 #[test]
 fn a_self_signed_certificate_is_trusted_if_it_is_given() {
+    need_tool!("curl");
     let leaf = pki::self_signed(&["127.0.0.1"], |_| {});
     let site = site_of(&leaf, &leaf.pem);
     let url = format!("https://{}/", site.server.addr());
@@ -86,6 +88,19 @@ fn a_self_signed_certificate_is_trusted_if_it_is_given() {
         let text = "ssl_unknown_authority: TLS handshake with 127.0.0.1 failed: invalid peer certificate: \
                     not signed by a trusted authority (self-signed certificate)";
         assert_eq!(reason(&unknown), text);
+    }
+
+    // curl and Go trust one of the machine's roots as a server's own certificate, too.
+    let mut known_to_machine = command(["get", &url]);
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--max-time", "20", &url]);
+    for command in [&mut known_to_machine, &mut curl] {
+        command.env("SSL_CERT_FILE", &site.authority).env_remove("SSL_CERT_DIR").env_remove("CURL_CA_BUNDLE");
+    }
+    for command in [curl, known_to_machine] {
+        let output = process::run(command, PATIENCE);
+        exits_with(&output, 0);
+        assert_eq!(output.stdout, "hello\n");
     }
 
     let wrong_name = format!("https://localhost:{}/", site.server.addr().port());

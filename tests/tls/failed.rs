@@ -66,6 +66,31 @@ async fn certificates_that_are_not_accepted() {
     }
 }
 
+#[tokio::test]
+async fn pinned_certificates_for_other_purposes_and_without_names() {
+    use rcgen::ExtendedKeyUsagePurpose::{Any, ServerAuth};
+
+    let for_all = |purposes| pki::self_signed(&["web.test"], |params| params.extended_key_usages = purposes);
+    for (pinned, expected) in [
+        (for_all(vec![Any]), Err((Failure::SslInvalidCertificate, "extended key usage"))), // as webpki says of any other
+        (for_all(vec![Any, ServerAuth]), Ok(())),
+        (pki::self_signed(&[], |_| {}), Err((Failure::SslInvalidHostname, "\"web.test\", it names no host"))),
+    ] {
+        let side = Side::new();
+        let address = serve_tls_echo(pinned.server()).await;
+        let layer = side.builder().roots(Roots::from_pem(&pinned.pem).unwrap()).build();
+        let outcome = connect(&layer, address, "https://web.test/").await;
+        let tunnel = side.tunnel();
+        match expected {
+            Ok(()) => assert!(outcome.is_ok(), "{}", tunnel.handshake_err),
+            Err((failure, text)) => {
+                assert_eq!(tunnel.failure, Some(failure));
+                assert!(tunnel.handshake_err.contains(text), "{}", tunnel.handshake_err);
+            }
+        }
+    }
+}
+
 /// That a certificate is among the roots does not make it everybody's: who shows it must have its key.
 #[tokio::test]
 async fn a_pinned_certificate_with_somebody_elses_key() {
