@@ -146,6 +146,11 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
             add(&mut text, &error.cause());
             break;
         }
+        // The text of its source would say the same with names of types.
+        #[cfg(feature = "tls")]
+        if error.is::<super::rustls::Explained>() {
+            break;
+        }
         next = error.source();
     }
     text

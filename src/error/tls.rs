@@ -8,6 +8,9 @@ use crate::record::Failure;
 /// [`source`](Error::source) of a failed handshake is the [`io::Error`] of the handshake exactly as
 /// tokio-rustls gives it: the socket's own error, or a `rustls::Error` inside. The text of the error itself
 /// leaves its source out, as those who print errors walk the chain.
+///
+/// The source of unusable certificates or settings is a sentence, and the source of that the error of rustls
+/// (`rustls::Error`) or of its PEM reader (`rustls::pki_types::pem::Error`).
 #[derive(Debug)]
 pub struct TlsError {
     text: String,

@@ -77,12 +77,12 @@ impl Roots {
     ) -> Result<Self, TlsError> {
         let (mut store, mut kept) = (RootCertStore::empty(), Vec::new());
         for certificate in certificates {
-            let certificate = certificate.map_err(|error| unreadable(what, PemError(error)))?;
-            store.add(certificate.clone()).map_err(|error| unreadable(what, Explained(error)))?;
+            let certificate = certificate.map_err(|error| unreadable(what, Explained::pem(error)))?;
+            store.add(certificate.clone()).map_err(|error| unreadable(what, Explained::new(error)))?;
             kept.push(certificate);
         }
         if store.is_empty() {
-            return Err(unreadable(what, PemError(pem::Error::NoItemsFound)));
+            return Err(unreadable(what, Explained::pem(pem::Error::NoItemsFound)));
         }
         Ok(Roots { store: Arc::new(store), certificates: kept.into() })
     }
@@ -167,12 +167,13 @@ impl ClientCertificate {
         what: &str,
     ) -> Result<Self, TlsError> {
         let chain =
-            chain.collect::<Result<Vec<_>, _>>().map_err(|error| unreadable(what, PemError(error)))?;
+            chain.collect::<Result<Vec<_>, _>>().map_err(|error| unreadable(what, Explained::pem(error)))?;
         if chain.is_empty() {
-            return Err(unreadable(what, PemError(pem::Error::NoItemsFound)));
+            return Err(unreadable(what, Explained::pem(pem::Error::NoItemsFound)));
         }
-        let key =
-            Arc::new(key.map_err(|error| unreadable(&format!("private key of {what}"), PemError(error)))?);
+        let key = Arc::new(
+            key.map_err(|error| unreadable(&format!("private key of {what}"), Explained::pem(error)))?,
+        );
         Ok(ClientCertificate { chain, key })
     }
 
@@ -189,29 +190,4 @@ impl fmt::Debug for ClientCertificate {
 
 fn unreadable(what: &str, error: impl Error + Send + Sync + 'static) -> TlsError {
     TlsError::config(format!("cannot read {what}"), Some(Arc::new(error)))
-}
-
-/// An error of the PEM reader, whose own text shows lines of the file as lists of numbers.
-#[derive(Debug)]
-struct PemError(pem::Error);
-
-impl fmt::Display for PemError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            pem::Error::MissingSectionEnd { end_marker } => {
-                write!(f, "the line `{}` is missing", end_marker.escape_ascii())
-            }
-            pem::Error::IllegalSectionStart { .. } => f.write_str("a `-----BEGIN` line is malformed"),
-            other => other.fmt(f),
-        }
-    }
-}
-
-impl Error for PemError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.0 {
-            pem::Error::Io(error) => error.source(),
-            _ => None,
-        }
-    }
 }

@@ -1,12 +1,12 @@
 //! Ways to a configuration, and what is wrong with some.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{error::Error, net::SocketAddr, sync::Arc};
 
 use nettrace::{
     Failure, TraceSink,
     tls::{ClientCertificate, Roots, TlsError, TlsVersion, TraceTlsLayer, TraceVerifier},
 };
-use rustls::{ClientConfig, client::WebPkiServerVerifier};
+use rustls::{ClientConfig, client::WebPkiServerVerifier, pki_types::pem};
 
 use crate::{
     side::{Side, connect, refused},
@@ -62,6 +62,26 @@ async fn unusable_names_and_configurations() {
     let none = side.builder().roots(rustls::RootCertStore::empty().into()).try_build().unwrap_err();
     assert_eq!(none.failure(), Failure::NoRootCertificates);
     assert!(side.tunnels().is_empty(), "nothing had begun");
+}
+
+/// People read a sentence, and programs find what the libraries reported.
+#[test]
+fn errors_of_the_libraries_are_among_the_sources() {
+    fn find<E: Error + 'static>(error: &TlsError) -> Option<&E> {
+        std::iter::successors(error.source(), |error| (*error).source())
+            .find_map(|error| error.downcast_ref())
+    }
+    let side = Side::new();
+    let (one, two) = (side.authority.issue(&["me"]), side.authority.issue(&["me"]));
+    let mismatch = ClientCertificate::from_pem(&one.pem, two.key_pem()).unwrap();
+    let mismatch = side.builder().client_certificate(mismatch).try_build().unwrap_err();
+    assert!(matches!(find(&mismatch), Some(rustls::Error::InconsistentKeys(_))), "{mismatch:?}");
+    let text = mismatch.source().unwrap().to_string();
+    assert_eq!(text, "certificate and private key do not fit: key mismatch");
+    let cut = Roots::from_pem("-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap_err();
+    assert!(matches!(find(&cut), Some(pem::Error::MissingSectionEnd { .. })), "{cut:?}");
+    let text = cut.source().unwrap().to_string();
+    assert_eq!(text, "the line `-----END CERTIFICATE-----` is missing");
 }
 
 #[test]

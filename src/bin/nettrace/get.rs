@@ -14,7 +14,7 @@ use nettrace::{
     Client, NetTrace, TraceSink,
     client::{Body, ClientError, HttpVersion},
     proxy::{Proxy, ProxySelector},
-    tls::Roots,
+    tls::{Roots, TlsError},
 };
 use std::{
     error::Error,
@@ -278,13 +278,15 @@ async fn conclude(client: &Client, sink: &TraceSink) -> NetTrace {
 /// An error with all its causes, each said once.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
+    let (mut is_explained, mut cause) = (error.is::<TlsError>(), error.source());
     while let Some(error) = cause {
         let said = error.to_string();
         if !text.contains(&said) {
             text = format!("{text}: {said}");
         }
-        cause = error.source();
+        // The source of a TLS error is a sentence. What is behind it says the same with names of types.
+        cause = error.source().filter(|_| !is_explained);
+        is_explained = error.is::<TlsError>();
     }
     text
 }
