@@ -82,8 +82,38 @@ pub(crate) fn io_failure(error: &io::Error) -> Failure {
         io::ErrorKind::AddrNotAvailable => Failure::AddressNotAvailable,
         io::ErrorKind::AddrInUse => Failure::AddressInUse,
         io::ErrorKind::PermissionDenied => Failure::PermissionDenied,
-        _ => Failure::unknown(error),
+        io::ErrorKind::NetworkDown => Failure::NetworkDown,
+        io::ErrorKind::NotConnected => Failure::NotConnected,
+        _ => error.raw_os_error().and_then(os_failure).unwrap_or_else(|| Failure::unknown(error)),
     }
+}
+
+/// Returns the code of an error number that std has no stable kind for.
+fn os_failure(number: i32) -> Option<Failure> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const NUMBERS: [(i32, Failure); 4] = [
+        (90, Failure::MessageSize),
+        (97, Failure::AddressFamilyNotSupported),
+        (102, Failure::NetworkReset),
+        (105, Failure::NoBufferSpace),
+    ];
+    // Those of the BSDs.
+    #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+    const NUMBERS: [(i32, Failure); 4] = [
+        (40, Failure::MessageSize),
+        (47, Failure::AddressFamilyNotSupported),
+        (52, Failure::NetworkReset),
+        (55, Failure::NoBufferSpace),
+    ];
+    // Winsock's.
+    #[cfg(not(unix))]
+    const NUMBERS: [(i32, Failure); 4] = [
+        (10040, Failure::MessageSize),
+        (10047, Failure::AddressFamilyNotSupported),
+        (10052, Failure::NetworkReset),
+        (10055, Failure::NoBufferSpace),
+    ];
+    NUMBERS.into_iter().find_map(|(known, failure)| (known == number).then_some(failure))
 }
 
 /// The code of the innermost error in the chain that has one; `unknown_failure` with the whole text otherwise.
@@ -332,4 +362,24 @@ fn is_broken_body(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     io.is_some_and(|io| matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
         && error.to_string() == "error reading a body from connection"
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_numbers_of_the_network_have_codes() {
+        for (number, code) in [
+            (libc::ENETDOWN, "network_down"),
+            (libc::ENETRESET, "network_reset"),
+            (libc::ENOTCONN, "x_not_connected"),
+            (libc::EMSGSIZE, "x_message_size"),
+            (libc::ENOBUFS, "x_no_buffer_space"),
+            (libc::EAFNOSUPPORT, "x_address_family_not_supported"),
+        ] {
+            assert_eq!(io_failure(&io::Error::from_raw_os_error(number)).to_string(), code);
+        }
+        assert_eq!(io_failure(&io::Error::from_raw_os_error(libc::EXDEV)).to_string(), "unknown_failure");
+    }
 }
