@@ -103,6 +103,13 @@ fn wrong_usage_exits_with_2() {
 }
 
 #[test]
+fn data_without_an_end() {
+    let output = run(["get", "http://h/", "-d", "@/dev/zero"]);
+    exits_with(&output, 2);
+    assert!(output.stderr.contains("cannot read /dev/zero: it is longer than 64 MiB"), "{}", output.stderr);
+}
+
+#[test]
 fn help_and_version() {
     for args in [&["--help"][..], &["get", "--help"], &["show", "--help"], &["demo", "--help"]] {
         let output = run(args);

@@ -68,8 +68,8 @@ pub(crate) struct GetArgs {
     /// Add a header field; can be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header, allow_hyphen_values = true)]
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
-    /// Send a body; @FILE sends that file byte for byte, @- standard input. Can be repeated: parts are joined
-    /// with &
+    /// Send a body; @FILE sends that file byte for byte, @- standard input; both may have
+    /// up to 64 MiB. Can be repeated: parts are joined with &
     #[arg(short, long, value_name = "DATA|@FILE", allow_hyphen_values = true)]
     pub(crate) data: Vec<String>,
     /// Speak HTTP/1.1 only

@@ -162,7 +162,7 @@ fn data(parts: &[String]) -> Result<Bytes, Problem> {
         match part.strip_prefix('@') {
             None => body.extend_from_slice(part.as_bytes()),
             Some(file) => {
-                let read = input::read(Path::new(file), |_| true);
+                let read = input::read(Path::new(file), input::MAX_DATA_BYTES, |_| true);
                 body.extend(read.map_err(|error| Problem::usage(format!("cannot read {file}: {error}")))?);
             }
         }

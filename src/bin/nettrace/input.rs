@@ -6,15 +6,25 @@ use std::{
     path::Path,
 };
 
-/// Longer input is refused. A path may lead to a device without an end.
-const MAX_BYTES: u64 = 1 << 30;
+/// The maximum length of a trace. A path may lead to a device without an end.
+pub(crate) const MAX_TRACE_BYTES: u64 = 1 << 30;
+/// The maximum length of a file with data for a request, which is held in memory whole.
+pub(crate) const MAX_DATA_BYTES: u64 = 64 << 20;
 
 /// Reads a file; `-` is standard input. Stops early if `is_wanted` is false for the beginning.
-pub(crate) fn read(path: &Path, is_wanted: impl FnOnce(&[u8]) -> bool) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+///
+/// Returns an error if the input cannot be read, or if it is longer than `max_bytes`.
+pub(crate) fn read(
+    path: &Path,
+    max_bytes: u64,
+    is_wanted: impl FnOnce(&[u8]) -> bool,
+) -> io::Result<Vec<u8>> {
     if path.as_os_str() == "-" {
-        bounded(io::stdin().lock(), MAX_BYTES, is_wanted)
+        bounded(io::stdin().lock(), max_bytes, is_wanted)
     } else {
-        bounded(File::open(path)?, MAX_BYTES, is_wanted)
+        bounded(File::open(path)?, max_bytes, is_wanted)
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) fn run(file: &Path, headers: bool, ascii: bool) -> Result<(), Problem
     let name = if is_dash(file) { "standard input".into() } else { file.display().to_string() };
     // What does not begin as a trace may have no end.
     let may_be_trace = |beginning: &[u8]| beginning.trim_ascii_start().first().is_none_or(|c| *c == b'{');
-    let json = input::read(file, may_be_trace)
+    let json = input::read(file, input::MAX_TRACE_BYTES, may_be_trace)
         .map_err(|error| Problem::failed(format!("cannot read {name}: {error}")))?;
     let trace = parse(&json, &name)?;
     let drawn = Screen::new(Stream::Stdout, ascii).waterfall(&trace, true, headers);
