@@ -220,7 +220,7 @@ impl<IO> Handshake<IO> {
     fn no_runtime(&mut self, error: NoRuntime) -> TlsError {
         let error = TlsError::no_runtime(self.name.to_str(), error);
         if let Some(record) = self.record.take() {
-            record.failed_of(&error);
+            record.failed_with(&error);
         }
         error
     }

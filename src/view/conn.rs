@@ -35,13 +35,25 @@ pub(super) fn rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>) -> V
         }
         rows.push(row);
     }
-    if attempts.is_empty() && (rows.is_empty() || dns::has_addresses(index, dial)) {
+    if attempts.is_empty()
+        && (rows.is_empty() || dns::has_addresses(index, dial))
+        && (dial.is_look_up_unseen() || !failed_before_connecting(dial))
+    {
         rows.push(unseen_attempts(index, dial));
     }
     let mut ways: Vec<Row> = attempts.iter().flat_map(|conn| through(index, conn)).collect();
     ways.sort_by_key(Row::begin);
     rows.extend(ways);
     rows
+}
+
+/// Returns `true` if the dial failed for a reason that comes before the first attempt: no usable address, or a setting
+/// that does not fit.
+fn failed_before_connecting(dial: &DialTrace) -> bool {
+    dial.failure.as_ref().is_some_and(|failure| {
+        matches!(failure, Failure::InvalidArgument | Failure::NoRuntime | Failure::NameserversSkipped)
+            || failure.as_str().trim_start_matches("x_").starts_with("dns_")
+    })
 }
 
 /// The attempts of a dial that show by their outcome only, as where somebody else's connector failed.
