@@ -380,6 +380,7 @@ mod tests {
         ] {
             assert_eq!(io_failure(&io::Error::from_raw_os_error(number)).to_string(), code);
         }
-        assert_eq!(io_failure(&io::Error::from_raw_os_error(libc::EXDEV)).to_string(), "unknown_failure");
+        let other = io_failure(&io::Error::from_raw_os_error(libc::EXDEV)).to_string();
+        assert!(other.starts_with("unknown_failure"), "{other}");
     }
 }

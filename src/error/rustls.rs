@@ -408,7 +408,7 @@ mod tests {
             ),
             (
                 invalid(not_valid_for(&[])),
-                "invalid peer certificate: certificate not valid for name \"a.test\", only for nobody",
+                "invalid peer certificate: certificate not valid for name \"a.test\", it names no host",
             ),
             (
                 invalid(not_valid_for(&["DnsName(\"a\")"; 20_000])),

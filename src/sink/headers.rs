@@ -316,11 +316,12 @@ fn end_of_link(text: &str, begin: usize, last_at: Option<usize>) -> usize {
     let brackets = || segment.match_indices('>').map(|(at, _)| at);
     let end = brackets().find(is_end).or_else(|| brackets().next()).map_or(segment_end, |len| begin + len);
     let authority = user_info::authority(&text[begin..end]).map(|len| begin + len);
-    match authority.and_then(|authority| user_info_end(text, authority..end, last_at)) {
-        // The password goes on behind the bracket.
-        Some(at) if at > end => text[at..].find('>').map_or(text.len(), |len| at + len),
-        _ => end,
-    }
+    let is_cut = authority.is_some_and(|authority| {
+        !text[authority..end].contains('@') && user_info_end(text, authority..end, last_at) > Some(end)
+    });
+    // The password goes on behind the bracket.
+    let at = if is_cut { text[end..].find('@').map(|len| end + len) } else { None };
+    at.map_or(end, |at| text[at..].find('>').map_or(text.len(), |len| at + len))
 }
 
 /// Masks the user info of URLs in a text.
@@ -540,6 +541,11 @@ mod tests {
         for (name, value, expected) in [
             ("link", r"<\\joe:secret@b.test>; rel=next", r"<\\***@b.test>; rel=next"),
             ("link", "<http://joe:p>w@h/>; rel=next, </x>", "<http://***@h/>; rel=next, </x>"),
+            (
+                "link",
+                "<http://joe:p>w@h/?q>; rel=next, <//joe:secret@b.test>",
+                "<http://***@h/?q>; rel=next, <//***@b.test>",
+            ),
             ("link", "<http://joe:p>;w@h/>; rel=next", "<http://***@h/>; rel=next"),
             ("link", "<http://joe:p<w@h/>; rel=next", "<http://***@h/>; rel=next"),
             ("link", r#"</x>; anchor="\\joe:secret@b.test""#, r#"</x>; anchor="\\***@b.test""#),
