@@ -11,6 +11,7 @@ pub(crate) const SPECIAL_SCHEMES: [&str; 5] = ["http", "https", "ws", "wss", "ft
 /// `***`.
 ///
 /// For messages about a text that may be no URL at all.
+#[cfg(any(test, feature = "connect"))]
 pub(crate) fn without_user_info(text: &str) -> String {
     let begin = authority(text).unwrap_or(0);
     match text[begin..].rfind('@') {

@@ -177,7 +177,7 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
             break;
         }
         // The text of its source would say the same with names of types.
-        #[cfg(feature = "tls")]
+        #[cfg(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")))]
         if error.is::<super::rustls::Explained>() {
             break;
         }

@@ -3,8 +3,7 @@
 use std::{error, fmt, io};
 
 use rustls::{
-    AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible,
-    pki_types::{UnixTime, pem},
+    AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, pki_types::UnixTime,
 };
 
 use crate::record::{Failure, Timestamp};
@@ -254,38 +253,42 @@ fn words(variant: impl fmt::Debug) -> String {
 }
 
 /// An error of rustls or of its PEM reader, shown as a sentence. [`source`](error::Error::source) is that error itself.
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 #[derive(Debug)]
 pub(crate) struct Explained {
     text: String,
     error: Box<dyn error::Error + Send + Sync>,
 }
 
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 impl Explained {
-    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
     pub(crate) fn new(error: Error) -> Self {
         Explained { text: rustls_text(&error), error: error.into() }
     }
 
     /// Explains an error of the PEM reader, whose own text shows lines of the file as lists of numbers.
-    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-    pub(crate) fn pem(error: pem::Error) -> Self {
+    pub(crate) fn pem(error: ::rustls::pki_types::pem::Error) -> Self {
         let text = match &error {
-            pem::Error::MissingSectionEnd { end_marker } => {
+            ::rustls::pki_types::pem::Error::MissingSectionEnd { end_marker } => {
                 format!("the line `-----END {}-----` is missing", end_marker.escape_ascii())
             }
-            pem::Error::IllegalSectionStart { .. } => "a `-----BEGIN` line is malformed".to_owned(),
+            ::rustls::pki_types::pem::Error::IllegalSectionStart { .. } => {
+                "a `-----BEGIN` line is malformed".to_owned()
+            }
             other => other.to_string(),
         };
         Explained { text, error: error.into() }
     }
 }
 
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 impl error::Error for Explained {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         Some(&*self.error)
