@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use futures_util::future::join_all;
 use nettrace::tonic::{Channel, connect, connect_lazy};
@@ -110,13 +110,17 @@ async fn restarts_amid_calls() {
     let sink = TraceSink::new();
     let channels = channels(&place, &sink, true).await;
     let answered = Arc::new(AtomicUsize::new(0));
+    let restarted = Arc::new(AtomicBool::new(false));
     let callers = (0..64).map(|i| {
-        let (channel, answered) = (channels[i % 2].clone(), answered.clone());
+        let (channel, answered, restarted) = (channels[i % 2].clone(), answered.clone(), restarted.clone());
         tokio::spawn(async move {
             let (mut calls, mut done): (Vec<Call>, usize) = (Vec::new(), 0);
-            while done < 12 {
+            let mut is_after_restarts = false;
+            while done < 12 || !is_after_restarts {
+                let is_last = restarted.load(Relaxed);
                 let (call, port) = greet(&channel, "caller").await;
                 done += usize::from(port.is_ok());
+                is_after_restarts |= is_last && port.is_ok();
                 answered.fetch_add(port.is_ok().into(), Relaxed);
                 calls.push((i % 2, call, port));
                 tokio::task::yield_now().await;
@@ -136,6 +140,7 @@ async fn restarts_amid_calls() {
         }
         server = place.serve();
     }
+    restarted.store(true, Relaxed);
     let calls: Vec<Call> =
         join_all(callers).await.into_iter().flat_map(|calls| calls.expect("no panic")).collect();
     let used = assert_all_linked(&sink, &calls);
