@@ -15,6 +15,7 @@ mod support;
 
 mod budget;
 mod certificates;
+mod names;
 mod operations;
 mod texts;
 

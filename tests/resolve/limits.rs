@@ -1,37 +1,9 @@
 //! Replies made to fill the memory and the time of whoever records them.
 
 use super::*;
+use dns::full_of_one_odd_name;
 use nettrace::{FinishedRecord, record::DnsReplyMsg};
 use std::sync::Mutex;
-
-/// A name of 127 labels and 255 bytes, none of which can be printed: 635 bytes of text.
-fn odd_name() -> Vec<u8> {
-    [[1, 0xff].repeat(127), vec![0]].concat()
-}
-
-/// A reply with aliases that all belong to, and lead to, one name of odd bytes, as many as fit into `size` bytes;
-/// then `address` for the name that was asked for.
-fn hostile(asked: &Asked, size: usize, address: Option<[u8; 4]>) -> Vec<u8> {
-    let mut reply = asked.reply();
-    reply.edns = None;
-    let mut bytes = wire(&reply);
-    let name = bytes.len() as u16;
-    let pointer = (0xc000 | name).to_be_bytes();
-    let alias = [&[0, 5, 0, 1, 0, 0, 0, 60, 0, 2], &pointer[..]].concat();
-    bytes.extend([odd_name(), alias.clone()].concat());
-    let mut answers = 1u16;
-    while bytes.len() + 2 * (2 + alias.len()) + 2 <= size {
-        bytes.extend([&pointer[..], &alias].concat());
-        answers += 1;
-    }
-    if let Some(address) = address.filter(|_| asked.is_a()) {
-        bytes.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        bytes.extend(address);
-        answers += 1;
-    }
-    bytes[6..8].copy_from_slice(&answers.to_be_bytes());
-    bytes
-}
 
 /// How many answers a message says that it has.
 fn answer_count(message: &[u8]) -> u64 {
@@ -60,7 +32,7 @@ async fn a_reply_full_of_one_odd_name_is_cut() {
     let sent = Arc::new(Mutex::new(Vec::new()));
     let to_sent = sent.clone();
     let server = DnsServer::start(move |asked| {
-        let reply = hostile(asked, 65_535, Some([192, 0, 2, 1]));
+        let reply = full_of_one_odd_name(asked, 65_535, Some([192, 0, 2, 1]));
         to_sent.lock().unwrap().push((asked.message.metadata.id, reply.clone()));
         Action::Send(vec![reply])
     })
@@ -95,7 +67,7 @@ async fn a_reply_full_of_one_odd_name_is_cut() {
 async fn false_replies_full_of_one_odd_name_are_cut() {
     let sink = TraceSink::new();
     let server = DnsServer::start(|asked| {
-        let mut flood = vec![hostile(asked, 600, None); 80];
+        let mut flood = vec![full_of_one_odd_name(asked, 600, None); 80];
         flood.iter_mut().for_each(|reply| reply[0] ^= 1);
         flood.push(wire(&asked.addresses(&["192.0.2.1"])));
         Action::Send(flood)

@@ -265,3 +265,32 @@ pub fn about(message: &Message, other: &str) -> Message {
     message.metadata.message_type = MessageType::Response;
     message
 }
+
+/// A name of 127 labels and 255 bytes, none of which can be printed: 635 bytes of text.
+fn odd_name() -> Vec<u8> {
+    [[1, 0xff].repeat(127), vec![0]].concat()
+}
+
+/// Returns a reply with aliases that all belong to, and lead to, one name of odd bytes, as many as fit into `size` bytes;
+/// then `address` for the name that was asked for.
+pub fn full_of_one_odd_name(asked: &Asked, size: usize, address: Option<[u8; 4]>) -> Vec<u8> {
+    let mut reply = asked.reply();
+    reply.edns = None;
+    let mut bytes = wire(&reply);
+    let name = bytes.len() as u16;
+    let pointer = (0xc000 | name).to_be_bytes();
+    let alias = [&[0, 5, 0, 1, 0, 0, 0, 60, 0, 2], &pointer[..]].concat();
+    bytes.extend([odd_name(), alias.clone()].concat());
+    let mut answers = 1u16;
+    while bytes.len() + 2 * (2 + alias.len()) + 2 <= size {
+        bytes.extend([&pointer[..], &alias].concat());
+        answers += 1;
+    }
+    if let Some(address) = address.filter(|_| asked.is_a()) {
+        bytes.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        bytes.extend(address);
+        answers += 1;
+    }
+    bytes[6..8].copy_from_slice(&answers.to_be_bytes());
+    bytes
+}

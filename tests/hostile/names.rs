@@ -1,0 +1,67 @@
+//! Nameservers whose replies are full of one name that is long and cannot be printed.
+
+use std::net::Ipv4Addr;
+
+use nettrace::{NetTrace, TraceSink, resolve::StubResolver};
+
+use crate::{
+    assert_bounded,
+    support::dns::{Action, Asked, DnsServer, full_of_one_odd_name, wire},
+};
+
+const LOOKUPS: usize = 200;
+
+/// Looks names up at a server that behaves like this, over TCP alone or over UDP.
+async fn look_up(sink: &TraceSink, tcp: bool, behaviour: fn(&Asked) -> Action) {
+    let server = DnsServer::start(behaviour).await;
+    let resolver =
+        StubResolver::builder(sink).nameservers([server.addr()]).resolv_conf(None).hosts_file(None);
+    let resolver = resolver.search([""; 0]).use_vc(tcp).build().unwrap();
+    for i in 0..LOOKUPS {
+        let found = resolver.lookup(&format!("host{i}.test")).await.unwrap();
+        assert_eq!(found, [Ipv4Addr::new(192, 0, 2, 1)]);
+    }
+}
+
+/// Two queries of each lookup, with so many replies to each.
+fn assert_kept(trace: &NetTrace, replies: usize) {
+    assert_eq!(trace.dns_queries.len(), 2 * LOOKUPS);
+    for query in &trace.dns_queries {
+        assert_eq!(query.dns_reply_msgs.len(), replies);
+        assert!(query.dns_reply_msgs[0].truncated_fields.get("answers").is_some(), "{query:?}");
+    }
+}
+
+/// 65,535 bytes each, of which the text alone would be millions.
+#[test]
+fn replies_over_tcp() {
+    assert_bounded(
+        TraceSink::new(),
+        async |sink| {
+            look_up(sink, true, |asked| {
+                Action::Send(vec![full_of_one_odd_name(asked, 65_535, Some([192, 0, 2, 1]))])
+            })
+            .await;
+        },
+        |trace| assert_kept(trace, 1),
+    );
+}
+
+/// Forty false replies of 600 bytes before each true one.
+#[test]
+fn false_replies_over_udp() {
+    assert_bounded(
+        TraceSink::new(),
+        async |sink| {
+            look_up(sink, false, |asked| {
+                let mut flood = vec![full_of_one_odd_name(asked, 600, None); 40];
+                flood.iter_mut().for_each(|reply| reply[0] ^= 0xff); // another ID
+                let truth = if asked.is_a() { asked.addresses(&["192.0.2.1"]) } else { asked.reply() };
+                flood.push(wire(&truth));
+                Action::Send(flood)
+            })
+            .await;
+        },
+        |trace| assert_kept(trace, 16 + 1),
+    );
+}
