@@ -534,7 +534,7 @@ mod tests {
             HeaderValue::from_str(value).unwrap(),
         )]);
         let captured = CapturedHeaders::take(&headers, &settings).unwrap().export();
-        captured.get(name).unwrap().field_val.clone().into()
+        captured.get(name).unwrap().field_val.clone()
     }
 
     #[test]
