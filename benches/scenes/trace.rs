@@ -45,7 +45,7 @@ fn after_refused_dials(count: usize) -> TraceSink {
     sink
 }
 
-/// So many queries of a nameserver, each answered with two addresses.
+/// Queries of a nameserver, each answered with two addresses.
 fn after_lookups(count: usize) -> TraceSink {
     let sink = TraceSink::builder().retention(Retention::unbounded()).build();
     let exchange = exchange();

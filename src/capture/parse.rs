@@ -45,7 +45,7 @@ pub(super) struct Segment {
     pub(super) tcp: Option<TcpMarks>,
 }
 
-/// What the header of a TCP segment says about the end of the connection (RFC 9293 section 3.6).
+/// The fields of a TCP header that tell how a connection ends (RFC 9293 section 3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TcpMarks {
     /// The sequence number that follows the FIN, if this is one.

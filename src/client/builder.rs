@@ -88,7 +88,7 @@ pub struct ClientBuilder {
     layers: Vec<Box<dyn FnOnce(ClientService) -> ClientService + Send>>,
 }
 
-/// Those of Go's `http.DefaultTransport`.
+/// The limits of Go's `http.DefaultTransport`.
 const DEFAULT_MAX_IDLE_CONNS: usize = 100;
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 

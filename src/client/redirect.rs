@@ -15,9 +15,9 @@ pub(super) struct Hop {
 /// Which redirects keep the credentials of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CredentialScope {
-    /// Those to the first host and its subdomains, whatever the port and the scheme: the rule of Go's `http.Client`.
+    /// Redirects to the first host and its subdomains, on any port and scheme: the rule of Go's `http.Client`.
     Host,
-    /// Those to the scheme, host and port of the hop before: reqwest's rule.
+    /// Redirects to the scheme, host and port of the hop before: the rule of reqwest.
     #[cfg(feature = "reqwest")]
     Origin,
 }

@@ -1,4 +1,4 @@
-//! What the operating system says of its error numbers.
+//! The texts of the operating system's error numbers.
 
 use crate::record::Text;
 use std::{io, sync::OnceLock};

@@ -16,7 +16,7 @@ pub struct TlsError {
     text: String,
     failure: Failure,
     source: Source,
-    /// What the source does not say, to be read behind it.
+    /// An addition to the text of the source, shown after it.
     hint: &'static str,
 }
 

@@ -77,7 +77,7 @@ pub struct TcpConnTrace {
     /// Reads and writes of the socket; `None` when they are not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket_trace: Option<SocketTrace>,
-    /// What was cut because it was over its limit.
+    /// Fields that were cut because they were over their limit, with their original sizes.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub truncated_fields: Rare<TruncatedFields>,
 }
@@ -124,7 +124,7 @@ pub struct SocksTrace {
     /// How the handshake ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<EndReason>,
-    /// What was cut because it was over its limit.
+    /// Fields that were cut because they were over their limit, with their original sizes.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub truncated_fields: Rare<TruncatedFields>,
 }
@@ -167,7 +167,7 @@ pub struct UdpConnTrace {
     /// Reads and writes of the socket; `None` when they are not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket_trace: Option<SocketTrace>,
-    /// What was cut because it was over its limit.
+    /// Fields that were cut because they were over their limit, with their original sizes.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub truncated_fields: Rare<TruncatedFields>,
 }

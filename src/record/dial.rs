@@ -57,7 +57,7 @@ pub struct DialTrace {
     /// The TCP connection that the dial established.
     #[serde(skip_serializing_if = "TraceId::is_undefined")]
     pub established_conn: TraceId,
-    /// What was cut because it was over its limit.
+    /// Fields that were cut because they were over their limit, with their original sizes.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub truncated_fields: Rare<TruncatedFields>,
 }

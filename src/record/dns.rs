@@ -32,7 +32,7 @@ pub struct DnsQueryTrace {
     /// How the conversation ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<EndReason>,
-    /// What was cut because it was over its limit.
+    /// Fields that were cut because they were over their limit, with their original sizes.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub truncated_fields: Rare<TruncatedFields>,
 }
@@ -105,7 +105,7 @@ pub struct DnsReplyMsg {
     /// Why the message was not taken for a reply: `id mismatch`, `question mismatch`, `malformed: …`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ignored: String,
-    /// What was cut because it was over its limit: the answers.
+    /// Names `answers` with their original count if some were left out.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub truncated_fields: Rare<TruncatedFields>,
 }

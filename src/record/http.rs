@@ -115,7 +115,7 @@ pub struct HttpReqTrace {
     /// Bytes of the response's body that were read, before decoding (`Content-Encoding`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resp_encoded_len: Option<u64>,
-    /// What was cut because it was over its limit.
+    /// Fields that were cut because they were over their limit, with their original sizes.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub truncated_fields: Rare<TruncatedFields>,
 }

@@ -60,7 +60,7 @@ pub struct TlsTunnelTrace {
     pub negotiated_proto: Text,
     /// The name in the Server Name Indication (RFC 6066 section 3).
     pub server_name: Text,
-    /// What was cut because it was over its limit.
+    /// Fields that were cut because they were over their limit, with their original sizes.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub truncated_fields: Rare<TruncatedFields>,
 }
@@ -109,7 +109,7 @@ pub struct PeerCert {
     /// The names and addresses for which it is valid (Subject Alternative Names).
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub sans: Vec<String>,
-    /// What was cut because it was over its limit.
+    /// Fields that were cut because they were over their limit, with their original sizes.
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub truncated_fields: Rare<TruncatedFields>,
 }

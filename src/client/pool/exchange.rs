@@ -252,7 +252,7 @@ async fn within<F: Future>(
     .await
 }
 
-/// What was asked for, as far as the form of the response depends on it (RFC 9112 section 6.3).
+/// The kind of request, as far as the length of the response's body depends on it (RFC 9112 section 6.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Head,

@@ -42,7 +42,7 @@ pub(super) struct Host {
     dials_one: bool,
     limit: usize,
     idle_timeout: Option<Duration>,
-    /// Of all hosts.
+    /// The idle connections of all hosts together.
     idle_count: Arc<IdleCount>,
     state: Mutex<State>,
 }

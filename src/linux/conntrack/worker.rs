@@ -284,7 +284,7 @@ fn heard(conn: ConnRef, event: Event, now: Instant, is_last: bool) -> Option<Loo
     }
 }
 
-/// What follows a look at a connection that was looked at `stage` times after its close.
+/// Returns what follows a query about a connection that was queried `stage` times since its close.
 fn later(stage: usize, closed_at: Instant, now: Instant) -> Then {
     match AFTER_CLOSE.get(stage) {
         Some(delay) => Then::LookLater { stage, closed_at, due: now + *delay },
