@@ -313,6 +313,9 @@ impl ClientBuilder {
 
     /// How many redirects to follow; 9 by default, so that 10 requests are made at most, as Go does. With zero the
     /// redirect itself is the response, as always to a CONNECT.
+    ///
+    /// As with Go, a redirected request has a `Referer`: the URL before it, with its query and without user info. None
+    /// is sent from https to http. A `Referer` of the caller's own stays, on every hop.
     pub fn max_redirects(mut self, max: usize) -> Self {
         self.redirects = max;
         self
