@@ -27,9 +27,9 @@ use tracing::Level;
 /// | `nettrace::dns` | a conversation with a nameserver is over | debug |
 /// | `nettrace::tls` | a tunnel was closed, a handshake failed | debug |
 ///
-/// What failed or timed out is a warning. What was given up is not, nor is an attempt that another was faster than. Nor
-/// is a look-up that found no addresses of one family (`dns_no_answer`), since the other may have some: where none has,
-/// the dial fails.
+/// A record that failed or timed out is a warning. One that was given up is not, nor is an attempt that lost the race.
+/// A lookup that found no addresses of one family (`dns_no_answer`) is no warning either, since the other
+/// family may have some: if none has, the dial fails.
 ///
 /// Fields have the names of OpenTelemetry's semantic conventions where those have one: `http.request.method`,
 /// `url.full`, `http.response.status_code`, `server.address`, `network.peer.address`, `tls.protocol.version`,

@@ -42,8 +42,9 @@ impl CaptureProbe {
         CaptureProbe(Arc::new(Running { shared, worker: Mutex::new(worker) }))
     }
 
-    /// What was captured so far, one for each interface that could be opened. Captures go on. Await
-    /// [`TraceSink::refresh`] before, to have the last packets of connections that were closed just now.
+    /// Returns what was captured so far, one capture for each interface that could be opened. Captures go on.
+    ///
+    /// Await [`TraceSink::refresh`] first to include the last packets of connections that were closed just before.
     pub fn captures(&self) -> Vec<PacketCapture> {
         self.0.shared.captures()
     }
@@ -187,8 +188,9 @@ impl Probe for CaptureProbe {
 }
 
 impl TraceSink {
-    /// What the [`CaptureProbe`]s of this sink have captured so far. Captures go on. Await [`refresh`](Self::refresh)
-    /// before, to have the last packets of connections that were closed just now.
+    /// Returns what the [`CaptureProbe`]s of this sink have captured so far. Captures go on.
+    ///
+    /// Await [`refresh`](Self::refresh) first to include the last packets of connections that were closed just before.
     pub fn captures(&self) -> Vec<PacketCapture> {
         self.capture_probes().flat_map(CaptureProbe::captures).collect()
     }

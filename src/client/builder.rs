@@ -314,7 +314,7 @@ impl ClientBuilder {
     /// How many redirects to follow; 9 by default, so that 10 requests are made at most, as Go does. With zero the
     /// redirect itself is the response, as always to a CONNECT.
     ///
-    /// As with Go, a redirected request has a `Referer`: the URL before it, with its query and without user info. None
+    /// A redirected request has a `Referer`, as with Go: the URL before it, with its query and without user info. None
     /// is sent from https to http. A `Referer` of the caller's own stays, on every hop.
     pub fn max_redirects(mut self, max: usize) -> Self {
         self.redirects = max;

@@ -105,7 +105,7 @@ pub struct HttpReqTrace {
     /// The status that the response of a gRPC call ended with: 0 for success. Without one the call was cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<u16>,
-    /// What a gRPC server said of a status other than success. Only recorded with
+    /// The message of a gRPC status other than success (`grpc-message`). Only recorded with
     /// [`HeaderCapture::Values`](crate::HeaderCapture::Values).
     #[serde(skip_serializing_if = "Rare::is_absent")]
     pub grpc_message: Rare<Text>,

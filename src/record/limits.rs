@@ -1,8 +1,8 @@
 //! Limits of every text and list in a record that somebody else controls.
 //!
 //! A record may hold what a peer, a user's program or an operating system says, and none of them has to be brief.
-//! What is over its limit is cut before it is kept: a text ends in [`TRUNCATION_MARK`], a list keeps its first entries,
-//! and the record names the field with its original size in [`TruncatedFields`].
+//! A text or list that is over its limit is cut before it is kept: a text ends in [`TRUNCATION_MARK`], a list keeps its
+//! first entries, and the record names the field with its original size in [`TruncatedFields`].
 //! [`Retention`](crate::Retention) limits how much all records that have ended may take together; what is still running
 //! is bounded by these limits alone.
 //!
@@ -84,7 +84,7 @@ pub(crate) const MAX_CERTIFICATES: usize = 8;
 pub(crate) const MAX_CERTIFICATE_SANS: usize = 100;
 /// Bytes of all Subject Alternative Names in one chain, [`SAN_OVERHEAD_BYTES`] for each name included.
 pub(crate) const MAX_CHAIN_SAN_BYTES: usize = 8 << 10;
-/// What a name takes besides its text.
+/// The memory that a Subject Alternative Name takes besides its text.
 pub(crate) const SAN_OVERHEAD_BYTES: usize = size_of::<String>();
 /// Bytes of a distinguished name as text, escapes included.
 pub(crate) const MAX_DISTINGUISHED_NAME_BYTES: usize = 512;

@@ -1,4 +1,4 @@
-//! What is set on a builder of reqwest's. Its `Debug` output is all that reqwest tells of that.
+//! The settings of a reqwest builder, read from its `Debug` output: reqwest shows them nowhere else.
 
 use ::reqwest::ClientBuilder;
 

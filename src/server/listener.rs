@@ -67,7 +67,7 @@ pub struct TraceListener<L> {
     options: SocketOptions,
 }
 
-/// What is set on the sockets of accepted TCP connections.
+/// The options of the sockets of accepted TCP connections.
 #[derive(Debug, Default)]
 struct SocketOptions {
     nodelay: NoDelay,

@@ -74,8 +74,8 @@ impl Budget {
 
     /// Returns `true` if records are to be evicted now that `fixed` bytes are taken by what is not charged.
     ///
-    /// What could not be evicted before is not tried again at once: only when more was charged, or when the total has
-    /// grown by another 1/32 of the limit.
+    /// Returns `true` if an eviction is due. After one that could not free enough, the next is due only when more was
+    /// charged, or when the total has grown by another 1/32 of the limit.
     pub(super) fn is_due(&self, fixed: usize) -> bool {
         let taken = fixed.saturating_add(self.charged());
         // It falls again with the total, down to the limit.

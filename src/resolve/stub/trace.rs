@@ -27,7 +27,7 @@ pub(super) fn query(query: &Query, question: &Question) -> DnsQuery {
     }
 }
 
-/// As much as could be read, and as the limits allow.
+/// Returns the record of a reply: as much as could be read, and as the limits allow.
 pub(super) fn reply(reply: &Reply<'_>, mut answers: AnswersBuilder, ignored: Cow<'static, str>) -> DnsReply {
     for answer in &reply.answers {
         if !add(&mut answers, answer) {

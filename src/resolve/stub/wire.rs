@@ -301,8 +301,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is read, its text and where it ends are what hickory-proto makes of it, except that hickory-proto
-        /// escapes in octal.
+        /// Names have the text and the end that hickory-proto reads, except that hickory-proto escapes in octal.
         #[test]
         fn as_hickory_reads_it(message in message(), start: prop::sample::Index) {
             let start = start.index(message.len() + 1);
