@@ -118,7 +118,7 @@ pub use log::TracingEvents;
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};
 #[cfg(loom)]
 #[doc(hidden)]
-pub use sink::models;
+pub use sink::loom_models;
 pub use sink::{
     ConnRef, FinishedRecord, HeaderCapture, IdFormat, NotTraced, Probe, ProbeEvent, ProbeSocket,
     RequestHandle, ResponseExt, Retention, Subscriber, TraceSink, TraceSinkBuilder,

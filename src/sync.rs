@@ -1,5 +1,5 @@
 //! Atomics and locks of what is lock-free: the standard library's, or under `cfg(loom)` those of loom, which runs
-//! the models in `sink::models` through every order of events that the memory model allows.
+//! the models in `sink::loom_models` through every order of events that the memory model allows.
 //!
 //! `Arc` is the standard library's in both: the order that its counts give is its own affair, and loom's lacks
 //! much of it.

@@ -3,7 +3,7 @@
 //! A record is charged when it ends, and its charge is released when it is evicted. Nothing is charged while it runs:
 //! what one record can take until then is limited (see `record::limits`).
 
-use super::shard::Padded;
+use super::registry::shard::Padded;
 use std::sync::atomic::{
     AtomicBool, AtomicUsize,
     Ordering::{Relaxed, Release},

@@ -2,14 +2,12 @@
 
 use super::{
     Probe,
-    blanks::Blanks,
     budget::Budget,
     clock::{Anchor, Clock, Tick},
-    findings::Findings,
-    registry::Numbers,
-    request::RequestRecord,
-    settings::{Retention, Settings},
-    shard::Padded,
+    config::{Retention, Settings},
+    conn::probe_data::Findings,
+    registry::{Numbers, batch_alloc::Blanks, shard::Padded},
+    request::record::RequestRecord,
     subscriber::FinishedRecord,
 };
 use crate::record::{TickScale, Timestamp, TraceClock, TraceId};

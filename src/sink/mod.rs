@@ -3,88 +3,72 @@
 //! A layer asks the sink for a recorder, holds it as long as the thing lives, and dropping it is the end:
 //! futures may be dropped at any await point, so nothing depends on code that runs after one.
 
-mod address_texts;
-mod assemble;
-mod attempt;
-mod blanks;
 mod budget;
 mod clock;
+mod config;
 mod conn;
-mod conn_recorder;
-mod conntrack;
+mod context;
 mod core;
 mod dial;
 mod dns;
-mod end;
-mod export;
-mod findings;
-mod group;
-#[cfg(feature = "request")]
-mod grpc;
-mod handle;
-mod headers;
-#[cfg(any(feature = "connect", feature = "tls"))]
-mod identity;
 mod ids;
-mod links;
 #[cfg(loom)]
-pub mod models;
-#[cfg(feature = "reqwest")]
-mod observed;
-mod oplog;
+pub mod loom_models;
 mod probe;
 mod proxy;
-#[cfg(feature = "reqwest")]
-mod redirected;
 mod registry;
 mod request;
-mod request_recorder;
-mod scope;
-mod settings;
-mod shard;
+mod snapshot;
 mod subscriber;
 mod tls;
-mod url;
 
 #[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 pub(crate) use self::clock::readings;
-#[cfg(all(feature = "tcp-info", target_os = "linux"))]
-pub(crate) use self::findings::RawTcpInfo;
 #[cfg(any(feature = "connect", feature = "tls"))]
-pub(crate) use self::identity::described;
+pub(crate) use self::conn::identity::described;
+#[cfg(all(feature = "tcp-info", target_os = "linux"))]
+pub(crate) use self::conn::probe_data::RawTcpInfo;
 #[cfg(feature = "reqwest")]
-pub(crate) use self::observed::ObservedTunnel;
+pub(crate) use self::dial::foreign_dial::ObservedTunnel;
 #[cfg(feature = "tonic")]
-pub(crate) use self::request_recorder::RequestLink;
+pub(crate) use self::request::recorder::RequestLink;
 pub(crate) use self::{
-    attempt::AttemptRecorder,
     clock::Tick,
-    conn::{Endpoint, Transport},
-    conn_recorder::ConnRecorder,
-    dial::{DialRecorder, DialRef},
-    dns::{AnswerHead, AnswerText, AnswerValue, AnswersBuilder, DnsQuery, DnsRecorder, DnsReply},
-    headers::without_user_info,
-    proxy::{ProxyName, SocksRecorder},
-    request::{RequestHead, RequestRef},
-    request_recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},
-    tls::{PeerChain, TlsFacts, TlsRecorder},
+    conn::{
+        record::{Endpoint, Transport},
+        recorder::ConnRecorder,
+    },
+    dial::{
+        attempt::AttemptRecorder,
+        recorder::{DialRecorder, DialRef},
+    },
+    dns::{
+        answers::{AnswerHead, AnswerText, AnswerValue, AnswersBuilder},
+        record::{DnsQuery, DnsRecorder, DnsReply},
+    },
+    proxy::recorder::{ProxyName, SocksRecorder},
+    request::{
+        headers::without_user_info,
+        record::{RequestHead, RequestRef},
+        recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},
+    },
+    tls::recorder::{PeerChain, TlsFacts, TlsRecorder},
 };
 pub use self::{
-    conn::ConnRef,
-    handle::{NotTraced, RequestHandle, ResponseExt},
+    config::{HeaderCapture, Retention, TraceSinkBuilder},
+    conn::record::ConnRef,
     ids::IdFormat,
     probe::{Probe, ProbeEvent, ProbeSocket},
-    settings::{HeaderCapture, Retention, TraceSinkBuilder},
+    request::handle::{NotTraced, RequestHandle, ResponseExt},
     subscriber::{FinishedRecord, Subscriber},
 };
 
 use self::{
-    blanks::Blanks,
+    config::Settings,
     core::Core,
-    group::{Group, GroupSlot},
-    registry::{Entry, Numbers, Registry},
-    request::{Beginning, RequestRecord},
-    settings::Settings,
+    dial::group::{Group, GroupSlot},
+    registry::{Entry, Numbers, Registry, batch_alloc::Blanks},
+    request::record::{Beginning, RequestRecord},
 };
 use crate::record::{Dropped, EndReason, NetTrace, Text};
 use std::sync::{
@@ -166,7 +150,7 @@ impl TraceSink {
         };
         // Before the requests: each that caused a dial had begun then.
         let groups = inner.groups.pin().iter().filter_map(|(_, slot)| slot.group()).collect();
-        let mut trace = assemble::all(&inner.core, groups, || inner.requests.pin());
+        let mut trace = snapshot::assembly::all(&inner.core, groups, || inner.requests.pin());
         trace.description = description.as_ref().into();
         trace.dropped = inner.dropped(&trace);
         trace
@@ -250,10 +234,10 @@ impl TraceSink {
         let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
             return DialRecorder::default();
         };
-        if let Some(begun) = scope::begun(&inner.core) {
+        if let Some(begun) = context::begun(&inner.core) {
             return begun;
         }
-        let (group, recorder) = dial::begin(&inner.core, &inner.blanks, destination());
+        let (group, recorder) = dial::recorder::begin(&inner.core, &inner.blanks, destination());
         inner.keep(group);
         recorder
     }
@@ -263,7 +247,7 @@ impl TraceSink {
         let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
             return DialRef::default();
         };
-        if let Some(group) = scope::dial().filter(|group| Arc::ptr_eq(&group.core, &inner.core)) {
+        if let Some(group) = context::dial().filter(|group| Arc::ptr_eq(&group.core, &inner.core)) {
             return DialRef(Some(group));
         }
         let group = inner.blanks.group(&inner.core, None);

@@ -1,0 +1,116 @@
+//! Which connection a stream is, whatever it is wrapped in.
+//!
+//! A stream carries its identity among the extras of what it says of itself; but to say that, a TCP stream asks the
+//! kernel for both of its addresses. Where nothing but the identity is wanted it is handed over beside that.
+
+use super::record::ConnRef;
+use http::Extensions;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use std::cell::Cell;
+
+thread_local! {
+    static ASKED: Cell<Asked> = const { Cell::new(Asked::Nothing) };
+}
+
+#[derive(Default)]
+enum Asked {
+    #[default]
+    Nothing,
+    Identity,
+    Answered(ConnRef),
+}
+
+/// The identity of what a connector has connected.
+pub(in crate::sink) fn of(io: &impl Connection) -> Option<ConnRef> {
+    struct Back(Asked);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            let _ = ASKED.try_with(|asked| asked.set(std::mem::take(&mut self.0)));
+        }
+    }
+    let mut back = Back(ASKED.try_with(|asked| asked.replace(Asked::Identity)).unwrap_or_default());
+    let connected = io.connected();
+    match ASKED.try_with(|asked| asked.replace(std::mem::take(&mut back.0))) {
+        Ok(Asked::Answered(conn)) => Some(conn),
+        // A stream of another kind, or one that was described before.
+        _ => {
+            let mut extras = Extensions::new();
+            connected.get_extras(&mut extras);
+            extras.remove()
+        }
+    }
+}
+
+/// What the stream of that connection says of itself, or no more than its identity where that is all that was asked.
+pub(crate) fn described(conn: &ConnRef, describe: impl FnOnce() -> Connected) -> Connected {
+    let is_asked = ASKED.try_with(|asked| match asked.take() {
+        Asked::Identity => {
+            asked.set(Asked::Answered(conn.clone()));
+            true
+        }
+        other => {
+            asked.set(other);
+            false
+        }
+    });
+    if is_asked == Ok(true) { Connected::new() } else { describe().extra(conn.clone()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::{Endpoint, TraceSink, Transport};
+    use std::cell::RefCell;
+
+    /// Notes how often it was described.
+    struct Stream<'a>(&'a RefCell<u32>, Option<ConnRef>);
+
+    impl Connection for Stream<'_> {
+        fn connected(&self) -> Connected {
+            let describe = || {
+                *self.0.borrow_mut() += 1;
+                Connected::new()
+            };
+            self.1.as_ref().map_or_else(describe, |conn| described(conn, describe))
+        }
+    }
+
+    /// Hides nothing of what is inside.
+    struct Around<S>(S);
+
+    impl<S: Connection> Connection for Around<S> {
+        fn connected(&self) -> Connected {
+            self.0.connected().proxy(true)
+        }
+    }
+
+    /// Knows whom it is, and nothing of how that is asked.
+    struct Foreign(ConnRef);
+
+    impl Connection for Foreign {
+        fn connected(&self) -> Connected {
+            Connected::new().extra(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn an_identity_is_found_without_a_description() {
+        let (sink, described) = (TraceSink::new(), RefCell::new(0));
+        let conn = |sink: &TraceSink| {
+            let recorder = sink.dial(|| "web.test:80".into()).adopt(Transport::Tcp, Endpoint::default, false);
+            recorder.conn_ref().cloned()
+        };
+        let (known, other) = (conn(&sink), conn(&sink));
+        let id = |conn: &Option<ConnRef>| conn.as_ref().map(ConnRef::id);
+        let stream = Around(Around(Stream(&described, known.clone())));
+        assert_eq!(id(&of(&stream)), id(&known));
+        assert_eq!(*described.borrow(), 0);
+        assert!(of(&Around(Stream(&described, None))).is_none());
+        assert_eq!(*described.borrow(), 1);
+        // Nothing is left behind: asked for its description, a stream gives it.
+        assert!(stream.connected().is_proxied());
+        assert_eq!(*described.borrow(), 2);
+        assert_eq!(id(&of(&Foreign(known.clone().unwrap()))), id(&known));
+        assert_eq!(id(&of(&Stream(&described, other.clone()))), id(&other));
+    }
+}

@@ -1,0 +1,249 @@
+//! The operations of one connection: one writer, any number of readers, no lock between them.
+//!
+//! The first operations lie in a chain of segments that only grows, the newest in a ring of segments that are
+//! not linked. A lock covers the ring's list; the writer takes it once in hundreds of operations.
+
+use crate::{
+    record::{
+        Chain, Cursor, Delta, EncodedOps, OpError, Rare, RawOp, Segment, SocketOps, SocketTrace, kind,
+        limits::{MAX_ERROR_BYTES, limit},
+    },
+    sink::{clock::Tick, config::Retention, core::Timeline},
+    sync::{AtomicU64, Mutex, MutexGuard},
+};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, PoisonError},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpKind {
+    Read,
+    Write,
+}
+
+pub(crate) struct OpLog {
+    /// Here, so that a short connection has no other.
+    head: Segment<[AtomicU64; HEAD]>,
+    rest: Mutex<Option<Box<Rest>>>,
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    newest: VecDeque<Arc<Segment>>,
+    dropped: u64,
+    texts: Vec<Box<str>>,
+}
+
+/// Words of the first segment.
+const HEAD: usize = if cfg!(loom) { 1 } else { 12 };
+/// Those that follow, by their words. A connection of a few operations stays small, one of many allocates rarely.
+#[cfg(not(loom))]
+const SEGMENTS: [fn(Delta) -> Arc<Segment>; 5] =
+    [Segment::new::<32>, Segment::new::<64>, Segment::new::<128>, Segment::new::<256>, Segment::new::<512>];
+#[cfg(loom)]
+const SEGMENTS: [fn(Delta) -> Arc<Segment>; 2] = [Segment::new::<2>, Segment::new::<2>];
+const LARGEST: usize = SEGMENTS.len() - 1;
+/// Errors whose text must be kept end a connection as a rule: there are not many.
+const MAX_TEXTS: usize = 16;
+
+impl OpLog {
+    pub(crate) fn new() -> Self {
+        OpLog { head: Segment::inline(Delta::default()), rest: Mutex::new(None) }
+    }
+
+    /// What is there now, shared rather than copied but for the begin. What is written later does not show in it.
+    pub(crate) fn export(&self, limits: &Retention, times: &Timeline) -> SocketTrace {
+        let rest = self.rest();
+        let head = self.head.capture();
+        let newest = rest.iter().flat_map(|rest| &rest.newest).cloned();
+        let mut tail = newest.map(Chain::capture).collect::<Vec<_>>();
+        let mut excess = tail.iter().map(Chain::len).sum::<u64>().saturating_sub(limits.newest_ops);
+        let dropped = rest.as_ref().map_or(0, |rest| rest.dropped) + excess;
+        for chain in &mut tail {
+            let here = excess.min(chain.len());
+            *chain = std::mem::take(chain).skip(here);
+            excess -= here;
+        }
+        let dropped_after = if dropped > 0 { head.len() } else { 0 };
+        let texts = rest.as_ref().map_or_else(Rare::new, |rest| Rare::from(rest.texts.clone()));
+        let clock = times.clock.clone();
+        let socket_ops = SocketOps::encoded(EncodedOps { head, tail: tail.into(), clock, texts });
+        SocketTrace { socket_ops, dropped_ops: dropped, dropped_after }
+    }
+
+    /// The memory that it takes besides its own place.
+    pub(in crate::sink) fn heap_bytes(&self) -> usize {
+        let mut bytes = 0;
+        let mut next = Segment::next(&self.head);
+        while let Some(segment) = next {
+            bytes += segment.bytes();
+            next = segment.next();
+        }
+        let rest = self.rest();
+        let Some(rest) = &*rest else { return bytes };
+        let newest = rest.newest.iter().map(|segment| segment.bytes()).sum::<usize>();
+        let texts = rest.texts.iter().map(|text| text.len()).sum::<usize>();
+        let lists = rest.newest.capacity() * size_of::<Arc<Segment>>()
+            + rest.texts.capacity() * size_of::<Box<str>>();
+        bytes + size_of::<Rest>() + newest + texts + lists
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Option<Box<Rest>>> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cold]
+    fn error_code(&self, error: &io::Error) -> u32 {
+        let known = OpError::of(error).unwrap_or_else(|| {
+            let mut rest = self.rest();
+            let rest = rest.get_or_insert_default();
+            if rest.texts.len() < MAX_TEXTS {
+                rest.texts.push(limit(error.to_string(), MAX_ERROR_BYTES).into());
+            }
+            OpError::Text(rest.texts.len() as u32 - 1)
+        });
+        known.code()
+    }
+}
+
+/// The owner's side, plain fields.
+#[derive(Debug)]
+pub(crate) struct OpWriter {
+    /// The segment after the first.
+    segment: Option<Arc<Segment>>,
+    /// The place of the next one among [`SEGMENTS`].
+    size: usize,
+    cursor: Cursor,
+    /// Operations that still belong to the first.
+    first_left: u64,
+    newest_ops: u64,
+    in_ring: bool,
+}
+
+impl OpWriter {
+    pub(crate) fn new(limits: &Retention) -> Self {
+        let Retention { first_ops: first_left, newest_ops, .. } = *limits;
+        OpWriter { segment: None, size: 0, cursor: Cursor::default(), first_left, newest_ops, in_ring: false }
+    }
+
+    /// Writes an operation that returns just now.
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        log: &OpLog,
+        op: OpKind,
+        call: Tick,
+        ret: Tick,
+        result: Result<usize, &io::Error>,
+    ) {
+        let (len, kind) = match (op, result) {
+            (OpKind::Read, Ok(n)) => (n.min(u32::MAX as usize) as u32, kind::READ),
+            (OpKind::Write, Ok(n)) => (n.min(u32::MAX as usize) as u32, kind::WRITE),
+            (OpKind::Read, Err(error)) => (log.error_code(error), kind::READ_ERROR),
+            (OpKind::Write, Err(error)) => (log.error_code(error), kind::WRITE_ERROR),
+        };
+        let op = RawOp { call: call.0, ret: ret.0.max(call.0), len, kind };
+        let fits = self.in_ring || self.first_left > 0;
+        let segment = self.segment.as_deref().unwrap_or(&log.head);
+        if fits && self.cursor.push(segment, &op) {
+            self.first_left = self.first_left.saturating_sub(1);
+            return;
+        }
+        self.next_segment(log, &op);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_segment(&mut self, log: &OpLog, op: &RawOp) {
+        let full = self.segment.as_deref().unwrap_or(&log.head);
+        let base = self.cursor.delta();
+        let next = if self.first_left > 0 {
+            let next = SEGMENTS[self.size](base);
+            self.size = (self.size + 1).min(LARGEST);
+            full.link(next.clone());
+            next
+        } else {
+            let mut rest = log.rest();
+            let rest = rest.get_or_insert_default();
+            if self.newest_ops == 0 {
+                rest.dropped += 1;
+                return;
+            }
+            let mut kept = rest.newest.iter().map(|segment| segment.ops()).sum::<u64>();
+            while let Some(oldest) = rest.newest.front().map(|oldest| oldest.ops())
+                && kept - oldest >= self.newest_ops
+            {
+                rest.newest.pop_front();
+                rest.dropped += oldest;
+                kept -= oldest;
+            }
+            self.in_ring = true;
+            let next = SEGMENTS[LARGEST](base);
+            rest.newest.push_back(next.clone());
+            next
+        };
+        self.cursor = Cursor::new(base);
+        let written = self.cursor.push(&next, op);
+        debug_assert!(written, "a fresh segment has room for any operation");
+        self.first_left = self.first_left.saturating_sub(1);
+        self.segment = Some(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(limits: Retention, ops: u64) -> (OpLog, SocketTrace) {
+        let (log, mut writer) = (OpLog::new(), OpWriter::new(&limits));
+        for at in 1..=ops {
+            writer.push(&log, OpKind::Write, Tick(at * 10), Tick(at * 10 + 5), Ok(at as usize));
+        }
+        let trace = log.export(&limits, &Timeline::test());
+        (log, trace)
+    }
+
+    fn lens(trace: &SocketTrace) -> Vec<u64> {
+        trace.socket_ops.iter().map(|op| u64::from(op.data_len)).collect()
+    }
+
+    #[test]
+    fn the_first_and_the_newest_are_kept() {
+        for ops in [1, 5, 99, 100, 101, 300, 301, 1_000, 5_000] {
+            let (_, trace) = written(Retention::bounded().socket_ops(100, 200), ops);
+            let expected: Vec<u64> =
+                (1..=ops).filter(|at| *at <= 100 || *at > ops.saturating_sub(200)).collect();
+            assert_eq!(lens(&trace), expected, "{ops}");
+            assert_eq!(trace.dropped_ops, ops - expected.len() as u64);
+            assert_eq!(trace.dropped_after, if ops > 300 { 100 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn without_newest_only_the_first_stay() {
+        let (_, trace) = written(Retention::bounded().socket_ops(10, 0), 50);
+        assert_eq!((lens(&trace), trace.dropped_ops), ((1..=10).collect(), 40));
+    }
+
+    #[test]
+    fn unbounded_keeps_all() {
+        let (_, trace) = written(Retention::unbounded(), 100_000);
+        assert_eq!((trace.socket_ops.len(), trace.dropped_ops), (100_000, 0));
+    }
+
+    #[test]
+    fn errors_have_their_text() {
+        let limits = Retention::bounded();
+        let (log, mut writer) = (OpLog::new(), OpWriter::new(&limits));
+        for error in
+            [io::Error::from_raw_os_error(104), io::Error::other("mine"), io::ErrorKind::TimedOut.into()]
+        {
+            writer.push(&log, OpKind::Read, Tick(1), Tick(2), Err(&error));
+            let trace = log.export(&limits, &Timeline::test());
+            let last = trace.socket_ops.iter().last().unwrap();
+            assert_eq!((last.return_err, last.data_len), (error.to_string(), 0));
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! An open connection: what whoever owns the socket says of it.
+
+use super::{
+    op_log::{OpKind, OpLog, OpWriter},
+    record::{self, AWAITED, ConnRecord, ConnRef, Endpoint, Transport},
+};
+use crate::{
+    error::{Fault, classify::io_fault},
+    record::{EndReason, Failure},
+    sink::{
+        clock::Tick,
+        dial::group::Group,
+        dns::record::DnsRecorder,
+        probe::{Probe, ProbeEvent, ProbeSocket, contained},
+    },
+};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, Release},
+    },
+};
+
+/// Lives with a socket and writes down what is done to it. Its drop is the close.
+#[derive(Debug, Default)]
+pub(crate) struct ConnRecorder(Option<Live>);
+
+struct Live {
+    conn: ConnRef,
+    writer: OpWriter,
+    sent: u64,
+    received: u64,
+    peer_closed: bool,
+    said: Option<Box<Fault>>,
+    reason: Option<EndReason>,
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.conn.fmt(f)
+    }
+}
+
+impl ConnRecorder {
+    pub(crate) const fn off() -> Self {
+        ConnRecorder(None)
+    }
+
+    pub(in crate::sink) fn established(conn: ConnRef) -> Self {
+        let (core, record) = (&conn.group.core, conn.record());
+        if !record.end.is_open() {
+            return ConnRecorder(None);
+        }
+        let writer = OpWriter::new(&core.settings.retention);
+        // One that was accepted is there from the beginning.
+        let now = if record.accepted { record.begin } else { core.now().max(record.begin) };
+        record.established.store(now.0, Release);
+        ConnRecorder(Some(Live {
+            conn,
+            writer,
+            sent: 0,
+            received: 0,
+            peer_closed: false,
+            said: None,
+            reason: None,
+        }))
+    }
+
+    pub(in crate::sink) fn udp(group: Arc<Group>, local: SocketAddr, remote: SocketAddr) -> Self {
+        let endpoint = Endpoint { local: Some(local), remote: Some(remote), path: None };
+        let mut record = ConnRecord::new(&group.core, Transport::Udp, endpoint);
+        record.from_resolver = true;
+        Self::begin(group, record)
+    }
+
+    pub(in crate::sink) fn adopt(
+        group: Option<Arc<Group>>,
+        transport: Transport,
+        endpoint: impl FnOnce() -> Endpoint,
+        above_tls: bool,
+    ) -> Self {
+        let Some(group) = group else { return ConnRecorder(None) };
+        let mut record = ConnRecord::new(&group.core, transport, endpoint());
+        record.above_tls = above_tls;
+        if let Some(begin) = group.connect_begin() {
+            record.begin = begin;
+        }
+        Self::begin(group, record)
+    }
+
+    /// One that the peer has made.
+    #[cfg(feature = "server")]
+    pub(in crate::sink) fn accepted(group: Arc<Group>, endpoint: Endpoint) -> Self {
+        let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
+        record.accepted = true;
+        Self::begin(group, record)
+    }
+
+    fn begin(group: Arc<Group>, record: ConnRecord) -> Self {
+        ConnRef::register(group, record).map_or(ConnRecorder(None), Self::established)
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.conn_ref().map_or(0, ConnRef::number)
+    }
+
+    pub(crate) fn conn_ref(&self) -> Option<&ConnRef> {
+        self.0.as_ref().map(|live| &live.conn)
+    }
+
+    /// When an operation begins. Reads the clock only if operations are recorded.
+    #[inline]
+    pub(crate) fn start(&self) -> Tick {
+        match &self.0 {
+            Some(live) if live.log().is_some() && live.conn.record().end.is_open() => live.now(),
+            _ => Tick::NONE,
+        }
+    }
+
+    /// A read returned. True when it brought the first byte.
+    #[inline]
+    pub(crate) fn read(&mut self, call: Tick, result: Result<usize, &io::Error>) -> bool {
+        let Some(live) = &mut self.0 else { return false };
+        let record = live.conn.record();
+        if !record.end.is_open() {
+            return false;
+        }
+        let first = live.received == 0;
+        let mut awaited = false;
+        if let Ok(n) = result {
+            live.received += n as u64;
+            record.received.store(live.received, Relaxed);
+            awaited = n > 0 && record.first_byte.load(Relaxed) == AWAITED;
+        }
+        let now = if awaited || record.log.is_some() { live.now() } else { Tick::NONE };
+        if awaited {
+            record.first_byte.store(now.0, Relaxed);
+        }
+        live.op(OpKind::Read, call, now, result);
+        first && live.received != 0
+    }
+
+    /// A write returned.
+    #[inline]
+    pub(crate) fn write(&mut self, call: Tick, result: Result<usize, &io::Error>) {
+        let Some(live) = &mut self.0 else { return };
+        let record = live.conn.record();
+        if !record.end.is_open() {
+            return;
+        }
+        if let Ok(n) = result {
+            live.sent += n as u64;
+            record.sent.store(live.sent, Relaxed);
+        }
+        let now = if record.log.is_some() { live.now() } else { Tick::NONE };
+        live.op(OpKind::Write, call, now, result);
+    }
+
+    /// The peer will send nothing more.
+    #[inline]
+    pub(crate) fn peer_closed(&mut self) {
+        if let Some(live) = &mut self.0 {
+            live.peer_closed = true;
+            live.conn.record().peer_closed.store(true, Relaxed);
+        }
+    }
+
+    /// Shows the socket to the probes.
+    pub(crate) fn show(&self, event: ProbeEvent, socket: ProbeSocket<'_>) {
+        if let Some(live) = &self.0 {
+            record::show(&live.conn, event, socket);
+        }
+    }
+
+    /// Tells the probes that somebody else has made the connection, whose socket nobody has.
+    pub(crate) fn foreign_connected(&self) {
+        self.tell(|probe, conn| probe.foreign_connected(conn));
+    }
+
+    /// Tells the probes that such a connection is about to be closed.
+    pub(crate) fn foreign_closing(&self) {
+        self.tell(|probe, conn| probe.foreign_closing(conn));
+    }
+
+    fn tell(&self, tell: impl Fn(&dyn Probe, &ConnRef)) {
+        let Some(live) = &self.0 else { return };
+        for probe in live.conn.group.core.probes() {
+            contained(|| tell(&**probe, &live.conn));
+        }
+    }
+
+    /// The record of the messages that a resolver exchanges over this connection.
+    pub(crate) fn dns(&self) -> DnsRecorder {
+        match &self.0 {
+            Some(live) => DnsRecorder::begin(&live.conn.group, live.conn.number()),
+            None => DnsRecorder::off(),
+        }
+    }
+
+    /// Says how it will have ended when it is dropped, where the socket alone does not tell.
+    pub(crate) fn will_end(&mut self, reason: EndReason, failure: Option<(Failure, &'static str)>) {
+        let Some(live) = &mut self.0 else { return };
+        live.reason = Some(reason);
+        if let Some((failure, text)) = failure {
+            live.said = Some(Box::new(Fault::new(failure, text)));
+        }
+    }
+}
+
+impl Live {
+    #[inline]
+    fn now(&self) -> Tick {
+        self.conn.group.core.now()
+    }
+
+    #[inline]
+    fn log(&self) -> Option<&OpLog> {
+        self.conn.record().log.as_ref()
+    }
+
+    #[inline]
+    fn op(&mut self, kind: OpKind, call: Tick, ret: Tick, result: Result<usize, &io::Error>) {
+        if let Err(error) = result {
+            self.failed(error);
+        }
+        if let Some(log) = &self.conn.record().log {
+            self.writer.push(log, kind, call, ret, result);
+        }
+    }
+
+    #[cold]
+    fn failed(&mut self, error: &io::Error) {
+        self.conn.record().broken.get_or_init(|| Box::new(io_fault(error)));
+    }
+}
+
+impl Drop for ConnRecorder {
+    fn drop(&mut self) {
+        let Some(live) = self.0.take() else { return };
+        let record = live.conn.record();
+        let fault = live.said.or_else(|| record.broken.get().cloned());
+        let observed = match (&fault, live.peer_closed) {
+            (Some(_), _) => EndReason::Failed,
+            (None, true) => EndReason::PeerClosed,
+            (None, false) => EndReason::Closed,
+        };
+        // An error on the way to a close that was meant is still an error.
+        let meant = record.closing.get().filter(|_| fault.is_none()).cloned();
+        let reason = live.reason.or(meant).unwrap_or(observed);
+        record::end(&live.conn, reason, fault.map(|fault| *fault));
+    }
+}

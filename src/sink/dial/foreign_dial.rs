@@ -1,0 +1,90 @@
+//! Dials and connections that belong to somebody else from the first to the last byte: what was seen of them is
+//! written down when the dial is over.
+
+use super::{
+    group::Group,
+    recorder::{self, DialRecorder},
+};
+use crate::{
+    error::Fault,
+    record::{EndReason, Failure, Text},
+    sink::{
+        clock::Tick,
+        conn::record::{self, ConnRecord, ConnRef, Endpoint, Transport},
+        tls::recorder::{TlsFacts, TlsRecorder},
+    },
+};
+use std::sync::{Arc, atomic::Ordering::Release};
+
+/// What was seen of a TLS handshake.
+#[derive(Debug)]
+pub(crate) struct ObservedTunnel {
+    pub(crate) server_name: Text,
+    /// When the ClientHello was made.
+    pub(crate) begin: Tick,
+    pub(crate) facts: TlsFacts,
+}
+
+impl DialRecorder {
+    /// It has led to a connection, with these tunnels over it, of which nobody will see any more.
+    pub(crate) fn out_of_sight(
+        mut self,
+        endpoint: Endpoint,
+        tunnels: Vec<ObservedTunnel>,
+    ) -> Option<ConnRef> {
+        let group = self.take()?;
+        let now = group.core.now();
+        let conn = established(&group, endpoint, &tunnels, now)?;
+        let ends = tunnels.iter().skip(1).map(|next| next.begin).chain([now]).collect::<Vec<_>>();
+        for (tunnel, end) in tunnels.into_iter().zip(ends) {
+            TlsRecorder::observed(conn.clone(), tunnel.server_name, tunnel.begin)
+                .out_of_sight(tunnel.facts, end);
+        }
+        record::end(&conn, EndReason::Unobserved, None);
+        Some(conn)
+    }
+
+    /// It led to a connection over which the last of these handshakes failed. With it the connection was closed.
+    pub(crate) fn handshake_failed(self, tunnels: Vec<ObservedTunnel>, fault: Fault) {
+        let reason = fault.end_reason();
+        self.handshake_ended(tunnels, fault, reason);
+    }
+
+    /// It led to a connection over which the last of these handshakes was given up.
+    pub(crate) fn handshake_dropped(self, tunnels: Vec<ObservedTunnel>) {
+        let fault = Fault::new(Failure::Interrupted, "the handshake was given up");
+        self.handshake_ended(tunnels, fault, EndReason::Cancelled);
+    }
+
+    fn handshake_ended(mut self, mut tunnels: Vec<ObservedTunnel>, fault: Fault, reason: EndReason) {
+        let Some(group) = self.take() else { return };
+        let Some(conn) = established(&group, Endpoint::default(), &tunnels, group.core.now()) else { return };
+        if let Some(last) = tunnels.pop() {
+            for tunnel in tunnels {
+                TlsRecorder::observed(conn.clone(), tunnel.server_name, tunnel.begin)
+                    .out_of_sight(tunnel.facts, last.begin);
+            }
+            TlsRecorder::observed(conn.clone(), last.server_name, last.begin)
+                .failed(last.facts, fault, reason);
+        }
+        record::end(&conn, EndReason::Closed, None);
+    }
+}
+
+/// Where there is TLS, the dial was over when the first handshake began.
+fn established(
+    group: &Arc<Group>,
+    endpoint: Endpoint,
+    tunnels: &[ObservedTunnel],
+    now: Tick,
+) -> Option<ConnRef> {
+    let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
+    record.begin = group.connect_begin().unwrap_or(now);
+    (record.is_unobserved, record.log) = (true, None);
+    let at = tunnels.first().map_or(now, |tunnel| tunnel.begin).max(record.begin);
+    record.established.store(at.0, Release);
+    let conn = ConnRef::register(group.clone(), record);
+    recorder::leads_to(group, conn.as_ref());
+    recorder::end_at(group, || at, EndReason::Closed, None);
+    conn
+}

@@ -1,0 +1,415 @@
+//! A dial and all that came of it, kept and forgotten as one.
+//!
+//! Links between records point one way only, from requests down to groups, and within a group everything is
+//! owned by the group: nothing can keep itself alive.
+
+use crate::{
+    error::Fault,
+    record::{EndReason, Text, limits::LimitedText},
+    sink::{
+        clock::Tick,
+        conn::record::ConnRecord,
+        core::Core,
+        dns::record::DnsRecord,
+        registry::{
+            CHUNK, Entry,
+            end::{End, EndCell},
+            record_bytes,
+        },
+        request::record::RequestRef,
+        tls::recorder::TlsRecord,
+    },
+};
+use smallvec::SmallVec;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{
+            AtomicU32,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
+    },
+};
+
+pub(crate) struct Group {
+    pub(crate) core: Arc<Core>,
+    /// The dial, unless the group is only a place for what began outside any.
+    pub(crate) dial: Option<DialHead>,
+    /// What in here has not ended yet.
+    running: AtomicU32,
+    /// How often requests that are kept refer to it.
+    needed: AtomicU32,
+    state: Mutex<GroupState>,
+    /// The first of its connections lies here, so that a dial is one block of memory as a rule.
+    first: OnceLock<ConnRecord>,
+}
+
+/// The counters of an `Arc`.
+const ARC: usize = 2 * size_of::<usize>();
+
+/// What is known of a dial when it begins.
+pub(crate) struct DialHead {
+    pub(crate) number: u64,
+    pub(crate) begin: Tick,
+    /// `host:port`
+    pub(crate) destination: LimitedText,
+    /// The proxy that it is a dial to, as records name it.
+    pub(crate) proxy: Option<Arc<Text>>,
+    /// The request that needed it; zero when it began on behalf of none that was known.
+    pub(crate) trigger: u64,
+    pub(crate) end: EndCell,
+}
+
+#[derive(Default)]
+pub(crate) struct GroupState {
+    pub(crate) dial: DialState,
+    /// The connections after the first.
+    others: Vec<Arc<ConnRecord>>,
+    pub(crate) dns: Vec<DnsRecord>,
+    /// Through a proxy there may be two.
+    pub(crate) tls: SmallVec<[TlsRecord; 1]>,
+    /// How many of the connections count as kept ones that have ended.
+    settled: u32,
+    /// Bytes that were charged for all that has ended.
+    charged: u32,
+    /// Nothing more may begin in here: the sink was closed, or nobody would see it.
+    sealed: bool,
+}
+
+impl GroupState {
+    /// The memory that it takes besides its own place.
+    fn heap_bytes(&self) -> usize {
+        let others = self.others.iter().map(|other| size_of::<ConnRecord>() + ARC + other.heap_bytes());
+        let dns = self.dns.iter().map(DnsRecord::heap_bytes);
+        let tls = self.tls.iter().map(TlsRecord::heap_bytes);
+        let skipped = self.dial.skipped.iter().map(|(_, reason)| reason.len());
+        let lists = self.others.capacity() * size_of::<Arc<ConnRecord>>()
+            + self.dns.capacity() * size_of::<DnsRecord>()
+            + if self.tls.spilled() { self.tls.capacity() * size_of::<TlsRecord>() } else { 0 }
+            + self.dial.skipped.capacity() * size_of::<(SocketAddr, Box<str>)>()
+            + self.dial.resolver_dials.capacity() * size_of::<ResolverDial>();
+        others.chain(dns).chain(tls).chain(skipped).sum::<usize>() + lists
+    }
+
+    pub(in crate::sink) fn others(&self) -> &[Arc<ConnRecord>] {
+        &self.others
+    }
+}
+
+/// What becomes known of a dial while it runs.
+#[derive(Clone, Default)]
+pub(crate) struct DialState {
+    pub(crate) let_go: Tick,
+    pub(crate) resolve_begin: Tick,
+    pub(crate) resolve_end: Tick,
+    pub(crate) source_ip: Option<IpAddr>,
+    pub(crate) established: u64,
+    /// The first request that was waiting for it, where it began on behalf of none; else zero.
+    pub(crate) served: u64,
+    /// Established on behalf of the request that caused it, which otherwise has left it to itself.
+    pub(crate) is_wanted: bool,
+    pub(crate) skipped: Vec<(SocketAddr, Box<str>)>,
+    pub(crate) resolver_dials: Vec<ResolverDial>,
+}
+
+impl DialState {
+    /// Nobody has any use for it any more.
+    pub(crate) fn let_go(&mut self, at: Tick) {
+        if !self.let_go.is_some() {
+            self.let_go = at;
+        }
+    }
+
+    /// Nothing more is resolved: a lookup under way was given up.
+    pub(crate) fn resolved(&mut self, now: Tick) {
+        if self.resolve_begin.is_some() && !self.resolve_end.is_some() {
+            self.resolve_end = now.max(self.resolve_begin);
+        }
+    }
+}
+
+/// One attempt to reach a nameserver. Its record has no reason of its end.
+#[derive(Clone, Debug)]
+pub(crate) struct ResolverDial {
+    pub(crate) nameserver: SocketAddr,
+    pub(crate) begin: Tick,
+    pub(crate) end: Option<End>,
+    pub(crate) conn: u64,
+}
+
+impl Group {
+    /// One that nothing has begun in.
+    pub(in crate::sink) fn blank(core: Arc<Core>) -> Self {
+        let (running, needed) = Default::default();
+        Group { core, dial: None, running, needed, state: Mutex::default(), first: OnceLock::new() }
+    }
+
+    pub(in crate::sink) fn begins(&mut self, dial: Option<DialHead>) {
+        *self.running.get_mut() = u32::from(dial.is_some());
+        self.dial = dial;
+    }
+
+    /// Held for moments only, and never while anything outside the sink is called.
+    pub(crate) fn state(&self) -> MutexGuard<'_, GroupState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something begins in here, which `begin` writes down; [`ended`](Self::ended) must be called once for it.
+    /// `None` when nothing may begin any more.
+    pub(crate) fn begin<R>(&self, begin: impl FnOnce(&mut GroupState) -> R) -> Option<R> {
+        let mut state = self.state();
+        if state.sealed {
+            return None;
+        }
+        self.running.fetch_add(1, Relaxed);
+        Some(begin(&mut state))
+    }
+
+    /// A connection, or an attempt at one, begins. What is given back is the record, unless it is the first. `None`
+    /// when nothing may begin any more.
+    pub(in crate::sink) fn add(&self, record: ConnRecord) -> Option<Option<Arc<ConnRecord>>> {
+        self.begin(|state| {
+            let other = Arc::new(self.first.set(record).err()?);
+            state.others.push(other.clone());
+            Some(other)
+        })
+    }
+
+    pub(in crate::sink) fn first(&self) -> Option<&ConnRecord> {
+        self.first.get()
+    }
+
+    /// Something that had begun has ended. Not to be called while the state is locked.
+    pub(crate) fn ended(&self) {
+        if self.running.fetch_sub(1, AcqRel) == 1 {
+            let mut state = self.state();
+            let count = self.count(&state) as u32;
+            let more = if state.sealed { 0 } else { count - state.settled };
+            state.settled += more;
+            self.core.settled.fetch_add(more as usize, Relaxed);
+            if !state.sealed && self.core.budget.is_limited() {
+                let bytes = u32::try_from(self.bytes(&state)).unwrap_or(u32::MAX);
+                self.core.budget.release(state.charged as usize);
+                self.core.budget.charge(bytes as usize);
+                state.charged = bytes;
+            }
+        }
+    }
+
+    /// The memory that it takes with its place and all that is in it.
+    fn bytes(&self, state: &GroupState) -> usize {
+        let own = record_bytes::<GroupSlot>() + ARC + size_of::<Group>();
+        let dial = self.dial.as_ref().map_or(0, |dial| {
+            let fault = dial.end.fault().map_or(0, |fault| size_of::<Fault>() + fault.heap_bytes());
+            dial.destination.heap_bytes() + fault
+        });
+        let first = self.first.get().map_or(0, ConnRecord::heap_bytes);
+        own + dial + first + state.heap_bytes()
+    }
+
+    /// When the dial began, or the first of what is in it.
+    pub(in crate::sink) fn begin_at(&self) -> Tick {
+        let first = self.first.get().map_or(Tick::NONE, |conn| conn.begin);
+        self.dial.as_ref().map_or(first, |dial| dial.begin)
+    }
+
+    fn is_running(&self) -> bool {
+        self.running.load(Acquire) != 0
+    }
+
+    /// A request that is kept refers to this.
+    pub(crate) fn needed(&self) {
+        self.needed.fetch_add(1, Relaxed);
+    }
+
+    /// That request is not kept any more.
+    pub(crate) fn not_needed(&self) {
+        self.needed.fetch_sub(1, AcqRel);
+    }
+
+    fn conns<'a>(&'a self, state: &'a GroupState) -> impl Iterator<Item = &'a ConnRecord> {
+        self.first.get().into_iter().chain(state.others.iter().map(|other| &**other))
+    }
+
+    fn count(&self, state: &GroupState) -> usize {
+        usize::from(self.first.get().is_some()) + state.others.len()
+    }
+
+    /// When somebody else's connector began to connect, as far as is known: it looks the name up first. `None`
+    /// without a dial.
+    pub(in crate::sink) fn connect_begin(&self) -> Option<Tick> {
+        let dial = self.dial.as_ref()?;
+        Some(dial.begin.max(self.state().dial.resolve_end))
+    }
+
+    pub(crate) fn dial_number(&self) -> u64 {
+        self.dial.as_ref().map_or(0, |dial| dial.number)
+    }
+
+    /// The request that needed the dial, as far as that is known by now; zero when none did.
+    pub(in crate::sink) fn cause(&self) -> u64 {
+        self.dial.as_ref().map_or(0, |dial| dial.trigger.max(self.state().dial.served))
+    }
+
+    pub(crate) fn is_caused_by(&self, request: &RequestRef) -> bool {
+        let trigger = self.dial.as_ref().map(|dial| dial.trigger);
+        trigger == Some(request.number()) && Arc::ptr_eq(&self.core, request.core())
+    }
+
+    /// It began on nobody's behalf, and turns out to have been what `request` was waiting for. True when that is
+    /// news.
+    #[cfg(feature = "tonic")]
+    pub(in crate::sink) fn serves(&self, request: &RequestRef) -> bool {
+        let waited = |dial: &&DialHead| dial.trigger == 0 && dial.begin >= request.record.begin;
+        if self.dial.as_ref().filter(waited).is_none() || !request.is_of(&self.core) {
+            return false;
+        }
+        let dial = &mut self.state().dial;
+        let is_news = dial.served == 0;
+        if is_news {
+            (dial.served, dial.is_wanted) = (request.number(), true);
+        }
+        is_news
+    }
+
+    /// Writes down what became known of the dial, unless it has ended.
+    pub(crate) fn learn(&self, write: impl FnOnce(&mut DialState)) {
+        let mut state = self.state();
+        if self.dial.as_ref().is_none_or(|dial| dial.end.is_open()) {
+            write(&mut state.dial);
+        }
+    }
+
+    /// Ends all that is open. Nothing more begins.
+    pub(crate) fn sink_closed(&self) {
+        let now = self.core.now();
+        let mut ended = 0;
+        let mut state = self.state();
+        state.sealed = true;
+        if let Some(dial) = &self.dial
+            && dial.end.end(now.max(dial.begin), EndReason::SinkClosed, None)
+        {
+            ended += 1;
+            state.dial.resolved(now);
+        }
+        for conn in self.conns(&state) {
+            ended += u32::from(conn.end.end(now.max(conn.latest()), EndReason::SinkClosed, None));
+            ended += u32::from(conn.socks_cut_off(now));
+        }
+        let end = |latest: Tick| End { at: now.max(latest), reason: EndReason::SinkClosed, fault: None };
+        for record in state.dns.iter_mut().filter(|record| record.end.is_none()) {
+            record.end = Some(end(record.latest()));
+            ended += 1;
+        }
+        for record in state.tls.iter_mut().filter(|record| record.end.is_none()) {
+            record.end = Some(end(record.latest()));
+            ended += 1;
+        }
+        for dial in state.dial.resolver_dials.iter_mut().filter(|dial| dial.end.is_none()) {
+            dial.end = Some(end(dial.begin));
+            ended += 1;
+        }
+        drop(state);
+        (0..ended).for_each(|_| self.ended());
+    }
+
+    /// How far it has come: the connection, the tunnel to the server and the one to a proxy. A request that fails
+    /// before the client gave it a connection came no further; one that got another connection had no part in it.
+    pub(crate) fn way(&self) -> [u64; 3] {
+        let state = self.state();
+        let conn = if state.dial.is_wanted { state.dial.established } else { 0 };
+        let established = self.conns(&state).find(|record| record.number == conn && conn != 0);
+        established.map_or([0; 3], ConnRecord::way)
+    }
+
+    /// The proxy that the dial leads to.
+    pub(crate) fn proxy(&self) -> Option<&Text> {
+        self.dial.as_ref()?.proxy.as_deref()
+    }
+
+    /// What went wrong with the dial, or with a tunnel over its connection.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let dial = self.dial.as_ref().and_then(|dial| dial.end.fault().cloned());
+        dial.or_else(|| self.tunnel_fault())
+    }
+
+    pub(crate) fn tunnel_fault(&self) -> Option<Fault> {
+        self.state().tls.iter().find_map(|tls| tls.fault.clone())
+    }
+
+    /// Returns `true` if there is a dial, and a time limit ended it.
+    pub(in crate::sink) fn has_timed_out(&self) -> bool {
+        let end = self.dial.as_ref().and_then(|dial| dial.end.get());
+        end.is_some_and(|end| end.reason == EndReason::Timeout)
+    }
+
+    /// The request that caused this has ended. The dial may have ended before.
+    pub(crate) fn let_go(&self, at: Tick) {
+        self.state().dial.let_go(at);
+    }
+}
+
+/// Adds to a list that has `usual` elements as a rule, for which it makes room, and gives back the place. By itself
+/// it would make room for four.
+pub(in crate::sink) fn add<T>(list: &mut Vec<T>, usual: usize, item: T) -> usize {
+    if list.is_empty() {
+        list.reserve_exact(usual);
+    }
+    list.push(item);
+    list.len() - 1
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.dial {
+            Some(dial) => write!(f, "Dial({} to {})", self.core.id(dial.number), dial.destination.text()),
+            None => f.write_str("Dial(none)"),
+        }
+    }
+}
+
+/// A group's place in the registry. It is emptied when the group is forgotten: a neighbour that stays keeps the
+/// block, and must not keep the group.
+pub(crate) struct GroupSlot(Mutex<Option<Arc<Group>>>);
+
+impl GroupSlot {
+    pub(crate) fn new(group: Arc<Group>) -> Self {
+        GroupSlot(Mutex::new(Some(group)))
+    }
+
+    pub(crate) fn group(&self) -> Option<Arc<Group>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Group>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry for GroupSlot {
+    type Common = ();
+    type Block = [crate::sync::OnceLock<Self>; CHUNK];
+
+    /// A place for what began outside any dial is needed as long as somebody may begin something there.
+    fn is_disposable(&self) -> bool {
+        self.lock().as_ref().is_none_or(|group| {
+            let in_use = group.dial.is_none() && Arc::strong_count(group) > 1;
+            !in_use && !group.is_running() && group.needed.load(Acquire) == 0
+        })
+    }
+
+    fn forgotten(&self, (): &()) {
+        let Some(group) = self.lock().take() else { return };
+        let mut state = group.state();
+        state.sealed = true;
+        let udp = group.conns(&state).filter(|conn| conn.is_udp()).count();
+        let (core, tcp) = (&group.core, group.count(&state) - udp);
+        core.settled.fetch_sub(state.settled as usize, Relaxed);
+        core.budget.release(state.charged as usize);
+        core.lost.dials.fetch_add(u64::from(group.dial.is_some()), Relaxed);
+        core.lost.tcp_conns.fetch_add(tcp as u64, Relaxed);
+        core.lost.udp_conns.fetch_add(udp as u64, Relaxed);
+    }
+}

@@ -1,0 +1,322 @@
+//! Recorders of dials: what a connector and a resolver say of their work.
+
+use super::{
+    attempt::AttemptRecorder,
+    group::{self, DialHead, Group, ResolverDial},
+};
+use crate::{
+    error::{Fault, classify::io_fault},
+    record::{
+        EndReason, Failure, Text, TraceId,
+        limits::{LimitedText, MAX_ADDRESS_BYTES, MAX_REASON_BYTES, limit},
+    },
+    sink::{
+        clock::Tick,
+        conn::{
+            record::{ConnRef, Endpoint, Transport},
+            recorder::ConnRecorder,
+        },
+        context,
+        core::Core,
+        probe::contained,
+        registry::{
+            batch_alloc::Blanks,
+            end::{End, EndCell},
+        },
+        snapshot::to_record,
+        subscriber::FinishedRecord,
+    },
+};
+#[cfg(feature = "tonic")]
+use std::time::Duration;
+use std::{
+    future::poll_fn,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+};
+
+/// A running dial: what a poll scope carries, and what everything below a connector hangs its records on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DialRef(pub(in crate::sink) Option<Arc<Group>>);
+
+impl DialRef {
+    /// The dial in whose poll we are; off when there is none.
+    pub(crate) fn current() -> Self {
+        DialRef(context::dial())
+    }
+
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// A reading of the sink's clock; none where nothing is recorded.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn now(&self) -> Tick {
+        self.0.as_ref().map_or(Tick::NONE, |group| group.core.now())
+    }
+
+    /// Runs `f`, a poll, with this dial as the current one.
+    pub(crate) fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
+        match &self.0 {
+            Some(group) => context::with_dial(group, f),
+            None => f(),
+        }
+    }
+
+    /// Returns the connection that the dial has led to, unless that has ended.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn open_conn(&self) -> Option<ConnRef> {
+        let group = self.0.as_ref()?;
+        let state = group.state();
+        let established = state.dial.established;
+        ConnRef::all(group, &state).find(|conn| conn.number() == established && conn.record().end.is_open())
+    }
+
+    /// Ends the dial, unless it has ended: whoever waited for it gave it up after `limit`. Attempts that are dropped
+    /// after this are recorded as timed out, too.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn timed_out(&self, limit: Duration) {
+        let Some(group) = &self.0 else { return };
+        group.learn(|dial| dial.let_go(group.core.now()));
+        let text = format!("not connected within {limit:?}");
+        end(group, EndReason::Timeout, Some(Fault::new(Failure::GenericTimeoutError, text)));
+    }
+
+    /// The identifier of the dial; empty when it is not recorded.
+    pub(crate) fn id(&self) -> TraceId {
+        self.0.as_ref().map_or_else(TraceId::default, |group| group.core.id(group.dial_number()))
+    }
+
+    /// What `poll` returns, and the dials that began in it.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn observe<R>(poll: impl FnOnce() -> R) -> (R, impl Iterator<Item = DialRef>) {
+        let (result, begun) = context::observing_dials(poll);
+        (result, begun.into_iter().map(|group| DialRef(Some(group))))
+    }
+
+    /// Polls `future` to its end with this dial as the current one.
+    pub(crate) async fn run<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| self.scope(|| future.as_mut().poll(cx))).await
+    }
+
+    /// Begins with the first, ends with the last: a name may be looked up in more than one step.
+    pub(crate) fn resolve_begin(&self) {
+        let Some(group) = &self.0 else { return };
+        group.learn(|dial| {
+            if !dial.resolve_begin.is_some() {
+                dial.resolve_begin = group.core.now();
+            }
+        });
+    }
+
+    pub(crate) fn resolve_end(&self) {
+        let Some(group) = &self.0 else { return };
+        group.learn(|dial| dial.resolve_end = group.core.now().max(dial.resolve_begin));
+    }
+
+    /// Recorded once for each nameserver.
+    pub(crate) fn skipped_nameserver(&self, nameserver: SocketAddr, reason: &str) {
+        let Some(group) = &self.0 else { return };
+        group.learn(|dial| {
+            if !dial.skipped.iter().any(|(known, _)| *known == nameserver) {
+                dial.skipped.push((nameserver, limit(reason, MAX_REASON_BYTES).into()));
+            }
+        });
+    }
+
+    /// An attempt to reach a nameserver begins.
+    pub(crate) fn resolver_dial(&self, nameserver: SocketAddr) -> ResolverDialRecorder {
+        ResolverDialRecorder(self.0.clone().and_then(|group| {
+            let begin = group.core.now();
+            let dial = ResolverDial { nameserver, begin, end: None, conn: 0 };
+            // One for each family.
+            let index = group.begin(|state| group::add(&mut state.dial.resolver_dials, 2, dial))?;
+            Some((group, index, nameserver))
+        }))
+    }
+}
+
+/// Held by the future of a dial; dropped before the dial has ended it says `cancelled`.
+#[derive(Debug, Default)]
+pub(crate) struct DialRecorder(DialRef);
+
+impl DialRecorder {
+    pub(in crate::sink) fn new(group: Arc<Group>) -> Self {
+        DialRecorder(DialRef(Some(group)))
+    }
+
+    /// The dial, to be ended by whoever takes it.
+    #[cfg(feature = "reqwest")]
+    pub(in crate::sink) fn take(&mut self) -> Option<Arc<Group>> {
+        self.0.0.take()
+    }
+
+    pub(crate) fn dial(&self) -> &DialRef {
+        &self.0
+    }
+
+    pub(in crate::sink) fn is_of(&self, core: &Arc<Core>) -> bool {
+        self.0.0.as_ref().is_some_and(|group| Arc::ptr_eq(&group.core, core))
+    }
+
+    pub(crate) fn source_ip(&self, ip: IpAddr) {
+        if let Some(group) = &self.0.0 {
+            group.learn(|dial| dial.source_ip = Some(ip));
+        }
+    }
+
+    /// Somebody else is about to connect.
+    pub(crate) fn before_foreign_connect(&self) {
+        let probes = self.0.0.iter().flat_map(|group| group.core.probes());
+        probes.for_each(|probe| contained(|| probe.before_foreign_connect()));
+    }
+
+    /// A TCP handshake begins.
+    pub(crate) fn attempt(&self, remote: SocketAddr) -> AttemptRecorder {
+        AttemptRecorder::begin(self.0.0.clone(), remote, false)
+    }
+
+    /// A connection that somebody else made: its handshake took the whole dial as far as is known.
+    pub(crate) fn adopt(
+        &self,
+        transport: Transport,
+        endpoint: impl FnOnce() -> Endpoint,
+        above_tls: bool,
+    ) -> ConnRecorder {
+        ConnRecorder::adopt(self.0.0.clone(), transport, endpoint, above_tls)
+    }
+
+    pub(crate) fn established(mut self, conn: Option<&ConnRef>) {
+        let Some(group) = self.0.0.take() else { return };
+        leads_to(&group, conn);
+        end(&group, EndReason::Closed, None);
+    }
+
+    pub(crate) fn failed(mut self, fault: impl FnOnce() -> Fault) {
+        let Some(group) = self.0.0.take() else { return };
+        let fault = fault();
+        end(&group, fault.end_reason(), Some(fault));
+    }
+}
+
+impl Drop for DialRecorder {
+    fn drop(&mut self) {
+        let Some(group) = self.0.0.take() else { return };
+        group.learn(|dial| dial.let_go(group.core.now()));
+        let fault = Fault::new(Failure::Interrupted, "the dial was given up");
+        end(&group, EndReason::Cancelled, Some(fault));
+    }
+}
+
+pub(in crate::sink) fn leads_to(group: &Group, conn: Option<&ConnRef>) {
+    let is_wanted = context::request().is_some_and(|request| group.is_caused_by(&request));
+    group.learn(|dial| {
+        (dial.established, dial.is_wanted) = (conn.map_or(0, ConnRef::number), is_wanted);
+    });
+}
+
+fn end(group: &Arc<Group>, reason: EndReason, fault: Option<Fault>) {
+    end_at(group, || group.core.now(), reason, fault);
+}
+
+pub(in crate::sink) fn end_at(
+    group: &Arc<Group>,
+    at: impl FnOnce() -> Tick,
+    reason: EndReason,
+    fault: Option<Fault>,
+) {
+    let Some(dial) = group.dial.as_ref().filter(|dial| dial.end.is_open()) else { return };
+    let at = at().max(dial.begin);
+    group.learn(|dial| dial.resolved(at));
+    if dial.end.end(at, reason, fault) {
+        group.ended();
+        group.core.publish(|times| {
+            let state = group.state().dial.clone();
+            FinishedRecord::Dial(to_record::dial(&group.core, dial, state, times))
+        });
+    }
+}
+
+/// One attempt to reach a nameserver; dropped before it has ended it was given up.
+#[derive(Debug)]
+pub(crate) struct ResolverDialRecorder(Option<(Arc<Group>, usize, SocketAddr)>);
+
+impl ResolverDialRecorder {
+    pub(crate) fn failed(mut self, error: &io::Error) {
+        self.end(EndReason::Failed, 0, || Some(io_fault(error)));
+    }
+
+    pub(crate) fn timed_out(mut self) {
+        self.end(EndReason::Timeout, 0, || Some(Fault::new(Failure::GenericTimeoutError, "timed out")));
+    }
+
+    /// A UDP socket is connected to the nameserver: nothing more is to be done to reach it.
+    pub(crate) fn udp(mut self, local: SocketAddr) -> ConnRecorder {
+        let Some((group, _, nameserver)) = &self.0 else { return ConnRecorder::off() };
+        let conn = ConnRecorder::udp(group.clone(), local, *nameserver);
+        self.end(EndReason::Closed, conn.number(), || None);
+        conn
+    }
+
+    /// The TCP handshake with the nameserver begins.
+    pub(crate) fn tcp(&self) -> AttemptRecorder {
+        match &self.0 {
+            Some((group, _, nameserver)) => AttemptRecorder::begin(Some(group.clone()), *nameserver, true),
+            None => AttemptRecorder::off(),
+        }
+    }
+
+    /// The nameserver is reached.
+    pub(crate) fn connected(mut self, conn: &ConnRecorder) {
+        self.end(EndReason::Closed, conn.number(), || None);
+    }
+
+    fn end(&mut self, reason: EndReason, conn: u64, fault: impl FnOnce() -> Option<Fault>) {
+        let Some((group, index, _)) = self.0.take() else { return };
+        let ended = {
+            let mut state = group.state();
+            let dial = state.dial.resolver_dials.get_mut(index).filter(|dial| dial.end.is_none());
+            dial.map(|dial| {
+                dial.end = Some(End { at: group.core.now().max(dial.begin), reason, fault: fault() });
+                dial.conn = conn;
+            })
+        };
+        if ended.is_some() {
+            group.ended();
+        }
+    }
+}
+
+impl Drop for ResolverDialRecorder {
+    fn drop(&mut self) {
+        self.end(EndReason::Cancelled, 0, || Some(Fault::new(Failure::Interrupted, "given up")));
+    }
+}
+
+/// What the sink knows when a dial begins.
+pub(in crate::sink) fn begin(
+    core: &Arc<Core>,
+    blanks: &Blanks<Arc<Group>>,
+    destination: Text,
+) -> (Arc<Group>, DialRecorder) {
+    let request = context::request().filter(|request| request.is_of(core) && request.is_open());
+    let head = DialHead {
+        number: core.numbers.one(),
+        begin: core.now(),
+        destination: LimitedText::new(destination, MAX_ADDRESS_BYTES),
+        proxy: context::proxy(),
+        trigger: request.as_ref().map_or(0, |request| request.number()),
+        end: EndCell::default(),
+    };
+    let group = blanks.group(core, Some(head));
+    if let Some(request) = request {
+        request.caused(&group);
+    }
+    #[cfg(feature = "tonic")]
+    context::dial_begins(&group);
+    (group.clone(), DialRecorder::new(group))
+}

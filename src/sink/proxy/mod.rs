@@ -1,0 +1,3 @@
+//! What is kept of a tunnel through a proxy, and what writes it down.
+
+pub(super) mod recorder;

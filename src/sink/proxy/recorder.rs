@@ -1,0 +1,114 @@
+//! Ways through proxies: what is recorded of them besides the dial, the tunnels and the CONNECT.
+
+use crate::{
+    error::Fault,
+    record::{
+        EndReason, Failure, Text,
+        limits::{LimitedText, MAX_ADDRESS_BYTES},
+    },
+    sink::{
+        clock::Tick,
+        conn::record::{ConnRecord, ConnRef},
+        context,
+        dial::recorder::DialRecorder,
+        registry::end::EndCell,
+    },
+};
+use std::{fmt, sync::Arc};
+
+/// A proxy as records name it, without credentials.
+#[derive(Clone)]
+pub(crate) struct ProxyName(Arc<Text>);
+
+impl ProxyName {
+    pub(crate) fn new(name: Text) -> Self {
+        ProxyName(Arc::new(name))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Runs `f`, in which whoever dials or speaks TLS does so with this proxy.
+    pub(crate) fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
+        context::with_proxy(&self.0, f)
+    }
+
+    /// The same, where the dial has begun. Gives it back if nobody below records dials.
+    pub(crate) fn scope_of<R>(&self, dial: DialRecorder, f: impl FnOnce() -> R) -> (R, Option<DialRecorder>) {
+        context::with_begun(dial, || self.scope(f))
+    }
+}
+
+impl fmt::Debug for ProxyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The handshake with a SOCKS proxy: kept with its connection.
+pub(crate) struct SocksRecord {
+    pub(in crate::sink) target: LimitedText,
+    pub(in crate::sink) begin: Tick,
+    pub(in crate::sink) end: EndCell,
+}
+
+impl SocksRecord {
+    pub(in crate::sink) fn heap_bytes(&self) -> usize {
+        let boxed = |fault: &Fault| size_of::<Fault>() + fault.heap_bytes();
+        self.target.heap_bytes() + self.end.fault().map_or(0, boxed)
+    }
+}
+
+/// Lives with the handshake. Dropped before it has ended, it was given up.
+#[derive(Debug)]
+pub(crate) struct SocksRecorder(Option<ConnRef>);
+
+impl SocksRecorder {
+    pub(crate) fn begin(conn: Option<&ConnRef>, target: impl FnOnce() -> Text) -> Self {
+        let begun = conn.and_then(|conn| {
+            let (begin, findings) = conn.findings()?;
+            let target = LimitedText::new(target(), MAX_ADDRESS_BYTES);
+            // Where it is the second on that connection, through one proxy to the next, the first is kept.
+            let record = SocksRecord { target, begin, end: EndCell::default() };
+            let is_first = conn.group.begin(|_| findings.socks.set(record).is_ok())?;
+            if !is_first {
+                conn.group.ended();
+            }
+            is_first.then(|| conn.clone())
+        });
+        SocksRecorder(begun)
+    }
+
+    pub(crate) fn established(mut self) {
+        self.end(EndReason::Closed, None);
+    }
+
+    pub(crate) fn failed(mut self, fault: impl FnOnce() -> Fault) {
+        if self.0.is_some() {
+            let fault = fault();
+            self.end(fault.end_reason(), Some(fault));
+        }
+    }
+
+    fn end(&mut self, reason: EndReason, fault: Option<Fault>) {
+        let Some(conn) = self.0.take() else { return };
+        let Some(socks) = conn.record().socks() else { return };
+        if socks.end.end(conn.group.core.now().max(socks.begin), reason, fault) {
+            conn.group.ended();
+        }
+    }
+}
+
+impl Drop for SocksRecorder {
+    fn drop(&mut self) {
+        self.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the handshake was given up")));
+    }
+}
+
+impl ConnRecord {
+    /// The sink is closed. True when a handshake was under way.
+    pub(in crate::sink) fn socks_cut_off(&self, now: Tick) -> bool {
+        self.socks().is_some_and(|socks| socks.end.end(now.max(socks.begin), EndReason::SinkClosed, None))
+    }
+}

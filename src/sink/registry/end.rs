@@ -1,0 +1,161 @@
+//! How a thing ended. Exactly once, whoever comes first: its owner, a timeout, or the closing of the sink.
+
+use crate::{
+    error::Fault,
+    record::EndReason,
+    sink::clock::Tick,
+    sync::{AtomicU8, AtomicU64, OnceLock},
+};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+/// When, how and why.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct End {
+    pub(crate) at: Tick,
+    pub(crate) reason: EndReason,
+    pub(crate) fault: Option<Fault>,
+}
+
+/// An [`End`] that one thread writes while others look: they see all of it or nothing.
+#[derive(Debug, Default)]
+pub(crate) struct EndCell {
+    state: AtomicU8,
+    at: AtomicU64,
+    fault: OnceLock<Box<Fault>>,
+}
+
+const OPEN: u8 = 0;
+const ENDING: u8 = MARK - 1;
+/// Beside any of the others.
+const MARK: u8 = 1 << 7;
+
+/// Their place is their number less one.
+const REASONS: [EndReason; 9] = [
+    EndReason::Closed,
+    EndReason::PeerClosed,
+    EndReason::Failed,
+    EndReason::Cancelled,
+    EndReason::LostRace,
+    EndReason::Timeout,
+    EndReason::IdleLimit,
+    EndReason::Unobserved,
+    EndReason::SinkClosed,
+];
+
+impl EndCell {
+    pub(crate) fn new(is_marked: bool) -> Self {
+        EndCell { state: AtomicU8::new(if is_marked { MARK } else { OPEN }), ..EndCell::default() }
+    }
+
+    /// True for the call that ended it.
+    pub(crate) fn end(&self, at: Tick, reason: EndReason, fault: Option<Fault>) -> bool {
+        let ending = self.begin_end();
+        let is_first = ending.is_some();
+        if let Some(ending) = ending {
+            ending.finish(at, reason, fault);
+        }
+        is_first
+    }
+
+    /// What is left to do before the end is seen by others is up to whom this gives something: only the first.
+    #[inline]
+    pub(crate) fn begin_end(&self) -> Option<Ending<'_>> {
+        let mark = match self.state.compare_exchange(OPEN, ENDING, AcqRel, Acquire) {
+            Ok(_) => 0,
+            Err(MARK) => {
+                // Nobody takes the mark away.
+                self.state.compare_exchange(MARK, MARK | ENDING, AcqRel, Relaxed).ok()?;
+                MARK
+            }
+            Err(_) => return None,
+        };
+        Some(Ending { cell: self, mark })
+    }
+
+    /// Leaves a mark for whoever ends it. False when the end has begun: it may not be seen any more.
+    pub(crate) fn mark(&self) -> bool {
+        match self.state.compare_exchange(OPEN, MARK, AcqRel, Acquire) {
+            Ok(_) => true,
+            Err(state) => state == MARK,
+        }
+    }
+
+    /// Whether there is a mark.
+    #[inline]
+    pub(crate) fn is_marked(&self) -> bool {
+        self.state.load(Acquire) & MARK != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state.load(Acquire) & !MARK, OPEN | ENDING)
+    }
+
+    /// The end, once there is one. What its owner wrote before is seen by whoever has seen the end: read it
+    /// first, then what it is the end of.
+    pub(crate) fn get(&self) -> Option<End> {
+        let reason = match self.state.load(Acquire) & !MARK {
+            OPEN | ENDING => return None,
+            code => REASONS.get(usize::from(code) - 1).cloned()?,
+        };
+        let fault = self.fault.get().map(|fault| (**fault).clone());
+        Some(End { at: Tick(self.at.load(Relaxed)), reason, fault })
+    }
+
+    /// What went wrong, once it has ended.
+    pub(crate) fn fault(&self) -> Option<&Fault> {
+        if self.is_open() { None } else { self.fault.get().map(|fault| &**fault) }
+    }
+}
+
+/// Held by the one who ends a thing.
+pub(crate) struct Ending<'a> {
+    cell: &'a EndCell,
+    mark: u8,
+}
+
+impl Ending<'_> {
+    pub(crate) fn is_marked(&self) -> bool {
+        self.mark != 0
+    }
+
+    pub(crate) fn finish(self, at: Tick, reason: EndReason, fault: Option<Fault>) {
+        self.cell.at.store(at.0, Relaxed);
+        if let Some(fault) = fault {
+            let _ = self.cell.fault.set(Box::new(fault));
+        }
+        let code = REASONS.iter().position(|known| *known == reason).map_or(1, |i| i as u8 + 1);
+        self.cell.state.store(code | self.mark, Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Failure;
+
+    #[test]
+    fn the_first_end_stays() {
+        let cell = EndCell::default();
+        assert!(cell.is_open() && cell.get().is_none() && cell.fault().is_none());
+        let fault = Fault::new(Failure::GenericTimeoutError, "slow");
+        assert!(cell.end(Tick(5), EndReason::Timeout, Some(fault.clone())));
+        assert!(!cell.end(Tick(9), EndReason::Closed, None));
+        assert!(!cell.is_open());
+        assert_eq!(cell.get(), Some(End { at: Tick(5), reason: EndReason::Timeout, fault: Some(fault) }));
+    }
+
+    #[test]
+    fn a_mark_is_left_before_the_end_only() {
+        let [marked, late] = [EndCell::default(), EndCell::default()];
+        assert!(marked.mark() && marked.mark() && marked.is_marked() && marked.is_open());
+        let ending = marked.begin_end().expect("the first");
+        assert!(ending.is_marked() && marked.is_open() && marked.begin_end().is_none() && !marked.mark());
+        ending.finish(Tick(5), EndReason::Closed, None);
+        assert!(marked.is_marked() && !marked.is_open() && !marked.mark());
+        assert_eq!(marked.get(), Some(End { at: Tick(5), reason: EndReason::Closed, fault: None }));
+
+        assert!(!late.begin_end().expect("the first").is_marked());
+        assert!(!late.mark() && !late.is_marked());
+    }
+}

@@ -1,0 +1,453 @@
+//! Where records live: written in their final place, never moved, read while others are written.
+//!
+//! Chunks hold 32 records each; the chunks of one shard form a list. A shard's lock covers taking an index
+//! and, once in 32 times, a new chunk; a snapshot holds it while it clones two `Arc`s and walks outside it.
+//!
+//! The records of a chunk are in one or more blocks of memory. A record that is still in use after its chunk was
+//! evicted keeps its whole block: requests have a block each, so that none keeps its neighbours. The other blocks of an
+//! evicted chunk are used again: a sink that has reached its bounds allocates none.
+
+use self::shard::Padded;
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+};
+
+pub(super) mod batch_alloc;
+pub(super) mod end;
+mod pinned;
+pub(super) mod shard;
+
+pub(crate) use pinned::Pinned;
+
+pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 32 };
+
+/// A record that can be asked whether it may be forgotten.
+pub(crate) trait Entry: Sized {
+    /// What all records of a registry have in common.
+    type Common: Clone;
+    /// The records of one block: `[OnceLock<Self>; N]`, where `N` divides [`CHUNK`].
+    type Block: AsRef<[OnceLock<Self>]> + AsMut<[OnceLock<Self>]> + Default;
+    /// Has ended, and nothing that is kept needs it.
+    fn is_disposable(&self) -> bool;
+    /// Called once when the registry lets go of it. Must break links that could lead back to itself.
+    fn forgotten(&self, common: &Self::Common);
+}
+
+/// Consecutive numbers for records, handed out in blocks so that threads do not share a cache line.
+///
+/// The counter orders nothing but itself: models of what is lock-free leave it out.
+#[derive(Debug)]
+pub(crate) struct Numbers(std::sync::atomic::AtomicU64);
+
+impl Numbers {
+    pub(crate) const fn new() -> Self {
+        Numbers(std::sync::atomic::AtomicU64::new(1))
+    }
+
+    /// Returns the numbers of all records of this process, so that identifiers differ between sinks. One counter is
+    /// enough: it is asked once for 32 requests, and once for each dial, connection, tunnel and DNS query.
+    pub(crate) fn of_process() -> &'static Self {
+        static NUMBERS: Padded<Numbers> = Padded(Numbers::new());
+        &NUMBERS.0
+    }
+
+    pub(crate) fn one(&self) -> u64 {
+        self.0.fetch_add(1, Relaxed)
+    }
+
+    fn block(&self) -> u64 {
+        self.0.fetch_add(CHUNK as u64, Relaxed)
+    }
+}
+
+struct Chunk<T: Entry> {
+    /// The number of the first record.
+    base: u64,
+    blocks: Box<[Arc<Block<T>>]>,
+}
+
+impl<T: Entry> Chunk<T> {
+    fn new(base: u64, common: &T::Common) -> Self {
+        let bases = (0..CHUNK / Block::<T>::LEN).map(|i| base + (i * Block::<T>::LEN) as u64);
+        Chunk { base, blocks: bases.map(|base| Block::new(base, common.clone())).collect() }
+    }
+
+    /// Numbers the records to come. Returns `false` if somebody refers to one of its blocks.
+    fn renumber(&mut self, base: u64) -> bool {
+        self.base = base;
+        let mut blocks = self.blocks.iter_mut().zip((base..).step_by(Block::<T>::LEN));
+        blocks.all(|(block, base)| Arc::get_mut(block).map(|block| block.base = base).is_some())
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &OnceLock<T>> {
+        self.blocks.iter().flat_map(|block| block.slots.as_ref())
+    }
+
+    /// A reference to the record in that place, which must be written before it is used.
+    #[inline]
+    fn rec(&self, place: usize) -> Rec<T> {
+        let block = self.blocks[place / Block::<T>::LEN].clone();
+        Rec { block, index: (place % Block::<T>::LEN) as u32 }
+    }
+}
+
+/// The memory of neighbouring records, kept as a whole.
+struct Block<T: Entry> {
+    /// The number of the first record.
+    base: u64,
+    common: T::Common,
+    slots: T::Block,
+}
+
+impl<T: Entry> Block<T> {
+    /// How many records it has.
+    const LEN: usize = size_of::<T::Block>() / size_of::<OnceLock<T>>();
+
+    fn new(base: u64, common: T::Common) -> Arc<Self> {
+        Arc::new(Block { base, common, slots: T::Block::default() })
+    }
+}
+
+/// The memory that a record takes in a registry, without what it owns on the heap.
+pub(in crate::sink) const fn record_bytes<T: Entry>() -> usize {
+    const COUNTERS_OF_ARC: usize = 2 * size_of::<usize>();
+    (size_of::<Arc<Block<T>>>() + COUNTERS_OF_ARC + size_of::<Block<T>>()).div_ceil(Block::<T>::LEN)
+}
+
+/// A record in its place, with its number. Holding one keeps its block.
+pub(crate) struct Rec<T: Entry> {
+    block: Arc<Block<T>>,
+    index: u32,
+}
+
+impl<T: Entry> Rec<T> {
+    #[inline]
+    pub(crate) fn common(&self) -> &T::Common {
+        &self.block.common
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.block.base + u64::from(self.index)
+    }
+
+    #[inline]
+    fn slot(&self) -> &OnceLock<T> {
+        &self.block.slots.as_ref()[self.index as usize % Block::<T>::LEN]
+    }
+}
+
+impl<T: Entry> Clone for Rec<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Rec { block: self.block.clone(), index: self.index }
+    }
+}
+
+impl<T: Entry> Deref for Rec<T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        self.slot().get().expect("a Rec is only made of a written slot")
+    }
+}
+
+impl<T: Entry> fmt::Debug for Rec<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rec({})", self.number())
+    }
+}
+
+/// A node of a shard's list, separate from its chunk: a snapshot that has collected the chunks lets the nodes go.
+struct Node<T: Entry> {
+    chunk: Arc<Chunk<T>>,
+    next: OnceLock<Arc<Node<T>>>,
+}
+
+impl<T: Entry> Node<T> {
+    fn new(chunk: Arc<Chunk<T>>) -> Arc<Self> {
+        Arc::new(Node { chunk, next: OnceLock::new() })
+    }
+}
+
+impl<T: Entry> Drop for Node<T> {
+    /// A long list would overflow the stack if its nodes dropped each other.
+    fn drop(&mut self) {
+        let mut next = self.next.take();
+        while let Some(node) = next {
+            next = Arc::try_unwrap(node).ok().and_then(|mut node| node.next.take());
+        }
+    }
+}
+
+struct Shard<T: Entry> {
+    list: Option<List<T>>,
+    /// Records of chunks that left the list, which had not ended or are still needed.
+    kept: Arc<Vec<Rec<T>>>,
+}
+
+struct List<T: Entry> {
+    head: Arc<Node<T>>,
+    tail: Arc<Node<T>>,
+    used: usize,
+}
+
+pub(crate) struct Registry<T: Entry> {
+    common: T::Common,
+    /// One that went, for the next that is needed.
+    spare: Mutex<Option<Arc<Chunk<T>>>>,
+    shards: Box<[Padded<Mutex<Shard<T>>>]>,
+    chunks: AtomicUsize,
+    /// Records that left the lists since `kept` was gone through.
+    aged: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+impl<T: Entry> Registry<T> {
+    /// For about `bound` records: each shard has a chunk that is being filled and does not go.
+    pub(crate) fn new(bound: usize, common: T::Common) -> Self {
+        let shards = shard::count(bound, CHUNK);
+        let empty = || Shard { list: None, kept: Arc::default() };
+        Registry {
+            common,
+            spare: Mutex::new(None),
+            shards: (0..shards).map(|_| Padded(Mutex::new(empty()))).collect(),
+            chunks: AtomicUsize::new(0),
+            aged: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes a record in its place. Says too whether a chunk was begun: the moment to look after the bounds.
+    pub(crate) fn add(&self, numbers: &Numbers, record: impl FnOnce() -> T) -> (Rec<T>, bool) {
+        let mine = shard::mine(self.shards.len());
+        let mut shard = self.lock(mine);
+        let rolled = shard.list.as_ref().is_none_or(|list| list.used == CHUNK);
+        let list = shard.list.get_or_insert_with(|| {
+            let node = Node::new(self.chunk(numbers));
+            List { head: node.clone(), tail: node, used: 0 }
+        });
+        if list.used == CHUNK {
+            let node = Node::new(self.chunk(numbers));
+            let linked = list.tail.next.set(node.clone()).is_ok();
+            debug_assert!(linked, "only the owner of the shard links on");
+            (list.tail, list.used) = (node, 0);
+        }
+        let rec = list.tail.chunk.rec(list.used);
+        let mut record = Some(record);
+        rec.slot().get_or_init(|| record.take().expect("it is asked for once")());
+        debug_assert!(record.is_none(), "an index is handed out once");
+        list.used += 1;
+        if rolled {
+            self.chunks.fetch_add(1, Relaxed);
+        }
+        (rec, rolled)
+    }
+
+    /// An upper bound of the records in the lists; those that outlived their chunk are not among them.
+    pub(crate) fn listed(&self) -> usize {
+        self.chunks.load(Relaxed) * CHUNK
+    }
+
+    /// Lets the oldest full chunk go; what it holds that is still needed stays. False when there is none.
+    #[cold]
+    pub(crate) fn evict_oldest(&self) -> bool {
+        self.oldest_shard(false).is_some_and(|index| self.evict(index, false))
+    }
+
+    /// Evicts the oldest chunk, full or not. The last chunk of a shard only if any of its records goes: otherwise the
+    /// next record would begin another chunk for nothing. Returns `false` if there is none to evict.
+    #[cold]
+    pub(crate) fn evict_any(&self) -> bool {
+        self.oldest_shard(true).is_some_and(|index| self.evict(index, true))
+    }
+
+    /// Shows the first record of the chunk that [`evict_any`](Self::evict_any) would evict to `look`.
+    pub(crate) fn oldest<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        let index = self.oldest_shard(true)?;
+        let chunk = self.lock(index).list.as_ref()?.head.chunk.clone();
+        chunk.slots().next()?.get().map(look)
+    }
+
+    fn oldest_shard(&self, with_last: bool) -> Option<usize> {
+        let oldest = (0..self.shards.len()).filter_map(|i| {
+            let shard = self.lock(i);
+            let list = shard.list.as_ref()?;
+            let is_evictable = list.head.next.get().is_some() || with_last && list.head.has_disposable();
+            is_evictable.then_some((list.head.chunk.base, i))
+        });
+        oldest.min().map(|(_, index)| index)
+    }
+
+    /// Lets the first chunk of a shard go, even if it is the last.
+    fn evict(&self, index: usize, with_last: bool) -> bool {
+        let (node, survivors) = {
+            let mut shard = self.lock(index);
+            let Some(list) = &mut shard.list else { return false };
+            let node = match list.head.next.get().cloned() {
+                Some(next) => std::mem::replace(&mut list.head, next),
+                None if with_last && list.head.has_disposable() => {
+                    let node = list.head.clone();
+                    shard.list = None;
+                    node
+                }
+                None => return false,
+            };
+            self.chunks.fetch_sub(1, Relaxed);
+            let survivors = node.survivors();
+            if survivors != 0 {
+                Arc::make_mut(&mut shard.kept).extend(node.recs(survivors));
+            }
+            (node, survivors)
+        };
+        let gone =
+            node.written().filter(|(index, _)| survivors & (1 << index) == 0).map(|(_, record)| record);
+        let gone = gone.inspect(|record| record.forgotten(&self.common)).count();
+        self.dropped.fetch_add(gone as u64, Relaxed);
+        let chunk = node.chunk.clone();
+        drop(node);
+        self.recycle(chunk);
+        let aged = self.aged.fetch_add(CHUNK, Relaxed) + CHUNK;
+        // Now and then, so that it costs the same for each record however many are kept.
+        if aged * 4 >= self.kept() {
+            self.sweep_kept();
+        }
+        true
+    }
+
+    /// An empty chunk.
+    fn chunk(&self, numbers: &Numbers) -> Arc<Chunk<T>> {
+        let base = numbers.block();
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let renumbered =
+            spare.and_then(|mut chunk| Arc::get_mut(&mut chunk)?.renumber(base).then_some(chunk));
+        renumbered.unwrap_or_else(|| Arc::new(Chunk::new(base, &self.common)))
+    }
+
+    /// Keeps an evicted chunk for the next that is needed, unless a snapshot is reading it. Blocks that are still in
+    /// use are left to their users, and others take their place.
+    fn recycle(&self, mut chunk: Arc<Chunk<T>>) {
+        if let Some(unused) = Arc::get_mut(&mut chunk) {
+            for block in &mut unused.blocks {
+                match Arc::get_mut(block) {
+                    Some(block) => block.slots.as_mut().iter_mut().for_each(|slot| drop(slot.take())),
+                    None => *block = Block::new(0, self.common.clone()),
+                }
+            }
+            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(chunk);
+        }
+    }
+
+    /// Lets those go that outlived their chunk and are not needed any more.
+    pub(crate) fn sweep_kept(&self) {
+        let gone = self.sweep();
+        self.dropped.fetch_add(gone as u64, Relaxed);
+    }
+
+    /// One that goes may have been all that needed another. Gives back how many went.
+    fn sweep(&self) -> usize {
+        self.aged.store(0, Relaxed);
+        let mut total = 0;
+        loop {
+            let mut gone = 0;
+            for i in 0..self.shards.len() {
+                let disposable = {
+                    let mut shard = self.lock(i);
+                    if !shard.kept.iter().any(|rec| rec.is_disposable()) {
+                        continue;
+                    }
+                    let (disposable, stay) = split(shard.kept.iter().cloned());
+                    shard.kept = Arc::new(stay);
+                    disposable
+                };
+                gone += disposable.len();
+                disposable.iter().for_each(|rec| rec.forgotten(&self.common));
+            }
+            total += gone;
+            if gone == 0 {
+                return total;
+            }
+        }
+    }
+
+    /// Returns how many records outlived their chunk.
+    pub(crate) fn kept(&self) -> usize {
+        (0..self.shards.len()).map(|i| self.lock(i).kept.len()).sum()
+    }
+
+    /// Forgets all that may be forgotten; it is not counted as dropped, and nothing is from now on.
+    pub(crate) fn clear(&self) {
+        for i in 0..self.shards.len() {
+            let (list, gone) = {
+                let mut shard = self.lock(i);
+                let list = shard.list.take();
+                let (mut gone, mut survivors) = (Vec::new(), Vec::new());
+                let mut node = list.as_ref().map(|list| list.head.clone());
+                while let Some(here) = node {
+                    let (disposable, stay) = split(here.recs(ALL));
+                    gone.extend(disposable);
+                    survivors.extend(stay);
+                    self.chunks.fetch_sub(1, Relaxed);
+                    node = here.next.get().cloned();
+                }
+                if !survivors.is_empty() {
+                    Arc::make_mut(&mut shard.kept).extend(survivors);
+                }
+                (list, gone)
+            };
+            gone.iter().for_each(|rec| rec.forgotten(&self.common));
+            drop(list);
+        }
+        self.sweep();
+        self.dropped.store(0, Relaxed);
+    }
+
+    /// How many records went to keep the bound.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    fn lock(&self, shard: usize) -> MutexGuard<'_, Shard<T>> {
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Entry> Node<T> {
+    /// The records written so far, with their places.
+    fn written(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.chunk.written()
+    }
+
+    fn has_disposable(&self) -> bool {
+        self.written().any(|(_, record)| record.is_disposable())
+    }
+
+    /// A bit for each record that must stay.
+    fn survivors(&self) -> u32 {
+        let survivors = self.written().filter(|(_, record)| !record.is_disposable());
+        survivors.fold(0, |bits, (index, _)| bits | 1 << index)
+    }
+
+    /// The records in these places, as far as they are written.
+    fn recs(&self, places: u32) -> impl Iterator<Item = Rec<T>> {
+        self.chunk.recs().filter(move |(index, _)| places & (1 << index) != 0).map(|(_, rec)| rec)
+    }
+}
+
+const ALL: u32 = u32::MAX;
+
+/// Those that may go, and those that stay.
+fn split<T: Entry>(recs: impl Iterator<Item = Rec<T>>) -> (Vec<Rec<T>>, Vec<Rec<T>>) {
+    recs.partition(|rec| rec.is_disposable())
+}
+
+impl<T: Entry> fmt::Debug for Registry<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("chunks", &self.chunks).field("dropped", &self.dropped).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! What a request refers to besides its first connection.
+
+use super::{headers::CapturedHeaders, record::RequestRef};
+use crate::{
+    record::{
+        Failure,
+        limits::{LimitedText, MAX_REQUEST_LINKS},
+    },
+    sink::{clock::Tick, conn::record::ConnLink, dial::group::Group},
+};
+use http::StatusCode;
+use std::{collections::VecDeque, num::NonZeroU32, sync::Arc};
+
+/// What it refers to besides its first connection. Most requests have nothing here, and take no lock.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    /// The last dial that began because of it.
+    pub(in crate::sink) dial: Option<Arc<Group>>,
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+/// What most requests do not have.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    pub(crate) headers: CapturedHeaders,
+    pub(crate) response_headers: CapturedHeaders,
+    pub(crate) trailers: CapturedHeaders,
+    pub(crate) grpc_message: Option<LimitedText>,
+    /// Bytes of the method before it was cut; it has no mark here.
+    pub(crate) method_bytes: Option<NonZeroU32>,
+    /// Connections that it was tried on before the one that it has.
+    pub(crate) tried: VecDeque<Tried>,
+    /// How many went out of that list.
+    pub(crate) tried_gone: usize,
+    /// The one that it has after those.
+    pub(crate) conn: Option<ConnLink>,
+    /// Why each of them was no good, as far as was known when the request ended.
+    pub(crate) stale: Vec<Failure>,
+    /// Why the peer did not process it on its current connection; taken when it is tried again.
+    pub(in crate::sink) refused: Option<Failure>,
+    /// The dials before the last that began because of it.
+    pub(in crate::sink) dials: VecDeque<Arc<Group>>,
+    /// How far its last dial had come when it ended without having been given a connection. Of a CONNECT: the
+    /// connection as it was then, without the tunnels that it made room for.
+    pub(crate) way: [u64; 3],
+    /// It is a CONNECT, needed by the request that needed its dial.
+    pub(crate) is_of_dial: bool,
+    /// Each CONNECT that was made because of this request.
+    pub(in crate::sink) connects: VecDeque<RequestRef>,
+    pub(crate) prev_hop: PrevHop,
+    /// The length of its body, where somebody else's client sends that in one piece with the head.
+    #[cfg(feature = "reqwest")]
+    pub(in crate::sink) piece: u64,
+    pub(crate) informational: Vec<(Tick, StatusCode)>,
+    /// How many there were, kept or not.
+    pub(crate) informational_seen: usize,
+}
+
+/// A connection that a request was tried on before.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    pub(in crate::sink) conn: ConnLink,
+    /// Why the peer did not process it there, where it said so.
+    pub(in crate::sink) refused: Option<Failure>,
+}
+
+impl Tried {
+    /// Why the connection was no good for the request.
+    pub(in crate::sink) fn failure(&self) -> Failure {
+        self.refused.clone().unwrap_or_else(|| self.conn.stale())
+    }
+}
+
+/// The request whose response led to this one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PrevHop {
+    /// Zero when there was none.
+    pub(crate) number: u64,
+    /// The request itself, as long as the sink keeps this one.
+    pub(crate) kept: Option<RequestRef>,
+}
+
+impl Rare {
+    /// The memory that it takes, with its own place.
+    pub(in crate::sink) fn bytes(&self) -> usize {
+        let headers =
+            [&self.headers, &self.response_headers, &self.trailers].map(CapturedHeaders::heap_bytes);
+        let lists = self.tried.capacity() * size_of::<Tried>()
+            + self
+                .tried
+                .iter()
+                .filter_map(|tried| tried.refused.as_ref())
+                .map(Failure::heap_bytes)
+                .sum::<usize>()
+            + self.refused.as_ref().map_or(0, Failure::heap_bytes)
+            + self.connects.capacity() * size_of::<RequestRef>()
+            + self.stale.capacity() * size_of::<Failure>()
+            + self.stale.iter().map(Failure::heap_bytes).sum::<usize>()
+            + self.dials.capacity() * size_of::<Arc<Group>>()
+            + self.informational.capacity() * size_of::<(Tick, StatusCode)>();
+        let message = self.grpc_message.as_ref().map_or(0, LimitedText::heap_bytes);
+        size_of::<Rare>() + headers.iter().sum::<usize>() + lists + message
+    }
+}
+
+impl Links {
+    pub(in crate::sink) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// The dials that it caused, the last one first.
+    pub(in crate::sink) fn dials(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.dial.iter().chain(self.rare.iter().flat_map(|rare| rare.dials.iter().rev()))
+    }
+}
+
+/// The dials of its connections, and those that it caused.
+pub(in crate::sink) fn groups<'a>(
+    conn: Option<&'a ConnLink>,
+    links: Option<&'a Links>,
+) -> impl Iterator<Item = &'a Arc<Group>> {
+    let tried = links.and_then(|links| links.rare.as_ref()).into_iter().flat_map(|rare| &rare.tried);
+    let dials = links.into_iter().flat_map(Links::dials);
+    conn.into_iter().chain(tried.map(|tried| &tried.conn)).map(|conn| &conn.group).chain(dials)
+}
+
+/// Adds to a list of at most [`MAX_REQUEST_LINKS`], out of which the oldest goes: a request that is resent or dials
+/// without end must not fill the memory.
+pub(in crate::sink) fn push<T>(list: &mut VecDeque<T>, item: T, gone: impl FnOnce(T)) {
+    if list.len() == MAX_REQUEST_LINKS
+        && let Some(oldest) = list.pop_front()
+    {
+        gone(oldest);
+    }
+    list.push_back(item);
+}

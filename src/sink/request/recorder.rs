@@ -1,0 +1,453 @@
+//! Who holds a request while it runs, and what they say of it.
+
+#[cfg(feature = "request")]
+use super::grpc;
+use super::{
+    handle::RequestHandle,
+    headers::CapturedHeaders,
+    record::{RequestHead, RequestRecord, RequestRef, version_code},
+};
+#[cfg(feature = "request")]
+use crate::error::{IncompleteBody, Lengths};
+#[cfg(feature = "tonic")]
+use crate::sink::dial::recorder::DialRef;
+use crate::{
+    error::Fault,
+    record::{EndReason, Failure},
+    sink::{
+        clock::Tick,
+        conn::record::{ConnLink, ConnRef},
+        context::{self, RequestScope},
+        core::Core,
+    },
+};
+use http::{HeaderMap, StatusCode, Version};
+#[cfg(feature = "request")]
+use http::{Method, header};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Held by whoever has the request at the time: the service's future, then the response's body. Dropped before
+/// the request has ended, it says `cancelled`.
+#[derive(Debug, Default)]
+pub(crate) struct RequestRecorder {
+    request: Option<RequestRef>,
+}
+
+impl RequestRecorder {
+    pub(crate) fn off() -> Self {
+        RequestRecorder { request: None }
+    }
+
+    #[inline]
+    pub(in crate::sink) fn new(request: RequestRef, head: &RequestHead<'_>) -> Self {
+        if let Some(handle) = head.handle {
+            handle.bind(request.clone());
+        }
+        RequestRecorder { request: Some(request) }
+    }
+
+    /// The request, to be ended by whoever takes it.
+    #[cfg(feature = "reqwest")]
+    pub(in crate::sink) fn into_request(mut self) -> Option<RequestRef> {
+        self.request.take()
+    }
+
+    /// Perhaps another request has taken the place of that of `handle`, which then is bound to it, too.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn moved_on(&self, handle: &RequestHandle) {
+        if let Some(request) = &self.request
+            && handle.last_hop().is_some_and(|last| last.number() != request.number())
+        {
+            handle.bind(request.clone());
+        }
+    }
+
+    /// When it began; none where it is not recorded.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn begin(&self) -> Tick {
+        self.request.as_ref().map_or(Tick::NONE, |request| request.record.begin)
+    }
+
+    /// Its body is in one piece of that length, which goes with its head.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn in_one_piece(&self, bytes: u64) {
+        if let Some(request) = &self.request {
+            request.in_one_piece(bytes);
+        }
+    }
+
+    /// Its head went out, as there is an answer; and with it its body, if that is in one piece.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn went_out(&self) {
+        if let Some(request) = &self.request {
+            request.went_out();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.request.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn request(&self) -> Option<&RequestRef> {
+        self.request.as_ref()
+    }
+
+    /// What is polled meanwhile is polled on behalf of this request.
+    #[inline]
+    pub(crate) fn scope(&mut self) -> RequestScope<'_> {
+        RequestScope::enter(&mut self.request)
+    }
+
+    pub(crate) fn watch(&self) -> BodyWatch {
+        BodyWatch { request: self.request.clone(), bytes: 0 }
+    }
+
+    /// The connection that it turned out to have used.
+    pub(crate) fn conn(&self, conn: &ConnRef) {
+        if let Some(request) = &self.request {
+            request.link(conn);
+        }
+    }
+
+    /// The client has chosen a connection just now.
+    pub(crate) fn acquired(&self, conn: &ConnRef) {
+        if let Some(request) = &self.request {
+            request.acquired(conn);
+        }
+    }
+
+    /// It came over this connection, and so had one from the beginning.
+    #[cfg(feature = "server")]
+    pub(crate) fn came_over(&self, conn: Option<&ConnRef>) {
+        let Some(request) = &self.request else { return };
+        if let Some(conn) = conn {
+            request.link(conn);
+        }
+        request.record.conn_acquired.set(request.record.begin);
+    }
+
+    /// Nobody wants the response any more, or it will not come: of a request that this side answers.
+    #[cfg(feature = "server")]
+    pub(crate) fn given_up(&mut self) {
+        if let Some(request) = self.request.take() {
+            request.given_up();
+        }
+    }
+
+    /// The response's head is complete.
+    pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
+        let Some((core, record)) = self.open() else { return };
+        if version < Version::HTTP_2 {
+            let first = record.with_links(|conn, _| conn.map_or(Tick::NONE, ConnLink::first_byte));
+            if first >= record.conn_acquired.get() {
+                record.first_byte.set(first);
+            }
+        }
+        record.status.store(status.as_u16(), Relaxed);
+        record.version.store(version_code(version), Relaxed);
+        #[cfg(feature = "request")]
+        if version == Version::HTTP_2 && grpc::is_grpc(headers) {
+            grpc::note(core, record, headers);
+        }
+        if let Some(headers) = CapturedHeaders::take(headers, &core.settings)
+            && let Some(mut links) = record.open_links()
+        {
+            links.rare().response_headers = headers;
+        }
+        record.response_head.set(core.now().max(record.begin));
+    }
+
+    /// Remembers the length that the header declares for the body; `known` is the one that the body itself reports.
+    /// Where they differ, ignores that of a body with a `Content-Encoding`, which a layer below may have decoded.
+    #[cfg(feature = "request")]
+    pub(crate) fn declares(&self, headers: &HeaderMap, known: Option<u64>) {
+        let Some((_, record)) = self.open() else { return };
+        let declared =
+            headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let Some(length) = declared else { return };
+        if declared != known {
+            if headers.contains_key(header::CONTENT_ENCODING) {
+                return;
+            }
+            record.only_header_declares.store(true, Relaxed);
+        }
+        record.declared_length.store(length, Relaxed);
+    }
+
+    /// Ends the request with its response's body, which reports that `missing` bytes of it did not come.
+    #[cfg(feature = "request")]
+    #[inline]
+    pub(crate) fn ended(&mut self, missing: u64) {
+        let is_short = |record: &RequestRecord| missing > 0 || record.only_header_declares.load(Relaxed);
+        let record = self.open().map(|(_, record)| record).filter(|record| is_short(record));
+        match record.and_then(|record| incomplete(record, missing)) {
+            Some(error) => self.failed(Fault::new(Failure::EofError, error.to_string())),
+            None => self.complete(),
+        }
+    }
+
+    /// Records that the request goes over HTTP/2, unless a response has told the version.
+    #[cfg(feature = "request")]
+    pub(crate) fn speaks_http2(&self) {
+        if let Some(request) = &self.request {
+            request.speaks_http2();
+        }
+    }
+
+    /// Keeps the request of a redirect open beyond the end of its response, until the client releases it, reports its
+    /// failure or drops it. See [`hold_redirects`](crate::request::TraceRequestLayer::hold_redirects).
+    #[cfg(feature = "request")]
+    pub(crate) fn hold(&self) {
+        if let Some((_, record)) = self.open() {
+            record.hold();
+        }
+    }
+
+    /// So much of the response's body was handed to its reader.
+    pub(crate) fn received(&self, bytes: u64) {
+        if let Some((_, record)) = self.open() {
+            let received = &record.received;
+            received.store(received.load(Relaxed) + bytes, Relaxed); // nobody else writes it
+        }
+    }
+
+    pub(crate) fn trailers(&self, trailers: &HeaderMap) {
+        let Some((core, record)) = self.open() else { return };
+        #[cfg(feature = "request")]
+        grpc::note(core, record, trailers);
+        if let Some(trailers) = CapturedHeaders::take(trailers, &core.settings)
+            && let Some(mut links) = record.open_links()
+        {
+            links.rare().trailers = trailers;
+        }
+    }
+
+    /// The response came to its end. Where it is decoded, it is the reader of that who ends the request.
+    pub(crate) fn complete(&mut self) {
+        // One that is held ends with the drop of this recorder at the latest.
+        let Some(request) = self.request.take_if(|request| !request.record.is_held()) else {
+            self.request.iter().for_each(complete);
+            return;
+        };
+        complete(&request);
+    }
+
+    /// The response's body was handed to somebody who does not record it. Where it is decoded, it is the reader of that
+    /// who ends the request.
+    #[cfg(feature = "request")]
+    pub(crate) fn finish_unobserved(&mut self) {
+        if let Some(request) = self.request.take().filter(|request| request.record.decoded.load(Relaxed) == 0)
+        {
+            request.end(EndReason::Unobserved, None);
+        }
+    }
+
+    /// It failed.
+    pub(crate) fn failed(&mut self, fault: Fault) {
+        if let Some(request) = self.request.take() {
+            request.failed(fault);
+        }
+    }
+
+    /// Its record, unless it has ended.
+    #[inline]
+    fn open(&self) -> Option<(&Core, &RequestRecord)> {
+        let request = self.request.as_ref()?;
+        let record: &RequestRecord = &request.record;
+        record.end.is_open().then_some((request.core(), record))
+    }
+}
+
+impl Drop for RequestRecorder {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(request) = self.request.take() {
+            dropped(&request);
+        }
+    }
+}
+
+/// The response came to its end. Where it is decoded, the request ends with what it is decoded to.
+fn complete(request: &RequestRef) {
+    let (core, record): (_, &RequestRecord) = (request.core(), &request.record);
+    if record.decoded.load(Relaxed) == 0 {
+        request.complete();
+    } else if request.is_open() {
+        record.response_end.set(core.now().max(record.begin));
+    }
+}
+
+/// Returns an error if fewer bytes of the response's body came than its header declares. The header takes precedence
+/// over `missing`, because a body may report its whole length even after it was read. Without a declared length, the
+/// body is trusted.
+#[cfg(feature = "request")]
+#[cold]
+fn incomplete(record: &RequestRecord, missing: u64) -> Option<IncompleteBody> {
+    let status = record.status.load(Relaxed);
+    // These declare the length of what would have been sent, or of what this side has (RFC 9110 section 8.6).
+    if record.method == Method::HEAD || matches!(status, 100..200 | 204 | 304) {
+        return None;
+    }
+    let received = record.received.load(Relaxed);
+    let declared = match record.declared_length.load(Relaxed) {
+        0 => received.saturating_add(missing),
+        length => length,
+    };
+    let lengths = Lengths { received, declared };
+    (received < declared).then_some(IncompleteBody { lengths: Some(lengths), http2_error: None })
+}
+
+#[cold]
+fn dropped(request: &RequestRef) {
+    request.release();
+    request.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the request was dropped")));
+}
+
+/// Goes with the decoded body of a response. The request ends with it, rather than with what is decoded.
+#[derive(Debug)]
+pub(crate) struct DecodeWatch {
+    request: Option<RequestRef>,
+    bytes: u64,
+}
+
+impl DecodeWatch {
+    pub(crate) fn begin(handle: Option<&RequestHandle>) -> Self {
+        let request = handle.and_then(RequestHandle::last_hop).filter(RequestRef::is_open);
+        if let Some(request) = &request {
+            request.record.decoded.store(1, Relaxed);
+        }
+        DecodeWatch { request, bytes: 0 }
+    }
+
+    /// So much more was handed to the reader.
+    pub(crate) fn received(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
+            request.record.decoded.store(self.bytes + 1, Relaxed);
+        }
+    }
+
+    /// Everything was read.
+    pub(crate) fn complete(&mut self) {
+        if let Some(request) = self.request.take() {
+            request.complete();
+        }
+    }
+
+    /// It could not be read, or not be decoded.
+    pub(crate) fn failed(&mut self, fault: Fault) {
+        if let Some(request) = self.request.take() {
+            request.failed(fault);
+        }
+    }
+}
+
+impl Drop for DecodeWatch {
+    fn drop(&mut self) {
+        self.request.iter().for_each(dropped);
+    }
+}
+
+/// Goes with the body of a request and counts what the client takes of it.
+#[derive(Debug)]
+pub(crate) struct BodyWatch {
+    request: Option<RequestRef>,
+    bytes: u64,
+}
+
+impl BodyWatch {
+    /// The request, for somebody who sees which connection takes it.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn link(&self) -> Option<RequestLink> {
+        self.request.clone().map(RequestLink)
+    }
+
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
+            request.record.sent.store(self.bytes, Relaxed);
+        }
+    }
+
+    /// Nothing more will be sent.
+    pub(crate) fn complete(&mut self) {
+        if let Some(request) = self.request.take().filter(RequestRef::is_open) {
+            request.record.body_end.set(request.core().now().max(request.record.begin));
+        }
+    }
+}
+
+/// A request whose connection shows only where that takes the request.
+#[cfg(feature = "tonic")]
+#[derive(Debug)]
+pub(crate) struct RequestLink(RequestRef);
+
+#[cfg(feature = "tonic")]
+impl RequestLink {
+    /// The connection takes it just now.
+    pub(crate) fn taken(&self, conn: &ConnRef) {
+        self.0.acquired(conn);
+    }
+
+    /// It was lined up for the connection, and never taken.
+    pub(crate) fn lined_up(&self, conn: &ConnRef) {
+        self.0.link(conn);
+    }
+
+    /// The dial led to where it is now. If it was waiting when that began, it was waiting for that.
+    pub(crate) fn after(&self, dial: &DialRef) {
+        if let Some(group) = &dial.0
+            && self.0.is_open()
+            && group.serves(&self.0)
+        {
+            self.0.caused(group);
+        }
+    }
+}
+
+/// The request on whose behalf the current poll runs, for layers below the one that records it.
+#[derive(Clone, Debug)]
+pub(crate) struct CurrentRequest(Option<RequestRef>);
+
+impl CurrentRequest {
+    pub(crate) fn get() -> Self {
+        CurrentRequest(context::request())
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// It was given a connection just now.
+    #[inline]
+    pub(crate) fn acquired(conn: &ConnRef) {
+        context::with_current(|request| request.acquired(conn));
+    }
+
+    /// Records that the peer has not processed the current request, which will be sent again.
+    #[cfg(feature = "client")]
+    pub(crate) fn refused(failure: &Failure) {
+        context::with_current(|request| request.refused(failure.clone()));
+    }
+
+    /// Returns what counts the body of the current request when that is sent again.
+    #[cfg(feature = "client")]
+    pub(crate) fn watch() -> Option<Box<BodyWatch>> {
+        context::request().map(|request| Box::new(BodyWatch { request: Some(request), bytes: 0 }))
+    }
+
+    /// Records that the current request goes over HTTP/2.
+    #[cfg(feature = "client")]
+    pub(crate) fn speaks_http2() {
+        context::with_current(RequestRef::speaks_http2);
+    }
+
+    /// A 1xx response came.
+    pub(crate) fn informational(&self, status: StatusCode) {
+        if let Some(request) = &self.0 {
+            request.informational(status);
+        }
+    }
+}

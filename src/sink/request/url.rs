@@ -1,0 +1,115 @@
+//! URLs within their limit.
+
+use super::headers::mask_uri;
+use crate::record::{
+    Text,
+    limits::{LimitedText, MAX_URL_BYTES},
+};
+use http::Uri;
+use std::num::NonZeroU32;
+
+/// The URL of a request as far as it is kept, without what is to be masked.
+#[derive(Debug, PartialEq)]
+pub(crate) enum RecordedUrl {
+    Whole(Uri),
+    /// The beginning of one that is too long.
+    Cut(LimitedText),
+}
+
+impl RecordedUrl {
+    #[inline]
+    pub(in crate::sink) fn new(uri: &Uri, mask_query: bool) -> Self {
+        let uri = mask_uri(uri, mask_query);
+        if parts(&uri).iter().map(|part| part.len()).sum::<usize>() <= MAX_URL_BYTES {
+            RecordedUrl::Whole(uri)
+        } else {
+            Self::cut(&uri)
+        }
+    }
+
+    #[cold]
+    fn cut(uri: &Uri) -> Self {
+        RecordedUrl::Cut(LimitedText::new(text(uri), MAX_URL_BYTES))
+    }
+
+    /// The URL as it is displayed.
+    pub(in crate::sink) fn text(&self) -> Text {
+        match self {
+            RecordedUrl::Whole(uri) => text(uri),
+            RecordedUrl::Cut(cut) => cut.text().clone(),
+        }
+    }
+
+    /// How many bytes it had before it was cut.
+    pub(in crate::sink) fn original_bytes(&self) -> Option<NonZeroU32> {
+        match self {
+            RecordedUrl::Whole(_) => None,
+            RecordedUrl::Cut(cut) => cut.original_bytes(),
+        }
+    }
+
+    /// The heap memory that it takes.
+    #[inline]
+    pub(in crate::sink) fn heap_bytes(&self) -> usize {
+        match self {
+            RecordedUrl::Whole(uri) => parts(uri).iter().map(|part| part.len()).sum(),
+            RecordedUrl::Cut(cut) => cut.heap_bytes(),
+        }
+    }
+}
+
+#[inline]
+fn parts(uri: &Uri) -> [&str; 5] {
+    let (scheme, after) = match uri.scheme_str() {
+        Some("http") => ("http://", ""),
+        Some("https") => ("https://", ""),
+        Some(other) => (other, "://"),
+        None => ("", ""),
+    };
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    let root = if path.starts_with('?') { "/" } else { "" };
+    [scheme, after, authority, root, path]
+}
+
+fn text(uri: &Uri) -> Text {
+    Text::concat(parts(uri))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_as_they_are_displayed() {
+        for uri in [
+            "http://a.test",
+            "http://a.test/",
+            "https://a.test:8443/a/b?c=d&e",
+            "http://a.test?c",
+            "https://[::1]:1/?",
+            "ftp://a.test/b",
+            "a.test",
+            "a.test:80",
+            "/a?b",
+            "/",
+            "*",
+            "http://***@a.test/?***",
+        ] {
+            let uri: Uri = uri.parse().unwrap();
+            assert_eq!(text(&uri), uri.to_string());
+        }
+        assert_eq!(text(&Uri::default()), "/");
+    }
+
+    #[test]
+    fn long_ones_are_cut() {
+        let uri = |length: usize| Uri::try_from(format!("/{}", "a".repeat(length - 1))).unwrap();
+        let whole = RecordedUrl::new(&uri(MAX_URL_BYTES), false);
+        assert_eq!((whole.text().len(), whole.original_bytes()), (MAX_URL_BYTES, None));
+        let cut = RecordedUrl::new(&uri(MAX_URL_BYTES + 1), false);
+        assert_eq!(cut.text().strip_suffix('…').map(str::len), Some(MAX_URL_BYTES));
+        assert_eq!(cut.original_bytes().map(NonZeroU32::get), Some(8_193));
+        assert_eq!(size_of::<RecordedUrl>(), size_of::<Uri>());
+    }
+}

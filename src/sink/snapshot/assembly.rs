@@ -1,0 +1,359 @@
+//! Traces put together: of all that is kept, or of one request.
+//!
+//! Whatever is written meanwhile, every reference leads somewhere. What a record refers to is read after it, and
+//! so is there.
+
+use super::{address_texts::AddressTexts, to_record};
+use crate::{
+    record::{DialTrace, HttpReqTrace, NetTrace, Rare, TraceId, TraceList},
+    sink::{
+        clock::Tick,
+        conn::record::ConnRef,
+        core::{Core, Timeline},
+        dial::group::Group,
+        dns::record::DnsRecord,
+        registry::Pinned,
+        request::record::{RequestRecord, RequestRef},
+        tls::recorder::TlsRecord,
+    },
+};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+};
+
+/// All that is kept. `requests` gives those of the time when it is called.
+pub(in crate::sink) fn all(
+    core: &Arc<Core>,
+    groups: Vec<Arc<Group>>,
+    requests: impl Fn() -> Pinned<RequestRecord>,
+) -> NetTrace {
+    let mut assembly = Assembly::new(core);
+    assembly.groups.seen.reserve(groups.len());
+    let known = requests();
+    assembly.requests(known.most(), known.iter());
+    assembly.linked(groups);
+    // A request was given a connection that was dialled for one which had not begun when we looked.
+    let missing = assembly.missing();
+    if !missing.is_empty() {
+        let all = requests();
+        assembly.requests(missing.len(), all.iter().filter(|(number, _)| missing.contains(number)));
+        assembly.linked(vec![]);
+    }
+    assembly.finish()
+}
+
+/// One request with all that it refers to: the hops before it, its connections and their dials.
+pub(in crate::sink) fn slice(request: &RequestRef) -> NetTrace {
+    hops(std::slice::from_ref(request))
+}
+
+/// The same for hops that are known, the last one last; those of another sink are left out.
+pub(in crate::sink) fn hops(hops: &[RequestRef]) -> NetTrace {
+    let Some(last) = hops.last() else { return NetTrace::default() };
+    let mut assembly = Assembly::new(last.core());
+    let same_sink = hops.iter().filter(|hop| hop.is_of(last.core()));
+    assembly.requests(hops.len(), same_sink.map(|hop| (hop.number(), &*hop.record)));
+    assembly.linked(vec![]);
+    assembly.finish()
+}
+
+struct Assembly {
+    core: Arc<Core>,
+    times: Timeline,
+    /// Numbers of the requests that are in it.
+    known: Numbers,
+    groups: Groups,
+    /// The groups that are in it.
+    held: Vec<Arc<Group>>,
+    http: Records<HttpReqTrace>,
+    dials: Records<DialTrace>,
+    conns: Vec<ConnRef>,
+    /// What else is in the groups, each with the place of its group in `held`.
+    queries: Vec<(usize, DnsRecord)>,
+    tunnels: Vec<(usize, TlsRecord)>,
+}
+
+/// Room for what a group holds as a rule, made before the group is locked.
+const USUAL: usize = 8;
+
+impl Assembly {
+    fn new(core: &Arc<Core>) -> Self {
+        Assembly {
+            core: core.clone(),
+            times: core.timeline(),
+            known: Numbers::default(),
+            groups: Groups::default(),
+            held: vec![],
+            http: Records::default(),
+            dials: Records::default(),
+            conns: vec![],
+            queries: vec![],
+            tunnels: vec![],
+        }
+    }
+
+    /// Takes requests, each with its number, and those that belong to them.
+    fn requests<'a>(&mut self, most: usize, requests: impl Iterator<Item = (u64, &'a RequestRecord)>) {
+        let mut new = Vec::with_capacity(most);
+        let requests = requests.filter(|(number, _)| self.known.insert(*number));
+        new.extend(requests.map(|(number, request)| (request.begin, number, request)));
+        in_order(&mut new, |(begin, ..)| *begin);
+        self.http.reserve(new.len());
+        for (_, number, request) in new {
+            let mut more = self.request(number, request);
+            while let Some(other) = more.pop() {
+                if self.known.insert(other.number()) {
+                    more.append(&mut self.request(other.number(), &other.record));
+                }
+            }
+        }
+    }
+
+    /// Gives back those that belong to it: the hop before it, and each CONNECT that was made because of it.
+    fn request(&mut self, number: u64, request: &RequestRecord) -> Vec<RequestRef> {
+        let found = |group: &_| self.groups.add(group);
+        let (out, others) = to_record::request_and_links(&self.core, number, request, &self.times, found);
+        self.http.push(request.begin, others.cause, out);
+        others.kept
+    }
+
+    /// Takes these groups and those that were found to be referred to.
+    fn linked(&mut self, groups: Vec<Arc<Group>>) {
+        self.groups.extend(groups);
+        let mut groups = std::mem::take(&mut self.groups.found);
+        in_order(&mut groups, |group| group.dial.as_ref().map_or(Tick::NONE, |dial| dial.begin));
+        self.held.reserve(groups.len());
+        self.dials.reserve(groups.len());
+        self.conns.reserve(groups.len());
+        for group in groups {
+            self.group(&group);
+            self.held.push(group);
+        }
+    }
+
+    fn group(&mut self, group: &Arc<Group>) {
+        let place = self.held.len();
+        self.conns.reserve(USUAL);
+        self.queries.reserve(USUAL);
+        self.tunnels.reserve(USUAL);
+        // The end before the rest, and everything out of the lock before it is put into words.
+        let ended = group.dial.as_ref().and_then(|dial| dial.end.get());
+        let state = {
+            let state = group.state();
+            self.conns.extend(ConnRef::all(group, &state));
+            self.queries.extend(state.dns.iter().map(|dns| (place, dns.clone())));
+            self.tunnels.extend(state.tls.iter().map(|tls| (place, tls.clone())));
+            state.dial.clone()
+        };
+        if let Some(head) = &group.dial {
+            let trigger = head.trigger.max(state.served);
+            let dial = to_record::dial_ended(&self.core, head, state, ended, &self.times);
+            self.dials.push(head.begin, trigger, dial);
+        }
+    }
+
+    /// Requests that caused a dial which is in it, and are not.
+    fn missing(&self) -> HashSet<u64> {
+        let triggers = self.dials.caused.iter().map(|(_, trigger)| *trigger);
+        triggers.filter(|trigger| !self.known.contains(*trigger)).collect()
+    }
+
+    /// What a record refers to may have been forgotten long ago.
+    fn finish(mut self) -> NetTrace {
+        let known = self.known;
+        self.http.forget(&known, |request| {
+            (request.prev_hop, request.triggered_by) = (Rare::new(), Rare::new());
+        });
+        self.dials.forget(&known, |dial| dial.triggered_by = TraceId::UNDEFINED);
+
+        in_order(&mut self.conns, |conn| conn.record().begin);
+        in_order(&mut self.queries, |(_, dns)| first_message(dns));
+        in_order(&mut self.tunnels, |(_, tls)| tls.begin);
+        let (times, held) = (&self.times, &self.held);
+        let udp = self.conns.iter().filter(|conn| conn.record().is_udp()).count();
+        let mut udp_conns = Vec::with_capacity(udp);
+        let mut tcp_conns = Vec::with_capacity(self.conns.len() - udp);
+        let mut addresses = AddressTexts::default();
+        for conn in &self.conns {
+            if conn.record().is_udp() {
+                udp_conns.push(to_record::udp_conn(conn, times, &mut addresses));
+            } else {
+                tcp_conns.push(to_record::tcp_conn(conn, times, &mut addresses));
+            }
+        }
+        let (queries, tunnels) = (self.queries.into_iter(), self.tunnels.into_iter());
+        NetTrace {
+            trace_begin_at: times.begin(),
+            trace_end_at: times.at(self.core.now()),
+            uuid: self.core.settings.session.clone(),
+            dials: self.dials.in_order(),
+            tcp_conns: tcp_conns.into(),
+            udp_conns: udp_conns.into(),
+            dns_queries: queries.map(|(place, dns)| to_record::dns(&held[place], dns, times)).collect(),
+            tls_tunnels: tunnels.map(|(place, tls)| to_record::tls(&held[place], tls, times)).collect(),
+            http_requests: self.http.in_order(),
+            ..NetTrace::default()
+        }
+    }
+}
+
+/// Groups as they are found, each once.
+#[derive(Default)]
+struct Groups {
+    /// Those that were ever found. They live as long as the assembly: another might take the place of one.
+    seen: HashSet<*const Group, NumberState>,
+    found: Vec<Arc<Group>>,
+}
+
+impl Groups {
+    fn extend(&mut self, groups: Vec<Arc<Group>>) {
+        self.seen.reserve(groups.len());
+        self.found.extend(groups.into_iter().filter(|group| self.seen.insert(Arc::as_ptr(group))));
+    }
+
+    fn add(&mut self, group: &Arc<Group>) {
+        if self.seen.insert(Arc::as_ptr(group)) {
+            self.found.push(group.clone());
+        }
+    }
+}
+
+fn first_message(record: &DnsRecord) -> Tick {
+    record.queries.first().map_or(Tick::NONE, |(at, _)| *at)
+}
+
+/// Sorts by when they began; those that began at the same moment stay as they came. They come nearly in order.
+fn in_order<T>(items: &mut [T], begin: impl Fn(&T) -> Tick) {
+    if !items.is_sorted_by_key(&begin) {
+        items.sort_by_key(begin);
+    }
+}
+
+/// Records as they were made.
+struct Records<T> {
+    began: Vec<Tick>,
+    made: Vec<T>,
+    /// The places of those that a request led to, with its number.
+    caused: Vec<(usize, u64)>,
+}
+
+impl<T> Default for Records<T> {
+    fn default() -> Self {
+        Records { began: vec![], made: vec![], caused: vec![] }
+    }
+}
+
+impl<T> Records<T> {
+    fn reserve(&mut self, more: usize) {
+        self.began.reserve(more);
+        self.made.reserve(more);
+    }
+
+    /// `cause` is the number of the request that led to it; zero when there was none.
+    fn push(&mut self, begin: Tick, cause: u64, record: T) {
+        if cause != 0 {
+            self.caused.push((self.made.len(), cause));
+        }
+        self.began.push(begin);
+        self.made.push(record);
+    }
+
+    /// For those that a request led to which is not known.
+    fn forget(&mut self, known: &Numbers, forget: impl Fn(&mut T)) {
+        for (place, _) in self.caused.iter().filter(|(_, cause)| !known.contains(*cause)) {
+            forget(&mut self.made[*place]);
+        }
+    }
+
+    /// Sorted by when they began; most often they are, and stay where they are.
+    fn in_order(self) -> TraceList<T> {
+        let Records { began, mut made, .. } = self;
+        if !began.is_sorted() {
+            let mut from: Vec<usize> = (0..began.len()).collect();
+            from.sort_by_key(|at| began[*at]);
+            let mut to = vec![0; from.len()];
+            from.iter().enumerate().for_each(|(place, at)| to[*at] = place);
+            for at in 0..to.len() {
+                while to[at] != at {
+                    let place = to[at];
+                    made.swap(at, place);
+                    to.swap(at, place);
+                }
+            }
+        }
+        made.into()
+    }
+}
+
+/// A set of the numbers of records, of which most are neighbours.
+#[derive(Default)]
+struct Numbers(HashMap<u64, u64, NumberState>);
+
+impl Numbers {
+    /// True when it was not there.
+    fn insert(&mut self, number: u64) -> bool {
+        let (bits, bit) = (self.0.entry(number / 64).or_default(), 1 << (number % 64));
+        let is_new = *bits & bit == 0;
+        *bits |= bit;
+        is_new
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        self.0.get(&(number / 64)).is_some_and(|bits| bits & 1 << (number % 64) != 0)
+    }
+}
+
+/// For numbers and addresses, which nobody outside can choose.
+type NumberState = BuildHasherDefault<NumberHasher>;
+
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio. A table looks at the lowest bits, of which an address has none.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_in_the_order_in_which_they_began() {
+        for begins in [&[][..], &[1], &[1, 2, 3], &[3, 1, 2], &[2, 2, 1, 1, 3, 0], &[5, 4, 3, 2, 1]] {
+            let mut records = Records::default();
+            for (at, begin) in begins.iter().enumerate() {
+                records.push(Tick(*begin), 0, (*begin, at));
+            }
+            let mut sorted: Vec<_> = begins.iter().copied().zip(0..).collect();
+            sorted.sort();
+            assert_eq!(records.in_order().into_vec(), sorted);
+        }
+    }
+
+    #[test]
+    fn what_led_to_it_may_be_unknown() {
+        let mut records = Records::default();
+        (0..4).for_each(|request| records.push(Tick(request), request, true));
+        let mut known = Numbers::default();
+        assert!([1, 3, 64].into_iter().all(|number| known.insert(number)) && !known.insert(3));
+        records.forget(&known, |has_request| *has_request = false);
+        assert_eq!(records.in_order().into_vec(), [true, true, false, true]);
+    }
+}

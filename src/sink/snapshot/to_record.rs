@@ -1,0 +1,445 @@
+//! From what recorders wrote to the records of a trace.
+
+use super::address_texts::AddressTexts;
+use crate::{
+    error::{Fault, http2_error_name},
+    record::{
+        Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure, HttpHeaders,
+        HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, SocksTrace, TcpConnTrace, TcpInfo,
+        TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, TruncatedFields, UdpConnTrace,
+        limits::{self, LimitedText, TRUNCATION_MARK},
+    },
+    sink::{
+        clock::Tick,
+        conn::record::{ConnLink, ConnRecord, ConnRef},
+        core::{Core, Timeline},
+        dial::group::{DialHead, DialState, Group, ResolverDial},
+        dns::record::DnsRecord,
+        proxy::recorder::SocksRecord,
+        registry::end::End,
+        request::{
+            extras::{PrevHop, Rare as RareLinks, groups},
+            headers::CapturedHeaders,
+            record::{AtomicTick, RequestRecord, RequestRef, version_code},
+        },
+        tls::recorder::TlsRecord,
+    },
+};
+use http::{StatusCode, Version};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+pub(in crate::sink) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
+    request_and_links(request.core(), request.number(), &request.record, times, |_| ()).0
+}
+
+/// Requests that belong to one.
+#[derive(Default)]
+pub(in crate::sink) struct Others {
+    /// The number of the one that led to it: the hop before it, or of a CONNECT the one that needed it.
+    pub(in crate::sink) cause: u64,
+    /// Those that are kept with it.
+    pub(in crate::sink) kept: Vec<RequestRef>,
+}
+
+/// What it refers to too: other requests, and groups, which are shown to `found`.
+pub(in crate::sink) fn request_and_links(
+    core: &Core,
+    number: u64,
+    record: &RequestRecord,
+    times: &Timeline,
+    found: impl FnMut(&Arc<Group>),
+) -> (HttpReqTrace, Others) {
+    // The end before the rest: what belongs to an ended request is all there.
+    let end = record.end.get();
+    let mut is_over_http2 = false;
+    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], network_proxy, rare) = record.with_links(|conn, links| {
+        is_over_http2 = conn.is_some_and(ConnLink::is_http2);
+        groups(conn, links).for_each(found);
+        let rare = links.and_then(|links| links.rare.as_deref());
+        let way = match (conn, rare.map_or([0; 3], |rare| rare.way)) {
+            (Some(conn), [0, ..]) => conn.way(),
+            (_, way) => way,
+        };
+        let last_dial = || links.and_then(|links| links.dials().next());
+        let proxy = conn.map(|conn| &conn.group).or_else(last_dial).and_then(|group| group.proxy());
+        (way, proxy.cloned().unwrap_or_default(), rare.map(|rare| RareOut::of(rare, conn)))
+    });
+    let seen = |what: &AtomicTick| until(what.get(), end.as_ref());
+    let acquired = seen(&record.conn_acquired);
+    let body_end = seen(&record.body_end);
+    let (response, response_end) = (seen(&record.response_head), seen(&record.response_end));
+    let http2_error = end.as_ref().and_then(|end| end.fault.as_ref()?.http2_error);
+    let (end_at, end_reason, failure, req_error, error_bytes) = ended(end, times);
+    let version = match record.version.load(Relaxed) {
+        // No response has said it.
+        _ if is_over_http2 && !response.is_some() => version_code(Version::HTTP_2),
+        version => version,
+    };
+    let received = record.received.load(Relaxed);
+    let decoded = record.decoded.load(Relaxed).checked_sub(1);
+    let mut out = HttpReqTrace {
+        trace_id: core.id(number),
+        tcp_conn: core.id(tcp_conn),
+        tls_tunnel: core.id(tls_tunnel),
+        accepted: record.accepted,
+        proxy_tls_tunnel: core.id(proxy_tls_tunnel).into(),
+        attempts: Rare::new(),
+        prev_hop: Rare::new(),
+        triggered_by: Rare::new(),
+        proto_major: version / 10,
+        proto_minor: version % 10,
+        network_proxy: network_proxy.into(),
+        req_sent_at: times.at(record.begin),
+        conn_acquired_at: times.at(acquired),
+        req_body_end_at: times.at(if record.has_body { body_end } else { acquired }),
+        req_method: record.method.as_str().into(),
+        req_url: record.url.text(),
+        req_header: HttpHeaders::default(),
+        req_content_len: record.sent.load(Relaxed),
+        req_error,
+        failure,
+        http2_error: http2_error.map(http2_error_name).as_deref().unwrap_or_default().into(),
+        end_at,
+        end_reason,
+        informational: Rare::new(),
+        first_byte_at: times.at(record.first_byte.get()),
+        resp_recv_at: times.at(response),
+        resp_body_end_at: times.at(response_end),
+        resp_status_code: if response.is_some() { record.status.load(Relaxed) } else { 0 },
+        resp_header: HttpHeaders::default(),
+        trailers: HttpHeaders::default(),
+        grpc_status: record.grpc_status.load(Relaxed).checked_sub(1),
+        grpc_message: Rare::new(),
+        resp_content_len: decoded.unwrap_or(received),
+        resp_encoded_len: decoded.map(|_| received),
+        truncated_fields: Rare::new(),
+    };
+    out.truncated_fields.note("reqURL", record.url.original_bytes());
+    out.truncated_fields.note("reqError", error_bytes);
+    let others = rare.map(|rare| rare.into_words(&mut out, core, times));
+    (out, others.unwrap_or_default())
+}
+
+/// What most requests do not have, taken out of the lock.
+struct RareOut {
+    headers: [HttpHeaders; 3],
+    original_fields: [Option<NonZeroU32>; 3],
+    grpc_message: Option<LimitedText>,
+    method_bytes: Option<NonZeroU32>,
+    tried: Vec<(ConnLink, Failure)>,
+    tried_gone: usize,
+    /// The connection that came after those, if any did, and why the peer did not process the request there either.
+    conn: Option<ConnLink>,
+    refused: Option<Failure>,
+    prev_hop: PrevHop,
+    /// Of a CONNECT.
+    cause: u64,
+    connects: Vec<RequestRef>,
+    informational: Vec<(Tick, StatusCode)>,
+    informational_seen: usize,
+}
+
+impl RareOut {
+    fn of(rare: &RareLinks, conn: Option<&ConnLink>) -> Self {
+        let headers = [&rare.headers, &rare.response_headers, &rare.trailers];
+        RareOut {
+            headers: headers.map(CapturedHeaders::export),
+            original_fields: headers.map(CapturedHeaders::original_fields),
+            grpc_message: rare.grpc_message.clone(),
+            method_bytes: rare.method_bytes,
+            tried_gone: rare.tried_gone,
+            informational_seen: rare.informational_seen,
+            tried: rare
+                .tried
+                .iter()
+                .enumerate()
+                .map(|(i, tried)| {
+                    let failure = rare.stale.get(i).cloned().unwrap_or_else(|| tried.failure());
+                    (tried.conn.clone(), failure)
+                })
+                .collect(),
+            conn: conn.filter(|_| !rare.tried.is_empty() || rare.refused.is_some()).cloned(),
+            refused: rare.refused.clone(),
+            prev_hop: rare.prev_hop.clone(),
+            cause: conn.filter(|_| rare.is_of_dial).map_or(0, |conn| conn.group.cause()),
+            connects: rare.connects.iter().cloned().collect(),
+            informational: rare.informational.clone(),
+        }
+    }
+
+    /// Gives the requests that belong to it back.
+    fn into_words(self, out: &mut HttpReqTrace, core: &Core, times: &Timeline) -> Others {
+        [out.req_header, out.resp_header, out.trailers] = self.headers;
+        let truncated = &mut out.truncated_fields;
+        for (field, size) in ["reqHeader", "respHeader", "trailers"].into_iter().zip(self.original_fields) {
+            truncated.note(field, size);
+        }
+        if let Some(message) = self.grpc_message {
+            truncated.note("grpcMessage", message.original_bytes());
+            out.grpc_message = message.text().clone().into();
+        }
+        if self.method_bytes.is_some() {
+            truncated.note("reqMethod", self.method_bytes);
+            out.req_method = format!("{}{TRUNCATION_MARK}", out.req_method).into();
+        }
+        if self.informational.len() < self.informational_seen {
+            truncated.note("informational", limits::size(self.informational_seen));
+        }
+        if self.tried_gone > 0 {
+            let attempts = self.tried_gone + self.tried.len() + usize::from(self.conn.is_some());
+            truncated.note("attempts", limits::size(attempts));
+        }
+        out.prev_hop = core.id(self.prev_hop.number).into();
+        out.triggered_by = core.id(self.cause).into();
+        let interim = |(at, status): (Tick, StatusCode)| Informational {
+            status: status.as_u16(),
+            recv_at: times.at(at),
+            ..Informational::default()
+        };
+        out.informational = self.informational.into_iter().map(interim).collect();
+        if !self.tried.is_empty() || self.refused.is_some() {
+            let failure = self.refused.or_else(|| out.failure.clone());
+            let last = self.conn.map(|conn| attempt(&conn, failure));
+            let tried = self.tried.into_iter().map(|(conn, why)| attempt(&conn, Some(why)));
+            out.attempts = tried.chain(last).collect();
+        }
+        let cause = self.prev_hop.number.max(self.cause); // one of them is zero
+        Others { cause, kept: self.prev_hop.kept.into_iter().chain(self.connects).collect() }
+    }
+}
+
+pub(in crate::sink) fn dial(core: &Core, head: &DialHead, state: DialState, times: &Timeline) -> DialTrace {
+    dial_ended(core, head, state, head.end.get(), times)
+}
+
+/// The same with its end, which must be read before the state.
+pub(in crate::sink) fn dial_ended(
+    core: &Core,
+    head: &DialHead,
+    state: DialState,
+    end: Option<End>,
+    times: &Timeline,
+) -> DialTrace {
+    let (dial_end_at, end_reason, failure, dial_err, error_bytes) = ended(end, times);
+    let mut truncated = Rare::<TruncatedFields>::new();
+    truncated.note("dstAddress", head.destination.original_bytes());
+    truncated.note("dialErr", error_bytes);
+    let resolver_dials = state.resolver_dials.into_iter();
+    DialTrace {
+        trace_id: core.id(head.number),
+        dial_begin_at: times.at(head.begin),
+        dial_end_at,
+        end_reason,
+        dial_err,
+        failure,
+        ctx_close_at: times.at(state.let_go),
+        dst_address: head.destination.text().clone(),
+        triggered_by: core.id(head.trigger.max(state.served)),
+        resolve_begin_at: times.at(state.resolve_begin),
+        resolve_end_at: times.at(state.resolve_end),
+        source_ip: state.source_ip.map(Text::from).unwrap_or_default().into(),
+        established_conn: core.id(state.established),
+        skipped_nameservers: state.skipped.iter().map(|(server, _)| (*server).into()).collect(),
+        skip_reasons: state.skipped.iter().map(|(_, reason)| (&**reason).into()).collect(),
+        resolver_dials: resolver_dials.map(|dial| resolver_dial(dial, core, times)).collect(),
+        truncated_fields: truncated,
+    }
+}
+
+fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverDialTrace {
+    let (dial_end_at, _, failure, dial_err, _) = ended(dial.end, times);
+    ResolverDialTrace {
+        dial_begin_at: times.at(dial.begin),
+        dial_end_at,
+        dial_err,
+        failure,
+        nameserver: dial.nameserver.into(),
+        established_conn: core.id(dial.conn),
+    }
+}
+
+pub(in crate::sink) fn tcp_conn(
+    conn: &ConnRef,
+    times: &Timeline,
+    addresses: &mut AddressTexts,
+) -> TcpConnTrace {
+    let (core, record) = (&conn.group.core, conn.record());
+    let end = record.end.get();
+    let established = until(record.established(), end.as_ref());
+    let connected = established.is_some();
+    let counts = |info: &TcpInfo| connected || info.event == TcpInfoEvent::ConnectFailed;
+    let tcp_info = record.tcp_info(end.as_ref(), times).filter(counts).collect();
+    let icmp_error = record.icmp_error(end.as_ref()).filter(|_| !connected);
+    let (end_at, end_reason, failure, error, error_bytes) = ended(end, times);
+    let mut truncated = Rare::<TruncatedFields>::new();
+    truncated.note(if connected { "connErr" } else { "handshakeErr" }, error_bytes);
+    let (handshake_err, conn_err) = match icmp_error {
+        _ if connected => (Rare::new(), error),
+        Some(icmp) if !error.is_absent() => (format!("{icmp}: {error}").into(), Rare::new()),
+        _ => (error, Rare::new()),
+    };
+    // Where it was established just after we looked, what followed is not shown either.
+    let socket_trace = if connected { socket_trace(core, record, times) } else { None };
+    let (total_sent_bytes, total_recv_bytes) = if connected { record.totals() } else { (0, 0) };
+    TcpConnTrace {
+        trace_id: core.id(record.number),
+        from_dial: core.id(conn.group.dial_number()),
+        from_resolver: record.from_resolver,
+        accepted: record.accepted,
+        handshake_begin_at: times.at(record.begin),
+        handshake_end_at: if connected { times.at(established) } else { end_at },
+        handshake_err,
+        connected,
+        conn_close_at: if connected { end_at } else { Timestamp::UNDEFINED },
+        conn_err,
+        failure,
+        end_reason,
+        addr_tuple: addresses.of(record),
+        unix_path: record.path.as_deref().unwrap_or_default().into(),
+        layer: if record.above_tls { "application".into() } else { Rare::new() },
+        reused: times.is_before(record.begin),
+        total_sent_bytes,
+        total_recv_bytes,
+        bytes_unobserved: connected && record.is_unobserved,
+        socks: record.socks().map(|record| Box::new(socks(record, times))),
+        conntrack: record.conntrack.export(times),
+        tcp_info,
+        icmp_error: icmp_error.map(|error| Box::new(error.clone())),
+        socket_trace,
+        truncated_fields: truncated,
+    }
+}
+
+fn socks(record: &SocksRecord, times: &Timeline) -> SocksTrace {
+    let (handshake_end_at, end_reason, failure, handshake_err, error_bytes) = ended(record.end.get(), times);
+    let mut truncated = Rare::<TruncatedFields>::new();
+    truncated.note("target", record.target.original_bytes());
+    truncated.note("handshakeErr", error_bytes);
+    SocksTrace {
+        target: record.target.text().clone(),
+        handshake_begin_at: times.at(record.begin),
+        handshake_end_at,
+        handshake_err,
+        failure,
+        end_reason,
+        truncated_fields: truncated,
+    }
+}
+
+pub(in crate::sink) fn udp_conn(
+    conn: &ConnRef,
+    times: &Timeline,
+    addresses: &mut AddressTexts,
+) -> UdpConnTrace {
+    let (core, record) = (&conn.group.core, conn.record());
+    let (conn_close_at, end_reason, failure, conn_err, error_bytes) = ended(record.end.get(), times);
+    let mut truncated = Rare::<TruncatedFields>::new();
+    truncated.note("connErr", error_bytes);
+    let socket_trace = socket_trace(core, record, times);
+    let (total_sent_bytes, total_recv_bytes) = record.totals();
+    UdpConnTrace {
+        trace_id: core.id(record.number),
+        from_dial: core.id(conn.group.dial_number()),
+        from_resolver: record.from_resolver,
+        socket_create_at: times.at(record.begin),
+        conn_close_at,
+        conn_err,
+        failure,
+        end_reason,
+        addr_tuple: addresses.of(record),
+        total_sent_bytes,
+        total_recv_bytes,
+        conntrack: record.conntrack.export(times),
+        socket_trace,
+        truncated_fields: truncated,
+    }
+}
+
+pub(in crate::sink) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQueryTrace {
+    let core = &group.core;
+    let truncated = record.truncated();
+    let (end_at, end_reason, failure, ..) = ended(record.end, times);
+    let queries = record.queries.iter();
+    let replies = record.replies.iter();
+    DnsQueryTrace {
+        trace_id: core.id(record.number),
+        from_dial: core.id(group.dial_number()),
+        connection: core.id(record.conn),
+        dns_query_msgs: queries
+            .map(|(at, query)| DnsQueryMsg { sent_at: times.at(*at), ..query.export() })
+            .collect(),
+        dns_reply_msgs: replies
+            .map(|(at, reply)| DnsReplyMsg { recv_at: times.at(*at), ..reply.export() })
+            .collect(),
+        end_at,
+        end_reason,
+        failure,
+        truncated_fields: truncated,
+    }
+}
+
+pub(in crate::sink) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunnelTrace {
+    let core = &group.core;
+    let (close_at, end_reason, of_tunnel, text, text_bytes) = ended(record.end, times);
+    let (of_handshake, handshake_err, handshake_err_bytes) = split(record.fault);
+    let conn_err = if of_handshake.is_some() { Rare::new() } else { text };
+    let failure = of_handshake.or(of_tunnel);
+    let facts = record.facts;
+    let mut truncated = Rare::<TruncatedFields>::new();
+    truncated.note("handshakeErr", handshake_err_bytes);
+    truncated.note("connErr", text_bytes.filter(|_| !conn_err.is_absent()));
+    truncated.note("peerCerts", facts.peer_certs.original_certs());
+    TlsTunnelTrace {
+        trace_id: core.id(record.number),
+        tcp_conn: core.id(record.conn),
+        accepted: facts.accepted,
+        handshake_begin_at: times.at(record.begin),
+        handshake_end_at: times.at(record.handshake_end),
+        handshake_err,
+        conn_err,
+        failure,
+        alert: facts.alert,
+        close_at,
+        end_reason,
+        did_resume: facts.did_resume,
+        peer_certs: facts.peer_certs.certs(),
+        cipher_suite: facts.cipher_suite,
+        tls_version: facts.tls_version,
+        key_exchange_group: facts.key_exchange_group,
+        negotiated_proto: facts.negotiated_proto,
+        server_name: record.server_name,
+        truncated_fields: truncated,
+    }
+}
+
+type Ended = (Timestamp, Option<EndReason>, Option<Failure>, Rare<Text>, Option<NonZeroU32>);
+
+/// When and how something ended, and what went wrong: the code, the text, and how long that was if it was cut.
+fn ended(end: Option<End>, times: &Timeline) -> Ended {
+    let Some(End { at, reason, fault }) = end else { return Default::default() };
+    let (failure, text, original_bytes) = split(fault);
+    let at = if reason == EndReason::Unobserved { Timestamp::UNDEFINED } else { times.at(at) };
+    (at, Some(reason), failure, text, original_bytes)
+}
+
+/// Where two threads met, something may have been written down just after the end, when it did not count any more.
+fn until(seen: Tick, end: Option<&End>) -> Tick {
+    if end.is_some_and(|end| seen > end.at) { Tick::NONE } else { seen }
+}
+
+fn split(fault: Option<Fault>) -> (Option<Failure>, Rare<Text>, Option<NonZeroU32>) {
+    let parts = fault.map(Fault::into_parts);
+    parts.map_or_else(Default::default, |(failure, text, bytes)| (Some(failure), text.into(), bytes))
+}
+
+/// To be read before the totals, which then are at least what these add up to.
+fn socket_trace(core: &Core, record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
+    record.log.as_ref().map(|log| log.export(&core.settings.retention, times))
+}
+
+fn attempt(conn: &ConnLink, failure: Option<Failure>) -> Attempt {
+    Attempt { tcp_conn: conn.id(), failure, ..Attempt::default() }
+}
