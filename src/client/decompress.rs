@@ -2,7 +2,7 @@
 
 use crate::{
     error::{DecodeError, classify},
-    sink::{DecodeWatch, ResponseExt},
+    sink::{DecodedBodyRecorder, ResponseExt},
 };
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
@@ -64,7 +64,7 @@ where
     B::Error: Into<BoxError>,
 {
     response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
-    let watch = DecodeWatch::begin(response.request_handle());
+    let watch = DecodedBodyRecorder::begin(response.request_handle());
     // The decoder is to be had as a service only.
     let mut decoder = Decompression::new(There(Some(response.map(|inner| Below { inner }))));
     match decoder.call(Request::new(())).now_or_never() {
@@ -149,7 +149,7 @@ pin_project! {
         },
         Gzip {
             inner: Pin<Box<DecompressionBody<Below<B>>>>,
-            watch: DecodeWatch,
+            watch: DecodedBodyRecorder,
         },
     }
 }

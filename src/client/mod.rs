@@ -289,7 +289,7 @@ impl ClientStack {
             if self.pool.is_closed() {
                 return Err(given_up(Kind::Failed(ClientClosed.into()), handle));
             }
-            handle.has_enough();
+            handle.redirect_followed();
             drop(body);
             next.extensions_mut().insert(handle.into_slot());
             let answer;

@@ -2,7 +2,7 @@
 
 use crate::{
     record::TraceId,
-    sink::{ConnRecorder, ConnRef, ProbeEvent, ProbeSocket, Tick, described},
+    sink::{ConnRecorder, ConnRef, ProbeEvent, ProbeSocket, Tick, describe_conn},
 };
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
@@ -281,7 +281,7 @@ impl<T: Connection> Connection for TracedIo<T> {
     /// With the identity of the connection as an extra, so that every response shows which it came over.
     fn connected(&self) -> Connected {
         let describe = || self.get_ref().connected();
-        self.conn_ref().map_or_else(describe, |conn| described(conn, describe))
+        self.conn_ref().map_or_else(describe, |conn| describe_conn(conn, describe))
     }
 }
 

@@ -132,7 +132,7 @@ where
                 let conn = dial.adopt(Transport::Tcp, endpoint, *this.above_tls);
                 dial.established(conn.conn_ref());
                 if let Some(conn) = conn.conn_ref().filter(|_| is_http2) {
-                    conn.speaks_http2();
+                    conn.set_http2();
                 }
                 conn.foreign_connected();
                 Ok(TracedIo::new(io, conn))

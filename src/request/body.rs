@@ -2,8 +2,8 @@
 
 use super::failure;
 #[cfg(feature = "tonic")]
-use crate::sink::RequestLink;
-use crate::sink::{BodyWatch, RequestRecorder};
+use crate::sink::PendingRequest;
+use crate::sink::{RequestBodyRecorder, RequestRecorder};
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -19,18 +19,18 @@ pin_project! {
     pub struct TraceBody<B> {
         #[pin]
         inner: B,
-        watch: Option<Box<BodyWatch>>,
+        watch: Option<Box<RequestBodyRecorder>>,
     }
 }
 
 impl<B> TraceBody<B> {
-    pub(crate) fn new(inner: B, watch: Option<Box<BodyWatch>>) -> Self {
+    pub(crate) fn new(inner: B, watch: Option<Box<RequestBodyRecorder>>) -> Self {
         TraceBody { inner, watch }
     }
 
     /// The request, where that is recorded and its body not empty.
     #[cfg(feature = "tonic")]
-    pub(crate) fn link(&self) -> Option<RequestLink> {
+    pub(crate) fn link(&self) -> Option<PendingRequest> {
         self.watch.as_ref()?.link()
     }
 

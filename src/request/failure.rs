@@ -22,7 +22,7 @@ pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
             recorder.conn(conn);
         }
         if conn.is_negotiated_h2() {
-            recorder.speaks_http2();
+            recorder.set_http2();
         }
     }
     record_plain(error, &mut recorder, "the service failed");
@@ -34,7 +34,7 @@ pub(crate) fn record_plain(error: &dyn Any, recorder: &mut RequestRecorder, othe
     match as_error(error) {
         Some(error) => {
             if classify::is_http2(error) {
-                recorder.speaks_http2();
+                recorder.set_http2();
             }
             recorder.failed(classify::fault(error));
         }

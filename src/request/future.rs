@@ -152,6 +152,6 @@ fn see_connection(recorder: &RequestRecorder, capture: &CaptureConnection) {
         recorder.acquired(conn);
     }
     if connected.is_negotiated_h2() {
-        recorder.speaks_http2();
+        recorder.set_http2();
     }
 }

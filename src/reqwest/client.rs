@@ -116,7 +116,7 @@ impl TraceClient {
 fn watch_body(body: &mut Option<Body>, recorder: &RequestRecorder) {
     *body = body.take().map(|body| match body.as_bytes() {
         Some(bytes) => {
-            recorder.in_one_piece(bytes.len() as u64);
+            recorder.body_in_one_piece(bytes.len() as u64);
             body
         }
         None => Body::wrap(TraceBody::new(body, Some(Box::new(recorder.watch())))),

@@ -181,7 +181,7 @@ impl Dial {
             remote: addresses.map(|(_, remote)| remote),
             path: self.unix_socket.get().filter(|_| addresses.is_none()).cloned(),
         };
-        let conn = std::mem::take(&mut self.recorder).out_of_sight(endpoint, tunnels);
+        let conn = std::mem::take(&mut self.recorder).finish_unobserved(endpoint, tunnels);
         match addresses {
             Some(addresses) => self.known.add(addresses, conn, now),
             None => self.known.add_unaddressed(Origin::of_uri(&self.uri), conn),

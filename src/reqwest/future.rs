@@ -58,7 +58,7 @@ impl Future for TraceClientFuture {
         let scope = running.recorder.scope();
         let polled = this.inner.poll(cx);
         drop(scope);
-        running.recorder.moved_on(this.handle);
+        running.recorder.rebind(this.handle);
         let result = ready!(polled);
         let Some(running) = this.request.take() else { return Poll::Ready(result) };
         Poll::Ready(match result {
@@ -92,7 +92,7 @@ impl Running {
             }
             None => drop(response.extensions_mut().insert(handle)),
         }
-        recorder.went_out();
+        recorder.head_sent();
         recorder.response(response.status(), response.version(), response.headers());
         if response.content_length() == Some(0) {
             recorder.complete();

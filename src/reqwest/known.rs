@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn conn(sink: &TraceSink) -> Option<ConnRef> {
-        sink.dial(|| "a.test:80".into()).out_of_sight(Default::default(), vec![])
+        sink.dial(|| "a.test:80".into()).finish_unobserved(Default::default(), vec![])
     }
 
     fn id(conn: Option<ConnRef>) -> Option<String> {

@@ -128,6 +128,6 @@ pub fn trace(
 
 impl ResponseExt for ::reqwest::Response {
     fn request_handle(&self) -> Option<&RequestHandle> {
-        RequestHandle::among(self.extensions())
+        RequestHandle::from_extensions(self.extensions())
     }
 }

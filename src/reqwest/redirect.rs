@@ -15,7 +15,7 @@ pub(super) fn observed(policy: Policy, sink: &TraceSink) -> Policy {
         let action = policy.redirect(attempt);
         match to {
             Ok(to) if follows(&action) && matches!(to.scheme_str(), Some("http" | "https")) => {
-                sink.redirected(status, &to);
+                sink.record_foreign_redirect(status, &to);
             }
             _ => {}
         }

@@ -100,7 +100,7 @@ impl<M> TraceServerLayer<M> {
             has_body,
             accepted: true,
         });
-        recorder.came_over(conn);
+        recorder.received_over(conn);
         let watch = has_body.then(|| Box::new(recorder.watch()));
         let mut serving = Serving::new(recorder, request.method(), request.version());
         let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));

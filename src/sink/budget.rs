@@ -3,7 +3,7 @@
 //! A record is charged when it ends, and its charge is released when it is evicted. Nothing is charged while it runs:
 //! what one record can take until then is limited (see `record::limits`).
 
-use super::registry::shard::Padded;
+use super::registry::shard::CachePadded;
 use std::sync::atomic::{
     AtomicBool, AtomicUsize,
     Ordering::{Relaxed, Release},
@@ -14,7 +14,7 @@ pub(crate) struct Budget {
     /// In bytes; `usize::MAX` if there is none, and nothing is charged.
     limit: usize,
     /// Written whenever a connection ends; in a cache line of its own, as every request reads the rest.
-    charged: Padded<Charged>,
+    charged: CachePadded<Charged>,
     /// The next record that begins evicts others.
     is_exceeded: AtomicBool,
 }
@@ -33,7 +33,7 @@ impl Budget {
     pub(super) fn new(limit: usize, fixed: usize) -> Self {
         let threshold = threshold(limit, fixed).into();
         let charged = Charged { bytes: 0.into(), threshold, due: limit.into() };
-        Budget { limit, charged: Padded(charged), is_exceeded: AtomicBool::new(false) }
+        Budget { limit, charged: CachePadded(charged), is_exceeded: AtomicBool::new(false) }
     }
 
     pub(super) fn is_limited(&self) -> bool {

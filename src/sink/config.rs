@@ -107,7 +107,7 @@ impl Default for Retention {
 
 pub(super) type ExcludeHeader = dyn Fn(&HeaderName) -> bool + Send + Sync;
 
-pub(crate) struct Settings {
+pub(crate) struct SinkConfig {
     pub(crate) socket_ops: bool,
     pub(crate) dns: bool,
     pub(crate) tls: bool,
@@ -123,9 +123,9 @@ pub(crate) struct Settings {
     pub(crate) subscribers: Vec<Arc<dyn Subscriber>>,
 }
 
-impl Default for Settings {
+impl Default for SinkConfig {
     fn default() -> Self {
-        Settings {
+        SinkConfig {
             socket_ops: true,
             dns: true,
             tls: true,
@@ -143,9 +143,9 @@ impl Default for Settings {
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for SinkConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
+        f.debug_struct("SinkConfig")
             .field("socket_ops", &self.socket_ops)
             .field("dns", &self.dns)
             .field("tls", &self.tls)
@@ -166,93 +166,93 @@ impl fmt::Debug for Settings {
 #[derive(Debug, Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct TraceSinkBuilder {
-    settings: Settings,
+    config: SinkConfig,
 }
 
 impl TraceSinkBuilder {
     /// Record each read and write of a socket (`socketTrace`). Totals are kept either way. On by default.
     pub fn socket_ops(mut self, on: bool) -> Self {
-        self.settings.socket_ops = on;
+        self.config.socket_ops = on;
         self
     }
 
     /// Record DNS messages (`dnsQueries`). On by default.
     pub fn dns(mut self, on: bool) -> Self {
-        self.settings.dns = on;
+        self.config.dns = on;
         self
     }
 
     /// Record TLS handshakes (`tlsTunnels`). On by default.
     pub fn tls(mut self, on: bool) -> Self {
-        self.settings.tls = on;
+        self.config.tls = on;
         self
     }
 
     /// Record HTTP requests (`httpRequests`). On by default.
     pub fn http(mut self, on: bool) -> Self {
-        self.settings.http = on;
+        self.config.http = on;
         self
     }
 
     /// How header fields are recorded. Off by default: they may hold secrets.
     pub fn headers(mut self, capture: HeaderCapture) -> Self {
-        self.settings.headers = capture;
+        self.config.headers = capture;
         self
     }
 
     /// Leaves out the header fields for which `exclude` is true, or panics. It is called on the request's path,
     /// under no lock, and should be quick.
     pub fn exclude_header(mut self, exclude: impl Fn(&HeaderName) -> bool + Send + Sync + 'static) -> Self {
-        self.settings.exclude_header = Some(Arc::new(exclude));
+        self.config.exclude_header = Some(Arc::new(exclude));
         self
     }
 
     /// Records the values of these header fields as they are, although they may hold secrets: see
     /// [`HeaderCapture::Values`] for what is hidden otherwise.
     pub fn reveal_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.settings.reveal_headers.extend(names);
+        self.config.reveal_headers.extend(names);
         self
     }
 
     /// Records the query of a URL as `?***`, also in `Location`, `Content-Location`, `Referer`, `Origin`,
     /// `Destination`, `Refresh` and `Link`. Off by default.
     pub fn mask_query(mut self, on: bool) -> Self {
-        self.settings.mask_query = on;
+        self.config.mask_query = on;
         self
     }
 
     /// How records are named. [`IdFormat::counter`] by default.
     pub fn ids(mut self, format: IdFormat) -> Self {
-        self.settings.ids = format;
+        self.config.ids = format;
         self
     }
 
     /// An identifier of the session, written into every trace (`uuid`).
     pub fn session(mut self, session: impl Into<String>) -> Self {
-        self.settings.session = Some(session.into());
+        self.config.session = Some(session.into());
         self
     }
 
     /// How much is kept. [`Retention::bounded`] by default.
     pub fn retention(mut self, retention: Retention) -> Self {
-        self.settings.retention = retention;
+        self.config.retention = retention;
         self
     }
 
     /// Adds something that looks at the sockets of traced connections.
     pub fn probe(mut self, probe: impl Probe) -> Self {
-        self.settings.probes.push(Arc::new(probe));
+        self.config.probes.push(Arc::new(probe));
         self
     }
 
     /// Adds something that is handed every record as it ends.
     pub fn subscriber(mut self, subscriber: impl Subscriber) -> Self {
-        self.settings.subscribers.push(Arc::new(subscriber));
+        self.config.subscribers.push(Arc::new(subscriber));
         self
     }
 
     /// Starts the sink: its clock runs from here.
     pub fn build(self) -> TraceSink {
-        TraceSink::start(self.settings)
+        TraceSink::start(self.config)
     }
 }

@@ -6,7 +6,7 @@
 
 use super::{
     core::Core,
-    dial::{group::Group, recorder::DialRecorder},
+    dial::{group::DialGroup, recorder::DialRecorder},
     request::record::RequestRef,
 };
 use crate::record::Text;
@@ -16,19 +16,19 @@ type Slot<T> = LocalKey<Cell<Option<T>>>;
 
 thread_local! {
     static REQUEST: Cell<Option<RequestRef>> = const { Cell::new(None) };
-    static DIAL: Cell<Option<Arc<Group>>> = const { Cell::new(None) };
+    static DIAL: Cell<Option<Arc<DialGroup>>> = const { Cell::new(None) };
     static PROXY: Cell<Option<Arc<Text>>> = const { Cell::new(None) };
     /// A dial that has begun before whoever records it was asked to.
-    static BEGUN: Cell<Option<DialRecorder>> = const { Cell::new(None) };
+    static BEGUN_DIAL: Cell<Option<DialRecorder>> = const { Cell::new(None) };
     /// The dials that begin while somebody looks.
     #[cfg(feature = "tonic")]
-    static OBSERVED: Cell<Option<Vec<Arc<Group>>>> = const { Cell::new(None) };
+    static BEGINNING_DIALS: Cell<Option<Vec<Arc<DialGroup>>>> = const { Cell::new(None) };
 }
 
 /// What `f` returns with `value` in the slot, and what is left there. What was there before is put back, also when
 /// `f` panics.
 #[inline]
-fn within<T: 'static, R>(slot: &'static Slot<T>, value: T, f: impl FnOnce() -> R) -> (R, Option<T>) {
+fn with_slot<T: 'static, R>(slot: &'static Slot<T>, value: T, f: impl FnOnce() -> R) -> (R, Option<T>) {
     struct Back<'a, T: 'static>(&'static Slot<T>, Option<T>, &'a mut Option<T>);
     impl<T> Drop for Back<'_, T> {
         fn drop(&mut self) {
@@ -45,14 +45,14 @@ fn within<T: 'static, R>(slot: &'static Slot<T>, value: T, f: impl FnOnce() -> R
 
 /// Shows what is in the slot to `f`, if there is something.
 #[inline]
-fn look<T, R>(slot: &'static Slot<T>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
-    let look = |slot: &Cell<Option<T>>| {
+fn peek<T, R>(slot: &'static Slot<T>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+    let peek = |slot: &Cell<Option<T>>| {
         let mut value = slot.take();
         let result = value.as_mut().map(f);
         slot.set(value);
         result
     };
-    slot.try_with(look).ok().flatten()
+    slot.try_with(peek).ok().flatten()
 }
 
 /// What is polled until its drop is polled on behalf of a request, if there is one.
@@ -86,61 +86,61 @@ impl Drop for RequestScope<'_> {
 
 /// Shows the current request to `f`, if there is one.
 #[inline]
-pub(super) fn with_current(f: impl FnOnce(&RequestRef)) {
-    look(&REQUEST, |request| f(request));
+pub(super) fn with_current_request(f: impl FnOnce(&RequestRef)) {
+    peek(&REQUEST, |request| f(request));
 }
 
 /// Puts another request in the place of the current one, if there is one: whoever entered the scope gets that back.
 #[cfg(feature = "reqwest")]
-pub(super) fn replace(f: impl FnOnce(&RequestRef) -> Option<RequestRef>) {
-    let next = request().and_then(|request| f(&request));
+pub(super) fn replace_request(f: impl FnOnce(&RequestRef) -> Option<RequestRef>) {
+    let next = current_request().and_then(|request| f(&request));
     if next.is_some() {
         let _ = REQUEST.try_with(|current| current.set(next));
     }
 }
 
-pub(super) fn request() -> Option<RequestRef> {
-    look(&REQUEST, |request| request.clone())
+pub(super) fn current_request() -> Option<RequestRef> {
+    peek(&REQUEST, |request| request.clone())
 }
 
 /// Polls `f` on behalf of `dial`.
-pub(super) fn with_dial<R>(dial: &Arc<Group>, f: impl FnOnce() -> R) -> R {
-    within(&DIAL, dial.clone(), f).0
+pub(super) fn with_dial<R>(dial: &Arc<DialGroup>, f: impl FnOnce() -> R) -> R {
+    with_slot(&DIAL, dial.clone(), f).0
 }
 
-pub(super) fn dial() -> Option<Arc<Group>> {
-    look(&DIAL, |dial| dial.clone())
+pub(super) fn current_dial() -> Option<Arc<DialGroup>> {
+    peek(&DIAL, |dial| dial.clone())
 }
 
 /// Runs `f`, in which whoever dials connects to that proxy.
 pub(super) fn with_proxy<R>(proxy: &Arc<Text>, f: impl FnOnce() -> R) -> R {
-    within(&PROXY, proxy.clone(), f).0
+    with_slot(&PROXY, proxy.clone(), f).0
 }
 
 /// The proxy that is being connected to.
-pub(super) fn proxy() -> Option<Arc<Text>> {
-    look(&PROXY, |proxy| proxy.clone())
+pub(super) fn current_proxy() -> Option<Arc<Text>> {
+    peek(&PROXY, |proxy| proxy.clone())
 }
 
 /// Runs `f`, in which a dial that is about to begin is this one, which has begun. Gives it back if nobody took it.
-pub(super) fn with_begun<R>(dial: DialRecorder, f: impl FnOnce() -> R) -> (R, Option<DialRecorder>) {
-    within(&BEGUN, dial, f)
+pub(super) fn with_begun_dial<R>(dial: DialRecorder, f: impl FnOnce() -> R) -> (R, Option<DialRecorder>) {
+    with_slot(&BEGUN_DIAL, dial, f)
 }
 
 /// The dial that has begun already, if it is one of that sink's.
-pub(super) fn begun(core: &Arc<Core>) -> Option<DialRecorder> {
-    let is_ours = look(&BEGUN, |dial| dial.is_of(core)).unwrap_or(false);
-    is_ours.then(|| BEGUN.take()).flatten()
+pub(super) fn take_begun_dial(core: &Arc<Core>) -> Option<DialRecorder> {
+    let is_ours = peek(&BEGUN_DIAL, |dial| dial.is_of(core)).unwrap_or(false);
+    is_ours.then(|| BEGUN_DIAL.take()).flatten()
 }
 
 /// What `poll` returns, and the dials that began in it.
 #[cfg(feature = "tonic")]
-pub(super) fn observing_dials<R>(poll: impl FnOnce() -> R) -> (R, Vec<Arc<Group>>) {
-    let (result, begun) = within(&OBSERVED, Vec::new(), poll);
+pub(super) fn collecting_dials<R>(poll: impl FnOnce() -> R) -> (R, Vec<Arc<DialGroup>>) {
+    let (result, begun) = with_slot(&BEGINNING_DIALS, Vec::new(), poll);
     (result, begun.unwrap_or_default())
 }
 
 #[cfg(feature = "tonic")]
-pub(super) fn dial_begins(group: &Arc<Group>) {
-    look(&OBSERVED, |dials| dials.push(group.clone()));
+pub(super) fn note_begun_dial(group: &Arc<DialGroup>) {
+    peek(&BEGINNING_DIALS, |dials| dials.push(group.clone()));
 }

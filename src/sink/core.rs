@@ -1,12 +1,12 @@
-//! What every recorder of a sink shares: its clock, its settings, and whether it still records.
+//! What every recorder of a sink shares: its clock, its configuration, and whether it still records.
 
 use super::{
     Probe,
     budget::Budget,
     clock::{Anchor, Clock, Tick},
-    config::{Retention, Settings},
-    conn::probe_data::Findings,
-    registry::{Numbers, batch_alloc::Blanks, shard::Padded},
+    config::{Retention, SinkConfig},
+    conn::probe_data::ProbeData,
+    registry::{IdAllocator, batch_alloc::BatchAlloc, shard::CachePadded},
     request::record::RequestRecord,
     subscriber::FinishedRecord,
 };
@@ -28,15 +28,15 @@ use std::{
 #[repr(align(128))]
 pub(crate) struct Core {
     pub(crate) clock: Clock,
-    pub(crate) settings: Settings,
-    pub(crate) numbers: &'static Numbers,
-    pub(crate) lost: Lost,
+    pub(crate) config: SinkConfig,
+    pub(crate) id_alloc: &'static IdAllocator,
+    pub(crate) drop_counters: DropCounters,
     /// Connections that are kept although they have ended, those to nameservers and failed attempts included.
-    pub(crate) settled: Padded<AtomicUsize>,
+    pub(crate) ended_conns: CachePadded<AtomicUsize>,
     /// What has ended, by its weight.
     pub(super) budget: Budget,
     /// Here, as a connection reaches no more of the sink.
-    pub(super) findings: Blanks<Box<Findings>>,
+    pub(super) probe_data_alloc: BatchAlloc<Box<ProbeData>>,
     state: AtomicU8,
     epoch: Mutex<Anchor>,
 }
@@ -47,27 +47,27 @@ const CLOSED: u8 = 2;
 
 /// What went to keep the bounds.
 #[derive(Debug, Default)]
-pub(crate) struct Lost {
+pub(crate) struct DropCounters {
     pub(crate) dials: AtomicU64,
     pub(crate) tcp_conns: AtomicU64,
     pub(crate) udp_conns: AtomicU64,
 }
 
 impl Core {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(config: SinkConfig) -> Self {
         let clock = Clock::new();
         let epoch = Mutex::new(clock.anchor);
-        let findings = Blanks::new(settings.retention.connections);
-        let Retention { requests, bytes, .. } = settings.retention;
-        let budget = Budget::new(bytes, requests.saturating_mul(RequestRecord::BYTES));
+        let probe_data_alloc = BatchAlloc::new(config.retention.connections);
+        let Retention { requests, bytes, .. } = config.retention;
+        let budget = Budget::new(bytes, requests.saturating_mul(RequestRecord::FIXED_BYTES));
         Core {
             clock,
-            settings,
+            config,
             budget,
-            numbers: Numbers::of_process(),
-            lost: Lost::default(),
-            settled: Padded(AtomicUsize::new(0)),
-            findings,
+            id_alloc: IdAllocator::of_process(),
+            drop_counters: DropCounters::default(),
+            ended_conns: CachePadded(AtomicUsize::new(0)),
+            probe_data_alloc,
             state: AtomicU8::new(ON),
             epoch,
         }
@@ -100,7 +100,8 @@ impl Core {
     /// The traces to come begin now.
     pub(crate) fn begin_anew(&self) {
         *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.anchor_now();
-        for lost in [&self.lost.dials, &self.lost.tcp_conns, &self.lost.udp_conns] {
+        for lost in [&self.drop_counters.dials, &self.drop_counters.tcp_conns, &self.drop_counters.udp_conns]
+        {
             lost.store(0, Relaxed);
         }
     }
@@ -110,12 +111,12 @@ impl Core {
     }
 
     pub(crate) fn id(&self, number: u64) -> TraceId {
-        self.settings.ids.id(number)
+        self.config.ids.id(number)
     }
 
     /// Whether a record that has ended is wanted by anybody.
     pub(crate) fn has_subscribers(&self) -> bool {
-        !self.settings.subscribers.is_empty() && !self.is_closed()
+        !self.config.subscribers.is_empty() && !self.is_closed()
     }
 
     /// Hands a record that has ended to the subscribers. Must not be called under a lock.
@@ -124,7 +125,7 @@ impl Core {
             return;
         }
         let record = record(&self.timeline());
-        for subscriber in &self.settings.subscribers {
+        for subscriber in &self.config.subscribers {
             if catch_unwind(AssertUnwindSafe(|| subscriber.finished(&record))).is_err() {
                 tracing::warn!(target: "nettrace", "a subscriber panicked; it was given {}", record.trace_id());
             }
@@ -133,7 +134,7 @@ impl Core {
 
     /// The probes that still look.
     pub(crate) fn probes(&self) -> &[Arc<dyn Probe>] {
-        if self.is_closed() { &[] } else { &self.settings.probes }
+        if self.is_closed() { &[] } else { &self.config.probes }
     }
 }
 

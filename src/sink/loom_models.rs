@@ -9,7 +9,7 @@ use super::{
     conn::op_log::{OpKind, OpLog, OpWriter},
     core::Timeline,
     registry::{
-        CHUNK, Entry, Numbers, Rec, Registry,
+        CHUNK, Evictable, IdAllocator, Rec, Registry,
         end::{End, EndCell},
     },
 };
@@ -169,7 +169,7 @@ pub fn ends() {
 
 /// Something is written down for a thing while another thread ends it: whoever ends it sees what was written, or
 /// nothing was.
-pub fn marks() {
+pub fn links_before_the_end() {
     loom::model(|| {
         let shared = Arc::new((EndCell::default(), sync::Mutex::new(0)));
         let writing = thread::spawn({
@@ -177,16 +177,16 @@ pub fn marks() {
             move || {
                 let (cell, written) = &*shared;
                 let mut written = written.lock().unwrap();
-                *written += u8::from(cell.mark());
+                *written += u8::from(cell.set_has_links());
             }
         });
         let (cell, written) = &*shared;
         let ending = cell.begin_end().expect("nobody else ends it");
-        let seen = if ending.is_marked() { *written.lock().unwrap() } else { 0 };
+        let seen = if ending.has_links() { *written.lock().unwrap() } else { 0 };
         ending.finish(Tick(1), EndReason::Closed, None);
         writing.join().unwrap();
         assert_eq!(*written.lock().unwrap(), seen);
-        assert_eq!(cell.is_marked(), seen == 1);
+        assert_eq!(cell.has_links(), seen == 1);
     });
 }
 
@@ -335,14 +335,18 @@ pub(super) fn thread_number() -> usize {
 
 struct Kept {
     registry: Registry<Item>,
-    numbers: Numbers,
+    id_alloc: IdAllocator,
     live: Arc<()>,
 }
 
 impl Kept {
     fn new(shards: usize) -> Arc<Self> {
         let bound = if shards == 1 { 0 } else { shards * 4 * CHUNK };
-        Arc::new(Kept { registry: Registry::new(bound, ()), numbers: Numbers::new(), live: Arc::new(()) })
+        Arc::new(Kept {
+            registry: Registry::new(bound, ()),
+            id_alloc: IdAllocator::new(),
+            live: Arc::new(()),
+        })
     }
 
     fn add(&self, name: u64, needs: Option<&Rec<Item>>) -> Rec<Item> {
@@ -357,7 +361,7 @@ impl Kept {
             live: self.live.clone(),
         };
         item.name.store(name, Relaxed);
-        self.registry.add(&self.numbers, || item).0
+        self.registry.add(&self.id_alloc, || item).0
     }
 
     /// The names of all that is there.
@@ -397,15 +401,15 @@ impl Item {
     }
 }
 
-impl Entry for Item {
+impl Evictable for Item {
     type Common = ();
     type Block = [sync::OnceLock<Self>; 1];
 
-    fn is_disposable(&self) -> bool {
+    fn is_evictable(&self) -> bool {
         self.ended.load(Acquire) == 1 && self.needed_by.load(Acquire) == 0
     }
 
-    fn forgotten(&self, (): &()) {
+    fn on_evict(&self, (): &()) {
         let needed = self.needs.lock().unwrap().take();
         if let Some(needed) = needed {
             needed.needed_by.fetch_sub(1, AcqRel);

@@ -25,13 +25,13 @@ mod tls;
 #[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 pub(crate) use self::clock::readings;
 #[cfg(any(feature = "connect", feature = "tls"))]
-pub(crate) use self::conn::identity::described;
+pub(crate) use self::conn::identity::describe_conn;
 #[cfg(all(feature = "tcp-info", target_os = "linux"))]
 pub(crate) use self::conn::probe_data::RawTcpInfo;
 #[cfg(feature = "reqwest")]
-pub(crate) use self::dial::foreign_dial::ObservedTunnel;
+pub(crate) use self::dial::foreign_dial::ForeignTunnel;
 #[cfg(feature = "tonic")]
-pub(crate) use self::request::recorder::RequestLink;
+pub(crate) use self::request::recorder::PendingRequest;
 pub(crate) use self::{
     clock::Tick,
     conn::{
@@ -50,7 +50,7 @@ pub(crate) use self::{
     request::{
         headers::without_user_info,
         record::{RequestHead, RequestRef},
-        recorder::{BodyWatch, CurrentRequest, DecodeWatch, RequestRecorder},
+        recorder::{CurrentRequest, DecodedBodyRecorder, RequestBodyRecorder, RequestRecorder},
     },
     tls::recorder::{PeerChain, TlsFacts, TlsRecorder},
 };
@@ -64,11 +64,11 @@ pub use self::{
 };
 
 use self::{
-    config::Settings,
+    config::SinkConfig,
     core::Core,
-    dial::group::{Group, GroupSlot},
-    registry::{Entry, Numbers, Registry, batch_alloc::Blanks},
-    request::record::{Beginning, RequestRecord},
+    dial::group::{DialGroup, GroupSlot},
+    registry::{Evictable, IdAllocator, Registry, batch_alloc::BatchAlloc},
+    request::record::{NewRequest, RequestRecord},
 };
 use crate::record::{Dropped, EndReason, NetTrace, Text};
 use std::sync::{
@@ -97,9 +97,9 @@ struct Inner {
     core: Arc<Core>,
     requests: Registry<RequestRecord>,
     groups: Registry<GroupSlot>,
-    blanks: Blanks<Arc<Group>>,
+    group_alloc: BatchAlloc<Arc<DialGroup>>,
     /// The order of the groups, which are no records and have no identifier.
-    group_order: Numbers,
+    group_order: IdAllocator,
 }
 
 impl TraceSink {
@@ -119,14 +119,14 @@ impl TraceSink {
         TraceSink(None)
     }
 
-    fn start(settings: Settings) -> Self {
-        let core = Arc::new(Core::new(settings));
-        let retention = core.settings.retention;
+    fn start(config: SinkConfig) -> Self {
+        let core = Arc::new(Core::new(config));
+        let retention = core.config.retention;
         let requests = Registry::new(retention.requests, core.clone());
         let groups = Registry::new(retention.connections, ());
-        let group_order = Numbers::new();
-        let blanks = Blanks::new(retention.connections);
-        TraceSink(Some(Arc::new(Inner { core, requests, groups, blanks, group_order })))
+        let group_order = IdAllocator::new();
+        let group_alloc = BatchAlloc::new(retention.connections);
+        TraceSink(Some(Arc::new(Inner { core, requests, groups, group_alloc, group_order })))
     }
 
     /// Stops or resumes the recording of what begins from now on. What has begun is recorded to its end.
@@ -139,7 +139,7 @@ impl TraceSink {
 
     /// Whether what begins now is recorded.
     pub fn is_enabled(&self) -> bool {
-        self.recording().is_some()
+        self.active_core().is_some()
     }
 
     /// All that is known now. The same records have the same identifiers in every trace; two traces of an idle
@@ -150,7 +150,7 @@ impl TraceSink {
         };
         // Before the requests: each that caused a dial had begun then.
         let groups = inner.groups.pin().iter().filter_map(|(_, slot)| slot.group()).collect();
-        let mut trace = snapshot::assembly::all(&inner.core, groups, || inner.requests.pin());
+        let mut trace = snapshot::builder::all(&inner.core, groups, || inner.requests.pin());
         trace.description = description.as_ref().into();
         trace.dropped = inner.dropped(&trace);
         trace
@@ -171,7 +171,7 @@ impl TraceSink {
     pub async fn refresh(&self) {
         let Some(inner) = &self.0 else { return };
         for probe in inner.core.probes() {
-            probe::refreshed(&**probe).await;
+            probe::refresh_probe(&**probe).await;
         }
     }
 
@@ -182,7 +182,7 @@ impl TraceSink {
         inner.requests.clear();
         inner.groups.clear();
         inner.core.begin_anew();
-        inner.core.probes().iter().for_each(|probe| probe::contained(|| probe.clear()));
+        inner.core.probes().iter().for_each(|probe| probe::catch_panic(|| probe.clear()));
     }
 
     /// Ends the recording for good: stops probes and subscribers, ends what is open as `sink-closed`. Clients
@@ -202,13 +202,13 @@ impl TraceSink {
         for group in inner.groups.collect().iter().filter_map(|slot| slot.group()) {
             group.sink_closed();
         }
-        inner.core.settings.probes.iter().for_each(|probe| probe::contained(|| probe.close()));
+        inner.core.config.probes.iter().for_each(|probe| probe::catch_panic(|| probe.close()));
     }
 
     /// All probes, also of a sink that was closed.
     #[cfg(all(unix, feature = "capture"))]
     pub(crate) fn probes(&self) -> &[Arc<dyn Probe>] {
-        self.0.as_ref().map_or(&[], |inner| &inner.core.settings.probes)
+        self.0.as_ref().map_or(&[], |inner| &inner.core.config.probes)
     }
 
     /// Whether it records, or may be switched on to do so.
@@ -220,12 +220,12 @@ impl TraceSink {
     /// Returns `true` if queries of URLs are not to be shown.
     #[cfg(feature = "client")]
     pub(crate) fn masks_queries(&self) -> bool {
-        self.0.as_ref().is_some_and(|inner| inner.core.settings.mask_query)
+        self.0.as_ref().is_some_and(|inner| inner.core.config.mask_query)
     }
 
     /// What to record into, if anything is to be recorded.
     #[inline]
-    fn recording(&self) -> Option<&Arc<Core>> {
+    fn active_core(&self) -> Option<&Arc<Core>> {
         self.0.as_ref().map(|inner| &inner.core).filter(|core| core.is_on())
     }
 
@@ -234,11 +234,11 @@ impl TraceSink {
         let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
             return DialRecorder::default();
         };
-        if let Some(begun) = context::begun(&inner.core) {
+        if let Some(begun) = context::take_begun_dial(&inner.core) {
             return begun;
         }
-        let (group, recorder) = dial::recorder::begin(&inner.core, &inner.blanks, destination());
-        inner.keep(group);
+        let (group, recorder) = dial::recorder::begin(&inner.core, &inner.group_alloc, destination());
+        inner.register_group(group);
         recorder
     }
 
@@ -247,11 +247,11 @@ impl TraceSink {
         let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
             return DialRef::default();
         };
-        if let Some(group) = context::dial().filter(|group| Arc::ptr_eq(&group.core, &inner.core)) {
+        if let Some(group) = context::current_dial().filter(|group| Arc::ptr_eq(&group.core, &inner.core)) {
             return DialRef(Some(group));
         }
-        let group = inner.blanks.group(&inner.core, None);
-        inner.keep(group.clone());
+        let group = inner.group_alloc.group(&inner.core, None);
+        inner.register_group(group.clone());
         DialRef(Some(group))
     }
 
@@ -261,8 +261,8 @@ impl TraceSink {
         let Some(inner) = self.0.as_ref().filter(|inner| inner.core.is_on()) else {
             return ConnRecorder::off();
         };
-        let group = inner.blanks.group(&inner.core, None);
-        inner.keep(group.clone());
+        let group = inner.group_alloc.group(&inner.core, None);
+        inner.register_group(group.clone());
         ConnRecorder::accepted(group, endpoint())
     }
 
@@ -298,7 +298,7 @@ impl TraceSink {
     /// Whether a request that begins now is recorded.
     #[inline]
     pub(crate) fn records_requests(&self) -> bool {
-        self.recording().is_some_and(|core| core.settings.http)
+        self.active_core().is_some_and(|core| core.config.http)
     }
 }
 
@@ -310,11 +310,11 @@ impl Default for TraceSink {
 
 impl Inner {
     fn request(&self, head: &RequestHead<'_>) -> RequestRecorder {
-        let beginning = Beginning::new(&self.core, head);
+        let beginning = NewRequest::new(&self.core, head);
         let new = || beginning.into_record(head);
-        let (record, rolled) = self.requests.add(self.core.numbers, new);
+        let (record, rolled) = self.requests.add(self.core.id_alloc, new);
         if rolled || self.core.budget.is_exceeded() {
-            self.make_room();
+            self.evict_excess();
         }
         let request = RequestRef { record };
         if self.core.is_closed() {
@@ -325,10 +325,10 @@ impl Inner {
         RequestRecorder::new(request, head)
     }
 
-    fn keep(&self, group: Arc<Group>) {
+    fn register_group(&self, group: Arc<DialGroup>) {
         let (slot, rolled) = self.groups.add(&self.group_order, || GroupSlot::new(group));
         if rolled || self.core.budget.is_exceeded() {
-            self.make_room();
+            self.evict_excess();
         }
         if self.core.is_closed()
             && let Some(group) = slot.group()
@@ -342,40 +342,41 @@ impl Inner {
     /// connections for themselves; when too many connections are left that requests refer to, more requests go with
     /// theirs.
     #[cold]
-    fn make_room(&self) {
-        let Retention { requests, connections, .. } = self.core.settings.retention;
-        let settled = || self.core.settled.load(Relaxed);
+    fn evict_excess(&self) {
+        let Retention { requests, connections, .. } = self.core.config.retention;
+        let ended_conns = || self.core.ended_conns.load(Relaxed);
         while self.requests.listed() > requests.saturating_add(registry::CHUNK)
             && self.requests.evict_oldest()
         {}
-        while (self.groups.listed() > connections.saturating_add(registry::CHUNK) || settled() > connections)
+        while (self.groups.listed() > connections.saturating_add(registry::CHUNK)
+            || ended_conns() > connections)
             && self.groups.evict_oldest()
         {}
-        if settled() > connections {
+        if ended_conns() > connections {
             self.groups.sweep_kept();
         }
         // More than must go, so that this does not come again soon.
-        let enough = if settled() > connections { connections - connections / 16 } else { usize::MAX };
+        let enough = if ended_conns() > connections { connections - connections / 16 } else { usize::MAX };
         let mut before = usize::MAX;
-        while settled() > enough && settled() < before {
-            before = settled();
+        while ended_conns() > enough && ended_conns() < before {
+            before = ended_conns();
             let evicted = (0..8).filter(|_| self.requests.evict_oldest()).count();
             self.groups.sweep_kept();
             if evicted == 0 {
                 break;
             }
         }
-        let fixed = self.requests.listed() * RequestRecord::BYTES;
+        let fixed = self.requests.listed() * RequestRecord::FIXED_BYTES;
         if self.core.budget.is_limited() && self.core.budget.is_due(fixed) {
-            self.keep_within_budget();
+            self.evict_over_budget();
         }
     }
 
     /// Evicts the oldest requests and connections, in the order in which they began, until a sixteenth of the budget is
     /// free. What is running stays, and what it needs.
-    fn keep_within_budget(&self) {
+    fn evict_over_budget(&self) {
         let budget = &self.core.budget;
-        let fixed = || self.requests.listed() * RequestRecord::BYTES;
+        let fixed = || self.requests.listed() * RequestRecord::FIXED_BYTES;
         let taken = || fixed().saturating_add(budget.charged());
         let limit = budget.limit();
         if taken() > limit {
@@ -416,9 +417,9 @@ impl Inner {
         let of_udp = trace.udp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
         let dropped = Dropped {
             http_requests: self.requests.dropped(),
-            dials: count(&self.core.lost.dials),
-            tcp_conns: count(&self.core.lost.tcp_conns),
-            udp_conns: count(&self.core.lost.udp_conns),
+            dials: count(&self.core.drop_counters.dials),
+            tcp_conns: count(&self.core.drop_counters.tcp_conns),
+            udp_conns: count(&self.core.drop_counters.udp_conns),
             socket_ops: of_tcp.chain(of_udp).map(|ops| ops.dropped_ops).sum(),
         };
         (!dropped.is_empty()).then_some(dropped)
@@ -428,6 +429,6 @@ impl Inner {
 impl Drop for Inner {
     /// Breaks the links between requests, so that a long chain of them is not dropped recursively.
     fn drop(&mut self) {
-        self.requests.collect().iter().for_each(|record| record.forgotten(&self.core));
+        self.requests.collect().iter().for_each(|record| record.on_evict(&self.core));
     }
 }

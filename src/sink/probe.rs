@@ -84,7 +84,7 @@ pub trait Probe: Any + Send + Sync {
 }
 
 /// Calls a probe. The traffic does not suffer from its panics.
-pub(super) fn contained<R: Default>(call: impl FnOnce() -> R) -> R {
+pub(super) fn catch_panic<R: Default>(call: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
         tracing::warn!(target: "nettrace", "a probe panicked");
         R::default()
@@ -92,10 +92,10 @@ pub(super) fn contained<R: Default>(call: impl FnOnce() -> R) -> R {
 }
 
 /// Awaits [`Probe::refresh`].
-pub(super) async fn refreshed(probe: &dyn Probe) {
-    let Some(mut refresh) = contained(|| Some(probe.refresh())) else { return };
+pub(super) async fn refresh_probe(probe: &dyn Probe) {
+    let Some(mut refresh) = catch_panic(|| Some(probe.refresh())) else { return };
     poll_fn(|cx| {
-        let polled = contained(|| Some(refresh.as_mut().poll(cx)));
+        let polled = catch_panic(|| Some(refresh.as_mut().poll(cx)));
         polled.unwrap_or(Poll::Ready(()))
     })
     .await;

@@ -14,7 +14,7 @@ use super::certificate::ChainCache;
 use crate::{
     error::rustls::alert_name,
     record::{Rare, Text},
-    sink::{DialRef, ObservedTunnel, PeerChain, Tick, TlsFacts},
+    sink::{DialRef, ForeignTunnel, PeerChain, Tick, TlsFacts},
 };
 
 /// The handshakes of one dial. Whose dial the verifier is asked for is known from the poll that it runs in.
@@ -64,7 +64,7 @@ impl Handshakes {
     }
 
     /// What was seen, once the dial is over, with how it ended for the last handshake. `host` is where the dial led.
-    pub(crate) fn take(&self, host: &str, last: Outcome<'_>) -> Vec<ObservedTunnel> {
+    pub(crate) fn take(&self, host: &str, last: Outcome<'_>) -> Vec<ForeignTunnel> {
         let mut seen = std::mem::take(&mut *self.seen());
         let last_seen = seen.pop();
         let before = seen.into_iter().map(|seen| seen.tunnel(host, Outcome::Established { is_h2: false }));
@@ -91,7 +91,7 @@ pub(crate) enum Outcome<'a> {
 }
 
 impl Seen {
-    fn tunnel(self, host: &str, outcome: Outcome<'_>) -> ObservedTunnel {
+    fn tunnel(self, host: &str, outcome: Outcome<'_>) -> ForeignTunnel {
         let (mut alert, mut negotiated_proto) = (Rare::new(), Text::EMPTY);
         match outcome {
             Outcome::Established { is_h2: true } => negotiated_proto = "h2".into(),
@@ -102,7 +102,7 @@ impl Seen {
         }
         // In a handshake that resumes a session nobody asks about certificates.
         let did_resume = matches!(outcome, Outcome::Established { .. }) && self.peer_certs.is_none();
-        ObservedTunnel {
+        ForeignTunnel {
             server_name: self.server_name.unwrap_or_else(|| sent_name(host)),
             begin: self.begin,
             facts: TlsFacts {

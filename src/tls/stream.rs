@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream as RustlsStream;
 use super::{handshake::rustls_error, tap::Tap};
 use crate::{
     error::{classify::io_fault, rustls::alert_name},
-    sink::{ConnRef, TlsRecorder, described},
+    sink::{ConnRef, TlsRecorder, describe_conn},
 };
 
 /// A stream that is protected with TLS, and recorded as a tunnel until it is dropped.
@@ -131,7 +131,7 @@ impl<C: Read + Write + Unpin> Write for TlsStream<C> {
 impl<C: Connection> Connection for TlsStream<C> {
     fn connected(&self) -> Connected {
         let below = || self.get_ref().connected();
-        let connected = self.conn.as_ref().map_or_else(below, |conn| described(conn, below));
+        let connected = self.conn.as_ref().map_or_else(below, |conn| describe_conn(conn, below));
         if self.alpn_protocol() == Some(b"h2") { connected.negotiated_h2() } else { connected }
     }
 }

@@ -3,7 +3,7 @@
 use super::slot::{outside, with_current};
 use crate::{
     request::{MapBody, TraceBody},
-    sink::RequestLink,
+    sink::PendingRequest,
 };
 use ::tonic::body::Body as TonicBody;
 use bytes::Bytes;
@@ -35,7 +35,7 @@ pin_project! {
     struct Linked {
         #[pin]
         inner: TraceBody<TonicBody>,
-        link: Cell<Option<RequestLink>>,
+        link: Cell<Option<PendingRequest>>,
     }
 
     impl PinnedDrop for Linked {
@@ -43,8 +43,8 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let Some(link) = this.project().link.take() else { return };
             with_current(|slot| {
-                slot.dials.iter().for_each(|dial| link.after(dial));
-                slot.conn.iter().filter(|_| slot.takes_calls).for_each(|conn| link.lined_up(conn));
+                slot.dials.iter().for_each(|dial| link.served_by(dial));
+                slot.conn.iter().filter(|_| slot.takes_calls).for_each(|conn| link.queued_on(conn));
             });
         }
     }
@@ -52,14 +52,14 @@ pin_project! {
 
 impl Linked {
     /// Somebody looks at it: if that is the task of a connection, that takes the call just now.
-    fn seen(link: &Cell<Option<RequestLink>>) {
+    fn seen(link: &Cell<Option<PendingRequest>>) {
         with_current(|slot| {
             let Some(conn) = &slot.conn else { return };
             let Some(link) = link.take() else { return };
             slot.takes_calls = true;
-            link.taken(conn);
+            link.taken_by(conn);
             // The first call is the one that has waited for all that.
-            slot.dials.drain(..).for_each(|dial| link.after(&dial));
+            slot.dials.drain(..).for_each(|dial| link.served_by(&dial));
         });
     }
 }

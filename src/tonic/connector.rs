@@ -145,7 +145,7 @@ where
 /// Notes the dials that begin in `poll`.
 fn watched<R>(watch: &mut Option<Watch>, poll: impl FnOnce() -> R) -> R {
     let Some(watch) = watch else { return outside(poll) };
-    let (result, begun) = DialRef::observe(|| outside(poll));
+    let (result, begun) = DialRef::collect_begun(|| outside(poll));
     for dial in begun {
         watch.dials.push(dial.clone());
         with_current(|slot| slot.dials.push(dial));
@@ -226,7 +226,7 @@ impl<T> LinkIo<T> {
     fn mark(conn: &Option<ConnRef>) {
         with_current(|slot| {
             let is_known = match (&slot.conn, conn) {
-                (Some(known), Some(conn)) => known.is(conn),
+                (Some(known), Some(conn)) => known.is_same(conn),
                 (None, None) => true,
                 _ => false,
             };

@@ -234,7 +234,7 @@ fn hides_path(endpoint: &Endpoint) -> bool {
 
 impl<T> ResponseExt for ::tonic::Response<T> {
     fn request_handle(&self) -> Option<&RequestHandle> {
-        RequestHandle::among(self.extensions())
+        RequestHandle::from_extensions(self.extensions())
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, mut place: Place) 
     }
     let conn = stream.get_ref().get_ref().get_ref().inner().conn_ref().cloned();
     if let Some(conn) = conn.as_ref().filter(|_| is_http2) {
-        conn.speaks_http2();
+        conn.set_http2();
     }
     let registered = pool.controls.add(connected, conn);
     let control = registered.control.clone();

@@ -37,7 +37,7 @@ impl Control {
     /// Why it is about to be closed.
     pub(super) fn will_close(&self, reason: EndReason) {
         if let Some(conn) = &self.conn {
-            conn.will_close(reason);
+            conn.set_close_reason(reason);
         }
     }
 

@@ -68,7 +68,7 @@ impl Pool {
                 NoRuntime::check()?;
             }
             if host.is_http2_only {
-                CurrentRequest::speaks_http2();
+                CurrentRequest::set_http2();
             }
             let mut repeats = 0;
             loop {

@@ -86,7 +86,7 @@ where
     fn established(&mut self, mut stream: RustlsStream<Tap<IO>>) -> TlsStream<IO> {
         stream.get_mut().0.stop();
         if let Some(conn) = stream.get_ref().0.get_ref().conn_ref() {
-            conn.secured();
+            conn.set_secure();
         }
         let recorder = self.record.take().map(|record| record.established(stream.get_ref().1));
         TlsStream::new(stream, recorder)

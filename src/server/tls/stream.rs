@@ -62,7 +62,7 @@ impl<IO: TracedStream> TlsStream<IO> {
             recorder.peer_closed();
         }
         if let Some(conn) = self.conn_ref() {
-            conn.peer_closed();
+            conn.set_peer_closed();
         }
     }
 }

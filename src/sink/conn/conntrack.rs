@@ -5,7 +5,7 @@ use super::record::ConnRef;
 use crate::record::EndReason;
 use crate::{
     record::ConntrackEntry,
-    sink::{clock::Tick, core::Timeline, probe::contained},
+    sink::{clock::Tick, core::Timeline, probe::catch_panic},
 };
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -49,8 +49,8 @@ impl ConnRef {
     /// are [told](super::Probe::conntrack).
     pub fn conntrack(&self, entry: ConntrackEntry) {
         // Also while the sink is closed, when it is asked for the last time.
-        for probe in &self.group.core.settings.probes {
-            contained(|| probe.conntrack(self, &entry));
+        for probe in &self.group.core.config.probes {
+            catch_panic(|| probe.conntrack(self, &entry));
         }
         self.record().conntrack.put(self.group.core.now(), entry);
     }

@@ -9,29 +9,30 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::cell::Cell;
 
 thread_local! {
-    static ASKED: Cell<Asked> = const { Cell::new(Asked::Nothing) };
+    static IDENTITY_QUERY: Cell<IdentityQuery> = const { Cell::new(IdentityQuery::None) };
 }
 
 #[derive(Default)]
-enum Asked {
+enum IdentityQuery {
     #[default]
-    Nothing,
-    Identity,
+    None,
+    Pending,
     Answered(ConnRef),
 }
 
 /// The identity of what a connector has connected.
-pub(in crate::sink) fn of(io: &impl Connection) -> Option<ConnRef> {
-    struct Back(Asked);
+pub(in crate::sink) fn identify(io: &impl Connection) -> Option<ConnRef> {
+    struct Back(IdentityQuery);
     impl Drop for Back {
         fn drop(&mut self) {
-            let _ = ASKED.try_with(|asked| asked.set(std::mem::take(&mut self.0)));
+            let _ = IDENTITY_QUERY.try_with(|asked| asked.set(std::mem::take(&mut self.0)));
         }
     }
-    let mut back = Back(ASKED.try_with(|asked| asked.replace(Asked::Identity)).unwrap_or_default());
+    let mut back =
+        Back(IDENTITY_QUERY.try_with(|asked| asked.replace(IdentityQuery::Pending)).unwrap_or_default());
     let connected = io.connected();
-    match ASKED.try_with(|asked| asked.replace(std::mem::take(&mut back.0))) {
-        Ok(Asked::Answered(conn)) => Some(conn),
+    match IDENTITY_QUERY.try_with(|asked| asked.replace(std::mem::take(&mut back.0))) {
+        Ok(IdentityQuery::Answered(conn)) => Some(conn),
         // A stream of another kind, or one that was described before.
         _ => {
             let mut extras = Extensions::new();
@@ -42,10 +43,10 @@ pub(in crate::sink) fn of(io: &impl Connection) -> Option<ConnRef> {
 }
 
 /// What the stream of that connection says of itself, or no more than its identity where that is all that was asked.
-pub(crate) fn described(conn: &ConnRef, describe: impl FnOnce() -> Connected) -> Connected {
-    let is_asked = ASKED.try_with(|asked| match asked.take() {
-        Asked::Identity => {
-            asked.set(Asked::Answered(conn.clone()));
+pub(crate) fn describe_conn(conn: &ConnRef, describe: impl FnOnce() -> Connected) -> Connected {
+    let is_asked = IDENTITY_QUERY.try_with(|asked| match asked.take() {
+        IdentityQuery::Pending => {
+            asked.set(IdentityQuery::Answered(conn.clone()));
             true
         }
         other => {
@@ -71,7 +72,7 @@ mod tests {
                 *self.0.borrow_mut() += 1;
                 Connected::new()
             };
-            self.1.as_ref().map_or_else(describe, |conn| described(conn, describe))
+            self.1.as_ref().map_or_else(describe, |conn| describe_conn(conn, describe))
         }
     }
 
@@ -103,14 +104,14 @@ mod tests {
         let (known, other) = (conn(&sink), conn(&sink));
         let id = |conn: &Option<ConnRef>| conn.as_ref().map(ConnRef::id);
         let stream = Around(Around(Stream(&described, known.clone())));
-        assert_eq!(id(&of(&stream)), id(&known));
+        assert_eq!(id(&identify(&stream)), id(&known));
         assert_eq!(*described.borrow(), 0);
-        assert!(of(&Around(Stream(&described, None))).is_none());
+        assert!(identify(&Around(Stream(&described, None))).is_none());
         assert_eq!(*described.borrow(), 1);
         // Nothing is left behind: asked for its description, a stream gives it.
         assert!(stream.connected().is_proxied());
         assert_eq!(*described.borrow(), 2);
-        assert_eq!(id(&of(&Foreign(known.clone().unwrap()))), id(&known));
-        assert_eq!(id(&of(&Stream(&described, other.clone()))), id(&other));
+        assert_eq!(id(&identify(&Foreign(known.clone().unwrap()))), id(&known));
+        assert_eq!(id(&identify(&Stream(&described, other.clone()))), id(&other));
     }
 }

@@ -25,49 +25,49 @@ pub(crate) enum OpKind {
 
 pub(crate) struct OpLog {
     /// Here, so that a short connection has no other.
-    head: Segment<[AtomicU64; HEAD]>,
-    rest: Mutex<Option<Box<Rest>>>,
+    head: Segment<[AtomicU64; HEAD_WORDS]>,
+    tail: Mutex<Option<Box<Tail>>>,
 }
 
 #[derive(Debug, Default)]
-struct Rest {
+struct Tail {
     newest: VecDeque<Arc<Segment>>,
     dropped: u64,
     texts: Vec<Box<str>>,
 }
 
 /// Words of the first segment.
-const HEAD: usize = if cfg!(loom) { 1 } else { 12 };
+const HEAD_WORDS: usize = if cfg!(loom) { 1 } else { 12 };
 /// Those that follow, by their words. A connection of a few operations stays small, one of many allocates rarely.
 #[cfg(not(loom))]
 const SEGMENTS: [fn(Delta) -> Arc<Segment>; 5] =
     [Segment::new::<32>, Segment::new::<64>, Segment::new::<128>, Segment::new::<256>, Segment::new::<512>];
 #[cfg(loom)]
 const SEGMENTS: [fn(Delta) -> Arc<Segment>; 2] = [Segment::new::<2>, Segment::new::<2>];
-const LARGEST: usize = SEGMENTS.len() - 1;
+const LARGEST_SEGMENT: usize = SEGMENTS.len() - 1;
 /// Errors whose text must be kept end a connection as a rule: there are not many.
 const MAX_TEXTS: usize = 16;
 
 impl OpLog {
     pub(crate) fn new() -> Self {
-        OpLog { head: Segment::inline(Delta::default()), rest: Mutex::new(None) }
+        OpLog { head: Segment::inline(Delta::default()), tail: Mutex::new(None) }
     }
 
     /// What is there now, shared rather than copied but for the begin. What is written later does not show in it.
     pub(crate) fn export(&self, limits: &Retention, times: &Timeline) -> SocketTrace {
-        let rest = self.rest();
+        let overflow = self.tail();
         let head = self.head.capture();
-        let newest = rest.iter().flat_map(|rest| &rest.newest).cloned();
+        let newest = overflow.iter().flat_map(|tail| &tail.newest).cloned();
         let mut tail = newest.map(Chain::capture).collect::<Vec<_>>();
         let mut excess = tail.iter().map(Chain::len).sum::<u64>().saturating_sub(limits.newest_ops);
-        let dropped = rest.as_ref().map_or(0, |rest| rest.dropped) + excess;
+        let dropped = overflow.as_ref().map_or(0, |tail| tail.dropped) + excess;
         for chain in &mut tail {
             let here = excess.min(chain.len());
             *chain = std::mem::take(chain).skip(here);
             excess -= here;
         }
         let dropped_after = if dropped > 0 { head.len() } else { 0 };
-        let texts = rest.as_ref().map_or_else(Rare::new, |rest| Rare::from(rest.texts.clone()));
+        let texts = overflow.as_ref().map_or_else(Rare::new, |tail| Rare::from(tail.texts.clone()));
         let clock = times.clock.clone();
         let socket_ops = SocketOps::encoded(EncodedOps { head, tail: tail.into(), clock, texts });
         SocketTrace { socket_ops, dropped_ops: dropped, dropped_after }
@@ -81,28 +81,28 @@ impl OpLog {
             bytes += segment.bytes();
             next = segment.next();
         }
-        let rest = self.rest();
-        let Some(rest) = &*rest else { return bytes };
-        let newest = rest.newest.iter().map(|segment| segment.bytes()).sum::<usize>();
-        let texts = rest.texts.iter().map(|text| text.len()).sum::<usize>();
-        let lists = rest.newest.capacity() * size_of::<Arc<Segment>>()
-            + rest.texts.capacity() * size_of::<Box<str>>();
-        bytes + size_of::<Rest>() + newest + texts + lists
+        let tail = self.tail();
+        let Some(tail) = &*tail else { return bytes };
+        let newest = tail.newest.iter().map(|segment| segment.bytes()).sum::<usize>();
+        let texts = tail.texts.iter().map(|text| text.len()).sum::<usize>();
+        let lists = tail.newest.capacity() * size_of::<Arc<Segment>>()
+            + tail.texts.capacity() * size_of::<Box<str>>();
+        bytes + size_of::<Tail>() + newest + texts + lists
     }
 
-    fn rest(&self) -> MutexGuard<'_, Option<Box<Rest>>> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tail(&self) -> MutexGuard<'_, Option<Box<Tail>>> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cold]
     fn error_code(&self, error: &io::Error) -> u32 {
         let known = OpError::of(error).unwrap_or_else(|| {
-            let mut rest = self.rest();
-            let rest = rest.get_or_insert_default();
-            if rest.texts.len() < MAX_TEXTS {
-                rest.texts.push(limit(error.to_string(), MAX_ERROR_BYTES).into());
+            let mut tail = self.tail();
+            let tail = tail.get_or_insert_default();
+            if tail.texts.len() < MAX_TEXTS {
+                tail.texts.push(limit(error.to_string(), MAX_ERROR_BYTES).into());
             }
-            OpError::Text(rest.texts.len() as u32 - 1)
+            OpError::Text(tail.texts.len() as u32 - 1)
         });
         known.code()
     }
@@ -161,27 +161,27 @@ impl OpWriter {
         let base = self.cursor.delta();
         let next = if self.first_left > 0 {
             let next = SEGMENTS[self.size](base);
-            self.size = (self.size + 1).min(LARGEST);
+            self.size = (self.size + 1).min(LARGEST_SEGMENT);
             full.link(next.clone());
             next
         } else {
-            let mut rest = log.rest();
-            let rest = rest.get_or_insert_default();
+            let mut tail = log.tail();
+            let tail = tail.get_or_insert_default();
             if self.newest_ops == 0 {
-                rest.dropped += 1;
+                tail.dropped += 1;
                 return;
             }
-            let mut kept = rest.newest.iter().map(|segment| segment.ops()).sum::<u64>();
-            while let Some(oldest) = rest.newest.front().map(|oldest| oldest.ops())
+            let mut kept = tail.newest.iter().map(|segment| segment.ops()).sum::<u64>();
+            while let Some(oldest) = tail.newest.front().map(|oldest| oldest.ops())
                 && kept - oldest >= self.newest_ops
             {
-                rest.newest.pop_front();
-                rest.dropped += oldest;
+                tail.newest.pop_front();
+                tail.dropped += oldest;
                 kept -= oldest;
             }
             self.in_ring = true;
-            let next = SEGMENTS[LARGEST](base);
-            rest.newest.push_back(next.clone());
+            let next = SEGMENTS[LARGEST_SEGMENT](base);
+            tail.newest.push_back(next.clone());
             next
         };
         self.cursor = Cursor::new(base);

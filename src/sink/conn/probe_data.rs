@@ -11,36 +11,36 @@ use std::sync::OnceLock;
 
 /// One reading of the begin, of the first byte and of the close; made when the first is handed in.
 #[derive(Default)]
-pub(in crate::sink) struct Findings {
+pub(in crate::sink) struct ProbeData {
     readings: [OnceLock<(Tick, Reading)>; 3],
     icmp_error: OnceLock<(Tick, IcmpError)>,
     pub(in crate::sink) socks: OnceLock<SocksRecord>,
 }
 
-impl Findings {
+impl ProbeData {
     /// The memory that they take, with their own place.
     pub(in crate::sink) fn heap_bytes(&self) -> usize {
         let told = self.readings.iter().filter_map(OnceLock::get).map(|(_, reading)| match reading.found {
-            Found::Told(_) => size_of::<TcpInfo>(),
+            TcpInfoData::Parsed(_) => size_of::<TcpInfo>(),
             #[cfg(all(feature = "tcp-info", target_os = "linux"))]
-            Found::Raw(_) => 0,
+            TcpInfoData::Raw(_) => 0,
         });
         let socks = self.socks.get().map_or(0, |socks| socks.heap_bytes());
-        size_of::<Findings>() + told.sum::<usize>() + socks
+        size_of::<ProbeData>() + told.sum::<usize>() + socks
     }
 }
 
 struct Reading {
     event: TcpInfoEvent,
-    found: Found,
+    found: TcpInfoData,
 }
 
 #[cfg_attr(
     all(feature = "tcp-info", target_os = "linux"),
     expect(clippy::large_enum_variant, reason = "the large one is what there is as a rule")
 )]
-enum Found {
-    Told(Box<TcpInfo>),
+enum TcpInfoData {
+    Parsed(Box<TcpInfo>),
     #[cfg(all(feature = "tcp-info", target_os = "linux"))]
     Raw(RawTcpInfo),
 }
@@ -65,12 +65,12 @@ impl RawTcpInfo {
 #[cfg(all(feature = "tcp-info", target_os = "linux"))]
 const _: () = assert!(RawTcpInfo::ROOM <= u8::MAX as usize, "the length is a byte");
 
-impl Found {
+impl TcpInfoData {
     fn tcp_info(&self) -> TcpInfo {
         match self {
-            Found::Told(info) => TcpInfo::clone(info),
+            TcpInfoData::Parsed(info) => TcpInfo::clone(info),
             #[cfg(all(feature = "tcp-info", target_os = "linux"))]
-            Found::Raw(raw) => (raw.read)(raw),
+            TcpInfoData::Raw(raw) => (raw.read)(raw),
         }
     }
 }
@@ -79,32 +79,32 @@ impl ConnRef {
     /// Writes down what the kernel knows of the connection. The sink says when and on what event; the first reading
     /// of each event is kept.
     pub fn tcp_info(&self, event: ProbeEvent, info: TcpInfo) {
-        self.reading(event, || Found::Told(Box::new(info)));
+        self.reading(event, || TcpInfoData::Parsed(Box::new(info)));
     }
 
     /// The same of what is to be read later.
     #[cfg(all(feature = "tcp-info", target_os = "linux"))]
     pub(crate) fn raw_tcp_info(&self, event: ProbeEvent, raw: RawTcpInfo) {
-        self.reading(event, || Found::Raw(raw));
+        self.reading(event, || TcpInfoData::Raw(raw));
     }
 
-    fn reading(&self, event: ProbeEvent, found: impl FnOnce() -> Found) {
+    fn reading(&self, event: ProbeEvent, found: impl FnOnce() -> TcpInfoData) {
         let (place, event) = match event {
             ProbeEvent::Connected => (0, TcpInfoEvent::Connected),
             ProbeEvent::ConnectFailed => (0, TcpInfoEvent::ConnectFailed),
             ProbeEvent::FirstByte => (1, TcpInfoEvent::FirstByte),
             ProbeEvent::Closing => (2, TcpInfoEvent::Closing),
         };
-        if let Some((now, findings)) = self.findings() {
-            findings.readings[place].get_or_init(|| (now, Reading { event, found: found() }));
+        if let Some((now, probe_data)) = self.probe_data() {
+            probe_data.readings[place].get_or_init(|| (now, Reading { event, found: found() }));
         }
     }
 
     /// Writes down the ICMP error that came in reply to the handshake. The first is kept. It becomes a part of the
     /// text of the handshake's failure.
     pub fn icmp_error(&self, error: IcmpError) {
-        if let Some((now, findings)) = self.findings() {
-            let _ = findings.icmp_error.set((now, error));
+        if let Some((now, probe_data)) = self.probe_data() {
+            let _ = probe_data.icmp_error.set((now, error));
         }
     }
 
@@ -115,10 +115,10 @@ impl ConnRef {
     }
 
     /// `None` once the connection has ended.
-    pub(in crate::sink) fn findings(&self) -> Option<(Tick, &Findings)> {
+    pub(in crate::sink) fn probe_data(&self) -> Option<(Tick, &ProbeData)> {
         let record = Some(self.record()).filter(|record| !record.is_udp() && record.end.is_open())?;
         let now = self.group.core.now().max(record.latest());
-        Some((now, record.findings.get_or_init(|| self.group.core.findings.take(Box::default))))
+        Some((now, record.probe_data.get_or_init(|| self.group.core.probe_data_alloc.take(Box::default))))
     }
 }
 
@@ -129,7 +129,7 @@ impl ConnRecord {
         end: Option<&End>,
         times: &Timeline,
     ) -> impl Iterator<Item = TcpInfo> {
-        let readings = self.findings.get().into_iter().flat_map(|findings| &findings.readings);
+        let readings = self.probe_data.get().into_iter().flat_map(|probe_data| &probe_data.readings);
         readings.filter_map(move |reading| before(end, reading)).map(|(at, reading)| TcpInfo {
             at: times.at(*at),
             event: reading.event.clone(),
@@ -138,11 +138,11 @@ impl ConnRecord {
     }
 
     pub(in crate::sink) fn socks(&self) -> Option<&SocksRecord> {
-        self.findings.get()?.socks.get()
+        self.probe_data.get()?.socks.get()
     }
 
     pub(in crate::sink) fn icmp_error(&self, end: Option<&End>) -> Option<&IcmpError> {
-        let (_, error) = before(end, &self.findings.get()?.icmp_error)?;
+        let (_, error) = before(end, &self.probe_data.get()?.icmp_error)?;
         Some(error)
     }
 }

@@ -1,14 +1,14 @@
 //! Connections: what is kept of each, and its identity.
 
-use super::{conntrack::ConntrackCell, op_log::OpLog, probe_data::Findings};
+use super::{conntrack::ConntrackCell, op_log::OpLog, probe_data::ProbeData};
 use crate::{
     error::Fault,
     record::{EndReason, Failure, TraceId},
     sink::{
         clock::Tick,
         core::{Core, Timeline},
-        dial::group::{Group, GroupState},
-        probe::{ProbeEvent, ProbeSocket, contained},
+        dial::group::{DialGroup, GroupState},
+        probe::{ProbeEvent, ProbeSocket, catch_panic},
         registry::end::EndCell,
         request::handle::RequestHandle,
         snapshot::{address_texts::AddressTexts, to_record},
@@ -63,35 +63,35 @@ pub(crate) struct ConnRecord {
     pub(in crate::sink) established: AtomicU64,
     pub(in crate::sink) sent: AtomicU64,
     pub(in crate::sink) received: AtomicU64,
-    /// The first read after a request was given the connection; [`AWAITED`] until it comes.
+    /// The first read after a request was given the connection; [`FIRST_BYTE_PENDING`] until it comes.
     pub(in crate::sink) first_byte: AtomicU64,
     /// None where operations are not recorded.
     pub(crate) log: Option<OpLog>,
     /// The first error that an operation met.
-    pub(in crate::sink) broken: OnceLock<Box<Fault>>,
+    pub(in crate::sink) first_error: OnceLock<Box<Fault>>,
     pub(in crate::sink) conntrack: ConntrackCell,
     /// Most have none.
-    pub(in crate::sink) findings: OnceLock<Box<Findings>>,
+    pub(in crate::sink) probe_data: OnceLock<Box<ProbeData>>,
     /// The TLS tunnel to the server, and the one to a proxy below it.
     pub(in crate::sink) tls: AtomicU64,
     pub(in crate::sink) proxy_tls: AtomicU64,
     /// Why it will be closed, said by whoever decided it.
-    pub(in crate::sink) closing: OnceLock<EndReason>,
+    pub(in crate::sink) close_reason: OnceLock<EndReason>,
     /// The peer will send nothing more.
     pub(in crate::sink) peer_closed: AtomicBool,
     /// HTTP/2 is spoken over it.
     http2: AtomicBool,
     /// What is spoken over it is protected with TLS, whether that is recorded or not: said of accepted ones.
     #[cfg(feature = "server")]
-    secured: AtomicBool,
+    is_protected: AtomicBool,
     pub(crate) end: EndCell,
 }
 
-pub(in crate::sink) const AWAITED: u64 = u64::MAX;
+pub(in crate::sink) const FIRST_BYTE_PENDING: u64 = u64::MAX;
 
 impl ConnRecord {
     pub(in crate::sink) fn new(core: &Core, transport: Transport, endpoint: Endpoint) -> Self {
-        Self::numbered(core, core.numbers.one(), transport, endpoint)
+        Self::numbered(core, core.id_alloc.next_id(), transport, endpoint)
     }
 
     fn numbered(core: &Core, number: u64, transport: Transport, endpoint: Endpoint) -> Self {
@@ -111,17 +111,17 @@ impl ConnRecord {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             first_byte: AtomicU64::new(0),
-            log: core.settings.socket_ops.then(OpLog::new),
-            broken: OnceLock::new(),
+            log: core.config.socket_ops.then(OpLog::new),
+            first_error: OnceLock::new(),
             conntrack: ConntrackCell::default(),
-            findings: OnceLock::new(),
+            probe_data: OnceLock::new(),
             tls: AtomicU64::new(0),
             proxy_tls: AtomicU64::new(0),
-            closing: OnceLock::new(),
+            close_reason: OnceLock::new(),
             peer_closed: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             #[cfg(feature = "server")]
-            secured: AtomicBool::new(false),
+            is_protected: AtomicBool::new(false),
             end: EndCell::default(),
         }
     }
@@ -144,14 +144,14 @@ impl ConnRecord {
         let boxed = |fault: &Fault| size_of::<Fault>() + fault.heap_bytes();
         self.path.as_deref().map_or(0, str::len)
             + self.log.as_ref().map_or(0, OpLog::heap_bytes)
-            + self.broken.get().map_or(0, |fault| boxed(fault))
+            + self.first_error.get().map_or(0, |fault| boxed(fault))
             + self.end.fault().map_or(0, boxed)
             + self.conntrack.heap_bytes()
-            + self.findings.get().map_or(0, |findings| findings.heap_bytes())
+            + self.probe_data.get().map_or(0, |probe_data| probe_data.heap_bytes())
     }
 
     /// Itself, the tunnel to the server over it, and the one to a proxy.
-    pub(in crate::sink) fn way(&self) -> [u64; 3] {
+    pub(in crate::sink) fn path(&self) -> [u64; 3] {
         [self.number, self.tls.load(Relaxed), self.proxy_tls.load(Relaxed)]
     }
 
@@ -165,7 +165,7 @@ impl ConnRecord {
 /// of the metadata that hyper-util keeps of a connection.
 #[derive(Clone)]
 pub struct ConnRef {
-    pub(in crate::sink) group: Arc<Group>,
+    pub(in crate::sink) group: Arc<DialGroup>,
     /// The record, unless it is the first of the group.
     other: Option<Arc<ConnRecord>>,
     /// In the extensions of a response: whose that is. By itself in there it would be an allocation a request.
@@ -174,24 +174,24 @@ pub struct ConnRef {
 
 impl ConnRef {
     /// A connection that nothing is known of but that something is done over it.
-    pub(in crate::sink) fn unknown(group: Arc<Group>) -> Self {
+    pub(in crate::sink) fn unknown(group: Arc<DialGroup>) -> Self {
         let record = ConnRecord::numbered(&group.core, 0, Transport::Tcp, Endpoint::default());
         ConnRef::new(group, Some(Arc::new(record)))
     }
 
     /// `None` when nothing more is recorded of that dial.
-    pub(in crate::sink) fn register(group: Arc<Group>, record: ConnRecord) -> Option<Self> {
-        let other = group.add(record)?;
+    pub(in crate::sink) fn register(group: Arc<DialGroup>, record: ConnRecord) -> Option<Self> {
+        let other = group.add_conn(record)?;
         Some(ConnRef::new(group, other))
     }
 
-    fn new(group: Arc<Group>, other: Option<Arc<ConnRecord>>) -> Self {
+    fn new(group: Arc<DialGroup>, other: Option<Arc<ConnRecord>>) -> Self {
         ConnRef { group, other, request: RequestHandle::unbound() }
     }
 
     /// The connections and attempts of a group, whose state is locked.
     pub(in crate::sink) fn all<'a>(
-        group: &'a Arc<Group>,
+        group: &'a Arc<DialGroup>,
         state: &'a GroupState,
     ) -> impl Iterator<Item = ConnRef> + 'a {
         let first = group.first().map(|_| None).into_iter();
@@ -207,7 +207,7 @@ impl ConnRef {
     /// The identity of what a connector has connected; `None` when it is not traced.
     #[cfg(any(feature = "connect", feature = "tls"))]
     pub fn of(io: &impl Connection) -> Option<Self> {
-        super::identity::of(io)
+        super::identity::identify(io)
     }
 
     /// The identifier of the connection in a trace; empty when only a TLS tunnel over a foreign stream is known.
@@ -250,41 +250,41 @@ impl ConnRef {
 
     /// A request was given the connection: the next byte that comes is the first of its response (HTTP/1).
     pub(crate) fn await_first_byte(&self) {
-        self.record().first_byte.store(AWAITED, Relaxed);
+        self.record().first_byte.store(FIRST_BYTE_PENDING, Relaxed);
     }
 
     /// Its close is not to be recorded as a mere `closed`.
-    pub(crate) fn will_close(&self, reason: EndReason) {
-        let _ = self.record().closing.set(reason);
+    pub(crate) fn set_close_reason(&self, reason: EndReason) {
+        let _ = self.record().close_reason.set(reason);
     }
 
     /// HTTP/2 will be spoken over it, by ALPN or by prior knowledge.
-    pub(crate) fn speaks_http2(&self) {
+    pub(crate) fn set_http2(&self) {
         self.record().http2.store(true, Relaxed);
     }
 
     /// Whether that is the same connection.
     #[cfg(feature = "tonic")]
-    pub(crate) fn is(&self, other: &ConnRef) -> bool {
+    pub(crate) fn is_same(&self, other: &ConnRef) -> bool {
         std::ptr::eq(self.record(), other.record())
     }
 
     /// The peer will send nothing more, as TLS says above it.
     #[cfg(all(feature = "server", feature = "tls"))]
-    pub(crate) fn peer_closed(&self) {
+    pub(crate) fn set_peer_closed(&self) {
         self.record().peer_closed.store(true, Relaxed);
     }
 
     /// From now on what is spoken over it is protected with TLS.
     #[cfg(all(feature = "server", feature = "tls"))]
-    pub(crate) fn secured(&self) {
-        self.record().secured.store(true, Relaxed);
+    pub(crate) fn set_secure(&self) {
+        self.record().is_protected.store(true, Relaxed);
     }
 
     /// Whether what is spoken over it is protected with TLS.
     #[cfg(feature = "server")]
     pub(crate) fn is_secure(&self) -> bool {
-        self.record().secured.load(Relaxed)
+        self.record().is_protected.load(Relaxed)
     }
 
     /// The response that this one came with is that of `request`.
@@ -310,7 +310,7 @@ impl fmt::Debug for ConnRef {
 }
 
 #[inline]
-fn record<'a>(group: &'a Group, other: Option<&'a Arc<ConnRecord>>) -> &'a ConnRecord {
+fn record<'a>(group: &'a DialGroup, other: Option<&'a Arc<ConnRecord>>) -> &'a ConnRecord {
     match other {
         Some(other) => other,
         None => group.first().expect("it was put there before the first reference to it"),
@@ -320,7 +320,7 @@ fn record<'a>(group: &'a Group, other: Option<&'a Arc<ConnRecord>>) -> &'a ConnR
 /// A connection of a request. Does not lead back to the request, as a [`ConnRef`] may.
 #[derive(Clone)]
 pub(crate) struct ConnLink {
-    pub(in crate::sink) group: Arc<Group>,
+    pub(in crate::sink) group: Arc<DialGroup>,
     other: Option<Arc<ConnRecord>>,
 }
 
@@ -331,7 +331,7 @@ impl ConnLink {
     }
 
     #[inline]
-    pub(in crate::sink) fn is(&self, conn: &ConnRef) -> bool {
+    pub(in crate::sink) fn is_same(&self, conn: &ConnRef) -> bool {
         std::ptr::eq(self.record(), conn.record())
     }
 
@@ -340,15 +340,15 @@ impl ConnLink {
     }
 
     /// Itself, the tunnel to the server over it, and the one to a proxy.
-    pub(in crate::sink) fn way(&self) -> [u64; 3] {
-        self.record().way()
+    pub(in crate::sink) fn path(&self) -> [u64; 3] {
+        self.record().path()
     }
 
     /// When the first byte came after the request was given the connection.
     #[inline]
     pub(in crate::sink) fn first_byte(&self) -> Tick {
         let at = self.record().first_byte.load(Relaxed);
-        if at == AWAITED { Tick::NONE } else { Tick(at) }
+        if at == FIRST_BYTE_PENDING { Tick::NONE } else { Tick(at) }
     }
 
     pub(in crate::sink) fn is_http2(&self) -> bool {
@@ -357,8 +357,8 @@ impl ConnLink {
 
     /// What went wrong with it, or with a tunnel over it.
     pub(in crate::sink) fn fault(&self) -> Option<Fault> {
-        let broken = || self.record().broken.get().map(|fault| (**fault).clone());
-        self.group.tunnel_fault().or_else(broken)
+        let first_error = || self.record().first_error.get().map(|fault| (**fault).clone());
+        self.group.tunnel_fault().or_else(first_error)
     }
 
     /// Whether the peer will send nothing more.
@@ -382,7 +382,7 @@ impl fmt::Debug for ConnLink {
 pub(in crate::sink) fn end(conn: &ConnRef, reason: EndReason, fault: Option<Fault>) {
     let (group, record) = (&conn.group, conn.record());
     if record.end.is_open() && record.end.end(group.core.now().max(record.latest()), reason, fault) {
-        group.ended();
+        group.record_ended();
         group.core.publish(|times| finished(conn, times));
     }
 }
@@ -398,6 +398,6 @@ fn finished(conn: &ConnRef, times: &Timeline) -> FinishedRecord {
 
 pub(in crate::sink) fn show(conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
     for probe in conn.group.core.probes() {
-        contained(|| probe.event(conn, event, socket));
+        catch_panic(|| probe.event(conn, event, socket));
     }
 }

@@ -2,16 +2,16 @@
 
 use super::{
     op_log::{OpKind, OpLog, OpWriter},
-    record::{self, AWAITED, ConnRecord, ConnRef, Endpoint, Transport},
+    record::{self, ConnRecord, ConnRef, Endpoint, FIRST_BYTE_PENDING, Transport},
 };
 use crate::{
     error::{Fault, classify::io_fault},
     record::{EndReason, Failure},
     sink::{
         clock::Tick,
-        dial::group::Group,
+        dial::group::DialGroup,
         dns::record::DnsRecorder,
-        probe::{Probe, ProbeEvent, ProbeSocket, contained},
+        probe::{Probe, ProbeEvent, ProbeSocket, catch_panic},
     },
 };
 use std::{
@@ -33,8 +33,8 @@ struct Live {
     sent: u64,
     received: u64,
     peer_closed: bool,
-    said: Option<Box<Fault>>,
-    reason: Option<EndReason>,
+    override_fault: Option<Box<Fault>>,
+    override_reason: Option<EndReason>,
 }
 
 impl fmt::Debug for Live {
@@ -53,7 +53,7 @@ impl ConnRecorder {
         if !record.end.is_open() {
             return ConnRecorder(None);
         }
-        let writer = OpWriter::new(&core.settings.retention);
+        let writer = OpWriter::new(&core.config.retention);
         // One that was accepted is there from the beginning.
         let now = if record.accepted { record.begin } else { core.now().max(record.begin) };
         record.established.store(now.0, Release);
@@ -63,12 +63,12 @@ impl ConnRecorder {
             sent: 0,
             received: 0,
             peer_closed: false,
-            said: None,
-            reason: None,
+            override_fault: None,
+            override_reason: None,
         }))
     }
 
-    pub(in crate::sink) fn udp(group: Arc<Group>, local: SocketAddr, remote: SocketAddr) -> Self {
+    pub(in crate::sink) fn udp(group: Arc<DialGroup>, local: SocketAddr, remote: SocketAddr) -> Self {
         let endpoint = Endpoint { local: Some(local), remote: Some(remote), path: None };
         let mut record = ConnRecord::new(&group.core, Transport::Udp, endpoint);
         record.from_resolver = true;
@@ -76,7 +76,7 @@ impl ConnRecorder {
     }
 
     pub(in crate::sink) fn adopt(
-        group: Option<Arc<Group>>,
+        group: Option<Arc<DialGroup>>,
         transport: Transport,
         endpoint: impl FnOnce() -> Endpoint,
         above_tls: bool,
@@ -92,13 +92,13 @@ impl ConnRecorder {
 
     /// One that the peer has made.
     #[cfg(feature = "server")]
-    pub(in crate::sink) fn accepted(group: Arc<Group>, endpoint: Endpoint) -> Self {
+    pub(in crate::sink) fn accepted(group: Arc<DialGroup>, endpoint: Endpoint) -> Self {
         let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
         record.accepted = true;
         Self::begin(group, record)
     }
 
-    fn begin(group: Arc<Group>, record: ConnRecord) -> Self {
+    fn begin(group: Arc<DialGroup>, record: ConnRecord) -> Self {
         ConnRef::register(group, record).map_or(ConnRecorder(None), Self::established)
     }
 
@@ -132,14 +132,14 @@ impl ConnRecorder {
             return false;
         }
         let first = live.received == 0;
-        let mut awaited = false;
+        let mut is_first_byte = false;
         if let Ok(n) = result {
             live.received += n as u64;
             record.received.store(live.received, Relaxed);
-            awaited = n > 0 && record.first_byte.load(Relaxed) == AWAITED;
+            is_first_byte = n > 0 && record.first_byte.load(Relaxed) == FIRST_BYTE_PENDING;
         }
-        let now = if awaited || record.log.is_some() { live.now() } else { Tick::NONE };
-        if awaited {
+        let now = if is_first_byte || record.log.is_some() { live.now() } else { Tick::NONE };
+        if is_first_byte {
             record.first_byte.store(now.0, Relaxed);
         }
         live.op(OpKind::Read, call, now, result);
@@ -191,7 +191,7 @@ impl ConnRecorder {
     fn tell(&self, tell: impl Fn(&dyn Probe, &ConnRef)) {
         let Some(live) = &self.0 else { return };
         for probe in live.conn.group.core.probes() {
-            contained(|| tell(&**probe, &live.conn));
+            catch_panic(|| tell(&**probe, &live.conn));
         }
     }
 
@@ -206,9 +206,9 @@ impl ConnRecorder {
     /// Says how it will have ended when it is dropped, where the socket alone does not tell.
     pub(crate) fn will_end(&mut self, reason: EndReason, failure: Option<(Failure, &'static str)>) {
         let Some(live) = &mut self.0 else { return };
-        live.reason = Some(reason);
+        live.override_reason = Some(reason);
         if let Some((failure, text)) = failure {
-            live.said = Some(Box::new(Fault::new(failure, text)));
+            live.override_fault = Some(Box::new(Fault::new(failure, text)));
         }
     }
 }
@@ -236,7 +236,7 @@ impl Live {
 
     #[cold]
     fn failed(&mut self, error: &io::Error) {
-        self.conn.record().broken.get_or_init(|| Box::new(io_fault(error)));
+        self.conn.record().first_error.get_or_init(|| Box::new(io_fault(error)));
     }
 }
 
@@ -244,15 +244,15 @@ impl Drop for ConnRecorder {
     fn drop(&mut self) {
         let Some(live) = self.0.take() else { return };
         let record = live.conn.record();
-        let fault = live.said.or_else(|| record.broken.get().cloned());
+        let fault = live.override_fault.or_else(|| record.first_error.get().cloned());
         let observed = match (&fault, live.peer_closed) {
             (Some(_), _) => EndReason::Failed,
             (None, true) => EndReason::PeerClosed,
             (None, false) => EndReason::Closed,
         };
         // An error on the way to a close that was meant is still an error.
-        let meant = record.closing.get().filter(|_| fault.is_none()).cloned();
-        let reason = live.reason.or(meant).unwrap_or(observed);
+        let meant = record.close_reason.get().filter(|_| fault.is_none()).cloned();
+        let reason = live.override_reason.or(meant).unwrap_or(observed);
         record::end(&live.conn, reason, fault.map(|fault| *fault));
     }
 }

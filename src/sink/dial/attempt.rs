@@ -1,6 +1,6 @@
 //! One TCP handshake: what whoever makes it says of it.
 
-use super::group::Group;
+use super::group::DialGroup;
 use crate::{
     error::{Fault, classify::io_fault},
     record::{EndReason, Failure, IcmpError},
@@ -9,7 +9,7 @@ use crate::{
             record::{self, ConnRecord, ConnRef, Endpoint, Transport},
             recorder::ConnRecorder,
         },
-        probe::{ProbeEvent, ProbeSocket, contained},
+        probe::{ProbeEvent, ProbeSocket, catch_panic},
     },
 };
 use std::{fmt, io, net::SocketAddr, sync::Arc};
@@ -29,7 +29,11 @@ impl AttemptRecorder {
         AttemptRecorder(None)
     }
 
-    pub(in crate::sink) fn begin(group: Option<Arc<Group>>, remote: SocketAddr, from_resolver: bool) -> Self {
+    pub(in crate::sink) fn begin(
+        group: Option<Arc<DialGroup>>,
+        remote: SocketAddr,
+        from_resolver: bool,
+    ) -> Self {
         AttemptRecorder(group.and_then(|group| {
             let endpoint = Endpoint { remote: Some(remote), ..Endpoint::default() };
             let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
@@ -43,7 +47,7 @@ impl AttemptRecorder {
         let Some(conn) = &self.0 else { return };
         let Some(remote) = conn.peer_addr() else { return };
         for probe in conn.group.core.probes() {
-            contained(|| probe.before_connect(socket, remote));
+            catch_panic(|| probe.before_connect(socket, remote));
         }
     }
 
@@ -70,7 +74,7 @@ impl AttemptRecorder {
         let Some(conn) = &self.0 else { return };
         let Some(remote) = conn.peer_addr() else { return };
         for probe in conn.group.core.probes() {
-            contained(|| probe.connecting(socket, remote));
+            catch_panic(|| probe.connecting(socket, remote));
         }
     }
 

@@ -2,7 +2,7 @@
 //! written down when the dial is over.
 
 use super::{
-    group::Group,
+    group::DialGroup,
     recorder::{self, DialRecorder},
 };
 use crate::{
@@ -18,7 +18,7 @@ use std::sync::{Arc, atomic::Ordering::Release};
 
 /// What was seen of a TLS handshake.
 #[derive(Debug)]
-pub(crate) struct ObservedTunnel {
+pub(crate) struct ForeignTunnel {
     pub(crate) server_name: Text,
     /// When the ClientHello was made.
     pub(crate) begin: Tick,
@@ -27,44 +27,44 @@ pub(crate) struct ObservedTunnel {
 
 impl DialRecorder {
     /// It has led to a connection, with these tunnels over it, of which nobody will see any more.
-    pub(crate) fn out_of_sight(
+    pub(crate) fn finish_unobserved(
         mut self,
         endpoint: Endpoint,
-        tunnels: Vec<ObservedTunnel>,
+        tunnels: Vec<ForeignTunnel>,
     ) -> Option<ConnRef> {
         let group = self.take()?;
         let now = group.core.now();
         let conn = established(&group, endpoint, &tunnels, now)?;
         let ends = tunnels.iter().skip(1).map(|next| next.begin).chain([now]).collect::<Vec<_>>();
         for (tunnel, end) in tunnels.into_iter().zip(ends) {
-            TlsRecorder::observed(conn.clone(), tunnel.server_name, tunnel.begin)
-                .out_of_sight(tunnel.facts, end);
+            TlsRecorder::begin_foreign(conn.clone(), tunnel.server_name, tunnel.begin)
+                .finish_unobserved(tunnel.facts, end);
         }
         record::end(&conn, EndReason::Unobserved, None);
         Some(conn)
     }
 
     /// It led to a connection over which the last of these handshakes failed. With it the connection was closed.
-    pub(crate) fn handshake_failed(self, tunnels: Vec<ObservedTunnel>, fault: Fault) {
+    pub(crate) fn handshake_failed(self, tunnels: Vec<ForeignTunnel>, fault: Fault) {
         let reason = fault.end_reason();
         self.handshake_ended(tunnels, fault, reason);
     }
 
     /// It led to a connection over which the last of these handshakes was given up.
-    pub(crate) fn handshake_dropped(self, tunnels: Vec<ObservedTunnel>) {
+    pub(crate) fn handshake_dropped(self, tunnels: Vec<ForeignTunnel>) {
         let fault = Fault::new(Failure::Interrupted, "the handshake was given up");
         self.handshake_ended(tunnels, fault, EndReason::Cancelled);
     }
 
-    fn handshake_ended(mut self, mut tunnels: Vec<ObservedTunnel>, fault: Fault, reason: EndReason) {
+    fn handshake_ended(mut self, mut tunnels: Vec<ForeignTunnel>, fault: Fault, reason: EndReason) {
         let Some(group) = self.take() else { return };
         let Some(conn) = established(&group, Endpoint::default(), &tunnels, group.core.now()) else { return };
         if let Some(last) = tunnels.pop() {
             for tunnel in tunnels {
-                TlsRecorder::observed(conn.clone(), tunnel.server_name, tunnel.begin)
-                    .out_of_sight(tunnel.facts, last.begin);
+                TlsRecorder::begin_foreign(conn.clone(), tunnel.server_name, tunnel.begin)
+                    .finish_unobserved(tunnel.facts, last.begin);
             }
-            TlsRecorder::observed(conn.clone(), last.server_name, last.begin)
+            TlsRecorder::begin_foreign(conn.clone(), last.server_name, last.begin)
                 .failed(last.facts, fault, reason);
         }
         record::end(&conn, EndReason::Closed, None);
@@ -73,9 +73,9 @@ impl DialRecorder {
 
 /// Where there is TLS, the dial was over when the first handshake began.
 fn established(
-    group: &Arc<Group>,
+    group: &Arc<DialGroup>,
     endpoint: Endpoint,
-    tunnels: &[ObservedTunnel],
+    tunnels: &[ForeignTunnel],
     now: Tick,
 ) -> Option<ConnRef> {
     let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
@@ -84,7 +84,7 @@ fn established(
     let at = tunnels.first().map_or(now, |tunnel| tunnel.begin).max(record.begin);
     record.established.store(at.0, Release);
     let conn = ConnRef::register(group.clone(), record);
-    recorder::leads_to(group, conn.as_ref());
+    recorder::set_established(group, conn.as_ref());
     recorder::end_at(group, || at, EndReason::Closed, None);
     conn
 }

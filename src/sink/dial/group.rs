@@ -12,7 +12,7 @@ use crate::{
         core::Core,
         dns::record::DnsRecord,
         registry::{
-            CHUNK, Entry,
+            CHUNK, Evictable,
             end::{End, EndCell},
             record_bytes,
         },
@@ -33,21 +33,21 @@ use std::{
     },
 };
 
-pub(crate) struct Group {
+pub(crate) struct DialGroup {
     pub(crate) core: Arc<Core>,
     /// The dial, unless the group is only a place for what began outside any.
     pub(crate) dial: Option<DialHead>,
     /// What in here has not ended yet.
     running: AtomicU32,
     /// How often requests that are kept refer to it.
-    needed: AtomicU32,
+    retained: AtomicU32,
     state: Mutex<GroupState>,
     /// The first of its connections lies here, so that a dial is one block of memory as a rule.
     first: OnceLock<ConnRecord>,
 }
 
 /// The counters of an `Arc`.
-const ARC: usize = 2 * size_of::<usize>();
+const ARC_COUNTER_BYTES: usize = 2 * size_of::<usize>();
 
 /// What is known of a dial when it begins.
 pub(crate) struct DialHead {
@@ -71,7 +71,7 @@ pub(crate) struct GroupState {
     /// Through a proxy there may be two.
     pub(crate) tls: SmallVec<[TlsRecord; 1]>,
     /// How many of the connections count as kept ones that have ended.
-    settled: u32,
+    ended_conns: u32,
     /// Bytes that were charged for all that has ended.
     charged: u32,
     /// Nothing more may begin in here: the sink was closed, or nobody would see it.
@@ -81,7 +81,8 @@ pub(crate) struct GroupState {
 impl GroupState {
     /// The memory that it takes besides its own place.
     fn heap_bytes(&self) -> usize {
-        let others = self.others.iter().map(|other| size_of::<ConnRecord>() + ARC + other.heap_bytes());
+        let others =
+            self.others.iter().map(|other| size_of::<ConnRecord>() + ARC_COUNTER_BYTES + other.heap_bytes());
         let dns = self.dns.iter().map(DnsRecord::heap_bytes);
         let tls = self.tls.iter().map(TlsRecord::heap_bytes);
         let skipped = self.dial.skipped.iter().map(|(_, reason)| reason.len());
@@ -101,29 +102,29 @@ impl GroupState {
 /// What becomes known of a dial while it runs.
 #[derive(Clone, Default)]
 pub(crate) struct DialState {
-    pub(crate) let_go: Tick,
+    pub(crate) ctx_closed_at: Tick,
     pub(crate) resolve_begin: Tick,
     pub(crate) resolve_end: Tick,
     pub(crate) source_ip: Option<IpAddr>,
     pub(crate) established: u64,
     /// The first request that was waiting for it, where it began on behalf of none; else zero.
-    pub(crate) served: u64,
+    pub(crate) served_request: u64,
     /// Established on behalf of the request that caused it, which otherwise has left it to itself.
-    pub(crate) is_wanted: bool,
+    pub(crate) is_for_trigger: bool,
     pub(crate) skipped: Vec<(SocketAddr, Box<str>)>,
     pub(crate) resolver_dials: Vec<ResolverDial>,
 }
 
 impl DialState {
     /// Nobody has any use for it any more.
-    pub(crate) fn let_go(&mut self, at: Tick) {
-        if !self.let_go.is_some() {
-            self.let_go = at;
+    pub(crate) fn close_ctx(&mut self, at: Tick) {
+        if !self.ctx_closed_at.is_some() {
+            self.ctx_closed_at = at;
         }
     }
 
     /// Nothing more is resolved: a lookup under way was given up.
-    pub(crate) fn resolved(&mut self, now: Tick) {
+    pub(crate) fn end_resolve(&mut self, now: Tick) {
         if self.resolve_begin.is_some() && !self.resolve_end.is_some() {
             self.resolve_end = now.max(self.resolve_begin);
         }
@@ -139,14 +140,14 @@ pub(crate) struct ResolverDial {
     pub(crate) conn: u64,
 }
 
-impl Group {
+impl DialGroup {
     /// One that nothing has begun in.
-    pub(in crate::sink) fn blank(core: Arc<Core>) -> Self {
-        let (running, needed) = Default::default();
-        Group { core, dial: None, running, needed, state: Mutex::default(), first: OnceLock::new() }
+    pub(in crate::sink) fn unused(core: Arc<Core>) -> Self {
+        let (running, retained) = Default::default();
+        DialGroup { core, dial: None, running, retained, state: Mutex::default(), first: OnceLock::new() }
     }
 
-    pub(in crate::sink) fn begins(&mut self, dial: Option<DialHead>) {
+    pub(in crate::sink) fn init(&mut self, dial: Option<DialHead>) {
         *self.running.get_mut() = u32::from(dial.is_some());
         self.dial = dial;
     }
@@ -156,9 +157,9 @@ impl Group {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something begins in here, which `begin` writes down; [`ended`](Self::ended) must be called once for it.
+    /// Something begins in here, which `begin` writes down; [`record_ended`](Self::record_ended) must be called once for it.
     /// `None` when nothing may begin any more.
-    pub(crate) fn begin<R>(&self, begin: impl FnOnce(&mut GroupState) -> R) -> Option<R> {
+    pub(crate) fn begin_record<R>(&self, begin: impl FnOnce(&mut GroupState) -> R) -> Option<R> {
         let mut state = self.state();
         if state.sealed {
             return None;
@@ -169,8 +170,8 @@ impl Group {
 
     /// A connection, or an attempt at one, begins. What is given back is the record, unless it is the first. `None`
     /// when nothing may begin any more.
-    pub(in crate::sink) fn add(&self, record: ConnRecord) -> Option<Option<Arc<ConnRecord>>> {
-        self.begin(|state| {
+    pub(in crate::sink) fn add_conn(&self, record: ConnRecord) -> Option<Option<Arc<ConnRecord>>> {
+        self.begin_record(|state| {
             let other = Arc::new(self.first.set(record).err()?);
             state.others.push(other.clone());
             Some(other)
@@ -182,13 +183,13 @@ impl Group {
     }
 
     /// Something that had begun has ended. Not to be called while the state is locked.
-    pub(crate) fn ended(&self) {
+    pub(crate) fn record_ended(&self) {
         if self.running.fetch_sub(1, AcqRel) == 1 {
             let mut state = self.state();
-            let count = self.count(&state) as u32;
-            let more = if state.sealed { 0 } else { count - state.settled };
-            state.settled += more;
-            self.core.settled.fetch_add(more as usize, Relaxed);
+            let count = self.conn_count(&state) as u32;
+            let more = if state.sealed { 0 } else { count - state.ended_conns };
+            state.ended_conns += more;
+            self.core.ended_conns.fetch_add(more as usize, Relaxed);
             if !state.sealed && self.core.budget.is_limited() {
                 let bytes = u32::try_from(self.bytes(&state)).unwrap_or(u32::MAX);
                 self.core.budget.release(state.charged as usize);
@@ -200,7 +201,7 @@ impl Group {
 
     /// The memory that it takes with its place and all that is in it.
     fn bytes(&self, state: &GroupState) -> usize {
-        let own = record_bytes::<GroupSlot>() + ARC + size_of::<Group>();
+        let own = record_bytes::<GroupSlot>() + ARC_COUNTER_BYTES + size_of::<DialGroup>();
         let dial = self.dial.as_ref().map_or(0, |dial| {
             let fault = dial.end.fault().map_or(0, |fault| size_of::<Fault>() + fault.heap_bytes());
             dial.destination.heap_bytes() + fault
@@ -220,20 +221,20 @@ impl Group {
     }
 
     /// A request that is kept refers to this.
-    pub(crate) fn needed(&self) {
-        self.needed.fetch_add(1, Relaxed);
+    pub(crate) fn retain(&self) {
+        self.retained.fetch_add(1, Relaxed);
     }
 
     /// That request is not kept any more.
-    pub(crate) fn not_needed(&self) {
-        self.needed.fetch_sub(1, AcqRel);
+    pub(crate) fn release(&self) {
+        self.retained.fetch_sub(1, AcqRel);
     }
 
     fn conns<'a>(&'a self, state: &'a GroupState) -> impl Iterator<Item = &'a ConnRecord> {
         self.first.get().into_iter().chain(state.others.iter().map(|other| &**other))
     }
 
-    fn count(&self, state: &GroupState) -> usize {
+    fn conn_count(&self, state: &GroupState) -> usize {
         usize::from(self.first.get().is_some()) + state.others.len()
     }
 
@@ -249,8 +250,8 @@ impl Group {
     }
 
     /// The request that needed the dial, as far as that is known by now; zero when none did.
-    pub(in crate::sink) fn cause(&self) -> u64 {
-        self.dial.as_ref().map_or(0, |dial| dial.trigger.max(self.state().dial.served))
+    pub(in crate::sink) fn triggered_by(&self) -> u64 {
+        self.dial.as_ref().map_or(0, |dial| dial.trigger.max(self.state().dial.served_request))
     }
 
     pub(crate) fn is_caused_by(&self, request: &RequestRef) -> bool {
@@ -261,21 +262,21 @@ impl Group {
     /// It began on nobody's behalf, and turns out to have been what `request` was waiting for. True when that is
     /// news.
     #[cfg(feature = "tonic")]
-    pub(in crate::sink) fn serves(&self, request: &RequestRef) -> bool {
+    pub(in crate::sink) fn attribute_to(&self, request: &RequestRef) -> bool {
         let waited = |dial: &&DialHead| dial.trigger == 0 && dial.begin >= request.record.begin;
         if self.dial.as_ref().filter(waited).is_none() || !request.is_of(&self.core) {
             return false;
         }
         let dial = &mut self.state().dial;
-        let is_news = dial.served == 0;
+        let is_news = dial.served_request == 0;
         if is_news {
-            (dial.served, dial.is_wanted) = (request.number(), true);
+            (dial.served_request, dial.is_for_trigger) = (request.number(), true);
         }
         is_news
     }
 
     /// Writes down what became known of the dial, unless it has ended.
-    pub(crate) fn learn(&self, write: impl FnOnce(&mut DialState)) {
+    pub(crate) fn update_dial(&self, write: impl FnOnce(&mut DialState)) {
         let mut state = self.state();
         if self.dial.as_ref().is_none_or(|dial| dial.end.is_open()) {
             write(&mut state.dial);
@@ -292,7 +293,7 @@ impl Group {
             && dial.end.end(now.max(dial.begin), EndReason::SinkClosed, None)
         {
             ended += 1;
-            state.dial.resolved(now);
+            state.dial.end_resolve(now);
         }
         for conn in self.conns(&state) {
             ended += u32::from(conn.end.end(now.max(conn.latest()), EndReason::SinkClosed, None));
@@ -312,16 +313,16 @@ impl Group {
             ended += 1;
         }
         drop(state);
-        (0..ended).for_each(|_| self.ended());
+        (0..ended).for_each(|_| self.record_ended());
     }
 
     /// How far it has come: the connection, the tunnel to the server and the one to a proxy. A request that fails
     /// before the client gave it a connection came no further; one that got another connection had no part in it.
-    pub(crate) fn way(&self) -> [u64; 3] {
+    pub(crate) fn path(&self) -> [u64; 3] {
         let state = self.state();
-        let conn = if state.dial.is_wanted { state.dial.established } else { 0 };
+        let conn = if state.dial.is_for_trigger { state.dial.established } else { 0 };
         let established = self.conns(&state).find(|record| record.number == conn && conn != 0);
-        established.map_or([0; 3], ConnRecord::way)
+        established.map_or([0; 3], ConnRecord::path)
     }
 
     /// The proxy that the dial leads to.
@@ -346,14 +347,14 @@ impl Group {
     }
 
     /// The request that caused this has ended. The dial may have ended before.
-    pub(crate) fn let_go(&self, at: Tick) {
-        self.state().dial.let_go(at);
+    pub(crate) fn close_ctx(&self, at: Tick) {
+        self.state().dial.close_ctx(at);
     }
 }
 
 /// Adds to a list that has `usual` elements as a rule, for which it makes room, and gives back the place. By itself
 /// it would make room for four.
-pub(in crate::sink) fn add<T>(list: &mut Vec<T>, usual: usize, item: T) -> usize {
+pub(in crate::sink) fn push_reserving<T>(list: &mut Vec<T>, usual: usize, item: T) -> usize {
     if list.is_empty() {
         list.reserve_exact(usual);
     }
@@ -361,7 +362,7 @@ pub(in crate::sink) fn add<T>(list: &mut Vec<T>, usual: usize, item: T) -> usize
     list.len() - 1
 }
 
-impl fmt::Debug for Group {
+impl fmt::Debug for DialGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.dial {
             Some(dial) => write!(f, "Dial({} to {})", self.core.id(dial.number), dial.destination.text()),
@@ -372,44 +373,44 @@ impl fmt::Debug for Group {
 
 /// A group's place in the registry. It is emptied when the group is forgotten: a neighbour that stays keeps the
 /// block, and must not keep the group.
-pub(crate) struct GroupSlot(Mutex<Option<Arc<Group>>>);
+pub(crate) struct GroupSlot(Mutex<Option<Arc<DialGroup>>>);
 
 impl GroupSlot {
-    pub(crate) fn new(group: Arc<Group>) -> Self {
+    pub(crate) fn new(group: Arc<DialGroup>) -> Self {
         GroupSlot(Mutex::new(Some(group)))
     }
 
-    pub(crate) fn group(&self) -> Option<Arc<Group>> {
+    pub(crate) fn group(&self) -> Option<Arc<DialGroup>> {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Group>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<DialGroup>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Entry for GroupSlot {
+impl Evictable for GroupSlot {
     type Common = ();
     type Block = [crate::sync::OnceLock<Self>; CHUNK];
 
     /// A place for what began outside any dial is needed as long as somebody may begin something there.
-    fn is_disposable(&self) -> bool {
+    fn is_evictable(&self) -> bool {
         self.lock().as_ref().is_none_or(|group| {
             let in_use = group.dial.is_none() && Arc::strong_count(group) > 1;
-            !in_use && !group.is_running() && group.needed.load(Acquire) == 0
+            !in_use && !group.is_running() && group.retained.load(Acquire) == 0
         })
     }
 
-    fn forgotten(&self, (): &()) {
+    fn on_evict(&self, (): &()) {
         let Some(group) = self.lock().take() else { return };
         let mut state = group.state();
         state.sealed = true;
         let udp = group.conns(&state).filter(|conn| conn.is_udp()).count();
-        let (core, tcp) = (&group.core, group.count(&state) - udp);
-        core.settled.fetch_sub(state.settled as usize, Relaxed);
+        let (core, tcp) = (&group.core, group.conn_count(&state) - udp);
+        core.ended_conns.fetch_sub(state.ended_conns as usize, Relaxed);
         core.budget.release(state.charged as usize);
-        core.lost.dials.fetch_add(u64::from(group.dial.is_some()), Relaxed);
-        core.lost.tcp_conns.fetch_add(tcp as u64, Relaxed);
-        core.lost.udp_conns.fetch_add(udp as u64, Relaxed);
+        core.drop_counters.dials.fetch_add(u64::from(group.dial.is_some()), Relaxed);
+        core.drop_counters.tcp_conns.fetch_add(tcp as u64, Relaxed);
+        core.drop_counters.udp_conns.fetch_add(udp as u64, Relaxed);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     attempt::AttemptRecorder,
-    group::{self, DialHead, Group, ResolverDial},
+    group::{self, DialGroup, DialHead, ResolverDial},
 };
 use crate::{
     error::{Fault, classify::io_fault},
@@ -18,9 +18,9 @@ use crate::{
         },
         context,
         core::Core,
-        probe::contained,
+        probe::catch_panic,
         registry::{
-            batch_alloc::Blanks,
+            batch_alloc::BatchAlloc,
             end::{End, EndCell},
         },
         snapshot::to_record,
@@ -39,12 +39,12 @@ use std::{
 
 /// A running dial: what a poll scope carries, and what everything below a connector hangs its records on.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct DialRef(pub(in crate::sink) Option<Arc<Group>>);
+pub(crate) struct DialRef(pub(in crate::sink) Option<Arc<DialGroup>>);
 
 impl DialRef {
     /// The dial in whose poll we are; off when there is none.
     pub(crate) fn current() -> Self {
-        DialRef(context::dial())
+        DialRef(context::current_dial())
     }
 
     #[cfg(feature = "reqwest")]
@@ -80,7 +80,7 @@ impl DialRef {
     #[cfg(feature = "tonic")]
     pub(crate) fn timed_out(&self, limit: Duration) {
         let Some(group) = &self.0 else { return };
-        group.learn(|dial| dial.let_go(group.core.now()));
+        group.update_dial(|dial| dial.close_ctx(group.core.now()));
         let text = format!("not connected within {limit:?}");
         end(group, EndReason::Timeout, Some(Fault::new(Failure::GenericTimeoutError, text)));
     }
@@ -92,8 +92,8 @@ impl DialRef {
 
     /// What `poll` returns, and the dials that began in it.
     #[cfg(feature = "tonic")]
-    pub(crate) fn observe<R>(poll: impl FnOnce() -> R) -> (R, impl Iterator<Item = DialRef>) {
-        let (result, begun) = context::observing_dials(poll);
+    pub(crate) fn collect_begun<R>(poll: impl FnOnce() -> R) -> (R, impl Iterator<Item = DialRef>) {
+        let (result, begun) = context::collecting_dials(poll);
         (result, begun.into_iter().map(|group| DialRef(Some(group))))
     }
 
@@ -106,7 +106,7 @@ impl DialRef {
     /// Begins with the first, ends with the last: a name may be looked up in more than one step.
     pub(crate) fn resolve_begin(&self) {
         let Some(group) = &self.0 else { return };
-        group.learn(|dial| {
+        group.update_dial(|dial| {
             if !dial.resolve_begin.is_some() {
                 dial.resolve_begin = group.core.now();
             }
@@ -115,13 +115,13 @@ impl DialRef {
 
     pub(crate) fn resolve_end(&self) {
         let Some(group) = &self.0 else { return };
-        group.learn(|dial| dial.resolve_end = group.core.now().max(dial.resolve_begin));
+        group.update_dial(|dial| dial.resolve_end = group.core.now().max(dial.resolve_begin));
     }
 
     /// Recorded once for each nameserver.
     pub(crate) fn skipped_nameserver(&self, nameserver: SocketAddr, reason: &str) {
         let Some(group) = &self.0 else { return };
-        group.learn(|dial| {
+        group.update_dial(|dial| {
             if !dial.skipped.iter().any(|(known, _)| *known == nameserver) {
                 dial.skipped.push((nameserver, limit(reason, MAX_REASON_BYTES).into()));
             }
@@ -134,7 +134,8 @@ impl DialRef {
             let begin = group.core.now();
             let dial = ResolverDial { nameserver, begin, end: None, conn: 0 };
             // One for each family.
-            let index = group.begin(|state| group::add(&mut state.dial.resolver_dials, 2, dial))?;
+            let index =
+                group.begin_record(|state| group::push_reserving(&mut state.dial.resolver_dials, 2, dial))?;
             Some((group, index, nameserver))
         }))
     }
@@ -145,13 +146,13 @@ impl DialRef {
 pub(crate) struct DialRecorder(DialRef);
 
 impl DialRecorder {
-    pub(in crate::sink) fn new(group: Arc<Group>) -> Self {
+    pub(in crate::sink) fn new(group: Arc<DialGroup>) -> Self {
         DialRecorder(DialRef(Some(group)))
     }
 
     /// The dial, to be ended by whoever takes it.
     #[cfg(feature = "reqwest")]
-    pub(in crate::sink) fn take(&mut self) -> Option<Arc<Group>> {
+    pub(in crate::sink) fn take(&mut self) -> Option<Arc<DialGroup>> {
         self.0.0.take()
     }
 
@@ -165,14 +166,14 @@ impl DialRecorder {
 
     pub(crate) fn source_ip(&self, ip: IpAddr) {
         if let Some(group) = &self.0.0 {
-            group.learn(|dial| dial.source_ip = Some(ip));
+            group.update_dial(|dial| dial.source_ip = Some(ip));
         }
     }
 
     /// Somebody else is about to connect.
     pub(crate) fn before_foreign_connect(&self) {
         let probes = self.0.0.iter().flat_map(|group| group.core.probes());
-        probes.for_each(|probe| contained(|| probe.before_foreign_connect()));
+        probes.for_each(|probe| catch_panic(|| probe.before_foreign_connect()));
     }
 
     /// A TCP handshake begins.
@@ -192,7 +193,7 @@ impl DialRecorder {
 
     pub(crate) fn established(mut self, conn: Option<&ConnRef>) {
         let Some(group) = self.0.0.take() else { return };
-        leads_to(&group, conn);
+        set_established(&group, conn);
         end(&group, EndReason::Closed, None);
     }
 
@@ -206,34 +207,34 @@ impl DialRecorder {
 impl Drop for DialRecorder {
     fn drop(&mut self) {
         let Some(group) = self.0.0.take() else { return };
-        group.learn(|dial| dial.let_go(group.core.now()));
+        group.update_dial(|dial| dial.close_ctx(group.core.now()));
         let fault = Fault::new(Failure::Interrupted, "the dial was given up");
         end(&group, EndReason::Cancelled, Some(fault));
     }
 }
 
-pub(in crate::sink) fn leads_to(group: &Group, conn: Option<&ConnRef>) {
-    let is_wanted = context::request().is_some_and(|request| group.is_caused_by(&request));
-    group.learn(|dial| {
-        (dial.established, dial.is_wanted) = (conn.map_or(0, ConnRef::number), is_wanted);
+pub(in crate::sink) fn set_established(group: &DialGroup, conn: Option<&ConnRef>) {
+    let is_for_trigger = context::current_request().is_some_and(|request| group.is_caused_by(&request));
+    group.update_dial(|dial| {
+        (dial.established, dial.is_for_trigger) = (conn.map_or(0, ConnRef::number), is_for_trigger);
     });
 }
 
-fn end(group: &Arc<Group>, reason: EndReason, fault: Option<Fault>) {
+fn end(group: &Arc<DialGroup>, reason: EndReason, fault: Option<Fault>) {
     end_at(group, || group.core.now(), reason, fault);
 }
 
 pub(in crate::sink) fn end_at(
-    group: &Arc<Group>,
+    group: &Arc<DialGroup>,
     at: impl FnOnce() -> Tick,
     reason: EndReason,
     fault: Option<Fault>,
 ) {
     let Some(dial) = group.dial.as_ref().filter(|dial| dial.end.is_open()) else { return };
     let at = at().max(dial.begin);
-    group.learn(|dial| dial.resolved(at));
+    group.update_dial(|dial| dial.end_resolve(at));
     if dial.end.end(at, reason, fault) {
-        group.ended();
+        group.record_ended();
         group.core.publish(|times| {
             let state = group.state().dial.clone();
             FinishedRecord::Dial(to_record::dial(&group.core, dial, state, times))
@@ -243,7 +244,7 @@ pub(in crate::sink) fn end_at(
 
 /// One attempt to reach a nameserver; dropped before it has ended it was given up.
 #[derive(Debug)]
-pub(crate) struct ResolverDialRecorder(Option<(Arc<Group>, usize, SocketAddr)>);
+pub(crate) struct ResolverDialRecorder(Option<(Arc<DialGroup>, usize, SocketAddr)>);
 
 impl ResolverDialRecorder {
     pub(crate) fn failed(mut self, error: &io::Error) {
@@ -286,7 +287,7 @@ impl ResolverDialRecorder {
             })
         };
         if ended.is_some() {
-            group.ended();
+            group.record_ended();
         }
     }
 }
@@ -300,23 +301,23 @@ impl Drop for ResolverDialRecorder {
 /// What the sink knows when a dial begins.
 pub(in crate::sink) fn begin(
     core: &Arc<Core>,
-    blanks: &Blanks<Arc<Group>>,
+    group_alloc: &BatchAlloc<Arc<DialGroup>>,
     destination: Text,
-) -> (Arc<Group>, DialRecorder) {
-    let request = context::request().filter(|request| request.is_of(core) && request.is_open());
+) -> (Arc<DialGroup>, DialRecorder) {
+    let request = context::current_request().filter(|request| request.is_of(core) && request.is_open());
     let head = DialHead {
-        number: core.numbers.one(),
+        number: core.id_alloc.next_id(),
         begin: core.now(),
         destination: LimitedText::new(destination, MAX_ADDRESS_BYTES),
-        proxy: context::proxy(),
+        proxy: context::current_proxy(),
         trigger: request.as_ref().map_or(0, |request| request.number()),
         end: EndCell::default(),
     };
-    let group = blanks.group(core, Some(head));
+    let group = group_alloc.group(core, Some(head));
     if let Some(request) = request {
-        request.caused(&group);
+        request.caused_dial(&group);
     }
     #[cfg(feature = "tonic")]
-    context::dial_begins(&group);
+    context::note_begun_dial(&group);
     (group.clone(), DialRecorder::new(group))
 }

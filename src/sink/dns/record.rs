@@ -12,7 +12,7 @@ use crate::{
     },
     sink::{
         clock::Tick,
-        dial::group::{self, Group},
+        dial::group::{self, DialGroup},
         registry::end::End,
         snapshot::to_record,
         subscriber::FinishedRecord,
@@ -134,7 +134,7 @@ impl DnsRecord {
 /// Lives as long as the exchange; its drop ends it.
 #[derive(Debug)]
 pub(crate) struct DnsRecorder {
-    place: Option<(Arc<Group>, usize)>,
+    place: Option<(Arc<DialGroup>, usize)>,
     fault: Option<(EndReason, Fault)>,
     ignored: Ignored,
 }
@@ -152,15 +152,15 @@ impl DnsRecorder {
         DnsRecorder { place: None, fault: None, ignored: Ignored { replies: 0, text_bytes: 0 } }
     }
 
-    pub(in crate::sink) fn begin(group: &Arc<Group>, conn: u64) -> Self {
-        if !group.core.settings.dns {
+    pub(in crate::sink) fn begin(group: &Arc<DialGroup>, conn: u64) -> Self {
+        if !group.core.config.dns {
             return DnsRecorder::off();
         }
-        let number = group.core.numbers.one();
+        let number = group.core.id_alloc.next_id();
         let (queries, replies) = Default::default();
         let record = DnsRecord { number, conn, queries, replies, received: 0, end: None };
         // One for each family.
-        let place = group.begin(|state| group::add(&mut state.dns, 2, record));
+        let place = group.begin_record(|state| group::push_reserving(&mut state.dns, 2, record));
         let place = place.map(|index| (group.clone(), index));
         DnsRecorder { place, fault: None, ignored: Ignored::default() }
     }
@@ -241,7 +241,7 @@ impl DnsRecorder {
             })
         };
         let Some(record) = ended else { return };
-        group.ended();
+        group.record_ended();
         if let Some(record) = record {
             group.core.publish(|times| FinishedRecord::DnsQuery(to_record::dns(&group, record, times)));
         }

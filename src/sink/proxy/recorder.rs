@@ -36,7 +36,7 @@ impl ProxyName {
 
     /// The same, where the dial has begun. Gives it back if nobody below records dials.
     pub(crate) fn scope_of<R>(&self, dial: DialRecorder, f: impl FnOnce() -> R) -> (R, Option<DialRecorder>) {
-        context::with_begun(dial, || self.scope(f))
+        context::with_begun_dial(dial, || self.scope(f))
     }
 }
 
@@ -67,13 +67,13 @@ pub(crate) struct SocksRecorder(Option<ConnRef>);
 impl SocksRecorder {
     pub(crate) fn begin(conn: Option<&ConnRef>, target: impl FnOnce() -> Text) -> Self {
         let begun = conn.and_then(|conn| {
-            let (begin, findings) = conn.findings()?;
+            let (begin, probe_data) = conn.probe_data()?;
             let target = LimitedText::new(target(), MAX_ADDRESS_BYTES);
             // Where it is the second on that connection, through one proxy to the next, the first is kept.
             let record = SocksRecord { target, begin, end: EndCell::default() };
-            let is_first = conn.group.begin(|_| findings.socks.set(record).is_ok())?;
+            let is_first = conn.group.begin_record(|_| probe_data.socks.set(record).is_ok())?;
             if !is_first {
-                conn.group.ended();
+                conn.group.record_ended();
             }
             is_first.then(|| conn.clone())
         });
@@ -95,7 +95,7 @@ impl SocksRecorder {
         let Some(conn) = self.0.take() else { return };
         let Some(socks) = conn.record().socks() else { return };
         if socks.end.end(conn.group.core.now().max(socks.begin), reason, fault) {
-            conn.group.ended();
+            conn.group.record_ended();
         }
     }
 }

@@ -4,10 +4,10 @@
 //! by one the blocks would come to lie between the large ones that HTTP and TLS free again, and the allocator would
 //! search its way between them.
 
-use super::shard::{self, Padded};
+use super::shard::{self, CachePadded};
 use crate::sink::{
     core::Core,
-    dial::group::{DialHead, Group},
+    dial::group::{DialGroup, DialHead},
 };
 use std::{
     fmt,
@@ -15,38 +15,38 @@ use std::{
 };
 
 /// Boxes or the like that nobody has written into.
-pub(in crate::sink) struct Blanks<T>(Box<[Padded<Mutex<Vec<T>>>]>);
+pub(in crate::sink) struct BatchAlloc<T>(Box<[CachePadded<Mutex<Vec<T>>>]>);
 
 /// How many are made at a time.
-const BATCH: usize = 16;
+const BATCH_LEN: usize = 16;
 
-impl<T> Blanks<T> {
+impl<T> BatchAlloc<T> {
     /// For so many records.
     pub(in crate::sink) fn new(records: usize) -> Self {
-        Blanks((0..shard::count(records, BATCH)).map(|_| Padded(Mutex::default())).collect())
+        BatchAlloc((0..shard::count(records, BATCH_LEN)).map(|_| CachePadded(Mutex::default())).collect())
     }
 
     pub(in crate::sink) fn take(&self, make: impl Fn() -> T) -> T {
-        let mut blanks = self.0[shard::mine(self.0.len())].lock().unwrap_or_else(PoisonError::into_inner);
-        if blanks.is_empty() {
-            blanks.extend((0..BATCH).map(|_| make()));
+        let mut unused = self.0[shard::mine(self.0.len())].lock().unwrap_or_else(PoisonError::into_inner);
+        if unused.is_empty() {
+            unused.extend((0..BATCH_LEN).map(|_| make()));
         }
-        blanks.pop().unwrap_or_else(make)
+        unused.pop().unwrap_or_else(make)
     }
 }
 
-impl Blanks<Arc<Group>> {
-    pub(in crate::sink) fn group(&self, core: &Arc<Core>, dial: Option<DialHead>) -> Arc<Group> {
-        let mut group = self.take(|| Arc::new(Group::blank(core.clone())));
-        if let Some(blank) = Arc::get_mut(&mut group) {
-            blank.begins(dial); // nobody else has seen it
+impl BatchAlloc<Arc<DialGroup>> {
+    pub(in crate::sink) fn group(&self, core: &Arc<Core>, dial: Option<DialHead>) -> Arc<DialGroup> {
+        let mut group = self.take(|| Arc::new(DialGroup::unused(core.clone())));
+        if let Some(unused) = Arc::get_mut(&mut group) {
+            unused.init(dial); // nobody else has seen it
         }
         group
     }
 }
 
-impl<T> fmt::Debug for Blanks<T> {
+impl<T> fmt::Debug for BatchAlloc<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Blanks")
+        f.write_str("BatchAlloc")
     }
 }

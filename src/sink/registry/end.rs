@@ -25,9 +25,9 @@ pub(crate) struct EndCell {
 }
 
 const OPEN: u8 = 0;
-const ENDING: u8 = MARK - 1;
+const ENDING: u8 = HAS_LINKS - 1;
 /// Beside any of the others.
-const MARK: u8 = 1 << 7;
+const HAS_LINKS: u8 = 1 << 7;
 
 /// Their place is their number less one.
 const REASONS: [EndReason; 9] = [
@@ -43,8 +43,8 @@ const REASONS: [EndReason; 9] = [
 ];
 
 impl EndCell {
-    pub(crate) fn new(is_marked: bool) -> Self {
-        EndCell { state: AtomicU8::new(if is_marked { MARK } else { OPEN }), ..EndCell::default() }
+    pub(crate) fn new(has_links: bool) -> Self {
+        EndCell { state: AtomicU8::new(if has_links { HAS_LINKS } else { OPEN }), ..EndCell::default() }
     }
 
     /// True for the call that ended it.
@@ -62,10 +62,10 @@ impl EndCell {
     pub(crate) fn begin_end(&self) -> Option<Ending<'_>> {
         let mark = match self.state.compare_exchange(OPEN, ENDING, AcqRel, Acquire) {
             Ok(_) => 0,
-            Err(MARK) => {
+            Err(HAS_LINKS) => {
                 // Nobody takes the mark away.
-                self.state.compare_exchange(MARK, MARK | ENDING, AcqRel, Relaxed).ok()?;
-                MARK
+                self.state.compare_exchange(HAS_LINKS, HAS_LINKS | ENDING, AcqRel, Relaxed).ok()?;
+                HAS_LINKS
             }
             Err(_) => return None,
         };
@@ -73,28 +73,28 @@ impl EndCell {
     }
 
     /// Leaves a mark for whoever ends it. False when the end has begun: it may not be seen any more.
-    pub(crate) fn mark(&self) -> bool {
-        match self.state.compare_exchange(OPEN, MARK, AcqRel, Acquire) {
+    pub(crate) fn set_has_links(&self) -> bool {
+        match self.state.compare_exchange(OPEN, HAS_LINKS, AcqRel, Acquire) {
             Ok(_) => true,
-            Err(state) => state == MARK,
+            Err(state) => state == HAS_LINKS,
         }
     }
 
     /// Whether there is a mark.
     #[inline]
-    pub(crate) fn is_marked(&self) -> bool {
-        self.state.load(Acquire) & MARK != 0
+    pub(crate) fn has_links(&self) -> bool {
+        self.state.load(Acquire) & HAS_LINKS != 0
     }
 
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.state.load(Acquire) & !MARK, OPEN | ENDING)
+        matches!(self.state.load(Acquire) & !HAS_LINKS, OPEN | ENDING)
     }
 
     /// The end, once there is one. What its owner wrote before is seen by whoever has seen the end: read it
     /// first, then what it is the end of.
     pub(crate) fn get(&self) -> Option<End> {
-        let reason = match self.state.load(Acquire) & !MARK {
+        let reason = match self.state.load(Acquire) & !HAS_LINKS {
             OPEN | ENDING => return None,
             code => REASONS.get(usize::from(code) - 1).cloned()?,
         };
@@ -115,7 +115,7 @@ pub(crate) struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    pub(crate) fn is_marked(&self) -> bool {
+    pub(crate) fn has_links(&self) -> bool {
         self.mark != 0
     }
 
@@ -148,14 +148,16 @@ mod tests {
     #[test]
     fn a_mark_is_left_before_the_end_only() {
         let [marked, late] = [EndCell::default(), EndCell::default()];
-        assert!(marked.mark() && marked.mark() && marked.is_marked() && marked.is_open());
+        assert!(marked.set_has_links() && marked.set_has_links() && marked.has_links() && marked.is_open());
         let ending = marked.begin_end().expect("the first");
-        assert!(ending.is_marked() && marked.is_open() && marked.begin_end().is_none() && !marked.mark());
+        assert!(
+            ending.has_links() && marked.is_open() && marked.begin_end().is_none() && !marked.set_has_links()
+        );
         ending.finish(Tick(5), EndReason::Closed, None);
-        assert!(marked.is_marked() && !marked.is_open() && !marked.mark());
+        assert!(marked.has_links() && !marked.is_open() && !marked.set_has_links());
         assert_eq!(marked.get(), Some(End { at: Tick(5), reason: EndReason::Closed, fault: None }));
 
-        assert!(!late.begin_end().expect("the first").is_marked());
-        assert!(!late.mark() && !late.is_marked());
+        assert!(!late.begin_end().expect("the first").has_links());
+        assert!(!late.set_has_links() && !late.has_links());
     }
 }

@@ -7,7 +7,7 @@
 //! evicted keeps its whole block: requests have a block each, so that none keeps its neighbours. The other blocks of an
 //! evicted chunk are used again: a sink that has reached its bounds allocates none.
 
-use self::shard::Padded;
+use self::shard::CachePadded;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
 use std::{
     fmt,
@@ -25,57 +25,57 @@ pub(crate) use pinned::Pinned;
 pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// A record that can be asked whether it may be forgotten.
-pub(crate) trait Entry: Sized {
+pub(crate) trait Evictable: Sized {
     /// What all records of a registry have in common.
     type Common: Clone;
     /// The records of one block: `[OnceLock<Self>; N]`, where `N` divides [`CHUNK`].
     type Block: AsRef<[OnceLock<Self>]> + AsMut<[OnceLock<Self>]> + Default;
     /// Has ended, and nothing that is kept needs it.
-    fn is_disposable(&self) -> bool;
+    fn is_evictable(&self) -> bool;
     /// Called once when the registry lets go of it. Must break links that could lead back to itself.
-    fn forgotten(&self, common: &Self::Common);
+    fn on_evict(&self, common: &Self::Common);
 }
 
 /// Consecutive numbers for records, handed out in blocks so that threads do not share a cache line.
 ///
 /// The counter orders nothing but itself: models of what is lock-free leave it out.
 #[derive(Debug)]
-pub(crate) struct Numbers(std::sync::atomic::AtomicU64);
+pub(crate) struct IdAllocator(std::sync::atomic::AtomicU64);
 
-impl Numbers {
+impl IdAllocator {
     pub(crate) const fn new() -> Self {
-        Numbers(std::sync::atomic::AtomicU64::new(1))
+        IdAllocator(std::sync::atomic::AtomicU64::new(1))
     }
 
     /// Returns the numbers of all records of this process, so that identifiers differ between sinks. One counter is
     /// enough: it is asked once for 32 requests, and once for each dial, connection, tunnel and DNS query.
     pub(crate) fn of_process() -> &'static Self {
-        static NUMBERS: Padded<Numbers> = Padded(Numbers::new());
-        &NUMBERS.0
+        static ID_ALLOC: CachePadded<IdAllocator> = CachePadded(IdAllocator::new());
+        &ID_ALLOC.0
     }
 
-    pub(crate) fn one(&self) -> u64 {
+    pub(crate) fn next_id(&self) -> u64 {
         self.0.fetch_add(1, Relaxed)
     }
 
-    fn block(&self) -> u64 {
+    fn next_block(&self) -> u64 {
         self.0.fetch_add(CHUNK as u64, Relaxed)
     }
 }
 
-struct Chunk<T: Entry> {
+struct Chunk<T: Evictable> {
     /// The number of the first record.
     base: u64,
     blocks: Box<[Arc<Block<T>>]>,
 }
 
-impl<T: Entry> Chunk<T> {
+impl<T: Evictable> Chunk<T> {
     fn new(base: u64, common: &T::Common) -> Self {
         let bases = (0..CHUNK / Block::<T>::LEN).map(|i| base + (i * Block::<T>::LEN) as u64);
         Chunk { base, blocks: bases.map(|base| Block::new(base, common.clone())).collect() }
     }
 
-    /// Numbers the records to come. Returns `false` if somebody refers to one of its blocks.
+    /// IdAllocator the records to come. Returns `false` if somebody refers to one of its blocks.
     fn renumber(&mut self, base: u64) -> bool {
         self.base = base;
         let mut blocks = self.blocks.iter_mut().zip((base..).step_by(Block::<T>::LEN));
@@ -95,14 +95,14 @@ impl<T: Entry> Chunk<T> {
 }
 
 /// The memory of neighbouring records, kept as a whole.
-struct Block<T: Entry> {
+struct Block<T: Evictable> {
     /// The number of the first record.
     base: u64,
     common: T::Common,
     slots: T::Block,
 }
 
-impl<T: Entry> Block<T> {
+impl<T: Evictable> Block<T> {
     /// How many records it has.
     const LEN: usize = size_of::<T::Block>() / size_of::<OnceLock<T>>();
 
@@ -112,18 +112,18 @@ impl<T: Entry> Block<T> {
 }
 
 /// The memory that a record takes in a registry, without what it owns on the heap.
-pub(in crate::sink) const fn record_bytes<T: Entry>() -> usize {
+pub(in crate::sink) const fn record_bytes<T: Evictable>() -> usize {
     const COUNTERS_OF_ARC: usize = 2 * size_of::<usize>();
     (size_of::<Arc<Block<T>>>() + COUNTERS_OF_ARC + size_of::<Block<T>>()).div_ceil(Block::<T>::LEN)
 }
 
 /// A record in its place, with its number. Holding one keeps its block.
-pub(crate) struct Rec<T: Entry> {
+pub(crate) struct Rec<T: Evictable> {
     block: Arc<Block<T>>,
     index: u32,
 }
 
-impl<T: Entry> Rec<T> {
+impl<T: Evictable> Rec<T> {
     #[inline]
     pub(crate) fn common(&self) -> &T::Common {
         &self.block.common
@@ -139,14 +139,14 @@ impl<T: Entry> Rec<T> {
     }
 }
 
-impl<T: Entry> Clone for Rec<T> {
+impl<T: Evictable> Clone for Rec<T> {
     #[inline]
     fn clone(&self) -> Self {
         Rec { block: self.block.clone(), index: self.index }
     }
 }
 
-impl<T: Entry> Deref for Rec<T> {
+impl<T: Evictable> Deref for Rec<T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
@@ -154,25 +154,25 @@ impl<T: Entry> Deref for Rec<T> {
     }
 }
 
-impl<T: Entry> fmt::Debug for Rec<T> {
+impl<T: Evictable> fmt::Debug for Rec<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Rec({})", self.number())
     }
 }
 
 /// A node of a shard's list, separate from its chunk: a snapshot that has collected the chunks lets the nodes go.
-struct Node<T: Entry> {
+struct Node<T: Evictable> {
     chunk: Arc<Chunk<T>>,
     next: OnceLock<Arc<Node<T>>>,
 }
 
-impl<T: Entry> Node<T> {
+impl<T: Evictable> Node<T> {
     fn new(chunk: Arc<Chunk<T>>) -> Arc<Self> {
         Arc::new(Node { chunk, next: OnceLock::new() })
     }
 }
 
-impl<T: Entry> Drop for Node<T> {
+impl<T: Evictable> Drop for Node<T> {
     /// A long list would overflow the stack if its nodes dropped each other.
     fn drop(&mut self) {
         let mut next = self.next.take();
@@ -182,30 +182,30 @@ impl<T: Entry> Drop for Node<T> {
     }
 }
 
-struct Shard<T: Entry> {
+struct Shard<T: Evictable> {
     list: Option<List<T>>,
     /// Records of chunks that left the list, which had not ended or are still needed.
     kept: Arc<Vec<Rec<T>>>,
 }
 
-struct List<T: Entry> {
+struct List<T: Evictable> {
     head: Arc<Node<T>>,
     tail: Arc<Node<T>>,
     used: usize,
 }
 
-pub(crate) struct Registry<T: Entry> {
+pub(crate) struct Registry<T: Evictable> {
     common: T::Common,
     /// One that went, for the next that is needed.
     spare: Mutex<Option<Arc<Chunk<T>>>>,
-    shards: Box<[Padded<Mutex<Shard<T>>>]>,
+    shards: Box<[CachePadded<Mutex<Shard<T>>>]>,
     chunks: AtomicUsize,
     /// Records that left the lists since `kept` was gone through.
     aged: AtomicUsize,
     dropped: AtomicU64,
 }
 
-impl<T: Entry> Registry<T> {
+impl<T: Evictable> Registry<T> {
     /// For about `bound` records: each shard has a chunk that is being filled and does not go.
     pub(crate) fn new(bound: usize, common: T::Common) -> Self {
         let shards = shard::count(bound, CHUNK);
@@ -213,7 +213,7 @@ impl<T: Entry> Registry<T> {
         Registry {
             common,
             spare: Mutex::new(None),
-            shards: (0..shards).map(|_| Padded(Mutex::new(empty()))).collect(),
+            shards: (0..shards).map(|_| CachePadded(Mutex::new(empty()))).collect(),
             chunks: AtomicUsize::new(0),
             aged: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
@@ -221,16 +221,16 @@ impl<T: Entry> Registry<T> {
     }
 
     /// Makes a record in its place. Says too whether a chunk was begun: the moment to look after the bounds.
-    pub(crate) fn add(&self, numbers: &Numbers, record: impl FnOnce() -> T) -> (Rec<T>, bool) {
+    pub(crate) fn add(&self, id_alloc: &IdAllocator, record: impl FnOnce() -> T) -> (Rec<T>, bool) {
         let mine = shard::mine(self.shards.len());
         let mut shard = self.lock(mine);
         let rolled = shard.list.as_ref().is_none_or(|list| list.used == CHUNK);
         let list = shard.list.get_or_insert_with(|| {
-            let node = Node::new(self.chunk(numbers));
+            let node = Node::new(self.chunk(id_alloc));
             List { head: node.clone(), tail: node, used: 0 }
         });
         if list.used == CHUNK {
-            let node = Node::new(self.chunk(numbers));
+            let node = Node::new(self.chunk(id_alloc));
             let linked = list.tail.next.set(node.clone()).is_ok();
             debug_assert!(linked, "only the owner of the shard links on");
             (list.tail, list.used) = (node, 0);
@@ -275,7 +275,7 @@ impl<T: Entry> Registry<T> {
         let oldest = (0..self.shards.len()).filter_map(|i| {
             let shard = self.lock(i);
             let list = shard.list.as_ref()?;
-            let is_evictable = list.head.next.get().is_some() || with_last && list.head.has_disposable();
+            let is_evictable = list.head.next.get().is_some() || with_last && list.head.has_evictable();
             is_evictable.then_some((list.head.chunk.base, i))
         });
         oldest.min().map(|(_, index)| index)
@@ -288,7 +288,7 @@ impl<T: Entry> Registry<T> {
             let Some(list) = &mut shard.list else { return false };
             let node = match list.head.next.get().cloned() {
                 Some(next) => std::mem::replace(&mut list.head, next),
-                None if with_last && list.head.has_disposable() => {
+                None if with_last && list.head.has_evictable() => {
                     let node = list.head.clone();
                     shard.list = None;
                     node
@@ -304,7 +304,7 @@ impl<T: Entry> Registry<T> {
         };
         let gone =
             node.written().filter(|(index, _)| survivors & (1 << index) == 0).map(|(_, record)| record);
-        let gone = gone.inspect(|record| record.forgotten(&self.common)).count();
+        let gone = gone.inspect(|record| record.on_evict(&self.common)).count();
         self.dropped.fetch_add(gone as u64, Relaxed);
         let chunk = node.chunk.clone();
         drop(node);
@@ -318,8 +318,8 @@ impl<T: Entry> Registry<T> {
     }
 
     /// An empty chunk.
-    fn chunk(&self, numbers: &Numbers) -> Arc<Chunk<T>> {
-        let base = numbers.block();
+    fn chunk(&self, id_alloc: &IdAllocator) -> Arc<Chunk<T>> {
+        let base = id_alloc.next_block();
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let renumbered =
             spare.and_then(|mut chunk| Arc::get_mut(&mut chunk)?.renumber(base).then_some(chunk));
@@ -353,17 +353,17 @@ impl<T: Entry> Registry<T> {
         loop {
             let mut gone = 0;
             for i in 0..self.shards.len() {
-                let disposable = {
+                let evictable = {
                     let mut shard = self.lock(i);
-                    if !shard.kept.iter().any(|rec| rec.is_disposable()) {
+                    if !shard.kept.iter().any(|rec| rec.is_evictable()) {
                         continue;
                     }
-                    let (disposable, stay) = split(shard.kept.iter().cloned());
+                    let (evictable, stay) = split(shard.kept.iter().cloned());
                     shard.kept = Arc::new(stay);
-                    disposable
+                    evictable
                 };
-                gone += disposable.len();
-                disposable.iter().for_each(|rec| rec.forgotten(&self.common));
+                gone += evictable.len();
+                evictable.iter().for_each(|rec| rec.on_evict(&self.common));
             }
             total += gone;
             if gone == 0 {
@@ -386,8 +386,8 @@ impl<T: Entry> Registry<T> {
                 let (mut gone, mut survivors) = (Vec::new(), Vec::new());
                 let mut node = list.as_ref().map(|list| list.head.clone());
                 while let Some(here) = node {
-                    let (disposable, stay) = split(here.recs(ALL));
-                    gone.extend(disposable);
+                    let (evictable, stay) = split(here.recs(ALL));
+                    gone.extend(evictable);
                     survivors.extend(stay);
                     self.chunks.fetch_sub(1, Relaxed);
                     node = here.next.get().cloned();
@@ -397,7 +397,7 @@ impl<T: Entry> Registry<T> {
                 }
                 (list, gone)
             };
-            gone.iter().for_each(|rec| rec.forgotten(&self.common));
+            gone.iter().for_each(|rec| rec.on_evict(&self.common));
             drop(list);
         }
         self.sweep();
@@ -414,19 +414,19 @@ impl<T: Entry> Registry<T> {
     }
 }
 
-impl<T: Entry> Node<T> {
+impl<T: Evictable> Node<T> {
     /// The records written so far, with their places.
     fn written(&self) -> impl Iterator<Item = (u32, &T)> {
         self.chunk.written()
     }
 
-    fn has_disposable(&self) -> bool {
-        self.written().any(|(_, record)| record.is_disposable())
+    fn has_evictable(&self) -> bool {
+        self.written().any(|(_, record)| record.is_evictable())
     }
 
     /// A bit for each record that must stay.
     fn survivors(&self) -> u32 {
-        let survivors = self.written().filter(|(_, record)| !record.is_disposable());
+        let survivors = self.written().filter(|(_, record)| !record.is_evictable());
         survivors.fold(0, |bits, (index, _)| bits | 1 << index)
     }
 
@@ -439,11 +439,11 @@ impl<T: Entry> Node<T> {
 const ALL: u32 = u32::MAX;
 
 /// Those that may go, and those that stay.
-fn split<T: Entry>(recs: impl Iterator<Item = Rec<T>>) -> (Vec<Rec<T>>, Vec<Rec<T>>) {
-    recs.partition(|rec| rec.is_disposable())
+fn split<T: Evictable>(recs: impl Iterator<Item = Rec<T>>) -> (Vec<Rec<T>>, Vec<Rec<T>>) {
+    recs.partition(|rec| rec.is_evictable())
 }
 
-impl<T: Entry> fmt::Debug for Registry<T> {
+impl<T: Evictable> fmt::Debug for Registry<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").field("chunks", &self.chunks).field("dropped", &self.dropped).finish()
     }

@@ -1,16 +1,16 @@
 //! How records are read while others are written.
 
-use super::{Chunk, Entry, Rec, Registry};
+use super::{Chunk, Evictable, Rec, Registry};
 use std::sync::Arc;
 
 /// The records of one moment, none of which goes as long as this is held. Those that are written meanwhile may be
 /// among them.
-pub(crate) struct Pinned<T: Entry> {
+pub(crate) struct Pinned<T: Evictable> {
     chunks: Vec<Arc<Chunk<T>>>,
     kept: Vec<Arc<Vec<Rec<T>>>>,
 }
 
-impl<T: Entry> Registry<T> {
+impl<T: Evictable> Registry<T> {
     /// All records of now.
     pub(crate) fn pin(&self) -> Pinned<T> {
         let mut pinned = Pinned { chunks: Vec::new(), kept: Vec::new() };
@@ -36,7 +36,7 @@ impl<T: Entry> Registry<T> {
     }
 }
 
-impl<T: Entry> Pinned<T> {
+impl<T: Evictable> Pinned<T> {
     /// Each with its number, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         let listed = self
@@ -47,12 +47,12 @@ impl<T: Entry> Pinned<T> {
     }
 
     /// There are no more than so many.
-    pub(crate) fn most(&self) -> usize {
+    pub(crate) fn max_len(&self) -> usize {
         self.chunks.len() * super::CHUNK + self.kept.iter().map(|kept| kept.len()).sum::<usize>()
     }
 }
 
-impl<T: Entry> Chunk<T> {
+impl<T: Evictable> Chunk<T> {
     /// The records written so far, with their places.
     pub(super) fn written(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..).zip(self.slots()).filter_map(|(index, slot)| Some((index, slot.get()?)))

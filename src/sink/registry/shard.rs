@@ -5,9 +5,9 @@ use std::{num::NonZero, ops::Deref};
 /// In cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct Padded<T>(pub(in crate::sink) T);
+pub(crate) struct CachePadded<T>(pub(in crate::sink) T);
 
-impl<T> Deref for Padded<T> {
+impl<T> Deref for CachePadded<T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {

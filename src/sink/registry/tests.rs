@@ -12,7 +12,7 @@ struct Item {
     open: AtomicBool,
     needed_by: AtomicU32,
     needs: Mutex<Option<Rec<Item>>>,
-    forgotten: AtomicU32,
+    evictions: AtomicU32,
     live: Arc<()>,
 }
 
@@ -31,16 +31,16 @@ impl Item {
     }
 }
 
-impl Entry for Item {
+impl Evictable for Item {
     type Common = ();
     type Block = [OnceLock<Self>; 1];
 
-    fn is_disposable(&self) -> bool {
+    fn is_evictable(&self) -> bool {
         !self.open.load(Relaxed) && self.needed_by.load(Relaxed) == 0
     }
 
-    fn forgotten(&self, (): &()) {
-        assert_eq!(self.forgotten.fetch_add(1, Relaxed), 0, "once");
+    fn on_evict(&self, (): &()) {
+        assert_eq!(self.evictions.fetch_add(1, Relaxed), 0, "once");
         if let Some(before) = self.needs.lock().unwrap().take() {
             before.needed_by.fetch_sub(1, Relaxed);
         }
@@ -49,16 +49,16 @@ impl Entry for Item {
 
 struct Test {
     registry: Registry<Item>,
-    numbers: Numbers,
+    id_alloc: IdAllocator,
 }
 
 impl Test {
     fn new() -> Self {
-        Test { registry: Registry::new(usize::MAX, ()), numbers: Numbers::new() }
+        Test { registry: Registry::new(usize::MAX, ()), id_alloc: IdAllocator::new() }
     }
 
     fn add(&self, item: Item) -> Rec<Item> {
-        self.registry.add(&self.numbers, || item).0
+        self.registry.add(&self.id_alloc, || item).0
     }
 
     fn fill(&self, count: usize) {
@@ -145,7 +145,7 @@ fn what_has_not_ended_outlives_its_chunk_and_goes_when_it_has() {
     open.iter().for_each(|open| open.end());
     test.fill(CHUNK);
     assert!(test.registry.evict_oldest());
-    assert!(open.iter().all(|open| open.forgotten.load(Relaxed) == 1));
+    assert!(open.iter().all(|open| open.evictions.load(Relaxed) == 1));
     assert_eq!(test.known().len() as u64 + test.registry.dropped(), 10 * CHUNK as u64 * 3 + 1 + CHUNK as u64);
 }
 
@@ -258,7 +258,7 @@ fn what_outlives_its_chunk_keeps_none_of_its_neighbours() {
     while test.registry.evict_oldest() {}
     let alive: Vec<_> = (0..live.len()).filter(|i| live[*i].upgrade().is_some()).collect();
     assert_eq!(alive, [3, CHUNK / 2]);
-    assert_eq!((held.number(), held.forgotten.load(Relaxed)), (1 + CHUNK as u64 / 2, 1));
+    assert_eq!((held.number(), held.evictions.load(Relaxed)), (1 + CHUNK as u64 / 2, 1));
     // The places of both are used again.
     test.fill(CHUNK * 2);
     assert_eq!((held.number(), test.known()[0]), (1 + CHUNK as u64 / 2, 4));

@@ -6,22 +6,22 @@ use crate::{
         Failure,
         limits::{LimitedText, MAX_REQUEST_LINKS},
     },
-    sink::{clock::Tick, conn::record::ConnLink, dial::group::Group},
+    sink::{clock::Tick, conn::record::ConnLink, dial::group::DialGroup},
 };
 use http::StatusCode;
 use std::{collections::VecDeque, num::NonZeroU32, sync::Arc};
 
 /// What it refers to besides its first connection. Most requests have nothing here, and take no lock.
 #[derive(Debug, Default)]
-pub(crate) struct Links {
+pub(crate) struct RequestLinks {
     /// The last dial that began because of it.
-    pub(in crate::sink) dial: Option<Arc<Group>>,
-    pub(crate) rare: Option<Box<Rare>>,
+    pub(in crate::sink) dial: Option<Arc<DialGroup>>,
+    pub(crate) extras: Option<Box<RequestExtras>>,
 }
 
 /// What most requests do not have.
 #[derive(Debug, Default)]
-pub(crate) struct Rare {
+pub(crate) struct RequestExtras {
     pub(crate) headers: CapturedHeaders,
     pub(crate) response_headers: CapturedHeaders,
     pub(crate) trailers: CapturedHeaders,
@@ -31,7 +31,7 @@ pub(crate) struct Rare {
     /// Connections that it was tried on before the one that it has.
     pub(crate) tried: VecDeque<Tried>,
     /// How many went out of that list.
-    pub(crate) tried_gone: usize,
+    pub(crate) dropped_tried: usize,
     /// The one that it has after those.
     pub(crate) conn: Option<ConnLink>,
     /// Why each of them was no good, as far as was known when the request ended.
@@ -39,18 +39,18 @@ pub(crate) struct Rare {
     /// Why the peer did not process it on its current connection; taken when it is tried again.
     pub(in crate::sink) refused: Option<Failure>,
     /// The dials before the last that began because of it.
-    pub(in crate::sink) dials: VecDeque<Arc<Group>>,
+    pub(in crate::sink) dials: VecDeque<Arc<DialGroup>>,
     /// How far its last dial had come when it ended without having been given a connection. Of a CONNECT: the
     /// connection as it was then, without the tunnels that it made room for.
-    pub(crate) way: [u64; 3],
+    pub(crate) path: [u64; 3],
     /// It is a CONNECT, needed by the request that needed its dial.
-    pub(crate) is_of_dial: bool,
+    pub(crate) is_connect: bool,
     /// Each CONNECT that was made because of this request.
     pub(in crate::sink) connects: VecDeque<RequestRef>,
     pub(crate) prev_hop: PrevHop,
     /// The length of its body, where somebody else's client sends that in one piece with the head.
     #[cfg(feature = "reqwest")]
-    pub(in crate::sink) piece: u64,
+    pub(in crate::sink) single_piece_bytes: u64,
     pub(crate) informational: Vec<(Tick, StatusCode)>,
     /// How many there were, kept or not.
     pub(crate) informational_seen: usize,
@@ -80,7 +80,7 @@ pub(crate) struct PrevHop {
     pub(crate) kept: Option<RequestRef>,
 }
 
-impl Rare {
+impl RequestExtras {
     /// The memory that it takes, with its own place.
     pub(in crate::sink) fn bytes(&self) -> usize {
         let headers =
@@ -96,37 +96,37 @@ impl Rare {
             + self.connects.capacity() * size_of::<RequestRef>()
             + self.stale.capacity() * size_of::<Failure>()
             + self.stale.iter().map(Failure::heap_bytes).sum::<usize>()
-            + self.dials.capacity() * size_of::<Arc<Group>>()
+            + self.dials.capacity() * size_of::<Arc<DialGroup>>()
             + self.informational.capacity() * size_of::<(Tick, StatusCode)>();
         let message = self.grpc_message.as_ref().map_or(0, LimitedText::heap_bytes);
-        size_of::<Rare>() + headers.iter().sum::<usize>() + lists + message
+        size_of::<RequestExtras>() + headers.iter().sum::<usize>() + lists + message
     }
 }
 
-impl Links {
-    pub(in crate::sink) fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
+impl RequestLinks {
+    pub(in crate::sink) fn extras_mut(&mut self) -> &mut RequestExtras {
+        self.extras.get_or_insert_default()
     }
 
     /// The dials that it caused, the last one first.
-    pub(in crate::sink) fn dials(&self) -> impl Iterator<Item = &Arc<Group>> {
-        self.dial.iter().chain(self.rare.iter().flat_map(|rare| rare.dials.iter().rev()))
+    pub(in crate::sink) fn dials(&self) -> impl Iterator<Item = &Arc<DialGroup>> {
+        self.dial.iter().chain(self.extras.iter().flat_map(|extras| extras.dials.iter().rev()))
     }
 }
 
 /// The dials of its connections, and those that it caused.
-pub(in crate::sink) fn groups<'a>(
+pub(in crate::sink) fn linked_groups<'a>(
     conn: Option<&'a ConnLink>,
-    links: Option<&'a Links>,
-) -> impl Iterator<Item = &'a Arc<Group>> {
-    let tried = links.and_then(|links| links.rare.as_ref()).into_iter().flat_map(|rare| &rare.tried);
-    let dials = links.into_iter().flat_map(Links::dials);
+    links: Option<&'a RequestLinks>,
+) -> impl Iterator<Item = &'a Arc<DialGroup>> {
+    let tried = links.and_then(|links| links.extras.as_ref()).into_iter().flat_map(|extras| &extras.tried);
+    let dials = links.into_iter().flat_map(RequestLinks::dials);
     conn.into_iter().chain(tried.map(|tried| &tried.conn)).map(|conn| &conn.group).chain(dials)
 }
 
 /// Adds to a list of at most [`MAX_REQUEST_LINKS`], out of which the oldest goes: a request that is resent or dials
 /// without end must not fill the memory.
-pub(in crate::sink) fn push<T>(list: &mut VecDeque<T>, item: T, gone: impl FnOnce(T)) {
+pub(in crate::sink) fn push_bounded<T>(list: &mut VecDeque<T>, item: T, gone: impl FnOnce(T)) {
     if list.len() == MAX_REQUEST_LINKS
         && let Some(oldest) = list.pop_front()
     {

@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering::Relaxed;
 impl TraceSink {
     /// The response to the request in whose poll we are, if it is one of this sink's, leads to another request, which
     /// takes its place. Of its header fields nothing is known.
-    pub(crate) fn redirected(&self, status: StatusCode, to: &Uri) {
+    pub(crate) fn record_foreign_redirect(&self, status: StatusCode, to: &Uri) {
         let Some(inner) = self.0.as_ref().filter(|_| self.records_requests()) else { return };
-        context::replace(|request| {
+        context::replace_request(|request| {
             if !request.is_of(&inner.core) || !request.is_open() {
                 return None;
             }
-            request.went_out();
+            request.head_sent();
             request.answered_with(status);
             let record = &request.record;
             let method = next_method(status, &record.method);
@@ -33,7 +33,7 @@ impl TraceSink {
             let next = inner.request(&head).into_request();
             if let Some(next) = &next {
                 next.record.version.store(record.version.load(Relaxed), Relaxed);
-                next.in_one_piece(if head.has_body { request.piece() } else { 0 });
+                next.body_in_one_piece(if head.has_body { request.single_piece_bytes() } else { 0 });
             }
             request.end(EndReason::Closed, None);
             next
@@ -42,20 +42,23 @@ impl TraceSink {
 }
 
 impl RequestRef {
-    pub(in crate::sink) fn in_one_piece(&self, bytes: u64) {
+    pub(in crate::sink) fn body_in_one_piece(&self, bytes: u64) {
         if bytes > 0
             && let Some(mut links) = self.record.open_links()
         {
-            links.rare().piece = bytes;
+            links.extras_mut().single_piece_bytes = bytes;
         }
     }
 
-    fn piece(&self) -> u64 {
-        self.record.links().and_then(|links| Some(links.rare.as_ref()?.piece)).unwrap_or_default()
+    fn single_piece_bytes(&self) -> u64 {
+        self.record
+            .links()
+            .and_then(|links| Some(links.extras.as_ref()?.single_piece_bytes))
+            .unwrap_or_default()
     }
 
-    pub(in crate::sink) fn went_out(&self) {
-        if let bytes @ 1.. = self.piece()
+    pub(in crate::sink) fn head_sent(&self) {
+        if let bytes @ 1.. = self.single_piece_bytes()
             && self.is_open()
         {
             self.record.sent.store(bytes, Relaxed);

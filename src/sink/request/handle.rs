@@ -4,7 +4,7 @@ use super::record::RequestRef;
 use crate::{
     error::Fault,
     record::{EndReason, Failure, NetTrace, Timings, TraceId, limits::MAX_REQUEST_HOPS},
-    sink::{conn::record::ConnRef, snapshot::assembly},
+    sink::{conn::record::ConnRef, snapshot::builder},
 };
 use http::Extensions;
 use std::{
@@ -63,7 +63,7 @@ impl RequestHandle {
     }
 
     /// The one of the response with these extensions.
-    pub(crate) fn among(extensions: &Extensions) -> Option<&Self> {
+    pub(crate) fn from_extensions(extensions: &Extensions) -> Option<&Self> {
         extensions.get::<ConnRef>().and_then(ConnRef::answered).or_else(|| extensions.get())
     }
 
@@ -95,10 +95,10 @@ impl RequestHandle {
     pub fn trace(&self) -> NetTrace {
         match &self.0 {
             Inner::Slot(None) => NetTrace::default(),
-            Inner::Bound(request) => assembly::slice(request),
+            Inner::Bound(request) => builder::slice(request),
             Inner::Slot(Some(slot)) => {
                 let hops = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                assembly::hops(&hops)
+                builder::hops(&hops)
             }
         }
     }
@@ -111,7 +111,7 @@ impl RequestHandle {
     }
 
     /// Ends the request of a redirect that the client follows: the rest of its response is not needed.
-    pub(crate) fn has_enough(&self) {
+    pub(crate) fn redirect_followed(&self) {
         if let Some(request) = self.last_hop() {
             request.end(EndReason::Closed, None);
         }
@@ -191,6 +191,6 @@ pub trait ResponseExt {
 
 impl<B> ResponseExt for http::Response<B> {
     fn request_handle(&self) -> Option<&RequestHandle> {
-        RequestHandle::among(self.extensions())
+        RequestHandle::from_extensions(self.extensions())
     }
 }

@@ -5,7 +5,7 @@ use crate::{
         HttpHeaderField, HttpHeaders,
         limits::{self, MAX_HEADER_BYTES, MAX_HEADER_FIELDS, TRUNCATION_MARK},
     },
-    sink::config::{ExcludeHeader, HeaderCapture, Settings},
+    sink::config::{ExcludeHeader, HeaderCapture, SinkConfig},
     user_info,
 };
 use http::{
@@ -47,20 +47,20 @@ enum Value {
 impl CapturedHeaders {
     /// `None` when there are none that are to be held.
     #[inline]
-    pub(crate) fn take(headers: &HeaderMap, settings: &Settings) -> Option<Self> {
-        let is_on = settings.headers != HeaderCapture::Off && !headers.is_empty();
-        is_on.then(|| Self::wanted(headers, settings)).filter(|wanted| !wanted.fields.is_empty())
+    pub(crate) fn take(headers: &HeaderMap, config: &SinkConfig) -> Option<Self> {
+        let is_on = config.headers != HeaderCapture::Off && !headers.is_empty();
+        is_on.then(|| Self::wanted(headers, config)).filter(|wanted| !wanted.fields.is_empty())
     }
 
-    fn wanted(headers: &HeaderMap, settings: &Settings) -> Self {
+    fn wanted(headers: &HeaderMap, config: &SinkConfig) -> Self {
         // A filter knows no length of its own, and the lists would grow step by step.
         let mut fields = Vec::with_capacity(headers.len().min(MAX_HEADER_FIELDS));
-        let shows_values = settings.headers == HeaderCapture::Values;
+        let shows_values = config.headers == HeaderCapture::Values;
         let mut shown = Vec::with_capacity(
             if shows_values { headers.values().map(HeaderValue::len).sum::<usize>() } else { 0 }
                 .min(MAX_HEADER_BYTES),
         );
-        let excluded = settings.exclude_header.as_deref();
+        let excluded = config.exclude_header.as_deref();
         let wanted = headers.iter().filter(|(name, _)| excluded.is_none_or(|ask| !is_excluded(ask, name)));
         let (mut all, mut left) = (0, MAX_HEADER_BYTES);
         for (name, value) in wanted {
@@ -69,7 +69,7 @@ impl CapturedHeaders {
             if fields.len() < MAX_HEADER_FIELDS && name_bytes <= left {
                 left -= name_bytes;
                 let before = shown.len();
-                let value = Value::take(name, value, settings, &mut shown).limited(before, left, &mut shown);
+                let value = Value::take(name, value, config, &mut shown).limited(before, left, &mut shown);
                 left -= shown.len() - before;
                 fields.push((name.clone(), value));
             }
@@ -124,25 +124,25 @@ impl fmt::Debug for CapturedHeaders {
 
 impl Value {
     #[inline]
-    fn take(name: &HeaderName, value: &HeaderValue, settings: &Settings, shown: &mut Vec<u8>) -> Self {
-        match settings.headers {
+    fn take(name: &HeaderName, value: &HeaderValue, config: &SinkConfig, shown: &mut Vec<u8>) -> Self {
+        match config.headers {
             HeaderCapture::Off | HeaderCapture::Names => return Value::Hidden,
             HeaderCapture::Lengths => return Value::Length(value.len() as u32),
             HeaderCapture::Values => {}
         }
         let kind =
-            if settings.reveal_headers.contains(name) { FieldKind::Revealed } else { FieldKind::of(name) };
+            if config.reveal_headers.contains(name) { FieldKind::Revealed } else { FieldKind::of(name) };
         let text = || String::from_utf8_lossy(value.as_bytes());
         let bytes: Cow<'_, [u8]> = match kind {
             FieldKind::Secret => return Value::Length(value.len() as u32),
             FieldKind::Revealed => value.as_bytes().into(),
             FieldKind::Challenges => schemes(&text()).into_bytes().into(),
-            FieldKind::Url => masked(value, settings.mask_query),
-            FieldKind::Refresh => match mask_refresh(&text(), settings.mask_query) {
+            FieldKind::Url => masked(value, config.mask_query),
+            FieldKind::Refresh => match mask_refresh(&text(), config.mask_query) {
                 Some(masked) => masked.into_bytes().into(),
                 None => value.as_bytes().into(),
             },
-            FieldKind::Links => mask_links(&text(), settings.mask_query).into_bytes().into(),
+            FieldKind::Links => mask_links(&text(), config.mask_query).into_bytes().into(),
             FieldKind::Text if value.as_bytes().contains(&b'@') => mask_in_text(&text()).into_bytes().into(),
             FieldKind::Text => value.as_bytes().into(),
         };
@@ -166,9 +166,9 @@ impl Value {
 
 /// Returns `true` if the value of a field of that name may be held elsewhere than among the header fields.
 #[cfg(feature = "request")]
-pub(in crate::sink) fn is_value_wanted(name: &HeaderName, settings: &Settings) -> bool {
-    settings.headers == HeaderCapture::Values
-        && settings.exclude_header.as_deref().is_none_or(|ask| !is_excluded(ask, name))
+pub(in crate::sink) fn is_value_wanted(name: &HeaderName, config: &SinkConfig) -> bool {
+    config.headers == HeaderCapture::Values
+        && config.exclude_header.as_deref().is_none_or(|ask| !is_excluded(ask, name))
 }
 
 fn is_excluded(exclude: &ExcludeHeader, name: &HeaderName) -> bool {
@@ -490,9 +490,9 @@ mod tests {
             |range: std::ops::Range<usize>| HeaderValue::from_maybe_shared(head.slice(range)).unwrap();
         let headers =
             HeaderMap::from_iter([(header::COOKIE, value(32..40)), (header::ACCEPT, value(41..44))]);
-        let settings = Settings { headers: HeaderCapture::Values, ..Settings::default() };
+        let config = SinkConfig { headers: HeaderCapture::Values, ..SinkConfig::default() };
         let masked = mask_uri(&url, false);
-        let captured = CapturedHeaders::take(&headers, &settings).unwrap();
+        let captured = CapturedHeaders::take(&headers, &config).unwrap();
         drop((url, headers));
         assert!(head.is_unique());
         assert_eq!(masked, "http://***@example.com/a");
@@ -518,22 +518,23 @@ mod tests {
             ("http://a.test/", "http://a.test/", "http://a.test/"),
         ] {
             for (mask_query, expected) in [(false, shown), (true, without_query)] {
-                let settings = Settings { headers: HeaderCapture::Values, mask_query, ..Settings::default() };
+                let config =
+                    SinkConfig { headers: HeaderCapture::Values, mask_query, ..SinkConfig::default() };
                 let mut headers = HeaderMap::new();
                 headers.insert(header::LOCATION, HeaderValue::from_static(location));
-                let captured = CapturedHeaders::take(&headers, &settings).unwrap().export();
+                let captured = CapturedHeaders::take(&headers, &config).unwrap().export();
                 assert_eq!(captured.get("location").map(|field| field.field_val.as_str()), Some(expected));
             }
         }
     }
 
     fn shown(name: &str, value: &str) -> String {
-        let settings = Settings { headers: HeaderCapture::Values, ..Settings::default() };
+        let config = SinkConfig { headers: HeaderCapture::Values, ..SinkConfig::default() };
         let headers = HeaderMap::from_iter([(
             name.parse::<HeaderName>().unwrap(),
             HeaderValue::from_str(value).unwrap(),
         )]);
-        let captured = CapturedHeaders::take(&headers, &settings).unwrap().export();
+        let captured = CapturedHeaders::take(&headers, &config).unwrap().export();
         captured.get(name).unwrap().field_val.clone()
     }
 
@@ -649,9 +650,9 @@ mod tests {
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer 123"));
         headers.insert(header::COOKIE, HeaderValue::from_static("a=b"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-        let mut settings = Settings { headers: HeaderCapture::Values, ..Settings::default() };
-        settings.reveal_headers.push(header::COOKIE);
-        let captured = CapturedHeaders::take(&headers, &settings).unwrap().export();
+        let mut config = SinkConfig { headers: HeaderCapture::Values, ..SinkConfig::default() };
+        config.reveal_headers.push(header::COOKIE);
+        let captured = CapturedHeaders::take(&headers, &config).unwrap().export();
         assert_eq!(captured.get("Authorization").map(|field| field.field_val.as_str()), Some(""));
         assert_eq!(captured.get("authorization").map(|field| field.field_val_len), Some(10));
         assert_eq!(captured.get("cookie").map(|field| field.field_val.as_str()), Some("a=b"));

@@ -1,7 +1,7 @@
 //! HTTP requests: one record for each exchange of a request for a response.
 
 use super::{
-    extras::{Links, PrevHop, Tried, groups, push},
+    extras::{PrevHop, RequestLinks, Tried, linked_groups, push_bounded},
     handle::RequestHandle,
     headers::CapturedHeaders,
     url::RecordedUrl,
@@ -17,8 +17,8 @@ use crate::{
         conn::record::{ConnLink, ConnRef},
         context,
         core::Core,
-        dial::group::Group,
-        registry::{Entry, Rec, end::EndCell, record_bytes},
+        dial::group::DialGroup,
+        registry::{Evictable, Rec, end::EndCell, record_bytes},
         snapshot::to_record,
         subscriber::FinishedRecord,
     },
@@ -61,9 +61,9 @@ pub(crate) struct RequestRecord {
     /// How many requests led to this one.
     hops: u8,
     /// Not kept any more, though somebody may still ask for it.
-    forgotten: AtomicBool,
-    /// [`HELD`] while the request of a redirect stays open until the client has decided whether the redirect can be
-    /// followed, [`COMPLETE`] if its response has ended meanwhile, zero for all other requests. See
+    is_evicted: AtomicBool,
+    /// [`REDIRECT_HELD`] while the request of a redirect stays open until the client has decided whether the redirect can be
+    /// followed, [`REDIRECT_COMPLETE`] if its response has ended meanwhile, zero for all other requests. See
     /// [`hold_redirects`](crate::request::TraceRequestLayer::hold_redirects).
     held: AtomicU8,
     /// The length of the response's body by its header, in bytes; zero when it declares none.
@@ -74,16 +74,16 @@ pub(crate) struct RequestRecord {
     pub(in crate::sink) only_header_declares: AtomicBool,
     /// The first connection that it was given; no connection, once it has ended without any.
     conn: OnceLock<Option<ConnLink>>,
-    links: Mutex<Links>,
+    links: Mutex<RequestLinks>,
 }
 
 /// Bytes of a URL and what else most requests have.
-const USUAL_HEAP: usize = 256;
+const TYPICAL_HEAP_BYTES: usize = 256;
 
 /// The request is held, and its response has not ended.
-const HELD: u8 = 1;
+const REDIRECT_HELD: u8 = 1;
 /// The request is held, and its response has ended.
-const COMPLETE: u8 = 2;
+const REDIRECT_COMPLETE: u8 = 2;
 
 #[derive(Debug, Default)]
 pub(crate) struct AtomicTick(AtomicU64);
@@ -100,19 +100,19 @@ impl AtomicTick {
 
 impl RequestRecord {
     /// The memory that each request is taken to need, so that no more need be said of most of them.
-    pub(in crate::sink) const BYTES: usize = record_bytes::<RequestRecord>() + USUAL_HEAP;
+    pub(in crate::sink) const FIXED_BYTES: usize = record_bytes::<RequestRecord>() + TYPICAL_HEAP_BYTES;
 
-    /// The memory that it takes besides [`Self::BYTES`], with `fault` as what went wrong. It does not change any more
+    /// The memory that it takes besides [`Self::FIXED_BYTES`], with `fault` as what went wrong. It does not change any more
     /// once the end has begun.
     #[inline]
-    fn charge(&self, links: Option<&Links>, fault: Option<&Fault>) -> usize {
+    fn charge(&self, links: Option<&RequestLinks>, fault: Option<&Fault>) -> usize {
         let url = self.url.heap_bytes();
-        if url <= USUAL_HEAP && fault.is_none() && links.is_none() {
+        if url <= TYPICAL_HEAP_BYTES && fault.is_none() && links.is_none() {
             return 0;
         }
         let fault = fault.map_or(0, |fault| size_of::<Fault>() + fault.heap_bytes());
-        let rare = links.and_then(|links| links.rare.as_ref()).map_or(0, |rare| rare.bytes());
-        (url + fault + rare).saturating_sub(USUAL_HEAP)
+        let extras = links.and_then(|links| links.extras.as_ref()).map_or(0, |extras| extras.bytes());
+        (url + fault + extras).saturating_sub(TYPICAL_HEAP_BYTES)
     }
 
     /// When something was last seen of it.
@@ -124,7 +124,7 @@ impl RequestRecord {
     /// Keeps the request open beyond the end of its response: whether its redirect can be followed decides how it ends.
     #[cfg(feature = "request")]
     pub(in crate::sink) fn hold(&self) {
-        self.held.store(HELD, Release);
+        self.held.store(REDIRECT_HELD, Release);
     }
 
     #[inline]
@@ -133,17 +133,17 @@ impl RequestRecord {
     }
 
     /// Locked, unless there is nothing in them.
-    pub(crate) fn links(&self) -> Option<MutexGuard<'_, Links>> {
-        self.end.is_marked().then(|| self.lock())
+    pub(crate) fn links(&self) -> Option<MutexGuard<'_, RequestLinks>> {
+        self.end.has_links().then(|| self.lock())
     }
 
     /// To write into, unless it has ended.
-    pub(in crate::sink) fn open_links(&self) -> Option<MutexGuard<'_, Links>> {
+    pub(in crate::sink) fn open_links(&self) -> Option<MutexGuard<'_, RequestLinks>> {
         let links = self.lock();
-        self.end.mark().then_some(links)
+        self.end.set_has_links().then_some(links)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Links> {
+    fn lock(&self) -> MutexGuard<'_, RequestLinks> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -153,36 +153,39 @@ impl RequestRecord {
 
     /// Shows to `f` the connection that it has, and what else it refers to if there is any of that.
     #[inline]
-    pub(in crate::sink) fn with_links<R>(&self, f: impl FnOnce(Option<&ConnLink>, Option<&Links>) -> R) -> R {
+    pub(in crate::sink) fn with_links<R>(
+        &self,
+        f: impl FnOnce(Option<&ConnLink>, Option<&RequestLinks>) -> R,
+    ) -> R {
         let Some(links) = self.links() else { return f(self.first_conn(), None) };
-        let last = links.rare.as_ref().and_then(|rare| rare.conn.as_ref());
+        let last = links.extras.as_ref().and_then(|extras| extras.conn.as_ref());
         f(last.or(self.first_conn()), Some(&links))
     }
 }
 
-impl Entry for RequestRecord {
+impl Evictable for RequestRecord {
     type Common = Arc<Core>;
     type Block = [crate::sync::OnceLock<Self>; 1];
 
-    fn is_disposable(&self) -> bool {
+    fn is_evictable(&self) -> bool {
         !self.end.is_open() && self.followers.load(Acquire) == 0
     }
 
     /// Breaks the links to other requests. Whoever still holds the record keeps its connections, but the sink does
     /// not keep them on its behalf.
-    fn forgotten(&self, core: &Arc<Core>) {
-        self.forgotten.store(true, Release);
+    fn on_evict(&self, core: &Arc<Core>) {
+        self.is_evicted.store(true, Release);
         let charged = self.with_links(|conn, links| {
-            groups(conn, links).for_each(|group| group.not_needed());
+            linked_groups(conn, links).for_each(|group| group.release());
             if self.end.is_open() { 0 } else { self.charge(links, self.end.fault()) }
         });
         core.budget.release(charged);
         let kept = self.links().and_then(|mut links| {
-            let rare = links.rare.as_mut()?;
-            Some((rare.prev_hop.kept.take(), std::mem::take(&mut rare.connects)))
+            let extras = links.extras.as_mut()?;
+            Some((extras.prev_hop.kept.take(), std::mem::take(&mut extras.connects)))
         });
         if let Some((hop, connects)) = kept {
-            hop.into_iter().chain(connects).for_each(|other| other.not_followed());
+            hop.into_iter().chain(connects).for_each(|other| other.remove_follower());
         }
     }
 }
@@ -225,11 +228,11 @@ impl RequestRef {
     }
 
     /// A dial began because of this request.
-    pub(in crate::sink) fn caused(&self, group: &Arc<Group>) {
+    pub(in crate::sink) fn caused_dial(&self, group: &Arc<DialGroup>) {
         let Some(mut links) = self.record.open_links() else { return };
-        group.needed();
+        group.retain();
         if let Some(before) = links.dial.replace(group.clone()) {
-            push(&mut links.rare().dials, before, |oldest| oldest.not_needed());
+            push_bounded(&mut links.extras_mut().dials, before, |oldest| oldest.release());
         }
     }
 
@@ -240,27 +243,27 @@ impl RequestRef {
         if (300..400).contains(&status) {
             return Some(self);
         }
-        let hop = self.record.links()?.rare.as_ref()?.prev_hop.kept.clone();
+        let hop = self.record.links()?.extras.as_ref()?.prev_hop.kept.clone();
         hop.filter(|_| self.record.url == *url)
     }
 
     /// Another request follows it. True when that is to be linked.
     fn precedes(&self) -> bool {
         let record = &self.record;
-        record.hops < MAX_REQUEST_HOPS - 1 && self.followed()
+        record.hops < MAX_REQUEST_HOPS - 1 && self.add_follower()
     }
 
     /// It is kept as long as another one that refers to it. False when it is not kept any more.
-    fn followed(&self) -> bool {
+    fn add_follower(&self) -> bool {
         self.record.followers.fetch_add(1, AcqRel);
-        let is_kept = !self.record.forgotten.load(Acquire);
+        let is_kept = !self.record.is_evicted.load(Acquire);
         if !is_kept {
-            self.not_followed();
+            self.remove_follower();
         }
         is_kept
     }
 
-    fn not_followed(&self) {
+    fn remove_follower(&self) {
         self.record.followers.fetch_sub(1, AcqRel);
     }
 
@@ -271,19 +274,21 @@ impl RequestRef {
             return;
         }
         if let Some(mut links) = self.record.open_links() {
-            let rare = links.rare();
-            (rare.way, rare.is_of_dial) = (conn.link().way(), true);
+            let extras = links.extras_mut();
+            (extras.path, extras.is_connect) = (conn.link().path(), true);
         }
-        if let Some(cause) = context::request().filter(|request| conn.group.is_caused_by(request)) {
-            cause.needed(self);
+        if let Some(cause) = context::current_request().filter(|request| conn.group.is_caused_by(request)) {
+            cause.caused_connect(self);
         }
     }
 
     /// That CONNECT is made because of it.
-    fn needed(&self, connect: &RequestRef) {
+    fn caused_connect(&self, connect: &RequestRef) {
         let Some(mut links) = self.record.open_links() else { return };
-        if connect.followed() {
-            push(&mut links.rare().connects, connect.clone(), |oldest| oldest.not_followed());
+        if connect.add_follower() {
+            push_bounded(&mut links.extras_mut().connects, connect.clone(), |oldest| {
+                oldest.remove_follower()
+            });
         }
     }
 
@@ -304,37 +309,37 @@ impl RequestRef {
         let record: &RequestRecord = &self.record;
         match record.conn.get() {
             None => {
-                conn.group.needed();
+                conn.group.retain();
                 if record.conn.set(Some(conn.link())).is_ok() {
                     return true;
                 }
                 // It has ended meanwhile, or somebody else was quicker.
-                conn.group.not_needed();
+                conn.group.release();
             }
-            Some(Some(first)) if first.is(conn) && !record.end.is_marked() => return false,
+            Some(Some(first)) if first.is_same(conn) && !record.end.has_links() => return false,
             Some(_) => {}
         }
-        self.moved(conn)
+        self.moved_to(conn)
     }
 
     /// It has another connection than the first.
     #[cold]
-    fn moved(&self, conn: &ConnRef) -> bool {
+    fn moved_to(&self, conn: &ConnRef) -> bool {
         let Some(first) = self.record.first_conn() else { return false };
         let Some(mut links) = self.record.open_links() else { return false };
-        let last = links.rare.as_ref().and_then(|rare| rare.conn.as_ref()).unwrap_or(first);
-        let is_refused = links.rare.as_ref().is_some_and(|rare| rare.refused.is_some());
-        if last.is(conn) && !is_refused {
+        let last = links.extras.as_ref().and_then(|extras| extras.conn.as_ref()).unwrap_or(first);
+        let is_refused = links.extras.as_ref().is_some_and(|extras| extras.refused.is_some());
+        if last.is_same(conn) && !is_refused {
             return false;
         }
         let conn_before = last.clone();
-        conn.group.needed();
-        let rare = links.rare();
-        rare.conn = Some(conn.link());
-        let tried = Tried { conn: conn_before, refused: rare.refused.take() };
-        let gone = &mut rare.tried_gone;
-        push(&mut rare.tried, tried, |oldest| {
-            oldest.conn.group.not_needed();
+        conn.group.retain();
+        let extras = links.extras_mut();
+        extras.conn = Some(conn.link());
+        let tried = Tried { conn: conn_before, refused: extras.refused.take() };
+        let gone = &mut extras.dropped_tried;
+        push_bounded(&mut extras.tried, tried, |oldest| {
+            oldest.conn.group.release();
             *gone += 1;
         });
         true
@@ -346,7 +351,7 @@ impl RequestRef {
     pub(in crate::sink) fn refused(&self, failure: Failure) {
         let record: &RequestRecord = &self.record;
         let Some(mut links) = record.open_links() else { return };
-        links.rare().refused = Some(failure);
+        links.extras_mut().refused = Some(failure);
         record.body_end.set(Tick::NONE);
         record.sent.store(0, Release);
     }
@@ -355,10 +360,10 @@ impl RequestRef {
     pub(crate) fn informational(&self, status: StatusCode) {
         let now = self.core().now();
         let Some(mut links) = self.record.open_links() else { return };
-        let rare = links.rare();
-        rare.informational_seen += 1;
-        if rare.informational.len() < MAX_REQUEST_LINKS {
-            rare.informational.push((now, status));
+        let extras = links.extras_mut();
+        extras.informational_seen += 1;
+        if extras.informational.len() < MAX_REQUEST_LINKS {
+            extras.informational.push((now, status));
         }
     }
 
@@ -390,7 +395,7 @@ impl RequestRef {
             read.set(now.max(record.begin));
         }
         if record.is_held() {
-            record.held.store(COMPLETE, Release);
+            record.held.store(REDIRECT_COMPLETE, Release);
         } else {
             self.end_at(now, EndReason::Closed, None);
         }
@@ -399,14 +404,14 @@ impl RequestRef {
     /// Ends the hold of a redirect that the client does not follow: the request ends with its response, at once if that
     /// has ended already.
     pub(in crate::sink) fn release(&self) {
-        if self.record.is_held() && self.record.held.swap(0, AcqRel) == COMPLETE {
+        if self.record.is_held() && self.record.held.swap(0, AcqRel) == REDIRECT_COMPLETE {
             self.complete();
         }
     }
 
     /// Records that it goes over HTTP/2, unless a response has told the version.
     #[cfg(feature = "request")]
-    pub(in crate::sink) fn speaks_http2(&self) {
+    pub(in crate::sink) fn set_http2(&self) {
         let record: &RequestRecord = &self.record;
         if record.end.is_open() && !record.response_head.get().is_some() {
             record.version.store(version_code(Version::HTTP_2), Release);
@@ -418,7 +423,7 @@ impl RequestRef {
     /// wrong with that.
     pub(in crate::sink) fn failed(&self, mut fault: Fault) {
         let deeper = self.record.with_links(|conn, links| {
-            let dials = links.into_iter().flat_map(Links::dials);
+            let dials = links.into_iter().flat_map(RequestLinks::dials);
             let mut faults = dials.filter_map(|dial| dial.fault());
             match conn {
                 None => faults.find(|fault| fault.failure != Failure::Interrupted),
@@ -442,17 +447,17 @@ impl RequestRef {
         let now = now.max(record.latest());
         let Some(ending) = record.end.begin_end() else { return false };
         let has_conn = record.conn.get_or_init(|| None).is_some();
-        if ending.is_marked() {
+        if ending.has_links() {
             let mut links = record.lock();
-            links.dials().for_each(|dial| dial.let_go(now));
-            if let Some(rare) = &mut links.rare {
-                rare.stale = rare.tried.iter().map(Tried::failure).collect();
+            links.dials().for_each(|dial| dial.close_ctx(now));
+            if let Some(extras) = &mut links.extras {
+                extras.stale = extras.tried.iter().map(Tried::failure).collect();
             }
             // With a response it had one, whether that is known or not.
             let had_conn = has_conn || record.response_head.get().is_some();
             let own_dial = links.dial.as_ref().filter(|_| !had_conn);
-            if let Some(way) = own_dial.map(|dial| dial.way()).filter(|way| *way != [0; 3]) {
-                links.rare().way = way;
+            if let Some(path) = own_dial.map(|dial| dial.path()).filter(|path| *path != [0; 3]) {
+                links.extras_mut().path = path;
             }
             core.budget.charge(record.charge(Some(&links), fault.as_ref()));
         } else {
@@ -482,39 +487,39 @@ pub(crate) struct RequestHead<'a> {
 }
 
 /// A record that is to begin: what takes time or runs code of the user's.
-pub(in crate::sink) struct Beginning {
+pub(in crate::sink) struct NewRequest {
     begin: Tick,
     method: Method,
     url: RecordedUrl,
     hops: u8,
-    links: Links,
+    links: RequestLinks,
 }
 
-impl Beginning {
+impl NewRequest {
     #[inline]
     pub(in crate::sink) fn new(core: &Core, head: &RequestHead<'_>) -> Self {
-        let (mut links, mut hops) = (Links::default(), 0);
-        if let Some(headers) = CapturedHeaders::take(head.headers, &core.settings) {
-            links.rare().headers = headers;
+        let (mut links, mut hops) = (RequestLinks::default(), 0);
+        if let Some(headers) = CapturedHeaders::take(head.headers, &core.config) {
+            links.extras_mut().headers = headers;
         }
         let method = match cut_method(head.method) {
             None => head.method.clone(),
             Some(cut) => {
-                links.rare().method_bytes = limits::size(head.method.as_str().len());
+                links.extras_mut().method_bytes = limits::size(head.method.as_str().len());
                 cut
             }
         };
-        let url = RecordedUrl::new(head.uri, core.settings.mask_query);
+        let url = RecordedUrl::new(head.uri, core.config.mask_query);
         if let Some(hop) = head.handle.and_then(|handle| hop_before(core, handle, &url)) {
             hops = hop.record.hops + 1;
-            links.rare().prev_hop = PrevHop { number: hop.number(), kept: Some(hop) };
+            links.extras_mut().prev_hop = PrevHop { number: hop.number(), kept: Some(hop) };
         }
-        Beginning { begin: core.now(), method, url, hops, links }
+        NewRequest { begin: core.now(), method, url, hops, links }
     }
 
     #[inline]
     pub(in crate::sink) fn into_record(self, head: &RequestHead<'_>) -> RequestRecord {
-        let Beginning { begin, method, url, hops, links } = self;
+        let NewRequest { begin, method, url, hops, links } = self;
         RequestRecord {
             begin,
             method,
@@ -532,10 +537,10 @@ impl Beginning {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             decoded: AtomicU64::new(0),
-            end: EndCell::new(links.rare.is_some()),
+            end: EndCell::new(links.extras.is_some()),
             followers: AtomicU32::new(0),
             hops,
-            forgotten: AtomicBool::new(false),
+            is_evicted: AtomicBool::new(false),
             held: AtomicU8::new(0),
             #[cfg(feature = "request")]
             declared_length: AtomicU64::new(0),

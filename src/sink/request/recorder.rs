@@ -54,7 +54,7 @@ impl RequestRecorder {
 
     /// Perhaps another request has taken the place of that of `handle`, which then is bound to it, too.
     #[cfg(feature = "reqwest")]
-    pub(crate) fn moved_on(&self, handle: &RequestHandle) {
+    pub(crate) fn rebind(&self, handle: &RequestHandle) {
         if let Some(request) = &self.request
             && handle.last_hop().is_some_and(|last| last.number() != request.number())
         {
@@ -70,17 +70,17 @@ impl RequestRecorder {
 
     /// Its body is in one piece of that length, which goes with its head.
     #[cfg(feature = "reqwest")]
-    pub(crate) fn in_one_piece(&self, bytes: u64) {
+    pub(crate) fn body_in_one_piece(&self, bytes: u64) {
         if let Some(request) = &self.request {
-            request.in_one_piece(bytes);
+            request.body_in_one_piece(bytes);
         }
     }
 
     /// Its head went out, as there is an answer; and with it its body, if that is in one piece.
     #[cfg(feature = "reqwest")]
-    pub(crate) fn went_out(&self) {
+    pub(crate) fn head_sent(&self) {
         if let Some(request) = &self.request {
-            request.went_out();
+            request.head_sent();
         }
     }
 
@@ -100,8 +100,8 @@ impl RequestRecorder {
         RequestScope::enter(&mut self.request)
     }
 
-    pub(crate) fn watch(&self) -> BodyWatch {
-        BodyWatch { request: self.request.clone(), bytes: 0 }
+    pub(crate) fn watch(&self) -> RequestBodyRecorder {
+        RequestBodyRecorder { request: self.request.clone(), bytes: 0 }
     }
 
     /// The connection that it turned out to have used.
@@ -120,7 +120,7 @@ impl RequestRecorder {
 
     /// It came over this connection, and so had one from the beginning.
     #[cfg(feature = "server")]
-    pub(crate) fn came_over(&self, conn: Option<&ConnRef>) {
+    pub(crate) fn received_over(&self, conn: Option<&ConnRef>) {
         let Some(request) = &self.request else { return };
         if let Some(conn) = conn {
             request.link(conn);
@@ -151,10 +151,10 @@ impl RequestRecorder {
         if version == Version::HTTP_2 && grpc::is_grpc(headers) {
             grpc::note(core, record, headers);
         }
-        if let Some(headers) = CapturedHeaders::take(headers, &core.settings)
+        if let Some(headers) = CapturedHeaders::take(headers, &core.config)
             && let Some(mut links) = record.open_links()
         {
-            links.rare().response_headers = headers;
+            links.extras_mut().response_headers = headers;
         }
         record.response_head.set(core.now().max(record.begin));
     }
@@ -190,9 +190,9 @@ impl RequestRecorder {
 
     /// Records that the request goes over HTTP/2, unless a response has told the version.
     #[cfg(feature = "request")]
-    pub(crate) fn speaks_http2(&self) {
+    pub(crate) fn set_http2(&self) {
         if let Some(request) = &self.request {
-            request.speaks_http2();
+            request.set_http2();
         }
     }
 
@@ -217,10 +217,10 @@ impl RequestRecorder {
         let Some((core, record)) = self.open() else { return };
         #[cfg(feature = "request")]
         grpc::note(core, record, trailers);
-        if let Some(trailers) = CapturedHeaders::take(trailers, &core.settings)
+        if let Some(trailers) = CapturedHeaders::take(trailers, &core.config)
             && let Some(mut links) = record.open_links()
         {
-            links.rare().trailers = trailers;
+            links.extras_mut().trailers = trailers;
         }
     }
 
@@ -307,18 +307,18 @@ fn dropped(request: &RequestRef) {
 
 /// Goes with the decoded body of a response. The request ends with it, rather than with what is decoded.
 #[derive(Debug)]
-pub(crate) struct DecodeWatch {
+pub(crate) struct DecodedBodyRecorder {
     request: Option<RequestRef>,
     bytes: u64,
 }
 
-impl DecodeWatch {
+impl DecodedBodyRecorder {
     pub(crate) fn begin(handle: Option<&RequestHandle>) -> Self {
         let request = handle.and_then(RequestHandle::last_hop).filter(RequestRef::is_open);
         if let Some(request) = &request {
             request.record.decoded.store(1, Relaxed);
         }
-        DecodeWatch { request, bytes: 0 }
+        DecodedBodyRecorder { request, bytes: 0 }
     }
 
     /// So much more was handed to the reader.
@@ -344,7 +344,7 @@ impl DecodeWatch {
     }
 }
 
-impl Drop for DecodeWatch {
+impl Drop for DecodedBodyRecorder {
     fn drop(&mut self) {
         self.request.iter().for_each(dropped);
     }
@@ -352,16 +352,16 @@ impl Drop for DecodeWatch {
 
 /// Goes with the body of a request and counts what the client takes of it.
 #[derive(Debug)]
-pub(crate) struct BodyWatch {
+pub(crate) struct RequestBodyRecorder {
     request: Option<RequestRef>,
     bytes: u64,
 }
 
-impl BodyWatch {
+impl RequestBodyRecorder {
     /// The request, for somebody who sees which connection takes it.
     #[cfg(feature = "tonic")]
-    pub(crate) fn link(&self) -> Option<RequestLink> {
-        self.request.clone().map(RequestLink)
+    pub(crate) fn link(&self) -> Option<PendingRequest> {
+        self.request.clone().map(PendingRequest)
     }
 
     pub(crate) fn sent(&mut self, bytes: u64) {
@@ -382,27 +382,27 @@ impl BodyWatch {
 /// A request whose connection shows only where that takes the request.
 #[cfg(feature = "tonic")]
 #[derive(Debug)]
-pub(crate) struct RequestLink(RequestRef);
+pub(crate) struct PendingRequest(RequestRef);
 
 #[cfg(feature = "tonic")]
-impl RequestLink {
+impl PendingRequest {
     /// The connection takes it just now.
-    pub(crate) fn taken(&self, conn: &ConnRef) {
+    pub(crate) fn taken_by(&self, conn: &ConnRef) {
         self.0.acquired(conn);
     }
 
     /// It was lined up for the connection, and never taken.
-    pub(crate) fn lined_up(&self, conn: &ConnRef) {
+    pub(crate) fn queued_on(&self, conn: &ConnRef) {
         self.0.link(conn);
     }
 
     /// The dial led to where it is now. If it was waiting when that began, it was waiting for that.
-    pub(crate) fn after(&self, dial: &DialRef) {
+    pub(crate) fn served_by(&self, dial: &DialRef) {
         if let Some(group) = &dial.0
             && self.0.is_open()
-            && group.serves(&self.0)
+            && group.attribute_to(&self.0)
         {
-            self.0.caused(group);
+            self.0.caused_dial(group);
         }
     }
 }
@@ -413,7 +413,7 @@ pub(crate) struct CurrentRequest(Option<RequestRef>);
 
 impl CurrentRequest {
     pub(crate) fn get() -> Self {
-        CurrentRequest(context::request())
+        CurrentRequest(context::current_request())
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -423,25 +423,26 @@ impl CurrentRequest {
     /// It was given a connection just now.
     #[inline]
     pub(crate) fn acquired(conn: &ConnRef) {
-        context::with_current(|request| request.acquired(conn));
+        context::with_current_request(|request| request.acquired(conn));
     }
 
     /// Records that the peer has not processed the current request, which will be sent again.
     #[cfg(feature = "client")]
     pub(crate) fn refused(failure: &Failure) {
-        context::with_current(|request| request.refused(failure.clone()));
+        context::with_current_request(|request| request.refused(failure.clone()));
     }
 
     /// Returns what counts the body of the current request when that is sent again.
     #[cfg(feature = "client")]
-    pub(crate) fn watch() -> Option<Box<BodyWatch>> {
-        context::request().map(|request| Box::new(BodyWatch { request: Some(request), bytes: 0 }))
+    pub(crate) fn watch() -> Option<Box<RequestBodyRecorder>> {
+        context::current_request()
+            .map(|request| Box::new(RequestBodyRecorder { request: Some(request), bytes: 0 }))
     }
 
     /// Records that the current request goes over HTTP/2.
     #[cfg(feature = "client")]
-    pub(crate) fn speaks_http2() {
-        context::with_current(RequestRef::speaks_http2);
+    pub(crate) fn set_http2() {
+        context::with_current_request(RequestRef::set_http2);
     }
 
     /// A 1xx response came.

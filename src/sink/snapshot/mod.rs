@@ -1,5 +1,5 @@
 //! Turns what is kept into the records of a trace.
 
 pub(super) mod address_texts;
-pub(super) mod assembly;
+pub(super) mod builder;
 pub(super) mod to_record;

@@ -13,12 +13,12 @@ use crate::{
         clock::Tick,
         conn::record::{ConnLink, ConnRecord, ConnRef},
         core::{Core, Timeline},
-        dial::group::{DialHead, DialState, Group, ResolverDial},
+        dial::group::{DialGroup, DialHead, DialState, ResolverDial},
         dns::record::DnsRecord,
         proxy::recorder::SocksRecord,
         registry::end::End,
         request::{
-            extras::{PrevHop, Rare as RareLinks, groups},
+            extras::{PrevHop, RequestExtras, linked_groups},
             headers::CapturedHeaders,
             record::{AtomicTick, RequestRecord, RequestRef, version_code},
         },
@@ -37,42 +37,43 @@ pub(in crate::sink) fn request(request: &RequestRef, times: &Timeline) -> HttpRe
 
 /// Requests that belong to one.
 #[derive(Default)]
-pub(in crate::sink) struct Others {
+pub(in crate::sink) struct RelatedRequests {
     /// The number of the one that led to it: the hop before it, or of a CONNECT the one that needed it.
     pub(in crate::sink) cause: u64,
     /// Those that are kept with it.
     pub(in crate::sink) kept: Vec<RequestRef>,
 }
 
-/// What it refers to too: other requests, and groups, which are shown to `found`.
+/// What it refers to too: other requests, and linked_groups, which are shown to `found`.
 pub(in crate::sink) fn request_and_links(
     core: &Core,
     number: u64,
     record: &RequestRecord,
     times: &Timeline,
-    found: impl FnMut(&Arc<Group>),
-) -> (HttpReqTrace, Others) {
+    found: impl FnMut(&Arc<DialGroup>),
+) -> (HttpReqTrace, RelatedRequests) {
     // The end before the rest: what belongs to an ended request is all there.
     let end = record.end.get();
     let mut is_over_http2 = false;
-    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], network_proxy, rare) = record.with_links(|conn, links| {
-        is_over_http2 = conn.is_some_and(ConnLink::is_http2);
-        groups(conn, links).for_each(found);
-        let rare = links.and_then(|links| links.rare.as_deref());
-        let way = match (conn, rare.map_or([0; 3], |rare| rare.way)) {
-            (Some(conn), [0, ..]) => conn.way(),
-            (_, way) => way,
-        };
-        let last_dial = || links.and_then(|links| links.dials().next());
-        let proxy = conn.map(|conn| &conn.group).or_else(last_dial).and_then(|group| group.proxy());
-        (way, proxy.cloned().unwrap_or_default(), rare.map(|rare| RareOut::of(rare, conn)))
-    });
-    let seen = |what: &AtomicTick| until(what.get(), end.as_ref());
+    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], network_proxy, extras) =
+        record.with_links(|conn, links| {
+            is_over_http2 = conn.is_some_and(ConnLink::is_http2);
+            linked_groups(conn, links).for_each(found);
+            let extras = links.and_then(|links| links.extras.as_deref());
+            let way = match (conn, extras.map_or([0; 3], |extras| extras.path)) {
+                (Some(conn), [0, ..]) => conn.path(),
+                (_, way) => way,
+            };
+            let last_dial = || links.and_then(|links| links.dials().next());
+            let proxy = conn.map(|conn| &conn.group).or_else(last_dial).and_then(|group| group.proxy());
+            (way, proxy.cloned().unwrap_or_default(), extras.map(|extras| ExtrasSnapshot::of(extras, conn)))
+        });
+    let seen = |what: &AtomicTick| unless_after_end(what.get(), end.as_ref());
     let acquired = seen(&record.conn_acquired);
     let body_end = seen(&record.body_end);
     let (response, response_end) = (seen(&record.response_head), seen(&record.response_end));
     let http2_error = end.as_ref().and_then(|end| end.fault.as_ref()?.http2_error);
-    let (end_at, end_reason, failure, req_error, error_bytes) = ended(end, times);
+    let (end_at, end_reason, failure, req_error, error_bytes) = end_fields(end, times);
     let version = match record.version.load(Relaxed) {
         // No response has said it.
         _ if is_over_http2 && !response.is_some() => version_code(Version::HTTP_2),
@@ -119,18 +120,18 @@ pub(in crate::sink) fn request_and_links(
     };
     out.truncated_fields.note("reqURL", record.url.original_bytes());
     out.truncated_fields.note("reqError", error_bytes);
-    let others = rare.map(|rare| rare.into_words(&mut out, core, times));
+    let others = extras.map(|extras| extras.write_into(&mut out, core, times));
     (out, others.unwrap_or_default())
 }
 
 /// What most requests do not have, taken out of the lock.
-struct RareOut {
+struct ExtrasSnapshot {
     headers: [HttpHeaders; 3],
     original_fields: [Option<NonZeroU32>; 3],
     grpc_message: Option<LimitedText>,
     method_bytes: Option<NonZeroU32>,
     tried: Vec<(ConnLink, Failure)>,
-    tried_gone: usize,
+    dropped_tried: usize,
     /// The connection that came after those, if any did, and why the peer did not process the request there either.
     conn: Option<ConnLink>,
     refused: Option<Failure>,
@@ -142,36 +143,36 @@ struct RareOut {
     informational_seen: usize,
 }
 
-impl RareOut {
-    fn of(rare: &RareLinks, conn: Option<&ConnLink>) -> Self {
-        let headers = [&rare.headers, &rare.response_headers, &rare.trailers];
-        RareOut {
+impl ExtrasSnapshot {
+    fn of(extras: &RequestExtras, conn: Option<&ConnLink>) -> Self {
+        let headers = [&extras.headers, &extras.response_headers, &extras.trailers];
+        ExtrasSnapshot {
             headers: headers.map(CapturedHeaders::export),
             original_fields: headers.map(CapturedHeaders::original_fields),
-            grpc_message: rare.grpc_message.clone(),
-            method_bytes: rare.method_bytes,
-            tried_gone: rare.tried_gone,
-            informational_seen: rare.informational_seen,
-            tried: rare
+            grpc_message: extras.grpc_message.clone(),
+            method_bytes: extras.method_bytes,
+            dropped_tried: extras.dropped_tried,
+            informational_seen: extras.informational_seen,
+            tried: extras
                 .tried
                 .iter()
                 .enumerate()
                 .map(|(i, tried)| {
-                    let failure = rare.stale.get(i).cloned().unwrap_or_else(|| tried.failure());
+                    let failure = extras.stale.get(i).cloned().unwrap_or_else(|| tried.failure());
                     (tried.conn.clone(), failure)
                 })
                 .collect(),
-            conn: conn.filter(|_| !rare.tried.is_empty() || rare.refused.is_some()).cloned(),
-            refused: rare.refused.clone(),
-            prev_hop: rare.prev_hop.clone(),
-            cause: conn.filter(|_| rare.is_of_dial).map_or(0, |conn| conn.group.cause()),
-            connects: rare.connects.iter().cloned().collect(),
-            informational: rare.informational.clone(),
+            conn: conn.filter(|_| !extras.tried.is_empty() || extras.refused.is_some()).cloned(),
+            refused: extras.refused.clone(),
+            prev_hop: extras.prev_hop.clone(),
+            cause: conn.filter(|_| extras.is_connect).map_or(0, |conn| conn.group.triggered_by()),
+            connects: extras.connects.iter().cloned().collect(),
+            informational: extras.informational.clone(),
         }
     }
 
     /// Gives the requests that belong to it back.
-    fn into_words(self, out: &mut HttpReqTrace, core: &Core, times: &Timeline) -> Others {
+    fn write_into(self, out: &mut HttpReqTrace, core: &Core, times: &Timeline) -> RelatedRequests {
         [out.req_header, out.resp_header, out.trailers] = self.headers;
         let truncated = &mut out.truncated_fields;
         for (field, size) in ["reqHeader", "respHeader", "trailers"].into_iter().zip(self.original_fields) {
@@ -188,8 +189,8 @@ impl RareOut {
         if self.informational.len() < self.informational_seen {
             truncated.note("informational", limits::size(self.informational_seen));
         }
-        if self.tried_gone > 0 {
-            let attempts = self.tried_gone + self.tried.len() + usize::from(self.conn.is_some());
+        if self.dropped_tried > 0 {
+            let attempts = self.dropped_tried + self.tried.len() + usize::from(self.conn.is_some());
             truncated.note("attempts", limits::size(attempts));
         }
         out.prev_hop = core.id(self.prev_hop.number).into();
@@ -207,7 +208,7 @@ impl RareOut {
             out.attempts = tried.chain(last).collect();
         }
         let cause = self.prev_hop.number.max(self.cause); // one of them is zero
-        Others { cause, kept: self.prev_hop.kept.into_iter().chain(self.connects).collect() }
+        RelatedRequests { cause, kept: self.prev_hop.kept.into_iter().chain(self.connects).collect() }
     }
 }
 
@@ -223,7 +224,7 @@ pub(in crate::sink) fn dial_ended(
     end: Option<End>,
     times: &Timeline,
 ) -> DialTrace {
-    let (dial_end_at, end_reason, failure, dial_err, error_bytes) = ended(end, times);
+    let (dial_end_at, end_reason, failure, dial_err, error_bytes) = end_fields(end, times);
     let mut truncated = Rare::<TruncatedFields>::new();
     truncated.note("dstAddress", head.destination.original_bytes());
     truncated.note("dialErr", error_bytes);
@@ -235,9 +236,9 @@ pub(in crate::sink) fn dial_ended(
         end_reason,
         dial_err,
         failure,
-        ctx_close_at: times.at(state.let_go),
+        ctx_close_at: times.at(state.ctx_closed_at),
         dst_address: head.destination.text().clone(),
-        triggered_by: core.id(head.trigger.max(state.served)),
+        triggered_by: core.id(head.trigger.max(state.served_request)),
         resolve_begin_at: times.at(state.resolve_begin),
         resolve_end_at: times.at(state.resolve_end),
         source_ip: state.source_ip.map(Text::from).unwrap_or_default().into(),
@@ -250,7 +251,7 @@ pub(in crate::sink) fn dial_ended(
 }
 
 fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverDialTrace {
-    let (dial_end_at, _, failure, dial_err, _) = ended(dial.end, times);
+    let (dial_end_at, _, failure, dial_err, _) = end_fields(dial.end, times);
     ResolverDialTrace {
         dial_begin_at: times.at(dial.begin),
         dial_end_at,
@@ -268,12 +269,12 @@ pub(in crate::sink) fn tcp_conn(
 ) -> TcpConnTrace {
     let (core, record) = (&conn.group.core, conn.record());
     let end = record.end.get();
-    let established = until(record.established(), end.as_ref());
+    let established = unless_after_end(record.established(), end.as_ref());
     let connected = established.is_some();
     let counts = |info: &TcpInfo| connected || info.event == TcpInfoEvent::ConnectFailed;
     let tcp_info = record.tcp_info(end.as_ref(), times).filter(counts).collect();
     let icmp_error = record.icmp_error(end.as_ref()).filter(|_| !connected);
-    let (end_at, end_reason, failure, error, error_bytes) = ended(end, times);
+    let (end_at, end_reason, failure, error, error_bytes) = end_fields(end, times);
     let mut truncated = Rare::<TruncatedFields>::new();
     truncated.note(if connected { "connErr" } else { "handshakeErr" }, error_bytes);
     let (handshake_err, conn_err) = match icmp_error {
@@ -314,7 +315,8 @@ pub(in crate::sink) fn tcp_conn(
 }
 
 fn socks(record: &SocksRecord, times: &Timeline) -> SocksTrace {
-    let (handshake_end_at, end_reason, failure, handshake_err, error_bytes) = ended(record.end.get(), times);
+    let (handshake_end_at, end_reason, failure, handshake_err, error_bytes) =
+        end_fields(record.end.get(), times);
     let mut truncated = Rare::<TruncatedFields>::new();
     truncated.note("target", record.target.original_bytes());
     truncated.note("handshakeErr", error_bytes);
@@ -335,7 +337,7 @@ pub(in crate::sink) fn udp_conn(
     addresses: &mut AddressTexts,
 ) -> UdpConnTrace {
     let (core, record) = (&conn.group.core, conn.record());
-    let (conn_close_at, end_reason, failure, conn_err, error_bytes) = ended(record.end.get(), times);
+    let (conn_close_at, end_reason, failure, conn_err, error_bytes) = end_fields(record.end.get(), times);
     let mut truncated = Rare::<TruncatedFields>::new();
     truncated.note("connErr", error_bytes);
     let socket_trace = socket_trace(core, record, times);
@@ -358,10 +360,10 @@ pub(in crate::sink) fn udp_conn(
     }
 }
 
-pub(in crate::sink) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -> DnsQueryTrace {
+pub(in crate::sink) fn dns(group: &DialGroup, record: DnsRecord, times: &Timeline) -> DnsQueryTrace {
     let core = &group.core;
     let truncated = record.truncated();
-    let (end_at, end_reason, failure, ..) = ended(record.end, times);
+    let (end_at, end_reason, failure, ..) = end_fields(record.end, times);
     let queries = record.queries.iter();
     let replies = record.replies.iter();
     DnsQueryTrace {
@@ -381,10 +383,10 @@ pub(in crate::sink) fn dns(group: &Group, record: DnsRecord, times: &Timeline) -
     }
 }
 
-pub(in crate::sink) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -> TlsTunnelTrace {
+pub(in crate::sink) fn tls(group: &DialGroup, record: TlsRecord, times: &Timeline) -> TlsTunnelTrace {
     let core = &group.core;
-    let (close_at, end_reason, of_tunnel, text, text_bytes) = ended(record.end, times);
-    let (of_handshake, handshake_err, handshake_err_bytes) = split(record.fault);
+    let (close_at, end_reason, of_tunnel, text, text_bytes) = end_fields(record.end, times);
+    let (of_handshake, handshake_err, handshake_err_bytes) = split_fault(record.fault);
     let conn_err = if of_handshake.is_some() { Rare::new() } else { text };
     let failure = of_handshake.or(of_tunnel);
     let facts = record.facts;
@@ -415,29 +417,29 @@ pub(in crate::sink) fn tls(group: &Group, record: TlsRecord, times: &Timeline) -
     }
 }
 
-type Ended = (Timestamp, Option<EndReason>, Option<Failure>, Rare<Text>, Option<NonZeroU32>);
+type EndFields = (Timestamp, Option<EndReason>, Option<Failure>, Rare<Text>, Option<NonZeroU32>);
 
 /// When and how something ended, and what went wrong: the code, the text, and how long that was if it was cut.
-fn ended(end: Option<End>, times: &Timeline) -> Ended {
+fn end_fields(end: Option<End>, times: &Timeline) -> EndFields {
     let Some(End { at, reason, fault }) = end else { return Default::default() };
-    let (failure, text, original_bytes) = split(fault);
+    let (failure, text, original_bytes) = split_fault(fault);
     let at = if reason == EndReason::Unobserved { Timestamp::UNDEFINED } else { times.at(at) };
     (at, Some(reason), failure, text, original_bytes)
 }
 
 /// Where two threads met, something may have been written down just after the end, when it did not count any more.
-fn until(seen: Tick, end: Option<&End>) -> Tick {
+fn unless_after_end(seen: Tick, end: Option<&End>) -> Tick {
     if end.is_some_and(|end| seen > end.at) { Tick::NONE } else { seen }
 }
 
-fn split(fault: Option<Fault>) -> (Option<Failure>, Rare<Text>, Option<NonZeroU32>) {
+fn split_fault(fault: Option<Fault>) -> (Option<Failure>, Rare<Text>, Option<NonZeroU32>) {
     let parts = fault.map(Fault::into_parts);
     parts.map_or_else(Default::default, |(failure, text, bytes)| (Some(failure), text.into(), bytes))
 }
 
 /// To be read before the totals, which then are at least what these add up to.
 fn socket_trace(core: &Core, record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
-    record.log.as_ref().map(|log| log.export(&core.settings.retention, times))
+    record.log.as_ref().map(|log| log.export(&core.config.retention, times))
 }
 
 fn attempt(conn: &ConnLink, failure: Option<Failure>) -> Attempt {

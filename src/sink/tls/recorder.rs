@@ -9,7 +9,7 @@ use crate::{
         conn::record::{ConnRecord, ConnRef},
         context,
         core::Core,
-        dial::group::Group,
+        dial::group::DialGroup,
         registry::end::End,
         snapshot::to_record,
         subscriber::FinishedRecord,
@@ -129,7 +129,7 @@ pub(crate) struct TlsRecorder(Option<Live>);
 
 #[derive(Debug)]
 struct Live {
-    group: Arc<Group>,
+    group: Arc<DialGroup>,
     index: usize,
     conn: ConnRef,
     /// Made here, since the stream below had no identity in this sink.
@@ -147,7 +147,7 @@ impl TlsRecorder {
         accepted: bool,
         server_name: impl FnOnce() -> Text,
     ) -> Self {
-        let Some(core) = sink.recording().filter(|core| core.settings.tls) else { return TlsRecorder(None) };
+        let Some(core) = sink.active_core().filter(|core| core.config.tls) else { return TlsRecorder(None) };
         // A connection of another sink means nothing in this one.
         let below = conn.filter(|conn| conn.is_of(core));
         let is_conn_own = below.is_none();
@@ -159,7 +159,7 @@ impl TlsRecorder {
 
     fn over(conn: ConnRef, server_name: Text, begin: Tick, is_conn_own: bool, facts: TlsFacts) -> Self {
         let group = conn.group.clone();
-        let number = group.core.numbers.one();
+        let number = group.core.id_alloc.next_id();
         let record = TlsRecord {
             number,
             conn: conn.number(),
@@ -170,14 +170,14 @@ impl TlsRecorder {
             fault: None,
             end: None,
         };
-        let index = group.begin(|state| {
+        let index = group.begin_record(|state| {
             state.tls.push(record);
             state.tls.len() - 1
         });
         let Some(index) = index else { return TlsRecorder(None) };
         // The innermost tunnel is the one to the server; one that was there before leads to a proxy.
         let ConnRecord { tls, proxy_tls, .. } = conn.record();
-        let outer = if context::proxy().is_some() { number } else { tls.swap(number, Relaxed) };
+        let outer = if context::current_proxy().is_some() { number } else { tls.swap(number, Relaxed) };
         if outer != 0 {
             proxy_tls.store(outer, Relaxed);
         }
@@ -187,8 +187,8 @@ impl TlsRecorder {
 
     /// One that was begun over `conn` by somebody else, as far as was seen of it.
     #[cfg(feature = "reqwest")]
-    pub(in crate::sink) fn observed(conn: ConnRef, server_name: Text, begin: Tick) -> Self {
-        if !conn.group.core.settings.tls {
+    pub(in crate::sink) fn begin_foreign(conn: ConnRef, server_name: Text, begin: Tick) -> Self {
+        if !conn.group.core.config.tls {
             return TlsRecorder(None);
         }
         Self::over(conn, server_name, begin, false, TlsFacts::default())
@@ -215,14 +215,14 @@ impl TlsRecorder {
         let Some(live) = &mut self.0 else { return };
         live.in_handshake = false;
         if facts.negotiated_proto == "h2" {
-            live.conn.speaks_http2();
+            live.conn.set_http2();
         }
         live.with(|now, record| record.handshake_ended(now, facts));
     }
 
     /// The handshake was over by `at`, and of what it made nobody will see any more.
     #[cfg(feature = "reqwest")]
-    pub(in crate::sink) fn out_of_sight(mut self, facts: TlsFacts, at: Tick) {
+    pub(in crate::sink) fn finish_unobserved(mut self, facts: TlsFacts, at: Tick) {
         let Some(live) = &mut self.0 else { return };
         (live.in_handshake, live.reason) = (false, EndReason::Unobserved);
         live.with(|_, record| (record.handshake_end, record.facts) = (at.max(record.begin), facts));
@@ -249,7 +249,7 @@ impl TlsRecorder {
         let Some(live) = &mut self.0 else { return };
         if live.reason == EndReason::Closed {
             live.reason = EndReason::PeerClosed;
-            live.conn.will_close(EndReason::PeerClosed);
+            live.conn.set_close_reason(EndReason::PeerClosed);
         }
     }
 
@@ -293,7 +293,7 @@ impl Live {
             })
         };
         let Some(record) = ended else { return };
-        group.ended();
+        group.record_ended();
         if let Some(record) = record {
             group.core.publish(|times| FinishedRecord::TlsTunnel(to_record::tls(group, record, times)));
         }
@@ -316,11 +316,11 @@ impl Drop for TlsRecorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::config::Settings;
+    use crate::sink::config::SinkConfig;
 
     #[test]
     fn a_chain_is_charged_until_the_last_that_shares_it_goes() {
-        let core = Arc::new(Core::new(Settings::default()));
+        let core = Arc::new(Core::new(SinkConfig::default()));
         let certs: Arc<[PeerCert]> = vec![PeerCert::default(); 3].into();
         let bytes = certs.iter().map(PeerCert::bytes).sum::<usize>();
         let chain = PeerChain::new(certs, None);

@@ -28,8 +28,8 @@ fn ends() {
 }
 
 #[test]
-fn marks() {
-    loom_models::marks();
+fn links_before_the_end() {
+    loom_models::links_before_the_end();
 }
 
 #[test]

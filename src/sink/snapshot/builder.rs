@@ -10,7 +10,7 @@ use crate::{
         clock::Tick,
         conn::record::ConnRef,
         core::{Core, Timeline},
-        dial::group::Group,
+        dial::group::DialGroup,
         dns::record::DnsRecord,
         registry::Pinned,
         request::record::{RequestRecord, RequestRef},
@@ -26,22 +26,22 @@ use std::{
 /// All that is kept. `requests` gives those of the time when it is called.
 pub(in crate::sink) fn all(
     core: &Arc<Core>,
-    groups: Vec<Arc<Group>>,
+    groups: Vec<Arc<DialGroup>>,
     requests: impl Fn() -> Pinned<RequestRecord>,
 ) -> NetTrace {
-    let mut assembly = Assembly::new(core);
-    assembly.groups.seen.reserve(groups.len());
+    let mut builder = SnapshotBuilder::new(core);
+    builder.groups.seen.reserve(groups.len());
     let known = requests();
-    assembly.requests(known.most(), known.iter());
-    assembly.linked(groups);
+    builder.requests(known.max_len(), known.iter());
+    builder.linked(groups);
     // A request was given a connection that was dialled for one which had not begun when we looked.
-    let missing = assembly.missing();
+    let missing = builder.missing();
     if !missing.is_empty() {
         let all = requests();
-        assembly.requests(missing.len(), all.iter().filter(|(number, _)| missing.contains(number)));
-        assembly.linked(vec![]);
+        builder.requests(missing.len(), all.iter().filter(|(number, _)| missing.contains(number)));
+        builder.linked(vec![]);
     }
-    assembly.finish()
+    builder.finish()
 }
 
 /// One request with all that it refers to: the hops before it, its connections and their dials.
@@ -52,42 +52,42 @@ pub(in crate::sink) fn slice(request: &RequestRef) -> NetTrace {
 /// The same for hops that are known, the last one last; those of another sink are left out.
 pub(in crate::sink) fn hops(hops: &[RequestRef]) -> NetTrace {
     let Some(last) = hops.last() else { return NetTrace::default() };
-    let mut assembly = Assembly::new(last.core());
+    let mut builder = SnapshotBuilder::new(last.core());
     let same_sink = hops.iter().filter(|hop| hop.is_of(last.core()));
-    assembly.requests(hops.len(), same_sink.map(|hop| (hop.number(), &*hop.record)));
-    assembly.linked(vec![]);
-    assembly.finish()
+    builder.requests(hops.len(), same_sink.map(|hop| (hop.number(), &*hop.record)));
+    builder.linked(vec![]);
+    builder.finish()
 }
 
-struct Assembly {
+struct SnapshotBuilder {
     core: Arc<Core>,
     times: Timeline,
-    /// Numbers of the requests that are in it.
-    known: Numbers,
-    groups: Groups,
+    /// IdSet of the requests that are in it.
+    known: IdSet,
+    groups: GroupSet,
     /// The groups that are in it.
-    held: Vec<Arc<Group>>,
-    http: Records<HttpReqTrace>,
-    dials: Records<DialTrace>,
+    groups_held: Vec<Arc<DialGroup>>,
+    http: RecordList<HttpReqTrace>,
+    dials: RecordList<DialTrace>,
     conns: Vec<ConnRef>,
-    /// What else is in the groups, each with the place of its group in `held`.
+    /// What else is in the groups, each with the place of its group in `groups_held`.
     queries: Vec<(usize, DnsRecord)>,
     tunnels: Vec<(usize, TlsRecord)>,
 }
 
 /// Room for what a group holds as a rule, made before the group is locked.
-const USUAL: usize = 8;
+const TYPICAL_GROUP_RECORDS: usize = 8;
 
-impl Assembly {
+impl SnapshotBuilder {
     fn new(core: &Arc<Core>) -> Self {
-        Assembly {
+        SnapshotBuilder {
             core: core.clone(),
             times: core.timeline(),
-            known: Numbers::default(),
-            groups: Groups::default(),
-            held: vec![],
-            http: Records::default(),
-            dials: Records::default(),
+            known: IdSet::default(),
+            groups: GroupSet::default(),
+            groups_held: vec![],
+            http: RecordList::default(),
+            dials: RecordList::default(),
             conns: vec![],
             queries: vec![],
             tunnels: vec![],
@@ -95,8 +95,8 @@ impl Assembly {
     }
 
     /// Takes requests, each with its number, and those that belong to them.
-    fn requests<'a>(&mut self, most: usize, requests: impl Iterator<Item = (u64, &'a RequestRecord)>) {
-        let mut new = Vec::with_capacity(most);
+    fn requests<'a>(&mut self, max_len: usize, requests: impl Iterator<Item = (u64, &'a RequestRecord)>) {
+        let mut new = Vec::with_capacity(max_len);
         let requests = requests.filter(|(number, _)| self.known.insert(*number));
         new.extend(requests.map(|(number, request)| (request.begin, number, request)));
         in_order(&mut new, |(begin, ..)| *begin);
@@ -120,24 +120,24 @@ impl Assembly {
     }
 
     /// Takes these groups and those that were found to be referred to.
-    fn linked(&mut self, groups: Vec<Arc<Group>>) {
+    fn linked(&mut self, groups: Vec<Arc<DialGroup>>) {
         self.groups.extend(groups);
         let mut groups = std::mem::take(&mut self.groups.found);
         in_order(&mut groups, |group| group.dial.as_ref().map_or(Tick::NONE, |dial| dial.begin));
-        self.held.reserve(groups.len());
+        self.groups_held.reserve(groups.len());
         self.dials.reserve(groups.len());
         self.conns.reserve(groups.len());
         for group in groups {
             self.group(&group);
-            self.held.push(group);
+            self.groups_held.push(group);
         }
     }
 
-    fn group(&mut self, group: &Arc<Group>) {
-        let place = self.held.len();
-        self.conns.reserve(USUAL);
-        self.queries.reserve(USUAL);
-        self.tunnels.reserve(USUAL);
+    fn group(&mut self, group: &Arc<DialGroup>) {
+        let place = self.groups_held.len();
+        self.conns.reserve(TYPICAL_GROUP_RECORDS);
+        self.queries.reserve(TYPICAL_GROUP_RECORDS);
+        self.tunnels.reserve(TYPICAL_GROUP_RECORDS);
         // The end before the rest, and everything out of the lock before it is put into words.
         let ended = group.dial.as_ref().and_then(|dial| dial.end.get());
         let state = {
@@ -148,7 +148,7 @@ impl Assembly {
             state.dial.clone()
         };
         if let Some(head) = &group.dial {
-            let trigger = head.trigger.max(state.served);
+            let trigger = head.trigger.max(state.served_request);
             let dial = to_record::dial_ended(&self.core, head, state, ended, &self.times);
             self.dials.push(head.begin, trigger, dial);
         }
@@ -163,15 +163,15 @@ impl Assembly {
     /// What a record refers to may have been forgotten long ago.
     fn finish(mut self) -> NetTrace {
         let known = self.known;
-        self.http.forget(&known, |request| {
+        self.http.clear_unknown_causes(&known, |request| {
             (request.prev_hop, request.triggered_by) = (Rare::new(), Rare::new());
         });
-        self.dials.forget(&known, |dial| dial.triggered_by = TraceId::UNDEFINED);
+        self.dials.clear_unknown_causes(&known, |dial| dial.triggered_by = TraceId::UNDEFINED);
 
         in_order(&mut self.conns, |conn| conn.record().begin);
         in_order(&mut self.queries, |(_, dns)| first_message(dns));
         in_order(&mut self.tunnels, |(_, tls)| tls.begin);
-        let (times, held) = (&self.times, &self.held);
+        let (times, groups_held) = (&self.times, &self.groups_held);
         let udp = self.conns.iter().filter(|conn| conn.record().is_udp()).count();
         let mut udp_conns = Vec::with_capacity(udp);
         let mut tcp_conns = Vec::with_capacity(self.conns.len() - udp);
@@ -187,33 +187,37 @@ impl Assembly {
         NetTrace {
             trace_begin_at: times.begin(),
             trace_end_at: times.at(self.core.now()),
-            uuid: self.core.settings.session.clone(),
+            uuid: self.core.config.session.clone(),
             dials: self.dials.in_order(),
             tcp_conns: tcp_conns.into(),
             udp_conns: udp_conns.into(),
-            dns_queries: queries.map(|(place, dns)| to_record::dns(&held[place], dns, times)).collect(),
-            tls_tunnels: tunnels.map(|(place, tls)| to_record::tls(&held[place], tls, times)).collect(),
+            dns_queries: queries
+                .map(|(place, dns)| to_record::dns(&groups_held[place], dns, times))
+                .collect(),
+            tls_tunnels: tunnels
+                .map(|(place, tls)| to_record::tls(&groups_held[place], tls, times))
+                .collect(),
             http_requests: self.http.in_order(),
             ..NetTrace::default()
         }
     }
 }
 
-/// Groups as they are found, each once.
+/// GroupSet as they are found, each once.
 #[derive(Default)]
-struct Groups {
-    /// Those that were ever found. They live as long as the assembly: another might take the place of one.
-    seen: HashSet<*const Group, NumberState>,
-    found: Vec<Arc<Group>>,
+struct GroupSet {
+    /// Those that were ever found. They live as long as the builder: another might take the place of one.
+    seen: HashSet<*const DialGroup, IdHashState>,
+    found: Vec<Arc<DialGroup>>,
 }
 
-impl Groups {
-    fn extend(&mut self, groups: Vec<Arc<Group>>) {
+impl GroupSet {
+    fn extend(&mut self, groups: Vec<Arc<DialGroup>>) {
         self.seen.reserve(groups.len());
         self.found.extend(groups.into_iter().filter(|group| self.seen.insert(Arc::as_ptr(group))));
     }
 
-    fn add(&mut self, group: &Arc<Group>) {
+    fn add(&mut self, group: &Arc<DialGroup>) {
         if self.seen.insert(Arc::as_ptr(group)) {
             self.found.push(group.clone());
         }
@@ -231,21 +235,21 @@ fn in_order<T>(items: &mut [T], begin: impl Fn(&T) -> Tick) {
     }
 }
 
-/// Records as they were made.
-struct Records<T> {
+/// RecordList as they were made.
+struct RecordList<T> {
     began: Vec<Tick>,
     made: Vec<T>,
     /// The places of those that a request led to, with its number.
     caused: Vec<(usize, u64)>,
 }
 
-impl<T> Default for Records<T> {
+impl<T> Default for RecordList<T> {
     fn default() -> Self {
-        Records { began: vec![], made: vec![], caused: vec![] }
+        RecordList { began: vec![], made: vec![], caused: vec![] }
     }
 }
 
-impl<T> Records<T> {
+impl<T> RecordList<T> {
     fn reserve(&mut self, more: usize) {
         self.began.reserve(more);
         self.made.reserve(more);
@@ -261,15 +265,15 @@ impl<T> Records<T> {
     }
 
     /// For those that a request led to which is not known.
-    fn forget(&mut self, known: &Numbers, forget: impl Fn(&mut T)) {
+    fn clear_unknown_causes(&mut self, known: &IdSet, forget: impl Fn(&mut T)) {
         for (place, _) in self.caused.iter().filter(|(_, cause)| !known.contains(*cause)) {
             forget(&mut self.made[*place]);
         }
     }
 
-    /// Sorted by when they began; most often they are, and stay where they are.
+    /// Sorted by when they began; max_len often they are, and stay where they are.
     fn in_order(self) -> TraceList<T> {
-        let Records { began, mut made, .. } = self;
+        let RecordList { began, mut made, .. } = self;
         if !began.is_sorted() {
             let mut from: Vec<usize> = (0..began.len()).collect();
             from.sort_by_key(|at| began[*at]);
@@ -287,11 +291,11 @@ impl<T> Records<T> {
     }
 }
 
-/// A set of the numbers of records, of which most are neighbours.
+/// A set of the numbers of records, of which max_len are neighbours.
 #[derive(Default)]
-struct Numbers(HashMap<u64, u64, NumberState>);
+struct IdSet(HashMap<u64, u64, IdHashState>);
 
-impl Numbers {
+impl IdSet {
     /// True when it was not there.
     fn insert(&mut self, number: u64) -> bool {
         let (bits, bit) = (self.0.entry(number / 64).or_default(), 1 << (number % 64));
@@ -306,12 +310,12 @@ impl Numbers {
 }
 
 /// For numbers and addresses, which nobody outside can choose.
-type NumberState = BuildHasherDefault<NumberHasher>;
+type IdHashState = BuildHasherDefault<IdHasher>;
 
 #[derive(Default)]
-struct NumberHasher(u64);
+struct IdHasher(u64);
 
-impl Hasher for NumberHasher {
+impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
     }
@@ -337,7 +341,7 @@ mod tests {
     #[test]
     fn records_come_in_the_order_in_which_they_began() {
         for begins in [&[][..], &[1], &[1, 2, 3], &[3, 1, 2], &[2, 2, 1, 1, 3, 0], &[5, 4, 3, 2, 1]] {
-            let mut records = Records::default();
+            let mut records = RecordList::default();
             for (at, begin) in begins.iter().enumerate() {
                 records.push(Tick(*begin), 0, (*begin, at));
             }
@@ -349,11 +353,11 @@ mod tests {
 
     #[test]
     fn what_led_to_it_may_be_unknown() {
-        let mut records = Records::default();
+        let mut records = RecordList::default();
         (0..4).for_each(|request| records.push(Tick(request), request, true));
-        let mut known = Numbers::default();
+        let mut known = IdSet::default();
         assert!([1, 3, 64].into_iter().all(|number| known.insert(number)) && !known.insert(3));
-        records.forget(&known, |has_request| *has_request = false);
+        records.clear_unknown_causes(&known, |has_request| *has_request = false);
         assert_eq!(records.in_order().into_vec(), [true, true, false, true]);
     }
 }
