@@ -159,20 +159,14 @@ impl RequestRecorder {
         record.response_head.set(core.now().max(record.begin));
     }
 
-    /// Remembers the length that the header declares for the body; `known` is the one that the body itself reports.
-    /// Where they differ, ignores that of a body with a `Content-Encoding`, which a layer below may have decoded.
+    /// Records the length that is declared for the response's body. `known` is the exact length that the body itself
+    /// reports, as the bodies of hyper do. Only for a body that reports none, the header is searched: unless the body
+    /// has a `Content-Encoding`, which a layer below may have decoded.
     #[cfg(feature = "request")]
+    #[inline]
     pub(crate) fn declares(&self, headers: &HeaderMap, known: Option<u64>) {
         let Some((_, record)) = self.open() else { return };
-        let declared =
-            headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let Some(length) = declared else { return };
-        if declared != known {
-            if headers.contains_key(header::CONTENT_ENCODING) {
-                return;
-            }
-            record.only_header_declares.store(true, Relaxed);
-        }
+        let Some(length) = known.or_else(|| length_in_header(record, headers)) else { return };
         record.declared_length.store(length, Relaxed);
     }
 
@@ -277,6 +271,17 @@ fn complete(request: &RequestRef) {
     } else if request.is_open() {
         record.response_end.set(core.now().max(record.begin));
     }
+}
+
+#[cfg(feature = "request")]
+#[cold]
+fn length_in_header(record: &RequestRecord, headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return None;
+    }
+    record.only_header_declares.store(true, Relaxed);
+    Some(length)
 }
 
 /// Returns an error if fewer bytes of the response's body came than its header declares. The header takes precedence
