@@ -129,14 +129,17 @@ pub(crate) struct CutText {
 
 impl LimitedText {
     /// The text, or the beginning of one that has more than `max_bytes`.
+    #[inline]
     pub(crate) fn new(text: impl Into<Text>, max_bytes: usize) -> Self {
         let text = text.into();
-        match (truncate(&text, max_bytes), size(text.len())) {
-            (Some(cut), Some(original_bytes)) => {
-                LimitedText::Cut(Box::new(CutText { text: cut.into(), original_bytes }))
-            }
-            _ => LimitedText::Whole(text),
-        }
+        if text.len() <= max_bytes { LimitedText::Whole(text) } else { Self::cut(&text, max_bytes) }
+    }
+
+    #[cold]
+    fn cut(text: &str, max_bytes: usize) -> Self {
+        let cut = truncate(text, max_bytes).zip(size(text.len()));
+        let (cut, original_bytes) = cut.expect("it is longer than its limit");
+        LimitedText::Cut(Box::new(CutText { text: cut.into(), original_bytes }))
     }
 
     /// The text, with the mark if it was cut.

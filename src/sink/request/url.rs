@@ -20,7 +20,7 @@ impl RecordedUrl {
     #[inline]
     pub(in crate::sink) fn new(uri: &Uri, mask_query: bool) -> Self {
         let uri = mask_uri(uri, mask_query);
-        if parts(&uri).iter().map(|part| part.len()).sum::<usize>() <= MAX_URL_BYTES {
+        if bytes(&uri) <= MAX_URL_BYTES || text(&uri).len() <= MAX_URL_BYTES {
             RecordedUrl::Whole(uri)
         } else {
             Self::cut(&uri)
@@ -52,13 +52,22 @@ impl RecordedUrl {
     #[inline]
     pub(in crate::sink) fn heap_bytes(&self) -> usize {
         match self {
-            RecordedUrl::Whole(uri) => parts(uri).iter().map(|part| part.len()).sum(),
+            RecordedUrl::Whole(uri) => bytes(uri),
             RecordedUrl::Cut(cut) => cut.heap_bytes(),
         }
     }
 }
 
+/// Returns the length of the URL in bytes, rounded up: whatever its scheme, that of the longest one is counted.
 #[inline]
+fn bytes(uri: &Uri) -> usize {
+    /// The `http` crate accepts schemes of up to 64 bytes.
+    const MAX_SCHEME_BYTES: usize = 64 + "://".len();
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    MAX_SCHEME_BYTES + authority + path
+}
+
 fn parts(uri: &Uri) -> [&str; 5] {
     let (scheme, after) = match uri.scheme_str() {
         Some("http") => ("http://", ""),
