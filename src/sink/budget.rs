@@ -45,11 +45,17 @@ impl Budget {
     }
 
     /// Charges the bytes of a record that has ended.
+    #[inline]
     pub(super) fn charge(&self, bytes: usize) {
-        if bytes == 0 {
-            return;
+        if bytes > 0 {
+            self.recharge(0, bytes);
         }
-        let charged = self.charged.bytes.fetch_add(bytes, Relaxed).wrapping_add(bytes);
+    }
+
+    /// Charges `bytes` in place of what was charged for the same record before.
+    pub(super) fn recharge(&self, before: usize, bytes: usize) {
+        let more = bytes.wrapping_sub(before);
+        let charged = self.charged.bytes.fetch_add(more, Relaxed).wrapping_add(more);
         if charged > self.charged.threshold.load(Relaxed) {
             self.is_exceeded.store(true, Release);
         }

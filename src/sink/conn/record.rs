@@ -80,10 +80,10 @@ pub(crate) struct ConnRecord {
     /// The peer will send nothing more.
     pub(in crate::sink) peer_closed: AtomicBool,
     /// HTTP/2 is spoken over it.
-    http2: AtomicBool,
+    pub(in crate::sink) http2: AtomicBool,
     /// What is spoken over it is protected with TLS, whether that is recorded or not: said of accepted ones.
     #[cfg(feature = "server")]
-    is_protected: AtomicBool,
+    pub(in crate::sink) is_protected: AtomicBool,
     pub(crate) end: EndCell,
 }
 
@@ -140,6 +140,7 @@ impl ConnRecord {
     }
 
     /// The memory that it takes besides its own place.
+    #[inline]
     pub(in crate::sink) fn heap_bytes(&self) -> usize {
         let boxed = |fault: &Fault| size_of::<Fault>() + fault.heap_bytes();
         self.path.as_deref().map_or(0, str::len)
@@ -179,9 +180,12 @@ impl ConnRef {
         ConnRef::new(group, Some(Arc::new(record)))
     }
 
-    /// `None` when nothing more is recorded of that dial.
-    pub(in crate::sink) fn register(group: Arc<DialGroup>, record: ConnRecord) -> Option<Self> {
-        let other = group.add_conn(record)?;
+    /// Adds the connection that `make` returns. Returns `None` if nothing more is recorded of that dial.
+    pub(in crate::sink) fn register(
+        group: Arc<DialGroup>,
+        make: impl FnOnce(&Core) -> ConnRecord,
+    ) -> Option<Self> {
+        let other = group.add_conn(make)?;
         Some(ConnRef::new(group, other))
     }
 

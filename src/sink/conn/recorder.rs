@@ -9,6 +9,7 @@ use crate::{
     record::{EndReason, Failure},
     sink::{
         clock::Tick,
+        core::Core,
         dial::group::DialGroup,
         dns::record::DnsRecorder,
         probe::{Probe, ProbeEvent, ProbeSocket, catch_panic},
@@ -70,9 +71,10 @@ impl ConnRecorder {
 
     pub(in crate::sink) fn udp(group: Arc<DialGroup>, local: SocketAddr, remote: SocketAddr) -> Self {
         let endpoint = Endpoint { local: Some(local), remote: Some(remote), path: None };
-        let mut record = ConnRecord::new(&group.core, Transport::Udp, endpoint);
-        record.from_resolver = true;
-        Self::begin(group, record)
+        Self::begin(group, |core| ConnRecord {
+            from_resolver: true,
+            ..ConnRecord::new(core, Transport::Udp, endpoint)
+        })
     }
 
     pub(in crate::sink) fn adopt(
@@ -82,24 +84,24 @@ impl ConnRecorder {
         above_tls: bool,
     ) -> Self {
         let Some(group) = group else { return ConnRecorder(None) };
-        let mut record = ConnRecord::new(&group.core, transport, endpoint());
-        record.above_tls = above_tls;
-        if let Some(begin) = group.connect_begin() {
-            record.begin = begin;
-        }
-        Self::begin(group, record)
+        let (endpoint, dial_begin) = (endpoint(), group.connect_begin());
+        Self::begin(group, |core| {
+            let record = ConnRecord::new(core, transport, endpoint);
+            ConnRecord { above_tls, begin: dial_begin.unwrap_or(record.begin), ..record }
+        })
     }
 
     /// One that the peer has made.
     #[cfg(feature = "server")]
     pub(in crate::sink) fn accepted(group: Arc<DialGroup>, endpoint: Endpoint) -> Self {
-        let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
-        record.accepted = true;
-        Self::begin(group, record)
+        Self::begin(group, |core| ConnRecord {
+            accepted: true,
+            ..ConnRecord::new(core, Transport::Tcp, endpoint)
+        })
     }
 
-    fn begin(group: Arc<DialGroup>, record: ConnRecord) -> Self {
-        ConnRef::register(group, record).map_or(ConnRecorder(None), Self::established)
+    fn begin(group: Arc<DialGroup>, make: impl FnOnce(&Core) -> ConnRecord) -> Self {
+        ConnRef::register(group, make).map_or(ConnRecorder(None), Self::established)
     }
 
     pub(crate) fn is_on(&self) -> bool {

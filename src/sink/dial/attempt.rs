@@ -36,9 +36,10 @@ impl AttemptRecorder {
     ) -> Self {
         AttemptRecorder(group.and_then(|group| {
             let endpoint = Endpoint { remote: Some(remote), ..Endpoint::default() };
-            let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
-            record.from_resolver = from_resolver;
-            ConnRef::register(group, record)
+            ConnRef::register(group, |core| ConnRecord {
+                from_resolver,
+                ..ConnRecord::new(core, Transport::Tcp, endpoint)
+            })
         }))
     }
 

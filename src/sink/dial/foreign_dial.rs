@@ -14,7 +14,7 @@ use crate::{
         tls::recorder::{TlsFacts, TlsRecorder},
     },
 };
-use std::sync::{Arc, atomic::Ordering::Release};
+use std::sync::Arc;
 
 /// What was seen of a TLS handshake.
 #[derive(Debug)]
@@ -78,12 +78,15 @@ fn established(
     tunnels: &[ForeignTunnel],
     now: Tick,
 ) -> Option<ConnRef> {
-    let mut record = ConnRecord::new(&group.core, Transport::Tcp, endpoint);
-    record.begin = group.connect_begin().unwrap_or(now);
-    (record.is_unobserved, record.log) = (true, None);
-    let at = tunnels.first().map_or(now, |tunnel| tunnel.begin).max(record.begin);
-    record.established.store(at.0, Release);
-    let conn = ConnRef::register(group.clone(), record);
+    let begin = group.connect_begin().unwrap_or(now);
+    let at = tunnels.first().map_or(now, |tunnel| tunnel.begin).max(begin);
+    let conn = ConnRef::register(group.clone(), |core| ConnRecord {
+        is_unobserved: true,
+        begin,
+        established: at.0.into(),
+        log: None,
+        ..ConnRecord::new(core, Transport::Tcp, endpoint)
+    });
     recorder::set_established(group, conn.as_ref());
     recorder::end_at(group, || at, EndReason::Closed, None);
     conn

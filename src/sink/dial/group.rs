@@ -81,17 +81,24 @@ pub(crate) struct GroupState {
 impl GroupState {
     /// The memory that it takes besides its own place.
     fn heap_bytes(&self) -> usize {
-        let others =
-            self.others.iter().map(|other| size_of::<ConnRecord>() + ARC_COUNTER_BYTES + other.heap_bytes());
-        let dns = self.dns.iter().map(DnsRecord::heap_bytes);
-        let tls = self.tls.iter().map(TlsRecord::heap_bytes);
-        let skipped = self.dial.skipped.iter().map(|(_, reason)| reason.len());
-        let lists = self.others.capacity() * size_of::<Arc<ConnRecord>>()
+        let others: usize = self
+            .others
+            .iter()
+            .map(|other| size_of::<ConnRecord>() + ARC_COUNTER_BYTES + other.heap_bytes())
+            .sum();
+        let dns: usize = self.dns.iter().map(DnsRecord::heap_bytes).sum();
+        let tls: usize = self.tls.iter().map(TlsRecord::heap_bytes).sum();
+        let tls_list = if self.tls.spilled() { self.tls.capacity() * size_of::<TlsRecord>() } else { 0 };
+        let skipped: usize = self.dial.skipped.iter().map(|(_, reason)| reason.len()).sum();
+        others
+            + dns
+            + tls
+            + skipped
+            + tls_list
+            + self.others.capacity() * size_of::<Arc<ConnRecord>>()
             + self.dns.capacity() * size_of::<DnsRecord>()
-            + if self.tls.spilled() { self.tls.capacity() * size_of::<TlsRecord>() } else { 0 }
             + self.dial.skipped.capacity() * size_of::<(SocketAddr, Box<str>)>()
-            + self.dial.resolver_dials.capacity() * size_of::<ResolverDial>();
-        others.chain(dns).chain(tls).chain(skipped).sum::<usize>() + lists
+            + self.dial.resolver_dials.capacity() * size_of::<ResolverDial>()
     }
 
     pub(in crate::sink) fn others(&self) -> &[Arc<ConnRecord>] {
@@ -168,11 +175,18 @@ impl DialGroup {
         Some(begin(&mut state))
     }
 
-    /// A connection, or an attempt at one, begins. What is given back is the record, unless it is the first. `None`
-    /// when nothing may begin any more.
-    pub(in crate::sink) fn add_conn(&self, record: ConnRecord) -> Option<Option<Arc<ConnRecord>>> {
+    /// Adds a connection, or an attempt at one, which begins. Returns the record unless it is the first, and `None` if
+    /// nothing may begin any more. The first is made in its place: it is large, and every move copies it.
+    pub(in crate::sink) fn add_conn(
+        &self,
+        make: impl FnOnce(&Core) -> ConnRecord,
+    ) -> Option<Option<Arc<ConnRecord>>> {
         self.begin_record(|state| {
-            let other = Arc::new(self.first.set(record).err()?);
+            if self.first.get().is_none() {
+                self.first.get_or_init(|| make(&self.core));
+                return None;
+            }
+            let other = Arc::new(make(&self.core));
             state.others.push(other.clone());
             Some(other)
         })
@@ -192,14 +206,14 @@ impl DialGroup {
             self.core.ended_conns.fetch_add(more as usize, Relaxed);
             if !state.sealed && self.core.budget.is_limited() {
                 let bytes = u32::try_from(self.bytes(&state)).unwrap_or(u32::MAX);
-                self.core.budget.release(state.charged as usize);
-                self.core.budget.charge(bytes as usize);
-                state.charged = bytes;
+                let charged = std::mem::replace(&mut state.charged, bytes);
+                self.core.budget.recharge(charged as usize, bytes as usize);
             }
         }
     }
 
     /// The memory that it takes with its place and all that is in it.
+    #[inline]
     fn bytes(&self, state: &GroupState) -> usize {
         let own = record_bytes::<GroupSlot>() + ARC_COUNTER_BYTES + size_of::<DialGroup>();
         let dial = self.dial.as_ref().map_or(0, |dial| {
