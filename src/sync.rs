@@ -1,8 +1,12 @@
-//! Atomics and locks of what is lock-free: the standard library's, or under `cfg(loom)` those of loom, which runs
-//! the models in `sink::loom_models` through every order of events that the memory model allows.
+//! Synchronization primitives: locks that ignore poisoning, and types that can be checked with loom.
 //!
-//! `Arc` is the standard library's in both: the order that its counts give is its own affair, and loom's lacks
-//! much of it.
+//! Lock-free code imports its atomics and locks from here. They are the standard library's, or loom's under
+//! `cfg(loom)`, where the models run that code through every order of events that the memory model allows.
+//!
+//! `Arc` is always the standard library's: loom's lacks much of its interface, and the ordering of the reference count
+//! is not what the models check.
+
+use std::sync::{LockResult, PoisonError};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
@@ -16,18 +20,40 @@ pub(crate) use std::sync::{
 };
 
 #[cfg(loom)]
-pub(crate) use modelled::OnceLock;
+pub(crate) use once_lock::OnceLock;
+
+/// Takes a lock even if another thread panicked while it held the lock.
+///
+/// Poisoning protects invariants that a panic may have left broken. Data behind the locks of this crate is valid after
+/// every statement, and a panic in one request must not break the others.
+pub(crate) trait IgnorePoison {
+    /// The guard of the lock.
+    type Guard;
+
+    /// Returns the guard, poisoned or not.
+    fn ignore_poison(self) -> Self::Guard;
+}
+
+impl<G> IgnorePoison for LockResult<G> {
+    type Guard = G;
+
+    fn ignore_poison(self) -> G {
+        self.unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 #[cfg(loom)]
-mod modelled {
+mod once_lock {
     use super::AtomicU8;
     use std::sync::{
         self,
         atomic::Ordering::{Acquire, Relaxed, Release},
     };
 
-    /// What loom does not have. The value lies in the standard library's; whether it is seen, and what is seen
-    /// with it, is decided by an atomic of loom's. Unlike there, who comes second does not wait for the first.
+    /// The standard library's `OnceLock` for loom, which has none of its own.
+    ///
+    /// The value is stored in the standard library's type. An atomic of loom's decides whether a reader sees it, and
+    /// what it sees with it. Unlike the original, a second writer does not wait for the first.
     #[derive(Debug)]
     pub(crate) struct OnceLock<T> {
         state: AtomicU8,
@@ -63,7 +89,8 @@ mod modelled {
             self.get().expect("models ask for no value that another thread is about to write")
         }
 
-        /// Who has it alone has it from an `Arc`, whose order loom does not know: hence another atomic.
+        /// Takes the value and leaves a new, empty lock with an atomic of its own: the caller got exclusive access from
+        /// an `Arc`, an ordering that loom does not know of.
         pub(crate) fn take(&mut self) -> Option<T> {
             std::mem::take(self).value.into_inner()
         }

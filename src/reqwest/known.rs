@@ -1,13 +1,16 @@
 //! Which connection a response came over, where its client tells no more of that than the two addresses.
 
-use crate::sink::{ConnRef, Tick};
+use crate::{
+    sink::{ConnRef, Tick},
+    sync::IgnorePoison,
+};
 use ::reqwest::Url;
 use http::{Extensions, Uri};
 use hyper_util::client::legacy::connect::HttpInfo;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 /// Ours and the peer's.
@@ -118,7 +121,7 @@ impl Known {
     }
 
     fn lock_unaddressed(&self) -> MutexGuard<'_, Unaddressed> {
-        self.unaddressed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unaddressed.lock().ignore_poison()
     }
 
     /// The only one that can have carried a request which began then. `None` when there is none, it was not
@@ -155,7 +158,7 @@ impl Known {
     }
 
     fn lock(&self) -> MutexGuard<'_, [HashMap<Addresses, Entry>; 2]> {
-        self.both.lock().unwrap_or_else(PoisonError::into_inner)
+        self.both.lock().ignore_poison()
     }
 }
 

@@ -5,6 +5,7 @@
 //! It is polled to its end right here: nothing of it is spawned, and nothing waits.
 
 use super::slot::outside;
+use crate::sync::IgnorePoison;
 use ::tonic::{body::Body as TonicBody, transport::Endpoint};
 use futures_util::FutureExt;
 use http::{Request, Uri};
@@ -14,7 +15,7 @@ use std::{
     future::{poll_fn, ready},
     mem,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll},
 };
 use tokio::{io::duplex, task::unconstrained};
@@ -87,7 +88,7 @@ impl Tasks {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Task>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().ignore_poison()
     }
 }
 
