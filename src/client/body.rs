@@ -1,22 +1,23 @@
 //! What the preset sends, and what it answers with.
 
 use super::{decompress::Decoded, error::ClientError, pool::LeasedBody};
-use crate::{error::TimedOut, request::TraceResponseBody, sink::RequestHandle};
+use crate::{
+    error::{BoxError, TimedOut},
+    request::TraceResponseBody,
+    sink::RequestHandle,
+};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use std::{
     any::Any,
-    error::Error,
     fmt,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::time::Sleep;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The body of a request. Bytes can be sent again when a redirect asks for it; a stream cannot.
 #[derive(Default)]

@@ -10,6 +10,7 @@ use super::{
 use crate::tls::{ClientCertificate, Roots};
 use crate::{
     connect::{KeepAlive, TcpConnector},
+    error::BoxError,
     proxy::{ProxyLayer, ProxySelector},
     request::TraceRequestLayer,
     resolve::{ResolverConfigError, StubResolver},
@@ -19,7 +20,6 @@ use crate::{
 use http::{HeaderValue, Request, Response};
 use rustls::ClientConfig;
 use std::{
-    error::Error,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -29,7 +29,6 @@ use tower::util::{BoxCloneSyncService, MapErr};
 use tower_layer::Layer;
 use tower_service::Service;
 
-type BoxError = Box<dyn Error + Send + Sync>;
 /// The service below redirects, as the layers of [`ClientBuilder::layer`] see it.
 pub type ClientService = BoxCloneSyncService<Request<Body>, Response<ResponseBody>, BoxError>;
 

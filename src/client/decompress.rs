@@ -1,7 +1,7 @@
 //! Asks for gzip and undoes it, when nobody else speaks of encodings (as Go's transport does).
 
 use crate::{
-    error::{DecodeError, classify},
+    error::{BoxError, DecodeError, classify},
     sink::{DecodedBodyRecorder, ResponseExt},
 };
 use bytes::{Buf, Bytes};
@@ -18,8 +18,6 @@ use std::{
 };
 use tower_http::decompression::{Decompression, DecompressionBody};
 use tower_service::Service;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 

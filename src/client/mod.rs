@@ -49,7 +49,7 @@ use self::{
     wire::Wire,
 };
 use crate::{
-    error::NoRuntime,
+    error::{BoxError, NoRuntime},
     request::is_redirect,
     sink::{RequestHandle, TraceSink},
 };
@@ -69,8 +69,6 @@ use std::{
 };
 use tower::ServiceExt;
 use tower_service::Service;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// An HTTP client whose requests are traced. Cheap to clone; all clones share their connections. See the
 /// [module](self).

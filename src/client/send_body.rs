@@ -1,5 +1,6 @@
 //! The body of a request on its way to the connection: may have to wait, and says when it was sent.
 
+use crate::error::BoxError;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -18,8 +19,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Sleep, sleep};
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Keeps a body back until the server says `100 Continue`, or does not in time (RFC 9110 section 10.1.1). When it
 /// gives its final answer instead, the body is not sent at all, as it may not want it.

@@ -6,6 +6,7 @@ use super::{
     pool::{LeasedBody, Pool},
 };
 use crate::{
+    error::BoxError,
     request::{TraceRequestLayer, TraceResponseBody},
     sink::RequestHandle,
 };
@@ -13,14 +14,11 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use std::{
-    error::Error,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 use tower_service::Service;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 #[derive(Clone)]
 pub(super) struct Wire {

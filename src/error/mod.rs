@@ -61,6 +61,10 @@ use crate::record::{
 };
 use std::{borrow::Cow, num::NonZeroU32};
 
+/// A boxed error of any type, such as that of a user's service, body or resolver.
+#[cfg(any(feature = "request", feature = "resolve"))]
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why something failed: the code, and the text for people.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fault {

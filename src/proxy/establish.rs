@@ -3,22 +3,19 @@
 use super::{Proxy, ProxyLayer, ProxyStream, address::Scheme, connect, socks};
 use crate::{
     connect::Target,
-    error::{NoRuntime, ProxyErrorKind, classify},
+    error::{BoxError, NoRuntime, ProxyErrorKind, classify},
     sink::{ConnRef, DialRecorder},
 };
 use http::Uri;
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::{Connection, dns::Name};
 use std::{
-    error::Error,
     future::poll_fn,
     net::{IpAddr, SocketAddr},
     pin::pin,
     time::Duration,
 };
 use tower_service::Service;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What a proxy is asked for.
 pub(super) struct Asked {

@@ -1,14 +1,13 @@
 use super::ProxyStream;
+use crate::error::BoxError;
 use futures_util::future::BoxFuture;
 use pin_project_lite::pin_project;
 use std::{
-    error::Error,
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-type BoxError = Box<dyn Error + Send + Sync>;
 type Through<IO> = BoxFuture<'static, Result<ProxyStream<IO>, BoxError>>;
 
 pin_project! {

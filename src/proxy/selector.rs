@@ -1,12 +1,10 @@
 //! Which proxy there is for a destination.
 
 use super::Proxy;
-use crate::error::InvalidProxy;
+use crate::error::{BoxError, InvalidProxy};
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
-use std::{env, error::Error, fmt, net::IpAddr, sync::Arc};
-
-type BoxError = Box<dyn Error + Send + Sync>;
+use std::{env, fmt, net::IpAddr, sync::Arc};
 
 /// Says which proxy to use for a destination, if any. Cheap to clone.
 ///

@@ -2,7 +2,7 @@
 
 use crate::{
     connect::destination,
-    error::classify,
+    error::{BoxError, classify},
     reqwest::known::{Addresses, Known, Origin, addresses},
     sink::{DialRecorder, Endpoint, Tick, TraceSink},
     tls::observe::{Chains, Handshakes, Outcome},
@@ -19,8 +19,6 @@ use std::{
 };
 use tower_layer::Layer;
 use tower_service::Service;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Records the dials of a reqwest client: for [`ClientBuilder::connector_layer`](reqwest::ClientBuilder::connector_layer).
 ///

@@ -89,6 +89,7 @@ pub use self::{
 
 use crate::{
     connect::TcpConnector,
+    error::BoxError,
     request::{TraceRequest, TraceRequestLayer},
     sink::{RequestHandle, ResponseExt, TraceSink},
 };
@@ -194,8 +195,6 @@ fn origin(sink: &TraceSink, endpoint: &Endpoint) -> Uri {
     let named = sink.may_record().then(|| origin::of(endpoint)).flatten();
     named.unwrap_or_else(|| endpoint.uri().clone())
 }
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Records the calls of a channel; what [`connect`] and its sisters put around it.
 ///

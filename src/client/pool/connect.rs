@@ -1,14 +1,17 @@
 //! Making connections.
 
 use super::{Pool, form::Way, host::Host, io::PooledIo, link::Link, place::Place};
-use crate::{connect::TcpConnector, error::ClientClosed, proxy::ProxyConnector, tls::TraceTls};
+use crate::{
+    connect::TcpConnector,
+    error::{BoxError, ClientClosed},
+    proxy::ProxyConnector,
+    tls::TraceTls,
+};
 use hyper::rt::Executor;
 use hyper_util::client::legacy::connect::Connection;
-use std::{error::Error, future::poll_fn, sync::Arc};
+use std::{future::poll_fn, sync::Arc};
 use tokio::sync::oneshot;
 use tower_service::Service;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What connections are made by: TLS with the server over the way through a proxy, over TLS with the proxy.
 pub(in crate::client) type Connector = TraceTls<ProxyConnector<TraceTls<TcpConnector>>>;

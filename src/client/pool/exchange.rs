@@ -14,7 +14,7 @@ use crate::{
         body::Body,
         send_body::{Gate, Refusal, SendBody, Sent},
     },
-    error::{ClientClosed, IncompleteBody, Lengths, NoRuntime, TimedOut, classify},
+    error::{BoxError, ClientClosed, IncompleteBody, Lengths, NoRuntime, TimedOut, classify},
     request::TraceBody,
     sink::CurrentRequest,
 };
@@ -35,7 +35,6 @@ use std::{
 };
 use tokio::time::{Sleep, sleep};
 
-type BoxError = Box<dyn Error + Send + Sync>;
 type Dial = BoxFuture<'static, Result<Link, BoxError>>;
 
 #[derive(Clone, Copy, Debug, Default)]

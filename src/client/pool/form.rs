@@ -5,15 +5,15 @@ use super::{
     host::{Host, header},
     link::Link,
 };
-use crate::{error::InvalidRequest, proxy::Proxy};
+use crate::{
+    error::{BoxError, InvalidRequest},
+    proxy::Proxy,
+};
 use http::{
     HeaderValue, Method, Request, Uri, Version,
     header::{HOST, PROXY_AUTHORIZATION, UPGRADE},
     uri::{Authority, Parts, PathAndQuery, Scheme},
 };
-use std::error::Error;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What connections are shared by.
 #[derive(Clone, PartialEq, Eq, Hash)]

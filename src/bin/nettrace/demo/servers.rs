@@ -36,11 +36,11 @@ pub(super) struct Servers {
     pub(super) authority: String,
 }
 
-type Failed = Box<dyn Error + Send + Sync>;
+type BoxError = Box<dyn Error + Send + Sync>;
 
 impl Servers {
     /// Starts them. They run until `tasks` is dropped.
-    pub(super) async fn start(tasks: &mut JoinSet<()>) -> Result<Servers, Failed> {
+    pub(super) async fn start(tasks: &mut JoinSet<()>) -> Result<Servers, BoxError> {
         let authority = Authority::new("nettrace demo CA")?;
         let stranger = Authority::new("Somebody Else")?;
         let (https, https_port) = listen().await?;
@@ -54,7 +54,7 @@ impl Servers {
     }
 }
 
-async fn listen() -> Result<(TcpListener, u16), Failed> {
+async fn listen() -> Result<(TcpListener, u16), BoxError> {
     let listener = TcpListener::bind((SERVER, 0)).await?;
     let port = listener.local_addr()?.port();
     Ok((listener, port))
@@ -72,7 +72,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, redirect: Arc<st
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, redirect: Arc<str>) -> Result<(), Failed> {
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, redirect: Arc<str>) -> Result<(), BoxError> {
     stream.set_nodelay(true)?;
     let server = auto::Builder::new(TokioExecutor::new());
     let service = service_fn(move |request| respond(request, redirect.clone()));
@@ -136,7 +136,7 @@ struct Authority {
 }
 
 impl Authority {
-    fn new(name: &str) -> Result<Self, Failed> {
+    fn new(name: &str) -> Result<Self, BoxError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -146,7 +146,7 @@ impl Authority {
     }
 
     /// A server that shows a certificate for these names, and speaks HTTP/2 and HTTP/1.1.
-    fn issue(&self, names: &[&str]) -> Result<TlsAcceptor, Failed> {
+    fn issue(&self, names: &[&str]) -> Result<TlsAcceptor, BoxError> {
         let mut params =
             CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         params.distinguished_name = common_name(names.first().copied().unwrap_or_default());
