@@ -5,11 +5,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod besides;
 mod demo;
 mod get;
 mod interrupt;
 mod output;
+mod probes;
 mod proxy;
 mod show;
 mod tls;

@@ -123,12 +123,12 @@ pub(crate) struct GetArgs {
     #[arg(long, conflicts_with = "output")]
     pub(crate) trace_only: bool,
     #[command(flatten)]
-    pub(crate) besides: BesidesArgs,
+    pub(crate) probes: ProbeArgs,
 }
 
-/// What is recorded besides the requests.
+/// What is recorded in addition to the requests.
 #[derive(Debug, Args)]
-pub(crate) struct BesidesArgs {
+pub(crate) struct ProbeArgs {
     /// Record the kernel's conntrack entry of each connection (Linux; needs CAP_NET_ADMIN)
     #[arg(long)]
     pub(crate) conntrack: bool,
@@ -179,7 +179,7 @@ impl From<Headers> for HeaderCapture {
 }
 
 /// Takes what may be a password out of the arguments that an error repeats.
-pub(crate) fn without_secrets(mut error: clap::Error) -> clap::Error {
+pub(crate) fn mask_secrets(mut error: clap::Error) -> clap::Error {
     let text = |error: &clap::Error, kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         _ => None,
@@ -196,7 +196,7 @@ pub(crate) fn without_secrets(mut error: clap::Error) -> clap::Error {
     if error.kind() == ErrorKind::UnknownArgument
         && text(&error, ContextKind::InvalidArg).is_some_and(|arg| !arg.starts_with('-'))
     {
-        replace(&mut error, ContextKind::InvalidArg, HIDDEN.into());
+        replace(&mut error, ContextKind::InvalidArg, MASK.into());
     }
     if let Some(command) = text(&error, ContextKind::InvalidSubcommand) {
         replace(&mut error, ContextKind::InvalidSubcommand, without_user_info(&command));
@@ -204,13 +204,13 @@ pub(crate) fn without_secrets(mut error: clap::Error) -> clap::Error {
     error
 }
 
-const HIDDEN: &str = "***";
+const MASK: &str = "***";
 
 /// The name of a header field as far as there is one, and nothing of its value.
 fn header_name(text: &str) -> String {
     match text.split_once(':').and_then(|(name, _)| name.trim().parse::<HeaderName>().ok()) {
-        Some(name) => format!("{name}: {HIDDEN}"),
-        None => HIDDEN.into(),
+        Some(name) => format!("{name}: {MASK}"),
+        None => MASK.into(),
     }
 }
 

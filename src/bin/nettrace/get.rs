@@ -2,9 +2,9 @@
 
 use crate::{
     args::{GetArgs, Headers},
-    besides::Besides,
     input,
-    output::{JsonOutput, Problem, Screen, Stream, is_dash, unless_broken},
+    output::{JsonOutput, Problem, Stream, TextOutput, ignore_broken_pipe, is_dash},
+    probes::Probes,
     signals::Signals,
 };
 use bytes::Bytes;
@@ -26,12 +26,12 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use url::Url;
 
 pub(crate) async fn run(args: &GetArgs, ascii: bool) -> Result<(), Problem> {
-    let plan = Plan::of(args)?;
+    let plan = RequestPlan::of(args)?;
     let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
     let mut output = plan.output.open().await?;
-    let besides = Besides::of(&args.besides)?;
-    let sink = besides.sink(TraceSink::builder().headers(args.headers.into()));
-    let client = client(args, &sink, &besides)?;
+    let probes = Probes::of(&args.probes)?;
+    let sink = probes.sink(TraceSink::builder().headers(args.headers.into()));
+    let client = client(args, &sink, &probes)?;
     let mut signals = Signals::new().map_err(|error| Problem::failed(error.to_string()))?;
 
     let mut problem = None;
@@ -52,14 +52,14 @@ pub(crate) async fn run(args: &GetArgs, ascii: bool) -> Result<(), Problem> {
         // What an interrupted request brought. Whether it can be written no longer matters.
         let _ = tokio::time::timeout(Duration::from_millis(200), output.flush()).await;
     }
-    let trace = conclude(&client, &sink).await;
+    let trace = finish(&client, &sink).await;
     plan.report(args, &trace, json, ascii)?;
-    besides.conclude(&trace)?;
+    probes.finish(&trace)?;
     problem.map_or(Ok(()), Err)
 }
 
 /// What follows from the arguments taken together.
-struct Plan {
+struct RequestPlan {
     method: Method,
     url: Uri,
     body: Bytes,
@@ -71,13 +71,13 @@ struct Plan {
 /// Where the response's body goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Output {
-    Nowhere,
+    Discard,
     Stdout,
     File(PathBuf),
 }
 
-impl Plan {
-    fn of(args: &GetArgs) -> Result<Plan, Problem> {
+impl RequestPlan {
+    fn of(args: &GetArgs) -> Result<RequestPlan, Problem> {
         let json_on_stdout = args.json.as_deref().is_some_and(is_dash);
         let output = match &args.output {
             Some(path) if !is_dash(path) => Output::File(path.clone()),
@@ -85,7 +85,7 @@ impl Plan {
                 return Err(Problem::usage("the body and the JSON cannot both go to standard output"));
             }
             Some(_) => Output::Stdout,
-            None if args.trace_only || json_on_stdout || io::stdout().is_terminal() => Output::Nowhere,
+            None if args.trace_only || json_on_stdout || io::stdout().is_terminal() => Output::Discard,
             None => Output::Stdout,
         };
         let is_taken = json_on_stdout || output == Output::Stdout;
@@ -95,7 +95,7 @@ impl Plan {
             None => Method::POST,
         };
         let stream = if is_taken { Stream::Stderr } else { Stream::Stdout };
-        Ok(Plan { method, url: uri(&args.url)?, body: data(&args.data)?, output, stream })
+        Ok(RequestPlan { method, url: uri(&args.url)?, body: data(&args.data)?, output, stream })
     }
 
     fn request(&self, args: &GetArgs) -> Request<Body> {
@@ -119,7 +119,7 @@ impl Plan {
         json: Option<JsonOutput>,
         ascii: bool,
     ) -> Result<(), Problem> {
-        let screen = Screen::new(self.stream, ascii);
+        let screen = TextOutput::new(self.stream, ascii);
         let drawn = screen.waterfall(trace, false, args.headers != Headers::Off);
         if let Some(json) = json {
             json.write(trace, args.precise)?;
@@ -131,7 +131,7 @@ impl Plan {
 impl Output {
     async fn open(&self) -> Result<Option<Box<dyn AsyncWrite + Unpin>>, Problem> {
         match self {
-            Output::Nowhere => Ok(None),
+            Output::Discard => Ok(None),
             Output::Stdout => Ok(Some(Box::new(tokio::io::stdout()))),
             Output::File(path) => match tokio::fs::File::create(path).await {
                 Ok(file) => Ok(Some(Box::new(file))),
@@ -170,8 +170,8 @@ fn data(parts: &[String]) -> Result<Bytes, Problem> {
     Ok(body.into())
 }
 
-fn client(args: &GetArgs, sink: &TraceSink, besides: &Besides) -> Result<Client, Problem> {
-    let mut builder = besides
+fn client(args: &GetArgs, sink: &TraceSink, probes: &Probes) -> Result<Client, Problem> {
+    let mut builder = probes
         .client(Client::builder(sink))
         .source_ip(args.source_ip)
         .timeout(args.timeout)
@@ -191,7 +191,7 @@ fn client(args: &GetArgs, sink: &TraceSink, besides: &Besides) -> Result<Client,
     if !args.nameservers.is_empty() {
         builder = builder.nameservers(args.nameservers.iter().copied());
     }
-    builder.build().map_err(|error| Problem::failed(chain(&error)))
+    builder.build().map_err(|error| Problem::failed(error_chain(&error)))
 }
 
 fn proxies(text: &str) -> Result<ProxySelector, Problem> {
@@ -203,7 +203,7 @@ fn proxies(text: &str) -> Result<ProxySelector, Problem> {
 }
 
 fn roots(path: &Path) -> Result<Roots, Problem> {
-    Roots::from_pem_file(path).map_err(|error| Problem::usage(chain(&error)))
+    Roots::from_pem_file(path).map_err(|error| Problem::usage(error_chain(&error)))
 }
 
 /// Makes the request and reads the whole response.
@@ -233,17 +233,17 @@ async fn exchange(
     }
     if let Some(out) = output {
         // Also what came of a body that then broke off.
-        unless_broken(out.flush().await).map_err(|error| unwritable(&error))?;
+        ignore_broken_pipe(out.flush().await).map_err(|error| unwritable(&error))?;
     }
-    pooled().await;
+    return_to_pool().await;
     done
 }
 
 /// Lets the client's tasks put the connection back, so that the next request finds it. There is but one
 /// thread, and nothing is left to wait for outside it.
-async fn pooled() {
-    const STEPS: usize = 8;
-    for _ in 0..STEPS {
+async fn return_to_pool() {
+    const MAX_YIELDS: usize = 8;
+    for _ in 0..MAX_YIELDS {
         tokio::task::yield_now().await;
     }
 }
@@ -260,10 +260,10 @@ fn unwritable(error: &io::Error) -> Problem {
 }
 
 /// Closes everything, so that the trace shows how it ended.
-async fn conclude(client: &Client, sink: &TraceSink) -> NetTrace {
+async fn finish(client: &Client, sink: &TraceSink) -> NetTrace {
     /// Nothing should take that long, but nothing must keep the trace from being written.
-    const PATIENCE: Duration = Duration::from_secs(2);
-    if tokio::time::timeout(PATIENCE, client.close()).await.is_err() {
+    const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+    if tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await.is_err() {
         sink.close();
     }
     sink.refresh().await;
@@ -276,7 +276,7 @@ async fn conclude(client: &Client, sink: &TraceSink) -> NetTrace {
 }
 
 /// An error with all its causes, each said once.
-fn chain(error: &(dyn Error + 'static)) -> String {
+fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let (mut is_explained, mut cause) = (error.is::<TlsError>(), error.source());
     while let Some(error) = cause {

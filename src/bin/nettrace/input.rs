@@ -33,9 +33,9 @@ fn bounded(
     max_bytes: u64,
     is_wanted: impl FnOnce(&[u8]) -> bool,
 ) -> io::Result<Vec<u8>> {
-    const BEGINNING: u64 = 64 << 10;
+    const PREFIX_BYTES: u64 = 64 << 10;
     let mut content = Vec::new();
-    input.by_ref().take(BEGINNING).read_to_end(&mut content)?;
+    input.by_ref().take(PREFIX_BYTES).read_to_end(&mut content)?;
     if !is_wanted(&content) {
         return Ok(content);
     }

@@ -1,11 +1,11 @@
 //! The command `nettrace`: makes requests, and shows what happened behind them.
 
 mod args;
-mod besides;
 mod demo;
 mod get;
 mod input;
 mod output;
+mod probes;
 mod show;
 mod signals;
 // Shared with the library, which does not make it public.
@@ -19,11 +19,11 @@ use std::process::ExitCode;
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| args::without_secrets(error).exit());
+    let cli = Cli::try_parse().unwrap_or_else(|error| args::mask_secrets(error).exit());
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            output::complain(&problem.text);
+            output::warn(&problem.text);
             ExitCode::from(problem.code)
         }
     }

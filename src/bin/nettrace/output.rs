@@ -37,18 +37,18 @@ pub(crate) enum Stream {
 
 /// Where and how waterfalls are drawn.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Screen {
+pub(crate) struct TextOutput {
     stream: Stream,
     color: bool,
     ascii: bool,
     columns: usize,
 }
 
-impl Screen {
+impl TextOutput {
     pub(crate) fn new(stream: Stream, ascii: bool) -> Self {
         /// Wider bars tell nothing more.
-        const MOST: usize = 160;
-        const WITHOUT_TERMINAL: usize = 100;
+        const MAX_COLUMNS: usize = 160;
+        const DEFAULT_COLUMNS: usize = 100;
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
         let (is_terminal, size) = match stream {
@@ -56,12 +56,12 @@ impl Screen {
             Stream::Stderr => (io::stderr().is_terminal(), terminal_size::terminal_size_of(io::stderr())),
         };
         let said = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-        let columns = size.map(|(width, _)| usize::from(width.0)).or(said).unwrap_or(WITHOUT_TERMINAL);
-        Screen {
+        let columns = size.map(|(width, _)| usize::from(width.0)).or(said).unwrap_or(DEFAULT_COLUMNS);
+        TextOutput {
             stream,
             color: is_terminal && !is_set("NO_COLOR") && !is_dumb,
-            ascii: ascii || !speaks_utf8(),
-            columns: columns.min(MOST),
+            ascii: ascii || !is_utf8_locale(),
+            columns: columns.min(MAX_COLUMNS),
         }
     }
 
@@ -93,7 +93,7 @@ impl Screen {
 
     /// Prints text. That nobody reads it any more is no error.
     pub(crate) fn print(self, text: &str) -> io::Result<()> {
-        unless_broken(match self.stream {
+        ignore_broken_pipe(match self.stream {
             Stream::Stdout => {
                 io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush())
             }
@@ -103,7 +103,7 @@ impl Screen {
 }
 
 /// Unless the locale names another encoding.
-fn speaks_utf8() -> bool {
+fn is_utf8_locale() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().filter_map(|name| env::var(name).ok());
     let charset = locale.into_iter().find(|locale| !locale.is_empty());
     let charset =
@@ -133,16 +133,17 @@ impl JsonOutput {
 
     pub(crate) fn write(self, trace: &NetTrace, precise: bool) -> Result<(), Problem> {
         let (written, name) = match self {
-            JsonOutput::Stdout => {
-                (unless_broken(to(io::stdout().lock(), trace, precise)), "standard output".into())
-            }
-            JsonOutput::File { file, name } => (to(file, trace, precise), name),
+            JsonOutput::Stdout => (
+                ignore_broken_pipe(write_json(io::stdout().lock(), trace, precise)),
+                "standard output".into(),
+            ),
+            JsonOutput::File { file, name } => (write_json(file, trace, precise), name),
         };
         written.map_err(|error| Problem::failed(format!("cannot write {name}: {error}")))
     }
 }
 
-fn to(out: impl Write, trace: &NetTrace, precise: bool) -> io::Result<()> {
+fn write_json(out: impl Write, trace: &NetTrace, precise: bool) -> io::Result<()> {
     fn pretty(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer_pretty(&mut *out, value)?;
         writeln!(out)
@@ -162,12 +163,12 @@ pub(crate) fn is_dash(path: &Path) -> bool {
 }
 
 /// Whoever reads our output may have had enough of it.
-pub(crate) fn unless_broken(result: io::Result<()>) -> io::Result<()> {
+pub(crate) fn ignore_broken_pipe(result: io::Result<()>) -> io::Result<()> {
     result.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
 /// Reports a problem: one line, whatever its text contains.
-pub(crate) fn complain(text: &str) {
+pub(crate) fn warn(text: &str) {
     let mut line = String::from("nettrace: ");
     for c in text.chars() {
         if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn text_is_broken_between_words() {
-        let screen = Screen { stream: Stream::Stdout, color: false, ascii: false, columns: 9 };
+        let screen = TextOutput { stream: Stream::Stdout, color: false, ascii: false, columns: 9 };
         assert_eq!(screen.wrapped("one two three-and-more é four"), "one two\nthree-and-more\né four");
         assert_eq!(screen.wrapped("one two 3"), "one two 3");
     }

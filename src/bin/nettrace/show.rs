@@ -2,7 +2,7 @@
 
 use crate::{
     input,
-    output::{Problem, Screen, Stream, is_dash},
+    output::{Problem, Stream, TextOutput, is_dash},
 };
 use nettrace::NetTrace;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(crate) fn run(file: &Path, headers: bool, ascii: bool) -> Result<(), Problem
     let json = input::read(file, input::MAX_TRACE_BYTES, may_be_trace)
         .map_err(|error| Problem::failed(format!("cannot read {name}: {error}")))?;
     let trace = parse(&json, &name)?;
-    let drawn = Screen::new(Stream::Stdout, ascii).waterfall(&trace, true, headers);
+    let drawn = TextOutput::new(Stream::Stdout, ascii).waterfall(&trace, true, headers);
     drawn.map_err(|error| Problem::failed(format!("cannot write to standard output: {error}")))
 }
 

@@ -16,17 +16,17 @@ use std::{
 use tokio::{net::UdpSocket, task::JoinSet};
 
 /// Where the HTTP servers listen.
-pub(super) const SERVER: Ipv4Addr = Ipv4Addr::LOCALHOST;
+pub(super) const SERVER_IP: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// On loopback too, but nobody listens there.
-const NOBODY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const UNUSED_IP: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// An alias.
-pub(super) const SHOP: &str = "shop.demo.test";
-pub(super) const WWW: &str = "www.demo.test";
-pub(super) const UNTRUSTED: &str = "untrusted.demo.test";
-pub(super) const UNKNOWN: &str = "nobody.demo.test";
-const EDGE: &str = "edge.demo.test";
+pub(super) const SHOP_HOST: &str = "shop.demo.test";
+pub(super) const WWW_HOST: &str = "www.demo.test";
+pub(super) const UNTRUSTED_HOST: &str = "untrusted.demo.test";
+pub(super) const UNKNOWN_HOST: &str = "nobody.demo.test";
+const EDGE_HOST: &str = "edge.demo.test";
 
-const TTL: u32 = 60;
+const TTL_SECONDS: u32 = 60;
 
 /// Starts the nameserver. It runs until `tasks` is dropped.
 pub(super) async fn start(tasks: &mut JoinSet<()>) -> io::Result<SocketAddr> {
@@ -60,26 +60,28 @@ fn reply(query: &Message) -> Message {
     reply.add_queries(query.queries.iter().cloned());
     let Some(question) = query.queries.first() else { return reply };
     let mut name = question.name().clone();
-    if is(&name, SHOP)
-        && let Ok(edge) = Name::from_ascii(EDGE)
+    if is_name(&name, SHOP_HOST)
+        && let Ok(edge) = Name::from_ascii(EDGE_HOST)
     {
-        reply.add_answer(Record::from_rdata(name, TTL, RData::CNAME(CNAME(edge.clone()))));
+        reply.add_answer(Record::from_rdata(name, TTL_SECONDS, RData::CNAME(CNAME(edge.clone()))));
         name = edge;
     }
-    let addresses: &[Ipv4Addr] = if is(&name, EDGE) {
-        &[NOBODY, SERVER]
-    } else if is(&name, WWW) || is(&name, UNTRUSTED) {
-        &[SERVER]
+    let addresses: &[Ipv4Addr] = if is_name(&name, EDGE_HOST) {
+        &[UNUSED_IP, SERVER_IP]
+    } else if is_name(&name, WWW_HOST) || is_name(&name, UNTRUSTED_HOST) {
+        &[SERVER_IP]
     } else {
         reply.metadata.response_code = ResponseCode::NXDomain;
         &[]
     };
     if question.query_type() == RecordType::A {
-        reply.add_answers(addresses.iter().map(|ip| Record::from_rdata(name.clone(), TTL, RData::A(A(*ip)))));
+        reply.add_answers(
+            addresses.iter().map(|ip| Record::from_rdata(name.clone(), TTL_SECONDS, RData::A(A(*ip)))),
+        );
     }
     reply
 }
 
-fn is(name: &Name, text: &str) -> bool {
+fn is_name(name: &Name, text: &str) -> bool {
     name.to_ascii().trim_end_matches('.').eq_ignore_ascii_case(text)
 }

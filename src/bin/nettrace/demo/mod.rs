@@ -3,7 +3,7 @@
 mod dns;
 mod servers;
 
-use crate::output::{JsonOutput, Problem, Screen, Stream};
+use crate::output::{JsonOutput, Problem, Stream, TextOutput};
 use http::{Method, Request, Uri};
 use nettrace::{
     Client, Failure, RequestHandle, TraceSink,
@@ -18,29 +18,29 @@ use tokio::task::JoinSet;
 pub(crate) async fn run(json: Option<&Path>, ascii: bool) -> Result<(), Problem> {
     let json = json.map(JsonOutput::open).transpose()?;
     let stream = if matches!(json, Some(JsonOutput::Stdout)) { Stream::Stderr } else { Stream::Stdout };
-    let screen = Screen::new(stream, ascii);
+    let screen = TextOutput::new(stream, ascii);
     let sink = TraceSink::new();
     let mut tasks = JoinSet::new();
-    let stage = Stage::set(&sink, &mut tasks).await.map_err(|error| not_started(&*error))?;
+    let fixture = Fixture::start(&sink, &mut tasks).await.map_err(|error| not_started(&*error))?;
 
-    let mut surprises = Vec::new();
-    for (at, scene) in stage.scenes().iter().enumerate() {
-        let trace = stage.play(scene, &mut surprises).await.trace();
+    let mut unexpected = Vec::new();
+    for (at, scenario) in fixture.scenarios().iter().enumerate() {
+        let trace = fixture.run(scenario, &mut unexpected).await.trace();
         let written = screen
             .print(&format!(
                 "{}{}\n{}\n\n",
                 separator(at),
-                screen.emphasised(scene.title),
-                screen.wrapped(scene.text)
+                screen.emphasised(scenario.title),
+                screen.wrapped(scenario.text)
             ))
             .and_then(|()| screen.waterfall(&trace, false, false));
         written.map_err(|error| Problem::failed(format!("cannot write to standard output: {error}")))?;
     }
-    stage.close().await;
+    fixture.close().await;
     if let Some(json) = json {
         json.write(&sink.snapshot("nettrace demo"), false)?;
     }
-    if surprises.is_empty() { Ok(()) } else { Err(Problem::failed(surprises.join("; "))) }
+    if unexpected.is_empty() { Ok(()) } else { Err(Problem::failed(unexpected.join("; "))) }
 }
 
 fn separator(at: usize) -> &'static str {
@@ -52,15 +52,15 @@ fn not_started(error: &(dyn Error + 'static)) -> Problem {
 }
 
 /// The clients and where they turn to.
-struct Stage {
+struct Fixture {
     servers: Servers,
     client: Client,
     http1: Client,
-    impatient: Client,
+    short_timeout: Client,
 }
 
 /// A request that shows something.
-struct Scene<'a> {
+struct Scenario<'a> {
     title: &'static str,
     text: &'static str,
     client: &'a Client,
@@ -71,8 +71,11 @@ struct Scene<'a> {
     failure: Option<Failure>,
 }
 
-impl Stage {
-    async fn set(sink: &TraceSink, tasks: &mut JoinSet<()>) -> Result<Stage, Box<dyn Error + Send + Sync>> {
+impl Fixture {
+    async fn start(
+        sink: &TraceSink,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Fixture, Box<dyn Error + Send + Sync>> {
         let nameserver = dns::start(tasks).await?;
         let servers = Servers::start(tasks).await?;
         // Nothing of how this machine looks names up matters here.
@@ -82,17 +85,17 @@ impl Stage {
         let roots = Roots::from_pem(&servers.authority)?;
         let builder =
             || -> ClientBuilder { Client::builder(sink).resolver(resolver.clone()).roots(roots.clone()) };
-        Ok(Stage {
+        Ok(Fixture {
             client: builder().build()?,
             http1: builder().http_version(HttpVersion::Http1Only).build()?,
-            impatient: builder().timeout(Duration::from_millis(60)).build()?,
+            short_timeout: builder().timeout(Duration::from_millis(60)).build()?,
             servers,
         })
     }
 
-    fn scenes(&self) -> [Scene<'_>; 6] {
+    fn scenarios(&self) -> [Scenario<'_>; 6] {
         let Servers { http_port, https_port, untrusted_port, .. } = self.servers;
-        let scene = |title, text, client, (scheme, host, port, path)| Scene {
+        let scenario = |title, text, client, (scheme, host, port, path)| Scenario {
             title,
             text,
             client,
@@ -101,87 +104,87 @@ impl Stage {
             failure: None,
         };
         [
-            scene(
+            scenario(
                 "A redirect, and an address that refuses",
                 "The first server sends us on. The name that it sends us to has two addresses: at the first one \
                  nobody listens, so the second is tried. TLS agrees on HTTP/2.",
                 &self.client,
-                ("http", dns::WWW, Some(http_port), "/old"),
+                ("http", dns::WWW_HOST, Some(http_port), "/old"),
             ),
-            scene(
+            scenario(
                 "A reused connection",
                 "The same host once more: no name to look up, nothing to connect to, no handshake.",
                 &self.client,
-                ("https", dns::SHOP, Some(https_port), "/"),
+                ("https", dns::SHOP_HOST, Some(https_port), "/"),
             ),
-            Scene {
+            Scenario {
                 pieces: 6,
-                ..scene(
+                ..scenario(
                     "An upload over HTTP/1.1",
                     "Another client, which does not offer HTTP/2, sends a body piece by piece.",
                     &self.http1,
-                    ("https", dns::SHOP, Some(https_port), "/upload"),
+                    ("https", dns::SHOP_HOST, Some(https_port), "/upload"),
                 )
             },
-            Scene {
+            Scenario {
                 failure: Some(Failure::SslUnknownAuthority),
-                ..scene(
+                ..scenario(
                     "A certificate that nobody vouches for",
                     "The handshake fails, but what the server showed is there to be read.",
                     &self.client,
-                    ("https", dns::UNTRUSTED, Some(untrusted_port), "/"),
+                    ("https", dns::UNTRUSTED_HOST, Some(untrusted_port), "/"),
                 )
             },
-            Scene {
+            Scenario {
                 failure: Some(Failure::DnsNxdomainError),
-                ..scene(
+                ..scenario(
                     "A name that does not exist",
                     "The nameserver says so, for IPv4 and IPv6 alike.",
                     &self.client,
-                    ("http", dns::UNKNOWN, None, "/"),
+                    ("http", dns::UNKNOWN_HOST, None, "/"),
                 )
             },
-            Scene {
+            Scenario {
                 failure: Some(Failure::GenericTimeoutError),
-                ..scene(
+                ..scenario(
                     "A server that does not answer in time",
                     "Which step it was that took the time would not be seen from the error alone.",
-                    &self.impatient,
-                    ("http", dns::WWW, Some(http_port), "/slow"),
+                    &self.short_timeout,
+                    ("http", dns::WWW_HOST, Some(http_port), "/slow"),
                 )
             },
         ]
     }
 
-    /// Makes the request of a scene and reads the response. Says so where it goes otherwise than it should.
-    async fn play(&self, scene: &Scene<'_>, surprises: &mut Vec<String>) -> RequestHandle {
+    /// Makes the request of a scenario and reads the response. Says so where it goes otherwise than it should.
+    async fn run(&self, scenario: &Scenario<'_>, unexpected: &mut Vec<String>) -> RequestHandle {
         let handle = RequestHandle::new();
-        let outcome = exchange(scene, handle.clone()).await;
-        match (&scene.failure, outcome) {
+        let outcome = exchange(scenario, handle.clone()).await;
+        match (&scenario.failure, outcome) {
             (None, Ok(())) => {}
             (Some(expected), Err(error)) if error.failure() == *expected => {}
-            (_, Ok(())) => surprises.push(format!("{} should have failed", scene.url)),
-            (_, Err(error)) => surprises.push(format!("{}: {}: {error}", scene.url, error.failure())),
+            (_, Ok(())) => unexpected.push(format!("{} should have failed", scenario.url)),
+            (_, Err(error)) => unexpected.push(format!("{}: {}: {error}", scenario.url, error.failure())),
         }
         handle
     }
 
     async fn close(&self) {
-        for client in [&self.client, &self.http1, &self.impatient] {
+        for client in [&self.client, &self.http1, &self.short_timeout] {
             client.close().await;
         }
     }
 }
 
-async fn exchange(scene: &Scene<'_>, handle: RequestHandle) -> Result<(), ClientError> {
+async fn exchange(scenario: &Scenario<'_>, handle: RequestHandle) -> Result<(), ClientError> {
     let mut request = Request::new(Body::empty());
-    if scene.pieces > 0 {
+    if scenario.pieces > 0 {
         *request.method_mut() = Method::POST;
-        *request.body_mut() = Body::new(servers::pieces(scene.pieces));
+        *request.body_mut() = Body::new(servers::pieces(scenario.pieces));
     }
-    *request.uri_mut() = scene.url.clone();
+    *request.uri_mut() = scenario.url.clone();
     request.extensions_mut().insert(handle);
-    scene.client.request(request).await?.into_body().bytes().await.map(drop)
+    scenario.client.request(request).await?.into_body().bytes().await.map(drop)
 }
 
 /// Made of parts that are all well-formed.

@@ -1,6 +1,6 @@
 //! The web servers of the demo.
 
-use super::dns::{SERVER, SHOP, UNTRUSTED, WWW};
+use super::dns::{SERVER_IP, SHOP_HOST, UNTRUSTED_HOST, WWW_HOST};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -41,21 +41,21 @@ type BoxError = Box<dyn Error + Send + Sync>;
 impl Servers {
     /// Starts them. They run until `tasks` is dropped.
     pub(super) async fn start(tasks: &mut JoinSet<()>) -> Result<Servers, BoxError> {
-        let authority = Authority::new("nettrace demo CA")?;
-        let stranger = Authority::new("Somebody Else")?;
+        let authority = CertificateAuthority::new("nettrace demo CA")?;
+        let stranger = CertificateAuthority::new("Somebody Else")?;
         let (https, https_port) = listen().await?;
         let (http, http_port) = listen().await?;
         let (untrusted, untrusted_port) = listen().await?;
-        let redirect: Arc<str> = format!("https://{SHOP}:{https_port}/").into();
-        tasks.spawn(serve(https, Some(authority.issue(&[SHOP, WWW])?), redirect.clone()));
-        tasks.spawn(serve(untrusted, Some(stranger.issue(&[UNTRUSTED])?), redirect.clone()));
+        let redirect: Arc<str> = format!("https://{SHOP_HOST}:{https_port}/").into();
+        tasks.spawn(serve(https, Some(authority.issue(&[SHOP_HOST, WWW_HOST])?), redirect.clone()));
+        tasks.spawn(serve(untrusted, Some(stranger.issue(&[UNTRUSTED_HOST])?), redirect.clone()));
         tasks.spawn(serve(http, None, redirect));
         Ok(Servers { http_port, https_port, untrusted_port, authority: authority.pem })
     }
 }
 
 async fn listen() -> Result<(TcpListener, u16), BoxError> {
-    let listener = TcpListener::bind((SERVER, 0)).await?;
+    let listener = TcpListener::bind((SERVER_IP, 0)).await?;
     let port = listener.local_addr()?.port();
     Ok((listener, port))
 }
@@ -130,19 +130,19 @@ pub(super) fn pieces(count: u8) -> impl http_body::Body<Data = Bytes, Error = In
 }
 
 /// A certificate authority.
-struct Authority {
+struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
-impl Authority {
+impl CertificateAuthority {
     fn new(name: &str) -> Result<Self, BoxError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate()?;
         let pem = params.self_signed(&key)?.pem();
-        Ok(Authority { issuer: Issuer::new(params, key), pem })
+        Ok(CertificateAuthority { issuer: Issuer::new(params, key), pem })
     }
 
     /// A server that shows a certificate for these names, and speaks HTTP/2 and HTTP/1.1.

@@ -1,8 +1,8 @@
-//! What is recorded besides the requests: what the kernel knows of their connections, packets, TLS secrets.
+//! What is recorded in addition to the requests: what the kernel knows of their connections, packets, TLS secrets.
 
 use crate::{
-    args::BesidesArgs,
-    output::{Problem, complain},
+    args::ProbeArgs,
+    output::{Problem, warn},
 };
 use nettrace::{NetTrace, TraceSink, TraceSinkBuilder, client::ClientBuilder, tls::KeyLog};
 use std::path::Path;
@@ -10,29 +10,33 @@ use std::path::Path;
 #[cfg(target_os = "linux")]
 mod kernel;
 #[cfg(not(target_os = "linux"))]
-#[path = "no_kernel.rs"]
+#[path = "unsupported/kernel.rs"]
 mod kernel;
 #[cfg(not(feature = "capture"))]
-#[path = "no_packets.rs"]
-mod packets;
+#[path = "unsupported/pcap_output.rs"]
+mod pcap_output;
 #[cfg(feature = "capture")]
-mod packets;
+mod pcap_output;
 
 /// Set up before the request is made, so that what cannot be written is told before.
-pub(crate) struct Besides {
+pub(crate) struct Probes {
     key_log: Option<KeyLog>,
-    kernel: kernel::Kernel,
-    packets: Option<packets::Packets>,
+    kernel: kernel::KernelProbes,
+    packets: Option<pcap_output::PcapOutput>,
 }
 
-impl Besides {
-    pub(crate) fn of(args: &BesidesArgs) -> Result<Self, Problem> {
+impl Probes {
+    pub(crate) fn of(args: &ProbeArgs) -> Result<Self, Problem> {
         let key_log = args.keylog.as_deref().map(key_log).transpose()?;
         let packets = match &args.pcap_file {
-            Some(file) => Some(packets::Packets::start(file, &args.pcap)?),
+            Some(file) => Some(pcap_output::PcapOutput::start(file, &args.pcap)?),
             None => None,
         };
-        Ok(Besides { key_log, kernel: kernel::Kernel::start(args.conntrack, args.conntrack_zone)?, packets })
+        Ok(Probes {
+            key_log,
+            kernel: kernel::KernelProbes::start(args.conntrack, args.conntrack_zone)?,
+            packets,
+        })
     }
 
     pub(crate) fn sink(&self, builder: TraceSinkBuilder) -> TraceSink {
@@ -52,10 +56,10 @@ impl Besides {
     }
 
     /// When all is over. What could not be recorded is told in a line each, and no reason to fail.
-    pub(crate) fn conclude(&self, trace: &NetTrace) -> Result<(), Problem> {
-        self.kernel.complain();
+    pub(crate) fn finish(&self, trace: &NetTrace) -> Result<(), Problem> {
+        self.kernel.warn_of_problems();
         if let Some(error) = self.key_log.as_ref().and_then(KeyLog::file_error) {
-            complain(&format!("not all TLS secrets were written: {error}"));
+            warn(&format!("not all TLS secrets were written: {error}"));
         }
         match &self.packets {
             Some(packets) => packets.write(trace, self.key_log.as_ref()),

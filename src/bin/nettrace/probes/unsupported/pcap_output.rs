@@ -5,9 +5,9 @@ use nettrace::{NetTrace, TraceSinkBuilder, tls::KeyLog};
 use std::{convert::Infallible, path::Path};
 
 /// This command was built without them.
-pub(crate) struct Packets(Infallible);
+pub(crate) struct PcapOutput(Infallible);
 
-impl Packets {
+impl PcapOutput {
     pub(crate) fn start(_: &Path, _: &[String]) -> Result<Self, Problem> {
         Err(Problem::usage(
             "this command was built without packet capture: build it with `--features cli,capture`, which \

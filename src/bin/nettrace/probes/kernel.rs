@@ -1,20 +1,20 @@
 //! What the kernel knows of connections.
 
-use crate::output::{Problem, complain};
+use crate::output::{Problem, warn};
 use nettrace::{
     TraceSinkBuilder,
     linux::{ConntrackProbe, ConntrackProbeBuilder, ConntrackProblem, TcpInfoProbe},
 };
 
-pub(crate) struct Kernel {
+pub(crate) struct KernelProbes {
     conntrack: Option<ConntrackProbe>,
 }
 
-impl Kernel {
+impl KernelProbes {
     pub(crate) fn start(conntrack: bool, zone: Option<u16>) -> Result<Self, Problem> {
         let builder = ConntrackProbe::builder();
         let builder = zone.into_iter().fold(builder, ConntrackProbeBuilder::zone);
-        Ok(Kernel { conntrack: conntrack.then(|| builder.build()) })
+        Ok(KernelProbes { conntrack: conntrack.then(|| builder.build()) })
     }
 
     pub(crate) fn probes(&self, builder: TraceSinkBuilder) -> TraceSinkBuilder {
@@ -25,7 +25,7 @@ impl Kernel {
         }
     }
 
-    pub(crate) fn complain(&self) {
+    pub(crate) fn warn_of_problems(&self) {
         let problems = self.conntrack.iter().flat_map(ConntrackProbe::problems);
         // That there are no timestamps is the kernel's default and spoils nothing.
         for problem in problems.filter(|problem| *problem != ConntrackProblem::NoTimestamps) {
@@ -33,7 +33,7 @@ impl Kernel {
                 ConntrackProblem::NotTracked => "; --conntrack-zone names another zone",
                 _ => "",
             };
-            complain(&format!("{problem}{option}"));
+            warn(&format!("{problem}{option}"));
         }
     }
 }

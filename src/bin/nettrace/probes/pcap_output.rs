@@ -1,7 +1,7 @@
 //! Packets, from the interfaces to a file.
 
 use super::unwritable;
-use crate::output::{Problem, complain};
+use crate::output::{Problem, warn};
 use nettrace::{
     NetTrace, TraceSinkBuilder,
     capture::{CaptureFile, CaptureProbe, PacketCapture},
@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 /// Bytes of packets, of all interfaces.
 const LIMIT: usize = 64 << 20;
 
-pub(crate) struct Packets {
+pub(crate) struct PcapOutput {
     file: PathBuf,
     probe: CaptureProbe,
 }
 
-impl Packets {
+impl PcapOutput {
     pub(crate) fn start(file: &Path, interfaces: &[String]) -> Result<Self, Problem> {
         let known = ["pcap", "pcapng"];
         let suffix = file.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
@@ -33,7 +33,7 @@ impl Packets {
             .start();
         // Empty as yet, but known to be writable, and to have a place for what these interfaces give.
         CaptureFile::new(&probe.captures()).write_to_file(file).map_err(|error| unwritable(file, &error))?;
-        Ok(Packets { file: file.into(), probe })
+        Ok(PcapOutput { file: file.into(), probe })
     }
 
     pub(crate) fn probe(&self, builder: TraceSinkBuilder) -> TraceSinkBuilder {
@@ -42,9 +42,9 @@ impl Packets {
 
     pub(crate) fn write(&self, trace: &NetTrace, key_log: Option<&KeyLog>) -> Result<(), Problem> {
         self.probe.stop();
-        self.probe.problems().iter().for_each(|problem| complain(&problem.to_string()));
+        self.probe.problems().iter().for_each(|problem| warn(&problem.to_string()));
         let captures = self.probe.captures();
-        captures.iter().filter_map(missing).for_each(|text| complain(&text));
+        captures.iter().filter_map(missing).for_each(|text| warn(&text));
         let secrets = key_log.map(KeyLog::to_nss).unwrap_or_default();
         CaptureFile::new(&captures)
             .trace(trace)
