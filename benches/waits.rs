@@ -7,7 +7,7 @@
 
 use nettrace::{
     Retention, TraceSink,
-    internals::{self, Conn},
+    bench_support::{self, Conn},
 };
 use std::{
     hint::black_box,
@@ -24,12 +24,12 @@ const KEPT: usize = 10_000;
 
 fn main() {
     table("one operation", |sink| {
-        let mut conn = internals::dial(sink);
+        let mut conn = bench_support::dial(sink);
         Box::new(move || conn.exchange(100))
     });
     table("a dial and its connection", |sink| {
         let sink = sink.clone();
-        Box::new(move || drop(internals::dial(&sink)))
+        Box::new(move || drop(bench_support::dial(&sink)))
     });
 }
 
@@ -66,7 +66,7 @@ fn table(what: &str, prepare: impl Fn(&TraceSink) -> Step) {
 
 fn round(prepare: impl Fn(&TraceSink) -> Step, beside: Beside, taken: &mut Vec<u64>) {
     let sink = TraceSink::builder().retention(Retention::bounded().connections(KEPT)).build();
-    (0..KEPT).for_each(|_| internals::dial(&sink).exchange(100));
+    (0..KEPT).for_each(|_| bench_support::dial(&sink).exchange(100));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| beside(&sink, &stop));
@@ -82,7 +82,7 @@ fn round(prepare: impl Fn(&TraceSink) -> Step, beside: Beside, taken: &mut Vec<u
 
 fn write(sink: &TraceSink, stop: &AtomicBool) {
     until(stop, || {
-        let mut conn: Conn = internals::dial(sink);
+        let mut conn: Conn = bench_support::dial(sink);
         (0..4).for_each(|_| conn.exchange(100));
     });
 }

@@ -78,20 +78,20 @@ pub mod capture;
 mod error;
 #[cfg(any(feature = "resolve", feature = "tls"))]
 mod file;
-mod log;
 pub mod record;
 mod sink;
 mod sync;
+mod tracing_events;
 mod user_info;
 pub mod view;
 
+#[cfg(feature = "_bench")]
+#[doc(hidden)]
+pub mod bench_support;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "connect")]
 pub mod connect;
-#[cfg(feature = "_bench")]
-#[doc(hidden)]
-pub mod internals;
 #[cfg(all(any(feature = "conntrack", feature = "tcp-info"), target_os = "linux"))]
 pub mod linux;
 #[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
@@ -113,7 +113,6 @@ pub mod tonic;
 
 #[cfg(feature = "client")]
 pub use client::Client;
-pub use log::TracingEvents;
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};
 #[cfg(loom)]
@@ -123,3 +122,4 @@ pub use sink::{
     ConnRef, FinishedRecord, HeaderCapture, IdFormat, NotTraced, Probe, ProbeEvent, ProbeSocket,
     RequestHandle, ResponseExt, Retention, Subscriber, TraceSink, TraceSinkBuilder,
 };
+pub use tracing_events::TracingEvents;

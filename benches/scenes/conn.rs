@@ -7,7 +7,7 @@ use hickory_proto::{
 };
 use nettrace::{
     TraceSink,
-    internals::{self, Exchange, Handshake},
+    bench_support::{self, Exchange, Handshake},
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
@@ -16,13 +16,13 @@ use std::sync::Arc;
 const NAME: &str = "www.example.com";
 
 pub(super) fn scenes() -> Vec<Scene> {
-    let dial = |sink: TraceSink| Again(move || drop(internals::dial(&sink)));
+    let dial = |sink: TraceSink| Again(move || drop(bench_support::dial(&sink)));
     vec![
         Scene::new("dial/off", move || dial(TraceSink::disabled())),
         Scene::new("dial/connected", move || dial(TraceSink::new())),
         Scene::new("dial/refused", || {
             let sink = TraceSink::new();
-            Again(move || internals::refused_dial(&sink))
+            Again(move || bench_support::refused_dial(&sink))
         }),
         Scene::new("dns/a message each way", || {
             let (sink, exchange) = (TraceSink::new(), exchange());
@@ -50,7 +50,7 @@ fn reply() -> Vec<u8> {
 fn handshake() -> impl Work {
     let (sink, handshake) = (TraceSink::new(), Handshake::new(shake_hands()));
     let to_dial = sink.clone();
-    Each::new(move || internals::dial(&to_dial), move |conn| handshake.record(&sink, conn))
+    Each::new(move || bench_support::dial(&to_dial), move |conn| handshake.record(&sink, conn))
 }
 
 /// The client's side of a handshake with a server that shows two certificates.

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Empty, Full};
 use nettrace::{
     ConnRef, HeaderCapture, TraceSink,
-    internals::{self, Conn},
+    bench_support::{self, Conn},
     request::TraceRequestLayer,
 };
 use std::{
@@ -21,7 +21,7 @@ pub(super) fn scenes() -> Vec<Scene> {
     let recorded = |capture, fields| {
         move || {
             let sink = TraceSink::builder().headers(capture).build();
-            Again(requests(&sink, Some(internals::dial(&sink)), fields))
+            Again(requests(&sink, Some(bench_support::dial(&sink)), fields))
         }
     };
     let (off, names, values) = (HeaderCapture::Off, HeaderCapture::Names, HeaderCapture::Values);

@@ -3,7 +3,7 @@
 use super::{Again, Scene};
 use nettrace::{
     Probe, ProbeEvent, TraceSink,
-    internals::{self, Conntrack},
+    bench_support::{self, Conntrack},
     linux::TcpInfoProbe,
 };
 use std::{
@@ -25,7 +25,7 @@ fn reading() -> impl FnMut() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let sink = TraceSink::new();
-    let (conn, probe) = (internals::dial(&sink), TcpInfoProbe::new());
+    let (conn, probe) = (bench_support::dial(&sink), TcpInfoProbe::new());
     move || {
         let _open = &listener;
         let conn = conn.conn_ref().unwrap();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use nettrace::{
     TraceSink,
-    internals::{self, Conn},
+    bench_support::{self, Conn},
     request::TraceBody,
     server::TraceServerLayer,
 };
@@ -16,7 +16,7 @@ pub(super) fn scenes() -> Vec<Scene> {
         Scene::new("server/off", || Again(answers(&TraceSink::disabled(), None))),
         Scene::new("server/5 headers", || {
             let sink = TraceSink::new();
-            Again(answers(&sink, Some(internals::dial(&sink))))
+            Again(answers(&sink, Some(bench_support::dial(&sink))))
         }),
     ]
 }

@@ -1,7 +1,7 @@
 //! A trace of all that is kept, and its JSON.
 
 use super::{Scene, Whole, Work, conn::exchange, http::requests};
-use nettrace::{Retention, Timestamp, TraceSink, internals};
+use nettrace::{Retention, Timestamp, TraceSink, bench_support};
 
 pub(super) fn scenes() -> Vec<Scene> {
     let sizes = [("1k", 1_000), ("10k", 10_000), ("100k", 100_000)];
@@ -24,7 +24,7 @@ pub(super) fn scenes() -> Vec<Scene> {
 /// So many requests, all over one connection.
 fn after_requests(count: usize) -> TraceSink {
     let sink = TraceSink::builder().retention(Retention::unbounded()).build();
-    let mut request = requests(&sink, Some(internals::dial(&sink)), 5);
+    let mut request = requests(&sink, Some(bench_support::dial(&sink)), 5);
     (0..count).for_each(|_| request());
     sink
 }
@@ -33,7 +33,7 @@ fn after_requests(count: usize) -> TraceSink {
 fn after_dials(count: usize) -> TraceSink {
     let sink = TraceSink::builder().retention(Retention::unbounded()).build();
     for _ in 0..count {
-        let mut conn = internals::dial(&sink);
+        let mut conn = bench_support::dial(&sink);
         (0..2).for_each(|_| conn.exchange(1024));
     }
     sink
@@ -41,7 +41,7 @@ fn after_dials(count: usize) -> TraceSink {
 
 fn after_refused_dials(count: usize) -> TraceSink {
     let sink = TraceSink::builder().retention(Retention::unbounded()).build();
-    (0..count).for_each(|_| internals::refused_dial(&sink));
+    (0..count).for_each(|_| bench_support::refused_dial(&sink));
     sink
 }
 

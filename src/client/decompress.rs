@@ -172,7 +172,7 @@ where
                 let frame = ready!(inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(whose));
                 match &frame {
                     Some(Ok(part)) => watch.received(part.data_ref().map_or(0, Buf::remaining) as u64),
-                    Some(Err(error)) => watch.failed(classify::fault(&**error)),
+                    Some(Err(error)) => watch.failed(classify::failure_detail(&**error)),
                     None => watch.complete(),
                 }
                 Poll::Ready(frame)

@@ -89,7 +89,7 @@ impl fmt::Display for ClientError {
             Kind::Url { url, why } => write!(f, "cannot request {url:?}: {why}"),
             Kind::TooManyRedirects(limit) => write!(f, "gave up after {limit} redirects"),
             Kind::Redirect { status, why } => write!(f, "cannot follow the redirect ({status}): {why}"),
-            Kind::Failed(error) => f.write_str(&classify::chain(&**error)),
+            Kind::Failed(error) => f.write_str(&classify::error_chain(&**error)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One TCP handshake with one address.
 
 use crate::{
-    error::{ConnectAttempt, classify::is_under_way},
+    error::{ConnectAttempt, classify::is_connect_in_progress},
     record::IcmpError,
     sink::{AttemptRecorder, ConnRecorder, ProbeEvent},
 };
@@ -142,7 +142,7 @@ fn open(
     set_up(&socket)?;
     recorder.before_connect(socket.as_fd());
     let begun = match socket.connect(&addr.into()) {
-        Err(error) if !is_under_way(&error) => Err(error),
+        Err(error) if !is_connect_in_progress(&error) => Err(error),
         _ => Ok(()),
     };
     match begun {

@@ -139,7 +139,7 @@ where
             }
             Err(error) => {
                 let error = error.into();
-                dial.failed(|| classify::fault(&*error));
+                dial.failed(|| classify::failure_detail(&*error));
                 Err(error)
             }
         })

@@ -250,7 +250,7 @@ where
         Err((kind, attempts)) => {
             let error =
                 ConnectError { kind, destination: target.to_text().into(), attempts, dial: dial.dial().id() };
-            dial.failed(|| classify::fault(&error));
+            dial.failed(|| classify::failure_detail(&error));
             Err(error)
         }
     }

@@ -1,6 +1,6 @@
 //! From the errors of this world to stable codes.
 
-use super::{Fault, Text};
+use super::{FailureDetail, Text};
 use crate::record::Failure;
 #[cfg(feature = "request")]
 use hyper_util::client::legacy;
@@ -9,25 +9,28 @@ use std::any::Any;
 use std::{error::Error, io};
 
 /// The code of an I/O error and its text.
-pub(crate) fn io_fault(error: &io::Error) -> Fault {
+pub(crate) fn io_failure_detail(error: &io::Error) -> FailureDetail {
     let failure = io_failure(error);
     match error.raw_os_error() {
-        Some(number) => Fault { failure, http2_error: None, text: Text::Os(number) },
-        None => Fault::new(failure, text(error)),
+        Some(number) => FailureDetail { failure, http2_error: None, text: Text::Os(number) },
+        None => FailureDetail::new(failure, text(error)),
     }
 }
 
 /// Whether that is only how `connect` on a non-blocking socket says that it has begun.
 #[cfg(feature = "resolve")]
-pub(crate) fn is_under_way(error: &io::Error) -> bool {
+pub(crate) fn is_connect_in_progress(error: &io::Error) -> bool {
     // `EINPROGRESS`, which std has no kind for.
     let in_progress = if cfg!(any(target_os = "linux", target_os = "android")) { 115 } else { 36 };
     error.raw_os_error() == Some(in_progress) || error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// The code of any error, and its text with that of its sources.
-pub(crate) fn fault(error: &(dyn Error + 'static)) -> Fault {
-    Fault { http2_error: http2_error(error), ..Fault::new(failure(error), chain(error)) }
+pub(crate) fn failure_detail(error: &(dyn Error + 'static)) -> FailureDetail {
+    FailureDetail {
+        http2_error: http2_error(error),
+        ..FailureDetail::new(failure(error), error_chain(error))
+    }
 }
 
 /// Returns the HTTP/2 error code that an error in the chain carries.
@@ -63,7 +66,7 @@ fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dy
 /// The code of an I/O error, or of the error that it carries.
 pub(crate) fn io_failure(error: &io::Error) -> Failure {
     if let Some(inner) = error.get_ref()
-        && let Some(failure) = known(inner)
+        && let Some(failure) = known_failure(inner)
     {
         return failure;
     }
@@ -121,7 +124,7 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     let mut innermost = None;
     let mut next = Some(error);
     while let Some(error) = next {
-        innermost = known(error).or(innermost);
+        innermost = known_failure(error).or(innermost);
         // What a user's own body or a decoder failed of says nothing of the connection.
         let is_all = matches!(
             innermost,
@@ -134,12 +137,12 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
         );
         next = error.source().filter(|_| !is_all);
     }
-    innermost.unwrap_or_else(|| Failure::unknown(chain(error)))
+    innermost.unwrap_or_else(|| Failure::unknown(error_chain(error)))
 }
 
 /// An error of a service or a body, which have no bound in common that lets them be looked at.
 #[cfg(feature = "request")]
-pub(crate) fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+pub(crate) fn downcast_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
     fn cast<T: Error + 'static>(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
         error.downcast_ref::<T>().map(|error| error as &(dyn Error + 'static))
     }
@@ -162,23 +165,23 @@ pub(crate) fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
 }
 
 /// The text of an error with that of its sources, as far as they add to it.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
-    while let Some(source) = error.source().filter(|_| says_nothing(error)) {
+    while let Some(source) = error.source().filter(|_| is_uninformative(error)) {
         error = source;
     }
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        add(&mut text, &self::text(error));
+        append_text(&mut text, &self::text(error));
         #[cfg(feature = "tls")]
         if let Some(error) = error.downcast_ref::<super::TlsError>() {
-            add(&mut text, &error.cause());
+            append_text(&mut text, &error.cause());
             break;
         }
         // The text of its source would say the same with names of types.
         #[cfg(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")))]
-        if error.is::<super::rustls::Explained>() {
+        if error.is::<super::rustls::ReadableError>() {
             break;
         }
         next = error.source();
@@ -187,7 +190,7 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Adds the text of a source, unless it was said already.
-fn add(text: &mut String, source: &str) {
+fn append_text(text: &mut String, source: &str) {
     if text.is_empty() {
         text.push_str(source);
     } else if !text.contains(source) {
@@ -199,7 +202,7 @@ fn add(text: &mut String, source: &str) {
 /// hyper-util's own error names a part of its client (`client error (Connect)`), and not what went wrong; tonic's is
 /// always a `transport error`, and that of reqwest says whose fault it was.
 #[cfg(feature = "request")]
-fn says_nothing(error: &(dyn Error + 'static)) -> bool {
+fn is_uninformative(error: &(dyn Error + 'static)) -> bool {
     #[cfg(feature = "reqwest")]
     if error.is::<::reqwest::Error>() {
         return true;
@@ -226,11 +229,11 @@ fn text(error: &(dyn Error + 'static)) -> String {
 }
 
 #[cfg(not(feature = "request"))]
-fn says_nothing(_: &(dyn Error + 'static)) -> bool {
+fn is_uninformative(_: &(dyn Error + 'static)) -> bool {
     false
 }
 
-fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
+fn known_failure(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return Some(io_failure(error)).filter(|failure| !matches!(failure, Failure::Unknown(_)));
     }

@@ -8,9 +8,9 @@ mod decode;
 mod http2;
 #[cfg(feature = "request")]
 #[cfg_attr(not(feature = "client"), allow(unreachable_pub, reason = "the client exports it"))]
-mod incomplete;
+mod incomplete_body;
 #[cfg(feature = "client")]
-mod invalid;
+mod invalid_request;
 #[cfg(any(feature = "resolve", feature = "tls"))]
 mod no_runtime;
 mod os_text;
@@ -32,14 +32,14 @@ pub use connect::{ConnectAttempt, ConnectError};
 #[cfg(feature = "client")]
 pub use decode::DecodeError;
 pub(crate) use http2::http2_error_name;
-#[cfg(feature = "client")]
-pub use incomplete::IncompleteBody;
-#[cfg(all(feature = "request", not(feature = "client")))]
-pub(crate) use incomplete::IncompleteBody;
 #[cfg(feature = "request")]
-pub(crate) use incomplete::Lengths;
+pub(crate) use incomplete_body::BodyLengths;
 #[cfg(feature = "client")]
-pub use invalid::InvalidRequest;
+pub use incomplete_body::IncompleteBody;
+#[cfg(all(feature = "request", not(feature = "client")))]
+pub(crate) use incomplete_body::IncompleteBody;
+#[cfg(feature = "client")]
+pub use invalid_request::InvalidRequest;
 #[cfg(any(feature = "resolve", feature = "tls"))]
 pub(crate) use no_runtime::NoRuntime;
 #[cfg(feature = "proxy")]
@@ -49,7 +49,7 @@ pub use proxy::{InvalidProxy, ProxyError};
 #[cfg(feature = "resolve")]
 pub use resolve::ResolveError;
 #[cfg(feature = "resolve")]
-pub(crate) use resolve::{ResolveErrorKind, ResolveFault, rcode};
+pub(crate) use resolve::{LookupError, ResolveErrorKind, rcode};
 #[cfg(feature = "client")]
 pub use timeout::{ClientClosed, TimedOut};
 #[cfg(feature = "tls")]
@@ -67,7 +67,7 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why something failed: the code, and the text for people.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Fault {
+pub(crate) struct FailureDetail {
     pub(crate) failure: Failure,
     /// The error code of an HTTP/2 stream or connection (RFC 9113 section 7).
     pub(crate) http2_error: Option<u32>,
@@ -83,7 +83,7 @@ enum Text {
     Os(i32),
 }
 
-impl Fault {
+impl FailureDetail {
     /// Allocates nothing for a text of ours. Of a longer text than [`MAX_ERROR_BYTES`] the beginning is kept.
     pub(crate) fn new(failure: Failure, text: impl Into<Cow<'static, str>>) -> Self {
         let text = text.into();
@@ -92,7 +92,7 @@ impl Fault {
         } else {
             Text::Cut(Box::new(LimitedText::new(String::from(text), MAX_ERROR_BYTES)))
         };
-        Fault { failure, http2_error: None, text }
+        FailureDetail { failure, http2_error: None, text }
     }
 
     /// The code, the text, and how many bytes that had if it was cut.

@@ -4,14 +4,14 @@ use crate::record::Text;
 use std::{io, sync::OnceLock};
 
 /// Linux has numbers up to 133.
-const REMEMBERED: usize = 256;
+const CACHED_NUMBERS: usize = 256;
 
 /// Returns the text of an error number of the operating system.
 ///
 /// It is asked for once: `strerror_r` takes a lock and looks for a translation, which was a quarter of what a snapshot
 /// of refused connections took.
 pub(super) fn os_text(number: i32) -> Text {
-    static TEXTS: [OnceLock<Box<str>>; REMEMBERED] = [const { OnceLock::new() }; REMEMBERED];
+    static TEXTS: [OnceLock<Box<str>>; CACHED_NUMBERS] = [const { OnceLock::new() }; CACHED_NUMBERS];
 
     let ask = || io::Error::from_raw_os_error(number).to_string();
     match usize::try_from(number).ok().and_then(|number| TEXTS.get(number)) {

@@ -17,7 +17,7 @@ pub struct ResolveError {
 #[derive(Debug)]
 struct Inner {
     name: String,
-    fault: ResolveFault,
+    fault: LookupError,
 }
 
 /// Response codes of DNS messages (RFC 1035 section 4.1.1).
@@ -32,7 +32,7 @@ pub(crate) mod rcode {
 
 /// What went wrong, and with whom.
 #[derive(Debug)]
-pub(crate) struct ResolveFault {
+pub(crate) struct LookupError {
     pub(crate) kind: ResolveErrorKind,
     pub(crate) nameserver: Option<SocketAddr>,
 }
@@ -60,7 +60,7 @@ pub(crate) enum ResolveErrorKind {
 }
 
 impl ResolveError {
-    pub(crate) fn new(name: &str, fault: ResolveFault) -> Self {
+    pub(crate) fn new(name: &str, fault: LookupError) -> Self {
         Self { inner: Box::new(Inner { name: name.to_owned(), fault }) }
     }
 
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn error(kind: ResolveErrorKind) -> ResolveError {
-        ResolveError::new("web.test", ResolveFault { kind, nameserver: Some("10.0.0.1:53".parse().unwrap()) })
+        ResolveError::new("web.test", LookupError { kind, nameserver: Some("10.0.0.1:53".parse().unwrap()) })
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
         assert!(refused.source().is_some());
         let skipped = [("10.0.0.1:53", "no route"), ("10.0.0.2:53", "wrong port")];
         let skipped = skipped.map(|(server, why)| (server.parse().unwrap(), why.to_owned())).to_vec();
-        let fault = ResolveFault { kind: ResolveErrorKind::Skipped(skipped), nameserver: None };
+        let fault = LookupError { kind: ResolveErrorKind::Skipped(skipped), nameserver: None };
         assert_eq!(
             ResolveError::new("a\nb", fault).to_string(),
             "lookup a\\nb: all nameservers were skipped (10.0.0.1:53: no route; 10.0.0.2:53: wrong port)"

@@ -255,15 +255,15 @@ fn words(variant: impl fmt::Debug) -> String {
 /// An error of rustls or of its PEM reader, shown as a sentence. [`source`](error::Error::source) is that error itself.
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 #[derive(Debug)]
-pub(crate) struct Explained {
+pub(crate) struct ReadableError {
     text: String,
     error: Box<dyn error::Error + Send + Sync>,
 }
 
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-impl Explained {
+impl ReadableError {
     pub(crate) fn new(error: Error) -> Self {
-        Explained { text: rustls_text(&error), error: error.into() }
+        ReadableError { text: rustls_text(&error), error: error.into() }
     }
 
     /// Explains an error of the PEM reader, whose own text shows lines of the file as lists of numbers.
@@ -277,19 +277,19 @@ impl Explained {
             }
             other => other.to_string(),
         };
-        Explained { text, error: error.into() }
+        ReadableError { text, error: error.into() }
     }
 }
 
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-impl fmt::Display for Explained {
+impl fmt::Display for ReadableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-impl error::Error for Explained {
+impl error::Error for ReadableError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         Some(&*self.error)
     }

@@ -80,7 +80,7 @@ impl TlsError {
     }
 
     /// The same again, for an error that every connection meets.
-    pub(crate) fn again(&self) -> Self {
+    pub(crate) fn duplicate(&self) -> Self {
         let source = match &self.source {
             Source::Shared(error) => Source::Shared(error.clone()),
             Source::None | Source::Io(_) => Source::None,
@@ -92,7 +92,7 @@ impl TlsError {
     pub(crate) fn cause(&self) -> String {
         self.source().map_or_else(
             || self.text.clone(),
-            |source| format!("{}{}", super::classify::chain(source), self.hint),
+            |source| format!("{}{}", super::classify::error_chain(source), self.hint),
         )
     }
 }

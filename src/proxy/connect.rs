@@ -66,7 +66,7 @@ where
         }
         Err(kind) => {
             let error = failed(kind);
-            recorder.failed(classify::fault(&error));
+            recorder.failed(classify::failure_detail(&error));
             Err(error)
         }
     }

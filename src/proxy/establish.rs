@@ -114,7 +114,7 @@ where
         Ok(addr) => Ok((addr.ip(), dial)),
         Err(kind) => {
             let error = proxy.error(target, kind);
-            dial.failed(|| classify::fault(&error));
+            dial.failed(|| classify::failure_detail(&error));
             Err(error.into())
         }
     }
@@ -141,7 +141,7 @@ where
     // Where nobody below records dials, the look-up and the outcome are all that is known of this one.
     match (begun, &connected) {
         (Some(dial), Ok(_)) => dial.established(None),
-        (Some(dial), Err(error)) => dial.failed(|| classify::fault(&**error)),
+        (Some(dial), Err(error)) => dial.failed(|| classify::failure_detail(&**error)),
         (None, _) => {}
     }
     connected

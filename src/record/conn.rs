@@ -1,10 +1,10 @@
 use serde::{Deserialize, Serialize};
 
-use super::list::{HasOrigin, Record};
-use super::trace::is_default;
+use super::net_trace::is_default;
+use super::trace_list::{HasParent, Record};
 use super::{
-    ConntrackEntry, EndReason, Failure, IcmpError, Rare, SocketTrace, TcpInfo, Text, Timestamp, TraceId,
-    TruncatedFields,
+    BoxedOrEmpty, ConntrackEntry, EndReason, Failure, IcmpError, SocketTrace, TcpInfo, Text, Timestamp,
+    TraceId, TruncatedFields,
 };
 
 /// A TCP connection, established or only attempted.
@@ -29,15 +29,15 @@ pub struct TcpConnTrace {
     /// When the handshake ended, with a connection or without.
     pub handshake_end_at: Timestamp,
     /// The error of a handshake that failed, as text: this attempt's own.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub handshake_err: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub handshake_err: BoxedOrEmpty<Text>,
     /// Whether the handshake succeeded.
     pub connected: bool,
     /// When our side closed the connection.
     pub conn_close_at: Timestamp,
     /// The error that broke the established connection, as text.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub conn_err: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub conn_err: BoxedOrEmpty<Text>,
     /// Why the handshake, or later the connection, failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -47,11 +47,11 @@ pub struct TcpConnTrace {
     /// Our address (source) and the peer's (destination).
     pub addr_tuple: AddrTuple,
     /// The path of the socket, where this is in truth a Unix socket.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub unix_path: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub unix_path: BoxedOrEmpty<Text>,
     /// `application` where the connection was seen above TLS: sizes are then those of the plain text.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub layer: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub layer: BoxedOrEmpty<Text>,
     /// Whether the connection is older than this trace; its times before the trace are absolute.
     pub reused: bool,
     /// Bytes of TCP payload sent.
@@ -69,8 +69,8 @@ pub struct TcpConnTrace {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conntrack: Option<Box<ConntrackEntry>>,
     /// What the kernel knew of the connection, at several moments of its life.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub tcp_info: Rare<Vec<TcpInfo>>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub tcp_info: BoxedOrEmpty<Vec<TcpInfo>>,
     /// The ICMP error with which the network answered a handshake that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp_error: Option<Box<IcmpError>>,
@@ -78,8 +78,8 @@ pub struct TcpConnTrace {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket_trace: Option<SocketTrace>,
     /// Fields that were cut because they were over their limit, with their original sizes.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated_fields: Rare<TruncatedFields>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
 
 impl Record for TcpConnTrace {
@@ -88,15 +88,15 @@ impl Record for TcpConnTrace {
     }
 }
 
-impl HasOrigin for TcpConnTrace {
-    fn origin(&self) -> &TraceId {
+impl HasParent for TcpConnTrace {
+    fn parent(&self) -> &TraceId {
         &self.from_dial
     }
 }
 
 impl TcpConnTrace {
     /// Returns `true` if the totals say nothing. Traces of older versions have no other sign of that than the end.
-    pub(crate) fn is_traffic_unseen(&self) -> bool {
+    pub(crate) fn is_traffic_unobserved(&self) -> bool {
         let is_nothing_counted = self.total_sent_bytes == 0 && self.total_recv_bytes == 0;
         is_nothing_counted && (self.bytes_unobserved || self.end_reason == Some(EndReason::Unobserved))
     }
@@ -116,8 +116,8 @@ pub struct SocksTrace {
     /// When the handshake ended, with a way to the target or without.
     pub handshake_end_at: Timestamp,
     /// The error of a handshake that failed, as text.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub handshake_err: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub handshake_err: BoxedOrEmpty<Text>,
     /// Why the handshake failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -125,8 +125,8 @@ pub struct SocksTrace {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<EndReason>,
     /// Fields that were cut because they were over their limit, with their original sizes.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated_fields: Rare<TruncatedFields>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
 
 /// A UDP socket connected to one peer, and the datagrams exchanged with it.
@@ -147,8 +147,8 @@ pub struct UdpConnTrace {
     /// When our side closed the socket.
     pub conn_close_at: Timestamp,
     /// The error that ended the exchange, as text.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub conn_err: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub conn_err: BoxedOrEmpty<Text>,
     /// Why the exchange failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -168,8 +168,8 @@ pub struct UdpConnTrace {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket_trace: Option<SocketTrace>,
     /// Fields that were cut because they were over their limit, with their original sizes.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated_fields: Rare<TruncatedFields>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
 
 impl Record for UdpConnTrace {

@@ -2,8 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::names::{NameVisitor, named_enum};
-use super::trace::is_default;
+use super::net_trace::is_default;
+use super::open_enum::{NameVisitor, open_enum};
 use super::{AddrTuple, Timestamp};
 
 /// An entry of the kernel's connection tracking (netfilter conntrack), for the connection that holds it.
@@ -46,7 +46,7 @@ pub struct ConntrackEntry {
     pub stop_at: Timestamp,
 }
 
-named_enum! {
+open_enum! {
     /// The state of a TCP connection in the eyes of conntrack (`tcp_conntrack_names` in the kernel's
     /// `nf_conntrack_proto_tcp.c`).
     pub enum TcpState {

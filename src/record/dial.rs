@@ -2,8 +2,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::list::{HasOrigin, Record, null_as_default};
-use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, TruncatedFields};
+use super::trace_list::{HasParent, Record, null_as_default};
+use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, TruncatedFields};
 
 /// An attempt to connect to a remote endpoint, by name or by address.
 ///
@@ -21,8 +21,8 @@ pub struct DialTrace {
     /// When the dial ended, with a connection or without.
     pub dial_end_at: Timestamp,
     /// The error of a dial that failed, as text.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub dial_err: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub dial_err: BoxedOrEmpty<Text>,
     /// Why the dial failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -43,23 +43,23 @@ pub struct DialTrace {
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub resolve_end_at: Timestamp,
     /// Connections that the resolver made, or tried to make, to nameservers.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Rare::is_absent")]
-    pub resolver_dials: Rare<Vec<ResolverDialTrace>>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub resolver_dials: BoxedOrEmpty<Vec<ResolverDialTrace>>,
     /// Nameservers, as `address:port`, that are configured but were not asked.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Rare::is_absent")]
-    pub skipped_nameservers: Rare<Vec<Text>>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub skipped_nameservers: BoxedOrEmpty<Vec<Text>>,
     /// Why, for each of `skipped_nameservers`.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Rare::is_absent")]
-    pub skip_reasons: Rare<Vec<Text>>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub skip_reasons: BoxedOrEmpty<Vec<Text>>,
     /// The source address, if one was asked for.
-    #[serde(rename = "sourceIP", skip_serializing_if = "Rare::is_absent")]
-    pub source_ip: Rare<Text>,
+    #[serde(rename = "sourceIP", skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub source_ip: BoxedOrEmpty<Text>,
     /// The TCP connection that the dial established.
     #[serde(skip_serializing_if = "TraceId::is_undefined")]
     pub established_conn: TraceId,
     /// Fields that were cut because they were over their limit, with their original sizes.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated_fields: Rare<TruncatedFields>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
 
 impl Record for DialTrace {
@@ -68,8 +68,8 @@ impl Record for DialTrace {
     }
 }
 
-impl HasOrigin for DialTrace {
-    fn origin(&self) -> &TraceId {
+impl HasParent for DialTrace {
+    fn parent(&self) -> &TraceId {
         &self.triggered_by
     }
 }
@@ -77,7 +77,7 @@ impl HasOrigin for DialTrace {
 impl DialTrace {
     /// Returns `true` if a name was dialled whose look-up nobody saw, as by somebody else's connector: what is known
     /// of the connection includes it.
-    pub(crate) fn is_look_up_unseen(&self) -> bool {
+    pub(crate) fn is_lookup_unobserved(&self) -> bool {
         let host = self.dst_address.rsplit_once(':').map_or(&*self.dst_address, |(host, _)| host);
         let is_name = !host.is_empty() && host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
         // The Go package, which does not say how a dial ended, sees look-ups and handshakes by themselves.
@@ -96,8 +96,8 @@ pub struct ResolverDialTrace {
     /// When the attempt ended, with a connection or without.
     pub dial_end_at: Timestamp,
     /// The error of an attempt that failed, as text.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub dial_err: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub dial_err: BoxedOrEmpty<Text>,
     /// Why the attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,

@@ -1,9 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-use super::list::{Record, null_as_default};
-use super::names::named_enum;
-use super::trace::is_default;
-use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, TruncatedFields};
+use super::net_trace::is_default;
+use super::open_enum::open_enum;
+use super::trace_list::{Record, null_as_default};
+use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, TruncatedFields};
 
 /// The conversation with one nameserver over one connection (RFC 1035).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,8 +33,8 @@ pub struct DnsQueryTrace {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<EndReason>,
     /// Fields that were cut because they were over their limit, with their original sizes.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated_fields: Rare<TruncatedFields>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
 
 impl Record for DnsQueryTrace {
@@ -106,8 +106,8 @@ pub struct DnsReplyMsg {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ignored: String,
     /// Names `answers` with their original count if some were left out.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated_fields: Rare<TruncatedFields>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
 
 /// A resource record (RFC 1035 section 4.1.3).
@@ -137,7 +137,7 @@ macro_rules! numbered_enum {
             $( $(#[$vmeta:meta])* $variant:ident = $text:literal, $number:literal; )+
         }
     ) => {
-        named_enum! {
+        open_enum! {
             $(#[$meta])*
             pub enum $name {
                 $(#[$dmeta])*

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::limits::{MAX_ERROR_BYTES, limit};
-use super::{Rare, Text};
+use super::{BoxedOrEmpty, Text};
 
 /// Defines the codes once, for the enum, the way out and the way in.
 macro_rules! failures {
@@ -165,7 +165,7 @@ failures! {
 
 /// A code that stands for no [`Failure`] of this version. Made by [`Failure::unknown`], or read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UnknownFailure(Rare<Text>);
+pub struct UnknownFailure(BoxedOrEmpty<Text>);
 
 impl UnknownFailure {
     /// The text after `unknown_failure: `, or the whole of a code that this version does not know.
@@ -225,7 +225,7 @@ impl Serialize for Failure {
 
 impl<'de> Deserialize<'de> for Failure {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(super::names::NameVisitor::new("failure"))
+        deserializer.deserialize_str(super::open_enum::NameVisitor::new("failure"))
     }
 }
 

@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::list::{HasOrigin, Record, null_as_default};
-use super::trace::is_default;
-use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, TruncatedFields};
+use super::net_trace::is_default;
+use super::trace_list::{HasParent, Record, null_as_default};
+use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, TruncatedFields};
 
 /// An HTTP request and its response. Every hop of a redirect is one of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,26 +25,26 @@ pub struct HttpReqTrace {
     #[serde(skip_serializing_if = "is_default")]
     pub accepted: bool,
     /// The TLS tunnel with an HTTPS proxy.
-    #[serde(rename = "proxyTLSTunnel", skip_serializing_if = "Rare::is_absent")]
-    pub proxy_tls_tunnel: Rare<TraceId>,
+    #[serde(rename = "proxyTLSTunnel", skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub proxy_tls_tunnel: BoxedOrEmpty<TraceId>,
     /// Every connection on which the request was tried, in order; the last is `tcp_conn`. The same one comes again
     /// where an HTTP/2 stream was refused and the request sent once more.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Rare::is_absent")]
-    pub attempts: Rare<Vec<Attempt>>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub attempts: BoxedOrEmpty<Vec<Attempt>>,
     /// The request whose response redirected to this one.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub prev_hop: Rare<TraceId>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub prev_hop: BoxedOrEmpty<TraceId>,
     /// The request for whose connection this one was made, a CONNECT to a proxy.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub triggered_by: Rare<TraceId>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub triggered_by: BoxedOrEmpty<TraceId>,
     /// Major number of the HTTP version.
     pub proto_major: u8,
     /// Minor number of the HTTP version.
     pub proto_minor: u8,
     /// The proxy, as `scheme://host:port`, with `***@` before the host where it was shown credentials; empty
     /// without one.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub network_proxy: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub network_proxy: BoxedOrEmpty<Text>,
     /// When the request was handed to the client; of an accepted one, when its head had come and it was handed to
     /// the service.
     pub req_sent_at: Timestamp,
@@ -66,22 +66,22 @@ pub struct HttpReqTrace {
     /// Bytes of the request's body, as far as the client took them, or the service read them.
     pub req_content_len: u64,
     /// The error of a request that failed, as text.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub req_error: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub req_error: BoxedOrEmpty<Text>,
     /// Why the request failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The code that an HTTP/2 stream was reset with, or its connection given up with (RST_STREAM, GOAWAY), by
     /// whichever side: its name in RFC 9113 section 7, such as `REFUSED_STREAM`, or else hexadecimal, such as `0x1f`.
     /// A reset with `NO_ERROR` is hidden by hyper, and known only of requests of the crate's own client.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub http2_error: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub http2_error: BoxedOrEmpty<Text>,
     /// How the request ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<EndReason>,
     /// Interim responses (1xx), in order.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Rare::is_absent")]
-    pub informational: Rare<Vec<Informational>>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub informational: BoxedOrEmpty<Vec<Informational>>,
     /// When the first byte of the response came (HTTP/1 only).
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub first_byte_at: Timestamp,
@@ -107,8 +107,8 @@ pub struct HttpReqTrace {
     pub grpc_status: Option<u16>,
     /// The message of a gRPC status other than success (`grpc-message`). Only recorded with
     /// [`HeaderCapture::Values`](crate::HeaderCapture::Values).
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub grpc_message: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub grpc_message: BoxedOrEmpty<Text>,
     /// Bytes of the response's body that were read, after decoding, or were handed to the connection.
     #[serde(rename = "RespContentLen")]
     pub resp_content_len: u64,
@@ -116,8 +116,8 @@ pub struct HttpReqTrace {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resp_encoded_len: Option<u64>,
     /// Fields that were cut because they were over their limit, with their original sizes.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated_fields: Rare<TruncatedFields>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
 
 impl Record for HttpReqTrace {
@@ -126,8 +126,8 @@ impl Record for HttpReqTrace {
     }
 }
 
-impl HasOrigin for HttpReqTrace {
-    fn origin(&self) -> &TraceId {
+impl HasParent for HttpReqTrace {
+    fn parent(&self) -> &TraceId {
         &self.triggered_by
     }
 }
@@ -135,7 +135,7 @@ impl HasOrigin for HttpReqTrace {
 impl HttpReqTrace {
     /// Returns `true` if nobody saw the body of the response, as of a redirect that a foreign client followed: its
     /// length of 0 then says nothing.
-    pub(crate) fn is_response_body_unseen(&self) -> bool {
+    pub(crate) fn is_response_body_unobserved(&self) -> bool {
         let is_nothing_counted = self.resp_content_len == 0 && self.resp_encoded_len.unwrap_or_default() == 0;
         is_nothing_counted
             && self.resp_body_end_at.is_undefined()

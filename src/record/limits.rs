@@ -50,7 +50,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Absent, Rare, Text};
+use super::{BoxedOrEmpty, Empty, Text};
 
 /// Bytes of a URL: request targets, redirect targets, and what an accepted request asks for.
 pub(crate) const MAX_URL_BYTES: usize = 8 << 10;
@@ -117,12 +117,12 @@ pub(crate) fn limit(text: impl Into<String>, max_bytes: usize) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LimitedText {
     Whole(Text),
-    Cut(Box<CutText>),
+    Truncated(Box<TruncatedText>),
 }
 
 /// The beginning of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CutText {
+pub(crate) struct TruncatedText {
     text: Text,
     original_bytes: NonZeroU32,
 }
@@ -137,16 +137,16 @@ impl LimitedText {
 
     #[cold]
     fn cut(text: &str, max_bytes: usize) -> Self {
-        let cut = truncate(text, max_bytes).zip(size(text.len()));
+        let cut = truncate(text, max_bytes).zip(original_size(text.len()));
         let (cut, original_bytes) = cut.expect("it is longer than its limit");
-        LimitedText::Cut(Box::new(CutText { text: cut.into(), original_bytes }))
+        LimitedText::Truncated(Box::new(TruncatedText { text: cut.into(), original_bytes }))
     }
 
     /// The text, with the mark if it was cut.
     pub(crate) fn text(&self) -> &Text {
         match self {
             LimitedText::Whole(text) => text,
-            LimitedText::Cut(cut) => &cut.text,
+            LimitedText::Truncated(cut) => &cut.text,
         }
     }
 
@@ -154,7 +154,7 @@ impl LimitedText {
     pub(crate) fn original_bytes(&self) -> Option<NonZeroU32> {
         match self {
             LimitedText::Whole(_) => None,
-            LimitedText::Cut(cut) => Some(cut.original_bytes),
+            LimitedText::Truncated(cut) => Some(cut.original_bytes),
         }
     }
 
@@ -162,13 +162,13 @@ impl LimitedText {
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
             LimitedText::Whole(text) => text.heap_bytes(),
-            LimitedText::Cut(cut) => size_of::<CutText>() + cut.text.heap_bytes(),
+            LimitedText::Truncated(cut) => size_of::<TruncatedText>() + cut.text.heap_bytes(),
         }
     }
 }
 
 /// The size of something that was cut.
-pub(crate) fn size(size: usize) -> Option<NonZeroU32> {
+pub(crate) fn original_size(size: usize) -> Option<NonZeroU32> {
     NonZeroU32::new(u32::try_from(size).unwrap_or(u32::MAX))
 }
 
@@ -216,10 +216,10 @@ impl TruncatedFields {
     }
 }
 
-impl Absent for TruncatedFields {
+impl Empty for TruncatedFields {
     const EMPTY: &'static Self = &TruncatedFields(BTreeMap::new());
 
-    fn is_absent(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.is_empty()
     }
 }
@@ -233,7 +233,7 @@ impl<'a> IntoIterator for &'a TruncatedFields {
     }
 }
 
-impl Rare<TruncatedFields> {
+impl BoxedOrEmpty<TruncatedFields> {
     /// Notes the original size of a field, if it was cut.
     pub(crate) fn note(&mut self, field: &'static str, size: Option<NonZeroU32>) {
         if let Some(size) = size {
@@ -266,15 +266,15 @@ mod tests {
 
     #[test]
     fn nothing_cut_takes_no_memory() {
-        let mut truncated = Rare::<TruncatedFields>::new();
+        let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
         assert_eq!(size_of_val(&truncated), size_of::<usize>());
         truncated.note("reqURL", None);
-        assert!(truncated.is_absent() && truncated.is_empty());
-        truncated.note("reqURL", size(61_440));
-        truncated.note("reqError", size(2_000));
+        assert!(truncated.is_empty() && truncated.is_empty());
+        truncated.note("reqURL", original_size(61_440));
+        truncated.note("reqError", original_size(2_000));
         let json = serde_json::to_string(&truncated).unwrap();
         assert_eq!(json, r#"{"reqError":2000,"reqURL":61440}"#);
-        assert_eq!(serde_json::from_str::<Rare<TruncatedFields>>(&json).unwrap(), truncated);
+        assert_eq!(serde_json::from_str::<BoxedOrEmpty<TruncatedFields>>(&json).unwrap(), truncated);
         assert_eq!(truncated.iter().collect::<Vec<_>>(), [("reqError", 2_000), ("reqURL", 61_440)]);
     }
 }

@@ -40,20 +40,19 @@
 //!
 //! Nothing here does I/O, reads a clock or knows where records come from.
 
+mod boxed_or_empty;
 mod conn;
 mod conntrack;
 mod dial;
 mod dns;
-mod end;
+mod end_reason;
 mod failure;
 mod http;
 mod icmp;
-mod id;
 pub(crate) mod limits;
-mod list;
-mod names;
+mod net_trace;
+mod open_enum;
 pub(crate) mod ops;
-mod rare;
 mod slice;
 mod socket;
 mod tcp_info;
@@ -61,24 +60,24 @@ mod text;
 mod timestamp;
 mod timings;
 mod tls;
-mod trace;
+mod trace_id;
+mod trace_list;
 
+pub use boxed_or_empty::{BoxedOrEmpty, Empty};
 pub use conn::{AddrTuple, SocksTrace, TcpConnTrace, UdpConnTrace};
 pub use conntrack::{ConntrackEntry, ConntrackStatus, TcpState};
 pub use dial::{DialTrace, ResolverDialTrace};
 pub use dns::{DnsAnswer, DnsQueryMsg, DnsQueryTrace, DnsQuestion, DnsRCode, DnsReplyMsg, DnsResType};
-pub use end::EndReason;
+pub use end_reason::EndReason;
 pub use failure::{Failure, UnknownFailure};
 pub use http::{Attempt, HttpHeaderField, HttpHeaders, HttpReqTrace, Informational};
 pub use icmp::IcmpError;
-pub use id::TraceId;
 pub use limits::TruncatedFields;
-pub use list::{Record, TraceList};
+pub use net_trace::{Dropped, NetTrace, Precise};
 pub(crate) use ops::{
-    Chain, Cursor, Delta, EncodedOps, OpError, RawOp, Segment, TickScale, TraceClock, kind,
+    DeltaCodec, EncodedOps, OpError, RawOp, Segment, SegmentChain, TickScale, TraceClock, WriteCursor, kind,
 };
 pub use ops::{SocketOps, SocketOpsIter};
-pub use rare::{Absent, Rare};
 pub use socket::{SocketOp, SocketOpType, SocketTrace};
 pub use tcp_info::{CongestionState, TcpInfo, TcpInfoEvent, TcpInfoState};
 pub(crate) use text::AsciiText;
@@ -86,7 +85,8 @@ pub use text::Text;
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use timings::Timings;
 pub use tls::{PeerCert, TlsTunnelTrace};
-pub use trace::{Dropped, NetTrace, Precise};
+pub use trace_id::TraceId;
+pub use trace_list::{Record, TraceList};
 
 /// The JSON Schema (draft 2020-12) of a serialised [`NetTrace`].
 ///

@@ -10,39 +10,38 @@ impl NetTrace {
     /// Times keep their meaning, as the begin of the trace stays. For a request that is not in the trace all
     /// lists are empty, but for what names it.
     pub fn slice(&self, request: impl AsRef<str>) -> NetTrace {
-        let kept = Kept::of(self, request.as_ref());
+        let ids = SliceIds::of(self, request.as_ref());
         NetTrace {
             description: self.description.clone(),
             trace_begin_at: self.trace_begin_at,
             trace_end_at: self.trace_end_at,
             uuid: self.uuid.clone(),
-            dials: pick(&self.dials, |dial| kept.dials.contains(dial.trace_id.as_str())),
-            tcp_conns: pick(&self.tcp_conns, |conn| {
-                kept.has_conn(conn.trace_id.as_str(), conn.from_dial.as_str())
+            dials: filtered(&self.dials, |dial| ids.dials.contains(dial.trace_id.as_str())),
+            tcp_conns: filtered(&self.tcp_conns, |conn| {
+                ids.has_conn(conn.trace_id.as_str(), conn.from_dial.as_str())
             }),
-            udp_conns: pick(&self.udp_conns, |conn| {
-                kept.has_conn(conn.trace_id.as_str(), conn.from_dial.as_str())
+            udp_conns: filtered(&self.udp_conns, |conn| {
+                ids.has_conn(conn.trace_id.as_str(), conn.from_dial.as_str())
             }),
-            dns_queries: pick(&self.dns_queries, |query| {
-                kept.has_conn(query.connection.as_str(), query.from_dial.as_str())
+            dns_queries: filtered(&self.dns_queries, |query| {
+                ids.has_conn(query.connection.as_str(), query.from_dial.as_str())
             }),
-            tls_tunnels: pick(&self.tls_tunnels, |tunnel| {
-                kept.tunnels.contains(tunnel.trace_id.as_str())
-                    || kept.conns.contains(tunnel.tcp_conn.as_str())
+            tls_tunnels: filtered(&self.tls_tunnels, |tunnel| {
+                ids.tunnels.contains(tunnel.trace_id.as_str()) || ids.conns.contains(tunnel.tcp_conn.as_str())
             }),
-            http_requests: pick(&self.http_requests, |req| kept.has_request(req)),
+            http_requests: filtered(&self.http_requests, |req| ids.has_request(req)),
             dropped: None,
         }
     }
 }
 
-fn pick<T: Record + Clone>(list: &TraceList<T>, keep: impl Fn(&T) -> bool) -> TraceList<T> {
+fn filtered<T: Record + Clone>(list: &TraceList<T>, keep: impl Fn(&T) -> bool) -> TraceList<T> {
     list.iter().filter(|record| keep(record)).cloned().collect()
 }
 
 /// Identifiers of what belongs to a slice.
 #[derive(Default)]
-struct Kept<'a> {
+struct SliceIds<'a> {
     requests: HashSet<&'a str>,
     dials: HashSet<&'a str>,
     /// TCP and UDP.
@@ -50,48 +49,48 @@ struct Kept<'a> {
     tunnels: HashSet<&'a str>,
 }
 
-impl<'a> Kept<'a> {
+impl<'a> SliceIds<'a> {
     fn of(trace: &'a NetTrace, request: &'a str) -> Self {
-        let mut kept = Kept::default();
-        kept.add_requests(trace, request);
-        for tunnel in kept.tunnels.iter().filter_map(|id| trace.tls_tunnels.get(id)) {
-            insert(&mut kept.conns, tunnel.tcp_conn.as_str());
+        let mut ids = SliceIds::default();
+        ids.add_requests(trace, request);
+        for tunnel in ids.tunnels.iter().filter_map(|id| trace.tls_tunnels.get(id)) {
+            insert_defined(&mut ids.conns, tunnel.tcp_conn.as_str());
         }
-        let made_by = kept.conns.iter().filter_map(|id| trace.tcp_conns.get(id)).map(|conn| &conn.from_dial);
+        let made_by = ids.conns.iter().filter_map(|id| trace.tcp_conns.get(id)).map(|conn| &conn.from_dial);
         for dial in made_by {
-            insert(&mut kept.dials, dial.as_str());
+            insert_defined(&mut ids.dials, dial.as_str());
         }
         for dial in &trace.dials {
-            if kept.requests.contains(dial.triggered_by.as_str()) {
-                insert(&mut kept.dials, dial.trace_id.as_str());
+            if ids.requests.contains(dial.triggered_by.as_str()) {
+                insert_defined(&mut ids.dials, dial.trace_id.as_str());
             }
         }
-        for dial in kept.dials.iter().filter_map(|id| trace.dials.get(id)) {
-            insert(&mut kept.conns, dial.established_conn.as_str());
+        for dial in ids.dials.iter().filter_map(|id| trace.dials.get(id)) {
+            insert_defined(&mut ids.conns, dial.established_conn.as_str());
             for resolver_dial in &dial.resolver_dials {
-                insert(&mut kept.conns, resolver_dial.established_conn.as_str());
+                insert_defined(&mut ids.conns, resolver_dial.established_conn.as_str());
             }
         }
         // A tunnel refers to its connection, not the other way round; so does an attempt to its dial.
         for conn in &trace.tcp_conns {
-            if kept.dials.contains(conn.from_dial.as_str()) {
-                insert(&mut kept.conns, conn.trace_id.as_str());
+            if ids.dials.contains(conn.from_dial.as_str()) {
+                insert_defined(&mut ids.conns, conn.trace_id.as_str());
             }
         }
-        kept
+        ids
     }
 
     /// The request and, hop by hop, those that were redirected to it.
     fn add_requests(&mut self, trace: &'a NetTrace, request: &'a str) {
         let mut next = request;
-        while insert(&mut self.requests, next) {
+        while insert_defined(&mut self.requests, next) {
             let Some(request) = trace.http_requests.get(next) else { break };
-            insert(&mut self.conns, request.tcp_conn.as_str());
+            insert_defined(&mut self.conns, request.tcp_conn.as_str());
             for attempt in &request.attempts {
-                insert(&mut self.conns, attempt.tcp_conn.as_str());
+                insert_defined(&mut self.conns, attempt.tcp_conn.as_str());
             }
-            insert(&mut self.tunnels, request.tls_tunnel.as_str());
-            insert(&mut self.tunnels, request.proxy_tls_tunnel.as_str());
+            insert_defined(&mut self.tunnels, request.tls_tunnel.as_str());
+            insert_defined(&mut self.tunnels, request.proxy_tls_tunnel.as_str());
             next = request.prev_hop.as_str();
         }
     }
@@ -110,7 +109,7 @@ impl<'a> Kept<'a> {
 }
 
 /// Whether the identifier is new; the undefined one never is.
-fn insert<'a>(ids: &mut HashSet<&'a str>, id: &'a str) -> bool {
+fn insert_defined<'a>(ids: &mut HashSet<&'a str>, id: &'a str) -> bool {
     !id.is_empty() && ids.insert(id)
 }
 

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-use super::names::named_enum;
-use super::trace::is_default;
+use super::net_trace::is_default;
+use super::open_enum::open_enum;
 use super::{SocketOps, Timestamp};
 
 /// The reads and writes of a socket.
@@ -40,7 +40,7 @@ pub struct SocketOp {
     pub data_len: u32,
 }
 
-named_enum! {
+open_enum! {
     /// What a socket operation does.
     pub enum SocketOpType {
         /// Something else.

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::names::named_enum;
+use super::open_enum::open_enum;
 use super::{Text, Timestamp};
 
 /// Defines the struct. Whatever is listed is optional: `None` is left out of the JSON.
@@ -165,7 +165,7 @@ optional! {
     }
 }
 
-named_enum! {
+open_enum! {
     /// What happened to a connection just before its [`TcpInfo`] was read.
     pub enum TcpInfoEvent {
         /// The handshake was complete.
@@ -180,7 +180,7 @@ named_enum! {
     }
 }
 
-named_enum! {
+open_enum! {
     /// The state of a TCP connection (RFC 9293 section 3.3.2; the kernel's `net/tcp_states.h`).
     pub enum TcpInfoState {
         /// Data goes both ways.
@@ -209,7 +209,7 @@ named_enum! {
     }
 }
 
-named_enum! {
+open_enum! {
     /// What congestion control is about (`enum tcp_ca_state` in the kernel's `linux/tcp.h`).
     pub enum CongestionState {
         /// Nothing is amiss.

@@ -40,7 +40,7 @@ pub struct Timings {
 impl HttpReqTrace {
     /// How long the phases of the request took, by what the trace knows of its dial and tunnel.
     pub fn timings(&self, trace: &NetTrace) -> Timings {
-        let axis = Axis::of(trace);
+        let axis = TimeAxis::of(trace);
         let Some(begin) = axis.at(self.req_sent_at) else { return Timings::default() };
         let end = axis.at(self.end_at);
         let acquired = axis.at(self.conn_acquired_at);
@@ -50,15 +50,15 @@ impl HttpReqTrace {
         let body_end = axis.at(self.req_body_end_at);
         let had_one = until(body_end, response);
         let connected_by = acquired.or(had_one).or(end);
-        let own = self.own_dial(trace).map(|dial| Connecting { request: self, trace, axis, dial });
+        let own = self.own_dial(trace).map(|dial| DialPhases { request: self, trace, axis, dial });
         let in_time = |from: &i128| connected_by.is_none_or(|limit| *from <= limit);
         let phase = |(from, to)| span(Some(from).filter(in_time), until(to, connected_by));
-        let dns = own.as_ref().and_then(Connecting::dns).and_then(phase);
-        let connect = own.as_ref().and_then(Connecting::connect).and_then(phase);
-        let handshakes = own.iter().flat_map(Connecting::handshakes);
+        let dns = own.as_ref().and_then(DialPhases::dns).and_then(phase);
+        let connect = own.as_ref().and_then(DialPhases::connect).and_then(phase);
+        let handshakes = own.iter().flat_map(DialPhases::handshakes);
         let tls = handshakes.filter_map(phase).reduce(Duration::saturating_add);
-        let proxy = own.as_ref().and_then(Connecting::proxy).and_then(phase);
-        let connect_includes_dns = connect.is_some() && own.as_ref().is_some_and(Connecting::includes_dns);
+        let proxy = own.as_ref().and_then(DialPhases::proxy).and_then(phase);
+        let connect_includes_dns = connect.is_some() && own.as_ref().is_some_and(DialPhases::includes_dns);
         let own_time = [dns, connect, proxy, tls].into_iter().flatten().sum();
 
         let blocked_until = if acquired.is_none() && had_one.is_some() { None } else { connected_by };
@@ -72,14 +72,14 @@ impl HttpReqTrace {
             send: span(acquired, until(body_end, response).or(end)),
             wait: span(body_end, response.or(end)),
             receive: span(response, axis.at(self.resp_body_end_at).or(end))
-                .filter(|_| !self.is_response_body_unseen()),
+                .filter(|_| !self.is_response_body_unobserved()),
             total: span(Some(begin), end),
         }
     }
 
     /// The dial that made the request's connection, or failed to, if the request caused it.
     fn own_dial<'a>(&self, trace: &'a NetTrace) -> Option<&'a DialTrace> {
-        let mut caused = trace.dials.of_origin(&self.trace_id);
+        let mut caused = trace.dials.children_of(&self.trace_id);
         if self.tcp_conn.is_undefined() {
             return caused.next_back();
         }
@@ -88,27 +88,27 @@ impl HttpReqTrace {
                 .dials
                 .get(&conn.from_dial)
                 .filter(|dial| dial.triggered_by == self.trace_id && !self.trace_id.is_undefined()),
-            None => caused.take(MAX_LOOKED_AT).find(|dial| dial.established_conn == self.tcp_conn),
+            None => caused.take(MAX_RELATED_RECORDS).find(|dial| dial.established_conn == self.tcp_conn),
         }
     }
 }
 
 /// At most this many records that came of one are looked at, so that the timings of all requests of a trace take a
 /// time that is linear in its size, whatever the trace says. There are seldom more than two.
-const MAX_LOOKED_AT: usize = 64;
+const MAX_RELATED_RECORDS: usize = 64;
 
 /// What a request's own dial and tunnels did.
-struct Connecting<'a> {
+struct DialPhases<'a> {
     request: &'a HttpReqTrace,
     trace: &'a NetTrace,
-    axis: Axis,
+    axis: TimeAxis,
     dial: &'a DialTrace,
 }
 
 /// Begin of a phase, and its end if it is known.
 type Phase = (i128, Option<i128>);
 
-impl<'a> Connecting<'a> {
+impl<'a> DialPhases<'a> {
     fn dns(&self) -> Option<Phase> {
         let end = self.axis.at(self.dial.resolve_end_at).or(self.axis.at(self.dial.dial_end_at));
         Some((self.axis.at(self.dial.resolve_begin_at)?, end))
@@ -117,7 +117,7 @@ impl<'a> Connecting<'a> {
     fn connect(&self) -> Option<Phase> {
         let looked_up = !self.dial.resolve_begin_at.is_undefined();
         let established = self.trace.tcp_conns.get(&self.dial.established_conn);
-        let mut conns = self.trace.tcp_conns.of_origin(&self.dial.trace_id).take(MAX_LOOKED_AT);
+        let mut conns = self.trace.tcp_conns.children_of(&self.dial.trace_id).take(MAX_RELATED_RECORDS);
         let first = established.or_else(|| conns.find(|conn| !conn.from_resolver));
         if looked_up && first.is_none() {
             return None; // It did not get beyond the look-up.
@@ -133,7 +133,7 @@ impl<'a> Connecting<'a> {
 
     fn includes_dns(&self) -> bool {
         let established = self.trace.tcp_conns.get(&self.dial.established_conn);
-        self.dial.is_look_up_unseen() && established.is_none_or(|conn| conn.unix_path.is_empty())
+        self.dial.is_lookup_unobserved() && established.is_none_or(|conn| conn.unix_path.is_empty())
     }
 
     fn proxy(&self) -> Option<Phase> {
@@ -144,7 +144,8 @@ impl<'a> Connecting<'a> {
         if self.request.network_proxy.is_empty() {
             return None; // No need to look for a CONNECT.
         }
-        let mut connects = self.trace.http_requests.of_origin(&self.request.trace_id).take(MAX_LOOKED_AT);
+        let mut connects =
+            self.trace.http_requests.children_of(&self.request.trace_id).take(MAX_RELATED_RECORDS);
         let connect = connects.find(|request| request.tcp_conn == conn.trace_id)?;
         Some((self.axis.at(connect.req_sent_at)?, self.axis.at(connect.end_at)))
     }
@@ -154,8 +155,8 @@ impl<'a> Connecting<'a> {
         // A request that failed or was dropped in the handshake may not know of it.
         let unlinked =
             linked.iter().all(|id| id.is_undefined()) && !self.dial.established_conn.is_undefined();
-        let tunnels = self.trace.tls_tunnels.of_origin(&self.dial.established_conn);
-        let tunnels = tunnels.take(if unlinked { MAX_LOOKED_AT } else { 0 });
+        let tunnels = self.trace.tls_tunnels.children_of(&self.dial.established_conn);
+        let tunnels = tunnels.take(if unlinked { MAX_RELATED_RECORDS } else { 0 });
         let tunnels = tunnels.chain(linked.into_iter().filter_map(|id| self.trace.tls_tunnels.get(id)));
         tunnels.filter_map(|tunnel: &TlsTunnelTrace| {
             Some((self.axis.at(tunnel.handshake_begin_at)?, self.axis.at(tunnel.handshake_end_at)))
@@ -165,13 +166,13 @@ impl<'a> Connecting<'a> {
 
 /// Puts relative and absolute times on one line.
 #[derive(Clone, Copy)]
-struct Axis {
+struct TimeAxis {
     begin_unix_nanos: i128,
 }
 
-impl Axis {
+impl TimeAxis {
     fn of(trace: &NetTrace) -> Self {
-        Axis { begin_unix_nanos: trace.trace_begin_at.unix_nanos().unwrap_or(0) }
+        TimeAxis { begin_unix_nanos: trace.trace_begin_at.unix_nanos().unwrap_or(0) }
     }
 
     fn at(self, time: Timestamp) -> Option<i128> {
@@ -207,7 +208,7 @@ impl fmt::Display for Timings {
         let mut separator = "";
         for (name, time) in phases {
             if let Some(time) = time {
-                write!(f, "{separator}{name} {}", Short(time))?;
+                write!(f, "{separator}{name} {}", HumanDuration(time))?;
                 separator = " · ";
             }
         }
@@ -216,9 +217,9 @@ impl fmt::Display for Timings {
 }
 
 /// A duration for people: `0`, `431 µs`, `12.1 ms`, `3.20 s`.
-struct Short(Duration);
+struct HumanDuration(Duration);
 
-impl fmt::Display for Short {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
         match nanos {
@@ -428,7 +429,7 @@ mod tests {
 
     #[test]
     fn durations_for_people() {
-        let text = |nanos| Short(Duration::from_nanos(nanos)).to_string();
+        let text = |nanos| HumanDuration(Duration::from_nanos(nanos)).to_string();
         for (nanos, expected) in [
             (0, "0"),
             (499, "0"),

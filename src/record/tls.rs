@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::list::{HasOrigin, Record, null_as_default};
-use super::trace::is_default;
-use super::{EndReason, Failure, Rare, Text, Timestamp, TraceId, TruncatedFields};
+use super::net_trace::is_default;
+use super::trace_list::{HasParent, Record, null_as_default};
+use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, TruncatedFields};
 
 /// A TLS session over a TCP connection, established or only attempted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,18 +24,18 @@ pub struct TlsTunnelTrace {
     /// When the handshake ended, with a tunnel or without.
     pub handshake_end_at: Timestamp,
     /// The error of a handshake that failed, as text.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub handshake_err: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub handshake_err: BoxedOrEmpty<Text>,
     /// The error that broke the established tunnel, as text.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub conn_err: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub conn_err: BoxedOrEmpty<Text>,
     /// Why the handshake, or later the tunnel, failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The alert that ended the session, with its direction: `received certificate_required`,
     /// `sent unknown_ca` (names of RFC 8446 section 6).
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub alert: Rare<Text>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub alert: BoxedOrEmpty<Text>,
     /// When the tunnel was closed.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub close_at: Timestamp,
@@ -61,8 +61,8 @@ pub struct TlsTunnelTrace {
     /// The name in the Server Name Indication (RFC 6066 section 3).
     pub server_name: Text,
     /// Fields that were cut because they were over their limit, with their original sizes.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated_fields: Rare<TruncatedFields>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
 
 impl Record for TlsTunnelTrace {
@@ -71,8 +71,8 @@ impl Record for TlsTunnelTrace {
     }
 }
 
-impl HasOrigin for TlsTunnelTrace {
-    fn origin(&self) -> &TraceId {
+impl HasParent for TlsTunnelTrace {
+    fn parent(&self) -> &TraceId {
         &self.tcp_conn
     }
 }
@@ -82,7 +82,7 @@ impl PeerCert {
     pub(crate) fn bytes(&self) -> usize {
         let names = self.sans.iter().map(String::capacity).sum::<usize>();
         let texts = self.subject.capacity() + self.issuer.capacity() + self.sha256.capacity();
-        let truncated = if self.truncated_fields.is_absent() { 0 } else { TruncatedFields::BYTES };
+        let truncated = if self.truncated_fields.is_empty() { 0 } else { TruncatedFields::BYTES };
         size_of::<PeerCert>() + self.sans.capacity() * size_of::<String>() + names + texts + truncated
     }
 }
@@ -110,6 +110,6 @@ pub struct PeerCert {
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub sans: Vec<String>,
     /// Fields that were cut because they were over their limit, with their original sizes.
-    #[serde(skip_serializing_if = "Rare::is_absent")]
-    pub truncated_fields: Rare<TruncatedFields>,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }

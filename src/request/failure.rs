@@ -3,8 +3,8 @@
 use crate::{
     Failure,
     error::{
-        Fault,
-        classify::{self, as_error},
+        FailureDetail,
+        classify::{self, downcast_error},
     },
     sink::{ConnRef, RequestRecorder},
 };
@@ -31,13 +31,13 @@ pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
 /// Where the error is none of the standard library's kind, `otherwise` is all that can be said.
 #[cold]
 pub(crate) fn record_plain(error: &dyn Any, recorder: &mut RequestRecorder, otherwise: &'static str) {
-    match as_error(error) {
+    match downcast_error(error) {
         Some(error) => {
             if classify::is_http2(error) {
                 recorder.set_http2();
             }
-            recorder.failed(classify::fault(error));
+            recorder.failed(classify::failure_detail(error));
         }
-        None => recorder.failed(Fault::new(Failure::unknown(otherwise), otherwise)),
+        None => recorder.failed(FailureDetail::new(Failure::unknown(otherwise), otherwise)),
     }
 }

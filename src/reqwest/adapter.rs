@@ -23,12 +23,12 @@ use tower_service::Service;
 /// reqwest client counts. Redirects are followed as the client does it, but they keep `Authorization` and `Cookie` by
 /// reqwest's rule: only where scheme, host and port stay the same.
 #[derive(Clone, Debug)]
-pub struct FullDepth(Client);
+pub struct ClientAdapter(Client);
 
-impl FullDepth {
+impl ClientAdapter {
     /// Has requests made by `client`.
     pub fn new(client: &Client) -> Self {
-        FullDepth(client.clone())
+        ClientAdapter(client.clone())
     }
 
     /// The client that makes the requests.
@@ -37,10 +37,10 @@ impl FullDepth {
     }
 
     /// Makes a request.
-    pub fn execute(&self, request: Request) -> FullDepthFuture {
+    pub fn execute(&self, request: Request) -> ClientAdapterFuture {
         let limit = request.timeout().copied().or(self.0.timeout());
         let (url, request) = (request.url().clone(), http::Request::<::reqwest::Body>::try_from(request));
-        FullDepthFuture {
+        ClientAdapterFuture {
             url: Some(url),
             inner: match request {
                 Ok(request) => self.0.request_within(request.map(body), limit, CredentialScope::Origin),
@@ -66,17 +66,17 @@ fn body(mut body: ::reqwest::Body) -> Body {
     Body::new(body)
 }
 
-impl Service<Request> for FullDepth {
+impl Service<Request> for ClientAdapter {
     type Response = Response;
     type Error = ClientError;
-    type Future = FullDepthFuture;
+    type Future = ClientAdapterFuture;
 
     /// Always ready: requests wait for their connection after they were made.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> FullDepthFuture {
+    fn call(&mut self, request: Request) -> ClientAdapterFuture {
         self.execute(request)
     }
 }
@@ -84,20 +84,20 @@ impl Service<Request> for FullDepth {
 pin_project! {
     /// The response to come. Dropping it gives the request up.
     #[must_use = "a request is not made until its future is polled"]
-    pub struct FullDepthFuture {
+    pub struct ClientAdapterFuture {
         #[pin]
         inner: ResponseFuture,
         url: Option<Url>,
     }
 }
 
-impl FullDepthFuture {
+impl ClientAdapterFuture {
     pub(super) fn failed(error: ::reqwest::Error) -> Self {
-        FullDepthFuture { inner: failed(error), url: None }
+        ClientAdapterFuture { inner: failed(error), url: None }
     }
 }
 
-impl Future for FullDepthFuture {
+impl Future for ClientAdapterFuture {
     type Output = Result<Response, ClientError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -107,9 +107,9 @@ impl Future for FullDepthFuture {
     }
 }
 
-impl fmt::Debug for FullDepthFuture {
+impl fmt::Debug for ClientAdapterFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FullDepthFuture")
+        f.write_str("ClientAdapterFuture")
     }
 }
 
@@ -120,14 +120,14 @@ fn converted(response: http::Response<ResponseBody>, asked: Option<Url>) -> Resp
         url.set_fragment(None); // is never sent
         parts.extensions.extend(with_url(url));
     }
-    let body = body.map_err(known_to_reqwest);
+    let body = body.map_err(into_body_error);
     Response::from(http::Response::from_parts(parts, ::reqwest::Body::wrap(body)))
 }
 
 /// Has [`reqwest::Error::is_timeout`] know a timeout of our own client: it looks for an I/O error of that kind.
-fn known_to_reqwest(error: ClientError) -> Box<dyn Error + Send + Sync> {
+fn into_body_error(error: ClientError) -> Box<dyn Error + Send + Sync> {
     if error.is_timeout() {
-        Box::new(io::Error::new(io::ErrorKind::TimedOut, Expired(error)))
+        Box::new(io::Error::new(io::ErrorKind::TimedOut, BodyTimeout(error)))
     } else {
         error.into()
     }
@@ -135,15 +135,15 @@ fn known_to_reqwest(error: ClientError) -> Box<dyn Error + Send + Sync> {
 
 /// A time limit that was over before the body was complete; its source is the client's error.
 #[derive(Debug)]
-struct Expired(ClientError);
+struct BodyTimeout(ClientError);
 
-impl fmt::Display for Expired {
+impl fmt::Display for BodyTimeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("timed out in the response body")
     }
 }
 
-impl Error for Expired {
+impl Error for BodyTimeout {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.0)
     }

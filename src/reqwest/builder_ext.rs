@@ -1,5 +1,5 @@
 use super::{
-    adapter::{FullDepth, FullDepthFuture},
+    adapter::{ClientAdapter, ClientAdapterFuture},
     client::TraceClient,
     future::TraceClientFuture,
 };
@@ -16,8 +16,8 @@ pub trait RequestBuilderExt: sealed::Sealed {
     /// Sends it with `client` and records it.
     fn send_traced(self, client: &TraceClient) -> SendTraced;
 
-    /// Sends it with `client` instead of reqwest's, in full depth: see [`FullDepth`].
-    fn send_through(self, client: &Client) -> FullDepthFuture;
+    /// Sends it with `client` instead of reqwest's, in full depth: see [`ClientAdapter`].
+    fn send_through(self, client: &Client) -> ClientAdapterFuture;
 }
 
 impl RequestBuilderExt for RequestBuilder {
@@ -28,10 +28,10 @@ impl RequestBuilderExt for RequestBuilder {
         })
     }
 
-    fn send_through(self, client: &Client) -> FullDepthFuture {
+    fn send_through(self, client: &Client) -> ClientAdapterFuture {
         match self.build() {
-            Ok(request) => FullDepth::new(client).execute(request),
-            Err(error) => FullDepthFuture::failed(error),
+            Ok(request) => ClientAdapter::new(client).execute(request),
+            Err(error) => ClientAdapterFuture::failed(error),
         }
     }
 }

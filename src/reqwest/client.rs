@@ -2,7 +2,7 @@
 
 use super::{
     connector::TraceConnectorLayer,
-    future::{Running, TraceClientFuture},
+    future::{InFlight, TraceClientFuture},
     settings,
 };
 use crate::{
@@ -46,7 +46,7 @@ impl TraceClientBuilder {
     ///
     /// As [`ClientBuilder::build`].
     pub fn build(self) -> Result<TraceClient, Error> {
-        self.connector.connects_to(settings::unix_socket(&self.builder));
+        self.connector.set_unix_socket(settings::unix_socket(&self.builder));
         Ok(TraceClient { inner: self.builder.build()?, connector: self.connector })
     }
 }
@@ -107,8 +107,8 @@ impl TraceClient {
         let scope = recorder.scope();
         let inner = client.call(request);
         drop(scope);
-        let known = self.connector.known.clone();
-        TraceClientFuture::new(inner, handle, Some(Running { recorder, known }))
+        let addrs = self.connector.addrs.clone();
+        TraceClientFuture::new(inner, handle, Some(InFlight { recorder, addrs }))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     connect::destination,
     error::{BoxError, classify},
-    reqwest::known::{Addresses, Known, Origin, addresses},
+    reqwest::addr_index::{AddrIndex, AddrPair, Origin, addr_pair},
     sink::{DialRecorder, Endpoint, Tick, TraceSink},
     tls::observe::{Chains, Handshakes, Outcome},
 };
@@ -27,7 +27,7 @@ use tower_service::Service;
 #[derive(Clone, Debug)]
 pub struct TraceConnectorLayer {
     pub(super) sink: TraceSink,
-    pub(super) known: Arc<Known>,
+    pub(super) addrs: Arc<AddrIndex>,
     chains: Chains,
     /// The Unix socket that the client which this is put into connects to.
     unix_socket: Arc<OnceLock<Box<str>>>,
@@ -38,7 +38,7 @@ impl TraceConnectorLayer {
     pub fn new(sink: &TraceSink) -> Self {
         TraceConnectorLayer {
             sink: sink.clone(),
-            known: Arc::default(),
+            addrs: Arc::default(),
             chains: Chains::new(),
             unix_socket: Arc::default(),
         }
@@ -50,7 +50,7 @@ impl TraceConnectorLayer {
     }
 
     /// Says which Unix socket the client connects to.
-    pub(super) fn connects_to(&self, unix_socket: Option<Box<str>>) {
+    pub(super) fn set_unix_socket(&self, unix_socket: Option<Box<str>>) {
         if let Some(path) = unix_socket {
             // It is said once, by the builder of the client.
             let _ = self.unix_socket.set(path);
@@ -89,9 +89,9 @@ where
     }
 
     fn call(&mut self, to: Q) -> Self::Future {
-        let TraceConnectorLayer { sink, known, chains, unix_socket } = &self.layer;
+        let TraceConnectorLayer { sink, addrs, chains, unix_socket } = &self.layer;
         if !sink.is_enabled() {
-            let unseen = sink.may_record().then(|| known.clone());
+            let unseen = sink.may_record().then(|| addrs.clone());
             return TraceConnectorFuture { inner: self.inner.call(to), dial: None, unseen };
         }
         let uri = uri(&to);
@@ -99,8 +99,8 @@ where
         let dial = recorder.dial().clone();
         let inner = dial.scope(|| self.inner.call(to));
         let handshakes = Handshakes::new(dial, chains);
-        let (known, unix_socket) = (known.clone(), unix_socket.clone());
-        let dial = Some(Dial { recorder, handshakes, uri, known, unix_socket });
+        let (addrs, unix_socket) = (addrs.clone(), unix_socket.clone());
+        let dial = Some(DialInProgress { recorder, handshakes, uri, addrs, unix_socket });
         TraceConnectorFuture { inner, dial, unseen: None }
     }
 }
@@ -119,19 +119,19 @@ pin_project! {
         // Dropped first: with it the connection is closed.
         #[pin]
         inner: F,
-        dial: Option<Dial>,
+        dial: Option<DialInProgress>,
         // Of a dial that is not recorded: whom its connection is not to be taken for another one by.
-        unseen: Option<Arc<Known>>,
+        unseen: Option<Arc<AddrIndex>>,
     }
 }
 
 /// A dial under way.
 #[derive(Debug)]
-struct Dial {
+struct DialInProgress {
     recorder: DialRecorder,
     handshakes: Arc<Handshakes>,
     uri: Uri,
-    known: Arc<Known>,
+    addrs: Arc<AddrIndex>,
     unix_socket: Arc<OnceLock<Box<str>>>,
 }
 
@@ -146,10 +146,10 @@ where
         let this = self.project();
         let Some(dial) = this.dial else {
             let polled = this.inner.poll(cx);
-            if let (Poll::Ready(Ok(conn)), Some(known)) = (&polled, this.unseen) {
+            if let (Poll::Ready(Ok(conn)), Some(addrs)) = (&polled, this.unseen) {
                 match addresses_of(&conn.connected()) {
-                    Some(addresses) => known.add(addresses, None, Tick::NONE),
-                    None => known.missed_unaddressed(),
+                    Some(addresses) => addrs.add(addresses, None, Tick::NONE),
+                    None => addrs.add_unrecorded_unaddressed(),
                 }
             }
             return polled;
@@ -167,7 +167,7 @@ where
     }
 }
 
-impl Dial {
+impl DialInProgress {
     fn established(mut self, conn: &impl Connection) {
         let connected = conn.connected();
         let addresses = addresses_of(&connected);
@@ -181,14 +181,14 @@ impl Dial {
         };
         let conn = std::mem::take(&mut self.recorder).finish_unobserved(endpoint, tunnels);
         match addresses {
-            Some(addresses) => self.known.add(addresses, conn, now),
-            None => self.known.add_unaddressed(Origin::of_uri(&self.uri), conn),
+            Some(addresses) => self.addrs.add(addresses, conn, now),
+            None => self.addrs.add_unaddressed(Origin::of_uri(&self.uri), conn),
         }
     }
 
     fn failed(mut self, error: &(dyn Error + 'static)) {
         let recorder = std::mem::take(&mut self.recorder);
-        let fault = classify::fault(error);
+        let fault = classify::failure_detail(error);
         // After a handshake that went well there is one thing left that may fail: a proxy that refuses.
         let of_tls = rustls_error(error);
         if self.handshakes.have_begun() && (of_tls.is_some() || is_io(error)) {
@@ -200,7 +200,7 @@ impl Dial {
     }
 }
 
-impl Drop for Dial {
+impl Drop for DialInProgress {
     fn drop(&mut self) {
         if self.recorder.dial().is_on() && self.handshakes.have_begun() {
             let tunnels = self.handshakes.take(self.uri.host().unwrap_or_default(), Outcome::Dropped);
@@ -209,10 +209,10 @@ impl Drop for Dial {
     }
 }
 
-fn addresses_of(connected: &Connected) -> Option<Addresses> {
+fn addresses_of(connected: &Connected) -> Option<AddrPair> {
     let mut extras = Extensions::new();
     connected.get_extras(&mut extras);
-    addresses(&extras)
+    addr_pair(&extras)
 }
 
 /// I/O errors hide the error that they carry from those who ask for their source.

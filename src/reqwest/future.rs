@@ -1,4 +1,4 @@
-use super::known::{Addresses, Known, Origin, addresses};
+use super::addr_index::{AddrIndex, AddrPair, Origin, addr_pair};
 use crate::{
     error::classify,
     request::TraceResponseBody,
@@ -27,19 +27,19 @@ pin_project! {
         inner: Sent,
         handle: RequestHandle,
         // Ends the request after the future is dropped.
-        request: Option<Running>,
+        request: Option<InFlight>,
     }
 }
 
 /// A request on its way to its response.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct InFlight {
     pub(super) recorder: RequestRecorder,
-    pub(super) known: Arc<Known>,
+    pub(super) addrs: Arc<AddrIndex>,
 }
 
 impl TraceClientFuture {
-    pub(super) fn new(inner: Sent, handle: RequestHandle, request: Option<Running>) -> Self {
+    pub(super) fn new(inner: Sent, handle: RequestHandle, request: Option<InFlight>) -> Self {
         TraceClientFuture { inner, handle, request }
     }
 
@@ -71,19 +71,19 @@ impl Future for TraceClientFuture {
     }
 }
 
-impl Running {
+impl InFlight {
     /// Links the request to the connection between these addresses, or without addresses to the one to that URL.
-    fn link(&self, addresses: Option<Addresses>, url: Option<&Url>) -> Option<ConnRef> {
+    fn link(&self, addresses: Option<AddrPair>, url: Option<&Url>) -> Option<ConnRef> {
         let conn = match addresses {
-            Some(addresses) => self.known.find(addresses, self.recorder.begin())?,
-            None => self.known.find_unaddressed(&Origin::of_url(url?))?,
+            Some(addresses) => self.addrs.find(addresses, self.recorder.begin())?,
+            None => self.addrs.find_unaddressed(&Origin::of_url(url?))?,
         };
         self.recorder.conn(&conn);
         Some(conn)
     }
 
     fn responded(self, mut response: Response, handle: RequestHandle) -> Response {
-        let conn = self.link(addresses(response.extensions()), Some(response.url()));
+        let conn = self.link(addr_pair(response.extensions()), Some(response.url()));
         let mut recorder = self.recorder;
         match conn {
             Some(mut conn) => {
@@ -105,10 +105,10 @@ impl Running {
         if let Some(connected) = of_error(error) {
             let mut extras = Extensions::new();
             connected.get_extras(&mut extras);
-            self.link(addresses(&extras), error.url());
+            self.link(addr_pair(&extras), error.url());
         }
         let mut recorder = self.recorder;
-        recorder.failed(classify::fault(error));
+        recorder.failed(classify::failure_detail(error));
     }
 }
 

@@ -26,7 +26,7 @@
 //!
 //! # In full depth
 //!
-//! [`send_through`](RequestBuilderExt::send_through) has our own client make the request, and [`FullDepth`] is that
+//! [`send_through`](RequestBuilderExt::send_through) has our own client make the request, and [`ClientAdapter`] is that
 //! as a service. The response is reqwest's, the error [`ClientError`](crate::client::ClientError). What fails in the
 //! response's body is an error of reqwest's (`is_decode`), with the [`ClientError`](crate::client::ClientError) among
 //! its sources; `is_timeout` answers for the time limits of our own client, too.
@@ -89,19 +89,19 @@
 //! reqwest client that is not set up here then needs a provider of the process, or reqwest's feature `rustls`.
 
 mod adapter;
+mod addr_index;
 mod builder_ext;
 mod client;
 mod connector;
 mod error;
 mod future;
-mod known;
 mod observer;
 mod redirect;
 mod resolver;
 mod settings;
 
 pub use self::{
-    adapter::{FullDepth, FullDepthFuture},
+    adapter::{ClientAdapter, ClientAdapterFuture},
     builder_ext::{RequestBuilderExt, SendTraced},
     client::{TraceClient, TraceClientBuilder},
     connector::{TraceConnector, TraceConnectorFuture, TraceConnectorLayer},

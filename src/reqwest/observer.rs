@@ -80,7 +80,7 @@ impl Observer {
     ///
     /// And when by default there should be a resolver or roots of this machine's, and there are none.
     pub fn install(self, builder: ClientBuilder) -> Result<TraceClientBuilder, ObserveError> {
-        if let Some(setting) = settings::lost(&builder) {
+        if let Some(setting) = settings::lost_setting(&builder) {
             return Err(ObserveError::WouldBeLost(setting));
         }
         let Observer { connector, tls, resolver, redirect } = self;

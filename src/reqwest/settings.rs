@@ -4,8 +4,8 @@ use ::reqwest::ClientBuilder;
 
 /// The name of a setting that would have no effect any more once a resolver, a TLS configuration and a redirect
 /// policy are put into the builder.
-pub(super) fn lost(builder: &ClientBuilder) -> Option<&'static str> {
-    lost_in(&format!("{builder:?}"))
+pub(super) fn lost_setting(builder: &ClientBuilder) -> Option<&'static str> {
+    lost_setting_in(&format!("{builder:?}"))
 }
 
 /// The path of the Unix socket that the client connects to.
@@ -13,7 +13,7 @@ pub(super) fn unix_socket(builder: &ClientBuilder) -> Option<Box<str>> {
     unix_socket_in(&format!("{builder:?}"))
 }
 
-fn lost_in(shown: &str) -> Option<&'static str> {
+fn lost_setting_in(shown: &str) -> Option<&'static str> {
     const SETTINGS: [(&str, &str); 9] = [
         ("redirect_policy: ", "redirect"),
         ("tls_danger_accept_invalid_certs: ", "tls_danger_accept_invalid_certs"),
@@ -88,10 +88,10 @@ mod tests {
     fn a_tls_backend_is_seen_where_reqwest_shows_it() {
         let shown = |backend| format!("ClientBuilder {{ tls_sni: true, tls_backend: {backend} }}");
         for backend in ["BuiltRustls", "BuiltNativeTls", "UnknownPreconfigured"] {
-            assert_eq!(lost_in(&shown(backend)), Some("tls_backend_preconfigured"));
+            assert_eq!(lost_setting_in(&shown(backend)), Some("tls_backend_preconfigured"));
         }
         for backend in ["Rustls", "NativeTls"] {
-            assert_eq!(lost_in(&shown(backend)), None);
+            assert_eq!(lost_setting_in(&shown(backend)), None);
         }
     }
 

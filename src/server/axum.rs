@@ -4,7 +4,7 @@
 use super::TlsListener;
 use super::{
     Accept, ConnInfo, TraceListener, TracedStream,
-    listener::{PAUSE, is_of_one_connection},
+    listener::{ACCEPT_BACKOFF, is_connection_error},
 };
 use axum::{
     extract::connect_info::Connected,
@@ -22,7 +22,7 @@ where
     type Addr = <Self as Accept>::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        accept(self, || tokio::time::sleep(PAUSE)).await
+        accept(self, || tokio::time::sleep(ACCEPT_BACKOFF)).await
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -57,7 +57,7 @@ async fn accept<A: Accept, P: Future<Output = ()>>(
     loop {
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok(accepted) => return accepted,
-            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) if is_connection_error(&error) => {}
             Err(error) => {
                 tracing::warn!(target: "nettrace", "no connection can be accepted for now: {error}");
                 pause().await;

@@ -1,10 +1,10 @@
 //! The body of a response on its way out.
 
-use super::future::Work;
+use super::future::PanicGuard;
 use crate::{
     error::{
-        Fault,
-        classify::{self, as_error},
+        FailureDetail,
+        classify::{self, downcast_error},
     },
     record::Failure,
     sink::RequestRecorder,
@@ -26,14 +26,14 @@ pin_project! {
         #[pin]
         inner: B,
         // Nothing when there is nothing to be seen of it any more.
-        rest: Option<Rest>,
+        rest: Option<BodyRecorder>,
     }
 
     impl<B: Body> PinnedDrop for ResponseBody<B> {
         // A body that has nothing more may never be polled for its end.
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let Some(rest) = this.rest && !rest.work.is_running() && this.inner.is_end_stream() {
+            if let Some(rest) = this.rest && !rest.guard.is_running() && this.inner.is_end_stream() {
                 rest.recorder.complete();
             }
         }
@@ -42,20 +42,20 @@ pin_project! {
 
 /// What is to be seen of a response after its head. Dropped before its end, it says why there is no more.
 #[derive(Debug)]
-pub(super) struct Rest {
+pub(super) struct BodyRecorder {
     recorder: RequestRecorder,
-    work: Work,
+    guard: PanicGuard,
     sent: u64,
     /// So much is sent, as far as that is known beforehand.
     length: Option<u64>,
 }
 
-impl Rest {
+impl BodyRecorder {
     pub(super) fn new(recorder: RequestRecorder, length: Option<u64>) -> Self {
-        Rest { recorder, work: Work::default(), sent: 0, length }
+        BodyRecorder { recorder, guard: PanicGuard::default(), sent: 0, length }
     }
 
-    fn saw<D: Buf>(&mut self, part: &Frame<D>) {
+    fn on_frame<D: Buf>(&mut self, part: &Frame<D>) {
         if let Some(data) = part.data_ref() {
             let bytes = data.remaining() as u64;
             self.sent += bytes;
@@ -68,22 +68,22 @@ impl Rest {
 
     #[cold]
     fn failed(&mut self, error: &dyn Any) {
-        let text = as_error(error).map_or_else(|| "the body failed".to_owned(), classify::chain);
-        self.recorder.failed(Fault::new(Failure::ResponseBodyError, text));
+        let text = downcast_error(error).map_or_else(|| "the body failed".to_owned(), classify::error_chain);
+        self.recorder.failed(FailureDetail::new(Failure::ResponseBodyError, text));
     }
 }
 
-impl Drop for Rest {
+impl Drop for BodyRecorder {
     fn drop(&mut self) {
-        if !self.work.is_running() && self.length.is_some_and(|length| self.sent >= length) {
+        if !self.guard.is_running() && self.length.is_some_and(|length| self.sent >= length) {
             self.recorder.complete();
         }
-        self.work.dropped(&mut self.recorder);
+        self.guard.dropped(&mut self.recorder);
     }
 }
 
 impl<B: Body> ResponseBody<B> {
-    pub(super) fn new(inner: B, rest: Option<Rest>) -> Self {
+    pub(super) fn new(inner: B, rest: Option<BodyRecorder>) -> Self {
         ResponseBody { inner, rest }
     }
 
@@ -107,10 +107,10 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
         let Some(rest) = this.rest else { return this.inner.poll_frame(cx) };
-        let frame = ready!(rest.work.run(|| this.inner.as_mut().poll_frame(cx)));
+        let frame = ready!(rest.guard.run(|| this.inner.as_mut().poll_frame(cx)));
         match &frame {
             Some(Ok(part)) => {
-                rest.saw(part);
+                rest.on_frame(part);
                 if this.inner.is_end_stream() {
                     rest.recorder.complete();
                 }

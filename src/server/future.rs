@@ -1,5 +1,5 @@
-use super::{ResponseBody, body::Rest};
-use crate::{error::Fault, record::Failure, request::failure, sink::RequestRecorder};
+use super::{ResponseBody, body::BodyRecorder};
+use crate::{error::FailureDetail, record::Failure, request::failure, sink::RequestRecorder};
 use http::{Method, Response, StatusCode, Version, header::CONTENT_LENGTH};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -15,14 +15,14 @@ pin_project! {
         #[pin]
         inner: F,
         // Ends the request after the future is dropped.
-        serving: Option<Serving>,
+        in_flight: Option<InFlight>,
     }
 }
 
 impl<F> TraceServerFuture<F> {
     #[inline]
-    pub(super) fn new(inner: F, serving: Option<Serving>) -> Self {
-        TraceServerFuture { inner, serving }
+    pub(super) fn new(inner: F, in_flight: Option<InFlight>) -> Self {
+        TraceServerFuture { inner, in_flight }
     }
 }
 
@@ -37,19 +37,19 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Some(serving) = this.serving else {
+        let Some(in_flight) = this.in_flight else {
             return this.inner.poll(cx).map_ok(|response| response.map(|body| ResponseBody::new(body, None)));
         };
-        let result = ready!(serving.at_work(|| this.inner.poll(cx)));
+        let result = ready!(in_flight.guarded(|| this.inner.poll(cx)));
         Poll::Ready(match result {
             Ok(response) => {
-                let rest = serving.answered(&response);
-                *this.serving = None;
+                let rest = in_flight.respond(&response);
+                *this.in_flight = None;
                 Ok(response.map(|body| ResponseBody::new(body, rest)))
             }
             Err(error) => {
-                failure::record_plain(&error, &mut serving.recorder, "the service failed");
-                *this.serving = None;
+                failure::record_plain(&error, &mut in_flight.recorder, "the service failed");
+                *this.in_flight = None;
                 Err(error)
             }
         })
@@ -58,9 +58,9 @@ where
 
 /// A request that is being answered. Dropped before there is an answer, it says why there is none.
 #[derive(Debug)]
-pub(super) struct Serving {
+pub(super) struct InFlight {
     recorder: RequestRecorder,
-    work: Work,
+    guard: PanicGuard,
     /// The answer has no body, whatever it says (RFC 9110 section 9.3.2).
     is_head: bool,
     is_connect: bool,
@@ -70,9 +70,9 @@ pub(super) struct Serving {
 
 /// Whether code of the user's runs. What is dropped meanwhile was dropped because that panicked.
 #[derive(Debug, Default)]
-pub(super) struct Work(bool);
+pub(super) struct PanicGuard(bool);
 
-impl Work {
+impl PanicGuard {
     #[inline]
     pub(super) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
         self.0 = true;
@@ -89,33 +89,33 @@ impl Work {
     /// The end of what was dropped before it had ended.
     pub(super) fn dropped(&self, recorder: &mut RequestRecorder) {
         if self.0 {
-            recorder.failed(Fault::new(Failure::ServicePanicked, "the service panicked"));
+            recorder.failed(FailureDetail::new(Failure::ServicePanicked, "the service panicked"));
         } else {
             recorder.given_up();
         }
     }
 }
 
-impl Serving {
+impl InFlight {
     pub(super) fn new(recorder: RequestRecorder, method: &Method, version: Version) -> Self {
         let (is_head, is_connect) = (*method == Method::HEAD, *method == Method::CONNECT);
-        Serving { recorder, work: Work::default(), is_head, is_connect, version }
+        InFlight { recorder, guard: PanicGuard::default(), is_head, is_connect, version }
     }
 
     #[inline]
-    pub(super) fn at_work<R>(&mut self, work: impl FnOnce() -> R) -> R {
-        self.work.run(work)
+    pub(super) fn guarded<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        self.guard.run(work)
     }
 
     /// What is left to be seen of it; nothing when there is no body to be sent.
-    fn answered<R: Body>(&mut self, response: &Response<R>) -> Option<Rest> {
+    fn respond<R: Body>(&mut self, response: &Response<R>) -> Option<BodyRecorder> {
         self.recorder.response(response.status(), self.version, response.headers());
         let mut recorder = std::mem::take(&mut self.recorder);
         if self.is_bodiless(response.status()) || response.body().is_end_stream() {
             recorder.complete();
             return None;
         }
-        recorder.is_on().then(|| Rest::new(recorder, length(response)))
+        recorder.is_on().then(|| BodyRecorder::new(recorder, length(response)))
     }
 
     fn is_bodiless(&self, status: StatusCode) -> bool {
@@ -126,9 +126,9 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.work.dropped(&mut self.recorder);
+        self.guard.dropped(&mut self.recorder);
     }
 }
 

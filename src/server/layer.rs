@@ -1,4 +1,4 @@
-use super::{ConnInfo, TraceServer, TraceServerFuture, future::Serving, url};
+use super::{ConnInfo, TraceServer, TraceServerFuture, future::InFlight, url};
 use crate::{
     request::{Boxed, MapBody, TraceBody, Typed},
     sink::{ConnRef, RequestHead, TraceSink},
@@ -102,10 +102,10 @@ impl<M> TraceServerLayer<M> {
         });
         recorder.received_over(conn);
         let watch = has_body.then(|| Box::new(recorder.watch()));
-        let mut serving = Serving::new(recorder, request.method(), request.version());
+        let mut in_flight = InFlight::new(recorder, request.method(), request.version());
         let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));
-        let inner = serving.at_work(|| serve(request));
-        TraceServerFuture::new(inner, Some(serving))
+        let inner = in_flight.guarded(|| serve(request));
+        TraceServerFuture::new(inner, Some(in_flight))
     }
 }
 

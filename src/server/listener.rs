@@ -47,14 +47,14 @@ pub trait Accept {
 
 /// Whether an error of [`Accept::poll_accept`] says nothing of the connections to come.
 #[cfg(any(feature = "axum", feature = "tls"))]
-pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
+pub(super) fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
 }
 
 /// After any other error: until descriptors are free again, say.
 #[cfg(any(feature = "axum", feature = "tls"))]
-pub(super) const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const ACCEPT_BACKOFF: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A listener whose connections are recorded: tokio's [`TcpListener`], or its `UnixListener`.
 ///
@@ -80,7 +80,7 @@ struct SocketOptions {
 enum NoDelay {
     /// Nobody has chosen: left alone, unless it is tonic that is served.
     #[default]
-    Unchosen,
+    Unset,
     /// Left as the listening socket has it.
     Inherited,
     Set(bool),
@@ -224,7 +224,7 @@ impl Accept for TraceListener<TcpListener> {
     }
 
     fn default_to_tonic(&mut self) {
-        if let NoDelay::Unchosen = self.options.nodelay {
+        if let NoDelay::Unset = self.options.nodelay {
             self.options.nodelay = NoDelay::Set(true);
         }
     }

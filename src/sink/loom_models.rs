@@ -14,9 +14,10 @@ use super::{
     },
 };
 use crate::{
-    error::Fault,
+    error::FailureDetail,
     record::{
-        Chain, Cursor, Delta, EncodedOps, EndReason, Failure, Rare, RawOp, Segment, SocketOps, SocketTrace,
+        BoxedOrEmpty, DeltaCodec, EncodedOps, EndReason, Failure, RawOp, Segment, SegmentChain, SocketOps,
+        SocketTrace, WriteCursor,
     },
     sync::{self, AtomicU64},
 };
@@ -36,18 +37,18 @@ static TIMES: LazyLock<Timeline> = LazyLock::new(Timeline::test);
 /// operation whole, and never less than before.
 pub fn segments() {
     loom::model(|| {
-        let first = Segment::new::<2>(Delta::default());
+        let first = Segment::new::<2>(DeltaCodec::default());
         let writer = thread::spawn({
             let first = first.clone();
             move || write(&first)
         });
-        let before = Chain::capture(first.clone());
+        let before = SegmentChain::capture(first.clone());
         let shown = assert_begin_of_written(&before);
-        let after = Chain::capture(first.clone());
+        let after = SegmentChain::capture(first.clone());
         assert!(assert_begin_of_written(&after) >= shown);
         assert_eq!(assert_begin_of_written(&before), shown, "what was captured stays as it is");
         writer.join().unwrap();
-        assert_eq!(assert_begin_of_written(&Chain::capture(first)), WRITTEN.len());
+        assert_eq!(assert_begin_of_written(&SegmentChain::capture(first)), WRITTEN.len());
     });
 }
 
@@ -59,17 +60,18 @@ const WRITTEN: [RawOp; 3] = [
 ];
 
 fn write(first: &Segment) {
-    let mut cursor = Cursor::default();
+    let mut cursor = WriteCursor::default();
     assert!(cursor.push(first, &WRITTEN[0]) && !cursor.push(first, &WRITTEN[1]));
     let second = Segment::new::<4>(cursor.delta());
     first.link(second.clone());
-    let mut cursor = Cursor::new(cursor.delta());
+    let mut cursor = WriteCursor::new(cursor.delta());
     assert!(cursor.push(&second, &WRITTEN[1]) && cursor.push(&second, &WRITTEN[2]));
 }
 
-fn assert_begin_of_written(chain: &Chain) -> usize {
+fn assert_begin_of_written(chain: &SegmentChain) -> usize {
     let clock = TIMES.clock.clone();
-    let ops = EncodedOps { head: chain.clone(), tail: Rare::new(), clock, texts: Rare::new() };
+    let ops =
+        EncodedOps { head: chain.clone(), tail: BoxedOrEmpty::new(), clock, texts: BoxedOrEmpty::new() };
     let shown: Vec<_> = SocketOps::encoded(ops).iter().collect();
     assert_eq!(shown.len() as u64, chain.len());
     for (shown, written) in shown.iter().zip(&WRITTEN) {
@@ -192,10 +194,10 @@ pub fn links_before_the_end() {
 
 fn end(timeout: bool) -> End {
     if timeout {
-        let fault = Fault::new(Failure::GenericTimeoutError, "slow");
+        let fault = FailureDetail::new(Failure::GenericTimeoutError, "slow");
         End { at: Tick(7), reason: EndReason::Timeout, fault: Some(fault) }
     } else {
-        let fault = Fault::new(Failure::ConnectionReset, "reset");
+        let fault = FailureDetail::new(Failure::ConnectionReset, "reset");
         End { at: Tick(3), reason: EndReason::Failed, fault: Some(fault) }
     }
 }

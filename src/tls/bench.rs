@@ -4,7 +4,7 @@ use super::{
     certificate::ChainCache,
     handshake::{Witness, agreed},
 };
-use crate::{internals::Conn, sink::TraceSink};
+use crate::{bench_support::Conn, sink::TraceSink};
 use rustls::ClientConnection;
 use std::sync::Arc;
 

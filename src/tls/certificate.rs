@@ -14,7 +14,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 use super::distinguished_name;
 use crate::{
     record::{
-        PeerCert, Rare, Timestamp, TruncatedFields,
+        BoxedOrEmpty, PeerCert, Timestamp, TruncatedFields,
         limits::{
             self, MAX_CERTIFICATE_SANS, MAX_CERTIFICATES, MAX_CHAIN_SAN_BYTES, MAX_DISTINGUISHED_NAME_BYTES,
             SAN_OVERHEAD_BYTES, TRUNCATION_MARK,
@@ -51,7 +51,7 @@ impl ChainCache {
         let certs: Arc<[PeerCert]> =
             chain.clone().take(MAX_CERTIFICATES).map(|der| describe(der, &mut left)).collect();
         let all = chain.clone().count();
-        let original_certs = if certs.len() < all { limits::size(all) } else { None };
+        let original_certs = if certs.len() < all { limits::original_size(all) } else { None };
         let described = PeerChain::new(certs, original_certs);
         if chain.clone().map(<[u8]>::len).sum::<usize>() > Self::MAX_CHAIN_BYTES {
             return described;
@@ -83,10 +83,10 @@ fn describe(der: &[u8], left: &mut usize) -> PeerCert {
     let mut described = PeerCert { sha256: base16(&Sha256::digest(der)), ..PeerCert::default() };
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return described };
     let truncated = &mut described.truncated_fields;
-    let name = |truncated: &mut Rare<TruncatedFields>, field, name| {
+    let name = |truncated: &mut BoxedOrEmpty<TruncatedFields>, field, name| {
         let text = distinguished_name::rfc2253(name);
         let cut = limits::truncate(&text, MAX_DISTINGUISHED_NAME_BYTES);
-        truncated.note(field, cut.as_ref().and_then(|_| limits::size(text.len())));
+        truncated.note(field, cut.as_ref().and_then(|_| limits::original_size(text.len())));
         cut.unwrap_or(text)
     };
     described.subject = name(truncated, "subject", certificate.subject());
@@ -101,7 +101,7 @@ fn describe(der: &[u8], left: &mut usize) -> PeerCert {
         if described.sans.len() < all
             || described.sans.last().is_some_and(|last| last.ends_with(TRUNCATION_MARK))
         {
-            described.truncated_fields.note("sans", limits::size(all));
+            described.truncated_fields.note("sans", limits::original_size(all));
         }
     }
     described

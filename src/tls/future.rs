@@ -77,7 +77,7 @@ where
                 StateProjection::Handshaking { handshake } => {
                     break ready!(handshake.poll(cx)).map(MaybeTlsStream::Tls).map_err(Into::into);
                 }
-                StateProjection::Failed { error } => break Err(error.again().into()),
+                StateProjection::Failed { error } => break Err(error.duplicate().into()),
                 StateProjection::Done => panic!("polled after it had resolved"),
             }
         };

@@ -22,7 +22,7 @@ use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as R
 use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
 use crate::{
     error::{
-        Fault, NoRuntime, TlsError,
+        FailureDetail, NoRuntime, TlsError,
         classify::io_failure,
         rustls::{alert_name, carried},
     },
@@ -141,7 +141,7 @@ impl Record {
     }
 
     /// Records the end of a failed handshake. `fault` returns what went wrong and the alert about it.
-    fn failed(self, reason: EndReason, fault: impl FnOnce(&Witness) -> (Fault, String)) {
+    fn failed(self, reason: EndReason, fault: impl FnOnce(&Witness) -> (FailureDetail, String)) {
         let Record { recorder, witness } = self;
         let (fault, alert) = fault(&witness);
         recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, fault, reason);
@@ -152,16 +152,18 @@ impl Record {
         let rustls = error.source().and_then(carried);
         self.failed(EndReason::Failed, |witness| {
             let alert = witness.hellos(|hellos| alert(rustls, hellos));
-            (Fault::new(error.failure(), error.cause()), alert)
+            (FailureDetail::new(error.failure(), error.cause()), alert)
         });
     }
 
     pub(crate) fn timed_out(self, error: &TlsError) {
-        self.failed(EndReason::Timeout, |_| (Fault::new(error.failure(), error.cause()), String::new()));
+        self.failed(EndReason::Timeout, |_| {
+            (FailureDetail::new(error.failure(), error.cause()), String::new())
+        });
     }
 
     pub(crate) fn given_up(self) {
-        let fault = Fault::new(Failure::Interrupted, "the handshake was given up");
+        let fault = FailureDetail::new(Failure::Interrupted, "the handshake was given up");
         self.failed(EndReason::Cancelled, |_| (fault, String::new()));
     }
 }

@@ -51,7 +51,7 @@ impl TraceTlsLayer {
                 config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
                 Ok(Settings { config: Arc::new(config), server_name: server_name.clone() })
             }
-            Err(error) => Err(error.again()),
+            Err(error) => Err(error.duplicate()),
         };
         Self::from_shared(Shared {
             sink: sink.clone(),

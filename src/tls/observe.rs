@@ -13,7 +13,7 @@ use rustls::{
 use super::certificate::ChainCache;
 use crate::{
     error::rustls::alert_name,
-    record::{Rare, Text},
+    record::{BoxedOrEmpty, Text},
     sink::{DialRef, ForeignTunnel, PeerChain, Tick, TlsFacts},
 };
 
@@ -92,7 +92,7 @@ pub(crate) enum Outcome<'a> {
 
 impl Seen {
     fn tunnel(self, host: &str, outcome: Outcome<'_>) -> ForeignTunnel {
-        let (mut alert, mut negotiated_proto) = (Rare::new(), Text::EMPTY);
+        let (mut alert, mut negotiated_proto) = (BoxedOrEmpty::new(), Text::EMPTY);
         match outcome {
             Outcome::Established { is_h2: true } => negotiated_proto = "h2".into(),
             Outcome::Failed(Some(Error::AlertReceived(description))) => {

@@ -15,7 +15,7 @@ use super::{
     self_signed::SelfSignedVerifier,
     verifier::{AcceptAnyCertificate, TraceVerifier},
 };
-use crate::error::{TlsError, rustls::Explained};
+use crate::error::{TlsError, rustls::ReadableError};
 
 /// The configuration is put together from parts.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ impl Configuration for Parts {
         let verifier = TraceVerifier::new(self.trust.verifier(&provider)?);
         let versions = self.versions();
         let unusable = |error: rustls::Error| {
-            TlsError::config("unusable TLS configuration", Some(Arc::new(Explained::new(error))))
+            TlsError::config("unusable TLS configuration", Some(Arc::new(ReadableError::new(error))))
         };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)
@@ -149,7 +149,7 @@ impl Trust {
             Trust::Platform => {
                 let platform =
                     rustls_platform_verifier::Verifier::new(provider.clone()).map_err(|error| {
-                        let source = Explained::new(error);
+                        let source = ReadableError::new(error);
                         TlsError::no_roots(
                             "this machine has no root certificates to trust",
                             Some(Arc::new(source)),

@@ -8,7 +8,7 @@ use rustls::{
 };
 
 use crate::{
-    error::{TlsError, rustls::Explained},
+    error::{TlsError, rustls::ReadableError},
     file,
 };
 
@@ -77,12 +77,12 @@ impl Roots {
     ) -> Result<Self, TlsError> {
         let (mut store, mut kept) = (RootCertStore::empty(), Vec::new());
         for certificate in certificates {
-            let certificate = certificate.map_err(|error| unreadable(what, Explained::pem(error)))?;
-            store.add(certificate.clone()).map_err(|error| unreadable(what, Explained::new(error)))?;
+            let certificate = certificate.map_err(|error| unreadable(what, ReadableError::pem(error)))?;
+            store.add(certificate.clone()).map_err(|error| unreadable(what, ReadableError::new(error)))?;
             kept.push(certificate);
         }
         if store.is_empty() {
-            return Err(unreadable(what, Explained::pem(pem::Error::NoItemsFound)));
+            return Err(unreadable(what, ReadableError::pem(pem::Error::NoItemsFound)));
         }
         Ok(Roots { store: Arc::new(store), certificates: kept.into() })
     }
@@ -166,13 +166,14 @@ impl ClientCertificate {
         key: Result<PrivateKeyDer<'static>, pem::Error>,
         what: &str,
     ) -> Result<Self, TlsError> {
-        let chain =
-            chain.collect::<Result<Vec<_>, _>>().map_err(|error| unreadable(what, Explained::pem(error)))?;
+        let chain = chain
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| unreadable(what, ReadableError::pem(error)))?;
         if chain.is_empty() {
-            return Err(unreadable(what, Explained::pem(pem::Error::NoItemsFound)));
+            return Err(unreadable(what, ReadableError::pem(pem::Error::NoItemsFound)));
         }
         let key = Arc::new(
-            key.map_err(|error| unreadable(&format!("private key of {what}"), Explained::pem(error)))?,
+            key.map_err(|error| unreadable(&format!("private key of {what}"), ReadableError::pem(error)))?,
         );
         Ok(ClientCertificate { chain, key })
     }

@@ -52,7 +52,7 @@ impl<C> TraceTls<C> {
         if !self.shared.always && uri.scheme() != Some(&Scheme::HTTPS) {
             return Ok(None);
         }
-        let settings = self.shared.settings.as_ref().map_err(TlsError::again)?;
+        let settings = self.shared.settings.as_ref().map_err(TlsError::duplicate)?;
         let name = match &settings.server_name {
             Some(name) => name.clone(),
             None => server_name(uri.host().unwrap_or_default())?,

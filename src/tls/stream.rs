@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream as RustlsStream;
 
 use super::{handshake::rustls_error, tap::Tap};
 use crate::{
-    error::{classify::io_fault, rustls::alert_name},
+    error::{classify::io_failure_detail, rustls::alert_name},
     sink::{ConnRef, TlsRecorder, describe_conn},
 };
 
@@ -57,11 +57,11 @@ impl<C> TlsStream<C> {
         match rustls_error(error) {
             Some(rustls::Error::AlertReceived(alert)) if self.awaits_verdict => {
                 let alert = format!("received {}", alert_name(*alert));
-                recorder.rejected(io_fault(error), alert);
+                recorder.rejected(io_failure_detail(error), alert);
             }
             // Without `close_notify`: what that means is for the protocol above to know.
             None if error.kind() == io::ErrorKind::UnexpectedEof => recorder.peer_closed(),
-            _ => recorder.broken(io_fault(error)),
+            _ => recorder.broken(io_failure_detail(error)),
         }
     }
 }

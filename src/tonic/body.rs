@@ -1,6 +1,6 @@
 //! The body of a call, through which the call learns its connection.
 
-use super::slot::{outside, with_current};
+use super::task_context::{with_context, without_context};
 use crate::{
     request::{MapBody, TraceBody},
     sink::PendingRequest,
@@ -25,46 +25,48 @@ impl MapBody<TonicBody> for LinkBody {
     fn map(&self, body: TraceBody<TonicBody>) -> TonicBody {
         match body.link() {
             // It is asked at once whether it is at its end; by whom says nothing.
-            Some(link) => outside(|| TonicBody::new(Linked { inner: body, link: Cell::new(Some(link)) })),
+            Some(link) => {
+                without_context(|| TonicBody::new(LinkedBody { inner: body, link: Cell::new(Some(link)) }))
+            }
             None => body.into_inner(),
         }
     }
 }
 
 pin_project! {
-    struct Linked {
+    struct LinkedBody {
         #[pin]
         inner: TraceBody<TonicBody>,
         link: Cell<Option<PendingRequest>>,
     }
 
-    impl PinnedDrop for Linked {
+    impl PinnedDrop for LinkedBody {
         /// Nobody has taken it: its connection was gone by then, or there never was one.
         fn drop(this: Pin<&mut Self>) {
             let Some(link) = this.project().link.take() else { return };
-            with_current(|slot| {
-                slot.dials.iter().for_each(|dial| link.served_by(dial));
-                slot.conn.iter().filter(|_| slot.takes_calls).for_each(|conn| link.queued_on(conn));
+            with_context(|context| {
+                context.dials.iter().for_each(|dial| link.served_by(dial));
+                context.conn.iter().filter(|_| context.takes_calls).for_each(|conn| link.queued_on(conn));
             });
         }
     }
 }
 
-impl Linked {
+impl LinkedBody {
     /// Somebody looks at it: if that is the task of a connection, that takes the call just now.
-    fn seen(link: &Cell<Option<PendingRequest>>) {
-        with_current(|slot| {
-            let Some(conn) = &slot.conn else { return };
+    fn on_poll(link: &Cell<Option<PendingRequest>>) {
+        with_context(|context| {
+            let Some(conn) = &context.conn else { return };
             let Some(link) = link.take() else { return };
-            slot.takes_calls = true;
+            context.takes_calls = true;
             link.taken_by(conn);
             // The first call is the one that has waited for all that.
-            slot.dials.drain(..).for_each(|dial| link.served_by(&dial));
+            context.dials.drain(..).for_each(|dial| link.served_by(&dial));
         });
     }
 }
 
-impl Body for Linked {
+impl Body for LinkedBody {
     type Data = Bytes;
     type Error = ::tonic::Status;
 
@@ -73,18 +75,18 @@ impl Body for Linked {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ::tonic::Status>>> {
         let this = self.project();
-        Self::seen(this.link);
+        Self::on_poll(this.link);
         // The caller's own stream may make other calls.
-        outside(|| this.inner.poll_frame(cx))
+        without_context(|| this.inner.poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        Self::seen(&self.link);
+        Self::on_poll(&self.link);
         self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        Self::seen(&self.link);
+        Self::on_poll(&self.link);
         self.inner.size_hint()
     }
 }

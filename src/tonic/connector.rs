@@ -1,6 +1,6 @@
 //! Connectors whose connections say when they are written to.
 
-use super::slot::{Slot, outside, with_current};
+use super::task_context::{TaskContext, with_context, without_context};
 use crate::{
     connect::TracedIo,
     sink::{ConnRef, DialRef, TraceSink},
@@ -96,13 +96,13 @@ where
     type Future = LinkConnectFuture<C::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
-        outside(|| self.inner.poll_ready(cx))
+        without_context(|| self.inner.poll_ready(cx))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        with_current(|slot| *slot = Slot::default());
-        let mut watch = self.sink.is_enabled().then(|| Watch::start(self.limit));
-        LinkConnectFuture { inner: watched(&mut watch, || self.inner.call(uri)), watch }
+        with_context(|context| *context = TaskContext::default());
+        let mut watch = self.sink.is_enabled().then(|| DialWatch::start(self.limit));
+        LinkConnectFuture { inner: observe_dials(&mut watch, || self.inner.call(uri)), watch }
     }
 }
 
@@ -113,13 +113,13 @@ pin_project! {
         #[pin]
         inner: F,
         // None where nothing is recorded, and once the future is done.
-        watch: Option<Watch>,
+        watch: Option<DialWatch>,
     }
 
     impl<F> PinnedDrop for LinkConnectFuture<F> {
         fn drop(this: Pin<&mut Self>) {
             if let Some(watch) = this.project().watch.take() {
-                watch.given_up();
+                watch.cancelled();
             }
         }
     }
@@ -134,7 +134,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = ready!(watched(this.watch, || this.inner.poll(cx)));
+        let result = ready!(observe_dials(this.watch, || this.inner.poll(cx)));
         let watch = this.watch.take();
         let io = result?;
         let conn = watch.and_then(|watch| watch.conn().or_else(|| conn_of(&io)));
@@ -143,36 +143,36 @@ where
 }
 
 /// Notes the dials that begin in `poll`.
-fn watched<R>(watch: &mut Option<Watch>, poll: impl FnOnce() -> R) -> R {
-    let Some(watch) = watch else { return outside(poll) };
-    let (result, begun) = DialRef::collect_begun(|| outside(poll));
+fn observe_dials<R>(watch: &mut Option<DialWatch>, poll: impl FnOnce() -> R) -> R {
+    let Some(watch) = watch else { return without_context(poll) };
+    let (result, begun) = DialRef::collect_begun(|| without_context(poll));
     for dial in begun {
         watch.dials.push(dial.clone());
-        with_current(|slot| slot.dials.push(dial));
+        with_context(|context| context.dials.push(dial));
     }
     result
 }
 
 /// What is known of a connector's future while it runs.
 #[derive(Debug)]
-struct Watch {
+struct DialWatch {
     /// The dials that have begun in it.
     dials: Vec<DialRef>,
-    limit: Option<Limit>,
+    limit: Option<ConnectTimeout>,
 }
 
 /// How long the channel waits for the connector.
 #[derive(Debug)]
-struct Limit {
+struct ConnectTimeout {
     limit: Duration,
     // None: beyond what the clock can hold.
     deadline: Option<Instant>,
 }
 
-impl Watch {
+impl DialWatch {
     fn start(limit: Option<Duration>) -> Self {
-        let limit = limit.map(|limit| Limit { limit, deadline: Instant::now().checked_add(limit) });
-        Watch { dials: Vec::new(), limit }
+        let limit = limit.map(|limit| ConnectTimeout { limit, deadline: Instant::now().checked_add(limit) });
+        DialWatch { dials: Vec::new(), limit }
     }
 
     /// Returns the connection that the dials have led to. `None` when more than one of them is open: which one the
@@ -184,8 +184,8 @@ impl Watch {
 
     /// The future is dropped before it was done. Where the time is up, that is why: the channel began to wait after
     /// the time began to run here.
-    fn given_up(self) {
-        if let Some(Limit { limit, deadline: Some(deadline) }) = self.limit
+    fn cancelled(self) {
+        if let Some(ConnectTimeout { limit, deadline: Some(deadline) }) = self.limit
             && Instant::now() >= deadline
         {
             self.dials.iter().for_each(|dial| dial.timed_out(limit));
@@ -223,15 +223,15 @@ impl<T> LinkIo<T> {
     }
 
     /// This task writes to this connection: what it starts next is about it.
-    fn mark(conn: &Option<ConnRef>) {
-        with_current(|slot| {
-            let is_known = match (&slot.conn, conn) {
+    fn set_current(conn: &Option<ConnRef>) {
+        with_context(|context| {
+            let is_known = match (&context.conn, conn) {
                 (Some(known), Some(conn)) => known.is_same(conn),
                 (None, None) => true,
                 _ => false,
             };
             if !is_known {
-                slot.conn.clone_from(conn);
+                context.conn.clone_from(conn);
             }
         });
     }
@@ -246,7 +246,7 @@ impl<T: Read> Read for LinkIo<T> {
 impl<T: Write> Write for LinkIo<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.project();
-        Self::mark(this.conn);
+        Self::set_current(this.conn);
         this.inner.poll_write(cx, buf)
     }
 
@@ -256,7 +256,7 @@ impl<T: Write> Write for LinkIo<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
-        Self::mark(this.conn);
+        Self::set_current(this.conn);
         this.inner.poll_write_vectored(cx, bufs)
     }
 

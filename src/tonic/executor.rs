@@ -1,6 +1,6 @@
 //! The tasks of a channel.
 
-use super::slot::{Slot, Within, inherited};
+use super::task_context::{ContextGuard, TaskContext, inherited_context};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioExecutor;
 use pin_project_lite::pin_project;
@@ -36,7 +36,7 @@ where
     E: Executor<Scope<F>>,
 {
     fn execute(&self, task: F) {
-        self.inner.execute(Scope { future: Some(task), slot: Some(inherited()) });
+        self.inner.execute(Scope { future: Some(task), context: Some(inherited_context()) });
     }
 }
 
@@ -44,7 +44,7 @@ where
 /// [`Endpoint::connect_with_connector`](::tonic::transport::Endpoint::connect_with_connector) does, unlike its lazy
 /// sister.
 pub fn scope<F: Future>(future: F) -> Scope<F> {
-    Scope { future: Some(future), slot: Some(Slot::default()) }
+    Scope { future: Some(future), context: Some(TaskContext::default()) }
 }
 
 pin_project! {
@@ -54,13 +54,13 @@ pin_project! {
         // None once it was dropped: what it holds is a matter of the task as well.
         #[pin]
         future: Option<F>,
-        slot: Option<Slot>,
+        context: Option<TaskContext>,
     }
 
     impl<F> PinnedDrop for Scope<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let _within = Within::enter(this.slot);
+            let _guard = ContextGuard::enter(this.context);
             this.future.set(None);
         }
     }
@@ -71,7 +71,7 @@ impl<F: Future> Future for Scope<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _within = Within::enter(this.slot);
+        let _guard = ContextGuard::enter(this.context);
         this.future.as_pin_mut().expect("only its drop takes it").poll(cx)
     }
 }

@@ -79,7 +79,7 @@ mod body;
 mod connector;
 mod executor;
 mod origin;
-mod slot;
+mod task_context;
 
 pub use self::{
     body::LinkBody,
@@ -192,7 +192,7 @@ where
 
 /// Returns what is recorded as the origin of the endpoint's calls.
 fn origin(sink: &TraceSink, endpoint: &Endpoint) -> Uri {
-    let named = sink.may_record().then(|| origin::of(endpoint)).flatten();
+    let named = sink.may_record().then(|| origin::of_endpoint(endpoint)).flatten();
     named.unwrap_or_else(|| endpoint.uri().clone())
 }
 

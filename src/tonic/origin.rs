@@ -4,7 +4,7 @@
 //! no getter for its [`origin`](Endpoint::origin). So one call is made over a pipe in memory, and read at its other end.
 //! It is polled to its end right here: nothing of it is spawned, and nothing waits.
 
-use super::slot::outside;
+use super::task_context::without_context;
 use crate::sync::IgnorePoison;
 use ::tonic::{body::Body as TonicBody, transport::Endpoint};
 use futures_util::FutureExt;
@@ -32,11 +32,11 @@ const PIPE_BYTES: usize = 1 << 16;
 /// # Panics
 ///
 /// Panics outside of a runtime where the endpoint itself does.
-pub(super) fn of(endpoint: &Endpoint) -> Option<Uri> {
+pub(super) fn of_endpoint(endpoint: &Endpoint) -> Option<Uri> {
     if endpoint.uri().scheme_str() != Some("http") {
         return None;
     }
-    let named = outside(|| unconstrained(named(endpoint.clone())).now_or_never())??;
+    let named = without_context(|| unconstrained(named(endpoint.clone())).now_or_never())??;
     let (mut parts, named) = (endpoint.uri().clone().into_parts(), named.into_parts());
     (parts.scheme, parts.authority) = (named.scheme, named.authority);
     Uri::from_parts(parts).ok()
@@ -127,7 +127,7 @@ mod tests {
             (plain().origin(Uri::from_static("/nowhere")), None),
             (Endpoint::from_static("https://a.test").origin(Uri::from_static("https://b.test")), None),
         ] {
-            assert_eq!(of(&endpoint).map(|uri| uri.to_string()).as_deref(), expected);
+            assert_eq!(of_endpoint(&endpoint).map(|uri| uri.to_string()).as_deref(), expected);
         }
     }
 }

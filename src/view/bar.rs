@@ -8,7 +8,7 @@ pub(super) struct Scale {
     pub(super) columns: usize,
 }
 
-const LEFT: [char; 9] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
+const LEFT_BLOCKS: [char; 9] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 
 impl Scale {
     pub(super) fn span(&self) -> i64 {
@@ -48,11 +48,11 @@ impl Scale {
 /// left come in all widths.
 fn block(from: usize, to: usize) -> char {
     match (from, to) {
-        (0, to) => LEFT[to.min(8)],
+        (0, to) => LEFT_BLOCKS[to.min(8)],
         (1, 8) => '█',
         (2..=5, 8) => '▐',
         (6.., 8) => '▕',
-        (1 | 2, to) => LEFT[to],
+        (1 | 2, to) => LEFT_BLOCKS[to],
         (from, to) if to - from >= 3 => '▐',
         (3..=4, _) => '│',
         _ => '▕',
@@ -64,7 +64,7 @@ fn in_ascii(from: usize, to: usize) -> char {
 }
 
 /// Distances for the marks of an axis of `span` nanoseconds, so that there are at most `most` of them.
-pub(super) fn tick(span: i64, most: usize) -> i64 {
+pub(super) fn tick_step(span: i64, most: usize) -> i64 {
     let (mut step, mut factors) = (1i64, [2, 5, 10].into_iter().cycle());
     let mut decade = 1i64;
     while span / step > most.max(1) as i64 {
@@ -114,9 +114,9 @@ mod tests {
     #[test]
     fn ticks_are_round() {
         for (span, step) in [(0, 1), (5, 1), (6, 2), (72, 20), (430, 100), (1_241, 500), (6_001, 2000)] {
-            assert_eq!(tick(span, 5), step, "{span}");
+            assert_eq!(tick_step(span, 5), step, "{span}");
         }
-        assert!(tick(i64::MAX, 5) > i64::MAX / 10);
-        assert!(tick(i64::MAX, 0) > 0);
+        assert!(tick_step(i64::MAX, 5) > i64::MAX / 10);
+        assert!(tick_step(i64::MAX, 0) > 0);
     }
 }

@@ -1,8 +1,8 @@
 //! What is drawn: blocks of rows on one scale.
 
-use super::style::{Line, Tone};
+use super::style::{Line, Style};
 use super::text;
-use super::times::Times;
+use super::time_axis::TimeAxis;
 use crate::record::{EndReason, Failure};
 
 /// A request, or something else that stands for itself, and what happened within it.
@@ -35,7 +35,7 @@ pub(super) struct Row {
     pub(super) label: String,
     /// A part of the row above.
     pub(super) is_part: bool,
-    pub(super) tone: Tone,
+    pub(super) style: Style,
     /// From when to when; several where it was interrupted, none where that is not known.
     pub(super) parts: Vec<(i64, i64)>,
     pub(super) duration: Option<i64>,
@@ -45,12 +45,12 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(label: &str, tone: Tone, begin: Option<i64>, end: Option<i64>) -> Self {
+    pub(super) fn new(label: &str, style: Style, begin: Option<i64>, end: Option<i64>) -> Self {
         let part = begin.map(|begin| (begin, end.unwrap_or(begin).max(begin)));
         Row {
             label: label.into(),
             is_part: false,
-            tone,
+            style,
             parts: part.into_iter().collect(),
             duration: part.filter(|_| end.is_some()).map(|(begin, end)| end.saturating_sub(begin)),
             notes: Line::default(),
@@ -58,13 +58,13 @@ impl Row {
         }
     }
 
-    pub(super) fn part(label: &str, tone: Tone, begin: Option<i64>, end: Option<i64>) -> Self {
-        Row { is_part: true, ..Row::new(label, tone, begin, end) }
+    pub(super) fn part(label: &str, style: Style, begin: Option<i64>, end: Option<i64>) -> Self {
+        Row { is_part: true, ..Row::new(label, style, begin, end) }
     }
 
     /// Ends the notes with how it ended, unless it ended well.
     pub(super) fn ended(&mut self, ending: &Ending<'_>) {
-        self.tone = ending.tone(self.tone);
+        self.style = ending.style(self.style);
         ending.describe(&mut self.notes);
         if ending.is_failure() {
             self.error = ending.text.into();
@@ -94,13 +94,13 @@ impl Row {
 
 impl Block {
     /// Says in each row what went wrong there, but for what the block says as a whole.
-    pub(super) fn settle(mut self, said: &str) -> Self {
+    pub(super) fn append_errors(mut self, said: &str) -> Self {
         /// Longer texts are not searched, since there may be many rows.
         const MAX_SEARCHED_BYTES: usize = 4096;
         let said = Some(said).filter(|said| said.len() <= MAX_SEARCHED_BYTES).unwrap_or_default();
         let rows = self.sections.iter_mut().flat_map(|section| &mut section.rows).chain(&mut self.rows);
         for row in rows.filter(|row| !row.error.is_empty() && !said.contains(&row.error)) {
-            row.notes.push(Tone::Error, format!(": {}", row.error));
+            row.notes.push(Style::Error, format!(": {}", row.error));
         }
         self
     }
@@ -129,7 +129,7 @@ impl Ending<'_> {
     pub(super) fn code(&self) -> String {
         match (self.failure, self.reason) {
             (Some(Failure::Unknown(unknown)), _) if unknown.text() == self.text => "unknown_failure".into(),
-            (Some(failure), _) => text::clipped(failure.as_str()).into_owned(),
+            (Some(failure), _) => text::shortened(failure.as_str()).into_owned(),
             (None, Some(EndReason::Timeout)) => "timeout".into(),
             (None, _) => "failed".into(),
         }
@@ -140,7 +140,7 @@ impl Ending<'_> {
         let mut line = Line::default();
         self.describe(&mut line);
         if self.is_failure() && !self.text.is_empty() {
-            line.push(Tone::Error, format!(": {}", self.text));
+            line.push(Style::Error, format!(": {}", self.text));
         }
         line
     }
@@ -148,29 +148,29 @@ impl Ending<'_> {
     /// Says how something ended that did not end well, in a word.
     pub(super) fn describe(&self, line: &mut Line) {
         match self.reason {
-            _ if self.is_failure() => line.item(Tone::Bad, format!("✗ {}", self.code())),
-            Some(EndReason::LostRace) => line.item(Tone::Dim, "lost the race"),
-            Some(EndReason::Cancelled) => line.item(Tone::Warn, "cancelled"),
-            Some(EndReason::SinkClosed) => line.item(Tone::Warn, "recording ended"),
-            Some(EndReason::IdleLimit) => line.item(Tone::Dim, "closed because idle"),
-            Some(EndReason::PeerClosed) => line.item(Tone::Dim, "closed by the peer"),
-            Some(EndReason::Other(name)) => line.item(Tone::Warn, name),
+            _ if self.is_failure() => line.item(Style::Bad, format!("✗ {}", self.code())),
+            Some(EndReason::LostRace) => line.item(Style::Dim, "lost the race"),
+            Some(EndReason::Cancelled) => line.item(Style::Warn, "cancelled"),
+            Some(EndReason::SinkClosed) => line.item(Style::Warn, "recording ended"),
+            Some(EndReason::IdleLimit) => line.item(Style::Dim, "closed because idle"),
+            Some(EndReason::PeerClosed) => line.item(Style::Dim, "closed by the peer"),
+            Some(EndReason::Other(name)) => line.item(Style::Warn, name),
             _ => {}
         }
     }
 
-    /// The tone of a bar that is usually of another.
-    pub(super) fn tone(&self, usual: Tone) -> Tone {
+    /// The style of a bar that is usually of another.
+    pub(super) fn style(&self, usual: Style) -> Style {
         match self.reason {
-            _ if self.is_failure() => Tone::Bad,
-            Some(EndReason::LostRace | EndReason::Cancelled) => Tone::Dim,
+            _ if self.is_failure() => Style::Bad,
+            Some(EndReason::LostRace | EndReason::Cancelled) => Style::Dim,
             _ => usual,
         }
     }
 }
 
 /// How long something took, for a title.
-pub(super) fn total(begin: Option<i64>, end: Option<i64>, times: Times) -> String {
+pub(super) fn total(begin: Option<i64>, end: Option<i64>, times: TimeAxis) -> String {
     match (begin, end) {
         (Some(begin), Some(end)) => text::duration(end.saturating_sub(begin).max(0), times.coarse),
         _ => String::new(),

@@ -2,8 +2,8 @@
 
 use super::block::{Ending, Row};
 use super::dns;
-use super::index::{Index, Origin};
-use super::style::{Line, Tone};
+use super::index::{ConnSource, Index};
+use super::style::{Line, Style};
 use super::{suites, text};
 use crate::record::{
     DialTrace, EndReason, Failure, HttpReqTrace, PeerCert, SocksTrace, TcpConnTrace, TcpInfo, TcpInfoEvent,
@@ -12,8 +12,8 @@ use crate::record::{
 
 /// Everything that a dial did, in order: the look-up, every attempt, the tunnels. `used` is the connection
 /// that came to serve whoever is asking; another one is marked as unused.
-pub(super) fn rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>) -> Vec<Row> {
-    let mut rows = dns::rows(index, dial);
+pub(super) fn dial_rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>) -> Vec<Row> {
+    let mut rows = dns::lookup_rows(index, dial);
     let mut attempts: Vec<_> = index.tcp_of(dial).iter().filter(|conn| !conn.from_resolver).collect();
     attempts.sort_by_key(|conn| index.times.at(conn.handshake_begin_at));
     for conn in &attempts {
@@ -21,29 +21,29 @@ pub(super) fn rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>) -> V
         let mut row = attempt(index, conn, failed_dial);
         // What somebody else's connector did is known as a whole only.
         if conn.handshake_begin_at == dial.dial_begin_at {
-            if dial.is_look_up_unseen() && conn.unix_path.is_empty() {
+            if dial.is_lookup_unobserved() && conn.unix_path.is_empty() {
                 row.label = "tcp+dns".into();
-                row.notes.item(Tone::Dim, "includes name lookup");
+                row.notes.item(Style::Dim, "includes name lookup");
             }
             row.begin_at(index.times.at(dial.resolve_end_at));
         }
         if conn.layer == "application" {
-            row.notes.item(Tone::Dim, "includes any TLS handshake");
+            row.notes.item(Style::Dim, "includes any TLS handshake");
         }
         if conn.connected && used.is_some_and(|used| used != conn.trace_id.as_str()) {
-            row.notes.item(Tone::Dim, "not used by this request");
+            row.notes.item(Style::Dim, "not used by this request");
         }
         rows.push(row);
     }
     if attempts.is_empty()
         && (rows.is_empty() || dns::has_addresses(index, dial))
-        && (dial.is_look_up_unseen() || !failed_before_connecting(dial))
+        && (dial.is_lookup_unobserved() || !failed_before_connecting(dial))
     {
         rows.push(unseen_attempts(index, dial));
     }
-    let mut ways: Vec<Row> = attempts.iter().flat_map(|conn| through(index, conn)).collect();
-    ways.sort_by_key(Row::begin);
-    rows.extend(ways);
+    let mut tunnels: Vec<Row> = attempts.iter().flat_map(|conn| tunnel_rows(index, conn)).collect();
+    tunnels.sort_by_key(Row::begin);
+    rows.extend(tunnels);
     rows
 }
 
@@ -65,44 +65,49 @@ fn unseen_attempts(index: &Index<'_>, dial: &DialTrace) -> Row {
     let is_running = end.is_none() && ending.reason.is_none() && !ending.is_failure();
     let end = end.or(times.end.filter(|_| is_running));
     let begin = times.at(dial.resolve_end_at).or(times.at(dial.dial_begin_at));
-    let label = if dial.is_look_up_unseen() { "tcp+dns" } else { "tcp" };
-    let mut row = Row::new(label, Tone::Tcp, begin, end);
-    row.notes.push(Tone::Plain, &dial.dst_address);
-    if dial.is_look_up_unseen() {
-        row.notes.item(Tone::Dim, "includes name lookup");
+    let label = if dial.is_lookup_unobserved() { "tcp+dns" } else { "tcp" };
+    let mut row = Row::new(label, Style::Tcp, begin, end);
+    row.notes.push(Style::Plain, &dial.dst_address);
+    if dial.is_lookup_unobserved() {
+        row.notes.item(Style::Dim, "includes name lookup");
     }
     if is_running {
-        row.notes.item(Tone::Warn, "still connecting");
+        row.notes.item(Style::Warn, "still connecting");
     } else {
-        row.notes.item(Tone::Dim, "attempts not observed");
+        row.notes.item(Style::Dim, "attempts not observed");
     }
     row.ended(&ending);
     row
 }
 
 /// The same, where the dial of a connection may not be in the trace.
-pub(super) fn rows_of(index: &Index<'_>, origin: Origin<'_>, used: Option<&str>) -> Vec<Row> {
+pub(super) fn source_rows(index: &Index<'_>, origin: ConnSource<'_>, used: Option<&str>) -> Vec<Row> {
     match origin {
-        Origin::Dial(dial) => rows(index, dial, used),
-        Origin::Conn(conn) => [attempt(index, conn, None)].into_iter().chain(through(index, conn)).collect(),
+        ConnSource::Dial(dial) => dial_rows(index, dial, used),
+        ConnSource::Conn(conn) => {
+            [attempt(index, conn, None)].into_iter().chain(tunnel_rows(index, conn)).collect()
+        }
     }
 }
 
 /// Requests to a proxy to pass on the connections that are drawn with `origin`.
 pub(super) fn connects<'i>(
     index: &'i Index<'_>,
-    origin: Origin<'i>,
+    origin: ConnSource<'i>,
 ) -> impl Iterator<Item = &'i HttpReqTrace> {
     let (of_dial, alone) = match origin {
-        Origin::Dial(dial) => (index.tcp_of(dial), None),
-        Origin::Conn(conn) => (&[][..], Some(conn)),
+        ConnSource::Dial(dial) => (index.tcp_of(dial), None),
+        ConnSource::Conn(conn) => (&[][..], Some(conn)),
     };
     let conns = of_dial.iter().copied().filter(|conn| !conn.from_resolver).chain(alone);
     conns.flat_map(|conn| index.connects_of(conn).iter().copied())
 }
 
-/// What was made of a connection: tunnels, and ways through a proxy.
-pub(super) fn through<'i>(index: &'i Index<'_>, conn: &'i TcpConnTrace) -> impl Iterator<Item = Row> + 'i {
+/// What was made of a connection: tunnels, through a proxy.
+pub(super) fn tunnel_rows<'i>(
+    index: &'i Index<'_>,
+    conn: &'i TcpConnTrace,
+) -> impl Iterator<Item = Row> + 'i {
     let socks = conn.socks.iter().map(|handshake| socks(index, handshake));
     let connects = index.connects_of(conn).iter().map(|request| connect(index, request));
     let tunnels = index.tunnels_of(conn).iter().map(|tunnel| tls(index, tunnel));
@@ -120,13 +125,13 @@ fn connect(index: &Index<'_>, request: &HttpReqTrace) -> Row {
     let end = times.at(request.end_at);
     let is_running = end.is_none() && ending.reason.is_none() && !ending.is_failure();
     let end = end.or(times.end.filter(|_| is_running));
-    let mut row = Row::new("proxy", Tone::Tcp, times.at(request.req_sent_at), end);
-    row.notes.push(Tone::Plain, format!("CONNECT {}", request.req_url));
+    let mut row = Row::new("proxy", Style::Tcp, times.at(request.req_sent_at), end);
+    row.notes.push(Style::Plain, format!("CONNECT {}", request.req_url));
     if request.resp_status_code != 0 {
-        row.notes.item(Tone::Plain, text::status(request.resp_status_code));
+        row.notes.item(Style::Plain, text::status(request.resp_status_code));
     }
     if is_running {
-        row.notes.item(Tone::Warn, "no answer yet");
+        row.notes.item(Style::Warn, "no answer yet");
     }
     row.ended(&ending);
     row
@@ -142,10 +147,10 @@ fn socks(index: &Index<'_>, handshake: &SocksTrace) -> Row {
     let end = times.at(handshake.handshake_end_at);
     let is_running = end.is_none() && handshake.end_reason.is_none() && !ending.is_failure();
     let end = end.or(times.end.filter(|_| is_running));
-    let mut row = Row::new("proxy", Tone::Tcp, times.at(handshake.handshake_begin_at), end);
-    row.notes.push(Tone::Plain, format!("SOCKS5 to {}", handshake.target));
+    let mut row = Row::new("proxy", Style::Tcp, times.at(handshake.handshake_begin_at), end);
+    row.notes.push(Style::Plain, format!("SOCKS5 to {}", handshake.target));
     if is_running {
-        row.notes.item(Tone::Warn, "no answer yet");
+        row.notes.item(Style::Warn, "no answer yet");
     }
     row.ended(&ending);
     row
@@ -167,19 +172,19 @@ pub(super) fn attempt(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: Optio
     }
     let is_running = !conn.connected && end.is_none() && ending.reason.is_none() && !ending.is_failure();
     let end = if is_running { times.end } else { end };
-    let mut row = Row::new("tcp", Tone::Tcp, begin, end);
-    row.notes.push(Tone::Plain, remote(conn));
+    let mut row = Row::new("tcp", Style::Tcp, begin, end);
+    row.notes.push(Style::Plain, remote(conn));
     let of_handshake =
         |info: &&TcpInfo| matches!(info.event, TcpInfoEvent::Connected | TcpInfoEvent::ConnectFailed);
     if let Some(info) = conn.tcp_info.first().filter(of_handshake) {
-        sent_again(&mut row.notes, info, "SYN");
+        retransmissions(&mut row.notes, info, "SYN");
     }
     row.ended(&ending);
     if is_running {
-        row.notes.item(Tone::Warn, "still connecting");
+        row.notes.item(Style::Warn, "still connecting");
     } else if !conn.connected && !ending.is_failure() && ending.reason.is_none() {
-        row.tone = Tone::Dim;
-        row.notes.item(Tone::Warn, "not connected");
+        row.style = Style::Dim;
+        row.notes.item(Style::Warn, "not connected");
     }
     row
 }
@@ -196,19 +201,19 @@ pub(super) fn tls(index: &Index<'_>, tunnel: &TlsTunnelTrace) -> Row {
     };
     let is_running = end.is_none() && ending.reason.is_none() && !ending.is_failure();
     let end = end.or_else(|| times.at(tunnel.close_at)).or(times.end.filter(|_| is_running));
-    let mut row = Row::new("tls", Tone::Tls, begin, end);
+    let mut row = Row::new("tls", Style::Tls, begin, end);
     if index.is_to_proxy(tunnel) {
-        row.notes.push(Tone::Plain, "with the proxy");
+        row.notes.push(Style::Plain, "with the proxy");
     }
     session(&mut row.notes, tunnel);
     if let Some(leaf) = tunnel.peer_certs.first() {
         certificate(&mut row.notes, leaf, tunnel);
     }
     if is_running {
-        row.notes.item(Tone::Warn, "still shaking hands");
+        row.notes.item(Style::Warn, "still shaking hands");
     }
     if !tunnel.alert.is_empty() {
-        row.notes.item(Tone::Warn, format!("alert {}", tunnel.alert.replace('_', " ")));
+        row.notes.item(Style::Warn, format!("alert {}", tunnel.alert.replace('_', " ")));
     }
     row.ended(&ending);
     row
@@ -224,31 +229,31 @@ pub(super) fn tls_version(tunnel: &TlsTunnelTrace) -> &str {
 }
 
 fn session(notes: &mut Line, tunnel: &TlsTunnelTrace) {
-    notes.item(Tone::Plain, tls_version(tunnel));
+    notes.item(Style::Plain, tls_version(tunnel));
     if tunnel.did_resume {
-        notes.item(Tone::Good, "resumed");
+        notes.item(Style::Good, "resumed");
     }
     if tunnel.cipher_suite != 0 {
-        notes.item(Tone::Plain, suites::name(tunnel.cipher_suite));
+        notes.item(Style::Plain, suites::name(tunnel.cipher_suite));
     }
-    notes.item(Tone::Plain, &tunnel.key_exchange_group);
-    notes.item(Tone::Plain, &tunnel.negotiated_proto);
+    notes.item(Style::Plain, &tunnel.key_exchange_group);
+    notes.item(Style::Plain, &tunnel.negotiated_proto);
 }
 
 fn certificate(notes: &mut Line, leaf: &PeerCert, tunnel: &TlsTunnelTrace) {
-    notes.item(Tone::Plain, &leaf.subject);
+    notes.item(Style::Plain, &leaf.subject);
     if leaf.issuer == leaf.subject {
-        notes.word(Tone::Dim, "signed by itself");
+        notes.word(Style::Dim, "signed by itself");
     } else if !leaf.issuer.is_empty() {
-        notes.word(Tone::Dim, format!("signed by {}", leaf.issuer));
+        notes.word(Style::Dim, format!("signed by {}", leaf.issuer));
     }
     // What is to be known of a certificate that was not accepted depends on why.
     match tunnel.failure {
         Some(Failure::SslInvalidHostname) if !leaf.sans.is_empty() => {
-            notes.item(Tone::Plain, format!("is for {}, not {}", leaf.sans.join(", "), tunnel.server_name));
+            notes.item(Style::Plain, format!("is for {}, not {}", leaf.sans.join(", "), tunnel.server_name));
         }
         Some(Failure::SslInvalidCertificate) => {
-            notes.item(Tone::Plain, format!("valid from {} until {}", leaf.not_before, leaf.not_after));
+            notes.item(Style::Plain, format!("valid from {} until {}", leaf.not_before, leaf.not_after));
         }
         _ => {}
     }
@@ -259,7 +264,7 @@ pub(super) fn remote(conn: &TcpConnTrace) -> String {
     if conn.unix_path.is_empty() {
         dns::address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)
     } else {
-        text::clipped(&conn.unix_path).into_owned()
+        text::shortened(&conn.unix_path).into_owned()
     }
 }
 
@@ -274,19 +279,19 @@ pub(super) fn ends(conn: &TcpConnTrace) -> String {
 }
 
 /// What the kernel said of a connection when it was last asked.
-pub(super) fn health(facts: &mut Line, conn: &TcpConnTrace) {
-    if let Some(outside) = outside(conn) {
-        facts.item(Tone::Plain, format!("NAT {outside}"));
+pub(super) fn kernel_facts(facts: &mut Line, conn: &TcpConnTrace) {
+    if let Some(outside) = nat_addresses(conn) {
+        facts.item(Style::Plain, format!("NAT {outside}"));
     }
     let Some(info) = conn.tcp_info.last().filter(|_| conn.connected) else { return };
     if let Some(rtt) = info.rtt_us {
-        facts.item(Tone::Plain, format!("rtt {}", text::duration(i64::from(rtt) * 1_000, false)));
+        facts.item(Style::Plain, format!("rtt {}", text::duration(i64::from(rtt) * 1_000, false)));
     }
-    sent_again(facts, info, "segment");
+    retransmissions(facts, info, "segment");
 }
 
 /// Both ends as they are on the other side of a NAT.
-fn outside(conn: &TcpConnTrace) -> Option<String> {
+fn nat_addresses(conn: &TcpConnTrace) -> Option<String> {
     let entry = conn.conntrack.as_deref().filter(|entry| entry.addr_orig == conn.addr_tuple)?;
     let (here, reply) = (&conn.addr_tuple, &entry.addr_reply);
     let source = (&reply.dst_ip, reply.dst_port);
@@ -296,14 +301,14 @@ fn outside(conn: &TcpConnTrace) -> Option<String> {
     (!is_same && !reply.src_ip.is_empty()).then(|| format!("{} → {}", text(source), text(destination)))
 }
 
-fn sent_again(line: &mut Line, info: &TcpInfo, what: &str) {
+fn retransmissions(line: &mut Line, info: &TcpInfo, what: &str) {
     if let Some(again) = info.total_retrans.filter(|again| *again > 0) {
-        line.item(Tone::Warn, format!("{} sent again", text::count(again as usize, what)));
+        line.item(Style::Warn, format!("{} sent again", text::count(again as usize, what)));
     }
 }
 
 /// What became of an established connection, if it is worth a word.
-pub(super) fn fate(conn: &TcpConnTrace) -> Ending<'_> {
+pub(super) fn close_outcome(conn: &TcpConnTrace) -> Ending<'_> {
     Ending {
         reason: conn.end_reason.as_ref().filter(|reason| **reason != EndReason::Closed),
         failure: conn.failure.as_ref().filter(|_| conn.connected),

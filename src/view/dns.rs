@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::block::{Ending, Row};
 use super::index::Index;
-use super::style::{Line, Tone};
+use super::style::{Line, Style};
 use super::text;
 use crate::record::{
     DialTrace, DnsQueryMsg, DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType, Failure, ResolverDialTrace,
@@ -12,14 +12,14 @@ use crate::record::{
 
 /// The look-up of a dial: a row for the whole, and one for each message and each nameserver that could not be
 /// asked. Empty where no name was looked up.
-pub(super) fn rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
+pub(super) fn lookup_rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
     let host = host_of(&dial.dst_address);
     let mut parts: Vec<Row> =
-        index.queries_of(dial).iter().flat_map(|query| exchange(index, query, host)).collect();
-    parts.extend(dial.resolver_dials.iter().filter_map(|attempt| failed(index, attempt)));
-    parts.extend(silent(index, dial));
+        index.queries_of(dial).iter().flat_map(|query| exchange_rows(index, query, host)).collect();
+    parts.extend(dial.resolver_dials.iter().filter_map(|attempt| failed_nameserver(index, attempt)));
+    parts.extend(unrecorded_exchanges(index, dial));
     parts.sort_by_key(|row| row.begin().unwrap_or(i64::MAX));
-    parts.extend(skipped(dial));
+    parts.extend(skipped_nameservers(dial));
 
     let (began, ended) = (index.times.at(dial.resolve_begin_at), index.times.at(dial.resolve_end_at));
     if parts.is_empty() && began.is_none() {
@@ -33,16 +33,16 @@ pub(super) fn rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
         None => parts.iter().filter_map(Row::end).max(),
         known => known,
     };
-    let mut whole = Row::new("dns", Tone::Dns, begin, end);
-    whole.notes.push(Tone::Plain, host);
+    let mut whole = Row::new("dns", Style::Dns, begin, end);
+    whole.notes.push(Style::Plain, host);
     if is_running {
-        whole.notes.item(Tone::Warn, "still running");
+        whole.notes.item(Style::Warn, "still running");
     } else if index.tcp_of(dial).iter().all(|conn| conn.from_resolver) && !has_addresses(index, dial) {
         // There was nowhere to connect to, so the error of the dial is that of the look-up.
         let (reason, failure) = (dial.end_reason.as_ref(), dial.failure.as_ref());
         whole.ended(&Ending { reason, failure, text: &dial.dial_err });
     } else if parts.is_empty() {
-        whole.notes.item(Tone::Dim, "known without asking");
+        whole.notes.item(Style::Dim, "known without asking");
     }
     parts.insert(0, whole);
     parts
@@ -59,7 +59,7 @@ pub(super) fn has_addresses(index: &Index<'_>, dial: &DialTrace) -> bool {
 }
 
 /// The messages exchanged over one connection to a nameserver. `host` need not be named again.
-pub(super) fn exchange(index: &Index<'_>, query: &DnsQueryTrace, host: &str) -> Vec<Row> {
+pub(super) fn exchange_rows(index: &Index<'_>, query: &DnsQueryTrace, host: &str) -> Vec<Row> {
     let server = server(index, query);
     let mut rows = Vec::with_capacity(query.dns_query_msgs.len());
     let replies = &query.dns_reply_msgs;
@@ -75,20 +75,20 @@ pub(super) fn exchange(index: &Index<'_>, query: &DnsQueryTrace, host: &str) -> 
             is_used[at] = true;
             &replies[at]
         });
-        rows.push(asked(index, query, message, reply, &server, host));
+        rows.push(query_row(index, query, message, reply, &server, host));
     }
     for reply in replies.iter().zip(is_used).filter(|(_, is_used)| !is_used).map(|(reply, _)| reply) {
         let at = index.times.at(reply.recv_at);
-        let mut row = Row::part("", Tone::Warn, at, None);
-        row.notes.push(Tone::Plain, &server.name);
+        let mut row = Row::part("", Style::Warn, at, None);
+        row.notes.push(Style::Plain, &server.name);
         let why = if reply.ignored.is_empty() { "nothing asked for it" } else { &reply.ignored };
-        row.notes.item(Tone::Warn, format!("reply ignored: {why}"));
+        row.notes.item(Style::Warn, format!("reply ignored: {why}"));
         rows.push(row);
     }
     rows
 }
 
-struct Server<'a> {
+struct Nameserver<'a> {
     name: String,
     closed_at: Option<i64>,
     failure: Option<&'a Failure>,
@@ -96,10 +96,10 @@ struct Server<'a> {
 }
 
 /// The other end of the connection that carried the messages.
-fn server<'a>(index: &Index<'a>, query: &DnsQueryTrace) -> Server<'a> {
+fn server<'a>(index: &Index<'a>, query: &DnsQueryTrace) -> Nameserver<'a> {
     let id = &query.connection;
     if let Some(conn) = index.trace.udp_conns.get(id) {
-        return Server {
+        return Nameserver {
             name: address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port),
             closed_at: index.times.at(conn.conn_close_at),
             failure: conn.failure.as_ref(),
@@ -107,22 +107,22 @@ fn server<'a>(index: &Index<'a>, query: &DnsQueryTrace) -> Server<'a> {
         };
     }
     match index.trace.tcp_conns.get(id) {
-        Some(conn) => Server {
+        Some(conn) => Nameserver {
             name: format!("tcp {}", address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)),
             closed_at: index.times.at(conn.conn_close_at),
             failure: conn.failure.as_ref(),
             error: &conn.conn_err,
         },
-        None => Server { name: String::new(), closed_at: None, failure: None, error: "" },
+        None => Nameserver { name: String::new(), closed_at: None, failure: None, error: "" },
     }
 }
 
-fn asked(
+fn query_row(
     index: &Index<'_>,
     query: &DnsQueryTrace,
     message: &DnsQueryMsg,
     reply: Option<&DnsReplyMsg>,
-    server: &Server<'_>,
+    server: &Nameserver<'_>,
     host: &str,
 ) -> Row {
     let sent = index.times.at(message.sent_at);
@@ -136,28 +136,28 @@ fn asked(
         DnsResType::Unrecognized => "?",
         other => other.as_str(),
     });
-    let mut row = Row::part(kind, Tone::Dns, sent, end);
+    let mut row = Row::part(kind, Style::Dns, sent, end);
     let name = question.map_or("", |question| question.name.trim_end_matches('.'));
     if !name.eq_ignore_ascii_case(host.trim_end_matches('.')) {
-        row.notes.push(Tone::Plain, name);
+        row.notes.push(Style::Plain, name);
     }
-    row.notes.item(Tone::Plain, &server.name);
+    row.notes.item(Style::Plain, &server.name);
     match reply {
         Some(reply) => {
             if !matches!(reply.r_code, None | Some(DnsRCode::NoError)) {
-                row.tone = Tone::Bad;
+                row.style = Style::Bad;
             }
-            result(&mut row.notes, reply, kind);
+            reply_text(&mut row.notes, reply, kind);
         }
-        None if is_running => row.notes.item(Tone::Warn, "still waiting"),
+        None if is_running => row.notes.item(Style::Warn, "still waiting"),
         None => {
             let ending = Ending {
                 reason: query.end_reason.as_ref(),
                 failure: query.failure.as_ref().or(server.failure),
-                text: &text::clipped(server.error),
+                text: &text::shortened(server.error),
             };
-            row.tone = Tone::Warn;
-            row.notes.item(Tone::Warn, "no reply");
+            row.style = Style::Warn;
+            row.notes.item(Style::Warn, "no reply");
             row.ended(&ending);
         }
     }
@@ -165,39 +165,39 @@ fn asked(
 }
 
 /// What a reply says.
-fn result(notes: &mut Line, reply: &DnsReplyMsg, kind: &str) {
+fn reply_text(notes: &mut Line, reply: &DnsReplyMsg, kind: &str) {
     /// More answers than these are counted only.
-    const SHOWN: usize = 8;
+    const MAX_SHOWN_ANSWERS: usize = 8;
     match &reply.r_code {
         None | Some(DnsRCode::NoError) => {}
-        Some(code) => notes.word(Tone::Bad, format!("✗ {}", mnemonic(code))),
+        Some(code) => notes.word(Style::Bad, format!("✗ {}", mnemonic(code))),
     }
     let (aliases, values): (Vec<_>, Vec<_>) = reply
         .answers
         .iter()
         .partition(|answer| matches!(answer.r#type, DnsResType::Cname) && kind != "CNAME");
-    for alias in aliases.iter().take(SHOWN) {
-        notes.word(Tone::Dim, format!("→ {}", alias.resolved_val.trim_end_matches('.')));
+    for alias in aliases.iter().take(MAX_SHOWN_ANSWERS) {
+        notes.word(Style::Dim, format!("→ {}", alias.resolved_val.trim_end_matches('.')));
     }
-    let texts = values.iter().take(SHOWN).map(|answer| match answer.resolved_val.as_str() {
+    let texts = values.iter().take(MAX_SHOWN_ANSWERS).map(|answer| match answer.resolved_val.as_str() {
         "" => answer.r#type.as_str(),
         value => value.trim_end_matches('.'),
     });
     let values_text = texts.collect::<Vec<_>>().join(", ");
     if !values.is_empty() {
-        notes.word(Tone::Dim, "→ ");
-        notes.push(Tone::Plain, values_text);
-        if values.len() > SHOWN {
-            notes.word(Tone::Dim, format!("and {} more", values.len() - SHOWN));
+        notes.word(Style::Dim, "→ ");
+        notes.push(Style::Plain, values_text);
+        if values.len() > MAX_SHOWN_ANSWERS {
+            notes.word(Style::Dim, format!("and {} more", values.len() - MAX_SHOWN_ANSWERS));
         }
     } else if matches!(reply.r_code, Some(DnsRCode::NoError)) && !reply.truncated {
-        notes.word(Tone::Dim, "→ none");
+        notes.word(Style::Dim, "→ none");
     }
     if let Some(count) = reply.truncated_fields.get("answers") {
-        notes.word(Tone::Dim, format!("of {count} answers"));
+        notes.word(Style::Dim, format!("of {count} answers"));
     }
     if reply.truncated {
-        notes.item(Tone::Warn, "truncated");
+        notes.item(Style::Warn, "truncated");
     }
 }
 
@@ -214,20 +214,20 @@ fn mnemonic(code: &DnsRCode) -> &str {
 }
 
 /// A nameserver to which no connection could be made.
-fn failed(index: &Index<'_>, attempt: &ResolverDialTrace) -> Option<Row> {
+fn failed_nameserver(index: &Index<'_>, attempt: &ResolverDialTrace) -> Option<Row> {
     let ending = Ending { reason: None, failure: attempt.failure.as_ref(), text: &attempt.dial_err };
     if !ending.is_failure() {
         return None;
     }
     let times = index.times;
-    let mut row = Row::part("✗", Tone::Bad, times.at(attempt.dial_begin_at), times.at(attempt.dial_end_at));
-    row.notes.push(Tone::Plain, &attempt.nameserver);
+    let mut row = Row::part("✗", Style::Bad, times.at(attempt.dial_begin_at), times.at(attempt.dial_end_at));
+    row.notes.push(Style::Plain, &attempt.nameserver);
     row.ended(&ending);
     Some(row)
 }
 
 /// Connections to nameservers whose messages were not recorded.
-fn silent<'i>(index: &'i Index<'_>, dial: &DialTrace) -> impl Iterator<Item = Row> + 'i {
+fn unrecorded_exchanges<'i>(index: &'i Index<'_>, dial: &DialTrace) -> impl Iterator<Item = Row> + 'i {
     let times = index.times;
     let udp = index.udp_of(dial).iter().filter(|conn| conn.from_resolver).map(|conn| {
         let span = (conn.socket_create_at, conn.conn_close_at);
@@ -239,21 +239,21 @@ fn silent<'i>(index: &'i Index<'_>, dial: &DialTrace) -> impl Iterator<Item = Ro
     });
     let unseen = udp.chain(tcp).filter(|(id, ..)| !index.has_messages(id.as_str()));
     unseen.map(move |(_, kind, addrs, (begin, end), sent, received)| {
-        let mut row = Row::part(kind, Tone::Dns, times.at(begin), times.at(end));
-        row.notes.push(Tone::Plain, address(&addrs.dst_ip, addrs.dst_port));
+        let mut row = Row::part(kind, Style::Dns, times.at(begin), times.at(end));
+        row.notes.push(Style::Plain, address(&addrs.dst_ip, addrs.dst_port));
         let sizes = format!("{} sent, {} received", text::bytes(sent), text::bytes(received));
-        row.notes.item(Tone::Dim, sizes);
+        row.notes.item(Style::Dim, sizes);
         row
     })
 }
 
 /// Nameservers that were not asked.
-fn skipped(dial: &DialTrace) -> impl Iterator<Item = Row> + '_ {
+fn skipped_nameservers(dial: &DialTrace) -> impl Iterator<Item = Row> + '_ {
     dial.skipped_nameservers.iter().enumerate().map(|(at, nameserver)| {
-        let mut row = Row::part("", Tone::Dim, None, None);
-        row.notes.push(Tone::Dim, format!("{nameserver} skipped"));
+        let mut row = Row::part("", Style::Dim, None, None);
+        row.notes.push(Style::Dim, format!("{nameserver} skipped"));
         if let Some(reason) = dial.skip_reasons.get(at).filter(|reason| !reason.is_empty()) {
-            row.notes.push(Tone::Dim, format!(": {reason}"));
+            row.notes.push(Style::Dim, format!(": {reason}"));
         }
         row
     })
@@ -263,8 +263,8 @@ fn skipped(dial: &DialTrace) -> impl Iterator<Item = Row> + '_ {
 pub(super) fn address(ip: &str, port: u16) -> String {
     match (ip, port) {
         ("", 0) => "?".into(),
-        (ip, port) if ip.contains(':') => format!("[{}]:{port}", text::clipped(ip)),
-        (ip, port) => format!("{}:{port}", text::clipped(ip)),
+        (ip, port) if ip.contains(':') => format!("[{}]:{port}", text::shortened(ip)),
+        (ip, port) => format!("{}:{port}", text::shortened(ip)),
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use http::Uri;
 
-use super::times::Times;
+use super::time_axis::TimeAxis;
 use crate::record::{
     DialTrace, DnsQueryTrace, HttpReqTrace, NetTrace, Record, TcpConnTrace, TlsTunnelTrace, TraceId,
     TraceList, UdpConnTrace,
@@ -17,74 +17,74 @@ use crate::record::{
 
 type Groups<'a, T> = HashMap<&'a str, Vec<&'a T>>;
 
-/// A trace with the place of each record in the drawing.
+/// A trace with the placement of each record in the drawing.
 pub(super) struct Index<'a> {
     pub(super) trace: &'a NetTrace,
-    pub(super) times: Times,
+    pub(super) times: TimeAxis,
     tcp_of_dial: Groups<'a, TcpConnTrace>,
     udp_of_dial: Groups<'a, UdpConnTrace>,
     queries_of_dial: Groups<'a, DnsQueryTrace>,
     tunnels_of_conn: Groups<'a, TlsTunnelTrace>,
-    users: HashMap<&'a str, Users>,
+    users: HashMap<&'a str, ConnUsers>,
     /// CONNECT requests that are drawn as a part of their connection.
     connects_of_conn: Groups<'a, HttpReqTrace>,
     /// By their address, since an identifier may be that of several.
     connects: HashSet<*const HttpReqTrace>,
     proxy_tunnels: HashSet<&'a str>,
     /// By the index of the request.
-    places: HashMap<usize, Place<'a>>,
+    placements: HashMap<usize, Placement<'a>>,
     /// What led to a connection of no request.
-    pub(super) lone: Vec<Origin<'a>>,
+    pub(super) unattributed: Vec<ConnSource<'a>>,
     /// Tunnels over no connection that is drawn, and of no request.
-    pub(super) lone_tunnels: Vec<&'a TlsTunnelTrace>,
+    pub(super) unattributed_tunnels: Vec<&'a TlsTunnelTrace>,
     with_messages: HashSet<&'a str>,
 }
 
 /// What led to a connection: its dial, or the connection itself where the trace has no dial of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Origin<'a> {
+pub(super) enum ConnSource<'a> {
     Dial(&'a DialTrace),
     Conn(&'a TcpConnTrace),
 }
 
-impl Origin<'_> {
+impl ConnSource<'_> {
     pub(super) fn is_established(&self) -> bool {
         match self {
-            Origin::Dial(dial) => !dial.established_conn.is_undefined(),
-            Origin::Conn(conn) => conn.connected,
+            ConnSource::Dial(dial) => !dial.established_conn.is_undefined(),
+            ConnSource::Conn(conn) => conn.connected,
         }
     }
 
     /// Whether no request is known that caused it.
-    pub(super) fn is_of_nobody(&self) -> bool {
+    pub(super) fn is_unattributed(&self) -> bool {
         match self {
-            Origin::Dial(dial) => dial.triggered_by.is_undefined(),
-            Origin::Conn(_) => true,
+            ConnSource::Dial(dial) => dial.triggered_by.is_undefined(),
+            ConnSource::Conn(_) => true,
         }
     }
 
-    pub(super) fn led_to(&self, conn: &TcpConnTrace) -> bool {
+    pub(super) fn has_made(&self, conn: &TcpConnTrace) -> bool {
         match self {
-            Origin::Dial(dial) => !dial.trace_id.is_undefined() && dial.trace_id == conn.from_dial,
-            Origin::Conn(own) => std::ptr::eq(*own, conn),
+            ConnSource::Dial(dial) => !dial.trace_id.is_undefined() && dial.trace_id == conn.from_dial,
+            ConnSource::Conn(own) => std::ptr::eq(*own, conn),
         }
     }
 }
 
 /// What is drawn with a request besides the request itself.
 #[derive(Default)]
-struct Place<'a> {
+struct Placement<'a> {
     /// What the request caused.
-    own: Vec<Origin<'a>>,
+    own: Vec<ConnSource<'a>>,
     /// What led to its connection and was not caused by it.
-    earlier: Vec<Origin<'a>>,
+    earlier: Vec<ConnSource<'a>>,
     /// Tunnels of its own over a connection that is not in the trace.
     tunnels: Vec<&'a TlsTunnelTrace>,
 }
 
 /// The requests that refer to a connection.
 #[derive(Default)]
-struct Users {
+struct ConnUsers {
     count: usize,
     /// When the first was sent that is drawn with its connection, and its index.
     first: Option<(i64, usize)>,
@@ -92,7 +92,7 @@ struct Users {
 
 impl<'a> Index<'a> {
     pub(super) fn of(trace: &'a NetTrace) -> Self {
-        let times = Times::of(trace);
+        let times = TimeAxis::of(trace);
         let mut index = Index {
             trace,
             times,
@@ -104,9 +104,9 @@ impl<'a> Index<'a> {
             connects_of_conn: HashMap::new(),
             connects: HashSet::new(),
             proxy_tunnels: trace.http_requests.iter().map(|r| r.proxy_tls_tunnel.as_str()).collect(),
-            places: HashMap::new(),
-            lone: Vec::new(),
-            lone_tunnels: Vec::new(),
+            placements: HashMap::new(),
+            unattributed: Vec::new(),
+            unattributed_tunnels: Vec::new(),
             with_messages: trace.dns_queries.iter().map(|query| query.connection.as_str()).collect(),
         };
         index.count_users();
@@ -161,19 +161,19 @@ impl<'a> Index<'a> {
     }
 
     /// The dials and connections that a request caused, given the index of the request.
-    pub(super) fn own(&self, request: usize) -> &[Origin<'a>] {
-        self.places.get(&request).map_or(&[], |place| &place.own)
+    pub(super) fn own_sources(&self, request: usize) -> &[ConnSource<'a>] {
+        self.placements.get(&request).map_or(&[], |placement| &placement.own)
     }
 
     /// The dials and connections that led to the connection of a request, which is the first to use it and did not
     /// cause them.
-    pub(super) fn earlier(&self, request: usize) -> &[Origin<'a>] {
-        self.places.get(&request).map_or(&[], |place| &place.earlier)
+    pub(super) fn earlier_sources(&self, request: usize) -> &[ConnSource<'a>] {
+        self.placements.get(&request).map_or(&[], |placement| &placement.earlier)
     }
 
     /// Tunnels to be drawn with a request whose connection is not in the trace.
     pub(super) fn tunnels_without_conn(&self, request: usize) -> &[&'a TlsTunnelTrace] {
-        self.places.get(&request).map_or(&[], |place| &place.tunnels)
+        self.placements.get(&request).map_or(&[], |placement| &placement.tunnels)
     }
 
     /// Whether the DNS messages of a connection are in the trace.
@@ -193,7 +193,7 @@ impl<'a> Index<'a> {
 
     /// Whether a request can have connections drawn with it. One that was accepted came over a connection that was
     /// there, which is drawn by itself.
-    fn has_place(&self, request: &HttpReqTrace) -> bool {
+    fn can_have_placement(&self, request: &HttpReqTrace) -> bool {
         !request.accepted && !self.is_connect(request)
     }
 
@@ -224,7 +224,7 @@ impl<'a> Index<'a> {
 
     fn find_first_users(&mut self) {
         for (at, request) in self.trace.http_requests.iter().enumerate() {
-            if request.tcp_conn.is_undefined() || !self.has_place(request) {
+            if request.tcp_conn.is_undefined() || !self.can_have_placement(request) {
                 continue;
             }
             let user = (self.times.at(request.req_sent_at).unwrap_or(i64::MAX), at);
@@ -236,7 +236,7 @@ impl<'a> Index<'a> {
     /// Gives every dial to the request that caused it, or else to the first that used its connection.
     fn claim_dials(&mut self) {
         let trace = self.trace;
-        let requests = || trace.http_requests.iter().enumerate().filter(|(_, r)| self.has_place(r));
+        let requests = || trace.http_requests.iter().enumerate().filter(|(_, r)| self.can_have_placement(r));
         let by_id: HashMap<&str, usize> =
             requests().rev().map(|(at, request)| (request.trace_id.as_str(), at)).collect();
         let mut waiting: HashMap<String, Vec<(i64, usize)>> = HashMap::new();
@@ -253,11 +253,11 @@ impl<'a> Index<'a> {
                 None => self.first_user_waited(dial).or_else(|| self.waited_for(dial, &waiting)),
             };
             match (cause, self.first_user(dial)) {
-                (Some(at), _) => self.places.entry(at).or_default().own.push(Origin::Dial(dial)),
+                (Some(at), _) => self.placements.entry(at).or_default().own.push(ConnSource::Dial(dial)),
                 (None, Some((_, at))) => {
-                    self.places.entry(at).or_default().earlier.push(Origin::Dial(dial));
+                    self.placements.entry(at).or_default().earlier.push(ConnSource::Dial(dial));
                 }
-                (None, None) => self.lone.push(Origin::Dial(dial)),
+                (None, None) => self.unattributed.push(ConnSource::Dial(dial)),
             }
         }
     }
@@ -283,7 +283,7 @@ impl<'a> Index<'a> {
         let requests = waiting.get(dial.dst_address.as_str())?;
         let before = requests.partition_point(|(sent, _)| *sent <= begin);
         let latest = requests[..before].iter().rev().take(MAX_CANDIDATES);
-        latest.map(|(_, at)| *at).find(|at| !self.places.contains_key(at))
+        latest.map(|(_, at)| *at).find(|at| !self.placements.contains_key(at))
     }
 
     /// Gives every connection whose dial is not in the trace to the first request that used it.
@@ -297,12 +297,12 @@ impl<'a> Index<'a> {
             let user = self.users.get(conn.trace_id.as_str()).and_then(|users| users.first);
             match user.filter(|_| !conn.accepted && !conn.from_resolver) {
                 Some((sent, at)) => {
-                    let place = self.places.entry(at).or_default();
+                    let placement = self.placements.entry(at).or_default();
                     let is_own = self.times.at(conn.handshake_begin_at) >= Some(sent);
-                    let list = if is_own { &mut place.own } else { &mut place.earlier };
-                    list.push(Origin::Conn(conn));
+                    let list = if is_own { &mut placement.own } else { &mut placement.earlier };
+                    list.push(ConnSource::Conn(conn));
                 }
-                None => self.lone.push(Origin::Conn(conn)),
+                None => self.unattributed.push(ConnSource::Conn(conn)),
             }
         }
     }
@@ -312,7 +312,9 @@ impl<'a> Index<'a> {
     fn claim_tunnels(&mut self) {
         let trace = self.trace;
         let mut claimed: HashMap<*const TlsTunnelTrace, usize> = HashMap::new();
-        for (at, request) in trace.http_requests.iter().enumerate().filter(|(_, r)| self.has_place(r)) {
+        for (at, request) in
+            trace.http_requests.iter().enumerate().filter(|(_, r)| self.can_have_placement(r))
+        {
             for id in [&*request.proxy_tls_tunnel, &request.tls_tunnel] {
                 if let Some(tunnel) = trace.tls_tunnels.get(id) {
                     claimed.entry(tunnel).or_insert(at);
@@ -324,8 +326,8 @@ impl<'a> Index<'a> {
                 continue;
             }
             match claimed.get(&std::ptr::from_ref(tunnel)) {
-                Some(at) => self.places.entry(*at).or_default().tunnels.push(tunnel),
-                None => self.lone_tunnels.push(tunnel),
+                Some(at) => self.placements.entry(*at).or_default().tunnels.push(tunnel),
+                None => self.unattributed_tunnels.push(tunnel),
             }
         }
     }
@@ -436,10 +438,10 @@ mod tests {
         NetTrace { http_requests: requests.into(), ..NetTrace::default() }
     }
 
-    fn ids<'a>(origins: &[Origin<'a>]) -> Vec<&'a str> {
-        let id = |origin: &Origin<'a>| match *origin {
-            Origin::Dial(dial) => dial.trace_id.as_str(),
-            Origin::Conn(conn) => conn.trace_id.as_str(),
+    fn ids<'a>(origins: &[ConnSource<'a>]) -> Vec<&'a str> {
+        let id = |origin: &ConnSource<'a>| match *origin {
+            ConnSource::Dial(dial) => dial.trace_id.as_str(),
+            ConnSource::Conn(conn) => conn.trace_id.as_str(),
         };
         origins.iter().map(id).collect()
     }
@@ -460,10 +462,10 @@ mod tests {
         ];
         let trace = NetTrace { http_requests: requests.into(), dials: dials.into(), ..NetTrace::default() };
         let index = Index::of(&trace);
-        assert_eq!(ids(index.own(0)), ["d1"]);
-        assert_eq!(ids(index.own(1)), ["d5"]);
-        assert_eq!(ids(index.own(2)), ["d3"]);
-        assert_eq!(ids(&index.lone), ["d2", "d4"]);
+        assert_eq!(ids(index.own_sources(0)), ["d1"]);
+        assert_eq!(ids(index.own_sources(1)), ["d5"]);
+        assert_eq!(ids(index.own_sources(2)), ["d3"]);
+        assert_eq!(ids(&index.unattributed), ["d2", "d4"]);
     }
 
     #[test]
@@ -479,12 +481,12 @@ mod tests {
             vec![TcpConnTrace { trace_id: "conn".into(), from_dial: "d".into(), ..TcpConnTrace::default() }]
                 .into();
         let index = Index::of(&trace);
-        assert_eq!((ids(index.own(1)), index.own(0).len()), (vec!["d"], 0));
+        assert_eq!((ids(index.own_sources(1)), index.own_sources(0).len()), (vec!["d"], 0));
 
         trace.dials.iter_mut().for_each(|dial| dial.dial_begin_at = Timestamp::relative(0));
         let index = Index::of(&trace);
-        assert_eq!(ids(index.earlier(1)), ["d"], "it began before any request was sent");
-        assert_eq!((index.own(1).len(), index.lone.len()), (0, 0));
+        assert_eq!(ids(index.earlier_sources(1)), ["d"], "it began before any request was sent");
+        assert_eq!((index.own_sources(1).len(), index.unattributed.len()), (0, 0));
     }
 
     #[test]
@@ -535,6 +537,6 @@ mod tests {
         };
         let index = Index::of(&trace);
         assert!(index.tcp_of(&trace.dials[0]).is_empty());
-        assert_eq!(index.lone.len(), 2);
+        assert_eq!(index.unattributed.len(), 2);
     }
 }

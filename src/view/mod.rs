@@ -14,22 +14,22 @@ mod bar;
 mod block;
 mod conn;
 mod dns;
-mod draw;
 mod grpc;
 mod index;
-mod lone;
+mod renderer;
 mod request;
 mod style;
 mod suites;
 mod text;
-mod times;
+mod time_axis;
+mod unattributed;
 
 use std::fmt;
 
 use self::block::Block;
-use self::draw::Paper;
 use self::index::Index;
-use self::style::{Line, Pen, Tone};
+use self::renderer::Renderer;
+use self::style::{Line, Palette, Style};
 use crate::record::{Dropped, NetTrace};
 
 /// Draws a trace: for every request what happened, to scale within the request.
@@ -84,11 +84,11 @@ impl Waterfall<'_> {
 impl fmt::Display for Waterfall<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let index = Index::of(self.trace);
-        let pen = Pen { color: self.color, ascii: self.ascii };
-        let paper = Paper::new(pen, self.width, index.times.coarse);
+        let palette = Palette { color: self.color, ascii: self.ascii };
+        let renderer = Renderer::new(palette, self.width, index.times.coarse);
         let mut is_first = true;
         if self.heading {
-            paper.title(f, &heading(&index), &Line::default())?;
+            renderer.title(f, &heading(&index), &Line::default())?;
             is_first = false;
         }
         let groups = groups(&index, self.headers);
@@ -103,16 +103,16 @@ impl fmt::Display for Waterfall<'_> {
                 if !std::mem::take(&mut is_first) {
                     writeln!(f)?;
                 }
-                paper.block(f, block)?;
+                renderer.block(f, block)?;
             }
             if !group.sum.is_empty() {
-                paper.remark(f, &group.sum)?;
+                renderer.remark(f, &group.sum)?;
             }
         }
         match self.trace.dropped.as_ref().map(dropped) {
             Some(line) if !line.is_empty() => {
                 writeln!(f)?;
-                paper.remark(f, &line)
+                renderer.remark(f, &line)
             }
             _ => Ok(()),
         }
@@ -135,13 +135,14 @@ fn groups(index: &Index<'_>, headers: bool) -> Vec<Group> {
         if let [first, .., last] = blocks.as_slice() {
             let total = block::total(Some(first.begin), Some(last.end), index.times);
             let redirects = text::count(blocks.len() - 1, "redirect");
-            sum.push(Tone::Plain, format!("{redirects} followed, {total} in all"));
+            sum.push(Style::Plain, format!("{redirects} followed, {total} in all"));
         }
         Group { begin: blocks.first().map_or(0, |block| block.begin), blocks, sum }
     });
-    let lone = lone::blocks(index).into_iter();
-    let lone = lone.map(|block| Group { begin: block.begin, blocks: vec![block], sum: Line::default() });
-    let mut groups: Vec<Group> = chains.chain(lone).collect();
+    let unattributed = unattributed::blocks(index).into_iter();
+    let unattributed =
+        unattributed.map(|block| Group { begin: block.begin, blocks: vec![block], sum: Line::default() });
+    let mut groups: Vec<Group> = chains.chain(unattributed).collect();
     groups.sort_by_key(|group| group.begin);
     groups
 }
@@ -149,16 +150,16 @@ fn groups(index: &Index<'_>, headers: bool) -> Vec<Group> {
 fn heading(index: &Index<'_>) -> Line {
     let trace = index.trace;
     let mut line = Line::default();
-    line.push(Tone::Strong, &trace.description);
+    line.push(Style::Strong, &trace.description);
     if !trace.trace_begin_at.is_undefined() {
-        line.item(Tone::Dim, trace.trace_begin_at.to_string());
+        line.item(Style::Dim, trace.trace_begin_at.to_string());
     }
     let counts = [
         (trace.http_requests.iter().filter(|request| !index.is_connect(request)).count(), "request"),
         (trace.tcp_conns.iter().filter(|conn| conn.connected && !conn.from_resolver).count(), "connection"),
     ];
     for (count, thing) in counts {
-        line.item(Tone::Dim, text::count(count, thing));
+        line.item(Style::Dim, text::count(count, thing));
     }
     line
 }
@@ -177,7 +178,7 @@ fn dropped(dropped: &Dropped) -> Line {
     let mut line = Line::default();
     if !counts.is_empty() {
         line.push(
-            Tone::Warn,
+            Style::Warn,
             format!("No longer in this trace, which keeps only so much: {}.", counts.join(", ")),
         );
     }

@@ -3,17 +3,17 @@
 use super::block::{Block, Ending, Row, Section, total};
 use super::conn;
 use super::grpc;
-use super::index::{Index, Origin};
-use super::style::{Line, Tone};
+use super::index::{ConnSource, Index};
+use super::style::{Line, Style};
 use super::text;
 use crate::record::{Attempt, Failure, HttpReqTrace, TcpConnTrace};
 
-/// The block of one request, given by its place in the trace. `hop` redirects led to it.
+/// The block of one request, given by its index in the trace. `hop` redirects led to it.
 pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> Block {
     let request = &index.trace.http_requests[at];
     let conn = index.trace.tcp_conns.get(&request.tcp_conn);
     let mut rows = connecting(index, at);
-    let span = Span::of(index, request, &rows);
+    let span = TimeSpan::of(index, request, &rows);
     if let Some(row) = blocked(index, request, &rows, &span) {
         rows.insert(0, row);
     }
@@ -26,27 +26,27 @@ pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> 
         begin: span.begin.unwrap_or_default(),
         end: span.end.or(span.begin).unwrap_or_default(),
         rows,
-        sections: index.earlier(at).iter().map(|origin| earlier(index, request, *origin)).collect(),
+        sections: index.earlier_sources(at).iter().map(|origin| earlier(index, request, *origin)).collect(),
         remarks: remarks(index, request, &ending),
     };
-    block.total.push(Tone::Strong, total(span.begin, span.end, index.times));
+    block.total.push(Style::Strong, total(span.begin, span.end, index.times));
     if headers {
-        let origins = index.own(at).iter().chain(index.earlier(at));
+        let origins = index.own_sources(at).iter().chain(index.earlier_sources(at));
         let connects = origins.flat_map(|origin| conn::connects(index, *origin));
         block.remarks.splice(0..0, connects.chain([request]).flat_map(header_fields));
     }
-    block.settle(&request.req_error)
+    block.append_errors(&request.req_error)
 }
 
 /// When it began and ended, and whether it has.
-struct Span {
+struct TimeSpan {
     begin: Option<i64>,
     end: Option<i64>,
     is_running: bool,
 }
 
-impl Span {
-    fn of(index: &Index<'_>, request: &HttpReqTrace, connecting: &[Row]) -> Span {
+impl TimeSpan {
+    fn of(index: &Index<'_>, request: &HttpReqTrace, connecting: &[Row]) -> TimeSpan {
         let times = index.times;
         let begin = times.at(request.req_sent_at);
         let known = times.at(request.end_at);
@@ -66,7 +66,7 @@ impl Span {
             }
             known => known,
         };
-        Span { begin, end, is_running: !has_ended }
+        TimeSpan { begin, end, is_running: !has_ended }
     }
 }
 
@@ -92,7 +92,7 @@ fn ending(request: &HttpReqTrace) -> Ending<'_> {
 fn connecting(index: &Index<'_>, at: usize) -> Vec<Row> {
     let used = used(&index.trace.http_requests[at]);
     let mut rows: Vec<Row> =
-        index.own(at).iter().flat_map(|origin| conn::rows_of(index, *origin, used)).collect();
+        index.own_sources(at).iter().flat_map(|origin| conn::source_rows(index, *origin, used)).collect();
     rows.extend(index.tunnels_without_conn(at).iter().map(|tunnel| conn::tls(index, tunnel)));
     rows
 }
@@ -102,12 +102,12 @@ fn used(request: &HttpReqTrace) -> Option<&str> {
 }
 
 /// What led to the connection, where the request is the first to use it and did not cause it.
-fn earlier(index: &Index<'_>, request: &HttpReqTrace, origin: Origin<'_>) -> Section {
-    let rows = conn::rows_of(index, origin, used(request));
+fn earlier(index: &Index<'_>, request: &HttpReqTrace, origin: ConnSource<'_>) -> Section {
+    let rows = conn::source_rows(index, origin, used(request));
     let mut title = Line::default();
     let (verb, id, begin) = match origin {
-        Origin::Dial(dial) => ("dialled", &dial.trace_id, dial.dial_begin_at),
-        Origin::Conn(conn) => ("connected", &conn.trace_id, conn.handshake_begin_at),
+        ConnSource::Dial(dial) => ("dialled", &dial.trace_id, dial.dial_begin_at),
+        ConnSource::Conn(conn) => ("connected", &conn.trace_id, conn.handshake_begin_at),
     };
     let begin = index.times.at(begin).or_else(|| rows.iter().filter_map(Row::begin).min());
     let sent = index.times.at(request.req_sent_at);
@@ -115,27 +115,27 @@ fn earlier(index: &Index<'_>, request: &HttpReqTrace, origin: Origin<'_>) -> Sec
     match ahead {
         Some(ahead @ 0..) => {
             let ahead = text::duration(ahead, index.times.coarse);
-            title.push(Tone::Plain, format!("{verb} {ahead} before this request"));
+            title.push(Style::Plain, format!("{verb} {ahead} before this request"));
         }
-        _ => title.push(Tone::Plain, format!("{verb} not by this request")),
+        _ => title.push(Style::Plain, format!("{verb} not by this request")),
     }
-    if let Origin::Dial(dial) = origin {
-        title.word(Tone::Plain, format!("to {}", dial.dst_address));
+    if let ConnSource::Dial(dial) = origin {
+        title.word(Style::Plain, format!("to {}", dial.dst_address));
         if !dial.triggered_by.is_undefined() {
-            title.word(Tone::Plain, format!("for {}", dial.triggered_by));
+            title.word(Style::Plain, format!("for {}", dial.triggered_by));
         }
     }
-    title.item(Tone::Dim, id.as_str());
+    title.item(Style::Dim, id.as_str());
     let end = match origin {
-        Origin::Dial(dial) => index.times.at(dial.dial_end_at),
-        Origin::Conn(conn) => index.times.at(conn.handshake_end_at),
+        ConnSource::Dial(dial) => index.times.at(dial.dial_end_at),
+        ConnSource::Conn(conn) => index.times.at(conn.handshake_end_at),
     };
-    title.item(Tone::Plain, total(begin, end, index.times));
+    title.item(Style::Plain, total(begin, end, index.times));
     Section { title, rows }
 }
 
 /// What passed before it got a connection, apart from what it did itself to get one.
-fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span) -> Option<Row> {
+fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSpan) -> Option<Row> {
     let begin = span.begin.filter(|_| !request.accepted)?;
     let acquired = index.times.at(request.conn_acquired_at);
     // Some clients, and foreign traces, do not say when it got a connection: with an answer it had one.
@@ -165,13 +165,13 @@ fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span) 
     if sum < 10_000_000 && sum.saturating_mul(share) < whole {
         return None;
     }
-    let mut row = Row::new("blocked", Tone::Blocked, None, None);
+    let mut row = Row::new("blocked", Style::Blocked, None, None);
     row.duration = Some(sum);
     row.parts = idle;
     if acquired.is_none() && own.is_empty() {
-        row.notes.push(Tone::Plain, "no connection yet");
+        row.notes.push(Style::Plain, "no connection yet");
     } else if own.is_empty() {
-        row.notes.push(Tone::Plain, "waiting for a connection");
+        row.notes.push(Style::Plain, "waiting for a connection");
     }
     Some(row)
 }
@@ -194,12 +194,12 @@ impl Labels {
 }
 
 /// Sending, waiting, receiving.
-fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span) -> Vec<Row> {
+fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSpan) -> Vec<Row> {
     let at = |time| index.times.at(time);
     let mut rows = Vec::new();
     let labels = Labels::of(request);
     let head = at(request.resp_recv_at);
-    let connected = own.iter().filter(|row| row.tone != Tone::Bad).filter_map(Row::end).max();
+    let connected = own.iter().filter(|row| row.style != Style::Bad).filter_map(Row::end).max();
     let ready = match at(request.conn_acquired_at) {
         None if request.resp_status_code != 0 => connected.max(span.begin),
         acquired => acquired,
@@ -213,28 +213,28 @@ fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span)
         || sent.is_some_and(|sent| sent.saturating_sub(ready) >= 1_000_000)
     {
         let until = if is_stuck { span.end } else { sent };
-        let mut row = Row::new(labels.send, Tone::Send, Some(ready), until);
-        row.notes.push(Tone::Plain, text::bytes(request.req_content_len));
+        let mut row = Row::new(labels.send, Style::Send, Some(ready), until);
+        row.notes.push(Style::Plain, text::bytes(request.req_content_len));
         rows.push(row);
     }
     if head.is_some() || sent.is_some() {
         let begin = sent.unwrap_or(ready).min(head.unwrap_or(i64::MAX));
-        let mut row = Row::new(labels.wait, Tone::Wait, Some(begin), head.or(span.end));
+        let mut row = Row::new(labels.wait, Style::Wait, Some(begin), head.or(span.end));
         for interim in &request.informational {
             let after =
                 at(interim.recv_at).map(|at| text::duration(at.saturating_sub(begin), index.times.coarse));
-            row.notes.item(Tone::Plain, text::status(interim.status));
-            row.notes.word(Tone::Dim, after.map(|after| format!("after {after}")).unwrap_or_default());
+            row.notes.item(Style::Plain, text::status(interim.status));
+            row.notes.word(Style::Dim, after.map(|after| format!("after {after}")).unwrap_or_default());
         }
         if let Some(first) = at(request.first_byte_at) {
             let after = text::duration(first.saturating_sub(begin), index.times.coarse);
-            row.notes.item(Tone::Dim, format!("first byte after {after}"));
+            row.notes.item(Style::Dim, format!("first byte after {after}"));
         }
         rows.push(row);
     }
-    if let Some(head) = head.filter(|_| !request.is_response_body_unseen()) {
+    if let Some(head) = head.filter(|_| !request.is_response_body_unobserved()) {
         let end = at(request.resp_body_end_at).or(span.end);
-        let mut row = Row::new(labels.receive, Tone::Receive, Some(head), end);
+        let mut row = Row::new(labels.receive, Style::Receive, Some(head), end);
         received(&mut row.notes, request);
         rows.push(row);
     }
@@ -242,7 +242,7 @@ fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &Span)
     if let Some(last) = rows.last_mut() {
         last.ended(&ending);
         if span.is_running {
-            last.notes.item(Tone::Warn, "still running");
+            last.notes.item(Style::Warn, "still running");
         }
     }
     rows
@@ -252,41 +252,41 @@ fn received(notes: &mut Line, request: &HttpReqTrace) {
     let decoded = request.resp_content_len;
     match request.resp_encoded_len {
         Some(encoded) if encoded != decoded => {
-            notes.push(Tone::Plain, format!("{}, decoded {}", text::bytes(encoded), text::bytes(decoded)));
+            notes.push(Style::Plain, format!("{}, decoded {}", text::bytes(encoded), text::bytes(decoded)));
         }
-        _ => notes.push(Tone::Plain, text::bytes(decoded)),
+        _ => notes.push(Style::Plain, text::bytes(decoded)),
     }
     if !request.trailers.is_empty() {
-        notes.item(Tone::Dim, text::count(request.trailers.len(), "trailer"));
+        notes.item(Style::Dim, text::count(request.trailers.len(), "trailer"));
     }
 }
 
 /// `GET https://example.com/ · 200 OK`
-fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &Span, hop: usize) -> Line {
+fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &TimeSpan, hop: usize) -> Line {
     let mut title = Line::default();
     if hop > 0 {
-        title.push(Tone::Dim, "↳ ");
+        title.push(Style::Dim, "↳ ");
     }
     if request.accepted {
-        title.push(Tone::Dim, "served ");
+        title.push(Style::Dim, "served ");
     }
-    title.push(Tone::Strong, &request.req_method);
-    title.word(Tone::Strong, &request.req_url);
+    title.push(Style::Strong, &request.req_method);
+    title.word(Style::Strong, &request.req_url);
     if request.resp_status_code != 0 {
-        let tone = match request.resp_status_code {
-            200..=299 => Tone::Good,
-            400.. => Tone::Bad,
-            _ => Tone::Warn,
+        let style = match request.resp_status_code {
+            200..=299 => Style::Good,
+            400.. => Style::Bad,
+            _ => Style::Warn,
         };
-        title.item(tone, text::status(request.resp_status_code));
+        title.item(style, text::status(request.resp_status_code));
     }
     if let Some(code) = request.grpc_status {
-        let tone = if code == 0 { Tone::Good } else { Tone::Bad };
-        title.item(tone, format!("gRPC {}", grpc::status(code)));
+        let style = if code == 0 { Style::Good } else { Style::Bad };
+        title.item(style, format!("gRPC {}", grpc::status(code)));
     }
     ending.describe(&mut title);
     if span.is_running {
-        title.item(Tone::Warn, "still running");
+        title.item(Style::Warn, "still running");
     }
     title
 }
@@ -294,35 +294,35 @@ fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &Span, hop: usize) -
 fn facts(index: &Index<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
     let request = &index.trace.http_requests[at];
     let mut facts = Line::default();
-    facts.item(Tone::Dim, request.trace_id.as_str());
+    facts.item(Style::Dim, request.trace_id.as_str());
     if request.resp_status_code != 0 && request.proto_major > 0 {
-        facts.item(Tone::Plain, version(request));
+        facts.item(Style::Plain, version(request));
     }
     // Later requests on a connection have no tunnel in traces of the Go package.
     let below = || index.last_tunnel_of(&request.tcp_conn);
     if let Some(tunnel) = index.trace.tls_tunnels.get(&request.tls_tunnel).or_else(below) {
-        facts.item(Tone::Plain, text::clipped(conn::tls_version(tunnel)));
+        facts.item(Style::Plain, text::shortened(conn::tls_version(tunnel)));
     }
     match conn {
         Some(conn) => {
-            facts.item(Tone::Plain, origin(index, at, conn));
-            facts.word(Tone::Dim, conn.trace_id.as_str());
+            facts.item(Style::Plain, origin(index, at, conn));
+            facts.word(Style::Dim, conn.trace_id.as_str());
             if let Some(age) = age(index, request, conn) {
-                facts.word(Tone::Dim, format!("({age} old)"));
+                facts.word(Style::Dim, format!("({age} old)"));
             }
-            facts.word(Tone::Plain, conn::ends(conn));
-            conn::health(&mut facts, conn);
+            facts.word(Style::Plain, conn::ends(conn));
+            conn::kernel_facts(&mut facts, conn);
         }
-        None if index.own(at).iter().any(Origin::is_established) => {}
+        None if index.own_sources(at).iter().any(ConnSource::is_established) => {}
         // Who answered had a connection, though it is not known which.
         None if request.tcp_conn.is_undefined() && request.resp_status_code == 0 => {
-            facts.item(Tone::Plain, "no connection");
+            facts.item(Style::Plain, "no connection");
         }
-        None if request.tcp_conn.is_undefined() => facts.item(Tone::Dim, "connection not known"),
-        None => facts.item(Tone::Dim, format!("connection {}", request.tcp_conn)),
+        None if request.tcp_conn.is_undefined() => facts.item(Style::Dim, "connection not known"),
+        None => facts.item(Style::Dim, format!("connection {}", request.tcp_conn)),
     }
     if !request.network_proxy.is_empty() {
-        facts.item(Tone::Plain, format!("through {}", request.network_proxy));
+        facts.item(Style::Plain, format!("through {}", request.network_proxy));
     }
     facts
 }
@@ -337,10 +337,10 @@ fn version(request: &HttpReqTrace) -> String {
 /// Whether the connection was made for this request.
 fn origin(index: &Index<'_>, at: usize, conn: &TcpConnTrace) -> &'static str {
     let request = &index.trace.http_requests[at];
-    if index.own(at).iter().any(|origin| origin.led_to(conn)) {
+    if index.own_sources(at).iter().any(|origin| origin.has_made(conn)) {
         return "new connection";
     }
-    if !conn.reused && index.earlier(at).iter().any(Origin::is_of_nobody) {
+    if !conn.reused && index.earlier_sources(at).iter().any(ConnSource::is_unattributed) {
         return "connection";
     }
     match index.trace.dials.get(&conn.from_dial) {
@@ -364,12 +364,12 @@ fn header_fields(request: &HttpReqTrace) -> impl Iterator<Item = Line> + '_ {
     sections.into_iter().flat_map(|(sign, fields)| {
         fields.iter().map(move |field| {
             let mut line = Line::default();
-            line.push(Tone::Dim, format!("{sign} {}", field.field_name));
+            line.push(Style::Dim, format!("{sign} {}", field.field_name));
             if !field.field_val.is_empty() {
-                line.push(Tone::Dim, ": ");
-                line.push(Tone::Plain, &field.field_val);
+                line.push(Style::Dim, ": ");
+                line.push(Style::Plain, &field.field_val);
             } else if field.field_val_len > 0 {
-                line.push(Tone::Dim, format!(": ({})", text::bytes(field.field_val_len.into())));
+                line.push(Style::Dim, format!(": ({})", text::bytes(field.field_val_len.into())));
             }
             line
         })
@@ -383,25 +383,25 @@ fn remarks(index: &Index<'_>, request: &HttpReqTrace, ending: &Ending<'_>) -> Ve
     let before = request.attempts.split_last().map_or(&[][..], |(_, before)| before);
     for attempt in before.iter().filter(|it| it.tcp_conn != request.tcp_conn || is_refused(it)) {
         let mut line = Line::default();
-        line.push(Tone::Warn, "sent again: ");
+        line.push(Style::Warn, "sent again: ");
         let is_refused = is_refused(attempt);
-        line.push(Tone::Plain, if is_refused { "not processed on" } else { "the kept connection" });
-        line.word(Tone::Dim, attempt.tcp_conn.as_str());
+        line.push(Style::Plain, if is_refused { "not processed on" } else { "the kept connection" });
+        line.word(Style::Dim, attempt.tcp_conn.as_str());
         if let Some(conn) = index.trace.tcp_conns.get(&attempt.tcp_conn) {
-            line.word(Tone::Plain, conn::ends(conn));
+            line.word(Style::Plain, conn::ends(conn));
         }
         if !is_refused {
-            line.word(Tone::Plain, "was closed by then");
+            line.word(Style::Plain, "was closed by then");
         }
         if let Some(failure) = &attempt.failure {
-            line.item(Tone::Bad, format!("✗ {failure}"));
+            line.item(Style::Bad, format!("✗ {failure}"));
         }
         remarks.push(line);
     }
     if !request.grpc_message.is_empty() {
         let mut line = Line::default();
-        line.push(Tone::Bad, "the server said:");
-        line.word(Tone::Plain, &request.grpc_message);
+        line.push(Style::Bad, "the server said:");
+        line.word(Style::Plain, &request.grpc_message);
         remarks.push(line);
     }
     if ending.is_failure() {

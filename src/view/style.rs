@@ -2,11 +2,11 @@
 
 use std::fmt::{self, Write};
 
-use super::text::harmless;
+use super::text::escape_controls;
 
 /// What a piece of text is, from which follows how it looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(super) enum Style {
     Plain,
     Dim,
     Strong,
@@ -23,35 +23,35 @@ pub(super) enum Tone {
     Receive,
 }
 
-impl Tone {
+impl Style {
     /// Parameters of the control sequence SGR (ECMA-48): the sixteen colours, so that the user's theme holds.
     fn sgr(self) -> &'static str {
         match self {
-            Tone::Plain => "",
-            Tone::Dim | Tone::Blocked => "90",
-            Tone::Strong => "1",
-            Tone::Good | Tone::Wait => "32",
-            Tone::Warn | Tone::Tcp => "33",
-            Tone::Bad => "1;31",
-            Tone::Error => "31",
-            Tone::Dns => "36",
-            Tone::Tls => "35",
-            Tone::Send => "34",
-            Tone::Receive => "94",
+            Style::Plain => "",
+            Style::Dim | Style::Blocked => "90",
+            Style::Strong => "1",
+            Style::Good | Style::Wait => "32",
+            Style::Warn | Style::Tcp => "33",
+            Style::Bad => "1;31",
+            Style::Error => "31",
+            Style::Dns => "36",
+            Style::Tls => "35",
+            Style::Send => "34",
+            Style::Receive => "94",
         }
     }
 }
 
 /// How the drawing is written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pen {
+pub(super) struct Palette {
     pub(super) color: bool,
     pub(super) ascii: bool,
 }
 
-impl Pen {
-    pub(super) fn write(self, f: &mut fmt::Formatter<'_>, tone: Tone, text: &str) -> fmt::Result {
-        let sgr = if self.color && !text.trim().is_empty() { tone.sgr() } else { "" };
+impl Palette {
+    pub(super) fn write(self, f: &mut fmt::Formatter<'_>, style: Style, text: &str) -> fmt::Result {
+        let sgr = if self.color && !text.trim().is_empty() { style.sgr() } else { "" };
         if !sgr.is_empty() {
             write!(f, "\x1b[{sgr}m")?;
         }
@@ -64,7 +64,7 @@ impl Pen {
     }
 
     pub(super) fn line(self, f: &mut fmt::Formatter<'_>, line: &Line) -> fmt::Result {
-        line.0.iter().try_for_each(|span| self.write(f, span.tone, &span.text))
+        line.0.iter().try_for_each(|span| self.write(f, span.style, &span.text))
     }
 }
 
@@ -85,38 +85,38 @@ fn in_ascii(c: char) -> char {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Span {
-    pub(super) tone: Tone,
+pub(super) struct StyledText {
+    pub(super) style: Style,
     pub(super) text: String,
 }
 
 /// Styled text on one line.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Line(pub(super) Vec<Span>);
+pub(super) struct Line(pub(super) Vec<StyledText>);
 
 impl Line {
     /// Appends text, whatever it contains.
-    pub(super) fn push(&mut self, tone: Tone, text: impl AsRef<str>) {
+    pub(super) fn push(&mut self, style: Style, text: impl AsRef<str>) {
         let text = text.as_ref();
         if !text.is_empty() {
-            self.0.push(Span { tone, text: harmless(text).into_owned() });
+            self.0.push(StyledText { style, text: escape_controls(text).into_owned() });
         }
     }
 
     /// Appends text after a space.
-    pub(super) fn word(&mut self, tone: Tone, text: impl AsRef<str>) {
+    pub(super) fn word(&mut self, style: Style, text: impl AsRef<str>) {
         if !self.0.is_empty() && !text.as_ref().is_empty() {
-            self.push(Tone::Plain, " ");
+            self.push(Style::Plain, " ");
         }
-        self.push(tone, text);
+        self.push(style, text);
     }
 
     /// Appends one of several things that are set apart from each other.
-    pub(super) fn item(&mut self, tone: Tone, text: impl AsRef<str>) {
+    pub(super) fn item(&mut self, style: Style, text: impl AsRef<str>) {
         if !self.0.is_empty() && !text.as_ref().is_empty() {
-            self.push(Tone::Dim, " · ");
+            self.push(Style::Dim, " · ");
         }
-        self.push(tone, text);
+        self.push(style, text);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -144,14 +144,14 @@ impl Line {
                 }
                 let mut rest = word;
                 while let Some((cut, _)) = rest.char_indices().nth(width).filter(|_| len > width) {
-                    line.append(span.tone, &rest[..cut]);
+                    line.append(span.style, &rest[..cut]);
                     lines.push(std::mem::take(&mut line));
                     rest = &rest[cut..];
                     used = 0;
                 }
                 if used > 0 || !rest.trim().is_empty() {
                     used += rest.chars().count();
-                    line.append(span.tone, rest);
+                    line.append(span.style, rest);
                 }
             }
         }
@@ -173,11 +173,11 @@ impl Line {
         self
     }
 
-    /// Text that is harmless already.
-    fn append(&mut self, tone: Tone, text: &str) {
+    /// Text that is escaped already.
+    fn append(&mut self, style: Style, text: &str) {
         match self.0.last_mut() {
-            Some(last) if last.tone == tone => last.text.push_str(text),
-            _ => self.0.push(Span { tone, text: text.into() }),
+            Some(last) if last.style == style => last.text.push_str(text),
+            _ => self.0.push(StyledText { style, text: text.into() }),
         }
     }
 }
@@ -200,7 +200,7 @@ mod tests {
 
     fn wrapped(text: &str, width: usize) -> Vec<String> {
         let mut line = Line::default();
-        line.push(Tone::Plain, text);
+        line.push(Style::Plain, text);
         let lines = line.wrap(width);
         lines.iter().map(|line| line.0.iter().map(|span| span.text.as_str()).collect::<String>()).collect()
     }
@@ -220,9 +220,9 @@ mod tests {
     #[test]
     fn items_are_set_apart() {
         let mut line = Line::default();
-        line.item(Tone::Plain, "a");
-        line.item(Tone::Plain, "");
-        line.item(Tone::Plain, "b\x07");
+        line.item(Style::Plain, "a");
+        line.item(Style::Plain, "");
+        line.item(Style::Plain, "b\x07");
         assert_eq!(line.width(), "a · b\\u{7}".chars().count());
     }
 }

@@ -2,7 +2,7 @@
 
 /// The name of a suite, or its number.
 pub(super) fn name(suite: u16) -> String {
-    SUITES
+    CIPHER_SUITES
         .iter()
         .find(|(number, _)| *number == suite)
         .map_or_else(|| format!("cipher suite 0x{suite:04x}"), |(_, name)| format!("TLS_{name}"))
@@ -13,7 +13,7 @@ pub(super) fn version(suite: u16) -> &'static str {
     if suite >> 8 == 0x13 { "TLSv1.3" } else { "TLS" }
 }
 
-const SUITES: &[(u16, &str)] = &[
+const CIPHER_SUITES: &[(u16, &str)] = &[
     (0x1301, "AES_128_GCM_SHA256"),
     (0x1302, "AES_256_GCM_SHA384"),
     (0x1303, "CHACHA20_POLY1305_SHA256"),

@@ -1,16 +1,16 @@
-//! Numbers and foreign text, made readable and harmless.
+//! Numbers and foreign text, made readable and safe to print.
 
 use std::borrow::Cow;
 
 /// What a terminal would obey is shown as an escape instead: control characters (ANSI sequences begin with
 /// one), line separators, and marks that turn the direction of writing.
-pub(super) fn harmless(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_harmful) {
+pub(super) fn escape_controls(text: &str) -> Cow<'_, str> {
+    if !text.contains(needs_escape) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if is_harmful(c) {
+        if needs_escape(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -19,7 +19,7 @@ pub(super) fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-fn is_harmful(c: char) -> bool {
+fn needs_escape(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
@@ -27,7 +27,7 @@ fn is_harmful(c: char) -> bool {
 
 /// Returns the text of a record for those that refer to it, of which there may be many: what is longer than such texts
 /// ever are is cut.
-pub(super) fn clipped(text: &str) -> Cow<'_, str> {
+pub(super) fn shortened(text: &str) -> Cow<'_, str> {
     /// A path of a Unix socket is at most 107 bytes long.
     const MAX_CHARS: usize = 110;
     match text.char_indices().nth(MAX_CHARS) {
@@ -59,7 +59,7 @@ pub(super) fn duration(nanos: i64, coarse: bool) -> String {
 }
 
 /// A round duration, for the marks of an axis: with a decimal where it has one.
-pub(super) fn round(nanos: i64) -> String {
+pub(super) fn round_duration(nanos: i64) -> String {
     let (unit, name) = match nanos {
         0..1_000 => (1, "ns"),
         1_000..1_000_000 => (1_000, "µs"),
@@ -148,7 +148,7 @@ mod tests {
             (1_200_000_000, "1.2 s"),
             (600_000_000_000, "10 m 0 s"),
         ] {
-            assert_eq!(round(nanos), text);
+            assert_eq!(round_duration(nanos), text);
         }
     }
 
@@ -171,8 +171,8 @@ mod tests {
 
     #[test]
     fn nothing_that_a_terminal_obeys() {
-        assert_eq!(harmless("plain žluť 日本"), "plain žluť 日本");
-        assert!(matches!(harmless("plain"), Cow::Borrowed(_)));
-        assert_eq!(harmless("\x1b[31m\r\n\u{9b}\u{202e}x"), "\\u{1b}[31m\\r\\n\\u{9b}\\u{202e}x");
+        assert_eq!(escape_controls("plain žluť 日本"), "plain žluť 日本");
+        assert!(matches!(escape_controls("plain"), Cow::Borrowed(_)));
+        assert_eq!(escape_controls("\x1b[31m\r\n\u{9b}\u{202e}x"), "\\u{1b}[31m\\r\\n\\u{9b}\\u{202e}x");
     }
 }

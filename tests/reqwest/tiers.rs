@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nettrace::client::ClientError;
 use nettrace::record::{EndReason, HttpReqTrace, NetTrace};
-use nettrace::reqwest::{FullDepth, RequestBuilderExt as _};
+use nettrace::reqwest::{ClientAdapter, RequestBuilderExt as _};
 use nettrace::tls::Roots;
 use nettrace::{Client, Failure, ResponseExt as _, TraceSink};
 use reqwest::{Body, RequestBuilder};
@@ -189,7 +189,7 @@ async fn full_depth_answers_as_reqwest_does() {
     // As a service, and with a request of its own version.
     let mut request = reqwest.get(web.url("/")).build().unwrap();
     *request.version_mut() = reqwest::Version::HTTP_2;
-    let error = FullDepth::new(&client).oneshot(request).await.expect_err("an HTTP/1 connection");
+    let error = ClientAdapter::new(&client).oneshot(request).await.expect_err("an HTTP/1 connection");
     assert_eq!(error.failure(), Failure::InvalidArgument);
 
     let error = reqwest.get("http://[bad/").send_through(&client).await.unwrap_err();

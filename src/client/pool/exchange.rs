@@ -14,7 +14,7 @@ use crate::{
         body::Body,
         send_body::{Gate, Refusal, SendBody, Sent},
     },
-    error::{BoxError, ClientClosed, IncompleteBody, Lengths, NoRuntime, TimedOut, classify},
+    error::{BodyLengths, BoxError, ClientClosed, IncompleteBody, NoRuntime, TimedOut, classify},
     request::TraceBody,
     sink::CurrentRequest,
 };
@@ -389,7 +389,7 @@ impl LeasedBody {
         let missing = left.lower();
         let lengths = self.length.map(NonZeroU64::get).filter(|_| missing > 0);
         let lengths =
-            lengths.map(|declared| Lengths { received: declared.saturating_sub(missing), declared });
+            lengths.map(|declared| BodyLengths { received: declared.saturating_sub(missing), declared });
         let is_reset = lease.is_http2() && !self.inner.is_end_stream() && left.exact() != Some(0);
         let http2_error = is_reset.then(|| h2::Reason::NO_ERROR.into());
         (lengths.is_some() || is_reset).then_some(IncompleteBody { lengths, http2_error })

@@ -4,7 +4,7 @@ use super::{
     entry::{Flow, Found, cta},
     table::{attribute, nested, write_request},
 };
-use crate::internals::address;
+use crate::bench_support::address;
 
 /// A query, and the answer of a kernel that counts and keeps times.
 #[derive(Debug)]

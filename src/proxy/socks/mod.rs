@@ -40,7 +40,7 @@ where
         }
         Err(kind) => {
             let error = proxy.error(&asked.text, kind);
-            recorder.failed(|| classify::fault(&error));
+            recorder.failed(|| classify::failure_detail(&error));
             Err(error)
         }
     }

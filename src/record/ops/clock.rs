@@ -34,7 +34,7 @@ pub(crate) struct TraceClock {
 }
 
 /// The last relative time that the peer can read: 2^32 - 1 milliseconds, 49 days.
-const LAST_RELATIVE: u64 = u32::MAX as u64 * 1_000_000 + 999_999;
+const MAX_RELATIVE_NANOS: u64 = u32::MAX as u64 * 1_000_000 + 999_999;
 
 impl TraceClock {
     /// The time of a tick: relative to the begin of the trace, or absolute when it lies before that or
@@ -42,7 +42,7 @@ impl TraceClock {
     pub(crate) fn timestamp(&self, ticks: u64) -> Timestamp {
         let nanos = self.scale.nanos(ticks);
         match nanos.checked_sub(self.begin_nanos) {
-            Some(relative @ ..=LAST_RELATIVE) => Timestamp::relative(relative),
+            Some(relative @ ..=MAX_RELATIVE_NANOS) => Timestamp::relative(relative),
             _ => {
                 let since_begin = i128::from(nanos) - i128::from(self.begin_nanos);
                 Timestamp::from_unix_nanos(self.begin_unix_nanos.saturating_add(since_begin))
@@ -74,10 +74,16 @@ mod tests {
             begin_unix_nanos: 1_700_000_000_000_000_000,
         };
         assert_eq!(clock.timestamp(5_000_000_000), Timestamp::relative(0));
-        assert_eq!(clock.timestamp(5_000_000_000 + LAST_RELATIVE), Timestamp::relative(LAST_RELATIVE));
-        assert_eq!(Timestamp::relative(LAST_RELATIVE).to_string(), "+4294967295ms");
+        assert_eq!(
+            clock.timestamp(5_000_000_000 + MAX_RELATIVE_NANOS),
+            Timestamp::relative(MAX_RELATIVE_NANOS)
+        );
+        assert_eq!(Timestamp::relative(MAX_RELATIVE_NANOS).to_string(), "+4294967295ms");
         assert_eq!(clock.timestamp(4_500_000_000).to_string(), "2023-11-14T22:13:19.5Z");
-        assert_eq!(clock.timestamp(5_000_000_001 + LAST_RELATIVE).to_string(), "2024-01-03T15:16:07.296Z");
+        assert_eq!(
+            clock.timestamp(5_000_000_001 + MAX_RELATIVE_NANOS).to_string(),
+            "2024-01-03T15:16:07.296Z"
+        );
         assert!(clock.timestamp(u64::MAX).is_absolute());
     }
 }

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::list::null_as_default;
-use super::{Rare, SocketOp, SocketOpType};
+use super::trace_list::null_as_default;
+use super::{BoxedOrEmpty, SocketOp, SocketOpType};
 
 mod clock;
-mod encode;
-mod error;
+mod codec;
+mod op_error;
 mod segment;
 
 pub(crate) use clock::{TickScale, TraceClock};
-pub(crate) use encode::{Delta, RawOp, kind};
-pub(crate) use error::OpError;
-pub(crate) use segment::{Chain, Cursor, Segment};
+pub(crate) use codec::{DeltaCodec, RawOp, kind};
+pub(crate) use op_error::OpError;
+pub(crate) use segment::{Segment, SegmentChain, WriteCursor};
 
 /// The operations of a socket.
 ///
@@ -42,13 +42,13 @@ impl Default for Repr {
 #[derive(Clone)]
 pub(crate) struct EncodedOps {
     /// The first operations.
-    pub(crate) head: Chain,
+    pub(crate) head: SegmentChain,
     /// Those after them, or the newest if some between are dropped; several chains, oldest first.
-    pub(crate) tail: Rare<Vec<Chain>>,
+    pub(crate) tail: BoxedOrEmpty<Vec<SegmentChain>>,
     /// Gives the operations' times.
     pub(crate) clock: Arc<TraceClock>,
     /// What [`OpError::Text`] refers to.
-    pub(crate) texts: Rare<Vec<Box<str>>>,
+    pub(crate) texts: BoxedOrEmpty<Vec<Box<str>>>,
 }
 
 impl SocketOps {
@@ -82,12 +82,12 @@ impl SocketOps {
 
 impl EncodedOps {
     fn len(&self) -> usize {
-        let ops = self.head.len() + self.tail.iter().map(Chain::len).sum::<u64>();
+        let ops = self.head.len() + self.tail.iter().map(SegmentChain::len).sum::<u64>();
         usize::try_from(ops).unwrap_or(usize::MAX)
     }
 
     fn decode(&self, raw: RawOp) -> SocketOp {
-        let r#type = if encode::is_write(raw.kind) { SocketOpType::Write } else { SocketOpType::Read };
+        let r#type = if codec::is_write(raw.kind) { SocketOpType::Write } else { SocketOpType::Read };
         let (return_err, data_len) = match raw.kind {
             kind::READ_ERROR | kind::WRITE_ERROR => {
                 (OpError::from_code(raw.len).text(&self.texts).into_owned(), 0)
@@ -114,8 +114,8 @@ enum Iter<'a> {
     Plain(std::slice::Iter<'a, SocketOp>),
     Encoded {
         ops: &'a EncodedOps,
-        chain: segment::ChainIter<'a>,
-        later: std::slice::Iter<'a, Chain>,
+        chain: segment::SegmentChainIter<'a>,
+        later: std::slice::Iter<'a, SegmentChain>,
         left: usize,
     },
 }
@@ -206,10 +206,10 @@ mod tests {
 
     const BEGIN: u64 = 1_000_000_000;
 
-    fn chain(ops: &[RawOp]) -> Chain {
+    fn chain(ops: &[RawOp]) -> SegmentChain {
         let mut writer = Writer::new(Segment::new::<4>);
         ops.iter().for_each(|op| writer.push(op));
-        Chain::capture(writer.first)
+        SegmentChain::capture(writer.first)
     }
 
     fn op(ms: u64, len: u32, kind: u8) -> RawOp {
@@ -226,7 +226,7 @@ mod tests {
                 begin_nanos: BEGIN,
                 begin_unix_nanos: 1_700_000_000_000_000_000,
             }),
-            texts: Rare::from_iter([Box::from("out of luck")]),
+            texts: BoxedOrEmpty::from_iter([Box::from("out of luck")]),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, atomic::Ordering};
 
-use super::encode::{Delta, Encoded, RawOp};
+use super::codec::{DeltaCodec, Encoded, RawOp};
 use crate::sync::{AtomicU64, OnceLock};
 
 /// A run of encoded operations that can be decoded by itself: no operation spans two segments.
@@ -11,7 +11,7 @@ pub(crate) struct Segment<W: ?Sized = [AtomicU64]> {
     /// Operations (upper half) and words (lower half) that are complete. Stored with Release after the words
     /// themselves; whoever loads it with Acquire sees them.
     published: AtomicU64,
-    base: Delta,
+    base: DeltaCodec,
     next: OnceLock<Arc<Segment>>,
     words: W,
 }
@@ -20,7 +20,7 @@ impl Segment {
     /// An empty segment of `N` words whose first operation is encoded relative to `base`.
     ///
     /// An operation takes up to three words, so a shorter segment may never take any.
-    pub(crate) fn new<const N: usize>(base: Delta) -> Arc<Segment> {
+    pub(crate) fn new<const N: usize>(base: DeltaCodec) -> Arc<Segment> {
         Arc::new(Segment::<[AtomicU64; N]>::inline(base))
     }
 
@@ -51,18 +51,18 @@ impl Segment {
 
 impl<const N: usize> Segment<[AtomicU64; N]> {
     /// One that lies in something else.
-    pub(crate) fn inline(base: Delta) -> Self {
+    pub(crate) fn inline(base: DeltaCodec) -> Self {
         let words = std::array::from_fn(|_| AtomicU64::new(0));
         Segment { published: AtomicU64::new(0), base, next: OnceLock::new(), words }
     }
 
     /// What is complete now, with what follows, apart from the segment itself, which may be written on.
-    pub(crate) fn capture(&self) -> Chain {
+    pub(crate) fn capture(&self) -> SegmentChain {
         // Before the words: one that another follows is full.
         let next = self.next.get().cloned();
         let (ops, words) = Segment::published(self);
         if ops == 0 && next.is_none() {
-            return Chain::default();
+            return SegmentChain::default();
         }
         let copy = if words <= 4 { Segment::new::<4>(self.base) } else { Segment::new::<N>(self.base) };
         for (from, to) in self.words.iter().zip(&copy.words).take(words) {
@@ -72,7 +72,7 @@ impl<const N: usize> Segment<[AtomicU64; N]> {
         if let Some(next) = next {
             copy.link(next);
         }
-        Chain::capture(copy)
+        SegmentChain::capture(copy)
     }
 }
 
@@ -96,16 +96,16 @@ impl fmt::Debug for Segment {
 
 /// The writer's place in a segment. There must be no more than one for each segment.
 #[derive(Debug, Default)]
-pub(crate) struct Cursor {
-    delta: Delta,
+pub(crate) struct WriteCursor {
+    delta: DeltaCodec,
     words: u32,
     ops: u32,
 }
 
-impl Cursor {
+impl WriteCursor {
     /// The begin of a segment that was made with this base.
-    pub(crate) fn new(base: Delta) -> Self {
-        Cursor { delta: base, words: 0, ops: 0 }
+    pub(crate) fn new(base: DeltaCodec) -> Self {
+        WriteCursor { delta: base, words: 0, ops: 0 }
     }
 
     /// Appends an operation and publishes it. False when the segment has no room for it; nothing is changed
@@ -144,7 +144,7 @@ impl Cursor {
     }
 
     /// What the next operation would be encoded relative to: the base of the next segment.
-    pub(crate) fn delta(&self) -> Delta {
+    pub(crate) fn delta(&self) -> DeltaCodec {
         self.delta
     }
 }
@@ -154,7 +154,7 @@ impl Cursor {
 /// It keeps the segments alive that are linked later, too: a chain that may grow without bound must be cut
 /// into several that are not linked.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Chain {
+pub(crate) struct SegmentChain {
     first: Option<Arc<Segment>>,
     /// Operations at the begin that are left out.
     skip: u64,
@@ -162,7 +162,7 @@ pub(crate) struct Chain {
     ops: u64,
 }
 
-impl Chain {
+impl SegmentChain {
     /// What is complete now. Operations written later do not show.
     pub(crate) fn capture(first: Arc<Segment>) -> Self {
         let mut ops = first.ops();
@@ -171,13 +171,13 @@ impl Chain {
             segment = next;
             ops += segment.ops();
         }
-        Chain { first: Some(first), skip: 0, ops }
+        SegmentChain { first: Some(first), skip: 0, ops }
     }
 
     /// Leaves out the oldest operations.
     pub(crate) fn skip(self, oldest: u64) -> Self {
         let oldest = oldest.min(self.ops);
-        Chain { first: self.first, skip: self.skip + oldest, ops: self.ops - oldest }
+        SegmentChain { first: self.first, skip: self.skip + oldest, ops: self.ops - oldest }
     }
 
     /// How many operations there are.
@@ -185,8 +185,8 @@ impl Chain {
         self.ops
     }
 
-    pub(super) fn iter(&self) -> ChainIter<'_> {
-        let mut iter = ChainIter::new(self.first.as_deref(), self.skip + self.ops);
+    pub(super) fn iter(&self) -> SegmentChainIter<'_> {
+        let mut iter = SegmentChainIter::new(self.first.as_deref(), self.skip + self.ops);
         for _ in 0..self.skip {
             iter.next();
         }
@@ -196,20 +196,20 @@ impl Chain {
 
 /// Decodes the operations of a chain one by one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ChainIter<'a> {
+pub(super) struct SegmentChainIter<'a> {
     segment: Option<&'a Segment>,
     word: usize,
-    delta: Delta,
+    delta: DeltaCodec,
     left: u64,
 }
 
-impl<'a> ChainIter<'a> {
+impl<'a> SegmentChainIter<'a> {
     fn new(segment: Option<&'a Segment>, left: u64) -> Self {
-        ChainIter { segment, word: 0, delta: segment.map(|s| s.base).unwrap_or_default(), left }
+        SegmentChainIter { segment, word: 0, delta: segment.map(|s| s.base).unwrap_or_default(), left }
     }
 }
 
-impl Iterator for ChainIter<'_> {
+impl Iterator for SegmentChainIter<'_> {
     type Item = RawOp;
 
     fn next(&mut self) -> Option<RawOp> {
@@ -218,7 +218,7 @@ impl Iterator for ChainIter<'_> {
             let complete = &segment.words[..segment.published().1];
             let mut words = complete.iter().skip(self.word).map(|word| word.load(Ordering::Relaxed));
             let Some(first) = words.next() else {
-                *self = ChainIter::new(segment.next().map(Arc::as_ref), self.left);
+                *self = SegmentChainIter::new(segment.next().map(Arc::as_ref), self.left);
                 continue;
             };
             let op = self.delta.decode(first, || words.next())?;
@@ -232,7 +232,7 @@ impl Iterator for ChainIter<'_> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::encode::tests::ops;
+    use super::super::codec::tests::ops;
     use super::*;
     use proptest::prelude::*;
 
@@ -240,16 +240,16 @@ pub(super) mod tests {
     pub(in crate::record) struct Writer {
         pub(in crate::record) first: Arc<Segment>,
         last: Arc<Segment>,
-        cursor: Cursor,
+        cursor: WriteCursor,
         new: NewSegment,
     }
 
-    type NewSegment = fn(Delta) -> Arc<Segment>;
+    type NewSegment = fn(DeltaCodec) -> Arc<Segment>;
 
     impl Writer {
         pub(in crate::record) fn new(new: NewSegment) -> Self {
-            let first = new(Delta::default());
-            Writer { last: first.clone(), first, cursor: Cursor::default(), new }
+            let first = new(DeltaCodec::default());
+            Writer { last: first.clone(), first, cursor: WriteCursor::default(), new }
         }
 
         pub(in crate::record) fn push(&mut self, op: &RawOp) {
@@ -258,7 +258,7 @@ pub(super) mod tests {
             }
             let next = (self.new)(self.cursor.delta());
             self.last.link(next.clone());
-            self.cursor = Cursor::new(self.cursor.delta());
+            self.cursor = WriteCursor::new(self.cursor.delta());
             self.last = next;
             assert!(self.cursor.push(&self.last, op));
             assert_eq!(self.cursor.ops, 1);
@@ -280,9 +280,9 @@ pub(super) mod tests {
             let mut writer = Writer::new(SIZES[size]);
             let at = at.index(ops.len() + 1);
             ops[..at].iter().for_each(|op| writer.push(op));
-            let before = Chain::capture(writer.first.clone());
+            let before = SegmentChain::capture(writer.first.clone());
             ops[at..].iter().for_each(|op| writer.push(op));
-            let after = Chain::capture(writer.first.clone());
+            let after = SegmentChain::capture(writer.first.clone());
             prop_assert_eq!(before.iter().collect::<Vec<_>>(), &ops[..at]);
             prop_assert_eq!(after.iter().collect::<Vec<_>>(), &ops[..]);
             prop_assert_eq!(after.len(), ops.len() as u64);
@@ -293,8 +293,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_full_segment_refuses_and_stays_as_it_was() {
-        let segment = &*Segment::new::<4>(Delta::default());
-        let mut cursor = Cursor::default();
+        let segment = &*Segment::new::<4>(DeltaCodec::default());
+        let mut cursor = WriteCursor::default();
         let small = RawOp { call: 10, ret: 20, len: 1, kind: 0 };
         let large = RawOp { call: 0, ret: u64::MAX, len: u32::MAX, kind: 1 };
         assert!(cursor.push(segment, &small) && cursor.push(segment, &small));
@@ -312,7 +312,7 @@ pub(super) mod tests {
         for at in 0..1_000_000 {
             writer.push(&RawOp { call: at, ret: at, len: 0, kind: 0 });
         }
-        let chain = Chain::capture(writer.first.clone());
+        let chain = SegmentChain::capture(writer.first.clone());
         drop(writer);
         assert_eq!(chain.iter().count(), 1_000_000);
         drop(chain);
@@ -334,7 +334,7 @@ pub(super) mod tests {
                 scope.spawn(|| {
                     let mut seen = 0;
                     while seen < OPS {
-                        let chain = Chain::capture(first.clone());
+                        let chain = SegmentChain::capture(first.clone());
                         assert!(chain.len() >= seen);
                         seen = chain.len();
                         let from = seen.saturating_sub(500);

@@ -5,7 +5,7 @@ use super::{
     trace,
 };
 use crate::{
-    internals::{address, exchange},
+    bench_support::{address, exchange},
     sink::TraceSink,
 };
 use hickory_proto::{ProtoError, rr::Name};

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     connect::Attempt,
-    error::{Fault, ResolveErrorKind as Kind},
+    error::{FailureDetail, ResolveErrorKind as Kind},
     record::{EndReason, Failure},
     sink::{ConnRecorder, DialRef, DnsRecorder, ProbeEvent, ProbeSocket},
 };
@@ -181,7 +181,7 @@ impl<S: Lend> Link<S> {
             Some(fault) => {
                 let timed_out = matches!(fault, Kind::Timeout { .. });
                 let reason = if timed_out { EndReason::Timeout } else { EndReason::Failed };
-                dns.failed(reason, || Fault::new(fault.failure(), fault.to_string()));
+                dns.failed(reason, || FailureDetail::new(fault.failure(), fault.to_string()));
             }
         }
     }

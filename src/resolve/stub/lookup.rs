@@ -18,7 +18,7 @@ use super::{
     names,
     policy::Course,
 };
-use crate::error::{ResolveErrorKind as Kind, ResolveFault as Fault};
+use crate::error::{LookupError as Fault, ResolveErrorKind as Kind};
 
 #[derive(Debug)]
 pub(super) struct Lookup<'a> {

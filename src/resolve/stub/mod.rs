@@ -39,7 +39,7 @@ use self::{
 use super::mark::Resolving;
 pub use crate::error::ResolveError;
 use crate::{
-    error::{NoRuntime, ResolveErrorKind as Kind, ResolveFault as Fault},
+    error::{LookupError as Fault, NoRuntime, ResolveErrorKind as Kind},
     sink::{DialRef, TraceSink},
 };
 

@@ -7,7 +7,7 @@ use super::{
     config::Config,
     message::{Question, Reply},
 };
-use crate::error::{ResolveErrorKind as Kind, ResolveFault as Fault, rcode};
+use crate::error::{LookupError as Fault, ResolveErrorKind as Kind, rcode};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {

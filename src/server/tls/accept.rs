@@ -35,7 +35,7 @@ pub struct TraceTlsAccept<IO> {
 enum State<IO> {
     /// The ClientHello is waited for.
     Hello(LazyConfigAcceptor<Tap<IO>>),
-    Rest(FallibleAccept<Tap<IO>>),
+    BodyRecorder(FallibleAccept<Tap<IO>>),
     Done,
 }
 
@@ -73,9 +73,9 @@ where
                         );
                     }
                     let rest = start.into_stream(self.shared.config.clone()).into_fallible();
-                    self.state = State::Rest(rest);
+                    self.state = State::BodyRecorder(rest);
                 }
-                State::Rest(rest) => {
+                State::BodyRecorder(rest) => {
                     return Pin::new(rest).poll(cx).map_err(|(error, io)| (error, Some(io)));
                 }
                 State::Done => panic!("polled after it had resolved"),
@@ -163,7 +163,7 @@ impl<IO> fmt::Debug for TraceTlsAccept<IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Hello(_) => "awaiting the ClientHello",
-            State::Rest(_) => "handshaking",
+            State::BodyRecorder(_) => "handshaking",
             State::Done => "done",
         };
         f.debug_struct("TraceTlsAccept").field("state", &state).finish_non_exhaustive()

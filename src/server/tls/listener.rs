@@ -3,7 +3,7 @@
 use super::{TlsStream, TraceTlsAccept, TraceTlsAcceptor};
 use crate::server::{
     Accept, Incoming, TracedStream,
-    listener::{PAUSE, is_of_one_connection},
+    listener::{ACCEPT_BACKOFF, is_connection_error},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
@@ -34,23 +34,29 @@ pub struct TlsListener<A: Accept> {
     listener: A,
     acceptor: TraceTlsAcceptor,
     handshakes: FuturesUnordered<Handshake<A::Io, A::Addr>>,
-    most: usize,
+    max_handshakes: usize,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// Else who connects and says nothing would take up room for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<A: Accept> TlsListener<A> {
     pub(in crate::server) fn new(listener: A, acceptor: TraceTlsAcceptor) -> Self {
-        let limit = acceptor.0.handshake_timeout.unwrap_or(PATIENCE);
+        let limit = acceptor.0.handshake_timeout.unwrap_or(DEFAULT_HANDSHAKE_TIMEOUT);
         let acceptor = acceptor.handshake_timeout(limit);
-        TlsListener { listener, acceptor, handshakes: FuturesUnordered::new(), most: 1_024, pause: None }
+        TlsListener {
+            listener,
+            acceptor,
+            handshakes: FuturesUnordered::new(),
+            max_handshakes: 1_024,
+            pause: None,
+        }
     }
 
     /// How many handshakes may run at a time; 1,024 by default. What comes meanwhile waits to be accepted.
-    pub fn max_handshakes(mut self, most: usize) -> Self {
-        self.most = most.max(1);
+    pub fn max_handshakes(mut self, max_handshakes: usize) -> Self {
+        self.max_handshakes = max_handshakes.max(1);
         self
     }
 
@@ -93,7 +99,7 @@ where
                     return Poll::Ready(Ok(accepted));
                 }
             }
-            if self.handshakes.len() >= self.most {
+            if self.handshakes.len() >= self.max_handshakes {
                 return Poll::Pending;
             }
             if let Some(pause) = &mut self.pause {
@@ -105,7 +111,7 @@ where
                     self.handshakes.push(Handshake { accept: self.acceptor.accept(io), addr: Some(addr) });
                 }
                 Err(error) => {
-                    self.pause = (!is_of_one_connection(&error)).then(|| Box::pin(sleep(PAUSE)));
+                    self.pause = (!is_connection_error(&error)).then(|| Box::pin(sleep(ACCEPT_BACKOFF)));
                     return Poll::Ready(Err(error));
                 }
             }
@@ -190,8 +196,8 @@ mod tests {
         assert!(listener.accept().await.is_err(), "said once");
         listener.accept().await.expect("the handshake that was under way");
         client.await.unwrap().unwrap();
-        assert!(begin.elapsed() < PAUSE);
+        assert!(begin.elapsed() < ACCEPT_BACKOFF);
         assert!(listener.accept().await.is_err(), "asked again after a while");
-        assert!(begin.elapsed() >= PAUSE);
+        assert!(begin.elapsed() >= ACCEPT_BACKOFF);
     }
 }

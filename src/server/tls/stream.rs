@@ -1,6 +1,6 @@
 use crate::{
     ConnRef,
-    error::classify::io_fault,
+    error::classify::io_failure_detail,
     server::TracedStream,
     sink::TlsRecorder,
     tls::{Tap, rustls_error},
@@ -44,7 +44,7 @@ impl<IO> TlsStream<IO> {
         match rustls_error(error) {
             // Without `close_notify`: what that means is for the protocol above to know.
             None if error.kind() == io::ErrorKind::UnexpectedEof => recorder.peer_closed(),
-            _ => recorder.broken(io_fault(error)),
+            _ => recorder.broken(io_failure_detail(error)),
         }
     }
 }

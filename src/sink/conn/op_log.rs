@@ -5,7 +5,8 @@
 
 use crate::{
     record::{
-        Chain, Cursor, Delta, EncodedOps, OpError, Rare, RawOp, Segment, SocketOps, SocketTrace, kind,
+        BoxedOrEmpty, DeltaCodec, EncodedOps, OpError, RawOp, Segment, SegmentChain, SocketOps, SocketTrace,
+        WriteCursor, kind,
         limits::{MAX_ERROR_BYTES, limit},
     },
     sink::{clock::Tick, config::Retention, core::Timeline},
@@ -40,17 +41,17 @@ struct Tail {
 const HEAD_WORDS: usize = if cfg!(loom) { 1 } else { 12 };
 /// Those that follow, by their words. A connection of a few operations stays small, one of many allocates rarely.
 #[cfg(not(loom))]
-const SEGMENTS: [fn(Delta) -> Arc<Segment>; 5] =
+const SEGMENTS: [fn(DeltaCodec) -> Arc<Segment>; 5] =
     [Segment::new::<32>, Segment::new::<64>, Segment::new::<128>, Segment::new::<256>, Segment::new::<512>];
 #[cfg(loom)]
-const SEGMENTS: [fn(Delta) -> Arc<Segment>; 2] = [Segment::new::<2>, Segment::new::<2>];
+const SEGMENTS: [fn(DeltaCodec) -> Arc<Segment>; 2] = [Segment::new::<2>, Segment::new::<2>];
 const LARGEST_SEGMENT: usize = SEGMENTS.len() - 1;
 /// Errors whose text must be kept end a connection as a rule: there are not many.
 const MAX_TEXTS: usize = 16;
 
 impl OpLog {
     pub(crate) fn new() -> Self {
-        OpLog { head: Segment::inline(Delta::default()), tail: Mutex::new(None) }
+        OpLog { head: Segment::inline(DeltaCodec::default()), tail: Mutex::new(None) }
     }
 
     /// What is there now, shared rather than copied but for the begin. What is written later does not show in it.
@@ -58,8 +59,8 @@ impl OpLog {
         let overflow = self.tail();
         let head = self.head.capture();
         let newest = overflow.iter().flat_map(|tail| &tail.newest).cloned();
-        let mut tail = newest.map(Chain::capture).collect::<Vec<_>>();
-        let mut excess = tail.iter().map(Chain::len).sum::<u64>().saturating_sub(limits.newest_ops);
+        let mut tail = newest.map(SegmentChain::capture).collect::<Vec<_>>();
+        let mut excess = tail.iter().map(SegmentChain::len).sum::<u64>().saturating_sub(limits.newest_ops);
         let dropped = overflow.as_ref().map_or(0, |tail| tail.dropped) + excess;
         for chain in &mut tail {
             let here = excess.min(chain.len());
@@ -67,7 +68,8 @@ impl OpLog {
             excess -= here;
         }
         let dropped_after = if dropped > 0 { head.len() } else { 0 };
-        let texts = overflow.as_ref().map_or_else(Rare::new, |tail| Rare::from(tail.texts.clone()));
+        let texts =
+            overflow.as_ref().map_or_else(BoxedOrEmpty::new, |tail| BoxedOrEmpty::from(tail.texts.clone()));
         let clock = times.clock.clone();
         let socket_ops = SocketOps::encoded(EncodedOps { head, tail: tail.into(), clock, texts });
         SocketTrace { socket_ops, dropped_ops: dropped, dropped_after }
@@ -115,7 +117,7 @@ pub(crate) struct OpWriter {
     segment: Option<Arc<Segment>>,
     /// The place of the next one among [`SEGMENTS`].
     size: usize,
-    cursor: Cursor,
+    cursor: WriteCursor,
     /// Operations that still belong to the first.
     first_left: u64,
     newest_ops: u64,
@@ -125,7 +127,14 @@ pub(crate) struct OpWriter {
 impl OpWriter {
     pub(crate) fn new(limits: &Retention) -> Self {
         let Retention { first_ops: first_left, newest_ops, .. } = *limits;
-        OpWriter { segment: None, size: 0, cursor: Cursor::default(), first_left, newest_ops, in_ring: false }
+        OpWriter {
+            segment: None,
+            size: 0,
+            cursor: WriteCursor::default(),
+            first_left,
+            newest_ops,
+            in_ring: false,
+        }
     }
 
     /// Writes an operation that returns just now.
@@ -184,7 +193,7 @@ impl OpWriter {
             tail.newest.push_back(next.clone());
             next
         };
-        self.cursor = Cursor::new(base);
+        self.cursor = WriteCursor::new(base);
         let written = self.cursor.push(&next, op);
         debug_assert!(written, "a fresh segment has room for any operation");
         self.first_left = self.first_left.saturating_sub(1);

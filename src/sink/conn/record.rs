@@ -2,7 +2,7 @@
 
 use super::{conntrack::ConntrackCell, op_log::OpLog, probe_data::ProbeData};
 use crate::{
-    error::Fault,
+    error::FailureDetail,
     record::{EndReason, Failure, TraceId},
     sink::{
         clock::Tick,
@@ -68,7 +68,7 @@ pub(crate) struct ConnRecord {
     /// None where operations are not recorded.
     pub(crate) log: Option<OpLog>,
     /// The first error that an operation met.
-    pub(in crate::sink) first_error: OnceLock<Box<Fault>>,
+    pub(in crate::sink) first_error: OnceLock<Box<FailureDetail>>,
     pub(in crate::sink) conntrack: ConntrackCell,
     /// Most have none.
     pub(in crate::sink) probe_data: OnceLock<Box<ProbeData>>,
@@ -142,7 +142,7 @@ impl ConnRecord {
     /// The memory that it takes besides its own place.
     #[inline]
     pub(in crate::sink) fn heap_bytes(&self) -> usize {
-        let boxed = |fault: &Fault| size_of::<Fault>() + fault.heap_bytes();
+        let boxed = |fault: &FailureDetail| size_of::<FailureDetail>() + fault.heap_bytes();
         self.path.as_deref().map_or(0, str::len)
             + self.log.as_ref().map_or(0, OpLog::heap_bytes)
             + self.first_error.get().map_or(0, |fault| boxed(fault))
@@ -360,7 +360,7 @@ impl ConnLink {
     }
 
     /// What went wrong with it, or with a tunnel over it.
-    pub(in crate::sink) fn fault(&self) -> Option<Fault> {
+    pub(in crate::sink) fn fault(&self) -> Option<FailureDetail> {
         let first_error = || self.record().first_error.get().map(|fault| (**fault).clone());
         self.group.tunnel_fault().or_else(first_error)
     }
@@ -383,7 +383,7 @@ impl fmt::Debug for ConnLink {
     }
 }
 
-pub(in crate::sink) fn end(conn: &ConnRef, reason: EndReason, fault: Option<Fault>) {
+pub(in crate::sink) fn end(conn: &ConnRef, reason: EndReason, fault: Option<FailureDetail>) {
     let (group, record) = (&conn.group, conn.record());
     if record.end.is_open() && record.end.end(group.core.now().max(record.latest()), reason, fault) {
         group.record_ended();

@@ -5,7 +5,7 @@ use super::{
     record::{self, ConnRecord, ConnRef, Endpoint, FIRST_BYTE_PENDING, Transport},
 };
 use crate::{
-    error::{Fault, classify::io_fault},
+    error::{FailureDetail, classify::io_failure_detail},
     record::{EndReason, Failure},
     sink::{
         clock::Tick,
@@ -34,7 +34,7 @@ struct Live {
     sent: u64,
     received: u64,
     peer_closed: bool,
-    override_fault: Option<Box<Fault>>,
+    override_fault: Option<Box<FailureDetail>>,
     override_reason: Option<EndReason>,
 }
 
@@ -210,7 +210,7 @@ impl ConnRecorder {
         let Some(live) = &mut self.0 else { return };
         live.override_reason = Some(reason);
         if let Some((failure, text)) = failure {
-            live.override_fault = Some(Box::new(Fault::new(failure, text)));
+            live.override_fault = Some(Box::new(FailureDetail::new(failure, text)));
         }
     }
 }
@@ -238,7 +238,7 @@ impl Live {
 
     #[cold]
     fn failed(&mut self, error: &io::Error) {
-        self.conn.record().first_error.get_or_init(|| Box::new(io_fault(error)));
+        self.conn.record().first_error.get_or_init(|| Box::new(io_failure_detail(error)));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::group::DialGroup;
 use crate::{
-    error::{Fault, classify::io_fault},
+    error::{FailureDetail, classify::io_failure_detail},
     record::{EndReason, Failure, IcmpError},
     sink::{
         conn::{
@@ -90,20 +90,22 @@ impl AttemptRecorder {
     }
 
     pub(crate) fn failed(mut self, error: &io::Error) {
-        self.end(EndReason::Failed, || io_fault(error));
+        self.end(EndReason::Failed, || io_failure_detail(error));
     }
 
     pub(crate) fn timed_out(mut self) {
-        let fault = || Fault::new(Failure::GenericTimeoutError, "the TCP handshake timed out");
+        let fault = || FailureDetail::new(Failure::GenericTimeoutError, "the TCP handshake timed out");
         self.end(EndReason::Timeout, fault);
     }
 
     /// Another attempt was faster.
     pub(crate) fn lost_race(mut self) {
-        self.end(EndReason::LostRace, || Fault::new(Failure::Interrupted, "another attempt was faster"));
+        self.end(EndReason::LostRace, || {
+            FailureDetail::new(Failure::Interrupted, "another attempt was faster")
+        });
     }
 
-    fn end(&mut self, reason: EndReason, fault: impl FnOnce() -> Fault) {
+    fn end(&mut self, reason: EndReason, fault: impl FnOnce() -> FailureDetail) {
         if let Some(conn) = self.0.take() {
             record::end(&conn, reason, Some(fault()));
         }
@@ -113,9 +115,11 @@ impl AttemptRecorder {
 impl Drop for AttemptRecorder {
     fn drop(&mut self) {
         if self.0.as_ref().is_some_and(|conn| conn.group.has_timed_out()) {
-            let fault = || Fault::new(Failure::GenericTimeoutError, "the dial timed out");
+            let fault = || FailureDetail::new(Failure::GenericTimeoutError, "the dial timed out");
             return self.end(EndReason::Timeout, fault);
         }
-        self.end(EndReason::Cancelled, || Fault::new(Failure::Interrupted, "the attempt was given up"));
+        self.end(EndReason::Cancelled, || {
+            FailureDetail::new(Failure::Interrupted, "the attempt was given up")
+        });
     }
 }

@@ -6,7 +6,7 @@ use super::{
     recorder::{self, DialRecorder},
 };
 use crate::{
-    error::Fault,
+    error::FailureDetail,
     record::{EndReason, Failure, Text},
     sink::{
         clock::Tick,
@@ -45,18 +45,18 @@ impl DialRecorder {
     }
 
     /// It led to a connection over which the last of these handshakes failed. With it the connection was closed.
-    pub(crate) fn handshake_failed(self, tunnels: Vec<ForeignTunnel>, fault: Fault) {
+    pub(crate) fn handshake_failed(self, tunnels: Vec<ForeignTunnel>, fault: FailureDetail) {
         let reason = fault.end_reason();
         self.handshake_ended(tunnels, fault, reason);
     }
 
     /// It led to a connection over which the last of these handshakes was given up.
     pub(crate) fn handshake_dropped(self, tunnels: Vec<ForeignTunnel>) {
-        let fault = Fault::new(Failure::Interrupted, "the handshake was given up");
+        let fault = FailureDetail::new(Failure::Interrupted, "the handshake was given up");
         self.handshake_ended(tunnels, fault, EndReason::Cancelled);
     }
 
-    fn handshake_ended(mut self, mut tunnels: Vec<ForeignTunnel>, fault: Fault, reason: EndReason) {
+    fn handshake_ended(mut self, mut tunnels: Vec<ForeignTunnel>, fault: FailureDetail, reason: EndReason) {
         let Some(group) = self.take() else { return };
         let Some(conn) = established(&group, Endpoint::default(), &tunnels, group.core.now()) else { return };
         if let Some(last) = tunnels.pop() {

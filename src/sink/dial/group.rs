@@ -4,7 +4,7 @@
 //! owned by the group: nothing can keep itself alive.
 
 use crate::{
-    error::Fault,
+    error::FailureDetail,
     record::{EndReason, Text, limits::LimitedText},
     sink::{
         clock::Tick,
@@ -217,7 +217,7 @@ impl DialGroup {
     fn bytes(&self, state: &GroupState) -> usize {
         let own = record_bytes::<GroupSlot>() + ARC_COUNTER_BYTES + size_of::<DialGroup>();
         let dial = self.dial.as_ref().map_or(0, |dial| {
-            let fault = dial.end.fault().map_or(0, |fault| size_of::<Fault>() + fault.heap_bytes());
+            let fault = dial.end.fault().map_or(0, |fault| size_of::<FailureDetail>() + fault.heap_bytes());
             dial.destination.heap_bytes() + fault
         });
         let first = self.first.get().map_or(0, ConnRecord::heap_bytes);
@@ -345,12 +345,12 @@ impl DialGroup {
     }
 
     /// What went wrong with the dial, or with a tunnel over its connection.
-    pub(crate) fn fault(&self) -> Option<Fault> {
+    pub(crate) fn fault(&self) -> Option<FailureDetail> {
         let dial = self.dial.as_ref().and_then(|dial| dial.end.fault().cloned());
         dial.or_else(|| self.tunnel_fault())
     }
 
-    pub(crate) fn tunnel_fault(&self) -> Option<Fault> {
+    pub(crate) fn tunnel_fault(&self) -> Option<FailureDetail> {
         self.state().tls.iter().find_map(|tls| tls.fault.clone())
     }
 

@@ -5,7 +5,7 @@ use super::{
     group::{self, DialGroup, DialHead, ResolverDial},
 };
 use crate::{
-    error::{Fault, classify::io_fault},
+    error::{FailureDetail, classify::io_failure_detail},
     record::{
         EndReason, Failure, Text, TraceId,
         limits::{LimitedText, MAX_ADDRESS_BYTES, MAX_REASON_BYTES, limit},
@@ -82,7 +82,7 @@ impl DialRef {
         let Some(group) = &self.0 else { return };
         group.update_dial(|dial| dial.close_ctx(group.core.now()));
         let text = format!("not connected within {limit:?}");
-        end(group, EndReason::Timeout, Some(Fault::new(Failure::GenericTimeoutError, text)));
+        end(group, EndReason::Timeout, Some(FailureDetail::new(Failure::GenericTimeoutError, text)));
     }
 
     /// The identifier of the dial; empty when it is not recorded.
@@ -197,7 +197,7 @@ impl DialRecorder {
         end(&group, EndReason::Closed, None);
     }
 
-    pub(crate) fn failed(mut self, fault: impl FnOnce() -> Fault) {
+    pub(crate) fn failed(mut self, fault: impl FnOnce() -> FailureDetail) {
         let Some(group) = self.0.0.take() else { return };
         let fault = fault();
         end(&group, fault.end_reason(), Some(fault));
@@ -208,7 +208,7 @@ impl Drop for DialRecorder {
     fn drop(&mut self) {
         let Some(group) = self.0.0.take() else { return };
         group.update_dial(|dial| dial.close_ctx(group.core.now()));
-        let fault = Fault::new(Failure::Interrupted, "the dial was given up");
+        let fault = FailureDetail::new(Failure::Interrupted, "the dial was given up");
         end(&group, EndReason::Cancelled, Some(fault));
     }
 }
@@ -220,7 +220,7 @@ pub(in crate::sink) fn set_established(group: &DialGroup, conn: Option<&ConnRef>
     });
 }
 
-fn end(group: &Arc<DialGroup>, reason: EndReason, fault: Option<Fault>) {
+fn end(group: &Arc<DialGroup>, reason: EndReason, fault: Option<FailureDetail>) {
     end_at(group, || group.core.now(), reason, fault);
 }
 
@@ -228,7 +228,7 @@ pub(in crate::sink) fn end_at(
     group: &Arc<DialGroup>,
     at: impl FnOnce() -> Tick,
     reason: EndReason,
-    fault: Option<Fault>,
+    fault: Option<FailureDetail>,
 ) {
     let Some(dial) = group.dial.as_ref().filter(|dial| dial.end.is_open()) else { return };
     let at = at().max(dial.begin);
@@ -248,11 +248,13 @@ pub(crate) struct ResolverDialRecorder(Option<(Arc<DialGroup>, usize, SocketAddr
 
 impl ResolverDialRecorder {
     pub(crate) fn failed(mut self, error: &io::Error) {
-        self.end(EndReason::Failed, 0, || Some(io_fault(error)));
+        self.end(EndReason::Failed, 0, || Some(io_failure_detail(error)));
     }
 
     pub(crate) fn timed_out(mut self) {
-        self.end(EndReason::Timeout, 0, || Some(Fault::new(Failure::GenericTimeoutError, "timed out")));
+        self.end(EndReason::Timeout, 0, || {
+            Some(FailureDetail::new(Failure::GenericTimeoutError, "timed out"))
+        });
     }
 
     /// A UDP socket is connected to the nameserver: nothing more is to be done to reach it.
@@ -276,7 +278,7 @@ impl ResolverDialRecorder {
         self.end(EndReason::Closed, conn.number(), || None);
     }
 
-    fn end(&mut self, reason: EndReason, conn: u64, fault: impl FnOnce() -> Option<Fault>) {
+    fn end(&mut self, reason: EndReason, conn: u64, fault: impl FnOnce() -> Option<FailureDetail>) {
         let Some((group, index, _)) = self.0.take() else { return };
         let ended = {
             let mut state = group.state();
@@ -294,7 +296,7 @@ impl ResolverDialRecorder {
 
 impl Drop for ResolverDialRecorder {
     fn drop(&mut self) {
-        self.end(EndReason::Cancelled, 0, || Some(Fault::new(Failure::Interrupted, "given up")));
+        self.end(EndReason::Cancelled, 0, || Some(FailureDetail::new(Failure::Interrupted, "given up")));
     }
 }
 

@@ -5,9 +5,9 @@
 
 use super::answers::{Answers, AnswersBuilder};
 use crate::{
-    error::Fault,
+    error::FailureDetail,
     record::{
-        DnsQueryMsg, DnsQuestion, DnsReplyMsg, EndReason, Failure, Rare, Text, TruncatedFields,
+        BoxedOrEmpty, DnsQueryMsg, DnsQuestion, DnsReplyMsg, EndReason, Failure, Text, TruncatedFields,
         limits::{MAX_DNS_IGNORED_ANSWER_BYTES, MAX_DNS_IGNORED_REPLIES, MAX_DNS_REPLY_ANSWER_BYTES},
     },
     sink::{
@@ -111,7 +111,7 @@ impl DnsRecord {
             if self.queries.spilled() { self.queries.capacity() * size_of::<(Tick, DnsQuery)>() } else { 0 },
             if self.replies.spilled() { self.replies.capacity() * size_of::<(Tick, DnsReply)>() } else { 0 },
         ];
-        let fault = self.end.as_ref().and_then(|end| end.fault.as_ref()).map_or(0, Fault::heap_bytes);
+        let fault = self.end.as_ref().and_then(|end| end.fault.as_ref()).map_or(0, FailureDetail::heap_bytes);
         queries.chain(replies).chain(lists).sum::<usize>() + fault
     }
 
@@ -122,8 +122,8 @@ impl DnsRecord {
     }
 
     /// Returns what was cut.
-    pub(in crate::sink) fn truncated(&self) -> Rare<TruncatedFields> {
-        let mut truncated = Rare::<TruncatedFields>::new();
+    pub(in crate::sink) fn truncated(&self) -> BoxedOrEmpty<TruncatedFields> {
+        let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
         if self.received as usize > self.replies.len() {
             truncated.insert("dnsReplyMsgs", self.received.into());
         }
@@ -135,7 +135,7 @@ impl DnsRecord {
 #[derive(Debug)]
 pub(crate) struct DnsRecorder {
     place: Option<(Arc<DialGroup>, usize)>,
-    fault: Option<(EndReason, Fault)>,
+    fault: Option<(EndReason, FailureDetail)>,
     ignored: Ignored,
 }
 
@@ -211,7 +211,7 @@ impl DnsRecorder {
     }
 
     /// The exchange failed; it ends when the recorder is dropped.
-    pub(crate) fn failed(&mut self, reason: EndReason, fault: impl FnOnce() -> Fault) {
+    pub(crate) fn failed(&mut self, reason: EndReason, fault: impl FnOnce() -> FailureDetail) {
         if self.is_on() {
             self.fault = Some((reason, fault()));
         }
@@ -229,7 +229,7 @@ impl DnsRecorder {
         }
     }
 
-    fn end(&mut self, reason: EndReason, fault: Option<Fault>) {
+    fn end(&mut self, reason: EndReason, fault: Option<FailureDetail>) {
         let Some((group, index)) = self.place.take() else { return };
         let ended = {
             let mut state = group.state();
@@ -253,7 +253,7 @@ impl Drop for DnsRecorder {
         match self.fault.take() {
             Some((reason, fault)) => self.end(reason, Some(fault)),
             None => {
-                let fault = Fault::new(Failure::Interrupted, "the lookup was given up");
+                let fault = FailureDetail::new(Failure::Interrupted, "the lookup was given up");
                 self.end(EndReason::Cancelled, Some(fault));
             }
         }

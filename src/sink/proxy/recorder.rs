@@ -1,7 +1,7 @@
 //! Ways through proxies: what is recorded of them besides the dial, the tunnels and the CONNECT.
 
 use crate::{
-    error::Fault,
+    error::FailureDetail,
     record::{
         EndReason, Failure, Text,
         limits::{LimitedText, MAX_ADDRESS_BYTES},
@@ -55,7 +55,7 @@ pub(crate) struct SocksRecord {
 
 impl SocksRecord {
     pub(in crate::sink) fn heap_bytes(&self) -> usize {
-        let boxed = |fault: &Fault| size_of::<Fault>() + fault.heap_bytes();
+        let boxed = |fault: &FailureDetail| size_of::<FailureDetail>() + fault.heap_bytes();
         self.target.heap_bytes() + self.end.fault().map_or(0, boxed)
     }
 }
@@ -84,14 +84,14 @@ impl SocksRecorder {
         self.end(EndReason::Closed, None);
     }
 
-    pub(crate) fn failed(mut self, fault: impl FnOnce() -> Fault) {
+    pub(crate) fn failed(mut self, fault: impl FnOnce() -> FailureDetail) {
         if self.0.is_some() {
             let fault = fault();
             self.end(fault.end_reason(), Some(fault));
         }
     }
 
-    fn end(&mut self, reason: EndReason, fault: Option<Fault>) {
+    fn end(&mut self, reason: EndReason, fault: Option<FailureDetail>) {
         let Some(conn) = self.0.take() else { return };
         let Some(socks) = conn.record().socks() else { return };
         if socks.end.end(conn.group.core.now().max(socks.begin), reason, fault) {
@@ -102,7 +102,10 @@ impl SocksRecorder {
 
 impl Drop for SocksRecorder {
     fn drop(&mut self) {
-        self.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the handshake was given up")));
+        self.end(
+            EndReason::Cancelled,
+            Some(FailureDetail::new(Failure::Interrupted, "the handshake was given up")),
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a thing ended. Exactly once, whoever comes first: its owner, a timeout, or the closing of the sink.
 
 use crate::{
-    error::Fault,
+    error::FailureDetail,
     record::EndReason,
     sink::clock::Tick,
     sync::{AtomicU8, AtomicU64, OnceLock},
@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 pub(crate) struct End {
     pub(crate) at: Tick,
     pub(crate) reason: EndReason,
-    pub(crate) fault: Option<Fault>,
+    pub(crate) fault: Option<FailureDetail>,
 }
 
 /// An [`End`] that one thread writes while others look: they see all of it or nothing.
@@ -21,7 +21,7 @@ pub(crate) struct End {
 pub(crate) struct EndCell {
     state: AtomicU8,
     at: AtomicU64,
-    fault: OnceLock<Box<Fault>>,
+    fault: OnceLock<Box<FailureDetail>>,
 }
 
 const OPEN: u8 = 0;
@@ -48,7 +48,7 @@ impl EndCell {
     }
 
     /// True for the call that ended it.
-    pub(crate) fn end(&self, at: Tick, reason: EndReason, fault: Option<Fault>) -> bool {
+    pub(crate) fn end(&self, at: Tick, reason: EndReason, fault: Option<FailureDetail>) -> bool {
         let ending = self.begin_end();
         let is_first = ending.is_some();
         if let Some(ending) = ending {
@@ -103,7 +103,7 @@ impl EndCell {
     }
 
     /// What went wrong, once it has ended.
-    pub(crate) fn fault(&self) -> Option<&Fault> {
+    pub(crate) fn fault(&self) -> Option<&FailureDetail> {
         if self.is_open() { None } else { self.fault.get().map(|fault| &**fault) }
     }
 }
@@ -119,7 +119,7 @@ impl Ending<'_> {
         self.mark != 0
     }
 
-    pub(crate) fn finish(self, at: Tick, reason: EndReason, fault: Option<Fault>) {
+    pub(crate) fn finish(self, at: Tick, reason: EndReason, fault: Option<FailureDetail>) {
         self.cell.at.store(at.0, Relaxed);
         if let Some(fault) = fault {
             let _ = self.cell.fault.set(Box::new(fault));
@@ -138,7 +138,7 @@ mod tests {
     fn the_first_end_stays() {
         let cell = EndCell::default();
         assert!(cell.is_open() && cell.get().is_none() && cell.fault().is_none());
-        let fault = Fault::new(Failure::GenericTimeoutError, "slow");
+        let fault = FailureDetail::new(Failure::GenericTimeoutError, "slow");
         assert!(cell.end(Tick(5), EndReason::Timeout, Some(fault.clone())));
         assert!(!cell.end(Tick(9), EndReason::Closed, None));
         assert!(!cell.is_open());

@@ -2,7 +2,7 @@
 
 use super::record::RequestRef;
 use crate::{
-    error::Fault,
+    error::FailureDetail,
     record::{EndReason, Failure, NetTrace, Timings, TraceId, limits::MAX_REQUEST_HOPS},
     sink::{conn::record::ConnRef, snapshot::builder},
 };
@@ -106,7 +106,10 @@ impl RequestHandle {
     /// The time for the whole request is over.
     pub(crate) fn timed_out(&self, text: &str) {
         if let Some(request) = self.last_hop() {
-            request.end(EndReason::Timeout, Some(Fault::new(Failure::GenericTimeoutError, text.to_owned())));
+            request.end(
+                EndReason::Timeout,
+                Some(FailureDetail::new(Failure::GenericTimeoutError, text.to_owned())),
+            );
         }
     }
 
@@ -120,7 +123,7 @@ impl RequestHandle {
     /// Ends the request as failed because the client decided so, for instance because it cannot follow the redirect.
     pub(crate) fn failed(&self, failure: Failure, text: String) {
         if let Some(request) = self.last_hop() {
-            request.end(EndReason::Failed, Some(Fault::new(failure, text)));
+            request.end(EndReason::Failed, Some(FailureDetail::new(failure, text)));
         }
     }
 

@@ -106,7 +106,7 @@ impl CapturedHeaders {
             name_bytes += length;
             fields.push((name.clone(), value));
         }
-        let original_fields = if fields.len() < all { limits::size(all) } else { None };
+        let original_fields = if fields.len() < all { limits::original_size(all) } else { None };
         CapturedHeaders { fields, shown: Vec::new(), name_bytes: name_bytes as u32, original_fields }
     }
 

@@ -7,7 +7,7 @@ use super::{
     url::RecordedUrl,
 };
 use crate::{
-    error::Fault,
+    error::FailureDetail,
     record::{
         EndReason, Failure,
         limits::{self, MAX_METHOD_BYTES, MAX_REQUEST_HOPS, MAX_REQUEST_LINKS},
@@ -105,12 +105,12 @@ impl RequestRecord {
     /// The memory that it takes besides [`Self::FIXED_BYTES`], with `fault` as what went wrong. It does not change any more
     /// once the end has begun.
     #[inline]
-    fn charge(&self, links: Option<&RequestLinks>, fault: Option<&Fault>) -> usize {
+    fn charge(&self, links: Option<&RequestLinks>, fault: Option<&FailureDetail>) -> usize {
         let url = self.url.heap_bytes();
         if url <= TYPICAL_HEAP_BYTES && fault.is_none() && links.is_none() {
             return 0;
         }
-        let fault = fault.map_or(0, |fault| size_of::<Fault>() + fault.heap_bytes());
+        let fault = fault.map_or(0, |fault| size_of::<FailureDetail>() + fault.heap_bytes());
         let extras = links.and_then(|links| links.extras.as_ref()).map_or(0, |extras| extras.bytes());
         (url + fault + extras).saturating_sub(TYPICAL_HEAP_BYTES)
     }
@@ -379,7 +379,7 @@ impl RequestRef {
             self.end(EndReason::PeerClosed, None);
         } else {
             let text = "the client did not want it any more, or this side gave it up";
-            self.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, text)));
+            self.end(EndReason::Cancelled, Some(FailureDetail::new(Failure::Interrupted, text)));
         }
     }
 
@@ -421,7 +421,7 @@ impl RequestRef {
     /// It failed. Where it never got a connection, what went wrong with its own dial says it best, unless that
     /// was just given up; and where the client says no more than that the connection came to an end, what went
     /// wrong with that.
-    pub(in crate::sink) fn failed(&self, mut fault: Fault) {
+    pub(in crate::sink) fn failed(&self, mut fault: FailureDetail) {
         let deeper = self.record.with_links(|conn, links| {
             let dials = links.into_iter().flat_map(RequestLinks::dials);
             let mut faults = dials.filter_map(|dial| dial.fault());
@@ -438,11 +438,11 @@ impl RequestRef {
     }
 
     /// True for the call that ended it.
-    pub(crate) fn end(&self, reason: EndReason, fault: Option<Fault>) -> bool {
+    pub(crate) fn end(&self, reason: EndReason, fault: Option<FailureDetail>) -> bool {
         self.is_open() && self.end_at(self.core().now(), reason, fault)
     }
 
-    fn end_at(&self, now: Tick, reason: EndReason, fault: Option<Fault>) -> bool {
+    fn end_at(&self, now: Tick, reason: EndReason, fault: Option<FailureDetail>) -> bool {
         let (core, record): (_, &RequestRecord) = (self.core(), &self.record);
         let now = now.max(record.latest());
         let Some(ending) = record.end.begin_end() else { return false };
@@ -505,7 +505,7 @@ impl NewRequest {
         let method = match cut_method(head.method) {
             None => head.method.clone(),
             Some(cut) => {
-                links.extras_mut().method_bytes = limits::size(head.method.as_str().len());
+                links.extras_mut().method_bytes = limits::original_size(head.method.as_str().len());
                 cut
             }
         };

@@ -8,11 +8,11 @@ use super::{
     record::{RequestHead, RequestRecord, RequestRef, version_code},
 };
 #[cfg(feature = "request")]
-use crate::error::{IncompleteBody, Lengths};
+use crate::error::{BodyLengths, IncompleteBody};
 #[cfg(feature = "tonic")]
 use crate::sink::dial::recorder::DialRef;
 use crate::{
-    error::Fault,
+    error::FailureDetail,
     record::{EndReason, Failure},
     sink::{
         clock::Tick,
@@ -177,7 +177,7 @@ impl RequestRecorder {
         let is_short = |record: &RequestRecord| missing > 0 || record.only_header_declares.load(Relaxed);
         let record = self.open().map(|(_, record)| record).filter(|record| is_short(record));
         match record.and_then(|record| incomplete(record, missing)) {
-            Some(error) => self.failed(Fault::new(Failure::EofError, error.to_string())),
+            Some(error) => self.failed(FailureDetail::new(Failure::EofError, error.to_string())),
             None => self.complete(),
         }
     }
@@ -239,7 +239,7 @@ impl RequestRecorder {
     }
 
     /// It failed.
-    pub(crate) fn failed(&mut self, fault: Fault) {
+    pub(crate) fn failed(&mut self, fault: FailureDetail) {
         if let Some(request) = self.request.take() {
             request.failed(fault);
         }
@@ -300,14 +300,15 @@ fn incomplete(record: &RequestRecord, missing: u64) -> Option<IncompleteBody> {
         0 => received.saturating_add(missing),
         length => length,
     };
-    let lengths = Lengths { received, declared };
+    let lengths = BodyLengths { received, declared };
     (received < declared).then_some(IncompleteBody { lengths: Some(lengths), http2_error: None })
 }
 
 #[cold]
 fn dropped(request: &RequestRef) {
     request.release();
-    request.end(EndReason::Cancelled, Some(Fault::new(Failure::Interrupted, "the request was dropped")));
+    request
+        .end(EndReason::Cancelled, Some(FailureDetail::new(Failure::Interrupted, "the request was dropped")));
 }
 
 /// Goes with the decoded body of a response. The request ends with it, rather than with what is decoded.
@@ -342,7 +343,7 @@ impl DecodedBodyRecorder {
     }
 
     /// It could not be read, or not be decoded.
-    pub(crate) fn failed(&mut self, fault: Fault) {
+    pub(crate) fn failed(&mut self, fault: FailureDetail) {
         if let Some(request) = self.request.take() {
             request.failed(fault);
         }

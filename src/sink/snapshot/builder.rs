@@ -5,7 +5,7 @@
 
 use super::{address_texts::AddressTexts, to_record};
 use crate::{
-    record::{DialTrace, HttpReqTrace, NetTrace, Rare, TraceId, TraceList},
+    record::{BoxedOrEmpty, DialTrace, HttpReqTrace, NetTrace, TraceId, TraceList},
     sink::{
         clock::Tick,
         conn::record::ConnRef,
@@ -164,7 +164,7 @@ impl SnapshotBuilder {
     fn finish(mut self) -> NetTrace {
         let known = self.known;
         self.http.clear_unknown_causes(&known, |request| {
-            (request.prev_hop, request.triggered_by) = (Rare::new(), Rare::new());
+            (request.prev_hop, request.triggered_by) = (BoxedOrEmpty::new(), BoxedOrEmpty::new());
         });
         self.dials.clear_unknown_causes(&known, |dial| dial.triggered_by = TraceId::UNDEFINED);
 

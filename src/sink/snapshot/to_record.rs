@@ -2,11 +2,11 @@
 
 use super::address_texts::AddressTexts;
 use crate::{
-    error::{Fault, http2_error_name},
+    error::{FailureDetail, http2_error_name},
     record::{
-        Attempt, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure, HttpHeaders,
-        HttpReqTrace, Informational, Rare, ResolverDialTrace, SocketTrace, SocksTrace, TcpConnTrace, TcpInfo,
-        TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, TruncatedFields, UdpConnTrace,
+        Attempt, BoxedOrEmpty, DialTrace, DnsQueryMsg, DnsQueryTrace, DnsReplyMsg, EndReason, Failure,
+        HttpHeaders, HttpReqTrace, Informational, ResolverDialTrace, SocketTrace, SocksTrace, TcpConnTrace,
+        TcpInfo, TcpInfoEvent, Text, Timestamp, TlsTunnelTrace, TruncatedFields, UdpConnTrace,
         limits::{self, LimitedText, TRUNCATION_MARK},
     },
     sink::{
@@ -87,9 +87,9 @@ pub(in crate::sink) fn request_and_links(
         tls_tunnel: core.id(tls_tunnel),
         accepted: record.accepted,
         proxy_tls_tunnel: core.id(proxy_tls_tunnel).into(),
-        attempts: Rare::new(),
-        prev_hop: Rare::new(),
-        triggered_by: Rare::new(),
+        attempts: BoxedOrEmpty::new(),
+        prev_hop: BoxedOrEmpty::new(),
+        triggered_by: BoxedOrEmpty::new(),
         proto_major: version / 10,
         proto_minor: version % 10,
         network_proxy: network_proxy.into(),
@@ -105,7 +105,7 @@ pub(in crate::sink) fn request_and_links(
         http2_error: http2_error.map(http2_error_name).as_deref().unwrap_or_default().into(),
         end_at,
         end_reason,
-        informational: Rare::new(),
+        informational: BoxedOrEmpty::new(),
         first_byte_at: times.at(record.first_byte.get()),
         resp_recv_at: times.at(response),
         resp_body_end_at: times.at(response_end),
@@ -113,10 +113,10 @@ pub(in crate::sink) fn request_and_links(
         resp_header: HttpHeaders::default(),
         trailers: HttpHeaders::default(),
         grpc_status: record.grpc_status.load(Relaxed).checked_sub(1),
-        grpc_message: Rare::new(),
+        grpc_message: BoxedOrEmpty::new(),
         resp_content_len: decoded.unwrap_or(received),
         resp_encoded_len: decoded.map(|_| received),
-        truncated_fields: Rare::new(),
+        truncated_fields: BoxedOrEmpty::new(),
     };
     out.truncated_fields.note("reqURL", record.url.original_bytes());
     out.truncated_fields.note("reqError", error_bytes);
@@ -187,11 +187,11 @@ impl ExtrasSnapshot {
             out.req_method = format!("{}{TRUNCATION_MARK}", out.req_method).into();
         }
         if self.informational.len() < self.informational_seen {
-            truncated.note("informational", limits::size(self.informational_seen));
+            truncated.note("informational", limits::original_size(self.informational_seen));
         }
         if self.dropped_tried > 0 {
             let attempts = self.dropped_tried + self.tried.len() + usize::from(self.conn.is_some());
-            truncated.note("attempts", limits::size(attempts));
+            truncated.note("attempts", limits::original_size(attempts));
         }
         out.prev_hop = core.id(self.prev_hop.number).into();
         out.triggered_by = core.id(self.cause).into();
@@ -225,7 +225,7 @@ pub(in crate::sink) fn dial_ended(
     times: &Timeline,
 ) -> DialTrace {
     let (dial_end_at, end_reason, failure, dial_err, error_bytes) = end_fields(end, times);
-    let mut truncated = Rare::<TruncatedFields>::new();
+    let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
     truncated.note("dstAddress", head.destination.original_bytes());
     truncated.note("dialErr", error_bytes);
     let resolver_dials = state.resolver_dials.into_iter();
@@ -275,12 +275,12 @@ pub(in crate::sink) fn tcp_conn(
     let tcp_info = record.tcp_info(end.as_ref(), times).filter(counts).collect();
     let icmp_error = record.icmp_error(end.as_ref()).filter(|_| !connected);
     let (end_at, end_reason, failure, error, error_bytes) = end_fields(end, times);
-    let mut truncated = Rare::<TruncatedFields>::new();
+    let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
     truncated.note(if connected { "connErr" } else { "handshakeErr" }, error_bytes);
     let (handshake_err, conn_err) = match icmp_error {
-        _ if connected => (Rare::new(), error),
-        Some(icmp) if !error.is_absent() => (format!("{icmp}: {error}").into(), Rare::new()),
-        _ => (error, Rare::new()),
+        _ if connected => (BoxedOrEmpty::new(), error),
+        Some(icmp) if !error.is_empty() => (format!("{icmp}: {error}").into(), BoxedOrEmpty::new()),
+        _ => (error, BoxedOrEmpty::new()),
     };
     // Where it was established just after we looked, what followed is not shown either.
     let socket_trace = if connected { socket_trace(core, record, times) } else { None };
@@ -300,7 +300,7 @@ pub(in crate::sink) fn tcp_conn(
         end_reason,
         addr_tuple: addresses.of(record),
         unix_path: record.path.as_deref().unwrap_or_default().into(),
-        layer: if record.above_tls { "application".into() } else { Rare::new() },
+        layer: if record.above_tls { "application".into() } else { BoxedOrEmpty::new() },
         reused: times.is_before(record.begin),
         total_sent_bytes,
         total_recv_bytes,
@@ -317,7 +317,7 @@ pub(in crate::sink) fn tcp_conn(
 fn socks(record: &SocksRecord, times: &Timeline) -> SocksTrace {
     let (handshake_end_at, end_reason, failure, handshake_err, error_bytes) =
         end_fields(record.end.get(), times);
-    let mut truncated = Rare::<TruncatedFields>::new();
+    let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
     truncated.note("target", record.target.original_bytes());
     truncated.note("handshakeErr", error_bytes);
     SocksTrace {
@@ -338,7 +338,7 @@ pub(in crate::sink) fn udp_conn(
 ) -> UdpConnTrace {
     let (core, record) = (&conn.group.core, conn.record());
     let (conn_close_at, end_reason, failure, conn_err, error_bytes) = end_fields(record.end.get(), times);
-    let mut truncated = Rare::<TruncatedFields>::new();
+    let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
     truncated.note("connErr", error_bytes);
     let socket_trace = socket_trace(core, record, times);
     let (total_sent_bytes, total_recv_bytes) = record.totals();
@@ -387,12 +387,12 @@ pub(in crate::sink) fn tls(group: &DialGroup, record: TlsRecord, times: &Timelin
     let core = &group.core;
     let (close_at, end_reason, of_tunnel, text, text_bytes) = end_fields(record.end, times);
     let (of_handshake, handshake_err, handshake_err_bytes) = split_fault(record.fault);
-    let conn_err = if of_handshake.is_some() { Rare::new() } else { text };
+    let conn_err = if of_handshake.is_some() { BoxedOrEmpty::new() } else { text };
     let failure = of_handshake.or(of_tunnel);
     let facts = record.facts;
-    let mut truncated = Rare::<TruncatedFields>::new();
+    let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
     truncated.note("handshakeErr", handshake_err_bytes);
-    truncated.note("connErr", text_bytes.filter(|_| !conn_err.is_absent()));
+    truncated.note("connErr", text_bytes.filter(|_| !conn_err.is_empty()));
     truncated.note("peerCerts", facts.peer_certs.original_certs());
     TlsTunnelTrace {
         trace_id: core.id(record.number),
@@ -417,7 +417,7 @@ pub(in crate::sink) fn tls(group: &DialGroup, record: TlsRecord, times: &Timelin
     }
 }
 
-type EndFields = (Timestamp, Option<EndReason>, Option<Failure>, Rare<Text>, Option<NonZeroU32>);
+type EndFields = (Timestamp, Option<EndReason>, Option<Failure>, BoxedOrEmpty<Text>, Option<NonZeroU32>);
 
 /// When and how something ended, and what went wrong: the code, the text, and how long that was if it was cut.
 fn end_fields(end: Option<End>, times: &Timeline) -> EndFields {
@@ -432,8 +432,8 @@ fn unless_after_end(seen: Tick, end: Option<&End>) -> Tick {
     if end.is_some_and(|end| seen > end.at) { Tick::NONE } else { seen }
 }
 
-fn split_fault(fault: Option<Fault>) -> (Option<Failure>, Rare<Text>, Option<NonZeroU32>) {
-    let parts = fault.map(Fault::into_parts);
+fn split_fault(fault: Option<FailureDetail>) -> (Option<Failure>, BoxedOrEmpty<Text>, Option<NonZeroU32>) {
+    let parts = fault.map(FailureDetail::into_parts);
     parts.map_or_else(Default::default, |(failure, text, bytes)| (Some(failure), text.into(), bytes))
 }
 

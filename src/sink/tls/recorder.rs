@@ -1,8 +1,8 @@
 //! TLS tunnels: the handshake, and the end of what it made.
 
 use crate::{
-    error::Fault,
-    record::{EndReason, Failure, PeerCert, Rare, Text},
+    error::FailureDetail,
+    record::{BoxedOrEmpty, EndReason, Failure, PeerCert, Text},
     sink::{
         TraceSink,
         clock::Tick,
@@ -31,7 +31,7 @@ pub(crate) struct TlsFacts {
     /// This side is the server. Kept here, where there is room for it; the recorder writes it.
     pub(crate) accepted: bool,
     pub(crate) peer_certs: PeerChain,
-    pub(crate) alert: Rare<Text>,
+    pub(crate) alert: BoxedOrEmpty<Text>,
 }
 
 /// The certificates that a peer presented, as far as they are kept. Cloning shares them.
@@ -97,7 +97,7 @@ pub(crate) struct TlsRecord {
     pub(crate) handshake_end: Tick,
     pub(crate) facts: TlsFacts,
     /// Of the handshake; also what a server says of it only after it had looked complete.
-    pub(crate) fault: Option<Fault>,
+    pub(crate) fault: Option<FailureDetail>,
     pub(crate) end: Option<End>,
 }
 
@@ -110,9 +110,9 @@ impl TlsRecord {
     /// The memory that it takes besides its own place.
     pub(in crate::sink) fn heap_bytes(&self) -> usize {
         let end = self.end.as_ref().and_then(|end| end.fault.as_ref());
-        let faults = self.fault.iter().chain(end).map(Fault::heap_bytes);
+        let faults = self.fault.iter().chain(end).map(FailureDetail::heap_bytes);
         let TlsFacts { negotiated_proto, alert, .. } = &self.facts;
-        let alert = if alert.is_absent() { 0 } else { size_of::<Text>() + alert.heap_bytes() };
+        let alert = if alert.is_empty() { 0 } else { size_of::<Text>() + alert.heap_bytes() };
         let texts = self.server_name.heap_bytes() + negotiated_proto.heap_bytes() + alert;
         faults.sum::<usize>() + texts
     }
@@ -137,7 +137,7 @@ struct Live {
     in_handshake: bool,
     /// How it will have ended when it is dropped, and why.
     reason: EndReason,
-    fault: Option<Fault>,
+    fault: Option<FailureDetail>,
 }
 
 impl TlsRecorder {
@@ -228,14 +228,14 @@ impl TlsRecorder {
         live.with(|_, record| (record.handshake_end, record.facts) = (at.max(record.begin), facts));
     }
 
-    pub(crate) fn failed(mut self, facts: TlsFacts, fault: Fault, reason: EndReason) {
+    pub(crate) fn failed(mut self, facts: TlsFacts, fault: FailureDetail, reason: EndReason) {
         let Some(live) = self.0.take() else { return };
         live.with(|now, record| record.handshake_ended(now, facts));
         live.handshake_failed(reason, fault);
     }
 
     /// The server refused after the handshake had ended for this side, as TLS 1.3 does with client certificates.
-    pub(crate) fn rejected(&mut self, fault: Fault, alert: String) {
+    pub(crate) fn rejected(&mut self, fault: FailureDetail, alert: String) {
         let Some(live) = &mut self.0 else { return };
         live.reason = EndReason::Failed;
         live.with(|_, record| {
@@ -254,7 +254,7 @@ impl TlsRecorder {
     }
 
     /// An error broke the established tunnel.
-    pub(crate) fn broken(&mut self, fault: Fault) {
+    pub(crate) fn broken(&mut self, fault: FailureDetail) {
         let Some(live) = &mut self.0 else { return };
         if live.reason == EndReason::Closed {
             live.reason = EndReason::Failed;
@@ -271,12 +271,12 @@ impl Live {
         }
     }
 
-    fn handshake_failed(&self, reason: EndReason, fault: Fault) {
+    fn handshake_failed(&self, reason: EndReason, fault: FailureDetail) {
         self.with(|_, record| record.fault = Some(fault.clone()));
         self.end(reason, Some(fault));
     }
 
-    fn end(&self, reason: EndReason, fault: Option<Fault>) {
+    fn end(&self, reason: EndReason, fault: Option<FailureDetail>) {
         let group = &self.group;
         let ended = {
             let mut state = group.state();
@@ -304,7 +304,7 @@ impl Drop for TlsRecorder {
     fn drop(&mut self) {
         let Some(mut live) = self.0.take() else { return };
         if live.in_handshake {
-            let fault = Fault::new(Failure::Interrupted, "the handshake was given up");
+            let fault = FailureDetail::new(Failure::Interrupted, "the handshake was given up");
             live.handshake_failed(EndReason::Cancelled, fault);
         } else {
             let fault = live.fault.take();

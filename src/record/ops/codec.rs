@@ -28,7 +28,7 @@ pub(crate) struct RawOp {
 
 /// What the next operation is encoded relative to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Delta {
+pub(crate) struct DeltaCodec {
     /// Return of the last operation.
     pub(crate) last_any: u64,
     /// Return of the last read.
@@ -53,11 +53,11 @@ impl Encoded {
     }
 }
 
-impl Delta {
+impl DeltaCodec {
     /// Encodes an operation and moves on to the next.
     #[inline]
     pub(crate) fn encode(&mut self, op: &RawOp) -> Encoded {
-        let parts = Parts {
+        let parts = OpFields {
             kind: u64::from(op.kind) & 3,
             len: u64::from(op.len),
             gap: zigzag(op.call.wrapping_sub(self.base(op.kind))),
@@ -70,7 +70,7 @@ impl Delta {
         } else if LAYOUTS[1].fits(&parts) {
             Encoded::One(LAYOUTS[1].pack(1, &parts))
         } else {
-            parts.encode_rare()
+            parts.encode_uncommon()
         }
     }
 
@@ -78,11 +78,14 @@ impl Delta {
     /// are missing.
     pub(crate) fn decode(&mut self, first: u64, mut more: impl FnMut() -> Option<u64>) -> Option<RawOp> {
         let kind = (first & 3) as u8;
-        let Parts { len, gap, duration, .. } = match first >> 2 & 7 {
-            TWO_WORDS => {
-                Parts { kind: 0, len: first >> 5 & ones(TWO_WORDS_LEN), gap: more()?, duration: first >> 32 }
-            }
-            THREE_WORDS => Parts { kind: 0, len: first >> 5, gap: more()?, duration: more()? },
+        let OpFields { len, gap, duration, .. } = match first >> 2 & 7 {
+            TWO_WORDS => OpFields {
+                kind: 0,
+                len: first >> 5 & ones(TWO_WORDS_LEN),
+                gap: more()?,
+                duration: first >> 32,
+            },
+            THREE_WORDS => OpFields { kind: 0, len: first >> 5, gap: more()?, duration: more()? },
             layout => LAYOUTS[layout as usize].unpack(first),
         };
         let call = self.base(kind).wrapping_add(unzigzag(gap));
@@ -111,7 +114,7 @@ pub(super) fn is_write(kind: u8) -> bool {
 }
 
 /// The numbers that are packed into words.
-struct Parts {
+struct OpFields {
     kind: u64,
     len: u64,
     gap: u64,
@@ -141,9 +144,9 @@ const TWO_WORDS_LEN: u32 = 27;
 /// The first word has the length, then follow gap and duration.
 const THREE_WORDS: u64 = 7;
 
-impl Parts {
+impl OpFields {
     #[inline(never)]
-    fn encode_rare(&self) -> Encoded {
+    fn encode_uncommon(&self) -> Encoded {
         for (number, layout) in (0..).zip(&LAYOUTS).skip(2) {
             if layout.fits(self) {
                 return Encoded::One(layout.pack(number, self));
@@ -159,12 +162,12 @@ impl Parts {
 
 impl Layout {
     #[inline]
-    const fn fits(&self, parts: &Parts) -> bool {
+    const fn fits(&self, parts: &OpFields) -> bool {
         parts.len >> self.len | parts.gap >> self.gap | parts.duration >> self.duration == 0
     }
 
     #[inline]
-    const fn pack(&self, number: u64, parts: &Parts) -> u64 {
+    const fn pack(&self, number: u64, parts: &OpFields) -> u64 {
         parts.kind
             | number << 2
             | parts.len << 5
@@ -172,8 +175,8 @@ impl Layout {
             | parts.duration << (5 + self.len + self.gap)
     }
 
-    fn unpack(&self, word: u64) -> Parts {
-        Parts {
+    fn unpack(&self, word: u64) -> OpFields {
+        OpFields {
             kind: word & 3,
             len: word >> 5 & ones(self.len),
             gap: word >> (5 + self.len) & ones(self.gap),
@@ -222,7 +225,7 @@ pub(super) mod tests {
     }
 
     fn decode_all(words: &[u64]) -> Vec<RawOp> {
-        let mut delta = Delta::default();
+        let mut delta = DeltaCodec::default();
         let mut words = words.iter().copied();
         let mut ops = Vec::new();
         while let Some(first) = words.next() {
@@ -231,21 +234,21 @@ pub(super) mod tests {
         ops
     }
 
-    fn encode_one(delta: &mut Delta, call: u64, ret: u64, len: u32, kind: u8) -> usize {
+    fn encode_one(delta: &mut DeltaCodec, call: u64, ret: u64, len: u32, kind: u8) -> usize {
         delta.encode(&RawOp { call, ret, len, kind }).words().len()
     }
 
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(ops in ops(50)) {
-            let mut delta = Delta::default();
+            let mut delta = DeltaCodec::default();
             let words: Vec<u64> = ops.iter().flat_map(|op| delta.encode(op).words().to_vec()).collect();
             prop_assert_eq!(decode_all(&words), ops);
         }
 
         #[test]
         fn any_words_are_decoded_or_refused(words: Vec<u64>) {
-            let mut delta = Delta::default();
+            let mut delta = DeltaCodec::default();
             let mut words = words.into_iter();
             while let Some(first) = words.next() {
                 let _ = delta.decode(first, || words.next());
@@ -268,7 +271,7 @@ pub(super) mod tests {
 
     #[test]
     fn common_operations_take_one_word() {
-        let mut delta = Delta { last_any: 1_000_000_000, last_read: 1_000_000_000 };
+        let mut delta = DeltaCodec { last_any: 1_000_000_000, last_read: 1_000_000_000 };
         // Written at once, the reply after 80 ms, the rest of the body at once, then idle for 8 s.
         assert_eq!(encode_one(&mut delta, 1_000_020_000, 1_000_025_000, 120, kind::WRITE), 1);
         assert_eq!(encode_one(&mut delta, 1_000_000_500, 1_080_000_000, 16_384, kind::READ), 1);
@@ -283,7 +286,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_clock_that_runs_backwards_ends_at_the_call() {
-        let mut delta = Delta::default();
+        let mut delta = DeltaCodec::default();
         let Encoded::One(word) = delta.encode(&RawOp { call: 9, ret: 5, len: 1, kind: 0 }) else { panic!() };
         assert_eq!(decode_all(&[word]), [RawOp { call: 9, ret: 9, len: 1, kind: 0 }]);
         assert_eq!(delta.last_any, 9);
@@ -291,8 +294,8 @@ pub(super) mod tests {
 
     #[test]
     fn missing_words_are_noticed() {
-        let words = Delta::default().encode(&RawOp { call: 0, ret: u64::MAX, len: 1, kind: 0 });
+        let words = DeltaCodec::default().encode(&RawOp { call: 0, ret: u64::MAX, len: 1, kind: 0 });
         assert_eq!(words.words().len(), 3);
-        assert_eq!(Delta::default().decode(words.words()[0], || None), None);
+        assert_eq!(DeltaCodec::default().decode(words.words()[0], || None), None);
     }
 }

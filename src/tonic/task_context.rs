@@ -7,12 +7,12 @@ use crate::sink::{ConnRef, DialRef};
 use std::cell::Cell;
 
 thread_local! {
-    static CURRENT: Cell<Option<Slot>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<TaskContext>> = const { Cell::new(None) };
 }
 
 /// Goes with a task.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct TaskContext {
     /// The connection that was last written to.
     pub(super) conn: Option<ConnRef>,
     /// What was dialled last.
@@ -21,16 +21,16 @@ pub(super) struct Slot {
     pub(super) takes_calls: bool,
 }
 
-/// Until its drop that slot is the current one, or none.
+/// Until its drop that context is the current one, or none.
 #[must_use = "it ends with its drop"]
-pub(super) struct Within<'a>(&'a Cell<Option<Slot>>);
+pub(super) struct ContextGuard<'a>(&'a Cell<Option<TaskContext>>);
 
-impl<'a> Within<'a> {
+impl<'a> ContextGuard<'a> {
     /// Inside, the place has what was current outside.
-    pub(super) fn enter(slot: &'a mut Option<Slot>) -> Self {
-        let within = Within(Cell::from_mut(slot));
-        within.swap();
-        within
+    pub(super) fn enter(context: &'a mut Option<TaskContext>) -> Self {
+        let guard = ContextGuard(Cell::from_mut(context));
+        guard.swap();
+        guard
     }
 
     fn swap(&self) {
@@ -38,26 +38,26 @@ impl<'a> Within<'a> {
     }
 }
 
-impl Drop for Within<'_> {
+impl Drop for ContextGuard<'_> {
     fn drop(&mut self) {
         self.swap();
     }
 }
 
 /// Runs what is not the channel's own. If that makes calls on channels, it is no business of this task's.
-pub(super) fn outside<R>(f: impl FnOnce() -> R) -> R {
+pub(super) fn without_context<R>(f: impl FnOnce() -> R) -> R {
     let mut none = None;
-    let _within = Within::enter(&mut none);
+    let _guard = ContextGuard::enter(&mut none);
     f()
 }
 
-/// Shows the current slot to `f`, if there is one.
-pub(super) fn with_current<R>(f: impl FnOnce(&mut Slot) -> R) -> Option<R> {
+/// Shows the current context to `f`, if there is one.
+pub(super) fn with_context<R>(f: impl FnOnce(&mut TaskContext) -> R) -> Option<R> {
     CURRENT
         .try_with(|current| {
-            let mut slot = current.take();
-            let result = slot.as_mut().map(f);
-            current.set(slot);
+            let mut context = current.take();
+            let result = context.as_mut().map(f);
+            current.set(context);
             result
         })
         .ok()
@@ -65,9 +65,9 @@ pub(super) fn with_current<R>(f: impl FnOnce(&mut Slot) -> R) -> Option<R> {
 }
 
 /// What a task that is started now begins with.
-pub(super) fn inherited() -> Slot {
-    let inherited = with_current(|slot| Slot { takes_calls: false, ..slot.clone() });
-    inherited.unwrap_or_default()
+pub(super) fn inherited_context() -> TaskContext {
+    let inherited_context = with_context(|context| TaskContext { takes_calls: false, ..context.clone() });
+    inherited_context.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -75,23 +75,23 @@ mod tests {
     use super::*;
 
     fn dials() -> Option<usize> {
-        with_current(|slot| slot.dials.len())
+        with_context(|context| context.dials.len())
     }
 
     #[test]
     fn slots_nest_and_survive_a_panic() {
         assert_eq!(dials(), None);
-        let mut task = Some(Slot { dials: vec![DialRef::default()], ..Slot::default() });
+        let mut task = Some(TaskContext { dials: vec![DialRef::default()], ..TaskContext::default() });
         {
-            let _within = Within::enter(&mut task);
-            assert_eq!((dials(), inherited().dials.len()), (Some(1), 1));
-            outside(|| {
+            let _guard = ContextGuard::enter(&mut task);
+            assert_eq!((dials(), inherited_context().dials.len()), (Some(1), 1));
+            without_context(|| {
                 assert_eq!(dials(), None);
-                let mut inner = Some(Slot::default());
-                let _inner = Within::enter(&mut inner);
+                let mut inner = Some(TaskContext::default());
+                let _inner = ContextGuard::enter(&mut inner);
                 assert_eq!(dials(), Some(0));
             });
-            let panicked = std::panic::catch_unwind(|| outside(|| panic!("on purpose")));
+            let panicked = std::panic::catch_unwind(|| without_context(|| panic!("on purpose")));
             assert!(panicked.is_err());
             assert_eq!(dials(), Some(1));
         }

@@ -3,17 +3,17 @@
 use super::block::{Block, Ending, Row, total};
 use super::conn;
 use super::dns;
-use super::index::{Index, Origin};
-use super::style::{Line, Tone};
+use super::index::{ConnSource, Index};
+use super::style::{Line, Style};
 use super::text;
 use crate::record::{DialTrace, DnsQueryTrace, EndReason, TcpConnTrace, UdpConnTrace};
 
 /// A block for each.
 pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     let trace = index.trace;
-    let origins = index.lone.iter().map(|origin| match origin {
-        Origin::Dial(dial) => of_dial(index, dial),
-        Origin::Conn(conn) => of_conn(index, conn),
+    let origins = index.unattributed.iter().map(|origin| match origin {
+        ConnSource::Dial(dial) => of_dial(index, dial),
+        ConnSource::Conn(conn) => of_conn(index, conn),
     });
     let mut blocks: Vec<Block> = origins.collect();
     blocks.extend(lookups(index));
@@ -22,34 +22,34 @@ pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     let udp = trace.udp_conns.iter().filter(|conn| !is_of_dial(conn));
     let udp = udp.filter(|conn| !index.has_messages(conn.trace_id.as_str()));
     blocks.extend(udp.map(|conn| of_udp(index, conn)));
-    blocks.extend(index.lone_tunnels.iter().map(|tunnel| {
+    blocks.extend(index.unattributed_tunnels.iter().map(|tunnel| {
         let mut title = Line::default();
-        title.push(Tone::Strong, format!("tls {}", tunnel.server_name));
+        title.push(Style::Strong, format!("tls {}", tunnel.server_name));
         let mut facts = Line::default();
-        facts.push(Tone::Dim, tunnel.trace_id.as_str());
-        block(index, title, facts, vec![conn::tls(index, tunnel)]).settle("")
+        facts.push(Style::Dim, tunnel.trace_id.as_str());
+        block(index, title, facts, vec![conn::tls(index, tunnel)]).append_errors("")
     }));
     blocks
 }
 
 fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
-    let rows = conn::rows(index, dial, None);
+    let rows = conn::dial_rows(index, dial, None);
     let ending =
         Ending { reason: dial.end_reason.as_ref(), failure: dial.failure.as_ref(), text: &dial.dial_err };
     let (begin, end) = (index.times.at(dial.dial_begin_at), index.times.at(dial.dial_end_at));
     let is_running = end.is_none() && dial.end_reason.is_none() && !ending.is_failure();
     let mut title = Line::default();
-    title.push(Tone::Strong, format!("dial {}", dial.dst_address));
+    title.push(Style::Strong, format!("dial {}", dial.dst_address));
     let established = index.trace.tcp_conns.get(&dial.established_conn);
     match established {
-        Some(_) if !ending.is_failure() => title.item(Tone::Good, "connected"),
-        None if is_running => title.item(Tone::Warn, "still running"),
+        Some(_) if !ending.is_failure() => title.item(Style::Good, "connected"),
+        None if is_running => title.item(Style::Warn, "still running"),
         _ => ending.describe(&mut title),
     }
     let mut facts = Line::default();
-    facts.push(Tone::Dim, dial.trace_id.as_str());
+    facts.push(Style::Dim, dial.trace_id.as_str());
     if begin.is_some_and(|begin| begin < 0) {
-        facts.item(Tone::Plain, "before this trace");
+        facts.item(Style::Plain, "before this trace");
     }
     if let Some(conn) = established {
         connection(index, &mut facts, conn);
@@ -61,7 +61,7 @@ fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
     let running_end = index.times.end.filter(|_| is_running);
     block.end = block.end.max(end.or(running_end).unwrap_or(block.begin));
     block.total = Line::default();
-    block.total.push(Tone::Strong, total(Some(block.begin), Some(block.end), index.times));
+    block.total.push(Style::Strong, total(Some(block.begin), Some(block.end), index.times));
     if ending.is_failure() {
         block.remarks.push(ending.remark());
     }
@@ -69,16 +69,16 @@ fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
     if let Some(conn) = established.filter(is_own) {
         broken(&mut block, conn);
     }
-    block.settle(&dial.dial_err)
+    block.append_errors(&dial.dial_err)
 }
 
 fn of_conn(index: &Index<'_>, conn: &TcpConnTrace) -> Block {
     let handshake = (!conn.accepted).then(|| conn::attempt(index, conn, None));
     let mut rows: Vec<Row> = handshake.into_iter().collect();
-    rows.extend(conn::through(index, conn));
+    rows.extend(conn::tunnel_rows(index, conn));
     let mut title = Line::default();
     let what = if conn.accepted { "accepted" } else { "connection" };
-    title.push(Tone::Strong, format!("{what} {}", conn::remote(conn)));
+    title.push(Style::Strong, format!("{what} {}", conn::remote(conn)));
     let mut facts = Line::default();
     connection(index, &mut facts, conn);
     let mut block = block(index, title, facts, rows);
@@ -87,40 +87,40 @@ fn of_conn(index: &Index<'_>, conn: &TcpConnTrace) -> Block {
         (block.begin, block.end) = (begin, begin);
     }
     broken(&mut block, conn);
-    block.settle("")
+    block.append_errors("")
 }
 
 fn of_udp(index: &Index<'_>, conn: &UdpConnTrace) -> Block {
     let times = index.times;
     let addrs = &conn.addr_tuple;
     let mut title = Line::default();
-    title.push(Tone::Strong, format!("udp {}", dns::address(&addrs.dst_ip, addrs.dst_port)));
+    title.push(Style::Strong, format!("udp {}", dns::address(&addrs.dst_ip, addrs.dst_port)));
     let mut facts = Line::default();
-    facts.push(Tone::Dim, conn.trace_id.as_str());
+    facts.push(Style::Dim, conn.trace_id.as_str());
     let end = times.at(conn.conn_close_at);
     let is_open = end.is_none() && conn.end_reason.is_none();
     let end = end.or(times.end.filter(|_| is_open));
-    let mut row = Row::new("udp", Tone::Receive, times.at(conn.socket_create_at), end);
+    let mut row = Row::new("udp", Style::Receive, times.at(conn.socket_create_at), end);
     let ending =
         Ending { reason: conn.end_reason.as_ref(), failure: conn.failure.as_ref(), text: &conn.conn_err };
-    row.notes.push(Tone::Plain, sizes(conn.total_sent_bytes, conn.total_recv_bytes));
+    row.notes.push(Style::Plain, sizes(conn.total_sent_bytes, conn.total_recv_bytes));
     row.ended(&ending);
-    block(index, title, facts, vec![row]).settle("")
+    block(index, title, facts, vec![row]).append_errors("")
 }
 
 /// Look-ups outside any dial, those of one name together as long as one follows the other.
 fn lookups(index: &Index<'_>) -> Vec<Block> {
     /// A resolver that tries again does so at once.
-    const GAP: i64 = 10_000_000;
+    const MAX_RETRY_GAP_NANOS: i64 = 10_000_000;
     let mut blocks: Vec<(String, Block)> = Vec::new();
     let alone = |query: &&DnsQueryTrace| index.trace.dials.get(&query.from_dial).is_none();
     for query in index.trace.dns_queries.iter().filter(alone) {
         let question = query.dns_query_msgs.iter().flat_map(|message| &message.questions).next();
         let name = question.map_or("", |question| question.name.trim_end_matches('.'));
-        let rows = dns::exchange(index, query, name);
+        let rows = dns::exchange_rows(index, query, name);
         let begin = rows.iter().filter_map(Row::begin).min();
         let joined = blocks.iter_mut().rev().take(8).find(|(other, block)| {
-            other == name && begin.is_some_and(|begin| begin <= block.end.saturating_add(GAP))
+            other == name && begin.is_some_and(|begin| begin <= block.end.saturating_add(MAX_RETRY_GAP_NANOS))
         });
         if let Some((_, block)) = joined {
             block.end = rows.iter().filter_map(Row::end).fold(block.end, i64::max);
@@ -128,15 +128,15 @@ fn lookups(index: &Index<'_>) -> Vec<Block> {
             continue;
         }
         let mut title = Line::default();
-        title.push(Tone::Strong, format!("look up {name}"));
+        title.push(Style::Strong, format!("look up {name}"));
         let mut facts = Line::default();
-        facts.push(Tone::Dim, query.trace_id.as_str());
+        facts.push(Style::Dim, query.trace_id.as_str());
         blocks.push((name.to_owned(), block(index, title, facts, rows)));
     }
     let finish = |(_, mut block): (String, Block)| {
         block.total = Line::default();
-        block.total.push(Tone::Strong, total(Some(block.begin), Some(block.end), index.times));
-        block.settle("")
+        block.total.push(Style::Strong, total(Some(block.begin), Some(block.end), index.times));
+        block.append_errors("")
     };
     blocks.into_iter().map(finish).collect()
 }
@@ -146,7 +146,7 @@ fn block(index: &Index<'_>, title: Line, facts: Line, rows: Vec<Row>) -> Block {
     let begin = rows.iter().filter_map(Row::begin).min();
     let end = rows.iter().filter_map(Row::end).max();
     let mut sum = Line::default();
-    sum.push(Tone::Strong, total(begin, end, index.times));
+    sum.push(Style::Strong, total(begin, end, index.times));
     Block {
         title,
         total: sum,
@@ -161,30 +161,32 @@ fn block(index: &Index<'_>, title: Line, facts: Line, rows: Vec<Row>) -> Block {
 
 /// The life of a connection once it was established.
 fn connection(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
-    facts.item(Tone::Dim, conn.trace_id.as_str());
-    facts.word(Tone::Plain, conn::ends(conn));
+    facts.item(Style::Dim, conn.trace_id.as_str());
+    facts.word(Style::Plain, conn::ends(conn));
     if !conn.connected {
         return;
     }
-    if conn.is_traffic_unseen() {
-        facts.item(Tone::Dim, "bytes not observed");
+    if conn.is_traffic_unobserved() {
+        facts.item(Style::Dim, "bytes not observed");
     } else {
-        facts.item(Tone::Plain, sizes(conn.total_sent_bytes, conn.total_recv_bytes));
+        facts.item(Style::Plain, sizes(conn.total_sent_bytes, conn.total_recv_bytes));
     }
     if conn.layer == "application" {
-        facts.word(Tone::Dim, "above TLS");
+        facts.word(Style::Dim, "above TLS");
     }
-    conn::health(facts, conn);
+    conn::kernel_facts(facts, conn);
     let begin = index.times.at(conn.handshake_end_at);
     match index.times.at(conn.conn_close_at) {
-        Some(end) => facts.item(Tone::Plain, format!("open for {}", total(begin, Some(end), index.times))),
-        None if conn.end_reason == Some(EndReason::Unobserved) => facts.item(Tone::Dim, "close not observed"),
-        None => facts.item(Tone::Plain, "still open"),
+        Some(end) => facts.item(Style::Plain, format!("open for {}", total(begin, Some(end), index.times))),
+        None if conn.end_reason == Some(EndReason::Unobserved) => {
+            facts.item(Style::Dim, "close not observed")
+        }
+        None => facts.item(Style::Plain, "still open"),
     }
 }
 
 fn broken(block: &mut Block, conn: &TcpConnTrace) {
-    let line = conn::fate(conn).remark();
+    let line = conn::close_outcome(conn).remark();
     if !line.is_empty() && conn.connected {
         block.remarks.push(line);
     }

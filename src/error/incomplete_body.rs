@@ -8,12 +8,12 @@ use std::{error::Error, fmt};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IncompleteBody {
     /// Bytes received and declared; `None` when no length was declared.
-    pub(crate) lengths: Option<Lengths>,
+    pub(crate) lengths: Option<BodyLengths>,
     pub(crate) http2_error: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lengths {
+pub(crate) struct BodyLengths {
     pub(crate) received: u64,
     pub(crate) declared: u64,
 }
@@ -33,7 +33,7 @@ impl IncompleteBody {
 impl fmt::Display for IncompleteBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.lengths {
-            Some(Lengths { received, declared }) => {
+            Some(BodyLengths { received, declared }) => {
                 write!(f, "the response's body ended after {received} of {declared} bytes")?;
             }
             None => f.write_str("the response's body ended before it was complete")?,

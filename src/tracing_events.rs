@@ -96,7 +96,7 @@ fn request(record: &HttpReqTrace) {
         (major, minor) => format!("{major}.{minor}"),
     };
     let received = record.resp_encoded_len.unwrap_or(record.resp_content_len);
-    let received = Some(received).filter(|_| !record.is_response_body_unseen());
+    let received = Some(received).filter(|_| !record.is_response_body_unobserved());
     emit!("nettrace::http", level(&record.end_reason, Level::INFO), {
         nettrace.id = record.trace_id.as_str(),
         nettrace.conn = id(&record.tcp_conn),
@@ -140,7 +140,7 @@ fn tcp_conn(record: &TcpConnTrace) {
     let addresses = &record.addr_tuple;
     let error = if record.connected { &record.conn_err } else { &record.handshake_err };
     let end = if record.connected { record.conn_close_at } else { record.handshake_end_at };
-    let counted = |bytes| Some(bytes).filter(|_| !record.is_traffic_unseen());
+    let counted = |bytes| Some(bytes).filter(|_| !record.is_traffic_unobserved());
     let peer = match text(&record.unix_path) {
         Some(path) => path.to_owned(),
         None => format!("{}:{}", addresses.dst_ip, addresses.dst_port),

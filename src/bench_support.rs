@@ -4,7 +4,7 @@
 #[cfg(target_os = "linux")]
 pub use crate::linux::bench::Conntrack;
 use crate::{
-    error::Fault,
+    error::FailureDetail,
     record::{Failure, Text},
     sink::{ConnRecorder, ConnRef, TraceSink},
 };
@@ -40,7 +40,7 @@ pub fn dial(sink: &TraceSink) -> Conn {
 pub fn refused_dial(sink: &TraceSink) {
     let dial = sink.dial(destination);
     dial.attempt(REMOTE).failed(&io::Error::from_raw_os_error(ECONNREFUSED));
-    dial.failed(|| Fault::new(Failure::ConnectionRefused, "connection refused"));
+    dial.failed(|| FailureDetail::new(Failure::ConnectionRefused, "connection refused"));
 }
 
 fn destination() -> Text {

@@ -1,6 +1,6 @@
-use super::names::named_enum;
+use super::open_enum::open_enum;
 
-named_enum! {
+open_enum! {
     /// Why something that had begun came to its end.
     ///
     /// Every record that begins ends exactly once, whatever becomes of it.

@@ -4,7 +4,7 @@ use crate::record::{NetTrace, Timestamp};
 
 /// Puts times on one axis, in nanoseconds from the begin of the trace.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
+pub(super) struct TimeAxis {
     begin: Option<i128>,
     /// When the trace was taken.
     pub(super) end: Option<i64>,
@@ -14,12 +14,12 @@ pub(super) struct Times {
 
 /// Times that lie further from the begin are drawn as if they lay here (73 years), so that differences of
 /// times are always numbers.
-const FAR: i64 = i64::MAX / 4;
+const MAX_NANOS: i64 = i64::MAX / 4;
 
-impl Times {
+impl TimeAxis {
     pub(super) fn of(trace: &NetTrace) -> Self {
         let mut times =
-            Times { begin: trace.trace_begin_at.unix_nanos(), end: None, coarse: is_coarse(trace) };
+            TimeAxis { begin: trace.trace_begin_at.unix_nanos(), end: None, coarse: is_coarse(trace) };
         times.end = times.at(trace.trace_end_at);
         times
     }
@@ -27,10 +27,10 @@ impl Times {
     /// Negative for what happened before the trace began; `None` for what did not happen.
     pub(super) fn at(&self, time: Timestamp) -> Option<i64> {
         if let Some(nanos) = time.relative_nanos() {
-            return Some(i64::try_from(nanos).map_or(FAR, |nanos| nanos.min(FAR)));
+            return Some(i64::try_from(nanos).map_or(MAX_NANOS, |nanos| nanos.min(MAX_NANOS)));
         }
         let nanos = time.unix_nanos()? - self.begin?;
-        Some(nanos.clamp((-FAR).into(), FAR.into()) as i64)
+        Some(nanos.clamp((-MAX_NANOS).into(), MAX_NANOS.into()) as i64)
     }
 }
 
@@ -54,12 +54,12 @@ mod tests {
             trace_end_at: Timestamp::relative(7),
             ..NetTrace::default()
         };
-        let times = Times::of(&trace);
+        let times = TimeAxis::of(&trace);
         assert_eq!(times.at("2026-11-23T14:27:01+01:00".parse().unwrap()), Some(-1_000_000_000));
-        assert_eq!(times.at(Timestamp::relative(u64::MAX)), Some(FAR));
+        assert_eq!(times.at(Timestamp::relative(u64::MAX)), Some(MAX_NANOS));
         assert_eq!(times.at(Timestamp::UNDEFINED), None);
-        assert_eq!(times.at("0000-01-01T00:00:00Z".parse().unwrap()), Some(-FAR));
+        assert_eq!(times.at("0000-01-01T00:00:00Z".parse().unwrap()), Some(-MAX_NANOS));
         assert_eq!(times.end, Some(7));
-        assert_eq!(Times::of(&NetTrace::default()).at(trace.trace_begin_at), None);
+        assert_eq!(TimeAxis::of(&NetTrace::default()).at(trace.trace_begin_at), None);
     }
 }

@@ -20,56 +20,56 @@ use super::{Text, TraceId};
 /// request.req_error = "connection refused".into();
 /// assert_eq!(request.attempts.len(), 1);
 /// ```
-pub struct Rare<T>(Option<Box<T>>);
+pub struct BoxedOrEmpty<T>(Option<Box<T>>);
 
 /// What can be absent: it is the same as its empty value.
-pub trait Absent: Sized + 'static {
+pub trait Empty: Sized + 'static {
     /// The empty value.
     const EMPTY: &'static Self;
 
     /// Whether this is the empty value.
-    fn is_absent(&self) -> bool;
+    fn is_empty(&self) -> bool;
 }
 
-impl Absent for Text {
+impl Empty for Text {
     const EMPTY: &'static Self = &Text::EMPTY;
 
-    fn is_absent(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.is_empty()
     }
 }
 
-impl Absent for TraceId {
+impl Empty for TraceId {
     const EMPTY: &'static Self = &TraceId::UNDEFINED;
 
-    fn is_absent(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.is_undefined()
     }
 }
 
-impl<T: 'static> Absent for Vec<T> {
+impl<T: 'static> Empty for Vec<T> {
     const EMPTY: &'static Self = &Vec::new();
 
-    fn is_absent(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.is_empty()
     }
 }
 
-impl<T> Rare<T> {
+impl<T> BoxedOrEmpty<T> {
     /// Nothing.
     pub const fn new() -> Self {
-        Rare(None)
+        BoxedOrEmpty(None)
     }
 }
 
-impl<T: Absent> Rare<T> {
+impl<T: Empty> BoxedOrEmpty<T> {
     /// Whether it is empty.
-    pub fn is_absent(&self) -> bool {
-        self.0.as_deref().is_none_or(T::is_absent)
+    pub fn is_empty(&self) -> bool {
+        self.0.as_deref().is_none_or(T::is_empty)
     }
 }
 
-impl<T: Absent> Deref for Rare<T> {
+impl<T: Empty> Deref for BoxedOrEmpty<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -77,117 +77,117 @@ impl<T: Absent> Deref for Rare<T> {
     }
 }
 
-impl<T: Absent + Default> DerefMut for Rare<T> {
+impl<T: Empty + Default> DerefMut for BoxedOrEmpty<T> {
     fn deref_mut(&mut self) -> &mut T {
         self.0.get_or_insert_default()
     }
 }
 
-impl<T> Default for Rare<T> {
+impl<T> Default for BoxedOrEmpty<T> {
     fn default() -> Self {
-        Rare(None)
+        BoxedOrEmpty(None)
     }
 }
 
-impl<T: Clone> Clone for Rare<T> {
+impl<T: Clone> Clone for BoxedOrEmpty<T> {
     fn clone(&self) -> Self {
-        Rare(self.0.clone())
+        BoxedOrEmpty(self.0.clone())
     }
 }
 
-impl<T: Absent + fmt::Debug> fmt::Debug for Rare<T> {
+impl<T: Empty + fmt::Debug> fmt::Debug for BoxedOrEmpty<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
 
-impl<T: Absent + fmt::Display> fmt::Display for Rare<T> {
+impl<T: Empty + fmt::Display> fmt::Display for BoxedOrEmpty<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
 
-impl<T: Absent + PartialEq> PartialEq for Rare<T> {
+impl<T: Empty + PartialEq> PartialEq for BoxedOrEmpty<T> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
 
-impl<T: Absent + Eq> Eq for Rare<T> {}
+impl<T: Empty + Eq> Eq for BoxedOrEmpty<T> {}
 
-impl<T: Absent + Hash> Hash for Rare<T> {
+impl<T: Empty + Hash> Hash for BoxedOrEmpty<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (**self).hash(state);
     }
 }
 
-impl<T: Absent + PartialEq<str>> PartialEq<str> for Rare<T> {
+impl<T: Empty + PartialEq<str>> PartialEq<str> for BoxedOrEmpty<T> {
     fn eq(&self, other: &str) -> bool {
         **self == *other
     }
 }
 
-impl<'a, T: Absent + PartialEq<&'a str>> PartialEq<&'a str> for Rare<T> {
+impl<'a, T: Empty + PartialEq<&'a str>> PartialEq<&'a str> for BoxedOrEmpty<T> {
     fn eq(&self, other: &&'a str) -> bool {
         **self == *other
     }
 }
 
-impl PartialEq<String> for Rare<Text> {
+impl PartialEq<String> for BoxedOrEmpty<Text> {
     fn eq(&self, other: &String) -> bool {
         **self == *other
     }
 }
 
-impl<T: PartialEq<U> + 'static, U, const N: usize> PartialEq<[U; N]> for Rare<Vec<T>> {
+impl<T: PartialEq<U> + 'static, U, const N: usize> PartialEq<[U; N]> for BoxedOrEmpty<Vec<T>> {
     fn eq(&self, other: &[U; N]) -> bool {
         **self == *other
     }
 }
 
-impl PartialEq<TraceId> for Rare<TraceId> {
+impl PartialEq<TraceId> for BoxedOrEmpty<TraceId> {
     fn eq(&self, other: &TraceId) -> bool {
         **self == *other
     }
 }
 
-impl<T: Absent + AsRef<str>> AsRef<str> for Rare<T> {
+impl<T: Empty + AsRef<str>> AsRef<str> for BoxedOrEmpty<T> {
     fn as_ref(&self) -> &str {
         (**self).as_ref()
     }
 }
 
-impl<T: Absent> From<T> for Rare<T> {
+impl<T: Empty> From<T> for BoxedOrEmpty<T> {
     fn from(value: T) -> Self {
-        Rare((!value.is_absent()).then(|| Box::new(value)))
+        BoxedOrEmpty((!value.is_empty()).then(|| Box::new(value)))
     }
 }
 
-impl<T: Absent + for<'a> From<&'a str>> From<&str> for Rare<T> {
+impl<T: Empty + for<'a> From<&'a str>> From<&str> for BoxedOrEmpty<T> {
     fn from(text: &str) -> Self {
         T::from(text).into()
     }
 }
 
-impl<T: Absent + From<String>> From<String> for Rare<T> {
+impl<T: Empty + From<String>> From<String> for BoxedOrEmpty<T> {
     fn from(text: String) -> Self {
         T::from(text).into()
     }
 }
 
-impl<T: Absent + From<Box<str>>> From<Box<str>> for Rare<T> {
+impl<T: Empty + From<Box<str>>> From<Box<str>> for BoxedOrEmpty<T> {
     fn from(text: Box<str>) -> Self {
         T::from(text).into()
     }
 }
 
-impl<A, T: Absent + FromIterator<A>> FromIterator<A> for Rare<T> {
+impl<A, T: Empty + FromIterator<A>> FromIterator<A> for BoxedOrEmpty<T> {
     fn from_iter<I: IntoIterator<Item = A>>(items: I) -> Self {
         T::from_iter(items).into()
     }
 }
 
-impl<'a, T: 'static> IntoIterator for &'a Rare<Vec<T>> {
+impl<'a, T: 'static> IntoIterator for &'a BoxedOrEmpty<Vec<T>> {
     type Item = &'a T;
     type IntoIter = std::slice::Iter<'a, T>;
 
@@ -196,13 +196,13 @@ impl<'a, T: 'static> IntoIterator for &'a Rare<Vec<T>> {
     }
 }
 
-impl<T: Absent + Serialize> Serialize for Rare<T> {
+impl<T: Empty + Serialize> Serialize for BoxedOrEmpty<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         (**self).serialize(serializer)
     }
 }
 
-impl<'de, T: Absent + Default + Deserialize<'de>> Deserialize<'de> for Rare<T> {
+impl<'de, T: Empty + Default + Deserialize<'de>> Deserialize<'de> for BoxedOrEmpty<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         T::deserialize(deserializer).map(Self::from)
     }
@@ -214,21 +214,21 @@ mod tests {
 
     #[test]
     fn what_is_empty_takes_no_memory() {
-        assert_eq!(size_of::<Rare<Vec<Text>>>(), size_of::<usize>());
-        assert!(Rare::<Text>::from("").0.is_none());
-        assert!(Rare::<Vec<Text>>::from_iter([]).0.is_none());
-        assert!(serde_json::from_str::<Rare<Vec<Text>>>("[]").unwrap().0.is_none());
-        assert_eq!(Rare::<TraceId>::new().as_ref(), "");
+        assert_eq!(size_of::<BoxedOrEmpty<Vec<Text>>>(), size_of::<usize>());
+        assert!(BoxedOrEmpty::<Text>::from("").0.is_none());
+        assert!(BoxedOrEmpty::<Vec<Text>>::from_iter([]).0.is_none());
+        assert!(serde_json::from_str::<BoxedOrEmpty<Vec<Text>>>("[]").unwrap().0.is_none());
+        assert_eq!(BoxedOrEmpty::<TraceId>::new().as_ref(), "");
     }
 
     #[test]
     fn however_it_became_empty() {
-        let mut texts = Rare::<Vec<Text>>::from_iter(["a".into()]);
+        let mut texts = BoxedOrEmpty::<Vec<Text>>::from_iter(["a".into()]);
         assert_eq!(serde_json::to_string(&texts).unwrap(), r#"["a"]"#);
-        assert_ne!(texts, Rare::new());
+        assert_ne!(texts, BoxedOrEmpty::new());
         texts.clear();
-        assert!(texts.is_absent());
-        assert_eq!(texts, Rare::new());
+        assert!(texts.is_empty());
+        assert_eq!(texts, BoxedOrEmpty::new());
         texts.push("b".into());
         assert_eq!((&texts).into_iter().count(), 1);
     }

@@ -1,40 +1,40 @@
-//! Blocks on paper.
+//! Blocks of a drawing.
 
 use std::fmt;
 
-use super::bar::{Scale, tick};
+use super::bar::{Scale, tick_step};
 use super::block::{Block, Row};
-use super::style::{Line, Pen, Tone};
+use super::style::{Line, Palette, Style};
 use super::text;
 
 /// The columns of a drawing: `  label  bar  duration  notes`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Paper {
-    pub(super) pen: Pen,
+pub(super) struct Renderer {
+    pub(super) palette: Palette,
     width: usize,
     bar: usize,
     coarse: bool,
 }
 
-const INDENT: usize = 2;
-const LABEL: usize = 8;
-const DURATION: usize = 8;
+const INDENT_COLUMNS: usize = 2;
+const LABEL_COLUMNS: usize = 8;
+const DURATION_COLUMNS: usize = 8;
 /// What the columns take apart from bar and notes, with the space between them.
-const FIXED: usize = INDENT + LABEL + 1 + DURATION + 2;
+const FIXED_COLUMNS: usize = INDENT_COLUMNS + LABEL_COLUMNS + 1 + DURATION_COLUMNS + 2;
 
-impl Paper {
-    pub(super) fn new(pen: Pen, width: usize, coarse: bool) -> Self {
+impl Renderer {
+    pub(super) fn new(palette: Palette, width: usize, coarse: bool) -> Self {
         /// Narrower would be useless; lines are then longer than asked for.
-        const LEAST: usize = 60;
-        let width = width.max(LEAST);
-        let bar = ((width - FIXED) * 2 / 5).clamp(12, 72);
-        Paper { pen, width, bar, coarse }
+        const MIN_COLUMNS: usize = 60;
+        let width = width.max(MIN_COLUMNS);
+        let bar = ((width - FIXED_COLUMNS) * 2 / 5).clamp(12, 72);
+        Renderer { palette, width, bar, coarse }
     }
 
     pub(super) fn block(self, f: &mut fmt::Formatter<'_>, block: &Block) -> fmt::Result {
         self.title(f, &block.title, &block.total)?;
-        for line in block.facts.wrap(self.width - INDENT) {
-            self.indent(f, INDENT)?;
+        for line in block.facts.wrap(self.width - INDENT_COLUMNS) {
+            self.indent(f, INDENT_COLUMNS)?;
             self.end(f, &line)?;
         }
         self.rows(f, &block.rows, block.begin, block.end)?;
@@ -58,7 +58,7 @@ impl Paper {
 
     /// Left and right on one line. A line that is too long for it is left whole, so that a URL can be copied.
     pub(super) fn title(self, f: &mut fmt::Formatter<'_>, title: &Line, total: &Line) -> fmt::Result {
-        self.pen.line(f, title)?;
+        self.palette.line(f, title)?;
         if !total.is_empty() {
             let used = title.width() + total.width();
             self.indent(f, self.width.saturating_sub(used).max(2))?;
@@ -68,9 +68,9 @@ impl Paper {
 
     /// Something to be said at full width.
     pub(super) fn remark(self, f: &mut fmt::Formatter<'_>, remark: &Line) -> fmt::Result {
-        let lines = remark.wrap(self.width - INDENT - 2);
+        let lines = remark.wrap(self.width - INDENT_COLUMNS - 2);
         lines.iter().enumerate().try_for_each(|(at, line)| {
-            self.indent(f, if at == 0 { INDENT } else { INDENT + 2 })?;
+            self.indent(f, if at == 0 { INDENT_COLUMNS } else { INDENT_COLUMNS + 2 })?;
             self.end(f, line)
         })
     }
@@ -83,62 +83,62 @@ impl Paper {
             }
         }
         let cells: String = cells.into_iter().collect();
-        self.indent(f, INDENT + LABEL)?;
-        self.pen.write(f, Tone::Dim, cells.trim_end())?;
+        self.indent(f, INDENT_COLUMNS + LABEL_COLUMNS)?;
+        self.palette.write(f, Style::Dim, cells.trim_end())?;
         writeln!(f)
     }
 
     fn row(self, f: &mut fmt::Formatter<'_>, row: &Row, ruler: &Ruler) -> fmt::Result {
         let mut label = Line::default();
-        let tone = if row.is_part { Tone::Dim } else { row.tone };
-        label.push(tone, if row.is_part { "  " } else { "" });
-        label.push(tone, &row.label);
-        self.indent(f, INDENT)?;
-        self.pen.line(f, &label)?;
-        self.indent(f, LABEL.saturating_sub(label.width()))?;
+        let style = if row.is_part { Style::Dim } else { row.style };
+        label.push(style, if row.is_part { "  " } else { "" });
+        label.push(style, &row.label);
+        self.indent(f, INDENT_COLUMNS)?;
+        self.palette.line(f, &label)?;
+        self.indent(f, LABEL_COLUMNS.saturating_sub(label.width()))?;
         self.bar(f, row, ruler)?;
         let duration = row.duration.map(|nanos| text::duration(nanos, self.coarse)).unwrap_or_default();
-        let notes = row.notes.wrap(self.width - FIXED - self.bar);
+        let notes = row.notes.wrap(self.width - FIXED_COLUMNS - self.bar);
         if notes.is_empty() && duration.is_empty() {
             return writeln!(f);
         }
-        self.indent(f, (1 + DURATION).saturating_sub(duration.chars().count()))?;
-        self.pen.write(f, Tone::Plain, &duration)?;
+        self.indent(f, (1 + DURATION_COLUMNS).saturating_sub(duration.chars().count()))?;
+        self.palette.write(f, Style::Plain, &duration)?;
         let mut lines = notes.iter();
         if let Some(first) = lines.next() {
             self.indent(f, 2)?;
-            self.pen.line(f, first)?;
+            self.palette.line(f, first)?;
         }
         writeln!(f)?;
         lines.try_for_each(|line| {
-            self.indent(f, INDENT + LABEL)?;
-            self.cells(f, Tone::Dim, vec![' '; self.bar], ruler)?;
-            self.indent(f, 1 + DURATION + 2)?;
+            self.indent(f, INDENT_COLUMNS + LABEL_COLUMNS)?;
+            self.cells(f, Style::Dim, vec![' '; self.bar], ruler)?;
+            self.indent(f, 1 + DURATION_COLUMNS + 2)?;
             self.end(f, line)
         })
     }
 
     fn bar(self, f: &mut fmt::Formatter<'_>, row: &Row, ruler: &Ruler) -> fmt::Result {
-        self.cells(f, row.tone, ruler.scale.bar(&row.parts, self.pen.ascii), ruler)
+        self.cells(f, row.style, ruler.scale.bar(&row.parts, self.palette.ascii), ruler)
     }
 
     /// The cells of a bar; where they are empty the marks of the axis show.
     fn cells(
         self,
         f: &mut fmt::Formatter<'_>,
-        tone: Tone,
+        style: Style,
         mut cells: Vec<char>,
         ruler: &Ruler,
     ) -> fmt::Result {
-        const MARK: char = '┊';
+        const TICK_MARK: char = '┊';
         for (column, _) in &ruler.marks {
             if let Some(cell) = cells.get_mut(*column).filter(|cell| **cell == ' ') {
-                *cell = MARK;
+                *cell = TICK_MARK;
             }
         }
-        for run in cells.chunk_by(|a, b| (*a == MARK) == (*b == MARK)) {
-            let tone = if run.contains(&MARK) { Tone::Dim } else { tone };
-            self.pen.write(f, tone, &run.iter().collect::<String>())?;
+        for run in cells.chunk_by(|a, b| (*a == TICK_MARK) == (*b == TICK_MARK)) {
+            let style = if run.contains(&TICK_MARK) { Style::Dim } else { style };
+            self.palette.write(f, style, &run.iter().collect::<String>())?;
         }
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Paper {
     }
 
     fn end(self, f: &mut fmt::Formatter<'_>, line: &Line) -> fmt::Result {
-        self.pen.line(f, line)?;
+        self.palette.line(f, line)?;
         writeln!(f)
     }
 }
@@ -160,15 +160,15 @@ struct Ruler {
 }
 
 impl Ruler {
-    fn new(paper: Paper, scale: Scale) -> Self {
+    fn new(renderer: Renderer, scale: Scale) -> Self {
         let span = scale.span();
-        let step = tick(span, scale.columns / 10);
+        let step = tick_step(span, scale.columns / 10);
         let mut marks = vec![(0, String::from("0"))];
         // Where milliseconds are all that is known, their fractions would be a pretence.
-        let mut next = Some(step).filter(|step| span > 0 && !(paper.coarse && *step < 1_000_000));
+        let mut next = Some(step).filter(|step| span > 0 && !(renderer.coarse && *step < 1_000_000));
         while let Some(at) = next.filter(|at| *at < span) {
             let column = (i128::from(at) * scale.columns as i128 / i128::from(span)) as usize;
-            let label = text::round(at);
+            let label = text::round_duration(at);
             if column + label.chars().count() <= scale.columns {
                 marks.push((column, label));
             }

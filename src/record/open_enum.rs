@@ -2,7 +2,7 @@
 
 /// Defines an enum whose variants are names in the JSON. Names that are not among them are kept in
 /// `Other` and written back as they came. A name after a bar is read as the same, but never written.
-macro_rules! named_enum {
+macro_rules! open_enum {
     (
         $(#[$meta:meta])*
         pub enum $name:ident {
@@ -15,7 +15,7 @@ macro_rules! named_enum {
         pub enum $name {
             $( $(#[$vmeta])* $variant, )+
             /// A name that this version does not know, as it was read.
-            Other($crate::record::Rare<$crate::record::Text>),
+            Other($crate::record::BoxedOrEmpty<$crate::record::Text>),
         }
 
         impl $name {
@@ -52,12 +52,12 @@ macro_rules! named_enum {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str($crate::record::names::NameVisitor::new(stringify!($name)))
+                deserializer.deserialize_str($crate::record::open_enum::NameVisitor::new(stringify!($name)))
             }
         }
     };
 }
-pub(super) use named_enum;
+pub(super) use open_enum;
 
 /// Reads any text into a type that can be made from all texts, without copying known names.
 pub(super) struct NameVisitor<T> {

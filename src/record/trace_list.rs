@@ -14,10 +14,10 @@ pub trait Record {
 }
 
 /// A record that is the consequence of another one.
-pub(crate) trait HasOrigin {
+pub(crate) trait HasParent {
     /// Returns the identifier of the other record: of a dial or a CONNECT the request, of a connection the dial, of a
     /// tunnel the connection. It is undefined where there is none.
-    fn origin(&self) -> &TraceId;
+    fn parent(&self) -> &TraceId;
 }
 
 /// A list of records, each found by its identifier at once.
@@ -27,16 +27,16 @@ pub(crate) trait HasOrigin {
 pub struct TraceList<T> {
     items: Vec<T>,
     index: OnceLock<HashMap<TraceId, usize>>,
-    by_origin: OnceLock<HashMap<TraceId, Vec<usize>>>,
+    by_parent: OnceLock<HashMap<TraceId, Vec<usize>>>,
 }
 
 /// Up to this many records a scan is faster than an index.
-const SCANNED: usize = 8;
+const MAX_SCANNED_RECORDS: usize = 8;
 
 impl<T> TraceList<T> {
     /// An empty list.
     pub const fn new() -> Self {
-        Self { items: Vec::new(), index: OnceLock::new(), by_origin: OnceLock::new() }
+        Self { items: Vec::new(), index: OnceLock::new(), by_parent: OnceLock::new() }
     }
 
     /// Appends a record.
@@ -56,7 +56,7 @@ impl<T> TraceList<T> {
 
     fn items_mut(&mut self) -> &mut Vec<T> {
         self.index.take();
-        self.by_origin.take();
+        self.by_parent.take();
         &mut self.items
     }
 
@@ -75,7 +75,7 @@ impl<T: Record> TraceList<T> {
         if id.is_empty() {
             return None;
         }
-        if self.items.len() <= SCANNED {
+        if self.items.len() <= MAX_SCANNED_RECORDS {
             return self.items.iter().find(|record| record.trace_id() == id);
         }
         let at = *self.index.get_or_init(|| self.build_index()).get(id)?;
@@ -95,30 +95,30 @@ impl<T> TraceList<T> {
     /// Returns the records whose origin this is, in order; none for the undefined identifier.
     ///
     /// A look-up takes no longer the longer the list is, but for the first one.
-    pub(crate) fn of_origin(&self, id: &TraceId) -> impl DoubleEndedIterator<Item = &T>
+    pub(crate) fn children_of(&self, id: &TraceId) -> impl DoubleEndedIterator<Item = &T>
     where
-        T: HasOrigin,
+        T: HasParent,
     {
-        let is_short = self.items.len() <= SCANNED;
+        let is_short = self.items.len() <= MAX_SCANNED_RECORDS;
         let scanned = if is_short && !id.is_undefined() { &self.items[..] } else { &[] };
         let found = if is_short || id.is_undefined() {
             None
         } else {
-            self.by_origin.get_or_init(|| self.build_origins()).get(id)
+            self.by_parent.get_or_init(|| self.build_children()).get(id)
         };
         let found = found.into_iter().flatten().filter_map(|at| self.items.get(*at));
-        scanned.iter().filter(move |record| record.origin() == id).chain(found)
+        scanned.iter().filter(move |record| record.parent() == id).chain(found)
     }
 
-    fn build_origins(&self) -> HashMap<TraceId, Vec<usize>>
+    fn build_children(&self) -> HashMap<TraceId, Vec<usize>>
     where
-        T: HasOrigin,
+        T: HasParent,
     {
         let mut index: HashMap<TraceId, Vec<usize>> = HashMap::new();
         for (at, record) in
-            self.items.iter().enumerate().filter(|(_, record)| !record.origin().is_undefined())
+            self.items.iter().enumerate().filter(|(_, record)| !record.parent().is_undefined())
         {
-            index.entry(record.origin().clone()).or_default().push(at);
+            index.entry(record.parent().clone()).or_default().push(at);
         }
         index
     }
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn found_by_id_however_long() {
-        for n in [0, 1, SCANNED, SCANNED + 1, 5000] {
+        for n in [0, 1, MAX_SCANNED_RECORDS, MAX_SCANNED_RECORDS + 1, 5000] {
             let list: TraceList<_> = (0..n).map(|i| dial(&format!("tid-{i}"))).collect();
             for i in [0, n / 2, n.saturating_sub(1)] {
                 let found = list.get(format!("tid-{i}")).map(|d| d.trace_id.as_str().to_owned());
@@ -256,13 +256,13 @@ mod tests {
 
     #[test]
     fn found_by_origin_however_long() {
-        for n in [0, 1, SCANNED, SCANNED + 1, 5000] {
+        for n in [0, 1, MAX_SCANNED_RECORDS, MAX_SCANNED_RECORDS + 1, 5000] {
             let dial =
                 |i: usize| DialTrace { triggered_by: format!("r{}", i % 3).into(), ..dial(&format!("{i}")) };
             let mut list: TraceList<_> = (0..n).map(dial).collect();
             list.push(DialTrace::default());
             let of = |list: &TraceList<DialTrace>, id: &str| {
-                list.of_origin(&id.into()).map(|dial| dial.trace_id.to_string()).collect::<Vec<_>>()
+                list.children_of(&id.into()).map(|dial| dial.trace_id.to_string()).collect::<Vec<_>>()
             };
             let expected: Vec<_> = (0..n).filter(|i| i % 3 == 1).map(|i| i.to_string()).collect();
             assert_eq!(of(&list, "r1"), expected);

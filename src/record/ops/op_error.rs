@@ -15,13 +15,13 @@ pub(crate) enum OpError {
 }
 
 /// Numbers above do not fit beside the two bits that say what they are.
-const LARGEST: u32 = u32::MAX >> 2;
+const MAX_NUMBER: u32 = u32::MAX >> 2;
 
 impl OpError {
     /// What can be kept of an error without its text; `None` when the text has to be kept.
     pub(crate) fn of(error: &io::Error) -> Option<OpError> {
         match error.raw_os_error() {
-            Some(errno) if u32::try_from(errno).is_ok_and(|n| n <= LARGEST) => Some(OpError::Os(errno)),
+            Some(errno) if u32::try_from(errno).is_ok_and(|n| n <= MAX_NUMBER) => Some(OpError::Os(errno)),
             None if error.get_ref().is_some() => None,
             _ => Some(OpError::Kind(error.kind())),
         }
@@ -32,10 +32,10 @@ impl OpError {
         match self {
             OpError::Os(errno) => (errno as u32) << 2,
             OpError::Kind(kind) => {
-                let known = KINDS.iter().position(|known| *known == kind);
-                (known.unwrap_or(OTHER) as u32) << 2 | 1
+                let known = ERROR_KINDS.iter().position(|known| *known == kind);
+                (known.unwrap_or(OTHER_KIND) as u32) << 2 | 1
             }
-            OpError::Text(at) => at.min(LARGEST) << 2 | 2,
+            OpError::Text(at) => at.min(MAX_NUMBER) << 2 | 2,
         }
     }
 
@@ -43,7 +43,7 @@ impl OpError {
         let number = code >> 2;
         match code & 3 {
             0 => OpError::Os(number as i32),
-            1 => OpError::Kind(KINDS.get(number as usize).copied().unwrap_or(ErrorKind::Other)),
+            1 => OpError::Kind(ERROR_KINDS.get(number as usize).copied().unwrap_or(ErrorKind::Other)),
             _ => OpError::Text(number),
         }
     }
@@ -61,9 +61,9 @@ impl OpError {
     }
 }
 
-const OTHER: usize = 0;
+const OTHER_KIND: usize = 0;
 /// Only ever appended to.
-const KINDS: [ErrorKind; 39] = [
+const ERROR_KINDS: [ErrorKind; 39] = [
     ErrorKind::Other,
     ErrorKind::NotFound,
     ErrorKind::PermissionDenied,
@@ -111,16 +111,16 @@ mod tests {
 
     #[test]
     fn errors_survive() {
-        for error in KINDS.map(OpError::Kind).into_iter().chain([
+        for error in ERROR_KINDS.map(OpError::Kind).into_iter().chain([
             OpError::Os(0),
             OpError::Os(104),
-            OpError::Os(LARGEST as i32),
+            OpError::Os(MAX_NUMBER as i32),
             OpError::Text(0),
-            OpError::Text(LARGEST),
+            OpError::Text(MAX_NUMBER),
         ]) {
             assert_eq!(OpError::from_code(error.code()), error);
         }
-        assert_eq!(OpError::Text(u32::MAX).code(), OpError::Text(LARGEST).code());
+        assert_eq!(OpError::Text(u32::MAX).code(), OpError::Text(MAX_NUMBER).code());
     }
 
     #[test]

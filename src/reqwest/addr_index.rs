@@ -14,21 +14,21 @@ use std::{
 };
 
 /// Ours and the peer's.
-pub(super) type Addresses = (SocketAddr, SocketAddr);
+pub(super) type AddrPair = (SocketAddr, SocketAddr);
 
 /// Those of the connection that a response came over, or that was made.
-pub(super) fn addresses(extensions: &Extensions) -> Option<Addresses> {
+pub(super) fn addr_pair(extensions: &Extensions) -> Option<AddrPair> {
     let info = extensions.get::<HttpInfo>()?;
     Some((info.local_addr(), info.remote_addr()))
 }
 
 /// All connections of a client by their addresses, of which no two have the same at the same time.
 ///
-/// At least the latest [`MOST`], and at most twice as many: those that were not asked for since as many others came go.
+/// At least the latest [`MAX_ADDRS`], and at most twice as many: those that were not asked for since as many others came go.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct AddrIndex {
     most: usize,
-    both: Mutex<[HashMap<Addresses, Entry>; 2]>,
+    generations: Mutex<[HashMap<AddrPair, Entry>; 2]>,
     unaddressed: Mutex<Unaddressed>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Known {
 /// the same origin, which is all that is known of them.
 #[derive(Debug, Default)]
 struct Unaddressed {
-    /// At most `Known::most`. `None` where there was more than one connection, or it was not recorded.
+    /// At most `AddrIndex::most`. `None` where there was more than one connection, or it was not recorded.
     by_origin: HashMap<Origin, Option<ConnRef>>,
     /// There was one that was not recorded, to whatever origin.
     has_missed: bool,
@@ -63,7 +63,7 @@ impl Origin {
 }
 
 /// Each keeps its records, and those of its dial: the names that were looked up, the tunnels.
-const MOST: usize = 1 << 12;
+const MAX_ADDRS: usize = 1 << 12;
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -72,22 +72,22 @@ struct Entry {
     /// From then on the addresses were those of no other.
     since: Tick,
     /// Another had these addresses before.
-    is_heir: bool,
+    addr_reused: bool,
 }
 
-impl Default for Known {
+impl Default for AddrIndex {
     fn default() -> Self {
-        Known { most: MOST, both: Mutex::default(), unaddressed: Mutex::default() }
+        AddrIndex { most: MAX_ADDRS, generations: Mutex::default(), unaddressed: Mutex::default() }
     }
 }
 
-impl Known {
+impl AddrIndex {
     /// A connection has been made; `None` where it was not recorded.
-    pub(super) fn add(&self, addresses: Addresses, conn: Option<ConnRef>, since: Tick) {
+    pub(super) fn add(&self, addresses: AddrPair, conn: Option<ConnRef>, since: Tick) {
         let gone = {
-            let mut both = self.lock();
-            let is_heir = both.iter_mut().any(|some| some.remove(&addresses).is_some()); // it is in one at most
-            self.put(&mut both, addresses, Entry { conn, since, is_heir })
+            let mut generations = self.lock();
+            let addr_reused = generations.iter_mut().any(|some| some.remove(&addresses).is_some()); // it is in one at most
+            self.put(&mut generations, addresses, Entry { conn, since, addr_reused })
         };
         drop(gone); // not while others wait
     }
@@ -97,7 +97,7 @@ impl Known {
         let mut unaddressed = self.lock_unaddressed();
         let has_room = unaddressed.by_origin.len() < self.most;
         let gone = match unaddressed.by_origin.get_mut(&origin) {
-            Some(known) => known.take(),
+            Some(addrs) => addrs.take(),
             None if has_room => {
                 unaddressed.by_origin.insert(origin, conn);
                 None
@@ -109,7 +109,7 @@ impl Known {
     }
 
     /// A connection without addresses has been made while nothing was recorded.
-    pub(super) fn missed_unaddressed(&self) {
+    pub(super) fn add_unrecorded_unaddressed(&self) {
         self.lock_unaddressed().has_missed = true;
     }
 
@@ -126,29 +126,29 @@ impl Known {
 
     /// The only one that can have carried a request which began then. `None` when there is none, it was not
     /// recorded, or it might have been the one before.
-    pub(super) fn find(&self, addresses: Addresses, begin: Tick) -> Option<ConnRef> {
+    pub(super) fn find(&self, addresses: AddrPair, begin: Tick) -> Option<ConnRef> {
         let (entry, gone) = {
-            let mut both = self.lock();
-            match both[0].get(&addresses) {
+            let mut generations = self.lock();
+            match generations[0].get(&addresses) {
                 Some(entry) => (entry.clone(), HashMap::new()),
                 None => {
-                    let entry = both[1].remove(&addresses)?;
-                    let gone = self.put(&mut both, addresses, entry.clone());
+                    let entry = generations[1].remove(&addresses)?;
+                    let gone = self.put(&mut generations, addresses, entry.clone());
                     (entry, gone)
                 }
             }
         };
         drop(gone);
-        entry.conn.filter(|_| !entry.is_heir || entry.since <= begin)
+        entry.conn.filter(|_| !entry.addr_reused || entry.since <= begin)
     }
 
     /// What goes for it is given back: it takes time to let go of.
     fn put(
         &self,
-        [young, old]: &mut [HashMap<Addresses, Entry>; 2],
-        addresses: Addresses,
+        [young, old]: &mut [HashMap<AddrPair, Entry>; 2],
+        addresses: AddrPair,
         entry: Entry,
-    ) -> HashMap<Addresses, Entry> {
+    ) -> HashMap<AddrPair, Entry> {
         let mut gone = HashMap::new();
         if young.len() >= self.most {
             gone = std::mem::replace(old, std::mem::take(young));
@@ -157,8 +157,8 @@ impl Known {
         gone
     }
 
-    fn lock(&self) -> MutexGuard<'_, [HashMap<Addresses, Entry>; 2]> {
-        self.both.lock().ignore_poison()
+    fn lock(&self) -> MutexGuard<'_, [HashMap<AddrPair, Entry>; 2]> {
+        self.generations.lock().ignore_poison()
     }
 }
 
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::sink::TraceSink;
 
-    fn addresses(port: u16) -> Addresses {
+    fn addr_pair(port: u16) -> AddrPair {
         (([127, 0, 0, 1], port).into(), ([127, 0, 0, 1], 80).into())
     }
 
@@ -181,35 +181,35 @@ mod tests {
 
     #[test]
     fn where_addresses_are_used_again_nothing_is_guessed() {
-        let (sink, known) = (TraceSink::new(), Known::default());
+        let (sink, addrs) = (TraceSink::new(), AddrIndex::default());
         let [first, second] = [conn(&sink), conn(&sink)];
-        known.add(addresses(1), first.clone(), Tick(10));
+        addrs.add(addr_pair(1), first.clone(), Tick(10));
         // It may have been dialled for the request, or long before.
         for begin in [5, 10, 15] {
-            assert_eq!(id(known.find(addresses(1), Tick(begin))), id(first.clone()));
+            assert_eq!(id(addrs.find(addr_pair(1), Tick(begin))), id(first.clone()));
         }
-        known.add(addresses(1), second.clone(), Tick(20));
-        assert_eq!(id(known.find(addresses(1), Tick(19))), None, "it may have been over either");
-        assert_eq!(id(known.find(addresses(1), Tick(20))), id(second.clone()));
-        assert_eq!(id(known.find(addresses(2), Tick(20))), None);
+        addrs.add(addr_pair(1), second.clone(), Tick(20));
+        assert_eq!(id(addrs.find(addr_pair(1), Tick(19))), None, "it may have been over either");
+        assert_eq!(id(addrs.find(addr_pair(1), Tick(20))), id(second.clone()));
+        assert_eq!(id(addrs.find(addr_pair(2), Tick(20))), None);
 
         // Nor is what was not recorded taken for what came after it.
-        known.add(addresses(2), None, Tick(30));
-        assert_eq!(id(known.find(addresses(2), Tick(30))), None);
-        known.add(addresses(2), second.clone(), Tick(40));
-        assert_eq!(id(known.find(addresses(2), Tick(35))), None);
-        assert_eq!(id(known.find(addresses(2), Tick(40))), id(second));
+        addrs.add(addr_pair(2), None, Tick(30));
+        assert_eq!(id(addrs.find(addr_pair(2), Tick(30))), None);
+        addrs.add(addr_pair(2), second.clone(), Tick(40));
+        assert_eq!(id(addrs.find(addr_pair(2), Tick(35))), None);
+        assert_eq!(id(addrs.find(addr_pair(2), Tick(40))), id(second));
     }
 
     #[test]
     fn what_is_in_use_stays_and_the_rest_goes() {
-        let (sink, known) = (TraceSink::new(), Known { most: 4, ..Known::default() });
+        let (sink, addrs) = (TraceSink::new(), AddrIndex { most: 4, ..AddrIndex::default() });
         for port in 1..100 {
-            known.add(addresses(port), conn(&sink), Tick(1));
-            assert!(known.find(addresses(1), Tick(1)).is_some(), "{port}");
-            let held: usize = known.lock().iter().map(HashMap::len).sum();
+            addrs.add(addr_pair(port), conn(&sink), Tick(1));
+            assert!(addrs.find(addr_pair(1), Tick(1)).is_some(), "{port}");
+            let held: usize = addrs.lock().iter().map(HashMap::len).sum();
             assert!(held <= 8, "{held}");
         }
-        assert!(known.find(addresses(50), Tick(1)).is_none());
+        assert!(addrs.find(addr_pair(50), Tick(1)).is_none());
     }
 }
