@@ -75,7 +75,7 @@ pub use icmp::IcmpError;
 pub use limits::TruncatedFields;
 pub use net_trace::{Dropped, NetTrace, Precise};
 pub(crate) use ops::{
-    DeltaCodec, EncodedOps, OpError, RawOp, Segment, SegmentChain, TickScale, TraceClock, WriteCursor, kind,
+    DeltaCodec, EncodedOps, OpError, OpKind, RawOp, Segment, SegmentChain, TickScale, TraceClock, WriteCursor,
 };
 pub use ops::{SocketOps, SocketOpsIter};
 pub use socket::{SocketOp, SocketOpType, SocketTrace};

@@ -6,7 +6,7 @@
 use super::{
     clock::Tick,
     config::Retention,
-    conn::op_log::{OpKind, OpLog, OpWriter},
+    conn::op_log::{OpLog, OpWriter},
     core::Timeline,
     registry::{
         CHUNK, Evictable, IdAllocator, Rec, Registry,
@@ -16,8 +16,8 @@ use super::{
 use crate::{
     error::FailureDetail,
     record::{
-        BoxedOrEmpty, DeltaCodec, EncodedOps, EndReason, Failure, RawOp, Segment, SegmentChain, SocketOps,
-        SocketTrace, WriteCursor,
+        BoxedOrEmpty, DeltaCodec, EncodedOps, EndReason, Failure, OpKind, RawOp, Segment, SegmentChain,
+        SocketOps, SocketTrace, WriteCursor,
     },
     sync::{self, AtomicU64},
 };
@@ -54,9 +54,9 @@ pub fn segments() {
 
 /// The second takes three words, and so a segment of its own.
 const WRITTEN: [RawOp; 3] = [
-    RawOp { call: 10, ret: 20, len: 1, kind: 0 },
-    RawOp { call: 30, ret: u64::MAX >> 8, len: u32::MAX, kind: 1 },
-    RawOp { call: 40, ret: 50, len: 3, kind: 0 },
+    RawOp { call: 10, ret: 20, len: 1, kind: OpKind::Read },
+    RawOp { call: 30, ret: u64::MAX >> 8, len: u32::MAX, kind: OpKind::Write },
+    RawOp { call: 40, ret: 50, len: 3, kind: OpKind::Read },
 ];
 
 fn write(first: &Segment) {

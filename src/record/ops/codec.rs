@@ -6,12 +6,42 @@
 //! then waits; for writes from the previous operation of any kind. What fits no such layout takes two words,
 //! or three.
 
-/// The kinds of operations, as they stand in [`RawOp::kind`]. The lowest bit is set for writes.
-pub(crate) mod kind {
-    pub(crate) const READ: u8 = 0;
-    pub(crate) const WRITE: u8 = 1;
-    pub(crate) const READ_ERROR: u8 = 2;
-    pub(crate) const WRITE_ERROR: u8 = 3;
+/// Whether an operation was a read or a write, and whether it failed.
+///
+/// The values are the two bits that a word spends on the kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum OpKind {
+    Read = 0,
+    Write = 1,
+    ReadError = 2,
+    WriteError = 3,
+}
+
+impl OpKind {
+    /// Returns the kind of an operation of this kind that failed.
+    #[inline]
+    pub(crate) fn failed(self) -> Self {
+        match self {
+            OpKind::Read | OpKind::ReadError => OpKind::ReadError,
+            OpKind::Write | OpKind::WriteError => OpKind::WriteError,
+        }
+    }
+
+    #[inline]
+    fn is_write(self) -> bool {
+        matches!(self, OpKind::Write | OpKind::WriteError)
+    }
+
+    /// Decodes the lowest two bits of a word.
+    fn from_bits(word: u64) -> Self {
+        match word & 3 {
+            0 => OpKind::Read,
+            1 => OpKind::Write,
+            2 => OpKind::ReadError,
+            _ => OpKind::WriteError,
+        }
+    }
 }
 
 /// An operation as it is observed, its times in ticks of the sink's clock.
@@ -20,10 +50,9 @@ pub(crate) struct RawOp {
     pub(crate) call: u64,
     /// Not before `call`; if it is, it is taken for `call`.
     pub(crate) ret: u64,
-    /// Bytes; for the two kinds of errors the code of an [`OpError`](super::OpError).
+    /// Bytes read or written; for the two kinds of errors the code of an [`OpError`](super::OpError).
     pub(crate) len: u32,
-    /// One of [`kind`].
-    pub(crate) kind: u8,
+    pub(crate) kind: OpKind,
 }
 
 /// What the next operation is encoded relative to.
@@ -58,7 +87,7 @@ impl DeltaCodec {
     #[inline]
     pub(crate) fn encode(&mut self, op: &RawOp) -> Encoded {
         let parts = OpFields {
-            kind: u64::from(op.kind) & 3,
+            kind: op.kind as u64,
             len: u64::from(op.len),
             gap: zigzag(op.call.wrapping_sub(self.base(op.kind))),
             duration: op.ret.saturating_sub(op.call),
@@ -77,7 +106,7 @@ impl DeltaCodec {
     /// Decodes the operation that begins with `first`; `more` yields the words after it. `None` when they
     /// are missing.
     pub(crate) fn decode(&mut self, first: u64, mut more: impl FnMut() -> Option<u64>) -> Option<RawOp> {
-        let kind = (first & 3) as u8;
+        let kind = OpKind::from_bits(first);
         let OpFields { len, gap, duration, .. } = match first >> 2 & 7 {
             TWO_WORDS => OpFields {
                 kind: 0,
@@ -95,22 +124,17 @@ impl DeltaCodec {
     }
 
     #[inline]
-    fn base(&self, kind: u8) -> u64 {
-        if is_write(kind) { self.last_any } else { self.last_read }
+    fn base(&self, kind: OpKind) -> u64 {
+        if kind.is_write() { self.last_any } else { self.last_read }
     }
 
     #[inline]
-    fn advance(&mut self, kind: u8, ret: u64) {
-        if !is_write(kind) {
+    fn advance(&mut self, kind: OpKind, ret: u64) {
+        if !kind.is_write() {
             self.last_read = ret;
         }
         self.last_any = ret;
     }
-}
-
-#[inline]
-pub(super) fn is_write(kind: u8) -> bool {
-    kind & 1 != 0
 }
 
 /// The numbers that are packed into words.
@@ -210,7 +234,8 @@ pub(super) mod tests {
     pub(in crate::record) fn ops(max: usize) -> impl Strategy<Value = Vec<RawOp>> {
         let magnitude =
             |bits: u32| (0..=bits).prop_flat_map(|b| 0..=u64::MAX.checked_shr(64 - b).unwrap_or(0));
-        let op = (0u8..4, magnitude(32), magnitude(64), any::<bool>(), magnitude(64));
+        let kind = (0u64..4).prop_map(OpKind::from_bits);
+        let op = (kind, magnitude(32), magnitude(64), any::<bool>(), magnitude(64));
         proptest::collection::vec(op, 0..max).prop_map(|ops| {
             let mut now = 0u64;
             ops.into_iter()
@@ -234,7 +259,7 @@ pub(super) mod tests {
         ops
     }
 
-    fn encode_one(delta: &mut DeltaCodec, call: u64, ret: u64, len: u32, kind: u8) -> usize {
+    fn encode_one(delta: &mut DeltaCodec, call: u64, ret: u64, len: u32, kind: OpKind) -> usize {
         delta.encode(&RawOp { call, ret, len, kind }).words().len()
     }
 
@@ -273,28 +298,31 @@ pub(super) mod tests {
     fn common_operations_take_one_word() {
         let mut delta = DeltaCodec { last_any: 1_000_000_000, last_read: 1_000_000_000 };
         // Written at once, the reply after 80 ms, the rest of the body at once, then idle for 8 s.
-        assert_eq!(encode_one(&mut delta, 1_000_020_000, 1_000_025_000, 120, kind::WRITE), 1);
-        assert_eq!(encode_one(&mut delta, 1_000_000_500, 1_080_000_000, 16_384, kind::READ), 1);
-        assert_eq!(encode_one(&mut delta, 1_080_100_000, 1_080_102_000, 65_535, kind::READ), 1);
-        assert_eq!(encode_one(&mut delta, 1_080_103_000, 9_000_000_000, 600, kind::READ), 1);
+        assert_eq!(encode_one(&mut delta, 1_000_020_000, 1_000_025_000, 120, OpKind::Write), 1);
+        assert_eq!(encode_one(&mut delta, 1_000_000_500, 1_080_000_000, 16_384, OpKind::Read), 1);
+        assert_eq!(encode_one(&mut delta, 1_080_100_000, 1_080_102_000, 65_535, OpKind::Read), 1);
+        assert_eq!(encode_one(&mut delta, 1_080_103_000, 9_000_000_000, 600, OpKind::Read), 1);
         // A large buffer, a reset, a day without traffic.
-        assert_eq!(encode_one(&mut delta, 9_000_001_000, 9_000_301_000, 1 << 20, kind::WRITE), 1);
-        assert_eq!(encode_one(&mut delta, 9_000_302_000, 9_000_303_000, 104 << 2, kind::READ_ERROR), 1);
-        assert_eq!(encode_one(&mut delta, 86_409_000_000_000, 86_409_000_001_000, 9, kind::WRITE), 2);
-        assert_eq!(encode_one(&mut delta, 9_000_304_000, 172_809_000_000_000, 9, kind::READ), 3);
+        assert_eq!(encode_one(&mut delta, 9_000_001_000, 9_000_301_000, 1 << 20, OpKind::Write), 1);
+        assert_eq!(encode_one(&mut delta, 9_000_302_000, 9_000_303_000, 104 << 2, OpKind::ReadError), 1);
+        assert_eq!(encode_one(&mut delta, 86_409_000_000_000, 86_409_000_001_000, 9, OpKind::Write), 2);
+        assert_eq!(encode_one(&mut delta, 9_000_304_000, 172_809_000_000_000, 9, OpKind::Read), 3);
     }
 
     #[test]
     fn a_clock_that_runs_backwards_ends_at_the_call() {
         let mut delta = DeltaCodec::default();
-        let Encoded::One(word) = delta.encode(&RawOp { call: 9, ret: 5, len: 1, kind: 0 }) else { panic!() };
-        assert_eq!(decode_all(&[word]), [RawOp { call: 9, ret: 9, len: 1, kind: 0 }]);
+        let Encoded::One(word) = delta.encode(&RawOp { call: 9, ret: 5, len: 1, kind: OpKind::Read }) else {
+            panic!()
+        };
+        assert_eq!(decode_all(&[word]), [RawOp { call: 9, ret: 9, len: 1, kind: OpKind::Read }]);
         assert_eq!(delta.last_any, 9);
     }
 
     #[test]
     fn missing_words_are_noticed() {
-        let words = DeltaCodec::default().encode(&RawOp { call: 0, ret: u64::MAX, len: 1, kind: 0 });
+        let words =
+            DeltaCodec::default().encode(&RawOp { call: 0, ret: u64::MAX, len: 1, kind: OpKind::Read });
         assert_eq!(words.words().len(), 3);
         assert_eq!(DeltaCodec::default().decode(words.words()[0], || None), None);
     }

@@ -14,7 +14,7 @@ mod op_error;
 mod segment;
 
 pub(crate) use clock::{TickScale, TraceClock};
-pub(crate) use codec::{DeltaCodec, RawOp, kind};
+pub(crate) use codec::{DeltaCodec, OpKind, RawOp};
 pub(crate) use op_error::OpError;
 pub(crate) use segment::{Segment, SegmentChain, WriteCursor};
 
@@ -87,12 +87,12 @@ impl EncodedOps {
     }
 
     fn decode(&self, raw: RawOp) -> SocketOp {
-        let r#type = if codec::is_write(raw.kind) { SocketOpType::Write } else { SocketOpType::Read };
-        let (return_err, data_len) = match raw.kind {
-            kind::READ_ERROR | kind::WRITE_ERROR => {
-                (OpError::from_code(raw.len).text(&self.texts).into_owned(), 0)
-            }
-            _ => (String::new(), raw.len),
+        let error = || (OpError::from_code(raw.len).text(&self.texts).into_owned(), 0);
+        let (r#type, (return_err, data_len)) = match raw.kind {
+            OpKind::Read => (SocketOpType::Read, (String::new(), raw.len)),
+            OpKind::Write => (SocketOpType::Write, (String::new(), raw.len)),
+            OpKind::ReadError => (SocketOpType::Read, error()),
+            OpKind::WriteError => (SocketOpType::Write, error()),
         };
         SocketOp {
             r#type,
@@ -212,7 +212,7 @@ mod tests {
         SegmentChain::capture(writer.first)
     }
 
-    fn op(ms: u64, len: u32, kind: u8) -> RawOp {
+    fn op(ms: u64, len: u32, kind: OpKind) -> RawOp {
         let call = BEGIN + ms * 1_000_000;
         RawOp { call, ret: call + 500_000, len, kind }
     }
@@ -233,12 +233,12 @@ mod tests {
     #[test]
     fn encoded_operations_read_like_plain_ones() {
         let errors = [
-            op(3, OpError::Os(104).code(), kind::READ_ERROR),
-            op(4, OpError::Kind(std::io::ErrorKind::WriteZero).code(), kind::WRITE_ERROR),
-            op(5, OpError::Text(0).code(), kind::WRITE_ERROR),
+            op(3, OpError::Os(104).code(), OpKind::ReadError),
+            op(4, OpError::Kind(std::io::ErrorKind::WriteZero).code(), OpKind::WriteError),
+            op(5, OpError::Text(0).code(), OpKind::WriteError),
         ];
-        let before = RawOp { call: BEGIN - 1_000_000, ret: BEGIN + 1_000_000, len: 7, kind: kind::READ };
-        let ops = encoded(&[before, op(2, 100, kind::WRITE)], &[&errors, &[], &[op(9, 9, kind::READ)]]);
+        let before = RawOp { call: BEGIN - 1_000_000, ret: BEGIN + 1_000_000, len: 7, kind: OpKind::Read };
+        let ops = encoded(&[before, op(2, 100, OpKind::Write)], &[&errors, &[], &[op(9, 9, OpKind::Read)]]);
         let expected = serde_json::json!([
             {"type": "read", "callAt": "2023-11-14T22:13:19.999Z", "returnAt": "+1ms", "dataLen": 7},
             {"type": "write", "callAt": "+2ms", "returnAt": "+2ms", "dataLen": 100},
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_iterator_knows_how_many_are_left() {
-        let ops = encoded(&[op(1, 1, 0), op(2, 2, 0)], &[&[op(3, 3, 0)]]);
+        let ops = encoded(&[op(1, 1, OpKind::Read), op(2, 2, OpKind::Read)], &[&[op(3, 3, OpKind::Read)]]);
         let mut iter = (&ops).into_iter();
         for left in (0..3).rev() {
             assert!(iter.next().is_some());

@@ -232,7 +232,7 @@ impl Iterator for SegmentChainIter<'_> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::codec::tests::ops;
+    use super::super::codec::{OpKind, tests::ops};
     use super::*;
     use proptest::prelude::*;
 
@@ -295,8 +295,8 @@ pub(super) mod tests {
     fn a_full_segment_refuses_and_stays_as_it_was() {
         let segment = &*Segment::new::<4>(DeltaCodec::default());
         let mut cursor = WriteCursor::default();
-        let small = RawOp { call: 10, ret: 20, len: 1, kind: 0 };
-        let large = RawOp { call: 0, ret: u64::MAX, len: u32::MAX, kind: 1 };
+        let small = RawOp { call: 10, ret: 20, len: 1, kind: OpKind::Read };
+        let large = RawOp { call: 0, ret: u64::MAX, len: u32::MAX, kind: OpKind::Write };
         assert!(cursor.push(segment, &small) && cursor.push(segment, &small));
         let (ops, delta) = (cursor.ops, cursor.delta());
         assert!(!cursor.push(segment, &large));
@@ -310,7 +310,7 @@ pub(super) mod tests {
     fn a_million_segments_are_dropped_without_recursion() {
         let mut writer = Writer::new(Segment::new::<1>);
         for at in 0..1_000_000 {
-            writer.push(&RawOp { call: at, ret: at, len: 0, kind: 0 });
+            writer.push(&RawOp { call: at, ret: at, len: 0, kind: OpKind::Read });
         }
         let chain = SegmentChain::capture(writer.first.clone());
         drop(writer);
@@ -321,10 +321,16 @@ pub(super) mod tests {
     #[test]
     fn readers_see_complete_operations_while_a_writer_goes_on() {
         const OPS: u64 = 20_000;
+        const KINDS: [OpKind; 4] = [OpKind::Read, OpKind::Write, OpKind::ReadError, OpKind::WriteError];
         let op = |at: u64| {
             // Every third takes three words.
             let call = if at.is_multiple_of(3) { at.rotate_right(20) } else { at };
-            RawOp { call, ret: call.saturating_add(at << (at % 40)), len: at as u32, kind: (at % 4) as u8 }
+            RawOp {
+                call,
+                ret: call.saturating_add(at << (at % 40)),
+                len: at as u32,
+                kind: KINDS[(at % 4) as usize],
+            }
         };
         let mut writer = Writer::new(Segment::new::<64>);
         let first = writer.first.clone();

@@ -5,8 +5,8 @@
 
 use crate::{
     record::{
-        BoxedOrEmpty, DeltaCodec, EncodedOps, OpError, RawOp, Segment, SegmentChain, SocketOps, SocketTrace,
-        WriteCursor, kind,
+        BoxedOrEmpty, DeltaCodec, EncodedOps, OpError, OpKind, RawOp, Segment, SegmentChain, SocketOps,
+        SocketTrace, WriteCursor,
         limits::{MAX_ERROR_BYTES, limit},
     },
     sink::{clock::Tick, config::Retention, core::Timeline},
@@ -17,12 +17,6 @@ use std::{
     io,
     sync::{Arc, PoisonError},
 };
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OpKind {
-    Read,
-    Write,
-}
 
 pub(crate) struct OpLog {
     /// Here, so that a short connection has no other.
@@ -142,16 +136,14 @@ impl OpWriter {
     pub(crate) fn push(
         &mut self,
         log: &OpLog,
-        op: OpKind,
+        kind: OpKind,
         call: Tick,
         ret: Tick,
         result: Result<usize, &io::Error>,
     ) {
-        let (len, kind) = match (op, result) {
-            (OpKind::Read, Ok(n)) => (n.min(u32::MAX as usize) as u32, kind::READ),
-            (OpKind::Write, Ok(n)) => (n.min(u32::MAX as usize) as u32, kind::WRITE),
-            (OpKind::Read, Err(error)) => (log.error_code(error), kind::READ_ERROR),
-            (OpKind::Write, Err(error)) => (log.error_code(error), kind::WRITE_ERROR),
+        let (len, kind) = match result {
+            Ok(n) => (n.min(u32::MAX as usize) as u32, kind),
+            Err(error) => (log.error_code(error), kind.failed()),
         };
         let op = RawOp { call: call.0, ret: ret.0.max(call.0), len, kind };
         let fits = self.in_ring || self.first_left > 0;

@@ -1,12 +1,12 @@
 //! An open connection: what whoever owns the socket says of it.
 
 use super::{
-    op_log::{OpKind, OpLog, OpWriter},
+    op_log::{OpLog, OpWriter},
     record::{self, ConnRecord, ConnRef, Endpoint, FIRST_BYTE_PENDING, Transport},
 };
 use crate::{
     error::{FailureDetail, classify::io_failure_detail},
-    record::{EndReason, Failure},
+    record::{EndReason, Failure, OpKind},
     sink::{
         clock::Tick,
         core::Core,
