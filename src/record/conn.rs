@@ -1,10 +1,10 @@
 use serde::{Deserialize, Serialize};
 
-use super::net_trace::is_default;
+use super::serde_helpers::is_default;
 use super::trace_list::{HasParent, Record};
 use super::{
-    BoxedOrEmpty, ConntrackEntry, EndReason, Failure, IcmpError, SocketTrace, TcpInfo, Text, Timestamp,
-    TraceId, TruncatedFields,
+    AddrTuple, BoxedOrEmpty, ConntrackEntry, EndReason, Failure, IcmpError, SocketTrace, TcpInfo, Text,
+    Timestamp, TraceId, TruncatedFields,
 };
 
 /// A TCP connection, established or only attempted.
@@ -175,48 +175,5 @@ pub struct UdpConnTrace {
 impl Record for UdpConnTrace {
     fn trace_id(&self) -> &TraceId {
         &self.trace_id
-    }
-}
-
-/// The two addresses of a connection. Whose they are, and on which side of a NAT, depends on the record.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct AddrTuple {
-    /// Source address.
-    #[serde(rename = "srcIP")]
-    pub src_ip: Text,
-    /// Source port.
-    pub src_port: u16,
-    /// Destination address.
-    #[serde(rename = "dstIP")]
-    pub dst_ip: Text,
-    /// Destination port.
-    pub dst_port: u16,
-}
-
-impl AddrTuple {
-    /// The addresses of a connection between two sockets; an unknown one is left empty.
-    pub fn new(
-        src: impl Into<Option<std::net::SocketAddr>>,
-        dst: impl Into<Option<std::net::SocketAddr>>,
-    ) -> Self {
-        let parts = |addr: Option<std::net::SocketAddr>| match addr {
-            Some(addr) => (addr.ip().into(), addr.port()),
-            None => Default::default(),
-        };
-        let ((src_ip, src_port), (dst_ip, dst_port)) = (parts(src.into()), parts(dst.into()));
-        AddrTuple { src_ip, src_port, dst_ip, dst_port }
-    }
-
-    /// The same connection as its other end sees it, unless there is NAT in between: source and destination
-    /// swapped.
-    pub fn reversed(&self) -> Self {
-        AddrTuple {
-            src_ip: self.dst_ip.clone(),
-            src_port: self.dst_port,
-            dst_ip: self.src_ip.clone(),
-            dst_port: self.src_port,
-        }
     }
 }

@@ -2,8 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::net_trace::is_default;
 use super::open_enum::{NameVisitor, open_enum};
+use super::serde_helpers::is_default;
 use super::{AddrTuple, Timestamp};
 
 /// An entry of the kernel's connection tracking (netfilter conntrack), for the connection that holds it.

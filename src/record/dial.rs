@@ -2,7 +2,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::trace_list::{HasParent, Record, null_as_default};
+use super::serde_helpers::null_as_default;
+use super::trace_list::{HasParent, Record};
 use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, TruncatedFields};
 
 /// An attempt to connect to a remote endpoint, by name or by address.

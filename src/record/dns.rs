@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
-use super::net_trace::is_default;
 use super::open_enum::open_enum;
-use super::trace_list::{Record, null_as_default};
+use super::serde_helpers::{is_default, null_as_default};
+use super::trace_list::Record;
 use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, TruncatedFields};
 
 /// The conversation with one nameserver over one connection (RFC 1035).

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::net_trace::is_default;
-use super::trace_list::{HasParent, Record, null_as_default};
+use super::serde_helpers::{is_default, null_as_default};
+use super::trace_list::{HasParent, Record};
 use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, TruncatedFields};
 
 /// An HTTP request and its response. Every hop of a redirect is one of its own.

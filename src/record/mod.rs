@@ -40,6 +40,7 @@
 //!
 //! Nothing here does I/O, reads a clock or knows where records come from.
 
+mod addr_tuple;
 mod boxed_or_empty;
 mod conn;
 mod conntrack;
@@ -53,8 +54,10 @@ pub(crate) mod limits;
 mod net_trace;
 mod open_enum;
 pub(crate) mod ops;
+mod serde_helpers;
 mod slice;
 mod socket;
+mod socket_op;
 mod tcp_info;
 mod text;
 mod timestamp;
@@ -63,8 +66,9 @@ mod tls;
 mod trace_id;
 mod trace_list;
 
+pub use addr_tuple::AddrTuple;
 pub use boxed_or_empty::{BoxedOrEmpty, Empty};
-pub use conn::{AddrTuple, SocksTrace, TcpConnTrace, UdpConnTrace};
+pub use conn::{SocksTrace, TcpConnTrace, UdpConnTrace};
 pub use conntrack::{ConntrackEntry, ConntrackStatus, TcpState};
 pub use dial::{DialTrace, ResolverDialTrace};
 pub use dns::{DnsAnswer, DnsQueryMsg, DnsQueryTrace, DnsQuestion, DnsRCode, DnsReplyMsg, DnsResType};
@@ -78,7 +82,8 @@ pub(crate) use ops::{
     DeltaCodec, EncodedOps, OpError, OpKind, RawOp, Segment, SegmentChain, TickScale, TraceClock, WriteCursor,
 };
 pub use ops::{SocketOps, SocketOpsIter};
-pub use socket::{SocketOp, SocketOpType, SocketTrace};
+pub use socket::SocketTrace;
+pub use socket_op::{SocketOp, SocketOpType};
 pub use tcp_info::{CongestionState, TcpInfo, TcpInfoEvent, TcpInfoState};
 pub(crate) use text::AsciiText;
 pub use text::Text;

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::serde_helpers::is_default;
 use super::timestamp::precisely;
 use super::{
     DialTrace, DnsQueryTrace, HttpReqTrace, TcpConnTrace, Timestamp, TlsTunnelTrace, TraceList, UdpConnTrace,
@@ -87,9 +88,4 @@ impl Dropped {
     pub fn is_empty(&self) -> bool {
         is_default(self)
     }
-}
-
-/// Whether a field has the value that it has when it is absent.
-pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }

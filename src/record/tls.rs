@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::net_trace::is_default;
-use super::trace_list::{HasParent, Record, null_as_default};
+use super::serde_helpers::{is_default, null_as_default};
+use super::trace_list::{HasParent, Record};
 use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, TruncatedFields};
 
 /// A TLS session over a TCP connection, established or only attempted.

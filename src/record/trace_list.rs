@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::TraceId;
+use super::serde_helpers::null_as_default;
 
 /// A record that others refer to by its identifier.
 pub trait Record {
@@ -211,15 +212,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TraceList<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         null_as_default::<Vec<T>, D>(deserializer).map(Self::from)
     }
-}
-
-/// Reads `null`, which the peer writes for an empty list, as the default.
-pub(super) fn null_as_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: Default + Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::trace_list::null_as_default;
+use super::serde_helpers::null_as_default;
 use super::{BoxedOrEmpty, SocketOp, SocketOpType};
 
 mod clock;
