@@ -4,7 +4,7 @@
 use super::TlsListener;
 use super::{
     Accept, ConnInfo, TraceListener, TracedStream,
-    listener::{ACCEPT_BACKOFF, is_connection_error},
+    accept::{ACCEPT_BACKOFF, is_connection_error},
 };
 use axum::{
     extract::connect_info::Connected,

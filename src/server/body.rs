@@ -1,6 +1,6 @@
 //! The body of a response on its way out.
 
-use super::future::PanicGuard;
+use super::panic_guard::PanicGuard;
 use crate::{
     error::{
         FailureDetail,

@@ -1,5 +1,5 @@
-use super::{ResponseBody, body::BodyRecorder};
-use crate::{error::FailureDetail, record::Failure, request::failure, sink::RequestRecorder};
+use super::{ResponseBody, body::BodyRecorder, panic_guard::PanicGuard};
+use crate::{request::failure, sink::RequestRecorder};
 use http::{Method, Response, StatusCode, Version, header::CONTENT_LENGTH};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -66,34 +66,6 @@ pub(super) struct InFlight {
     is_connect: bool,
     /// That of the request, which is answered in it whatever the service says.
     version: Version,
-}
-
-/// Whether code of the user's runs. What is dropped meanwhile was dropped because that panicked.
-#[derive(Debug, Default)]
-pub(super) struct PanicGuard(bool);
-
-impl PanicGuard {
-    #[inline]
-    pub(super) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
-        self.0 = true;
-        let result = work();
-        self.0 = false;
-        result
-    }
-
-    #[inline]
-    pub(super) fn is_running(&self) -> bool {
-        self.0
-    }
-
-    /// The end of what was dropped before it had ended.
-    pub(super) fn dropped(&self, recorder: &mut RequestRecorder) {
-        if self.0 {
-            recorder.failed(FailureDetail::new(Failure::ServicePanicked, "the service panicked"));
-        } else {
-            recorder.given_up();
-        }
-    }
 }
 
 impl InFlight {

@@ -6,6 +6,10 @@ use rustls::pki_types::CertificateDer;
 use std::net::SocketAddr;
 #[cfg(feature = "tls")]
 use std::sync::Arc;
+#[cfg(feature = "tonic-server")]
+use tonic::transport::server::TcpConnectInfo;
+#[cfg(all(unix, feature = "tonic-server"))]
+use tonic::transport::server::UdsConnectInfo;
 
 /// A stream that may be a connection of a trace.
 pub trait TracedStream {
@@ -34,7 +38,7 @@ pub struct ConnInfo {
     conn: Option<ConnRef>,
     pub(super) peer: Option<SocketAddr>,
     #[cfg(feature = "tonic-server")]
-    pub(super) plain: Option<super::tonic::Plain>,
+    pub(super) tonic: Option<TonicConnectInfo>,
     #[cfg(feature = "tls")]
     peer_certificates: Option<Arc<[CertificateDer<'static>]>>,
 }
@@ -46,7 +50,7 @@ impl ConnInfo {
             conn: stream.conn_ref().cloned(),
             peer: peer.into(),
             #[cfg(feature = "tonic-server")]
-            plain: None,
+            tonic: None,
             #[cfg(feature = "tls")]
             peer_certificates: stream.peer_certificates().map(Arc::from),
         }
@@ -67,4 +71,13 @@ impl ConnInfo {
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.peer_certificates.as_deref()
     }
+}
+
+/// What tonic itself would put into the extensions of a request, where it looks for the addresses of a connection.
+#[cfg(feature = "tonic-server")]
+#[derive(Clone, Debug)]
+pub(super) enum TonicConnectInfo {
+    Tcp(TcpConnectInfo),
+    #[cfg(unix)]
+    Unix(UdsConnectInfo),
 }

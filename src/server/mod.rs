@@ -83,6 +83,7 @@
 //! | `failed` | `x_response_body_error` | the response's body failed |
 //! | `failed` | by its error | the service failed |
 
+mod accept;
 #[cfg(feature = "axum")]
 mod axum;
 mod body;
@@ -91,6 +92,7 @@ mod incoming;
 mod info;
 mod layer;
 mod listener;
+mod panic_guard;
 mod service;
 #[cfg(feature = "tls")]
 mod tls;
@@ -101,11 +103,12 @@ mod url;
 #[cfg(feature = "tls")]
 pub use self::tls::{TlsListener, TlsStream, TraceClientVerifier, TraceTlsAccept, TraceTlsAcceptor};
 pub use self::{
+    accept::Accept,
     body::ResponseBody,
     future::TraceServerFuture,
     incoming::Incoming,
     info::{ConnInfo, TracedStream},
     layer::TraceServerLayer,
-    listener::{Accept, TraceListener},
+    listener::TraceListener,
     service::TraceServer,
 };

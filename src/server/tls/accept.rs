@@ -1,25 +1,35 @@
 //! One handshake while it runs: its tap, its verifier's slot, its time limit and its record.
 
-use super::{TlsStream, acceptor::Shared};
+use super::TlsStream;
 use crate::{
     error::{TlsError, classify::io_failure, rustls::server_failure},
     record::{Failure, Text},
     server::TracedStream,
-    sink::ConnRef,
-    tls::{Record, Tap, rustls_error, scope},
+    sink::{ConnRef, TraceSink},
+    tls::{ChainCache, Record, Tap, rustls_error, scope},
 };
-use rustls::server::Acceptor;
+use rustls::{ServerConfig, server::Acceptor};
 use std::{
     fmt, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Sleep,
 };
 use tokio_rustls::{LazyConfigAcceptor, server::FallibleAccept, server::TlsStream as RustlsStream};
+
+/// What all handshakes of an acceptor have in common.
+#[derive(Clone)]
+pub(super) struct AcceptConfig {
+    pub(super) sink: TraceSink,
+    pub(super) tls: Arc<ServerConfig>,
+    pub(super) handshake_timeout: Option<Duration>,
+    pub(super) chains: Arc<ChainCache>,
+}
 
 /// The future of [`TraceTlsAcceptor::accept`](super::TraceTlsAcceptor::accept).
 #[must_use = "nothing is accepted before it is polled"]
@@ -29,13 +39,14 @@ pub struct TraceTlsAccept<IO> {
     state: State<IO>,
     limit: Option<Pin<Box<Sleep>>>,
     peer: Peer,
-    shared: Arc<Shared>,
+    config: Arc<AcceptConfig>,
 }
 
 enum State<IO> {
     /// The ClientHello is waited for.
     Hello(LazyConfigAcceptor<Tap<IO>>),
-    BodyRecorder(FallibleAccept<Tap<IO>>),
+    /// The rest of the handshake.
+    Handshake(FallibleAccept<Tap<IO>>),
     Done,
 }
 
@@ -49,16 +60,16 @@ impl<IO> TraceTlsAccept<IO>
 where
     IO: AsyncRead + AsyncWrite + TracedStream + Unpin,
 {
-    pub(super) fn begin(io: IO, shared: Arc<Shared>) -> Self {
+    pub(super) fn begin(io: IO, config: Arc<AcceptConfig>) -> Self {
         let peer = Peer(io.conn_ref().and_then(ConnRef::peer_addr));
-        let record = Record::begin(shared.sink.accept_tls(io.conn_ref()), &shared.chains);
+        let record = Record::begin(config.sink.accept_tls(io.conn_ref()), &config.chains);
         let tap = Tap::new(io, record.as_ref().map(|record| record.witness.clone()));
         TraceTlsAccept {
             record,
             state: State::Hello(LazyConfigAcceptor::new(Acceptor::default(), tap)),
-            limit: shared.handshake_timeout.map(|limit| Box::pin(tokio::time::sleep(limit))),
+            limit: config.handshake_timeout.map(|limit| Box::pin(tokio::time::sleep(limit))),
             peer,
-            shared,
+            config,
         }
     }
 
@@ -72,11 +83,11 @@ where
                             start.client_hello().server_name().map(Text::from).unwrap_or_default(),
                         );
                     }
-                    let rest = start.into_stream(self.shared.config.clone()).into_fallible();
-                    self.state = State::BodyRecorder(rest);
+                    let handshake = start.into_stream(self.config.tls.clone()).into_fallible();
+                    self.state = State::Handshake(handshake);
                 }
-                State::BodyRecorder(rest) => {
-                    return Pin::new(rest).poll(cx).map_err(|(error, io)| (error, Some(io)));
+                State::Handshake(handshake) => {
+                    return Pin::new(handshake).poll(cx).map_err(|(error, io)| (error, Some(io)));
                 }
                 State::Done => panic!("polled after it had resolved"),
             }
@@ -136,7 +147,7 @@ impl<IO> TraceTlsAccept<IO> {
 
     #[cold]
     fn timed_out(&mut self) -> TlsError {
-        let error = TlsError::timeout(&self.peer, self.shared.handshake_timeout.unwrap_or_default());
+        let error = TlsError::timeout(&self.peer, self.config.handshake_timeout.unwrap_or_default());
         if let Some(record) = self.record.take() {
             record.timed_out(&error);
         }
@@ -163,7 +174,7 @@ impl<IO> fmt::Debug for TraceTlsAccept<IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Hello(_) => "awaiting the ClientHello",
-            State::BodyRecorder(_) => "handshaking",
+            State::Handshake(_) => "handshaking",
             State::Done => "done",
         };
         f.debug_struct("TraceTlsAccept").field("state", &state).finish_non_exhaustive()

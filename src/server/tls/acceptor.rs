@@ -1,4 +1,4 @@
-use super::TraceTlsAccept;
+use super::accept::{AcceptConfig, TraceTlsAccept};
 use crate::{server::TracedStream, sink::TraceSink, tls::ChainCache};
 use rustls::ServerConfig;
 use std::{fmt, sync::Arc, time::Duration};
@@ -30,23 +30,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct TraceTlsAcceptor(pub(super) Arc<Shared>);
-
-/// What all handshakes have in common.
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) sink: TraceSink,
-    pub(super) config: Arc<ServerConfig>,
-    pub(super) handshake_timeout: Option<Duration>,
-    pub(super) chains: Arc<ChainCache>,
-}
+pub struct TraceTlsAcceptor(pub(super) Arc<AcceptConfig>);
 
 impl TraceTlsAcceptor {
     /// Records into `sink`.
     pub fn new(sink: &TraceSink, config: Arc<ServerConfig>) -> Self {
-        TraceTlsAcceptor(Arc::new(Shared {
+        TraceTlsAcceptor(Arc::new(AcceptConfig {
             sink: sink.clone(),
-            config,
+            tls: config,
             handshake_timeout: None,
             chains: Arc::new(ChainCache::new()),
         }))

@@ -2,8 +2,8 @@
 
 use super::{TlsStream, TraceTlsAccept, TraceTlsAcceptor};
 use crate::server::{
-    Accept, Incoming, TracedStream,
-    listener::{ACCEPT_BACKOFF, is_connection_error},
+    Accept, Incoming, TraceListener, TracedStream,
+    accept::{ACCEPT_BACKOFF, is_connection_error},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
@@ -40,6 +40,16 @@ pub struct TlsListener<A: Accept> {
 
 /// Else who connects and says nothing would take up room for ever.
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl<L> TraceListener<L>
+where
+    TraceListener<L>: Accept,
+{
+    /// Speaks TLS on the connections.
+    pub fn tls(self, acceptor: TraceTlsAcceptor) -> TlsListener<Self> {
+        TlsListener::new(self, acceptor)
+    }
+}
 
 impl<A: Accept> TlsListener<A> {
     pub(in crate::server) fn new(listener: A, acceptor: TraceTlsAcceptor) -> Self {
