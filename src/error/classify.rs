@@ -1,6 +1,12 @@
 //! From the errors of this world to stable codes.
 
-use super::{FailureDetail, Text};
+use super::FailureDetail;
+#[cfg(feature = "tls")]
+use super::TlsError;
+#[cfg(feature = "resolve")]
+use super::{ConnectError, ConnectErrorKind, ResolveError, ResolveErrorKind, rcode};
+#[cfg(feature = "proxy")]
+use super::{ProxyError, ProxyErrorKind, proxy::is_about_credentials};
 use crate::record::Failure;
 #[cfg(feature = "request")]
 use hyper_util::client::legacy;
@@ -12,7 +18,7 @@ use std::{error::Error, io};
 pub(crate) fn io_failure_detail(error: &io::Error) -> FailureDetail {
     let failure = io_failure(error);
     match error.raw_os_error() {
-        Some(number) => FailureDetail { failure, http2_error: None, text: Text::Os(number) },
+        Some(number) => FailureDetail::from_os(failure, number),
         None => FailureDetail::new(failure, text(error)),
     }
 }
@@ -27,10 +33,9 @@ pub(crate) fn is_connect_in_progress(error: &io::Error) -> bool {
 
 /// The code of any error, and its text with that of its sources.
 pub(crate) fn failure_detail(error: &(dyn Error + 'static)) -> FailureDetail {
-    FailureDetail {
-        http2_error: http2_error(error),
-        ..FailureDetail::new(failure(error), error_chain(error))
-    }
+    let mut detail = FailureDetail::new(failure(error), error_chain(error));
+    detail.http2_error = http2_error(error);
+    detail
 }
 
 /// Returns the HTTP/2 error code that an error in the chain carries.
@@ -175,7 +180,7 @@ pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
     while let Some(error) = next {
         append_text(&mut text, &self::text(error));
         #[cfg(feature = "tls")]
-        if let Some(error) = error.downcast_ref::<super::TlsError>() {
+        if let Some(error) = error.downcast_ref::<TlsError>() {
             append_text(&mut text, &error.cause());
             break;
         }
@@ -238,11 +243,11 @@ fn known_failure(error: &(dyn Error + 'static)) -> Option<Failure> {
         return Some(io_failure(error)).filter(|failure| !matches!(failure, Failure::Unknown(_)));
     }
     #[cfg(feature = "resolve")]
-    if let Some(error) = error.downcast_ref::<super::ConnectError>() {
+    if let Some(error) = error.downcast_ref::<ConnectError>() {
         return Some(error.failure());
     }
     #[cfg(feature = "tls")]
-    if let Some(error) = error.downcast_ref::<super::TlsError>() {
+    if let Some(error) = error.downcast_ref::<TlsError>() {
         return Some(error.failure());
     }
     #[cfg(feature = "tls")]
@@ -250,11 +255,11 @@ fn known_failure(error: &(dyn Error + 'static)) -> Option<Failure> {
         return Some(super::rustls::rustls_failure(error));
     }
     #[cfg(feature = "resolve")]
-    if let Some(error) = error.downcast_ref::<super::ResolveError>() {
+    if let Some(error) = error.downcast_ref::<ResolveError>() {
         return Some(error.failure());
     }
     #[cfg(feature = "proxy")]
-    if let Some(error) = error.downcast_ref::<super::ProxyError>() {
+    if let Some(error) = error.downcast_ref::<ProxyError>() {
         return Some(error.failure());
     }
     #[cfg(feature = "proxy")]
@@ -365,6 +370,86 @@ fn is_broken_body(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     io.is_some_and(|io| matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
         && error.to_string() == "error reading a body from connection"
+}
+
+#[cfg(feature = "resolve")]
+impl ConnectError {
+    /// Returns the stable code of the failure: that of the last attempt if any address was tried.
+    pub fn failure(&self) -> Failure {
+        match &self.kind {
+            ConnectErrorKind::Destination(_) => Failure::InvalidArgument,
+            ConnectErrorKind::Resolve(error) => failure(&**error),
+            ConnectErrorKind::NoAddress => Failure::DnsNoAnswer,
+            ConnectErrorKind::NoRuntime(_) => Failure::NoRuntime,
+            ConnectErrorKind::Attempts => {
+                self.attempts.last().map_or(Failure::Interrupted, |last| io_failure(&last.error))
+            }
+        }
+    }
+}
+
+#[cfg(feature = "resolve")]
+impl ResolveError {
+    /// Returns the stable code of the failure.
+    pub fn failure(&self) -> Failure {
+        self.inner.error.kind.failure()
+    }
+}
+
+#[cfg(feature = "resolve")]
+impl ResolveErrorKind {
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::InvalidName(_) => Failure::DnsInvalidName,
+            // To the application such a name does not exist (RFC 7686 section 2).
+            Self::Withheld | Self::NoSuchHost => Failure::DnsNxdomainError,
+            Self::NoData => Failure::DnsNoAnswer,
+            Self::Server(rcode::SERVER_FAILURE) => Failure::DnsServfailError,
+            Self::Server(rcode::REFUSED) => Failure::DnsRefusedError,
+            Self::Server(_) => Failure::DnsServerMisbehaving,
+            Self::LameReferral => Failure::DnsTemporaryFailure,
+            Self::Timeout { .. } => Failure::GenericTimeoutError,
+            Self::Io(error) => io_failure(error),
+            Self::BadReply(_) => Failure::DnsMalformed,
+            Self::NoNameservers => Failure::DnsNonRecoverableFailure,
+            Self::NoRuntime(_) => Failure::NoRuntime,
+            Self::Skipped(_) => Failure::NameserversSkipped,
+        }
+    }
+}
+
+#[cfg(feature = "proxy")]
+impl ProxyError {
+    /// Returns the stable code of the failure.
+    pub fn failure(&self) -> Failure {
+        match &self.kind {
+            ProxyErrorKind::Target(_) => Failure::InvalidArgument,
+            ProxyErrorKind::Resolve(error) => failure(&**error),
+            ProxyErrorKind::NoAddress => Failure::DnsNoAnswer,
+            ProxyErrorKind::Status { status, .. } if is_about_credentials(*status) => {
+                Failure::ProxyAuthenticationRequired
+            }
+            ProxyErrorKind::SocksMethod { .. } | ProxyErrorKind::SocksCredentials => {
+                Failure::ProxyAuthenticationRequired
+            }
+            ProxyErrorKind::Status { .. } | ProxyErrorKind::SocksReply(_) => Failure::ProxyRefused,
+            ProxyErrorKind::Http(error) => failure(error),
+            ProxyErrorKind::Http2 => Failure::HttpProtocolError,
+            ProxyErrorKind::SocksProtocol(_) => Failure::SocksProtocolError,
+            ProxyErrorKind::Io(error) => io_failure(error),
+            ProxyErrorKind::TimedOut(_) => Failure::GenericTimeoutError,
+            ProxyErrorKind::NoRuntime(_) => Failure::NoRuntime,
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl TlsError {
+    /// Returns the text of the cause: that of the source with its own sources, and the hint.
+    pub(crate) fn cause(&self) -> String {
+        self.source()
+            .map_or_else(|| self.text.clone(), |source| format!("{}{}", error_chain(source), self.hint))
+    }
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -38,20 +38,6 @@ pub struct ConnectAttempt {
 }
 
 impl ConnectError {
-    /// The stable code of what went wrong: of the last attempt where addresses were tried.
-    pub fn failure(&self) -> Failure {
-        match &self.kind {
-            ConnectErrorKind::Destination(_) => Failure::InvalidArgument,
-            ConnectErrorKind::Resolve(error) => super::classify::failure(&**error),
-            ConnectErrorKind::NoAddress => Failure::DnsNoAnswer,
-            ConnectErrorKind::NoRuntime(_) => Failure::NoRuntime,
-            ConnectErrorKind::Attempts => self
-                .attempts
-                .last()
-                .map_or(Failure::Interrupted, |last| super::classify::io_failure(&last.error)),
-        }
-    }
-
     /// Every address that was tried, with its own error.
     pub fn attempts(&self) -> &[ConnectAttempt] {
         &self.attempts

@@ -1,7 +1,6 @@
 //! Why a proxy did not lead where it was asked to.
 
-use super::{NoRuntime, classify};
-use crate::record::Failure;
+use super::NoRuntime;
 use http::StatusCode;
 use std::{error::Error, fmt, io, time::Duration};
 
@@ -47,28 +46,6 @@ pub(crate) enum ProxyErrorKind {
 }
 
 impl ProxyError {
-    /// The stable code of what went wrong.
-    pub fn failure(&self) -> Failure {
-        match &self.kind {
-            ProxyErrorKind::Target(_) => Failure::InvalidArgument,
-            ProxyErrorKind::Resolve(error) => classify::failure(&**error),
-            ProxyErrorKind::NoAddress => Failure::DnsNoAnswer,
-            ProxyErrorKind::Status { status, .. } if is_about_credentials(*status) => {
-                Failure::ProxyAuthenticationRequired
-            }
-            ProxyErrorKind::SocksMethod { .. } | ProxyErrorKind::SocksCredentials => {
-                Failure::ProxyAuthenticationRequired
-            }
-            ProxyErrorKind::Status { .. } | ProxyErrorKind::SocksReply(_) => Failure::ProxyRefused,
-            ProxyErrorKind::Http(error) => classify::failure(error),
-            ProxyErrorKind::Http2 => Failure::HttpProtocolError,
-            ProxyErrorKind::SocksProtocol(_) => Failure::SocksProtocolError,
-            ProxyErrorKind::Io(error) => classify::io_failure(error),
-            ProxyErrorKind::TimedOut(_) => Failure::GenericTimeoutError,
-            ProxyErrorKind::NoRuntime(_) => Failure::NoRuntime,
-        }
-    }
-
     /// The status with which an HTTP proxy answered CONNECT, where it did not connect.
     pub fn status(&self) -> Option<StatusCode> {
         match &self.kind {
@@ -153,7 +130,7 @@ impl Error for ProxyError {
 }
 
 /// Only a server says 401; but to a CONNECT nobody answers so but the proxy, and tinyproxy does.
-fn is_about_credentials(status: StatusCode) -> bool {
+pub(super) fn is_about_credentials(status: StatusCode) -> bool {
     matches!(status, StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED)
 }
 

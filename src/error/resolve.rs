@@ -2,8 +2,7 @@
 
 use std::{error::Error, fmt, io, net::SocketAddr};
 
-use super::{NoRuntime, classify};
-use crate::record::Failure;
+use super::NoRuntime;
 
 /// A lookup that brought no address.
 ///
@@ -11,13 +10,13 @@ use crate::record::Failure;
 /// last nameserver asked; all the rest is in the trace.
 #[derive(Debug)]
 pub struct ResolveError {
-    inner: Box<Inner>,
+    pub(super) inner: Box<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     name: String,
-    fault: LookupError,
+    pub(super) error: LookupError,
 }
 
 /// Response codes of DNS messages (RFC 1035 section 4.1.1).
@@ -60,8 +59,8 @@ pub(crate) enum ResolveErrorKind {
 }
 
 impl ResolveError {
-    pub(crate) fn new(name: &str, fault: LookupError) -> Self {
-        Self { inner: Box::new(Inner { name: name.to_owned(), fault }) }
+    pub(crate) fn new(name: &str, error: LookupError) -> Self {
+        Self { inner: Box::new(Inner { name: name.to_owned(), error }) }
     }
 
     /// The name as it was asked for, without any search domain.
@@ -71,60 +70,27 @@ impl ResolveError {
 
     /// The nameserver that the error came from; `None` when none was asked.
     pub fn nameserver(&self) -> Option<SocketAddr> {
-        self.inner.fault.nameserver
-    }
-
-    /// The stable code.
-    pub fn failure(&self) -> Failure {
-        self.inner.fault.kind.failure()
+        self.inner.error.nameserver
     }
 }
 
 impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { name, fault } = &*self.inner;
+        let Inner { name, error } = &*self.inner;
         write!(f, "lookup {}", name.escape_debug())?;
-        if let Some(nameserver) = fault.nameserver {
+        if let Some(nameserver) = error.nameserver {
             write!(f, " on {nameserver}")?;
         }
-        write!(f, ": {}", fault.kind)
+        write!(f, ": {}", error.kind)
     }
 }
 
 impl Error for ResolveError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.inner.fault.kind {
+        match &self.inner.error.kind {
             ResolveErrorKind::Io(error) => Some(error),
             _ => None,
         }
-    }
-}
-
-impl ResolveErrorKind {
-    pub(crate) fn failure(&self) -> Failure {
-        match self {
-            Self::InvalidName(_) => Failure::DnsInvalidName,
-            // To the application such a name does not exist (RFC 7686 section 2).
-            Self::Withheld | Self::NoSuchHost => Failure::DnsNxdomainError,
-            Self::NoData => Failure::DnsNoAnswer,
-            Self::Server(code) => server_failure(*code),
-            Self::LameReferral => Failure::DnsTemporaryFailure,
-            Self::Timeout { .. } => Failure::GenericTimeoutError,
-            Self::Io(error) => classify::io_failure(error),
-            Self::BadReply(_) => Failure::DnsMalformed,
-            Self::NoNameservers => Failure::DnsNonRecoverableFailure,
-            Self::NoRuntime(_) => Failure::NoRuntime,
-            Self::Skipped(_) => Failure::NameserversSkipped,
-        }
-    }
-}
-
-/// The code of a response that is neither an answer nor NXDOMAIN.
-fn server_failure(code: u16) -> Failure {
-    match code {
-        rcode::SERVER_FAILURE => Failure::DnsServfailError,
-        rcode::REFUSED => Failure::DnsRefusedError,
-        _ => Failure::DnsServerMisbehaving,
     }
 }
 
@@ -180,9 +146,9 @@ mod tests {
         assert!(refused.source().is_some());
         let skipped = [("10.0.0.1:53", "no route"), ("10.0.0.2:53", "wrong port")];
         let skipped = skipped.map(|(server, why)| (server.parse().unwrap(), why.to_owned())).to_vec();
-        let fault = LookupError { kind: ResolveErrorKind::Skipped(skipped), nameserver: None };
+        let error = LookupError { kind: ResolveErrorKind::Skipped(skipped), nameserver: None };
         assert_eq!(
-            ResolveError::new("a\nb", fault).to_string(),
+            ResolveError::new("a\nb", error).to_string(),
             "lookup a\\nb: all nameservers were skipped (10.0.0.1:53: no route; 10.0.0.2:53: wrong port)"
         );
     }

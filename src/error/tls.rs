@@ -13,11 +13,11 @@ use crate::record::Failure;
 /// (`rustls::Error`) or of its PEM reader (`rustls::pki_types::pem::Error`).
 #[derive(Debug)]
 pub struct TlsError {
-    text: String,
+    pub(super) text: String,
     failure: Failure,
     source: Source,
     /// An addition to the text of the source, shown after it.
-    hint: &'static str,
+    pub(super) hint: &'static str,
 }
 
 #[derive(Debug)]
@@ -86,14 +86,6 @@ impl TlsError {
             Source::None | Source::Io(_) => Source::None,
         };
         TlsError { text: self.text.clone(), failure: self.failure.clone(), source, hint: self.hint }
-    }
-
-    /// Returns the text of what is behind the error, with all that is known of it.
-    pub(crate) fn cause(&self) -> String {
-        self.source().map_or_else(
-            || self.text.clone(),
-            |source| format!("{}{}", super::classify::error_chain(source), self.hint),
-        )
     }
 }
 
