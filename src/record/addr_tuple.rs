@@ -4,25 +4,26 @@ use serde::{Deserialize, Serialize};
 
 use super::Text;
 
-/// The two addresses of a connection. Whose they are, and on which side of a NAT, depends on the record.
+/// The source and destination address of a connection. The field that holds the tuple says whose they are, and on which
+/// side of a NAT.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct AddrTuple {
-    /// Source address.
+    /// The source address.
     #[serde(rename = "srcIP")]
     pub src_ip: Text,
-    /// Source port.
+    /// The source port.
     pub src_port: u16,
-    /// Destination address.
+    /// The destination address.
     #[serde(rename = "dstIP")]
     pub dst_ip: Text,
-    /// Destination port.
+    /// The destination port.
     pub dst_port: u16,
 }
 
 impl AddrTuple {
-    /// The addresses of a connection between two sockets; an unknown one is left empty.
+    /// Creates the tuple of a connection between two sockets. An unknown address is left empty.
     pub fn new(src: impl Into<Option<SocketAddr>>, dst: impl Into<Option<SocketAddr>>) -> Self {
         let parts = |addr: Option<SocketAddr>| match addr {
             Some(addr) => (addr.ip().into(), addr.port()),
@@ -32,8 +33,8 @@ impl AddrTuple {
         AddrTuple { src_ip, src_port, dst_ip, dst_port }
     }
 
-    /// The same connection as its other end sees it, unless there is NAT in between: source and destination
-    /// swapped.
+    /// Returns the tuple with source and destination swapped: the connection as its other end sees it, if there is no
+    /// NAT.
     pub fn reversed(&self) -> Self {
         AddrTuple {
             src_ip: self.dst_ip.clone(),

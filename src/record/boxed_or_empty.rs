@@ -6,10 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Text, TraceId};
 
-/// A part that most records do not have. It is no larger than a pointer, and takes memory only where it is not
-/// empty.
+/// A value that most records leave empty, stored in one pointer and allocated only when it is not empty.
 ///
-/// It can be used as what it holds, which is empty until something is written to it:
+/// It dereferences to `T`, which is [empty](Empty) until something is written to it:
 ///
 /// ```
 /// use nettrace::record::{Attempt, HttpReqTrace};
@@ -22,12 +21,12 @@ use super::{Text, TraceId};
 /// ```
 pub struct BoxedOrEmpty<T>(Option<Box<T>>);
 
-/// What can be absent: it is the same as its empty value.
+/// A type with an empty value that means "absent".
 pub trait Empty: Sized + 'static {
     /// The empty value.
     const EMPTY: &'static Self;
 
-    /// Whether this is the empty value.
+    /// Returns `true` if this is the empty value.
     fn is_empty(&self) -> bool;
 }
 
@@ -56,14 +55,14 @@ impl<T: 'static> Empty for Vec<T> {
 }
 
 impl<T> BoxedOrEmpty<T> {
-    /// Nothing.
+    /// Creates an empty value. Does not allocate.
     pub const fn new() -> Self {
         BoxedOrEmpty(None)
     }
 }
 
 impl<T: Empty> BoxedOrEmpty<T> {
-    /// Whether it is empty.
+    /// Returns `true` if the value is empty.
     pub fn is_empty(&self) -> bool {
         self.0.as_deref().is_none_or(T::is_empty)
     }

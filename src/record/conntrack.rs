@@ -6,7 +6,7 @@ use super::open_enum::{NameVisitor, open_enum};
 use super::serde_helpers::is_default;
 use super::{AddrTuple, Timestamp};
 
-/// An entry of the kernel's connection tracking (netfilter conntrack), for the connection that holds it.
+/// A connection's entry in the kernel's connection tracking (netfilter conntrack).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
@@ -18,39 +18,38 @@ pub struct ConntrackEntry {
     /// The state of a TCP connection.
     #[serde(skip_serializing_if = "is_default")]
     pub tcp_state: TcpState,
-    /// The mark that was put on the connection (CONNMARK).
+    /// The mark of the connection (CONNMARK).
     pub mark: u32,
-    /// Addresses as the connection's originator sees them, before NAT.
+    /// The addresses as the connection's originator sees them, before NAT.
     pub addr_orig: AddrTuple,
-    /// Addresses in the direction of replies, after NAT.
+    /// The addresses in the direction of replies, after NAT.
     pub addr_reply: AddrTuple,
-    /// Packets towards the remote endpoint.
+    /// The number of packets to the remote endpoint.
     pub packets_sent: u64,
-    /// Packets from the remote endpoint.
+    /// The number of packets from the remote endpoint.
     pub packets_recv: u64,
-    /// Bytes towards the remote endpoint, with all headers from the network layer on.
+    /// The number of bytes to the remote endpoint, including the headers from the network layer up.
     pub bytes_sent: u64,
-    /// Bytes from the remote endpoint, with all headers from the network layer on.
+    /// The number of bytes from the remote endpoint, including the headers from the network layer up.
     pub bytes_recv: u64,
-    /// The zone that the entry is in (`ct zone`), unless it is the default one, 0.
+    /// The zone of the entry (`ct zone`); `None` for the default zone, 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<u16>,
     /// The kernel's identifier of the entry, as `conntrack -L -o id` shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u32>,
-    /// When the kernel made the entry, where it keeps that (`nf_conntrack_timestamp`). Absolute.
+    /// When the kernel created the entry, if it records that (`nf_conntrack_timestamp`). Absolute.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub start_at: Timestamp,
-    /// When the kernel gave the entry up, where it tells. Absolute.
+    /// When the kernel destroyed the entry, if it reports that. Absolute.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub stop_at: Timestamp,
 }
 
 open_enum! {
-    /// The state of a TCP connection in the eyes of conntrack (`tcp_conntrack_names` in the kernel's
-    /// `nf_conntrack_proto_tcp.c`).
+    /// The state of a TCP connection in conntrack (`tcp_conntrack_names` in the kernel's `nf_conntrack_proto_tcp.c`).
     pub enum TcpState {
-        /// Not known, or not TCP.
+        /// Unknown, or not TCP.
         #[default]
         None = "none" | "",
         /// A SYN was seen.
@@ -75,7 +74,7 @@ open_enum! {
 }
 
 impl From<u8> for TcpState {
-    /// From the kernel's number (`enum tcp_conntrack`).
+    /// Converts the kernel's number (`enum tcp_conntrack`).
     fn from(state: u8) -> Self {
         match state {
             1 => TcpState::SynSent,
@@ -94,12 +93,12 @@ impl From<u8> for TcpState {
 
 /// The flags of a conntrack entry (`enum ip_conntrack_status` in the kernel's `nf_conntrack_common.h`).
 ///
-/// Written as names in the order of their bits, `seen-reply|assured|confirmed`. A bit without a name is
-/// written in hexadecimal; names that are not known are kept, and written after the known ones.
+/// Written as names in the order of their bits, `seen-reply|assured|confirmed`. A bit without a name is written in
+/// hexadecimal. Unknown names are kept and written after the known ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ConntrackStatus {
     bits: u32,
-    /// Names that are not known, joined by `|`.
+    /// The unknown names, joined by `|`.
     other: Option<Box<str>>,
 }
 
@@ -125,7 +124,7 @@ const FLAGS: [&str; 16] = [
 impl ConntrackStatus {
     /// Packets were seen in both directions.
     pub const SEEN_REPLY: u32 = 1 << 1;
-    /// The entry is not dropped early when the table is full.
+    /// The entry is not evicted early when the table is full.
     pub const ASSURED: u32 = 1 << 2;
     /// The first packet has left the host.
     pub const CONFIRMED: u32 = 1 << 3;
@@ -134,17 +133,17 @@ impl ConntrackStatus {
     /// The destination address is translated.
     pub const DST_NAT: u32 = 1 << 5;
 
-    /// The flags as the kernel's bits.
+    /// Returns the flags as the kernel's bits.
     pub fn bits(&self) -> u32 {
         self.bits
     }
 
-    /// Whether all of these bits are set.
+    /// Returns `true` if all of these bits are set.
     pub fn contains(&self, bits: u32) -> bool {
         self.bits & bits == bits
     }
 
-    /// The names of the flags, in the order in which they are written.
+    /// Returns the names of the flags, in the order in which they are written.
     fn names(&self) -> impl Iterator<Item = FlagName<'_>> {
         let of_bit = |bit: u32| match FLAGS.get(bit as usize) {
             Some(name) => FlagName::Known(name),
@@ -186,7 +185,7 @@ impl From<&str> for ConntrackStatus {
 fn flag(name: &str) -> Option<u32> {
     match FLAGS.iter().position(|known| *known == name) {
         Some(bit) => Some(1 << bit),
-        // Only what is written like this: one bit that has no name, in lower case.
+        // Accepts only what [`Display`](fmt::Display) writes: one unnamed bit, in lower case.
         None => u32::from_str_radix(name.strip_prefix("0x")?, 16).ok().filter(|bits| {
             bits.is_power_of_two() && *bits >> FLAGS.len() != 0 && format!("{bits:#x}") == name
         }),

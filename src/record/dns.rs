@@ -5,15 +5,15 @@ use super::serde_helpers::{is_default, null_as_default};
 use super::trace_list::Record;
 use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, TruncatedFields};
 
-/// The conversation with one nameserver over one connection (RFC 1035).
+/// The messages exchanged with a nameserver over one connection (RFC 1035).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DnsQueryTrace {
-    /// Identifies the conversation.
+    /// The identifier of the exchange.
     #[serde(rename = "traceID")]
     pub trace_id: TraceId,
-    /// The dial for which a name is looked up.
+    /// The dial that the name was looked up for.
     pub from_dial: TraceId,
     /// The UDP or TCP connection that carried the messages.
     pub connection: TraceId,
@@ -23,16 +23,16 @@ pub struct DnsQueryTrace {
     /// The messages received, in order.
     #[serde(deserialize_with = "null_as_default")]
     pub dns_reply_msgs: Vec<DnsReplyMsg>,
-    /// When the conversation ended.
+    /// When the exchange ended.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub end_at: Timestamp,
-    /// Why it brought no answer.
+    /// Why the exchange brought no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// How the conversation ended.
+    /// How the exchange ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<EndReason>,
-    /// Fields that were cut because they were over their limit, with their original sizes.
+    /// The fields that were cut because they exceeded their limit, with their original sizes.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
@@ -50,18 +50,18 @@ impl Record for DnsQueryTrace {
 pub struct DnsQueryMsg {
     /// When the message was written to the socket.
     pub sent_at: Timestamp,
-    /// Ties the reply to the query.
+    /// The identifier that matches a reply to its query.
     pub id: u16,
-    /// Whether the nameserver is to ask others (RD).
+    /// Whether the nameserver is asked to query others (RD).
     pub recursion_desired: bool,
-    /// Whether the message was cut short (TC).
+    /// Whether the message is truncated (TC).
     pub truncated: bool,
-    /// Bytes of the message, without the length that precedes it over TCP.
+    /// The length of the message in bytes, without the length prefix over TCP.
     pub size: u32,
-    /// What is asked.
+    /// The questions.
     #[serde(deserialize_with = "null_as_default")]
     pub questions: Vec<DnsQuestion>,
-    /// Bytes of the longest reply that is accepted over UDP (EDNS, RFC 6891); 0 without EDNS.
+    /// The maximum length in bytes of a reply over UDP (EDNS, RFC 6891); 0 without EDNS.
     #[serde(rename = "optUDPPayloadSize", skip_serializing_if = "is_default")]
     pub opt_udp_payload_size: u16,
 }
@@ -71,9 +71,9 @@ pub struct DnsQueryMsg {
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DnsQuestion {
-    /// The name in question, ending with a dot.
+    /// The name that is looked up, ending with a dot.
     pub name: Text,
-    /// The type of record that is asked for.
+    /// The type of the requested records.
     pub r#type: DnsResType,
     /// The class; 1 is the Internet.
     pub class: u16,
@@ -86,26 +86,26 @@ pub struct DnsQuestion {
 pub struct DnsReplyMsg {
     /// When the message was read from the socket.
     pub recv_at: Timestamp,
-    /// Ties the reply to the query.
+    /// The identifier that matches a reply to its query.
     pub id: u16,
     /// Whether the nameserver is an authority for the name (AA).
     pub authoritative: bool,
-    /// Whether the nameserver asks others (RA).
+    /// Whether the nameserver can query others (RA).
     pub recursion_available: bool,
-    /// Whether the message was cut short (TC).
+    /// Whether the message is truncated (TC).
     pub truncated: bool,
-    /// Bytes of the message, without the length that precedes it over TCP.
+    /// The length of the message in bytes, without the length prefix over TCP.
     pub size: u32,
-    /// How the nameserver fared; `None` if the message ended before it said so.
+    /// The response code; `None` if the message ends before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub r_code: Option<DnsRCode>,
     /// The records of the answer section.
     #[serde(deserialize_with = "null_as_default")]
     pub answers: Vec<DnsAnswer>,
-    /// Why the message was not taken for a reply: `id mismatch`, `question mismatch`, `malformed: …`.
+    /// Why the message was not accepted as a reply: `id mismatch`, `question mismatch`, `malformed: …`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ignored: String,
-    /// Names `answers` with their original count if some were left out.
+    /// Has an entry `answers` with the original count if some were left out.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
@@ -115,20 +115,20 @@ pub struct DnsReplyMsg {
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DnsAnswer {
-    /// The name to which the record belongs, ending with a dot.
+    /// The owner name of the record, ending with a dot.
     pub name: Text,
     /// The type of the record.
     pub r#type: DnsResType,
     /// The class; 1 is the Internet.
     pub class: u16,
-    /// For how many seconds the record holds.
+    /// The time to live in seconds.
     pub ttl: u32,
-    /// The address (A, AAAA) or name (CNAME, NS, PTR, MX) that it gives; empty for other types.
+    /// The address (A, AAAA) or name (CNAME, NS, PTR, MX) in the record; empty for other types.
     #[serde(skip_serializing_if = "is_default")]
     pub resolved_val: Text,
 }
 
-/// Defines the enum and its way from the number on the wire.
+/// Defines an open enum and its conversion from the number on the wire.
 macro_rules! numbered_enum {
     (
         $(#[$meta:meta])*
@@ -148,7 +148,7 @@ macro_rules! numbered_enum {
         }
 
         impl From<u16> for $name {
-            /// From the number on the wire.
+            /// Converts the number on the wire.
             fn from(number: u16) -> Self {
                 match number {
                     $( $number => Self::$variant, )+
@@ -160,16 +160,16 @@ macro_rules! numbered_enum {
 }
 
 numbered_enum! {
-    /// The type of a resource record (IANA, DNS parameters, "Resource Record (RR) TYPEs"), as far as the
-    /// format has a name for it.
+    /// The type of a resource record (IANA, DNS parameters, "Resource Record (RR) TYPEs"), limited to the types that
+    /// the Go package has names for.
     pub enum DnsResType {
-        /// Every other type.
+        /// Any other type.
         Unrecognized = "unrecognized-type",
         /// IPv4 address.
         A = "A", 1;
         /// Name server.
         Ns = "NS", 2;
-        /// The name is an alias of another one.
+        /// Alias of another name.
         Cname = "CNAME", 5;
         /// Start of a zone of authority.
         Soa = "SOA", 6;
@@ -189,7 +189,7 @@ numbered_enum! {
         Aaaa = "AAAA", 28;
         /// Location of a service.
         Srv = "SRV", 33;
-        /// Not a record but the options of EDNS.
+        /// The options of EDNS, which are no record.
         Opt = "OPT", 41;
         /// Transfer of a zone.
         Axfr = "AXFR", 252;
@@ -199,21 +199,22 @@ numbered_enum! {
 }
 
 numbered_enum! {
-    /// How a nameserver fared (IANA, DNS parameters, "DNS RCODEs"), as far as the format has a name for it.
+    /// The response code of a nameserver (IANA, DNS parameters, "DNS RCODEs"), limited to the codes that the Go package
+    /// has names for.
     pub enum DnsRCode {
-        /// Every other code.
+        /// Any other code.
         Unrecognized = "unrecognized-rcode",
-        /// NOERROR: no error, which does not mean that there is an answer.
+        /// NOERROR: no error. The reply may still have no answer.
         NoError = "no-error", 0;
         /// FORMERR: the nameserver did not understand the query.
         FormatErr = "format-error", 1;
-        /// SERVFAIL: the nameserver could not find out.
+        /// SERVFAIL: the nameserver failed to get an answer.
         ServFail = "server-fail", 2;
         /// NXDOMAIN: the name does not exist.
         NxDomain = "non-existent-domain", 3;
-        /// NOTIMP: the nameserver cannot do this.
+        /// NOTIMP: the nameserver does not support this kind of query.
         NotImp = "not-implemented", 4;
-        /// REFUSED: the nameserver will not do this.
+        /// REFUSED: the nameserver refuses by policy.
         Refused = "query-refused", 5;
     }
 }

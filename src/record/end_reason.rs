@@ -1,28 +1,28 @@
 use super::open_enum::open_enum;
 
 open_enum! {
-    /// Why something that had begun came to its end.
+    /// The reason why a record ended.
     ///
-    /// Every record that begins ends exactly once, whatever becomes of it.
+    /// Every record that begins ends exactly once.
     pub enum EndReason {
-        /// Our side closed it in the normal course of things.
+        /// This side closed it normally.
         #[default]
         Closed = "closed",
-        /// The other side closed it.
+        /// The peer closed it.
         PeerClosed = "peer-closed",
-        /// An error ended it: see the record's `failure`.
+        /// An error ended it. The record's `failure` names the error.
         Failed = "failed",
-        /// It was dropped before it was done.
+        /// It was dropped before it was complete.
         Cancelled = "cancelled",
-        /// Another attempt of the same dial was faster (RFC 8305).
+        /// Another attempt of the same dial succeeded first (RFC 8305).
         LostRace = "lost-race",
-        /// A timer of ours expired.
+        /// A timeout of the client expired.
         Timeout = "timeout",
-        /// The pool closed it because too many connections were idle, or one for too long.
+        /// The pool closed it because too many connections were idle, or this one for too long.
         IdleLimit = "idle-limit",
-        /// It went on where nobody watches it any more: it has no time of its end.
+        /// It continued unobserved, for example in a foreign client. Its end time is unknown.
         Unobserved = "unobserved",
-        /// The sink was closed while it was still running.
+        /// The sink was closed while it was running.
         SinkClosed = "sink-closed",
     }
 }

@@ -7,27 +7,27 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::limits::{MAX_ERROR_BYTES, limit};
 use super::{BoxedOrEmpty, Text};
 
-/// Defines the codes once, for the enum, the way out and the way in.
+/// Defines the enum, its conversion to a code and its conversion from a code from one list.
 macro_rules! failures {
     ($( $(#[$meta:meta])* $variant:ident = $code:literal, )+) => {
-        /// A stable code for what went wrong, beside the text of the error.
+        /// A stable code for the cause of a failure, recorded next to the text of the error.
         ///
-        /// The vocabulary is OONI's (data format df-007, "Errors"). Codes that OONI has no word for begin
-        /// with `x_`; an error that fits no code is `unknown_failure: <text>`. A code read from a trace that
-        /// this version does not know is kept as it came.
+        /// The codes are OONI's (data format df-007, "Errors"). Codes that OONI does not have begin with `x_`. An error
+        /// that fits no code becomes `unknown_failure: <text>`. A code that this version does not know is kept as it
+        /// was read.
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Failure {
             $( $(#[$meta])* $variant, )+
-            /// What fits no other code: see [`Failure::unknown`].
+            /// An error that fits no other code. See [`Failure::unknown`].
             Unknown(UnknownFailure),
         }
 
         impl Failure {
-            /// Every failure that has a code of its own, in the order of their definition.
+            /// All failures with a code of their own, in the order of their definition.
             pub const KNOWN: &[Failure] = &[$( Failure::$variant, )+];
 
-            /// The code as text, such as `connection_refused`.
+            /// Returns the code as text, such as `connection_refused`.
             pub fn as_str(&self) -> &str {
                 match self {
                     $( Failure::$variant => $code, )+
@@ -37,7 +37,7 @@ macro_rules! failures {
         }
 
         impl From<&str> for Failure {
-            /// Never fails: a code that is not known is kept as it is.
+            /// Converts a code. An unknown one is kept as it is.
             fn from(code: &str) -> Self {
                 match code {
                     $( $code => Failure::$variant, )+
@@ -49,64 +49,64 @@ macro_rules! failures {
 }
 
 failures! {
-    /// The peer's host has nobody listening on that port (`ECONNREFUSED`).
+    /// No process listens on that port of the peer (`ECONNREFUSED`).
     ConnectionRefused = "connection_refused",
-    /// The peer cut the connection off (`ECONNRESET`).
+    /// The peer reset the connection (`ECONNRESET`).
     ConnectionReset = "connection_reset",
-    /// The connection was aborted on this side (`ECONNABORTED`).
+    /// The local kernel aborted the connection (`ECONNABORTED`).
     ConnectionAborted = "connection_aborted",
-    /// The connection had been closed before, on this side (`ESHUTDOWN`).
+    /// The connection was already closed locally (`ESHUTDOWN`).
     ConnectionAlreadyClosed = "connection_already_closed",
-    /// No route leads to the host (`EHOSTUNREACH`).
+    /// There is no route to the host (`EHOSTUNREACH`).
     HostUnreachable = "host_unreachable",
-    /// No route leads to the network (`ENETUNREACH`).
+    /// There is no route to the network (`ENETUNREACH`).
     NetworkUnreachable = "network_unreachable",
     /// The network interface is down (`ENETDOWN`).
     NetworkDown = "network_down",
     /// The network dropped the connection (`ENETRESET`).
     NetworkReset = "network_reset",
-    /// A timer of ours expired.
+    /// A timeout of the client expired. See [`TimedOut`](Failure::TimedOut) for the kernel's.
     GenericTimeoutError = "generic_timeout_error",
-    /// The stream ended where more was expected.
+    /// The stream ended where more data was expected.
     EofError = "eof_error",
-    /// The operation was dropped before it was done.
+    /// The operation was cancelled: its future was dropped.
     Interrupted = "interrupted",
 
     /// The name does not exist (NXDOMAIN, RFC 1035 section 4.1.1).
     DnsNxdomainError = "dns_nxdomain_error",
-    /// The nameserver failed (SERVFAIL).
+    /// The nameserver reported a failure of its own (SERVFAIL).
     DnsServfailError = "dns_servfail_error",
-    /// The nameserver refused (REFUSED).
+    /// The nameserver refused the query (REFUSED).
     DnsRefusedError = "dns_refused_error",
-    /// The nameserver answered with another error (FORMERR, NOTIMP and the rest).
+    /// The nameserver answered with another error code (FORMERR, NOTIMP and others).
     DnsServerMisbehaving = "dns_server_misbehaving",
-    /// The name exists, but has no address.
+    /// The name exists but has no address.
     DnsNoAnswer = "dns_no_answer",
-    /// The look-up failed and would fail again (`EAI_FAIL`).
+    /// The lookup failed permanently (`EAI_FAIL`).
     DnsNonRecoverableFailure = "dns_non_recoverable_failure",
-    /// The look-up failed but may succeed later (`EAI_AGAIN`).
+    /// The lookup failed temporarily (`EAI_AGAIN`).
     DnsTemporaryFailure = "dns_temporary_failure",
 
-    /// The certificate leads to no root that is trusted.
+    /// The certificate chain does not end at a trusted root.
     SslUnknownAuthority = "ssl_unknown_authority",
-    /// The certificate is not for that name.
+    /// The certificate is not valid for the name of the server.
     SslInvalidHostname = "ssl_invalid_hostname",
-    /// The certificate is not acceptable otherwise: expired, not yet valid, revoked, malformed.
+    /// The certificate is invalid for another reason: expired, not yet valid, revoked or malformed.
     SslInvalidCertificate = "ssl_invalid_certificate",
-    /// The handshake failed otherwise.
+    /// The handshake failed for another reason.
     SslFailedHandshake = "ssl_failed_handshake",
 
-    /// The kernel gave up waiting for the peer (`ETIMEDOUT`).
+    /// The kernel stopped waiting for the peer (`ETIMEDOUT`).
     TimedOut = "x_timed_out",
     /// The address family is not available (`EAFNOSUPPORT`).
     AddressFamilyNotSupported = "x_address_family_not_supported",
     /// The local address is already in use (`EADDRINUSE`).
     AddressInUse = "x_address_in_use",
-    /// The local address is not one of this host (`EADDRNOTAVAIL`).
+    /// The local address does not belong to this host (`EADDRNOTAVAIL`).
     AddressNotAvailable = "x_address_not_available",
     /// The operation is not permitted (`EACCES`, `EPERM`).
     PermissionDenied = "x_permission_denied",
-    /// An argument was not valid (`EINVAL`).
+    /// An argument is invalid (`EINVAL`).
     InvalidArgument = "x_invalid_argument",
     /// The message is too long for the socket (`EMSGSIZE`).
     MessageSize = "x_message_size",
@@ -114,75 +114,75 @@ failures! {
     NoBufferSpace = "x_no_buffer_space",
     /// The socket is not connected (`ENOTCONN`).
     NotConnected = "x_not_connected",
-    /// The peer does not speak TLS.
+    /// The peer does not speak TLS: its first bytes are no TLS record.
     TlsNotTls = "x_tls_not_tls",
     /// The peer ended the session with an alert.
     TlsAlert = "x_tls_alert",
-    /// The peer demands a client certificate, or rejects the one it was shown; of an accepted connection, the peer
-    /// has shown none.
+    /// The server requires a client certificate or rejects the one it was sent. On an accepted connection: the client
+    /// sent none.
     TlsClientCertificateRequired = "x_tls_client_certificate_required",
     /// This machine has no trusted root certificates.
     NoRootCertificates = "x_no_root_certificates",
-    /// The TLS configuration cannot be used: its versions, certificate or key.
+    /// The TLS configuration is unusable: its versions, certificate or key.
     TlsConfiguration = "x_tls_configuration",
-    /// Every nameserver was skipped by the configuration.
+    /// All configured nameservers were skipped.
     NameserversSkipped = "x_nameservers_skipped",
-    /// A DNS message could not be read.
+    /// A DNS message is malformed.
     DnsMalformed = "x_dns_malformed",
-    /// The name is not one that DNS can carry.
+    /// The name cannot be encoded in a DNS message.
     DnsInvalidName = "x_dns_invalid_name",
-    /// The target's address could not be understood.
+    /// The address of the target cannot be parsed.
     InvalidTarget = "x_invalid_target",
-    /// The proxy demands credentials, or rejects those that it was shown.
+    /// The proxy requires credentials or rejects those it was sent.
     ProxyAuthenticationRequired = "x_proxy_authentication_required",
-    /// The proxy did not make the connection that it was asked for.
+    /// The proxy refused to connect, or could not connect, to the target.
     ProxyRefused = "x_proxy_refused",
-    /// The proxy broke the rules of SOCKS5 (RFC 1928), or does not speak it.
+    /// The proxy violated SOCKS5 (RFC 1928) or does not speak it.
     SocksProtocolError = "x_socks_protocol_error",
-    /// The peer broke the rules of HTTP.
+    /// The peer violated HTTP.
     HttpProtocolError = "x_http_protocol_error",
-    /// The stream was reset (RST_STREAM, RFC 9113 section 6.4).
+    /// The peer reset the HTTP/2 stream (RST_STREAM, RFC 9113 section 6.4).
     Http2StreamReset = "x_http2_stream_reset",
-    /// The connection was given up (GOAWAY, RFC 9113 section 6.8).
+    /// The peer shut the HTTP/2 connection down (GOAWAY, RFC 9113 section 6.8).
     Http2Goaway = "x_http2_goaway",
-    /// The body that was to be sent failed.
+    /// The body of the request returned an error while it was sent.
     RequestBodyError = "x_request_body_error",
-    /// The body of the response that was to be sent failed.
+    /// The body of the response returned an error while it was sent, on the server.
     ResponseBodyError = "x_response_body_error",
-    /// The service that was to answer panicked, or the body of its response.
+    /// The service, or the body of its response, panicked.
     ServicePanicked = "x_service_panicked",
-    /// The body that was received could not be decoded.
+    /// The content encoding of the response body is broken.
     DecodingError = "x_decoding_error",
-    /// The future was polled outside a tokio runtime.
+    /// A future was polled outside a tokio runtime.
     NoRuntime = "x_no_runtime",
-    /// The client had been closed.
+    /// The client is closed.
     ClientClosed = "x_client_closed",
-    /// More redirects than are followed.
+    /// The limit of redirects was exceeded.
     TooManyRedirects = "x_too_many_redirects",
-    /// A redirect that cannot be followed: no or a broken `Location`, or a scheme that is not HTTP.
+    /// The redirect cannot be followed: `Location` is missing or invalid, or its scheme is not HTTP.
     InvalidRedirect = "x_invalid_redirect",
 }
 
-/// A code that stands for no [`Failure`] of this version. Made by [`Failure::unknown`], or read.
+/// A code that is no [`Failure`] of this version: made by [`Failure::unknown`], or read from a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnknownFailure(BoxedOrEmpty<Text>);
 
 impl UnknownFailure {
-    /// The text after `unknown_failure: `, or the whole of a code that this version does not know.
+    /// Returns the text after `unknown_failure: `, or the whole code if it does not begin so.
     pub fn text(&self) -> &str {
         self.0.strip_prefix(UNKNOWN).unwrap_or(&self.0)
     }
 }
 
 impl Failure {
-    /// An error that fits no code: `unknown_failure: <text>`. Of a text of more than a kibibyte the beginning is
-    /// kept, with `…` after it.
+    /// Creates the code of an error that fits no other one: `unknown_failure: <text>`. A text of more than 1 KiB is cut
+    /// and ends with `…`.
     pub fn unknown(text: impl fmt::Display) -> Self {
         let code = limit(format!("{UNKNOWN}{text}"), UNKNOWN.len() + MAX_ERROR_BYTES);
         Failure::Unknown(UnknownFailure(code.into()))
     }
 
-    /// The heap memory that it takes.
+    /// Returns the heap memory in use, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
             Failure::Unknown(unknown) => size_of::<Text>() + unknown.0.len(),
@@ -190,11 +190,11 @@ impl Failure {
         }
     }
 
-    /// Whether a timer expired, ours or the kernel's.
+    /// Returns `true` if a timer expired, the client's or the kernel's.
     pub fn is_timeout(&self) -> bool {
         match self {
             Failure::GenericTimeoutError | Failure::TimedOut => true,
-            // In OONI's measurements, and in traces of earlier versions.
+            // OONI's measurements and traces of earlier versions have it without `x_`.
             Failure::Unknown(UnknownFailure(code)) => &**code == "timed_out",
             _ => false,
         }

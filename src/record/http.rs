@@ -7,52 +7,50 @@ use super::serde_helpers::{is_default, null_as_default};
 use super::trace_list::{HasParent, Record};
 use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, TruncatedFields};
 
-/// An HTTP request and its response. Every hop of a redirect is one of its own.
+/// An HTTP request and its response. Each hop of a redirect is a record of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct HttpReqTrace {
-    /// Identifies the request.
+    /// The identifier of the request.
     #[serde(rename = "traceID")]
     pub trace_id: TraceId,
-    /// The TCP connection that carried the request, or was made for it if it ended before.
+    /// The TCP connection that carried the request, or that was made for it if the request ended before it was sent.
     pub tcp_conn: TraceId,
-    /// The TLS tunnel with the server.
+    /// The TLS tunnel to the server.
     #[serde(skip_serializing_if = "TraceId::is_undefined")]
     pub tls_tunnel: TraceId,
-    /// Whether this side answered the request, and did not make it. Its times are then those of the server: see
-    /// the fields.
+    /// Whether this side is the server and answered the request. Its times then have the meaning given with each field.
     #[serde(skip_serializing_if = "is_default")]
     pub accepted: bool,
-    /// The TLS tunnel with an HTTPS proxy.
+    /// The TLS tunnel to an HTTPS proxy.
     #[serde(rename = "proxyTLSTunnel", skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub proxy_tls_tunnel: BoxedOrEmpty<TraceId>,
-    /// Every connection on which the request was tried, in order; the last is `tcp_conn`. The same one comes again
-    /// where an HTTP/2 stream was refused and the request sent once more.
+    /// The connections on which the request was tried, in order. The last is `tcp_conn`. A connection appears twice if
+    /// it refused the HTTP/2 stream and the request was sent on it again.
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub attempts: BoxedOrEmpty<Vec<Attempt>>,
     /// The request whose response redirected to this one.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub prev_hop: BoxedOrEmpty<TraceId>,
-    /// The request for whose connection this one was made, a CONNECT to a proxy.
+    /// The request whose connection this one prepared, if this is a CONNECT to a proxy.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub triggered_by: BoxedOrEmpty<TraceId>,
-    /// Major number of the HTTP version.
+    /// The major number of the HTTP version.
     pub proto_major: u8,
-    /// Minor number of the HTTP version.
+    /// The minor number of the HTTP version.
     pub proto_minor: u8,
-    /// The proxy, as `scheme://host:port`, with `***@` before the host where it was shown credentials; empty
-    /// without one.
+    /// The proxy, as `scheme://host:port`; empty without one. `***@` before the host stands for credentials.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub network_proxy: BoxedOrEmpty<Text>,
-    /// When the request was handed to the client; of an accepted one, when its head had come and it was handed to
-    /// the service.
+    /// When the request was handed to the client. For an accepted request, when its head had arrived and the service
+    /// was called.
     pub req_sent_at: Timestamp,
-    /// When it got a connection. An accepted one has it from the beginning.
+    /// When the request got a connection. For an accepted request, the same as `req_sent_at`.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub conn_acquired_at: Timestamp,
-    /// When the whole request, with its body, was handed to the connection; of an accepted one, when its body had
-    /// been read.
+    /// When the whole request, body included, was handed to the connection. For an accepted request, when the service
+    /// had read its body.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub req_body_end_at: Timestamp,
     /// The method, such as `GET`.
@@ -60,20 +58,21 @@ pub struct HttpReqTrace {
     /// The URL.
     #[serde(rename = "reqURL")]
     pub req_url: Text,
-    /// The header fields of the request, as far as they are recorded.
+    /// The recorded header fields of the request.
     #[serde(skip_serializing_if = "HttpHeaders::is_empty")]
     pub req_header: HttpHeaders,
-    /// Bytes of the request's body, as far as the client took them, or the service read them.
+    /// The number of bytes of the request's body that the client took, or that the service read.
     pub req_content_len: u64,
-    /// The error of a request that failed, as text.
+    /// The text of the error, if the request failed.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub req_error: BoxedOrEmpty<Text>,
     /// Why the request failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// The code that an HTTP/2 stream was reset with, or its connection given up with (RST_STREAM, GOAWAY), by
-    /// whichever side: its name in RFC 9113 section 7, such as `REFUSED_STREAM`, or else hexadecimal, such as `0x1f`.
-    /// A reset with `NO_ERROR` is hidden by hyper, and known only of requests of the crate's own client.
+    /// The error code of the RST_STREAM or GOAWAY that ended the request, from either side.
+    ///
+    /// It is the name in RFC 9113 section 7, such as `REFUSED_STREAM`, or a hexadecimal number, such as `0x1f`. hyper
+    /// hides a reset with `NO_ERROR`, so that it is known for requests of this crate's client only.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub http2_error: BoxedOrEmpty<Text>,
     /// How the request ended.
@@ -82,40 +81,41 @@ pub struct HttpReqTrace {
     /// Interim responses (1xx), in order.
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub informational: BoxedOrEmpty<Vec<Informational>>,
-    /// When the first byte of the response came (HTTP/1 only).
+    /// When the first byte of the response arrived (HTTP/1 only).
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub first_byte_at: Timestamp,
-    /// When the head of the response was complete, or the service had given it.
+    /// When the head of the response was complete. For an accepted request, when the service returned it.
     pub resp_recv_at: Timestamp,
-    /// When the body of the response ended, well or with an error; of an accepted request, when its last part was
-    /// handed to the connection.
+    /// When the body of the response ended, successfully or not. For an accepted request, when its last part was handed
+    /// to the connection.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub resp_body_end_at: Timestamp,
-    /// When the request ended: its body was read, or dropped, or it failed.
+    /// When the request ended: the response's body was read or dropped, or the request failed.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub end_at: Timestamp,
     /// The status code; 0 without a response.
     pub resp_status_code: u16,
-    /// The header fields of the response, as far as they are recorded.
+    /// The recorded header fields of the response.
     #[serde(skip_serializing_if = "HttpHeaders::is_empty")]
     pub resp_header: HttpHeaders,
-    /// The trailer fields of the response, as far as they are recorded.
+    /// The recorded trailer fields of the response.
     #[serde(skip_serializing_if = "HttpHeaders::is_empty")]
     pub trailers: HttpHeaders,
-    /// The status that the response of a gRPC call ended with: 0 for success. Without one the call was cut off.
+    /// The status of a gRPC call: 0 for success. `None` if the call was cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<u16>,
     /// The message of a gRPC status other than success (`grpc-message`). Only recorded with
     /// [`HeaderCapture::Values`](crate::HeaderCapture::Values).
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub grpc_message: BoxedOrEmpty<Text>,
-    /// Bytes of the response's body that were read, after decoding, or were handed to the connection.
+    /// The number of bytes of the response's body that were read, after decoding, or that were handed to the
+    /// connection.
     #[serde(rename = "RespContentLen")]
     pub resp_content_len: u64,
-    /// Bytes of the response's body that were read, before decoding (`Content-Encoding`).
+    /// The number of bytes of the response's body that were read, before decoding (`Content-Encoding`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resp_encoded_len: Option<u64>,
-    /// Fields that were cut because they were over their limit, with their original sizes.
+    /// The fields that were cut because they exceeded their limit, with their original sizes.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
@@ -133,8 +133,8 @@ impl HasParent for HttpReqTrace {
 }
 
 impl HttpReqTrace {
-    /// Returns `true` if nobody saw the body of the response, as of a redirect that a foreign client followed: its
-    /// length of 0 then says nothing.
+    /// Returns `true` if the body of the response was not observed, as of a redirect that a foreign client followed.
+    /// Its length of 0 is then unknown.
     pub(crate) fn is_response_body_unobserved(&self) -> bool {
         let is_nothing_counted = self.resp_content_len == 0 && self.resp_encoded_len.unwrap_or_default() == 0;
         is_nothing_counted
@@ -150,7 +150,7 @@ impl HttpReqTrace {
 pub struct Attempt {
     /// The TCP connection.
     pub tcp_conn: TraceId,
-    /// Why it failed there.
+    /// Why the request failed on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 }
@@ -162,26 +162,26 @@ pub struct Attempt {
 pub struct Informational {
     /// The status code, 100 to 199.
     pub status: u16,
-    /// When it came.
+    /// When the response arrived.
     pub recv_at: Timestamp,
 }
 
-/// The fields of a header or trailer section, in order. Cloning shares them.
+/// The fields of a header or trailer section, in order. Clones share them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpHeaders(Option<Arc<Vec<HttpHeaderField>>>);
 
 impl HttpHeaders {
-    /// The first field of that name; case does not matter.
+    /// Returns the first field with this name, ignoring case.
     pub fn get(&self, name: &str) -> Option<&HttpHeaderField> {
         self.iter().find(|field| field.field_name.eq_ignore_ascii_case(name))
     }
 
-    /// All fields of that name; case does not matter.
+    /// Returns all fields with this name, ignoring case.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a HttpHeaderField> {
         self.iter().filter(move |field| field.field_name.eq_ignore_ascii_case(name))
     }
 
-    /// Whether there is no field.
+    /// Returns `true` if there are no fields.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -228,17 +228,17 @@ impl<'de> Deserialize<'de> for HttpHeaders {
     }
 }
 
-/// One field of a header or trailer section.
+/// A field of a header or trailer section.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct HttpHeaderField {
     /// The field's name.
     pub field_name: String,
-    /// The field's value; empty when it is not recorded.
+    /// The field's value; empty if it is not recorded.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub field_val: String,
-    /// The length of the value; 0 when it is not recorded.
+    /// The length of the value in bytes; 0 if it is not recorded.
     #[serde(skip_serializing_if = "is_default")]
     pub field_val_len: u32,
 }

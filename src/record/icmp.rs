@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Text;
 
-/// An ICMP error that came in reply to a SYN: who refused to carry it on, and why.
+/// An ICMP error that answered a SYN: who rejected it, and why.
 ///
 /// ```
 /// use nettrace::record::IcmpError;
@@ -19,7 +19,7 @@ use super::Text;
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct IcmpError {
-    /// The address of the router or host that sent the error. With an IPv6 one, it is an error of ICMPv6.
+    /// The address of the router or host that sent the error. An IPv6 address means that it is an ICMPv6 error.
     pub origin: Text,
     /// The type (RFC 792; RFC 4443 for IPv6).
     #[serde(rename = "type")]
@@ -29,7 +29,7 @@ pub struct IcmpError {
 }
 
 impl IcmpError {
-    /// What type and code mean, as the registries of IANA for ICMP and ICMPv6 have it, in short.
+    /// Returns a short description of type and code, as in IANA's registries for ICMP and ICMPv6.
     pub fn meaning(&self) -> &'static str {
         if self.is_v6() {
             meaning_v6(self.icmp_type, self.code)

@@ -1,13 +1,12 @@
-//! Limits of every text and list in a record that somebody else controls.
+//! Limits for every text and list in a record whose content is not under this program's control.
 //!
-//! A record may hold what a peer, a user's program or an operating system says, and none of them has to be brief.
-//! A text or list that is over its limit is cut before it is kept: a text ends in [`TRUNCATION_MARK`], a list keeps its
-//! first entries, and the record names the field with its original size in [`TruncatedFields`].
-//! [`Retention`](crate::Retention) limits how much all records that have ended may take together; what is still running
-//! is bounded by these limits alone.
+//! A record holds text of peers, of the user's program and of the operating system, which can be of any length. A text
+//! or list over its limit is cut before it is kept: a text ends in [`TRUNCATION_MARK`], a list keeps its first entries,
+//! and the record names the field with its original size in [`TruncatedFields`]. [`Retention`](crate::Retention) bounds
+//! the memory of all records that have ended. Running ones are bounded by these limits alone.
 //!
-//! Who decides on the content of each field, and what bounds it. Times, numbers, codes, enums and identifiers of fixed
-//! size are left out.
+//! The table says who controls the content of each field, and what bounds it. Times, numbers, codes, enums and
+//! identifiers have a fixed size and are left out.
 //!
 //! | record | field | content decided by | bound |
 //! |---|---|---|---|
@@ -42,7 +41,7 @@
 //! | `DnsQueryTrace` | `dnsReplyMsgs` | whoever answers, also in the nameserver's name | those that are used: the resolver, which sends a query a limited number of times; others: [`MAX_DNS_IGNORED_REPLIES`] |
 //! | | `dnsReplyMsgs[].answers` | whoever answers | [`MAX_DNS_ANSWERS`]; their texts [`MAX_DNS_REPLY_ANSWER_BYTES`] in a reply that is used, [`MAX_DNS_IGNORED_ANSWER_BYTES`] in all others together |
 //!
-//! The number of connections and dials in a slice is the business of `Retention::connections`.
+//! `Retention::connections` bounds the number of connections and dials in a slice.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
@@ -52,50 +51,51 @@ use serde::{Deserialize, Serialize};
 
 use super::{BoxedOrEmpty, Empty, Text};
 
-/// Bytes of a URL: request targets, redirect targets, and what an accepted request asks for.
+/// The maximum length of a URL in bytes: request targets, redirect targets, and what an accepted request asks for.
 pub(crate) const MAX_URL_BYTES: usize = 8 << 10;
-/// Bytes of the text of an error, with those of its sources.
+/// The maximum length in bytes of an error's text with that of its sources.
 pub(crate) const MAX_ERROR_BYTES: usize = 1 << 10;
-/// Bytes of what a peer says of a refusal: a reason phrase, a gRPC status message.
+/// The maximum length in bytes of a peer's reason: a reason phrase, a gRPC status message.
 pub(crate) const MAX_REASON_BYTES: usize = 1 << 10;
-/// Bytes of an HTTP method.
+/// The maximum length of an HTTP method in bytes.
 pub(crate) const MAX_METHOD_BYTES: usize = 64;
-/// Bytes of a `host:port` or the name of a server. A DNS name has at most 253.
+/// The maximum length in bytes of a `host:port` or server name. A DNS name has at most 253 bytes.
 pub(crate) const MAX_ADDRESS_BYTES: usize = 512;
-/// Bytes of a header or trailer section as far as it is recorded: names and values.
+/// The maximum length in bytes of a recorded header or trailer section: names and values.
 pub(crate) const MAX_HEADER_BYTES: usize = 64 << 10;
-/// Fields of a header or trailer section.
+/// The maximum number of recorded fields of a header or trailer section.
 pub(crate) const MAX_HEADER_FIELDS: usize = 256;
-/// Connections, dials and CONNECT requests that one request refers to, and interim responses to it, each.
+/// The maximum number of connections, of dials, of CONNECT requests and of interim responses that one request refers
+/// to.
 pub(crate) const MAX_REQUEST_LINKS: usize = 64;
-/// Requests that are linked as hops of one.
+/// The maximum number of requests in a chain of redirects.
 pub(crate) const MAX_REQUEST_HOPS: u8 = 64;
-/// Answers of one DNS reply.
+/// The maximum number of answers of a DNS reply.
 pub(crate) const MAX_DNS_ANSWERS: usize = 256;
-/// Bytes of text in the answers of a DNS reply that is used.
+/// The maximum length in bytes of all answers of an accepted DNS reply, as text.
 pub(crate) const MAX_DNS_REPLY_ANSWER_BYTES: usize = 8 << 10;
-/// DNS replies to one query that are not used.
+/// The maximum number of recorded DNS replies that were ignored, for one query.
 pub(crate) const MAX_DNS_IGNORED_REPLIES: usize = 16;
-/// Bytes of text in the answers of all those replies together.
+/// The maximum length in bytes of the answers of all ignored replies to one query, as text.
 pub(crate) const MAX_DNS_IGNORED_ANSWER_BYTES: usize = 4 << 10;
-/// Certificates of one chain.
+/// The maximum number of certificates of a chain.
 pub(crate) const MAX_CERTIFICATES: usize = 8;
-/// Subject Alternative Names of one certificate.
+/// The maximum number of Subject Alternative Names of a certificate.
 pub(crate) const MAX_CERTIFICATE_SANS: usize = 100;
-/// Bytes of all Subject Alternative Names in one chain, [`SAN_OVERHEAD_BYTES`] for each name included.
+/// The maximum length in bytes of all Subject Alternative Names of a chain, with [`SAN_OVERHEAD_BYTES`] for each.
 pub(crate) const MAX_CHAIN_SAN_BYTES: usize = 8 << 10;
-/// The memory that a Subject Alternative Name takes besides its text.
+/// The memory in bytes that a Subject Alternative Name takes in addition to its text.
 pub(crate) const SAN_OVERHEAD_BYTES: usize = size_of::<String>();
-/// Bytes of a distinguished name as text, escapes included.
+/// The maximum length in bytes of a distinguished name as text, escapes included.
 pub(crate) const MAX_DISTINGUISHED_NAME_BYTES: usize = 512;
 
-/// The end of every text that was cut (U+2026).
+/// The last character of every text that was cut (U+2026).
 pub(crate) const TRUNCATION_MARK: char = '…';
 
-/// Returns the beginning of a text that has more than `max_bytes`, with [`TRUNCATION_MARK`] after it; `None` for one
-/// that is within the limit.
+/// Returns the first `max_bytes` of a longer text, followed by [`TRUNCATION_MARK`]. Returns `None` if the text is
+/// within the limit.
 ///
-/// The mark is not counted. No character is cut in two, so that up to three bytes fewer may be left.
+/// The mark is not counted. The cut is at a character boundary, so up to three bytes fewer are kept.
 pub(crate) fn truncate(text: &str, max_bytes: usize) -> Option<String> {
     if text.len() <= max_bytes {
         return None;
@@ -107,20 +107,20 @@ pub(crate) fn truncate(text: &str, max_bytes: usize) -> Option<String> {
     Some(cut)
 }
 
-/// The text, or the beginning of one that has more than `max_bytes`.
+/// Returns the text, cut to `max_bytes` if it is longer.
 pub(crate) fn limit(text: impl Into<String>, max_bytes: usize) -> String {
     let text = text.into();
     truncate(&text, max_bytes).unwrap_or(text)
 }
 
-/// A text within its limit, with its original size if it was cut. No larger than the text alone.
+/// A text within its limit, with its original size if it was cut. As large as a [`Text`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LimitedText {
     Whole(Text),
     Truncated(Box<TruncatedText>),
 }
 
-/// The beginning of a text.
+/// A text that was cut, with its original size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TruncatedText {
     text: Text,
@@ -128,7 +128,7 @@ pub(crate) struct TruncatedText {
 }
 
 impl LimitedText {
-    /// The text, or the beginning of one that has more than `max_bytes`.
+    /// Returns the text, cut to `max_bytes` if it is longer.
     #[inline]
     pub(crate) fn new(text: impl Into<Text>, max_bytes: usize) -> Self {
         let text = text.into();
@@ -142,7 +142,7 @@ impl LimitedText {
         LimitedText::Truncated(Box::new(TruncatedText { text: cut.into(), original_bytes }))
     }
 
-    /// The text, with the mark if it was cut.
+    /// Returns the text, which ends with the mark if it was cut.
     pub(crate) fn text(&self) -> &Text {
         match self {
             LimitedText::Whole(text) => text,
@@ -150,7 +150,7 @@ impl LimitedText {
         }
     }
 
-    /// How many bytes it had before it was cut.
+    /// Returns the original length in bytes, if the text was cut.
     pub(crate) fn original_bytes(&self) -> Option<NonZeroU32> {
         match self {
             LimitedText::Whole(_) => None,
@@ -158,7 +158,7 @@ impl LimitedText {
         }
     }
 
-    /// The heap memory that it takes.
+    /// Returns the heap memory in use, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
             LimitedText::Whole(text) => text.heap_bytes(),
@@ -167,14 +167,14 @@ impl LimitedText {
     }
 }
 
-/// The size of something that was cut.
+/// Converts an original size for [`TruncatedFields`]. Sizes beyond `u32` become `u32::MAX`.
 pub(crate) fn original_size(size: usize) -> Option<NonZeroU32> {
     NonZeroU32::new(u32::try_from(size).unwrap_or(u32::MAX))
 }
 
-/// The fields of a record that had to be cut: the name of each in JSON, and its original size.
+/// The fields of a record that were cut: the JSON name of each and its original size.
 ///
-/// The size of a text is its bytes, that of a list its entries. It is empty unless something was cut.
+/// The size of a text is its length in bytes, that of a list its number of entries. Empty if nothing was cut.
 ///
 /// ```
 /// # let json = r#"{"httpRequests": [{"reqURL": "http://a.test/aa…", "truncatedFields": {"reqURL": 61440}}]}"#;
@@ -192,15 +192,15 @@ pub(crate) fn original_size(size: usize) -> Option<NonZeroU32> {
 pub struct TruncatedFields(BTreeMap<Text, u64>);
 
 impl TruncatedFields {
-    /// The memory that it takes as a rule, with its own place: a tree has room for eleven entries.
+    /// The memory in bytes that a non-empty instance takes, itself included. A tree node has room for eleven entries.
     pub(crate) const BYTES: usize = 512;
 
-    /// Returns the original size of the field of this name in JSON; `None` if it was not cut.
+    /// Returns the original size of the field with this JSON name, or `None` if it was not cut.
     pub fn get(&self, field: &str) -> Option<u64> {
         self.0.get(field).copied()
     }
 
-    /// Notes the original size of a field that was cut.
+    /// Sets the original size of a field that was cut.
     pub fn insert(&mut self, field: impl Into<Text>, size: u64) {
         self.0.insert(field.into(), size);
     }
@@ -234,7 +234,7 @@ impl<'a> IntoIterator for &'a TruncatedFields {
 }
 
 impl BoxedOrEmpty<TruncatedFields> {
-    /// Notes the original size of a field, if it was cut.
+    /// Sets the original size of a field if it was cut.
     pub(crate) fn note(&mut self, field: &'static str, size: Option<NonZeroU32>) {
         if let Some(size) = size {
             self.insert(Text::from_static(field), size.get().into());

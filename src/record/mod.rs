@@ -1,4 +1,4 @@
-//! What a trace is: plain data, and its JSON.
+//! The data model of a trace: plain structs and their JSON.
 //!
 //! A [`NetTrace`] holds lists of records, and records refer to one another by [`TraceId`]:
 //!
@@ -15,11 +15,11 @@
 //!                                                        DnsQueryTrace ──────────┘ (and fromDial)
 //! ```
 //!
-//! A dial has one TCP connection for each address that it tried, and for each nameserver that it asked a
-//! UDP or TCP connection (`fromResolver`) with one [`DnsQueryTrace`]. A connection that is kept alive serves
-//! many requests; only one of them triggered its dial.
+//! A dial has one TCP connection for each address that it tried. For each nameserver that it asked, it has a UDP or TCP
+//! connection (`fromResolver`) with one [`DnsQueryTrace`]. A kept-alive connection serves many requests, and only one
+//! of them triggered its dial.
 //!
-//! Lists find a record by its identifier at once:
+//! [`TraceList::get`] finds a record by its identifier in constant time:
 //!
 //! ```
 //! # let json = "{}";
@@ -33,12 +33,14 @@
 //!
 //! # JSON
 //!
-//! The names, the nesting and the texts are those of the Go package `nettrace` (`libs/nettrace` of lf-edge
-//! EVE), with more fields that are left out when they are empty; [`JSON_SCHEMA`] describes all of it. What
-//! is written by one reads in the other. Reading is lenient: unknown fields are ignored, absent ones have
-//! their defaults, `null` is an empty list, names and codes that are not known are kept and written back.
+//! The names, the nesting and the enum strings are those of the Go package `nettrace` (`libs/nettrace` of lf-edge EVE).
+//! Additional fields are left out when they are empty. Each package reads what the other writes. [`JSON_SCHEMA`]
+//! describes the format.
+//! Reading is lenient: unknown fields are ignored, absent fields get their defaults, and `null` is an empty list.
+//! Unknown enum strings and failure codes are kept and written back.
 //!
-//! Nothing here does I/O, reads a clock or knows where records come from.
+//! This module does no I/O, reads no clock and does not depend on the rest of the crate: the sink converts its own
+//! state into these types when a snapshot is taken.
 
 mod addr_tuple;
 mod boxed_or_empty;
@@ -93,17 +95,17 @@ pub use tls::{PeerCert, TlsTunnelTrace};
 pub use trace_id::TraceId;
 pub use trace_list::{Record, TraceList};
 
-/// The JSON Schema (draft 2020-12) of a serialised [`NetTrace`].
+/// The JSON Schema (draft 2020-12) of a serialized [`NetTrace`].
 ///
-/// It describes what this version writes, precise times included, and what the Go package writes. It is
-/// stricter than reading: fields and names that are not known do not pass.
+/// It describes what this version and the Go package write, precise times included. It is stricter than
+/// deserialization: fields and enum strings that it does not know are errors.
 pub const JSON_SCHEMA: &str = include_str!("schema.json");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What it takes to make a trace of many records is for the most part to fetch the memory for them.
+    /// Most of the time of a large snapshot goes into fetching memory for the records.
     #[test]
     fn records_are_small() {
         let sizes = [

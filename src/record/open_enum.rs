@@ -1,7 +1,12 @@
-//! Enums that are written as names, and keep a name that they do not know.
+//! Enums that are serialized as strings and preserve strings that they do not know.
+//!
+//! A trace may come from a newer version of this crate or of the Go package. Its unknown strings must survive reading
+//! and writing.
 
-/// Defines an enum whose variants are names in the JSON. Names that are not among them are kept in
-/// `Other` and written back as they came. A name after a bar is read as the same, but never written.
+/// Defines an enum whose variants are strings in JSON.
+///
+/// An unknown string becomes `Other` and is written back unchanged. Strings after a bar are aliases: they are read as
+/// the variant but never written.
 macro_rules! open_enum {
     (
         $(#[$meta:meta])*
@@ -14,12 +19,12 @@ macro_rules! open_enum {
         #[non_exhaustive]
         pub enum $name {
             $( $(#[$vmeta])* $variant, )+
-            /// A name that this version does not know, as it was read.
+            /// A string that this version does not know, as it was read.
             Other($crate::record::BoxedOrEmpty<$crate::record::Text>),
         }
 
         impl $name {
-            /// The name by which the JSON calls this.
+            /// Returns the string that stands for this variant in JSON.
             pub fn as_str(&self) -> &str {
                 match self {
                     $( Self::$variant => $text, )+
@@ -29,7 +34,7 @@ macro_rules! open_enum {
         }
 
         impl From<&str> for $name {
-            /// Never fails: what is not known becomes `Other`.
+            /// Converts a string of the JSON. An unknown one becomes `Other`.
             fn from(name: &str) -> Self {
                 match name {
                     $( $text $(| $alias)* => Self::$variant, )+
@@ -59,7 +64,7 @@ macro_rules! open_enum {
 }
 pub(super) use open_enum;
 
-/// Reads any text into a type that can be made from all texts, without copying known names.
+/// A serde visitor for types that can be made from any string. Does not copy known strings.
 pub(super) struct NameVisitor<T> {
     what: &'static str,
     made: std::marker::PhantomData<T>,

@@ -3,12 +3,14 @@ use std::collections::HashSet;
 use super::{HttpReqTrace, NetTrace, Record, TraceList};
 
 impl NetTrace {
-    /// The part of the trace that belongs to one request: the request and the hops that led to it, the
-    /// connections on which it was tried, their tunnels, the dials that made them or that the request
-    /// triggered, with all attempts and look-ups of those, and each CONNECT that was made for them.
+    /// Returns the part of the trace that belongs to one request.
     ///
-    /// Times keep their meaning, as the begin of the trace stays. For a request that is not in the trace all
-    /// lists are empty, but for what names it.
+    /// It holds the request and the hops that led to it, the connections on which it was tried, their tunnels, the
+    /// dials that made them or that the request triggered, all attempts and lookups of those dials, and each CONNECT
+    /// made for them.
+    ///
+    /// Times keep their meaning, since the slice has the begin of the trace. For a request that is not in the trace all
+    /// lists are empty.
     pub fn slice(&self, request: impl AsRef<str>) -> NetTrace {
         let ids = SliceIds::of(self, request.as_ref());
         NetTrace {
@@ -39,12 +41,12 @@ fn filtered<T: Record + Clone>(list: &TraceList<T>, keep: impl Fn(&T) -> bool) -
     list.iter().filter(|record| keep(record)).cloned().collect()
 }
 
-/// Identifiers of what belongs to a slice.
+/// The identifiers of the records in a slice.
 #[derive(Default)]
 struct SliceIds<'a> {
     requests: HashSet<&'a str>,
     dials: HashSet<&'a str>,
-    /// TCP and UDP.
+    /// TCP and UDP connections.
     conns: HashSet<&'a str>,
     tunnels: HashSet<&'a str>,
 }
@@ -71,7 +73,7 @@ impl<'a> SliceIds<'a> {
                 insert_defined(&mut ids.conns, resolver_dial.established_conn.as_str());
             }
         }
-        // A tunnel refers to its connection, not the other way round; so does an attempt to its dial.
+        // Tunnels refer to connections, and attempts to dials, but not the other way round.
         for conn in &trace.tcp_conns {
             if ids.dials.contains(conn.from_dial.as_str()) {
                 insert_defined(&mut ids.conns, conn.trace_id.as_str());
@@ -80,7 +82,7 @@ impl<'a> SliceIds<'a> {
         ids
     }
 
-    /// The request and, hop by hop, those that were redirected to it.
+    /// Adds the request and, hop by hop, those that redirected to it.
     fn add_requests(&mut self, trace: &'a NetTrace, request: &'a str) {
         let mut next = request;
         while insert_defined(&mut self.requests, next) {
@@ -108,7 +110,7 @@ impl<'a> SliceIds<'a> {
     }
 }
 
-/// Whether the identifier is new; the undefined one never is.
+/// Inserts an identifier unless it is undefined. Returns `true` if it is new.
 fn insert_defined<'a>(ids: &mut HashSet<&'a str>, id: &'a str) -> bool {
     !id.is_empty() && ids.insert(id)
 }

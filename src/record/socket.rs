@@ -10,10 +10,10 @@ use super::serde_helpers::is_default;
 pub struct SocketTrace {
     /// The operations, in the order in which they returned.
     pub socket_ops: SocketOps,
-    /// How many more there were: only the first and the newest are kept.
+    /// The number of operations that were dropped. The first and the newest are kept.
     #[serde(skip_serializing_if = "is_default")]
     pub dropped_ops: u64,
-    /// How many of `socket_ops` precede the dropped ones.
+    /// The number of operations in `socket_ops` before the dropped ones.
     #[serde(skip_serializing_if = "is_default")]
     pub dropped_after: u64,
 }

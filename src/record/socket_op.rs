@@ -3,40 +3,40 @@ use serde::{Deserialize, Serialize};
 use super::Timestamp;
 use super::open_enum::open_enum;
 
-/// One read or write of a socket, from its first poll until it was ready.
+/// A read or write of a socket, from its first poll until it was ready.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct SocketOp {
-    /// What was done.
+    /// The kind of operation.
     pub r#type: SocketOpType,
-    /// When it was called for the first time.
+    /// When it was first called.
     pub call_at: Timestamp,
     /// When it returned.
     pub return_at: Timestamp,
-    /// The error that it returned, as text.
+    /// The text of the error that it returned.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub return_err: String,
-    /// Where a datagram came from or went to, as `host:port`; only for `read-from` and `write-to`.
+    /// The source or destination of a datagram, as `host:port`. Only for `read-from` and `write-to`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub remote_addr: String,
-    /// Bytes read or written.
+    /// The number of bytes read or written.
     pub data_len: u32,
 }
 
 open_enum! {
-    /// What a socket operation does.
+    /// The kind of a socket operation.
     pub enum SocketOpType {
-        /// Something else.
+        /// Any other operation.
         #[default]
         Unrecognized = "unrecognized-op" | "",
-        /// Reads from a connected socket.
+        /// A read from a connected socket.
         Read = "read",
-        /// Receives a datagram, with its source.
+        /// A datagram received with its source address.
         ReadFrom = "read-from",
-        /// Writes to a connected socket.
+        /// A write to a connected socket.
         Write = "write",
-        /// Sends a datagram to a destination.
+        /// A datagram sent to a destination address.
         WriteTo = "write-to",
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use compact_str::{CompactString, ToCompactString};
 use serde::{Deserialize, Serialize};
 
-/// A text of a record, to be used as `&str`. Up to 24 bytes take no heap memory.
+/// A string of a record. Dereferences to `str`; up to 24 bytes are stored inline.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text(CompactString);
@@ -15,27 +15,27 @@ impl Text {
     /// The empty text.
     pub const EMPTY: Text = Text(CompactString::const_new(""));
 
-    /// A text that is never copied.
+    /// Creates a text from a static string without copying it.
     pub const fn from_static(text: &'static str) -> Self {
         Text(CompactString::const_new(text))
     }
 
-    /// Whether there is no text.
+    /// Returns `true` if the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The text.
+    /// Returns the text as `&str`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The heap memory that it takes.
+    /// Returns the heap memory in use, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         if self.0.is_heap_allocated() { self.0.capacity() } else { 0 }
     }
 
-    /// The parts one after another.
+    /// Concatenates the parts.
     pub(crate) fn concat<const N: usize>(parts: [&str; N]) -> Self {
         const INLINE_BYTES: usize = size_of::<CompactString>();
         let bytes = parts.iter().map(|part| part.len()).sum();
@@ -105,11 +105,10 @@ impl From<SocketAddr> for Text {
     }
 }
 
-/// A short text in ASCII that is being written: an identifier or an IPv4 address, of which a snapshot writes several
-/// for each record.
+/// A buffer for a short ASCII text: an identifier or an IPv4 address. A snapshot writes several for each record.
 ///
-/// Bytes are checked to be UTF-8 in blocks of 16 where there are as many. So all of them are, used or not: with nine
-/// bytes used that takes 20 instructions instead of 70.
+/// The whole buffer is checked to be UTF-8, used or not: it is checked in blocks of 16 bytes, so that 9 bytes take 20
+/// instructions instead of 70.
 #[derive(Default)]
 #[repr(align(16))]
 pub(crate) struct AsciiText {
@@ -120,7 +119,7 @@ pub(crate) struct AsciiText {
 const ASCII_BYTES: usize = 32;
 
 impl AsciiText {
-    /// Appends what there is room for.
+    /// Appends bytes. What does not fit is dropped.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         for (to, byte) in self.bytes[self.len..].iter_mut().zip(bytes) {
             *to = *byte;

@@ -3,42 +3,42 @@ use std::time::Duration;
 
 use super::{DialTrace, HttpReqTrace, NetTrace, Timestamp, TlsTunnelTrace};
 
-/// How long the phases of a request took.
+/// The durations of the phases of a request.
 ///
-/// A phase that did not happen, or has not ended yet, is `None`. Connecting counts only where the request
-/// itself caused it: on a connection that another request dialled, all the time until it was available is
-/// `blocked`. The phase in which a request failed ends with the failure.
+/// A phase that did not happen, or has not ended yet, is `None`. The phases of connecting are those of the request's
+/// own dial. If another request dialled the connection, the whole time until it was available is `blocked`. The phase
+/// in which a request failed ends with the failure.
 ///
-/// Printed on one line: `blocked 0 · dns 12.1 ms · connect 8.3 ms · total 20.4 ms`.
+/// [`Display`](fmt::Display) prints one line: `blocked 0 · dns 12.1 ms · connect 8.3 ms · total 20.4 ms`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timings {
-    /// From the begin until there was a connection, less `dns`, `connect`, `proxy` and `tls`. Unknown where the client
-    /// does not say when that was.
+    /// The time until the request got a connection, without `dns`, `connect`, `proxy` and `tls`. `None` if the client
+    /// does not report when it got one.
     pub blocked: Option<Duration>,
-    /// Looking the name up.
+    /// The duration of the name lookup.
     pub dns: Option<Duration>,
-    /// From the end of the look-up until the TCP connection was established.
+    /// The time from the end of the lookup until the TCP connection was established.
     pub connect: Option<Duration>,
-    /// Whether `connect` includes looking the name up, since somebody else's connector did both and did not say when
-    /// the one ended and the other began. Then it is printed as `connect with dns`.
+    /// Whether `connect` includes the name lookup, because a foreign connector does both and reports no time between
+    /// them. [`Display`](fmt::Display) then prints `connect with dns`.
     pub connect_includes_dns: bool,
-    /// Having the proxy connect to the server: CONNECT, or the handshake of SOCKS5.
+    /// The time in which the proxy connected to the server: CONNECT or the SOCKS5 handshake.
     pub proxy: Option<Duration>,
-    /// The TLS handshake; with an HTTPS proxy both of them.
+    /// The duration of the TLS handshake, or of both with an HTTPS proxy.
     pub tls: Option<Duration>,
-    /// Sending the request with its body. A response that comes earlier ends it.
+    /// The time in which the request was sent with its body. A response that arrives earlier ends it.
     pub send: Option<Duration>,
-    /// Waiting for the head of the response.
+    /// The time until the head of the response arrived.
     pub wait: Option<Duration>,
-    /// Receiving the body of the response.
+    /// The time in which the body of the response was received.
     pub receive: Option<Duration>,
-    /// From begin to end.
+    /// The time from the begin of the request to its end.
     pub total: Option<Duration>,
 }
 
 impl HttpReqTrace {
-    /// How long the phases of the request took, by what the trace knows of its dial and tunnel.
+    /// Returns the durations of the request's phases, computed from the request, its dial and its tunnels in `trace`.
     pub fn timings(&self, trace: &NetTrace) -> Timings {
         let axis = TimeAxis::of(trace);
         let Some(begin) = axis.at(self.req_sent_at) else { return Timings::default() };
@@ -46,7 +46,7 @@ impl HttpReqTrace {
         let acquired = axis.at(self.conn_acquired_at);
         let response = axis.at(self.resp_recv_at);
 
-        // Without the time at which it got a connection: it had one when it was sent or answered.
+        // A request that was sent or answered had a connection, even if it is not known since when.
         let body_end = axis.at(self.req_body_end_at);
         let had_one = until(body_end, response);
         let connected_by = acquired.or(had_one).or(end);
@@ -77,7 +77,7 @@ impl HttpReqTrace {
         }
     }
 
-    /// The dial that made the request's connection, or failed to, if the request caused it.
+    /// Returns the dial that the request caused and that made its connection, or failed to.
     fn own_dial<'a>(&self, trace: &'a NetTrace) -> Option<&'a DialTrace> {
         let mut caused = trace.dials.children_of(&self.trace_id);
         if self.tcp_conn.is_undefined() {
@@ -93,11 +93,11 @@ impl HttpReqTrace {
     }
 }
 
-/// At most this many records that came of one are looked at, so that the timings of all requests of a trace take a
-/// time that is linear in its size, whatever the trace says. There are seldom more than two.
+/// The maximum number of related records that are examined for one request. There are seldom more than two. The limit
+/// keeps the timings of all requests linear in the size of any trace.
 const MAX_RELATED_RECORDS: usize = 64;
 
-/// What a request's own dial and tunnels did.
+/// The phases of a request's own dial and tunnels.
 struct DialPhases<'a> {
     request: &'a HttpReqTrace,
     trace: &'a NetTrace,
@@ -105,7 +105,7 @@ struct DialPhases<'a> {
     dial: &'a DialTrace,
 }
 
-/// Begin of a phase, and its end if it is known.
+/// The begin of a phase and, if known, its end, in nanoseconds on the [`TimeAxis`].
 type Phase = (i128, Option<i128>);
 
 impl<'a> DialPhases<'a> {
@@ -120,7 +120,7 @@ impl<'a> DialPhases<'a> {
         let mut conns = self.trace.tcp_conns.children_of(&self.dial.trace_id).take(MAX_RELATED_RECORDS);
         let first = established.or_else(|| conns.find(|conn| !conn.from_resolver));
         if looked_up && first.is_none() {
-            return None; // It did not get beyond the look-up.
+            return None; // the dial ended in the lookup
         }
         let begin = match self.axis.at(self.dial.resolve_end_at) {
             Some(resolved) => resolved,
@@ -142,7 +142,7 @@ impl<'a> DialPhases<'a> {
             return Some((self.axis.at(socks.handshake_begin_at)?, self.axis.at(socks.handshake_end_at)));
         }
         if self.request.network_proxy.is_empty() {
-            return None; // No need to look for a CONNECT.
+            return None; // without a proxy there is no CONNECT
         }
         let mut connects =
             self.trace.http_requests.children_of(&self.request.trace_id).take(MAX_RELATED_RECORDS);
@@ -152,7 +152,7 @@ impl<'a> DialPhases<'a> {
 
     fn handshakes(&self) -> impl Iterator<Item = Phase> {
         let linked = [&self.request.proxy_tls_tunnel, &self.request.tls_tunnel];
-        // A request that failed or was dropped in the handshake may not know of it.
+        // A request that failed or was dropped during the handshake may have no link to the tunnel.
         let unlinked =
             linked.iter().all(|id| id.is_undefined()) && !self.dial.established_conn.is_undefined();
         let tunnels = self.trace.tls_tunnels.children_of(&self.dial.established_conn);
@@ -164,7 +164,7 @@ impl<'a> DialPhases<'a> {
     }
 }
 
-/// Puts relative and absolute times on one line.
+/// Converts relative and absolute times to nanoseconds since the trace began.
 #[derive(Clone, Copy)]
 struct TimeAxis {
     begin_unix_nanos: i128,
@@ -181,7 +181,7 @@ impl TimeAxis {
     }
 }
 
-/// The earlier of two ends, as far as they are known.
+/// Returns the earlier of two ends, or the one that is known.
 fn until(a: Option<i128>, b: Option<i128>) -> Option<i128> {
     a.into_iter().chain(b).min()
 }
@@ -216,7 +216,7 @@ impl fmt::Display for Timings {
     }
 }
 
-/// A duration for people: `0`, `431 µs`, `12.1 ms`, `3.20 s`.
+/// A duration printed for people: `0`, `431 µs`, `12.1 ms`, `3.20 s`.
 struct HumanDuration(Duration);
 
 impl fmt::Display for HumanDuration {
@@ -236,13 +236,13 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// A trace whose records are given in milliseconds, and the timings of its first request.
+    /// Returns the timings of the first request of a trace, as text.
     fn timings(trace: Value) -> String {
         let trace: NetTrace = serde_json::from_value(trace).unwrap();
         trace.http_requests[0].timings(&trace).to_string()
     }
 
-    /// A request that dialled for itself: look-up 10 to 20, TCP 20 to 30, TLS 30 to 45.
+    /// A request that dialled for itself: lookup 10 to 20, TCP 20 to 30, TLS 30 to 45.
     fn fresh() -> Value {
         json!({
             "traceBeginAt": "2026-01-01T00:00:00Z",
@@ -346,7 +346,7 @@ mod tests {
         ];
         assert_eq!(failed_at(31, &changes), "blocked 5.0 ms · dns 10.0 ms · connect 11.0 ms · total 26.0 ms");
         assert_eq!(failed_at(25, &changes), "blocked 5.0 ms · dns 10.0 ms · connect 5.0 ms · total 20.0 ms");
-        // One family's attempts began while the other one's look-up went on for ever.
+        // One family's attempts began while the other one's lookup went on for ever.
         let half = [&changes[..], &[("/dials/0/resolveEndAt", Value::Null)]].concat();
         assert_eq!(failed_at(31, &half), "blocked 0 · dns 21.0 ms · connect 13.0 ms · total 26.0 ms");
     }

@@ -11,29 +11,29 @@ use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, Truncate
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct TlsTunnelTrace {
-    /// Identifies the tunnel.
+    /// The identifier of the tunnel.
     #[serde(rename = "traceID")]
     pub trace_id: TraceId,
-    /// The TCP connection below.
+    /// The TCP connection that carries the tunnel.
     pub tcp_conn: TraceId,
     /// Whether this side is the server.
     #[serde(skip_serializing_if = "is_default")]
     pub accepted: bool,
-    /// When the handshake began: the ClientHello was sent, or began to be waited for.
+    /// When the handshake began: when the client sent the ClientHello, or the server began to wait for it.
     pub handshake_begin_at: Timestamp,
-    /// When the handshake ended, with a tunnel or without.
+    /// When the handshake ended, successfully or not.
     pub handshake_end_at: Timestamp,
-    /// The error of a handshake that failed, as text.
+    /// The text of the error, if the handshake failed.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub handshake_err: BoxedOrEmpty<Text>,
-    /// The error that broke the established tunnel, as text.
+    /// The text of the error that broke the established tunnel.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub conn_err: BoxedOrEmpty<Text>,
     /// Why the handshake, or later the tunnel, failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// The alert that ended the session, with its direction: `received certificate_required`,
-    /// `sent unknown_ca` (names of RFC 8446 section 6).
+    /// The alert that ended the session, with its direction: `received certificate_required`, `sent unknown_ca` (names
+    /// in RFC 8446 section 6).
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub alert: BoxedOrEmpty<Text>,
     /// When the tunnel was closed.
@@ -44,23 +44,23 @@ pub struct TlsTunnelTrace {
     pub end_reason: Option<EndReason>,
     /// Whether an earlier session was resumed.
     pub did_resume: bool,
-    /// The peer's certificates in the order in which it sent them, its own first.
+    /// The peer's certificates in the order in which it sent them. Its own is the first.
     #[serde(deserialize_with = "null_as_default")]
     pub peer_certs: Arc<[PeerCert]>,
-    /// The number of the negotiated cipher suite (IANA, "TLS Cipher Suites"); 0 when there is none.
+    /// The number of the negotiated cipher suite (IANA, "TLS Cipher Suites"); 0 if there is none.
     pub cipher_suite: u16,
-    /// `TLSv1.2` or `TLSv1.3`.
+    /// The negotiated version: `TLSv1.2` or `TLSv1.3`.
     #[serde(skip_serializing_if = "Text::is_empty")]
     pub tls_version: Text,
-    /// The group in which keys were exchanged, by its name in IANA's "TLS Supported Groups".
+    /// The key exchange group, by its name in IANA's "TLS Supported Groups".
     #[serde(skip_serializing_if = "Text::is_empty")]
     pub key_exchange_group: Text,
     /// The application protocol chosen by ALPN, such as `h2`.
     #[serde(skip_serializing_if = "Text::is_empty")]
     pub negotiated_proto: Text,
-    /// The name in the Server Name Indication (RFC 6066 section 3).
+    /// The server name that the client sent (SNI, RFC 6066 section 3).
     pub server_name: Text,
-    /// Fields that were cut because they were over their limit, with their original sizes.
+    /// The fields that were cut because they exceeded their limit, with their original sizes.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }
@@ -78,7 +78,7 @@ impl HasParent for TlsTunnelTrace {
 }
 
 impl PeerCert {
-    /// The memory that it takes.
+    /// Returns the memory in use, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let names = self.sans.iter().map(String::capacity).sum::<usize>();
         let texts = self.subject.capacity() + self.issuer.capacity() + self.sha256.capacity();
@@ -87,29 +87,29 @@ impl PeerCert {
     }
 }
 
-/// What is worth knowing of a peer's certificate.
+/// A summary of a peer's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct PeerCert {
-    /// Whose it is, as RFC 2253 text.
+    /// The subject, as RFC 2253 text.
     pub subject: String,
-    /// Who signed it, as RFC 2253 text.
+    /// The issuer, as RFC 2253 text.
     pub issuer: String,
-    /// From when it is valid.
+    /// The begin of the validity.
     pub not_before: Timestamp,
-    /// Until when it is valid.
+    /// The end of the validity.
     pub not_after: Timestamp,
-    /// Whether it is the certificate of an authority.
+    /// Whether it is the certificate of a certificate authority.
     #[serde(rename = "isCA")]
     pub is_ca: bool,
-    /// SHA-256 of the certificate (DER), in lower-case hexadecimal.
+    /// The SHA-256 hash of the certificate (DER), in lower-case hexadecimal.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub sha256: String,
-    /// The names and addresses for which it is valid (Subject Alternative Names).
+    /// The names and addresses that it is valid for (Subject Alternative Names).
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub sans: Vec<String>,
-    /// Fields that were cut because they were over their limit, with their original sizes.
+    /// The fields that were cut because they exceeded their limit, with their original sizes.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub truncated_fields: BoxedOrEmpty<TruncatedFields>,
 }

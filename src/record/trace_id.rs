@@ -4,24 +4,24 @@ use std::fmt;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-/// The identifier of a record, by which other records refer to it.
+/// The identifier of a record.
 ///
-/// In a trace it is any text and is written back as it was read. An empty identifier is the undefined
-/// one: a reference that refers to nothing. Identifiers of up to 24 bytes take no heap memory.
+/// Records refer to each other by it. It can be any text and is written back as it was read. The empty identifier is
+/// undefined: a reference to nothing. Up to 24 bytes are stored inline.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TraceId(CompactString);
 
 impl TraceId {
-    /// The identifier that refers to nothing.
+    /// The undefined identifier, which refers to nothing.
     pub const UNDEFINED: TraceId = TraceId(CompactString::const_new(""));
 
-    /// The identifier as text; empty when it is undefined.
+    /// Returns the identifier as text, empty if it is undefined.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether this refers to nothing.
+    /// Returns `true` if the identifier refers to nothing.
     pub fn is_undefined(&self) -> bool {
         self.0.is_empty()
     }

@@ -8,34 +8,34 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::TraceId;
 use super::serde_helpers::null_as_default;
 
-/// A record that others refer to by its identifier.
+/// A record that other records refer to by its identifier.
 pub trait Record {
-    /// The record's identifier.
+    /// Returns the record's identifier.
     fn trace_id(&self) -> &TraceId;
 }
 
-/// A record that is the consequence of another one.
+/// A record with a parent: another record that caused or carries it.
 pub(crate) trait HasParent {
-    /// Returns the identifier of the other record: of a dial or a CONNECT the request, of a connection the dial, of a
-    /// tunnel the connection. It is undefined where there is none.
+    /// Returns the identifier of the parent, undefined if there is none: of a dial or a CONNECT the request, of a
+    /// connection the dial, of a tunnel the connection.
     fn parent(&self) -> &TraceId;
 }
 
-/// A list of records, each found by its identifier at once.
+/// A list of records with constant-time lookup by identifier.
 ///
-/// The index behind [`TraceList::get`] is built at the first look-up. In JSON it is an array; `null` reads
-/// as an empty one.
+/// The index behind [`TraceList::get`] is built at the first lookup. In JSON the list is an array; `null` is read as an
+/// empty one.
 pub struct TraceList<T> {
     items: Vec<T>,
     index: OnceLock<HashMap<TraceId, usize>>,
     by_parent: OnceLock<HashMap<TraceId, Vec<usize>>>,
 }
 
-/// Up to this many records a scan is faster than an index.
+/// Up to this many records, a linear scan is faster than an index.
 const MAX_SCANNED_RECORDS: usize = 8;
 
 impl<T> TraceList<T> {
-    /// An empty list.
+    /// Creates an empty list.
     pub const fn new() -> Self {
         Self { items: Vec::new(), index: OnceLock::new(), by_parent: OnceLock::new() }
     }
@@ -45,12 +45,12 @@ impl<T> TraceList<T> {
         self.items_mut().push(record);
     }
 
-    /// All records, to be changed. The next look-up builds the index anew.
+    /// Returns an iterator that allows modifying each record. The next lookup rebuilds the index.
     pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, T> {
         self.items_mut().iter_mut()
     }
 
-    /// Keeps only the records for which `keep` is true.
+    /// Keeps only the records for which `keep` returns `true`.
     pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
         self.items_mut().retain(keep);
     }
@@ -61,16 +61,17 @@ impl<T> TraceList<T> {
         &mut self.items
     }
 
-    /// The records as a plain vector.
+    /// Converts the list into a vector.
     pub fn into_vec(self) -> Vec<T> {
         self.items
     }
 }
 
 impl<T: Record> TraceList<T> {
-    /// The record with this identifier, the first if there are several; `None` for the undefined identifier.
+    /// Returns the record with this identifier, the first if there are several. Returns `None` for the undefined
+    /// identifier.
     ///
-    /// A look-up takes the same time however long the list is, but for the first one.
+    /// The first lookup takes time linear in the length of the list, later ones constant time.
     pub fn get(&self, id: impl AsRef<str>) -> Option<&T> {
         let id = id.as_ref();
         if id.is_empty() {
@@ -93,9 +94,9 @@ impl<T: Record> TraceList<T> {
 }
 
 impl<T> TraceList<T> {
-    /// Returns the records whose origin this is, in order; none for the undefined identifier.
+    /// Returns the records whose parent has this identifier, in order. Returns none for the undefined identifier.
     ///
-    /// A look-up takes no longer the longer the list is, but for the first one.
+    /// The first lookup takes time linear in the length of the list, later ones constant time.
     pub(crate) fn children_of(&self, id: &TraceId) -> impl DoubleEndedIterator<Item = &T>
     where
         T: HasParent,

@@ -1,18 +1,18 @@
-//! From the ticks of the sink's clock to timestamps.
+//! Converts ticks of the sink's clock to timestamps.
 
 use crate::record::Timestamp;
 
-/// How ticks become nanoseconds: `(ticks - origin) * mult / 2^32`.
+/// The conversion of ticks to nanoseconds: `(ticks - origin) * mult / 2^32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TickScale {
-    /// The tick that is nanosecond 0; earlier ones are taken for it.
+    /// The tick at nanosecond 0. Earlier ticks count as this one.
     pub(crate) origin_ticks: u64,
-    /// Nanoseconds a tick, times 2^32.
+    /// Nanoseconds per tick, times 2^32.
     pub(crate) mult: u64,
 }
 
 impl TickScale {
-    /// Ticks that are nanoseconds.
+    /// The scale of a clock whose ticks are nanoseconds.
     #[cfg(test)]
     pub(crate) const NANOS: TickScale = TickScale { origin_ticks: 0, mult: 1 << 32 };
 
@@ -22,23 +22,23 @@ impl TickScale {
     }
 }
 
-/// Gives the times of one trace.
+/// The clock of one trace, which turns ticks into timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TraceClock {
-    /// What ticks mean.
+    /// The conversion of ticks to nanoseconds.
     pub(crate) scale: TickScale,
-    /// The nanosecond of the scale in which the trace began.
+    /// When the trace began, in nanoseconds of the scale.
     pub(crate) begin_nanos: u64,
-    /// The same moment in nanoseconds since 1970.
+    /// When the trace began, in nanoseconds since 1970.
     pub(crate) begin_unix_nanos: i128,
 }
 
-/// The last relative time that the peer can read: 2^32 - 1 milliseconds, 49 days.
+/// The largest relative time that the Go package can read: 2^32 - 1 milliseconds, 49 days.
 const MAX_RELATIVE_NANOS: u64 = u32::MAX as u64 * 1_000_000 + 999_999;
 
 impl TraceClock {
-    /// The time of a tick: relative to the begin of the trace, or absolute when it lies before that or
-    /// further from it than the format can say.
+    /// Returns the time of a tick: relative to the begin of the trace, or absolute if it is before the begin or more
+    /// than [`MAX_RELATIVE_NANOS`] after it.
     pub(crate) fn timestamp(&self, ticks: u64) -> Timestamp {
         let nanos = self.scale.nanos(ticks);
         match nanos.checked_sub(self.begin_nanos) {

@@ -1,14 +1,16 @@
-//! One operation as one word of 64 bits, in common cases.
+//! Encodes a socket operation in one 64-bit word, in common cases.
 //!
-//! A word holds two bits of kind, three bits that name the layout, and 59 bits for length, gap and duration;
-//! layouts differ in how many of them each gets. The gap is the time from the return of the previous
-//! operation to this one's call: for reads from the previous read, since a read is polled again at once and
-//! then waits; for writes from the previous operation of any kind. What fits no such layout takes two words,
-//! or three.
+//! A busy connection has thousands of operations, and a sink keeps them in memory. A word has two bits for the kind,
+//! three that select the layout, and 59 for length, gap and duration. The layouts divide these 59 bits differently. An
+//! operation that fits no layout takes two or three words. The average is 8.2 bytes an operation (see
+//! benches/README.md).
+//!
+//! The gap is the time from the return of a previous operation to this one's call. A read refers to the previous read,
+//! since a read is called again at once and then waits. A write refers to the previous operation of any kind.
 
-/// Whether an operation was a read or a write, and whether it failed.
+/// The kind of a socket operation: read or write, successful or failed.
 ///
-/// The values are the two bits that a word spends on the kind.
+/// The discriminants are the two bits that encode the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum OpKind {
@@ -19,7 +21,7 @@ pub(crate) enum OpKind {
 }
 
 impl OpKind {
-    /// Returns the kind of an operation of this kind that failed.
+    /// Returns the kind for the same operation when it fails.
     #[inline]
     pub(crate) fn failed(self) -> Self {
         match self {
@@ -44,27 +46,27 @@ impl OpKind {
     }
 }
 
-/// An operation as it is observed, its times in ticks of the sink's clock.
+/// An operation as it is observed. Times are ticks of the sink's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawOp {
     pub(crate) call: u64,
-    /// Not before `call`; if it is, it is taken for `call`.
+    /// When the operation returned. A time before `call` counts as `call`.
     pub(crate) ret: u64,
-    /// Bytes read or written; for the two kinds of errors the code of an [`OpError`](super::OpError).
+    /// The number of bytes read or written, or the code of an [`OpError`](super::OpError) if `kind` is an error.
     pub(crate) len: u32,
     pub(crate) kind: OpKind,
 }
 
-/// What the next operation is encoded relative to.
+/// The state of the encoder and the decoder: the times to which the next operation refers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeltaCodec {
-    /// Return of the last operation.
+    /// When the last operation returned.
     pub(crate) last_any: u64,
-    /// Return of the last read.
+    /// When the last read returned.
     pub(crate) last_read: u64,
 }
 
-/// The words of one operation.
+/// The words of one encoded operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoded {
     One(u64),
@@ -83,7 +85,7 @@ impl Encoded {
 }
 
 impl DeltaCodec {
-    /// Encodes an operation and moves on to the next.
+    /// Encodes the next operation.
     #[inline]
     pub(crate) fn encode(&mut self, op: &RawOp) -> Encoded {
         let parts = OpFields {
@@ -93,7 +95,7 @@ impl DeltaCodec {
             duration: op.ret.saturating_sub(op.call),
         };
         self.advance(op.kind, op.ret.max(op.call));
-        // Short waits, then long ones: what a busy connection does nearly all the time.
+        // A busy connection uses these two nearly always: a short gap with a long duration, and the reverse.
         if LAYOUTS[0].fits(&parts) {
             Encoded::One(LAYOUTS[0].pack(0, &parts))
         } else if LAYOUTS[1].fits(&parts) {
@@ -103,8 +105,8 @@ impl DeltaCodec {
         }
     }
 
-    /// Decodes the operation that begins with `first`; `more` yields the words after it. `None` when they
-    /// are missing.
+    /// Decodes the operation that begins with the word `first`. `more` returns the words after it. Returns `None` if
+    /// they are missing.
     pub(crate) fn decode(&mut self, first: u64, mut more: impl FnMut() -> Option<u64>) -> Option<RawOp> {
         let kind = OpKind::from_bits(first);
         let OpFields { len, gap, duration, .. } = match first >> 2 & 7 {
@@ -137,7 +139,7 @@ impl DeltaCodec {
     }
 }
 
-/// The numbers that are packed into words.
+/// The numbers to be packed into words.
 struct OpFields {
     kind: u64,
     len: u64,
@@ -145,15 +147,17 @@ struct OpFields {
     duration: u64,
 }
 
-/// How many bits each number gets; together 59.
+/// The number of bits for each field, 59 in all.
 struct Layout {
     len: u32,
     gap: u32,
     duration: u32,
 }
 
-/// One word, by number. At a nanosecond a tick, 15 bits are 33 µs, 20 bits 1 ms, 28 bits 268 ms and 33 bits
-/// 8.6 s; gaps spend one of their bits on the sign.
+/// The layouts of a single word; the index is the layout's number.
+///
+/// At one nanosecond per tick, 15 bits are 33 µs, 20 bits 1 ms, 28 bits 268 ms and 33 bits 8.6 s. Gaps use one of their
+/// bits for the sign.
 const LAYOUTS: [Layout; 6] = [
     Layout { len: 16, gap: 15, duration: 28 },
     Layout { len: 16, gap: 28, duration: 15 },
@@ -162,10 +166,10 @@ const LAYOUTS: [Layout; 6] = [
     Layout { len: 14, gap: 12, duration: 33 },
     Layout { len: 11, gap: 33, duration: 15 },
 ];
-/// The second word is the gap; 27 bits of the first are the length and 32 the duration.
+/// The layout of two words: the first has 27 bits of length and 32 of duration, the second is the gap.
 const TWO_WORDS: u64 = 6;
 const TWO_WORDS_LEN: u32 = 27;
-/// The first word has the length, then follow gap and duration.
+/// The layout of three words: the first has the length, the others are gap and duration.
 const THREE_WORDS: u64 = 7;
 
 impl OpFields {
@@ -213,7 +217,7 @@ const fn ones(bits: u32) -> u64 {
     (1 << bits) - 1
 }
 
-/// Small numbers of either sign become small ones without a sign.
+/// Maps signed numbers to unsigned ones so that small absolute values stay small.
 #[inline]
 const fn zigzag(difference: u64) -> u64 {
     let signed = difference as i64;
@@ -229,8 +233,8 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Operations with times of all magnitudes, and calls before the last return (a read that waits while
-    /// writes go on).
+    /// Generates operations with times of all magnitudes, and calls before the last return, as of a read that waits
+    /// while writes go on.
     pub(in crate::record) fn ops(max: usize) -> impl Strategy<Value = Vec<RawOp>> {
         let magnitude =
             |bits: u32| (0..=bits).prop_flat_map(|b| 0..=u64::MAX.checked_shr(64 - b).unwrap_or(0));
@@ -297,7 +301,7 @@ pub(super) mod tests {
     #[test]
     fn common_operations_take_one_word() {
         let mut delta = DeltaCodec { last_any: 1_000_000_000, last_read: 1_000_000_000 };
-        // Written at once, the reply after 80 ms, the rest of the body at once, then idle for 8 s.
+        // A write, the reply after 80 ms, the rest of its body at once, then 8 s idle.
         assert_eq!(encode_one(&mut delta, 1_000_020_000, 1_000_025_000, 120, OpKind::Write), 1);
         assert_eq!(encode_one(&mut delta, 1_000_000_500, 1_080_000_000, 16_384, OpKind::Read), 1);
         assert_eq!(encode_one(&mut delta, 1_080_100_000, 1_080_102_000, 65_535, OpKind::Read), 1);

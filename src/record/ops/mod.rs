@@ -1,4 +1,7 @@
-//! Socket operations: encoded as the sink keeps them, or plain as they are read from JSON.
+//! Socket operations of a record: in the sink's encoding, or plain as they are read from JSON.
+//!
+//! [`codec`] encodes single operations, [`segment`] stores them, [`op_error`] encodes their errors and [`clock`]
+//! converts their times. The sink writes with these types, and a trace reads from the same memory.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,11 +21,10 @@ pub(crate) use codec::{DeltaCodec, OpKind, RawOp};
 pub(crate) use op_error::OpError;
 pub(crate) use segment::{Segment, SegmentChain, WriteCursor};
 
-/// The operations of a socket.
+/// The operations of a socket, in the order in which they returned.
 ///
-/// A trace taken from a sink shares them with it in their compact form, about eight bytes each: neither
-/// taking, cloning nor serialising a trace copies them. [`iter`](SocketOps::iter) makes each [`SocketOp`] as
-/// it is asked for.
+/// A trace taken from a sink shares its encoded operations, about eight bytes each: taking, cloning and serializing a
+/// trace copies none. [`iter`](SocketOps::iter) decodes each [`SocketOp`] when it is asked for.
 #[derive(Clone, Default)]
 pub struct SocketOps(Repr);
 
@@ -38,16 +40,16 @@ impl Default for Repr {
     }
 }
 
-/// Operations as they lie in a sink, and what is needed to understand them.
+/// Operations in the sink's encoding, with what is needed to decode them.
 #[derive(Clone)]
 pub(crate) struct EncodedOps {
     /// The first operations.
     pub(crate) head: SegmentChain,
-    /// Those after them, or the newest if some between are dropped; several chains, oldest first.
+    /// The following operations, or the newest if some in between were dropped: several chains, oldest first.
     pub(crate) tail: BoxedOrEmpty<Vec<SegmentChain>>,
-    /// Gives the operations' times.
+    /// The clock that converts the operations' ticks.
     pub(crate) clock: Arc<TraceClock>,
-    /// What [`OpError::Text`] refers to.
+    /// The texts that [`OpError::Text`] refers to by index.
     pub(crate) texts: BoxedOrEmpty<Vec<Box<str>>>,
 }
 
@@ -56,7 +58,7 @@ impl SocketOps {
         SocketOps(Repr::Encoded(ops))
     }
 
-    /// The operations in the order in which they returned.
+    /// Returns an iterator over the operations.
     pub fn iter(&self) -> SocketOpsIter<'_> {
         SocketOpsIter(match &self.0 {
             Repr::Plain(ops) => Iter::Plain(ops.iter()),
@@ -66,7 +68,7 @@ impl SocketOps {
         })
     }
 
-    /// How many operations there are.
+    /// Returns the number of operations.
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::Plain(ops) => ops.len(),
@@ -74,7 +76,7 @@ impl SocketOps {
         }
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there are no operations.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -105,7 +107,7 @@ impl EncodedOps {
     }
 }
 
-/// The iterator of [`SocketOps::iter`].
+/// An iterator over the operations of a socket. Created by [`SocketOps::iter`].
 #[derive(Clone)]
 pub struct SocketOpsIter<'a>(Iter<'a>);
 
@@ -175,7 +177,7 @@ impl<'a> IntoIterator for &'a SocketOps {
 }
 
 impl PartialEq for SocketOps {
-    /// Operation by operation, whatever form they are in.
+    /// Compares operation by operation, whatever their representation.
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len() && self.iter().eq(other.iter())
     }

@@ -1,24 +1,24 @@
-//! The error of an operation as one number.
+//! Encodes the error of an operation as a number of 32 bits.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 
-/// What is kept of the error that an operation returned.
+/// The part of an operation's error that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpError {
-    /// The operating system's.
+    /// An error number of the operating system.
     Os(i32),
-    /// One that std made, without a text of its own.
+    /// An error of the standard library without a text of its own.
     Kind(ErrorKind),
-    /// Another one; the number is its place in the connection's table of texts.
+    /// Any other error. The number is the index of its text in the connection's list of texts.
     Text(u32),
 }
 
-/// Numbers above do not fit beside the two bits that say what they are.
+/// The largest number that fits next to the two bits for the variant.
 const MAX_NUMBER: u32 = u32::MAX >> 2;
 
 impl OpError {
-    /// What can be kept of an error without its text; `None` when the text has to be kept.
+    /// Converts an error that needs no text of its own. Returns `None` for an error whose text must be kept.
     pub(crate) fn of(error: &io::Error) -> Option<OpError> {
         match error.raw_os_error() {
             Some(errno) if u32::try_from(errno).is_ok_and(|n| n <= MAX_NUMBER) => Some(OpError::Os(errno)),
@@ -27,7 +27,7 @@ impl OpError {
         }
     }
 
-    /// The number that stands for it in [`RawOp::len`](super::RawOp::len).
+    /// Returns the number that represents the error in [`RawOp::len`](super::RawOp::len).
     pub(crate) fn code(self) -> u32 {
         match self {
             OpError::Os(errno) => (errno as u32) << 2,
@@ -48,7 +48,7 @@ impl OpError {
         }
     }
 
-    /// What `io::Error` would say.
+    /// Returns the text that the `io::Error` had.
     pub(super) fn text<T: AsRef<str>>(self, texts: &[T]) -> Cow<'_, str> {
         match self {
             OpError::Os(errno) => io::Error::from_raw_os_error(errno).to_string().into(),
@@ -62,7 +62,7 @@ impl OpError {
 }
 
 const OTHER_KIND: usize = 0;
-/// Only ever appended to.
+/// The error kinds by code. Append only: codes are indexes.
 const ERROR_KINDS: [ErrorKind; 39] = [
     ErrorKind::Other,
     ErrorKind::NotFound,

@@ -1,4 +1,7 @@
-//! Where encoded operations lie: written by one thread, read by any, without a lock.
+//! Lock-free storage of encoded operations: one thread writes, any thread reads.
+//!
+//! A connection writes its operations into segments of fixed size. A full one is linked to its successor and never
+//! changes again. A snapshot captures the chain without copying it.
 
 use std::fmt;
 use std::sync::{Arc, atomic::Ordering};
@@ -6,10 +9,10 @@ use std::sync::{Arc, atomic::Ordering};
 use super::codec::{DeltaCodec, Encoded, RawOp};
 use crate::sync::{AtomicU64, OnceLock};
 
-/// A run of encoded operations that can be decoded by itself: no operation spans two segments.
+/// A fixed number of words with encoded operations. Can be decoded by itself: no operation spans two segments.
 pub(crate) struct Segment<W: ?Sized = [AtomicU64]> {
-    /// Operations (upper half) and words (lower half) that are complete. Stored with Release after the words
-    /// themselves; whoever loads it with Acquire sees them.
+    /// The number of complete operations (upper half) and of words (lower half). Stored with Release after the words
+    /// themselves, so that a reader who loads it with Acquire sees them.
     published: AtomicU64,
     base: DeltaCodec,
     next: OnceLock<Arc<Segment>>,
@@ -17,19 +20,19 @@ pub(crate) struct Segment<W: ?Sized = [AtomicU64]> {
 }
 
 impl Segment {
-    /// An empty segment of `N` words whose first operation is encoded relative to `base`.
+    /// Creates an empty segment of `N` words whose first operation is encoded relative to `base`.
     ///
-    /// An operation takes up to three words, so a shorter segment may never take any.
+    /// An operation takes up to three words, so a shorter segment may accept none.
     pub(crate) fn new<const N: usize>(base: DeltaCodec) -> Arc<Segment> {
         Arc::new(Segment::<[AtomicU64; N]>::inline(base))
     }
 
-    /// Lets another segment follow this one, which must not be written any more. The first one stays.
+    /// Sets the next segment. Nothing may be written to this one afterwards. Only the first call has an effect.
     pub(crate) fn link(&self, next: Arc<Segment>) {
         let _ = self.next.set(next);
     }
 
-    /// The memory that it takes with the counters of its `Arc`.
+    /// Returns the memory in use in bytes, including the counters of the `Arc`.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(self) + 2 * size_of::<usize>()
     }
@@ -38,7 +41,7 @@ impl Segment {
         self.next.get()
     }
 
-    /// Operations that are complete.
+    /// Returns the number of complete operations.
     pub(crate) fn ops(&self) -> u64 {
         self.published().0
     }
@@ -50,15 +53,16 @@ impl Segment {
 }
 
 impl<const N: usize> Segment<[AtomicU64; N]> {
-    /// One that lies in something else.
+    /// Creates an empty segment that is a field of another type.
     pub(crate) fn inline(base: DeltaCodec) -> Self {
         let words = std::array::from_fn(|_| AtomicU64::new(0));
         Segment { published: AtomicU64::new(0), base, next: OnceLock::new(), words }
     }
 
-    /// What is complete now, with what follows, apart from the segment itself, which may be written on.
+    /// Returns a copy of the complete operations, linked to the segments that follow. This segment itself may be
+    /// written to afterwards.
     pub(crate) fn capture(&self) -> SegmentChain {
-        // Before the words: one that another follows is full.
+        // Loaded before the words: a segment with a successor is full.
         let next = self.next.get().cloned();
         let (ops, words) = Segment::published(self);
         if ops == 0 && next.is_none() {
@@ -77,8 +81,10 @@ impl<const N: usize> Segment<[AtomicU64; N]> {
 }
 
 impl<W: ?Sized> Drop for Segment<W> {
-    /// Takes the chain apart link by link: dropping it recursively would overflow the stack. Of two who let go of a
-    /// link at once neither may see itself alone; then whoever is last goes on from there, one call deeper.
+    /// Drops the chain iteratively, since recursion would overflow the stack.
+    ///
+    /// If two owners drop a segment at the same time, neither may see itself as the only one. The last then continues
+    /// from there, one call deeper.
     fn drop(&mut self) {
         let mut next = self.next.take();
         while let Some(mut segment) = next {
@@ -94,7 +100,7 @@ impl fmt::Debug for Segment {
     }
 }
 
-/// The writer's place in a segment. There must be no more than one for each segment.
+/// The position of the writer in a segment. A segment has at most one.
 #[derive(Debug, Default)]
 pub(crate) struct WriteCursor {
     delta: DeltaCodec,
@@ -103,13 +109,13 @@ pub(crate) struct WriteCursor {
 }
 
 impl WriteCursor {
-    /// The begin of a segment that was made with this base.
+    /// Creates a cursor at the begin of a segment with this base.
     pub(crate) fn new(base: DeltaCodec) -> Self {
         WriteCursor { delta: base, words: 0, ops: 0 }
     }
 
-    /// Appends an operation and publishes it. False when the segment has no room for it; nothing is changed
-    /// then. Neither allocates nor waits.
+    /// Appends an operation and publishes it. Returns `false` and changes nothing if the segment has no room for it.
+    /// Neither allocates nor waits.
     #[inline]
     pub(crate) fn push(&mut self, segment: &Segment, op: &RawOp) -> bool {
         let mut delta = self.delta;
@@ -143,27 +149,27 @@ impl WriteCursor {
         true
     }
 
-    /// What the next operation would be encoded relative to: the base of the next segment.
+    /// Returns the state that the next operation is encoded with: the base of the next segment.
     pub(crate) fn delta(&self) -> DeltaCodec {
         self.delta
     }
 }
 
-/// The operations of a segment and those linked to it, as far as they were complete when it was captured.
+/// The operations of a segment and its successors that were complete when the chain was captured.
 ///
-/// It keeps the segments alive that are linked later, too: a chain that may grow without bound must be cut
-/// into several that are not linked.
+/// It also keeps segments alive that are linked later. A chain that can grow without bound must therefore be split into
+/// unlinked chains.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SegmentChain {
     first: Option<Arc<Segment>>,
-    /// Operations at the begin that are left out.
+    /// The number of operations at the begin that are left out.
     skip: u64,
-    /// Operations after them.
+    /// The number of operations after them.
     ops: u64,
 }
 
 impl SegmentChain {
-    /// What is complete now. Operations written later do not show.
+    /// Captures the complete operations. Later ones do not appear.
     pub(crate) fn capture(first: Arc<Segment>) -> Self {
         let mut ops = first.ops();
         let mut segment = &first;
@@ -174,13 +180,13 @@ impl SegmentChain {
         SegmentChain { first: Some(first), skip: 0, ops }
     }
 
-    /// Leaves out the oldest operations.
+    /// Leaves out the `oldest` first operations.
     pub(crate) fn skip(self, oldest: u64) -> Self {
         let oldest = oldest.min(self.ops);
         SegmentChain { first: self.first, skip: self.skip + oldest, ops: self.ops - oldest }
     }
 
-    /// How many operations there are.
+    /// Returns the number of operations.
     pub(crate) fn len(&self) -> u64 {
         self.ops
     }
@@ -194,7 +200,7 @@ impl SegmentChain {
     }
 }
 
-/// Decodes the operations of a chain one by one.
+/// An iterator that decodes the operations of a chain.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SegmentChainIter<'a> {
     segment: Option<&'a Segment>,
@@ -236,7 +242,7 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Writes as a sink does: a new segment whenever one is full.
+    /// A writer that, like a sink, starts a new segment when one is full.
     pub(in crate::record) struct Writer {
         pub(in crate::record) first: Arc<Segment>,
         last: Arc<Segment>,
@@ -323,7 +329,7 @@ pub(super) mod tests {
         const OPS: u64 = 20_000;
         const KINDS: [OpKind; 4] = [OpKind::Read, OpKind::Write, OpKind::ReadError, OpKind::WriteError];
         let op = |at: u64| {
-            // Every third takes three words.
+            // Every third operation takes three words.
             let call = if at.is_multiple_of(3) { at.rotate_right(20) } else { at };
             RawOp {
                 call,

@@ -7,16 +7,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 mod text;
 
 pub use text::ParseTimestampError;
-pub(super) use text::precisely;
+pub(super) use text::with_precise_times;
 
-/// When something happened: relative to the begin of the trace, absolute, or undefined.
+/// A time in a trace: relative to the trace's begin, absolute, or undefined.
 ///
-/// Relative times have nanoseconds. JSON and [`Display`](fmt::Display) show whole milliseconds, rounded
-/// down (`+72ms`); [`NetTrace::precise`](super::NetTrace::precise) and the alternate form `{:#}` show all
-/// there is (`+72.431907ms`). Absolute times are RFC 3339 and are written with the offset and the number of
-/// fraction digits with which they were read. What never happened is `undefined`.
+/// Relative times have nanoseconds. JSON and [`Display`](fmt::Display) show whole milliseconds, rounded down (`+72ms`).
+/// [`NetTrace::precise`](super::NetTrace::precise) and the alternate form `{:#}` show all digits (`+72.431907ms`).
+/// Absolute times are written as RFC 3339, with the offset and the number of fraction digits with which they were read.
+/// A time that does not exist is `undefined`.
 ///
-/// Two absolute times are equal when they are the same instant, whatever their offset.
+/// Two absolute times are equal if they are the same instant, whatever their offset.
 #[derive(Clone, Copy, Default)]
 pub struct Timestamp(Repr);
 
@@ -29,23 +29,23 @@ enum Repr {
     Absolute(Absolute),
 }
 
-/// An instant and how it is written.
+/// An instant and its RFC 3339 notation.
 #[derive(Clone, Copy)]
 struct Absolute {
-    /// Since 1970-01-01T00:00:00Z, within the years 0 to 9999.
+    /// Seconds since 1970-01-01T00:00:00Z, within the years 0 to 9999.
     seconds: i64,
     nanos: u32,
-    /// East of Greenwich.
+    /// The offset from UTC in minutes, positive to the east.
     offset_minutes: i16,
-    /// Of the fraction, 0 to 9, or [`SHORTEST`].
+    /// The number of fraction digits, 0 to 9, or [`SHORTEST`].
     digits: u8,
     zone: Zone,
 }
 
-/// No more fraction digits than needed, as Go writes them.
+/// As few fraction digits as needed, like Go.
 const SHORTEST: u8 = u8::MAX;
 
-/// How the offset is written.
+/// The notation of the offset.
 #[derive(Clone, Copy)]
 enum Zone {
     Z,
@@ -55,37 +55,37 @@ enum Zone {
 }
 
 impl Timestamp {
-    /// What has not happened, or not been seen.
+    /// The undefined time: of an event that did not happen or was not observed.
     pub const UNDEFINED: Timestamp = Timestamp(Repr::Undefined);
 
-    /// A time in nanoseconds since the trace began.
+    /// Creates a time from nanoseconds since the trace began.
     pub const fn relative(nanos: u64) -> Self {
         Timestamp(Repr::Relative(nanos))
     }
 
-    /// A time that is the given number of nanoseconds after (or, when negative, before) 1970, in UTC.
+    /// Creates an absolute time in UTC from nanoseconds since 1970, negative before.
     ///
-    /// What RFC 3339 cannot express (before the year 0, after 9999) becomes the nearest that it can.
+    /// Times that RFC 3339 cannot express, before the year 0 or after 9999, become the nearest that it can.
     pub fn from_unix_nanos(nanos: i128) -> Self {
         Timestamp(Repr::Absolute(Absolute::EPOCH.with_unix_nanos(nanos)))
     }
 
-    /// Whether there is no time at all.
+    /// Returns `true` if the time is undefined.
     pub const fn is_undefined(&self) -> bool {
         matches!(self.0, Repr::Undefined)
     }
 
-    /// Whether this counts from the begin of the trace.
+    /// Returns `true` if the time is relative to the begin of the trace.
     pub const fn is_relative(&self) -> bool {
         matches!(self.0, Repr::Relative(_))
     }
 
-    /// Whether this is a time of day.
+    /// Returns `true` if the time is absolute.
     pub const fn is_absolute(&self) -> bool {
         matches!(self.0, Repr::Absolute(_))
     }
 
-    /// Nanoseconds since the trace began; `None` when this is not relative.
+    /// Returns the nanoseconds since the trace began, or `None` if the time is not relative.
     pub const fn relative_nanos(&self) -> Option<u64> {
         match self.0 {
             Repr::Relative(nanos) => Some(nanos),
@@ -93,7 +93,7 @@ impl Timestamp {
         }
     }
 
-    /// Nanoseconds since 1970-01-01T00:00:00Z; `None` when this is not absolute.
+    /// Returns the nanoseconds since 1970-01-01T00:00:00Z, or `None` if the time is not absolute.
     pub const fn unix_nanos(&self) -> Option<i128> {
         match self.0 {
             Repr::Absolute(absolute) => Some(absolute.unix_nanos()),
@@ -101,7 +101,7 @@ impl Timestamp {
         }
     }
 
-    /// The time of day; `None` when this is not absolute, or the system cannot express it.
+    /// Returns the absolute time, or `None` if the time is not absolute or the system cannot represent it.
     pub fn to_system_time(&self) -> Option<SystemTime> {
         let nanos = self.unix_nanos()?;
         let distance = duration(nanos.unsigned_abs());
@@ -112,10 +112,12 @@ impl Timestamp {
         }
     }
 
-    /// Adds a relative time: absolute and relative give absolute (with the same offset), two relative ones
-    /// give relative. Everything else is undefined.
+    /// Adds a relative time.
     ///
-    /// `trace.trace_begin_at.add(record.conn_close_at)` is the time of day at which a connection closed.
+    /// An absolute and a relative time make an absolute one with the same offset, two relative times a relative one.
+    /// Any other sum is undefined.
+    ///
+    /// For example, `trace.trace_begin_at.add(record.conn_close_at)` is the absolute time at which a connection closed.
     #[must_use]
     pub fn add(&self, relative: Timestamp) -> Timestamp {
         Timestamp(match (self.0, relative.0) {
@@ -128,8 +130,9 @@ impl Timestamp {
         })
     }
 
-    /// Nanoseconds from `other` to this, negative when `other` is later. `None` unless both are relative or
-    /// both are absolute. Differences of more than 292 years become the longest possible.
+    /// Returns the nanoseconds from `other` to this time, negative if `other` is later.
+    ///
+    /// Returns `None` unless both are relative or both are absolute. Differences of more than 292 years saturate.
     #[must_use]
     pub fn sub(&self, other: Timestamp) -> Option<i64> {
         let nanos = match (self.0, other.0) {
@@ -140,8 +143,8 @@ impl Timestamp {
         Some(nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
     }
 
-    /// How long before `now` this was, as a relative time; zero when it lies in the future. Undefined unless
-    /// both are absolute or both are relative.
+    /// Returns the time from this to `now` as a relative time, zero if this is later. Undefined unless both are
+    /// absolute or both are relative.
     #[must_use]
     pub fn elapsed_at(&self, now: impl Into<Timestamp>) -> Timestamp {
         match now.into().sub(*self) {
@@ -150,7 +153,7 @@ impl Timestamp {
         }
     }
 
-    /// The time from `earlier` to this; zero when `earlier` is in truth later. `None` unless both are
+    /// Returns the duration from `earlier` to this time, zero if `earlier` is later. Returns `None` unless both are
     /// relative or both are absolute.
     #[must_use]
     pub fn since(&self, earlier: Timestamp) -> Option<Duration> {
@@ -166,7 +169,7 @@ impl Absolute {
         self.seconds as i128 * 1_000_000_000 + self.nanos as i128
     }
 
-    /// The same way of writing another instant.
+    /// Returns another instant in the same notation.
     fn with_unix_nanos(self, nanos: i128) -> Self {
         let local = i128::from(self.offset_minutes) * 60_000_000_000;
         let nanos = nanos.saturating_add(local).clamp(text::FIRST_NANOS, text::LAST_NANOS) - local;
@@ -183,7 +186,7 @@ fn duration(nanos: u128) -> Duration {
 }
 
 impl From<SystemTime> for Timestamp {
-    /// An absolute time in UTC.
+    /// Converts to an absolute time in UTC.
     fn from(time: SystemTime) -> Self {
         Timestamp::from_unix_nanos(match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => after.as_nanos() as i128,
@@ -201,7 +204,7 @@ impl PartialEq for Timestamp {
 impl Eq for Timestamp {}
 
 impl PartialOrd for Timestamp {
-    /// Earlier is less. Times of different kinds do not compare.
+    /// Orders earlier times before later ones. A relative and an absolute time do not compare.
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match (self.0, other.0) {
             (Repr::Undefined, Repr::Undefined) => Some(Ordering::Equal),

@@ -1,4 +1,4 @@
-//! How a [`Timestamp`] is written and read.
+//! Parsing and printing of a [`Timestamp`].
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,11 +11,11 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Absolute, Repr, SHORTEST, Timestamp, Zone};
 
-/// 0000-01-01T00:00:00Z, the first that RFC 3339 can write, since 1970.
+/// The first time that RFC 3339 can express, 0000-01-01T00:00:00Z, in nanoseconds since 1970.
 pub(super) const FIRST_NANOS: i128 = -62_167_219_200 * 1_000_000_000;
-/// 9999-12-31T23:59:59.999999999Z, the last.
+/// The last time that RFC 3339 can express, 9999-12-31T23:59:59.999999999Z, in nanoseconds since 1970.
 pub(super) const LAST_NANOS: i128 = 253_402_300_799 * 1_000_000_000 + 999_999_999;
-/// 0001-01-01T00:00:00Z, Go's zero time, by which the peer means "undefined".
+/// Go's zero time, 0001-01-01T00:00:00Z, in nanoseconds since 1970. The Go package writes it for an undefined time.
 const GO_ZERO_NANOS: i128 = -62_135_596_800 * 1_000_000_000;
 
 const UNDEFINED: &str = "undefined";
@@ -25,15 +25,15 @@ thread_local! {
     static PRECISE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f`, in which relative times are serialised with all their digits.
-pub(in crate::record) fn precisely<R>(f: impl FnOnce() -> R) -> R {
-    struct Reset(bool);
-    impl Drop for Reset {
+/// Runs `f`. Relative times that it serializes are written with all their digits.
+pub(in crate::record) fn with_precise_times<R>(f: impl FnOnce() -> R) -> R {
+    struct PreciseGuard(bool);
+    impl Drop for PreciseGuard {
         fn drop(&mut self) {
             PRECISE.set(self.0);
         }
     }
-    let _reset = Reset(PRECISE.replace(true));
+    let _guard = PreciseGuard(PRECISE.replace(true));
     f()
 }
 
@@ -65,7 +65,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     deserializer.deserialize_any(Text)
 }
 
-/// A text that is no [`Timestamp`].
+/// An error returned when a text is not a valid [`Timestamp`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParseTimestampError;
@@ -83,8 +83,8 @@ impl std::error::Error for ParseTimestampError {}
 impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
-    /// Reads every form that is written, precise ones too. The empty text and Go's zero time are undefined;
-    /// milliseconds past the range of 64-bit nanoseconds (584 years) become its end.
+    /// Parses every form that is written, precise ones included. The empty text and Go's zero time are undefined.
+    /// Milliseconds beyond 64-bit nanoseconds (584 years) saturate.
     fn from_str(text: &str) -> Result<Self, ParseTimestampError> {
         if text.is_empty() || text == UNDEFINED {
             return Ok(Timestamp::UNDEFINED);
@@ -97,7 +97,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// `72ms` or `72.431907ms`; digits below the nanosecond are cut off.
+/// Parses `72ms` or `72.431907ms`. Digits below the nanosecond are cut off.
 fn relative(text: &str) -> Option<u64> {
     let number = text.strip_suffix("ms")?;
     let (whole, fraction) = number.split_once('.').map_or((number, None), |(w, f)| (w, Some(f)));
@@ -107,7 +107,7 @@ fn relative(text: &str) -> Option<u64> {
     }
     let nanos = fraction.unwrap_or("").bytes().chain(std::iter::repeat(b'0')).take(6);
     let nanos = nanos.fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-    // Digits only, so the one thing that can be wrong with them is their number.
+    // These are digits only, so parsing fails only if there are too many.
     let whole = whole.parse().unwrap_or(u64::MAX);
     Some(whole.saturating_mul(NANOS_PER_MS).saturating_add(nanos))
 }
@@ -132,7 +132,7 @@ fn absolute(text: &str) -> Option<Timestamp> {
 }
 
 impl fmt::Display for Timestamp {
-    /// As in JSON; the alternate form `{:#}` shows relative times with all their digits.
+    /// Prints the time as in JSON. The alternate form `{:#}` prints relative times with all their digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Repr::Undefined => f.write_str(UNDEFINED),
@@ -256,11 +256,12 @@ mod tests {
     fn precision_ends_with_its_scope_even_by_a_panic() {
         let json = |t: &Timestamp| serde_json::to_value(t).unwrap();
         let time = Timestamp::relative(1_500_000);
-        let panicked = std::panic::catch_unwind(|| precisely(|| std::panic::resume_unwind(Box::new(()))));
+        let panicked =
+            std::panic::catch_unwind(|| with_precise_times(|| std::panic::resume_unwind(Box::new(()))));
         assert!(panicked.is_err());
         assert_eq!(json(&time), "+1ms");
-        precisely(|| {
-            precisely(|| assert_eq!(json(&time), "+1.500000ms"));
+        with_precise_times(|| {
+            with_precise_times(|| assert_eq!(json(&time), "+1.500000ms"));
             assert_eq!(json(&time), "+1.500000ms");
             assert_eq!(json(&Timestamp::UNDEFINED), "undefined");
         });
