@@ -1,4 +1,7 @@
-//! From the errors of this world to stable codes.
+//! Classifies errors: from an error of any crate to a stable code ([`Failure`]) and a text.
+//!
+//! The innermost error that is known decides on the code, since the outer ones only say which step failed. The texts of
+//! a chain are joined, and each is said once. It is the only module that knows the error types of other crates.
 
 use super::FailureDetail;
 #[cfg(feature = "tls")]
@@ -14,7 +17,7 @@ use hyper_util::client::legacy;
 use std::any::Any;
 use std::{error::Error, io};
 
-/// The code of an I/O error and its text.
+/// Returns the code and the text of an I/O error.
 pub(crate) fn io_failure_detail(error: &io::Error) -> FailureDetail {
     let failure = io_failure(error);
     match error.raw_os_error() {
@@ -23,22 +26,22 @@ pub(crate) fn io_failure_detail(error: &io::Error) -> FailureDetail {
     }
 }
 
-/// Whether that is only how `connect` on a non-blocking socket says that it has begun.
+/// Returns `true` if the error of a non-blocking `connect` only means that it has begun.
 #[cfg(feature = "resolve")]
 pub(crate) fn is_connect_in_progress(error: &io::Error) -> bool {
-    // `EINPROGRESS`, which std has no kind for.
+    // `EINPROGRESS`, for which the standard library has no kind.
     let in_progress = if cfg!(any(target_os = "linux", target_os = "android")) { 115 } else { 36 };
     error.raw_os_error() == Some(in_progress) || error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// The code of any error, and its text with that of its sources.
+/// Returns the code of an error and its text with that of its sources.
 pub(crate) fn failure_detail(error: &(dyn Error + 'static)) -> FailureDetail {
     let mut detail = FailureDetail::new(failure(error), error_chain(error));
     detail.http2_error = http2_error(error);
     detail
 }
 
-/// Returns the HTTP/2 error code that an error in the chain carries.
+/// Returns the HTTP/2 error code of an error in the chain.
 fn http2_error(error: &(dyn Error + 'static)) -> Option<u32> {
     sources(error).find_map(|error| {
         #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
@@ -54,7 +57,7 @@ fn http2_error(error: &(dyn Error + 'static)) -> Option<u32> {
     })
 }
 
-/// Returns `true` if an error in the chain is one of HTTP/2: the connection speaks that.
+/// Returns `true` if an error in the chain is an HTTP/2 error, so the connection speaks HTTP/2.
 #[cfg(feature = "request")]
 pub(crate) fn is_http2(error: &(dyn Error + 'static)) -> bool {
     #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
@@ -63,12 +66,12 @@ pub(crate) fn is_http2(error: &(dyn Error + 'static)) -> bool {
     return http2_error(error).is_some();
 }
 
-/// The error and its sources.
+/// Returns the error and its sources, outermost first.
 fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
-/// The code of an I/O error, or of the error that it carries.
+/// Returns the code of an I/O error, or of the error inside it.
 pub(crate) fn io_failure(error: &io::Error) -> Failure {
     if let Some(inner) = error.get_ref()
         && let Some(failure) = known_failure(inner)
@@ -78,7 +81,7 @@ pub(crate) fn io_failure(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::TimedOut if error.raw_os_error().is_some() => Failure::TimedOut,
         io::ErrorKind::ConnectionRefused => Failure::ConnectionRefused,
-        // Not from the kernel: that is how h2 says that the stream below has ended.
+        // Not from the kernel: h2 reports the end of the stream below like this.
         io::ErrorKind::BrokenPipe if error.get_ref().is_some() => Failure::EofError,
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Failure::ConnectionReset,
         io::ErrorKind::ConnectionAborted => Failure::ConnectionAborted,
@@ -96,7 +99,7 @@ pub(crate) fn io_failure(error: &io::Error) -> Failure {
     }
 }
 
-/// Returns the code of an error number that std has no stable kind for.
+/// Returns the code of an error number for which the standard library has no stable kind.
 fn os_failure(number: i32) -> Option<Failure> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const NUMBERS: [(i32, Failure); 4] = [
@@ -105,7 +108,7 @@ fn os_failure(number: i32) -> Option<Failure> {
         (102, Failure::NetworkReset),
         (105, Failure::NoBufferSpace),
     ];
-    // Those of the BSDs.
+    // The numbers of the BSDs and macOS.
     #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
     const NUMBERS: [(i32, Failure); 4] = [
         (40, Failure::MessageSize),
@@ -113,7 +116,7 @@ fn os_failure(number: i32) -> Option<Failure> {
         (52, Failure::NetworkReset),
         (55, Failure::NoBufferSpace),
     ];
-    // Winsock's.
+    // The numbers of Winsock.
     #[cfg(not(unix))]
     const NUMBERS: [(i32, Failure); 4] = [
         (10040, Failure::MessageSize),
@@ -124,13 +127,13 @@ fn os_failure(number: i32) -> Option<Failure> {
     NUMBERS.into_iter().find_map(|(known, failure)| (known == number).then_some(failure))
 }
 
-/// The code of the innermost error in the chain that has one; `unknown_failure` with the whole text otherwise.
+/// Returns the code of the innermost error in the chain that has one, else `unknown_failure` with the whole text.
 pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     let mut innermost = None;
     let mut next = Some(error);
     while let Some(error) = next {
         innermost = known_failure(error).or(innermost);
-        // What a user's own body or a decoder failed of says nothing of the connection.
+        // The causes of these errors, such as a file that cannot be read, say nothing about the connection.
         let is_all = matches!(
             innermost,
             Some(
@@ -145,7 +148,8 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     innermost.unwrap_or_else(|| Failure::unknown(error_chain(error)))
 }
 
-/// An error of a service or a body, which have no bound in common that lets them be looked at.
+/// Downcasts an error of a service or body to one of the types that such errors usually have. Their bounds do not
+/// include `Error`.
 #[cfg(feature = "request")]
 pub(crate) fn downcast_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
     fn cast<T: Error + 'static>(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
@@ -169,7 +173,7 @@ pub(crate) fn downcast_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> 
         })
 }
 
-/// The text of an error with that of its sources, as far as they add to it.
+/// Returns the text of an error, followed by the texts of its sources that add something.
 pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source().filter(|_| is_uninformative(error)) {
@@ -184,7 +188,7 @@ pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
             append_text(&mut text, &error.cause());
             break;
         }
-        // The text of its source would say the same with names of types.
+        // The source says the same with Rust type names.
         #[cfg(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")))]
         if error.is::<super::rustls::ReadableError>() {
             break;
@@ -194,7 +198,7 @@ pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Adds the text of a source, unless it was said already.
+/// Appends the text of a source, unless it is contained already.
 fn append_text(text: &mut String, source: &str) {
     if text.is_empty() {
         text.push_str(source);
@@ -204,8 +208,10 @@ fn append_text(text: &mut String, source: &str) {
     }
 }
 
-/// hyper-util's own error names a part of its client (`client error (Connect)`), and not what went wrong; tonic's is
-/// always a `transport error`, and that of reqwest says whose fault it was.
+/// Returns `true` for errors that wrap another one without saying what went wrong.
+///
+/// hyper-util's error names a part of its client (`client error (Connect)`), tonic's is always `transport error`, and
+/// reqwest's names the kind of the error.
 #[cfg(feature = "request")]
 fn is_uninformative(error: &(dyn Error + 'static)) -> bool {
     #[cfg(feature = "reqwest")]
@@ -219,9 +225,9 @@ fn is_uninformative(error: &(dyn Error + 'static)) -> bool {
     error.is::<legacy::Error>()
 }
 
-/// The text of one error alone.
+/// Returns the text of an error without its sources.
 fn text(error: &(dyn Error + 'static)) -> String {
-    // Which tells the URL with its query.
+    // reqwest's own text contains the URL with its query.
     #[cfg(feature = "reqwest")]
     if error.is::<::reqwest::Error>() {
         return "request or response body error".into();
@@ -309,7 +315,7 @@ fn known_failure(error: &(dyn Error + 'static)) -> Option<Failure> {
     None
 }
 
-/// What reqwest says of itself; its own time limits are known to nobody else.
+/// Classifies an error of reqwest itself, such as its own timeouts. Returns `None` if its source decides.
 #[cfg(feature = "reqwest")]
 fn reqwest_failure(error: &::reqwest::Error) -> Option<Failure> {
     if error.is_redirect() {
@@ -324,13 +330,13 @@ fn reqwest_failure(error: &::reqwest::Error) -> Option<Failure> {
     }
 }
 
-/// What HTTP/2 says: the peer's verdict on one stream, or on the connection.
+/// Classifies an HTTP/2 error: whether the peer ended the stream or the connection.
 #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
 fn h2_failure(error: &h2::Error) -> Option<Failure> {
     if error.is_go_away() && error.is_remote() {
         Some(Failure::Http2Goaway)
     } else if error.is_reset() && !error.is_remote() && !error.is_library() {
-        // hyper resets a stream whose body it cannot get to the end of.
+        // hyper resets a stream if the request's body fails.
         Some(Failure::RequestBodyError)
     } else if error.is_reset() && error.is_remote() {
         Some(Failure::Http2StreamReset)
@@ -341,7 +347,7 @@ fn h2_failure(error: &h2::Error) -> Option<Failure> {
     }
 }
 
-/// What hyper says of itself; where the reason lies deeper it says nothing.
+/// Classifies an error of hyper itself. Returns `None` if its source decides.
 #[cfg(feature = "request")]
 fn hyper_failure(error: &hyper::Error) -> Option<Failure> {
     let is_itself_the_reason = error.source().is_none();
@@ -356,15 +362,15 @@ fn hyper_failure(error: &hyper::Error) -> Option<Failure> {
     } else if error.is_body_write_aborted() || (error.is_user() && !is_itself_the_reason) {
         Some(Failure::RequestBodyError)
     } else if is_broken_body(error) || (is_itself_the_reason && !error.is_user()) {
-        // The one that is left: a message that nobody had asked for.
+        // What is left is a message that was not requested.
         Some(Failure::HttpProtocolError)
     } else {
         None
     }
 }
 
-/// Chunks that cannot be read (RFC 9112 section 7.1) are an I/O error to hyper, and its text alone tells the body
-/// from the connection below.
+/// Returns `true` if the chunked encoding of a body is broken (RFC 9112 section 7.1). For hyper this is an I/O error.
+/// Only its text distinguishes it from an error of the connection.
 #[cfg(feature = "request")]
 fn is_broken_body(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
@@ -401,7 +407,7 @@ impl ResolveErrorKind {
     pub(crate) fn failure(&self) -> Failure {
         match self {
             Self::InvalidName(_) => Failure::DnsInvalidName,
-            // To the application such a name does not exist (RFC 7686 section 2).
+            // For the application such a name does not exist (RFC 7686 section 2).
             Self::Withheld | Self::NoSuchHost => Failure::DnsNxdomainError,
             Self::NoData => Failure::DnsNoAnswer,
             Self::Server(rcode::SERVER_FAILURE) => Failure::DnsServfailError,
@@ -445,7 +451,7 @@ impl ProxyError {
 
 #[cfg(feature = "tls")]
 impl TlsError {
-    /// Returns the text of the cause: that of the source with its own sources, and the hint.
+    /// Returns the text of the source with that of its own sources, followed by the hint.
     pub(crate) fn cause(&self) -> String {
         self.source()
             .map_or_else(|| self.text.clone(), |source| format!("{}{}", error_chain(source), self.hint))

@@ -1,12 +1,12 @@
-//! Why a connection could not be made.
+//! The error of the TCP connector.
 
 use super::NoRuntime;
 use crate::record::{Failure, IcmpError, TraceId};
 use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc};
 
-/// Why [`TcpConnector`](crate::connect::TcpConnector) made no connection.
+/// An error returned when [`TcpConnector`](crate::connect::TcpConnector) cannot connect.
 ///
-/// Its `source()` is the resolver's error when the name was the problem, else the I/O error of the last attempt.
+/// Its `source()` is the resolver's error if the name could not be resolved, else the I/O error of the last attempt.
 #[derive(Debug)]
 pub struct ConnectError {
     pub(crate) kind: ConnectErrorKind,
@@ -25,25 +25,25 @@ pub(crate) enum ConnectErrorKind {
     Attempts,
 }
 
-/// One address that was tried in vain.
+/// A failed attempt to connect to one address.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectAttempt {
     /// The address that was tried.
     pub addr: SocketAddr,
-    /// What came of it.
+    /// The error of the attempt.
     pub error: Arc<io::Error>,
-    /// What the network said of it, where a probe such as `nettrace::linux::TcpInfoProbe` asks for that.
+    /// The ICMP error that answered the attempt. Present if a probe such as `nettrace::linux::TcpInfoProbe` reads it.
     pub icmp_error: Option<Box<IcmpError>>,
 }
 
 impl ConnectError {
-    /// Every address that was tried, with its own error.
+    /// Returns the attempts that failed, each with its own error.
     pub fn attempts(&self) -> &[ConnectAttempt] {
         &self.attempts
     }
 
-    /// The identifier of the dial in a trace; empty when it was not traced.
+    /// Returns the identifier of the dial in the trace, undefined if it was not traced.
     pub fn dial_id(&self) -> &TraceId {
         &self.dial
     }
@@ -82,10 +82,12 @@ impl fmt::Display for ConnectError {
     }
 }
 
-/// The kind is that of the I/O error of the last attempt, or of the resolver. Without one it is
+/// Converts to an I/O error whose [`get_ref`](io::Error::get_ref) is the [`ConnectError`].
+///
+/// The kind is that of the last attempt or of the resolver's I/O error. Without one it is
 /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an unusable destination, [`TimedOut`](io::ErrorKind::TimedOut) for
-/// a look-up that took too long, [`NotFound`](io::ErrorKind::NotFound) for a name that does not exist or has no usable
-/// address, and else [`Other`](io::ErrorKind::Other). The [`ConnectError`] is what [`io::Error::get_ref`] returns.
+/// a lookup that took too long, [`NotFound`](io::ErrorKind::NotFound) for a name that does not exist or has no usable
+/// address, else [`Other`](io::ErrorKind::Other).
 impl From<ConnectError> for io::Error {
     fn from(error: ConnectError) -> Self {
         let kind = match &error.kind {
@@ -105,7 +107,7 @@ impl From<ConnectError> for io::Error {
     }
 }
 
-/// The kind of the first I/O error in the chain.
+/// Returns the kind of the first I/O error in the chain.
 fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
     match error.downcast_ref::<io::Error>() {
         Some(error) => Some(error.kind()),

@@ -1,8 +1,8 @@
-//! Bodies that cannot be decoded.
+//! The error of a body that cannot be decoded.
 
 use std::{error::Error, fmt};
 
-/// The body of a response is not what its `Content-Encoding` says.
+/// An error returned when the body of a response does not have the `Content-Encoding` that its header declares.
 #[derive(Debug)]
 pub struct DecodeError(pub(crate) Box<dyn Error + Send + Sync>);
 

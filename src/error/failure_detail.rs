@@ -5,7 +5,7 @@ use crate::record::{
 };
 use std::{borrow::Cow, num::NonZeroU32};
 
-/// Why something failed: the code, and the text for people.
+/// Why something failed: a code for programs and a text for people.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FailureDetail {
     pub(crate) failure: Failure,
@@ -17,14 +17,14 @@ pub(crate) struct FailureDetail {
 #[derive(Clone, Debug, PartialEq)]
 enum DetailText {
     Words(Cow<'static, str>),
-    /// Boxed, as it is rare.
+    /// Boxed, since few texts are cut.
     Cut(Box<LimitedText>),
-    /// What the operating system says of this number is asked for when it is read.
+    /// An error number of the operating system. Its text is looked up when it is read.
     Os(i32),
 }
 
 impl FailureDetail {
-    /// Allocates nothing for a text of ours. Of a longer text than [`MAX_ERROR_BYTES`] the beginning is kept.
+    /// Creates a detail. Does not allocate for a static text. A text of more than [`MAX_ERROR_BYTES`] is cut.
     pub(crate) fn new(failure: Failure, text: impl Into<Cow<'static, str>>) -> Self {
         let text = text.into();
         let text = if text.len() <= MAX_ERROR_BYTES {
@@ -35,12 +35,12 @@ impl FailureDetail {
         FailureDetail { failure, http2_error: None, text }
     }
 
-    /// Creates the detail of an error of the operating system, whose text is asked for when it is read.
+    /// Creates the detail of an error of the operating system.
     pub(super) fn from_os(failure: Failure, number: i32) -> Self {
         FailureDetail { failure, http2_error: None, text: DetailText::Os(number) }
     }
 
-    /// The code, the text, and how many bytes that had if it was cut.
+    /// Returns the code, the text, and the text's original length in bytes if it was cut.
     pub(crate) fn into_parts(self) -> (Failure, Text, Option<NonZeroU32>) {
         let (text, original_bytes) = match self.text {
             DetailText::Words(Cow::Borrowed(words)) => (Text::from_static(words), None),
@@ -51,7 +51,7 @@ impl FailureDetail {
         (self.failure, text, original_bytes)
     }
 
-    /// The heap memory that it takes.
+    /// Returns the heap memory in use, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let text = match &self.text {
             DetailText::Words(Cow::Owned(text)) => text.capacity(),
@@ -61,7 +61,7 @@ impl FailureDetail {
         text + self.failure.heap_bytes()
     }
 
-    /// How that ends what it happened to, as far as the code tells.
+    /// Returns the end reason of the record that failed, as far as the code decides it.
     pub(crate) fn end_reason(&self) -> EndReason {
         match self.failure {
             Failure::GenericTimeoutError => EndReason::Timeout,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Returns the name of an error code (RFC 9113 section 7); one without a name is written in hexadecimal.
+/// Returns the name of an error code (RFC 9113 section 7). A code without a name is written in hexadecimal.
 pub(crate) fn http2_error_name(code: u32) -> Cow<'static, str> {
     const NAMES: [&str; 14] = [
         "NO_ERROR",

@@ -1,13 +1,13 @@
-//! Bodies of responses that are cut off.
+//! The error of a response body that was cut off.
 
 use super::http2_error_name;
 use std::{error::Error, fmt};
 
-/// The body of a response ended before it was complete: before the length that its header declares, or, where it
-/// declares none, without the end of its HTTP/2 stream.
+/// An error returned when the body of a response ends before it is complete: before its `Content-Length`, or without
+/// the end of its HTTP/2 stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IncompleteBody {
-    /// Bytes received and declared; `None` when no length was declared.
+    /// Bytes received and declared; `None` if no length was declared.
     pub(crate) lengths: Option<BodyLengths>,
     pub(crate) http2_error: Option<u32>,
 }
@@ -19,12 +19,12 @@ pub(crate) struct BodyLengths {
 }
 
 impl IncompleteBody {
-    /// The length that the header declared (`Content-Length`), in bytes; `None` when it declared none.
+    /// Returns the declared length in bytes (`Content-Length`), or `None` if there was none.
     pub fn declared(&self) -> Option<u64> {
         self.lengths.map(|lengths| lengths.declared)
     }
 
-    /// How many bytes came; `None` when no length was declared.
+    /// Returns the number of bytes received, or `None` if no length was declared.
     pub fn received(&self) -> Option<u64> {
         self.lengths.map(|lengths| lengths.received)
     }

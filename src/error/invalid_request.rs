@@ -1,6 +1,6 @@
 use std::{error::Error, fmt};
 
-/// A request that cannot be made as it is: why.
+/// An error returned when a request is invalid and cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidRequest(pub(crate) &'static str);
 

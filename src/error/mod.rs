@@ -1,4 +1,9 @@
-//! Errors that this crate makes, and the stable codes of all errors that it meets.
+//! The error types of this crate, and the classifier that gives every error a stable code.
+//!
+//! Error types are here if several rooms must recognize each other's errors: a failed request has the connector's error
+//! among its sources, and that has the resolver's. The types are plain data. [`classify`] is above them: it walks the
+//! chain of an error, its own types and those of hyper, h2, rustls, tonic and reqwest, to find the code
+//! ([`Failure`](crate::record::Failure)) and the text that a record keeps ([`FailureDetail`]).
 
 pub(crate) mod classify;
 #[cfg(feature = "resolve")]

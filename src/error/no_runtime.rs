@@ -1,15 +1,15 @@
-//! A future that was polled where tokio cannot work.
+//! The error of a future that is polled outside a tokio runtime.
 
 use std::{error::Error, fmt};
 use tokio::runtime::Handle;
 
-/// A future of this crate was polled outside a tokio runtime.
+/// An error returned when a future of this crate is polled outside a tokio runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRuntime;
 
 impl NoRuntime {
-    /// Fails outside a tokio runtime, where tokio's sockets, timers and tasks would panic. A runtime without I/O or
-    /// timers cannot be told from others.
+    /// Returns an error outside a tokio runtime, where tokio's sockets, timers and tasks would panic. A runtime without
+    /// I/O or timers cannot be distinguished from others.
     pub(crate) fn check() -> Result<(), NoRuntime> {
         Handle::try_current().map(drop).map_err(|_| NoRuntime)
     }

@@ -1,43 +1,43 @@
-//! Why a proxy did not lead where it was asked to.
+//! The errors of proxies.
 
 use super::NoRuntime;
 use http::StatusCode;
 use std::{error::Error, fmt, io, time::Duration};
 
-/// Why there is no way through a proxy, although there is a connection to it.
+/// An error returned when a proxy was reached but did not connect to the target.
 ///
-/// Its `source()` is the error of the exchange with the proxy where that broke off: hyper's of a CONNECT, the
-/// [`io::Error`] of a SOCKS handshake; or the resolver's error where a name had to be looked up for the proxy.
+/// Its `source()` is the error of the exchange with the proxy: hyper's for a CONNECT, an [`io::Error`] for SOCKS. If a
+/// name had to be resolved for the proxy, it is the resolver's error.
 #[derive(Debug)]
 pub struct ProxyError {
     pub(crate) kind: ProxyErrorKind,
-    /// Without credentials.
+    /// The proxy, without credentials.
     pub(crate) proxy: String,
-    /// What it was asked to connect to.
+    /// The target that the proxy was asked to connect to.
     pub(crate) target: String,
 }
 
 #[derive(Debug)]
 pub(crate) enum ProxyErrorKind {
-    /// The destination is none that can be asked for.
+    /// The proxy cannot be asked for this destination.
     Target(&'static str),
     Resolve(Box<dyn Error + Send + Sync>),
     NoAddress,
-    /// The answer to CONNECT, with its reason phrase.
+    /// The response to CONNECT, with its reason phrase.
     Status {
         status: StatusCode,
         phrase: String,
         had_credentials: bool,
     },
     Http(hyper::Error),
-    /// The proxy speaks HTTP/2, as TLS has agreed on.
+    /// The proxy negotiated HTTP/2 in the TLS handshake.
     Http2,
-    /// None of the methods of authentication that there are credentials for.
+    /// The proxy accepts none of the authentication methods for which there are credentials.
     SocksMethod {
         had_credentials: bool,
     },
     SocksCredentials,
-    /// The field REP (RFC 1928 section 6).
+    /// The proxy's reply code (field REP, RFC 1928 section 6).
     SocksReply(u8),
     SocksProtocol(&'static str),
     Io(io::Error),
@@ -46,7 +46,7 @@ pub(crate) enum ProxyErrorKind {
 }
 
 impl ProxyError {
-    /// The status with which an HTTP proxy answered CONNECT, where it did not connect.
+    /// Returns the status of an HTTP proxy's response to CONNECT, if it refused.
     pub fn status(&self) -> Option<StatusCode> {
         match &self.kind {
             ProxyErrorKind::Status { status, .. } => Some(*status),
@@ -54,7 +54,7 @@ impl ProxyError {
         }
     }
 
-    /// The code of the reply with which a SOCKS5 proxy said why it did not connect (RFC 1928 section 6).
+    /// Returns the reply code of a SOCKS5 proxy, if it refused (RFC 1928 section 6).
     pub fn socks_reply(&self) -> Option<u8> {
         match &self.kind {
             ProxyErrorKind::SocksReply(code) => Some(*code),
@@ -62,7 +62,7 @@ impl ProxyError {
         }
     }
 
-    /// The proxy, as `scheme://host:port`; `***@` before the host stands for credentials.
+    /// Returns the proxy as `scheme://host:port`. `***@` before the host stands for credentials.
     pub fn proxy(&self) -> &str {
         &self.proxy
     }
@@ -129,7 +129,8 @@ impl Error for ProxyError {
     }
 }
 
-/// Only a server says 401; but to a CONNECT nobody answers so but the proxy, and tinyproxy does.
+/// Returns `true` if a proxy refuses because of credentials. A proxy should use 407, but some, such as tinyproxy, use
+/// 401.
 pub(super) fn is_about_credentials(status: StatusCode) -> bool {
     matches!(status, StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED)
 }
@@ -142,7 +143,7 @@ fn credentials(are_asked_for: bool, were_shown: bool) -> &'static str {
     }
 }
 
-/// The replies of RFC 1928 section 6, in its words.
+/// Returns the text of a reply code (RFC 1928 section 6).
 fn reply(code: u8) -> &'static str {
     match code {
         1 => "general SOCKS server failure",
@@ -157,10 +158,10 @@ fn reply(code: u8) -> &'static str {
     }
 }
 
-/// What was given is no proxy's address: why.
+/// An error returned when a text is not the address of a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidProxy {
-    /// Without what may be a password.
+    /// The text without anything that may be a password.
     pub(crate) text: String,
     pub(crate) why: &'static str,
 }

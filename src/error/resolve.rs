@@ -1,13 +1,13 @@
-//! Why a lookup failed.
+//! The error of a name lookup.
 
 use std::{error::Error, fmt, io, net::SocketAddr};
 
 use super::NoRuntime;
 
-/// A lookup that brought no address.
+/// An error returned when a lookup finds no address.
 ///
-/// Where several nameservers and names were tried, this is what became of the name as it was given, at the
-/// last nameserver asked; all the rest is in the trace.
+/// If several names and nameservers were tried, this is the outcome for the name without search domains at the last
+/// nameserver. The trace has all others.
 #[derive(Debug)]
 pub struct ResolveError {
     pub(super) inner: Box<Inner>,
@@ -29,7 +29,7 @@ pub(crate) mod rcode {
     pub(crate) const REFUSED: u16 = 5;
 }
 
-/// What went wrong, and with whom.
+/// What went wrong, and at which nameserver.
 #[derive(Debug)]
 pub(crate) struct LookupError {
     pub(crate) kind: ResolveErrorKind,
@@ -39,7 +39,7 @@ pub(crate) struct LookupError {
 #[derive(Debug)]
 pub(crate) enum ResolveErrorKind {
     InvalidName(&'static str),
-    /// A name that is kept from the DNS.
+    /// A name that must not be looked up in the DNS.
     Withheld,
     NoSuchHost,
     NoData,
@@ -47,11 +47,11 @@ pub(crate) enum ResolveErrorKind {
     Server(u16),
     LameReferral,
     Timeout {
-        /// Why the last reply that came in that time was not used.
+        /// The reason why the last reply within the timeout was ignored.
         ignored: Option<String>,
     },
     Io(io::Error),
-    /// A reply over TCP, where no other will follow.
+    /// A malformed reply over TCP, where no other reply can follow.
     BadReply(String),
     NoNameservers,
     NoRuntime(NoRuntime),
@@ -63,12 +63,12 @@ impl ResolveError {
         Self { inner: Box::new(Inner { name: name.to_owned(), error }) }
     }
 
-    /// The name as it was asked for, without any search domain.
+    /// Returns the name as it was requested, without a search domain.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// The nameserver that the error came from; `None` when none was asked.
+    /// Returns the nameserver that the error came from, or `None` if none was queried.
     pub fn nameserver(&self) -> Option<SocketAddr> {
         self.inner.error.nameserver
     }

@@ -1,4 +1,7 @@
-//! From the errors of rustls to stable codes and to sentences.
+//! Codes and readable texts for errors of rustls.
+//!
+//! rustls prints many of its errors as the names of Rust enum variants (`invalid peer certificate: UnknownIssuer`). The
+//! functions here turn them into sentences, and add what the variant carries, such as the names of the certificate.
 
 use std::{error, fmt, io};
 
@@ -8,19 +11,20 @@ use rustls::{
 
 use crate::record::{Failure, Timestamp};
 
-/// The code of an error of rustls, wherever it came up.
+/// Returns the code of an error of rustls that a client meets.
 pub(crate) fn rustls_failure(error: &Error) -> Failure {
     match error {
         Error::InvalidCertificate(error) => certificate_failure(error),
         Error::InvalidCertRevocationList(_) => Failure::SslInvalidCertificate,
         Error::AlertReceived(alert) => alert_failure(*alert),
-        // What an HTTP, SSH or SMTP server says first is no record of TLS.
+        // The first bytes of an HTTP, SSH or SMTP server are no TLS record.
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => Failure::TlsNotTls,
         _ => Failure::SslFailedHandshake,
     }
 }
 
-/// Returns the code of an error that a server meets. An alert about a certificate means the server's own there.
+/// Returns the code of an error of rustls that a server meets, where an alert about a certificate refers to the
+/// server's own.
 #[cfg(feature = "server")]
 pub(crate) fn server_failure(error: &Error) -> Failure {
     match error {
@@ -37,7 +41,7 @@ pub(crate) fn server_failure(error: &Error) -> Failure {
     }
 }
 
-/// The name that RFC 8446 §6 and the IANA registry "TLS Alerts" give an alert, such as `unknown_ca`.
+/// Returns the name of an alert, such as `unknown_ca` (RFC 8446 section 6, IANA "TLS Alerts").
 pub(crate) fn alert_name(alert: AlertDescription) -> String {
     let name = match alert {
         AlertDescription::CloseNotify => "close_notify",
@@ -80,8 +84,8 @@ pub(crate) fn alert_name(alert: AlertDescription) -> String {
     name.to_owned()
 }
 
-/// Returns the error of rustls that `error` is or carries: tokio-rustls puts it into an I/O error, and hyper-rustls that
-/// into another one.
+/// Returns the error of rustls that `error` is or contains: tokio-rustls puts it into an I/O error, and hyper-rustls
+/// that into another one.
 pub(crate) fn carried<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'a Error> {
     match error.downcast_ref::<io::Error>() {
         Some(error) => carried(error.get_ref()?),
@@ -89,12 +93,12 @@ pub(crate) fn carried<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'a
     }
 }
 
-/// Returns the text of an error that has to do with rustls; `None` for all others.
+/// Returns the readable text of an error that is or contains one of rustls, or `None` for others.
 pub(crate) fn text(error: &(dyn error::Error + 'static)) -> Option<String> {
     carried(error).map(rustls_text).or_else(|| alert_text(&error.to_string()))
 }
 
-/// Returns what an error means, as a sentence: rustls's own text shows most of them as names of its types.
+/// Returns the meaning of an error as a sentence.
 fn rustls_text(error: &Error) -> String {
     match error {
         Error::InappropriateMessage { expect_types, got_type } => {
@@ -122,11 +126,12 @@ fn rustls_text(error: &Error) -> String {
     }
 }
 
-/// Returns an alert that went through h2, which keeps of an I/O error no more than rustls's own text.
+/// Returns the readable text of an alert that was reported through h2, which keeps only rustls' own text of an I/O
+/// error.
 fn alert_text(text: &str) -> Option<String> {
     const PREFIX: &str = "received fatal alert: ";
     let name = text.strip_prefix(PREFIX)?;
-    // Formatted as it is: the name of a type of rustls, as in its own text.
+    // The name of a variant, as in rustls' own text.
     Some(format!("{PREFIX}{}", words(format_args!("{name}")).replace(' ', "_")))
 }
 
@@ -160,7 +165,7 @@ fn certificate_text(error: &CertificateError) -> String {
         }
         CertificateError::Other(other) => {
             let text = other.to_string();
-            // webpki's text is the name of its variant.
+            // The text of webpki's errors is the name of their variant.
             return if text == format!("{:?}", other.0) { words(&other.0) } else { text };
         }
         other => return words(other),
@@ -172,8 +177,8 @@ fn time(time: &UnixTime) -> Timestamp {
     Timestamp::from_unix_nanos(i128::from(time.as_secs()) * 1_000_000_000)
 }
 
-/// Returns the names of a certificate, or the first few of them; `None` if it has no name of a host. webpki hands them out as it would show them to a
-/// programmer: `DnsName("web.test")`.
+/// Returns the host names of a certificate, or the first few of them. Returns `None` if it has none. webpki formats
+/// them for debugging: `DnsName("web.test")`.
 fn names(presented: &[String]) -> Option<String> {
     const MAX_NAMES: usize = 8;
     let names = presented.iter().filter_map(|name| match name.split_once('(') {
@@ -196,10 +201,10 @@ fn names(presented: &[String]) -> Option<String> {
     }
 }
 
-/// Returns `true` for webpki's refusal of a certificate with `CA:TRUE`. It comes before the search for an issuer, so that
-/// it does not tell whether the certificate is trusted.
+/// Returns `true` if webpki rejects a certificate because it has `CA:TRUE`. This check precedes the search for an
+/// issuer, so it does not tell whether the certificate is trusted.
 pub(crate) fn is_ca_as_end_entity(error: &CertificateError) -> bool {
-    // The type is that of a crate which rustls does not make public; its text is the name of the variant.
+    // The type belongs to a private dependency of rustls. Its text is the name of the variant.
     matches!(error, CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity")
 }
 
@@ -234,8 +239,8 @@ fn list(all: &[impl fmt::Debug]) -> String {
     all.iter().map(words).collect::<Vec<_>>().join(" or ")
 }
 
-/// Returns the name of an enum's variant as words: `no cipher suites in common` for `NoCipherSuitesInCommon`. What the
-/// variant carries is left out.
+/// Converts the name of an enum variant into words, without its fields: `NoCipherSuitesInCommon` becomes `no cipher
+/// suites in common`.
 fn words(variant: impl fmt::Debug) -> String {
     let name = format!("{variant:?}");
     let name = name.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();
@@ -252,7 +257,8 @@ fn words(variant: impl fmt::Debug) -> String {
     words
 }
 
-/// An error of rustls or of its PEM reader, shown as a sentence. [`source`](error::Error::source) is that error itself.
+/// An error of rustls or of its PEM reader with a readable text. Its [`source`](error::Error::source) is the original
+/// error.
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 #[derive(Debug)]
 pub(crate) struct ReadableError {
@@ -266,7 +272,7 @@ impl ReadableError {
         ReadableError { text: rustls_text(&error), error: error.into() }
     }
 
-    /// Explains an error of the PEM reader, whose own text shows lines of the file as lists of numbers.
+    /// Creates a readable error of the PEM reader, whose own text shows lines of the file as lists of numbers.
     pub(crate) fn pem(error: ::rustls::pki_types::pem::Error) -> Self {
         let text = match &error {
             ::rustls::pki_types::pem::Error::MissingSectionEnd { end_marker } => {
@@ -298,7 +304,7 @@ impl error::Error for ReadableError {
 fn certificate_failure(error: &CertificateError) -> Failure {
     match error {
         CertificateError::UnknownIssuer => Failure::SslUnknownAuthority,
-        // Nearly always a self-signed certificate. Our own verifier tells the others apart.
+        // Nearly always a self-signed certificate. This crate's verifier distinguishes the others.
         error if is_ca_as_end_entity(error) => Failure::SslUnknownAuthority,
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             Failure::SslInvalidHostname
@@ -309,7 +315,7 @@ fn certificate_failure(error: &CertificateError) -> Failure {
 
 fn alert_failure(alert: AlertDescription) -> Failure {
     match alert {
-        // A server can only mean the client's certificate, or that there was none.
+        // A server that sends these alerts means the client's certificate or its absence.
         AlertDescription::CertificateRequired
         | AlertDescription::NoCertificate
         | AlertDescription::BadCertificate
@@ -318,7 +324,7 @@ fn alert_failure(alert: AlertDescription) -> Failure {
         | AlertDescription::CertificateExpired
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnknownCA => Failure::TlsClientCertificateRequired,
-        // These have a meaning in handshakes alone.
+        // These alerts occur in handshakes only.
         AlertDescription::HandshakeFailure
         | AlertDescription::IllegalParameter
         | AlertDescription::DecodeError
@@ -448,7 +454,7 @@ mod tests {
         CertificateError::NotValidForNameContext { expected, presented }
     }
 
-    /// An error as those of webpki are: its text is what it is for those who debug.
+    /// An error like webpki's: its text is its debug format.
     struct Other(&'static str);
 
     impl fmt::Debug for Other {
@@ -465,7 +471,7 @@ mod tests {
 
     impl error::Error for Other {}
 
-    /// An error of a user's verifier.
+    /// The error of a user's verifier.
     #[derive(Debug)]
     struct Own;
 

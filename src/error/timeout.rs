@@ -1,8 +1,8 @@
-//! Time limits that expired.
+//! Errors of the client's own limits.
 
 use std::{error::Error, fmt, time::Duration};
 
-/// A time limit that expired: which one, and how long it was.
+/// An error returned when a timeout of the client expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimedOut {
     pub(crate) what: &'static str,
@@ -10,7 +10,7 @@ pub struct TimedOut {
 }
 
 impl TimedOut {
-    /// The limit that expired.
+    /// Returns the timeout that expired.
     pub fn limit(&self) -> Duration {
         self.limit
     }
@@ -24,7 +24,7 @@ impl fmt::Display for TimedOut {
 
 impl Error for TimedOut {}
 
-/// The client was closed while, or before, the request was made.
+/// An error returned when the client is closed before or while a request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientClosed;
 

@@ -3,20 +3,19 @@ use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 use super::NoRuntime;
 use crate::record::Failure;
 
-/// Why there is no TLS connection.
+/// An error returned when a TLS connection cannot be established.
 ///
-/// [`source`](Error::source) of a failed handshake is the [`io::Error`] of the handshake exactly as
-/// tokio-rustls gives it: the socket's own error, or a `rustls::Error` inside. The text of the error itself
-/// leaves its source out, as those who print errors walk the chain.
+/// For a failed handshake, [`source`](Error::source) is the [`io::Error`] from tokio-rustls: an error of the socket, or
+/// one that contains a `rustls::Error`. The text of this error does not repeat that of its source.
 ///
-/// The source of unusable certificates or settings is a sentence, and the source of that the error of rustls
+/// For unusable certificates or settings, the source is a readable text, and its source is the error of rustls
 /// (`rustls::Error`) or of its PEM reader (`rustls::pki_types::pem::Error`).
 #[derive(Debug)]
 pub struct TlsError {
     pub(super) text: String,
     failure: Failure,
     source: Source,
-    /// An addition to the text of the source, shown after it.
+    /// A hint that is appended to the text of the source.
     pub(super) hint: &'static str,
 }
 
@@ -28,7 +27,7 @@ enum Source {
 }
 
 impl TlsError {
-    /// The stable code of the failure, such as `ssl_unknown_authority`.
+    /// Returns the stable code of the failure, such as `ssl_unknown_authority`.
     pub fn failure(&self) -> Failure {
         self.failure.clone()
     }
@@ -79,7 +78,7 @@ impl TlsError {
         TlsError { text: text.into(), failure, source: source.map_or(Source::None, Source::Shared), hint: "" }
     }
 
-    /// The same again, for an error that every connection meets.
+    /// Returns a copy of an error that every connection meets. An I/O source is left out.
     pub(crate) fn duplicate(&self) -> Self {
         let source = match &self.source {
             Source::Shared(error) => Source::Shared(error.clone()),
