@@ -1,6 +1,6 @@
-//! Bars drawn to scale, in eighths of a character.
+//! Draws bars to scale, in eighths of a character.
 
-/// The time that the columns of a bar stand for.
+/// The range of time that the columns of a bar cover.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
     pub(super) begin: i64,
@@ -15,7 +15,7 @@ impl Scale {
         self.end.saturating_sub(self.begin).max(0)
     }
 
-    /// The column of a point in time, in eighths.
+    /// Returns the position of a time, in eighths of a column.
     fn eighths(&self, at: i64) -> usize {
         let (whole, span) = (self.columns * 8, self.span());
         if span == 0 {
@@ -25,7 +25,7 @@ impl Scale {
         (i128::from(offset) * whole as i128 / i128::from(span)) as usize
     }
 
-    /// The cells of one row: each part is drawn where it lies, however short it is.
+    /// Returns the cells of one row. Each part is visible, however short it is.
     pub(super) fn bar(&self, parts: &[(i64, i64)], ascii: bool) -> Vec<char> {
         let mut cells = vec![' '; self.columns];
         for (begin, end) in parts {
@@ -44,8 +44,8 @@ impl Scale {
     }
 }
 
-/// The character that comes nearest to a cell filled from one eighth to another. Only blocks that are flush
-/// left come in all widths.
+/// Returns the character that is closest to a cell filled from one eighth to another. Unicode has all widths only of
+/// left-aligned blocks.
 fn block(from: usize, to: usize) -> char {
     match (from, to) {
         (0, to) => LEFT_BLOCKS[to.min(8)],
@@ -63,7 +63,7 @@ fn in_ascii(from: usize, to: usize) -> char {
     if to - from >= 4 { '#' } else { '|' }
 }
 
-/// Distances for the marks of an axis of `span` nanoseconds, so that there are at most `most` of them.
+/// Returns a round distance between the marks of an axis of `span` nanoseconds, so that there are at most `most` marks.
 pub(super) fn tick_step(span: i64, most: usize) -> i64 {
     let (mut step, mut factors) = (1i64, [2, 5, 10].into_iter().cycle());
     let mut decade = 1i64;

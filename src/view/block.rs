@@ -1,46 +1,47 @@
-//! What is drawn: blocks of rows on one scale.
+//! The elements of a drawing: blocks of rows with a common scale.
 
 use super::style::{Line, Style};
 use super::text;
 use super::time_axis::TimeAxis;
 use crate::record::{EndReason, Failure};
 
-/// A request, or something else that stands for itself, and what happened within it.
+/// A request, or something that belongs to none, with what happened during it.
 #[derive(Debug, Default)]
 pub(super) struct Block {
-    /// The first line, at the left and at the right.
+    /// The left part of the first line.
     pub(super) title: Line,
+    /// The right part of the first line: the total duration.
     pub(super) total: Line,
-    /// More about it as a whole.
+    /// The lines below the title: identifier, version, connection.
     pub(super) facts: Line,
     pub(super) begin: i64,
     pub(super) end: i64,
     pub(super) rows: Vec<Row>,
-    /// What happened outside its time, each on a scale of its own.
+    /// What belongs to the block but happened at another time, each with a scale of its own.
     pub(super) sections: Vec<Section>,
-    /// What is to be said at full width: errors above all.
+    /// Lines over the full width below the rows, mostly errors.
     pub(super) remarks: Vec<Line>,
 }
 
-/// Something that belongs to a block but happened outside its time.
+/// A group of rows that belongs to a block but happened at another time.
 #[derive(Debug, Default)]
 pub(super) struct Section {
     pub(super) title: Line,
     pub(super) rows: Vec<Row>,
 }
 
-/// Something that took time.
+/// A row: a step that took time.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) label: String,
-    /// A part of the row above.
+    /// Whether it is a part of the row above.
     pub(super) is_part: bool,
     pub(super) style: Style,
-    /// From when to when; several where it was interrupted, none where that is not known.
+    /// The begin and end of each part: several if it was interrupted, none if unknown.
     pub(super) parts: Vec<(i64, i64)>,
     pub(super) duration: Option<i64>,
     pub(super) notes: Line,
-    /// Text of an error that ends the notes, unless it is said below already.
+    /// The text of an error that is appended to the notes, unless the block has it already.
     pub(super) error: String,
 }
 
@@ -62,7 +63,7 @@ impl Row {
         Row { is_part: true, ..Row::new(label, style, begin, end) }
     }
 
-    /// Ends the notes with how it ended, unless it ended well.
+    /// Appends to the notes how the step ended, unless it ended well.
     pub(super) fn ended(&mut self, ending: &Ending<'_>) {
         self.style = ending.style(self.style);
         ending.describe(&mut self.notes);
@@ -71,7 +72,7 @@ impl Row {
         }
     }
 
-    /// Moves the begin, if that is known and leaves something of it.
+    /// Moves the begin if it is known and within the row.
     pub(super) fn begin_at(&mut self, begin: Option<i64>) {
         if let (Some(begin), [(from, to)]) = (begin, self.parts.as_mut_slice())
             && (*from..=*to).contains(&begin)
@@ -81,19 +82,19 @@ impl Row {
         }
     }
 
-    /// When it began.
+    /// Returns when the first part began.
     pub(super) fn begin(&self) -> Option<i64> {
         self.parts.iter().map(|(begin, _)| *begin).min()
     }
 
-    /// When it ended.
+    /// Returns when the last part ended.
     pub(super) fn end(&self) -> Option<i64> {
         self.parts.iter().map(|(_, end)| *end).max()
     }
 }
 
 impl Block {
-    /// Says in each row what went wrong there, but for what the block says as a whole.
+    /// Appends the error of each row to its notes, unless `said`, the error of the whole block, contains it.
     pub(super) fn append_errors(mut self, said: &str) -> Self {
         /// Longer texts are not searched, since there may be many rows.
         const MAX_SEARCHED_BYTES: usize = 4096;
@@ -106,7 +107,7 @@ impl Block {
     }
 }
 
-/// How something came to its end.
+/// How a record ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ending<'a> {
     pub(super) reason: Option<&'a EndReason>,
@@ -115,7 +116,7 @@ pub(super) struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// Whether it failed. What was given up did not.
+    /// Returns `true` if it failed. A cancelled record did not.
     pub(super) fn is_failure(&self) -> bool {
         if self.reason == Some(&EndReason::Cancelled) && self.failure == Some(&Failure::Interrupted) {
             return false;
@@ -125,7 +126,7 @@ impl Ending<'_> {
             || matches!(self.reason, Some(EndReason::Failed | EndReason::Timeout))
     }
 
-    /// The code of the failure, or the best that there is instead of one.
+    /// Returns the code of the failure, or a substitute if there is none.
     pub(super) fn code(&self) -> String {
         match (self.failure, self.reason) {
             (Some(Failure::Unknown(unknown)), _) if unknown.text() == self.text => "unknown_failure".into(),
@@ -135,7 +136,7 @@ impl Ending<'_> {
         }
     }
 
-    /// The error as a line of its own.
+    /// Returns the error as a line.
     pub(super) fn remark(&self) -> Line {
         let mut line = Line::default();
         self.describe(&mut line);
@@ -145,7 +146,7 @@ impl Ending<'_> {
         line
     }
 
-    /// Says how something ended that did not end well, in a word.
+    /// Appends a short description of the end, unless the record ended well.
     pub(super) fn describe(&self, line: &mut Line) {
         match self.reason {
             _ if self.is_failure() => line.item(Style::Bad, format!("✗ {}", self.code())),
@@ -159,7 +160,7 @@ impl Ending<'_> {
         }
     }
 
-    /// The style of a bar that is usually of another.
+    /// Returns the style of a bar, which depends on the end.
     pub(super) fn style(&self, usual: Style) -> Style {
         match self.reason {
             _ if self.is_failure() => Style::Bad,
@@ -169,7 +170,7 @@ impl Ending<'_> {
     }
 }
 
-/// How long something took, for a title.
+/// Formats a duration for a title.
 pub(super) fn total(begin: Option<i64>, end: Option<i64>, times: TimeAxis) -> String {
     match (begin, end) {
         (Some(begin), Some(end)) => text::duration(end.saturating_sub(begin).max(0), times.coarse),

@@ -1,4 +1,4 @@
-//! Attempts to connect, and tunnels through the connections.
+//! Rows for dials: attempts to connect, and the tunnels over their connections.
 
 use super::block::{Ending, Row};
 use super::dns;
@@ -10,8 +10,8 @@ use crate::record::{
     Text, TlsTunnelTrace,
 };
 
-/// Everything that a dial did, in order: the look-up, every attempt, the tunnels. `used` is the connection
-/// that came to serve whoever is asking; another one is marked as unused.
+/// Returns the rows of a dial in order: the lookup, each attempt, the tunnels. `used` is the connection that the
+/// request used; any other established one is marked as unused.
 pub(super) fn dial_rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>) -> Vec<Row> {
     let mut rows = dns::lookup_rows(index, dial);
     let mut attempts: Vec<_> = index.tcp_of(dial).iter().filter(|conn| !conn.from_resolver).collect();
@@ -19,7 +19,7 @@ pub(super) fn dial_rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>)
     for conn in &attempts {
         let failed_dial = Some(dial).filter(|_| attempts.len() == 1);
         let mut row = attempt(index, conn, failed_dial);
-        // What somebody else's connector did is known as a whole only.
+        // Of a foreign connector only begin and end of the whole are known.
         if conn.handshake_begin_at == dial.dial_begin_at {
             if dial.is_lookup_unobserved() && conn.unix_path.is_empty() {
                 row.label = "tcp+dns".into();
@@ -47,8 +47,7 @@ pub(super) fn dial_rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>)
     rows
 }
 
-/// Returns `true` if the dial failed for a reason that comes before the first attempt: no usable address, or a setting
-/// that does not fit.
+/// Returns `true` if the dial failed before the first attempt: no usable address, or an invalid setting.
 fn failed_before_connecting(dial: &DialTrace) -> bool {
     dial.failure.as_ref().is_some_and(|failure| {
         matches!(failure, Failure::InvalidArgument | Failure::NoRuntime | Failure::NameserversSkipped)
@@ -56,7 +55,7 @@ fn failed_before_connecting(dial: &DialTrace) -> bool {
     })
 }
 
-/// The attempts of a dial that show by their outcome only, as where somebody else's connector failed.
+/// Returns a row for attempts that were not observed, as when a foreign connector failed.
 fn unseen_attempts(index: &Index<'_>, dial: &DialTrace) -> Row {
     let times = index.times;
     let ending =
@@ -80,9 +79,9 @@ fn unseen_attempts(index: &Index<'_>, dial: &DialTrace) -> Row {
     row
 }
 
-/// The same, where the dial of a connection may not be in the trace.
-pub(super) fn source_rows(index: &Index<'_>, origin: ConnSource<'_>, used: Option<&str>) -> Vec<Row> {
-    match origin {
+/// Returns the rows of a connection's dial, or of the connection alone if its dial is not in the trace.
+pub(super) fn source_rows(index: &Index<'_>, source: ConnSource<'_>, used: Option<&str>) -> Vec<Row> {
+    match source {
         ConnSource::Dial(dial) => dial_rows(index, dial, used),
         ConnSource::Conn(conn) => {
             [attempt(index, conn, None)].into_iter().chain(tunnel_rows(index, conn)).collect()
@@ -90,12 +89,12 @@ pub(super) fn source_rows(index: &Index<'_>, origin: ConnSource<'_>, used: Optio
     }
 }
 
-/// Requests to a proxy to pass on the connections that are drawn with `origin`.
+/// Returns the CONNECT requests over the connections that are drawn with `source`.
 pub(super) fn connects<'i>(
     index: &'i Index<'_>,
-    origin: ConnSource<'i>,
+    source: ConnSource<'i>,
 ) -> impl Iterator<Item = &'i HttpReqTrace> {
-    let (of_dial, alone) = match origin {
+    let (of_dial, alone) = match source {
         ConnSource::Dial(dial) => (index.tcp_of(dial), None),
         ConnSource::Conn(conn) => (&[][..], Some(conn)),
     };
@@ -103,7 +102,7 @@ pub(super) fn connects<'i>(
     conns.flat_map(|conn| index.connects_of(conn).iter().copied())
 }
 
-/// What was made of a connection: tunnels, through a proxy.
+/// Returns the rows of the handshakes over a connection: TLS, CONNECT and SOCKS.
 pub(super) fn tunnel_rows<'i>(
     index: &'i Index<'_>,
     conn: &'i TcpConnTrace,
@@ -114,7 +113,7 @@ pub(super) fn tunnel_rows<'i>(
     tunnels.chain(connects).chain(socks)
 }
 
-/// A proxy is asked for a way.
+/// Returns the row of a CONNECT request.
 fn connect(index: &Index<'_>, request: &HttpReqTrace) -> Row {
     let times = index.times;
     let ending = Ending {
@@ -156,7 +155,7 @@ fn socks(index: &Index<'_>, handshake: &SocksTrace) -> Row {
     row
 }
 
-/// A TCP handshake. What the Go package says of a failed one is in its dial.
+/// Returns the row of a TCP handshake. The Go package records the error of a failed one with its dial.
 pub(super) fn attempt(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: Option<&DialTrace>) -> Row {
     let times = index.times;
     let (begin, end) = (times.at(conn.handshake_begin_at), times.at(conn.handshake_end_at));
@@ -189,7 +188,7 @@ pub(super) fn attempt(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: Optio
     row
 }
 
-/// A TLS handshake. What became of an established tunnel is seen by its connection and its requests.
+/// Returns the row of a TLS handshake. How an established tunnel ended is shown with its connection and requests.
 pub(super) fn tls(index: &Index<'_>, tunnel: &TlsTunnelTrace) -> Row {
     let times = index.times;
     let (begin, end) = (times.at(tunnel.handshake_begin_at), times.at(tunnel.handshake_end_at));
@@ -219,7 +218,7 @@ pub(super) fn tls(index: &Index<'_>, tunnel: &TlsTunnelTrace) -> Row {
     row
 }
 
-/// `TLSv1.3`, or as much of it as is known; empty when nothing was negotiated.
+/// Returns the version, such as `TLSv1.3`, as far as it is known. Empty if nothing was negotiated.
 pub(super) fn tls_version(tunnel: &TlsTunnelTrace) -> &str {
     match (tunnel.tls_version.as_str(), tunnel.cipher_suite) {
         ("", 0) => "",
@@ -247,7 +246,7 @@ fn certificate(notes: &mut Line, leaf: &PeerCert, tunnel: &TlsTunnelTrace) {
     } else if !leaf.issuer.is_empty() {
         notes.word(Style::Dim, format!("signed by {}", leaf.issuer));
     }
-    // What is to be known of a certificate that was not accepted depends on why.
+    // The details of a rejected certificate depend on the reason.
     match tunnel.failure {
         Some(Failure::SslInvalidHostname) if !leaf.sans.is_empty() => {
             notes.item(Style::Plain, format!("is for {}, not {}", leaf.sans.join(", "), tunnel.server_name));
@@ -259,7 +258,7 @@ fn certificate(notes: &mut Line, leaf: &PeerCert, tunnel: &TlsTunnelTrace) {
     }
 }
 
-/// Where a connection leads.
+/// Returns the remote end of a connection.
 pub(super) fn remote(conn: &TcpConnTrace) -> String {
     if conn.unix_path.is_empty() {
         dns::address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)
@@ -268,7 +267,7 @@ pub(super) fn remote(conn: &TcpConnTrace) -> String {
     }
 }
 
-/// Both ends of a connection, this one first, and which made it.
+/// Returns both ends of a connection, the local one first, with an arrow from the side that connected.
 pub(super) fn ends(conn: &TcpConnTrace) -> String {
     let addrs = &conn.addr_tuple;
     if addrs.src_ip.is_empty() || !conn.unix_path.is_empty() {
@@ -278,7 +277,7 @@ pub(super) fn ends(conn: &TcpConnTrace) -> String {
     format!("{} {arrow} {}", dns::address(&addrs.src_ip, addrs.src_port), remote(conn))
 }
 
-/// What the kernel said of a connection when it was last asked.
+/// Appends what the kernel reported about a connection when it was last queried: NAT, round-trip time, retransmissions.
 pub(super) fn kernel_facts(facts: &mut Line, conn: &TcpConnTrace) {
     if let Some(outside) = nat_addresses(conn) {
         facts.item(Style::Plain, format!("NAT {outside}"));
@@ -290,7 +289,7 @@ pub(super) fn kernel_facts(facts: &mut Line, conn: &TcpConnTrace) {
     retransmissions(facts, info, "segment");
 }
 
-/// Both ends as they are on the other side of a NAT.
+/// Returns both ends as seen from the other side of a NAT, if there is one.
 fn nat_addresses(conn: &TcpConnTrace) -> Option<String> {
     let entry = conn.conntrack.as_deref().filter(|entry| entry.addr_orig == conn.addr_tuple)?;
     let (here, reply) = (&conn.addr_tuple, &entry.addr_reply);
@@ -307,7 +306,7 @@ fn retransmissions(line: &mut Line, info: &TcpInfo, what: &str) {
     }
 }
 
-/// What became of an established connection, if it is worth a word.
+/// Returns how an established connection ended, if it is worth mentioning.
 pub(super) fn close_outcome(conn: &TcpConnTrace) -> Ending<'_> {
     Ending {
         reason: conn.end_reason.as_ref().filter(|reason| **reason != EndReason::Closed),

@@ -1,4 +1,4 @@
-//! Look-ups: every message of them.
+//! Rows for name lookups, with every DNS message.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,8 +10,8 @@ use crate::record::{
     DialTrace, DnsQueryMsg, DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType, Failure, ResolverDialTrace,
 };
 
-/// The look-up of a dial: a row for the whole, and one for each message and each nameserver that could not be
-/// asked. Empty where no name was looked up.
+/// Returns the rows of a dial's lookup: one for the whole, one for each message, and one for each nameserver that could
+/// not be queried. Empty if no name was looked up.
 pub(super) fn lookup_rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
     let host = host_of(&dial.dst_address);
     let mut parts: Vec<Row> =
@@ -38,7 +38,7 @@ pub(super) fn lookup_rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
     if is_running {
         whole.notes.item(Style::Warn, "still running");
     } else if index.tcp_of(dial).iter().all(|conn| conn.from_resolver) && !has_addresses(index, dial) {
-        // There was nowhere to connect to, so the error of the dial is that of the look-up.
+        // Without an address the error of the dial is that of the lookup.
         let (reason, failure) = (dial.end_reason.as_ref(), dial.failure.as_ref());
         whole.ended(&Ending { reason, failure, text: &dial.dial_err });
     } else if parts.is_empty() {
@@ -48,7 +48,7 @@ pub(super) fn lookup_rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
     parts
 }
 
-/// Whether the look-up of a dial is over and brought addresses, as its messages show.
+/// Returns `true` if the lookup of a dial is complete and its messages contain addresses.
 pub(super) fn has_addresses(index: &Index<'_>, dial: &DialTrace) -> bool {
     let replies = index.queries_of(dial).iter().flat_map(|query| &query.dns_reply_msgs);
     let mut answers = replies.filter(|reply| reply.ignored.is_empty()).flat_map(|reply| &reply.answers);
@@ -58,13 +58,13 @@ pub(super) fn has_addresses(index: &Index<'_>, dial: &DialTrace) -> bool {
         && answers.any(|answer| matches!(answer.r#type, DnsResType::A | DnsResType::Aaaa))
 }
 
-/// The messages exchanged over one connection to a nameserver. `host` need not be named again.
+/// Returns the rows of the messages over one connection to a nameserver. The name is left out where it is `host`.
 pub(super) fn exchange_rows(index: &Index<'_>, query: &DnsQueryTrace, host: &str) -> Vec<Row> {
     let server = server(index, query);
     let mut rows = Vec::with_capacity(query.dns_query_msgs.len());
     let replies = &query.dns_reply_msgs;
     let mut is_used = vec![false; replies.len()];
-    // By their ID, the indexes of the replies that no query has taken yet.
+    // The indexes of the replies that are not matched with a query yet, by ID.
     let mut unused: HashMap<u16, VecDeque<usize>> = HashMap::new();
     for (at, reply) in replies.iter().enumerate().filter(|(_, reply)| reply.ignored.is_empty()) {
         unused.entry(reply.id).or_default().push_back(at);
@@ -95,7 +95,7 @@ struct Nameserver<'a> {
     error: &'a str,
 }
 
-/// The other end of the connection that carried the messages.
+/// Returns the nameserver at the other end of the connection.
 fn server<'a>(index: &Index<'a>, query: &DnsQueryTrace) -> Nameserver<'a> {
     let id = &query.connection;
     if let Some(conn) = index.trace.udp_conns.get(id) {
@@ -164,9 +164,9 @@ fn query_row(
     row
 }
 
-/// What a reply says.
+/// Appends the content of a reply.
 fn reply_text(notes: &mut Line, reply: &DnsReplyMsg, kind: &str) {
-    /// More answers than these are counted only.
+    /// The number of answers that are shown. The others are counted.
     const MAX_SHOWN_ANSWERS: usize = 8;
     match &reply.r_code {
         None | Some(DnsRCode::NoError) => {}
@@ -201,7 +201,7 @@ fn reply_text(notes: &mut Line, reply: &DnsReplyMsg, kind: &str) {
     }
 }
 
-/// The names of RFC 1035's codes that every tool prints.
+/// Returns the usual name of a response code, such as `NXDOMAIN`.
 fn mnemonic(code: &DnsRCode) -> &str {
     match code {
         DnsRCode::FormatErr => "FORMERR",
@@ -213,7 +213,7 @@ fn mnemonic(code: &DnsRCode) -> &str {
     }
 }
 
-/// A nameserver to which no connection could be made.
+/// Returns the row of a nameserver that could not be reached.
 fn failed_nameserver(index: &Index<'_>, attempt: &ResolverDialTrace) -> Option<Row> {
     let ending = Ending { reason: None, failure: attempt.failure.as_ref(), text: &attempt.dial_err };
     if !ending.is_failure() {
@@ -226,7 +226,7 @@ fn failed_nameserver(index: &Index<'_>, attempt: &ResolverDialTrace) -> Option<R
     Some(row)
 }
 
-/// Connections to nameservers whose messages were not recorded.
+/// Returns the rows of connections to nameservers whose messages were not recorded.
 fn unrecorded_exchanges<'i>(index: &'i Index<'_>, dial: &DialTrace) -> impl Iterator<Item = Row> + 'i {
     let times = index.times;
     let udp = index.udp_of(dial).iter().filter(|conn| conn.from_resolver).map(|conn| {
@@ -247,7 +247,7 @@ fn unrecorded_exchanges<'i>(index: &'i Index<'_>, dial: &DialTrace) -> impl Iter
     })
 }
 
-/// Nameservers that were not asked.
+/// Returns the rows of nameservers that were skipped.
 fn skipped_nameservers(dial: &DialTrace) -> impl Iterator<Item = Row> + '_ {
     dial.skipped_nameservers.iter().enumerate().map(|(at, nameserver)| {
         let mut row = Row::part("", Style::Dim, None, None);
@@ -259,7 +259,7 @@ fn skipped_nameservers(dial: &DialTrace) -> impl Iterator<Item = Row> + '_ {
     })
 }
 
-/// An address and port as one text; only the other if one is missing.
+/// Formats an address and a port.
 pub(super) fn address(ip: &str, port: u16) -> String {
     match (ip, port) {
         ("", 0) => "?".into(),
@@ -268,7 +268,7 @@ pub(super) fn address(ip: &str, port: u16) -> String {
     }
 }
 
-/// The host of `host:port`.
+/// Returns the host of `host:port`.
 fn host_of(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host)
 }

@@ -1,6 +1,6 @@
-//! The names of gRPC's status codes.
+//! Names of gRPC status codes.
 
-/// As the gRPC specification calls it; its number where that has no name for it.
+/// Returns the name of a status code in the gRPC specification, or its number if it has none.
 pub(super) fn status(code: u16) -> String {
     NAMES.get(usize::from(code)).map_or_else(|| format!("status {code}"), |name| (*name).into())
 }

@@ -1,9 +1,9 @@
-//! Decides where each record of a trace is drawn.
+//! Decides with which request each record of a trace is drawn.
 //!
-//! Our traces say what belongs to what; those of the Go package, where a failed request refers to nothing and a
-//! dial to no request, leave some of it to be found out. Whatever a trace refers to, and however often, each of its
-//! dials and requests is drawn once, and so is each connection that a dial made: the work is linear in the number
-//! of records, but for sorting.
+//! Traces of this crate link all records. In those of the Go package a failed request has no connection and a dial no
+//! request, so that some links must be guessed from targets and times. Each dial, each request and each connection of a
+//! dial is drawn exactly once, whatever the links of a trace are. The work is linear in the number of records, except
+//! for sorting.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -17,7 +17,7 @@ use crate::record::{
 
 type Groups<'a, T> = HashMap<&'a str, Vec<&'a T>>;
 
-/// A trace with the placement of each record in the drawing.
+/// A trace, with the place of each record in the drawing.
 pub(super) struct Index<'a> {
     pub(super) trace: &'a NetTrace,
     pub(super) times: TimeAxis,
@@ -26,21 +26,21 @@ pub(super) struct Index<'a> {
     queries_of_dial: Groups<'a, DnsQueryTrace>,
     tunnels_of_conn: Groups<'a, TlsTunnelTrace>,
     users: HashMap<&'a str, ConnUsers>,
-    /// CONNECT requests that are drawn as a part of their connection.
+    /// The CONNECT requests that are drawn as part of their connection.
     connects_of_conn: Groups<'a, HttpReqTrace>,
-    /// By their address, since an identifier may be that of several.
+    /// The same requests, by memory address, since several may have the same identifier.
     connects: HashSet<*const HttpReqTrace>,
     proxy_tunnels: HashSet<&'a str>,
-    /// By the index of the request.
+    /// What is drawn with each request, by the request's index.
     placements: HashMap<usize, Placement<'a>>,
-    /// What led to a connection of no request.
+    /// The dials and connections that belong to no request.
     pub(super) unattributed: Vec<ConnSource<'a>>,
-    /// Tunnels over no connection that is drawn, and of no request.
+    /// The tunnels that belong to no request and no drawn connection.
     pub(super) unattributed_tunnels: Vec<&'a TlsTunnelTrace>,
     with_messages: HashSet<&'a str>,
 }
 
-/// What led to a connection: its dial, or the connection itself where the trace has no dial of it.
+/// Where a connection comes from: its dial, or the connection itself if its dial is not in the trace.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ConnSource<'a> {
     Dial(&'a DialTrace),
@@ -55,7 +55,7 @@ impl ConnSource<'_> {
         }
     }
 
-    /// Whether no request is known that caused it.
+    /// Returns `true` if no request is known to have caused it.
     pub(super) fn is_unattributed(&self) -> bool {
         match self {
             ConnSource::Dial(dial) => dial.triggered_by.is_undefined(),
@@ -71,14 +71,14 @@ impl ConnSource<'_> {
     }
 }
 
-/// What is drawn with a request besides the request itself.
+/// The dials, connections and tunnels that are drawn with a request.
 #[derive(Default)]
 struct Placement<'a> {
-    /// What the request caused.
+    /// Those that the request caused.
     own: Vec<ConnSource<'a>>,
-    /// What led to its connection and was not caused by it.
+    /// Those that made the request's connection but were not caused by it.
     earlier: Vec<ConnSource<'a>>,
-    /// Tunnels of its own over a connection that is not in the trace.
+    /// The request's tunnels over a connection that is not in the trace.
     tunnels: Vec<&'a TlsTunnelTrace>,
 }
 
@@ -86,7 +86,7 @@ struct Placement<'a> {
 #[derive(Default)]
 struct ConnUsers {
     count: usize,
-    /// When the first was sent that is drawn with its connection, and its index.
+    /// When the first request that the connection can be drawn with was sent, and its index.
     first: Option<(i64, usize)>,
 }
 
@@ -118,7 +118,7 @@ impl<'a> Index<'a> {
         index
     }
 
-    /// TCP connections that a dial made or tried to make, to the destination or to a nameserver.
+    /// Returns the TCP connections of a dial, established or not, to the destination or to a nameserver.
     pub(super) fn tcp_of(&self, dial: &DialTrace) -> &[&'a TcpConnTrace] {
         self.of_dial(&self.tcp_of_dial, dial)
     }
@@ -135,64 +135,64 @@ impl<'a> Index<'a> {
         if is_first(&self.trace.tcp_conns, conn) { of(&self.tunnels_of_conn, &conn.trace_id) } else { &[] }
     }
 
-    /// Requests to a proxy to pass the connection on.
+    /// Returns the CONNECT requests that are drawn as part of a connection.
     pub(super) fn connects_of(&self, conn: &TcpConnTrace) -> &[&'a HttpReqTrace] {
         if is_first(&self.trace.tcp_conns, conn) { of(&self.connects_of_conn, &conn.trace_id) } else { &[] }
     }
 
-    /// The last tunnel over a connection, given by its identifier.
+    /// Returns the last tunnel over the connection with this identifier.
     pub(super) fn last_tunnel_of(&self, conn: &TraceId) -> Option<&'a TlsTunnelTrace> {
         of(&self.tunnels_of_conn, conn).last().copied()
     }
 
-    /// Whether the connection served one request alone.
+    /// Returns `true` if the connection served a single request.
     pub(super) fn is_only_on(&self, conn: &TraceId) -> bool {
         self.users.get(conn.as_str()).is_some_and(|users| users.count == 1)
     }
 
-    /// Whether the request is drawn as a part of its connection, and not by itself.
+    /// Returns `true` if the request is a CONNECT that is drawn as part of its connection.
     pub(super) fn is_connect(&self, request: &HttpReqTrace) -> bool {
         self.connects.contains(&std::ptr::from_ref(request))
     }
 
-    /// Whether a tunnel leads to a proxy, and no further.
+    /// Returns `true` if a tunnel ends at a proxy.
     pub(super) fn is_to_proxy(&self, tunnel: &TlsTunnelTrace) -> bool {
         self.proxy_tunnels.contains(tunnel.trace_id.as_str())
     }
 
-    /// The dials and connections that a request caused, given the index of the request.
+    /// Returns the dials and connections that the request with this index caused.
     pub(super) fn own_sources(&self, request: usize) -> &[ConnSource<'a>] {
         self.placements.get(&request).map_or(&[], |placement| &placement.own)
     }
 
-    /// The dials and connections that led to the connection of a request, which is the first to use it and did not
-    /// cause them.
+    /// Returns the dials and connections that made the connection of a request, which is the first to use it but did
+    /// not cause them.
     pub(super) fn earlier_sources(&self, request: usize) -> &[ConnSource<'a>] {
         self.placements.get(&request).map_or(&[], |placement| &placement.earlier)
     }
 
-    /// Tunnels to be drawn with a request whose connection is not in the trace.
+    /// Returns the tunnels of a request whose connection is not in the trace.
     pub(super) fn tunnels_without_conn(&self, request: usize) -> &[&'a TlsTunnelTrace] {
         self.placements.get(&request).map_or(&[], |placement| &placement.tunnels)
     }
 
-    /// Whether the DNS messages of a connection are in the trace.
+    /// Returns `true` if the DNS messages of a connection are in the trace.
     pub(super) fn has_messages(&self, conn: &str) -> bool {
         self.with_messages.contains(conn)
     }
 
-    /// What refers to a dial. Where several dials have one identifier, it belongs to the first.
+    /// Returns the records that refer to a dial. If several dials have the same identifier, they belong to the first.
     fn of_dial<'g, T>(&self, groups: &'g Groups<'a, T>, dial: &DialTrace) -> &'g [&'a T] {
         if is_first(&self.trace.dials, dial) { of(groups, &dial.trace_id) } else { &[] }
     }
 
-    /// The connection with this identifier, if what was made of it is drawn with it.
+    /// Returns the connection with this identifier if its tunnels are drawn with it.
     fn drawn_conn(&self, id: &TraceId) -> Option<&'a TcpConnTrace> {
         self.trace.tcp_conns.get(id).filter(|conn| !conn.from_resolver)
     }
 
-    /// Whether a request can have connections drawn with it. One that was accepted came over a connection that was
-    /// there, which is drawn by itself.
+    /// Returns `true` if connections can be drawn with a request. An accepted request used a connection that existed
+    /// before, which has a block of its own.
     fn can_have_placement(&self, request: &HttpReqTrace) -> bool {
         !request.accepted && !self.is_connect(request)
     }
@@ -203,8 +203,8 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Finds each CONNECT whose connection is drawn, and that a request in the trace needed; or nobody did, and it
-    /// is all that there was of HTTP on its connection.
+    /// Finds each CONNECT that is drawn as part of its connection: one that another request triggered, or one that no
+    /// request triggered and that is the only one on its connection.
     fn claim_connects(&mut self) {
         let trace = self.trace;
         for request in trace.http_requests.iter().filter(|request| request.req_method == "CONNECT") {
@@ -233,7 +233,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Gives every dial to the request that caused it, or else to the first that used its connection.
+    /// Assigns every dial to the request that caused it, or else to the first that used its connection.
     fn claim_dials(&mut self) {
         let trace = self.trace;
         let requests = || trace.http_requests.iter().enumerate().filter(|(_, r)| self.can_have_placement(r));
@@ -262,22 +262,22 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// The first request on a connection that a dial made: when it was sent, and its index.
+    /// Returns when the first request on a dial's connection was sent, and its index.
     fn first_user(&self, dial: &DialTrace) -> Option<(i64, usize)> {
         let conns = self.tcp_of(dial).iter().filter(|conn| !conn.from_resolver);
         conns.filter_map(|conn| self.users.get(conn.trace_id.as_str())?.first).min()
     }
 
-    /// The first request on the connection of a dial, unless it was sent after the dial began.
+    /// Returns the first request on a dial's connection, unless it was sent after the dial began.
     fn first_user_waited(&self, dial: &DialTrace) -> Option<usize> {
         let (sent, at) = self.first_user(dial)?;
         (sent <= self.times.at(dial.dial_begin_at)?).then_some(at)
     }
 
-    /// A request without a connection to the same target that had been sent when the dial began, the latest that
-    /// has no dial yet.
+    /// Guesses the request that caused a dial: the latest request without connection and dial that was sent to the same
+    /// target before the dial began.
     fn waited_for(&self, dial: &DialTrace, waiting: &HashMap<String, Vec<(i64, usize)>>) -> Option<usize> {
-        /// More than these at one moment are not told apart.
+        /// The maximum number of requests that are examined.
         const MAX_CANDIDATES: usize = 16;
         let begin = self.times.at(dial.dial_begin_at)?;
         let requests = waiting.get(dial.dst_address.as_str())?;
@@ -286,7 +286,7 @@ impl<'a> Index<'a> {
         latest.map(|(_, at)| *at).find(|at| !self.placements.contains_key(at))
     }
 
-    /// Gives every connection whose dial is not in the trace to the first request that used it.
+    /// Assigns every connection whose dial is not in the trace to the first request that used it.
     fn claim_conns(&mut self) {
         let trace = self.trace;
         let is_drawn_with_messages =
@@ -307,8 +307,8 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Gives every tunnel over a connection that is not drawn to the first request that refers to it. A failed
-    /// tunnel of the Go package knows no connection.
+    /// Assigns every tunnel over a connection that is not drawn to the first request that refers to it. Failed tunnels
+    /// of the Go package have no connection.
     fn claim_tunnels(&mut self) {
         let trace = self.trace;
         let mut claimed: HashMap<*const TlsTunnelTrace, usize> = HashMap::new();
@@ -332,8 +332,8 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// The requests in chains of redirects, by their index. A chain begins with the request that no redirect led
-    /// to; chains are in the order of these.
+    /// Returns the indexes of the requests, grouped in chains of redirects. A chain begins with the request that no
+    /// redirect led to. The chains are ordered by that request.
     pub(super) fn chains(&self) -> Vec<Vec<usize>> {
         let requests = &self.trace.http_requests;
         let drawn = || requests.iter().enumerate().filter(|(_, request)| !self.is_connect(request));
@@ -341,7 +341,7 @@ impl<'a> Index<'a> {
             drawn().rev().map(|(at, request)| (request.trace_id.as_str(), at)).collect();
         let mut next = vec![None; requests.len()];
         let mut is_hop = vec![false; requests.len()];
-        // By URL, redirects to it that no request has followed yet: when they came, and their index.
+        // The redirects that no request has followed yet, by URL: when they arrived, and their index.
         let mut redirects: HashMap<String, BTreeSet<(i64, usize)>> = HashMap::new();
         for (at, request) in drawn() {
             let named = by_id.get(request.prev_hop.as_str()).copied();
@@ -353,7 +353,7 @@ impl<'a> Index<'a> {
                 Some(found.1)
             };
             let prev = if request.prev_hop.is_undefined() { guessed() } else { named };
-            // Only a hop further back, so that no chain bites its own tail.
+            // Only an earlier request, so that there are no cycles.
             if let Some(prev) = prev.filter(|prev| *prev < at && next[*prev].is_none()) {
                 next[prev] = Some(at);
                 is_hop[at] = true;
@@ -376,16 +376,16 @@ fn group<'a, T>(records: &'a [T], key: impl Fn(&'a T) -> &'a str) -> Groups<'a, 
 }
 
 fn of<'g, 'a, T>(groups: &'g Groups<'a, T>, id: &TraceId) -> &'g [&'a T] {
-    // What refers to nothing belongs to nothing.
+    // The undefined identifier refers to nothing.
     if id.is_undefined() { &[] } else { groups.get(id.as_str()).map_or(&[], Vec::as_slice) }
 }
 
-/// Whether it is the first record with its identifier. Others with the same one cannot be referred to.
+/// Returns `true` if it is the first record with its identifier. Others cannot be referred to.
 fn is_first<T: Record>(records: &TraceList<T>, record: &T) -> bool {
     records.get(record.trace_id()).is_some_and(|first| std::ptr::eq(first, record))
 }
 
-/// What has to be dialled for a request, as `host:port`.
+/// Returns the address that must be dialled for a request, as `host:port`.
 fn target(request: &HttpReqTrace) -> String {
     let url = if request.network_proxy.is_empty() { &request.req_url } else { &request.network_proxy };
     let Ok(uri) = url.parse::<Uri>() else { return String::new() };
@@ -397,7 +397,7 @@ fn target(request: &HttpReqTrace) -> String {
     format!("{}:{port}", uri.host().unwrap_or_default())
 }
 
-/// Where a response redirects to, if its headers are in the trace.
+/// Returns the URL that a response redirects to, if its header is in the trace.
 fn redirects_to(request: &HttpReqTrace) -> Option<String> {
     if !matches!(request.resp_status_code, 301 | 302 | 303 | 307 | 308) {
         return None;
@@ -438,12 +438,12 @@ mod tests {
         NetTrace { http_requests: requests.into(), ..NetTrace::default() }
     }
 
-    fn ids<'a>(origins: &[ConnSource<'a>]) -> Vec<&'a str> {
-        let id = |origin: &ConnSource<'a>| match *origin {
+    fn ids<'a>(sources: &[ConnSource<'a>]) -> Vec<&'a str> {
+        let id = |source: &ConnSource<'a>| match *source {
             ConnSource::Dial(dial) => dial.trace_id.as_str(),
             ConnSource::Conn(conn) => conn.trace_id.as_str(),
         };
-        origins.iter().map(id).collect()
+        sources.iter().map(id).collect()
     }
 
     #[test]

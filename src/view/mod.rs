@@ -1,15 +1,17 @@
-//! Traces for people to read.
+//! Draws traces as text for people.
 //!
-//! [`waterfall`] draws where the time of every request went:
+//! [`waterfall`] draws the phases of every request to scale:
 //!
 //! ```
 //! # let trace = nettrace::NetTrace::default();
 //! print!("{}", nettrace::view::waterfall(&trace).color(true).width(120));
 //! ```
 //!
-//! Any trace can be drawn, also one that the Go package wrote. What comes from the network (names, URLs,
-//! texts of errors) cannot control the terminal: control characters are shown as escapes.
+//! Any trace can be drawn, including those of the Go package. Text from the network (names, URLs, error texts) cannot
+//! control the terminal: control characters are printed as escapes.
 
+// An `Index` decides with which request each record is drawn. `request`, `conn`, `dns` and `unattributed` turn records
+// into `Block`s of rows, and the `Renderer` prints those.
 mod bar;
 mod block;
 mod conn;
@@ -32,17 +34,17 @@ use self::renderer::Renderer;
 use self::style::{Line, Palette, Style};
 use crate::record::{Dropped, NetTrace};
 
-/// Draws a trace: for every request what happened, to scale within the request.
+/// Draws a trace: what happened in each request, to scale within the request.
 ///
-/// Requests come in the order in which they were sent, redirects after what redirected to them. A dial that no
-/// request caused is drawn below the first request that used its connection, on a scale of its own. Connections
-/// and look-ups that belong to no request are drawn by themselves.
+/// Requests are in the order in which they were sent, and redirects follow the request that redirected to them. A dial
+/// that no request caused is drawn below the first request that used its connection, with a scale of its own.
+/// Connections and lookups that belong to no request have blocks of their own.
 pub fn waterfall(trace: &NetTrace) -> Waterfall<'_> {
     Waterfall { trace, color: false, ascii: false, heading: true, headers: false, width: 100 }
 }
 
-/// A drawing of a trace, made by [`waterfall`]. Its [`Display`](fmt::Display) is the drawing: lines, each
-/// with its end.
+/// A drawing of a trace, created by [`waterfall`]. Its [`Display`](fmt::Display) prints the drawing, with a line feed
+/// after each line.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "it is drawn when it is displayed"]
 pub struct Waterfall<'a> {
@@ -55,27 +57,27 @@ pub struct Waterfall<'a> {
 }
 
 impl Waterfall<'_> {
-    /// Whether to use colours (ANSI escape sequences); off by default.
+    /// Sets whether to use colors (ANSI escape sequences). Off by default.
     pub fn color(self, color: bool) -> Self {
         Waterfall { color, ..self }
     }
 
-    /// Whether to write nothing but ASCII; off by default.
+    /// Sets whether to print ASCII characters only. Off by default.
     pub fn ascii(self, ascii: bool) -> Self {
         Waterfall { ascii, ..self }
     }
 
-    /// Whether to begin with the trace's description and time; on by default.
+    /// Sets whether to begin with the trace's description and time. On by default.
     pub fn heading(self, heading: bool) -> Self {
         Waterfall { heading, ..self }
     }
 
-    /// Whether to show the header fields that the trace holds; off by default.
+    /// Sets whether to show the header fields that the trace holds. Off by default.
     pub fn headers(self, headers: bool) -> Self {
         Waterfall { headers, ..self }
     }
 
-    /// How many columns there are; 100 by default, at least 60. Lines with a long URL may be longer.
+    /// Sets the number of columns: 100 by default, at least 60. Lines with a long URL may be longer.
     pub fn width(self, columns: usize) -> Self {
         Waterfall { width: columns, ..self }
     }
@@ -119,14 +121,14 @@ impl fmt::Display for Waterfall<'_> {
     }
 }
 
-/// Blocks that belong together: the hops of a request, or one block alone.
+/// Blocks that belong together: the hops of a request, or a single block.
 struct Group {
     begin: i64,
     blocks: Vec<Block>,
     sum: Line,
 }
 
-/// Everything that there is to draw, by when it began.
+/// Returns everything to be drawn, ordered by begin.
 fn groups(index: &Index<'_>, headers: bool) -> Vec<Group> {
     let chains = index.chains().into_iter().map(|chain| {
         let hops = chain.iter().enumerate();

@@ -1,4 +1,4 @@
-//! Blocks of a drawing.
+//! Prints blocks.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::block::{Block, Row};
 use super::style::{Line, Palette, Style};
 use super::text;
 
-/// The columns of a drawing: `  label  bar  duration  notes`.
+/// Prints blocks in columns: `  label  bar  duration  notes`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Renderer {
     pub(super) palette: Palette,
@@ -19,12 +19,12 @@ pub(super) struct Renderer {
 const INDENT_COLUMNS: usize = 2;
 const LABEL_COLUMNS: usize = 8;
 const DURATION_COLUMNS: usize = 8;
-/// What the columns take apart from bar and notes, with the space between them.
+/// The width of the columns except bar and notes, with the space between them.
 const FIXED_COLUMNS: usize = INDENT_COLUMNS + LABEL_COLUMNS + 1 + DURATION_COLUMNS + 2;
 
 impl Renderer {
     pub(super) fn new(palette: Palette, width: usize, coarse: bool) -> Self {
-        /// Narrower would be useless; lines are then longer than asked for.
+        /// A narrower drawing would be unreadable. Lines are then longer than requested.
         const MIN_COLUMNS: usize = 60;
         let width = width.max(MIN_COLUMNS);
         let bar = ((width - FIXED_COLUMNS) * 2 / 5).clamp(12, 72);
@@ -47,7 +47,7 @@ impl Renderer {
         block.remarks.iter().try_for_each(|remark| self.remark(f, remark))
     }
 
-    /// Rows below their axis.
+    /// Prints rows below their axis.
     fn rows(self, f: &mut fmt::Formatter<'_>, rows: &[Row], begin: i64, end: i64) -> fmt::Result {
         let ruler = Ruler::new(self, Scale { begin, end, columns: self.bar });
         if !rows.is_empty() {
@@ -56,7 +56,8 @@ impl Renderer {
         rows.iter().try_for_each(|row| self.row(f, row, &ruler))
     }
 
-    /// Left and right on one line. A line that is too long for it is left whole, so that a URL can be copied.
+    /// Prints a left and a right part on one line. A line that is too long is not wrapped, so that its URL can be
+    /// copied.
     pub(super) fn title(self, f: &mut fmt::Formatter<'_>, title: &Line, total: &Line) -> fmt::Result {
         self.palette.line(f, title)?;
         if !total.is_empty() {
@@ -66,7 +67,7 @@ impl Renderer {
         self.end(f, total)
     }
 
-    /// Something to be said at full width.
+    /// Prints a line over the full width, wrapped.
     pub(super) fn remark(self, f: &mut fmt::Formatter<'_>, remark: &Line) -> fmt::Result {
         let lines = remark.wrap(self.width - INDENT_COLUMNS - 2);
         lines.iter().enumerate().try_for_each(|(at, line)| {
@@ -122,7 +123,7 @@ impl Renderer {
         self.cells(f, row.style, ruler.scale.bar(&row.parts, self.palette.ascii), ruler)
     }
 
-    /// The cells of a bar; where they are empty the marks of the axis show.
+    /// Prints the cells of a bar. The marks of the axis are visible in empty cells.
     fn cells(
         self,
         f: &mut fmt::Formatter<'_>,
@@ -153,7 +154,7 @@ impl Renderer {
     }
 }
 
-/// A scale with the marks of its axis: their columns and labels.
+/// A scale with the columns and labels of its axis marks.
 struct Ruler {
     scale: Scale,
     marks: Vec<(usize, String)>,
@@ -164,7 +165,7 @@ impl Ruler {
         let span = scale.span();
         let step = tick_step(span, scale.columns / 10);
         let mut marks = vec![(0, String::from("0"))];
-        // Where milliseconds are all that is known, their fractions would be a pretence.
+        // A trace with whole milliseconds gets no marks for fractions.
         let mut next = Some(step).filter(|step| span > 0 && !(renderer.coarse && *step < 1_000_000));
         while let Some(at) = next.filter(|at| *at < span) {
             let column = (i128::from(at) * scale.columns as i128 / i128::from(span)) as usize;

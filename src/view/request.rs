@@ -1,4 +1,4 @@
-//! A request: its own dials, and what it did with the connection that it got.
+//! Blocks for requests: their own dials, and the exchange over the connection.
 
 use super::block::{Block, Ending, Row, Section, total};
 use super::conn;
@@ -8,7 +8,7 @@ use super::style::{Line, Style};
 use super::text;
 use crate::record::{Attempt, Failure, HttpReqTrace, TcpConnTrace};
 
-/// The block of one request, given by its index in the trace. `hop` redirects led to it.
+/// Returns the block of the request with this index. `hop` is the number of redirects that led to it.
 pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> Block {
     let request = &index.trace.http_requests[at];
     let conn = index.trace.tcp_conns.get(&request.tcp_conn);
@@ -26,19 +26,19 @@ pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> 
         begin: span.begin.unwrap_or_default(),
         end: span.end.or(span.begin).unwrap_or_default(),
         rows,
-        sections: index.earlier_sources(at).iter().map(|origin| earlier(index, request, *origin)).collect(),
+        sections: index.earlier_sources(at).iter().map(|source| earlier(index, request, *source)).collect(),
         remarks: remarks(index, request, &ending),
     };
     block.total.push(Style::Strong, total(span.begin, span.end, index.times));
     if headers {
-        let origins = index.own_sources(at).iter().chain(index.earlier_sources(at));
-        let connects = origins.flat_map(|origin| conn::connects(index, *origin));
+        let sources = index.own_sources(at).iter().chain(index.earlier_sources(at));
+        let connects = sources.flat_map(|source| conn::connects(index, *source));
         block.remarks.splice(0..0, connects.chain([request]).flat_map(header_fields));
     }
     block.append_errors(&request.req_error)
 }
 
-/// When it began and ended, and whether it has.
+/// The begin and end of a request, and whether it is still running.
 struct TimeSpan {
     begin: Option<i64>,
     end: Option<i64>,
@@ -50,8 +50,7 @@ impl TimeSpan {
         let times = index.times;
         let begin = times.at(request.req_sent_at);
         let known = times.at(request.end_at);
-        // The Go package says neither that a request has ended nor when, but never of one that got a
-        // connection when that was.
+        // The Go package writes neither end nor end reason of a request, and never `connAcquiredAt`.
         let has_ended = known.is_some()
             || request.end_reason.is_some()
             || ending(request).is_failure()
@@ -70,7 +69,7 @@ impl TimeSpan {
     }
 }
 
-/// When the last byte of the response was read from the socket, if no other request shared the connection.
+/// Returns when the last byte of the response was read from the socket, if no other request shared the connection.
 fn body_end(index: &Index<'_>, request: &HttpReqTrace) -> Option<i64> {
     if !index.is_only_on(&request.tcp_conn) {
         return None;
@@ -88,11 +87,12 @@ fn ending(request: &HttpReqTrace) -> Ending<'_> {
     }
 }
 
-/// What the request did to get a connection: its dials, and tunnels over connections that are not in the trace.
+/// Returns the rows of what the request did to get a connection: its dials, and tunnels over connections that are not
+/// in the trace.
 fn connecting(index: &Index<'_>, at: usize) -> Vec<Row> {
     let used = used(&index.trace.http_requests[at]);
     let mut rows: Vec<Row> =
-        index.own_sources(at).iter().flat_map(|origin| conn::source_rows(index, *origin, used)).collect();
+        index.own_sources(at).iter().flat_map(|source| conn::source_rows(index, *source, used)).collect();
     rows.extend(index.tunnels_without_conn(at).iter().map(|tunnel| conn::tls(index, tunnel)));
     rows
 }
@@ -101,11 +101,11 @@ fn used(request: &HttpReqTrace) -> Option<&str> {
     Some(request.tcp_conn.as_str()).filter(|id| !id.is_empty())
 }
 
-/// What led to the connection, where the request is the first to use it and did not cause it.
-fn earlier(index: &Index<'_>, request: &HttpReqTrace, origin: ConnSource<'_>) -> Section {
-    let rows = conn::source_rows(index, origin, used(request));
+/// Returns the section for the dial of a connection that the request is the first to use but did not cause.
+fn earlier(index: &Index<'_>, request: &HttpReqTrace, source: ConnSource<'_>) -> Section {
+    let rows = conn::source_rows(index, source, used(request));
     let mut title = Line::default();
-    let (verb, id, begin) = match origin {
+    let (verb, id, begin) = match source {
         ConnSource::Dial(dial) => ("dialled", &dial.trace_id, dial.dial_begin_at),
         ConnSource::Conn(conn) => ("connected", &conn.trace_id, conn.handshake_begin_at),
     };
@@ -119,14 +119,14 @@ fn earlier(index: &Index<'_>, request: &HttpReqTrace, origin: ConnSource<'_>) ->
         }
         _ => title.push(Style::Plain, format!("{verb} not by this request")),
     }
-    if let ConnSource::Dial(dial) = origin {
+    if let ConnSource::Dial(dial) = source {
         title.word(Style::Plain, format!("to {}", dial.dst_address));
         if !dial.triggered_by.is_undefined() {
             title.word(Style::Plain, format!("for {}", dial.triggered_by));
         }
     }
     title.item(Style::Dim, id.as_str());
-    let end = match origin {
+    let end = match source {
         ConnSource::Dial(dial) => index.times.at(dial.dial_end_at),
         ConnSource::Conn(conn) => index.times.at(conn.handshake_end_at),
     };
@@ -134,14 +134,14 @@ fn earlier(index: &Index<'_>, request: &HttpReqTrace, origin: ConnSource<'_>) ->
     Section { title, rows }
 }
 
-/// What passed before it got a connection, apart from what it did itself to get one.
+/// Returns the row of the time in which the request waited for a connection and none of its own dials was active.
 fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSpan) -> Option<Row> {
     let begin = span.begin.filter(|_| !request.accepted)?;
     let acquired = index.times.at(request.conn_acquired_at);
-    // Some clients, and foreign traces, do not say when it got a connection: with an answer it had one.
+    // Some clients, and the Go package, do not record when a request got a connection. An answered one had one.
     let is_unanswered = request.resp_recv_at.is_undefined();
     let is_known = acquired.is_some() || is_unanswered && (request.end_reason.is_some() || span.is_running);
-    // What follows the last failure is not waiting any more.
+    // The time after the last failure is no waiting.
     let until = acquired.or_else(|| own.iter().filter_map(Row::end).max()).or(span.end);
     let until = until.filter(|_| is_known)?.max(begin);
     let mut busy: Vec<(i64, i64)> =
@@ -160,7 +160,7 @@ fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSp
     }
     let sum = idle.iter().map(|(from, to)| to - from).fold(0, i64::saturating_add);
     let whole = span.end.unwrap_or(until).saturating_sub(begin);
-    // The little that passes between one step and the next is no news.
+    // The short time between one step and the next is left out.
     let share = if own.is_empty() { 100 } else { 20 };
     if sum < 10_000_000 && sum.saturating_mul(share) < whole {
         return None;
@@ -176,7 +176,7 @@ fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSp
     Some(row)
 }
 
-/// What the phases of an exchange are called on either side of it.
+/// The names of the phases, on the client's or the server's side.
 struct Labels {
     send: &'static str,
     wait: &'static str,
@@ -193,7 +193,7 @@ impl Labels {
     }
 }
 
-/// Sending, waiting, receiving.
+/// Returns the rows of sending, waiting and receiving.
 fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSpan) -> Vec<Row> {
     let at = |time| index.times.at(time);
     let mut rows = Vec::new();
@@ -261,7 +261,7 @@ fn received(notes: &mut Line, request: &HttpReqTrace) {
     }
 }
 
-/// `GET https://example.com/ · 200 OK`
+/// Returns the title, such as `GET https://example.com/ · 200 OK`.
 fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &TimeSpan, hop: usize) -> Line {
     let mut title = Line::default();
     if hop > 0 {
@@ -298,14 +298,14 @@ fn facts(index: &Index<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
     if request.resp_status_code != 0 && request.proto_major > 0 {
         facts.item(Style::Plain, version(request));
     }
-    // Later requests on a connection have no tunnel in traces of the Go package.
+    // The Go package links only the first request on a connection to its tunnel.
     let below = || index.last_tunnel_of(&request.tcp_conn);
     if let Some(tunnel) = index.trace.tls_tunnels.get(&request.tls_tunnel).or_else(below) {
         facts.item(Style::Plain, text::shortened(conn::tls_version(tunnel)));
     }
     match conn {
         Some(conn) => {
-            facts.item(Style::Plain, origin(index, at, conn));
+            facts.item(Style::Plain, conn_description(index, at, conn));
             facts.word(Style::Dim, conn.trace_id.as_str());
             if let Some(age) = age(index, request, conn) {
                 facts.word(Style::Dim, format!("({age} old)"));
@@ -314,7 +314,7 @@ fn facts(index: &Index<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
             conn::kernel_facts(&mut facts, conn);
         }
         None if index.own_sources(at).iter().any(ConnSource::is_established) => {}
-        // Who answered had a connection, though it is not known which.
+        // An answered request had a connection, though it is unknown which.
         None if request.tcp_conn.is_undefined() && request.resp_status_code == 0 => {
             facts.item(Style::Plain, "no connection");
         }
@@ -334,10 +334,10 @@ fn version(request: &HttpReqTrace) -> String {
     }
 }
 
-/// Whether the connection was made for this request.
-fn origin(index: &Index<'_>, at: usize, conn: &TcpConnTrace) -> &'static str {
+/// Describes the connection: whether it was made for this request or used before.
+fn conn_description(index: &Index<'_>, at: usize, conn: &TcpConnTrace) -> &'static str {
     let request = &index.trace.http_requests[at];
-    if index.own_sources(at).iter().any(|origin| origin.has_made(conn)) {
+    if index.own_sources(at).iter().any(|source| source.has_made(conn)) {
         return "new connection";
     }
     if !conn.reused && index.earlier_sources(at).iter().any(ConnSource::is_unattributed) {
@@ -346,19 +346,19 @@ fn origin(index: &Index<'_>, at: usize, conn: &TcpConnTrace) -> &'static str {
     match index.trace.dials.get(&conn.from_dial) {
         _ if request.accepted => "accepted connection",
         _ if conn.reused || age(index, request, conn).is_some() => "reused connection",
-        // Begun for a request that then took another one.
+        // It was dialled for a request that then used another connection.
         Some(_) => "connection dialled for another request",
         None => "connection",
     }
 }
 
-/// For how long a connection had been open when the request was sent.
+/// Returns for how long the connection had been open when the request was sent.
 fn age(index: &Index<'_>, request: &HttpReqTrace, conn: &TcpConnTrace) -> Option<String> {
     let (opened, sent) = (index.times.at(conn.handshake_end_at)?, index.times.at(request.req_sent_at)?);
     (sent > opened).then(|| text::duration(sent.saturating_sub(opened), index.times.coarse))
 }
 
-/// As curl shows them: what was sent, what was received.
+/// Returns the lines of the header fields, as curl shows them: `>` sent, `<` received.
 fn header_fields(request: &HttpReqTrace) -> impl Iterator<Item = Line> + '_ {
     let sections = [(">", &request.req_header), ("<", &request.resp_header), ("<", &request.trailers)];
     sections.into_iter().flat_map(|(sign, fields)| {

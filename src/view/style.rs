@@ -1,10 +1,10 @@
-//! Text with a meaning, and how it comes to the terminal.
+//! Styled text: its styles, their escape sequences, and line wrapping.
 
 use std::fmt::{self, Write};
 
 use super::text::escape_controls;
 
-/// What a piece of text is, from which follows how it looks.
+/// The meaning of a piece of text, which decides on its color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
     Plain,
@@ -24,7 +24,8 @@ pub(super) enum Style {
 }
 
 impl Style {
-    /// Parameters of the control sequence SGR (ECMA-48): the sixteen colours, so that the user's theme holds.
+    /// Returns the parameters of the control sequence SGR (ECMA-48). Uses the sixteen standard colors, so that the
+    /// user's theme applies.
     fn sgr(self) -> &'static str {
         match self {
             Style::Plain => "",
@@ -42,7 +43,7 @@ impl Style {
     }
 }
 
-/// How the drawing is written.
+/// How styles are printed: with colors or not, in Unicode or ASCII.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Palette {
     pub(super) color: bool,
@@ -68,7 +69,7 @@ impl Palette {
     }
 }
 
-/// As wide as the character that it stands for, so that nothing moves.
+/// Returns an ASCII replacement of one column.
 fn in_ascii(c: char) -> char {
     match c {
         ' '..='~' => c,
@@ -90,12 +91,12 @@ pub(super) struct StyledText {
     pub(super) text: String,
 }
 
-/// Styled text on one line.
+/// A line of styled text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Line(pub(super) Vec<StyledText>);
 
 impl Line {
-    /// Appends text, whatever it contains.
+    /// Appends text. Control characters are escaped.
     pub(super) fn push(&mut self, style: Style, text: impl AsRef<str>) {
         let text = text.as_ref();
         if !text.is_empty() {
@@ -103,7 +104,7 @@ impl Line {
         }
     }
 
-    /// Appends text after a space.
+    /// Appends text, separated by a space.
     pub(super) fn word(&mut self, style: Style, text: impl AsRef<str>) {
         if !self.0.is_empty() && !text.as_ref().is_empty() {
             self.push(Style::Plain, " ");
@@ -111,7 +112,7 @@ impl Line {
         self.push(style, text);
     }
 
-    /// Appends one of several things that are set apart from each other.
+    /// Appends text, separated by ` · `.
     pub(super) fn item(&mut self, style: Style, text: impl AsRef<str>) {
         if !self.0.is_empty() && !text.as_ref().is_empty() {
             self.push(Style::Dim, " · ");
@@ -123,12 +124,12 @@ impl Line {
         self.0.is_empty()
     }
 
-    /// Columns that it takes.
+    /// Returns the width in columns.
     pub(super) fn width(&self) -> usize {
         self.0.iter().map(|span| span.text.chars().count()).sum()
     }
 
-    /// Breaks it into lines of at most `width` columns: between words, or within one that is longer.
+    /// Wraps the line at `width` columns: between words, or within a word that is longer.
     pub(super) fn wrap(&self, width: usize) -> Vec<Line> {
         let width = width.max(1);
         let (mut lines, mut line, mut used) = (Vec::new(), Line::default(), 0);
@@ -161,7 +162,7 @@ impl Line {
         lines
     }
 
-    /// Without what only led to the next line.
+    /// Removes separators and spaces at the end.
     fn trimmed(mut self) -> Line {
         while let Some(last) = self.0.last_mut() {
             last.text.truncate(last.text.trim_end_matches([' ', '·']).len());
@@ -173,7 +174,7 @@ impl Line {
         self
     }
 
-    /// Text that is escaped already.
+    /// Appends text that is escaped already.
     fn append(&mut self, style: Style, text: &str) {
         match self.0.last_mut() {
             Some(last) if last.style == style => last.text.push_str(text),
@@ -182,7 +183,7 @@ impl Line {
     }
 }
 
-/// The words of a text, each with the space after it. A sign stays with what it is a sign of.
+/// Splits a text into words, each with the space after it. A sign stays with the word that it refers to.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

@@ -1,6 +1,6 @@
-//! Names of cipher suites (IANA, "TLS Cipher Suites"): those that clients of this decade offer.
+//! Names of the cipher suites in use (IANA, "TLS Cipher Suites").
 
-/// The name of a suite, or its number.
+/// Returns the name of a cipher suite, or its number if it is not listed.
 pub(super) fn name(suite: u16) -> String {
     CIPHER_SUITES
         .iter()
@@ -8,7 +8,7 @@ pub(super) fn name(suite: u16) -> String {
         .map_or_else(|| format!("cipher suite 0x{suite:04x}"), |(_, name)| format!("TLS_{name}"))
 }
 
-/// The version of TLS to which a suite belongs, where there is but one.
+/// Returns the TLS version of a cipher suite, or `TLS` if it is used by several.
 pub(super) fn version(suite: u16) -> &'static str {
     if suite >> 8 == 0x13 { "TLSv1.3" } else { "TLS" }
 }

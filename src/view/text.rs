@@ -1,9 +1,9 @@
-//! Numbers and foreign text, made readable and safe to print.
+//! Formats numbers, and escapes text from the network.
 
 use std::borrow::Cow;
 
-/// What a terminal would obey is shown as an escape instead: control characters (ANSI sequences begin with
-/// one), line separators, and marks that turn the direction of writing.
+/// Escapes what a terminal would interpret: control characters (which begin ANSI sequences), line separators, and
+/// characters that change the direction of writing.
 pub(super) fn escape_controls(text: &str) -> Cow<'_, str> {
     if !text.contains(needs_escape) {
         return Cow::Borrowed(text);
@@ -25,10 +25,9 @@ fn needs_escape(c: char) -> bool {
             '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Returns the text of a record for those that refer to it, of which there may be many: what is longer than such texts
-/// ever are is cut.
+/// Cuts a text that is repeated in many rows, if it is longer than such texts usually are.
 pub(super) fn shortened(text: &str) -> Cow<'_, str> {
-    /// A path of a Unix socket is at most 107 bytes long.
+    /// The path of a Unix socket has at most 107 bytes.
     const MAX_CHARS: usize = 110;
     match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
@@ -36,8 +35,8 @@ pub(super) fn shortened(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A duration in nanoseconds with three significant digits, rounded down. Where the trace knows whole
-/// milliseconds only (`coarse`), zero is no more than "less than one".
+/// Formats a duration in nanoseconds with three significant digits, rounded down. In a trace with whole milliseconds
+/// (`coarse`) zero is `<1 ms`.
 pub(super) fn duration(nanos: i64, coarse: bool) -> String {
     let nanos = nanos.unsigned_abs();
     match nanos {
@@ -58,7 +57,7 @@ pub(super) fn duration(nanos: i64, coarse: bool) -> String {
     }
 }
 
-/// A round duration, for the marks of an axis: with a decimal where it has one.
+/// Formats a round duration for the marks of an axis, with one decimal if needed.
 pub(super) fn round_duration(nanos: i64) -> String {
     let (unit, name) = match nanos {
         0..1_000 => (1, "ns"),
@@ -73,7 +72,7 @@ pub(super) fn round_duration(nanos: i64) -> String {
     }
 }
 
-/// A number of bytes in SI units.
+/// Formats a number of bytes with SI units.
 pub(super) fn bytes(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
@@ -83,7 +82,7 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// `count` things, in the right number.
+/// Formats a count with its noun in singular or plural.
 pub(super) fn count(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
@@ -104,7 +103,7 @@ fn three_digits(value: u64, unit: u64) -> String {
     }
 }
 
-/// A status code with its phrase.
+/// Formats an HTTP status code with its reason phrase.
 pub(super) fn status(code: u16) -> String {
     let known = http::StatusCode::from_u16(code).ok();
     match known.as_ref().and_then(http::StatusCode::canonical_reason) {

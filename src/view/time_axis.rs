@@ -1,19 +1,19 @@
-//! One axis for all times of a trace.
+//! A common axis for all times of a trace.
 
 use crate::record::{NetTrace, Timestamp};
 
-/// Puts times on one axis, in nanoseconds from the begin of the trace.
+/// Converts relative and absolute times to nanoseconds since the trace began.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TimeAxis {
     begin: Option<i128>,
     /// When the trace was taken.
     pub(super) end: Option<i64>,
-    /// The trace knows whole milliseconds only.
+    /// Whether all times of the trace are whole milliseconds.
     pub(super) coarse: bool,
 }
 
-/// Times that lie further from the begin are drawn as if they lay here (73 years), so that differences of
-/// times are always numbers.
+/// The maximum distance from the begin of the trace (73 years). Times beyond it are clamped, so that differences never
+/// overflow.
 const MAX_NANOS: i64 = i64::MAX / 4;
 
 impl TimeAxis {
@@ -24,7 +24,7 @@ impl TimeAxis {
         times
     }
 
-    /// Negative for what happened before the trace began; `None` for what did not happen.
+    /// Returns the nanoseconds since the trace began, negative before. Returns `None` for an undefined time.
     pub(super) fn at(&self, time: Timestamp) -> Option<i64> {
         if let Some(nanos) = time.relative_nanos() {
             return Some(i64::try_from(nanos).map_or(MAX_NANOS, |nanos| nanos.min(MAX_NANOS)));

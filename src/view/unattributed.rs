@@ -1,4 +1,4 @@
-//! What belongs to no request: traffic of other protocols, look-ups by themselves.
+//! Blocks for records that belong to no request: traffic of other protocols, and lookups outside a dial.
 
 use super::block::{Block, Ending, Row, total};
 use super::conn;
@@ -8,16 +8,16 @@ use super::style::{Line, Style};
 use super::text;
 use crate::record::{DialTrace, DnsQueryTrace, EndReason, TcpConnTrace, UdpConnTrace};
 
-/// A block for each.
+/// Returns a block for each of them.
 pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     let trace = index.trace;
-    let origins = index.unattributed.iter().map(|origin| match origin {
+    let sources = index.unattributed.iter().map(|source| match source {
         ConnSource::Dial(dial) => of_dial(index, dial),
         ConnSource::Conn(conn) => of_conn(index, conn),
     });
-    let mut blocks: Vec<Block> = origins.collect();
+    let mut blocks: Vec<Block> = sources.collect();
     blocks.extend(lookups(index));
-    // Those of a dial to a nameserver are a part of its look-up.
+    // The connections of a dial to its nameservers are part of its lookup.
     let is_of_dial = |conn: &UdpConnTrace| conn.from_resolver && trace.dials.get(&conn.from_dial).is_some();
     let udp = trace.udp_conns.iter().filter(|conn| !is_of_dial(conn));
     let udp = udp.filter(|conn| !index.has_messages(conn.trace_id.as_str()));
@@ -108,9 +108,9 @@ fn of_udp(index: &Index<'_>, conn: &UdpConnTrace) -> Block {
     block(index, title, facts, vec![row]).append_errors("")
 }
 
-/// Look-ups outside any dial, those of one name together as long as one follows the other.
+/// Returns blocks for lookups outside a dial. Lookups of the same name that follow each other share a block.
 fn lookups(index: &Index<'_>) -> Vec<Block> {
-    /// A resolver that tries again does so at once.
+    /// A resolver retries immediately.
     const MAX_RETRY_GAP_NANOS: i64 = 10_000_000;
     let mut blocks: Vec<(String, Block)> = Vec::new();
     let alone = |query: &&DnsQueryTrace| index.trace.dials.get(&query.from_dial).is_none();
@@ -141,7 +141,7 @@ fn lookups(index: &Index<'_>) -> Vec<Block> {
     blocks.into_iter().map(finish).collect()
 }
 
-/// A block as long as its rows.
+/// Creates a block that spans its rows.
 fn block(index: &Index<'_>, title: Line, facts: Line, rows: Vec<Row>) -> Block {
     let begin = rows.iter().filter_map(Row::begin).min();
     let end = rows.iter().filter_map(Row::end).max();
@@ -159,7 +159,7 @@ fn block(index: &Index<'_>, title: Line, facts: Line, rows: Vec<Row>) -> Block {
     }
 }
 
-/// The life of a connection once it was established.
+/// Appends facts about an established connection: ends, sizes, how long it was open.
 fn connection(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
     facts.item(Style::Dim, conn.trace_id.as_str());
     facts.word(Style::Plain, conn::ends(conn));
