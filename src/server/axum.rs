@@ -1,4 +1,4 @@
-//! For axum: listeners, and what a request knows of its connection.
+//! Integration with axum: listeners, and the connection info of requests.
 
 #[cfg(feature = "tls")]
 use super::TlsListener;
@@ -49,7 +49,7 @@ where
     }
 }
 
-/// With axum's way of going on after an error.
+/// Accepts a connection. Like axum, it retries after an error.
 async fn accept<A: Accept, P: Future<Output = ()>>(
     listener: &mut A,
     pause: impl Fn() -> P,
@@ -66,7 +66,7 @@ async fn accept<A: Accept, P: Future<Output = ()>>(
     }
 }
 
-/// For `into_make_service_with_connect_info::<ConnInfo>()`.
+/// Makes `into_make_service_with_connect_info::<ConnInfo>()` work.
 impl<L> Connected<IncomingStream<'_, TraceListener<L>>> for ConnInfo
 where
     TraceListener<L>: Listener<Io: TracedStream, Addr: 'static>,
@@ -76,7 +76,7 @@ where
     }
 }
 
-/// For `into_make_service_with_connect_info::<ConnInfo>()`.
+/// Makes `into_make_service_with_connect_info::<ConnInfo>()` work.
 #[cfg(feature = "tls")]
 impl<A: Accept> Connected<IncomingStream<'_, TlsListener<A>>> for ConnInfo
 where

@@ -1,4 +1,4 @@
-//! The body of a response on its way out.
+//! The body of a response while it is sent.
 
 use super::panic_guard::PanicGuard;
 use crate::{
@@ -19,75 +19,75 @@ use std::{
 };
 
 pin_project! {
-    /// The body of a response, counted as the server's connection takes it. Its end, or its drop, is the end of the
-    /// request.
+    /// The body of a response, which counts the bytes that the server's connection takes. Its end, or its drop, ends
+    /// the request's record.
     #[derive(Debug)]
     pub struct ResponseBody<B: Body> {
         #[pin]
         inner: B,
-        // Nothing when there is nothing to be seen of it any more.
-        rest: Option<BodyRecorder>,
+        // None if the request is not recorded, and once its record has ended.
+        recorder: Option<BodyRecorder>,
     }
 
     impl<B: Body> PinnedDrop for ResponseBody<B> {
-        // A body that has nothing more may never be polled for its end.
+        // A server may drop a complete body without polling it for its end.
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let Some(rest) = this.rest && !rest.guard.is_running() && this.inner.is_end_stream() {
-                rest.recorder.complete();
+            if let Some(body) = this.recorder && !body.guard.is_running() && this.inner.is_end_stream() {
+                body.request.complete();
             }
         }
     }
 }
 
-/// What is to be seen of a response after its head. Dropped before its end, it says why there is no more.
+/// Records the body of a response. If it is dropped before the body is complete, it records why.
 #[derive(Debug)]
 pub(super) struct BodyRecorder {
-    recorder: RequestRecorder,
+    request: RequestRecorder,
     guard: PanicGuard,
     sent: u64,
-    /// So much is sent, as far as that is known beforehand.
-    length: Option<u64>,
+    /// The number of bytes to be sent, if known.
+    expected_bytes: Option<u64>,
 }
 
 impl BodyRecorder {
-    pub(super) fn new(recorder: RequestRecorder, length: Option<u64>) -> Self {
-        BodyRecorder { recorder, guard: PanicGuard::default(), sent: 0, length }
+    pub(super) fn new(request: RequestRecorder, expected_bytes: Option<u64>) -> Self {
+        BodyRecorder { request, guard: PanicGuard::default(), sent: 0, expected_bytes }
     }
 
     fn on_frame<D: Buf>(&mut self, part: &Frame<D>) {
         if let Some(data) = part.data_ref() {
             let bytes = data.remaining() as u64;
             self.sent += bytes;
-            self.recorder.received(bytes);
+            self.request.received(bytes);
         } else if let Some(trailers) = part.trailers_ref() {
-            self.recorder.trailers(trailers);
-            self.recorder.complete(); // they are the last
+            self.request.trailers(trailers);
+            self.request.complete(); // they are the last
         }
     }
 
     #[cold]
     fn failed(&mut self, error: &dyn Any) {
         let text = downcast_error(error).map_or_else(|| "the body failed".to_owned(), classify::error_chain);
-        self.recorder.failed(FailureDetail::new(Failure::ResponseBodyError, text));
+        self.request.failed(FailureDetail::new(Failure::ResponseBodyError, text));
     }
 }
 
 impl Drop for BodyRecorder {
     fn drop(&mut self) {
-        if !self.guard.is_running() && self.length.is_some_and(|length| self.sent >= length) {
-            self.recorder.complete();
+        if !self.guard.is_running() && self.expected_bytes.is_some_and(|expected| self.sent >= expected) {
+            self.request.complete();
         }
-        self.guard.dropped(&mut self.recorder);
+        self.guard.record_drop(&mut self.request);
     }
 }
 
 impl<B: Body> ResponseBody<B> {
-    pub(super) fn new(inner: B, rest: Option<BodyRecorder>) -> Self {
-        ResponseBody { inner, rest }
+    pub(super) fn new(inner: B, recorder: Option<BodyRecorder>) -> Self {
+        ResponseBody { inner, recorder }
     }
 
-    /// The body itself.
+    /// Returns a reference to the inner body.
     pub fn get_ref(&self) -> &B {
         &self.inner
     }
@@ -106,20 +106,20 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        let Some(rest) = this.rest else { return this.inner.poll_frame(cx) };
-        let frame = ready!(rest.guard.run(|| this.inner.as_mut().poll_frame(cx)));
+        let Some(body) = this.recorder else { return this.inner.poll_frame(cx) };
+        let frame = ready!(body.guard.run(|| this.inner.as_mut().poll_frame(cx)));
         match &frame {
             Some(Ok(part)) => {
-                rest.on_frame(part);
+                body.on_frame(part);
                 if this.inner.is_end_stream() {
-                    rest.recorder.complete();
+                    body.request.complete();
                 }
             }
-            Some(Err(error)) => rest.failed(error),
-            None => rest.recorder.complete(),
+            Some(Err(error)) => body.failed(error),
+            None => body.request.complete(),
         }
-        if !rest.recorder.is_on() {
-            *this.rest = None;
+        if !body.request.is_on() {
+            *this.recorder = None;
         }
         Poll::Ready(frame)
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 pin_project! {
-    /// The future of [`TraceServer`](super::TraceServer).
+    /// The response future of [`TraceServer`](super::TraceServer).
     #[derive(Debug)]
     pub struct TraceServerFuture<F> {
         #[pin]
@@ -43,9 +43,9 @@ where
         let result = ready!(in_flight.guarded(|| this.inner.poll(cx)));
         Poll::Ready(match result {
             Ok(response) => {
-                let rest = in_flight.respond(&response);
+                let recorder = in_flight.respond(&response);
                 *this.in_flight = None;
-                Ok(response.map(|body| ResponseBody::new(body, rest)))
+                Ok(response.map(|body| ResponseBody::new(body, recorder)))
             }
             Err(error) => {
                 failure::record_plain(&error, &mut in_flight.recorder, "the service failed");
@@ -56,15 +56,15 @@ where
     }
 }
 
-/// A request that is being answered. Dropped before there is an answer, it says why there is none.
+/// A request whose response is awaited. If it is dropped before there is one, it records why.
 #[derive(Debug)]
 pub(super) struct InFlight {
     recorder: RequestRecorder,
     guard: PanicGuard,
-    /// The answer has no body, whatever it says (RFC 9110 section 9.3.2).
+    /// The response to HEAD has no body, whatever its header declares (RFC 9110 section 9.3.2).
     is_head: bool,
     is_connect: bool,
-    /// That of the request, which is answered in it whatever the service says.
+    /// The request's version. The server responds with it, whatever version the service sets.
     version: Version,
 }
 
@@ -79,7 +79,7 @@ impl InFlight {
         self.guard.run(work)
     }
 
-    /// What is left to be seen of it; nothing when there is no body to be sent.
+    /// Records the head of the response. Returns the recorder of its body, or `None` if there is none to be sent.
     fn respond<R: Body>(&mut self, response: &Response<R>) -> Option<BodyRecorder> {
         self.recorder.response(response.status(), self.version, response.headers());
         let mut recorder = std::mem::take(&mut self.recorder);
@@ -100,12 +100,12 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.guard.dropped(&mut self.recorder);
+        self.guard.record_drop(&mut self.recorder);
     }
 }
 
-/// How much of a body is sent: a server looks no further.
+/// Returns the number of bytes that the server will send of a body: its `Content-Length`, else its exact size hint.
 fn length<R: Body>(response: &Response<R>) -> Option<u64> {
-    let said = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    said.or_else(|| response.body().size_hint().exact())
+    let declared = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    declared.or_else(|| response.body().size_hint().exact())
 }

@@ -1,4 +1,4 @@
-//! Connections as a stream.
+//! Accepted connections as a stream.
 
 use super::Accept;
 use futures_util::Stream;
@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// The connections of a listener as a stream, which never ends. Made by
+/// A stream of the connections of a listener. Never ends. Created by
 /// [`TraceListener::incoming`](super::TraceListener::incoming).
 #[derive(Debug)]
 pub struct Incoming<A>(A);
@@ -21,7 +21,7 @@ impl<A: Accept> Incoming<A> {
 }
 
 impl<A> Incoming<A> {
-    /// The listener itself.
+    /// Returns a reference to the listener.
     pub fn get_ref(&self) -> &A {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! What a request can be told of its connection.
+//! What a request knows about its connection.
 
 use crate::{ConnRef, connect::TracedIo};
 #[cfg(feature = "tls")]
@@ -11,12 +11,12 @@ use tonic::transport::server::TcpConnectInfo;
 #[cfg(all(unix, feature = "tonic-server"))]
 use tonic::transport::server::UdsConnectInfo;
 
-/// A stream that may be a connection of a trace.
+/// A stream that may belong to a recorded connection.
 pub trait TracedStream {
-    /// The identity of the connection; `None` when it is not traced.
+    /// Returns the identity of the connection, or `None` if it is not recorded.
     fn conn_ref(&self) -> Option<&ConnRef>;
 
-    /// The certificates of the peer, its own first, where it has shown some.
+    /// Returns the certificates that the peer sent, its own first.
     #[cfg(feature = "tls")]
     fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         None
@@ -29,10 +29,10 @@ impl<T> TracedStream for TracedIo<T> {
     }
 }
 
-/// The connection of a request, for the request's extensions: what [`TraceServerLayer`](super::TraceServerLayer) links the
-/// request by.
+/// The connection of a request, to be put into the request's extensions. [`TraceServerLayer`](super::TraceServerLayer)
+/// links the request to it.
 ///
-/// axum puts it there with `into_make_service_with_connect_info::<ConnInfo>()`, tonic by itself.
+/// axum inserts it with `into_make_service_with_connect_info::<ConnInfo>()`, tonic without further setup.
 #[derive(Clone, Debug, Default)]
 pub struct ConnInfo {
     conn: Option<ConnRef>,
@@ -44,7 +44,7 @@ pub struct ConnInfo {
 }
 
 impl ConnInfo {
-    /// Of a stream, and the peer's address if it has one.
+    /// Creates the info from a stream and the peer's address, if it has one.
     pub fn new(stream: &impl TracedStream, peer: impl Into<Option<SocketAddr>>) -> Self {
         ConnInfo {
             conn: stream.conn_ref().cloned(),
@@ -56,24 +56,25 @@ impl ConnInfo {
         }
     }
 
-    /// The identity of the connection; `None` when it is not traced.
+    /// Returns the identity of the connection, or `None` if it is not recorded.
     pub fn conn_ref(&self) -> Option<&ConnRef> {
         self.conn.as_ref()
     }
 
-    /// The address of the peer, where there is one.
+    /// Returns the address of the peer, if it has one.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer
     }
 
-    /// The certificates of the peer, its own first, where it has shown some.
+    /// Returns the certificates that the peer sent, its own first.
     #[cfg(feature = "tls")]
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.peer_certificates.as_deref()
     }
 }
 
-/// What tonic itself would put into the extensions of a request, where it looks for the addresses of a connection.
+/// The value that tonic itself puts into the extensions of a request, where it looks for the addresses of the
+/// connection.
 #[cfg(feature = "tonic-server")]
 #[derive(Clone, Debug)]
 pub(super) enum TonicConnectInfo {

@@ -7,29 +7,52 @@ use http::{Extensions, Request};
 use http_body::Body;
 use tower_layer::Layer;
 
-/// Records the requests that a service answers.
+/// A layer that records the requests that a service answers.
 ///
-/// The service is one of tower or of hyper; it is given a [`TraceBody<B>`](crate::request::TraceBody) or what
-/// [`boxed`](Self::boxed) makes of that, and answers with a body that becomes a [`ResponseBody`](super::ResponseBody).
+/// The service implements tower's or hyper's `Service`. It receives a [`TraceBody<B>`](crate::request::TraceBody), or
+/// what [`boxed`](Self::boxed) makes of it, and responds with a body that is wrapped in a
+/// [`ResponseBody`](super::ResponseBody).
 ///
-/// # Its connection
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::{Empty, Full};
+/// use nettrace::{TraceSink, request::TraceBody, server::TraceServerLayer};
+/// use std::convert::Infallible;
+/// use tower::{Layer, ServiceExt, service_fn};
 ///
-/// A request is linked to the connection that it came over, and by it to its tunnel:
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Infallible> {
+/// let sink = TraceSink::new();
+/// let hello = service_fn(async |_: Request<TraceBody<Empty<Bytes>>>| {
+///     Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
+/// });
+/// let service = TraceServerLayer::new(&sink).layer(hello);
+///
+/// let response = service.oneshot(Request::new(Empty::new())).await?;
+/// # drop(response);
+/// assert_eq!(sink.snapshot("").http_requests[0].resp_status_code, 200);
+/// # Ok(()) }
+/// ```
+///
+/// # Connection of a request
+///
+/// A request is linked to the connection that it arrived on, and through it to the TLS tunnel:
 ///
 /// | server | how |
 /// |---|---|
-/// | a loop around `accept` | a service for each connection, made with [`conn`](Self::conn) |
+/// | a loop around `accept` | one service per connection, with [`conn`](Self::conn) |
 /// | axum (feature `axum`) | `axum::serve(listener, router.into_make_service_with_connect_info::<ConnInfo>())` |
-/// | tonic (feature `tonic-server`) | by itself, given [`incoming`](super::TraceListener::incoming) |
+/// | tonic (feature `tonic-server`) | automatic with [`incoming`](super::TraceListener::incoming) |
 /// | any other | a [`ConnInfo`] or a [`ConnRef`](crate::ConnRef) in the request's extensions |
 ///
-/// Without any of it the request is recorded all the same, and refers to no connection.
+/// Without any of these the request is recorded without a link.
 ///
-/// HTTP/1 does not say whether TLS is spoken below it: the scheme of a recorded URL is `https` where the connection is
-/// known to have been through a `TraceTlsAcceptor`, and else `http`.
+/// HTTP/1 requests do not contain the scheme. A recorded URL has `https` if the connection went through a
+/// `TraceTlsAcceptor`, else `http`.
 ///
-/// Put it outside of what answers by itself, such as a limit or a time limit: what does not come through it is not
-/// seen.
+/// Apply it outside of middleware that answers requests itself, such as concurrency limits and timeouts. Requests that
+/// do not reach the layer are not recorded.
 #[derive(Clone, Debug)]
 pub struct TraceServerLayer<M = Typed> {
     sink: TraceSink,
@@ -38,27 +61,28 @@ pub struct TraceServerLayer<M = Typed> {
 }
 
 impl TraceServerLayer {
-    /// Records into `sink`. The inner service must take [`TraceBody<B>`](crate::request::TraceBody).
+    /// Creates a layer that records into `sink`. The inner service must accept
+    /// [`TraceBody<B>`](crate::request::TraceBody).
     pub fn new(sink: &TraceSink) -> Self {
         TraceServerLayer { sink: sink.clone(), conn: None, mapper: Typed }
     }
 }
 
 impl<M> TraceServerLayer<M> {
-    /// For an inner service that takes a boxed body: `box_body` makes it, such as `|body| BoxBody::new(body)`.
+    /// Boxes the body for an inner service that expects a boxed one. `box_body` makes it, such as `|body|
+    /// BoxBody::new(body)`.
     pub fn boxed<F>(self, box_body: F) -> TraceServerLayer<Boxed<F>> {
         let TraceServerLayer { sink, conn, .. } = self;
         TraceServerLayer { sink, conn, mapper: Boxed(box_body) }
     }
 
-    /// Says that all requests come over this connection: what [`TracedIo::conn_ref`](crate::connect::TracedIo::conn_ref)
-    /// gives.
+    /// Sets the connection of all requests, as returned by [`TracedIo::conn_ref`](crate::connect::TracedIo::conn_ref).
     pub fn conn(mut self, conn: Option<&ConnRef>) -> Self {
         self.conn = conn.cloned();
         self
     }
 
-    /// Has the request answered by `serve`, and records that.
+    /// Calls `serve` with the request and records it.
     pub(super) fn trace<B, F>(
         &self,
         #[cfg_attr(not(feature = "tonic-server"), expect(unused_mut, reason = "tonic alone needs it"))]
@@ -117,7 +141,7 @@ impl<S, M: Clone> Layer<S> for TraceServerLayer<M> {
     }
 }
 
-/// Whoever accepted the connection may have put it there.
+/// Returns the connection that the server put into the extensions.
 fn known_conn(extensions: &Extensions) -> Option<&ConnRef> {
     #[cfg(feature = "axum")]
     if let Some(axum::extract::ConnectInfo(info)) = extensions.get::<axum::extract::ConnectInfo<ConnInfo>>() {

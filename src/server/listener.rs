@@ -1,4 +1,4 @@
-//! Listeners that record what they accept.
+//! Listeners that record the connections that they accept.
 
 use super::{Accept, Incoming};
 use crate::{
@@ -16,10 +16,10 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-/// A listener whose connections are recorded: tokio's [`TcpListener`], or its `UnixListener`.
+/// A listener that records its connections, around tokio's [`TcpListener`] or `UnixListener`.
 ///
-/// A connection's record begins when it is accepted and ends when its stream is dropped. Probes see accepted
-/// sockets as they see those of connections that were made.
+/// The record of a connection begins when it is accepted and ends when its stream is dropped. Probes are called for
+/// accepted sockets as for others.
 #[derive(Debug)]
 pub struct TraceListener<L> {
     sink: TraceSink,
@@ -27,7 +27,7 @@ pub struct TraceListener<L> {
     options: SocketOptions,
 }
 
-/// The options of the sockets of accepted TCP connections.
+/// The socket options of accepted TCP connections.
 #[derive(Debug, Default)]
 struct SocketOptions {
     nodelay: NoDelay,
@@ -38,17 +38,17 @@ struct SocketOptions {
 
 #[derive(Clone, Copy, Debug, Default)]
 enum NoDelay {
-    /// Nobody has chosen: left alone, unless it is tonic that is served.
+    /// Not set: left alone, or set to tonic's default.
     #[default]
     Unset,
-    /// Left as the listening socket has it.
+    /// Inherited from the listening socket.
     Inherited,
     Set(bool),
 }
 
 impl SocketOptions {
-    /// An error is none of the connection's: a socket that was reset meanwhile has no options, and says so as soon as
-    /// it is read.
+    /// Sets the options. Errors are only logged: a socket that was reset meanwhile has no options and reports the reset
+    /// when it is read.
     fn apply(&self, stream: &TcpStream) {
         if let NoDelay::Set(nodelay) = self.nodelay
             && let Err(error) = stream.set_nodelay(nodelay)
@@ -78,17 +78,17 @@ impl SocketOptions {
 }
 
 impl<L> TraceListener<L> {
-    /// Records into `sink`.
+    /// Creates a listener that records into `sink`.
     pub fn new(sink: &TraceSink, listener: L) -> Self {
         TraceListener { sink: sink.clone(), inner: listener, options: SocketOptions::default() }
     }
 
-    /// The listener itself.
+    /// Returns a reference to the inner listener.
     pub fn get_ref(&self) -> &L {
         &self.inner
     }
 
-    /// Gives the listener back.
+    /// Returns the inner listener.
     pub fn into_inner(self) -> L {
         self.inner
     }
@@ -98,47 +98,52 @@ impl<L> TraceListener<L>
 where
     TraceListener<L>: Accept,
 {
-    /// The connections as a stream, as tonic's `serve_with_incoming` takes them. That sets no option of their sockets;
-    /// so that it is as with tonic's `serve`, `TCP_NODELAY` is on unless [`with_nodelay`](TraceListener::with_nodelay)
-    /// has said otherwise.
+    /// Converts the listener into a stream of connections, for tonic's `serve_with_incoming`.
+    ///
+    /// That method sets no socket options. As with tonic's `serve`, `TCP_NODELAY` is on unless
+    /// [`with_nodelay`](TraceListener::with_nodelay) was called.
     pub fn incoming(self) -> Incoming<Self> {
         Incoming::new(self)
     }
 }
 
 impl TraceListener<TcpListener> {
-    /// Sets `TCP_NODELAY` on accepted connections; with `None` it is as the listening socket has it.
+    /// Sets `TCP_NODELAY` on accepted connections. `None` inherits the option from the listening socket.
     ///
-    /// By default it is set for the connections of [`incoming`](Self::incoming), and left alone for others.
+    /// By default it is on for the connections of [`incoming`](Self::incoming), and left alone for others.
     pub fn with_nodelay(mut self, nodelay: impl Into<Option<bool>>) -> Self {
         self.options.nodelay = nodelay.into().map_or(NoDelay::Inherited, NoDelay::Set);
         self
     }
 
-    /// Sets how long an accepted connection is idle before keep-alive probes are sent (`TCP_KEEPIDLE`), and switches
-    /// them on. Not set by default.
+    /// Sets the idle time before keep-alive probes are sent (`TCP_KEEPIDLE`) and enables them. Not set by default.
     pub fn with_keepalive(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.options.keepalive_time = time.into();
         self
     }
 
-    /// Sets the time between keep-alive probes (`TCP_KEEPINTVL`), and switches them on. Not set by default.
+    /// Sets the interval of keep-alive probes (`TCP_KEEPINTVL`) and enables them. Not set by default.
     pub fn with_keepalive_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.options.keepalive_interval = interval.into();
         self
     }
 
-    /// Sets how many keep-alive probes may go unanswered (`TCP_KEEPCNT`), and switches them on. Not set by default.
+    /// Sets the number of unanswered keep-alive probes after which the connection is closed (`TCP_KEEPCNT`) and enables
+    /// them. Not set by default.
     pub fn with_keepalive_retries(mut self, retries: impl Into<Option<u32>>) -> Self {
         self.options.keepalive_retries = retries.into();
         self
     }
 
-    /// Accepts a connection; may be dropped before it has, and then loses none.
+    /// Accepts a connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no connection.
     ///
     /// # Errors
     ///
-    /// As tokio's listener.
+    /// Returns the errors of tokio's listener.
     pub async fn accept(&self) -> io::Result<(TracedIo<TcpStream>, SocketAddr)> {
         poll_fn(|cx| self.poll_tcp(cx)).await
     }
@@ -155,11 +160,11 @@ impl TraceListener<TcpListener> {
         Poll::Ready(Ok((TracedIo::new(stream, conn).with_socket(TcpStream::as_fd), peer)))
     }
 
-    /// The address that is listened on.
+    /// Returns the local address of the listener.
     ///
     /// # Errors
     ///
-    /// Those of the socket.
+    /// Returns the errors of the listening socket.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
     }
@@ -196,11 +201,15 @@ mod unix {
     use tokio::net::{UnixListener, UnixStream, unix::SocketAddr};
 
     impl TraceListener<UnixListener> {
-        /// Accepts a connection; may be dropped before it has, and then loses none.
+        /// Accepts a connection.
+        ///
+        /// # Cancel safety
+        ///
+        /// Dropping the future loses no connection.
         ///
         /// # Errors
         ///
-        /// As tokio's listener.
+        /// Returns the errors of tokio's listener.
         pub async fn accept(&self) -> io::Result<(TracedIo<UnixStream>, SocketAddr)> {
             poll_fn(|cx| self.poll_unix(cx)).await
         }
@@ -211,11 +220,11 @@ mod unix {
             Poll::Ready(Ok((TracedIo::new(stream, conn), peer)))
         }
 
-        /// The address that is listened on.
+        /// Returns the local address of the listener.
         ///
         /// # Errors
         ///
-        /// Those of the socket.
+        /// Returns the errors of the listening socket.
         pub fn local_addr(&self) -> io::Result<SocketAddr> {
             self.inner.local_addr()
         }
@@ -234,7 +243,7 @@ mod unix {
         }
     }
 
-    /// The file that is listened on: who connects has none as a rule.
+    /// Returns the path of the listening socket. The client's has none as a rule.
     fn path(stream: &UnixStream) -> Option<Box<str>> {
         Some(stream.local_addr().ok()?.as_pathname()?.to_string_lossy().into())
     }

@@ -1,11 +1,10 @@
-//! The accepting side: connections that are accepted, their TLS, and requests that are answered, with the same
-//! records as a client's.
+//! Server middleware: records accepted connections, TLS handshakes and answered requests.
 //!
 //! | part | what it records |
 //! |---|---|
 //! | [`TraceListener`] | each connection that it accepts, with the operations of its socket |
-//! | `TraceTlsAcceptor` (feature `tls`) | each handshake: name asked for, version, suite, ALPN, the client's certificate, resumption; failed ones with code and alert |
-//! | [`TraceServerLayer`] | each request and what became of it |
+//! | `TraceTlsAcceptor` (feature `tls`) | each handshake: server name, version, suite, ALPN, client certificate, resumption; failed ones with code and alert |
+//! | [`TraceServerLayer`] | each request and its response |
 //!
 //! ```
 //! use bytes::Bytes;
@@ -47,41 +46,41 @@
 //! # }
 //! ```
 //!
-//! With axum (feature `axum`) a [`TraceListener`] is given to `axum::serve`, with tonic its
-//! [`incoming`](TraceListener::incoming) to `serve_with_incoming`. How a request knows its connection there is said at
-//! [`TraceServerLayer`].
+//! For axum (feature `axum`), pass the [`TraceListener`] to `axum::serve`. For tonic, pass its
+//! [`incoming`](TraceListener::incoming) to `serve_with_incoming`. [`TraceServerLayer`] describes how a request is
+//! linked to its connection.
 //!
 //! # What the records mean on this side
 //!
-//! A record of an accepted connection, tunnel or request says so: `accepted` is true. Addresses are this side's
-//! view, `src` being its own. The words of the records are the client's, so that both ends of an exchange can be
-//! compared field by field:
+//! In the records of accepted connections, tunnels and requests, `accepted` is true. `src` addresses are those of this
+//! side. The other fields have the same names as a client's, so that both ends of an exchange can be compared field by
+//! field:
 //!
 //! | | client | server |
 //! |---|---|---|
 //! | `tcpConns`: `handshakeBeginAt`, `handshakeEndAt` | the TCP handshake | when the connection was handed to the program |
-//! | `tlsTunnels`: `handshakeBeginAt` | the ClientHello is sent | the ClientHello is waited for |
-//! | `httpRequests`: `reqSentAt` | handed to the client | its head had come; handed to the service |
+//! | `tlsTunnels`: `handshakeBeginAt` | the ClientHello is sent | the wait for the ClientHello begins |
+//! | `httpRequests`: `reqSentAt` | handed to the client | its head arrived, handed to the service |
 //! | `connAcquiredAt` | it got a connection | the same |
 //! | `reqBodyEndAt` | its body was handed to the connection | its body was read by the service |
-//! | `respRecvAt` | the response's head came | the service gave it |
+//! | `respRecvAt` | the response's head arrived | the service returned it |
 //! | `respBodyEndAt` | the response's body was read | its last part was handed to the connection |
-//! | `reqContentLen`, `RespContentLen` | bytes of the two bodies, as far as they were moved | the same |
+//! | `reqContentLen`, `RespContentLen` | bytes of the bodies that were transferred | the same |
 //!
-//! So of the phases of a request, `send` is the time in which its body came, `wait` that which the service took,
-//! `receive` that in which the response was sent; `blocked` is nothing.
+//! In the phases of a request, `send` is therefore the time in which its body arrived, `wait` the time of the service,
+//! and `receive` the time in which the response was sent. There is no `blocked`.
 //!
 //! # How a request ends
 //!
-//! | `endReason` | `failure` | |
+//! | `endReason` | `failure` | meaning |
 //! |---|---|---|
 //! | `closed` | | all of the response was handed to the connection |
-//! | `peer-closed` | | the client closed the connection before |
-//! | `failed` | what broke the connection | it was broken before, as by a reset |
-//! | `cancelled` | `interrupted` | the client did not want it any more (HTTP/2 says no more to a server), or this side dropped it |
-//! | `failed` | `x_service_panicked` | the service panicked, or the response's body |
+//! | `peer-closed` | | the client closed the connection before that |
+//! | `failed` | what broke the connection | the connection broke before that, for example by a reset |
+//! | `cancelled` | `interrupted` | the client cancelled it (HTTP/2 reports no reason to a server), or this side dropped it |
+//! | `failed` | `x_service_panicked` | the service or the response's body panicked |
 //! | `failed` | `x_response_body_error` | the response's body failed |
-//! | `failed` | by its error | the service failed |
+//! | `failed` | that of its error | the service failed |
 
 mod accept;
 #[cfg(feature = "axum")]

@@ -1,16 +1,16 @@
-//! Tells a panic of the user's code from a request that was dropped for another reason.
+//! Distinguishes a panic of the user's code from other reasons why a request is dropped.
 
 use crate::{error::FailureDetail, record::Failure, sink::RequestRecorder};
 
-/// Whether code of the user's runs. What is dropped meanwhile was dropped because that panicked.
+/// Tracks whether the user's code is running. If a request is dropped meanwhile, that code panicked.
 #[derive(Debug, Default)]
 pub(super) struct PanicGuard(bool);
 
 impl PanicGuard {
     #[inline]
-    pub(super) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
+    pub(super) fn run<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.0 = true;
-        let result = work();
+        let result = f();
         self.0 = false;
         result
     }
@@ -20,8 +20,8 @@ impl PanicGuard {
         self.0
     }
 
-    /// The end of what was dropped before it had ended.
-    pub(super) fn dropped(&self, recorder: &mut RequestRecorder) {
+    /// Ends the record of a request that was dropped before it had ended.
+    pub(super) fn record_drop(&self, recorder: &mut RequestRecorder) {
         if self.0 {
             recorder.failed(FailureDetail::new(Failure::ServicePanicked, "the service panicked"));
         } else {

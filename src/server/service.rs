@@ -5,7 +5,7 @@ use http_body::Body;
 use std::task::{Context, Poll};
 use tower_service::Service;
 
-/// A service whose requests are recorded. See [`TraceServerLayer`](super::TraceServerLayer).
+/// A service whose requests are recorded. Created by [`TraceServerLayer`](super::TraceServerLayer).
 #[derive(Clone, Debug)]
 pub struct TraceServer<S, M = Typed> {
     inner: S,
@@ -17,17 +17,17 @@ impl<S, M> TraceServer<S, M> {
         TraceServer { inner, layer }
     }
 
-    /// The service itself.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service itself. What is asked of it directly is not recorded.
+    /// Returns a mutable reference to the inner service. Requests made with it directly are not recorded.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Gives the service back.
+    /// Returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }

@@ -1,4 +1,4 @@
-//! For tonic: what a stream of `serve_with_incoming` says of its connection.
+//! Integration with tonic: the connection info of streams for `serve_with_incoming`.
 
 use super::info::{ConnInfo, TonicConnectInfo};
 #[cfg(feature = "tls")]
@@ -42,8 +42,8 @@ impl<IO: TracedStream + Connected<ConnectInfo = ConnInfo>> Connected for TlsStre
     }
 }
 
-/// What would be there without us. One allocation also while nothing is recorded: tonic has one place for each type,
-/// and put ours there.
+/// Inserts the value that tonic itself would have inserted. tonic has one place for each type and stored [`ConnInfo`]
+/// there. This costs one allocation, also while nothing is recorded.
 pub(super) fn restore(extensions: &mut Extensions) {
     match extensions.get::<ConnInfo>().and_then(|info| info.tonic.clone()) {
         Some(TonicConnectInfo::Tcp(info)) => drop(extensions.insert(info)),

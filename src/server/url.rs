@@ -1,4 +1,4 @@
-//! The URL that a client asked for.
+//! The URL of an accepted request.
 
 use http::{
     HeaderMap, Uri,
@@ -6,17 +6,18 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 
-/// As the client has it: HTTP/1 sends the path alone, and the host in a header field (RFC 9112 section 3.3).
+/// Returns the absolute URL that the client requested. HTTP/1 sends only the path, and the host in a header field (RFC
+/// 9112 section 3.3).
 ///
-/// It is a copy: what was read shares its memory with the whole head, secrets included, which must not stay for as
-/// long as the record does.
+/// The URL is a copy. The parsed one shares its memory with the whole head, secrets included, which must not be kept as
+/// long as the record.
 pub(super) fn absolute(uri: &Uri, headers: &HeaderMap, is_secure: bool) -> Uri {
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let copy = |parts: &[&str]| Uri::try_from(parts.concat()).ok();
     let with_host = || {
         let host = headers.get(HOST)?.to_str().ok()?;
         let scheme = if is_secure { "https://" } else { "http://" };
-        // Else it would be more than a host.
+        // Rejects a `Host` field that contains more than a host.
         copy(&[scheme, host, path]).filter(|whole| whole.authority().map(Authority::as_str) == Some(host))
     };
     let whole = match (uri.scheme_str(), uri.authority().map(Authority::as_str)) {

@@ -1,4 +1,7 @@
-//! One handshake while it runs: its tap, its verifier's slot, its time limit and its record.
+//! A running handshake, with its timeout and its record.
+//!
+//! The stream below is tapped to observe the hello messages. While the handshake is polled, a thread-local names its
+//! record, so that the verifier knows which handshake its certificates belong to.
 
 use super::TlsStream;
 use crate::{
@@ -22,7 +25,7 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, server::FallibleAccept, server::TlsStream as RustlsStream};
 
-/// What all handshakes of an acceptor have in common.
+/// The settings that all handshakes of an acceptor share.
 #[derive(Clone)]
 pub(super) struct AcceptConfig {
     pub(super) sink: TraceSink,
@@ -34,7 +37,7 @@ pub(super) struct AcceptConfig {
 /// The future of [`TraceTlsAcceptor::accept`](super::TraceTlsAcceptor::accept).
 #[must_use = "nothing is accepted before it is polled"]
 pub struct TraceTlsAccept<IO> {
-    /// None when there is nothing to record; taken when the handshake ends.
+    /// None if nothing is recorded, and after the handshake.
     record: Option<Record>,
     state: State<IO>,
     limit: Option<Pin<Box<Sleep>>>,
@@ -43,17 +46,17 @@ pub struct TraceTlsAccept<IO> {
 }
 
 enum State<IO> {
-    /// The ClientHello is waited for.
+    /// Waiting for the ClientHello.
     Hello(LazyConfigAcceptor<Tap<IO>>),
     /// The rest of the handshake.
     Handshake(FallibleAccept<Tap<IO>>),
     Done,
 }
 
-/// The error, and the stream below unless the state has it.
+/// The error, and the stream unless the state owns it.
 type Failed<IO> = (io::Error, Option<Tap<IO>>);
 
-/// For the text of an error.
+/// The peer in the text of an error.
 struct Peer(Option<std::net::SocketAddr>);
 
 impl<IO> TraceTlsAccept<IO>
@@ -115,7 +118,7 @@ where
         let witness = this.record.as_ref().map(|record| record.witness.clone());
         let result = match scope(witness.as_ref(), || this.poll_handshake(cx)) {
             Poll::Ready(Ok(stream)) => Ok(this.established(stream)),
-            // What carries the tunnel is closed after it.
+            // `_io` is dropped after the tunnel's record has ended.
             Poll::Ready(Err((error, _io))) => Err(this.failed(error)),
             Poll::Pending => match &mut this.limit {
                 Some(limit) => Err(ready!(limit.as_mut().poll(cx).map(|()| this.timed_out()))),

@@ -4,12 +4,11 @@ use rustls::ServerConfig;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Speaks TLS on accepted connections, as tokio-rustls' `TlsAcceptor` does, and records each handshake and what it
-/// made as a tunnel.
+/// An acceptor like tokio-rustls' `TlsAcceptor` that records each handshake and its tunnel.
 ///
-/// A record tells the same of failed handshakes as of successful ones, as far as it became known: the name that was
-/// asked for, version, cipher suite, key exchange group and alert. The certificate of a client that was rejected is
-/// seen if the configuration's verifier is a [`TraceClientVerifier`](super::TraceClientVerifier).
+/// The records of failed handshakes have the same fields as those of successful ones, as far as they are known: the
+/// requested server name, version, cipher suite, key exchange group and alert. The certificate of a rejected client is
+/// recorded if the verifier of the configuration is a [`TraceClientVerifier`](super::TraceClientVerifier).
 ///
 /// ```no_run
 /// use nettrace::{TraceSink, server::{TraceListener, TraceTlsAcceptor}};
@@ -33,7 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub struct TraceTlsAcceptor(pub(super) Arc<AcceptConfig>);
 
 impl TraceTlsAcceptor {
-    /// Records into `sink`.
+    /// Creates an acceptor that records into `sink`.
     pub fn new(sink: &TraceSink, config: Arc<ServerConfig>) -> Self {
         TraceTlsAcceptor(Arc::new(AcceptConfig {
             sink: sink.clone(),
@@ -43,20 +42,20 @@ impl TraceTlsAcceptor {
         }))
     }
 
-    /// How long a handshake may take, the wait for its first byte included. Unlimited by default, but for a
+    /// Sets the timeout of a handshake, including the wait for its first byte. Unlimited by default, except in a
     /// [`TlsListener`](super::TlsListener).
     ///
-    /// It needs the timer of a tokio runtime.
+    /// Requires a tokio runtime with a timer.
     pub fn handshake_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         Arc::make_mut(&mut self.0).handshake_timeout = limit.into();
         self
     }
 
-    /// Performs a handshake. Dropped before its end, it is recorded as given up.
+    /// Performs a handshake. If the future is dropped, the handshake is recorded as cancelled.
     ///
     /// # Errors
     ///
-    /// [`TlsError`](crate::tls::TlsError), whose source is the error of tokio-rustls.
+    /// Returns a [`TlsError`](crate::tls::TlsError) whose source is the error of tokio-rustls.
     pub fn accept<IO>(&self, io: IO) -> TraceTlsAccept<IO>
     where
         IO: AsyncRead + AsyncWrite + TracedStream + Unpin,

@@ -1,4 +1,4 @@
-//! A listener that speaks TLS.
+//! A listener that performs TLS handshakes.
 
 use super::{TlsStream, TraceTlsAccept, TraceTlsAcceptor};
 use crate::server::{
@@ -19,17 +19,16 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// Accepts connections with TLS. Made by [`TraceListener::tls`](super::super::TraceListener::tls).
+/// A listener for connections with TLS. Created by [`TraceListener::tls`](super::super::TraceListener::tls).
 ///
-/// Handshakes run beside each other, as long as somebody accepts: a slow one holds up no other, and one that fails
-/// is in the trace and nowhere else. All run on the task that accepts; where one core is too little for them, accept
-/// plain connections and give each a task for its handshake, with
-/// [`TraceTlsAcceptor::accept`](super::TraceTlsAcceptor::accept).
+/// Handshakes run concurrently while `accept` is polled: a slow one delays no other, and a failed one is only recorded.
+/// All run on the task that accepts. If one core is too little for them, accept plain connections and perform each
+/// handshake in a task of its own with [`TraceTlsAcceptor::accept`](super::TraceTlsAcceptor::accept).
 ///
-/// A handshake may take 10 seconds unless the acceptor says otherwise.
+/// The timeout of a handshake is 10 seconds unless the acceptor sets another.
 ///
-/// After an error of the listening socket that is not of one connection alone, as when there is no descriptor left, it
-/// goes on with the handshakes for a second before it accepts more.
+/// After an error of the listening socket that does not concern a single connection, such as a lack of file
+/// descriptors, it accepts no connection for one second. Running handshakes continue.
 pub struct TlsListener<A: Accept> {
     listener: A,
     acceptor: TraceTlsAcceptor,
@@ -38,14 +37,14 @@ pub struct TlsListener<A: Accept> {
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-/// Else who connects and says nothing would take up room for ever.
+/// Without a timeout, clients that connect and send nothing would block all handshakes.
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<L> TraceListener<L>
 where
     TraceListener<L>: Accept,
 {
-    /// Speaks TLS on the connections.
+    /// Performs TLS handshakes on the connections.
     pub fn tls(self, acceptor: TraceTlsAcceptor) -> TlsListener<Self> {
         TlsListener::new(self, acceptor)
     }
@@ -64,13 +63,13 @@ impl<A: Accept> TlsListener<A> {
         }
     }
 
-    /// How many handshakes may run at a time; 1,024 by default. What comes meanwhile waits to be accepted.
+    /// Sets the maximum number of concurrent handshakes; 1,024 by default. Further connections wait to be accepted.
     pub fn max_handshakes(mut self, max_handshakes: usize) -> Self {
         self.max_handshakes = max_handshakes.max(1);
         self
     }
 
-    /// The listener itself.
+    /// Returns a reference to the inner listener.
     pub fn get_ref(&self) -> &A {
         &self.listener
     }
@@ -80,16 +79,20 @@ impl<A> TlsListener<A>
 where
     A: Accept<Io: AsyncRead + AsyncWrite + TracedStream + Unpin, Addr: Unpin>,
 {
-    /// Accepts a connection whose handshake has succeeded; may be dropped before it has, and then loses none.
+    /// Accepts a connection whose handshake succeeded.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no connection.
     ///
     /// # Errors
     ///
-    /// Those of the listening socket.
+    /// Returns the errors of the listening socket.
     pub async fn accept(&mut self) -> io::Result<(TlsStream<A::Io>, A::Addr)> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
-    /// The connections as a stream, as tonic's `serve_with_incoming` takes them.
+    /// Converts the listener into a stream of connections, for tonic's `serve_with_incoming`.
     pub fn incoming(self) -> Incoming<Self> {
         Incoming::new(self)
     }
@@ -147,7 +150,7 @@ impl<A: Accept + fmt::Debug> fmt::Debug for TlsListener<A> {
     }
 }
 
-/// A handshake, and with whom.
+/// A running handshake and the address of its peer.
 struct Handshake<IO, Addr> {
     accept: TraceTlsAccept<IO>,
     addr: Option<Addr>,
@@ -158,7 +161,7 @@ where
     IO: AsyncRead + AsyncWrite + TracedStream + Unpin,
     Addr: Unpin,
 {
-    /// `None` when it failed, which is in the trace.
+    /// `None` if the handshake failed, which is recorded.
     type Output = Option<(TlsStream<IO>, Addr)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -176,7 +179,7 @@ mod tests {
     use tokio::{io::DuplexStream, time::Instant};
     use tokio_rustls::TlsConnector;
 
-    /// Accepts one connection, and has no descriptor for another.
+    /// A listener that accepts one connection and then runs out of file descriptors.
     struct Exhausted(Option<DuplexStream>);
 
     impl Accept for Exhausted {

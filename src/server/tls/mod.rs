@@ -1,4 +1,4 @@
-//! TLS on accepted connections.
+//! TLS on accepted connections: the acceptor, the listener that uses it, and the streams.
 
 mod accept;
 mod acceptor;

@@ -15,9 +15,9 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream as RustlsStream;
 
-/// An accepted connection that is protected with TLS, and recorded as a tunnel until it is dropped.
+/// An accepted connection with TLS. It is recorded as a tunnel until it is dropped.
 pub struct TlsStream<IO> {
-    /// First, so that the tunnel ends before what carries it.
+    /// The first field, so that the tunnel ends before the connection that carries it.
     recorder: Option<TlsRecorder>,
     io: RustlsStream<Tap<IO>>,
 }
@@ -27,13 +27,14 @@ impl<IO> TlsStream<IO> {
         TlsStream { recorder, io }
     }
 
-    /// The stream below TLS, and the session: the name that was asked for, the client's certificates.
+    /// Returns references to the stream below TLS and to the session, which has the requested server name and the
+    /// client's certificates.
     pub fn get_ref(&self) -> (&IO, &ServerConnection) {
         let (tap, session) = self.io.get_ref();
         (tap.get_ref(), session)
     }
 
-    /// The protocol that was agreed on with ALPN (RFC 7301), such as `h2`.
+    /// Returns the protocol negotiated with ALPN (RFC 7301), such as `h2`.
     pub fn alpn_protocol(&self) -> Option<&[u8]> {
         self.get_ref().1.alpn_protocol()
     }
@@ -42,7 +43,7 @@ impl<IO> TlsStream<IO> {
     fn broken(&mut self, error: &io::Error) {
         let Some(recorder) = &mut self.recorder else { return };
         match rustls_error(error) {
-            // Without `close_notify`: what that means is for the protocol above to know.
+            // The peer sent no `close_notify`. The protocol above decides what that means.
             None if error.kind() == io::ErrorKind::UnexpectedEof => recorder.peer_closed(),
             _ => recorder.broken(io_failure_detail(error)),
         }
@@ -50,12 +51,12 @@ impl<IO> TlsStream<IO> {
 }
 
 impl<IO: TracedStream> TlsStream<IO> {
-    /// The identity of the connection; `None` when it is not traced.
+    /// Returns the identity of the connection, or `None` if it is not recorded.
     pub fn conn_ref(&self) -> Option<&ConnRef> {
         self.get_ref().0.conn_ref()
     }
 
-    /// The client has said that it will send nothing more.
+    /// Records that the client will send nothing more.
     #[cold]
     fn peer_closed(&mut self) {
         if let Some(recorder) = &mut self.recorder {
@@ -70,7 +71,7 @@ impl<IO: TracedStream> TlsStream<IO> {
 impl<IO> Drop for TlsStream<IO> {
     fn drop(&mut self) {
         let Some(recorder) = &mut self.recorder else { return };
-        // Nothing has come that was not processed already; this only tells what it came to.
+        // All received packets were processed already. This only queries the state.
         let state = self.io.get_mut().1.process_new_packets();
         if state.is_ok_and(|state| state.peer_has_closed()) {
             recorder.peer_closed();

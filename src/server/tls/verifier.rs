@@ -7,10 +7,10 @@ use rustls::{
 };
 use std::{fmt, sync::Arc};
 
-/// Lets the trace show the certificates that a client sent also when they were rejected.
+/// A verifier that records the certificates of clients, including rejected ones.
 ///
-/// It decides nothing: every question goes to the verifier inside. Put one around the verifier of the
-/// [`ServerConfig`](rustls::ServerConfig) that a [`TraceTlsAcceptor`](super::TraceTlsAcceptor) is given.
+/// It decides nothing itself but asks the inner verifier. Wrap the verifier of the
+/// [`ServerConfig`](rustls::ServerConfig) for a [`TraceTlsAcceptor`](super::TraceTlsAcceptor) in it.
 ///
 /// ```
 /// # use std::sync::Arc;
