@@ -79,6 +79,7 @@ mod error;
 #[cfg(any(feature = "resolve", feature = "tls"))]
 mod file;
 pub mod record;
+mod scoped;
 mod sink;
 mod sync;
 mod tracing_events;

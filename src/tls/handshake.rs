@@ -1,7 +1,7 @@
 //! One handshake while it runs: its tap, its verifier's slot, its time limit and its record.
 
 use std::{
-    cell::RefCell,
+    cell::Cell,
     error::Error,
     fmt, io,
     pin::Pin,
@@ -27,6 +27,7 @@ use crate::{
         rustls::{alert_name, carried},
     },
     record::{EndReason, Failure, Text},
+    scoped,
     sink::{ConnRef, PeerChain, TlsFacts, TlsRecorder},
 };
 
@@ -84,13 +85,12 @@ impl Witness {
 
 thread_local! {
     /// The handshake that is being polled on this thread.
-    static POLLED: RefCell<Option<Arc<Witness>>> = const { RefCell::new(None) };
+    static POLLED: Cell<Option<Arc<Witness>>> = const { Cell::new(None) };
 }
 
 /// Told by the verifier what the peer presented.
 pub(crate) fn chain_presented(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
-    let polled = POLLED.try_with(|polled| polled.borrow().clone());
-    if let Ok(Some(witness)) = polled {
+    if let Some(witness) = scoped::current(&POLLED) {
         let chain = witness.chains.describe(std::iter::once(end_entity).chain(intermediates));
         witness.seen().peer_certs = Some(chain);
     }
@@ -98,17 +98,10 @@ pub(crate) fn chain_presented(end_entity: &CertificateDer<'_>, intermediates: &[
 
 /// Runs `f` with the handshake as the one that is being polled.
 pub(crate) fn scope<R>(witness: Option<&Arc<Witness>>, f: impl FnOnce() -> R) -> R {
-    struct Restore(Option<Arc<Witness>>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            let before = self.0.take();
-            let _ = POLLED.try_with(|polled| polled.replace(before));
-        }
+    match witness {
+        Some(witness) => scoped::scope(&POLLED, witness.clone(), f),
+        None => f(),
     }
-    let Some(witness) = witness else { return f() };
-    let before = POLLED.try_with(|polled| polled.replace(Some(witness.clone())));
-    let _restore = Restore(before.ok().flatten());
-    f()
 }
 
 /// A running handshake; dropped before its end, it is recorded as given up, with what was known by then.

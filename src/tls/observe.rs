@@ -1,7 +1,7 @@
 //! Handshakes that somebody else makes, with a configuration whose verifier is ours: what it is asked tells of them.
 
 use std::{
-    cell::RefCell,
+    cell::Cell,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,6 +14,7 @@ use super::certificate::ChainCache;
 use crate::{
     error::rustls::alert_name,
     record::{BoxedOrEmpty, Text},
+    scoped,
     sink::{DialRef, ForeignTunnel, PeerChain, Tick, TlsFacts},
 };
 
@@ -51,16 +52,7 @@ impl Handshakes {
 
     /// Runs `f`, a poll of the dial.
     pub(crate) fn scope<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
-        struct Restore(Option<Arc<Handshakes>>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                let before = self.0.take();
-                let _ = POLLED.try_with(|polled| polled.replace(before));
-            }
-        }
-        let before = POLLED.try_with(|polled| polled.replace(Some(self.clone())));
-        let _restore = Restore(before.ok().flatten());
-        f()
+        scoped::scope(&POLLED, self.clone(), f)
     }
 
     /// What was seen, once the dial is over, with how it ended for the last handshake. `host` is where the dial led.
@@ -127,11 +119,11 @@ fn sent_name(host: &str) -> Text {
 
 thread_local! {
     /// The dial that is being polled on this thread.
-    static POLLED: RefCell<Option<Arc<Handshakes>>> = const { RefCell::new(None) };
+    static POLLED: Cell<Option<Arc<Handshakes>>> = const { Cell::new(None) };
 }
 
 fn polled() -> Option<Arc<Handshakes>> {
-    POLLED.try_with(|polled| polled.borrow().clone()).ok().flatten()
+    scoped::current(&POLLED)
 }
 
 /// A ClientHello is made: the first of a handshake, or the answer to a HelloRetryRequest.
