@@ -5,7 +5,7 @@ use crate::{
     error::{BoxError, classify},
     reqwest::addr_index::{AddrIndex, AddrPair, Origin, addr_pair},
     sink::{DialRecorder, Endpoint, Tick, TraceSink},
-    tls::observe::{Chains, Handshakes, Outcome},
+    tls::foreign_handshakes::{ForeignHandshakes, Outcome, SharedChainCache},
 };
 use http::{Extensions, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -28,7 +28,7 @@ use tower_service::Service;
 pub struct TraceConnectorLayer {
     pub(super) sink: TraceSink,
     pub(super) addrs: Arc<AddrIndex>,
-    chains: Chains,
+    chains: SharedChainCache,
     /// The Unix socket that the client which this is put into connects to.
     unix_socket: Arc<OnceLock<Box<str>>>,
 }
@@ -39,7 +39,7 @@ impl TraceConnectorLayer {
         TraceConnectorLayer {
             sink: sink.clone(),
             addrs: Arc::default(),
-            chains: Chains::new(),
+            chains: SharedChainCache::new(),
             unix_socket: Arc::default(),
         }
     }
@@ -98,7 +98,7 @@ where
         let recorder = sink.dial(|| destination(&uri));
         let dial = recorder.dial().clone();
         let inner = dial.scope(|| self.inner.call(to));
-        let handshakes = Handshakes::new(dial, chains);
+        let handshakes = ForeignHandshakes::new(dial, chains);
         let (addrs, unix_socket) = (addrs.clone(), unix_socket.clone());
         let dial = Some(DialInProgress { recorder, handshakes, uri, addrs, unix_socket });
         TraceConnectorFuture { inner, dial, unseen: None }
@@ -129,7 +129,7 @@ pin_project! {
 #[derive(Debug)]
 struct DialInProgress {
     recorder: DialRecorder,
-    handshakes: Arc<Handshakes>,
+    handshakes: Arc<ForeignHandshakes>,
     uri: Uri,
     addrs: Arc<AddrIndex>,
     unix_socket: Arc<OnceLock<Box<str>>>,

@@ -2,7 +2,7 @@
 
 use super::{
     certificate::ChainCache,
-    handshake::{Witness, agreed},
+    handshake::{HandshakeObservation, negotiated},
 };
 use crate::{bench_support::Conn, sink::TraceSink};
 use rustls::ClientConnection;
@@ -25,8 +25,8 @@ impl Handshake {
     pub fn record(&self, sink: &TraceSink, conn: &Conn) {
         let mut tunnel = sink.tls(conn.conn_ref(), || "www.example.com".into());
         if tunnel.is_on() {
-            let witness = Arc::new(Witness::new(self.chains.clone()));
-            tunnel.established(agreed(&self.done, &witness));
+            let observation = Arc::new(HandshakeObservation::new(self.chains.clone()));
+            tunnel.established(negotiated(&self.done, &observation));
         }
     }
 }

@@ -3,11 +3,11 @@ use std::{sync::Arc, time::Duration};
 use rustls::ClientConfig;
 
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-use super::parts::Parts;
+use super::config_parts::ConfigParts;
 use super::{
     certificate::ChainCache,
-    key_log::{Both, KeyLog},
-    layer::{Settings, Shared, TraceTlsLayer},
+    key_log::{KeyLog, TeeKeyLog},
+    layer::{ClientSettings, LayerConfig, TraceTlsLayer},
     service::server_name,
 };
 use crate::{error::TlsError, sink::TraceSink};
@@ -32,11 +32,11 @@ pub struct TraceTlsLayerBuilder<C> {
 /// [whole](TraceTlsLayerBuilder::config). A layer that is built without it refuses to speak TLS.
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
 #[derive(Clone, Debug, Default)]
-pub struct Parts(());
+pub struct ConfigParts(());
 
 /// The configuration is given whole.
 #[derive(Clone, Debug)]
-pub struct Given(Arc<ClientConfig>);
+pub struct Prebuilt(Arc<ClientConfig>);
 
 impl<C> TraceTlsLayerBuilder<C> {
     /// TLS for every URI, whatever its scheme, and not for `https` alone.
@@ -71,14 +71,21 @@ impl<C> TraceTlsLayerBuilder<C> {
     ///
     /// For the certificates of failed handshakes to show in the trace, its verifier must be a
     /// [`TraceVerifier`](super::TraceVerifier). ALPN is part of it: hyper speaks HTTP/2 when `h2` is agreed on.
-    pub fn config(self, config: Arc<ClientConfig>) -> TraceTlsLayerBuilder<Given> {
+    pub fn config(self, config: Arc<ClientConfig>) -> TraceTlsLayerBuilder<Prebuilt> {
         let TraceTlsLayerBuilder { sink, always, handshake_timeout, server_name, key_log, config: _ } = self;
-        TraceTlsLayerBuilder { sink, always, handshake_timeout, server_name, key_log, config: Given(config) }
+        TraceTlsLayerBuilder {
+            sink,
+            always,
+            handshake_timeout,
+            server_name,
+            key_log,
+            config: Prebuilt(config),
+        }
     }
 }
 
 #[allow(private_bounds)] // Sealed: there are just the two ways of this module to a configuration.
-impl<C: Configuration> TraceTlsLayerBuilder<C> {
+impl<C: ConfigSource> TraceTlsLayerBuilder<C> {
     /// Makes the layer. What is wrong with the choices, or missing on this machine, is an error of every
     /// connection that wants TLS: plain ones may go on.
     pub fn build(self) -> TraceTlsLayer {
@@ -107,19 +114,19 @@ impl<C: Configuration> TraceTlsLayerBuilder<C> {
         Ok(Arc::unwrap_or_clone(self.settings()?.config))
     }
 
-    fn settings(&self) -> Result<Settings, TlsError> {
+    fn settings(&self) -> Result<ClientSettings, TlsError> {
         let server_name = self.server_name.as_deref().map(server_name).transpose()?;
-        let mut config = self.config.make()?;
+        let mut config = self.config.client_config()?;
         if let Some(key_log) = self.key_log.clone() {
             let config = Arc::make_mut(&mut config);
             let before = config.key_log.clone();
-            config.key_log = Arc::new(Both(key_log, before));
+            config.key_log = Arc::new(TeeKeyLog(key_log, before));
         }
-        Ok(Settings { config, server_name })
+        Ok(ClientSettings { config, server_name })
     }
 
-    fn into_layer(self, settings: Result<Settings, TlsError>) -> TraceTlsLayer {
-        TraceTlsLayer::from_shared(Shared {
+    fn into_layer(self, settings: Result<ClientSettings, TlsError>) -> TraceTlsLayer {
+        TraceTlsLayer::from_shared(LayerConfig {
             sink: self.sink,
             settings,
             always: self.always,
@@ -130,24 +137,24 @@ impl<C: Configuration> TraceTlsLayerBuilder<C> {
 }
 
 /// A way to a configuration.
-pub(super) trait Configuration {
-    fn make(&self) -> Result<Arc<ClientConfig>, TlsError>;
+pub(super) trait ConfigSource {
+    fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError>;
 }
 
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-impl Configuration for Parts {
-    fn make(&self) -> Result<Arc<ClientConfig>, TlsError> {
+impl ConfigSource for ConfigParts {
+    fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         Err(TlsError::config("no cryptography: neither of the features ring and aws-lc-rs is enabled", None))
     }
 }
 
-impl Configuration for Given {
-    fn make(&self) -> Result<Arc<ClientConfig>, TlsError> {
+impl ConfigSource for Prebuilt {
+    fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         Ok(self.0.clone())
     }
 }
 
-impl TraceTlsLayerBuilder<Parts> {
+impl TraceTlsLayerBuilder<ConfigParts> {
     pub(super) fn new(sink: &TraceSink) -> Self {
         TraceTlsLayerBuilder {
             sink: sink.clone(),
@@ -155,7 +162,7 @@ impl TraceTlsLayerBuilder<Parts> {
             handshake_timeout: None,
             server_name: None,
             key_log: None,
-            config: Parts::default(),
+            config: ConfigParts::default(),
         }
     }
 }

@@ -30,7 +30,7 @@ type Chain = Box<[Box<[u8]>]>;
 
 impl ChainCache {
     /// A chain takes some kilobytes, so all of them rarely more than some hundred.
-    const LIMIT: usize = 32;
+    const MAX_CHAINS: usize = 32;
     /// A chain of more bytes is described anew each time.
     const MAX_CHAIN_BYTES: usize = 16 << 10;
 
@@ -58,7 +58,7 @@ impl ChainCache {
         }
         let entry = (chain.map(Box::from).collect(), described.clone());
         let mut chains = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if chains.len() >= Self::LIMIT {
+        if chains.len() >= Self::MAX_CHAINS {
             chains.pop_front();
         }
         chains.push_back(entry);
@@ -207,10 +207,10 @@ mod tests {
             2,
             "a longer chain with the same beginning is another"
         );
-        for number in 1..=ChainCache::LIMIT {
+        for number in 1..=ChainCache::MAX_CHAINS {
             cache.describe(&chain(number));
         }
-        assert_eq!(cache.0.read().unwrap().len(), ChainCache::LIMIT);
+        assert_eq!(cache.0.read().unwrap().len(), ChainCache::MAX_CHAINS);
         assert!(!Arc::ptr_eq(&first.certs(), &cache.describe(&chain(0)).certs()));
     }
 

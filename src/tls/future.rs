@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
-use super::{handshake::Handshake, layer::Shared, stream::MaybeTlsStream};
+use super::{handshake::Handshake, layer::LayerConfig, stream::MaybeTlsStream};
 use crate::error::TlsError;
 
 pin_project! {
@@ -25,16 +25,16 @@ pin_project! {
 }
 
 /// What to do once there is a connection.
-pub(super) struct Plan {
+pub(super) struct PendingHandshake {
     pub(super) name: ServerName<'static>,
     pub(super) connector: TlsConnector,
-    pub(super) shared: Arc<Shared>,
+    pub(super) layer: Arc<LayerConfig>,
 }
 
 pin_project! {
     #[project = StateProjection]
     enum State<F, IO> {
-        Connecting { #[pin] connect: F, plan: Option<Plan> },
+        Connecting { #[pin] connect: F, pending: Option<PendingHandshake> },
         // In a box: what rustls keeps of a handshake is some kilobytes.
         Handshaking { handshake: Box<Handshake<IO>> },
         Failed { error: TlsError },
@@ -43,8 +43,8 @@ pin_project! {
 }
 
 impl<F, IO> TraceTlsFuture<F, IO> {
-    pub(super) fn connecting(connect: F, plan: Option<Plan>) -> Self {
-        TraceTlsFuture { state: State::Connecting { connect, plan } }
+    pub(super) fn connecting(connect: F, pending: Option<PendingHandshake>) -> Self {
+        TraceTlsFuture { state: State::Connecting { connect, pending } }
     }
 
     pub(super) fn failed(error: TlsError) -> Self {
@@ -64,10 +64,10 @@ where
         let mut state = self.project().state;
         let result = loop {
             match state.as_mut().project() {
-                StateProjection::Connecting { connect, plan } => {
-                    match (ready!(connect.poll(cx)), plan.take()) {
-                        (Ok(io), Some(Plan { name, connector, shared })) => {
-                            let handshake = Box::new(Handshake::begin(io, name, shared, connector));
+                StateProjection::Connecting { connect, pending } => {
+                    match (ready!(connect.poll(cx)), pending.take()) {
+                        (Ok(io), Some(PendingHandshake { name, connector, layer })) => {
+                            let handshake = Box::new(Handshake::begin(io, name, layer, connector));
                             state.set(State::Handshaking { handshake });
                         }
                         (Ok(io), None) => break Ok(MaybeTlsStream::Plain(io)),

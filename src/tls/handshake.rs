@@ -19,7 +19,10 @@ use rustls::{
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as RustlsStream};
 
-use super::{certificate::ChainCache, hello::Hellos, layer::Shared, names, stream::TlsStream, tap::Tap};
+use super::{
+    certificate::ChainCache, handshake_inspector::HandshakeInspector, handshake_tap::HandshakeTap,
+    iana_names, layer::LayerConfig, stream::TlsStream,
+};
 use crate::{
     error::{
         FailureDetail, NoRuntime, TlsError,
@@ -33,18 +36,18 @@ use crate::{
 
 /// What becomes known of a handshake while it runs, for the record of one that fails.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct HandshakeObservation {
     chains: Arc<ChainCache>,
-    seen: Mutex<Seen>,
+    state: Mutex<ObservationState>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
-    hellos: Hellos,
+struct ObservationState {
+    inspector: HandshakeInspector,
     peer_certs: Option<PeerChain>,
 }
 
-impl Seen {
+impl ObservationState {
     /// Returns `true` if the server's own certificate names itself as its issuer.
     fn is_self_signed(&self) -> bool {
         let Some(certs) = self.peer_certs.as_ref().map(PeerChain::certs) else { return false };
@@ -52,54 +55,55 @@ impl Seen {
     }
 }
 
-impl Witness {
+impl HandshakeObservation {
     pub(crate) fn new(chains: Arc<ChainCache>) -> Self {
-        Witness { chains, seen: Mutex::default() }
+        HandshakeObservation { chains, state: Mutex::default() }
     }
 
-    /// Gives the hellos to `read`; the tap calls it with the bytes that pass.
-    pub(crate) fn hellos<R>(&self, read: impl FnOnce(&mut Hellos) -> R) -> R {
-        read(&mut self.seen().hellos)
+    /// Gives the inspector to `read`; the tap calls it with the bytes that pass.
+    pub(crate) fn inspect<R>(&self, read: impl FnOnce(&mut HandshakeInspector) -> R) -> R {
+        read(&mut self.state().inspector)
     }
 
     /// Returns what the error does not say, and people want to know.
     fn hint(&self, error: Option<&rustls::Error>) -> &'static str {
-        let seen = self.seen();
-        let hellos = &seen.hellos;
+        let state = self.state();
+        let inspector = &state.inspector;
         let unknown_issuer = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        if hellos.is_plain_http() {
+        if inspector.is_plain_http() {
             " (the server answered in plain HTTP)"
-        } else if hellos.asked_for_certificate() && matches!(error, Some(rustls::Error::AlertReceived(_))) {
+        } else if inspector.asked_for_certificate() && matches!(error, Some(rustls::Error::AlertReceived(_)))
+        {
             " (the server had asked for a client certificate)"
-        } else if error == Some(&unknown_issuer) && seen.is_self_signed() {
+        } else if error == Some(&unknown_issuer) && state.is_self_signed() {
             " (self-signed certificate)"
         } else {
             ""
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, ObservationState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 thread_local! {
     /// The handshake that is being polled on this thread.
-    static POLLED: Cell<Option<Arc<Witness>>> = const { Cell::new(None) };
+    static POLLED: Cell<Option<Arc<HandshakeObservation>>> = const { Cell::new(None) };
 }
 
 /// Told by the verifier what the peer presented.
-pub(crate) fn chain_presented(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
-    if let Some(witness) = scoped::current(&POLLED) {
-        let chain = witness.chains.describe(std::iter::once(end_entity).chain(intermediates));
-        witness.seen().peer_certs = Some(chain);
+pub(crate) fn on_peer_certificates(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
+    if let Some(observation) = scoped::current(&POLLED) {
+        let chain = observation.chains.describe(std::iter::once(end_entity).chain(intermediates));
+        observation.state().peer_certs = Some(chain);
     }
 }
 
 /// Runs `f` with the handshake as the one that is being polled.
-pub(crate) fn scope<R>(witness: Option<&Arc<Witness>>, f: impl FnOnce() -> R) -> R {
-    match witness {
-        Some(witness) => scoped::scope(&POLLED, witness.clone(), f),
+pub(crate) fn scope<R>(observation: Option<&Arc<HandshakeObservation>>, f: impl FnOnce() -> R) -> R {
+    match observation {
+        Some(observation) => scoped::scope(&POLLED, observation.clone(), f),
         None => f(),
     }
 }
@@ -107,44 +111,47 @@ pub(crate) fn scope<R>(witness: Option<&Arc<Witness>>, f: impl FnOnce() -> R) ->
 /// A running handshake; dropped before its end, it is recorded as given up, with what was known by then.
 pub(super) struct Handshake<IO> {
     /// None when there is nothing to record; taken when the handshake ends.
-    record: Option<Record>,
-    connect: FallibleConnect<Tap<TokioIo<IO>>>,
+    record: Option<HandshakeRecorder>,
+    connect: FallibleConnect<HandshakeTap<TokioIo<IO>>>,
     /// The timer of the time limit, created when the handshake has to wait for the first time.
     timer: Option<Pin<Box<Sleep>>>,
     name: ServerName<'static>,
-    shared: Arc<Shared>,
+    layer: Arc<LayerConfig>,
 }
 
 /// What is written down of a handshake while it runs, on either side.
-pub(crate) struct Record {
+pub(crate) struct HandshakeRecorder {
     pub(crate) recorder: TlsRecorder,
-    pub(crate) witness: Arc<Witness>,
+    pub(crate) observation: Arc<HandshakeObservation>,
 }
 
-impl Record {
+impl HandshakeRecorder {
     /// `None` when there is nothing to record.
     pub(crate) fn begin(recorder: TlsRecorder, chains: &Arc<ChainCache>) -> Option<Self> {
-        recorder.is_on().then(|| Record { recorder, witness: Arc::new(Witness::new(chains.clone())) })
+        recorder.is_on().then(|| HandshakeRecorder {
+            recorder,
+            observation: Arc::new(HandshakeObservation::new(chains.clone())),
+        })
     }
 
     pub(crate) fn established(self, connection: &CommonState) -> TlsRecorder {
-        let Record { mut recorder, witness } = self;
-        recorder.established(agreed(connection, &witness));
+        let HandshakeRecorder { mut recorder, observation } = self;
+        recorder.established(negotiated(connection, &observation));
         recorder
     }
 
     /// Records the end of a failed handshake. `fault` returns what went wrong and the alert about it.
-    fn failed(self, reason: EndReason, fault: impl FnOnce(&Witness) -> (FailureDetail, String)) {
-        let Record { recorder, witness } = self;
-        let (fault, alert) = fault(&witness);
-        recorder.failed(TlsFacts { alert: alert.into(), ..overheard(&witness) }, fault, reason);
+    fn failed(self, reason: EndReason, fault: impl FnOnce(&HandshakeObservation) -> (FailureDetail, String)) {
+        let HandshakeRecorder { recorder, observation } = self;
+        let (fault, alert) = fault(&observation);
+        recorder.failed(TlsFacts { alert: alert.into(), ..partial(&observation) }, fault, reason);
     }
 
     /// Records that the handshake failed with this error.
     pub(crate) fn failed_with(self, error: &TlsError) {
         let rustls = error.source().and_then(carried);
-        self.failed(EndReason::Failed, |witness| {
-            let alert = witness.hellos(|hellos| alert(rustls, hellos));
+        self.failed(EndReason::Failed, |observation| {
+            let alert = observation.inspect(|inspector| alert(rustls, inspector));
             (FailureDetail::new(error.failure(), error.cause()), alert)
         });
     }
@@ -169,28 +176,28 @@ where
     pub(super) fn begin(
         io: IO,
         name: ServerName<'static>,
-        shared: Arc<Shared>,
+        layer: Arc<LayerConfig>,
         connector: TlsConnector,
     ) -> Self {
-        let conn = shared.sink.is_enabled().then(|| ConnRef::of(&io)).flatten();
-        let recorder = shared.sink.tls(conn.as_ref(), || sent_name(&name, &connector));
-        let record = Record::begin(recorder, &shared.chains);
-        let witness = record.as_ref().map(|record| &record.witness);
-        let tap = Tap::new(TokioIo::new(io), witness.cloned());
-        let connect = scope(witness, || connector.connect(name.clone(), tap).into_fallible());
-        Handshake { record, connect, timer: None, name, shared }
+        let conn = layer.sink.is_enabled().then(|| ConnRef::of(&io)).flatten();
+        let recorder = layer.sink.tls(conn.as_ref(), || sent_name(&name, &connector));
+        let record = HandshakeRecorder::begin(recorder, &layer.chains);
+        let observation = record.as_ref().map(|record| &record.observation);
+        let tap = HandshakeTap::new(TokioIo::new(io), observation.cloned());
+        let connect = scope(observation, || connector.connect(name.clone(), tap).into_fallible());
+        Handshake { record, connect, timer: None, name, layer }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<TlsStream<IO>, TlsError>> {
         let connect = &mut self.connect;
-        match scope(self.record.as_ref().map(|record| &record.witness), || Pin::new(connect).poll(cx)) {
+        match scope(self.record.as_ref().map(|record| &record.observation), || Pin::new(connect).poll(cx)) {
             Poll::Ready(Ok(stream)) => Poll::Ready(Ok(self.established(stream))),
             Poll::Ready(Err((error, _io))) => Poll::Ready(Err(self.failed(error))),
             Poll::Pending => self.poll_limit(cx).map(Err),
         }
     }
 
-    fn established(&mut self, mut stream: RustlsStream<Tap<TokioIo<IO>>>) -> TlsStream<IO> {
+    fn established(&mut self, mut stream: RustlsStream<HandshakeTap<TokioIo<IO>>>) -> TlsStream<IO> {
         stream.get_mut().0.stop();
         let recorder = self.record.take().map(|record| record.established(stream.get_ref().1));
         let own_conn = recorder.as_ref().and_then(TlsRecorder::own_conn);
@@ -201,7 +208,7 @@ where
 impl<IO> Handshake<IO> {
     /// Resolves when the handshake may not go on: its time is over, or there is no timer to measure it.
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<TlsError> {
-        let Some(limit) = self.shared.handshake_timeout else { return Poll::Pending };
+        let Some(limit) = self.layer.handshake_timeout else { return Poll::Pending };
         let timer = match &mut self.timer {
             Some(timer) => timer,
             None => match NoRuntime::check() {
@@ -223,7 +230,7 @@ impl<IO> Handshake<IO> {
     fn failed(&mut self, error: io::Error) -> TlsError {
         let failure = handshake_failure(&error);
         let record = self.record.take();
-        let hint = record.as_ref().map_or("", |record| record.witness.hint(rustls_error(&error)));
+        let hint = record.as_ref().map_or("", |record| record.observation.hint(rustls_error(&error)));
         let error = TlsError::handshake(self.name.to_str(), failure, error, hint);
         if let Some(record) = record {
             record.failed_with(&error);
@@ -242,7 +249,7 @@ impl<IO> Handshake<IO> {
 
 impl<IO> Drop for Handshake<IO> {
     fn drop(&mut self) {
-        self.record.take().into_iter().for_each(Record::given_up);
+        self.record.take().into_iter().for_each(HandshakeRecorder::given_up);
     }
 }
 
@@ -265,22 +272,22 @@ pub(crate) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
 }
 
 /// What an established connection agreed on.
-pub(super) fn agreed(connection: &CommonState, witness: &Witness) -> TlsFacts {
+pub(super) fn negotiated(connection: &CommonState, observation: &HandshakeObservation) -> TlsFacts {
     // A resumed session shows no certificates to the verifier; rustls remembers those of the first.
-    let peer_certs = witness.seen().peer_certs.take();
+    let peer_certs = observation.state().peer_certs.take();
     let peer_certs = peer_certs
-        .unwrap_or_else(|| witness.chains.describe(connection.peer_certificates().unwrap_or_default()));
+        .unwrap_or_else(|| observation.chains.describe(connection.peer_certificates().unwrap_or_default()));
     TlsFacts {
         tls_version: connection
             .protocol_version()
-            .map(|version| names::version(version.into()))
+            .map(|version| iana_names::version(version.into()))
             .unwrap_or_default(),
         cipher_suite: connection.negotiated_cipher_suite().map_or(0, |suite| suite.suite().into()),
         key_exchange_group: connection
             .negotiated_key_exchange_group()
-            .map(|group| names::group(group.name().into()))
+            .map(|group| iana_names::group(group.name().into()))
             .unwrap_or_default(),
-        negotiated_proto: connection.alpn_protocol().map(names::protocol).unwrap_or_default(),
+        negotiated_proto: connection.alpn_protocol().map(iana_names::protocol).unwrap_or_default(),
         did_resume: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         peer_certs,
         ..TlsFacts::default()
@@ -288,44 +295,44 @@ pub(super) fn agreed(connection: &CommonState, witness: &Witness) -> TlsFacts {
 }
 
 /// What was said in the clear before a handshake ended without success.
-fn overheard(witness: &Witness) -> TlsFacts {
-    let mut seen = witness.seen();
-    let peer_certs = seen.peer_certs.take().unwrap_or_default();
-    let Some(hello) = seen.hellos.server_hello() else {
+fn partial(observation: &HandshakeObservation) -> TlsFacts {
+    let mut state = observation.state();
+    let peer_certs = state.peer_certs.take().unwrap_or_default();
+    let Some(hello) = state.inspector.server_hello() else {
         return TlsFacts { peer_certs, ..TlsFacts::default() };
     };
     TlsFacts {
-        tls_version: names::version(hello.version),
+        tls_version: iana_names::version(hello.version),
         cipher_suite: hello.cipher_suite,
-        key_exchange_group: hello.group.map(names::group).unwrap_or_default(),
-        negotiated_proto: hello.alpn.as_deref().map(names::protocol).unwrap_or_default(),
+        key_exchange_group: hello.group.map(iana_names::group).unwrap_or_default(),
+        negotiated_proto: hello.alpn.as_deref().map(iana_names::protocol).unwrap_or_default(),
         peer_certs,
         ..TlsFacts::default()
     }
 }
 
 /// The alert that ended the handshake, and who sent it.
-fn alert(error: Option<&rustls::Error>, hellos: &Hellos) -> String {
+fn alert(error: Option<&rustls::Error>, inspector: &HandshakeInspector) -> String {
     let name = |code: u8| alert_name(code.into());
     if let Some(rustls::Error::AlertReceived(alert)) = error {
         return format!("received {}", alert_name(*alert));
     }
-    if let Some(code) = hellos.received_alert() {
+    if let Some(code) = inspector.received_alert() {
         return format!("received {}", name(code));
     }
-    if let Some(code) = hellos.sent_alert() {
+    if let Some(code) = inspector.sent_alert() {
         return format!("sent {}", name(code));
     }
     // TLS 1.3 encrypts what is sent by now; rustls has one alert for each of these.
     let sent = match error {
         Some(rustls::Error::InvalidCertificate(error)) => error.clone().into(),
-        Some(rustls::Error::NoCertificatesPresented) if hellos.is_server() => {
+        Some(rustls::Error::NoCertificatesPresented) if inspector.is_server() => {
             AlertDescription::CertificateRequired
         }
         Some(rustls::Error::NoApplicationProtocol) => AlertDescription::NoApplicationProtocol,
         _ => return String::new(),
     };
-    if hellos.spoke_last() { format!("sent {}", alert_name(sent)) } else { String::new() }
+    if inspector.sent_last() { format!("sent {}", alert_name(sent)) } else { String::new() }
 }
 
 /// The name in the ClientHello (RFC 6066 §3): none for an IP address.

@@ -136,9 +136,9 @@ impl fmt::Debug for KeyLog {
 
 /// Writes to one that was there already, too.
 #[derive(Debug)]
-pub(super) struct Both(pub(super) KeyLog, pub(super) Arc<dyn rustls::KeyLog>);
+pub(super) struct TeeKeyLog(pub(super) KeyLog, pub(super) Arc<dyn rustls::KeyLog>);
 
-impl rustls::KeyLog for Both {
+impl rustls::KeyLog for TeeKeyLog {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
         self.0.log(label, client_random, secret);
         if self.1.will_log(label) {

@@ -3,27 +3,27 @@ use std::{sync::Arc, time::Duration};
 use rustls::ClientConfig;
 use tower_layer::Layer;
 
-use super::{Parts, builder::TraceTlsLayerBuilder, certificate::ChainCache, service::TraceTls};
+use super::{ConfigParts, builder::TraceTlsLayerBuilder, certificate::ChainCache, service::TraceTls};
 use crate::{error::TlsError, sink::TraceSink};
 
 /// Makes connectors that speak TLS and record it; see the [module](super).
 #[derive(Clone, Debug)]
 pub struct TraceTlsLayer {
-    shared: Arc<Shared>,
+    layer: Arc<LayerConfig>,
 }
 
 /// What all connectors of one layer have in common.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct LayerConfig {
     pub(super) sink: TraceSink,
-    pub(super) settings: Result<Settings, TlsError>,
+    pub(super) settings: Result<ClientSettings, TlsError>,
     pub(super) always: bool,
     pub(super) handshake_timeout: Option<Duration>,
     pub(super) chains: Arc<ChainCache>,
 }
 
 #[derive(Debug)]
-pub(super) struct Settings {
+pub(super) struct ClientSettings {
     pub(super) config: Arc<ClientConfig>,
     /// In place of the URI's host.
     pub(super) server_name: Option<rustls::pki_types::ServerName<'static>>,
@@ -37,23 +37,23 @@ impl TraceTlsLayer {
     }
 
     /// Choices to be made before.
-    pub fn builder(sink: &TraceSink) -> TraceTlsLayerBuilder<Parts> {
+    pub fn builder(sink: &TraceSink) -> TraceTlsLayerBuilder<ConfigParts> {
         TraceTlsLayerBuilder::new(sink)
     }
 
     /// The same that offers other protocols.
     #[cfg(feature = "client")]
     pub(crate) fn with_alpn(&self, protocols: &[&str]) -> Self {
-        let Shared { sink, settings, always, handshake_timeout, chains } = &*self.shared;
+        let LayerConfig { sink, settings, always, handshake_timeout, chains } = &*self.layer;
         let settings = match settings {
-            Ok(Settings { config, server_name }) => {
+            Ok(ClientSettings { config, server_name }) => {
                 let mut config = ClientConfig::clone(config);
                 config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-                Ok(Settings { config: Arc::new(config), server_name: server_name.clone() })
+                Ok(ClientSettings { config: Arc::new(config), server_name: server_name.clone() })
             }
             Err(error) => Err(error.duplicate()),
         };
-        Self::from_shared(Shared {
+        Self::from_shared(LayerConfig {
             sink: sink.clone(),
             settings,
             always: *always,
@@ -62,8 +62,8 @@ impl TraceTlsLayer {
         })
     }
 
-    pub(super) fn from_shared(shared: Shared) -> Self {
-        TraceTlsLayer { shared: Arc::new(shared) }
+    pub(super) fn from_shared(layer: LayerConfig) -> Self {
+        TraceTlsLayer { layer: Arc::new(layer) }
     }
 }
 
@@ -71,6 +71,6 @@ impl<C> Layer<C> for TraceTlsLayer {
     type Service = TraceTls<C>;
 
     fn layer(&self, connector: C) -> TraceTls<C> {
-        TraceTls::new(connector, self.shared.clone())
+        TraceTls::new(connector, self.layer.clone())
     }
 }

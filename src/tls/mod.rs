@@ -48,37 +48,37 @@
 pub(crate) mod bench;
 mod builder;
 mod certificate;
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+mod config_parts;
 mod distinguished_name;
+#[cfg(feature = "reqwest")]
+pub(crate) mod foreign_handshakes;
 mod future;
 mod handshake;
-mod hello;
+mod handshake_inspector;
+mod handshake_tap;
+mod iana_names;
 mod key_log;
 mod layer;
-mod names;
-#[cfg(feature = "reqwest")]
-pub(crate) mod observe;
-#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-mod parts;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod roots;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod self_signed;
 mod service;
 mod stream;
-mod tap;
 mod verifier;
 
 /// What the accepting side needs of a handshake.
 #[cfg(feature = "server")]
 pub(crate) use self::{
     certificate::ChainCache,
-    handshake::{Record, chain_presented, rustls_error, scope},
-    tap::Tap,
+    handshake::{HandshakeRecorder, on_peer_certificates, rustls_error, scope},
+    handshake_tap::HandshakeTap,
 };
 pub use crate::error::TlsError;
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-pub use builder::Parts;
-pub use builder::{Given, TraceTlsLayerBuilder};
+pub use builder::ConfigParts;
+pub use builder::{Prebuilt, TraceTlsLayerBuilder};
 pub use future::TraceTlsFuture;
 pub use key_log::KeyLog;
 pub use layer::TraceTlsLayer;
@@ -88,6 +88,6 @@ pub use verifier::TraceVerifier;
 
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 pub use self::{
-    parts::{Parts, TlsVersion},
+    config_parts::{ConfigParts, TlsVersion},
     roots::{ClientCertificate, Roots},
 };

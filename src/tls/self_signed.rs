@@ -38,7 +38,7 @@ pub(super) struct SelfSignedVerifier {
 #[derive(Debug)]
 enum Pinned {
     /// These, in place of what the verifier inside says.
-    Given(Arc<[CertificateDer<'static>]>),
+    Explicit(Arc<[CertificateDer<'static>]>),
     /// The machine's own root certificates. They are read once, when the verifier inside first refuses a certificate
     /// with `CA:TRUE`; it accepts the others by itself.
     Machine(OnceLock<Vec<CertificateDer<'static>>>),
@@ -47,7 +47,7 @@ enum Pinned {
 impl SelfSignedVerifier {
     /// Creates a verifier that accepts these certificates, compared byte by byte.
     pub(super) fn new(inner: Arc<dyn ServerCertVerifier>, pinned: Arc<[CertificateDer<'static>]>) -> Self {
-        SelfSignedVerifier { inner, pinned: Pinned::Given(pinned) }
+        SelfSignedVerifier { inner, pinned: Pinned::Explicit(pinned) }
     }
 
     /// Creates a verifier that accepts the machine's own root certificates as those of servers, where the verifier
@@ -68,7 +68,7 @@ impl ServerCertVerifier for SelfSignedVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let verify_pinned =
             || verify_pinned(end_entity, server_name, now).map(|()| ServerCertVerified::assertion());
-        if let Pinned::Given(certificates) = &self.pinned
+        if let Pinned::Explicit(certificates) = &self.pinned
             && certificates.contains(end_entity)
         {
             return verify_pinned();
@@ -82,7 +82,7 @@ impl ServerCertVerifier for SelfSignedVerifier {
         {
             return verify_pinned();
         }
-        verified.map_err(|error| explained(error, end_entity))
+        verified.map_err(|error| explain_refused_authority(error, end_entity))
     }
 
     fn verify_tls12_signature(
@@ -175,7 +175,7 @@ fn is_refused_authority(error: &Error) -> bool {
 
 /// Says what webpki's refusal of `CA:TRUE` means, in rustls's own terms: a self-signed certificate has no known issuer,
 /// any other one is misused.
-fn explained(error: Error, certificate: &CertificateDer<'_>) -> Error {
+fn explain_refused_authority(error: Error, certificate: &CertificateDer<'_>) -> Error {
     if !is_refused_authority(&error) {
         return error;
     }

@@ -12,8 +12,8 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::{
-    future::{Plan, TraceTlsFuture},
-    layer::Shared,
+    future::{PendingHandshake, TraceTlsFuture},
+    layer::LayerConfig,
     stream::MaybeTlsStream,
 };
 use crate::{error::TlsError, record::Failure};
@@ -24,12 +24,12 @@ use crate::{error::TlsError, record::Failure};
 #[derive(Clone, Debug)]
 pub struct TraceTls<C> {
     inner: C,
-    shared: Arc<Shared>,
+    layer: Arc<LayerConfig>,
 }
 
 impl<C> TraceTls<C> {
-    pub(super) fn new(inner: C, shared: Arc<Shared>) -> Self {
-        TraceTls { inner, shared }
+    pub(super) fn new(inner: C, layer: Arc<LayerConfig>) -> Self {
+        TraceTls { inner, layer }
     }
 
     /// The connector within.
@@ -48,17 +48,17 @@ impl<C> TraceTls<C> {
     }
 
     /// What to do about TLS once there is a connection; nothing for a URI that does not ask for it.
-    fn plan(&self, uri: &Uri) -> Result<Option<Plan>, TlsError> {
-        if !self.shared.always && uri.scheme() != Some(&Scheme::HTTPS) {
+    fn pending(&self, uri: &Uri) -> Result<Option<PendingHandshake>, TlsError> {
+        if !self.layer.always && uri.scheme() != Some(&Scheme::HTTPS) {
             return Ok(None);
         }
-        let settings = self.shared.settings.as_ref().map_err(TlsError::duplicate)?;
+        let settings = self.layer.settings.as_ref().map_err(TlsError::duplicate)?;
         let name = match &settings.server_name {
             Some(name) => name.clone(),
             None => server_name(uri.host().unwrap_or_default())?,
         };
         let connector = TlsConnector::from(settings.config.clone());
-        Ok(Some(Plan { name, connector, shared: self.shared.clone() }))
+        Ok(Some(PendingHandshake { name, connector, layer: self.layer.clone() }))
     }
 }
 
@@ -77,8 +77,8 @@ where
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        match self.plan(&uri) {
-            Ok(plan) => TraceTlsFuture::connecting(self.inner.call(uri), plan),
+        match self.pending(&uri) {
+            Ok(pending) => TraceTlsFuture::connecting(self.inner.call(uri), pending),
             Err(error) => TraceTlsFuture::failed(error),
         }
     }

@@ -12,7 +12,7 @@ use hyper_util::{
 };
 use tokio_rustls::client::TlsStream as RustlsStream;
 
-use super::{handshake::rustls_error, tap::Tap};
+use super::{handshake::rustls_error, handshake_tap::HandshakeTap};
 use crate::{
     error::{classify::io_failure_detail, rustls::alert_name},
     sink::{ConnRef, TlsRecorder, describe_conn},
@@ -23,22 +23,22 @@ pub struct TlsStream<C> {
     /// First, so that the tunnel ends before what carries it.
     recorder: Option<TlsRecorder>,
     /// In a box: the state of a session is some kilobytes, and streams are moved around.
-    io: TokioIo<Box<RustlsStream<Tap<TokioIo<C>>>>>,
+    io: TokioIo<Box<RustlsStream<HandshakeTap<TokioIo<C>>>>>,
     /// The identity of the connection, when the stream below has none.
     conn: Option<ConnRef>,
     /// In TLS 1.3 a server judges the client's certificate only after the handshake has ended for the client:
     /// its verdict is the first thing to be read.
-    awaits_verdict: bool,
+    awaits_client_cert_verdict: bool,
 }
 
 impl<C> TlsStream<C> {
     pub(super) fn new(
-        stream: RustlsStream<Tap<TokioIo<C>>>,
+        stream: RustlsStream<HandshakeTap<TokioIo<C>>>,
         recorder: Option<TlsRecorder>,
         conn: Option<ConnRef>,
     ) -> Self {
-        let awaits_verdict = recorder.is_some();
-        TlsStream { recorder, io: TokioIo::new(Box::new(stream)), conn, awaits_verdict }
+        let awaits_client_cert_verdict = recorder.is_some();
+        TlsStream { recorder, io: TokioIo::new(Box::new(stream)), conn, awaits_client_cert_verdict }
     }
 
     /// The stream below TLS.
@@ -55,7 +55,7 @@ impl<C> TlsStream<C> {
     fn broken(&mut self, error: &io::Error) {
         let Some(recorder) = &mut self.recorder else { return };
         match rustls_error(error) {
-            Some(rustls::Error::AlertReceived(alert)) if self.awaits_verdict => {
+            Some(rustls::Error::AlertReceived(alert)) if self.awaits_client_cert_verdict => {
                 let alert = format!("received {}", alert_name(*alert));
                 recorder.rejected(io_failure_detail(error), alert);
             }
@@ -88,7 +88,7 @@ impl<C: Read + Write + Unpin> Read for TlsStream<C> {
             if let Err(error) = ended {
                 self.broken(error);
             }
-            self.awaits_verdict = false; // the first read was it
+            self.awaits_client_cert_verdict = false; // the first read was it
         }
         result
     }

@@ -6,9 +6,9 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::handshake;
 #[cfg(feature = "reqwest")]
-use super::observe;
+use super::foreign_handshakes;
+use super::handshake;
 
 /// Lets the trace show the certificates that a server sent also when they were rejected.
 ///
@@ -59,9 +59,9 @@ impl ServerCertVerifier for TraceVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        handshake::chain_presented(end_entity, intermediates);
+        handshake::on_peer_certificates(end_entity, intermediates);
         #[cfg(feature = "reqwest")]
-        observe::chain_presented(end_entity, intermediates, server_name);
+        foreign_handshakes::on_server_certificates(end_entity, intermediates, server_name);
         self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
@@ -72,7 +72,7 @@ impl ServerCertVerifier for TraceVerifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         #[cfg(feature = "reqwest")]
-        observe::signed(super::names::version(0x0303));
+        foreign_handshakes::on_server_signature(super::iana_names::version(0x0303));
         self.0.verify_tls12_signature(message, cert, dss)
     }
 
@@ -83,13 +83,13 @@ impl ServerCertVerifier for TraceVerifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         #[cfg(feature = "reqwest")]
-        observe::signed(super::names::version(0x0304));
+        foreign_handshakes::on_server_signature(super::iana_names::version(0x0304));
         self.0.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         #[cfg(feature = "reqwest")]
-        observe::hello_made(); // which lists them
+        foreign_handshakes::on_client_hello(); // which lists them
         self.0.supported_verify_schemes()
     }
 

@@ -6,7 +6,7 @@ use hyper_util::rt::TokioIo;
 use nettrace::{
     TraceSink,
     record::TlsTunnelTrace,
-    tls::{MaybeTlsStream, Parts, Roots, TlsError, TlsVersion, TraceTlsLayer, TraceTlsLayerBuilder},
+    tls::{ConfigParts, MaybeTlsStream, Roots, TlsError, TlsVersion, TraceTlsLayer, TraceTlsLayerBuilder},
 };
 use rustls::{SupportedProtocolVersion, version};
 use tokio::{
@@ -33,7 +33,7 @@ impl Side {
         Side { sink: TraceSink::new(), authority: Authority::new("nettrace test CA") }
     }
 
-    pub(crate) fn builder(&self) -> TraceTlsLayerBuilder<Parts> {
+    pub(crate) fn builder(&self) -> TraceTlsLayerBuilder<ConfigParts> {
         TraceTlsLayer::builder(&self.sink).roots(Roots::from_pem(self.authority.pem()).unwrap())
     }
 

@@ -9,7 +9,7 @@ use crate::{
     record::{Failure, Text},
     server::TracedStream,
     sink::{ConnRef, TraceSink},
-    tls::{ChainCache, Record, Tap, rustls_error, scope},
+    tls::{ChainCache, HandshakeRecorder, HandshakeTap, rustls_error, scope},
 };
 use rustls::{ServerConfig, server::Acceptor};
 use std::{
@@ -38,7 +38,7 @@ pub(super) struct AcceptConfig {
 #[must_use = "nothing is accepted before it is polled"]
 pub struct TraceTlsAccept<IO> {
     /// None if nothing is recorded, and after the handshake.
-    record: Option<Record>,
+    record: Option<HandshakeRecorder>,
     state: State<IO>,
     limit: Option<Pin<Box<Sleep>>>,
     peer: Peer,
@@ -47,14 +47,14 @@ pub struct TraceTlsAccept<IO> {
 
 enum State<IO> {
     /// Waiting for the ClientHello.
-    Hello(LazyConfigAcceptor<Tap<IO>>),
+    Hello(LazyConfigAcceptor<HandshakeTap<IO>>),
     /// The rest of the handshake.
-    Handshake(FallibleAccept<Tap<IO>>),
+    Handshake(FallibleAccept<HandshakeTap<IO>>),
     Done,
 }
 
 /// The error, and the stream unless the state owns it.
-type Failed<IO> = (io::Error, Option<Tap<IO>>);
+type Failed<IO> = (io::Error, Option<HandshakeTap<IO>>);
 
 /// The peer in the text of an error.
 struct Peer(Option<std::net::SocketAddr>);
@@ -65,8 +65,8 @@ where
 {
     pub(super) fn begin(io: IO, config: Arc<AcceptConfig>) -> Self {
         let peer = Peer(io.conn_ref().and_then(ConnRef::peer_addr));
-        let record = Record::begin(config.sink.accept_tls(io.conn_ref()), &config.chains);
-        let tap = Tap::new(io, record.as_ref().map(|record| record.witness.clone()));
+        let record = HandshakeRecorder::begin(config.sink.accept_tls(io.conn_ref()), &config.chains);
+        let tap = HandshakeTap::new(io, record.as_ref().map(|record| record.observation.clone()));
         TraceTlsAccept {
             record,
             state: State::Hello(LazyConfigAcceptor::new(Acceptor::default(), tap)),
@@ -76,12 +76,15 @@ where
         }
     }
 
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<RustlsStream<Tap<IO>>, Failed<IO>>> {
+    fn poll_handshake(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<RustlsStream<HandshakeTap<IO>>, Failed<IO>>> {
         loop {
             match &mut self.state {
                 State::Hello(hello) => {
                     let start = ready!(Pin::new(hello).poll(cx)).map_err(|error| (error, None))?;
-                    if let Some(Record { recorder, .. }) = &self.record {
+                    if let Some(HandshakeRecorder { recorder, .. }) = &self.record {
                         recorder.asked_for(
                             start.client_hello().server_name().map(Text::from).unwrap_or_default(),
                         );
@@ -97,7 +100,7 @@ where
         }
     }
 
-    fn established(&mut self, mut stream: RustlsStream<Tap<IO>>) -> TlsStream<IO> {
+    fn established(&mut self, mut stream: RustlsStream<HandshakeTap<IO>>) -> TlsStream<IO> {
         stream.get_mut().0.stop();
         if let Some(conn) = stream.get_ref().0.get_ref().conn_ref() {
             conn.set_secure();
@@ -115,8 +118,8 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let witness = this.record.as_ref().map(|record| record.witness.clone());
-        let result = match scope(witness.as_ref(), || this.poll_handshake(cx)) {
+        let observation = this.record.as_ref().map(|record| record.observation.clone());
+        let result = match scope(observation.as_ref(), || this.poll_handshake(cx)) {
             Poll::Ready(Ok(stream)) => Ok(this.established(stream)),
             // `_io` is dropped after the tunnel's record has ended.
             Poll::Ready(Err((error, _io))) => Err(this.failed(error)),
@@ -139,7 +142,8 @@ impl<IO> TraceTlsAccept<IO> {
             failure => failure,
         };
         let record = self.record.take();
-        let is_http = |record: &Record| record.witness.hellos(|hellos| hellos.is_plain_request());
+        let is_http =
+            |record: &HandshakeRecorder| record.observation.inspect(|inspector| inspector.is_plain_request());
         let hint = if record.as_ref().is_some_and(is_http) { " (the client spoke plain HTTP)" } else { "" };
         let error = TlsError::handshake(&self.peer, failure, error, hint);
         if let Some(record) = record {
@@ -160,7 +164,7 @@ impl<IO> TraceTlsAccept<IO> {
 
 impl<IO> Drop for TraceTlsAccept<IO> {
     fn drop(&mut self) {
-        self.record.take().into_iter().for_each(Record::given_up);
+        self.record.take().into_iter().for_each(HandshakeRecorder::given_up);
     }
 }
 

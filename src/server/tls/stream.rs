@@ -3,7 +3,7 @@ use crate::{
     error::classify::io_failure_detail,
     server::TracedStream,
     sink::TlsRecorder,
-    tls::{Tap, rustls_error},
+    tls::{HandshakeTap, rustls_error},
 };
 use rustls::{ServerConnection, pki_types::CertificateDer};
 use std::{
@@ -19,11 +19,11 @@ use tokio_rustls::server::TlsStream as RustlsStream;
 pub struct TlsStream<IO> {
     /// The first field, so that the tunnel ends before the connection that carries it.
     recorder: Option<TlsRecorder>,
-    io: RustlsStream<Tap<IO>>,
+    io: RustlsStream<HandshakeTap<IO>>,
 }
 
 impl<IO> TlsStream<IO> {
-    pub(super) fn new(io: RustlsStream<Tap<IO>>, recorder: Option<TlsRecorder>) -> Self {
+    pub(super) fn new(io: RustlsStream<HandshakeTap<IO>>, recorder: Option<TlsRecorder>) -> Self {
         TlsStream { recorder, io }
     }
 

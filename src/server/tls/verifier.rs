@@ -1,4 +1,4 @@
-use crate::tls::chain_presented;
+use crate::tls::on_peer_certificates;
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
@@ -56,7 +56,7 @@ impl ClientCertVerifier for TraceClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        chain_presented(end_entity, intermediates);
+        on_peer_certificates(end_entity, intermediates);
         self.0.verify_client_cert(end_entity, intermediates, now)
     }
 

@@ -7,22 +7,22 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::handshake::Witness;
+use super::handshake::HandshakeObservation;
 
-/// Shows the bytes of a handshake to its witness. Once stopped it is a plain wrapper.
+/// Shows the bytes of a handshake to its observation. Once stopped it is a plain wrapper.
 #[derive(Debug)]
-pub(crate) struct Tap<T> {
+pub(crate) struct HandshakeTap<T> {
     inner: T,
-    witness: Option<Arc<Witness>>,
+    observation: Option<Arc<HandshakeObservation>>,
 }
 
-impl<T> Tap<T> {
-    pub(crate) fn new(inner: T, witness: Option<Arc<Witness>>) -> Self {
-        Tap { inner, witness }
+impl<T> HandshakeTap<T> {
+    pub(crate) fn new(inner: T, observation: Option<Arc<HandshakeObservation>>) -> Self {
+        HandshakeTap { inner, observation }
     }
 
     pub(crate) fn stop(&mut self) {
-        self.witness = None;
+        self.observation = None;
     }
 
     pub(crate) fn get_ref(&self) -> &T {
@@ -30,7 +30,7 @@ impl<T> Tap<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Tap<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for HandshakeTap<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -38,18 +38,18 @@ impl<T: AsyncRead + Unpin> AsyncRead for Tap<T> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if let (Some(witness), Poll::Ready(Ok(()))) = (&self.witness, &result) {
-            witness.hellos(|hellos| hellos.received(&buf.filled()[before..]));
+        if let (Some(observation), Poll::Ready(Ok(()))) = (&self.observation, &result) {
+            observation.inspect(|inspector| inspector.received(&buf.filled()[before..]));
         }
         result
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Tap<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for HandshakeTap<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
-        if let (Some(witness), Poll::Ready(Ok(written))) = (&self.witness, &result) {
-            witness.hellos(|hellos| hellos.sent(&buf[..*written]));
+        if let (Some(observation), Poll::Ready(Ok(written))) = (&self.observation, &result) {
+            observation.inspect(|inspector| inspector.sent(&buf[..*written]));
         }
         result
     }
@@ -60,11 +60,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Tap<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        if let (Some(witness), Poll::Ready(Ok(written))) = (&self.witness, &result) {
+        if let (Some(observation), Poll::Ready(Ok(written))) = (&self.observation, &result) {
             let mut left = *written;
             for buf in bufs {
                 let part = left.min(buf.len());
-                witness.hellos(|hellos| hellos.sent(&buf[..part]));
+                observation.inspect(|inspector| inspector.sent(&buf[..part]));
                 left -= part;
             }
         }

@@ -10,7 +10,7 @@ use rustls::{
 };
 
 use super::{
-    builder::{Configuration, TraceTlsLayerBuilder},
+    builder::{ConfigSource, TraceTlsLayerBuilder},
     roots::{ClientCertificate, Roots},
     self_signed::SelfSignedVerifier,
     verifier::{AcceptAnyCertificate, TraceVerifier},
@@ -19,7 +19,7 @@ use crate::error::{TlsError, rustls::ReadableError};
 
 /// The configuration is put together from parts.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct ConfigParts {
     trust: Trust,
     client_certificate: Option<ClientCertificate>,
     alpn: Vec<Vec<u8>>,
@@ -45,9 +45,9 @@ enum Trust {
     Anything,
 }
 
-impl Default for Parts {
+impl Default for ConfigParts {
     fn default() -> Self {
-        Parts {
+        ConfigParts {
             trust: Trust::Platform,
             client_certificate: None,
             alpn: Vec::new(),
@@ -61,7 +61,7 @@ impl Default for Parts {
 /// [`danger_accept_invalid_certs`](Self::danger_accept_invalid_certs) the last call counts; without any
 /// of them the machine's own verifier decides. On Linux a server's own certificate that is one of the machine's root
 /// certificates is trusted, too, as curl and Go do; `SSL_CERT_FILE` and `SSL_CERT_DIR` name other ones.
-impl TraceTlsLayerBuilder<Parts> {
+impl TraceTlsLayerBuilder<ConfigParts> {
     /// Trusts these authorities, and no others.
     ///
     /// A server's own certificate that is one of them is trusted, too, self-signed or not: see [`Roots`].
@@ -108,8 +108,8 @@ impl TraceTlsLayerBuilder<Parts> {
     }
 }
 
-impl Configuration for Parts {
-    fn make(&self) -> Result<Arc<ClientConfig>, TlsError> {
+impl ConfigSource for ConfigParts {
+    fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let provider = provider();
         let verifier = TraceVerifier::new(self.trust.verifier(&provider)?);
         let versions = self.versions();
@@ -133,7 +133,7 @@ impl Configuration for Parts {
     }
 }
 
-impl Parts {
+impl ConfigParts {
     fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
         [(TlsVersion::Tls13, &version::TLS13), (TlsVersion::Tls12, &version::TLS12)]
             .into_iter()

@@ -2,31 +2,31 @@
 //! are known by it even when the handshake fails, on either side of it.
 //!
 //! It follows the record layer (RFC 8446 §5.1) and the handshake messages inside, across any cutting of
-//! the stream, keeps no more than one message of at most [`MESSAGE_LIMIT`] bytes, and goes quiet as soon
+//! the stream, keeps no more than one message of at most [`MAX_MESSAGE_BYTES`] bytes, and goes quiet as soon
 //! as the peer turns on encryption or does not speak TLS at all.
 //!
 //! The ClientHello is not read: what it offers is known from the configuration, or from rustls where this
 //! side is the server, and its order of extensions is random.
 
 /// Enough for a ServerHello with a hybrid key share: that of SecP384r1MLKEM1024 has 1665 bytes.
-const MESSAGE_LIMIT: usize = 2048;
+const MAX_MESSAGE_BYTES: usize = 2048;
 
-const RECORD_HEADER: usize = 5;
-const MESSAGE_HEADER: usize = 4;
+const RECORD_HEADER_LEN: usize = 5;
+const MESSAGE_HEADER_LEN: usize = 4;
 
 /// What both directions of one handshake have said so far.
 #[derive(Debug, Default)]
-pub(crate) struct Hellos {
+pub(crate) struct HandshakeInspector {
     received: Direction,
     sent: Direction,
-    spoke_last: bool,
+    sent_last: bool,
 }
 
-impl Hellos {
+impl HandshakeInspector {
     /// Takes bytes that came from the peer.
     pub(super) fn received(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.spoke_last = false;
+            self.sent_last = false;
             self.received.follow(bytes);
         }
     }
@@ -34,7 +34,7 @@ impl Hellos {
     /// Takes bytes that were written to the peer.
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.spoke_last = true;
+            self.sent_last = true;
             self.sent.follow(bytes);
         }
     }
@@ -60,8 +60,8 @@ impl Hellos {
     }
 
     /// Whether something was written after the last bytes that came.
-    pub(super) fn spoke_last(&self) -> bool {
-        self.spoke_last
+    pub(super) fn sent_last(&self) -> bool {
+        self.sent_last
     }
 
     /// Whether the server asked for a certificate; TLS 1.3 encrypts that.
@@ -72,7 +72,7 @@ impl Hellos {
     /// Whether the client's very first bytes are the beginning of an HTTP request.
     #[cfg(feature = "server")]
     pub(crate) fn is_plain_request(&self) -> bool {
-        const BEGINNINGS: [&[u8; RECORD_HEADER]; 8] =
+        const BEGINNINGS: [&[u8; RECORD_HEADER_LEN]; 8] =
             [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"PATCH", b"DELET", b"OPTIO", b"PRI *"];
         self.received.state == State::NotTls && BEGINNINGS.contains(&&self.received.header)
     }
@@ -101,7 +101,7 @@ pub(super) struct ServerHello {
 struct Direction {
     state: State,
     /// The record header being read; kept as it is when the peer does not speak TLS.
-    header: [u8; RECORD_HEADER],
+    header: [u8; RECORD_HEADER_LEN],
     header_len: usize,
     record_left: usize,
     message: Vec<u8>,
@@ -140,10 +140,10 @@ impl Direction {
     }
 
     fn read_header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let (part, rest) = bytes.split_at((RECORD_HEADER - self.header_len).min(bytes.len()));
+        let (part, rest) = bytes.split_at((RECORD_HEADER_LEN - self.header_len).min(bytes.len()));
         self.header[self.header_len..self.header_len + part.len()].copy_from_slice(part);
         self.header_len += part.len();
-        if self.header_len < RECORD_HEADER {
+        if self.header_len < RECORD_HEADER_LEN {
             return rest;
         }
         self.header_len = 0;
@@ -201,13 +201,13 @@ impl Direction {
 
     /// Puts a message together that is cut into pieces. Gives back what is left.
     fn collect<'a>(&mut self, body: &'a [u8]) -> &'a [u8] {
-        let wanted = message_len(&self.message).map_or(MESSAGE_HEADER, |len| len.min(MESSAGE_LIMIT));
+        let wanted = message_len(&self.message).map_or(MESSAGE_HEADER_LEN, |len| len.min(MAX_MESSAGE_BYTES));
         let part = wanted.saturating_sub(self.message.len()).min(body.len());
         self.message.extend_from_slice(&body[..part]);
         if let Some(len) = message_len(&self.message)
-            && self.message.len() >= len.min(MESSAGE_LIMIT)
+            && self.message.len() >= len.min(MAX_MESSAGE_BYTES)
         {
-            self.message_left = len.saturating_sub(MESSAGE_LIMIT);
+            self.message_left = len.saturating_sub(MAX_MESSAGE_BYTES);
             let message = std::mem::take(&mut self.message);
             self.read_message(&message);
         }
@@ -216,7 +216,7 @@ impl Direction {
 
     fn read_message(&mut self, message: &[u8]) {
         let mut reader = Reader(message);
-        let Some(&[kind, ..]) = reader.take(MESSAGE_HEADER) else { return };
+        let Some(&[kind, ..]) = reader.take(MESSAGE_HEADER_LEN) else { return };
         match kind {
             SERVER_HELLO => self.server_hello = parse_server_hello(reader).or(self.server_hello.take()),
             SERVER_KEY_EXCHANGE => {
@@ -242,7 +242,7 @@ fn is_read(kind: u8) -> bool {
 /// The length of the message with its header, once the header is complete.
 fn message_len(message: &[u8]) -> Option<usize> {
     let [_, a, b, c, ..] = *message else { return None };
-    Some(MESSAGE_HEADER + u32::from_be_bytes([0, a, b, c]) as usize)
+    Some(MESSAGE_HEADER_LEN + u32::from_be_bytes([0, a, b, c]) as usize)
 }
 
 fn parse_server_hello(mut reader: Reader<'_>) -> Option<ServerHello> {
@@ -334,9 +334,9 @@ mod tests {
         extensions.extend(extension(43, &[3, 4]));
         let wire = record(22, &message(2, &hello(0x1301, &[1; 32], &extensions)));
         for cut in [1, 2, 3, 7, 512, wire.len()] {
-            let mut hellos = Hellos::default();
-            wire.chunks(cut).for_each(|part| hellos.received(part));
-            let hello = hellos.server_hello().expect("read");
+            let mut inspector = HandshakeInspector::default();
+            wire.chunks(cut).for_each(|part| inspector.received(part));
+            let hello = inspector.server_hello().expect("read");
             assert_eq!((hello.version, hello.cipher_suite, hello.group), (0x0304, 0x1301, Some(0x11ec)));
         }
     }
@@ -350,12 +350,12 @@ mod tests {
         let all = [hello, certificate, key_exchange, request].concat();
         // Messages may share a record or be spread over many.
         let wire: Vec<u8> = all.chunks(700).flat_map(|part| record(22, part)).collect();
-        let mut hellos = Hellos::default();
-        hellos.received(&wire);
-        let hello = hellos.server_hello().expect("read");
+        let mut inspector = HandshakeInspector::default();
+        inspector.received(&wire);
+        let hello = inspector.server_hello().expect("read");
         assert_eq!((hello.version, hello.cipher_suite, hello.group), (0x0303, 0xc02f, Some(0x1d)));
         assert_eq!(hello.alpn.as_deref(), Some(&b"h2"[..]));
-        assert!(hellos.asked_for_certificate());
+        assert!(inspector.asked_for_certificate());
     }
 
     #[test]
@@ -367,49 +367,49 @@ mod tests {
         let versions = extension(43, &[3, 4]);
         let retry = hello(0x1302, &retry_random, &[versions.clone(), extension(51, &[0, 23])].concat());
         let second = hello(0x1302, &[9; 32], &[versions, extension(51, &[0, 23, 0, 1, 5])].concat());
-        let mut hellos = Hellos::default();
-        hellos.received(&record(22, &message(2, &retry)));
-        assert!(hellos.server_hello().is_some_and(|hello| hello.is_retry && hello.group == Some(23)));
-        hellos.received(&record(20, &[1]));
-        hellos.received(&record(22, &message(2, &second)));
-        assert!(hellos.server_hello().is_some_and(|hello| !hello.is_retry && hello.group == Some(23)));
+        let mut inspector = HandshakeInspector::default();
+        inspector.received(&record(22, &message(2, &retry)));
+        assert!(inspector.server_hello().is_some_and(|hello| hello.is_retry && hello.group == Some(23)));
+        inspector.received(&record(20, &[1]));
+        inspector.received(&record(22, &message(2, &second)));
+        assert!(inspector.server_hello().is_some_and(|hello| !hello.is_retry && hello.group == Some(23)));
     }
 
     #[test]
     fn nothing_is_read_behind_encryption() {
-        let mut hellos = Hellos::default();
-        hellos.received(&record(22, &message(2, &hello(0xc02f, &[1; 32], &[]))));
-        hellos.received(&record(20, &[1]));
-        hellos.received(&record(22, &message(2, &hello(0xc030, &[1; 32], &[]))));
-        hellos.received(&record(21, &[2, 40]));
-        assert!(hellos.server_hello().is_some_and(|hello| hello.cipher_suite == 0xc02f));
-        assert_eq!(hellos.received_alert(), None);
+        let mut inspector = HandshakeInspector::default();
+        inspector.received(&record(22, &message(2, &hello(0xc02f, &[1; 32], &[]))));
+        inspector.received(&record(20, &[1]));
+        inspector.received(&record(22, &message(2, &hello(0xc030, &[1; 32], &[]))));
+        inspector.received(&record(21, &[2, 40]));
+        assert!(inspector.server_hello().is_some_and(|hello| hello.cipher_suite == 0xc02f));
+        assert_eq!(inspector.received_alert(), None);
     }
 
     #[test]
     fn plain_alerts_of_both_directions() {
-        let mut hellos = Hellos::default();
-        hellos.sent(&record(22, &message(1, &[0; 1500])));
-        assert!(hellos.spoke_last());
-        hellos.received(&record(21, &[1, 112]));
-        assert_eq!(hellos.received_alert(), None, "a warning ends nothing");
-        hellos.received(&record(21, &[2, 40]));
-        hellos.sent(&record(21, &[2, 80])[..6]);
-        hellos.sent(&record(21, &[2, 80])[6..]);
-        assert_eq!((hellos.received_alert(), hellos.sent_alert()), (Some(40), Some(80)));
+        let mut inspector = HandshakeInspector::default();
+        inspector.sent(&record(22, &message(1, &[0; 1500])));
+        assert!(inspector.sent_last());
+        inspector.received(&record(21, &[1, 112]));
+        assert_eq!(inspector.received_alert(), None, "a warning ends nothing");
+        inspector.received(&record(21, &[2, 40]));
+        inspector.sent(&record(21, &[2, 80])[..6]);
+        inspector.sent(&record(21, &[2, 80])[6..]);
+        assert_eq!((inspector.received_alert(), inspector.sent_alert()), (Some(40), Some(80)));
     }
 
     #[test]
     fn other_protocols_are_told_apart() {
-        let mut hellos = Hellos::default();
-        hellos.received(b"HT");
-        assert!(!hellos.is_plain_http());
-        hellos.received(b"TP/1.1 400 Bad Request\r\n\r\n");
-        assert!(hellos.is_plain_http());
-        let mut hellos = Hellos::default();
-        hellos.received(b"SSH-2.0-OpenSSH\r\n");
-        assert!(!hellos.is_plain_http());
-        assert_eq!(hellos.received.state, State::NotTls);
+        let mut inspector = HandshakeInspector::default();
+        inspector.received(b"HT");
+        assert!(!inspector.is_plain_http());
+        inspector.received(b"TP/1.1 400 Bad Request\r\n\r\n");
+        assert!(inspector.is_plain_http());
+        let mut inspector = HandshakeInspector::default();
+        inspector.received(b"SSH-2.0-OpenSSH\r\n");
+        assert!(!inspector.is_plain_http());
+        assert_eq!(inspector.received.state, State::NotTls);
     }
 
     proptest! {
@@ -434,7 +434,7 @@ mod tests {
         #[test]
         fn cutting_changes_nothing(extensions: Vec<u8>, suite: u16, cut in 1usize..50) {
             let wire = record(22, &message(2, &hello(suite, &[3; 32], &extensions)));
-            let (mut whole, mut parts) = (Hellos::default(), Hellos::default());
+            let (mut whole, mut parts) = (HandshakeInspector::default(), HandshakeInspector::default());
             whole.received(&wire);
             wire.chunks(cut).for_each(|part| parts.received(part));
             prop_assert_eq!(whole.server_hello(), parts.server_hello());
@@ -442,15 +442,15 @@ mod tests {
     }
 
     fn feed(parts: &[(bool, Vec<u8>)]) {
-        let mut hellos = Hellos::default();
+        let mut inspector = HandshakeInspector::default();
         for (is_received, bytes) in parts {
             if *is_received {
-                hellos.received(bytes)
+                inspector.received(bytes)
             } else {
-                hellos.sent(bytes)
+                inspector.sent(bytes)
             }
-            assert!(hellos.received.message.len() <= MESSAGE_LIMIT);
-            assert!(hellos.sent.message.len() <= MESSAGE_LIMIT);
+            assert!(inspector.received.message.len() <= MAX_MESSAGE_BYTES);
+            assert!(inspector.sent.message.len() <= MAX_MESSAGE_BYTES);
         }
     }
 

@@ -20,15 +20,15 @@ use crate::{
 
 /// The handshakes of one dial. Whose dial the verifier is asked for is known from the poll that it runs in.
 #[derive(Debug)]
-pub(crate) struct Handshakes {
+pub(crate) struct ForeignHandshakes {
     dial: DialRef,
     chains: Arc<ChainCache>,
     /// With a proxy there may be two.
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Vec<ForeignHandshake>>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct ForeignHandshake {
     begin: Tick,
     server_name: Option<Text>,
     peer_certs: Option<PeerChain>,
@@ -37,17 +37,17 @@ struct Seen {
 
 /// The descriptions of chains, shared by the dials of one client.
 #[derive(Clone, Debug)]
-pub(crate) struct Chains(Arc<ChainCache>);
+pub(crate) struct SharedChainCache(Arc<ChainCache>);
 
-impl Chains {
+impl SharedChainCache {
     pub(crate) fn new() -> Self {
-        Chains(Arc::new(ChainCache::new()))
+        SharedChainCache(Arc::new(ChainCache::new()))
     }
 }
 
-impl Handshakes {
-    pub(crate) fn new(dial: DialRef, chains: &Chains) -> Arc<Self> {
-        Arc::new(Handshakes { dial, chains: chains.0.clone(), seen: Mutex::default() })
+impl ForeignHandshakes {
+    pub(crate) fn new(dial: DialRef, chains: &SharedChainCache) -> Arc<Self> {
+        Arc::new(ForeignHandshakes { dial, chains: chains.0.clone(), seen: Mutex::default() })
     }
 
     /// Runs `f`, a poll of the dial.
@@ -69,7 +69,7 @@ impl Handshakes {
         !self.seen().is_empty()
     }
 
-    fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
+    fn seen(&self) -> MutexGuard<'_, Vec<ForeignHandshake>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -82,7 +82,7 @@ pub(crate) enum Outcome<'a> {
     Dropped,
 }
 
-impl Seen {
+impl ForeignHandshake {
     fn tunnel(self, host: &str, outcome: Outcome<'_>) -> ForeignTunnel {
         let (mut alert, mut negotiated_proto) = (BoxedOrEmpty::new(), Text::EMPTY);
         match outcome {
@@ -119,25 +119,25 @@ fn sent_name(host: &str) -> Text {
 
 thread_local! {
     /// The dial that is being polled on this thread.
-    static POLLED: Cell<Option<Arc<Handshakes>>> = const { Cell::new(None) };
+    static POLLED: Cell<Option<Arc<ForeignHandshakes>>> = const { Cell::new(None) };
 }
 
-fn polled() -> Option<Arc<Handshakes>> {
+fn polled() -> Option<Arc<ForeignHandshakes>> {
     scoped::current(&POLLED)
 }
 
 /// A ClientHello is made: the first of a handshake, or the answer to a HelloRetryRequest.
-pub(super) fn hello_made() {
+pub(super) fn on_client_hello() {
     let Some(handshakes) = polled() else { return };
     let begin = handshakes.dial.now();
     let mut seen = handshakes.seen();
     if seen.last().is_none_or(|last| last.peer_certs.is_some()) {
-        seen.push(Seen { begin, server_name: None, peer_certs: None, version: Text::EMPTY });
+        seen.push(ForeignHandshake { begin, server_name: None, peer_certs: None, version: Text::EMPTY });
     }
 }
 
 /// The server presented these certificates.
-pub(super) fn chain_presented(
+pub(super) fn on_server_certificates(
     end_entity: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     server_name: &ServerName<'_>,
@@ -151,7 +151,7 @@ pub(super) fn chain_presented(
 }
 
 /// The server proved in the way of this version that the certificate is its own.
-pub(super) fn signed(version: Text) {
+pub(super) fn on_server_signature(version: Text) {
     let Some(handshakes) = polled() else { return };
     if let Some(last) = handshakes.seen().last_mut() {
         last.version = version;
