@@ -19,11 +19,11 @@ use nettrace::{
     TraceSinkBuilder,
     client::{ClientBuilder, ClientClosed, ClientError, ResponseBody, ResponseFuture, TimedOut},
     connect::{
-        ConnectAttempt, ConnectError, Target, TcpConnecting, TcpConnector, TraceConnect, TraceConnectFuture,
-        TraceConnectLayer, TracedIo,
+        ConnectAttempt, ConnectError, Target, TcpConnectFuture, TcpConnector, TraceConnect,
+        TraceConnectFuture, TraceConnectLayer, TracedIo,
     },
     proxy::{
-        InvalidProxy, Proxy, ProxyConnecting, ProxyConnector, ProxyError, ProxyLayer, ProxySelector,
+        InvalidProxy, Proxy, ProxyConnectFuture, ProxyConnector, ProxyError, ProxyLayer, ProxySelector,
         ProxyStream,
     },
     request::{
@@ -31,8 +31,8 @@ use nettrace::{
         TraceRequestLayer, TraceResponseBody, Typed,
     },
     resolve::{
-        Addresses, LookupFuture, ResolveError, ResponseFuture as ResolveFuture, StubResolver,
-        StubResolverBuilder, TraceResolve, TraceResolveLayer,
+        Addresses, LookupFuture, ResolveError, StubResolver, StubResolverBuilder, TraceResolve,
+        TraceResolveFuture, TraceResolveLayer,
     },
     tls::{MaybeTlsStream, TlsError, TlsStream, TraceTls, TraceTlsFuture, TraceTlsLayer, TraceVerifier},
 };
@@ -81,7 +81,7 @@ macro_rules! exactly_as_wrapped {
 
 exactly_as_wrapped!(TracedIo, TraceConnect, TraceConnectFuture, TcpConnector);
 exactly_as_wrapped!(TraceRequest, TraceRequestFuture, TraceBody, TraceResponseBody, Boxed);
-exactly_as_wrapped!(TraceResolve, ResolveFuture, TraceTls);
+exactly_as_wrapped!(TraceResolve, TraceResolveFuture, TraceTls);
 exactly_as_wrapped!(ProxyConnector, ProxyStream);
 exactly_as_wrapped!(OnConnection, OnConnectionFuture);
 
@@ -146,9 +146,9 @@ assert_impl_all!(TraceRequestLayer<Typed>: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(Proxy: Send, Sync, Unpin, Clone, Debug, Eq, std::hash::Hash);
 assert_impl_all!(ProxySelector: Send, Sync, Unpin, Clone, Debug, Default);
 assert_impl_all!(ProxyLayer: Send, Sync, Unpin, Clone, Debug);
-assert_impl_all!(ProxyConnecting<All, All>: Send, Unpin, Debug);
-assert_not_impl_any!(ProxyConnecting<NotSend, All>: Send);
-assert_not_impl_any!(ProxyConnecting<NotUnpin, All>: Unpin);
+assert_impl_all!(ProxyConnectFuture<All, All>: Send, Unpin, Debug);
+assert_not_impl_any!(ProxyConnectFuture<NotSend, All>: Send);
+assert_not_impl_any!(ProxyConnectFuture<NotUnpin, All>: Unpin);
 assert_impl_all!(TraceResolveLayer: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(TraceTlsLayer: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(TraceVerifier: Send, Sync, Unpin, Debug);
@@ -156,7 +156,7 @@ assert_impl_all!(StubResolver: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(StubResolverBuilder: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(LookupFuture: Send, Unpin, Debug);
 assert_impl_all!(Addresses: Send, Sync, Unpin, Clone, Debug);
-assert_impl_all!(TcpConnecting: Send, Unpin, Debug);
+assert_impl_all!(TcpConnectFuture: Send, Unpin, Debug);
 assert_impl_all!(Target: Send, Sync, Unpin, Clone, Debug, Eq);
 
 assert_impl_all!(Client: Send, Sync, Unpin, Clone, Debug);

@@ -17,7 +17,7 @@ use std::{
 use tokio::{net::TcpStream, time::Sleep};
 
 /// A handshake under way.
-pub(crate) struct Attempt {
+pub(crate) struct TcpAttempt {
     addr: SocketAddr,
     stream: Option<TcpStream>,
     recorder: Option<AttemptRecorder>,
@@ -26,88 +26,88 @@ pub(crate) struct Attempt {
 
 /// What came of one that failed.
 #[derive(Debug)]
-pub(crate) struct Failed {
+pub(crate) struct FailedAttempt {
     addr: SocketAddr,
     pub(crate) error: io::Error,
     /// It took too long, by our own clock.
     pub(crate) timed_out: bool,
-    said: Option<IcmpError>,
+    icmp_error: Option<IcmpError>,
 }
 
-impl From<Failed> for ConnectAttempt {
-    fn from(failed: Failed) -> Self {
+impl From<FailedAttempt> for ConnectAttempt {
+    fn from(failed: FailedAttempt) -> Self {
         ConnectAttempt {
             addr: failed.addr,
             error: Arc::new(failed.error),
-            icmp_error: failed.said.map(Box::new),
+            icmp_error: failed.icmp_error.map(Box::new),
         }
     }
 }
 
-impl Attempt {
-    /// Sends the SYN from a socket that was set up with `set_up`.
-    pub(crate) fn begin(
+impl TcpAttempt {
+    /// Sends the SYN from a socket that was set up with `configure`.
+    pub(crate) fn start(
         addr: SocketAddr,
         recorder: AttemptRecorder,
         timeout: Option<Pin<Box<Sleep>>>,
-        set_up: impl FnOnce(&Socket) -> io::Result<()>,
-    ) -> Result<Self, Failed> {
-        match open(addr, set_up, &recorder) {
+        configure: impl FnOnce(&Socket) -> io::Result<()>,
+    ) -> Result<Self, FailedAttempt> {
+        match open(addr, configure, &recorder) {
             Ok(stream) => {
                 recorder.local(|| stream.local_addr().ok());
-                Ok(Attempt { addr, stream: Some(stream), recorder: Some(recorder), timeout })
+                Ok(TcpAttempt { addr, stream: Some(stream), recorder: Some(recorder), timeout })
             }
             Err(error) => {
-                let said = recorder.icmp_error();
+                let icmp_error = recorder.icmp_error();
                 recorder.failed(&error);
-                Err(Failed { addr, error, timed_out: false, said })
+                Err(FailedAttempt { addr, error, timed_out: false, icmp_error })
             }
         }
     }
 
     /// Another one was faster.
     pub(crate) fn lost_race(&mut self) {
-        let _ = self.give_up(AttemptRecorder::lost_race);
+        let _ = self.end_with(AttemptRecorder::lost_race);
     }
 
     /// Polled again after its end.
-    fn taken(&self) -> Failed {
+    fn polled_after_end(&self) -> FailedAttempt {
         self.failed(io::ErrorKind::NotConnected.into(), None)
     }
 
-    fn failed(&self, error: io::Error, said: Option<IcmpError>) -> Failed {
-        Failed { addr: self.addr, error, timed_out: false, said }
+    fn failed(&self, error: io::Error, icmp_error: Option<IcmpError>) -> FailedAttempt {
+        FailedAttempt { addr: self.addr, error, timed_out: false, icmp_error }
     }
 
     /// Gives what the network said of it.
-    fn give_up(&mut self, end: impl FnOnce(AttemptRecorder)) -> Option<IcmpError> {
+    fn end_with(&mut self, end: impl FnOnce(AttemptRecorder)) -> Option<IcmpError> {
         let recorder = self.recorder.take()?;
         if let Some(stream) = &self.stream {
             recorder.show(ProbeEvent::ConnectFailed, stream.as_fd());
         }
-        let said = recorder.icmp_error();
+        let icmp_error = recorder.icmp_error();
         end(recorder);
         self.stream = None;
-        said
+        icmp_error
     }
 }
 
-impl Future for Attempt {
-    type Output = Result<(TcpStream, ConnRecorder), Failed>;
+impl Future for TcpAttempt {
+    type Output = Result<(TcpStream, ConnRecorder), FailedAttempt>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(stream) = &this.stream else {
-            return Poll::Ready(Err(this.taken()));
+            return Poll::Ready(Err(this.polled_after_end()));
         };
         let result = match stream.poll_write_ready(cx) {
             Poll::Ready(ready) => ready.and_then(|()| stream.take_error()?.map_or(Ok(()), Err)),
             Poll::Pending => {
                 let Some(timeout) = &mut this.timeout else { return Poll::Pending };
                 ready!(timeout.as_mut().poll(cx));
-                let said = this.give_up(AttemptRecorder::timed_out);
+                let icmp_error = this.end_with(AttemptRecorder::timed_out);
                 let error = io::Error::new(io::ErrorKind::TimedOut, "the TCP handshake timed out");
-                return Poll::Ready(Err(Failed { timed_out: true, ..this.failed(error, said) }));
+                return Poll::Ready(Err(FailedAttempt { timed_out: true, ..this.failed(error, icmp_error) }));
             }
         };
         Poll::Ready(match result {
@@ -117,29 +117,29 @@ impl Future for Attempt {
                     conn.show(ProbeEvent::Connected, stream.as_fd());
                     Ok((stream, conn))
                 }
-                _ => Err(this.taken()),
+                _ => Err(this.polled_after_end()),
             },
             Err(error) => {
-                let said = this.give_up(|recorder| recorder.failed(&error));
-                Err(this.failed(error, said))
+                let icmp_error = this.end_with(|recorder| recorder.failed(&error));
+                Err(this.failed(error, icmp_error))
             }
         })
     }
 }
 
-impl Drop for Attempt {
+impl Drop for TcpAttempt {
     fn drop(&mut self) {
-        let _ = self.give_up(drop);
+        let _ = self.end_with(drop);
     }
 }
 
 fn open(
     addr: SocketAddr,
-    set_up: impl FnOnce(&Socket) -> io::Result<()>,
+    configure: impl FnOnce(&Socket) -> io::Result<()>,
     recorder: &AttemptRecorder,
 ) -> io::Result<TcpStream> {
     let socket = nonblocking(Domain::for_address(addr))?;
-    set_up(&socket)?;
+    configure(&socket)?;
     recorder.before_connect(socket.as_fd());
     let begun = match socket.connect(&addr.into()) {
         Err(error) if !is_connect_in_progress(&error) => Err(error),

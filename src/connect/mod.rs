@@ -3,26 +3,26 @@
 #[cfg(feature = "resolve")]
 mod attempt;
 #[cfg(feature = "resolve")]
-mod eyeballs;
-mod io;
+mod happy_eyeballs;
 mod layer;
 #[cfg(feature = "resolve")]
 mod target;
 #[cfg(feature = "resolve")]
-mod tcp;
+mod tcp_connector;
+mod traced_io;
 
 #[cfg(feature = "resolve")]
-pub(crate) use self::attempt::Attempt;
+pub(crate) use self::attempt::TcpAttempt;
 #[cfg(feature = "reqwest")]
 pub(crate) use self::layer::destination;
 pub use self::{
-    io::TracedIo,
     layer::{TraceConnect, TraceConnectFuture, TraceConnectLayer},
+    traced_io::TracedIo,
 };
 #[cfg(feature = "resolve")]
 pub use self::{
     target::Target,
-    tcp::{KeepAlive, TcpConnecting, TcpConnector},
+    tcp_connector::{KeepAlive, TcpConnectFuture, TcpConnector},
 };
 #[cfg(feature = "resolve")]
 pub use crate::error::{ConnectAttempt, ConnectError};

@@ -39,7 +39,7 @@ use std::{
 pub struct Proxy(Arc<Inner>);
 
 struct Inner {
-    scheme: Scheme,
+    scheme: ProxyScheme,
     authority: Authority,
     credentials: Credentials,
     /// What a connector is asked for to reach it.
@@ -49,7 +49,7 @@ struct Inner {
 
 /// How a proxy is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Scheme {
+pub(crate) enum ProxyScheme {
     Http,
     Https,
     Socks5,
@@ -68,28 +68,29 @@ enum Credentials {
     },
 }
 
-impl Scheme {
-    const ALL: [Scheme; 4] = [Scheme::Http, Scheme::Https, Scheme::Socks5, Scheme::Socks5h];
+impl ProxyScheme {
+    const ALL: [ProxyScheme; 4] =
+        [ProxyScheme::Http, ProxyScheme::Https, ProxyScheme::Socks5, ProxyScheme::Socks5h];
 
     fn as_str(self) -> &'static str {
         match self {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-            Scheme::Socks5 => "socks5",
-            Scheme::Socks5h => "socks5h",
+            ProxyScheme::Http => "http",
+            ProxyScheme::Https => "https",
+            ProxyScheme::Socks5 => "socks5",
+            ProxyScheme::Socks5h => "socks5h",
         }
     }
 
     fn port(self) -> u16 {
         match self {
-            Scheme::Http => 80,
-            Scheme::Https => 443,
-            Scheme::Socks5 | Scheme::Socks5h => 1080,
+            ProxyScheme::Http => 80,
+            ProxyScheme::Https => 443,
+            ProxyScheme::Socks5 | ProxyScheme::Socks5h => 1080,
         }
     }
 
     pub(crate) fn is_http(self) -> bool {
-        matches!(self, Scheme::Http | Scheme::Https)
+        matches!(self, ProxyScheme::Http | ProxyScheme::Https)
     }
 }
 
@@ -121,10 +122,11 @@ impl Proxy {
     }
 
     /// Of `host:port`, which names a port.
-    fn new(scheme: Scheme, authority: Authority, credentials: Credentials) -> Self {
+    fn new(scheme: ProxyScheme, authority: Authority, credentials: Credentials) -> Self {
         let user = if credentials == Credentials::None { "" } else { "***@" };
         let name = ProxyName::new(Text::concat([scheme.as_str(), "://", user, authority.as_str()]));
-        let tls = if scheme == Scheme::Https { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
+        let tls =
+            if scheme == ProxyScheme::Https { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
         let mut parts = http::uri::Parts::default();
         (parts.scheme, parts.authority) = (Some(tls), Some(authority.clone()));
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
@@ -132,7 +134,7 @@ impl Proxy {
         Proxy(Arc::new(Inner { scheme, authority, credentials, uri, name }))
     }
 
-    pub(crate) fn scheme(&self) -> Scheme {
+    pub(crate) fn scheme(&self) -> ProxyScheme {
         self.0.scheme
     }
 
@@ -173,7 +175,7 @@ impl FromStr for Proxy {
     fn from_str(text: &str) -> Result<Self, InvalidProxy> {
         let wrong = |why| InvalidProxy { text: without_user_info(text), why };
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        let scheme = Scheme::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(scheme));
+        let scheme = ProxyScheme::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(scheme));
         let scheme = scheme.ok_or_else(|| wrong("its scheme is not http, https, socks5 or socks5h"))?;
         let (user_info, address) = match rest.rsplit_once('@') {
             Some((user_info, address)) => (Some(user_info), address),
@@ -226,7 +228,7 @@ impl fmt::Debug for Proxy {
 /// The same proxy, and the same credentials for it.
 impl PartialEq for Proxy {
     fn eq(&self, other: &Self) -> bool {
-        fn parts(proxy: &Proxy) -> (Scheme, &Authority, &Credentials) {
+        fn parts(proxy: &Proxy) -> (ProxyScheme, &Authority, &Credentials) {
             (proxy.0.scheme, &proxy.0.authority, &proxy.0.credentials)
         }
         Arc::ptr_eq(&self.0, &other.0) || parts(self) == parts(other)

@@ -8,11 +8,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-type Through<IO> = BoxFuture<'static, Result<ProxyStream<IO>, BoxError>>;
+type ViaProxy<IO> = BoxFuture<'static, Result<ProxyStream<IO>, BoxError>>;
 
 pin_project! {
     /// The future of [`ProxyConnector`](super::ProxyConnector).
-    pub struct ProxyConnecting<F, IO> {
+    pub struct ProxyConnectFuture<F, IO> {
         #[pin]
         state: State<F, IO>,
     }
@@ -22,26 +22,26 @@ pin_project! {
     #[project = StateProjection]
     enum State<F, IO> {
         Direct { #[pin] connect: F },
-        Through { connect: Through<IO> },
+        ViaProxy { connect: ViaProxy<IO> },
         Failed { error: Option<BoxError> },
     }
 }
 
-impl<F, IO> ProxyConnecting<F, IO> {
+impl<F, IO> ProxyConnectFuture<F, IO> {
     pub(super) fn direct(connect: F) -> Self {
-        ProxyConnecting { state: State::Direct { connect } }
+        ProxyConnectFuture { state: State::Direct { connect } }
     }
 
-    pub(super) fn through(connect: Through<IO>) -> Self {
-        ProxyConnecting { state: State::Through { connect } }
+    pub(super) fn via_proxy(connect: ViaProxy<IO>) -> Self {
+        ProxyConnectFuture { state: State::ViaProxy { connect } }
     }
 
     pub(super) fn failed(error: BoxError) -> Self {
-        ProxyConnecting { state: State::Failed { error: Some(error) } }
+        ProxyConnectFuture { state: State::Failed { error: Some(error) } }
     }
 }
 
-impl<F, IO, E> Future for ProxyConnecting<F, IO>
+impl<F, IO, E> Future for ProxyConnectFuture<F, IO>
 where
     F: Future<Output = Result<IO, E>>,
     E: Into<BoxError>,
@@ -53,7 +53,7 @@ where
             StateProjection::Direct { connect } => {
                 ready!(connect.poll(cx)).map(ProxyStream::direct).map_err(Into::into)
             }
-            StateProjection::Through { connect } => ready!(connect.as_mut().poll(cx)),
+            StateProjection::ViaProxy { connect } => ready!(connect.as_mut().poll(cx)),
             StateProjection::Failed { error } => {
                 Err(error.take().expect("a future is not polled again after it has resolved"))
             }
@@ -61,13 +61,13 @@ where
     }
 }
 
-impl<F, IO> fmt::Debug for ProxyConnecting<F, IO> {
+impl<F, IO> fmt::Debug for ProxyConnectFuture<F, IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Direct { .. } => "direct",
-            State::Through { .. } => "through a proxy",
+            State::ViaProxy { .. } => "through a proxy",
             State::Failed { .. } => "failed",
         };
-        f.debug_struct("ProxyConnecting").field("state", &state).finish()
+        f.debug_struct("ProxyConnectFuture").field("state", &state).finish()
     }
 }

@@ -9,14 +9,14 @@ pub struct ProxyLayer<R = StubResolver> {
     pub(super) selector: ProxySelector,
     pub(super) resolver: R,
     pub(super) tunnels_http: bool,
-    pub(super) shared: Arc<Shared>,
+    pub(super) handshake: Arc<HandshakeConfig>,
 }
 
 /// What all connectors of one layer have in common.
 #[derive(Clone, Debug)]
-pub(super) struct Shared {
+pub(super) struct HandshakeConfig {
     pub(super) sink: TraceSink,
-    pub(super) handshake_timeout: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
 }
 
 impl ProxyLayer {
@@ -28,7 +28,7 @@ impl ProxyLayer {
             selector: selector.into(),
             resolver: StubResolver::system_or_default(sink),
             tunnels_http: false,
-            shared: Arc::new(Shared { sink: sink.clone(), handshake_timeout: None }),
+            handshake: Arc::new(HandshakeConfig { sink: sink.clone(), timeout: None }),
         }
     }
 }
@@ -36,14 +36,14 @@ impl ProxyLayer {
 impl<R> ProxyLayer<R> {
     /// Looks names up for `socks5` with any `Service<Name>` as hyper-util's connector takes them.
     pub fn resolver<S>(self, resolver: S) -> ProxyLayer<S> {
-        let ProxyLayer { selector, tunnels_http, shared, .. } = self;
-        ProxyLayer { selector, resolver, tunnels_http, shared }
+        let ProxyLayer { selector, tunnels_http, handshake, .. } = self;
+        ProxyLayer { selector, resolver, tunnels_http, handshake }
     }
 
     /// How long a proxy may take, from when there is a connection to it until there is one to the destination: for
     /// CONNECT, or the handshake of SOCKS5. Unlimited by default.
     pub fn handshake_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        Arc::make_mut(&mut self.shared).handshake_timeout = limit.into();
+        Arc::make_mut(&mut self.handshake).timeout = limit.into();
         self
     }
 

@@ -45,9 +45,9 @@
 //! `http://***@host:port`.
 
 mod address;
-mod connect;
-mod establish;
+mod connect_via;
 mod future;
+mod http_connect;
 mod layer;
 mod selector;
 mod service;
@@ -55,7 +55,7 @@ mod socks;
 mod stream;
 
 pub use self::{
-    address::Proxy, future::ProxyConnecting, layer::ProxyLayer, selector::ProxySelector,
+    address::Proxy, future::ProxyConnectFuture, layer::ProxyLayer, selector::ProxySelector,
     service::ProxyConnector, stream::ProxyStream,
 };
 pub use crate::error::{InvalidProxy, ProxyError};

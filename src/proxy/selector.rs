@@ -33,10 +33,10 @@ enum Choice {
     Fixed(Proxy),
     Except(Proxy, Arc<Exceptions>),
     Environment(Arc<Environment>),
-    Ask(Arc<Ask>),
+    Custom(Arc<SelectFn>),
 }
 
-type Ask = dyn Fn(&Uri) -> Result<Option<Proxy>, BoxError> + Send + Sync;
+type SelectFn = dyn Fn(&Uri) -> Result<Option<Proxy>, BoxError> + Send + Sync;
 
 /// What the variables say.
 struct Environment {
@@ -61,7 +61,7 @@ impl ProxySelector {
     /// Asks `select` about every destination; a client that makes requests, about every request and every hop of
     /// a redirect. An error fails what needed to know.
     pub fn new(select: impl Fn(&Uri) -> Result<Option<Proxy>, BoxError> + Send + Sync + 'static) -> Self {
-        ProxySelector(Choice::Ask(Arc::new(select)))
+        ProxySelector(Choice::Custom(Arc::new(select)))
     }
 
     /// What the environment says now: `HTTP_PROXY` for `http` destinations, `HTTPS_PROXY` for `https`, `ALL_PROXY` for
@@ -109,9 +109,9 @@ impl ProxySelector {
         match &self.0 {
             Choice::None => Ok(None),
             Choice::Fixed(proxy) => Ok(Some(proxy.clone())),
-            Choice::Except(proxy, exceptions) => Ok((!exceptions.have(uri)).then(|| proxy.clone())),
+            Choice::Except(proxy, exceptions) => Ok((!exceptions.contain(uri)).then(|| proxy.clone())),
             Choice::Environment(environment) => Ok(environment.select(uri)?),
-            Choice::Ask(ask) => ask(uri),
+            Choice::Custom(ask) => ask(uri),
         }
     }
 }
@@ -123,7 +123,7 @@ impl Environment {
             Some("https") => &self.https,
             _ => &None,
         };
-        let is_meant = || !uri.host().is_none_or(is_local) && !self.exceptions.have(uri);
+        let is_meant = || !uri.host().is_none_or(is_local) && !self.exceptions.contain(uri);
         proxy.clone().filter(|_| is_meant()).transpose()
     }
 }
@@ -135,7 +135,7 @@ impl Exceptions {
         Exceptions { all, others: Matcher::builder().all("http://proxy.invalid").no(list).build() }
     }
 
-    fn have(&self, uri: &Uri) -> bool {
+    fn contain(&self, uri: &Uri) -> bool {
         self.all || self.others.intercept(&as_http(uri)).is_none()
     }
 }
@@ -176,7 +176,7 @@ impl fmt::Debug for ProxySelector {
                 let Environment { http, https, .. } = &**environment;
                 f.debug_struct("ProxySelector").field("http", http).field("https", https).finish()
             }
-            Choice::Ask(_) => f.write_str("ProxySelector(..)"),
+            Choice::Custom(_) => f.write_str("ProxySelector(..)"),
         }
     }
 }

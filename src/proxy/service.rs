@@ -1,6 +1,6 @@
 #[cfg(feature = "client")]
 use super::ProxySelector;
-use super::{ProxyConnecting, ProxyLayer, ProxyStream, establish::through};
+use super::{ProxyConnectFuture, ProxyLayer, ProxyStream, connect_via::connect_via};
 use crate::resolve::StubResolver;
 use http::{
     Uri,
@@ -48,7 +48,7 @@ impl<C, R> ProxyConnector<C, R> {
 
     /// Goes this way from now on.
     #[cfg(feature = "client")]
-    pub(crate) fn set_way(&mut self, selector: impl Into<ProxySelector>, tunnels_http: bool) {
+    pub(crate) fn set_route(&mut self, selector: impl Into<ProxySelector>, tunnels_http: bool) {
         (self.layer.selector, self.layer.tunnels_http) = (selector.into(), tunnels_http);
     }
 }
@@ -66,7 +66,7 @@ where
 {
     type Response = ProxyStream<C::Response>;
     type Error = Box<dyn Error + Send + Sync>;
-    type Future = ProxyConnecting<C::Future, C::Response>;
+    type Future = ProxyConnectFuture<C::Future, C::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -74,20 +74,20 @@ where
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         match self.layer.selector.select(&uri) {
-            Ok(None) => ProxyConnecting::direct(self.inner.call(without_tls(uri))),
+            Ok(None) => ProxyConnectFuture::direct(self.inner.call(as_plain_http(uri))),
             Ok(Some(proxy)) => {
                 // The one that is ready.
                 let next = self.inner.clone();
                 let inner = mem::replace(&mut self.inner, next);
-                ProxyConnecting::through(Box::pin(through(inner, proxy, uri, self.layer.clone())))
+                ProxyConnectFuture::via_proxy(Box::pin(connect_via(inner, proxy, uri, self.layer.clone())))
             }
-            Err(error) => ProxyConnecting::failed(error),
+            Err(error) => ProxyConnectFuture::failed(error),
         }
     }
 }
 
 /// Whoever speaks TLS below does so with proxies alone. The port stays.
-fn without_tls(uri: Uri) -> Uri {
+fn as_plain_http(uri: Uri) -> Uri {
     if uri.scheme() != Some(&Scheme::HTTPS) {
         return uri;
     }
@@ -116,7 +116,7 @@ mod tests {
             ("http://a.test/", "http://a.test/"),
             ("postgres://a.test/", "postgres://a.test/"),
         ] {
-            assert_eq!(without_tls(uri.parse().unwrap()), expected);
+            assert_eq!(as_plain_http(uri.parse().unwrap()), expected);
         }
     }
 }

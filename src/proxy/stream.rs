@@ -16,8 +16,8 @@ pin_project! {
         #[pin]
         inner: T,
         // What came right behind the proxy's answer.
-        early: Bytes,
-        forwards: bool,
+        read_ahead: Bytes,
+        is_forwarding: bool,
     }
 }
 
@@ -26,14 +26,14 @@ impl<T> ProxyStream<T> {
         Self::tunnel(inner, Bytes::new())
     }
 
-    /// `early` is what was read already of what the destination says.
-    pub(super) fn tunnel(inner: T, early: Bytes) -> Self {
-        ProxyStream { inner, early, forwards: false }
+    /// `read_ahead` is what was read already of what the destination says.
+    pub(super) fn tunnel(inner: T, read_ahead: Bytes) -> Self {
+        ProxyStream { inner, read_ahead, is_forwarding: false }
     }
 
     /// It leads to a proxy that is told with each request where that is to go.
     pub(super) fn forwarding(inner: T) -> Self {
-        ProxyStream { inner, early: Bytes::new(), forwards: true }
+        ProxyStream { inner, read_ahead: Bytes::new(), is_forwarding: true }
     }
 
     /// The stream within.
@@ -48,7 +48,7 @@ impl<T> ProxyStream<T> {
 
     /// The stream within, and what came together with the proxy's answer: that is to be read first.
     pub fn into_parts(self) -> (T, Bytes) {
-        (self.inner, self.early)
+        (self.inner, self.read_ahead)
     }
 }
 
@@ -60,14 +60,14 @@ impl<T: Read> Read for ProxyStream<T> {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.project();
-        if this.early.is_empty() {
+        if this.read_ahead.is_empty() {
             return this.inner.poll_read(cx, buf);
         }
-        let len = this.early.len().min(buf.remaining());
-        buf.put_slice(&this.early[..len]);
-        this.early.advance(len);
-        if this.early.is_empty() {
-            *this.early = Bytes::new(); // and lets go of the rest of the head
+        let len = this.read_ahead.len().min(buf.remaining());
+        buf.put_slice(&this.read_ahead[..len]);
+        this.read_ahead.advance(len);
+        if this.read_ahead.is_empty() {
+            *this.read_ahead = Bytes::new(); // and lets go of the rest of the head
         }
         Poll::Ready(Ok(()))
     }
@@ -105,6 +105,6 @@ impl<T: Write> Write for ProxyStream<T> {
 impl<T: Connection> Connection for ProxyStream<T> {
     fn connected(&self) -> Connected {
         let connected = self.inner.connected();
-        if self.forwards { connected.proxy(true) } else { connected }
+        if self.is_forwarding { connected.proxy(true) } else { connected }
     }
 }

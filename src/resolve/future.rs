@@ -7,39 +7,39 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::mark::Resolving;
+use super::resolve_span::ResolveSpan;
 
 pin_project! {
     /// Future of [`TraceResolve`](super::TraceResolve). Dropped before it is ready, resolving ended then.
-    pub struct ResponseFuture<F> {
+    pub struct TraceResolveFuture<F> {
         #[pin]
         inner: F,
-        resolving: Option<Resolving>,
+        span: Option<ResolveSpan>,
     }
 }
 
-impl<F> ResponseFuture<F> {
-    pub(super) const fn new(inner: F, resolving: Resolving) -> Self {
-        Self { inner, resolving: Some(resolving) }
+impl<F> TraceResolveFuture<F> {
+    pub(super) const fn new(inner: F, span: ResolveSpan) -> Self {
+        Self { inner, span: Some(span) }
     }
 }
 
-impl<F: Future> Future for ResponseFuture<F> {
+impl<F: Future> Future for TraceResolveFuture<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let output = match this.resolving {
-            Some(resolving) => ready!(resolving.dial().scope(|| this.inner.poll(cx))),
+        let output = match this.span {
+            Some(span) => ready!(span.dial().scope(|| this.inner.poll(cx))),
             None => ready!(this.inner.poll(cx)),
         };
-        *this.resolving = None;
+        *this.span = None;
         Poll::Ready(output)
     }
 }
 
-impl<F: fmt::Debug> fmt::Debug for ResponseFuture<F> {
+impl<F: fmt::Debug> fmt::Debug for TraceResolveFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("TraceResolveFuture").field("inner", &self.inner).finish_non_exhaustive()
     }
 }

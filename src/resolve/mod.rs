@@ -28,14 +28,14 @@
 
 mod future;
 mod layer;
-mod mark;
+mod resolve_span;
 mod service;
 mod stub;
 
 #[cfg(feature = "_bench")]
 pub(crate) use self::stub::bench;
 pub use self::{
-    future::ResponseFuture,
+    future::TraceResolveFuture,
     layer::TraceResolveLayer,
     service::TraceResolve,
     stub::{

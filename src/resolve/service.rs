@@ -2,7 +2,7 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::{ResponseFuture, mark::Resolving};
+use super::{TraceResolveFuture, resolve_span::ResolveSpan};
 use crate::sink::DialRef;
 
 /// A resolver whose lookups show in the dials that need them; see
@@ -42,14 +42,14 @@ where
 {
     type Response = R::Response;
     type Error = R::Error;
-    type Future = ResponseFuture<R::Future>;
+    type Future = TraceResolveFuture<R::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let resolving = Resolving::begin(DialRef::current());
-        ResponseFuture::new(self.inner.call(name), resolving)
+        let resolving = ResolveSpan::begin(DialRef::current());
+        TraceResolveFuture::new(self.inner.call(name), resolving)
     }
 }

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use nettrace::client::{Body, ClientError, ClientService, ResponseBody, ResponseFuture};
 use nettrace::connect::{
-    TcpConnecting, TcpConnector, TraceConnect, TraceConnectFuture, TraceConnectLayer, TracedIo,
+    TcpConnectFuture, TcpConnector, TraceConnect, TraceConnectFuture, TraceConnectLayer, TracedIo,
 };
 use nettrace::request::{TraceBody, TraceRequest, TraceRequestFuture, TraceRequestLayer, TraceResponseBody};
 use nettrace::{Client, ConnRef, RequestHandle, TraceSink};
@@ -48,7 +48,7 @@ fn wrappers_are_what_they_wrap() {
     assert_not_impl_any!(TraceConnectFuture<Local>: Send, Sync);
     assert_not_impl_any!(TraceConnectFuture<PhantomPinned>: Unpin);
     assert_impl_all!(TcpConnector: Send, Sync, Unpin, Clone);
-    assert_impl_all!(TcpConnecting: Send, Unpin);
+    assert_impl_all!(TcpConnectFuture: Send, Unpin);
 
     assert_impl_all!(TraceRequest<()>: Send, Sync, Unpin, Clone);
     assert_not_impl_any!(TraceRequest<Local>: Send, Sync);

@@ -20,7 +20,7 @@ pub(in crate::client) type Connector = TraceTls<ProxyConnector<TraceTls<TcpConne
 pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, mut place: Place) -> Result<Link, BoxError> {
     let _dial = place.dial();
     let mut connector = pool.connector.clone();
-    connector.get_mut().set_way(host.way.proxy().cloned(), matches!(host.way, Way::Tunnel(_)));
+    connector.get_mut().set_route(host.way.proxy().cloned(), matches!(host.way, Way::Tunnel(_)));
     poll_fn(|cx| connector.poll_ready(cx)).await?;
     let stream = connector.call(host.uri.clone()).await?;
     let connected = stream.connected();

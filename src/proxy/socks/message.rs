@@ -1,6 +1,6 @@
 //! The messages of SOCKS5.
 
-use crate::{error::ProxyErrorKind, proxy::establish::Host};
+use crate::{error::ProxyErrorKind, proxy::connect_via::Host};
 use std::net::IpAddr;
 
 const VERSION: u8 = 5;
@@ -15,10 +15,10 @@ const IPV6: u8 = 4;
 const SUCCEEDED: u8 = 0;
 
 /// What says that user name and password are right. What deviates in the second byte says that they are not.
-pub(super) const USER_PASS_DONE: [u8; 2] = [USER_PASS_VERSION, 0];
+pub(super) const USER_PASS_ACCEPTED: [u8; 2] = [USER_PASS_VERSION, 0];
 
 /// The fields of a reply that are always there, with the first byte of the address: VER, REP, RSV, ATYP.
-pub(super) const REPLY: usize = 5;
+pub(super) const REPLY_HEAD_LEN: usize = 5;
 
 /// The methods that there is something for, as the first message offers them.
 pub(super) fn greeting(with_login: bool) -> &'static [u8] {
@@ -27,18 +27,18 @@ pub(super) fn greeting(with_login: bool) -> &'static [u8] {
 
 /// The method that the proxy has chosen.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(super) enum AuthMethod {
     None,
     UserPass,
     Unacceptable,
 }
 
-impl Method {
+impl AuthMethod {
     pub(super) fn read([version, method]: [u8; 2]) -> Result<Self, ProxyErrorKind> {
         match (version, method) {
-            (VERSION, NO_AUTHENTICATION) => Ok(Method::None),
-            (VERSION, USER_PASS) => Ok(Method::UserPass),
-            (VERSION, NONE_ACCEPTABLE) => Ok(Method::Unacceptable),
+            (VERSION, NO_AUTHENTICATION) => Ok(AuthMethod::None),
+            (VERSION, USER_PASS) => Ok(AuthMethod::UserPass),
+            (VERSION, NONE_ACCEPTABLE) => Ok(AuthMethod::Unacceptable),
             (VERSION, _) => {
                 Err(ProxyErrorKind::SocksProtocol("it chose a method of authentication that was not offered"))
             }
@@ -79,7 +79,9 @@ pub(super) fn request(host: &Host, port: u16) -> Result<Vec<u8>, ProxyErrorKind>
 }
 
 /// How many bytes of the reply are still to come; an error where it says that there is no connection.
-pub(super) fn rest_of_reply([version, reply, _, kind, first]: [u8; REPLY]) -> Result<usize, ProxyErrorKind> {
+pub(super) fn reply_tail_len(
+    [version, reply, _, kind, first]: [u8; REPLY_HEAD_LEN],
+) -> Result<usize, ProxyErrorKind> {
     const PORT: usize = 2;
     if version != VERSION {
         return Err(ProxyErrorKind::SocksProtocol("its reply does not begin with the version 5"));
@@ -120,20 +122,20 @@ mod tests {
         assert_eq!(greeting(true), [5, 2, 0, 2]);
         assert_eq!(user_pass("joe", "").unwrap(), [&[1, 3][..], b"joe", &[0]].concat());
         assert!(user_pass("joe", &"x".repeat(256)).is_err());
-        assert_eq!(Method::read([5, 0]).unwrap(), Method::None);
-        assert_eq!(Method::read([5, 2]).unwrap(), Method::UserPass);
-        assert_eq!(Method::read([5, 255]).unwrap(), Method::Unacceptable);
-        assert!(matches!(Method::read([5, 1]), Err(ProxyErrorKind::SocksProtocol(_))));
-        assert!(matches!(Method::read(*b"HT"), Err(ProxyErrorKind::SocksProtocol(_))));
+        assert_eq!(AuthMethod::read([5, 0]).unwrap(), AuthMethod::None);
+        assert_eq!(AuthMethod::read([5, 2]).unwrap(), AuthMethod::UserPass);
+        assert_eq!(AuthMethod::read([5, 255]).unwrap(), AuthMethod::Unacceptable);
+        assert!(matches!(AuthMethod::read([5, 1]), Err(ProxyErrorKind::SocksProtocol(_))));
+        assert!(matches!(AuthMethod::read(*b"HT"), Err(ProxyErrorKind::SocksProtocol(_))));
     }
 
     #[test]
     fn replies() {
-        assert_eq!(rest_of_reply([5, 0, 0, 1, 9]).unwrap(), 5);
-        assert_eq!(rest_of_reply([5, 0, 0, 4, 9]).unwrap(), 17);
-        assert_eq!(rest_of_reply([5, 0, 0, 3, 9]).unwrap(), 11);
-        assert!(matches!(rest_of_reply([5, 5, 0, 1, 0]), Err(ProxyErrorKind::SocksReply(5))));
-        assert!(matches!(rest_of_reply([5, 0, 0, 2, 0]), Err(ProxyErrorKind::SocksProtocol(_))));
-        assert!(matches!(rest_of_reply(*b"HTTP/"), Err(ProxyErrorKind::SocksProtocol(_))));
+        assert_eq!(reply_tail_len([5, 0, 0, 1, 9]).unwrap(), 5);
+        assert_eq!(reply_tail_len([5, 0, 0, 4, 9]).unwrap(), 17);
+        assert_eq!(reply_tail_len([5, 0, 0, 3, 9]).unwrap(), 11);
+        assert!(matches!(reply_tail_len([5, 5, 0, 1, 0]), Err(ProxyErrorKind::SocksReply(5))));
+        assert!(matches!(reply_tail_len([5, 0, 0, 2, 0]), Err(ProxyErrorKind::SocksProtocol(_))));
+        assert!(matches!(reply_tail_len(*b"HTTP/"), Err(ProxyErrorKind::SocksProtocol(_))));
     }
 }

@@ -2,11 +2,11 @@
 
 mod message;
 
-use self::message::{Method, REPLY, USER_PASS_DONE};
+use self::message::{AuthMethod, REPLY_HEAD_LEN, USER_PASS_ACCEPTED};
 use super::{
     Proxy, ProxyStream,
-    establish::{Asked, Host, within},
-    layer::Shared,
+    connect_via::{Host, ProxyTarget, with_timeout},
+    layer::HandshakeConfig,
 };
 use crate::{
     error::{ProxyError, ProxyErrorKind, classify},
@@ -24,22 +24,22 @@ pub(super) async fn establish<IO>(
     io: IO,
     conn: Option<&ConnRef>,
     proxy: &Proxy,
-    asked: &Asked,
-    shared: &Shared,
+    target: &ProxyTarget,
+    config: &HandshakeConfig,
 ) -> Result<ProxyStream<IO>, ProxyError>
 where
     IO: Read + Write + Unpin,
 {
     let mut io = TokioIo::new(io);
-    let recorder = SocksRecorder::begin(conn, || target(asked));
-    match within(shared.handshake_timeout, handshake(&mut io, asked, proxy.login())).await {
+    let recorder = SocksRecorder::begin(conn, || target_text(target));
+    match with_timeout(config.timeout, handshake(&mut io, target, proxy.login())).await {
         Ok(()) => {
             recorder.established();
             // No more was read than the proxy's own words.
             Ok(ProxyStream::tunnel(io.into_inner(), Bytes::new()))
         }
         Err(kind) => {
-            let error = proxy.error(&asked.text, kind);
+            let error = proxy.error(&target.text, kind);
             recorder.failed(|| classify::failure_detail(&error));
             Err(error)
         }
@@ -47,24 +47,28 @@ where
 }
 
 /// As the proxy is told it.
-fn target(asked: &Asked) -> Text {
-    match &asked.host {
-        Host::Name(_) => asked.text.as_str().into(),
-        Host::Address(ip) => std::net::SocketAddr::new(*ip, asked.port).to_string().into(),
+fn target_text(target: &ProxyTarget) -> Text {
+    match &target.host {
+        Host::Name(_) => target.text.as_str().into(),
+        Host::Address(ip) => std::net::SocketAddr::new(*ip, target.port).to_string().into(),
     }
 }
 
-async fn handshake<IO>(io: &mut IO, asked: &Asked, login: Option<(&str, &str)>) -> Result<(), ProxyErrorKind>
+async fn handshake<IO>(
+    io: &mut IO,
+    target: &ProxyTarget,
+    login: Option<(&str, &str)>,
+) -> Result<(), ProxyErrorKind>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let request = message::request(&asked.host, asked.port)?;
+    let request = message::request(&target.host, target.port)?;
     send(io, message::greeting(login.is_some())).await?;
-    match (Method::read(receive(io).await?)?, login) {
-        (Method::None, _) => {}
-        (Method::UserPass, Some((user, password))) => {
+    match (AuthMethod::read(receive(io).await?)?, login) {
+        (AuthMethod::None, _) => {}
+        (AuthMethod::UserPass, Some((user, password))) => {
             send(io, &message::user_pass(user, password)?).await?;
-            if receive::<{ USER_PASS_DONE.len() }>(io).await?[1] != USER_PASS_DONE[1] {
+            if receive::<{ USER_PASS_ACCEPTED.len() }>(io).await?[1] != USER_PASS_ACCEPTED[1] {
                 return Err(ProxyErrorKind::SocksCredentials);
             }
         }
@@ -72,8 +76,8 @@ where
     }
     send(io, &request).await?;
     // The address that the proxy connects from, which follows, is of no interest.
-    let mut rest = vec![0; message::rest_of_reply(receive::<REPLY>(io).await?)?];
-    io.read_exact(&mut rest).await.map(drop).map_err(ended)
+    let mut rest = vec![0; message::reply_tail_len(receive::<REPLY_HEAD_LEN>(io).await?)?];
+    io.read_exact(&mut rest).await.map(drop).map_err(describe_eof)
 }
 
 async fn send<IO: AsyncWrite + Unpin>(io: &mut IO, message: &[u8]) -> Result<(), ProxyErrorKind> {
@@ -86,12 +90,12 @@ async fn send<IO: AsyncWrite + Unpin>(io: &mut IO, message: &[u8]) -> Result<(),
 
 async fn receive<const N: usize>(io: &mut (impl AsyncRead + Unpin)) -> Result<[u8; N], ProxyErrorKind> {
     let mut message = [0; N];
-    io.read_exact(&mut message).await.map_err(ended)?;
+    io.read_exact(&mut message).await.map_err(describe_eof)?;
     Ok(message)
 }
 
 /// In words that say whose end it was.
-fn ended(error: io::Error) -> ProxyErrorKind {
+fn describe_eof(error: io::Error) -> ProxyErrorKind {
     ProxyErrorKind::Io(match error.kind() {
         io::ErrorKind::UnexpectedEof => {
             io::Error::new(io::ErrorKind::UnexpectedEof, "the proxy closed the connection in the handshake")

@@ -2,7 +2,7 @@
 
 use super::{
     message::{Family, Query, Question, Reply},
-    trace,
+    to_record,
 };
 use crate::{
     bench_support::{address, exchange},
@@ -30,8 +30,8 @@ impl Exchange {
     pub fn record(&self, sink: &TraceSink) {
         let mut conn = sink.lookup().resolver_dial(address(53, 53)).udp(address(2, 40_000));
         let mut dns = conn.dns();
-        dns.query(|| trace::query(&self.query, &self.question));
-        dns.reply(|| "".into(), |answers, ignored| trace::reply(&self.reply, answers, ignored));
+        dns.query(|| to_record::query(&self.query, &self.question));
+        dns.reply(|| "".into(), |answers, ignored| to_record::reply(&self.reply, answers, ignored));
         exchange(&mut conn, self.query.wire.len(), self.reply.size);
         dns.done();
     }

@@ -10,19 +10,19 @@ use std::{
 };
 
 use super::{
-    Shared, StubResolver,
+    StubResolver, StubResolverInner,
     config::{Config, Overrides, absolute},
     hosts::Hosts,
-    reload::Reloading,
+    reloadable::Reloadable,
 };
 use crate::sink::TraceSink;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
 /// The UDP payload size that fits every path unfragmented (DNS flag day 2020).
-const DEFAULT_PAYLOAD: u16 = 1232;
+const DEFAULT_UDP_PAYLOAD_SIZE: u16 = 1232;
 /// The least that may be offered (RFC 6891 section 6.2.3).
-const MIN_PAYLOAD: u16 = 512;
+const MIN_UDP_PAYLOAD_SIZE: u16 = 512;
 
 /// Which addresses of a name are asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,13 +64,18 @@ pub struct StubResolverBuilder {
 pub(super) struct Options {
     pub(super) strategy: IpStrategy,
     pub(super) source_ip: Option<IpAddr>,
-    pub(super) payload: Option<u16>,
+    pub(super) udp_payload_size: Option<u16>,
     pub(super) skip: Option<SkipNameserver>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { strategy: IpStrategy::default(), source_ip: None, payload: Some(DEFAULT_PAYLOAD), skip: None }
+        Self {
+            strategy: IpStrategy::default(),
+            source_ip: None,
+            udp_payload_size: Some(DEFAULT_UDP_PAYLOAD_SIZE),
+            skip: None,
+        }
     }
 }
 
@@ -161,7 +166,7 @@ impl StubResolverBuilder {
     /// least 512. `None` sends queries without EDNS.
     #[must_use]
     pub fn edns_payload(mut self, bytes: impl Into<Option<u16>>) -> Self {
-        self.options.payload = bytes.into().map(|bytes| bytes.max(MIN_PAYLOAD));
+        self.options.udp_payload_size = bytes.into().map(|bytes| bytes.max(MIN_UDP_PAYLOAD_SIZE));
         self
     }
 
@@ -221,31 +226,31 @@ impl StubResolverBuilder {
             }
         }
         let overrides = self.overrides;
-        let parse = move |content: Option<&[u8]>| Config::parse(content).with(&overrides);
+        let parse = move |content: Option<&[u8]>| Config::parse(content).with_overrides(&overrides);
         let config = match self.resolv_conf {
             Some(path) => open(path, parse)?,
-            None => Reloading::fixed(parse(None)),
+            None => Reloadable::fixed(parse(None)),
         };
         let hosts = match self.hosts_file {
             Some(path) => open(path, Hosts::parse)?,
-            None => Reloading::fixed(Hosts::default()),
+            None => Reloadable::fixed(Hosts::default()),
         };
-        Ok(StubResolver::new(Shared::new(self.sink, config, hosts, self.options)))
+        Ok(StubResolver::new(StubResolverInner::new(self.sink, config, hosts, self.options)))
     }
 }
 
 /// The system's settings, where there is nobody to tell that a file cannot be read: it counts as missing then.
 pub(super) fn system_or_default(sink: &TraceSink) -> StubResolver {
-    let config = Reloading::open_or_missing(RESOLV_CONF.into(), Config::parse);
-    let hosts = Reloading::open_or_missing(HOSTS.into(), Hosts::parse);
-    StubResolver::new(Shared::new(sink.clone(), config, hosts, Options::default()))
+    let config = Reloadable::open_or_missing(RESOLV_CONF.into(), Config::parse);
+    let hosts = Reloadable::open_or_missing(HOSTS.into(), Hosts::parse);
+    StubResolver::new(StubResolverInner::new(sink.clone(), config, hosts, Options::default()))
 }
 
 fn open<T>(
     path: PathBuf,
     parse: impl Fn(Option<&[u8]>) -> T + Send + Sync + 'static,
-) -> Result<Reloading<T>, ResolverConfigError> {
-    Reloading::open(path.clone(), parse).map_err(|error| ResolverConfigError {
+) -> Result<Reloadable<T>, ResolverConfigError> {
+    Reloadable::open(path.clone(), parse).map_err(|error| ResolverConfigError {
         what: format!("cannot read {}", path.display()),
         source: Some(error),
     })

@@ -9,15 +9,15 @@ use std::{
 
 use resolv_conf::ScopedIp;
 
-const PORT: u16 = 53;
+const DNS_PORT: u16 = 53;
 /// The limits of the C library (MAXNS, RES_MAXNDOTS, RES_MAXRETRANS, RES_MAXRETRY).
-const MAX_NAMESERVERS: usize = 3;
-const MAX_NDOTS: u32 = 15;
-const MAX_TIMEOUT: u32 = 30;
-const MAX_ATTEMPTS: u32 = 5;
+const LIBC_MAX_NAMESERVERS: usize = 3;
+const LIBC_MAX_NDOTS: u32 = 15;
+const LIBC_MAX_TIMEOUT_SECS: u32 = 30;
+const LIBC_MAX_ATTEMPTS: u32 = 5;
 /// What a program may ask for: deadlines must not overflow, and a lookup must come to an end.
-const MOST_ATTEMPTS: u32 = 100;
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_ATTEMPTS: u32 = 100;
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
@@ -57,11 +57,11 @@ impl Config {
             tracing::debug!(target: "nettrace", %error, "resolv.conf: passed over");
         }
         let mut nameservers: Vec<_> =
-            parsed.nameservers.iter().take(MAX_NAMESERVERS).map(nameserver).collect();
+            parsed.nameservers.iter().take(LIBC_MAX_NAMESERVERS).map(nameserver).collect();
         if nameservers.is_empty() {
             nameservers.extend([
-                SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)),
-                SocketAddr::from((Ipv6Addr::LOCALHOST, PORT)),
+                SocketAddr::from((Ipv4Addr::LOCALHOST, DNS_PORT)),
+                SocketAddr::from((Ipv6Addr::LOCALHOST, DNS_PORT)),
             ]);
         }
         let mut search: Vec<_> =
@@ -72,9 +72,9 @@ impl Config {
         Self {
             nameservers,
             search,
-            ndots: parsed.ndots.min(MAX_NDOTS) as usize,
-            attempts: parsed.attempts.clamp(1, MAX_ATTEMPTS),
-            timeout: Duration::from_secs(parsed.timeout.clamp(1, MAX_TIMEOUT).into()),
+            ndots: parsed.ndots.min(LIBC_MAX_NDOTS) as usize,
+            attempts: parsed.attempts.clamp(1, LIBC_MAX_ATTEMPTS),
+            timeout: Duration::from_secs(parsed.timeout.clamp(1, LIBC_MAX_TIMEOUT_SECS).into()),
             rotate: parsed.rotate,
             use_vc: parsed.use_vc,
             single_request: parsed.single_request || parsed.single_request_reopen,
@@ -83,14 +83,14 @@ impl Config {
         }
     }
 
-    pub(super) fn with(self, overrides: &Overrides) -> Self {
+    pub(super) fn with_overrides(self, overrides: &Overrides) -> Self {
         let own = overrides.clone();
         Self {
             nameservers: own.nameservers.unwrap_or(self.nameservers),
             search: own.search.unwrap_or(self.search),
             ndots: own.ndots.unwrap_or(self.ndots),
-            attempts: own.attempts.unwrap_or(self.attempts).clamp(1, MOST_ATTEMPTS),
-            timeout: own.timeout.unwrap_or(self.timeout).min(LONGEST_TIMEOUT),
+            attempts: own.attempts.unwrap_or(self.attempts).clamp(1, MAX_ATTEMPTS),
+            timeout: own.timeout.unwrap_or(self.timeout).min(MAX_TIMEOUT),
             rotate: own.rotate.unwrap_or(self.rotate),
             use_vc: own.use_vc.unwrap_or(self.use_vc),
             single_request: own.single_request.unwrap_or(self.single_request),
@@ -102,16 +102,16 @@ impl Config {
 
 /// `name` with its final dot; `None` when it is no domain name or the root, which adds nothing.
 pub(super) fn absolute(name: &str) -> Option<String> {
-    let valid = name != "." && super::names::check(name).is_ok();
+    let valid = name != "." && super::host_name::validate(name).is_ok();
     valid.then(|| if name.ends_with('.') { name.to_owned() } else { format!("{name}.") })
 }
 
 fn nameserver(address: &ScopedIp) -> SocketAddr {
     match address {
         ScopedIp::V6(address, Some(scope)) => {
-            SocketAddrV6::new(*address, PORT, 0, scope.parse().unwrap_or(0)).into()
+            SocketAddrV6::new(*address, DNS_PORT, 0, scope.parse().unwrap_or(0)).into()
         }
-        address => SocketAddr::new(IpAddr::from(address), PORT),
+        address => SocketAddr::new(IpAddr::from(address), DNS_PORT),
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
             ndots: Some(4),
             ..Overrides::default()
         };
-        let config = parse("nameserver 10.9.9.9\nsearch example\noptions rotate").with(&own);
+        let config = parse("nameserver 10.9.9.9\nsearch example\noptions rotate").with_overrides(&own);
         assert_eq!(config.nameservers.len(), 5);
         assert_eq!((config.attempts, config.ndots), (1, 4));
         assert!(config.rotate);

@@ -14,12 +14,12 @@ use tokio::{
 };
 
 use super::{
-    message::{Query, Question, Reply, TRUNCATED},
-    policy::{Ask, Transport, Verdict, judge},
-    trace,
+    message::{Query, Question, Reply, TC_BIT},
+    policy::{QueryAttempt, Transport, Verdict, classify_reply},
+    to_record,
 };
 use crate::{
-    connect::Attempt,
+    connect::TcpAttempt,
     error::{FailureDetail, ResolveErrorKind as Kind},
     record::{EndReason, Failure},
     sink::{ConnRecorder, DialRef, DnsRecorder, ProbeEvent, ProbeSocket},
@@ -37,50 +37,51 @@ pub(super) struct Exchange {
     pub(super) timeout: Duration,
     pub(super) source_ip: Option<IpAddr>,
     /// The UDP payload size to offer, `None` without EDNS.
-    pub(super) payload: Option<u16>,
+    pub(super) udp_payload_size: Option<u16>,
     pub(super) trust_ad: bool,
 }
 
 impl Exchange {
     /// Asks `question` with a fresh ID and from a fresh port, and judges the reply.
-    pub(super) async fn run(&self, ask: Ask, question: &Question) -> Result<Verdict, Kind> {
-        let query = Query::new(question, self.payload.filter(|_| ask.edns), self.trust_ad)
+    pub(super) async fn run(&self, attempt: QueryAttempt, question: &Question) -> Result<Verdict, Kind> {
+        let query = Query::new(question, self.udp_payload_size.filter(|_| attempt.edns), self.trust_ad)
             .map_err(|error| Kind::Io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let talk = Talk { ask, question, query };
+        let context = QueryContext { attempt, question, query };
         let deadline = Instant::now() + self.timeout;
-        match ask.transport {
-            Transport::Udp => self.over_udp(&talk, deadline).await,
-            Transport::Tcp => self.over_tcp(&talk, deadline).await,
+        match attempt.transport {
+            Transport::Udp => self.over_udp(&context, deadline).await,
+            Transport::Tcp => self.over_tcp(&context, deadline).await,
         }
     }
 
-    async fn over_udp(&self, talk: &Talk<'_>, deadline: Instant) -> Result<Verdict, Kind> {
-        let dial = self.dial.resolver_dial(talk.ask.server);
-        let (socket, local) = match self.connect_udp(talk.ask.server) {
+    async fn over_udp(&self, context: &QueryContext<'_>, deadline: Instant) -> Result<Verdict, Kind> {
+        let dial = self.dial.resolver_dial(context.attempt.server);
+        let (socket, local) = match self.connect_udp(context.attempt.server) {
             Ok(connected) => connected,
             Err(error) => {
                 dial.failed(&error);
                 return Err(Kind::Io(error));
             }
         };
-        let mut link = Link::new(socket, dial.udp(local));
-        link.conn.show(ProbeEvent::Connected, fd(&link.socket));
+        let mut conn = NameserverConn::new(socket, dial.udp(local));
+        conn.recorder.show(ProbeEvent::Connected, probe_socket(&conn.socket));
         let mut ignored = None;
-        let outcome = match timeout_at(deadline, link.datagrams(talk, self.payload, &mut ignored)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Kind::Timeout { ignored }),
-        };
-        link.finish(&outcome);
+        let outcome =
+            match timeout_at(deadline, conn.datagrams(context, self.udp_payload_size, &mut ignored)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Kind::Timeout { ignored }),
+            };
+        conn.finish(&outcome);
         outcome
     }
 
-    async fn over_tcp(&self, talk: &Talk<'_>, deadline: Instant) -> Result<Verdict, Kind> {
-        let mut link = self.connect_tcp(talk.ask.server, deadline).await?;
-        let outcome = match timeout_at(deadline, link.frames(talk)).await {
+    async fn over_tcp(&self, context: &QueryContext<'_>, deadline: Instant) -> Result<Verdict, Kind> {
+        let mut conn = self.connect_tcp(context.attempt.server, deadline).await?;
+        let outcome = match timeout_at(deadline, conn.frames(context)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Kind::Timeout { ignored: None }),
         };
-        link.finish(&outcome);
+        conn.finish(&outcome);
         outcome
     }
 
@@ -96,10 +97,15 @@ impl Exchange {
         Ok((socket, local))
     }
 
-    async fn connect_tcp(&self, server: SocketAddr, deadline: Instant) -> Result<Link<TcpStream>, Kind> {
+    async fn connect_tcp(
+        &self,
+        server: SocketAddr,
+        deadline: Instant,
+    ) -> Result<NameserverConn<TcpStream>, Kind> {
         let dial = self.dial.resolver_dial(server);
         let timeout = Box::pin(sleep_until(deadline));
-        let attempt = Attempt::begin(server, dial.tcp(), Some(timeout), |socket| self.bind(socket, server));
+        let attempt =
+            TcpAttempt::start(server, dial.tcp(), Some(timeout), |socket| self.bind(socket, server));
         let connected = match attempt {
             Ok(attempt) => attempt.await,
             Err(failed) => Err(failed),
@@ -107,7 +113,7 @@ impl Exchange {
         match connected {
             Ok((stream, conn)) => {
                 dial.connected(&conn);
-                Ok(Link::new(stream, conn))
+                Ok(NameserverConn::new(stream, conn))
             }
             Err(failed) if failed.timed_out => {
                 dial.timed_out();
@@ -131,50 +137,51 @@ impl Exchange {
     }
 }
 
-struct Talk<'a> {
-    ask: Ask,
+struct QueryContext<'a> {
+    attempt: QueryAttempt,
     question: &'a Question,
     query: Query,
 }
 
-impl Talk<'_> {
+impl QueryContext<'_> {
     /// Takes a message that came; an error says why it is not used.
-    fn take(&self, message: &[u8], dns: &mut DnsRecorder) -> Result<Verdict, String> {
+    fn on_message(&self, message: &[u8], dns: &mut DnsRecorder) -> Result<Verdict, String> {
         let reply = Reply::decode(message);
         let taken = match reply.mismatch(&self.query, self.question) {
             Some(why) => Err(why),
-            None => Ok(judge(&reply, self.question, self.ask)),
+            None => Ok(classify_reply(&reply, self.question, self.attempt)),
         };
         let ignored = || match &taken {
             Err(why) => why.clone().into(),
             Ok(Verdict::Truncated) => "truncated".into(),
             Ok(_) => "".into(),
         };
-        dns.reply(ignored, |answers, ignored| trace::reply(&reply, answers, ignored));
+        dns.reply(ignored, |answers, ignored| to_record::reply(&reply, answers, ignored));
         taken
     }
 }
 
 /// A socket with its recorders, closed in this order.
-struct Link<S: Lend> {
+struct NameserverConn<S: AsProbeSocket> {
     dns: DnsRecorder,
     socket: S,
-    conn: ConnRecorder,
+    recorder: ConnRecorder,
     finished: bool,
 }
 
-impl<S: Lend> Link<S> {
-    fn new(socket: S, conn: ConnRecorder) -> Self {
-        Self { dns: conn.dns(), socket, conn, finished: false }
+impl<S: AsProbeSocket> NameserverConn<S> {
+    fn new(socket: S, recorder: ConnRecorder) -> Self {
+        Self { dns: recorder.dns(), socket, recorder, finished: false }
     }
 
     /// Says how it went and closes.
     fn finish(mut self, outcome: &Result<Verdict, Kind>) {
         self.finished = true;
         if let Err(Kind::Timeout { .. }) = outcome {
-            self.conn.will_end(EndReason::Timeout, Some((Failure::GenericTimeoutError, "no reply in time")));
+            self.recorder
+                .will_end(EndReason::Timeout, Some((Failure::GenericTimeoutError, "no reply in time")));
         }
-        let of_verdict = outcome.as_ref().ok().and_then(Verdict::fault);
+        let of_verdict = outcome.as_ref().ok().and_then(Verdict::error_kind);
         let mut dns = mem::replace(&mut self.dns, DnsRecorder::off());
         match of_verdict.as_ref().or(outcome.as_ref().err()) {
             None => dns.done(),
@@ -187,47 +194,48 @@ impl<S: Lend> Link<S> {
     }
 }
 
-impl<S: Lend> Drop for Link<S> {
+impl<S: AsProbeSocket> Drop for NameserverConn<S> {
     fn drop(&mut self) {
         if !self.finished {
             let fault = (Failure::Interrupted, "the lookup was given up");
-            self.conn.will_end(EndReason::Cancelled, Some(fault));
+            self.recorder.will_end(EndReason::Cancelled, Some(fault));
         }
-        self.conn.show(ProbeEvent::Closing, fd(&self.socket));
+        self.recorder.show(ProbeEvent::Closing, probe_socket(&self.socket));
     }
 }
 
-impl Link<UdpSocket> {
+impl NameserverConn<UdpSocket> {
     /// Sends the query and takes datagrams until one is the reply.
     async fn datagrams(
         &mut self,
-        talk: &Talk<'_>,
-        payload: Option<u16>,
+        context: &QueryContext<'_>,
+        udp_payload_size: Option<u16>,
         ignored: &mut Option<String>,
     ) -> Result<Verdict, Kind> {
-        let call = self.conn.start();
-        let sent = self.socket.send(&talk.query.wire).await;
-        self.conn.write(call, sent.as_ref().copied());
+        let call = self.recorder.start();
+        let sent = self.socket.send(&context.query.wire).await;
+        self.recorder.write(call, sent.as_ref().copied());
         sent.map_err(Kind::Io)?;
-        self.dns.query(|| trace::query(&talk.query, talk.question));
+        self.dns.query(|| to_record::query(&context.query, context.question));
 
-        let capacity = MIN_UDP_BUFFER.max(payload.map_or(0, |payload| usize::from(payload) + 1));
+        let capacity = MIN_UDP_BUFFER
+            .max(udp_payload_size.map_or(0, |udp_payload_size| usize::from(udp_payload_size) + 1));
         let mut buffer = Vec::with_capacity(capacity);
         loop {
             buffer.clear();
-            let call = self.conn.start();
+            let call = self.recorder.start();
             // An async `recv` wakes on ICMP errors, which polling does not.
             let received = self.socket.recv_buf(&mut buffer).await;
-            let first = self.conn.read(call, received.as_ref().copied());
+            let first = self.recorder.read(call, received.as_ref().copied());
             received.map_err(Kind::Io)?;
             if first {
-                self.conn.show(ProbeEvent::FirstByte, fd(&self.socket));
+                self.recorder.show(ProbeEvent::FirstByte, probe_socket(&self.socket));
             }
             if buffer.len() >= capacity {
                 // The kernel cuts off what does not fit: that is as if the server had said so.
-                buffer[2] |= TRUNCATED;
+                buffer[2] |= TC_BIT;
             }
-            match talk.take(&buffer, &mut self.dns) {
+            match context.on_message(&buffer, &mut self.dns) {
                 Ok(verdict) => return Ok(verdict),
                 Err(why) => *ignored = Some(why),
             }
@@ -235,15 +243,15 @@ impl Link<UdpSocket> {
     }
 }
 
-impl Link<TcpStream> {
+impl NameserverConn<TcpStream> {
     /// Sends the query and reads one reply, each after its length (RFC 1035 section 4.2.2).
-    async fn frames(&mut self, talk: &Talk<'_>) -> Result<Verdict, Kind> {
-        let mut frame = Vec::with_capacity(2 + talk.query.wire.len());
+    async fn frames(&mut self, context: &QueryContext<'_>) -> Result<Verdict, Kind> {
+        let mut frame = Vec::with_capacity(2 + context.query.wire.len());
         // A query has one name of at most 255 octets.
-        frame.extend((talk.query.wire.len() as u16).to_be_bytes());
-        frame.extend(&talk.query.wire);
+        frame.extend((context.query.wire.len() as u16).to_be_bytes());
+        frame.extend(&context.query.wire);
         self.write_all(&frame).await.map_err(Kind::Io)?;
-        self.dns.query(|| trace::query(&talk.query, talk.question));
+        self.dns.query(|| to_record::query(&context.query, context.question));
 
         let mut buffer = Vec::with_capacity(MIN_TCP_BUFFER);
         let message = loop {
@@ -253,14 +261,14 @@ impl Link<TcpStream> {
             self.read_some(&mut buffer).await.map_err(Kind::Io)?;
         };
         // Nobody but the server can have sent this, and it sends no other.
-        talk.take(message, &mut self.dns).map_err(Kind::BadReply)
+        context.on_message(message, &mut self.dns).map_err(Kind::BadReply)
     }
 
     async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let call = self.conn.start();
+            let call = self.recorder.start();
             let written = self.socket.write(bytes).await;
-            self.conn.write(call, written.as_ref().copied());
+            self.recorder.write(call, written.as_ref().copied());
             match written? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 n => bytes = &bytes[n..],
@@ -270,17 +278,17 @@ impl Link<TcpStream> {
     }
 
     async fn read_some(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
-        buffer.reserve(missing(buffer));
-        let call = self.conn.start();
+        buffer.reserve(bytes_missing(buffer));
+        let call = self.recorder.start();
         let read = self.socket.read_buf(buffer).await;
-        let first = self.conn.read(call, read.as_ref().copied());
+        let first = self.recorder.read(call, read.as_ref().copied());
         if read? == 0 {
-            self.conn.peer_closed();
+            self.recorder.peer_closed();
             let text = "the nameserver closed the connection before the end of its reply";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         if first {
-            self.conn.show(ProbeEvent::FirstByte, fd(&self.socket));
+            self.recorder.show(ProbeEvent::FirstByte, probe_socket(&self.socket));
         }
         Ok(())
     }
@@ -293,7 +301,7 @@ fn first_frame(stream: &[u8]) -> Option<&[u8]> {
 }
 
 /// How many bytes the first message needs at least until it is complete.
-fn missing(stream: &[u8]) -> usize {
+fn bytes_missing(stream: &[u8]) -> usize {
     let whole = match stream.first_chunk() {
         Some(len) => 2 + usize::from(u16::from_be_bytes(*len)),
         None => 2,
@@ -302,17 +310,17 @@ fn missing(stream: &[u8]) -> usize {
 }
 
 #[cfg(unix)]
-use std::os::fd::AsFd as Lend;
+use std::os::fd::AsFd as AsProbeSocket;
 #[cfg(windows)]
-use std::os::windows::io::AsSocket as Lend;
+use std::os::windows::io::AsSocket as AsProbeSocket;
 
 #[cfg(unix)]
-pub(super) fn fd(socket: &impl Lend) -> ProbeSocket<'_> {
+pub(super) fn probe_socket(socket: &impl AsProbeSocket) -> ProbeSocket<'_> {
     socket.as_fd()
 }
 
 #[cfg(windows)]
-pub(super) fn fd(socket: &impl Lend) -> ProbeSocket<'_> {
+pub(super) fn probe_socket(socket: &impl AsProbeSocket) -> ProbeSocket<'_> {
     socket.as_socket()
 }
 
@@ -327,7 +335,7 @@ mod tests {
             dial: DialRef::default(),
             timeout: Duration::ZERO,
             source_ip: Some(source),
-            payload: None,
+            udp_payload_size: None,
             trust_ad: false,
         };
         let towards = |server: &str| exchange.source_for(server.parse().unwrap());
@@ -342,10 +350,10 @@ mod tests {
         assert_eq!(first_frame(&stream), Some(&b"abc"[..]));
         for cut in 0..5 {
             assert_eq!(first_frame(&stream[..cut]), None, "{cut}");
-            assert!(missing(&stream[..cut]) >= 1);
+            assert!(bytes_missing(&stream[..cut]) >= 1);
         }
-        assert_eq!(missing(&[]), 2);
-        assert_eq!(missing(&[0xff, 0xff]), 0xffff);
+        assert_eq!(bytes_missing(&[]), 2);
+        assert_eq!(bytes_missing(&[0xff, 0xff]), 0xffff);
         assert_eq!(first_frame(&[0, 0]), Some(&b""[..]));
     }
 }

@@ -14,9 +14,9 @@ use super::{
     builder::SkipNameserver,
     config::Config,
     exchange::Exchange,
+    host_name,
     message::{Family, Question},
-    names,
-    policy::Course,
+    policy::QueryPlan,
 };
 use crate::error::{LookupError as Fault, ResolveErrorKind as Kind};
 
@@ -26,7 +26,7 @@ pub(super) struct Lookup<'a> {
     strategy: IpStrategy,
     skip: Option<&'a SkipNameserver>,
     /// The nameserver to begin with.
-    offset: usize,
+    first_server: usize,
     exchange: Exchange,
     /// Each nameserver once.
     skipped: Mutex<Vec<(SocketAddr, String)>>,
@@ -39,14 +39,14 @@ impl<'a> Lookup<'a> {
         config: &'a Config,
         strategy: IpStrategy,
         skip: Option<&'a SkipNameserver>,
-        offset: usize,
+        first_server: usize,
         exchange: Exchange,
     ) -> Self {
         let strategy = match strategy {
             IpStrategy::Both if config.no_aaaa => IpStrategy::Ipv4Only,
             strategy => strategy,
         };
-        Self { config, strategy, skip, offset, exchange, skipped: Mutex::default() }
+        Self { config, strategy, skip, first_server, exchange, skipped: Mutex::default() }
     }
 
     /// The addresses of the first name of the search list that has any, in the servers' order.
@@ -57,7 +57,7 @@ impl<'a> Lookup<'a> {
         }
         let mut last = without(Kind::Withheld);
         let mut of_host_itself = None;
-        for name in names::candidates(host, &self.config.search, self.config.ndots) {
+        for name in host_name::candidates(host, &self.config.search, self.config.ndots) {
             match self.name(&name).await {
                 Ok(addresses) => return Ok(addresses),
                 Err(fault) if matches!(fault.kind, Kind::Skipped(_)) => return Err(fault),
@@ -71,26 +71,27 @@ impl<'a> Lookup<'a> {
     async fn name(&self, name: &str) -> Outcome {
         let name = Name::from_ascii(name)
             .map_err(|_| Fault { kind: Kind::InvalidName("the name cannot be encoded"), nameserver: None })?;
-        let ask = |family| self.question(Question { name: name.clone(), family });
+        let query = |family| self.question(Question { name: name.clone(), family });
         let (v4, v6) = match self.strategy {
-            IpStrategy::Ipv4Only => return ask(Family::V4).await,
-            IpStrategy::Ipv6Only => return ask(Family::V6).await,
+            IpStrategy::Ipv4Only => return query(Family::V4).await,
+            IpStrategy::Ipv6Only => return query(Family::V6).await,
             IpStrategy::Both if self.config.single_request => {
-                let v4 = ask(Family::V4).await;
-                (v4, ask(Family::V6).await)
+                let v4 = query(Family::V4).await;
+                (v4, query(Family::V6).await)
             }
-            IpStrategy::Both => join(ask(Family::V4), ask(Family::V6)).await,
+            IpStrategy::Both => join(query(Family::V4), query(Family::V6)).await,
         };
         both(v4, v6)
     }
 
     async fn question(&self, question: Question) -> Outcome {
-        let mut course = Course::new(self.config, self.offset, self.exchange.payload.is_some());
-        while let Some(ask) = course.next(|server| self.skips(server)) {
-            let outcome = self.exchange.run(ask, &question).await;
-            course.took(ask, outcome);
+        let mut plan =
+            QueryPlan::new(self.config, self.first_server, self.exchange.udp_payload_size.is_some());
+        while let Some(attempt) = plan.next(|server| self.skips(server)) {
+            let outcome = self.exchange.run(attempt, &question).await;
+            plan.on_outcome(attempt, outcome);
         }
-        course.finish().unwrap_or_else(|| {
+        plan.finish().unwrap_or_else(|| {
             let skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner).clone();
             Err(Fault { kind: Kind::Skipped(skipped), nameserver: None })
         })

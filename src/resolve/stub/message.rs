@@ -19,9 +19,9 @@ use super::{
 };
 use crate::error::rcode;
 
-const HEADER: usize = 12;
+const HEADER_BYTES: usize = 12;
 /// The bit TC, in the third byte of a message.
-pub(super) const TRUNCATED: u8 = 0x02;
+pub(super) const TC_BIT: u8 = 0x02;
 
 /// Which addresses of a name are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Query {
     ///
     /// # Errors
     ///
-    /// None is known for a name that `names::check` took.
+    /// None is known for a name that `host_name::validate` took.
     pub(super) fn new(question: &Question, edns: Option<u16>, trust_ad: bool) -> Result<Self, ProtoError> {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
@@ -153,7 +153,7 @@ impl<'a> Reply<'a> {
 
     /// Returns `false` if the message ended before it gave a response code.
     pub(super) fn has_header(&self) -> bool {
-        self.size >= HEADER
+        self.size >= HEADER_BYTES
     }
 
     /// The addresses for `question`: those of its name or of what its CNAMEs lead to.
@@ -187,22 +187,22 @@ impl<'a> Reply<'a> {
             Value::Address(address) => Some(address),
             _ => None,
         });
-        each_once(addresses)
+        deduplicated(addresses)
     }
 
     fn decode_sections(&mut self, bytes: &'a [u8]) -> Result<(), String> {
-        let Some(header) = bytes.first_chunk::<HEADER>() else {
+        let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(format!("{} bytes are less than a header", bytes.len()));
         };
         let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         self.is_response = header[2] & 0x80 != 0;
         self.authoritative = header[2] & 0x04 != 0;
-        self.truncated = header[2] & TRUNCATED != 0;
+        self.truncated = header[2] & TC_BIT != 0;
         self.recursion_available = header[3] & 0x80 != 0;
         self.rcode = u16::from(header[3] & 0x0f);
         self.question_count = count(4);
 
-        let reader = &mut Reader::new(bytes, HEADER);
+        let reader = &mut Reader::new(bytes, HEADER_BYTES);
         for _ in 0..self.question_count {
             let question = read_question(reader).map_err(|error| format!("question: {error}"))?;
             self.question.get_or_insert(question);
@@ -235,7 +235,7 @@ fn read_question<'a>(reader: &mut Reader<'a>) -> Result<(WireName<'a>, u16, u16)
 }
 
 /// Leaves out what came before. As a rule there are few.
-fn each_once(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+fn deduplicated(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
     const SCANNED: usize = 16;
 
     let (mut list, mut known) = (Vec::new(), HashSet::new());
@@ -261,9 +261,9 @@ mod tests {
     use crate::{
         record::{DnsRCode, DnsReplyMsg},
         resolve::stub::{
-            policy::{Ask, Transport, judge},
+            policy::{QueryAttempt, Transport, classify_reply},
             rr::{MX, PTR},
-            trace,
+            to_record,
         },
         sink::TraceSink,
     };
@@ -309,7 +309,7 @@ mod tests {
     fn queries_are_as_small_as_gos() {
         let question = question("cname.test.");
         let query = Query::new(&question, Some(1232), false).unwrap();
-        let shown = trace::query(&query, &question);
+        let shown = to_record::query(&query, &question);
         assert_eq!((shown.size, shown.udp_payload_size), (39, 1232));
         assert_eq!((shown.id, shown.name.as_str()), (query.id, "cname.test."));
         let sent = Message::from_vec(&query.wire).unwrap();
@@ -422,7 +422,7 @@ mod tests {
         let (sink, nameserver) = (TraceSink::new(), ([192, 0, 2, 1], 53).into());
         let conn = sink.lookup().resolver_dial(nameserver).udp(nameserver);
         let mut dns = conn.dns();
-        dns.reply(|| "".into(), |answers, ignored| trace::reply(reply, answers, ignored));
+        dns.reply(|| "".into(), |answers, ignored| to_record::reply(reply, answers, ignored));
         let mut trace = sink.snapshot("reply");
         trace.dns_queries.iter_mut().next().unwrap().dns_reply_msgs.remove(0)
     }
@@ -492,8 +492,8 @@ mod tests {
             let _ = reply.mismatch(&query, &question);
             let _ = recorded(&reply);
             let transport = if tcp { Transport::Tcp } else { Transport::Udp };
-            let ask = Ask { server: ([127, 0, 0, 1], 53).into(), transport, edns: true };
-            let _ = judge(&reply, &question, ask);
+            let attempt = QueryAttempt { server: ([127, 0, 0, 1], 53).into(), transport, edns: true };
+            let _ = classify_reply(&reply, &question, attempt);
         }
 
         #[test]

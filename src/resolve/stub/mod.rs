@@ -5,15 +5,15 @@ pub(crate) mod bench;
 mod builder;
 mod config;
 mod exchange;
+mod host_name;
 mod hosts;
 mod lookup;
 mod message;
-mod names;
 mod policy;
-mod reload;
+mod reloadable;
+mod rfc6724;
 mod rr;
-mod sort;
-mod trace;
+mod to_record;
 mod wire;
 
 use std::{
@@ -34,9 +34,10 @@ use tower_service::Service;
 
 pub use self::builder::{IpStrategy, ResolverConfigError, StubResolverBuilder};
 use self::{
-    builder::Options, config::Config, exchange::Exchange, hosts::Hosts, lookup::Lookup, reload::Reloading,
+    builder::Options, config::Config, exchange::Exchange, hosts::Hosts, lookup::Lookup,
+    reloadable::Reloadable,
 };
-use super::mark::Resolving;
+use super::resolve_span::ResolveSpan;
 pub use crate::error::ResolveError;
 use crate::{
     error::{LookupError as Fault, NoRuntime, ResolveErrorKind as Kind},
@@ -64,7 +65,7 @@ use crate::{
 /// Lookups in the poll of a dial belong to that dial in the trace; others stand for themselves.
 #[derive(Clone, Debug)]
 pub struct StubResolver {
-    shared: Arc<Shared>,
+    inner: Arc<StubResolverInner>,
 }
 
 impl StubResolver {
@@ -87,8 +88,8 @@ impl StubResolver {
         StubResolverBuilder::new(sink)
     }
 
-    fn new(shared: Shared) -> Self {
-        Self { shared: Arc::new(shared) }
+    fn new(inner: StubResolverInner) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     /// The addresses of `host`, the best to try first; at least one.
@@ -99,7 +100,7 @@ impl StubResolver {
     ///
     /// When there is no such name, it has no address, is no valid name, or no nameserver could tell.
     pub async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        self.shared.lookup(host, self.shared.sink.lookup()).await
+        self.inner.lookup(host, self.inner.sink.lookup()).await
     }
 }
 
@@ -114,9 +115,9 @@ impl Service<Name> for StubResolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         // Whoever polls the future: it belongs to the dial that called.
-        let (shared, dial) = (self.shared.clone(), self.shared.sink.lookup());
+        let (inner, dial) = (self.inner.clone(), self.inner.sink.lookup());
         LookupFuture(Box::pin(async move {
-            let addresses = shared.lookup(name.as_str(), dial).await?;
+            let addresses = inner.lookup(name.as_str(), dial).await?;
             Ok(Addresses(addresses.into_iter()))
         }))
     }
@@ -160,57 +161,60 @@ impl ExactSizeIterator for Addresses {}
 
 /// What all clones of a resolver have in common.
 #[derive(Debug)]
-struct Shared {
+struct StubResolverInner {
     sink: TraceSink,
-    config: Reloading<Config>,
-    hosts: Reloading<Hosts>,
+    config: Reloadable<Config>,
+    hosts: Reloadable<Hosts>,
     options: Options,
     /// Lookups begun, for the option rotate.
-    turn: AtomicUsize,
+    lookups_begun: AtomicUsize,
 }
 
-impl Shared {
-    fn new(sink: TraceSink, config: Reloading<Config>, hosts: Reloading<Hosts>, options: Options) -> Self {
-        Self { sink, config, hosts, options, turn: AtomicUsize::new(0) }
+impl StubResolverInner {
+    fn new(sink: TraceSink, config: Reloadable<Config>, hosts: Reloadable<Hosts>, options: Options) -> Self {
+        Self { sink, config, hosts, options, lookups_begun: AtomicUsize::new(0) }
     }
 
     async fn lookup(&self, host: &str, dial: DialRef) -> Result<Vec<IpAddr>, ResolveError> {
-        if let Some(address) = names::literal(host) {
+        if let Some(address) = host_name::parse_literal(host) {
             return Ok(vec![address]);
         }
-        let resolving = Resolving::begin(dial);
-        let mut addresses = match self.known(host) {
+        let resolving = ResolveSpan::begin(dial);
+        let mut addresses = match self.local_addresses(host) {
             Some(addresses) => addresses,
-            None => self.ask(host, resolving.dial()).await.map_err(|fault| ResolveError::new(host, fault))?,
+            None => self
+                .query_nameservers(host, resolving.dial())
+                .await
+                .map_err(|fault| ResolveError::new(host, fault))?,
         };
-        sort::sort(&mut addresses);
+        rfc6724::sort(&mut addresses);
         Ok(addresses)
     }
 
     /// What need not be asked for.
-    fn known(&self, host: &str) -> Option<Vec<IpAddr>> {
+    fn local_addresses(&self, host: &str) -> Option<Vec<IpAddr>> {
         let wanted = |address: &IpAddr| self.options.strategy.wants(address);
         let in_file: Vec<_> = self.hosts.get().addresses(host).iter().copied().filter(wanted).collect();
         if !in_file.is_empty() {
             return Some(in_file);
         }
         let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        names::is_localhost(host).then(|| loopback.into_iter().filter(wanted).collect())
+        host_name::is_localhost(host).then(|| loopback.into_iter().filter(wanted).collect())
     }
 
-    async fn ask(&self, host: &str, dial: &DialRef) -> Result<Vec<IpAddr>, Fault> {
-        names::check(host).map_err(|why| Fault { kind: Kind::InvalidName(why), nameserver: None })?;
+    async fn query_nameservers(&self, host: &str, dial: &DialRef) -> Result<Vec<IpAddr>, Fault> {
+        host_name::validate(host).map_err(|why| Fault { kind: Kind::InvalidName(why), nameserver: None })?;
         NoRuntime::check().map_err(|error| Fault { kind: Kind::NoRuntime(error), nameserver: None })?;
         let config = self.config.get();
-        let offset = if config.rotate { self.turn.fetch_add(1, Relaxed) } else { 0 };
+        let first_server = if config.rotate { self.lookups_begun.fetch_add(1, Relaxed) } else { 0 };
         let exchange = Exchange {
             dial: dial.clone(),
             timeout: config.timeout,
             source_ip: self.options.source_ip,
-            payload: self.options.payload,
+            udp_payload_size: self.options.udp_payload_size,
             trust_ad: config.trust_ad,
         };
         let Options { strategy, skip, .. } = &self.options;
-        Lookup::new(&config, *strategy, skip.as_ref(), offset, exchange).host(host).await
+        Lookup::new(&config, *strategy, skip.as_ref(), first_server, exchange).host(host).await
     }
 }

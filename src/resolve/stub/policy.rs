@@ -17,7 +17,7 @@ pub(super) enum Transport {
 
 /// One exchange with one nameserver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ask {
+pub(super) struct QueryAttempt {
     pub(super) server: SocketAddr,
     pub(super) transport: Transport,
     pub(super) edns: bool,
@@ -43,7 +43,7 @@ pub(super) enum Verdict {
 
 impl Verdict {
     /// What was wrong, if this was to be the last word.
-    pub(super) fn fault(&self) -> Option<Kind> {
+    pub(super) fn error_kind(&self) -> Option<Kind> {
         match self {
             Self::Addresses(_) | Self::Truncated => None,
             Self::NoSuchHost => Some(Kind::NoSuchHost),
@@ -55,15 +55,15 @@ impl Verdict {
 }
 
 /// Judges a reply that matches its query.
-pub(super) fn judge(reply: &Reply, question: &Question, ask: Ask) -> Verdict {
+pub(super) fn classify_reply(reply: &Reply, question: &Question, attempt: QueryAttempt) -> Verdict {
     // What is cut off even over TCP is used as it is.
-    if reply.truncated && ask.transport == Transport::Udp {
+    if reply.truncated && attempt.transport == Transport::Udp {
         return Verdict::Truncated;
     }
     match reply.rcode {
         rcode::NO_ERROR => {}
         rcode::NAME_ERROR => return Verdict::NoSuchHost,
-        code @ (rcode::FORMAT_ERROR | rcode::NOT_IMPLEMENTED) if ask.edns => {
+        code @ (rcode::FORMAT_ERROR | rcode::NOT_IMPLEMENTED) if attempt.edns => {
             return Verdict::EdnsRefused(code);
         }
         code => return Verdict::ServerError(code),
@@ -81,7 +81,7 @@ pub(super) fn judge(reply: &Reply, question: &Question, ask: Ask) -> Verdict {
 
 /// The exchanges for one question: attempt by attempt, server by server, until one answer is final.
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct QueryPlan {
     servers: Vec<SocketAddr>,
     use_vc: bool,
     edns: bool,
@@ -91,16 +91,16 @@ pub(super) struct Course {
     /// A server was asked in this attempt, so another attempt has a point.
     asked: bool,
     /// The same server once more, by other means.
-    again: Option<Ask>,
+    retry: Option<QueryAttempt>,
     result: Option<Result<Vec<IpAddr>, Fault>>,
 }
 
-impl Course {
-    /// `offset` is the server to begin with (option rotate); `edns` says whether queries have an OPT record.
-    pub(super) fn new(config: &Config, offset: usize, edns: bool) -> Self {
+impl QueryPlan {
+    /// `first_server` is the server to begin with (option rotate); `edns` says whether queries have an OPT record.
+    pub(super) fn new(config: &Config, first_server: usize, edns: bool) -> Self {
         let mut servers = config.nameservers.clone();
         let len = servers.len().max(1);
-        servers.rotate_left(offset % len);
+        servers.rotate_left(first_server % len);
         Self {
             servers,
             use_vc: config.use_vc,
@@ -108,16 +108,16 @@ impl Course {
             attempts_left: config.attempts,
             next: 0,
             asked: false,
-            again: None,
+            retry: None,
             result: None,
         }
     }
 
     /// The exchange to do now, `None` when there is nothing more to do. `skip` is asked about each
     /// server right before its turn.
-    pub(super) fn next(&mut self, mut skip: impl FnMut(SocketAddr) -> bool) -> Option<Ask> {
-        if let Some(ask) = self.again.take() {
-            return Some(ask);
+    pub(super) fn next(&mut self, mut skip: impl FnMut(SocketAddr) -> bool) -> Option<QueryAttempt> {
+        if let Some(attempt) = self.retry.take() {
+            return Some(attempt);
         }
         while self.attempts_left > 0 {
             while let Some(&server) = self.servers.get(self.next) {
@@ -125,7 +125,7 @@ impl Course {
                 if !skip(server) {
                     self.asked = true;
                     let transport = if self.use_vc { Transport::Tcp } else { Transport::Udp };
-                    return Some(Ask { server, transport, edns: self.edns });
+                    return Some(QueryAttempt { server, transport, edns: self.edns });
                 }
             }
             self.attempts_left = if self.asked { self.attempts_left - 1 } else { 0 };
@@ -135,16 +135,16 @@ impl Course {
         None
     }
 
-    /// Takes what came of `ask`.
-    pub(super) fn took(&mut self, ask: Ask, outcome: Result<Verdict, Kind>) {
-        let fault = |kind| Err(Fault { kind, nameserver: Some(ask.server) });
+    /// Takes what came of `attempt`.
+    pub(super) fn on_outcome(&mut self, attempt: QueryAttempt, outcome: Result<Verdict, Kind>) {
+        let fault = |kind| Err(Fault { kind, nameserver: Some(attempt.server) });
         let (result, is_final) = match outcome {
             Ok(Verdict::Truncated) => {
-                self.again = Some(Ask { transport: Transport::Tcp, ..ask });
+                self.retry = Some(QueryAttempt { transport: Transport::Tcp, ..attempt });
                 return;
             }
             Ok(Verdict::EdnsRefused(_)) => {
-                self.again = Some(Ask { edns: false, ..ask });
+                self.retry = Some(QueryAttempt { edns: false, ..attempt });
                 return;
             }
             Ok(Verdict::Addresses(addresses)) => (Ok(addresses), true),
@@ -179,12 +179,12 @@ mod tests {
         config
     }
 
-    fn course() -> Course {
-        Course::new(&config(), 0, true)
+    fn plan() -> QueryPlan {
+        QueryPlan::new(&config(), 0, true)
     }
 
-    fn udp(server: SocketAddr) -> Ask {
-        Ask { server, transport: Transport::Udp, edns: true }
+    fn udp(server: SocketAddr) -> QueryAttempt {
+        QueryAttempt { server, transport: Transport::Udp, edns: true }
     }
 
     fn timeout() -> Result<Verdict, Kind> {
@@ -196,24 +196,27 @@ mod tests {
     }
 
     /// Feeds outcomes in turn and gives back what was asked.
-    fn run(course: &mut Course, outcomes: impl IntoIterator<Item = Result<Verdict, Kind>>) -> Vec<Ask> {
+    fn run(
+        plan: &mut QueryPlan,
+        outcomes: impl IntoIterator<Item = Result<Verdict, Kind>>,
+    ) -> Vec<QueryAttempt> {
         let mut asked = Vec::new();
         for outcome in outcomes {
-            let ask = course.next(|_| false).expect("more to ask");
-            asked.push(ask);
-            course.took(ask, outcome);
+            let attempt = plan.next(|_| false).expect("more to ask");
+            asked.push(attempt);
+            plan.on_outcome(attempt, outcome);
         }
         asked
     }
 
     #[test]
     fn attempt_by_attempt_and_server_by_server() {
-        let mut course = course();
+        let mut plan = plan();
         let asked =
-            run(&mut course, [timeout(), Ok(Verdict::ServerError(2)), Ok(Verdict::LameReferral), timeout()]);
+            run(&mut plan, [timeout(), Ok(Verdict::ServerError(2)), Ok(Verdict::LameReferral), timeout()]);
         assert_eq!(asked, [udp(ONE), udp(TWO), udp(ONE), udp(TWO)]);
-        assert_eq!(course.next(|_| false), None);
-        let fault = course.finish().unwrap().unwrap_err();
+        assert_eq!(plan.next(|_| false), None);
+        let fault = plan.finish().unwrap().unwrap_err();
         assert!(matches!(fault.kind, Kind::Timeout { .. }));
         assert_eq!(fault.nameserver, Some(TWO));
     }
@@ -221,63 +224,63 @@ mod tests {
     #[test]
     fn final_answers_end_it() {
         for verdict in [addresses(), Verdict::NoSuchHost, Verdict::NoData] {
-            let mut course = course();
-            run(&mut course, [Ok(verdict)]);
-            assert_eq!(course.next(|_| false), None);
-            assert!(course.finish().is_some());
+            let mut plan = plan();
+            run(&mut plan, [Ok(verdict)]);
+            assert_eq!(plan.next(|_| false), None);
+            assert!(plan.finish().is_some());
         }
     }
 
     #[test]
     fn an_answer_after_faults() {
-        let mut course = course();
-        run(&mut course, [timeout(), Ok(addresses())]);
-        assert_eq!(course.next(|_| false), None);
-        assert_eq!(course.finish().unwrap().unwrap().len(), 1);
+        let mut plan = plan();
+        run(&mut plan, [timeout(), Ok(addresses())]);
+        assert_eq!(plan.next(|_| false), None);
+        assert_eq!(plan.finish().unwrap().unwrap().len(), 1);
     }
 
     #[test]
     fn cut_off_replies_are_asked_for_over_tcp() {
-        let mut course = course();
-        let asked = run(&mut course, [Ok(Verdict::Truncated), timeout(), Ok(addresses())]);
-        assert_eq!(asked, [udp(ONE), Ask { transport: Transport::Tcp, ..udp(ONE) }, udp(TWO)]);
+        let mut plan = plan();
+        let asked = run(&mut plan, [Ok(Verdict::Truncated), timeout(), Ok(addresses())]);
+        assert_eq!(asked, [udp(ONE), QueryAttempt { transport: Transport::Tcp, ..udp(ONE) }, udp(TWO)]);
     }
 
     #[test]
     fn without_edns_once() {
-        let mut course = course();
-        let asked = run(&mut course, [Ok(Verdict::EdnsRefused(1)), Ok(Verdict::Truncated), Ok(addresses())]);
-        let plain = Ask { edns: false, ..udp(ONE) };
-        assert_eq!(asked, [udp(ONE), plain, Ask { transport: Transport::Tcp, ..plain }]);
+        let mut plan = plan();
+        let asked = run(&mut plan, [Ok(Verdict::EdnsRefused(1)), Ok(Verdict::Truncated), Ok(addresses())]);
+        let plain = QueryAttempt { edns: false, ..udp(ONE) };
+        assert_eq!(asked, [udp(ONE), plain, QueryAttempt { transport: Transport::Tcp, ..plain }]);
     }
 
     #[test]
     fn servers_are_rotated_and_tcp_forced() {
         let config = Config { use_vc: true, attempts: 1, ..config() };
-        let mut course = Course::new(&config, 3, false);
-        let asked = run(&mut course, [timeout(), timeout()]);
-        let tcp = |server| Ask { server, transport: Transport::Tcp, edns: false };
+        let mut plan = QueryPlan::new(&config, 3, false);
+        let asked = run(&mut plan, [timeout(), timeout()]);
+        let tcp = |server| QueryAttempt { server, transport: Transport::Tcp, edns: false };
         assert_eq!(asked, [tcp(TWO), tcp(ONE)]);
-        assert_eq!(course.next(|_| false), None);
+        assert_eq!(plan.next(|_| false), None);
     }
 
     #[test]
     fn skipped_servers() {
-        let mut course = course();
-        assert_eq!(course.next(|server| server == ONE), Some(udp(TWO)));
-        course.took(udp(TWO), timeout());
-        assert_eq!(course.next(|_| true), None, "nobody is left in the second attempt");
-        assert!(course.finish().unwrap().is_err());
+        let mut plan = plan();
+        assert_eq!(plan.next(|server| server == ONE), Some(udp(TWO)));
+        plan.on_outcome(udp(TWO), timeout());
+        assert_eq!(plan.next(|_| true), None, "nobody is left in the second attempt");
+        assert!(plan.finish().unwrap().is_err());
 
         let mut calls = 0;
-        let mut course = super::tests::course();
+        let mut plan = super::tests::plan();
         let skip_all = |_| {
             calls += 1;
             true
         };
-        assert_eq!(course.next(skip_all), None);
+        assert_eq!(plan.next(skip_all), None);
         assert_eq!(calls, 2, "one round is enough");
-        assert!(course.finish().is_none());
+        assert!(plan.finish().is_none());
     }
 
     mod judging {
@@ -292,7 +295,7 @@ mod tests {
             Name::from_ascii(text).unwrap()
         }
 
-        fn verdict(ask: Ask, change: impl FnOnce(&mut Message)) -> Verdict {
+        fn verdict(attempt: QueryAttempt, change: impl FnOnce(&mut Message)) -> Verdict {
             let question = Question { name: name("www.test."), family: Family::V4 };
             let query = Query::new(&question, None, false).unwrap();
             let mut message = Message::from_vec(&query.wire).unwrap().into_response();
@@ -302,7 +305,7 @@ mod tests {
             let wire = message.to_vec().unwrap();
             let reply = Reply::decode(&wire);
             assert_eq!(reply.mismatch(&query, &question), None);
-            judge(&reply, &question, ask)
+            classify_reply(&reply, &question, attempt)
         }
 
         fn code(code: ResponseCode) -> Verdict {
@@ -316,7 +319,7 @@ mod tests {
             assert_eq!(code(ResponseCode::Refused), Verdict::ServerError(5));
             assert_eq!(code(ResponseCode::FormErr), Verdict::EdnsRefused(1));
             assert_eq!(code(ResponseCode::NotImp), Verdict::EdnsRefused(4));
-            let plain = Ask { edns: false, ..udp(ONE) };
+            let plain = QueryAttempt { edns: false, ..udp(ONE) };
             let formerr = verdict(plain, |m| m.metadata.response_code = ResponseCode::FormErr);
             assert_eq!(formerr, Verdict::ServerError(1));
         }
@@ -325,7 +328,7 @@ mod tests {
         fn cut_off_over_tcp_is_used_as_it_is() {
             let cut = |m: &mut Message| m.metadata.truncation = true;
             assert_eq!(verdict(udp(ONE), cut), Verdict::Truncated);
-            assert_eq!(verdict(Ask { transport: Transport::Tcp, ..udp(ONE) }, cut), Verdict::NoData);
+            assert_eq!(verdict(QueryAttempt { transport: Transport::Tcp, ..udp(ONE) }, cut), Verdict::NoData);
         }
 
         #[test]

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// Longest domain name in presentation format without its final dot (RFC 1035 section 2.3.4: 255
 /// octets on the wire, two of which are the first label's length and the root).
-const MAX_NAME: usize = 253;
-const MAX_LABEL: usize = 63;
+const MAX_NAME_CHARS: usize = 253;
+const MAX_LABEL_CHARS: usize = 63;
 
 /// The address that `host` is, when it is one: `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`.
-pub(super) fn literal(host: &str) -> Option<IpAddr> {
+pub(super) fn parse_literal(host: &str) -> Option<IpAddr> {
     match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         None => host.parse().ok(),
@@ -17,7 +17,7 @@ pub(super) fn literal(host: &str) -> Option<IpAddr> {
 
 /// Why `name` cannot be a host name, by the rules of Go's resolver: letters, digits, `-`, `_`; labels
 /// of 1 to 63 octets that neither begin nor end with `-`; not digits and dots alone.
-pub(super) fn check(name: &str) -> Result<(), &'static str> {
+pub(super) fn validate(name: &str) -> Result<(), &'static str> {
     if name == "." {
         return Ok(());
     }
@@ -25,7 +25,7 @@ pub(super) fn check(name: &str) -> Result<(), &'static str> {
     if relative.is_empty() {
         return Err("the name is empty");
     }
-    if relative.len() > MAX_NAME {
+    if relative.len() > MAX_NAME_CHARS {
         return Err("the name is longer than 253 characters");
     }
     let mut only_numbers = true;
@@ -33,7 +33,7 @@ pub(super) fn check(name: &str) -> Result<(), &'static str> {
         if label.is_empty() {
             return Err("a label is empty");
         }
-        if label.len() > MAX_LABEL {
+        if label.len() > MAX_LABEL_CHARS {
             return Err("a label is longer than 63 characters");
         }
         if label.starts_with('-') || label.ends_with('-') {
@@ -85,7 +85,7 @@ pub(super) fn candidates(name: &str, search: &[String], ndots: usize) -> Vec<Str
     names.push(absolute);
     let mut kept: Vec<String> = Vec::with_capacity(names.len());
     for name in names {
-        if name.len() <= MAX_NAME + 1 && !is_onion(&name) && !kept.contains(&name) {
+        if name.len() <= MAX_NAME_CHARS + 1 && !is_onion(&name) && !kept.contains(&name) {
             kept.push(name);
         }
     }
@@ -104,11 +104,11 @@ mod tests {
 
     #[test]
     fn literals_with_and_without_brackets() {
-        assert_eq!(literal("192.0.2.1"), Some([192, 0, 2, 1].into()));
-        assert_eq!(literal("2001:db8::1"), "2001:db8::1".parse().ok());
-        assert_eq!(literal("[::1]"), Some(IpAddr::V6(Ipv6Addr::LOCALHOST)));
+        assert_eq!(parse_literal("192.0.2.1"), Some([192, 0, 2, 1].into()));
+        assert_eq!(parse_literal("2001:db8::1"), "2001:db8::1".parse().ok());
+        assert_eq!(parse_literal("[::1]"), Some(IpAddr::V6(Ipv6Addr::LOCALHOST)));
         for no in ["[192.0.2.1]", "[::1", "::1]", "192.0.2", "example.org", "", "[]"] {
-            assert_eq!(literal(no), None, "{no}");
+            assert_eq!(parse_literal(no), None, "{no}");
         }
     }
 
@@ -128,7 +128,7 @@ mod tests {
             &longest,
             &rooted,
         ] {
-            assert_eq!(check(name), Ok(()), "{name}");
+            assert_eq!(validate(name), Ok(()), "{name}");
         }
     }
 
@@ -153,7 +153,7 @@ mod tests {
             &long_label,
             &long_name,
         ] {
-            assert!(check(name).is_err(), "{name}");
+            assert!(validate(name).is_err(), "{name}");
         }
     }
 

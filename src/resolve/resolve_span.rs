@@ -1,9 +1,9 @@
 use crate::sink::DialRef;
 
 /// Marks in a dial when resolving begins and, by its drop, when it ends.
-pub(super) struct Resolving(DialRef);
+pub(super) struct ResolveSpan(DialRef);
 
-impl Resolving {
+impl ResolveSpan {
     pub(super) fn begin(dial: DialRef) -> Self {
         dial.resolve_begin();
         Self(dial)
@@ -14,7 +14,7 @@ impl Resolving {
     }
 }
 
-impl Drop for Resolving {
+impl Drop for ResolveSpan {
     fn drop(&mut self) {
         self.0.resolve_end();
     }

@@ -1,6 +1,6 @@
 //! From a destination to a stream that leads there through a proxy.
 
-use super::{Proxy, ProxyLayer, ProxyStream, address::Scheme, connect, socks};
+use super::{Proxy, ProxyLayer, ProxyStream, address::ProxyScheme, http_connect, socks};
 use crate::{
     connect::Target,
     error::{BoxError, NoRuntime, ProxyErrorKind, classify},
@@ -18,7 +18,7 @@ use std::{
 use tower_service::Service;
 
 /// What a proxy is asked for.
-pub(super) struct Asked {
+pub(super) struct ProxyTarget {
     pub(super) host: Host,
     pub(super) port: u16,
     /// `host:port`, as the destination was given.
@@ -30,14 +30,14 @@ pub(super) enum Host {
     Address(IpAddr),
 }
 
-impl Asked {
+impl ProxyTarget {
     fn of(uri: &Uri) -> Result<Self, (String, &'static str)> {
         let target = Target::of_uri(uri);
         let text = String::from(target.to_text());
         match target.port {
             Ok(port) => {
                 let host = target.host.parse().map_or(Host::Name(target.host), Host::Address);
-                Ok(Asked { host, port, text })
+                Ok(ProxyTarget { host, port, text })
             }
             Err(why) => Err((text, why)),
         }
@@ -45,7 +45,7 @@ impl Asked {
 }
 
 /// Connects to the proxy by `inner`, and has it connect to the destination.
-pub(super) async fn through<C, R>(
+pub(super) async fn connect_via<C, R>(
     inner: C,
     proxy: Proxy,
     destination: Uri,
@@ -59,29 +59,29 @@ where
     R::Response: Iterator<Item = SocketAddr>,
     R::Error: Into<BoxError>,
 {
-    let ProxyLayer { resolver, tunnels_http, shared, .. } = layer;
-    let asked = Asked::of(&destination);
-    let mut asked = asked.map_err(|(text, why)| proxy.error(&text, ProxyErrorKind::Target(why)))?;
-    let begun = match &asked.host {
-        Host::Name(name) if proxy.scheme() == Scheme::Socks5 => {
-            let dial = proxy.name().scope(|| shared.sink.dial(|| proxy.authority().as_str().into()));
-            let (ip, dial) = look_up(resolver, name, dial, &proxy, &asked.text).await?;
-            asked.host = Host::Address(ip);
+    let ProxyLayer { resolver, tunnels_http, handshake, .. } = layer;
+    let target = ProxyTarget::of(&destination);
+    let mut target = target.map_err(|(text, why)| proxy.error(&text, ProxyErrorKind::Target(why)))?;
+    let begun = match &target.host {
+        Host::Name(name) if proxy.scheme() == ProxyScheme::Socks5 => {
+            let dial = proxy.name().scope(|| handshake.sink.dial(|| proxy.authority().as_str().into()));
+            let (ip, dial) = look_up(resolver, name, dial, &proxy, &target.text).await?;
+            target.host = Host::Address(ip);
             Some(dial)
         }
         _ => None,
     };
     let io = to_proxy(inner, &proxy, begun).await?;
     if io.connected().is_negotiated_h2() {
-        return Err(proxy.error(&asked.text, ProxyErrorKind::Http2).into());
+        return Err(proxy.error(&target.text, ProxyErrorKind::Http2).into());
     }
     let conn = ConnRef::of(&io);
     if proxy.forwards(&destination) && !tunnels_http {
         Ok(ProxyStream::forwarding(io))
     } else if proxy.scheme().is_http() {
-        Ok(connect::establish(io, conn.as_ref(), &proxy, &asked, &shared).await?)
+        Ok(http_connect::establish(io, conn.as_ref(), &proxy, &target, &handshake).await?)
     } else {
-        Ok(socks::establish(io, conn.as_ref(), &proxy, &asked, &shared).await?)
+        Ok(socks::establish(io, conn.as_ref(), &proxy, &target, &handshake).await?)
     }
 }
 
@@ -148,7 +148,7 @@ where
 }
 
 /// Runs the exchange with the proxy for no longer than the limit.
-pub(super) async fn within<F, T>(limit: Option<Duration>, exchange: F) -> Result<T, ProxyErrorKind>
+pub(super) async fn with_timeout<F, T>(limit: Option<Duration>, exchange: F) -> Result<T, ProxyErrorKind>
 where
     F: Future<Output = Result<T, ProxyErrorKind>>,
 {

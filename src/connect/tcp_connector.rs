@@ -1,6 +1,6 @@
 //! A TCP connector that shows every attempt.
 
-use super::{Target, TracedIo, eyeballs};
+use super::{Target, TracedIo, happy_eyeballs};
 use crate::{
     error::{ConnectError, ConnectErrorKind, NoRuntime, classify},
     resolve::StubResolver,
@@ -80,7 +80,7 @@ pub(super) struct SocketOptions {
     nodelay: bool,
     pub(super) handshake_timeout: Option<Duration>,
     pub(super) connect_timeout: Option<Duration>,
-    pub(super) stagger: Duration,
+    pub(super) attempt_delay: Duration,
 }
 
 impl TcpConnector {
@@ -95,7 +95,7 @@ impl TcpConnector {
                 nodelay: true,
                 handshake_timeout: None,
                 connect_timeout: None,
-                stagger: Duration::from_millis(250),
+                attempt_delay: Duration::from_millis(250),
             }),
         }
     }
@@ -152,7 +152,7 @@ impl<R> TcpConnector<R> {
 
     /// The Connection Attempt Delay of RFC 8305; 250 ms by default.
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
-        Arc::make_mut(&mut self.options).stagger = delay;
+        Arc::make_mut(&mut self.options).attempt_delay = delay;
         self
     }
 }
@@ -184,27 +184,27 @@ where
 {
     type Response = TokioIo<TracedIo<TcpStream>>;
     type Error = ConnectError;
-    type Future = TcpConnecting;
+    type Future = TcpConnectFuture;
 
     /// Always ready: the resolver is asked when it is needed.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, uri: Uri) -> TcpConnecting {
+    fn call(&mut self, uri: Uri) -> TcpConnectFuture {
         let connector = self.clone();
         let target = Target::of_uri(&uri);
         let dial = connector.sink.dial(|| target.to_text());
-        TcpConnecting(Box::pin(async move {
+        TcpConnectFuture(Box::pin(async move {
             connect(connector.resolver, connector.options, target, dial).await.map(TokioIo::new)
         }))
     }
 }
 
 /// The future of [`TcpConnector`].
-pub struct TcpConnecting(BoxFuture<'static, Result<TokioIo<TracedIo<TcpStream>>, ConnectError>>);
+pub struct TcpConnectFuture(BoxFuture<'static, Result<TokioIo<TracedIo<TcpStream>>, ConnectError>>);
 
-impl Future for TcpConnecting {
+impl Future for TcpConnectFuture {
     type Output = Result<TokioIo<TracedIo<TcpStream>>, ConnectError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -212,9 +212,9 @@ impl Future for TcpConnecting {
     }
 }
 
-impl fmt::Debug for TcpConnecting {
+impl fmt::Debug for TcpConnectFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TcpConnecting")
+        f.write_str("TcpConnectFuture")
     }
 }
 
@@ -237,7 +237,7 @@ where
         Err(error) => Err(ConnectErrorKind::NoRuntime(error)),
     };
     let tried = match found {
-        Ok(addrs) => eyeballs::connect(addrs, &options, &dial)
+        Ok(addrs) => happy_eyeballs::connect(addrs, &options, &dial)
             .await
             .map_err(|attempts| (ConnectErrorKind::Attempts, attempts)),
         Err(kind) => Err((kind, Vec::new())),

@@ -13,15 +13,15 @@ use tokio::time::Instant;
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Longer files are not read. Lists of hosts to block have some hundred thousand lines.
-const MAX_MIB: u64 = 64;
+const MAX_FILE_MIB: u64 = 64;
 
 /// The parsed content of a file, as of its last change; or a value without a file.
-pub(super) struct Reloading<T> {
-    file: Option<File<T>>,
+pub(super) struct Reloadable<T> {
+    file: Option<WatchedFile<T>>,
     state: Mutex<State<T>>,
 }
 
-struct File<T> {
+struct WatchedFile<T> {
     path: PathBuf,
     /// Makes the value from the content, `None` when there is no such file.
     parse: Parse<T>,
@@ -31,11 +31,11 @@ type Parse<T> = Box<dyn Fn(Option<&[u8]>) -> T + Send + Sync>;
 
 struct State<T> {
     value: Arc<T>,
-    version: Option<Version>,
+    version: Option<FileVersion>,
     check_at: Instant,
 }
 
-impl<T> Reloading<T> {
+impl<T> Reloadable<T> {
     /// Reads the file. A missing file is no error, one that cannot be read is.
     pub(super) fn open(
         path: PathBuf,
@@ -61,12 +61,12 @@ impl<T> Reloading<T> {
     fn new(
         path: PathBuf,
         parse: impl Fn(Option<&[u8]>) -> T + Send + Sync + 'static,
-        version: Option<Version>,
+        version: Option<FileVersion>,
         content: Option<&[u8]>,
     ) -> Self {
         let state =
             State { value: Arc::new(parse(content)), version, check_at: Instant::now() + CHECK_INTERVAL };
-        Self { file: Some(File { path, parse: Box::new(parse) }), state: Mutex::new(state) }
+        Self { file: Some(WatchedFile { path, parse: Box::new(parse) }), state: Mutex::new(state) }
     }
 
     /// A value that never changes.
@@ -110,27 +110,27 @@ impl<T> Reloading<T> {
     }
 }
 
-impl<T> File<T> {
-    fn read_if_changed(&self, known: Option<Version>) -> io::Result<Option<Content>> {
-        if Version::of(&self.path)? == known { Ok(None) } else { read(&self.path).map(Some) }
+impl<T> WatchedFile<T> {
+    fn read_if_changed(&self, known: Option<FileVersion>) -> io::Result<Option<Content>> {
+        if FileVersion::of(&self.path)? == known { Ok(None) } else { read(&self.path).map(Some) }
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Reloading<T> {
+impl<T: fmt::Debug> fmt::Debug for Reloadable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.file.as_ref().map(|file| &file.path);
         let value = self.state().value.clone();
-        f.debug_struct("Reloading").field("path", &path).field("value", &value).finish()
+        f.debug_struct("Reloadable").field("path", &path).field("value", &value).finish()
     }
 }
 
 /// What is there, `None` when there is no such file.
-type Content = (Option<Version>, Option<Vec<u8>>);
+type Content = (Option<FileVersion>, Option<Vec<u8>>);
 
 /// The version is taken before the content: a change in between is then seen at the next look.
 fn read(path: &Path) -> io::Result<Content> {
-    let version = Version::of(path)?;
-    match crate::file::read(path, MAX_MIB) {
+    let version = FileVersion::of(path)?;
+    match crate::file::read(path, MAX_FILE_MIB) {
         Ok(content) => Ok((version, Some(content))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((None, None)),
         Err(error) => Err(error),
@@ -139,13 +139,13 @@ fn read(path: &Path) -> io::Result<Content> {
 
 /// What tells one content of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version {
+struct FileVersion {
     modified: Option<SystemTime>,
     len: u64,
     inode: u64,
 }
 
-impl Version {
+impl FileVersion {
     /// `None` when there is no such file.
     fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
@@ -174,12 +174,12 @@ fn inode(_: &fs::Metadata) -> u64 {
 mod tests {
     use super::*;
 
-    fn open(path: &Path) -> Reloading<String> {
+    fn open(path: &Path) -> Reloadable<String> {
         let text = |content: Option<&[u8]>| match content {
             Some(content) => String::from_utf8_lossy(content).into_owned(),
             None => "missing".to_owned(),
         };
-        Reloading::open(path.to_owned(), text).unwrap()
+        Reloadable::open(path.to_owned(), text).unwrap()
     }
 
     /// A new file takes the old one's place, so that the change shows whatever the clock's grain.
@@ -228,8 +228,8 @@ mod tests {
     #[test]
     fn what_is_there_but_unreadable() {
         let directory = tempdir();
-        assert!(Reloading::open(directory.clone(), |_| ()).is_err());
-        let file = Reloading::open_or_missing(directory.clone(), |content| content.is_none());
+        assert!(Reloadable::open(directory.clone(), |_| ()).is_err());
+        let file = Reloadable::open_or_missing(directory.clone(), |content| content.is_none());
         assert!(*file.get());
         fs::remove_dir_all(directory).unwrap();
     }

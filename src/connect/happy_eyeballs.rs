@@ -1,8 +1,8 @@
 //! Happy eyeballs: which address next, and when (RFC 8305).
 
 use super::{
-    attempt::{Attempt, Failed},
-    tcp::SocketOptions,
+    attempt::{FailedAttempt, TcpAttempt},
+    tcp_connector::SocketOptions,
 };
 use crate::{
     error::ConnectAttempt,
@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-/// Tries the addresses in turn, the next one when the last has failed or is not there after the stagger; the
+/// Tries the addresses in turn, the next one when the last has failed or is not there after the attempt delay; the
 /// first that answers wins and the others are given up. Once the connect timeout is over no other is tried.
 pub(super) async fn connect(
     addrs: Vec<SocketAddr>,
@@ -50,10 +50,10 @@ pub(super) async fn connect(
             },
             None => false,
         };
-        // Waits for the attempts under way; goes on to the next address on a failure or after the stagger.
+        // Waits for the attempts under way; goes on to the next address on a failure or after the attempt delay.
         loop {
             let done = if more {
-                match select(running.next(), pin!(sleep(limits.stagger))).await {
+                match select(running.next(), pin!(sleep(limits.attempt_delay))).await {
                     Either::Left((done, _)) => done,
                     Either::Right(_) => break,
                 }
@@ -62,7 +62,7 @@ pub(super) async fn connect(
             };
             match done {
                 Some(Ok(won)) => {
-                    running.iter_mut().for_each(Attempt::lost_race);
+                    running.iter_mut().for_each(TcpAttempt::lost_race);
                     return Ok(won);
                 }
                 Some(Err(attempt)) => failed.push(attempt.into()),
@@ -84,9 +84,9 @@ fn begin(
     options: &SocketOptions,
     limits: &Limits,
     dial: &DialRecorder,
-) -> Result<Attempt, Failed> {
+) -> Result<TcpAttempt, FailedAttempt> {
     let timeout = limits.of_attempt().map(Box::pin);
-    Attempt::begin(addr, dial.attempt(addr), timeout, |socket| options.apply(socket))
+    TcpAttempt::start(addr, dial.attempt(addr), timeout, |socket| options.apply(socket))
 }
 
 /// The time limits of a dial whose addresses are known.
@@ -96,18 +96,18 @@ struct Limits {
     /// Limits all attempts.
     deadline: Option<Instant>,
     /// How long to wait for an attempt before the next one begins.
-    stagger: Duration,
+    attempt_delay: Duration,
 }
 
 impl Limits {
     fn start(options: &SocketOptions, addrs: usize) -> Self {
-        let SocketOptions { handshake_timeout: handshake, connect_timeout, stagger, .. } = *options;
+        let SocketOptions { handshake_timeout: handshake, connect_timeout, attempt_delay, .. } = *options;
         let turn = connect_timeout.map(|limit| limit / u32::try_from(addrs.max(1)).unwrap_or(u32::MAX));
         Limits {
             handshake,
             // A time that the clock cannot hold is no limit.
             deadline: connect_timeout.and_then(|limit| Instant::now().checked_add(limit)),
-            stagger: turn.map_or(stagger, |turn| turn.min(stagger)),
+            attempt_delay: turn.map_or(attempt_delay, |turn| turn.min(attempt_delay)),
         }
     }
 

@@ -28,7 +28,7 @@ pin_project! {
         // None only within `into_inner`: a type with a destructor cannot be taken apart.
         #[pin]
         inner: Option<T>,
-        tap: Tap,
+        ops: OpRecorder,
         socket: Option<fn(&T) -> ProbeSocket<'_>>,
     }
 
@@ -41,7 +41,7 @@ pin_project! {
 
 /// The recorder, with the times at which pending operations began.
 #[derive(Debug, Default)]
-struct Tap {
+struct OpRecorder {
     conn: ConnRecorder,
     read: Option<Tick>,
     write: Option<Tick>,
@@ -49,7 +49,7 @@ struct Tap {
 
 impl<T> TracedIo<T> {
     pub(crate) fn new(inner: T, conn: ConnRecorder) -> Self {
-        TracedIo { inner: Some(inner), tap: Tap { conn, read: None, write: None }, socket: None }
+        TracedIo { inner: Some(inner), ops: OpRecorder { conn, read: None, write: None }, socket: None }
     }
 
     /// Shows the socket to the probes when the first byte comes and before it is closed.
@@ -60,24 +60,24 @@ impl<T> TracedIo<T> {
 
     /// The stream itself.
     pub fn get_ref(&self) -> &T {
-        self.inner.as_ref().expect(PRESENT)
+        self.inner.as_ref().expect(INNER_IS_PRESENT)
     }
 
     /// The stream itself. What is done to it directly is not recorded.
     pub fn get_mut(&mut self) -> &mut T {
-        self.inner.as_mut().expect(PRESENT)
+        self.inner.as_mut().expect(INNER_IS_PRESENT)
     }
 
     /// Gives the stream back. For the trace, and for probes, the connection is closed.
     pub fn into_inner(mut self) -> T {
         self.closing();
-        self.inner.take().expect(PRESENT)
+        self.inner.take().expect(INNER_IS_PRESENT)
     }
 
     fn closing(&self) {
         match (&self.inner, self.socket) {
-            (Some(inner), Some(socket)) => self.tap.conn.show(ProbeEvent::Closing, socket(inner)),
-            (Some(_), None) => self.tap.conn.foreign_closing(),
+            (Some(inner), Some(socket)) => self.ops.conn.show(ProbeEvent::Closing, socket(inner)),
+            (Some(_), None) => self.ops.conn.foreign_closing(),
             (None, _) => {}
         }
     }
@@ -89,35 +89,39 @@ impl<T> TracedIo<T> {
 
     /// The identity of the connection; `None` when it is not traced.
     pub fn conn_ref(&self) -> Option<&ConnRef> {
-        self.tap.conn.conn_ref()
+        self.ops.conn.conn_ref()
     }
 }
 
-const PRESENT: &str = "only `into_inner`, which consumes the wrapper, takes the stream out";
+const INNER_IS_PRESENT: &str = "only `into_inner`, which consumes the wrapper, takes the stream out";
 
-struct Parts<'a, T> {
+struct Projection<'a, T> {
     inner: Pin<&'a mut T>,
-    tap: &'a mut Tap,
+    ops: &'a mut OpRecorder,
     socket: Option<fn(&T) -> ProbeSocket<'_>>,
 }
 
 impl<T> TracedIo<T> {
     #[inline]
-    fn parts(self: Pin<&mut Self>) -> Parts<'_, T> {
+    fn projected(self: Pin<&mut Self>) -> Projection<'_, T> {
         let this = self.project();
-        Parts { inner: this.inner.as_pin_mut().expect(PRESENT), tap: this.tap, socket: *this.socket }
+        Projection {
+            inner: this.inner.as_pin_mut().expect(INNER_IS_PRESENT),
+            ops: this.ops,
+            socket: *this.socket,
+        }
     }
 }
 
-impl Tap {
+impl OpRecorder {
     #[inline]
-    fn reading(&mut self) -> Tick {
+    fn begin_read(&mut self) -> Tick {
         *self.read.get_or_insert_with(|| self.conn.start())
     }
 
     /// True when it was the first byte.
     #[inline]
-    fn read_done(&mut self, result: Result<usize, &io::Error>, had_room: bool) -> bool {
+    fn end_read(&mut self, result: Result<usize, &io::Error>, had_room: bool) -> bool {
         let call = self.read.take().unwrap_or_default();
         if had_room && matches!(result, Ok(0)) {
             self.conn.peer_closed();
@@ -126,14 +130,14 @@ impl Tap {
     }
 
     #[inline]
-    fn writing(&mut self) {
+    fn begin_write(&mut self) {
         if self.write.is_none() {
             self.write = Some(self.conn.start());
         }
     }
 
     #[inline]
-    fn write_done(&mut self, result: &io::Result<usize>) {
+    fn end_write(&mut self, result: &io::Result<usize>) {
         let call = self.write.take().unwrap_or_default();
         self.conn.write(call, result.as_ref().copied());
     }
@@ -142,18 +146,18 @@ impl Tap {
 impl<T: AsyncRead> AsyncRead for TracedIo<T> {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.parts();
-        if !this.tap.conn.is_on() {
+        let this = self.projected();
+        if !this.ops.conn.is_on() {
             return this.inner.poll_read(cx, buf);
         }
-        this.tap.reading();
+        this.ops.begin_read();
         let (filled, had_room) = (buf.filled().len(), buf.remaining() > 0);
         let mut inner = this.inner;
         let result = ready!(inner.as_mut().poll_read(cx, buf));
         let n = buf.filled().len() - filled;
-        let first = this.tap.read_done(result.as_ref().map(|()| n), had_room);
+        let first = this.ops.end_read(result.as_ref().map(|()| n), had_room);
         if first && let Some(socket) = this.socket {
-            this.tap.conn.show(ProbeEvent::FirstByte, socket(&inner));
+            this.ops.conn.show(ProbeEvent::FirstByte, socket(&inner));
         }
         Poll::Ready(result)
     }
@@ -162,13 +166,13 @@ impl<T: AsyncRead> AsyncRead for TracedIo<T> {
 impl<T: AsyncWrite> AsyncWrite for TracedIo<T> {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.parts();
-        if !this.tap.conn.is_on() {
+        let this = self.projected();
+        if !this.ops.conn.is_on() {
             return this.inner.poll_write(cx, buf);
         }
-        this.tap.writing();
+        this.ops.begin_write();
         let result = ready!(this.inner.poll_write(cx, buf));
-        this.tap.write_done(&result);
+        this.ops.end_write(&result);
         Poll::Ready(result)
     }
 
@@ -178,13 +182,13 @@ impl<T: AsyncWrite> AsyncWrite for TracedIo<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.parts();
-        if !this.tap.conn.is_on() {
+        let this = self.projected();
+        if !this.ops.conn.is_on() {
             return this.inner.poll_write_vectored(cx, bufs);
         }
-        this.tap.writing();
+        this.ops.begin_write();
         let result = ready!(this.inner.poll_write_vectored(cx, bufs));
-        this.tap.write_done(&result);
+        this.ops.end_write(&result);
         Poll::Ready(result)
     }
 
@@ -193,28 +197,28 @@ impl<T: AsyncWrite> AsyncWrite for TracedIo<T> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.parts().inner.poll_flush(cx)
+        self.projected().inner.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.parts().inner.poll_shutdown(cx)
+        self.projected().inner.poll_shutdown(cx)
     }
 }
 
 /// hyper's cursor can be counted only from inside a read: a tokio reader between two adapters does that.
-struct Counted<'a, T> {
+struct CountingReader<'a, T> {
     inner: Pin<&'a mut T>,
-    tap: &'a mut Tap,
+    ops: &'a mut OpRecorder,
 }
 
-impl<T: hyper::rt::Read> AsyncRead for Counted<'_, T> {
+impl<T: hyper::rt::Read> AsyncRead for CountingReader<'_, T> {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let (filled, had_room) = (buf.filled().len(), buf.remaining() > 0);
         let result = ready!(Pin::new(&mut TokioIo::new(this.inner.as_mut())).poll_read(cx, buf));
         let n = buf.filled().len() - filled;
-        this.tap.read_done(result.as_ref().map(|()| n), had_room);
+        this.ops.end_read(result.as_ref().map(|()| n), had_room);
         Poll::Ready(result)
     }
 }
@@ -226,25 +230,25 @@ impl<T: hyper::rt::Read> hyper::rt::Read for TracedIo<T> {
         cx: &mut Context<'_>,
         buf: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.parts();
-        if !this.tap.conn.is_on() {
+        let this = self.projected();
+        if !this.ops.conn.is_on() {
             return this.inner.poll_read(cx, buf);
         }
-        this.tap.reading();
-        Pin::new(&mut TokioIo::new(Counted { inner: this.inner, tap: this.tap })).poll_read(cx, buf)
+        this.ops.begin_read();
+        Pin::new(&mut TokioIo::new(CountingReader { inner: this.inner, ops: this.ops })).poll_read(cx, buf)
     }
 }
 
 impl<T: hyper::rt::Write> hyper::rt::Write for TracedIo<T> {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.parts();
-        if !this.tap.conn.is_on() {
+        let this = self.projected();
+        if !this.ops.conn.is_on() {
             return this.inner.poll_write(cx, buf);
         }
-        this.tap.writing();
+        this.ops.begin_write();
         let result = ready!(this.inner.poll_write(cx, buf));
-        this.tap.write_done(&result);
+        this.ops.end_write(&result);
         Poll::Ready(result)
     }
 
@@ -254,13 +258,13 @@ impl<T: hyper::rt::Write> hyper::rt::Write for TracedIo<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.parts();
-        if !this.tap.conn.is_on() {
+        let this = self.projected();
+        if !this.ops.conn.is_on() {
             return this.inner.poll_write_vectored(cx, bufs);
         }
-        this.tap.writing();
+        this.ops.begin_write();
         let result = ready!(this.inner.poll_write_vectored(cx, bufs));
-        this.tap.write_done(&result);
+        this.ops.end_write(&result);
         Poll::Ready(result)
     }
 
@@ -269,11 +273,11 @@ impl<T: hyper::rt::Write> hyper::rt::Write for TracedIo<T> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.parts().inner.poll_flush(cx)
+        self.projected().inner.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.parts().inner.poll_shutdown(cx)
+        self.projected().inner.poll_shutdown(cx)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::{
     Proxy, ProxyStream,
-    establish::{Asked, within},
-    layer::Shared,
+    connect_via::{ProxyTarget, with_timeout},
+    layer::HandshakeConfig,
 };
 use crate::{
     error::{ProxyError, ProxyErrorKind, classify},
@@ -20,22 +20,22 @@ use hyper::{
 use std::{future::poll_fn, pin::pin, task::Poll};
 
 /// The head of an answer may be so long, with all its fields.
-const MOST: usize = 64 << 10;
+const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// Asks for the target, and gives the stream that leads there.
 pub(super) async fn establish<IO>(
     io: IO,
     conn: Option<&ConnRef>,
     proxy: &Proxy,
-    asked: &Asked,
-    shared: &Shared,
+    target: &ProxyTarget,
+    config: &HandshakeConfig,
 ) -> Result<ProxyStream<IO>, ProxyError>
 where
     IO: Read + Write + Unpin,
 {
-    let failed = |kind| proxy.error(&asked.text, kind);
-    let request = request(proxy, &asked.text).map_err(failed)?;
-    let mut recorder = shared.sink.connect(
+    let failed = |kind| proxy.error(&target.text, kind);
+    let request = request(proxy, &target.text).map_err(failed)?;
+    let mut recorder = config.sink.connect(
         &RequestHead {
             method: request.method(),
             uri: request.uri(),
@@ -47,14 +47,14 @@ where
         },
         conn,
     );
-    let exchanged = within(shared.handshake_timeout, async {
+    let exchanged = with_timeout(config.timeout, async {
         let (response, parts) = exchange(io, request).await.map_err(ProxyErrorKind::Http)?;
         recorder.response(response.status(), response.version(), response.headers());
         match response.status() {
             status if status.is_success() => Ok(parts),
             status => Err(ProxyErrorKind::Status {
                 status,
-                phrase: phrase(&response),
+                phrase: reason_phrase(&response),
                 had_credentials: proxy.authorization().is_some(),
             }),
         }
@@ -73,13 +73,13 @@ where
 }
 
 fn request(proxy: &Proxy, target: &str) -> Result<Request<String>, ProxyErrorKind> {
-    fn unfit<E>(_: E) -> ProxyErrorKind {
+    fn invalid<E>(_: E) -> ProxyErrorKind {
         ProxyErrorKind::Target("it cannot be sent")
     }
     let mut request = Request::new(String::new());
     *request.method_mut() = Method::CONNECT;
-    *request.uri_mut() = target.parse::<Uri>().map_err(unfit)?;
-    let host = HeaderValue::try_from(target).map_err(unfit)?;
+    *request.uri_mut() = target.parse::<Uri>().map_err(invalid)?;
+    let host = HeaderValue::try_from(target).map_err(invalid)?;
     request.headers_mut().insert(header::HOST, host);
     if let Some(credentials) = proxy.authorization() {
         request.headers_mut().insert(header::PROXY_AUTHORIZATION, credentials.clone());
@@ -96,7 +96,7 @@ where
     IO: Read + Write + Unpin,
 {
     let (mut sender, mut connection) =
-        http1::Builder::new().max_buf_size(MOST).handshake::<_, String>(io).await?;
+        http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake::<_, String>(io).await?;
     let response = {
         let mut response = pin!(sender.send_request(request));
         let (mut is_over, mut broken) = (false, None);
@@ -116,7 +116,7 @@ where
 }
 
 /// In the proxy's words, where it has some of its own.
-fn phrase(response: &Response<Incoming>) -> String {
+fn reason_phrase(response: &Response<Incoming>) -> String {
     let own = response.extensions().get::<ReasonPhrase>();
     match own {
         Some(own) => limit(String::from_utf8_lossy(own.as_bytes()), MAX_REASON_BYTES),
