@@ -78,6 +78,8 @@ pub mod capture;
 mod error;
 #[cfg(any(feature = "resolve", feature = "tls"))]
 mod file;
+#[cfg(feature = "resolve")]
+mod net;
 pub mod record;
 mod scoped;
 mod sink;

@@ -1,11 +1,13 @@
-//! Happy eyeballs: which address next, and when (RFC 8305).
+//! Happy Eyeballs: which address is tried next, and when (RFC 8305).
+//!
+//! A name may have addresses of both families, and some of them may not answer. Instead of waiting for the kernel to
+//! give one up, the next address is tried after a short delay while the first attempt goes on. The first connection
+//! wins; the others are closed and recorded as having lost the race. The [`TcpConnector`](super::TcpConnector) has the
+//! addresses looked up and calls [`connect`] with them.
 
-use super::{
-    attempt::{FailedAttempt, TcpAttempt},
-    tcp_connector::SocketOptions,
-};
 use crate::{
     error::ConnectAttempt,
+    net::{FailedAttempt, SocketOptions, TcpAttempt},
     sink::{ConnRecorder, DialRecorder},
 };
 use futures_util::{
@@ -18,16 +20,34 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-/// Tries the addresses in turn, the next one when the last has failed or is not there after the attempt delay; the
-/// first that answers wins and the others are given up. Once the connect timeout is over no other is tried.
+/// The time limits of a dial.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectTimes {
+    /// Limits each attempt. `None` leaves it to the kernel.
+    pub(super) handshake_timeout: Option<Duration>,
+    /// Limits all attempts together.
+    pub(super) connect_timeout: Option<Duration>,
+    /// How long to wait for an attempt before the next one starts (the Connection Attempt Delay of RFC 8305).
+    pub(super) attempt_delay: Duration,
+}
+
+/// Connects to one of the addresses, trying them in turn.
+///
+/// The next address is tried when an attempt fails, or when none has succeeded after the attempt delay. Once the
+/// connect timeout is over no other one is tried.
+///
+/// # Errors
+///
+/// All attempts, each with its own error, when none succeeds.
 pub(super) async fn connect(
     addrs: Vec<SocketAddr>,
     options: &SocketOptions,
+    times: &ConnectTimes,
     dial: &DialRecorder,
 ) -> Result<(TcpStream, ConnRecorder), Vec<ConnectAttempt>> {
-    let limits = Limits::start(options, addrs.len());
+    let limits = Limits::start(times, addrs.len());
     if let [only] = addrs[..] {
-        let attempt = match begin(only, options, &limits, dial) {
+        let attempt = match start(only, options, &limits, dial) {
             Ok(attempt) => attempt.await,
             Err(failed) => Err(failed),
         };
@@ -37,8 +57,8 @@ pub(super) async fn connect(
     let mut running = FuturesUnordered::new();
     let mut failed = Vec::new();
     loop {
-        let mut more = match waiting.next() {
-            Some(addr) => match begin(addr, options, &limits, dial) {
+        let mut has_more = match waiting.next() {
+            Some(addr) => match start(addr, options, &limits, dial) {
                 Ok(attempt) => {
                     running.push(attempt);
                     waiting.len() > 0
@@ -50,9 +70,9 @@ pub(super) async fn connect(
             },
             None => false,
         };
-        // Waits for the attempts under way; goes on to the next address on a failure or after the attempt delay.
+        // Waits for the attempts in progress; goes on to the next address after a failure or the attempt delay.
         loop {
-            let done = if more {
+            let done = if has_more {
                 match select(running.next(), pin!(sleep(limits.attempt_delay))).await {
                     Either::Left((done, _)) => done,
                     Either::Right(_) => break,
@@ -68,8 +88,8 @@ pub(super) async fn connect(
                 Some(Err(attempt)) => failed.push(attempt.into()),
                 None => {}
             }
-            more = more && !limits.are_over();
-            if more {
+            has_more = has_more && !limits.are_over();
+            if has_more {
                 break;
             }
             if running.is_empty() {
@@ -79,42 +99,40 @@ pub(super) async fn connect(
     }
 }
 
-fn begin(
+fn start(
     addr: SocketAddr,
     options: &SocketOptions,
     limits: &Limits,
     dial: &DialRecorder,
 ) -> Result<TcpAttempt, FailedAttempt> {
-    let timeout = limits.of_attempt().map(Box::pin);
-    TcpAttempt::start(addr, dial.attempt(addr), timeout, |socket| options.apply(socket))
+    TcpAttempt::start(addr, dial.attempt(addr), limits.of_attempt().map(Box::pin), options)
 }
 
-/// The time limits of a dial whose addresses are known.
+/// The limits of a dial in progress, with its deadline instead of the connect timeout.
 struct Limits {
-    /// Limits each attempt.
-    handshake: Option<Duration>,
-    /// Limits all attempts.
+    handshake_timeout: Option<Duration>,
     deadline: Option<Instant>,
-    /// How long to wait for an attempt before the next one begins.
+    /// At most an equal share of the connect timeout, so that every address is tried within it.
     attempt_delay: Duration,
 }
 
 impl Limits {
-    fn start(options: &SocketOptions, addrs: usize) -> Self {
-        let SocketOptions { handshake_timeout: handshake, connect_timeout, attempt_delay, .. } = *options;
-        let turn = connect_timeout.map(|limit| limit / u32::try_from(addrs.max(1)).unwrap_or(u32::MAX));
+    fn start(times: &ConnectTimes, addrs: usize) -> Self {
+        let ConnectTimes { handshake_timeout, connect_timeout, attempt_delay } = *times;
+        let share = connect_timeout.map(|limit| limit / u32::try_from(addrs.max(1)).unwrap_or(u32::MAX));
         Limits {
-            handshake,
-            // A time that the clock cannot hold is no limit.
+            handshake_timeout,
+            // A time that the clock cannot represent is no limit.
             deadline: connect_timeout.and_then(|limit| Instant::now().checked_add(limit)),
-            attempt_delay: turn.map_or(attempt_delay, |turn| turn.min(attempt_delay)),
+            attempt_delay: share.map_or(attempt_delay, |share| share.min(attempt_delay)),
         }
     }
 
+    /// Returns the timer of an attempt that starts now.
     fn of_attempt(&self) -> Option<Sleep> {
-        let Some(deadline) = self.deadline else { return self.handshake.map(sleep) };
-        let handshake = self.handshake.and_then(|limit| Instant::now().checked_add(limit));
-        Some(sleep_until(handshake.map_or(deadline, |end| end.min(deadline))))
+        let Some(deadline) = self.deadline else { return self.handshake_timeout.map(sleep) };
+        let handshake_end = self.handshake_timeout.and_then(|limit| Instant::now().checked_add(limit));
+        Some(sleep_until(handshake_end.map_or(deadline, |end| end.min(deadline))))
     }
 
     fn are_over(&self) -> bool {
@@ -122,8 +140,8 @@ impl Limits {
     }
 }
 
-/// Alternates between the families, beginning with that of the first address (RFC 8305 section 4). The order
-/// within a family stays.
+/// Reorders the addresses so that the two families alternate, beginning with that of the first address (RFC 8305
+/// section 4). The order within a family is kept.
 fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addrs.first().copied() else { return addrs };
     let is_preferred = |addr: &SocketAddr| addr.is_ipv4() == first.is_ipv4();

@@ -1,8 +1,6 @@
 //! Connections: a layer around any hyper connector, and a connector of our own that hides nothing.
 
 #[cfg(feature = "resolve")]
-mod attempt;
-#[cfg(feature = "resolve")]
 mod happy_eyeballs;
 mod layer;
 #[cfg(feature = "resolve")]
@@ -11,8 +9,6 @@ mod target;
 mod tcp_connector;
 mod traced_io;
 
-#[cfg(feature = "resolve")]
-pub(crate) use self::attempt::TcpAttempt;
 #[cfg(feature = "reqwest")]
 pub(crate) use self::layer::destination;
 pub use self::{

@@ -1,20 +1,23 @@
 //! A TCP connector that shows every attempt.
 
-use super::{Target, TracedIo, happy_eyeballs};
+use super::{
+    Target, TracedIo,
+    happy_eyeballs::{self, ConnectTimes},
+};
 use crate::{
     error::{ConnectError, ConnectErrorKind, NoRuntime, classify},
+    net::{ProbedSocket, SocketOptions},
     resolve::StubResolver,
     sink::{DialRecorder, TraceSink},
 };
 use futures_util::future::BoxFuture;
 use http::Uri;
 use hyper_util::{client::legacy::connect::dns::Name, rt::TokioIo};
-use socket2::{Socket, TcpKeepalive};
+use socket2::TcpKeepalive;
 use std::{
     error::Error,
-    fmt, io,
+    fmt,
     net::{IpAddr, SocketAddr},
-    os::fd::AsFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -42,7 +45,7 @@ use tower_service::Service;
 pub struct TcpConnector<R = StubResolver> {
     sink: TraceSink,
     resolver: R,
-    options: Arc<SocketOptions>,
+    options: Arc<ConnectOptions>,
 }
 
 /// Keep-alive probes of TCP (RFC 9293 section 3.8.4).
@@ -74,13 +77,9 @@ impl Default for KeepAlive {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct SocketOptions {
-    source_ip: Option<IpAddr>,
-    keep_alive: Option<TcpKeepalive>,
-    nodelay: bool,
-    pub(super) handshake_timeout: Option<Duration>,
-    pub(super) connect_timeout: Option<Duration>,
-    pub(super) attempt_delay: Duration,
+struct ConnectOptions {
+    socket: SocketOptions,
+    times: ConnectTimes,
 }
 
 impl TcpConnector {
@@ -89,13 +88,17 @@ impl TcpConnector {
         TcpConnector {
             sink: sink.clone(),
             resolver: StubResolver::system_or_default(sink),
-            options: Arc::new(SocketOptions {
-                source_ip: None,
-                keep_alive: KeepAlive::default().probes(),
-                nodelay: true,
-                handshake_timeout: None,
-                connect_timeout: None,
-                attempt_delay: Duration::from_millis(250),
+            options: Arc::new(ConnectOptions {
+                socket: SocketOptions {
+                    source_ip: None,
+                    keep_alive: KeepAlive::default().probes(),
+                    nodelay: true,
+                },
+                times: ConnectTimes {
+                    handshake_timeout: None,
+                    connect_timeout: None,
+                    attempt_delay: Duration::from_millis(250),
+                },
             }),
         }
     }
@@ -110,13 +113,13 @@ impl<R> TcpConnector<R> {
     /// The local address to connect from. The kernel chooses by default. Addresses of the other family are not
     /// tried.
     pub fn source_ip(mut self, ip: impl Into<Option<IpAddr>>) -> Self {
-        Arc::make_mut(&mut self.options).source_ip = ip.into();
+        Arc::make_mut(&mut self.options).socket.source_ip = ip.into();
         self
     }
 
     /// How long one TCP handshake may take. By default as long as the kernel tries.
     pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        Arc::make_mut(&mut self.options).handshake_timeout = timeout.into();
+        Arc::make_mut(&mut self.options).times.handshake_timeout = timeout.into();
         self
     }
 
@@ -124,35 +127,35 @@ impl<R> TcpConnector<R> {
     ///
     /// Looking the name up is not included. The next address is tried early enough for each to have its turn, as
     /// hyper-util's `HttpConnector::set_connect_timeout` divides the time among the addresses. Handshakes that are
-    /// under way when the time is up end with [`ErrorKind::TimedOut`](io::ErrorKind::TimedOut), and are recorded as
+    /// under way when the time is up end with [`ErrorKind::TimedOut`](std::io::ErrorKind::TimedOut), and are recorded as
     /// timed out.
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        Arc::make_mut(&mut self.options).connect_timeout = timeout.into();
+        Arc::make_mut(&mut self.options).times.connect_timeout = timeout.into();
         self
     }
 
     /// Keep-alive probes; every 15 seconds by default.
     pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
-        Arc::make_mut(&mut self.options).keep_alive = keep_alive.probes();
+        Arc::make_mut(&mut self.options).socket.keep_alive = keep_alive.probes();
         self
     }
 
     /// The same, more finely.
     #[cfg(feature = "tonic")]
     pub(crate) fn keep_alive_probes(mut self, probes: Option<TcpKeepalive>) -> Self {
-        Arc::make_mut(&mut self.options).keep_alive = probes;
+        Arc::make_mut(&mut self.options).socket.keep_alive = probes;
         self
     }
 
     /// `TCP_NODELAY`; on by default.
     pub fn nodelay(mut self, nodelay: bool) -> Self {
-        Arc::make_mut(&mut self.options).nodelay = nodelay;
+        Arc::make_mut(&mut self.options).socket.nodelay = nodelay;
         self
     }
 
     /// The Connection Attempt Delay of RFC 8305; 250 ms by default.
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
-        Arc::make_mut(&mut self.options).attempt_delay = delay;
+        Arc::make_mut(&mut self.options).times.attempt_delay = delay;
         self
     }
 }
@@ -220,7 +223,7 @@ impl fmt::Debug for TcpConnectFuture {
 
 async fn connect<R>(
     resolver: R,
-    options: Arc<SocketOptions>,
+    options: Arc<ConnectOptions>,
     target: Target,
     dial: DialRecorder,
 ) -> Result<TracedIo<TcpStream>, ConnectError>
@@ -229,15 +232,15 @@ where
     R::Response: Iterator<Item = SocketAddr>,
     R::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    if let Some(ip) = options.source_ip {
+    if let Some(ip) = options.socket.source_ip {
         dial.source_ip(ip);
     }
     let found = match NoRuntime::check() {
-        Ok(()) => addresses(resolver, &options, &target, &dial).await,
+        Ok(()) => addresses(resolver, &options.socket, &target, &dial).await,
         Err(error) => Err(ConnectErrorKind::NoRuntime(error)),
     };
     let tried = match found {
-        Ok(addrs) => happy_eyeballs::connect(addrs, &options, &dial)
+        Ok(addrs) => happy_eyeballs::connect(addrs, &options.socket, &options.times, &dial)
             .await
             .map_err(|attempts| (ConnectErrorKind::Attempts, attempts)),
         Err(kind) => Err((kind, Vec::new())),
@@ -245,7 +248,7 @@ where
     match tried {
         Ok((stream, conn)) => {
             dial.established(conn.conn_ref());
-            Ok(TracedIo::new(stream, conn).with_socket(TcpStream::as_fd))
+            Ok(TracedIo::new(stream, conn).with_socket(TcpStream::probe_socket))
         }
         Err((kind, attempts)) => {
             let error =
@@ -258,7 +261,7 @@ where
 
 async fn addresses<R>(
     mut resolver: R,
-    options: &SocketOptions,
+    socket: &SocketOptions,
     target: &Target,
     dial: &DialRecorder,
 ) -> Result<Vec<SocketAddr>, ConnectErrorKind>
@@ -268,7 +271,7 @@ where
     R::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let port = target.port.map_err(ConnectErrorKind::Destination)?;
-    let usable = |ip: IpAddr| options.source_ip.is_none_or(|source| source.is_ipv4() == ip.is_ipv4());
+    let usable = |ip: IpAddr| socket.source_ip.is_none_or(|source| source.is_ipv4() == ip.is_ipv4());
     if let Ok(ip) = target.host.parse::<IpAddr>() {
         let why = "the source address is of the other family";
         return usable(ip).then(|| vec![SocketAddr::new(ip, port)]).ok_or(ConnectErrorKind::Destination(why));
@@ -291,20 +294,4 @@ where
         })
         .collect();
     if addrs.is_empty() { Err(ConnectErrorKind::NoAddress) } else { Ok(addrs) }
-}
-
-impl SocketOptions {
-    /// Sets up a socket that is about to be connected to an address of the source's family.
-    pub(super) fn apply(&self, socket: &Socket) -> io::Result<()> {
-        if let Some(probes) = &self.keep_alive {
-            socket.set_tcp_keepalive(probes)?;
-        }
-        if self.nodelay {
-            socket.set_tcp_nodelay(true)?;
-        }
-        if let Some(source) = self.source_ip {
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-        }
-        Ok(())
-    }
 }

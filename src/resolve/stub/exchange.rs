@@ -19,10 +19,10 @@ use super::{
     to_record,
 };
 use crate::{
-    connect::TcpAttempt,
     error::{FailureDetail, ResolveErrorKind as Kind},
+    net::{ProbedSocket, SocketOptions, TcpAttempt},
     record::{EndReason, Failure},
-    sink::{ConnRecorder, DialRef, DnsRecorder, ProbeEvent, ProbeSocket},
+    sink::{ConnRecorder, DialRef, DnsRecorder, ProbeEvent},
 };
 
 /// Datagrams longer than what was offered are taken up to here.
@@ -64,7 +64,7 @@ impl Exchange {
             }
         };
         let mut conn = NameserverConn::new(socket, dial.udp(local));
-        conn.recorder.show(ProbeEvent::Connected, probe_socket(&conn.socket));
+        conn.recorder.show(ProbeEvent::Connected, conn.socket.probe_socket());
         let mut ignored = None;
         let outcome =
             match timeout_at(deadline, conn.datagrams(context, self.udp_payload_size, &mut ignored)).await {
@@ -90,7 +90,7 @@ impl Exchange {
     fn connect_udp(&self, server: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
         let socket = Socket::new(Domain::for_address(server), Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
-        self.bind(&socket, server)?;
+        self.socket_options(server).bind(&socket)?;
         socket.connect(&server.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
         let local = socket.local_addr()?;
@@ -104,8 +104,7 @@ impl Exchange {
     ) -> Result<NameserverConn<TcpStream>, Kind> {
         let dial = self.dial.resolver_dial(server);
         let timeout = Box::pin(sleep_until(deadline));
-        let attempt =
-            TcpAttempt::start(server, dial.tcp(), Some(timeout), |socket| self.bind(socket, server));
+        let attempt = TcpAttempt::start(server, dial.tcp(), Some(timeout), &self.socket_options(server));
         let connected = match attempt {
             Ok(attempt) => attempt.await,
             Err(failed) => Err(failed),
@@ -126,8 +125,8 @@ impl Exchange {
         }
     }
 
-    fn bind(&self, socket: &Socket, server: SocketAddr) -> io::Result<()> {
-        self.source_for(server).map_or(Ok(()), |source| socket.bind(&SocketAddr::new(source, 0).into()))
+    fn socket_options(&self, server: SocketAddr) -> SocketOptions {
+        SocketOptions { source_ip: self.source_for(server), ..SocketOptions::default() }
     }
 
     /// The address to bind to: a nameserver on this very host is not reachable from every one of them.
@@ -162,14 +161,14 @@ impl QueryContext<'_> {
 }
 
 /// A socket with its recorders, closed in this order.
-struct NameserverConn<S: AsProbeSocket> {
+struct NameserverConn<S: ProbedSocket> {
     dns: DnsRecorder,
     socket: S,
     recorder: ConnRecorder,
     finished: bool,
 }
 
-impl<S: AsProbeSocket> NameserverConn<S> {
+impl<S: ProbedSocket> NameserverConn<S> {
     fn new(socket: S, recorder: ConnRecorder) -> Self {
         Self { dns: recorder.dns(), socket, recorder, finished: false }
     }
@@ -194,13 +193,13 @@ impl<S: AsProbeSocket> NameserverConn<S> {
     }
 }
 
-impl<S: AsProbeSocket> Drop for NameserverConn<S> {
+impl<S: ProbedSocket> Drop for NameserverConn<S> {
     fn drop(&mut self) {
         if !self.finished {
             let fault = (Failure::Interrupted, "the lookup was given up");
             self.recorder.will_end(EndReason::Cancelled, Some(fault));
         }
-        self.recorder.show(ProbeEvent::Closing, probe_socket(&self.socket));
+        self.recorder.show(ProbeEvent::Closing, self.socket.probe_socket());
     }
 }
 
@@ -229,7 +228,7 @@ impl NameserverConn<UdpSocket> {
             let first = self.recorder.read(call, received.as_ref().copied());
             received.map_err(Kind::Io)?;
             if first {
-                self.recorder.show(ProbeEvent::FirstByte, probe_socket(&self.socket));
+                self.recorder.show(ProbeEvent::FirstByte, self.socket.probe_socket());
             }
             if buffer.len() >= capacity {
                 // The kernel cuts off what does not fit: that is as if the server had said so.
@@ -288,7 +287,7 @@ impl NameserverConn<TcpStream> {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         if first {
-            self.recorder.show(ProbeEvent::FirstByte, probe_socket(&self.socket));
+            self.recorder.show(ProbeEvent::FirstByte, self.socket.probe_socket());
         }
         Ok(())
     }
@@ -307,21 +306,6 @@ fn bytes_missing(stream: &[u8]) -> usize {
         None => 2,
     };
     whole.saturating_sub(stream.len()).max(1)
-}
-
-#[cfg(unix)]
-use std::os::fd::AsFd as AsProbeSocket;
-#[cfg(windows)]
-use std::os::windows::io::AsSocket as AsProbeSocket;
-
-#[cfg(unix)]
-pub(super) fn probe_socket(socket: &impl AsProbeSocket) -> ProbeSocket<'_> {
-    socket.as_fd()
-}
-
-#[cfg(windows)]
-pub(super) fn probe_socket(socket: &impl AsProbeSocket) -> ProbeSocket<'_> {
-    socket.as_socket()
 }
 
 #[cfg(test)]

@@ -1,5 +1,10 @@
 //! One TCP handshake with one address.
+//!
+//! Who connects to a host may try several addresses, some of them at the same time. Each try is a record of its own,
+//! with its own error, its own end and the ICMP error that the kernel's view gave for it, and its socket is shown to
+//! the probes before it connects, once the SYN is sent, and when the handshake has ended.
 
+use super::{ProbedSocket, SocketOptions};
 use crate::{
     error::{ConnectAttempt, classify::is_connect_in_progress},
     record::IcmpError,
@@ -9,28 +14,35 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
     net::SocketAddr,
-    os::fd::AsFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::{net::TcpStream, time::Sleep};
 
-/// A handshake under way.
+/// A TCP handshake in progress: resolves to the connected stream and its recorder.
+///
+/// Dropped before it has resolved, the socket is closed and the attempt recorded as given up.
 pub(crate) struct TcpAttempt {
     addr: SocketAddr,
-    stream: Option<TcpStream>,
-    recorder: Option<AttemptRecorder>,
+    /// `None` once the attempt has ended.
+    handshake: Option<Handshake>,
     timeout: Option<Pin<Box<Sleep>>>,
 }
 
-/// What came of one that failed.
+struct Handshake {
+    stream: TcpStream,
+    recorder: AttemptRecorder,
+}
+
+/// The outcome of an attempt that failed.
 #[derive(Debug)]
 pub(crate) struct FailedAttempt {
     addr: SocketAddr,
     pub(crate) error: io::Error,
-    /// It took too long, by our own clock.
+    /// The timeout given to [`TcpAttempt::start`] elapsed; the kernel would have gone on.
     pub(crate) timed_out: bool,
+    /// The ICMP message that refused the attempt, if a probe has seen one.
     icmp_error: Option<IcmpError>,
 }
 
@@ -45,17 +57,17 @@ impl From<FailedAttempt> for ConnectAttempt {
 }
 
 impl TcpAttempt {
-    /// Sends the SYN from a socket that was set up with `configure`.
+    /// Opens a socket with these options and sends the SYN.
     pub(crate) fn start(
         addr: SocketAddr,
         recorder: AttemptRecorder,
         timeout: Option<Pin<Box<Sleep>>>,
-        configure: impl FnOnce(&Socket) -> io::Result<()>,
+        options: &SocketOptions,
     ) -> Result<Self, FailedAttempt> {
-        match open(addr, configure, &recorder) {
+        match open(addr, options, &recorder) {
             Ok(stream) => {
                 recorder.local(|| stream.local_addr().ok());
-                Ok(TcpAttempt { addr, stream: Some(stream), recorder: Some(recorder), timeout })
+                Ok(TcpAttempt { addr, handshake: Some(Handshake { stream, recorder }), timeout })
             }
             Err(error) => {
                 let icmp_error = recorder.icmp_error();
@@ -65,30 +77,26 @@ impl TcpAttempt {
         }
     }
 
-    /// Another one was faster.
+    /// Gives the attempt up because another one was faster.
     pub(crate) fn lost_race(&mut self) {
         let _ = self.end_with(AttemptRecorder::lost_race);
     }
 
-    /// Polled again after its end.
-    fn polled_after_end(&self) -> FailedAttempt {
-        self.failed(io::ErrorKind::NotConnected.into(), None)
+    /// Ends the record, unless it has ended, and closes the socket. Returns the ICMP error that refused the attempt.
+    fn end_with(&mut self, end: impl FnOnce(AttemptRecorder)) -> Option<IcmpError> {
+        let Handshake { stream, recorder } = self.handshake.take()?;
+        recorder.show(ProbeEvent::ConnectFailed, stream.probe_socket());
+        let icmp_error = recorder.icmp_error();
+        end(recorder);
+        icmp_error
     }
 
     fn failed(&self, error: io::Error, icmp_error: Option<IcmpError>) -> FailedAttempt {
         FailedAttempt { addr: self.addr, error, timed_out: false, icmp_error }
     }
 
-    /// Gives what the network said of it.
-    fn end_with(&mut self, end: impl FnOnce(AttemptRecorder)) -> Option<IcmpError> {
-        let recorder = self.recorder.take()?;
-        if let Some(stream) = &self.stream {
-            recorder.show(ProbeEvent::ConnectFailed, stream.as_fd());
-        }
-        let icmp_error = recorder.icmp_error();
-        end(recorder);
-        self.stream = None;
-        icmp_error
+    fn polled_after_end(&self) -> FailedAttempt {
+        self.failed(io::ErrorKind::NotConnected.into(), None)
     }
 }
 
@@ -97,7 +105,7 @@ impl Future for TcpAttempt {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let Some(stream) = &this.stream else {
+        let Some(Handshake { stream, .. }) = &this.handshake else {
             return Poll::Ready(Err(this.polled_after_end()));
         };
         let result = match stream.poll_write_ready(cx) {
@@ -111,13 +119,13 @@ impl Future for TcpAttempt {
             }
         };
         Poll::Ready(match result {
-            Ok(()) => match (this.stream.take(), this.recorder.take()) {
-                (Some(stream), Some(recorder)) => {
+            Ok(()) => match this.handshake.take() {
+                Some(Handshake { stream, recorder }) => {
                     let conn = recorder.connected(|| stream.local_addr().ok());
-                    conn.show(ProbeEvent::Connected, stream.as_fd());
+                    conn.show(ProbeEvent::Connected, stream.probe_socket());
                     Ok((stream, conn))
                 }
-                _ => Err(this.polled_after_end()),
+                None => Err(this.polled_after_end()),
             },
             Err(error) => {
                 let icmp_error = this.end_with(|recorder| recorder.failed(&error));
@@ -133,27 +141,24 @@ impl Drop for TcpAttempt {
     }
 }
 
-fn open(
-    addr: SocketAddr,
-    configure: impl FnOnce(&Socket) -> io::Result<()>,
-    recorder: &AttemptRecorder,
-) -> io::Result<TcpStream> {
-    let socket = nonblocking(Domain::for_address(addr))?;
-    configure(&socket)?;
-    recorder.before_connect(socket.as_fd());
+/// Opens a socket and begins to connect it.
+fn open(addr: SocketAddr, options: &SocketOptions, recorder: &AttemptRecorder) -> io::Result<TcpStream> {
+    let socket = nonblocking_socket(Domain::for_address(addr))?;
+    options.apply_to_tcp(&socket)?;
+    recorder.before_connect(socket.probe_socket());
     let begun = match socket.connect(&addr.into()) {
         Err(error) if !is_connect_in_progress(&error) => Err(error),
         _ => Ok(()),
     };
     match begun {
-        Ok(()) => recorder.connecting(socket.as_fd()),
-        Err(_) => recorder.show(ProbeEvent::ConnectFailed, socket.as_fd()),
+        Ok(()) => recorder.connecting(socket.probe_socket()),
+        Err(_) => recorder.show(ProbeEvent::ConnectFailed, socket.probe_socket()),
     }
     begun.and_then(|()| TcpStream::from_std(socket.into()))
 }
 
-/// In one call where the system has one for it.
-fn nonblocking(domain: Domain) -> io::Result<Socket> {
+/// Opens a non-blocking TCP socket, with one system call where the system has one for it.
+fn nonblocking_socket(domain: Domain) -> io::Result<Socket> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     return Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP));
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]

@@ -1,0 +1,16 @@
+//! Sockets: what the TCP connector and the stub resolver share.
+//!
+//! Both open sockets of their own, so that each attempt can be recorded with its own error and shown to the probes.
+//! [`TcpAttempt`] is one TCP handshake with one address, [`SocketOptions`] what is set on a socket before it connects.
+//! `connect/` decides which addresses are tried and when, `resolve/` which nameservers; neither imports the other for
+//! its sockets.
+
+mod probed_socket;
+mod socket_options;
+mod tcp_attempt;
+
+pub(crate) use self::{
+    probed_socket::ProbedSocket,
+    socket_options::SocketOptions,
+    tcp_attempt::{FailedAttempt, TcpAttempt},
+};
