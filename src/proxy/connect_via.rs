@@ -1,9 +1,13 @@
 //! From a destination to a stream that leads there through a proxy.
 
-use super::{Proxy, ProxyLayer, ProxyStream, address::ProxyScheme, http_connect, socks};
+use super::{
+    Proxy, ProxyStream,
+    address::ProxyScheme,
+    handshake::{HandshakeConfig, Host, ProxyTarget},
+    http_connect, socks,
+};
 use crate::{
-    connect::Target,
-    error::{BoxError, NoRuntime, ProxyErrorKind, classify},
+    error::{BoxError, ProxyErrorKind, classify},
     sink::{ConnRef, DialRecorder},
 };
 use http::Uri;
@@ -13,43 +17,18 @@ use std::{
     future::poll_fn,
     net::{IpAddr, SocketAddr},
     pin::pin,
-    time::Duration,
+    sync::Arc,
 };
 use tower_service::Service;
-
-/// What a proxy is asked for.
-pub(super) struct ProxyTarget {
-    pub(super) host: Host,
-    pub(super) port: u16,
-    /// `host:port`, as the destination was given.
-    pub(super) text: String,
-}
-
-pub(super) enum Host {
-    Name(String),
-    Address(IpAddr),
-}
-
-impl ProxyTarget {
-    fn of(uri: &Uri) -> Result<Self, (String, &'static str)> {
-        let target = Target::of_uri(uri);
-        let text = String::from(target.to_text());
-        match target.port {
-            Ok(port) => {
-                let host = target.host.parse().map_or(Host::Name(target.host), Host::Address);
-                Ok(ProxyTarget { host, port, text })
-            }
-            Err(why) => Err((text, why)),
-        }
-    }
-}
 
 /// Connects to the proxy by `inner`, and has it connect to the destination.
 pub(super) async fn connect_via<C, R>(
     inner: C,
     proxy: Proxy,
     destination: Uri,
-    layer: ProxyLayer<R>,
+    resolver: R,
+    tunnels_http: bool,
+    handshake: Arc<HandshakeConfig>,
 ) -> Result<ProxyStream<C::Response>, BoxError>
 where
     C: Service<Uri>,
@@ -59,8 +38,7 @@ where
     R::Response: Iterator<Item = SocketAddr>,
     R::Error: Into<BoxError>,
 {
-    let ProxyLayer { resolver, tunnels_http, handshake, .. } = layer;
-    let target = ProxyTarget::of(&destination);
+    let target = ProxyTarget::of_uri(&destination);
     let mut target = target.map_err(|(text, why)| proxy.error(&text, ProxyErrorKind::Target(why)))?;
     let begun = match &target.host {
         Host::Name(name) if proxy.scheme() == ProxyScheme::Socks5 => {
@@ -145,19 +123,4 @@ where
         (None, _) => {}
     }
     connected
-}
-
-/// Runs the exchange with the proxy for no longer than the limit.
-pub(super) async fn with_timeout<F, T>(limit: Option<Duration>, exchange: F) -> Result<T, ProxyErrorKind>
-where
-    F: Future<Output = Result<T, ProxyErrorKind>>,
-{
-    match limit {
-        Some(limit) => {
-            NoRuntime::check().map_err(ProxyErrorKind::NoRuntime)?;
-            let result = tokio::time::timeout(limit, exchange).await;
-            result.unwrap_or(Err(ProxyErrorKind::TimedOut(limit)))
-        }
-        None => exchange.await,
-    }
 }

@@ -2,8 +2,7 @@
 
 use super::{
     Proxy, ProxyStream,
-    connect_via::{ProxyTarget, with_timeout},
-    layer::HandshakeConfig,
+    handshake::{HandshakeConfig, ProxyTarget, with_timeout},
 };
 use crate::{
     error::{ProxyError, ProxyErrorKind, classify},

@@ -1,4 +1,4 @@
-use super::{ProxyConnector, ProxySelector};
+use super::{ProxyConnector, ProxySelector, handshake::HandshakeConfig};
 use crate::{resolve::StubResolver, sink::TraceSink};
 use std::{sync::Arc, time::Duration};
 use tower_layer::Layer;
@@ -10,13 +10,6 @@ pub struct ProxyLayer<R = StubResolver> {
     pub(super) resolver: R,
     pub(super) tunnels_http: bool,
     pub(super) handshake: Arc<HandshakeConfig>,
-}
-
-/// What all connectors of one layer have in common.
-#[derive(Clone, Debug)]
-pub(super) struct HandshakeConfig {
-    pub(super) sink: TraceSink,
-    pub(super) timeout: Option<Duration>,
 }
 
 impl ProxyLayer {

@@ -47,6 +47,7 @@
 mod address;
 mod connect_via;
 mod future;
+mod handshake;
 mod http_connect;
 mod layer;
 mod selector;

@@ -79,7 +79,15 @@ where
                 // The one that is ready.
                 let next = self.inner.clone();
                 let inner = mem::replace(&mut self.inner, next);
-                ProxyConnectFuture::via_proxy(Box::pin(connect_via(inner, proxy, uri, self.layer.clone())))
+                let ProxyLayer { resolver, tunnels_http, handshake, .. } = self.layer.clone();
+                ProxyConnectFuture::via_proxy(Box::pin(connect_via(
+                    inner,
+                    proxy,
+                    uri,
+                    resolver,
+                    tunnels_http,
+                    handshake,
+                )))
             }
             Err(error) => ProxyConnectFuture::failed(error),
         }

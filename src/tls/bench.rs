@@ -1,8 +1,7 @@
 //! For the benches: what is recorded of a handshake, without making one.
 
 use super::{
-    certificate::ChainCache,
-    handshake::{HandshakeObservation, negotiated},
+    certificate::ChainCache, handshake_observation::HandshakeObservation, handshake_recorder::negotiated,
 };
 use crate::{bench_support::Conn, sink::TraceSink};
 use rustls::ClientConnection;

@@ -3,12 +3,20 @@ use std::{sync::Arc, time::Duration};
 use rustls::ClientConfig;
 
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-use super::config_parts::ConfigParts;
+use rustls::client::danger::ServerCertVerifier;
+
 use super::{
     certificate::ChainCache,
+    config_source::{ConfigSource, Prebuilt},
     key_log::{KeyLog, TeeKeyLog},
-    layer::{ClientSettings, LayerConfig, TraceTlsLayer},
-    service::server_name,
+    layer::TraceTlsLayer,
+    layer_config::{ClientSettings, LayerConfig},
+    server_name,
+};
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+use super::{
+    config_parts::{ConfigParts, TlsVersion, Trust},
+    roots::{ClientCertificate, Roots},
 };
 use crate::{error::TlsError, sink::TraceSink};
 
@@ -25,20 +33,21 @@ pub struct TraceTlsLayerBuilder<C> {
     handshake_timeout: Option<Duration>,
     server_name: Option<String>,
     key_log: Option<KeyLog>,
-    pub(super) config: C,
+    config: C,
 }
 
-/// Nothing to choose from: without cryptography of its own, the crate needs the configuration
-/// [whole](TraceTlsLayerBuilder::config). A layer that is built without it refuses to speak TLS.
-#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-#[derive(Clone, Debug, Default)]
-pub struct ConfigParts(());
-
-/// The configuration is given whole.
-#[derive(Clone, Debug)]
-pub struct Prebuilt(Arc<ClientConfig>);
-
 impl<C> TraceTlsLayerBuilder<C> {
+    pub(super) fn new(sink: &TraceSink, config: C) -> Self {
+        TraceTlsLayerBuilder {
+            sink: sink.clone(),
+            always: false,
+            handshake_timeout: None,
+            server_name: None,
+            key_log: None,
+            config,
+        }
+    }
+
     /// TLS for every URI, whatever its scheme, and not for `https` alone.
     pub fn always(mut self) -> Self {
         self.always = true;
@@ -84,6 +93,58 @@ impl<C> TraceTlsLayerBuilder<C> {
     }
 }
 
+/// Of [`roots`](Self::roots), [`verifier`](Self::verifier) and
+/// [`danger_accept_invalid_certs`](Self::danger_accept_invalid_certs) the last call counts; without any
+/// of them the machine's own verifier decides. On Linux a server's own certificate that is one of the machine's root
+/// certificates is trusted, too, as curl and Go do; `SSL_CERT_FILE` and `SSL_CERT_DIR` name other ones.
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+impl TraceTlsLayerBuilder<ConfigParts> {
+    /// Trusts these authorities, and no others.
+    ///
+    /// A server's own certificate that is one of them is trusted, too, self-signed or not: see [`Roots`].
+    pub fn roots(mut self, roots: Roots) -> Self {
+        self.config.trust = Trust::Roots(roots);
+        self
+    }
+
+    /// Leaves it to this verifier whom to trust.
+    pub fn verifier(mut self, verifier: Arc<dyn ServerCertVerifier>) -> Self {
+        self.config.trust = Trust::Verifier(verifier);
+        self
+    }
+
+    /// Accepts any certificate, for any name. Whoever sits in between can read and change everything.
+    pub fn danger_accept_invalid_certs(mut self) -> Self {
+        self.config.trust = Trust::Anything;
+        self
+    }
+
+    /// Shows this certificate to a server that asks for one.
+    pub fn client_certificate(mut self, certificate: ClientCertificate) -> Self {
+        self.config.client_certificate = Some(certificate);
+        self
+    }
+
+    /// Offers these protocols with ALPN (RFC 7301), the preferred one first: `["h2", "http/1.1"]`. By
+    /// default none.
+    pub fn alpn(mut self, protocols: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
+        self.config.alpn = protocols.into_iter().map(|name| name.as_ref().to_vec()).collect();
+        self
+    }
+
+    /// The lowest version that is acceptable; TLS 1.2 by default.
+    pub fn min_version(mut self, version: TlsVersion) -> Self {
+        self.config.min_version = version;
+        self
+    }
+
+    /// The highest version that is offered; TLS 1.3 by default.
+    pub fn max_version(mut self, version: TlsVersion) -> Self {
+        self.config.max_version = version;
+        self
+    }
+}
+
 #[allow(private_bounds)] // Sealed: there are just the two ways of this module to a configuration.
 impl<C: ConfigSource> TraceTlsLayerBuilder<C> {
     /// Makes the layer. What is wrong with the choices, or missing on this machine, is an error of every
@@ -115,7 +176,7 @@ impl<C: ConfigSource> TraceTlsLayerBuilder<C> {
     }
 
     fn settings(&self) -> Result<ClientSettings, TlsError> {
-        let server_name = self.server_name.as_deref().map(server_name).transpose()?;
+        let server_name = self.server_name.as_deref().map(server_name::parse).transpose()?;
         let mut config = self.config.client_config()?;
         if let Some(key_log) = self.key_log.clone() {
             let config = Arc::make_mut(&mut config);
@@ -126,43 +187,12 @@ impl<C: ConfigSource> TraceTlsLayerBuilder<C> {
     }
 
     fn into_layer(self, settings: Result<ClientSettings, TlsError>) -> TraceTlsLayer {
-        TraceTlsLayer::from_shared(LayerConfig {
+        TraceTlsLayer::from_config(LayerConfig {
             sink: self.sink,
-            settings,
+            client: settings,
             always: self.always,
             handshake_timeout: self.handshake_timeout,
             chains: Arc::new(ChainCache::new()),
         })
-    }
-}
-
-/// A way to a configuration.
-pub(super) trait ConfigSource {
-    fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError>;
-}
-
-#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-impl ConfigSource for ConfigParts {
-    fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        Err(TlsError::config("no cryptography: neither of the features ring and aws-lc-rs is enabled", None))
-    }
-}
-
-impl ConfigSource for Prebuilt {
-    fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        Ok(self.0.clone())
-    }
-}
-
-impl TraceTlsLayerBuilder<ConfigParts> {
-    pub(super) fn new(sink: &TraceSink) -> Self {
-        TraceTlsLayerBuilder {
-            sink: sink.clone(),
-            always: false,
-            handshake_timeout: None,
-            server_name: None,
-            key_log: None,
-            config: ConfigParts::default(),
-        }
     }
 }

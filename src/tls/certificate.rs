@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer, time::ASN1Time};
 
-use super::distinguished_name;
+use super::{distinguished_name, hex::hex};
 use crate::{
     record::{
         BoxedOrEmpty, PeerCert, Timestamp, TruncatedFields,
@@ -80,7 +80,7 @@ impl fmt::Debug for ChainCache {
 
 /// What is known of a certificate; of one that cannot be read, its fingerprint alone. Its names may take `left` bytes.
 fn describe(der: &[u8], left: &mut usize) -> PeerCert {
-    let mut described = PeerCert { sha256: base16(&Sha256::digest(der)), ..PeerCert::default() };
+    let mut described = PeerCert { sha256: hex(&Sha256::digest(der)), ..PeerCert::default() };
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return described };
     let truncated = &mut described.truncated_fields;
     let name = |truncated: &mut BoxedOrEmpty<TruncatedFields>, field, name| {
@@ -148,15 +148,6 @@ fn general_name(name: &GeneralName<'_>) -> Option<String> {
         },
         _ => None,
     }
-}
-
-pub(super) fn base16(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string never fails.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

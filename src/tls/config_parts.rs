@@ -10,7 +10,7 @@ use rustls::{
 };
 
 use super::{
-    builder::{ConfigSource, TraceTlsLayerBuilder},
+    config_source::ConfigSource,
     roots::{ClientCertificate, Roots},
     self_signed::SelfSignedVerifier,
     verifier::{AcceptAnyCertificate, TraceVerifier},
@@ -20,11 +20,11 @@ use crate::error::{TlsError, rustls::ReadableError};
 /// The configuration is put together from parts.
 #[derive(Clone, Debug)]
 pub struct ConfigParts {
-    trust: Trust,
-    client_certificate: Option<ClientCertificate>,
-    alpn: Vec<Vec<u8>>,
-    min_version: TlsVersion,
-    max_version: TlsVersion,
+    pub(super) trust: Trust,
+    pub(super) client_certificate: Option<ClientCertificate>,
+    pub(super) alpn: Vec<Vec<u8>>,
+    pub(super) min_version: TlsVersion,
+    pub(super) max_version: TlsVersion,
 }
 
 /// A version of TLS that can be spoken.
@@ -38,7 +38,7 @@ pub enum TlsVersion {
 }
 
 #[derive(Clone, Debug)]
-enum Trust {
+pub(super) enum Trust {
     Platform,
     Roots(Roots),
     Verifier(Arc<dyn ServerCertVerifier>),
@@ -54,57 +54,6 @@ impl Default for ConfigParts {
             min_version: TlsVersion::Tls12,
             max_version: TlsVersion::Tls13,
         }
-    }
-}
-
-/// Of [`roots`](Self::roots), [`verifier`](Self::verifier) and
-/// [`danger_accept_invalid_certs`](Self::danger_accept_invalid_certs) the last call counts; without any
-/// of them the machine's own verifier decides. On Linux a server's own certificate that is one of the machine's root
-/// certificates is trusted, too, as curl and Go do; `SSL_CERT_FILE` and `SSL_CERT_DIR` name other ones.
-impl TraceTlsLayerBuilder<ConfigParts> {
-    /// Trusts these authorities, and no others.
-    ///
-    /// A server's own certificate that is one of them is trusted, too, self-signed or not: see [`Roots`].
-    pub fn roots(mut self, roots: Roots) -> Self {
-        self.config.trust = Trust::Roots(roots);
-        self
-    }
-
-    /// Leaves it to this verifier whom to trust.
-    pub fn verifier(mut self, verifier: Arc<dyn ServerCertVerifier>) -> Self {
-        self.config.trust = Trust::Verifier(verifier);
-        self
-    }
-
-    /// Accepts any certificate, for any name. Whoever sits in between can read and change everything.
-    pub fn danger_accept_invalid_certs(mut self) -> Self {
-        self.config.trust = Trust::Anything;
-        self
-    }
-
-    /// Shows this certificate to a server that asks for one.
-    pub fn client_certificate(mut self, certificate: ClientCertificate) -> Self {
-        self.config.client_certificate = Some(certificate);
-        self
-    }
-
-    /// Offers these protocols with ALPN (RFC 7301), the preferred one first: `["h2", "http/1.1"]`. By
-    /// default none.
-    pub fn alpn(mut self, protocols: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
-        self.config.alpn = protocols.into_iter().map(|name| name.as_ref().to_vec()).collect();
-        self
-    }
-
-    /// The lowest version that is acceptable; TLS 1.2 by default.
-    pub fn min_version(mut self, version: TlsVersion) -> Self {
-        self.config.min_version = version;
-        self
-    }
-
-    /// The highest version that is offered; TLS 1.3 by default.
-    pub fn max_version(mut self, version: TlsVersion) -> Self {
-        self.config.max_version = version;
-        self
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::hex::hex;
 use x509_parser::{
     asn1_rs::{Any, Tag, ToDer},
     x509::{AttributeTypeAndValue, X509Name},
@@ -23,7 +24,7 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     // validation certificates are full of them.
     match text(value) {
         Some(text) => format!("{name}={}", escaped(&text)),
-        None => format!("{name}=#{}", base16(value)),
+        None => format!("{name}=#{}", der_hex(value)),
     }
 }
 
@@ -92,8 +93,8 @@ fn escaped(text: &str) -> String {
 }
 
 /// The value with its tag and length; of one that cannot be written again, its contents.
-fn base16(value: &Any<'_>) -> String {
-    super::certificate::base16(&value.to_der_vec().unwrap_or_else(|_| value.data.to_vec()))
+fn der_hex(value: &Any<'_>) -> String {
+    hex(&value.to_der_vec().unwrap_or_else(|_| value.data.to_vec()))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 
-use super::certificate::ChainCache;
+use super::{certificate::ChainCache, server_name};
 use crate::{
     error::rustls::alert_name,
     record::{BoxedOrEmpty, Text},
@@ -109,12 +109,9 @@ impl ForeignHandshake {
     }
 }
 
-/// The name in the ClientHello (RFC 6066 §3): none for an IP address.
+/// Returns the name that a ClientHello to this host carries.
 fn sent_name(host: &str) -> Text {
-    match super::service::server_name(host) {
-        Ok(ServerName::DnsName(name)) => name.as_ref().trim_end_matches('.').into(),
-        _ => Text::EMPTY,
-    }
+    server_name::parse(host).map_or(Text::EMPTY, |name| server_name::sni(&name))
 }
 
 thread_local! {

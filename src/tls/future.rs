@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
-use super::{handshake::Handshake, layer::LayerConfig, stream::MaybeTlsStream};
+use super::{handshake::Handshake, layer_config::LayerConfig, stream::MaybeTlsStream};
 use crate::error::TlsError;
 
 pin_project! {

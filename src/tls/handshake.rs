@@ -1,112 +1,29 @@
-//! One handshake while it runs: its tap, its verifier's slot, its time limit and its record.
+//! The client's side of one handshake while it runs: tokio-rustls's future with its observation, its time limit and its
+//! record.
 
 use std::{
-    cell::Cell,
-    error::Error,
     fmt, io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use hyper::rt;
 use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
-use rustls::{
-    AlertDescription, CertificateError, CommonState, HandshakeKind,
-    pki_types::{CertificateDer, ServerName},
-};
+use rustls::pki_types::ServerName;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::{TlsConnector, client::FallibleConnect, client::TlsStream as RustlsStream};
 
 use super::{
-    certificate::ChainCache, handshake_inspector::HandshakeInspector, handshake_tap::HandshakeTap,
-    iana_names, layer::LayerConfig, stream::TlsStream,
+    handshake_observation::scope, handshake_recorder::HandshakeRecorder, handshake_tap::HandshakeTap,
+    layer_config::LayerConfig, server_name, stream::TlsStream,
 };
 use crate::{
-    error::{
-        FailureDetail, NoRuntime, TlsError,
-        classify::io_failure,
-        rustls::{alert_name, carried},
-    },
-    record::{EndReason, Failure, Text},
-    scoped,
-    sink::{ConnRef, PeerChain, TlsFacts, TlsRecorder},
+    error::{NoRuntime, TlsError, classify::io_failure, rustls::carried},
+    record::{Failure, Text},
+    sink::{ConnRef, TlsRecorder},
 };
-
-/// What becomes known of a handshake while it runs, for the record of one that fails.
-#[derive(Debug)]
-pub(crate) struct HandshakeObservation {
-    chains: Arc<ChainCache>,
-    state: Mutex<ObservationState>,
-}
-
-#[derive(Debug, Default)]
-struct ObservationState {
-    inspector: HandshakeInspector,
-    peer_certs: Option<PeerChain>,
-}
-
-impl ObservationState {
-    /// Returns `true` if the server's own certificate names itself as its issuer.
-    fn is_self_signed(&self) -> bool {
-        let Some(certs) = self.peer_certs.as_ref().map(PeerChain::certs) else { return false };
-        certs.first().is_some_and(|own| !own.subject.is_empty() && own.subject == own.issuer)
-    }
-}
-
-impl HandshakeObservation {
-    pub(crate) fn new(chains: Arc<ChainCache>) -> Self {
-        HandshakeObservation { chains, state: Mutex::default() }
-    }
-
-    /// Gives the inspector to `read`; the tap calls it with the bytes that pass.
-    pub(crate) fn inspect<R>(&self, read: impl FnOnce(&mut HandshakeInspector) -> R) -> R {
-        read(&mut self.state().inspector)
-    }
-
-    /// Returns what the error does not say, and people want to know.
-    fn hint(&self, error: Option<&rustls::Error>) -> &'static str {
-        let state = self.state();
-        let inspector = &state.inspector;
-        let unknown_issuer = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        if inspector.is_plain_http() {
-            " (the server answered in plain HTTP)"
-        } else if inspector.asked_for_certificate() && matches!(error, Some(rustls::Error::AlertReceived(_)))
-        {
-            " (the server had asked for a client certificate)"
-        } else if error == Some(&unknown_issuer) && state.is_self_signed() {
-            " (self-signed certificate)"
-        } else {
-            ""
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, ObservationState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-thread_local! {
-    /// The handshake that is being polled on this thread.
-    static POLLED: Cell<Option<Arc<HandshakeObservation>>> = const { Cell::new(None) };
-}
-
-/// Told by the verifier what the peer presented.
-pub(crate) fn on_peer_certificates(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
-    if let Some(observation) = scoped::current(&POLLED) {
-        let chain = observation.chains.describe(std::iter::once(end_entity).chain(intermediates));
-        observation.state().peer_certs = Some(chain);
-    }
-}
-
-/// Runs `f` with the handshake as the one that is being polled.
-pub(crate) fn scope<R>(observation: Option<&Arc<HandshakeObservation>>, f: impl FnOnce() -> R) -> R {
-    match observation {
-        Some(observation) => scoped::scope(&POLLED, observation.clone(), f),
-        None => f(),
-    }
-}
 
 /// A running handshake; dropped before its end, it is recorded as given up, with what was known by then.
 pub(super) struct Handshake<IO> {
@@ -117,55 +34,6 @@ pub(super) struct Handshake<IO> {
     timer: Option<Pin<Box<Sleep>>>,
     name: ServerName<'static>,
     layer: Arc<LayerConfig>,
-}
-
-/// What is written down of a handshake while it runs, on either side.
-pub(crate) struct HandshakeRecorder {
-    pub(crate) recorder: TlsRecorder,
-    pub(crate) observation: Arc<HandshakeObservation>,
-}
-
-impl HandshakeRecorder {
-    /// `None` when there is nothing to record.
-    pub(crate) fn begin(recorder: TlsRecorder, chains: &Arc<ChainCache>) -> Option<Self> {
-        recorder.is_on().then(|| HandshakeRecorder {
-            recorder,
-            observation: Arc::new(HandshakeObservation::new(chains.clone())),
-        })
-    }
-
-    pub(crate) fn established(self, connection: &CommonState) -> TlsRecorder {
-        let HandshakeRecorder { mut recorder, observation } = self;
-        recorder.established(negotiated(connection, &observation));
-        recorder
-    }
-
-    /// Records the end of a failed handshake. `fault` returns what went wrong and the alert about it.
-    fn failed(self, reason: EndReason, fault: impl FnOnce(&HandshakeObservation) -> (FailureDetail, String)) {
-        let HandshakeRecorder { recorder, observation } = self;
-        let (fault, alert) = fault(&observation);
-        recorder.failed(TlsFacts { alert: alert.into(), ..partial(&observation) }, fault, reason);
-    }
-
-    /// Records that the handshake failed with this error.
-    pub(crate) fn failed_with(self, error: &TlsError) {
-        let rustls = error.source().and_then(carried);
-        self.failed(EndReason::Failed, |observation| {
-            let alert = observation.inspect(|inspector| alert(rustls, inspector));
-            (FailureDetail::new(error.failure(), error.cause()), alert)
-        });
-    }
-
-    pub(crate) fn timed_out(self, error: &TlsError) {
-        self.failed(EndReason::Timeout, |_| {
-            (FailureDetail::new(error.failure(), error.cause()), String::new())
-        });
-    }
-
-    pub(crate) fn given_up(self) {
-        let fault = FailureDetail::new(Failure::Interrupted, "the handshake was given up");
-        self.failed(EndReason::Cancelled, |_| (fault, String::new()));
-    }
 }
 
 impl<IO> Handshake<IO>
@@ -230,7 +98,7 @@ impl<IO> Handshake<IO> {
     fn failed(&mut self, error: io::Error) -> TlsError {
         let failure = handshake_failure(&error);
         let record = self.record.take();
-        let hint = record.as_ref().map_or("", |record| record.observation.hint(rustls_error(&error)));
+        let hint = record.as_ref().map_or("", |record| record.observation.hint(carried(&error)));
         let error = TlsError::handshake(self.name.to_str(), failure, error, hint);
         if let Some(record) = record {
             record.failed_with(&error);
@@ -267,80 +135,7 @@ fn handshake_failure(error: &io::Error) -> Failure {
     }
 }
 
-pub(crate) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
-    carried(error)
-}
-
-/// What an established connection agreed on.
-pub(super) fn negotiated(connection: &CommonState, observation: &HandshakeObservation) -> TlsFacts {
-    // A resumed session shows no certificates to the verifier; rustls remembers those of the first.
-    let peer_certs = observation.state().peer_certs.take();
-    let peer_certs = peer_certs
-        .unwrap_or_else(|| observation.chains.describe(connection.peer_certificates().unwrap_or_default()));
-    TlsFacts {
-        tls_version: connection
-            .protocol_version()
-            .map(|version| iana_names::version(version.into()))
-            .unwrap_or_default(),
-        cipher_suite: connection.negotiated_cipher_suite().map_or(0, |suite| suite.suite().into()),
-        key_exchange_group: connection
-            .negotiated_key_exchange_group()
-            .map(|group| iana_names::group(group.name().into()))
-            .unwrap_or_default(),
-        negotiated_proto: connection.alpn_protocol().map(iana_names::protocol).unwrap_or_default(),
-        did_resume: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-        peer_certs,
-        ..TlsFacts::default()
-    }
-}
-
-/// What was said in the clear before a handshake ended without success.
-fn partial(observation: &HandshakeObservation) -> TlsFacts {
-    let mut state = observation.state();
-    let peer_certs = state.peer_certs.take().unwrap_or_default();
-    let Some(hello) = state.inspector.server_hello() else {
-        return TlsFacts { peer_certs, ..TlsFacts::default() };
-    };
-    TlsFacts {
-        tls_version: iana_names::version(hello.version),
-        cipher_suite: hello.cipher_suite,
-        key_exchange_group: hello.group.map(iana_names::group).unwrap_or_default(),
-        negotiated_proto: hello.alpn.as_deref().map(iana_names::protocol).unwrap_or_default(),
-        peer_certs,
-        ..TlsFacts::default()
-    }
-}
-
-/// The alert that ended the handshake, and who sent it.
-fn alert(error: Option<&rustls::Error>, inspector: &HandshakeInspector) -> String {
-    let name = |code: u8| alert_name(code.into());
-    if let Some(rustls::Error::AlertReceived(alert)) = error {
-        return format!("received {}", alert_name(*alert));
-    }
-    if let Some(code) = inspector.received_alert() {
-        return format!("received {}", name(code));
-    }
-    if let Some(code) = inspector.sent_alert() {
-        return format!("sent {}", name(code));
-    }
-    // TLS 1.3 encrypts what is sent by now; rustls has one alert for each of these.
-    let sent = match error {
-        Some(rustls::Error::InvalidCertificate(error)) => error.clone().into(),
-        Some(rustls::Error::NoCertificatesPresented) if inspector.is_server() => {
-            AlertDescription::CertificateRequired
-        }
-        Some(rustls::Error::NoApplicationProtocol) => AlertDescription::NoApplicationProtocol,
-        _ => return String::new(),
-    };
-    if inspector.sent_last() { format!("sent {}", alert_name(sent)) } else { String::new() }
-}
-
-/// The name in the ClientHello (RFC 6066 §3): none for an IP address.
+/// Returns the name in the ClientHello, unless the configuration sends none.
 fn sent_name(name: &ServerName<'_>, connector: &TlsConnector) -> Text {
-    match name {
-        ServerName::DnsName(name) if connector.config().enable_sni => {
-            name.as_ref().trim_end_matches('.').into()
-        }
-        _ => Text::EMPTY,
-    }
+    if connector.config().enable_sni { server_name::sni(name) } else { Text::EMPTY }
 }

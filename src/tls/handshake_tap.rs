@@ -7,7 +7,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::handshake::HandshakeObservation;
+use super::handshake_observation::HandshakeObservation;
 
 /// Shows the bytes of a handshake to its observation. Once stopped it is a plain wrapper.
 #[derive(Debug)]

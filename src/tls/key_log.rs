@@ -2,12 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    fmt::{self, Write as _},
+    fmt,
     fs::{File, OpenOptions, Permissions},
     io::{self, Write},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use super::hex::push_hex;
 
 /// Keeps the secrets of the connections of whoever it is given to, so that programs like Wireshark can decrypt what
 /// was captured. Cheap to clone; all clones are the same.
@@ -152,10 +154,7 @@ fn line(label: &str, client_random: &[u8], secret: &[u8]) -> Box<str> {
     line.push_str(label);
     for bytes in [client_random, secret] {
         line.push(' ');
-        for byte in bytes {
-            // Writing to a string does not fail.
-            let _ = write!(line, "{byte:02x}");
-        }
+        push_hex(&mut line, bytes);
     }
     line.push('\n');
     line.into_boxed_str()

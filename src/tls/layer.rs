@@ -1,32 +1,18 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+#[cfg(feature = "client")]
 use rustls::ClientConfig;
 use tower_layer::Layer;
 
-use super::{ConfigParts, builder::TraceTlsLayerBuilder, certificate::ChainCache, service::TraceTls};
-use crate::{error::TlsError, sink::TraceSink};
+#[cfg(feature = "client")]
+use super::layer_config::ClientSettings;
+use super::{ConfigParts, builder::TraceTlsLayerBuilder, layer_config::LayerConfig, service::TraceTls};
+use crate::sink::TraceSink;
 
 /// Makes connectors that speak TLS and record it; see the [module](super).
 #[derive(Clone, Debug)]
 pub struct TraceTlsLayer {
     layer: Arc<LayerConfig>,
-}
-
-/// What all connectors of one layer have in common.
-#[derive(Debug)]
-pub(super) struct LayerConfig {
-    pub(super) sink: TraceSink,
-    pub(super) settings: Result<ClientSettings, TlsError>,
-    pub(super) always: bool,
-    pub(super) handshake_timeout: Option<Duration>,
-    pub(super) chains: Arc<ChainCache>,
-}
-
-#[derive(Debug)]
-pub(super) struct ClientSettings {
-    pub(super) config: Arc<ClientConfig>,
-    /// In place of the URI's host.
-    pub(super) server_name: Option<rustls::pki_types::ServerName<'static>>,
 }
 
 impl TraceTlsLayer {
@@ -38,14 +24,14 @@ impl TraceTlsLayer {
 
     /// Choices to be made before.
     pub fn builder(sink: &TraceSink) -> TraceTlsLayerBuilder<ConfigParts> {
-        TraceTlsLayerBuilder::new(sink)
+        TraceTlsLayerBuilder::new(sink, ConfigParts::default())
     }
 
     /// The same that offers other protocols.
     #[cfg(feature = "client")]
     pub(crate) fn with_alpn(&self, protocols: &[&str]) -> Self {
-        let LayerConfig { sink, settings, always, handshake_timeout, chains } = &*self.layer;
-        let settings = match settings {
+        let LayerConfig { sink, client, always, handshake_timeout, chains } = &*self.layer;
+        let client = match client {
             Ok(ClientSettings { config, server_name }) => {
                 let mut config = ClientConfig::clone(config);
                 config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -53,16 +39,16 @@ impl TraceTlsLayer {
             }
             Err(error) => Err(error.duplicate()),
         };
-        Self::from_shared(LayerConfig {
+        Self::from_config(LayerConfig {
             sink: sink.clone(),
-            settings,
+            client,
             always: *always,
             handshake_timeout: *handshake_timeout,
             chains: chains.clone(),
         })
     }
 
-    pub(super) fn from_shared(layer: LayerConfig) -> Self {
+    pub(super) fn from_config(layer: LayerConfig) -> Self {
         TraceTlsLayer { layer: Arc::new(layer) }
     }
 }

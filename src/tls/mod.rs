@@ -50,20 +50,26 @@ mod builder;
 mod certificate;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod config_parts;
+mod config_source;
 mod distinguished_name;
 #[cfg(feature = "reqwest")]
 pub(crate) mod foreign_handshakes;
 mod future;
 mod handshake;
 mod handshake_inspector;
+mod handshake_observation;
+mod handshake_recorder;
 mod handshake_tap;
+mod hex;
 mod iana_names;
 mod key_log;
 mod layer;
+mod layer_config;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod roots;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod self_signed;
+mod server_name;
 mod service;
 mod stream;
 mod verifier;
@@ -72,13 +78,15 @@ mod verifier;
 #[cfg(feature = "server")]
 pub(crate) use self::{
     certificate::ChainCache,
-    handshake::{HandshakeRecorder, on_peer_certificates, rustls_error, scope},
+    handshake_observation::{on_peer_certificates, scope},
+    handshake_recorder::HandshakeRecorder,
     handshake_tap::HandshakeTap,
 };
 pub use crate::error::TlsError;
+pub use builder::TraceTlsLayerBuilder;
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-pub use builder::ConfigParts;
-pub use builder::{Prebuilt, TraceTlsLayerBuilder};
+pub use config_source::ConfigParts;
+pub use config_source::Prebuilt;
 pub use future::TraceTlsFuture;
 pub use key_log::KeyLog;
 pub use layer::TraceTlsLayer;

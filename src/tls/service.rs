@@ -7,16 +7,16 @@ use std::{
 use http::{Uri, uri::Scheme};
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::Connection;
-use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::{
     future::{PendingHandshake, TraceTlsFuture},
-    layer::LayerConfig,
+    layer_config::LayerConfig,
+    server_name,
     stream::MaybeTlsStream,
 };
-use crate::{error::TlsError, record::Failure};
+use crate::error::TlsError;
 
 /// A connector that speaks TLS on what the connector within has connected; see the [module](super).
 ///
@@ -52,12 +52,12 @@ impl<C> TraceTls<C> {
         if !self.layer.always && uri.scheme() != Some(&Scheme::HTTPS) {
             return Ok(None);
         }
-        let settings = self.layer.settings.as_ref().map_err(TlsError::duplicate)?;
-        let name = match &settings.server_name {
+        let client = self.layer.client.as_ref().map_err(TlsError::duplicate)?;
+        let name = match &client.server_name {
             Some(name) => name.clone(),
-            None => server_name(uri.host().unwrap_or_default())?,
+            None => server_name::parse(uri.host().unwrap_or_default())?,
         };
-        let connector = TlsConnector::from(settings.config.clone());
+        let connector = TlsConnector::from(client.config.clone());
         Ok(Some(PendingHandshake { name, connector, layer: self.layer.clone() }))
     }
 }
@@ -80,35 +80,6 @@ where
         match self.pending(&uri) {
             Ok(pending) => TraceTlsFuture::connecting(self.inner.call(uri), pending),
             Err(error) => TraceTlsFuture::failed(error),
-        }
-    }
-}
-
-/// Reads a host as a certificate would have it: an IPv6 address has no brackets there.
-pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
-    let name = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    ServerName::try_from(name.to_owned()).map_err(|error| {
-        TlsError::unusable(
-            Failure::InvalidTarget,
-            format!("{host:?} is no name of a TLS server"),
-            Some(Arc::new(error)),
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts() {
-        for (host, name) in
-            [("web.test", "web.test"), ("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("a_b.", "a_b")]
-        {
-            assert_eq!(server_name(host).unwrap().to_str(), name);
-        }
-        for host in ["", "[", "[]", "a b", "-", "..", "[web"] {
-            assert_eq!(server_name(host).unwrap_err().failure(), Failure::InvalidTarget, "{host}");
         }
     }
 }

@@ -12,9 +12,12 @@ use hyper_util::{
 };
 use tokio_rustls::client::TlsStream as RustlsStream;
 
-use super::{handshake::rustls_error, handshake_tap::HandshakeTap};
+use super::handshake_tap::HandshakeTap;
 use crate::{
-    error::{classify::io_failure_detail, rustls::alert_name},
+    error::{
+        classify::io_failure_detail,
+        rustls::{alert_name, carried},
+    },
     sink::{ConnRef, TlsRecorder, describe_conn},
 };
 
@@ -54,7 +57,7 @@ impl<C> TlsStream<C> {
     #[cold]
     fn broken(&mut self, error: &io::Error) {
         let Some(recorder) = &mut self.recorder else { return };
-        match rustls_error(error) {
+        match carried(error) {
             Some(rustls::Error::AlertReceived(alert)) if self.awaits_client_cert_verdict => {
                 let alert = format!("received {}", alert_name(*alert));
                 recorder.rejected(io_failure_detail(error), alert);

@@ -8,7 +8,7 @@ use rustls::{
 
 #[cfg(feature = "reqwest")]
 use super::foreign_handshakes;
-use super::handshake;
+use super::handshake_observation;
 
 /// Lets the trace show the certificates that a server sent also when they were rejected.
 ///
@@ -59,7 +59,7 @@ impl ServerCertVerifier for TraceVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        handshake::on_peer_certificates(end_entity, intermediates);
+        handshake_observation::on_peer_certificates(end_entity, intermediates);
         #[cfg(feature = "reqwest")]
         foreign_handshakes::on_server_certificates(end_entity, intermediates, server_name);
         self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)

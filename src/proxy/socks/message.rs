@@ -1,6 +1,6 @@
 //! The messages of SOCKS5.
 
-use crate::{error::ProxyErrorKind, proxy::connect_via::Host};
+use crate::{error::ProxyErrorKind, proxy::handshake::Host};
 use std::net::IpAddr;
 
 const VERSION: u8 = 5;

@@ -5,8 +5,7 @@ mod message;
 use self::message::{AuthMethod, REPLY_HEAD_LEN, USER_PASS_ACCEPTED};
 use super::{
     Proxy, ProxyStream,
-    connect_via::{Host, ProxyTarget, with_timeout},
-    layer::HandshakeConfig,
+    handshake::{HandshakeConfig, Host, ProxyTarget, with_timeout},
 };
 use crate::{
     error::{ProxyError, ProxyErrorKind, classify},

@@ -5,7 +5,6 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
     time::Duration,
 };
 
@@ -13,39 +12,15 @@ use super::{
     StubResolver, StubResolverInner,
     config::{Config, Overrides, absolute},
     hosts::Hosts,
+    options::{IpStrategy, Options, SkipNameserver},
     reloadable::Reloadable,
 };
 use crate::sink::TraceSink;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
-/// The UDP payload size that fits every path unfragmented (DNS flag day 2020).
-const DEFAULT_UDP_PAYLOAD_SIZE: u16 = 1232;
 /// The least that may be offered (RFC 6891 section 6.2.3).
 const MIN_UDP_PAYLOAD_SIZE: u16 = 512;
-
-/// Which addresses of a name are asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum IpStrategy {
-    /// IPv4 (A) and IPv6 (AAAA), in parallel unless `single-request` is set.
-    #[default]
-    Both,
-    /// IPv4 alone.
-    Ipv4Only,
-    /// IPv6 alone.
-    Ipv6Only,
-}
-
-impl IpStrategy {
-    pub(super) fn wants(self, address: &IpAddr) -> bool {
-        match self {
-            Self::Both => true,
-            Self::Ipv4Only => address.is_ipv4(),
-            Self::Ipv6Only => address.is_ipv6(),
-        }
-    }
-}
 
 /// Settings of a [`StubResolver`]; made by [`StubResolver::builder`].
 ///
@@ -57,41 +32,6 @@ pub struct StubResolverBuilder {
     resolv_conf: Option<PathBuf>,
     hosts_file: Option<PathBuf>,
     options: Options,
-}
-
-/// What resolv.conf has no word for.
-#[derive(Clone, Debug)]
-pub(super) struct Options {
-    pub(super) strategy: IpStrategy,
-    pub(super) source_ip: Option<IpAddr>,
-    pub(super) udp_payload_size: Option<u16>,
-    pub(super) skip: Option<SkipNameserver>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            strategy: IpStrategy::default(),
-            source_ip: None,
-            udp_payload_size: Some(DEFAULT_UDP_PAYLOAD_SIZE),
-            skip: None,
-        }
-    }
-}
-
-#[derive(Clone)]
-pub(super) struct SkipNameserver(Arc<dyn Fn(IpAddr, u16) -> Option<String> + Send + Sync>);
-
-impl SkipNameserver {
-    pub(super) fn call(&self, server: SocketAddr) -> Option<String> {
-        (self.0)(server.ip(), server.port())
-    }
-}
-
-impl fmt::Debug for SkipNameserver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SkipNameserver(..)")
-    }
 }
 
 impl StubResolverBuilder {
@@ -185,7 +125,7 @@ impl StubResolverBuilder {
         mut self,
         skip: impl Fn(IpAddr, u16) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        self.options.skip = Some(SkipNameserver(Arc::new(skip)));
+        self.options.skip = Some(SkipNameserver::new(skip));
         self
     }
 

@@ -10,12 +10,11 @@ use futures_util::future::join;
 use hickory_proto::rr::Name;
 
 use super::{
-    IpStrategy,
-    builder::SkipNameserver,
     config::Config,
     exchange::Exchange,
     host_name,
     message::{Family, Question},
+    options::{IpStrategy, SkipNameserver},
     policy::QueryPlan,
 };
 use crate::error::{LookupError as Fault, ResolveErrorKind as Kind};

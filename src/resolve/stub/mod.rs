@@ -9,6 +9,7 @@ mod host_name;
 mod hosts;
 mod lookup;
 mod message;
+mod options;
 mod policy;
 mod reloadable;
 mod rfc6724;
@@ -32,9 +33,12 @@ use std::{
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-pub use self::builder::{IpStrategy, ResolverConfigError, StubResolverBuilder};
+pub use self::{
+    builder::{ResolverConfigError, StubResolverBuilder},
+    options::IpStrategy,
+};
 use self::{
-    builder::Options, config::Config, exchange::Exchange, hosts::Hosts, lookup::Lookup,
+    config::Config, exchange::Exchange, hosts::Hosts, lookup::Lookup, options::Options,
     reloadable::Reloadable,
 };
 use super::resolve_span::ResolveSpan;

@@ -5,11 +5,15 @@
 
 use super::TlsStream;
 use crate::{
-    error::{TlsError, classify::io_failure, rustls::server_failure},
+    error::{
+        TlsError,
+        classify::io_failure,
+        rustls::{carried, server_failure},
+    },
     record::{Failure, Text},
     server::TracedStream,
     sink::{ConnRef, TraceSink},
-    tls::{ChainCache, HandshakeRecorder, HandshakeTap, rustls_error, scope},
+    tls::{ChainCache, HandshakeRecorder, HandshakeTap, scope},
 };
 use rustls::{ServerConfig, server::Acceptor};
 use std::{
@@ -136,7 +140,7 @@ where
 impl<IO> TraceTlsAccept<IO> {
     #[cold]
     fn failed(&mut self, error: io::Error) -> TlsError {
-        let rustls = rustls_error(&error);
+        let rustls = carried(&error);
         let failure = match rustls.map_or_else(|| io_failure(&error), server_failure) {
             Failure::TlsAlert => Failure::SslFailedHandshake, // any means that it failed
             failure => failure,

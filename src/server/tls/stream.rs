@@ -1,9 +1,9 @@
 use crate::{
     ConnRef,
-    error::classify::io_failure_detail,
+    error::{classify::io_failure_detail, rustls::carried},
     server::TracedStream,
     sink::TlsRecorder,
-    tls::{HandshakeTap, rustls_error},
+    tls::HandshakeTap,
 };
 use rustls::{ServerConnection, pki_types::CertificateDer};
 use std::{
@@ -42,7 +42,7 @@ impl<IO> TlsStream<IO> {
     #[cold]
     fn broken(&mut self, error: &io::Error) {
         let Some(recorder) = &mut self.recorder else { return };
-        match rustls_error(error) {
+        match carried(error) {
             // The peer sent no `close_notify`. The protocol above decides what that means.
             None if error.kind() == io::ErrorKind::UnexpectedEof => recorder.peer_closed(),
             _ => recorder.broken(io_failure_detail(error)),

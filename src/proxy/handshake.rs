@@ -1,0 +1,65 @@
+//! What both ways to ask a proxy for a tunnel, CONNECT and SOCKS5, need: the destination, and a time limit.
+
+use crate::{
+    connect::Target,
+    error::{NoRuntime, ProxyErrorKind},
+    sink::TraceSink,
+};
+use http::Uri;
+use std::{net::IpAddr, time::Duration};
+
+/// The settings of a handshake with a proxy.
+#[derive(Clone, Debug)]
+pub(super) struct HandshakeConfig {
+    pub(super) sink: TraceSink,
+    /// Limits the time from the established connection to the proxy until there is one to the destination.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// The destination that a proxy is asked to connect to.
+pub(super) struct ProxyTarget {
+    pub(super) host: Host,
+    pub(super) port: u16,
+    /// `host:port`, as the destination was given.
+    pub(super) text: String,
+}
+
+/// The host of a destination. An address needs no lookup, neither here nor by the proxy.
+pub(super) enum Host {
+    Name(String),
+    Address(IpAddr),
+}
+
+impl ProxyTarget {
+    /// Reads the destination from a URI.
+    ///
+    /// # Errors
+    ///
+    /// The destination as text and the reason why it cannot be connected to.
+    pub(super) fn of_uri(uri: &Uri) -> Result<Self, (String, &'static str)> {
+        let target = Target::of_uri(uri);
+        let text = String::from(target.to_text());
+        match target.port {
+            Ok(port) => {
+                let host = target.host.parse().map_or(Host::Name(target.host), Host::Address);
+                Ok(ProxyTarget { host, port, text })
+            }
+            Err(why) => Err((text, why)),
+        }
+    }
+}
+
+/// Runs a handshake for no longer than the limit.
+pub(super) async fn with_timeout<F, T>(limit: Option<Duration>, handshake: F) -> Result<T, ProxyErrorKind>
+where
+    F: Future<Output = Result<T, ProxyErrorKind>>,
+{
+    match limit {
+        Some(limit) => {
+            NoRuntime::check().map_err(ProxyErrorKind::NoRuntime)?;
+            let result = tokio::time::timeout(limit, handshake).await;
+            result.unwrap_or(Err(ProxyErrorKind::TimedOut(limit)))
+        }
+        None => handshake.await,
+    }
+}

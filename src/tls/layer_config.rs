@@ -1,0 +1,26 @@
+use std::{sync::Arc, time::Duration};
+
+use rustls::{ClientConfig, pki_types::ServerName};
+
+use super::certificate::ChainCache;
+use crate::{error::TlsError, sink::TraceSink};
+
+/// What all connectors of one [`TraceTlsLayer`](super::TraceTlsLayer) share.
+#[derive(Debug)]
+pub(super) struct LayerConfig {
+    pub(super) sink: TraceSink,
+    /// An error is reported to every connection that wants TLS; plain ones work.
+    pub(super) client: Result<ClientSettings, TlsError>,
+    /// Every URI gets TLS, not only `https`.
+    pub(super) always: bool,
+    pub(super) handshake_timeout: Option<Duration>,
+    pub(super) chains: Arc<ChainCache>,
+}
+
+/// What a handshake needs of the layer.
+#[derive(Debug)]
+pub(super) struct ClientSettings {
+    pub(super) config: Arc<ClientConfig>,
+    /// Asked for in place of the URI's host.
+    pub(super) server_name: Option<ServerName<'static>>,
+}
