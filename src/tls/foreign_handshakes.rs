@@ -6,11 +6,11 @@ use std::{
 };
 
 use rustls::{
-    Error,
+    Error, ProtocolVersion,
     pki_types::{CertificateDer, ServerName},
 };
 
-use super::{certificate::ChainCache, server_name};
+use super::{certificate::ChainCache, iana_names, server_name};
 use crate::{
     error::rustls::alert_name,
     record::{BoxedOrEmpty, Text},
@@ -32,7 +32,7 @@ struct ForeignHandshake {
     begin: Tick,
     server_name: Option<Text>,
     peer_certs: Option<PeerChain>,
-    version: Text,
+    version: Option<ProtocolVersion>,
 }
 
 /// The descriptions of chains, shared by the dials of one client.
@@ -98,7 +98,7 @@ impl ForeignHandshake {
             server_name: self.server_name.unwrap_or_else(|| sent_name(host)),
             begin: self.begin,
             facts: TlsFacts {
-                tls_version: self.version,
+                tls_version: self.version.map(iana_names::version).unwrap_or_default(),
                 negotiated_proto,
                 did_resume,
                 peer_certs: self.peer_certs.unwrap_or_default(),
@@ -129,7 +129,7 @@ pub(super) fn on_client_hello() {
     let begin = handshakes.dial.now();
     let mut seen = handshakes.seen();
     if seen.last().is_none_or(|last| last.peer_certs.is_some()) {
-        seen.push(ForeignHandshake { begin, server_name: None, peer_certs: None, version: Text::EMPTY });
+        seen.push(ForeignHandshake { begin, server_name: None, peer_certs: None, version: None });
     }
 }
 
@@ -148,9 +148,9 @@ pub(super) fn on_server_certificates(
 }
 
 /// The server proved in the way of this version that the certificate is its own.
-pub(super) fn on_server_signature(version: Text) {
+pub(super) fn on_server_signature(version: ProtocolVersion) {
     let Some(handshakes) = polled() else { return };
     if let Some(last) = handshakes.seen().last_mut() {
-        last.version = version;
+        last.version = Some(version);
     }
 }

@@ -1,14 +1,18 @@
-//! Reads what a TLS handshake says in the clear, as its bytes pass by: the server's choices and alerts
-//! are known by it even when the handshake fails, on either side of it.
+//! Reads the unencrypted part of a TLS handshake as its bytes pass.
 //!
-//! It follows the record layer (RFC 8446 §5.1) and the handshake messages inside, across any cutting of
-//! the stream, keeps no more than one message of at most [`MAX_MESSAGE_BYTES`] bytes, and goes quiet as soon
-//! as the peer turns on encryption or does not speak TLS at all.
+//! rustls tells what was negotiated only once a handshake has succeeded. Here the server's choices and the alerts are
+//! read from the stream itself, so that they are known when the handshake fails too, on either side of it.
 //!
-//! The ClientHello is not read: what it offers is known from the configuration, or from rustls where this
-//! side is the server, and its order of extensions is random.
+//! A [`HandshakeTap`](super::handshake_tap::HandshakeTap) feeds both directions into a [`HandshakeInspector`]. It follows
+//! the record layer (RFC 8446 §5.1) and the handshake messages inside, however the stream is cut, keeps at most one
+//! message of [`MAX_MESSAGE_BYTES`], and stops as soon as the peer turns on encryption or does not speak TLS at all.
+//!
+//! The ClientHello is not read: what it offers is known from the configuration, or from rustls where this side is the
+//! server, and the order of its extensions is random.
 
-/// Enough for a ServerHello with a hybrid key share: that of SecP384r1MLKEM1024 has 1665 bytes.
+use rustls::{AlertDescription, CipherSuite, ContentType, HandshakeType, NamedGroup, ProtocolVersion};
+
+/// Enough for a ServerHello with a hybrid key share: that of SecP384r1MLKEM1024 has 1,665 bytes.
 const MAX_MESSAGE_BYTES: usize = 2048;
 
 const RECORD_HEADER_LEN: usize = 5;
@@ -23,7 +27,7 @@ pub(crate) struct HandshakeInspector {
 }
 
 impl HandshakeInspector {
-    /// Takes bytes that came from the peer.
+    /// Reads bytes that came from the peer.
     pub(super) fn received(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.sent_last = false;
@@ -31,7 +35,7 @@ impl HandshakeInspector {
         }
     }
 
-    /// Takes bytes that were written to the peer.
+    /// Reads bytes that were written to the peer.
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.sent_last = true;
@@ -39,37 +43,37 @@ impl HandshakeInspector {
         }
     }
 
-    /// The server's choices, which either side may be; those of a HelloRetryRequest until the real ServerHello.
+    /// Returns the ServerHello, whichever side has sent it. A HelloRetryRequest counts as one until the real one comes.
     pub(super) fn server_hello(&self) -> Option<&ServerHello> {
         self.received.server_hello.as_ref().or(self.sent.server_hello.as_ref())
     }
 
-    /// Whether this side has sent a ServerHello.
+    /// Returns `true` if this side has sent a ServerHello.
     pub(super) fn is_server(&self) -> bool {
         self.sent.server_hello.is_some()
     }
 
-    /// The code of a fatal alert that came in the clear.
-    pub(super) fn received_alert(&self) -> Option<u8> {
+    /// Returns the fatal alert that the peer sent unencrypted.
+    pub(super) fn received_alert(&self) -> Option<AlertDescription> {
         self.received.alert
     }
 
-    /// The code of a fatal alert that was sent in the clear.
-    pub(super) fn sent_alert(&self) -> Option<u8> {
+    /// Returns the fatal alert that this side sent unencrypted.
+    pub(super) fn sent_alert(&self) -> Option<AlertDescription> {
         self.sent.alert
     }
 
-    /// Whether something was written after the last bytes that came.
+    /// Returns `true` if something was written after the last bytes that came.
     pub(super) fn sent_last(&self) -> bool {
         self.sent_last
     }
 
-    /// Whether the server asked for a certificate; TLS 1.3 encrypts that.
+    /// Returns `true` if the server asked for a certificate. Only known in TLS 1.2: TLS 1.3 encrypts the request.
     pub(super) fn asked_for_certificate(&self) -> bool {
         self.received.asked_for_certificate
     }
 
-    /// Whether the client's very first bytes are the beginning of an HTTP request.
+    /// Returns `true` if the client's first bytes are those of an HTTP request.
     #[cfg(feature = "server")]
     pub(crate) fn is_plain_request(&self) -> bool {
         const BEGINNINGS: [&[u8; RECORD_HEADER_LEN]; 8] =
@@ -77,46 +81,50 @@ impl HandshakeInspector {
         self.received.state == State::NotTls && BEGINNINGS.contains(&&self.received.header)
     }
 
-    /// Whether the server's very first bytes are the beginning of an HTTP/1 response.
+    /// Returns `true` if the server's first bytes are those of an HTTP/1 response.
     pub(super) fn is_plain_http(&self) -> bool {
         self.received.state == State::NotTls && self.received.header == *b"HTTP/"
     }
 }
 
 /// A ServerHello (RFC 8446 §4.1.3, RFC 5246 §7.4.1.3) with what a later ServerKeyExchange adds.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct ServerHello {
-    /// The negotiated version: 0x0303 for TLS 1.2, 0x0304 for TLS 1.3.
-    pub(super) version: u16,
-    pub(super) cipher_suite: u16,
-    /// In TLS 1.2 known once the ServerKeyExchange has come.
-    pub(super) group: Option<u16>,
-    /// In TLS 1.2 alone; TLS 1.3 encrypts it.
+    /// The negotiated version: that of the extension `supported_versions` where there is one.
+    pub(super) version: ProtocolVersion,
+    pub(super) cipher_suite: CipherSuite,
+    /// The key exchange group. In TLS 1.2 `None` until the ServerKeyExchange has come.
+    pub(super) group: Option<NamedGroup>,
+    /// The protocol that ALPN chose. Only known in TLS 1.2: TLS 1.3 encrypts it.
     pub(super) alpn: Option<Vec<u8>>,
-    /// Whether it is a HelloRetryRequest, after which another hello follows.
+    /// It is a HelloRetryRequest, after which another ServerHello follows.
     is_retry: bool,
 }
 
+/// One direction of the stream, at its current position.
 #[derive(Debug, Default)]
 struct Direction {
     state: State,
-    /// The record header being read; kept as it is when the peer does not speak TLS.
+    /// The header of the current record, or the first bytes of a stream that is not TLS.
     header: [u8; RECORD_HEADER_LEN],
+    /// How much of the next header has come.
     header_len: usize,
+    /// Bytes of the current record that are still to come.
     record_left: usize,
+    /// The beginning of a message that is cut into pieces.
     message: Vec<u8>,
-    /// Bytes of the current message that are past the limit and not kept.
+    /// Bytes of the current message that are skipped: read already, past the limit, or of no interest.
     message_left: usize,
     server_hello: Option<ServerHello>,
     asked_for_certificate: bool,
-    alert: Option<u8>,
+    alert: Option<AlertDescription>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 enum State {
     #[default]
     FirstRecord,
-    Following,
+    LaterRecords,
     NotTls,
     Encrypted,
 }
@@ -131,14 +139,15 @@ impl Direction {
             let (body, rest) = bytes.split_at(self.record_left.min(bytes.len()));
             bytes = rest;
             self.record_left -= body.len();
-            match self.header[0] {
-                content_type::HANDSHAKE => self.read_handshake(body),
-                content_type::ALERT => self.read_alert(body),
+            match self.content_type() {
+                ContentType::Handshake => self.read_handshake(body),
+                ContentType::Alert => self.read_alert(body),
                 _ => {}
             }
         }
     }
 
+    /// Reads the header of a record, or a part of it. Returns the bytes that follow.
     fn read_header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let (part, rest) = bytes.split_at((RECORD_HEADER_LEN - self.header_len).min(bytes.len()));
         self.header[self.header_len..self.header_len + part.len()].copy_from_slice(part);
@@ -147,21 +156,29 @@ impl Direction {
             return rest;
         }
         self.header_len = 0;
-        self.record_left = usize::from(u16::from_be_bytes([self.header[3], self.header[4]]));
-        self.state = match self.header {
-            [content_type::HANDSHAKE | content_type::ALERT, 3, ..] => State::Following,
+        self.record_left = self.record_len();
+        self.state = match (self.content_type(), self.header[1]) {
+            (ContentType::Handshake | ContentType::Alert, 3) => State::LaterRecords,
             // Middlebox compatibility (RFC 8446 §D.4) puts one between the two hellos.
-            [content_type::CHANGE_CIPHER_SPEC, 3, ..] if self.awaits_second_hello() => State::Following,
-            [content_type::CHANGE_CIPHER_SPEC | content_type::APPLICATION_DATA, 3, ..] => State::Encrypted,
+            (ContentType::ChangeCipherSpec, 3) if self.awaits_second_hello() => State::LaterRecords,
+            (ContentType::ChangeCipherSpec | ContentType::ApplicationData, 3) => State::Encrypted,
             _ if self.state == State::FirstRecord => State::NotTls,
             _ => State::Encrypted,
         };
-        // A message is never continued behind another kind of record.
-        if self.header[0] != content_type::HANDSHAKE {
+        // A message never continues after a record of another type.
+        if self.content_type() != ContentType::Handshake {
             self.message.clear();
             self.message_left = 0;
         }
         rest
+    }
+
+    fn content_type(&self) -> ContentType {
+        self.header[0].into()
+    }
+
+    fn record_len(&self) -> usize {
+        u16::from_be_bytes([self.header[3], self.header[4]]).into()
     }
 
     fn awaits_second_hello(&self) -> bool {
@@ -172,9 +189,9 @@ impl Direction {
         const FATAL: u8 = 2;
         self.message.extend_from_slice(&body[..body.len().min(2 - self.message.len().min(2))]);
         // An encrypted alert is longer than the two bytes of a plain one.
-        let is_plain = u16::from_be_bytes([self.header[3], self.header[4]]) == 2;
+        let is_plain = self.record_len() == 2;
         if let (true, [FATAL, description]) = (is_plain, self.message.as_slice()) {
-            self.alert.get_or_insert(*description);
+            self.alert.get_or_insert((*description).into());
         }
         if self.record_left == 0 {
             self.message.clear();
@@ -188,9 +205,9 @@ impl Direction {
                 self.message_left -= skip;
                 body = &body[skip..];
             } else if let (true, Some(len)) = (self.message.is_empty(), message_len(body))
-                && (len <= body.len() || !is_read(body[0]))
+                && (len <= body.len() || !is_read(body[0].into()))
             {
-                // Nothing has to be put together, as a rule.
+                // The usual case: the message is whole, or its header suffices, and nothing is copied.
                 self.read_message(&body[..len.min(body.len())]);
                 self.message_left = len;
             } else {
@@ -199,7 +216,7 @@ impl Direction {
         }
     }
 
-    /// Puts a message together that is cut into pieces. Gives back what is left.
+    /// Puts a message together that is cut into pieces. Returns the bytes that follow.
     fn collect<'a>(&mut self, body: &'a [u8]) -> &'a [u8] {
         let wanted = message_len(&self.message).map_or(MESSAGE_HEADER_LEN, |len| len.min(MAX_MESSAGE_BYTES));
         let part = wanted.saturating_sub(self.message.len()).min(body.len());
@@ -217,29 +234,27 @@ impl Direction {
     fn read_message(&mut self, message: &[u8]) {
         let mut reader = Reader(message);
         let Some(&[kind, ..]) = reader.take(MESSAGE_HEADER_LEN) else { return };
-        match kind {
-            SERVER_HELLO => self.server_hello = parse_server_hello(reader).or(self.server_hello.take()),
-            SERVER_KEY_EXCHANGE => {
+        match kind.into() {
+            HandshakeType::ServerHello => {
+                self.server_hello = parse_server_hello(reader).or(self.server_hello.take());
+            }
+            HandshakeType::ServerKeyExchange => {
                 if let Some(hello) = &mut self.server_hello {
                     hello.group = parse_named_curve(reader);
                 }
             }
-            CERTIFICATE_REQUEST => self.asked_for_certificate = true,
+            HandshakeType::CertificateRequest => self.asked_for_certificate = true,
             _ => {}
         }
     }
 }
 
-const SERVER_HELLO: u8 = 2;
-const SERVER_KEY_EXCHANGE: u8 = 12;
-const CERTIFICATE_REQUEST: u8 = 13;
-
-/// Whether more is read of such a message than that it came.
-fn is_read(kind: u8) -> bool {
-    matches!(kind, SERVER_HELLO | SERVER_KEY_EXCHANGE)
+/// Returns `true` if more is read of such a message than its type.
+fn is_read(kind: HandshakeType) -> bool {
+    matches!(kind, HandshakeType::ServerHello | HandshakeType::ServerKeyExchange)
 }
 
-/// The length of the message with its header, once the header is complete.
+/// Returns the length of the message including its header, once the header is complete.
 fn message_len(message: &[u8]) -> Option<usize> {
     let [_, a, b, c, ..] = *message else { return None };
     Some(MESSAGE_HEADER_LEN + u32::from_be_bytes([0, a, b, c]) as usize)
@@ -251,20 +266,23 @@ fn parse_server_hello(mut reader: Reader<'_>) -> Option<ServerHello> {
         0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
         0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
     ];
-    let mut hello = ServerHello { version: reader.u16()?, ..ServerHello::default() };
-    hello.is_retry = reader.take(RETRY_RANDOM.len())? == RETRY_RANDOM;
-    let session_id = reader.u8()?;
-    reader.take(usize::from(session_id))?;
-    hello.cipher_suite = reader.u16()?;
+    let version = reader.u16()?.into();
+    let is_retry = reader.take(RETRY_RANDOM.len())? == RETRY_RANDOM;
+    let session_id_len = reader.u8()?;
+    reader.take(usize::from(session_id_len))?;
+    let cipher_suite = reader.u16()?.into();
     let _compression_method = reader.u8()?;
-    // From here on what can be read is taken: a hello may have no extensions, or be cut at the limit.
+    let mut hello = ServerHello { version, cipher_suite, group: None, alpn: None, is_retry };
+    // What follows is optional: a hello may have no extensions, and one that is longer than the limit is cut.
     if let Some(len) = reader.u16() {
         parse_extensions(Reader(reader.up_to(usize::from(len))), &mut hello);
     }
     Some(hello)
 }
 
+/// Reads extensions until they end or one cannot be read: `None` says nothing, what was read is in `hello`.
 fn parse_extensions(mut reader: Reader<'_>, hello: &mut ServerHello) -> Option<()> {
+    // rustls does not export its `ExtensionType`.
     const ALPN: u16 = 16;
     const SUPPORTED_VERSIONS: u16 = 43;
     const KEY_SHARE: u16 = 51;
@@ -278,28 +296,31 @@ fn parse_extensions(mut reader: Reader<'_>, hello: &mut ServerHello) -> Option<(
                 let len = data.u8()?;
                 hello.alpn = Some(data.take(usize::from(len))?.to_vec());
             }
-            SUPPORTED_VERSIONS => hello.version = data.u16()?,
-            KEY_SHARE => hello.group = Some(data.u16()?),
+            SUPPORTED_VERSIONS => hello.version = data.u16()?.into(),
+            KEY_SHARE => hello.group = Some(data.u16()?.into()),
             _ => {}
         }
     }
 }
 
-/// The curve of a ServerECDHParams (RFC 8422 §5.4); there is none for other kinds of key exchange.
-fn parse_named_curve(mut reader: Reader<'_>) -> Option<u16> {
+/// Returns the curve of a ServerECDHParams (RFC 8422 §5.4). Other kinds of key exchange have none.
+fn parse_named_curve(mut reader: Reader<'_>) -> Option<NamedGroup> {
     const NAMED_CURVE: u8 = 3;
-    (reader.u8()? == NAMED_CURVE).then(|| reader.u16()).flatten()
+    (reader.u8()? == NAMED_CURVE).then(|| reader.u16()).flatten().map(NamedGroup::from)
 }
 
+/// The bytes of a message that have not been read.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
+    /// Reads exactly `len` bytes.
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (part, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(part)
     }
 
+    /// Reads `len` bytes, or what is left.
     fn up_to(&mut self, len: usize) -> &'a [u8] {
         let (part, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
@@ -313,13 +334,6 @@ impl<'a> Reader<'a> {
     fn u16(&mut self) -> Option<u16> {
         self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
     }
-}
-
-mod content_type {
-    pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;
-    pub(super) const ALERT: u8 = 21;
-    pub(super) const HANDSHAKE: u8 = 22;
-    pub(super) const APPLICATION_DATA: u8 = 23;
 }
 
 #[cfg(test)]
@@ -337,7 +351,9 @@ mod tests {
             let mut inspector = HandshakeInspector::default();
             wire.chunks(cut).for_each(|part| inspector.received(part));
             let hello = inspector.server_hello().expect("read");
-            assert_eq!((hello.version, hello.cipher_suite, hello.group), (0x0304, 0x1301, Some(0x11ec)));
+            assert_eq!(hello.version, ProtocolVersion::TLSv1_3);
+            assert_eq!(hello.cipher_suite, CipherSuite::TLS13_AES_128_GCM_SHA256);
+            assert_eq!(hello.group, Some(NamedGroup::X25519MLKEM768));
         }
     }
 
@@ -353,7 +369,9 @@ mod tests {
         let mut inspector = HandshakeInspector::default();
         inspector.received(&wire);
         let hello = inspector.server_hello().expect("read");
-        assert_eq!((hello.version, hello.cipher_suite, hello.group), (0x0303, 0xc02f, Some(0x1d)));
+        assert_eq!(hello.version, ProtocolVersion::TLSv1_2);
+        assert_eq!(hello.cipher_suite, CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256);
+        assert_eq!(hello.group, Some(NamedGroup::X25519));
         assert_eq!(hello.alpn.as_deref(), Some(&b"h2"[..]));
         assert!(inspector.asked_for_certificate());
     }
@@ -369,10 +387,11 @@ mod tests {
         let second = hello(0x1302, &[9; 32], &[versions, extension(51, &[0, 23, 0, 1, 5])].concat());
         let mut inspector = HandshakeInspector::default();
         inspector.received(&record(22, &message(2, &retry)));
-        assert!(inspector.server_hello().is_some_and(|hello| hello.is_retry && hello.group == Some(23)));
+        let group = Some(NamedGroup::secp256r1);
+        assert!(inspector.server_hello().is_some_and(|hello| hello.is_retry && hello.group == group));
         inspector.received(&record(20, &[1]));
         inspector.received(&record(22, &message(2, &second)));
-        assert!(inspector.server_hello().is_some_and(|hello| !hello.is_retry && hello.group == Some(23)));
+        assert!(inspector.server_hello().is_some_and(|hello| !hello.is_retry && hello.group == group));
     }
 
     #[test]
@@ -382,7 +401,9 @@ mod tests {
         inspector.received(&record(20, &[1]));
         inspector.received(&record(22, &message(2, &hello(0xc030, &[1; 32], &[]))));
         inspector.received(&record(21, &[2, 40]));
-        assert!(inspector.server_hello().is_some_and(|hello| hello.cipher_suite == 0xc02f));
+        assert!(
+            inspector.server_hello().is_some_and(|hello| hello.cipher_suite == CipherSuite::from(0xc02f))
+        );
         assert_eq!(inspector.received_alert(), None);
     }
 
@@ -396,7 +417,8 @@ mod tests {
         inspector.received(&record(21, &[2, 40]));
         inspector.sent(&record(21, &[2, 80])[..6]);
         inspector.sent(&record(21, &[2, 80])[6..]);
-        assert_eq!((inspector.received_alert(), inspector.sent_alert()), (Some(40), Some(80)));
+        assert_eq!(inspector.received_alert(), Some(AlertDescription::HandshakeFailure));
+        assert_eq!(inspector.sent_alert(), Some(AlertDescription::InternalError));
     }
 
     #[test]

@@ -74,14 +74,11 @@ pub(super) fn negotiated(connection: &CommonState, observation: &HandshakeObserv
         .take_peer_certs()
         .unwrap_or_else(|| observation.describe_chain(connection.peer_certificates().unwrap_or_default()));
     TlsFacts {
-        tls_version: connection
-            .protocol_version()
-            .map(|version| iana_names::version(version.into()))
-            .unwrap_or_default(),
+        tls_version: connection.protocol_version().map(iana_names::version).unwrap_or_default(),
         cipher_suite: connection.negotiated_cipher_suite().map_or(0, |suite| suite.suite().into()),
         key_exchange_group: connection
             .negotiated_key_exchange_group()
-            .map(|group| iana_names::group(group.name().into()))
+            .map(|group| iana_names::group(group.name()))
             .unwrap_or_default(),
         negotiated_proto: connection.alpn_protocol().map(iana_names::protocol).unwrap_or_default(),
         did_resume: connection.handshake_kind() == Some(HandshakeKind::Resumed),
@@ -99,7 +96,7 @@ fn partial(observation: &HandshakeObservation) -> TlsFacts {
         };
         TlsFacts {
             tls_version: iana_names::version(hello.version),
-            cipher_suite: hello.cipher_suite,
+            cipher_suite: hello.cipher_suite.into(),
             key_exchange_group: hello.group.map(iana_names::group).unwrap_or_default(),
             negotiated_proto: hello.alpn.as_deref().map(iana_names::protocol).unwrap_or_default(),
             peer_certs,
@@ -110,15 +107,14 @@ fn partial(observation: &HandshakeObservation) -> TlsFacts {
 
 /// Returns the alert that ended the handshake and which side sent it; empty if there was none.
 fn alert(error: Option<&rustls::Error>, inspector: &HandshakeInspector) -> String {
-    let name = |code: u8| alert_name(code.into());
     if let Some(rustls::Error::AlertReceived(alert)) = error {
         return format!("received {}", alert_name(*alert));
     }
-    if let Some(code) = inspector.received_alert() {
-        return format!("received {}", name(code));
+    if let Some(alert) = inspector.received_alert() {
+        return format!("received {}", alert_name(alert));
     }
-    if let Some(code) = inspector.sent_alert() {
-        return format!("sent {}", name(code));
+    if let Some(alert) = inspector.sent_alert() {
+        return format!("sent {}", alert_name(alert));
     }
     // By now TLS 1.3 encrypts what is sent, so the inspector cannot read the alert. rustls has exactly one for each of
     // these errors.

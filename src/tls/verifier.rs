@@ -1,5 +1,7 @@
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "reqwest")]
+use rustls::ProtocolVersion;
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -72,7 +74,7 @@ impl ServerCertVerifier for TraceVerifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         #[cfg(feature = "reqwest")]
-        foreign_handshakes::on_server_signature(super::iana_names::version(0x0303));
+        foreign_handshakes::on_server_signature(ProtocolVersion::TLSv1_2);
         self.0.verify_tls12_signature(message, cert, dss)
     }
 
@@ -83,7 +85,7 @@ impl ServerCertVerifier for TraceVerifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         #[cfg(feature = "reqwest")]
-        foreign_handshakes::on_server_signature(super::iana_names::version(0x0304));
+        foreign_handshakes::on_server_signature(ProtocolVersion::TLSv1_3);
         self.0.verify_tls13_signature(message, cert, dss)
     }
 
