@@ -1,4 +1,4 @@
-//! For the benches: what is recorded of a handshake, without making one.
+//! For benchmarks: records a handshake without performing one.
 
 use super::{
     certificate::ChainCache, handshake_observation::HandshakeObservation, handshake_recorder::negotiated,
@@ -7,7 +7,7 @@ use crate::{bench_support::Conn, sink::TraceSink};
 use rustls::ClientConnection;
 use std::sync::Arc;
 
-/// A handshake that was made before.
+/// A handshake that was performed before.
 #[derive(Debug)]
 pub struct Handshake {
     done: ClientConnection,
@@ -15,12 +15,12 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// `done` says what was agreed on.
+    /// Takes a connection whose handshake is done.
     pub fn new(done: ClientConnection) -> Self {
         Handshake { done, chains: Arc::new(ChainCache::new()) }
     }
 
-    /// A tunnel over `conn` from its handshake to its close.
+    /// Records a tunnel over `conn` from its handshake to its close.
     pub fn record(&self, sink: &TraceSink, conn: &Conn) {
         let mut tunnel = sink.tls(conn.conn_ref(), || "www.example.com".into());
         if tunnel.is_on() {

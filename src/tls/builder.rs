@@ -20,11 +20,28 @@ use super::{
 };
 use crate::{error::TlsError, sink::TraceSink};
 
-/// Choices for a [`TraceTlsLayer`].
+/// A builder that configures a [`TraceTlsLayer`].
 ///
-/// The TLS configuration is put together from the parts that are chosen here, or given
-/// [whole](Self::config); the latter is the only way when neither of the features `ring` and `aws-lc-rs` is
-/// enabled.
+/// The rustls configuration is put together from the parts that are chosen here, or [given](Self::config) as a whole;
+/// the latter is the only way if neither of the features `ring` and `aws-lc-rs` is enabled.
+///
+#[cfg_attr(any(feature = "ring", feature = "aws-lc-rs"), doc = "```no_run")]
+#[cfg_attr(not(any(feature = "ring", feature = "aws-lc-rs")), doc = "```ignore")]
+/// use std::time::Duration;
+///
+/// use nettrace::{TraceSink, tls::{ClientCertificate, Roots, TraceTlsLayer}};
+///
+/// # fn main() -> Result<(), nettrace::tls::TlsError> {
+/// let sink = TraceSink::new();
+/// let layer = TraceTlsLayer::builder(&sink)
+///     .roots(Roots::from_pem_file("ca.pem")?)
+///     .client_certificate(ClientCertificate::from_pem_files("client.pem", "client.key")?)
+///     .alpn(["h2", "http/1.1"])
+///     .handshake_timeout(Duration::from_secs(10))
+///     .try_build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct TraceTlsLayerBuilder<C> {
@@ -48,38 +65,40 @@ impl<C> TraceTlsLayerBuilder<C> {
         }
     }
 
-    /// TLS for every URI, whatever its scheme, and not for `https` alone.
+    /// Speaks TLS for every URI, whatever its scheme. By default only for `https`.
     pub fn always(mut self) -> Self {
         self.always = true;
         self
     }
 
-    /// How long a handshake may take, from the ClientHello on. Unlimited by default.
+    /// Limits how long a handshake may take, from the ClientHello on. Unlimited by default.
     ///
-    /// It needs the timer of a tokio runtime.
+    /// Requires a tokio runtime with its timer enabled.
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
         self.handshake_timeout = Some(limit);
         self
     }
 
-    /// Asks for this name, and checks the certificate against it, in place of the URI's host.
+    /// Uses this server name instead of the URI's host: it is sent to the server, and the certificate must be valid for
+    /// it.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self
     }
 
-    /// Keeps the secrets of all connections, with which what they carry can be decrypted. None are kept by default.
+    /// Logs the TLS secrets of all connections, with which their traffic can be decrypted. By default none are logged.
     ///
-    /// A key log of a [given](Self::config) configuration gets them, too.
+    /// The key log of a [given](Self::config) configuration gets them too.
     pub fn key_log(mut self, key_log: &KeyLog) -> Self {
         self.key_log = Some(key_log.clone());
         self
     }
 
-    /// Uses a configuration as it is; the choices about its parts are no longer there.
+    /// Uses this rustls configuration as it is. The methods for its parts are no longer available.
     ///
-    /// For the certificates of failed handshakes to show in the trace, its verifier must be a
-    /// [`TraceVerifier`](super::TraceVerifier). ALPN is part of it: hyper speaks HTTP/2 when `h2` is agreed on.
+    /// The trace shows the certificates of failed handshakes only if the configuration's verifier is a
+    /// [`TraceVerifier`](super::TraceVerifier). The configuration also says which protocols ALPN offers: hyper speaks
+    /// HTTP/2 if `h2` is negotiated.
     pub fn config(self, config: Arc<ClientConfig>) -> TraceTlsLayerBuilder<Prebuilt> {
         let TraceTlsLayerBuilder { sink, always, handshake_timeout, server_name, key_log, config: _ } = self;
         TraceTlsLayerBuilder {
@@ -93,80 +112,82 @@ impl<C> TraceTlsLayerBuilder<C> {
     }
 }
 
+/// # Parts of the rustls configuration
+///
 /// Of [`roots`](Self::roots), [`verifier`](Self::verifier) and
-/// [`danger_accept_invalid_certs`](Self::danger_accept_invalid_certs) the last call counts; without any
-/// of them the machine's own verifier decides. On Linux a server's own certificate that is one of the machine's root
-/// certificates is trusted, too, as curl and Go do; `SSL_CERT_FILE` and `SSL_CERT_DIR` name other ones.
+/// [`danger_accept_invalid_certs`](Self::danger_accept_invalid_certs) the last call counts. By default the verifier of
+/// the operating system decides. On Linux, `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the machine's root certificates,
+/// and a server certificate that is itself one of them is trusted too, as curl and Go do.
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 impl TraceTlsLayerBuilder<ConfigParts> {
-    /// Trusts these authorities, and no others.
+    /// Trusts these root certificates, and no others.
     ///
-    /// A server's own certificate that is one of them is trusted, too, self-signed or not: see [`Roots`].
+    /// A server certificate that is itself one of them is trusted too, self-signed or not: see [`Roots`].
     pub fn roots(mut self, roots: Roots) -> Self {
         self.config.trust = Trust::Roots(roots);
         self
     }
 
-    /// Leaves it to this verifier whom to trust.
+    /// Uses this verifier for server certificates.
     pub fn verifier(mut self, verifier: Arc<dyn ServerCertVerifier>) -> Self {
         self.config.trust = Trust::Verifier(verifier);
         self
     }
 
-    /// Accepts any certificate, for any name. Whoever sits in between can read and change everything.
+    /// Accepts any certificate, for any name. Anyone on the network path can then read and change everything.
     pub fn danger_accept_invalid_certs(mut self) -> Self {
         self.config.trust = Trust::Anything;
         self
     }
 
-    /// Shows this certificate to a server that asks for one.
+    /// Presents this certificate to servers that ask for one.
     pub fn client_certificate(mut self, certificate: ClientCertificate) -> Self {
         self.config.client_certificate = Some(certificate);
         self
     }
 
-    /// Offers these protocols with ALPN (RFC 7301), the preferred one first: `["h2", "http/1.1"]`. By
-    /// default none.
+    /// Offers these protocols with ALPN (RFC 7301), the preferred one first: `["h2", "http/1.1"]`. By default none.
     pub fn alpn(mut self, protocols: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
         self.config.alpn = protocols.into_iter().map(|name| name.as_ref().to_vec()).collect();
         self
     }
 
-    /// The lowest version that is acceptable; TLS 1.2 by default.
+    /// Sets the lowest version that is accepted; TLS 1.2 by default.
     pub fn min_version(mut self, version: TlsVersion) -> Self {
         self.config.min_version = version;
         self
     }
 
-    /// The highest version that is offered; TLS 1.3 by default.
+    /// Sets the highest version that is offered; TLS 1.3 by default.
     pub fn max_version(mut self, version: TlsVersion) -> Self {
         self.config.max_version = version;
         self
     }
 }
 
-#[allow(private_bounds)] // Sealed: there are just the two ways of this module to a configuration.
+#[allow(private_bounds)] // Sealed: the two states of this module are the only ones.
 impl<C: ConfigSource> TraceTlsLayerBuilder<C> {
-    /// Makes the layer. What is wrong with the choices, or missing on this machine, is an error of every
-    /// connection that wants TLS: plain ones may go on.
+    /// Builds the layer. An invalid configuration is reported by every connection that wants TLS; plain ones work.
     pub fn build(self) -> TraceTlsLayer {
         let settings = self.settings();
         self.into_layer(settings)
     }
 
-    /// As [`build`](Self::build), but finds out now.
+    /// Builds the layer, and reports an invalid configuration at once.
     ///
     /// # Errors
     ///
-    /// When the machine has no root certificates (`x_no_root_certificates`), the server name is none
-    /// (`x_invalid_target`), the client certificate does not fit its key, or no version is left.
+    /// When the machine has no root certificates (`x_no_root_certificates`), the server name is invalid
+    /// (`x_invalid_target`), the client certificate does not match its key, or no version is left.
     pub fn try_build(self) -> Result<TraceTlsLayer, TlsError> {
         let settings = self.settings()?;
         Ok(self.into_layer(Ok(settings)))
     }
 
-    /// The configuration that the layer would use, for somebody else to speak TLS with: its failed handshakes show
-    /// certificates where a traced connector is around it. The server's name and the time limit are no part of it.
+    /// Returns the rustls configuration that the layer would use, for a client that does TLS itself.
+    ///
+    /// Its failed handshakes show certificates if a traced connector wraps that client's. The server name and the time
+    /// limit are not part of it.
     ///
     /// # Errors
     ///

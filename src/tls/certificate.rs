@@ -1,4 +1,7 @@
-//! From certificates in DER to what a trace shows of them.
+//! Certificate chains: from DER to what a trace shows of them.
+//!
+//! Servers present the same chain again and again, and parsing one takes far longer than comparing its bytes, so
+//! descriptions are cached.
 
 use std::{
     collections::VecDeque,
@@ -23,15 +26,15 @@ use crate::{
     sink::PeerChain,
 };
 
-/// Chains that were described before: the same servers present the same chains again and again.
+/// A cache of described chains.
 pub(crate) struct ChainCache(RwLock<VecDeque<(Chain, PeerChain)>>);
 
 type Chain = Box<[Box<[u8]>]>;
 
 impl ChainCache {
-    /// A chain takes some kilobytes, so all of them rarely more than some hundred.
+    /// A chain takes a few kilobytes, so the cache rarely takes more than a hundred.
     const MAX_CHAINS: usize = 32;
-    /// A chain of more bytes is described anew each time.
+    /// A longer chain is not cached.
     const MAX_CHAIN_BYTES: usize = 16 << 10;
 
     pub(crate) fn new() -> Self {
@@ -47,9 +50,9 @@ impl ChainCache {
         if let Some(known) = self.find(chain.clone()) {
             return known;
         }
-        let mut left = MAX_CHAIN_SAN_BYTES;
+        let mut san_bytes_left = MAX_CHAIN_SAN_BYTES;
         let certs: Arc<[PeerCert]> =
-            chain.clone().take(MAX_CERTIFICATES).map(|der| describe(der, &mut left)).collect();
+            chain.clone().take(MAX_CERTIFICATES).map(|der| describe(der, &mut san_bytes_left)).collect();
         let all = chain.clone().count();
         let original_certs = if certs.len() < all { limits::original_size(all) } else { None };
         let described = PeerChain::new(certs, original_certs);
@@ -78,8 +81,10 @@ impl fmt::Debug for ChainCache {
     }
 }
 
-/// What is known of a certificate; of one that cannot be read, its fingerprint alone. Its names may take `left` bytes.
-fn describe(der: &[u8], left: &mut usize) -> PeerCert {
+/// Describes a certificate; one that cannot be parsed only by its fingerprint.
+///
+/// Its alternative names may take `san_bytes_left` bytes, from which what they take is subtracted.
+fn describe(der: &[u8], san_bytes_left: &mut usize) -> PeerCert {
     let mut described = PeerCert { sha256: hex(&Sha256::digest(der)), ..PeerCert::default() };
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return described };
     let truncated = &mut described.truncated_fields;
@@ -97,7 +102,7 @@ fn describe(der: &[u8], left: &mut usize) -> PeerCert {
     if let Ok(Some(names)) = certificate.subject_alternative_name() {
         let names = names.value.general_names.iter();
         let all = names.clone().filter(|name| has_text(name)).count();
-        described.sans = sans(names.filter_map(general_name), left);
+        described.sans = sans(names.filter_map(general_name), san_bytes_left);
         if described.sans.len() < all
             || described.sans.last().is_some_and(|last| last.ends_with(TRUNCATION_MARK))
         {
@@ -107,7 +112,7 @@ fn describe(der: &[u8], left: &mut usize) -> PeerCert {
     described
 }
 
-/// The first of these names, within their limits. The last may be cut.
+/// Returns the first of these names, as many as the limits allow. The last one may be truncated.
 fn sans(names: impl Iterator<Item = String>, left: &mut usize) -> Vec<String> {
     let mut kept = Vec::new();
     for name in names.take(MAX_CERTIFICATE_SANS) {
@@ -123,7 +128,7 @@ fn sans(names: impl Iterator<Item = String>, left: &mut usize) -> Vec<String> {
     kept
 }
 
-/// Whether [`general_name`] gives its text.
+/// Returns `true` if [`general_name`] returns a text.
 fn has_text(name: &GeneralName<'_>) -> bool {
     match name {
         GeneralName::DNSName(_) | GeneralName::URI(_) | GeneralName::RFC822Name(_) => true,
@@ -136,7 +141,7 @@ fn timestamp(time: &ASN1Time) -> Timestamp {
     Timestamp::from_unix_nanos(time.to_datetime().unix_timestamp_nanos())
 }
 
-/// The kinds that name a server or a person, as plain text; others have no text form.
+/// Returns a name as text. Only names of hosts, services and persons have a text form.
 fn general_name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(text) | GeneralName::URI(text) | GeneralName::RFC822Name(text) => {

@@ -1,4 +1,8 @@
-//! The parts of a configuration, and how it is put together from them.
+//! A rustls configuration that is put together from parts: whom to trust, which certificate to present, which
+//! protocols and versions to offer.
+//!
+//! [`TraceTlsLayerBuilder`](super::TraceTlsLayerBuilder) has a method for each part while it is in the state
+//! [`ConfigParts`].
 
 use std::sync::Arc;
 
@@ -17,7 +21,8 @@ use super::{
 };
 use crate::error::{TlsError, rustls::ReadableError};
 
-/// The configuration is put together from parts.
+/// The state of a [`TraceTlsLayerBuilder`](super::TraceTlsLayerBuilder) in which the configuration is put together from
+/// parts.
 #[derive(Clone, Debug)]
 pub struct ConfigParts {
     pub(super) trust: Trust,
@@ -27,7 +32,7 @@ pub struct ConfigParts {
     pub(super) max_version: TlsVersion,
 }
 
-/// A version of TLS that can be spoken.
+/// A supported version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TlsVersion {
@@ -37,8 +42,10 @@ pub enum TlsVersion {
     Tls13,
 }
 
+/// What decides whether a server certificate is trusted.
 #[derive(Clone, Debug)]
 pub(super) enum Trust {
+    /// The verifier of the operating system.
     Platform,
     Roots(Roots),
     Verifier(Arc<dyn ServerCertVerifier>),

@@ -1,4 +1,4 @@
-//! Names of subjects and issuers as text (RFC 2253).
+//! Subjects and issuers of certificates as text (RFC 2253), in the form that OpenSSL and Go print.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use x509_parser::{
     x509::{AttributeTypeAndValue, X509Name},
 };
 
-/// The most specific part first: `CN=GTS CA 1C3,O=Google Trust Services LLC,C=US`.
+/// Returns a name with its most specific part first: `CN=GTS CA 1C3,O=Google Trust Services LLC,C=US`.
 pub(super) fn rfc2253(name: &X509Name<'_>) -> String {
     let mut parts: Vec<String> =
         name.iter_rdn().map(|rdn| rdn.iter().map(attribute).collect::<Vec<_>>().join("+")).collect();
@@ -20,15 +20,15 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     let oid = attribute.attr_type().to_id_string();
     let value = attribute.attr_value();
     let name = keyword(&oid).unwrap_or(&oid);
-    // RFC 2253 §2.4 wants the bytes of every value whose type has no keyword. What is text is shown as such: extended
-    // validation certificates are full of them.
+    // RFC 2253 §2.4 demands hexadecimal for every attribute without a keyword. Text is shown as text all the same,
+    // because extended validation certificates have many such attributes.
     match text(value) {
         Some(text) => format!("{name}={}", escaped(&text)),
         None => format!("{name}=#{}", der_hex(value)),
     }
 }
 
-/// The names of RFC 2253 §2.3, and those that OpenSSL and Go's crypto/x509 add.
+/// Returns the keyword of an attribute type: those of RFC 2253 §2.3, and those that OpenSSL and Go's crypto/x509 add.
 fn keyword(oid: &str) -> Option<&'static str> {
     Some(match oid {
         "2.5.4.3" => "CN",
@@ -47,14 +47,14 @@ fn keyword(oid: &str) -> Option<&'static str> {
     })
 }
 
-/// The text of an ASN.1 string, whatever its alphabet; none for what is no string or a broken one.
+/// Returns the text of an ASN.1 string of any type. Returns `None` for other values and invalid strings.
 fn text(value: &Any<'_>) -> Option<String> {
     let bytes = value.data;
     match value.tag() {
         Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::VisibleString => {
             String::from_utf8(bytes.to_vec()).ok()
         }
-        // Everybody reads it as Latin-1, whatever T.61 says.
+        // All implementations read it as Latin-1 instead of T.61.
         Tag::T61String => Some(bytes.iter().copied().map(char::from).collect()),
         Tag::BmpString => {
             let (units, []) = bytes.as_chunks::<2>() else { return None };
@@ -70,19 +70,19 @@ fn text(value: &Any<'_>) -> Option<String> {
     }
 }
 
-/// Escapes as RFC 2253 §2.4 demands, and control characters besides.
+/// Escapes special characters (RFC 2253 §2.4) and control characters.
 fn escaped(text: &str) -> String {
     let last = text.chars().count().saturating_sub(1);
     let mut escaped = String::with_capacity(text.len());
-    for (place, character) in text.chars().enumerate() {
+    for (index, character) in text.chars().enumerate() {
         match character {
             ',' | '+' | '"' | '\\' | '<' | '>' | ';' => escaped.extend(['\\', character]),
-            ' ' if place == 0 || place == last => escaped.push_str("\\ "),
-            '#' if place == 0 => escaped.push_str("\\#"),
+            ' ' if index == 0 || index == last => escaped.push_str("\\ "),
+            '#' if index == 0 => escaped.push_str("\\#"),
             control if control.is_control() => {
                 let mut bytes = [0; 4];
                 for byte in control.encode_utf8(&mut bytes).bytes() {
-                    // Writing to a string never fails.
+                    // Writing to a string does not fail.
                     let _ = write!(escaped, "\\{byte:02X}");
                 }
             }
@@ -92,7 +92,7 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The value with its tag and length; of one that cannot be written again, its contents.
+/// Returns the DER encoding of a value in hexadecimal, or only its contents if it cannot be encoded again.
 fn der_hex(value: &Any<'_>) -> String {
     hex(&value.to_der_vec().unwrap_or_else(|_| value.data.to_vec()))
 }
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(name(&[&[(&[85, 4, 3], 2, b"\x05")]]), "CN=#020105");
     }
 
-    /// An object identifier, a tag, and what is behind the tag.
+    /// An object identifier, a tag, and the contents after the tag.
     type Attribute<'a> = (&'a [u8], u8, &'a [u8]);
 
     fn name(rdns: &[&[Attribute<'_>]]) -> String {

@@ -1,4 +1,8 @@
-//! Handshakes that somebody else makes, with a configuration whose verifier is ours: what it is asked tells of them.
+//! Handshakes that a foreign client (reqwest) makes with a configuration whose verifier is ours.
+//!
+//! Nothing of such a handshake can be wrapped, but rustls calls the verifier at known points: for the list of signature
+//! schemes when a ClientHello is built, with the server's certificates, and with the server's signature, whose method
+//! tells the version. The calls are attributed to a dial by a thread-local that is set while that dial is polled.
 
 use std::{
     cell::Cell,
@@ -18,12 +22,12 @@ use crate::{
     sink::{DialRef, ForeignTunnel, PeerChain, Tick, TlsFacts},
 };
 
-/// The handshakes of one dial. Whose dial the verifier is asked for is known from the poll that it runs in.
+/// The handshakes of one dial.
 #[derive(Debug)]
 pub(crate) struct ForeignHandshakes {
     dial: DialRef,
     chains: Arc<ChainCache>,
-    /// With a proxy there may be two.
+    /// In their order. There are two with an HTTPS proxy.
     seen: Mutex<Vec<ForeignHandshake>>,
 }
 
@@ -35,7 +39,7 @@ struct ForeignHandshake {
     version: Option<ProtocolVersion>,
 }
 
-/// The descriptions of chains, shared by the dials of one client.
+/// A cache of described chains that the dials of one client share.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedChainCache(Arc<ChainCache>);
 
@@ -50,12 +54,12 @@ impl ForeignHandshakes {
         Arc::new(ForeignHandshakes { dial, chains: chains.0.clone(), seen: Mutex::default() })
     }
 
-    /// Runs `f`, a poll of the dial.
+    /// Polls the dial with `f`: what the verifier is asked meanwhile is attributed to it.
     pub(crate) fn scope<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
         scoped::scope(&POLLED, self.clone(), f)
     }
 
-    /// What was seen, once the dial is over, with how it ended for the last handshake. `host` is where the dial led.
+    /// Returns the tunnels of a dial that is over. `host` is its destination, `last` the outcome of the last handshake.
     pub(crate) fn take(&self, host: &str, last: Outcome<'_>) -> Vec<ForeignTunnel> {
         let mut seen = std::mem::take(&mut *self.seen());
         let last_seen = seen.pop();
@@ -65,6 +69,7 @@ impl ForeignHandshakes {
         tunnels
     }
 
+    /// Returns `true` if a ClientHello was built.
     pub(crate) fn have_begun(&self) -> bool {
         !self.seen().is_empty()
     }
@@ -92,7 +97,7 @@ impl ForeignHandshake {
             }
             _ => {}
         }
-        // In a handshake that resumes a session nobody asks about certificates.
+        // A handshake that resumes a session does not ask about certificates.
         let did_resume = matches!(outcome, Outcome::Established { .. }) && self.peer_certs.is_none();
         ForeignTunnel {
             server_name: self.server_name.unwrap_or_else(|| sent_name(host)),
@@ -115,7 +120,7 @@ fn sent_name(host: &str) -> Text {
 }
 
 thread_local! {
-    /// The dial that is being polled on this thread.
+    /// The handshakes of the dial that is being polled on this thread.
     static POLLED: Cell<Option<Arc<ForeignHandshakes>>> = const { Cell::new(None) };
 }
 
@@ -123,7 +128,7 @@ fn polled() -> Option<Arc<ForeignHandshakes>> {
     scoped::current(&POLLED)
 }
 
-/// A ClientHello is made: the first of a handshake, or the answer to a HelloRetryRequest.
+/// Records that a ClientHello is built: the first of a handshake, or the answer to a HelloRetryRequest.
 pub(super) fn on_client_hello() {
     let Some(handshakes) = polled() else { return };
     let begin = handshakes.dial.now();
@@ -133,7 +138,7 @@ pub(super) fn on_client_hello() {
     }
 }
 
-/// The server presented these certificates.
+/// Records the certificates that the server presented.
 pub(super) fn on_server_certificates(
     end_entity: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
@@ -147,7 +152,7 @@ pub(super) fn on_server_certificates(
     }
 }
 
-/// The server proved in the way of this version that the certificate is its own.
+/// Records that the server signed the handshake, as this version of TLS does.
 pub(super) fn on_server_signature(version: ProtocolVersion) {
     let Some(handshakes) = polled() else { return };
     if let Some(last) = handshakes.seen().last_mut() {

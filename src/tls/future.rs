@@ -17,14 +17,14 @@ use super::{handshake::Handshake, layer_config::LayerConfig, stream::MaybeTlsStr
 use crate::error::TlsError;
 
 pin_project! {
-    /// Resolves to the stream of [`TraceTls`](super::TraceTls).
+    /// The future of [`TraceTls`](super::TraceTls): connects, then performs the TLS handshake if there is one.
     pub struct TraceTlsFuture<F, IO> {
         #[pin]
         state: State<F, IO>,
     }
 }
 
-/// What to do once there is a connection.
+/// What a handshake starts with once the connection is there.
 pub(super) struct PendingHandshake {
     pub(super) name: ServerName<'static>,
     pub(super) connector: TlsConnector,
@@ -35,7 +35,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<F, IO> {
         Connecting { #[pin] connect: F, pending: Option<PendingHandshake> },
-        // In a box: what rustls keeps of a handshake is some kilobytes.
+        // Boxed, because the state of a rustls handshake takes several kilobytes.
         Handshaking { handshake: Box<Handshake<IO>> },
         Failed { error: TlsError },
         Done,
@@ -78,7 +78,7 @@ where
                     break ready!(handshake.poll(cx)).map(MaybeTlsStream::Tls).map_err(Into::into);
                 }
                 StateProjection::Failed { error } => break Err(error.duplicate().into()),
-                StateProjection::Done => panic!("polled after it had resolved"),
+                StateProjection::Done => panic!("`TraceTlsFuture` polled after completion"),
             }
         };
         state.set(State::Done);

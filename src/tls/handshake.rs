@@ -25,12 +25,12 @@ use crate::{
     sink::{ConnRef, TlsRecorder},
 };
 
-/// A running handshake; dropped before its end, it is recorded as given up, with what was known by then.
+/// A handshake in progress. Dropped before its end, it is recorded as given up, with what was known by then.
 pub(super) struct Handshake<IO> {
-    /// None when there is nothing to record; taken when the handshake ends.
+    /// `None` if nothing is recorded, and once the handshake has ended.
     record: Option<HandshakeRecorder>,
     connect: FallibleConnect<HandshakeTap<TokioIo<IO>>>,
-    /// The timer of the time limit, created when the handshake has to wait for the first time.
+    /// The timer of the time limit. Created when the handshake first has to wait.
     timer: Option<Pin<Box<Sleep>>>,
     name: ServerName<'static>,
     layer: Arc<LayerConfig>,
@@ -40,7 +40,7 @@ impl<IO> Handshake<IO>
 where
     IO: rt::Read + rt::Write + Connection + Unpin,
 {
-    /// Builds the ClientHello; nothing is sent before the first poll.
+    /// Builds the ClientHello. Nothing is sent before the first poll.
     pub(super) fn begin(
         io: IO,
         name: ServerName<'static>,
@@ -74,7 +74,7 @@ where
 }
 
 impl<IO> Handshake<IO> {
-    /// Resolves when the handshake may not go on: its time is over, or there is no timer to measure it.
+    /// Resolves to an error when the time is over, or when there is no tokio runtime whose timer could measure it.
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<TlsError> {
         let Some(limit) = self.layer.handshake_timeout else { return Poll::Pending };
         let timer = match &mut self.timer {
@@ -127,7 +127,7 @@ impl<IO> fmt::Debug for Handshake<IO> {
     }
 }
 
-/// The code of an error of the handshake; any alert means that it failed.
+/// Returns the failure code of a handshake error. Any alert means that the handshake failed.
 fn handshake_failure(error: &io::Error) -> Failure {
     match io_failure(error) {
         Failure::TlsAlert => Failure::SslFailedHandshake,

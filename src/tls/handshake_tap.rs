@@ -1,3 +1,5 @@
+//! The stream below TLS during a handshake.
+
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -9,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handshake_observation::HandshakeObservation;
 
-/// Shows the bytes of a handshake to its observation. Once stopped it is a plain wrapper.
+/// A stream that passes its bytes on and shows them to the observation of the handshake.
+///
+/// Once the handshake is over and the tap is [stopped](Self::stop), it only delegates.
 #[derive(Debug)]
 pub(crate) struct HandshakeTap<T> {
     inner: T,

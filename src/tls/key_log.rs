@@ -1,4 +1,4 @@
-//! The secrets of TLS connections, for those who analyse their own traffic.
+//! TLS secrets, with which captured traffic can be decrypted.
 
 use std::{
     collections::VecDeque,
@@ -11,15 +11,24 @@ use std::{
 
 use super::hex::push_hex;
 
-/// Keeps the secrets of the connections of whoever it is given to, so that programs like Wireshark can decrypt what
-/// was captured. Cheap to clone; all clones are the same.
+/// A log of TLS secrets, so that programs like Wireshark can decrypt captured traffic. Clones share one log.
 ///
-/// Nothing is kept, and nothing is written, unless it is given to a
-/// [`TraceTlsLayerBuilder`](super::TraceTlsLayerBuilder::key_log) or a client's builder. **Whoever has the secrets can
-/// read all that these connections carried.** They stay in memory, 1 MiB of them at most, the oldest giving way, until
-/// they are [written](Self::write_to_file); a [`to_file`](Self::to_file) is written at once.
+/// Nothing is kept unless the log is passed to a [`TraceTlsLayerBuilder`](super::TraceTlsLayerBuilder::key_log) or to a
+/// client's builder. **Whoever has the secrets can read everything that these connections carried.** A log made with
+/// [`new`](Self::new) stays in memory until it is [written](Self::write_to_file); one made with
+/// [`to_file`](Self::to_file) also appends each secret to a file. Memory holds at most 1 MiB: the oldest lines are
+/// dropped first.
 ///
-/// The format is that of NSS (draft-ietf-tls-keylogfile), as of `SSLKEYLOGFILE`.
+/// The format is that of NSS (draft-ietf-tls-keylogfile), as `SSLKEYLOGFILE` has it.
+///
+/// ```
+/// use nettrace::{TraceSink, tls::{KeyLog, TraceTlsLayer}};
+///
+/// let key_log = KeyLog::new();
+/// let layer = TraceTlsLayer::builder(&TraceSink::new()).key_log(&key_log).build();
+/// // … after some connections:
+/// print!("{}", key_log.to_nss());
+/// ```
 #[derive(Clone, Default)]
 pub struct KeyLog(Arc<Inner>);
 
@@ -34,70 +43,69 @@ struct Lines {
     lines: VecDeque<Box<str>>,
     size: usize,
     dropped: u64,
-    /// The first error that writing to the file met.
+    /// The first error of writing to the file, after which no more is written.
     error: Option<io::Error>,
 }
 
-/// Some 1,100 handshakes of TLS 1.3.
-const MAX_SIZE: usize = 1 << 20;
+/// The bytes of all lines together: about 1,100 TLS 1.3 handshakes.
+const MAX_BYTES: usize = 1 << 20;
 
 impl KeyLog {
-    /// Keeps secrets in memory alone.
+    /// Creates a log that is kept in memory only.
     pub fn new() -> Self {
         KeyLog::default()
     }
 
-    /// Also adds each to the end of a file, as soon as it is known: a program that reads it can follow. Only the
-    /// file's owner may read it.
+    /// Creates a log that also appends each line to a file, as soon as it is known. Only the file's owner may read it.
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened. An error of a later write ends the writing;
-    /// [`file_error`](Self::file_error) tells it.
+    /// When the file cannot be opened. If a later write fails, no more is written:
+    /// [`file_error`](Self::file_error) returns the error.
     pub fn to_file(path: impl AsRef<Path>) -> io::Result<Self> {
-        let file = private(path.as_ref(), |options| options.append(true))?;
+        let file = open_private(path.as_ref(), |options| options.append(true))?;
         Ok(KeyLog(Arc::new(Inner { lines: Mutex::default(), file: Some(file) })))
     }
 
-    /// All lines, as of a file.
+    /// Returns all lines in memory, in the format of a key log file.
     pub fn to_nss(&self) -> String {
         let lines = self.lock();
         lines.lines.iter().map(AsRef::as_ref).collect()
     }
 
-    /// Writes all lines to a file that only its owner may read, in place of what it holds.
+    /// Writes all lines in memory to a file that only its owner may read. What the file holds is replaced.
     ///
     /// # Errors
     ///
     /// When the file cannot be written.
     pub fn write_to_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let mut file = private(path.as_ref(), |options| options.truncate(true))?;
+        let mut file = open_private(path.as_ref(), |options| options.truncate(true))?;
         file.write_all(self.to_nss().as_bytes())
     }
 
-    /// How many lines there are. A handshake has one (TLS 1.2) or five (TLS 1.3).
+    /// Returns the number of lines in memory. A handshake has one (TLS 1.2) or five (TLS 1.3).
     pub fn len(&self) -> usize {
         self.lock().lines.len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there are no lines in memory.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many lines gave way to newer ones.
+    /// Returns the number of lines that were dropped from memory because of the limit.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 
-    /// The error that ended the writing to the file.
+    /// Returns the error after which no more is written to the file.
     pub fn file_error(&self) -> Option<io::Error> {
         let lines = self.lock();
         let error = lines.error.as_ref()?;
         Some(io::Error::new(error.kind(), error.to_string()))
     }
 
-    /// Forgets all secrets. What was written to a file stays there.
+    /// Removes all lines from memory. What was written to a file stays there.
     pub fn clear(&self) {
         *self.lock() = Lines::default();
     }
@@ -120,7 +128,7 @@ impl rustls::KeyLog for KeyLog {
         }
         lines.size += line.len();
         lines.lines.push_back(line);
-        while lines.size > MAX_SIZE
+        while lines.size > MAX_BYTES
             && let Some(oldest) = lines.lines.pop_front()
         {
             lines.size -= oldest.len();
@@ -130,13 +138,13 @@ impl rustls::KeyLog for KeyLog {
 }
 
 impl fmt::Debug for KeyLog {
-    /// Without the secrets.
+    /// Shows no secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyLog").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
-/// Writes to one that was there already, too.
+/// A key log that passes each line on to the one that the configuration had before.
 #[derive(Debug)]
 pub(super) struct TeeKeyLog(pub(super) KeyLog, pub(super) Arc<dyn rustls::KeyLog>);
 
@@ -160,8 +168,8 @@ fn line(label: &str, client_random: &[u8], secret: &[u8]) -> Box<str> {
     line.into_boxed_str()
 }
 
-/// Opens, or makes, a file that only its owner may read.
-fn private(path: &Path, how: impl FnOnce(&mut OpenOptions) -> &mut OpenOptions) -> io::Result<File> {
+/// Opens or creates a file that only its owner may read.
+fn open_private(path: &Path, how: impl FnOnce(&mut OpenOptions) -> &mut OpenOptions) -> io::Result<File> {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -192,12 +200,12 @@ mod tests {
     #[test]
     fn the_oldest_give_way() {
         let log = KeyLog::new();
-        let count = MAX_SIZE as u64 / 150;
+        let count = MAX_BYTES as u64 / 150;
         for n in 0..2 * count {
             log.log("CLIENT_TRAFFIC_SECRET_0", &n.to_be_bytes(), &[7; 64]);
         }
         let text = log.to_nss();
-        assert!(text.len() <= MAX_SIZE && log.dropped() > count / 2);
+        assert!(text.len() <= MAX_BYTES && log.dropped() > count / 2);
         assert_eq!(text.lines().count() as u64 + log.dropped(), 2 * count);
         assert!(text.ends_with('\n') && text.starts_with("CLIENT_TRAFFIC_SECRET_0 "));
     }

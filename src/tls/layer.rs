@@ -9,25 +9,25 @@ use super::layer_config::ClientSettings;
 use super::{ConfigParts, builder::TraceTlsLayerBuilder, layer_config::LayerConfig, service::TraceTls};
 use crate::sink::TraceSink;
 
-/// Makes connectors that speak TLS and record it; see the [module](super).
+/// A layer that adds TLS to a connector and records each handshake; see the [module](super).
 #[derive(Clone, Debug)]
 pub struct TraceTlsLayer {
     layer: Arc<LayerConfig>,
 }
 
 impl TraceTlsLayer {
-    /// With the machine's own verifier, and everything as by default.
+    /// Creates a layer with the defaults: certificates are verified as the machine is set up, no ALPN, no time limit.
     #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
     pub fn new(sink: &TraceSink) -> Self {
         Self::builder(sink).build()
     }
 
-    /// Choices to be made before.
+    /// Returns a builder that configures the layer.
     pub fn builder(sink: &TraceSink) -> TraceTlsLayerBuilder<ConfigParts> {
         TraceTlsLayerBuilder::new(sink, ConfigParts::default())
     }
 
-    /// The same that offers other protocols.
+    /// Returns the same layer, except that it offers these protocols with ALPN.
     #[cfg(feature = "client")]
     pub(crate) fn with_alpn(&self, protocols: &[&str]) -> Self {
         let LayerConfig { sink, client, always, handshake_timeout, chains } = &*self.layer;

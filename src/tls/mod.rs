@@ -1,17 +1,4 @@
-//! TLS over any connector, each handshake and what it made recorded as a tunnel.
-//!
-//! [`TraceTlsLayer`] goes around any hyper connector: a [`Service`](tower_service::Service) of
-//! [`http::Uri`] whose response implements [`hyper::rt::Read`], [`hyper::rt::Write`] and hyper-util's
-//! `Connection`. What it makes of it, [`TraceTls`], is such a connector again, so that it may be applied twice
-//! for TLS inside TLS. URIs with the scheme `https` get TLS; all others pass through untouched, unless
-//! [`always`](TraceTlsLayerBuilder::always) says otherwise.
-//!
-//! The bytes on the wire, the errors and the metadata of connections are those of tokio-rustls. ALPN is what
-//! the user offers; that `h2` was agreed on is told to hyper's client.
-//!
-//! A record tells the same of failed handshakes as of successful ones, as far as it became known: the
-//! server's name, certificates, version, cipher suite, key exchange group and alert. The protocol that ALPN
-//! chose is encrypted in TLS 1.3, and so not known of a handshake that fails.
+//! TLS over any connector: each handshake, and the connection that it protects, is recorded as a tunnel.
 //!
 #![cfg_attr(any(feature = "ring", feature = "aws-lc-rs"), doc = "```")]
 #![cfg_attr(not(any(feature = "ring", feature = "aws-lc-rs")), doc = "```ignore")]
@@ -43,6 +30,22 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Which connectors it wraps
+//!
+//! [`TraceTlsLayer`] wraps any hyper connector: a [`Service`](tower_service::Service) of [`http::Uri`] whose response
+//! implements [`hyper::rt::Read`], [`hyper::rt::Write`] and hyper-util's `Connection`. The result, [`TraceTls`], is such
+//! a connector itself, so the layer can be applied twice for TLS inside TLS. URIs with the scheme `https` get TLS; all
+//! others pass through unchanged, unless [`always`](TraceTlsLayerBuilder::always) is set.
+//!
+//! The bytes on the wire, the errors and the metadata of connections are those of tokio-rustls. ALPN offers what the
+//! user chooses; hyper's client is told if `h2` was negotiated.
+//!
+//! # What is recorded
+//!
+//! A failed handshake shows the same as a successful one, as far as it became known: the server's name, certificates,
+//! version, cipher suite, key exchange group and alert. TLS 1.3 encrypts the protocol that ALPN chose, so it is not known
+//! of a handshake that failed.
 
 #[cfg(feature = "_bench")]
 pub(crate) mod bench;
@@ -74,7 +77,7 @@ mod service;
 mod stream;
 mod verifier;
 
-/// What the accepting side needs of a handshake.
+// Used by the accepting side.
 #[cfg(feature = "server")]
 pub(crate) use self::{
     certificate::ChainCache,

@@ -1,4 +1,4 @@
-//! Which certificate authorities are trusted, and what this side shows of itself.
+//! Trusted root certificates, and the certificate that the client presents of itself.
 
 use std::{error::Error, fmt, path::Path, sync::Arc};
 
@@ -12,10 +12,10 @@ use crate::{
     file,
 };
 
-/// Longer files are not read. Those of operating systems are some hundred kilobytes.
-const MAX_MIB: u64 = 16;
+/// Larger files are refused. The bundles of operating systems have a few hundred kilobytes.
+const MAX_FILE_MIB: u64 = 16;
 
-/// The certificates of the authorities that servers' certificates must go back to.
+/// The root certificates that a server's certificate chain must end with.
 ///
 /// ```no_run
 /// use nettrace::{TraceSink, tls::{Roots, TraceTlsLayer}};
@@ -33,16 +33,16 @@ const MAX_MIB: u64 = 16;
 #[derive(Clone, Debug)]
 pub struct Roots {
     store: Arc<RootCertStore>,
-    /// Empty where a store was given, which does not keep them.
+    /// Empty if a store was given, which does not keep whole certificates.
     certificates: Arc<[CertificateDer<'static>]>,
 }
 
 impl Roots {
-    /// Reads every `CERTIFICATE` section of a PEM text (RFC 7468).
+    /// Parses every `CERTIFICATE` section of a PEM text (RFC 7468).
     ///
     /// # Errors
     ///
-    /// When the text is not PEM, holds no certificate, or one that cannot be a root.
+    /// When the text is not PEM, has no certificate, or has one that cannot be a root.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, TlsError> {
         Self::collect(CertificateDer::pem_slice_iter(pem.as_ref()), "root certificates from PEM")
     }
@@ -54,13 +54,13 @@ impl Roots {
     /// When the file cannot be read or is longer than 16 MiB, and as [`from_pem`](Self::from_pem).
     pub fn from_pem_file(path: impl AsRef<Path>) -> Result<Self, TlsError> {
         let what = format!("root certificates from {}", path.as_ref().display());
-        match file::read(path.as_ref(), MAX_MIB) {
+        match file::read(path.as_ref(), MAX_FILE_MIB) {
             Ok(pem) => Self::collect(CertificateDer::pem_slice_iter(&pem), &what),
             Err(error) => Err(unreadable(&what, error)),
         }
     }
 
-    /// Takes certificates in DER (RFC 5280 §4.1).
+    /// Parses certificates in DER (RFC 5280 §4.1).
     ///
     /// # Errors
     ///
@@ -87,12 +87,12 @@ impl Roots {
         Ok(Roots { store: Arc::new(store), certificates: kept.into() })
     }
 
-    /// The number of certificates.
+    /// Returns the number of certificates.
     pub fn len(&self) -> usize {
         self.store.len()
     }
 
-    /// Whether nothing is trusted; no handshake can succeed then.
+    /// Returns `true` if there are no certificates: no handshake can succeed then.
     pub fn is_empty(&self) -> bool {
         self.store.is_empty()
     }
@@ -101,20 +101,20 @@ impl Roots {
         self.store.clone()
     }
 
-    /// Returns the certificates that servers may show as their own.
+    /// Returns the certificates that are trusted as server certificates too.
     pub(super) fn certificates(&self) -> Arc<[CertificateDer<'static>]> {
         self.certificates.clone()
     }
 }
 
-/// Trusts what the store trusts. A store does not keep whole certificates, so that no server certificate is pinned.
+/// Trusts what the store trusts. It pins no server certificate, since a store does not keep whole certificates.
 impl From<RootCertStore> for Roots {
     fn from(store: RootCertStore) -> Self {
         Roots { store: Arc::new(store), certificates: Arc::new([]) }
     }
 }
 
-/// A certificate chain and its private key, for servers that ask who the client is.
+/// A certificate chain and its private key, for servers that authenticate their clients.
 #[derive(Clone)]
 pub struct ClientCertificate {
     chain: Vec<CertificateDer<'static>>,
@@ -122,17 +122,17 @@ pub struct ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// Reads the chain, own certificate first, and the key from PEM texts, which may be one and the same.
+    /// Parses the chain, own certificate first, and the key from PEM texts, which may be the same one.
     ///
     /// # Errors
     ///
-    /// When a text is not PEM, or holds no certificate or no private key (PKCS #8, PKCS #1 or SEC 1).
+    /// When a text is not PEM, or has no certificate or no private key (PKCS #8, PKCS #1 or SEC 1).
     pub fn from_pem(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, TlsError> {
         let chain = CertificateDer::pem_slice_iter(chain.as_ref());
         Self::new(chain, PrivateKeyDer::from_pem_slice(key.as_ref()), "client certificate from PEM")
     }
 
-    /// Reads the chain, own certificate first, and the key from PEM files, which may be one and the same.
+    /// Reads the chain, own certificate first, and the key from PEM files, which may be the same one.
     ///
     /// # Errors
     ///
@@ -140,16 +140,16 @@ impl ClientCertificate {
     pub fn from_pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, TlsError> {
         let (chain, key) = (chain.as_ref(), key.as_ref());
         let what = format!("client certificate from {} and {}", chain.display(), key.display());
-        let read = |path| file::read(path, MAX_MIB).map_err(|error| unreadable(&what, error));
+        let read = |path| file::read(path, MAX_FILE_MIB).map_err(|error| unreadable(&what, error));
         let (chain, key) = (read(chain)?, read(key)?);
         Self::new(CertificateDer::pem_slice_iter(&chain), PrivateKeyDer::from_pem_slice(&key), &what)
     }
 
-    /// Takes the chain, own certificate first, and the key in DER.
+    /// Parses the chain, own certificate first, and the key from DER.
     ///
     /// # Errors
     ///
-    /// When the key is none of PKCS #8, PKCS #1 and SEC 1, or the chain is empty.
+    /// When the key is not PKCS #8, PKCS #1 or SEC 1, or the chain is empty.
     pub fn from_der(
         chain: impl IntoIterator<Item = impl AsRef<[u8]>>,
         key: impl AsRef<[u8]>,

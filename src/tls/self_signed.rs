@@ -1,8 +1,9 @@
-//! Certificates that nobody else has signed, treated as curl and Go treat them.
+//! Self-signed certificates, handled as curl and Go do.
 //!
 //! webpki refuses every end-entity certificate with `CA:TRUE`, which `openssl req -x509` sets by default, before it
-//! looks for an issuer. So the most common self-signed certificate could not be trusted by naming it, and the error did
-//! not say that it is unknown.
+//! looks for an issuer. The most common self-signed certificate could therefore not be trusted by naming it as a root,
+//! and the error would not say that its issuer is unknown. [`SelfSignedVerifier`] wraps webpki's verifier or the
+//! platform's, accepts pinned certificates itself, and turns that refusal into the error that applies.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -24,34 +25,34 @@ use x509_parser::{
 
 use crate::error::rustls::is_ca_as_end_entity;
 
-/// A verifier that accepts pinned certificates itself and leaves all others to the verifier inside.
+/// A verifier that accepts pinned certificates itself and leaves all others to the inner verifier.
 ///
 /// A pinned certificate needs no issuer: it must be valid now, for servers, and for the server's name. The handshake's
-/// signature is always verified by the verifier inside.
+/// signature is always verified by the inner verifier.
 #[derive(Debug)]
 pub(super) struct SelfSignedVerifier {
     inner: Arc<dyn ServerCertVerifier>,
     pinned: Pinned,
 }
 
-/// The certificates that servers may show as their own, compared byte by byte.
+/// The certificates that are trusted without an issuer, compared byte by byte.
 #[derive(Debug)]
 enum Pinned {
-    /// These, in place of what the verifier inside says.
+    /// A list that was given. The inner verifier is not asked about them.
     Explicit(Arc<[CertificateDer<'static>]>),
-    /// The machine's own root certificates. They are read once, when the verifier inside first refuses a certificate
-    /// with `CA:TRUE`; it accepts the others by itself.
+    /// The machine's own root certificates. They are read once, when the inner verifier first refuses a certificate
+    /// with `CA:TRUE`; it accepts the others itself.
     Machine(OnceLock<Vec<CertificateDer<'static>>>),
 }
 
 impl SelfSignedVerifier {
-    /// Creates a verifier that accepts these certificates, compared byte by byte.
+    /// Creates a verifier that accepts these certificates without an issuer.
     pub(super) fn new(inner: Arc<dyn ServerCertVerifier>, pinned: Arc<[CertificateDer<'static>]>) -> Self {
         SelfSignedVerifier { inner, pinned: Pinned::Explicit(pinned) }
     }
 
-    /// Creates a verifier that accepts the machine's own root certificates as those of servers, where the verifier
-    /// inside takes its roots from the same files.
+    /// Creates a verifier that accepts the machine's own root certificates as server certificates, where the inner
+    /// verifier takes its roots from the same files.
     pub(super) fn with_machine_roots(inner: Arc<dyn ServerCertVerifier>) -> Self {
         SelfSignedVerifier { inner, pinned: Pinned::Machine(OnceLock::new()) }
     }
@@ -145,7 +146,7 @@ fn verify_pinned(
     verify_server_name(&parsed, server_name)
 }
 
-/// Times before 1970 count as 1970.
+/// Converts a time. Times before 1970 become 1970.
 fn unix_time(time: &ASN1Time) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(time.timestamp().try_into().unwrap_or_default()))
 }
@@ -161,7 +162,7 @@ fn purposes(usage: &ExtendedKeyUsage<'_>) -> Vec<ExtendedKeyPurpose> {
     named.chain(others).collect()
 }
 
-/// Reads the root certificates that the platform's verifier trusts, where it reads them from files.
+/// Reads the root certificates that the platform's verifier trusts. Empty where it does not read them from files.
 fn machine_roots() -> Vec<CertificateDer<'static>> {
     #[cfg(target_os = "linux")]
     return rustls_native_certs::load_native_certs().certs;
@@ -173,8 +174,8 @@ fn is_refused_authority(error: &Error) -> bool {
     matches!(error, Error::InvalidCertificate(error) if is_ca_as_end_entity(error))
 }
 
-/// Says what webpki's refusal of `CA:TRUE` means, in rustls's own terms: a self-signed certificate has no known issuer,
-/// any other one is misused.
+/// Replaces webpki's refusal of `CA:TRUE` with the error that applies: a self-signed certificate has an unknown issuer,
+/// any other one is used for the wrong purpose.
 fn explain_refused_authority(error: Error, certificate: &CertificateDer<'_>) -> Error {
     if !is_refused_authority(&error) {
         return error;

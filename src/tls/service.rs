@@ -18,9 +18,9 @@ use super::{
 };
 use crate::error::TlsError;
 
-/// A connector that speaks TLS on what the connector within has connected; see the [module](super).
+/// A connector that performs a TLS handshake on the connections of an inner connector; see the [module](super).
 ///
-/// An error of the connector within goes up as it is. One of TLS is a [`TlsError`].
+/// Errors of the inner connector are passed on unchanged. A failed handshake is a [`TlsError`].
 #[derive(Clone, Debug)]
 pub struct TraceTls<C> {
     inner: C,
@@ -32,22 +32,22 @@ impl<C> TraceTls<C> {
         TraceTls { inner, layer }
     }
 
-    /// The connector within.
+    /// Returns a reference to the inner connector.
     pub fn get_ref(&self) -> &C {
         &self.inner
     }
 
-    /// The connector within.
+    /// Returns a mutable reference to the inner connector.
     pub fn get_mut(&mut self) -> &mut C {
         &mut self.inner
     }
 
-    /// The connector within.
+    /// Returns the inner connector.
     pub fn into_inner(self) -> C {
         self.inner
     }
 
-    /// What to do about TLS once there is a connection; nothing for a URI that does not ask for it.
+    /// Prepares the handshake. Returns `None` for a URI that does not ask for TLS.
     fn pending(&self, uri: &Uri) -> Result<Option<PendingHandshake>, TlsError> {
         if !self.layer.always && uri.scheme() != Some(&Scheme::HTTPS) {
             return Ok(None);

@@ -1,3 +1,5 @@
+//! The streams of a TLS connector: plain ones, and TLS ones whose tunnel is recorded until they are dropped.
+
 use std::{
     fmt,
     io::{self, IoSlice},
@@ -21,16 +23,16 @@ use crate::{
     sink::{ConnRef, TlsRecorder, describe_conn},
 };
 
-/// A stream that is protected with TLS, and recorded as a tunnel until it is dropped.
+/// A TLS stream. It is recorded as a tunnel until it is dropped.
 pub struct TlsStream<C> {
-    /// First, so that the tunnel ends before what carries it.
+    /// Dropped first, so that the tunnel ends before the connection that carries it.
     recorder: Option<TlsRecorder>,
-    /// In a box: the state of a session is some kilobytes, and streams are moved around.
+    /// Boxed, because the state of a session takes several kilobytes and streams are moved often.
     io: TokioIo<Box<RustlsStream<HandshakeTap<TokioIo<C>>>>>,
-    /// The identity of the connection, when the stream below has none.
+    /// The identity of the connection, if the stream below has none.
     conn: Option<ConnRef>,
-    /// In TLS 1.3 a server judges the client's certificate only after the handshake has ended for the client:
-    /// its verdict is the first thing to be read.
+    /// Nothing has been read yet. In TLS 1.3 the handshake ends for the client before the server has verified the
+    /// client's certificate, so a rejection arrives with the first read.
     awaits_client_cert_verdict: bool,
 }
 
@@ -44,25 +46,25 @@ impl<C> TlsStream<C> {
         TlsStream { recorder, io: TokioIo::new(Box::new(stream)), conn, awaits_client_cert_verdict }
     }
 
-    /// The stream below TLS.
+    /// Returns a reference to the stream below TLS.
     pub fn get_ref(&self) -> &C {
         self.io.inner().get_ref().0.get_ref().inner()
     }
 
-    /// The protocol that was agreed on with ALPN (RFC 7301), such as `h2`.
+    /// Returns the protocol that was negotiated with ALPN (RFC 7301), such as `h2`.
     pub fn alpn_protocol(&self) -> Option<&[u8]> {
         self.io.inner().get_ref().1.alpn_protocol()
     }
 
     #[cold]
-    fn broken(&mut self, error: &io::Error) {
+    fn record_error(&mut self, error: &io::Error) {
         let Some(recorder) = &mut self.recorder else { return };
         match carried(error) {
             Some(rustls::Error::AlertReceived(alert)) if self.awaits_client_cert_verdict => {
                 let alert = format!("received {}", alert_name(*alert));
                 recorder.rejected(io_failure_detail(error), alert);
             }
-            // Without `close_notify`: what that means is for the protocol above to know.
+            // No `close_notify`: whether data is missing is for the protocol above to know.
             None if error.kind() == io::ErrorKind::UnexpectedEof => recorder.peer_closed(),
             _ => recorder.broken(io_failure_detail(error)),
         }
@@ -72,7 +74,7 @@ impl<C> TlsStream<C> {
 impl<C> Drop for TlsStream<C> {
     fn drop(&mut self) {
         let Some(recorder) = &mut self.recorder else { return };
-        // Nothing has come that was not processed already; this only tells what it came to.
+        // Everything that came has been processed; this only returns the resulting state.
         let state = self.io.inner_mut().get_mut().1.process_new_packets();
         if state.is_ok_and(|state| state.peer_has_closed()) {
             recorder.peer_closed();
@@ -89,9 +91,9 @@ impl<C: Read + Write + Unpin> Read for TlsStream<C> {
         let result = Pin::new(&mut self.io).poll_read(cx, buf);
         if let Poll::Ready(ended) = &result {
             if let Err(error) = ended {
-                self.broken(error);
+                self.record_error(error);
             }
-            self.awaits_client_cert_verdict = false; // the first read was it
+            self.awaits_client_cert_verdict = false;
         }
         result
     }
@@ -101,7 +103,7 @@ impl<C: Read + Write + Unpin> Write for TlsStream<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.io).poll_write(cx, buf);
         if let Poll::Ready(Err(error)) = &result {
-            self.broken(error);
+            self.record_error(error);
         }
         result
     }
@@ -125,7 +127,7 @@ impl<C: Read + Write + Unpin> Write for TlsStream<C> {
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         if let Poll::Ready(Err(error)) = &result {
-            self.broken(error);
+            self.record_error(error);
         }
         result
     }
@@ -145,17 +147,17 @@ impl<C: fmt::Debug> fmt::Debug for TlsStream<C> {
     }
 }
 
-/// What [`TraceTls`](super::TraceTls) answers: the stream of the connector within, as it is or inside TLS.
+/// The stream that [`TraceTls`](super::TraceTls) connects: that of the inner connector, plain or inside TLS.
 #[derive(Debug)]
 pub enum MaybeTlsStream<C> {
-    /// The URI asked for no TLS: nothing is added.
+    /// Unprotected: the URI did not ask for TLS.
     Plain(C),
     /// Protected with TLS.
     Tls(TlsStream<C>),
 }
 
 impl<C> MaybeTlsStream<C> {
-    /// The stream of the connector within.
+    /// Returns a reference to the stream of the inner connector.
     pub fn get_ref(&self) -> &C {
         match self {
             MaybeTlsStream::Plain(stream) => stream,
@@ -164,7 +166,7 @@ impl<C> MaybeTlsStream<C> {
     }
 }
 
-/// Calls the same method of whichever stream it is.
+/// Calls the same method on whichever stream it is.
 macro_rules! either {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {

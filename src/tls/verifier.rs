@@ -12,12 +12,11 @@ use rustls::{
 use super::foreign_handshakes;
 use super::handshake_observation;
 
-/// Lets the trace show the certificates that a server sent also when they were rejected.
+/// A certificate verifier that records the certificates a server sent, so that the trace shows rejected ones too.
 ///
-/// It decides nothing: every question goes to the verifier inside. [`TraceTlsLayer`](super::TraceTlsLayer)
-/// puts one into the configuration that it builds. Around the verifier of a configuration that is given
-/// [whole](super::TraceTlsLayerBuilder::config) it does the same there; without it such a configuration
-/// still works, and its failed handshakes show no certificates.
+/// Every decision is left to the inner verifier. [`TraceTlsLayer`](super::TraceTlsLayer) puts one
+/// into each configuration that it builds. Wrap the verifier of a configuration that you
+/// [provide](super::TraceTlsLayerBuilder::config) yourself: without it, failed handshakes show no certificates.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -35,12 +34,12 @@ use super::handshake_observation;
 /// # }
 /// ```
 ///
-/// One verifier serves all handshakes, since rustls resumes a session only with the verifier that it began
-/// with. Whose handshake it is asked about is known from the poll that it runs in.
+/// One verifier serves all handshakes, since rustls resumes a session only with the verifier that it began with. Which
+/// handshake it is asked about is known from a thread-local that is set while that handshake is polled.
 pub struct TraceVerifier(Arc<dyn ServerCertVerifier>);
 
 impl TraceVerifier {
-    /// Wraps the verifier that decides.
+    /// Wraps the verifier that makes the decisions.
     pub fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
         TraceVerifier(verifier)
     }
@@ -91,7 +90,7 @@ impl ServerCertVerifier for TraceVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         #[cfg(feature = "reqwest")]
-        foreign_handshakes::on_client_hello(); // which lists them
+        foreign_handshakes::on_client_hello(); // the ClientHello lists these schemes
         self.0.supported_verify_schemes()
     }
 
@@ -104,7 +103,7 @@ impl ServerCertVerifier for TraceVerifier {
     }
 }
 
-/// Accepts every certificate, but no signature that does not belong to it.
+/// A verifier that accepts every certificate, but still verifies that the peer has its private key.
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 #[derive(Debug)]
 pub(super) struct AcceptAnyCertificate(pub(super) Arc<rustls::crypto::CryptoProvider>);
