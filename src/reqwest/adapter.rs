@@ -1,4 +1,4 @@
-//! Requests of reqwest's, made by our own client.
+//! A service that makes reqwest's requests with this crate's client.
 
 use super::future::with_url;
 use crate::{
@@ -17,21 +17,21 @@ use std::{
 };
 use tower_service::Service;
 
-/// Answers reqwest's requests in full depth: see the [module](super).
+/// Makes reqwest's requests with a [`Client`], which records them in full depth. See the [module](super).
 ///
-/// How requests are made is up to the [`Client`], and to each request's own version and time limit; nothing of a
-/// reqwest client counts. Redirects are followed as the client does it, but they keep `Authorization` and `Cookie` by
-/// reqwest's rule: only where scheme, host and port stay the same.
+/// The [`Client`] and each request's own version and timeout decide how requests are made. Settings of a reqwest client
+/// have no effect. Redirects are followed by the client's rules, but `Authorization` and `Cookie` are kept by
+/// reqwest's: only if scheme, host and port stay the same.
 #[derive(Clone, Debug)]
 pub struct ClientAdapter(Client);
 
 impl ClientAdapter {
-    /// Has requests made by `client`.
+    /// Creates an adapter that makes requests with `client`.
     pub fn new(client: &Client) -> Self {
         ClientAdapter(client.clone())
     }
 
-    /// The client that makes the requests.
+    /// Returns the client that makes the requests.
     pub fn get_ref(&self) -> &Client {
         &self.0
     }
@@ -50,12 +50,12 @@ impl ClientAdapter {
     }
 }
 
-/// A request that cannot be made.
+/// Returns the future of a request that could not be built.
 pub(super) fn failed(error: ::reqwest::Error) -> ResponseFuture {
     ResponseFuture::failed(ClientError::failed(error, RequestHandle::unbound()))
 }
 
-/// A body in one piece stays one, which can be sent again.
+/// Converts a body. One in a single piece stays so, since it can be sent again.
 fn body(mut body: ::reqwest::Body) -> Body {
     if body.as_bytes().is_some()
         && let Some(Some(Ok(frame))) = body.frame().now_or_never()
@@ -71,7 +71,7 @@ impl Service<Request> for ClientAdapter {
     type Error = ClientError;
     type Future = ClientAdapterFuture;
 
-    /// Always ready: requests wait for their connection after they were made.
+    /// Always ready, since requests wait for their connection later.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         Poll::Ready(Ok(()))
     }
@@ -82,7 +82,7 @@ impl Service<Request> for ClientAdapter {
 }
 
 pin_project! {
-    /// The response to come. Dropping it gives the request up.
+    /// The response future of [`ClientAdapter`]. Dropping it cancels the request.
     #[must_use = "a request is not made until its future is polled"]
     pub struct ClientAdapterFuture {
         #[pin]
@@ -124,7 +124,8 @@ fn converted(response: http::Response<ResponseBody>, asked: Option<Url>) -> Resp
     Response::from(http::Response::from_parts(parts, ::reqwest::Body::wrap(body)))
 }
 
-/// Has [`reqwest::Error::is_timeout`] know a timeout of our own client: it looks for an I/O error of that kind.
+/// Converts an error so that [`reqwest::Error::is_timeout`] recognizes a timeout of this crate's client: it looks for
+/// an I/O error of that kind.
 fn into_body_error(error: ClientError) -> Box<dyn Error + Send + Sync> {
     if error.is_timeout() {
         Box::new(io::Error::new(io::ErrorKind::TimedOut, BodyTimeout(error)))
@@ -133,7 +134,7 @@ fn into_body_error(error: ClientError) -> Box<dyn Error + Send + Sync> {
     }
 }
 
-/// A time limit that was over before the body was complete; its source is the client's error.
+/// A timeout that expired before the body was complete. Its source is the client's error.
 #[derive(Debug)]
 struct BodyTimeout(ClientError);
 

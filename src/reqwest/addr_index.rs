@@ -1,4 +1,4 @@
-//! Which connection a response came over, where its client tells no more of that than the two addresses.
+//! Finds the connection of a response by its two addresses, which is all that reqwest reports.
 
 use crate::{
     sink::{ConnRef, Tick},
@@ -13,36 +13,37 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-/// Ours and the peer's.
+/// The local address and the peer's.
 pub(super) type AddrPair = (SocketAddr, SocketAddr);
 
-/// Those of the connection that a response came over, or that was made.
+/// Returns the addresses of a response's connection, or of a new connection.
 pub(super) fn addr_pair(extensions: &Extensions) -> Option<AddrPair> {
     let info = extensions.get::<HttpInfo>()?;
     Some((info.local_addr(), info.remote_addr()))
 }
 
-/// All connections of a client by their addresses, of which no two have the same at the same time.
+/// The connections of a client, indexed by their addresses. No two have the same addresses at the same time.
 ///
-/// At least the latest [`MAX_ADDRS`], and at most twice as many: those that were not asked for since as many others came go.
+/// A cache of two generations with between `capacity` and `2 * capacity` entries. When the young generation is full,
+/// entries that were not looked up since the last rotation are dropped.
 #[derive(Debug)]
 pub(super) struct AddrIndex {
-    most: usize,
+    capacity: usize,
     generations: Mutex<[HashMap<AddrPair, Entry>; 2]>,
-    unaddressed: Mutex<Unaddressed>,
+    unaddressed: Mutex<UnaddressedConns>,
 }
 
-/// The connections that have no addresses, such as those to a Unix socket. Clients share them only between requests to
-/// the same origin, which is all that is known of them.
+/// The connections without addresses, such as those to a Unix socket. The origin is all that is known about them. A
+/// client reuses a connection only for requests to the same origin.
 #[derive(Debug, Default)]
-struct Unaddressed {
-    /// At most `AddrIndex::most`. `None` where there was more than one connection, or it was not recorded.
+struct UnaddressedConns {
+    /// At most `AddrIndex::capacity` entries. `None` if there was more than one connection, or it was not recorded.
     by_origin: HashMap<Origin, Option<ConnRef>>,
-    /// There was one that was not recorded, to whatever origin.
-    has_missed: bool,
+    /// Whether there was a connection that was not recorded, to any origin.
+    has_unrecorded: bool,
 }
 
-/// Scheme, host and port.
+/// The origin of a URL: scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Origin(Box<str>);
 
@@ -62,41 +63,41 @@ impl Origin {
     }
 }
 
-/// Each keeps its records, and those of its dial: the names that were looked up, the tunnels.
+/// The default capacity. Each entry keeps the records of a connection and its dial in memory, with lookups and tunnels.
 const MAX_ADDRS: usize = 1 << 12;
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// `None` of a connection that was not recorded.
+    /// `None` if the connection was not recorded.
     conn: Option<ConnRef>,
-    /// From then on the addresses were those of no other.
+    /// When this connection got the addresses.
     since: Tick,
-    /// Another had these addresses before.
+    /// Whether another connection had the same addresses before.
     addr_reused: bool,
 }
 
 impl Default for AddrIndex {
     fn default() -> Self {
-        AddrIndex { most: MAX_ADDRS, generations: Mutex::default(), unaddressed: Mutex::default() }
+        AddrIndex { capacity: MAX_ADDRS, generations: Mutex::default(), unaddressed: Mutex::default() }
     }
 }
 
 impl AddrIndex {
-    /// A connection has been made; `None` where it was not recorded.
+    /// Adds a new connection; `None` if it was not recorded.
     pub(super) fn add(&self, addresses: AddrPair, conn: Option<ConnRef>, since: Tick) {
-        let gone = {
+        let evicted = {
             let mut generations = self.lock();
-            let addr_reused = generations.iter_mut().any(|some| some.remove(&addresses).is_some()); // it is in one at most
-            self.put(&mut generations, addresses, Entry { conn, since, addr_reused })
+            let addr_reused = generations.iter_mut().any(|some| some.remove(&addresses).is_some()); // it is in at most one
+            self.insert(&mut generations, addresses, Entry { conn, since, addr_reused })
         };
-        drop(gone); // not while others wait
+        drop(evicted); // after the lock is released
     }
 
-    /// A connection without addresses has been made; `None` where it was not recorded.
+    /// Adds a new connection without addresses; `None` if it was not recorded.
     pub(super) fn add_unaddressed(&self, origin: Origin, conn: Option<ConnRef>) {
         let mut unaddressed = self.lock_unaddressed();
-        let has_room = unaddressed.by_origin.len() < self.most;
-        let gone = match unaddressed.by_origin.get_mut(&origin) {
+        let has_room = unaddressed.by_origin.len() < self.capacity;
+        let evicted = match unaddressed.by_origin.get_mut(&origin) {
             Some(addrs) => addrs.take(),
             None if has_room => {
                 unaddressed.by_origin.insert(origin, conn);
@@ -105,56 +106,55 @@ impl AddrIndex {
             None => None,
         };
         drop(unaddressed);
-        drop(gone); // not while others wait
+        drop(evicted); // after the lock is released
     }
 
-    /// A connection without addresses has been made while nothing was recorded.
+    /// Notes that a connection without addresses was made while nothing was recorded.
     pub(super) fn add_unrecorded_unaddressed(&self) {
-        self.lock_unaddressed().has_missed = true;
+        self.lock_unaddressed().has_unrecorded = true;
     }
 
-    /// Returns the only connection without addresses that was ever made to the origin. `None` when there is none, it
-    /// was not recorded, or there were more.
+    /// Returns the connection without addresses to the origin, if only one was ever made and it was recorded.
     pub(super) fn find_unaddressed(&self, origin: &Origin) -> Option<ConnRef> {
         let unaddressed = self.lock_unaddressed();
-        unaddressed.by_origin.get(origin).filter(|_| !unaddressed.has_missed)?.clone()
+        unaddressed.by_origin.get(origin).filter(|_| !unaddressed.has_unrecorded)?.clone()
     }
 
-    fn lock_unaddressed(&self) -> MutexGuard<'_, Unaddressed> {
+    fn lock_unaddressed(&self) -> MutexGuard<'_, UnaddressedConns> {
         self.unaddressed.lock().ignore_poison()
     }
 
-    /// The only one that can have carried a request which began then. `None` when there is none, it was not
-    /// recorded, or it might have been the one before.
+    /// Returns the connection that carried a request which began at `begin`. Returns `None` if it was not recorded, or
+    /// if it could also be an earlier connection with the same addresses.
     pub(super) fn find(&self, addresses: AddrPair, begin: Tick) -> Option<ConnRef> {
-        let (entry, gone) = {
+        let (entry, evicted) = {
             let mut generations = self.lock();
             match generations[0].get(&addresses) {
                 Some(entry) => (entry.clone(), HashMap::new()),
                 None => {
                     let entry = generations[1].remove(&addresses)?;
-                    let gone = self.put(&mut generations, addresses, entry.clone());
-                    (entry, gone)
+                    let evicted = self.insert(&mut generations, addresses, entry.clone());
+                    (entry, evicted)
                 }
             }
         };
-        drop(gone);
+        drop(evicted);
         entry.conn.filter(|_| !entry.addr_reused || entry.since <= begin)
     }
 
-    /// What goes for it is given back: it takes time to let go of.
-    fn put(
+    /// Inserts an entry. Returns the entries that were evicted, to be dropped after the lock is released.
+    fn insert(
         &self,
         [young, old]: &mut [HashMap<AddrPair, Entry>; 2],
         addresses: AddrPair,
         entry: Entry,
     ) -> HashMap<AddrPair, Entry> {
-        let mut gone = HashMap::new();
-        if young.len() >= self.most {
-            gone = std::mem::replace(old, std::mem::take(young));
+        let mut evicted = HashMap::new();
+        if young.len() >= self.capacity {
+            evicted = std::mem::replace(old, std::mem::take(young));
         }
         young.insert(addresses, entry);
-        gone
+        evicted
     }
 
     fn lock(&self) -> MutexGuard<'_, [HashMap<AddrPair, Entry>; 2]> {
@@ -184,7 +184,7 @@ mod tests {
         let (sink, addrs) = (TraceSink::new(), AddrIndex::default());
         let [first, second] = [conn(&sink), conn(&sink)];
         addrs.add(addr_pair(1), first.clone(), Tick(10));
-        // It may have been dialled for the request, or long before.
+        // The connection may have been dialled for the request, or long before.
         for begin in [5, 10, 15] {
             assert_eq!(id(addrs.find(addr_pair(1), Tick(begin))), id(first.clone()));
         }
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(id(addrs.find(addr_pair(1), Tick(20))), id(second.clone()));
         assert_eq!(id(addrs.find(addr_pair(2), Tick(20))), None);
 
-        // Nor is what was not recorded taken for what came after it.
+        // An unrecorded connection is not mistaken for a later one.
         addrs.add(addr_pair(2), None, Tick(30));
         assert_eq!(id(addrs.find(addr_pair(2), Tick(30))), None);
         addrs.add(addr_pair(2), second.clone(), Tick(40));
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_in_use_stays_and_the_rest_goes() {
-        let (sink, addrs) = (TraceSink::new(), AddrIndex { most: 4, ..AddrIndex::default() });
+        let (sink, addrs) = (TraceSink::new(), AddrIndex { capacity: 4, ..AddrIndex::default() });
         for port in 1..100 {
             addrs.add(addr_pair(port), conn(&sink), Tick(1));
             assert!(addrs.find(addr_pair(1), Tick(1)).is_some(), "{port}");

@@ -11,12 +11,12 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Other ways than [`send`](RequestBuilder::send) to send a request.
+/// Extends reqwest's request builder with alternatives to [`send`](RequestBuilder::send).
 pub trait RequestBuilderExt: sealed::Sealed {
-    /// Sends it with `client` and records it.
+    /// Sends the request with `client` and records it.
     fn send_traced(self, client: &TraceClient) -> SendTraced;
 
-    /// Sends it with `client` instead of reqwest's, in full depth: see [`ClientAdapter`].
+    /// Sends the request with this crate's `client` instead of reqwest's. See [`ClientAdapter`].
     fn send_through(self, client: &Client) -> ClientAdapterFuture;
 }
 
@@ -41,18 +41,18 @@ mod sealed {
     impl Sealed for ::reqwest::RequestBuilder {}
 }
 
-/// The future of [`RequestBuilderExt::send_traced`].
+/// The response future of [`RequestBuilderExt::send_traced`].
 #[must_use = "a request is not made until its future is polled"]
 pub struct SendTraced(Sending);
 
 enum Sending {
     Made(TraceClientFuture),
-    /// It could not be built.
+    /// The request could not be built.
     Failed(Option<Error>, RequestHandle),
 }
 
 impl SendTraced {
-    /// Answers for the request at any time, also when it fails or is dropped.
+    /// Returns the handle of the request, which works at any time, even if the request fails or is dropped.
     pub fn request_handle(&self) -> &RequestHandle {
         match &self.0 {
             Sending::Made(sent) => sent.request_handle(),

@@ -18,7 +18,7 @@ use std::{
 };
 use tower_service::Service;
 
-/// A reqwest client that is set up to be observed. See [`trace`](super::trace).
+/// A builder of a reqwest client that is set up to be observed. Created by [`trace`](super::trace).
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct TraceClientBuilder {
@@ -27,35 +27,38 @@ pub struct TraceClientBuilder {
 }
 
 impl TraceClientBuilder {
-    /// Changes settings of reqwest's. They count as always, but for TLS, which was chosen before: reqwest ignores its
-    /// own settings then. A policy for redirects or a resolver that is set here is not seen.
+    /// Changes settings of reqwest's builder.
+    ///
+    /// All settings have an effect except those for TLS, which reqwest ignores with a preconfigured TLS. A redirect
+    /// policy or resolver that is set here is not recorded.
     pub fn configure(mut self, change: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
         self.builder = change(self.builder);
         self
     }
 
-    /// Gives reqwest's builder back. What it builds is a [`Client`], for [`TraceClient::new`]. Connections of that
-    /// to a Unix socket are recorded without its path.
+    /// Returns reqwest's builder, whose [`Client`] can be passed to [`TraceClient::new`]. Connections of that client to
+    /// a Unix socket are recorded without its path.
     pub fn into_inner(self) -> ClientBuilder {
         self.builder
     }
 
-    /// Puts the client together.
+    /// Builds the client.
     ///
     /// # Errors
     ///
-    /// As [`ClientBuilder::build`].
+    /// Returns the errors of [`ClientBuilder::build`].
     pub fn build(self) -> Result<TraceClient, Error> {
         self.connector.set_unix_socket(settings::unix_socket(&self.builder));
         Ok(TraceClient { inner: self.builder.build()?, connector: self.connector })
     }
 }
 
-/// A reqwest client with the means to record its requests: those that are made with [`execute`](Self::execute), with
-/// [`send_traced`](super::RequestBuilderExt::send_traced), or through it as a service. It is a [`Client`] in all other
-/// respects, whose own `execute` and `send` record no request, though dials.
+/// A reqwest client that records requests.
 ///
-/// Cheap to clone; all clones share their connections.
+/// It records those made with [`execute`](Self::execute), with [`send_traced`](super::RequestBuilderExt::send_traced),
+/// or with it as a service. It dereferences to [`Client`], whose own `execute` and `send` record dials but no requests.
+///
+/// Cheap to clone. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct TraceClient {
     inner: Client,
@@ -63,28 +66,28 @@ pub struct TraceClient {
 }
 
 impl TraceClient {
-    /// For a client that was built with this layer inside: what the layer has not seen dialled, it cannot tell from
-    /// what it has.
+    /// Wraps a client that was built with this layer installed. The connections of a client without it cannot be
+    /// distinguished from others.
     pub fn new(client: Client, connector: &TraceConnectorLayer) -> Self {
         TraceClient { inner: client, connector: connector.clone() }
     }
 
-    /// What it records into.
+    /// Returns the sink that it records into.
     pub fn sink(&self) -> &TraceSink {
         &self.connector.sink
     }
 
-    /// The client itself.
+    /// Returns the reqwest client.
     pub fn get_ref(&self) -> &Client {
         &self.inner
     }
 
-    /// Gives the client itself back.
+    /// Returns the reqwest client.
     pub fn into_inner(self) -> Client {
         self.inner
     }
 
-    /// Makes a request, and records it.
+    /// Makes a request and records it.
     pub fn execute(&self, mut request: Request) -> TraceClientFuture {
         let mut client = self.inner.clone();
         let sink = self.sink();
@@ -112,7 +115,7 @@ impl TraceClient {
     }
 }
 
-/// A stream is counted as it goes. A body in one piece stays as it is, so that reqwest can send it again.
+/// Wraps a streamed body to count its bytes. A body in one piece is not wrapped, so that reqwest can send it again.
 fn watch_body(body: &mut Option<Body>, recorder: &RequestRecorder) {
     *body = body.take().map(|body| match body.as_bytes() {
         Some(bytes) => {
@@ -136,7 +139,7 @@ impl Service<Request> for TraceClient {
     type Error = Error;
     type Future = TraceClientFuture;
 
-    /// Always ready: requests wait for their connection after they were made.
+    /// Always ready, since requests wait for their connection later.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! A layer for the connector inside a reqwest client.
+//! A layer that records the dials of a reqwest client.
 
 use crate::{
     connect::destination,
@@ -20,21 +20,23 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Records the dials of a reqwest client: for [`ClientBuilder::connector_layer`](reqwest::ClientBuilder::connector_layer).
+/// A layer that records the dials of a reqwest client, for
+/// [`ClientBuilder::connector_layer`](reqwest::ClientBuilder::connector_layer).
 ///
-/// [`trace`](super::trace) puts it there. Connections stay reqwest's own: what is done to them is not seen. It knows the
-/// connections of all clients that it is put into, and whoever [records their requests](super::TraceClient) asks it.
+/// [`trace`](super::trace) installs it. The connections remain reqwest's, so that reads and writes are not recorded.
+/// The layer indexes the connections of all clients that it is installed in, and a [`TraceClient`](super::TraceClient)
+/// looks up the connection of a request there.
 #[derive(Clone, Debug)]
 pub struct TraceConnectorLayer {
     pub(super) sink: TraceSink,
     pub(super) addrs: Arc<AddrIndex>,
     chains: SharedChainCache,
-    /// The Unix socket that the client which this is put into connects to.
+    /// The path of the Unix socket that the client connects to, if any.
     unix_socket: Arc<OnceLock<Box<str>>>,
 }
 
 impl TraceConnectorLayer {
-    /// Records into `sink`.
+    /// Creates a layer that records into `sink`.
     pub fn new(sink: &TraceSink) -> Self {
         TraceConnectorLayer {
             sink: sink.clone(),
@@ -44,15 +46,15 @@ impl TraceConnectorLayer {
         }
     }
 
-    /// The same layer, for a client whose Unix socket is not known yet.
+    /// Returns a copy of the layer for a client whose Unix socket is not known yet.
     pub(super) fn for_client(&self) -> Self {
         TraceConnectorLayer { unix_socket: Arc::default(), ..self.clone() }
     }
 
-    /// Says which Unix socket the client connects to.
+    /// Sets the Unix socket that the client connects to.
     pub(super) fn set_unix_socket(&self, unix_socket: Option<Box<str>>) {
         if let Some(path) = unix_socket {
-            // It is said once, by the builder of the client.
+            // The builder of the client sets it once.
             let _ = self.unix_socket.set(path);
         }
     }
@@ -66,14 +68,14 @@ impl<S> Layer<S> for TraceConnectorLayer {
     }
 }
 
-/// A connector of reqwest's whose dials are recorded. See [`TraceConnectorLayer`].
+/// A connector of reqwest whose dials are recorded. Created by [`TraceConnectorLayer`].
 #[derive(Clone, Debug)]
 pub struct TraceConnector<S> {
     inner: S,
     layer: TraceConnectorLayer,
 }
 
-/// `Q` is a type of reqwest's that cannot be named: a [`Uri`] which can be seen only as it is debugged.
+/// `Q` is a private type of reqwest: a [`Uri`] that only its `Debug` output shows.
 impl<S, Q> Service<Q> for TraceConnector<S>
 where
     S: Service<Q, Error = BoxError>,
@@ -91,8 +93,8 @@ where
     fn call(&mut self, to: Q) -> Self::Future {
         let TraceConnectorLayer { sink, addrs, chains, unix_socket } = &self.layer;
         if !sink.is_enabled() {
-            let unseen = sink.may_record().then(|| addrs.clone());
-            return TraceConnectorFuture { inner: self.inner.call(to), dial: None, unseen };
+            let unrecorded = sink.may_record().then(|| addrs.clone());
+            return TraceConnectorFuture { inner: self.inner.call(to), dial: None, unrecorded };
         }
         let uri = uri(&to);
         let recorder = sink.dial(|| destination(&uri));
@@ -101,11 +103,11 @@ where
         let handshakes = ForeignHandshakes::new(dial, chains);
         let (addrs, unix_socket) = (addrs.clone(), unix_socket.clone());
         let dial = Some(DialInProgress { recorder, handshakes, uri, addrs, unix_socket });
-        TraceConnectorFuture { inner, dial, unseen: None }
+        TraceConnectorFuture { inner, dial, unrecorded: None }
     }
 }
 
-/// Written as `Unnameable(https://a.test/)`.
+/// Parses the `Debug` output `Unnameable(https://a.test/)`.
 fn uri(to: &impl fmt::Debug) -> Uri {
     let text = format!("{to:?}");
     let uri = text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(&text);
@@ -113,19 +115,20 @@ fn uri(to: &impl fmt::Debug) -> Uri {
 }
 
 pin_project! {
-    /// The future of [`TraceConnector`].
+    /// The connect future of [`TraceConnector`].
     #[derive(Debug)]
     pub struct TraceConnectorFuture<F> {
-        // Dropped first: with it the connection is closed.
+        // The first field: dropping it closes the connection, which ends before its dial.
         #[pin]
         inner: F,
         dial: Option<DialInProgress>,
-        // Of a dial that is not recorded: whom its connection is not to be taken for another one by.
-        unseen: Option<Arc<AddrIndex>>,
+        // Set if the dial is not recorded: the index is told of its connection, which prevents it from being mistaken
+        // for another.
+        unrecorded: Option<Arc<AddrIndex>>,
     }
 }
 
-/// A dial under way.
+/// A recorded dial that is in progress.
 #[derive(Debug)]
 struct DialInProgress {
     recorder: DialRecorder,
@@ -146,7 +149,7 @@ where
         let this = self.project();
         let Some(dial) = this.dial else {
             let polled = this.inner.poll(cx);
-            if let (Poll::Ready(Ok(conn)), Some(addrs)) = (&polled, this.unseen) {
+            if let (Poll::Ready(Ok(conn)), Some(addrs)) = (&polled, this.unrecorded) {
                 match addresses_of(&conn.connected()) {
                     Some(addresses) => addrs.add(addresses, None, Tick::NONE),
                     None => addrs.add_unrecorded_unaddressed(),
@@ -189,7 +192,7 @@ impl DialInProgress {
     fn failed(mut self, error: &(dyn Error + 'static)) {
         let recorder = std::mem::take(&mut self.recorder);
         let fault = classify::failure_detail(error);
-        // After a handshake that went well there is one thing left that may fail: a proxy that refuses.
+        // After a successful handshake only a proxy can still refuse.
         let of_tls = rustls_error(error);
         if self.handshakes.have_begun() && (of_tls.is_some() || is_io(error)) {
             let tunnels = self.handshakes.take(self.uri.host().unwrap_or_default(), Outcome::Failed(of_tls));
@@ -215,7 +218,7 @@ fn addresses_of(connected: &Connected) -> Option<AddrPair> {
     addr_pair(&extras)
 }
 
-/// I/O errors hide the error that they carry from those who ask for their source.
+/// Returns the error of rustls that an error is or contains. `source` of an I/O error skips the error inside it.
 fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(error) = error.downcast_ref() {
         return Some(error);

@@ -1,18 +1,18 @@
-//! Why a reqwest client cannot be observed.
+//! An error returned when a reqwest client cannot be set up to be observed.
 
 use crate::{resolve::ResolverConfigError, tls::TlsError};
 use std::{error::Error, fmt};
 
-/// Why a reqwest client cannot be observed.
+/// An error returned when a reqwest client cannot be set up to be observed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ObserveError {
-    /// This was set on reqwest's builder before, and would count no more: choose it with
-    /// [`Observer`](super::Observer).
+    /// A setting of reqwest's builder that would have no effect any more. Set it with [`Observer`](super::Observer)
+    /// instead.
     WouldBeLost(&'static str),
     /// There is no usable TLS configuration.
     Tls(TlsError),
-    /// The settings of this machine for names cannot be read.
+    /// The resolver configuration of this machine cannot be read.
     Resolver(ResolverConfigError),
 }
 

@@ -15,11 +15,11 @@ use std::{
 };
 use tower_service::Service;
 
-/// reqwest has no name for it.
+/// The type of reqwest's future, which has no public name.
 type Sent = <Client as Service<Request>>::Future;
 
 pin_project! {
-    /// The response to come of a [`TraceClient`](super::TraceClient). Dropping it gives the request up.
+    /// The response future of [`TraceClient`](super::TraceClient). Dropping it cancels the request.
     #[derive(Debug)]
     #[must_use = "a request is not made until its future is polled"]
     pub struct TraceClientFuture {
@@ -31,7 +31,7 @@ pin_project! {
     }
 }
 
-/// A request on its way to its response.
+/// A recorded request whose response is awaited.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) recorder: RequestRecorder,
@@ -43,7 +43,7 @@ impl TraceClientFuture {
         TraceClientFuture { inner, handle, request }
     }
 
-    /// Answers for the request at any time, also when it fails or is dropped.
+    /// Returns the handle of the request, which works at any time, even if the request fails or is dropped.
     pub fn request_handle(&self) -> &RequestHandle {
         &self.handle
     }
@@ -72,7 +72,7 @@ impl Future for TraceClientFuture {
 }
 
 impl InFlight {
-    /// Links the request to the connection between these addresses, or without addresses to the one to that URL.
+    /// Links the request to the connection with these addresses, or to the one without addresses to the URL's origin.
     fn link(&self, addresses: Option<AddrPair>, url: Option<&Url>) -> Option<ConnRef> {
         let conn = match addresses {
             Some(addresses) => self.addrs.find(addresses, self.recorder.begin())?,
@@ -112,7 +112,7 @@ impl InFlight {
     }
 }
 
-/// The same response with its body recorded. reqwest gives the body away in one way only, and takes it back in one.
+/// Wraps the body of a response. reqwest allows that only by converting the response to `http::Response` and back.
 fn traced(response: Response, recorder: RequestRecorder) -> Response {
     let url = response.url().clone();
     let (mut parts, body) = http::Response::<Body>::from(response).into_parts();
@@ -121,13 +121,13 @@ fn traced(response: Response, recorder: RequestRecorder) -> Response {
     Response::from(http::Response::from_parts(parts, Body::wrap(body)))
 }
 
-/// The extension that tells a response of reqwest's its URL.
+/// Returns the extension that sets the URL of a reqwest response.
 pub(super) fn with_url(url: Url) -> Extensions {
     let response = http::response::Builder::new().url(url).body(());
     response.map(|response| response.into_parts().0.extensions).unwrap_or_default()
 }
 
-/// The connection that a request failed on.
+/// Returns the connection on which a request failed.
 fn of_error(error: &Error) -> Option<&Connected> {
     let mut next = std::error::Error::source(error);
     while let Some(error) = next {

@@ -1,10 +1,10 @@
-//! reqwest 0.13, in two tiers: a client that stays as it is and is observed, or reqwest's types over our own
+//! Traces reqwest 0.13: a reqwest client that is observed, or reqwest's types over this crate's
 //! [`Client`](crate::Client).
 //!
-//! # Observed
+//! # Observed client
 //!
-//! [`trace`] sets a client up, and [`send_traced`](RequestBuilderExt::send_traced) records a request; [`TraceClient`] is
-//! a tower service, too. Everything that a reqwest client does it still does itself.
+//! [`trace`] sets a client up, and [`send_traced`](RequestBuilderExt::send_traced) records a request. [`TraceClient`]
+//! is also a tower service. The reqwest client itself makes the requests, so that its behavior does not change.
 //!
 #![cfg_attr(any(feature = "ring", feature = "aws-lc-rs"), doc = "```no_run")]
 #![cfg_attr(not(any(feature = "ring", feature = "aws-lc-rs")), doc = "```ignore")]
@@ -24,12 +24,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # In full depth
+//! # Requests through this crate's client
 //!
-//! [`send_through`](RequestBuilderExt::send_through) has our own client make the request, and [`ClientAdapter`] is that
-//! as a service. The response is reqwest's, the error [`ClientError`](crate::client::ClientError). What fails in the
-//! response's body is an error of reqwest's (`is_decode`), with the [`ClientError`](crate::client::ClientError) among
-//! its sources; `is_timeout` answers for the time limits of our own client, too.
+//! With [`send_through`](RequestBuilderExt::send_through), or [`ClientAdapter`] as a service, this crate's client makes
+//! the request, which is then recorded in full depth. The response is reqwest's, the error a
+//! [`ClientError`](crate::client::ClientError). An error in the response's body is one of reqwest's (`is_decode`) with
+//! the [`ClientError`](crate::client::ClientError) among its sources. `is_timeout` is true for the timeouts of this
+//! crate's client, too.
 //!
 //! ```no_run
 //! use nettrace::{Client, ResponseExt, TraceSink, reqwest::RequestBuilderExt};
@@ -42,51 +43,51 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # What each sees
+//! # What is recorded
 //!
-//! | | observed | in full depth |
+//! | | observed client | this crate's client |
 //! |---|---|---|
 //! | requests, their status, sizes, header fields by policy, and the phases that a dial took | yes | yes |
-//! | when a request got its connection, was sent, and the first byte came | only when a streamed body was sent | yes |
+//! | when a request got its connection, was sent, and when the first byte arrived | only when a streamed body was sent | yes |
 //! | redirects | each hop; header fields and the connection of the last alone | each hop in full |
-//! | requests that are sent again, by a policy or on another connection | their dials | each connection, as `attempts` |
-//! | the connection of a request, also kept alive or shared | by its addresses, where they leave no doubt | by identity |
-//! | the same of a request that was dropped or timed out | no | yes |
+//! | requests that are sent again, by a policy or on another connection | only their dials | each connection, in `attempts` |
+//! | the connection of a request, kept-alive and shared ones included | by its addresses, if they are unambiguous | by identity |
+//! | the connection of a request that was dropped or timed out | no | yes |
 //! | dials, and the request that caused each | yes | yes |
-//! | DNS messages | yes; with a resolver of your own when it began and ended | yes |
+//! | DNS messages | yes; with another resolver only when it began and ended | yes |
 //! | TCP attempts | the one that was established | each, with its own error |
-//! | TLS: certificates, also those that were refused; server name, time, resumption, that `h2` was agreed on | yes | yes |
+//! | TLS: certificates, rejected ones included; server name, duration, resumption, whether `h2` was negotiated | yes | yes |
 //! | TLS: version | of a handshake with certificates | yes |
-//! | TLS: cipher suite, group, ALPN otherwise, alerts of ours | no | yes |
-//! | operations and bytes of a connection, its close | no: it ends as `unobserved` | yes |
-//! | what probes find | no | yes |
-//! | a proxy | nobody says that there is one: the dial has the name of the target, its connection the proxy's address | as itself, with its CONNECT |
-//! | a proxy's own handshake | as a tunnel, unless it resumes a session or the proxy then refuses | yes |
+//! | TLS: cipher suite, group, other ALPN protocols, alerts sent | no | yes |
+//! | operations and bytes of a connection, its close | no: its end reason is `unobserved` | yes |
+//! | data of probes | no | yes |
+//! | a proxy | not reported: the dial has the name of the target, its connection the proxy's address | yes, with its CONNECT |
+//! | TLS with a proxy | as a tunnel, unless it resumes a session or the proxy then refuses | yes |
 //!
-//! In full depth cookies, proxies, default header fields, limits and whatever else there is to set on a reqwest client
-//! do not count: choose them with [`Client::builder`](crate::Client::builder).
+//! Requests through this crate's client ignore the settings of the reqwest client: cookies, proxies, default header
+//! fields, limits and others. Set them with [`Client::builder`](crate::Client::builder).
 //!
-//! # What is exact
+//! # How requests are linked to connections
 //!
-//! A dial and its handshakes are known from the poll that they run in, so that any number of them may run at once.
-//! Of the connection that carried a response, reqwest tells nothing but two addresses. It is one of the client's own,
-//! each of which was seen as it was made, and in one network namespace no two have the same addresses at the same time.
-//! Where they were those of another connection before, a request that began in its time has no link rather than a
-//! wrong one; so has one over a connection that was made while the sink was off, or that was not used while some
-//! thousand others were. A connection without addresses, such as one to a Unix socket, is linked as long as it is the
-//! only one that was ever made to the request's origin; it shows the path of the socket if the client was built with
-//! [`TraceClientBuilder::build`].
+//! The dial and the handshakes of a connection are known by the poll in which they run, so that any number of them can
+//! run at the same time. Of the connection that carried a response, reqwest reports only the two addresses. Each
+//! connection of the client was observed when it was made, and in one network namespace no two connections have the
+//! same addresses at the same time. If another connection had the same addresses before, a request that began in its
+//! time is not linked, to avoid a wrong link. A request is not linked either if its connection was made while the sink
+//! was off, or was not used while some thousand others were. A connection without addresses, such as one to a Unix
+//! socket, is linked as long as it is the only one that was ever made to the request's origin. The path of the socket
+//! is recorded if the client was built with [`TraceClientBuilder::build`].
 //!
-//! # What is changed
+//! # What changes in the reqwest client
 //!
-//! The resolver and TLS, unless they are [chosen](Observer): names are looked up by
-//! [`StubResolver`](crate::resolve::StubResolver), and the machine's own verifier decides whom to trust, with our choice
-//! of cryptography and none of the process's. The bodies of responses, and streams that are sent, are handed on:
-//! where one breaks, the chain of the error has up to two more of reqwest's links (`request or response body error`)
-//! between the first and the cause. What `is_timeout`, `is_decode` and the rest answer is the same.
+//! The resolver and TLS change, unless they are [set](Observer): [`StubResolver`](crate::resolve::StubResolver) looks
+//! names up, and the verifier of the operating system decides which certificates to trust, with a fixed crypto provider
+//! and not that of the process. Bodies of responses and streamed bodies of requests are wrapped. If one fails, the
+//! chain of the error has up to two more links of reqwest (`request or response body error`) between the first and the
+//! cause. The results of `is_timeout`, `is_decode` and others do not change.
 //!
-//! With the feature `reqwest` of this crate, reqwest is built with its features `http2` and `rustls-no-provider`. A
-//! reqwest client that is not set up here then needs a provider of the process, or reqwest's feature `rustls`.
+//! The feature `reqwest` of this crate enables reqwest's features `http2` and `rustls-no-provider`. A reqwest client
+//! that is not set up here then needs a crypto provider of the process, or reqwest's feature `rustls`.
 
 mod adapter;
 mod addr_index;
@@ -113,12 +114,12 @@ pub use self::{
 
 use crate::sink::{RequestHandle, ResponseExt, TraceSink};
 
-/// Has a reqwest client observed: its dials, DNS messages, TLS handshakes and redirects, and the requests that are
-/// [sent so](RequestBuilderExt::send_traced). [`Observer`] has the choices.
+/// Sets a reqwest client up to be observed: its dials, DNS messages, TLS handshakes and redirects, and the requests
+/// that are sent with [`send_traced`](RequestBuilderExt::send_traced). [`Observer`] has options.
 ///
 /// # Errors
 ///
-/// As [`Observer::install`].
+/// Returns the errors of [`Observer::install`].
 pub fn trace(
     builder: ::reqwest::ClientBuilder,
     sink: &TraceSink,

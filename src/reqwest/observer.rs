@@ -1,4 +1,4 @@
-//! What is put into a reqwest client so that it can be observed.
+//! The setup of a reqwest client that is observed.
 
 use super::{
     client::TraceClientBuilder, connector::TraceConnectorLayer, error::ObserveError, redirect, settings,
@@ -8,7 +8,7 @@ use ::reqwest::{ClientBuilder, dns::Resolve, redirect::Policy};
 use rustls::ClientConfig;
 use std::{fmt, sync::Arc};
 
-/// Choices for a reqwest client that is observed: what [`trace`](super::trace) does with the defaults.
+/// Options for observing a reqwest client. [`trace`](super::trace) uses the defaults.
 ///
 /// ```
 /// # use nettrace::{TraceSink, tls::{Roots, TraceTlsLayer}};
@@ -31,54 +31,53 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Records into `sink`.
+    /// Creates an observer that records into `sink`.
     pub fn new(sink: &TraceSink) -> Self {
         let connector = TraceConnectorLayer::new(sink);
         Observer { connector, tls: None, resolver: None, redirect: Policy::default() }
     }
 
-    /// Puts this layer in, which other clients may have, too, and records into its sink.
+    /// Uses an existing connector layer, which other clients may share, and records into its sink.
     pub fn connector_layer(mut self, layer: &TraceConnectorLayer) -> Self {
         self.connector = layer.clone();
         self
     }
 
-    /// Speaks TLS with this configuration. By default the machine's own verifier decides whom to trust.
+    /// Sets the TLS configuration. By default the verifier of the operating system decides which certificates to trust.
     ///
-    /// For certificates and handshakes to show in the trace its verifier must be a
-    /// [`TraceVerifier`](crate::tls::TraceVerifier), as in one that
-    /// [`TraceTlsLayerBuilder::into_config`](crate::tls::TraceTlsLayerBuilder::into_config) makes. Where it offers
-    /// nothing with ALPN, HTTP/2 and HTTP/1.1 are offered.
+    /// Certificates and handshakes are recorded if its verifier is a [`TraceVerifier`](crate::tls::TraceVerifier), as
+    /// in one made with [`TraceTlsLayerBuilder::into_config`](crate::tls::TraceTlsLayerBuilder::into_config). If it has
+    /// no ALPN protocols, HTTP/2 and HTTP/1.1 are offered.
     pub fn tls(mut self, config: ClientConfig) -> Self {
         self.tls = Some(config);
         self
     }
 
-    /// Looks names up with this resolver: a [`StubResolver`], whose messages are recorded, any other of hyper's kind
-    /// in a [`Resolver`](super::Resolver), or one of reqwest's. By default with [`StubResolver::system`].
+    /// Sets the resolver: a [`StubResolver`], whose messages are recorded, a resolver for hyper inside a
+    /// [`Resolver`](super::Resolver), or one for reqwest. The default is [`StubResolver::system`].
     pub fn resolver(mut self, resolver: impl Resolve + 'static) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
     }
 
-    /// Follows redirects by this policy; by default reqwest's own, up to ten.
+    /// Sets the redirect policy. The default is reqwest's, which follows up to ten redirects.
     pub fn redirect(mut self, policy: Policy) -> Self {
         self.redirect = policy;
         self
     }
 
-    /// Puts everything into a builder of reqwest's. What was set on it before still counts, but for a resolver, and
-    /// for TLS: all of that is up to [`tls`](Self::tls).
+    /// Applies the options to reqwest's builder. Its other settings remain, except for the resolver and TLS, which are
+    /// set with [`tls`](Self::tls).
     ///
     /// # Errors
     ///
-    /// When something was set before that would be lost ([`ObserveError::WouldBeLost`]), as far as reqwest's builder
-    /// shows it: a redirect policy, accepting invalid certificates or host names, the minimal and maximal TLS version,
-    /// no SNI, a key log, and a preconfigured TLS backend where reqwest's feature `default-tls` is on. Not shown, and
-    /// lost without an error, are root certificates, revocation lists, a client's identity, a resolver, and without
-    /// `default-tls` a preconfigured TLS backend: give them to [`tls`](Self::tls) and [`resolver`](Self::resolver).
+    /// Returns [`ObserveError::WouldBeLost`] if a setting of the builder would have no effect any more, as far as
+    /// reqwest shows it: a redirect policy, accepting invalid certificates or host names, the minimal and maximal TLS
+    /// version, no SNI, a key log, and a preconfigured TLS backend if reqwest's feature `default-tls` is on. Not shown,
+    /// and lost without an error, are root certificates, revocation lists, a client identity, a resolver, and without
+    /// `default-tls` a preconfigured TLS backend: set them with [`tls`](Self::tls) and [`resolver`](Self::resolver).
     ///
-    /// And when by default there should be a resolver or roots of this machine's, and there are none.
+    /// Returns an error as well if the default resolver or root certificates are needed and this machine has none.
     pub fn install(self, builder: ClientBuilder) -> Result<TraceClientBuilder, ObserveError> {
         if let Some(setting) = settings::lost_setting(&builder) {
             return Err(ObserveError::WouldBeLost(setting));

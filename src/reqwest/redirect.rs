@@ -1,10 +1,10 @@
-//! Redirects that reqwest follows.
+//! Observes the redirects that reqwest follows.
 
 use crate::sink::TraceSink;
 use ::reqwest::redirect::{Action, Policy};
 use http::Uri;
 
-/// The same policy, which says so when it has a redirect followed.
+/// Returns the same policy, which reports the redirects that it follows to the sink.
 pub(super) fn observed(policy: Policy, sink: &TraceSink) -> Policy {
     let sink = sink.clone();
     Policy::custom(move |attempt| {
@@ -23,7 +23,7 @@ pub(super) fn observed(policy: Policy, sink: &TraceSink) -> Policy {
     })
 }
 
-/// What was decided can be seen in no other way.
+/// Returns `true` if the policy follows the redirect. Only the `Debug` output shows its decision.
 fn follows(action: &Action) -> bool {
     format!("{action:?}") == "Action { inner: Follow }"
 }

@@ -1,4 +1,4 @@
-//! Resolvers of hyper's kind, as reqwest takes them.
+//! An adapter for hyper's resolvers.
 
 use crate::resolve::StubResolver;
 use ::reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -7,9 +7,10 @@ use std::{error::Error, net::SocketAddr};
 use tower::ServiceExt;
 use tower_service::Service;
 
-/// Lets reqwest look names up with a resolver of hyper's kind, such as any inside
-/// [`TraceResolve`](crate::resolve::TraceResolve): then dials show when resolving began and ended.
-/// [`StubResolver`] is one of reqwest's by itself.
+/// A resolver for reqwest around a resolver for hyper.
+///
+/// With one inside [`TraceResolve`](crate::resolve::TraceResolve), dials show when the lookup began and ended.
+/// [`StubResolver`] needs no adapter.
 #[derive(Clone, Copy, Debug)]
 pub struct Resolver<R>(R);
 

@@ -1,14 +1,14 @@
-//! The settings of a reqwest builder, read from its `Debug` output: reqwest shows them nowhere else.
+//! Reads the settings of a reqwest builder from its `Debug` output, since reqwest has no getters.
 
 use ::reqwest::ClientBuilder;
 
-/// The name of a setting that would have no effect any more once a resolver, a TLS configuration and a redirect
-/// policy are put into the builder.
+/// Returns the name of a setting that would have no effect any more once a resolver, a TLS configuration and a redirect
+/// policy are installed.
 pub(super) fn lost_setting(builder: &ClientBuilder) -> Option<&'static str> {
     lost_setting_in(&format!("{builder:?}"))
 }
 
-/// The path of the Unix socket that the client connects to.
+/// Returns the path of the Unix socket that the client connects to.
 pub(super) fn unix_socket(builder: &ClientBuilder) -> Option<Box<str>> {
     unix_socket_in(&format!("{builder:?}"))
 }
@@ -22,7 +22,7 @@ fn lost_setting_in(shown: &str) -> Option<&'static str> {
         ("tls_version_max: ", "tls_version_max"),
         ("tls_sni: false", "tls_sni"),
         ("tls_sslkeylogfile: true", "tls_sslkeylogfile"),
-        // Shown with reqwest's feature `default-tls` only.
+        // Only shown with reqwest's feature `default-tls`.
         ("tls_backend: Built", "tls_backend_preconfigured"),
         ("tls_backend: UnknownPreconfigured", "tls_backend_preconfigured"),
     ];
@@ -31,19 +31,19 @@ fn lost_setting_in(shown: &str) -> Option<&'static str> {
 }
 
 fn unix_socket_in(shown: &str) -> Option<Box<str>> {
-    // Within another text the quotation mark would be escaped.
+    // Inside another string the quotation mark would be escaped.
     let (_, rest) = shown.split_once("unix_socket: \"")?;
     unescaped(rest)
 }
 
-/// Leaves out what is between quotation marks: values, which may read like settings.
+/// Removes the contents of strings, which may read like settings.
 fn without_texts(shown: &str) -> String {
     let mut chars = shown.chars();
     let mut rest = String::new();
     while let Some(char) = chars.next() {
         rest.push(char);
         if char == '"' {
-            // An escaped character is not the end.
+            // An escaped character does not end the string.
             while let Some(char) = chars.next().filter(|char| *char != '"') {
                 if char == '\\' {
                     chars.next();
@@ -54,7 +54,7 @@ fn without_texts(shown: &str) -> String {
     rest
 }
 
-/// The text up to the next quotation mark, as it was before `Debug` escaped it. `None` where it has an escape that
+/// Returns the text up to the next quotation mark with its `Debug` escapes undone. Returns `None` for an escape that
 /// `Debug` does not write for UTF-8.
 fn unescaped(escaped: &str) -> Option<Box<str>> {
     let mut chars = escaped.chars();
