@@ -1,4 +1,7 @@
-//! The body of a call, through which the call learns its connection.
+//! The body of a call, which finds the connection of the call.
+//!
+//! The task of a connection polls the body of each call that it takes. The body then reads the task's context and links
+//! its request to the connection there.
 
 use super::task_context::{with_context, without_context};
 use crate::{
@@ -15,7 +18,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Gives the traced body of a call the type that a channel takes. See [`layer`](super::layer).
+/// Converts the traced body of a call to the body type of a channel. See [`layer`](super::layer).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinkBody;
 
@@ -24,7 +27,7 @@ impl MapBody<TonicBody> for LinkBody {
 
     fn map(&self, body: TraceBody<TonicBody>) -> TonicBody {
         match body.link() {
-            // It is asked at once whether it is at its end; by whom says nothing.
+            // `TonicBody::new` asks immediately whether the body is at its end. That must not link it.
             Some(link) => {
                 without_context(|| TonicBody::new(LinkedBody { inner: body, link: Cell::new(Some(link)) }))
             }
@@ -41,7 +44,7 @@ pin_project! {
     }
 
     impl PinnedDrop for LinkedBody {
-        /// Nobody has taken it: its connection was gone by then, or there never was one.
+        /// Links a call that no connection took: its connection was closed by then, or there never was one.
         fn drop(this: Pin<&mut Self>) {
             let Some(link) = this.project().link.take() else { return };
             with_context(|context| {
@@ -53,14 +56,14 @@ pin_project! {
 }
 
 impl LinkedBody {
-    /// Somebody looks at it: if that is the task of a connection, that takes the call just now.
+    /// Links the call to the connection of the task that polls it, if that is the task of a connection.
     fn on_poll(link: &Cell<Option<PendingRequest>>) {
         with_context(|context| {
             let Some(conn) = &context.conn else { return };
             let Some(link) = link.take() else { return };
             context.takes_calls = true;
             link.taken_by(conn);
-            // The first call is the one that has waited for all that.
+            // The first call is the one that waited for these dials.
             context.dials.drain(..).for_each(|dial| link.served_by(&dial));
         });
     }
@@ -76,7 +79,7 @@ impl Body for LinkedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ::tonic::Status>>> {
         let this = self.project();
         Self::on_poll(this.link);
-        // The caller's own stream may make other calls.
+        // The caller's stream may itself make other calls.
         without_context(|| this.inner.poll_frame(cx))
     }
 

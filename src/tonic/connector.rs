@@ -1,4 +1,4 @@
-//! Connectors whose connections say when they are written to.
+//! A connector whose connections store themselves in the context of the task that writes to them.
 
 use super::task_context::{TaskContext, with_context, without_context};
 use crate::{
@@ -25,13 +25,13 @@ use tokio::{net::TcpStream, time::Instant};
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Wraps the connector of a channel so that calls learn their connection. See the [module](super).
+/// A layer for the connector of a channel that lets calls find their connection. See the [module](super).
 ///
-/// It records nothing itself: the connector within does, such as
+/// It records nothing itself. The inner connector records the connections: a
 /// [`TcpConnector`](crate::connect::TcpConnector), or any other inside
 /// [`TraceConnectLayer`](crate::connect::TraceConnectLayer). The dial must begin while the connector is called or its
-/// future is polled, not in a task of its own; or the stream be a [`TracedIo`] over TCP or a Unix socket that was
-/// connected before.
+/// future is polled, not in a task of its own. Alternatively the stream is a [`TracedIo`] over TCP or a Unix socket
+/// that was connected before.
 #[derive(Clone, Debug)]
 pub struct LinkLayer {
     sink: TraceSink,
@@ -39,14 +39,14 @@ pub struct LinkLayer {
 }
 
 impl LinkLayer {
-    /// For connections that are recorded into `sink`.
+    /// Creates a layer for connections that are recorded into `sink`.
     pub fn new(sink: &TraceSink) -> Self {
         LinkLayer { sink: sink.clone(), limit: None }
     }
 
-    /// Sets how long the channel waits for the connector:
+    /// Sets the connect timeout of the channel,
     /// [`Endpoint::connect_timeout`](::tonic::transport::Endpoint::connect_timeout). A dial that is dropped after this
-    /// time is recorded as timed out, not as cancelled. The layer itself limits nothing.
+    /// time is recorded as timed out, not as cancelled. The layer itself has no timeout.
     pub fn connect_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.limit = limit.into();
         self
@@ -61,7 +61,7 @@ impl<C> Layer<C> for LinkLayer {
     }
 }
 
-/// A connector of a channel. See [`LinkLayer`].
+/// A connector of a channel. Created by [`LinkLayer`].
 #[derive(Clone, Debug)]
 pub struct LinkConnect<C> {
     inner: C,
@@ -70,17 +70,17 @@ pub struct LinkConnect<C> {
 }
 
 impl<C> LinkConnect<C> {
-    /// The connector within.
+    /// Returns the inner connector.
     pub fn get_ref(&self) -> &C {
         &self.inner
     }
 
-    /// The connector within.
+    /// Returns the inner connector.
     pub fn get_mut(&mut self) -> &mut C {
         &mut self.inner
     }
 
-    /// The connector within.
+    /// Returns the inner connector.
     pub fn into_inner(self) -> C {
         self.inner
     }
@@ -107,12 +107,12 @@ where
 }
 
 pin_project! {
-    /// The future of [`LinkConnect`].
+    /// The connect future of [`LinkConnect`].
     #[derive(Debug)]
     pub struct LinkConnectFuture<F> {
         #[pin]
         inner: F,
-        // None where nothing is recorded, and once the future is done.
+        // None if nothing is recorded, and after the future is complete.
         watch: Option<DialWatch>,
     }
 
@@ -142,7 +142,7 @@ where
     }
 }
 
-/// Notes the dials that begin in `poll`.
+/// Calls `poll` and stores the dials that begin in it.
 fn observe_dials<R>(watch: &mut Option<DialWatch>, poll: impl FnOnce() -> R) -> R {
     let Some(watch) = watch else { return without_context(poll) };
     let (result, begun) = DialRef::collect_begun(|| without_context(poll));
@@ -153,19 +153,19 @@ fn observe_dials<R>(watch: &mut Option<DialWatch>, poll: impl FnOnce() -> R) -> 
     result
 }
 
-/// What is known of a connector's future while it runs.
+/// The dials of a connector's future while it runs.
 #[derive(Debug)]
 struct DialWatch {
-    /// The dials that have begun in it.
+    /// The dials that began in it.
     dials: Vec<DialRef>,
     limit: Option<ConnectTimeout>,
 }
 
-/// How long the channel waits for the connector.
+/// The connect timeout of the channel.
 #[derive(Debug)]
 struct ConnectTimeout {
     limit: Duration,
-    // None: beyond what the clock can hold.
+    // None if the clock cannot represent it.
     deadline: Option<Instant>,
 }
 
@@ -175,15 +175,15 @@ impl DialWatch {
         DialWatch { dials: Vec::new(), limit }
     }
 
-    /// Returns the connection that the dials have led to. `None` when more than one of them is open: which one the
-    /// connector has chosen is not known.
+    /// Returns the connection that the dials established. Returns `None` if several are open, since it is unknown which
+    /// one the connector chose.
     fn conn(&self) -> Option<ConnRef> {
         let mut open = self.dials.iter().filter_map(DialRef::open_conn);
         open.next().filter(|_| open.next().is_none())
     }
 
-    /// The future is dropped before it was done. Where the time is up, that is why: the channel began to wait after
-    /// the time began to run here.
+    /// Records that the future was dropped before it was complete: as a timeout if the time is up, since the channel
+    /// began to wait no earlier than the deadline was computed here.
     fn cancelled(self) {
         if let Some(ConnectTimeout { limit, deadline: Some(deadline) }) = self.limit
             && Instant::now() >= deadline
@@ -193,7 +193,7 @@ impl DialWatch {
     }
 }
 
-/// The connection of a stream that was connected before its connector was asked.
+/// Returns the connection of a stream that was connected before the connector was called.
 fn conn_of(io: &dyn Any) -> Option<ConnRef> {
     fn of<T: Connection + 'static>(io: &dyn Any) -> Option<ConnRef> {
         ConnRef::of(io.downcast_ref::<T>()?)
@@ -217,12 +217,12 @@ pin_project! {
 }
 
 impl<T> LinkIo<T> {
-    /// The stream itself.
+    /// Returns a reference to the inner stream.
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// This task writes to this connection: what it starts next is about it.
+    /// Stores the connection in the context of the current task, which writes to it.
     fn set_current(conn: &Option<ConnRef>) {
         with_context(|context| {
             let is_known = match (&context.conn, conn) {

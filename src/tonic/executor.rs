@@ -1,4 +1,4 @@
-//! The tasks of a channel.
+//! The executor of a channel, which gives each task a context.
 
 use super::task_context::{ContextGuard, TaskContext, inherited_context};
 use hyper::rt::Executor;
@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Runs the tasks of a channel so that calls learn their connection; for
+/// An executor for the tasks of a channel that lets calls find their connection, for
 /// [`Endpoint::executor`](::tonic::transport::Endpoint::executor). See the [module](super).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinkExecutor<E = TokioExecutor> {
@@ -17,14 +17,14 @@ pub struct LinkExecutor<E = TokioExecutor> {
 }
 
 impl LinkExecutor {
-    /// Tasks are spawned on the current tokio runtime, as tonic does by itself.
+    /// Creates an executor that spawns tasks on the current tokio runtime, as tonic does by default.
     pub fn new() -> Self {
         LinkExecutor::default()
     }
 }
 
 impl<E> LinkExecutor<E> {
-    /// Tasks are spawned by `executor`.
+    /// Creates an executor that spawns tasks with `executor`.
     pub fn over(executor: E) -> Self {
         LinkExecutor { inner: executor }
     }
@@ -40,18 +40,18 @@ where
     }
 }
 
-/// Makes a connection and starts the tasks of a channel outside of such a task:
-/// [`Endpoint::connect_with_connector`](::tonic::transport::Endpoint::connect_with_connector) does, unlike its lazy
-/// sister.
+/// Runs a future with a context of its own, if it makes a connection and starts the tasks of a channel outside of such
+/// a task. [`Endpoint::connect_with_connector`](::tonic::transport::Endpoint::connect_with_connector) does, its lazy
+/// variant does not.
 pub fn scope<F: Future>(future: F) -> Scope<F> {
     Scope { future: Some(future), context: Some(TaskContext::default()) }
 }
 
 pin_project! {
-    /// A future of a channel's. See [`LinkExecutor`] and [`scope`].
+    /// A future of a channel with its context. See [`LinkExecutor`] and [`scope`].
     #[derive(Debug)]
     pub struct Scope<F> {
-        // None once it was dropped: what it holds is a matter of the task as well.
+        // None after it was dropped. It is dropped inside the context, too.
         #[pin]
         future: Option<F>,
         context: Option<TaskContext>,

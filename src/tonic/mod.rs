@@ -1,6 +1,6 @@
-//! gRPC with tonic: calls as requests, each linked to the connection that carried it, across reconnects.
+//! Traces gRPC calls of tonic: each call is an HTTP request that is linked to its connection, across reconnects.
 //!
-//! [`connect`] makes a channel for any generated client, which differs from that of tonic in its name alone:
+//! [`connect`] makes a channel for any generated client. Only the function's name differs from tonic's:
 //!
 //! ```no_run
 //! # struct GreeterClient<T>(T);
@@ -18,21 +18,22 @@
 //!
 //! # What is recorded of a call
 //!
-//! A call is an HTTP request with the status of gRPC ([`grpcStatus`](crate::record::HttpReqTrace::grpc_status)), from
-//! the trailers, or from the header of a response that has nothing else. The message of a status
-//! ([`grpcMessage`](crate::record::HttpReqTrace::grpc_message)) is the value of a header field: it is recorded with
-//! [`HeaderCapture::Values`](crate::HeaderCapture::Values) only. A status other than zero is an answer: such a request
-//! has not failed. One that ends without a status was cut off, by a timeout of the endpoint's or the call's (`timeout`),
-//! by its caller (`cancelled`) or by an error (`failed`); then it keeps its connection.
+//! A call is recorded as an HTTP request with the gRPC status
+//! ([`grpcStatus`](crate::record::HttpReqTrace::grpc_status)), which is in the trailers, or in the header of a response
+//! without a body. The message of a status ([`grpcMessage`](crate::record::HttpReqTrace::grpc_message)) is a header
+//! value, so it is recorded with [`HeaderCapture::Values`](crate::HeaderCapture::Values) only. A status other than zero
+//! is an answer, and not a failure of the request. A request that ends without a status was cut off by a timeout of the
+//! endpoint or the call (`timeout`), by its caller (`cancelled`) or by an error (`failed`). It keeps the link to its
+//! connection.
 //!
-//! A call's own handle is among the extensions of its response ([`ResponseExt`] is for `tonic::Response`, too). To
-//! have it beforehand, also of a call that fails, put a [`RequestHandle`] into the extensions of the `tonic::Request`.
+//! The handle of a call is in the extensions of its response ([`ResponseExt`] is implemented for `tonic::Response`). To
+//! have it before the call ends, or when it fails, put a [`RequestHandle`] into the extensions of the `tonic::Request`.
 //!
 //! # TLS
 //!
-//! tonic's own TLS (`Endpoint::tls_config`) works above the traced connection: the connection's operations and bytes are
-//! those of the ciphertext, and there is no record of the tunnel. `tls::TraceTlsLayer` records the tunnel.
-//! The endpoint's URL is then `http://`, and its origin is the URL that the server is told:
+//! tonic's own TLS (`Endpoint::tls_config`) is above the traced connection: the connection's operations and bytes are
+//! those of the ciphertext, and the tunnel is not recorded. `tls::TraceTlsLayer` records the tunnel. The endpoint's URL
+//! is then `http://`, and its origin is the URL that the server is told:
 //!
 #![cfg_attr(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")), doc = "```no_run")]
 #![cfg_attr(not(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs"))), doc = "```ignore")]
@@ -50,23 +51,23 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The URL of a call is recorded as the server is told it: that of `Endpoint::origin`, or of a client made
+//! The recorded URL of a call is the one that the server is told: that of `Endpoint::origin`, or of a client made
 //! `with_origin`. The origin of an endpoint with tonic's own TLS cannot be read, so its calls are recorded with the
 //! endpoint's URL.
 //!
-//! # How a call finds its connection
+//! # How a call is linked to its connection
 //!
-//! tonic hands a call to a task, which hands it to another, the one of the connection; neither says which that is. So
-//! a channel takes three parts, which [`connect`] puts together. [`LinkExecutor`] gives each task of the channel a
-//! place for a connection. [`LinkLayer`] has connections write themselves down in the place of the task that writes
-//! to them: the one that makes a connection begins HTTP/2 on it and, in the same poll, starts the one that takes calls
-//! to it, which inherits the place. [`layer`] has the body of a call look into the place when it is taken up. All of
-//! it is a matter of identity, and of no address or time.
+//! tonic passes a call to a task, which passes it to the task of the connection, and neither reports which connection
+//! that is. A channel therefore needs three parts, which [`connect`] combines. [`LinkExecutor`] gives each task of the
+//! channel a context. [`LinkLayer`] makes connections store themselves in the context of the task that writes to them:
+//! that task makes a connection, begins HTTP/2 on it and, in the same poll, starts the task that takes its calls, which
+//! inherits the context. [`layer`] makes the body of a call read the context when its task polls it. Links rely on
+//! identity only, never on addresses or times.
 //!
-//! The dial of a channel begins in a task of its own. It is put down (`triggeredBy`) to the first call that it serves
-//! or fails, if that was waiting when it began; one that was dropped before the dial had ended is linked to neither.
+//! The dial of a channel begins in a task of its own. It is attributed (`triggeredBy`) to the first call that it serves
+//! or fails, if that call was waiting when it began. A call that was dropped before the dial ended is not linked to it.
 //!
-//! # What is exact
+//! # Which calls are linked
 //!
 //! | channel | calls | their connection |
 //! |---|---|---|
@@ -105,11 +106,11 @@ use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// A channel whose calls are recorded. Cheap to clone, as tonic's own.
+/// A channel whose calls are recorded. Cheap to clone, like tonic's.
 pub type Channel = TraceRequest<transport::Channel, LinkBody>;
 
-/// A boxed [`Channel`] with tonic's own types of bodies: what clients take that are not generic over their channel, such
-/// as `etcd_client::Channel::Custom`.
+/// A boxed [`Channel`] with tonic's own body types, for clients that are not generic over their channel, such as
+/// `etcd_client::Channel::Custom`.
 pub type BoxChannel = BoxCloneSyncService<Request<TonicBody>, Response<TonicBody>, BoxError>;
 
 impl Channel {
@@ -121,18 +122,18 @@ impl Channel {
     }
 }
 
-/// Makes a channel that is connected, over [`TcpConnector`] with the endpoint's options.
+/// Connects a channel over a [`TcpConnector`] with the endpoint's options.
 ///
-/// Those that an endpoint does not tell are for [`connect_with_connector`]: a local address (use
-/// [`TcpConnector::source_ip`]), and the path of a Unix socket (`unix:path`, which is connected to, but not recorded).
-/// An executor that the endpoint had is replaced, see [`LinkExecutor::over`].
+/// Options that an endpoint does not expose need [`connect_with_connector`]: a local address (see
+/// [`TcpConnector::source_ip`]), and the path of a Unix socket (`unix:path`, which is connected to but not recorded).
+/// An executor of the endpoint is replaced, see [`LinkExecutor::over`].
 ///
 /// As with tonic's own connector, [`Endpoint::connect_timeout`] limits the TCP handshakes
-/// ([`TcpConnector::connect_timeout`]), and neither the look-up of the name nor TLS.
+/// ([`TcpConnector::connect_timeout`]), but neither the name lookup nor TLS.
 ///
 /// # Errors
 ///
-/// Those of [`Endpoint::connect`].
+/// Returns the errors of [`Endpoint::connect`].
 pub async fn connect(sink: &TraceSink, endpoint: Endpoint) -> Result<Channel, Error> {
     if hides_path(&endpoint) {
         return Ok(layer(sink).layer(endpoint.connect().await?));
@@ -141,7 +142,7 @@ pub async fn connect(sink: &TraceSink, endpoint: Endpoint) -> Result<Channel, Er
     connect_with_connector(sink, endpoint, connector).await
 }
 
-/// Makes a channel that connects when it is first used. See [`connect`].
+/// Creates a channel that connects when it is first used. See [`connect`].
 pub fn connect_lazy(sink: &TraceSink, endpoint: Endpoint) -> Channel {
     if hides_path(&endpoint) {
         return layer(sink).layer(endpoint.connect_lazy());
@@ -150,15 +151,15 @@ pub fn connect_lazy(sink: &TraceSink, endpoint: Endpoint) -> Channel {
     connect_with_connector_lazy(sink, endpoint, connector)
 }
 
-/// Makes a channel that is connected, over any connector that records its connections: a [`TcpConnector`], TLS over
-/// that, or a foreign one inside [`TraceConnectLayer`](crate::connect::TraceConnectLayer).
+/// Connects a channel over any connector that records its connections: a [`TcpConnector`], TLS over it, or a foreign
+/// one inside [`TraceConnectLayer`](crate::connect::TraceConnectLayer).
 ///
-/// As with [`Endpoint::connect_with_connector`], [`Endpoint::connect_timeout`] limits all that the connector does, and
-/// tonic's own TLS.
+/// As with [`Endpoint::connect_with_connector`], [`Endpoint::connect_timeout`] limits everything that the connector
+/// does, and tonic's own TLS.
 ///
 /// # Errors
 ///
-/// Those of [`Endpoint::connect_with_connector`].
+/// Returns the errors of [`Endpoint::connect_with_connector`].
 pub async fn connect_with_connector<C>(
     sink: &TraceSink,
     endpoint: Endpoint,
@@ -176,7 +177,7 @@ where
     Ok(layer(sink).origin(origin(sink, &endpoint)).layer(channel))
 }
 
-/// Makes a channel that connects when it is first used. See [`connect_with_connector`].
+/// Creates a channel that connects when it is first used. See [`connect_with_connector`].
 pub fn connect_with_connector_lazy<C>(sink: &TraceSink, endpoint: Endpoint, connector: C) -> Channel
 where
     C: Service<Uri> + Send + 'static,
@@ -190,16 +191,16 @@ where
     layer(sink).origin(origin(sink, &endpoint)).layer(channel)
 }
 
-/// Returns what is recorded as the origin of the endpoint's calls.
+/// Returns the origin that is recorded with the endpoint's calls.
 fn origin(sink: &TraceSink, endpoint: &Endpoint) -> Uri {
     let named = sink.may_record().then(|| origin::of_endpoint(endpoint)).flatten();
     named.unwrap_or_else(|| endpoint.uri().clone())
 }
 
-/// Records the calls of a channel; what [`connect`] and its sisters put around it.
+/// Returns the layer that records the calls of a channel. [`connect`] and the other functions apply it.
 ///
-/// A channel adds scheme and authority below; for the record they are what
-/// [`origin`](TraceRequestLayer::origin) says, if anything.
+/// A channel adds scheme and authority below the layer. They are recorded if [`origin`](TraceRequestLayer::origin) sets
+/// them.
 pub fn layer(sink: &TraceSink) -> TraceRequestLayer<LinkBody> {
     TraceRequestLayer::new(sink).mapped(LinkBody)
 }
@@ -212,7 +213,7 @@ pub fn layer(sink: &TraceSink) -> TraceRequestLayer<LinkBody> {
 fn connector(sink: &TraceSink, endpoint: Endpoint) -> (TcpConnector, Endpoint) {
     let (time, interval) = (endpoint.get_tcp_keepalive(), endpoint.get_tcp_keepalive_interval());
     let retries = endpoint.get_tcp_keepalive_retries();
-    // One of them is enough.
+    // Each of the three options enables keep-alive.
     let are_wanted = time.is_some() || interval.is_some() || retries.is_some();
     let probes = time.into_iter().fold(TcpKeepalive::new(), TcpKeepalive::with_time);
     let probes = interval.into_iter().fold(probes, TcpKeepalive::with_interval);
@@ -226,7 +227,7 @@ fn connector(sink: &TraceSink, endpoint: Endpoint) -> (TcpConnector, Endpoint) {
     (connector, endpoint)
 }
 
-/// An endpoint of a Unix socket says nothing of it but this.
+/// Returns `true` for an endpoint of a Unix socket, which does not expose its path.
 fn hides_path(endpoint: &Endpoint) -> bool {
     *endpoint.uri() == "http://tonic"
 }
@@ -243,7 +244,7 @@ mod tests {
     use socket2::SockRef;
     use tokio::net::TcpListener;
 
-    /// As tonic's own connector has it.
+    /// Like tonic's own connector.
     #[tokio::test]
     async fn any_word_about_keep_alive_switches_it_on() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

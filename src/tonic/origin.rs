@@ -1,8 +1,8 @@
-//! The origin that the calls of an endpoint name.
+//! Finds out the origin of an endpoint's calls.
 //!
-//! A channel writes scheme and authority into each call after the layers around it have seen that, and an endpoint has
-//! no getter for its [`origin`](Endpoint::origin). So one call is made over a pipe in memory, and read at its other end.
-//! It is polled to its end right here: nothing of it is spawned, and nothing waits.
+//! A channel writes scheme and authority into each call below its layers, and an endpoint has no getter for its
+//! [`origin`](Endpoint::origin). So one call is made over a pipe in memory and read at the other end. It is polled to
+//! completion on the spot: nothing is spawned, and nothing waits.
 
 use super::task_context::without_context;
 use crate::sync::IgnorePoison;
@@ -21,17 +21,17 @@ use std::{
 use tokio::{io::duplex, task::unconstrained};
 use tower_service::Service;
 
-/// The call takes some four rounds. Where it does not get through in these, it waits for something.
+/// The maximum number of polls. A call takes about four; one that takes more waits for something.
 const MAX_ROUNDS: usize = 32;
 
-/// Capacity of the pipe in each direction, which the bytes of a call without a body fit into.
+/// The capacity of the pipe in each direction in bytes. A call without a body fits.
 const PIPE_BYTES: usize = 1 << 16;
 
-/// Returns the origin that calls over the endpoint name, or `None` if the endpoint uses tonic's own TLS, which hides it.
+/// Returns the origin of the endpoint's calls, or `None` if the endpoint uses tonic's own TLS, which hides it.
 ///
 /// # Panics
 ///
-/// Panics outside of a runtime where the endpoint itself does.
+/// Panics outside of a tokio runtime if the endpoint itself does.
 pub(super) fn of_endpoint(endpoint: &Endpoint) -> Option<Uri> {
     if endpoint.uri().scheme_str() != Some("http") {
         return None;
@@ -61,7 +61,7 @@ async fn named(endpoint: Endpoint) -> Option<Uri> {
     let (mut call, mut reading) = (pin!(call.fuse()), pin!(reading));
     poll_fn(|cx| {
         for _ in 0..MAX_ROUNDS {
-            // Its outcome is of no interest: there is no response.
+            // The outcome does not matter: there is no response.
             let _ = call.as_mut().poll(cx);
             tasks.poll(cx);
             if let Poll::Ready(uri) = reading.as_mut().poll(cx) {
@@ -81,7 +81,7 @@ struct Tasks(Arc<Mutex<Vec<Task>>>);
 
 impl Tasks {
     fn poll(&self, cx: &mut Context<'_>) {
-        // Not locked meanwhile: they start other tasks.
+        // The lock is not held meanwhile, since tasks start other tasks.
         let mut tasks = mem::take(&mut *self.lock());
         tasks.retain_mut(|task| task.as_mut().poll(cx).is_pending());
         self.lock().append(&mut tasks);
@@ -123,7 +123,7 @@ mod tests {
             (busy(plain()), Some("http://a.test:1/")),
             (origin(), Some("https://b.test/")),
             (busy(origin()), Some("https://b.test/")),
-            // It is refused with each call.
+            // tonic rejects this origin with each call.
             (plain().origin(Uri::from_static("/nowhere")), None),
             (Endpoint::from_static("https://a.test").origin(Uri::from_static("https://b.test")), None),
         ] {

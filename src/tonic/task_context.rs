@@ -1,7 +1,7 @@
-//! What a task of a channel is busy with.
+//! The context of a channel's task: its connection and dials, in a thread-local while the task is polled.
 //!
-//! A connection is made in one task, which writes the first bytes to it and in the same poll starts the task that
-//! takes calls to it. That one knows its connection from the one that started it, and tells each call that it takes.
+//! One task makes a connection, writes the first bytes to it and, in the same poll, starts the task that takes its
+//! calls. That task inherits the context with the connection, and each call that it takes reads it there.
 
 use crate::sink::{ConnRef, DialRef};
 use std::cell::Cell;
@@ -10,23 +10,23 @@ thread_local! {
     static CURRENT: Cell<Option<TaskContext>> = const { Cell::new(None) };
 }
 
-/// Goes with a task.
+/// What is known about the connection of a task.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TaskContext {
-    /// The connection that was last written to.
+    /// The connection that the task wrote to last.
     pub(super) conn: Option<ConnRef>,
-    /// What was dialled last.
+    /// The dials that no call was linked to yet.
     pub(super) dials: Vec<DialRef>,
-    /// It takes calls to that connection, rather than making connections.
+    /// Whether the task takes calls for that connection, and does not make connections.
     pub(super) takes_calls: bool,
 }
 
-/// Until its drop that context is the current one, or none.
+/// Makes a context the current one until it is dropped.
 #[must_use = "it ends with its drop"]
 pub(super) struct ContextGuard<'a>(&'a Cell<Option<TaskContext>>);
 
 impl<'a> ContextGuard<'a> {
-    /// Inside, the place has what was current outside.
+    /// Swaps `context` with the current one. The guard swaps them back.
     pub(super) fn enter(context: &'a mut Option<TaskContext>) -> Self {
         let guard = ContextGuard(Cell::from_mut(context));
         guard.swap();
@@ -44,14 +44,14 @@ impl Drop for ContextGuard<'_> {
     }
 }
 
-/// Runs what is not the channel's own. If that makes calls on channels, it is no business of this task's.
+/// Runs `f` without a context, so that code which is not the channel's own can make calls on other channels.
 pub(super) fn without_context<R>(f: impl FnOnce() -> R) -> R {
     let mut none = None;
     let _guard = ContextGuard::enter(&mut none);
     f()
 }
 
-/// Shows the current context to `f`, if there is one.
+/// Calls `f` with the current context, if there is one.
 pub(super) fn with_context<R>(f: impl FnOnce(&mut TaskContext) -> R) -> Option<R> {
     CURRENT
         .try_with(|current| {
@@ -64,7 +64,7 @@ pub(super) fn with_context<R>(f: impl FnOnce(&mut TaskContext) -> R) -> Option<R
         .flatten()
 }
 
-/// What a task that is started now begins with.
+/// Returns the initial context of a task that the current one starts.
 pub(super) fn inherited_context() -> TaskContext {
     let inherited_context = with_context(|context| TaskContext { takes_calls: false, ..context.clone() });
     inherited_context.unwrap_or_default()
