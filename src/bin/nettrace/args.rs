@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! The command line.
 
 use crate::user_info::without_user_info;
 use clap::{
@@ -21,7 +21,7 @@ use url::Url;
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// Draw with ASCII alone
+    /// Draw with ASCII characters only
     #[arg(long, global = true)]
     pub(crate) ascii: bool,
 }
@@ -75,7 +75,7 @@ pub(crate) struct GetArgs {
     /// Speak HTTP/1.1 only
     #[arg(long, conflicts_with = "http2")]
     pub(crate) http1: bool,
-    /// Speak HTTP/2 only, also where there is no TLS to agree on it
+    /// Speak HTTP/2 only, even without TLS
     #[arg(long)]
     pub(crate) http2: bool,
     /// Trust the certificate authorities in this PEM file, and no others
@@ -109,34 +109,34 @@ pub(crate) struct GetArgs {
     /// Record header fields; the values of credentials and cookies stay out
     #[arg(long, value_name = "HOW", default_value = "off")]
     pub(crate) headers: Headers,
-    /// Write times in the JSON to the nanosecond, so that `show` draws them as they were. The Go package nettrace does
-    /// not read such a file: it takes whole milliseconds alone
+    /// Write times in the JSON with nanoseconds, so that `show` draws them exactly. The Go package nettrace cannot
+    /// read such a file: it parses whole milliseconds only
     #[arg(long)]
     pub(crate) precise: bool,
-    /// Write the trace as JSON; - writes to standard output, where then neither waterfall nor body go
+    /// Write the trace as JSON; - is standard output, which then has neither waterfall nor body
     #[arg(long, value_name = "FILE|-")]
     pub(crate) json: Option<PathBuf>,
     /// Write the body to this file; - is standard output, even if that is a terminal
     #[arg(short, long, value_name = "FILE|-")]
     pub(crate) output: Option<PathBuf>,
-    /// Read the body, but write it nowhere
+    /// Read the body but discard it
     #[arg(long, conflicts_with = "output")]
     pub(crate) trace_only: bool,
     #[command(flatten)]
     pub(crate) probes: ProbeArgs,
 }
 
-/// What is recorded in addition to the requests.
+/// Options for what is recorded in addition to requests.
 #[derive(Debug, Args)]
 pub(crate) struct ProbeArgs {
     /// Record the kernel's conntrack entry of each connection (Linux; needs CAP_NET_ADMIN)
     #[arg(long)]
     pub(crate) conntrack: bool,
-    /// Look for these entries in this zone, where a rule sets one (`ct zone set`)
+    /// Look for these entries in this zone, if a rule sets one (`ct zone set`)
     #[arg(long, value_name = "N", requires = "conntrack")]
     pub(crate) conntrack_zone: Option<u16>,
-    /// Write the packets of the traced connections to this file, as its suffix says: .pcap or .pcapng (needs
-    /// CAP_NET_RAW)
+    /// Write the packets of the traced connections to this file, in the format of its suffix: .pcap or .pcapng
+    /// (needs CAP_NET_RAW)
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap_file: Option<PathBuf>,
     /// Capture on these interfaces
@@ -149,8 +149,8 @@ pub(crate) struct ProbeArgs {
         default_value = "any"
     )]
     pub(crate) pcap: Vec<String>,
-    /// Add the TLS secrets of all connections to this file, as SSLKEYLOGFILE does, and to a .pcapng: whoever has them
-    /// can read what was encrypted
+    /// Add the TLS secrets of all connections to this file, as SSLKEYLOGFILE does, and to a .pcapng: they decrypt the
+    /// traffic
     #[arg(long, value_name = "FILE")]
     pub(crate) keylog: Option<PathBuf>,
 }
@@ -178,7 +178,7 @@ impl From<Headers> for HeaderCapture {
     }
 }
 
-/// Takes what may be a password out of the arguments that an error repeats.
+/// Masks what may be a password in the arguments that an error repeats.
 pub(crate) fn mask_secrets(mut error: clap::Error) -> clap::Error {
     let text = |error: &clap::Error, kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
@@ -192,7 +192,7 @@ pub(crate) fn mask_secrets(mut error: clap::Error) -> clap::Error {
         let shown = if is_header { header_name(&value) } else { without_user_info(&value) };
         replace(&mut error, ContextKind::InvalidValue, shown);
     }
-    // The rest of a header field or URL with spaces, which was not in quotes.
+    // Such an argument is the rest of a header field or URL with spaces that was not quoted.
     if error.kind() == ErrorKind::UnknownArgument
         && text(&error, ContextKind::InvalidArg).is_some_and(|arg| !arg.starts_with('-'))
     {
@@ -206,7 +206,7 @@ pub(crate) fn mask_secrets(mut error: clap::Error) -> clap::Error {
 
 const MASK: &str = "***";
 
-/// The name of a header field as far as there is one, and nothing of its value.
+/// Returns the name of a header field, if there is one, without its value.
 fn header_name(text: &str) -> String {
     match text.split_once(':').and_then(|(name, _)| name.trim().parse::<HeaderName>().ok()) {
         Some(name) => format!("{name}: {MASK}"),
@@ -215,7 +215,7 @@ fn header_name(text: &str) -> String {
 }
 
 fn url(text: &str) -> Result<Url, String> {
-    // `\` is a slash to the parser, and without a scheme a `http:` in front would become the host.
+    // The parser treats `\` as a slash. Without a scheme, an added `http:` would become the host.
     let has_scheme = text.contains("://")
         || ["http:", "https:"].iter().any(|scheme| {
             text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))

@@ -1,4 +1,4 @@
-//! `nettrace get`: a request, and what happened.
+//! `nettrace get`: makes a request and shows what happened.
 
 use crate::{
     args::{GetArgs, Headers},
@@ -49,7 +49,7 @@ pub(crate) async fn run(args: &GetArgs, ascii: bool) -> Result<(), Problem> {
     }
     signals.exit_on_next();
     if let Some(output) = &mut output {
-        // What an interrupted request brought. Whether it can be written no longer matters.
+        // Writes what an interrupted request received. Whether that succeeds no longer matters.
         let _ = tokio::time::timeout(Duration::from_millis(200), output.flush()).await;
     }
     let trace = finish(&client, &sink).await;
@@ -58,17 +58,17 @@ pub(crate) async fn run(args: &GetArgs, ascii: bool) -> Result<(), Problem> {
     problem.map_or(Ok(()), Err)
 }
 
-/// What follows from the arguments taken together.
+/// The request and its outputs, derived from all arguments.
 struct RequestPlan {
     method: Method,
     url: Uri,
     body: Bytes,
     output: Output,
-    /// Where the waterfall is drawn.
+    /// The stream for the waterfall.
     stream: Stream,
 }
 
-/// Where the response's body goes.
+/// The destination of the response's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Output {
     Discard,
@@ -141,18 +141,18 @@ impl Output {
     }
 }
 
-/// A URL as it is sent: what follows the # stays here.
+/// Converts a URL, without its fragment, which is not sent.
 fn uri(url: &Url) -> Result<Uri, Problem> {
     let mut url = url.clone();
     url.set_fragment(None);
     url.as_str().parse().map_err(|error| {
-        // A URL with a host can do without both.
+        // These cannot fail for a URL with a host.
         let _ = (url.set_username(""), url.set_password(None));
         Problem::usage(format!("{url}: {error}"))
     })
 }
 
-/// The parts of the body joined as curl joins them.
+/// Joins the parts of the body with `&`, as curl does.
 fn data(parts: &[String]) -> Result<Bytes, Problem> {
     let mut body = Vec::new();
     for (at, part) in parts.iter().enumerate() {
@@ -226,21 +226,21 @@ async fn exchange(
         let Some(out) = output else { continue };
         match out.write_all(&data).await {
             Ok(()) => {}
-            // Whoever reads has had enough: so have we.
+            // The reader closed the pipe.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => return Err(unwritable(&error)),
         }
     }
     if let Some(out) = output {
-        // Also what came of a body that then broke off.
+        // Also after a body that broke off.
         ignore_broken_pipe(out.flush().await).map_err(|error| unwritable(&error))?;
     }
     return_to_pool().await;
     done
 }
 
-/// Lets the client's tasks put the connection back, so that the next request finds it. There is but one
-/// thread, and nothing is left to wait for outside it.
+/// Lets the client's tasks return the connection to the pool, so that the next request finds it. There is one thread
+/// only, so yielding to the tasks is enough.
 async fn return_to_pool() {
     const MAX_YIELDS: usize = 8;
     for _ in 0..MAX_YIELDS {
@@ -250,7 +250,7 @@ async fn return_to_pool() {
 
 fn failed(error: ClientError) -> Problem {
     let failure = error.failure();
-    // Where there is no code for it, the text follows anyway.
+    // The text after the colon of an unknown code follows anyway.
     let code = failure.as_str().split(':').next().unwrap_or_default();
     Problem::failed(format!("{code}: {error}"))
 }
@@ -259,9 +259,9 @@ fn unwritable(error: &io::Error) -> Problem {
     Problem::failed(format!("cannot write the body: {error}"))
 }
 
-/// Closes everything, so that the trace shows how it ended.
+/// Closes all connections, so that the trace shows how they ended.
 async fn finish(client: &Client, sink: &TraceSink) -> NetTrace {
-    /// Nothing should take that long, but nothing must keep the trace from being written.
+    /// Closing should be faster, but must not keep the trace from being written.
     const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
     if tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await.is_err() {
         sink.close();
@@ -269,13 +269,13 @@ async fn finish(client: &Client, sink: &TraceSink) -> NetTrace {
     sink.refresh().await;
     let mut trace = sink.snapshot("");
     if let Some(request) = trace.http_requests.first() {
-        // As it was recorded: without a password.
+        // The recorded URL has no password.
         trace.description = format!("{} {}", request.req_method, request.req_url);
     }
     trace
 }
 
-/// An error with all its causes, each said once.
+/// Returns the text of an error with those of its sources, each once.
 fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let (mut is_explained, mut cause) = (error.is::<TlsError>(), error.source());
@@ -284,7 +284,7 @@ fn error_chain(error: &(dyn Error + 'static)) -> String {
         if !text.contains(&said) {
             text = format!("{text}: {said}");
         }
-        // The source of a TLS error is a sentence. What is behind it says the same with names of types.
+        // The source of a TLS error has a readable text. The sources of that say the same with Rust type names.
         cause = error.source().filter(|_| !is_explained);
         is_explained = error.is::<TlsError>();
     }

@@ -1,4 +1,4 @@
-//! How files and standard input are read: whole, but not without a bound.
+//! Reads files and standard input, with a limit.
 
 use std::{
     fs::File,
@@ -6,16 +6,12 @@ use std::{
     path::Path,
 };
 
-/// The maximum length of a trace. A path may lead to a device without an end.
+/// The maximum length of a trace in bytes. A path may lead to a device that never ends.
 pub(crate) const MAX_TRACE_BYTES: u64 = 1 << 30;
-/// The maximum length of a file with data for a request, which is held in memory whole.
+/// The maximum length in bytes of a file with data for a request, which is held in memory.
 pub(crate) const MAX_DATA_BYTES: u64 = 64 << 20;
 
-/// Reads a file; `-` is standard input. Stops early if `is_wanted` is false for the beginning.
-///
-/// # Errors
-///
-/// Returns an error if the input cannot be read, or if it is longer than `max_bytes`.
+/// Reads a file, or standard input for `-`. Stops early if `is_wanted` returns `false` for the first bytes.
 pub(crate) fn read(
     path: &Path,
     max_bytes: u64,

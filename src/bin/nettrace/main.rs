@@ -1,4 +1,7 @@
-//! The command `nettrace`: makes requests, and shows what happened behind them.
+//! The command `nettrace`: makes requests and shows what happened behind them.
+//!
+//! `args` defines the command line, and `get`, `show` and `demo` are its subcommands. `probes` sets up what is recorded
+//! in addition to requests, and `output` writes waterfalls and JSON.
 
 mod args;
 mod demo;
@@ -8,7 +11,7 @@ mod output;
 mod probes;
 mod show;
 mod signals;
-// Shared with the library, which does not make it public.
+// The same file as in the library, where it is private.
 #[path = "../../user_info.rs"]
 mod user_info;
 
@@ -32,9 +35,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Problem> {
     match cli.command {
         Command::Show { file, headers } => show::run(&file, headers, cli.ascii),
-        // One thread: nothing then lies between an event and its time but the event.
+        // A single thread, so that no event waits for a thread before its time is taken.
         Command::Get(args) => block_on(&mut Builder::new_current_thread(), get::run(&args, cli.ascii)),
-        // The servers have theirs.
+        // The second thread is for the servers.
         Command::Demo { json } => {
             block_on(Builder::new_multi_thread().worker_threads(2), demo::run(json.as_deref(), cli.ascii))
         }
@@ -48,7 +51,7 @@ fn block_on(
     let built = runtime.enable_all().build();
     let runtime = built.map_err(|error| Problem::failed(format!("cannot start: {error}")))?;
     let done = runtime.block_on(command);
-    // A write that nobody takes must not hold us up.
+    // A blocked write must not delay the exit.
     runtime.shutdown_background();
     done
 }

@@ -1,4 +1,4 @@
-//! How results come to the terminal, to files and to pipes.
+//! Writes results to terminals, files and pipes.
 
 use nettrace::{NetTrace, view};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-/// Why the command did not do what it was asked to, and with what code it ends.
+/// An error of the command, with its exit code.
 #[derive(Debug)]
 pub(crate) struct Problem {
     pub(crate) code: u8,
@@ -17,25 +17,25 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// It was tried and failed.
+    /// The command ran and failed.
     pub(crate) fn failed(text: impl Into<String>) -> Self {
         Problem { code: 1, text: text.into() }
     }
 
-    /// It could not even be tried.
+    /// The command was used wrongly.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
         Problem { code: 2, text: text.into() }
     }
 }
 
-/// One of the two standard streams for output.
+/// A standard stream for output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
     Stdout,
     Stderr,
 }
 
-/// Where and how waterfalls are drawn.
+/// A stream for waterfalls and other text, and how text is printed on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TextOutput {
     stream: Stream,
@@ -46,7 +46,7 @@ pub(crate) struct TextOutput {
 
 impl TextOutput {
     pub(crate) fn new(stream: Stream, ascii: bool) -> Self {
-        /// Wider bars tell nothing more.
+        /// Wider bars show nothing more.
         const MAX_COLUMNS: usize = 160;
         const DEFAULT_COLUMNS: usize = 100;
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -70,7 +70,7 @@ impl TextOutput {
         self.print(&drawing.heading(heading).headers(headers).to_string())
     }
 
-    /// Text in lines that fit, broken between words.
+    /// Wraps text between words.
     pub(crate) fn wrapped(self, text: &str) -> String {
         let (mut lines, mut used) = (String::new(), 0);
         for word in text.split(' ') {
@@ -86,12 +86,12 @@ impl TextOutput {
         lines
     }
 
-    /// Text that stands out, where it can.
+    /// Prints text in bold if colors are on.
     pub(crate) fn emphasised(self, text: &str) -> String {
         if self.color { format!("\x1b[1m{text}\x1b[0m") } else { text.into() }
     }
 
-    /// Prints text. That nobody reads it any more is no error.
+    /// Prints text. A closed pipe is not an error.
     pub(crate) fn print(self, text: &str) -> io::Result<()> {
         ignore_broken_pipe(match self.stream {
             Stream::Stdout => {
@@ -102,7 +102,7 @@ impl TextOutput {
     }
 }
 
-/// Unless the locale names another encoding.
+/// Returns `true` unless the locale has another encoding.
 fn is_utf8_locale() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().filter_map(|name| env::var(name).ok());
     let charset = locale.into_iter().find(|locale| !locale.is_empty());
@@ -111,8 +111,8 @@ fn is_utf8_locale() -> bool {
     charset.is_none_or(|charset| charset.starts_with("utf-8") || charset.starts_with("utf8"))
 }
 
-/// Where a trace is written as JSON. Opened before the request is made: it would be a pity to notice only
-/// afterwards that there is nowhere to put its trace.
+/// The destination of a trace in JSON. It is opened before the request is made, so that an unusable path is reported
+/// first.
 #[derive(Debug)]
 pub(crate) enum JsonOutput {
     Stdout,
@@ -157,24 +157,24 @@ fn write_json(out: impl Write, trace: &NetTrace, precise: bool) -> io::Result<()
     out.flush()
 }
 
-/// Whether a file's name means a standard stream.
+/// Returns `true` if a file name stands for a standard stream.
 pub(crate) fn is_dash(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Whoever reads our output may have had enough of it.
+/// Ignores the error of a pipe whose reader closed it.
 pub(crate) fn ignore_broken_pipe(result: io::Result<()>) -> io::Result<()> {
     result.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
-/// Reports a problem: one line, whatever its text contains.
+/// Prints a warning on one line. Control characters are escaped.
 pub(crate) fn warn(text: &str) {
     let mut line = String::from("nettrace: ");
     for c in text.chars() {
         if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
     }
     line.push('\n');
-    // There is nowhere left to say that this did not work.
+    // There is no other place to report a failure.
     let _ = io::stderr().write_all(line.as_bytes());
 }
 

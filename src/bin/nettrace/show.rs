@@ -1,4 +1,4 @@
-//! `nettrace show`: a trace from a file.
+//! `nettrace show`: draws a trace from a file.
 
 use crate::{
     input,
@@ -9,7 +9,7 @@ use std::path::Path;
 
 pub(crate) fn run(file: &Path, headers: bool, ascii: bool) -> Result<(), Problem> {
     let name = if is_dash(file) { "standard input".into() } else { file.display().to_string() };
-    // What does not begin as a trace may have no end.
+    // A file that does not begin like a trace may be endless.
     let may_be_trace = |beginning: &[u8]| beginning.trim_ascii_start().first().is_none_or(|c| *c == b'{');
     let json = input::read(file, input::MAX_TRACE_BYTES, may_be_trace)
         .map_err(|error| Problem::failed(format!("cannot read {name}: {error}")))?;
@@ -20,14 +20,14 @@ pub(crate) fn run(file: &Path, headers: bool, ascii: bool) -> Result<(), Problem
 
 fn parse(json: &[u8], name: &str) -> Result<NetTrace, Problem> {
     let place = |error: &serde_json::Error, path: &str| {
-        // The place is said already.
+        // The position is printed already.
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
         let path = path.trim_end_matches(['.', '?']);
         let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
         Problem::failed(format!("{name}:{}:{}: {path}{text}", error.line(), error.column()))
     };
-    // Serde would take a list for the fields of a record in order.
+    // Serde accepts a list as the fields of a struct in order.
     if json.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::failed(format!("{name}:1:1: a list, where a trace is an object")));
     }

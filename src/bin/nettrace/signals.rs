@@ -1,9 +1,9 @@
-//! Signals that ask to stop.
+//! Signals that stop the command.
 
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT and SIGTERM.
+/// Waits for SIGINT and SIGTERM.
 #[derive(Debug)]
 pub(crate) struct Signals {
     interrupt: Signal,
@@ -18,7 +18,7 @@ impl Signals {
         })
     }
 
-    /// The number of the next signal.
+    /// Returns the number of the next signal.
     pub(crate) async fn next(&mut self) -> u8 {
         const SIGINT: u8 = 2;
         const SIGTERM: u8 = 15;
@@ -28,7 +28,7 @@ impl Signals {
         }
     }
 
-    /// From now on a signal ends the process at once.
+    /// Makes the next signal end the process immediately.
     pub(crate) fn exit_on_next(mut self) {
         tokio::spawn(async move {
             let signal = self.next().await;

@@ -1,4 +1,4 @@
-//! A nameserver that knows the demo's names.
+//! The nameserver of the demo, which knows its names only.
 
 use hickory_proto::{
     op::{Message, ResponseCode},
@@ -15,11 +15,11 @@ use std::{
 };
 use tokio::{net::UdpSocket, task::JoinSet};
 
-/// Where the HTTP servers listen.
+/// The address of the HTTP servers.
 pub(super) const SERVER_IP: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// On loopback too, but nobody listens there.
+/// A loopback address without a server.
 const UNUSED_IP: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// An alias.
+/// An alias of [`EDGE_HOST`].
 pub(super) const SHOP_HOST: &str = "shop.demo.test";
 pub(super) const WWW_HOST: &str = "www.demo.test";
 pub(super) const UNTRUSTED_HOST: &str = "untrusted.demo.test";
@@ -48,7 +48,7 @@ async fn answer(socket: Arc<UdpSocket>, client: SocketAddr, query: Message) {
     let is_v4 = query.queries.first().is_some_and(|query| query.query_type() == RecordType::A);
     tokio::time::sleep(Duration::from_millis(if is_v4 { 9 } else { 6 })).await;
     if let Ok(reply) = reply(&query).to_vec() {
-        // A client that has gone away needs no answer.
+        // A client that is gone needs no reply.
         let _ = socket.send_to(&reply, client).await;
     }
 }

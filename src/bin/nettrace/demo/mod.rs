@@ -1,4 +1,4 @@
-//! `nettrace demo`: requests to servers of its own.
+//! `nettrace demo`: makes requests to servers of its own.
 
 mod dns;
 mod servers;
@@ -51,7 +51,7 @@ fn not_started(error: &(dyn Error + 'static)) -> Problem {
     Problem::failed(format!("cannot start the servers of the demo: {error}"))
 }
 
-/// The clients and where they turn to.
+/// The servers of the demo and the clients for them.
 struct Fixture {
     servers: Servers,
     client: Client,
@@ -59,15 +59,15 @@ struct Fixture {
     short_timeout: Client,
 }
 
-/// A request that shows something.
+/// A request of the demo, with its explanation.
 struct Scenario<'a> {
     title: &'static str,
     text: &'static str,
     client: &'a Client,
     url: Uri,
-    /// Pieces of a body to send.
+    /// The number of pieces of the body to send.
     pieces: u8,
-    /// How it fails, if it is meant to.
+    /// The expected failure, if it is to fail.
     failure: Option<Failure>,
 }
 
@@ -78,7 +78,7 @@ impl Fixture {
     ) -> Result<Fixture, Box<dyn Error + Send + Sync>> {
         let nameserver = dns::start(tasks).await?;
         let servers = Servers::start(tasks).await?;
-        // Nothing of how this machine looks names up matters here.
+        // The resolver configuration of this machine is not used.
         let resolver =
             StubResolver::builder(sink).nameservers([nameserver]).resolv_conf(None).hosts_file(None);
         let resolver = resolver.build()?;
@@ -156,7 +156,8 @@ impl Fixture {
         ]
     }
 
-    /// Makes the request of a scenario and reads the response. Says so where it goes otherwise than it should.
+    /// Makes the request of a scenario and reads the response. Appends to `unexpected` if the outcome is not the
+    /// expected one.
     async fn run(&self, scenario: &Scenario<'_>, unexpected: &mut Vec<String>) -> RequestHandle {
         let handle = RequestHandle::new();
         let outcome = exchange(scenario, handle.clone()).await;
@@ -187,7 +188,7 @@ async fn exchange(scenario: &Scenario<'_>, handle: RequestHandle) -> Result<(), 
     scenario.client.request(request).await?.into_body().bytes().await.map(drop)
 }
 
-/// Made of parts that are all well-formed.
+/// Builds a URI of well-formed parts.
 fn uri(scheme: &str, host: &str, port: Option<u16>, path: &str) -> Uri {
     let authority = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().unwrap_or_default()

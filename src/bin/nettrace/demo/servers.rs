@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Where the servers listen, and whom to trust.
+/// The ports of the servers, and the certificate authority to trust.
 pub(super) struct Servers {
     pub(super) http_port: u16,
     pub(super) https_port: u16,
@@ -39,7 +39,7 @@ pub(super) struct Servers {
 type BoxError = Box<dyn Error + Send + Sync>;
 
 impl Servers {
-    /// Starts them. They run until `tasks` is dropped.
+    /// Starts the servers. They run until `tasks` is dropped.
     pub(super) async fn start(tasks: &mut JoinSet<()>) -> Result<Servers, BoxError> {
         let authority = CertificateAuthority::new("nettrace demo CA")?;
         let stranger = CertificateAuthority::new("Somebody Else")?;
@@ -66,7 +66,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, redirect: Arc<st
         while connections.try_join_next().is_some() {}
         let (tls, redirect) = (tls.clone(), redirect.clone());
         connections.spawn(async move {
-            // What goes wrong with a connection the demo shows from the client's side.
+            // The demo shows errors of a connection from the client's side.
             let _ = connection(stream, tls, redirect).await;
         });
     }
@@ -78,7 +78,7 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, redirect: Arc<s
     let service = service_fn(move |request| respond(request, redirect.clone()));
     match tls {
         Some(tls) => {
-            // As long as a server that is some way off.
+            // A delay like that of a distant server.
             sleep(Duration::from_millis(4)).await;
             let stream = tls.accept(stream).await?;
             server.serve_connection(TokioIo::new(stream), service).await
@@ -118,7 +118,7 @@ async fn respond(
     }
 }
 
-/// A body that comes piece by piece.
+/// Returns a body that arrives piece by piece.
 pub(super) fn pieces(count: u8) -> impl http_body::Body<Data = Bytes, Error = Infallible> {
     StreamBody::new(stream::unfold(0, move |sent| async move {
         if sent == count {
@@ -145,7 +145,7 @@ impl CertificateAuthority {
         Ok(CertificateAuthority { issuer: Issuer::new(params, key), pem })
     }
 
-    /// A server that shows a certificate for these names, and speaks HTTP/2 and HTTP/1.1.
+    /// Returns an acceptor with a certificate for these names, for HTTP/2 and HTTP/1.1.
     fn issue(&self, names: &[&str]) -> Result<TlsAcceptor, BoxError> {
         let mut params =
             CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;

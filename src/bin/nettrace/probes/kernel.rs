@@ -1,4 +1,4 @@
-//! What the kernel knows of connections.
+//! Probes for what the kernel knows about connections.
 
 use crate::output::{Problem, warn};
 use nettrace::{
@@ -27,7 +27,7 @@ impl KernelProbes {
 
     pub(crate) fn warn_of_problems(&self) {
         let problems = self.conntrack.iter().flat_map(ConntrackProbe::problems);
-        // That there are no timestamps is the kernel's default and spoils nothing.
+        // The kernel records no timestamps by default. That is no reason for a warning.
         for problem in problems.filter(|problem| *problem != ConntrackProblem::NoTimestamps) {
             let option = match problem {
                 ConntrackProblem::NotTracked => "; --conntrack-zone names another zone",

@@ -1,4 +1,7 @@
-//! What is recorded in addition to the requests: what the kernel knows of their connections, packets, TLS secrets.
+//! What is recorded in addition to requests: kernel information about connections, packets, TLS secrets.
+//!
+//! Modules in `unsupported/` replace those that the platform or the build does not support: they have the same types
+//! and report an error if an option asks for them.
 
 use crate::{
     args::ProbeArgs,
@@ -18,7 +21,7 @@ mod pcap_output;
 #[cfg(feature = "capture")]
 mod pcap_output;
 
-/// Set up before the request is made, so that what cannot be written is told before.
+/// The enabled probes. They are set up before the request is made, so that an unwritable file is reported first.
 pub(crate) struct Probes {
     key_log: Option<KeyLog>,
     kernel: kernel::KernelProbes,
@@ -55,7 +58,7 @@ impl Probes {
         }
     }
 
-    /// When all is over. What could not be recorded is told in a line each, and no reason to fail.
+    /// Writes the files after all requests. What could not be recorded is only a warning.
     pub(crate) fn finish(&self, trace: &NetTrace) -> Result<(), Problem> {
         self.kernel.warn_of_problems();
         if let Some(error) = self.key_log.as_ref().and_then(KeyLog::file_error) {

@@ -1,4 +1,4 @@
-//! Packets, from the interfaces to a file.
+//! Writes the packets of the connections to a file.
 
 use super::unwritable;
 use crate::output::{Problem, warn};
@@ -9,7 +9,7 @@ use nettrace::{
 };
 use std::path::{Path, PathBuf};
 
-/// Bytes of packets, of all interfaces.
+/// The maximum size of the captured packets of all interfaces, in bytes.
 const LIMIT: usize = 64 << 20;
 
 pub(crate) struct PcapOutput {
@@ -27,11 +27,11 @@ impl PcapOutput {
         }
         let probe = CaptureProbe::builder(interfaces)
             .icmp(true)
-            // Whole, as whoever decrypts them needs them; the kernel joins segments.
+            // Whole packets, which decryption needs. The kernel joins segments into large ones.
             .snap_len(65_600)
             .total_size_limit(LIMIT)
             .start();
-        // Empty as yet, but known to be writable, and to have a place for what these interfaces give.
+        // Writes an empty file first, to find out early whether that is possible.
         CaptureFile::new(&probe.captures()).write_to_file(file).map_err(|error| unwritable(file, &error))?;
         Ok(PcapOutput { file: file.into(), probe })
     }
@@ -54,7 +54,7 @@ impl PcapOutput {
     }
 }
 
-/// What is not in the file of what passed an interface.
+/// Returns a warning about packets of an interface that are missing in the file.
 fn missing(capture: &PacketCapture) -> Option<String> {
     let losses = [
         (capture.dropped_by_limit, format!("over the limit of {} MiB", LIMIT >> 20)),

@@ -1,4 +1,4 @@
-//! In place of what only Linux has.
+//! Replaces the kernel probes, which exist on Linux only.
 
 use crate::output::Problem;
 use nettrace::TraceSinkBuilder;

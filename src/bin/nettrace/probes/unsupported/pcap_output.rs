@@ -1,10 +1,10 @@
-//! In place of packet capture, which takes libpcap.
+//! Replaces packet capture, which needs libpcap.
 
 use crate::output::Problem;
 use nettrace::{NetTrace, TraceSinkBuilder, tls::KeyLog};
 use std::{convert::Infallible, path::Path};
 
-/// This command was built without them.
+/// Cannot be created: this command was built without packet capture.
 pub(crate) struct PcapOutput(Infallible);
 
 impl PcapOutput {
