@@ -1,5 +1,5 @@
-//! What the benches of this repository reach and no user can: recorders without a network. No part of the
-//! crate's interface, and not bound by its version.
+//! Recorders without a network, for the benches of this repository. Not part of the public interface and exempt from
+//! semver.
 
 #[cfg(target_os = "linux")]
 pub use crate::linux::bench::Conntrack;
@@ -14,21 +14,21 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-/// Of Linux.
+/// The number on Linux.
 const ECONNREFUSED: i32 = 111;
 const LOCAL: SocketAddr = address(2, 40_000);
 const REMOTE: SocketAddr = address(1, 443);
 
-/// An address of the block for documentation (RFC 5737).
+/// Returns an address from the block for documentation (RFC 5737).
 pub(crate) const fn address(host: u8, port: u16) -> SocketAddr {
     SocketAddr::V4(std::net::SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, host), port))
 }
 
-/// An established connection; its drop is the close.
+/// An established connection, which is closed when it is dropped.
 #[derive(Debug)]
 pub struct Conn(ConnRecorder);
 
-/// A dial whose one attempt succeeds.
+/// Records a dial whose only attempt succeeds.
 pub fn dial(sink: &TraceSink) -> Conn {
     let dial = sink.dial(destination);
     let conn = dial.attempt(REMOTE).connected(|| Some(LOCAL));
@@ -36,7 +36,7 @@ pub fn dial(sink: &TraceSink) -> Conn {
     Conn(conn)
 }
 
-/// A dial whose one attempt is refused.
+/// Records a dial whose only attempt is refused.
 pub fn refused_dial(sink: &TraceSink) {
     let dial = sink.dial(destination);
     dial.attempt(REMOTE).failed(&io::Error::from_raw_os_error(ECONNREFUSED));
@@ -48,12 +48,12 @@ fn destination() -> Text {
 }
 
 impl Conn {
-    /// `None` when the sink is off.
+    /// Returns the identity of the connection, or `None` if the sink is off.
     pub fn conn_ref(&self) -> Option<&ConnRef> {
         self.0.conn_ref()
     }
 
-    /// A write and a read of so many bytes.
+    /// Records a write and a read of `bytes` bytes each.
     pub fn exchange(&mut self, bytes: usize) {
         exchange(&mut self.0, bytes, bytes);
     }

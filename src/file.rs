@@ -1,4 +1,4 @@
-//! Files that are read whole, but not without a bound: a path may lead to a device without an end.
+//! Reads files with a limit: a path may lead to a device that never ends.
 
 use std::{
     fs::File,
@@ -6,11 +6,12 @@ use std::{
     path::Path,
 };
 
-/// Reads a file of at most that many mebibytes.
+/// Reads a file of at most `max_mib` mebibytes.
 ///
 /// # Errors
 ///
-/// When the file cannot be read. One that is longer is an error of the kind [`FileTooLarge`](ErrorKind::FileTooLarge).
+/// Returns an error if the file cannot be read. A longer file is an error of the kind
+/// [`FileTooLarge`](ErrorKind::FileTooLarge).
 pub(crate) fn read(path: &Path, max_mib: u64) -> io::Result<Vec<u8>> {
     let max_bytes = max_mib << 20;
     let mut content = Vec::new();

@@ -1,4 +1,4 @@
-//! Finished records as events of the crate `tracing`.
+//! Emits finished records as events of the crate `tracing`.
 
 use crate::{
     record::{
@@ -10,8 +10,8 @@ use crate::{
 use http::Uri;
 use tracing::Level;
 
-/// A subscriber that tells each finished record as an event of the crate [`tracing`](https://docs.rs/tracing), for
-/// programs that have their logs there.
+/// A subscriber that emits each finished record as an event of the crate [`tracing`](https://docs.rs/tracing), for
+/// programs that log with it.
 ///
 /// ```
 /// use nettrace::{TraceSink, TracingEvents};
@@ -21,32 +21,32 @@ use tracing::Level;
 ///
 /// | target | event | level |
 /// |---|---|---|
-/// | `nettrace::http` | a request is over | info |
-/// | `nettrace::dial` | a connection was made, names looked up included | debug |
-/// | `nettrace::tcp`, `nettrace::udp` | a connection was closed, an attempt ended | debug |
-/// | `nettrace::dns` | a conversation with a nameserver is over | debug |
-/// | `nettrace::tls` | a tunnel was closed, a handshake failed | debug |
+/// | `nettrace::http` | a request ended | info |
+/// | `nettrace::dial` | a dial ended, name lookup included | debug |
+/// | `nettrace::tcp`, `nettrace::udp` | a connection was closed, or an attempt failed | debug |
+/// | `nettrace::dns` | an exchange with a nameserver ended | debug |
+/// | `nettrace::tls` | a tunnel was closed, or a handshake failed | debug |
 ///
-/// A record that failed or timed out is a warning. One that was given up is not, nor is an attempt that lost the race.
-/// A lookup that found no addresses of one family (`dns_no_answer`) is no warning either, since the other
-/// family may have some: if none has, the dial fails.
+/// The event of a record that failed or timed out is a warning. Cancelled requests and attempts that lost the race are
+/// not. A lookup that found no addresses of one family (`dns_no_answer`) is not either, since the other family may have
+/// some. If it has none, the dial fails.
 ///
-/// Fields have the names of OpenTelemetry's semantic conventions where those have one: `http.request.method`,
+/// Fields have the names of OpenTelemetry's semantic conventions where these have one: `http.request.method`,
 /// `url.full`, `http.response.status_code`, `server.address`, `network.peer.address`, `tls.protocol.version`,
-/// `dns.question.name`, `error.type` (the [`Failure`]) and so on. Besides, there are `nettrace.id`, the
-/// identifier of the record in the trace; `nettrace.request`, `nettrace.dial`, `nettrace.conn`, `nettrace.tunnel` and
-/// `nettrace.prev_hop`, those of the records that it is linked to; `nettrace.accepted` where this side was asked;
-/// `nettrace.end_reason`, `error.message` and `duration_ms`. A field that is not known is left out, as are bytes that
-/// nobody counted. Nothing is in an event that is not in the record: header fields are left out even where the sink
-/// records them.
+/// `dns.question.name`, `error.type` (the [`Failure`]) and so on. Others are `nettrace.id`, the identifier of the
+/// record in the trace; `nettrace.request`, `nettrace.dial`, `nettrace.conn`, `nettrace.tunnel` and
+/// `nettrace.prev_hop`, the identifiers of linked records; `nettrace.accepted` on the server's side;
+/// `nettrace.end_reason`, `error.message` and `duration_ms`. Unknown fields are left out, as are byte counts that were
+/// not observed. An event has only what the record has, and no header fields even if the sink records them.
 ///
-/// Should events leave the process over a client that is itself traced, leave that client's sink without this.
+/// If events leave the process through a client that is itself traced, do not add this subscriber to that client's
+/// sink: each event would cause another.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct TracingEvents;
 
 impl TracingEvents {
-    /// There is nothing to choose: what is wanted of it is up to the filter of whoever collects the events.
+    /// Creates the subscriber. It has no options: the filter of the program's `tracing` subscriber selects events.
     pub const fn new() -> Self {
         TracingEvents
     }
@@ -65,7 +65,7 @@ impl Subscriber for TracingEvents {
     }
 }
 
-/// An event must know its level when it is compiled.
+/// Emits an event. The level of an event must be known at compile time.
 macro_rules! emit {
     ($target:literal, $level:expr, { $($fields:tt)* }, $($message:tt)+) => {
         match $level {
@@ -86,7 +86,7 @@ fn level(reason: &Option<EndReason>, usual: Level) -> Level {
 fn request(record: &HttpReqTrace) {
     let uri: Uri = record.req_url.parse().unwrap_or_default();
     let status = Some(record.resp_status_code).filter(|status| *status != 0);
-    // As the conventions have it: what a client asks for in vain is its own fault, not the server's.
+    // As in the semantic conventions: a 4xx status is an error of the client, not of the server.
     let first = if record.accepted { 500 } else { 400 };
     let refused = status.filter(|status| *status >= first).map(|status| status.to_string());
     let code = record.failure.as_ref().map(Failure::as_str).or(refused.as_deref());
@@ -191,7 +191,7 @@ fn dns_query(record: &DnsQueryTrace) {
     let answers = record.dns_reply_msgs.iter().filter(|reply| reply.ignored.is_empty());
     let answers = answers.flat_map(|reply| &reply.answers);
     let answers = answers.map(|answer| answer.resolved_val.as_str()).collect::<Vec<_>>().join(" ");
-    // The other family may have addresses; where it has none either, the dial fails and is a warning.
+    // The other family may have addresses. If not, the dial fails with a warning.
     let level = match record.failure {
         Some(Failure::DnsNoAnswer) => Level::DEBUG,
         _ => level(&record.end_reason, Level::DEBUG),
@@ -211,7 +211,7 @@ fn dns_query(record: &DnsQueryTrace) {
 }
 
 fn tls_tunnel(record: &TlsTunnelTrace) {
-    // The peer's, which is the server or has asked this one.
+    // The certificates are the peer's: the server's, or the client's on an accepted connection.
     let (client, server) = match record.peer_certs.first() {
         certificate if record.accepted => (certificate, None),
         certificate => (None, certificate),
@@ -245,7 +245,7 @@ fn id(id: &TraceId) -> Option<&str> {
     Some(id.as_str()).filter(|id| !id.is_empty())
 }
 
-/// This side was asked, and has not asked itself: a field that is there only then.
+/// The field `nettrace.accepted`, which is present only on the server's side.
 fn accepted(is: bool) -> Option<bool> {
     is.then_some(true)
 }
@@ -270,7 +270,7 @@ fn ended(end: &Option<EndReason>) -> Option<String> {
     reason(end).map(Into::into)
 }
 
-/// How it went, in a word for the message.
+/// Returns the outcome in a word, for the message.
 fn outcome(failure: &Option<Failure>, well: Option<String>) -> String {
     code(failure).map(Into::into).or(well).unwrap_or_default()
 }

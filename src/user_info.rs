@@ -1,16 +1,15 @@
-//! User info in texts that stand for URLs.
+//! Masks user info in texts that may be URLs.
 //!
-//! A password must not get into a trace or a message, not even one in a URL that no parser accepts. So this looks for
-//! the `@` and not for a well-formed URL, and reads the text as the WHATWG URL standard does (`\` is a slash, and
-//! `http:` needs none), because that is how clients follow it.
+//! A password must not get into a trace or a message, not even from a URL that no parser accepts. So these functions
+//! search for the `@` instead of parsing, and read the text as the WHATWG URL standard does (`\` is a slash, and
+//! `http:` needs none), because clients follow it.
 
-/// The schemes of the URL standard that have a host and need no slashes in front of it.
+/// The schemes of the URL standard that have a host and need no slashes before it.
 pub(crate) const SPECIAL_SCHEMES: [&str; 5] = ["http", "https", "ws", "wss", "ftp"];
 
-/// Returns the text without its user info: everything between the scheme, if there is one, and the last `@` becomes
-/// `***`.
+/// Replaces the user info of a text by `***`: everything between the scheme, if there is one, and the last `@`.
 ///
-/// For messages about a text that may be no URL at all.
+/// For messages about a text that may not be a URL.
 #[cfg(any(test, feature = "connect"))]
 pub(crate) fn without_user_info(text: &str) -> String {
     let begin = authority(text).unwrap_or(0);
@@ -20,7 +19,7 @@ pub(crate) fn without_user_info(text: &str) -> String {
     }
 }
 
-/// Returns the index of the authority of a URL or relative reference: what follows `scheme:` and the slashes. Returns
+/// Returns the index of the authority of a URL or relative reference: the text after `scheme:` and the slashes. Returns
 /// `None` for a path with a leading slash, a query or a fragment, which have no authority.
 ///
 /// A reference without slashes counts as an authority, since it may be an address.
@@ -39,14 +38,14 @@ pub(crate) fn is_slash(c: char) -> bool {
     matches!(c, '/' | '\\')
 }
 
-/// Returns the length of the slashes that a text begins with.
+/// Returns the length of the leading slashes.
 pub(crate) fn slashes(text: &str) -> usize {
     let rest = text.trim_start_matches(|c| is_slash(c) || is_ignored(c));
-    // Spaces after the slashes, or where there are none, are no part of them.
+    // Spaces after or instead of slashes are not counted.
     text[..text.len() - rest.len()].rfind(is_slash).map_or(0, |last| last + 1)
 }
 
-/// Returns the length of `scheme:`, or 0 if the text has none. What precedes a colon without slashes behind it is a user
+/// Returns the length of `scheme:`, or 0 if the text has none. Text before a colon without following slashes is a user
 /// name or a host, unless it is a scheme that needs no slashes.
 fn scheme(text: &str) -> usize {
     let Some((name, rest)) = text.split_once(':') else { return 0 };
@@ -56,7 +55,7 @@ fn scheme(text: &str) -> usize {
     if is_name && (is_special || slashes(rest) > 0) { name.len() + 1 } else { 0 }
 }
 
-/// Returns `true` for the characters that the URL standard removes: controls and spaces in front, tabs and line ends
+/// Returns `true` for characters that the URL standard removes: leading controls and spaces, tabs and line feeds
 /// anywhere.
 fn is_ignored(c: char) -> bool {
     c <= ' '
