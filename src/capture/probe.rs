@@ -9,6 +9,7 @@ use super::{
 use crate::{
     record::{AddrTuple, ConntrackEntry},
     sink::{ConnRef, Probe, ProbeEvent, ProbeSocket, TraceSink, Transport},
+    sync::IgnorePoison,
 };
 use std::{
     any::Any,
@@ -16,7 +17,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -63,7 +64,7 @@ impl CaptureProbe {
     /// and the thread has ended.
     pub fn stop(&self) {
         // The thread ends outside the lock.
-        let worker = self.0.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let worker = self.0.worker.lock().ignore_poison().take();
         drop(worker);
     }
 
@@ -168,7 +169,7 @@ impl Probe for CaptureProbe {
     }
 
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        let mut worker = self.0.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut worker = self.0.worker.lock().ignore_poison();
         let looked = worker.as_mut().and_then(|worker| worker.refresh(&self.0.shared));
         Box::pin(async {
             if let Some(looked) = looked {

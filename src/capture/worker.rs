@@ -9,6 +9,7 @@ use super::{
     problem::{InterfaceProblem, ProblemKind},
     tap::{Tap, TapChoices},
 };
+use crate::sync::IgnorePoison;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -17,7 +18,7 @@ use std::{
     io::{self, PipeReader, PipeWriter, Read, Write},
     os::fd::{AsFd, OwnedFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::JoinHandle,
@@ -143,7 +144,7 @@ impl Shared {
     }
 
     pub(super) fn filter(&self) -> MutexGuard<'_, Filter> {
-        self.filter.lock().unwrap_or_else(PoisonError::into_inner)
+        self.filter.lock().ignore_poison()
     }
 
     pub(super) fn problems(&self) -> Vec<InterfaceProblem> {
@@ -292,11 +293,11 @@ impl Shared {
     }
 
     fn lock_refreshes(&self) -> MutexGuard<'_, Vec<Refresh>> {
-        self.refreshes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refreshes.lock().ignore_poison()
     }
 
     fn lock_problems(&self) -> MutexGuard<'_, Vec<InterfaceProblem>> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+        self.problems.lock().ignore_poison()
     }
 }
 
@@ -359,7 +360,7 @@ impl Interface {
     }
 
     fn lock(&self) -> MutexGuard<'_, InterfaceState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().ignore_poison()
     }
 }
 

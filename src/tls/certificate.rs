@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, RwLock},
 };
 
 use rustls::pki_types::CertificateDer;
@@ -24,6 +24,7 @@ use crate::{
         },
     },
     sink::PeerChain,
+    sync::IgnorePoison,
 };
 
 /// A cache of described chains.
@@ -60,7 +61,7 @@ impl ChainCache {
             return described;
         }
         let entry = (chain.map(Box::from).collect(), described.clone());
-        let mut chains = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut chains = self.0.write().ignore_poison();
         if chains.len() >= Self::MAX_CHAINS {
             chains.pop_front();
         }
@@ -69,7 +70,7 @@ impl ChainCache {
     }
 
     fn find<'a>(&self, chain: impl Iterator<Item = &'a [u8]> + Clone) -> Option<PeerChain> {
-        let chains = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let chains = self.0.read().ignore_poison();
         let known = chains.iter().find(|(known, _)| known.iter().map(|der| &**der).eq(chain.clone()));
         known.map(|(_, described)| described.clone())
     }

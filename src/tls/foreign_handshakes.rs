@@ -6,7 +6,7 @@
 
 use std::{
     cell::Cell,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use rustls::{
@@ -20,6 +20,7 @@ use crate::{
     record::{BoxedOrEmpty, Text},
     scoped,
     sink::{DialRef, ForeignTunnel, PeerChain, Tick, TlsFacts},
+    sync::IgnorePoison,
 };
 
 /// The handshakes of one dial.
@@ -75,7 +76,7 @@ impl ForeignHandshakes {
     }
 
     fn seen(&self) -> MutexGuard<'_, Vec<ForeignHandshake>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().ignore_poison()
     }
 }
 

@@ -7,13 +7,13 @@
 
 use std::{
     cell::Cell,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use rustls::{CertificateError, Error, pki_types::CertificateDer};
 
 use super::{certificate::ChainCache, handshake_inspector::HandshakeInspector};
-use crate::{scoped, sink::PeerChain};
+use crate::{scoped, sink::PeerChain, sync::IgnorePoison};
 
 /// What is known of a handshake so far: its unencrypted messages and the peer's certificates.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl HandshakeObservation {
     }
 
     fn state(&self) -> MutexGuard<'_, ObservationState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().ignore_poison()
     }
 }
 

@@ -1,12 +1,13 @@
 //! TLS secrets, with which captured traffic can be decrypted.
 
+use crate::sync::IgnorePoison;
 use std::{
     collections::VecDeque,
     fmt,
     fs::{File, OpenOptions, Permissions},
     io::{self, Write},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use super::hex::push_hex;
@@ -111,7 +112,7 @@ impl KeyLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lines.lock().ignore_poison()
     }
 }
 

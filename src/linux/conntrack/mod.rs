@@ -16,13 +16,16 @@ use self::{
     table::Table,
     worker::Worker,
 };
-use crate::sink::{ConnRef, Probe, ProbeEvent, ProbeSocket};
+use crate::{
+    sink::{ConnRef, Probe, ProbeEvent, ProbeSocket},
+    sync::IgnorePoison,
+};
 use std::{
     fmt,
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
@@ -186,7 +189,7 @@ impl Handle {
     /// Ends the worker and waits until it is gone.
     fn stop(&self) {
         self.shared.queue.stop();
-        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let worker = self.worker.lock().ignore_poison().take();
         // The worker itself may be the last to hold a connection, and with it the sink and this.
         if let Some(worker) = worker.filter(|worker| worker.thread().id() != thread::current().id()) {
             // It has said why if it panicked.

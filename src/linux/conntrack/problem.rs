@@ -1,9 +1,7 @@
 //! What stands in the way, and what to do about it.
 
-use std::{
-    fmt, io,
-    sync::{Mutex, PoisonError},
-};
+use crate::sync::IgnorePoison;
+use std::{fmt, io, sync::Mutex};
 
 /// Why conntrack entries are missing or incomplete. Its text says what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +65,7 @@ pub(super) struct Problems(Mutex<Vec<ConntrackProblem>>);
 impl Problems {
     pub(super) fn tell(&self, problem: ConntrackProblem) {
         {
-            let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut told = self.0.lock().ignore_poison();
             if told.contains(&problem) {
                 return;
             }
@@ -77,7 +75,7 @@ impl Problems {
     }
 
     pub(super) fn told(&self) -> Vec<ConntrackProblem> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().ignore_poison().clone()
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the traffic hands to the worker.
 
-use crate::sink::ConnRef;
+use crate::{sink::ConnRef, sync::IgnorePoison};
 use std::{
     mem,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
@@ -123,8 +123,8 @@ impl Queue {
             }
             state.is_idle = !gathering;
             state = match left {
-                Some(left) => self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.wake.wait_timeout(state, left).ignore_poison().0,
+                None => self.wake.wait(state).ignore_poison(),
             };
         }
         state.is_idle = false;
@@ -135,7 +135,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().ignore_poison()
     }
 }
 

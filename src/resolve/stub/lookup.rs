@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use futures_util::future::join;
@@ -17,7 +17,10 @@ use super::{
     options::{IpStrategy, SkipNameserver},
     policy::QueryPlan,
 };
-use crate::error::{LookupError as Fault, ResolveErrorKind as Kind};
+use crate::{
+    error::{LookupError as Fault, ResolveErrorKind as Kind},
+    sync::IgnorePoison,
+};
 
 #[derive(Debug)]
 pub(super) struct Lookup<'a> {
@@ -91,7 +94,7 @@ impl<'a> Lookup<'a> {
             plan.on_outcome(attempt, outcome);
         }
         plan.finish().unwrap_or_else(|| {
-            let skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let skipped = self.skipped.lock().ignore_poison().clone();
             Err(Fault { kind: Kind::Skipped(skipped), nameserver: None })
         })
     }
@@ -104,7 +107,7 @@ impl<'a> Lookup<'a> {
             return false;
         };
         self.exchange.dial.skipped_nameserver(server, &reason);
-        let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut skipped = self.skipped.lock().ignore_poison();
         if !skipped.iter().any(|(known, _)| *known == server) {
             skipped.push((server, reason));
         }
