@@ -166,11 +166,7 @@ pub(crate) fn downcast_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> 
     cast::<legacy::Error>(error)
         .or_else(|| cast::<hyper::Error>(error))
         .or_else(|| cast::<io::Error>(error))
-        .or_else(|| {
-            error
-                .downcast_ref::<Box<dyn Error + Send + Sync>>()
-                .map(|error| &**error as &(dyn Error + 'static))
-        })
+        .or_else(|| error.downcast_ref::<super::BoxError>().map(|error| &**error as &(dyn Error + 'static)))
 }
 
 /// Returns the text of an error, followed by the texts of its sources that add something.

@@ -1,6 +1,6 @@
 //! The error of the TCP connector.
 
-use super::NoRuntime;
+use super::{BoxError, NoRuntime};
 use crate::record::{Failure, IcmpError, TraceId};
 use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc};
 
@@ -19,7 +19,7 @@ pub struct ConnectError {
 pub(crate) enum ConnectErrorKind {
     /// The destination is not `host:port`.
     Destination(&'static str),
-    Resolve(Box<dyn Error + Send + Sync>),
+    Resolve(BoxError),
     NoAddress,
     NoRuntime(NoRuntime),
     Attempts,

@@ -1,6 +1,6 @@
 //! The errors of proxies.
 
-use super::NoRuntime;
+use super::{BoxError, NoRuntime};
 use http::StatusCode;
 use std::{error::Error, fmt, io, time::Duration};
 
@@ -21,7 +21,7 @@ pub struct ProxyError {
 pub(crate) enum ProxyErrorKind {
     /// The proxy cannot be asked for this destination.
     Target(&'static str),
-    Resolve(Box<dyn Error + Send + Sync>),
+    Resolve(BoxError),
     NoAddress,
     /// The response to CONNECT, with its reason phrase.
     Status {

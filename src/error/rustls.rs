@@ -86,16 +86,16 @@ pub(crate) fn alert_name(alert: AlertDescription) -> String {
 
 /// Returns the error of rustls that `error` is or contains: tokio-rustls puts it into an I/O error, and hyper-rustls
 /// that into another one.
-pub(crate) fn carried<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'a Error> {
+pub(crate) fn find_rustls_error<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'a Error> {
     match error.downcast_ref::<io::Error>() {
-        Some(error) => carried(error.get_ref()?),
+        Some(error) => find_rustls_error(error.get_ref()?),
         None => error.downcast_ref(),
     }
 }
 
 /// Returns the readable text of an error that is or contains one of rustls, or `None` for others.
 pub(crate) fn text(error: &(dyn error::Error + 'static)) -> Option<String> {
-    carried(error).map(rustls_text).or_else(|| alert_text(&error.to_string()))
+    find_rustls_error(error).map(rustls_text).or_else(|| alert_text(&error.to_string()))
 }
 
 /// Returns the meaning of an error as a sentence.
@@ -104,24 +104,28 @@ fn rustls_text(error: &Error) -> String {
         Error::InappropriateMessage { expect_types, got_type } => {
             format!(
                 "received unexpected message: got {} when expecting {}",
-                words(got_type),
-                list(expect_types)
+                variant_words(got_type),
+                joined_variants(expect_types)
             )
         }
         Error::InappropriateHandshakeMessage { expect_types, got_type } => {
-            let (got, expected) = (words(got_type), list(expect_types));
+            let (got, expected) = (variant_words(got_type), joined_variants(expect_types));
             format!("received unexpected handshake message: got {got} when expecting {expected}")
         }
         Error::InvalidMessage(why) => format!("received corrupt message: {}", invalid_message(why)),
         Error::PeerIncompatible(why) => format!("peer is incompatible: {}", incompatible(why)),
-        Error::PeerMisbehaved(why) => format!("peer misbehaved: {}", words(why)),
+        Error::PeerMisbehaved(why) => format!("peer misbehaved: {}", variant_words(why)),
         Error::AlertReceived(alert) => format!("received fatal alert: {}", alert_name(*alert)),
         Error::InvalidCertificate(error) => format!("invalid peer certificate: {}", certificate_text(error)),
         Error::InvalidCertRevocationList(why) => {
-            format!("invalid certificate revocation list: {}", words(why))
+            format!("invalid certificate revocation list: {}", variant_words(why))
         }
-        Error::InvalidEncryptedClientHello(why) => format!("encrypted client hello failure: {}", words(why)),
-        Error::InconsistentKeys(why) => format!("certificate and private key do not fit: {}", words(why)),
+        Error::InvalidEncryptedClientHello(why) => {
+            format!("encrypted client hello failure: {}", variant_words(why))
+        }
+        Error::InconsistentKeys(why) => {
+            format!("certificate and private key do not fit: {}", variant_words(why))
+        }
         other => other.to_string(),
     }
 }
@@ -132,7 +136,7 @@ fn alert_text(text: &str) -> Option<String> {
     const PREFIX: &str = "received fatal alert: ";
     let name = text.strip_prefix(PREFIX)?;
     // The name of a variant, as in rustls' own text.
-    Some(format!("{PREFIX}{}", words(format_args!("{name}")).replace(' ', "_")))
+    Some(format!("{PREFIX}{}", variant_words(format_args!("{name}")).replace(' ', "_")))
 }
 
 fn certificate_text(error: &CertificateError) -> String {
@@ -154,7 +158,7 @@ fn certificate_text(error: &CertificateError) -> String {
             return format!("certificate not valid yet: it is valid from {}", time(not_before));
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            let only = names(presented)
+            let only = host_names(presented)
                 .map_or_else(|| "it names no host".to_owned(), |names| format!("only for {names}"));
             return format!("certificate not valid for name {:?}, {only}", expected.to_str());
         }
@@ -166,9 +170,9 @@ fn certificate_text(error: &CertificateError) -> String {
         CertificateError::Other(other) => {
             let text = other.to_string();
             // The text of webpki's errors is the name of their variant.
-            return if text == format!("{:?}", other.0) { words(&other.0) } else { text };
+            return if text == format!("{:?}", other.0) { variant_words(&other.0) } else { text };
         }
-        other => return words(other),
+        other => return variant_words(other),
     };
     text.to_owned()
 }
@@ -179,7 +183,7 @@ fn time(time: &UnixTime) -> Timestamp {
 
 /// Returns the host names of a certificate, or the first few of them. Returns `None` if it has none. webpki formats
 /// them for debugging: `DnsName("web.test")`.
-fn names(presented: &[String]) -> Option<String> {
+fn host_names(presented: &[String]) -> Option<String> {
     const MAX_NAMES: usize = 8;
     let names = presented.iter().filter_map(|name| match name.split_once('(') {
         Some(("DnsName" | "IpAddress" | "UniformResourceIdentifier", name)) => {
@@ -216,7 +220,7 @@ fn invalid_message(why: &InvalidMessage) -> String {
         InvalidMessage::UnexpectedMessage(what) => format!("unexpected message {what}"),
         InvalidMessage::IllegalEmptyList(what) => format!("empty list of {what}"),
         InvalidMessage::DuplicateExtension(number) => format!("extension {number} is repeated"),
-        other => words(other),
+        other => variant_words(other),
     }
 }
 
@@ -230,18 +234,18 @@ fn incompatible(why: &PeerIncompatible) -> String {
         PeerIncompatible::Tls12NotOfferedOrEnabled => "TLS 1.2 was not offered, or is disabled",
         PeerIncompatible::Tls13RequiredForQuic => "TLS 1.3 is required for QUIC",
         PeerIncompatible::NoKxGroupsInCommon => "no key exchange groups in common",
-        other => return words(other),
+        other => return variant_words(other),
     };
     text.to_owned()
 }
 
-fn list(all: &[impl fmt::Debug]) -> String {
-    all.iter().map(words).collect::<Vec<_>>().join(" or ")
+fn joined_variants(all: &[impl fmt::Debug]) -> String {
+    all.iter().map(variant_words).collect::<Vec<_>>().join(" or ")
 }
 
 /// Converts the name of an enum variant into words, without its fields: `NoCipherSuitesInCommon` becomes `no cipher
 /// suites in common`.
-fn words(variant: impl fmt::Debug) -> String {
+fn variant_words(variant: impl fmt::Debug) -> String {
     let name = format!("{variant:?}");
     let name = name.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();
     let letters = name.as_bytes();
@@ -263,7 +267,7 @@ fn words(variant: impl fmt::Debug) -> String {
 #[derive(Debug)]
 pub(crate) struct ReadableError {
     text: String,
-    error: Box<dyn error::Error + Send + Sync>,
+    error: super::BoxError,
 }
 
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]

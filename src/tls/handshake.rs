@@ -20,7 +20,7 @@ use super::{
     layer_config::LayerConfig, server_name, stream::TlsStream,
 };
 use crate::{
-    error::{NoRuntime, TlsError, classify::io_failure, rustls::carried},
+    error::{NoRuntime, TlsError, classify::io_failure, rustls::find_rustls_error},
     record::{Failure, Text},
     sink::{ConnRef, TlsRecorder},
 };
@@ -98,7 +98,7 @@ impl<IO> Handshake<IO> {
     fn failed(&mut self, error: io::Error) -> TlsError {
         let failure = handshake_failure(&error);
         let record = self.record.take();
-        let hint = record.as_ref().map_or("", |record| record.observation.hint(carried(&error)));
+        let hint = record.as_ref().map_or("", |record| record.observation.hint(find_rustls_error(&error)));
         let error = TlsError::handshake(self.name.to_str(), failure, error, hint);
         if let Some(record) = record {
             record.failed_with(&error);

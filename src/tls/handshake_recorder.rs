@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::{
         FailureDetail, TlsError,
-        rustls::{alert_name, carried},
+        rustls::{alert_name, find_rustls_error},
     },
     record::{EndReason, Failure},
     sink::{TlsFacts, TlsRecorder},
@@ -41,7 +41,7 @@ impl HandshakeRecorder {
 
     /// Records that the handshake failed with this error.
     pub(crate) fn failed_with(self, error: &TlsError) {
-        let rustls = error.source().and_then(carried);
+        let rustls = error.source().and_then(find_rustls_error);
         self.failed(EndReason::Failed, |observation| {
             let alert = observation.inspect(|inspector| alert(rustls, inspector));
             (FailureDetail::new(error.failure(), error.cause()), alert)
@@ -50,7 +50,9 @@ impl HandshakeRecorder {
 
     /// Records that the handshake took too long.
     pub(crate) fn timed_out(self, error: &TlsError) {
-        self.failed(EndReason::Timeout, |_| (FailureDetail::new(error.failure(), error.cause()), String::new()));
+        self.failed(EndReason::Timeout, |_| {
+            (FailureDetail::new(error.failure(), error.cause()), String::new())
+        });
     }
 
     /// Records that the future of the handshake was dropped.

@@ -18,7 +18,7 @@ use super::handshake_tap::HandshakeTap;
 use crate::{
     error::{
         classify::io_failure_detail,
-        rustls::{alert_name, carried},
+        rustls::{alert_name, find_rustls_error},
     },
     sink::{ConnRef, TlsRecorder, describe_conn},
 };
@@ -59,7 +59,7 @@ impl<C> TlsStream<C> {
     #[cold]
     fn record_error(&mut self, error: &io::Error) {
         let Some(recorder) = &mut self.recorder else { return };
-        match carried(error) {
+        match find_rustls_error(error) {
             Some(rustls::Error::AlertReceived(alert)) if self.awaits_client_cert_verdict => {
                 let alert = format!("received {}", alert_name(*alert));
                 recorder.rejected(io_failure_detail(error), alert);

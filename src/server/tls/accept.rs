@@ -8,7 +8,7 @@ use crate::{
     error::{
         TlsError,
         classify::io_failure,
-        rustls::{carried, server_failure},
+        rustls::{find_rustls_error, server_failure},
     },
     record::{Failure, Text},
     server::TracedStream,
@@ -140,7 +140,7 @@ where
 impl<IO> TraceTlsAccept<IO> {
     #[cold]
     fn failed(&mut self, error: io::Error) -> TlsError {
-        let rustls = carried(&error);
+        let rustls = find_rustls_error(&error);
         let failure = match rustls.map_or_else(|| io_failure(&error), server_failure) {
             Failure::TlsAlert => Failure::SslFailedHandshake, // any means that it failed
             failure => failure,

@@ -1,6 +1,6 @@
 use crate::{
     ConnRef,
-    error::{classify::io_failure_detail, rustls::carried},
+    error::{classify::io_failure_detail, rustls::find_rustls_error},
     server::TracedStream,
     sink::TlsRecorder,
     tls::HandshakeTap,
@@ -42,7 +42,7 @@ impl<IO> TlsStream<IO> {
     #[cold]
     fn broken(&mut self, error: &io::Error) {
         let Some(recorder) = &mut self.recorder else { return };
-        match carried(error) {
+        match find_rustls_error(error) {
             // The peer sent no `close_notify`. The protocol above decides what that means.
             None if error.kind() == io::ErrorKind::UnexpectedEof => recorder.peer_closed(),
             _ => recorder.broken(io_failure_detail(error)),
