@@ -15,7 +15,7 @@ use nettrace::connect::TcpConnector;
 use tokio::io::AsyncReadExt as _;
 
 use support::lab::Pair;
-use support::need::need_lab;
+use support::require::require_lab;
 
 #[global_allocator]
 static COUNTING: alloc::Counting = alloc::Counting;
@@ -27,7 +27,7 @@ const GIBIBYTE: usize = 1 << 30;
 /// may be undecided.
 #[test]
 fn a_gibibyte() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let listener = net.server.listen("10.9.0.2:80");
     let server = net.server.spawn(move || {

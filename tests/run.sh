@@ -46,7 +46,7 @@ main() {
         run_tests --lib --no-default-features --features "$features"
     done
     heading "TLS with ring alone"
-    run_tests --features full --test tls --test real --test cli
+    run_tests --features full --test tls --test oracles --test cli
 
     heading "All features"
     run_tests --all-features

@@ -1,5 +1,5 @@
 //! The guard: how many instructions each scene takes, held against `benches/instructions.json`. Run by
-//! `benches/guard`, which says more.
+//! `benches/check_instructions.sh`, which says more.
 //!
 //! A harness of our own: those that there are (gungraun, iai-callgrind) need a program installed beside them, in the
 //! same version, and keep what they compare with as valgrind's files below `target`. Here it is a text that is
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         ["--update", filter] => update(filter),
         [filter] if !filter.starts_with('-') => check(filter),
         _ => {
-            eprintln!("usage: benches/guard [--update] [FILTER]");
+            eprintln!("usage: benches/check_instructions.sh [--update] [FILTER]");
             ExitCode::from(2)
         }
     }
@@ -68,7 +68,7 @@ fn check(filter: &str) -> ExitCode {
     }
     if failed + outdated > 0 {
         println!(
-            "\nTo store these counts: benches/guard --update; commit it with the change that caused it."
+            "\nTo store these counts: benches/check_instructions.sh --update; commit it with the change that caused it."
         );
         baseline.tell_if_made_otherwise();
     }

@@ -12,12 +12,12 @@ use nettrace::{FinishedRecord, NetTrace, TraceId};
 use tokio::runtime::Builder;
 
 use crate::{
+    fixture::Fixture,
     plan::{Plan, Step},
     support::{
         check,
         history::{History, records, settled},
     },
-    world::World,
 };
 
 /// Gives back which kinds of records ended and how.
@@ -36,7 +36,7 @@ pub(crate) fn run(plan: Plan) -> Vec<String> {
 }
 
 struct Run {
-    world: Arc<World>,
+    fixture: Arc<Fixture>,
     tasks: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
     history: History,
     /// The trace as it was when the sink was closed.
@@ -46,9 +46,9 @@ struct Run {
 
 impl Run {
     async fn new(plan: &Plan) -> Self {
-        let world = World::new().await;
-        let tasks = plan.requests.iter().map(|request| world.request(request.clone())).collect();
-        Run { world, tasks, history: History::default(), closed: None, cleared: false }
+        let fixture = Fixture::new().await;
+        let tasks = plan.requests.iter().map(|request| fixture.request(request.clone())).collect();
+        Run { fixture, tasks, history: History::default(), closed: None, cleared: false }
     }
 
     async fn step(&mut self, step: Step) {
@@ -58,16 +58,16 @@ impl Run {
             Step::Drop(index) => drop(self.tasks.swap_remove(index.index(self.tasks.len()))),
             Step::Wait(millis) => tokio::time::sleep(Duration::from_millis(millis.into())).await,
             Step::Look => drop(self.look()),
-            Step::Enable(on) => self.world.sink.set_enabled(on),
+            Step::Enable(on) => self.fixture.sink.set_enabled(on),
             Step::Clear => {
-                self.world.sink.clear();
+                self.fixture.sink.clear();
                 self.history.forget();
                 self.cleared = true;
                 // A closed sink that is cleared keeps nothing.
                 self.closed = self.closed.take().map(|_| self.look());
             }
             Step::Close => {
-                self.world.sink.close();
+                self.fixture.sink.close();
                 let trace = self.look();
                 assert!(records(&trace).iter().all(|(_, end)| end.is_some()), "all is closed: {trace:#?}");
                 self.closed = Some(trace);
@@ -80,7 +80,7 @@ impl Run {
         if self.tasks[index].as_mut().poll(&mut cx).is_ready() {
             drop(self.tasks.swap_remove(index));
         }
-        self.tasks.append(&mut self.world.detached.lock().unwrap());
+        self.tasks.append(&mut self.fixture.detached.lock().unwrap());
     }
 
     async fn drain(&mut self) {
@@ -94,15 +94,15 @@ impl Run {
     }
 
     fn look(&mut self) -> NetTrace {
-        let trace = self.world.sink.snapshot("meanwhile");
+        let trace = self.fixture.sink.snapshot("meanwhile");
         self.history.look(&trace);
         trace
     }
 
     fn finish(mut self) -> Vec<String> {
         self.tasks.clear();
-        self.world.drop_left_over();
-        self.world.detached.lock().unwrap().clear();
+        self.fixture.drop_left_over();
+        self.fixture.detached.lock().unwrap().clear();
         let trace = self.look();
         match &self.closed {
             Some(closed) => {
@@ -123,7 +123,7 @@ impl Run {
     /// Each was handed out once, as it is in the trace.
     fn published(&self, trace: &NetTrace) {
         let mut published = HashMap::<TraceId, FinishedRecord>::new();
-        for record in std::mem::take(&mut *self.world.published.lock().unwrap()) {
+        for record in std::mem::take(&mut *self.fixture.published.lock().unwrap()) {
             let again = published.insert(record.trace_id().clone(), record);
             assert!(again.is_none(), "handed out twice: {again:?}");
         }

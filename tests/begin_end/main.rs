@@ -5,9 +5,9 @@
 mod support;
 
 mod driver;
+mod fixture;
 mod mock;
 mod plan;
-mod world;
 
 use std::{cell::RefCell, collections::BTreeSet};
 

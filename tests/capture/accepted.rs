@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::only;
 use crate::support::check;
 use crate::support::lab::{Hook, Ns, Pair};
-use crate::support::need::need_lab;
+use crate::support::require::require_lab;
 
 fn capture(ns: &Ns, interface: &'static str) -> CaptureProbe {
     let probe = ns.run(|| CaptureProbe::builder([interface]).hold_undecided(Duration::from_secs(60)).start());
@@ -88,20 +88,20 @@ fn from_accept_to_close(port: u16) {
 
 #[test]
 fn an_accepted_connection() {
-    need_lab!();
+    require_lab!();
     from_accept_to_close(80);
 }
 
 #[test]
 fn one_whose_destination_was_translated() {
-    need_lab!();
+    require_lab!();
     from_accept_to_close(8080);
 }
 
 /// Each packet belongs to two connections of the sink.
 #[test]
 fn both_ends_in_one_sink() {
-    need_lab!();
+    require_lab!();
     let ns = Ns::new();
     let listener = ns.listen("127.0.0.1:0");
     let capture = capture(&ns, "lo");

@@ -15,9 +15,9 @@ use tempfile::TempDir;
 use super::tshark::{field, tshark};
 use super::{fetch, nameserver, server};
 use crate::support::lab::{Ns, Pair};
-use crate::support::need::{need_lab, need_tool};
 use crate::support::nginx::Nginx;
 use crate::support::pki::Authority;
+use crate::support::require::{require_lab, require_tool};
 
 /// A request by name, captured on two interfaces.
 fn captured() -> (NetTrace, Vec<PacketCapture>) {
@@ -71,8 +71,8 @@ fn assert_summary(file: &Path, captures: &[PacketCapture]) {
 
 #[test]
 fn pcap() {
-    need_lab!();
-    need_tool!("tshark", "dnsmasq");
+    require_lab!();
+    require_tool!("tshark", "dnsmasq");
     let (_, captures) = captured();
     let (_directory, file) = place("requests.pcap");
     fs::write(&file, b"something longer that only others read").unwrap();
@@ -90,8 +90,8 @@ fn pcap() {
 
 #[test]
 fn pcapng() {
-    need_lab!();
-    need_tool!("tshark", "dnsmasq");
+    require_lab!();
+    require_tool!("tshark", "dnsmasq");
     let (trace, captures) = captured();
     let (_directory, file) = place("requests.pcapng");
     CaptureFile::new(&captures).trace(&trace).write_to_file(&file).unwrap();
@@ -124,7 +124,7 @@ fn pcapng() {
 
 #[test]
 fn what_pcap_has_no_place_for_is_an_error() {
-    need_lab!();
+    require_lab!();
     let ns = Ns::new();
     let capture = ns.run(|| CaptureProbe::builder(["lo", "any"]).start());
     let captures = super::sink(&capture).captures();
@@ -141,8 +141,8 @@ fn what_pcap_has_no_place_for_is_an_error() {
 /// Requests over each version of TLS and of HTTP, decrypted by tshark from the file alone.
 #[test]
 fn tls_is_decrypted_from_the_file_alone() {
-    need_lab!();
-    need_tool!("tshark", "nginx");
+    require_lab!();
+    require_tool!("tshark", "nginx");
     let net = Pair::new();
     let authority = Authority::new("lab");
     let leaf = authority.issue(&["10.9.0.2"]);
@@ -196,8 +196,8 @@ fn tls_is_decrypted_from_the_file_alone() {
 /// The key log of a client, in the file of `SSLKEYLOGFILE`'s format.
 #[test]
 fn a_key_log_beside_a_capture() {
-    need_lab!();
-    need_tool!("tshark", "nginx");
+    require_lab!();
+    require_tool!("tshark", "nginx");
     let net = Pair::new();
     let authority = Authority::new("lab");
     let leaf = authority.issue(&["10.9.0.2"]);

@@ -20,7 +20,7 @@ use tower::Layer as _;
 use super::tcpdump::{Packet, Tcpdump, assert_same, packets};
 use super::{client, fetch, nameserver, of_trace, only, server, sink};
 use crate::support::lab::{Delay, Hook, Ns, Pair, Routed};
-use crate::support::need::{need_lab, need_tool};
+use crate::support::require::{require_lab, require_tool};
 
 const SNAP: u32 = 1518;
 /// Enough for all that passes, on a busy machine.
@@ -96,8 +96,8 @@ impl Drop for Stranger {
 }
 
 fn exactly_those(interface: &'static str, link_type: u16) {
-    need_lab!();
-    need_tool!("tcpdump", "dnsmasq");
+    require_lab!();
+    require_tool!("tcpdump", "dnsmasq");
     let net = Pair::new();
     for ip in Pair::SERVER.ips() {
         let web = server(&net.server, SocketAddr::new(ip, 80));
@@ -154,8 +154,8 @@ fn exactly_those_of_all_interfaces() {
 /// Somebody else's connector, which tells nothing but the addresses in the end.
 #[test]
 fn of_a_foreign_connector() {
-    need_lab!();
-    need_tool!("tcpdump");
+    require_lab!();
+    require_tool!("tcpdump");
     let net = Pair::new();
     let web = server(&net.server, "10.9.0.2:80".parse().unwrap());
     let witness = Tcpdump::start(&net.client, "c0", SNAP);
@@ -193,8 +193,8 @@ fn of_a_foreign_connector() {
 /// Over loopback, with both ends traced at once: each packet once.
 #[test]
 fn loopback() {
-    need_lab!();
-    need_tool!("tcpdump");
+    require_lab!();
+    require_tool!("tcpdump");
     let ns = Ns::new();
     let web = server(&ns, "127.0.0.1:80".parse().unwrap());
     let witness = Tcpdump::start(&ns, "lo", SNAP);
@@ -217,8 +217,8 @@ fn tcp_flags(data: &[u8]) -> u8 {
 
 #[test]
 fn the_very_first_syn_also_of_attempts_that_fail() {
-    need_lab!();
-    need_tool!("tcpdump");
+    require_lab!();
+    require_tool!("tcpdump");
     let net = Pair::new();
     net.server.nft(Hook::Input, "tcp dport 81 drop");
     let witness = Tcpdump::start(&net.client, "c0", SNAP);
@@ -240,7 +240,7 @@ fn the_very_first_syn_also_of_attempts_that_fail() {
 /// A handshake that nobody answers shows while it goes on.
 #[test]
 fn a_dial_under_way() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     net.server.nft(Hook::Input, "tcp dport 81 drop");
     let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());
@@ -260,8 +260,8 @@ fn a_dial_under_way() {
 /// ICMP errors that quote a traced packet, and no others.
 #[test]
 fn icmp_errors() {
-    need_lab!();
-    need_tool!("tcpdump");
+    require_lab!();
+    require_tool!("tcpdump");
     let net = Routed::with_delay(Delay::All(Duration::from_millis(1)));
     net.router.nft(Hook::Forward, "tcp dport 82 reject with icmpx host-unreachable");
     net.router.nft(Hook::Forward, "tcp dport 83 reject with icmpx host-unreachable");
@@ -306,8 +306,8 @@ fn icmp_errors() {
 
 #[test]
 fn arp_when_it_is_asked_for() {
-    need_lab!();
-    need_tool!("tcpdump");
+    require_lab!();
+    require_tool!("tcpdump");
     let net = Pair::new();
     let web = server(&net.server, "10.9.0.2:80".parse().unwrap());
     let witness = Tcpdump::start(&net.client, "c0", SNAP);
@@ -328,8 +328,8 @@ fn arp_when_it_is_asked_for() {
 
 #[test]
 fn snap_length_and_without_payload() {
-    need_lab!();
-    need_tool!("tcpdump");
+    require_lab!();
+    require_tool!("tcpdump");
     let net = Pair::new();
     for ip in Pair::SERVER.ips() {
         let listener = net.server.listen(&SocketAddr::new(ip, 80).to_string());
@@ -374,8 +374,8 @@ fn snap_length_and_without_payload() {
 /// After a close its addresses are another's, who is not traced.
 #[test]
 fn a_port_that_somebody_else_takes_over() {
-    need_lab!();
-    need_tool!("tcpdump");
+    require_lab!();
+    require_tool!("tcpdump");
     let net = Pair::new();
     net.client.port_range(40_000, 40_000);
     let web = server(&net.server, "10.9.0.2:80".parse().unwrap());
@@ -413,8 +413,8 @@ fn a_port_that_somebody_else_takes_over() {
 /// A FIN that comes long after ours.
 #[test]
 fn what_comes_after_the_close() {
-    need_lab!();
-    need_tool!("tcpdump");
+    require_lab!();
+    require_tool!("tcpdump");
     let net = Pair::new();
     let listener = net.server.listen("10.9.0.2:80");
     let witness = Tcpdump::start(&net.client, "c0", SNAP);
@@ -439,7 +439,7 @@ fn what_comes_after_the_close() {
 /// Whoever awaits a refresh after the client's close has the last packets, however far away the peer is.
 #[test]
 fn a_refresh_after_the_close_waits_for_the_last_packets() {
-    need_lab!();
+    require_lab!();
     let net = Routed::with_delay(Delay::All(Duration::from_millis(15)));
     for (ip, ip_header) in Routed::SERVER.ips().into_iter().zip([20, 40]) {
         let _web = server(&net.server, SocketAddr::new(ip, 80));
@@ -464,7 +464,7 @@ fn a_refresh_after_the_close_waits_for_the_last_packets() {
 /// A peer that never closes holds nobody up, and neither does a connection on another interface.
 #[test]
 fn a_refresh_gives_up_on_a_peer_that_does_not_close() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let listener = net.server.listen("10.9.0.2:80");
     for interface in ["c0", "lo"] {

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::{client, fetch, only, server, sink};
 use crate::support::lab::{Ns, Pair};
-use crate::support::need::need_lab;
+use crate::support::require::require_lab;
 
 const HEADER: usize = 16;
 
@@ -62,7 +62,7 @@ fn at_rest(captures: impl Fn() -> Vec<PacketCapture>) -> Vec<PacketCapture> {
 /// The limit is one of all interfaces together; what is missing is counted.
 #[test]
 fn the_total_size() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let capture = net
         .client
@@ -82,7 +82,7 @@ fn the_total_size() {
 /// A buffer of the kernel that is too small: what it lost is counted.
 #[test]
 fn what_the_kernel_lost() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let of_size = |bytes: u32| {
         let builder = CaptureProbe::builder(["c0"]).total_size_limit(64 << 20).buffer_size(bytes);
@@ -103,7 +103,7 @@ fn what_the_kernel_lost() {
 /// However much passes beside it, nothing of that is kept, nor are packets of the traced connection lost.
 #[test]
 fn a_flood_beside_it() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
     let flood = pour(&net.server, "10.9.0.2:81", 256 << 20);
@@ -134,7 +134,7 @@ fn a_flood_beside_it() {
 
 #[test]
 fn a_clear_begins_anew() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
     let capture = net.client.run(|| CaptureProbe::builder(["c0"]).total_size_limit(500).start());
@@ -163,7 +163,7 @@ fn a_clear_begins_anew() {
 /// Reading changes nothing.
 #[test]
 fn captures_go_on_while_they_are_read() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
     let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());

@@ -11,7 +11,7 @@ use nettrace::{Client, TraceSink};
 use super::tcpdump::{Tcpdump, assert_same};
 use super::{fetch, nameserver, of_trace, server};
 use crate::support::lab::{Ns, Routed};
-use crate::support::need::{need_lab, need_tool};
+use crate::support::require::{require_lab, require_tool};
 
 const SNAP: u32 = 1518;
 
@@ -93,8 +93,8 @@ fn assert_balanced(one: &PacketCapture, other: &PacketCapture, trace: &NetTrace)
 
 #[test]
 fn both_sides_of_a_router() {
-    need_lab!();
-    need_tool!("tcpdump", "dnsmasq");
+    require_lab!();
+    require_tool!("tcpdump", "dnsmasq");
     let net = Routed::new();
     net.router.masquerade("r1");
     for (ip, marks) in Routed::SERVER
@@ -118,8 +118,8 @@ fn both_sides_of_a_router() {
 /// The host itself translates: only the outside passes an interface, from the very first SYN and question on.
 #[test]
 fn the_host_itself_translates() {
-    need_lab!();
-    need_tool!("tcpdump", "dnsmasq");
+    require_lab!();
+    require_tool!("tcpdump", "dnsmasq");
     let net = Routed::new();
     net.client.masquerade("c0");
     net.client.sh("ip address add 10.99.0.1/32 dev lo; ip address add fd99::1/128 dev lo nodad");
@@ -142,7 +142,7 @@ fn the_host_itself_translates() {
 /// The sink is closed before anybody has asked for the entry: the last look tells, whichever probe ends first.
 #[test]
 fn a_close_at_once_loses_nothing() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     net.client.masquerade("c0");
     net.client.sh("ip address add 10.99.0.1/32 dev lo");
@@ -174,8 +174,8 @@ fn a_close_at_once_loses_nothing() {
 /// Both addresses are others outside.
 #[test]
 fn the_destination_is_translated_too() {
-    need_lab!();
-    need_tool!("tcpdump", "dnsmasq");
+    require_lab!();
+    require_tool!("tcpdump", "dnsmasq");
     let net = Routed::new();
     net.client.masquerade("c0");
     net.client.sh("ip address add 10.99.0.1/32 dev lo

@@ -10,12 +10,12 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::{client, fetch, only, server};
 use crate::support::lab::Pair;
-use crate::support::need::need_lab;
 use crate::support::process;
+use crate::support::require::require_lab;
 
 #[test]
 fn a_missing_interface_is_named_and_the_rest_goes_on() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
     let capture = net.client.run(|| CaptureProbe::builder(["nope0", "c0"]).start());
@@ -37,7 +37,7 @@ fn a_missing_interface_is_named_and_the_rest_goes_on() {
 
 #[test]
 fn without_the_privilege() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
     let capture = net.client.run(|| {
@@ -63,7 +63,7 @@ fn without_the_privilege() {
 
 #[test]
 fn an_unusable_filter() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let capture = net.client.run(|| CaptureProbe::builder(["c0"]).filter("port port").start());
     let problems = capture.problems();
@@ -73,7 +73,7 @@ fn an_unusable_filter() {
 
 #[test]
 fn an_interface_that_goes_away() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
     let capture = net.client.run(|| CaptureProbe::builder(["c0", "lo"]).start());
@@ -95,7 +95,7 @@ fn an_interface_that_goes_away() {
 
 #[test]
 fn an_interface_that_is_down() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     net.client.sh("ip link set c0 down");
     let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());
@@ -106,7 +106,7 @@ fn an_interface_that_is_down() {
 /// Threads and descriptors end with the sink; what was captured can still be read.
 #[test]
 fn nothing_is_left_behind() {
-    need_lab!();
+    require_lab!();
     // Where tests share a process, others have threads and descriptors, too.
     let mut alone = Command::new(std::env::current_exe().expect("this program"));
     alone.args(["--exact", "problems::helper_nothing_is_left_behind", "--ignored", "--nocapture"]);

@@ -44,7 +44,7 @@ impl Tcpdump {
         command.args(["-i", interface, "-s", &snap_len.to_string(), "-B", "16384", "-p", "-Z", "root"]);
         command.args(["--immediate-mode", "--time-stamp-precision=nano", "-U", "-w"]);
         command.arg(directory.path().join("all.pcap"));
-        let daemon = Daemon::spawn(command).expect("tcpdump (need_tool! tells whether it is there)");
+        let daemon = Daemon::spawn(command).expect("tcpdump (require_tool! tells whether it is there)");
         daemon.line("listening on", process::READY).unwrap_or_else(|error| panic!("{error}"));
         Tcpdump { ns: ns.clone(), directory, _daemon: daemon }
     }

@@ -4,9 +4,9 @@ use crate::{
     PATIENCE, command, exits_with, parse, reason, run,
     support::{
         lab::{Delay, Hook, Ns, Routed},
-        need::{need_lab, need_tool},
         process,
         raw::Server,
+        require::{require_lab, require_tool},
     },
     tls::site,
 };
@@ -30,7 +30,7 @@ fn without(capabilities: &str, args: &[&str]) -> process::Output {
 #[cfg(feature = "capture")]
 #[test]
 fn packets_that_can_be_decrypted() {
-    need_tool!("tshark");
+    require_tool!("tshark");
     let (site, directory) = (site(), tempfile::tempdir().unwrap());
     let [packets, keys] = ["out.pcapng", "keys.txt"].map(|name| directory.path().join(name));
     let output = run([
@@ -81,7 +81,7 @@ fn what_cannot_be_written_is_told_before_the_request() {
 #[cfg(all(target_os = "linux", feature = "capture"))]
 #[test]
 fn packets_over_the_limit() {
-    need_lab!();
+    require_lab!();
     let directory = tempfile::tempdir().unwrap();
     let packets = directory.path().join("out.pcap");
     let ns = Ns::new();
@@ -105,7 +105,7 @@ fn packets_over_the_limit() {
 #[cfg(all(target_os = "linux", feature = "capture"))]
 #[test]
 fn interfaces_that_do_not_go_into_one_file_are_told_before_the_request() {
-    need_lab!();
+    require_lab!();
     let directory = tempfile::tempdir().unwrap();
     let [pcap, pcapng] = ["out.pcap", "out.pcapng"].map(|name| directory.path().join(name));
     let get = |file: &Path, interfaces: &str| {
@@ -123,7 +123,7 @@ fn interfaces_that_do_not_go_into_one_file_are_told_before_the_request() {
 #[cfg(target_os = "linux")]
 #[test]
 fn without_privileges_the_rest_works() {
-    need_tool!("setpriv");
+    require_tool!("setpriv");
     let (site, directory) = (site(), tempfile::tempdir().unwrap());
     let url = format!("https://{}/", site.server.addr());
     let packets = directory.path().join("out.pcap");
@@ -145,8 +145,8 @@ fn without_privileges_the_rest_works() {
 #[cfg(all(target_os = "linux", feature = "capture"))]
 #[test]
 fn the_last_packets_are_waited_for() {
-    need_lab!();
-    need_tool!("tshark");
+    require_lab!();
+    require_tool!("tshark");
     let net = Routed::with_delay(Delay::All(Duration::from_millis(15)));
     net.client.sysctl("net/netfilter/nf_conntrack_acct", "1");
     net.client.nft(Hook::Output, "ct state new");
@@ -182,7 +182,7 @@ fn the_last_packets_are_waited_for() {
 #[cfg(target_os = "linux")]
 #[test]
 fn another_zone_of_conntrack() {
-    need_lab!();
+    require_lab!();
     let ns = Ns::new();
     ns.sh("nft 'add table inet zones
         add chain inet zones output { type filter hook output priority raw; }

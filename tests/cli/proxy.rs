@@ -3,11 +3,10 @@
 use crate::{
     command, exits_with, parse, reason, run,
     support::{
-        check,
-        need::need_tool,
-        process,
+        check, process,
         proxies::{microsocks, tinyproxy},
         raw::{Refused, Server},
+        require::require_tool,
     },
 };
 use nettrace::NetTrace;
@@ -22,7 +21,7 @@ fn trace(output: &process::Output) -> NetTrace {
 
 #[test]
 fn every_scheme() {
-    need_tool!("tinyproxy", "microsocks");
+    require_tool!("tinyproxy", "microsocks");
     let web = Server::answering(HELLO);
     let (http, socks) = (tinyproxy("BasicAuth joe secret"), microsocks(true));
     let url = format!("http://localhost:{}/", web.addr().port());
@@ -46,7 +45,7 @@ fn every_scheme() {
 
 #[test]
 fn a_refused_connect_fails_the_request() {
-    need_tool!("tinyproxy");
+    require_tool!("tinyproxy");
     let server = tinyproxy("ConnectPort 443");
     let output = run(["get", "https://localhost:444/", "--proxy", &server.url("http")]);
     exits_with(&output, 1);

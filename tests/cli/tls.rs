@@ -1,10 +1,10 @@
 use crate::{
     PATIENCE, command, exits_with, parse, reason, run,
     support::{
-        need::need_tool,
         pki::{self, Authority, Leaf},
         process,
         raw::Server,
+        require::require_tool,
     },
 };
 use std::{path::PathBuf, process::Command, sync::Arc};
@@ -70,7 +70,7 @@ fn whom_to_trust() {
 
 #[test]
 fn a_self_signed_certificate_is_trusted_if_it_is_given() {
-    need_tool!("curl");
+    require_tool!("curl");
     let leaf = pki::self_signed(&["127.0.0.1"], |_| {});
     let site = site_of(&leaf, &leaf.pem);
     let url = format!("https://{}/", site.server.addr());

@@ -138,7 +138,7 @@ async fn of_the_tls_handshake() {
 #[test]
 fn of_the_tcp_handshake() {
     use crate::support::lab::{Hook, Ns};
-    crate::support::need::need_lab!();
+    crate::support::require::require_lab!();
     let ns = Ns::new();
     ns.nft(Hook::Input, "tcp dport 80 drop");
     ns.block_on(async {

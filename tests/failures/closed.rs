@@ -2,65 +2,65 @@
 
 use nettrace::client::{Client, HttpVersion};
 
-use crate::stage::{Failed, Stage, ended, failed, hello, reached, request, stuck_after};
+use crate::fixture::{Failed, Fixture, ended, failed, hello, reached, request, stuck_after};
 use crate::support::dns::DnsServer;
 
 const CLIENT_CLOSED: (&str, &str) = ("failed", "x_client_closed");
 
 #[tokio::test]
 async fn while_the_name_is_looked_up() {
-    let stage = Stage::with(DnsServer::silent().await);
-    let failed = closed(&stage.client(), "http://web.test/", stage.nameserver.asked_times(2)).await;
-    assert_eq!(ended(failed.scene.dial()), ("cancelled", "interrupted"));
-    assert!(failed.scene.request.tcp_conn.is_undefined());
+    let fixture = Fixture::with(DnsServer::silent().await);
+    let failed = closed(&fixture.client(), "http://web.test/", fixture.nameserver.asked_times(2)).await;
+    assert_eq!(ended(failed.outcome.dial()), ("cancelled", "interrupted"));
+    assert!(failed.outcome.request.tcp_conn.is_undefined());
 }
 
 #[tokio::test]
 async fn in_tls() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let (server, hello) = stuck_after(async |conn| conn.read(16).await.map(drop));
-    let failed = closed(&stage.client(), stage.https(&server), hello.notified()).await;
-    assert_eq!(ended(failed.scene.tunnel()), ("cancelled", "interrupted"));
-    failed.scene.assert_on(failed.scene.conn());
+    let failed = closed(&fixture.client(), fixture.https(&server), hello.notified()).await;
+    assert_eq!(ended(failed.outcome.tunnel()), ("cancelled", "interrupted"));
+    failed.outcome.assert_on(failed.outcome.conn());
 }
 
 #[tokio::test]
 async fn while_waiting_for_the_header() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let (server, asked) = stuck_after(async |conn| conn.read_head().await.map(drop));
-    let failed = closed(&stage.client(), stage.http(&server), asked.notified()).await;
-    failed.scene.assert_on(failed.scene.conn());
-    assert_eq!(ended(failed.scene.conn()), ("closed", ""));
+    let failed = closed(&fixture.client(), fixture.http(&server), asked.notified()).await;
+    failed.outcome.assert_on(failed.outcome.conn());
+    assert_eq!(ended(failed.outcome.conn()), ("closed", ""));
 }
 
 #[tokio::test]
 async fn on_a_stream_of_http2() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let (server, asked) = stuck_after(async |conn| conn.read(24).await.map(drop));
-    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
-    let failed = closed(&client, stage.http(&server), asked.notified()).await;
-    failed.scene.assert_on(failed.scene.conn());
+    let client = fixture.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let failed = closed(&client, fixture.http(&server), asked.notified()).await;
+    failed.outcome.assert_on(failed.outcome.conn());
 }
 
 #[tokio::test]
 async fn while_reading_the_body() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let (server, _) = stuck_after(async |conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!").await
     });
-    let half = reached(&stage.sink, |trace| trace.http_requests.iter().any(|it| it.resp_content_len == 5));
-    let failed = closed(&stage.client(), stage.http(&server), half).await;
-    failed.scene.assert_on(failed.scene.conn());
-    assert_eq!(failed.scene.request.resp_content_len, 5);
+    let half = reached(&fixture.sink, |trace| trace.http_requests.iter().any(|it| it.resp_content_len == 5));
+    let failed = closed(&fixture.client(), fixture.http(&server), half).await;
+    failed.outcome.assert_on(failed.outcome.conn());
+    assert_eq!(failed.outcome.request.resp_content_len, 5);
 }
 
 #[tokio::test]
 async fn before_the_request() {
-    let stage = Stage::new().await;
-    let (client, server) = (stage.client(), hello());
+    let fixture = Fixture::new().await;
+    let (client, server) = (fixture.client(), hello());
     client.close().await;
-    let (request, handle) = request(stage.http(&server));
+    let (request, handle) = request(fixture.http(&server));
     let error = client.request(request).await.expect_err("it is closed");
     assert_eq!((error.failure().as_str(), error.is_closed()), (CLIENT_CLOSED.1, true));
     assert_eq!(error.to_string(), "the client is closed");
@@ -74,7 +74,7 @@ async fn closed(client: &Client, url: impl AsRef<str>, moment: impl Future<Outpu
         client.close().await;
     };
     let (failed, ()) = tokio::join!(failed(client, url), closing);
-    assert_eq!(ended(&failed.scene.request), CLIENT_CLOSED);
+    assert_eq!(ended(&failed.outcome.request), CLIENT_CLOSED);
     assert!(failed.error.is_closed(), "{}", failed.error);
     assert_eq!(failed.error.to_string(), "the client is closed");
     failed

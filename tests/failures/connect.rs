@@ -11,32 +11,32 @@ use nettrace::connect::{ConnectError, TcpConnector};
 use nettrace::record::EndReason;
 use nettrace::{Failure, TraceSink};
 
-use crate::stage::{Scene, Stage, ended, failed, fetched, hello_on};
+use crate::fixture::{Fixture, Outcome, ended, failed, fetched, hello_on};
 use crate::support::check;
 use crate::support::dns::DnsServer;
 use crate::support::lab::{Hook, Ns, Pair, Routed};
-use crate::support::need::need_lab;
 use crate::support::raw::{Refused, Server};
+use crate::support::require::require_lab;
 
 #[tokio::test]
 async fn refused() {
-    let (stage, nobody) = (Stage::new().await, Refused::on("127.0.0.1:0"));
-    let failed = failed(&stage.client(), format!("http://web.test:{}/", nobody.addr.port())).await;
-    let scene = &failed.scene;
-    scene.assert_dial_failed("failed", "connection_refused");
-    let attempt = scene.conn();
+    let (fixture, nobody) = (Fixture::new().await, Refused::on("127.0.0.1:0"));
+    let failed = failed(&fixture.client(), format!("http://web.test:{}/", nobody.addr.port())).await;
+    let outcome = &failed.outcome;
+    outcome.assert_dial_failed("failed", "connection_refused");
+    let attempt = outcome.conn();
     assert_eq!(ended(attempt), ("failed", "connection_refused"));
-    assert_eq!(attempt.from_dial, scene.dial().trace_id);
+    assert_eq!(attempt.from_dial, outcome.dial().trace_id);
     assert_eq!(
         (attempt.addr_tuple.dst_ip.as_str(), attempt.addr_tuple.dst_port),
         ("127.0.0.1", nobody.addr.port())
     );
     assert!(attempt.handshake_err.contains("refused"), "{}", attempt.handshake_err);
-    assert_eq!(scene.trace.dns_queries.len(), 2, "the name was there");
+    assert_eq!(outcome.trace.dns_queries.len(), 2, "the name was there");
 
     let error: &ConnectError = failed.cause();
     assert_eq!(error.attempts().len(), 1);
-    assert_eq!((error.attempts()[0].addr, error.dial_id()), (nobody.addr, &scene.dial().trace_id));
+    assert_eq!((error.attempts()[0].addr, error.dial_id()), (nobody.addr, &outcome.dial().trace_id));
     assert_eq!(failed.cause::<io::Error>().kind(), io::ErrorKind::ConnectionRefused);
     let timings = failed.error.request().timings().expect("it was traced");
     assert!(timings.dns.is_some() && timings.connect.is_some(), "{timings}");
@@ -46,18 +46,18 @@ async fn refused() {
 /// What was asked for cannot be had, and nothing else is done instead.
 #[tokio::test]
 async fn a_source_address_of_the_other_family() {
-    let (stage, server) = (Stage::new().await, Server::answering(b"HTTP/1.1 204 No Content\r\n\r\n"));
-    let client = stage.builder().source_ip(IpAddr::from(Ipv6Addr::LOCALHOST)).build().unwrap();
+    let (fixture, server) = (Fixture::new().await, Server::answering(b"HTTP/1.1 204 No Content\r\n\r\n"));
+    let client = fixture.builder().source_ip(IpAddr::from(Ipv6Addr::LOCALHOST)).build().unwrap();
     let failed = failed(&client, format!("http://{}/", server.addr())).await;
-    failed.scene.assert_dial_failed("failed", "x_invalid_argument");
-    assert!(failed.scene.trace.tcp_conns.is_empty());
+    failed.outcome.assert_dial_failed("failed", "x_invalid_argument");
+    assert!(failed.outcome.trace.tcp_conns.is_empty());
     assert!(server.seen().is_empty());
 }
 
 /// Every address of a name has its turn within the connect timeout, and none is tried after that.
 #[test]
 fn the_time_for_all_addresses_of_a_name() {
-    need_lab!();
+    require_lab!();
     let ns = Ns::new();
     ns.nft(Hook::Input, "tcp dport 1 drop");
     let limit = Duration::from_secs(3);
@@ -87,7 +87,7 @@ fn the_time_for_all_addresses_of_a_name() {
 
 #[test]
 fn no_route() {
-    need_lab!();
+    require_lab!();
     let alone = Ns::new();
     alone.unreachable("10.8.2.0/24");
     alone.prohibit("10.8.3.0/24");
@@ -102,32 +102,32 @@ fn no_route() {
         (&net.client, "10.8.2.1", "host_unreachable", "No route to host"),
     ] {
         let failed = host.block_on(async {
-            let stage = Stage::new().await;
-            failed(&stage.client(), format!("http://{ip}/")).await
+            let fixture = Fixture::new().await;
+            failed(&fixture.client(), format!("http://{ip}/")).await
         });
-        let scene = &failed.scene;
-        scene.assert_dial_failed("failed", failure);
-        assert_eq!(ended(scene.conn()), ("failed", failure));
-        assert_eq!(scene.conn().addr_tuple.dst_ip, ip);
+        let outcome = &failed.outcome;
+        outcome.assert_dial_failed("failed", failure);
+        assert_eq!(ended(outcome.conn()), ("failed", failure));
+        assert_eq!(outcome.conn().addr_tuple.dst_ip, ip);
         assert!(failed.error.to_string().contains(text), "{}", failed.error);
-        assert!(scene.dial().resolve_begin_at.is_undefined() && scene.trace.dns_queries.is_empty());
+        assert!(outcome.dial().resolve_begin_at.is_undefined() && outcome.trace.dns_queries.is_empty());
     }
 }
 
 #[test]
 fn the_syn_is_lost() {
-    need_lab!();
+    require_lab!();
     const LIMIT: Duration = Duration::from_millis(100);
     let net = Pair::new();
     net.server.nft(Hook::Input, "tcp dport 80 drop");
     let failed = net.client.block_on(async {
-        let stage = Stage::new().await;
-        let client = stage.builder().tcp_handshake_timeout(LIMIT).build().unwrap();
+        let fixture = Fixture::new().await;
+        let client = fixture.builder().tcp_handshake_timeout(LIMIT).build().unwrap();
         failed(&client, format!("http://{}/", Pair::SERVER.v4)).await
     });
-    let scene = &failed.scene;
-    scene.assert_dial_failed("timeout", "generic_timeout_error");
-    let attempt = scene.conn();
+    let outcome = &failed.outcome;
+    outcome.assert_dial_failed("timeout", "generic_timeout_error");
+    let attempt = outcome.conn();
     assert_eq!(ended(attempt), ("timeout", "generic_timeout_error"));
     assert!(attempt.handshake_end_at.since(attempt.handshake_begin_at).unwrap() >= LIMIT);
     assert_eq!(attempt.addr_tuple.src_ip, Pair::CLIENT.v4.to_string(), "the socket was bound");
@@ -139,17 +139,17 @@ fn the_syn_is_lost() {
 #[tokio::test]
 async fn reset_right_after_the_accept() {
     for _ in 0..20 {
-        let stage = Stage::new().await;
+        let fixture = Fixture::new().await;
         let server = Server::start(async |conn| conn.reset());
-        let failed = failed(&stage.client(), stage.http(&server)).await;
-        let scene = &failed.scene;
-        assert_eq!(ended(&scene.request), ("failed", "connection_reset"));
-        assert_eq!(ended(scene.conn()), ("failed", "connection_reset"));
-        match scene.conn().connected {
-            true => scene.assert_on(scene.conn()),
-            false => scene.assert_dial_failed("failed", "connection_reset"),
+        let failed = failed(&fixture.client(), fixture.http(&server)).await;
+        let outcome = &failed.outcome;
+        assert_eq!(ended(&outcome.request), ("failed", "connection_reset"));
+        assert_eq!(ended(outcome.conn()), ("failed", "connection_reset"));
+        match outcome.conn().connected {
+            true => outcome.assert_on(outcome.conn()),
+            false => outcome.assert_dial_failed("failed", "connection_reset"),
         }
-        assert_eq!((scene.request.resp_status_code, scene.conn().total_recv_bytes), (0, 0));
+        assert_eq!((outcome.request.resp_status_code, outcome.conn().total_recv_bytes), (0, 0));
     }
 }
 
@@ -158,11 +158,11 @@ async fn the_first_address_is_dead_and_the_second_fine() {
     let nobody = Refused::on("127.0.0.1:0");
     let listener = TcpListener::bind(("127.0.0.2", nobody.addr.port())).expect("nobody else is on 127.0.0.2");
     let _server = hello_on(listener);
-    let stage = Stage::with(DnsServer::answering(&["127.0.0.1", "127.0.0.2"]).await);
-    let client = stage.client();
-    let scene = fetch(&client, nobody.addr.port()).await;
+    let fixture = Fixture::with(DnsServer::answering(&["127.0.0.1", "127.0.0.2"]).await);
+    let client = fixture.client();
+    let outcome = fetch(&client, nobody.addr.port()).await;
 
-    let attempts = scene.attempts();
+    let attempts = outcome.attempts();
     assert_eq!(attempts.len(), 2);
     assert_eq!(ended(attempts[0]), ("failed", "connection_refused"));
     assert_eq!(attempts[0].addr_tuple.dst_ip, "127.0.0.1");
@@ -172,39 +172,39 @@ async fn the_first_address_is_dead_and_the_second_fine() {
         attempts[0].handshake_end_at <= attempts[1].handshake_begin_at,
         "the next at once, and not before"
     );
-    scene.assert_on(attempts[1]);
-    assert!(scene.request.attempts.is_empty(), "the request itself was tried once");
+    outcome.assert_on(attempts[1]);
+    assert!(outcome.request.attempts.is_empty(), "the request itself was tried once");
 }
 
 #[test]
 fn the_first_address_is_silent_and_the_second_wins() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     net.server.address("s0", "10.9.0.3/24");
     net.server.nft(Hook::Input, "ip daddr 10.9.0.2 tcp dport 80 drop");
     let _server = hello_on(net.server.listen("10.9.0.3:80"));
-    let scene = net.client.block_on(async {
-        let stage = Stage::with(DnsServer::answering(&["10.9.0.2", "10.9.0.3"]).await);
-        fetch(&stage.client(), 80).await
+    let outcome = net.client.block_on(async {
+        let fixture = Fixture::with(DnsServer::answering(&["10.9.0.2", "10.9.0.3"]).await);
+        fetch(&fixture.client(), 80).await
     });
-    let attempts = scene.attempts();
+    let attempts = outcome.attempts();
     assert_eq!(attempts.len(), 2);
     assert_eq!(ended(attempts[0]), ("lost-race", "interrupted"));
     let stagger = attempts[1].handshake_begin_at.since(attempts[0].handshake_begin_at).unwrap();
     assert!(stagger >= Duration::from_millis(250), "{stagger:?}");
     assert!(attempts[0].handshake_end_at >= attempts[1].handshake_end_at, "it had its chance until the end");
-    scene.assert_on(attempts[1]);
+    outcome.assert_on(attempts[1]);
 }
 
 #[tokio::test]
 async fn all_addresses_are_dead() {
     let first = Refused::on("127.0.0.1:0");
     let _second = Refused::on(&format!("127.0.0.2:{}", first.addr.port()));
-    let stage = Stage::with(DnsServer::answering(&["127.0.0.1", "127.0.0.2"]).await);
-    let failed = failed(&stage.client(), format!("http://web.test:{}/", first.addr.port())).await;
-    let scene = &failed.scene;
-    scene.assert_dial_failed("failed", "connection_refused");
-    for (attempt, ip) in scene.attempts().into_iter().zip(["127.0.0.1", "127.0.0.2"]) {
+    let fixture = Fixture::with(DnsServer::answering(&["127.0.0.1", "127.0.0.2"]).await);
+    let failed = failed(&fixture.client(), format!("http://web.test:{}/", first.addr.port())).await;
+    let outcome = &failed.outcome;
+    outcome.assert_dial_failed("failed", "connection_refused");
+    for (attempt, ip) in outcome.attempts().into_iter().zip(["127.0.0.1", "127.0.0.2"]) {
         assert_eq!(ended(attempt), ("failed", "connection_refused"));
         assert_eq!(attempt.addr_tuple.dst_ip, ip);
     }
@@ -213,35 +213,35 @@ async fn all_addresses_are_dead() {
 
 #[test]
 fn each_dead_address_has_its_own_error() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     net.client.unreachable("10.8.0.0/24");
     net.server.nft(Hook::Input, "tcp dport 80 drop");
     let failed = net.client.block_on(async {
-        let stage = Stage::with(DnsServer::answering(&["10.8.0.1", "10.9.0.2", "10.9.0.1"]).await);
-        let client = stage.builder().tcp_handshake_timeout(Duration::from_millis(100)).build().unwrap();
+        let fixture = Fixture::with(DnsServer::answering(&["10.8.0.1", "10.9.0.2", "10.9.0.1"]).await);
+        let client = fixture.builder().tcp_handshake_timeout(Duration::from_millis(100)).build().unwrap();
         failed(&client, "http://web.test/").await
     });
-    let scene = &failed.scene;
-    let attempts: Vec<_> = scene.attempts().into_iter().map(ended).collect();
+    let outcome = &failed.outcome;
+    let attempts: Vec<_> = outcome.attempts().into_iter().map(ended).collect();
     let expected = [
         ("failed", "host_unreachable"),
         ("timeout", "generic_timeout_error"),
         ("failed", "connection_refused"),
     ];
     assert_eq!(attempts, expected);
-    scene.assert_dial_failed("failed", "connection_refused");
+    outcome.assert_dial_failed("failed", "connection_refused");
     for part in ["10.8.0.1:80: No route to host", "10.9.0.2:80: ", "10.9.0.1:80): Connection refused"] {
         assert!(failed.error.to_string().contains(part), "{}", failed.error);
     }
 }
 
 /// A request that succeeds over the only dial.
-async fn fetch(client: &Client, port: u16) -> Scene {
+async fn fetch(client: &Client, port: u16) -> Outcome {
     let (body, handle) = fetched(client, format!("http://web.test:{port}/")).await;
     assert_eq!(body, b"hello");
-    let scene = Scene::of(client, &handle).await;
-    assert_eq!(ended(&scene.request), ("closed", ""));
-    assert_eq!(ended(scene.dial()), ("closed", ""));
-    scene
+    let outcome = Outcome::of(client, &handle).await;
+    assert_eq!(ended(&outcome.request), ("closed", ""));
+    assert_eq!(ended(outcome.dial()), ("closed", ""));
+    outcome
 }

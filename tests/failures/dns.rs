@@ -4,112 +4,112 @@ use hickory_proto::op::ResponseCode;
 use nettrace::record::{DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType};
 use nettrace::resolve::ResolveError;
 
-use crate::stage::{LONG, Scene, Stage, ended, expire, failed, fetched, hello, reached};
+use crate::fixture::{Fixture, LONG, Outcome, ended, expire, failed, fetched, hello, reached};
 use crate::support::dns::{Action, Asked, DnsServer, wire};
 
 #[tokio::test]
 async fn nxdomain() {
-    let stage = Stage::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await);
-    let failed = failed(&stage.client(), "http://nx.test/").await;
-    let (scene, trace) = (&failed.scene, &failed.scene.trace);
-    scene.assert_dial_failed("failed", "dns_nxdomain_error");
-    assert!(scene.attempts().is_empty(), "there was nothing to connect to");
+    let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await);
+    let failed = failed(&fixture.client(), "http://nx.test/").await;
+    let (outcome, trace) = (&failed.outcome, &failed.outcome.trace);
+    outcome.assert_dial_failed("failed", "dns_nxdomain_error");
+    assert!(outcome.attempts().is_empty(), "there was nothing to connect to");
     assert_eq!((trace.dns_queries.len(), trace.udp_conns.len()), (2, 2));
     for query in &trace.dns_queries {
         assert_eq!(ended(query), ("failed", "dns_nxdomain_error"));
-        assert_eq!(query.from_dial, scene.dial().trace_id);
+        assert_eq!(query.from_dial, outcome.dial().trace_id);
         assert_eq!(query.dns_query_msgs[0].questions[0].name, "nx.test.");
         assert_eq!(query.dns_reply_msgs[0].r_code, Some(DnsRCode::NxDomain));
         assert_eq!(ended(trace.udp_conns.get(&query.connection).expect("a socket")), ("closed", ""));
     }
-    let nameserver = stage.nameserver.addr();
+    let nameserver = fixture.nameserver.addr();
     let error: &ResolveError = failed.cause();
     assert_eq!((error.name(), error.nameserver()), ("nx.test", Some(nameserver)));
     let expected =
         format!("cannot find the address of nx.test:80: lookup nx.test on {nameserver}: no such host");
     assert_eq!(failed.error.to_string(), expected);
-    let timings = scene.request.timings(trace);
+    let timings = outcome.request.timings(trace);
     assert!(timings.dns.is_some() && timings.connect.is_none(), "{timings}");
 }
 
 #[tokio::test]
 async fn a_name_without_addresses() {
-    let stage = Stage::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NoError)).await);
-    let failed = failed(&stage.client(), "http://web.test/").await;
-    failed.scene.assert_dial_failed("failed", "dns_no_answer");
-    assert!(failed.scene.trace.dns_queries.iter().all(|query| ended(query) == ("failed", "dns_no_answer")));
+    let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NoError)).await);
+    let failed = failed(&fixture.client(), "http://web.test/").await;
+    failed.outcome.assert_dial_failed("failed", "dns_no_answer");
+    assert!(failed.outcome.trace.dns_queries.iter().all(|query| ended(query) == ("failed", "dns_no_answer")));
 }
 
 #[tokio::test]
 async fn servfail_then_a_good_server() {
     let bad = DnsServer::start(|asked| asked.nothing(ResponseCode::ServFail)).await;
-    let stage = Stage::new().await;
-    let scene = fetch_asking(&stage, &[&bad, &stage.nameserver], async {}).await;
-    let (of_bad, of_good) = (queries_to(&scene, &bad), queries_to(&scene, &stage.nameserver));
+    let fixture = Fixture::new().await;
+    let outcome = fetch_asking(&fixture, &[&bad, &fixture.nameserver], async {}).await;
+    let (of_bad, of_good) = (queries_to(&outcome, &bad), queries_to(&outcome, &fixture.nameserver));
     assert_eq!((of_bad.len(), of_good.len()), (2, 2));
     for query in of_bad {
         assert_eq!(ended(query), ("failed", "dns_servfail_error"));
         assert_eq!(query.dns_reply_msgs[0].r_code, Some(DnsRCode::ServFail));
     }
-    assert_eq!(scene.dial().resolver_dials.len(), 4);
+    assert_eq!(outcome.dial().resolver_dials.len(), 4);
 }
 
 #[tokio::test]
 async fn servfail_everywhere() {
-    let stage = Stage::with(DnsServer::start(|asked| asked.nothing(ResponseCode::ServFail)).await);
-    let failed = failed(&stage.client(), "http://web.test/").await;
-    failed.scene.assert_dial_failed("failed", "dns_servfail_error");
-    assert_eq!(failed.scene.trace.dns_queries.len(), 4, "two attempts for each family");
+    let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::ServFail)).await);
+    let failed = failed(&fixture.client(), "http://web.test/").await;
+    failed.outcome.assert_dial_failed("failed", "dns_servfail_error");
+    assert_eq!(failed.outcome.trace.dns_queries.len(), 4, "two attempts for each family");
 }
 
 #[tokio::test]
 async fn a_silent_server_then_the_next() {
-    let (silent, stage) = (DnsServer::silent().await, Stage::new().await);
+    let (silent, fixture) = (DnsServer::silent().await, Fixture::new().await);
     let give_up = async {
         silent.asked_times(2).await;
         expire(LONG).await;
     };
-    let scene = fetch_asking(&stage, &[&silent, &stage.nameserver], give_up).await;
-    let of_silent = queries_to(&scene, &silent);
+    let outcome = fetch_asking(&fixture, &[&silent, &fixture.nameserver], give_up).await;
+    let of_silent = queries_to(&outcome, &silent);
     assert_eq!(of_silent.len(), 2);
     for query in of_silent {
         assert_eq!(ended(query), ("timeout", "generic_timeout_error"));
         assert!(query.dns_reply_msgs.is_empty());
-        let socket = scene.trace.udp_conns.get(&query.connection).expect("a socket");
+        let socket = outcome.trace.udp_conns.get(&query.connection).expect("a socket");
         assert_eq!(ended(socket), ("timeout", "generic_timeout_error"));
     }
 }
 
 #[tokio::test]
 async fn nobody_is_there_then_the_next() {
-    let (nobody, stage) = (DnsServer::nobody(), Stage::new().await);
-    let resolver = stage.resolver().nameservers([nobody, stage.nameserver.addr()]);
-    let client = stage.builder().resolver(resolver.build().unwrap()).build().unwrap();
+    let (nobody, fixture) = (DnsServer::nobody(), Fixture::new().await);
+    let resolver = fixture.resolver().nameservers([nobody, fixture.nameserver.addr()]);
+    let client = fixture.builder().resolver(resolver.build().unwrap()).build().unwrap();
     let server = hello();
-    let (_, handle) = fetched(&client, stage.http(&server)).await;
-    let scene = Scene::of(&client, &handle).await;
-    let refused = scene.trace.udp_conns.iter().filter(|conn| conn.addr_tuple.dst_port == nobody.port());
+    let (_, handle) = fetched(&client, fixture.http(&server)).await;
+    let outcome = Outcome::of(&client, &handle).await;
+    let refused = outcome.trace.udp_conns.iter().filter(|conn| conn.addr_tuple.dst_port == nobody.port());
     let refused: Vec<_> = refused.map(|conn| (conn.trace_id.clone(), ended(conn))).collect();
     assert_eq!(refused.len(), 2, "ICMP was heard");
     for (id, end) in refused {
         assert_eq!(end, ("failed", "connection_refused"));
-        let query = scene.trace.dns_queries.iter().find(|query| query.connection == id).expect("a query");
+        let query = outcome.trace.dns_queries.iter().find(|query| query.connection == id).expect("a query");
         assert_eq!(ended(query), ("failed", "connection_refused"));
     }
 }
 
 #[tokio::test]
 async fn all_nameservers_are_skipped() {
-    let stage = Stage::new().await;
-    let resolver = stage.resolver().skip_nameserver(|ip, _| Some(format!("{ip} is not ours")));
-    let client = stage.builder().resolver(resolver.build().unwrap()).build().unwrap();
+    let fixture = Fixture::new().await;
+    let resolver = fixture.resolver().skip_nameserver(|ip, _| Some(format!("{ip} is not ours")));
+    let client = fixture.builder().resolver(resolver.build().unwrap()).build().unwrap();
     let failed = failed(&client, "http://web.test/").await;
-    let dial = failed.scene.dial();
-    failed.scene.assert_dial_failed("failed", "x_nameservers_skipped");
-    assert_eq!(dial.skipped_nameservers, [stage.nameserver.addr().to_string()]);
+    let dial = failed.outcome.dial();
+    failed.outcome.assert_dial_failed("failed", "x_nameservers_skipped");
+    assert_eq!(dial.skipped_nameservers, [fixture.nameserver.addr().to_string()]);
     assert_eq!(dial.skip_reasons, ["127.0.0.1 is not ours"]);
-    assert!(dial.resolver_dials.is_empty() && failed.scene.trace.udp_conns.is_empty());
-    assert!(stage.nameserver.asked().is_empty());
+    assert!(dial.resolver_dials.is_empty() && failed.outcome.trace.udp_conns.is_empty());
+    assert!(fixture.nameserver.asked().is_empty());
     assert!(failed.error.to_string().contains("127.0.0.1 is not ours"), "{}", failed.error);
 }
 
@@ -120,13 +120,13 @@ async fn truncated_then_over_tcp() {
         reply.metadata.truncation = !asked.tcp;
         reply
     };
-    let stage = Stage::with(DnsServer::start(cut_off).await);
-    let scene = fetch_asking(&stage, &[&stage.nameserver], async {}).await;
-    let trace = &scene.trace;
+    let fixture = Fixture::with(DnsServer::start(cut_off).await);
+    let outcome = fetch_asking(&fixture, &[&fixture.nameserver], async {}).await;
+    let trace = &outcome.trace;
     let tcp: Vec<_> = trace.tcp_conns.iter().filter(|conn| conn.from_resolver).collect();
     assert_eq!((trace.udp_conns.len(), tcp.len(), trace.dns_queries.len()), (2, 2, 4));
     for conn in tcp {
-        assert_eq!((ended(conn), &conn.from_dial), (("closed", ""), &scene.dial().trace_id));
+        assert_eq!((ended(conn), &conn.from_dial), (("closed", ""), &outcome.dial().trace_id));
         let query =
             trace.dns_queries.iter().find(|query| query.connection == conn.trace_id).expect("a query");
         let (asked, reply) = (&query.dns_query_msgs[0], &query.dns_reply_msgs[0]);
@@ -151,11 +151,11 @@ async fn garbage_and_wrong_ids() {
     let liar = DnsServer::start(move |asked| {
         Action::Send(vec![garbage(asked), wrong_id(asked), wire(&asked.addresses(&["127.0.0.1"]))])
     });
-    let stage = Stage::with(liar.await);
-    let scene = fetch_asking(&stage, &[&stage.nameserver], async {}).await;
-    assert_eq!(scene.conn().addr_tuple.dst_ip, "127.0.0.1");
-    assert_eq!(scene.trace.dns_queries.len(), 2, "nothing was asked again");
-    for query in &scene.trace.dns_queries {
+    let fixture = Fixture::with(liar.await);
+    let outcome = fetch_asking(&fixture, &[&fixture.nameserver], async {}).await;
+    assert_eq!(outcome.conn().addr_tuple.dst_ip, "127.0.0.1");
+    assert_eq!(outcome.trace.dns_queries.len(), 2, "nothing was asked again");
+    for query in &outcome.trace.dns_queries {
         let [garbage, wrong_id, good] = query.dns_reply_msgs.as_slice() else { panic!("{query:?}") };
         assert!(garbage.ignored.starts_with("malformed: "), "{}", garbage.ignored);
         assert_eq!((wrong_id.ignored.as_str(), good.ignored.as_str()), ("id mismatch", ""));
@@ -174,12 +174,12 @@ async fn three_bytes() {
         }
         true => Action::Send(vec![wire(&asked.reply())[..3].to_vec()]),
     };
-    let stage = Stage::with(DnsServer::start(short).await);
-    let resolver = stage.resolver().attempts(1).build().unwrap();
-    let client = stage.builder().resolver(resolver).build().unwrap();
+    let fixture = Fixture::with(DnsServer::start(short).await);
+    let resolver = fixture.resolver().attempts(1).build().unwrap();
+    let client = fixture.builder().resolver(resolver).build().unwrap();
     let failed = failed(&client, "http://web.test/").await;
-    failed.scene.assert_dial_failed("failed", "x_dns_malformed");
-    let trace = &failed.scene.trace;
+    failed.outcome.assert_dial_failed("failed", "x_dns_malformed");
+    let trace = &failed.outcome.trace;
     let replies = trace.dns_queries.iter().flat_map(|query| &query.dns_reply_msgs);
     let short: Vec<_> = replies.filter(|reply| reply.size == 3).collect();
     assert_eq!(short.len(), 4, "over UDP and TCP, for each family");
@@ -200,25 +200,25 @@ async fn three_bytes() {
 #[tokio::test]
 async fn nothing_but_garbage() {
     let liar = DnsServer::start(|_| Action::Send(vec![vec![0xff; 40]]));
-    let stage = Stage::with(liar.await);
-    let resolver = stage.resolver().attempts(1).build().unwrap();
-    let client = stage.builder().resolver(resolver).build().unwrap();
+    let fixture = Fixture::with(liar.await);
+    let resolver = fixture.resolver().attempts(1).build().unwrap();
+    let client = fixture.builder().resolver(resolver).build().unwrap();
     let give_up = async {
         let replies = |query: &&DnsQueryTrace| !query.dns_reply_msgs.is_empty();
-        reached(&stage.sink, |trace| trace.dns_queries.iter().filter(replies).count() == 2).await;
+        reached(&fixture.sink, |trace| trace.dns_queries.iter().filter(replies).count() == 2).await;
         expire(LONG).await;
     };
     let (failed, ()) = tokio::join!(failed(&client, "http://web.test/"), give_up);
-    failed.scene.assert_dial_failed("timeout", "generic_timeout_error");
+    failed.outcome.assert_dial_failed("timeout", "generic_timeout_error");
     assert!(failed.error.to_string().contains("a reply was ignored: id mismatch"), "{}", failed.error);
 }
 
 #[tokio::test]
 async fn a_chain_of_aliases() {
     let chain = |asked: &Asked| asked.aliases(&["cdn.test", "edge.test"], &["127.0.0.1"]);
-    let stage = Stage::with(DnsServer::start(chain).await);
-    let scene = fetch_asking(&stage, &[&stage.nameserver], async {}).await;
-    let answers = scene.trace.dns_queries.iter().map(|query| &query.dns_reply_msgs[0].answers);
+    let fixture = Fixture::with(DnsServer::start(chain).await);
+    let outcome = fetch_asking(&fixture, &[&fixture.nameserver], async {}).await;
+    let answers = outcome.trace.dns_queries.iter().map(|query| &query.dns_reply_msgs[0].answers);
     let answers = answers.max_by_key(|answers| answers.len()).expect("queries");
     let answers: Vec<_> = answers
         .iter()
@@ -234,27 +234,27 @@ async fn a_chain_of_aliases() {
 
 /// A request that succeeds, with these nameservers, while something else happens.
 async fn fetch_asking(
-    stage: &Stage,
+    fixture: &Fixture,
     nameservers: &[&DnsServer],
     meanwhile: impl Future<Output = ()>,
-) -> Scene {
-    let resolver = stage.resolver().nameservers(nameservers.iter().map(|server| server.addr()));
-    let client = stage.builder().resolver(resolver.build().unwrap()).build().unwrap();
+) -> Outcome {
+    let resolver = fixture.resolver().nameservers(nameservers.iter().map(|server| server.addr()));
+    let client = fixture.builder().resolver(resolver.build().unwrap()).build().unwrap();
     let server = hello();
-    let ((body, handle), ()) = tokio::join!(fetched(&client, stage.http(&server)), meanwhile);
+    let ((body, handle), ()) = tokio::join!(fetched(&client, fixture.http(&server)), meanwhile);
     assert_eq!(body, b"hello");
-    let scene = Scene::of(&client, &handle).await;
-    assert_eq!(ended(&scene.request), ("closed", ""));
-    scene.assert_on(scene.conn());
+    let outcome = Outcome::of(&client, &handle).await;
+    assert_eq!(ended(&outcome.request), ("closed", ""));
+    outcome.assert_on(outcome.conn());
     let found = |query: &&DnsQueryTrace| query.dns_reply_msgs.iter().any(|reply| !reply.answers.is_empty());
-    let good = scene.trace.dns_queries.iter().filter(found).filter(|query| ended(*query) == ("closed", ""));
+    let good = outcome.trace.dns_queries.iter().filter(found).filter(|query| ended(*query) == ("closed", ""));
     assert!(good.count() >= 1, "somebody knew the address");
-    scene
+    outcome
 }
 
 /// What this nameserver was asked.
-fn queries_to<'a>(scene: &'a Scene, nameserver: &DnsServer) -> Vec<&'a DnsQueryTrace> {
-    let trace = &scene.trace;
+fn queries_to<'a>(outcome: &'a Outcome, nameserver: &DnsServer) -> Vec<&'a DnsQueryTrace> {
+    let trace = &outcome.trace;
     let to = |query: &&DnsQueryTrace| {
         let udp = trace.udp_conns.get(&query.connection);
         udp.is_some_and(|conn| conn.addr_tuple.dst_port == nameserver.addr().port())

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use self::frames::{CANCEL, ENHANCE_YOUR_CALM, Frames, INTERNAL_ERROR, NO_ERROR};
-use crate::stage::{Failed, Scene, Stage, ended, fetched, request};
+use crate::fixture::{Failed, Fixture, Outcome, ended, fetched, request};
 use crate::support::raw::Server;
 
 #[tokio::test]
@@ -26,8 +26,8 @@ async fn a_stream_is_reset() {
         h2.reset(first, INTERNAL_ERROR).await?;
         h2.answer(second).await
     });
-    let scene = first_fails(two.await, "x_http2_stream_reset").await;
-    assert_eq!((scene.request.resp_status_code, scene.request.resp_content_len), (0, 0));
+    let outcome = first_fails(two.await, "x_http2_stream_reset").await;
+    assert_eq!((outcome.request.resp_status_code, outcome.request.resp_content_len), (0, 0));
 }
 
 #[tokio::test]
@@ -38,9 +38,9 @@ async fn a_stream_is_reset_within_its_body() {
         h2.reset(first, INTERNAL_ERROR).await?;
         h2.answer(second).await
     });
-    let scene = first_fails(two.await, "x_http2_stream_reset").await;
-    assert_eq!((scene.request.resp_status_code, scene.request.resp_content_len), (200, 5));
-    assert!(scene.request.resp_body_end_at.is_undefined());
+    let outcome = first_fails(two.await, "x_http2_stream_reset").await;
+    assert_eq!((outcome.request.resp_status_code, outcome.request.resp_content_len), (200, 5));
+    assert!(outcome.request.resp_body_end_at.is_undefined());
 }
 
 #[tokio::test]
@@ -56,10 +56,10 @@ async fn a_stream_is_dropped() {
     both_have_come.notified().await;
     two.first.body.abort();
     assert_eq!(two.second.body.await.expect("no panic").expect("a response"), b"hello");
-    let scene = Scene::of(&two.client, &two.first.handle).await;
-    assert_eq!(ended(&scene.request), ("cancelled", "interrupted"));
-    scene.assert_on(scene.conn());
-    assert_lived_on(&scene, &two.second.handle);
+    let outcome = Outcome::of(&two.client, &two.first.handle).await;
+    assert_eq!(ended(&outcome.request), ("cancelled", "interrupted"));
+    outcome.assert_on(outcome.conn());
+    assert_lived_on(&outcome, &two.second.handle);
 }
 
 /// GOAWAY says which streams were not looked at; those before go on, and what comes next is for another connection.
@@ -73,18 +73,18 @@ async fn the_server_goes_away() {
     .await;
     let error = two.second.body.await.expect("no panic").expect_err("it was not looked at");
     assert_eq!(two.first.body.await.expect("no panic").expect("a response"), b"hello");
-    let (_, third) = fetched(&two.client, two.stage.http(&two.server)).await;
+    let (_, third) = fetched(&two.client, two.fixture.http(&two.server)).await;
 
     let failed = Failed::of(&two.client, error).await;
-    let scene = &failed.scene;
-    assert_eq!(ended(&scene.request), ("failed", "x_http2_goaway"));
-    assert_eq!(scene.request.http2_error, "ENHANCE_YOUR_CALM");
-    let [left, fresh] = scene.attempts()[..] else { panic!("two connections") };
-    let request = |handle: &RequestHandle| scene.trace.http_requests.get(handle.id()).expect("recorded");
+    let outcome = &failed.outcome;
+    assert_eq!(ended(&outcome.request), ("failed", "x_http2_goaway"));
+    assert_eq!(outcome.request.http2_error, "ENHANCE_YOUR_CALM");
+    let [left, fresh] = outcome.attempts()[..] else { panic!("two connections") };
+    let request = |handle: &RequestHandle| outcome.trace.http_requests.get(handle.id()).expect("recorded");
     let first = request(&two.first.handle);
     assert_eq!((ended(first), &first.tcp_conn), (("closed", ""), &left.trace_id));
-    assert_eq!(scene.request.tcp_conn, left.trace_id);
-    assert!(scene.request.attempts.is_empty());
+    assert_eq!(outcome.request.tcp_conn, left.trace_id);
+    assert!(outcome.request.attempts.is_empty());
     assert_eq!((ended(request(&third)), &request(&third).tcp_conn), (("closed", ""), &fresh.trace_id));
     assert_eq!((ended(left), ended(fresh)), (("closed", ""), ("closed", "")));
 }
@@ -100,12 +100,12 @@ async fn the_server_goes_away_in_peace() {
     for body in [two.first.body, two.second.body] {
         assert_eq!(body.await.expect("no panic").expect("a response"), b"hello");
     }
-    let scene = Scene::of(&two.client, &two.second.handle).await;
-    let [left, fresh] = scene.attempts()[..] else { panic!("two connections") };
-    assert_eq!(ended(&scene.request), ("closed", ""));
-    assert_eq!(tried(&scene.request), [(&left.trace_id, "x_http2_goaway"), (&fresh.trace_id, "")]);
-    assert!(scene.request.http2_error.is_empty());
-    let picture = waterfall(&scene.trace).to_string();
+    let outcome = Outcome::of(&two.client, &two.second.handle).await;
+    let [left, fresh] = outcome.attempts()[..] else { panic!("two connections") };
+    assert_eq!(ended(&outcome.request), ("closed", ""));
+    assert_eq!(tried(&outcome.request), [(&left.trace_id, "x_http2_goaway"), (&fresh.trace_id, "")]);
+    assert!(outcome.request.http2_error.is_empty());
+    let picture = waterfall(&outcome.trace).to_string();
     assert!(picture.contains("sent again: not processed on"), "{picture}");
 }
 
@@ -124,12 +124,12 @@ async fn the_server_announces_that_it_goes_away() {
         h2.go_away(ALL, NO_ERROR).await?;
         h2.into_inner().close().await
     });
-    let stage = Stage::new().await;
-    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
-    let error = client.post(stage.http(&server), "order").await.expect_err("no response");
+    let fixture = Fixture::new().await;
+    let client = fixture.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let error = client.post(fixture.http(&server), "order").await.expect_err("no response");
     let failed = Failed::of(&client, error).await;
-    assert_eq!((ended(&failed.scene.request).0, seen.load(SeqCst)), ("failed", 1));
-    assert!(failed.scene.request.attempts.is_empty());
+    assert_eq!((ended(&failed.outcome.request).0, seen.load(SeqCst)), ("failed", 1));
+    assert!(failed.outcome.request.attempts.is_empty());
 }
 
 fn tried(request: &HttpReqTrace) -> Vec<(&TraceId, &str)> {
@@ -148,14 +148,14 @@ async fn the_server_goes_away_when_all_is_done() {
     for body in [two.first.body, two.second.body] {
         assert_eq!(body.await.expect("no panic").expect("a response"), b"hello");
     }
-    let (_, third) = fetched(&two.client, two.stage.http(&two.server)).await;
-    let scene = Scene::of(&two.client, &third).await;
-    let [left, fresh] = scene.attempts()[..] else { panic!("two connections") };
-    assert_eq!(scene.request.tcp_conn, fresh.trace_id);
-    assert!(scene.request.attempts.is_empty(), "it was not tried on the one that was left");
+    let (_, third) = fetched(&two.client, two.fixture.http(&two.server)).await;
+    let outcome = Outcome::of(&two.client, &third).await;
+    let [left, fresh] = outcome.attempts()[..] else { panic!("two connections") };
+    assert_eq!(outcome.request.tcp_conn, fresh.trace_id);
+    assert!(outcome.request.attempts.is_empty(), "it was not tried on the one that was left");
     let on_left = |request: &&HttpReqTrace| request.tcp_conn == left.trace_id;
-    assert_eq!(scene.trace.http_requests.iter().filter(on_left).count(), 2);
-    assert!(scene.trace.http_requests.iter().all(|request| ended(request) == ("closed", "")));
+    assert_eq!(outcome.trace.http_requests.iter().filter(on_left).count(), 2);
+    assert!(outcome.trace.http_requests.iter().all(|request| ended(request) == ("closed", "")));
 }
 
 #[tokio::test]
@@ -164,23 +164,23 @@ async fn the_connection_ends_under_its_streams() {
         (false, "eof_error", ("peer-closed", "")),
         (true, "connection_reset", ("failed", "connection_reset")),
     ] {
-        let stage = Stage::new().await;
+        let fixture = Fixture::new().await;
         let server = Server::start(async move |conn| {
             let mut h2 = Frames::accept(conn).await?;
             h2.request().await?;
             if reset { h2.into_inner().reset() } else { h2.into_inner().close().await }
         });
-        let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
-        let failed = crate::stage::failed(&client, stage.http(&server)).await;
-        assert_eq!(ended(&failed.scene.request), ("failed", failure));
-        failed.scene.assert_on(failed.scene.conn());
-        assert_eq!(ended(failed.scene.conn()), end);
+        let client = fixture.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+        let failed = crate::fixture::failed(&client, fixture.http(&server)).await;
+        assert_eq!(ended(&failed.outcome.request), ("failed", failure));
+        failed.outcome.assert_on(failed.outcome.conn());
+        assert_eq!(ended(failed.outcome.conn()), end);
     }
 }
 
 #[tokio::test]
 async fn the_server_speaks_another_protocol() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |conn| {
         let mut h2 = Frames::listen(conn).await?;
         h2.request().await?;
@@ -188,15 +188,15 @@ async fn the_server_speaks_another_protocol() {
         conn.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await?;
         conn.read_to_end().await
     });
-    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
-    let failed = crate::stage::failed(&client, stage.http(&server)).await;
-    assert_eq!(ended(&failed.scene.request), ("failed", "x_http_protocol_error"), "{}", failed.error);
-    failed.scene.assert_on(failed.scene.conn());
+    let client = fixture.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let failed = crate::fixture::failed(&client, fixture.http(&server)).await;
+    assert_eq!(ended(&failed.outcome.request), ("failed", "x_http_protocol_error"), "{}", failed.error);
+    failed.outcome.assert_on(failed.outcome.conn());
 }
 
 /// Two requests on their way over one connection.
 struct Two {
-    stage: Stage,
+    fixture: Fixture,
     client: Client,
     server: Server,
     first: Running,
@@ -211,7 +211,7 @@ struct Running {
 impl Two {
     /// The script begins when both have come; further connections are answered well.
     async fn start(script: impl AsyncFn(&mut Frames, u32, u32) -> io::Result<()> + Send + 'static) -> Self {
-        let (stage, first_has_come) = (Stage::new().await, Arc::new(Notify::new()));
+        let (fixture, first_has_come) = (Fixture::new().await, Arc::new(Notify::new()));
         let say = first_has_come.clone();
         let server = Server::start(async move |conn| {
             let is_first = conn.index == 0;
@@ -227,11 +227,11 @@ impl Two {
             h2.until_closed().await;
             Ok(())
         });
-        let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
-        let first = Running::start(&client, &stage.http(&server));
+        let client = fixture.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+        let first = Running::start(&client, &fixture.http(&server));
         first_has_come.notified().await;
-        let second = Running::start(&client, &stage.http(&server));
-        Self { stage, client, server, first, second }
+        let second = Running::start(&client, &fixture.http(&server));
+        Self { fixture, client, server, first, second }
     }
 }
 
@@ -245,21 +245,21 @@ impl Running {
 }
 
 /// The first request fails, the second does not, both on the same connection, which nobody closes.
-async fn first_fails(two: Two, failure: &str) -> Scene {
+async fn first_fails(two: Two, failure: &str) -> Outcome {
     let error = two.first.body.await.expect("no panic").expect_err("its stream was reset");
     assert_eq!(two.second.body.await.expect("no panic").expect("a response"), b"hello");
-    let scene = Failed::of(&two.client, error).await.scene;
-    assert_eq!(ended(&scene.request), ("failed", failure));
-    scene.assert_on(scene.conn());
-    assert_lived_on(&scene, &two.second.handle);
-    scene
+    let outcome = Failed::of(&two.client, error).await.outcome;
+    assert_eq!(ended(&outcome.request), ("failed", failure));
+    outcome.assert_on(outcome.conn());
+    assert_lived_on(&outcome, &two.second.handle);
+    outcome
 }
 
 #[track_caller]
-fn assert_lived_on(scene: &Scene, other: &RequestHandle) {
-    let other = scene.trace.http_requests.get(other.id()).expect("recorded");
+fn assert_lived_on(outcome: &Outcome, other: &RequestHandle) {
+    let other = outcome.trace.http_requests.get(other.id()).expect("recorded");
     assert_eq!(ended(other), ("closed", ""));
-    assert_eq!((other.tcp_conn.as_str(), other.resp_status_code), (scene.conn().trace_id.as_str(), 200));
-    assert_eq!((other.proto_major, scene.request.proto_major), (2, 2));
-    assert_eq!(ended(scene.conn()), ("closed", ""));
+    assert_eq!((other.tcp_conn.as_str(), other.resp_status_code), (outcome.conn().trace_id.as_str(), 200));
+    assert_eq!((other.proto_major, outcome.request.proto_major), (2, 2));
+    assert_eq!(ended(outcome.conn()), ("closed", ""));
 }

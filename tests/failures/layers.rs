@@ -17,7 +17,7 @@ use nettrace::resolve::{StubResolver, TraceResolve};
 use nettrace::{RequestHandle, TraceSink, view};
 use tower::{Layer as _, Service as _};
 
-use crate::stage::{Scene, Stage, ended, hello_on, reached, stuck_after};
+use crate::fixture::{Fixture, Outcome, ended, hello_on, reached, stuck_after};
 use crate::support::dns::DnsServer;
 use crate::support::raw::{Refused, Server};
 
@@ -29,27 +29,27 @@ const CANCELLED: (&str, &str) = ("cancelled", "interrupted");
 
 #[tokio::test]
 async fn refused() {
-    let (stage, nobody) = (Stage::new().await, Refused::on("127.0.0.1:0"));
-    let (error, scene) = fails(&stage, &format!("http://web.test:{}/", nobody.addr.port())).await;
-    scene.assert_dial_failed("failed", "connection_refused");
-    assert!(scene.attempts().is_empty(), "this connector hides them");
-    assert_eq!(scene.trace.dns_queries.len(), 2, "our resolver knows for which dial it looks");
-    let drawing = view::waterfall(&scene.trace).width(200).to_string();
+    let (fixture, nobody) = (Fixture::new().await, Refused::on("127.0.0.1:0"));
+    let (error, outcome) = fails(&fixture, &format!("http://web.test:{}/", nobody.addr.port())).await;
+    outcome.assert_dial_failed("failed", "connection_refused");
+    assert!(outcome.attempts().is_empty(), "this connector hides them");
+    assert_eq!(outcome.trace.dns_queries.len(), 2, "our resolver knows for which dial it looks");
+    let drawing = view::waterfall(&outcome.trace).width(200).to_string();
     let row = |label| drawing.lines().find(|line| line.starts_with(label)).expect(label);
     assert!(row("  tcp ").ends_with(" · attempts not observed · ✗ connection_refused"), "{drawing}");
     assert!(!row("  dns ").contains('✗'), "{drawing}");
     let text = "tcp connect error: Connection refused (os error 111)";
-    assert_eq!((scene.request.req_error.as_str(), scene.dial().dial_err.as_str()), (text, text));
+    assert_eq!((outcome.request.req_error.as_str(), outcome.dial().dial_err.as_str()), (text, text));
     assert!(error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect), "{error:?}");
 }
 
 #[tokio::test]
 async fn nxdomain() {
-    let stage = Stage::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await);
-    let (_, scene) = fails(&stage, "http://nx.test/").await;
-    scene.assert_dial_failed("failed", "dns_nxdomain_error");
-    assert!(scene.trace.dns_queries.iter().all(|query| query.from_dial == scene.dial().trace_id));
-    assert!(scene.request.req_error.ends_with("no such host"), "{}", scene.request.req_error);
+    let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await);
+    let (_, outcome) = fails(&fixture, "http://nx.test/").await;
+    outcome.assert_dial_failed("failed", "dns_nxdomain_error");
+    assert!(outcome.trace.dns_queries.iter().all(|query| query.from_dial == outcome.dial().trace_id));
+    assert!(outcome.request.req_error.ends_with("no such host"), "{}", outcome.request.req_error);
 }
 
 #[tokio::test]
@@ -57,16 +57,16 @@ async fn the_first_address_is_dead_and_the_second_fine() {
     let nobody = Refused::on("127.0.0.1:0");
     let listener = TcpListener::bind(("127.0.0.2", nobody.addr.port())).expect("nobody else is on 127.0.0.2");
     let _server = hello_on(listener);
-    let stage = Stage::with(DnsServer::answering(&["127.0.0.1", "127.0.0.2"]).await);
-    let mut client = client(&stage);
+    let fixture = Fixture::with(DnsServer::answering(&["127.0.0.1", "127.0.0.2"]).await);
+    let mut client = client(&fixture);
     let (answer, handle) = send(&mut client, &format!("http://web.test:{}/", nobody.addr.port()));
     let body = answer.await.expect("a response").into_body().collect().await.expect("a body");
     assert_eq!(body.to_bytes(), "hello");
-    let scene = conclude(&stage, client, &handle).await;
-    assert_eq!(ended(&scene.request), ("closed", ""));
-    scene.assert_on(scene.conn());
-    assert_eq!(scene.conn().addr_tuple.dst_ip, "127.0.0.2");
-    assert_eq!(scene.conn().handshake_begin_at, scene.dial().resolve_end_at, "all that is known");
+    let outcome = conclude(&fixture, client, &handle).await;
+    assert_eq!(ended(&outcome.request), ("closed", ""));
+    outcome.assert_on(outcome.conn());
+    assert_eq!(outcome.conn().addr_tuple.dst_ip, "127.0.0.2");
+    assert_eq!(outcome.conn().handshake_begin_at, outcome.dial().resolve_end_at, "all that is known");
 }
 
 #[tokio::test]
@@ -104,16 +104,16 @@ async fn a_handshake_includes_the_look_up_of_a_resolver_that_is_not_seen() {
 
 #[tokio::test]
 async fn closed_before_the_header() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.close().await
     });
-    let (error, scene) = fails(&stage, &stage.http(&server)).await;
-    assert_eq!(ended(&scene.request), ("failed", "eof_error"));
-    scene.assert_on(scene.conn());
-    assert_eq!(ended(scene.conn()), ("peer-closed", ""));
-    assert!(!scene.request.conn_acquired_at.is_undefined());
+    let (error, outcome) = fails(&fixture, &fixture.http(&server)).await;
+    assert_eq!(ended(&outcome.request), ("failed", "eof_error"));
+    outcome.assert_on(outcome.conn());
+    assert_eq!(ended(outcome.conn()), ("peer-closed", ""));
+    assert!(!outcome.request.conn_acquired_at.is_undefined());
     assert!(
         error
             .source()
@@ -124,54 +124,54 @@ async fn closed_before_the_header() {
 
 #[tokio::test]
 async fn closed_within_the_body() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!").await?;
         conn.close().await
     });
-    let (error, scene) = fails(&stage, &stage.http(&server)).await;
-    assert_eq!(ended(&scene.request), ("failed", "eof_error"));
-    scene.assert_on(scene.conn());
-    assert_eq!((scene.request.resp_status_code, scene.request.resp_content_len), (200, 5));
+    let (error, outcome) = fails(&fixture, &fixture.http(&server)).await;
+    assert_eq!(ended(&outcome.request), ("failed", "eof_error"));
+    outcome.assert_on(outcome.conn());
+    assert_eq!((outcome.request.resp_status_code, outcome.request.resp_content_len), (200, 5));
     assert!(error.is::<hyper::Error>(), "the body's own error: {error:?}");
 }
 
 #[tokio::test]
 async fn dropped_while_the_name_is_looked_up() {
-    let stage = Stage::with(DnsServer::silent().await);
-    let mut client = client(&stage);
+    let fixture = Fixture::with(DnsServer::silent().await);
+    let mut client = client(&fixture);
     let (answer, handle) = send(&mut client, "http://web.test/");
     tokio::select! {
         answer = answer => panic!("{answer:?}"),
-        () = stage.nameserver.asked_times(2) => {}
+        () = fixture.nameserver.asked_times(2) => {}
     }
-    let scene = conclude(&stage, client, &handle).await;
-    scene.assert_dial_failed(CANCELLED.0, CANCELLED.1);
-    assert!(scene.trace.dns_queries.iter().all(|query| ended(query) == CANCELLED));
+    let outcome = conclude(&fixture, client, &handle).await;
+    outcome.assert_dial_failed(CANCELLED.0, CANCELLED.1);
+    assert!(outcome.trace.dns_queries.iter().all(|query| ended(query) == CANCELLED));
 }
 
 #[tokio::test]
 async fn dropped_while_waiting_for_the_header() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let (server, asked) = stuck_after(async |conn| conn.read_head().await.map(drop));
-    let mut client = client(&stage);
-    let (answer, handle) = send(&mut client, &stage.http(&server));
+    let mut client = client(&fixture);
+    let (answer, handle) = send(&mut client, &fixture.http(&server));
     tokio::select! {
         answer = answer => panic!("{answer:?}"),
         () = asked.notified() => {}
     }
-    let scene = conclude(&stage, client, &handle).await;
-    assert_eq!(ended(&scene.request), CANCELLED);
-    scene.assert_on(scene.conn());
-    assert_eq!(ended(scene.conn()), ("closed", ""));
+    let outcome = conclude(&fixture, client, &handle).await;
+    assert_eq!(ended(&outcome.request), CANCELLED);
+    outcome.assert_on(outcome.conn());
+    assert_eq!(ended(outcome.conn()), ("closed", ""));
 }
 
-fn client(stage: &Stage) -> Traced {
-    let connector = HttpConnector::new_with_resolver(stage.resolver().build().expect("nothing to read"));
-    let connector = TraceConnectLayer::new(&stage.sink).layer(connector);
+fn client(fixture: &Fixture) -> Traced {
+    let connector = HttpConnector::new_with_resolver(fixture.resolver().build().expect("nothing to read"));
+    let connector = TraceConnectLayer::new(&fixture.sink).layer(connector);
     let client = Client::builder(TokioExecutor::new()).build(connector);
-    TraceRequestLayer::new(&stage.sink).capture_connection(true).layer(client)
+    TraceRequestLayer::new(&fixture.sink).capture_connection(true).layer(client)
 }
 
 fn send(client: &mut Traced, url: &str) -> (impl Future<Output = Answer> + use<>, RequestHandle) {
@@ -181,23 +181,23 @@ fn send(client: &mut Traced, url: &str) -> (impl Future<Output = Answer> + use<>
 }
 
 /// The error that a request met, before its response or in its body.
-async fn fails(stage: &Stage, url: &str) -> (Box<dyn Error + Send + Sync>, Scene) {
-    let mut client = client(stage);
+async fn fails(fixture: &Fixture, url: &str) -> (Box<dyn Error + Send + Sync>, Outcome) {
+    let mut client = client(fixture);
     let (answer, handle) = send(&mut client, url);
     let error: Box<dyn Error + Send + Sync> = match answer.await {
         Err(error) => error.into(),
         Ok(response) => response.into_body().collect().await.expect_err("a body").into(),
     };
-    (error, conclude(stage, client, &handle).await)
+    (error, conclude(fixture, client, &handle).await)
 }
 
 /// Such a client cannot be closed: it is dropped, and its connections end some time after.
-async fn conclude(stage: &Stage, client: Traced, handle: &RequestHandle) -> Scene {
+async fn conclude(fixture: &Fixture, client: Traced, handle: &RequestHandle) -> Outcome {
     drop(client);
-    reached(&stage.sink, |trace| {
+    reached(&fixture.sink, |trace| {
         let dials = trace.dials.iter().all(|dial| dial.end_reason.is_some());
         dials && trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some())
     })
     .await;
-    Scene::taken(stage.sink.snapshot("all"), handle)
+    Outcome::taken(fixture.sink.snapshot("all"), handle)
 }

@@ -6,15 +6,15 @@ mod closed;
 mod connect;
 mod dns;
 mod dropped;
+mod fixture;
 mod h2;
+mod invalid;
 mod layers;
 mod redirect;
 mod response;
-mod stage;
 mod stale;
 #[path = "../support/mod.rs"]
 mod support;
 mod timeout;
 mod tls;
-mod unfit;
 mod upload;

@@ -9,12 +9,12 @@ use nettrace::{FinishedRecord, ResponseExt, TraceSink};
 use tower::layer::layer_fn;
 use tower::{Service, service_fn};
 
-use crate::stage::{Failed, Scene, Stage, ended, failed, fetched};
+use crate::fixture::{Failed, Fixture, Outcome, ended, failed, fetched};
 use crate::support::raw::{Refused, Server};
 
 #[tokio::test]
 async fn to_a_dead_server() {
-    let (stage, nobody) = (Stage::new().await, Refused::on("127.0.0.1:0"));
+    let (fixture, nobody) = (Fixture::new().await, Refused::on("127.0.0.1:0"));
     let dead = format!("http://other.test:{}/", nobody.addr.port());
     let location = dead.clone();
     let server = Server::start(async move |mut conn| {
@@ -22,35 +22,35 @@ async fn to_a_dead_server() {
         conn.write(redirect(&location, "").as_bytes()).await?;
         conn.read_to_end().await
     });
-    let failed = failed(&stage.client(), stage.http(&server)).await;
-    let [first, last] = hops(&failed.scene);
+    let failed = failed(&fixture.client(), fixture.http(&server)).await;
+    let [first, last] = hops(&failed.outcome);
     assert_eq!((ended(first), first.resp_status_code), (("closed", ""), 302));
     assert_eq!((ended(last), last.req_url.as_str()), (("failed", "connection_refused"), dead.as_str()));
     assert_eq!(last.prev_hop, first.trace_id);
-    let dials = &failed.scene.trace.dials;
+    let dials = &failed.outcome.trace.dials;
     assert_eq!([&dials[0].triggered_by, &dials[1].triggered_by], [&first.trace_id, &last.trace_id]);
     assert_eq!(failed.error.request().trace().http_requests.len(), 2, "the error shows the way there");
 }
 
 #[tokio::test]
 async fn round_and_round() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         loop {
             conn.read_head().await?;
             conn.write(redirect("/again", "").as_bytes()).await?;
         }
     });
-    let client = stage.builder().max_redirects(1).build().unwrap();
-    let error = client.get(stage.http(&server)).await.expect_err("no end");
+    let client = fixture.builder().max_redirects(1).build().unwrap();
+    let error = client.get(fixture.http(&server)).await.expect_err("no end");
     assert_eq!(error.failure().as_str(), "x_too_many_redirects");
     assert_eq!(error.to_string(), "gave up after 1 redirects");
-    let Failed { scene, .. } = Failed::of(&client, error).await;
-    let [first, last] = hops(&scene);
+    let Failed { outcome, .. } = Failed::of(&client, error).await;
+    let [first, last] = hops(&outcome);
     assert_eq!((ended(first), ended(last)), (("closed", ""), ("failed", "x_too_many_redirects")));
     assert_eq!((last.resp_status_code, &*last.prev_hop), (302, &first.trace_id));
     assert_eq!(last.req_error, "gave up after 1 redirects");
-    assert!(waterfall(&scene.trace).to_string().contains("x_too_many_redirects"));
+    assert!(waterfall(&outcome.trace).to_string().contains("x_too_many_redirects"));
 }
 
 /// Whatever body the redirect has, and however far that has been read by then: its request ends once.
@@ -72,7 +72,7 @@ async fn that_cannot_be_followed() {
                     }
                 })
                 .build();
-            let stage = Stage { sink, ..Stage::new().await };
+            let fixture = Fixture { sink, ..Fixture::new().await };
             let answer = redirect(location, body);
             let server = Server::start(async move |mut conn| {
                 loop {
@@ -80,14 +80,14 @@ async fn that_cannot_be_followed() {
                     conn.write(answer.as_bytes()).await?;
                 }
             });
-            let client = stage.builder().max_redirects(max).build().unwrap();
-            let Failed { scene, error } = failed(&client, stage.http(&server)).await;
-            assert_eq!(ended(&scene.request), ("failed", failure), "{location} {}", body.len());
-            assert_eq!((error.failure().as_str(), scene.request.resp_status_code), (failure, 302));
+            let client = fixture.builder().max_redirects(max).build().unwrap();
+            let Failed { outcome, error } = failed(&client, fixture.http(&server)).await;
+            assert_eq!(ended(&outcome.request), ("failed", failure), "{location} {}", body.len());
+            assert_eq!((error.failure().as_str(), outcome.request.resp_status_code), (failure, 302));
             let told = told.lock().unwrap();
-            assert_eq!(told.len(), scene.trace.http_requests.len(), "each ends once");
+            assert_eq!(told.len(), outcome.trace.http_requests.len(), "each ends once");
             for (id, failure) in &*told {
-                assert_eq!(failure, &scene.trace.http_requests.get(id).expect("recorded").failure);
+                assert_eq!(failure, &outcome.trace.http_requests.get(id).expect("recorded").failure);
             }
         }
     }
@@ -95,25 +95,25 @@ async fn that_cannot_be_followed() {
 
 #[tokio::test]
 async fn to_nowhere() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         loop {
             conn.read_head().await?;
             conn.write(redirect("", "moved").as_bytes()).await?;
         }
     });
-    let client = stage.client();
-    let (body, handle) = fetched(&client, stage.http(&server)).await;
+    let client = fixture.client();
+    let (body, handle) = fetched(&client, fixture.http(&server)).await;
     assert_eq!(body, b"moved", "the redirect is the response");
-    let scene = Scene::of(&client, &handle).await;
-    assert_eq!((ended(&scene.request), scene.request.resp_status_code), (("closed", ""), 302));
+    let outcome = Outcome::of(&client, &handle).await;
+    assert_eq!((ended(&outcome.request), outcome.request.resp_status_code), (("closed", ""), 302));
 }
 
 /// One that is not followed ends as soon as its body does, or is dropped.
 #[tokio::test]
 async fn that_is_the_response() {
     for (status, body) in [(300, ""), (300, "choose"), (304, "")] {
-        let stage = Stage::new().await;
+        let fixture = Fixture::new().await;
         let answer = redirect("/other", body).replace("302 Found", &format!("{status} Other"));
         let server = Server::start(async move |mut conn| {
             loop {
@@ -121,21 +121,21 @@ async fn that_is_the_response() {
                 conn.write(answer.as_bytes()).await?;
             }
         });
-        let client = stage.client();
-        let response = client.get(stage.http(&server)).await.expect("a response");
+        let client = fixture.client();
+        let response = client.get(fixture.http(&server)).await.expect("a response");
         let end = || response.trace().http_requests[0].end_reason.clone();
         assert_eq!(end().is_some(), body.is_empty(), "{status}");
         let handle = response.request_handle().cloned().expect("traced");
         assert_eq!(response.into_body().bytes().await.expect("a body"), body);
-        let scene = Scene::of(&client, &handle).await;
-        assert_eq!((ended(&scene.request), scene.request.resp_status_code), (("closed", ""), status));
+        let outcome = Outcome::of(&client, &handle).await;
+        assert_eq!((ended(&outcome.request), outcome.request.resp_status_code), (("closed", ""), status));
     }
 }
 
 /// A layer of the user's own may have seen to the redirect itself.
 #[tokio::test]
 async fn that_a_layer_drops() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         loop {
             let is_first = conn.read_head().await?.starts_with("GET / ");
@@ -154,17 +154,17 @@ async fn that_a_layer_drops() {
             }
         })
     });
-    let client = stage.builder().layer(layer).build().unwrap();
-    let (body, handle) = fetched(&client, stage.http(&server)).await;
+    let client = fixture.builder().layer(layer).build().unwrap();
+    let (body, handle) = fetched(&client, fixture.http(&server)).await;
     assert_eq!(body, b"hello");
-    let scene = Scene::of(&client, &handle).await;
-    assert_eq!((ended(&scene.request), scene.request.resp_status_code), (("closed", ""), 302));
+    let outcome = Outcome::of(&client, &handle).await;
+    assert_eq!((ended(&outcome.request), outcome.request.resp_status_code), (("closed", ""), 302));
 }
 
 /// Nobody reads it to its end, which is no failure.
 #[tokio::test]
 async fn with_a_long_body() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         loop {
             if conn.read_head().await?.starts_with("GET / ") {
@@ -174,11 +174,11 @@ async fn with_a_long_body() {
             }
         }
     });
-    let client = stage.client();
-    let (body, handle) = fetched(&client, stage.http(&server)).await;
+    let client = fixture.client();
+    let (body, handle) = fetched(&client, fixture.http(&server)).await;
     assert_eq!(body, b"hello");
-    let scene = Scene::of(&client, &handle).await;
-    let [first, last] = hops(&scene);
+    let outcome = Outcome::of(&client, &handle).await;
+    let [first, last] = hops(&outcome);
     assert_eq!((ended(first), ended(last)), (("closed", ""), ("closed", "")));
     assert!(first.resp_body_end_at.is_undefined());
 }
@@ -188,8 +188,8 @@ fn redirect(location: &str, body: &str) -> String {
 }
 
 #[track_caller]
-fn hops(scene: &Scene) -> [&HttpReqTrace; 2] {
-    let requests = &scene.trace.http_requests;
+fn hops(outcome: &Outcome) -> [&HttpReqTrace; 2] {
+    let requests = &outcome.trace.http_requests;
     assert_eq!(requests.len(), 2);
     [&requests[0], &requests[1]]
 }

@@ -2,7 +2,7 @@
 
 use nettrace::record::Timings;
 
-use crate::stage::{Failed, Stage, ended, failed, tls_server};
+use crate::fixture::{Failed, Fixture, ended, failed, tls_server};
 use crate::support::raw::{Conn, Server};
 
 #[tokio::test]
@@ -13,7 +13,7 @@ async fn closed_before_the_header() {
     })
     .await;
     assert_cut_off(&failed, "eof_error", Progress::NOTHING);
-    assert_eq!(ended(failed.scene.conn()), ("peer-closed", ""));
+    assert_eq!(ended(failed.outcome.conn()), ("peer-closed", ""));
 }
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn reset_before_the_header() {
     })
     .await;
     assert_cut_off(&failed, "connection_reset", Progress::NOTHING);
-    assert_eq!(ended(failed.scene.conn()), ("failed", "connection_reset"));
+    assert_eq!(ended(failed.outcome.conn()), ("failed", "connection_reset"));
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn closed_within_the_header() {
     })
     .await;
     assert_cut_off(&failed, "eof_error", Progress::NOTHING);
-    assert_eq!(failed.scene.conn().total_recv_bytes, 27);
+    assert_eq!(failed.outcome.conn().total_recv_bytes, 27);
 }
 
 #[tokio::test]
@@ -46,8 +46,8 @@ async fn not_http_at_all() {
         conn.read_to_end().await
     })
     .await;
-    assert_eq!(ended(&failed.scene.request), ("failed", "x_http_protocol_error"));
-    assert_eq!(failed.scene.conn().total_recv_bytes, 30);
+    assert_eq!(ended(&failed.outcome.request), ("failed", "x_http_protocol_error"));
+    assert_eq!(failed.outcome.conn().total_recv_bytes, 30);
 }
 
 #[tokio::test]
@@ -65,11 +65,11 @@ async fn not_the_http_that_it_should_be() {
             conn.read_to_end().await
         })
         .await;
-        let request = &failed.scene.request;
+        let request = &failed.outcome.request;
         assert_eq!(ended(request), ("failed", "x_http_protocol_error"), "{response}");
         assert_eq!(request.resp_status_code, status, "{response}");
-        failed.scene.assert_on(failed.scene.conn());
-        assert_eq!(ended(failed.scene.conn()), ("closed", ""), "our side had enough");
+        failed.outcome.assert_on(failed.outcome.conn());
+        assert_eq!(ended(failed.outcome.conn()), ("closed", ""), "our side had enough");
     }
 }
 
@@ -83,8 +83,8 @@ async fn a_header_without_end() {
         }
     })
     .await;
-    assert_eq!(ended(&failed.scene.request), ("failed", "x_http_protocol_error"));
-    assert_eq!(failed.scene.request.resp_status_code, 0);
+    assert_eq!(ended(&failed.outcome.request), ("failed", "x_http_protocol_error"));
+    assert_eq!(failed.outcome.request.resp_status_code, 0);
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_body_that_cannot_be_decoded() {
             conn.read_to_end().await
         })
         .await;
-        let request = &failed.scene.request;
+        let request = &failed.outcome.request;
         assert_eq!(ended(request), ("failed", failure), "{}", failed.error);
         assert_eq!((request.resp_status_code, request.resp_content_len), (200, 0));
     }
@@ -116,7 +116,7 @@ async fn closed_within_the_body_of_a_known_length() {
     })
     .await;
     assert_cut_off(&failed, "eof_error", Progress { status: 200, body: 5 });
-    assert_eq!(ended(failed.scene.conn()), ("peer-closed", ""));
+    assert_eq!(ended(failed.outcome.conn()), ("peer-closed", ""));
 }
 
 #[tokio::test]
@@ -142,36 +142,36 @@ async fn reset_within_the_body() {
     })
     .await;
     // The reset may overtake the header.
-    let status = failed.scene.request.resp_status_code;
+    let status = failed.outcome.request.resp_status_code;
     assert_cut_off(&failed, "connection_reset", Progress { status, body: 0 });
-    assert_eq!(ended(failed.scene.conn()), ("failed", "connection_reset"));
+    assert_eq!(ended(failed.outcome.conn()), ("failed", "connection_reset"));
 }
 
 /// Over TLS an end without `close_notify` may be an attacker's (RFC 8446 section 6.1), but no more than an end.
 #[tokio::test]
 async fn cut_off_within_the_body_over_tls() {
     for orderly in [true, false] {
-        let stage = Stage::new().await;
-        let config = stage.authority.issue(&["web.test"]).server();
+        let fixture = Fixture::new().await;
+        let config = fixture.authority.issue(&["web.test"]).server();
         let server = tls_server(config, async move |mut conn| {
             conn.read_head().await?;
             conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!").await?;
             if orderly { conn.close().await } else { Ok(()) }
         });
-        let failed = failed(&stage.client(), stage.https(&server)).await;
+        let failed = failed(&fixture.client(), fixture.https(&server)).await;
         assert_cut_off(&failed, "eof_error", Progress { status: 200, body: 5 });
-        let scene = &failed.scene;
-        assert_eq!(scene.request.tls_tunnel, scene.tunnel().trace_id);
-        assert_eq!(ended(scene.tunnel()), ("peer-closed", ""));
+        let outcome = &failed.outcome;
+        assert_eq!(outcome.request.tls_tunnel, outcome.tunnel().trace_id);
+        assert_eq!(ended(outcome.tunnel()), ("peer-closed", ""));
         // After a `close_notify` nobody needs to look for more.
-        assert!(["peer-closed", if orderly { "closed" } else { "" }].contains(&ended(scene.conn()).0));
+        assert!(["peer-closed", if orderly { "closed" } else { "" }].contains(&ended(outcome.conn()).0));
     }
 }
 
 /// A request to a server that does that.
 async fn answered(script: impl AsyncFn(Conn) -> std::io::Result<()> + Send + 'static) -> Failed {
-    let (stage, server) = (Stage::new().await, Server::start(script));
-    failed(&stage.client(), stage.http(&server)).await
+    let (fixture, server) = (Fixture::new().await, Server::start(script));
+    failed(&fixture.client(), fixture.http(&server)).await
 }
 
 /// How far the response had come.
@@ -187,14 +187,14 @@ impl Progress {
 /// The request failed like that on its own connection, with what had come before.
 #[track_caller]
 fn assert_cut_off(failed: &Failed, failure: &str, progress: Progress) {
-    let (scene, request) = (&failed.scene, &failed.scene.request);
+    let (outcome, request) = (&failed.outcome, &failed.outcome.request);
     assert_eq!(ended(request), ("failed", failure));
-    scene.assert_on(scene.conn());
+    outcome.assert_on(outcome.conn());
     assert!(!request.conn_acquired_at.is_undefined() && !request.req_body_end_at.is_undefined());
     assert_eq!((request.resp_status_code, request.resp_content_len), (progress.status, progress.body));
     assert_eq!(request.resp_recv_at.is_undefined(), progress.status == 0);
     assert!(request.resp_body_end_at.is_undefined(), "it has not come");
     assert!(request.attempts.is_empty(), "it was not sent again");
-    let Timings { send, wait, receive, .. } = request.timings(&scene.trace);
+    let Timings { send, wait, receive, .. } = request.timings(&outcome.trace);
     assert!(send.is_some() && wait.is_some() && receive.is_some() == (progress.status != 0));
 }

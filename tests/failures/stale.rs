@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nettrace::record::Attempt;
 use tokio::sync::Notify;
 
-use crate::stage::{Scene, Stage, ended, failed, fetched, reached};
+use crate::fixture::{Fixture, Outcome, ended, failed, fetched, reached};
 use crate::support::raw::Server;
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
@@ -13,68 +13,71 @@ const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 /// The server has closed it, and the client learns that only with its next request in hand.
 #[tokio::test]
 async fn resent_on_another() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let (server, close) = closes_each_when_told();
-    let client = stage.client();
-    let (_, first) = fetched(&client, stage.http(&server)).await;
+    let client = fixture.client();
+    let (_, first) = fetched(&client, fixture.http(&server)).await;
     close.notify_one();
     server.ended_unseen(1).await;
-    let (body, second) = fetched(&client, stage.http(&server)).await;
+    let (body, second) = fetched(&client, fixture.http(&server)).await;
     assert_eq!(body, b"hello");
 
-    let scene = Scene::of(&client, &second).await;
-    let [stale, fresh] = scene.attempts()[..] else { panic!("two connections") };
-    assert_eq!(ended(&scene.request), ("closed", ""));
-    scene.assert_on(fresh);
-    let tried: Vec<_> = scene.request.attempts.iter().map(tried_on).collect();
+    let outcome = Outcome::of(&client, &second).await;
+    let [stale, fresh] = outcome.attempts()[..] else { panic!("two connections") };
+    assert_eq!(ended(&outcome.request), ("closed", ""));
+    outcome.assert_on(fresh);
+    let tried: Vec<_> = outcome.request.attempts.iter().map(tried_on).collect();
     assert_eq!(tried, [(stale.trace_id.as_str(), "eof_error"), (fresh.trace_id.as_str(), "")]);
     assert_eq!(ended(stale), ("peer-closed", ""));
-    let first = scene.trace.http_requests.get(first.id()).expect("recorded");
+    let first = outcome.trace.http_requests.get(first.id()).expect("recorded");
     assert_eq!((&first.tcp_conn, ended(first)), (&stale.trace_id, ("closed", "")));
     assert!(first.attempts.is_empty());
     assert_eq!(stale.total_recv_bytes, HELLO.len() as u64, "nothing of the second went there");
-    let dial = scene.trace.dials.get(&fresh.from_dial).expect("a dial");
-    assert!(dial.dial_begin_at >= scene.request.req_sent_at);
+    let dial = outcome.trace.dials.get(&fresh.from_dial).expect("a dial");
+    assert!(dial.dial_begin_at >= outcome.request.req_sent_at);
 }
 
 /// Once it was written, nobody knows what the server has done with it.
 #[tokio::test]
 async fn not_resent_when_it_was_written() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(HELLO).await?;
         conn.read_head().await?;
         conn.close().await
     });
-    let client = stage.client();
-    let (_, first) = fetched(&client, stage.http(&server)).await;
-    let failed = failed(&client, stage.http(&server)).await;
-    let (scene, conn) = (&failed.scene, failed.scene.conn());
-    assert_eq!(ended(&scene.request), ("failed", "eof_error"));
-    assert_eq!(scene.request.tcp_conn, conn.trace_id);
-    assert!(scene.request.attempts.is_empty());
-    assert_eq!(scene.dial().triggered_by, first.id(), "it was dialled for the first");
+    let client = fixture.client();
+    let (_, first) = fetched(&client, fixture.http(&server)).await;
+    let failed = failed(&client, fixture.http(&server)).await;
+    let (outcome, conn) = (&failed.outcome, failed.outcome.conn());
+    assert_eq!(ended(&outcome.request), ("failed", "eof_error"));
+    assert_eq!(outcome.request.tcp_conn, conn.trace_id);
+    assert!(outcome.request.attempts.is_empty());
+    assert_eq!(outcome.dial().triggered_by, first.id(), "it was dialled for the first");
     assert_eq!(ended(conn), ("peer-closed", ""));
-    let timings = scene.request.timings(&scene.trace);
+    let timings = outcome.request.timings(&outcome.trace);
     assert!(timings.dns.is_none() && timings.connect.is_none() && timings.wait.is_some(), "{timings}");
 }
 
 /// When the client has seen the close, the connection is not even tried.
 #[tokio::test]
 async fn seen_in_time() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let (server, close) = closes_each_when_told();
-    let client = stage.client();
-    let (_, first) = fetched(&client, stage.http(&server)).await;
+    let client = fixture.client();
+    let (_, first) = fetched(&client, fixture.http(&server)).await;
     close.notify_one();
-    reached(&stage.sink, |trace| trace.tcp_conns.iter().any(|conn| conn.end_reason.is_some())).await;
-    let (_, second) = fetched(&client, stage.http(&server)).await;
-    let scene = Scene::of(&client, &second).await;
-    assert_eq!(scene.attempts().len(), 2);
-    assert!(scene.request.attempts.is_empty());
-    assert_ne!(scene.request.tcp_conn, scene.trace.http_requests.get(first.id()).expect("recorded").tcp_conn);
-    assert_eq!(ended(scene.attempts()[0]), ("peer-closed", ""));
+    reached(&fixture.sink, |trace| trace.tcp_conns.iter().any(|conn| conn.end_reason.is_some())).await;
+    let (_, second) = fetched(&client, fixture.http(&server)).await;
+    let outcome = Outcome::of(&client, &second).await;
+    assert_eq!(outcome.attempts().len(), 2);
+    assert!(outcome.request.attempts.is_empty());
+    assert_ne!(
+        outcome.request.tcp_conn,
+        outcome.trace.http_requests.get(first.id()).expect("recorded").tcp_conn
+    );
+    assert_eq!(ended(outcome.attempts()[0]), ("peer-closed", ""));
 }
 
 /// Answers one request on each connection, and closes one each time it is told to.

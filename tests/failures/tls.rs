@@ -8,7 +8,7 @@ use nettrace::tls::{ClientCertificate, Roots, TlsError};
 use rcgen::{CertificateParams, date_time_ymd};
 use rustls::{SupportedProtocolVersion, version};
 
-use crate::stage::{Failed, Stage, ended, failed, fetched, tls_server};
+use crate::fixture::{Failed, Fixture, ended, failed, fetched, tls_server};
 use crate::support::pki::{self, Authority, Leaf};
 use crate::support::raw::Server;
 
@@ -17,15 +17,15 @@ const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
 
 #[tokio::test]
 async fn reset_in_the_handshake() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.read(16).await?;
         conn.reset()
     });
-    let failed = failed(&stage.client(), stage.https(&server)).await;
+    let failed = failed(&fixture.client(), fixture.https(&server)).await;
     let tunnel = assert_handshake_failed(&failed, "connection_reset");
     assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("", 0));
-    assert_eq!(ended(failed.scene.conn()), ("failed", "connection_reset"));
+    assert_eq!(ended(failed.outcome.conn()), ("failed", "connection_reset"));
     assert_eq!(failed.cause::<io::Error>().kind(), io::ErrorKind::ConnectionReset, "the socket's own");
 }
 
@@ -33,32 +33,32 @@ async fn reset_in_the_handshake() {
 #[tokio::test]
 async fn reset_right_after_the_accept() {
     for _ in 0..20 {
-        let stage = Stage::new().await;
+        let fixture = Fixture::new().await;
         let server = Server::start(async |conn| conn.reset());
-        let failed = failed(&stage.client(), stage.https(&server)).await;
-        assert_eq!(ended(failed.scene.conn()), ("failed", "connection_reset"));
-        match failed.scene.conn().connected {
+        let failed = failed(&fixture.client(), fixture.https(&server)).await;
+        assert_eq!(ended(failed.outcome.conn()), ("failed", "connection_reset"));
+        match failed.outcome.conn().connected {
             true => drop(assert_handshake_failed(&failed, "connection_reset")),
-            false => failed.scene.assert_dial_failed("failed", "connection_reset"),
+            false => failed.outcome.assert_dial_failed("failed", "connection_reset"),
         }
     }
 }
 
 #[tokio::test]
 async fn closed_in_the_handshake() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.finish().await?;
         conn.read_to_end().await
     });
-    let failed = failed(&stage.client(), stage.https(&server)).await;
+    let failed = failed(&fixture.client(), fixture.https(&server)).await;
     assert_handshake_failed(&failed, "eof_error");
-    assert_eq!(ended(failed.scene.conn()), ("peer-closed", ""));
+    assert_eq!(ended(failed.outcome.conn()), ("peer-closed", ""));
 }
 
 #[tokio::test]
 async fn untrusted_root() {
-    let issue = |_: &Stage| Authority::new("somebody").issue(&["web.test"]);
+    let issue = |_: &Fixture| Authority::new("somebody").issue(&["web.test"]);
     refused_certificate(
         issue,
         "ssl_unknown_authority",
@@ -71,64 +71,67 @@ async fn untrusted_root() {
 #[tokio::test]
 async fn self_signed() {
     for (_, versions) in VERSIONS {
-        let stage = Stage::new().await;
+        let fixture = Fixture::new().await;
         let leaf = pki::self_signed(&["web.test"], |_| {});
         let server = tls_server(leaf.server_with(&[versions], None), async |mut conn| {
             conn.read_head().await?;
             conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await?;
             conn.read_to_end().await
         });
-        let failed = failed(&stage.client(), stage.https(&server)).await;
+        let failed = failed(&fixture.client(), fixture.https(&server)).await;
         let tunnel = assert_handshake_failed(&failed, "ssl_unknown_authority");
         assert_eq!(tunnel.alert, "sent unknown_ca");
         let text = "TLS handshake with web.test failed: invalid peer certificate: \
                     not signed by a trusted authority (self-signed certificate)";
-        assert_eq!((failed.error.to_string(), failed.scene.request.req_error.as_str()), (text.into(), text));
+        assert_eq!(
+            (failed.error.to_string(), failed.outcome.request.req_error.as_str()),
+            (text.into(), text)
+        );
         let rustls = failed.cause::<io::Error>().get_ref().and_then(|error| error.downcast_ref());
         let unknown_issuer = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         assert_eq!(rustls, Some(&unknown_issuer), "rustls's own");
 
-        let pinning = stage.builder().roots(Roots::from_pem(&leaf.pem).unwrap()).build().unwrap();
-        assert_eq!(fetched(&pinning, stage.https(&server)).await.0, b"hello");
+        let pinning = fixture.builder().roots(Roots::from_pem(&leaf.pem).unwrap()).build().unwrap();
+        assert_eq!(fetched(&pinning, fixture.https(&server)).await.0, b"hello");
     }
 }
 
 #[tokio::test]
 async fn expired() {
     let end = |params: &mut CertificateParams| params.not_after = date_time_ymd(2001, 1, 1);
-    let issue = |stage: &Stage| stage.authority.issue_with(&["web.test"], end);
+    let issue = |fixture: &Fixture| fixture.authority.issue_with(&["web.test"], end);
     refused_certificate(issue, "ssl_invalid_certificate", "sent certificate_expired", "expired").await;
 }
 
 #[tokio::test]
 async fn wrong_host() {
-    let issue = |stage: &Stage| stage.authority.issue(&["other.test"]);
+    let issue = |fixture: &Fixture| fixture.authority.issue(&["other.test"]);
     refused_certificate(issue, "ssl_invalid_hostname", "sent bad_certificate", "not valid for name").await;
 }
 
 /// The client refuses the server's certificate, in both versions of TLS.
-async fn refused_certificate(issue: impl Fn(&Stage) -> Leaf, failure: &str, alert: &str, text: &str) {
+async fn refused_certificate(issue: impl Fn(&Fixture) -> Leaf, failure: &str, alert: &str, text: &str) {
     for (version, versions) in VERSIONS {
-        let stage = Stage::new().await;
-        let server = tls_server(issue(&stage).server_with(&[versions], None), async |_| Ok(()));
-        let failed = failed(&stage.client(), stage.https(&server)).await;
+        let fixture = Fixture::new().await;
+        let server = tls_server(issue(&fixture).server_with(&[versions], None), async |_| Ok(()));
+        let failed = failed(&fixture.client(), fixture.https(&server)).await;
         let tunnel = assert_handshake_failed(&failed, failure);
         assert_eq!((tunnel.tls_version.as_str(), tunnel.alert.as_str()), (version, alert));
         assert_eq!(tunnel.peer_certs.len(), 2);
         assert!(tunnel.cipher_suite != 0 && !tunnel.key_exchange_group.is_empty(), "{tunnel:?}");
         assert!(failed.error.to_string().contains(text), "{}", failed.error);
-        assert_eq!(ended(failed.scene.conn()), ("closed", ""), "our side hung up");
+        assert_eq!(ended(failed.outcome.conn()), ("closed", ""), "our side hung up");
     }
 }
 
 #[tokio::test]
 async fn a_plain_port() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await?;
         conn.read_to_end().await
     });
-    let failed = failed(&stage.client(), stage.https(&server)).await;
+    let failed = failed(&fixture.client(), fixture.https(&server)).await;
     let tunnel = assert_handshake_failed(&failed, "x_tls_not_tls");
     assert!(tunnel.handshake_err.contains("plain HTTP"), "{}", tunnel.handshake_err);
     assert!(tunnel.alert.is_empty() || tunnel.alert.starts_with("sent "), "{}", tunnel.alert);
@@ -137,10 +140,10 @@ async fn a_plain_port() {
 /// In TLS 1.2 the server judges within the handshake.
 #[tokio::test]
 async fn client_certificate_demanded_in_tls12() {
-    let stage = Stage::new().await;
-    let leaf = stage.authority.issue(&["web.test"]);
-    let server = tls_server(leaf.server_with(&[&version::TLS12], Some(&stage.authority)), async |_| Ok(()));
-    let failed = failed(&stage.client(), stage.https(&server)).await;
+    let fixture = Fixture::new().await;
+    let leaf = fixture.authority.issue(&["web.test"]);
+    let server = tls_server(leaf.server_with(&[&version::TLS12], Some(&fixture.authority)), async |_| Ok(()));
+    let failed = failed(&fixture.client(), fixture.https(&server)).await;
     let tunnel = assert_handshake_failed(&failed, "x_tls_client_certificate_required");
     assert_eq!(tunnel.alert, "received certificate_required");
     assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("TLSv1.2", 2));
@@ -153,30 +156,30 @@ async fn client_certificate_demanded_in_tls13() {
     let stranger = ClientCertificate::from_der(&stranger.chain, stranger.key_der().secret_der()).unwrap();
     for http in [HttpVersion::Http1Only, HttpVersion::Auto] {
         for (certificate, alert) in [(None, "certificate_required"), (Some(stranger.clone()), "unknown_ca")] {
-            let stage = Stage::new().await;
+            let fixture = Fixture::new().await;
             let clients = Authority::new("clients");
-            let leaf = stage.authority.issue(&["web.test"]);
+            let leaf = fixture.authority.issue(&["web.test"]);
             let mut config = leaf.server_with(&[&version::TLS13], Some(&clients));
             config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
             let server = tls_server(config, async |_| Ok(()));
-            let mut builder = stage.builder().http_version(http);
+            let mut builder = fixture.builder().http_version(http);
             if let Some(certificate) = certificate {
                 builder = builder.client_certificate(certificate);
             }
-            let failed = failed(&builder.build().unwrap(), stage.https(&server)).await;
+            let failed = failed(&builder.build().unwrap(), fixture.https(&server)).await;
 
-            let scene = &failed.scene;
-            assert_eq!(ended(&scene.request), ("failed", "x_tls_client_certificate_required"));
-            scene.assert_on(scene.conn());
-            let tunnel = scene.tunnel();
+            let outcome = &failed.outcome;
+            assert_eq!(ended(&outcome.request), ("failed", "x_tls_client_certificate_required"));
+            outcome.assert_on(outcome.conn());
+            let tunnel = outcome.tunnel();
             assert_eq!(ended(tunnel), ("failed", "x_tls_client_certificate_required"));
             assert_eq!(tunnel.alert, format!("received {alert}"));
             assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("TLSv1.3", 2));
-            assert_eq!(scene.request.tls_tunnel, tunnel.trace_id);
-            assert!(scene.conn().total_sent_bytes > 0);
+            assert_eq!(outcome.request.tls_tunnel, tunnel.trace_id);
+            assert!(outcome.conn().total_sent_bytes > 0);
             let text = format!("received fatal alert: {alert}");
             assert!(failed.error.to_string().ends_with(&text), "{}", failed.error);
-            assert!(scene.request.req_error.ends_with(&text), "{}", scene.request.req_error);
+            assert!(outcome.request.req_error.ends_with(&text), "{}", outcome.request.req_error);
             assert_eq!(tunnel.handshake_err, text);
         }
     }
@@ -185,17 +188,17 @@ async fn client_certificate_demanded_in_tls13() {
 /// The tunnel failed, and with it the request, over a connection that was made well.
 #[track_caller]
 fn assert_handshake_failed<'a>(failed: &'a Failed, failure: &str) -> &'a TlsTunnelTrace {
-    let (scene, tunnel) = (&failed.scene, failed.scene.tunnel());
-    assert_eq!(ended(&scene.request), ("failed", failure));
+    let (outcome, tunnel) = (&failed.outcome, failed.outcome.tunnel());
+    assert_eq!(ended(&outcome.request), ("failed", failure));
     assert_eq!(ended(tunnel), ("failed", failure));
-    scene.assert_on(scene.conn());
-    assert_eq!(tunnel.tcp_conn, scene.conn().trace_id);
-    assert_eq!(scene.request.tls_tunnel, tunnel.trace_id);
+    outcome.assert_on(outcome.conn());
+    assert_eq!(tunnel.tcp_conn, outcome.conn().trace_id);
+    assert_eq!(outcome.request.tls_tunnel, tunnel.trace_id);
     assert_eq!(tunnel.server_name, "web.test");
-    assert!(scene.request.conn_acquired_at.is_undefined(), "nothing was sent");
+    assert!(outcome.request.conn_acquired_at.is_undefined(), "nothing was sent");
     assert_eq!(failed.cause::<TlsError>().failure().as_str(), failure);
     assert!(failed.error.to_string().starts_with("TLS handshake with web.test failed: "), "{}", failed.error);
-    let timings = scene.request.timings(&scene.trace);
+    let timings = outcome.request.timings(&outcome.trace);
     assert!(timings.tls.is_some() && timings.send.is_none(), "{timings}");
     tunnel
 }

@@ -10,29 +10,29 @@ use http_body_util::StreamBody;
 use nettrace::RequestHandle;
 use nettrace::client::{Body, HttpVersion};
 
-use crate::stage::{Failed, Stage, ended, tls_server};
+use crate::fixture::{Failed, Fixture, ended, tls_server};
 
 /// An error of the user's own: not one of the connection, whatever its kind.
 #[tokio::test]
 async fn the_body_fails() {
     for (http, alpn) in [(HttpVersion::Http1Only, "http/1.1"), (HttpVersion::Http2Only, "h2")] {
-        let stage = Stage::new().await;
-        let mut config = stage.authority.issue(&["web.test"]).server();
+        let fixture = Fixture::new().await;
+        let mut config = fixture.authority.issue(&["web.test"]).server();
         config.alpn_protocols = vec![alpn.into()];
         let server = tls_server(config, async |mut conn| conn.read_to_end().await);
-        let client = stage.builder().http_version(http).build().unwrap();
+        let client = fixture.builder().http_version(http).build().unwrap();
         let parts =
             [Ok(Frame::data(Bytes::from("half!"))), Err(io::Error::from(io::ErrorKind::ConnectionReset))];
         let handle = RequestHandle::new();
-        let request = Request::post(stage.https(&server)).extension(handle.clone());
+        let request = Request::post(fixture.https(&server)).extension(handle.clone());
         let request = request.body(Body::new(StreamBody::new(stream::iter(parts)))).unwrap();
         let error = client.request(request).await.expect_err("half a body");
         let failed = Failed::of(&client, error).await;
-        let scene = &failed.scene;
-        assert_eq!(ended(&scene.request), ("failed", "x_request_body_error"));
-        scene.assert_on(scene.conn());
-        assert_eq!(scene.request.req_content_len, 5);
-        assert!(scene.request.req_body_end_at.is_undefined(), "it did not come to its end");
-        assert_eq!(ended(scene.conn()), ("closed", ""));
+        let outcome = &failed.outcome;
+        assert_eq!(ended(&outcome.request), ("failed", "x_request_body_error"));
+        outcome.assert_on(outcome.conn());
+        assert_eq!(outcome.request.req_content_len, 5);
+        assert!(outcome.request.req_body_end_at.is_undefined(), "it did not come to its end");
+        assert_eq!(ended(outcome.conn()), ("closed", ""));
     }
 }

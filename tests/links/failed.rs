@@ -5,7 +5,7 @@ use std::pin::pin;
 use nettrace::record::EndReason;
 use nettrace::{Client, Failure, RequestHandle, TraceSink};
 
-use crate::side::{assert_linked, assert_resolves, clients, link, traced};
+use crate::clients::{assert_linked, assert_resolves, clients, link, traced};
 use crate::support::dns::DnsServer;
 use crate::support::raw::{Refused, Server};
 use crate::support::web::{Asked, Web, reply};

@@ -2,7 +2,7 @@
 
 use nettrace::{Client, TraceSink};
 
-use crate::side::{assert_resolves, traced};
+use crate::clients::{assert_resolves, traced};
 use crate::support::web::{Asked, Web, redirect, reply};
 
 #[tokio::test]

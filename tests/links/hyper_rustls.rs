@@ -11,7 +11,7 @@ use nettrace::{Failure, TraceSink};
 use rustls::ClientConfig;
 use tower::Layer as _;
 
-use crate::side::{Traced, assert_linked, link, traced};
+use crate::clients::{Traced, assert_linked, link, traced};
 use crate::support::pki::{Authority, provider};
 use crate::support::web::{Web, reply};
 

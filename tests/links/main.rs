@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clients;
 mod failed;
 mod hops;
 mod hyper_rustls;
@@ -13,5 +14,4 @@ mod pools;
 mod ports;
 mod race;
 mod reuse;
-mod side;
 mod sinks;

@@ -21,7 +21,7 @@ use nettrace::tls::{MaybeTlsStream, Roots, TraceTlsLayer};
 use nettrace::{ConnRef, Failure, TraceSink};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn, service_fn};
 
-use crate::side::{BoxError, Traced, assert_linked, link, traced};
+use crate::clients::{BoxError, Traced, assert_linked, link, traced};
 use crate::support::pki::Authority;
 use crate::support::raw::Server;
 use crate::support::web::{Web, reply};

@@ -2,10 +2,10 @@
 
 use nettrace::{Client, TraceSink};
 
-use crate::side::{assert_linked, link, traced};
+use crate::clients::{assert_linked, link, traced};
 use crate::support::lab::Ns;
-use crate::support::need::need_lab;
 use crate::support::raw::{Conn, Server};
+use crate::support::require::require_lab;
 
 const COUNT: usize = 24;
 
@@ -27,7 +27,7 @@ async fn answer(mut conn: Conn) -> std::io::Result<()> {
 
 #[test]
 fn short_connections_from_two_ports() {
-    need_lab!();
+    require_lab!();
     let ns = Ns::new();
     ns.port_range(40_000, 40_001);
     let server = Server::on(ns.listen("127.0.0.1:80"), answer);
@@ -57,7 +57,7 @@ fn short_connections_from_two_ports() {
 /// The same port at the same time, to different servers.
 #[test]
 fn one_port_to_many_servers() {
-    need_lab!();
+    require_lab!();
     let ns = Ns::new();
     ns.port_range(40_000, 40_000);
     let servers: Vec<Server> =

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tower::{Layer as _, service_fn};
 
-use crate::side::{Traced, assert_linked, assert_resolves, clients, link, traced};
+use crate::clients::{Traced, assert_linked, assert_resolves, clients, link, traced};
 use crate::support::raw::Server;
 use crate::support::web::{Asked, Web, reply};
 

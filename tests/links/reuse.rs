@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use nettrace::client::HttpVersion;
 use nettrace::{Client, TraceSink};
 
-use crate::side::{Traced, assert_linked, clients, link, traced};
+use crate::clients::{Traced, assert_linked, clients, link, traced};
 use crate::support::web::{Web, reply};
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use nettrace::connect::{TcpConnector, TraceConnectLayer};
 use nettrace::request::{TraceBody, TraceRequestLayer};
 use tower::Layer as _;
 
-use crate::side::{Traced, assert_linked, assert_resolves, clients, link, traced};
+use crate::clients::{Traced, assert_linked, assert_resolves, clients, link, traced};
 use crate::support::web::{Web, reply};
 
 #[tokio::test]

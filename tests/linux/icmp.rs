@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::drawn;
 use crate::support::check;
 use crate::support::lab::{Delay, Hook, Ns, Routed, Site};
-use crate::support::need::need_lab;
+use crate::support::require::require_lab;
 
 /// With a delay, as every real network has one: an error that comes while `connect` runs counts for less.
 fn net() -> Routed {
@@ -49,7 +49,7 @@ fn said(error: &ConnectError) -> Option<String> {
 
 #[test]
 fn the_origin_of_every_refusal() {
-    need_lab!();
+    require_lab!();
     let net = net();
     net.router.nft(Hook::Forward, "tcp dport 2 reject with icmpx port-unreachable");
     net.router.nft(Hook::Forward, "tcp dport 3 reject with icmpx host-unreachable");
@@ -124,7 +124,7 @@ fn of(site: Site, v6: bool) -> IpAddr {
 /// changes nothing about that.
 #[test]
 fn errors_that_come_at_once() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     net.router.nft(Hook::Forward, "tcp dport 3 reject with icmpx host-unreachable");
     let [v4, v6] = Routed::SERVER.ips().map(|ip| SocketAddr::new(ip, 3));
@@ -139,7 +139,7 @@ fn errors_that_come_at_once() {
 /// When all is lost it is said of each address, once; the errors below stay as they were.
 #[test]
 fn a_failed_request_tells_it() {
-    need_lab!();
+    require_lab!();
     let net = net();
     net.router.nft(Hook::Forward, "tcp dport 3 reject with icmpx host-unreachable");
     let sink = sink();
@@ -169,7 +169,7 @@ fn a_failed_request_tells_it() {
 
 #[test]
 fn nameservers_asked_over_tcp() {
-    need_lab!();
+    require_lab!();
     let net = net();
     net.router.nft(Hook::Forward, "tcp dport 53 reject with icmpx admin-prohibited");
     let sink = sink();

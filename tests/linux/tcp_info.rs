@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::drawn;
 use crate::support::check;
 use crate::support::lab::{Delay, Hook, Ns, Pair, Routed};
-use crate::support::need::{need_lab, need_tool};
+use crate::support::require::{require_lab, require_tool};
 
 fn sink() -> TraceSink {
     TraceSink::builder().probe(TcpInfoProbe::new()).build()
@@ -35,8 +35,8 @@ fn events(conn: &TcpConnTrace) -> Vec<TcpInfoEvent> {
 /// 50 ms of delay, and every twentieth segment is lost.
 #[test]
 fn round_trips_and_retransmissions_are_those_of_ss() {
-    need_lab!();
-    need_tool!("ss");
+    require_lab!();
+    require_tool!("ss");
     let net = Routed::with_delay(Delay::All(Duration::from_millis(25)));
     net.client.sh("ip link set c0 gso_max_segs 1"); // that one packet is one segment
     // The first is not among them: it would take a second.
@@ -151,7 +151,7 @@ fn ms(micros: Option<u32>) -> f64 {
 
 #[test]
 fn syns_that_were_sent_again() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     net.server.nft(Hook::Input, "tcp dport 9 drop");
     net.client.sysctl("net/ipv4/tcp_syn_retries", "1");

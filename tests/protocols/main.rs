@@ -1,8 +1,8 @@
 //! Protocols other than HTTP over the connector and its streams.
 #![cfg(all(feature = "client", feature = "server", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/pass.rs"]
-mod pass;
+#[path = "../support/delegate.rs"]
+mod delegate;
 #[path = "../support/mod.rs"]
 mod support;
 

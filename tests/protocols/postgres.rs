@@ -22,12 +22,12 @@ use tokio_postgres::{
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::{
-    pass::pass_through,
+    delegate::delegate_io,
     support::{
         check,
-        need::need_tool,
         pki::Authority,
         postgres::{PASSWORD, Postgres},
+        require::require_tool,
     },
 };
 
@@ -52,7 +52,7 @@ async fn number(client: &Client, query: &str) -> i32 {
 
 #[tokio::test]
 async fn a_session() {
-    need_tool!("initdb", "postgres");
+    require_tool!("initdb", "postgres");
     let postgres = Postgres::start(None);
     let sink = TraceSink::new();
     let (client, driver) = connect(&sink, &postgres).await;
@@ -80,7 +80,7 @@ async fn a_session() {
 
 #[tokio::test]
 async fn the_server_ends_the_session() {
-    need_tool!("initdb", "postgres");
+    require_tool!("initdb", "postgres");
     let postgres = Postgres::start(None);
     let (sink, other) = (TraceSink::new(), TraceSink::new());
     let (client, driver) = connect(&sink, &postgres).await;
@@ -115,7 +115,7 @@ async fn nobody_listens() {
 
 #[tokio::test]
 async fn over_its_unix_socket() {
-    need_tool!("initdb", "postgres");
+    require_tool!("initdb", "postgres");
     let postgres = Postgres::start(None);
     let (sink, path) = (TraceSink::new(), postgres.socket());
     let socket = path.clone();
@@ -162,7 +162,7 @@ impl TlsStream for Secured {
     }
 }
 
-pass_through!(Secured);
+delegate_io!(Secured);
 
 async fn secured(
     sink: &TraceSink,
@@ -186,7 +186,7 @@ fn only_tunnel(trace: &NetTrace) -> &nettrace::record::TlsTunnelTrace {
 
 #[tokio::test]
 async fn with_tls_after_a_word_in_the_clear() {
-    need_tool!("initdb", "postgres");
+    require_tool!("initdb", "postgres");
     let authority = Authority::new("nettrace test CA");
     let leaf = authority.issue(&["localhost"]);
     let postgres = Postgres::start(Some((&leaf.pem, &leaf.key_pem())));

@@ -4,8 +4,8 @@ use crate::{
     Site, client, finished, get, greet, proxy, stories,
     support::{
         check,
-        need::need_tool,
         proxies::{microsocks, squid, tinyproxy},
+        require::require_tool,
         web::{Web, redirect},
     },
 };
@@ -19,7 +19,7 @@ use std::sync::{
 /// It is asked about every request, and every hop of a redirect.
 #[tokio::test]
 async fn by_a_function() {
-    need_tool!("tinyproxy", "microsocks");
+    require_tool!("tinyproxy", "microsocks");
     let (http, socks) = (tinyproxy(""), microsocks(false));
     let last = Web::start(greet);
     let to = last.url("/end");
@@ -58,7 +58,7 @@ async fn by_a_function_that_fails() {
 /// The same server through other proxies, as another user, or directly is another way, also for HTTP/2.
 #[tokio::test]
 async fn ways_do_not_mix() {
-    need_tool!("squid", "microsocks");
+    require_tool!("squid", "microsocks");
     let site = Site::new();
     let web = site.web(&["h2"]);
     let (http, socks) = (squid(None), microsocks(false));
@@ -89,7 +89,7 @@ async fn ways_do_not_mix() {
 
 #[tokio::test]
 async fn without_some_hosts() {
-    need_tool!("tinyproxy");
+    require_tool!("tinyproxy");
     let (server, web) = (tinyproxy(""), Web::start(greet));
     let selector = ProxySelector::from(proxy(&server.url("http"))).no_proxy("web.test, 127.0.0.0/8");
     let (client, sink) = client(selector, |builder| builder);
@@ -105,7 +105,7 @@ async fn without_some_hosts() {
 /// Through the proxy and without a sink that records: the same answers, and no trace.
 #[tokio::test]
 async fn untraced() {
-    need_tool!("squid", "microsocks");
+    require_tool!("squid", "microsocks");
     let site = Site::new();
     let (http, socks) = (squid(Some((&site.leaf.pem, &site.leaf.key_pem()))), microsocks(true));
     let (open, secure) = (Web::start(greet), site.web(&["h2"]));
@@ -132,7 +132,7 @@ async fn untraced() {
 /// The recording may be switched on or off while a way is made.
 #[tokio::test]
 async fn switched_on_and_off() {
-    need_tool!("tinyproxy");
+    require_tool!("tinyproxy");
     let (site, server) = (Site::new(), tinyproxy(""));
     let web = site.web(&[]);
     let on = AtomicBool::new(false);

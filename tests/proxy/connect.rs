@@ -4,9 +4,9 @@ use crate::{
     Site, client, finished, get, proxy, stories, story,
     support::{
         check,
-        need::need_tool,
         proxies::{ProxyServer, squid, tinyproxy},
         raw::Refused,
+        require::require_tool,
     },
 };
 use http::StatusCode;
@@ -26,7 +26,7 @@ fn proxy_error<'a>(error: &'a (dyn Error + 'static)) -> &'a ProxyError {
 
 #[tokio::test]
 async fn tunnels() {
-    need_tool!("tinyproxy", "squid");
+    require_tool!("tinyproxy", "squid");
     let site = Site::new();
     let web = site.web(&["h2", "http/1.1"]);
     let target = format!("localhost:{}", web.addr().port());
@@ -105,7 +105,7 @@ async fn refused(server: &ProxyServer, scheme: &str, target: &str, status: u16, 
 
 #[tokio::test]
 async fn refused_by_tinyproxy() {
-    need_tool!("tinyproxy");
+    require_tool!("tinyproxy");
     let server = tinyproxy("BasicAuth joe secret\nConnectPort 443");
     let said = refused(&server, "http", "localhost:444", 403, Failure::ProxyRefused).await;
     let why = format!(
@@ -117,7 +117,7 @@ async fn refused_by_tinyproxy() {
 
 #[tokio::test]
 async fn to_a_server_that_refuses() {
-    need_tool!("tinyproxy", "squid");
+    require_tool!("tinyproxy", "squid");
     let target = Refused::on("127.0.0.1:0");
     let at = target.addr.to_string();
     let said = refused(&tinyproxy("BasicAuth joe secret"), "http", &at, 500, Failure::ProxyRefused).await;
@@ -128,14 +128,14 @@ async fn to_a_server_that_refuses() {
 
 #[tokio::test]
 async fn forbidden_by_squid() {
-    need_tool!("squid");
+    require_tool!("squid");
     let said = refused(&squid(None), "http", "127.0.0.9:443", 403, Failure::ProxyRefused).await;
     assert!(said.ends_with("403 Forbidden"), "{said}");
 }
 
 #[tokio::test]
 async fn without_credentials() {
-    need_tool!("tinyproxy", "squid");
+    require_tool!("tinyproxy", "squid");
     // What is wrong in its eyes, tinyproxy calls unauthorized.
     for (server, rejected) in [(tinyproxy("BasicAuth joe secret"), 401), (squid(None), 407)] {
         let bare = proxy(&server.url("http"));
@@ -160,7 +160,7 @@ async fn without_credentials() {
 /// Not so much as the head of a request to a server without TLS is shown to the proxy, where that is to be HTTP/2.
 #[tokio::test]
 async fn for_http2_with_prior_knowledge() {
-    need_tool!("tinyproxy");
+    require_tool!("tinyproxy");
     let (server, web) = (tinyproxy(""), crate::support::web::Web::start(crate::greet));
     let (client, sink) =
         client(proxy(&server.url("http")), |builder| builder.http_version(HttpVersion::Http2Only));

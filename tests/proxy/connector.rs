@@ -4,9 +4,9 @@ use crate::{
     Site, greet, proxy,
     support::{
         check,
-        need::need_tool,
         proxies::{microsocks, squid, tinyproxy},
         raw::{End, Server},
+        require::require_tool,
         web::Web,
     },
 };
@@ -32,7 +32,7 @@ use tower::{Layer, ServiceBuilder, ServiceExt};
 /// hyper-util's client on its own connector.
 #[tokio::test]
 async fn for_hyper() {
-    need_tool!("squid");
+    require_tool!("squid");
     let site = Site::new();
     let server = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
     let (open, secure) = (Web::start(greet), site.web(&["h2", "http/1.1"]));
@@ -70,7 +70,7 @@ async fn for_hyper() {
 /// Neither a traced connector nor a request that would be one's.
 #[tokio::test]
 async fn over_a_connector_that_records_nothing() {
-    need_tool!("tinyproxy", "microsocks");
+    require_tool!("tinyproxy", "microsocks");
     let web = Web::start(greet);
     let (http, socks) = (tinyproxy(""), microsocks(false));
     for url in [http.url("http"), socks.url("socks5"), socks.url("socks5h")] {

@@ -4,9 +4,9 @@ use crate::{
     Site, client, finished, proxy, story,
     support::{
         check,
-        need::need_tool,
         proxies::{microsocks, squid, tinyproxy},
         raw::Server,
+        require::require_tool,
     },
 };
 use futures_util::poll;
@@ -117,7 +117,7 @@ async fn with_the_request() {
 /// Whatever it waits for when it is given up.
 #[tokio::test]
 async fn at_every_step() {
-    need_tool!("squid", "microsocks");
+    require_tool!("squid", "microsocks");
     let site = Site::new();
     let (web, socks) = (site.web(&["h2"]), microsocks(true));
     let https = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
@@ -185,7 +185,7 @@ async fn with_the_sink() {
 /// After a new begin there is the connection, and no CONNECT that would belong to nothing.
 #[tokio::test]
 async fn cleared_away() {
-    need_tool!("tinyproxy");
+    require_tool!("tinyproxy");
     let (site, server) = (Site::new(), tinyproxy(""));
     let web = site.web(&[]);
     let (client, sink) = client(proxy(&server.url("http")), |builder| builder.roots(site.roots()));

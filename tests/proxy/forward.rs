@@ -4,9 +4,9 @@ use crate::{
     client, finished, get, greet, proxy, stories, story,
     support::{
         check,
-        need::need_tool,
         proxies::{squid, tinyproxy},
         raw::{Refused, Server},
+        require::require_tool,
         web::{Web, redirect},
     },
 };
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 #[tokio::test]
 async fn by_tinyproxy() {
-    need_tool!("tinyproxy");
+    require_tool!("tinyproxy");
     let (server, web) = (tinyproxy(""), Web::start(greet));
     let (client, sink) = client(proxy(&server.url("http")), |builder| builder);
     assert_eq!(get(&client, &web.url("/a?b")).await.unwrap(), "200 hello /a");
@@ -42,7 +42,7 @@ async fn by_tinyproxy() {
 
 #[tokio::test]
 async fn with_credentials() {
-    need_tool!("tinyproxy", "squid");
+    require_tool!("tinyproxy", "squid");
     let web = Web::start(greet);
     for server in [tinyproxy("BasicAuth joe secret"), squid(None)] {
         let (client, sink) = client(proxy(&server.url_with_login("http")), |builder| builder);
@@ -56,7 +56,7 @@ async fn with_credentials() {
 /// As with any answer of a server, that of the proxy is a response.
 #[tokio::test]
 async fn without_credentials() {
-    need_tool!("tinyproxy", "squid");
+    require_tool!("tinyproxy", "squid");
     let web = Web::start(greet);
     for (server, rejected) in [(tinyproxy("BasicAuth joe secret"), 401), (squid(None), 407)] {
         let wrong = proxy(&server.url("http")).credentials("joe", "wrong").unwrap();
@@ -74,7 +74,7 @@ async fn without_credentials() {
 
 #[tokio::test]
 async fn of_a_server_that_refuses() {
-    need_tool!("squid");
+    require_tool!("squid");
     let (server, refused) = (squid(None), Refused::on("127.0.0.1:0"));
     let (client, sink) = client(proxy(&server.url_with_login("http")), |builder| builder);
     let answer = get(&client, &format!("http://{}/", refused.addr)).await.unwrap();
@@ -87,7 +87,7 @@ async fn of_a_server_that_refuses() {
 /// Connections lead to the proxy, and are used for whatever server is asked for next.
 #[tokio::test]
 async fn over_one_connection_to_all_servers() {
-    need_tool!("squid");
+    require_tool!("squid");
     let (server, first, second) = (squid(None), Web::start(greet), Web::start(greet));
     let (client, sink) = client(proxy(&server.url_with_login("http")), |builder| builder);
     for web in [&first, &second, &first] {
@@ -150,7 +150,7 @@ async fn that_is_down() {
 /// Each hop of a redirect is asked for where it leads.
 #[tokio::test]
 async fn of_every_hop() {
-    need_tool!("squid");
+    require_tool!("squid");
     let server = squid(None);
     let last = Web::start(greet);
     let to = last.url("/end");

@@ -2,13 +2,13 @@
 
 use crate::{
     Site, client, finished, get, greet, proxy, stories, story,
-    support::{need::need_tool, proxies::squid, web::Web},
+    support::{proxies::squid, require::require_tool, web::Web},
 };
 use nettrace::{Failure, record::EndReason, tls::Roots};
 
 #[tokio::test]
 async fn two_tunnels() {
-    need_tool!("squid");
+    require_tool!("squid");
     let site = Site::new();
     let server = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
     let (secure, open) = (site.web(&["h2", "http/1.1"]), Web::start(greet));
@@ -42,7 +42,7 @@ async fn two_tunnels() {
 
 #[tokio::test]
 async fn whose_certificate_is_not_trusted() {
-    need_tool!("squid");
+    require_tool!("squid");
     let (site, other) = (Site::new(), Site::of("somebody else"));
     let server = squid(Some((&other.leaf.pem, &other.leaf.key_pem())));
     for url in ["http://localhost:1/", "https://localhost:1/"] {
@@ -64,7 +64,7 @@ async fn whose_certificate_is_not_trusted() {
 /// The tunnel to the proxy stands, the one through it does not.
 #[tokio::test]
 async fn to_a_server_that_is_not_trusted() {
-    need_tool!("squid");
+    require_tool!("squid");
     let (site, other) = (Site::new(), Site::of("somebody else"));
     let server = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
     let web = other.web(&[]);
@@ -81,7 +81,7 @@ async fn to_a_server_that_is_not_trusted() {
 
 #[tokio::test]
 async fn that_does_not_speak_tls() {
-    need_tool!("squid");
+    require_tool!("squid");
     let server = squid(None);
     let (client, sink) = client(proxy(&server.url_with_login("https")), |builder| {
         builder.roots(Roots::from_pem(Site::new().authority.pem()).unwrap())

@@ -3,8 +3,8 @@
 use crate::{
     Site, finished, get, greet,
     support::{
-        need::need_tool,
         proxies::{microsocks, squid, tinyproxy},
+        require::require_tool,
         web::Web,
     },
 };
@@ -23,7 +23,7 @@ fn assert_silent(text: &str) {
 
 #[tokio::test]
 async fn in_no_record() {
-    need_tool!("tinyproxy", "squid", "microsocks");
+    require_tool!("tinyproxy", "squid", "microsocks");
     let site = Site::new();
     let (open, secure) = (Web::start(greet), site.web(&[]));
     let urls = [

@@ -3,7 +3,7 @@
 use crate::{
     Site, client, finished, get, greet, proxy, stories, story,
     support::{
-        dns::DnsServer, dnsmasq::Dnsmasq, need::need_tool, proxies::microsocks, raw::Refused, web::Web,
+        dns::DnsServer, dnsmasq::Dnsmasq, proxies::microsocks, raw::Refused, require::require_tool, web::Web,
     },
 };
 use nettrace::{Failure, record::EndReason};
@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 
 #[tokio::test]
 async fn the_proxy_looks_names_up() {
-    need_tool!("microsocks");
+    require_tool!("microsocks");
     let (site, server) = (Site::new(), microsocks(false));
     let (open, secure) = (Web::start(greet), site.web(&["h2", "http/1.1"]));
     // Who would be asked here does not answer.
@@ -43,7 +43,7 @@ async fn the_proxy_looks_names_up() {
 /// Names of the server and of the proxy are looked up within the dial to the proxy.
 #[tokio::test]
 async fn names_are_looked_up_here() {
-    need_tool!("microsocks", "dnsmasq");
+    require_tool!("microsocks", "dnsmasq");
     let (site, server) = (Site::new(), microsocks(false));
     let web = site.web(&[]);
     let dns = Dnsmasq::builder()
@@ -73,7 +73,7 @@ async fn names_are_looked_up_here() {
 
 #[tokio::test]
 async fn a_name_that_does_not_exist_here() {
-    need_tool!("dnsmasq");
+    require_tool!("dnsmasq");
     let dns = Dnsmasq::builder().domain("test").start();
     let (client, sink) = client(proxy("socks5://127.0.0.1:9"), |builder| builder.nameservers([dns.addr]));
     let error = get(&client, "http://web.test/").await.unwrap_err();
@@ -107,7 +107,7 @@ async fn given_up_in_the_look_up() {
 
 #[tokio::test]
 async fn with_credentials() {
-    need_tool!("microsocks");
+    require_tool!("microsocks");
     let (server, web) = (microsocks(true), Web::start(greet));
     let (client, sink) = client(proxy(&server.url_with_login("socks5h")), |builder| builder);
     assert_eq!(get(&client, &web.url("/")).await.unwrap(), "200 hello /");
@@ -117,7 +117,7 @@ async fn with_credentials() {
 
 #[tokio::test]
 async fn without_credentials() {
-    need_tool!("microsocks");
+    require_tool!("microsocks");
     let server = microsocks(true);
     let bare = proxy(&server.url("socks5"));
     let wrong = bare.credentials("joe", "wrong").unwrap();
@@ -137,7 +137,7 @@ async fn without_credentials() {
 
 #[tokio::test]
 async fn to_a_server_that_refuses() {
-    need_tool!("microsocks");
+    require_tool!("microsocks");
     let (server, refused) = (microsocks(false), Refused::on("127.0.0.1:0"));
     let (client, sink) = client(proxy(&server.url("socks5")), |builder| builder);
     let error = get(&client, &format!("https://{}/", refused.addr)).await.unwrap_err();

@@ -3,9 +3,9 @@
 use crate::{
     client, finished, proxy,
     support::{
-        need::need_tool,
         proxies::{microsocks, squid, tinyproxy},
         raw::Server,
+        require::require_tool,
     },
 };
 use hyper_util::rt::TokioIo;
@@ -27,7 +27,7 @@ fn echo() -> Server {
 
 #[tokio::test]
 async fn of_the_callers_own() {
-    need_tool!("tinyproxy", "squid");
+    require_tool!("tinyproxy", "squid");
     for server in [tinyproxy("BasicAuth joe secret"), squid(None)] {
         let echo = echo();
         let (client, sink) = client(proxy(&server.url_with_login("http")), |builder| builder);
@@ -77,7 +77,7 @@ async fn that_the_proxy_redirects() {
 /// Another protocol on a connection through a tunnel, and through SOCKS. No proxy forwards what asks for that.
 #[tokio::test]
 async fn to_another_protocol() {
-    need_tool!("microsocks", "squid");
+    require_tool!("microsocks", "squid");
     let server = Server::start(async |mut conn| {
         let head = conn.read_head().await?;
         assert!(head.starts_with("GET / HTTP/1.1\r\n") && !head.contains("proxy-"), "{head}");

@@ -6,7 +6,7 @@ use nettrace::reqwest::{Observer, Resolver};
 use nettrace::resolve::TraceResolve;
 use nettrace::{Failure, ResponseExt as _};
 
-use crate::side::{Way, linked, nobody};
+use crate::clients::{Way, linked, nobody};
 use crate::support::dns::DnsServer;
 use crate::support::raw::Refused;
 use crate::support::web::{Web, reply};

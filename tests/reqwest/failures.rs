@@ -5,7 +5,7 @@ use std::time::Duration;
 use nettrace::record::EndReason;
 use nettrace::{Failure, ResponseExt as _};
 
-use crate::side::{Way, answer_hello, hanging, in_no_time, linked, nobody};
+use crate::clients::{Way, answer_hello, hanging, in_no_time, linked, nobody};
 use crate::support::pki::Authority;
 use crate::support::raw::Server;
 

@@ -5,7 +5,7 @@ use nettrace::reqwest::RequestBuilderExt as _;
 use nettrace::{ResponseExt as _, TraceSink, TracingEvents, view};
 use tower::Service as _;
 
-use crate::side::{Way, linked, nobody, peer};
+use crate::clients::{Way, linked, nobody, peer};
 use crate::support::collector::Collector;
 use crate::support::web::{Web, redirect, reply};
 

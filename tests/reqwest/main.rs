@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clients;
 mod dials;
 mod failures;
 mod links;
@@ -11,7 +12,6 @@ mod promises;
 mod proxies;
 mod redirects;
 mod settings;
-mod side;
 mod tiers;
 mod tls;
 mod unix;

@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use nettrace::record::EndReason;
 use reqwest::Body;
 
-use crate::side::{Fault, answer, answer_hello, hanging, in_no_time, peer, same, talk, upgrading};
+use crate::clients::{Fault, answer, answer_hello, hanging, in_no_time, peer, same, talk, upgrading};
 use crate::support::raw::{Refused, Server};
 use crate::support::web::{Web, redirect, reply, status};
 

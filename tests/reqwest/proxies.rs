@@ -4,10 +4,10 @@ use nettrace::ResponseExt as _;
 use nettrace::record::EndReason;
 use reqwest::Proxy;
 
-use crate::side::{Way, answer, linked, same};
-use crate::support::need::need_tool;
+use crate::clients::{Way, answer, linked, same};
 use crate::support::pki::Authority;
 use crate::support::proxies::{PASSWORD, ProxyServer, microsocks, tinyproxy};
+use crate::support::require::require_tool;
 use crate::support::web::{Web, reply};
 
 /// One request through the proxy in each way, which all come to the same; then what was seen of it.
@@ -37,14 +37,14 @@ async fn through(proxy: &ProxyServer, scheme: &str, url: &str) {
 
 #[tokio::test]
 async fn http() {
-    need_tool!("tinyproxy");
+    require_tool!("tinyproxy");
     let web = Web::start(async |_| reply("hello"));
     through(&tinyproxy("BasicAuth joe secret"), "http", &web.url("/")).await;
 }
 
 #[tokio::test]
 async fn socks() {
-    need_tool!("microsocks");
+    require_tool!("microsocks");
     let web = Web::start(async |_| reply("hello"));
     let proxy = microsocks(true);
     for scheme in ["socks5", "socks5h"] {
@@ -54,7 +54,7 @@ async fn socks() {
 
 #[tokio::test]
 async fn tls_within() {
-    need_tool!("tinyproxy", "microsocks");
+    require_tool!("tinyproxy", "microsocks");
     let authority = Authority::new("known");
     let web = Web::tls(authority.issue(&["127.0.0.1"]).server(), async |_| reply("hello"));
     let url = format!("https://{}/", web.addr());
@@ -77,7 +77,7 @@ async fn tls_within() {
 
 #[tokio::test]
 async fn a_proxy_that_refuses() {
-    need_tool!("tinyproxy", "microsocks");
+    require_tool!("tinyproxy", "microsocks");
     let web = Web::start(async |_| reply("hello"));
     for (proxy, scheme) in [(tinyproxy("BasicAuth joe secret"), "http"), (microsocks(true), "socks5h")] {
         // Over TLS it is the dial that fails; nobody is known to it.

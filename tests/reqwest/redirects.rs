@@ -5,7 +5,7 @@ use nettrace::reqwest::{Observer, RequestBuilderExt as _};
 use nettrace::{Failure, ResponseExt as _};
 use reqwest::redirect::Policy;
 
-use crate::side::{Way, answer, nobody, same};
+use crate::clients::{Way, answer, nobody, same};
 use crate::support::raw::Refused;
 use crate::support::web::{Web, redirect, reply};
 

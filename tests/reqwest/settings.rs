@@ -4,7 +4,7 @@ use nettrace::TraceSink;
 use nettrace::reqwest::{ObserveError, RequestBuilderExt as _, trace};
 use reqwest::{Client, ClientBuilder};
 
-use crate::side::{Way, nobody};
+use crate::clients::{Way, nobody};
 use crate::support::web::{Web, reply};
 
 /// Its name, and how it is set.

@@ -11,7 +11,7 @@ use nettrace::{Client, Failure, ResponseExt as _, TraceSink};
 use reqwest::{Body, RequestBuilder};
 use tower::ServiceExt as _;
 
-use crate::side::{Answer, Way, answer, answer_hello, hanging, in_no_time, nobody, talk, upgrading, ways};
+use crate::clients::{Answer, Way, answer, answer_hello, hanging, in_no_time, nobody, talk, upgrading, ways};
 use crate::support::check;
 use crate::support::pki::Authority;
 use crate::support::raw::{Refused, Server};

@@ -8,7 +8,7 @@ use reqwest::Client;
 use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier};
 use std::sync::Arc;
 
-use crate::side::{Way, linked, peer};
+use crate::clients::{Way, linked, peer};
 use crate::support::pki::{self, Authority};
 use crate::support::raw::Server;
 use crate::support::web::{Web, reply};

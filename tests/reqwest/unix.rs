@@ -8,7 +8,7 @@ use reqwest::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::side::linked;
+use crate::clients::linked;
 use crate::support::check;
 
 /// Answers every request, and closes the connection after those to `/close`.

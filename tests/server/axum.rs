@@ -15,7 +15,7 @@ use nettrace::{
 };
 use tokio::{net::TcpListener, sync::oneshot};
 
-use crate::{side::settled, support::pki::Authority};
+use crate::{servers::settled, support::pki::Authority};
 
 fn router(sink: &TraceSink) -> Router {
     let peer = async |ConnectInfo(info): ConnectInfo<ConnInfo>| info.peer_addr().unwrap().port().to_string();

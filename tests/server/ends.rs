@@ -12,7 +12,7 @@ use nettrace::{
 use tokio::net::TcpListener;
 
 use crate::{
-    side::{Site, conn_of},
+    servers::{TestServer, conn_of},
     support::{check, pki::Authority},
 };
 
@@ -91,7 +91,7 @@ fn one<R: Record>(list: &TraceList<R>) -> &R {
 #[tokio::test]
 async fn in_plain_text() {
     for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
-        let site = Site::start(&TraceSink::new()).await;
+        let site = TestServer::start(&TraceSink::new()).await;
         let sink = TraceSink::new();
         let client = Client::builder(&sink).http_version(version).compression(false).build().unwrap();
         exchange(&client, |path| site.url(path)).await;
@@ -112,7 +112,7 @@ async fn with_tls() {
         let of_server = TraceSink::new();
         let listener = TraceListener::new(&of_server, TcpListener::bind("127.0.0.1:0").await.unwrap());
         let acceptor = TraceTlsAcceptor::new(&of_server, Arc::new(config));
-        let site = Site::on(&of_server, listener.tls(acceptor));
+        let site = TestServer::on(&of_server, listener.tls(acceptor));
 
         let sink = TraceSink::new();
         let roots = Roots::from_pem(authority.pem()).unwrap();
@@ -139,7 +139,7 @@ async fn a_handshake_that_fails_at_both() {
     let of_server = TraceSink::new();
     let listener = TraceListener::new(&of_server, TcpListener::bind("127.0.0.1:0").await.unwrap());
     let config = Authority::new("nettrace test CA").issue(&["localhost"]).server();
-    let site = Site::on(&of_server, listener.tls(TraceTlsAcceptor::new(&of_server, Arc::new(config))));
+    let site = TestServer::on(&of_server, listener.tls(TraceTlsAcceptor::new(&of_server, Arc::new(config))));
 
     let sink = TraceSink::new();
     let roots = Roots::from_pem(Authority::new("another").pem()).unwrap();

@@ -11,9 +11,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::side::{Site, ask, get, settled_running};
+use crate::servers::{TestServer, ask, get, settled_running};
 
-async fn open(site: &Site, path: &str) -> TcpStream {
+async fn open(site: &TestServer, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(site.addr).await.unwrap();
     stream.write_all(get(path).as_bytes()).await.unwrap();
     stream
@@ -27,7 +27,7 @@ fn reset(stream: TcpStream) {
 
 #[tokio::test]
 async fn the_client_closes_before_there_is_an_answer() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     let stream = open(&site, "/never").await;
     site.gate.holds_one().await;
     drop(stream);
@@ -39,7 +39,7 @@ async fn the_client_closes_before_there_is_an_answer() {
 
 #[tokio::test]
 async fn the_client_resets_before_there_is_an_answer() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     let stream = open(&site, "/never").await;
     site.gate.holds_one().await;
     reset(stream);
@@ -52,7 +52,7 @@ async fn the_client_resets_before_there_is_an_answer() {
 
 #[tokio::test]
 async fn the_client_closes_in_the_middle_of_the_answer() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     let mut stream = open(&site, "/hold-body").await;
     stream.read_exact(&mut [0; 1]).await.unwrap();
     site.gate.holds_one().await;
@@ -68,7 +68,7 @@ async fn the_client_closes_in_the_middle_of_the_answer() {
 
 #[tokio::test]
 async fn half_a_request_body() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     let mut stream = TcpStream::connect(site.addr).await.unwrap();
     let head = "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -85,7 +85,7 @@ async fn half_a_request_body() {
 #[tokio::test]
 async fn the_service_panics() {
     for (path, status) in [("/panic", 0), ("/panic-in-body", 200)] {
-        let site = Site::start(&TraceSink::new()).await;
+        let site = TestServer::start(&TraceSink::new()).await;
         assert!(!ask(site.addr, &get(path)).await.contains("\r\n0\r\n"));
         let trace = site.finished().await;
         let [request] = &trace.http_requests[..] else { panic!("one request") };
@@ -96,7 +96,7 @@ async fn the_service_panics() {
 
 #[tokio::test]
 async fn the_service_fails() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     assert_eq!(ask(site.addr, &get("/error")).await, "");
     let trace = site.finished().await;
     assert_eq!(trace.http_requests[0].failure, Some(Failure::ConnectionRefused), "that of the service");
@@ -106,7 +106,7 @@ async fn the_service_fails() {
 
 #[tokio::test]
 async fn the_body_of_the_answer_fails() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     ask(site.addr, &get("/error-in-body")).await;
     let trace = site.finished().await;
     let [request] = &trace.http_requests[..] else { panic!("one request") };
@@ -116,13 +116,13 @@ async fn the_body_of_the_answer_fails() {
 
 #[tokio::test]
 async fn this_side_gives_up() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     let _stream = open(&site, "/never").await;
     site.gate.holds_one().await;
     let sink = site.sink.clone();
     drop(site); // as a server does that is shut down without grace
     let ended = |trace: &nettrace::NetTrace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some());
-    let trace = crate::side::settled(&sink, ended).await;
+    let trace = crate::servers::settled(&sink, ended).await;
     assert_eq!(trace.http_requests[0].end_reason, Some(EndReason::Cancelled));
     assert_eq!(trace.http_requests[0].failure, Some(Failure::Interrupted));
     assert_eq!(trace.tcp_conns[0].end_reason, Some(EndReason::Closed));
@@ -130,7 +130,7 @@ async fn this_side_gives_up() {
 
 #[tokio::test]
 async fn a_stream_of_http2_is_reset() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     let io = TokioIo::new(TcpStream::connect(site.addr).await.unwrap());
     let (mut client, conn) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(conn);
@@ -160,7 +160,7 @@ async fn a_stream_of_http2_is_reset() {
 
 #[tokio::test]
 async fn a_half_closed_connection_is_answered_if_hyper_does() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     let stream = std::net::TcpStream::connect(site.addr).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let trace = site.finished().await;

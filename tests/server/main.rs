@@ -10,7 +10,7 @@ mod conns;
 mod ends;
 mod failed;
 mod requests;
-mod side;
+mod servers;
 mod tls;
 #[cfg(feature = "tonic-server")]
 mod tonic;

@@ -18,7 +18,7 @@ use tower::{Layer as _, ServiceExt as _};
 use tracing::Level;
 
 use crate::{
-    side::{Site, ask, conn_of, get, settled},
+    servers::{TestServer, ask, conn_of, get, settled},
     support::collector::Collector,
 };
 
@@ -30,7 +30,7 @@ fn outcome(request: &HttpReqTrace) -> (u16, u64, u64, Option<EndReason>) {
 
 #[tokio::test]
 async fn what_is_known_of_a_request() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     let post =
         "POST /echo?a=b HTTP/1.1\r\nhost: web.test\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
     let answer = ask(site.addr, post).await;
@@ -70,7 +70,7 @@ async fn bodies_of_every_kind_end_well() {
         ("/trailers", 200, 5),
         ("/empty", 204, 0),
     ] {
-        let site = Site::start(&TraceSink::new()).await;
+        let site = TestServer::start(&TraceSink::new()).await;
         ask(site.addr, &get(path)).await;
         let trace = site.finished().await;
         assert_eq!(
@@ -83,14 +83,14 @@ async fn bodies_of_every_kind_end_well() {
 
 #[tokio::test]
 async fn a_head_has_no_body_to_end() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     ask(site.addr, &get("/stream").replace("GET", "HEAD")).await;
     assert_eq!(outcome(&site.finished().await.http_requests[0]), (200, 0, 0, Some(EndReason::Closed)));
 }
 
 #[tokio::test]
 async fn a_service_that_takes_its_time() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     let (addr, asked) = (site.addr, get("/hold"));
     let client = tokio::spawn(async move { ask(addr, &asked).await });
     site.gate.holds_one().await;
@@ -106,7 +106,7 @@ async fn a_service_that_takes_its_time() {
 
 #[tokio::test]
 async fn requests_one_after_the_other_are_on_one_connection() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     let requests = "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n".repeat(3) + &get("/hello");
     ask(site.addr, &requests).await;
     let trace = site.finished().await;
@@ -116,7 +116,7 @@ async fn requests_one_after_the_other_are_on_one_connection() {
 
 #[tokio::test]
 async fn streams_of_http2_are_on_their_connection() {
-    let site = Site::start(&TraceSink::new()).await;
+    let site = TestServer::start(&TraceSink::new()).await;
     let mut clients = Vec::new();
     for _ in 0..2 {
         let io = TokioIo::new(TcpStream::connect(site.addr).await.unwrap());
@@ -150,7 +150,7 @@ async fn streams_of_http2_are_on_their_connection() {
 #[tokio::test]
 async fn header_fields_and_trailers_by_the_policy_of_the_sink() {
     let sink = TraceSink::builder().headers(HeaderCapture::Values).mask_query(true).build();
-    let site = Site::start(&sink).await;
+    let site = TestServer::start(&sink).await;
     let secret = "GET /trailers?token=1 HTTP/1.1\r\nhost: joe:secret@web.test\r\nauthorization: Basic c2VjcmV0\r\n\
                   te: trailers\r\nconnection: close\r\n\r\n";
     ask(site.addr, secret).await;
@@ -167,7 +167,7 @@ async fn header_fields_and_trailers_by_the_policy_of_the_sink() {
 #[tokio::test]
 async fn nothing_of_requests_where_they_are_switched_off() {
     let sink = TraceSink::builder().http(false).build();
-    let site = Site::start(&sink).await;
+    let site = TestServer::start(&sink).await;
     ask(site.addr, &get("/hello")).await;
     let trace = site.finished().await;
     assert_eq!((trace.http_requests.len(), trace.tcp_conns.len()), (0, 1));
@@ -176,7 +176,7 @@ async fn nothing_of_requests_where_they_are_switched_off() {
 #[tokio::test]
 async fn a_client_of_the_same_sink_is_told_apart() {
     let sink = TraceSink::new();
-    let site = Site::start(&sink).await;
+    let site = TestServer::start(&sink).await;
     let client = Client::builder(&sink).build().unwrap();
     client.get(site.url("/hello")).await.unwrap().into_body().bytes().await.unwrap();
     client.close().await;
@@ -193,7 +193,7 @@ async fn a_client_of_the_same_sink_is_told_apart() {
 async fn what_an_event_says_of_a_request() {
     let collector = Collector::default();
     let _guard = tracing::subscriber::set_default(collector.clone());
-    let site = Site::start(&TraceSink::builder().subscriber(TracingEvents::new()).build()).await;
+    let site = TestServer::start(&TraceSink::builder().subscriber(TracingEvents::new()).build()).await;
     ask(site.addr, &get("/missing")).await;
     ask(site.addr, &get("/error")).await;
     site.finished().await;

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    side::{Site, ask, get, settled, settled_running},
+    servers::{TestServer, ask, get, settled, settled_running},
     support::{
         background::within,
         check,
@@ -38,18 +38,18 @@ use crate::{
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] = [("TLSv1.2", &TLS12), ("TLSv1.3", &TLS13)];
 
 /// An authority, and a server for `web.test` that records.
-struct Side {
+struct Fixture {
     sink: TraceSink,
     authority: Authority,
 }
 
-impl Side {
+impl Fixture {
     fn new() -> Self {
-        Side::of(TraceSink::new())
+        Fixture::of(TraceSink::new())
     }
 
     fn of(sink: TraceSink) -> Self {
-        Side { sink, authority: Authority::new("nettrace test CA") }
+        Fixture { sink, authority: Authority::new("nettrace test CA") }
     }
 
     fn config(&self) -> ServerConfig {
@@ -148,12 +148,12 @@ fn demanding(
 #[tokio::test]
 async fn what_was_agreed_on() {
     for (name, version) in VERSIONS {
-        let side = Side::new();
-        let mut config = side.config();
+        let fixture = Fixture::new();
+        let mut config = fixture.config();
         config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
-        let mut listener = side.listen(config).await;
+        let mut listener = fixture.listen(config).await;
         let addr = addr_of(&listener);
-        let mut client = side.client(&[version]);
+        let mut client = fixture.client(&[version]);
         client.alpn_protocols = vec![b"http/1.1".into()];
         let client = tokio::spawn(async move {
             let mut stream = connect(addr, client).await.unwrap();
@@ -174,7 +174,7 @@ async fn what_was_agreed_on() {
         let client = client.await.unwrap();
         let session = client.get_ref().1;
 
-        let tunnel = side.tunnel().await;
+        let tunnel = fixture.tunnel().await;
         assert_eq!((tunnel.tls_version.as_str(), tunnel.server_name.as_str()), (name, "web.test"));
         assert_eq!(tunnel.negotiated_proto, "http/1.1");
         assert_eq!(tunnel.cipher_suite, u16::from(session.negotiated_cipher_suite().unwrap().suite()));
@@ -186,16 +186,16 @@ async fn what_was_agreed_on() {
 #[tokio::test]
 async fn the_certificate_of_a_client() {
     for (_, version) in VERSIONS {
-        let side = Side::new();
-        let leaf = side.authority.issue(&["joe.test"]);
-        let client = builder(&[version], side.roots());
+        let fixture = Fixture::new();
+        let leaf = fixture.authority.issue(&["joe.test"]);
+        let client = builder(&[version], fixture.roots());
         let client = client.with_client_auth_cert(leaf.chain.clone(), leaf.key_der()).unwrap();
-        let config = side.authority.issue(&["web.test"]).server_with(&[version], Some(&side.authority));
-        let mut listener = side.listen(config).await;
+        let config = fixture.authority.issue(&["web.test"]).server_with(&[version], Some(&fixture.authority));
+        let mut listener = fixture.listen(config).await;
         let client = tokio::spawn(connect(addr_of(&listener), client));
         let (stream, _) = listener.accept().await.unwrap();
         drop((stream, client.await.unwrap()));
-        let tunnel = side.tunnel().await;
+        let tunnel = fixture.tunnel().await;
         assert_eq!(tunnel.peer_certs[0].sans, ["joe.test"]);
         assert_eq!(tunnel.peer_certs[0].subject, "CN=joe.test");
     }
@@ -205,16 +205,16 @@ async fn the_certificate_of_a_client() {
 async fn an_event_tells_whose_certificate_it_is() {
     let collector = Collector::default();
     let _guard = tracing::subscriber::set_default(collector.clone());
-    let side = Side::of(TraceSink::builder().subscriber(TracingEvents::new()).build());
-    let leaf = side.authority.issue(&["joe.test"]);
-    let client = builder(&[&TLS13], side.roots());
+    let fixture = Fixture::of(TraceSink::builder().subscriber(TracingEvents::new()).build());
+    let leaf = fixture.authority.issue(&["joe.test"]);
+    let client = builder(&[&TLS13], fixture.roots());
     let client = client.with_client_auth_cert(leaf.chain.clone(), leaf.key_der()).unwrap();
-    let config = side.authority.issue(&["web.test"]).server_with(&[&TLS13], Some(&side.authority));
-    let mut listener = side.listen(config).await;
+    let config = fixture.authority.issue(&["web.test"]).server_with(&[&TLS13], Some(&fixture.authority));
+    let mut listener = fixture.listen(config).await;
     let client = tokio::spawn(connect(addr_of(&listener), client));
     let (stream, _) = listener.accept().await.unwrap();
     drop((stream, client.await.unwrap()));
-    side.tunnel().await;
+    fixture.tunnel().await;
     let ([tls], [tcp]) = (&collector.told("nettrace::tls")[..], &collector.told("nettrace::tcp")[..]) else {
         panic!("one of each")
     };
@@ -225,10 +225,10 @@ async fn an_event_tells_whose_certificate_it_is() {
 
 #[tokio::test]
 async fn a_url_says_https_also_where_tls_is_not_recorded() {
-    let side = Side::of(TraceSink::builder().tls(false).build());
-    let listener = side.listen(side.authority.issue(&["localhost"]).server()).await;
-    let site = Site::on(&side.sink, listener);
-    let roots = Roots::from_pem(side.authority.pem()).unwrap();
+    let fixture = Fixture::of(TraceSink::builder().tls(false).build());
+    let listener = fixture.listen(fixture.authority.issue(&["localhost"]).server()).await;
+    let site = TestServer::on(&fixture.sink, listener);
+    let roots = Roots::from_pem(fixture.authority.pem()).unwrap();
     let client = Client::builder(&TraceSink::disabled()).roots(roots).build().unwrap();
     let url = format!("https://localhost:{}/hello", site.addr.port());
     client.get(&url).await.unwrap().into_body().bytes().await.unwrap();
@@ -241,9 +241,9 @@ async fn a_url_says_https_also_where_tls_is_not_recorded() {
 async fn vectored_writes() {
     let parts = [&b"hello"[..], b", ", b"world"].map(IoSlice::new);
     for sink in [TraceSink::new(), TraceSink::disabled()] {
-        let side = Side::of(sink);
-        let mut listener = side.listen(side.config()).await;
-        let client = tokio::spawn(connect(addr_of(&listener), side.client(&[&TLS13])));
+        let fixture = Fixture::of(sink);
+        let mut listener = fixture.listen(fixture.config()).await;
+        let client = tokio::spawn(connect(addr_of(&listener), fixture.client(&[&TLS13])));
         let (mut stream, _) = listener.accept().await.unwrap();
         assert!(stream.is_write_vectored());
         assert_eq!(stream.write_vectored(&parts).await.unwrap(), 12);
@@ -257,10 +257,10 @@ async fn vectored_writes() {
 #[tokio::test]
 async fn sessions_that_are_resumed() {
     for (_, version) in VERSIONS {
-        let side = Side::new();
-        let mut listener = side.listen(side.config()).await;
+        let fixture = Fixture::new();
+        let mut listener = fixture.listen(fixture.config()).await;
         let addr = addr_of(&listener);
-        let client = side.client(&[version]);
+        let client = fixture.client(&[version]);
         for _ in 0..2 {
             let client = client.clone();
             let client = tokio::spawn(async move {
@@ -272,7 +272,7 @@ async fn sessions_that_are_resumed() {
             stream.flush().await.unwrap();
             client.await.unwrap();
         }
-        let trace = side.sink.snapshot("");
+        let trace = fixture.sink.snapshot("");
         let resumed: Vec<_> = trace.tls_tunnels.iter().map(|tunnel| tunnel.did_resume).collect();
         assert_eq!(resumed, [false, true]);
     }
@@ -286,21 +286,21 @@ async fn certificates_that_are_not_accepted() {
             ("an old one", Failure::SslInvalidCertificate, "sent certificate_expired"),
             ("none", Failure::TlsClientCertificateRequired, "sent certificate_required"),
         ] {
-            let side = Side::new();
-            let client = builder(&[version], side.roots());
+            let fixture = Fixture::new();
+            let client = builder(&[version], fixture.roots());
             let old =
                 |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
             let leaf = match whose {
                 "none" => None,
-                "an old one" => Some(side.authority.issue_with(&["joe.test"], old)),
+                "an old one" => Some(fixture.authority.issue_with(&["joe.test"], old)),
                 _ => Some(Authority::new("somebody").issue(&["joe.test"])),
             };
             let client = match &leaf {
                 Some(leaf) => client.with_client_auth_cert(leaf.chain.clone(), leaf.key_der()).unwrap(),
                 None => client.with_no_client_auth(),
             };
-            let server = demanding(&side.authority.issue(&["web.test"]), &side.authority, &[version]);
-            let tunnel = side.refused(server, client).await;
+            let server = demanding(&fixture.authority.issue(&["web.test"]), &fixture.authority, &[version]);
+            let tunnel = fixture.refused(server, client).await;
             assert_eq!(tunnel.failure, Some(failure), "{whose}");
             assert_eq!((tunnel.alert.as_str(), tunnel.tls_version.as_str()), (alert, name));
             assert_eq!(
@@ -317,9 +317,9 @@ async fn certificates_that_are_not_accepted() {
 #[tokio::test]
 async fn the_client_does_not_accept_ours() {
     for (name, version) in VERSIONS {
-        let side = Side::new();
+        let fixture = Fixture::new();
         let client = builder(&[version], Authority::new("another").store()).with_no_client_auth();
-        let tunnel = side.refused(side.config(), client).await;
+        let tunnel = fixture.refused(fixture.config(), client).await;
         assert_eq!(tunnel.failure, Some(Failure::SslUnknownAuthority), "as the client says of it");
         assert_eq!((tunnel.alert.as_str(), tunnel.tls_version.as_str()), ("received unknown_ca", name));
         assert!(tunnel.handshake_err.contains("unknown_ca"), "{}", tunnel.handshake_err);
@@ -328,18 +328,18 @@ async fn the_client_does_not_accept_ours() {
 
 #[tokio::test]
 async fn nothing_in_common() {
-    let side = Side::new();
-    let mut server = side.config();
+    let fixture = Fixture::new();
+    let mut server = fixture.config();
     server.alpn_protocols = vec![b"spdy/3".into()];
-    let mut client = side.client(&[&TLS13]);
+    let mut client = fixture.client(&[&TLS13]);
     client.alpn_protocols = vec![b"h2".into()];
-    let tunnel = side.refused(server, client).await;
+    let tunnel = fixture.refused(server, client).await;
     assert_eq!(tunnel.failure, Some(Failure::SslFailedHandshake));
     assert_eq!(tunnel.alert, "sent no_application_protocol");
 
-    let side = Side::new();
-    let server = side.authority.issue(&["web.test"]).server_with(&[&TLS13], None);
-    let tunnel = side.refused(server, side.client(&[&TLS12])).await;
+    let fixture = Fixture::new();
+    let server = fixture.authority.issue(&["web.test"]).server_with(&[&TLS13], None);
+    let tunnel = fixture.refused(server, fixture.client(&[&TLS12])).await;
     assert_eq!(tunnel.failure, Some(Failure::SslFailedHandshake));
     assert_eq!((tunnel.alert.as_str(), tunnel.server_name.as_str()), ("sent protocol_version", "web.test"));
 }
@@ -351,8 +351,8 @@ async fn what_is_not_tls_or_is_nothing() {
         ("SSH-2.0-OpenSSH_9.2p1\r\n".to_owned(), Failure::TlsNotTls, "corrupt message"),
         (String::new(), Failure::EofError, "unexpected end of file"),
     ] {
-        let side = Side::new();
-        let mut listener = side.listen(side.config()).await;
+        let fixture = Fixture::new();
+        let mut listener = fixture.listen(fixture.config()).await;
         let addr = addr_of(&listener);
         let client = tokio::spawn(async move {
             let mut stream = TcpStream::connect(addr).await.unwrap();
@@ -362,7 +362,7 @@ async fn what_is_not_tls_or_is_nothing() {
         });
         let tunnel = tokio::select! {
             _ = listener.accept() => panic!("it was accepted"),
-            tunnel = side.tunnel() => tunnel,
+            tunnel = fixture.tunnel() => tunnel,
         };
         client.await.unwrap();
         assert_eq!(tunnel.failure, Some(failure));
@@ -373,14 +373,15 @@ async fn what_is_not_tls_or_is_nothing() {
 
 #[tokio::test]
 async fn handshakes_hold_up_no_other() {
-    let side = Side::new();
-    let mut listener = side.listen_with(|acceptor| acceptor.handshake_timeout(None), side.config()).await;
+    let fixture = Fixture::new();
+    let mut listener =
+        fixture.listen_with(|acceptor| acceptor.handshake_timeout(None), fixture.config()).await;
     let addr = addr_of(&listener);
     let mut silent = Vec::new();
     for _ in 0..3 {
         silent.push(TcpStream::connect(addr).await.unwrap());
         let failing = tokio::spawn(async move { ask(addr, "no TLS\r\n\r\n").await });
-        let client = tokio::spawn(connect(addr, side.client(&[&TLS13])));
+        let client = tokio::spawn(connect(addr, fixture.client(&[&TLS13])));
         let (stream, _) =
             within(Duration::from_secs(30), listener.accept()).await.expect("accepted").unwrap();
         drop((client.await.unwrap().unwrap(), stream));
@@ -389,7 +390,7 @@ async fn handshakes_hold_up_no_other() {
     drop(listener); // and with it the handshakes that still wait
     let ended =
         |trace: &nettrace::NetTrace| trace.tls_tunnels.iter().all(|tunnel| tunnel.end_reason.is_some());
-    let trace = settled_running(&side.sink, ended).await;
+    let trace = settled_running(&fixture.sink, ended).await;
     check::finished(&trace);
     let given_up = trace.tls_tunnels.iter().filter(|tunnel| tunnel.end_reason == Some(EndReason::Cancelled));
     assert!(given_up.count() >= 3, "the silent ones at least");
@@ -397,9 +398,10 @@ async fn handshakes_hold_up_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handshake_may_take_only_so_long() {
-    let side = Side::new();
-    let mut listener =
-        side.listen_with(|acceptor| acceptor.handshake_timeout(Duration::from_secs(3)), side.config()).await;
+    let fixture = Fixture::new();
+    let mut listener = fixture
+        .listen_with(|acceptor| acceptor.handshake_timeout(Duration::from_secs(3)), fixture.config())
+        .await;
     let mut client = TcpStream::connect(addr_of(&listener)).await.unwrap();
     let begin = tokio::time::Instant::now();
     tokio::select! {
@@ -407,7 +409,7 @@ async fn a_handshake_may_take_only_so_long() {
         eof = client.read_u8() => assert_eq!(eof.unwrap_err().kind(), io::ErrorKind::UnexpectedEof),
     }
     assert!(begin.elapsed() >= Duration::from_secs(3));
-    let tunnel = side.tunnel().await;
+    let tunnel = fixture.tunnel().await;
     assert_eq!(tunnel.failure, Some(Failure::GenericTimeoutError));
     assert_eq!(tunnel.end_reason, Some(EndReason::Timeout));
     assert_eq!(tunnel.handshake_err, "no end of the TLS handshake within 3s");
@@ -415,11 +417,11 @@ async fn a_handshake_may_take_only_so_long() {
 
 #[tokio::test]
 async fn no_more_handshakes_at_a_time_than_allowed() {
-    let side = Side::new();
-    let mut listener = side.listen(side.config()).await.max_handshakes(2);
+    let fixture = Fixture::new();
+    let mut listener = fixture.listen(fixture.config()).await.max_handshakes(2);
     let addr = addr_of(&listener);
     let silent = [TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap()];
-    let client = tokio::spawn(connect(addr, side.client(&[&TLS13])));
+    let client = tokio::spawn(connect(addr, fixture.client(&[&TLS13])));
     for _ in 0..100 {
         tokio::select! {
             biased;
@@ -427,7 +429,7 @@ async fn no_more_handshakes_at_a_time_than_allowed() {
             () = tokio::task::yield_now() => {}
         }
     }
-    assert_eq!(side.sink.snapshot("").tcp_conns.len(), 2);
+    assert_eq!(fixture.sink.snapshot("").tcp_conns.len(), 2);
     drop(silent);
     listener.accept().await.unwrap();
     client.await.unwrap().unwrap();
@@ -435,9 +437,9 @@ async fn no_more_handshakes_at_a_time_than_allowed() {
 
 #[tokio::test]
 async fn an_acceptor_by_itself_says_what_went_wrong() {
-    let side = Side::new();
-    let acceptor = TraceTlsAcceptor::new(&side.sink, Arc::new(side.config()));
-    let listener = TraceListener::new(&side.sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let fixture = Fixture::new();
+    let acceptor = TraceTlsAcceptor::new(&fixture.sink, Arc::new(fixture.config()));
+    let listener = TraceListener::new(&fixture.sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
     let addr = listener.local_addr().unwrap();
     let client = tokio::spawn(async move { ask(addr, &get("/")).await });
     let (io, peer) = listener.accept().await.unwrap();

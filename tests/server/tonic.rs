@@ -25,19 +25,19 @@ use tonic::{
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
-    side::{conn_of, settled},
+    servers::{conn_of, settled},
     support::pki::{self, Authority},
 };
 
 /// Ends with grace when it is told to.
-struct Site {
+struct TestServer {
     sink: TraceSink,
     port: u16,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
-impl Site {
+impl TestServer {
     async fn start(tls: Option<rustls::ServerConfig>) -> Self {
         let sink = TraceSink::builder().headers(HeaderCapture::Values).build();
         let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
@@ -63,7 +63,7 @@ impl Site {
                 tokio::spawn(router.serve_with_incoming_shutdown(listener.incoming(), stopped))
             }
         };
-        Site { sink, port, stop, server }
+        TestServer { sink, port, stop, server }
     }
 
     /// One that is known, and one that is not.
@@ -99,7 +99,7 @@ fn check(trace: &NetTrace, scheme: &str, port: u16) {
 
 #[tokio::test]
 async fn its_calls_know_their_connection() {
-    let site = Site::start(None).await;
+    let site = TestServer::start(None).await;
     let port = site.port;
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
     site.ask(endpoint.connect().await.unwrap()).await;
@@ -111,7 +111,7 @@ async fn over_tls() {
     let authority = Authority::new("nettrace test CA");
     let mut config = authority.issue(&["localhost"]).server();
     config.alpn_protocols = vec![b"h2".into()];
-    let site = Site::start(Some(config)).await;
+    let site = TestServer::start(Some(config)).await;
     let port = site.port;
     let tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(authority.pem()))

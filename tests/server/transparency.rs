@@ -17,11 +17,11 @@ use tokio::{
 };
 use tower::Layer as _;
 
-use crate::side::{Gate, Site, answer, ask, conn_of, get, settled};
+use crate::servers::{Gate, TestServer, answer, ask, conn_of, get, settled};
 
 #[tokio::test]
 async fn a_connection_that_becomes_another_protocols() {
-    for (kind, site) in Site::each().await {
+    for (kind, site) in TestServer::each().await {
         let mut stream = TcpStream::connect(site.addr).await.unwrap();
         let request = "GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_connection_that_becomes_another_protocols() {
 #[tokio::test]
 async fn the_same_bytes() {
     let mut seen = Vec::new();
-    for (kind, site) in Site::each().await {
+    for (kind, site) in TestServer::each().await {
         let mut answers = Vec::new();
         for path in
             ["/hello", "/stream", "/sized", "/trailers", "/empty", "/missing", "/error", "/error-in-body"]

@@ -4,11 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod apart;
 mod clear;
 mod close;
 mod decoded;
 mod identity;
+mod isolation;
 mod mock;
 mod probes;
 mod retention;

@@ -1,11 +1,12 @@
 //! A client without a network: connections are pipes, and responses come at once.
 
-#[path = "../support/pass.rs"]
-mod pass;
+#[path = "../support/delegate.rs"]
+mod delegate;
 
 use std::{convert::Infallible, io};
 
 use bytes::Bytes;
+use delegate::delegate_io;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
@@ -17,7 +18,6 @@ use nettrace::{
     connect::{TraceConnectLayer, TracedIo},
     request::{TraceBody, TraceRequestLayer, TraceResponseBody},
 };
-use pass::pass_through;
 use tokio::io::DuplexStream;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -31,7 +31,7 @@ impl Connection for Pipe {
     }
 }
 
-pass_through!(Pipe);
+delegate_io!(Pipe);
 
 /// A traced connection, whose other end is given too.
 pub(crate) async fn connect(sink: &TraceSink) -> (TracedIo<TokioIo<Pipe>>, DuplexStream) {

@@ -117,7 +117,7 @@ impl Builder {
         command.args(["--no-resolv", "--no-hosts", "--no-poll", "--bind-interfaces"]);
         command.arg(format!("--port={port}")).arg(format!("--listen-address={}", self.ip));
         command.args(&self.arguments);
-        Daemon::spawn(command).expect("dnsmasq (need_tool! tells whether it is there)")
+        Daemon::spawn(command).expect("dnsmasq (require_tool! tells whether it is there)")
     }
 
     fn free_port(&self) -> u16 {

@@ -32,7 +32,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{background, need, process, sys};
+use super::{background, process, require, sys};
 
 const SHELL_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -44,7 +44,7 @@ pub fn available() -> Result<(), String> {
 
 fn find_out() -> Result<(), String> {
     for name in ["ip", "nft"] {
-        need::tool(name).ok_or(format!("no `{name}` on this machine"))?;
+        require::tool(name).ok_or(format!("no `{name}` on this machine"))?;
     }
     let ns = Ns::try_new()
         .map_err(|error| format!("cannot make a network namespace, which takes root: {error}"))?;
@@ -62,7 +62,7 @@ impl Ns {
     /// wait: for IPv6 addresses to be confirmed, between two ICMP errors.
     #[track_caller]
     pub fn new() -> Self {
-        Self::try_new().expect("a network namespace (need_lab! tells whether it can be)")
+        Self::try_new().expect("a network namespace (require_lab! tells whether it can be)")
     }
 
     fn try_new() -> io::Result<Self> {
@@ -125,7 +125,7 @@ impl Ns {
         let mut command = Command::new(program);
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut path: Vec<_> = std::env::split_paths(&path).collect();
-        path.extend(["/usr/sbin".into(), "/sbin".into()]); // as `need::tool` looks
+        path.extend(["/usr/sbin".into(), "/sbin".into()]); // as `require::tool` looks
         command.env("PATH", std::env::join_paths(path).expect("made of a PATH"));
         if let Some(file) = &self.file {
             sys::start_in_network(&mut command, file.clone());

@@ -15,7 +15,7 @@ pub mod dns;
 pub mod dnsmasq;
 pub mod history;
 pub mod lab;
-pub mod need;
+
 pub mod nginx;
 pub mod openssl;
 #[cfg(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")))]
@@ -25,6 +25,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxies;
 pub mod raw;
+pub mod require;
 pub mod slow;
 pub mod strace;
 mod sys;

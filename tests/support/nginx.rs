@@ -260,7 +260,7 @@ impl Builder {
         command.env("NGINX", numbers).arg("-e").arg("stderr").arg("-p").arg(directory.path());
         command.arg("-c").arg(config);
         sys::start_with_descriptors(&mut command, sockets);
-        let daemon = Daemon::spawn(command).expect("nginx (need_tool! tells whether it is there)");
+        let daemon = Daemon::spawn(command).expect("nginx (require_tool! tells whether it is there)");
         daemon.line("start worker process ", process::READY).unwrap_or_else(|error| panic!("{error}"));
 
         let [http, h2c, https, https_h1, tls12, tls13, mtls] = PORTS.map(|name| {

@@ -106,7 +106,7 @@ impl Builder {
     pub fn start(self) -> SServer {
         let mut command = self.ns.command("openssl");
         command.arg("s_server").arg("-accept").arg(&self.address).args(&self.arguments);
-        let daemon = Daemon::spawn(command).expect("openssl (need_tool! tells whether it is there)");
+        let daemon = Daemon::spawn(command).expect("openssl (require_tool! tells whether it is there)");
         let line = daemon.line("ACCEPT", process::READY).unwrap_or_else(|error| panic!("{error}"));
         // It tells the address only where it chose the port.
         let chosen = line.trim_start_matches("ACCEPT").trim();

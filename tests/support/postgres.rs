@@ -15,8 +15,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::need;
 use super::process::{self, Daemon};
+use super::require;
 
 /// The password of the user `postgres`.
 pub const PASSWORD: &str = "correct-horse";
@@ -91,7 +91,7 @@ fn spawn(directory: &Path, port: u16, tls: bool) -> Daemon {
         settings.extend(files);
     }
     postgres.args(settings.iter().flat_map(|setting| ["-c", setting]));
-    Daemon::spawn(postgres).expect("postgres (need_tool! tells whether it is there)")
+    Daemon::spawn(postgres).expect("postgres (require_tool! tells whether it is there)")
 }
 
 /// PostgreSQL refuses to run as root.
@@ -102,7 +102,7 @@ fn is_root() -> bool {
 }
 
 fn command(name: &str) -> Command {
-    let mut command = Command::new(need::tool(name).expect("need_tool! tells whether it is there"));
+    let mut command = Command::new(require::tool(name).expect("require_tool! tells whether it is there"));
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }

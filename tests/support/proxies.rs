@@ -104,7 +104,7 @@ pub fn tinyproxy(more: &str) -> ProxyServer {
         fs::write(&file, format!("Port {port}\n{fixed}\n{more}\n")).expect("a file of our own");
         let mut command = Command::new("tinyproxy");
         command.arg("-d").arg("-c").arg(&file);
-        Daemon::spawn(command).expect("tinyproxy (need_tool! tells whether it is there)")
+        Daemon::spawn(command).expect("tinyproxy (require_tool! tells whether it is there)")
     };
     ProxyServer::start(start, Some("Accepting connections")).keeping(directory)
 }
@@ -150,7 +150,7 @@ pub fn squid(tls: Option<(&str, &str)>) -> ProxyServer {
             // It refuses to be root, and if it changed the user itself it would no longer end with the test.
             command.uid(NOBODY).gid(NOBODY);
         }
-        Daemon::spawn(command).expect("squid (need_tool! tells whether it is there)")
+        Daemon::spawn(command).expect("squid (require_tool! tells whether it is there)")
     };
     ProxyServer::start(start, Some("Accepting HTTP")).keeping(directory)
 }
@@ -164,7 +164,7 @@ pub fn microsocks(demands_login: bool) -> ProxyServer {
         if demands_login {
             command.args(["-u", USER, "-P", PASSWORD]);
         }
-        Daemon::spawn(command).expect("microsocks (need_tool! tells whether it is there)")
+        Daemon::spawn(command).expect("microsocks (require_tool! tells whether it is there)")
     };
     ProxyServer::start(start, None)
 }

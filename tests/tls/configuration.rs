@@ -9,16 +9,17 @@ use nettrace::{
 use rustls::{ClientConfig, client::WebPkiServerVerifier, pki_types::pem};
 
 use crate::{
-    side::{Side, connect, refused},
+    clients::{TestClient, connect, refused},
     support::pki::{self, Authority, serve_tcp, serve_tls_echo},
 };
 
 #[tokio::test]
 async fn given_configuration_and_verifier() {
-    let side = Side::new();
+    let client = TestClient::new();
     let address = serve_tls_echo(Authority::new("somebody").issue(&["web.test"]).server()).await;
-    let own =
-        WebPkiServerVerifier::builder_with_provider(side.authority.store(), pki::provider()).build().unwrap();
+    let own = WebPkiServerVerifier::builder_with_provider(client.authority.store(), pki::provider())
+        .build()
+        .unwrap();
     let config = |verifier| {
         let builder =
             ClientConfig::builder_with_provider(pki::provider()).with_safe_default_protocol_versions();
@@ -28,40 +29,40 @@ async fn given_configuration_and_verifier() {
     };
     let traced = config(Arc::new(TraceVerifier::new(own.clone())));
     let layers = [
-        (TraceTlsLayer::builder(&side.sink).config(config(own.clone())).build(), 0),
-        (TraceTlsLayer::builder(&side.sink).config(traced).build(), 2),
-        (TraceTlsLayer::builder(&side.sink).verifier(own).build(), 2),
+        (TraceTlsLayer::builder(&client.sink).config(config(own.clone())).build(), 0),
+        (TraceTlsLayer::builder(&client.sink).config(traced).build(), 2),
+        (TraceTlsLayer::builder(&client.sink).verifier(own).build(), 2),
     ];
     for (nth, (layer, certificates)) in layers.into_iter().enumerate() {
         assert_eq!(refused(&layer, address).await.failure(), Failure::SslUnknownAuthority);
-        assert_eq!(side.tunnels()[nth].peer_certs.len(), certificates);
-        assert_eq!(side.tunnels()[nth].tls_version, "TLSv1.3");
+        assert_eq!(client.tunnels()[nth].peer_certs.len(), certificates);
+        assert_eq!(client.tunnels()[nth].tls_version, "TLSv1.3");
     }
 }
 
 #[tokio::test]
 async fn unusable_names_and_configurations() {
-    let side = Side::new();
+    let client = TestClient::new();
     let address: SocketAddr = "127.0.0.1:9".parse().unwrap(); // never reached
     let failure = async |layer: TraceTlsLayer, uri: &str| {
         let error = connect(&layer, address, uri).await.unwrap_err();
         error.downcast::<TlsError>().unwrap().failure()
     };
-    assert_eq!(failure(side.builder().build(), "https://-/").await, Failure::InvalidTarget);
+    assert_eq!(failure(client.builder().build(), "https://-/").await, Failure::InvalidTarget);
     assert_eq!(
-        failure(side.builder().server_name("a b").build(), "https://web.test/").await,
+        failure(client.builder().server_name("a b").build(), "https://web.test/").await,
         Failure::InvalidTarget
     );
-    let no_version = side.builder().min_version(TlsVersion::Tls13).max_version(TlsVersion::Tls12);
+    let no_version = client.builder().min_version(TlsVersion::Tls13).max_version(TlsVersion::Tls12);
     assert_eq!(no_version.clone().try_build().unwrap_err().failure(), Failure::TlsConfiguration);
     assert_eq!(failure(no_version.build(), "https://web.test/").await, Failure::TlsConfiguration);
-    let (one, two) = (side.authority.issue(&["me"]), side.authority.issue(&["me"]));
+    let (one, two) = (client.authority.issue(&["me"]), client.authority.issue(&["me"]));
     let mismatch = ClientCertificate::from_pem(&one.pem, two.key_pem()).unwrap();
-    let mismatch = side.builder().client_certificate(mismatch).try_build().unwrap_err();
+    let mismatch = client.builder().client_certificate(mismatch).try_build().unwrap_err();
     assert_eq!(mismatch.failure(), Failure::TlsConfiguration);
-    let none = side.builder().roots(rustls::RootCertStore::empty().into()).try_build().unwrap_err();
+    let none = client.builder().roots(rustls::RootCertStore::empty().into()).try_build().unwrap_err();
     assert_eq!(none.failure(), Failure::NoRootCertificates);
-    assert!(side.tunnels().is_empty(), "nothing had begun");
+    assert!(client.tunnels().is_empty(), "nothing had begun");
 }
 
 /// People read a sentence, and programs find what the libraries reported.
@@ -71,10 +72,10 @@ fn errors_of_the_libraries_are_among_the_sources() {
         std::iter::successors(error.source(), |error| (*error).source())
             .find_map(|error| error.downcast_ref())
     }
-    let side = Side::new();
-    let (one, two) = (side.authority.issue(&["me"]), side.authority.issue(&["me"]));
+    let client = TestClient::new();
+    let (one, two) = (client.authority.issue(&["me"]), client.authority.issue(&["me"]));
     let mismatch = ClientCertificate::from_pem(&one.pem, two.key_pem()).unwrap();
-    let mismatch = side.builder().client_certificate(mismatch).try_build().unwrap_err();
+    let mismatch = client.builder().client_certificate(mismatch).try_build().unwrap_err();
     assert!(matches!(find(&mismatch), Some(rustls::Error::InconsistentKeys(_))), "{mismatch:?}");
     let text = mismatch.source().unwrap().to_string();
     assert_eq!(text, "certificate and private key do not fit: key mismatch");

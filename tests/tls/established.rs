@@ -15,20 +15,20 @@ use tokio_rustls::server::TlsStream as RustlsStream;
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{
-    side::{Side, VERSIONS, connect, exchange, tcp},
+    clients::{TestClient, VERSIONS, connect, exchange, tcp},
     support::pki::{Authority, serve_tls, serve_tls_echo},
 };
 
 #[tokio::test]
 async fn success() {
     for (name, version, supported) in VERSIONS {
-        let side = Side::new();
-        let leaf = side.authority.issue(&["web.test", "192.0.2.1"]);
+        let client = TestClient::new();
+        let leaf = client.authority.issue(&["web.test", "192.0.2.1"]);
         let address = serve_tls_echo(leaf.server_with(&[supported], None)).await;
-        let layer = side.builder().min_version(version).max_version(version).build();
+        let layer = client.builder().min_version(version).max_version(version).build();
         let stream = exchange(connect(&layer, address, "https://web.test/").await.unwrap()).await.unwrap();
 
-        let open = side.tunnel();
+        let open = client.tunnel();
         assert_eq!((open.tls_version.as_str(), open.server_name.as_str()), (name, "web.test"));
         assert_eq!(open.cipher_suite, if version == TlsVersion::Tls13 { 0x1302 } else { 0xc02c });
         assert!(["x25519", "X25519MLKEM768"].contains(&open.key_exchange_group.as_str()), "{open:?}");
@@ -44,7 +44,7 @@ async fn success() {
         assert_eq!((&authority.subject, authority.is_ca), (&web.issuer, true));
 
         drop(stream);
-        let closed = side.tunnel();
+        let closed = client.tunnel();
         assert_eq!((closed.end_reason, closed.failure), (Some(EndReason::Closed), None));
         assert!(closed.close_at >= closed.handshake_end_at);
     }
@@ -53,15 +53,15 @@ async fn success() {
 #[tokio::test]
 async fn resumption() {
     for (_, version, supported) in VERSIONS {
-        let side = Side::new();
+        let client = TestClient::new();
         let address =
-            serve_tls_echo(side.authority.issue(&["web.test"]).server_with(&[supported], None)).await;
-        let layer = side.builder().max_version(version).build();
+            serve_tls_echo(client.authority.issue(&["web.test"]).server_with(&[supported], None)).await;
+        let layer = client.builder().max_version(version).build();
         for _ in 0..2 {
             // The exchange has the tickets of TLS 1.3 read.
             exchange(connect(&layer, address, "https://web.test/").await.unwrap()).await.unwrap();
         }
-        let [first, second] = &side.tunnels()[..] else { panic!("two tunnels") };
+        let [first, second] = &client.tunnels()[..] else { panic!("two tunnels") };
         assert_eq!((first.did_resume, second.did_resume), (false, true));
         assert_eq!(first.peer_certs, second.peer_certs);
         assert_eq!(first.peer_certs.len(), 2);
@@ -71,71 +71,71 @@ async fn resumption() {
 #[tokio::test]
 async fn alpn() {
     for (offered, chosen) in [(&["h2", "http/1.1"][..], "h2"), (&["http/1.1"], "http/1.1"), (&[], "")] {
-        let side = Side::new();
-        let mut config = side.authority.issue(&["web.test"]).server();
+        let client = TestClient::new();
+        let mut config = client.authority.issue(&["web.test"]).server();
         config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
         let address = serve_tls_echo(config).await;
         let stream =
-            connect(&side.builder().alpn(offered).build(), address, "https://web.test/").await.unwrap();
+            connect(&client.builder().alpn(offered).build(), address, "https://web.test/").await.unwrap();
         assert_eq!(stream.connected().is_negotiated_h2(), chosen == "h2");
-        assert_eq!(side.tunnel().negotiated_proto, chosen);
+        assert_eq!(client.tunnel().negotiated_proto, chosen);
     }
 }
 
 #[tokio::test]
 async fn client_certificate_given() {
     for (_, version, supported) in VERSIONS {
-        let side = Side::new();
+        let client = TestClient::new();
         let clients = Authority::new("clients");
-        let leaf = side.authority.issue(&["web.test"]);
+        let leaf = client.authority.issue(&["web.test"]);
         let address = serve_tls_echo(leaf.server_with(&[supported], Some(&clients))).await;
         let me = clients.issue(&["me"]);
         let certificate = ClientCertificate::from_pem(&me.pem, me.key_pem()).unwrap();
-        let layer = side.builder().max_version(version).client_certificate(certificate).build();
+        let layer = client.builder().max_version(version).client_certificate(certificate).build();
         exchange(connect(&layer, address, "https://web.test/").await.unwrap()).await.unwrap();
-        assert_eq!((side.tunnel().failure, side.tunnel().end_reason), (None, Some(EndReason::Closed)));
+        assert_eq!((client.tunnel().failure, client.tunnel().end_reason), (None, Some(EndReason::Closed)));
     }
 }
 
 #[tokio::test]
 async fn invalid_certificates_accepted() {
     for (_, version, supported) in VERSIONS {
-        let side = Side::new();
+        let client = TestClient::new();
         let leaf = Authority::new("somebody").issue(&["other.test"]);
         let address = serve_tls_echo(leaf.server_with(&[supported], None)).await;
-        let layer = side.builder().danger_accept_invalid_certs().max_version(version).build();
+        let layer = client.builder().danger_accept_invalid_certs().max_version(version).build();
         exchange(connect(&layer, address, "https://web.test/").await.unwrap()).await.unwrap();
-        assert_eq!(side.tunnel().peer_certs[0].subject, "CN=other.test");
+        assert_eq!(client.tunnel().peer_certs[0].subject, "CN=other.test");
     }
 }
 
 #[tokio::test]
 async fn always_and_another_name() {
-    let side = Side::new();
-    let address = serve_tls_echo(side.authority.issue(&["web.test", "127.0.0.1", "::1"]).server()).await;
-    let always = side.builder().always();
+    let client = TestClient::new();
+    let address = serve_tls_echo(client.authority.issue(&["web.test", "127.0.0.1", "::1"]).server()).await;
+    let always = client.builder().always();
     exchange(connect(&always.clone().build(), address, "http://web.test/").await.unwrap()).await.unwrap();
     let other = always.server_name("web.test").build();
     exchange(connect(&other, address, "unix://no.such.name/").await.unwrap()).await.unwrap();
     for uri in ["https://127.0.0.1/", "https://[::1]/"] {
-        exchange(connect(&side.builder().build(), address, uri).await.unwrap()).await.unwrap();
+        exchange(connect(&client.builder().build(), address, uri).await.unwrap()).await.unwrap();
     }
-    let names: Vec<String> = side.tunnels().into_iter().map(|tunnel| tunnel.server_name.into()).collect();
+    let names: Vec<String> = client.tunnels().into_iter().map(|tunnel| tunnel.server_name.into()).collect();
     assert_eq!(names, ["web.test", "web.test", "", ""], "no name is sent for an address");
 }
 
 #[tokio::test]
 async fn tls_in_tls() {
-    let side = Side::new();
-    let server = serve_tls_echo(side.authority.issue(&["web.test"]).server()).await;
+    let client = TestClient::new();
+    let server = serve_tls_echo(client.authority.issue(&["web.test"]).server()).await;
     // Speaks TLS itself and passes on what is inside.
-    let proxy = serve_tls(side.authority.issue(&["proxy.test"]).server(), move |mut stream| async move {
+    let proxy = serve_tls(client.authority.issue(&["proxy.test"]).server(), move |mut stream| async move {
         let mut server = TcpStream::connect(server).await.unwrap();
         let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
     })
     .await;
-    let to_proxy = side.builder().server_name("proxy.test").build();
-    let connector = side.builder().build().layer(to_proxy.layer(service_fn(move |_| tcp(proxy))));
+    let to_proxy = client.builder().server_name("proxy.test").build();
+    let connector = client.builder().build().layer(to_proxy.layer(service_fn(move |_| tcp(proxy))));
     let stream = connector.oneshot("https://web.test/".parse().unwrap()).await.unwrap();
     let mut stream = TokioIo::new(stream);
     stream.write_all(&[7; 100_000]).await.unwrap();
@@ -144,9 +144,9 @@ async fn tls_in_tls() {
     stream.read_exact(&mut answer).await.unwrap();
     assert!(answer.iter().all(|byte| *byte == 7));
     drop(stream);
-    let names: Vec<String> = side.tunnels().into_iter().map(|tunnel| tunnel.server_name.into()).collect();
+    let names: Vec<String> = client.tunnels().into_iter().map(|tunnel| tunnel.server_name.into()).collect();
     assert_eq!(names, ["proxy.test", "web.test"]);
-    assert!(side.tunnels().iter().all(|tunnel| tunnel.end_reason == Some(EndReason::Closed)));
+    assert!(client.tunnels().iter().all(|tunnel| tunnel.end_reason == Some(EndReason::Closed)));
 }
 
 #[tokio::test]
@@ -170,8 +170,8 @@ async fn how_tunnels_end() {
             (without_close_notify, EndReason::PeerClosed, None),
             (reset, EndReason::Failed, Some(Failure::ConnectionReset)),
         ] {
-            let side = Side::new();
-            let leaf = side.authority.issue(&["web.test"]);
+            let client = TestClient::new();
+            let leaf = client.authority.issue(&["web.test"]);
             let address = serve_tls(leaf.server_with(&[supported], None), move |mut stream| async move {
                 let ping = stream.read_u32().await.unwrap();
                 stream.write_u32(ping).await.unwrap();
@@ -180,7 +180,7 @@ async fn how_tunnels_end() {
                 close(stream).await;
             })
             .await;
-            let layer = side.builder().max_version(version).build();
+            let layer = client.builder().max_version(version).build();
             let stream = exchange(connect(&layer, address, "https://web.test/").await.unwrap()).await;
             let mut stream = TokioIo::new(stream.unwrap());
             stream.write_u8(0).await.unwrap();
@@ -188,7 +188,7 @@ async fn how_tunnels_end() {
             let _ = stream.read_to_end(&mut Vec::new()).await;
             drop(stream);
 
-            let tunnel = side.tunnel();
+            let tunnel = client.tunnel();
             assert_eq!(tunnel.handshake_err, "", "the handshake was fine");
             assert_eq!(tunnel.conn_err.contains("reset"), tunnel.failure.is_some(), "{tunnel:?}");
             assert_eq!((tunnel.end_reason, tunnel.failure), (Some(reason), failure));
@@ -198,15 +198,15 @@ async fn how_tunnels_end() {
 
 #[tokio::test]
 async fn the_connection_below_is_known_above() {
-    let side = Side::new();
-    let address = serve_tls_echo(side.authority.issue(&["web.test"]).server()).await;
+    let client = TestClient::new();
+    let address = serve_tls_echo(client.authority.issue(&["web.test"]).server()).await;
     let conn_of = |stream: &dyn Connection| {
         let mut extensions = http::Extensions::new();
         stream.connected().get_extras(&mut extensions);
         extensions.remove::<ConnRef>()
     };
     // Without a traced connector below, the tunnel is all that is known of the connection.
-    let stream = connect(&side.builder().build(), address, "https://web.test/").await.unwrap();
+    let stream = connect(&client.builder().build(), address, "https://web.test/").await.unwrap();
     assert_eq!(conn_of(&stream).unwrap().id().as_str(), "");
     let silent = TraceTlsLayer::builder(&TraceSink::disabled()).danger_accept_invalid_certs().build();
     let stream = connect(&silent, address, "https://web.test/").await.unwrap();
@@ -218,23 +218,23 @@ async fn the_connection_below_is_known_above() {
 async fn tunnels_are_linked_to_the_connection_below() {
     use nettrace::connect::TraceConnectLayer;
 
-    let side = Side::new();
-    let server = serve_tls_echo(side.authority.issue(&["web.test"]).server()).await;
-    let proxy = serve_tls(side.authority.issue(&["proxy.test"]).server(), move |mut stream| async move {
+    let client = TestClient::new();
+    let server = serve_tls_echo(client.authority.issue(&["web.test"]).server()).await;
+    let proxy = serve_tls(client.authority.issue(&["proxy.test"]).server(), move |mut stream| async move {
         let mut server = TcpStream::connect(server).await.unwrap();
         let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
     })
     .await;
-    let traced = TraceConnectLayer::new(&side.sink).layer(service_fn(move |_| tcp(proxy)));
-    let to_proxy = side.builder().server_name("proxy.test").build().layer(traced);
-    let connector = side.builder().build().layer(to_proxy);
+    let traced = TraceConnectLayer::new(&client.sink).layer(service_fn(move |_| tcp(proxy)));
+    let to_proxy = client.builder().server_name("proxy.test").build().layer(traced);
+    let connector = client.builder().build().layer(to_proxy);
     let stream = connector.oneshot("https://web.test/".parse().unwrap()).await.unwrap();
     let mut extensions = http::Extensions::new();
     stream.connected().get_extras(&mut extensions);
     let conn = extensions.remove::<ConnRef>().unwrap();
     drop(stream);
 
-    let trace = side.sink.snapshot("test");
+    let trace = client.sink.snapshot("test");
     let [tcp] = &trace.tcp_conns[..] else { panic!("one connection") };
     assert_eq!(tcp.trace_id, conn.id());
     let links: Vec<_> =
@@ -247,12 +247,12 @@ async fn tunnels_are_linked_to_the_connection_below() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handshakes_at_the_same_time_keep_their_certificates() {
-    let side = Side::new();
-    let layer = side.builder().build();
+    let client = TestClient::new();
+    let layer = client.builder().build();
     let stranger = Authority::new("somebody");
     let dials = join_all((0..32).map(async |number| {
         let name = format!("server{number}.test");
-        let authority = if number % 2 == 0 { &stranger } else { &side.authority };
+        let authority = if number % 2 == 0 { &stranger } else { &client.authority };
         let address = serve_tls_echo(authority.issue(&[&name]).server()).await;
         let layer = layer.clone();
         let dial =
@@ -260,7 +260,7 @@ async fn handshakes_at_the_same_time_keep_their_certificates() {
         assert_eq!(dial.await.unwrap(), number % 2 == 1);
     }));
     dials.await;
-    let tunnels = side.tunnels();
+    let tunnels = client.tunnels();
     assert_eq!(tunnels.len(), 32);
     for tunnel in tunnels {
         assert_eq!(tunnel.peer_certs[0].subject, format!("CN={}", tunnel.server_name));

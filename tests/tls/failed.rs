@@ -20,15 +20,15 @@ use tokio::{
 };
 
 use crate::{
-    side::{Side, VERSIONS, connect, refused},
+    clients::{TestClient, VERSIONS, connect, refused},
     support::pki::{self, Authority, serve_tcp, serve_tls_echo},
 };
 
 #[tokio::test]
 async fn certificates_that_are_not_accepted() {
     let stranger = Authority::new("somebody");
-    let side = Side::new();
-    let trusted = &side.authority;
+    let client = TestClient::new();
+    let trusted = &client.authority;
     let expired =
         trusted.issue_with(&["web.test"], |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
     let early =
@@ -41,17 +41,17 @@ async fn certificates_that_are_not_accepted() {
     ];
     for (leaf, failure, alert, text) in cases {
         for (name, version, supported) in VERSIONS {
-            let side = Side { sink: TraceSink::new(), authority: Authority::new("unused") };
+            let client = TestClient { sink: TraceSink::new(), authority: Authority::new("unused") };
             let address = serve_tls_echo(leaf.server_with(&[supported], None)).await;
             let roots = Roots::from_der([trusted.der()]).unwrap();
-            let layer = side.builder().roots(roots).min_version(version).max_version(version).build();
+            let layer = client.builder().roots(roots).min_version(version).max_version(version).build();
             let error = refused(&layer, address).await;
             assert_eq!(error.failure(), failure);
             assert_eq!(error.to_string(), "TLS handshake with web.test failed");
             let io = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
             assert!(io.get_ref().unwrap().is::<rustls::Error>());
 
-            let tunnel = side.tunnel();
+            let tunnel = client.tunnel();
             assert_eq!(tunnel.failure.as_ref(), Some(&failure));
             assert_eq!(tunnel.end_reason, Some(EndReason::Failed));
             assert!(tunnel.handshake_err.contains(text), "{}", tunnel.handshake_err);
@@ -76,11 +76,11 @@ async fn pinned_certificates_for_other_purposes_and_without_names() {
         (for_all(vec![Any, ServerAuth]), Ok(())),
         (pki::self_signed(&[], |_| {}), Err((Failure::SslInvalidHostname, "\"web.test\", it names no host"))),
     ] {
-        let side = Side::new();
+        let client = TestClient::new();
         let address = serve_tls_echo(pinned.server()).await;
-        let layer = side.builder().roots(Roots::from_pem(&pinned.pem).unwrap()).build();
+        let layer = client.builder().roots(Roots::from_pem(&pinned.pem).unwrap()).build();
         let outcome = connect(&layer, address, "https://web.test/").await;
-        let tunnel = side.tunnel();
+        let tunnel = client.tunnel();
         match expected {
             Ok(()) => assert!(outcome.is_ok(), "{}", tunnel.handshake_err),
             Err((failure, text)) => {
@@ -102,57 +102,59 @@ async fn a_pinned_certificate_with_somebody_elses_key() {
         let stolen = CertifiedKey::new(pinned.chain.clone(), key);
         config.cert_resolver = Arc::new(SingleCertAndKey::from(stolen));
         let address = serve_tls_echo(config).await;
-        let side = Side::new();
+        let client = TestClient::new();
         let roots = Roots::from_pem(&pinned.pem).unwrap();
-        let error =
-            refused(&side.builder().roots(roots).min_version(version).max_version(version).build(), address)
-                .await;
+        let error = refused(
+            &client.builder().roots(roots).min_version(version).max_version(version).build(),
+            address,
+        )
+        .await;
         assert_eq!(error.failure(), Failure::SslInvalidCertificate);
-        assert!(side.tunnel().handshake_err.contains("bad signature"), "{}", side.tunnel().handshake_err);
+        assert!(client.tunnel().handshake_err.contains("bad signature"), "{}", client.tunnel().handshake_err);
     }
 }
 
 /// A certificate of an authority that another one has issued is not self-signed.
 #[tokio::test]
 async fn an_authoritys_certificate_shown_by_a_server() {
-    let side = Side::new();
-    let leaf = side.authority.issue_with(&["web.test"], |params| {
+    let client = TestClient::new();
+    let leaf = client.authority.issue_with(&["web.test"], |params| {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     });
-    let error = refused(&side.builder().build(), serve_tls_echo(leaf.server()).await).await;
+    let error = refused(&client.builder().build(), serve_tls_echo(leaf.server()).await).await;
     assert_eq!(error.failure(), Failure::SslInvalidCertificate);
-    assert!(side.tunnel().handshake_err.ends_with("not meant for this purpose"), "{:?}", side.tunnel());
+    assert!(client.tunnel().handshake_err.ends_with("not meant for this purpose"), "{:?}", client.tunnel());
 }
 
 #[tokio::test]
 async fn the_choices_of_a_retried_hello_are_known() {
     let stranger = Authority::new("somebody");
     let config = only_secp384r1(&stranger.issue(&["web.test"]));
-    let side = Side::new();
-    refused(&side.builder().build(), serve_tls_echo(config).await).await;
-    let tunnel = side.tunnel();
+    let client = TestClient::new();
+    refused(&client.builder().build(), serve_tls_echo(config).await).await;
+    let tunnel = client.tunnel();
     assert_eq!((tunnel.tls_version.as_str(), tunnel.key_exchange_group.as_str()), ("TLSv1.3", "secp384r1"));
 }
 
 #[tokio::test]
 async fn no_protocol_in_common() {
-    let side = Side::new();
-    let mut config = side.authority.issue(&["web.test"]).server();
+    let client = TestClient::new();
+    let mut config = client.authority.issue(&["web.test"]).server();
     config.alpn_protocols = vec![b"spdy/3".into()];
     let address = serve_tls_echo(config).await;
-    let error = refused(&side.builder().alpn(["h2"]).build(), address).await;
+    let error = refused(&client.builder().alpn(["h2"]).build(), address).await;
     assert_eq!(error.failure(), Failure::SslFailedHandshake);
-    assert_eq!(side.tunnel().alert, "received no_application_protocol");
+    assert_eq!(client.tunnel().alert, "received no_application_protocol");
 }
 
 #[tokio::test]
 async fn versions_that_do_not_meet() {
-    let side = Side::new();
+    let client = TestClient::new();
     let address =
-        serve_tls_echo(side.authority.issue(&["web.test"]).server_with(&[&version::TLS12], None)).await;
-    let error = refused(&side.builder().min_version(TlsVersion::Tls13).build(), address).await;
+        serve_tls_echo(client.authority.issue(&["web.test"]).server_with(&[&version::TLS12], None)).await;
+    let error = refused(&client.builder().min_version(TlsVersion::Tls13).build(), address).await;
     assert_eq!(error.failure(), Failure::SslFailedHandshake);
-    assert_eq!(side.tunnel().alert, "received protocol_version");
+    assert_eq!(client.tunnel().alert, "received protocol_version");
 }
 
 #[tokio::test]
@@ -160,15 +162,15 @@ async fn tls_to_a_plain_port() {
     for (greeting, is_http) in
         [("HTTP/1.1 400 Bad Request\r\n\r\n", true), ("SSH-2.0-OpenSSH_9.2p1\r\n", false)]
     {
-        let side = Side::new();
+        let client = TestClient::new();
         let address = serve_tcp(async |mut stream: TcpStream| {
             let _ = stream.write_all(greeting.as_bytes()).await;
             let _ = stream.read(&mut [0; 4096]).await;
         })
         .await;
-        let error = refused(&side.builder().build(), address).await;
+        let error = refused(&client.builder().build(), address).await;
         assert_eq!(error.failure(), Failure::TlsNotTls);
-        let tunnel = side.tunnel();
+        let tunnel = client.tunnel();
         assert_eq!(tunnel.failure, Some(Failure::TlsNotTls));
         assert_eq!(tunnel.handshake_err.contains("plain HTTP"), is_http, "{}", tunnel.handshake_err);
         assert_eq!((tunnel.tls_version.as_str(), tunnel.cipher_suite), ("", 0));
@@ -177,45 +179,45 @@ async fn tls_to_a_plain_port() {
 
 #[tokio::test]
 async fn the_server_hangs_up() {
-    let side = Side::new();
+    let client = TestClient::new();
     let address = serve_tcp(async |mut stream: TcpStream| drop(stream.read(&mut [0; 4096]).await)).await;
-    let error = refused(&side.builder().build(), address).await;
+    let error = refused(&client.builder().build(), address).await;
     assert_eq!(error.failure(), Failure::EofError);
-    let tunnel = side.tunnel();
+    let tunnel = client.tunnel();
     assert_eq!((tunnel.failure, tunnel.end_reason), (Some(Failure::EofError), Some(EndReason::Failed)));
     assert_eq!(tunnel.handshake_err, "tls handshake eof");
 }
 
 #[tokio::test]
 async fn the_server_resets_the_connection() {
-    let side = Side::new();
+    let client = TestClient::new();
     let address = serve_tcp(async |mut stream: TcpStream| {
         let _ = stream.read(&mut [0; 16]).await;
         stream.set_zero_linger().unwrap();
     })
     .await;
-    let error = refused(&side.builder().build(), address).await;
+    let error = refused(&client.builder().build(), address).await;
     assert_eq!(error.failure(), Failure::ConnectionReset);
     let io = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
     assert_eq!(io.kind(), io::ErrorKind::ConnectionReset, "the socket's own error");
-    assert_eq!(side.tunnel().failure, Some(Failure::ConnectionReset));
+    assert_eq!(client.tunnel().failure, Some(Failure::ConnectionReset));
 }
 
 #[tokio::test(start_paused = true)]
 async fn silence_ends_with_the_time_limit() {
-    let side = Side::new();
+    let client = TestClient::new();
     let address = serve_tcp(async |stream: TcpStream| {
         let _stream = stream;
         std::future::pending().await
     })
     .await;
-    let layer = side.builder().handshake_timeout(Duration::from_secs(10)).build();
+    let layer = client.builder().handshake_timeout(Duration::from_secs(10)).build();
     let error = refused(&layer, address).await;
     assert_eq!(error.failure(), Failure::GenericTimeoutError);
     assert_eq!(error.to_string(), "TLS handshake with web.test timed out");
     let io = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
     assert_eq!(io.kind(), io::ErrorKind::TimedOut);
-    let tunnel = side.tunnel();
+    let tunnel = client.tunnel();
     assert_eq!(
         (tunnel.failure, tunnel.end_reason),
         (Some(Failure::GenericTimeoutError), Some(EndReason::Timeout))
@@ -225,7 +227,7 @@ async fn silence_ends_with_the_time_limit() {
 
 #[tokio::test]
 async fn dropped_in_the_handshake() {
-    let side = Side::new();
+    let client = TestClient::new();
     let (hello, has_come) = oneshot::channel();
     let hello = std::sync::Mutex::new(Some(hello));
     let address = serve_tcp(move |mut stream: TcpStream| {
@@ -237,22 +239,22 @@ async fn dropped_in_the_handshake() {
         }
     })
     .await;
-    let layer = side.builder().build();
+    let layer = client.builder().build();
     {
         let dial = pin!(connect(&layer, address, "https://web.test/"));
         assert!(matches!(select(dial, has_come).await, Either::Right(_)));
-        let tunnel = side.tunnel();
+        let tunnel = client.tunnel();
         assert_eq!((tunnel.end_reason, tunnel.handshake_end_at.is_undefined()), (None, true));
     }
-    let tunnel = side.tunnel();
+    let tunnel = client.tunnel();
     assert_eq!((tunnel.failure, tunnel.end_reason), (Some(Failure::Interrupted), Some(EndReason::Cancelled)));
     assert!(tunnel.handshake_end_at >= tunnel.handshake_begin_at);
 }
 
 #[tokio::test]
 async fn dropped_after_the_server_has_chosen() {
-    let side = Side::new();
-    let server = serve_tls_echo(only_secp384r1(&side.authority.issue(&["web.test"]))).await;
+    let client = TestClient::new();
+    let server = serve_tls_echo(only_secp384r1(&client.authority.issue(&["web.test"]))).await;
     let (second_hello, has_come) = oneshot::channel();
     let second_hello = std::sync::Mutex::new(Some(second_hello));
     // Passes on the server's HelloRetryRequest, and nothing after the client's answer to it.
@@ -271,12 +273,12 @@ async fn dropped_after_the_server_has_chosen() {
         }
     })
     .await;
-    let layer = side.builder().build();
+    let layer = client.builder().build();
     {
         let dial = pin!(connect(&layer, address, "https://web.test/"));
         assert!(matches!(select(dial, has_come).await, Either::Right(_)));
     }
-    let tunnel = side.tunnel();
+    let tunnel = client.tunnel();
     assert_eq!(tunnel.end_reason, Some(EndReason::Cancelled));
     assert_eq!((tunnel.tls_version.as_str(), tunnel.cipher_suite), ("TLSv1.3", 0x1302));
     assert_eq!(tunnel.key_exchange_group, "secp384r1");
@@ -284,12 +286,12 @@ async fn dropped_after_the_server_has_chosen() {
 
 #[tokio::test]
 async fn client_certificate_demanded_in_tls12() {
-    let side = Side::new();
-    let leaf = side.authority.issue(&["web.test"]);
-    let address = serve_tls_echo(leaf.server_with(&[&version::TLS12], Some(&side.authority))).await;
-    let error = refused(&side.builder().build(), address).await;
+    let client = TestClient::new();
+    let leaf = client.authority.issue(&["web.test"]);
+    let address = serve_tls_echo(leaf.server_with(&[&version::TLS12], Some(&client.authority))).await;
+    let error = refused(&client.builder().build(), address).await;
     assert_eq!(error.failure(), Failure::TlsClientCertificateRequired);
-    let tunnel = side.tunnel();
+    let tunnel = client.tunnel();
     assert_eq!(
         (tunnel.end_reason, tunnel.alert.as_str()),
         (Some(EndReason::Failed), "received certificate_required")
@@ -304,18 +306,18 @@ async fn client_certificate_demanded_in_tls13() {
     let stranger = Authority::new("somebody").issue(&["me"]);
     let stranger = ClientCertificate::from_der(&stranger.chain, stranger.key_der().secret_der()).unwrap();
     for (certificate, alert) in [(None, "certificate_required"), (Some(stranger), "unknown_ca")] {
-        let side = Side::new();
-        let leaf = side.authority.issue(&["web.test"]);
+        let client = TestClient::new();
+        let leaf = client.authority.issue(&["web.test"]);
         let address = serve_tls_echo(leaf.server_with(&[&version::TLS13], Some(&clients))).await;
-        let builder = side.builder();
+        let builder = client.builder();
         let layer = certificate.into_iter().fold(builder, TraceTlsLayerBuilder::client_certificate).build();
         // For the client the handshake is over before the server has judged.
         let mut stream = TokioIo::new(connect(&layer, address, "https://web.test/").await.unwrap());
-        assert_eq!(side.tunnel().end_reason, None);
+        assert_eq!(client.tunnel().end_reason, None);
         let error = stream.read_u8().await.unwrap_err();
         assert!(error.get_ref().unwrap().is::<rustls::Error>(), "goes up as it is: {error:?}");
         drop(stream);
-        let tunnel = side.tunnel();
+        let tunnel = client.tunnel();
         assert_eq!(tunnel.failure, Some(Failure::TlsClientCertificateRequired));
         assert_eq!(tunnel.end_reason, Some(EndReason::Failed));
         assert_eq!(

@@ -6,7 +6,7 @@ use nettrace::tls::{KeyLog, TlsVersion, TraceTlsLayer};
 use rustls::ClientConfig;
 
 use crate::{
-    side::{Side, VERSIONS, connect, exchange},
+    clients::{TestClient, VERSIONS, connect, exchange},
     support::pki::{self, serve_tls_echo},
 };
 
@@ -25,12 +25,12 @@ fn labels(key_log: &KeyLog) -> Vec<String> {
 #[tokio::test]
 async fn of_each_version() {
     for (_, version, supported) in VERSIONS {
-        let side = Side::new();
+        let client = TestClient::new();
         let address =
-            serve_tls_echo(side.authority.issue(&["web.test"]).server_with(&[supported], None)).await;
+            serve_tls_echo(client.authority.issue(&["web.test"]).server_with(&[supported], None)).await;
         let keys = KeyLog::new();
         for key_log in [None, Some(&keys)] {
-            let builder = side.builder().max_version(version);
+            let builder = client.builder().max_version(version);
             let layer = match key_log {
                 Some(keys) => builder.key_log(keys).build(),
                 None => builder.build(),
@@ -65,15 +65,15 @@ impl rustls::KeyLog for Own {
 /// The key log of a given configuration goes on, and the configuration is not changed for others.
 #[tokio::test]
 async fn beside_that_of_a_given_configuration() {
-    let side = Side::new();
-    let address = serve_tls_echo(side.authority.issue(&["web.test"]).server()).await;
+    let client = TestClient::new();
+    let address = serve_tls_echo(client.authority.issue(&["web.test"]).server()).await;
     let own = Arc::new(Own::default());
     let builder = ClientConfig::builder_with_provider(pki::provider()).with_safe_default_protocol_versions();
-    let mut config = builder.unwrap().with_root_certificates(side.authority.store()).with_no_client_auth();
+    let mut config = builder.unwrap().with_root_certificates(client.authority.store()).with_no_client_auth();
     config.key_log = own.clone();
     let config = Arc::new(config);
     let keys = KeyLog::new();
-    let layer = |config: &Arc<ClientConfig>| TraceTlsLayer::builder(&side.sink).config(config.clone());
+    let layer = |config: &Arc<ClientConfig>| TraceTlsLayer::builder(&client.sink).config(config.clone());
     let connect = async |layer: TraceTlsLayer| {
         exchange(connect(&layer, address, "https://web.test/").await.unwrap()).await.unwrap();
     };

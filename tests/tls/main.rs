@@ -4,10 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clients;
 mod configuration;
 mod established;
 mod failed;
 mod key_log;
 mod openssl;
-mod side;
 mod transparency;

@@ -4,10 +4,10 @@ use std::process::Command;
 
 use crate::support::{
     curl::Curl,
-    need::need_tool,
     openssl::SServer,
     pki::{self, Authority},
     process,
+    require::require_tool,
 };
 use hyper_util::rt::TokioIo;
 use nettrace::{
@@ -38,7 +38,7 @@ async fn handshake(server: &SServer, layer: TraceTlsLayer, sink: &TraceSink) -> 
 
 #[tokio::test]
 async fn choices_of_a_server() {
-    need_tool!("openssl");
+    require_tool!("openssl");
     let cases = [
         ("-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256", "X25519", "x25519"),
         ("-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256", "P-384", "secp384r1"),
@@ -94,7 +94,7 @@ fn suite_number(name: &str) -> u16 {
 
 #[tokio::test]
 async fn client_certificate_demanded() {
-    need_tool!("openssl");
+    require_tool!("openssl");
     let authority = Authority::new("nettrace test CA");
     let leaf = authority.issue(&["web.test"]);
     for (version, alert, failure) in [
@@ -127,8 +127,8 @@ struct SelfSigned {
 
 #[tokio::test]
 async fn self_signed_certificates() {
-    need_tool!("openssl");
-    need_tool!("curl");
+    require_tool!("openssl");
+    require_tool!("curl");
     let (own, key) = req_x509();
     let stranger = Authority::new("somebody").pem();
     let outdated = pki::self_signed(&["web.test"], |params| {
@@ -225,7 +225,7 @@ fn req_x509() -> (String, String) {
 
 #[tokio::test]
 async fn names_of_every_kind() {
-    need_tool!("openssl");
+    require_tool!("openssl");
     let authority = Authority::new("nettrace, \"test\" <CA>");
     let strings: [DnValue; 7] = [
         "Sue, Grabbit and Runn".into(),

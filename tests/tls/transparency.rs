@@ -22,57 +22,57 @@ use tokio::{
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{
-    side::{Side, Tcp, connect, exchange, refused, tcp},
+    clients::{Tcp, TestClient, connect, exchange, refused, tcp},
     support::pki::{self, Authority, serve_tcp, serve_tls, serve_tls_echo},
 };
 
 #[tokio::test]
 async fn other_schemes_pass_untouched() {
-    let side = Side::new();
+    let client = TestClient::new();
     let address = serve_tcp(async |mut stream: TcpStream| drop(stream.write_all(b"hello").await)).await;
     for uri in ["http://web.test/", "unix://web.test/", "web.test:80"] {
-        let stream = connect(&side.builder().build(), address, uri).await.unwrap();
+        let stream = connect(&client.builder().build(), address, uri).await.unwrap();
         assert!(matches!(stream, MaybeTlsStream::Plain(_)));
         let mut text = String::new();
         TokioIo::new(stream).read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "hello");
     }
-    assert!(side.tunnels().is_empty());
+    assert!(client.tunnels().is_empty());
 }
 
 #[tokio::test]
 async fn without_a_sink_all_works_the_same() {
-    let side = Side { sink: TraceSink::disabled(), authority: Authority::new("nettrace test CA") };
-    let address = serve_tls_echo(side.authority.issue(&["web.test"]).server()).await;
-    exchange(connect(&side.builder().build(), address, "https://web.test/").await.unwrap()).await.unwrap();
-    let error = connect(&side.builder().build(), address, "https://other.test/").await.unwrap_err();
+    let client = TestClient { sink: TraceSink::disabled(), authority: Authority::new("nettrace test CA") };
+    let address = serve_tls_echo(client.authority.issue(&["web.test"]).server()).await;
+    exchange(connect(&client.builder().build(), address, "https://web.test/").await.unwrap()).await.unwrap();
+    let error = connect(&client.builder().build(), address, "https://other.test/").await.unwrap_err();
     assert_eq!(error.downcast::<TlsError>().unwrap().failure(), Failure::SslInvalidHostname);
-    assert!(side.tunnels().is_empty());
+    assert!(client.tunnels().is_empty());
 }
 
 #[tokio::test]
 async fn errors_of_the_connector_go_up_as_they_are() {
-    let side = Side::new();
+    let client = TestClient::new();
     let connector = service_fn(|_| async { Err::<Tcp, _>(io::Error::other("no way")) });
-    let error = side.builder().build().layer(connector).oneshot("https://web.test/".parse().unwrap()).await;
+    let error = client.builder().build().layer(connector).oneshot("https://web.test/".parse().unwrap()).await;
     assert_eq!(error.unwrap_err().downcast::<io::Error>().unwrap().to_string(), "no way");
-    assert!(side.tunnels().is_empty());
+    assert!(client.tunnels().is_empty());
 }
 
 #[tokio::test]
 async fn errors_are_those_of_tokio_rustls() {
-    let side = Side::new();
+    let client = TestClient::new();
     let address = serve_tls_echo(Authority::new("somebody").issue(&["web.test"]).server()).await;
     let config = ClientConfig::builder_with_provider(pki::provider())
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(side.authority.store())
+        .with_root_certificates(client.authority.store())
         .with_no_client_auth();
     let plain = tokio_rustls::TlsConnector::from(Arc::new(config))
         .connect("web.test".try_into().unwrap(), TcpStream::connect(address).await.unwrap())
         .await
         .unwrap_err();
-    let ours = refused(&side.builder().build(), address).await;
+    let ours = refused(&client.builder().build(), address).await;
     let ours = ours.source().unwrap().downcast_ref::<io::Error>().unwrap();
     assert_eq!((ours.kind(), ours.to_string()), (plain.kind(), plain.to_string()));
     let inner = |error: &io::Error| error.get_ref().unwrap().downcast_ref::<rustls::Error>().cloned();
@@ -81,9 +81,9 @@ async fn errors_are_those_of_tokio_rustls() {
 
 #[tokio::test]
 async fn vectored_writes_pass() {
-    let side = Side::new();
-    let address = serve_tls_echo(side.authority.issue(&["web.test"]).server()).await;
-    let mut stream = connect(&side.builder().build(), address, "https://web.test/").await.unwrap();
+    let client = TestClient::new();
+    let address = serve_tls_echo(client.authority.issue(&["web.test"]).server()).await;
+    let mut stream = connect(&client.builder().build(), address, "https://web.test/").await.unwrap();
     assert!(stream.is_write_vectored());
     let parts = [IoSlice::new(b"pi"), IoSlice::new(b""), IoSlice::new(b"ng")];
     let written = poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &parts)).await.unwrap();
@@ -100,8 +100,8 @@ async fn hypers_client_takes_it() {
     use hyper_util::{client::legacy::Client, server::conn::auto};
 
     for alpn in ["h2", "http/1.1"] {
-        let side = Side::new();
-        let mut config = side.authority.issue(&["web.test"]).server();
+        let client = TestClient::new();
+        let mut config = client.authority.issue(&["web.test"]).server();
         config.alpn_protocols = vec![alpn.into()];
         let address = serve_tls(config, |stream| async {
             let service = hyper::service::service_fn(async |request: hyper::Request<_>| {
@@ -116,12 +116,12 @@ async fn hypers_client_takes_it() {
         })
         .await;
         let connector =
-            side.builder().alpn([alpn]).build().layer(service_fn(move |_| Box::pin(tcp(address))));
-        let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
-        let response = client.get("https://web.test/".parse().unwrap()).await.unwrap();
+            client.builder().alpn([alpn]).build().layer(service_fn(move |_| Box::pin(tcp(address))));
+        let http_client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+        let response = http_client.get("https://web.test/".parse().unwrap()).await.unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, if alpn == "h2" { "HTTP/2.0" } else { "HTTP/1.1" });
-        assert_eq!(side.tunnel().negotiated_proto, alpn);
+        assert_eq!(client.tunnel().negotiated_proto, alpn);
     }
 }
 

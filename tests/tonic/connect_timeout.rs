@@ -11,11 +11,11 @@ use nettrace::{Failure, TraceSink};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use crate::greeter::{GreeterClient, Name};
-use crate::side::{Place, call, closed, greet};
+use crate::servers::{ReservedPort, call, closed, greet};
 use crate::support::dnsmasq::Dnsmasq;
 use crate::support::lab::{self, Hook, Ns};
-use crate::support::need::{need_lab, need_tool};
 use crate::support::pki::Authority;
+use crate::support::require::{require_lab, require_tool};
 use crate::support::slow::{relay_tcp, relay_udp};
 use crate::support::{check, process};
 
@@ -58,12 +58,12 @@ fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
 #[test]
 fn alone_names_are_not_limited() {
     const IN_CHILD: &str = "NETTRACE_TEST_SLOW_NAMES";
-    need_lab!();
-    need_tool!("dnsmasq");
+    require_lab!();
+    require_tool!("dnsmasq");
     if std::env::var_os(IN_CHILD).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let place = Place::new();
+            let place = ReservedPort::new();
             let _server = place.serve();
             let url = format!("http://slow.test:{}", place.addr().port());
             all_greet(&Endpoint::from_shared(url).unwrap().connect_timeout(LIMIT)).await;
@@ -90,7 +90,7 @@ fn alone_names_are_not_limited() {
 /// The handshake of tonic's own TLS takes longer than the limit.
 #[tokio::test]
 async fn alone_tls_is_not_limited() {
-    let (place, authority) = (Place::new(), Authority::new("tonic"));
+    let (place, authority) = (ReservedPort::new(), Authority::new("tonic"));
     let leaf = authority.issue(&["greeter.test"]);
     let _server = place.serve_tls(leaf.server());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -104,7 +104,7 @@ async fn alone_tls_is_not_limited() {
 /// Nothing answers the SYN.
 #[test]
 fn an_address_that_does_not_answer() {
-    need_lab!();
+    require_lab!();
     let ns = Ns::new();
     ns.nft(Hook::Input, "tcp dport 1 drop");
     let endpoint = Endpoint::from_static("http://127.0.0.1:1").connect_timeout(Duration::from_millis(200));

@@ -19,15 +19,15 @@ use tonic::transport::Endpoint;
 use tower::Layer as _;
 
 use crate::greeter::{GreeterClient, Name};
-use crate::side::{Place, assert_linked, call, closed, greet, link};
+use crate::servers::{ReservedPort, assert_linked, call, closed, greet, link};
 use crate::support::check;
-use crate::support::need::need_tool;
 use crate::support::proxies::tinyproxy;
 use crate::support::raw::{Refused, Server};
+use crate::support::require::require_tool;
 
 #[tokio::test]
 async fn the_first_call_of_a_lazy_channel() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let server = place.serve();
     let sink = TraceSink::new();
     let client = GreeterClient::new(connect_lazy(&sink, place.endpoint()));
@@ -57,7 +57,7 @@ async fn the_first_call_of_a_lazy_channel() {
 
 #[tokio::test]
 async fn a_channel_that_is_connected_beforehand() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let sink = TraceSink::new();
     let client = GreeterClient::new(connect(&sink, place.endpoint()).await.unwrap());
@@ -70,7 +70,7 @@ async fn a_channel_that_is_connected_beforehand() {
 
 #[tokio::test]
 async fn what_no_call_dialled_is_drawn_with_the_first() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let sink = TraceSink::new();
     let endpoint = Endpoint::from_shared(format!("http://localhost:{}", place.addr().port())).unwrap();
@@ -153,8 +153,8 @@ async fn a_server_that_speaks_something_else() {
 /// The way through a proxy was made for the call that waited for it, as the dial was.
 #[tokio::test]
 async fn through_a_proxy() {
-    need_tool!("tinyproxy");
-    let (place, proxy) = (Place::new(), tinyproxy(""));
+    require_tool!("tinyproxy");
+    let (place, proxy) = (ReservedPort::new(), tinyproxy(""));
     let _server = place.serve();
     let sink = TraceSink::new();
     let layer = ProxyLayer::new(&sink, proxy.url("http").parse::<Proxy>().unwrap()).tunnel_http(true);
@@ -206,7 +206,7 @@ async fn a_dial_that_takes_too_long() {
 /// Whoever waited for a dial may leave; it is not put down to who comes later.
 #[tokio::test]
 async fn a_call_that_is_dropped_before_there_is_a_connection() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let sink = TraceSink::new();
     let (go, addr) = (Arc::new(Semaphore::new(0)), place.addr());

@@ -8,7 +8,7 @@ use nettrace::{Failure, RequestHandle, TraceSink};
 use tonic::{Code, Status};
 
 use crate::greeter::{GreeterClient, Greeting, Name};
-use crate::side::{Greeters, Place, assert_linked, call, closed, greet};
+use crate::servers::{ReservedPort, RunningServer, assert_linked, call, closed, greet};
 use crate::support::check;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -16,14 +16,14 @@ const LONG: Duration = Duration::from_secs(60);
 struct Scene {
     sink: TraceSink,
     client: GreeterClient<Channel>,
-    server: Option<Greeters>,
+    server: Option<RunningServer>,
     /// By which the connection is known.
     port: u16,
 }
 
 impl Scene {
     async fn with(timeout: Option<Duration>) -> Self {
-        let place = Place::new();
+        let place = ReservedPort::new();
         let server = Some(place.serve());
         let sink = TraceSink::new();
         let endpoint = timeout.into_iter().fold(place.endpoint(), tonic::transport::Endpoint::timeout);
@@ -165,7 +165,7 @@ async fn the_server_is_shut_down() {
 /// More calls than the server takes at once: the others are with the connection already, and have not got it.
 #[tokio::test]
 async fn calls_that_wait_for_their_turn() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let server = place.serve_with(tonic::transport::Server::builder().max_concurrent_streams(1));
     let sink = TraceSink::new();
     let client = GreeterClient::new(connect(&sink, place.endpoint()).await.unwrap());
@@ -186,7 +186,7 @@ async fn calls_that_wait_for_their_turn() {
     for (call, task) in tasks {
         task.await.unwrap().unwrap_err();
         let trace = sink.snapshot("");
-        let (record, conn) = crate::side::link(&trace, &call);
+        let (record, conn) = crate::servers::link(&trace, &call);
         assert_eq!(record.end_reason, Some(EndReason::Failed), "{record:?}");
         assert_eq!(conn.expect("its connection").addr_tuple.src_port, port);
         waiting += usize::from(record.conn_acquired_at.is_undefined());

@@ -10,14 +10,14 @@ use nettrace::{RequestHandle, TraceId, TraceSink};
 use tonic::Code;
 
 use crate::greeter::GreeterClient;
-use crate::side::{Place, assert_linked, closed, greet, link};
+use crate::servers::{ReservedPort, assert_linked, closed, greet, link};
 use crate::support::check;
 
 type Greeter = GreeterClient<Channel>;
 /// The channel that it was made on, the call, and the port that the server saw.
 type Call = (usize, RequestHandle, Result<u16, Code>);
 
-async fn channels(place: &Place, sink: &TraceSink, lazy: bool) -> [Greeter; 2] {
+async fn channels(place: &ReservedPort, sink: &TraceSink, lazy: bool) -> [Greeter; 2] {
     let one = async || match lazy {
         true => connect_lazy(sink, place.endpoint()),
         false => connect(sink, place.endpoint()).await.expect("a channel"),
@@ -56,7 +56,7 @@ fn assert_all_linked(sink: &TraceSink, calls: &[Call]) -> [HashSet<TraceId>; 2] 
 }
 
 async fn a_restart_in_between(lazy: bool, cut: bool) {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let server = place.serve();
     let sink = TraceSink::new();
     let channels = channels(&place, &sink, lazy).await;
@@ -105,7 +105,7 @@ async fn sixty_four_calls_over_two_channels_and_a_restart() {
 /// The server goes away and comes back while calls are made without pause.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn restarts_amid_calls() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let mut server = place.serve();
     let sink = TraceSink::new();
     let channels = channels(&place, &sink, true).await;
@@ -160,7 +160,7 @@ async fn restarts_amid_calls() {
 /// A call may be made by another call's stream: then it goes over a connection of its own channel.
 #[tokio::test]
 async fn calls_within_calls() {
-    let (outer_place, inner_place) = (Place::new(), Place::new());
+    let (outer_place, inner_place) = (ReservedPort::new(), ReservedPort::new());
     let _servers = (outer_place.serve(), inner_place.serve());
     let sink = TraceSink::new();
     let mut outer = GreeterClient::new(connect(&sink, outer_place.endpoint()).await.unwrap());
@@ -175,7 +175,7 @@ async fn calls_within_calls() {
             (i < 3).then(|| (crate::greeter::Name::of("outer"), i + 1))
         }
     });
-    let (call, request) = crate::side::call(names);
+    let (call, request) = crate::servers::call(names);
     let greeting = outer.greet_all(request).await.unwrap().into_inner();
     let trace = sink.snapshot("");
     let of_outer = assert_linked(&trace, &call, greeting.port as u16);
@@ -190,7 +190,7 @@ async fn calls_within_calls() {
 
 #[tokio::test]
 async fn a_sink_that_is_off_links_nothing_and_lets_everything_through() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     for sink in [TraceSink::disabled(), TraceSink::new()] {
         sink.close();
@@ -206,7 +206,7 @@ async fn a_sink_that_is_off_links_nothing_and_lets_everything_through() {
 /// Connections that were made while nothing was recorded have no record, and calls are linked to none.
 #[tokio::test]
 async fn a_connection_from_before() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let server = place.serve();
     let sink = TraceSink::new();
     sink.set_enabled(false);

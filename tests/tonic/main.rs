@@ -12,7 +12,7 @@ mod connect_timeout;
 mod dials;
 mod ends;
 mod links;
-mod side;
+mod servers;
 mod status;
 mod streams;
 mod tls;

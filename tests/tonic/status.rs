@@ -9,7 +9,7 @@ use nettrace::{HeaderCapture, TraceSink, view};
 use tonic::transport::Endpoint;
 
 use crate::greeter::{GreeterClient, Name};
-use crate::side::{Place, call, greet};
+use crate::servers::{ReservedPort, call, greet};
 use crate::support::web::{Asked, Content, Web, reply};
 
 fn with_values() -> TraceSink {
@@ -18,7 +18,7 @@ fn with_values() -> TraceSink {
 
 /// The record of a call for that name that gets no greeting.
 async fn without_greeting(sink: &TraceSink, name: &str) -> HttpReqTrace {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let client = GreeterClient::new(connect(sink, place.endpoint()).await.unwrap());
     let (call, outcome) = greet(&client, name).await;
@@ -66,7 +66,7 @@ async fn a_message_may_be_excluded() {
 
 #[tokio::test]
 async fn in_trailers_after_messages() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let sink = with_values();
     let mut client = GreeterClient::new(connect(&sink, place.endpoint()).await.unwrap());

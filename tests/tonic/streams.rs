@@ -6,7 +6,7 @@ use nettrace::tonic::connect;
 use nettrace::{ResponseExt as _, TraceSink};
 
 use crate::greeter::{GreeterClient, Name};
-use crate::side::{Place, assert_linked, call, closed};
+use crate::servers::{ReservedPort, assert_linked, call, closed};
 use crate::support::check;
 
 /// What precedes each message: a flag and its length.
@@ -18,7 +18,7 @@ fn names() -> impl futures_util::Stream<Item = Name> + Send + 'static {
 
 #[tokio::test]
 async fn of_all_kinds() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let sink = TraceSink::new();
     let mut client = GreeterClient::new(connect(&sink, place.endpoint()).await.unwrap());

@@ -8,17 +8,17 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tower::Layer as _;
 
 use crate::greeter::GreeterClient;
-use crate::side::{Greeters, Place, assert_linked, closed, greet, link};
+use crate::servers::{ReservedPort, RunningServer, assert_linked, closed, greet, link};
 use crate::support::check;
 use crate::support::pki::Authority;
 
-fn secure(place: &Place, authority: &Authority) -> Greeters {
+fn secure(place: &ReservedPort, authority: &Authority) -> RunningServer {
     let leaf = authority.issue(&["greeter.test"]);
     place.serve_tls(leaf.server())
 }
 
 /// An endpoint with tonic's own TLS.
-fn own(place: &Place, authority: &Authority) -> Endpoint {
+fn own(place: &ReservedPort, authority: &Authority) -> Endpoint {
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
     let endpoint = Endpoint::from_shared(format!("https://{}", place.addr())).unwrap();
     endpoint.tls_config(tls.domain_name("greeter.test")).unwrap()
@@ -27,7 +27,7 @@ fn own(place: &Place, authority: &Authority) -> Endpoint {
 /// A connector with ours, and the endpoint for it.
 fn ours(
     sink: &TraceSink,
-    place: &Place,
+    place: &ReservedPort,
     authority: &Authority,
 ) -> (Endpoint, nettrace::tls::TraceTls<TcpConnector>) {
     let roots = Roots::from_pem(authority.pem()).unwrap();
@@ -36,7 +36,7 @@ fn ours(
     (endpoint, tls.always().build().layer(TcpConnector::new(sink)))
 }
 
-async fn call_and_restart(sink: &TraceSink, place: &Place, authority: &Authority, channel: Channel) {
+async fn call_and_restart(sink: &TraceSink, place: &ReservedPort, authority: &Authority, channel: Channel) {
     let mut server = secure(place, authority);
     let client = GreeterClient::new(channel);
     for _ in 0..2 {
@@ -52,7 +52,7 @@ async fn call_and_restart(sink: &TraceSink, place: &Place, authority: &Authority
 
 #[tokio::test]
 async fn tonics_own() {
-    let (place, authority, sink) = (Place::new(), Authority::new("tonic"), TraceSink::new());
+    let (place, authority, sink) = (ReservedPort::new(), Authority::new("tonic"), TraceSink::new());
     let channel = connect_lazy(&sink, own(&place, &authority));
     call_and_restart(&sink, &place, &authority, channel).await;
     let _server = secure(&place, &authority);
@@ -68,7 +68,7 @@ async fn tonics_own() {
 
 #[tokio::test]
 async fn ours_inside() {
-    let (place, authority, sink) = (Place::new(), Authority::new("tonic"), TraceSink::new());
+    let (place, authority, sink) = (ReservedPort::new(), Authority::new("tonic"), TraceSink::new());
     let (endpoint, connector) = ours(&sink, &place, &authority);
     let channel = connect_with_connector_lazy(&sink, endpoint, connector);
     call_and_restart(&sink, &place, &authority, channel).await;
@@ -89,7 +89,7 @@ async fn ours_inside() {
 
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted() {
-    let (place, authority, sink) = (Place::new(), Authority::new("tonic"), TraceSink::new());
+    let (place, authority, sink) = (ReservedPort::new(), Authority::new("tonic"), TraceSink::new());
     let stranger = Authority::new("stranger");
     let _server = secure(&place, &stranger);
     let (endpoint, connector) = ours(&sink, &place, &authority);

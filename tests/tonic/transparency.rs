@@ -26,7 +26,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, Service, ServiceExt as _};
 
 use crate::greeter::{GreeterClient, Name};
-use crate::side::Place;
+use crate::servers::ReservedPort;
 use crate::support::raw::Refused;
 use crate::support::web::{Asked, Web, reply};
 
@@ -137,7 +137,7 @@ fn metadata(map: &MetadataMap) -> BTreeMap<String, String> {
 
 #[tokio::test]
 async fn messages_and_metadata() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let (text, metadata) = same(
         || place.endpoint(),
@@ -154,7 +154,7 @@ async fn messages_and_metadata() {
 
 #[tokio::test]
 async fn statuses() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     for (name, code) in [("", Code::InvalidArgument), ("nobody", Code::NotFound)] {
         let failed = same(
@@ -169,7 +169,7 @@ async fn statuses() {
 
 #[tokio::test]
 async fn streams() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let (all, heard) = same(
         || place.endpoint(),
@@ -226,7 +226,7 @@ async fn what_the_server_sees() {
 
 #[tokio::test]
 async fn an_interceptor() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     for way in WAYS {
         let refuse = |_: Request<()>| Err::<Request<()>, _>(Status::unauthenticated("no token"));
@@ -238,7 +238,7 @@ async fn an_interceptor() {
 
 #[tokio::test]
 async fn timeouts() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let failed = same(
         || place.endpoint().timeout(Duration::from_millis(10)),
@@ -251,7 +251,7 @@ async fn timeouts() {
 
 #[tokio::test]
 async fn messages_that_are_too_large() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let failed = same(
         || place.endpoint(),
@@ -268,7 +268,7 @@ async fn messages_that_are_too_large() {
 /// Calls share a connection, and limits of the endpoint hold.
 #[tokio::test]
 async fn limits_and_sharing() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     same(
         || place.endpoint().concurrency_limit(2).buffer_size(4),
@@ -325,7 +325,7 @@ async fn a_refused_connection() {
 /// A channel whose server was cut off connects anew, at the next call or the one after it.
 #[tokio::test]
 async fn reconnects() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     for way in WAYS {
         let mut server = place.serve();
         let mut client = GreeterClient::new(lazy(way, place.endpoint()));

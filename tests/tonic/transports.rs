@@ -23,7 +23,7 @@ use tower::discover::ServiceList;
 use tower::load::Constant;
 
 use crate::greeter::{GreeterClient, GreeterServer, Greetings, Name};
-use crate::side::{Place, assert_linked, call, closed, link};
+use crate::servers::{ReservedPort, assert_linked, call, closed, link};
 use crate::support::check;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -42,7 +42,7 @@ where
 }
 
 /// Calls before and after a restart, and one that fails.
-async fn calls<T>(sink: &TraceSink, place: &Place, mut client: GreeterClient<T>)
+async fn calls<T>(sink: &TraceSink, place: &ReservedPort, mut client: GreeterClient<T>)
 where
     T: GrpcService<Body>,
     T::Error: Into<BoxError>,
@@ -79,7 +79,7 @@ fn sink() -> TraceSink {
 
 #[tokio::test]
 async fn a_client_of_hyper_util() {
-    let (place, sink) = (Place::new(), sink());
+    let (place, sink) = (ReservedPort::new(), sink());
     let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
     let pool: Pool<_, TraceBody<Body>> =
         Pool::builder(TokioExecutor::new()).http2_only(true).build(connector);
@@ -91,7 +91,7 @@ async fn a_client_of_hyper_util() {
 /// That client keeps no deadline of a call; the server does, and says so.
 #[tokio::test]
 async fn a_deadline_that_the_server_keeps() {
-    let (place, sink) = (Place::new(), sink());
+    let (place, sink) = (ReservedPort::new(), sink());
     let _server = place.serve();
     let preset = Client::builder(&sink).http_version(HttpVersion::Http2Only).build().unwrap();
     let mut client = GreeterClient::with_origin(preset, place.url().parse().unwrap());
@@ -106,7 +106,7 @@ async fn a_deadline_that_the_server_keeps() {
 
 #[tokio::test]
 async fn the_preset() {
-    let (place, sink) = (Place::new(), sink());
+    let (place, sink) = (ReservedPort::new(), sink());
     let preset = Client::builder(&sink).http_version(HttpVersion::Http2Only).build().unwrap();
     let client = GreeterClient::with_origin(preset, place.url().parse().unwrap());
     calls(&sink, &place, client).await;
@@ -114,8 +114,8 @@ async fn the_preset() {
 
 #[tokio::test]
 async fn balanced_by_tower() {
-    let (places, sink) = ([Place::new(), Place::new()], TraceSink::new());
-    let servers = places.each_ref().map(Place::serve);
+    let (places, sink) = ([ReservedPort::new(), ReservedPort::new()], TraceSink::new());
+    let servers = places.each_ref().map(ReservedPort::serve);
     let channels = places.each_ref().map(|place| Constant::new(connect_lazy(&sink, place.endpoint()), 1));
     let mut client = GreeterClient::new(Balance::new(ServiceList::new::<http::Request<Body>>(channels)));
     let mut ports = HashSet::new();
@@ -138,9 +138,9 @@ async fn balanced_by_tower() {
 /// tonic makes the connections of such a channel itself: calls are recorded, and linked to none.
 #[tokio::test]
 async fn balanced_by_tonic() {
-    let (places, sink) = ([Place::new(), Place::new()], TraceSink::new());
-    let _servers = places.each_ref().map(Place::serve);
-    let channel = Channel::balance_list(places.iter().map(Place::endpoint));
+    let (places, sink) = ([ReservedPort::new(), ReservedPort::new()], TraceSink::new());
+    let _servers = places.each_ref().map(ReservedPort::serve);
+    let channel = Channel::balance_list(places.iter().map(ReservedPort::endpoint));
     let mut client = GreeterClient::new(layer(&sink).layer(channel));
     for _ in 0..8 {
         let (call, port) = greet(&mut client, "Ada").await;

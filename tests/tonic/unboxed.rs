@@ -19,7 +19,7 @@ use tonic::{Code, Request, Status};
 use tower::load_shed::LoadShed;
 
 use crate::greeter::{GreeterClient, Name};
-use crate::side::{Place, assert_linked, call, closed, greet};
+use crate::servers::{ReservedPort, assert_linked, call, closed, greet};
 use crate::support::check;
 use crate::support::web::{Asked, Web, reply};
 
@@ -124,7 +124,7 @@ async fn the_origin() {
 /// A server that sheds load, and a client that does.
 #[tokio::test]
 async fn load_shed() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let server = place.serve_with(Server::builder().load_shed(true).concurrency_limit_per_connection(0));
     let code = same!(place.endpoint(), |channel| {
         GreeterClient::new(channel).greet(Name::of("Ada")).await.unwrap_err().code()
@@ -149,7 +149,7 @@ async fn boxed_in_one_call() {
         http::Response<tonic::body::Body>,
         tower::BoxError,
     >;
-    let place = Place::new();
+    let place = ReservedPort::new();
     let server = place.serve();
     let sink = TraceSink::new();
     let channel: Channel = connect(&sink, place.endpoint()).await.unwrap();
@@ -200,7 +200,7 @@ impl Write for Reticent {
 /// Any connector that tonic takes is taken, whatever its streams say of themselves.
 #[tokio::test]
 async fn connectors_that_tonic_takes() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let (sink, addr) = (TraceSink::new(), place.addr());
     let tcp = TcpConnector::new(&sink);
@@ -231,7 +231,7 @@ async fn connectors_that_tonic_takes() {
 /// Of two connections that were made it is not known which one the connector has chosen; of one that is left it is.
 #[tokio::test]
 async fn a_connector_that_makes_several_connections() {
-    let place = Place::new();
+    let place = ReservedPort::new();
     let _server = place.serve();
     let (sink, addr) = (TraceSink::new(), place.addr());
     for keeps_both in [false, true] {
@@ -253,7 +253,7 @@ async fn a_connector_that_makes_several_connections() {
         let (handle, port) = greet(&client, "Ada").await;
         let trace = sink.snapshot("");
         if keeps_both {
-            assert!(crate::side::link(&trace, &handle).1.is_none());
+            assert!(crate::servers::link(&trace, &handle).1.is_none());
         } else {
             assert_linked(&trace, &handle, port.unwrap());
         }

@@ -13,7 +13,7 @@ use nettrace::client::ClientError;
 use nettrace::{Failure, record::EndReason};
 use tower::ServiceExt as _;
 
-use crate::side::{BoxError, Payload, Way, chain, empty, exchange, request, same, ways};
+use crate::clients::{BoxError, Payload, Way, chain, empty, exchange, request, same, ways};
 use crate::support::raw::{Refused, Server};
 
 /// The error of hyper-util's client, as every way but the preset gives it back.
@@ -60,7 +60,7 @@ async fn a_refused_connection() {
 
 /// What goes wrong with the request, as hyper says it, and the record with it.
 async fn breaks(server: &Server, failure: &Failure, expected: impl Fn(&hyper::Error) -> bool) {
-    let scenario = async |client: &crate::side::AnyClient| {
+    let scenario = async |client: &crate::clients::AnyClient| {
         let request = request("GET", server, "/").body(empty()).unwrap();
         let error = client.clone().oneshot(request).await.expect_err("no response");
         assert!(of_pool(&error).is_none_or(|error| !error.is_connect() && error.connect_info().is_some()));
@@ -149,7 +149,7 @@ async fn the_callers_own_error() {
         let body: Payload = StreamBody::new(futures_util::stream::iter(pieces)).boxed();
         request("POST", &server, "/").body(body).unwrap()
     };
-    let scenario = async |client: &crate::side::AnyClient| {
+    let scenario = async |client: &crate::clients::AnyClient| {
         let error = client.clone().oneshot(make()).await.expect_err("no response");
         assert!(find::<hyper::Error>(&*error).is_some_and(hyper::Error::is_user), "{error:?}");
         assert_eq!(find(&*error), Some(&OutOfPaper(3)), "{error:?}");

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::side::{AnyClient, empty, exchange, full, request, same};
+use crate::clients::{AnyClient, empty, exchange, full, request, same};
 use crate::support::raw::Server;
 use nettrace::record::EndReason;
 
@@ -65,7 +65,7 @@ async fn the_callers_own_callback_is_left_alone() {
         let heard = heard.lock().unwrap();
         heard.clone()
     };
-    for way in crate::side::ways(false) {
+    for way in crate::clients::ways(false) {
         // The layer that listens says that it takes the callback's place.
         let listens = way.name == "layers that listen";
         assert_eq!(scenario(&way.client).await.len(), usize::from(!listens), "{}", way.name);

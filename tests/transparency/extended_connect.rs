@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
-use crate::side::{empty, exchange, ways};
+use crate::clients::{empty, exchange, ways};
 
 /// Gives back what comes over a stream of the protocol `echo`.
 async fn answer(mut request: http::Request<Incoming>) -> Result<http::Response<Empty<Bytes>>, Infallible> {

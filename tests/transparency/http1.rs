@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::side::{AnyClient, Endless, Hollow, Outcome, empty, exchange, full, request, same, stream};
+use crate::clients::{AnyClient, Endless, Hollow, Outcome, empty, exchange, full, request, same, stream};
 use crate::support::raw::{Conn, Seen, Server};
 use http_body_util::BodyExt as _;
 
@@ -43,7 +43,7 @@ fn server(answers: &'static [(&'static str, &'static str)]) -> Server {
 }
 
 /// One request of each way, which succeeds.
-async fn one(server: &Server, make: impl Fn() -> http::Request<crate::side::Payload>) -> (Outcome, Seen) {
+async fn one(server: &Server, make: impl Fn() -> http::Request<crate::clients::Payload>) -> (Outcome, Seen) {
     let (ways, outcome, seen) = same(server, async |client: &AnyClient| exchange(client, make()).await).await;
     for way in &ways {
         let records = way.sink.snapshot(way.name).http_requests;

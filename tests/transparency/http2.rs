@@ -11,7 +11,7 @@ use nettrace::Failure;
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
-use crate::side::{BoxError, Outcome, Payload, chain, empty, exchange, full, stream, ways};
+use crate::clients::{BoxError, Outcome, Payload, chain, empty, exchange, full, stream, ways};
 use crate::support::web::{Asked, Content, Web, reply, status};
 
 fn sum() -> HeaderMap {

@@ -25,7 +25,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::side::{BoxError, Payload, full};
+use crate::clients::{BoxError, Payload, full};
 
 /// What was done to a stream.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clients;
 mod errors;
 mod expect;
 mod extended_connect;
@@ -16,6 +17,5 @@ mod http2;
 mod io;
 mod metadata;
 mod pooling;
-mod side;
 mod upgrade;
 mod wrappers;

@@ -20,7 +20,7 @@ use nettrace::{ConnRef, ResponseExt as _, TraceSink};
 use tokio::net::TcpStream;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
-use crate::side::{empty, ways};
+use crate::clients::{empty, ways};
 use crate::support::web::{Web, reply};
 
 /// A connection of which the connector has something to say.

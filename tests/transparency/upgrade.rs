@@ -5,7 +5,7 @@ use nettrace::record::EndReason;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::ServiceExt as _;
 
-use crate::side::{AnyClient, Payload, empty, request, same};
+use crate::clients::{AnyClient, Payload, empty, request, same};
 use crate::support::raw::Server;
 
 /// Answers with this head, with the first bytes of the other protocol in the same segment, and then gives back

@@ -14,7 +14,7 @@ use nettrace::{Client, ResponseExt, TraceSink, connect::TraceConnectLayer};
 use tower::{Layer, Service, ServiceExt};
 
 use super::frames::{CANCEL, Frames, NO_ERROR};
-use crate::stage::{Failed, Scene, Stage, ended, failed, fetched};
+use crate::fixture::{Failed, Fixture, Outcome, ended, failed, fetched};
 use crate::support::raw::Server;
 use nettrace::client::HttpVersion;
 
@@ -37,11 +37,14 @@ fn server(declared: Option<u32>, code: u32) -> Server {
 }
 
 async fn cut_off(declared: Option<u32>, code: u32) -> Failed {
-    let (stage, server) = (Stage::new().await, server(declared, code));
-    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
-    let failed = failed(&client, stage.http(&server)).await;
-    assert_eq!((failed.scene.request.resp_status_code, failed.scene.request.resp_content_len), (200, 100));
-    failed.scene.assert_on(failed.scene.conn());
+    let (fixture, server) = (Fixture::new().await, server(declared, code));
+    let client = fixture.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let failed = failed(&client, fixture.http(&server)).await;
+    assert_eq!(
+        (failed.outcome.request.resp_status_code, failed.outcome.request.resp_content_len),
+        (200, 100)
+    );
+    failed.outcome.assert_on(failed.outcome.conn());
     failed
 }
 
@@ -54,8 +57,8 @@ fn http2_error(request: &HttpReqTrace) -> Option<String> {
 #[tokio::test]
 async fn with_no_error_before_the_declared_length() {
     let failed = cut_off(Some(1000), NO_ERROR).await;
-    assert_eq!(ended(&failed.scene.request), ("failed", "eof_error"));
-    assert_eq!(http2_error(&failed.scene.request).as_deref(), Some("NO_ERROR"));
+    assert_eq!(ended(&failed.outcome.request), ("failed", "eof_error"));
+    assert_eq!(http2_error(&failed.outcome.request).as_deref(), Some("NO_ERROR"));
     let text = failed.error.to_string();
     assert!(text.contains("100 of 1000 bytes"), "{text}");
 }
@@ -63,19 +66,19 @@ async fn with_no_error_before_the_declared_length() {
 /// All that was declared came: nothing is missing but the end of the stream.
 #[tokio::test]
 async fn with_no_error_after_the_declared_length() {
-    let (stage, server) = (Stage::new().await, server(Some(100), NO_ERROR));
-    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
-    let (body, handle) = fetched(&client, stage.http(&server)).await;
+    let (fixture, server) = (Fixture::new().await, server(Some(100), NO_ERROR));
+    let client = fixture.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let (body, handle) = fetched(&client, fixture.http(&server)).await;
     assert_eq!(body, PART);
-    let scene = Scene::of(&client, &handle).await;
-    assert_eq!((ended(&scene.request), http2_error(&scene.request)), (("closed", ""), None));
+    let outcome = Outcome::of(&client, &handle).await;
+    assert_eq!((ended(&outcome.request), http2_error(&outcome.request)), (("closed", ""), None));
 }
 
 #[tokio::test]
 async fn with_no_error_and_no_length() {
     let failed = cut_off(None, NO_ERROR).await;
-    assert_eq!(ended(&failed.scene.request), ("failed", "eof_error"));
-    assert_eq!(http2_error(&failed.scene.request).as_deref(), Some("NO_ERROR"));
+    assert_eq!(ended(&failed.outcome.request), ("failed", "eof_error"));
+    assert_eq!(http2_error(&failed.outcome.request).as_deref(), Some("NO_ERROR"));
 }
 
 /// The error is told once; then there is nothing more.
@@ -88,10 +91,10 @@ async fn and_that_is_the_end() {
         conn.write(&PART).await?;
         conn.close().await
     });
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     for (server, version) in [(one, HttpVersion::Http1Only), (two, HttpVersion::Http2Only)] {
-        let client = stage.builder().http_version(version).build().unwrap();
-        let mut body = client.get(stage.http(&server)).await.expect("a response").into_body();
+        let client = fixture.builder().http_version(version).build().unwrap();
+        let mut body = client.get(fixture.http(&server)).await.expect("a response").into_body();
         while body.frame().await.expect("not the end").is_ok() {}
         for _ in 0..3 {
             assert!(body.frame().await.is_none());
@@ -104,8 +107,8 @@ async fn with_a_code() {
     for (code, name) in [(CANCEL, "CANCEL"), (0x1f, "0x1f")] {
         for _ in 0..20 {
             let failed = cut_off(Some(1000), code).await;
-            assert_eq!(ended(&failed.scene.request), ("failed", "x_http2_stream_reset"));
-            assert_eq!(http2_error(&failed.scene.request).as_deref(), Some(name));
+            assert_eq!(ended(&failed.outcome.request), ("failed", "x_http2_stream_reset"));
+            assert_eq!(http2_error(&failed.outcome.request).as_deref(), Some(name));
         }
     }
 }

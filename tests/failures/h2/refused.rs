@@ -15,7 +15,7 @@ use nettrace::view::waterfall;
 
 use super::frames::{Frames, REFUSED_STREAM};
 use super::tried;
-use crate::stage::{Failed, Scene, Stage, ended, fetched};
+use crate::fixture::{Failed, Fixture, Outcome, ended, fetched};
 use crate::support::raw::Server;
 
 /// Refuses so many streams, and counts all.
@@ -41,18 +41,18 @@ fn over_http2(builder: ClientBuilder) -> Client {
 
 #[tokio::test]
 async fn once() {
-    let (stage, (server, seen)) = (Stage::new().await, refusing(1));
-    let client = over_http2(stage.builder());
-    let (body, handle) = fetched(&client, stage.http(&server)).await;
+    let (fixture, (server, seen)) = (Fixture::new().await, refusing(1));
+    let client = over_http2(fixture.builder());
+    let (body, handle) = fetched(&client, fixture.http(&server)).await;
     assert_eq!((body.as_slice(), seen.load(SeqCst)), (&b"hello"[..], 2));
-    let scene = Scene::of(&client, &handle).await;
-    assert_eq!((ended(&scene.request), scene.request.resp_status_code), (("closed", ""), 200));
-    let conn = &scene.conn().trace_id;
-    assert_eq!(tried(&scene.request), [(conn, "x_http2_stream_reset"), (conn, "")]);
-    assert!(scene.request.failure.is_none() && scene.request.http2_error.is_empty());
-    let picture = waterfall(&scene.trace).to_string();
+    let outcome = Outcome::of(&client, &handle).await;
+    assert_eq!((ended(&outcome.request), outcome.request.resp_status_code), (("closed", ""), 200));
+    let conn = &outcome.conn().trace_id;
+    assert_eq!(tried(&outcome.request), [(conn, "x_http2_stream_reset"), (conn, "")]);
+    assert!(outcome.request.failure.is_none() && outcome.request.http2_error.is_empty());
+    let picture = waterfall(&outcome.trace).to_string();
     assert!(picture.contains("sent again: not processed on"), "{picture}");
-    assert_eq!(scene.trace.slice(&scene.request.trace_id).http_requests[0], scene.request);
+    assert_eq!(outcome.trace.slice(&outcome.request.trace_id).http_requests[0], outcome.request);
 }
 
 /// Without a record it is the same.
@@ -67,19 +67,19 @@ async fn untraced() {
 
 #[tokio::test]
 async fn always() {
-    let (stage, (server, seen)) = (Stage::new().await, refusing(usize::MAX));
-    let failed = crate::stage::failed(&over_http2(stage.builder()), stage.http(&server)).await;
+    let (fixture, (server, seen)) = (Fixture::new().await, refusing(usize::MAX));
+    let failed = crate::fixture::failed(&over_http2(fixture.builder()), fixture.http(&server)).await;
     assert_eq!(seen.load(SeqCst), 4);
-    let request = &failed.scene.request;
+    let request = &failed.outcome.request;
     assert_eq!(ended(request), ("failed", "x_http2_stream_reset"));
     assert_eq!(request.http2_error, "REFUSED_STREAM");
-    let conn = &failed.scene.conn().trace_id;
+    let conn = &failed.outcome.conn().trace_id;
     assert_eq!(tried(request), [(conn, "x_http2_stream_reset"); 4]);
 }
 
 #[tokio::test]
 async fn with_a_body() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |conn| {
         let mut h2 = Frames::accept(conn).await?;
         let refused = h2.request().await?;
@@ -91,26 +91,26 @@ async fn with_a_body() {
         h2.until_closed().await;
         Ok(())
     });
-    let client = over_http2(stage.builder());
-    let response = client.post(stage.http(&server), "question").await.expect("a response");
+    let client = over_http2(fixture.builder());
+    let response = client.post(fixture.http(&server), "question").await.expect("a response");
     let handle = nettrace::ResponseExt::request_handle(&response).cloned().expect("traced");
     assert_eq!(response.into_body().bytes().await.unwrap(), "hello");
-    let scene = Scene::of(&client, &handle).await;
-    assert_eq!((ended(&scene.request), scene.request.req_content_len), (("closed", ""), 8));
-    assert!(scene.request.req_body_end_at >= scene.request.conn_acquired_at);
+    let outcome = Outcome::of(&client, &handle).await;
+    assert_eq!((ended(&outcome.request), outcome.request.req_content_len), (("closed", ""), 8));
+    assert!(outcome.request.req_body_end_at >= outcome.request.conn_acquired_at);
 }
 
 /// A stream is gone once it was sent.
 #[tokio::test]
 async fn with_a_body_that_cannot_be_sent_again() {
-    let (stage, (server, seen)) = (Stage::new().await, refusing(1));
-    let client = over_http2(stage.builder());
+    let (fixture, (server, seen)) = (Fixture::new().await, refusing(1));
+    let client = over_http2(fixture.builder());
     let pieces = [Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"question")))];
     let body = Body::new(StreamBody::new(futures_util::stream::iter(pieces)));
-    let error = client.request(Request::post(stage.http(&server)).body(body).unwrap()).await;
+    let error = client.request(Request::post(fixture.http(&server)).body(body).unwrap()).await;
     let failed = Failed::of(&client, error.expect_err("it was refused")).await;
-    assert_eq!(ended(&failed.scene.request), ("failed", "x_http2_stream_reset"));
-    assert_eq!(failed.scene.request.http2_error, "REFUSED_STREAM");
+    assert_eq!(ended(&failed.outcome.request), ("failed", "x_http2_stream_reset"));
+    assert_eq!(failed.outcome.request.http2_error, "REFUSED_STREAM");
     assert_eq!(seen.load(SeqCst), 1);
 }
 
@@ -118,7 +118,7 @@ async fn with_a_body_that_cannot_be_sent_again() {
 #[tokio::test]
 async fn for_want_of_settings() {
     const REQUESTS: usize = 20;
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let server = Server::start(async |conn| {
         let mut h2 = Frames::listen(conn).await?;
         let first = h2.request().await?;
@@ -138,11 +138,11 @@ async fn for_want_of_settings() {
         h2.until_closed().await;
         Ok(())
     });
-    let client = over_http2(stage.builder());
-    let url = stage.http(&server);
+    let client = over_http2(fixture.builder());
+    let url = fixture.http(&server);
     let fetched = join_all((0..REQUESTS).map(|_| fetched(&client, &url))).await;
     assert!(fetched.iter().all(|(body, _)| body == b"hello"));
-    let scene = Scene::of(&client, &fetched[0].1).await;
-    let refused = scene.trace.http_requests.iter().filter(|request| request.attempts.len() == 2);
+    let outcome = Outcome::of(&client, &fetched[0].1).await;
+    let refused = outcome.trace.http_requests.iter().filter(|request| request.attempts.len() == 2);
     assert_eq!(refused.count(), REQUESTS - 1);
 }

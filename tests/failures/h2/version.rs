@@ -17,7 +17,7 @@ use nettrace::{TraceSink, connect::TraceConnectLayer};
 use tower::{Layer, Service, ServiceExt};
 
 use super::frames::{Frames, INTERNAL_ERROR};
-use crate::stage::{Stage, ended, failed, stuck_after, tls_server};
+use crate::fixture::{Fixture, ended, failed, stuck_after, tls_server};
 use crate::support::raw::{Conn, Refused, Server};
 
 async fn resets(conn: Conn) -> std::io::Result<()> {
@@ -35,22 +35,22 @@ fn version(request: &HttpReqTrace) -> (u8, u8, u16) {
 
 #[tokio::test]
 async fn agreed_on_by_alpn() {
-    let stage = Stage::new().await;
-    let mut config = stage.authority.issue(&["web.test"]).server();
+    let fixture = Fixture::new().await;
+    let mut config = fixture.authority.issue(&["web.test"]).server();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let server = tls_server(config, resets);
-    let failed = failed(&stage.client(), stage.https(&server)).await;
-    assert_eq!(ended(&failed.scene.request), ("failed", "x_http2_stream_reset"));
-    assert_eq!(version(&failed.scene.request), (2, 0, 0));
-    assert_eq!(failed.scene.request.http2_error, "INTERNAL_ERROR");
+    let failed = failed(&fixture.client(), fixture.https(&server)).await;
+    assert_eq!(ended(&failed.outcome.request), ("failed", "x_http2_stream_reset"));
+    assert_eq!(version(&failed.outcome.request), (2, 0, 0));
+    assert_eq!(failed.outcome.request.http2_error, "INTERNAL_ERROR");
 }
 
 #[tokio::test]
 async fn with_prior_knowledge_and_no_connection() {
-    let (stage, nobody) = (Stage::new().await, Refused::on("127.0.0.1:0"));
+    let (fixture, nobody) = (Fixture::new().await, Refused::on("127.0.0.1:0"));
     let url = format!("http://other.test:{}/", nobody.addr.port());
     for (wanted, expected) in [(HttpVersion::Http2Only, (2, 0, 0)), (HttpVersion::Auto, (1, 1, 0))] {
-        let client = stage.builder().http_version(wanted).build().unwrap();
+        let client = fixture.builder().http_version(wanted).build().unwrap();
         let error = client.get(&url).await.expect_err("refused");
         assert_eq!(version(&error.request().trace().http_requests[0]), expected);
     }
@@ -58,13 +58,13 @@ async fn with_prior_knowledge_and_no_connection() {
 
 #[tokio::test]
 async fn of_what_does_not_answer() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let (server, is_there) = stuck_after(async |conn| {
         conn.read(24).await?;
         Ok(())
     });
-    let client = stage.builder().http_version(HttpVersion::Http2Only).build().unwrap();
-    let (request, handle) = crate::stage::request(stage.http(&server));
+    let client = fixture.builder().http_version(HttpVersion::Http2Only).build().unwrap();
+    let (request, handle) = crate::fixture::request(fixture.http(&server));
     let response = tokio::spawn(client.request(request));
     is_there.notified().await;
     response.abort();
@@ -78,7 +78,7 @@ async fn of_what_does_not_answer() {
 
 #[tokio::test]
 async fn of_a_foreign_client() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let sink = TraceSink::new();
     let tcp = || {
         let mut connector = HttpConnector::new();
@@ -89,15 +89,15 @@ async fn of_a_foreign_client() {
     let plain = Server::start(resets);
     reset(&sink, tcp(), true, format!("http://{}/", plain.addr())).await;
 
-    let mut config = stage.authority.issue(&["localhost"]).server();
+    let mut config = fixture.authority.issue(&["localhost"]).server();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let secure = tls_server(config, resets);
     let url = format!("https://localhost:{}/", secure.addr().port());
-    let roots = Roots::from_pem(stage.authority.pem()).unwrap();
+    let roots = Roots::from_pem(fixture.authority.pem()).unwrap();
     let layer = TraceTlsLayer::builder(&sink).roots(roots).alpn(["h2"]).build();
     reset(&sink, layer.layer(tcp()), false, url.clone()).await;
 
-    let roots = Roots::from_pem(stage.authority.pem()).unwrap();
+    let roots = Roots::from_pem(fixture.authority.pem()).unwrap();
     let untraced = TraceTlsLayer::builder(&TraceSink::disabled()).roots(roots).alpn(["h2"]).build();
     reset(&sink, untraced.layer(tcp()), false, url).await;
 }

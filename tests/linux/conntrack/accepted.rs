@@ -11,7 +11,7 @@ use super::listed::from_port;
 use super::{entry, probed, track};
 use crate::support::check;
 use crate::support::lab::Pair;
-use crate::support::need::{need_lab, need_tool};
+use crate::support::require::{require_lab, require_tool};
 
 /// The client connects to port 80 in either case.
 fn as_conntrack_has_it(port: u16) {
@@ -60,14 +60,14 @@ fn as_conntrack_has_it(port: u16) {
 
 #[test]
 fn an_accepted_connection() {
-    need_lab!();
-    need_tool!("conntrack");
+    require_lab!();
+    require_tool!("conntrack");
     as_conntrack_has_it(80);
 }
 
 #[test]
 fn one_whose_destination_was_translated() {
-    need_lab!();
-    need_tool!("conntrack");
+    require_lab!();
+    require_tool!("conntrack");
     as_conntrack_has_it(8080);
 }

@@ -13,13 +13,13 @@ use super::listed::{from_port, list};
 use super::{conn_to, entry, probed, refreshed, track};
 use crate::support::check;
 use crate::support::lab::{Delay, Hook, Routed};
-use crate::support::need::{need_lab, need_tool};
+use crate::support::require::{require_lab, require_tool};
 
 /// Dropped, given up and rejected by ICMP: the kernel has seen the SYN alone.
 #[test]
 fn a_syn_without_an_answer() {
-    need_lab!();
-    need_tool!("conntrack");
+    require_lab!();
+    require_tool!("conntrack");
     // Else the ICMP error comes before `connect` has returned.
     let net = Routed::with_delay(Delay::All(Duration::from_millis(1)));
     track(&net.client);
@@ -56,8 +56,8 @@ fn a_syn_without_an_answer() {
 /// not there although connections are tracked.
 #[test]
 fn a_refused_syn_has_no_entry() {
-    need_lab!();
-    need_tool!("conntrack");
+    require_lab!();
+    require_tool!("conntrack");
     let net = Routed::new();
     track(&net.client);
     net.client.block_on(async {
@@ -74,7 +74,7 @@ fn a_refused_syn_has_no_entry() {
 /// That no connection is tracked is to be seen by those that fail, too.
 #[test]
 fn a_dropped_syn_that_is_not_tracked() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     net.server.nft(Hook::Input, "tcp dport 81 drop");
     net.client.block_on(async {
@@ -89,8 +89,8 @@ fn a_dropped_syn_that_is_not_tracked() {
 /// Over TCP as over UDP: a nameserver that is not heard of has an entry.
 #[test]
 fn nameservers_that_do_not_answer() {
-    need_lab!();
-    need_tool!("conntrack");
+    require_lab!();
+    require_tool!("conntrack");
     let net = Routed::new();
     track(&net.client);
     net.server.nft(Hook::Input, "meta l4proto { tcp, udp } th dport 53 drop");
@@ -131,7 +131,7 @@ fn nameservers_that_do_not_answer() {
 /// What never left has no entry, and that is nobody's fault.
 #[test]
 fn an_attempt_without_a_packet() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     track(&net.client);
     net.client.unreachable("10.8.0.0/24");

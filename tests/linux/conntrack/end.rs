@@ -8,7 +8,7 @@ use nettrace::linux::ConntrackProbe;
 
 use super::{client, fetch, probed, server, track};
 use crate::support::lab::{Ns, Routed};
-use crate::support::need::need_lab;
+use crate::support::require::require_lab;
 
 /// The threads of this process that live in the host and are none of the tests', and the host's sockets to netfilter.
 fn left(host: &Ns) -> (usize, usize) {
@@ -35,7 +35,7 @@ fn host() -> Ns {
 
 #[test]
 fn a_probe_that_is_not_used() {
-    need_lab!();
+    require_lab!();
     let host = host();
     let probe = host.run(ConntrackProbe::new);
     assert_eq!(left(&host), (1, 1));
@@ -48,7 +48,7 @@ fn a_probe_that_is_not_used() {
 
 #[test]
 fn it_ends_with_the_close_of_the_sink() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     track(&net.client);
     let _server = server(&net, Routed::SERVER.v4.into());
@@ -69,7 +69,7 @@ fn it_ends_with_the_close_of_the_sink() {
 
 #[test]
 fn it_ends_with_the_last_that_is_traced() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     track(&net.client);
     let _server = server(&net, Routed::SERVER.v4.into());

@@ -18,7 +18,7 @@ use super::listed::{Listed, from_port, list};
 use super::{conn_to, entry, fetch, nameserver, probed, refreshed, server, track};
 use crate::support::check;
 use crate::support::lab::{Ns, Routed};
-use crate::support::need::{need_lab, need_tool};
+use crate::support::require::{require_lab, require_tool};
 
 /// The trace and the host's table, of a moment when nothing changed.
 pub(super) async fn at_rest(sink: &TraceSink, host: &Ns, filter: &str) -> (NetTrace, Vec<Listed>) {
@@ -85,8 +85,8 @@ fn translated(
 /// The client's own host translates: what its connections look like outside.
 #[test]
 fn the_host_itself_translates() {
-    need_lab!();
-    need_tool!("conntrack", "dnsmasq");
+    require_lab!();
+    require_tool!("conntrack", "dnsmasq");
     let net = Routed::new();
     track(&net.client);
     let sources = ["10.99.0.1", "fd99::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
@@ -98,8 +98,8 @@ fn the_host_itself_translates() {
 /// A router translates: a probe of its namespace sees the connections of the client behind it.
 #[test]
 fn the_router_translates() {
-    need_lab!();
-    need_tool!("conntrack", "dnsmasq");
+    require_lab!();
+    require_tool!("conntrack", "dnsmasq");
     let net = Routed::new();
     track(&net.router);
     net.router.masquerade("r1");
@@ -109,8 +109,8 @@ fn the_router_translates() {
 
 #[test]
 fn without_nat_replies_go_where_requests_come_from() {
-    need_lab!();
-    need_tool!("conntrack");
+    require_lab!();
+    require_tool!("conntrack");
     let net = Routed::new();
     track(&net.client);
     // As the client behind a NAT router sees it.
@@ -143,8 +143,8 @@ fn without_nat_replies_go_where_requests_come_from() {
 /// Somebody else's connector, which tells the addresses in the end.
 #[test]
 fn of_a_foreign_connector() {
-    need_lab!();
-    need_tool!("conntrack");
+    require_lab!();
+    require_tool!("conntrack");
     let net = Routed::new();
     track(&net.client);
     let _server = server(&net, Routed::SERVER.v4.into());
@@ -174,8 +174,8 @@ fn of_a_foreign_connector() {
 
 #[test]
 fn marks_and_zones() {
-    need_lab!();
-    need_tool!("conntrack");
+    require_lab!();
+    require_tool!("conntrack");
     let net = Routed::new();
     track(&net.client);
     net.client.sh("nft 'add table inet zones
@@ -203,7 +203,7 @@ fn marks_and_zones() {
 /// Where tracking began in the middle and the server spoke first, the kernel takes it for the originator.
 #[test]
 fn a_connection_that_was_there_before_is_counted_from_this_side() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     let listener = net.server.listen(&SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 80).to_string());
     net.client.block_on(async {

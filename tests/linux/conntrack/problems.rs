@@ -9,7 +9,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use super::{client, conn_to, entry, fetch, probed, refreshed, server, track};
 use crate::support::check;
 use crate::support::lab::{Ns, Routed};
-use crate::support::need::{need_lab, need_tool, skip};
+use crate::support::require::{require_lab, require_tool, skip};
 use crate::support::{process, raw};
 
 /// What the text tells to do.
@@ -22,8 +22,8 @@ fn remedy(problem: &ConntrackProblem) -> String {
 
 #[test]
 fn each_remedy_helps() {
-    need_lab!();
-    need_tool!("sysctl");
+    require_lab!();
+    require_tool!("sysctl");
     let net = Routed::new();
     let _server = server(&net, Routed::SERVER.v4.into());
     net.client.block_on(async {
@@ -68,7 +68,7 @@ fn each_remedy_helps() {
 
 #[test]
 fn without_the_capability() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     track(&net.client);
     let _server = server(&net, Routed::SERVER.v4.into());
@@ -96,7 +96,7 @@ fn without_the_capability() {
 /// Nobody needs to be root: in a user namespace with a network of its own everything is permitted.
 #[test]
 fn in_a_user_namespace() {
-    need_tool!("unshare", "setpriv", "nft", "ip", "sysctl");
+    require_tool!("unshare", "setpriv", "nft", "ip", "sysctl");
     let in_own_network = |program: &mut Command| {
         program.args(["unshare", "-Urn", "--"]);
     };

@@ -9,7 +9,7 @@ use nettrace::{Failure, TraceSink};
 use super::{client, conn_to, entry, fetch, probed, refreshed, server, track};
 use crate::support::check;
 use crate::support::lab::{Delay, Routed};
-use crate::support::need::need_lab;
+use crate::support::require::require_lab;
 
 /// Comes by itself.
 async fn until(sink: &TraceSink, it: impl Fn(&NetTrace) -> bool) -> NetTrace {
@@ -30,7 +30,7 @@ fn state(trace: &NetTrace) -> Option<&str> {
 
 #[test]
 fn after_connect_and_after_close() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     track(&net.client);
     let _server = server(&net, Routed::SERVER.v4.into());
@@ -50,7 +50,7 @@ fn after_connect_and_after_close() {
 
 #[test]
 fn the_close_of_the_sink_looks_a_last_time() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     track(&net.client);
     let _server = server(&net, Routed::SERVER.v4.into());
@@ -68,7 +68,7 @@ fn the_close_of_the_sink_looks_a_last_time() {
 /// The next connection with the same addresses makes another entry: that is not the first one's.
 #[test]
 fn an_entry_is_of_one_connection_alone() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     track(&net.client);
     net.client.port_range(40_000, 40_000);
@@ -104,7 +104,7 @@ fn an_entry_is_of_one_connection_alone() {
 /// However short they are, and however many come between two looks.
 #[test]
 fn none_of_many_is_missed() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     track(&net.client);
     let listener = net.server.listen("10.9.2.2:80");
@@ -129,7 +129,7 @@ fn none_of_many_is_missed() {
 /// Whoever awaits a refresh after the client's close is shown how TCP ended, however far away the peer is.
 #[test]
 fn a_refresh_after_the_close_waits_for_the_last_packets() {
-    need_lab!();
+    require_lab!();
     let net = Routed::with_delay(Delay::All(Duration::from_millis(15)));
     track(&net.client);
     let _server = server(&net, Routed::SERVER.v4.into());
@@ -152,7 +152,7 @@ fn a_refresh_after_the_close_waits_for_the_last_packets() {
 /// A peer that never closes holds nobody up.
 #[test]
 fn a_refresh_gives_up_on_a_peer_that_does_not_close() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     track(&net.client);
     let listener = net.server.listen("10.9.2.2:80");

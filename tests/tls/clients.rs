@@ -1,4 +1,4 @@
-//! The client's side of the tests.
+//! The client side of the tests.
 
 use std::{error::Error, io, net::SocketAddr};
 
@@ -23,14 +23,14 @@ pub(crate) const VERSIONS: [(&str, TlsVersion, &SupportedProtocolVersion); 2] =
     [("TLSv1.2", TlsVersion::Tls12, &version::TLS12), ("TLSv1.3", TlsVersion::Tls13, &version::TLS13)];
 
 /// A client that trusts one authority.
-pub(crate) struct Side {
+pub(crate) struct TestClient {
     pub(crate) sink: TraceSink,
     pub(crate) authority: Authority,
 }
 
-impl Side {
+impl TestClient {
     pub(crate) fn new() -> Self {
-        Side { sink: TraceSink::new(), authority: Authority::new("nettrace test CA") }
+        TestClient { sink: TraceSink::new(), authority: Authority::new("nettrace test CA") }
     }
 
     pub(crate) fn builder(&self) -> TraceTlsLayerBuilder<ConfigParts> {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Counts the instructions of what is recorded, under valgrind, and holds them against benches/instructions.json.
 #
-#   benches/guard [--update] [FILTER]
+#   benches/check_instructions.sh [--update] [FILTER]
 #
 # --update   stores what was counted; commit that with the change that caused it
 # FILTER     only what has this in its name

@@ -1,7 +1,7 @@
 //! Streams that are another by another name, for traits that the other one lacks.
 
 /// Has a type read and write as the stream does that is its only field.
-macro_rules! pass_through {
+macro_rules! delegate_io {
     ($stream:ty) => {
         impl ::tokio::io::AsyncRead for $stream {
             fn poll_read(
@@ -38,4 +38,4 @@ macro_rules! pass_through {
         }
     };
 }
-pub(crate) use pass_through;
+pub(crate) use delegate_io;

@@ -9,11 +9,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::support::lab::{Delay, Hook, Ns, Pair, Routed};
-use crate::support::need::need_lab;
+use crate::support::require::require_lab;
 
 #[test]
 fn two_hosts_talk_over_both_families() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     for (ip, from) in Pair::SERVER.ips().into_iter().zip(Pair::CLIENT.ips()) {
         let peer = talk(&net.client, &net.server, ip).expect("a connection");
@@ -23,7 +23,7 @@ fn two_hosts_talk_over_both_families() {
 
 #[test]
 fn a_router_passes_on_and_translates_when_told_to() {
-    need_lab!();
+    require_lab!();
     let net = Routed::new();
     for (ip, from) in Routed::SERVER.ips().into_iter().zip(Routed::CLIENT.ips()) {
         assert_eq!(talk(&net.client, &net.server, ip).expect("a connection"), from);
@@ -36,7 +36,7 @@ fn a_router_passes_on_and_translates_when_told_to() {
 
 #[test]
 fn what_is_dropped_is_not_answered() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     let open = net.server.listen("10.9.0.2:81");
     let _dropped = net.server.listen("10.9.0.2:80");
@@ -53,7 +53,7 @@ fn what_is_dropped_is_not_answered() {
 
 #[test]
 fn what_is_rejected_has_its_own_error() {
-    need_lab!();
+    require_lab!();
     let net = Routed::with_delay(Delay::All(Duration::from_millis(1)));
     net.server.nft(Hook::Input, "tcp dport 1 reject with tcp reset");
     net.server.nft(Hook::Input, "tcp dport 2 reject with icmpx port-unreachable");
@@ -74,7 +74,7 @@ fn what_is_rejected_has_its_own_error() {
 
 #[test]
 fn routes_lead_nowhere_in_several_ways() {
-    need_lab!();
+    require_lab!();
     let alone = Ns::new();
     let far = |text: &str| SocketAddr::new(text.parse().expect("an address"), 80);
     assert_eq!(connect_error(&alone, far("10.8.0.1")).kind(), ErrorKind::NetworkUnreachable);
@@ -94,7 +94,7 @@ fn routes_lead_nowhere_in_several_ways() {
 
 #[test]
 fn local_ports_are_used_again() {
-    need_lab!();
+    require_lab!();
     let net = Pair::new();
     net.client.port_range(40000, 40000);
     let server = net.server.listen("10.9.0.2:80");
@@ -113,7 +113,7 @@ fn local_ports_are_used_again() {
 
 #[test]
 fn a_wire_delays_everything_or_the_first_segment() {
-    need_lab!();
+    require_lab!();
     const DELAY: Duration = Duration::from_millis(60);
     for (delay, exchange_at_least) in [(Delay::All(DELAY), 2 * DELAY), (Delay::Syn(DELAY), Duration::ZERO)] {
         let net = Routed::with_delay(delay);
@@ -145,7 +145,7 @@ fn a_wire_delays_everything_or_the_first_segment() {
 
 #[test]
 fn a_runtime_and_its_helpers_live_in_the_namespace() {
-    need_lab!();
+    require_lab!();
     let ns = Ns::new();
     let here = || std::fs::metadata("/proc/thread-self/ns/net").expect("/proc").ino();
     let (direct, blocking) =
@@ -159,7 +159,7 @@ fn a_runtime_and_its_helpers_live_in_the_namespace() {
 
 #[test]
 fn a_failing_script_says_why() {
-    need_lab!();
+    require_lab!();
     let error = Ns::new().try_sh("echo before; ip link set nothing up; echo after").expect_err("a failure");
     assert!(error.contains("Cannot find device"), "{error}");
 }

@@ -9,13 +9,13 @@ use rcgen::ExtendedKeyUsagePurpose;
 use crate::facts;
 use crate::site::{Site, https};
 use crate::support::check;
-use crate::support::need::need_tool;
 use crate::support::openssl::SServer;
 use crate::support::pki::Authority;
+use crate::support::require::require_tool;
 
 #[tokio::test]
 async fn client_certificates() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     let people = Authority::new("people");
     let site = Site::with(|nginx| nginx.client_ca(&people.pem()));
     let somebody = people.issue_with(&["somebody"], |params| {
@@ -43,7 +43,7 @@ async fn client_certificates() {
 /// The page of `s_server -www` tells version, cipher and resumption as the server sees them.
 #[tokio::test]
 async fn choices_of_s_server() {
-    need_tool!("openssl");
+    require_tool!("openssl");
     let authority = Authority::new("nettrace test CA");
     let leaf = authority.issue(&["127.0.0.1"]);
     for (version, kind, suite, group) in [

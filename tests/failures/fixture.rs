@@ -30,13 +30,13 @@ use crate::support::raw::{Conn, Server, Stream};
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// A sink, a nameserver, and an authority that the clients trust.
-pub(crate) struct Stage {
+pub(crate) struct Fixture {
     pub(crate) sink: TraceSink,
     pub(crate) nameserver: DnsServer,
     pub(crate) authority: Authority,
 }
 
-impl Stage {
+impl Fixture {
     /// Every name leads to 127.0.0.1.
     pub(crate) async fn new() -> Self {
         Self::with(DnsServer::answering(&["127.0.0.1"]).await)
@@ -64,7 +64,7 @@ impl Stage {
         format!("https://web.test:{}/", server.addr().port())
     }
 
-    /// Asks the nameserver of the stage, and no file.
+    /// Asks the nameserver of the fixture, and no file.
     pub(crate) fn resolver(&self) -> StubResolverBuilder {
         StubResolver::builder(&self.sink)
             .nameservers([self.nameserver.addr()])
@@ -166,20 +166,20 @@ pub(crate) async fn expire(limit: Duration) {
 /// A request that failed, and what the client said about it.
 pub(crate) struct Failed {
     pub(crate) error: ClientError,
-    pub(crate) scene: Scene,
+    pub(crate) outcome: Outcome,
 }
 
 impl Failed {
     /// The error says the same as the record.
     pub(crate) async fn of(client: &Client, error: ClientError) -> Self {
-        let scene = Scene::of(client, error.request()).await;
+        let outcome = Outcome::of(client, error.request()).await;
         let text = error.to_string();
-        assert_eq!(Some(error.failure()), scene.request.failure, "{text}");
-        assert_eq!(scene.request.req_error, text);
+        assert_eq!(Some(error.failure()), outcome.request.failure, "{text}");
+        assert_eq!(outcome.request.req_error, text);
         assert!(!text.is_empty() && !text.contains('\n'), "{text}");
         assert!(!text.contains("client error"), "says nothing: {text}");
         assert!(!matches!(error.failure(), Failure::Unknown(_)), "no code: {}", error.failure());
-        Self { error, scene }
+        Self { error, outcome }
     }
 
     /// The first error of that type behind the client's.
@@ -197,12 +197,12 @@ impl Failed {
 }
 
 /// All that was recorded until the client was closed, and in it one request.
-pub(crate) struct Scene {
+pub(crate) struct Outcome {
     pub(crate) trace: NetTrace,
     pub(crate) request: HttpReqTrace,
 }
 
-impl Scene {
+impl Outcome {
     /// Closes the client, so that everything ends.
     pub(crate) async fn of(client: &Client, handle: &RequestHandle) -> Self {
         client.close().await;

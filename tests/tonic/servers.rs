@@ -23,21 +23,21 @@ use crate::support::background::Background;
 use crate::support::lab::Ns;
 
 /// A place where a server listens, also while there is none: the port is kept.
-pub(crate) struct Place {
+pub(crate) struct ReservedPort {
     listener: TcpListener,
 }
 
 /// A running server. Its connections are cut when it is dropped.
-pub(crate) struct Greeters {
+pub(crate) struct RunningServer {
     stop: Option<oneshot::Sender<()>>,
     background: Background,
 }
 
-impl Place {
+impl ReservedPort {
     pub(crate) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a mode of every socket");
-        Place { listener }
+        ReservedPort { listener }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -52,12 +52,12 @@ impl Place {
         Endpoint::from_shared(self.url()).expect("a URL")
     }
 
-    pub(crate) fn serve(&self) -> Greeters {
+    pub(crate) fn serve(&self) -> RunningServer {
         self.serve_with(Server::builder())
     }
 
     /// The TLS is not tonic's own server's, which needs a default provider where two are compiled in.
-    pub(crate) fn serve_tls(&self, mut tls: ServerConfig) -> Greeters {
+    pub(crate) fn serve_tls(&self, mut tls: ServerConfig) -> RunningServer {
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         self.serve_on(Server::builder(), move |listener| {
@@ -68,7 +68,7 @@ impl Place {
         })
     }
 
-    pub(crate) fn serve_with(&self, server: Server) -> Greeters {
+    pub(crate) fn serve_with(&self, server: Server) -> RunningServer {
         self.serve_on(server, incoming)
     }
 
@@ -76,7 +76,7 @@ impl Place {
         &self,
         mut server: Server,
         incoming: impl FnOnce(TcpListener) -> S + Send + 'static,
-    ) -> Greeters
+    ) -> RunningServer
     where
         S: Stream<Item = io::Result<Conn>> + Send + 'static,
         Conn: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
@@ -88,11 +88,11 @@ impl Place {
             let stopped = async { drop(stopped.await) };
             server.serve_with_incoming_shutdown(incoming(listener), stopped).await.expect("it serves");
         });
-        Greeters { stop: Some(stop), background }
+        RunningServer { stop: Some(stop), background }
     }
 }
 
-impl Greeters {
+impl RunningServer {
     /// Lets the calls that are there come to their end, and takes no more.
     pub(crate) fn shut_down(mut self) {
         drop(self.stop.take());

@@ -3,12 +3,12 @@
 use http::Version;
 use nettrace::client::HttpVersion;
 
-use crate::stage::{Scene, Stage, ended, hello, request};
+use crate::fixture::{Fixture, Outcome, ended, hello, request};
 
 #[tokio::test]
 async fn urls() {
-    let stage = Stage::new().await;
-    let client = stage.client();
+    let fixture = Fixture::new().await;
+    let client = fixture.client();
     for (url, text) in [
         ("/path", "cannot request \"/path\": relative URL without a base"),
         (
@@ -26,20 +26,20 @@ async fn urls() {
         assert_eq!(ended(&record), ("failed", "x_invalid_argument"));
         assert!(!record.req_url.contains("secret") && !format!("{error:?}{error}").contains("secret"));
     }
-    assert!(stage.nameserver.asked().is_empty());
+    assert!(fixture.nameserver.asked().is_empty());
 }
 
 /// That cannot be known before there is a connection.
 #[tokio::test]
 async fn a_version_that_the_connection_does_not_speak() {
-    let (stage, server) = (Stage::new().await, hello());
-    let client = stage.builder().http_version(HttpVersion::Http1Only).build().unwrap();
-    let (mut request, handle) = request(stage.http(&server));
+    let (fixture, server) = (Fixture::new().await, hello());
+    let client = fixture.builder().http_version(HttpVersion::Http1Only).build().unwrap();
+    let (mut request, handle) = request(fixture.http(&server));
     *request.version_mut() = Version::HTTP_2;
     let error = client.request(request).await.expect_err("HTTP/2");
     assert_eq!(error.failure().as_str(), "x_invalid_argument");
-    let scene = Scene::of(&client, &handle).await;
-    assert_eq!(ended(&scene.request), ("failed", "x_invalid_argument"));
-    scene.assert_on(scene.conn());
-    assert_eq!(scene.conn().total_sent_bytes, 0);
+    let outcome = Outcome::of(&client, &handle).await;
+    assert_eq!(ended(&outcome.request), ("failed", "x_invalid_argument"));
+    outcome.assert_on(outcome.conn());
+    assert_eq!(outcome.conn().total_sent_bytes, 0);
 }

@@ -45,7 +45,7 @@ pub(crate) trait Stream: rt::Read + rt::Write + Connection + Send + Unpin {}
 impl<T: rt::Read + rt::Write + Connection + Send + Unpin> Stream for T {}
 type Conn = Box<dyn Stream>;
 
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) sink: TraceSink,
     pub(crate) published: Arc<Mutex<Vec<FinishedRecord>>>,
     /// What goes on by itself.
@@ -56,7 +56,7 @@ pub(crate) struct World {
     nameservers: [(Nameserver, DnsServer); 5],
 }
 
-impl World {
+impl Fixture {
     pub(crate) async fn new() -> Arc<Self> {
         let published = Arc::<Mutex<Vec<FinishedRecord>>>::default();
         let subscriber = published.clone();
@@ -64,7 +64,7 @@ impl World {
             .headers(HeaderCapture::Values)
             .subscriber(move |record: &FinishedRecord| subscriber.lock().unwrap().push(record.clone()))
             .build();
-        Arc::new(World {
+        Arc::new(Fixture {
             sink,
             published,
             detached: Mutex::default(),
@@ -91,18 +91,18 @@ impl World {
 
     /// Makes a request, and reads as much of the response as is planned.
     pub(crate) fn request(self: &Arc<Self>, plan: plan::Request) -> Task {
-        let world = self.clone();
+        let fixture = self.clone();
         Box::pin(async move {
             let mut request = Request::new(MockBody::new(&plan.upload, ()));
             if plan.follows {
-                request.extensions_mut().insert(world.hops.clone());
+                request.extensions_mut().insert(fixture.hops.clone());
             }
             let read = match &plan.answer {
                 Answer::Body { read, .. } => *read,
                 Answer::Fails => 0,
             };
-            let sink = world.sink.clone();
-            let service = service_fn(move |request| serve(world.clone(), plan.clone(), request));
+            let sink = fixture.sink.clone();
+            let service = service_fn(move |request| serve(fixture.clone(), plan.clone(), request));
             let response = TraceRequestLayer::new(&sink).layer(service).call(request).await;
             let Ok(response) = response else { return };
             let mut body = response.into_body();
@@ -114,18 +114,18 @@ impl World {
 }
 
 async fn serve(
-    world: Arc<World>,
+    fixture: Arc<Fixture>,
     plan: plan::Request,
     request: Request<TraceBody<MockBody<()>>>,
 ) -> Result<Response<MockBody<Vec<Conn>>>, BoxError> {
     pauses(plan.pauses).await;
     let mut conns = Vec::new();
     if plan.reuses {
-        conns.extend(world.left_over.lock().unwrap().pop().map(|conn| (conn, Afterwards::LeftOver)));
+        conns.extend(fixture.left_over.lock().unwrap().pop().map(|conn| (conn, Afterwards::LeftOver)));
     }
     let mut running = Vec::new();
     for dial in &plan.dials {
-        let (dialing, dial) = (begin_dial(&world, dial), dial.clone());
+        let (dialing, dial) = (begin_dial(&fixture, dial), dial.clone());
         let dialing = async move {
             let mut conn = match dialing.await {
                 Ok(conn) => conn,
@@ -136,10 +136,10 @@ async fn serve(
             Ok::<_, BoxError>(Some((conn, dial.afterwards)))
         };
         if dial.detached {
-            let world_too = world.clone();
-            world.detached.lock().unwrap().push(Box::pin(async move {
+            let fixture_too = fixture.clone();
+            fixture.detached.lock().unwrap().push(Box::pin(async move {
                 if let Ok(Some((conn, Afterwards::LeftOver))) = dialing.await {
-                    world_too.left_over.lock().unwrap().push(conn);
+                    fixture_too.left_over.lock().unwrap().push(conn);
                 }
             }));
         } else if plan.together {
@@ -169,7 +169,7 @@ async fn serve(
         match afterwards {
             Afterwards::Drop => drop(conn),
             Afterwards::GoesWithBody => held.push(conn),
-            Afterwards::LeftOver => world.left_over.lock().unwrap().push(conn),
+            Afterwards::LeftOver => fixture.left_over.lock().unwrap().push(conn),
         }
     }
     let mut response = Response::new(MockBody::new(frames, held));
@@ -194,7 +194,7 @@ async fn use_it(conn: &mut Conn, plan: &[Use]) {
 }
 
 /// Calls the connector at once: the dial belongs to whose poll this is.
-fn begin_dial(world: &World, dial: &plan::Dial) -> BoxFuture<'static, Result<Conn, BoxError>> {
+fn begin_dial(fixture: &Fixture, dial: &plan::Dial) -> BoxFuture<'static, Result<Conn, BoxError>> {
     match &dial.by {
         By::Foreign { pauses: count, fails, reads } => {
             let (count, fails, reads) = (*count, *fails, reads.clone());
@@ -205,18 +205,18 @@ fn begin_dial(world: &World, dial: &plan::Dial) -> BoxFuture<'static, Result<Con
                     if fails { Err(io::Error::other("no luck")) } else { Ok(TokioIo::new(stream)) }
                 }
             });
-            let connector = TraceConnectLayer::new(&world.sink).layer(connector);
-            secured(world, dial, connector, "https://mock.test".parse().unwrap())
+            let connector = TraceConnectLayer::new(&fixture.sink).layer(connector);
+            secured(fixture, dial, connector, "https://mock.test".parse().unwrap())
         }
         By::Tcp { names, hosts, limit } => {
-            let connector = TcpConnector::new(&world.sink).handshake_timeout(limit.duration());
-            let port = world.hosts.port;
+            let connector = TcpConnector::new(&fixture.sink).handshake_timeout(limit.duration());
+            let port = fixture.hosts.port;
             let uri = |host: &str| format!("https://{host}:{port}").parse().unwrap();
             match names {
-                Names::Literal => secured(world, dial, connector, uri(ADDRESSES[hosts[0] as usize])),
+                Names::Literal => secured(fixture, dial, connector, uri(ADDRESSES[hosts[0] as usize])),
                 Names::Foreign { pauses: count, fails } => {
                     let (count, fails) = (*count, *fails);
-                    let addrs: Vec<SocketAddr> = hosts.iter().map(|host| world.hosts.addr(*host)).collect();
+                    let addrs: Vec<SocketAddr> = hosts.iter().map(|host| fixture.hosts.addr(*host)).collect();
                     let resolver = service_fn(move |_| {
                         let addrs = addrs.clone();
                         async move {
@@ -225,16 +225,16 @@ fn begin_dial(world: &World, dial: &plan::Dial) -> BoxFuture<'static, Result<Con
                         }
                     });
                     let connector = connector.resolver(TraceResolveLayer::new().layer(resolver));
-                    secured(world, dial, connector, uri("some.test"))
+                    secured(fixture, dial, connector, uri("some.test"))
                 }
                 Names::Stub(nameserver) => {
-                    let resolver = StubResolver::builder(&world.sink)
-                        .nameservers([world.nameserver(*nameserver)])
+                    let resolver = StubResolver::builder(&fixture.sink)
+                        .nameservers([fixture.nameserver(*nameserver)])
                         .resolv_conf(None)
                         .hosts_file(None)
                         .attempts(1)
                         .build();
-                    secured(world, dial, connector.resolver(resolver.unwrap()), uri("some.test"))
+                    secured(fixture, dial, connector.resolver(resolver.unwrap()), uri("some.test"))
                 }
             }
         }
@@ -242,7 +242,7 @@ fn begin_dial(world: &World, dial: &plan::Dial) -> BoxFuture<'static, Result<Con
 }
 
 fn secured<C>(
-    world: &World,
+    fixture: &Fixture,
     dial: &plan::Dial,
     mut connector: C,
     uri: Uri,
@@ -257,7 +257,7 @@ where
         let dialing = connector.call(uri);
         return Box::pin(async { Ok(Box::new(dialing.await.map_err(Into::into)?) as Conn) });
     };
-    let mut layer = TraceTlsLayer::builder(&world.sink).danger_accept_invalid_certs();
+    let mut layer = TraceTlsLayer::builder(&fixture.sink).danger_accept_invalid_certs();
     if let Some(limit) = limit.duration() {
         layer = layer.handshake_timeout(limit);
     }
@@ -274,7 +274,7 @@ impl Limit {
     }
 }
 
-impl World {
+impl Fixture {
     fn nameserver(&self, wanted: Nameserver) -> SocketAddr {
         let known = self.nameservers.iter().find(|(kind, _)| *kind as u8 == wanted as u8);
         known.map_or_else(DnsServer::nobody, |(_, server)| server.addr())

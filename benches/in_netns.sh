@@ -3,7 +3,7 @@
 # after they ended, so that there are ports for as many as one likes. With --tracked it also tracks connections and
 # counts what they carry. Needs no root where the system lets everybody make user namespaces.
 #
-#   benches/apart [--tracked] COMMAND [ARGUMENT…]
+#   benches/in_netns.sh [--tracked] COMMAND [ARGUMENT…]
 set -euo pipefail
 tracked=
 [[ ${1-} != --tracked ]] || { tracked=yes; shift; }
@@ -19,4 +19,4 @@ exec unshare --map-root-user --net -- bash -euc '
              add rule inet nettrace track ct state new"
         echo 1 > /proc/sys/net/netfilter/nf_conntrack_acct
     fi
-    exec "$@"' apart "$@"
+    exec "$@"' in_netns "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the tables of benches/README.md anew: compares the traced client with the untraced one, job by job.
 #
-#   benches/table [ROUNDS] [PART…]
+#   benches/write_tables.sh [ROUNDS] [PART…]
 #
 # 20 rounds by default (where all clients are in one process, twelve times as many short ones), of all parts: clients
 # downloads probes snapshots growth volume. Half an hour, on a machine that should have nothing else to do.
@@ -12,18 +12,18 @@ rounds=20
 [[ $# -gt 0 ]] || set -- clients downloads probes snapshots growth volume
 
 load() { target/release/examples/load "$@"; }
-apart() { benches/apart ${tracked-} target/release/examples/load "$@"; }
+in_netns() { benches/in_netns.sh ${tracked-} target/release/examples/load "$@"; }
 # Everybody in one process, a few requests of each in turn.
 turns() {
     local title=$1 modes=$2
     shift 2
-    apart --turns $((12 * rounds)) --snapshots 0 --row "$title" --modes "$modes" "$@" | tail -1
+    in_netns --turns $((12 * rounds)) --snapshots 0 --row "$title" --modes "$modes" "$@" | tail -1
 }
 # Each run in a process of its own.
 compare() {
     local title=$1 modes=$2
     shift 2
-    apart --compare "$rounds" --row "$title" --modes "$modes" "$@" | tail -1
+    in_netns --compare "$rounds" --row "$title" --modes "$modes" "$@" | tail -1
 }
 columns() {
     echo "| job | untraced, µs of CPU (wall) | $1 | allocations | rounds × requests |"
@@ -71,10 +71,10 @@ snapshots() {
 
 growth() {
     echo "Growth, everything kept: what a request costs behind so many; then new connections:"
-    apart --turns $((20 * rounds)) --anew 6 --modes traced --unbounded --snapshots 1 \
+    in_netns --turns $((20 * rounds)) --anew 6 --modes traced --unbounded --snapshots 1 \
         --behind 1000,10000,100000,1000000 --concurrency 16 --slice 100
     # Of a million new connections there is one pass.
-    apart --turns $((10 * rounds)) --anew 1 --modes traced --unbounded --snapshots 1 \
+    in_netns --turns $((10 * rounds)) --anew 1 --modes traced --unbounded --snapshots 1 \
         --behind 1000,10000,100000,1000000 --fresh-connections --slice 50
 }
 

@@ -9,12 +9,12 @@ use nettrace::{HeaderCapture, NetTrace, ResponseExt as _, TraceSink};
 
 use crate::site::{Site, http, https};
 use crate::support::curl::Curl;
-use crate::support::need::need_tool;
 use crate::support::nginx::Nginx;
+use crate::support::require::require_tool;
 
 #[tokio::test]
 async fn every_version_of_http_and_tls() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::start();
     let Nginx { http: plain, h2c, https: tls, https_h1, tls12, tls13, .. } = site.nginx;
     let cases = [
@@ -48,7 +48,7 @@ async fn every_version_of_http_and_tls() {
 
 #[tokio::test]
 async fn answers_of_every_kind() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     let text = Bytes::from("All that glitters is not gold. ".repeat(10_000));
     let site = Site::with(|nginx| nginx.file("text", &text));
     let Nginx { http: plain, https: tls, .. } = site.nginx;
@@ -91,7 +91,7 @@ async fn answers_of_every_kind() {
 /// curl tells the length on the wire: it asks for gzip here, but does not undo it.
 #[tokio::test]
 async fn lengths_before_and_after_decoding() {
-    need_tool!("nginx", "dnsmasq", "curl");
+    require_tool!("nginx", "dnsmasq", "curl");
     let text = "All that glitters is not gold. ".repeat(100);
     let site = Site::with(|nginx| nginx.file("text", text.as_bytes()));
     let url = http(site.nginx.http, "/gzip/text");
@@ -110,7 +110,7 @@ async fn lengths_before_and_after_decoding() {
 
 #[tokio::test]
 async fn bodies_that_are_sent() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::start();
     let Nginx { http: plain, https: tls, .. } = site.nginx;
     for url in [http(plain, "/upload"), https(tls, "/upload")] {
@@ -129,7 +129,7 @@ async fn bodies_that_are_sent() {
 
 #[tokio::test]
 async fn trailers_and_what_asks_for_them() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     let mut site = Site::with(|nginx| nginx.file("text", b"words"));
     site.sink = TraceSink::builder().headers(HeaderCapture::Values).build();
     let client = site.client().build().unwrap();
@@ -153,7 +153,7 @@ async fn trailers_and_what_asks_for_them() {
 
 #[tokio::test]
 async fn redirects_hop_by_hop() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::start();
     for base in [http(site.nginx.http, ""), https(site.nginx.https, "")] {
         for (code, method) in [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")] {

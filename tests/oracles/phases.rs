@@ -12,8 +12,8 @@ use nettrace::{NetTrace, Timings, TraceSink};
 
 use crate::support::check;
 use crate::support::curl::{Curl, Report};
-use crate::support::need::{need_lab, need_tool};
 use crate::support::pki::Authority;
+use crate::support::require::{require_lab, require_tool};
 use crate::support::slow::{Phases, Slow};
 
 const DELAY: Duration = Duration::from_millis(100);
@@ -23,8 +23,8 @@ const RUNS: usize = 3;
 
 #[test]
 fn alone_all_phases_held_up() {
-    need_lab!();
-    need_tool!("nginx", "dnsmasq", "curl");
+    require_lab!();
+    require_tool!("nginx", "dnsmasq", "curl");
     let site = SlowSite::start(Phases::each(DELAY));
     for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
         let (ours, curls) = site.measure(version, 1);
@@ -38,8 +38,8 @@ fn alone_all_phases_held_up() {
 
 #[test]
 fn alone_one_phase_held_up() {
-    need_lab!();
-    need_tool!("nginx", "dnsmasq", "curl");
+    require_lab!();
+    require_tool!("nginx", "dnsmasq", "curl");
     let none = Phases::default();
     for (held_up, phases) in [
         (Phase::Dns, Phases { dns: DELAY, ..none }),
@@ -65,8 +65,8 @@ fn alone_one_phase_held_up() {
 /// The second request finds the connection open: what came before it took time only for the first.
 #[test]
 fn alone_a_connection_used_again() {
-    need_lab!();
-    need_tool!("nginx", "dnsmasq", "curl");
+    require_lab!();
+    require_tool!("nginx", "dnsmasq", "curl");
     let site = SlowSite::start(Phases::each(DELAY));
     let (ours, curls) = site.measure(HttpVersion::Http1Only, 2);
     assert_alike(&ours, &curls);

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::support::curl::Curl;
-use crate::support::need::need_tool;
 use crate::support::raw::{Refused, Server};
+use crate::support::require::require_tool;
 use crate::support::strace::{Strace, Trace, Way};
 
 #[test]
@@ -61,7 +61,7 @@ fn strace_lines_are_understood() {
 
 #[test]
 fn strace_and_the_server_agree_on_curl() {
-    need_tool!("strace", "curl");
+    require_tool!("strace", "curl");
     const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
     for v6 in [false, true] {
         let address = if v6 { "[::1]:0" } else { "127.0.0.1:0" };
@@ -86,7 +86,7 @@ fn strace_and_the_server_agree_on_curl() {
 
 #[test]
 fn curl_reports_failures() {
-    need_tool!("curl");
+    require_tool!("curl");
     let refused = Refused::on("127.0.0.1:0");
     let report = Curl::new(&format!("http://{}/", refused.addr)).run();
     assert_eq!((report.exitcode, report.http_code), (7, 0), "{report:?}");

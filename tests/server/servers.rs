@@ -37,7 +37,7 @@ use crate::support::check;
 pub type Content = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Ends with the test.
-pub struct Site {
+pub struct TestServer {
     pub sink: TraceSink,
     pub addr: SocketAddr,
     pub gate: Gate,
@@ -72,7 +72,7 @@ impl Gate {
     }
 }
 
-impl Site {
+impl TestServer {
     pub async fn start(sink: &TraceSink) -> Self {
         let listener = TraceListener::new(sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
         Self::on(sink, listener)
@@ -103,7 +103,7 @@ impl Site {
                 });
             }
         });
-        Site { sink: sink.clone(), addr, gate, _tasks: tasks }
+        TestServer { sink: sink.clone(), addr, gate, _tasks: tasks }
     }
 
     /// What hyper does without us.
@@ -123,15 +123,15 @@ impl Site {
                 });
             }
         });
-        Site { sink: TraceSink::disabled(), addr, gate, _tasks: tasks }
+        TestServer { sink: TraceSink::disabled(), addr, gate, _tasks: tasks }
     }
 
     /// Untraced, traced, and traced with a sink that is off.
     pub async fn each() -> [(&'static str, Self); 3] {
         [
-            ("untraced", Site::untraced().await),
-            ("traced", Site::start(&TraceSink::new()).await),
-            ("off", Site::start(&TraceSink::disabled()).await),
+            ("untraced", TestServer::untraced().await),
+            ("traced", TestServer::start(&TraceSink::new()).await),
+            ("off", TestServer::start(&TraceSink::disabled()).await),
         ]
     }
 

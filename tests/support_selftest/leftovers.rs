@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use crate::support::dnsmasq::Dnsmasq;
 use crate::support::lab::{Ns, Routed};
-use crate::support::need::{need_lab, need_tool};
 use crate::support::nginx::Nginx;
 use crate::support::openssl::SServer;
+use crate::support::require::{require_lab, require_tool};
 use crate::{certificate, support};
 
 #[test]
 fn dropped_servers_and_namespaces_are_gone() {
-    need_lab!();
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_lab!();
+    require_tool!("nginx", "dnsmasq", "openssl");
     let left = everything();
     left.assert_present();
     let Everything { network, servers, numbers } = left;
@@ -30,8 +30,8 @@ fn dropped_servers_and_namespaces_are_gone() {
 
 #[test]
 fn a_killed_test_leaves_nothing() {
-    need_lab!();
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_lab!();
+    require_tool!("nginx", "dnsmasq", "openssl");
     let mut test = Command::new(std::env::current_exe().expect("this program"));
     test.args(["--exact", "leftovers::helper_to_be_killed", "--ignored", "--nocapture"]);
     let directory = tempfile::tempdir().expect("a directory"); // its files do stay: removed here

@@ -11,15 +11,15 @@ use tempfile::TempDir;
 
 use crate::site::{Site, http, https};
 use crate::support::check;
-use crate::support::need::need_tool;
 use crate::support::nginx::Nginx;
 use crate::support::process::Output;
 use crate::support::raw;
+use crate::support::require::require_tool;
 use crate::support::strace::{self, Call, Socket, Strace, Way};
 
 #[test]
 fn plain_http_and_names_over_udp() {
-    need_tool!("strace", "nginx", "dnsmasq", "openssl");
+    require_tool!("strace", "nginx", "dnsmasq", "openssl");
     let site = Site::start();
     let watched = get(&site, &[&http(site.nginx.http, "/hello")]);
     assert_eq!(watched.sockets(), (1, 2));
@@ -31,7 +31,7 @@ fn plain_http_and_names_over_udp() {
 
 #[test]
 fn names_over_tcp() {
-    need_tool!("strace", "nginx", "dnsmasq", "openssl");
+    require_tool!("strace", "nginx", "dnsmasq", "openssl");
     // As many addresses as no datagram holds; the server has all of them.
     let hosts = (1..=120).map(|n| IpAddr::from([127, 0, 0, n]));
     let site = Site::with_names(
@@ -49,7 +49,7 @@ fn names_over_tcp() {
 
 #[test]
 fn tls_with_http1_and_http2() {
-    need_tool!("strace", "nginx", "dnsmasq", "openssl");
+    require_tool!("strace", "nginx", "dnsmasq", "openssl");
     let text = vec![b'x'; 500_000];
     let site = Site::with(|nginx| nginx.file("text", &text));
     let Nginx { https: tls, tls12, .. } = site.nginx;
@@ -69,7 +69,7 @@ fn tls_with_http1_and_http2() {
 
 #[test]
 fn bodies_that_are_sent() {
-    need_tool!("strace", "nginx", "dnsmasq", "openssl");
+    require_tool!("strace", "nginx", "dnsmasq", "openssl");
     let site = Site::start();
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("body");
@@ -92,7 +92,7 @@ fn bodies_that_are_sent() {
 
 #[test]
 fn several_requests() {
-    need_tool!("strace", "nginx", "dnsmasq", "openssl");
+    require_tool!("strace", "nginx", "dnsmasq", "openssl");
     let site = Site::start();
     for url in [http(site.nginx.http, "/hello"), https(site.nginx.https, "/hello")] {
         let watched = get(&site, &["--repeat", "5", &url]);
@@ -106,7 +106,7 @@ fn several_requests() {
 
 #[test]
 fn connections_that_fail() {
-    need_tool!("strace");
+    require_tool!("strace");
     const HALF: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
     let get = ["get", "--precise", "--trace-only"];
 
@@ -143,7 +143,7 @@ fn connections_that_fail() {
 /// Its own servers are in the same process: the sockets of the clients are those of the trace.
 #[test]
 fn demo() {
-    need_tool!("strace");
+    require_tool!("strace");
     let watched = watch(&["demo"]);
     assert!(watched.output.status.success(), "{:?}", watched.output);
     assert!(watched.sockets().0 > 2);

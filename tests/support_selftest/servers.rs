@@ -9,16 +9,16 @@ use crate::certificate;
 use crate::support::curl::{Curl, Report};
 use crate::support::dnsmasq::Dnsmasq;
 use crate::support::lab::{Ns, Routed};
-use crate::support::need::{need_lab, need_tool};
 use crate::support::nginx::Nginx;
 use crate::support::openssl::SServer;
 use crate::support::process::{self, Output};
 use crate::support::raw::Server;
+use crate::support::require::{require_lab, require_tool};
 use crate::support::slow::{Phases, Slow};
 
 #[test]
 fn nginx_serves_every_version() {
-    need_tool!("nginx", "curl");
+    require_tool!("nginx", "curl");
     let (cert, key) = certificate();
     let nginx = Nginx::builder().tls(&cert, &key).start();
     let cases = [
@@ -46,7 +46,7 @@ fn nginx_serves_every_version() {
 
 #[test]
 fn nginx_has_what_clients_stumble_over() {
-    need_tool!("nginx", "curl");
+    require_tool!("nginx", "curl");
     let origin = Server::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nback");
     let nginx = Nginx::builder().file("big", &vec![b'x'; 100_000]).backend(origin.addr()).start();
     let get = |path: &str, arguments: &[&str]| {
@@ -79,7 +79,7 @@ fn nginx_has_what_clients_stumble_over() {
 
 #[test]
 fn nginx_ends_connections_when_told_to() {
-    need_tool!("nginx", "curl");
+    require_tool!("nginx", "curl");
     let nginx = Nginx::builder().keepalive_requests(2).start();
     let url = format!("http://{}/hello.txt", nginx.http);
     let reports = Curl::new(&url).then(&url).then(&url).run_all();
@@ -90,7 +90,7 @@ fn nginx_ends_connections_when_told_to() {
 
 #[test]
 fn nginx_demands_client_certificates() {
-    need_tool!("nginx", "curl");
+    require_tool!("nginx", "curl");
     let (cert, key) = certificate();
     let nginx = Nginx::builder().tls(&cert, &key).client_ca(&cert).start();
     let url = format!("https://localhost:{}/hello", nginx.mtls.port());
@@ -106,7 +106,7 @@ fn nginx_demands_client_certificates() {
 
 #[test]
 fn nginx_listens_on_the_same_port_of_several_addresses() {
-    need_tool!("nginx", "curl");
+    require_tool!("nginx", "curl");
     let ips = [IpAddr::from([127, 0, 0, 1]), [127, 0, 0, 2].into(), Ipv6Addr::LOCALHOST.into()];
     let nginx = Nginx::builder().ips(&ips).start();
     for ip in ips {
@@ -118,7 +118,7 @@ fn nginx_listens_on_the_same_port_of_several_addresses() {
 
 #[test]
 fn a_server_that_cannot_start_says_why() {
-    need_tool!("nginx", "dnsmasq");
+    require_tool!("nginx", "dnsmasq");
     let started = catch_unwind(|| Nginx::builder().extra("nonsense on;").start());
     let message = *started.err().expect("a failure").downcast::<String>().expect("a text");
     assert!(message.contains("unknown directive \"nonsense\""), "{message}");
@@ -129,7 +129,7 @@ fn a_server_that_cannot_start_says_why() {
 
 #[test]
 fn dnsmasq_answers_what_it_was_told() {
-    need_tool!("dnsmasq");
+    require_tool!("dnsmasq");
     let server = Dnsmasq::builder()
         .host("www.test", &[IpAddr::from([192, 0, 2, 1]), "2001:db8::1".parse().unwrap()])
         .cname("alias.test", "www.test")
@@ -152,8 +152,8 @@ fn dnsmasq_answers_what_it_was_told() {
 
 #[test]
 fn dnsmasq_serves_a_namespace() {
-    need_lab!();
-    need_tool!("dnsmasq", "curl");
+    require_lab!();
+    require_tool!("dnsmasq", "curl");
     let net = Routed::new();
     let ip = IpAddr::from(Routed::SERVER.v4);
     let _dns = Dnsmasq::builder().in_ns(&net.server, (ip, 53)).host("www.test", &[ip]).start();
@@ -168,7 +168,7 @@ fn dnsmasq_serves_a_namespace() {
 
 #[test]
 fn s_server_shakes_hands() {
-    need_tool!("openssl");
+    require_tool!("openssl");
     let (cert, key) = certificate();
     for (option, version) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
         let server = SServer::builder(&cert, &key).arg(option).rev().start();
@@ -180,7 +180,7 @@ fn s_server_shakes_hands() {
 
 #[test]
 fn s_server_demands_client_certificates() {
-    need_tool!("openssl");
+    require_tool!("openssl");
     let (cert, key) = certificate();
     let server = SServer::builder(&cert, &key).arg("-tls1_2").verify_client(&cert).www().start();
     let output = s_client(&server, &["-brief"]);
@@ -190,8 +190,8 @@ fn s_server_demands_client_certificates() {
 
 #[test]
 fn s_server_serves_a_namespace() {
-    need_lab!();
-    need_tool!("openssl", "curl");
+    require_lab!();
+    require_tool!("openssl", "curl");
     let (cert, key) = certificate();
     let net = Routed::new();
     let server = SServer::builder(&cert, &key).in_ns(&net.server, "[fd09:2::2]:443").www().start();
@@ -203,8 +203,8 @@ fn s_server_serves_a_namespace() {
 /// Runs alone: it looks at the clock.
 #[test]
 fn alone_curl_sees_each_phase_held_up() {
-    need_lab!();
-    need_tool!("nginx", "dnsmasq", "curl");
+    require_lab!();
+    require_tool!("nginx", "dnsmasq", "curl");
     let (cert, key) = certificate();
     let site = Slow::start(Phases::each(Duration::from_millis(100)), &cert, &key);
     for version in ["--http1.1", "--http2"] {

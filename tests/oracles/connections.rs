@@ -9,11 +9,11 @@ use nettrace::client::{Client, HttpVersion};
 use nettrace::record::EndReason;
 
 use crate::site::{Site, http, https};
-use crate::support::need::need_tool;
+use crate::support::require::require_tool;
 
 #[tokio::test]
 async fn kept_alive() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::start();
     let Site { nginx, .. } = &site;
     for url in [http(nginx.http, "/hello"), https(nginx.https_h1, "/hello"), https(nginx.https, "/hello")] {
@@ -39,7 +39,7 @@ async fn kept_alive() {
 /// However long the responses are, and on however many threads connections and requests run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_after_the_other() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::with(|nginx| nginx.file("text", &vec![b'x'; 300_000]));
     let Site { nginx, .. } = &site;
     for url in [http(nginx.http, "/text"), https(nginx.https_h1, "/text"), https(nginx.https, "/text")] {
@@ -55,7 +55,7 @@ async fn one_after_the_other() {
 
 #[tokio::test]
 async fn closed_by_the_server_after_so_many_requests() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::with(|nginx| nginx.keepalive_requests(2));
     let Site { nginx, .. } = &site;
     for url in [http(nginx.http, "/hello"), https(nginx.https_h1, "/hello"), https(nginx.https, "/hello")] {
@@ -71,7 +71,7 @@ async fn closed_by_the_server_after_so_many_requests() {
 
 #[tokio::test]
 async fn closed_by_the_server_when_idle() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::with(|nginx| nginx.keepalive_timeout("50ms"));
     let Site { nginx, .. } = &site;
     for url in [http(nginx.http, "/hello"), https(nginx.https_h1, "/hello"), https(nginx.https, "/hello")] {
@@ -97,7 +97,7 @@ async fn closed_by_the_server_when_idle() {
 
 #[tokio::test]
 async fn one_request_each() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::start();
     let Site { nginx, .. } = &site;
     let urls = [nginx.tls12, nginx.https_h1, nginx.https].map(|address| https(address, "/hello"));
@@ -117,7 +117,7 @@ async fn one_request_each() {
 
 #[tokio::test]
 async fn many_at_once_on_few_connections() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     const REQUESTS: usize = 40;
     const CONNECTIONS: usize = 4;
     let text = vec![b'x'; 300_000];
@@ -144,7 +144,7 @@ async fn many_at_once_on_few_connections() {
 
 #[tokio::test]
 async fn many_streams_of_one_connection() {
-    need_tool!("nginx", "dnsmasq", "openssl");
+    require_tool!("nginx", "dnsmasq", "openssl");
     const REQUESTS: usize = 30;
     let text = vec![b'x'; 100_000];
     let site = Site::with(|nginx| nginx.file("text", &text));

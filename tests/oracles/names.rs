@@ -10,14 +10,14 @@ use nettrace::resolve::StubResolver;
 use crate::facts;
 use crate::site::Site;
 use crate::support::dnsmasq::Dnsmasq;
-use crate::support::need::need_tool;
+use crate::support::require::require_tool;
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 #[tokio::test]
 async fn both_families_and_an_alias() {
-    need_tool!("nginx", "dnsmasq");
+    require_tool!("nginx", "dnsmasq");
     for name in ["both.test", "alias.test"] {
         let site = Site::with_names(
             |nginx| nginx.ips(&[V4, V6]),
@@ -44,7 +44,7 @@ async fn both_families_and_an_alias() {
 
 #[tokio::test]
 async fn the_second_family_where_the_first_is_dead() {
-    need_tool!("nginx", "dnsmasq");
+    require_tool!("nginx", "dnsmasq");
     let site = Site::with_names(|nginx| nginx, |dns| dns.host("both.test", &[V4, V6]));
     let trace = get(&site, "both.test").await;
     let attempts: Vec<_> = trace
@@ -59,7 +59,7 @@ async fn the_second_family_where_the_first_is_dead() {
 
 #[tokio::test]
 async fn long_answers_over_tcp() {
-    need_tool!("nginx", "dnsmasq");
+    require_tool!("nginx", "dnsmasq");
     let hosts: Vec<_> = (1..=120).map(|n| IpAddr::from([127, 0, 0, n])).collect();
     let site = Site::with_names(
         |nginx| nginx.ips(&[IpAddr::from([0, 0, 0, 0])]),
@@ -81,7 +81,7 @@ async fn long_answers_over_tcp() {
 
 #[tokio::test]
 async fn a_search_list_and_a_nameserver_that_refuses() {
-    need_tool!("nginx", "dnsmasq");
+    require_tool!("nginx", "dnsmasq");
     let site = Site::with_names(|nginx| nginx, |dns| dns.host("www.corp.test", &[V4]));
     let knows_nothing = Dnsmasq::builder().start();
     let resolver = StubResolver::builder(&site.sink)
