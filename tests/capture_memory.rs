@@ -1,11 +1,7 @@
 //! The memory of a capture, by itself: whoever else allocates in this process would disturb.
 #![cfg(all(target_os = "linux", feature = "capture", feature = "connect", feature = "resolve"))]
 
-#[path = "support/alloc.rs"]
-#[allow(dead_code)] // What other tests need.
-mod alloc;
-#[path = "support/mod.rs"]
-mod support;
+use test_support::alloc;
 
 use std::io::Write as _;
 
@@ -14,8 +10,8 @@ use nettrace::capture::CaptureProbe;
 use nettrace::connect::TcpConnector;
 use tokio::io::AsyncReadExt as _;
 
-use support::lab::Pair;
-use support::require::require_lab;
+use test_support::lab::Pair;
+use test_support::require::require_lab;
 
 #[global_allocator]
 static COUNTING: alloc::Counting = alloc::Counting;

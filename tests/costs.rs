@@ -4,10 +4,7 @@
 //! services; at the end the preset and hyper-util's client, both against a server on another thread.
 #![cfg(feature = "client")]
 
-#[path = "support/alloc.rs"]
-mod alloc;
-#[path = "support/zeros.rs"]
-mod zeros;
+use test_support::alloc;
 
 use std::{
     convert::Infallible,
@@ -33,9 +30,9 @@ use nettrace::{
     connect::{TraceConnectLayer, TracedIo},
     request::{TraceBody, TraceRequestLayer},
 };
+use test_support::zeros::Zeros;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, Service, service_fn};
-use zeros::Zeros;
 
 /// The present figures. Better ones are written down here; worse ones need a reason.
 mod expected {

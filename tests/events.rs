@@ -1,18 +1,16 @@
 //! Finished records as events of the crate `tracing`.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
-mod support;
-
 use nettrace::tls::Roots;
 use nettrace::{Client, TraceSink, TracingEvents};
 use tracing::Level;
 
-use support::check;
-use support::collector::Collector;
-use support::dns::DnsServer;
-use support::pki::Authority;
-use support::raw::Refused;
-use support::web::{Web, redirect, reply, status};
+use test_support::check;
+use test_support::collector::Collector;
+use test_support::dns::DnsServer;
+use test_support::pki::Authority;
+use test_support::raw::Refused;
+use test_support::web::{Web, redirect, reply, status};
 
 fn telling() -> (Collector, TraceSink) {
     (Collector::default(), TraceSink::builder().subscriber(TracingEvents::new()).build())
@@ -109,7 +107,7 @@ async fn what_failed_is_a_warning_with_its_code() {
     drop(client.get(web.url("/")).await);
     let last = collector.told("nettrace::http").pop().unwrap();
     assert_eq!((last.level, last.get("error.type")), (Level::INFO, "503"));
-    let hanging = support::raw::Server::start(async |conn| conn.hang().await);
+    let hanging = test_support::raw::Server::start(async |conn| conn.hang().await);
     let mut sent = Box::pin(client.get(format!("http://{}/", hanging.addr())));
     assert!(futures_util::poll!(&mut sent).is_pending());
     drop(sent);

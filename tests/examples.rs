@@ -7,14 +7,12 @@
     feature = "tonic"
 ))]
 
-mod support;
-
 use std::{env, fs, path::PathBuf, process::Command, time::Duration};
 
 use nettrace::NetTrace;
 use nettrace::record::TcpConnTrace;
 
-use support::{check, process};
+use test_support::{check, process};
 
 /// What is to be in the trace of an example; what is not named there is not asked for.
 #[derive(Default)]

@@ -1,10 +1,8 @@
 //! Memory: bounded however much passes, and given back in the end.
 #![cfg(feature = "client")]
 
-#[path = "support/alloc.rs"]
-mod alloc;
+use test_support::alloc;
 #[path = "sink/mock.rs"]
-#[allow(dead_code)] // What the tests of the sink need.
 mod mock;
 
 use futures_util::FutureExt;

@@ -14,10 +14,10 @@ use tokio::runtime::Builder;
 use crate::{
     fixture::Fixture,
     plan::{Plan, Step},
-    support::{
-        check,
-        history::{History, records, settled},
-    },
+};
+use test_support::{
+    check,
+    history::{History, records, settled},
 };
 
 /// Gives back which kinds of records ended and how.

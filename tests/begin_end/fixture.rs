@@ -34,8 +34,8 @@ use tower::{Layer, Service, service_fn};
 use crate::{
     mock::{MockBody, MockIo, pauses},
     plan::{self, Afterwards, Answer, By, Host, Limit, Names, Nameserver, Use},
-    support::dns::{Action, Asked, DnsServer},
 };
+use test_support::dns::{Action, Asked, DnsServer};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Task = BoxFuture<'static, ()>;

@@ -1,9 +1,6 @@
 //! Whatever is completed, fails or is dropped, and in which order: every record that begins ends exactly once.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod driver;
 mod fixture;
 mod mock;

@@ -12,9 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::only;
-use crate::support::check;
-use crate::support::lab::{Hook, Ns, Pair};
-use crate::support::require::require_lab;
+use test_support::check;
+use test_support::lab::{Hook, Ns, Pair};
+use test_support::require::require_lab;
 
 fn capture(ns: &Ns, interface: &'static str) -> CaptureProbe {
     let probe = ns.run(|| CaptureProbe::builder([interface]).hold_undecided(Duration::from_secs(60)).start());

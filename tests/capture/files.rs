@@ -14,10 +14,10 @@ use tempfile::TempDir;
 
 use super::tshark::{field, tshark};
 use super::{fetch, nameserver, server};
-use crate::support::lab::{Ns, Pair};
-use crate::support::nginx::Nginx;
-use crate::support::pki::Authority;
-use crate::support::require::{require_lab, require_tool};
+use test_support::lab::{Ns, Pair};
+use test_support::nginx::Nginx;
+use test_support::pki::Authority;
+use test_support::require::{require_lab, require_tool};
 
 /// A request by name, captured on two interfaces.
 fn captured() -> (NetTrace, Vec<PacketCapture>) {

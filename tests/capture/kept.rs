@@ -19,8 +19,8 @@ use tower::Layer as _;
 
 use super::tcpdump::{Packet, Tcpdump, assert_same, packets};
 use super::{client, fetch, nameserver, of_trace, only, server, sink};
-use crate::support::lab::{Delay, Hook, Ns, Pair, Routed};
-use crate::support::require::{require_lab, require_tool};
+use test_support::lab::{Delay, Hook, Ns, Pair, Routed};
+use test_support::require::{require_lab, require_tool};
 
 const SNAP: u32 = 1518;
 /// Enough for all that passes, on a busy machine.

@@ -10,8 +10,8 @@ use nettrace::connect::TcpConnector;
 use tokio::io::AsyncReadExt as _;
 
 use super::{client, fetch, only, server, sink};
-use crate::support::lab::{Ns, Pair};
-use crate::support::require::require_lab;
+use test_support::lab::{Ns, Pair};
+use test_support::require::require_lab;
 
 const HEADER: usize = 16;
 

@@ -6,9 +6,6 @@
     any(feature = "ring", feature = "aws-lc-rs")
 ))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 #[cfg(all(feature = "conntrack", feature = "server"))]
 mod accepted;
 mod files;
@@ -27,9 +24,9 @@ use nettrace::client::ClientBuilder;
 use nettrace::record::{AddrTuple, NetTrace};
 use nettrace::{Client, TraceSink};
 
-use support::dnsmasq::Dnsmasq;
-use support::lab::Ns;
-use support::raw::Server;
+use test_support::dnsmasq::Dnsmasq;
+use test_support::lab::Ns;
+use test_support::raw::Server;
 
 /// A server that keeps its connections.
 fn server(ns: &Ns, addr: SocketAddr) -> Server {

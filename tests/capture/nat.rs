@@ -10,8 +10,8 @@ use nettrace::{Client, TraceSink};
 
 use super::tcpdump::{Tcpdump, assert_same};
 use super::{fetch, nameserver, of_trace, server};
-use crate::support::lab::{Ns, Routed};
-use crate::support::require::{require_lab, require_tool};
+use test_support::lab::{Ns, Routed};
+use test_support::require::{require_lab, require_tool};
 
 const SNAP: u32 = 1518;
 

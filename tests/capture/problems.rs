@@ -9,9 +9,9 @@ use nettrace::capture::{CaptureProbe, ProblemKind};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::{client, fetch, only, server};
-use crate::support::lab::Pair;
-use crate::support::process;
-use crate::support::require::require_lab;
+use test_support::lab::Pair;
+use test_support::process;
+use test_support::require::require_lab;
 
 #[test]
 fn a_missing_interface_is_named_and_the_rest_goes_on() {

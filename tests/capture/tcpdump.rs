@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use nettrace::capture::PacketCapture;
 use tempfile::TempDir;
 
-use crate::support::lab::Ns;
-use crate::support::process::{self, Daemon};
+use test_support::lab::Ns;
+use test_support::process::{self, Daemon};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

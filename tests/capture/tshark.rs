@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::process;
+use test_support::process;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 

@@ -1,5 +1,6 @@
-use crate::{exits_with, parse, run, support::check};
+use crate::{exits_with, parse, run};
 use nettrace::{Failure, record::EndReason};
+use test_support::check;
 
 #[test]
 fn the_demo_shows_what_it_promises() {

@@ -1,12 +1,10 @@
-use crate::{
-    exits_with, parse, reason, run, run_with_input,
-    support::{
-        background, check,
-        dns::DnsServer,
-        raw::{Refused, Server},
-    },
-};
+use crate::{exits_with, parse, reason, run, run_with_input};
 use nettrace::record::EndReason;
+use test_support::{
+    background, check,
+    dns::DnsServer,
+    raw::{Refused, Server},
+};
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\ncontent-type: text/plain\r\n\r\nhello\n";
 

@@ -1,9 +1,7 @@
-use crate::{
-    command, parse,
-    support::{check, raw::Server},
-};
+use crate::{command, parse};
 use nettrace::record::EndReason;
 use std::process::{Command, Stdio};
+use test_support::{check, raw::Server};
 use tokio::sync::watch;
 
 /// What was done until then is not lost.
@@ -22,7 +20,7 @@ fn an_interrupted_request_leaves_its_trace() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let runtime = crate::support::background::runtime();
+        let runtime = test_support::background::runtime();
         runtime.block_on(is_reached.wait_for(|reached| *reached)).unwrap();
         let killed =
             Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();

@@ -2,9 +2,6 @@
 
 #![cfg(feature = "cli")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod demo;
 mod get;
 mod interrupt;
@@ -21,7 +18,7 @@ use std::{
     process::{Command, Stdio},
     time::Duration,
 };
-use support::process::{self, Output};
+use test_support::process::{self, Output};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

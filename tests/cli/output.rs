@@ -1,7 +1,8 @@
 //! What goes where.
 
-use crate::{command, exits_with, parse, run, support::raw::Server};
+use crate::{command, exits_with, parse, run};
 use std::{io::Read, process::Stdio};
+use test_support::raw::Server;
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhello\n";
 
@@ -56,10 +57,10 @@ fn ascii_where_asked_for_or_where_the_locale_has_nothing_else() {
     assert!(plain.success().is_ascii());
     let mut latin = command(["get", &url, "--trace-only"]);
     latin.env("LC_ALL", "cs_CZ.ISO8859-2");
-    assert!(crate::support::process::run(latin, crate::PATIENCE).success().is_ascii());
+    assert!(test_support::process::run(latin, crate::PATIENCE).success().is_ascii());
     let mut utf8 = command(["get", &url, "--trace-only"]);
     utf8.env("LC_ALL", "cs_CZ.UTF-8");
-    assert!(!crate::support::process::run(utf8, crate::PATIENCE).success().is_ascii());
+    assert!(!test_support::process::run(utf8, crate::PATIENCE).success().is_ascii());
 }
 
 #[test]
@@ -68,7 +69,7 @@ fn the_width_of_the_terminal_if_it_is_known() {
     for columns in [60, 120] {
         let mut narrow = command(["get", &url, "--trace-only"]);
         narrow.env("COLUMNS", columns.to_string());
-        let drawing = crate::support::process::run(narrow, crate::PATIENCE).success();
+        let drawing = test_support::process::run(narrow, crate::PATIENCE).success();
         assert_eq!(drawing.lines().next().unwrap().chars().count(), columns, "{drawing}");
     }
 }

@@ -1,16 +1,13 @@
 //! What is recorded besides the requests.
 
-use crate::{
-    PATIENCE, command, exits_with, parse, reason, run,
-    support::{
-        lab::{Delay, Hook, Ns, Routed},
-        process,
-        raw::Server,
-        require::{require_lab, require_tool},
-    },
-    tls::site,
-};
+use crate::{PATIENCE, command, exits_with, parse, reason, run, tls::site};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+use test_support::{
+    lab::{Delay, Hook, Ns, Routed},
+    process,
+    raw::Server,
+    require::{require_lab, require_tool},
+};
 
 fn tshark(file: &Path, fields: &[&str]) -> String {
     let mut tshark = Command::new("tshark");

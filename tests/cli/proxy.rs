@@ -1,15 +1,13 @@
 //! `--proxy`, and the proxies of the environment.
 
-use crate::{
-    command, exits_with, parse, reason, run,
-    support::{
-        check, process,
-        proxies::{microsocks, tinyproxy},
-        raw::{Refused, Server},
-        require::require_tool,
-    },
-};
+use crate::{command, exits_with, parse, reason, run};
 use nettrace::NetTrace;
+use test_support::{
+    check, process,
+    proxies::{microsocks, tinyproxy},
+    raw::{Refused, Server},
+    require::require_tool,
+};
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhello\n";
 

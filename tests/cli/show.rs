@@ -1,5 +1,6 @@
-use crate::{exits_with, parse, reason, run, run_with_input, support::raw::Server};
+use crate::{exits_with, parse, reason, run, run_with_input};
 use std::{fs, path::Path};
+use test_support::raw::Server;
 
 fn data() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"))

@@ -1,13 +1,11 @@
-use crate::{
-    PATIENCE, command, exits_with, parse, reason, run,
-    support::{
-        pki::{self, Authority, Leaf},
-        process,
-        raw::Server,
-        require::require_tool,
-    },
-};
+use crate::{PATIENCE, command, exits_with, parse, reason, run};
 use std::{path::PathBuf, process::Command, sync::Arc};
+use test_support::{
+    pki::{self, Authority, Leaf},
+    process,
+    raw::Server,
+    require::require_tool,
+};
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) struct Site {

@@ -8,8 +8,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use nettrace::client::Body;
 
-use crate::support::web::{Asked, Web, reply};
 use crate::{client, request};
+use test_support::web::{Asked, Web, reply};
 
 #[test]
 fn sizes_are_known_where_they_can_be() {

@@ -10,10 +10,10 @@ use nettrace::client::{Body, ClientClosed, HttpVersion};
 use nettrace::record::EndReason;
 use nettrace::{Failure, TraceSink};
 
-use crate::support::dns::DnsServer;
-use crate::support::raw::Server;
-use crate::support::web::{Asked, Web, reply};
 use crate::{client, read, request, until};
+use test_support::dns::DnsServer;
+use test_support::raw::Server;
+use test_support::web::{Asked, Web, reply};
 
 /// How many sockets of this process are connected to the address.
 pub fn sockets_to(addr: SocketAddr) -> usize {

@@ -5,8 +5,8 @@ use nettrace::client::{Body, ResponseBody};
 use nettrace::record::{EndReason, HttpReqTrace};
 use nettrace::{Client, Failure, TraceSink};
 
-use crate::support::web::{Asked, Content, Web, reply};
 use crate::{client, request};
+use test_support::web::{Asked, Content, Web, reply};
 
 /// `la` five hundred times.
 const GZIP: [u8; 30] = *b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xcb\x49\xcc\x19\x85\xa3\x70\x14\x0e\x73\x08\x00\x60\x68\x96\xf4\xe8\x03\x00\x00";
@@ -124,7 +124,7 @@ async fn what_cannot_be_decoded() {
 /// The connection that breaks is not the decoder's fault.
 #[tokio::test]
 async fn a_connection_that_breaks() {
-    let server = crate::support::raw::Server::start(async |mut conn| {
+    let server = test_support::raw::Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 30\r\n\r\n").await?;
         conn.write(&GZIP[..20]).await?;

@@ -7,8 +7,8 @@ use nettrace::client::Body;
 use nettrace::record::EndReason;
 use tokio::time::{Instant, pause};
 
-use crate::support::raw::{End, Server};
 use crate::{client, eventually, request, until};
+use test_support::raw::{End, Server};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const EXPECT: [(&str, &str); 1] = [("expect", "100-continue")];

@@ -10,9 +10,9 @@ use nettrace::record::EndReason;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{advance, pause, resume};
 
-use crate::support::raw::Server;
-use crate::support::web::{Web, reply};
 use crate::{client, eventually, read, request};
+use test_support::raw::Server;
+use test_support::web::{Web, reply};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -139,7 +139,7 @@ async fn are_not_those_whose_response_is_read() {
 async fn are_not_those_with_another_stream() {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     let permits = gate.clone();
-    let web = Web::start(async move |asked: crate::support::web::Asked| {
+    let web = Web::start(async move |asked: test_support::web::Asked| {
         if asked.path() == "/wait" {
             permits.acquire().await.expect("never closed").forget();
         }

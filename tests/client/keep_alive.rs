@@ -7,8 +7,8 @@ use nettrace::connect::KeepAlive;
 use nettrace::record::EndReason;
 use nettrace::{Probe, ProbeEvent, ProbeSocket, TraceSink};
 
-use crate::support::web::{Web, reply};
 use crate::{client, eventually, read};
+use test_support::web::{Web, reply};
 
 #[tokio::test]
 async fn off() {

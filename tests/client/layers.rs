@@ -10,8 +10,8 @@ use nettrace::record::EndReason;
 use tower::util::MapRequestLayer;
 use tower::{Layer, ServiceBuilder, ServiceExt as _, service_fn};
 
-use crate::support::web::{Asked, Web, redirect, reply, status};
 use crate::{client, read};
+use test_support::web::{Asked, Web, redirect, reply, status};
 
 #[tokio::test]
 async fn see_every_hop_and_are_seen_in_the_trace() {

@@ -8,8 +8,8 @@ use nettrace::record::EndReason;
 use nettrace::{Client, TraceSink};
 use tokio::sync::Semaphore;
 
-use crate::support::web::{Asked, Web, reply};
 use crate::{client, eventually, read, until};
+use test_support::web::{Asked, Web, reply};
 
 /// Answers to `/wait…` when it is allowed to, and to others at once.
 fn waiting() -> (Web, Arc<Semaphore>) {
@@ -170,7 +170,7 @@ async fn a_request_that_does_not_wait_any_longer() {
 /// A connection that broke makes room for another.
 #[tokio::test]
 async fn room_for_the_next() {
-    let server = crate::support::raw::Server::start(async |mut conn| {
+    let server = test_support::raw::Server::start(async |mut conn| {
         conn.read_head().await?;
         match conn.index {
             0 => conn.reset(),

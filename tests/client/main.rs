@@ -1,9 +1,6 @@
 //! The preset: every choice of its builder does what it says.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod body;
 mod close;
 mod compression;

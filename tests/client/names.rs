@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use nettrace::resolve::StubResolver;
 
-use crate::support::dns::DnsServer;
-use crate::support::web::{Web, reply};
 use crate::{client, read};
+use test_support::dns::DnsServer;
+use test_support::web::{Web, reply};
 
 fn web() -> Web {
     Web::start(async |asked| reply(asked.peer.ip().to_string()))

@@ -13,9 +13,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, advance, pause, resume};
 
 use crate::close::sockets_to;
-use crate::support::raw::{Conn, Refused, Server};
-use crate::support::web::{Asked, Web, reply};
 use crate::{client, eventually, read, request, until};
+use test_support::raw::{Conn, Refused, Server};
+use test_support::web::{Asked, Web, reply};
 
 const DONE: &[u8] = b"HTTP/1.1 200 OK\r\nx-peer: 1\r\ncontent-length: 0\r\n\r\n";
 

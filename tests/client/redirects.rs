@@ -7,9 +7,9 @@ use nettrace::Failure;
 use nettrace::client::Body;
 use nettrace::record::EndReason;
 
-use crate::support::dns::DnsServer;
-use crate::support::web::{Asked, Web, redirect, reply};
 use crate::{client, read, request};
+use test_support::dns::DnsServer;
+use test_support::web::{Asked, Web, redirect, reply};
 
 /// `/<status>` leads to `/to`, which says what came.
 fn web() -> Web {
@@ -128,7 +128,7 @@ async fn where_they_lead() {
 #[tokio::test]
 async fn those_that_lead_nowhere_are_the_response() {
     let web = Web::start(async |asked: Asked| match asked.path() {
-        "/none" => crate::support::web::status(302),
+        "/none" => test_support::web::status(302),
         "/ftp" => redirect(302, "ftp://web.test/"),
         "/bad" => redirect(302, "http://[bad/"),
         "/304" => redirect(304, "/"),
@@ -238,7 +238,7 @@ async fn host_and_referer() {
 /// Where a connection that is secure leads to one that is not, the place left behind is not told.
 #[tokio::test]
 async fn from_a_secure_place() {
-    let authority = crate::support::pki::Authority::new("redirects");
+    let authority = test_support::pki::Authority::new("redirects");
     let open = Web::start(async |asked: Asked| reply(asked.header("referer").to_owned()));
     let to = open.url("/");
     let secure =

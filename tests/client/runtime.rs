@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower::{Layer, Service, service_fn};
 
 use crate::request;
-use crate::support::{background, check, raw::Server};
+use test_support::{background, check, raw::Server};
 
 const NO_RUNTIME: &str = "no tokio runtime: poll the future inside one";
 

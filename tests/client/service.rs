@@ -8,9 +8,9 @@ use nettrace::record::EndReason;
 use nettrace::{Client, Failure, RequestHandle, ResponseExt as _, TraceSink};
 use tower::{Service as _, ServiceExt as _};
 
-use crate::support::raw::Refused;
-use crate::support::web::{Asked, Web, redirect, reply};
 use crate::{client, read};
+use test_support::raw::Refused;
+use test_support::web::{Asked, Web, redirect, reply};
 
 /// Says what came.
 fn web() -> Web {

@@ -16,10 +16,10 @@ use nettrace::{Client, Failure, NetTrace, TraceSink};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, advance, pause};
 
-use crate::support::dns::DnsServer;
-use crate::support::raw::Server;
-use crate::support::web::{Asked, Web, redirect, reply};
 use crate::{client, read, request, until};
+use test_support::dns::DnsServer;
+use test_support::raw::Server;
+use test_support::web::{Asked, Web, redirect, reply};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -137,8 +137,8 @@ async fn of_the_tls_handshake() {
 
 #[test]
 fn of_the_tcp_handshake() {
-    use crate::support::lab::{Hook, Ns};
-    crate::support::require::require_lab!();
+    use test_support::lab::{Hook, Ns};
+    test_support::require::require_lab!();
     let ns = Ns::new();
     ns.nft(Hook::Input, "tcp dport 80 drop");
     ns.block_on(async {

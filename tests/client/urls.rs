@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use nettrace::client::Body;
 use nettrace::{Client, Failure, FinishedRecord, HeaderCapture, Subscriber, TraceSink};
 
-use crate::support::web::{Asked, Web, redirect, reply};
 use crate::{client, read, request};
+use test_support::web::{Asked, Web, redirect, reply};
 
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<String>>);
@@ -129,7 +129,7 @@ async fn an_unusable_url_is_told_without_its_query_where_that_is_masked() {
 /// The URL of an error is that of the request that failed, and no more of it than is recorded.
 #[tokio::test]
 async fn an_error_has_the_url_of_its_request() {
-    let refused = crate::support::raw::Refused::on("127.0.0.1:0");
+    let refused = test_support::raw::Refused::on("127.0.0.1:0");
     let host = refused.addr;
     let to = format!("http://{host}/there?token=secret");
     let web = Web::start(async move |_| redirect(302, &to));

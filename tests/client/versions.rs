@@ -3,9 +3,9 @@
 use nettrace::client::HttpVersion;
 use nettrace::tls::Roots;
 
-use crate::support::pki::Authority;
-use crate::support::web::{Web, reply};
 use crate::{client, read};
+use test_support::pki::Authority;
+use test_support::web::{Web, reply};
 
 async fn spoken(version: HttpVersion, offers: &[&str]) -> (String, u8) {
     let authority = Authority::new("versions");
@@ -74,7 +74,7 @@ async fn with_a_configuration() {
         let mut config = authority.issue(&["127.0.0.1"]).server();
         config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
         let web = Web::tls(config, async |asked| reply(format!("{:?}", asked.version)));
-        let mut tls = rustls::ClientConfig::builder_with_provider(crate::support::pki::provider())
+        let mut tls = rustls::ClientConfig::builder_with_provider(test_support::pki::provider())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(authority.store())

@@ -3,7 +3,7 @@
 use nettrace::client::{Client, HttpVersion};
 
 use crate::fixture::{Failed, Fixture, ended, failed, hello, reached, request, stuck_after};
-use crate::support::dns::DnsServer;
+use test_support::dns::DnsServer;
 
 const CLIENT_CLOSED: (&str, &str) = ("failed", "x_client_closed");
 

@@ -12,11 +12,11 @@ use nettrace::record::EndReason;
 use nettrace::{Failure, TraceSink};
 
 use crate::fixture::{Fixture, Outcome, ended, failed, fetched, hello_on};
-use crate::support::check;
-use crate::support::dns::DnsServer;
-use crate::support::lab::{Hook, Ns, Pair, Routed};
-use crate::support::raw::{Refused, Server};
-use crate::support::require::require_lab;
+use test_support::check;
+use test_support::dns::DnsServer;
+use test_support::lab::{Hook, Ns, Pair, Routed};
+use test_support::raw::{Refused, Server};
+use test_support::require::require_lab;
 
 #[tokio::test]
 async fn refused() {

@@ -5,7 +5,7 @@ use nettrace::record::{DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType};
 use nettrace::resolve::ResolveError;
 
 use crate::fixture::{Fixture, LONG, Outcome, ended, expire, failed, fetched, hello, reached};
-use crate::support::dns::{Action, Asked, DnsServer, wire};
+use test_support::dns::{Action, Asked, DnsServer, wire};
 
 #[tokio::test]
 async fn nxdomain() {

@@ -4,9 +4,9 @@ use http_body_util::BodyExt as _;
 use nettrace::client::Client;
 
 use crate::fixture::{Fixture, Outcome, ended, reached, request, stuck_after};
-use crate::support::dns::DnsServer;
-use crate::support::lab::{Hook, Pair};
-use crate::support::require::require_lab;
+use test_support::dns::DnsServer;
+use test_support::lab::{Hook, Pair};
+use test_support::require::require_lab;
 
 const CANCELLED: (&str, &str) = ("cancelled", "interrupted");
 

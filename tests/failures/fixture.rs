@@ -21,10 +21,10 @@ use tokio::time;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::support::check;
-use crate::support::dns::DnsServer;
-use crate::support::pki::Authority;
-use crate::support::raw::{Conn, Server, Stream};
+use test_support::check;
+use test_support::dns::DnsServer;
+use test_support::pki::Authority;
+use test_support::raw::{Conn, Server, Stream};
 
 /// Far longer than any test may take: when it is over is up to the test, see [`expire`].
 pub(crate) const LONG: Duration = Duration::from_secs(60);

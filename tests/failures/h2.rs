@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use self::frames::{CANCEL, ENHANCE_YOUR_CALM, Frames, INTERNAL_ERROR, NO_ERROR};
 use crate::fixture::{Failed, Fixture, Outcome, ended, fetched, request};
-use crate::support::raw::Server;
+use test_support::raw::Server;
 
 #[tokio::test]
 async fn a_stream_is_reset() {

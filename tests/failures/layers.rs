@@ -18,8 +18,8 @@ use nettrace::{RequestHandle, TraceSink, view};
 use tower::{Layer as _, Service as _};
 
 use crate::fixture::{Fixture, Outcome, ended, hello_on, reached, stuck_after};
-use crate::support::dns::DnsServer;
-use crate::support::raw::{Refused, Server};
+use test_support::dns::DnsServer;
+use test_support::raw::{Refused, Server};
 
 type Body = Empty<Bytes>;
 type Traced = TraceRequest<Client<TraceConnect<HttpConnector<StubResolver>>, TraceBody<Body>>>;

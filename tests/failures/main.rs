@@ -13,8 +13,6 @@ mod layers;
 mod redirect;
 mod response;
 mod stale;
-#[path = "../support/mod.rs"]
-mod support;
 mod timeout;
 mod tls;
 mod upload;

@@ -10,7 +10,7 @@ use tower::layer::layer_fn;
 use tower::{Service, service_fn};
 
 use crate::fixture::{Failed, Fixture, Outcome, ended, failed, fetched};
-use crate::support::raw::{Refused, Server};
+use test_support::raw::{Refused, Server};
 
 #[tokio::test]
 async fn to_a_dead_server() {

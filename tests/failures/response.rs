@@ -3,7 +3,7 @@
 use nettrace::record::Timings;
 
 use crate::fixture::{Failed, Fixture, ended, failed, tls_server};
-use crate::support::raw::{Conn, Server};
+use test_support::raw::{Conn, Server};
 
 #[tokio::test]
 async fn closed_before_the_header() {

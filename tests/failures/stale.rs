@@ -6,7 +6,7 @@ use nettrace::record::Attempt;
 use tokio::sync::Notify;
 
 use crate::fixture::{Fixture, Outcome, ended, failed, fetched, reached};
-use crate::support::raw::Server;
+use test_support::raw::Server;
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 

@@ -6,9 +6,9 @@ use nettrace::client::TimedOut;
 use nettrace::tls::TlsError;
 
 use crate::fixture::{Failed, Fixture, LONG, ended, expire, failed, reached, stuck_after};
-use crate::support::dns::DnsServer;
-use crate::support::lab::{Hook, Pair};
-use crate::support::require::require_lab;
+use test_support::dns::DnsServer;
+use test_support::lab::{Hook, Pair};
+use test_support::require::require_lab;
 
 /// On the whole request; shorter than that of the resolver.
 const LIMIT: Duration = Duration::from_secs(30);

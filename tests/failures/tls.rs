@@ -9,8 +9,8 @@ use rcgen::{CertificateParams, date_time_ymd};
 use rustls::{SupportedProtocolVersion, version};
 
 use crate::fixture::{Failed, Fixture, ended, failed, fetched, tls_server};
-use crate::support::pki::{self, Authority, Leaf};
-use crate::support::raw::Server;
+use test_support::pki::{self, Authority, Leaf};
+use test_support::raw::Server;
 
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
     [("TLSv1.2", &version::TLS12), ("TLSv1.3", &version::TLS13)];

@@ -11,7 +11,8 @@ use nettrace::{
 use tokio::io::AsyncWriteExt as _;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::{alloc, mock};
+use crate::mock;
+use test_support::alloc;
 
 const BUDGET: usize = 4 << 20;
 

@@ -29,13 +29,11 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::{
-    assert_bounded,
-    support::{
-        background::Background,
-        lab::Ns,
-        pki::{Authority, provider},
-    },
+use crate::assert_bounded;
+use test_support::{
+    background::Background,
+    lab::Ns,
+    pki::{Authority, provider},
 };
 
 const NAMES: usize = 20_000;

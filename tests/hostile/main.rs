@@ -4,14 +4,9 @@
 //! other threads.
 #![cfg(all(feature = "client", feature = "server", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/alloc.rs"]
-#[allow(dead_code)] // Nothing here counts calls.
-mod alloc;
+use test_support::alloc;
 #[path = "../sink/mock.rs"]
-#[allow(dead_code)] // What the tests of the sink need.
 mod mock;
-#[path = "../support/mod.rs"]
-mod support;
 
 mod budget;
 mod certificates;

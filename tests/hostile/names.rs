@@ -4,10 +4,8 @@ use std::net::Ipv4Addr;
 
 use nettrace::{NetTrace, TraceSink, resolve::StubResolver};
 
-use crate::{
-    assert_bounded,
-    support::dns::{Action, Asked, DnsServer, full_of_one_odd_name, wire},
-};
+use crate::assert_bounded;
+use test_support::dns::{Action, Asked, DnsServer, full_of_one_odd_name, wire};
 
 const LOOKUPS: usize = 200;
 

@@ -12,7 +12,8 @@ use nettrace::{
 use tokio::task::JoinSet;
 use tower::{Layer as _, Service as _, service_fn};
 
-use crate::{assert_bounded, assert_cut, mock, support::raw::Server};
+use crate::{assert_bounded, assert_cut, mock};
+use test_support::raw::Server;
 
 const MAX_URL_BYTES: usize = 8 << 10;
 const MAX_ERROR_BYTES: usize = 1 << 10;

@@ -6,9 +6,9 @@ use nettrace::record::EndReason;
 use nettrace::{Client, Failure, RequestHandle, TraceSink};
 
 use crate::clients::{assert_linked, assert_resolves, clients, link, traced};
-use crate::support::dns::DnsServer;
-use crate::support::raw::{Refused, Server};
-use crate::support::web::{Asked, Web, reply};
+use test_support::dns::DnsServer;
+use test_support::raw::{Refused, Server};
+use test_support::web::{Asked, Web, reply};
 
 #[tokio::test]
 async fn after_they_got_a_connection() {

@@ -3,7 +3,7 @@
 use nettrace::{Client, TraceSink};
 
 use crate::clients::{assert_resolves, traced};
-use crate::support::web::{Asked, Web, redirect, reply};
+use test_support::web::{Asked, Web, redirect, reply};
 
 #[tokio::test]
 async fn over_several_hosts() {

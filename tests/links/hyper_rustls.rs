@@ -12,8 +12,8 @@ use rustls::ClientConfig;
 use tower::Layer as _;
 
 use crate::clients::{Traced, assert_linked, link, traced};
-use crate::support::pki::{Authority, provider};
-use crate::support::web::{Web, reply};
+use test_support::pki::{Authority, provider};
+use test_support::web::{Web, reply};
 
 fn config(authority: &Authority) -> ClientConfig {
     let builder =

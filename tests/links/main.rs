@@ -3,9 +3,6 @@
 //! The servers say which port each request came from; the trace must say the same, by links between records.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod clients;
 mod failed;
 mod hops;

@@ -22,9 +22,9 @@ use nettrace::{ConnRef, Failure, TraceSink};
 use tower::{Layer, Service, ServiceExt, layer::layer_fn, service_fn};
 
 use crate::clients::{BoxError, Traced, assert_linked, link, traced};
-use crate::support::pki::Authority;
-use crate::support::raw::Server;
-use crate::support::web::{Web, reply};
+use test_support::pki::Authority;
+use test_support::raw::Server;
+use test_support::web::{Web, reply};
 
 type Body = TraceBody<Full<Bytes>>;
 type Sending = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;

@@ -3,9 +3,9 @@
 use nettrace::{Client, TraceSink};
 
 use crate::clients::{assert_linked, link, traced};
-use crate::support::lab::Ns;
-use crate::support::raw::{Conn, Server};
-use crate::support::require::require_lab;
+use test_support::lab::Ns;
+use test_support::raw::{Conn, Server};
+use test_support::require::require_lab;
 
 const COUNT: usize = 24;
 

@@ -18,8 +18,8 @@ use tokio::sync::Semaphore;
 use tower::{Layer as _, service_fn};
 
 use crate::clients::{Traced, assert_linked, assert_resolves, clients, link, traced};
-use crate::support::raw::Server;
-use crate::support::web::{Asked, Web, reply};
+use test_support::raw::Server;
+use test_support::web::{Asked, Web, reply};
 
 /// A client whose dials but the first wait for a permit.
 fn slow_to_dial(capture: bool) -> (Traced, Arc<Semaphore>) {

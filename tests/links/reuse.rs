@@ -7,7 +7,7 @@ use nettrace::client::HttpVersion;
 use nettrace::{Client, TraceSink};
 
 use crate::clients::{Traced, assert_linked, clients, link, traced};
-use crate::support::web::{Web, reply};
+use test_support::web::{Web, reply};
 
 #[tokio::test]
 async fn one_after_the_other() {
@@ -86,7 +86,7 @@ async fn many_streams_over_one_connection() {
 /// What TLS agrees on is known only after the dial: several begin, and one connection serves all.
 #[tokio::test]
 async fn streams_when_tls_chooses() {
-    let authority = crate::support::pki::Authority::new("links");
+    let authority = test_support::pki::Authority::new("links");
     let mut config = authority.issue(&["localhost", "127.0.0.1"]).server();
     config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
     let web = Web::tls(config, async |_| reply("hello"));

@@ -9,7 +9,7 @@ use nettrace::request::{TraceBody, TraceRequestLayer};
 use tower::Layer as _;
 
 use crate::clients::{Traced, assert_linked, assert_resolves, clients, link, traced};
-use crate::support::web::{Web, reply};
+use test_support::web::{Web, reply};
 
 #[tokio::test]
 async fn clients_of_their_own() {

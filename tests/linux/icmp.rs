@@ -16,9 +16,9 @@ use nettrace::{ConnRef, Probe, ProbeEvent, ProbeSocket, TraceSink};
 use tokio::net::TcpStream;
 
 use crate::drawn;
-use crate::support::check;
-use crate::support::lab::{Delay, Hook, Ns, Routed, Site};
-use crate::support::require::require_lab;
+use test_support::check;
+use test_support::lab::{Delay, Hook, Ns, Routed, Site};
+use test_support::require::require_lab;
 
 /// With a delay, as every real network has one: an error that comes while `connect` runs counts for less.
 fn net() -> Routed {

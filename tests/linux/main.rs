@@ -1,9 +1,6 @@
 //! What the Linux kernel knows of connections, in networks made for each test, against what its own tools say.
 #![cfg(all(target_os = "linux", feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 #[cfg(feature = "conntrack")]
 mod conntrack;
 #[cfg(feature = "tcp-info")]

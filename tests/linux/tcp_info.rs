@@ -13,9 +13,9 @@ use nettrace::{ConnRef, Probe, ProbeEvent, ProbeSocket, TraceSink};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::drawn;
-use crate::support::check;
-use crate::support::lab::{Delay, Hook, Ns, Pair, Routed};
-use crate::support::require::{require_lab, require_tool};
+use test_support::check;
+use test_support::lab::{Delay, Hook, Ns, Pair, Routed};
+use test_support::require::{require_lab, require_tool};
 
 fn sink() -> TraceSink {
     TraceSink::builder().probe(TcpInfoProbe::new()).build()

@@ -9,7 +9,7 @@ use nettrace::client::{Client, HttpVersion};
 use nettrace::record::EndReason;
 
 use crate::site::{Site, http, https};
-use crate::support::require::require_tool;
+use test_support::require::require_tool;
 
 #[tokio::test]
 async fn kept_alive() {

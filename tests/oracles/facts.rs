@@ -6,8 +6,8 @@ use std::process::Command;
 use nettrace::record::{HttpReqTrace, TcpConnTrace};
 use nettrace::{Failure, NetTrace};
 
-use crate::support::nginx::Request;
-use crate::support::process;
+use test_support::nginx::Request;
+use test_support::process;
 
 /// Both know the same requests, on the same connections, with the same facts. Each request has a target of
 /// its own, or else comes as often here as there, in the same order on each connection.

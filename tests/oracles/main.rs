@@ -1,9 +1,6 @@
 //! Requests to servers, and beside witnesses, that other people wrote: nginx, dnsmasq, openssl, strace, curl.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod connections;
 mod facts;
 mod names;

@@ -9,8 +9,8 @@ use nettrace::resolve::StubResolver;
 
 use crate::facts;
 use crate::site::Site;
-use crate::support::dnsmasq::Dnsmasq;
-use crate::support::require::require_tool;
+use test_support::dnsmasq::Dnsmasq;
+use test_support::require::require_tool;
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);

@@ -10,11 +10,11 @@ use nettrace::client::{Client, HttpVersion};
 use nettrace::tls::Roots;
 use nettrace::{NetTrace, Timings, TraceSink};
 
-use crate::support::check;
-use crate::support::curl::{Curl, Report};
-use crate::support::pki::Authority;
-use crate::support::require::{require_lab, require_tool};
-use crate::support::slow::{Phases, Slow};
+use test_support::check;
+use test_support::curl::{Curl, Report};
+use test_support::pki::Authority;
+use test_support::require::{require_lab, require_tool};
+use test_support::slow::{Phases, Slow};
 
 const DELAY: Duration = Duration::from_millis(100);
 /// What two programs may differ by, on a busy machine too.

@@ -8,9 +8,9 @@ use nettrace::record::HttpReqTrace;
 use nettrace::{HeaderCapture, NetTrace, ResponseExt as _, TraceSink};
 
 use crate::site::{Site, http, https};
-use crate::support::curl::Curl;
-use crate::support::nginx::Nginx;
-use crate::support::require::require_tool;
+use test_support::curl::Curl;
+use test_support::nginx::Nginx;
+use test_support::require::require_tool;
 
 #[tokio::test]
 async fn every_version_of_http_and_tls() {

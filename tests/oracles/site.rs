@@ -8,10 +8,10 @@ use nettrace::tls::Roots;
 use nettrace::{NetTrace, TraceSink};
 
 use crate::facts;
-use crate::support::check;
-use crate::support::dnsmasq::{self, Dnsmasq};
-use crate::support::nginx::{self, Nginx};
-use crate::support::pki::Authority;
+use test_support::check;
+use test_support::dnsmasq::{self, Dnsmasq};
+use test_support::nginx::{self, Nginx};
+use test_support::pki::Authority;
 
 pub struct Site {
     pub nginx: Nginx,

@@ -10,12 +10,12 @@ use nettrace::{NetTrace, Timestamp};
 use tempfile::TempDir;
 
 use crate::site::{Site, http, https};
-use crate::support::check;
-use crate::support::nginx::Nginx;
-use crate::support::process::Output;
-use crate::support::raw;
-use crate::support::require::require_tool;
-use crate::support::strace::{self, Call, Socket, Strace, Way};
+use test_support::check;
+use test_support::nginx::Nginx;
+use test_support::process::Output;
+use test_support::raw;
+use test_support::require::require_tool;
+use test_support::strace::{self, Call, Socket, Strace, Way};
 
 #[test]
 fn plain_http_and_names_over_udp() {

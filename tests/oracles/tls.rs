@@ -8,10 +8,10 @@ use rcgen::ExtendedKeyUsagePurpose;
 
 use crate::facts;
 use crate::site::{Site, https};
-use crate::support::check;
-use crate::support::openssl::SServer;
-use crate::support::pki::Authority;
-use crate::support::require::require_tool;
+use test_support::check;
+use test_support::openssl::SServer;
+use test_support::pki::Authority;
+use test_support::require::require_tool;
 
 #[tokio::test]
 async fn client_certificates() {

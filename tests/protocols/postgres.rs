@@ -21,14 +21,12 @@ use tokio_postgres::{
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::{
-    delegate::delegate_io,
-    support::{
-        check,
-        pki::Authority,
-        postgres::{PASSWORD, Postgres},
-        require::require_tool,
-    },
+use test_support::delegate_io;
+use test_support::{
+    check,
+    pki::Authority,
+    postgres::{PASSWORD, Postgres},
+    require::require_tool,
 };
 
 type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;

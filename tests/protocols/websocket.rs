@@ -35,7 +35,7 @@ use tokio_tungstenite::{
 };
 use tower::Layer as _;
 
-use crate::support::{check, pki::Authority};
+use test_support::{check, pki::Authority};
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 

@@ -1,19 +1,17 @@
 //! Which proxy a request goes through, and which connections it shares.
 
-use crate::{
-    Site, client, finished, get, greet, proxy, stories,
-    support::{
-        check,
-        proxies::{microsocks, squid, tinyproxy},
-        require::require_tool,
-        web::{Web, redirect},
-    },
-};
+use crate::{Site, client, finished, get, greet, proxy, stories};
 use http::Uri;
 use nettrace::{Failure, TraceSink, proxy::ProxySelector};
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicBool, Ordering::Relaxed},
+};
+use test_support::{
+    check,
+    proxies::{microsocks, squid, tinyproxy},
+    require::require_tool,
+    web::{Web, redirect},
 };
 
 /// It is asked about every request, and every hop of a redirect.

@@ -1,14 +1,6 @@
 //! CONNECT to HTTP proxies from Debian.
 
-use crate::{
-    Site, client, finished, get, proxy, stories, story,
-    support::{
-        check,
-        proxies::{ProxyServer, squid, tinyproxy},
-        raw::Refused,
-        require::require_tool,
-    },
-};
+use crate::{Site, client, finished, get, proxy, stories, story};
 use http::StatusCode;
 use nettrace::{
     Failure,
@@ -17,6 +9,12 @@ use nettrace::{
     record::{EndReason, HttpReqTrace},
 };
 use std::error::Error;
+use test_support::{
+    check,
+    proxies::{ProxyServer, squid, tinyproxy},
+    raw::Refused,
+    require::require_tool,
+};
 
 fn proxy_error<'a>(error: &'a (dyn Error + 'static)) -> &'a ProxyError {
     std::iter::successors(Some(error), |error| (*error).source())
@@ -161,7 +159,7 @@ async fn without_credentials() {
 #[tokio::test]
 async fn for_http2_with_prior_knowledge() {
     require_tool!("tinyproxy");
-    let (server, web) = (tinyproxy(""), crate::support::web::Web::start(crate::greet));
+    let (server, web) = (tinyproxy(""), test_support::web::Web::start(crate::greet));
     let (client, sink) =
         client(proxy(&server.url("http")), |builder| builder.http_version(HttpVersion::Http2Only));
     assert_eq!(get(&client, &web.url("/a")).await.unwrap(), "200 hello /a");

@@ -1,15 +1,6 @@
 //! The layer over other connectors, for other clients, and for what is no HTTP.
 
-use crate::{
-    Site, greet, proxy,
-    support::{
-        check,
-        proxies::{microsocks, squid, tinyproxy},
-        raw::{End, Server},
-        require::require_tool,
-        web::Web,
-    },
-};
+use crate::{Site, greet, proxy};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Empty};
@@ -26,6 +17,13 @@ use nettrace::{
     tls::TraceTlsLayer,
 };
 use std::error::Error;
+use test_support::{
+    check,
+    proxies::{microsocks, squid, tinyproxy},
+    raw::{End, Server},
+    require::require_tool,
+    web::Web,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
@@ -93,7 +91,7 @@ async fn over_a_connector_that_records_nothing() {
 /// All that is recorded then is the look-up; the dial of which it was a part fails with the connector.
 #[tokio::test]
 async fn refused_over_a_connector_that_records_nothing() {
-    let (sink, refused) = (TraceSink::new(), crate::support::raw::Refused::on("127.0.0.1:0"));
+    let (sink, refused) = (TraceSink::new(), test_support::raw::Refused::on("127.0.0.1:0"));
     let proxy = proxy(&format!("socks5://{}", refused.addr));
     let connector = ProxyLayer::new(&sink, proxy).layer(HttpConnector::new());
     connector.oneshot("http://localhost:1/".parse().unwrap()).await.unwrap_err();
@@ -122,7 +120,7 @@ async fn for_what_is_no_http() {
         conn.write(b"\x05\0\0\x03\x04name\0\0welcome").await?;
         speak(&mut conn).await
     });
-    async fn speak(conn: &mut crate::support::raw::Conn) -> std::io::Result<()> {
+    async fn speak(conn: &mut test_support::raw::Conn) -> std::io::Result<()> {
         let word = conn.read(5).await?;
         conn.write(&word).await?;
         conn.finish().await
@@ -195,7 +193,7 @@ async fn what_follows_success_is_the_servers() {
 
 #[tokio::test]
 async fn errors_are_those_of_who_made_them() {
-    let refused = crate::support::raw::Refused::on("127.0.0.1:0");
+    let refused = test_support::raw::Refused::on("127.0.0.1:0");
     let sink = TraceSink::new();
     let own =
         ProxyLayer::new(&sink, proxy(&format!("http://{}", refused.addr))).layer(TcpConnector::new(&sink));

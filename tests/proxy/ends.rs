@@ -1,20 +1,18 @@
 //! What was begun through a proxy ends once, also when it is given up.
 
-use crate::{
-    Site, client, finished, proxy, story,
-    support::{
-        check,
-        proxies::{microsocks, squid, tinyproxy},
-        raw::Server,
-        require::require_tool,
-    },
-};
+use crate::{Site, client, finished, proxy, story};
 use futures_util::poll;
 use nettrace::{
     Failure, NetTrace, TraceSink,
     record::{EndReason, Timestamp},
 };
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use test_support::{
+    check,
+    proxies::{microsocks, squid, tinyproxy},
+    raw::Server,
+    require::require_tool,
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 

@@ -1,14 +1,12 @@
 //! Proxies that do wrong things.
 
-use crate::{
-    client, finished, get, proxy, story,
-    support::{check, raw::Server},
-};
+use crate::{client, finished, get, proxy, story};
 use nettrace::{
     Failure,
     record::{EndReason, HttpReqTrace, SocksTrace},
 };
 use std::io;
+use test_support::{check, raw::Server};
 
 /// Asks for a tunnel, which does not come about: the trace says why, once.
 async fn no_tunnel(server: &Server, failure: Failure, says: &str) -> HttpReqTrace {

@@ -1,17 +1,15 @@
 //! An HTTP proxy forwards requests to `http` URLs.
 
-use crate::{
-    client, finished, get, greet, proxy, stories, story,
-    support::{
-        check,
-        proxies::{squid, tinyproxy},
-        raw::{Refused, Server},
-        require::require_tool,
-        web::{Web, redirect},
-    },
-};
+use crate::{client, finished, get, greet, proxy, stories, story};
 use nettrace::{Failure, record::EndReason};
 use std::sync::Arc;
+use test_support::{
+    check,
+    proxies::{squid, tinyproxy},
+    raw::{Refused, Server},
+    require::require_tool,
+    web::{Web, redirect},
+};
 use tokio::sync::Notify;
 
 #[tokio::test]

@@ -1,10 +1,8 @@
 //! HTTPS proxies: TLS inside TLS.
 
-use crate::{
-    Site, client, finished, get, greet, proxy, stories, story,
-    support::{proxies::squid, require::require_tool, web::Web},
-};
+use crate::{Site, client, finished, get, greet, proxy, stories, story};
 use nettrace::{Failure, record::EndReason, tls::Roots};
+use test_support::{proxies::squid, require::require_tool, web::Web};
 
 #[tokio::test]
 async fn two_tunnels() {

@@ -1,9 +1,6 @@
 //! Ways through proxies: what arrives, what is recorded, and what comes of each fault.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod choice;
 mod connect;
 mod connector;
@@ -22,7 +19,7 @@ use nettrace::{
     record::{DialTrace, HttpReqTrace, TcpConnTrace, TlsTunnelTrace},
     tls::Roots,
 };
-use support::{
+use test_support::{
     check,
     pki::{Authority, Leaf},
     web::{Asked, Content, Web, reply},

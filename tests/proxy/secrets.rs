@@ -1,15 +1,13 @@
 //! Credentials for proxies are in no record, and in nothing that is printed.
 
-use crate::{
-    Site, finished, get, greet,
-    support::{
-        proxies::{microsocks, squid, tinyproxy},
-        require::require_tool,
-        web::Web,
-    },
-};
+use crate::{Site, finished, get, greet};
 use nettrace::{Client, FinishedRecord, HeaderCapture, TraceSink, proxy::Proxy, proxy::ProxySelector, view};
 use std::sync::{Arc, Mutex};
+use test_support::{
+    proxies::{microsocks, squid, tinyproxy},
+    require::require_tool,
+    web::Web,
+};
 
 /// As they are, and as RFC 7617 has them.
 const SECRETS: [&str; 3] = ["secret", "joe", "am9lOnNlY3JldA"];

@@ -1,13 +1,11 @@
 //! SOCKS5, with microsocks from Debian.
 
-use crate::{
-    Site, client, finished, get, greet, proxy, stories, story,
-    support::{
-        dns::DnsServer, dnsmasq::Dnsmasq, proxies::microsocks, raw::Refused, require::require_tool, web::Web,
-    },
-};
+use crate::{Site, client, finished, get, greet, proxy, stories, story};
 use nettrace::{Failure, record::EndReason};
 use std::net::Ipv4Addr;
+use test_support::{
+    dns::DnsServer, dnsmasq::Dnsmasq, proxies::microsocks, raw::Refused, require::require_tool, web::Web,
+};
 
 #[tokio::test]
 async fn the_proxy_looks_names_up() {

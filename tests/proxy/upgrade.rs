@@ -1,15 +1,13 @@
 //! A CONNECT of the caller's own goes to the proxy, and carries bytes both ways.
 
-use crate::{
-    client, finished, proxy,
-    support::{
-        proxies::{microsocks, squid, tinyproxy},
-        raw::Server,
-        require::require_tool,
-    },
-};
+use crate::{client, finished, proxy};
 use hyper_util::rt::TokioIo;
 use nettrace::{client::Body, record::EndReason};
+use test_support::{
+    proxies::{microsocks, squid, tinyproxy},
+    raw::Server,
+    require::require_tool,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Speaks first, and then gives back what it hears.

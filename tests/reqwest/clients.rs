@@ -11,7 +11,7 @@ use reqwest::{Client, ClientBuilder, Error, RequestBuilder, Response, StatusCode
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{
+use test_support::{
     check, pki,
     raw::{Conn, Server},
 };

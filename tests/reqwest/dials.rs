@@ -7,9 +7,9 @@ use nettrace::resolve::TraceResolve;
 use nettrace::{Failure, ResponseExt as _};
 
 use crate::clients::{Way, linked, nobody};
-use crate::support::dns::DnsServer;
-use crate::support::raw::Refused;
-use crate::support::web::{Web, reply};
+use test_support::dns::DnsServer;
+use test_support::raw::Refused;
+use test_support::web::{Web, reply};
 
 #[tokio::test]
 async fn every_message_of_a_look_up() {

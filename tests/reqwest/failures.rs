@@ -6,8 +6,8 @@ use nettrace::record::EndReason;
 use nettrace::{Failure, ResponseExt as _};
 
 use crate::clients::{Way, answer_hello, hanging, in_no_time, linked, nobody};
-use crate::support::pki::Authority;
-use crate::support::raw::Server;
+use test_support::pki::Authority;
+use test_support::raw::Server;
 
 #[tokio::test]
 async fn cut_off_before_and_within_the_response() {
@@ -104,7 +104,7 @@ async fn a_server_that_speaks_no_tls() {
 async fn no_secret_of_a_url_is_in_an_error() {
     let way = Way::observed(nobody());
     let client = way.builder().build().unwrap();
-    let refused = crate::support::raw::Refused::on("127.0.0.1:0");
+    let refused = test_support::raw::Refused::on("127.0.0.1:0");
     let url = format!("http://joe:secret@{}/?q=secret", refused.addr);
     let error = way.send(client.get(&url)).await.unwrap_err();
     assert!(error.to_string().contains("q=secret"), "reqwest's own says it");

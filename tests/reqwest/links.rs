@@ -6,8 +6,8 @@ use nettrace::{ResponseExt as _, TraceSink, TracingEvents, view};
 use tower::Service as _;
 
 use crate::clients::{Way, linked, nobody, peer};
-use crate::support::collector::Collector;
-use crate::support::web::{Web, redirect, reply};
+use test_support::collector::Collector;
+use test_support::web::{Web, redirect, reply};
 
 #[tokio::test]
 async fn first_and_kept_alive_and_shared_connections() {

@@ -1,9 +1,6 @@
 //! reqwest, observed and in full depth.
 #![cfg(all(feature = "reqwest", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod clients;
 mod dials;
 mod failures;

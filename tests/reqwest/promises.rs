@@ -9,8 +9,8 @@ use nettrace::record::EndReason;
 use reqwest::Body;
 
 use crate::clients::{Fault, answer, answer_hello, hanging, in_no_time, peer, same, talk, upgrading};
-use crate::support::raw::{Refused, Server};
-use crate::support::web::{Web, redirect, reply, status};
+use test_support::raw::{Refused, Server};
+use test_support::web::{Web, redirect, reply, status};
 
 #[tokio::test]
 async fn what_a_request_says_of_itself() {

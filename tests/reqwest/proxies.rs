@@ -5,10 +5,10 @@ use nettrace::record::EndReason;
 use reqwest::Proxy;
 
 use crate::clients::{Way, answer, linked, same};
-use crate::support::pki::Authority;
-use crate::support::proxies::{PASSWORD, ProxyServer, microsocks, tinyproxy};
-use crate::support::require::require_tool;
-use crate::support::web::{Web, reply};
+use test_support::pki::Authority;
+use test_support::proxies::{PASSWORD, ProxyServer, microsocks, tinyproxy};
+use test_support::require::require_tool;
+use test_support::web::{Web, reply};
 
 /// One request through the proxy in each way, which all come to the same; then what was seen of it.
 async fn through(proxy: &ProxyServer, scheme: &str, url: &str) {

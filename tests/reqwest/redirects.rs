@@ -6,8 +6,8 @@ use nettrace::{Failure, ResponseExt as _};
 use reqwest::redirect::Policy;
 
 use crate::clients::{Way, answer, nobody, same};
-use crate::support::raw::Refused;
-use crate::support::web::{Web, redirect, reply};
+use test_support::raw::Refused;
+use test_support::web::{Web, redirect, reply};
 
 #[tokio::test]
 async fn every_hop_is_a_request() {

@@ -5,7 +5,7 @@ use nettrace::reqwest::{ObserveError, RequestBuilderExt as _, trace};
 use reqwest::{Client, ClientBuilder};
 
 use crate::clients::{Way, nobody};
-use crate::support::web::{Web, reply};
+use test_support::web::{Web, reply};
 
 /// Its name, and how it is set.
 type Setting = (&'static str, fn(ClientBuilder) -> ClientBuilder);

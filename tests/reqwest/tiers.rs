@@ -12,10 +12,10 @@ use reqwest::{Body, RequestBuilder};
 use tower::ServiceExt as _;
 
 use crate::clients::{Answer, Way, answer, answer_hello, hanging, in_no_time, nobody, talk, upgrading, ways};
-use crate::support::check;
-use crate::support::pki::Authority;
-use crate::support::raw::{Refused, Server};
-use crate::support::web::{Asked, Web, redirect, reply};
+use test_support::check;
+use test_support::pki::Authority;
+use test_support::raw::{Refused, Server};
+use test_support::web::{Asked, Web, redirect, reply};
 
 /// Both tiers, with the same trust.
 struct Tiers {
@@ -83,7 +83,7 @@ fn shared(record: &HttpReqTrace, trace: &NetTrace) -> BTreeMap<&'static str, Str
 #[tokio::test]
 async fn plain_secure_and_redirected() {
     let authority = Authority::new("known");
-    let answers = async |asked: crate::support::web::Asked| match asked.path() {
+    let answers = async |asked: test_support::web::Asked| match asked.path() {
         "/a" => redirect(302, "/b"),
         "/empty" => reply(""),
         _ => reply(format!("{} {:?}", asked.method, asked.body)),

@@ -9,9 +9,9 @@ use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier};
 use std::sync::Arc;
 
 use crate::clients::{Way, linked, peer};
-use crate::support::pki::{self, Authority};
-use crate::support::raw::Server;
-use crate::support::web::{Web, reply};
+use test_support::pki::{self, Authority};
+use test_support::raw::Server;
+use test_support::web::{Web, reply};
 
 /// The tunnel of a request, by links.
 #[track_caller]

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::clients::linked;
-use crate::support::check;
+use test_support::check;
 
 /// Answers every request, and closes the connection after those to `/close`.
 fn serve(path: &Path) -> tokio::task::JoinHandle<()> {

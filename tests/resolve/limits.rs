@@ -1,9 +1,9 @@
 //! Replies made to fill the memory and the time of whoever records them.
 
 use super::*;
-use dns::full_of_one_odd_name;
 use nettrace::{FinishedRecord, record::DnsReplyMsg};
 use std::sync::Mutex;
+use test_support::dns::full_of_one_odd_name;
 
 /// How many answers a message says that it has.
 fn answer_count(message: &[u8]) -> u64 {

@@ -5,8 +5,6 @@
 mod answers;
 mod bounds;
 mod dials;
-#[path = "../support/dns.rs"]
-mod dns;
 mod faults;
 mod files;
 mod layer;
@@ -26,7 +24,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dns::{Action, Asked, DnsServer, about, wire};
 use hickory_proto::op::ResponseCode;
 use hyper_util::client::legacy::connect::{HttpConnector, dns::Name};
 use nettrace::{
@@ -35,6 +32,7 @@ use nettrace::{
     record::{DnsQueryTrace, DnsRCode, DnsResType, EndReason, Failure, SocketOpType, SocketTrace},
     resolve::{IpStrategy, ResolveError, StubResolver, StubResolverBuilder, TraceResolveLayer},
 };
+use test_support::dns::{Action, Asked, DnsServer, about, wire};
 use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt};
 

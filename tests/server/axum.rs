@@ -15,7 +15,8 @@ use nettrace::{
 };
 use tokio::{net::TcpListener, sync::oneshot};
 
-use crate::{servers::settled, support::pki::Authority};
+use crate::servers::settled;
+use test_support::pki::Authority;
 
 fn router(sink: &TraceSink) -> Router {
     let peer = async |ConnectInfo(info): ConnectInfo<ConnInfo>| info.peer_addr().unwrap().port().to_string();

@@ -6,7 +6,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
 
-use crate::support::check;
+use test_support::check;
 
 async fn listener(sink: &TraceSink) -> TraceListener<TcpListener> {
     TraceListener::new(sink, TcpListener::bind("127.0.0.1:0").await.unwrap())

@@ -11,10 +11,8 @@ use nettrace::{
 };
 use tokio::net::TcpListener;
 
-use crate::{
-    servers::{TestServer, conn_of},
-    support::{check, pki::Authority},
-};
+use crate::servers::{TestServer, conn_of};
+use test_support::{check, pki::Authority};
 
 /// The records of one exchange in the trace of one side.
 struct End<'a> {

@@ -1,9 +1,6 @@
 //! The accepting side: what is recorded of connections, handshakes and requests, and that nothing else changes.
 #![cfg(all(feature = "server", feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 #[cfg(feature = "axum")]
 mod axum;
 mod conns;

@@ -17,10 +17,8 @@ use tokio::net::TcpStream;
 use tower::{Layer as _, ServiceExt as _};
 use tracing::Level;
 
-use crate::{
-    servers::{TestServer, ask, conn_of, get, settled},
-    support::collector::Collector,
-};
+use crate::servers::{TestServer, ask, conn_of, get, settled};
+use test_support::collector::Collector;
 
 /// What a request came to, if it came to its end.
 fn outcome(request: &HttpReqTrace) -> (u16, u64, u64, Option<EndReason>) {
@@ -95,7 +93,7 @@ async fn a_service_that_takes_its_time() {
     let client = tokio::spawn(async move { ask(addr, &asked).await });
     site.gate.holds_one().await;
     let trace = site.sink.snapshot("while it does");
-    crate::support::check::running(&trace);
+    test_support::check::running(&trace);
     let [request] = &trace.http_requests[..] else { panic!("one request") };
     assert!(request.end_reason.is_none() && request.resp_recv_at.is_undefined());
     assert!(view::waterfall(&trace).to_string().contains("still running"));

@@ -32,7 +32,7 @@ use tokio::{
 };
 use tower::Layer as _;
 
-use crate::support::check;
+use test_support::check;
 
 pub type Content = UnsyncBoxBody<Bytes, io::Error>;
 

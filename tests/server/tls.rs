@@ -25,14 +25,12 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{
-    servers::{TestServer, ask, get, settled, settled_running},
-    support::{
-        background::within,
-        check,
-        collector::Collector,
-        pki::{self, Authority, Leaf},
-    },
+use crate::servers::{TestServer, ask, get, settled, settled_running};
+use test_support::{
+    background::within,
+    check,
+    collector::Collector,
+    pki::{self, Authority, Leaf},
 };
 
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] = [("TLSv1.2", &TLS12), ("TLSv1.3", &TLS13)];

@@ -24,10 +24,8 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::{
-    servers::{conn_of, settled},
-    support::pki::{self, Authority},
-};
+use crate::servers::{conn_of, settled};
+use test_support::pki::{self, Authority};
 
 /// Ends with grace when it is told to.
 struct TestServer {

@@ -9,11 +9,8 @@ use nettrace::{
 };
 use tower::{Layer, Service};
 
-use crate::{
-    mock,
-    server::Server,
-    support::{check, dns::DnsServer, pki},
-};
+use crate::{mock, server::Server};
+use test_support::{check, dns::DnsServer, pki};
 
 fn is_absolute(time: Timestamp) -> bool {
     time.to_system_time().is_some()

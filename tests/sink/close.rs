@@ -17,11 +17,8 @@ use nettrace::{
 };
 use tower::{Layer, Service};
 
-use crate::{
-    mock,
-    server::Server,
-    support::{check, dns::DnsServer, history::records, pki},
-};
+use crate::{mock, server::Server};
+use test_support::{check, dns::DnsServer, history::records, pki};
 
 #[track_caller]
 fn assert_all_ended(trace: &NetTrace) {

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use http_body_util::BodyExt;
 use nettrace::{Client, Failure, FinishedRecord, TraceSink, record::HttpReqTrace};
 
-use crate::{server::Server, support::check};
+use crate::server::Server;
+use test_support::check;
 
 /// Makes one request and reads so many frames of the response; says whether one was an error.
 async fn get(path: &str, frames: usize) -> (HttpReqTrace, bool) {

@@ -8,10 +8,8 @@ use std::{
 
 use nettrace::{FinishedRecord, IdFormat, NetTrace, RequestHandle, TraceId, TraceSink};
 
-use crate::{
-    mock,
-    support::{check, history::records},
-};
+use crate::mock;
+use test_support::{check, history::records};
 
 async fn traffic(sink: &TraceSink) {
     for _ in 0..50 {

@@ -3,10 +3,8 @@
 use nettrace::{NetTrace, RequestHandle, TraceSink, connect::TcpConnector, tls::TraceTlsLayer};
 use tower::{Layer, Service};
 
-use crate::{
-    mock,
-    support::{check, history::records, pki},
-};
+use crate::mock;
+use test_support::{check, history::records, pki};
 
 fn count(trace: &NetTrace) -> usize {
     records(trace).len()

@@ -1,9 +1,6 @@
 //! What a sink promises: traces that do not disturb, bounds, a new start, an end, and secrets kept.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod clear;
 mod close;
 mod decoded;

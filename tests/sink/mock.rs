@@ -1,13 +1,9 @@
 //! A client without a network: connections are pipes, and responses come at once.
 
-#[path = "../support/delegate.rs"]
-mod delegate;
-
 use std::{convert::Infallible, io};
 
 use bytes::Bytes;
-use delegate::delegate_io;
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
@@ -18,6 +14,7 @@ use nettrace::{
     connect::{TraceConnectLayer, TracedIo},
     request::{TraceBody, TraceRequestLayer, TraceResponseBody},
 };
+use test_support::delegate_io;
 use tokio::io::DuplexStream;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -96,10 +93,6 @@ pub(crate) async fn fetch(sink: &TraceSink, conn: Option<&ConnRef>) -> RequestHa
 
 pub(crate) async fn finish(response: TracedResponse) -> Bytes {
     response.into_body().collect().await.unwrap().to_bytes()
-}
-
-pub(crate) fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-    fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
 }
 
 fn extension<T: Clone + Send + Sync + 'static>(value: T) -> http::Extensions {

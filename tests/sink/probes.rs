@@ -20,7 +20,7 @@ use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tower::{Layer, ServiceExt};
 
-use crate::support::{check, dns::DnsServer};
+use test_support::{check, dns::DnsServer};
 
 /// What a probe was told, in order.
 #[derive(Clone, Default)]

@@ -5,10 +5,8 @@ use nettrace::{
     record::{Dropped, HttpReqTrace},
 };
 
-use crate::{
-    mock,
-    support::{check, history::records},
-};
+use crate::mock;
+use test_support::{check, history::records};
 
 /// Records go in groups of so many.
 const GROUP: usize = 32;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use http::{HeaderName, Request, Response, header};
+use http::{HeaderMap, HeaderName, Request, Response, header};
 use http_body_util::{BodyExt, StreamBody};
 use nettrace::{
     FinishedRecord, HeaderCapture, NetTrace, RequestHandle, TraceSink, TraceSinkBuilder,
@@ -10,10 +10,8 @@ use nettrace::{
 };
 use tower::{Layer, Service};
 
-use crate::{
-    mock::{self, Body},
-    support::check,
-};
+use crate::mock::{self, Body};
+use test_support::check;
 
 const REQUEST: [(&str, &str); 5] = [
     ("accept", "text/plain"),
@@ -41,11 +39,11 @@ impl Shown {
             .build();
         let handle = RequestHandle::new();
         let mut request = Request::builder().uri(uri).body(Body::default()).unwrap();
-        *request.headers_mut() = mock::headers(&REQUEST);
+        *request.headers_mut() = headers(&REQUEST);
         request.extensions_mut().insert(handle.clone());
         let response = mock::exchange(&sink, request, || {
             let mut response = Response::new(Body::from("hello"));
-            *response.headers_mut() = mock::headers(&RESPONSE);
+            *response.headers_mut() = headers(&RESPONSE);
             response
         });
         let response = response.await;
@@ -114,7 +112,7 @@ async fn what_is_named_is_revealed_and_no_more() {
 #[tokio::test]
 async fn trailers_are_no_way_around() {
     let sink = TraceSink::builder().headers(HeaderCapture::Values).build();
-    let trailers = mock::headers(&[("set-cookie", "a=secret-6"), ("x-sum", "42")]);
+    let trailers = headers(&[("set-cookie", "a=secret-6"), ("x-sum", "42")]);
     let frames = [Ok::<_, std::io::Error>(http_body::Frame::<bytes::Bytes>::trailers(trailers))];
     let body = Mutex::new(Some(StreamBody::new(futures_util::stream::iter(frames))));
     let service = tower::service_fn(|_: Request<nettrace::request::TraceBody<Body>>| {
@@ -171,7 +169,7 @@ async fn exclude_is_called_under_no_lock_and_its_panics_are_contained() {
     let sink = sink.build();
     asked.set(sink.clone()).unwrap();
     let mut request = Request::new(Body::default());
-    *request.headers_mut() = mock::headers(&REQUEST);
+    *request.headers_mut() = headers(&REQUEST);
     mock::finish(mock::exchange(&sink, request, || Response::new(Body::default())).await).await;
     let trace = sink.snapshot("outside");
     check::finished(&trace);
@@ -189,7 +187,7 @@ async fn shown_in_response(
     let response = mock::exchange(&sink, request, || {
         let mut response = Response::new(Body::from("hello"));
         let pairs: Vec<_> = fields.iter().map(|(name, value, _)| (*name, *value)).collect();
-        *response.headers_mut() = mock::headers(&pairs);
+        *response.headers_mut() = headers(&pairs);
         response
     });
     mock::finish(response.await).await;
@@ -282,4 +280,8 @@ async fn every_field_can_be_revealed() {
         ],
     )
     .await;
+}
+
+fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
 }

@@ -8,11 +8,8 @@ use std::sync::{
 use http_body_util::BodyExt;
 use nettrace::{Client, NetTrace, TraceSink};
 
-use crate::{
-    mock,
-    server::Server,
-    support::{check, dns::DnsServer, history::History},
-};
+use crate::{mock, server::Server};
+use test_support::{check, dns::DnsServer, history::History};
 
 fn but_for_its_end(mut trace: NetTrace) -> String {
     trace.trace_end_at = Default::default();

@@ -7,12 +7,10 @@ use std::{
 
 use nettrace::{FinishedRecord, RequestHandle, TraceId, TraceSink};
 
-use crate::{
-    mock,
-    support::{
-        check,
-        history::{records, settled},
-    },
+use crate::mock;
+use test_support::{
+    check,
+    history::{records, settled},
 };
 
 type Heard = Arc<Mutex<Vec<(ThreadId, FinishedRecord)>>>;

@@ -3,7 +3,8 @@
 use http_body_util::BodyExt;
 use nettrace::{Client, NetTrace, NotTraced, RequestHandle, ResponseExt, TraceSink};
 
-use crate::{mock, server::Server, support::check};
+use crate::{mock, server::Server};
+use test_support::check;
 
 #[tokio::test]
 async fn what_has_begun_is_recorded_to_its_end() {

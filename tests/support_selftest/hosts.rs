@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::lab::{Delay, Hook, Ns, Pair, Routed};
-use crate::support::require::require_lab;
+use test_support::lab::{Delay, Hook, Ns, Pair, Routed};
+use test_support::require::require_lab;
 
 #[test]
 fn two_hosts_talk_over_both_families() {

@@ -8,12 +8,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::dnsmasq::Dnsmasq;
-use crate::support::lab::{Ns, Routed};
-use crate::support::nginx::Nginx;
-use crate::support::openssl::SServer;
-use crate::support::require::{require_lab, require_tool};
-use crate::{certificate, support};
+use crate::certificate;
+use test_support;
+use test_support::dnsmasq::Dnsmasq;
+use test_support::lab::{Ns, Routed};
+use test_support::nginx::Nginx;
+use test_support::openssl::SServer;
+use test_support::require::{require_lab, require_tool};
 
 #[test]
 fn dropped_servers_and_namespaces_are_gone() {
@@ -66,7 +67,7 @@ struct Everything {
 
 /// A network with one of each server.
 fn everything() -> Everything {
-    let network = Routed::with_delay(support::lab::Delay::All(Duration::from_millis(1)));
+    let network = Routed::with_delay(test_support::lab::Delay::All(Duration::from_millis(1)));
     let (cert, key) = certificate();
     let ip = Routed::SERVER.v4.into();
     let servers = (

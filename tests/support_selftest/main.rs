@@ -1,8 +1,5 @@
 //! The test support itself: a network, server or witness that lies would make every other test worthless.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod hosts;
 mod leftovers;
 mod scripts;
@@ -11,7 +8,7 @@ mod witnesses;
 
 /// A certificate for `localhost` and the slow site, its own authority, and its key; in PEM.
 fn certificate() -> (String, String) {
-    let names = ["localhost", support::slow::Slow::HOST].map(String::from);
+    let names = ["localhost", test_support::slow::Slow::HOST].map(String::from);
     let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
     (made.cert.pem(), made.signing_key.serialize_pem())
 }

@@ -6,7 +6,7 @@ use std::net::TcpStream as StdStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::raw::{End, Refused, Server};
+use test_support::raw::{End, Refused, Server};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 

@@ -6,15 +6,15 @@ use std::panic::catch_unwind;
 use std::time::Duration;
 
 use crate::certificate;
-use crate::support::curl::{Curl, Report};
-use crate::support::dnsmasq::Dnsmasq;
-use crate::support::lab::{Ns, Routed};
-use crate::support::nginx::Nginx;
-use crate::support::openssl::SServer;
-use crate::support::process::{self, Output};
-use crate::support::raw::Server;
-use crate::support::require::{require_lab, require_tool};
-use crate::support::slow::{Phases, Slow};
+use test_support::curl::{Curl, Report};
+use test_support::dnsmasq::Dnsmasq;
+use test_support::lab::{Ns, Routed};
+use test_support::nginx::Nginx;
+use test_support::openssl::SServer;
+use test_support::process::{self, Output};
+use test_support::raw::Server;
+use test_support::require::{require_lab, require_tool};
+use test_support::slow::{Phases, Slow};
 
 #[test]
 fn nginx_serves_every_version() {

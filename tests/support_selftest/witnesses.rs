@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::support::curl::Curl;
-use crate::support::raw::{Refused, Server};
-use crate::support::require::require_tool;
-use crate::support::strace::{Strace, Trace, Way};
+use test_support::curl::Curl;
+use test_support::raw::{Refused, Server};
+use test_support::require::require_tool;
+use test_support::strace::{Strace, Trace, Way};
 
 #[test]
 fn strace_lines_are_understood() {

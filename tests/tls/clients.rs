@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt, service_fn};
 
-use crate::support::pki::Authority;
+use test_support::pki::Authority;
 
 pub(crate) type Tcp = TokioIo<TcpStream>;
 

@@ -8,10 +8,8 @@ use nettrace::{
 };
 use rustls::{ClientConfig, client::WebPkiServerVerifier, pki_types::pem};
 
-use crate::{
-    clients::{TestClient, connect, refused},
-    support::pki::{self, Authority, serve_tcp, serve_tls_echo},
-};
+use crate::clients::{TestClient, connect, refused};
+use test_support::pki::{self, Authority, serve_tcp, serve_tls_echo};
 
 #[tokio::test]
 async fn given_configuration_and_verifier() {

@@ -14,10 +14,8 @@ use tokio::{
 use tokio_rustls::server::TlsStream as RustlsStream;
 use tower::{Layer, ServiceExt, service_fn};
 
-use crate::{
-    clients::{TestClient, VERSIONS, connect, exchange, tcp},
-    support::pki::{Authority, serve_tls, serve_tls_echo},
-};
+use crate::clients::{TestClient, VERSIONS, connect, exchange, tcp};
+use test_support::pki::{Authority, serve_tls, serve_tls_echo};
 
 #[tokio::test]
 async fn success() {

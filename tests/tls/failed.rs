@@ -19,10 +19,8 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{
-    clients::{TestClient, VERSIONS, connect, refused},
-    support::pki::{self, Authority, serve_tcp, serve_tls_echo},
-};
+use crate::clients::{TestClient, VERSIONS, connect, refused};
+use test_support::pki::{self, Authority, serve_tcp, serve_tls_echo};
 
 #[tokio::test]
 async fn certificates_that_are_not_accepted() {

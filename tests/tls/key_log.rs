@@ -5,10 +5,8 @@ use std::sync::{Arc, Mutex};
 use nettrace::tls::{KeyLog, TlsVersion, TraceTlsLayer};
 use rustls::ClientConfig;
 
-use crate::{
-    clients::{TestClient, VERSIONS, connect, exchange},
-    support::pki::{self, serve_tls_echo},
-};
+use crate::clients::{TestClient, VERSIONS, connect, exchange};
+use test_support::pki::{self, serve_tls_echo};
 
 /// The labels of the lines, which are otherwise 64 and 64 or 96 hexadecimal digits.
 fn labels(key_log: &KeyLog) -> Vec<String> {

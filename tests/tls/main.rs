@@ -1,9 +1,6 @@
 //! TLS over any connector: what is recorded of handshakes that succeed and of those that fail.
 #![cfg(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod clients;
 mod configuration;
 mod established;

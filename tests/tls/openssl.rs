@@ -2,13 +2,6 @@
 
 use std::process::Command;
 
-use crate::support::{
-    curl::Curl,
-    openssl::SServer,
-    pki::{self, Authority},
-    process,
-    require::require_tool,
-};
 use hyper_util::rt::TokioIo;
 use nettrace::{
     Failure, TraceSink,
@@ -16,6 +9,13 @@ use nettrace::{
     tls::{Roots, TlsVersion, TraceTlsLayer},
 };
 use rcgen::{DistinguishedName, DnType, DnValue};
+use test_support::{
+    curl::Curl,
+    openssl::SServer,
+    pki::{self, Authority},
+    process,
+    require::require_tool,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

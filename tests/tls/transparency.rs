@@ -21,10 +21,8 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt, service_fn};
 
-use crate::{
-    clients::{Tcp, TestClient, connect, exchange, refused, tcp},
-    support::pki::{self, Authority, serve_tcp, serve_tls, serve_tls_echo},
-};
+use crate::clients::{Tcp, TestClient, connect, exchange, refused, tcp};
+use test_support::pki::{self, Authority, serve_tcp, serve_tls, serve_tls_echo};
 
 #[tokio::test]
 async fn other_schemes_pass_untouched() {

@@ -12,12 +12,12 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use crate::greeter::{GreeterClient, Name};
 use crate::servers::{ReservedPort, call, closed, greet};
-use crate::support::dnsmasq::Dnsmasq;
-use crate::support::lab::{self, Hook, Ns};
-use crate::support::pki::Authority;
-use crate::support::require::{require_lab, require_tool};
-use crate::support::slow::{relay_tcp, relay_udp};
-use crate::support::{check, process};
+use test_support::dnsmasq::Dnsmasq;
+use test_support::lab::{self, Hook, Ns};
+use test_support::pki::Authority;
+use test_support::require::{require_lab, require_tool};
+use test_support::slow::{relay_tcp, relay_udp};
+use test_support::{check, process};
 
 /// Shorter than what is held up in these tests, and much longer than a handshake on the loopback interface.
 const LIMIT: Duration = Duration::from_millis(500);

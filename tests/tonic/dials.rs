@@ -20,10 +20,10 @@ use tower::Layer as _;
 
 use crate::greeter::{GreeterClient, Name};
 use crate::servers::{ReservedPort, assert_linked, call, closed, greet, link};
-use crate::support::check;
-use crate::support::proxies::tinyproxy;
-use crate::support::raw::{Refused, Server};
-use crate::support::require::require_tool;
+use test_support::check;
+use test_support::proxies::tinyproxy;
+use test_support::raw::{Refused, Server};
+use test_support::require::require_tool;
 
 #[tokio::test]
 async fn the_first_call_of_a_lazy_channel() {

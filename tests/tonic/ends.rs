@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use crate::greeter::{GreeterClient, Greeting, Name};
 use crate::servers::{ReservedPort, RunningServer, assert_linked, call, closed, greet};
-use crate::support::check;
+use test_support::check;
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::greeter::GreeterClient;
 use crate::servers::{ReservedPort, assert_linked, closed, greet, link};
-use crate::support::check;
+use test_support::check;
 
 type Greeter = GreeterClient<Channel>;
 /// The channel that it was made on, the call, and the port that the server saw.

@@ -5,8 +5,6 @@
 
 #[path = "../../examples/greeter/mod.rs"]
 mod greeter;
-#[path = "../support/mod.rs"]
-mod support;
 
 mod connect_timeout;
 mod dials;

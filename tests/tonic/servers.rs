@@ -19,8 +19,8 @@ use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request};
 
 use crate::greeter::{GreeterClient, GreeterServer, Greetings, Name};
-use crate::support::background::Background;
-use crate::support::lab::Ns;
+use test_support::background::Background;
+use test_support::lab::Ns;
 
 /// A place where a server listens, also while there is none: the port is kept.
 pub(crate) struct ReservedPort {
@@ -158,6 +158,6 @@ pub(crate) async fn closed(sink: &TraceSink) -> NetTrace {
             tokio::task::yield_now().await;
         }
     };
-    let in_time = crate::support::background::within(Duration::from_secs(20), all).await;
+    let in_time = test_support::background::within(Duration::from_secs(20), all).await;
     in_time.expect("all connections are closed in time")
 }

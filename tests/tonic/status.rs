@@ -10,7 +10,7 @@ use tonic::transport::Endpoint;
 
 use crate::greeter::{GreeterClient, Name};
 use crate::servers::{ReservedPort, call, greet};
-use crate::support::web::{Asked, Content, Web, reply};
+use test_support::web::{Asked, Content, Web, reply};
 
 fn with_values() -> TraceSink {
     TraceSink::builder().headers(HeaderCapture::Values).build()

@@ -7,7 +7,7 @@ use nettrace::{ResponseExt as _, TraceSink};
 
 use crate::greeter::{GreeterClient, Name};
 use crate::servers::{ReservedPort, assert_linked, call, closed};
-use crate::support::check;
+use test_support::check;
 
 /// What precedes each message: a flag and its length.
 const PREFIX: u64 = 5;

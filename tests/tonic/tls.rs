@@ -9,8 +9,8 @@ use tower::Layer as _;
 
 use crate::greeter::GreeterClient;
 use crate::servers::{ReservedPort, RunningServer, assert_linked, closed, greet, link};
-use crate::support::check;
-use crate::support::pki::Authority;
+use test_support::check;
+use test_support::pki::Authority;
 
 fn secure(place: &ReservedPort, authority: &Authority) -> RunningServer {
     let leaf = authority.issue(&["greeter.test"]);

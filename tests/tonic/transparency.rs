@@ -27,8 +27,8 @@ use tower::{Layer as _, Service, ServiceExt as _};
 
 use crate::greeter::{GreeterClient, Name};
 use crate::servers::ReservedPort;
-use crate::support::raw::Refused;
-use crate::support::web::{Asked, Web, reply};
+use test_support::raw::Refused;
+use test_support::web::{Asked, Web, reply};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type AnyChannel =

@@ -24,7 +24,7 @@ use tower::load::Constant;
 
 use crate::greeter::{GreeterClient, GreeterServer, Greetings, Name};
 use crate::servers::{ReservedPort, assert_linked, call, closed, link};
-use crate::support::check;
+use test_support::check;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -20,8 +20,8 @@ use tower::load_shed::LoadShed;
 
 use crate::greeter::{GreeterClient, Name};
 use crate::servers::{ReservedPort, assert_linked, call, closed, greet};
-use crate::support::check;
-use crate::support::web::{Asked, Web, reply};
+use test_support::check;
+use test_support::web::{Asked, Web, reply};
 
 /// Runs the scenario over an untraced and two traced channels, and returns what all of them came to.
 macro_rules! same {
@@ -162,7 +162,7 @@ async fn boxed_in_one_call() {
 
     drop(server);
     drop(place);
-    let refused = crate::support::raw::Refused::on("127.0.0.1:0");
+    let refused = test_support::raw::Refused::on("127.0.0.1:0");
     let endpoint = Endpoint::from_shared(format!("http://{}", refused.addr)).unwrap();
     let status =
         GreeterClient::new(connect_lazy(&sink, endpoint).boxed()).greet(Name::of("Ada")).await.unwrap_err();

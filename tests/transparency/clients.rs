@@ -19,7 +19,7 @@ use nettrace::{Client, TraceSink};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, Service, ServiceExt as _};
 
-use crate::support::raw::{End, Seen, Server};
+use test_support::raw::{End, Seen, Server};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 /// What is sent.

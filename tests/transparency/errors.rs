@@ -14,7 +14,7 @@ use nettrace::{Failure, record::EndReason};
 use tower::ServiceExt as _;
 
 use crate::clients::{BoxError, Payload, Way, chain, empty, exchange, request, same, ways};
-use crate::support::raw::{Refused, Server};
+use test_support::raw::{Refused, Server};
 
 /// The error of hyper-util's client, as every way but the preset gives it back.
 fn of_pool(error: &BoxError) -> Option<&legacy::Error> {

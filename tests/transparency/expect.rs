@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use crate::clients::{AnyClient, empty, exchange, full, request, same};
-use crate::support::raw::Server;
 use nettrace::record::EndReason;
+use test_support::raw::Server;
 
 fn server(interim: &'static str, last: &'static str) -> Server {
     Server::start(async move |mut conn| {

@@ -16,10 +16,10 @@ use nettrace::resolve::StubResolver;
 use nettrace::{ResponseExt as _, TraceSink};
 use tower::Layer as _;
 
-use crate::support::check;
-use crate::support::dns::DnsServer;
-use crate::support::raw::Refused;
-use crate::support::web::{Asked, Web, reply, status};
+use test_support::check;
+use test_support::dns::DnsServer;
+use test_support::raw::Refused;
+use test_support::web::{Asked, Web, reply, status};
 
 fn web() -> Web {
     Web::start(async |asked: Asked| match asked.path() {

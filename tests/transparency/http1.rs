@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::clients::{AnyClient, Endless, Hollow, Outcome, empty, exchange, full, request, same, stream};
-use crate::support::raw::{Conn, Seen, Server};
 use http_body_util::BodyExt as _;
+use test_support::raw::{Conn, Seen, Server};
 
 fn text(seen: &Seen) -> String {
     String::from_utf8_lossy(&seen.received).into_owned()

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use crate::clients::{BoxError, Outcome, Payload, chain, empty, exchange, full, stream, ways};
-use crate::support::web::{Asked, Content, Web, reply, status};
+use test_support::web::{Asked, Content, Web, reply, status};
 
 fn sum() -> HeaderMap {
     HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("4"))])

@@ -270,7 +270,7 @@ async fn a_stream_of_any_protocol() {
 /// The preset's own wrapper is in the way too: one write of head and body together.
 #[tokio::test]
 async fn the_preset_writes_head_and_body_at_once() {
-    let server = crate::support::raw::Server::start(async |mut conn| {
+    let server = test_support::raw::Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.read(20_000).await?;
         conn.write(b"HTTP/1.1 204 No Content\r\n\r\n").await

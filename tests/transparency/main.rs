@@ -4,9 +4,6 @@
 //! server saw and what the caller got must not differ.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod clients;
 mod errors;
 mod expect;

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 use crate::clients::{empty, ways};
-use crate::support::web::{Web, reply};
+use test_support::web::{Web, reply};
 
 /// A connection of which the connector has something to say.
 struct Special {

@@ -4,7 +4,7 @@ use http_body_util::BodyExt as _;
 use tower::{Service as _, ServiceExt as _};
 
 use crate::clients::{AnyClient, Payload, empty, exchange, request, same, stream, ways};
-use crate::support::raw::{End, Server};
+use test_support::raw::{End, Server};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::ServiceExt as _;
 
 use crate::clients::{AnyClient, Payload, empty, request, same};
-use crate::support::raw::Server;
+use test_support::raw::Server;
 
 /// Answers with this head, with the first bytes of the other protocol in the same segment, and then gives back
 /// what comes until it has heard `bye`.

@@ -15,8 +15,8 @@ use tower::{Layer, Service, ServiceExt};
 
 use super::frames::{CANCEL, Frames, NO_ERROR};
 use crate::fixture::{Failed, Fixture, Outcome, ended, failed, fetched};
-use crate::support::raw::Server;
 use nettrace::client::HttpVersion;
+use test_support::raw::Server;
 
 const PART: [u8; 100] = [b'x'; 100];
 

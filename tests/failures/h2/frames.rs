@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::support::raw::Conn;
+use test_support::raw::Conn;
 
 pub(super) const NO_ERROR: u32 = 0;
 pub(super) const INTERNAL_ERROR: u32 = 2;

@@ -16,7 +16,7 @@ use nettrace::view::waterfall;
 use super::frames::{Frames, REFUSED_STREAM};
 use super::tried;
 use crate::fixture::{Failed, Fixture, Outcome, ended, fetched};
-use crate::support::raw::Server;
+use test_support::raw::Server;
 
 /// Refuses so many streams, and counts all.
 fn refusing(count: usize) -> (Server, Arc<AtomicUsize>) {

@@ -18,7 +18,7 @@ use tower::{Layer, Service, ServiceExt};
 
 use super::frames::{Frames, INTERNAL_ERROR};
 use crate::fixture::{Fixture, ended, failed, stuck_after, tls_server};
-use crate::support::raw::{Conn, Refused, Server};
+use test_support::raw::{Conn, Refused, Server};
 
 async fn resets(conn: Conn) -> std::io::Result<()> {
     let mut h2 = Frames::accept(conn).await?;

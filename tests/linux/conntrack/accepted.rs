@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::entries::{at_rest, family};
 use super::listed::from_port;
 use super::{entry, probed, track};
-use crate::support::check;
-use crate::support::lab::Pair;
-use crate::support::require::{require_lab, require_tool};
+use test_support::check;
+use test_support::lab::Pair;
+use test_support::require::{require_lab, require_tool};
 
 /// The client connects to port 80 in either case.
 fn as_conntrack_has_it(port: u16) {

@@ -11,9 +11,9 @@ use tokio::time::timeout;
 
 use super::listed::{from_port, list};
 use super::{conn_to, entry, probed, refreshed, track};
-use crate::support::check;
-use crate::support::lab::{Delay, Hook, Routed};
-use crate::support::require::{require_lab, require_tool};
+use test_support::check;
+use test_support::lab::{Delay, Hook, Routed};
+use test_support::require::{require_lab, require_tool};
 
 /// Dropped, given up and rejected by ICMP: the kernel has seen the SYN alone.
 #[test]

@@ -7,8 +7,8 @@ use nettrace::TraceSink;
 use nettrace::linux::ConntrackProbe;
 
 use super::{client, fetch, probed, server, track};
-use crate::support::lab::{Ns, Routed};
-use crate::support::require::require_lab;
+use test_support::lab::{Ns, Routed};
+use test_support::require::require_lab;
 
 /// The threads of this process that live in the host and are none of the tests', and the host's sockets to netfilter.
 fn left(host: &Ns) -> (usize, usize) {

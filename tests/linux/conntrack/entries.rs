@@ -16,9 +16,9 @@ use tower::Layer as _;
 
 use super::listed::{Listed, from_port, list};
 use super::{conn_to, entry, fetch, nameserver, probed, refreshed, server, track};
-use crate::support::check;
-use crate::support::lab::{Ns, Routed};
-use crate::support::require::{require_lab, require_tool};
+use test_support::check;
+use test_support::lab::{Ns, Routed};
+use test_support::require::{require_lab, require_tool};
 
 /// The trace and the host's table, of a moment when nothing changed.
 pub(super) async fn at_rest(sink: &TraceSink, host: &Ns, filter: &str) -> (NetTrace, Vec<Listed>) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use nettrace::record::{AddrTuple, ConntrackEntry, ConntrackStatus};
 
-use crate::support::lab::Ns;
+use test_support::lab::Ns;
 
 /// A line of `conntrack -L`.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,9 +16,9 @@ use nettrace::linux::ConntrackProbe;
 use nettrace::record::{ConntrackEntry, NetTrace, TcpConnTrace};
 use nettrace::{Client, TraceSink};
 
-use crate::support::dnsmasq::Dnsmasq;
-use crate::support::lab::{Hook, Ns, Routed};
-use crate::support::raw::Server;
+use test_support::dnsmasq::Dnsmasq;
+use test_support::lab::{Hook, Ns, Routed};
+use test_support::raw::Server;
 
 /// A server in the lab that keeps its connections.
 fn server(net: &Routed, ip: IpAddr) -> Server {

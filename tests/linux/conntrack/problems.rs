@@ -7,10 +7,10 @@ use nettrace::linux::{ConntrackProbe, ConntrackProblem};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::{client, conn_to, entry, fetch, probed, refreshed, server, track};
-use crate::support::check;
-use crate::support::lab::{Ns, Routed};
-use crate::support::require::{require_lab, require_tool, skip};
-use crate::support::{process, raw};
+use test_support::check;
+use test_support::lab::{Ns, Routed};
+use test_support::require::{require_lab, require_tool, skip};
+use test_support::{process, raw};
 
 /// What the text tells to do.
 fn remedy(problem: &ConntrackProblem) -> String {
@@ -81,7 +81,7 @@ fn without_the_capability() {
         let text = probe.problems()[0].to_string();
         assert!(text.contains("CAP_NET_ADMIN") && text.contains("setcap") && !text.contains('\n'), "{text}");
         // The client's thread, a thread of the runtime: all without it.
-        crate::support::background::runtime().block_on(async {
+        test_support::background::runtime().block_on(async {
             let client = client(&sink).build().unwrap();
             fetch(&client, "http://10.9.2.2/").await;
             client.close().await;

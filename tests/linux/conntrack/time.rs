@@ -7,9 +7,9 @@ use nettrace::record::NetTrace;
 use nettrace::{Failure, TraceSink};
 
 use super::{client, conn_to, entry, fetch, probed, refreshed, server, track};
-use crate::support::check;
-use crate::support::lab::{Delay, Routed};
-use crate::support::require::require_lab;
+use test_support::check;
+use test_support::lab::{Delay, Routed};
+use test_support::require::require_lab;
 
 /// Comes by itself.
 async fn until(sink: &TraceSink, it: impl Fn(&NetTrace) -> bool) -> NetTrace {

@@ -15,11 +15,11 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-use super::background::Background;
-use super::dnsmasq::Dnsmasq;
-use super::lab::{Delay, Ns, Routed};
-use super::nginx::Nginx;
-use super::raw;
+use crate::background::Background;
+use crate::dnsmasq::Dnsmasq;
+use crate::lab::{Delay, Ns, Routed};
+use crate::nginx::Nginx;
+use crate::raw;
 
 /// How long each phase of a request is held up, beyond what it takes anyway.
 #[derive(Clone, Copy, Debug, Default)]

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::process::{self, Daemon};
-use super::sys;
+use crate::process::{self, Daemon};
+use crate::sys;
 
 /// Whom the proxies know.
 pub const USER: &str = "joe";

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::sys;
+use crate::sys;
 
 /// How long a server may take until it is ready; far above what it needs, for a busy machine.
 pub const READY: Duration = Duration::from_secs(20);

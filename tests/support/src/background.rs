@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
-use super::lab::Ns;
+use crate::lab::Ns;
 
 /// A future running on a thread of its own until this is dropped; tasks that it spawns with
 /// `spawn_local` end with it.

@@ -1,6 +1,7 @@
-//! Streams that are another by another name, for traits that the other one lacks.
+//! Newtypes around streams, for traits that the inner stream does not implement.
 
-/// Has a type read and write as the stream does that is its only field.
+/// Implements `AsyncRead` and `AsyncWrite` for a tuple struct by delegating to its only field.
+#[macro_export]
 macro_rules! delegate_io {
     ($stream:ty) => {
         impl ::tokio::io::AsyncRead for $stream {
@@ -38,4 +39,3 @@ macro_rules! delegate_io {
         }
     };
 }
-pub(crate) use delegate_io;

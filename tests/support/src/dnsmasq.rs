@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use super::lab::Ns;
-use super::process::{self, Daemon};
+use crate::lab::Ns;
+use crate::process::{self, Daemon};
 
 /// What a nameserver is to know; see [`Dnsmasq::builder`].
 pub struct Builder {

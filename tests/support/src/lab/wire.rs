@@ -9,8 +9,8 @@ use tokio::io::Interest;
 use tokio::time::{Instant, sleep_until};
 
 use super::Ns;
-use crate::support::background::Background;
-use crate::support::sys;
+use crate::background::Background;
+use crate::sys;
 
 /// What a [`Wire`] delays, each way.
 #[derive(Clone, Copy, Debug)]

@@ -37,9 +37,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer};
 use tempfile::TempDir;
 
-use super::lab::Ns;
-use super::process::{self, Daemon};
-use super::sys;
+use crate::lab::Ns;
+use crate::process::{self, Daemon};
+use crate::sys;
 use config::PORTS;
 
 /// How a server is to be; see [`Nginx::builder`].

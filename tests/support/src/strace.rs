@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::lab::Ns;
-use super::process::{self, Output};
+use crate::lab::Ns;
+use crate::process::{self, Output};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const CALLS: &str = "trace=network,read,readv,write,writev,sendfile,splice,close,dup,dup2,dup3,fcntl";

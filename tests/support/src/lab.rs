@@ -32,7 +32,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{background, process, require, sys};
+use crate::{background, process, require, sys};
 
 const SHELL_DEADLINE: Duration = Duration::from_secs(30);
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::lab::{self, Ns};
-use super::process;
+use crate::lab::{self, Ns};
+use crate::process;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 

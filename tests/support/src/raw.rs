@@ -23,8 +23,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::background::{self, Background};
-use super::lab::Ns;
+use crate::background::{self, Background};
+use crate::lab::Ns;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
-    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     server::{WantsServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -43,6 +43,13 @@ impl Authority {
         let mut store = RootCertStore::empty();
         store.add(self.der()).unwrap();
         Arc::new(store)
+    }
+
+    /// Returns the configuration of a client that trusts this authority and no other.
+    pub fn client(&self) -> ClientConfig {
+        let builder = ClientConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        builder.with_root_certificates(self.store()).with_no_client_auth()
     }
 
     /// A certificate for these names and addresses.

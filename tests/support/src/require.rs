@@ -7,28 +7,30 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Leaves the test out unless network namespaces can be made (root, `ip`, `nft`).
+#[macro_export]
 macro_rules! require_lab {
     () => {
-        if let Err(why) = $crate::support::lab::available() {
-            $crate::support::require::skip(file!(), line!(), &why);
+        if let Err(why) = $crate::lab::available() {
+            $crate::require::skip(file!(), line!(), &why);
             return;
         }
     };
 }
-pub(crate) use require_lab;
+pub use crate::require_lab;
 
 /// Leaves the test out unless these programs are installed: `require_tool!("nginx", "curl")`.
+#[macro_export]
 macro_rules! require_tool {
     ($($name:literal),+ $(,)?) => {
         $(
-            if $crate::support::require::tool($name).is_none() {
-                $crate::support::require::skip(file!(), line!(), concat!("no `", $name, "` on this machine"));
+            if $crate::require::tool($name).is_none() {
+                $crate::require::skip(file!(), line!(), concat!("no `", $name, "` on this machine"));
                 return;
             }
         )+
     };
 }
-pub(crate) use require_tool;
+pub use crate::require_tool;
 
 /// Where the program is: in `PATH`, or where Debian keeps what is meant for root, or what each version of PostgreSQL
 /// has for itself.

@@ -15,8 +15,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::process::{self, Daemon};
-use super::require;
+use crate::process::{self, Daemon};
+use crate::require;
+use crate::sys;
 
 /// The password of the user `postgres`.
 pub const PASSWORD: &str = "correct-horse";
@@ -97,13 +98,9 @@ fn spawn(directory: &Path, port: u16, tls: bool) -> Daemon {
 /// PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 fn command(name: &str) -> Command {
     let mut command = Command::new(require::tool(name).expect("require_tool! tells whether it is there"));
-    if is_root() {
+    if sys::is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
     command.env_clear().env("LC_ALL", "C").current_dir("/");
@@ -116,11 +113,11 @@ fn give_to_user(directory: &Path) {
     let files = files.map(|file| file.expect("a file of our own").path());
     for file in files {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a file of our own");
-        if is_root() {
+        if sys::is_root() {
             chown(&file, Some(NOBODY), Some(NOBODY)).expect("root may");
         }
     }
-    if is_root() {
+    if sys::is_root() {
         chown(directory, Some(NOBODY), Some(NOBODY)).expect("root may");
     }
 }

@@ -21,12 +21,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
-use tokio::net::TcpStream;
 use tokio::task::{JoinSet, spawn_local};
 use tokio_rustls::TlsAcceptor;
 
-use super::background::Background;
-use super::lab::Ns;
+use crate::background::Background;
+use crate::lab::Ns;
 
 /// The body of a response; an error cuts it off.
 pub type Content = UnsyncBoxBody<Bytes, std::io::Error>;

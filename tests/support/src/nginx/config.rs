@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::{Builder, Port};
-use crate::support::sys;
+use crate::sys;
 
 pub(super) const PORTS: [&str; 7] = ["http", "h2c", "https", "https_h1", "tls12", "tls13", "mtls"];
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use tempfile::TempDir;
 
-use super::lab::Ns;
-use super::process::{self, Daemon};
+use crate::lab::Ns;
+use crate::process::{self, Daemon};
 
 /// How a server is to be; see [`SServer::builder`].
 pub struct Builder {

@@ -1,0 +1,29 @@
+//! What the integration tests share: networks and faults made from network namespaces, servers and clients that this
+//! project did not write, and checks that hold for every trace.
+//!
+//! No process and no network outlives the test that started it, even if the test is killed; a killed test leaves only
+//! some files in the temporary directory.
+
+pub mod alloc;
+pub mod background;
+pub mod check;
+pub mod collector;
+pub mod curl;
+pub mod delegate;
+pub mod dns;
+pub mod dnsmasq;
+pub mod history;
+pub mod lab;
+pub mod nginx;
+pub mod openssl;
+pub mod pki;
+pub mod postgres;
+pub mod process;
+pub mod proxies;
+pub mod raw;
+pub mod require;
+pub mod slow;
+pub mod strace;
+mod sys;
+pub mod web;
+pub mod zeros;
