@@ -28,6 +28,13 @@ pub(crate) const fn address(host: u8, port: u16) -> SocketAddr {
 #[derive(Debug)]
 pub struct Conn(ConnRecorder);
 
+#[cfg(all(feature = "_bench", debug_assertions))]
+/// Returns how often this thread has read the clock of any sink. Counted in builds with debug assertions alone, so that
+/// benches measure what users run.
+pub fn clock_readings() -> u64 {
+    crate::sink::readings()
+}
+
 /// Records a dial whose only attempt succeeds.
 pub fn dial(sink: &TraceSink) -> Conn {
     let dial = sink.dial(destination);

@@ -97,8 +97,6 @@ pub mod client;
 pub mod connect;
 #[cfg(all(any(feature = "conntrack", feature = "tcp-info"), target_os = "linux"))]
 pub mod linux;
-#[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
-mod off;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "request")]

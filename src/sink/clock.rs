@@ -49,7 +49,7 @@ impl Clock {
 
     #[inline]
     pub(crate) fn now(&self) -> Tick {
-        #[cfg(test)]
+        #[cfg(all(feature = "_bench", debug_assertions))]
         READINGS.set(READINGS.get() + 1);
         Tick((self.source.raw() >> self.shift).max(1))
     }
@@ -75,11 +75,11 @@ impl Clock {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(feature = "_bench", debug_assertions))]
 thread_local!(static READINGS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
 
-/// How often this thread has read a clock of any sink.
-#[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
+/// Returns how often this thread has read the clock of any sink.
+#[cfg(all(feature = "_bench", debug_assertions))]
 pub(crate) fn readings() -> u64 {
     READINGS.get()
 }

@@ -22,7 +22,7 @@ mod snapshot;
 mod subscriber;
 mod tls;
 
-#[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
+#[cfg(all(feature = "_bench", debug_assertions))]
 pub(crate) use self::clock::readings;
 #[cfg(any(feature = "connect", feature = "tls"))]
 pub(crate) use self::conn::identity::describe_conn;

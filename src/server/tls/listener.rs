@@ -173,9 +173,10 @@ where
 #[cfg(all(test, feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 mod tests {
     use super::*;
-    use crate::{TraceSink, connect::TracedIo, off::configs, sink::ConnRecorder};
+    use crate::{TraceSink, connect::TracedIo, sink::ConnRecorder};
     use rustls::pki_types::ServerName;
     use std::sync::Arc;
+    use test_support::pki::Authority;
     use tokio::{io::DuplexStream, time::Instant};
     use tokio_rustls::TlsConnector;
 
@@ -199,11 +200,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn handshakes_go_on_while_nothing_can_be_accepted() {
         let (here, there) = tokio::io::duplex(1 << 16);
-        let (client, server) = configs();
+        let authority = Authority::new("nettrace test CA");
+        let server = authority.issue(&["pipe.test"]).server();
         let acceptor = TraceTlsAcceptor::new(&TraceSink::disabled(), Arc::new(server));
         let mut listener = TlsListener::new(Exhausted(Some(here)), acceptor);
         let name = ServerName::try_from("pipe.test").unwrap();
-        let client = tokio::spawn(TlsConnector::from(Arc::new(client)).connect(name, there));
+        let client = tokio::spawn(TlsConnector::from(Arc::new(authority.client())).connect(name, there));
 
         let begin = Instant::now();
         assert!(listener.accept().await.is_err(), "said once");

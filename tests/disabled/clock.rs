@@ -1,14 +1,16 @@
-//! Layers whose sink is off read no clock. That they allocate nothing either is in `tests/disabled.rs`.
+//! Layers whose sink is off read no clock.
+//!
+//! The readings of a thread are counted by the feature `_bench` in builds with debug assertions, so that no optimised
+//! build pays for it.
 
-use crate::{
-    TraceSink,
-    connect::TraceConnectLayer,
-    proxy::{Proxy, ProxyLayer},
-    request::{TraceBody, TraceRequestLayer},
-    resolve::TraceResolveLayer,
-    sink::{DnsQuery, DnsReply, readings},
-    tls::TraceTlsLayer,
+use std::{
+    convert::Infallible,
+    future::{pending, ready},
+    io::{self, IoSlice},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
 };
+
 use bytes::Bytes;
 use futures_util::poll;
 use http::{Request, Response, Uri};
@@ -17,47 +19,43 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection, dns::Name},
     rt::TokioIo,
 };
-use pin_project_lite::pin_project;
-use std::{
-    convert::Infallible,
-    future::{pending, ready},
-    io::{self, IoSlice},
-    net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    task::{Context, Poll},
+use nettrace::{
+    TraceSink,
+    connect::{TcpConnector, TraceConnectLayer},
+    internals::clock_readings,
+    proxy::{Proxy, ProxyLayer},
+    request::{TraceBody, TraceRequestLayer},
+    resolve::{IpStrategy, StubResolver, TraceResolveLayer},
+    server::{TraceListener, TraceServerLayer, TraceTlsAcceptor},
+    tls::TraceTlsLayer,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{ClientConfig, RootCertStore, ServerConfig},
+use rustls::pki_types::ServerName;
+use test_support::{delegate_io, pki::Authority};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
+    net::{TcpListener, TcpStream, UdpSocket},
 };
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-/// Every way in which a sink can be off.
-fn off() -> [(&'static str, TraceSink); 3] {
-    let [off, closed] = [TraceSink::new(), TraceSink::new()];
-    off.set_enabled(false);
-    closed.close();
-    [("disabled", TraceSink::disabled()), ("switched off", off), ("closed", closed)]
-}
+use crate::{address_reply, sinks};
 
-/// None by any sink that is off; and by one that is on some, which shows that they are counted.
+/// Asserts that a sink that is off reads no clock. One that is on does, which shows that the count works.
 #[track_caller]
 fn assert_none<F: Future<Output = ()>>(what: impl Fn(TraceSink) -> F) {
     let counted = |sink| {
-        let before = readings();
+        let before = clock_readings();
         run(what(sink));
-        readings() - before
+        clock_readings() - before
     };
-    for (how, sink) in off() {
+    for (how, sink) in sinks() {
         assert_eq!(counted(sink), 0, "{how}");
     }
     assert_ne!(counted(TraceSink::new()), 0);
 }
 
 fn run<R>(future: impl Future<Output = R>) -> R {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 #[test]
@@ -108,12 +106,12 @@ fn the_resolve_layer() {
     assert_none(async |sink| {
         let connector = service_fn(|_: Uri| {
             let resolve = service_fn(|_: Name| ready(Ok::<_, Infallible>(None::<SocketAddr>.into_iter())));
-            let before = readings();
+            let before = clock_readings();
             let name = "pipe.test".parse::<Name>().unwrap();
             let addresses = TraceResolveLayer::new().layer(resolve).oneshot(name);
             async move {
                 assert_eq!(addresses.await.unwrap().count(), 0);
-                Err::<TokioIo<Pipe>, _>(io::Error::other(readings().abs_diff(before).to_string()))
+                Err::<TokioIo<Pipe>, _>(io::Error::other(clock_readings().abs_diff(before).to_string()))
             }
         });
         let dialed = TraceConnectLayer::new(&sink).layer(connector).oneshot(uri("http")).await;
@@ -192,26 +190,24 @@ fn all_layers_over_each_other() {
     });
 }
 
-#[cfg(feature = "server")]
 #[test]
 fn the_accepting_side() {
-    use crate::{
-        connect::TracedIo,
-        server::{TraceServerLayer, TraceTlsAcceptor},
-        sink::Endpoint,
-    };
-    use tokio_rustls::rustls::pki_types::ServerName;
-
     assert_none(async |sink| {
-        let (here, there) = tokio::io::duplex(1 << 16);
-        let (client, server) = configs();
-        let accepted = sink.accepted(Endpoint::default);
-        let acceptor = TraceTlsAcceptor::new(&sink, Arc::new(server));
-        let name = ServerName::try_from("pipe.test").unwrap();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
-        let (stream, there) =
-            tokio::join!(acceptor.accept(TracedIo::new(here, accepted)), connector.connect(name, there));
-        exchange(TokioIo::new(stream.unwrap()), there.unwrap()).await;
+        let authority = Authority::new("nettrace test CA");
+        let acceptor = TraceTlsAcceptor::new(&sink, Arc::new(authority.issue(&["pipe.test"]).server()));
+        let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let address = listener.local_addr().unwrap();
+        let accepting = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            acceptor.accept(stream).await.unwrap()
+        };
+        let connecting = async {
+            let connector = TlsConnector::from(Arc::new(authority.client()));
+            let stream = TcpStream::connect(address).await.unwrap();
+            connector.connect(ServerName::try_from("pipe.test").unwrap(), stream).await.unwrap()
+        };
+        let (stream, there) = tokio::join!(accepting, connecting);
+        exchange(TokioIo::new(stream), there).await;
     });
     assert_none(async |sink| {
         let answer = service_fn(async |request: Request<TraceBody<Full<Bytes>>>| {
@@ -240,26 +236,38 @@ fn what_outlives_its_sink() {
         let mut handshake = layer.layer(silent).oneshot(uri("https"));
         let mut dialing = Box::pin(dialing);
         assert!(poll!(&mut dialing).is_pending() && poll!(&mut handshake).is_pending());
-        let (place, nameserver) = (sink.lookup(), SocketAddr::from(([192, 0, 2, 1], 53)));
-        let unreached = place.resolver_dial(nameserver);
-        let attempt = unreached.tcp();
-        let mut asking = place.resolver_dial(nameserver).udp(nameserver);
-        let mut dns = asking.dns();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connector = TcpConnector::new(&sink);
+        let mut attempt = Box::pin(connector.connect(listener.local_addr().unwrap()));
+        assert!(poll!(&mut attempt).is_pending());
+        let nameserver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let resolver = StubResolver::builder(&sink)
+            .nameservers([nameserver.local_addr().unwrap()])
+            .resolv_conf(None)
+            .hosts_file(None)
+            .search([""; 0])
+            .ip_strategy(IpStrategy::Ipv4Only)
+            .build()
+            .unwrap();
+        let mut lookup = Box::pin(resolver.lookup("web.test"));
+        let mut query = [0; 512];
+        let (_, asking) = tokio::select! {
+            _ = &mut lookup => panic!("answered before the reply"),
+            received = nameserver.recv_from(&mut query) => received.unwrap(),
+        };
         let answer = service_fn(|_: Request<TraceBody<Full<Bytes>>>| {
             ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("answer"))))
         });
         let request = Request::new(Full::default());
         let response = TraceRequestLayer::new(&sink).layer(answer).oneshot(request).await.unwrap();
         sink.close();
-        let before = readings();
+        let before = clock_readings();
         exchange(stream.unwrap(), there.unwrap()).await;
         response.into_body().collect().await.unwrap();
-        drop((dialing, handshake));
-        asking.write(asking.start(), Ok(1));
-        dns.query(DnsQuery::default);
-        dns.reply(|| "".into(), |_, _| DnsReply::default());
-        drop((dns, asking, attempt, unreached));
-        assert_eq!(readings() - before, 0);
+        drop((dialing, handshake, attempt));
+        nameserver.send_to(&address_reply(&query), asking).await.unwrap();
+        assert_eq!(lookup.await.unwrap().len(), 1);
+        assert_eq!(clock_readings() - before, 0);
     });
 }
 
@@ -273,7 +281,7 @@ fn pipe() -> (
     DuplexStream,
 ) {
     let (here, there) = tokio::io::duplex(1 << 16);
-    let here = Arc::new(Mutex::new(Some(Pipe { inner: here })));
+    let here = Arc::new(Mutex::new(Some(Pipe(here))));
     let connector = move |_: Uri| {
         let here = here.lock().unwrap().take();
         ready(here.map(TokioIo::new).ok_or(io::ErrorKind::NotFound.into()))
@@ -282,27 +290,8 @@ fn pipe() -> (
 }
 
 fn acceptor() -> TlsAcceptor {
-    TlsAcceptor::from(Arc::new(configs().1))
-}
-
-/// Of a client and of a server for `pipe.test`.
-pub(crate) fn configs() -> (ClientConfig, ServerConfig) {
-    let certified = rcgen::generate_simple_self_signed(["pipe.test".to_owned()]).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(certified.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let server = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.into()], certified.signing_key.into())
-        .unwrap();
-    (client, server)
+    let authority = Authority::new("nettrace test CA");
+    TlsAcceptor::from(Arc::new(authority.issue(&["pipe.test"]).server()))
 }
 
 /// Reads and writes of all kinds, the last of which is the end of the stream.
@@ -325,13 +314,8 @@ async fn exchange(
     let _ = here.shutdown().await;
 }
 
-pin_project! {
-    #[derive(Debug)]
-    struct Pipe {
-        #[pin]
-        inner: DuplexStream,
-    }
-}
+#[derive(Debug)]
+struct Pipe(DuplexStream);
 
 impl Connection for Pipe {
     fn connected(&self) -> Connected {
@@ -339,22 +323,4 @@ impl Connection for Pipe {
     }
 }
 
-impl AsyncRead for Pipe {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.project().inner.poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_shutdown(cx)
-    }
-}
+delegate_io!(Pipe);

@@ -1,11 +1,4 @@
-//! Layers whose sink is off add no allocation. That they read no clock is shown by the unit tests in `src/off.rs`,
-//! which can count the readings.
-#![cfg(feature = "client")]
-
-#[path = "support/alloc.rs"]
-mod alloc;
-#[path = "support/zeros.rs"]
-mod zeros;
+//! Layers whose sink is off add no allocation.
 
 use std::{convert::Infallible, future::ready, io, net::SocketAddr};
 
@@ -24,23 +17,14 @@ use nettrace::{
     resolve::{IpStrategy, StubResolver, TraceResolveLayer},
     tls::TraceTlsLayer,
 };
+use test_support::{alloc, zeros::Zeros};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tower::{Layer, Service, service_fn};
-use zeros::Zeros;
 
-#[global_allocator]
-static COUNTING: alloc::Counting = alloc::Counting;
-
-/// Every way in which a sink can be off.
-fn sinks() -> [(&'static str, TraceSink); 3] {
-    let [off, closed] = [TraceSink::new(), TraceSink::new()];
-    off.set_enabled(false);
-    closed.close();
-    [("disabled", TraceSink::disabled()), ("switched off", off), ("closed", closed)]
-}
+use crate::{address_reply, sinks};
 
 /// What a second run of `f` allocates: the first one may set up what is there once.
 fn allocations<R>(mut f: impl FnMut() -> R) -> u64 {
@@ -200,12 +184,7 @@ fn nameserver() -> SocketAddr {
     std::thread::spawn(move || {
         let mut message = [0; 512];
         while let Ok((_, from)) = socket.recv_from(&mut message) {
-            let end_of_name = 12 + message[12..].iter().position(|byte| *byte == 0).unwrap();
-            let question = &message[12..end_of_name + 5];
-            // A response, recursion available; one question, one answer (RFC 1035 section 4.1.1).
-            let head = [message[0], message[1], 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
-            let answer = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1];
-            socket.send_to(&[&head, question, &answer].concat(), from).unwrap();
+            socket.send_to(&address_reply(&message), from).unwrap();
         }
     });
     addr
