@@ -8,6 +8,8 @@
 # NETTRACE_LAB=require   a test that cannot run here fails instead of being left out
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=parts.sh
+source tests/parts.sh
 export PATH="$PATH:/usr/sbin:/sbin:/usr/lib/postgresql/15/bin" # where Debian keeps what is not for everybody
 
 # Each program that a test runs, and the package that brings it.
@@ -36,29 +38,27 @@ main() {
     packages "$install"
     choose_runner
 
-    # Each set is built as a dependent would build it, and unit-tested; all tests run with all features, and those of TLS
-    # and of the command with the cryptography that is the default, too: it is not used where both are on.
-    local features
-    for features in $(<tests/feature-sets); do
-        heading "Features: $features"
-        features=${features/#none/}
-        cargo check --locked --lib --no-default-features --features "$features"
-        run_tests --lib --no-default-features --features "$features"
-    done
-    heading "TLS with ring alone"
-    run_tests --features full --test tls --test oracles --test cli
-
-    heading "All features"
+    # All tests run with all features. Those of TLS, of the oracles and of the command also run with the cryptography that
+    # is the default, which is not used where both are on.
+    part "All features"
     run_tests --all-features
-    heading "Models of what is lock-free (loom)"
-    models
-    heading "Interpreted (miri)"
-    interpreted
-    heading "Documentation tests"
-    logged cargo test --locked --all-features --doc
-    heading "Examples"
+    part "ring alone"
+    run_tests --features full --lib --test tls --test oracles --test cli
+    local features test
+    while read -r features test <&3; do
+        [[ $test == test ]] || continue
+        part "Unit tests: $features"
+        run_tests --lib --no-default-features --features "${features/#none/}"
+    done 3< <(grep -v "^#" tests/feature-sets)
+    part "Examples"
     cargo build --locked --all-features --examples
     load_generator
+    part "Documentation tests"
+    logged cargo test --locked --all-features --doc
+    part "Models of what is lock-free (loom)"
+    models
+    part "Interpreted (miri)"
+    interpreted
 
     closing_line
 }
@@ -91,7 +91,7 @@ packages() {
     for entry in "${needed[@]}"; do
         command -v "${entry%%:*}" >/dev/null || missing+=("${entry#*:}")
     done
-    heading "Packages"
+    part "Packages"
     if [[ $EUID -ne 0 ]]; then
         echo "NOT ROOT: tests that make networks of their own are LEFT OUT (NAT, delays, unreachable hosts)."
     fi
@@ -160,11 +160,6 @@ logged() {
     "$@" 2>&1 | tee -a "$work/log"
 }
 
-heading() {
-    section=$1
-    printf '\n=== %s ===\n' "$section"
-}
-
 closing_line() {
     local passed skipped
     passed=$(plain_log | awk '
@@ -172,11 +167,11 @@ closing_line() {
         END { print sum + 0 }')
     skipped=$(wc -l <"$NETTRACE_SKIP_LOG")
     passed=$((passed - skipped)) # the runner takes a test that returned early for one that passed
-    heading "All done"
+    part "All done"
     if [[ $skipped -gt 0 ]]; then
         sort -u "$NETTRACE_SKIP_LOG"
     fi
-    section=
+    print_part_times
     echo "$passed tests passed over all feature sets, 0 failed, $skipped left out for want of something here"
 }
 
@@ -188,8 +183,8 @@ clean_up() {
     local status=$?
     allow_services
     rm -rf "$work"
-    if [[ $status -ne 0 && -n ${section-} ]]; then
-        printf '\nFAILED in: %s\n' "$section" >&2
+    if [[ $status -ne 0 && -n ${part_title-} ]]; then
+        printf '\nFAILED in: %s\n' "$part_title" >&2
     fi
 }
 
