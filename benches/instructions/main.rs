@@ -11,8 +11,15 @@ mod scenes;
 mod valgrind;
 
 use baseline::{Baseline, Verdict};
-use scenes::Scene;
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
+    thread,
+};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -34,18 +41,27 @@ fn main() -> ExitCode {
     }
 }
 
-/// Counts all that is guarded and has `filter` in its name.
+/// Counts every guarded scene whose name contains `filter`, one at a time on each processor, and calls `each` with each
+/// count as it comes.
 fn count(filter: &str, mut each: impl FnMut(&str, f64)) -> BTreeMap<String, f64> {
-    scenes::all()
-        .into_iter()
-        .filter(|scene| scene.is_guarded && scene.name.contains(filter))
-        .map(|Scene { name, .. }| {
-            // More digits say nothing, and would change with every random number.
-            let now = (valgrind::count(&name) * 10.0).round() / 10.0;
-            each(&name, now);
-            (name, now)
-        })
-        .collect()
+    let guarded = scenes::all().into_iter().filter(|scene| scene.is_guarded && scene.name.contains(filter));
+    let names: Vec<String> = guarded.map(|scene| scene.name).collect();
+    let next = AtomicUsize::new(0);
+    let (sender, counts) = mpsc::channel();
+    thread::scope(|scope| {
+        for cpu in valgrind::cpus() {
+            let (names, next, sender) = (&names, &next, sender.clone());
+            scope.spawn(move || {
+                while let Some(name) = names.get(next.fetch_add(1, Relaxed)) {
+                    // More digits say nothing, and would change with every random number.
+                    let count = (valgrind::count(name, cpu) * 10.0).round() / 10.0;
+                    sender.send((name.clone(), count)).expect("the receiver waits for all of them");
+                }
+            });
+        }
+        drop(sender);
+        counts.into_iter().inspect(|(name, count)| each(name, *count)).collect()
+    })
 }
 
 fn check(filter: &str) -> ExitCode {

@@ -12,13 +12,13 @@ const TIMES: u64 = 8 << 10;
 /// For what takes long.
 const FEW: u64 = 4;
 
-/// The instructions of one run of that scene.
-pub fn count(name: &str) -> f64 {
+/// Returns the instructions that one run of that scene takes, counted on the processor `cpu`.
+pub fn count(name: &str, cpu: usize) -> f64 {
     let directory = tempfile::tempdir().expect("a place for what callgrind writes");
     let out = directory.path().join("out");
     let output = Command::new("taskset")
-        // The sink makes itself ready for as many threads as there are processors.
-        .args(["--cpu-list", &a_cpu()])
+        // A sink has a shard for each processor that it may run on.
+        .args(["--cpu-list", &cpu.to_string()])
         .args(["valgrind", "--tool=callgrind", "--toggle-collect=nettrace_measured"])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(env::current_exe().expect("this program has a path"))
@@ -73,10 +73,16 @@ fn total(out: &Path) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok())
 }
 
-/// One that we may run on.
-fn a_cpu() -> String {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// Returns the processors that this process may run on.
+pub fn cpus() -> Vec<usize> {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux has this file");
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let first = allowed.unwrap_or("0").trim().split([',', '-']).next();
-    first.unwrap_or("0").to_owned()
+    let ranges = allowed.expect("the kernel lists the processors").trim().split(',');
+    let number = |text: &str| text.parse::<usize>().expect("a processor is a number");
+    ranges
+        .flat_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            number(first)..=number(last)
+        })
+        .collect()
 }
