@@ -1,4 +1,4 @@
-//! Wrappers are `Send`, `Sync` and `Unpin` exactly when what they wrap is; the rest is what clients need.
+//! Wrappers are `Send`, `Sync` and `Unpin` exactly when the wrapped type is; all other types are what clients need.
 #![cfg(feature = "client")]
 
 use std::{
@@ -38,7 +38,7 @@ use nettrace::{
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
-/// Something that is all three, or lacks one of them.
+/// A type that has all three traits, or lacks one of them.
 struct Wrapped<T>(PhantomData<T>);
 
 impl<T> Body for Wrapped<T> {
@@ -106,7 +106,7 @@ mod server {
     assert_impl_all!(TracedIo<TcpListener>: TracedStream);
 }
 
-/// What rustls needs lies in a box, which can be moved whatever is inside: `Unpin` is more than was asked for.
+/// The handshake is boxed, and a box is always `Unpin`.
 macro_rules! as_wrapped_but_for_unpin {
     ($($wrapper:ident),*) => {$(
         assert_impl_all!($wrapper<All>: Send, Sync, Unpin);

@@ -1,4 +1,4 @@
-//! The memory of a capture, by itself: whoever else allocates in this process would disturb.
+//! The memory of a capture. A binary of its own: other tests in the same process would allocate, too.
 #![cfg(all(target_os = "linux", feature = "capture", feature = "connect", feature = "resolve"))]
 
 use test_support::alloc;

@@ -1,4 +1,4 @@
-//! What recording costs, in allocations and in bytes that are kept: exactly, where no clock or scheduler has a say.
+//! The exact cost of recording in allocations and in bytes kept, where it does not depend on a clock or a scheduler.
 //!
 //! Memory is counted for each thread. What is compared are the same calls with and without the layer, between mock
 //! services; at the end the preset and hyper-util's client, both against a server on another thread.
@@ -36,7 +36,7 @@ use tower::{Layer, Service, service_fn};
 
 /// The present figures. Better ones are written down here; worse ones need a reason.
 mod expected {
-    /// Of 100,000 operations: one for each segment, of which the first few are smaller.
+    /// Allocations of 100,000 operations: one for each segment; the first few are smaller.
     pub const OPS_UNBOUNDED: u64 = 199;
     /// The same, and what lists the segments of the ring.
     pub const OPS_BOUNDED: u64 = 203;
@@ -53,11 +53,11 @@ mod expected {
 
     /// A request without a body, over a service whose responses have the extensions that hyper-util gives them.
     pub const REQUEST: u64 = 0;
-    /// What counts the body of the request.
+    /// The counter of the request's body.
     pub const REQUEST_BODY: u64 = 1;
-    /// For each 32 records, until the bounds are reached: then the memory of evicted ones is used again.
+    /// Per 32 records, until the bounds are reached and the memory of evicted records is reused.
     pub const CHUNK: u64 = 3;
-    /// For each 32 dials.
+    /// Per 32 dials.
     pub const CHUNK_OF_DIALS: u64 = CHUNK + 1;
     /// For each 32 requests: a block each, so that one that is in use keeps none of its neighbours.
     pub const CHUNK_OF_REQUESTS: u64 = CHUNK + 32;
@@ -134,7 +134,7 @@ fn operations_of_a_bounded_sink() {
     assert!(bytes <= expected::MOST_BYTES_A_LOG, "{bytes}");
 }
 
-/// What so many dials allocate; the first ones set up what is there once.
+/// Returns the allocations of `count` dials, after some that allocate what is allocated once.
 fn dials(count: u64, mut dial: impl FnMut()) -> u64 {
     let mut run = || {
         let before = alloc::calls();
@@ -157,7 +157,7 @@ fn connections() {
     assert_eq!(traced - untraced, DIALS * expected::DIAL + DIALS / 32 * expected::CHUNK_OF_DIALS);
 }
 
-/// Connections over loopback, of which one byte is read.
+/// Connections over loopback, each of which reads one byte.
 #[cfg(all(target_os = "linux", feature = "tcp-info"))]
 #[tokio::test]
 async fn readings_of_tcp_info() {
@@ -209,7 +209,7 @@ fn answer(connected: &Connected) -> Response<Full<Bytes>> {
     response
 }
 
-/// What so many requests allocate; the first ones set up what is there once.
+/// Returns the allocations of some requests, after some that allocate what is allocated once.
 fn allocations<S, B, R>(service: &mut S, new: impl Fn() -> Request<B>) -> u64
 where
     S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
@@ -232,7 +232,7 @@ async fn take<B: http_body::Body + Unpin>(request: Request<B>) {
     while body.frame().await.is_some() {}
 }
 
-/// What the layer adds to that many requests.
+/// Returns the allocations that the layer adds.
 fn added<B>(headers: usize, body: B, retention: Retention) -> u64
 where
     B: http_body::Body<Data = Bytes, Error = Infallible> + Clone + Unpin,
@@ -269,7 +269,7 @@ fn requests() {
     }
 }
 
-/// What is evicted leaves its memory to what begins, but for the node of the list.
+/// The memory of an evicted record is reused by the next one, except for the node of the list.
 #[test]
 fn requests_of_a_sink_that_has_reached_its_bounds() {
     let added = added(0, Full::default(), Retention::bounded().requests(1_000));

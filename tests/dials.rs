@@ -1,6 +1,6 @@
-//! A great many dials, half of which fail: no descriptor and no task is left, and the records are bounded.
+//! Many dials, half of which fail, leave no descriptor and no task behind, and a bounded number of records.
 //!
-//! By default 24,000, just more than are kept, which takes a few seconds; `NETTRACE_DIALS` says how many otherwise.
+//! The default of 24,000 is just more than a sink keeps and takes a few seconds; `NETTRACE_DIALS` sets another number.
 #![cfg(feature = "client")]
 
 use std::{
@@ -95,7 +95,7 @@ fn assert_bounded(sink: &TraceSink, dials: usize) {
     assert!(trace.http_requests.iter().all(|request| request.end_reason.is_some()));
 }
 
-/// What a leak would show in.
+/// The resources in which a leak would show.
 #[derive(Debug, PartialEq)]
 struct Left {
     descriptors: usize,
@@ -133,7 +133,7 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello")
 }
 
-/// An address that is taken, and where nobody listens.
+/// An address that is bound and refuses connections.
 struct Refused {
     addr: SocketAddr,
     _socket: TcpSocket,

@@ -1,4 +1,4 @@
-//! Finished records as events of the crate `tracing`.
+//! `TracingEvents`: finished records as events of the crate `tracing`.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 use nettrace::tls::Roots;

@@ -1,4 +1,4 @@
-//! Every example, run as a newcomer would: without a URL it serves itself, and the trace that it writes has all links.
+//! Every example, run without arguments: it requests its own server, and the trace that it writes has all links.
 #![cfg(all(
     feature = "client",
     feature = "reqwest",
@@ -14,7 +14,7 @@ use nettrace::record::TcpConnTrace;
 
 use test_support::{check, process};
 
-/// What is to be in the trace of an example; what is not named there is not asked for.
+/// The records that the trace of an example must have.
 #[derive(Default)]
 struct Has {
     methods: &'static [&'static str],

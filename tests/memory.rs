@@ -1,4 +1,4 @@
-//! Memory: bounded however much passes, and given back in the end.
+//! The memory of a sink is bounded, however much traffic there is, and is freed in the end.
 #![cfg(feature = "client")]
 
 use test_support::alloc;
@@ -21,7 +21,7 @@ fn now<F: Future>(future: F) -> F::Output {
     future.now_or_never().expect("nothing here waits")
 }
 
-/// Runs `f` so many times in all, and asserts that the second half needs no more memory than the first.
+/// Runs `f` the given number of times, and asserts that the second half needs no more memory than the first.
 #[track_caller]
 fn assert_bounded(times: usize, mut f: impl FnMut(usize)) {
     let mut most = [0, 0];
@@ -78,7 +78,7 @@ fn an_operation_costs_no_allocation() {
     assert_eq!(sink.snapshot("all").tcp_conns[0].socket_trace.as_ref().unwrap().socket_ops.len(), 4_000);
 }
 
-/// hyper reads a head into eight kilobytes, of which its parts are slices.
+/// hyper reads a head into a buffer of 8 KiB, and the parts of the head are slices of it.
 #[cfg(feature = "server")]
 #[test]
 fn of_what_a_server_read_nothing_is_kept() {
@@ -114,7 +114,7 @@ fn of_what_a_server_read_nothing_is_kept() {
     assert_eq!(sink.snapshot("").http_requests.len(), 2_000);
 }
 
-/// What snapshots take for each of a thousand records more: allocations, and bytes.
+/// Returns the allocations and the bytes of a snapshot per record, over a thousand additional records.
 fn taken_for_each(sink: &TraceSink, record: impl Fn()) -> (f64, f64) {
     let snapshot = || {
         (0..1_000).for_each(|_| record());
@@ -178,7 +178,7 @@ fn snapshots_leave_nothing_behind() {
     });
 }
 
-/// All that a sink can hold, and everything dropped in one order or another.
+/// Everything that a sink can hold, dropped in different orders.
 #[test]
 fn nothing_is_left_when_all_is_dropped() {
     let mut live = Vec::new();

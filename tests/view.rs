@@ -1,4 +1,4 @@
-//! Traces drawn for people.
+//! The waterfall, drawn from stored and generated traces.
 
 use nettrace::{NetTrace, view};
 use proptest::prelude::*;
@@ -346,7 +346,7 @@ fn a_long_trace_is_drawn_in_no_time() {
     assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
 }
 
-/// Everything that a terminal would obey, apart from what the drawing itself uses.
+/// Returns the control characters of a drawing, without the colour codes that the drawing itself uses.
 fn harmful(drawing: &str) -> String {
     let mut rest = drawing.to_owned();
     for code in ["0", "1", "1;31", "31", "32", "33", "34", "35", "36", "90", "94"] {
@@ -633,7 +633,7 @@ fn conn_is_closed(conn: &Value) -> bool {
 
 #[test]
 fn a_handshake_that_includes_the_look_up_says_so() {
-    // As somebody else's connector is recorded, whose resolver was not seen.
+    // A foreign connector, whose resolver was not seen.
     let foreign = |address: &str| {
         let [mut dial, mut conn] = dial("10.0.0.1", "r", 1);
         for field in ["resolveBeginAt", "resolveEndAt"] {
@@ -670,7 +670,7 @@ fn a_handshake_that_includes_the_look_up_says_so() {
     );
 }
 
-/// Traces that nobody would record, with `n` records of a kind: what looks at every pair of them does not end.
+/// Returns adverse traces with `n` records of a kind: an algorithm that looks at every pair of them does not end in time.
 fn adverse(n: usize) -> Vec<(&'static str, String)> {
     let long = "x".repeat(n);
     let many = |record: &dyn Fn(usize) -> String| (0..n).map(record).collect::<Vec<_>>().join(",");

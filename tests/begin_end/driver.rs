@@ -1,4 +1,4 @@
-//! Carries out a plan, and looks at what the sink makes of it.
+//! Carries out a plan and checks the trace along the way.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use test_support::{
     history::{History, records, settled},
 };
 
-/// Gives back which kinds of records ended and how.
+/// Runs a plan. Returns which kinds of records ended, and how.
 pub(crate) fn run(plan: Plan) -> Vec<String> {
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
@@ -39,7 +39,7 @@ struct Run {
     fixture: Arc<Fixture>,
     tasks: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
     history: History,
-    /// The trace as it was when the sink was closed.
+    /// The trace when the sink was closed.
     closed: Option<NetTrace>,
     cleared: bool,
 }
@@ -120,7 +120,7 @@ impl Run {
             .collect()
     }
 
-    /// Each was handed out once, as it is in the trace.
+    /// Asserts that subscribers got each ended record once, as the trace has it.
     fn published(&self, trace: &NetTrace) {
         let mut published = HashMap::<TraceId, FinishedRecord>::new();
         for record in std::mem::take(&mut *self.fixture.published.lock().unwrap()) {

@@ -1,4 +1,4 @@
-//! Hosts and nameservers on the loopback interface, and a client of theirs that does as planned.
+//! Servers and nameservers on the loopback interface, and a client that makes the planned requests to them.
 
 use std::{
     error::Error,
@@ -40,7 +40,7 @@ use test_support::dns::{Action, Asked, DnsServer};
 type BoxError = Box<dyn Error + Send + Sync>;
 type Task = BoxFuture<'static, ()>;
 
-/// What a dial leads to, whatever it is made of.
+/// A stream that a dial returned, of any type.
 pub(crate) trait Stream: rt::Read + rt::Write + Connection + Send + Unpin {}
 impl<T: rt::Read + rt::Write + Connection + Send + Unpin> Stream for T {}
 type Conn = Box<dyn Stream>;
@@ -48,7 +48,7 @@ type Conn = Box<dyn Stream>;
 pub(crate) struct Fixture {
     pub(crate) sink: TraceSink,
     pub(crate) published: Arc<Mutex<Vec<FinishedRecord>>>,
-    /// What goes on by itself.
+    /// Dials that outlive the request that began them.
     pub(crate) detached: Mutex<Vec<Task>>,
     left_over: Mutex<Vec<Conn>>,
     hops: RequestHandle,
@@ -84,12 +84,12 @@ impl Fixture {
         })
     }
 
-    /// Drops the connections that nobody uses.
+    /// Drops the connections that are left over for reuse.
     pub(crate) fn drop_left_over(&self) {
         self.left_over.lock().unwrap().clear();
     }
 
-    /// Makes a request, and reads as much of the response as is planned.
+    /// Makes a request and reads as much of the response as the plan says.
     pub(crate) fn request(self: &Arc<Self>, plan: plan::Request) -> Task {
         let fixture = self.clone();
         Box::pin(async move {
@@ -193,7 +193,7 @@ async fn use_it(conn: &mut Conn, plan: &[Use]) {
     }
 }
 
-/// Calls the connector at once: the dial belongs to whose poll this is.
+/// Starts a dial. It calls the connector at once, so that the dial belongs to the request that is being polled.
 fn begin_dial(fixture: &Fixture, dial: &plan::Dial) -> BoxFuture<'static, Result<Conn, BoxError>> {
     match &dial.by {
         By::Foreign { pauses: count, fails, reads } => {
@@ -304,7 +304,7 @@ const ADDRESSES: [&str; 5] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"
 impl Hosts {
     async fn new() -> Self {
         loop {
-            // Somebody else may have the port on one of the others.
+            // The port may be taken on one of the other addresses.
             if let Ok(hosts) = Self::try_new().await {
                 return hosts;
             }
@@ -319,7 +319,7 @@ impl Hosts {
         let secured = TcpListener::bind(addr(Host::Secured, port)).await?;
         let refusing = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         refusing.bind(&addr(Host::Refusing, port).into())?;
-        // Where the only place in the queue is taken, further handshakes are not answered.
+        // A full accept queue makes the kernel ignore further handshakes.
         let silent = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         silent.bind(&addr(Host::Silent, port).into())?;
         silent.listen(0)?;

@@ -1,4 +1,4 @@
-//! Whatever is completed, fails or is dropped, and in which order: every record that begins ends exactly once.
+//! Property test: every record that begins ends exactly once, in whatever order work completes, fails or is dropped.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod driver;
@@ -19,7 +19,7 @@ fn every_record_ends_exactly_once() {
         Ok(())
     });
     result.unwrap_or_else(|error| panic!("{error}"));
-    // Else the plans are not worth much.
+    // The plans are useful only if they reach all of these.
     for kind in ["dial", "connection", "look-up", "tunnel", "request"] {
         for reason in ["closed", "failed", "cancelled"] {
             let end = format!("{kind} {reason}");

@@ -1,4 +1,4 @@
-//! Streams and bodies that do as planned. A pause is one `Pending`: who polls decides when it is over.
+//! Streams and bodies that behave as planned. A pause is one `Pending`, so that the schedule of polls decides when it ends.
 
 use std::{
     collections::VecDeque,

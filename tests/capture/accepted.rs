@@ -1,4 +1,4 @@
-//! Packets of connections that were accepted.
+//! Packets of accepted connections.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

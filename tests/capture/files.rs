@@ -1,4 +1,4 @@
-//! Files, as tshark reads them.
+//! Capture files, read by tshark.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -41,7 +41,7 @@ fn place(name: &str) -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-/// What tshark says of the packets in a file.
+/// Returns time, length and protocol of each packet in a file, as tshark prints them.
 fn summary(file: &Path) -> Vec<String> {
     assert!(tshark(file, &["-Y", "_ws.malformed || _ws.unreassembled"]).is_empty());
     tshark(file, &["-T", "fields", "-e", "frame.time_epoch", "-e", "frame.len", "-e", "_ws.col.Protocol"])

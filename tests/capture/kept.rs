@@ -1,4 +1,4 @@
-//! Exactly the packets of traced connections.
+//! A capture keeps the packets of traced connections and no others.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -27,7 +27,7 @@ const SNAP: u32 = 1518;
 const BUFFER: u32 = 64 << 20;
 /// Multicast listener reports, which hop-by-hop options precede.
 const LISTENERS: &str = "(ip6 and ip6[6] == 0 and ip6[40] == 58)";
-/// Where nobody listens, beyond the interfaces of a pair.
+/// An address without a listener, behind the interfaces of a pair.
 const MARK: &str = "10.9.0.2:9";
 
 /// Somebody else, working without pause: requests and datagrams to the same addresses.
@@ -237,7 +237,7 @@ fn the_very_first_syn_also_of_attempts_that_fail() {
     assert_eq!(flags, [0x02, 0x14, 0x02], "SYN, RST and SYN");
 }
 
-/// A handshake that nobody answers shows while it goes on.
+/// A handshake without an answer is in the capture while it is still going on.
 #[test]
 fn a_dial_under_way() {
     require_lab!();
@@ -461,7 +461,7 @@ fn a_refresh_after_the_close_waits_for_the_last_packets() {
     }
 }
 
-/// A peer that never closes holds nobody up, and neither does a connection on another interface.
+/// Neither a peer that never closes nor a connection on another interface delays a capture.
 #[test]
 fn a_refresh_gives_up_on_a_peer_that_does_not_close() {
     require_lab!();

@@ -1,4 +1,4 @@
-//! Bounds, and what is said when they are reached.
+//! The bounds of a capture, and what is reported when they are reached.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -160,7 +160,7 @@ fn a_clear_begins_anew() {
     });
 }
 
-/// Reading changes nothing.
+/// Reading a capture does not change it.
 #[test]
 fn captures_go_on_while_they_are_read() {
     require_lab!();

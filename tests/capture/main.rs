@@ -1,4 +1,4 @@
-//! Packet capture, with tcpdump and tshark as witnesses, in networks made for each test.
+//! Packet capture compared with tcpdump and tshark, in network namespaces made for each test.
 #![cfg(all(
     target_os = "linux",
     feature = "capture",
@@ -28,7 +28,7 @@ use test_support::dnsmasq::Dnsmasq;
 use test_support::lab::Ns;
 use test_support::raw::Server;
 
-/// A server that keeps its connections.
+/// Starts a server that keeps its connections open.
 fn server(ns: &Ns, addr: SocketAddr) -> Server {
     Server::on(ns.listen(&addr.to_string()), async |mut conn| {
         loop {
@@ -38,7 +38,7 @@ fn server(ns: &Ns, addr: SocketAddr) -> Server {
     })
 }
 
-/// Knows `web.test`.
+/// Starts a nameserver that knows `web.test`.
 fn nameserver(ns: &Ns, ip: IpAddr) -> Dnsmasq {
     Dnsmasq::builder().in_ns(ns, SocketAddr::new(ip, 53)).domain("test").host("web.test", &[ip]).start()
 }
@@ -48,7 +48,7 @@ fn sink(capture: &CaptureProbe) -> TraceSink {
     TraceSink::builder().probe(capture.clone()).build()
 }
 
-/// A client that reads no file of this machine.
+/// Returns a builder of a client that reads no configuration of this machine.
 fn client(sink: &TraceSink) -> ClientBuilder {
     Client::builder(sink).nameservers([])
 }
@@ -58,7 +58,7 @@ async fn fetch(client: &Client, url: &str) -> Vec<u8> {
     response.into_body().bytes().await.expect("a body").to_vec()
 }
 
-/// The only one.
+/// Returns the only capture, from which the kernel dropped nothing.
 #[track_caller]
 fn only(captures: Vec<PacketCapture>) -> PacketCapture {
     let [capture] = <[_; 1]>::try_from(captures).expect("one interface");
@@ -66,7 +66,7 @@ fn only(captures: Vec<PacketCapture>) -> PacketCapture {
     capture
 }
 
-/// A filter for tcpdump, put together from the addresses in a trace: its TCP and UDP connections.
+/// Returns a tcpdump filter for the TCP and UDP connections of a trace.
 fn of_trace(trace: &NetTrace) -> String {
     let one = |protocol: &str, tuple: &AddrTuple| {
         let AddrTuple { src_ip, src_port, dst_ip, dst_port, .. } = tuple;

@@ -1,4 +1,4 @@
-//! Both sides of a NAT.
+//! Packets of a connection on both sides of a NAT.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What stands in the way is said, and everything else works.
+//! An interface or privilege that is missing is reported, and everything else works.
 
 use std::net::SocketAddr;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! tcpdump, as the witness of what passed an interface.
+//! tcpdump, as an independent record of what passed an interface.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -29,7 +29,7 @@ impl std::fmt::Debug for Packet {
     }
 }
 
-/// Captures everything on an interface until it is asked what passed.
+/// Captures everything on an interface until it is asked for the packets.
 pub struct Tcpdump {
     ns: Ns,
     directory: TempDir,

@@ -1,4 +1,4 @@
-//! tshark, as the reader of files.
+//! tshark, as an independent reader of capture files.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 ///
-/// When it fails, or has anything to complain about.
+/// If tshark fails or prints a warning.
 #[track_caller]
 pub fn tshark(file: &Path, arguments: &[&str]) -> Vec<String> {
     let home = tempfile::tempdir().expect("a directory");

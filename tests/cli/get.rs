@@ -261,7 +261,7 @@ fn passwords_stay_out_of_complaints() {
     assert!(!output.stderr.contains("hunter2"), "{}", output.stderr);
 }
 
-/// What is wrong is said all the same.
+/// Messages name what is wrong, but no secret in it.
 #[test]
 fn complaints_name_what_is_wrong() {
     for (args, said) in [

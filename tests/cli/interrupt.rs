@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use test_support::{check, raw::Server};
 use tokio::sync::watch;
 
-/// What was done until then is not lost.
+/// The trace up to the interrupt is not lost.
 #[test]
 fn an_interrupted_request_leaves_its_trace() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {

@@ -1,4 +1,4 @@
-//! The command `nettrace`, run as a user runs it.
+//! The command `nettrace`, run as a process.
 
 #![cfg(feature = "cli")]
 
@@ -22,7 +22,7 @@ use test_support::process::{self, Output};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The command, as it is where nothing is said about colours and no terminal is near.
+/// Returns the command without a terminal, and without the environment variables that choose colours and language.
 fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nettrace"));
     for name in ["COLUMNS", "NO_COLOR", "LC_ALL", "LC_CTYPE", "LANG", "TERM"] {
@@ -37,12 +37,12 @@ fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     process::run(command(args), PATIENCE)
 }
 
-/// Runs with this on standard input.
+/// Runs the command with `input` on standard input.
 fn run_with_input(args: &[&str], input: &[u8]) -> Output {
     use std::io::Write;
     let mut child =
         command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // What is no trace is not read to its end.
+    // Input that is not a trace is not read to its end.
     let written = child.stdin.take().unwrap().write_all(input);
     assert!(written.is_ok() || written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe));
     let output = child.wait_with_output().unwrap();
@@ -50,7 +50,7 @@ fn run_with_input(args: &[&str], input: &[u8]) -> Output {
     Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// The only line on standard error, or the last below a waterfall.
+/// Returns the error message: the only line on standard error, or the last one below a waterfall.
 #[track_caller]
 fn reason(output: &Output) -> &str {
     let last = output.stderr.lines().last().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What goes where.
+//! Which output goes to standard output, to standard error and to files.
 
 use crate::{command, exits_with, parse, run};
 use std::{io::Read, process::Stdio};
@@ -94,7 +94,7 @@ fn a_reader_that_has_had_enough_is_no_failure() {
         "{stderr}"
     );
 
-    // Nobody reads anything.
+    // A closed pipe.
     for args in [&["demo"][..], &["--help"], &["get", &url, "--trace-only", "--timeout", "0.2"]] {
         let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());

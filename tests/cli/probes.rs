@@ -1,4 +1,4 @@
-//! What is recorded besides the requests.
+//! The options that switch on probes: capture, connection tracking, `TCP_INFO`.
 
 use crate::{PATIENCE, command, exits_with, parse, reason, run, tls::site};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
@@ -16,7 +16,7 @@ fn tshark(file: &Path, fields: &[&str]) -> String {
     process::run(tshark, PATIENCE).stdout
 }
 
-/// With all privileges of root but these.
+/// Runs the command with all capabilities of root except these.
 fn without(capabilities: &str, args: &[&str]) -> process::Output {
     let it = command(args);
     let mut setpriv = Command::new("setpriv");

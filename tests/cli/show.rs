@@ -65,7 +65,7 @@ fn what_cannot_be_read_is_a_line_that_says_where() {
     let deep: Vec<u8> = [&b"{\"x\":"[..], &[b'['; 100_000]].concat();
     assert!(show(&deep).contains("EOF while parsing"));
     assert!(show(b"{\"description\": \"\xff\"}").contains("standard input:1:"));
-    // Whatever stands in the file, the terminal is not its to control.
+    // A file must not be able to control the terminal.
     let hostile = show(b"{\"dials\": [{\"dialBeginAt\": \"\\u001b]0;owned\\u0007\"}]}");
     assert!(!hostile.contains('\x1b') && !hostile.contains('\x07'), "{hostile:?}");
 }

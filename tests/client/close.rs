@@ -1,4 +1,4 @@
-//! The end of a client: nothing is left of it.
+//! A client that is closed or dropped leaves no connection and no task behind.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -124,7 +124,7 @@ async fn those_who_wait_for_a_connection_fail() {
     assert_nothing_left(&sink, web.addr());
 }
 
-/// A response that somebody holds and nobody reads is no reason to wait for ever.
+/// `close` does not wait for a response that is held but not read.
 #[tokio::test]
 async fn responses_that_nobody_reads() {
     for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
@@ -164,7 +164,7 @@ async fn requests_that_are_still_sent() {
     assert_nothing_left(&sink, server.addr());
 }
 
-/// Dropped without a word, a client leaves nothing either, once its requests are done.
+/// A client that is dropped without `close` leaves nothing behind once its requests are done.
 #[tokio::test]
 async fn a_client_that_is_dropped() {
     let web = Web::start(async |_| reply("hello"));
@@ -180,7 +180,7 @@ async fn a_client_that_is_dropped() {
     assert_nothing_left(&sink, web.addr());
 }
 
-/// The sink stays open, and shows the end of everything.
+/// The sink stays open and shows the end of every record.
 #[tokio::test]
 async fn the_sink_goes_on() {
     let web = Web::start(async |_| reply("hello"));

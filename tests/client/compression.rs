@@ -1,4 +1,4 @@
-//! gzip: asked for, undone, counted before and after; or left alone.
+//! gzip: requested and decoded, with the sizes before and after; or left alone.
 
 use http::Response;
 use nettrace::client::{Body, ResponseBody};
@@ -17,7 +17,7 @@ fn encoded(body: &'static [u8]) -> Response<Content> {
     response
 }
 
-/// Says gzip where it is asked for, and nothing where it is not.
+/// Answers with gzip if the request accepts it, and without an encoding if not.
 fn web() -> Web {
     Web::start(async |asked: Asked| match asked.path() {
         "/cut" => encoded(&GZIP[..20]),

@@ -87,7 +87,7 @@ async fn the_server_does_not_want_the_body() {
     }
 }
 
-/// Without a body there is nothing to wait with.
+/// A request without a body does not wait.
 #[tokio::test]
 async fn nothing_to_send() {
     let server = Server::answering(b"HTTP/1.1 204 No Content\r\n\r\n");

@@ -1,4 +1,4 @@
-//! Connections that nobody uses.
+//! Idle connections: limits, timeouts, and their end.
 
 use std::time::Duration;
 
@@ -163,7 +163,7 @@ async fn are_not_those_with_another_stream() {
     assert_eq!(end(&sink), Some(EndReason::IdleLimit));
 }
 
-/// What became another protocol's connection is not the client's to close.
+/// The client does not close a connection that was upgraded to another protocol.
 #[tokio::test]
 async fn are_not_those_that_were_upgraded() {
     let server = Server::start(async |mut conn| {

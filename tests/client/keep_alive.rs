@@ -1,4 +1,4 @@
-//! Connections for one request each, and the keep-alive probes of TCP.
+//! Connections that serve one request each, and TCP keep-alive.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,7 +23,7 @@ async fn off() {
     assert_eq!(sink.snapshot("").tcp_conns.len(), 2);
 }
 
-/// The clock stands still while nobody sleeps.
+/// The paused clock advances only while every task sleeps.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_connections_that_do_not_come_back() {
     let web = Web::start(async |_| reply("hello"));

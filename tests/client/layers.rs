@@ -1,4 +1,4 @@
-//! Layers of the caller's own, between redirects and tracing.
+//! The caller's own layers, between redirects and tracing.
 
 use std::error::Error;
 use std::fmt;
@@ -156,7 +156,7 @@ async fn their_errors_keep_their_type() {
     assert!(error.request().trace().http_requests.is_empty() && sink.snapshot("").http_requests.is_empty());
 }
 
-/// What the layer drops, was dropped.
+/// A request that a layer drops ends as cancelled.
 #[tokio::test]
 async fn what_they_give_up_is_cancelled() {
     let web = Web::start(async |_| std::future::pending().await);

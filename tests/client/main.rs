@@ -1,4 +1,4 @@
-//! The preset: every choice of its builder does what it says.
+//! The preset `Client`: each option of its builder does what its documentation says.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod body;
@@ -24,13 +24,13 @@ use http::{Request, Response};
 use nettrace::client::{Body, ClientBuilder, ClientError, ResponseBody};
 use nettrace::{Client, TraceSink};
 
-/// A client of its own, with a sink of its own.
+/// Creates a client with a sink of its own.
 fn client(choose: impl FnOnce(ClientBuilder) -> ClientBuilder) -> (Client, TraceSink) {
     let sink = TraceSink::new();
     (choose(Client::builder(&sink)).build().expect("a client"), sink)
 }
 
-/// The response's `x-peer` and body.
+/// Returns the client port that the server saw (`x-peer`), and the body.
 async fn read(response: Result<Response<ResponseBody>, ClientError>) -> (u16, String) {
     let response = response.unwrap_or_else(|error| panic!("{error}"));
     let port = response.headers()["x-peer"].to_str().expect("a port").parse().expect("a port");
@@ -43,7 +43,7 @@ fn request(method: &str, url: &str, headers: &[(&str, &str)], body: Body) -> Req
     headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value)).body(body).unwrap()
 }
 
-/// Polls the future, and everything else, until the condition holds.
+/// Polls the future and lets other tasks run until the condition holds.
 async fn until<F: Future>(mut future: std::pin::Pin<&mut F>, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(futures_util::poll!(future.as_mut()).is_pending(), "it was done too early");
@@ -51,7 +51,7 @@ async fn until<F: Future>(mut future: std::pin::Pin<&mut F>, condition: impl Fn(
     }
 }
 
-/// Lets everything else run until the condition holds.
+/// Lets other tasks run until the condition holds.
 async fn eventually(condition: impl Fn() -> bool) {
     while !condition() {
         tokio::task::yield_now().await;

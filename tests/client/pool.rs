@@ -1,4 +1,4 @@
-//! Connections that change hands, or break, at the worst moment.
+//! Pooled connections that are handed over or break at the worst moment.
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -31,7 +31,7 @@ fn tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
-/// Lets everything that can go on do so.
+/// Lets every task run that can.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -210,7 +210,7 @@ async fn one_that_was_idle_for_too_long() {
     }
 }
 
-/// Those that became idle at the same time are still many.
+/// Connections that became idle at the same instant count towards the limit, too.
 #[tokio::test(start_paused = true)]
 async fn ones_that_became_idle_at_once() {
     let gate = Arc::new(Semaphore::new(0));

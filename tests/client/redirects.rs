@@ -81,7 +81,7 @@ async fn streams() {
     assert!(sink.snapshot("").http_requests.iter().all(|hop| hop.end_reason == Some(EndReason::Closed)));
 }
 
-/// What is dropped once stays dropped.
+/// A body that was dropped for one hop is not sent to the next.
 #[tokio::test]
 async fn a_chain() {
     let web = Web::start(async |asked: Asked| match asked.path() {

@@ -1,4 +1,4 @@
-//! Futures that are polled where there is no tokio runtime.
+//! Futures that are polled outside a tokio runtime.
 
 use std::future::ready;
 use std::io;
@@ -91,7 +91,7 @@ fn a_connector_and_a_resolver_fail_with_an_error() {
     check::finished(&sink.snapshot("all"));
 }
 
-/// Takes everything and answers nothing.
+/// Reads everything and never answers.
 #[derive(Clone, Copy)]
 struct Silent;
 

@@ -1,4 +1,4 @@
-//! Time limits. The clock is stopped when the request has come to the phase that takes too long.
+//! Timeouts. The clock is paused once the request has reached the phase that is to time out.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ async fn is_over_with_the_body() {
     assert_eq!(sink.snapshot("").http_requests[0].end_reason, Some(EndReason::Closed));
 }
 
-/// What waits for its turn is subject to the limit, too.
+/// The limit includes the time spent waiting for a connection.
 #[tokio::test]
 async fn of_a_request_that_waits_for_a_connection() {
     let web = Web::start(async |_| std::future::pending().await);
@@ -211,7 +211,7 @@ async fn of_the_header_alone() {
     assert_eq!(response.into_body().bytes().await.unwrap(), "first last");
 }
 
-/// What expires after the end of time does not expire.
+/// A timeout beyond the largest `Instant` never expires.
 #[tokio::test]
 async fn the_longest_limits() {
     static PANICS: AtomicUsize = AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! URLs as they are given, and what is kept of them.
+//! The URLs that a client accepts, and how they are recorded.
 
 use std::sync::{Arc, Mutex};
 

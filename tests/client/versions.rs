@@ -1,4 +1,4 @@
-//! Which version of HTTP is spoken.
+//! The choice of the HTTP version.
 
 use nettrace::client::HttpVersion;
 use nettrace::tls::Roots;

@@ -26,7 +26,7 @@ use tower::{Layer, Service, service_fn};
 
 use crate::{address_reply, sinks};
 
-/// What a second run of `f` allocates: the first one may set up what is there once.
+/// Returns the allocations of the second run of `f`; the first one may allocate what is allocated once.
 fn allocations<R>(mut f: impl FnMut() -> R) -> u64 {
     f();
     let before = alloc::calls();
@@ -143,7 +143,7 @@ fn what_fails() {
     }
 }
 
-/// What `f` allocates when it has run before, all on this thread.
+/// Returns the allocations of the second run of `f`, all on this thread.
 fn allocations_of<R>(mut f: impl AsyncFnMut() -> R) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -190,7 +190,7 @@ fn nameserver() -> SocketAddr {
     addr
 }
 
-/// There is no telling apart what it needs by itself; but no sink that is off adds anything to another one's.
+/// There is no untraced resolver to compare with. All sinks that are off must cost the same.
 #[test]
 fn the_stub_resolver() {
     let nameserver = nameserver();
@@ -212,7 +212,7 @@ fn the_stub_resolver() {
     assert!(lookup(&TraceSink::new()) > bare);
 }
 
-/// As long as no TLS is asked for; else it is TLS that allocates.
+/// Without TLS on the connection, since TLS itself allocates.
 #[test]
 fn the_tls_layer() {
     let mut bare = service_fn(connect);
@@ -235,7 +235,7 @@ fn the_resolve_layer() {
     assert_eq!(allocations(|| now(layered.call(name.clone())).unwrap()), unlayered);
 }
 
-/// The counter counts.
+/// Proves that the counter counts.
 #[test]
 fn a_sink_that_is_on_allocates() {
     let sink = TraceSink::new();

@@ -1,4 +1,4 @@
-//! The client is closed while requests are under way: they fail and say so, and everything ends.
+//! Requests that are in flight when the client is closed fail with a code of their own, and every record ends.
 
 use nettrace::client::{Client, HttpVersion};
 

@@ -1,4 +1,4 @@
-//! Nothing answers, or not what was asked first.
+//! Connections that are refused, time out, or go to another address than the first.
 
 use std::future::ready;
 use std::io;
@@ -43,7 +43,7 @@ async fn refused() {
     assert!(timings.tls.is_none() && timings.send.is_none() && timings.wait.is_none(), "{timings}");
 }
 
-/// What was asked for cannot be had, and nothing else is done instead.
+/// A source address that cannot be used fails the request; there is no fallback.
 #[tokio::test]
 async fn a_source_address_of_the_other_family() {
     let (fixture, server) = (Fixture::new().await, Server::answering(b"HTTP/1.1 204 No Content\r\n\r\n"));

@@ -1,4 +1,4 @@
-//! Nameservers that fail, lie, are silent or say it in a roundabout way.
+//! Nameservers that fail, lie, do not answer, or answer with long alias chains.
 
 use hickory_proto::op::ResponseCode;
 use nettrace::record::{DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType};
@@ -196,7 +196,7 @@ async fn three_bytes() {
     assert!(!drawn.contains("rcode"), "{drawn}");
 }
 
-/// When nothing else comes, it is as if nothing had come.
+/// If only such replies come, the query times out.
 #[tokio::test]
 async fn nothing_but_garbage() {
     let liar = DnsServer::start(|_| Action::Send(vec![vec![0xff; 40]]));
@@ -232,7 +232,7 @@ async fn a_chain_of_aliases() {
     assert_eq!(answers, expected);
 }
 
-/// A request that succeeds, with these nameservers, while something else happens.
+/// Makes a request that succeeds with these nameservers, while `meanwhile` runs.
 async fn fetch_asking(
     fixture: &Fixture,
     nameservers: &[&DnsServer],
@@ -252,7 +252,7 @@ async fn fetch_asking(
     outcome
 }
 
-/// What this nameserver was asked.
+/// Returns the queries to this nameserver.
 fn queries_to<'a>(outcome: &'a Outcome, nameserver: &DnsServer) -> Vec<&'a DnsQueryTrace> {
     let trace = &outcome.trace;
     let to = |query: &&DnsQueryTrace| {

@@ -1,4 +1,4 @@
-//! The request is dropped before it is done. What had begun for it ends with it, and says so.
+//! Requests that are dropped before they are done: every record that had begun ends as cancelled.
 
 use http_body_util::BodyExt as _;
 use nettrace::client::Client;
@@ -86,7 +86,7 @@ async fn while_reading() {
     assert!(timings.receive.is_some() && timings.total.is_some(), "{timings}");
 }
 
-/// Whoever waits for a connection of its host's has begun nothing yet.
+/// A request that waits for a connection of its host has begun no other record.
 #[tokio::test]
 async fn while_waiting_for_a_connection() {
     let fixture = Fixture::new().await;

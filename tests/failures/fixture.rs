@@ -1,4 +1,4 @@
-//! What every test here needs: a client, a name for its server, and the whole of what was recorded.
+//! The parts that every test here needs: clients, a nameserver, scripted servers, and the recorded outcome.
 
 use std::error::Error;
 use std::io;
@@ -26,7 +26,7 @@ use test_support::dns::DnsServer;
 use test_support::pki::Authority;
 use test_support::raw::{Conn, Server, Stream};
 
-/// Far longer than any test may take: when it is over is up to the test, see [`expire`].
+/// A timeout far longer than any test; a test makes it expire with [`expire`].
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// A sink, a nameserver, and an authority that the clients trust.
@@ -37,7 +37,7 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// Every name leads to 127.0.0.1.
+    /// Creates a fixture whose nameserver resolves every name to 127.0.0.1.
     pub(crate) async fn new() -> Self {
         Self::with(DnsServer::answering(&["127.0.0.1"]).await)
     }
@@ -64,7 +64,7 @@ impl Fixture {
         format!("https://web.test:{}/", server.addr().port())
     }
 
-    /// Asks the nameserver of the fixture, and no file.
+    /// Returns a resolver that asks the fixture's nameserver and reads no file.
     pub(crate) fn resolver(&self) -> StubResolverBuilder {
         StubResolver::builder(&self.sink)
             .nameservers([self.nameserver.addr()])
@@ -87,7 +87,7 @@ pub(crate) async fn failed(client: &Client, url: impl AsRef<str>) -> Failed {
     Failed::of(client, error).await
 }
 
-/// Makes a request that must bring a response; gives back its body.
+/// Makes a request that must succeed. Returns the body of its response.
 pub(crate) async fn fetched(client: &Client, url: impl AsRef<str>) -> (Vec<u8>, RequestHandle) {
     let (request, handle) = request(url);
     let response = client.request(request).await.expect("a response");
@@ -95,14 +95,14 @@ pub(crate) async fn fetched(client: &Client, url: impl AsRef<str>) -> (Vec<u8>, 
     (body.into(), handle)
 }
 
-/// A request with a handle that answers for it whatever becomes of it.
+/// Creates a request with a handle that identifies it in the trace.
 pub(crate) fn request(url: impl AsRef<str>) -> (Request<Body>, RequestHandle) {
     let handle = RequestHandle::new();
     let request = Request::get(url.as_ref()).extension(handle.clone()).body(Body::empty());
     (request.expect("a request"), handle)
 }
 
-/// A server that answers one request.
+/// Starts a server that answers one request on each connection.
 pub(crate) fn hello() -> Server {
     hello_on(TcpListener::bind("127.0.0.1:0").expect("a free port"))
 }
@@ -115,7 +115,7 @@ pub(crate) fn hello_on(listener: TcpListener) -> Server {
     })
 }
 
-/// A server that does so much on each connection, says that it has, and then nothing more.
+/// Starts a server that runs `begin` on each connection, notifies the test, and then hangs.
 pub(crate) fn stuck_after(
     begin: impl AsyncFn(&mut Conn) -> io::Result<()> + Send + 'static,
 ) -> (Server, Arc<Notify>) {
@@ -129,7 +129,7 @@ pub(crate) fn stuck_after(
     (server, done)
 }
 
-/// A server that runs the script over TLS.
+/// Starts a server that runs the script over TLS.
 pub(crate) fn tls_server(
     config: ServerConfig,
     script: impl AsyncFn(Conn) -> io::Result<()> + Send + 'static,
@@ -149,14 +149,14 @@ async fn accept(acceptor: &TlsAcceptor, stream: Box<dyn Stream>) -> io::Result<T
     }
 }
 
-/// Waits until the trace shows it.
+/// Waits until a trace of the sink satisfies the condition.
 pub(crate) async fn reached(sink: &TraceSink, it: impl Fn(&NetTrace) -> bool) {
     while !it(&sink.snapshot("on the way")) {
         tokio::task::yield_now().await;
     }
 }
 
-/// Lets a limit of that length expire now. All that can come before it must have come.
+/// Makes a timeout of this length expire now. All I/O that is to happen before it must have happened.
 pub(crate) async fn expire(limit: Duration) {
     time::pause();
     time::advance(limit + Duration::from_millis(1)).await;
@@ -170,7 +170,7 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    /// The error says the same as the record.
+    /// Takes the outcome, and asserts that the error has the code and the text of the record.
     pub(crate) async fn of(client: &Client, error: ClientError) -> Self {
         let outcome = Outcome::of(client, error.request()).await;
         let text = error.to_string();
@@ -182,7 +182,7 @@ impl Failed {
         Self { error, outcome }
     }
 
-    /// The first error of that type behind the client's.
+    /// Returns the first error of this type among the sources.
     #[track_caller]
     pub(crate) fn cause<E: Error + 'static>(&self) -> &E {
         let mut next = self.error.source();
@@ -196,20 +196,20 @@ impl Failed {
     }
 }
 
-/// All that was recorded until the client was closed, and in it one request.
+/// The trace of a closed client, and the record of one of its requests.
 pub(crate) struct Outcome {
     pub(crate) trace: NetTrace,
     pub(crate) request: HttpReqTrace,
 }
 
 impl Outcome {
-    /// Closes the client, so that everything ends.
+    /// Closes the client, so that every record ends, and takes the trace.
     pub(crate) async fn of(client: &Client, handle: &RequestHandle) -> Self {
         client.close().await;
         Self::taken(client.sink().snapshot("all"), handle)
     }
 
-    /// When everything has ended already.
+    /// Returns the outcome in a trace in which every record has ended.
     #[track_caller]
     pub(crate) fn taken(trace: NetTrace, handle: &RequestHandle) -> Self {
         check::finished(&trace);
@@ -271,7 +271,7 @@ fn only<T>(records: &[T]) -> &T {
     &records[0]
 }
 
-/// What the request's own trace shows is what the trace of all shows of it, with all that it caused.
+/// Asserts that the request's own trace has the same records as the part of the whole trace that belongs to the request.
 #[track_caller]
 fn assert_same(all: &NetTrace, request: &HttpReqTrace, own: &NetTrace) {
     check::finished(own);
@@ -301,7 +301,7 @@ fn assert_part<T: Record + PartialEq + std::fmt::Debug>(part: &TraceList<T>, who
     }
 }
 
-/// How a record ended: its reason, and its code or nothing.
+/// Returns the end reason of a record, and its failure code or an empty string.
 #[track_caller]
 pub(crate) fn ended<R: Ended>(record: &R) -> (&str, &str) {
     let (reason, failure) = record.end();

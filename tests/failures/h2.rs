@@ -1,4 +1,4 @@
-//! HTTP/2: one stream fails, and the others live on.
+//! HTTP/2 streams that fail while others of the same connection go on.
 
 mod cut_off;
 mod frames;
@@ -89,7 +89,7 @@ async fn the_server_goes_away() {
     assert_eq!((ended(left), ended(fresh)), (("closed", ""), ("closed", "")));
 }
 
-/// What it has not looked at is sent again over another connection.
+/// A request that the server has not processed is sent again over another connection.
 #[tokio::test]
 async fn the_server_goes_away_in_peace() {
     let two = Two::start(async |h2, first, _| {
@@ -244,7 +244,7 @@ impl Running {
     }
 }
 
-/// The first request fails, the second does not, both on the same connection, which nobody closes.
+/// The first request fails and the second succeeds, on the same connection, which stays open.
 async fn first_fails(two: Two, failure: &str) -> Outcome {
     let error = two.first.body.await.expect("no panic").expect_err("its stream was reset");
     assert_eq!(two.second.body.await.expect("no panic").expect("a response"), b"hello");

@@ -1,4 +1,4 @@
-//! Requests that cannot be made.
+//! Requests that are invalid.
 
 use http::Version;
 use nettrace::client::HttpVersion;

@@ -1,4 +1,4 @@
-//! The layers around somebody else's connector and client: they know less, and what they say is right.
+//! The layers around hyper-util's connector and client: they see less, and what they record is right.
 
 use std::error::Error;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! What a request meets when things go wrong: each failure with its records, code, end and links.
+//! Failures of requests made by the preset: for each, the records, the code, the end and the links.
 
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 

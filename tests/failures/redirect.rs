@@ -1,4 +1,4 @@
-//! A chain of redirects that does not come to a good end.
+//! Chains of redirects that fail.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! The request is on its way, and what comes back is not the whole response.
+//! Responses that are incomplete, malformed or missing.
 
 use nettrace::record::Timings;
 

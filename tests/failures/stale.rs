@@ -1,4 +1,4 @@
-//! Connections that were kept alive, and are dead when they are needed again.
+//! Kept-alive connections that are dead when they are reused.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ async fn resent_on_another() {
     assert!(dial.dial_begin_at >= outcome.request.req_sent_at);
 }
 
-/// Once it was written, nobody knows what the server has done with it.
+/// A request that was written is not repeated: the server may have processed it.
 #[tokio::test]
 async fn not_resent_when_it_was_written() {
     let fixture = Fixture::new().await;

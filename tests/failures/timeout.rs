@@ -1,4 +1,4 @@
-//! Time runs out: for the whole request in each of its phases, and for each phase by itself.
+//! Timeouts of the whole request, in each of its phases, and of each phase by itself.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The connection is there, but cannot be made secure.
+//! TLS handshakes that fail.
 
 use std::io;
 

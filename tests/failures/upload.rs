@@ -1,4 +1,4 @@
-//! The body of the request itself fails.
+//! Request bodies that fail.
 
 use std::io;
 

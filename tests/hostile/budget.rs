@@ -1,4 +1,4 @@
-//! The budget in bytes: what is counted against it is what the allocator counts.
+//! The budget in bytes counts what the allocator counts.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -149,7 +149,7 @@ fn a_request_keeps_what_it_refers_to() {
     });
 }
 
-/// Requests that are open, and those whose handle somebody holds, keep nothing of the others that began with them.
+/// An open request, or one whose handle is held, keeps no other request that began with it.
 #[test]
 fn what_is_in_use_keeps_none_of_its_neighbours() {
     const REQUESTS: usize = 6_400;

@@ -1,4 +1,4 @@
-//! Chains with twenty thousand names, another one in each handshake.
+//! Certificate chains with twenty thousand names, a different one in each handshake.
 
 use std::{
     net::SocketAddr,

@@ -1,4 +1,4 @@
-//! Peers that send as much as they are let: at the default bounds a sink stays below 64 MiB, and a snapshot is quick.
+//! Peers that send as much as they can: with the default bounds a sink stays below 64 MiB, and snapshots are quick.
 //!
 //! Each test is a process of its own, whose allocator counts what this thread takes. Servers that are not ours run on
 //! other threads.
@@ -40,7 +40,7 @@ fn assert_bounded(sink: TraceSink, drive: impl AsyncFnOnce(&TraceSink), check: i
         [trace.http_requests.len(), trace.dials.len(), trace.tcp_conns.len(), trace.tls_tunnels.len()];
     println!("{counts:?} requests, dials, connections, tunnels; {:?}", trace.dropped);
     check(&trace);
-    // Which shares much with the sink.
+    // The trace shares memory with the sink.
     drop(trace);
     let with_sink = alloc::live();
     drop(sink);

@@ -1,4 +1,4 @@
-//! Nameservers whose replies are full of one name that is long and cannot be printed.
+//! Nameservers whose replies repeat one long name of unprintable bytes.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! Connections whose peer takes and gives one byte at a time.
+//! Connections whose peer reads and writes one byte at a time.
 
 use hyper_util::rt::TokioIo;
 use nettrace::TraceSink;

@@ -1,4 +1,4 @@
-//! URLs, methods, header fields, reasons and errors.
+//! Long URLs, methods, header fields, reason phrases and error texts.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! Documents made at random from the schema.
+//! Random documents, generated from the JSON schema.
 
 use nettrace::record::{Failure, NetTrace};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use super::{assert_valid, schema};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// What the schema allows, every field of it, reads and writes back to the same.
+    /// Every document that the schema allows is read, and written back unchanged.
     #[test]
     fn what_the_schema_allows_survives(json in document()) {
         let trace: NetTrace = serde_json::from_value(json.clone()).unwrap();

@@ -1,4 +1,4 @@
-//! Traces as JSON: those that the Go package wrote, and our own.
+//! Traces as JSON: those of the Go package, and those of this crate.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -24,7 +24,7 @@ fn assert_valid(name: &str, trace: &Value) {
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
-/// A trace with every field that there is.
+/// A trace with every field.
 const FULL: &str = include_str!("../data/full.json");
 
 #[test]
@@ -113,7 +113,7 @@ fn the_schema_is_one() {
     }
 }
 
-/// What is narrow forbids nothing that is written.
+/// Restrictions in the schema forbid nothing that is written.
 #[test]
 fn the_schema_allows_what_there_is() {
     let full: Value = serde_json::from_str(FULL).unwrap();

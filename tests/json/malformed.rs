@@ -1,4 +1,4 @@
-//! What is no trace gives an error that says where, never a panic.
+//! Malformed traces: an error that says where, never a panic.
 
 use nettrace::record::NetTrace;
 use proptest::prelude::*;
@@ -90,7 +90,7 @@ proptest! {
             bytes[at] = byte;
         }
         if let Ok(trace) = serde_json::from_slice::<NetTrace>(&bytes) {
-            // Whatever was read is written to something that reads the same.
+            // What was read survives being written and read again.
             let written = serde_json::to_string(&trace.precise()).unwrap();
             prop_assert_eq!(serde_json::from_str::<NetTrace>(&written).unwrap(), trace);
         }

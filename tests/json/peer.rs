@@ -1,4 +1,4 @@
-//! What the Go package wrote.
+//! Traces that the Go package wrote.
 
 use nettrace::record::NetTrace;
 use serde_json::Value;

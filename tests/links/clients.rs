@@ -1,4 +1,4 @@
-//! Traced clients, and what they and their traces say of a request.
+//! Traced clients of each kind, and assertions about the links of a request.
 
 use std::error::Error;
 
@@ -75,7 +75,7 @@ impl Traced {
     ///
     /// # Errors
     ///
-    /// With the handle too.
+    /// The handle is returned in either case.
     pub(crate) async fn get(&self, url: &str) -> (RequestHandle, Result<u16, BoxError>) {
         let handle = RequestHandle::new();
         let mut request = Request::get(url).body(Full::default()).expect("a request");
@@ -97,7 +97,7 @@ impl Traced {
     }
 }
 
-/// The record of the request, and that of its connection.
+/// Returns the record of the request and the record of its connection.
 #[track_caller]
 pub(crate) fn link<'a>(
     trace: &'a NetTrace,
@@ -109,7 +109,7 @@ pub(crate) fn link<'a>(
     (record, conn)
 }
 
-/// The request came over the connection whose port the server saw, as the whole trace and its own part say.
+/// Asserts that the request is linked to the connection whose port the server saw, in the whole trace and in its slice.
 #[track_caller]
 pub(crate) fn assert_linked(trace: &NetTrace, request: &RequestHandle, port: u16) -> TcpConnTrace {
     assert_resolves(trace);
@@ -121,7 +121,7 @@ pub(crate) fn assert_linked(trace: &NetTrace, request: &RequestHandle, port: u16
     conn.clone()
 }
 
-/// Every reference leads to a record.
+/// Asserts that every reference in the trace leads to a record.
 #[track_caller]
 pub(crate) fn assert_resolves(trace: &NetTrace) {
     for request in &trace.http_requests {

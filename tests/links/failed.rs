@@ -1,4 +1,4 @@
-//! Requests that fail or are dropped keep the links that they had.
+//! Requests that fail or are dropped keep their links.
 
 use std::pin::pin;
 

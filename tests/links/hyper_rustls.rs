@@ -1,4 +1,4 @@
-//! TLS by hyper-rustls, above our layer and below it.
+//! TLS by hyper-rustls, above and below the connect layer.
 
 use bytes::Bytes;
 use http_body_util::Full;

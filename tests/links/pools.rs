@@ -1,4 +1,4 @@
-//! Pools that users put together of hyper-util's `client::pool`, and hyper's own connections in them.
+//! Pools that users compose from hyper-util's `client::pool` and hyper's connections.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -55,7 +55,7 @@ macro_rules! service {
 service!(Http1);
 service!(Http2);
 
-/// What hyper takes as a connection.
+/// A stream that hyper accepts as a connection.
 trait Io:
     hyper::rt::Read + hyper::rt::Write + hyper_util::client::legacy::connect::Connection + Unpin + Send + 'static
 {
@@ -152,7 +152,7 @@ fn request_of_its_own_dial(trace: &nettrace::NetTrace) -> usize {
 
 type Making<C> = Pin<Box<dyn Future<Output = Result<OnConnection<C>, BoxError>> + Send>>;
 
-/// What makes connections of HTTP/1.
+/// Returns a service that makes HTTP/1 connections.
 fn http1(
     sink: &TraceSink,
 ) -> impl Service<Uri, Response = OnConnection<Http1>, Error = BoxError, Future = Making<Http1>>
@@ -205,7 +205,7 @@ async fn one_http2_connection() {
     assert_eq!(check(&client, &[web.url("/")]).await, 1);
 }
 
-/// What TLS agrees on decides whether a connection goes to the cache, or is the one of all.
+/// ALPN decides whether a connection goes to the cache (HTTP/1.1) or is shared by all requests (HTTP/2).
 #[tokio::test]
 async fn as_tls_agrees_on() {
     let authority = Authority::new("pools");
@@ -244,7 +244,7 @@ async fn requests_that_come_to_no_good_end() {
         conn.read_to_end().await // and no answer
     });
     let sink = TraceSink::new();
-    // hyper-util's cache keeps what was cut off until somebody finds out.
+    // hyper-util's cache keeps a connection that was cut off until a request fails on it.
     let client = || over(&sink, "cache", cache::builder().build(http1(&sink)), in_origin_form);
     let (cut, outcome) = client().get(&format!("http://{}/cut", server.addr())).await;
     outcome.expect_err("no answer");

@@ -1,4 +1,4 @@
-//! Local ports that come again: a link is no matter of addresses.
+//! Reused local ports: links are made by identity, not by address.
 
 use nettrace::{Client, TraceSink};
 

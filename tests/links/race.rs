@@ -1,4 +1,4 @@
-//! Requests that get another connection than the one that was dialled for them.
+//! Requests that are served by another connection than the one that was dialled for them.
 
 use std::io;
 use std::sync::Arc;
@@ -116,7 +116,7 @@ async fn a_stale_connection() {
             let server = fickle(reset, close.clone());
             let url = format!("http://{}/", server.addr());
             client.asked(&url).await;
-            // Time for the connection to be put back; then this thread does nothing, so that nobody notices.
+            // Lets the connection return to the pool. Then this thread blocks, so that the pool cannot see the close.
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }

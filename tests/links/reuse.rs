@@ -83,7 +83,7 @@ async fn many_streams_over_one_connection() {
     }
 }
 
-/// What TLS agrees on is known only after the dial: several begin, and one connection serves all.
+/// The protocol is known only after the handshake: several dials begin, and one connection serves all requests.
 #[tokio::test]
 async fn streams_when_tls_chooses() {
     let authority = test_support::pki::Authority::new("links");

@@ -1,4 +1,4 @@
-//! Sinks side by side never mix.
+//! Two sinks in one process never mix their records.
 
 use futures_util::future::join_all;
 use hyper_util::client::legacy::{self, connect::HttpConnector};
@@ -40,7 +40,7 @@ async fn one_for_connections_and_one_for_requests() {
     let web = Web::start(async |_| reply("hello"));
     for capture in [false, true] {
         let (below, above) = (TraceSink::new(), TraceSink::new());
-        // Numbers of the other sink mean something else here.
+        // The same ID belongs to another record in the other sink.
         for _ in 0..3 {
             traced("other", &above, pool(&above, false)).asked(&web.url("/")).await;
         }

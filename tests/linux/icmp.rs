@@ -20,7 +20,7 @@ use test_support::check;
 use test_support::lab::{Delay, Hook, Ns, Routed, Site};
 use test_support::require::require_lab;
 
-/// With a delay, as every real network has one: an error that comes while `connect` runs counts for less.
+/// Returns a network with a delay: the kernel treats an error that arrives during `connect` differently.
 fn net() -> Routed {
     Routed::with_delay(Delay::All(Duration::from_millis(1)))
 }
@@ -29,7 +29,7 @@ fn sink() -> TraceSink {
     TraceSink::builder().probe(TcpInfoProbe::new()).build()
 }
 
-/// Connects in vain: with the probe, and with nothing of ours at all.
+/// Fails to connect, with the probe and without tracing, and asserts that the errors are equal.
 fn refused(client: &Ns, sink: &TraceSink, addr: SocketAddr) -> ConnectError {
     let (error, untraced) = client.block_on(async {
         let error = TcpConnector::new(sink).connect(addr).await.expect_err("no connection");

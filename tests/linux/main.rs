@@ -1,4 +1,4 @@
-//! What the Linux kernel knows of connections, in networks made for each test, against what its own tools say.
+//! The Linux probes compared with conntrack(8) and ss(8), in network namespaces made for each test.
 #![cfg(all(target_os = "linux", feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 #[cfg(feature = "conntrack")]

@@ -48,7 +48,7 @@ fn round_trips_and_retransmissions_are_those_of_ss() {
             let mut stream = TcpConnector::new(&sink).connect(addr).await.expect("a connection");
             stream.write_all(&[7; BULK]).await.expect("sent");
             assert_eq!(stream.read_u8().await.expect("the confirmation"), 7);
-            // Nothing is under way any more.
+            // No segment is in flight any more.
             ss(&net.client, addr)
         });
         server.join().expect("the server");
@@ -112,7 +112,7 @@ fn swallowing(ns: &Ns, ip: IpAddr) -> (SocketAddr, JoinHandle<()>) {
     (addr, server)
 }
 
-/// What `ss -ti` says of the one connection to that address.
+/// The output of `ss -ti` for the one connection to an address.
 struct Seen {
     text: String,
     algorithm: String,
@@ -144,7 +144,7 @@ impl Seen {
     }
 }
 
-/// As ss shows microseconds: with at most six significant digits.
+/// Returns milliseconds, as ss prints them.
 fn ms(micros: Option<u32>) -> f64 {
     f64::from(micros.expect("it was measured")) / 1000.0
 }

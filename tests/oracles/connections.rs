@@ -1,4 +1,4 @@
-//! Which connections nginx saw, and which requests on each.
+//! Connections, and the requests on each, compared with nginx's log.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -185,7 +185,7 @@ fn dialled(trace: &NetTrace, request: &nettrace::TraceId) -> bool {
     trace.dials.iter().any(|dial| dial.triggered_by == *request)
 }
 
-/// Waits for what the sink shows a little later; there is nothing else to wait for.
+/// Waits until a trace of the sink satisfies the condition; there is no event to wait for.
 async fn until(mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !holds() {

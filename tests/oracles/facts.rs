@@ -1,4 +1,4 @@
-//! What the trace and the server's log say of the same requests.
+//! The facts about a request that are both in the trace and in nginx's log.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -42,7 +42,7 @@ fn request(trace: &NetTrace, request: &HttpReqTrace, seen: &Request) {
         "{context}"
     );
     assert_eq!(format!("HTTP/{}.{}", request.proto_major, request.proto_minor), seen.protocol, "{context}");
-    // What the client decides about a whole response is nothing that nginx could know.
+    // nginx does not know what the client decides after a complete response.
     let is_done = request.failure.as_ref().is_none_or(|failure| *failure == Failure::TooManyRedirects);
     assert_eq!(is_done, seen.completion == "OK", "{context}");
     assert_eq!(conn.addr_tuple.src_ip, seen.remote_addr.to_string(), "{context}");

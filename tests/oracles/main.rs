@@ -1,4 +1,4 @@
-//! Requests to servers, and beside witnesses, that other people wrote: nginx, dnsmasq, openssl, strace, curl.
+//! Traces compared with the logs and measurements of other programs: nginx, dnsmasq, openssl, strace, curl.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod connections;

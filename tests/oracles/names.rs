@@ -1,4 +1,4 @@
-//! Names from dnsmasq: what was asked and answered, and where that led.
+//! DNS queries and replies compared with dnsmasq's log.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -120,7 +120,7 @@ async fn get(site: &Site, name: &str) -> NetTrace {
     trace
 }
 
-/// As dnsmasq logs them.
+/// Returns the questions in the form of dnsmasq's log.
 fn questions<'a>(queries: impl Iterator<Item = &'a DnsQueryTrace>) -> Vec<(String, String)> {
     let messages = queries.flat_map(|query| &query.dns_query_msgs);
     let questions = messages.flat_map(|message| &message.questions);

@@ -1,6 +1,6 @@
-//! The phases of a request beside those that curl measures, of the same servers, each held up for 100 ms.
+//! The phases of a request compared with those that curl measures, each delayed by 100 ms.
 //!
-//! Noise only makes things be seen late: of several runs the earliest end of each phase counts. Debian's curl
+//! Noise only adds delay, so the earliest end of each phase over several runs counts. Debian's curl
 //! cannot be told its nameserver; it has a resolv.conf of its own in the client's namespace.
 
 use std::fmt;
@@ -17,7 +17,7 @@ use test_support::require::{require_lab, require_tool};
 use test_support::slow::{Phases, Slow};
 
 const DELAY: Duration = Duration::from_millis(100);
-/// What two programs may differ by, on a busy machine too.
+/// The tolerated difference between two programs on a busy machine.
 const NOISE: Duration = Duration::from_millis(60);
 const RUNS: usize = 3;
 

@@ -1,4 +1,4 @@
-//! Requests of every kind to nginx: what the trace says of each is what nginx logged.
+//! Requests of every kind compared with nginx's log.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode};

@@ -1,4 +1,4 @@
-//! A site with a name: nginx, dnsmasq, and an authority that signed its certificate.
+//! A site for the tests here: nginx, dnsmasq, and a certificate of a test authority.
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -30,13 +30,13 @@ impl Site {
         Self::with(|nginx| nginx)
     }
 
-    /// With an nginx that differs from the usual one.
+    /// Starts a site whose nginx is changed by `change`.
     #[track_caller]
     pub fn with(change: impl FnOnce(nginx::Builder) -> nginx::Builder) -> Self {
         Self::with_names(change, |dns| dns)
     }
 
-    /// With a nameserver that knows more, too.
+    /// Starts a site whose nginx is changed by `change`, and whose nameserver knows more names.
     #[track_caller]
     pub fn with_names(
         change: impl FnOnce(nginx::Builder) -> nginx::Builder,
@@ -50,7 +50,7 @@ impl Site {
         Self { nginx, dns, authority, sink: TraceSink::new(), agreed: Cell::new(0) }
     }
 
-    /// A client that trusts the authority and asks the site's nameserver.
+    /// Returns a builder of a client that trusts the authority and asks the site's nameserver.
     pub fn client(&self) -> ClientBuilder {
         let roots = Roots::from_pem(self.authority.pem()).expect("a good certificate");
         Client::builder(&self.sink).roots(roots).nameservers([self.dns.addr])

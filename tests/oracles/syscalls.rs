@@ -140,7 +140,7 @@ fn connections_that_fail() {
     assert!(sockets.iter().all(refused), "{sockets:#?}");
 }
 
-/// Its own servers are in the same process: the sockets of the clients are those of the trace.
+/// The demo's servers are in the same process; only the sockets of its clients are in the trace.
 #[test]
 fn demo() {
     require_tool!("strace");
@@ -198,7 +198,7 @@ fn directory() -> TempDir {
 }
 
 impl Watched {
-    /// Those of TCP that were connected, and those of UDP.
+    /// Returns the number of connected TCP sockets and of UDP sockets in the trace.
     fn sockets(&self) -> (usize, usize) {
         (self.trace.tcp_conns.iter().filter(|conn| conn.connected).count(), self.trace.udp_conns.len())
     }

@@ -1,4 +1,4 @@
-//! TLS with nginx and `openssl s_server`: both sides say the same of it.
+//! TLS parameters compared with nginx and `openssl s_server`.
 
 use nettrace::TraceSink;
 use nettrace::client::Client;

@@ -1,4 +1,4 @@
-//! PostgreSQL, with tokio-postgres against Debian's.
+//! PostgreSQL: tokio-postgres over traced connections to Debian's server.
 
 use std::{error::Error, future::ready, io, net::SocketAddr};
 
@@ -174,7 +174,7 @@ async fn secured(
     config.ssl_mode(SslMode::Require).connect_raw(stream, Tls(&layer)).await.map(drive)
 }
 
-/// With the only tunnel, which is over the only connection.
+/// Returns the trace with its only tunnel, which is over the only connection.
 fn only_tunnel(trace: &NetTrace) -> &nettrace::record::TlsTunnelTrace {
     check::finished(trace);
     let ([tunnel], [conn]) = (&trace.tls_tunnels[..], &trace.tcp_conns[..]) else { panic!("one of each") };

@@ -1,4 +1,4 @@
-//! WebSockets over the upgrade of the preset (RFC 6455), with tokio-tungstenite.
+//! WebSockets (RFC 6455): tokio-tungstenite over a connection that the preset upgraded.
 
 use std::{convert::Infallible, future::poll_fn, net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Which proxy a request goes through, and which connections it shares.
+//! The choice of a proxy, and the reuse of connections through it.
 
 use crate::{Site, client, finished, get, greet, proxy, stories};
 use http::Uri;

@@ -1,4 +1,4 @@
-//! CONNECT to HTTP proxies from Debian.
+//! CONNECT through Debian's HTTP proxies.
 
 use crate::{Site, client, finished, get, proxy, stories, story};
 use http::StatusCode;
@@ -58,7 +58,7 @@ async fn tunnels() {
         assert!(connect.req_header.get("host").is_some_and(|host| host.field_val == target));
         assert!(!connect.first_byte_at.is_undefined() && !connect.conn_acquired_at.is_undefined());
 
-        // The time for it is the proxy's, and nothing else's.
+        // The time of the CONNECT counts as proxy time only.
         let timings = first.request.timings(&trace);
         assert!(timings.proxy.is_some_and(|time| !time.is_zero()) && timings.tls.is_some(), "{timings}");
         assert!(second.request.timings(&trace).proxy.is_none());
@@ -155,7 +155,7 @@ async fn without_credentials() {
     }
 }
 
-/// Not so much as the head of a request to a server without TLS is shown to the proxy, where that is to be HTTP/2.
+/// HTTP/2 without TLS goes through a CONNECT tunnel, so that the proxy sees no request.
 #[tokio::test]
 async fn for_http2_with_prior_knowledge() {
     require_tool!("tinyproxy");

@@ -1,4 +1,4 @@
-//! The layer over other connectors, for other clients, and for what is no HTTP.
+//! `ProxyLayer` over other connectors, for other clients, and for protocols other than HTTP.
 
 use crate::{Site, greet, proxy};
 use bytes::Bytes;
@@ -88,7 +88,7 @@ async fn over_a_connector_that_records_nothing() {
     }
 }
 
-/// All that is recorded then is the look-up; the dial of which it was a part fails with the connector.
+/// Only the lookup is recorded then; its dial fails when the connector does.
 #[tokio::test]
 async fn refused_over_a_connector_that_records_nothing() {
     let (sink, refused) = (TraceSink::new(), test_support::raw::Refused::on("127.0.0.1:0"));

@@ -1,4 +1,4 @@
-//! What was begun through a proxy ends once, also when it is given up.
+//! Records of requests through a proxy end exactly once, also when they are dropped.
 
 use crate::{Site, client, finished, proxy, story};
 use futures_util::poll;
@@ -180,7 +180,7 @@ async fn with_the_sink() {
     }
 }
 
-/// After a new begin there is the connection, and no CONNECT that would belong to nothing.
+/// After `clear` the open connection is in the trace again, without its CONNECT.
 #[tokio::test]
 async fn cleared_away() {
     require_tool!("tinyproxy");

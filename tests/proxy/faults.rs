@@ -1,4 +1,4 @@
-//! Proxies that do wrong things.
+//! Proxies that refuse, break off or violate their protocol.
 
 use crate::{client, finished, get, proxy, story};
 use nettrace::{
@@ -98,7 +98,7 @@ async fn an_answer_that_does_not_end() {
     assert_eq!(connect.resp_header.get("x-why").unwrap().field_val, "fire");
 }
 
-/// The tunnel stands, and what is at its other end hangs up.
+/// The tunnel is established, and the server behind it hangs up.
 #[tokio::test]
 async fn a_tunnel_that_leads_nowhere() {
     let server = answering(b"HTTP/1.1 200 OK\r\n\r\n");
@@ -129,7 +129,7 @@ async fn no_way(server: &Server, failure: Failure, says: &str) -> SocksTrace {
 /// Reads the greeting, and answers each message with the next of these; then closes the connection.
 fn socks(answers: &'static [&'static [u8]]) -> Server {
     Server::start(async move |mut conn| {
-        /// Of the greeting, of user name and password, and of the request.
+        /// Lengths of the greeting, of user name and password, and of the request.
         const LENGTHS: [usize; 3] = [4, 12, 15];
         for (answer, length) in answers.iter().zip(LENGTHS) {
             conn.read(length).await?;

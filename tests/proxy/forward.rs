@@ -1,4 +1,4 @@
-//! An HTTP proxy forwards requests to `http` URLs.
+//! Requests to `http` URLs, which an HTTP proxy forwards.
 
 use crate::{client, finished, get, greet, proxy, stories, story};
 use nettrace::{Failure, record::EndReason};
@@ -51,7 +51,7 @@ async fn with_credentials() {
     }
 }
 
-/// As with any answer of a server, that of the proxy is a response.
+/// An answer of the proxy itself is a response, as one of a server is.
 #[tokio::test]
 async fn without_credentials() {
     require_tool!("tinyproxy", "squid");

@@ -59,7 +59,7 @@ async fn whose_certificate_is_not_trusted() {
     }
 }
 
-/// The tunnel to the proxy stands, the one through it does not.
+/// The tunnel to the proxy is established; the handshake with the server fails.
 #[tokio::test]
 async fn to_a_server_that_is_not_trusted() {
     require_tool!("squid");

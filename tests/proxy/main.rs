@@ -1,4 +1,4 @@
-//! Ways through proxies: what arrives, what is recorded, and what comes of each fault.
+//! Requests through proxies: what arrives, what is recorded, and the outcome of each failure.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod choice;
@@ -89,7 +89,7 @@ async fn finished(client: &Client, sink: &TraceSink) -> NetTrace {
     trace
 }
 
-/// What belongs to a request that was asked for.
+/// The request of the test, and the records that belong to it.
 struct Story<'a> {
     request: &'a HttpReqTrace,
     connect: Option<&'a HttpReqTrace>,

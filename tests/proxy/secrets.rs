@@ -1,4 +1,4 @@
-//! Credentials for proxies are in no record, and in nothing that is printed.
+//! Proxy credentials are in no record and in no text that is printed.
 
 use crate::{Site, finished, get, greet};
 use nettrace::{Client, FinishedRecord, HeaderCapture, TraceSink, proxy::Proxy, proxy::ProxySelector, view};
@@ -9,7 +9,7 @@ use test_support::{
     web::Web,
 };
 
-/// As they are, and as RFC 7617 has them.
+/// The credentials in plain text and as RFC 7617 encodes them.
 const SECRETS: [&str; 3] = ["secret", "joe", "am9lOnNlY3JldA"];
 
 #[track_caller]

@@ -1,4 +1,4 @@
-//! A CONNECT of the caller's own goes to the proxy, and carries bytes both ways.
+//! The caller's own CONNECT goes to the proxy and becomes a tunnel.
 
 use crate::{client, finished, proxy};
 use hyper_util::rt::TokioIo;

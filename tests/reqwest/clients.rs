@@ -1,4 +1,4 @@
-//! reqwest clients, and ways of sending requests with them.
+//! reqwest clients: untraced, observed, and observed by a sink that is off.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -78,13 +78,13 @@ impl Way {
         TraceClient::new(client, connector).execute(request?).await
     }
 
-    /// A client that asks this nameserver, and one request of it.
+    /// Returns a builder of a client that asks this nameserver.
     pub(crate) fn asking(&self, nameserver: std::net::SocketAddr) -> ClientBuilder {
         let resolver = StubResolver::builder(&self.sink).nameservers([nameserver]).build().unwrap();
         self.builder_with(Observer::new(&self.sink).resolver(resolver))
     }
 
-    /// The trace, of which everything has come to its end.
+    /// Returns the trace, in which every record must have ended.
     #[track_caller]
     pub(crate) fn finished(&self) -> NetTrace {
         let trace = self.sink.snapshot(self.name);
@@ -93,7 +93,7 @@ impl Way {
     }
 }
 
-/// What a client has by itself, and without a provider of the process.
+/// Returns the TLS configuration of an untraced client, without a process-wide provider.
 fn plain(roots: &Arc<RootCertStore>) -> ClientConfig {
     let mut config = ClientConfig::builder_with_provider(pki::provider())
         .with_safe_default_protocol_versions()
@@ -110,7 +110,7 @@ pub(crate) fn ways(roots: Arc<RootCertStore>) -> [Way; 3] {
     [off("untraced", false), Way::observed(roots.clone()), off("sink is off", true)]
 }
 
-/// Trusts an authority that has issued nothing.
+/// Returns roots with an authority that has issued no certificate.
 pub(crate) fn nobody() -> Arc<RootCertStore> {
     pki::Authority::new("nobody").store()
 }
@@ -127,7 +127,7 @@ pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(scenario: impl AsyncFn(
     (observed, expected)
 }
 
-/// What a caller learns of a request.
+/// Everything that a caller can see of a response.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -139,13 +139,13 @@ pub(crate) struct Answer {
     pub(crate) body: Result<String, Fault>,
 }
 
-/// What a caller learns of an error.
+/// Everything that a caller can see of an error.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Fault {
     pub(crate) is: Vec<&'static str>,
     pub(crate) url: Option<String>,
     pub(crate) status: Option<StatusCode>,
-    /// Its texts, but for what reqwest puts in between where a body is handed on.
+    /// The texts of the chain, without those that reqwest inserts where a body is passed on.
     pub(crate) chain: Vec<String>,
 }
 
@@ -242,7 +242,7 @@ pub(crate) fn hanging() -> Server {
     })
 }
 
-/// What waits for time to pass need not wait once nothing else happens.
+/// Runs a future with the clock paused, so that timeouts expire as soon as nothing else can happen.
 pub(crate) async fn in_no_time<F: Future>(future: F) -> F::Output {
     tokio::time::pause();
     let output = future.await;

@@ -1,4 +1,4 @@
-//! Requests are linked to the very connections that carried them.
+//! Requests are linked to the connections that carried them.
 
 use nettrace::record::EndReason;
 use nettrace::reqwest::RequestBuilderExt as _;
@@ -52,7 +52,7 @@ async fn what_is_not_observed_is_not_told_as_zero() {
         Web::start(async |asked| if asked.path() == "/a" { redirect(302, "/b") } else { reply("hello") });
     let way = Way::recording(sink, nobody());
     let client = way.builder().build().unwrap();
-    // Not recorded: the dial belongs to nobody.
+    // Not recorded, so the dial belongs to no request.
     client.get(web.url("/")).send().await.unwrap().bytes().await.unwrap();
     let drawing = view::waterfall(&way.finished()).width(140).to_string();
     assert!(drawing.contains(" · bytes not observed · close not observed\n"), "{drawing}");

@@ -1,4 +1,4 @@
-//! What reqwest promises of pooling, retries, upgrades, time limits, errors, redirects and streaming, each asked of an
+//! reqwest's behaviour in pooling, retries, upgrades, timeouts, errors, redirects and streaming, compared between an
 //! untraced client and of observed ones.
 
 use std::time::Duration;

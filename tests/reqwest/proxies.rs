@@ -1,4 +1,4 @@
-//! Through proxies that reqwest knows of, and nobody else.
+//! Requests through proxies that only reqwest knows of.
 
 use nettrace::ResponseExt as _;
 use nettrace::record::EndReason;
@@ -80,7 +80,7 @@ async fn a_proxy_that_refuses() {
     require_tool!("tinyproxy", "microsocks");
     let web = Web::start(async |_| reply("hello"));
     for (proxy, scheme) in [(tinyproxy("BasicAuth joe secret"), "http"), (microsocks(true), "socks5h")] {
-        // Over TLS it is the dial that fails; nobody is known to it.
+        // Over TLS the dial fails, and is linked to no request.
         let url = format!("https://{}/", web.addr());
         let proxy_url = proxy.url(scheme);
         let (observed, outcome) = same(async |way| {

@@ -1,4 +1,4 @@
-//! What is set on reqwest's builder before and afterwards.
+//! Settings of reqwest's builder, before and after it is traced.
 
 use nettrace::TraceSink;
 use nettrace::reqwest::{ObserveError, RequestBuilderExt as _, trace};
@@ -7,7 +7,7 @@ use reqwest::{Client, ClientBuilder};
 use crate::clients::{Way, nobody};
 use test_support::web::{Web, reply};
 
-/// Its name, and how it is set.
+/// A setting's name, and the function that sets it.
 type Setting = (&'static str, fn(ClientBuilder) -> ClientBuilder);
 
 #[test]

@@ -1,4 +1,4 @@
-//! The same request through both tiers has the same answer, and the same in the trace where both see it.
+//! Both ways of tracing reqwest, observing it and answering through `Client`, have the same answers and records.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Tiers {
         Tiers { observing, client, full, sink }
     }
 
-    /// What comes of a request in each, a failure as its code.
+    /// Returns the answer of each, or its failure code.
     async fn both(&self, make: impl Fn(&reqwest::Client) -> RequestBuilder) -> [Result<Answer, Failure>; 2] {
         let request = || make(&self.client).header("accept", "*/*");
         let observed = answer(self.observing.send(request()).await).await;
@@ -48,7 +48,7 @@ impl Tiers {
         [observed, full]
     }
 
-    /// Both traces, of which everything has ended.
+    /// Returns both traces, in which every record must have ended.
     async fn traces(self) -> [NetTrace; 2] {
         let Tiers { observing, full, sink, .. } = self;
         full.close().await;
@@ -58,7 +58,7 @@ impl Tiers {
     }
 }
 
-/// What both see.
+/// Returns the fields that both record.
 fn shared(record: &HttpReqTrace, trace: &NetTrace) -> BTreeMap<&'static str, String> {
     let conn = trace.tcp_conns.get(&record.tcp_conn);
     let tls = trace.tls_tunnels.get(&record.tls_tunnel);

@@ -1,4 +1,4 @@
-//! Handshakes that reqwest makes, with the configuration of ours.
+//! Handshakes that reqwest makes with a configuration of this crate.
 
 use nettrace::record::{EndReason, HttpReqTrace, NetTrace, TlsTunnelTrace};
 use nettrace::reqwest::{Observer, RequestBuilderExt as _};
@@ -78,7 +78,7 @@ async fn three_dials_at_once_are_not_mixed_up() {
     }
 }
 
-/// Whether the verifier is ours or rustls's own, whose error says nothing of the issuer.
+/// With the verifier of this crate, and with rustls's own, whose error does not name the issuer.
 #[tokio::test]
 async fn a_self_signed_certificate() {
     let web = Web::tls(pki::self_signed(&["127.0.0.1"], |_| {}).server(), async |_| reply("hello"));

@@ -83,7 +83,7 @@ async fn the_path_and_the_link() {
     server.abort();
 }
 
-/// Once there was a second connection with the same origin nobody can tell which one was used.
+/// With two connections to the same origin it cannot be known which one carried the request.
 #[tokio::test]
 async fn no_link_rather_than_a_wrong_one() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Answers, and how they stand in the trace.
+//! Answers of nameservers, and their records.
 
 use super::*;
 

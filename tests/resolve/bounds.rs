@@ -1,4 +1,4 @@
-//! What the types promise to the compiler.
+//! The bounds and auto traits of the public types.
 
 use super::*;
 use nettrace::resolve::{Addresses, LookupFuture, TraceResolve, TraceResolveFuture};

@@ -1,4 +1,4 @@
-//! Replies made to fill the memory and the time of whoever records them.
+//! Replies made to exhaust memory or CPU time.
 
 use super::*;
 use nettrace::{FinishedRecord, record::DnsReplyMsg};

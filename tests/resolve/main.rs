@@ -1,4 +1,4 @@
-//! The stub resolver and the resolve layer against nameservers that answer, lie, are late or fall silent.
+//! The stub resolver and the resolve layer against nameservers that answer, lie, answer late or not at all.
 
 #![cfg(feature = "resolve")]
 
@@ -36,9 +36,9 @@ use test_support::dns::{Action, Asked, DnsServer, about, wire};
 use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt};
 
-/// Far longer than any test may take: where it expires something hangs.
+/// A timeout that expires only if something hangs.
 const LONG: Duration = Duration::from_secs(60);
-/// For servers that never answer; those that do must be quicker.
+/// The timeout for servers that never answer.
 const SHORT: Duration = Duration::from_secs(1);
 
 fn builder(sink: &TraceSink, servers: impl IntoIterator<Item = SocketAddr>) -> StubResolverBuilder {
@@ -54,7 +54,7 @@ fn resolver(sink: &TraceSink, servers: &[&DnsServer]) -> StubResolver {
     builder(sink, servers.iter().map(|server| server.addr())).build().unwrap()
 }
 
-/// One lookup outside any dial, and all that is known of it.
+/// Makes one lookup outside any dial. Returns its result and its trace.
 async fn lookup(
     resolver: &StubResolver,
     sink: &TraceSink,
@@ -66,7 +66,7 @@ async fn lookup(
     (result, trace)
 }
 
-/// Everything has ended, links lead somewhere and byte totals are the sums of operations.
+/// Asserts that every record has ended, that links resolve, and that byte totals are the sums of operations.
 fn assert_sound(trace: &NetTrace) {
     let totals = |ops: &Option<SocketTrace>, kind: SocketOpType| {
         let ops = ops.as_ref().unwrap().socket_ops.iter();

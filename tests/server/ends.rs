@@ -1,4 +1,4 @@
-//! Both ends of an exchange say the same of it.
+//! The traces of client and server agree about the same exchange.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ struct End<'a> {
     requests: Vec<&'a HttpReqTrace>,
 }
 
-/// The connections of the client, each with the other end of it: where the same addresses are the other way round.
+/// Returns the client's connections, each with the server's record of it: the one with the addresses swapped.
 fn pairs<'a>(client: &'a NetTrace, server: &'a NetTrace) -> Vec<[End<'a>; 2]> {
     let ends = client.tcp_conns.iter().filter(|conn| conn.connected).map(|conn| {
         let other = server.tcp_conns.iter().find(|other| other.addr_tuple == conn.addr_tuple.reversed());
@@ -80,7 +80,7 @@ async fn exchange(client: &Client, url: impl Fn(&str) -> String) {
     client.close().await;
 }
 
-/// Something of both sides that happened at both.
+/// Returns the only record of a list.
 fn one<R: Record>(list: &TraceList<R>) -> &R {
     let [one] = &list[..] else { panic!("{} of them", list.len()) };
     one

@@ -1,4 +1,4 @@
-//! Requests that do not come to their end.
+//! Requests that do not complete.
 
 use std::net::Shutdown;
 
@@ -58,7 +58,7 @@ async fn the_client_closes_in_the_middle_of_the_answer() {
     site.gate.holds_one().await;
     drop(stream);
     let request = site.request().await;
-    // There was something left to be read, so that the kernel says it with a reset.
+    // If data was left unread, the kernel sent a reset.
     let expected =
         [(Some(EndReason::PeerClosed), None), (Some(EndReason::Failed), Some(Failure::ConnectionReset))];
     assert!(expected.contains(&(request.end_reason.clone(), request.failure.clone())), "{request:?}");

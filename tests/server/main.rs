@@ -1,4 +1,4 @@
-//! The accepting side: what is recorded of connections, handshakes and requests, and that nothing else changes.
+//! The accepting side: records of connections, handshakes and requests, and unchanged behaviour of the server.
 #![cfg(all(feature = "server", feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 #[cfg(feature = "axum")]

@@ -1,4 +1,4 @@
-//! Requests that are answered.
+//! Requests that complete.
 
 use std::convert::Infallible;
 
@@ -20,7 +20,7 @@ use tracing::Level;
 use crate::servers::{TestServer, ask, conn_of, get, settled};
 use test_support::collector::Collector;
 
-/// What a request came to, if it came to its end.
+/// Returns status, lengths and end reason of a request that did not fail.
 fn outcome(request: &HttpReqTrace) -> (u16, u64, u64, Option<EndReason>) {
     assert!(request.accepted && request.failure.is_none(), "{request:?}");
     (request.resp_status_code, request.req_content_len, request.resp_content_len, request.end_reason.clone())

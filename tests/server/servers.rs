@@ -1,4 +1,4 @@
-//! A traced server of hyper, whose requests do what their path says.
+//! Traced and untraced hyper servers, which answer as the path of a request says.
 
 use std::{
     convert::Infallible,
@@ -44,7 +44,7 @@ pub struct TestServer {
     _tasks: JoinSet<()>,
 }
 
-/// Lets the test know that a request is being held, and hold it.
+/// Holds requests until the test releases them, and tells the test that it does.
 #[derive(Clone, Default)]
 pub struct Gate {
     held: Option<Arc<Semaphore>>,
@@ -106,7 +106,7 @@ impl TestServer {
         TestServer { sink: sink.clone(), addr, gate, _tasks: tasks }
     }
 
-    /// What hyper does without us.
+    /// Starts the same server without tracing.
     pub async fn untraced() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (addr, gate, mut tasks) = (listener.local_addr().unwrap(), Gate::new(), JoinSet::new());
@@ -139,7 +139,7 @@ impl TestServer {
         format!("http://{}{path}", self.addr)
     }
 
-    /// The trace once everything in it has ended.
+    /// Waits until every record has ended, and returns the trace.
     pub async fn finished(&self) -> NetTrace {
         settled(&self.sink, |trace| {
             !trace.tcp_conns.is_empty() && trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some())
@@ -147,7 +147,7 @@ impl TestServer {
         .await
     }
 
-    /// The only request once it has ended.
+    /// Waits until the only request has ended, and returns it.
     pub async fn request(&self) -> HttpReqTrace {
         let ended = |trace: &NetTrace| trace.http_requests.iter().any(|request| request.end_reason.is_some());
         let trace = settled_running(&self.sink, ended).await;
@@ -156,7 +156,7 @@ impl TestServer {
     }
 }
 
-/// The trace as soon as it is like that; then nothing is under way any more.
+/// Waits until the trace satisfies the condition; every record must have ended then.
 pub async fn settled(sink: &TraceSink, is_so: impl Fn(&NetTrace) -> bool) -> NetTrace {
     let trace = settled_running(sink, is_so).await;
     check::finished(&trace);
@@ -174,13 +174,13 @@ pub async fn settled_running(sink: &TraceSink, is_so: impl Fn(&NetTrace) -> bool
     }
 }
 
-/// The connection that a request came over.
+/// Returns the connection of a request.
 #[track_caller]
 pub fn conn_of<'a>(trace: &'a NetTrace, request: &HttpReqTrace) -> &'a TcpConnTrace {
     trace.tcp_conns.get(&request.tcp_conn).expect("its connection")
 }
 
-/// Sends this over a connection of its own and reads to the end.
+/// Sends a request over a new connection and returns everything that is received.
 pub async fn ask(addr: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -189,7 +189,7 @@ pub async fn ask(addr: SocketAddr, request: &str) -> String {
     answer
 }
 
-/// A request of HTTP/1.1 after which the connection is closed.
+/// Returns an HTTP/1.1 request with `connection: close`.
 pub fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: web.test\r\nconnection: close\r\n\r\n")
 }

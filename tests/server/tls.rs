@@ -1,4 +1,4 @@
-//! Handshakes that are accepted, and those that are not.
+//! TLS handshakes on the accepting side, successful and failed.
 
 use std::{
     io::{self, IoSlice},
@@ -76,7 +76,7 @@ impl Fixture {
         builder(versions, self.roots()).with_no_client_auth()
     }
 
-    /// What became of the only tunnel, when all has ended.
+    /// Waits until every record has ended, and returns the only tunnel.
     async fn tunnel(&self) -> TlsTunnelTrace {
         let ended = |trace: &nettrace::NetTrace| {
             trace.tls_tunnels.iter().any(|tunnel| tunnel.end_reason.is_some())

@@ -156,7 +156,7 @@ async fn over_a_unix_socket() {
     server.abort();
 }
 
-/// What is set on an accepted socket: `TCP_NODELAY`, and whether and how there are keep-alive probes.
+/// Returns the options of an accepted socket: `TCP_NODELAY`, and keep-alive with its time, interval and retries.
 fn options(stream: &TcpStream) -> (bool, bool, Duration, Duration, u32) {
     let socket = SockRef::from(stream);
     (
@@ -185,7 +185,7 @@ async fn traced(set: impl FnOnce(Listener) -> Listener) -> (bool, bool, Duration
     options(incoming.next().await.unwrap().unwrap().get_ref())
 }
 
-/// As with tonic's own listener, and by default as `Server::serve` sets that up.
+/// Options are those of tonic's own listener, and by default those that `Server::serve` sets.
 #[tokio::test]
 async fn options_of_accepted_sockets() {
     let time = Duration::from_secs;

@@ -1,4 +1,4 @@
-//! A traced server does what an untraced one does.
+//! A traced server behaves as an untraced one.
 
 use std::{error::Error, io::IoSlice, pin::pin};
 

@@ -1,4 +1,4 @@
-//! A new start: what is open comes back, what is in flight stays, the rest is gone.
+//! `clear`: open connections come back, requests in flight stay, everything else is gone.
 
 use nettrace::{
     Client, NetTrace, RequestHandle, ResponseExt, Timestamp, TraceSink,
@@ -138,7 +138,7 @@ async fn requests_in_flight_stay_and_finished_ones_go() {
     client.close().await;
 }
 
-/// Whatever else lies beside it in memory.
+/// A request in flight does not keep its neighbours in memory.
 #[tokio::test]
 async fn one_request_in_flight_keeps_nothing_but_its_own() {
     let sink = TraceSink::new();

@@ -1,4 +1,4 @@
-//! The end of the recording, which is not the end of the traffic.
+//! `close` ends the recording, and not the traffic.
 
 use std::{
     sync::{

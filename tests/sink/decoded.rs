@@ -1,4 +1,4 @@
-//! A response that is decoded: the request ends when that was read, and counts both what came and what it became.
+//! Decoded responses: the request ends when the body has been read, with the sizes before and after decoding.
 
 use std::sync::{Arc, Mutex};
 

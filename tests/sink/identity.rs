@@ -1,4 +1,4 @@
-//! Identifiers of records, of sessions, and the function that makes them.
+//! IDs of records and sessions, and the caller's function that creates them.
 
 use std::{
     cell::Cell,
@@ -91,7 +91,7 @@ async fn a_record_has_one_everywhere() {
     assert_eq!(sink.trace_of(&handle).http_requests, own.http_requests);
 }
 
-/// It may ask the sink for anything, whoever calls it.
+/// The function may call the sink.
 #[tokio::test]
 async fn the_function_is_called_under_no_lock() {
     thread_local!(static DEPTH: Cell<u32> = const { Cell::new(0) });

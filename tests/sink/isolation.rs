@@ -1,4 +1,4 @@
-//! Layers that write into different sinks know nothing of each other.
+//! Layers that write into different sinks are independent.
 
 use nettrace::{NetTrace, RequestHandle, TraceSink, connect::TcpConnector, tls::TraceTlsLayer};
 use tower::{Layer, Service};

@@ -1,4 +1,4 @@
-//! What a sink promises: traces that do not disturb, bounds, a new start, an end, and secrets kept.
+//! The contracts of a sink: snapshots that do not disturb, bounds, `clear`, `close`, and redaction.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod clear;

@@ -1,4 +1,4 @@
-//! A client without a network: connections are pipes, and responses come at once.
+//! A traced client without a network: connections are in-memory pipes, and services answer at once.
 
 use std::{convert::Infallible, io};
 
@@ -30,7 +30,7 @@ impl Connection for Pipe {
 
 delegate_io!(Pipe);
 
-/// A traced connection, whose other end is given too.
+/// Creates a traced connection, and returns it with its other end.
 pub(crate) async fn connect(sink: &TraceSink) -> (TracedIo<TokioIo<Pipe>>, DuplexStream) {
     let (here, there) = tokio::io::duplex(1 << 20);
     let mut here = Some(Pipe(here));

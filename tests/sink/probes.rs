@@ -1,4 +1,4 @@
-//! Those who look at the sockets of connections.
+//! `Probe`: the events of connections, and access to their sockets.
 
 use std::{
     future::Future,
@@ -22,7 +22,7 @@ use tower::{Layer, ServiceExt};
 
 use test_support::{check, dns::DnsServer};
 
-/// What a probe was told, in order.
+/// The calls of a probe, in order.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -118,7 +118,7 @@ impl Probe for Panicking {
     }
 }
 
-/// Panics before there is anything to await.
+/// A probe that panics before it returns a future.
 struct PanickingAtOnce;
 
 impl Probe for PanickingAtOnce {
@@ -127,7 +127,7 @@ impl Probe for PanickingAtOnce {
     }
 }
 
-/// Those that panic come first.
+/// Creates a sink with two probes that panic, and behind them one that records.
 fn probed() -> (Log, TraceSink) {
     let log = Log::default();
     let sink =

@@ -1,4 +1,4 @@
-//! Bounds: the oldest finished go first, what is kept keeps what it refers to, and what went is counted.
+//! Retention: the oldest finished records are dropped first, kept ones keep what they refer to, and drops are counted.
 
 use nettrace::{
     NetTrace, RequestHandle, Retention, TraceSink,

@@ -1,4 +1,4 @@
-//! What is not to be seen is not held.
+//! Redaction: secrets are not even held in memory.
 
 use std::sync::{Arc, Mutex, OnceLock};
 

@@ -1,4 +1,4 @@
-//! An HTTP/1 server that answers at once, or when it is told to.
+//! An HTTP/1 server that answers at once or when the test says so.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Reading does not disturb, and is consistent at any time.
+//! Snapshots do not disturb traffic, and are consistent at any time.
 
 use std::sync::{
     Arc,

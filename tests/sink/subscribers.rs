@@ -1,4 +1,4 @@
-//! Those who are handed records as they end.
+//! `Subscriber`: records are handed out as they end.
 
 use std::{
     sync::{Arc, Mutex, OnceLock},
@@ -60,7 +60,7 @@ async fn they_run_on_the_thread_that_ended_the_record() {
     assert_eq!(on(&sink.snapshot("all").dials[0].trace_id), thread::current().id());
 }
 
-/// Each may ask the sink for anything, and do anything to it.
+/// A subscriber may call the sink, also to change it.
 #[tokio::test]
 async fn they_are_called_under_no_lock() {
     let sink = Arc::<OnceLock<TraceSink>>::default();

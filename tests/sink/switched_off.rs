@@ -1,4 +1,4 @@
-//! A sink that records nothing, for now or at all.
+//! Sinks that are switched off, for a while or for good.
 
 use http_body_util::BodyExt;
 use nettrace::{Client, NetTrace, NotTraced, RequestHandle, ResponseExt, TraceSink};

@@ -1,4 +1,4 @@
-//! Nothing outlives a test.
+//! No process and no network namespace outlives a test.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

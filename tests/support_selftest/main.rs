@@ -1,4 +1,4 @@
-//! The test support itself: a network, server or witness that lies would make every other test worthless.
+//! Tests of the package in `tests/support`: a network or server that lies would make every other test worthless.
 
 mod hosts;
 mod leftovers;

@@ -41,7 +41,7 @@ fn a_script_sees_each_connection_and_reports_it() {
     }
 }
 
-/// With the clock paused, as a server must not depend on the test's.
+/// A server must not depend on the clock of the test, which is paused here.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_goes_away_is_told_apart() {
     let server = Server::start(async |mut conn| match conn.index {

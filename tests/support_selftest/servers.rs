@@ -1,4 +1,4 @@
-//! The servers that others wrote.
+//! nginx, dnsmasq, openssl and PostgreSQL, as the support starts them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};

@@ -1,4 +1,4 @@
-//! strace and curl, as far as their word is taken for true.
+//! strace and curl, as far as other tests rely on them.
 
 use std::net::SocketAddr;
 

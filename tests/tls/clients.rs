@@ -1,4 +1,4 @@
-//! The client side of the tests.
+//! A client that trusts one test authority, and connectors for it.
 
 use std::{error::Error, io, net::SocketAddr};
 
@@ -22,7 +22,7 @@ pub(crate) type Tcp = TokioIo<TcpStream>;
 pub(crate) const VERSIONS: [(&str, TlsVersion, &SupportedProtocolVersion); 2] =
     [("TLSv1.2", TlsVersion::Tls12, &version::TLS12), ("TLSv1.3", TlsVersion::Tls13, &version::TLS13)];
 
-/// A client that trusts one authority.
+/// A client's sink, and the authority that it trusts.
 pub(crate) struct TestClient {
     pub(crate) sink: TraceSink,
     pub(crate) authority: Authority,

@@ -1,4 +1,4 @@
-//! Ways to a configuration, and what is wrong with some.
+//! Ways to configure TLS, and errors in configurations.
 
 use std::{error::Error, net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Handshakes that fail, or are given up.
+//! Handshakes that fail or are dropped.
 
 use std::{error::Error, io, pin::pin, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Secrets are kept when that was asked for, and never else.
+//! TLS secrets are kept only if the key log is on.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! TLS over any connector: what is recorded of handshakes that succeed and of those that fail.
+//! `TraceTlsLayer` over any connector: the records of handshakes that succeed and of those that fail.
 #![cfg(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod clients;

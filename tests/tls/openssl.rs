@@ -1,4 +1,4 @@
-//! What openssl says of the same handshakes and certificates.
+//! Handshakes and certificates compared with openssl's output.
 
 use std::process::Command;
 
@@ -181,7 +181,7 @@ async fn self_signed_certificates() {
             curl: "unsuitable certificate purpose",
             ..case(&no_server.pem, &no_server.key_pem(), &no_server.pem)
         },
-        // Pinned, though somebody else has signed it.
+        // Pinned, although another authority has signed it.
         case(
             &issued.pem,
             &issued.key_pem(),

@@ -19,7 +19,7 @@ use test_support::require::{require_lab, require_tool};
 use test_support::slow::{relay_tcp, relay_udp};
 use test_support::{check, process};
 
-/// Shorter than what is held up in these tests, and much longer than a handshake on the loopback interface.
+/// Shorter than the delays in these tests, and much longer than a handshake on the loopback interface.
 const LIMIT: Duration = Duration::from_millis(500);
 const HELD_UP: Duration = Duration::from_millis(1200);
 
@@ -101,7 +101,7 @@ async fn alone_tls_is_not_limited() {
     all_greet(&endpoint.tls_config(tls.domain_name("greeter.test")).unwrap()).await;
 }
 
-/// Nothing answers the SYN.
+/// The SYN is not answered.
 #[test]
 fn an_address_that_does_not_answer() {
     require_lab!();

@@ -1,4 +1,4 @@
-//! What a channel dials, and for which call.
+//! The dials of a channel, and the calls that triggered them.
 
 use std::future::pending;
 use std::io;
@@ -127,7 +127,7 @@ async fn a_refused_connection() {
     check::finished(&closed(&sink).await);
 }
 
-/// What answers is no HTTP/2: the call keeps the connection that was made for it.
+/// The server does not speak HTTP/2: the call keeps the connection that was made for it.
 #[tokio::test]
 async fn a_server_that_speaks_something_else() {
     let server = Server::start(async |mut conn| {

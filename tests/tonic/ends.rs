@@ -1,4 +1,4 @@
-//! Calls that come to no good end.
+//! Calls that fail or are dropped.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Calls and the connections that carried them.
+//! The links from calls to the connections that carried them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -91,7 +91,7 @@ async fn a_restart_in_between(lazy: bool, cut: bool) {
     drop(channels);
     let trace = closed(&sink).await;
     check::finished(&trace);
-    // Everything that was dialled is a connection of a channel's.
+    // Every dial led to a connection of a channel.
     assert!(trace.tcp_conns.len() >= 4 && trace.dials.len() == trace.tcp_conns.len());
 }
 
@@ -203,7 +203,7 @@ async fn a_sink_that_is_off_links_nothing_and_lets_everything_through() {
     }
 }
 
-/// Connections that were made while nothing was recorded have no record, and calls are linked to none.
+/// A connection that was made while the sink was off has no record, and calls on it are not linked.
 #[tokio::test]
 async fn a_connection_from_before() {
     let place = ReservedPort::new();

@@ -1,6 +1,6 @@
 //! gRPC calls through traced channels: their links, their statuses and ends, and that tracing changes nothing.
 //!
-//! The server says in each answer which port has asked; the trace must say the same, by links between records.
+//! The server puts the client's port into each answer; the links of the trace must lead to the connection with that port.
 #![cfg(all(feature = "client", feature = "tonic", any(feature = "ring", feature = "aws-lc-rs")))]
 
 #[path = "../../examples/greeter/mod.rs"]

@@ -1,4 +1,4 @@
-//! A server of greetings, and what a trace says of calls to it.
+//! A gRPC server for greetings, and assertions about calls to it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ use crate::greeter::{GreeterClient, GreeterServer, Greetings, Name};
 use test_support::background::Background;
 use test_support::lab::Ns;
 
-/// A place where a server listens, also while there is none: the port is kept.
+/// A listening port that stays reserved while no server runs on it.
 pub(crate) struct ReservedPort {
     listener: TcpListener,
 }
@@ -56,7 +56,7 @@ impl ReservedPort {
         self.serve_with(Server::builder())
     }
 
-    /// The TLS is not tonic's own server's, which needs a default provider where two are compiled in.
+    /// Serves over tokio-rustls: tonic's own TLS needs a process-wide provider if two are compiled in.
     pub(crate) fn serve_tls(&self, mut tls: ServerConfig) -> RunningServer {
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
@@ -105,7 +105,7 @@ fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> 
     stream::unfold(listener, async |listener| Some((listener.accept().await.map(|(io, _)| io), listener)))
 }
 
-/// A call that carries its handle.
+/// Creates a call that carries a handle.
 pub(crate) fn call<T>(message: T) -> (RequestHandle, Request<T>) {
     let handle = RequestHandle::new();
     let mut request = Request::new(message);
@@ -113,14 +113,14 @@ pub(crate) fn call<T>(message: T) -> (RequestHandle, Request<T>) {
     (handle, request)
 }
 
-/// Greets once; the port that the server saw, or how it failed.
+/// Makes one call. Returns the client port that the server saw, or the status code.
 pub(crate) async fn greet(client: &GreeterClient<Channel>, name: &str) -> (RequestHandle, Result<u16, Code>) {
     let (handle, request) = call(Name::of(name));
     let answer = client.clone().greet(request).await;
     (handle, answer.map(|answer| answer.into_inner().port as u16).map_err(|status| status.code()))
 }
 
-/// The record of the call, and that of its connection.
+/// Returns the record of the call and the record of its connection.
 #[track_caller]
 pub(crate) fn link<'a>(
     trace: &'a NetTrace,
@@ -132,7 +132,7 @@ pub(crate) fn link<'a>(
     (record, conn)
 }
 
-/// The call went over the connection whose port the server saw, as the whole trace and its own part say.
+/// Asserts that the call is linked to the connection whose port the server saw, in the whole trace and in its slice.
 #[track_caller]
 pub(crate) fn assert_linked<'a>(trace: &'a NetTrace, call: &RequestHandle, port: u16) -> &'a HttpReqTrace {
     let (record, conn) = link(trace, call);
@@ -144,7 +144,7 @@ pub(crate) fn assert_linked<'a>(trace: &'a NetTrace, call: &RequestHandle, port:
     record
 }
 
-/// All connections of the sink have been closed.
+/// Waits until every connection of the sink has been closed, and returns the trace.
 pub(crate) async fn closed(sink: &TraceSink) -> NetTrace {
     let all = async {
         loop {

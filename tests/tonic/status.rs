@@ -1,4 +1,4 @@
-//! The status that a call ends with.
+//! The gRPC status of a call.
 
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::Frame;
@@ -44,7 +44,7 @@ async fn the_message_is_decoded() {
     assert_eq!((record.grpc_status, record.grpc_message.as_str()), (Some(5), "nobody is here, 100% sure: ☹"));
 }
 
-/// It is the value of a header field, and may hold anything.
+/// The message is the value of a header field, so it is recorded only if values are.
 #[tokio::test]
 async fn without_values_of_header_fields_there_is_no_message() {
     for headers in [HeaderCapture::Off, HeaderCapture::Names, HeaderCapture::Lengths] {
@@ -84,7 +84,7 @@ async fn in_trailers_after_messages() {
     assert!(drawn.contains("the server said: nobody is here, 100% sure: ☹"), "{drawn}");
 }
 
-/// What a server answers that is not quite one of gRPC.
+/// Makes a call to a server whose answer is not proper gRPC.
 async fn answered(answer: impl Fn() -> Response<Content> + Send + 'static) -> (HttpReqTrace, tonic::Code) {
     let web = Web::start(async move |_: Asked| answer());
     let sink = with_values();

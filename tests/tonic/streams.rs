@@ -9,7 +9,7 @@ use crate::greeter::{GreeterClient, Name};
 use crate::servers::{ReservedPort, assert_linked, call, closed};
 use test_support::check;
 
-/// What precedes each message: a flag and its length.
+/// The length of the prefix of each message: a flag and the message's length.
 const PREFIX: u64 = 5;
 
 fn names() -> impl futures_util::Stream<Item = Name> + Send + 'static {

@@ -1,7 +1,7 @@
 //! A traced channel behaves as tonic's own: the same for the server, the same for the caller.
 //!
-//! What tonic promises in its own tests (its errors, metadata, time-outs, limits, reconnects, streams, interceptors),
-//! written anew as scenarios that each way of making a channel goes through.
+//! The subjects of tonic's own tests (errors, metadata, timeouts, limits, reconnects, streams, interceptors),
+//! as scenarios for each way of creating a channel.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -107,7 +107,7 @@ fn chain(error: &dyn Error) -> Vec<String> {
     all
 }
 
-/// What a caller learns of a status.
+/// Everything that a caller can see of a status.
 #[derive(Debug, PartialEq)]
 struct Failed {
     code: Code,
@@ -195,7 +195,7 @@ async fn streams() {
     assert_eq!((heard.0.len(), heard.1.code), (2, Code::NotFound));
 }
 
-/// What the server is asked, down to the fields of the header.
+/// The requests that the server receives, including their header fields.
 #[tokio::test]
 async fn what_the_server_sees() {
     let web = Web::start(async |_| {

@@ -1,4 +1,4 @@
-//! Other ways than a channel over TCP.
+//! Channels over other transports than TCP.
 
 use std::collections::HashSet;
 use std::path::Path;

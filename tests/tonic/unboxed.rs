@@ -1,5 +1,5 @@
-//! Channels as they are, without the box that other tests put around them: what tonic's own tests ask of a channel
-//! must compile over a traced one, and come to the same.
+//! Channels without the box that other tests put around them: code that tonic's own tests compile over a channel
+//! must compile over a traced one, with the same outcome.
 
 use std::error::Error;
 use std::io;
@@ -140,10 +140,10 @@ async fn load_shed() {
     assert_eq!(sheds, Ok("hello Ada".to_owned()));
 }
 
-/// What clients take that are not generic over their channel, such as that of etcd.
+/// A boxed channel, for clients that are not generic over their channel, such as etcd's.
 #[tokio::test]
 async fn boxed_in_one_call() {
-    /// As `etcd_client::CustomChannel` is written.
+    /// The definition of `etcd_client::CustomChannel`.
     type Custom = tower::util::BoxCloneSyncService<
         http::Request<tonic::body::Body>,
         http::Response<tonic::body::Body>,
@@ -170,7 +170,7 @@ async fn boxed_in_one_call() {
     assert!(status.source().is_some_and(is_tonics), "{status:?}");
 }
 
-/// A stream that tells nothing of itself.
+/// A stream without connection metadata.
 struct Reticent(TokioIo<TracedIo<TcpStream>>);
 
 impl Read for Reticent {
@@ -228,7 +228,7 @@ async fn connectors_that_tonic_takes() {
     check::finished(&closed(&sink).await);
 }
 
-/// Of two connections that were made it is not known which one the connector has chosen; of one that is left it is.
+/// With two connections it is not known which one the connector chose; with one left it is.
 #[tokio::test]
 async fn a_connector_that_makes_several_connections() {
     let place = ReservedPort::new();

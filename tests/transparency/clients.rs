@@ -1,4 +1,4 @@
-//! The ways of making a request, and what comes of it.
+//! The untraced client and every way of tracing it, and the outcome of a request as the caller sees it.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -22,9 +22,9 @@ use tower::{Layer as _, Service, ServiceExt as _};
 use test_support::raw::{End, Seen, Server};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
-/// What is sent.
+/// The body of a request.
 pub(crate) type Payload = BoxBody<Bytes, BoxError>;
-/// What comes back, whatever the client.
+/// The response, of the same type for every client.
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 pub(crate) type AnyClient = BoxCloneSyncService<Request<Payload>, Answer, BoxError>;
 
@@ -116,7 +116,7 @@ where
     Way { name, client: BoxCloneSyncService::new(client), sink: sink.clone() }
 }
 
-/// What a caller learns of a request.
+/// Everything that a caller can see of a response.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Outcome {
     pub(crate) status: StatusCode,
@@ -125,7 +125,7 @@ pub(crate) struct Outcome {
     pub(crate) body: Received,
 }
 
-/// What a reader learns of a body.
+/// Everything that a reader can see of a body.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Received {
     /// Lower and upper size hint and whether it was at its end, before the first and after the last frame.
@@ -140,7 +140,7 @@ pub(crate) struct Received {
 ///
 /// # Errors
 ///
-/// What every error of the chain says.
+/// The texts of all errors in the chain.
 pub(crate) async fn exchange(client: &AnyClient, request: Request<Payload>) -> Result<Outcome, Vec<String>> {
     let response = client.clone().oneshot(request).await.map_err(|error| chain(&*error))?;
     Ok(outcome(response).await)
@@ -173,7 +173,7 @@ async fn receive(mut body: UnsyncBoxBody<Bytes, BoxError>) -> Received {
     received
 }
 
-/// What the error says, and its sources. What a client says in its own name before that is left out.
+/// Returns the texts of the error and its sources, without the error type of the client itself.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     let is_own = error.is::<nettrace::client::ClientError>() || error.is::<legacy::Error>();
     let mut next = if is_own { error.source() } else { Some(error) };

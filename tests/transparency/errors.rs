@@ -34,7 +34,7 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
-/// What the record says, where there is one.
+/// Asserts that each traced client has recorded this failure.
 fn assert_recorded(way: &Way, failure: &Failure) {
     let records = way.sink.snapshot("").http_requests;
     assert_eq!(records.len(), usize::from(way.is_traced()), "{}", way.name);
@@ -58,7 +58,7 @@ async fn a_refused_connection() {
     }
 }
 
-/// What goes wrong with the request, as hyper says it, and the record with it.
+/// Makes a request that fails, and asserts hyper's error and the recorded failure.
 async fn breaks(server: &Server, failure: &Failure, expected: impl Fn(&hyper::Error) -> bool) {
     let scenario = async |client: &crate::clients::AnyClient| {
         let request = request("GET", server, "/").body(empty()).unwrap();

@@ -48,7 +48,7 @@ async fn bytes_go_both_ways() {
     let server = tokio::spawn(serve(listener));
     let said = vec![b'x'; 100_000];
     for way in ways(true) {
-        // The server says first that it understands that.
+        // The server announces first that it supports it.
         let first = http::Request::get(&url).body(empty()).unwrap();
         assert_eq!(exchange(&way.client, first).await.expect("a response").status, 200, "{}", way.name);
 

@@ -1,4 +1,4 @@
-//! What other people's code needs of a wrapped client: its methods, its body, errors that it knows.
+//! Code written for the unwrapped client: its methods, bodies and error types are still there.
 
 use std::error::Error as _;
 use std::io;
@@ -65,7 +65,7 @@ async fn a_wrapped_client_keeps_its_methods() {
     assert!(trace.http_requests.iter().all(|record| record.end_reason == Some(EndReason::Closed)));
 }
 
-/// Whoever takes the body out gets hyper's own, and the record says that nobody saw the rest.
+/// `into_inner` of the body returns hyper's own; the record says that the rest was not seen.
 #[tokio::test]
 async fn a_body_that_is_taken_out() {
     let web = web();

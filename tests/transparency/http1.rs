@@ -1,4 +1,4 @@
-//! What goes over an HTTP/1.1 connection.
+//! The bytes on an HTTP/1.1 connection.
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -151,7 +151,7 @@ async fn responses_without_a_body() {
         [("HEAD", "/head"), ("HEAD", "/chunked"), ("GET", "/204"), ("GET", "/304"), ("GET", "/empty")]
     {
         let make = || request(method, &server, path).body(empty()).unwrap();
-        // The second goes over the same connection: nothing of the first is left in it.
+        // The second goes over the same connection, in which nothing of the first is left.
         let twice =
             async |client: &AnyClient| (exchange(client, make()).await, exchange(client, make()).await);
         let (_, outcomes, seen) = same(&server, twice).await;

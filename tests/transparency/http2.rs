@@ -1,4 +1,4 @@
-//! What goes over an HTTP/2 connection, as an HTTP server understands it.
+//! Requests over HTTP/2, as a server receives them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Streams: the calls that reach the inner one are those that would without the wrapper.
+//! Wrapped streams: the inner stream gets the same calls as without the wrapper.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -27,7 +27,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::clients::{BoxError, Payload, full};
 
-/// What was done to a stream.
+/// A call of a stream.
 #[derive(Clone, Debug, PartialEq)]
 enum Call {
     Read { room: usize },
@@ -207,7 +207,7 @@ async fn the_same_calls_reach_the_stream() {
     }
 }
 
-/// Every write that came to something is one operation, however often it was asked for.
+/// A write is one operation, from its first poll to its result, however often it is polled.
 #[tokio::test]
 async fn an_operation_lasts_until_it_is_done() {
     let sink = TraceSink::new();

@@ -1,4 +1,4 @@
-//! What the connector says of a connection reaches the pool and the caller.
+//! The connector's metadata of a connection reaches the pool and the caller.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,7 +23,7 @@ use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use crate::clients::{empty, ways};
 use test_support::web::{Web, reply};
 
-/// A connection of which the connector has something to say.
+/// A connection with metadata.
 struct Special {
     stream: TokioIo<TcpStream>,
     say: fn(Connected) -> Connected,

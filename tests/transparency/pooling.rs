@@ -1,4 +1,4 @@
-//! When connections are made, kept, used again and given up: what hyper-util's client promises, whoever looks on.
+//! Pooling by hyper-util's client: connections are made, reused and closed as without tracing.
 
 use http_body_util::BodyExt as _;
 use tower::{Service as _, ServiceExt as _};

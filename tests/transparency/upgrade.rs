@@ -1,4 +1,4 @@
-//! Connections that become another protocol's.
+//! Connections that are upgraded to another protocol.
 
 use hyper_util::rt::TokioIo;
 use nettrace::record::EndReason;

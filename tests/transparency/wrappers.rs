@@ -1,4 +1,4 @@
-//! Wrappers are `Send`, `Sync` and `Unpin` exactly when what they wrap is.
+//! Auto traits and sizes of wrappers, and the bounds that hyper's client has.
 
 use std::future::Ready;
 use std::marker::{PhantomData, PhantomPinned};
@@ -86,7 +86,7 @@ fn a_traced_body_is_a_pointer_larger() {
     assert_eq!(size, size_of::<Full<Bytes>>() + size_of::<usize>());
 }
 
-/// What hyper's client asks of its connector.
+/// Traced connectors satisfy the bounds of hyper's client.
 #[test]
 fn hypers_client_takes_them() {
     fn is_connector<C: legacy::connect::Connect + Clone + Send + Sync + 'static>(_: C) {}

@@ -63,7 +63,7 @@ async fn with_no_error_before_the_declared_length() {
     assert!(text.contains("100 of 1000 bytes"), "{text}");
 }
 
-/// All that was declared came: nothing is missing but the end of the stream.
+/// All declared bytes came; only the end of the stream is missing.
 #[tokio::test]
 async fn with_no_error_after_the_declared_length() {
     let (fixture, server) = (Fixture::new().await, server(Some(100), NO_ERROR));
@@ -81,7 +81,7 @@ async fn with_no_error_and_no_length() {
     assert_eq!(http2_error(&failed.outcome.request).as_deref(), Some("NO_ERROR"));
 }
 
-/// The error is told once; then there is nothing more.
+/// The error is returned once, then the body has ended.
 #[tokio::test]
 async fn and_that_is_the_end() {
     let two = server(Some(1000), NO_ERROR);
@@ -113,7 +113,7 @@ async fn with_a_code() {
     }
 }
 
-/// What an untraced client says of it is what the traced one says; the record tells the rest.
+/// The traced client returns the error of the untraced one; the record has the details.
 #[tokio::test]
 async fn under_a_foreign_client() {
     for (declared, code, failure, name) in [
@@ -203,7 +203,7 @@ async fn lengths_of_what_is_not_sent() {
     assert_eq!(ended(&handle.trace().http_requests[0]), ("closed", ""));
 }
 
-/// The length is declared by the header, and the body of a service says nothing of it.
+/// The length is declared by the header; the size hint of the body does not have it.
 #[tokio::test]
 async fn by_a_service_whose_body_knows_no_length() {
     use futures_util::stream;

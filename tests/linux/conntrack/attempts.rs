@@ -71,7 +71,7 @@ fn a_refused_syn_has_no_entry() {
     });
 }
 
-/// That no connection is tracked is to be seen by those that fail, too.
+/// A failed attempt is enough to report that connections are not tracked.
 #[test]
 fn a_dropped_syn_that_is_not_tracked() {
     require_lab!();
@@ -128,7 +128,7 @@ fn nameservers_that_do_not_answer() {
     });
 }
 
-/// What never left has no entry, and that is nobody's fault.
+/// An attempt that sent no packet has no entry, which is not reported as a problem.
 #[test]
 fn an_attempt_without_a_packet() {
     require_lab!();

@@ -59,7 +59,7 @@ fn it_ends_with_the_close_of_the_sink() {
         assert_eq!(left(&net.client), (1, 1));
         sink.close();
         assert_eq!(left(&net.client), (0, 0));
-        // What comes later finds nobody, and misses nobody.
+        // Later calls find the probe stopped and do not fail.
         sink.refresh().await;
         fetch(&client, "http://10.9.2.2/").await;
         client.close().await;

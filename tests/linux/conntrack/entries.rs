@@ -20,7 +20,7 @@ use test_support::check;
 use test_support::lab::{Ns, Routed};
 use test_support::require::{require_lab, require_tool};
 
-/// The trace and the host's table, of a moment when nothing changed.
+/// Returns a trace and the host's table, taken while the table did not change.
 pub(super) async fn at_rest(sink: &TraceSink, host: &Ns, filter: &str) -> (NetTrace, Vec<Listed>) {
     loop {
         let before = list(host, filter);

@@ -1,4 +1,4 @@
-//! Entries of the kernel's connection tracking: as conntrack(8) shows them, and what stands in their way.
+//! `ConntrackProbe`: entries as conntrack(8) shows them, and the problems that prevent them.
 
 #[cfg(feature = "server")]
 mod accepted;

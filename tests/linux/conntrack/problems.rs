@@ -1,4 +1,4 @@
-//! What stands in the way is said once, with what to do about it; requests do not notice.
+//! Problems are reported once, with a remedy, and do not affect requests.
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use test_support::lab::{Ns, Routed};
 use test_support::require::{require_lab, require_tool, skip};
 use test_support::{process, raw};
 
-/// What the text tells to do.
+/// Returns the command that the text recommends.
 fn remedy(problem: &ConntrackProblem) -> String {
     let text = problem.to_string();
     assert!(!text.contains('\n'), "one line: {text}");
@@ -93,7 +93,7 @@ fn without_the_capability() {
     });
 }
 
-/// Nobody needs to be root: in a user namespace with a network of its own everything is permitted.
+/// Root is not needed in a user namespace with a network of its own.
 #[test]
 fn in_a_user_namespace() {
     require_tool!("unshare", "setpriv", "nft", "ip", "sysctl");

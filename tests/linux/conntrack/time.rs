@@ -149,7 +149,7 @@ fn a_refresh_after_the_close_waits_for_the_last_packets() {
     });
 }
 
-/// A peer that never closes holds nobody up.
+/// A peer that never closes delays nothing.
 #[test]
 fn a_refresh_gives_up_on_a_peer_that_does_not_close() {
     require_lab!();
