@@ -1,4 +1,4 @@
-//! How long recording takes, and taking traces: `cargo bench --features _bench --bench recording [-- FILTER]`.
+//! The time of recording and of snapshots: `cargo bench --features _bench --bench recording [-- FILTER]`.
 
 mod scenes;
 

@@ -1,9 +1,9 @@
-//! How long a connection has to wait for others: those that read the trace, and those that write to it at the same
+//! How long recording has to wait for other threads: those that read the trace, and those that write to it at the same
 //! time. `cargo bench --features _bench --bench waits`
 //!
-//! Each line is the time that one thing takes to record, most of the time and at worst, while another thread does
-//! what the line says. The lines of one table are taken in turn: compare them with its first. Where there are fewer
-//! processors than two the times are those of the scheduler.
+//! Each line is the time that recording takes, as percentiles, while another thread does
+//! what the line says. The lines of a table are measured in turn: compare them with its first. With fewer
+//! than two processors the times are those of the scheduler.
 
 use nettrace::{
     Retention, TraceSink,
@@ -35,7 +35,7 @@ fn main() {
 
 type Step = Box<dyn FnMut()>;
 
-/// What the other thread does until it is told to stop.
+/// The work of the other thread, which it does until it is told to stop.
 type Beside = fn(&TraceSink, &AtomicBool);
 
 fn table(what: &str, prepare: impl Fn(&TraceSink) -> Step) {

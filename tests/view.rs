@@ -670,7 +670,7 @@ fn a_handshake_that_includes_the_look_up_says_so() {
     );
 }
 
-/// Returns adverse traces with `n` records of a kind: an algorithm that looks at every pair of them does not end in time.
+/// Returns adverse traces with `n` records of a kind, for which an algorithm that looks at every pair does not end.
 fn adverse(n: usize) -> Vec<(&'static str, String)> {
     let long = "x".repeat(n);
     let many = |record: &dyn Fn(usize) -> String| (0..n).map(record).collect::<Vec<_>>().join(",");

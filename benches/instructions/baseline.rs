@@ -1,21 +1,21 @@
-//! The counts that are stored.
+//! The stored counts, and the comparison with them.
 
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, fmt, fs, path::PathBuf, process::Command};
 
 pub const FILE: &str = "benches/instructions.json";
 
-/// By so much of the stored count another one may differ.
+/// The tolerated difference, as a fraction of the stored count.
 const TOLERATED: f64 = 0.05;
 
-/// The counts of one run of each scene, and the programs that had a part in them.
+/// The instruction counts of all scenes, and the versions of the programs that they depend on.
 pub struct Baseline {
     made_with: String,
     instructions: BTreeMap<String, f64>,
 }
 
 impl Baseline {
-    /// An empty one when there is none.
+    /// Reads the stored counts. Returns an empty baseline if there is no file.
     pub fn load() -> Self {
         let Ok(text) = fs::read_to_string(path()) else {
             return Baseline { made_with: tools(), instructions: BTreeMap::new() };
@@ -27,7 +27,7 @@ impl Baseline {
         Baseline { made_with, instructions: counts.collect() }
     }
 
-    /// With these counts for all that has `filter` in its name.
+    /// Replaces the counts of all scenes whose name contains `filter`.
     pub fn with(mut self, filter: &str, now: BTreeMap<String, f64>) -> Self {
         self.instructions.retain(|name, _| !name.contains(filter));
         self.instructions.extend(now);
@@ -49,7 +49,7 @@ impl Baseline {
         self.instructions.keys().map(String::as_str)
     }
 
-    /// Another compiler makes other instructions of the same source.
+    /// Prints a hint if other programs than now made the stored counts: another compiler generates other instructions.
     pub fn tell_if_made_otherwise(&self) {
         let now = tools();
         if self.made_with != now {

@@ -1,8 +1,8 @@
-//! The guard: how many instructions each scene takes, held against `benches/instructions.json`. Run by
-//! `benches/check_instructions.sh`, which says more.
+//! Counts the instructions of each scene and compares them with `benches/instructions.json`. Run by
+//! `benches/check_instructions.sh`, whose header describes its options.
 //!
-//! A harness of our own: those that there are (gungraun, iai-callgrind) need a program installed beside them, in the
-//! same version, and keep what they compare with as valgrind's files below `target`. Here it is a text that is
+//! A harness of our own: the existing ones (gungraun, iai-callgrind) need a program to be installed in the
+//! same version, and keep their baselines as valgrind's files below `target`. Here the baseline is a text file that is
 //! committed with the change that caused it.
 
 mod baseline;

@@ -6,10 +6,10 @@ use std::{env, fs, hint::black_box, mem::MaybeUninit, path::Path, process::Comma
 
 pub const CHILD: &str = "--child";
 
-/// What comes once, and what only a sink that is full has to do, is not what is looked at.
+/// Repetitions before the count begins: they do what is done once, and fill the sink up to its bounds.
 const WARM_UP: u64 = 32 << 10;
 const TIMES: u64 = 8 << 10;
-/// For what takes long.
+/// Repetitions of a scene that takes long.
 const FEW: u64 = 4;
 
 /// Returns the instructions that one run of that scene takes, counted on the processor `cpu`.
@@ -25,7 +25,7 @@ pub fn count(name: &str, cpu: usize) -> f64 {
         .args([CHILD, name])
         .env_clear()
         .env("PATH", env::var_os("PATH").unwrap_or_default())
-        // Not every processor fills memory with one instruction, which callgrind counts for each byte.
+        // Callgrind counts `rep stos` once per byte, and not every processor's C library uses it.
         .env("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-ERMS,-FSRM")
         .output()
         .expect("valgrind is there, as the script made sure, and taskset comes with util-linux");
@@ -35,7 +35,7 @@ pub fn count(name: &str, cpu: usize) -> f64 {
     total(&out).unwrap_or_else(|| panic!("{name}: no total: {said}")) / times
 }
 
-/// What the child does.
+/// Runs a scene in the child process.
 pub fn run(scene: &Scene) {
     let mut work = (scene.prepare)();
     let (warm_up, times) = if work.most() == 1 { (1, FEW) } else { (WARM_UP, TIMES) };
@@ -44,20 +44,20 @@ pub fn run(scene: &Scene) {
     println!("{times}");
 }
 
-/// Callgrind knows it by its name.
+/// The function that callgrind counts, by its name.
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn nettrace_measured(go: &mut dyn FnMut()) {
     go();
-    // Were the call the last thing here it would be a jump, of which callgrind does not see the return.
+    // Keeps the call from becoming a jump, whose return callgrind would not see.
     black_box(());
 }
 
-/// In place of the C library's: what depends on chance, as the order in a hash table, is the same in every run.
+/// Replaces the C library's function, so that random choices, such as the seed of a hash table, are equal in each run.
 ///
 /// # Safety
 ///
-/// As the other: there is room for `length` bytes.
+/// As for the replaced function, `buffer` must have room for `length` bytes.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
     // SAFETY: the caller says so.

@@ -1,4 +1,4 @@
-//! What is recorded of dials, lookups and handshakes.
+//! Recording of dials, lookups and handshakes.
 
 use super::{Again, Each, Scene, Work};
 use hickory_proto::{

@@ -87,7 +87,7 @@ where
     std::mem::take(response.headers_mut())
 }
 
-/// As hyper-util's client, which puts something into the extensions of each response.
+/// Answers as hyper-util's client does, which inserts extensions into each response.
 pub(super) fn answer<B>(
     conn: Option<ConnRef>,
 ) -> impl FnMut(Request<B>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {

@@ -1,4 +1,4 @@
-//! What is measured, by the clock (`recording.rs`) and by counting instructions (`instructions.rs`).
+//! The scenes: everything that is measured, in time (`recording.rs`) and in instructions (`instructions/`).
 //! A new measurement is a line in [`all`].
 
 mod conn;
@@ -12,24 +12,24 @@ mod trace;
 pub struct Scene {
     pub name: String,
     pub prepare: Box<dyn Fn() -> Box<dyn Work>>,
-    /// Whether its instructions are held against the stored ones. Not those of what is there for comparison only.
+    /// Whether its instructions are compared with the stored ones; not if it is only there for comparison.
     pub is_guarded: bool,
 }
 
-/// Something ready to be measured, again and again.
+/// Prepared work that is measured again and again.
 pub trait Work {
-    /// So many times at most can be measured in one go.
+    /// Returns how often the work can be repeated in one measurement.
     fn most(&self) -> u64 {
         u64::MAX
     }
 
-    /// Makes ready for so many times. Not measured.
+    /// Prepares `times` repetitions. Not measured.
     fn ready(&mut self, _times: u64) {}
 
-    /// What is measured.
+    /// Does the work `times` times. Measured.
     fn run(&mut self, times: u64);
 
-    /// Drops what came of it. Not measured.
+    /// Drops the results. Not measured.
     fn tidy(&mut self) {}
 }
 
@@ -46,7 +46,7 @@ pub fn all() -> Vec<Scene> {
     scenes.into_iter().flatten().collect()
 }
 
-/// Does the work so many times, in as few goes as may be; each goes through `measure`.
+/// Does the work `times` times, in as few measurements as possible, each by `measure`.
 pub fn in_goes(work: &mut dyn Work, times: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
     let mut left = times;
     while left > 0 {
@@ -64,14 +64,14 @@ impl Scene {
         Scene { name: name.into(), prepare, is_guarded: true }
     }
 
-    /// Others are to be compared with it; it is none of our code.
+    /// Marks a scene as one without our code, for comparison with others.
     fn for_comparison(mut self) -> Self {
         self.is_guarded = false;
         self
     }
 }
 
-/// For what takes nanoseconds: over and over.
+/// Work that takes nanoseconds and can be repeated without end.
 struct Again<F>(F);
 
 impl<F: FnMut()> Work for Again<F> {
@@ -80,7 +80,7 @@ impl<F: FnMut()> Work for Again<F> {
     }
 }
 
-/// For what uses something up: `make` is not measured, nor is the drop of what `take` was given.
+/// Work that uses something up. Neither `make` nor the drop of what `take` was given is measured.
 struct Each<T, M, F> {
     make: M,
     take: F,
@@ -111,7 +111,7 @@ impl<T, M: FnMut() -> T, F: FnMut(&mut T)> Work for Each<T, M, F> {
     }
 }
 
-/// For what takes long and gives something whose drop is not measured.
+/// Work that takes long, measured once, and whose result is dropped unmeasured.
 struct Whole<T, F> {
     give: F,
     given: Option<T>,
@@ -137,7 +137,7 @@ impl<T, F: FnMut() -> T> Work for Whole<T, F> {
     }
 }
 
-/// What never waits.
+/// Returns the output of a future that never waits.
 #[track_caller]
 fn now<F: Future>(future: F) -> F::Output {
     futures_util::FutureExt::now_or_never(future).expect("nothing here waits")

@@ -1,4 +1,4 @@
-//! What probes do for a connection, but for the kernel's part.
+//! The work of probes for a connection, without the kernel's part.
 
 use super::{Again, Scene};
 use nettrace::{

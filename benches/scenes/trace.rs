@@ -21,7 +21,7 @@ pub(super) fn scenes() -> Vec<Scene> {
     of_requests.chain(of_conns).collect()
 }
 
-/// So many requests, all over one connection.
+/// Creates a sink with this many requests, all over one connection.
 fn after_requests(count: usize) -> TraceSink {
     let sink = TraceSink::builder().retention(Retention::unbounded()).build();
     let mut request = requests(&sink, Some(bench_support::dial(&sink)), 5);
@@ -29,7 +29,7 @@ fn after_requests(count: usize) -> TraceSink {
     sink
 }
 
-/// So many connections with four operations each.
+/// Creates a sink with this many connections of four operations each.
 fn after_dials(count: usize) -> TraceSink {
     let sink = TraceSink::builder().retention(Retention::unbounded()).build();
     for _ in 0..count {

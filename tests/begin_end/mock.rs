@@ -1,4 +1,5 @@
-//! Streams and bodies that behave as planned. A pause is one `Pending`, so that the schedule of polls decides when it ends.
+//! Streams and bodies that behave as planned. A pause is one `Pending`, so that the schedule of polls decides when it
+//! ends.
 
 use std::{
     collections::VecDeque,

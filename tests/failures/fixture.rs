@@ -271,7 +271,7 @@ fn only<T>(records: &[T]) -> &T {
     &records[0]
 }
 
-/// Asserts that the request's own trace has the same records as the part of the whole trace that belongs to the request.
+/// Asserts that the request's own trace has the same records as the part of the whole trace that belongs to it.
 #[track_caller]
 fn assert_same(all: &NetTrace, request: &HttpReqTrace, own: &NetTrace) {
     check::finished(own);

@@ -1,6 +1,7 @@
 //! gRPC calls through traced channels: their links, their statuses and ends, and that tracing changes nothing.
 //!
-//! The server puts the client's port into each answer; the links of the trace must lead to the connection with that port.
+//! The server puts the client's port into each answer; the links of the trace must lead to the connection with that
+//! port.
 #![cfg(all(feature = "client", feature = "tonic", any(feature = "ring", feature = "aws-lc-rs")))]
 
 #[path = "../../examples/greeter/mod.rs"]
