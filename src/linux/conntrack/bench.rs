@@ -1,7 +1,7 @@
 //! For the benches: what is asked and answered, without the kernel.
 
 use super::{
-    entry::{Flow, Found, cta},
+    entry::{ParsedEntry, Tuple, cta},
     table::{attribute, nested, write_request},
 };
 use crate::bench_support::address;
@@ -9,7 +9,7 @@ use crate::bench_support::address;
 /// A query, and the answer of a kernel that counts and keeps times.
 #[derive(Debug)]
 pub struct Conntrack {
-    flow: Flow,
+    tuple: Tuple,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
@@ -23,9 +23,9 @@ impl Default for Conntrack {
 impl Conntrack {
     /// Of a connection that is translated to another address.
     pub fn new() -> Self {
-        let flow = Flow { is_udp: false, local: address(2, 40_000), remote: address(1, 443) };
+        let tuple = Tuple { is_udp: false, local: address(2, 40_000), remote: address(1, 443) };
         let mut request = Vec::new();
-        write_request(&mut request, &flow, None, 0);
+        write_request(&mut request, &tuple, None, 0);
         // Behind the headers of netlink and of its part for connection tracking.
         let original = request.split_off(20);
         let mut answer = original.clone();
@@ -44,7 +44,7 @@ impl Conntrack {
         nested(&mut answer, cta::TIMESTAMP, |answer| {
             attribute(answer, 1, &1_700_000_000_000_000_001_u64.to_be_bytes());
         });
-        Conntrack { flow, request, answer }
+        Conntrack { tuple, request, answer }
     }
 
     /// Writes the one and reads the other.
@@ -54,8 +54,8 @@ impl Conntrack {
     /// When the answer is not understood.
     pub fn ask(&mut self) {
         self.request.clear();
-        write_request(&mut self.request, &self.flow, None, 1);
-        let found = Found::read(&self.answer, &self.flow);
+        write_request(&mut self.request, &self.tuple, None, 1);
+        let found = ParsedEntry::parse(&self.answer, &self.tuple);
         assert!(found.has_counters && found.has_timestamps);
     }
 }

@@ -11,46 +11,46 @@ use std::{
 
 /// A connection as its socket sees it, before NAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flow {
+pub(super) struct Tuple {
     pub(super) is_udp: bool,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
 }
 
-impl Flow {
+impl Tuple {
     /// No connection has these addresses.
-    pub(super) const NONE: Flow = {
+    pub(super) const NONE: Tuple = {
         let nobody = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        Flow { is_udp: false, local: nobody, remote: nobody }
+        Tuple { is_udp: false, local: nobody, remote: nobody }
     };
 
     /// `None` as long as an address is not known.
     pub(super) fn of(conn: &ConnRef) -> Option<Self> {
         let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
         let (local, remote) = (canonical(conn.local_addr()?), canonical(conn.peer_addr()?));
-        Some(Flow { is_udp: conn.is_udp(), local, remote })
+        Some(Tuple { is_udp: conn.is_udp(), local, remote })
     }
 }
 
 /// An entry, and what the kernel keeps with it.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Found {
+pub(super) struct ParsedEntry {
     pub(super) entry: ConntrackEntry,
     pub(super) has_counters: bool,
     pub(super) has_timestamps: bool,
 }
 
-impl Found {
+impl ParsedEntry {
     /// As much as can be read.
-    pub(super) fn read(bytes: &[u8], flow: &Flow) -> Self {
-        let mut found = Found::default();
+    pub(super) fn parse(bytes: &[u8], tuple: &Tuple) -> Self {
+        let mut found = ParsedEntry::default();
         let (mut original, mut reply) = Default::default();
         let (mut sent, mut received) = Default::default();
         let entry = &mut found.entry;
         for (kind, value) in attributes(bytes) {
             match kind {
-                cta::TUPLE_ORIG => original = tuple(value),
-                cta::TUPLE_REPLY => reply = tuple(value),
+                cta::TUPLE_ORIG => original = entry_tuple(value),
+                cta::TUPLE_REPLY => reply = entry_tuple(value),
                 cta::STATUS => {
                     entry.status = number(value).map(u32::from_be_bytes).unwrap_or_default().into()
                 }
@@ -69,7 +69,7 @@ impl Found {
         }
         entry.zone = entry.zone.or(original.zone);
         // A connection that was there before the kernel tracked it may have been seen from the other end first.
-        if reply.is(flow.local, flow.remote) && !original.is(flow.local, flow.remote) {
+        if reply.is(tuple.local, tuple.remote) && !original.is(tuple.local, tuple.remote) {
             (sent, received) = (received, sent);
         }
         [entry.packets_sent, entry.bytes_sent] = sent;
@@ -101,27 +101,27 @@ pub(super) mod cta_tuple {
 }
 
 #[derive(Debug, Default)]
-struct Tuple {
+struct EntryTuple {
     ips: [Option<IpAddr>; 2],
     ports: [u16; 2],
     zone: Option<u16>,
 }
 
-impl Tuple {
+impl EntryTuple {
     fn is(&self, src: SocketAddr, dst: SocketAddr) -> bool {
         self.ips == [Some(src.ip()), Some(dst.ip())] && self.ports == [src.port(), dst.port()]
     }
 }
 
-impl From<Tuple> for AddrTuple {
-    fn from(Tuple { ips: [src, dst], ports: [src_port, dst_port], .. }: Tuple) -> Self {
+impl From<EntryTuple> for AddrTuple {
+    fn from(EntryTuple { ips: [src, dst], ports: [src_port, dst_port], .. }: EntryTuple) -> Self {
         let socket = |ip: Option<IpAddr>, port| ip.map(|ip| SocketAddr::new(ip, port));
         AddrTuple::new(socket(src, src_port), socket(dst, dst_port))
     }
 }
 
-fn tuple(bytes: &[u8]) -> Tuple {
-    let mut tuple = Tuple::default();
+fn entry_tuple(bytes: &[u8]) -> EntryTuple {
+    let mut tuple = EntryTuple::default();
     for (kind, value) in attributes(bytes) {
         match kind {
             // `enum ctattr_ip`: source and destination, first of IPv4, then of IPv6.
@@ -223,8 +223,8 @@ mod tests {
         nested(kind, &[attribute(1, &packets.to_be_bytes()), attribute(2, &bytes.to_be_bytes())])
     }
 
-    fn flow(local: &str, remote: &str) -> Flow {
-        Flow { is_udp: false, local: local.parse().unwrap(), remote: remote.parse().unwrap() }
+    fn tuple_of(local: &str, remote: &str) -> Tuple {
+        Tuple { is_udp: false, local: local.parse().unwrap(), remote: remote.parse().unwrap() }
     }
 
     #[test]
@@ -244,7 +244,7 @@ mod tests {
             attribute(999, b"from a later kernel"),
         ]
         .concat();
-        let found = Found::read(&bytes, &flow("10.0.0.1:1000", "10.0.0.2:80"));
+        let found = ParsedEntry::parse(&bytes, &tuple_of("10.0.0.1:1000", "10.0.0.2:80"));
         assert!(found.has_counters && found.has_timestamps);
         let entry = found.entry;
         assert!(entry.status.contains(ConntrackStatus::SRC_NAT | ConntrackStatus::ASSURED));
@@ -273,7 +273,7 @@ mod tests {
             counters(10, 2, 200),
         ]
         .concat();
-        let entry = Found::read(&bytes, &Flow { is_udp: false, local, remote }).entry;
+        let entry = ParsedEntry::parse(&bytes, &Tuple { is_udp: false, local, remote }).entry;
         assert_eq!(entry.addr_orig, AddrTuple::new(remote, local));
         assert_eq!((entry.packets_sent, entry.packets_recv), (2, 1));
         assert_eq!((entry.bytes_sent, entry.bytes_recv), (200, 100));
@@ -300,13 +300,13 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            Found::read(&bytes, &Flow::NONE);
+            ParsedEntry::parse(&bytes, &Tuple::NONE);
         }
 
         #[test]
         fn any_values_are_read(parts in prop::collection::vec((0..25u16, prop::collection::vec(0..30u8, 0..60)), 0..8)) {
             let bytes: Vec<u8> = parts.iter().flat_map(|(kind, value)| attribute(*kind, value)).collect();
-            Found::read(&bytes, &Flow::NONE);
+            ParsedEntry::parse(&bytes, &Tuple::NONE);
         }
     }
 }

@@ -11,8 +11,8 @@ mod worker;
 pub use problem::ConntrackProblem;
 
 use self::{
-    problem::Problems,
-    queue::{Event, Queue},
+    problem::ReportedProblems,
+    queue::{Event, EventQueue},
     table::Table,
     worker::Worker,
 };
@@ -80,7 +80,7 @@ impl ConntrackProbe {
 
     /// What stood in the way so far, each once, in the order in which it was met.
     pub fn problems(&self) -> Vec<ConntrackProblem> {
-        self.0.shared.problems.told()
+        self.0.shared.problems.reported()
     }
 
     /// How many events were left out because too many came at once: so often an entry may be missing, or older
@@ -131,11 +131,11 @@ impl Probe for ConntrackProbe {
     }
 
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        let looked = self.0.shared.queue.refresh();
+        let done = self.0.shared.queue.refresh();
         Box::pin(async {
-            if let Some(looked) = looked {
-                // An error means that the worker has ended, and so has looked.
-                let _ = looked.await;
+            if let Some(done) = done {
+                // An error means that the worker has ended, and so has done.
+                let _ = done.await;
             }
         })
     }
@@ -165,7 +165,7 @@ impl ConntrackProbeBuilder {
         let shared = Arc::new(Shared::default());
         let worker = Table::open(self.zone).and_then(|table| start(table, &shared));
         if let Err(problem) = &worker {
-            shared.problems.tell(problem.clone());
+            shared.problems.report(problem.clone());
             shared.queue.end();
         }
         ConntrackProbe(Arc::new(Handle { shared, worker: Mutex::new(worker.ok()) }))
@@ -175,9 +175,9 @@ impl ConntrackProbeBuilder {
 /// What the probe shares with its thread.
 #[derive(Debug, Default)]
 struct Shared {
-    queue: Queue,
+    queue: EventQueue,
     dropped: AtomicU64,
-    problems: Problems,
+    problems: ReportedProblems,
 }
 
 struct Handle {

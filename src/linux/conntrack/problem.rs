@@ -60,21 +60,21 @@ impl fmt::Display for ConntrackProblem {
 
 /// What was told. Each problem is told once.
 #[derive(Debug, Default)]
-pub(super) struct Problems(Mutex<Vec<ConntrackProblem>>);
+pub(super) struct ReportedProblems(Mutex<Vec<ConntrackProblem>>);
 
-impl Problems {
-    pub(super) fn tell(&self, problem: ConntrackProblem) {
+impl ReportedProblems {
+    pub(super) fn report(&self, problem: ConntrackProblem) {
         {
-            let mut told = self.0.lock().ignore_poison();
-            if told.contains(&problem) {
+            let mut reported = self.0.lock().ignore_poison();
+            if reported.contains(&problem) {
                 return;
             }
-            told.push(problem.clone());
+            reported.push(problem.clone());
         }
         tracing::warn!(target: "nettrace", "{problem}");
     }
 
-    pub(super) fn told(&self) -> Vec<ConntrackProblem> {
+    pub(super) fn reported(&self) -> Vec<ConntrackProblem> {
         self.0.lock().ignore_poison().clone()
     }
 }
@@ -85,12 +85,12 @@ mod tests {
 
     #[test]
     fn each_is_told_once() {
-        let problems = Problems::default();
+        let problems = ReportedProblems::default();
         for problem in
             [ConntrackProblem::NoCounters, ConntrackProblem::NotTracked, ConntrackProblem::NoCounters]
         {
-            problems.tell(problem);
+            problems.report(problem);
         }
-        assert_eq!(problems.told(), [ConntrackProblem::NoCounters, ConntrackProblem::NotTracked]);
+        assert_eq!(problems.reported(), [ConntrackProblem::NoCounters, ConntrackProblem::NotTracked]);
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel's table of connections, asked over netlink (`nfnetlink_conntrack.h`).
 
 use super::{
-    entry::{Flow, Found, cta, cta_tuple},
+    entry::{ParsedEntry, Tuple, cta, cta_tuple},
     problem::ConntrackProblem,
 };
 use netlink_packet_core::{ErrorBuffer, ErrorMessage, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, Parseable};
@@ -19,18 +19,18 @@ pub(super) struct Table {
 }
 
 /// The entry of a connection, if there is one.
-pub(super) type Answer = Result<Option<Found>, ConntrackProblem>;
+pub(super) type QueryResult = Result<Option<ParsedEntry>, ConntrackProblem>;
 
-/// How many may be asked for with one system call. As many answers, none of them a kilobyte, are far from filling the
+/// How many may be asked for with one system call. As many results, none of them a kilobyte, are far from filling the
 /// socket's buffer.
-pub(super) const TOGETHER: usize = 16;
+pub(super) const MAX_BATCH: usize = 16;
 /// `NLMSG_GOODSIZE`: no answer for one entry is longer.
-const LONGEST_REPLY: usize = 8192;
+const MAX_REPLY_BYTES: usize = 8192;
 /// `struct nfgenmsg`, before the attributes.
 const HEADER: usize = 4;
 
 impl Table {
-    /// Opens it in the namespace of the calling thread, and sees whether the kernel answers.
+    /// Opens it in the namespace of the calling thread, and sees whether the kernel results.
     pub(super) fn open(zone: Option<u16>) -> Result<Self, ConntrackProblem> {
         let connected = || {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
@@ -40,41 +40,46 @@ impl Table {
             Ok(socket)
         };
         let socket = connected().map_err(|error| problem(&error))?;
-        let (request, reply) = (Vec::new(), Vec::with_capacity(LONGEST_REPLY));
+        let (request, reply) = (Vec::new(), Vec::with_capacity(MAX_REPLY_BYTES));
         let mut table = Table { socket, zone, sequence: 0, request, reply };
-        table.entries(&[Flow::NONE]).pop().unwrap_or(Ok(None))?;
+        table.entries(&[Tuple::NONE]).pop().unwrap_or(Ok(None))?;
         Ok(table)
     }
 
-    /// The entries of so many connections, in their order. They are asked for together, [`TOGETHER`] at most.
-    pub(super) fn entries(&mut self, flows: &[Flow]) -> Vec<Answer> {
-        debug_assert!(flows.len() <= TOGETHER);
+    /// The entries of so many connections, in their order. They are asked for together, [`MAX_BATCH`] at most.
+    pub(super) fn entries(&mut self, tuples: &[Tuple]) -> Vec<QueryResult> {
+        debug_assert!(tuples.len() <= MAX_BATCH);
         let first = self.sequence.wrapping_add(1);
-        self.sequence = self.sequence.wrapping_add(flows.len() as u32);
-        let mut answers: Vec<Option<Answer>> = flows.iter().map(|_| None).collect();
-        let failure = self.ask(flows, first, &mut answers).err();
+        self.sequence = self.sequence.wrapping_add(tuples.len() as u32);
+        let mut results: Vec<Option<QueryResult>> = tuples.iter().map(|_| None).collect();
+        let failure = self.exchange(tuples, first, &mut results).err();
         let missing = || Err(failure.as_ref().map_or_else(unanswered, problem));
-        answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
+        results.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
     }
 
-    /// The kernel answers before `send` returns.
-    fn ask(&mut self, flows: &[Flow], first: u32, answers: &mut [Option<Answer>]) -> io::Result<()> {
-        if flows.is_empty() {
+    /// The kernel results before `send` returns.
+    fn exchange(
+        &mut self,
+        tuples: &[Tuple],
+        first: u32,
+        results: &mut [Option<QueryResult>],
+    ) -> io::Result<()> {
+        if tuples.is_empty() {
             return Ok(());
         }
         self.request.clear();
-        for (place, flow) in flows.iter().enumerate() {
-            write_request(&mut self.request, flow, self.zone, first.wrapping_add(place as u32));
+        for (index, tuple) in tuples.iter().enumerate() {
+            write_request(&mut self.request, tuple, self.zone, first.wrapping_add(index as u32));
         }
         self.socket.send(&self.request, 0)?;
-        while answers.iter().any(Option::is_none) {
+        while results.iter().any(Option::is_none) {
             self.reply.clear();
             self.socket.recv(&mut self.reply, 0)?;
             let message = NetlinkBuffer::new_checked(&self.reply[..]).map_err(malformed)?;
-            let place = message.sequence_number().wrapping_sub(first) as usize;
+            let index = message.sequence_number().wrapping_sub(first) as usize;
             // Else it is the answer to an earlier question, for which nobody waits any more.
-            if let (Some(flow), Some(answer)) = (flows.get(place), answers.get_mut(place)) {
-                *answer = Some(match read(&message, flow) {
+            if let (Some(tuple), Some(answer)) = (tuples.get(index), results.get_mut(index)) {
+                *answer = Some(match read(&message, tuple) {
                     Ok(found) => Ok(Some(found)),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                     Err(error) => Err(problem(&error)),
@@ -85,21 +90,21 @@ impl Table {
     }
 }
 
-fn read(message: &NetlinkBuffer<&[u8]>, flow: &Flow) -> io::Result<Found> {
+fn read(message: &NetlinkBuffer<&[u8]>, tuple: &Tuple) -> io::Result<ParsedEntry> {
     if message.message_type() == NLMSG_ERROR {
         let error =
             ErrorBuffer::new_checked(&message.payload()).and_then(|error| ErrorMessage::parse(&error));
         return Err(error.map_err(malformed)?.to_io());
     }
     let attributes = message.payload().get(HEADER..).ok_or_else(|| malformed("no header"))?;
-    Ok(Found::read(attributes, flow))
+    Ok(ParsedEntry::parse(attributes, tuple))
 }
 
-/// Asks for the entry whose original direction is the flow, behind what else is asked: `struct nlmsghdr`, `struct
-/// nfgenmsg`, attributes. Written in place, as it is asked more often than anything else.
-pub(super) fn write_request(bytes: &mut Vec<u8>, flow: &Flow, zone: Option<u16>, sequence: u32) {
-    let family = if flow.local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
-    let protocol = if flow.is_udp { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP } as u8;
+/// Asks for the entry whose original direction is the tuple, behind what else is asked: `struct nlmsghdr`, `struct
+/// nfgenmsg`, attributes. Written in index, as it is asked more often than anything else.
+pub(super) fn write_request(bytes: &mut Vec<u8>, tuple: &Tuple, zone: Option<u16>, sequence: u32) {
+    let family = if tuple.local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
+    let protocol = if tuple.is_udp { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP } as u8;
     let begin = bytes.len();
     bytes.extend([0; 4]); // the length, which is not known yet
     bytes.extend(CT_GET.to_ne_bytes());
@@ -110,18 +115,18 @@ pub(super) fn write_request(bytes: &mut Vec<u8>, flow: &Flow, zone: Option<u16>,
     nested(bytes, cta::TUPLE_ORIG, |bytes| {
         nested(bytes, cta_tuple::IP, |bytes| {
             // `enum ctattr_ip`: source and destination, first of IPv4, then of IPv6.
-            for (place, ip) in [flow.local.ip(), flow.remote.ip()].into_iter().enumerate() {
+            for (index, ip) in [tuple.local.ip(), tuple.remote.ip()].into_iter().enumerate() {
                 match ip {
-                    IpAddr::V4(ip) => attribute(bytes, 1 + place as u16, &ip.octets()),
-                    IpAddr::V6(ip) => attribute(bytes, 3 + place as u16, &ip.octets()),
+                    IpAddr::V4(ip) => attribute(bytes, 1 + index as u16, &ip.octets()),
+                    IpAddr::V6(ip) => attribute(bytes, 3 + index as u16, &ip.octets()),
                 }
             }
         });
         nested(bytes, cta_tuple::PROTO, |bytes| {
             // `enum ctattr_l4proto`
             attribute(bytes, 1, &[protocol]);
-            attribute(bytes, 2, &flow.local.port().to_be_bytes());
-            attribute(bytes, 3, &flow.remote.port().to_be_bytes());
+            attribute(bytes, 2, &tuple.local.port().to_be_bytes());
+            attribute(bytes, 3, &tuple.remote.port().to_be_bytes());
         });
     });
     if let Some(zone) = zone {
@@ -180,24 +185,26 @@ mod tests {
     use netlink_packet_core::{DefaultNla, NetlinkHeader, NetlinkMessage, NetlinkPayload};
     use netlink_packet_netfilter::{
         NetfilterHeader, NetfilterMessage, NetfilterProtoFamily,
-        conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple},
+        conntrack::{
+            ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple as TupleAttribute,
+        },
     };
 
-    fn as_the_library_writes_it(flow: &Flow, zone: Option<u16>, sequence: u32) -> Vec<u8> {
+    fn as_the_library_writes_it(tuple: &Tuple, zone: Option<u16>, sequence: u32) -> Vec<u8> {
         let family =
-            if flow.local.is_ipv4() { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
-        let tuple = vec![
-            Tuple::Ip(vec![
-                IPTuple::SourceAddress(flow.local.ip()),
-                IPTuple::DestinationAddress(flow.remote.ip()),
+            if tuple.local.is_ipv4() { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
+        let attributes_of_tuple = vec![
+            TupleAttribute::Ip(vec![
+                IPTuple::SourceAddress(tuple.local.ip()),
+                IPTuple::DestinationAddress(tuple.remote.ip()),
             ]),
-            Tuple::Proto(vec![
-                ProtoTuple::Protocol(if flow.is_udp { Protocol::Udp } else { Protocol::Tcp }),
-                ProtoTuple::SourcePort(flow.local.port()),
-                ProtoTuple::DestinationPort(flow.remote.port()),
+            TupleAttribute::Proto(vec![
+                ProtoTuple::Protocol(if tuple.is_udp { Protocol::Udp } else { Protocol::Tcp }),
+                ProtoTuple::SourcePort(tuple.local.port()),
+                ProtoTuple::DestinationPort(tuple.remote.port()),
             ]),
         ];
-        let mut attributes = vec![ConntrackAttribute::CtaTupleOrig(tuple)];
+        let mut attributes = vec![ConntrackAttribute::CtaTupleOrig(attributes_of_tuple)];
         if let Some(zone) = zone {
             let zone = DefaultNla::new(cta::ZONE, zone.to_be_bytes().into());
             attributes.push(ConntrackAttribute::Other(zone));
@@ -220,10 +227,10 @@ mod tests {
         for (is_udp, zone) in [(false, None), (true, None), (false, Some(5))] {
             for ends in [["10.0.0.1:1000", "192.0.2.1:443"], ["[fd00::1]:1000", "[2001:db8::1]:443"]] {
                 let [local, remote] = ends.map(|end| end.parse().unwrap());
-                let flow = Flow { is_udp, local, remote };
+                let tuple = Tuple { is_udp, local, remote };
                 bytes.clear();
-                write_request(&mut bytes, &flow, zone, 0x0102_0304);
-                assert_eq!(bytes, as_the_library_writes_it(&flow, zone, 0x0102_0304));
+                write_request(&mut bytes, &tuple, zone, 0x0102_0304);
+                assert_eq!(bytes, as_the_library_writes_it(&tuple, zone, 0x0102_0304));
             }
         }
     }
