@@ -1,11 +1,16 @@
 //! The kernel's connection tracking: NAT, state and counters of each connection.
 
+mod attributes;
 #[cfg(feature = "_bench")]
 pub(crate) mod bench;
 mod entry;
 mod problem;
 mod queue;
+mod request;
+#[cfg(any(test, feature = "_bench"))]
+mod sample;
 mod table;
+mod tuple;
 mod worker;
 
 pub use problem::ConntrackProblem;

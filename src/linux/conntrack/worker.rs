@@ -2,10 +2,11 @@
 
 use super::{
     Shared,
-    entry::{ParsedEntry, Tuple},
+    entry::ParsedEntry,
     problem::ConntrackProblem,
     queue::{Batch, Event},
     table::{MAX_BATCH, QueryResult, Table},
+    tuple::Tuple,
 };
 use crate::{
     record::{ConntrackEntry, TcpState},
@@ -217,7 +218,7 @@ impl Worker {
                 None => self.done(query, true),
             }
         }
-        for (query, result) in asked.into_iter().zip(self.table.entries(&tuples)) {
+        for (query, result) in asked.into_iter().zip(self.table.query(&tuples)) {
             let is_final = self.on_result(&query.0, result)?;
             self.done(query, is_final);
         }
