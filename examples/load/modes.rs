@@ -245,7 +245,7 @@ pub fn packets(sink: &TraceSink) -> Option<[u64; 2]> {
     let kept = captures.iter().map(|capture| capture.packets.len() as u64).sum();
     let missing = captures
         .iter()
-        .map(|capture| capture.dropped_by_limit + capture.dropped_by_kernel + capture.dropped_undecided)
+        .map(|capture| capture.dropped_by_limit + capture.dropped_by_kernel + capture.dropped_pending)
         .sum();
     (!captures.is_empty()).then_some([kept, missing])
 }

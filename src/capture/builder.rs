@@ -1,12 +1,12 @@
 use super::{
-    filter::{Choices, Filter},
+    filter::{Filter, FilterConfig},
+    pcap_handle::CaptureConfig,
     probe::CaptureProbe,
-    tap::TapChoices,
-    worker::Shared,
+    worker::CaptureSession,
 };
 use std::{sync::Arc, time::Duration};
 
-/// Choices for a [`CaptureProbe`].
+/// FilterConfig for a [`CaptureProbe`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `start`"]
 pub struct CaptureBuilder {
@@ -14,8 +14,8 @@ pub struct CaptureBuilder {
     total_size_limit: usize,
     icmp: bool,
     buffer_size: Option<u32>,
-    hold: Duration,
-    tap: TapChoices,
+    pending_timeout: Duration,
+    capture: CaptureConfig,
 }
 
 impl CaptureBuilder {
@@ -24,11 +24,11 @@ impl CaptureBuilder {
             interfaces,
             total_size_limit: 1 << 20,
             icmp: false,
-            hold: Duration::from_secs(2),
+            pending_timeout: Duration::from_secs(2),
             buffer_size: None,
-            tap: TapChoices {
+            capture: CaptureConfig {
                 snap_len: 1518,
-                buffer_size: MIN_BUFFER,
+                buffer_size: MIN_BUFFER_BYTES,
                 arp: false,
                 tcp_payload: true,
                 filter: None,
@@ -39,7 +39,7 @@ impl CaptureBuilder {
     /// Bytes of a packet that are captured at most; 1518 by default. TLS can be decrypted only from whole packets,
     /// which may be as long as 65,535 bytes and a header where the hardware cuts them to size: 65,600 holds them.
     pub fn snap_len(mut self, bytes: u32) -> Self {
-        self.tap.snap_len = bytes.clamp(64, MAX_SNAP_LEN);
+        self.capture.snap_len = bytes.clamp(64, MAX_SNAP_LEN_BYTES);
         self
     }
 
@@ -61,14 +61,14 @@ impl CaptureBuilder {
 
     /// Capture all ARP packets. Off by default.
     pub fn arp(mut self, on: bool) -> Self {
-        self.tap.arp = on;
+        self.capture.arp = on;
         self
     }
 
     /// Of TCP capture only segments without a payload: SYN, FIN, RST and bare acknowledgements. The others cost next
     /// to nothing then. Off by default.
     pub fn tcp_without_payload(mut self, on: bool) -> Self {
-        self.tap.tcp_payload = !on;
+        self.capture.tcp_payload = !on;
         self
     }
 
@@ -83,14 +83,14 @@ impl CaptureBuilder {
     /// Has the kernel pass on only what this filter lets through (pcap-filter(7)): `"port 443 or port 53"`. On a busy
     /// machine the traffic beside that of traced connections then costs nothing.
     pub fn filter(mut self, filter: impl Into<String>) -> Self {
-        self.tap.filter = Some(filter.into());
+        self.capture.filter = Some(filter.into());
         self
     }
 
     /// How long after a connection began its addresses may become known, where NAT changes them or a foreign connector
     /// makes it: packets of nobody in particular are held for so long. 2 seconds by default.
-    pub fn hold_undecided(mut self, time: Duration) -> Self {
-        self.hold = time;
+    pub fn pending_timeout(mut self, time: Duration) -> Self {
+        self.pending_timeout = time;
         self
     }
 
@@ -103,24 +103,28 @@ impl CaptureBuilder {
             known.extend(is_new.then(|| name.clone()));
             is_new
         });
-        let filter = Filter::new(Choices {
+        let filter = Filter::new(FilterConfig {
             icmp: self.icmp,
-            arp: self.tap.arp,
-            tcp_payload: self.tap.tcp_payload,
+            arp: self.capture.arp,
+            tcp_payload: self.capture.tcp_payload,
             size_limit: self.total_size_limit,
-            hold: u64::try_from(self.hold.as_nanos()).unwrap_or(u64::MAX),
+            pending_timeout: u64::try_from(self.pending_timeout.as_nanos()).unwrap_or(u64::MAX),
         });
-        let usual = self.tap.snap_len.saturating_mul(MIN_PACKETS).clamp(MIN_BUFFER, MAX_BUFFER);
-        self.tap.buffer_size = self.buffer_size.unwrap_or(usual);
-        let shared = Arc::new(Shared::open(&self.interfaces, self.tap, filter));
-        let worker = shared.start();
-        CaptureProbe::new(shared, worker)
+        let usual = self
+            .capture
+            .snap_len
+            .saturating_mul(MIN_BUFFERED_PACKETS)
+            .clamp(MIN_BUFFER_BYTES, MAX_BUFFER_BYTES);
+        self.capture.buffer_size = self.buffer_size.unwrap_or(usual);
+        let session = Arc::new(CaptureSession::open(&self.interfaces, self.capture, filter));
+        let worker = session.start();
+        CaptureProbe::new(session, worker)
     }
 }
 
 /// Of the kernel, where nothing is said.
-const MIN_BUFFER: u32 = 4 << 20;
-const MAX_BUFFER: u32 = 64 << 20;
-const MIN_PACKETS: u32 = 512;
+const MIN_BUFFER_BYTES: u32 = 4 << 20;
+const MAX_BUFFER_BYTES: u32 = 64 << 20;
+const MIN_BUFFERED_PACKETS: u32 = 512;
 /// libpcap takes no more.
-const MAX_SNAP_LEN: u32 = 262_144;
+const MAX_SNAP_LEN_BYTES: u32 = 262_144;

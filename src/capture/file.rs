@@ -1,9 +1,9 @@
 //! Files that other programs read.
 
 use super::{
-    names,
+    annotations,
     packet::{CapturedPacket, PacketCapture},
-    pcapng::Blocks,
+    pcapng::BlockWriter,
 };
 use crate::record::NetTrace;
 use std::{
@@ -59,7 +59,7 @@ impl<'a> CaptureFile<'a> {
         if !is_pcapng {
             self.link_type()?; // before what is there is overwritten
         }
-        let file = private(path)?;
+        let file = create_private(path)?;
         if is_pcapng { self.write_pcapng(file) } else { self.write_pcap(file) }
     }
 
@@ -69,7 +69,7 @@ impl<'a> CaptureFile<'a> {
     ///
     /// Those of the writer.
     pub fn write_pcapng(self, writer: impl Write) -> io::Result<()> {
-        let mut blocks = Blocks::new(BufWriter::new(writer));
+        let mut blocks = BlockWriter::new(BufWriter::new(writer));
         let application = concat!("nettrace ", env!("CARGO_PKG_VERSION"));
         blocks.section_header(application, self.trace.map_or("", |trace| &trace.description))?;
         for capture in self.captures {
@@ -78,11 +78,11 @@ impl<'a> CaptureFile<'a> {
         if !self.secrets.is_empty() {
             blocks.tls_secrets(self.secrets)?;
         }
-        let names = self.trace.map(names::resolved).unwrap_or_default();
+        let names = self.trace.map(annotations::address_names).unwrap_or_default();
         if !names.is_empty() {
             blocks.names(&names)?;
         }
-        let comments = self.trace.map(names::comments).unwrap_or_default();
+        let comments = self.trace.map(annotations::comments).unwrap_or_default();
         let mut commented = HashSet::new();
         for (interface, packet) in self.packets() {
             let id = &packet.connection;
@@ -97,7 +97,7 @@ impl<'a> CaptureFile<'a> {
         for (interface, capture) in (0..).zip(self.captures) {
             let last = capture.packets.last().map_or(0, CapturedPacket::nanos);
             let kept = capture.packets.len() as u64;
-            blocks.statistics(interface, last, capture.dropped_by_kernel, kept, &losses(capture))?;
+            blocks.statistics(interface, last, capture.dropped_by_kernel, kept, &drop_comment(capture))?;
         }
         blocks.flush()
     }
@@ -155,19 +155,19 @@ const ETHERNET: u16 = 1;
 const DEFAULT_SNAP_LEN: u32 = 65_535;
 
 /// What the format has no field for.
-fn losses(capture: &PacketCapture) -> String {
-    let mut losses = Vec::new();
+fn drop_comment(capture: &PacketCapture) -> String {
+    let mut drop_comment = Vec::new();
     if capture.dropped_by_limit > 0 {
-        losses.push(format!("{} packets over the limit of the total size", capture.dropped_by_limit));
+        drop_comment.push(format!("{} packets over the limit of the total size", capture.dropped_by_limit));
     }
-    if capture.dropped_undecided > 0 {
-        losses.push(format!("{} packets of unknown connections gave way", capture.dropped_undecided));
+    if capture.dropped_pending > 0 {
+        drop_comment.push(format!("{} packets of unknown connections gave way", capture.dropped_pending));
     }
-    losses.join("; ")
+    drop_comment.join("; ")
 }
 
 /// A new or emptied file that only its owner may read.
-fn private(path: &Path) -> io::Result<File> {
+fn create_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     if file.metadata()?.is_file() {
         file.set_permissions(Permissions::from_mode(0o600))?;

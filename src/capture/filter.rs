@@ -2,52 +2,52 @@
 
 use super::{
     flow::{Flow, Flows, Nanos, Owner},
-    packet::{CapturedPacket, Packet, Passing, Taken, wall},
-    parse::{End, Fragment, Protocol, Seen},
-    undecided::Undecided,
+    packet::{CapturedPacket, OwnedPacket, Packet, PacketRef, wall_time},
+    parse::{Endpoint, Fragment, PacketKind, Protocol},
+    pending_packets::PendingPackets,
 };
 use crate::record::TraceId;
 use std::collections::{HashMap, VecDeque};
 
 /// Packets that may be those of a dial under way, and all others while one is (NAT may have changed every address).
-const LIKELY_BYTES: usize = 512 << 10;
-const UNLIKELY_BYTES: usize = 256 << 10;
+const MAX_LIKELY_BYTES: usize = 512 << 10;
+const MAX_UNLIKELY_BYTES: usize = 256 << 10;
 /// The kernel gives up a handshake after little more than two minutes.
-const DIAL_LIMIT: Nanos = 180_000_000_000;
+const DIAL_TIMEOUT: Nanos = 180_000_000_000;
 const MAX_DIALS: usize = 4_096;
 const MAX_FRAGMENTED: usize = 256;
 /// What a packet takes in a file beside its bytes.
-const PACKET_HEADER: usize = 16;
+const PACKET_HEADER_BYTES: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Choices {
+pub(super) struct FilterConfig {
     pub(super) icmp: bool,
     pub(super) arp: bool,
     pub(super) tcp_payload: bool,
     /// In bytes, of all interfaces.
     pub(super) size_limit: usize,
-    /// How long after a connection began its packets are held whose addresses NAT may have changed.
-    pub(super) hold: Nanos,
+    /// How long after a connection began its packets are pending whose addresses NAT may have changed.
+    pub(super) pending_timeout: Nanos,
 }
 
 #[derive(Debug)]
 pub(super) struct Filter {
-    choices: Choices,
+    config: FilterConfig,
     flows: Flows,
     /// The remote ends of dials under way.
-    dials: HashMap<(Protocol, End), Dials>,
-    likely: Undecided,
-    unlikely: Undecided,
-    /// Undecided packets are held until then, or as long as a dial is under way.
-    hold_until: Nanos,
+    dials: HashMap<(Protocol, Endpoint), PendingDials>,
+    likely: PendingPackets,
+    unlikely: PendingPackets,
+    /// PendingPackets packets are pending until then, or as long as a dial is under way.
+    pending_until: Nanos,
     /// Packets whose later fragments are to be kept.
     fragmented: VecDeque<(Fragment, Owner)>,
-    kept: Vec<Kept>,
+    kept: Vec<InterfacePackets>,
     size: usize,
 }
 
 #[derive(Debug)]
-struct Dials {
+struct PendingDials {
     count: usize,
     /// When the first of those that overlap began, and the last.
     first: Nanos,
@@ -56,21 +56,21 @@ struct Dials {
 
 /// What is kept of an interface.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
-    packets: Vec<(Taken, Option<Owner>)>,
-    over_limit: u64,
-    undecided: u64,
+pub(super) struct InterfacePackets {
+    packets: Vec<(OwnedPacket, Option<Owner>)>,
+    dropped_by_limit: u64,
+    dropped_pending: u64,
 }
 
 impl Filter {
-    pub(super) fn new(choices: Choices) -> Self {
+    pub(super) fn new(config: FilterConfig) -> Self {
         Filter {
-            choices,
+            config,
             flows: Flows::default(),
             dials: HashMap::new(),
-            likely: Undecided::new(LIKELY_BYTES),
-            unlikely: Undecided::new(UNLIKELY_BYTES),
-            hold_until: 0,
+            likely: PendingPackets::new(MAX_LIKELY_BYTES),
+            unlikely: PendingPackets::new(MAX_UNLIKELY_BYTES),
+            pending_until: 0,
             fragmented: VecDeque::new(),
             kept: Vec::new(),
             size: 0,
@@ -79,55 +79,55 @@ impl Filter {
 
     /// Gives the number of one more interface.
     pub(super) fn add_interface(&mut self) -> usize {
-        self.kept.push(Kept::default());
+        self.kept.push(InterfacePackets::default());
         self.kept.len() - 1
     }
 
     /// A connection is about to be made to that address.
-    pub(super) fn dials(&mut self, protocol: Protocol, remote: End, now: Nanos) {
+    pub(super) fn on_dial_begin(&mut self, protocol: Protocol, remote: Endpoint, now: Nanos) {
         if self.dials.len() >= MAX_DIALS {
-            self.forget_dials(now);
+            self.expire_dials(now);
         }
         if self.dials.len() < MAX_DIALS {
-            let new = Dials { count: 0, first: now, last: now };
+            let new = PendingDials { count: 0, first: now, last: now };
             let dials = self.dials.entry((protocol, remote)).or_insert(new);
             dials.count += 1;
             dials.last = now;
         }
-        self.young(now);
+        self.extend_pending(now);
     }
 
     /// The addresses of a connection under way are known, before anybody can say which it is.
-    pub(super) fn dialling(&mut self, protocol: Protocol, ends: [End; 2], now: Nanos) {
+    pub(super) fn on_dial_addrs(&mut self, protocol: Protocol, ends: [Endpoint; 2], now: Nanos) {
         let dials = self.dials.get(&(protocol, ends[1]));
         let begin = dials.map_or(now, |dials| dials.first);
-        self.opened(None, protocol, ends, begin, now);
+        self.on_open(None, protocol, ends, begin, now);
     }
 
     /// Both addresses of a connection are known, perhaps not for the first time. It began at `begin`.
-    pub(super) fn opened(
+    pub(super) fn on_open(
         &mut self,
         id: Option<&TraceId>,
         protocol: Protocol,
-        ends: [End; 2],
+        ends: [Endpoint; 2],
         begin: Nanos,
         now: Nanos,
     ) {
         let [local, remote] = ends;
         if self.flows.open(id, protocol, ends, begin) {
-            self.dialled(protocol, remote);
-            self.young(now);
-            self.decided(&Flow::new(protocol, local, remote));
+            self.on_dial_end(protocol, remote);
+            self.extend_pending(now);
+            self.claim_pending(&Flow::new(protocol, local, remote));
         }
     }
 
     /// Whether a connection is open, or under way, between these addresses.
-    pub(super) fn is_open(&self, protocol: Protocol, ends: [End; 2]) -> bool {
+    pub(super) fn is_open(&self, protocol: Protocol, ends: [Endpoint; 2]) -> bool {
         self.flows.is_open(protocol, ends)
     }
 
     /// A dial ended before its addresses were known.
-    pub(super) fn dialled(&mut self, protocol: Protocol, remote: End) {
+    pub(super) fn on_dial_end(&mut self, protocol: Protocol, remote: Endpoint) {
         if let Some(dials) = self.dials.get_mut(&(protocol, remote)) {
             dials.count -= 1;
             if dials.count == 0 {
@@ -137,41 +137,41 @@ impl Filter {
     }
 
     /// The packets of a connection carry these addresses elsewhere.
-    pub(super) fn translated(&mut self, id: &TraceId, protocol: Protocol, ends: [End; 2]) {
-        if let Some(flow) = self.flows.translated(id, protocol, ends) {
-            self.decided(&flow);
+    pub(super) fn on_nat_addrs(&mut self, id: &TraceId, protocol: Protocol, ends: [Endpoint; 2]) {
+        if let Some(flow) = self.flows.add_translated(id, protocol, ends) {
+            self.claim_pending(&flow);
         }
     }
 
-    pub(super) fn closed(&mut self, id: &TraceId, now: Nanos) {
+    pub(super) fn on_close(&mut self, id: &TraceId, now: Nanos) {
         self.flows.close(id, now);
     }
 
     /// Returns when the first of those connections was closed whose last packets may still come.
-    pub(super) fn settling(&self, now: Nanos) -> Option<Nanos> {
-        self.flows.settling(now)
+    pub(super) fn first_settling_close(&self, now: Nanos) -> Option<Nanos> {
+        self.flows.first_settling_close(now)
     }
 
     /// A packet passed an interface.
-    pub(super) fn packet(&mut self, interface: usize, seen: Seen, packet: Passing<'_>) {
-        let is_wanted = match seen {
-            Seen::Segment(segment, _) => {
-                segment.protocol == Protocol::Udp || self.choices.tcp_payload || !segment.has_payload
+    pub(super) fn packet(&mut self, interface: usize, kind: PacketKind, packet: PacketRef<'_>) {
+        let is_wanted = match kind {
+            PacketKind::Segment(segment, _) => {
+                segment.protocol == Protocol::Udp || self.config.tcp_payload || !segment.has_payload
             }
-            Seen::IcmpError(_) | Seen::Fragment(_) => true,
-            Seen::Icmp => self.choices.icmp,
-            Seen::Arp => self.choices.arp,
-            Seen::Other => false,
+            PacketKind::IcmpError(_) | PacketKind::Fragment(_) => true,
+            PacketKind::Icmp => self.config.icmp,
+            PacketKind::Arp => self.config.arp,
+            PacketKind::Other => false,
         };
         if !is_wanted {
             return;
         }
-        match (self.owner(&seen, packet.at), &seen) {
+        match (self.owner(&kind, packet.at), &kind) {
             (Some(owner), _) => self.keep(interface, packet, Some(owner)),
-            (None, Seen::Icmp | Seen::Arp) => self.keep(interface, packet, None),
-            (None, Seen::IcmpError(_)) if self.choices.icmp => self.keep(interface, packet, None),
-            (None, Seen::Segment(segment, _) | Seen::IcmpError(segment)) => {
-                self.hold(interface, Flow::of(segment), seen, packet);
+            (None, PacketKind::Icmp | PacketKind::Arp) => self.keep(interface, packet, None),
+            (None, PacketKind::IcmpError(_)) if self.config.icmp => self.keep(interface, packet, None),
+            (None, PacketKind::Segment(segment, _) | PacketKind::IcmpError(segment)) => {
+                self.hold_pending(interface, Flow::of(segment), kind, packet);
             }
             (None, _) => {}
         }
@@ -183,38 +183,38 @@ impl Filter {
         let Some(kept) = self.kept.get_mut(interface) else { return Default::default() };
         kept.packets.sort_by_key(|(packet, _)| packet.at);
         let packets = kept.packets.iter().map(|(packet, owner)| CapturedPacket {
-            time: wall(packet.at),
+            time: wall_time(packet.at),
             length: packet.length,
             data: packet.data.clone(),
             connection: owner.as_ref().and_then(|owner| owner.get()).cloned().unwrap_or_default(),
         });
-        (packets.collect(), kept.over_limit, kept.undecided)
+        (packets.collect(), kept.dropped_by_limit, kept.dropped_pending)
     }
 
     /// Forgets the packets; connections stay known.
     pub(super) fn clear(&mut self) {
-        self.kept.iter_mut().for_each(|kept| *kept = Kept::default());
+        self.kept.iter_mut().for_each(|kept| *kept = InterfacePackets::default());
         self.size = 0;
         self.likely.clear();
         self.unlikely.clear();
     }
 
     /// Lets go of what is over. True when something is left that time will decide.
-    pub(super) fn tidy(&mut self, now: Nanos) -> bool {
+    pub(super) fn expire(&mut self, now: Nanos) -> bool {
         if !self.likely.is_empty() || !self.unlikely.is_empty() {
-            self.forget_dials(now);
-            if !self.is_holding(now) {
+            self.expire_dials(now);
+            if !self.holds_pending(now) {
                 self.likely.clear();
                 self.unlikely.clear();
             }
         }
-        self.flows.forget(now);
+        self.flows.expire(now);
         !self.likely.is_empty() || !self.unlikely.is_empty()
     }
 
-    fn owner(&mut self, seen: &Seen, at: Nanos) -> Option<Owner> {
-        match seen {
-            Seen::Segment(segment, fragment) => {
+    fn owner(&mut self, kind: &PacketKind, at: Nanos) -> Option<Owner> {
+        match kind {
+            PacketKind::Segment(segment, fragment) => {
                 let owner = self.flows.owner(segment, at)?;
                 if let Some(fragment) = fragment {
                     if self.fragmented.len() >= MAX_FRAGMENTED {
@@ -224,63 +224,63 @@ impl Filter {
                 }
                 Some(owner)
             }
-            Seen::IcmpError(quoted) => self.flows.owner_of_quoted(quoted, at),
-            Seen::Fragment(fragment) => {
+            PacketKind::IcmpError(quoted) => self.flows.owner_of_quoted(quoted, at),
+            PacketKind::Fragment(fragment) => {
                 let found = self.fragmented.iter().rev().find(|(first, _)| first == fragment);
                 found.map(|(_, owner)| owner.clone())
             }
-            Seen::Icmp | Seen::Arp | Seen::Other => None,
+            PacketKind::Icmp | PacketKind::Arp | PacketKind::Other => None,
         }
     }
 
     fn keep(&mut self, interface: usize, packet: impl Packet, owner: Option<Owner>) {
         let Some(kept) = self.kept.get_mut(interface) else { return };
-        let size = packet.captured() + PACKET_HEADER;
-        if self.size + size > self.choices.size_limit {
-            kept.over_limit += 1;
+        let size = packet.captured_bytes() + PACKET_HEADER_BYTES;
+        if self.size + size > self.config.size_limit {
+            kept.dropped_by_limit += 1;
         } else {
             self.size += size;
-            kept.packets.push((packet.take(), owner));
+            kept.packets.push((packet.into_owned(), owner));
         }
     }
 
-    fn hold(&mut self, interface: usize, flow: Flow, seen: Seen, packet: Passing<'_>) {
-        if !self.is_holding(packet.at) {
+    fn hold_pending(&mut self, interface: usize, flow: Flow, kind: PacketKind, packet: PacketRef<'_>) {
+        if !self.holds_pending(packet.at) {
             return;
         }
         let is_likely = flow.ends().iter().any(|end| self.dials.contains_key(end));
         let place = if is_likely { &mut self.likely } else { &mut self.unlikely };
         let kept = &mut self.kept;
-        place.hold(flow, interface, seen, packet.take(), |interface| {
+        place.hold(flow, interface, kind, packet.into_owned(), |interface| {
             if let Some(kept) = kept.get_mut(interface) {
-                kept.undecided += 1;
+                kept.dropped_pending += 1;
             }
         });
     }
 
     /// The packets of that flow need not wait any more.
-    fn decided(&mut self, flow: &Flow) {
-        let mut held = Vec::from(self.likely.take(flow));
-        held.extend(self.unlikely.take(flow));
-        held.sort_by_key(|held| held.packet.at);
-        for held in held {
-            if let Some(owner) = self.owner(&held.seen, held.packet.at) {
-                self.keep(held.interface, held.packet, Some(owner));
+    fn claim_pending(&mut self, flow: &Flow) {
+        let mut pending = Vec::from(self.likely.take(flow));
+        pending.extend(self.unlikely.take(flow));
+        pending.sort_by_key(|pending| pending.packet.at);
+        for pending in pending {
+            if let Some(owner) = self.owner(&pending.kind, pending.packet.at) {
+                self.keep(pending.interface, pending.packet, Some(owner));
             }
         }
     }
 
-    fn forget_dials(&mut self, now: Nanos) {
-        self.dials.retain(|_, dials| now.saturating_sub(dials.last) < DIAL_LIMIT);
+    fn expire_dials(&mut self, now: Nanos) {
+        self.dials.retain(|_, dials| now.saturating_sub(dials.last) < DIAL_TIMEOUT);
     }
 
-    /// A connection began just now, or may: what nobody claims yet is held.
-    pub(super) fn young(&mut self, now: Nanos) {
-        self.hold_until = self.hold_until.max(now.saturating_add(self.choices.hold));
+    /// A connection began just now, or may: what nobody claims yet is pending.
+    pub(super) fn extend_pending(&mut self, now: Nanos) {
+        self.pending_until = self.pending_until.max(now.saturating_add(self.config.pending_timeout));
     }
 
-    fn is_holding(&self, at: Nanos) -> bool {
-        at < self.hold_until || !self.dials.is_empty()
+    fn holds_pending(&self, at: Nanos) -> bool {
+        at < self.pending_until || !self.dials.is_empty()
     }
 }
 

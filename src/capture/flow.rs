@@ -1,6 +1,6 @@
 //! Which packets are whose: the addresses of traced connections, before and after NAT, over time.
 
-use super::parse::{End, Protocol, Segment, TcpMarks, canonical};
+use super::parse::{Endpoint, Protocol, Segment, TcpCloseFields, canonical};
 use crate::record::TraceId;
 use smallvec::SmallVec;
 use std::{
@@ -13,13 +13,13 @@ use std::{
 pub(super) type Nanos = u64;
 
 const SECOND: Nanos = 1_000_000_000;
-/// How long after a close packets are taken for the connection's: the kernel keeps orphans and `TIME-WAIT` for a
+/// How long after a close packets are reused_at for the connection's: the kernel keeps orphans and `TIME-WAIT` for a
 /// minute, and data that was under way is sent again for longer than that.
-const LINGER_TCP: Nanos = 120 * SECOND;
+const TCP_LINGER: Nanos = 120 * SECOND;
 /// Nobody sends a datagram again.
-const LINGER_UDP: Nanos = 10 * SECOND;
+const UDP_LINGER: Nanos = 10 * SECOND;
 /// How long after a close the last packets of TCP are waited for.
-pub(super) const SETTLE: Nanos = SECOND / 5;
+pub(super) const SETTLE_TIMEOUT: Nanos = SECOND / 5;
 /// Of so many closed connections. The oldest go first.
 const MAX_CLOSED: usize = 16_384;
 
@@ -30,12 +30,12 @@ pub(super) type Owner = Arc<OnceLock<TraceId>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Flow {
     protocol: Protocol,
-    low: End,
-    high: End,
+    low: Endpoint,
+    high: Endpoint,
 }
 
 impl Flow {
-    pub(super) fn new(protocol: Protocol, one: End, other: End) -> Self {
+    pub(super) fn new(protocol: Protocol, one: Endpoint, other: Endpoint) -> Self {
         Flow { protocol, low: one.min(other), high: one.max(other) }
     }
 
@@ -43,19 +43,19 @@ impl Flow {
         Flow::new(segment.protocol, segment.source, segment.destination)
     }
 
-    pub(super) fn ends(&self) -> [(Protocol, End); 2] {
+    pub(super) fn ends(&self) -> [(Protocol, Endpoint); 2] {
         [(self.protocol, self.low), (self.protocol, self.high)]
     }
 }
 
-pub(super) fn end(addr: SocketAddr) -> End {
+pub(super) fn endpoint(addr: SocketAddr) -> Endpoint {
     (canonical(addr.ip()), addr.port())
 }
 
 /// The flows of traced connections, those that were closed not long ago included.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
-    flows: HashMap<Flow, SmallVec<[Life; 1]>>,
+    flows: HashMap<Flow, SmallVec<[FlowLifetime; 1]>>,
     /// Of each connection: its own flow and those that NAT made of it.
     of_conn: HashMap<TraceId, SmallVec<[Flow; 1]>>,
     /// In the order of their closes.
@@ -64,47 +64,47 @@ pub(super) struct Flows {
 
 /// One connection's time with a flow.
 #[derive(Clone, Debug)]
-struct Life {
+struct FlowLifetime {
     owner: Owner,
-    local: End,
+    local: Endpoint,
     begin: Nanos,
-    closed: Option<Nanos>,
+    closed_at: Option<Nanos>,
     /// When somebody else took the addresses.
-    taken: Option<Nanos>,
-    goodbye: Goodbye,
+    reused_at: Option<Nanos>,
+    close_progress: CloseProgress,
 }
 
 /// How far TCP has come in closing a connection (RFC 9293 section 3.6).
 #[derive(Clone, Copy, Debug, Default)]
-struct Goodbye {
+struct CloseProgress {
     /// Whether any packet was seen.
     has_begun: bool,
     is_reset: bool,
-    from_local: Half,
-    from_remote: Half,
+    from_local: ClosingDirection,
+    from_remote: ClosingDirection,
 }
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, Default)]
-struct Half {
+struct ClosingDirection {
     /// The sequence number that follows its FIN.
     after_fin: Option<u32>,
     is_acknowledged: bool,
 }
 
-impl Goodbye {
-    fn saw(&mut self, is_from_local: bool, marks: &TcpMarks) {
+impl CloseProgress {
+    fn on_segment(&mut self, is_from_local: bool, fields: &TcpCloseFields) {
         let (own, other) = match is_from_local {
             true => (&mut self.from_local, &mut self.from_remote),
             false => (&mut self.from_remote, &mut self.from_local),
         };
-        own.after_fin = marks.after_fin.or(own.after_fin);
-        if let (Some(acknowledged), Some(after_fin)) = (marks.acknowledged, other.after_fin) {
+        own.after_fin = fields.after_fin.or(own.after_fin);
+        if let (Some(acknowledged), Some(after_fin)) = (fields.acknowledged, other.after_fin) {
             // Sequence numbers wrap around: those within half of the range come after.
             other.is_acknowledged |= acknowledged.wrapping_sub(after_fin) < 1 << 31;
         }
         self.has_begun = true;
-        self.is_reset |= marks.is_reset;
+        self.is_reset |= fields.is_reset;
     }
 
     /// Returns `true` if the last packets were not seen yet, of a connection whose packets can be seen at all.
@@ -120,30 +120,37 @@ impl Flows {
         &mut self,
         id: Option<&TraceId>,
         protocol: Protocol,
-        [local, remote]: [End; 2],
+        [local, remote]: [Endpoint; 2],
         begin: Nanos,
     ) -> bool {
         let flow = Flow::new(protocol, local, remote);
-        let lives = self.flows.entry(flow).or_default();
-        let running = lives.iter_mut().rev().find(|life| life.closed.is_none());
+        let lifetimes = self.flows.entry(flow).or_default();
+        let running = lifetimes.iter_mut().rev().find(|lifetime| lifetime.closed_at.is_none());
         let unknown = match running {
-            Some(life) if life.owner.get() == id || life.owner.get().is_none() => {
+            Some(lifetime) if lifetime.owner.get() == id || lifetime.owner.get().is_none() => {
                 if let Some(id) = id
-                    && life.owner.set(id.clone()).is_ok()
+                    && lifetime.owner.set(id.clone()).is_ok()
                 {
-                    life.begin = life.begin.max(begin);
+                    lifetime.begin = lifetime.begin.max(begin);
                 }
                 false
             }
             _ => {
                 // Two cannot be open at once: the close of the one before was not seen.
-                for life in lives.iter_mut().filter(|life| life.closed.is_none()) {
-                    life.closed = Some(begin);
-                    self.closed.push_back((begin, flow, life.owner.clone()));
+                for lifetime in lifetimes.iter_mut().filter(|lifetime| lifetime.closed_at.is_none()) {
+                    lifetime.closed_at = Some(begin);
+                    self.closed.push_back((begin, flow, lifetime.owner.clone()));
                 }
                 let owner = id.map_or_else(Owner::default, |id| Arc::new(OnceLock::from(id.clone())));
-                let goodbye = Goodbye::default();
-                lives.push(Life { owner, local, begin, closed: None, taken: None, goodbye });
+                let close_progress = CloseProgress::default();
+                lifetimes.push(FlowLifetime {
+                    owner,
+                    local,
+                    begin,
+                    closed_at: None,
+                    reused_at: None,
+                    close_progress,
+                });
                 true
             }
         };
@@ -157,97 +164,106 @@ impl Flows {
     }
 
     /// Whether the flow is somebody's now.
-    pub(super) fn is_open(&self, protocol: Protocol, [local, remote]: [End; 2]) -> bool {
-        let lives = self.flows.get(&Flow::new(protocol, local, remote));
-        lives.into_iter().flatten().any(|life| life.closed.is_none())
+    pub(super) fn is_open(&self, protocol: Protocol, [local, remote]: [Endpoint; 2]) -> bool {
+        let lifetimes = self.flows.get(&Flow::new(protocol, local, remote));
+        lifetimes.into_iter().flatten().any(|lifetime| lifetime.closed_at.is_none())
     }
 
     /// The packets of a connection carry these addresses too, elsewhere. The flow, if it is news.
-    pub(super) fn translated(&mut self, id: &TraceId, protocol: Protocol, ends: [End; 2]) -> Option<Flow> {
+    pub(super) fn add_translated(
+        &mut self,
+        id: &TraceId,
+        protocol: Protocol,
+        ends: [Endpoint; 2],
+    ) -> Option<Flow> {
         let [local, remote] = ends;
         let flow = Flow::new(protocol, local, remote);
         let flows = self.of_conn.get_mut(id).filter(|flows| !flows.contains(&flow))?;
         let own = self.flows.get(flows.first()?)?;
-        let mut life = own.iter().rev().find(|life| life.owner.get() == Some(id))?.clone();
-        life.local = local;
-        life.goodbye = Goodbye::default();
+        let mut lifetime = own.iter().rev().find(|lifetime| lifetime.owner.get() == Some(id))?.clone();
+        lifetime.local = local;
+        lifetime.close_progress = CloseProgress::default();
         flows.push(flow);
-        if let Some(at) = life.closed {
-            self.closed.push_back((at, flow, life.owner.clone()));
+        if let Some(at) = lifetime.closed_at {
+            self.closed.push_back((at, flow, lifetime.owner.clone()));
         }
-        self.flows.entry(flow).or_default().push(life);
+        self.flows.entry(flow).or_default().push(lifetime);
         Some(flow)
     }
 
     /// The connection was closed from this side; what is still under way is its own.
     pub(super) fn close(&mut self, id: &TraceId, now: Nanos) {
         for flow in self.of_conn.get(id).into_iter().flatten() {
-            let lives = self.flows.get_mut(flow).into_iter().flatten();
-            for life in lives.filter(|life| life.closed.is_none() && life.owner.get() == Some(id)) {
-                life.closed = Some(now);
-                self.closed.push_back((now, *flow, life.owner.clone()));
+            let lifetimes = self.flows.get_mut(flow).into_iter().flatten();
+            for lifetime in
+                lifetimes.filter(|lifetime| lifetime.closed_at.is_none() && lifetime.owner.get() == Some(id))
+            {
+                lifetime.closed_at = Some(now);
+                self.closed.push_back((now, *flow, lifetime.owner.clone()));
             }
         }
-        self.forget(now);
+        self.expire(now);
     }
 
     /// Whose packet this is, that was captured then. A closed connection's addresses may be another's by now.
     pub(super) fn owner(&mut self, segment: &Segment, at: Nanos) -> Option<Owner> {
-        let lives = self.flows.get_mut(&Flow::of(segment))?;
-        let life = lives.iter_mut().rev().find(|life| life.begin <= at)?;
-        if life.taken.is_some_and(|taken| at >= taken) {
+        let lifetimes = self.flows.get_mut(&Flow::of(segment))?;
+        let lifetime = lifetimes.iter_mut().rev().find(|lifetime| lifetime.begin <= at)?;
+        if lifetime.reused_at.is_some_and(|reused_at| at >= reused_at) {
             return None;
         }
-        if let Some(closed) = life.closed.filter(|closed| at >= *closed) {
+        if let Some(closed) = lifetime.closed_at.filter(|closed| at >= *closed) {
             let (limit, new_owner) = match segment.protocol {
-                Protocol::Tcp => (LINGER_TCP, segment.opens),
+                Protocol::Tcp => (TCP_LINGER, segment.is_syn),
                 // A socket that is closed sends nothing.
-                Protocol::Udp => (LINGER_UDP, segment.source == life.local),
+                Protocol::Udp => (UDP_LINGER, segment.source == lifetime.local),
             };
             if new_owner {
-                life.taken = Some(at);
+                lifetime.reused_at = Some(at);
             }
             if new_owner || at - closed > limit {
                 return None;
             }
         }
-        if let Some(marks) = &segment.tcp {
-            life.goodbye.saw(segment.source == life.local, marks);
+        if let Some(fields) = &segment.tcp {
+            lifetime.close_progress.on_segment(segment.source == lifetime.local, fields);
         }
-        Some(life.owner.clone())
+        Some(lifetime.owner.clone())
     }
 
     /// Returns when the first of those connections was closed whose last packets may still come: they were not seen yet,
-    /// and the close is less than [`SETTLE`] ago.
-    pub(super) fn settling(&self, now: Nanos) -> Option<Nanos> {
-        let latest = self.closed.iter().rev().take_while(|(at, ..)| now.saturating_sub(*at) < SETTLE);
+    /// and the close is less than [`SETTLE_TIMEOUT`] ago.
+    pub(super) fn first_settling_close(&self, now: Nanos) -> Option<Nanos> {
+        let latest = self.closed.iter().rev().take_while(|(at, ..)| now.saturating_sub(*at) < SETTLE_TIMEOUT);
         let settling = latest.filter(|(_, flow, owner)| {
-            let mut lives = self.flows.get(flow).into_iter().flatten();
-            lives.any(|life| Arc::ptr_eq(&life.owner, owner) && life.goodbye.is_settling())
+            let mut lifetimes = self.flows.get(flow).into_iter().flatten();
+            lifetimes
+                .any(|lifetime| Arc::ptr_eq(&lifetime.owner, owner) && lifetime.close_progress.is_settling())
         });
         settling.map(|(at, ..)| *at).min()
     }
 
     /// Whose packet is quoted by an ICMP error that came then.
     pub(super) fn owner_of_quoted(&self, segment: &Segment, at: Nanos) -> Option<Owner> {
-        let life = self.flows.get(&Flow::of(segment))?.iter().rev().find(|life| life.begin <= at)?;
-        let is_over = life.closed.is_some_and(|closed| at.saturating_sub(closed) > LINGER_TCP)
-            || life.taken.is_some_and(|taken| at >= taken);
-        (!is_over).then(|| life.owner.clone())
+        let lifetime =
+            self.flows.get(&Flow::of(segment))?.iter().rev().find(|lifetime| lifetime.begin <= at)?;
+        let is_over = lifetime.closed_at.is_some_and(|closed| at.saturating_sub(closed) > TCP_LINGER)
+            || lifetime.reused_at.is_some_and(|reused_at| at >= reused_at);
+        (!is_over).then(|| lifetime.owner.clone())
     }
 
     /// Connections that were closed long ago, and the oldest when there are too many.
-    pub(super) fn forget(&mut self, now: Nanos) {
+    pub(super) fn expire(&mut self, now: Nanos) {
         while let Some((at, ..)) = self.closed.front()
-            && (self.closed.len() > MAX_CLOSED || now.saturating_sub(*at) > LINGER_TCP)
+            && (self.closed.len() > MAX_CLOSED || now.saturating_sub(*at) > TCP_LINGER)
             && let Some((_, flow, owner)) = self.closed.pop_front()
         {
             if let Some(id) = owner.get() {
                 self.of_conn.remove(id);
             }
-            if let Some(lives) = self.flows.get_mut(&flow) {
-                lives.retain(|life| !Arc::ptr_eq(&life.owner, &owner));
-                if lives.is_empty() {
+            if let Some(lifetimes) = self.flows.get_mut(&flow) {
+                lifetimes.retain(|lifetime| !Arc::ptr_eq(&lifetime.owner, &owner));
+                if lifetimes.is_empty() {
                     self.flows.remove(&flow);
                 }
             }
@@ -260,13 +276,13 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    const LOCAL: End = (std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000);
-    const REMOTE: End = (std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 443);
-    const OUTSIDE: End = (std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 50_000);
+    const LOCAL: Endpoint = (std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000);
+    const REMOTE: Endpoint = (std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 443);
+    const OUTSIDE: Endpoint = (std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 50_000);
 
-    fn segment(protocol: Protocol, from_local: bool, opens: bool) -> Segment {
+    fn segment(protocol: Protocol, from_local: bool, is_syn: bool) -> Segment {
         let (source, destination) = if from_local { (LOCAL, REMOTE) } else { (REMOTE, LOCAL) };
-        Segment { protocol, source, destination, opens, has_payload: false, tcp: None }
+        Segment { protocol, source, destination, is_syn, has_payload: false, tcp: None }
     }
 
     fn id(text: &str) -> TraceId {
@@ -312,10 +328,10 @@ mod tests {
         let mut flows = Flows::default();
         flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
         flows.close(&id("1"), 200);
-        assert_eq!(owner(&mut flows, &tcp(false), 200 + LINGER_TCP), Some(id("1")), "a late FIN");
+        assert_eq!(owner(&mut flows, &tcp(false), 200 + TCP_LINGER), Some(id("1")), "a late FIN");
         assert!(flows.owner_of_quoted(&tcp(true), 300).is_some(), "a late ICMP error");
-        assert_eq!(owner(&mut flows, &tcp(false), 201 + LINGER_TCP), None);
-        flows.forget(201 + LINGER_TCP);
+        assert_eq!(owner(&mut flows, &tcp(false), 201 + TCP_LINGER), None);
+        flows.expire(201 + TCP_LINGER);
         assert!(flows.flows.is_empty() && flows.of_conn.is_empty() && flows.closed.is_empty());
     }
 
@@ -341,7 +357,7 @@ mod tests {
         assert!(flows.open(Some(&id("2")), Protocol::Tcp, [LOCAL, REMOTE], 300));
         assert_eq!(owner(&mut flows, &syn(), 310), Some(id("2")));
         assert_eq!(owner(&mut flows, &tcp(false), 250), Some(id("1")));
-        flows.forget(201 + LINGER_TCP);
+        flows.expire(201 + TCP_LINGER);
         assert_eq!(owner(&mut flows, &tcp(false), 400), Some(id("2")), "the first is forgotten");
     }
 
@@ -360,39 +376,39 @@ mod tests {
     fn addresses_behind_nat_share_the_connections_fate() {
         let mut flows = Flows::default();
         let behind = Segment { source: OUTSIDE, ..tcp(true) };
-        assert_eq!(flows.translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]), None, "not known");
+        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]), None, "not known");
         flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
-        assert_eq!(flows.translated(&id("1"), Protocol::Tcp, [LOCAL, REMOTE]), None, "no NAT");
-        let flow = flows.translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]);
+        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, [LOCAL, REMOTE]), None, "no NAT");
+        let flow = flows.add_translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]);
         assert_eq!(flow, Some(Flow::of(&behind)));
-        assert_eq!(flows.translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]), None, "no news");
+        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]), None, "no news");
         assert_eq!(owner(&mut flows, &behind, 100), Some(id("1")));
         flows.close(&id("1"), 200);
-        assert_eq!(owner(&mut flows, &Segment { opens: true, ..behind }, 300), None);
-        flows.forget(201 + LINGER_TCP);
+        assert_eq!(owner(&mut flows, &Segment { is_syn: true, ..behind }, 300), None);
+        flows.expire(201 + TCP_LINGER);
         assert!(flows.flows.is_empty());
     }
 
     #[test]
     fn a_connection_settles_with_its_last_acknowledgment() {
-        let marks = |after_fin, acknowledged| TcpMarks { after_fin, acknowledged, is_reset: false };
+        let fields = |after_fin, acknowledged| TcpCloseFields { after_fin, acknowledged, is_reset: false };
         let mut flows = Flows::default();
         flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
         flows.close(&id("1"), 200);
-        assert_eq!(flows.settling(200), None, "its packets pass elsewhere");
+        assert_eq!(flows.first_settling_close(200), None, "its packets pass elsewhere");
         // Both FINs cross; each is acknowledged for itself.
-        for (from_local, marks) in [
-            (true, marks(Some(5), Some(1))),
-            (false, marks(Some(u32::MAX), Some(1))),
-            (true, marks(None, Some(u32::MAX - 1))),
-            (true, marks(None, Some(2))),
+        for (from_local, fields) in [
+            (true, fields(Some(5), Some(1))),
+            (false, fields(Some(u32::MAX), Some(1))),
+            (true, fields(None, Some(u32::MAX - 1))),
+            (true, fields(None, Some(2))),
         ] {
-            owner(&mut flows, &Segment { tcp: Some(marks), ..tcp(from_local) }, 210);
-            assert_eq!(flows.settling(210), Some(200));
+            owner(&mut flows, &Segment { tcp: Some(fields), ..tcp(from_local) }, 210);
+            assert_eq!(flows.first_settling_close(210), Some(200));
         }
-        assert_eq!(flows.settling(200 + SETTLE), None, "long enough");
-        owner(&mut flows, &Segment { tcp: Some(marks(None, Some(5))), ..tcp(false) }, 220);
-        assert_eq!(flows.settling(220), None);
+        assert_eq!(flows.first_settling_close(200 + SETTLE_TIMEOUT), None, "long enough");
+        owner(&mut flows, &Segment { tcp: Some(fields(None, Some(5))), ..tcp(false) }, 220);
+        assert_eq!(flows.first_settling_close(220), None);
     }
 
     #[test]
@@ -401,9 +417,9 @@ mod tests {
         flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
         flows.close(&id("1"), 200);
         for (is_reset, expected) in [(false, Some(200)), (true, None)] {
-            let tcp_marks = TcpMarks { after_fin: None, acknowledged: None, is_reset };
-            owner(&mut flows, &Segment { tcp: Some(tcp_marks), ..tcp(false) }, 210);
-            assert_eq!(flows.settling(210), expected);
+            let close_fields = TcpCloseFields { after_fin: None, acknowledged: None, is_reset };
+            owner(&mut flows, &Segment { tcp: Some(close_fields), ..tcp(false) }, 210);
+            assert_eq!(flows.first_settling_close(210), expected);
         }
     }
 

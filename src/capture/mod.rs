@@ -31,20 +31,20 @@
 //!
 //! Of a foreign connector under `TraceConnectLayer` only connections are captured that it made and told the addresses of
 //! (`HttpInfo`), not attempts that failed, and the SYN only if that took no longer than
-//! [`hold_undecided`](CaptureBuilder::hold_undecided).
+//! [`pending_timeout`](CaptureBuilder::pending_timeout).
 
+mod annotations;
 mod builder;
 mod file;
 mod filter;
 mod flow;
-mod names;
 mod packet;
 mod parse;
+mod pcap_handle;
 mod pcapng;
+mod pending_packets;
 mod probe;
 mod problem;
-mod tap;
-mod undecided;
 mod worker;
 
 pub use self::{

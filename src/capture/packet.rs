@@ -32,7 +32,7 @@ pub struct PacketCapture {
     pub dropped_by_limit: u64,
     /// Packets that gave way to others before it was known whether they belong to a traced connection. On a busy
     /// interface most of them will not.
-    pub dropped_undecided: u64,
+    pub dropped_pending: u64,
 }
 
 /// One packet.
@@ -91,7 +91,7 @@ impl fmt::Debug for CapturedPacket {
 
 /// A packet that is taken out of the kernel's buffer only when it is of interest.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Passing<'a> {
+pub(super) struct PacketRef<'a> {
     pub(super) at: Nanos,
     /// Its length when it passed, in bytes.
     pub(super) length: u32,
@@ -100,7 +100,7 @@ pub(super) struct Passing<'a> {
 
 /// A packet that was.
 #[derive(Clone, Debug)]
-pub(super) struct Taken {
+pub(super) struct OwnedPacket {
     pub(super) at: Nanos,
     pub(super) length: u32,
     pub(super) data: Arc<[u8]>,
@@ -108,31 +108,31 @@ pub(super) struct Taken {
 
 pub(super) trait Packet {
     /// Bytes of it that were captured.
-    fn captured(&self) -> usize;
+    fn captured_bytes(&self) -> usize;
 
-    fn take(self) -> Taken;
+    fn into_owned(self) -> OwnedPacket;
 }
 
-impl Packet for Passing<'_> {
-    fn captured(&self) -> usize {
+impl Packet for PacketRef<'_> {
+    fn captured_bytes(&self) -> usize {
         self.data.len()
     }
 
-    fn take(self) -> Taken {
-        Taken { at: self.at, length: self.length, data: self.data.into() }
+    fn into_owned(self) -> OwnedPacket {
+        OwnedPacket { at: self.at, length: self.length, data: self.data.into() }
     }
 }
 
-impl Packet for Taken {
-    fn captured(&self) -> usize {
+impl Packet for OwnedPacket {
+    fn captured_bytes(&self) -> usize {
         self.data.len()
     }
 
-    fn take(self) -> Taken {
+    fn into_owned(self) -> OwnedPacket {
         self
     }
 }
 
-pub(super) fn wall(at: Nanos) -> SystemTime {
+pub(super) fn wall_time(at: Nanos) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(at)
 }

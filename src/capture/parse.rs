@@ -1,5 +1,5 @@
 //! What a captured packet is, as far as it matters for whether it is kept. Packets are cut off at the snap length and
-//! may be anything: what is not understood is [`Seen::Other`].
+//! may be anything: what is not understood is [`PacketKind::Other`].
 
 use etherparse::{EtherType, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, ip_number};
 use std::net::IpAddr;
@@ -17,10 +17,10 @@ pub(super) mod link_type {
 }
 
 /// One end of a connection.
-pub(super) type End = (IpAddr, u16);
+pub(super) type Endpoint = (IpAddr, u16);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum PacketKind {
     /// Of TCP or UDP, with its ports. With what its later fragments are known by, if there are any.
     Segment(Segment, Option<Fragment>),
     /// A fragment without ports.
@@ -35,19 +35,19 @@ pub(super) enum Seen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) protocol: Protocol,
-    pub(super) source: End,
-    pub(super) destination: End,
+    pub(super) source: Endpoint,
+    pub(super) destination: Endpoint,
     /// A SYN without an ACK: nothing of that connection was sent before.
-    pub(super) opens: bool,
+    pub(super) is_syn: bool,
     /// Carries something of the application's. Always true of UDP.
     pub(super) has_payload: bool,
     /// `None` for UDP, and where the header is not all there.
-    pub(super) tcp: Option<TcpMarks>,
+    pub(super) tcp: Option<TcpCloseFields>,
 }
 
 /// The fields of a TCP header that tell how a connection ends (RFC 9293 section 3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TcpMarks {
+pub(super) struct TcpCloseFields {
     /// The sequence number that follows the FIN, if this is one.
     pub(super) after_fin: Option<u32>,
     /// The acknowledgment number.
@@ -75,11 +75,11 @@ pub(super) fn is_understood(link_type: i32) -> bool {
     RAW.contains(&link_type) || [NULL, ETHERNET, LOOP, LINUX_SLL, LINUX_SLL2].contains(&link_type)
 }
 
-pub(super) fn parse(link_type: i32, data: &[u8]) -> Seen {
-    read(link_type, data).unwrap_or(Seen::Other)
+pub(super) fn classify(link_type: i32, data: &[u8]) -> PacketKind {
+    try_classify(link_type, data).unwrap_or(PacketKind::Other)
 }
 
-fn read(link_type: i32, data: &[u8]) -> Option<Seen> {
+fn try_classify(link_type: i32, data: &[u8]) -> Option<PacketKind> {
     let protocol = |data: &[u8], at: usize| {
         let number = data.get(at..)?.first_chunk()?;
         Some(EtherType(u16::from_be_bytes(*number)))
@@ -93,8 +93,8 @@ fn read(link_type: i32, data: &[u8]) -> Option<Seen> {
         _ => LaxSlicedPacket::from_ip(data).ok()?,
     };
     match Ip::read(packet.net?) {
-        Some(ip) => ip.seen(),
-        None => Some(Seen::Arp),
+        Some(ip) => ip.kind(),
+        None => Some(PacketKind::Arp),
     }
 }
 
@@ -106,11 +106,11 @@ struct Ip<'a> {
     /// Of the payload, as the header says; it may not all be there. `None` when the header does not say.
     length: Option<usize>,
     payload: &'a [u8],
-    fragment: Option<(u32, Place)>,
+    fragment: Option<(u32, FragmentPosition)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum FragmentPosition {
     First,
     Later,
 }
@@ -118,20 +118,21 @@ enum Place {
 impl<'a> Ip<'a> {
     /// `None` for ARP.
     fn read(net: LaxNetSlice<'a>) -> Option<Self> {
-        let place = |offset: u16| if offset == 0 { Place::First } else { Place::Later };
+        let position =
+            |offset: u16| if offset == 0 { FragmentPosition::First } else { FragmentPosition::Later };
         Some(match net {
             LaxNetSlice::Arp(_) => return None,
             LaxNetSlice::Ipv4(ip) => {
                 let (header, payload) = (ip.header(), ip.payload().clone());
                 let headers =
                     header.slice().len() + ip.extensions().auth.map_or(0, |auth| auth.slice().len());
-                let place = place(header.fragments_offset().value());
+                let position = position(header.fragments_offset().value());
                 Ip {
                     source: header.source_addr().into(),
                     destination: header.destination_addr().into(),
                     protocol: payload.ip_number.0,
                     length: usize::from(header.total_len()).checked_sub(headers),
-                    fragment: payload.fragmented.then_some((header.identification().into(), place)),
+                    fragment: payload.fragmented.then_some((header.identification().into(), position)),
                     payload: payload.payload,
                 }
             }
@@ -139,7 +140,7 @@ impl<'a> Ip<'a> {
                 let (header, payload) = (ip.header(), ip.payload().clone());
                 let fragment = ip.extensions().clone().into_iter().find_map(|extension| match extension {
                     Ipv6ExtensionSlice::Fragment(fragment) if fragment.is_fragmenting_payload() => {
-                        Some((fragment.identification(), place(fragment.fragment_offset().value())))
+                        Some((fragment.identification(), position(fragment.fragment_offset().value())))
                     }
                     _ => None,
                 });
@@ -155,19 +156,19 @@ impl<'a> Ip<'a> {
         })
     }
 
-    fn seen(&self) -> Option<Seen> {
+    fn kind(&self) -> Option<PacketKind> {
         let fragment = self.fragment.map(|(identification, _)| Fragment {
             source: self.source,
             destination: self.destination,
             protocol: self.protocol,
             identification,
         });
-        if let (Some(fragment), Some((_, Place::Later))) = (fragment, self.fragment) {
-            return Some(Seen::Fragment(fragment));
+        if let (Some(fragment), Some((_, FragmentPosition::Later))) = (fragment, self.fragment) {
+            return Some(PacketKind::Fragment(fragment));
         }
         Some(match self.protocol {
-            ICMP | ICMPV6 => self.quoted().map_or(Seen::Icmp, Seen::IcmpError),
-            _ => Seen::Segment(self.segment()?, fragment),
+            ICMP | ICMPV6 => self.quoted().map_or(PacketKind::Icmp, PacketKind::IcmpError),
+            _ => PacketKind::Segment(self.segment()?, fragment),
         })
     }
 
@@ -184,20 +185,20 @@ impl<'a> Ip<'a> {
             protocol,
             source: (canonical(self.source), source),
             destination: (canonical(self.destination), destination),
-            opens: is_tcp && self.payload.get(13).is_some_and(|flags| flags & (SYN | ACK) == SYN),
+            is_syn: is_tcp && self.payload.get(13).is_some_and(|flags| flags & (SYN | ACK) == SYN),
             has_payload: !is_tcp || self.has_tcp_payload(),
-            tcp: if is_tcp { self.tcp_marks() } else { None },
+            tcp: if is_tcp { self.close_fields() } else { None },
         })
     }
 
-    fn tcp_marks(&self) -> Option<TcpMarks> {
+    fn close_fields(&self) -> Option<TcpCloseFields> {
         let header: &[u8; 20] = self.payload.first_chunk()?;
         let number = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|place| header[at + place]));
         let flags = header[13];
         let data = self.length.unwrap_or(self.payload.len()).saturating_sub(usize::from(header[12] >> 4) * 4);
         // A packet is far shorter than sequence numbers are wide.
         let after_fin = number(4).wrapping_add(data as u32).wrapping_add(1);
-        Some(TcpMarks {
+        Some(TcpCloseFields {
             after_fin: (flags & FIN != 0).then_some(after_fin),
             acknowledged: (flags & ACK != 0).then(|| number(8)),
             is_reset: flags & RST != 0,
@@ -220,7 +221,7 @@ impl<'a> Ip<'a> {
         };
         let packet = LaxSlicedPacket::from_ip(quoted).ok().filter(|_| is_error)?;
         let ip = Ip::read(packet.net?)?;
-        let has_ports = !matches!(ip.fragment, Some((_, Place::Later)));
+        let has_ports = !matches!(ip.fragment, Some((_, FragmentPosition::Later)));
         ip.segment().filter(|_| has_ports)
     }
 }
@@ -250,8 +251,8 @@ mod tests {
     use etherparse::{PacketBuilder, SlicedPacket};
     use proptest::prelude::*;
 
-    const CLIENT: End = (IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 40_000);
-    const SERVER: End = (IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 443);
+    const CLIENT: Endpoint = (IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 40_000);
+    const SERVER: Endpoint = (IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 443);
 
     fn tcp(payload: &[u8], syn: bool) -> Vec<u8> {
         let ip = PacketBuilder::ethernet2([0; 6], [1; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
@@ -262,9 +263,9 @@ mod tests {
         packet
     }
 
-    fn segment(seen: Seen) -> Segment {
-        match seen {
-            Seen::Segment(segment, _) => segment,
+    fn segment(kind: PacketKind) -> Segment {
+        match kind {
+            PacketKind::Segment(segment, _) => segment,
             other => panic!("{other:?}"),
         }
     }
@@ -287,16 +288,16 @@ mod tests {
         ];
         for (link_type, data) in layers {
             assert!(is_understood(link_type));
-            let found = segment(parse(link_type, data));
+            let found = segment(classify(link_type, data));
             assert_eq!((found.source, found.destination), (CLIENT, SERVER), "{link_type}");
-            assert!(!found.opens && found.has_payload);
+            assert!(!found.is_syn && found.has_payload);
         }
-        assert!(segment(parse(link_type::ETHERNET, &tcp(b"", true))).opens);
+        assert!(segment(classify(link_type::ETHERNET, &tcp(b"", true))).is_syn);
     }
 
     #[test]
     fn payload_is_told_from_padding_and_from_what_is_cut_off() {
-        let has_payload = |data: &[u8]| segment(parse(link_type::ETHERNET, data)).has_payload;
+        let has_payload = |data: &[u8]| segment(classify(link_type::ETHERNET, data)).has_payload;
         let ack = tcp(b"", false);
         assert!(!has_payload(&ack));
         assert!(!has_payload(&[&ack[..], &[0; 6]].concat()), "padding of a short frame");
@@ -310,12 +311,12 @@ mod tests {
         let marks = |tcp: etherparse::PacketBuilderStep<etherparse::TcpHeader>, payload: &[u8]| {
             let mut packet = Vec::new();
             tcp.write(&mut packet, payload).unwrap();
-            segment(parse(link_type::ETHERNET, &packet)).tcp.unwrap()
+            segment(classify(link_type::ETHERNET, &packet)).tcp.unwrap()
         };
         let fin = marks(ip().tcp(1, 2, u32::MAX, 0).fin().ack(7), b"last");
-        assert_eq!(fin, TcpMarks { after_fin: Some(4), acknowledged: Some(7), is_reset: false });
+        assert_eq!(fin, TcpCloseFields { after_fin: Some(4), acknowledged: Some(7), is_reset: false });
         let reset = marks(ip().tcp(1, 2, 9, 0).rst(), b"");
-        assert_eq!(reset, TcpMarks { after_fin: None, acknowledged: None, is_reset: true });
+        assert_eq!(reset, TcpCloseFields { after_fin: None, acknowledged: None, is_reset: true });
     }
 
     #[test]
@@ -325,16 +326,16 @@ mod tests {
             let ip = PacketBuilder::ethernet2([0; 6], [1; 6]).ipv4([10, 0, 0, 9], [10, 0, 0, 1], 64);
             let mut packet = Vec::new();
             ip.icmpv4_raw(kind, 1, [0; 4]).write(&mut packet, payload).unwrap();
-            parse(link_type::ETHERNET, &packet)
+            classify(link_type::ETHERNET, &packet)
         };
         match unreachable(quoted, 3) {
-            Seen::IcmpError(segment) => {
+            PacketKind::IcmpError(segment) => {
                 assert_eq!((segment.source, segment.destination), (CLIENT, SERVER));
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(unreachable(quoted, 8), Seen::Icmp, "an echo request quotes nothing");
-        assert_eq!(unreachable(&quoted[..23], 3), Seen::Icmp);
+        assert_eq!(unreachable(quoted, 8), PacketKind::Icmp, "an echo request quotes nothing");
+        assert_eq!(unreachable(&quoted[..23], 3), PacketKind::Icmp);
     }
 
     #[test]
@@ -343,8 +344,8 @@ mod tests {
         first[14 + 6] = 0x20; // more fragments
         let mut later = first.clone();
         later[14 + 7] = 4; // an offset
-        match (parse(link_type::ETHERNET, &first), parse(link_type::ETHERNET, &later)) {
-            (Seen::Segment(segment, Some(first)), Seen::Fragment(later)) => {
+        match (classify(link_type::ETHERNET, &first), classify(link_type::ETHERNET, &later)) {
+            (PacketKind::Segment(segment, Some(first)), PacketKind::Fragment(later)) => {
                 assert_eq!(segment.source, CLIENT);
                 assert_eq!(first, later);
             }
@@ -362,10 +363,10 @@ mod tests {
             packet.extend(bits.to_be_bytes());
             packet.extend([0, 0, 0, 9]);
             packet.extend([0, 53, 0x9c, 0x40, 0, 8, 0, 0]);
-            parse(link_type::RAW_IN_FILES, &packet)
+            classify(link_type::RAW_IN_FILES, &packet)
         };
         match (fragment(0, true), fragment(3, false)) {
-            (Seen::Segment(segment, Some(first)), Seen::Fragment(later)) => {
+            (PacketKind::Segment(segment, Some(first)), PacketKind::Fragment(later)) => {
                 assert_eq!((segment.source.1, segment.destination.1), (53, 40_000));
                 assert_eq!(first, later);
             }
@@ -376,7 +377,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_a_panic(link_type in 0..300, data in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(link_type, &data);
+            let _ = classify(link_type, &data);
         }
 
         #[test]
@@ -391,7 +392,7 @@ mod tests {
                 *byte = with;
             }
             packet.truncate(keep);
-            let _ = parse(link_type::ETHERNET, &packet);
+            let _ = classify(link_type::ETHERNET, &packet);
         }
 
         /// An oracle of another make: strict parsing, which refuses what is cut off.
@@ -402,7 +403,7 @@ mod tests {
             let mut packet = Vec::new();
             ip.tcp(source, destination, 0, 0).write(&mut packet, &payload).unwrap();
             prop_assert!(SlicedPacket::from_ethernet(&packet).is_ok());
-            let found = segment(parse(link_type::ETHERNET, &packet));
+            let found = segment(classify(link_type::ETHERNET, &packet));
             prop_assert_eq!((found.source.1, found.destination.1), (source, destination));
             prop_assert_eq!(found.has_payload, !payload.is_empty());
         }

@@ -1,4 +1,4 @@
-//! Blocks of the pcapng format (draft-ietf-opsawg-pcapng), little-endian.
+//! BlockWriter of the pcapng format (draft-ietf-opsawg-pcapng), little-endian.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,14 +19,14 @@ const COMMENT: u16 = 1;
 const TLS_KEY_LOG: u32 = 0x544c_534b;
 
 /// Writes blocks one after another.
-pub(super) struct Blocks<W> {
+pub(super) struct BlockWriter<W> {
     out: W,
     body: Vec<u8>,
 }
 
-impl<W: Write> Blocks<W> {
+impl<W: Write> BlockWriter<W> {
     pub(super) fn new(out: W) -> Self {
-        Blocks { out, body: Vec::new() }
+        BlockWriter { out, body: Vec::new() }
     }
 
     pub(super) fn section_header(&mut self, application: &str, comment: &str) -> io::Result<()> {

@@ -4,7 +4,7 @@ use super::{
     packet::PacketCapture,
     parse::Protocol,
     problem::InterfaceProblem,
-    worker::{Shared, Worker, now},
+    worker::{CaptureSession, Worker, now},
 };
 use crate::{
     record::{AddrTuple, ConntrackEntry},
@@ -26,10 +26,10 @@ use std::{
 /// It is given to [`TraceSinkBuilder::probe`](crate::TraceSinkBuilder::probe), and stops when the sink is closed, or
 /// when nobody has it any more.
 #[derive(Clone)]
-pub struct CaptureProbe(Arc<Running>);
+pub struct CaptureProbe(Arc<ProbeInner>);
 
-struct Running {
-    shared: Arc<Shared>,
+struct ProbeInner {
+    session: Arc<CaptureSession>,
     worker: Mutex<Option<Worker>>,
 }
 
@@ -39,25 +39,25 @@ impl CaptureProbe {
         CaptureBuilder::new(interfaces.into_iter().map(Into::into).collect())
     }
 
-    pub(super) fn new(shared: Arc<Shared>, worker: Option<Worker>) -> Self {
-        CaptureProbe(Arc::new(Running { shared, worker: Mutex::new(worker) }))
+    pub(super) fn new(session: Arc<CaptureSession>, worker: Option<Worker>) -> Self {
+        CaptureProbe(Arc::new(ProbeInner { session, worker: Mutex::new(worker) }))
     }
 
     /// Returns what was captured so far, one capture for each interface that could be opened. Captures go on.
     ///
     /// Await [`TraceSink::refresh`] first to include the last packets of connections that were closed just before.
     pub fn captures(&self) -> Vec<PacketCapture> {
-        self.0.shared.captures()
+        self.0.session.captures()
     }
 
     /// The interfaces that could not be opened, or went away.
     pub fn problems(&self) -> Vec<InterfaceProblem> {
-        self.0.shared.problems()
+        self.0.session.problems()
     }
 
     /// Forgets the packets captured so far. Connections stay known.
     pub fn clear(&self) {
-        self.0.shared.clear();
+        self.0.session.clear();
     }
 
     /// Ends the captures; what was captured can still be read. Returns when everything that passed before is there
@@ -74,79 +74,80 @@ impl CaptureProbe {
     pub fn add_addresses(&self, conn: &ConnRef, local: SocketAddr, remote: SocketAddr) {
         // What is undecided when the captures end can still be claimed.
         if let Some(protocol) = protocol(conn) {
-            let ends = [local, remote].map(flow::end);
-            self.0.shared.filter().translated(&conn.id(), protocol, ends);
+            let ends = [local, remote].map(flow::endpoint);
+            self.0.session.filter().on_nat_addrs(&conn.id(), protocol, ends);
         }
     }
 }
 
 impl Probe for CaptureProbe {
     fn before_connect(&self, _: ProbeSocket<'_>, remote: SocketAddr) {
-        let shared = &self.0.shared;
-        if shared.is_running() {
-            shared.filter().dials(Protocol::Tcp, flow::end(remote), now());
+        let session = &self.0.session;
+        if session.is_running() {
+            session.filter().on_dial_begin(Protocol::Tcp, flow::endpoint(remote), now());
         }
     }
 
     fn connecting(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
-        let shared = &self.0.shared;
-        if shared.is_running()
+        let session = &self.0.session;
+        if session.is_running()
             && let Ok(local) = rustix::net::getsockname(socket)
             && let Ok(local) = SocketAddr::try_from(local)
         {
-            let ends = [local, remote].map(flow::end);
-            shared.filter().dialling(Protocol::Tcp, ends, now());
+            let ends = [local, remote].map(flow::endpoint);
+            session.filter().on_dial_addrs(Protocol::Tcp, ends, now());
         }
     }
 
     fn event(&self, conn: &ConnRef, event: ProbeEvent, _: ProbeSocket<'_>) {
-        let shared = &self.0.shared;
-        let (Some(protocol), true) = (protocol(conn), shared.is_running()) else { return };
+        let session = &self.0.session;
+        let (Some(protocol), true) = (protocol(conn), session.is_running()) else { return };
         let (id, now) = (conn.id(), now());
-        let remote = conn.peer_addr().map(flow::end);
-        let ends = conn.local_addr().map(flow::end).zip(remote).map(|(local, remote)| [local, remote]);
-        let open = |ends| shared.filter().opened(Some(&id), protocol, ends, began(conn.age(), now), now);
+        let remote = conn.peer_addr().map(flow::endpoint);
+        let ends = conn.local_addr().map(flow::endpoint).zip(remote).map(|(local, remote)| [local, remote]);
+        let open =
+            |ends| session.filter().on_open(Some(&id), protocol, ends, begin_time(conn.age(), now), now);
         match (event, ends) {
             // Then its packets are those of the other end, which is traced, too.
             (ProbeEvent::Connected, Some(ends))
-                if conn.was_accepted() && shared.filter().is_open(protocol, ends) => {}
+                if conn.was_accepted() && session.filter().is_open(protocol, ends) => {}
             (ProbeEvent::Connected, Some(ends)) => open(ends),
             (ProbeEvent::ConnectFailed, Some(ends)) => {
                 open(ends);
-                shared.filter().closed(&id, now);
+                session.filter().on_close(&id, now);
             }
             (ProbeEvent::Connected | ProbeEvent::ConnectFailed, None) => {
                 if let Some(remote) = remote {
-                    shared.filter().dialled(protocol, remote);
+                    session.filter().on_dial_end(protocol, remote);
                 }
             }
-            (ProbeEvent::Closing, _) => shared.filter().closed(&id, now),
+            (ProbeEvent::Closing, _) => session.filter().on_close(&id, now),
             (ProbeEvent::FirstByte, _) => {}
         }
     }
 
     fn before_foreign_connect(&self) {
-        let shared = &self.0.shared;
-        if shared.is_running() {
-            shared.filter().young(now());
+        let session = &self.0.session;
+        if session.is_running() {
+            session.filter().extend_pending(now());
         }
     }
 
     fn foreign_connected(&self, conn: &ConnRef) {
-        let shared = &self.0.shared;
+        let session = &self.0.session;
         if let (Some(protocol), Some(local), Some(remote)) =
             (protocol(conn), conn.local_addr(), conn.peer_addr())
-            && shared.is_running()
+            && session.is_running()
         {
-            let (now, ends) = (now(), [local, remote].map(flow::end));
-            shared.filter().opened(Some(&conn.id()), protocol, ends, began(conn.age(), now), now);
+            let (now, ends) = (now(), [local, remote].map(flow::endpoint));
+            session.filter().on_open(Some(&conn.id()), protocol, ends, begin_time(conn.age(), now), now);
         }
     }
 
     fn foreign_closing(&self, conn: &ConnRef) {
-        let shared = &self.0.shared;
-        if shared.is_running() {
-            shared.filter().closed(&conn.id(), now());
+        let session = &self.0.session;
+        if session.is_running() {
+            session.filter().on_close(&conn.id(), now());
         }
     }
 
@@ -156,9 +157,11 @@ impl Probe for CaptureProbe {
             Some([addr(&tuple.src_ip, tuple.src_port)?, addr(&tuple.dst_ip, tuple.dst_port)?])
         };
         let (Some(original), Some(reply)) = (ends(&entry.addr_orig), ends(&entry.addr_reply)) else { return };
-        let own =
-            conn.local_addr().zip(conn.peer_addr()).map(|(local, remote)| [local, remote].map(flow::end));
-        let is_own = |ends: [SocketAddr; 2]| own == Some(ends.map(flow::end));
+        let own = conn
+            .local_addr()
+            .zip(conn.peer_addr())
+            .map(|(local, remote)| [local, remote].map(flow::endpoint));
+        let is_own = |ends: [SocketAddr; 2]| own == Some(ends.map(flow::endpoint));
         // The kernel saw the remote side first if that has made the connection. On one side of a NAT its packets have
         // the connection's own addresses, and on the other these.
         let began_there = is_own(reply) && !is_own(original);
@@ -170,11 +173,11 @@ impl Probe for CaptureProbe {
 
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let mut worker = self.0.worker.lock().ignore_poison();
-        let looked = worker.as_mut().and_then(|worker| worker.refresh(&self.0.shared));
+        let done = worker.as_mut().and_then(|worker| worker.refresh(&self.0.session));
         Box::pin(async {
-            if let Some(looked) = looked {
+            if let Some(done) = done {
                 // An error means that the captures have ended.
-                let _ = looked.await;
+                let _ = done.await;
             }
         })
     }
@@ -211,7 +214,7 @@ impl TraceSink {
 
 impl fmt::Debug for CaptureProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CaptureProbe").field("running", &self.0.shared.is_running()).finish_non_exhaustive()
+        f.debug_struct("CaptureProbe").field("running", &self.0.session.is_running()).finish_non_exhaustive()
     }
 }
 
@@ -224,7 +227,7 @@ fn protocol(conn: &ConnRef) -> Option<Protocol> {
 
 /// When a connection of that age began by the clock of packets. Two clocks are compared: rather too early, as its first
 /// packet came some time after.
-fn began(age: Duration, now: u64) -> u64 {
+fn begin_time(age: Duration, now: u64) -> u64 {
     let error = age / 1_000 + Duration::from_micros(20);
     now.saturating_sub(u64::try_from((age + error).as_nanos()).unwrap_or(u64::MAX))
 }

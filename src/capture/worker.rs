@@ -3,11 +3,11 @@
 
 use super::{
     filter::Filter,
-    flow::{Nanos, SETTLE},
+    flow::{Nanos, SETTLE_TIMEOUT},
     packet::PacketCapture,
     parse::{self, link_type},
+    pcap_handle::{CaptureConfig, PcapHandle},
     problem::{InterfaceProblem, ProblemKind},
-    tap::{Tap, TapChoices},
 };
 use crate::sync::IgnorePoison;
 use rustix::{
@@ -26,23 +26,23 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Packets that are read at once: the lock of a tap is held for so long.
-const BATCH: usize = 256;
+/// Packets that are read at once: the lock of a handle is held for so long.
+const READ_BATCH: usize = 256;
 /// Nobody drains longer than this at once, however much comes.
-const MOST: usize = 64 * BATCH;
+const MAX_DRAIN_PACKETS: usize = 64 * READ_BATCH;
 /// After a look at few packets, so that each does not wake the thread anew.
-const PAUSE: Duration = Duration::from_millis(5);
-/// How often undecided packets are looked at that nobody may claim.
-const TIDY: Duration = Duration::from_secs(1);
-/// How often an interface that went down is looked at: the system says so once, and not whether it is gone for good.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const COALESCE_INTERVAL: Duration = Duration::from_millis(5);
+/// How often undecided packets are done at that nobody may claim.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an interface that went down is done at: the system says so once, and not whether it is gone for good.
+const DOWN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the probe and its thread share.
-pub(super) struct Shared {
+pub(super) struct CaptureSession {
     filter: Mutex<Filter>,
     interfaces: Vec<Interface>,
     problems: Mutex<Vec<InterfaceProblem>>,
-    choices: TapChoices,
+    config: CaptureConfig,
     refreshes: Mutex<Vec<Refresh>>,
     running: AtomicBool,
 }
@@ -53,7 +53,7 @@ struct Refresh {
     begin: Nanos,
     /// Holds also when the clock of packets is set.
     limit: Instant,
-    looked: oneshot::Sender<()>,
+    done: oneshot::Sender<()>,
 }
 
 struct Interface {
@@ -65,14 +65,14 @@ struct Interface {
 
 struct InterfaceState {
     /// None when it was stopped, or went down.
-    tap: Option<Tap>,
+    handle: Option<PcapHandle>,
     /// Packets that the kernel had no room for: in all, and by the time of the last `clear`.
     dropped: u64,
-    dropped_before: u64,
+    dropped_before_clear: u64,
 }
 
 /// An interface that may have more to read.
-struct Watched<'a> {
+struct WatchedInterface<'a> {
     interface: &'a Interface,
     descriptor: OwnedFd,
     is_down: bool,
@@ -85,17 +85,21 @@ pub(super) struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Shared {
+impl CaptureSession {
     /// Opens the interfaces; those that cannot be opened become problems.
-    pub(super) fn open(names: &[String], choices: TapChoices, mut filter: Filter) -> Self {
+    pub(super) fn open(names: &[String], config: CaptureConfig, mut filter: Filter) -> Self {
         let (mut interfaces, mut problems) = (Vec::new(), Vec::new());
         for name in names {
-            match Tap::open(name, &choices) {
-                Ok(tap) => interfaces.push(Interface {
+            match PcapHandle::open(name, &config) {
+                Ok(handle) => interfaces.push(Interface {
                     name: name.clone(),
                     number: filter.add_interface(),
-                    link_type: tap.link_type(),
-                    state: Mutex::new(InterfaceState { tap: Some(tap), dropped: 0, dropped_before: 0 }),
+                    link_type: handle.link_type(),
+                    state: Mutex::new(InterfaceState {
+                        handle: Some(handle),
+                        dropped: 0,
+                        dropped_before_clear: 0,
+                    }),
                 }),
                 Err(problem) => {
                     tracing::warn!(target: "nettrace", "{problem}");
@@ -103,11 +107,11 @@ impl Shared {
                 }
             }
         }
-        Shared {
+        CaptureSession {
             filter: Mutex::new(filter),
             interfaces,
             problems: Mutex::new(problems),
-            choices,
+            config,
             refreshes: Mutex::default(),
             running: AtomicBool::new(false),
         }
@@ -122,7 +126,7 @@ impl Shared {
         match self.spawn() {
             Ok(worker) => Some(worker),
             Err(error) => {
-                self.stopped(|| Some(ProblemKind::Other(error.to_string())));
+                self.shut_down(|| Some(ProblemKind::Other(error.to_string())));
                 None
             }
         }
@@ -132,8 +136,8 @@ impl Shared {
         let (mut stopped, stop) = io::pipe()?;
         let descriptors =
             self.interfaces.iter().map(Interface::descriptor).collect::<io::Result<Vec<_>>>()?;
-        let shared = self.clone();
-        let work = move || shared.work(&mut stopped, descriptors);
+        let session = self.clone();
+        let work = move || session.work(&mut stopped, descriptors);
         let thread = std::thread::Builder::new().name("nettrace-capture".into()).spawn(work)?;
         Ok(Worker { stop: Some(stop), thread: Some(thread) })
     }
@@ -156,17 +160,17 @@ impl Shared {
         let capture = |interface: &Interface| {
             interface.drain(self);
             let dropped_by_kernel = interface.dropped();
-            let (packets, dropped_by_limit, dropped_undecided) = self.filter().kept(interface.number);
+            let (packets, dropped_by_limit, dropped_pending) = self.filter().kept(interface.number);
             PacketCapture {
                 interface_name: interface.name.clone(),
-                snap_len: self.choices.snap_len,
-                link_type: in_files(interface.link_type),
+                snap_len: self.config.snap_len,
+                link_type: file_link_type(interface.link_type),
                 packets,
                 truncated: dropped_by_limit > 0,
-                with_tcp_payload: self.choices.tcp_payload,
+                with_tcp_payload: self.config.tcp_payload,
                 dropped_by_kernel,
                 dropped_by_limit,
-                dropped_undecided,
+                dropped_pending,
             }
         };
         self.interfaces.iter().map(capture).collect()
@@ -176,7 +180,7 @@ impl Shared {
     pub(super) fn clear(&self) {
         for interface in &self.interfaces {
             interface.drain(self);
-            interface.count_anew();
+            interface.reset_drop_count();
         }
         self.filter().clear();
     }
@@ -184,8 +188,9 @@ impl Shared {
     /// Resolves when the last packets of the connections closed so far are there, as far as they come soon. `None` if
     /// nothing is captured any more.
     fn refresh(&self, wake: &mut PipeWriter) -> Option<oneshot::Receiver<()>> {
-        let (looked, waiting) = oneshot::channel();
-        let refresh = Refresh { begin: now(), limit: Instant::now() + Duration::from_nanos(SETTLE), looked };
+        let (done, waiting) = oneshot::channel();
+        let refresh =
+            Refresh { begin: now(), limit: Instant::now() + Duration::from_nanos(SETTLE_TIMEOUT), done };
         let mut refreshes = self.lock_refreshes();
         if !self.is_running() {
             return None;
@@ -204,28 +209,28 @@ impl Shared {
             return false;
         }
         self.interfaces.iter().for_each(|interface| interface.drain(self));
-        let (first_closed, now) = (self.filter().settling(now()), Instant::now());
+        let (first_closed, now) = (self.filter().first_settling_close(now()), Instant::now());
         let mut refreshes = self.lock_refreshes();
         let is_answered = |refresh: &mut Refresh| {
             refresh.limit <= now || first_closed.is_none_or(|closed| closed > refresh.begin)
         };
         for refresh in refreshes.extract_if(.., is_answered) {
             // Nobody may wait for it any more.
-            let _ = refresh.looked.send(());
+            let _ = refresh.done.send(());
         }
         !refreshes.is_empty()
     }
 
     fn work(&self, stopped: &mut PipeReader, descriptors: Vec<OwnedFd>) {
         let _end = EndGuard(self);
-        let watch = |(interface, descriptor)| Watched { interface, descriptor, is_down: false };
+        let watch = |(interface, descriptor)| WatchedInterface { interface, descriptor, is_down: false };
         let mut watched: Vec<_> = self.interfaces.iter().zip(descriptors).map(watch).collect();
         let mut wait = None;
         while !self.wait(stopped, &mut watched, wait) {
-            let refresh = self.answer_refreshes().then_some(PAUSE);
-            let down = watched.iter().any(|watched| watched.is_down).then_some(LOOK_AGAIN);
-            let tidy = self.filter().tidy(now()).then_some(TIDY);
-            wait = refresh.or(down).or(tidy);
+            let refresh = self.answer_refreshes().then_some(COALESCE_INTERVAL);
+            let down = watched.iter().any(|watched| watched.is_down).then_some(DOWN_POLL_INTERVAL);
+            let expire = self.filter().expire(now()).then_some(EXPIRE_INTERVAL);
+            wait = refresh.or(down).or(expire);
         }
         self.interfaces.iter().for_each(|interface| interface.drain(self));
     }
@@ -234,14 +239,14 @@ impl Shared {
     fn wait(
         &self,
         stopped: &mut PipeReader,
-        watched: &mut Vec<Watched<'_>>,
+        watched: &mut Vec<WatchedInterface<'_>>,
         limit: Option<Duration>,
     ) -> bool {
         let events: Vec<PollFlags> = {
             let descriptors = watched.iter().map(|watched| watched.descriptor.as_fd());
             let all = std::iter::once(stopped.as_fd()).chain(descriptors);
             let mut polled: Vec<_> = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-            if !until_ready(&mut polled, limit) {
+            if !poll_until(&mut polled, limit) {
                 return true;
             }
             polled.iter().map(PollFd::revents).collect()
@@ -255,17 +260,17 @@ impl Shared {
             if events.is_empty() && !watched.is_down {
                 return true;
             }
-            let Some(count) = watched.interface.read(self, BATCH) else { return false };
+            let Some(count) = watched.interface.read(self, READ_BATCH) else { return false };
             watched.is_down = events.contains(PollFlags::ERR) || (watched.is_down && count == 0);
             most = most.max(Some(count));
             true
         });
-        if most.is_none_or(|most| most == BATCH) {
+        if most.is_none_or(|most| most == READ_BATCH) {
             return false;
         }
         let events = {
             let mut only_stopped = [PollFd::new(stopped, PollFlags::IN)];
-            if !until_ready(&mut only_stopped, Some(PAUSE)) {
+            if !poll_until(&mut only_stopped, Some(COALESCE_INTERVAL)) {
                 return true;
             }
             only_stopped[0].revents()
@@ -274,7 +279,7 @@ impl Shared {
     }
 
     /// Closes the interfaces.
-    fn stopped(&self, why: impl Fn() -> Option<ProblemKind>) {
+    fn shut_down(&self, why: impl Fn() -> Option<ProblemKind>) {
         self.running.store(false, Relaxed);
         // Whoever waits hears that there is nothing to wait for.
         self.lock_refreshes().clear();
@@ -302,41 +307,41 @@ impl Shared {
 }
 
 /// Closes the interfaces when the thread ends, also by a panic: nobody may wait for it any longer.
-struct EndGuard<'a>(&'a Shared);
+struct EndGuard<'a>(&'a CaptureSession);
 
 impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
-        self.0.stopped(|| None);
+        self.0.shut_down(|| None);
     }
 }
 
 impl Interface {
     fn descriptor(&self) -> io::Result<OwnedFd> {
         let closed = || io::Error::from(io::ErrorKind::NotConnected);
-        self.lock().tap.as_ref().ok_or_else(closed)?.descriptor()
+        self.lock().handle.as_ref().ok_or_else(closed)?.descriptor()
     }
 
     /// Reads what is there, within limits. How many packets; `None` when there will be no more.
-    fn read(&self, shared: &Shared, limit: usize) -> Option<usize> {
+    fn read(&self, session: &CaptureSession, limit: usize) -> Option<usize> {
         let mut state = self.lock();
-        let result = state.tap.as_mut()?.read(limit, |packet| {
-            let seen = parse::parse(self.link_type, packet.data);
-            shared.filter().packet(self.number, seen, packet);
+        let result = state.handle.as_mut()?.read(limit, |packet| {
+            let kind = parse::classify(self.link_type, packet.data);
+            session.filter().packet(self.number, kind, packet);
         });
         match result {
             Ok(count) => Some(count),
             Err(kind) => {
                 self.close(&mut state);
-                shared.problem(self, kind);
+                session.problem(self, kind);
                 None
             }
         }
     }
 
-    fn drain(&self, shared: &Shared) {
-        let mut left = MOST;
+    fn drain(&self, session: &CaptureSession) {
+        let mut left = MAX_DRAIN_PACKETS;
         while left > 0
-            && let Some(count @ 1..) = self.read(shared, BATCH)
+            && let Some(count @ 1..) = self.read(session, READ_BATCH)
         {
             left = left.saturating_sub(count);
         }
@@ -344,19 +349,19 @@ impl Interface {
 
     fn dropped(&self) -> u64 {
         let mut state = self.lock();
-        state.count();
-        state.dropped - state.dropped_before
+        state.update_dropped();
+        state.dropped - state.dropped_before_clear
     }
 
-    fn count_anew(&self) {
+    fn reset_drop_count(&self) {
         let mut state = self.lock();
-        state.count();
-        state.dropped_before = state.dropped;
+        state.update_dropped();
+        state.dropped_before_clear = state.dropped;
     }
 
     fn close(&self, state: &mut InterfaceState) {
-        state.count();
-        state.tap = None;
+        state.update_dropped();
+        state.handle = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, InterfaceState> {
@@ -365,9 +370,9 @@ impl Interface {
 }
 
 impl InterfaceState {
-    fn count(&mut self) {
-        if let Some(tap) = &mut self.tap {
-            self.dropped = tap.dropped().max(self.dropped);
+    fn update_dropped(&mut self) {
+        if let Some(handle) = &mut self.handle {
+            self.dropped = handle.dropped().max(self.dropped);
         }
     }
 }
@@ -375,8 +380,8 @@ impl InterfaceState {
 impl Worker {
     /// Resolves when the last packets of the connections closed so far are there, as far as they come soon. `None` if
     /// nothing is captured any more.
-    pub(super) fn refresh(&mut self, shared: &Shared) -> Option<oneshot::Receiver<()>> {
-        shared.refresh(self.stop.as_mut()?)
+    pub(super) fn refresh(&mut self, session: &CaptureSession) -> Option<oneshot::Receiver<()>> {
+        session.refresh(self.stop.as_mut()?)
     }
 }
 
@@ -396,7 +401,7 @@ fn is_stopped(stopped: &mut PipeReader, events: PollFlags) -> bool {
 }
 
 /// False when the system refuses to wait.
-fn until_ready(polled: &mut [PollFd<'_>], limit: Option<Duration>) -> bool {
+fn poll_until(polled: &mut [PollFd<'_>], limit: Option<Duration>) -> bool {
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     match poll(polled, limit.as_ref()) {
         Ok(_) => true,
@@ -412,7 +417,7 @@ fn until_ready(polled: &mut [PollFd<'_>], limit: Option<Duration>) -> bool {
 }
 
 /// What files say where the system has another number.
-fn in_files(link_type: i32) -> u16 {
+fn file_link_type(link_type: i32) -> u16 {
     let number = if link_type::RAW.contains(&link_type) { link_type::RAW_IN_FILES } else { link_type };
     u16::try_from(number).unwrap_or_default()
 }
@@ -426,31 +431,42 @@ pub(super) fn now() -> Nanos {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::filter::Choices;
+    use crate::capture::filter::FilterConfig;
 
     #[test]
     fn a_refresh_ends_with_a_thread_that_panics() {
-        let choices =
-            Choices { icmp: false, arp: false, tcp_payload: false, size_limit: 0, hold: Nanos::default() };
-        let shared = Shared {
-            filter: Mutex::new(Filter::new(choices)),
+        let config = FilterConfig {
+            icmp: false,
+            arp: false,
+            tcp_payload: false,
+            size_limit: 0,
+            pending_timeout: Nanos::default(),
+        };
+        let session = CaptureSession {
+            filter: Mutex::new(Filter::new(config)),
             interfaces: Vec::new(),
             problems: Mutex::default(),
-            choices: TapChoices { snap_len: 0, buffer_size: 0, arp: false, tcp_payload: false, filter: None },
+            config: CaptureConfig {
+                snap_len: 0,
+                buffer_size: 0,
+                arp: false,
+                tcp_payload: false,
+                filter: None,
+            },
             refreshes: Mutex::default(),
             running: AtomicBool::new(true),
         };
         let (_reader, mut wake) = io::pipe().unwrap();
-        let waiting = shared.refresh(&mut wake).expect("it is running");
+        let waiting = session.refresh(&mut wake).expect("it is running");
         let thread = std::thread::scope(|scope| {
             let work = || {
-                let _end = EndGuard(&shared);
+                let _end = EndGuard(&session);
                 panic!("as a packet might cause");
             };
             scope.spawn(work).join()
         });
         assert!(thread.is_err());
         waiting.blocking_recv().expect_err("nobody answers any more");
-        assert!(shared.refresh(&mut wake).is_none());
+        assert!(session.refresh(&mut wake).is_none());
     }
 }

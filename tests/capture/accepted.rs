@@ -17,7 +17,8 @@ use test_support::lab::{Hook, Ns, Pair};
 use test_support::require::require_lab;
 
 fn capture(ns: &Ns, interface: &'static str) -> CaptureProbe {
-    let probe = ns.run(|| CaptureProbe::builder([interface]).hold_undecided(Duration::from_secs(60)).start());
+    let probe =
+        ns.run(|| CaptureProbe::builder([interface]).pending_timeout(Duration::from_secs(60)).start());
     assert_eq!(probe.problems(), []);
     probe
 }

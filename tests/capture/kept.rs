@@ -159,7 +159,7 @@ fn of_a_foreign_connector() {
     let net = Pair::new();
     let web = server(&net.server, "10.9.0.2:80".parse().unwrap());
     let witness = Tcpdump::start(&net.client, "c0", SNAP);
-    let builder = CaptureProbe::builder(["c0"]).buffer_size(BUFFER).hold_undecided(Duration::from_secs(60));
+    let builder = CaptureProbe::builder(["c0"]).buffer_size(BUFFER).pending_timeout(Duration::from_secs(60));
     let capture = net.client.run(|| builder.start());
     let stranger = Stranger::start(&net.client, web.addr(), "10.9.0.2:53".parse().unwrap());
     let sink = sink(&capture);

@@ -69,7 +69,7 @@ fn request(
 
 fn capture(ns: &Ns, interfaces: &'static [&'static str]) -> CaptureProbe {
     ns.run(|| {
-        CaptureProbe::builder(interfaces.iter().copied()).hold_undecided(Duration::from_secs(60)).start()
+        CaptureProbe::builder(interfaces.iter().copied()).pending_timeout(Duration::from_secs(60)).start()
     })
 }
 

@@ -3,34 +3,40 @@ use crate::capture::parse::Segment;
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr};
 
-const LOCAL: End = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000);
-const REMOTE: End = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 443);
-const STRANGER: End = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 50_000);
-const OUTSIDE: End = (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 60_000);
+const LOCAL: Endpoint = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000);
+const REMOTE: Endpoint = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 443);
+const STRANGER: Endpoint = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 50_000);
+const OUTSIDE: Endpoint = (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 60_000);
 const HOLD: Nanos = 1_000;
 
-fn filter(change: impl FnOnce(&mut Choices)) -> Filter {
-    let mut choices = Choices { icmp: false, arp: false, tcp_payload: true, size_limit: 100_000, hold: HOLD };
-    change(&mut choices);
-    let mut filter = Filter::new(choices);
+fn filter(change: impl FnOnce(&mut FilterConfig)) -> Filter {
+    let mut config = FilterConfig {
+        icmp: false,
+        arp: false,
+        tcp_payload: true,
+        size_limit: 100_000,
+        pending_timeout: HOLD,
+    };
+    change(&mut config);
+    let mut filter = Filter::new(config);
     filter.add_interface();
     filter
 }
 
-fn segment(source: End, destination: End) -> Segment {
-    Segment { protocol: Protocol::Tcp, source, destination, opens: false, has_payload: false, tcp: None }
+fn segment(source: Endpoint, destination: Endpoint) -> Segment {
+    Segment { protocol: Protocol::Tcp, source, destination, is_syn: false, has_payload: false, tcp: None }
 }
 
-fn syn(source: End) -> Seen {
-    Seen::Segment(Segment { opens: true, ..segment(source, REMOTE) }, None)
+fn syn(source: Endpoint) -> PacketKind {
+    PacketKind::Segment(Segment { is_syn: true, ..segment(source, REMOTE) }, None)
 }
 
-fn pass(filter: &mut Filter, seen: Seen, at: Nanos) {
-    filter.packet(0, seen, Passing { at, length: 100, data: &[0; 84] });
+fn pass(filter: &mut Filter, kind: PacketKind, at: Nanos) {
+    filter.packet(0, kind, PacketRef { at, length: 100, data: &[0; 84] });
 }
 
 fn open(filter: &mut Filter, at: Nanos) {
-    filter.opened(Some(&"1".into()), Protocol::Tcp, [LOCAL, REMOTE], 10, at);
+    filter.on_open(Some(&"1".into()), Protocol::Tcp, [LOCAL, REMOTE], 10, at);
 }
 
 fn times(filter: &mut Filter) -> Vec<Nanos> {
@@ -40,14 +46,14 @@ fn times(filter: &mut Filter) -> Vec<Nanos> {
 #[test]
 fn the_first_syn_waits_for_its_connection() {
     let mut filter = filter(|_| {});
-    filter.dials(Protocol::Tcp, REMOTE, 10);
+    filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(LOCAL), 11);
     pass(&mut filter, syn(STRANGER), 12);
-    pass(&mut filter, Seen::IcmpError(segment(LOCAL, REMOTE)), 13);
+    pass(&mut filter, PacketKind::IcmpError(segment(LOCAL, REMOTE)), 13);
     assert!(times(&mut filter).is_empty());
     open(&mut filter, 14);
-    pass(&mut filter, Seen::Segment(segment(REMOTE, LOCAL), None), 15);
-    pass(&mut filter, Seen::Segment(segment(REMOTE, STRANGER), None), 16);
+    pass(&mut filter, PacketKind::Segment(segment(REMOTE, LOCAL), None), 15);
+    pass(&mut filter, PacketKind::Segment(segment(REMOTE, STRANGER), None), 16);
     assert_eq!(times(&mut filter), [11, 13, 15]);
     assert!(filter.kept(0).0.iter().all(|packet| packet.connection == "1"));
 }
@@ -55,18 +61,18 @@ fn the_first_syn_waits_for_its_connection() {
 #[test]
 fn a_dial_that_goes_on_is_there_to_be_read() {
     let mut filter = filter(|_| {});
-    filter.dials(Protocol::Tcp, REMOTE, 10);
+    filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(LOCAL), 11);
-    filter.dials(Protocol::Tcp, REMOTE, 12);
-    filter.dialling(Protocol::Tcp, [LOCAL, REMOTE], 13);
+    filter.on_dial_begin(Protocol::Tcp, REMOTE, 12);
+    filter.on_dial_addrs(Protocol::Tcp, [LOCAL, REMOTE], 13);
     assert_eq!(times(&mut filter), [11]);
     assert!(filter.kept(0).0[0].connection.is_undefined());
     open(&mut filter, 20);
     assert_eq!(filter.kept(0).0[0].connection, "1");
-    filter.closed(&"1".into(), 30);
+    filter.on_close(&"1".into(), 30);
     pass(&mut filter, syn(LOCAL), 31);
     assert_eq!(times(&mut filter), [11], "it may be the other's");
-    filter.dialling(Protocol::Tcp, [LOCAL, REMOTE], 32);
+    filter.on_dial_addrs(Protocol::Tcp, [LOCAL, REMOTE], 32);
     assert_eq!(times(&mut filter), [11, 31]);
 }
 
@@ -75,45 +81,45 @@ fn what_nobody_claims_is_let_go_of() {
     let mut filter = filter(|_| {});
     pass(&mut filter, syn(STRANGER), 1);
     assert!(filter.unlikely.is_empty(), "nobody dials");
-    filter.dials(Protocol::Tcp, REMOTE, 10);
+    filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(STRANGER), 11);
-    pass(&mut filter, Seen::Segment(segment(OUTSIDE, STRANGER), None), 12);
-    assert!(filter.tidy(10 + HOLD), "the dial goes on");
-    filter.dialled(Protocol::Tcp, REMOTE);
-    assert!(!filter.tidy(10 + HOLD));
+    pass(&mut filter, PacketKind::Segment(segment(OUTSIDE, STRANGER), None), 12);
+    assert!(filter.expire(10 + HOLD), "the dial goes on");
+    filter.on_dial_end(Protocol::Tcp, REMOTE);
+    assert!(!filter.expire(10 + HOLD));
     assert!(filter.likely.is_empty() && filter.unlikely.is_empty() && filter.dials.is_empty());
 }
 
 #[test]
 fn a_dial_whose_end_nobody_told_of_is_forgotten() {
     let mut filter = filter(|_| {});
-    filter.dials(Protocol::Tcp, REMOTE, 10);
+    filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(STRANGER), 11);
-    assert!(filter.tidy(9 + DIAL_LIMIT));
-    assert!(!filter.tidy(10 + DIAL_LIMIT));
+    assert!(filter.expire(9 + DIAL_TIMEOUT));
+    assert!(!filter.expire(10 + DIAL_TIMEOUT));
 }
 
 #[test]
 fn what_nat_made_of_it_is_kept_once_it_is_known() {
     let mut filter = filter(|_| {});
-    filter.dials(Protocol::Tcp, REMOTE, 10);
-    let behind = Seen::Segment(Segment { opens: true, ..segment(OUTSIDE, (REMOTE.0, 8443)) }, None);
+    filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
+    let behind = PacketKind::Segment(Segment { is_syn: true, ..segment(OUTSIDE, (REMOTE.0, 8443)) }, None);
     pass(&mut filter, syn(LOCAL), 11);
     pass(&mut filter, behind, 12);
     open(&mut filter, 13);
     assert_eq!(times(&mut filter), [11]);
-    filter.translated(&"1".into(), Protocol::Tcp, [OUTSIDE, (REMOTE.0, 8443)]);
+    filter.on_nat_addrs(&"1".into(), Protocol::Tcp, [OUTSIDE, (REMOTE.0, 8443)]);
     assert_eq!(times(&mut filter), [11, 12]);
 }
 
 #[test]
 fn a_flood_beside_it_neither_grows_nor_drives_out_what_is_likely() {
     let mut filter = filter(|_| {});
-    filter.dials(Protocol::Tcp, REMOTE, 10);
+    filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(LOCAL), 11);
     for n in 0..100_000_u32 {
         let stranger = (Ipv4Addr::from(n).into(), 1);
-        pass(&mut filter, Seen::Segment(segment(stranger, OUTSIDE), None), 12);
+        pass(&mut filter, PacketKind::Segment(segment(stranger, OUTSIDE), None), 12);
     }
     open(&mut filter, 13);
     let (packets, _, lost) = filter.kept(0);
@@ -123,19 +129,19 @@ fn a_flood_beside_it_neither_grows_nor_drives_out_what_is_likely() {
 
 #[test]
 fn the_limit_is_kept_and_what_is_missing_counted() {
-    let mut filter = filter(|choices| choices.size_limit = 1_000);
+    let mut filter = filter(|config| config.size_limit = 1_000);
     filter.add_interface();
     open(&mut filter, 10);
     for at in 20..40 {
-        let seen = Seen::Segment(segment(LOCAL, REMOTE), None);
-        filter.packet((at % 2) as usize, seen, Passing { at, length: 100, data: &[0; 84] });
+        let kind = PacketKind::Segment(segment(LOCAL, REMOTE), None);
+        filter.packet((at % 2) as usize, kind, PacketRef { at, length: 100, data: &[0; 84] });
     }
     let (first, second) = (filter.kept(0), filter.kept(1));
     assert_eq!((first.0.len(), second.0.len()), (5, 5), "together");
     assert_eq!((first.1, second.1), (5, 5));
     filter.clear();
     assert_eq!(filter.kept(0).1, 0);
-    pass(&mut filter, Seen::Segment(segment(LOCAL, REMOTE), None), 50);
+    pass(&mut filter, PacketKind::Segment(segment(LOCAL, REMOTE), None), 50);
     assert_eq!(times(&mut filter), [50]);
 }
 
@@ -144,24 +150,24 @@ fn only_what_was_asked_for() {
     let of_udp = Segment { protocol: Protocol::Udp, has_payload: true, ..segment(LOCAL, REMOTE) };
     let data = Segment { has_payload: true, ..segment(LOCAL, REMOTE) };
     let all = [
-        Seen::Icmp,
-        Seen::Arp,
-        Seen::Other,
-        Seen::IcmpError(segment(STRANGER, OUTSIDE)),
-        Seen::Segment(data, None),
-        Seen::Segment(of_udp, None),
+        PacketKind::Icmp,
+        PacketKind::Arp,
+        PacketKind::Other,
+        PacketKind::IcmpError(segment(STRANGER, OUTSIDE)),
+        PacketKind::Segment(data, None),
+        PacketKind::Segment(of_udp, None),
     ];
-    let kept = |change: &dyn Fn(&mut Choices)| {
+    let kept = |change: &dyn Fn(&mut FilterConfig)| {
         let mut filter = filter(change);
         open(&mut filter, 10);
-        filter.opened(Some(&"2".into()), Protocol::Udp, [LOCAL, REMOTE], 10, 10);
-        (20..).zip(all).for_each(|(at, seen)| pass(&mut filter, seen, at));
+        filter.on_open(Some(&"2".into()), Protocol::Udp, [LOCAL, REMOTE], 10, 10);
+        (20..).zip(all).for_each(|(at, kind)| pass(&mut filter, kind, at));
         times(&mut filter)
     };
     assert_eq!(kept(&|_| {}), [24, 25]);
-    assert_eq!(kept(&|choices| choices.icmp = true), [20, 23, 24, 25]);
-    assert_eq!(kept(&|choices| choices.arp = true), [21, 24, 25]);
-    assert_eq!(kept(&|choices| choices.tcp_payload = false), [25]);
+    assert_eq!(kept(&|config| config.icmp = true), [20, 23, 24, 25]);
+    assert_eq!(kept(&|config| config.arp = true), [21, 24, 25]);
+    assert_eq!(kept(&|config| config.tcp_payload = false), [25]);
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -199,7 +205,7 @@ enum Model {
     Dialled(Nanos),
     Open,
     Closed,
-    Taken,
+    OwnedPacket,
 }
 
 proptest! {
@@ -215,39 +221,39 @@ proptest! {
         for (now, step) in (1_000..).step_by(10).zip(steps) {
             match step {
                 Step::Dial(port) if !matches!(model[usize::from(port)], Model::Dialled(_) | Model::Open) => {
-                    filter.dials(Protocol::Tcp, REMOTE, now);
+                    filter.on_dial_begin(Protocol::Tcp, REMOTE, now);
                     pass(&mut filter, syn(end(port)), now + 1);
                     waiting[usize::from(port)] = vec![now + 1];
                     model[usize::from(port)] = Model::Dialled(now);
                 }
                 Step::Connected(port) => if let Model::Dialled(begin) = model[usize::from(port)] {
                     let ends = [end(port), REMOTE];
-                    filter.opened(Some(&id(port, begin)), Protocol::Tcp, ends, begin, now);
+                    filter.on_open(Some(&id(port, begin)), Protocol::Tcp, ends, begin, now);
                     begins[usize::from(port)] = begin;
                     expected.append(&mut waiting[usize::from(port)]);
                     model[usize::from(port)] = Model::Open;
                 },
                 Step::Packet(port) => {
-                    let segment = Seen::Segment(segment(REMOTE, end(port)), None);
+                    let segment = PacketKind::Segment(segment(REMOTE, end(port)), None);
                     match model[usize::from(port)] {
                         Model::Free => continue,
                         Model::Dialled(_) => waiting[usize::from(port)].push(now),
                         Model::Open | Model::Closed => expected.push(now),
-                        Model::Taken => {}
+                        Model::OwnedPacket => {}
                     }
                     pass(&mut filter, segment, now);
                 }
                 Step::Close(port) if model[usize::from(port)] == Model::Open => {
-                    filter.closed(&id(port, begins[usize::from(port)]), now);
+                    filter.on_close(&id(port, begins[usize::from(port)]), now);
                     model[usize::from(port)] = Model::Closed;
                 }
                 Step::Stranger(port) => pass(&mut filter, syn(end(100 + port)), now),
                 Step::Takes(port) if model[usize::from(port)] == Model::Closed => {
                     pass(&mut filter, syn(end(port)), now);
-                    model[usize::from(port)] = Model::Taken;
+                    model[usize::from(port)] = Model::OwnedPacket;
                 }
                 Step::Tidy => {
-                    filter.tidy(now);
+                    filter.expire(now);
                 }
                 _ => {}
             }

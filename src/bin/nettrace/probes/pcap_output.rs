@@ -59,7 +59,7 @@ fn missing(capture: &PacketCapture) -> Option<String> {
     let losses = [
         (capture.dropped_by_limit, format!("over the limit of {} MiB", LIMIT >> 20)),
         (capture.dropped_by_kernel, "of any connection came too fast for the kernel's buffer".into()),
-        (capture.dropped_undecided, "of unknown connections gave way".into()),
+        (capture.dropped_pending, "of unknown connections gave way".into()),
     ];
     let losses: Vec<_> = losses
         .into_iter()

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The names of each address: those that were looked up, and where connections went by name.
-pub(super) fn resolved(trace: &NetTrace) -> BTreeMap<IpAddr, BTreeSet<String>> {
+pub(super) fn address_names(trace: &NetTrace) -> BTreeMap<IpAddr, BTreeSet<String>> {
     let mut names = BTreeMap::<_, BTreeSet<_>>::new();
     let mut add = |ip: &str, name: &str| {
         let name = name.trim_end_matches('.');
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn addresses_have_the_names_that_were_asked_for() {
-        let names: Vec<_> = resolved(&trace())
+        let names: Vec<_> = address_names(&trace())
             .into_iter()
             .map(|(ip, names)| (ip.to_string(), Vec::from_iter(names)))
             .collect();

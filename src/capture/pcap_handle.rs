@@ -1,7 +1,7 @@
 //! One interface: packets as they come out of the kernel.
 
 use super::{
-    packet::Passing,
+    packet::PacketRef,
     parse::{is_understood, link_type},
     problem::{InterfaceProblem, ProblemKind},
 };
@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// What to capture of an interface.
 #[derive(Clone, Debug)]
-pub(super) struct TapChoices {
+pub(super) struct CaptureConfig {
     /// In bytes.
     pub(super) snap_len: u32,
     /// In bytes.
@@ -21,24 +21,24 @@ pub(super) struct TapChoices {
     pub(super) filter: Option<String>,
 }
 
-pub(super) struct Tap {
+pub(super) struct PcapHandle {
     capture: Capture<Active>,
     link_type: i32,
 }
 
-impl Tap {
-    pub(super) fn open(interface: &str, choices: &TapChoices) -> Result<Self, InterfaceProblem> {
-        Self::try_open(interface, choices).map_err(|kind| InterfaceProblem::new(interface, kind))
+impl PcapHandle {
+    pub(super) fn open(interface: &str, config: &CaptureConfig) -> Result<Self, InterfaceProblem> {
+        Self::try_open(interface, config).map_err(|kind| InterfaceProblem::new(interface, kind))
     }
 
-    fn try_open(interface: &str, choices: &TapChoices) -> Result<Self, ProblemKind> {
+    fn try_open(interface: &str, config: &CaptureConfig) -> Result<Self, ProblemKind> {
         let because = |error: pcap::Error| ProblemKind::of(&error);
         let size = |bytes: u32| i32::try_from(bytes).unwrap_or(i32::MAX);
         let mut capture = Capture::from_device(interface)
             .map_err(because)?
             .promisc(false)
-            .snaplen(size(choices.snap_len))
-            .buffer_size(size(choices.buffer_size))
+            .snaplen(size(config.snap_len))
+            .buffer_size(size(config.buffer_size))
             .precision(PRECISION)
             // What has come is there to be read: whoever asks for packets gets them all.
             .immediate_mode(true)
@@ -53,12 +53,12 @@ impl Tap {
         if !is_understood(link_type) {
             return Err(ProblemKind::LinkType(link_type));
         }
-        let filter = choices.filter();
+        let filter = config.filter();
         capture.filter(&filter, true).map_err(|error| ProblemKind::Filter(error.to_string()))?;
-        Ok(Tap { capture, link_type })
+        Ok(PcapHandle { capture, link_type })
     }
 
-    /// To wait for packets without holding the tap.
+    /// To wait for packets without holding the handle.
     pub(super) fn descriptor(&self) -> std::io::Result<OwnedFd> {
         self.capture.as_fd().try_clone_to_owned()
     }
@@ -72,19 +72,19 @@ impl Tap {
     pub(super) fn read(
         &mut self,
         limit: usize,
-        mut show: impl FnMut(Passing<'_>),
+        mut visit: impl FnMut(PacketRef<'_>),
     ) -> Result<usize, ProblemKind> {
-        let show = |packet: pcap::Packet<'_>| {
+        let visit = |packet: pcap::Packet<'_>| {
             let (seconds, fraction) = (packet.header.ts.tv_sec, packet.header.ts.tv_usec);
             let seconds = u64::try_from(seconds).unwrap_or(0);
             let nanos = u64::try_from(fraction).unwrap_or(0) * NANOS_PER_FRACTION;
-            show(Passing {
+            visit(PacketRef {
                 at: seconds * 1_000_000_000 + nanos,
                 length: packet.header.len,
                 data: packet.data,
             });
         };
-        self.capture.dispatch(Some(limit), show).map_err(|error| ProblemKind::of(&error))
+        self.capture.dispatch(Some(limit), visit).map_err(|error| ProblemKind::of(&error))
     }
 
     /// How many packets the kernel had no room for, since it was opened.
@@ -106,7 +106,7 @@ const PRECISION: Precision = Precision::Micro;
 #[cfg(not(target_os = "linux"))]
 const NANOS_PER_FRACTION: u64 = 1_000;
 
-impl TapChoices {
+impl CaptureConfig {
     /// What is looked at of all that passes; in the kernel, so that the rest costs little.
     fn filter(&self) -> String {
         let tcp = if self.tcp_payload { "tcp" } else { TCP_WITHOUT_PAYLOAD };
@@ -134,12 +134,12 @@ mod tests {
     use etherparse::PacketBuilder;
     use pcap::BpfProgram;
 
-    fn choices() -> TapChoices {
-        TapChoices { snap_len: 1518, buffer_size: 1 << 20, arp: false, tcp_payload: true, filter: None }
+    fn config() -> CaptureConfig {
+        CaptureConfig { snap_len: 1518, buffer_size: 1 << 20, arp: false, tcp_payload: true, filter: None }
     }
 
-    fn compiled(choices: &TapChoices, link_type: i32) -> BpfProgram {
-        Capture::dead(Linktype(link_type)).unwrap().compile(&choices.filter(), true).unwrap()
+    fn compiled(config: &CaptureConfig, link_type: i32) -> BpfProgram {
+        Capture::dead(Linktype(link_type)).unwrap().compile(&config.filter(), true).unwrap()
     }
 
     fn tcp(payload: &[u8], v6: bool) -> Vec<u8> {
@@ -152,18 +152,18 @@ mod tests {
 
     #[test]
     fn the_filter_is_one_for_each_link_layer() {
-        let without = TapChoices { tcp_payload: false, arp: true, ..choices() };
+        let without = CaptureConfig { tcp_payload: false, arp: true, ..config() };
         let raw = link_type::RAW[0];
         for link_type in [link_type::ETHERNET, link_type::LINUX_SLL, link_type::LINUX_SLL2, raw] {
-            compiled(&choices(), link_type);
+            compiled(&config(), link_type);
             compiled(&without, link_type);
         }
     }
 
     #[test]
     fn payload_is_left_in_the_kernel() {
-        let all = compiled(&choices(), link_type::ETHERNET);
-        let without = compiled(&TapChoices { tcp_payload: false, ..choices() }, link_type::ETHERNET);
+        let all = compiled(&config(), link_type::ETHERNET);
+        let without = compiled(&CaptureConfig { tcp_payload: false, ..config() }, link_type::ETHERNET);
         for v6 in [false, true] {
             let (bare, full) = (tcp(b"", v6), tcp(b"x", v6));
             assert!(all.filter(&bare) && all.filter(&full));
@@ -173,10 +173,10 @@ mod tests {
 
     #[test]
     fn a_filter_of_the_users_narrows_it_down() {
-        let choices = TapChoices { filter: Some("port 3 or port 4".into()), ..choices() };
-        assert!(!compiled(&choices, link_type::ETHERNET).filter(&tcp(b"", false)));
-        let choices = TapChoices { filter: Some("port 1".into()), ..choices };
-        assert!(compiled(&choices, link_type::ETHERNET).filter(&tcp(b"", false)));
+        let config = CaptureConfig { filter: Some("port 3 or port 4".into()), ..config() };
+        assert!(!compiled(&config, link_type::ETHERNET).filter(&tcp(b"", false)));
+        let config = CaptureConfig { filter: Some("port 1".into()), ..config };
+        assert!(compiled(&config, link_type::ETHERNET).filter(&tcp(b"", false)));
     }
 
     #[test]
