@@ -1,4 +1,7 @@
-//! The kernel's connection tracking: NAT, state and counters of each connection.
+//! Queries the kernel's connection tracking about each connection.
+//!
+//! Connections come through a [queue] to a thread of the probe's own. It asks the kernel at the times that the
+//! [schedule] says, sixteen connections with one system call, so that the traffic pays for a push onto the queue only.
 
 mod attributes;
 #[cfg(feature = "_bench")]
@@ -9,6 +12,7 @@ mod queue;
 mod request;
 #[cfg(any(test, feature = "_bench"))]
 mod sample;
+mod schedule;
 mod table;
 mod tuple;
 mod worker;
@@ -36,27 +40,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// Keeps, for each connection that this crate opens or accepts, its entry in the kernel's connection tracking
-/// ([`ConntrackEntry`](crate::record::ConntrackEntry)): addresses before and after NAT, the state of TCP, mark,
-/// zone, packets and bytes. For TCP and UDP, connections to nameservers and failed attempts included, but for those
-/// that were refused with a reset: their entry the kernel drops at once. Of a foreign connector under
-/// `TraceConnectLayer` only for connections that it made and told the addresses of (`HttpInfo`).
+/// A probe that keeps the kernel's conntrack entry of each connection.
 ///
-/// The kernel is asked when the connection is established, when it is closed, shortly after that (100 ms, and 1 s
-/// where TCP had not finished by then), and by [`TraceSink::refresh`](crate::TraceSink::refresh): await that before
-/// a snapshot that should show what the kernel knows now. For connections that were closed before, a refresh waits
-/// until TCP has ended, so that the entry has its final state (`time-wait` or `close`) and counts every packet; it
-/// waits no longer than 200 ms after the close of each, as a peer may keep its side open. Queries wait for others, to
-/// be sent together: 10 ms, and 50 behind 16 of them or more. What is given to a subscriber is what was known when the
-/// connection ended, which of a shorter one is nothing.
-///
-/// All of it happens on a thread of its own, so that no request waits or fails because of it. The thread ends with
-/// [`TraceSink::close`](crate::TraceSink::close), which has it look a last time without waiting for packets, or with the
-/// last clone of the probe and all that is traced with it. What stands in the way is told once, to `tracing` and by
-/// [`problems`](Self::problems).
-///
-/// It takes the capability `CAP_NET_ADMIN`, and a rule that makes the kernel track connections. Entries are
-/// those of the network namespace in which the probe is made.
+/// An entry ([`ConntrackEntry`](crate::record::ConntrackEntry)) has a connection's addresses before and after NAT, the
+/// state of TCP, mark, zone, packets and bytes.
 ///
 /// ```
 /// use nettrace::{TraceSink, linux::ConntrackProbe};
@@ -68,35 +55,63 @@ use std::{
 ///     eprintln!("{problem}");
 /// }
 /// ```
+///
+/// # Which connections
+///
+/// TCP and UDP connections that this crate opens or accepts, those to nameservers included. A failed attempt has an
+/// entry unless the peer refused it with a reset, after which the kernel drops the entry at once. Of a foreign
+/// connector under `TraceConnectLayer`, only connections that it has made and whose addresses it reports (`HttpInfo`).
+///
+/// # When the kernel is queried
+///
+/// When a connection is established, when it is closed, and 100 ms and 1 s after the close unless TCP has ended.
+/// Queries wait for others, to be sent together: 10 ms, and 50 ms after 16 or more of them. A subscriber gets what was
+/// known when the connection ended: nothing, if it ended before its first query.
+///
+/// [`TraceSink::refresh`](crate::TraceSink::refresh) queries all open connections, and those that were closed just
+/// before until TCP has ended: await it before a snapshot that should show what the kernel knows now. The entry of a
+/// closed connection then has its final state (`time-wait` or `close`) and counts every packet. As a peer may keep its
+/// side open, a refresh waits no longer than 200 ms after a close.
+///
+/// A thread of the probe does this, so that no request waits or fails because of it. It ends when the last clone of the
+/// probe and everything traced with it is gone, or with [`TraceSink::close`](crate::TraceSink::close), which has it
+/// query a last time without waiting for packets.
+///
+/// # Requirements
+///
+/// The capability `CAP_NET_ADMIN`, and a rule that makes the kernel track connections. Entries are those of the network
+/// namespace in which the probe is made. What is missing is logged once, and listed in [`problems`](Self::problems).
 #[derive(Clone)]
 pub struct ConntrackProbe(Arc<Handle>);
 
 impl ConntrackProbe {
-    /// A probe for the network namespace of the calling thread. It never fails: where the kernel cannot be asked,
-    /// [`problems`](Self::problems) says so at once, and the probe does nothing.
+    /// Creates a probe for the network namespace of the calling thread.
+    ///
+    /// It never fails: where the kernel cannot be queried, [`problems`](Self::problems) says so at once, and the probe
+    /// does nothing.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// To say where to look.
+    /// Returns a builder that configures which entries are queried.
     pub fn builder() -> ConntrackProbeBuilder {
         ConntrackProbeBuilder::default()
     }
 
-    /// What stood in the way so far, each once, in the order in which it was met.
+    /// Returns why entries are missing or incomplete: each problem once, in the order in which they were met.
     pub fn problems(&self) -> Vec<ConntrackProblem> {
-        self.0.shared.problems.reported()
+        self.0.state.problems.reported()
     }
 
-    /// How many events were left out because too many came at once: so often an entry may be missing, or older
-    /// than it could be.
+    /// Returns how many queries were left out because too many connections opened or closed at once. For each of them
+    /// an entry may be missing, or be older than it could be.
     pub fn dropped(&self) -> u64 {
-        self.0.shared.dropped.load(Relaxed)
+        self.0.state.dropped.load(Relaxed)
     }
 
     fn push(&self, conn: &ConnRef, event: Event) {
-        if !self.0.shared.queue.push(conn, event) {
-            self.0.shared.dropped.fetch_add(1, Relaxed);
+        if !self.0.state.queue.push(conn, event) {
+            self.0.state.dropped.fetch_add(1, Relaxed);
         }
     }
 }
@@ -136,10 +151,10 @@ impl Probe for ConntrackProbe {
     }
 
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        let done = self.0.shared.queue.refresh();
+        let done = self.0.state.queue.refresh();
         Box::pin(async {
             if let Some(done) = done {
-                // An error means that the worker has ended, and so has done.
+                // An error means that the worker has ended; there is nothing to wait for.
                 let _ = done.await;
             }
         })
@@ -150,7 +165,7 @@ impl Probe for ConntrackProbe {
     }
 }
 
-/// Says where a [`ConntrackProbe`] looks.
+/// A builder that configures a [`ConntrackProbe`].
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ConntrackProbeBuilder {
@@ -158,42 +173,44 @@ pub struct ConntrackProbeBuilder {
 }
 
 impl ConntrackProbeBuilder {
-    /// The zone that rules put the connections of this host into (`ct zone set`). 0 by default.
+    /// Sets the zone into which rules put the connections of this host (`ct zone set`); 0 by default.
     pub fn zone(mut self, zone: u16) -> Self {
         self.zone = Some(zone);
         self
     }
 
-    /// Opens the probe in the network namespace of the calling thread, and asks the kernel for the first time. Never
-    /// fails: [`ConntrackProbe::problems`] says what stands in the way.
+    /// Creates the probe in the network namespace of the calling thread, and queries the kernel for the first time.
+    ///
+    /// It never fails: [`ConntrackProbe::problems`] says what is missing.
     pub fn build(self) -> ConntrackProbe {
-        let shared = Arc::new(Shared::default());
-        let worker = Table::open(self.zone).and_then(|table| start(table, &shared));
+        let state = Arc::new(ProbeState::default());
+        let worker = Table::open(self.zone).and_then(|table| start(table, &state));
         if let Err(problem) = &worker {
-            shared.problems.report(problem.clone());
-            shared.queue.end();
+            state.problems.report(problem.clone());
+            state.queue.close();
         }
-        ConntrackProbe(Arc::new(Handle { shared, worker: Mutex::new(worker.ok()) }))
+        ConntrackProbe(Arc::new(Handle { state, worker: Mutex::new(worker.ok()) }))
     }
 }
 
-/// What the probe shares with its thread.
+/// The state that the probe and its thread share.
 #[derive(Debug, Default)]
-struct Shared {
+struct ProbeState {
     queue: EventQueue,
     dropped: AtomicU64,
     problems: ReportedProblems,
 }
 
+/// The state that all clones of the probe share.
 struct Handle {
-    shared: Arc<Shared>,
+    state: Arc<ProbeState>,
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Handle {
     /// Ends the worker and waits until it is gone.
     fn stop(&self) {
-        self.shared.queue.stop();
+        self.state.queue.stop();
         let worker = self.worker.lock().ignore_poison().take();
         // The worker itself may be the last to hold a connection, and with it the sink and this.
         if let Some(worker) = worker.filter(|worker| worker.thread().id() != thread::current().id()) {
@@ -209,8 +226,8 @@ impl Drop for Handle {
     }
 }
 
-fn start(table: Table, shared: &Arc<Shared>) -> Result<JoinHandle<()>, ConntrackProblem> {
-    let worker = Worker::new(table, shared.clone());
+fn start(table: Table, state: &Arc<ProbeState>) -> Result<JoinHandle<()>, ConntrackProblem> {
+    let worker = Worker::new(table, state.clone());
     let thread = thread::Builder::new().name("conntrack-probe".into());
     thread
         .spawn(|| worker.run())

@@ -1,4 +1,7 @@
-//! What the traffic hands to the worker.
+//! The queue through which connections reach the worker.
+//!
+//! A caller pays for a push under a lock that is held for moments; the worker is woken once for all events that follow
+//! within [`COALESCE_INTERVAL`].
 
 use crate::{sink::ConnRef, sync::IgnorePoison};
 use std::{
@@ -8,7 +11,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// What happened to a connection.
+/// An event of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Opened,
@@ -16,7 +19,7 @@ pub(super) enum Event {
     Closing,
 }
 
-/// Bounded: what does not fit is left out. The lock is held for moments only.
+/// A bounded queue of events. Events that do not fit are dropped.
 #[derive(Debug, Default)]
 pub(super) struct EventQueue {
     state: Mutex<QueueState>,
@@ -27,33 +30,35 @@ pub(super) struct EventQueue {
 struct QueueState {
     events: Vec<(ConnRef, Event)>,
     refreshes: Vec<oneshot::Sender<()>>,
-    /// The worker waits for a first event; for those after it, until their time has come.
+    /// The worker sleeps until a first event comes, and not until a point in time.
     worker_is_idle: bool,
-    /// There were many events in the last batch.
+    /// The last batch had [`BUSY_EVENTS`] or more.
     is_busy: bool,
     stopped: bool,
 }
 
-/// What there is to do.
+/// The work that is due for the worker.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) events: Vec<(ConnRef, Event)>,
-    /// Those who wait until everything was looked at.
+    /// Refreshes, which wait until all connections were queried.
     pub(super) refreshes: Vec<oneshot::Sender<()>>,
+    /// The probe was stopped: this is the last batch.
     pub(super) stopped: bool,
 }
 
-/// How many events may wait. Half as many are taken out at once.
+/// The most events in the queue. The worker takes them out at once when there are half as many.
 const MAX_EVENTS: usize = 4096;
-/// How long the first event of a batch waits for others: to wake the worker for each would cost the traffic more
-/// than all else.
+/// How long the first event of a batch waits for others. Waking the worker for each event would cost the callers more
+/// than everything else.
 const COALESCE_INTERVAL: Duration = Duration::from_millis(10);
-/// How long events gather behind a batch of so many.
+/// The same after a batch of [`BUSY_EVENTS`].
 const BUSY_COALESCE_INTERVAL: Duration = Duration::from_millis(50);
+/// How many events make a batch a large one.
 const BUSY_EVENTS: usize = 16;
 
 impl EventQueue {
-    /// False when it is full.
+    /// Adds an event. Returns `false` if the queue is full.
     pub(super) fn push(&self, conn: &ConnRef, event: Event) -> bool {
         let wake = {
             let mut state = self.state();
@@ -72,7 +77,7 @@ impl EventQueue {
         true
     }
 
-    /// Resolves when everything was looked at; `None` when nothing will be any more.
+    /// Adds a refresh. Its channel is answered when all connections were queried; `None` if the probe was stopped.
     pub(super) fn refresh(&self) -> Option<oneshot::Receiver<()>> {
         let (done, waiting) = oneshot::channel();
         {
@@ -86,23 +91,24 @@ impl EventQueue {
         Some(waiting)
     }
 
+    /// Has the worker take a last batch.
     pub(super) fn stop(&self) {
         self.state().stopped = true;
         self.wake.notify_one();
     }
 
-    /// Nobody takes anything out any more.
-    pub(super) fn end(&self) {
+    /// Drops what is in the queue, and refuses what comes later: the worker has ended.
+    pub(super) fn close(&self) {
         let left = {
             let mut state = self.state();
             state.stopped = true;
             (mem::take(&mut state.events), mem::take(&mut state.refreshes))
         };
-        // Not under the lock: with a connection the sink may go, and with that the probe, which stops this.
+        // Not under the lock: the last connection may drop the sink, and with it the probe, which stops this queue.
         drop(left);
     }
 
-    /// Waits until there is something to do, at most until `due`.
+    /// Waits until there is something to do, and no longer than until `due`, and fills `batch` with it.
     pub(super) fn wait(&self, due: Option<Instant>, batch: &mut Batch) {
         let mut state = self.state();
         let soonest = |interval: Duration| {
@@ -150,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out() {
+    fn events_that_do_not_fit_are_dropped() {
         let (queue, mut batch) = (EventQueue::default(), Batch::default());
         let conn = conn(&TraceSink::new());
         assert!((0..MAX_EVENTS).all(|_| queue.push(&conn, Event::Opened)));
@@ -160,23 +166,22 @@ mod tests {
         assert!(queue.push(&conn, Event::Closing), "there is room again");
     }
 
-    /// Nobody has to wake it.
     #[test]
-    fn behind_many_events_it_looks_for_more() {
+    fn after_a_large_batch_the_worker_comes_back_by_itself() {
         let (queue, mut batch) = (EventQueue::default(), Batch::default());
         let conn = conn(&TraceSink::new());
         assert!((0..BUSY_EVENTS).all(|_| queue.push(&conn, Event::Opened)));
         queue.wait(None, &mut batch);
         assert_eq!(batch.events.drain(..).len(), BUSY_EVENTS);
         queue.wait(None, &mut batch);
-        assert!(batch.events.is_empty() && !queue.state().is_busy, "none came meanwhile");
+        assert!(batch.events.is_empty() && !queue.state().is_busy, "none came in the meantime");
         queue.push(&conn, Event::Opened);
         queue.wait(None, &mut batch);
         assert!(batch.events.len() == 1 && !queue.state().is_busy);
     }
 
     #[test]
-    fn it_is_over_when_it_was_stopped() {
+    fn a_stopped_queue_gives_a_last_batch() {
         let (queue, mut batch) = (EventQueue::default(), Batch::default());
         let conn = conn(&TraceSink::new());
         queue.push(&conn, Event::Opened);
@@ -186,12 +191,12 @@ mod tests {
         queue.wait(None, &mut batch);
         assert!(batch.stopped && batch.events.len() == 1 && batch.refreshes.len() == 1);
         drop(batch);
-        assert!(waiting.blocking_recv().is_err(), "who waits hears of it");
+        assert!(waiting.blocking_recv().is_err(), "whoever waits hears of it");
     }
 
-    /// With the last connection the sink goes, with that the probe, which stops the queue.
+    /// The last connection drops the sink, and that the probe, which stops the queue.
     #[test]
-    fn what_is_left_goes_outside_the_lock() {
+    fn events_are_dropped_outside_the_lock() {
         struct Stops(std::sync::Arc<EventQueue>);
         impl Drop for Stops {
             fn drop(&mut self) {
@@ -203,7 +208,7 @@ mod tests {
         let sink = TraceSink::builder().probe(Stops(queue.clone())).build();
         queue.push(&conn(&sink), Event::Opened);
         drop(sink);
-        queue.end();
+        queue.close();
         assert!(queue.state().stopped && std::sync::Arc::strong_count(&queue) == 1);
     }
 }
