@@ -1,4 +1,4 @@
-//! Who refused a handshake: ICMP errors from the socket's error queue (`IP_RECVERR` of ip(7)).
+//! Reads which router or host refused a handshake: ICMP errors from the socket's error queue (`IP_RECVERR` of ip(7)).
 
 use crate::{ProbeSocket, record::IcmpError};
 use std::{
@@ -7,26 +7,26 @@ use std::{
 };
 use uapi::c;
 
-/// Has the kernel keep the ICMP errors of the socket, or forget them.
+/// Makes the kernel keep the ICMP errors of a socket, or not.
 ///
-/// During a handshake over IPv4 it keeps them anyhow (Linux 5.9 and newer). Over IPv6 it has to be asked, but not
-/// before the SYN is sent: an error that came at once would end the attempt, which otherwise has a second try. It
-/// must not stay so: a connection that is established would be cut off by any ICMP error.
-pub(super) fn collect(socket: ProbeSocket<'_>, remote: SocketAddr, on: bool) {
+/// During a handshake over IPv4 it does so by itself (Linux 5.9 and newer). Over IPv6 it has to be told, but not before
+/// the SYN is sent: an error that came at once would end the attempt, which otherwise has a second try. It has to be
+/// undone after the handshake: any ICMP error would end an established connection.
+pub(super) fn set_enabled(socket: ProbeSocket<'_>, remote: SocketAddr, on: bool) {
     if remote.is_ipv6() {
-        // Without it the attempt goes on as usual, and nobody says who refused.
+        // Where this fails the attempt goes on as usual, and it is not known who refused it.
         let _ = uapi::setsockopt(socket.as_raw_fd(), c::IPPROTO_IPV6, c::IPV6_RECVERR, &c::c_int::from(on));
     }
 }
 
-/// The ICMP error that came last, which is the one that ended the attempt. Empties the queue.
-pub(super) fn newest(socket: ProbeSocket<'_>) -> Option<IcmpError> {
-    // As a rule there is one; an attempt has but a few SYNs.
-    (0..16).map_while(|_| next(socket)).flatten().last()
+/// Returns the last ICMP error, which is the one that ended the attempt. Empties the queue.
+pub(super) fn take_last(socket: ProbeSocket<'_>) -> Option<IcmpError> {
+    // An attempt has a few SYNs at most, and usually one error.
+    (0..16).map_while(|_| take_next(socket)).flatten().last()
 }
 
-/// The next error of the queue; within, what came by ICMP.
-fn next(socket: ProbeSocket<'_>) -> Option<Option<IcmpError>> {
+/// Returns the next error of the queue, which is `Some(None)` if it did not come by ICMP.
+fn take_next(socket: ProbeSocket<'_>) -> Option<Option<IcmpError>> {
     let mut packet = [0u8; 0];
     let mut control = [0u8; 256];
     let mut message = uapi::MsghdrMut {
@@ -45,7 +45,7 @@ fn next(socket: ProbeSocket<'_>) -> Option<Option<IcmpError>> {
     }))
 }
 
-/// Reads a `struct sock_extended_err` (the kernel's `linux/errqueue.h`) with the address of the offender behind it.
+/// Parses a `struct sock_extended_err` (the kernel's `linux/errqueue.h`) and the address of the offender after it.
 fn parse(data: &[u8]) -> Option<IcmpError> {
     const SO_EE_ORIGIN_ICMP: u8 = 2;
     const SO_EE_ORIGIN_ICMP6: u8 = 3;
@@ -56,7 +56,7 @@ fn parse(data: &[u8]) -> Option<IcmpError> {
     Some(IcmpError { origin: ip(offender)?.into(), icmp_type, code })
 }
 
-/// Reads the address of a `struct sockaddr_in` or `sockaddr_in6`.
+/// Parses the address of a `struct sockaddr_in` or `sockaddr_in6`.
 fn ip(sockaddr: &[u8]) -> Option<IpAddr> {
     const AF_INET: u16 = c::AF_INET as u16;
     const AF_INET6: u16 = c::AF_INET6 as u16;
@@ -73,7 +73,7 @@ mod tests {
     use proptest::prelude::*;
     use std::{net::UdpSocket, os::fd::AsFd};
 
-    /// What Linux 6.18 gave for a host that a router knew to be unreachable.
+    /// What Linux 6.18 returned for a host that a router knew to be unreachable.
     const V4: &str = "71000000020301000000000000000000020000000a0901010000000000000000";
     const V6: &str =
         "650000000301000000000000000000000a00000000000000fd09000000000000000000000000000100000000";
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn what_the_kernel_says() {
+    fn errors_of_both_ip_versions_are_parsed() {
         let said = |hex| parse(&bytes(hex)).unwrap().to_string();
         assert_eq!(said(V4), "host unreachable (ICMP type 3 code 1) said by 10.9.1.1");
         assert_eq!(said(V6), "no route to destination (ICMPv6 type 1 code 0) said by fd09::1");
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_nothing() {
+    fn truncated_errors_are_refused() {
         for (hex, least) in [(V4, 16 + 8), (V6, 16 + 24)] {
             let bytes = bytes(hex);
             assert!((0..least).all(|len| parse(&bytes[..len]).is_none()));
@@ -105,29 +105,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_are_parsed(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let _ = parse(&bytes);
         }
     }
 
     #[test]
-    fn an_empty_queue_says_nothing() {
+    fn an_empty_queue_has_no_error() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert_eq!(newest(socket.as_fd()), None);
+        assert_eq!(take_last(socket.as_fd()), None);
     }
 
-    /// The errors of UDP are at hand without a network.
+    /// UDP over the loopback interface has errors without a network.
     #[test]
-    fn the_newest_error_of_the_queue() {
+    fn the_last_error_is_taken_and_the_queue_emptied() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let on: c::c_int = 1;
         uapi::setsockopt(socket.as_raw_fd(), c::IPPROTO_IP, c::IP_RECVERR, &on).unwrap();
         let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        // The second meets the error of the first.
+        // The second call may return the error of the first.
         let sent = (0..2).filter(|_| socket.send_to(b"x", closed).is_ok()).count();
         assert!(sent > 0);
-        let error = newest(socket.as_fd()).unwrap();
+        let error = take_last(socket.as_fd()).unwrap();
         assert_eq!(error.to_string(), "port unreachable (ICMP type 3 code 3) said by 127.0.0.1");
-        assert_eq!(newest(socket.as_fd()), None);
+        assert_eq!(take_last(socket.as_fd()), None);
     }
 }

@@ -1,4 +1,6 @@
-//! `TCP_INFO`, at the begin, at the first byte and at the close of each TCP connection.
+//! Reads `TCP_INFO` at the begin, at the first byte and at the close of each TCP connection.
+//!
+//! A reading is kept as the kernel wrote it, and parsed when a trace is taken.
 
 use super::icmp;
 use crate::{
@@ -9,15 +11,15 @@ use crate::{
 use std::{net::SocketAddr, os::fd::AsRawFd};
 use uapi::c::{IPPROTO_TCP, TCP_CONGESTION, TCP_INFO};
 
-/// Reads what the kernel knows of each TCP connection (`tcpInfo` of its record): round-trip times, retransmissions,
-/// losses, windows and rates, as `ss -ti` shows them. It reads when the connection is established, when its first
-/// byte came and when it is about to be closed; of an attempt that failed it shows how many SYNs were sent again.
+/// A probe that reads what the kernel knows of each TCP connection: round-trip times, retransmissions, losses, windows
+/// and rates, as `ss -ti` shows them.
 ///
-/// Of such an attempt it also says which router or host refused it with an ICMP error (`icmpError`, and in the text
-/// of the failure), where the kernel is Linux 5.9 or newer.
+/// It reads when a connection is established, when its first byte has come and when it is about to be closed (`tcpInfo`
+/// of its record). For a failed attempt it shows how many SYNs were sent again, and, on Linux 5.9 or newer, which
+/// router or host refused it with an ICMP error (`icmpError`, and in the text of the failure).
 ///
-/// A reading takes less than a microsecond, on the path of the traffic. No privilege is needed. It sees the
-/// connections that `TcpConnector` and the resolver make, and those that `TraceListener` accepts.
+/// It sees the connections that `TcpConnector` and the resolver make, and those that `TraceListener` accepts. A reading
+/// takes less than a microsecond, on the path of the traffic. No privilege is needed.
 ///
 /// ```
 /// use nettrace::{TraceSink, linux::TcpInfoProbe};
@@ -30,14 +32,14 @@ pub struct TcpInfoProbe {
 }
 
 impl TcpInfoProbe {
-    /// Reads `TCP_INFO`, and the ICMP errors of failed attempts.
+    /// Creates a probe that reads `TCP_INFO`, and the ICMP errors of failed attempts.
     pub fn new() -> Self {
         TcpInfoProbe { icmp_errors: true }
     }
 
-    /// Whether to read the ICMP errors of failed attempts. On by default.
+    /// Sets whether to read the ICMP errors of failed attempts. On by default.
     ///
-    /// Over IPv6 this takes the socket option `IPV6_RECVERR`, which is set as long as the handshake lasts.
+    /// Over IPv6 this sets the socket option `IPV6_RECVERR` for the time of the handshake.
     pub fn icmp_errors(mut self, on: bool) -> Self {
         self.icmp_errors = on;
         self
@@ -53,7 +55,7 @@ impl Default for TcpInfoProbe {
 impl Probe for TcpInfoProbe {
     fn connecting(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
         if self.icmp_errors {
-            icmp::collect(socket, remote, true);
+            icmp::set_enabled(socket, remote, true);
         }
     }
 
@@ -63,12 +65,12 @@ impl Probe for TcpInfoProbe {
         }
         if self.icmp_errors {
             match (event, conn.peer_addr()) {
-                // What it is for an accepted socket, the program has chosen.
+                // The option of an accepted socket is what the program has set for the listening one.
                 (ProbeEvent::Connected, Some(remote)) if !conn.was_accepted() => {
-                    icmp::collect(socket, remote, false);
+                    icmp::set_enabled(socket, remote, false);
                 }
                 (ProbeEvent::ConnectFailed, _) => {
-                    icmp::newest(socket).into_iter().for_each(|error| conn.icmp_error(error));
+                    icmp::take_last(socket).into_iter().for_each(|error| conn.icmp_error(error));
                 }
                 _ => {}
             }
@@ -89,7 +91,7 @@ fn reading(socket: ProbeSocket<'_>) -> Option<RawTcpInfo> {
     Some(raw)
 }
 
-/// `TCP_CA_NAME_MAX` bytes. Zeros where the kernel does not say it.
+/// Returns the name of the congestion control algorithm (`TCP_CA_NAME_MAX` bytes); zeros where the kernel does not say.
 fn algorithm(socket: ProbeSocket<'_>) -> [u8; 16] {
     let mut name = [0; 16];
     let _ = uapi::getsockopt(socket.as_raw_fd(), IPPROTO_TCP, TCP_CONGESTION, &mut name[..]);
@@ -103,7 +105,7 @@ fn read(raw: &RawTcpInfo) -> TcpInfo {
     TcpInfo { congestion_control: name.map(Text::from), ..info }
 }
 
-/// Reads as much of `struct tcp_info` as there is: older kernels have less of it, newer ones more.
+/// Parses as much of `struct tcp_info` as there is: older kernels have less of it, newer ones more.
 fn parse(bytes: &[u8]) -> TcpInfo {
     let at = Fields(bytes);
     let scales = at.u8(6).map(if cfg!(target_endian = "little") {
@@ -112,7 +114,7 @@ fn parse(bytes: &[u8]) -> TcpInfo {
         |scales| (scales >> 4, scales & 0xf)
     });
     let app_limited = if cfg!(target_endian = "little") { 0x01 } else { 0x80 };
-    // Before the first measurement its deviation is a guess, and nothing is known of the last exchange.
+    // Before the first measurement the deviation is a guess, and the times since the last segments mean nothing.
     let rtt = at.u32(68).filter(|rtt| *rtt != 0);
     let delivery_rate = at.u64(160);
 
@@ -182,7 +184,7 @@ fn parse(bytes: &[u8]) -> TcpInfo {
 /// `TCP_INFINITE_SSTHRESH` of the kernel's `net/tcp.h`.
 const INFINITE_SSTHRESH: u32 = 0x7fff_ffff;
 
-/// The enum of the kernel's `net/tcp_states.h`.
+/// Returns the state with this number in the kernel's `net/tcp_states.h`.
 fn state(number: u8) -> TcpInfoState {
     match number {
         1 => TcpInfoState::Established,
@@ -200,7 +202,7 @@ fn state(number: u8) -> TcpInfoState {
     }
 }
 
-/// `enum tcp_ca_state` of the kernel's `linux/tcp.h`.
+/// Returns the state with this number in `enum tcp_ca_state` of the kernel's `linux/tcp.h`.
 fn congestion_state(number: u8) -> CongestionState {
     match number {
         0 => CongestionState::Open,
@@ -212,7 +214,7 @@ fn congestion_state(number: u8) -> CongestionState {
     }
 }
 
-/// Numbers in the byte order of this machine, by their offset. What is cut off is not there.
+/// The fields of a struct in the byte order of this machine, by their offsets. A field that is cut off is `None`.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -247,8 +249,8 @@ mod tests {
         os::fd::AsFd,
     };
 
-    /// In each byte of a field stands the offset of the field, but for what has a meaning of its own.
-    fn numbered() -> [u8; 280] {
+    /// Returns a struct in which every byte of a field is the offset of the field, except where bits have a meaning.
+    fn offsets_as_values() -> [u8; 280] {
         let mut bytes = [0; 280];
         let fields = (8..104).step_by(4).map(|offset| (offset, 4));
         let fields = fields.chain((104..136).step_by(8).map(|offset| (offset, 8)));
@@ -276,8 +278,8 @@ mod tests {
     }
 
     #[test]
-    fn each_field_is_read_from_its_place() {
-        let info = parse(&numbered());
+    fn each_field_is_read_from_its_offset() {
+        let info = parse(&offsets_as_values());
         assert_eq!(info.state, Some(TcpInfoState::Established));
         assert_eq!(info.congestion_state, Some(CongestionState::Loss));
         assert_eq!((info.retransmits, info.probes, info.backoff), (Some(2), Some(3), Some(5)));
@@ -297,27 +299,27 @@ mod tests {
         assert_eq!((info.snd_wnd, info.rcv_wnd, info.rehash), (word(228), word(232), word(236)));
         assert_eq!((info.total_rto, info.total_rto_time_ms), (Some(0xf0f0), word(244)));
         let json = serde_json::to_value(&info).unwrap();
-        // Only the name of the algorithm is not in there.
+        // All fields but the name of the algorithm.
         assert_eq!(json.as_object().unwrap().len(), 59);
     }
 
-    /// The lengths that the struct had: Linux 2.6.18, 3.15, 4.1, 4.2, 4.6, 4.9, 4.10, 4.18, 4.19, 5.4, 6.2, 6.7.
+    /// The lengths of the struct in Linux 2.6.18, 3.15, 4.1, 4.2, 4.6, 4.9, 4.10, 4.18, 4.19, 5.4, 6.2, 6.7.
     #[test]
-    fn what_an_older_kernel_does_not_have_is_absent() {
+    fn fields_that_an_older_kernel_lacks_are_absent() {
         let mut counts = Vec::new();
         for len in [104, 120, 136, 144, 160, 168, 192, 200, 224, 232, 240, 248] {
-            let info = serde_json::to_value(parse(&numbered()[..len])).unwrap();
+            let info = serde_json::to_value(parse(&offsets_as_values()[..len])).unwrap();
             counts.push(info.as_object().unwrap().len());
         }
         assert_eq!(counts, [31, 33, 35, 37, 41, 43, 46, 48, 52, 54, 56, 59]);
-        assert_eq!(parse(&numbered()[..72]).rttvar_us, None);
-        assert_eq!(parse(&numbered()[..71]).rtt_us, None);
+        assert_eq!(parse(&offsets_as_values()[..72]).rttvar_us, None);
+        assert_eq!(parse(&offsets_as_values()[..71]).rtt_us, None);
         assert_eq!(parse(&[]), TcpInfo::default());
     }
 
     #[test]
-    fn what_stands_for_unknown_or_unlimited_is_absent() {
-        let mut bytes = numbered();
+    fn values_for_unknown_or_unlimited_are_absent() {
+        let mut bytes = offsets_as_values();
         bytes[68..72].fill(0);
         bytes[76..80].copy_from_slice(&INFINITE_SSTHRESH.to_ne_bytes());
         bytes[92..96].fill(0);
@@ -330,11 +332,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_of_any_length_are_read(bytes in prop::collection::vec(any::<u8>(), 0..RawTcpInfo::ROOM + 64)) {
+        fn any_bytes_of_any_length_are_parsed(bytes in prop::collection::vec(any::<u8>(), 0..RawTcpInfo::ROOM + 64)) {
             let info = parse(&bytes);
             prop_assert_eq!(info.state.is_some(), !bytes.is_empty());
             prop_assert_eq!(info.total_retrans.is_some(), bytes.len() >= 104);
-            // What a longer struct begins with means the same.
+            // A longer struct begins with the same fields.
             let longer = [&bytes[..], &[0xa5; 64]].concat();
             if bytes.len() >= 248 {
                 prop_assert_eq!(parse(&longer), info);
@@ -343,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn this_kernel_answers() {
+    fn this_kernel_has_the_fields() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
@@ -365,10 +367,10 @@ mod tests {
         assert!(reading(udp.as_fd()).is_none());
     }
 
-    /// They have it from the listening socket (here `IPV6_RECVERR`).
+    /// They inherit it from the listening socket (here `IPV6_RECVERR`).
     #[cfg(feature = "server")]
     #[tokio::test]
-    async fn what_was_chosen_for_accepted_sockets_stays() {
+    async fn options_of_accepted_sockets_are_not_changed() {
         use crate::{TraceSink, server::TraceListener};
         use uapi::c::{IPPROTO_IPV6, IPV6_RECVERR, c_int};
 

@@ -36,7 +36,7 @@ pub(super) const PROTOINFO_TCP: u16 = 1;
 /// One attribute.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attribute<'a> {
-    /// Its number, without the flags `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
+    /// The attribute's number, without the flags `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
     pub(super) kind: u16,
     pub(super) value: &'a [u8],
     buffer: NlaBuffer<&'a [u8]>,
@@ -73,7 +73,7 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = Attribute<'_>
     })
 }
 
-/// What an entry counts in one direction (`enum ctattr_counters`).
+/// The counters of an entry in one direction (`enum ctattr_counters`).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counters {
     pub(super) packets: u64,

@@ -1,25 +1,25 @@
-//! What stands in the way, and what to do about it.
+//! The reasons why entries are missing or incomplete, and what can be done about them.
 
 use crate::sync::IgnorePoison;
 use std::{fmt, io, sync::Mutex};
 
-/// Why conntrack entries are missing or incomplete. Its text says what to do about it.
+/// Why conntrack entries are missing or incomplete. The text of each says what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConntrackProblem {
-    /// The process lacks the capability `CAP_NET_ADMIN` in its network namespace. Nothing is asked any more.
+    /// The process lacks the capability `CAP_NET_ADMIN` in its network namespace. The probe is off.
     NotPermitted,
-    /// The kernel has no connection tracking, or its module is not loaded. Nothing is asked any more.
+    /// The kernel has no connection tracking, or its module is not loaded. The probe is off.
     NotSupported,
-    /// The kernel could not be asked, for another reason.
+    /// The kernel could not be queried, for the reason that this says.
     Unavailable(String),
-    /// A connection has no entry in the zone that the probe looks in. The kernel tracks none until a rule asks for it, a
-    /// rule may except some, or put them into another zone
+    /// A connection has no entry in the zone that the probe queries. The kernel tracks no connection until a rule asks
+    /// for it; a rule may exclude some of them, or put them into another zone
     /// ([`ConntrackProbeBuilder::zone`](super::ConntrackProbeBuilder::zone)).
     NotTracked,
-    /// Entries do not count packets and bytes: those numbers are zero.
+    /// The kernel does not count packets and bytes. The counters of entries are zero.
     NoCounters,
-    /// Entries do not say when they were made.
+    /// The kernel does not keep the time at which entries were made.
     NoTimestamps,
 }
 
@@ -58,11 +58,12 @@ impl fmt::Display for ConntrackProblem {
     }
 }
 
-/// What was told. Each problem is told once.
+/// The problems met so far. Each is reported once.
 #[derive(Debug, Default)]
 pub(super) struct ReportedProblems(Mutex<Vec<ConntrackProblem>>);
 
 impl ReportedProblems {
+    /// Logs a problem, unless it was reported before.
     pub(super) fn report(&self, problem: ConntrackProblem) {
         {
             let mut reported = self.0.lock().ignore_poison();
@@ -74,6 +75,7 @@ impl ReportedProblems {
         tracing::warn!(target: "nettrace", "{problem}");
     }
 
+    /// Returns the problems in the order in which they were met.
     pub(super) fn reported(&self) -> Vec<ConntrackProblem> {
         self.0.lock().ignore_poison().clone()
     }
@@ -84,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_told_once() {
+    fn each_problem_is_reported_once() {
         let problems = ReportedProblems::default();
         for problem in
             [ConntrackProblem::NoCounters, ConntrackProblem::NotTracked, ConntrackProblem::NoCounters]
