@@ -1,8 +1,8 @@
-//! Files that other programs read.
+//! Writes captured packets to files, as pcap or as pcapng.
 
 use super::{
     annotations,
-    packet::{CapturedPacket, PacketCapture},
+    packet_capture::{CapturedPacket, PacketCapture},
     pcapng::BlockWriter,
 };
 use crate::record::NetTrace;
@@ -15,11 +15,12 @@ use std::{
     path::Path,
 };
 
-/// Captured packets on their way to a file, as pcap or as pcapng.
+/// A writer of captured packets, as pcap or as pcapng.
 ///
-/// pcap holds the packets. pcapng also holds which interface each passed and what was lost; with a
-/// [`trace`](Self::trace) the names of addresses and comments that name the records of each connection; with
-/// [`tls_secrets`](Self::tls_secrets) the keys to what is encrypted, so that Wireshark shows it from the file alone.
+/// pcap holds the packets. pcapng also holds the interface that each packet passed and how many were lost. With a
+/// [`trace`](Self::trace) it holds the names of addresses, and comments that name the records of each connection. With
+/// [`tls_secrets`](Self::tls_secrets) it holds the keys of TLS connections, so that Wireshark decrypts them from the
+/// file alone.
 #[derive(Clone, Copy)]
 #[must_use = "nothing is written until `write_to_file`, `write_pcapng` or `write_pcap`"]
 pub struct CaptureFile<'a> {
@@ -29,30 +30,31 @@ pub struct CaptureFile<'a> {
 }
 
 impl<'a> CaptureFile<'a> {
-    /// With all packets of these.
+    /// Creates a writer of the packets of all these captures.
     pub fn new(captures: &'a [PacketCapture]) -> Self {
         CaptureFile { captures, trace: None, secrets: &[] }
     }
 
-    /// Adds what the trace of the same connections says: names of addresses, and identifiers as comments. Only
-    /// pcapng has a place for it.
+    /// Adds what the trace of the same connections says: names of addresses, and record identifiers as comments.
+    /// Written to pcapng only.
     pub fn trace(mut self, trace: &'a NetTrace) -> Self {
         self.trace = Some(trace);
         self
     }
 
-    /// Adds a key log in the format of NSS. **Whoever has the file can then read what was encrypted.** Only pcapng has a
-    /// place for it.
+    /// Adds TLS keys in the NSS key log format. Written to pcapng only.
+    ///
+    /// **Whoever has the file can then read what was encrypted.**
     pub fn tls_secrets(mut self, key_log: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         self.secrets = key_log.as_ref();
         self
     }
 
-    /// Writes to a file that only its owner may read: as pcapng if that is its suffix, else as pcap.
+    /// Writes to a file that only its owner may read: as pcapng if its suffix is `.pcapng`, else as pcap.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written, and those of [`write_pcap`](Self::write_pcap).
+    /// Fails if the file cannot be written, and where [`write_pcap`](Self::write_pcap) does.
     pub fn write_to_file(self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
         let is_pcapng = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("pcapng"));
@@ -63,11 +65,11 @@ impl<'a> CaptureFile<'a> {
         if is_pcapng { self.write_pcapng(file) } else { self.write_pcap(file) }
     }
 
-    /// Writes pcapng (draft-ietf-opsawg-pcapng), with the time in nanoseconds.
+    /// Writes pcapng (draft-ietf-opsawg-pcapng), with times in nanoseconds.
     ///
     /// # Errors
     ///
-    /// Those of the writer.
+    /// Fails if the writer does.
     pub fn write_pcapng(self, writer: impl Write) -> io::Result<()> {
         let mut blocks = BlockWriter::new(BufWriter::new(writer));
         let application = concat!("nettrace ", env!("CARGO_PKG_VERSION"));
@@ -102,12 +104,12 @@ impl<'a> CaptureFile<'a> {
         blocks.flush()
     }
 
-    /// Writes pcap (draft-ietf-opsawg-pcap), with the time in nanoseconds.
+    /// Writes pcap (draft-ietf-opsawg-pcap), with times in nanoseconds.
     ///
     /// # Errors
     ///
-    /// Those of the writer. Invalid input when the interfaces have different link layers, which pcap has no place for;
-    /// they can be written one by one, or as pcapng.
+    /// Fails if the writer does, and with [`io::ErrorKind::InvalidInput`] if the interfaces have different link layers,
+    /// which pcap has no place for: write them one by one, or as pcapng.
     pub fn write_pcap(self, writer: impl Write) -> io::Result<()> {
         let link_type = self.link_type()?;
         let mut writer = BufWriter::new(writer);
@@ -127,7 +129,7 @@ impl<'a> CaptureFile<'a> {
         writer.flush()
     }
 
-    /// All packets in the order of time, with the numbers of their interfaces.
+    /// Returns all packets in the order of time, with the indices of their interfaces.
     fn packets(&self) -> Vec<(u32, &'a CapturedPacket)> {
         let of = |(number, capture): (u32, &'a PacketCapture)| {
             capture.packets.iter().map(move |packet| (number, packet))
@@ -150,11 +152,11 @@ impl<'a> CaptureFile<'a> {
     }
 }
 
-/// Of a file without any interface.
+/// The link type of a file without interfaces.
 const ETHERNET: u16 = 1;
 const DEFAULT_SNAP_LEN: u32 = 65_535;
 
-/// What the format has no field for.
+/// Returns a comment with the losses that the format has no field for.
 fn drop_comment(capture: &PacketCapture) -> String {
     let mut drop_comment = Vec::new();
     if capture.dropped_by_limit > 0 {
@@ -166,7 +168,7 @@ fn drop_comment(capture: &PacketCapture) -> String {
     drop_comment.join("; ")
 }
 
-/// A new or emptied file that only its owner may read.
+/// Creates or empties a file that only its owner may read.
 fn create_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     if file.metadata()?.is_file() {

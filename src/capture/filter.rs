@@ -1,35 +1,48 @@
-//! Which packets are kept. Pure: told what happens to connections and shown what passes the interfaces, in any order.
+//! Decides which packets are kept.
+//!
+//! A state machine without I/O and without a clock: the probe tells it what happens to connections, the thread that
+//! captures shows it every packet, in any order, and it keeps those of traced connections. Packets that come before it
+//! is known whose they are wait in [`PendingPackets`]; [`Flows`] knows which addresses are whose.
 
 use super::{
     flow::{Flow, Flows, Nanos, Owner},
-    packet::{CapturedPacket, OwnedPacket, Packet, PacketRef, wall_time},
+    packet::{OwnedPacket, Packet, PacketRef, wall_time},
+    packet_capture::CapturedPacket,
     parse::{Endpoint, Fragment, PacketKind, Protocol},
     pending_packets::PendingPackets,
 };
 use crate::record::TraceId;
 use std::collections::{HashMap, VecDeque};
 
-/// Packets that may be those of a dial under way, and all others while one is (NAT may have changed every address).
+/// The most bytes of pending packets to or from the remote end of a dial under way.
 const MAX_LIKELY_BYTES: usize = 512 << 10;
+/// The most bytes of all other pending packets: NAT may have changed both addresses of a dial.
 const MAX_UNLIKELY_BYTES: usize = 256 << 10;
-/// The kernel gives up a handshake after little more than two minutes.
+/// How long a dial may take whose end nobody tells of. The kernel gives up a handshake after little more than two
+/// minutes.
 const DIAL_TIMEOUT: Nanos = 180_000_000_000;
 const MAX_DIALS: usize = 4_096;
+/// The most fragmented packets whose later fragments are recognised.
 const MAX_FRAGMENTED: usize = 256;
-/// What a packet takes in a file beside its bytes.
+/// The bytes that a packet takes in a file in addition to its own.
 const PACKET_HEADER_BYTES: usize = 16;
 
+/// The configuration of a [`Filter`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FilterConfig {
+    /// Whether to keep all ICMP packets.
     pub(super) icmp: bool,
+    /// Whether to keep all ARP packets.
     pub(super) arp: bool,
+    /// Whether to keep TCP segments with a payload.
     pub(super) tcp_payload: bool,
-    /// In bytes, of all interfaces.
+    /// The most bytes that are kept, of all interfaces together.
     pub(super) size_limit: usize,
-    /// How long after a connection began its packets are pending whose addresses NAT may have changed.
+    /// How long packets that nobody has claimed are held after a connection began.
     pub(super) pending_timeout: Nanos,
 }
 
+/// The packets kept so far, and what decides about the next one.
 #[derive(Debug)]
 pub(super) struct Filter {
     config: FilterConfig,
@@ -38,28 +51,43 @@ pub(super) struct Filter {
     dials: HashMap<(Protocol, Endpoint), PendingDials>,
     likely: PendingPackets,
     unlikely: PendingPackets,
-    /// PendingPackets packets are pending until then, or as long as a dial is under way.
+    /// Until when packets that nobody claims are held; longer if a dial is under way.
     pending_until: Nanos,
     /// Packets whose later fragments are to be kept.
     fragmented: VecDeque<(Fragment, Owner)>,
+    /// The packets of each interface, by its index.
     kept: Vec<InterfacePackets>,
+    /// Bytes that are kept, with [`PACKET_HEADER_BYTES`] for each packet.
     size: usize,
 }
 
+/// Dials under way to the same address.
 #[derive(Debug)]
 struct PendingDials {
     count: usize,
-    /// When the first of those that overlap began, and the last.
+    /// When the first of those that overlap began.
     first: Nanos,
+    /// When the last of them began.
     last: Nanos,
 }
 
-/// What is kept of an interface.
+/// The packets of an interface that were kept so far.
 #[derive(Debug, Default)]
-pub(super) struct InterfacePackets {
+struct InterfacePackets {
     packets: Vec<(OwnedPacket, Option<Owner>)>,
     dropped_by_limit: u64,
     dropped_pending: u64,
+}
+
+/// The packets of an interface that were kept, to be read by others.
+#[derive(Debug, Default)]
+pub(super) struct KeptPackets {
+    /// In the order of time.
+    pub(super) packets: Vec<CapturedPacket>,
+    /// How many packets are missing because of the limit of the total size.
+    pub(super) dropped_by_limit: u64,
+    /// How many packets are missing because there was no room for more pending ones.
+    pub(super) dropped_pending: u64,
 }
 
 impl Filter {
@@ -77,13 +105,13 @@ impl Filter {
         }
     }
 
-    /// Gives the number of one more interface.
+    /// Adds an interface. Returns its index.
     pub(super) fn add_interface(&mut self) -> usize {
         self.kept.push(InterfacePackets::default());
         self.kept.len() - 1
     }
 
-    /// A connection is about to be made to that address.
+    /// Notes that a connection is about to be made to `remote`.
     pub(super) fn on_dial_begin(&mut self, protocol: Protocol, remote: Endpoint, now: Nanos) {
         if self.dials.len() >= MAX_DIALS {
             self.expire_dials(now);
@@ -97,14 +125,14 @@ impl Filter {
         self.extend_pending(now);
     }
 
-    /// The addresses of a connection under way are known, before anybody can say which it is.
+    /// Notes both addresses of a dial whose connection has no identifier yet.
     pub(super) fn on_dial_addrs(&mut self, protocol: Protocol, ends: [Endpoint; 2], now: Nanos) {
         let dials = self.dials.get(&(protocol, ends[1]));
         let begin = dials.map_or(now, |dials| dials.first);
         self.on_open(None, protocol, ends, begin, now);
     }
 
-    /// Both addresses of a connection are known, perhaps not for the first time. It began at `begin`.
+    /// Notes both addresses of a connection that began at `begin`. They may have been known before.
     pub(super) fn on_open(
         &mut self,
         id: Option<&TraceId>,
@@ -121,12 +149,12 @@ impl Filter {
         }
     }
 
-    /// Whether a connection is open, or under way, between these addresses.
+    /// Returns `true` if a connection between these addresses is open or being made.
     pub(super) fn is_open(&self, protocol: Protocol, ends: [Endpoint; 2]) -> bool {
         self.flows.is_open(protocol, ends)
     }
 
-    /// A dial ended before its addresses were known.
+    /// Notes that a dial to `remote` has ended, or that its addresses are known now.
     pub(super) fn on_dial_end(&mut self, protocol: Protocol, remote: Endpoint) {
         if let Some(dials) = self.dials.get_mut(&(protocol, remote)) {
             dials.count -= 1;
@@ -136,24 +164,25 @@ impl Filter {
         }
     }
 
-    /// The packets of a connection carry these addresses elsewhere.
+    /// Notes the addresses that NAT gives to the packets of a connection.
     pub(super) fn on_nat_addrs(&mut self, id: &TraceId, protocol: Protocol, ends: [Endpoint; 2]) {
         if let Some(flow) = self.flows.add_translated(id, protocol, ends) {
             self.claim_pending(&flow);
         }
     }
 
+    /// Notes that a connection was closed from this side.
     pub(super) fn on_close(&mut self, id: &TraceId, now: Nanos) {
         self.flows.close(id, now);
     }
 
-    /// Returns when the first of those connections was closed whose last packets may still come.
+    /// Returns when the first connection was closed whose last packets may still come.
     pub(super) fn first_settling_close(&self, now: Nanos) -> Option<Nanos> {
         self.flows.first_settling_close(now)
     }
 
-    /// A packet passed an interface.
-    pub(super) fn packet(&mut self, interface: usize, kind: PacketKind, packet: PacketRef<'_>) {
+    /// Keeps a packet that passed an interface, holds it until it is known whose it is, or drops it.
+    pub(super) fn on_packet(&mut self, interface: usize, kind: PacketKind, packet: PacketRef<'_>) {
         let is_wanted = match kind {
             PacketKind::Segment(segment, _) => {
                 segment.protocol == Protocol::Udp || self.config.tcp_payload || !segment.has_payload
@@ -177,10 +206,9 @@ impl Filter {
         }
     }
 
-    /// What is kept of an interface, in the order of time: the packets, and how many are missing because of the
-    /// limit and because they were undecided for too long.
-    pub(super) fn kept(&mut self, interface: usize) -> (Vec<CapturedPacket>, u64, u64) {
-        let Some(kept) = self.kept.get_mut(interface) else { return Default::default() };
+    /// Returns what was kept of an interface.
+    pub(super) fn kept(&mut self, interface: usize) -> KeptPackets {
+        let Some(kept) = self.kept.get_mut(interface) else { return KeptPackets::default() };
         kept.packets.sort_by_key(|(packet, _)| packet.at);
         let packets = kept.packets.iter().map(|(packet, owner)| CapturedPacket {
             time: wall_time(packet.at),
@@ -188,10 +216,14 @@ impl Filter {
             data: packet.data.clone(),
             connection: owner.as_ref().and_then(|owner| owner.get()).cloned().unwrap_or_default(),
         });
-        (packets.collect(), kept.dropped_by_limit, kept.dropped_pending)
+        KeptPackets {
+            packets: packets.collect(),
+            dropped_by_limit: kept.dropped_by_limit,
+            dropped_pending: kept.dropped_pending,
+        }
     }
 
-    /// Forgets the packets; connections stay known.
+    /// Drops the packets. Connections stay known.
     pub(super) fn clear(&mut self) {
         self.kept.iter_mut().for_each(|kept| *kept = InterfacePackets::default());
         self.size = 0;
@@ -199,7 +231,8 @@ impl Filter {
         self.unlikely.clear();
     }
 
-    /// Lets go of what is over. True when something is left that time will decide.
+    /// Drops pending packets that nobody can claim any more, and connections that were closed long ago. Returns `true`
+    /// if packets are still pending.
     pub(super) fn expire(&mut self, now: Nanos) -> bool {
         if !self.likely.is_empty() || !self.unlikely.is_empty() {
             self.expire_dials(now);
@@ -212,6 +245,7 @@ impl Filter {
         !self.likely.is_empty() || !self.unlikely.is_empty()
     }
 
+    /// Returns whose packet this is, and remembers it for later fragments.
     fn owner(&mut self, kind: &PacketKind, at: Nanos) -> Option<Owner> {
         match kind {
             PacketKind::Segment(segment, fragment) => {
@@ -249,16 +283,16 @@ impl Filter {
             return;
         }
         let is_likely = flow.ends().iter().any(|end| self.dials.contains_key(end));
-        let place = if is_likely { &mut self.likely } else { &mut self.unlikely };
+        let pending = if is_likely { &mut self.likely } else { &mut self.unlikely };
         let kept = &mut self.kept;
-        place.hold(flow, interface, kind, packet.into_owned(), |interface| {
+        pending.hold(flow, interface, kind, packet.into_owned(), |interface| {
             if let Some(kept) = kept.get_mut(interface) {
                 kept.dropped_pending += 1;
             }
         });
     }
 
-    /// The packets of that flow need not wait any more.
+    /// Keeps the pending packets of a flow whose owner is known now.
     fn claim_pending(&mut self, flow: &Flow) {
         let mut pending = Vec::from(self.likely.take(flow));
         pending.extend(self.unlikely.take(flow));
@@ -274,7 +308,7 @@ impl Filter {
         self.dials.retain(|_, dials| now.saturating_sub(dials.last) < DIAL_TIMEOUT);
     }
 
-    /// A connection began just now, or may: what nobody claims yet is pending.
+    /// Holds packets that nobody claims for another [`FilterConfig::pending_timeout`]: a connection begins, or may.
     pub(super) fn extend_pending(&mut self, now: Nanos) {
         self.pending_until = self.pending_until.max(now.saturating_add(self.config.pending_timeout));
     }

@@ -1,6 +1,12 @@
-//! Which packets are whose: the addresses of traced connections, before and after NAT, over time.
+//! Knows whose a packet is by its addresses.
+//!
+//! Addresses are a connection's for a time only: its packets may carry others after NAT, the kernel still sends for it
+//! after the program has closed it, and the next connection may have the same ones.
 
-use super::parse::{Endpoint, Protocol, Segment, TcpCloseFields, canonical};
+use super::{
+    parse::{Endpoint, Protocol, Segment, canonical},
+    tcp_close::CloseProgress,
+};
 use crate::record::TraceId;
 use smallvec::SmallVec;
 use std::{
@@ -13,20 +19,20 @@ use std::{
 pub(super) type Nanos = u64;
 
 const SECOND: Nanos = 1_000_000_000;
-/// How long after a close packets are reused_at for the connection's: the kernel keeps orphans and `TIME-WAIT` for a
+/// How long after a close packets are taken to be the connection's: the kernel keeps orphans and `TIME-WAIT` for a
 /// minute, and data that was under way is sent again for longer than that.
 const TCP_LINGER: Nanos = 120 * SECOND;
-/// Nobody sends a datagram again.
+/// The same for UDP, where nothing is sent again.
 const UDP_LINGER: Nanos = 10 * SECOND;
-/// How long after a close the last packets of TCP are waited for.
+/// How long after a close to wait for the last packets of TCP.
 pub(super) const SETTLE_TIMEOUT: Nanos = SECOND / 5;
-/// Of so many closed connections. The oldest go first.
+/// The most closed connections whose addresses are known. The oldest go first.
 const MAX_CLOSED: usize = 16_384;
 
-/// Whom a packet belongs to. The identifier may become known after the first packets.
+/// The connection that a packet belongs to. Its identifier may become known after the first packets.
 pub(super) type Owner = Arc<OnceLock<TraceId>>;
 
-/// A connection's addresses, the same for both directions.
+/// A protocol and two addresses, equal for both directions of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Flow {
     protocol: Protocol,
@@ -35,87 +41,52 @@ pub(super) struct Flow {
 }
 
 impl Flow {
+    /// Returns the flow between two endpoints.
     pub(super) fn new(protocol: Protocol, one: Endpoint, other: Endpoint) -> Self {
         Flow { protocol, low: one.min(other), high: one.max(other) }
     }
 
+    /// Returns the flow of a segment.
     pub(super) fn of(segment: &Segment) -> Self {
         Flow::new(segment.protocol, segment.source, segment.destination)
     }
 
+    /// Returns both endpoints.
     pub(super) fn ends(&self) -> [(Protocol, Endpoint); 2] {
         [(self.protocol, self.low), (self.protocol, self.high)]
     }
 }
 
+/// Returns the endpoint that packets of a socket with this address carry.
 pub(super) fn endpoint(addr: SocketAddr) -> Endpoint {
     (canonical(addr.ip()), addr.port())
 }
 
-/// The flows of traced connections, those that were closed not long ago included.
+/// The flows of traced connections, including those that were closed not long ago.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     flows: HashMap<Flow, SmallVec<[FlowLifetime; 1]>>,
-    /// Of each connection: its own flow and those that NAT made of it.
+    /// For each connection the flow that its socket has, and then those that NAT made of it.
     of_conn: HashMap<TraceId, SmallVec<[Flow; 1]>>,
-    /// In the order of their closes.
+    /// Flows with the times of their closes, in that order.
     closed: VecDeque<(Nanos, Flow, Owner)>,
 }
 
-/// One connection's time with a flow.
+/// The time during which a flow is one connection's.
 #[derive(Clone, Debug)]
 struct FlowLifetime {
     owner: Owner,
+    /// The end that is this program's.
     local: Endpoint,
     begin: Nanos,
     closed_at: Option<Nanos>,
-    /// When somebody else took the addresses.
+    /// When another connection was seen to use the addresses.
     reused_at: Option<Nanos>,
     close_progress: CloseProgress,
 }
 
-/// How far TCP has come in closing a connection (RFC 9293 section 3.6).
-#[derive(Clone, Copy, Debug, Default)]
-struct CloseProgress {
-    /// Whether any packet was seen.
-    has_begun: bool,
-    is_reset: bool,
-    from_local: ClosingDirection,
-    from_remote: ClosingDirection,
-}
-
-/// One direction of a connection.
-#[derive(Clone, Copy, Debug, Default)]
-struct ClosingDirection {
-    /// The sequence number that follows its FIN.
-    after_fin: Option<u32>,
-    is_acknowledged: bool,
-}
-
-impl CloseProgress {
-    fn on_segment(&mut self, is_from_local: bool, fields: &TcpCloseFields) {
-        let (own, other) = match is_from_local {
-            true => (&mut self.from_local, &mut self.from_remote),
-            false => (&mut self.from_remote, &mut self.from_local),
-        };
-        own.after_fin = fields.after_fin.or(own.after_fin);
-        if let (Some(acknowledged), Some(after_fin)) = (fields.acknowledged, other.after_fin) {
-            // Sequence numbers wrap around: those within half of the range come after.
-            other.is_acknowledged |= acknowledged.wrapping_sub(after_fin) < 1 << 31;
-        }
-        self.has_begun = true;
-        self.is_reset |= fields.is_reset;
-    }
-
-    /// Returns `true` if the last packets were not seen yet, of a connection whose packets can be seen at all.
-    fn is_settling(&self) -> bool {
-        let is_over = self.from_local.is_acknowledged && self.from_remote.is_acknowledged;
-        self.has_begun && !self.is_reset && !is_over
-    }
-}
-
 impl Flows {
-    /// A connection began; or more is known of one that did. True when the flow was not its own before.
+    /// Adds a flow of a connection, or what is now known of it. Returns `true` if the flow was not its own before.
     pub(super) fn open(
         &mut self,
         id: Option<&TraceId>,
@@ -126,7 +97,7 @@ impl Flows {
         let flow = Flow::new(protocol, local, remote);
         let lifetimes = self.flows.entry(flow).or_default();
         let running = lifetimes.iter_mut().rev().find(|lifetime| lifetime.closed_at.is_none());
-        let unknown = match running {
+        let is_new = match running {
             Some(lifetime) if lifetime.owner.get() == id || lifetime.owner.get().is_none() => {
                 if let Some(id) = id
                     && lifetime.owner.set(id.clone()).is_ok()
@@ -136,7 +107,7 @@ impl Flows {
                 false
             }
             _ => {
-                // Two cannot be open at once: the close of the one before was not seen.
+                // Two cannot be open at once, so the close of the earlier one was not seen.
                 for lifetime in lifetimes.iter_mut().filter(|lifetime| lifetime.closed_at.is_none()) {
                     lifetime.closed_at = Some(begin);
                     self.closed.push_back((begin, flow, lifetime.owner.clone()));
@@ -160,16 +131,16 @@ impl Flows {
                 flows.push(flow);
             }
         }
-        unknown
+        is_new
     }
 
-    /// Whether the flow is somebody's now.
+    /// Returns `true` if an open connection has these addresses.
     pub(super) fn is_open(&self, protocol: Protocol, [local, remote]: [Endpoint; 2]) -> bool {
         let lifetimes = self.flows.get(&Flow::new(protocol, local, remote));
         lifetimes.into_iter().flatten().any(|lifetime| lifetime.closed_at.is_none())
     }
 
-    /// The packets of a connection carry these addresses too, elsewhere. The flow, if it is news.
+    /// Adds addresses that NAT gives to the packets of a connection. Returns their flow unless it was known.
     pub(super) fn add_translated(
         &mut self,
         id: &TraceId,
@@ -191,7 +162,7 @@ impl Flows {
         Some(flow)
     }
 
-    /// The connection was closed from this side; what is still under way is its own.
+    /// Notes that a connection was closed from this side. Packets that are still under way remain its own.
     pub(super) fn close(&mut self, id: &TraceId, now: Nanos) {
         for flow in self.of_conn.get(id).into_iter().flatten() {
             let lifetimes = self.flows.get_mut(flow).into_iter().flatten();
@@ -205,7 +176,9 @@ impl Flows {
         self.expire(now);
     }
 
-    /// Whose packet this is, that was captured then. A closed connection's addresses may be another's by now.
+    /// Returns the connection that a segment captured at `at` belongs to.
+    ///
+    /// Packets are looked at later than they were captured, so the addresses may be another connection's by now.
     pub(super) fn owner(&mut self, segment: &Segment, at: Nanos) -> Option<Owner> {
         let lifetimes = self.flows.get_mut(&Flow::of(segment))?;
         let lifetime = lifetimes.iter_mut().rev().find(|lifetime| lifetime.begin <= at)?;
@@ -231,8 +204,8 @@ impl Flows {
         Some(lifetime.owner.clone())
     }
 
-    /// Returns when the first of those connections was closed whose last packets may still come: they were not seen yet,
-    /// and the close is less than [`SETTLE_TIMEOUT`] ago.
+    /// Returns when the first connection was closed whose last packets may still come: they have not passed yet, and
+    /// the close is less than [`SETTLE_TIMEOUT`] ago.
     pub(super) fn first_settling_close(&self, now: Nanos) -> Option<Nanos> {
         let latest = self.closed.iter().rev().take_while(|(at, ..)| now.saturating_sub(*at) < SETTLE_TIMEOUT);
         let settling = latest.filter(|(_, flow, owner)| {
@@ -243,7 +216,7 @@ impl Flows {
         settling.map(|(at, ..)| *at).min()
     }
 
-    /// Whose packet is quoted by an ICMP error that came then.
+    /// Returns the connection whose packet is quoted by an ICMP error captured at `at`.
     pub(super) fn owner_of_quoted(&self, segment: &Segment, at: Nanos) -> Option<Owner> {
         let lifetime =
             self.flows.get(&Flow::of(segment))?.iter().rev().find(|lifetime| lifetime.begin <= at)?;
@@ -252,7 +225,7 @@ impl Flows {
         (!is_over).then(|| lifetime.owner.clone())
     }
 
-    /// Connections that were closed long ago, and the oldest when there are too many.
+    /// Removes connections that were closed long ago, and the oldest if there are too many.
     pub(super) fn expire(&mut self, now: Nanos) {
         while let Some((at, ..)) = self.closed.front()
             && (self.closed.len() > MAX_CLOSED || now.saturating_sub(*at) > TCP_LINGER)
@@ -274,6 +247,7 @@ impl Flows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::tcp_close::TcpCloseFields;
     use std::net::Ipv4Addr;
 
     const LOCAL: Endpoint = (std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000);
@@ -302,11 +276,11 @@ mod tests {
     }
 
     #[test]
-    fn both_directions_from_the_begin_on() {
+    fn packets_of_both_directions_belong_to_it_from_its_begin_on() {
         let mut flows = Flows::default();
         assert!(flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100));
-        assert!(!flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100), "no news");
-        assert_eq!(owner(&mut flows, &tcp(true), 99), None, "somebody else's before");
+        assert!(!flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100), "known already");
+        assert_eq!(owner(&mut flows, &tcp(true), 99), None, "another connection's before");
         for from_local in [true, false] {
             assert_eq!(owner(&mut flows, &tcp(from_local), 100), Some(id("1")));
         }
@@ -314,17 +288,17 @@ mod tests {
     }
 
     #[test]
-    fn the_name_may_come_later() {
+    fn the_identifier_may_become_known_later() {
         let mut flows = Flows::default();
         assert!(flows.open(None, Protocol::Tcp, [LOCAL, REMOTE], 100));
         let kept = flows.owner(&syn(), 101).unwrap();
         assert!(!flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 110));
         assert_eq!(kept.get(), Some(&id("1")));
-        assert_eq!(owner(&mut flows, &tcp(true), 109), None, "the begin is known better now");
+        assert_eq!(owner(&mut flows, &tcp(true), 109), None, "the begin is known more exactly now");
     }
 
     #[test]
-    fn what_was_under_way_at_the_close_is_its_own() {
+    fn packets_under_way_at_the_close_are_its_own() {
         let mut flows = Flows::default();
         flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
         flows.close(&id("1"), 200);
@@ -336,12 +310,12 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_pass_to_a_stranger() {
+    fn an_untraced_connection_takes_over_the_addresses() {
         let mut flows = Flows::default();
         flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
         assert_eq!(owner(&mut flows, &syn(), 150), Some(id("1")));
         flows.close(&id("1"), 200);
-        assert_eq!(owner(&mut flows, &syn(), 199), Some(id("1")), "captured before, looked at now");
+        assert_eq!(owner(&mut flows, &syn(), 199), Some(id("1")), "captured before, read now");
         assert_eq!(owner(&mut flows, &syn(), 300), None, "a new connection");
         assert_eq!(owner(&mut flows, &tcp(false), 301), None);
         assert!(flows.owner_of_quoted(&tcp(true), 301).is_none());
@@ -349,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_pass_to_the_next_traced_connection() {
+    fn the_next_traced_connection_takes_over_the_addresses() {
         let mut flows = Flows::default();
         flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
         flows.close(&id("1"), 200);
@@ -358,7 +332,7 @@ mod tests {
         assert_eq!(owner(&mut flows, &syn(), 310), Some(id("2")));
         assert_eq!(owner(&mut flows, &tcp(false), 250), Some(id("1")));
         flows.expire(201 + TCP_LINGER);
-        assert_eq!(owner(&mut flows, &tcp(false), 400), Some(id("2")), "the first is forgotten");
+        assert_eq!(owner(&mut flows, &tcp(false), 400), Some(id("2")), "the first has expired");
     }
 
     #[test]
@@ -369,11 +343,11 @@ mod tests {
         let from = |from_local| segment(Protocol::Udp, from_local, false);
         assert_eq!(owner(&mut flows, &from(false), 300), Some(id("1")), "a late reply");
         assert_eq!(owner(&mut flows, &from(true), 400), None);
-        assert_eq!(owner(&mut flows, &from(false), 500), None, "the reply to somebody else");
+        assert_eq!(owner(&mut flows, &from(false), 500), None, "the reply to another socket");
     }
 
     #[test]
-    fn addresses_behind_nat_share_the_connections_fate() {
+    fn translated_addresses_live_as_long_as_the_connection() {
         let mut flows = Flows::default();
         let behind = Segment { source: OUTSIDE, ..tcp(true) };
         assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]), None, "not known");
@@ -381,7 +355,7 @@ mod tests {
         assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, [LOCAL, REMOTE]), None, "no NAT");
         let flow = flows.add_translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]);
         assert_eq!(flow, Some(Flow::of(&behind)));
-        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]), None, "no news");
+        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]), None, "known already");
         assert_eq!(owner(&mut flows, &behind, 100), Some(id("1")));
         flows.close(&id("1"), 200);
         assert_eq!(owner(&mut flows, &Segment { is_syn: true, ..behind }, 300), None);
@@ -395,7 +369,7 @@ mod tests {
         let mut flows = Flows::default();
         flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
         flows.close(&id("1"), 200);
-        assert_eq!(flows.first_settling_close(200), None, "its packets pass elsewhere");
+        assert_eq!(flows.first_settling_close(200), None, "its packets pass another interface");
         // Both FINs cross; each is acknowledged for itself.
         for (from_local, fields) in [
             (true, fields(Some(5), Some(1))),
@@ -412,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_ends_it() {
+    fn a_connection_settles_with_a_reset() {
         let mut flows = Flows::default();
         flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
         flows.close(&id("1"), 200);

@@ -1,15 +1,4 @@
-//! The packets of traced connections, and of nobody else, as pcap and pcapng.
-//!
-//! A [`CaptureProbe`] captures on the interfaces that it is given, in either direction, and keeps what belongs to
-//! connections of its sink: from the very first SYN on, the messages exchanged with nameservers, ICMP errors that
-//! quote one of these packets, and, together with the `conntrack` probe, what NAT on this machine made of them. It is
-//! bounded whatever passes beside; what was lost is counted.
-//!
-//! Of a connection that was accepted it has the packets from `accept` on, and not the handshake before it. Where both
-//! ends are connections of the sink, the packets are those of the end that connected.
-//!
-//! It needs the privilege to capture (`CAP_NET_RAW` on Linux). An interface that cannot be opened is told of in
-//! [`problems`](CaptureProbe::problems), and the rest works.
+//! Captures the packets of traced connections, and no others, as pcap and pcapng.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -27,30 +16,48 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Packets hold what was sent in the clear, headers and cookies too: files are readable by their owner alone.
+//! # What is kept
 //!
-//! Of a foreign connector under `TraceConnectLayer` only connections are captured that it made and told the addresses of
-//! (`HttpInfo`), not attempts that failed, and the SYN only if that took no longer than
+//! A [`CaptureProbe`] captures on the interfaces that it is given, in either direction. It keeps the packets of its
+//! sink's connections from the first SYN on, those exchanged with nameservers included, and ICMP errors that quote one
+//! of them. Together with the `conntrack` probe it also keeps packets whose addresses NAT on this machine has changed.
+//! What it keeps is bounded, however much else passes; what was lost is counted.
+//!
+//! For a connection that was accepted, the packets begin after `accept`: the handshake is not among them. Where both
+//! ends are connections of the sink, the packets belong to the end that connected.
+//!
+//! Of a foreign connector under `TraceConnectLayer` only the connections are captured that it has made and whose
+//! addresses it reports (`HttpInfo`), not failed attempts. The SYN is kept if connecting took no longer than
 //! [`pending_timeout`](CaptureBuilder::pending_timeout).
+//!
+//! # Privileges
+//!
+//! Capturing needs a privilege, `CAP_NET_RAW` on Linux. An interface that cannot be opened is listed in
+//! [`problems`](CaptureProbe::problems); the others work. Packets hold what was sent in the clear, headers and cookies
+//! included, so files are readable by their owner alone.
 
 mod annotations;
 mod builder;
 mod file;
 mod filter;
 mod flow;
+mod interface;
 mod packet;
+mod packet_capture;
 mod parse;
 mod pcap_handle;
 mod pcapng;
 mod pending_packets;
 mod probe;
 mod problem;
+mod session;
+mod tcp_close;
 mod worker;
 
 pub use self::{
     builder::CaptureBuilder,
     file::CaptureFile,
-    packet::{CapturedPacket, PacketCapture},
+    packet_capture::{CapturedPacket, PacketCapture},
     probe::CaptureProbe,
     problem::{InterfaceProblem, ProblemKind},
 };

@@ -1,6 +1,8 @@
-//! What a captured packet is, as far as it matters for whether it is kept. Packets are cut off at the snap length and
-//! may be anything: what is not understood is [`PacketKind::Other`].
+//! Classifies captured packets, as far as it matters for whether they are kept.
+//!
+//! Packets are cut off at the snap length and may be anything: what is not understood is [`PacketKind::Other`].
 
+use super::tcp_close::TcpCloseFields;
 use etherparse::{EtherType, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, ip_number};
 use std::net::IpAddr;
 
@@ -8,7 +10,7 @@ use std::net::IpAddr;
 pub(super) mod link_type {
     pub(in crate::capture) const NULL: i32 = 0;
     pub(in crate::capture) const ETHERNET: i32 = 1;
-    /// `DLT_RAW` of most systems, of OpenBSD, and the value in files.
+    /// `DLT_RAW` of most systems, that of OpenBSD, and the value in files.
     pub(in crate::capture) const RAW: [i32; 3] = [12, 14, RAW_IN_FILES];
     pub(in crate::capture) const RAW_IN_FILES: i32 = 101;
     pub(in crate::capture) const LOOP: i32 = 108;
@@ -16,52 +18,46 @@ pub(super) mod link_type {
     pub(in crate::capture) const LINUX_SLL2: i32 = 276;
 }
 
-/// One end of a connection.
+/// The IP address and port of one end of a connection.
 pub(super) type Endpoint = (IpAddr, u16);
 
+/// The kind of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PacketKind {
-    /// Of TCP or UDP, with its ports. With what its later fragments are known by, if there are any.
+    /// A TCP segment or UDP datagram with its ports, and the identity of its later fragments if there are any.
     Segment(Segment, Option<Fragment>),
     /// A fragment without ports.
     Fragment(Fragment),
-    /// An ICMP error that quotes such a packet.
+    /// An ICMP error that quotes such a segment.
     IcmpError(Segment),
+    /// Any other ICMP packet.
     Icmp,
     Arp,
     Other,
 }
 
+/// A TCP segment or UDP datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) protocol: Protocol,
     pub(super) source: Endpoint,
     pub(super) destination: Endpoint,
-    /// A SYN without an ACK: nothing of that connection was sent before.
+    /// Whether this is a SYN without an ACK: nothing of that connection was sent before.
     pub(super) is_syn: bool,
-    /// Carries something of the application's. Always true of UDP.
+    /// Whether it carries data of the application. Always `true` for UDP.
     pub(super) has_payload: bool,
-    /// `None` for UDP, and where the header is not all there.
+    /// `None` for UDP, and where the header is cut off.
     pub(super) tcp: Option<TcpCloseFields>,
 }
 
-/// The fields of a TCP header that tell how a connection ends (RFC 9293 section 3.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TcpCloseFields {
-    /// The sequence number that follows the FIN, if this is one.
-    pub(super) after_fin: Option<u32>,
-    /// The acknowledgment number.
-    pub(super) acknowledged: Option<u32>,
-    pub(super) is_reset: bool,
-}
-
+/// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Protocol {
     Tcp,
     Udp,
 }
 
-/// What all fragments of a packet have in common (RFC 791, RFC 8200 section 4.5).
+/// The identity of a fragmented packet, which all of its fragments carry (RFC 791, RFC 8200 section 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fragment {
     source: IpAddr,
@@ -70,11 +66,13 @@ pub(super) struct Fragment {
     identification: u32,
 }
 
+/// Returns `true` if packets of this link layer can be classified.
 pub(super) fn is_understood(link_type: i32) -> bool {
     use self::link_type::{ETHERNET, LINUX_SLL, LINUX_SLL2, LOOP, NULL, RAW};
     RAW.contains(&link_type) || [NULL, ETHERNET, LOOP, LINUX_SLL, LINUX_SLL2].contains(&link_type)
 }
 
+/// Classifies a packet of an interface with this link layer.
 pub(super) fn classify(link_type: i32, data: &[u8]) -> PacketKind {
     try_classify(link_type, data).unwrap_or(PacketKind::Other)
 }
@@ -98,14 +96,17 @@ fn try_classify(link_type: i32, data: &[u8]) -> Option<PacketKind> {
     }
 }
 
-/// An IP packet, as far as it is there.
+/// An IP packet, as far as it was captured.
 struct Ip<'a> {
     source: IpAddr,
     destination: IpAddr,
     protocol: u8,
-    /// Of the payload, as the header says; it may not all be there. `None` when the header does not say.
+    /// The length of the whole payload in bytes, as the header says; `None` if the header's lengths contradict each
+    /// other.
     length: Option<usize>,
+    /// The captured part of the payload.
     payload: &'a [u8],
+    /// The packet's identification and which fragment of it this is.
     fragment: Option<(u32, FragmentPosition)>,
 }
 
@@ -116,7 +117,7 @@ enum FragmentPosition {
 }
 
 impl<'a> Ip<'a> {
-    /// `None` for ARP.
+    /// Reads the headers; `None` for ARP.
     fn read(net: LaxNetSlice<'a>) -> Option<Self> {
         let position =
             |offset: u16| if offset == 0 { FragmentPosition::First } else { FragmentPosition::Later };
@@ -205,14 +206,14 @@ impl<'a> Ip<'a> {
         })
     }
 
-    /// What is there of the header decides: the rest may be cut off.
+    /// Returns `true` if the segment has a payload, as far as the captured part of the header says.
     fn has_tcp_payload(&self) -> bool {
         let header = self.payload.get(12).map_or(20, |offset| usize::from(offset >> 4) * 4);
         // A length of zero stands for one that the field cannot hold (jumbograms of the local host).
         self.length.is_none_or(|length| length == 0 || length > header)
     }
 
-    /// The packet that an ICMP error quotes (RFC 792, RFC 4443): at least its addresses and ports.
+    /// Returns the segment that an ICMP error quotes, at least its addresses and ports (RFC 792, RFC 4443).
     fn quoted(&self) -> Option<Segment> {
         let (header, quoted) = self.payload.split_at_checked(8)?;
         let is_error = match self.protocol {
@@ -237,7 +238,7 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// IPv4 addresses that a program writes as IPv6 ones travel in IPv4 packets.
+/// Returns the address as it is in packets: IPv4 where a program has an IPv4-mapped IPv6 address.
 pub(super) fn canonical(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V6(v6) => v6.to_canonical(),
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn payload_is_told_from_padding_and_from_what_is_cut_off() {
+    fn payload_is_distinguished_from_padding_and_known_if_cut_off() {
         let has_payload = |data: &[u8]| segment(classify(link_type::ETHERNET, data)).has_payload;
         let ack = tcp(b"", false);
         assert!(!has_payload(&ack));
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_connection_is_read() {
+    fn fields_that_close_a_connection_are_read() {
         let ip = || PacketBuilder::ethernet2([0; 6], [1; 6]).ipv6([1; 16], [2; 16], 64);
         let marks = |tcp: etherparse::PacketBuilderStep<etherparse::TcpHeader>, payload: &[u8]| {
             let mut packet = Vec::new();
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn an_icmp_error_tells_of_the_packet_that_it_quotes() {
+    fn the_packet_that_an_icmp_error_quotes_is_read() {
         let quoted = &tcp(b"hello", true)[14..14 + 20 + 8];
         let unreachable = |payload: &[u8], kind: u8| {
             let ip = PacketBuilder::ethernet2([0; 6], [1; 6]).ipv4([10, 0, 0, 9], [10, 0, 0, 1], 64);
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_fragment_is_known_by_its_first() {
+    fn later_fragments_of_ipv4_have_the_identity_of_the_first() {
         let mut first = tcp(&[7; 32], false);
         first[14 + 6] = 0x20; // more fragments
         let mut later = first.clone();
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_fragment_of_ipv6() {
+    fn later_fragments_of_ipv6_have_the_identity_of_the_first() {
         let fragment = |offset: u16, more: bool| {
             let bits = (offset << 3) | u16::from(more);
             let mut packet = vec![0x60, 0, 0, 0, 0, 16, 44, 64];
@@ -395,7 +396,7 @@ mod tests {
             let _ = classify(link_type::ETHERNET, &packet);
         }
 
-        /// An oracle of another make: strict parsing, which refuses what is cut off.
+        /// The oracle is strict parsing, which refuses what is cut off.
         #[test]
         fn whole_packets_are_read_as_they_are(source in any::<u16>(), destination in any::<u16>(), payload in proptest::collection::vec(any::<u8>(), 0..40), v6 in any::<bool>()) {
             let link = PacketBuilder::ethernet2([0; 6], [1; 6]);

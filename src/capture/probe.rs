@@ -1,10 +1,13 @@
+//! The probe that tells a capture what happens to connections, and gives out what was captured.
+
 use super::{
     builder::CaptureBuilder,
     flow,
-    packet::PacketCapture,
+    packet_capture::PacketCapture,
     parse::Protocol,
     problem::InterfaceProblem,
-    worker::{CaptureSession, Worker, now},
+    session::{CaptureSession, now},
+    worker::Worker,
 };
 use crate::{
     record::{AddrTuple, ConntrackEntry},
@@ -21,10 +24,10 @@ use std::{
     time::Duration,
 };
 
-/// Captures the packets of traced connections; see the [module](super). Cheap to clone; all clones are the same.
+/// A probe that captures the packets of traced connections; see the [module](super). Clones share the same capture.
 ///
-/// It is given to [`TraceSinkBuilder::probe`](crate::TraceSinkBuilder::probe), and stops when the sink is closed, or
-/// when nobody has it any more.
+/// Give it to [`TraceSinkBuilder::probe`](crate::TraceSinkBuilder::probe). It stops when the sink is closed, or when
+/// the last clone is dropped.
 #[derive(Clone)]
 pub struct CaptureProbe(Arc<ProbeInner>);
 
@@ -34,7 +37,7 @@ struct ProbeInner {
 }
 
 impl CaptureProbe {
-    /// To capture on these interfaces; `any` stands for all (Linux).
+    /// Returns a builder that configures a capture on these interfaces. On Linux `any` stands for all of them.
     pub fn builder(interfaces: impl IntoIterator<Item = impl Into<String>>) -> CaptureBuilder {
         CaptureBuilder::new(interfaces.into_iter().map(Into::into).collect())
     }
@@ -50,29 +53,30 @@ impl CaptureProbe {
         self.0.session.captures()
     }
 
-    /// The interfaces that could not be opened, or went away.
+    /// Returns the interfaces that could not be opened, or went away.
     pub fn problems(&self) -> Vec<InterfaceProblem> {
         self.0.session.problems()
     }
 
-    /// Forgets the packets captured so far. Connections stay known.
+    /// Drops the packets captured so far. Connections stay known.
     pub fn clear(&self) {
         self.0.session.clear();
     }
 
-    /// Ends the captures; what was captured can still be read. Returns when everything that passed before is there
-    /// and the thread has ended.
+    /// Stops the capture. Returns when everything that passed before was read and the thread has ended. What was
+    /// captured can still be read.
     pub fn stop(&self) {
         // The thread ends outside the lock.
         let worker = self.0.worker.lock().ignore_poison().take();
         drop(worker);
     }
 
-    /// Has packets between these addresses kept as the connection's, too: those that it has on the other side of a
-    /// NAT. Told by the `conntrack` probe of the same sink; this is for whoever knows them from elsewhere. Without
-    /// effect on a connection that this probe does not know.
+    /// Adds addresses that NAT gives to the packets of a connection, so that these packets are kept, too.
+    ///
+    /// The `conntrack` probe of the same sink does this by itself; call it if you know the addresses from elsewhere. It
+    /// has no effect on a connection that this probe does not know.
     pub fn add_addresses(&self, conn: &ConnRef, local: SocketAddr, remote: SocketAddr) {
-        // What is undecided when the captures end can still be claimed.
+        // Also after the capture has ended: packets that are pending can still be claimed.
         if let Some(protocol) = protocol(conn) {
             let ends = [local, remote].map(flow::endpoint);
             self.0.session.filter().on_nat_addrs(&conn.id(), protocol, ends);
@@ -108,7 +112,7 @@ impl Probe for CaptureProbe {
         let open =
             |ends| session.filter().on_open(Some(&id), protocol, ends, begin_time(conn.age(), now), now);
         match (event, ends) {
-            // Then its packets are those of the other end, which is traced, too.
+            // The packets belong to the other end, which is traced, too.
             (ProbeEvent::Connected, Some(ends))
                 if conn.was_accepted() && session.filter().is_open(protocol, ends) => {}
             (ProbeEvent::Connected, Some(ends)) => open(ends),
@@ -162,8 +166,8 @@ impl Probe for CaptureProbe {
             .zip(conn.peer_addr())
             .map(|(local, remote)| [local, remote].map(flow::endpoint));
         let is_own = |ends: [SocketAddr; 2]| own == Some(ends.map(flow::endpoint));
-        // The kernel saw the remote side first if that has made the connection. On one side of a NAT its packets have
-        // the connection's own addresses, and on the other these.
+        // The original direction begins at the peer if it made the connection. On one side of a NAT packets have the
+        // connection's own addresses, and on the other these.
         let began_there = is_own(reply) && !is_own(original);
         let ([local, remote], [there, here]) =
             if began_there { (reply, original) } else { (original, reply) };
@@ -199,7 +203,7 @@ impl TraceSink {
         self.capture_probes().flat_map(CaptureProbe::captures).collect()
     }
 
-    /// The interfaces of the [`CaptureProbe`]s of this sink that could not be opened, or went away.
+    /// Returns the interfaces of the [`CaptureProbe`]s of this sink that could not be opened, or went away.
     pub fn capture_problems(&self) -> Vec<InterfaceProblem> {
         self.capture_probes().flat_map(CaptureProbe::problems).collect()
     }
@@ -225,8 +229,10 @@ fn protocol(conn: &ConnRef) -> Option<Protocol> {
     })
 }
 
-/// When a connection of that age began by the clock of packets. Two clocks are compared: rather too early, as its first
-/// packet came some time after.
+/// Returns when a connection of this age began by the clock of packets.
+///
+/// The age is by another clock. The result is rather too early, which does no harm: the first packet came some time
+/// later.
 fn begin_time(age: Duration, now: u64) -> u64 {
     let error = age / 1_000 + Duration::from_micros(20);
     now.saturating_sub(u64::try_from((age + error).as_nanos()).unwrap_or(u64::MAX))

@@ -32,7 +32,7 @@ fn syn(source: Endpoint) -> PacketKind {
 }
 
 fn pass(filter: &mut Filter, kind: PacketKind, at: Nanos) {
-    filter.packet(0, kind, PacketRef { at, length: 100, data: &[0; 84] });
+    filter.on_packet(0, kind, PacketRef { at, length: 100, data: &[0; 84] });
 }
 
 fn open(filter: &mut Filter, at: Nanos) {
@@ -40,11 +40,11 @@ fn open(filter: &mut Filter, at: Nanos) {
 }
 
 fn times(filter: &mut Filter) -> Vec<Nanos> {
-    filter.kept(0).0.iter().map(CapturedPacket::nanos).collect()
+    filter.kept(0).packets.iter().map(CapturedPacket::nanos).collect()
 }
 
 #[test]
-fn the_first_syn_waits_for_its_connection() {
+fn the_first_syn_is_held_until_its_connection_is_known() {
     let mut filter = filter(|_| {});
     filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(LOCAL), 11);
@@ -55,29 +55,29 @@ fn the_first_syn_waits_for_its_connection() {
     pass(&mut filter, PacketKind::Segment(segment(REMOTE, LOCAL), None), 15);
     pass(&mut filter, PacketKind::Segment(segment(REMOTE, STRANGER), None), 16);
     assert_eq!(times(&mut filter), [11, 13, 15]);
-    assert!(filter.kept(0).0.iter().all(|packet| packet.connection == "1"));
+    assert!(filter.kept(0).packets.iter().all(|packet| packet.connection == "1"));
 }
 
 #[test]
-fn a_dial_that_goes_on_is_there_to_be_read() {
+fn packets_of_a_dial_are_kept_before_it_has_an_identifier() {
     let mut filter = filter(|_| {});
     filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(LOCAL), 11);
     filter.on_dial_begin(Protocol::Tcp, REMOTE, 12);
     filter.on_dial_addrs(Protocol::Tcp, [LOCAL, REMOTE], 13);
     assert_eq!(times(&mut filter), [11]);
-    assert!(filter.kept(0).0[0].connection.is_undefined());
+    assert!(filter.kept(0).packets[0].connection.is_undefined());
     open(&mut filter, 20);
-    assert_eq!(filter.kept(0).0[0].connection, "1");
+    assert_eq!(filter.kept(0).packets[0].connection, "1");
     filter.on_close(&"1".into(), 30);
     pass(&mut filter, syn(LOCAL), 31);
-    assert_eq!(times(&mut filter), [11], "it may be the other's");
+    assert_eq!(times(&mut filter), [11], "it may be another connection's");
     filter.on_dial_addrs(Protocol::Tcp, [LOCAL, REMOTE], 32);
     assert_eq!(times(&mut filter), [11, 31]);
 }
 
 #[test]
-fn what_nobody_claims_is_let_go_of() {
+fn packets_that_nobody_claims_are_dropped() {
     let mut filter = filter(|_| {});
     pass(&mut filter, syn(STRANGER), 1);
     assert!(filter.unlikely.is_empty(), "nobody dials");
@@ -91,7 +91,7 @@ fn what_nobody_claims_is_let_go_of() {
 }
 
 #[test]
-fn a_dial_whose_end_nobody_told_of_is_forgotten() {
+fn a_dial_without_an_end_expires() {
     let mut filter = filter(|_| {});
     filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(STRANGER), 11);
@@ -100,7 +100,7 @@ fn a_dial_whose_end_nobody_told_of_is_forgotten() {
 }
 
 #[test]
-fn what_nat_made_of_it_is_kept_once_it_is_known() {
+fn translated_packets_are_kept_once_their_addresses_are_known() {
     let mut filter = filter(|_| {});
     filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     let behind = PacketKind::Segment(Segment { is_syn: true, ..segment(OUTSIDE, (REMOTE.0, 8443)) }, None);
@@ -113,7 +113,7 @@ fn what_nat_made_of_it_is_kept_once_it_is_known() {
 }
 
 #[test]
-fn a_flood_beside_it_neither_grows_nor_drives_out_what_is_likely() {
+fn a_flood_of_other_packets_is_bounded_and_displaces_no_likely_ones() {
     let mut filter = filter(|_| {});
     filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(LOCAL), 11);
@@ -122,31 +122,31 @@ fn a_flood_beside_it_neither_grows_nor_drives_out_what_is_likely() {
         pass(&mut filter, PacketKind::Segment(segment(stranger, OUTSIDE), None), 12);
     }
     open(&mut filter, 13);
-    let (packets, _, lost) = filter.kept(0);
-    assert_eq!(packets.len(), 1);
-    assert!(lost > 98_000, "{lost}");
+    let kept = filter.kept(0);
+    assert_eq!(kept.packets.len(), 1);
+    assert!(kept.dropped_pending > 98_000, "{}", kept.dropped_pending);
 }
 
 #[test]
-fn the_limit_is_kept_and_what_is_missing_counted() {
+fn the_size_limit_holds_and_missing_packets_are_counted() {
     let mut filter = filter(|config| config.size_limit = 1_000);
     filter.add_interface();
     open(&mut filter, 10);
     for at in 20..40 {
         let kind = PacketKind::Segment(segment(LOCAL, REMOTE), None);
-        filter.packet((at % 2) as usize, kind, PacketRef { at, length: 100, data: &[0; 84] });
+        filter.on_packet((at % 2) as usize, kind, PacketRef { at, length: 100, data: &[0; 84] });
     }
     let (first, second) = (filter.kept(0), filter.kept(1));
-    assert_eq!((first.0.len(), second.0.len()), (5, 5), "together");
-    assert_eq!((first.1, second.1), (5, 5));
+    assert_eq!((first.packets.len(), second.packets.len()), (5, 5), "together");
+    assert_eq!((first.dropped_by_limit, second.dropped_by_limit), (5, 5));
     filter.clear();
-    assert_eq!(filter.kept(0).1, 0);
+    assert_eq!(filter.kept(0).dropped_by_limit, 0);
     pass(&mut filter, PacketKind::Segment(segment(LOCAL, REMOTE), None), 50);
     assert_eq!(times(&mut filter), [50]);
 }
 
 #[test]
-fn only_what_was_asked_for() {
+fn only_configured_kinds_are_kept() {
     let of_udp = Segment { protocol: Protocol::Udp, has_payload: true, ..segment(LOCAL, REMOTE) };
     let data = Segment { has_payload: true, ..segment(LOCAL, REMOTE) };
     let all = [
@@ -172,17 +172,18 @@ fn only_what_was_asked_for() {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Begins to connect from a port; the SYN passes.
+    /// A connection is begun from this port, and its SYN passes.
     Dial(u16),
-    /// The program learns of its port.
+    /// The program learns the port.
     Connected(u16),
-    /// A packet of it, if there is one.
+    /// A packet of the connection passes, if there is one.
     Packet(u16),
     Close(u16),
-    /// Somebody else, from a port of his own, and from one that was closed.
+    /// An untraced SYN passes from a port of its own.
     Stranger(u16),
-    Takes(u16),
-    Tidy,
+    /// An untraced SYN passes from a port that was closed.
+    Reuse(u16),
+    Expire,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -193,8 +194,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => port.clone().prop_map(Step::Packet),
         2 => port.clone().prop_map(Step::Close),
         3 => port.clone().prop_map(Step::Stranger),
-        1 => port.prop_map(Step::Takes),
-        1 => Just(Step::Tidy),
+        1 => port.prop_map(Step::Reuse),
+        1 => Just(Step::Expire),
     ];
     proptest::collection::vec(step, 0..120)
 }
@@ -209,9 +210,9 @@ enum Model {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: what is kept is what traced connections sent and received.
+    /// Whatever happens in whatever order, what is kept is what traced connections sent and received.
     #[test]
-    fn exactly_the_packets_of_traced_connections(steps in steps()) {
+    fn exactly_the_packets_of_traced_connections_are_kept(steps in steps()) {
         let mut filter = filter(|_| {});
         let mut model = [Model::Free; 4];
         let (mut expected, mut waiting) = (Vec::new(), vec![Vec::new(); 4]);
@@ -248,11 +249,11 @@ proptest! {
                     model[usize::from(port)] = Model::Closed;
                 }
                 Step::Stranger(port) => pass(&mut filter, syn(end(100 + port)), now),
-                Step::Takes(port) if model[usize::from(port)] == Model::Closed => {
+                Step::Reuse(port) if model[usize::from(port)] == Model::Closed => {
                     pass(&mut filter, syn(end(port)), now);
                     model[usize::from(port)] = Model::OwnedPacket;
                 }
-                Step::Tidy => {
+                Step::Expire => {
                     filter.expire(now);
                 }
                 _ => {}
