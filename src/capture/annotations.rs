@@ -1,4 +1,4 @@
-//! What a trace tells a reader of packets: which names addresses have, and which records a connection has.
+//! Reads from a trace what helps a reader of packets: the names of addresses, and the records of each connection.
 
 use crate::record::{DnsResType, NetTrace, TraceId};
 use std::{
@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
 };
 
-/// The names of each address: those that were looked up, and where connections went by name.
+/// Returns the names of each address: those whose look-ups gave it, and the hosts to which it was dialled.
 pub(super) fn address_names(trace: &NetTrace) -> BTreeMap<IpAddr, BTreeSet<String>> {
     let mut names = BTreeMap::<_, BTreeSet<_>>::new();
     let mut add = |ip: &str, name: &str| {
@@ -45,7 +45,7 @@ pub(super) fn address_names(trace: &NetTrace) -> BTreeMap<IpAddr, BTreeSet<Strin
     names
 }
 
-/// For each connection the identifiers of the records that have to do with it.
+/// Returns a comment for each connection with the identifiers of its records.
 pub(super) fn comments(trace: &NetTrace) -> HashMap<TraceId, String> {
     let dials: HashMap<_, _> = trace.dials.iter().map(|dial| (&dial.trace_id, &dial.dst_address)).collect();
     let begin = |what: &str, id: &TraceId, dial: &TraceId, from_resolver: bool| {

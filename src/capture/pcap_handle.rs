@@ -1,4 +1,4 @@
-//! One interface: packets as they come out of the kernel.
+//! Reads the packets of one interface with libpcap.
 
 use super::{
     packet::PacketRef,
@@ -8,19 +8,22 @@ use super::{
 use pcap::{Active, Capture, Linktype, Precision};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// What to capture of an interface.
+/// The configuration of a capture.
 #[derive(Clone, Debug)]
 pub(super) struct CaptureConfig {
-    /// In bytes.
+    /// The most bytes of a packet that are captured.
     pub(super) snap_len: u32,
-    /// In bytes.
+    /// The size of the kernel's buffer in bytes.
     pub(super) buffer_size: u32,
+    /// Whether to capture ARP packets.
     pub(super) arp: bool,
+    /// Whether to capture TCP segments with a payload.
     pub(super) tcp_payload: bool,
-    /// In the language of pcap-filter(7).
+    /// A filter that packets have to pass in addition (pcap-filter(7)).
     pub(super) filter: Option<String>,
 }
 
+/// An open interface. Never blocks.
 pub(super) struct PcapHandle {
     capture: Capture<Active>,
     link_type: i32,
@@ -40,13 +43,13 @@ impl PcapHandle {
             .snaplen(size(config.snap_len))
             .buffer_size(size(config.buffer_size))
             .precision(PRECISION)
-            // What has come is there to be read: whoever asks for packets gets them all.
+            // Without it a packet can be read only some time after it came.
             .immediate_mode(true)
             .open()
             .and_then(Capture::setnonblock)
             .map_err(because)?;
         if interface == ANY {
-            // With the number of the interface; an old libpcap does not have it.
+            // Its header has the number of the interface. An old libpcap does not know it.
             let _ = capture.set_datalink(Linktype(link_type::LINUX_SLL2));
         }
         let link_type = capture.get_datalink().0;
@@ -58,17 +61,17 @@ impl PcapHandle {
         Ok(PcapHandle { capture, link_type })
     }
 
-    /// To wait for packets without holding the handle.
+    /// Returns a descriptor that becomes readable with packets, so that nobody has to hold the handle to wait for them.
     pub(super) fn descriptor(&self) -> std::io::Result<OwnedFd> {
         self.capture.as_fd().try_clone_to_owned()
     }
 
-    /// What its packets begin with.
+    /// Returns the header that packets begin with (`DLT_*` of libpcap).
     pub(super) fn link_type(&self) -> i32 {
         self.link_type
     }
 
-    /// Shows up to `limit` packets that are there. How many there were.
+    /// Calls `visit` for up to `limit` packets that have come. Returns how many there were.
     pub(super) fn read(
         &mut self,
         limit: usize,
@@ -87,7 +90,7 @@ impl PcapHandle {
         self.capture.dispatch(Some(limit), visit).map_err(|error| ProblemKind::of(&error))
     }
 
-    /// How many packets the kernel had no room for, since it was opened.
+    /// Returns how many packets the kernel had no room for since the interface was opened.
     pub(super) fn dropped(&mut self) -> u64 {
         self.capture.stats().map_or(0, |stats| u64::from(stats.dropped))
     }
@@ -96,7 +99,7 @@ impl PcapHandle {
 /// The name that stands for all interfaces (Linux).
 const ANY: &str = "any";
 
-/// libpcap tells how it keeps fractions of a second only where it can do both.
+/// The unit of fractions of a second. libpcap may be asked for it only on systems where it can do both.
 #[cfg(target_os = "linux")]
 const PRECISION: Precision = Precision::Nano;
 #[cfg(target_os = "linux")]
@@ -107,7 +110,7 @@ const PRECISION: Precision = Precision::Micro;
 const NANOS_PER_FRACTION: u64 = 1_000;
 
 impl CaptureConfig {
-    /// What is looked at of all that passes; in the kernel, so that the rest costs little.
+    /// Returns the filter that the kernel applies, so that other packets cost little.
     fn filter(&self) -> String {
         let tcp = if self.tcp_payload { "tcp" } else { TCP_WITHOUT_PAYLOAD };
         let arp = if self.arp { " or arp" } else { "" };
@@ -119,12 +122,13 @@ impl CaptureConfig {
     }
 }
 
-/// The whole length is that of the headers.
+/// A filter for TCP segments whose length is that of their headers.
 const TCP_WITHOUT_PAYLOAD: &str = "(ip and tcp and (ip[6:2] & 0x1fff != 0 or \
      ip[2:2] - ((ip[0] & 0xf) << 2) - ((tcp[12] & 0xf0) >> 2) == 0)) or \
      (ip6 and ip6[6] == 6 and ip6[4:2] - ((ip6[52] & 0xf0) >> 2) == 0)";
 
-/// Hop-by-hop options, routing, fragment, authentication, destination options (RFC 8200 section 4).
+/// A filter for IPv6 packets with hop-by-hop options, routing, fragment, authentication or destination options, behind
+/// which libpcap does not find the protocol (RFC 8200 section 4).
 const IPV6_WITH_EXTENSIONS: &str =
     "ip6 and (ip6[6] == 0 or ip6[6] == 43 or ip6[6] == 44 or ip6[6] == 51 or ip6[6] == 60)";
 
@@ -151,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_is_one_for_each_link_layer() {
+    fn the_filter_compiles_for_each_link_layer() {
         let without = CaptureConfig { tcp_payload: false, arp: true, ..config() };
         let raw = link_type::RAW[0];
         for link_type in [link_type::ETHERNET, link_type::LINUX_SLL, link_type::LINUX_SLL2, raw] {
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn payload_is_left_in_the_kernel() {
+    fn segments_with_a_payload_are_dropped_if_configured() {
         let all = compiled(&config(), link_type::ETHERNET);
         let without = compiled(&CaptureConfig { tcp_payload: false, ..config() }, link_type::ETHERNET);
         for v6 in [false, true] {
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_of_the_users_narrows_it_down() {
+    fn the_users_filter_applies_in_addition() {
         let config = CaptureConfig { filter: Some("port 3 or port 4".into()), ..config() };
         assert!(!compiled(&config, link_type::ETHERNET).filter(&tcp(b"", false)));
         let config = CaptureConfig { filter: Some("port 1".into()), ..config };
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_libpcap_says_is_understood() {
+    fn errors_of_libpcap_are_classified() {
         let kind = |text: &str| ProblemKind::of(&pcap::Error::PcapError(text.into()));
         let denied = "lo: You don't have permission to perform this capture on that device \
                       (socket: Operation not permitted)";

@@ -1,4 +1,6 @@
-//! BlockWriter of the pcapng format (draft-ietf-opsawg-pcapng), little-endian.
+//! Writes blocks of the pcapng format (draft-ietf-opsawg-pcapng), little-endian.
+//!
+//! No crate writes Decryption Secrets Blocks, which hold the keys of TLS connections.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,12 +15,12 @@ const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 const DECRYPTION_SECRETS: u32 = 10;
 
-/// Of every block.
+/// The code of the option `opt_comment`, which every block may have.
 const COMMENT: u16 = 1;
-/// A key log in the format of NSS.
+/// The type of secrets in the NSS key log format.
 const TLS_KEY_LOG: u32 = 0x544c_534b;
 
-/// Writes blocks one after another.
+/// A writer of blocks.
 pub(super) struct BlockWriter<W> {
     out: W,
     body: Vec<u8>,
@@ -29,17 +31,18 @@ impl<W: Write> BlockWriter<W> {
         BlockWriter { out, body: Vec::new() }
     }
 
+    /// Begins a section, with the name of the writing application.
     pub(super) fn section_header(&mut self, application: &str, comment: &str) -> io::Result<()> {
         self.u32(0x1a2b_3c4d);
         self.u16(1);
         self.u16(0);
-        self.u64(u64::MAX); // the length of the section is not said
+        self.u64(u64::MAX); // the length of the section is not specified
         self.text(4, application);
         self.text(COMMENT, comment);
         self.finish(SECTION_HEADER)
     }
 
-    /// An interface whose times are in nanoseconds.
+    /// Describes the next interface, whose times are in nanoseconds.
     pub(super) fn interface(&mut self, link_type: u16, snap_len: u32, name: &str) -> io::Result<()> {
         self.u16(link_type);
         self.u16(0);
@@ -49,6 +52,7 @@ impl<W: Write> BlockWriter<W> {
         self.finish(INTERFACE_DESCRIPTION)
     }
 
+    /// Writes TLS keys in the NSS key log format.
     pub(super) fn tls_secrets(&mut self, key_log: &[u8]) -> io::Result<()> {
         self.u32(TLS_KEY_LOG);
         self.u32(length(key_log)?);
@@ -56,6 +60,7 @@ impl<W: Write> BlockWriter<W> {
         self.finish(DECRYPTION_SECRETS)
     }
 
+    /// Writes the names of addresses.
     pub(super) fn names(&mut self, names: &BTreeMap<IpAddr, BTreeSet<String>>) -> io::Result<()> {
         for (ip, names) in names {
             let (kind, mut record) = match ip {
@@ -72,6 +77,7 @@ impl<W: Write> BlockWriter<W> {
         self.finish(NAME_RESOLUTION)
     }
 
+    /// Writes a packet of `original` bytes, of which `data` was captured.
     pub(super) fn packet(
         &mut self,
         interface: u32,
@@ -90,6 +96,7 @@ impl<W: Write> BlockWriter<W> {
         self.finish(ENHANCED_PACKET)
     }
 
+    /// Writes what was lost and kept of an interface.
     pub(super) fn statistics(
         &mut self,
         interface: u32,
@@ -122,13 +129,13 @@ impl<W: Write> BlockWriter<W> {
         self.body.extend(value.to_le_bytes());
     }
 
-    /// In the unit of the interface; its upper half comes first.
+    /// Writes a time in the unit of the interface, its upper half first.
     fn time(&mut self, nanos: u64) {
         self.u32((nanos >> 32) as u32);
         self.u32(nanos as u32);
     }
 
-    /// An option with a text; none for an empty one.
+    /// Writes an option with a text, cut to the length that an option can have; nothing if it is empty.
     fn text(&mut self, code: u16, text: &str) {
         if !text.is_empty() {
             let fits = (0..=text.len().min(MAX_OPTION)).rev().find(|end| text.is_char_boundary(*end));
@@ -164,7 +171,7 @@ impl<W: Write> BlockWriter<W> {
     }
 }
 
-/// What the length field of an option can say.
+/// The greatest length of an option.
 const MAX_OPTION: usize = u16::MAX as usize;
 
 fn length(data: &[u8]) -> io::Result<u32> {

@@ -1,28 +1,32 @@
-//! Packets of which it is not known yet whether they belong to a traced connection: a SYN is there before the program
-//! knows its own port, and before anybody knows what NAT made of it.
+//! Packets of which it is not known yet whether they belong to a traced connection.
+//!
+//! A SYN passes before the program knows its own port, and before anybody knows which addresses NAT gave it.
 
 use super::{flow::Flow, packet::OwnedPacket, parse::PacketKind};
 use std::collections::{HashMap, VecDeque};
 
-/// What a packet takes beside its bytes.
+/// The memory that a packet takes in addition to its bytes.
 const PACKET_OVERHEAD_BYTES: usize = 128;
 
-/// A packet that waits.
+/// A packet whose connection is not known yet.
 #[derive(Debug)]
 pub(super) struct PendingPacket {
     pub(super) interface: usize,
     pub(super) kind: PacketKind,
     pub(super) packet: OwnedPacket,
+    /// The packet's place in the order in which packets came.
     number: u64,
 }
 
-/// Bounded. The oldest packets give way.
+/// A bounded set of packets. When it is full the oldest ones are dropped.
 #[derive(Debug)]
 pub(super) struct PendingPackets {
+    /// The most bytes that packets may take.
     limit: usize,
+    /// The bytes that they take.
     size: usize,
     flows: HashMap<Flow, VecDeque<PendingPacket>>,
-    /// Which flow the packets are of, in the order in which they came; some were taken out since.
+    /// The numbers and flows of packets in the order in which they came. Some have been taken out since.
     order: VecDeque<(u64, Flow)>,
     next: u64,
     count: usize,
@@ -33,7 +37,7 @@ impl PendingPackets {
         PendingPackets { limit, size: 0, flows: HashMap::new(), order: VecDeque::new(), next: 0, count: 0 }
     }
 
-    /// The interfaces of the packets that gave way are told to `lost`.
+    /// Adds a packet. Calls `lost` with the interface of each packet that is dropped to make room.
     pub(super) fn hold(
         &mut self,
         flow: Flow,
@@ -51,7 +55,7 @@ impl PendingPackets {
         while self.size > self.limit
             && let Some((number, flow)) = self.order.pop_front()
         {
-            if let Some(packet) = self.oldest(number, &flow) {
+            if let Some(packet) = self.take_oldest(number, &flow) {
                 lost(packet.interface);
             }
         }
@@ -64,7 +68,7 @@ impl PendingPackets {
         }
     }
 
-    /// Takes out the packets of a flow, in the order in which they came.
+    /// Removes and returns the packets of a flow, in the order in which they came.
     pub(super) fn take(&mut self, flow: &Flow) -> VecDeque<PendingPacket> {
         let taken = self.flows.remove(flow).unwrap_or_default();
         self.size -= taken.iter().map(|packet| size(&packet.packet)).sum::<usize>();
@@ -72,7 +76,7 @@ impl PendingPackets {
         taken
     }
 
-    /// Nobody claimed them.
+    /// Drops all packets: nobody has claimed them.
     pub(super) fn clear(&mut self) {
         if self.next != 0 {
             *self = PendingPackets::new(self.limit);
@@ -83,7 +87,8 @@ impl PendingPackets {
         self.count == 0
     }
 
-    fn oldest(&mut self, number: u64, flow: &Flow) -> Option<PendingPacket> {
+    /// Removes the oldest packet, unless it has been taken out.
+    fn take_oldest(&mut self, number: u64, flow: &Flow) -> Option<PendingPacket> {
         let packets = self.flows.get_mut(flow)?;
         packets.front().filter(|first| first.number == number)?;
         let packet = packets.pop_front()?;
@@ -116,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_wait_for_their_flow() {
+    fn packets_are_taken_out_by_their_flow() {
         let mut pending = PendingPackets::new(10_000);
         for (port, at) in [(1, 1), (2, 2), (1, 3)] {
             pending.hold(flow(port), 0, PacketKind::Other, packet(at), |_| panic!("there is room"));
@@ -132,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_give_way_and_are_counted() {
+    fn the_oldest_packets_are_dropped_and_counted() {
         let mut pending = PendingPackets::new(10 * 200);
         let mut lost = Vec::new();
         for n in 0..100 {

@@ -1,18 +1,18 @@
-//! Why there are no packets of an interface.
+//! The reasons why an interface has no packets.
 
 use std::fmt;
 
-/// An interface of which no packets, or no more of them, are captured. The other interfaces are not affected.
+/// An interface whose packets are not captured, or no longer. Other interfaces are not affected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InterfaceProblem {
     /// The interface, as it was given.
     pub interface: String,
-    /// What is wrong with it.
+    /// Why its packets are not captured.
     pub kind: ProblemKind,
 }
 
-/// What is wrong with an interface.
+/// Why the packets of an interface are not captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProblemKind {
@@ -22,11 +22,11 @@ pub enum ProblemKind {
     NoSuchInterface,
     /// The interface is down, or was taken away while packets were captured.
     WentDown,
-    /// Packets of that link layer (`LINKTYPE_*` of the pcap formats) are not understood.
+    /// The interface's link layer (`LINKTYPE_*` of the pcap formats) is not supported.
     LinkType(i32),
-    /// What was added to the filter is none; in the words of libpcap.
+    /// The [filter](super::CaptureBuilder::filter) cannot be compiled; holds the message of libpcap.
     Filter(String),
-    /// Something else; in the words of libpcap or the system.
+    /// Any other problem; holds the message of libpcap or the system.
     Other(String),
 }
 
@@ -37,7 +37,7 @@ impl InterfaceProblem {
 }
 
 impl ProblemKind {
-    /// From the words of libpcap, which has no codes for it here.
+    /// Classifies an error by its message: libpcap gives no codes here.
     pub(super) fn of(error: &pcap::Error) -> Self {
         let text = match error {
             pcap::Error::PcapError(text) => text.clone(),
@@ -62,7 +62,7 @@ impl fmt::Display for InterfaceProblem {
     }
 }
 
-/// What is wrong, and what can be done about it.
+/// Says what is wrong, and what can be done about it.
 impl fmt::Display for ProblemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
