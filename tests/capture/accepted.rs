@@ -1,4 +1,4 @@
-//! Packets of accepted connections.
+//! Tests the capture of accepted connections.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -41,14 +41,14 @@ fn with<'a>(packets: &'a [CapturedPacket], word: &str) -> &'a CapturedPacket {
     one
 }
 
-/// The port that a packet of TCP over Ethernet is for.
+/// Returns the destination port of a TCP packet over Ethernet.
 fn destination(packet: &CapturedPacket, ip: IpAddr) -> u16 {
     let at = 14 + if ip.is_ipv4() { 20 } else { 40 } + 2;
     u16::from_be_bytes([packet.data[at], packet.data[at + 1]])
 }
 
-/// The client connects to port 80 in either case.
-fn from_accept_to_close(port: u16) {
+/// Captures a connection that is accepted on `port`. The client connects to port 80 in either case.
+fn captures_from_accept_to_close(port: u16) {
     let net = Pair::new();
     net.server.nft(Hook::Input, "ct state new");
     if port != 80 {
@@ -88,20 +88,20 @@ fn from_accept_to_close(port: u16) {
 }
 
 #[test]
-fn an_accepted_connection() {
+fn packets_of_an_accepted_connection_are_captured() {
     require_lab!();
     from_accept_to_close(80);
 }
 
 #[test]
-fn one_whose_destination_was_translated() {
+fn packets_of_an_accepted_connection_behind_nat_are_captured() {
     require_lab!();
     from_accept_to_close(8080);
 }
 
-/// Each packet belongs to two connections of the sink.
+/// Each packet could belong to two connections of the sink.
 #[test]
-fn both_ends_in_one_sink() {
+fn packets_belong_to_the_end_that_connected() {
     require_lab!();
     let ns = Ns::new();
     let listener = ns.listen("127.0.0.1:0");

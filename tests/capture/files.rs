@@ -19,7 +19,7 @@ use test_support::nginx::Nginx;
 use test_support::pki::Authority;
 use test_support::require::{require_lab, require_tool};
 
-/// A request by name, captured on two interfaces.
+/// Captures a request by name on two interfaces.
 fn captured() -> (NetTrace, Vec<PacketCapture>) {
     let net = Pair::new();
     let ip = Pair::SERVER.v4.into();
@@ -70,7 +70,7 @@ fn assert_summary(file: &Path, captures: &[PacketCapture]) {
 }
 
 #[test]
-fn pcap() {
+fn tshark_reads_pcap() {
     require_lab!();
     require_tool!("tshark", "dnsmasq");
     let (_, captures) = captured();
@@ -81,7 +81,7 @@ fn pcap() {
     assert_summary(&file, &captures);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // One interface by itself, to any writer.
+    // One interface alone, to any writer.
     let mut bytes = Vec::new();
     captures[1].write_to(&mut bytes).unwrap();
     assert_eq!(bytes, fs::read(&file).unwrap(), "nothing passed the other");
@@ -89,7 +89,7 @@ fn pcap() {
 }
 
 #[test]
-fn pcapng() {
+fn tshark_reads_pcapng() {
     require_lab!();
     require_tool!("tshark", "dnsmasq");
     let (trace, captures) = captured();
@@ -115,7 +115,7 @@ fn pcapng() {
     );
     assert!(comments.contains(&of_query), "{comments:?}");
 
-    // Names come from the file: tshark asks nobody.
+    // Names come from the file: tshark sends no queries.
     let lines = tshark(&file, &["-Nn", "-Y", "tcp", "-T", "fields", "-e", "ip.dst_host"]);
     assert!(lines.contains(&"web.test".into()), "{lines:?}");
     let lines = tshark(&file, &["-Nn", "-Y", "tcp", "-T", "fields", "-e", "_ws.col.Destination"]);
@@ -123,7 +123,7 @@ fn pcapng() {
 }
 
 #[test]
-fn what_pcap_has_no_place_for_is_an_error() {
+fn pcap_refuses_different_link_layers() {
     require_lab!();
     let ns = Ns::new();
     let capture = ns.run(|| CaptureProbe::builder(["lo", "any"]).start());
@@ -138,7 +138,7 @@ fn what_pcap_has_no_place_for_is_an_error() {
     assert!(tshark(&file, &[]).is_empty());
 }
 
-/// Requests over each version of TLS and of HTTP, decrypted by tshark from the file alone.
+/// Makes requests over each version of TLS and of HTTP.
 #[test]
 fn tls_is_decrypted_from_the_file_alone() {
     require_lab!();
@@ -185,7 +185,7 @@ fn tls_is_decrypted_from_the_file_alone() {
                 "{versions:?} {supported:?}"
             );
 
-            // Without the secrets there is nothing to read.
+            // Without the keys nothing is decrypted.
             capture_file.write_to_file(&file).unwrap();
             assert!(field(&file, http, path).is_empty());
             assert!(!fs::read(&file).unwrap().windows(12).any(|window| window == b"CLIENT_RANDO"));
@@ -193,9 +193,9 @@ fn tls_is_decrypted_from_the_file_alone() {
     }
 }
 
-/// The key log of a client, in the file of `SSLKEYLOGFILE`'s format.
+/// The client writes its keys to a file of their own, as with `SSLKEYLOGFILE`.
 #[test]
-fn a_key_log_beside_a_capture() {
+fn tls_is_decrypted_with_a_key_log() {
     require_lab!();
     require_tool!("tshark", "nginx");
     let net = Pair::new();

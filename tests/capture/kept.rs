@@ -23,14 +23,14 @@ use test_support::lab::{Delay, Hook, Ns, Pair, Routed};
 use test_support::require::{require_lab, require_tool};
 
 const SNAP: u32 = 1518;
-/// Enough for all that passes, on a busy machine.
+/// A buffer that holds everything that passes, even on a busy machine.
 const BUFFER: u32 = 64 << 20;
-/// Multicast listener reports, which hop-by-hop options precede.
+/// A filter for multicast listener reports, which have hop-by-hop options before them.
 const LISTENERS: &str = "(ip6 and ip6[6] == 0 and ip6[40] == 58)";
 /// An address without a listener, behind the interfaces of a pair.
 const MARK: &str = "10.9.0.2:9";
 
-/// Somebody else, working without pause: requests and datagrams to the same addresses.
+/// An untraced program that sends requests and datagrams to the same addresses without pause.
 struct Stranger {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU32>,
@@ -42,7 +42,7 @@ impl Stranger {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let (stopped, rounds) = (stop.clone(), done.clone());
         let thread = ns.spawn(move || {
-            // Below those that the kernel gives to the traced client.
+            // Below the ports that the kernel gives to the traced client.
             for port in (10_000..30_000).cycle() {
                 if stopped.load(Relaxed) {
                     break;
@@ -60,7 +60,7 @@ impl Stranger {
         stranger
     }
 
-    /// Waits until it has done so much more.
+    /// Waits until it has sent that many more.
     fn rounds(&self, count: u32) {
         let begin = self.done.load(Relaxed);
         while self.done.load(Relaxed) < begin + count {
@@ -129,7 +129,7 @@ fn exactly_those(interface: &'static str, link_type: u16) {
         assert!(!captured.truncated && captured.with_tcp_payload);
         assert_same(&captured, witnessed);
 
-        // Each packet says whose it is.
+        // Each packet names its connection.
         let ids: Vec<_> = captured.packets.iter().map(|packet| &packet.connection).collect();
         for conn in &trace.tcp_conns {
             let count = ids.iter().filter(|id| ***id == conn.trace_id).count();
@@ -151,9 +151,9 @@ fn exactly_those_of_all_interfaces() {
     exactly_those("any", 276);
 }
 
-/// Somebody else's connector, which tells nothing but the addresses in the end.
+/// A foreign connector tells only the addresses, once it has connected.
 #[test]
-fn of_a_foreign_connector() {
+fn packets_of_a_foreign_connector_are_kept() {
     require_lab!();
     require_tool!("tcpdump");
     let net = Pair::new();
@@ -190,9 +190,9 @@ fn of_a_foreign_connector() {
     assert!(captured.packets.iter().all(|packet| packet.connection == trace.tcp_conns[0].trace_id));
 }
 
-/// Over loopback, with both ends traced at once: each packet once.
+/// Both ends pass the same interface.
 #[test]
-fn loopback() {
+fn packets_over_loopback_are_kept_once() {
     require_lab!();
     require_tool!("tcpdump");
     let ns = Ns::new();
@@ -216,7 +216,7 @@ fn tcp_flags(data: &[u8]) -> u8 {
 }
 
 #[test]
-fn the_very_first_syn_also_of_attempts_that_fail() {
+fn the_first_syn_is_kept_even_of_failed_attempts() {
     require_lab!();
     require_tool!("tcpdump");
     let net = Pair::new();
@@ -239,7 +239,7 @@ fn the_very_first_syn_also_of_attempts_that_fail() {
 
 /// A handshake without an answer is in the capture while it is still going on.
 #[test]
-fn a_dial_under_way() {
+fn packets_of_a_dial_can_be_read_while_it_goes_on() {
     require_lab!();
     let net = Pair::new();
     net.server.nft(Hook::Input, "tcp dport 81 drop");
@@ -257,9 +257,8 @@ fn a_dial_under_way() {
     assert_eq!(only(sink.captures()).packets[0].connection, trace.tcp_conns[0].trace_id);
 }
 
-/// ICMP errors that quote a traced packet, and no others.
 #[test]
-fn icmp_errors() {
+fn only_icmp_errors_that_quote_a_traced_packet_are_kept() {
     require_lab!();
     require_tool!("tcpdump");
     let net = Routed::with_delay(Delay::All(Duration::from_millis(1)));
@@ -277,7 +276,7 @@ fn icmp_errors() {
             sink.snapshot("all")
         });
         let mark = if ip.is_ipv4() { "10.9.2.2:9" } else { "[fd09:2::2]:9" };
-        // The port that the error quotes, in what it says of the packet.
+        // The port in the packet that the error quotes.
         let port = trace.tcp_conns[0].addr_tuple.src_port;
         let quotes = if ip.is_ipv4() {
             format!("icmp[28:2] = {port}")
@@ -292,7 +291,7 @@ fn icmp_errors() {
         assert_eq!(captured.packets.len(), 2, "SYN and the error");
         assert!(captured.packets.iter().all(|packet| packet.connection == trace.tcp_conns[0].trace_id));
 
-        // More passes here, neighbour discovery for instance, perhaps before the captures begin or after they end.
+        // Other packets pass here, such as neighbour discovery, perhaps before the captures begin or after they end.
         let captured = only(all.captures());
         let ours = packets(&captured);
         let witnessed =
@@ -305,7 +304,7 @@ fn icmp_errors() {
 }
 
 #[test]
-fn arp_when_it_is_asked_for() {
+fn arp_is_captured_if_configured() {
     require_lab!();
     require_tool!("tcpdump");
     let net = Pair::new();
@@ -327,7 +326,7 @@ fn arp_when_it_is_asked_for() {
 }
 
 #[test]
-fn snap_length_and_without_payload() {
+fn packets_are_cut_and_payload_left_out_as_configured() {
     require_lab!();
     require_tool!("tcpdump");
     let net = Pair::new();
@@ -371,9 +370,9 @@ fn snap_length_and_without_payload() {
     }
 }
 
-/// After a close its addresses are another's, who is not traced.
+/// After a close an untraced connection has the same addresses.
 #[test]
-fn a_port_that_somebody_else_takes_over() {
+fn packets_of_a_later_connection_with_the_same_port_are_not_kept() {
     require_lab!();
     require_tool!("tcpdump");
     let net = Pair::new();
@@ -401,7 +400,7 @@ fn a_port_that_somebody_else_takes_over() {
     }
     web.ended_blocking(6);
     let all = witness.packets(MARK, "tcp");
-    // Each: SYN, SYN and ACK, ACK, RST.
+    // For each connection: SYN, SYN and ACK, ACK, RST.
     assert_eq!(all.len(), 6 * 4, "{all:#?}");
     let of_traced = all.chunks(4).skip(1).step_by(2).flatten().cloned().collect();
     let captured = only(sink.captures());
@@ -410,9 +409,9 @@ fn a_port_that_somebody_else_takes_over() {
     assert_eq!(ids, traced.iter().flat_map(|id| vec![id.clone(); 4]).collect::<Vec<_>>());
 }
 
-/// A FIN that comes long after ours.
+/// The peer's FIN comes long after ours.
 #[test]
-fn what_comes_after_the_close() {
+fn packets_after_the_close_are_kept() {
     require_lab!();
     require_tool!("tcpdump");
     let net = Pair::new();
@@ -427,7 +426,7 @@ fn what_comes_after_the_close() {
         assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our FIN");
         let before = only(sink.captures()).packets.len();
         peer.write_all(b"late").unwrap();
-        // A reset answers it.
+        // The kernel answers it with a reset.
         while peer.write_all(b"later").is_ok() {}
         let trace = sink.snapshot("all");
         let captured = only(sink.captures());
@@ -436,7 +435,7 @@ fn what_comes_after_the_close() {
     });
 }
 
-/// Whoever awaits a refresh after the client's close has the last packets, however far away the peer is.
+/// The peer is far away.
 #[test]
 fn a_refresh_after_the_close_waits_for_the_last_packets() {
     require_lab!();

@@ -19,7 +19,7 @@ fn size(captures: &[PacketCapture]) -> usize {
     captures.iter().flat_map(|capture| &capture.packets).map(|packet| packet.data.len() + HEADER).sum()
 }
 
-/// Pours zeros into each connection that comes.
+/// Starts a server that sends zeros over each connection.
 fn pour(ns: &Ns, addr: &str, bytes: usize) -> std::thread::JoinHandle<()> {
     let listener = ns.listen(addr);
     ns.spawn(move || {
@@ -38,13 +38,13 @@ async fn drink(sink: &TraceSink, addr: &str) -> u64 {
     sum
 }
 
-/// All packets that are known of.
+/// Returns how many packets were kept or counted.
 fn passed(capture: &PacketCapture) -> u64 {
     capture.packets.len() as u64 + capture.dropped_by_limit + capture.dropped_by_kernel
 }
 
-/// What there is once as many packets are known of on the first interface as on the second, which saw the same: the
-/// last ones may be under way.
+/// Returns the captures once the first interface knows of as many packets as the second, which sees the same ones: the
+/// last may still be under way.
 #[track_caller]
 fn at_rest(captures: impl Fn() -> Vec<PacketCapture>) -> Vec<PacketCapture> {
     let end = Instant::now() + Duration::from_secs(20);
@@ -59,9 +59,8 @@ fn at_rest(captures: impl Fn() -> Vec<PacketCapture>) -> Vec<PacketCapture> {
     }
 }
 
-/// The limit is one of all interfaces together; what is missing is counted.
 #[test]
-fn the_total_size() {
+fn the_size_limit_holds_for_all_interfaces_together() {
     require_lab!();
     let net = Pair::new();
     let capture = net
@@ -79,9 +78,8 @@ fn the_total_size() {
     assert!(size <= 200_000 && size > 200_000 - 1_600, "{size}");
 }
 
-/// A buffer of the kernel that is too small: what it lost is counted.
 #[test]
-fn what_the_kernel_lost() {
+fn packets_that_the_kernel_lost_are_counted() {
     require_lab!();
     let net = Pair::new();
     let of_size = |bytes: u32| {
@@ -96,13 +94,13 @@ fn what_the_kernel_lost() {
     let captures = at_rest(|| [&small, &large].map(|capture| capture.captures().remove(0)).to_vec());
     assert!(captures[0].dropped_by_kernel > 0, "{} packets", captures[0].packets.len());
     assert_eq!(captures[1].dropped_by_kernel, 0);
-    // Some of what it lost was nobody's: neighbour discovery.
+    // Some of those that it lost were of no connection, such as neighbour discovery.
     assert!(passed(&captures[0]) < passed(&captures[1]) + 20);
 }
 
-/// However much passes beside it, nothing of that is kept, nor are packets of the traced connection lost.
+/// Nothing of the flood is kept, and no packet of the traced connection is lost.
 #[test]
-fn a_flood_beside_it() {
+fn a_flood_of_other_packets_does_no_harm() {
     require_lab!();
     let net = Pair::new();
     let web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
@@ -133,7 +131,7 @@ fn a_flood_beside_it() {
 }
 
 #[test]
-fn a_clear_begins_anew() {
+fn a_clear_drops_packets_and_counts() {
     require_lab!();
     let net = Pair::new();
     let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
@@ -148,7 +146,7 @@ fn a_clear_begins_anew() {
         let cleared = only(sink.captures());
         assert!(!cleared.truncated && cleared.packets.is_empty() && cleared.dropped_by_limit == 0);
 
-        // The connection is known still.
+        // The connection is still known.
         fetch(&client, "http://10.9.0.2/").await;
         let after = only(sink.captures());
         assert!(!after.packets.is_empty());

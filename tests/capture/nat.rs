@@ -15,7 +15,7 @@ use test_support::require::{require_lab, require_tool};
 
 const SNAP: u32 = 1518;
 
-/// A filter for tcpdump, put together from what the kernel's connection tracking holds.
+/// Returns a filter for tcpdump: the connections of a trace by the addresses that conntrack has for them.
 fn behind_nat(trace: &NetTrace) -> String {
     let mut behind = NetTrace::default();
     for mut conn in trace.tcp_conns.clone().into_vec() {
@@ -34,7 +34,7 @@ fn reply(tuple: &AddrTuple) -> AddrTuple {
     AddrTuple::new(addr(&tuple.dst_ip, tuple.dst_port), addr(&tuple.src_ip, tuple.src_port))
 }
 
-/// A request by name through the NAT of `host`, with one more beside it that is not traced. Gives the trace.
+/// Makes a traced request by name through the NAT of `host`, and an untraced one. Returns the trace.
 fn request(
     net: &Routed,
     host: &Ns,
@@ -78,7 +78,7 @@ fn of(captures: &[PacketCapture], interface: &str) -> PacketCapture {
     of.expect("the interface was given").clone()
 }
 
-/// The packets of each connection are as many on one side as on the other.
+/// Asserts that each connection has as many packets on one side as on the other.
 fn assert_balanced(one: &PacketCapture, other: &PacketCapture, trace: &NetTrace) {
     let count =
         |capture: &PacketCapture, id| capture.packets.iter().filter(|packet| packet.connection == id).count();
@@ -92,7 +92,7 @@ fn assert_balanced(one: &PacketCapture, other: &PacketCapture, trace: &NetTrace)
 }
 
 #[test]
-fn both_sides_of_a_router() {
+fn packets_on_both_sides_of_a_router_are_kept() {
     require_lab!();
     require_tool!("tcpdump", "dnsmasq");
     let net = Routed::new();
@@ -115,9 +115,9 @@ fn both_sides_of_a_router() {
     }
 }
 
-/// The host itself translates: only the outside passes an interface, from the very first SYN and question on.
+/// Only translated packets pass an interface, from the first SYN and DNS query on.
 #[test]
-fn the_host_itself_translates() {
+fn packets_that_the_host_itself_translates_are_kept() {
     require_lab!();
     require_tool!("tcpdump", "dnsmasq");
     let net = Routed::new();
@@ -139,9 +139,9 @@ fn the_host_itself_translates() {
     }
 }
 
-/// The sink is closed before anybody has asked for the entry: the last look tells, whichever probe ends first.
+/// The last query of the `conntrack` probe gives the addresses, whichever probe ends first.
 #[test]
-fn a_close_at_once_loses_nothing() {
+fn a_close_before_the_first_query_loses_nothing() {
     require_lab!();
     let net = Routed::new();
     net.client.masquerade("c0");
@@ -171,9 +171,8 @@ fn a_close_at_once_loses_nothing() {
     }
 }
 
-/// Both addresses are others outside.
 #[test]
-fn the_destination_is_translated_too() {
+fn packets_whose_both_addresses_are_translated_are_kept() {
     require_lab!();
     require_tool!("tcpdump", "dnsmasq");
     let net = Routed::new();

@@ -14,7 +14,7 @@ use test_support::process;
 use test_support::require::require_lab;
 
 #[test]
-fn a_missing_interface_is_named_and_the_rest_goes_on() {
+fn a_missing_interface_is_reported_and_the_others_work() {
     require_lab!();
     let net = Pair::new();
     let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
@@ -36,12 +36,12 @@ fn a_missing_interface_is_named_and_the_rest_goes_on() {
 }
 
 #[test]
-fn without_the_privilege() {
+fn a_missing_privilege_is_reported() {
     require_lab!();
     let net = Pair::new();
     let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
     let capture = net.client.run(|| {
-        // Of this thread alone.
+        // Only this thread loses them.
         let mut sets = capabilities(None).unwrap();
         sets.effective.remove(CapabilitySet::NET_RAW);
         set_capabilities(None, sets).unwrap();
@@ -62,7 +62,7 @@ fn without_the_privilege() {
 }
 
 #[test]
-fn an_unusable_filter() {
+fn an_invalid_filter_is_reported() {
     require_lab!();
     let net = Pair::new();
     let capture = net.client.run(|| CaptureProbe::builder(["c0"]).filter("port port").start());
@@ -72,7 +72,7 @@ fn an_unusable_filter() {
 }
 
 #[test]
-fn an_interface_that_goes_away() {
+fn an_interface_that_goes_away_is_reported() {
     require_lab!();
     let net = Pair::new();
     let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
@@ -94,7 +94,7 @@ fn an_interface_that_goes_away() {
 }
 
 #[test]
-fn an_interface_that_is_down() {
+fn an_interface_that_is_down_is_reported() {
     require_lab!();
     let net = Pair::new();
     net.client.sh("ip link set c0 down");
@@ -103,20 +103,25 @@ fn an_interface_that_is_down() {
     assert_eq!(lines, ["no packets of c0: the interface is down, or went away"]);
 }
 
-/// Threads and descriptors end with the sink; what was captured can still be read.
+/// What was captured can still be read.
 #[test]
-fn nothing_is_left_behind() {
+fn threads_and_descriptors_end_with_the_sink() {
     require_lab!();
-    // Where tests share a process, others have threads and descriptors, too.
+    // In a process of its own: other tests have threads and descriptors, too.
     let mut alone = Command::new(std::env::current_exe().expect("this program"));
-    alone.args(["--exact", "problems::helper_nothing_is_left_behind", "--ignored", "--nocapture"]);
+    alone.args([
+        "--exact",
+        "problems::helper_threads_and_descriptors_end_with_the_sink",
+        "--ignored",
+        "--nocapture",
+    ]);
     let output = process::run(alone, Duration::from_secs(60)).success();
     assert!(output.contains("1 passed"), "{output}");
 }
 
 #[test]
 #[ignore = "nothing_is_left_behind starts it in a process of its own"]
-fn helper_nothing_is_left_behind() {
+fn helper_threads_and_descriptors_end_with_the_sink() {
     let net = Pair::new();
     let web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
@@ -142,7 +147,7 @@ fn helper_nothing_is_left_behind() {
     };
     drop(capture());
     web.ended_blocking(1);
-    let before = descriptors(); // with what runtimes never give back
+    let before = descriptors(); // including those that runtimes never close
 
     let sink = capture();
     web.ended_blocking(2);

@@ -49,8 +49,8 @@ impl Tcpdump {
         Tcpdump { ns: ns.clone(), directory, _daemon: daemon }
     }
 
-    /// The packets so far that match the filter. A datagram to `mark`, to where it passes the interface, tells when
-    /// tcpdump has seen all.
+    /// Returns the packets so far that match the filter. A datagram to `mark`, which has to pass the interface, tells
+    /// when tcpdump has seen all before it.
     #[track_caller]
     pub fn packets(&self, mark: &str, filter: &str) -> Vec<Packet> {
         let marker = b"nothing after this";
@@ -73,7 +73,7 @@ impl Tcpdump {
     }
 }
 
-/// The packets of a capture, as tcpdump has them.
+/// Returns the packets of a capture in the form in which tcpdump has them.
 pub fn packets(capture: &PacketCapture) -> Vec<Packet> {
     let packet = |packet: &nettrace::capture::CapturedPacket| Packet {
         nanos: packet.time.duration_since(UNIX_EPOCH).expect("this century").as_nanos(),
@@ -106,7 +106,7 @@ pub fn assert_same(capture: &PacketCapture, witness: Vec<Packet>) {
     }
 }
 
-/// The whole packets in a pcap file with nanoseconds.
+/// Reads the packets that are complete in a pcap file with nanoseconds.
 fn read(path: &Path) -> Vec<Packet> {
     let bytes = fs::read(path).expect("a file of tcpdump");
     let word = |at: usize| {

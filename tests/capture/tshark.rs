@@ -8,7 +8,7 @@ use test_support::process;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Runs tshark on a file, without any setting of this machine's user, and gives back its lines.
+/// Runs tshark on a file, without the settings of this machine's user, and returns its lines.
 ///
 /// # Panics
 ///
@@ -29,7 +29,7 @@ pub fn tshark(file: &Path, arguments: &[&str]) -> Vec<String> {
     output.stdout.lines().map(str::to_owned).collect()
 }
 
-/// The values of a field, one line for each packet that the display filter lets through.
+/// Returns the values of a field, a line for each packet that the display filter lets through.
 #[track_caller]
 pub fn field(file: &Path, filter: &str, name: &str) -> Vec<String> {
     let lines = tshark(file, &["-Y", filter, "-T", "fields", "-e", name]);

@@ -1,4 +1,4 @@
-//! Which router or host refused a handshake.
+//! Tests that the router or host that refused a handshake is recorded.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -48,7 +48,7 @@ fn said(error: &ConnectError) -> Option<String> {
 }
 
 #[test]
-fn the_origin_of_every_refusal() {
+fn every_refusal_names_its_origin() {
     require_lab!();
     let net = net();
     net.router.nft(Hook::Forward, "tcp dport 2 reject with icmpx port-unreachable");
@@ -104,7 +104,7 @@ fn the_origin_of_every_refusal() {
         }
     }
 
-    // A reset is no ICMP error, and what this host says itself comes from no router.
+    // A reset is no ICMP error, and an error of this host comes from no router.
     for addr in Routed::SERVER.ips().map(|ip| SocketAddr::new(ip, 7)) {
         let error = refused(&net.client, &sink(), addr);
         assert_eq!((error.attempts()[0].error.kind(), said(&error)), (ErrorKind::ConnectionRefused, None));
@@ -120,10 +120,9 @@ fn of(site: Site, v6: bool) -> IpAddr {
     site.ips()[usize::from(v6)]
 }
 
-/// An error that comes while `connect` still runs counts over IPv6 only when it comes to the second SYN. The probe
-/// changes nothing about that.
+/// Over IPv6 the kernel ignores an error that comes while `connect` still runs, and heeds that of the second SYN.
 #[test]
-fn errors_that_come_at_once() {
+fn the_probe_does_not_change_when_errors_count() {
     require_lab!();
     let net = Routed::new();
     net.router.nft(Hook::Forward, "tcp dport 3 reject with icmpx host-unreachable");
@@ -136,9 +135,9 @@ fn errors_that_come_at_once() {
     assert_eq!(again.collect::<Vec<_>>(), [0, 1]);
 }
 
-/// When all is lost it is said of each address, once; the errors below stay as they were.
+/// It names the origin once for each address. The errors among its sources are unchanged.
 #[test]
-fn a_failed_request_tells_it() {
+fn the_error_of_a_request_names_the_origin() {
     require_lab!();
     let net = net();
     net.router.nft(Hook::Forward, "tcp dport 3 reject with icmpx host-unreachable");
@@ -168,7 +167,7 @@ fn a_failed_request_tells_it() {
 }
 
 #[test]
-fn nameservers_asked_over_tcp() {
+fn refusals_of_nameservers_over_tcp_name_their_origin() {
     require_lab!();
     let net = net();
     net.router.nft(Hook::Forward, "tcp dport 53 reject with icmpx admin-prohibited");
@@ -187,7 +186,7 @@ fn nameservers_asked_over_tcp() {
     }
 }
 
-/// Looks at the option by which the kernel keeps errors, at every event.
+/// A probe that reads at every event whether the kernel keeps errors.
 #[derive(Clone, Default)]
 struct Watch(Arc<Mutex<Vec<(&'static str, i32)>>>);
 
@@ -211,13 +210,13 @@ impl Probe for Watch {
     fn event(&self, conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
         if event == ProbeEvent::Connected {
             self.look("connected", socket);
-            conn.icmp_error(IcmpError::default()); // no part of one that was established
+            conn.icmp_error(IcmpError::default()); // an established connection has none
         }
     }
 }
 
 #[tokio::test]
-async fn the_kernel_is_asked_for_as_long_as_the_handshake_lasts() {
+async fn the_kernel_keeps_errors_during_the_handshake_only() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
     let addr = listener.local_addr().unwrap();
     let with = TraceSink::builder().probe(TcpInfoProbe::new());

@@ -8,7 +8,7 @@ mod icmp;
 #[cfg(feature = "tcp-info")]
 mod tcp_info;
 
-/// What a person is shown, on one line.
+/// Returns the drawn trace on one line.
 #[cfg(feature = "tcp-info")]
 fn drawn(trace: &nettrace::NetTrace) -> String {
     let drawn = nettrace::view::waterfall(trace).to_string();

@@ -1,4 +1,4 @@
-//! `TCP_INFO`, against ss(8).
+//! Tests readings of `TCP_INFO` against ss(8).
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -39,7 +39,7 @@ fn round_trips_and_retransmissions_are_those_of_ss() {
     require_tool!("ss");
     let net = Routed::with_delay(Delay::All(Duration::from_millis(25)));
     net.client.sh("ip link set c0 gso_max_segs 1"); // that one packet is one segment
-    // The first is not among them: it would take a second.
+    // The first one is not among them: to send it again would take a second.
     net.router.nft(Hook::Forward, "tcp dport 7 numgen inc mod 20 19 drop");
     for ip in Routed::SERVER.ips() {
         let (addr, server) = swallowing(&net.server, ip);
@@ -87,7 +87,7 @@ fn round_trips_and_retransmissions_are_those_of_ss() {
         ];
         let said = expected.map(|(name, _)| (name, seen.number(name)));
         assert_eq!(said, expected, "{}", seen.text);
-        // Algorithms such as bbr have none.
+        // Some algorithms, such as bbr, have none.
         assert_eq!(seen.fields.contains_key("ssthresh"), closing.snd_ssthresh.is_some(), "{}", seen.text);
         let sent = closing.bytes_sent.unwrap() - closing.bytes_retrans.unwrap();
         assert_eq!(sent, BULK as u64);
@@ -99,7 +99,7 @@ fn round_trips_and_retransmissions_are_those_of_ss() {
     const BULK: usize = 400_000;
 }
 
-/// A server that reads so much that `BULK` is over, and then says one byte.
+/// Starts a server that reads `BULK` bytes and then sends one.
 fn swallowing(ns: &Ns, ip: IpAddr) -> (SocketAddr, JoinHandle<()>) {
     let listener: TcpListener = ns.listen(&SocketAddr::new(ip, 7).to_string());
     let addr = listener.local_addr().expect("it listens");
@@ -119,18 +119,19 @@ struct Seen {
     fields: HashMap<String, String>,
 }
 
-fn ss(ns: &Ns, to: SocketAddr) -> Seen {
+/// Returns what `ss -ti` says of the only connection to that address.
+fn ss(ns: &Ns, to: SocketAddr) -> SsOutput {
     let text = ns.sh(&format!("ss -Htin dst '{to}'"));
     let (_, details) = text.trim_end().split_once("\n\t ").unwrap_or_else(|| panic!("no details: {text}"));
     let words: Vec<&str> = details.split_whitespace().collect();
     let pairs = words.iter().filter_map(|word| word.split_once(':'));
-    // Rates stand behind their names.
+    // Rates follow their names.
     let rates = words.windows(2).filter_map(|pair| Some((pair[0], pair[1].strip_suffix("bps")?)));
     let fields = pairs.chain(rates).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Seen { algorithm: words[0].to_owned(), fields, text }
+    SsOutput { algorithm: words[0].to_owned(), fields, text }
 }
 
-impl Seen {
+impl SsOutput {
     #[track_caller]
     fn number(&self, name: &str) -> f64 {
         let value = self.fields.get(name).unwrap_or_else(|| panic!("no {name}: {}", self.text));
@@ -150,7 +151,7 @@ fn ms(micros: Option<u32>) -> f64 {
 }
 
 #[test]
-fn syns_that_were_sent_again() {
+fn retransmitted_syns_are_counted() {
     require_lab!();
     let net = Pair::new();
     net.server.nft(Hook::Input, "tcp dport 9 drop");
@@ -186,7 +187,7 @@ fn syns_that_were_sent_again() {
     }
 }
 
-/// Hands in more than is kept.
+/// A probe that gives more readings than are kept.
 struct Eager;
 
 impl Probe for Eager {
@@ -218,7 +219,7 @@ async fn the_first_reading_of_each_event_is_kept() {
 }
 
 #[tokio::test]
-async fn without_the_probe_there_are_none() {
+async fn without_the_probe_there_are_no_readings() {
     let sink = TraceSink::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     drop(TcpConnector::new(&sink).connect(listener.local_addr().unwrap()).await.unwrap());

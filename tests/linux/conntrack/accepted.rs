@@ -1,4 +1,4 @@
-//! Entries of connections that were accepted.
+//! Tests the entries of connections that were accepted.
 
 use std::net::SocketAddr;
 
@@ -13,8 +13,8 @@ use test_support::check;
 use test_support::lab::Pair;
 use test_support::require::{require_lab, require_tool};
 
-/// The client connects to port 80 in either case.
-fn as_conntrack_has_it(port: u16) {
+/// Compares the entry of a connection that is accepted on `port`. The client connects to port 80 in either case.
+fn entry_is_that_of_conntrack(port: u16) {
     let net = Pair::new();
     track(&net.server);
     if port != 80 {
@@ -45,7 +45,7 @@ fn as_conntrack_has_it(port: u16) {
             assert_eq!((entry.addr_orig == conn.addr_tuple.reversed()), port == 80);
             assert_eq!(entry.status.contains(ConntrackStatus::DST_NAT), port != 80);
             assert!(entry.bytes_recv > entry.bytes_sent, "three bytes more");
-            // The kernel counts from the side of who began.
+            // The kernel counts from the side of the client.
             let mut theirs = entry.clone();
             std::mem::swap(&mut theirs.packets_sent, &mut theirs.packets_recv);
             std::mem::swap(&mut theirs.bytes_sent, &mut theirs.bytes_recv);
@@ -59,14 +59,14 @@ fn as_conntrack_has_it(port: u16) {
 }
 
 #[test]
-fn an_accepted_connection() {
+fn an_accepted_connection_has_its_entry() {
     require_lab!();
     require_tool!("conntrack");
     as_conntrack_has_it(80);
 }
 
 #[test]
-fn one_whose_destination_was_translated() {
+fn an_accepted_connection_behind_nat_has_its_entry() {
     require_lab!();
     require_tool!("conntrack");
     as_conntrack_has_it(8080);

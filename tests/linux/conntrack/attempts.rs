@@ -1,4 +1,4 @@
-//! Entries of connections that did not come about.
+//! Tests the entries of connection attempts that failed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use test_support::check;
 use test_support::lab::{Delay, Hook, Routed};
 use test_support::require::{require_lab, require_tool};
 
-/// Dropped, given up and rejected by ICMP: the kernel has seen the SYN alone.
+/// The SYN is dropped, the attempt is cancelled, or an ICMP error rejects it.
 #[test]
-fn a_syn_without_an_answer() {
+fn a_syn_without_an_answer_has_an_entry() {
     require_lab!();
     require_tool!("conntrack");
-    // Else the ICMP error comes before `connect` has returned.
+    // Without it the ICMP error comes before `connect` has returned.
     let net = Routed::with_delay(Delay::All(Duration::from_millis(1)));
     track(&net.client);
     net.server.nft(Hook::Input, "tcp dport 81 drop");
@@ -52,8 +52,7 @@ fn a_syn_without_an_answer() {
     }
 }
 
-/// The kernel has no use for the entry of a connection that was answered with a reset, and drops it at once: it is
-/// not there although connections are tracked.
+/// The kernel drops the entry at once when a reset comes. That is no sign that connections are not tracked.
 #[test]
 fn a_refused_syn_has_no_entry() {
     require_lab!();
@@ -73,7 +72,7 @@ fn a_refused_syn_has_no_entry() {
 
 /// A failed attempt is enough to report that connections are not tracked.
 #[test]
-fn a_dropped_syn_that_is_not_tracked() {
+fn a_failed_attempt_shows_that_nothing_is_tracked() {
     require_lab!();
     let net = Routed::new();
     net.server.nft(Hook::Input, "tcp dport 81 drop");
@@ -86,9 +85,9 @@ fn a_dropped_syn_that_is_not_tracked() {
     });
 }
 
-/// Over TCP as over UDP: a nameserver that is not heard of has an entry.
+/// Over TCP as over UDP.
 #[test]
-fn nameservers_that_do_not_answer() {
+fn nameservers_that_do_not_answer_have_entries() {
     require_lab!();
     require_tool!("conntrack");
     let net = Routed::new();
@@ -130,7 +129,7 @@ fn nameservers_that_do_not_answer() {
 
 /// An attempt that sent no packet has no entry, which is not reported as a problem.
 #[test]
-fn an_attempt_without_a_packet() {
+fn an_attempt_without_a_packet_has_no_entry() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);

@@ -1,4 +1,4 @@
-//! Neither a thread nor a socket stays.
+//! Tests that a probe leaves neither a thread nor a socket.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::{client, fetch, probed, server, track};
 use test_support::lab::{Ns, Routed};
 use test_support::require::require_lab;
 
-/// The threads of this process that live in the host and are none of the tests', and the host's sockets to netfilter.
+/// Returns how many threads of probes are in the host's namespace, and how many sockets to netfilter.
 fn left(host: &Ns) -> (usize, usize) {
     let tasks = fs::read_dir("/proc/self/task").expect("threads");
     let ours = tasks.flatten().filter(|task| {
@@ -34,7 +34,7 @@ fn host() -> Ns {
 }
 
 #[test]
-fn a_probe_that_is_not_used() {
+fn an_unused_probe_ends_when_it_is_dropped() {
     require_lab!();
     let host = host();
     let probe = host.run(ConntrackProbe::new);
@@ -47,7 +47,7 @@ fn a_probe_that_is_not_used() {
 }
 
 #[test]
-fn it_ends_with_the_close_of_the_sink() {
+fn a_probe_ends_with_the_close_of_the_sink() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);
@@ -68,7 +68,7 @@ fn it_ends_with_the_close_of_the_sink() {
 }
 
 #[test]
-fn it_ends_with_the_last_that_is_traced() {
+fn a_probe_ends_with_the_last_traced_connection() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);
@@ -81,7 +81,7 @@ fn it_ends_with_the_last_that_is_traced() {
         assert_eq!(left(&net.client), (1, 1));
         client.close().await;
         drop(client);
-        // It looks at the last connection again, a while after its close.
+        // It queries the last connection again some time after its close.
         let patience = Instant::now() + Duration::from_secs(20);
         while left(&net.client) != (0, 0) {
             assert!(Instant::now() < patience, "it stays");

@@ -1,4 +1,4 @@
-//! Entries of connections that work.
+//! Tests the entries of connections that work.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -35,8 +35,8 @@ pub(super) fn family(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "-f ipv4" } else { "-f ipv6" }
 }
 
-/// Requests by name, over IPv4 and IPv6: the entries of the connection and of the datagrams to the nameserver are
-/// what conntrack(8) shows in that host. `towards` is whom the replies go to.
+/// Makes a request by name over IPv4 and IPv6, and compares the entries of the connection and of the datagrams to the
+/// nameserver with those of conntrack(8) in that host. `towards` is the address that replies go to.
 fn translated(
     net: &Routed,
     host: &Ns,
@@ -82,9 +82,9 @@ fn translated(
     }
 }
 
-/// The client's own host translates: what its connections look like outside.
+/// The client's own host translates.
 #[test]
-fn the_host_itself_translates() {
+fn entries_have_the_addresses_that_the_host_gives() {
     require_lab!();
     require_tool!("conntrack", "dnsmasq");
     let net = Routed::new();
@@ -95,9 +95,9 @@ fn the_host_itself_translates() {
     translated(&net, &net.client, ConntrackProbe::new, sources.map(Some), Routed::CLIENT.ips());
 }
 
-/// A router translates: a probe of its namespace sees the connections of the client behind it.
+/// The probe is in the namespace of the router, and sees the connections of the client behind it.
 #[test]
-fn the_router_translates() {
+fn entries_have_the_addresses_that_the_router_gives() {
     require_lab!();
     require_tool!("conntrack", "dnsmasq");
     let net = Routed::new();
@@ -108,12 +108,12 @@ fn the_router_translates() {
 }
 
 #[test]
-fn without_nat_replies_go_where_requests_come_from() {
+fn without_nat_replies_go_to_the_client() {
     require_lab!();
     require_tool!("conntrack");
     let net = Routed::new();
     track(&net.client);
-    // As the client behind a NAT router sees it.
+    // A client behind a NAT router sees it like this.
     net.router.masquerade("r1");
     let _server = server(&net, Routed::SERVER.v4.into());
     net.client.block_on(async {
@@ -140,9 +140,9 @@ fn without_nat_replies_go_where_requests_come_from() {
     });
 }
 
-/// Somebody else's connector, which tells the addresses in the end.
+/// A foreign connector tells the addresses once it has connected.
 #[test]
-fn of_a_foreign_connector() {
+fn connections_of_a_foreign_connector_have_entries() {
     require_lab!();
     require_tool!("conntrack");
     let net = Routed::new();
@@ -173,7 +173,7 @@ fn of_a_foreign_connector() {
 }
 
 #[test]
-fn marks_and_zones() {
+fn entries_have_their_mark_and_zone() {
     require_lab!();
     require_tool!("conntrack");
     let net = Routed::new();
@@ -200,9 +200,9 @@ fn marks_and_zones() {
     });
 }
 
-/// Where tracking began in the middle and the server spoke first, the kernel takes it for the originator.
+/// Tracking began after the connection was made, and the server spoke first: the kernel takes it for the originator.
 #[test]
-fn a_connection_that_was_there_before_is_counted_from_this_side() {
+fn an_older_connection_is_counted_from_this_side() {
     require_lab!();
     let net = Routed::new();
     let listener = net.server.listen(&SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 80).to_string());

@@ -1,4 +1,4 @@
-//! conntrack(8) of Debian: by the people who wrote the kernel's part.
+//! Runs conntrack(8), by the authors of the kernel's part: the oracle of entries.
 
 use std::collections::HashMap;
 
@@ -9,13 +9,13 @@ use test_support::lab::Ns;
 /// A line of `conntrack -L`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Listed {
-    /// The words without a key: `[ASSURED]`, the state of TCP …
+    /// The words without a key, such as `[ASSURED]` and the state of TCP.
     words: Vec<String>,
-    /// The values of each key; original and reply direction for most.
+    /// The values of each key, most of them in the original and in the reply direction.
     values: HashMap<String, Vec<String>>,
 }
 
-/// The host's entries; `filter` is for instance `-f ipv6 -p udp`.
+/// Returns the host's entries. `filter` is for instance `-f ipv6 -p udp`.
 #[track_caller]
 pub(super) fn list(host: &Ns, filter: &str) -> Vec<Listed> {
     let table = host.sh(&format!("conntrack -L {filter} -o extended,id 2>/dev/null"));
@@ -27,7 +27,7 @@ pub(super) fn list(host: &Ns, filter: &str) -> Vec<Listed> {
                 None => listed.words.push(word.into()),
             }
         }
-        // What changes with time, or with who looks.
+        // Leaves out what changes with time, and what depends on the process that asks.
         listed.words.retain(|word| word.parse::<u32>().is_err());
         for key in ["delta-time", "use"] {
             listed.values.remove(key);
@@ -37,7 +37,7 @@ pub(super) fn list(host: &Ns, filter: &str) -> Vec<Listed> {
     table.lines().map(line).collect()
 }
 
-/// The one whose original direction leaves from that port.
+/// Returns the entry whose original direction has this source port.
 #[track_caller]
 pub(super) fn from_port(listed: &[Listed], port: u16) -> &Listed {
     let mut found = listed.iter().filter(|listed| listed.value("sport", 0) == port.to_string());
@@ -51,7 +51,7 @@ impl Listed {
         self.values.get(key).and_then(|values| values.get(direction)).map_or("", String::as_str)
     }
 
-    /// Asserts that the entry of a connection that began here says the same.
+    /// Asserts that the entry of a connection that began here has the same content.
     #[track_caller]
     pub(super) fn assert_is(&self, entry: &ConntrackEntry) {
         let tuple = |tuple: &AddrTuple| {

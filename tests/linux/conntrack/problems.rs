@@ -67,7 +67,7 @@ fn each_remedy_helps() {
 }
 
 #[test]
-fn without_the_capability() {
+fn a_missing_capability_is_reported() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);
@@ -80,7 +80,7 @@ fn without_the_capability() {
         assert_eq!(probe.problems(), [ConntrackProblem::NotPermitted]);
         let text = probe.problems()[0].to_string();
         assert!(text.contains("CAP_NET_ADMIN") && text.contains("setcap") && !text.contains('\n'), "{text}");
-        // The client's thread, a thread of the runtime: all without it.
+        // Every thread is without it: that of the client and those of the runtime.
         test_support::background::runtime().block_on(async {
             let client = client(&sink).build().unwrap();
             fetch(&client, "http://10.9.2.2/").await;
@@ -95,7 +95,7 @@ fn without_the_capability() {
 
 /// Root is not needed in a user namespace with a network of its own.
 #[test]
-fn in_a_user_namespace() {
+fn a_probe_works_in_a_user_namespace() {
     require_tool!("unshare", "setpriv", "nft", "ip", "sysctl");
     let in_own_network = |program: &mut Command| {
         program.args(["unshare", "-Urn", "--"]);
@@ -118,14 +118,19 @@ fn in_a_user_namespace() {
     test.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
     in_own_network(&mut test);
     test.arg(std::env::current_exe().expect("this program"));
-    test.args(["--exact", "conntrack::problems::helper_in_a_user_namespace", "--ignored", "--nocapture"]);
+    test.args([
+        "--exact",
+        "conntrack::problems::helper_a_probe_works_in_a_user_namespace",
+        "--ignored",
+        "--nocapture",
+    ]);
     let output = process::run(test, Duration::from_secs(60)).success();
     assert!(output.contains("1 passed"), "{output}");
 }
 
 #[test]
 #[ignore = "in_a_user_namespace starts it there"]
-fn helper_in_a_user_namespace() {
+fn helper_a_probe_works_in_a_user_namespace() {
     let here = Ns::here();
     here.sh("ip link set lo up");
     track(&here);

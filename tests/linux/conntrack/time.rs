@@ -1,4 +1,4 @@
-//! When the kernel is asked.
+//! Tests when the kernel is queried.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use test_support::check;
 use test_support::lab::{Delay, Routed};
 use test_support::require::require_lab;
 
-/// Comes by itself.
+/// Waits until the trace is as expected, without a refresh.
 async fn until(sink: &TraceSink, it: impl Fn(&NetTrace) -> bool) -> NetTrace {
     let patience = Instant::now() + Duration::from_secs(20);
     loop {
@@ -29,7 +29,7 @@ fn state(trace: &NetTrace) -> Option<&str> {
 }
 
 #[test]
-fn after_connect_and_after_close() {
+fn the_kernel_is_queried_after_connect_and_after_close() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);
@@ -49,7 +49,7 @@ fn after_connect_and_after_close() {
 }
 
 #[test]
-fn the_close_of_the_sink_looks_a_last_time() {
+fn the_close_of_the_sink_queries_a_last_time() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);
@@ -65,9 +65,8 @@ fn the_close_of_the_sink_looks_a_last_time() {
     });
 }
 
-/// The next connection with the same addresses makes another entry: that is not the first one's.
 #[test]
-fn an_entry_is_of_one_connection_alone() {
+fn the_entry_of_a_later_connection_with_the_same_addresses_is_not_taken() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);
@@ -76,7 +75,7 @@ fn an_entry_is_of_one_connection_alone() {
     net.client.block_on(async {
         let (_, sink) = probed();
         for _ in 0..2 {
-            // Until the server has acknowledged the end of the one before, its addresses are taken.
+            // The addresses are in use until the server has acknowledged the end of the connection before.
             let stream = loop {
                 match TcpConnector::new(&sink).connect("10.9.2.2:80").await {
                     Ok(stream) => break stream,
@@ -85,7 +84,7 @@ fn an_entry_is_of_one_connection_alone() {
             };
             let (peer, _) = listener.accept().unwrap();
             sink.refresh().await;
-            // Who closes first keeps the addresses: not the client.
+            // The side that closes first keeps the addresses in use: not the client.
             drop(peer);
             stream.get_ref().readable().await.unwrap();
             assert_eq!(stream.get_ref().try_read(&mut [0]).unwrap(), 0);
@@ -101,9 +100,9 @@ fn an_entry_is_of_one_connection_alone() {
     });
 }
 
-/// However short they are, and however many come between two looks.
+/// However short they are, and however many come between two queries.
 #[test]
-fn none_of_many_is_missed() {
+fn none_of_many_connections_is_missed() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);
@@ -126,7 +125,7 @@ fn none_of_many_is_missed() {
     });
 }
 
-/// Whoever awaits a refresh after the client's close is shown how TCP ended, however far away the peer is.
+/// The peer is far away.
 #[test]
 fn a_refresh_after_the_close_waits_for_the_last_packets() {
     require_lab!();
@@ -162,7 +161,7 @@ fn a_refresh_gives_up_on_a_peer_that_does_not_close() {
         let _peer = listener.accept().unwrap();
         drop(stream);
         let trace = refreshed(&sink).await;
-        // As conntrack names it when our FIN was seen, and when it was acknowledged.
+        // The names that conntrack has for it: our FIN was seen, or acknowledged.
         assert!(matches!(state(&trace), Some("fin-wait" | "close-wait")), "{trace:#?}");
         check::finished(&trace);
     });
