@@ -152,6 +152,27 @@ impl<'a> CaptureFile<'a> {
     }
 }
 
+impl PacketCapture {
+    /// Writes the packets as pcap, with times in nanoseconds. See [`CaptureFile`] for pcapng, which
+    /// holds more.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the writer does.
+    pub fn write_to(&self, writer: impl Write) -> io::Result<()> {
+        CaptureFile::new(std::slice::from_ref(self)).write_pcap(writer)
+    }
+
+    /// Writes the packets to a file that only its owner may read: as pcapng if its suffix is `.pcapng`, else as pcap.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be written.
+    pub fn write_to_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        CaptureFile::new(std::slice::from_ref(self)).write_to_file(path)
+    }
+}
+
 /// The link type of a file without interfaces.
 const ETHERNET: u16 = 1;
 const DEFAULT_SNAP_LEN: u32 = 65_535;

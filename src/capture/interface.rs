@@ -1,6 +1,6 @@
 //! One interface of a capture.
 
-use super::{parse, pcap_handle::PcapHandle, session::CaptureSession};
+use super::{filter::Filter, parse, pcap_handle::PcapHandle, problem::ProblemKind};
 use crate::sync::IgnorePoison;
 use std::{
     io,
@@ -10,8 +10,6 @@ use std::{
 
 /// The most packets that are read at once, under the lock of the interface.
 pub(super) const READ_BATCH: usize = 256;
-/// The most packets that a caller reads before it returns, however many come.
-const MAX_DRAIN_PACKETS: usize = 64 * READ_BATCH;
 
 /// An interface that was opened.
 pub(super) struct Interface {
@@ -48,31 +46,21 @@ impl Interface {
         self.lock().handle.as_ref().ok_or_else(closed)?.descriptor()
     }
 
-    /// Gives up to [`READ_BATCH`] packets to the filter. Returns how many there were; `None` if there will be no more.
-    pub(super) fn read(&self, session: &CaptureSession) -> Option<usize> {
+    /// Gives up to [`READ_BATCH`] packets to the filter. Returns how many there were; `None` if the interface is closed.
+    ///
+    /// # Errors
+    ///
+    /// Closes the interface and fails if it cannot be read any more.
+    pub(super) fn read(&self, filter: &Mutex<Filter>) -> Option<Result<usize, ProblemKind>> {
         let mut state = self.lock();
         let result = state.handle.as_mut()?.read(READ_BATCH, |packet| {
             let kind = parse::classify(self.link_type, packet.data);
-            session.filter().on_packet(self.index, kind, packet);
+            filter.lock().ignore_poison().on_packet(self.index, kind, packet);
         });
-        match result {
-            Ok(count) => Some(count),
-            Err(kind) => {
-                state.close();
-                session.report(self, kind);
-                None
-            }
+        if result.is_err() {
+            state.close();
         }
-    }
-
-    /// Gives all packets that have come to the filter.
-    pub(super) fn drain(&self, session: &CaptureSession) {
-        let mut left = MAX_DRAIN_PACKETS;
-        while left > 0
-            && let Some(count @ 1..) = self.read(session)
-        {
-            left = left.saturating_sub(count);
-        }
+        Some(result)
     }
 
     /// Returns how many packets the kernel had no room for since the last `clear`.

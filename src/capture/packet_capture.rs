@@ -1,10 +1,8 @@
 //! The packets that were captured on an interface, as plain data.
 
-use super::file;
 use crate::record::TraceId;
 use std::{
-    fmt, io,
-    path::Path,
+    fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -47,27 +45,6 @@ pub struct CapturedPacket {
     pub data: Arc<[u8]>,
     /// The connection that the packet belongs to; undefined for ICMP and ARP packets that belong to none.
     pub connection: TraceId,
-}
-
-impl PacketCapture {
-    /// Writes the packets as pcap, with times in nanoseconds. See [`CaptureFile`](super::CaptureFile) for pcapng, which
-    /// holds more.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the writer does.
-    pub fn write_to(&self, writer: impl io::Write) -> io::Result<()> {
-        file::CaptureFile::new(std::slice::from_ref(self)).write_pcap(writer)
-    }
-
-    /// Writes the packets to a file that only its owner may read: as pcapng if its suffix is `.pcapng`, else as pcap.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the file cannot be written.
-    pub fn write_to_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        file::CaptureFile::new(std::slice::from_ref(self)).write_to_file(path)
-    }
 }
 
 impl CapturedPacket {

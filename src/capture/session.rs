@@ -3,7 +3,7 @@
 use super::{
     filter::Filter,
     flow::{Nanos, SETTLE_TIMEOUT},
-    interface::Interface,
+    interface::{Interface, READ_BATCH},
     packet_capture::PacketCapture,
     parse::link_type,
     pcap_handle::{CaptureConfig, PcapHandle},
@@ -18,6 +18,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::oneshot;
+
+/// The most packets of an interface that a caller reads before it returns, however many come.
+const MAX_DRAIN_PACKETS: usize = 64 * READ_BATCH;
 
 /// The state that the probe and its thread share.
 pub(super) struct CaptureSession {
@@ -90,7 +93,7 @@ impl CaptureSession {
     /// Returns what was captured so far, with all packets that passed before the call.
     pub(super) fn captures(&self) -> Vec<PacketCapture> {
         let capture = |interface: &Interface| {
-            interface.drain(self);
+            self.drain(interface);
             let dropped_by_kernel = interface.dropped();
             let kept = self.filter().kept(interface.index);
             PacketCapture {
@@ -111,10 +114,29 @@ impl CaptureSession {
     /// Drops what passed before the call.
     pub(super) fn clear(&self) {
         for interface in &self.interfaces {
-            interface.drain(self);
+            self.drain(interface);
             interface.reset_dropped();
         }
         self.filter().clear();
+    }
+
+    /// Reads up to [`READ_BATCH`] packets of an interface. Returns how many there were; `None` if there will be no more.
+    pub(super) fn read(&self, interface: &Interface) -> Option<usize> {
+        interface.read(&self.filter)?.map_err(|kind| self.report(interface, kind)).ok()
+    }
+
+    /// Reads all packets that have come.
+    pub(super) fn drain_all(&self) {
+        self.interfaces.iter().for_each(|interface| self.drain(interface));
+    }
+
+    fn drain(&self, interface: &Interface) {
+        let mut left = MAX_DRAIN_PACKETS;
+        while left > 0
+            && let Some(count @ 1..) = self.read(interface)
+        {
+            left = left.saturating_sub(count);
+        }
     }
 
     /// Adds a refresh. Its channel is answered once the last packets of the connections closed so far are there, or
@@ -138,7 +160,7 @@ impl CaptureSession {
         if self.lock_refreshes().is_empty() {
             return false;
         }
-        self.interfaces.iter().for_each(|interface| interface.drain(self));
+        self.drain_all();
         let (first_closed, now) = (self.filter().first_settling_close(now()), Instant::now());
         let mut refreshes = self.lock_refreshes();
         let is_answered = |refresh: &mut Refresh| {
@@ -164,7 +186,7 @@ impl CaptureSession {
     }
 
     /// Notes that an interface is not captured any more.
-    pub(super) fn report(&self, interface: &Interface, kind: ProblemKind) {
+    fn report(&self, interface: &Interface, kind: ProblemKind) {
         let problem = InterfaceProblem::new(&interface.name, kind);
         tracing::warn!(target: "nettrace", "{problem}");
         self.lock_problems().push(problem);

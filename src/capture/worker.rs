@@ -96,7 +96,7 @@ fn run(session: &CaptureSession, mut pipe: PipeReader, descriptors: Vec<OwnedFd>
         let expire = session.filter().expire(now()).then_some(EXPIRE_INTERVAL);
         timeout = refresh.or(down).or(expire);
     }
-    session.interfaces().iter().for_each(|interface| interface.drain(session));
+    session.drain_all();
 }
 
 /// The thread is to end.
@@ -123,7 +123,7 @@ fn wait_and_read(
         if events.is_empty() && !watched.is_down {
             return true;
         }
-        let Some(count) = watched.interface.read(session) else { return false };
+        let Some(count) = session.read(watched.interface) else { return false };
         watched.is_down = events.contains(PollFlags::ERR) || (watched.is_down && count == 0);
         most_read = most_read.max(Some(count));
         true

@@ -13,18 +13,14 @@ mod request;
 #[cfg(any(test, feature = "_bench"))]
 mod sample;
 mod schedule;
+mod state;
 mod table;
 mod tuple;
 mod worker;
 
 pub use problem::ConntrackProblem;
 
-use self::{
-    problem::ReportedProblems,
-    queue::{Event, EventQueue},
-    table::Table,
-    worker::Worker,
-};
+use self::{queue::Event, state::ProbeState, table::Table, worker::Worker};
 use crate::{
     sink::{ConnRef, Probe, ProbeEvent, ProbeSocket},
     sync::IgnorePoison,
@@ -33,10 +29,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
 };
 
@@ -191,14 +184,6 @@ impl ConntrackProbeBuilder {
         }
         ConntrackProbe(Arc::new(Handle { state, worker: Mutex::new(worker.ok()) }))
     }
-}
-
-/// The state that the probe and its thread share.
-#[derive(Debug, Default)]
-struct ProbeState {
-    queue: EventQueue,
-    dropped: AtomicU64,
-    problems: ReportedProblems,
 }
 
 /// The state that all clones of the probe share.

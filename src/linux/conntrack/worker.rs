@@ -1,11 +1,11 @@
 //! The thread that queries the kernel and keeps what it says.
 
 use super::{
-    ProbeState,
     entry::ParsedEntry,
     problem::ConntrackProblem,
     queue::Batch,
     schedule::{Query, Schedule},
+    state::ProbeState,
     table::{MAX_BATCH, QueryResult, Table},
     tuple::Tuple,
 };
