@@ -1,19 +1,36 @@
-//! Probes that add what the Linux kernel knows of each connection.
-//!
-//! | you want to know | take |
-//! |---|---|
-//! | round-trip times, retransmissions, windows, who refused an attempt | `TcpInfoProbe` (feature `tcp-info`) |
-//! | what NAT made of the addresses, packets and bytes on the wire, marks | `ConntrackProbe` (feature `conntrack`) |
-//!
-//! `TcpInfoProbe` needs no privilege and takes less than a microsecond a reading; `ConntrackProbe` needs
-//! `CAP_NET_ADMIN` and has a thread of its own. Both can be given to the same sink:
+//! Linux only: probes that add to each connection what the kernel knows about it.
 //!
 #![cfg_attr(all(feature = "conntrack", feature = "tcp-info"), doc = "```")]
 #![cfg_attr(not(all(feature = "conntrack", feature = "tcp-info")), doc = "```ignore")]
 //! use nettrace::{TraceSink, linux::{ConntrackProbe, TcpInfoProbe}};
 //!
-//! let sink = TraceSink::builder().probe(TcpInfoProbe::new()).probe(ConntrackProbe::new()).build();
+//! let conntrack = ConntrackProbe::new();
+//! let sink = TraceSink::builder().probe(TcpInfoProbe::new()).probe(conntrack.clone()).build();
+//! // … make requests …
+//! for problem in conntrack.problems() {
+//!     eprintln!("{problem}"); // such as a missing capability, and how to get it
+//! }
 //! ```
+//!
+//! # Which probe to use
+//!
+//! | question | probe | needs |
+//! |---|---|---|
+//! | Is the path slow or lossy? Round-trip times, retransmissions, windows and rates, as `ss -ti` shows them | [`TcpInfoProbe`] (feature `tcp-info`) | nothing: leave it on |
+//! | Which router or host refused the attempt? | [`TcpInfoProbe`] | Linux 5.9 |
+//! | What did NAT or the firewall of this host do? Addresses after translation, state, mark, zone, counters | [`ConntrackProbe`] (feature `conntrack`) | `CAP_NET_ADMIN`, and a rule that makes the kernel track connections |
+//!
+//! `capture::CaptureProbe` (feature `capture`) keeps the packets themselves. A probe never delays a request or makes
+//! one fail.
+//!
+#![cfg_attr(
+    not(feature = "conntrack"),
+    doc = "[`ConntrackProbe`]: https://docs.rs/nettrace/latest/nettrace/linux/struct.ConntrackProbe.html"
+)]
+#![cfg_attr(
+    not(feature = "tcp-info"),
+    doc = "[`TcpInfoProbe`]: https://docs.rs/nettrace/latest/nettrace/linux/struct.TcpInfoProbe.html"
+)]
 
 #[cfg(feature = "conntrack")]
 mod conntrack;

@@ -39,6 +39,29 @@ impl TraceRequestLayer {
 
 impl<M> TraceRequestLayer<M> {
     /// For an inner service that takes a boxed body: `box_body` makes it, such as `|body| BoxBody::new(body)`.
+    ///
+    /// # Examples
+    ///
+    /// A client whose body type is part of its own type, and cannot become [`TraceBody<B>`](super::TraceBody):
+    ///
+    /// ```
+    /// use http_body_util::{Empty, combinators::BoxBody};
+    /// use hyper::{Request, body::Bytes};
+    /// use hyper_util::{client::legacy::{Client, connect::HttpConnector}, rt::TokioExecutor};
+    /// use nettrace::{TraceSink, connect::{TraceConnect, TraceConnectLayer}, request::TraceRequestLayer};
+    /// use std::convert::Infallible;
+    /// use tower::{Layer, Service};
+    ///
+    /// type Body = BoxBody<Bytes, Infallible>;
+    /// type HttpClient = Client<TraceConnect<HttpConnector>, Body>;
+    ///
+    /// let sink = TraceSink::new();
+    /// let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+    /// let client: HttpClient = Client::builder(TokioExecutor::new()).build(connector);
+    /// let client = TraceRequestLayer::new(&sink).boxed(|body| Body::new(body)).layer(client);
+    /// # fn is_service<S: Service<Request<Empty<Bytes>>>>(_: &S) {}
+    /// # is_service(&client);
+    /// ```
     pub fn boxed<F>(self, box_body: F) -> TraceRequestLayer<Boxed<F>> {
         self.mapped(Boxed(box_body))
     }

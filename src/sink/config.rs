@@ -163,6 +163,20 @@ impl fmt::Debug for SinkConfig {
 
 /// Says what a [`TraceSink`] records. By default: dials, connections and their operations, DNS messages, TLS
 /// handshakes and HTTP requests without headers, within [`Retention::bounded`].
+///
+/// # Examples
+///
+/// ```
+/// use nettrace::{HeaderCapture, Retention, TraceSink};
+///
+/// let sink = TraceSink::builder()
+///     .headers(HeaderCapture::Values) // credentials stay hidden …
+///     .reveal_headers([http::HeaderName::from_static("x-request-token")]) // … except this one
+///     .mask_query(true)
+///     .socket_ops(false) // totals are still recorded
+///     .retention(Retention::bounded().requests(1_000).bytes(8 << 20))
+///     .build();
+/// ```
 #[derive(Debug, Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct TraceSinkBuilder {

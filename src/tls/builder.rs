@@ -25,22 +25,22 @@ use crate::{error::TlsError, sink::TraceSink};
 /// The rustls configuration is put together from the parts that are chosen here, or [given](Self::config) as a whole;
 /// the latter is the only way if neither of the features `ring` and `aws-lc-rs` is enabled.
 ///
+/// # Examples
+///
 #[cfg_attr(any(feature = "ring", feature = "aws-lc-rs"), doc = "```no_run")]
 #[cfg_attr(not(any(feature = "ring", feature = "aws-lc-rs")), doc = "```ignore")]
+/// use nettrace::{TraceSink, tls::{Roots, TraceTlsLayer}};
 /// use std::time::Duration;
 ///
-/// use nettrace::{TraceSink, tls::{ClientCertificate, Roots, TraceTlsLayer}};
-///
-/// # fn main() -> Result<(), nettrace::tls::TlsError> {
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let sink = TraceSink::new();
-/// let layer = TraceTlsLayer::builder(&sink)
-///     .roots(Roots::from_pem_file("ca.pem")?)
-///     .client_certificate(ClientCertificate::from_pem_files("client.pem", "client.key")?)
+/// let tls = TraceTlsLayer::builder(&sink)
+///     .roots(Roots::from_pem_file("authority.pem")?)
 ///     .alpn(["h2", "http/1.1"])
 ///     .handshake_timeout(Duration::from_secs(10))
-///     .try_build()?;
-/// # Ok(())
-/// # }
+///     .try_build()?; // reports now what `build` would report with every connection
+/// # let _ = tls;
+/// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]

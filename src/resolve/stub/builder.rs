@@ -25,6 +25,22 @@ const MIN_UDP_PAYLOAD_SIZE: u16 = 512;
 /// Settings of a [`StubResolver`]; made by [`StubResolver::builder`].
 ///
 /// What is not set comes from resolv.conf.
+///
+/// # Examples
+///
+/// ```
+/// use nettrace::{TraceSink, connect::TcpConnector, resolve::StubResolver};
+/// use std::time::Duration;
+///
+/// let sink = TraceSink::new();
+/// let resolver = StubResolver::builder(&sink)
+///     .nameservers(["192.0.2.53:53".parse()?, "[2001:db8::53]:53".parse()?])
+///     .timeout(Duration::from_secs(2))
+///     .skip_nameserver(|ip, _port| ip.is_ipv6().then(|| "IPv6 is not routed here".to_owned()))
+///     .build()?;
+/// let connector = TcpConnector::new(&sink).resolver(resolver);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct StubResolverBuilder {
     sink: TraceSink,
