@@ -1,28 +1,65 @@
-//! Shows what really happened behind a network request.
+//! Shows what happened behind a network request: every dial, DNS message, TCP attempt, TLS handshake, socket operation
+//! and HTTP request.
 //!
-//! Every dial, DNS message, TCP attempt, TLS handshake, socket operation and HTTP request becomes a record, linked to
-//! the records that it came from; a [`NetTrace`] is a consistent picture of them at one moment, and comes out as JSON.
-//! The instrumentation consists of tower layers and services that share one [`TraceSink`], so that a client takes on
-//! the layers it wants; `Client` is one ready composition of them.
+//! Each of them is a record, linked to the records it came from. Tower layers and services write the records to a
+//! [`TraceSink`]. [`TraceSink::snapshot`] returns them as a [`NetTrace`], which [`view::waterfall`] draws and which has a
+//! JSON form. The layers are independent, so that a client takes on the ones it wants; `Client` is a ready composition.
 //!
-//! ```no_run
-//! # #[cfg(feature = "client")]
+#![cfg_attr(feature = "client", doc = "```no_run")]
+#![cfg_attr(not(feature = "client"), doc = "```ignore")]
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use nettrace::{Client, ResponseExt, TraceSink};
+//! use nettrace::{Client, ResponseExt, TraceSink, view};
 //!
 //! let sink = TraceSink::new();
 //! let client = Client::builder(&sink).build()?;
 //! match client.get("https://example.com/").await {
 //!     Ok(response) => println!("{}", response.timings()?),
 //!     // The trace of the request that failed says why.
-//!     Err(error) => eprintln!("{error}\n{}", nettrace::view::waterfall(&error.request().trace())),
+//!     Err(error) => eprintln!("{error}\n{}", view::waterfall(&error.request().trace())),
 //! }
 //! # Ok(()) }
 //! ```
 //!
+//! # What to use
+//!
+//! | you have | use | module |
+//! |---|---|---|
+//! | no HTTP client yet | `Client` | [`client`] |
+//! | a client of hyper-util | `TraceConnectLayer` around its connector, `TraceRequestLayer` around the client | [`connect`], [`request`] |
+//! | the same, with DNS messages and every TCP attempt | `TcpConnector` as its connector | [`connect`], [`resolve`] |
+//! | the same, with TLS handshakes | `TraceTlsLayer` around the connector | [`tls`] |
+//! | the same, through a proxy | `ProxyLayer` around the connector, below TLS | [`proxy`] |
+//! | a pool of your own over hyper's connections | the same, and `OnConnection` around each connection | [`request`] |
+//! | any other `Service<http::Request<B>>` | `TraceRequestLayer` around it | [`request`] |
+//! | a generated client of tonic | a traced channel | [`tonic`] |
+//! | a client of reqwest | `reqwest::trace` to observe it, `send_through` for full depth | [`reqwest`] |
+//! | a library that fixes its client's type and takes a connector | `TcpConnector`, or `TraceConnectLayer` around its own; requests are not recorded | [`connect`] |
+//! | `TcpStream::connect`, for any protocol | `TcpConnector::connect` | [`connect`] |
+//! | a resolver of your own | `TraceResolveLayer` around it | [`resolve`] |
+//! | a server of hyper, axum or tonic | `TraceListener`, `TraceTlsAcceptor` and `TraceServerLayer` | [`server`] |
+//! | logs | [`TracingEvents`]: finished records as events of `tracing` | – |
+//! | a program that handles each record as it ends | a [`Subscriber`] | – |
+//! | a question that only the kernel can answer (Linux) | `TcpInfoProbe`, `ConntrackProbe` | [`linux`] |
+//! | Wireshark | `CaptureProbe` for packets, `KeyLog` for the secrets of TLS | [`capture`], [`tls`] |
+//! | a trace in a file, also one of the Go package `nettrace` | [`NetTrace`], which is deserialised from it | [`record`], [`view`] |
+//!
+//! Each module is behind the feature of its name, with these exceptions:
+//!
+//! | feature | |
+//! |---|---|
+//! | `client` (default) | also enables `connect`, `resolve`, `proxy`, `tls` and `request` |
+//! | `resolve` | also enables `connect`, and in it `TcpConnector` |
+//! | `ring` (default), `aws-lc-rs` | the cryptography that `tls` needs, unless it is given a complete configuration of rustls |
+//! | `axum`, `tonic-server` | the parts of `server` for these servers; they enable `server` |
+//! | `tcp-info`, `conntrack` | the probes of `linux` |
+//! | `cli` | the command `nettrace` |
+//! | `full` | everything but the choice of cryptography |
+//!
+//! The [`guides`] have a chapter with complete programs for most of these.
+//!
 //! # How records nest
 //!
-//! Each begins within the one that it is drawn under, and ends no later than where an arrow leads back.
+//! A record lies within the one above it, except where a line says otherwise.
 //!
 //! ```text
 //! HTTP request                       one for each hop of a redirect (prevHop)
@@ -38,46 +75,48 @@
 //! └─ response                        firstByteAt, respRecvAt … respBodyEndAt
 //! ```
 //!
-//! Everything that begins ends exactly once, with an [`EndReason`](record::EndReason): futures may be dropped at any
-//! await point, so a recorder that is dropped is an end, too.
+//! Every record that begins ends exactly once, with an [`EndReason`](record::EndReason). A future may be dropped at any
+//! await point, so dropping a recorder ends its record, too.
 //!
-//! # The parts
+//! # Diagnostics
 //!
-//! | module | feature | what |
-//! |---|---|---|
-//! | [`record`] | – | what a trace is: plain data and its JSON |
-//! | [`view`] | – | what a person reads: the waterfall |
-//! | [`TraceSink`] | – | where instrumentation writes; snapshots, bounds, subscribers, probes |
-//! | `connect` | `connect` | `TraceConnectLayer` around any hyper connector, `TracedIo` |
-//! | `resolve` | `resolve` | `TraceResolveLayer`, `StubResolver`; with it `connect::TcpConnector` |
-//! | `proxy` | `proxy` | `ProxyLayer` over any connector: HTTP, HTTPS and SOCKS5 proxies |
-//! | `tls` | `tls` with `ring` or `aws-lc-rs` | `TraceTlsLayer` over any connector |
-//! | `request` | `request` | `TraceRequestLayer` around any `Service<http::Request<B>>` |
-//! | `server` | `server` | the accepting side: `TraceListener`, `TraceTlsAcceptor`, `TraceServerLayer` |
-//! | `capture` | `capture` | a probe: the packets of traced connections, as pcap and pcapng |
-//! | `client` | `client` (default) | the preset |
-//! | `tonic` | `tonic` | gRPC: a channel for generated clients of tonic |
-//! | `reqwest` | `reqwest` | a reqwest client observed, and its requests in full depth |
-//! | `linux` | `conntrack`, `tcp-info`, on Linux | probes: the kernel's connection tracking, and what it knows of a TCP connection |
+//! The crate's own diagnostics go through [`tracing`](https://docs.rs/tracing) with the target `nettrace`.
 //!
-//! Diagnostics of the crate's own go through [`tracing`](https://docs.rs/tracing), target `nettrace`; finished records do
-//! with [`TracingEvents`].
+// Modules of features that are off: their links lead to the documentation of all features.
+#![cfg_attr(
+    not(all(unix, feature = "capture")),
+    doc = "[`capture`]: https://docs.rs/nettrace/latest/nettrace/capture/"
+)]
+#![cfg_attr(not(feature = "client"), doc = "[`client`]: https://docs.rs/nettrace/latest/nettrace/client/")]
+#![cfg_attr(not(feature = "connect"), doc = "[`connect`]: https://docs.rs/nettrace/latest/nettrace/connect/")]
+#![cfg_attr(
+    not(all(feature = "full", any(feature = "ring", feature = "aws-lc-rs"))),
+    doc = "[`guides`]: https://docs.rs/nettrace/latest/nettrace/guides/"
+)]
+#![cfg_attr(
+    not(all(any(feature = "conntrack", feature = "tcp-info"), target_os = "linux")),
+    doc = "[`linux`]: https://docs.rs/nettrace/latest/nettrace/linux/"
+)]
+#![cfg_attr(not(feature = "proxy"), doc = "[`proxy`]: https://docs.rs/nettrace/latest/nettrace/proxy/")]
+#![cfg_attr(not(feature = "request"), doc = "[`request`]: https://docs.rs/nettrace/latest/nettrace/request/")]
+#![cfg_attr(not(feature = "reqwest"), doc = "[`reqwest`]: https://docs.rs/nettrace/latest/nettrace/reqwest/")]
+#![cfg_attr(not(feature = "resolve"), doc = "[`resolve`]: https://docs.rs/nettrace/latest/nettrace/resolve/")]
+#![cfg_attr(not(feature = "server"), doc = "[`server`]: https://docs.rs/nettrace/latest/nettrace/server/")]
+#![cfg_attr(not(feature = "tls"), doc = "[`tls`]: https://docs.rs/nettrace/latest/nettrace/tls/")]
+#![cfg_attr(not(feature = "tonic"), doc = "[`tonic`]: https://docs.rs/nettrace/latest/nettrace/tonic/")]
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub, missing_docs, missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // The sink serves all layers: without some of them parts of it have no caller.
 #![cfg_attr(not(feature = "client"), allow(dead_code, unused_imports))]
 
-/// What the README shows compiles.
-#[cfg(all(doctest, feature = "full"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
-
 #[cfg(all(unix, feature = "capture"))]
 pub mod capture;
 mod error;
 #[cfg(any(feature = "resolve", feature = "tls"))]
 mod file;
+#[cfg(all(doc, feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
+pub mod guides;
 #[cfg(feature = "resolve")]
 mod net;
 pub mod record;
