@@ -1,6 +1,10 @@
-//! The preset: `cargo run --example get -- [URL] [--json FILE]`.
+//! Makes a request with the prebuilt client, and prints how long each phase took.
 //!
-//! Without a URL it asks a server of its own on loopback.
+//! ```text
+//! cargo run --example get -- [URL] [--json FILE]
+//! ```
+//!
+//! Without a URL the request goes to a server of the example's own on loopback.
 
 mod common;
 

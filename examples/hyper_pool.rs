@@ -1,9 +1,12 @@
-//! A pool of one's own, put together of hyper-util's `client::pool`: `cargo run --example hyper_pool -- [URL]
-//! [--json FILE]`.
+//! Traces a pool that is built from hyper-util's `client::pool`.
 //!
-//! Its connector and the pool itself are wrapped, as with any client. What the pool keeps is wrapped too: a connection
-//! of hyper's does not say in its responses which it is, and `OnConnection` does. Without a URL it asks a server of its
-//! own on loopback.
+//! ```text
+//! cargo run --example hyper_pool -- [URL] [--json FILE]
+//! ```
+//!
+//! The connector and the pool are wrapped, as with any client. Each connection inside the pool is wrapped in an
+//! `OnConnection` as well, because the responses of a bare hyper connection do not identify it. Without a URL the
+//! requests go to a server of the example's own on loopback.
 
 mod common;
 
@@ -43,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sink = TraceSink::new();
     let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
     let make = tower::service_fn(move |uri: Uri| Box::pin(connect(connector.clone(), uri)));
-    // Connections to one destination; of those to many there is a `pool::map`.
+    // This pool has one destination; hyper-util's `pool::map` makes one for many.
     let mut pool = cache::builder().executor(TokioExecutor::new()).build(make);
     let client = tower::service_fn(move |request: Request<Body>| {
         let connection = pool.call(request.uri().clone());
@@ -75,7 +78,7 @@ fn plain(error: BoxError) -> Box<dyn Error> {
     error
 }
 
-/// Makes a connection that speaks HTTP/1.
+/// Connects, and begins to speak HTTP/1.
 async fn connect(
     connector: nettrace::connect::TraceConnect<HttpConnector>,
     uri: Uri,
@@ -87,7 +90,7 @@ async fn connect(
     Ok(OnConnection::new(conn, Sender(sender)))
 }
 
-/// hyper's connection as a tower service.
+/// A hyper connection as a tower service.
 struct Sender(http1::SendRequest<Body>);
 
 impl Service<Request<Body>> for Sender {

@@ -1,4 +1,4 @@
-//! A load generator: what does tracing cost? Every figure in `benches/README.md` comes from here.
+//! A load generator that measures what tracing costs. The figures in `benches/README.md` come from it.
 //!
 //! ```text
 //! cargo run --release --features full --example load -- --compare 20                  # its own server, all modes in turn
@@ -7,8 +7,8 @@
 //! cargo run --release --features full --example load -- --mode traced --url http://127.0.0.1:PORT/1k --requests 100000
 //! ```
 //!
-//! Each run prints one line of JSON: times per request in microseconds (`cpu_us` is what `getrusage` counts for
-//! this process, user and system), allocations per request, and what the heap keeps of a request afterwards.
+//! Each run prints one line of JSON, with figures per request: times in microseconds (`cpu_us` is the user and system
+//! time that `getrusage` reports for this process), allocations, and the heap memory that is kept afterwards.
 
 use clap::Parser;
 use std::{error::Error, process::ExitCode};
@@ -28,7 +28,7 @@ mod load {
 use load::{
     args::Args,
     compare, meter,
-    pin::{self, Place},
+    pin::{self, Processor},
     run, serve, turns,
 };
 
@@ -48,13 +48,13 @@ fn main() -> ExitCode {
 fn start(mut args: Args) -> Result<(), Box<dyn Error>> {
     if args.serve {
         if !args.unpinned {
-            pin::keep_to(Place::Last)?;
+            pin::keep_to(Processor::Last)?;
         }
         return serve::serve();
     }
-    // As in any service there is a second thread: the C library and the kernel do less for a process of one.
+    // A second thread, as in any service: the C library and the kernel do less in a process with one thread.
     let _other = std::thread::spawn(std::thread::park);
-    let _server = args.needs_server().then(|| serve::Child::start(&mut args)).transpose()?;
+    let _server = args.needs_server().then(|| serve::ServerProcess::start(&mut args)).transpose()?;
     match (args.compare, args.turns) {
         (Some(rounds), _) => compare::compare(&args, rounds),
         (None, Some(rounds)) => turns::turns(&args, rounds),

@@ -1,7 +1,11 @@
-//! A protocol that is not HTTP: `cargo run --example postgres -- [postgresql://USER@HOST/DATABASE] [--json FILE]`.
+//! Traces a protocol that is not HTTP: tokio-postgres over a stream of `TcpConnector`.
 //!
-//! tokio-postgres speaks it over a stream of the traced connector. Without a URL it asks a small server of its own on
-//! loopback, which speaks as much of the protocol as that takes and gives one answer to every query.
+//! ```text
+//! cargo run --example postgres -- [postgresql://USER@HOST/DATABASE] [--json FILE]
+//! ```
+//!
+//! Without a URL it queries a small server of the example's own on loopback, which implements just enough of the
+//! protocol to give the same answer to every query.
 
 mod common;
 
@@ -33,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             println!("{}", row.get(0).unwrap_or_default());
         }
     }
-    drop(client); // says goodbye
+    drop(client); // sends Terminate
     driver.await??;
 
     let trace = sink.snapshot(format!("PostgreSQL at {host}:{port}"));
@@ -41,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     arguments.write(&trace)
 }
 
-/// Gives the port.
+/// Starts a server on loopback and returns its port.
 async fn serve() -> io::Result<u16> {
     let listener = TcpListener::bind("localhost:0").await?;
     let port = listener.local_addr()?.port();
@@ -53,7 +57,7 @@ async fn serve() -> io::Result<u16> {
     Ok(port)
 }
 
-/// As <https://www.postgresql.org/docs/current/protocol-flow.html> has it.
+/// Serves one connection, as <https://www.postgresql.org/docs/current/protocol-flow.html> describes.
 async fn answer(mut stream: TcpStream) -> io::Result<()> {
     const READY: (u8, &[u8]) = (b'Z', b"I");
     let startup = stream.read_u32().await?;

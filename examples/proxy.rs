@@ -1,7 +1,11 @@
-//! Through a proxy: `cargo run --example proxy -- [URL] [--json FILE]`.
+//! Makes requests through an HTTP proxy.
 //!
-//! The proxy is one of its own, on loopback, which demands credentials. Without a URL two requests are made to
-//! servers of its own: the proxy forwards the one, and is a tunnel to the other (CONNECT), which speaks TLS.
+//! ```text
+//! cargo run --example proxy -- [URL] [--json FILE]
+//! ```
+//!
+//! The proxy is the example's own, on loopback, and demands credentials. Without a URL two requests go to servers of the
+//! example's own: the proxy forwards the first, and tunnels the second (CONNECT), which speaks TLS.
 
 mod common;
 
@@ -54,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(arguments.write(&trace).map_err(|error| error.to_string())?)
 }
 
-/// A server that speaks TLS, and whom to trust for it.
+/// Starts a server that speaks TLS, and returns its URL and the roots that verify it.
 async fn serve_tls() -> Result<(String, Roots), BoxError> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let roots = Roots::from_pem(made.cert.pem().as_bytes())?;
@@ -81,14 +85,14 @@ async fn serve_tls() -> Result<(String, Roots), BoxError> {
     Ok((url, roots))
 }
 
-/// A proxy for HTTP, and where it is.
+/// Starts an HTTP proxy and returns its address.
 async fn serve_proxy() -> io::Result<std::net::SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let server = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service_fn(through))
+                .serve_connection(TokioIo::new(stream), service_fn(forward))
                 .with_upgrades();
             tokio::spawn(server);
         }
@@ -96,10 +100,10 @@ async fn serve_proxy() -> io::Result<std::net::SocketAddr> {
     Ok(addr)
 }
 
-/// `joe:secret`, as RFC 7617 has it.
+/// `joe:secret` in the Basic scheme (RFC 7617).
 const CREDENTIALS: &str = "Basic am9lOnNlY3JldA==";
 
-async fn through(mut request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, hyper::Error>>, BoxError> {
+async fn forward(mut request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, hyper::Error>>, BoxError> {
     if request.headers().get(header::PROXY_AUTHORIZATION).is_none_or(|value| value != CREDENTIALS) {
         return Ok(answer(StatusCode::PROXY_AUTHENTICATION_REQUIRED));
     }

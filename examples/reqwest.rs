@@ -1,7 +1,10 @@
-//! reqwest in both tiers: `cargo run --example reqwest --features reqwest -- [URL] [--json FILE]`.
+//! Traces reqwest in both ways: an unmodified client that is observed, then the same request in full depth.
 //!
-//! First an unmodified client that is observed, then the same request in full depth. Without a URL they ask a server
-//! of their own on loopback.
+//! ```text
+//! cargo run --example reqwest --features reqwest -- [URL] [--json FILE]
+//! ```
+//!
+//! Without a URL the requests go to a server of the example's own on loopback.
 
 mod common;
 

@@ -1,7 +1,10 @@
-//! A traced server, and both ends of an exchange: `cargo run --example server -- [--json FILE]`.
+//! Traces both ends of an exchange: a hyper server with TLS, and the prebuilt client.
 //!
-//! A hyper server with TLS records what it accepts, and a client of the preset what it does, each into a sink of its
-//! own. The two traces are then put side by side. The file gets the server's.
+//! ```text
+//! cargo run --example server --features server -- [--json FILE]
+//! ```
+//!
+//! Each end records into a sink of its own, and the two traces are compared. The file gets the trace of the server.
 
 mod common;
 
@@ -31,7 +34,7 @@ async fn main() -> Result<(), BoxError> {
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let [of_server, of_client] = [TraceSink::new(), TraceSink::new()];
 
-    let listener = TraceListener::new(&of_server, TcpListener::bind("127.0.0.1:0").await?); // <- one line
+    let listener = TraceListener::new(&of_server, TcpListener::bind("127.0.0.1:0").await?); // <- around the listener
     let port = listener.local_addr()?.port();
     let (stop, stopped) = oneshot::channel();
     let config = Arc::new(config(&certificate)?);
@@ -53,7 +56,7 @@ async fn main() -> Result<(), BoxError> {
     arguments.write(&server).map_err(|error| error.to_string().into())
 }
 
-/// Until it is told to stop, and the connections have ended.
+/// Serves until `stopped` resolves and the connections have ended.
 async fn serve(
     sink: TraceSink,
     listener: TraceListener<TcpListener>,
@@ -68,9 +71,9 @@ async fn serve(
             accepted = listener.accept() => accepted,
             _ = &mut stopped => break,
         };
-        let Ok((io, _)) = accepted else { continue }; // there may be no descriptor left for the moment
-        io.get_ref().0.get_ref().set_nodelay(true)?; // the two traces show what it takes without
-        let service = requests.clone().conn(io.conn_ref()).layer(service_fn(echo)); // <- and another
+        let Ok((io, _)) = accepted else { continue }; // such as when there is no descriptor left
+        io.get_ref().0.get_ref().set_nodelay(true)?; // without it the traces show the delay of Nagle's algorithm
+        let service = requests.clone().conn(io.conn_ref()).layer(service_fn(echo)); // <- around the service
         let server = auto::Builder::new(TokioExecutor::new());
         let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service).into_owned();
         tokio::spawn(connections.watch(connection));
@@ -83,7 +86,7 @@ async fn echo<B: Body>(request: Request<B>) -> Result<Response<Full<Bytes>>, B::
     Ok(Response::new(request.into_body().collect().await?.to_bytes().into()))
 }
 
-/// The same connection has the same addresses at both ends, the other way round.
+/// Compares what the two ends recorded. A connection has the same addresses at both ends, reversed.
 fn compare(client: &NetTrace, server: &NetTrace) {
     for conn in client.tcp_conns.iter().filter(|conn| conn.connected) {
         let there = server.tcp_conns.iter().find(|there| there.addr_tuple == conn.addr_tuple.reversed());

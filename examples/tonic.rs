@@ -1,7 +1,11 @@
-//! gRPC with tonic: `cargo run --example tonic -- [URL] [--json FILE]`.
+//! Traces the calls of a generated gRPC client of tonic.
 //!
-//! A generated client over a traced channel; that is one line. Without a URL it calls a server of its own on loopback.
-//! The service is in `greeter/greeter.proto`.
+//! ```text
+//! cargo run --example tonic --features tonic -- [URL] [--json FILE]
+//! ```
+//!
+//! The client is given a traced channel, which takes one line. Without a URL it calls a server of the example's own on
+//! loopback. The service is defined in `greeter/greeter.proto`.
 
 mod common;
 mod greeter;
@@ -36,7 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", greeting.text);
     }
 
-    // A call's own trace, also of one that fails.
+    // A handle has the trace of a single call, also of one that fails.
     let handle = RequestHandle::new();
     let mut request = Request::new(Name::of("nobody"));
     request.extensions_mut().insert(handle.clone());
@@ -53,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     arguments.write(&sink.snapshot(format!("calls to {url}")))
 }
 
-/// A server on loopback.
+/// Starts a server on loopback and returns its URL.
 async fn serve() -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://localhost:{}", listener.local_addr()?.port());

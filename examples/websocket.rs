@@ -1,8 +1,11 @@
-//! A WebSocket over the preset: `cargo run --example websocket -- [URL] [--json FILE]`.
+//! Traces a WebSocket (RFC 6455) that begins as a request of the prebuilt client.
 //!
-//! The client makes the request, whose connection then becomes the WebSocket's (RFC 6455) and goes on being traced.
-//! Without a URL (`http://` or `https://`) it talks to a server of its own on loopback, which gives back what it is
-//! told.
+//! ```text
+//! cargo run --example websocket -- [URL] [--json FILE]
+//! ```
+//!
+//! After the upgrade the bytes of the connection are still counted. Without a URL (`http://` or `https://`) it talks to
+//! an echo server of the example's own on loopback.
 
 mod common;
 

@@ -1,7 +1,10 @@
-//! A hyper client that exists already: `cargo run --example wrap_connector -- [URL] [--json FILE]`.
+//! Traces a hyper client by wrapping its connector and the client itself.
 //!
-//! Its connector and the client itself are wrapped; that is all. Without a URL it asks a server of its own on
-//! loopback.
+//! ```text
+//! cargo run --example wrap_connector -- [URL] [--json FILE]
+//! ```
+//!
+//! Without a URL the request goes to a server of the example's own on loopback.
 
 mod common;
 
@@ -27,9 +30,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let sink = TraceSink::new();
     let connector = HttpConnector::new();
-    let connector = TraceConnectLayer::new(&sink).layer(connector); // <- one line
+    let connector = TraceConnectLayer::new(&sink).layer(connector); // <- around the connector
     let client: Client<_, TraceBody<Empty<Bytes>>> = Client::builder(TokioExecutor::new()).build(connector);
-    let client = TraceRequestLayer::new(&sink).layer(client); // <- and another
+    let client = TraceRequestLayer::new(&sink).layer(client); // <- around the client
 
     let request = Request::get(url.as_str()).body(Empty::new())?;
     let response = client.request(request).await?;

@@ -1,6 +1,6 @@
-//! What the examples share: their arguments, and a server of their own.
+//! What the examples share: their arguments, and a server to ask where no URL is given.
 
-// Every example compiles all of this and uses a part of it.
+// Every example compiles this module and uses a part of it.
 #![allow(dead_code)]
 
 use http_body_util::Full;
@@ -13,7 +13,7 @@ use nettrace::NetTrace;
 use std::{convert::Infallible, error::Error, fs::File, io, path::PathBuf};
 use tokio::net::TcpListener;
 
-/// `[URL] [--json FILE]`
+/// The command line: `[URL] [--json FILE]`.
 pub struct Arguments {
     pub url: Option<String>,
     pub json: Option<PathBuf>,
@@ -35,7 +35,7 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// The URL that was given, else one of a server on loopback that greets whoever asks.
+    /// Returns the given URL, or that of a server on loopback that is started for it.
     pub async fn url_or_own_server(&self) -> io::Result<String> {
         match &self.url {
             Some(url) => Ok(url.clone()),
@@ -43,7 +43,7 @@ impl Arguments {
         }
     }
 
-    /// Writes the trace where it was asked for.
+    /// Writes the trace to the file that `--json` names, if it is given.
     pub fn write(&self, trace: &NetTrace) -> Result<(), Box<dyn Error>> {
         if let Some(path) = &self.json {
             serde_json::to_writer_pretty(File::create(path)?, &trace.precise())?;

@@ -1,6 +1,6 @@
-//! A gRPC service, its client, and a server for it. See `greeter.proto`.
+//! A gRPC service, its generated client, and an implementation. See `greeter.proto`.
 
-#[allow(clippy::all, unreachable_pub, missing_docs)] // not written by anybody
+#[allow(clippy::all, unreachable_pub, missing_docs)] // generated code
 mod generated {
     include!("generated.rs");
 }
@@ -12,7 +12,7 @@ use generated::greeter_server::Greeter;
 use std::{future::pending, pin::Pin};
 use tonic::{Request, Response, Status, Streaming};
 
-/// Greets, and says which port asked.
+/// Returns a greeting with the port of the client.
 #[derive(Clone, Copy)]
 pub struct Greetings;
 
@@ -47,7 +47,7 @@ impl Greeter for Greetings {
         let Name { name, times } = request.into_inner();
         let greeting = move |time| Ok(Greeting { text: format!("hello for time {time}"), port });
         let greetings = futures_util::stream::iter(1..=times).map(greeting);
-        // One that is nobody is told so afterwards.
+        // A name that is refused gets its error after the greetings.
         let last =
             futures_util::stream::once(greet(name, port)).filter(|last| std::future::ready(last.is_err()));
         Ok(Response::new(Box::pin(greetings.chain(last))))

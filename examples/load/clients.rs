@@ -1,4 +1,4 @@
-//! What the untraced clients are made of.
+//! The parts of the untraced clients.
 
 use hickory_resolver::{
     TokioResolver,
@@ -69,11 +69,11 @@ impl Service<Name> for Names {
     }
 }
 
-/// As one would set it up for a service.
+/// Returns hyper-util's connector, set up as for a service.
 pub fn http_connector(names: Names) -> HttpConnector<Names> {
     let mut connector = HttpConnector::new_with_resolver(names);
     connector.enforce_http(false);
-    // What the preset does, so that both make the same system calls.
+    // As this crate's client does, so that both make the same system calls.
     connector.set_nodelay(true);
     connector.set_keepalive(Some(KEEP_ALIVE));
     connector.set_keepalive_interval(Some(KEEP_ALIVE));
@@ -82,7 +82,7 @@ pub fn http_connector(names: Names) -> HttpConnector<Names> {
 
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// A name, a socket, and nothing else.
+/// A connector that does the least: it looks up the name and connects a socket.
 #[derive(Clone)]
 pub struct Bare(pub Names);
 
@@ -111,7 +111,7 @@ impl Service<Uri> for Bare {
     }
 }
 
-/// Says nothing of itself.
+/// A stream without connection metadata.
 pub struct BareStream(TcpStream);
 
 impl Connection for BareStream {

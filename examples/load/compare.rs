@@ -1,4 +1,4 @@
-//! The modes in turn, each run in a process of its own.
+//! `--compare`: the modes in turn, each run in a process of its own.
 
 use super::{
     args::{Args, Mode},
@@ -12,7 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Medians over all rounds. The ratios are to `untraced` of the same round.
+/// Medians over all rounds. A ratio divides by `untraced` of the same round.
 #[derive(Debug, Serialize)]
 struct Summary {
     rounds: usize,
@@ -41,13 +41,13 @@ struct Medians {
     packets_missing: Option<f64>,
 }
 
-/// Prints a line for each run, and one of medians at the end.
+/// Prints a line for each run, and a line of medians at the end.
 pub fn compare(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
     let modes = &args.modes;
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); modes.len()];
     for round in 0..rounds {
         for turn in 0..modes.len() {
-            // Nobody is always the first.
+            // The order rotates, so that no mode is always first.
             let index = (turn + round) % modes.len();
             let outcome = run_alone(args, modes[index])?;
             println!("{}", serde_json::to_string(&outcome)?);
@@ -94,7 +94,7 @@ pub fn compare(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
 }
 
 impl Summary {
-    /// The times of the untraced client, what the others need of them, and the allocations of the last.
+    /// Formats a row: the times of the untraced client, the ratios of the others, and the allocations of the last.
     fn row(&self, title: &str, modes: &[Mode]) -> String {
         let base = self.modes.get(Mode::Untraced.name());
         let [cpu, wall] = base.map_or([f64::NAN; 2], |base| [base.cpu_us, base.wall_us]);
@@ -111,7 +111,7 @@ impl Summary {
     }
 }
 
-/// Of a table in benches/README.md.
+/// A cell of a table in benches/README.md.
 pub fn row(
     title: &str,
     [cpu, wall]: [f64; 2],

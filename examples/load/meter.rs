@@ -1,4 +1,4 @@
-//! What this process has used: CPU time, allocations, heap, descriptors.
+//! Measures what this process uses: CPU time, allocations, heap memory, descriptors.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::{
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// The system's allocator, counted while that is switched on: it costs a little itself.
+/// The system's allocator, which counts allocations while counting is on, because counting costs time itself.
 pub struct Counting;
 
 static ON: AtomicBool = AtomicBool::new(false);
@@ -22,7 +22,7 @@ fn count(bytes: usize) {
     }
 }
 
-// SAFETY: all is done by the system's allocator; counting neither allocates nor panics.
+// SAFETY: the system's allocator does all the work; counting neither allocates nor panics.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
@@ -59,14 +59,14 @@ impl Allocations {
         Allocations(())
     }
 
-    /// How many, and of how many bytes.
+    /// Returns the number of allocations and their bytes.
     pub fn stop(self) -> (u64, u64) {
         ON.store(false, Relaxed);
         (CALLS.load(Relaxed), BYTES.load(Relaxed))
     }
 }
 
-/// CPU time of this process so far, user and system.
+/// Returns the user and system CPU time of this process so far.
 pub fn cpu() -> Duration {
     // SAFETY: a plain struct for which zeros are a value, filled in by the call.
     let usage = unsafe {
@@ -78,12 +78,12 @@ pub fn cpu() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
-/// CPU time of the calling thread.
+/// Returns the CPU time of the calling thread.
 pub fn this_thread() -> Duration {
     of_clock(ClockId::ThreadCPUTime)
 }
 
-/// CPU time of all other threads.
+/// Returns the CPU time of all other threads.
 pub fn other_threads() -> Duration {
     of_clock(ClockId::ProcessCPUTime).saturating_sub(this_thread())
 }
@@ -93,14 +93,14 @@ fn of_clock(clock: ClockId) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Bytes of the heap that are in use, with what the allocator needs for itself.
+/// Returns the bytes of the heap that are in use, including the allocator's overhead.
 pub fn heap() -> u64 {
     // SAFETY: has no preconditions.
     let info = unsafe { libc::mallinfo2() };
     (info.uordblks + info.hblkhd) as u64
 }
 
-/// Open descriptors, the one that counts them apart.
+/// Returns the number of open descriptors, without the one that this function opens.
 pub fn descriptors() -> io::Result<usize> {
     Ok(fs::read_dir("/proc/self/fd")?.count() - 1)
 }

@@ -24,12 +24,12 @@ use std::{error::Error, fs, future::Future};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A client that gets a URL and reads the response to its end.
+/// A client that requests its URL and reads the response to its end.
 pub trait Get: Clone + Send + Sync + 'static {
-    /// How many bytes there were.
+    /// Makes a request and returns the bytes of the body.
     fn get(&self) -> impl Future<Output = Result<u64, BoxError>> + Send;
 
-    /// What it records into.
+    /// Returns the sink that the client records into, if it does.
     fn sink(&self) -> Option<&TraceSink> {
         None
     }
@@ -38,7 +38,7 @@ pub trait Get: Clone + Send + Sync + 'static {
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
-/// The client of any mode.
+/// The client of one of the modes.
 #[derive(Clone)]
 pub enum Any {
     Bare(Plain<HttpsConnector<Bare>>),
@@ -79,7 +79,7 @@ impl Get for Any {
     }
 }
 
-/// hyper-util's client.
+/// A client of hyper-util, not traced.
 #[derive(Clone)]
 pub struct Plain<C> {
     client: legacy::Client<C, Empty<Bytes>>,
@@ -122,7 +122,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> Get for Plain<C> {
     async fn close(self) {}
 }
 
-/// The preset.
+/// This crate's client.
 #[derive(Clone)]
 pub struct Preset {
     client: Client,
@@ -142,7 +142,7 @@ impl Preset {
             Mode::Captured => with_capture(builder, &args.interface)?.build(),
             _ => builder.build(),
         };
-        // The same bytes on the wire as from the untraced client.
+        // So that it sends the same bytes as the untraced client.
         let mut builder = Client::builder(&sink).user_agent(None).compression(false);
         let version = if args.http2 { HttpVersion::Http2Only } else { HttpVersion::Http1Only };
         builder = builder.http_version(version);
@@ -233,12 +233,12 @@ fn tls(args: &Args) -> Result<ClientConfig, BoxError> {
     let config =
         ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions()?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    // As the preset offers it; hyper-rustls by itself offers none where there is but one version.
+    // As this crate's client offers it; hyper-rustls offers nothing if there is only one version.
     config.alpn_protocols = vec![if args.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     Ok(config)
 }
 
-/// Packets that were captured: those that are kept, and those that are known to be missing.
+/// Returns the numbers of captured packets that are kept, and that are known to be missing.
 #[cfg(unix)]
 pub fn packets(sink: &TraceSink) -> Option<[u64; 2]> {
     let captures = sink.captures();
@@ -255,7 +255,7 @@ pub fn packets(_: &TraceSink) -> Option<[u64; 2]> {
     None
 }
 
-/// Operations in a trace.
+/// Returns the number of socket operations in a trace, those that were not kept included.
 pub fn operations(trace: &NetTrace) -> u64 {
     let tcp = trace.tcp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
     let udp = trace.udp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());

@@ -1,10 +1,10 @@
-//! One run of one client.
+//! A run: one client, measured for a number of requests.
 
 use super::{
     args::Args,
     meter::{self, Allocations},
     modes::{Any, Get, operations, packets},
-    pin::{self, Place},
+    pin::{self, Processor},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What a run says of itself. Times and counts are per request unless their name says otherwise.
+/// The figures of a run. Times and counts are per request unless the name says otherwise.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     pub mode: String,
@@ -30,17 +30,17 @@ pub struct Outcome {
     pub cpu_us: f64,
     pub allocs: f64,
     pub alloc_bytes: f64,
-    /// What the heap holds afterwards and did not before, with what the allocator needs for itself.
+    /// Growth of the heap, including the allocator's overhead.
     pub kept_bytes: f64,
     /// The same per socket operation.
     pub kept_bytes_per_op: Option<f64>,
-    /// Socket operations of all requests, those included that were not kept.
+    /// Socket operations of all requests, including those that were not kept.
     pub ops: Option<u64>,
     /// The slowest request, from the call to the end of its response.
     pub worst_ms: f64,
-    /// The median of some snapshots of all that was kept.
+    /// The median time of a snapshot of everything that was kept.
     pub snapshot_ms: Option<f64>,
-    /// Packets that are kept of all requests, and those that are known to be missing.
+    /// Packets of all requests that are kept, and that are known to be missing.
     pub packets_kept: Option<u64>,
     pub packets_missing: Option<u64>,
     /// Tasks and descriptors that are left when the client is closed.
@@ -48,10 +48,10 @@ pub struct Outcome {
     pub fds_left: i64,
 }
 
-/// Makes the requests.
+/// Measures the client that `args` name.
 pub fn run(args: &Args) -> Result<Outcome, Box<dyn Error>> {
     if !args.unpinned {
-        pin::keep_to(Place::First)?;
+        pin::keep_to(Processor::First)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(async { measure(args, Any::new(args)?).await });
@@ -62,7 +62,7 @@ async fn measure(args: &Args, client: Any) -> Result<Outcome, BoxError> {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks() as i64;
     let (tasks_before, fds_before) = (tasks(), meter::descriptors()? as i64);
 
-    // Connections are open, buffers have their size.
+    // From here on connections are open and buffers have grown.
     let warm_up = args.warm_up.unwrap_or((args.requests / 10).min(2_000)).max(args.concurrency);
     let stop = Arc::new(AtomicBool::new(false));
     requests(&client, warm_up, args.concurrency).await?;
@@ -94,7 +94,7 @@ async fn measure(args: &Args, client: Any) -> Result<Outcome, BoxError> {
 
     let packets = client.sink().and_then(packets);
 
-    // Counting costs time, so it is done with requests that are not timed.
+    // Counting costs time, so it has requests of its own, which are not timed.
     let counted = (args.requests / 10).clamp(args.concurrency.max(10), 2_000).min(args.requests);
     let counter = Allocations::start();
     requests(&client, counted, args.concurrency).await?;
@@ -126,7 +126,7 @@ async fn measure(args: &Args, client: Any) -> Result<Outcome, BoxError> {
     })
 }
 
-/// Makes so many requests, so many at a time. Gives the time of the slowest.
+/// Makes `count` requests, `concurrency` at a time, and returns the time of the slowest.
 pub async fn requests(client: &Any, count: u64, concurrency: u64) -> Result<Duration, BoxError> {
     let (left, worst) = (Arc::new(AtomicU64::new(count)), Arc::new(Mutex::new(Duration::ZERO)));
     let mut workers = JoinSet::new();
@@ -165,7 +165,7 @@ pub fn snapshot_ms(sink: &nettrace::TraceSink, count: usize) -> f64 {
     times[times.len() / 2]
 }
 
-/// Waits for a condition, but not for ever.
+/// Waits for a condition, for at most `limit`.
 async fn until(limit: Duration, met: impl Fn() -> io::Result<bool>) -> io::Result<()> {
     let begin = Instant::now();
     while !met()? && begin.elapsed() < limit {

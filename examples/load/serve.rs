@@ -36,7 +36,7 @@ use tokio_rustls::TlsAcceptor;
 
 type BoxError = Box<dyn Error>;
 
-/// A name that the nameserver knows, as it knows all.
+/// The name of the server. The nameserver has the same answer for every name.
 const NAME: &str = "load.test";
 
 /// Prints `NAME ADDRESS` lines and serves until its input ends.
@@ -57,7 +57,7 @@ pub async fn serve() -> Result<(), BoxError> {
     std::io::stdout().flush()?;
 
     let tls = |alpn: &[u8]| -> Result<TlsAcceptor, BoxError> {
-        // Named, as there is no default where two providers are compiled in.
+        // Named, because there is no default if two providers are compiled in.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -91,7 +91,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>) {
     while let Ok((stream, _)) = listener.accept().await {
         let tls = tls.clone();
         tokio::spawn(async move {
-            // A client that goes away is none of the server's concern.
+            // A client that closes its connection is not an error here.
             let _ = serve_one(stream, tls).await;
         });
     }
@@ -126,7 +126,7 @@ fn answer(request: &Request<Incoming>) -> Result<Response<Zeros>, Infallible> {
     Ok(response)
 }
 
-/// So many bytes more.
+/// A body of zeros, with the number of bytes that are left.
 struct Zeros(u64);
 
 impl Body for Zeros {
@@ -155,7 +155,7 @@ impl Body for Zeros {
     }
 }
 
-/// Every name is here.
+/// Answers every DNS query for an address with that of the loopback interface.
 async fn names(socket: UdpSocket) {
     let mut packet = [0; 1500];
     while let Ok((len, client)) = socket.recv_from(&mut packet).await {
@@ -176,11 +176,11 @@ async fn names(socket: UdpSocket) {
     }
 }
 
-/// A server in a process of its own. It ends when this is dropped.
-pub struct Child(process::Child);
+/// The server in a process of its own, which ends when the value is dropped.
+pub struct ServerProcess(process::Child);
 
-impl Child {
-    /// Starts it, and fills in how to ask it.
+impl ServerProcess {
+    /// Starts the server, and fills in its addresses in `args`.
     pub fn start(args: &mut Args) -> Result<Self, BoxError> {
         let mut child = Command::new(env::current_exe()?)
             .arg("--serve")
@@ -189,14 +189,14 @@ impl Child {
             .stdout(Stdio::piped())
             .spawn()?;
         let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines().take(5);
-        let child = Child(child);
-        let mut said = HashMap::new();
+        let child = ServerProcess(child);
+        let mut printed = HashMap::new();
         for line in lines {
             let line = line?;
             let (name, address) = line.split_once(' ').ok_or("the server says something strange")?;
-            said.insert(name.to_owned(), address.to_owned());
+            printed.insert(name.to_owned(), address.to_owned());
         }
-        let get = |name: &str| said.get(name).ok_or_else(|| format!("the server does not say its {name}"));
+        let get = |name: &str| printed.get(name).ok_or_else(|| format!("the server does not say its {name}"));
         args.http2 |= args.url == "h2";
         args.url = format!("{}{}", get(&args.url)?, args.path);
         args.cacert = Some(get("cacert")?.into());
@@ -208,10 +208,10 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
-        // It ends with its input.
+        // The server ends at the end of its input.
         let _ = self.0.wait();
     }
 }

@@ -1,12 +1,12 @@
-//! Several clients in one process, a few requests of each in turn: a machine that gets slower or faster meanwhile does
-//! so for all of them, and what differs by a hundredth can be told.
+//! `--turns`: several clients in one process, which make a few requests each in turn. A machine that becomes slower or
+//! faster does so for all of them, so that a difference of a hundredth is visible.
 
 use super::{
     args::{Args, Mode},
     compare::{self, median, sorted},
     meter::{self, Allocations},
     modes::{Any, Get},
-    pin::{self, Place},
+    pin::{self, Processor},
     run::{requests, snapshot_ms},
 };
 use serde::Serialize;
@@ -18,56 +18,57 @@ use std::{
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// One of the clients, with a sink of its own if it has one.
-struct Contestant {
+/// One of the clients that are compared.
+struct MeasuredClient {
     client: Any,
-    /// How many requests it made so far.
+    /// The number of requests it has made.
     made: u64,
 }
 
-/// What is to be told of the clients of one kind.
-struct Line {
+/// What was measured with the clients of one mode, over all passes.
+struct ModeRun {
     args: Args,
-    /// How many requests are made before those that are measured.
+    /// The number of requests that are made before the measurement.
     behind: u64,
     allocs: f64,
     kept_bytes: f64,
     snapshot_ms: Option<f64>,
-    /// Requests while turns were taken, those included that are not measured.
+    /// Requests during the turns, including those that are not measured.
     in_turns: u64,
-    /// Microseconds of CPU time that this thread took a request, one figure for each turn; then of wall time.
+    /// CPU time of this thread, in microseconds a request, one figure for each turn.
     cpu_us: Vec<f64>,
+    /// The same in wall time.
     wall_us: Vec<f64>,
-    /// And of the threads of its probes.
+    /// CPU time of the threads of its probes, in microseconds a request.
     probes_us: f64,
 }
 
-/// What is said of one. Times are per request; ratios are to the turn of `untraced` in the same round, or of the
-/// first where that is not among them.
+/// The printed figures of a mode. Times are per request. A ratio divides by the turn of `untraced` in the same round,
+/// or of the first mode if `untraced` is not compared.
 #[derive(Debug, Serialize)]
-struct Said {
+struct Report {
     mode: &'static str,
     behind: u64,
     rounds: usize,
     slice: u64,
     cpu_us: f64,
-    /// What of that the threads of probes took.
+    /// The part of `cpu_us` that the threads of probes took.
     probes_us: f64,
     wall_us: f64,
     /// The median over all rounds.
     cpu_ratio: f64,
-    /// Where the median of the medians of each pass lies with 95 % confidence; of less than six passes nobody knows.
+    /// The 95 % confidence interval of the median of the medians of each pass; `None` for less than six passes.
     cpu_ratio_within: Option<[f64; 2]>,
-    /// Of the times of all rounds together: what happens seldom counts here.
+    /// The ratio of the sums of all rounds, in which rare events count.
     cpu_total_ratio: f64,
     wall_ratio: f64,
     allocs: f64,
-    /// Of each of the requests behind.
+    /// Bytes that each of the requests before the measurement left on the heap.
     kept_bytes: f64,
     snapshot_ms: Option<f64>,
 }
 
-/// Makes the requests, and prints a line for each client.
+/// Measures the clients, and prints a line for each mode.
 pub fn turns(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
     if args.modes.contains(&Mode::Captured) {
         return Err(
@@ -75,142 +76,142 @@ pub fn turns(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
         );
     }
     if !args.unpinned {
-        pin::keep_to(Place::First)?;
+        pin::keep_to(Processor::First)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let said = runtime.block_on(take_turns(args, rounds)).map_err(|error| error as Box<dyn Error>)?;
-    for one in &said {
-        println!("{}", serde_json::to_string(one)?);
+    let reports = runtime.block_on(take_turns(args, rounds)).map_err(|error| error as Box<dyn Error>)?;
+    for report in &reports {
+        println!("{}", serde_json::to_string(report)?);
     }
     if let Some(title) = &args.row {
-        println!("{}", row(title, &said));
+        println!("{}", row(title, &reports));
     }
     Ok(())
 }
 
-/// The times of the untraced client, what the others need of them and how sure that is, and the allocations of it and
-/// of the last.
-fn row(title: &str, said: &[Said]) -> String {
-    let base = base(said.iter().map(|one| one.mode));
-    let ratio = |one: &Said| {
+/// Formats a row of a table: the times of the base, the ratios of the others with their confidence, and the allocations
+/// of the base and of the last.
+fn row(title: &str, reports: &[Report]) -> String {
+    let base = base(reports.iter().map(|one| one.mode));
+    let ratio = |one: &Report| {
         let within = one.cpu_ratio_within.map(|[low, high]| format!(" ±{:.3}", (high - low) / 2.0));
         format!("{:.3}{} ({:.3})", one.cpu_ratio, within.unwrap_or_default(), one.wall_ratio)
     };
-    let others = said.iter().enumerate().filter(|(index, _)| *index != base).map(|(_, one)| ratio(one));
+    let others = reports.iter().enumerate().filter(|(index, _)| *index != base).map(|(_, one)| ratio(one));
     let columns = others.collect::<Vec<_>>().join(" | ");
-    let Said { cpu_us, wall_us, allocs, rounds, slice, .. } = said[base];
-    let after = said.last().map_or(f64::NAN, |last| last.allocs);
+    let Report { cpu_us, wall_us, allocs, rounds, slice, .. } = reports[base];
+    let after = reports.last().map_or(f64::NAN, |last| last.allocs);
     compare::row(title, [cpu_us, wall_us], &columns, [allocs, after], [rounds as u64, slice])
 }
 
-/// To whose times the ratios are.
+/// Returns the index of the mode that ratios divide by.
 fn base(mut modes: impl Iterator<Item = &'static str>) -> usize {
     modes.position(|mode| mode == Mode::Untraced.name()).unwrap_or(0)
 }
 
-async fn take_turns(args: &Args, rounds: usize) -> Result<Vec<Said>, BoxError> {
+async fn take_turns(args: &Args, rounds: usize) -> Result<Vec<Report>, BoxError> {
     let of_mode = |mode: &Mode| {
         let args = Args { mode: *mode, ..args.clone() };
-        args.behind.clone().into_iter().map(move |behind| Line::new(args.clone(), behind))
+        args.behind.clone().into_iter().map(move |behind| ModeRun::new(args.clone(), behind))
     };
-    let mut lines: Vec<Line> = args.modes.iter().flat_map(of_mode).collect();
+    let mut lines: Vec<ModeRun> = args.modes.iter().flat_map(of_mode).collect();
     let passes = args.anew as usize;
     let mut others = Duration::ZERO;
     for number in 0..passes {
         others += pass(&mut lines, number, rounds.div_ceil(passes)).await?;
     }
-    // They work when the turn may be over, but for nobody else.
+    // The threads of probes may work when the turn is over, so their time is measured once for all turns.
     let probed: u64 = lines.iter().filter(|line| line.has_probes()).map(|line| line.in_turns).sum();
     for line in lines.iter_mut().filter(|line| line.has_probes()) {
         line.probes_us = others.as_secs_f64() * 1e6 / probed as f64;
     }
     let base = &lines[base(lines.iter().map(|line| line.args.mode.name()))];
-    Ok(lines.iter().map(|line| line.said(base, passes)).collect())
+    Ok(lines.iter().map(|line| line.report(base, passes)).collect())
 }
 
-/// All clients are made anew, in another order, as it makes a hundredth where in memory a client lies. Gives back what
-/// other threads worked while turns were taken.
-async fn pass(lines: &mut [Line], number: usize, rounds: usize) -> Result<Duration, BoxError> {
+/// Measures with new clients, made in another order than in the pass before, because the place of a client in memory
+/// makes a difference of a hundredth. Returns the CPU time of other threads during the turns.
+async fn pass(lines: &mut [ModeRun], number: usize, rounds: usize) -> Result<Duration, BoxError> {
     let mut all = Vec::new();
     for place in 0..lines.len() {
         let index = (place + number) % lines.len();
-        all.push((index, lines[index].contestant().await?));
+        all.push((index, lines[index].new_client().await?));
     }
     refresh(&all).await;
     let before = meter::other_threads();
     for round in 0..rounds {
-        // Nobody is always the first, or always behind the same: what a turn leaves to do falls into the next.
+        // The order changes, because work that a turn leaves behind falls into the next.
         if round % 2 == 0 {
             all.rotate_left(1);
         }
         all.reverse();
-        for (index, contestant) in &mut all {
-            lines[*index].turn(contestant).await?;
+        for (index, measured) in &mut all {
+            lines[*index].turn(measured).await?;
         }
     }
     refresh(&all).await;
     let others = meter::other_threads().saturating_sub(before);
-    for (_, contestant) in all {
-        contestant.client.close().await;
+    for (_, measured) in all {
+        measured.client.close().await;
     }
     Ok(others)
 }
 
-/// Waits until probes have nothing left to do.
-async fn refresh(all: &[(usize, Contestant)]) {
-    for sink in all.iter().filter_map(|(_, contestant)| contestant.client.sink()) {
+/// Waits until the probes have finished their work.
+async fn refresh(all: &[(usize, MeasuredClient)]) {
+    for sink in all.iter().filter_map(|(_, measured)| measured.client.sink()) {
         sink.refresh().await;
     }
 }
 
-impl Contestant {
+impl MeasuredClient {
     async fn make(&mut self, args: &Args, count: u64) -> Result<(), BoxError> {
         self.made += count;
         requests(&self.client, count, args.concurrency.min(count)).await.map(drop)
     }
 }
 
-impl Line {
+impl ModeRun {
     fn new(args: Args, behind: u64) -> Self {
         let (snapshot_ms, cpu_us, wall_us) = Default::default();
         let (allocs, kept_bytes, probes_us, in_turns) = Default::default();
-        Line { args, behind, allocs, kept_bytes, snapshot_ms, in_turns, cpu_us, wall_us, probes_us }
+        ModeRun { args, behind, allocs, kept_bytes, snapshot_ms, in_turns, cpu_us, wall_us, probes_us }
     }
 
-    async fn contestant(&mut self) -> Result<Contestant, BoxError> {
-        let mut contestant = self.filled().await?;
-        let sink = contestant.client.sink().filter(|_| self.args.snapshots > 0 && self.snapshot_ms.is_none());
+    async fn new_client(&mut self) -> Result<MeasuredClient, BoxError> {
+        let mut measured = self.warmed_up().await?;
+        let sink = measured.client.sink().filter(|_| self.args.snapshots > 0 && self.snapshot_ms.is_none());
         self.snapshot_ms = sink.map(|sink| snapshot_ms(sink, self.args.snapshots)).or(self.snapshot_ms);
-        // Of as many as there are in all groups of records that are allocated together.
+        // A multiple of the number of records that are allocated together.
         let counted = self.args.slice.next_multiple_of(32);
         let counter = Allocations::start();
-        contestant.make(&self.args, counted).await?;
+        measured.make(&self.args, counted).await?;
         self.allocs = counter.stop().0 as f64 / counted as f64;
-        Ok(contestant)
+        Ok(measured)
     }
 
-    async fn filled(&mut self) -> Result<Contestant, BoxError> {
-        let mut contestant = Contestant { client: Any::new(&self.args)?, made: 0 };
+    async fn warmed_up(&mut self) -> Result<MeasuredClient, BoxError> {
+        let mut measured = MeasuredClient { client: Any::new(&self.args)?, made: 0 };
         let heap = meter::heap();
-        contestant.make(&self.args, self.behind).await?;
+        measured.make(&self.args, self.behind).await?;
         self.kept_bytes = (meter::heap() as f64 - heap as f64) / self.behind.max(1) as f64;
-        Ok(contestant)
+        Ok(measured)
     }
 
-    async fn turn(&mut self, contestant: &mut Contestant) -> Result<(), BoxError> {
+    async fn turn(&mut self, measured: &mut MeasuredClient) -> Result<(), BoxError> {
         let Args { slice, unbounded, .. } = self.args;
-        // What the others did to the caches.
-        contestant.make(&self.args, slice / 10).await?;
+        // Not measured: refills the caches after the other clients.
+        measured.make(&self.args, slice / 10).await?;
         let (cpu, wall) = (meter::this_thread(), Instant::now());
-        contestant.make(&self.args, slice).await?;
+        measured.make(&self.args, slice).await?;
         let (cpu, wall) = (meter::this_thread() - cpu, wall.elapsed());
         let each = |time: Duration| time.as_secs_f64() * 1e6 / slice as f64;
         self.cpu_us.push(each(cpu));
         self.wall_us.push(each(wall));
         self.in_turns += slice + slice / 10;
-        // Else it would no longer be what its line says.
-        if unbounded && contestant.made > self.behind + self.behind / 10 {
-            let used = mem::replace(contestant, self.filled().await?);
+        // A client that keeps everything is replaced before it holds much more than `behind` requests.
+        if unbounded && measured.made > self.behind + self.behind / 10 {
+            let used = mem::replace(measured, self.warmed_up().await?);
             self.in_turns += self.behind;
             used.client.close().await;
         }
@@ -221,12 +222,12 @@ impl Line {
         self.args.mode == Mode::Full
     }
 
-    /// CPU time of all that works for it.
+    /// Returns the CPU time of each turn, with the share of the threads of probes.
     fn all_cpu_us(&self) -> Vec<f64> {
         self.cpu_us.iter().map(|one| one + self.probes_us).collect()
     }
 
-    fn said(&self, base: &Line, passes: usize) -> Said {
+    fn report(&self, base: &ModeRun, passes: usize) -> Report {
         let ratios = |mine: &[f64], base: &[f64]| -> Vec<f64> {
             mine.iter().zip(base).map(|(mine, base)| mine / base).collect()
         };
@@ -234,7 +235,7 @@ impl Line {
         let cpu_ratios = ratios(&cpu_us, &base_us);
         let of_passes = cpu_ratios.chunks(cpu_ratios.len().div_ceil(passes).max(1));
         let total = |figures: &[f64]| figures.iter().sum::<f64>();
-        Said {
+        Report {
             mode: self.args.mode.name(),
             behind: self.behind,
             rounds: self.cpu_us.len(),
@@ -255,8 +256,8 @@ impl Line {
     }
 }
 
-/// The order statistics between which the median lies with 95 % confidence, whatever the distribution. There are none
-/// of less than six figures.
+/// Returns the order statistics that enclose the median with 95 % confidence, whatever the distribution. `None` for less
+/// than six figures.
 fn median_within(sorted: &[f64]) -> Option<[f64; 2]> {
     let count = sorted.len() as f64;
     let below = ((count - 1.96 * count.sqrt()) / 2.0).floor().max(0.0) as usize;
