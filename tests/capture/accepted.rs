@@ -90,13 +90,13 @@ fn captures_from_accept_to_close(port: u16) {
 #[test]
 fn packets_of_an_accepted_connection_are_captured() {
     require_lab!();
-    from_accept_to_close(80);
+    captures_from_accept_to_close(80);
 }
 
 #[test]
 fn packets_of_an_accepted_connection_behind_nat_are_captured() {
     require_lab!();
-    from_accept_to_close(8080);
+    captures_from_accept_to_close(8080);
 }
 
 /// Each packet could belong to two connections of the sink.
