@@ -3,8 +3,8 @@
 use super::{
     Client, ClientStack, Stack,
     body::{Body, ResponseBody},
-    pool::{Connector, Limits, Pool, Settings, Waits},
-    wire::Wire,
+    pool::{Connector, Limits, Pool, PoolConfig, Timeouts},
+    traced_transport::TracedTransport,
 };
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 use crate::tls::{ClientCertificate, Roots};
@@ -81,7 +81,7 @@ pub struct ClientBuilder {
     keep_alive: bool,
     compression: bool,
     limits: Limits,
-    waits: Waits,
+    timeouts: Timeouts,
     user_agent: Option<HeaderValue>,
     redirects: usize,
     layers: Vec<Box<dyn FnOnce(ClientService) -> ClientService + Send>>,
@@ -128,7 +128,7 @@ impl ClientBuilder {
                 idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
                 ..Limits::default()
             },
-            waits: Waits::default(),
+            timeouts: Timeouts::default(),
             user_agent: Some(HeaderValue::from_static(concat!("nettrace/", env!("CARGO_PKG_VERSION")))),
             redirects: 9,
             layers: Vec::new(),
@@ -299,14 +299,14 @@ impl ClientBuilder {
 
     /// How long the response's header may take once the request was sent whole.
     pub fn response_header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.waits.response_header = timeout.into();
+        self.timeouts.response_header = timeout.into();
         self
     }
 
     /// How long the body of a request with `Expect: 100-continue` waits for the server's word. By default it does
     /// not wait.
     pub fn expect_continue_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.waits.expect_continue = timeout.into();
+        self.timeouts.expect_continue = timeout.into();
         self
     }
 
@@ -354,22 +354,22 @@ impl ClientBuilder {
         // What ends after the end of time is no limit.
         self.limits.idle_timeout = self.limits.idle_timeout.filter(|timeout| is_reachable(*timeout));
         let connector = self.connector()?;
-        let settings = Settings {
+        let config = PoolConfig {
             limits: self.limits,
-            waits: self.waits,
+            timeouts: self.timeouts,
             http2_only: self.version == HttpVersion::Http2Only,
             proxies: self.proxies.take().unwrap_or_else(ProxySelector::from_env),
         };
-        let wire = Wire {
+        let transport = TracedTransport {
             tracing: TraceRequestLayer::new(&self.sink).hold_redirects(self.redirects > 0),
-            pool: Pool::new(connector, settings),
+            pool: Pool::new(connector, config),
             compression: self.compression,
         };
-        let pool = wire.pool.clone();
+        let pool = transport.pool.clone();
         let stack = if self.layers.is_empty() {
-            Stack::Plain(wire)
+            Stack::Plain(transport)
         } else {
-            let innermost = BoxCloneSyncService::new(wire);
+            let innermost = BoxCloneSyncService::new(transport);
             Stack::Layered(self.layers.drain(..).fold(innermost, |service, layer| layer(service)))
         };
         Ok(Client::new(ClientStack {

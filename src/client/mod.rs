@@ -26,12 +26,14 @@ mod body;
 mod builder;
 mod decompress;
 mod error;
+mod informational;
 mod pool;
 mod redirect;
+mod request_target;
 mod send_body;
 mod tasks;
+mod traced_transport;
 mod url;
-mod wire;
 
 pub(crate) use self::redirect::CredentialScope;
 pub use self::{
@@ -46,7 +48,7 @@ use self::{
     error::Kind,
     pool::Pool,
     redirect::{Hop, Unusable},
-    wire::Wire,
+    traced_transport::TracedTransport,
 };
 use crate::{
     error::{BoxError, NoRuntime},
@@ -87,7 +89,7 @@ struct ClientStack {
 
 /// What is below redirects.
 enum Stack {
-    Plain(Wire),
+    Plain(TracedTransport),
     /// With the user's own layers.
     Layered(ClientService),
 }
@@ -308,8 +310,8 @@ impl ClientStack {
     ) -> (RequestHandle, impl Future<Output = Result<Response<ResponseBody>, BoxError>>) {
         self.prepare(&mut request);
         match &self.stack {
-            Stack::Plain(wire) => {
-                let (handle, response) = wire.send(request);
+            Stack::Plain(transport) => {
+                let (handle, response) = transport.send(request);
                 (handle, Either::Left(response))
             }
             Stack::Layered(service) => {

@@ -25,7 +25,7 @@ use tokio::time::{Sleep, sleep};
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     shared: Arc<Shared>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -41,9 +41,9 @@ const HELD: u8 = 2;
 const REFUSED: u8 = 3;
 
 impl Gate {
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(super) fn new(timeout: Duration) -> Self {
         let shared = Shared { state: AtomicU8::new(CLOSED), waker: AtomicWaker::new() };
-        Gate { shared: Arc::new(shared), patience }
+        Gate { shared: Arc::new(shared), timeout }
     }
 
     /// The server wants the body.
@@ -154,8 +154,8 @@ impl Waiting {
             HELD => return Poll::Pending,
             _ => {}
         }
-        let patience = self.gate.patience;
-        ready!(self.timer.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(cx));
+        let timeout = self.gate.timeout;
+        ready!(self.timer.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx));
         if shared.change(CLOSED, OPEN) || shared.state.load(Acquire) == OPEN {
             Poll::Ready(true)
         } else {

@@ -16,13 +16,13 @@ pin_project! {
         #[pin]
         inner: F,
         // Ends the request after the future is dropped.
-        request: Option<Running>,
+        request: Option<TracedRequest>,
     }
 }
 
 /// A request on its way to its response.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct TracedRequest {
     pub(super) recorder: RequestRecorder,
     /// The caller's own.
     pub(super) handle: Option<RequestHandle>,
@@ -39,16 +39,16 @@ pub(crate) fn is_redirect<B>(response: &Response<B>) -> bool {
 
 impl<F> TraceRequestFuture<F> {
     #[inline]
-    pub(super) fn new(inner: F, request: Option<Running>) -> Self {
+    pub(super) fn new(inner: F, request: Option<TracedRequest>) -> Self {
         TraceRequestFuture { inner, request }
     }
 
     /// The handle of the request; unbound when it is not traced.
     #[cfg(feature = "client")]
     pub(crate) fn handle(&self) -> RequestHandle {
-        let Some(running) = &self.request else { return RequestHandle::unbound() };
-        let of_record = || running.recorder.request().map(RequestHandle::of);
-        running.handle.clone().or_else(of_record).unwrap_or_else(RequestHandle::unbound)
+        let Some(request) = &self.request else { return RequestHandle::unbound() };
+        let of_record = || request.recorder.request().map(RequestHandle::of);
+        request.handle.clone().or_else(of_record).unwrap_or_else(RequestHandle::unbound)
     }
 }
 
@@ -63,8 +63,8 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Some(running) = this.request {
-            let result = running.poll(this.inner, cx);
+        if let Some(request) = this.request {
+            let result = request.poll(this.inner, cx);
             if result.is_ready() {
                 *this.request = None;
             }
@@ -76,7 +76,7 @@ where
     }
 }
 
-impl Running {
+impl TracedRequest {
     #[inline]
     fn poll<F, R, E>(
         &mut self,
@@ -91,7 +91,7 @@ impl Running {
         let scope = self.recorder.scope();
         let mut result = inner.poll(cx);
         drop(scope);
-        self.see_connection();
+        self.link_connection();
         match &mut result {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(response)) => {
@@ -128,22 +128,22 @@ impl Running {
 
     /// The connection that the client has chosen by now, if it says so.
     #[inline]
-    fn see_connection(&self) {
+    fn link_connection(&self) {
         if let Some(capture) = &self.capture {
-            see_connection(&self.recorder, capture);
+            link_connection(&self.recorder, capture);
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for TracedRequest {
     #[inline]
     fn drop(&mut self) {
-        self.see_connection();
+        self.link_connection();
     }
 }
 
 #[cold]
-fn see_connection(recorder: &RequestRecorder, capture: &CaptureConnection) {
+fn link_connection(recorder: &RequestRecorder, capture: &CaptureConnection) {
     let metadata = capture.connection_metadata();
     let Some(connected) = metadata.as_ref() else { return };
     let mut extras = Extensions::new();

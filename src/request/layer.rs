@@ -1,7 +1,7 @@
 use super::{
     TraceRequest, TraceRequestFuture,
     body::TraceBody,
-    future::Running,
+    future::TracedRequest,
     mapper::{Boxed, MapBody, Typed},
 };
 use crate::sink::{RequestHandle, RequestHead, RequestRecorder, TraceSink};
@@ -105,7 +105,7 @@ impl<M> TraceRequestLayer<M> {
     }
 
     /// The URI to be recorded.
-    fn whole<'a>(&self, uri: &'a Uri) -> Cow<'a, Uri> {
+    fn full_uri<'a>(&self, uri: &'a Uri) -> Cow<'a, Uri> {
         let Some(origin) = self.origin.as_deref().filter(|_| uri.authority().is_none()) else {
             return Cow::Borrowed(uri);
         };
@@ -146,7 +146,7 @@ impl<M> TraceRequestLayer<M> {
         let has_body = !request.body().is_end_stream();
         let mut recorder = self.sink.request(&RequestHead {
             method: request.method(),
-            uri: &self.whole(request.uri()),
+            uri: &self.full_uri(request.uri()),
             version: request.version(),
             headers: request.headers(),
             handle: request.extensions().get::<RequestHandle>(),
@@ -154,7 +154,7 @@ impl<M> TraceRequestLayer<M> {
             accepted: false,
         });
         let handle = request.extensions().get::<RequestHandle>().cloned();
-        let capture = self.listen(&mut request, &recorder);
+        let capture = self.observe_client(&mut request, &recorder);
         let watch = has_body.then(|| Box::new(recorder.watch()));
         let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));
         let scope = recorder.scope();
@@ -162,12 +162,16 @@ impl<M> TraceRequestLayer<M> {
         drop(scope);
         TraceRequestFuture::new(
             inner,
-            Some(Running { recorder, handle, capture, holds_redirects: self.holds_redirects }),
+            Some(TracedRequest { recorder, handle, capture, holds_redirects: self.holds_redirects }),
         )
     }
 
     /// Has the request report what only the client knows.
-    fn listen<B>(&self, request: &mut Request<B>, recorder: &RequestRecorder) -> Option<CaptureConnection> {
+    fn observe_client<B>(
+        &self,
+        request: &mut Request<B>,
+        recorder: &RequestRecorder,
+    ) -> Option<CaptureConnection> {
         if let (true, Some(record)) = (self.informational, recorder.request().cloned()) {
             hyper::ext::on_informational(request, move |response| record.informational(response.status()));
         }

@@ -1,7 +1,8 @@
 //! Making connections.
 
-use super::{Pool, form::Way, host::Host, io::PooledIo, link::Link, place::Place};
+use super::{Pool, host::Host, io::PooledIo, permit::ConnPermit, pooled_conn::PooledConn};
 use crate::{
+    client::request_target::Route,
     connect::TcpConnector,
     error::{BoxError, ClientClosed},
     proxy::ProxyConnector,
@@ -17,25 +18,29 @@ use tower_service::Service;
 pub(in crate::client) type Connector = TraceTls<ProxyConnector<TraceTls<TcpConnector>>>;
 
 /// Makes a connection to the host.
-pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, mut place: Place) -> Result<Link, BoxError> {
+pub(super) async fn connect(
+    pool: Arc<Pool>,
+    host: Arc<Host>,
+    mut place: ConnPermit,
+) -> Result<PooledConn, BoxError> {
     let _dial = place.dial();
     let mut connector = pool.connector.clone();
-    connector.get_mut().set_route(host.way.proxy().cloned(), matches!(host.way, Way::Tunnel(_)));
+    connector.get_mut().set_route(host.route.proxy().cloned(), matches!(host.route, Route::Tunnel(_)));
     poll_fn(|cx| connector.poll_ready(cx)).await?;
     let stream = connector.call(host.uri.clone()).await?;
     let connected = stream.connected();
     let is_http2 = host.is_http2_only || connected.is_negotiated_h2();
-    if is_http2 && let Some(link) = host.share() {
-        return Ok(link); // another one was quicker, and this one is not needed
+    if is_http2 && let Some(conn) = host.share() {
+        return Ok(conn); // another one was quicker, and this one is not needed
     }
     let conn = stream.get_ref().get_ref().get_ref().inner().conn_ref().cloned();
     if let Some(conn) = conn.as_ref().filter(|_| is_http2) {
         conn.set_http2();
     }
-    let registered = pool.controls.add(connected, conn);
-    let control = registered.control.clone();
+    let registered = pool.registry.add(connected, conn);
+    let handle = registered.handle.clone();
     // What follows is up to the connection: a failed handshake is its end.
-    let io = PooledIo::new(stream, control.clone(), place.of(control.clone()));
+    let io = PooledIo::new(stream, handle.clone(), place.of(handle.clone()));
     if is_http2 {
         let (mut sender, connection) = pool.http2.handshake(io).await?;
         pool.tasks.execute(async move {
@@ -44,7 +49,7 @@ pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, mut place: Place) 
             drop(registered);
         });
         sender.ready().await?;
-        host.established(sender, control).ok_or_else(|| ClientClosed.into())
+        host.established(sender, handle).ok_or_else(|| ClientClosed.into())
     } else {
         let (mut sender, connection) = pool.http1.handshake(io).await?;
         let (tell, broken) = oneshot::channel();
@@ -56,7 +61,7 @@ pub(super) async fn connect(pool: Arc<Pool>, host: Arc<Host>, mut place: Place) 
             drop(registered);
         });
         match sender.ready().await {
-            Ok(()) => Ok(Link::http1(sender, control, host)),
+            Ok(()) => Ok(PooledConn::http1(sender, handle, host)),
             Err(error) if error.is_closed() => Err(broken.await.unwrap_or(error).into()),
             Err(error) => Err(error.into()),
         }

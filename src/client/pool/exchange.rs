@@ -2,16 +2,16 @@
 
 use super::{
     Outgoing, Pool,
+    conn_handle::ConnHandle,
     connect::connect,
-    control::Control,
-    form::{self, Key},
-    host::{Host, Turn},
-    link::{Link, MOMENT},
-    waiting::{Offer, Offers},
+    host::{Checkout, Host},
+    pooled_conn::{PooledConn, READY_GRACE},
+    wait_queue::{Grant, GrantReceiver},
 };
 use crate::{
     client::{
         body::Body,
+        request_target::{self, Key},
         send_body::{Gate, Refusal, SendBody, Sent},
     },
     error::{BodyLengths, BoxError, ClientClosed, IncompleteBody, NoRuntime, TimedOut, classify},
@@ -35,10 +35,10 @@ use std::{
 };
 use tokio::time::{Sleep, sleep};
 
-type Dial = BoxFuture<'static, Result<Link, BoxError>>;
+type Dial = BoxFuture<'static, Result<PooledConn, BoxError>>;
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::client) struct Waits {
+pub(in crate::client) struct Timeouts {
     pub(in crate::client) response_header: Option<Duration>,
     pub(in crate::client) expect_continue: Option<Duration>,
 }
@@ -51,12 +51,12 @@ impl Pool {
         self: Arc<Self>,
         mut request: Request<TraceBody<Body>>,
     ) -> impl Future<Output = Result<Response<LeasedBody>, BoxError>> + Send {
-        let host = Key::of(&mut request, &self.settings).map(|key| self.host(key));
+        let host = Key::of(&mut request, &self.config).map(|key| self.host(key));
         let asked = Asked::of(request.method());
         let has_body = !request.body().is_end_stream();
-        let waits = &self.settings.waits;
-        let gate = waits.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);
-        let mut patience = waits.response_header.map(|limit| (limit, Sent::new(!has_body)));
+        let timeouts = &self.config.timeouts;
+        let gate = timeouts.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);
+        let mut patience = timeouts.response_header.map(|limit| (limit, Sent::new(!has_body)));
         let sent = patience.as_ref().map(|(_, sent)| sent.clone());
         let mut request = request.map(|body| SendBody::new(body, gate.clone(), sent));
         // A block and no function: that would keep its arguments twice.
@@ -71,35 +71,35 @@ impl Pool {
             }
             let mut repeats = 0;
             loop {
-                let mut link = self.link(&host).await?;
-                if let Some(conn) = &link.control.conn {
+                let mut conn = self.conn(&host).await?;
+                if let Some(conn) = &conn.handle.conn {
                     CurrentRequest::acquired(conn);
                 }
-                if let Err(error) = form::fit(&mut request, &link) {
-                    link.finish(true);
+                if let Err(error) = request_target::apply(&mut request, &conn) {
+                    conn.finish(true);
                     return Err(error.into());
                 }
-                if !link.is_http2() {
-                    link.control.interim.listen(gate.as_ref());
+                if !conn.is_http2() {
+                    conn.handle.interim.listen(gate.as_ref());
                 }
                 // hyper does not give back what HTTP/2 has taken.
                 let replay =
-                    if link.is_http2() && repeats < MAX_REPEATS { Replay::of(&request) } else { None };
-                let answer = pin!(link.send(request));
+                    if conn.is_http2() && repeats < MAX_REPEATS { Replay::of(&request) } else { None };
+                let answer = pin!(conn.send(request));
                 let mut error = match within(patience.as_ref(), answer).await? {
-                    Ok(response) => return Ok(responded(response, link, gate, asked)),
+                    Ok(response) => return Ok(responded(response, conn, gate, asked)),
                     Err(error) => error,
                 };
                 match error.take_message() {
-                    Some(message) if link.is_reused && !self.is_closed() => {
+                    Some(message) if conn.is_reused && !self.is_closed() => {
                         request = message;
-                        form::unfit(&mut request, &host);
+                        request_target::restore(&mut request, &host);
                     }
                     taken => {
                         let error = error.into_error();
                         let may_repeat = taken.is_none() && is_unprocessed(&error) && !self.is_closed();
                         let Some(replay) = replay.filter(|_| may_repeat) else {
-                            return Err(reason(error, &link.control));
+                            return Err(reason(error, &conn.handle));
                         };
                         CurrentRequest::refused(&classify::failure(&error));
                         repeats += 1;
@@ -112,28 +112,28 @@ impl Pool {
     }
 
     /// A connection for an exchange with the host.
-    async fn link(self: &Arc<Self>, host: &Arc<Host>) -> Result<Link, BoxError> {
+    async fn conn(self: &Arc<Self>, host: &Arc<Host>) -> Result<PooledConn, BoxError> {
         if self.is_closed() {
             return Err(ClientClosed.into());
         }
-        match host.turn() {
-            Turn::Use(link) => Ok(link),
-            Turn::Wait(waiting) => self.wait(host, waiting).await,
+        match host.checkout() {
+            Checkout::Use(conn) => Ok(conn),
+            Checkout::Wait(waiting) => self.wait(host, waiting).await,
         }
     }
 
     /// Takes what comes first: a connection that others leave, or the one that is dialled.
-    async fn wait(self: &Arc<Self>, host: &Arc<Host>, waiting: Waiting) -> Result<Link, BoxError> {
+    async fn wait(self: &Arc<Self>, host: &Arc<Host>, waiting: Waiting) -> Result<PooledConn, BoxError> {
         NoRuntime::check()?;
         let mut dial = None;
         let begin = |place| -> Dial { Box::pin(connect(self.clone(), host.clone(), place)) };
-        let mut patience = waiting.comes_back.then(|| Box::pin(sleep(MOMENT)));
-        let Waiting { mut offers, mut place, .. } = waiting;
+        let mut patience = waiting.comes_back.then(|| Box::pin(sleep(READY_GRACE)));
+        let Waiting { mut grants, mut place, .. } = waiting;
         let taken = poll_fn(|cx| {
-            while let Poll::Ready(offer) = offers.poll(cx) {
+            while let Poll::Ready(offer) = grants.poll(cx) {
                 match offer {
-                    Some(Offer::Use(link)) => return Poll::Ready(Ok(link)),
-                    Some(Offer::Dial(offered)) => (place, offers) = (Some(offered), host.wait()),
+                    Some(Grant::Use(conn)) => return Poll::Ready(Ok(conn)),
+                    Some(Grant::Dial(offered)) => (place, grants) = (Some(offered), host.wait()),
                     None => return Poll::Ready(Err(ClientClosed.into())),
                 }
             }
@@ -150,16 +150,16 @@ impl Pool {
                 _ => {} // one dial is enough
             }
             let Some(dialled) = &mut dial else { return Poll::Pending };
-            let link = ready!(dialled.as_mut().poll(cx));
+            let conn = ready!(dialled.as_mut().poll(cx));
             dial = None;
-            Poll::Ready(link)
+            Poll::Ready(conn)
         })
         .await;
         if let Some(dial) = dial.filter(|_| taken.is_ok()) {
             let closing = self.closing.clone();
             self.tasks.spawn(async move {
-                if let Some(Ok(link)) = closing.run_until_cancelled(dial).await {
-                    link.finish(true);
+                if let Some(Ok(conn)) = closing.run_until_cancelled(dial).await {
+                    conn.finish(true);
                 }
             });
         }
@@ -169,9 +169,9 @@ impl Pool {
 
 /// How an exchange waits for a connection.
 pub(super) struct Waiting {
-    pub(super) offers: Offers,
+    pub(super) grants: GrantReceiver,
     /// Without one it may not dial.
-    pub(super) place: Option<super::place::Place>,
+    pub(super) place: Option<super::permit::ConnPermit>,
     /// A connection will be ready in a moment.
     pub(super) comes_back: bool,
 }
@@ -227,7 +227,7 @@ fn expects_continue<B>(request: &Request<B>) -> bool {
     expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Waits for the response's header; from the time when the request was sent whole no longer than that.
+/// Timeouts for the response's header; from the time when the request was sent whole no longer than that.
 async fn within<F: Future>(
     patience: Option<&(Duration, Arc<Sent>)>,
     mut answer: Pin<&mut F>,
@@ -271,81 +271,81 @@ impl Asked {
 
 fn responded(
     mut response: Response<Incoming>,
-    link: Link,
+    conn: PooledConn,
     gate: Option<Gate>,
     asked: Asked,
 ) -> Response<LeasedBody> {
-    link.control.connected.get_extras(response.extensions_mut());
+    conn.handle.connected.get_extras(response.extensions_mut());
     let refusal = gate.and_then(Gate::refuse);
     let status = response.status();
     let connected = asked == Asked::Connect && status.is_success();
     if connected || status == StatusCode::SWITCHING_PROTOCOLS {
-        link.hand_over();
+        conn.hand_over();
         return response.map(|inner| LeasedBody { inner, lease: None, refusal, length: None });
     }
     if response.body().is_end_stream() {
-        link.finish(true);
+        conn.finish(true);
         return response.map(|inner| LeasedBody { inner, lease: None, refusal: None, length: None });
     }
     let has_content =
         asked != Asked::Head && ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
     response.map(|inner| {
         let length = inner.size_hint().exact().filter(|_| has_content).and_then(NonZeroU64::new);
-        LeasedBody { inner, lease: Some(Lease::of(link)), refusal, length }
+        LeasedBody { inner, lease: Some(Lease::of(conn)), refusal, length }
     })
 }
 
 /// Why an exchange failed. That the client was closed is lost on the way through HTTP/2.
-fn reason(error: hyper::Error, control: &Control) -> BoxError {
-    if control.is_failing() { ClientClosed.into() } else { error.into() }
+fn reason(error: hyper::Error, handle: &ConnHandle) -> BoxError {
+    if handle.is_failing() { ClientClosed.into() } else { error.into() }
 }
 
 /// The use of a connection by the reader of a response.
 #[derive(Debug)]
 enum Lease {
-    Own(Link),
+    Own(PooledConn),
     /// The host has it: it may be ready for others before the reader is.
-    Held(Arc<Host>, Arc<Control>),
+    Lent(Arc<Host>, Arc<ConnHandle>),
 }
 
 impl Lease {
-    fn of(link: Link) -> Self {
-        if link.is_http2() || !link.host.is_limited() {
-            return Lease::Own(link);
+    fn of(conn: PooledConn) -> Self {
+        if conn.is_http2() || !conn.host.is_limited() {
+            return Lease::Own(conn);
         }
-        let (host, control) = (link.host.clone(), link.control.clone());
-        host.hold(link);
-        Lease::Held(host, control)
+        let (host, handle) = (conn.host.clone(), conn.handle.clone());
+        host.lend(conn);
+        Lease::Lent(host, handle)
     }
 
     fn is_http2(&self) -> bool {
-        matches!(self, Lease::Own(link) if link.is_http2())
+        matches!(self, Lease::Own(conn) if conn.is_http2())
     }
 
-    fn control(&self) -> &Arc<Control> {
+    fn handle(&self) -> &Arc<ConnHandle> {
         match self {
-            Lease::Own(link) => &link.control,
-            Lease::Held(_, control) => control,
+            Lease::Own(conn) => &conn.handle,
+            Lease::Lent(_, handle) => handle,
         }
     }
 
     /// `None` when others got it in the meantime.
-    fn link(self) -> Option<Link> {
+    fn conn(self) -> Option<PooledConn> {
         match self {
-            Lease::Own(link) => Some(link),
-            Lease::Held(host, control) => host.unhold(&control),
+            Lease::Own(conn) => Some(conn),
+            Lease::Lent(host, handle) => host.reclaim(&handle),
         }
     }
 
     fn finish(self, was_read: bool) {
-        if let Some(link) = self.link() {
-            link.finish(was_read);
+        if let Some(conn) = self.conn() {
+            conn.finish(was_read);
         }
     }
 
     /// The connection is of no more use.
     fn give_up(self) {
-        drop(self.link());
+        drop(self.conn());
     }
 }
 
@@ -417,7 +417,7 @@ impl HttpBody for LeasedBody {
                 this.refusal = None;
                 Poll::Ready(Some(Err(match this.lease.take() {
                     Some(lease) => {
-                        let error = reason(error, lease.control());
+                        let error = reason(error, lease.handle());
                         lease.give_up();
                         error
                     }
@@ -425,7 +425,7 @@ impl HttpBody for LeasedBody {
                 })))
             }
             // Of a connection that is torn down no more may be heard than of one that came to its end.
-            None => match this.lease.take_if(|lease| lease.control().is_failing()) {
+            None => match this.lease.take_if(|lease| lease.handle().is_failing()) {
                 Some(lease) => {
                     lease.give_up();
                     Poll::Ready(Some(Err(ClientClosed.into())))

@@ -2,16 +2,17 @@
 
 use super::{
     Outgoing, Pool,
-    control::Control,
+    conn_handle::ConnHandle,
     exchange::Waiting,
-    form::Key,
-    form::Way,
     idle::IdleCount,
-    link::Link,
-    place::{Place, SharedDial},
-    waiting::{Offer, Offers, Queue},
+    permit::{ConnPermit, ConnectGuard},
+    pooled_conn::PooledConn,
+    wait_queue::{Grant, GrantReceiver, WaitQueue},
 };
-use crate::record::EndReason;
+use crate::{
+    client::request_target::{Key, Route},
+    record::EndReason,
+};
 use http::{
     HeaderValue, Uri,
     uri::{Authority, PathAndQuery, Scheme},
@@ -26,14 +27,14 @@ use std::{
 };
 use tokio::time::Instant;
 
-pub(super) struct Host {
+pub(in crate::client) struct Host {
     pool: Weak<Pool>,
     /// As connectors take it.
-    pub(super) uri: Uri,
+    pub(in crate::client) uri: Uri,
     /// How it is reached.
-    pub(super) way: Way,
+    pub(in crate::client) route: Route,
     /// The field `Host` of requests to it (RFC 9110 section 7.2), if it can be one.
-    pub(super) header: Option<HeaderValue>,
+    pub(in crate::client) header: Option<HeaderValue>,
     /// HTTP/2 with prior knowledge. A proxy that forwards requests speaks HTTP/1.
     pub(super) is_http2_only: bool,
     /// Whether connections are used more than once.
@@ -52,7 +53,7 @@ struct State {
     /// The one that was used last is at the end.
     idle: VecDeque<Idle>,
     shared: Option<Shared>,
-    waiting: Queue,
+    waiting: WaitQueue,
     /// Connections that are open or being made.
     open: usize,
     /// A connection that all will share is being made.
@@ -61,51 +62,51 @@ struct State {
     returning: usize,
     /// Where the number of connections is limited: those whose response is read. They may have it all, and be ready
     /// for others, long before their readers do.
-    held: HashMap<Identity, Link>,
+    lent: HashMap<Identity, PooledConn>,
 }
 
-/// Of a connection, as long as somebody refers to its [`Control`].
+/// Of a connection, as long as somebody refers to its [`ConnHandle`].
 type Identity = usize;
 
-fn identity(control: &Arc<Control>) -> Identity {
-    Arc::as_ptr(control).addr()
+fn identity(handle: &Arc<ConnHandle>) -> Identity {
+    Arc::as_ptr(handle).addr()
 }
 
 struct Idle {
-    link: Link,
+    conn: PooledConn,
     since: Instant,
 }
 
 /// A connection that speaks HTTP/2.
 struct Shared {
     sender: http2::SendRequest<Outgoing>,
-    control: Arc<Control>,
+    handle: Arc<ConnHandle>,
     streams: usize,
     idle_since: Instant,
 }
 
 /// What there is for an exchange.
-pub(super) enum Turn {
-    Use(Link),
+pub(super) enum Checkout {
+    Use(PooledConn),
     Wait(Waiting),
 }
 
 impl Host {
-    pub(super) fn new(pool: &Arc<Pool>, Key { scheme, authority, way }: &Key) -> Self {
+    pub(super) fn new(pool: &Arc<Pool>, Key { scheme, authority, route }: &Key) -> Self {
         let mut parts = http::uri::Parts::default();
         (parts.scheme, parts.authority) = (Some(scheme.clone()), Some(authority.clone()));
         parts.path_and_query = Some(PathAndQuery::from_static("/"));
-        let is_http2_only = pool.settings.http2_only && !matches!(way, Way::Forward(_));
+        let is_http2_only = pool.config.http2_only && !matches!(route, Route::Forward(_));
         Host {
             pool: Arc::downgrade(pool),
             uri: Uri::from_parts(parts).unwrap_or_default(),
-            way: way.clone(),
-            header: HeaderValue::try_from(header(scheme, authority)).ok(),
+            route: route.clone(),
+            header: HeaderValue::try_from(host_field(scheme, authority)).ok(),
             is_http2_only,
             keeps: pool.keeps(),
             dials_one: pool.keeps() && is_http2_only,
-            limit: pool.settings.limits.max_per_host.unwrap_or(usize::MAX),
-            idle_timeout: pool.settings.limits.idle_timeout,
+            limit: pool.config.limits.max_per_host.unwrap_or(usize::MAX),
+            idle_timeout: pool.config.limits.idle_timeout,
             idle_count: pool.idle_count.clone(),
             state: Mutex::default(),
         }
@@ -117,82 +118,82 @@ impl Host {
     }
 
     /// A connection for an exchange, or how it gets one.
-    pub(super) fn turn(self: &Arc<Self>) -> Turn {
+    pub(super) fn checkout(self: &Arc<Self>) -> Checkout {
         let mut gone = Vec::new(); // dropped when the lock is not held any more
         let mut state = self.state();
-        while let Some(Idle { link, since }) = state.idle.pop_back() {
-            if link.is_ready() && !self.is_over(since) {
-                return Turn::Use(link);
+        while let Some(Idle { conn, since }) = state.idle.pop_back() {
+            if conn.is_ready() && !self.is_over(since) {
+                return Checkout::Use(conn);
             }
-            gone.push(link);
+            gone.push(conn);
         }
-        if let Some(link) = state.share(self, true) {
-            return Turn::Use(link);
+        if let Some(conn) = state.share(self, true) {
+            return Checkout::Use(conn);
         }
         let comes_back = state.returning > 0;
         let place = if comes_back { None } else { state.place(self) };
-        let offers = state.waiting.join(self.clone(), place.is_none());
-        let held = if place.is_none() { std::mem::take(&mut state.held) } else { HashMap::new() };
+        let grants = state.waiting.join(self.clone(), place.is_none());
+        let lent = if place.is_none() { std::mem::take(&mut state.lent) } else { HashMap::new() };
         drop(state);
-        held.into_values().for_each(Link::settle);
-        Turn::Wait(Waiting { offers, place, comes_back })
+        lent.into_values().for_each(PooledConn::settle);
+        Checkout::Wait(Waiting { grants, place, comes_back })
     }
 
-    /// Whether [`hold`](Self::hold) is to be used.
+    /// Whether [`lend`](Self::lend) is to be used.
     pub(super) fn is_limited(&self) -> bool {
         self.limit < usize::MAX
     }
 
     /// A response is read from now on. Others may have the connection as soon as it is ready.
-    pub(super) fn hold(&self, link: Link) {
+    pub(super) fn lend(&self, conn: PooledConn) {
         let mut state = self.state();
         if state.waiting.has_one_to_dial() {
             drop(state);
-            link.settle();
+            conn.settle();
         } else {
-            state.held.insert(identity(&link.control), link);
+            state.lent.insert(identity(&conn.handle), conn);
         }
     }
 
     /// The response was read, or will not be. The connection, if nobody else got it.
-    pub(super) fn unhold(&self, control: &Arc<Control>) -> Option<Link> {
-        self.state().held.remove(&identity(control))
+    pub(super) fn reclaim(&self, handle: &Arc<ConnHandle>) -> Option<PooledConn> {
+        self.state().lent.remove(&identity(handle))
     }
 
     /// Leave to dial, if that is within the limit.
-    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+    pub(super) fn place(self: &Arc<Self>) -> Option<ConnPermit> {
         self.state().place(self)
     }
 
     /// To be offered a connection.
-    pub(super) fn wait(self: &Arc<Self>) -> Offers {
+    pub(super) fn wait(self: &Arc<Self>) -> GrantReceiver {
         self.state().waiting.join(self.clone(), false)
     }
 
     /// A connection that can be used again.
-    pub(super) fn release(self: &Arc<Self>, mut link: Link) {
+    pub(super) fn release(self: &Arc<Self>, mut conn: PooledConn) {
         let Some(pool) = self.pool().filter(|pool| self.keeps && !pool.is_closed()) else { return };
-        let most = pool.settings.limits.max_idle_per_host.unwrap_or(usize::MAX);
-        link.is_reused = true;
-        let control = link.control.clone();
+        let most = pool.config.limits.max_idle_per_host.unwrap_or(usize::MAX);
+        conn.is_reused = true;
+        let handle = conn.handle.clone();
         let unwanted = {
             let mut state = self.state();
-            match state.waiting.give(link) {
+            match state.waiting.give(conn) {
                 None => return,
-                Some(link) if state.idle.len() < most && !control.is_closed() => {
-                    state.idle.push_back(Idle { link, since: Instant::now() });
+                Some(conn) if state.idle.len() < most && !handle.is_closed() => {
+                    state.idle.push_back(Idle { conn, since: Instant::now() });
                     None
                 }
                 unwanted => unwanted,
             }
         };
         if unwanted.is_some() {
-            control.will_close(EndReason::IdleLimit);
+            handle.will_close(EndReason::IdleLimit);
         } else if pool.is_closed() {
             // Closed since we looked, perhaps without having seen this one.
             self.close_idle(EndReason::Closed, |_| true);
         } else {
-            pool.became_idle(&control.runtime);
+            pool.became_idle(&handle.runtime);
         }
     }
 
@@ -200,42 +201,42 @@ impl Host {
     pub(super) fn established(
         self: &Arc<Self>,
         sender: http2::SendRequest<Outgoing>,
-        control: Arc<Control>,
-    ) -> Option<Link> {
+        handle: Arc<ConnHandle>,
+    ) -> Option<PooledConn> {
         if !self.keeps {
-            return Some(Link::http2(sender, control, self.clone(), false));
+            return Some(PooledConn::http2(sender, handle, self.clone(), false));
         }
-        let (link, replaced) = {
+        let (conn, replaced) = {
             let mut state = self.state();
-            let shared = Shared { sender, control, streams: 0, idle_since: Instant::now() };
+            let shared = Shared { sender, handle, streams: 0, idle_since: Instant::now() };
             let replaced = state.shared.replace(shared);
             (state.share(self, false), replaced)
         };
         drop(replaced);
-        while let Some(link) = self.share_with_waiting() {
+        while let Some(conn) = self.share_with_waiting() {
             // When nobody takes it after all, nobody waits.
-            let back = self.state().waiting.give(link);
+            let back = self.state().waiting.give(conn);
             if back.is_some() {
                 break;
             }
         }
-        link
+        conn
     }
 
     /// A share of the connection that speaks HTTP/2, if there is one.
-    pub(super) fn share(self: &Arc<Self>) -> Option<Link> {
+    pub(super) fn share(self: &Arc<Self>) -> Option<PooledConn> {
         self.state().share(self, true)
     }
 
-    fn share_with_waiting(self: &Arc<Self>) -> Option<Link> {
+    fn share_with_waiting(self: &Arc<Self>) -> Option<PooledConn> {
         let mut state = self.state();
         if state.waiting.is_empty() { None } else { state.share(self, true) }
     }
 
-    pub(super) fn stream_ended(&self, control: &Arc<Control>) {
+    pub(super) fn stream_ended(&self, handle: &Arc<ConnHandle>) {
         {
             let mut state = self.state();
-            let Some(shared) = state.shared.as_mut().filter(|shared| Arc::ptr_eq(&shared.control, control))
+            let Some(shared) = state.shared.as_mut().filter(|shared| Arc::ptr_eq(&shared.handle, handle))
             else {
                 return;
             };
@@ -246,13 +247,13 @@ impl Host {
             shared.idle_since = Instant::now();
         }
         match self.pool() {
-            Some(pool) => pool.became_idle(&control.runtime),
+            Some(pool) => pool.became_idle(&handle.runtime),
             None => self.close_idle(EndReason::Closed, |_| true), // nobody else will
         }
     }
 
     /// A connection is closed, or was not made. Its place goes to the next who waits for one.
-    pub(super) fn left(self: &Arc<Self>, connection: Option<&Arc<Control>>) {
+    pub(super) fn left(self: &Arc<Self>, connection: Option<&Arc<ConnHandle>>) {
         let forgotten = {
             let mut state = self.state();
             state.open -= 1;
@@ -281,7 +282,7 @@ impl Host {
             };
             // Where he has left in the meantime, the place goes on to the next.
             if let Some(waiter) = waiter {
-                let _ = waiter.send(Offer::Dial(place));
+                let _ = waiter.send(Grant::Dial(place));
             }
         }
     }
@@ -316,8 +317,8 @@ impl Host {
             (go, shared)
         };
         let links: VecDeque<Idle> = links;
-        links.iter().for_each(|idle| idle.link.control.will_close(reason.clone()));
-        shared.iter().for_each(|shared| shared.control.will_close(reason.clone()));
+        links.iter().for_each(|idle| idle.conn.handle.will_close(reason.clone()));
+        shared.iter().for_each(|shared| shared.handle.will_close(reason.clone()));
     }
 
     /// Whether what has been idle since then has been so for too long. Whoever is to close it may be late.
@@ -325,11 +326,11 @@ impl Host {
         self.idle_timeout.is_some_and(|timeout| since.elapsed() >= timeout)
     }
 
-    /// How many are idle, held, and waited for.
+    /// How many are idle, lent, and waited for.
     #[cfg(test)]
     pub(super) fn counts(&self) -> [usize; 3] {
         let state = self.state();
-        [state.idle.len(), state.held.len(), state.waiting.len()]
+        [state.idle.len(), state.lent.len(), state.waiting.len()]
     }
 
     fn state(&self) -> Locked<'_> {
@@ -371,30 +372,30 @@ impl State {
         self.idle.len() + usize::from(self.shared.as_ref().is_some_and(|shared| shared.streams == 0))
     }
 
-    fn place(&mut self, host: &Arc<Host>) -> Option<Place> {
+    fn place(&mut self, host: &Arc<Host>) -> Option<ConnPermit> {
         let is_free = self.open < host.limit && !self.dials_shared;
         is_free.then(|| {
             self.open += 1;
             self.dials_shared = host.dials_one;
-            Place::new(host.clone(), host.dials_one.then(|| SharedDial(host.clone())))
+            ConnPermit::new(host.clone(), host.dials_one.then(|| ConnectGuard(host.clone())))
         })
     }
 
     /// The connection is closed: what is idle of it is let go of.
-    fn forget(&mut self, connection: &Arc<Control>) -> (Option<Idle>, Option<Shared>) {
+    fn forget(&mut self, connection: &Arc<ConnHandle>) -> (Option<Idle>, Option<Shared>) {
         connection.closed();
-        let idle = self.idle.iter().position(|idle| Arc::ptr_eq(&idle.link.control, connection));
+        let idle = self.idle.iter().position(|idle| Arc::ptr_eq(&idle.conn.handle, connection));
         let idle = idle.and_then(|index| self.idle.remove(index));
-        (idle, self.shared.take_if(|shared| Arc::ptr_eq(&shared.control, connection)))
+        (idle, self.shared.take_if(|shared| Arc::ptr_eq(&shared.handle, connection)))
     }
 
-    fn share(&mut self, host: &Arc<Host>, is_reused: bool) -> Option<Link> {
+    fn share(&mut self, host: &Arc<Host>, is_reused: bool) -> Option<PooledConn> {
         let shared = self.shared.as_mut().filter(|shared| shared.sender.is_ready())?;
         if is_reused && shared.streams == 0 && host.is_over(shared.idle_since) {
             return None;
         }
         shared.streams += 1;
-        Some(Link::http2(shared.sender.clone(), shared.control.clone(), host.clone(), is_reused))
+        Some(PooledConn::http2(shared.sender.clone(), shared.handle.clone(), host.clone(), is_reused))
     }
 }
 
@@ -421,7 +422,7 @@ impl fmt::Debug for Host {
 }
 
 /// The host with its port, where that is not the scheme's own.
-pub(super) fn header(scheme: &Scheme, authority: &Authority) -> String {
+pub(in crate::client) fn host_field(scheme: &Scheme, authority: &Authority) -> String {
     let own = match scheme.as_str() {
         "https" | "wss" => 443,
         _ => 80,

@@ -76,7 +76,7 @@ impl Drop for ReapingGuard {
 impl Pool {
     /// A connection of that runtime became idle, perhaps outside of any: keeps the limits.
     pub(super) fn became_idle(self: &Arc<Self>, runtime: &Handle) {
-        let limits = &self.settings.limits;
+        let limits = &self.config.limits;
         if let Some(max) = limits.max_idle
             && self.idle_count.get() > max
         {

@@ -1,11 +1,10 @@
 //! A connection of the pool: counted while it is open, and made to fail when the client is closed.
 
-use super::{
-    control::Control,
-    interim::{Heads, Listening},
-    place::Place,
+use super::{conn_handle::ConnHandle, permit::ConnPermit};
+use crate::{
+    client::informational::{Listening, StatusLineScanner},
+    error::ClientClosed,
 };
-use crate::error::ClientClosed;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
@@ -21,16 +20,16 @@ pin_project! {
     pub(super) struct PooledIo<T> {
         #[pin]
         inner: T,
-        control: Arc<Control>,
-        heads: Heads,
+        handle: Arc<ConnHandle>,
+        scanner: StatusLineScanner,
         // Given up after the stream is closed.
-        place: Place,
+        place: ConnPermit,
     }
 }
 
 impl<T> PooledIo<T> {
-    pub(super) fn new(inner: T, control: Arc<Control>, place: Place) -> Self {
-        PooledIo { inner, control, heads: Heads::default(), place }
+    pub(super) fn new(inner: T, handle: Arc<ConnHandle>, place: ConnPermit) -> Self {
+        PooledIo { inner, handle, scanner: StatusLineScanner::default(), place }
     }
 }
 
@@ -42,14 +41,14 @@ impl<T: Read> Read for PooledIo<T> {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
-        this.control.watch(cx.waker());
-        let (inner, interim) = (this.inner, &this.control.interim);
-        if this.control.is_failing() {
+        this.handle.watch(cx.waker());
+        let (inner, interim) = (this.inner, &this.handle.interim);
+        if this.handle.is_failing() {
             closed()
         } else if interim.is_awaited() {
             // What was read can be seen through tokio's traits only.
             let mut inner =
-                TokioIo::new(Listening { inner: TokioIo::new(inner), heads: this.heads, interim });
+                TokioIo::new(Listening { inner: TokioIo::new(inner), scanner: this.scanner, interim });
             Pin::new(&mut inner).poll_read(cx, buf)
         } else {
             inner.poll_read(cx, buf)
@@ -61,7 +60,7 @@ impl<T: Write> Write for PooledIo<T> {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.project();
-        if this.control.is_failing() { closed() } else { this.inner.poll_write(cx, buf) }
+        if this.handle.is_failing() { closed() } else { this.inner.poll_write(cx, buf) }
     }
 
     #[inline]
@@ -71,7 +70,7 @@ impl<T: Write> Write for PooledIo<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
-        if this.control.is_failing() { closed() } else { this.inner.poll_write_vectored(cx, bufs) }
+        if this.handle.is_failing() { closed() } else { this.inner.poll_write_vectored(cx, bufs) }
     }
 
     fn is_write_vectored(&self) -> bool {

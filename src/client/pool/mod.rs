@@ -5,30 +5,28 @@
 //! that is not needed any more goes on in the background, and its connection is idle then; it is given up only with
 //! a request that is dropped.
 
+mod conn_handle;
 mod connect;
-mod control;
 mod exchange;
-mod form;
 mod host;
 mod idle;
-mod interim;
 mod io;
-mod link;
-mod place;
-mod waiting;
+mod permit;
+mod pooled_conn;
+mod wait_queue;
 
 pub(super) use self::{
     connect::Connector,
-    exchange::{LeasedBody, Waits},
+    exchange::{LeasedBody, Timeouts},
+    host::{Host, host_field},
+    pooled_conn::PooledConn,
 };
 
 use self::{
-    control::Controls,
-    form::Key,
-    host::Host,
+    conn_handle::ConnRegistry,
     idle::{IdleCount, Reaping},
 };
-use super::{body::Body, send_body::SendBody, tasks::Tasks};
+use super::{body::Body, request_target::Key, send_body::SendBody, tasks::Tasks};
 use crate::{proxy::ProxySelector, record::EndReason, request::TraceBody};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
@@ -55,21 +53,21 @@ pub(super) struct Limits {
 }
 
 /// How connections are made and kept.
-pub(super) struct Settings {
+pub(super) struct PoolConfig {
     pub(super) limits: Limits,
-    pub(super) waits: Waits,
+    pub(super) timeouts: Timeouts,
     /// HTTP/2 with prior knowledge.
     pub(super) http2_only: bool,
     pub(super) proxies: ProxySelector,
 }
 
 pub(super) struct Pool {
-    settings: Settings,
+    config: PoolConfig,
     connector: Connector,
     http1: http1::Builder,
     http2: http2::Builder<Tasks>,
-    hosts: Mutex<Hosts>,
-    controls: Arc<Controls>,
+    hosts: Mutex<HostTable>,
+    registry: Arc<ConnRegistry>,
     closed: AtomicBool,
     /// Ends the dials that nobody waits for, and the task that closes idle connections.
     closing: CancellationToken,
@@ -79,24 +77,24 @@ pub(super) struct Pool {
 }
 
 #[derive(Default)]
-struct Hosts {
+struct HostTable {
     known: HashMap<Key, Arc<Host>, foldhash::fast::RandomState>,
     /// How many there may be before those are looked for that nobody needs.
     enough: usize,
 }
 
 impl Pool {
-    pub(super) fn new(connector: Connector, settings: Settings) -> Arc<Self> {
+    pub(super) fn new(connector: Connector, config: PoolConfig) -> Arc<Self> {
         let tasks = Tasks::default();
         let mut http2 = http2::Builder::new(tasks.clone());
         http2.timer(TokioTimer::new());
         Arc::new(Pool {
-            settings,
+            config,
             connector,
             http1: http1::Builder::new(),
             http2,
             hosts: Mutex::default(),
-            controls: Arc::default(),
+            registry: Arc::default(),
             closed: AtomicBool::new(false),
             closing: CancellationToken::new(),
             idle_count: Arc::default(),
@@ -111,7 +109,7 @@ impl Pool {
 
     /// Whether connections are used more than once.
     fn keeps(&self) -> bool {
-        self.settings.limits.max_idle_per_host != Some(0)
+        self.config.limits.max_idle_per_host != Some(0)
     }
 
     /// Closes all that no exchange uses.
@@ -131,11 +129,11 @@ impl Pool {
             host.close_idle(EndReason::Closed, |_| true);
             host.nobody_waits();
         }
-        self.controls.fail_all();
+        self.registry.fail_all();
         if !self.tasks.are_done_within(GRACE).await {
             // A connection whose response nobody reads does not look at its socket.
             self.tasks.stop();
-            self.controls.wake_all();
+            self.registry.wake_all();
             self.tasks.are_done().await;
         }
     }
@@ -159,7 +157,7 @@ impl Pool {
         self.hosts().known.values().cloned().collect()
     }
 
-    fn hosts(&self) -> MutexGuard<'_, Hosts> {
+    fn hosts(&self) -> MutexGuard<'_, HostTable> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

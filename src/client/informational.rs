@@ -69,7 +69,7 @@ impl Interim {
 /// Shows what is read from `inner` to the one who listens.
 pub(super) struct Listening<'a, T> {
     pub(super) inner: T,
-    pub(super) heads: &'a mut Heads,
+    pub(super) scanner: &'a mut StatusLineScanner,
     pub(super) interim: &'a Interim,
 }
 
@@ -82,7 +82,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Listening<'_, T> {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        if this.heads.take(&buf.filled()[before..], |status| this.interim.came(status)) {
+        if this.scanner.take(&buf.filled()[before..], |status| this.interim.came(status)) {
             this.interim.is_over();
         }
         Poll::Ready(Ok(()))
@@ -91,11 +91,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Listening<'_, T> {
 
 /// How far the heads of interim responses have come, in however many parts (RFC 9112 section 2).
 #[derive(Debug, Default)]
-pub(super) struct Heads {
+pub(super) struct StatusLineScanner {
     /// The begin of a status line: as much of `HTTP/1.1 100` as there is.
     line: [u8; LINE],
     len: u8,
-    rest: Option<Rest>,
+    rest: Option<HeadRemainder>,
 }
 
 const LINE: usize = b"HTTP/1.1 100".len();
@@ -104,12 +104,12 @@ const DIGIT: usize = b"HTTP/1.1 ".len();
 
 /// What comes after the status of an interim response, to the end of its head.
 #[derive(Debug)]
-struct Rest {
+struct HeadRemainder {
     status: StatusCode,
     line_is_empty: bool,
 }
 
-impl Heads {
+impl StatusLineScanner {
     /// True when the final response has begun. It starts anew then.
     #[inline]
     fn take(&mut self, bytes: &[u8], came: impl FnMut(StatusCode)) -> bool {
@@ -122,9 +122,9 @@ impl Heads {
     fn take_each(&mut self, bytes: &[u8], mut came: impl FnMut(StatusCode)) -> bool {
         for byte in bytes {
             match (&mut self.rest, byte) {
-                (Some(Rest { status, line_is_empty: true }), b'\n') => {
+                (Some(HeadRemainder { status, line_is_empty: true }), b'\n') => {
                     came(*status);
-                    *self = Heads::default();
+                    *self = StatusLineScanner::default();
                 }
                 (Some(rest), b'\n') => rest.line_is_empty = true,
                 (Some(_), b'\r') => {}
@@ -134,9 +134,10 @@ impl Heads {
                     self.line[usize::from(self.len)] = *byte;
                     self.len += 1;
                     if usize::from(self.len) == LINE {
-                        self.rest = interim(&self.line).map(|status| Rest { status, line_is_empty: false });
+                        self.rest =
+                            interim(&self.line).map(|status| HeadRemainder { status, line_is_empty: false });
                         if self.rest.is_none() {
-                            *self = Heads::default();
+                            *self = StatusLineScanner::default();
                             return true;
                         }
                     }
@@ -160,9 +161,9 @@ mod tests {
 
     /// What is seen of it when it comes in parts of that length, and after how many of them it is over.
     fn seen(text: &str, part: usize) -> (Vec<u16>, bool) {
-        let (mut heads, mut statuses) = (Heads::default(), Vec::new());
+        let (mut scanner, mut statuses) = (StatusLineScanner::default(), Vec::new());
         let mut parts = text.as_bytes().chunks(part);
-        let is_over = parts.any(|part| heads.take(part, |status| statuses.push(status.as_u16())));
+        let is_over = parts.any(|part| scanner.take(part, |status| statuses.push(status.as_u16())));
         (statuses, is_over)
     }
 

@@ -1,6 +1,6 @@
 //! The handles by which connections can be told to fail.
 
-use super::interim::Interim;
+use crate::client::informational::Interim;
 use crate::{record::EndReason, sink::ConnRef};
 use hyper_util::client::legacy::connect::Connected;
 use slab::Slab;
@@ -19,7 +19,7 @@ use std::{
 use tokio::runtime::Handle;
 
 /// Of one connection, shared by its task, its stream, and whoever uses it.
-pub(super) struct Control {
+pub(super) struct ConnHandle {
     /// As its connector described it.
     pub(super) connected: Connected,
     /// As the trace knows it.
@@ -33,7 +33,7 @@ pub(super) struct Control {
     waker: OnceLock<Waker>,
 }
 
-impl Control {
+impl ConnHandle {
     /// Why it is about to be closed.
     pub(super) fn will_close(&self, reason: EndReason) {
         if let Some(conn) = &self.conn {
@@ -81,30 +81,30 @@ impl Control {
     }
 }
 
-impl fmt::Debug for Control {
+impl fmt::Debug for ConnHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").field("conn", &self.conn).finish_non_exhaustive()
+        f.debug_struct("ConnHandle").field("conn", &self.conn).finish_non_exhaustive()
     }
 }
 
 /// Of the connections whose tasks run.
 #[derive(Default)]
-pub(super) struct Controls(Mutex<Open>);
+pub(super) struct ConnRegistry(Mutex<Open>);
 
 #[derive(Default)]
 struct Open {
-    controls: Slab<Arc<Control>>,
+    registry: Slab<Arc<ConnHandle>>,
     failing: bool,
 }
 
-impl Controls {
+impl ConnRegistry {
     /// A connection was made. It fails at once when that came too late.
     pub(super) fn add(self: &Arc<Self>, connected: Connected, conn: Option<ConnRef>) -> Registered {
         let mut open = self.open();
         let failing = open.failing;
-        let entry = open.controls.vacant_entry();
+        let entry = open.registry.vacant_entry();
         let number = entry.key();
-        let control = Arc::new(Control {
+        let handle = Arc::new(ConnHandle {
             connected,
             conn,
             runtime: Handle::current(),
@@ -113,24 +113,24 @@ impl Controls {
             closed: AtomicBool::new(false),
             waker: OnceLock::new(),
         });
-        entry.insert(control.clone());
-        Registered { control, controls: self.clone(), number }
+        entry.insert(handle.clone());
+        Registered { handle, registry: self.clone(), number }
     }
 
     /// Has all streams fail, those to come included.
     pub(super) fn fail_all(&self) {
-        let controls: Vec<_> = {
+        let registry: Vec<_> = {
             let mut open = self.open();
             open.failing = true;
             open.all()
         };
-        controls.iter().for_each(|control| control.fail());
+        registry.iter().for_each(|handle| handle.fail());
     }
 
     /// Has all tasks run once more.
     pub(super) fn wake_all(&self) {
-        let controls: Vec<_> = self.open().all();
-        controls.iter().for_each(|control| control.wake());
+        let registry: Vec<_> = self.open().all();
+        registry.iter().for_each(|handle| handle.wake());
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -139,20 +139,20 @@ impl Controls {
 }
 
 impl Open {
-    fn all(&self) -> Vec<Arc<Control>> {
-        self.controls.iter().map(|(_, control)| control.clone()).collect()
+    fn all(&self) -> Vec<Arc<ConnHandle>> {
+        self.registry.iter().map(|(_, handle)| handle.clone()).collect()
     }
 }
 
 /// Goes with the task of a connection.
 pub(super) struct Registered {
-    pub(super) control: Arc<Control>,
-    controls: Arc<Controls>,
+    pub(super) handle: Arc<ConnHandle>,
+    registry: Arc<ConnRegistry>,
     number: usize,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.controls.open().controls.remove(self.number);
+        self.registry.open().registry.remove(self.number);
     }
 }

@@ -1,6 +1,6 @@
 //! Who waits for a connection, and what is offered to him.
 
-use super::{host::Host, link::Link, place::Place};
+use super::{host::Host, permit::ConnPermit, pooled_conn::PooledConn};
 use std::{
     collections::VecDeque,
     pin::Pin,
@@ -9,16 +9,16 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-pub(super) enum Offer {
+pub(super) enum Grant {
     /// A connection.
-    Use(Link),
+    Use(PooledConn),
     /// The turn to make one.
-    Dial(Place),
+    Dial(ConnPermit),
 }
 
 /// An exchange that waits.
 struct Waiter {
-    offer: oneshot::Sender<Offer>,
+    offer: oneshot::Sender<Grant>,
     /// It may not dial before it is told to.
     needs_place: bool,
 }
@@ -31,10 +31,10 @@ impl Waiter {
 
 /// First come, first served.
 #[derive(Default)]
-pub(super) struct Queue(VecDeque<Waiter>);
+pub(super) struct WaitQueue(VecDeque<Waiter>);
 
-impl Queue {
-    pub(super) fn join(&mut self, host: Arc<Host>, needs_place: bool) -> Offers {
+impl WaitQueue {
+    pub(super) fn join(&mut self, host: Arc<Host>, needs_place: bool) -> GrantReceiver {
         // Those that left are cleared away where they would gather.
         while self.0.front().is_some_and(|waiter| waiter.offer.is_closed()) {
             self.0.pop_front();
@@ -44,19 +44,19 @@ impl Queue {
         }
         let (offer, receiver) = oneshot::channel();
         self.0.push_back(Waiter { offer, needs_place });
-        Offers { receiver, host }
+        GrantReceiver { receiver, host }
     }
 
     /// Gives the connection to the first; it comes back when there is nobody.
-    pub(super) fn give(&mut self, mut link: Link) -> Option<Link> {
+    pub(super) fn give(&mut self, mut conn: PooledConn) -> Option<PooledConn> {
         while let Some(waiter) = self.0.pop_front() {
-            match waiter.offer.send(Offer::Use(link)) {
+            match waiter.offer.send(Grant::Use(conn)) {
                 Ok(()) => return None,
-                Err(Offer::Use(back)) => link = back,
-                Err(Offer::Dial(_)) => unreachable!("what was offered comes back"),
+                Err(Grant::Use(back)) => conn = back,
+                Err(Grant::Dial(_)) => unreachable!("what was offered comes back"),
             }
         }
-        Some(link)
+        Some(conn)
     }
 
     #[cfg(test)]
@@ -74,32 +74,32 @@ impl Queue {
     }
 
     /// The first who may not dial yet.
-    pub(super) fn next_to_dial(&mut self) -> Option<oneshot::Sender<Offer>> {
+    pub(super) fn next_to_dial(&mut self) -> Option<oneshot::Sender<Grant>> {
         let index = self.0.iter().position(Waiter::waits_to_dial)?;
         self.0.remove(index).map(|waiter| waiter.offer)
     }
 }
 
 /// What is offered to one who waits. A connection that comes too late for him goes to the next.
-pub(super) struct Offers {
-    receiver: oneshot::Receiver<Offer>,
+pub(super) struct GrantReceiver {
+    receiver: oneshot::Receiver<Grant>,
     host: Arc<Host>,
 }
 
-impl Offers {
+impl GrantReceiver {
     /// `None` when the client is closed.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Offer>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Grant>> {
         Pin::new(&mut self.receiver).poll(cx).map(Result::ok)
     }
 }
 
-impl Drop for Offers {
+impl Drop for GrantReceiver {
     fn drop(&mut self) {
         self.receiver.close();
-        if let Ok(Offer::Use(link)) = self.receiver.try_recv()
-            && !link.is_http2()
+        if let Ok(Grant::Use(conn)) = self.receiver.try_recv()
+            && !conn.is_http2()
         {
-            self.host.release(link);
+            self.host.release(conn);
         }
     }
 }

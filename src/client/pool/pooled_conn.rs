@@ -2,7 +2,7 @@
 
 use super::{
     Outgoing,
-    control::Control,
+    conn_handle::ConnHandle,
     host::{Host, Returning},
 };
 use futures_util::future::Either;
@@ -15,13 +15,13 @@ use std::{fmt, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// So long is waited for a connection whose response was read and that is not ready yet.
-pub(super) const MOMENT: Duration = Duration::from_millis(5);
+pub(super) const READY_GRACE: Duration = Duration::from_millis(5);
 
 /// A connection that can take a request. Over HTTP/1 it is the only one: its drop closes the connection.
-pub(super) struct Link {
+pub(in crate::client) struct PooledConn {
     sender: Sender,
-    pub(super) control: Arc<Control>,
-    pub(super) host: Arc<Host>,
+    pub(super) handle: Arc<ConnHandle>,
+    pub(in crate::client) host: Arc<Host>,
     /// Had been used before, or by others: a request that it did not begin can be made again elsewhere.
     pub(super) is_reused: bool,
 }
@@ -35,27 +35,27 @@ enum Sender {
     },
 }
 
-impl Link {
+impl PooledConn {
     pub(super) fn http1(
         sender: http1::SendRequest<Outgoing>,
-        control: Arc<Control>,
+        handle: Arc<ConnHandle>,
         host: Arc<Host>,
     ) -> Self {
-        Link { sender: Sender::Http1(sender), control, host, is_reused: false }
+        PooledConn { sender: Sender::Http1(sender), handle, host, is_reused: false }
     }
 
     /// The host has counted the stream already.
     pub(super) fn http2(
         sender: http2::SendRequest<Outgoing>,
-        control: Arc<Control>,
+        handle: Arc<ConnHandle>,
         host: Arc<Host>,
         is_reused: bool,
     ) -> Self {
-        let _stream = Stream { host: host.clone(), control: control.clone() };
-        Link { sender: Sender::Http2 { sender, _stream }, control, host, is_reused }
+        let _stream = Stream { host: host.clone(), handle: handle.clone() };
+        PooledConn { sender: Sender::Http2 { sender, _stream }, handle, host, is_reused }
     }
 
-    pub(super) fn is_http2(&self) -> bool {
+    pub(in crate::client) fn is_http2(&self) -> bool {
         matches!(self.sender, Sender::Http2 { .. })
     }
 
@@ -100,8 +100,8 @@ impl Link {
 
     fn settles(self, returning: Option<Returning>) {
         if let Some(pool) = self.host.pool() {
-            let control = self.control.clone();
-            pool.tasks.spawn_on(self.settled(returning), &control.runtime);
+            let handle = self.handle.clone();
+            pool.tasks.spawn_on(self.settled(returning), &handle.runtime);
         }
     }
 
@@ -109,7 +109,7 @@ impl Link {
         let Sender::Http1(sender) = &mut self.sender else { return };
         let mut ready = pin!(poll_fn(|cx| sender.poll_ready(cx)));
         let in_time = match returning {
-            Some(_) => timeout(MOMENT, ready.as_mut()).await.ok(),
+            Some(_) => timeout(READY_GRACE, ready.as_mut()).await.ok(),
             None => None,
         };
         let is_ready = match in_time {
@@ -132,24 +132,24 @@ impl Link {
             // An error is the end of HTTP on this connection.
             let _ = poll_fn(|cx| sender.poll_ready(cx)).await;
         };
-        pool.tasks.spawn_on(handed_over, &self.control.runtime);
+        pool.tasks.spawn_on(handed_over, &self.handle.runtime);
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for PooledConn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.control.fmt(f)
+        self.handle.fmt(f)
     }
 }
 
 /// A stream of a shared connection. Its drop may leave the connection idle.
 struct Stream {
     host: Arc<Host>,
-    control: Arc<Control>,
+    handle: Arc<ConnHandle>,
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.host.stream_ended(&self.control);
+        self.host.stream_ended(&self.handle);
     }
 }

@@ -1,10 +1,6 @@
 //! The form in which a request goes out (RFC 9112 section 3.2), and what it must be like for that.
 
-use super::{
-    Outgoing, Settings,
-    host::{Host, header},
-    link::Link,
-};
+use super::pool::{Host, Outgoing, PoolConfig, PooledConn, host_field};
 use crate::{
     error::{BoxError, InvalidRequest},
     proxy::Proxy,
@@ -21,12 +17,12 @@ pub(super) struct Key {
     pub(super) scheme: Scheme,
     /// The server's; the proxy's where that forwards requests, to whatever server.
     pub(super) authority: Authority,
-    pub(super) way: Way,
+    pub(super) route: Route,
 }
 
 /// How a request gets to its server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Way {
+pub(super) enum Route {
     Direct,
     /// The proxy becomes a tunnel, through which the server is spoken to.
     Tunnel(Proxy),
@@ -34,40 +30,42 @@ pub(super) enum Way {
     Forward(Proxy),
 }
 
-impl Way {
+impl Route {
     pub(super) fn proxy(&self) -> Option<&Proxy> {
         match self {
-            Way::Direct => None,
-            Way::Tunnel(proxy) | Way::Forward(proxy) => Some(proxy),
+            Route::Direct => None,
+            Route::Tunnel(proxy) | Route::Forward(proxy) => Some(proxy),
         }
     }
 }
 
 impl Key {
     /// Of the connections that the request may go over.
-    pub(super) fn of<B>(request: &mut Request<B>, settings: &Settings) -> Result<Self, BoxError> {
+    pub(super) fn of<B>(request: &mut Request<B>, config: &PoolConfig) -> Result<Self, BoxError> {
         let (scheme, authority) = server(request)?;
-        let way = match settings.proxies.select(request.uri())? {
-            None => Way::Direct,
-            Some(proxy) if is_forwarded(request, &proxy, settings) => Way::Forward(proxy),
-            Some(proxy) => Way::Tunnel(proxy),
+        let route = match config.proxies.select(request.uri())? {
+            None => Route::Direct,
+            Some(proxy) if is_forwarded(request, &proxy, config) => Route::Forward(proxy),
+            Some(proxy) => Route::Tunnel(proxy),
         };
-        Ok(match &way {
-            Way::Forward(proxy) => Key { scheme: Scheme::HTTP, authority: proxy.authority().clone(), way },
-            _ => Key { scheme, authority, way },
+        Ok(match &route {
+            Route::Forward(proxy) => {
+                Key { scheme: Scheme::HTTP, authority: proxy.authority().clone(), route }
+            }
+            _ => Key { scheme, authority, route },
         })
     }
 }
 
 /// Whether the proxy is told of the request itself.
-fn is_forwarded<B>(request: &Request<B>, proxy: &Proxy, settings: &Settings) -> bool {
+fn is_forwarded<B>(request: &Request<B>, proxy: &Proxy, config: &PoolConfig) -> bool {
     if request.method() == Method::CONNECT {
         // One of the caller's is what the proxy is to be told, whatever the port.
         return proxy.scheme().is_http();
     }
     // To a proxy `Upgrade` is about its own connection: another protocol needs a tunnel (RFC 6455 section 4.1).
     let upgrades = request.headers().contains_key(UPGRADE);
-    proxy.forwards(request.uri()) && !settings.http2_only && !upgrades
+    proxy.forwards(request.uri()) && !config.http2_only && !upgrades
 }
 
 /// The server's scheme and authority.
@@ -94,9 +92,9 @@ fn server<B>(request: &mut Request<B>) -> Result<(Scheme, Authority), InvalidReq
     }
 }
 
-/// The request as it was before [`fit`]: another connection may speak another version.
-pub(super) fn unfit(request: &mut Request<Outgoing>, host: &Host) {
-    if let Way::Forward(_) = host.way {
+/// The request as it was before [`apply`]: another connection may speak another version.
+pub(super) fn restore(request: &mut Request<Outgoing>, host: &Host) {
+    if let Route::Forward(_) = host.route {
         return; // it named its server all the time
     }
     let mut parts = host.uri.clone().into_parts();
@@ -105,17 +103,17 @@ pub(super) fn unfit(request: &mut Request<Outgoing>, host: &Host) {
 }
 
 /// Over HTTP/1 the host is named in a field of its own, and the target is shorter than the URL.
-pub(super) fn fit(request: &mut Request<Outgoing>, link: &Link) -> Result<(), InvalidRequest> {
-    if link.is_http2() {
+pub(super) fn apply(request: &mut Request<Outgoing>, conn: &PooledConn) -> Result<(), InvalidRequest> {
+    if conn.is_http2() {
         return Ok(());
     }
     if request.version() == Version::HTTP_2 {
         return Err(InvalidRequest("it is one of HTTP/2, and the connection speaks HTTP/1"));
     }
-    match &link.host.way {
-        Way::Forward(proxy) => forwarded(request, proxy),
+    match &conn.host.route {
+        Route::Forward(proxy) => forwarded(request, proxy),
         _ => {
-            let host = link.host.header.as_ref().ok_or(UNNAMEABLE)?;
+            let host = conn.host.header.as_ref().ok_or(UNNAMEABLE)?;
             request.headers_mut().entry(HOST).or_insert_with(|| host.clone());
             let mut parts = Parts::default();
             if request.method() == Method::CONNECT {
@@ -135,7 +133,7 @@ const UNNAMEABLE: InvalidRequest = InvalidRequest("its host cannot be sent");
 /// The proxy is told all of the URL, and shown the credentials for it.
 fn forwarded(request: &mut Request<Outgoing>, proxy: &Proxy) -> Result<(), InvalidRequest> {
     if let (Some(scheme), Some(authority)) = (request.uri().scheme(), request.uri().authority()) {
-        let host = HeaderValue::try_from(header(scheme, authority)).map_err(|_| UNNAMEABLE)?;
+        let host = HeaderValue::try_from(host_field(scheme, authority)).map_err(|_| UNNAMEABLE)?;
         request.headers_mut().entry(HOST).or_insert(host);
     }
     if let Some(credentials) = proxy.authorization() {

@@ -21,14 +21,14 @@ use std::{
 use tower_service::Service;
 
 #[derive(Clone)]
-pub(super) struct Wire {
+pub(super) struct TracedTransport {
     pub(super) tracing: TraceRequestLayer,
     pub(super) pool: Arc<Pool>,
     /// Whether gzip is asked for, and undone.
     pub(super) compression: bool,
 }
 
-impl Wire {
+impl TracedTransport {
     /// Begins a request. Its handle answers for it from now on.
     pub(super) fn send(
         &self,
@@ -36,20 +36,20 @@ impl Wire {
     ) -> (RequestHandle, impl Future<Output = Result<Response<ResponseBody>, BoxError>> + Send + use<>) {
         let asks = Asks::add(self.compression, &mut request);
         let sent = self.tracing.trace(request, |request| self.pool.clone().send(request));
-        (sent.handle(), Answer { sent, asks })
+        (sent.handle(), TransportFuture { sent, asks })
     }
 }
 
 pin_project! {
     /// The response to come, whose body will be decoded.
-    struct Answer<F> {
+    struct TransportFuture<F> {
         #[pin]
         sent: F,
         asks: Asks,
     }
 }
 
-impl<F> Future for Answer<F>
+impl<F> Future for TransportFuture<F>
 where
     F: Future<Output = Result<Response<TraceResponseBody<LeasedBody>>, BoxError>>,
 {
@@ -63,7 +63,7 @@ where
 }
 
 /// For the layers of the user's own.
-impl Service<Request<Body>> for Wire {
+impl Service<Request<Body>> for TracedTransport {
     type Response = Response<ResponseBody>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Response<ResponseBody>, BoxError>>;
