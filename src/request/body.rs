@@ -1,4 +1,4 @@
-//! Bodies that are counted on their way.
+//! Bodies that count their bytes into the record of their request.
 
 use super::failure;
 #[cfg(feature = "tonic")]
@@ -13,8 +13,9 @@ use std::{
 };
 
 pin_project! {
-    /// The body of a request, counted as the client takes it, or the service that answers it. A pointer larger than
-    /// the body itself.
+    /// The body of a request, counted as the client (or, in a server, the handler) reads it.
+    ///
+    /// One pointer larger than the body itself.
     #[derive(Debug, Default)]
     pub struct TraceBody<B> {
         #[pin]
@@ -28,18 +29,18 @@ impl<B> TraceBody<B> {
         TraceBody { inner, watch }
     }
 
-    /// The request, where that is recorded and its body not empty.
+    /// Returns the link of the request; `None` if it is not recorded or its body is empty.
     #[cfg(feature = "tonic")]
     pub(crate) fn link(&self) -> Option<PendingRequest> {
         self.watch.as_ref()?.link()
     }
 
-    /// The body itself.
+    /// Returns a reference to the body itself.
     pub fn get_ref(&self) -> &B {
         &self.inner
     }
 
-    /// Gives the body back.
+    /// Returns the body itself.
     pub fn into_inner(self) -> B {
         self.inner
     }
@@ -79,19 +80,19 @@ impl<B: Body> Body for TraceBody<B> {
 }
 
 pin_project! {
-    /// The body of a response, counted as its reader takes it. Its end, or its drop, is the end of the request.
+    /// The body of a response, counted as it is read. Its end, or its drop, ends the record of the request.
     ///
-    /// The default is the default of the body itself, and belongs to no request.
+    /// [`Default`] returns the default of the body itself, which belongs to no request.
     #[derive(Debug)]
     pub struct TraceResponseBody<B: Body> {
-        // None only while `into_inner` drops the rest.
+        // None only in `into_inner`, while the rest is dropped.
         #[pin]
         inner: Option<B>,
         recorder: RequestRecorder,
     }
 
     impl<B: Body> PinnedDrop for TraceResponseBody<B> {
-        // A body that has nothing more may never be polled for its end.
+        // A body may have ended without having been polled for its end.
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if this.recorder.is_on()
@@ -103,8 +104,8 @@ pin_project! {
     }
 }
 
-/// The body came to its end. A client may say nothing of one that was cut off, as hyper does when an HTTP/2 stream is
-/// reset with `NO_ERROR`: only its length tells.
+/// Records the end of the body. A client may not report that it was cut off: hyper does not when an HTTP/2 stream is
+/// reset with `NO_ERROR`. Then only the number of bytes left tells.
 fn ended<B: Body>(body: &B, recorder: &mut RequestRecorder) {
     recorder.ended(body.size_hint().lower());
 }
@@ -114,15 +115,15 @@ impl<B: Body> TraceResponseBody<B> {
         TraceResponseBody { inner: Some(inner), recorder }
     }
 
-    /// The body itself.
+    /// Returns a reference to the body itself.
     pub fn get_ref(&self) -> &B {
         self.inner.as_ref().expect("only into_inner takes it, with all of self")
     }
 
-    /// Gives the body back. What is read of it from now on is not recorded.
+    /// Returns the body itself. What is read from it is no longer recorded.
     ///
-    /// The record of the request ends here: as [`Closed`](crate::record::EndReason::Closed) where the body is at its
-    /// end, else as [`Unobserved`](crate::record::EndReason::Unobserved), without a time of its end.
+    /// The record of the request ends here: as [`Closed`](crate::record::EndReason::Closed) if the body is at its end,
+    /// otherwise as [`Unobserved`](crate::record::EndReason::Unobserved), without an end time.
     pub fn into_inner(mut self) -> B {
         let inner = self.inner.take().expect("only into_inner takes it, with all of self");
         if inner.is_end_stream() {

@@ -1,4 +1,4 @@
-//! What a failed request says of its connection and of what went wrong.
+//! Records what the error of a request tells about its connection and about what went wrong.
 
 use crate::{
     Failure,
@@ -12,7 +12,7 @@ use http::Extensions;
 use hyper_util::client::legacy;
 use std::any::Any;
 
-/// The error of a client, which may know the connection.
+/// Records the error of a client. hyper-util's errors know the connection.
 #[cold]
 pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
     if let Some(conn) = error.downcast_ref::<legacy::Error>().and_then(legacy::Error::connect_info) {
@@ -28,7 +28,7 @@ pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
     record_plain(error, &mut recorder, "the service failed");
 }
 
-/// Where the error is none of the standard library's kind, `otherwise` is all that can be said.
+/// Records an error. If its type does not implement [`Error`](std::error::Error), `otherwise` is recorded instead.
 #[cold]
 pub(crate) fn record_plain(error: &dyn Any, recorder: &mut RequestRecorder, otherwise: &'static str) {
     match downcast_error(error) {

@@ -15,23 +15,23 @@ pin_project! {
     pub struct TraceRequestFuture<F> {
         #[pin]
         inner: F,
-        // Ends the request after the future is dropped.
+        // Behind the future, so that the record ends after that is dropped.
         request: Option<TracedRequest>,
     }
 }
 
-/// A request on its way to its response.
+/// A recorded request that has no response yet.
 #[derive(Debug)]
 pub(super) struct TracedRequest {
     pub(super) recorder: RequestRecorder,
-    /// The caller's own.
+    /// The handle that the caller put into the request's extensions.
     pub(super) handle: Option<RequestHandle>,
     pub(super) capture: Option<CaptureConnection>,
     /// See [`TraceRequestLayer::hold_redirects`](super::TraceRequestLayer::hold_redirects).
     pub(super) holds_redirects: bool,
 }
 
-/// Whether a response sends its reader elsewhere. An empty `Location` does not.
+/// Returns `true` if the response is a redirect. One with an empty `Location` is not.
 pub(crate) fn is_redirect<B>(response: &Response<B>) -> bool {
     let location = response.headers().get(header::LOCATION);
     response.status().is_redirection() && location.is_some_and(|location| !location.is_empty())
@@ -43,7 +43,7 @@ impl<F> TraceRequestFuture<F> {
         TraceRequestFuture { inner, request }
     }
 
-    /// The handle of the request; unbound when it is not traced.
+    /// Returns the handle of the request; unbound if the request is not recorded.
     #[cfg(feature = "client")]
     pub(crate) fn handle(&self) -> RequestHandle {
         let Some(request) = &self.request else { return RequestHandle::unbound() };
@@ -70,7 +70,7 @@ where
             }
             return result;
         }
-        // Nothing else refers to what is moved here: it is large, and would be copied once more.
+        // The response is large. A reference to it would have the compiler copy it once more.
         let untraced = |body| TraceResponseBody::new(body, RequestRecorder::off());
         this.inner.poll(cx).map(|result| result.map(|response| response.map(untraced)))
     }
@@ -115,7 +115,7 @@ impl TracedRequest {
     fn responded<R>(&mut self, response: &mut Response<R>) {
         let Some(request) = self.recorder.request() else { return };
         let handle = self.handle.take().unwrap_or_else(|| RequestHandle::of(request));
-        // The extensions are a map of boxes: if they know the connection, there is room in its own.
+        // Each extension is a box of its own. If the connection is among them, the handle goes into that one.
         match response.extensions_mut().get_mut::<ConnRef>() {
             Some(conn) => {
                 request.link(conn);
@@ -126,7 +126,7 @@ impl TracedRequest {
         self.recorder.response(response.status(), response.version(), response.headers());
     }
 
-    /// The connection that the client has chosen by now, if it says so.
+    /// Links the connection, if the client has reported one by now.
     #[inline]
     fn link_connection(&self) {
         if let Some(capture) = &self.capture {

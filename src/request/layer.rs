@@ -11,7 +11,7 @@ use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection}
 use std::{borrow::Cow, sync::Arc};
 use tower_layer::Layer;
 
-/// Records the requests of any `Service<http::Request<B>>`. See the [module](super).
+/// A layer that records the requests of any `Service<http::Request<B>>`. See the [module](super).
 #[derive(Clone, Debug)]
 pub struct TraceRequestLayer<M = Typed> {
     sink: TraceSink,
@@ -23,7 +23,7 @@ pub struct TraceRequestLayer<M = Typed> {
 }
 
 impl TraceRequestLayer {
-    /// Records into `sink`. The inner service must take [`TraceBody<B>`](super::TraceBody).
+    /// Returns a layer that records into `sink`, around a service that takes [`TraceBody<B>`](super::TraceBody).
     pub fn new(sink: &TraceSink) -> Self {
         let sink = sink.clone();
         TraceRequestLayer {
@@ -38,29 +38,21 @@ impl TraceRequestLayer {
 }
 
 impl<M> TraceRequestLayer<M> {
-    /// For an inner service that takes a boxed body: `box_body` makes it, such as `|body| BoxBody::new(body)`.
-    ///
-    /// # Examples
-    ///
-    /// A client whose body type is part of its own type, and cannot become [`TraceBody<B>`](super::TraceBody):
+    /// Returns a layer for an inner service that takes a boxed body, which `box_body` makes of the traced one.
     ///
     /// ```
-    /// use http_body_util::{Empty, combinators::BoxBody};
-    /// use hyper::{Request, body::Bytes};
-    /// use hyper_util::{client::legacy::{Client, connect::HttpConnector}, rt::TokioExecutor};
-    /// use nettrace::{TraceSink, connect::{TraceConnect, TraceConnectLayer}, request::TraceRequestLayer};
-    /// use std::convert::Infallible;
-    /// use tower::{Layer, Service};
+    /// use http_body_util::combinators::UnsyncBoxBody;
+    /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    /// use nettrace::{TraceSink, request::TraceRequestLayer};
+    /// use tower_layer::Layer;
     ///
-    /// type Body = BoxBody<Bytes, Infallible>;
-    /// type HttpClient = Client<TraceConnect<HttpConnector>, Body>;
+    /// type Body = UnsyncBoxBody<bytes::Bytes, std::io::Error>;
     ///
     /// let sink = TraceSink::new();
-    /// let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
-    /// let client: HttpClient = Client::builder(TokioExecutor::new()).build(connector);
-    /// let client = TraceRequestLayer::new(&sink).boxed(|body| Body::new(body)).layer(client);
-    /// # fn is_service<S: Service<Request<Empty<Bytes>>>>(_: &S) {}
-    /// # is_service(&client);
+    /// let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
+    /// let client = TraceRequestLayer::new(&sink).boxed(Body::new).layer(client);
+    /// # fn is_service<S: tower_service::Service<http::Request<Body>>>(_: S) {}
+    /// # is_service(client);
     /// ```
     pub fn boxed<F>(self, box_body: F) -> TraceRequestLayer<Boxed<F>> {
         self.mapped(Boxed(box_body))
@@ -71,40 +63,43 @@ impl<M> TraceRequestLayer<M> {
         TraceRequestLayer { sink, capture, informational, holds_redirects, origin, mapper }
     }
 
-    /// Has hyper-util's client report the connection as soon as it has chosen one: a request that is dropped
-    /// or times out keeps its link, and the time of the choice and of the first byte are known.
+    /// Sets whether hyper-util's client reports the connection as soon as it has chosen one; off by default.
     ///
-    /// hyper-util reports it to one listener for each request, and its type is private: this one takes the place of a
-    /// [`capture_connection`] that the request carries already. So it is off by default; leave it off where the
-    /// requests carry one of their own.
+    /// With it, a request that is dropped or times out keeps its link to the connection, and the times of the choice and
+    /// of the first byte are known.
+    ///
+    /// hyper-util reports the connection to one listener per request, of a private type. This layer's replaces a
+    /// [`capture_connection`] that the request carries already, so leave it off if your requests carry one.
     pub fn capture_connection(mut self, on: bool) -> Self {
         self.capture = on;
         self
     }
 
-    /// Records interim responses (1xx) over HTTP/1. It takes the place of an `on_informational` callback that
-    /// the request carries already, so it is off by default.
+    /// Sets whether interim responses (1xx) over HTTP/1 are recorded; off by default.
+    ///
+    /// This replaces an `on_informational` callback that the request carries already.
     pub fn informational(mut self, on: bool) -> Self {
         self.informational = on;
         self
     }
 
-    /// Keeps the request of a redirect open until it is released or failed through its [`RequestHandle`], or the body
-    /// of its response is dropped: whether the redirect can be followed is decided above this layer.
+    /// Sets whether the record of a redirected request stays open until it is released or failed through its
+    /// [`RequestHandle`], or the body of its response is dropped. Whether the redirect can be followed is decided above
+    /// this layer.
     #[cfg(feature = "client")]
     pub(crate) fn hold_redirects(mut self, on: bool) -> Self {
         self.holds_redirects = on;
         self
     }
 
-    /// Where requests go whose URI does not say that: they are recorded with the scheme and authority of `origin`.
-    /// What the inner service is given stays as it is.
+    /// Sets the scheme and authority that requests are recorded with if their URI has none. The inner service still gets
+    /// the URI as it is.
     pub fn origin(mut self, origin: Uri) -> Self {
         self.origin = Some(Arc::new(origin));
         self
     }
 
-    /// The URI to be recorded.
+    /// Returns the URI to record.
     fn full_uri<'a>(&self, uri: &'a Uri) -> Cow<'a, Uri> {
         let Some(origin) = self.origin.as_deref().filter(|_| uri.authority().is_none()) else {
             return Cow::Borrowed(uri);
@@ -114,7 +109,7 @@ impl<M> TraceRequestLayer<M> {
         Uri::from_parts(parts).map_or(Cow::Borrowed(uri), Cow::Owned)
     }
 
-    /// Makes a request by `send`, and records it.
+    /// Records the request that `send` makes.
     #[inline]
     pub(crate) fn trace<B, F>(
         &self,
@@ -128,7 +123,7 @@ impl<M> TraceRequestLayer<M> {
         if self.sink.records_requests() {
             return self.traced(request, send);
         }
-        // What is large is moved from here to there, and nothing else refers to it on its way.
+        // The request is large. A reference to it would have the compiler copy it once more.
         let request = request.map(|body| self.mapper.map(TraceBody::new(body, None)));
         TraceRequestFuture::new(send(request), None)
     }
@@ -166,7 +161,7 @@ impl<M> TraceRequestLayer<M> {
         )
     }
 
-    /// Has the request report what only the client knows.
+    /// Has the client report what only it knows: the connection and interim responses.
     fn observe_client<B>(
         &self,
         request: &mut Request<B>,

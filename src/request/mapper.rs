@@ -1,17 +1,20 @@
-//! What becomes of the body of a request on its way to the client.
+//! The type of body that the inner service is given.
+//!
+//! A traced body is another type than the body itself. A service that takes one fixed type of body, such as a boxed
+//! one, has the traced body converted.
 
 use super::TraceBody;
 
-/// Gives the traced body of a request the type that the inner service takes.
+/// A conversion of traced request bodies to the type that the inner service takes.
 pub trait MapBody<B> {
-    /// What the inner service takes.
+    /// The type that the inner service takes.
     type Body;
 
-    /// Called once for each request.
+    /// Converts the body of one request.
     fn map(&self, body: TraceBody<B>) -> Self::Body;
 }
 
-/// The inner service takes [`TraceBody<B>`]: nothing is allocated.
+/// The inner service takes [`TraceBody<B>`], so nothing is converted or allocated.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Typed;
 

@@ -1,4 +1,4 @@
-//! HTTP requests: a layer around any `Service<http::Request<B>>`.
+//! Middleware that records HTTP requests, around any `Service<http::Request<B>>`.
 //!
 //! ```
 //! use hyper_util::{client::legacy::{Client, connect::HttpConnector}, rt::TokioExecutor};
@@ -15,15 +15,17 @@
 //! # is_service(client);
 //! ```
 //!
-//! # What it knows
+//! # What is recorded, and when
 //!
-//! | | how |
+//! Method, URL, times, status, sizes and failures of every request. The rest depends on what the client below reveals:
+//!
+//! | what | how |
 //! |---|---|
-//! | connection and tunnel | by the [`ConnRef`](crate::ConnRef) in the response's extensions or in the metadata of hyper-util's error |
-//! | also of a request that was dropped, and when it got the connection | with [`capture_connection`](TraceRequestLayer::capture_connection) |
-//! | the same over connections of hyper's own, and pools of those | by an [`OnConnection`] around each |
-//! | first byte | HTTP/1 over a `TracedIo`, with the same switch |
-//! | interim responses | HTTP/1, with [`informational`](TraceRequestLayer::informational) |
+//! | connection and tunnel | from the [`ConnRef`](crate::ConnRef) in the response's extensions or in the metadata of hyper-util's error |
+//! | the same of a request that was dropped, and when it got the connection | with [`capture_connection`](TraceRequestLayer::capture_connection) |
+//! | the same over hyper's own connections (`hyper::client::conn`) and pools of them | with an [`OnConnection`] around each |
+//! | first byte | over HTTP/1 and a `TracedIo`, with `capture_connection` |
+//! | interim responses (1xx) | over HTTP/1, with [`informational`](TraceRequestLayer::informational) |
 
 mod body;
 pub(crate) mod failure;

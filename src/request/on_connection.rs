@@ -1,4 +1,7 @@
-//! A client that is one connection.
+//! A middleware for clients that are a single connection.
+//!
+//! hyper's own connections add nothing to a response that tells which connection it came over, so the one who has the
+//! connection says so here.
 
 use crate::sink::{ConnRef, CurrentRequest};
 use http::{Request, Response};
@@ -9,11 +12,11 @@ use std::{
 };
 use tower_service::Service;
 
-/// Sends requests over one connection, and says so: for the connections of hyper (`hyper::client::conn`) and for
-/// pools of them, such as hyper-util's `client::pool`, which add nothing to a response that would tell.
+/// A service that sends requests over one connection, and links them with it.
 ///
-/// A request that is recorded outside of the pool is linked when it gets to here, so also when it fails, is dropped
-/// or times out.
+/// For the connections of hyper (`hyper::client::conn`), and for pools of them such as hyper-util's `client::pool`.
+/// [`TraceRequestLayer`](super::TraceRequestLayer) goes around the pool. A request is linked when it gets here, so also
+/// if it fails, is dropped or times out.
 ///
 #[cfg_attr(feature = "connect", doc = "```")]
 #[cfg_attr(not(feature = "connect"), doc = "```ignore")]
@@ -38,23 +41,22 @@ pub struct OnConnection<S> {
 }
 
 impl<S> OnConnection<S> {
-    /// `conn` is the identity of the connection that `service` sends over, if that is traced: see
-    /// [`ConnRef::of`].
+    /// Wraps a service that sends over the connection `conn`; `None` if that is not traced. See [`ConnRef::of`].
     pub fn new(conn: Option<ConnRef>, service: S) -> Self {
         OnConnection { inner: service, conn }
     }
 
-    /// The service itself.
+    /// Returns a reference to the service itself.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service itself.
+    /// Returns a mutable reference to the service itself.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Gives the service back.
+    /// Returns the service itself.
     pub fn into_inner(self) -> S {
         self.inner
     }

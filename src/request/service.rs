@@ -11,7 +11,7 @@ use std::{
 };
 use tower_service::Service;
 
-/// A service whose requests are recorded. See [`TraceRequestLayer`](super::TraceRequestLayer).
+/// A service that records its requests. See [`TraceRequestLayer`](super::TraceRequestLayer).
 #[derive(Clone, Debug)]
 pub struct TraceRequest<S, M = Typed> {
     inner: S,
@@ -23,23 +23,23 @@ impl<S, M> TraceRequest<S, M> {
         TraceRequest { inner, layer }
     }
 
-    /// The service itself.
+    /// Returns a reference to the service itself.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service itself. Requests made through it directly are not recorded.
+    /// Returns a mutable reference to the service itself. Requests made through it directly are not recorded.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Gives the service back.
+    /// Returns the service itself.
     pub fn into_inner(self) -> S {
         self.inner
     }
 }
 
-/// The methods of hyper-util's client, which take no `&mut self`.
+/// The methods of hyper-util's client, which need no `&mut self`.
 impl<C, ReqBody, M> TraceRequest<legacy::Client<C, ReqBody>, M>
 where
     C: Connect + Clone + Send + Sync + 'static,
