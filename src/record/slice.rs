@@ -1,3 +1,7 @@
+//! Slices: the part of a trace that belongs to one request.
+//!
+//! Follows the references between records in both directions, with a set of the identifiers to keep.
+
 use std::collections::HashSet;
 
 use super::{HttpReqTrace, NetTrace, Record, TraceList};
@@ -12,7 +16,7 @@ impl NetTrace {
     /// Times keep their meaning, since the slice has the begin of the trace. For a request that is not in the trace all
     /// lists are empty.
     pub fn slice(&self, request: impl AsRef<str>) -> NetTrace {
-        let ids = SliceIds::of(self, request.as_ref());
+        let ids = SliceIds::new(self, request.as_ref());
         NetTrace {
             description: self.description.clone(),
             trace_begin_at: self.trace_begin_at,
@@ -52,7 +56,7 @@ struct SliceIds<'a> {
 }
 
 impl<'a> SliceIds<'a> {
-    fn of(trace: &'a NetTrace, request: &'a str) -> Self {
+    fn new(trace: &'a NetTrace, request: &'a str) -> Self {
         let mut ids = SliceIds::default();
         ids.add_requests(trace, request);
         for tunnel in ids.tunnels.iter().filter_map(|id| trace.tls_tunnels.get(id)) {

@@ -1,3 +1,9 @@
+//! The durations of a request's phases, computed from its records.
+//!
+//! Nothing is recorded for them: the request has the times at which it was sent, got a connection and was answered, and
+//! its dial and tunnels have those of the lookup and the handshakes. A phase counts only if the request itself caused
+//! it.
+
 use std::fmt;
 use std::time::Duration;
 
@@ -40,7 +46,7 @@ pub struct Timings {
 impl HttpReqTrace {
     /// Returns the durations of the request's phases, computed from the request, its dial and its tunnels in `trace`.
     pub fn timings(&self, trace: &NetTrace) -> Timings {
-        let axis = TimeAxis::of(trace);
+        let axis = TimeAxis::new(trace);
         let Some(begin) = axis.at(self.req_sent_at) else { return Timings::default() };
         let end = axis.at(self.end_at);
         let acquired = axis.at(self.conn_acquired_at);
@@ -171,7 +177,7 @@ struct TimeAxis {
 }
 
 impl TimeAxis {
-    fn of(trace: &NetTrace) -> Self {
+    fn new(trace: &NetTrace) -> Self {
         TimeAxis { begin_unix_nanos: trace.trace_begin_at.unix_nanos().unwrap_or(0) }
     }
 

@@ -64,7 +64,7 @@ impl Row {
     }
 
     /// Appends to the notes how the step ended, unless it ended well.
-    pub(super) fn ended(&mut self, ending: &Ending<'_>) {
+    pub(super) fn append_ending(&mut self, ending: &Ending<'_>) {
         self.style = ending.style(self.style);
         ending.describe(&mut self.notes);
         if ending.is_failure() {
@@ -73,7 +73,7 @@ impl Row {
     }
 
     /// Moves the begin if it is known and within the row.
-    pub(super) fn begin_at(&mut self, begin: Option<i64>) {
+    pub(super) fn move_begin(&mut self, begin: Option<i64>) {
         if let (Some(begin), [(from, to)]) = (begin, self.parts.as_mut_slice())
             && (*from..=*to).contains(&begin)
         {

@@ -18,14 +18,14 @@ pub(super) fn dial_rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>)
     attempts.sort_by_key(|conn| index.times.at(conn.handshake_begin_at));
     for conn in &attempts {
         let failed_dial = Some(dial).filter(|_| attempts.len() == 1);
-        let mut row = attempt(index, conn, failed_dial);
+        let mut row = attempt_row(index, conn, failed_dial);
         // Of a foreign connector only begin and end of the whole are known.
         if conn.handshake_begin_at == dial.dial_begin_at {
             if dial.is_lookup_unobserved() && conn.unix_path.is_empty() {
                 row.label = "tcp+dns".into();
                 row.notes.item(Style::Dim, "includes name lookup");
             }
-            row.begin_at(index.times.at(dial.resolve_end_at));
+            row.move_begin(index.times.at(dial.resolve_end_at));
         }
         if conn.layer == "application" {
             row.notes.item(Style::Dim, "includes any TLS handshake");
@@ -39,7 +39,7 @@ pub(super) fn dial_rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>)
         && (rows.is_empty() || dns::has_addresses(index, dial))
         && (dial.is_lookup_unobserved() || !failed_before_connecting(dial))
     {
-        rows.push(unseen_attempts(index, dial));
+        rows.push(unobserved_attempts_row(index, dial));
     }
     let mut tunnels: Vec<Row> = attempts.iter().flat_map(|conn| tunnel_rows(index, conn)).collect();
     tunnels.sort_by_key(Row::begin);
@@ -56,7 +56,7 @@ fn failed_before_connecting(dial: &DialTrace) -> bool {
 }
 
 /// Returns a row for attempts that were not observed, as when a foreign connector failed.
-fn unseen_attempts(index: &Index<'_>, dial: &DialTrace) -> Row {
+fn unobserved_attempts_row(index: &Index<'_>, dial: &DialTrace) -> Row {
     let times = index.times;
     let ending =
         Ending { reason: dial.end_reason.as_ref(), failure: dial.failure.as_ref(), text: &dial.dial_err };
@@ -75,7 +75,7 @@ fn unseen_attempts(index: &Index<'_>, dial: &DialTrace) -> Row {
     } else {
         row.notes.item(Style::Dim, "attempts not observed");
     }
-    row.ended(&ending);
+    row.append_ending(&ending);
     row
 }
 
@@ -84,7 +84,7 @@ pub(super) fn source_rows(index: &Index<'_>, source: ConnSource<'_>, used: Optio
     match source {
         ConnSource::Dial(dial) => dial_rows(index, dial, used),
         ConnSource::Conn(conn) => {
-            [attempt(index, conn, None)].into_iter().chain(tunnel_rows(index, conn)).collect()
+            [attempt_row(index, conn, None)].into_iter().chain(tunnel_rows(index, conn)).collect()
         }
     }
 }
@@ -107,14 +107,14 @@ pub(super) fn tunnel_rows<'i>(
     index: &'i Index<'_>,
     conn: &'i TcpConnTrace,
 ) -> impl Iterator<Item = Row> + 'i {
-    let socks = conn.socks.iter().map(|handshake| socks(index, handshake));
-    let connects = index.connects_of(conn).iter().map(|request| connect(index, request));
-    let tunnels = index.tunnels_of(conn).iter().map(|tunnel| tls(index, tunnel));
+    let socks = conn.socks.iter().map(|handshake| socks_row(index, handshake));
+    let connects = index.connects_of(conn).iter().map(|request| connect_row(index, request));
+    let tunnels = index.tunnels_of(conn).iter().map(|tunnel| tls_row(index, tunnel));
     tunnels.chain(connects).chain(socks)
 }
 
 /// Returns the row of a CONNECT request.
-fn connect(index: &Index<'_>, request: &HttpReqTrace) -> Row {
+fn connect_row(index: &Index<'_>, request: &HttpReqTrace) -> Row {
     let times = index.times;
     let ending = Ending {
         reason: request.end_reason.as_ref(),
@@ -132,11 +132,11 @@ fn connect(index: &Index<'_>, request: &HttpReqTrace) -> Row {
     if is_running {
         row.notes.item(Style::Warn, "no answer yet");
     }
-    row.ended(&ending);
+    row.append_ending(&ending);
     row
 }
 
-fn socks(index: &Index<'_>, handshake: &SocksTrace) -> Row {
+fn socks_row(index: &Index<'_>, handshake: &SocksTrace) -> Row {
     let times = index.times;
     let ending = Ending {
         reason: handshake.end_reason.as_ref().filter(|reason| **reason != EndReason::Closed),
@@ -151,12 +151,12 @@ fn socks(index: &Index<'_>, handshake: &SocksTrace) -> Row {
     if is_running {
         row.notes.item(Style::Warn, "no answer yet");
     }
-    row.ended(&ending);
+    row.append_ending(&ending);
     row
 }
 
 /// Returns the row of a TCP handshake. The Go package records the error of a failed one with its dial.
-pub(super) fn attempt(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: Option<&DialTrace>) -> Row {
+pub(super) fn attempt_row(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: Option<&DialTrace>) -> Row {
     let times = index.times;
     let (begin, end) = (times.at(conn.handshake_begin_at), times.at(conn.handshake_end_at));
     let mut ending = Ending {
@@ -178,7 +178,7 @@ pub(super) fn attempt(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: Optio
     if let Some(info) = conn.tcp_info.first().filter(of_handshake) {
         retransmissions(&mut row.notes, info, "SYN");
     }
-    row.ended(&ending);
+    row.append_ending(&ending);
     if is_running {
         row.notes.item(Style::Warn, "still connecting");
     } else if !conn.connected && !ending.is_failure() && ending.reason.is_none() {
@@ -189,7 +189,7 @@ pub(super) fn attempt(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: Optio
 }
 
 /// Returns the row of a TLS handshake. How an established tunnel ended is shown with its connection and requests.
-pub(super) fn tls(index: &Index<'_>, tunnel: &TlsTunnelTrace) -> Row {
+pub(super) fn tls_row(index: &Index<'_>, tunnel: &TlsTunnelTrace) -> Row {
     let times = index.times;
     let (begin, end) = (times.at(tunnel.handshake_begin_at), times.at(tunnel.handshake_end_at));
     let is_established = end.is_some() && tunnel.handshake_err.is_empty();
@@ -214,7 +214,7 @@ pub(super) fn tls(index: &Index<'_>, tunnel: &TlsTunnelTrace) -> Row {
     if !tunnel.alert.is_empty() {
         row.notes.item(Style::Warn, format!("alert {}", tunnel.alert.replace('_', " ")));
     }
-    row.ended(&ending);
+    row.append_ending(&ending);
     row
 }
 
@@ -268,7 +268,7 @@ pub(super) fn remote(conn: &TcpConnTrace) -> String {
 }
 
 /// Returns both ends of a connection, the local one first, with an arrow from the side that connected.
-pub(super) fn ends(conn: &TcpConnTrace) -> String {
+pub(super) fn endpoints(conn: &TcpConnTrace) -> String {
     let addrs = &conn.addr_tuple;
     if addrs.src_ip.is_empty() || !conn.unix_path.is_empty() {
         return remote(conn);

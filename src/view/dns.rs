@@ -40,7 +40,7 @@ pub(super) fn lookup_rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
     } else if index.tcp_of(dial).iter().all(|conn| conn.from_resolver) && !has_addresses(index, dial) {
         // Without an address the error of the dial is that of the lookup.
         let (reason, failure) = (dial.end_reason.as_ref(), dial.failure.as_ref());
-        whole.ended(&Ending { reason, failure, text: &dial.dial_err });
+        whole.append_ending(&Ending { reason, failure, text: &dial.dial_err });
     } else if parts.is_empty() {
         whole.notes.item(Style::Dim, "known without asking");
     }
@@ -158,7 +158,7 @@ fn query_row(
             };
             row.style = Style::Warn;
             row.notes.item(Style::Warn, "no reply");
-            row.ended(&ending);
+            row.append_ending(&ending);
         }
     }
     row
@@ -222,7 +222,7 @@ fn failed_nameserver(index: &Index<'_>, attempt: &ResolverDialTrace) -> Option<R
     let times = index.times;
     let mut row = Row::part("✗", Style::Bad, times.at(attempt.dial_begin_at), times.at(attempt.dial_end_at));
     row.notes.push(Style::Plain, &attempt.nameserver);
-    row.ended(&ending);
+    row.append_ending(&ending);
     Some(row)
 }
 

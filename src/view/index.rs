@@ -91,8 +91,8 @@ struct ConnUsers {
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn of(trace: &'a NetTrace) -> Self {
-        let times = TimeAxis::of(trace);
+    pub(super) fn new(trace: &'a NetTrace) -> Self {
+        let times = TimeAxis::new(trace);
         let mut index = Index {
             trace,
             times,
@@ -434,7 +434,7 @@ mod tests {
         }
     }
 
-    fn of(requests: Vec<HttpReqTrace>) -> NetTrace {
+    fn trace_of(requests: Vec<HttpReqTrace>) -> NetTrace {
         NetTrace { http_requests: requests.into(), ..NetTrace::default() }
     }
 
@@ -461,7 +461,7 @@ mod tests {
             DialTrace { triggered_by: "b".into(), ..dial("d5", "elsewhere:1", 6) },
         ];
         let trace = NetTrace { http_requests: requests.into(), dials: dials.into(), ..NetTrace::default() };
-        let index = Index::of(&trace);
+        let index = Index::new(&trace);
         assert_eq!(ids(index.own_sources(0)), ["d1"]);
         assert_eq!(ids(index.own_sources(1)), ["d5"]);
         assert_eq!(ids(index.own_sources(2)), ["d3"]);
@@ -480,11 +480,11 @@ mod tests {
         trace.tcp_conns =
             vec![TcpConnTrace { trace_id: "conn".into(), from_dial: "d".into(), ..TcpConnTrace::default() }]
                 .into();
-        let index = Index::of(&trace);
+        let index = Index::new(&trace);
         assert_eq!((ids(index.own_sources(1)), index.own_sources(0).len()), (vec!["d"], 0));
 
         trace.dials.iter_mut().for_each(|dial| dial.dial_begin_at = Timestamp::relative(0));
-        let index = Index::of(&trace);
+        let index = Index::new(&trace);
         assert_eq!(ids(index.earlier_sources(1)), ["d"], "it began before any request was sent");
         assert_eq!((index.own_sources(1).len(), index.unattributed.len()), (0, 0));
     }
@@ -493,7 +493,7 @@ mod tests {
     fn chains_of_redirects() {
         let hop =
             |id: &str, prev: &str| HttpReqTrace { prev_hop: prev.into(), ..request(id, "http://h/", 0) };
-        let trace = of(vec![
+        let trace = trace_of(vec![
             hop("a", "self"),
             hop("x", ""),
             hop("b", "a"),
@@ -501,9 +501,9 @@ mod tests {
             hop("d", "b"),
             hop("e", "e"),
         ]);
-        assert_eq!(Index::of(&trace).chains(), [vec![0, 2, 3], vec![1], vec![4], vec![5]]);
-        let trace = of(vec![hop("a", "b"), hop("b", "a")]);
-        assert_eq!(Index::of(&trace).chains(), [vec![0, 1]]);
+        assert_eq!(Index::new(&trace).chains(), [vec![0, 2, 3], vec![1], vec![4], vec![5]]);
+        let trace = trace_of(vec![hop("a", "b"), hop("b", "a")]);
+        assert_eq!(Index::new(&trace).chains(), [vec![0, 1]]);
     }
 
     #[test]
@@ -519,13 +519,13 @@ mod tests {
             resp_recv_at: Timestamp::relative(0),
             ..request(id, url, 0)
         };
-        let trace = of(vec![
+        let trace = trace_of(vec![
             redirect("a", "http://h:81/x", "/y#z"),
             redirect("b", "http://h:81/y", "https://other/"),
             request("c", "http://h:81/y", 1),
             request("d", "https://other/", 1),
         ]);
-        assert_eq!(Index::of(&trace).chains(), [vec![0, 1, 3], vec![2]]);
+        assert_eq!(Index::new(&trace).chains(), [vec![0, 1, 3], vec![2]]);
     }
 
     #[test]
@@ -535,7 +535,7 @@ mod tests {
             dials: vec![DialTrace::default()].into(),
             ..NetTrace::default()
         };
-        let index = Index::of(&trace);
+        let index = Index::new(&trace);
         assert!(index.tcp_of(&trace.dials[0]).is_empty());
         assert_eq!(index.unattributed.len(), 2);
     }

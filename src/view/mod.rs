@@ -85,7 +85,7 @@ impl Waterfall<'_> {
 
 impl fmt::Display for Waterfall<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let index = Index::of(self.trace);
+        let index = Index::new(self.trace);
         let palette = Palette { color: self.color, ascii: self.ascii };
         let renderer = Renderer::new(palette, self.width, index.times.coarse);
         let mut is_first = true;

@@ -12,12 +12,12 @@ use crate::record::{Attempt, Failure, HttpReqTrace, TcpConnTrace};
 pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> Block {
     let request = &index.trace.http_requests[at];
     let conn = index.trace.tcp_conns.get(&request.tcp_conn);
-    let mut rows = connecting(index, at);
-    let span = TimeSpan::of(index, request, &rows);
-    if let Some(row) = blocked(index, request, &rows, &span) {
+    let mut rows = connect_rows(index, at);
+    let span = TimeSpan::new(index, request, &rows);
+    if let Some(row) = blocked_row(index, request, &rows, &span) {
         rows.insert(0, row);
     }
-    rows.extend(exchange(index, request, &rows, &span));
+    rows.extend(exchange_rows(index, request, &rows, &span));
     let ending = ending(request);
     let mut block = Block {
         title: title(request, &ending, &span, hop),
@@ -26,7 +26,11 @@ pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> 
         begin: span.begin.unwrap_or_default(),
         end: span.end.or(span.begin).unwrap_or_default(),
         rows,
-        sections: index.earlier_sources(at).iter().map(|source| earlier(index, request, *source)).collect(),
+        sections: index
+            .earlier_sources(at)
+            .iter()
+            .map(|source| earlier_section(index, request, *source))
+            .collect(),
         remarks: remarks(index, request, &ending),
     };
     block.total.push(Style::Strong, total(span.begin, span.end, index.times));
@@ -46,7 +50,7 @@ struct TimeSpan {
 }
 
 impl TimeSpan {
-    fn of(index: &Index<'_>, request: &HttpReqTrace, connecting: &[Row]) -> TimeSpan {
+    fn new(index: &Index<'_>, request: &HttpReqTrace, connecting: &[Row]) -> TimeSpan {
         let times = index.times;
         let begin = times.at(request.req_sent_at);
         let known = times.at(request.end_at);
@@ -89,21 +93,21 @@ fn ending(request: &HttpReqTrace) -> Ending<'_> {
 
 /// Returns the rows of what the request did to get a connection: its dials, and tunnels over connections that are not
 /// in the trace.
-fn connecting(index: &Index<'_>, at: usize) -> Vec<Row> {
-    let used = used(&index.trace.http_requests[at]);
+fn connect_rows(index: &Index<'_>, at: usize) -> Vec<Row> {
+    let used = used_conn(&index.trace.http_requests[at]);
     let mut rows: Vec<Row> =
         index.own_sources(at).iter().flat_map(|source| conn::source_rows(index, *source, used)).collect();
-    rows.extend(index.tunnels_without_conn(at).iter().map(|tunnel| conn::tls(index, tunnel)));
+    rows.extend(index.tunnels_without_conn(at).iter().map(|tunnel| conn::tls_row(index, tunnel)));
     rows
 }
 
-fn used(request: &HttpReqTrace) -> Option<&str> {
+fn used_conn(request: &HttpReqTrace) -> Option<&str> {
     Some(request.tcp_conn.as_str()).filter(|id| !id.is_empty())
 }
 
 /// Returns the section for the dial of a connection that the request is the first to use but did not cause.
-fn earlier(index: &Index<'_>, request: &HttpReqTrace, source: ConnSource<'_>) -> Section {
-    let rows = conn::source_rows(index, source, used(request));
+fn earlier_section(index: &Index<'_>, request: &HttpReqTrace, source: ConnSource<'_>) -> Section {
+    let rows = conn::source_rows(index, source, used_conn(request));
     let mut title = Line::default();
     let (verb, id, begin) = match source {
         ConnSource::Dial(dial) => ("dialled", &dial.trace_id, dial.dial_begin_at),
@@ -135,7 +139,7 @@ fn earlier(index: &Index<'_>, request: &HttpReqTrace, source: ConnSource<'_>) ->
 }
 
 /// Returns the row of the time in which the request waited for a connection and none of its own dials was active.
-fn blocked(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSpan) -> Option<Row> {
+fn blocked_row(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSpan) -> Option<Row> {
     let begin = span.begin.filter(|_| !request.accepted)?;
     let acquired = index.times.at(request.conn_acquired_at);
     // Some clients, and the Go package, do not record when a request got a connection. An answered one had one.
@@ -184,7 +188,7 @@ struct Labels {
 }
 
 impl Labels {
-    fn of(request: &HttpReqTrace) -> Self {
+    fn new(request: &HttpReqTrace) -> Self {
         if request.accepted {
             Labels { send: "read", wait: "serve", receive: "reply" }
         } else {
@@ -194,10 +198,10 @@ impl Labels {
 }
 
 /// Returns the rows of sending, waiting and receiving.
-fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSpan) -> Vec<Row> {
+fn exchange_rows(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSpan) -> Vec<Row> {
     let at = |time| index.times.at(time);
     let mut rows = Vec::new();
-    let labels = Labels::of(request);
+    let labels = Labels::new(request);
     let head = at(request.resp_recv_at);
     let connected = own.iter().filter(|row| row.style != Style::Bad).filter_map(Row::end).max();
     let ready = match at(request.conn_acquired_at) {
@@ -240,7 +244,7 @@ fn exchange(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeS
     }
     let ending = ending(request);
     if let Some(last) = rows.last_mut() {
-        last.ended(&ending);
+        last.append_ending(&ending);
         if span.is_running {
             last.notes.item(Style::Warn, "still running");
         }
@@ -310,7 +314,7 @@ fn facts(index: &Index<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
             if let Some(age) = age(index, request, conn) {
                 facts.word(Style::Dim, format!("({age} old)"));
             }
-            facts.word(Style::Plain, conn::ends(conn));
+            facts.word(Style::Plain, conn::endpoints(conn));
             conn::kernel_facts(&mut facts, conn);
         }
         None if index.own_sources(at).iter().any(ConnSource::is_established) => {}
@@ -388,7 +392,7 @@ fn remarks(index: &Index<'_>, request: &HttpReqTrace, ending: &Ending<'_>) -> Ve
         line.push(Style::Plain, if is_refused { "not processed on" } else { "the kept connection" });
         line.word(Style::Dim, attempt.tcp_conn.as_str());
         if let Some(conn) = index.trace.tcp_conns.get(&attempt.tcp_conn) {
-            line.word(Style::Plain, conn::ends(conn));
+            line.word(Style::Plain, conn::endpoints(conn));
         }
         if !is_refused {
             line.word(Style::Plain, "was closed by then");

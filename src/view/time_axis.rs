@@ -17,7 +17,7 @@ pub(super) struct TimeAxis {
 const MAX_NANOS: i64 = i64::MAX / 4;
 
 impl TimeAxis {
-    pub(super) fn of(trace: &NetTrace) -> Self {
+    pub(super) fn new(trace: &NetTrace) -> Self {
         let mut times =
             TimeAxis { begin: trace.trace_begin_at.unix_nanos(), end: None, coarse: is_coarse(trace) };
         times.end = times.at(trace.trace_end_at);
@@ -54,12 +54,12 @@ mod tests {
             trace_end_at: Timestamp::relative(7),
             ..NetTrace::default()
         };
-        let times = TimeAxis::of(&trace);
+        let times = TimeAxis::new(&trace);
         assert_eq!(times.at("2026-11-23T14:27:01+01:00".parse().unwrap()), Some(-1_000_000_000));
         assert_eq!(times.at(Timestamp::relative(u64::MAX)), Some(MAX_NANOS));
         assert_eq!(times.at(Timestamp::UNDEFINED), None);
         assert_eq!(times.at("0000-01-01T00:00:00Z".parse().unwrap()), Some(-MAX_NANOS));
         assert_eq!(times.end, Some(7));
-        assert_eq!(TimeAxis::of(&NetTrace::default()).at(trace.trace_begin_at), None);
+        assert_eq!(TimeAxis::new(&NetTrace::default()).at(trace.trace_begin_at), None);
     }
 }

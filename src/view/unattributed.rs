@@ -12,27 +12,27 @@ use crate::record::{DialTrace, DnsQueryTrace, EndReason, TcpConnTrace, UdpConnTr
 pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     let trace = index.trace;
     let sources = index.unattributed.iter().map(|source| match source {
-        ConnSource::Dial(dial) => of_dial(index, dial),
-        ConnSource::Conn(conn) => of_conn(index, conn),
+        ConnSource::Dial(dial) => dial_block(index, dial),
+        ConnSource::Conn(conn) => conn_block(index, conn),
     });
     let mut blocks: Vec<Block> = sources.collect();
-    blocks.extend(lookups(index));
+    blocks.extend(lookup_blocks(index));
     // The connections of a dial to its nameservers are part of its lookup.
     let is_of_dial = |conn: &UdpConnTrace| conn.from_resolver && trace.dials.get(&conn.from_dial).is_some();
     let udp = trace.udp_conns.iter().filter(|conn| !is_of_dial(conn));
     let udp = udp.filter(|conn| !index.has_messages(conn.trace_id.as_str()));
-    blocks.extend(udp.map(|conn| of_udp(index, conn)));
+    blocks.extend(udp.map(|conn| udp_block(index, conn)));
     blocks.extend(index.unattributed_tunnels.iter().map(|tunnel| {
         let mut title = Line::default();
         title.push(Style::Strong, format!("tls {}", tunnel.server_name));
         let mut facts = Line::default();
         facts.push(Style::Dim, tunnel.trace_id.as_str());
-        block(index, title, facts, vec![conn::tls(index, tunnel)]).append_errors("")
+        block(index, title, facts, vec![conn::tls_row(index, tunnel)]).append_errors("")
     }));
     blocks
 }
 
-fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
+fn dial_block(index: &Index<'_>, dial: &DialTrace) -> Block {
     let rows = conn::dial_rows(index, dial, None);
     let ending =
         Ending { reason: dial.end_reason.as_ref(), failure: dial.failure.as_ref(), text: &dial.dial_err };
@@ -52,7 +52,7 @@ fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
         facts.item(Style::Plain, "before this trace");
     }
     if let Some(conn) = established {
-        connection(index, &mut facts, conn);
+        append_conn_facts(index, &mut facts, conn);
     }
     let mut block = block(index, title, facts, rows);
     if let Some(begin) = begin {
@@ -67,30 +67,30 @@ fn of_dial(index: &Index<'_>, dial: &DialTrace) -> Block {
     }
     let is_own = |conn: &&TcpConnTrace| index.tcp_of(dial).iter().any(|own| std::ptr::eq(*own, *conn));
     if let Some(conn) = established.filter(is_own) {
-        broken(&mut block, conn);
+        append_close_error(&mut block, conn);
     }
     block.append_errors(&dial.dial_err)
 }
 
-fn of_conn(index: &Index<'_>, conn: &TcpConnTrace) -> Block {
-    let handshake = (!conn.accepted).then(|| conn::attempt(index, conn, None));
+fn conn_block(index: &Index<'_>, conn: &TcpConnTrace) -> Block {
+    let handshake = (!conn.accepted).then(|| conn::attempt_row(index, conn, None));
     let mut rows: Vec<Row> = handshake.into_iter().collect();
     rows.extend(conn::tunnel_rows(index, conn));
     let mut title = Line::default();
     let what = if conn.accepted { "accepted" } else { "connection" };
     title.push(Style::Strong, format!("{what} {}", conn::remote(conn)));
     let mut facts = Line::default();
-    connection(index, &mut facts, conn);
+    append_conn_facts(index, &mut facts, conn);
     let mut block = block(index, title, facts, rows);
     if block.rows.is_empty() {
         let begin = index.times.at(conn.handshake_begin_at).unwrap_or_default();
         (block.begin, block.end) = (begin, begin);
     }
-    broken(&mut block, conn);
+    append_close_error(&mut block, conn);
     block.append_errors("")
 }
 
-fn of_udp(index: &Index<'_>, conn: &UdpConnTrace) -> Block {
+fn udp_block(index: &Index<'_>, conn: &UdpConnTrace) -> Block {
     let times = index.times;
     let addrs = &conn.addr_tuple;
     let mut title = Line::default();
@@ -104,12 +104,12 @@ fn of_udp(index: &Index<'_>, conn: &UdpConnTrace) -> Block {
     let ending =
         Ending { reason: conn.end_reason.as_ref(), failure: conn.failure.as_ref(), text: &conn.conn_err };
     row.notes.push(Style::Plain, sizes(conn.total_sent_bytes, conn.total_recv_bytes));
-    row.ended(&ending);
+    row.append_ending(&ending);
     block(index, title, facts, vec![row]).append_errors("")
 }
 
 /// Returns blocks for lookups outside a dial. Lookups of the same name that follow each other share a block.
-fn lookups(index: &Index<'_>) -> Vec<Block> {
+fn lookup_blocks(index: &Index<'_>) -> Vec<Block> {
     /// A resolver retries immediately.
     const MAX_RETRY_GAP_NANOS: i64 = 10_000_000;
     let mut blocks: Vec<(String, Block)> = Vec::new();
@@ -160,9 +160,9 @@ fn block(index: &Index<'_>, title: Line, facts: Line, rows: Vec<Row>) -> Block {
 }
 
 /// Appends facts about an established connection: ends, sizes, how long it was open.
-fn connection(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
+fn append_conn_facts(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
     facts.item(Style::Dim, conn.trace_id.as_str());
-    facts.word(Style::Plain, conn::ends(conn));
+    facts.word(Style::Plain, conn::endpoints(conn));
     if !conn.connected {
         return;
     }
@@ -185,7 +185,7 @@ fn connection(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
     }
 }
 
-fn broken(block: &mut Block, conn: &TcpConnTrace) {
+fn append_close_error(block: &mut Block, conn: &TcpConnTrace) {
     let line = conn::close_outcome(conn).remark();
     if !line.is_empty() && conn.connected {
         block.remarks.push(line);

@@ -26,10 +26,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use url::Url;
 
 pub(crate) async fn run(args: &GetArgs, ascii: bool) -> Result<(), Problem> {
-    let plan = RequestPlan::of(args)?;
+    let plan = RequestPlan::new(args)?;
     let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
     let mut output = plan.output.open().await?;
-    let probes = Probes::of(&args.probes)?;
+    let probes = Probes::new(&args.probes)?;
     let sink = probes.sink(TraceSink::builder().headers(args.headers.into()));
     let client = client(args, &sink, &probes)?;
     let mut signals = Signals::new().map_err(|error| Problem::failed(error.to_string()))?;
@@ -77,7 +77,7 @@ enum Output {
 }
 
 impl RequestPlan {
-    fn of(args: &GetArgs) -> Result<RequestPlan, Problem> {
+    fn new(args: &GetArgs) -> Result<RequestPlan, Problem> {
         let json_on_stdout = args.json.as_deref().is_some_and(is_dash);
         let output = match &args.output {
             Some(path) if !is_dash(path) => Output::File(path.clone()),

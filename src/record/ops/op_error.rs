@@ -19,7 +19,7 @@ const MAX_NUMBER: u32 = u32::MAX >> 2;
 
 impl OpError {
     /// Converts an error that needs no text of its own. Returns `None` for an error whose text must be kept.
-    pub(crate) fn of(error: &io::Error) -> Option<OpError> {
+    pub(crate) fn from_io(error: &io::Error) -> Option<OpError> {
         match error.raw_os_error() {
             Some(errno) if u32::try_from(errno).is_ok_and(|n| n <= MAX_NUMBER) => Some(OpError::Os(errno)),
             None if error.get_ref().is_some() => None,
@@ -127,16 +127,16 @@ mod tests {
     fn what_is_kept_of_an_error() {
         let none: &[&str] = &[];
         let reset = io::Error::from_raw_os_error(104);
-        assert_eq!(OpError::of(&reset), Some(OpError::Os(104)));
+        assert_eq!(OpError::from_io(&reset), Some(OpError::Os(104)));
         assert_eq!(OpError::Os(104).text(none), reset.to_string());
         let eof = io::Error::from(ErrorKind::UnexpectedEof);
-        assert_eq!(OpError::of(&eof), Some(OpError::Kind(ErrorKind::UnexpectedEof)));
+        assert_eq!(OpError::from_io(&eof), Some(OpError::Kind(ErrorKind::UnexpectedEof)));
         assert_eq!(OpError::Kind(ErrorKind::UnexpectedEof).text(none), eof.to_string());
-        assert_eq!(OpError::of(&io::Error::other("mine")), None);
+        assert_eq!(OpError::from_io(&io::Error::other("mine")), None);
         assert_eq!(OpError::Text(1).text(&["a", "b"]), "b");
         assert_eq!(OpError::Text(2).text(&["a", "b"]), "other error");
         let negative = io::Error::from_raw_os_error(-1);
-        assert_eq!(OpError::of(&negative), Some(OpError::Kind(negative.kind())));
+        assert_eq!(OpError::from_io(&negative), Some(OpError::Kind(negative.kind())));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl OpLog {
 
     #[cold]
     fn error_code(&self, error: &io::Error) -> u32 {
-        let known = OpError::of(error).unwrap_or_else(|| {
+        let known = OpError::from_io(error).unwrap_or_else(|| {
             let mut tail = self.tail();
             let tail = tail.get_or_insert_default();
             if tail.texts.len() < MAX_TEXTS {

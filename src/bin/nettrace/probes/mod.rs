@@ -29,7 +29,7 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    pub(crate) fn of(args: &ProbeArgs) -> Result<Self, Problem> {
+    pub(crate) fn new(args: &ProbeArgs) -> Result<Self, Problem> {
         let key_log = args.keylog.as_deref().map(key_log).transpose()?;
         let packets = match &args.pcap_file {
             Some(file) => Some(pcap_output::PcapOutput::start(file, &args.pcap)?),
