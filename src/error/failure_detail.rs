@@ -1,3 +1,8 @@
+//! What a record keeps of an error: its code and its text.
+//!
+//! Errors themselves are not kept, since they hold connections and user types. A detail is made when a record ends. Its
+//! text is read only by a snapshot, so an error number of the operating system is kept as a number until then.
+
 use super::os_text::os_text;
 use crate::record::{
     EndReason, Failure, Text,

@@ -1,3 +1,5 @@
+//! The error of a request that cannot be sent as it is.
+
 use std::{error::Error, fmt};
 
 /// An error returned when a request is invalid and cannot be sent.

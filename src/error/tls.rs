@@ -1,3 +1,5 @@
+//! The error of a TLS handshake or configuration.
+
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use super::NoRuntime;

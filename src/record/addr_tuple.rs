@@ -1,3 +1,5 @@
+//! The two addresses of a connection.
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,8 @@
+//! A pointer-sized container for values that are usually empty.
+//!
+//! A record has some ten fields that most requests leave empty. Boxed, they keep a record small: fetching memory is
+//! most of the time of a large snapshot.
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};

@@ -1,3 +1,5 @@
+//! Records of TCP connections, SOCKS handshakes and UDP sockets.
+
 use serde::{Deserialize, Serialize};
 
 use super::serde_helpers::is_default;

@@ -1,3 +1,5 @@
+//! Entries of the kernel's connection tracking.
+
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

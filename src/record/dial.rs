@@ -1,3 +1,5 @@
+//! Records of dials, with the connections of their lookups.
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};

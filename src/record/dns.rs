@@ -1,3 +1,5 @@
+//! Records of DNS exchanges: queries, replies, answers and their codes.
+
 use serde::{Deserialize, Serialize};
 
 use super::open_enum::open_enum;

@@ -1,3 +1,5 @@
+//! Why a record ended.
+
 use super::open_enum::open_enum;
 
 open_enum! {

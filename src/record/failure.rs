@@ -1,3 +1,8 @@
+//! Stable codes for failures.
+//!
+//! Programs compare codes, since error texts differ between platforms and versions. The codes are those of OONI, a
+//! project that measures network interference and has published its vocabulary.
+
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;

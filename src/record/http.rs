@@ -1,3 +1,5 @@
+//! Records of HTTP requests, with their attempts, interim responses and header fields.
+
 use std::ops::Deref;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! ICMP errors that answered a connection attempt.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! The trace itself, which holds lists of all records.
+
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::serde_helpers::is_default;

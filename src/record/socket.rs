@@ -1,3 +1,5 @@
+//! The recorded reads and writes of a socket.
+
 use serde::{Deserialize, Serialize};
 
 use super::SocketOps;

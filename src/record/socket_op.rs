@@ -1,3 +1,5 @@
+//! A single read or write of a socket, decoded.
+
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;

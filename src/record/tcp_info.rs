@@ -1,3 +1,5 @@
+//! The kernel's `TCP_INFO` of a connection.
+
 use serde::{Deserialize, Serialize};
 
 use super::open_enum::open_enum;

@@ -1,3 +1,8 @@
+//! Strings of records.
+//!
+//! Most are short, such as methods, addresses and host names, and are stored inline. A snapshot copies several for each
+//! record.
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,3 +1,5 @@
+//! Records of TLS tunnels, with the certificates of the peer.
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};

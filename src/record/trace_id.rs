@@ -1,3 +1,5 @@
+//! Identifiers of records.
+
 use std::borrow::Borrow;
 use std::fmt;
 

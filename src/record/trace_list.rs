@@ -1,3 +1,7 @@
+//! Lists of records with an index by identifier and one by parent.
+//!
+//! Both indexes are built lazily and dropped when the list changes.
+
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;

@@ -1,3 +1,5 @@
+//! Methods for reqwest's request builder.
+
 use super::{
     adapter::{ClientAdapter, ClientAdapterFuture},
     client::TraceClient,

@@ -1,3 +1,7 @@
+//! The response future of an observed reqwest client.
+//!
+//! It records the response, and links the request to its connection, which reqwest reports by its addresses only.
+
 use super::addr_index::{AddrIndex, AddrPair, Origin, addr_pair};
 use crate::{
     error::classify,

@@ -1,3 +1,5 @@
+//! The response future of a recorded service: it records the response's head.
+
 use super::{ResponseBody, body::BodyRecorder, panic_guard::PanicGuard};
 use crate::{request::failure, sink::RequestRecorder};
 use http::{Method, Response, StatusCode, Version, header::CONTENT_LENGTH};

@@ -1,3 +1,5 @@
+//! The layer that records requests, and how it finds the connection of each.
+
 use super::{ConnInfo, TraceServer, TraceServerFuture, future::InFlight, url};
 use crate::{
     request::{Boxed, MapBody, TraceBody, Typed},

@@ -1,3 +1,5 @@
+//! The recorded service, for tower's and hyper's traits.
+
 use super::{ResponseBody, TraceServerFuture, TraceServerLayer};
 use crate::request::{MapBody, Typed};
 use http::{Request, Response};

@@ -1,3 +1,8 @@
+//! Times in a trace, in the notation of the Go package `nettrace`.
+//!
+//! Records have times relative to the begin of the trace. Times before it, such as those of a kept-alive connection,
+//! are absolute. `text` parses and prints both.
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::time::{Duration, SystemTime};

@@ -1,3 +1,5 @@
+//! The acceptor that records TLS handshakes.
+
 use super::accept::{AcceptConfig, TraceTlsAccept};
 use crate::{server::TracedStream, sink::TraceSink, tls::ChainCache};
 use rustls::ServerConfig;

@@ -1,3 +1,5 @@
+//! The stream of an accepted connection with TLS.
+
 use crate::{
     ConnRef,
     error::{classify::io_failure_detail, rustls::find_rustls_error},

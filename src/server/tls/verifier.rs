@@ -1,3 +1,5 @@
+//! A verifier of client certificates that records them.
+
 use crate::tls::on_peer_certificates;
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
