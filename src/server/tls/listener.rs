@@ -174,9 +174,8 @@ where
 mod tests {
     use super::*;
     use crate::{TraceSink, connect::TracedIo, sink::ConnRecorder};
-    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::ServerName};
     use std::sync::Arc;
-    use test_support::pki::Authority;
     use tokio::{io::DuplexStream, time::Instant};
     use tokio_rustls::TlsConnector;
 
@@ -197,15 +196,34 @@ mod tests {
         }
     }
 
+    /// Returns configurations of a client and of a server for `pipe.test`.
+    fn configs() -> (ClientConfig, ServerConfig) {
+        let certified = rcgen::generate_simple_self_signed(["pipe.test".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(certified.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.into()], certified.signing_key.into())
+            .unwrap();
+        (client, server)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn handshakes_go_on_while_nothing_can_be_accepted() {
         let (here, there) = tokio::io::duplex(1 << 16);
-        let authority = Authority::new("nettrace test CA");
-        let server = authority.issue(&["pipe.test"]).server();
+        let (client, server) = configs();
         let acceptor = TraceTlsAcceptor::new(&TraceSink::disabled(), Arc::new(server));
         let mut listener = TlsListener::new(Exhausted(Some(here)), acceptor);
         let name = ServerName::try_from("pipe.test").unwrap();
-        let client = tokio::spawn(TlsConnector::from(Arc::new(authority.client())).connect(name, there));
+        let client = tokio::spawn(TlsConnector::from(Arc::new(client)).connect(name, there));
 
         let begin = Instant::now();
         assert!(listener.accept().await.is_err(), "said once");

@@ -1,4 +1,4 @@
-//! Counts what a thread allocates. For test binaries of their own, which say
+//! An allocator that counts the allocations of each thread, for test binaries of their own, which declare
 //! `#[global_allocator] static COUNTING: Counting = Counting;`.
 
 use std::{
@@ -13,18 +13,18 @@ thread_local! {
     static LIVE: Cell<i64> = const { Cell::new(0) };
 }
 
-/// How many allocations this thread has made, those that grew included.
+/// Returns the number of allocations that this thread has made, reallocations included.
 pub fn calls() -> u64 {
     CALLS.get()
 }
 
-/// How many bytes this thread has allocated and not freed.
+/// Returns the number of bytes that this thread has allocated and not freed.
 pub fn live() -> i64 {
     LIVE.get()
 }
 
 fn count(calls: u64, bytes: i64) {
-    // A thread that ends frees what it had in places of its own.
+    // While a thread ends, its counters may be gone already.
     let _ = CALLS.try_with(|counter| counter.set(counter.get() + calls));
     let _ = LIVE.try_with(|counter| counter.set(counter.get() + bytes));
 }

@@ -1,4 +1,4 @@
-//! A server of the tests: its own thread and runtime, so that it works beside any test, with the
+//! Futures on a thread and a runtime of their own, so that a server works beside any test, with the
 //! clock paused or without a runtime, and answers while the test's thread is busy.
 
 use std::panic;

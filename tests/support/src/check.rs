@@ -1,4 +1,4 @@
-//! What holds of every trace that we write, whatever happened to the requests.
+//! Assertions that hold for every trace, whatever happened to its requests.
 //!
 //! ```ignore
 //! client.close().await;
@@ -18,7 +18,7 @@ use nettrace::record::{
     DialTrace, DnsQueryTrace, HttpReqTrace, Record, TcpConnTrace, TlsTunnelTrace, UdpConnTrace,
 };
 
-/// Asserts of a trace whose traffic is over: every reference resolves; all that began has ended, with a
+/// Asserts for a trace whose traffic is over: every reference resolves; every record has ended, with a
 /// reason, and a code and a text where it failed; times nest (names and attempts inside the dial, the dial
 /// before TLS, TLS before the request's bytes); totals are the sums of operations; its JSON is valid, and
 /// reads back as the same trace.
@@ -33,7 +33,7 @@ pub fn finished(trace: &NetTrace) {
     problems.assert_none(trace);
 }
 
-/// As [`finished`], of a trace whose traffic may go on: what has not ended yet is left out.
+/// Asserts the same as [`finished`] for a trace whose traffic may go on, except for records that have not ended.
 ///
 /// # Panics
 ///
@@ -51,7 +51,7 @@ fn of_any(trace: &NetTrace) -> Problems {
     problems
 }
 
-/// Gathered, so that a failed test shows all of them at once.
+/// The problems of a trace, collected so that a failed test shows all of them at once.
 #[derive(Default)]
 struct Problems(Vec<String>);
 

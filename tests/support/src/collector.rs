@@ -1,4 +1,4 @@
-//! Who collects the events of the crate `tracing` that this crate tells.
+//! A `tracing` subscriber that collects the events of nettrace.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-/// An event as a collector of logs has it.
+/// A collected event.
 #[derive(Clone, Debug)]
 pub struct Told {
     pub target: String,

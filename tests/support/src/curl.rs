@@ -1,4 +1,4 @@
-//! curl, as the yardstick for the phases of a request.
+//! curl, as an independent measurement of the phases of a request.
 //!
 //! ```ignore
 //! let report = Curl::new("https://slow.test/hello").cacert(&ca_pem).nameserver(ip).in_ns(&net.client).run();
@@ -27,7 +27,7 @@ pub struct Curl {
     directory: TempDir,
 }
 
-/// What curl reports. Times are in seconds since the start, and 0 for what was not reached.
+/// The report of curl. Times are in seconds since the start, and 0 for a phase that was not reached.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Report {
     pub time_namelookup: f64,
@@ -134,7 +134,7 @@ impl Curl {
     ///
     /// # Panics
     ///
-    /// As [`run`](Self::run).
+    /// Same as [`run`](Self::run).
     #[track_caller]
     pub fn run_all(self) -> Vec<Report> {
         let bodies: Vec<_> =

@@ -1,4 +1,4 @@
-//! A nameserver that does as it is told: it answers, lies, is late, falls silent or hangs up.
+//! A scripted nameserver: it answers, lies, answers late or not at all, or hangs up.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -51,14 +51,14 @@ impl Asked {
         reply
     }
 
-    /// Those of `addresses` that are asked for, as an answer.
+    /// Returns a reply with those of `addresses` whose type was asked for.
     pub fn addresses(&self, addresses: &[&str]) -> Message {
         let mut reply = self.reply();
         add_addresses(&mut reply, self.record_type(), &self.name(), addresses);
         reply
     }
 
-    /// A chain of aliases that begins with the name asked for, then `addresses` of its end.
+    /// Returns a reply with a chain of aliases that begins with the name asked for, and the `addresses` of its last one.
     pub fn aliases(&self, chain: &[&str], addresses: &[&str]) -> Message {
         let mut reply = self.reply();
         let mut owner = self.name();
@@ -70,7 +70,7 @@ impl Asked {
         reply
     }
 
-    /// No such record; with `NXDomain` no such name.
+    /// Returns a reply without records: the type does not exist, or with `NXDomain` the name.
     pub fn nothing(&self, code: ResponseCode) -> Message {
         let mut reply = self.reply();
         reply.metadata.response_code = code;
@@ -80,13 +80,13 @@ impl Asked {
     }
 }
 
-/// What to do about a query.
+/// The reaction to a query.
 pub enum Action {
-    /// Send these one after the other. Over TCP each is preceded by its length.
+    /// Sends these messages one after the other. Over TCP each is preceded by its length.
     Send(Vec<Vec<u8>>),
-    /// The same, later.
+    /// Sends these messages after a delay.
     Later(Duration, Vec<Vec<u8>>),
-    /// Over TCP: send these very bytes and close.
+    /// Over TCP, sends these bytes as they are and closes.
     RawAndClose(Vec<u8>),
     Silence,
 }
@@ -101,7 +101,7 @@ pub fn wire(message: &Message) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// Answers on UDP and TCP, on one port of the loopback interface. Gone when dropped.
+/// A nameserver for UDP and TCP, on one port of the loopback interface. It ends when it is dropped.
 pub struct DnsServer {
     addr: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -122,17 +122,17 @@ impl DnsServer {
         DnsServer { addr, asked, _tasks: tasks }
     }
 
-    /// Answers every name with those of `addresses` that are asked for.
+    /// Starts a server that answers every name with those of `addresses` whose type was asked for.
     pub async fn answering(addresses: &'static [&'static str]) -> Self {
         Self::start(move |asked| asked.addresses(addresses)).await
     }
 
-    /// Never answers.
+    /// Starts a server that never answers.
     pub async fn silent() -> Self {
         Self::start(|_| Action::Silence).await
     }
 
-    /// A port of the loopback interface on which nobody listens.
+    /// Returns an address of the loopback interface without a listener.
     pub fn nobody() -> SocketAddr {
         std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
     }
@@ -141,19 +141,19 @@ impl DnsServer {
         self.addr
     }
 
-    /// The queries so far.
+    /// Returns the queries so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// Waits until so many queries have come.
+    /// Waits until this many queries have come.
     pub async fn asked_times(&self, count: usize) {
         while self.asked().len() < count {
             tokio::task::yield_now().await;
         }
     }
 
-    /// The names asked for so far, each with `A` or `AAAA`.
+    /// Returns the names asked for so far, each with `A` or `AAAA`.
     pub fn questions(&self) -> Vec<String> {
         self.asked().iter().map(|asked| format!("{} {}", asked.name(), asked.record_type())).collect()
     }
@@ -257,7 +257,7 @@ fn add_addresses(reply: &mut Message, wanted: RecordType, owner: &str, addresses
     }
 }
 
-/// The same message, but asking about another name.
+/// Returns the message with another name in its question.
 pub fn about(message: &Message, other: &str) -> Message {
     let mut message = message.clone();
     let record_type = message.queries[0].query_type();
@@ -266,7 +266,7 @@ pub fn about(message: &Message, other: &str) -> Message {
     message
 }
 
-/// A name of 127 labels and 255 bytes, none of which can be printed: 635 bytes of text.
+/// Returns a name of 127 labels and 255 unprintable bytes: 635 bytes of text.
 fn odd_name() -> Vec<u8> {
     [[1, 0xff].repeat(127), vec![0]].concat()
 }

@@ -1,4 +1,4 @@
-//! Debian's dnsmasq: a nameserver by people who know DNS. It knows what it is told and asks nobody.
+//! Debian's dnsmasq, as a nameserver that knows only the configured names and forwards no query.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::lab::Ns;
 use crate::process::{self, Daemon};
 
-/// What a nameserver is to know; see [`Dnsmasq::builder`].
+/// The configuration of a nameserver; see [`Dnsmasq::builder`].
 pub struct Builder {
     ns: Ns,
     ip: IpAddr,

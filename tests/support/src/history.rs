@@ -1,10 +1,10 @@
-//! What was seen of the records so far, which later looks must not contradict.
+//! Ended records of earlier traces, which later traces of the same sink must not contradict.
 
 use std::collections::HashMap;
 
 use nettrace::{FinishedRecord, NetTrace, TraceId, record::EndReason};
 
-/// A record with the reason of its end, if it has come.
+/// Returns all records of a trace, each with its end reason.
 pub fn records(trace: &NetTrace) -> Vec<(FinishedRecord, Option<EndReason>)> {
     macro_rules! all {
         ($($list:ident: $kind:ident),*) => {{
@@ -25,7 +25,7 @@ pub fn records(trace: &NetTrace) -> Vec<(FinishedRecord, Option<EndReason>)> {
     )
 }
 
-/// When a request lets go of its dial is known only when the request ends, which the dial need not wait for.
+/// Clears `ctxCloseAt` of a dial: it is set when the request ends, which can be after the end of the dial.
 pub fn settled(mut record: FinishedRecord) -> FinishedRecord {
     if let FinishedRecord::Dial(dial) = &mut record {
         dial.ctx_close_at = Default::default();
@@ -38,7 +38,7 @@ pub fn settled(mut record: FinishedRecord) -> FinishedRecord {
 pub struct History(HashMap<TraceId, FinishedRecord>);
 
 impl History {
-    /// Nothing that had ended is gone or has changed.
+    /// Asserts that no ended record of an earlier trace is gone or has changed.
     #[track_caller]
     pub fn look(&mut self, trace: &NetTrace) {
         let mut missing = std::mem::take(&mut self.0);
@@ -54,7 +54,7 @@ impl History {
         assert!(missing.is_empty(), "gone although they had ended: {missing:?}");
     }
 
-    /// The trace begins anew: what has ended may be gone, and times count from elsewhere.
+    /// Forgets everything, after `clear`: ended records may be gone, and times have another origin.
     pub fn forget(&mut self) {
         self.0.clear();
     }

@@ -1,4 +1,4 @@
-//! Hosts and networks made for one test: anonymous network namespaces. Each is held by a descriptor
+//! Hosts and networks for one test, as anonymous network namespaces. Each is held by a descriptor
 //! alone, so that nothing is left behind, not even by a test that is killed.
 //!
 //! ```ignore
@@ -36,7 +36,7 @@ use crate::{background, process, require, sys};
 
 const SHELL_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Why this machine cannot make networks, if it cannot. Asked once a process.
+/// Returns an error if this machine cannot create network namespaces. Determined once per process.
 pub fn available() -> Result<(), String> {
     static ANSWER: OnceLock<Result<(), String>> = OnceLock::new();
     ANSWER.get_or_init(find_out).clone()
@@ -60,6 +60,7 @@ pub struct Ns {
 impl Ns {
     /// A new namespace with its loopback interface up, and without the kernel's limits that make tests
     /// wait: for IPv6 addresses to be confirmed, between two ICMP errors.
+    #[expect(clippy::new_without_default, reason = "makes a network, which is no default value")]
     #[track_caller]
     pub fn new() -> Self {
         Self::try_new().expect("a network namespace (require_lab! tells whether it can be)")
@@ -101,7 +102,7 @@ impl Ns {
         result.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
     }
 
-    /// As [`run`](Self::run), without waiting for the end.
+    /// Variant of [`run`](Self::run) that does not wait for the closure.
     pub fn spawn<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         let ns = self.clone();
         thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Debian's nginx: HTTP/1.1, HTTP/2 and TLS by people who know them.
+//! Debian's nginx, as an independent server for HTTP/1.1, HTTP/2 and TLS.
 //!
 //! ```ignore
 //! let nginx = Nginx::builder().tls(&cert_pem, &key_pem).file("big", &[0; 1 << 20]).start();
@@ -42,7 +42,7 @@ use crate::process::{self, Daemon};
 use crate::sys;
 use config::PORTS;
 
-/// How a server is to be; see [`Nginx::builder`].
+/// The configuration of a server; see [`Nginx::builder`].
 pub struct Builder {
     ns: Ns,
     ips: Vec<IpAddr>,
@@ -96,7 +96,7 @@ impl Nginx {
         self.daemon.pid()
     }
 
-    /// What nginx itself said: notices and errors.
+    /// Returns nginx's own log of notices and errors.
     pub fn log(&self) -> Vec<String> {
         self.daemon.log()
     }
@@ -139,21 +139,21 @@ pub struct Request {
     /// `HTTP/1.1` or `HTTP/2.0`.
     pub protocol: String,
     pub status: u16,
-    /// Of the request, with its line and headers.
+    /// Length of the request in bytes, with its line and headers.
     pub request_length: u64,
     pub bytes_sent: u64,
     pub body_bytes_sent: u64,
-    /// What the request's header says.
+    /// `Content-Length` of the request.
     #[serde(deserialize_with = "number_or_nothing")]
     pub content_length: Option<u64>,
-    /// What the response's header says.
+    /// `Content-Length` of the response.
     #[serde(deserialize_with = "number_or_nothing")]
     pub sent_content_length: Option<u64>,
     /// `OK` when the response was completed, else empty.
     pub completion: String,
     /// `TLSv1.2` or `TLSv1.3`.
     pub ssl_protocol: String,
-    /// In openssl's words.
+    /// The cipher suite, by its name in openssl.
     pub ssl_cipher: String,
     /// The group of the key exchange, in openssl's words: `X25519`, `prime256v1`.
     pub ssl_curve: String,

@@ -1,4 +1,4 @@
-//! `openssl s_server`: TLS by people who know it, with every switch that a handshake can have.
+//! `openssl s_server`, as an independent TLS server with an option for every detail of a handshake.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::lab::Ns;
 use crate::process::{self, Daemon};
 
-/// How a server is to be; see [`SServer::builder`].
+/// The configuration of a server; see [`SServer::builder`].
 pub struct Builder {
     ns: Ns,
     address: String,
@@ -46,7 +46,7 @@ impl SServer {
         self.daemon.pid()
     }
 
-    /// What it printed: of every handshake, and what it received.
+    /// Returns its output: a report of every handshake, and the received data.
     pub fn log(&self) -> Vec<String> {
         self.daemon.log()
     }

@@ -86,7 +86,7 @@ pub fn self_signed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) 
 
 /// A certificate with its key.
 pub struct Leaf {
-    /// With the authority's certificate behind it.
+    /// The certificate, followed by that of the authority.
     pub chain: Vec<CertificateDer<'static>>,
     /// The chain as PEM.
     pub pem: String,
@@ -110,12 +110,12 @@ impl Leaf {
         (chain, key)
     }
 
-    /// A server that speaks every version and offers no ALPN.
+    /// Returns a server configuration with every version and without ALPN.
     pub fn server(&self) -> ServerConfig {
         self.server_with(rustls::ALL_VERSIONS, None)
     }
 
-    /// A server that speaks these versions, and demands a certificate of its clients if given whom to trust.
+    /// Returns a server configuration with these versions. With an authority, clients must have a certificate of it.
     pub fn server_with(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -131,7 +131,7 @@ impl Leaf {
     }
 }
 
-/// The cryptography of the tests' own side: ring, whatever the library is built with.
+/// Returns the cryptography of the tests: ring, whatever nettrace is built with.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -140,7 +140,7 @@ fn client_verifier(clients: &Authority) -> Arc<dyn ClientCertVerifier> {
     WebPkiClientVerifier::builder_with_provider(clients.store(), provider()).build().unwrap()
 }
 
-/// Serves TLS on a port of its own, giving back what each connection sends until the client closes it.
+/// Starts a TLS echo server on a free port.
 pub async fn serve_tls_echo(config: ServerConfig) -> SocketAddr {
     serve_tls(config, async |mut stream: TlsStream<TcpStream>| {
         let mut buffer = [0; 4096];
@@ -154,7 +154,7 @@ pub async fn serve_tls_echo(config: ServerConfig) -> SocketAddr {
     .await
 }
 
-/// Serves TLS on a port of its own.
+/// Starts a TLS server on a free port.
 pub async fn serve_tls<F>(
     config: ServerConfig,
     serve: impl Fn(TlsStream<TcpStream>) -> F + Clone + Send + 'static,
@@ -174,7 +174,7 @@ where
     .await
 }
 
-/// Accepts connections on a port of its own, each on a task of its own.
+/// Starts a TCP server on a free port, with a task for each connection.
 pub async fn serve_tcp<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Programs that end with the test: killed when dropped, and by the kernel when the test is killed.
+//! Child processes that end with the test: killed when dropped, and by the kernel if the test is killed.
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
-/// How long a server may take until it is ready; far above what it needs, for a busy machine.
+/// How long a server may take until it is ready; far more than it needs, for a busy machine.
 pub const READY: Duration = Duration::from_secs(20);
 
-/// What a program left behind.
+/// The result of a program that has ended.
 #[derive(Debug)]
 pub struct Output {
     pub status: ExitStatus,
@@ -105,7 +105,7 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// As [`line`](Self::line).
+    /// Same as [`line`](Self::line).
     pub fn wait<T>(&self, deadline: Duration, look: impl Fn(&[String]) -> Option<T>) -> Result<T, String> {
         let end = Instant::now() + deadline;
         let mut state = self.log.state.lock().expect("log");

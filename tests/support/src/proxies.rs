@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::process::{self, Daemon};
 use crate::sys;
 
-/// Whom the proxies know.
+/// The user name that the proxies accept, with [`PASSWORD`].
 pub const USER: &str = "joe";
 pub const PASSWORD: &str = "secret";
 
@@ -64,7 +64,7 @@ impl ProxyServer {
             }
             thread::sleep(Duration::from_millis(2)); // there is no other way to tell
         }
-        // Else somebody else has answered.
+        // Otherwise another process has answered.
         if ended() { Err(self.log().join("\n")) } else { Ok(()) }
     }
 
@@ -77,7 +77,7 @@ impl ProxyServer {
         self.daemon.pid()
     }
 
-    /// What it said so far.
+    /// Returns its output so far.
     pub fn log(&self) -> Vec<String> {
         self.daemon.log()
     }

@@ -1,4 +1,4 @@
-//! TCP servers that do exactly what a script says, wrong things above all, and tell what they saw.
+//! Scripted TCP servers, which can violate any protocol, and which report what they received.
 //!
 //! ```ignore
 //! let server = Server::start(async |mut conn| {
@@ -35,7 +35,7 @@ pub struct Server {
     _background: Background,
 }
 
-/// What the server knows of one connection.
+/// A connection as the server saw it.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub peer: SocketAddr,
@@ -47,7 +47,7 @@ pub struct Seen {
     pub end: End,
 }
 
-/// How a connection stands.
+/// The state of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     Open,
@@ -114,13 +114,13 @@ impl Server {
         self.wait(|seen| seen.iter().filter(|seen| seen.end != End::Open).count() >= count).await
     }
 
-    /// As [`ended`](Self::ended), for tests without a runtime.
+    /// Blocking variant of [`ended`](Self::ended), for tests without a runtime.
     pub fn ended_blocking(&self, count: usize) -> Vec<Seen> {
         background::runtime().block_on(self.ended(count))
     }
 
-    /// As [`ended`](Self::ended), and before the client's task could see it, if that is on this thread: it is only
-    /// after this that the events of sockets are looked at, and then the next to run is whoever awaits this.
+    /// Variant of [`ended`](Self::ended) that returns before a client's task on this thread can see the end: the runtime
+    /// polls sockets only afterwards, and then runs the task that awaits this first.
     pub async fn ended_unseen(&self, count: usize) {
         std::thread::scope(|scope| scope.spawn(|| self.ended_blocking(count)).join()).expect("no panic");
         tokio::task::yield_now().await;
@@ -241,7 +241,7 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// Those of the socket: `BrokenPipe`, `ConnectionReset`.
+    /// The socket's: `BrokenPipe`, `ConnectionReset`.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await?;
@@ -267,7 +267,7 @@ impl Conn {
         self.stream.shutdown().await
     }
 
-    /// Resets the connection (RST), whatever lies above TCP.
+    /// Resets the TCP connection (RST), also below TLS.
     ///
     /// # Errors
     ///
@@ -276,7 +276,7 @@ impl Conn {
         self.socket.set_zero_linger()
     }
 
-    /// Keeps the connection and does nothing more on it, until the server is dropped.
+    /// Keeps the connection open and idle until the server is dropped.
     ///
     /// # Errors
     ///
@@ -290,7 +290,7 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// Those of the handshake.
+    /// The handshake's.
     pub async fn upgrade<S, F>(self, handshake: impl FnOnce(Box<dyn Stream>) -> F) -> io::Result<Self>
     where
         S: Stream + 'static,
@@ -311,7 +311,7 @@ impl Conn {
     }
 }
 
-/// An address that refuses connections for as long as this lives: bound, and nobody listens.
+/// An address that refuses connections while this lives: bound, but not listening.
 pub struct Refused {
     pub addr: SocketAddr,
     _socket: TcpSocket,

@@ -1,4 +1,4 @@
-//! A test that cannot run here says so loudly and is left out; where everything must run, as in CI,
+//! Leaves out tests that cannot run on this machine, with a message. Where everything must run, as in CI,
 //! `NETTRACE_LAB=require` turns that into a failure.
 
 use std::env;

@@ -24,15 +24,15 @@ use crate::raw;
 /// How long each phase of a request is held up, beyond what it takes anyway.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Phases {
-    /// From each question to its answer.
+    /// Delay between each DNS query and its reply.
     pub dns: Duration,
-    /// From SYN to SYN-ACK.
+    /// Delay between SYN and SYN-ACK.
     pub accept: Duration,
-    /// From ClientHello to ServerHello.
+    /// Delay between ClientHello and ServerHello.
     pub tls: Duration,
-    /// From the request to the response's header.
+    /// Delay between the request and the header of the response.
     pub header: Duration,
-    /// From the header (and the first byte of the body) to the rest of the body.
+    /// Delay between the header (with the first byte of the body) and the rest of the body.
     pub body: Duration,
 }
 
@@ -144,7 +144,7 @@ pub fn relay_udp(ns: &Ns, socket: UdpSocket, upstream: SocketAddr, reply: Durati
         let socket = Rc::new(tokio::net::UdpSocket::from_std(socket).expect("a bound socket"));
         let mut datagram = vec![0; 64 * 1024];
         loop {
-            // An error belongs to an earlier reply that nobody was there to take.
+            // An error belongs to an earlier reply, whose receiver had gone.
             let Ok((length, client)) = socket.recv_from(&mut datagram).await else { continue };
             let (socket, question) = (socket.clone(), datagram[..length].to_vec());
             spawn_local(async move {

@@ -1,4 +1,4 @@
-//! The system calls that the standard library has no word for; the only `unsafe` of the tests.
+//! System calls that the standard library does not wrap; besides the allocator, the only `unsafe` of the tests.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -28,7 +28,7 @@ pub fn start_in_network(command: &mut Command, namespace: std::sync::Arc<File>) 
     unsafe { command.pre_exec(move || enter_network(namespace.as_raw_fd())) };
 }
 
-/// Has the command's process see `file` in the place of the existing file `over`; nobody else does.
+/// Has the command's process, and no other, see `file` in place of the existing file `over`.
 pub fn start_with_file_over(command: &mut Command, file: CString, over: CString) {
     let none = c"none";
     let mount = move |source: &CStr, target: &CStr, flags| {
@@ -90,7 +90,7 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
 /// Whether the process has ended, or does so within the time. Zombies have ended.
 pub fn process_ends_within(pid: u32, time: Duration) -> io::Result<bool> {
     let pid = pid.cast_signed();
-    // SAFETY: takes numbers; the descriptor that comes back is owned by nobody else.
+    // SAFETY: takes numbers; the returned descriptor has no other owner.
     let pidfd = match unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } {
         -1 => match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::ESRCH) => return Ok(true),
@@ -109,7 +109,7 @@ pub fn process_ends_within(pid: u32, time: Duration) -> io::Result<bool> {
 /// behind a `virtio_net_hdr`, so that segmentation and checksums left to the card survive.
 pub fn packet_socket(interface: &CStr) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: takes numbers; the descriptor that comes back is owned by nobody else.
+    // SAFETY: takes numbers; the returned descriptor has no other owner.
     let socket = unsafe { OwnedFd::from_raw_fd(check(libc::socket(libc::AF_PACKET, kind, 0))?) };
     set_packet_option(&socket, libc::PACKET_VNET_HDR, &1_i32)?;
     set_packet_option(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;

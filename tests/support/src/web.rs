@@ -1,5 +1,5 @@
-//! An HTTP server that speaks HTTP/1.1 and HTTP/2, says in every response which port asked (`x-peer`), and
-//! remembers what it was asked.
+//! An HTTP/1.1 and HTTP/2 server that puts the client's port into every response (`x-peer`), and
+//! remembers the requests.
 //!
 //! ```ignore
 //! let web = Web::start(async |asked| match asked.path() {

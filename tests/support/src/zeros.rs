@@ -1,4 +1,4 @@
-//! A stream without a network, for counting what is done around it.
+//! A stream without a network, for counting the allocations around it.
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Gives and takes 100 bytes at a time.
+/// Every read returns 100 zero bytes, and every write succeeds.
 #[derive(Clone, Copy, Debug)]
 pub struct Zeros;
 

@@ -68,7 +68,7 @@ impl<'a> Times<'a> {
         if conn.from_resolver {
             self.in_look_up(&who, &conn.from_dial, &[handshake[0], handshake[1], close]);
         } else if let Some(dial) = self.trace.dials.get(&conn.from_dial) {
-            // A connection that somebody else made: all that is known is that it took the whole dial.
+            // A foreign connector's connection: all that is known is that it took the whole dial.
             let is_adopted = conn.handshake_begin_at == dial.dial_begin_at;
             let begin = if is_adopted { dial.dial_begin_at } else { dial.resolve_end_at };
             self.in_order(
@@ -197,7 +197,7 @@ impl<'a> Times<'a> {
         }
     }
 
-    /// What happened for a look-up lies within it, and with it within its dial.
+    /// The records of a lookup are within the time of the lookup, and so within that of its dial.
     fn in_look_up(&mut self, who: &str, dial: &TraceId, times: &[(&str, Timestamp)]) {
         let Some(dial) = self.trace.dials.get(dial) else { return };
         let begin = [("dialBeginAt", dial.dial_begin_at), ("resolveBeginAt", dial.resolve_begin_at)];
@@ -237,7 +237,7 @@ impl<'a> Times<'a> {
         self.problems.expect(fits, who, format!("operations carried {sums:?} bytes, in all {totals:?}"));
     }
 
-    /// Those that are defined do not go back.
+    /// Asserts that the defined times do not decrease.
     fn in_order(&mut self, who: impl Display, times: &[(&str, Timestamp)]) {
         let mut before: Option<(&str, i128)> = None;
         for &(what, time) in times {

@@ -46,7 +46,7 @@ impl Ns {
         self.sh("nft flush ruleset");
     }
 
-    /// Gives everything that leaves through the interface its address (NAT), IPv4 and IPv6.
+    /// Gives every packet that leaves through the interface its address (NAT), IPv4 and IPv6.
     #[track_caller]
     pub fn masquerade(&self, interface: &str) {
         self.sh(&format!(

@@ -46,6 +46,7 @@ impl Pair {
     pub const CLIENT: Site = site(0, 1);
     pub const SERVER: Site = site(0, 2);
 
+    #[expect(clippy::new_without_default, reason = "makes a network, which is no default value")]
     #[track_caller]
     pub fn new() -> Self {
         let (client, server) = (Ns::new(), Ns::new());
@@ -72,6 +73,7 @@ impl Routed {
     pub const ROUTER_TO_SERVER: Site = site(2, 1);
     pub const SERVER: Site = site(2, 2);
 
+    #[expect(clippy::new_without_default, reason = "makes a network, which is no default value")]
     #[track_caller]
     pub fn new() -> Self {
         let (client, router) = (Ns::new(), Ns::new());
@@ -79,7 +81,7 @@ impl Routed {
         Self::between(client, router, None)
     }
 
-    /// As [`new`](Self::new), with a delay on the cable between the client and the router.
+    /// Variant of [`new`](Self::new) with a delay between the client and the router.
     #[track_caller]
     pub fn with_delay(delay: Delay) -> Self {
         let (client, cable, router) = (Ns::new(), Ns::new(), Ns::new());

@@ -12,7 +12,7 @@ use super::Ns;
 use crate::background::Background;
 use crate::sys;
 
-/// What a [`Wire`] delays, each way.
+/// The packets that a [`Wire`] delays, in each direction.
 #[derive(Clone, Copy, Debug)]
 pub enum Delay {
     /// Every frame.

@@ -52,7 +52,7 @@ impl Builder {
             )
         };
         let servers: String = ports.iter().map(server).collect();
-        // The worker stays what the test is: nobody else may read the test's files.
+        // The worker runs as the user of the test, since others may not read the test's files.
         let user = if sys::is_root() { "user root;" } else { "" };
         format!(
             r#"
@@ -142,7 +142,7 @@ location = /upload {{ proxy_pass http://unix:{directory}/upload.sock:; }}
     }
 }
 
-/// A filter that changes nothing but might.
+/// A filter that changes nothing, so that nginx cannot know the length of the body.
 const UNKNOWN_LENGTH: &str = "sub_filter_types *; sub_filter 'what no test has in its files' '';";
 
 fn listen(ip: IpAddr, port: &Port) -> String {

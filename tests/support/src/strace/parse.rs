@@ -1,4 +1,4 @@
-//! From lines to sockets.
+//! The parser of strace's output.
 //!
 //! ```text
 //! 4711 1700000000.123456 recvfrom(5<TCP:[10.9.1.2:40000->10.9.2.2:80]>, ""..., 4096, 0, NULL, NULL) = 42 <0.000012>
