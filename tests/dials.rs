@@ -80,7 +80,7 @@ fn expected(fails: bool) -> Option<Failure> {
     fails.then_some(Failure::ConnectionRefused)
 }
 
-/// All are there or counted, no more than the default bounds allow for, and none is open.
+/// Asserts that every record is kept or counted, within the default bounds, and that none is open.
 fn assert_bounded(sink: &TraceSink, dials: usize) {
     let trace = sink.snapshot("all");
     let dropped = trace.dropped.unwrap_or_default();

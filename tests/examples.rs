@@ -19,7 +19,7 @@ use test_support::{check, process};
 struct Has {
     methods: &'static [&'static str],
     tunnels: usize,
-    /// It is what a server recorded.
+    /// Whether a server recorded the trace.
     accepted: bool,
 }
 

@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 pub(crate) struct Plan {
     pub(crate) requests: Vec<Request>,
     pub(crate) steps: Vec<Step>,
-    /// Whether all is polled to its end before the rest is dropped.
+    /// Whether every task is polled to its end before the rest is dropped.
     pub(crate) drain: bool,
 }
 
@@ -25,12 +25,12 @@ pub(crate) enum Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) pauses: u8,
-    /// It is the next hop of the request before it.
+    /// Whether this is the next hop of the previous request.
     pub(crate) follows: bool,
-    /// It first takes a connection that an earlier one left over.
+    /// Whether it first takes a connection that an earlier request left over.
     pub(crate) reuses: bool,
     pub(crate) dials: Vec<Dial>,
-    /// At the same time, rather than one after the other.
+    /// Whether the dials run at the same time, not one after the other.
     pub(crate) together: bool,
     pub(crate) upload: Vec<Frame>,
     pub(crate) taken: usize,
@@ -55,7 +55,7 @@ pub(crate) enum Frame {
 pub(crate) struct Dial {
     pub(crate) by: By,
     pub(crate) tls: Option<Limit>,
-    /// It is begun here, and goes on by itself.
+    /// Whether the dial continues without its request.
     pub(crate) detached: bool,
     /// The request fails with it.
     pub(crate) needed: bool,

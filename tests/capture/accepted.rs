@@ -99,7 +99,7 @@ fn packets_of_an_accepted_connection_behind_nat_are_captured() {
     captures_from_accept_to_close(8080);
 }
 
-/// Each packet could belong to two connections of the sink.
+/// Each packet could belong to two connections of the sink, the client's and the server's.
 #[test]
 fn packets_belong_to_the_end_that_connected() {
     require_lab!();

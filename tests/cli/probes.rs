@@ -175,7 +175,7 @@ fn the_last_packets_are_waited_for() {
     assert!(!is_true(flags.last().unwrap()[1]), "the last acknowledgement: {flags:?}");
 }
 
-/// Entries in another zone than the usual one are found where the option says, and nobody claims that there are none.
+/// Entries in another conntrack zone are found with the option, and are not reported as missing.
 #[cfg(target_os = "linux")]
 #[test]
 fn another_zone_of_conntrack() {

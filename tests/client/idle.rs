@@ -134,7 +134,7 @@ async fn are_not_those_whose_response_is_read() {
     eventually(|| end(&sink).is_some()).await;
 }
 
-/// Over HTTP/2 one response may be done while others are not.
+/// Over HTTP/2 one response may be complete while others are not.
 #[tokio::test]
 async fn are_not_those_with_another_stream() {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
@@ -214,7 +214,7 @@ async fn are_closed_on_demand() {
     }
 }
 
-/// At any moment, also right before a request takes a connection: it must not fail by that.
+/// A connection may reach its idle timeout right before a request takes it, which must not make the request fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn are_closed_while_requests_are_made() {
     let web = Web::start(async |_| reply("hello"));

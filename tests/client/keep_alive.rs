@@ -47,7 +47,7 @@ async fn on() {
     assert_eq!((first.1.as_str(), first.0), ("", second.0));
 }
 
-/// Whether the connection is probed, and after how much time without traffic.
+/// Whether TCP keep-alive is on, and after how much time without traffic it probes.
 type Setting = (bool, Option<Duration>);
 
 #[derive(Clone, Default)]

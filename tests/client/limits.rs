@@ -32,7 +32,7 @@ fn ends(sink: &TraceSink) -> Vec<EndReason> {
     sink.snapshot("").tcp_conns.iter().filter_map(|conn| conn.end_reason.clone()).collect()
 }
 
-/// So many requests at the same time, each on a connection of its own; gives back the ports.
+/// Makes `count` requests at the same time, each on a connection of its own. Returns the client ports.
 async fn at_once(client: &Client, web: &Web, gate: &Semaphore, count: usize) -> Vec<u16> {
     let before = web.asked().len();
     let url = web.url("/wait");
@@ -123,8 +123,8 @@ async fn all_to_one_host() {
     assert_eq!(trace.http_requests.iter().filter(|request| waits(request)).count(), 4);
 }
 
-/// A dial that waits for its turn is given up when the request got another connection: it would open one that
-/// nobody needs as soon as the turn comes.
+/// A dial that waits for a permit is dropped if its request has got another connection: otherwise it would open one
+/// that is not needed.
 #[tokio::test]
 async fn a_dial_that_is_not_needed_any_more() {
     let (web, gate) = waiting();

@@ -50,7 +50,7 @@ async fn response(answer: impl Future<Output = Answer>) -> ResponseBody {
 
 type Answer = Result<http::Response<ResponseBody>, nettrace::client::ClientError>;
 
-/// What was idle, if only for a moment, may turn out to be closed: the request is made again.
+/// A connection that was idle, if only for a moment, may turn out to be closed: the request is sent again.
 #[tokio::test]
 async fn one_that_was_handed_over_and_closed() {
     let close = Arc::new(Notify::new());
@@ -80,8 +80,8 @@ async fn one_that_was_handed_over_and_closed() {
     assert_eq!(server.seen().len(), 2);
 }
 
-/// A server may answer before it has all of the request: its connection comes back late, or never, and nobody
-/// waits for that.
+/// A server may answer before it has received the whole request: the connection returns late or never, and no request
+/// waits for it.
 #[tokio::test]
 async fn one_that_does_not_come_back_is_not_waited_for() {
     let reset = Arc::new(Notify::new());
@@ -132,7 +132,7 @@ async fn one_that_does_not_come_back_delays_nobody_for_long() {
     assert!(begin.elapsed() < Duration::from_millis(10), "{:?}", begin.elapsed());
 }
 
-/// What is dialled for all is dialled once, also when an older connection ends at that time.
+/// An HTTP/2 connection is dialled once for all requests, also if an older connection ends at that time.
 #[tokio::test]
 async fn one_for_all_is_dialled_once() {
     let web = Web::start(async |_| reply("hello"));
@@ -144,7 +144,7 @@ async fn one_for_all_is_dialled_once() {
     assert_eq!(dials(&sink), 2);
 }
 
-/// When the dial that all wait for fails, or is given up, the next one dials.
+/// If the dial that all requests wait for fails or is dropped, the next request dials.
 #[tokio::test]
 async fn one_for_all_that_fails() {
     let nobody = Refused::on("127.0.0.1:0");
@@ -232,7 +232,7 @@ async fn ones_that_became_idle_at_once() {
     assert_eq!(ends(&sink).iter().filter(|end| end.is_none()).count(), 1);
 }
 
-/// Idle connections are closed in time by the runtime that they live on, whatever becomes of others.
+/// Idle connections are closed in time by the runtime that they live on, even if another runtime has ended.
 #[tokio::test]
 async fn ones_of_several_runtimes() {
     const LIMIT: Duration = Duration::from_secs(90);
@@ -286,7 +286,7 @@ async fn ones_that_are_dropped_outside_of_a_runtime() {
     }
 }
 
-/// Nothing that is still sent keeps a client from its end.
+/// A request body that is still being sent does not delay the end of a client.
 #[tokio::test]
 async fn one_that_waits_for_what_it_is_to_send() {
     for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
@@ -325,7 +325,7 @@ mod under_load {
         Ok(())
     }
 
-    /// One request, given up after a number of polls.
+    /// Makes one request, and drops it after a number of polls.
     async fn one(client: &nettrace::Client, url: &str, patience: u32) {
         let mut left = patience;
         let mut request = pin!(async { client.get(url).await?.into_body().bytes().await });

@@ -235,7 +235,7 @@ async fn host_and_referer() {
     assert_eq!(get(&away, &[("host", "virtual.test")]).await, format!("{}|{away}", two.addr()));
 }
 
-/// Where a connection that is secure leads to one that is not, the place left behind is not told.
+/// A redirect from `https` to `http` sends no `Referer`.
 #[tokio::test]
 async fn from_a_secure_place() {
     let authority = test_support::pki::Authority::new("redirects");

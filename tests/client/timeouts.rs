@@ -40,7 +40,7 @@ fn assert_timed_out(trace: &NetTrace) {
     assert!(!last.end_at.is_undefined());
 }
 
-/// One limit for all hops together.
+/// The limit covers all hops together.
 #[tokio::test]
 async fn of_a_request_with_redirects() {
     let gate = Arc::new(Semaphore::new(0));
@@ -153,7 +153,7 @@ fn of_the_tcp_handshake() {
     });
 }
 
-/// It begins when the request was sent whole.
+/// The limit begins when the request has been sent completely.
 #[tokio::test]
 async fn of_the_header() {
     let server = Server::start(async |mut conn| {
@@ -192,7 +192,7 @@ async fn of_the_header() {
     assert!(!trace.http_requests[0].tcp_conn.is_undefined());
 }
 
-/// It is no limit on the body of the response.
+/// The limit does not cover the body of the response.
 #[tokio::test]
 async fn of_the_header_alone() {
     let go_on = Arc::new(Semaphore::new(0));

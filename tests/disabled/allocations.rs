@@ -295,7 +295,7 @@ fn a_channel_of_tonic() {
     server.join().unwrap();
 }
 
-/// The same over a connection that is kept alive.
+/// Requests over a connection that is kept alive.
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "aws-lc-rs")))]
 #[test]
 fn a_client_of_reqwest() {

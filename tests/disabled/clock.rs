@@ -100,7 +100,7 @@ fn the_connect_layer_over_a_connector_that_fails() {
     });
 }
 
-/// It has no sink but that of the dial that it is called in, whose own readings are counted apart.
+/// The layer uses the sink of the dial around it, whose own readings are counted separately.
 #[test]
 fn the_resolve_layer() {
     assert_none(async |sink| {

@@ -135,7 +135,7 @@ fn the_syn_is_lost() {
     assert_eq!(failed.cause::<io::Error>().kind(), io::ErrorKind::TimedOut);
 }
 
-/// Whether the connection is there at all before it is reset is up to the kernel.
+/// The kernel decides whether the connection is established before it is reset.
 #[tokio::test]
 async fn reset_right_after_the_accept() {
     for _ in 0..20 {

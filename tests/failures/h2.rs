@@ -62,8 +62,8 @@ async fn a_stream_is_dropped() {
     assert_lived_on(&outcome, &two.second.handle);
 }
 
-/// GOAWAY says which streams were not looked at; those before go on, and what comes next is for another connection.
-/// Where it is because of an error, what was not looked at fails.
+/// GOAWAY names the streams that were not processed. Earlier ones go on, and new requests use another connection.
+/// If the server goes away because of an error, requests that it has not processed fail.
 #[tokio::test]
 async fn the_server_goes_away() {
     let two = Two::start(async |h2, first, _| {

@@ -29,7 +29,7 @@ async fn urls() {
     assert!(fixture.nameserver.asked().is_empty());
 }
 
-/// That cannot be known before there is a connection.
+/// This is known only when there is a connection.
 #[tokio::test]
 async fn a_version_that_the_connection_does_not_speak() {
     let (fixture, server) = (Fixture::new().await, hello());

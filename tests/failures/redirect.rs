@@ -109,7 +109,7 @@ async fn to_nowhere() {
     assert_eq!((ended(&outcome.request), outcome.request.resp_status_code), (("closed", ""), 302));
 }
 
-/// One that is not followed ends as soon as its body does, or is dropped.
+/// A redirect that is not followed ends when its body ends or is dropped.
 #[tokio::test]
 async fn that_is_the_response() {
     for (status, body) in [(300, ""), (300, "choose"), (304, "")] {

@@ -147,7 +147,7 @@ async fn reset_within_the_body() {
     assert_eq!(ended(failed.outcome.conn()), ("failed", "connection_reset"));
 }
 
-/// Over TLS an end without `close_notify` may be an attacker's (RFC 8446 section 6.1), but no more than an end.
+/// An end without `close_notify` may be a truncation attack (RFC 8446 section 6.1); it is reported as any early end.
 #[tokio::test]
 async fn cut_off_within_the_body_over_tls() {
     for orderly in [true, false] {
@@ -163,7 +163,7 @@ async fn cut_off_within_the_body_over_tls() {
         let outcome = &failed.outcome;
         assert_eq!(outcome.request.tls_tunnel, outcome.tunnel().trace_id);
         assert_eq!(ended(outcome.tunnel()), ("peer-closed", ""));
-        // After a `close_notify` nobody needs to look for more.
+        // After a `close_notify` the client need not read up to the end of the stream.
         assert!(["peer-closed", if orderly { "closed" } else { "" }].contains(&ended(outcome.conn()).0));
     }
 }

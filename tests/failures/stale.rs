@@ -60,7 +60,7 @@ async fn not_resent_when_it_was_written() {
     assert!(timings.dns.is_none() && timings.connect.is_none() && timings.wait.is_some(), "{timings}");
 }
 
-/// When the client has seen the close, the connection is not even tried.
+/// If the client has seen the close, it does not try the connection.
 #[tokio::test]
 async fn seen_in_time() {
     let fixture = Fixture::new().await;

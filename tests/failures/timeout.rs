@@ -10,7 +10,7 @@ use test_support::dns::DnsServer;
 use test_support::lab::{Hook, Pair};
 use test_support::require::require_lab;
 
-/// On the whole request; shorter than that of the resolver.
+/// The limit on the whole request; shorter than the resolver's.
 const LIMIT: Duration = Duration::from_secs(30);
 const CANCELLED: (&str, &str) = ("cancelled", "interrupted");
 const TIMEOUT: (&str, &str) = ("timeout", "generic_timeout_error");

@@ -29,7 +29,7 @@ async fn reset_in_the_handshake() {
     assert_eq!(failed.cause::<io::Error>().kind(), io::ErrorKind::ConnectionReset, "the socket's own");
 }
 
-/// Whether the connection is there at all before it is reset is up to the kernel.
+/// The kernel decides whether the connection is established before it is reset.
 #[tokio::test]
 async fn reset_right_after_the_accept() {
     for _ in 0..20 {
@@ -137,7 +137,7 @@ async fn a_plain_port() {
     assert!(tunnel.alert.is_empty() || tunnel.alert.starts_with("sent "), "{}", tunnel.alert);
 }
 
-/// In TLS 1.2 the server judges within the handshake.
+/// In TLS 1.2 the server verifies the client's certificate within the handshake.
 #[tokio::test]
 async fn client_certificate_demanded_in_tls12() {
     let fixture = Fixture::new().await;
@@ -149,7 +149,7 @@ async fn client_certificate_demanded_in_tls12() {
     assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("TLSv1.2", 2));
 }
 
-/// In TLS 1.3 the server's verdict comes when the client has sent its request already.
+/// In TLS 1.3 the server's alert arrives after the client has sent its request.
 #[tokio::test]
 async fn client_certificate_demanded_in_tls13() {
     let stranger = Authority::new("somebody").issue(&["me"]);

@@ -21,7 +21,7 @@ async fn look_up(sink: &TraceSink, tcp: bool, behaviour: fn(&Asked) -> Action) {
     }
 }
 
-/// Two queries of each lookup, with so many replies to each.
+/// Asserts that the two queries of each lookup are kept, with this many replies each.
 fn assert_kept(trace: &NetTrace, replies: usize) {
     assert_eq!(trace.dns_queries.len(), 2 * LOOKUPS);
     for query in &trace.dns_queries {
@@ -30,7 +30,7 @@ fn assert_kept(trace: &NetTrace, replies: usize) {
     }
 }
 
-/// 65,535 bytes each, of which the text alone would be millions.
+/// Replies of 65,535 bytes each, whose text would be millions of bytes.
 #[test]
 fn replies_over_tcp() {
     assert_bounded(
@@ -45,7 +45,7 @@ fn replies_over_tcp() {
     );
 }
 
-/// Forty false replies of 600 bytes before each true one.
+/// Forty forged replies of 600 bytes before each genuine one.
 #[test]
 fn false_replies_over_udp() {
     assert_bounded(

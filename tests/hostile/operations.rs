@@ -32,7 +32,7 @@ fn one_byte_at_a_time() {
     );
 }
 
-/// What is kept when there is nothing to cut: all of it.
+/// Ordinary traffic is kept completely.
 #[test]
 fn what_is_usual_is_not_dropped() {
     assert_bounded(

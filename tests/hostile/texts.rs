@@ -118,7 +118,7 @@ fn header_fields() {
     );
 }
 
-/// Each is redirected once, to a path of sixty thousand bytes.
+/// Each request is redirected once, to a path of sixty thousand bytes.
 #[test]
 fn targets_of_redirects() {
     let server = Server::start(async |mut conn| {

@@ -66,7 +66,7 @@ where
 }
 
 impl Traced {
-    /// Whether the connection is known as soon as the client has chosen it.
+    /// Returns `true` if the connection is known as soon as the client has chosen it.
     pub(crate) fn captures(&self) -> bool {
         self.name != "layers"
     }

@@ -88,7 +88,7 @@ fn connector(sink: &TraceSink) -> nettrace::connect::TraceConnect<HttpConnector>
     TraceConnectLayer::new(sink).layer(HttpConnector::new())
 }
 
-/// In origin form, as hyper's connections of HTTP/1 take it.
+/// Puts the request target into origin form, as hyper's HTTP/1 connections need it.
 fn in_origin_form(mut request: Request<Body>) -> Request<Body> {
     let host = request.uri().authority().expect("an authority").as_str().parse().expect("a host");
     request.headers_mut().insert("host", host);

@@ -54,7 +54,7 @@ fn short_connections_from_two_ports() {
     });
 }
 
-/// The same port at the same time, to different servers.
+/// The same local port at the same time, to different servers.
 #[test]
 fn one_port_to_many_servers() {
     require_lab!();

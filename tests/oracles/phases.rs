@@ -159,7 +159,7 @@ impl Phase {
         [Phase::Dns, Phase::Connect, Phase::Tls, Phase::Send, Phase::Wait, Phase::Receive];
 }
 
-/// When each [`Phase`] had ended, since the begin of the request. What did not happen took no time.
+/// The end of each [`Phase`] since the begin of the request. A phase that did not happen took no time.
 struct Measured {
     ends: [Duration; 6],
 }

@@ -56,7 +56,7 @@ impl Site {
         Client::builder(&self.sink).roots(roots).nameservers([self.dns.addr])
     }
 
-    /// The trace of a client that is done with everything, proved sound and in agreement with nginx. No
+    /// Closes the client, and returns its trace after checking it by itself and against nginx's log. No
     /// request of an earlier trace is in it.
     pub async fn trace_after(&self, client: &Client) -> NetTrace {
         client.close().await;

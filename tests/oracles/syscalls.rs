@@ -226,7 +226,7 @@ fn compare(trace: &NetTrace, calls: &strace::Trace) {
     }
 }
 
-/// The same operations in the same order, with the same sizes and errors, each around its call.
+/// Asserts the same operations in the same order, with the same sizes and errors, each around its system call.
 #[track_caller]
 fn same(trace: &NetTrace, ops: &SocketTrace, socket: &Socket) {
     assert_eq!(ops.dropped_ops, 0);

@@ -73,7 +73,7 @@ impl Echo {
         Echo { sink, addr, _tasks: tasks }
     }
 
-    /// What it knows once the only connection has ended.
+    /// Waits until the only connection has ended, and returns the trace.
     async fn finished(&self) -> NetTrace {
         ended(&self.sink).await
     }

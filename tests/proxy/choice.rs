@@ -14,7 +14,7 @@ use test_support::{
     web::{Web, redirect},
 };
 
-/// It is asked about every request, and every hop of a redirect.
+/// The selector is called for every request and for every hop of a redirect.
 #[tokio::test]
 async fn by_a_function() {
     require_tool!("tinyproxy", "microsocks");
@@ -53,7 +53,7 @@ async fn by_a_function_that_fails() {
     assert!(trace.dials.is_empty() && trace.http_requests[0].network_proxy.is_empty());
 }
 
-/// The same server through other proxies, as another user, or directly is another way, also for HTTP/2.
+/// Connections to the same server are not shared between proxies, users of a proxy, and direct ones, also over HTTP/2.
 #[tokio::test]
 async fn ways_do_not_mix() {
     require_tool!("squid", "microsocks");

@@ -145,7 +145,7 @@ async fn that_is_down() {
     assert_eq!(finished(&client, &sink).await.dials.len(), 2);
 }
 
-/// Each hop of a redirect is asked for where it leads.
+/// Each hop of a redirect goes to its own target.
 #[tokio::test]
 async fn of_every_hop() {
     require_tool!("squid");

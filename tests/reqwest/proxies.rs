@@ -10,7 +10,7 @@ use test_support::proxies::{PASSWORD, ProxyServer, microsocks, tinyproxy};
 use test_support::require::require_tool;
 use test_support::web::{Web, reply};
 
-/// One request through the proxy in each way, which all come to the same; then what was seen of it.
+/// Makes one request through the proxy with each client, and asserts that the outcomes are equal.
 async fn through(proxy: &ProxyServer, scheme: &str, url: &str) {
     let proxy_url = proxy.url_with_login(scheme);
     let (observed, outcome) = same(async |way| {

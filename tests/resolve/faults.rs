@@ -24,7 +24,7 @@ async fn faults_lead_to_the_next_server() {
     }
 }
 
-/// Also without EDNS, which is tried next where a server may not know it.
+/// The query is repeated without EDNS, which the server may not support.
 #[tokio::test]
 async fn servers_that_answer_with_other_errors() {
     for code in [ResponseCode::FormErr, ResponseCode::NotImp, ResponseCode::YXDomain, ResponseCode::NotAuth] {

@@ -64,7 +64,7 @@ impl TestServer {
         TestServer { sink, port, stop, server }
     }
 
-    /// One that is known, and one that is not.
+    /// One call of a known name, and one of an unknown name.
     async fn ask(&self, channel: Channel) {
         let mut client = HealthClient::new(channel);
         for (service, known) in [("", true), ("nobody", false)] {

@@ -145,7 +145,7 @@ async fn where_requests_need_too_many_connections_the_oldest_go_with_theirs() {
     }
 }
 
-/// They are as many as the user opens, and cost no other its place.
+/// Open connections are not bounded, and evict no other record.
 #[tokio::test]
 async fn open_connections_stay_and_do_not_count() {
     let sink = bounded(Retention::bounded().requests(500).connections(64));

@@ -23,10 +23,10 @@ const REQUEST: [(&str, &str); 5] = [
 const RESPONSE: [(&str, &str); 3] =
     [("content-type", "text/plain"), ("set-cookie", "session=secret-4"), ("set-cookie", "other=secret-5")];
 
-/// All that a sink shows of one exchange.
+/// Everything that a sink shows of one exchange.
 struct Shown {
     trace: NetTrace,
-    /// In any form at all.
+    /// In any form.
     text: String,
 }
 
@@ -177,7 +177,7 @@ async fn exclude_is_called_under_no_lock_and_its_panics_are_contained() {
     assert!(headers.len() == 4 && headers.get("cookie").is_none(), "in doubt it is left out");
 }
 
-/// One exchange whose response has these fields, each with the value that is shown for it.
+/// Makes one exchange whose response has these header fields, and asserts the value that is shown for each.
 async fn shown_in_response(
     builder: TraceSinkBuilder,
     fields: &'static [(&'static str, &'static str, &'static str)],

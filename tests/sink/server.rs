@@ -14,7 +14,7 @@ pub(crate) struct Server {
     addr: SocketAddr,
     /// Requests for `/held` take one each before they are answered.
     pub(crate) released: Arc<Semaphore>,
-    /// One is added for each request for `/held` that has come.
+    /// Gets a permit for each request for `/held` that has arrived.
     pub(crate) held: Arc<Semaphore>,
     _tasks: JoinSet<()>,
 }

@@ -164,7 +164,7 @@ fn a_failing_script_says_why() {
     assert!(error.contains("Cannot find device"), "{error}");
 }
 
-/// Has the client say something to the server; gives back where the server saw it come from.
+/// Sends something from the client to the server. Returns the address from which the server received it.
 fn talk(client: &Ns, server: &Ns, ip: IpAddr) -> io::Result<IpAddr> {
     let listener = server.listen(&SocketAddr::new(ip, 0).to_string());
     let addr = listener.local_addr()?;

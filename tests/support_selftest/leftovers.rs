@@ -9,7 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::certificate;
-use test_support;
 use test_support::dnsmasq::Dnsmasq;
 use test_support::lab::{Ns, Routed};
 use test_support::nginx::Nginx;
@@ -124,7 +123,7 @@ fn processes() -> impl Iterator<Item = u32> {
     entries("/proc").filter_map(|path| path.file_name()?.to_str()?.parse().ok())
 }
 
-/// Of a directory that may vanish meanwhile.
+/// Returns the entries of a directory, which may vanish meanwhile.
 fn entries(directory: &str) -> impl Iterator<Item = std::path::PathBuf> {
     fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }

@@ -108,7 +108,7 @@ fn roots_and_client_certificates_are_read_with_care() {
     assert_eq!(shown, "ClientCertificate { chain_len: 2, .. }");
 }
 
-/// In a process of its own, as the roots are found by its environment.
+/// Runs in a process of its own, since the environment says where the roots are.
 #[test]
 fn a_machine_without_roots() {
     const NAME: &str = "configuration::a_machine_without_roots";

@@ -89,7 +89,7 @@ async fn pinned_certificates_for_other_purposes_and_without_names() {
     }
 }
 
-/// That a certificate is among the roots does not make it everybody's: who shows it must have its key.
+/// A server that shows a pinned certificate must have its key.
 #[tokio::test]
 async fn a_pinned_certificate_with_somebody_elses_key() {
     let pinned = pki::self_signed(&["web.test"], |_| {});

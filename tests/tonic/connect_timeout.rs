@@ -129,7 +129,7 @@ fn an_address_that_does_not_answer() {
     check::finished(&trace);
 }
 
-/// Each dial and each connection of the trace, and the call, ended by a timeout.
+/// Asserts that each dial and connection of the trace, and the call, ended by a timeout.
 #[track_caller]
 fn assert_timeout(trace: &NetTrace) {
     let timed_out = (&Some(EndReason::Timeout), &Some(Failure::GenericTimeoutError));

@@ -179,7 +179,7 @@ async fn through_a_proxy() {
     check::finished(&closed(&sink).await);
 }
 
-/// It takes longer than the endpoint allows.
+/// The dial takes longer than the endpoint allows.
 #[tokio::test(start_paused = true)]
 async fn a_dial_that_takes_too_long() {
     let sink = TraceSink::new();

@@ -17,7 +17,7 @@ struct Scene {
     sink: TraceSink,
     client: GreeterClient<Channel>,
     server: Option<RunningServer>,
-    /// By which the connection is known.
+    /// The client port, which identifies the connection.
     port: u16,
 }
 
@@ -59,7 +59,7 @@ impl Scene {
 #[tokio::test]
 async fn the_endpoints_time_is_over() {
     let scene = Scene::with(Some(LONG)).await;
-    tokio::time::pause(); // from now on time passes as soon as nothing else is to be done
+    tokio::time::pause(); // from now on timeouts expire as soon as every task waits
     let (call, outcome) = greet(&scene.client, "never").await;
     assert_eq!(outcome, Err(Code::Cancelled));
     let record = scene.record(&call);

@@ -36,7 +36,8 @@ async fn sixty_four(channels: &[Greeter; 2]) -> Vec<Call> {
     join_all(calls).await.into_iter().map(|call| call.expect("no panic")).collect()
 }
 
-/// Each of the calls is linked to its connection, and no connection served both channels. The connections by channel.
+/// Asserts that each call is linked to its connection, and that no connection served both channels. Returns the
+/// connections by channel.
 #[track_caller]
 fn assert_all_linked(sink: &TraceSink, calls: &[Call]) -> [HashSet<TraceId>; 2] {
     let trace = sink.snapshot("");

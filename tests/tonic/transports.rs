@@ -88,7 +88,7 @@ async fn a_client_of_hyper_util() {
     calls(&sink, &place, client).await;
 }
 
-/// That client keeps no deadline of a call; the server does, and says so.
+/// This client does not enforce the deadline of a call; the server does.
 #[tokio::test]
 async fn a_deadline_that_the_server_keeps() {
     let (place, sink) = (ReservedPort::new(), sink());

@@ -36,7 +36,7 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// Whether requests leave a record.
+    /// Returns `true` if requests are recorded.
     pub(crate) fn is_traced(&self) -> bool {
         !matches!(self.name, "untraced" | "disabled sink")
     }

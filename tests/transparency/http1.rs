@@ -42,7 +42,7 @@ fn server(answers: &'static [(&'static str, &'static str)]) -> Server {
     })
 }
 
-/// One request of each way, which succeeds.
+/// Makes one request with every client, which must succeed.
 async fn one(server: &Server, make: impl Fn() -> http::Request<crate::clients::Payload>) -> (Outcome, Seen) {
     let (ways, outcome, seen) = same(server, async |client: &AnyClient| exchange(client, make()).await).await;
     for way in &ways {

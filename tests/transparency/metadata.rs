@@ -121,7 +121,7 @@ async fn extras_come_with_the_response() {
     assert_eq!(response.request_handle().unwrap().id(), sink.snapshot("").http_requests[0].trace_id);
 }
 
-/// In every way the extensions of a response hold the same, but for what names the records.
+/// The extensions of a response are the same for every client, except for those of this crate.
 #[tokio::test]
 async fn nothing_else_comes_with_the_response() {
     let web = web();

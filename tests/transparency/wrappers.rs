@@ -79,7 +79,7 @@ fn what_users_hold_can_go_anywhere() {
     assert_impl_all!(ResponseBody: Send, Unpin, std::fmt::Debug);
 }
 
-/// One pointer more than the body itself: hyper copies requests many times.
+/// The body grows by one pointer only, since hyper moves requests many times.
 #[test]
 fn a_traced_body_is_a_pointer_larger() {
     let size = size_of::<TraceBody<Full<Bytes>>>();

@@ -52,17 +52,17 @@ impl Frames {
         self.write(SETTINGS, 0, 0, &setting).await
     }
 
-    /// The stream of the next request.
+    /// Returns the stream of the next request.
     pub(super) async fn request(&mut self) -> io::Result<u32> {
         self.next(HEADERS).await.map(|frame| frame.stream)
     }
 
-    /// What the client sends next of a body.
+    /// Returns the next DATA frame: its stream and its payload.
     pub(super) async fn content(&mut self) -> io::Result<(u32, Vec<u8>)> {
         self.next(DATA).await.map(|frame| (frame.stream, frame.payload))
     }
 
-    /// The next stream that the client resets, and the error code that it gives.
+    /// Returns the next stream that the client resets, and its error code.
     pub(super) async fn was_reset(&mut self) -> io::Result<(u32, u32)> {
         let Frame { stream, payload, .. } = self.next(RST_STREAM).await?;
         Ok((stream, u32::from_be_bytes(payload.try_into().expect("four bytes"))))

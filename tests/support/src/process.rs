@@ -86,7 +86,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// All lines so far.
+    /// Returns all lines so far.
     pub fn log(&self) -> Vec<String> {
         self.log.state.lock().expect("log").lines.clone()
     }

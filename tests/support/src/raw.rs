@@ -91,7 +91,7 @@ impl Server {
         self.addr
     }
 
-    /// All connections so far, in the order in which they were accepted.
+    /// Returns all connections so far, in the order in which they were accepted.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.borrow().clone()
     }

@@ -32,7 +32,7 @@ macro_rules! require_tool {
 }
 pub use crate::require_tool;
 
-/// Where the program is: in `PATH`, or where Debian keeps what is meant for root, or what each version of PostgreSQL
+/// Returns the path of a program: in `PATH`, in Debian's directories for root, or in those that each version of PostgreSQL
 /// has for itself.
 pub fn tool(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();

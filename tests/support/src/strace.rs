@@ -97,13 +97,13 @@ pub struct Call {
     /// `recvfrom`, `writev` …
     pub name: String,
     pub way: Way,
-    /// When it was called, in seconds since 1970.
+    /// The time of the call, in seconds since 1970.
     pub at: f64,
-    /// In seconds.
+    /// The duration in seconds.
     pub duration: f64,
     /// Bytes, or the name of the error.
     pub result: Result<usize, String>,
-    /// `MSG_ERRQUEUE` and `MSG_PEEK` move nothing of the stream.
+    /// Whether the call moves no data of the stream: `MSG_ERRQUEUE` or `MSG_PEEK`.
     pub aside: bool,
 }
 
@@ -114,12 +114,12 @@ pub enum Way {
 }
 
 impl Trace {
-    /// Understands what `strace -f -yy -ttt -T -o` wrote. Lines that concern no socket are left out.
+    /// Parses the output of `strace -f -yy -ttt -T -o`. Lines that concern no socket are left out.
     pub fn parse(text: &str) -> Self {
         parse::trace(text)
     }
 
-    /// All TCP and UDP sockets that were connected to this address.
+    /// Returns all TCP and UDP sockets that were connected to this address.
     pub fn connected_to(&self, peer: SocketAddr) -> Vec<&Socket> {
         self.sockets.iter().filter(|socket| socket.peer == Some(peer)).collect()
     }

@@ -87,7 +87,7 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
-/// Whether the process has ended, or does so within the time. Zombies have ended.
+/// Returns `true` if the process has ended or ends within the time. Zombies have ended.
 pub fn process_ends_within(pid: u32, time: Duration) -> io::Result<bool> {
     let pid = pid.cast_signed();
     // SAFETY: takes numbers; the returned descriptor has no other owner.

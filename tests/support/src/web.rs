@@ -62,13 +62,13 @@ impl Asked {
 }
 
 impl Web {
-    /// On a free port of 127.0.0.1. HTTP/2 is understood by its preface.
+    /// Starts a server on a free port of 127.0.0.1. HTTP/2 is detected by its preface.
     #[track_caller]
     pub fn start(handler: impl AsyncFn(Asked) -> Response<Content> + Send + 'static) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), None, handler)
     }
 
-    /// The same over TLS.
+    /// Starts a server with TLS.
     #[track_caller]
     pub fn tls(
         config: ServerConfig,
@@ -77,7 +77,7 @@ impl Web {
         Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), Some(config), handler)
     }
 
-    /// On a listening socket, for instance of a namespace.
+    /// Starts a server on a listening socket, for instance of a namespace.
     #[track_caller]
     pub fn on(
         listener: TcpListener,

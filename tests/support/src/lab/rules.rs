@@ -2,7 +2,7 @@
 
 use super::Ns;
 
-/// Where a rule looks: at what arrives for the host, at what it forwards, at what it sends.
+/// The packets that a rule applies to: those for the host, those that it forwards, those that it sends.
 ///
 /// A rule in `Output` that drops makes UDP's `send` fail with EPERM: to lose packets unseen, use
 /// `Input` of the other host or `Forward` of the router.

@@ -78,7 +78,7 @@ impl Delay {
     }
 }
 
-/// Whether the frame, behind its 10 bytes of `virtio_net_hdr`, is TCP with SYN and without ACK.
+/// Returns `true` if the frame, after the 10 bytes of its `virtio_net_hdr`, is TCP with SYN and without ACK.
 fn is_syn(frame: &[u8]) -> bool {
     const TCP: u8 = 6;
     let ethernet = frame.get(10..).unwrap_or_default();
