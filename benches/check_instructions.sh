@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Counts the instructions of what is recorded, under valgrind, and holds them against benches/instructions.json.
+# Counts the instructions of each scene in benches/scenes under valgrind, and compares them with
+# benches/instructions.json.
 #
 #   benches/check_instructions.sh [--update] [FILTER]
 #
-# --update   stores what was counted; commit that with the change that caused it
-# FILTER     only what has this in its name
+# --update   stores the counts; commit them with the change that caused them
+# FILTER     only scenes whose name contains this
 #
-# Fails where something needs 5 % more than stored, or is not stored. Without valgrind it is left out, loudly;
-# NETTRACE_LAB=require makes that a failure.
+# Fails if a scene needs 5 % more than stored, or is not stored. Without valgrind it prints a message and counts nothing;
+# with NETTRACE_LAB=require that is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

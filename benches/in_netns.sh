@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs a command in a network of its own: nothing but a loopback interface, and a kernel that forgets connections soon
-# after they ended, so that there are ports for as many as one likes. With --tracked it also tracks connections and
-# counts what they carry. Needs no root where the system lets everybody make user namespaces.
+# Runs a command in a network namespace of its own, with only a loopback interface. The kernel there keeps few connections
+# in TIME_WAIT, so that ports do not run out. With --tracked it also tracks connections and
+# counts their bytes. Needs no root on systems that allow unprivileged user namespaces.
 #
 #   benches/in_netns.sh [--tracked] COMMAND [ARGUMENT…]
 set -euo pipefail

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes the tables of benches/README.md anew: compares the traced client with the untraced one, job by job.
+# Measures the tables of benches/README.md: compares the traced client with the untraced one, job by job.
 #
 #   benches/write_tables.sh [ROUNDS] [PART…]
 #
-# 20 rounds by default (where all clients are in one process, twelve times as many short ones), of all parts: clients
-# downloads probes snapshots growth volume. Half an hour, on a machine that should have nothing else to do.
+# By default 20 rounds (240 short ones where all clients are in one process) of all parts: clients
+# downloads probes snapshots growth volume. Takes half an hour, on a machine without other load.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rounds=20
@@ -13,7 +13,7 @@ rounds=20
 
 load() { target/release/examples/load "$@"; }
 in_netns() { benches/in_netns.sh ${tracked-} target/release/examples/load "$@"; }
-# Everybody in one process, a few requests of each in turn.
+# All clients in one process, which make a few requests each in turn.
 turns() {
     local title=$1 modes=$2
     shift 2
@@ -73,7 +73,7 @@ growth() {
     echo "Growth, everything kept: what a request costs behind so many; then new connections:"
     in_netns --turns $((20 * rounds)) --anew 6 --modes traced --unbounded --snapshots 1 \
         --behind 1000,10000,100000,1000000 --concurrency 16 --slice 100
-    # Of a million new connections there is one pass.
+    # One pass only: it makes a million new connections.
     in_netns --turns $((10 * rounds)) --anew 1 --modes traced --unbounded --snapshots 1 \
         --behind 1000,10000,100000,1000000 --fresh-connections --slice 50
 }

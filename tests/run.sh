@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Runs all tests. As root it first installs the Debian packages that they need, after saying so.
+# Runs all tests. As root on Debian it first names and installs the packages that they need.
 #
 #   tests/run.sh [--no-install]
 #
-# --no-install   installs nothing; tests whose program is missing are left out, loudly
+# --no-install   installs nothing; tests whose program is missing are left out and listed
 #
 # NETTRACE_LAB=require   a test that cannot run here fails instead of being left out
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=parts.sh
 source tests/parts.sh
-export PATH="$PATH:/usr/sbin:/sbin:/usr/lib/postgresql/15/bin" # where Debian keeps what is not for everybody
+export PATH="$PATH:/usr/sbin:/sbin:/usr/lib/postgresql/15/bin" # Debian's programs for administrators
 
-# Each program that a test runs, and the package that brings it.
+# Each program that a test runs, and the Debian package that has it.
 needed=(
     nginx:nginx-light dnsmasq:dnsmasq-base openssl:openssl strace:strace curl:curl
     nft:nftables conntrack:conntrack ip:iproute2 ss:iproute2 tcpdump:tcpdump tshark:tshark
@@ -63,7 +63,7 @@ main() {
     closing_line
 }
 
-# Each client makes its requests, over each protocol, and leaves nothing behind.
+# Runs the example `load` with each client over each protocol: no task and no descriptor may be left behind.
 load_generator() {
     local job modes run
     for job in "--concurrency 4" "--url https" "--url h2 --concurrency 4" "--fresh-connections --names"; do
@@ -85,7 +85,7 @@ usage() {
     exit 2
 }
 
-# The one place that changes the machine.
+# Installs missing packages: the only function that changes the machine.
 packages() {
     local install=$1 missing=() entry
     for entry in "${needed[@]}"; do
@@ -109,7 +109,7 @@ packages() {
     fi
 }
 
-# Debian starts the services of what it installs; the tests want the programs only.
+# Debian starts the services of a package when it is installed; the tests need only the programs.
 policy=/usr/sbin/policy-rc.d
 forbid_services() {
     [[ ! -e $policy ]] || return 0
@@ -138,14 +138,15 @@ run_tests() {
     logged "${runner[@]}" "$@"
 }
 
-# All orders of events with up to three preemptions: a few seconds. The flag means another build of everything.
+# Runs the loom models: all orders of events with up to three preemptions, a few seconds. `--cfg loom` takes a build of its
+# own.
 models() {
     RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 \
         logged cargo test --locked -p nettrace-models --lib --release --target-dir target/loom
 }
 
-# The crate forbids unsafe code, so that what an interpreter could find lies in what it depends on. It is no loss
-# where the toolchain has none; where it has, these tests need neither sockets nor the processor's clock.
+# Runs some unit tests under miri, where the toolchain has it. The crate forbids unsafe code, so miri can only find
+# errors in its dependencies. These tests need neither sockets nor the processor's clock.
 interpreted() {
     if cargo miri --version >/dev/null 2>&1; then
         MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=8 logged cargo miri test --locked --lib \
