@@ -55,7 +55,7 @@ main() {
     load_generator
     part "Documentation tests"
     logged cargo test --locked --all-features --doc
-    part "Models of what is lock-free (loom)"
+    part "Loom models"
     models
     part "Interpreted (miri)"
     interpreted
@@ -142,7 +142,7 @@ run_tests() {
 # own.
 models() {
     RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 \
-        logged cargo test --locked -p nettrace-models --lib --release --target-dir target/loom
+        logged cargo test --locked -p nettrace-loom-models --lib --release --target-dir target/loom
 }
 
 # Runs some unit tests under miri, where the toolchain has it. The crate forbids unsafe code, so miri can only find

@@ -1,7 +1,7 @@
 //! What is lock-free, run by loom through the orders of events that the memory model allows.
 //!
 //! Each model has the fewest threads and records in which its promise could be broken; the lengths of segments and
-//! chunks are cut down to match. `tests/models` runs them.
+//! chunks are cut down to match. `tests/loom_models` runs them.
 
 use super::{
     clock::Tick,

@@ -1,7 +1,8 @@
-//! Runs the models of what is lock-free in nettrace: see `src/sink/loom_models.rs` there.
+//! Runs the loom models of the lock-free code in nettrace, which are defined in `src/sink/loom_models.rs`. A package of its own,
+//! because the development dependencies of nettrace do not build under `cfg(loom)`.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 cargo test -p nettrace-models --release --target-dir target/loom
+//! RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 cargo test -p nettrace-loom-models --release --target-dir target/loom
 //! ```
 #![cfg(all(test, loom))]
 
