@@ -22,7 +22,7 @@ use hyper_util::{
 use nettrace::{
     TraceSink,
     connect::{TcpConnector, TraceConnectLayer},
-    internals::clock_readings,
+    bench_support::clock_readings,
     proxy::{Proxy, ProxyLayer},
     request::{TraceBody, TraceRequestLayer},
     resolve::{IpStrategy, StubResolver, TraceResolveLayer},
