@@ -161,7 +161,7 @@ pub(super) fn host_and_port(host: &str, port: u16) -> Text {
 fn endpoint<T: Connection + 'static>(io: &T, connected: &Connected) -> Endpoint {
     let mut extras = Extensions::new();
     connected.get_extras(&mut extras);
-    let (local, remote) = if let Some(inner) = extras.get::<ConnRef>() {
+    let (local, remote) = if let Some(inner) = ConnRef::from_extensions(&extras) {
         (inner.local_addr(), inner.peer_addr())
     } else {
         let info = extras.get::<HttpInfo>();

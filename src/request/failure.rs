@@ -18,7 +18,7 @@ pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
     if let Some(conn) = error.downcast_ref::<legacy::Error>().and_then(legacy::Error::connect_info) {
         let mut extras = Extensions::new();
         conn.get_extras(&mut extras);
-        if let Some(conn) = extras.get::<ConnRef>() {
+        if let Some(conn) = ConnRef::from_extensions(&extras) {
             recorder.conn(conn);
         }
         if conn.is_negotiated_h2() {

@@ -1,5 +1,5 @@
 use super::{TraceResponseBody, failure};
-use crate::sink::{ConnRef, RequestHandle, RequestRecorder};
+use crate::sink::{ConnRef, RequestHandle, RequestRecorder, TraceExtension};
 use http::{Extensions, Response, header};
 use http_body::Body;
 use hyper_util::client::legacy::connect::CaptureConnection;
@@ -116,10 +116,10 @@ impl TracedRequest {
         let Some(request) = self.recorder.request() else { return };
         let handle = self.handle.take().unwrap_or_else(|| RequestHandle::of(request));
         // Each extension is a box of its own. If the connection is among them, the handle goes into that one.
-        match response.extensions_mut().get_mut::<ConnRef>() {
-            Some(conn) => {
-                request.link(conn);
-                conn.answers(handle);
+        match response.extensions_mut().get_mut::<TraceExtension>() {
+            Some(extension) => {
+                request.link(extension.conn());
+                extension.set_request(handle);
             }
             None => drop(response.extensions_mut().insert(handle)),
         }
@@ -148,7 +148,7 @@ fn link_connection(recorder: &RequestRecorder, capture: &CaptureConnection) {
     let Some(connected) = metadata.as_ref() else { return };
     let mut extras = Extensions::new();
     connected.get_extras(&mut extras);
-    if let Some(conn) = extras.get::<ConnRef>() {
+    if let Some(conn) = ConnRef::from_extensions(&extras) {
         recorder.acquired(conn);
     }
     if connected.is_negotiated_h2() {

@@ -21,7 +21,7 @@
 //!
 //! | what | how |
 //! |---|---|
-//! | connection and tunnel | from the [`ConnRef`](crate::ConnRef) in the response's extensions or in the metadata of hyper-util's error |
+//! | connection and tunnel | from the [`ConnRef`](crate::ConnRef::from_extensions) in the response's extensions or in the metadata of hyper-util's error |
 //! | the same of a request that was dropped, and when it got the connection | with [`capture_connection`](TraceRequestLayer::capture_connection) |
 //! | the same over hyper's own connections (`hyper::client::conn`) and pools of them | with an [`OnConnection`] around each |
 //! | first byte | over HTTP/1 and a `TracedIo`, with `capture_connection` |

@@ -6,7 +6,7 @@ use super::addr_index::{AddrIndex, AddrPair, Origin, addr_pair};
 use crate::{
     error::classify,
     request::TraceResponseBody,
-    sink::{ConnRef, RequestHandle, RequestRecorder},
+    sink::{ConnRef, RequestHandle, RequestRecorder, TraceExtension},
 };
 use ::reqwest::{Body, Client, Error, Request, Response, ResponseBuilderExt, Url};
 use http::Extensions;
@@ -90,9 +90,10 @@ impl InFlight {
         let conn = self.link(addr_pair(response.extensions()), Some(response.url()));
         let mut recorder = self.recorder;
         match conn {
-            Some(mut conn) => {
-                conn.answers(handle);
-                response.extensions_mut().insert(conn);
+            Some(conn) => {
+                let mut extension = TraceExtension::new(conn);
+                extension.set_request(handle);
+                response.extensions_mut().insert(extension);
             }
             None => drop(response.extensions_mut().insert(handle)),
         }

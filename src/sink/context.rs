@@ -4,22 +4,16 @@
 //! Set for the time of a poll and taken back after it. A dial begins on the task of the request that needs it
 //! and may be finished by another: task-locals would be wrong, and there is nothing that could be passed.
 
-use super::{
-    core::Core,
-    dial::{group::DialGroup, recorder::DialRecorder},
-    request::record::RequestRef,
-};
+use super::{dial::group::DialGroup, request::record::RequestRef};
 use crate::record::Text;
 use std::{cell::Cell, sync::Arc, thread::LocalKey};
 
-type Slot<T> = LocalKey<Cell<Option<T>>>;
+pub(super) type Slot<T> = LocalKey<Cell<Option<T>>>;
 
 thread_local! {
     static REQUEST: Cell<Option<RequestRef>> = const { Cell::new(None) };
     static DIAL: Cell<Option<Arc<DialGroup>>> = const { Cell::new(None) };
     static PROXY: Cell<Option<Arc<Text>>> = const { Cell::new(None) };
-    /// A dial that has begun before whoever records it was asked to.
-    static BEGUN_DIAL: Cell<Option<DialRecorder>> = const { Cell::new(None) };
     /// The dials that begin while somebody looks.
     #[cfg(feature = "tonic")]
     static BEGINNING_DIALS: Cell<Option<Vec<Arc<DialGroup>>>> = const { Cell::new(None) };
@@ -28,7 +22,11 @@ thread_local! {
 /// What `f` returns with `value` in the slot, and what is left there. What was there before is put back, also when
 /// `f` panics.
 #[inline]
-fn with_slot<T: 'static, R>(slot: &'static Slot<T>, value: T, f: impl FnOnce() -> R) -> (R, Option<T>) {
+pub(super) fn with_slot<T: 'static, R>(
+    slot: &'static Slot<T>,
+    value: T,
+    f: impl FnOnce() -> R,
+) -> (R, Option<T>) {
     struct Back<'a, T: 'static>(&'static Slot<T>, Option<T>, &'a mut Option<T>);
     impl<T> Drop for Back<'_, T> {
         fn drop(&mut self) {
@@ -45,7 +43,7 @@ fn with_slot<T: 'static, R>(slot: &'static Slot<T>, value: T, f: impl FnOnce() -
 
 /// Shows what is in the slot to `f`, if there is something.
 #[inline]
-fn peek<T, R>(slot: &'static Slot<T>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+pub(super) fn peek<T, R>(slot: &'static Slot<T>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
     let peek = |slot: &Cell<Option<T>>| {
         let mut value = slot.take();
         let result = value.as_mut().map(f);
@@ -120,17 +118,6 @@ pub(super) fn with_proxy<R>(proxy: &Arc<Text>, f: impl FnOnce() -> R) -> R {
 /// The proxy that is being connected to.
 pub(super) fn current_proxy() -> Option<Arc<Text>> {
     peek(&PROXY, |proxy| proxy.clone())
-}
-
-/// Runs `f`, in which a dial that is about to begin is this one, which has begun. Gives it back if nobody took it.
-pub(super) fn with_begun_dial<R>(dial: DialRecorder, f: impl FnOnce() -> R) -> (R, Option<DialRecorder>) {
-    with_slot(&BEGUN_DIAL, dial, f)
-}
-
-/// The dial that has begun already, if it is one of that sink's.
-pub(super) fn take_begun_dial(core: &Arc<Core>) -> Option<DialRecorder> {
-    let is_ours = peek(&BEGUN_DIAL, |dial| dial.is_of(core)).unwrap_or(false);
-    is_ours.then(|| BEGUN_DIAL.take()).flatten()
 }
 
 /// What `poll` returns, and the dials that began in it.

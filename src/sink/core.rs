@@ -1,16 +1,16 @@
 //! What every recorder of a sink shares: its clock, its configuration, and whether it still records.
 
 use super::{
-    Probe,
     budget::Budget,
     clock::{Anchor, Clock, Tick},
-    config::{Retention, SinkConfig},
+    config::SinkConfig,
     conn::probe_data::ProbeData,
+    probe::Probe,
     registry::{IdAllocator, batch_alloc::BatchAlloc, shard::CachePadded},
-    request::record::RequestRecord,
+    snapshot::timeline::Timeline,
     subscriber::FinishedRecord,
 };
-use crate::record::{TickScale, Timestamp, TraceClock, TraceId};
+use crate::record::TraceId;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -20,7 +20,6 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    time::UNIX_EPOCH,
 };
 
 /// What every operation reads lies apart from what each record writes, the counts of its `Arc` included.
@@ -54,12 +53,12 @@ pub(crate) struct DropCounters {
 }
 
 impl Core {
-    pub(crate) fn new(config: SinkConfig) -> Self {
+    /// `fixed_bytes` of the memory budget are taken by what is not charged to it.
+    pub(crate) fn new(config: SinkConfig, fixed_bytes: usize) -> Self {
         let clock = Clock::new();
         let epoch = Mutex::new(clock.anchor);
         let probe_data_alloc = BatchAlloc::new(config.retention.connections);
-        let Retention { requests, bytes, .. } = config.retention;
-        let budget = Budget::new(bytes, requests.saturating_mul(RequestRecord::FIXED_BYTES));
+        let budget = Budget::new(config.retention.bytes, fixed_bytes);
         Core {
             clock,
             config,
@@ -135,44 +134,5 @@ impl Core {
     /// The probes that still look.
     pub(crate) fn probes(&self) -> &[Arc<dyn Probe>] {
         if self.is_closed() { &[] } else { &self.config.probes }
-    }
-}
-
-/// Turns clock readings into the timestamps of one trace.
-#[derive(Clone, Debug)]
-pub(crate) struct Timeline {
-    pub(crate) clock: Arc<TraceClock>,
-    begin: Tick,
-}
-
-impl Timeline {
-    fn new(clock: &Clock, epoch: Anchor) -> Self {
-        let scale = TickScale { origin_ticks: clock.anchor.tick.0, mult: clock.nanos_per_tick() };
-        let begin_unix_nanos = match epoch.wall.duration_since(UNIX_EPOCH) {
-            Ok(since) => since.as_nanos() as i128,
-            Err(before) => -(before.duration().as_nanos() as i128),
-        };
-        let clock = Arc::new(TraceClock { scale, begin_nanos: scale.nanos(epoch.tick.0), begin_unix_nanos });
-        Timeline { clock, begin: epoch.tick }
-    }
-
-    /// Relative to the begin of the trace; absolute before it, and past what the peer can read (2^32 ms).
-    pub(crate) fn at(&self, tick: Tick) -> Timestamp {
-        if tick.is_some() { self.clock.timestamp(tick.0) } else { Timestamp::UNDEFINED }
-    }
-
-    pub(crate) fn begin(&self) -> Timestamp {
-        Timestamp::from_unix_nanos(self.clock.begin_unix_nanos)
-    }
-
-    /// Whether that was before the trace began.
-    pub(crate) fn is_before(&self, tick: Tick) -> bool {
-        tick < self.begin
-    }
-
-    #[cfg(any(test, loom))]
-    pub(crate) fn test() -> Self {
-        let clock = Clock::new();
-        Timeline::new(&clock, clock.anchor)
     }
 }

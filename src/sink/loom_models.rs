@@ -7,11 +7,12 @@ use super::{
     clock::Tick,
     config::Retention,
     conn::op_log::{OpLog, OpWriter},
-    core::Timeline,
     registry::{
         CHUNK, Evictable, IdAllocator, Rec, Registry,
         end::{End, EndCell},
+        shard::MODEL_SHARD,
     },
+    snapshot::timeline::Timeline,
 };
 use crate::{
     error::FailureDetail,
@@ -23,7 +24,6 @@ use crate::{
 };
 use loom::thread;
 use std::{
-    cell::Cell,
     collections::HashSet,
     sync::{
         Arc, LazyLock, Mutex,
@@ -223,7 +223,7 @@ fn adding(shards: usize) {
         let adding = [0, 1].map(|thread| {
             let (kept, added) = (kept.clone(), added.clone());
             thread::spawn(move || {
-                SHARD.with(|mine| mine.set(thread));
+                MODEL_SHARD.with(|mine| mine.set(thread));
                 for name in NAMES[thread] {
                     kept.add(name, None);
                     added[thread].store(name, Release);
@@ -324,15 +324,6 @@ pub fn links() {
         assert_eq!(seen.len() as u64 + kept.registry.dropped(), 5, "{seen:?}");
         kept.assert_nothing_left(first);
     });
-}
-
-loom::thread_local! {
-    /// Where the thread of a model adds its records.
-    static SHARD: Cell<usize> = Cell::new(0);
-}
-
-pub(super) fn thread_number() -> usize {
-    SHARD.with(Cell::get)
 }
 
 struct Kept {

@@ -1,6 +1,6 @@
 //! Those who look at the sockets of traced connections.
 
-use super::ConnRef;
+use super::conn::conn_ref::ConnRef;
 use crate::record::ConntrackEntry;
 use std::{
     any::Any,

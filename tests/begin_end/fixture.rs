@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use hyper::rt;
 use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
 use nettrace::{
-    ConnRef, FinishedRecord, HeaderCapture, RequestHandle, TraceSink,
+    FinishedRecord, HeaderCapture, RequestHandle, TraceSink,
     connect::{TcpConnector, TraceConnectLayer},
     request::{TraceBody, TraceRequestLayer},
     resolve::{StubResolver, TraceResolveLayer},
@@ -173,9 +173,7 @@ async fn serve(
         }
     }
     let mut response = Response::new(MockBody::new(frames, held));
-    if let Some(conn) = extras.remove::<ConnRef>() {
-        response.extensions_mut().insert(conn);
-    }
+    response.extensions_mut().extend(extras);
     Ok(response)
 }
 

@@ -21,8 +21,8 @@ use hyper_util::{
 };
 use nettrace::{
     TraceSink,
-    connect::{TcpConnector, TraceConnectLayer},
     bench_support::clock_readings,
+    connect::{TcpConnector, TraceConnectLayer},
     proxy::{Proxy, ProxyLayer},
     request::{TraceBody, TraceRequestLayer},
     resolve::{IpStrategy, StubResolver, TraceResolveLayer},

@@ -201,7 +201,7 @@ async fn the_connection_below_is_known_above() {
     let conn_of = |stream: &dyn Connection| {
         let mut extensions = http::Extensions::new();
         stream.connected().get_extras(&mut extensions);
-        extensions.remove::<ConnRef>()
+        ConnRef::from_extensions(&extensions).cloned()
     };
     // Without a traced connector below, the tunnel is all that is known of the connection.
     let stream = connect(&client.builder().build(), address, "https://web.test/").await.unwrap();
@@ -229,7 +229,7 @@ async fn tunnels_are_linked_to_the_connection_below() {
     let stream = connector.oneshot("https://web.test/".parse().unwrap()).await.unwrap();
     let mut extensions = http::Extensions::new();
     stream.connected().get_extras(&mut extensions);
-    let conn = extensions.remove::<ConnRef>().unwrap();
+    let conn = ConnRef::from_extensions(&extensions).unwrap();
     drop(stream);
 
     let trace = client.sink.snapshot("test");

@@ -1,11 +1,8 @@
 //! What a probe found in the kernel's connection tracking.
 
-use super::record::ConnRef;
-#[cfg(all(feature = "conntrack", target_os = "linux"))]
-use crate::record::EndReason;
 use crate::{
     record::ConntrackEntry,
-    sink::{clock::Tick, core::Timeline, probe::catch_panic},
+    sink::{clock::Tick, snapshot::timeline::Timeline},
 };
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -20,12 +17,18 @@ struct Captured {
 }
 
 impl ConntrackCell {
-    fn put(&self, at: Tick, entry: ConntrackEntry) {
+    pub(super) fn put(&self, at: Tick, entry: ConntrackEntry) {
         let mut newest = Some(Captured { at, entry });
         let kept = self.0.get_or_init(|| Box::new(Mutex::new(newest.take().unwrap_or_default())));
         if let Some(newest) = newest {
             *lock(kept) = newest;
         }
+    }
+
+    /// Passes the entry to `look`; returns `None` if there is none.
+    #[cfg(all(feature = "conntrack", target_os = "linux"))]
+    pub(super) fn with<R>(&self, look: impl FnOnce(&ConntrackEntry) -> R) -> Option<R> {
+        Some(look(&lock(self.0.get()?).entry))
     }
 
     /// The heap memory that it takes.
@@ -41,61 +44,6 @@ impl ConntrackCell {
 
 fn lock(captured: &Mutex<Captured>) -> MutexGuard<'_, Captured> {
     captured.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl ConnRef {
-    /// Keeps what a [`Probe`](super::Probe) found in the kernel's connection tracking, in place of what was kept
-    /// before. Its `captured_at` becomes the present time. Also for a connection that has ended. The sink's probes
-    /// are [told](super::Probe::conntrack).
-    pub fn conntrack(&self, entry: ConntrackEntry) {
-        // Also while the sink is closed, when it is asked for the last time.
-        for probe in &self.group.core.config.probes {
-            catch_panic(|| probe.conntrack(self, &entry));
-        }
-        self.record().conntrack.put(self.group.core.now(), entry);
-    }
-
-    /// Whether this is a UDP socket and not a TCP connection.
-    pub fn is_udp(&self) -> bool {
-        self.record().is_udp()
-    }
-}
-
-/// What the probe of this crate asks.
-#[cfg(all(feature = "conntrack", target_os = "linux"))]
-impl ConnRef {
-    /// Looks at the entry that is kept.
-    pub(crate) fn known_conntrack<R>(&self, look: impl FnOnce(&ConntrackEntry) -> R) -> Option<R> {
-        let captured = self.record().conntrack.0.get()?;
-        Some(look(&lock(captured).entry))
-    }
-
-    /// Whether it has not ended.
-    pub(crate) fn is_open(&self) -> bool {
-        self.record().end.is_open()
-    }
-
-    /// Whether nobody says any more what becomes of it.
-    pub(crate) fn is_of_closed_sink(&self) -> bool {
-        self.group.core.is_closed()
-    }
-
-    /// Whether a packet was sent.
-    pub(crate) fn was_used(&self) -> bool {
-        let record = self.record();
-        !record.is_udp() || record.totals().0 > 0
-    }
-
-    /// Whether it ended for want of an answer.
-    pub(crate) fn timed_out(&self) -> bool {
-        self.record().end.get().is_some_and(|end| end.reason == EndReason::Timeout)
-    }
-
-    /// Whether a packet came from the peer.
-    pub(crate) fn was_answered(&self) -> bool {
-        let record = self.record();
-        if record.is_udp() { record.totals().1 > 0 } else { record.established().is_some() }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! A stream carries its identity among the extras of what it says of itself; but to say that, a TCP stream asks the
 //! kernel for both of its addresses. Where nothing but the identity is wanted it is handed over beside that.
 
-use super::record::ConnRef;
+use super::conn_ref::ConnRef;
+use crate::sink::request::response_ext::TraceExtension;
 use http::Extensions;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::cell::Cell;
@@ -20,24 +21,26 @@ enum IdentityQuery {
     Answered(ConnRef),
 }
 
-/// The identity of what a connector has connected.
-pub(in crate::sink) fn identify(io: &impl Connection) -> Option<ConnRef> {
-    struct Back(IdentityQuery);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            let _ = IDENTITY_QUERY.try_with(|asked| asked.set(std::mem::take(&mut self.0)));
+impl ConnRef {
+    /// Returns the identity of what a connector has connected; `None` if it is not traced.
+    pub fn of(io: &impl Connection) -> Option<Self> {
+        struct RestoreOuter(IdentityQuery);
+        impl Drop for RestoreOuter {
+            fn drop(&mut self) {
+                let _ = IDENTITY_QUERY.try_with(|query| query.set(std::mem::take(&mut self.0)));
+            }
         }
-    }
-    let mut back =
-        Back(IDENTITY_QUERY.try_with(|asked| asked.replace(IdentityQuery::Pending)).unwrap_or_default());
-    let connected = io.connected();
-    match IDENTITY_QUERY.try_with(|asked| asked.replace(std::mem::take(&mut back.0))) {
-        Ok(IdentityQuery::Answered(conn)) => Some(conn),
-        // A stream of another kind, or one that was described before.
-        _ => {
-            let mut extras = Extensions::new();
-            connected.get_extras(&mut extras);
-            extras.remove()
+        let outer = IDENTITY_QUERY.try_with(|query| query.replace(IdentityQuery::Pending));
+        let mut outer = RestoreOuter(outer.unwrap_or_default());
+        let connected = io.connected();
+        match IDENTITY_QUERY.try_with(|query| query.replace(std::mem::take(&mut outer.0))) {
+            Ok(IdentityQuery::Answered(conn)) => Some(conn),
+            // A stream of another kind, or one that was described before.
+            _ => {
+                let mut extras = Extensions::new();
+                connected.get_extras(&mut extras);
+                ConnRef::from_extensions(&extras).cloned()
+            }
         }
     }
 }
@@ -54,7 +57,7 @@ pub(crate) fn describe_conn(conn: &ConnRef, describe: impl FnOnce() -> Connected
             false
         }
     });
-    if is_asked == Ok(true) { Connected::new() } else { describe().extra(conn.clone()) }
+    if is_asked == Ok(true) { Connected::new() } else { describe().extra(TraceExtension::new(conn.clone())) }
 }
 
 #[cfg(test)]
@@ -90,7 +93,7 @@ mod tests {
 
     impl Connection for Foreign {
         fn connected(&self) -> Connected {
-            Connected::new().extra(self.0.clone())
+            Connected::new().extra(TraceExtension::new(self.0.clone()))
         }
     }
 
@@ -104,14 +107,14 @@ mod tests {
         let (known, other) = (conn(&sink), conn(&sink));
         let id = |conn: &Option<ConnRef>| conn.as_ref().map(ConnRef::id);
         let stream = Around(Around(Stream(&described, known.clone())));
-        assert_eq!(id(&identify(&stream)), id(&known));
+        assert_eq!(id(&ConnRef::of(&stream)), id(&known));
         assert_eq!(*described.borrow(), 0);
-        assert!(identify(&Around(Stream(&described, None))).is_none());
+        assert!(ConnRef::of(&Around(Stream(&described, None))).is_none());
         assert_eq!(*described.borrow(), 1);
         // Nothing is left behind: asked for its description, a stream gives it.
         assert!(stream.connected().is_proxied());
         assert_eq!(*described.borrow(), 2);
-        assert_eq!(id(&identify(&Foreign(known.clone().unwrap()))), id(&known));
-        assert_eq!(id(&identify(&Stream(&described, other.clone()))), id(&other));
+        assert_eq!(id(&ConnRef::of(&Foreign(known.clone().unwrap()))), id(&known));
+        assert_eq!(id(&ConnRef::of(&Stream(&described, other.clone()))), id(&other));
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         SocketTrace, WriteCursor,
         limits::{MAX_ERROR_BYTES, limit},
     },
-    sink::{clock::Tick, config::Retention, core::Timeline},
+    sink::{clock::Tick, config::Retention, snapshot::timeline::Timeline},
     sync::{AtomicU64, Mutex, MutexGuard},
 };
 use std::{

@@ -1,8 +1,9 @@
 //! An open connection: what whoever owns the socket says of it.
 
 use super::{
+    conn_ref::ConnRef,
     op_log::{OpLog, OpWriter},
-    record::{self, ConnRecord, ConnRef, Endpoint, FIRST_BYTE_PENDING, Transport},
+    record::{ConnRecord, Endpoint, FIRST_BYTE_PENDING, Transport},
 };
 use crate::{
     error::{FailureDetail, classify::io_failure_detail},
@@ -11,8 +12,10 @@ use crate::{
         clock::Tick,
         core::Core,
         dial::group::DialGroup,
-        dns::record::DnsRecorder,
+        dns::recorder::DnsRecorder,
         probe::{Probe, ProbeEvent, ProbeSocket, catch_panic},
+        snapshot::{address_texts::AddressTexts, timeline::Timeline, to_record},
+        subscriber::FinishedRecord,
     },
 };
 use std::{
@@ -176,7 +179,7 @@ impl ConnRecorder {
     /// Shows the socket to the probes.
     pub(crate) fn show(&self, event: ProbeEvent, socket: ProbeSocket<'_>) {
         if let Some(live) = &self.0 {
-            record::show(&live.conn, event, socket);
+            show(&live.conn, event, socket);
         }
     }
 
@@ -255,6 +258,29 @@ impl Drop for ConnRecorder {
         // An error on the way to a close that was meant is still an error.
         let meant = record.close_reason.get().filter(|_| fault.is_none()).cloned();
         let reason = live.override_reason.or(meant).unwrap_or(observed);
-        record::end(&live.conn, reason, fault.map(|fault| *fault));
+        end(&live.conn, reason, fault.map(|fault| *fault));
+    }
+}
+
+pub(in crate::sink) fn end(conn: &ConnRef, reason: EndReason, fault: Option<FailureDetail>) {
+    let (group, record) = (&conn.group, conn.record());
+    if record.end.is_open() && record.end.end(group.core.now().max(record.latest()), reason, fault) {
+        group.record_ended();
+        group.core.publish(|times| finished(conn, times));
+    }
+}
+
+fn finished(conn: &ConnRef, times: &Timeline) -> FinishedRecord {
+    let mut addresses = AddressTexts::default();
+    if conn.record().is_udp() {
+        FinishedRecord::UdpConn(to_record::udp_conn(conn, times, &mut addresses))
+    } else {
+        FinishedRecord::TcpConn(to_record::tcp_conn(conn, times, &mut addresses))
+    }
+}
+
+pub(in crate::sink) fn show(conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
+    for probe in conn.group.core.probes() {
+        catch_panic(|| probe.event(conn, event, socket));
     }
 }

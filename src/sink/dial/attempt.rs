@@ -6,8 +6,9 @@ use crate::{
     record::{EndReason, Failure, IcmpError},
     sink::{
         conn::{
-            record::{self, ConnRecord, ConnRef, Endpoint, Transport},
-            recorder::ConnRecorder,
+            conn_ref::ConnRef,
+            record::{ConnRecord, Endpoint, Transport},
+            recorder::{self, ConnRecorder},
         },
         probe::{ProbeEvent, ProbeSocket, catch_panic},
     },
@@ -66,7 +67,7 @@ impl AttemptRecorder {
 
     pub(crate) fn show(&self, event: ProbeEvent, socket: ProbeSocket<'_>) {
         if let Some(conn) = &self.0 {
-            record::show(conn, event, socket);
+            recorder::show(conn, event, socket);
         }
     }
 
@@ -81,7 +82,7 @@ impl AttemptRecorder {
 
     /// The ICMP error that came in reply, if a probe has seen one.
     pub(crate) fn icmp_error(&self) -> Option<IcmpError> {
-        self.0.as_ref()?.record().icmp_error(None).cloned()
+        self.0.as_ref()?.record().probe_data.get()?.icmp_error(None).cloned()
     }
 
     pub(crate) fn connected(mut self, local: impl FnOnce() -> Option<SocketAddr>) -> ConnRecorder {
@@ -107,7 +108,7 @@ impl AttemptRecorder {
 
     fn end(&mut self, reason: EndReason, fault: impl FnOnce() -> FailureDetail) {
         if let Some(conn) = self.0.take() {
-            record::end(&conn, reason, Some(fault()));
+            recorder::end(&conn, reason, Some(fault()));
         }
     }
 }

@@ -10,8 +10,12 @@ use crate::{
     record::{EndReason, Failure, Text},
     sink::{
         clock::Tick,
-        conn::record::{self, ConnRecord, ConnRef, Endpoint, Transport},
-        tls::recorder::{TlsFacts, TlsRecorder},
+        conn::{
+            conn_ref::ConnRef,
+            record::{ConnRecord, Endpoint, Transport},
+            recorder::end,
+        },
+        tls::{record::TlsFacts, recorder::TlsRecorder},
     },
 };
 use std::sync::Arc;
@@ -40,7 +44,7 @@ impl DialRecorder {
             TlsRecorder::begin_foreign(conn.clone(), tunnel.server_name, tunnel.begin)
                 .finish_unobserved(tunnel.facts, end);
         }
-        record::end(&conn, EndReason::Unobserved, None);
+        end(&conn, EndReason::Unobserved, None);
         Some(conn)
     }
 
@@ -67,7 +71,7 @@ impl DialRecorder {
             TlsRecorder::begin_foreign(conn.clone(), last.server_name, last.begin)
                 .failed(last.facts, fault, reason);
         }
-        record::end(&conn, EndReason::Closed, None);
+        end(&conn, EndReason::Closed, None);
     }
 }
 

@@ -13,11 +13,11 @@ use crate::{
         dns::record::DnsRecord,
         registry::{
             CHUNK, Evictable,
+            batch_alloc::BatchAlloc,
             end::{End, EndCell},
             record_bytes,
         },
-        request::record::RequestRef,
-        tls::recorder::TlsRecord,
+        tls::record::TlsRecord,
     },
 };
 use smallvec::SmallVec;
@@ -148,13 +148,26 @@ pub(crate) struct ResolverDial {
 }
 
 impl DialGroup {
+    /// Takes a group from `alloc`.
+    pub(in crate::sink) fn allocate(
+        alloc: &BatchAlloc<Arc<DialGroup>>,
+        core: &Arc<Core>,
+        dial: Option<DialHead>,
+    ) -> Arc<DialGroup> {
+        let mut group = alloc.take(|| Arc::new(DialGroup::unused(core.clone())));
+        if let Some(unused) = Arc::get_mut(&mut group) {
+            unused.init(dial); // nobody else has seen it
+        }
+        group
+    }
+
     /// One that nothing has begun in.
-    pub(in crate::sink) fn unused(core: Arc<Core>) -> Self {
+    fn unused(core: Arc<Core>) -> Self {
         let (running, retained) = Default::default();
         DialGroup { core, dial: None, running, retained, state: Mutex::default(), first: OnceLock::new() }
     }
 
-    pub(in crate::sink) fn init(&mut self, dial: Option<DialHead>) {
+    fn init(&mut self, dial: Option<DialHead>) {
         *self.running.get_mut() = u32::from(dial.is_some());
         self.dial = dial;
     }
@@ -268,23 +281,18 @@ impl DialGroup {
         self.dial.as_ref().map_or(0, |dial| dial.trigger.max(self.state().dial.served_request))
     }
 
-    pub(crate) fn is_caused_by(&self, request: &RequestRef) -> bool {
-        let trigger = self.dial.as_ref().map(|dial| dial.trigger);
-        trigger == Some(request.number()) && Arc::ptr_eq(&self.core, request.core())
-    }
-
     /// It began on nobody's behalf, and turns out to have been what `request` was waiting for. True when that is
     /// news.
     #[cfg(feature = "tonic")]
-    pub(in crate::sink) fn attribute_to(&self, request: &RequestRef) -> bool {
-        let waited = |dial: &&DialHead| dial.trigger == 0 && dial.begin >= request.record.begin;
-        if self.dial.as_ref().filter(waited).is_none() || !request.is_of(&self.core) {
+    pub(in crate::sink) fn attribute_to(&self, request: u64, request_begin: Tick) -> bool {
+        let waited = |dial: &&DialHead| dial.trigger == 0 && dial.begin >= request_begin;
+        if self.dial.as_ref().filter(waited).is_none() {
             return false;
         }
         let dial = &mut self.state().dial;
         let is_news = dial.served_request == 0;
         if is_news {
-            (dial.served_request, dial.is_for_trigger) = (request.number(), true);
+            (dial.served_request, dial.is_for_trigger) = (request, true);
         }
         is_news
     }

@@ -13,7 +13,8 @@ use crate::{
     sink::{
         clock::Tick,
         conn::{
-            record::{ConnRef, Endpoint, Transport},
+            conn_ref::ConnRef,
+            record::{Endpoint, Transport},
             recorder::ConnRecorder,
         },
         context,
@@ -30,12 +31,18 @@ use crate::{
 #[cfg(feature = "tonic")]
 use std::time::Duration;
 use std::{
+    cell::Cell,
     future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
 };
+
+thread_local! {
+    /// A dial that has begun before the layer that records dials was called.
+    static BEGUN_DIAL: Cell<Option<DialRecorder>> = const { Cell::new(None) };
+}
 
 /// A running dial: what a poll scope carries, and what everything below a connector hangs its records on.
 #[derive(Clone, Debug, Default)]
@@ -214,7 +221,7 @@ impl Drop for DialRecorder {
 }
 
 pub(in crate::sink) fn set_established(group: &DialGroup, conn: Option<&ConnRef>) {
-    let is_for_trigger = context::current_request().is_some_and(|request| group.is_caused_by(&request));
+    let is_for_trigger = context::current_request().is_some_and(|request| request.caused(group));
     group.update_dial(|dial| {
         (dial.established, dial.is_for_trigger) = (conn.map_or(0, ConnRef::number), is_for_trigger);
     });
@@ -315,11 +322,25 @@ pub(in crate::sink) fn begin(
         trigger: request.as_ref().map_or(0, |request| request.number()),
         end: EndCell::default(),
     };
-    let group = group_alloc.group(core, Some(head));
+    let group = DialGroup::allocate(group_alloc, core, Some(head));
     if let Some(request) = request {
         request.caused_dial(&group);
     }
     #[cfg(feature = "tonic")]
     context::note_begun_dial(&group);
     (group.clone(), DialRecorder::new(group))
+}
+
+/// Runs `f` with a dial that has begun: the next layer that records dials continues it. Returns the dial if none did.
+pub(in crate::sink) fn with_begun_dial<R>(
+    dial: DialRecorder,
+    f: impl FnOnce() -> R,
+) -> (R, Option<DialRecorder>) {
+    context::with_slot(&BEGUN_DIAL, dial, f)
+}
+
+/// Takes the dial that has begun, if it records into the sink of `core`.
+pub(in crate::sink) fn take_begun_dial(core: &Arc<Core>) -> Option<DialRecorder> {
+    let is_ours = context::peek(&BEGUN_DIAL, |dial| dial.is_of(core)).unwrap_or(false);
+    is_ours.then(|| BEGUN_DIAL.take()).flatten()
 }

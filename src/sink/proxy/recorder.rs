@@ -1,5 +1,6 @@
 //! Ways through proxies: what is recorded of them besides the dial, the tunnels and the CONNECT.
 
+use super::record::SocksRecord;
 use crate::{
     error::FailureDetail,
     record::{
@@ -7,10 +8,9 @@ use crate::{
         limits::{LimitedText, MAX_ADDRESS_BYTES},
     },
     sink::{
-        clock::Tick,
-        conn::record::{ConnRecord, ConnRef},
+        conn::conn_ref::ConnRef,
         context,
-        dial::recorder::DialRecorder,
+        dial::recorder::{self, DialRecorder},
         registry::end::EndCell,
     },
 };
@@ -36,27 +36,13 @@ impl ProxyName {
 
     /// The same, where the dial has begun. Gives it back if nobody below records dials.
     pub(crate) fn scope_of<R>(&self, dial: DialRecorder, f: impl FnOnce() -> R) -> (R, Option<DialRecorder>) {
-        context::with_begun_dial(dial, || self.scope(f))
+        recorder::with_begun_dial(dial, || self.scope(f))
     }
 }
 
 impl fmt::Debug for ProxyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// The handshake with a SOCKS proxy: kept with its connection.
-pub(crate) struct SocksRecord {
-    pub(in crate::sink) target: LimitedText,
-    pub(in crate::sink) begin: Tick,
-    pub(in crate::sink) end: EndCell,
-}
-
-impl SocksRecord {
-    pub(in crate::sink) fn heap_bytes(&self) -> usize {
-        let boxed = |fault: &FailureDetail| size_of::<FailureDetail>() + fault.heap_bytes();
-        self.target.heap_bytes() + self.end.fault().map_or(0, boxed)
     }
 }
 
@@ -106,12 +92,5 @@ impl Drop for SocksRecorder {
             EndReason::Cancelled,
             Some(FailureDetail::new(Failure::Interrupted, "the handshake was given up")),
         );
-    }
-}
-
-impl ConnRecord {
-    /// The sink is closed. True when a handshake was under way.
-    pub(in crate::sink) fn socks_cut_off(&self, now: Tick) -> bool {
-        self.socks().is_some_and(|socks| socks.end.end(now.max(socks.begin), EndReason::SinkClosed, None))
     }
 }

@@ -5,13 +5,9 @@
 //! search its way between them.
 
 use super::shard::{self, CachePadded};
-use crate::sink::{
-    core::Core,
-    dial::group::{DialGroup, DialHead},
-};
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 /// Boxes or the like that nobody has written into.
@@ -32,16 +28,6 @@ impl<T> BatchAlloc<T> {
             unused.extend((0..BATCH_LEN).map(|_| make()));
         }
         unused.pop().unwrap_or_else(make)
-    }
-}
-
-impl BatchAlloc<Arc<DialGroup>> {
-    pub(in crate::sink) fn group(&self, core: &Arc<Core>, dial: Option<DialHead>) -> Arc<DialGroup> {
-        let mut group = self.take(|| Arc::new(DialGroup::unused(core.clone())));
-        if let Some(unused) = Arc::get_mut(&mut group) {
-            unused.init(dial); // nobody else has seen it
-        }
-        group
     }
 }
 

@@ -28,7 +28,15 @@ pub(in crate::sink) fn mine(shards: usize) -> usize {
 }
 
 #[cfg(loom)]
-use crate::sink::loom_models::thread_number;
+loom::thread_local! {
+    /// The shard that the thread of a model uses.
+    pub(in crate::sink) static MODEL_SHARD: std::cell::Cell<usize> = std::cell::Cell::new(0);
+}
+
+#[cfg(loom)]
+fn thread_number() -> usize {
+    MODEL_SHARD.with(std::cell::Cell::get)
+}
 
 /// Threads are numbered as they come, so that up to as many as there are shards never meet.
 #[cfg(not(loom))]

@@ -6,7 +6,7 @@ use crate::{
         Failure,
         limits::{LimitedText, MAX_REQUEST_LINKS},
     },
-    sink::{clock::Tick, conn::record::ConnLink, dial::group::DialGroup},
+    sink::{clock::Tick, conn::conn_ref::ConnLink, dial::group::DialGroup},
 };
 use http::StatusCode;
 use std::{collections::VecDeque, num::NonZeroU32, sync::Arc};

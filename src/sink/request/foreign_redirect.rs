@@ -1,9 +1,9 @@
 //! Redirects that somebody else follows, and says so when he does.
 
-use super::record::{RequestHead, RequestRef};
+use super::{handle::RequestHandle, new_request::RequestHead, record::RequestRef};
 use crate::{
     record::EndReason,
-    sink::{RequestHandle, TraceSink, context},
+    sink::{context, trace_sink::TraceSink},
 };
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,9 +12,9 @@ impl TraceSink {
     /// The response to the request in whose poll we are, if it is one of this sink's, leads to another request, which
     /// takes its place. Of its header fields nothing is known.
     pub(crate) fn record_foreign_redirect(&self, status: StatusCode, to: &Uri) {
-        let Some(inner) = self.0.as_ref().filter(|_| self.records_requests()) else { return };
+        let Some(core) = self.core().filter(|_| self.records_requests()) else { return };
         context::replace_request(|request| {
-            if !request.is_of(&inner.core) || !request.is_open() {
+            if !request.is_of(core) || !request.is_open() {
                 return None;
             }
             request.head_sent();
@@ -30,7 +30,7 @@ impl TraceSink {
                 has_body: record.has_body && status != StatusCode::SEE_OTHER && method == record.method,
                 accepted: false,
             };
-            let next = inner.request(&head).into_request();
+            let next = self.request(&head).into_request();
             if let Some(next) = &next {
                 next.record.version.store(record.version.load(Relaxed), Relaxed);
                 next.body_in_one_piece(if head.has_body { request.single_piece_bytes() } else { 0 });

@@ -4,9 +4,8 @@ use super::record::RequestRef;
 use crate::{
     error::FailureDetail,
     record::{EndReason, Failure, NetTrace, Timings, TraceId, limits::MAX_REQUEST_HOPS},
-    sink::{conn::record::ConnRef, snapshot::builder},
+    sink::snapshot::builder,
 };
-use http::Extensions;
 use std::{
     error::Error,
     fmt,
@@ -60,11 +59,6 @@ impl RequestHandle {
             Inner::Bound(request) => RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new(vec![request]))))),
             Inner::Slot(None) => RequestHandle::new(),
         }
-    }
-
-    /// The one of the response with these extensions.
-    pub(crate) fn from_extensions(extensions: &Extensions) -> Option<&Self> {
-        extensions.get::<ConnRef>().and_then(ConnRef::answered).or_else(|| extensions.get())
     }
 
     pub(in crate::sink) fn is_unbound(&self) -> bool {
@@ -171,29 +165,3 @@ impl fmt::Display for NotTraced {
 }
 
 impl Error for NotTraced {}
-
-/// Asks a response about its request.
-pub trait ResponseExt {
-    /// The handle of the request; `None` when it was not traced.
-    fn request_handle(&self) -> Option<&RequestHandle>;
-
-    /// Where the time went. Complete once the body was read.
-    ///
-    /// # Errors
-    ///
-    /// [`NotTraced`] when the response did not come through a traced client, or the sink was off.
-    fn timings(&self) -> Result<Timings, NotTraced> {
-        self.request_handle().ok_or(NotTraced)?.timings()
-    }
-
-    /// The trace of this request alone. Empty when it was not traced.
-    fn trace(&self) -> NetTrace {
-        self.request_handle().map_or_else(NetTrace::default, RequestHandle::trace)
-    }
-}
-
-impl<B> ResponseExt for http::Response<B> {
-    fn request_handle(&self) -> Option<&RequestHandle> {
-        RequestHandle::from_extensions(self.extensions())
-    }
-}

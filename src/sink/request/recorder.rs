@@ -5,7 +5,8 @@ use super::grpc;
 use super::{
     handle::RequestHandle,
     headers::CapturedHeaders,
-    record::{RequestHead, RequestRecord, RequestRef, version_code},
+    new_request::RequestHead,
+    record::{RequestRecord, RequestRef, version_code},
 };
 #[cfg(feature = "request")]
 use crate::error::{BodyLengths, IncompleteBody};
@@ -16,7 +17,7 @@ use crate::{
     record::{EndReason, Failure},
     sink::{
         clock::Tick,
-        conn::record::{ConnLink, ConnRef},
+        conn::conn_ref::{ConnLink, ConnRef},
         context::{self, RequestScope},
         core::Core,
     },
@@ -406,7 +407,8 @@ impl PendingRequest {
     pub(crate) fn served_by(&self, dial: &DialRef) {
         if let Some(group) = &dial.0
             && self.0.is_open()
-            && group.attribute_to(&self.0)
+            && self.0.is_of(&group.core)
+            && group.attribute_to(self.0.number(), self.0.record.begin)
         {
             self.0.caused_dial(group);
         }

@@ -8,13 +8,14 @@ use crate::{
     record::{BoxedOrEmpty, DialTrace, HttpReqTrace, NetTrace, TraceId, TraceList},
     sink::{
         clock::Tick,
-        conn::record::ConnRef,
-        core::{Core, Timeline},
+        conn::conn_ref::ConnRef,
+        core::Core,
         dial::group::DialGroup,
         dns::record::DnsRecord,
         registry::Pinned,
         request::record::{RequestRecord, RequestRef},
-        tls::recorder::TlsRecord,
+        snapshot::timeline::Timeline,
+        tls::record::TlsRecord,
     },
 };
 use std::{

@@ -2,4 +2,5 @@
 
 pub(super) mod address_texts;
 pub(super) mod builder;
+pub(super) mod timeline;
 pub(super) mod to_record;

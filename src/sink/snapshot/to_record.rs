@@ -11,18 +11,22 @@ use crate::{
     },
     sink::{
         clock::Tick,
-        conn::record::{ConnLink, ConnRecord, ConnRef},
-        core::{Core, Timeline},
+        conn::{
+            conn_ref::{ConnLink, ConnRef},
+            record::ConnRecord,
+        },
+        core::Core,
         dial::group::{DialGroup, DialHead, DialState, ResolverDial},
         dns::record::DnsRecord,
-        proxy::recorder::SocksRecord,
+        proxy::record::SocksRecord,
         registry::end::End,
         request::{
             extras::{PrevHop, RequestExtras, linked_groups},
             headers::CapturedHeaders,
             record::{AtomicTick, RequestRecord, RequestRef, version_code},
         },
-        tls::recorder::TlsRecord,
+        snapshot::timeline::Timeline,
+        tls::record::TlsRecord,
     },
 };
 use http::{StatusCode, Version};
@@ -272,8 +276,10 @@ pub(in crate::sink) fn tcp_conn(
     let established = unless_after_end(record.established(), end.as_ref());
     let connected = established.is_some();
     let counts = |info: &TcpInfo| connected || info.event == TcpInfoEvent::ConnectFailed;
-    let tcp_info = record.tcp_info(end.as_ref(), times).filter(counts).collect();
-    let icmp_error = record.icmp_error(end.as_ref()).filter(|_| !connected);
+    let probe_data = record.probe_data.get();
+    let readings = probe_data.into_iter().flat_map(|data| data.tcp_info(end.as_ref(), times));
+    let tcp_info = readings.filter(counts).collect();
+    let icmp_error = probe_data.and_then(|data| data.icmp_error(end.as_ref())).filter(|_| !connected);
     let (end_at, end_reason, failure, error, error_bytes) = end_fields(end, times);
     let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
     truncated.note(if connected { "connErr" } else { "handshakeErr" }, error_bytes);

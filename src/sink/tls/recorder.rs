@@ -1,127 +1,20 @@
-//! TLS tunnels: the handshake, and the end of what it made.
+//! A TLS tunnel: what whoever makes the handshake, and then owns the stream, says of it.
 
+use super::record::{TlsFacts, TlsRecord};
 use crate::{
     error::FailureDetail,
-    record::{BoxedOrEmpty, EndReason, Failure, PeerCert, Text},
+    record::{EndReason, Failure, Text},
     sink::{
-        TraceSink,
         clock::Tick,
-        conn::record::{ConnRecord, ConnRef},
+        conn::{conn_ref::ConnRef, record::ConnRecord},
         context,
-        core::Core,
         dial::group::DialGroup,
         registry::end::End,
         snapshot::to_record,
         subscriber::FinishedRecord,
     },
 };
-use std::{
-    num::NonZeroU32,
-    sync::{Arc, OnceLock, Weak, atomic::Ordering::Relaxed},
-};
-
-/// What a handshake agreed on, or as much of it as became known.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TlsFacts {
-    pub(crate) tls_version: Text,
-    pub(crate) cipher_suite: u16,
-    pub(crate) key_exchange_group: Text,
-    pub(crate) negotiated_proto: Text,
-    pub(crate) did_resume: bool,
-    /// This side is the server. Kept here, where there is room for it; the recorder writes it.
-    pub(crate) accepted: bool,
-    pub(crate) peer_certs: PeerChain,
-    pub(crate) alert: BoxedOrEmpty<Text>,
-}
-
-/// The certificates that a peer presented, as far as they are kept. Cloning shares them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct PeerChain(Option<Arc<Presented>>);
-
-#[derive(Debug)]
-struct Presented {
-    certs: Arc<[PeerCert]>,
-    original_certs: Option<NonZeroU32>,
-    charge: OnceLock<Charge>,
-}
-
-/// The bytes that a sink charged for a chain. They are released with the chain.
-#[derive(Debug)]
-struct Charge {
-    core: Weak<Core>,
-    bytes: usize,
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        if let Some(core) = self.core.upgrade() {
-            core.budget.release(self.bytes);
-        }
-    }
-}
-
-impl PeerChain {
-    /// The first certificates of a chain. `original_certs` is how many it had, if some were left out.
-    pub(crate) fn new(certs: Arc<[PeerCert]>, original_certs: Option<NonZeroU32>) -> Self {
-        let charge = OnceLock::new();
-        PeerChain((!certs.is_empty()).then(|| Arc::new(Presented { certs, original_certs, charge })))
-    }
-
-    pub(crate) fn certs(&self) -> Arc<[PeerCert]> {
-        self.0.as_ref().map(|chain| chain.certs.clone()).unwrap_or_default()
-    }
-
-    /// How many there were before some were left out.
-    pub(crate) fn original_certs(&self) -> Option<NonZeroU32> {
-        self.0.as_ref()?.original_certs
-    }
-
-    /// Charges the memory of the chain to the first sink that asks, once for all records that share it. It is released
-    /// when the last of them goes, and the cache of described chains with them.
-    fn charge(&self, core: &Arc<Core>) {
-        let Some(chain) = self.0.as_ref().filter(|_| core.budget.is_limited()) else { return };
-        chain.charge.get_or_init(|| {
-            let bytes = chain.certs.iter().map(PeerCert::bytes).sum::<usize>() + size_of::<Presented>();
-            core.budget.charge(bytes);
-            Charge { core: Arc::downgrade(core), bytes }
-        });
-    }
-}
-
-#[derive(Clone)]
-pub(crate) struct TlsRecord {
-    pub(crate) number: u64,
-    pub(crate) conn: u64,
-    pub(crate) server_name: Text,
-    pub(crate) begin: Tick,
-    pub(crate) handshake_end: Tick,
-    pub(crate) facts: TlsFacts,
-    /// Of the handshake; also what a server says of it only after it had looked complete.
-    pub(crate) fault: Option<FailureDetail>,
-    pub(crate) end: Option<End>,
-}
-
-impl TlsRecord {
-    /// When something was last seen of it.
-    pub(crate) fn latest(&self) -> Tick {
-        self.begin.max(self.handshake_end)
-    }
-
-    /// The memory that it takes besides its own place.
-    pub(in crate::sink) fn heap_bytes(&self) -> usize {
-        let end = self.end.as_ref().and_then(|end| end.fault.as_ref());
-        let faults = self.fault.iter().chain(end).map(FailureDetail::heap_bytes);
-        let TlsFacts { negotiated_proto, alert, .. } = &self.facts;
-        let alert = if alert.is_empty() { 0 } else { size_of::<Text>() + alert.heap_bytes() };
-        let texts = self.server_name.heap_bytes() + negotiated_proto.heap_bytes() + alert;
-        faults.sum::<usize>() + texts
-    }
-
-    fn handshake_ended(&mut self, at: Tick, facts: TlsFacts) {
-        self.handshake_end = at;
-        self.facts = TlsFacts { accepted: self.facts.accepted, ..facts };
-    }
-}
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// Lives with the handshake and then with the stream; its drop ends the tunnel.
 #[derive(Debug)]
@@ -141,20 +34,25 @@ struct Live {
 }
 
 impl TlsRecorder {
-    pub(in crate::sink) fn begin(
-        sink: &TraceSink,
-        conn: Option<&ConnRef>,
+    pub(in crate::sink) const fn off() -> Self {
+        TlsRecorder(None)
+    }
+
+    /// Begins a handshake over a connection that has a record.
+    pub(in crate::sink) fn begin(conn: ConnRef, accepted: bool, server_name: Text) -> Self {
+        let begin = conn.group.core.now();
+        Self::over(conn, server_name, begin, false, TlsFacts { accepted, ..TlsFacts::default() })
+    }
+
+    /// Begins a handshake over a stream whose connection is not recorded.
+    pub(in crate::sink) fn begin_over_unknown(
+        group: Arc<DialGroup>,
         accepted: bool,
-        server_name: impl FnOnce() -> Text,
+        server_name: Text,
     ) -> Self {
-        let Some(core) = sink.active_core().filter(|core| core.config.tls) else { return TlsRecorder(None) };
-        // A connection of another sink means nothing in this one.
-        let below = conn.filter(|conn| conn.is_of(core));
-        let is_conn_own = below.is_none();
-        let own = || sink.lookup().0.map(ConnRef::unknown);
-        let Some(conn) = below.cloned().or_else(own) else { return TlsRecorder(None) };
+        let begin = group.core.now();
         let facts = TlsFacts { accepted, ..TlsFacts::default() };
-        Self::over(conn, server_name(), core.now(), is_conn_own, facts)
+        Self::over(ConnRef::unknown(group), server_name, begin, true, facts)
     }
 
     fn over(conn: ConnRef, server_name: Text, begin: Tick, is_conn_own: bool, facts: TlsFacts) -> Self {
@@ -310,29 +208,5 @@ impl Drop for TlsRecorder {
             let fault = live.fault.take();
             live.end(live.reason.clone(), fault);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sink::config::SinkConfig;
-
-    #[test]
-    fn a_chain_is_charged_until_the_last_that_shares_it_goes() {
-        let core = Arc::new(Core::new(SinkConfig::default()));
-        let certs: Arc<[PeerCert]> = vec![PeerCert::default(); 3].into();
-        let bytes = certs.iter().map(PeerCert::bytes).sum::<usize>();
-        let chain = PeerChain::new(certs, None);
-        let others: Vec<_> = (0..10).map(|_| chain.clone()).collect();
-        others.iter().for_each(|chain| chain.charge(&core));
-        let charged = core.budget.charged();
-        assert!(charged >= bytes && charged < 2 * bytes, "{charged}, and not each time");
-        drop(chain);
-        for chain in others {
-            assert_eq!(core.budget.charged(), charged);
-            drop(chain);
-        }
-        assert_eq!(core.budget.charged(), 0);
     }
 }

@@ -1,0 +1,279 @@
+//! What happens to a request while it runs, and how it ends.
+
+#[cfg(feature = "request")]
+use super::record::version_code;
+use super::{
+    extras::{RequestLinks, Tried, push_bounded},
+    record::{REDIRECT_COMPLETE, RequestRecord, RequestRef},
+    url::RecordedUrl,
+};
+use crate::{
+    error::FailureDetail,
+    record::{
+        EndReason, Failure,
+        limits::{MAX_REQUEST_HOPS, MAX_REQUEST_LINKS},
+    },
+    sink::{
+        clock::Tick,
+        conn::conn_ref::{ConnLink, ConnRef},
+        context,
+        dial::group::DialGroup,
+        snapshot::to_record,
+        subscriber::FinishedRecord,
+    },
+};
+use http::StatusCode;
+#[cfg(feature = "request")]
+use http::Version;
+use std::sync::{
+    Arc,
+    atomic::Ordering::{AcqRel, Acquire, Release},
+};
+
+impl RequestRef {
+    /// A dial began because of this request.
+    pub(in crate::sink) fn caused_dial(&self, group: &Arc<DialGroup>) {
+        let Some(mut links) = self.record.open_links() else { return };
+        group.retain();
+        if let Some(before) = links.dial.replace(group.clone()) {
+            push_bounded(&mut links.extras_mut().dials, before, |oldest| oldest.release());
+        }
+    }
+
+    /// Another request with the same handle begins: the one whose response redirected to it. Where this one was
+    /// not redirected but is tried again, that is the hop before this.
+    pub(super) fn redirected_to(self, url: &RecordedUrl) -> Option<RequestRef> {
+        let status = self.record.status.load(Acquire);
+        if (300..400).contains(&status) {
+            return Some(self);
+        }
+        let hop = self.record.links()?.extras.as_ref()?.prev_hop.kept.clone();
+        hop.filter(|_| self.record.url == *url)
+    }
+
+    /// Another request follows it. True when that is to be linked.
+    pub(super) fn precedes(&self) -> bool {
+        let record = &self.record;
+        record.hops < MAX_REQUEST_HOPS - 1 && self.add_follower()
+    }
+
+    /// It is kept as long as another one that refers to it. False when it is not kept any more.
+    fn add_follower(&self) -> bool {
+        self.record.followers.fetch_add(1, AcqRel);
+        let is_kept = !self.record.is_evicted.load(Acquire);
+        if !is_kept {
+            self.remove_follower();
+        }
+        is_kept
+    }
+
+    pub(super) fn remove_follower(&self) {
+        self.record.followers.fetch_sub(1, AcqRel);
+    }
+
+    /// It is a CONNECT on that connection to a proxy: what comes later on the connection is not its.
+    pub(in crate::sink) fn connects(&self, conn: &ConnRef) {
+        self.acquired(conn);
+        if conn.group.dial.is_none() || !conn.is_of(self.core()) {
+            return;
+        }
+        if let Some(mut links) = self.record.open_links() {
+            let extras = links.extras_mut();
+            (extras.path, extras.is_connect) = (conn.link().path(), true);
+        }
+        if let Some(cause) = context::current_request().filter(|request| request.caused(&conn.group)) {
+            cause.caused_connect(self);
+        }
+    }
+
+    /// That CONNECT is made because of it.
+    fn caused_connect(&self, connect: &RequestRef) {
+        let Some(mut links) = self.record.open_links() else { return };
+        if connect.add_follower() {
+            push_bounded(&mut links.extras_mut().connects, connect.clone(), |oldest| {
+                oldest.remove_follower()
+            });
+        }
+    }
+
+    /// The client has chosen a connection just now. May be said again, also of another one: then the request was
+    /// moved there.
+    pub(in crate::sink) fn acquired(&self, conn: &ConnRef) {
+        if self.link(conn) {
+            self.record.conn_acquired.set(self.core().now().max(self.record.begin));
+            conn.await_first_byte();
+        }
+    }
+
+    /// True when that is news. A connection of another sink means nothing in this one.
+    pub(crate) fn link(&self, conn: &ConnRef) -> bool {
+        if !conn.is_of(self.core()) {
+            return false;
+        }
+        let record: &RequestRecord = &self.record;
+        match record.conn.get() {
+            None => {
+                conn.group.retain();
+                if record.conn.set(Some(conn.link())).is_ok() {
+                    return true;
+                }
+                // It has ended meanwhile, or somebody else was quicker.
+                conn.group.release();
+            }
+            Some(Some(first)) if first.is_same(conn) && !record.end.has_links() => return false,
+            Some(_) => {}
+        }
+        self.moved_to(conn)
+    }
+
+    /// It has another connection than the first.
+    #[cold]
+    fn moved_to(&self, conn: &ConnRef) -> bool {
+        let Some(first) = self.record.first_conn() else { return false };
+        let Some(mut links) = self.record.open_links() else { return false };
+        let last = links.extras.as_ref().and_then(|extras| extras.conn.as_ref()).unwrap_or(first);
+        let is_refused = links.extras.as_ref().is_some_and(|extras| extras.refused.is_some());
+        if last.is_same(conn) && !is_refused {
+            return false;
+        }
+        let conn_before = last.clone();
+        conn.group.retain();
+        let extras = links.extras_mut();
+        extras.conn = Some(conn.link());
+        let tried = Tried { conn: conn_before, refused: extras.refused.take() };
+        let gone = &mut extras.dropped_tried;
+        push_bounded(&mut extras.tried, tried, |oldest| {
+            oldest.conn.group.release();
+            *gone += 1;
+        });
+        true
+    }
+
+    /// Records that the peer has not processed it on its connection. It is sent again, there or on another one.
+    #[cfg(feature = "client")]
+    #[cold]
+    pub(in crate::sink) fn refused(&self, failure: Failure) {
+        let record: &RequestRecord = &self.record;
+        let Some(mut links) = record.open_links() else { return };
+        links.extras_mut().refused = Some(failure);
+        record.body_end.set(Tick::NONE);
+        record.sent.store(0, Release);
+    }
+
+    /// A 1xx response came.
+    pub(crate) fn informational(&self, status: StatusCode) {
+        let now = self.core().now();
+        let Some(mut links) = self.record.open_links() else { return };
+        let extras = links.extras_mut();
+        extras.informational_seen += 1;
+        if extras.informational.len() < MAX_REQUEST_LINKS {
+            extras.informational.push((now, status));
+        }
+    }
+
+    /// Nobody wants the response any more, or it will not come: of a request that this side answers.
+    #[cfg(feature = "server")]
+    pub(in crate::sink) fn given_up(&self) {
+        let (fault, is_closed) = self.record.with_links(|conn, _| {
+            (conn.and_then(ConnLink::fault), conn.is_some_and(ConnLink::is_closed_by_peer))
+        });
+        if let Some(fault) = fault {
+            self.end(fault.end_reason(), Some(fault));
+        } else if is_closed {
+            self.end(EndReason::PeerClosed, None);
+        } else {
+            let text = "the client did not want it any more, or this side gave it up";
+            self.end(EndReason::Cancelled, Some(FailureDetail::new(Failure::Interrupted, text)));
+        }
+    }
+
+    /// The response was read to its end.
+    pub(in crate::sink) fn complete(&self) {
+        let record: &RequestRecord = &self.record;
+        if !record.end.is_open() {
+            return;
+        }
+        let now = self.core().now();
+        let read = &record.response_end;
+        if read.get() == Tick::NONE {
+            read.set(now.max(record.begin));
+        }
+        if record.is_held() {
+            record.held.store(REDIRECT_COMPLETE, Release);
+        } else {
+            self.end_at(now, EndReason::Closed, None);
+        }
+    }
+
+    /// Ends the hold of a redirect that the client does not follow: the request ends with its response, at once if that
+    /// has ended already.
+    pub(in crate::sink) fn release(&self) {
+        if self.record.is_held() && self.record.held.swap(0, AcqRel) == REDIRECT_COMPLETE {
+            self.complete();
+        }
+    }
+
+    /// Records that it goes over HTTP/2, unless a response has told the version.
+    #[cfg(feature = "request")]
+    pub(in crate::sink) fn set_http2(&self) {
+        let record: &RequestRecord = &self.record;
+        if record.end.is_open() && !record.response_head.get().is_some() {
+            record.version.store(version_code(Version::HTTP_2), Release);
+        }
+    }
+
+    /// It failed. Where it never got a connection, what went wrong with its own dial says it best, unless that
+    /// was just given up; and where the client says no more than that the connection came to an end, what went
+    /// wrong with that.
+    pub(in crate::sink) fn failed(&self, mut fault: FailureDetail) {
+        let deeper = self.record.with_links(|conn, links| {
+            let dials = links.into_iter().flat_map(RequestLinks::dials);
+            let mut faults = dials.filter_map(|dial| dial.fault());
+            match conn {
+                None => faults.find(|fault| fault.failure != Failure::Interrupted),
+                Some(conn) if is_vague(&fault.failure) => conn.fault(),
+                Some(_) => None,
+            }
+        });
+        if let Some(deeper) = deeper {
+            fault.failure = deeper.failure;
+        }
+        self.end(fault.end_reason(), Some(fault));
+    }
+
+    /// True for the call that ended it.
+    pub(crate) fn end(&self, reason: EndReason, fault: Option<FailureDetail>) -> bool {
+        self.is_open() && self.end_at(self.core().now(), reason, fault)
+    }
+
+    fn end_at(&self, now: Tick, reason: EndReason, fault: Option<FailureDetail>) -> bool {
+        let (core, record): (_, &RequestRecord) = (self.core(), &self.record);
+        let now = now.max(record.latest());
+        let Some(ending) = record.end.begin_end() else { return false };
+        let has_conn = record.conn.get_or_init(|| None).is_some();
+        if ending.has_links() {
+            let mut links = record.lock();
+            links.dials().for_each(|dial| dial.close_ctx(now));
+            if let Some(extras) = &mut links.extras {
+                extras.stale = extras.tried.iter().map(Tried::failure).collect();
+            }
+            // With a response it had one, whether that is known or not.
+            let had_conn = has_conn || record.response_head.get().is_some();
+            let own_dial = links.dial.as_ref().filter(|_| !had_conn);
+            if let Some(path) = own_dial.map(|dial| dial.path()).filter(|path| *path != [0; 3]) {
+                links.extras_mut().path = path;
+            }
+            core.budget.charge(record.charge(Some(&links), fault.as_ref()));
+        } else {
+            core.budget.charge(record.charge(None, fault.as_ref()));
+        }
+        ending.finish(now, reason, fault);
+        core.publish(|times| FinishedRecord::HttpRequest(to_record::request(self, times)));
+        true
+    }
+}
+
+/// HTTP/2 passes on the mere text of an error of the stream below, or that it has ended.
+fn is_vague(failure: &Failure) -> bool {
+    matches!(failure, Failure::Unknown(_) | Failure::EofError | Failure::ConnectionAborted)
+}

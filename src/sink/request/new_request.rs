@@ -1,0 +1,109 @@
+//! A request that is about to begin.
+
+use super::{
+    extras::{PrevHop, RequestLinks},
+    handle::RequestHandle,
+    headers::CapturedHeaders,
+    record::{AtomicTick, RequestRecord, RequestRef, version_code},
+    url::RecordedUrl,
+};
+use crate::{
+    record::limits::{self, MAX_METHOD_BYTES},
+    sink::{clock::Tick, core::Core, registry::end::EndCell},
+};
+use http::{HeaderMap, Method, Uri, Version};
+use std::sync::{
+    Mutex, OnceLock,
+    atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64},
+};
+
+/// What is known of a request when it is handed to a client.
+pub(crate) struct RequestHead<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) version: Version,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) handle: Option<&'a RequestHandle>,
+    pub(crate) has_body: bool,
+    /// This side answers it, and has not made it.
+    pub(crate) accepted: bool,
+}
+
+/// A record that is to begin: what takes time or runs code of the user's.
+pub(in crate::sink) struct NewRequest {
+    begin: Tick,
+    method: Method,
+    url: RecordedUrl,
+    hops: u8,
+    links: RequestLinks,
+}
+
+impl NewRequest {
+    #[inline]
+    pub(in crate::sink) fn new(core: &Core, head: &RequestHead<'_>) -> Self {
+        let (mut links, mut hops) = (RequestLinks::default(), 0);
+        if let Some(headers) = CapturedHeaders::take(head.headers, &core.config) {
+            links.extras_mut().headers = headers;
+        }
+        let method = match cut_method(head.method) {
+            None => head.method.clone(),
+            Some(cut) => {
+                links.extras_mut().method_bytes = limits::original_size(head.method.as_str().len());
+                cut
+            }
+        };
+        let url = RecordedUrl::new(head.uri, core.config.mask_query);
+        if let Some(hop) = head.handle.and_then(|handle| hop_before(core, handle, &url)) {
+            hops = hop.record.hops + 1;
+            links.extras_mut().prev_hop = PrevHop { number: hop.number(), kept: Some(hop) };
+        }
+        NewRequest { begin: core.now(), method, url, hops, links }
+    }
+
+    #[inline]
+    pub(in crate::sink) fn into_record(self, head: &RequestHead<'_>) -> RequestRecord {
+        let NewRequest { begin, method, url, hops, links } = self;
+        RequestRecord {
+            begin,
+            method,
+            url,
+            has_body: head.has_body,
+            accepted: head.accepted,
+            version: AtomicU8::new(version_code(head.version)),
+            status: AtomicU16::new(0),
+            grpc_status: AtomicU16::new(0),
+            conn_acquired: AtomicTick::default(),
+            body_end: AtomicTick::default(),
+            response_head: AtomicTick::default(),
+            first_byte: AtomicTick::default(),
+            response_end: AtomicTick::default(),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            decoded: AtomicU64::new(0),
+            end: EndCell::new(links.extras.is_some()),
+            followers: AtomicU32::new(0),
+            hops,
+            is_evicted: AtomicBool::new(false),
+            held: AtomicU8::new(0),
+            #[cfg(feature = "request")]
+            declared_length: AtomicU64::new(0),
+            #[cfg(feature = "request")]
+            only_header_declares: AtomicBool::new(false),
+            conn: OnceLock::new(),
+            links: Mutex::new(links),
+        }
+    }
+}
+
+/// The beginning of a method that is too long.
+fn cut_method(method: &Method) -> Option<Method> {
+    let bytes = method.as_str().as_bytes();
+    if bytes.len() <= MAX_METHOD_BYTES { None } else { Method::from_bytes(&bytes[..MAX_METHOD_BYTES]).ok() }
+}
+
+/// The last request with that handle, if it led to one for `uri`.
+#[cold]
+fn hop_before(core: &Core, handle: &RequestHandle, url: &RecordedUrl) -> Option<RequestRef> {
+    let last = handle.last_hop().filter(|last| std::ptr::eq(&**last.core(), core))?;
+    last.redirected_to(url).filter(RequestRef::precedes)
+}

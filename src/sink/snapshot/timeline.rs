@@ -1,0 +1,46 @@
+//! Converts clock readings into the timestamps of a trace.
+
+use crate::{
+    record::{TickScale, Timestamp, TraceClock},
+    sink::clock::{Anchor, Clock, Tick},
+};
+use std::{sync::Arc, time::UNIX_EPOCH};
+
+/// Turns clock readings into the timestamps of one trace.
+#[derive(Clone, Debug)]
+pub(crate) struct Timeline {
+    pub(crate) clock: Arc<TraceClock>,
+    begin: Tick,
+}
+
+impl Timeline {
+    pub(in crate::sink) fn new(clock: &Clock, epoch: Anchor) -> Self {
+        let scale = TickScale { origin_ticks: clock.anchor.tick.0, mult: clock.nanos_per_tick() };
+        let begin_unix_nanos = match epoch.wall.duration_since(UNIX_EPOCH) {
+            Ok(since) => since.as_nanos() as i128,
+            Err(before) => -(before.duration().as_nanos() as i128),
+        };
+        let clock = Arc::new(TraceClock { scale, begin_nanos: scale.nanos(epoch.tick.0), begin_unix_nanos });
+        Timeline { clock, begin: epoch.tick }
+    }
+
+    /// Relative to the begin of the trace; absolute before it, and past what the peer can read (2^32 ms).
+    pub(crate) fn at(&self, tick: Tick) -> Timestamp {
+        if tick.is_some() { self.clock.timestamp(tick.0) } else { Timestamp::UNDEFINED }
+    }
+
+    pub(crate) fn begin(&self) -> Timestamp {
+        Timestamp::from_unix_nanos(self.clock.begin_unix_nanos)
+    }
+
+    /// Whether that was before the trace began.
+    pub(crate) fn is_before(&self, tick: Tick) -> bool {
+        tick < self.begin
+    }
+
+    #[cfg(any(test, loom))]
+    pub(crate) fn test() -> Self {
+        let clock = Clock::new();
+        Timeline::new(&clock, clock.anchor)
+    }
+}

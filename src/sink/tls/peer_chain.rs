@@ -1,0 +1,85 @@
+//! The certificates of a peer, shared by all tunnels to it.
+
+use crate::{record::PeerCert, sink::core::Core};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, OnceLock, Weak},
+};
+
+/// The certificates that a peer presented, as far as they are kept. Cloning shares them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerChain(Option<Arc<Presented>>);
+
+#[derive(Debug)]
+struct Presented {
+    certs: Arc<[PeerCert]>,
+    original_certs: Option<NonZeroU32>,
+    charge: OnceLock<Charge>,
+}
+
+/// The bytes that a sink charged for a chain. They are released with the chain.
+#[derive(Debug)]
+struct Charge {
+    core: Weak<Core>,
+    bytes: usize,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(core) = self.core.upgrade() {
+            core.budget.release(self.bytes);
+        }
+    }
+}
+
+impl PeerChain {
+    /// The first certificates of a chain. `original_certs` is how many it had, if some were left out.
+    pub(crate) fn new(certs: Arc<[PeerCert]>, original_certs: Option<NonZeroU32>) -> Self {
+        let charge = OnceLock::new();
+        PeerChain((!certs.is_empty()).then(|| Arc::new(Presented { certs, original_certs, charge })))
+    }
+
+    pub(crate) fn certs(&self) -> Arc<[PeerCert]> {
+        self.0.as_ref().map(|chain| chain.certs.clone()).unwrap_or_default()
+    }
+
+    /// How many there were before some were left out.
+    pub(crate) fn original_certs(&self) -> Option<NonZeroU32> {
+        self.0.as_ref()?.original_certs
+    }
+
+    /// Charges the memory of the chain to the first sink that asks, once for all records that share it. It is released
+    /// when the last of them goes, and the cache of described chains with them.
+    pub(super) fn charge(&self, core: &Arc<Core>) {
+        let Some(chain) = self.0.as_ref().filter(|_| core.budget.is_limited()) else { return };
+        chain.charge.get_or_init(|| {
+            let bytes = chain.certs.iter().map(PeerCert::bytes).sum::<usize>() + size_of::<Presented>();
+            core.budget.charge(bytes);
+            Charge { core: Arc::downgrade(core), bytes }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::config::SinkConfig;
+
+    #[test]
+    fn a_chain_is_charged_until_the_last_that_shares_it_goes() {
+        let core = Arc::new(Core::new(SinkConfig::default(), 0));
+        let certs: Arc<[PeerCert]> = vec![PeerCert::default(); 3].into();
+        let bytes = certs.iter().map(PeerCert::bytes).sum::<usize>();
+        let chain = PeerChain::new(certs, None);
+        let others: Vec<_> = (0..10).map(|_| chain.clone()).collect();
+        others.iter().for_each(|chain| chain.charge(&core));
+        let charged = core.budget.charged();
+        assert!(charged >= bytes && charged < 2 * bytes, "{charged}, and not each time");
+        drop(chain);
+        for chain in others {
+            assert_eq!(core.budget.charged(), charged);
+            drop(chain);
+        }
+        assert_eq!(core.budget.charged(), 0);
+    }
+}

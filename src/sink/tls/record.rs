@@ -1,0 +1,57 @@
+//! What is kept of a TLS tunnel.
+
+use super::peer_chain::PeerChain;
+use crate::{
+    error::FailureDetail,
+    record::{BoxedOrEmpty, Text},
+    sink::{clock::Tick, registry::end::End},
+};
+
+/// What a handshake agreed on, or as much of it as became known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TlsFacts {
+    pub(crate) tls_version: Text,
+    pub(crate) cipher_suite: u16,
+    pub(crate) key_exchange_group: Text,
+    pub(crate) negotiated_proto: Text,
+    pub(crate) did_resume: bool,
+    /// This side is the server. Kept here, where there is room for it; the recorder writes it.
+    pub(crate) accepted: bool,
+    pub(crate) peer_certs: PeerChain,
+    pub(crate) alert: BoxedOrEmpty<Text>,
+}
+
+#[derive(Clone)]
+pub(crate) struct TlsRecord {
+    pub(crate) number: u64,
+    pub(crate) conn: u64,
+    pub(crate) server_name: Text,
+    pub(crate) begin: Tick,
+    pub(crate) handshake_end: Tick,
+    pub(crate) facts: TlsFacts,
+    /// Of the handshake; also what a server says of it only after it had looked complete.
+    pub(crate) fault: Option<FailureDetail>,
+    pub(crate) end: Option<End>,
+}
+
+impl TlsRecord {
+    /// When something was last seen of it.
+    pub(crate) fn latest(&self) -> Tick {
+        self.begin.max(self.handshake_end)
+    }
+
+    /// The memory that it takes besides its own place.
+    pub(in crate::sink) fn heap_bytes(&self) -> usize {
+        let end = self.end.as_ref().and_then(|end| end.fault.as_ref());
+        let faults = self.fault.iter().chain(end).map(FailureDetail::heap_bytes);
+        let TlsFacts { negotiated_proto, alert, .. } = &self.facts;
+        let alert = if alert.is_empty() { 0 } else { size_of::<Text>() + alert.heap_bytes() };
+        let texts = self.server_name.heap_bytes() + negotiated_proto.heap_bytes() + alert;
+        faults.sum::<usize>() + texts
+    }
+
+    pub(super) fn handshake_ended(&mut self, at: Tick, facts: TlsFacts) {
+        self.handshake_end = at;
+        self.facts = TlsFacts { accepted: self.facts.accepted, ..facts };
+    }
+}
