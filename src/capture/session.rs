@@ -239,7 +239,11 @@ pub(super) mod tests {
         session.set_running();
         let mut woken = 0;
         for _ in 0..3 {
-            session.refresh(|| Some(woken += 1)).expect("it is running");
+            let wake = || {
+                woken += 1;
+                Some(())
+            };
+            session.refresh(wake).expect("it is running");
         }
         assert_eq!(woken, 1);
         assert!(!session.answer_refreshes(), "no connection was closed");

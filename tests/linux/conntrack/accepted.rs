@@ -62,12 +62,12 @@ fn entry_is_that_of_conntrack(port: u16) {
 fn an_accepted_connection_has_its_entry() {
     require_lab!();
     require_tool!("conntrack");
-    as_conntrack_has_it(80);
+    entry_is_that_of_conntrack(80);
 }
 
 #[test]
 fn an_accepted_connection_behind_nat_has_its_entry() {
     require_lab!();
     require_tool!("conntrack");
-    as_conntrack_has_it(8080);
+    entry_is_that_of_conntrack(8080);
 }
