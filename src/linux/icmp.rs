@@ -22,11 +22,23 @@ pub(super) fn set_enabled(socket: ProbeSocket<'_>, remote: SocketAddr, on: bool)
 /// Returns the last ICMP error, which is the one that ended the attempt. Empties the queue.
 pub(super) fn take_last(socket: ProbeSocket<'_>) -> Option<IcmpError> {
     // An attempt has a few SYNs at most, and usually one error.
-    (0..16).map_while(|_| take_next(socket)).flatten().last()
+    let errors = (0..16).map_while(|_| take_next(socket));
+    let icmp_errors = errors.filter_map(|error| match error {
+        QueuedError::Icmp(error) => Some(error),
+        QueuedError::Other => None,
+    });
+    icmp_errors.last()
 }
 
-/// Returns the next error of the queue, which is `Some(None)` if it did not come by ICMP.
-fn take_next(socket: ProbeSocket<'_>) -> Option<Option<IcmpError>> {
+/// An error of the queue.
+enum QueuedError {
+    Icmp(IcmpError),
+    /// An error of this host, or one that cannot be parsed.
+    Other,
+}
+
+/// Removes and returns the next error of the queue.
+fn take_next(socket: ProbeSocket<'_>) -> Option<QueuedError> {
     let mut packet = [0u8; 0];
     let mut control = [0u8; 256];
     let mut message = uapi::MsghdrMut {
@@ -37,12 +49,12 @@ fn take_next(socket: ProbeSocket<'_>) -> Option<Option<IcmpError>> {
     };
     let (_, _, mut control) =
         uapi::recvmsg(socket.as_raw_fd(), &mut message, c::MSG_ERRQUEUE | c::MSG_DONTWAIT).ok()?;
-    Some(std::iter::from_fn(|| uapi::cmsg_read(&mut control).ok()).find_map(|(_, header, data)| {
-        match (header.cmsg_level, header.cmsg_type) {
-            (c::IPPROTO_IP, c::IP_RECVERR) | (c::IPPROTO_IPV6, c::IPV6_RECVERR) => parse(data),
-            _ => None,
-        }
-    }))
+    let mut messages = std::iter::from_fn(|| uapi::cmsg_read(&mut control).ok());
+    let icmp_error = messages.find_map(|(_, header, data)| match (header.cmsg_level, header.cmsg_type) {
+        (c::IPPROTO_IP, c::IP_RECVERR) | (c::IPPROTO_IPV6, c::IPV6_RECVERR) => parse(data),
+        _ => None,
+    });
+    Some(icmp_error.map_or(QueuedError::Other, QueuedError::Icmp))
 }
 
 /// Parses a `struct sock_extended_err` (the kernel's `linux/errqueue.h`) and the address of the offender after it.
