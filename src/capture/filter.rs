@@ -5,7 +5,7 @@
 //! is known whose they are wait in [`PendingPackets`]; [`Flows`] knows which addresses are whose.
 
 use super::{
-    flow::{Flow, Flows, Nanos, Owner},
+    flow::{Endpoints, Flow, Flows, Nanos, Owner},
     packet::{OwnedPacket, Packet, PacketRef, wall_time},
     packet_capture::CapturedPacket,
     parse::{Endpoint, Fragment, PacketKind, Protocol},
@@ -126,8 +126,8 @@ impl Filter {
     }
 
     /// Notes both addresses of a dial whose connection has no identifier yet.
-    pub(super) fn on_dial_addrs(&mut self, protocol: Protocol, ends: [Endpoint; 2], now: Nanos) {
-        let dials = self.dials.get(&(protocol, ends[1]));
+    pub(super) fn on_dial_addrs(&mut self, protocol: Protocol, ends: Endpoints, now: Nanos) {
+        let dials = self.dials.get(&(protocol, ends.remote));
         let begin = dials.map_or(now, |dials| dials.first);
         self.on_open(None, protocol, ends, begin, now);
     }
@@ -137,20 +137,19 @@ impl Filter {
         &mut self,
         id: Option<&TraceId>,
         protocol: Protocol,
-        ends: [Endpoint; 2],
+        ends: Endpoints,
         begin: Nanos,
         now: Nanos,
     ) {
-        let [local, remote] = ends;
         if self.flows.open(id, protocol, ends, begin) {
-            self.on_dial_end(protocol, remote);
+            self.on_dial_end(protocol, ends.remote);
             self.extend_pending(now);
-            self.claim_pending(&Flow::new(protocol, local, remote));
+            self.claim_pending(&Flow::between(protocol, ends));
         }
     }
 
     /// Returns `true` if a connection between these addresses is open or being made.
-    pub(super) fn is_open(&self, protocol: Protocol, ends: [Endpoint; 2]) -> bool {
+    pub(super) fn is_open(&self, protocol: Protocol, ends: Endpoints) -> bool {
         self.flows.is_open(protocol, ends)
     }
 
@@ -165,7 +164,7 @@ impl Filter {
     }
 
     /// Notes the addresses that NAT gives to the packets of a connection.
-    pub(super) fn on_nat_addrs(&mut self, id: &TraceId, protocol: Protocol, ends: [Endpoint; 2]) {
+    pub(super) fn on_nat_addrs(&mut self, id: &TraceId, protocol: Protocol, ends: Endpoints) {
         if let Some(flow) = self.flows.add_translated(id, protocol, ends) {
             self.claim_pending(&flow);
         }

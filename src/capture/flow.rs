@@ -32,6 +32,20 @@ const MAX_CLOSED: usize = 16_384;
 /// The connection that a packet belongs to. Its identifier may become known after the first packets.
 pub(super) type Owner = Arc<OnceLock<TraceId>>;
 
+/// The addresses of a connection as this program sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Endpoints {
+    pub(super) local: Endpoint,
+    pub(super) remote: Endpoint,
+}
+
+impl Endpoints {
+    /// Returns the addresses that packets of such a socket carry.
+    pub(super) fn of(local: SocketAddr, remote: SocketAddr) -> Self {
+        Endpoints { local: endpoint(local), remote: endpoint(remote) }
+    }
+}
+
 /// A protocol and two addresses, equal for both directions of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Flow {
@@ -41,9 +55,13 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Returns the flow between two endpoints.
-    pub(super) fn new(protocol: Protocol, one: Endpoint, other: Endpoint) -> Self {
+    fn new(protocol: Protocol, one: Endpoint, other: Endpoint) -> Self {
         Flow { protocol, low: one.min(other), high: one.max(other) }
+    }
+
+    /// Returns the flow of a connection.
+    pub(super) fn between(protocol: Protocol, ends: Endpoints) -> Self {
+        Flow::new(protocol, ends.local, ends.remote)
     }
 
     /// Returns the flow of a segment.
@@ -91,10 +109,10 @@ impl Flows {
         &mut self,
         id: Option<&TraceId>,
         protocol: Protocol,
-        [local, remote]: [Endpoint; 2],
+        ends: Endpoints,
         begin: Nanos,
     ) -> bool {
-        let flow = Flow::new(protocol, local, remote);
+        let flow = Flow::between(protocol, ends);
         let lifetimes = self.flows.entry(flow).or_default();
         let running = lifetimes.iter_mut().rev().find(|lifetime| lifetime.closed_at.is_none());
         let is_new = match running {
@@ -116,7 +134,7 @@ impl Flows {
                 let close_progress = CloseProgress::default();
                 lifetimes.push(FlowLifetime {
                     owner,
-                    local,
+                    local: ends.local,
                     begin,
                     closed_at: None,
                     reused_at: None,
@@ -135,8 +153,8 @@ impl Flows {
     }
 
     /// Returns `true` if an open connection has these addresses.
-    pub(super) fn is_open(&self, protocol: Protocol, [local, remote]: [Endpoint; 2]) -> bool {
-        let lifetimes = self.flows.get(&Flow::new(protocol, local, remote));
+    pub(super) fn is_open(&self, protocol: Protocol, ends: Endpoints) -> bool {
+        let lifetimes = self.flows.get(&Flow::between(protocol, ends));
         lifetimes.into_iter().flatten().any(|lifetime| lifetime.closed_at.is_none())
     }
 
@@ -145,14 +163,13 @@ impl Flows {
         &mut self,
         id: &TraceId,
         protocol: Protocol,
-        ends: [Endpoint; 2],
+        ends: Endpoints,
     ) -> Option<Flow> {
-        let [local, remote] = ends;
-        let flow = Flow::new(protocol, local, remote);
+        let flow = Flow::between(protocol, ends);
         let flows = self.of_conn.get_mut(id).filter(|flows| !flows.contains(&flow))?;
         let own = self.flows.get(flows.first()?)?;
         let mut lifetime = own.iter().rev().find(|lifetime| lifetime.owner.get() == Some(id))?.clone();
-        lifetime.local = local;
+        lifetime.local = ends.local;
         lifetime.close_progress = CloseProgress::default();
         flows.push(flow);
         if let Some(at) = lifetime.closed_at {
@@ -254,6 +271,9 @@ mod tests {
     const REMOTE: Endpoint = (std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 443);
     const OUTSIDE: Endpoint = (std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 50_000);
 
+    const ENDS: Endpoints = Endpoints { local: LOCAL, remote: REMOTE };
+    const TRANSLATED: Endpoints = Endpoints { local: OUTSIDE, remote: REMOTE };
+
     fn segment(protocol: Protocol, from_local: bool, is_syn: bool) -> Segment {
         let (source, destination) = if from_local { (LOCAL, REMOTE) } else { (REMOTE, LOCAL) };
         Segment { protocol, source, destination, is_syn, has_payload: false, tcp: None }
@@ -278,8 +298,8 @@ mod tests {
     #[test]
     fn packets_of_both_directions_belong_to_it_from_its_begin_on() {
         let mut flows = Flows::default();
-        assert!(flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100));
-        assert!(!flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100), "known already");
+        assert!(flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100));
+        assert!(!flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100), "known already");
         assert_eq!(owner(&mut flows, &tcp(true), 99), None, "another connection's before");
         for from_local in [true, false] {
             assert_eq!(owner(&mut flows, &tcp(from_local), 100), Some(id("1")));
@@ -290,9 +310,9 @@ mod tests {
     #[test]
     fn the_identifier_may_become_known_later() {
         let mut flows = Flows::default();
-        assert!(flows.open(None, Protocol::Tcp, [LOCAL, REMOTE], 100));
+        assert!(flows.open(None, Protocol::Tcp, ENDS, 100));
         let kept = flows.owner(&syn(), 101).unwrap();
-        assert!(!flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 110));
+        assert!(!flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 110));
         assert_eq!(kept.get(), Some(&id("1")));
         assert_eq!(owner(&mut flows, &tcp(true), 109), None, "the begin is known more exactly now");
     }
@@ -300,7 +320,7 @@ mod tests {
     #[test]
     fn packets_under_way_at_the_close_are_its_own() {
         let mut flows = Flows::default();
-        flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
+        flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100);
         flows.close(&id("1"), 200);
         assert_eq!(owner(&mut flows, &tcp(false), 200 + TCP_LINGER), Some(id("1")), "a late FIN");
         assert!(flows.owner_of_quoted(&tcp(true), 300).is_some(), "a late ICMP error");
@@ -312,7 +332,7 @@ mod tests {
     #[test]
     fn an_untraced_connection_takes_over_the_addresses() {
         let mut flows = Flows::default();
-        flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
+        flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100);
         assert_eq!(owner(&mut flows, &syn(), 150), Some(id("1")));
         flows.close(&id("1"), 200);
         assert_eq!(owner(&mut flows, &syn(), 199), Some(id("1")), "captured before, read now");
@@ -325,10 +345,10 @@ mod tests {
     #[test]
     fn the_next_traced_connection_takes_over_the_addresses() {
         let mut flows = Flows::default();
-        flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
+        flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100);
         flows.close(&id("1"), 200);
         assert_eq!(owner(&mut flows, &syn(), 310), None);
-        assert!(flows.open(Some(&id("2")), Protocol::Tcp, [LOCAL, REMOTE], 300));
+        assert!(flows.open(Some(&id("2")), Protocol::Tcp, ENDS, 300));
         assert_eq!(owner(&mut flows, &syn(), 310), Some(id("2")));
         assert_eq!(owner(&mut flows, &tcp(false), 250), Some(id("1")));
         flows.expire(201 + TCP_LINGER);
@@ -338,7 +358,7 @@ mod tests {
     #[test]
     fn a_udp_socket_that_is_closed_sends_nothing() {
         let mut flows = Flows::default();
-        flows.open(Some(&id("1")), Protocol::Udp, [LOCAL, REMOTE], 100);
+        flows.open(Some(&id("1")), Protocol::Udp, ENDS, 100);
         flows.close(&id("1"), 200);
         let from = |from_local| segment(Protocol::Udp, from_local, false);
         assert_eq!(owner(&mut flows, &from(false), 300), Some(id("1")), "a late reply");
@@ -350,12 +370,12 @@ mod tests {
     fn translated_addresses_live_as_long_as_the_connection() {
         let mut flows = Flows::default();
         let behind = Segment { source: OUTSIDE, ..tcp(true) };
-        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]), None, "not known");
-        flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
-        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, [LOCAL, REMOTE]), None, "no NAT");
-        let flow = flows.add_translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]);
+        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, TRANSLATED), None, "not known");
+        flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100);
+        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, ENDS), None, "no NAT");
+        let flow = flows.add_translated(&id("1"), Protocol::Tcp, TRANSLATED);
         assert_eq!(flow, Some(Flow::of(&behind)));
-        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, [OUTSIDE, REMOTE]), None, "known already");
+        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, TRANSLATED), None, "known already");
         assert_eq!(owner(&mut flows, &behind, 100), Some(id("1")));
         flows.close(&id("1"), 200);
         assert_eq!(owner(&mut flows, &Segment { is_syn: true, ..behind }, 300), None);
@@ -367,7 +387,7 @@ mod tests {
     fn a_connection_settles_with_its_last_acknowledgment() {
         let fields = |after_fin, acknowledged| TcpCloseFields { after_fin, acknowledged, is_reset: false };
         let mut flows = Flows::default();
-        flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
+        flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100);
         flows.close(&id("1"), 200);
         assert_eq!(flows.first_settling_close(200), None, "its packets pass another interface");
         // Both FINs cross; each is acknowledged for itself.
@@ -388,7 +408,7 @@ mod tests {
     #[test]
     fn a_connection_settles_with_a_reset() {
         let mut flows = Flows::default();
-        flows.open(Some(&id("1")), Protocol::Tcp, [LOCAL, REMOTE], 100);
+        flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100);
         flows.close(&id("1"), 200);
         for (is_reset, expected) in [(false, Some(200)), (true, None)] {
             let close_fields = TcpCloseFields { after_fin: None, acknowledged: None, is_reset };
@@ -402,7 +422,7 @@ mod tests {
         let mut flows = Flows::default();
         for n in 0..2 * MAX_CLOSED as u64 {
             let local = (Ipv4Addr::from(n as u32).into(), 1);
-            flows.open(Some(&n.to_string().into()), Protocol::Tcp, [local, REMOTE], n);
+            flows.open(Some(&n.to_string().into()), Protocol::Tcp, Endpoints { local, remote: REMOTE }, n);
             flows.close(&n.to_string().into(), n);
         }
         assert_eq!(flows.flows.len(), MAX_CLOSED);

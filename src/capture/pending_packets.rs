@@ -108,12 +108,12 @@ fn size(packet: &OwnedPacket) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::parse::Protocol;
+    use crate::capture::{flow::Endpoints, parse::Protocol};
     use std::net::Ipv4Addr;
 
     fn flow(port: u16) -> Flow {
         let end = |port| (Ipv4Addr::LOCALHOST.into(), port);
-        Flow::new(Protocol::Tcp, end(port), end(443))
+        Flow::between(Protocol::Tcp, Endpoints { local: end(port), remote: end(443) })
     }
 
     fn packet(at: u64) -> OwnedPacket {

@@ -2,7 +2,7 @@
 
 use super::{
     builder::CaptureBuilder,
-    flow,
+    flow::{Endpoints, endpoint},
     packet_capture::PacketCapture,
     parse::Protocol,
     problem::InterfaceProblem,
@@ -78,8 +78,7 @@ impl CaptureProbe {
     pub fn add_addresses(&self, conn: &ConnRef, local: SocketAddr, remote: SocketAddr) {
         // Also after the capture has ended: packets that are pending can still be claimed.
         if let Some(protocol) = protocol(conn) {
-            let ends = [local, remote].map(flow::endpoint);
-            self.0.session.filter().on_nat_addrs(&conn.id(), protocol, ends);
+            self.0.session.filter().on_nat_addrs(&conn.id(), protocol, Endpoints::of(local, remote));
         }
     }
 }
@@ -88,7 +87,7 @@ impl Probe for CaptureProbe {
     fn before_connect(&self, _: ProbeSocket<'_>, remote: SocketAddr) {
         let session = &self.0.session;
         if session.is_running() {
-            session.filter().on_dial_begin(Protocol::Tcp, flow::endpoint(remote), now());
+            session.filter().on_dial_begin(Protocol::Tcp, endpoint(remote), now());
         }
     }
 
@@ -98,8 +97,7 @@ impl Probe for CaptureProbe {
             && let Ok(local) = rustix::net::getsockname(socket)
             && let Ok(local) = SocketAddr::try_from(local)
         {
-            let ends = [local, remote].map(flow::endpoint);
-            session.filter().on_dial_addrs(Protocol::Tcp, ends, now());
+            session.filter().on_dial_addrs(Protocol::Tcp, Endpoints::of(local, remote), now());
         }
     }
 
@@ -107,8 +105,7 @@ impl Probe for CaptureProbe {
         let session = &self.0.session;
         let (Some(protocol), true) = (protocol(conn), session.is_running()) else { return };
         let (id, now) = (conn.id(), now());
-        let remote = conn.peer_addr().map(flow::endpoint);
-        let ends = conn.local_addr().map(flow::endpoint).zip(remote).map(|(local, remote)| [local, remote]);
+        let ends = endpoints(conn);
         let open =
             |ends| session.filter().on_open(Some(&id), protocol, ends, begin_time(conn.age(), now), now);
         match (event, ends) {
@@ -121,8 +118,8 @@ impl Probe for CaptureProbe {
                 session.filter().on_close(&id, now);
             }
             (ProbeEvent::Connected | ProbeEvent::ConnectFailed, None) => {
-                if let Some(remote) = remote {
-                    session.filter().on_dial_end(protocol, remote);
+                if let Some(remote) = conn.peer_addr() {
+                    session.filter().on_dial_end(protocol, endpoint(remote));
                 }
             }
             (ProbeEvent::Closing, _) => session.filter().on_close(&id, now),
@@ -139,11 +136,10 @@ impl Probe for CaptureProbe {
 
     fn foreign_connected(&self, conn: &ConnRef) {
         let session = &self.0.session;
-        if let (Some(protocol), Some(local), Some(remote)) =
-            (protocol(conn), conn.local_addr(), conn.peer_addr())
+        if let (Some(protocol), Some(ends)) = (protocol(conn), endpoints(conn))
             && session.is_running()
         {
-            let (now, ends) = (now(), [local, remote].map(flow::endpoint));
+            let now = now();
             session.filter().on_open(Some(&conn.id()), protocol, ends, begin_time(conn.age(), now), now);
         }
     }
@@ -156,23 +152,18 @@ impl Probe for CaptureProbe {
     }
 
     fn conntrack(&self, conn: &ConnRef, entry: &ConntrackEntry) {
-        let addr = |ip: &str, port| Some(SocketAddr::new(ip.parse().ok()?, port));
-        let ends = |tuple: &AddrTuple| {
-            Some([addr(&tuple.src_ip, tuple.src_port)?, addr(&tuple.dst_ip, tuple.dst_port)?])
+        let (Some(original), Some(reply)) = (socket_addrs(&entry.addr_orig), socket_addrs(&entry.addr_reply))
+        else {
+            return;
         };
-        let (Some(original), Some(reply)) = (ends(&entry.addr_orig), ends(&entry.addr_reply)) else { return };
-        let own = conn
-            .local_addr()
-            .zip(conn.peer_addr())
-            .map(|(local, remote)| [local, remote].map(flow::endpoint));
-        let is_own = |ends: [SocketAddr; 2]| own == Some(ends.map(flow::endpoint));
+        let own = endpoints(conn);
+        let is_own = |(local, remote)| own == Some(Endpoints::of(local, remote));
         // The original direction begins at the peer if it made the connection. On one side of a NAT packets have the
         // connection's own addresses, and on the other these.
         let began_there = is_own(reply) && !is_own(original);
-        let ([local, remote], [there, here]) =
-            if began_there { (reply, original) } else { (original, reply) };
-        self.add_addresses(conn, local, remote);
-        self.add_addresses(conn, here, there);
+        let (here, there) = if began_there { (reply, original) } else { (original, reply) };
+        self.add_addresses(conn, here.0, here.1);
+        self.add_addresses(conn, there.1, there.0);
     }
 
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -220,6 +211,16 @@ impl fmt::Debug for CaptureProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CaptureProbe").field("running", &self.0.session.is_running()).finish_non_exhaustive()
     }
+}
+
+fn endpoints(conn: &ConnRef) -> Option<Endpoints> {
+    Some(Endpoints::of(conn.local_addr()?, conn.peer_addr()?))
+}
+
+/// Returns the source and the destination.
+fn socket_addrs(tuple: &AddrTuple) -> Option<(SocketAddr, SocketAddr)> {
+    let addr = |ip: &str, port| Some(SocketAddr::new(ip.parse().ok()?, port));
+    Some((addr(&tuple.src_ip, tuple.src_port)?, addr(&tuple.dst_ip, tuple.dst_port)?))
 }
 
 fn protocol(conn: &ConnRef) -> Option<Protocol> {

@@ -7,6 +7,7 @@ const LOCAL: Endpoint = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000);
 const REMOTE: Endpoint = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 443);
 const STRANGER: Endpoint = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 50_000);
 const OUTSIDE: Endpoint = (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 60_000);
+const ENDS: Endpoints = Endpoints { local: LOCAL, remote: REMOTE };
 const HOLD: Nanos = 1_000;
 
 fn filter(change: impl FnOnce(&mut FilterConfig)) -> Filter {
@@ -36,7 +37,7 @@ fn pass(filter: &mut Filter, kind: PacketKind, at: Nanos) {
 }
 
 fn open(filter: &mut Filter, at: Nanos) {
-    filter.on_open(Some(&"1".into()), Protocol::Tcp, [LOCAL, REMOTE], 10, at);
+    filter.on_open(Some(&"1".into()), Protocol::Tcp, ENDS, 10, at);
 }
 
 fn times(filter: &mut Filter) -> Vec<Nanos> {
@@ -64,7 +65,7 @@ fn packets_of_a_dial_are_kept_before_it_has_an_identifier() {
     filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(LOCAL), 11);
     filter.on_dial_begin(Protocol::Tcp, REMOTE, 12);
-    filter.on_dial_addrs(Protocol::Tcp, [LOCAL, REMOTE], 13);
+    filter.on_dial_addrs(Protocol::Tcp, ENDS, 13);
     assert_eq!(times(&mut filter), [11]);
     assert!(filter.kept(0).packets[0].connection.is_undefined());
     open(&mut filter, 20);
@@ -72,7 +73,7 @@ fn packets_of_a_dial_are_kept_before_it_has_an_identifier() {
     filter.on_close(&"1".into(), 30);
     pass(&mut filter, syn(LOCAL), 31);
     assert_eq!(times(&mut filter), [11], "it may be another connection's");
-    filter.on_dial_addrs(Protocol::Tcp, [LOCAL, REMOTE], 32);
+    filter.on_dial_addrs(Protocol::Tcp, ENDS, 32);
     assert_eq!(times(&mut filter), [11, 31]);
 }
 
@@ -108,7 +109,7 @@ fn translated_packets_are_kept_once_their_addresses_are_known() {
     pass(&mut filter, behind, 12);
     open(&mut filter, 13);
     assert_eq!(times(&mut filter), [11]);
-    filter.on_nat_addrs(&"1".into(), Protocol::Tcp, [OUTSIDE, (REMOTE.0, 8443)]);
+    filter.on_nat_addrs(&"1".into(), Protocol::Tcp, Endpoints { local: OUTSIDE, remote: (REMOTE.0, 8443) });
     assert_eq!(times(&mut filter), [11, 12]);
 }
 
@@ -160,7 +161,7 @@ fn only_configured_kinds_are_kept() {
     let kept = |change: &dyn Fn(&mut FilterConfig)| {
         let mut filter = filter(change);
         open(&mut filter, 10);
-        filter.on_open(Some(&"2".into()), Protocol::Udp, [LOCAL, REMOTE], 10, 10);
+        filter.on_open(Some(&"2".into()), Protocol::Udp, ENDS, 10, 10);
         (20..).zip(all).for_each(|(at, kind)| pass(&mut filter, kind, at));
         times(&mut filter)
     };
@@ -228,7 +229,7 @@ proptest! {
                     model[usize::from(port)] = Model::Dialled(now);
                 }
                 Step::Connected(port) => if let Model::Dialled(begin) = model[usize::from(port)] {
-                    let ends = [end(port), REMOTE];
+                    let ends = Endpoints { local: end(port), remote: REMOTE };
                     filter.on_open(Some(&id(port, begin)), Protocol::Tcp, ends, begin, now);
                     begins[usize::from(port)] = begin;
                     expected.append(&mut waiting[usize::from(port)]);
