@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use super::resolve_span::ResolveSpan;
 
 pin_project! {
-    /// Future of [`TraceResolve`](super::TraceResolve). Dropped before it is ready, resolving ended then.
+    /// The future of [`TraceResolve`](super::TraceResolve). If it is dropped before it resolves, resolving ends then.
     pub struct TraceResolveFuture<F> {
         #[pin]
         inner: F,

@@ -2,9 +2,10 @@ use tower_layer::Layer;
 
 use super::TraceResolve;
 
-/// Wraps any resolver so that dials show when resolving began and ended.
+/// A layer around any resolver that records when resolving began and ended.
 ///
-/// It needs no sink: it writes to that of the dial in whose poll it is called, and does nothing outside any.
+/// It needs no sink: it records into the dial that is being polled when the resolver is called. Outside a dial it does
+/// nothing.
 ///
 /// ```
 /// use hyper_util::client::legacy::connect::{HttpConnector, dns::GaiResolver};
@@ -19,7 +20,7 @@ use super::TraceResolve;
 pub struct TraceResolveLayer;
 
 impl TraceResolveLayer {
-    /// The layer has no settings.
+    /// Creates the layer. It has no settings.
     pub const fn new() -> Self {
         Self
     }

@@ -1,16 +1,4 @@
-//! Names to addresses: a layer around any resolver, and a stub resolver of our own.
-//!
-//! What each can see:
-//!
-//! | | [`TraceResolveLayer`] | [`StubResolver`] |
-//! |---|---|---|
-//! | when resolving began and ended | yes | yes |
-//! | nameservers that were asked, skipped, unreachable | | yes |
-//! | sockets, their reads and writes | | yes |
-//! | DNS messages | | yes |
-//!
-//! Both write to the dial in whose poll they are called, so a resolver is shared by all connections and each
-//! dial has its own lookups in the trace.
+//! Name resolution: a layer around any resolver, and a stub resolver of our own.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,6 +13,19 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Which one to take
+//!
+//! | what the trace shows | [`TraceResolveLayer`] | [`StubResolver`] |
+//! |---|---|---|
+//! | when resolving began and ended | yes | yes |
+//! | nameservers that were asked, skipped or unreachable | | yes |
+//! | the sockets, with their reads and writes | | yes |
+//! | the DNS messages | | yes |
+//!
+//! Take the layer to keep the resolver that you have, and the stub resolver to see everything; it is the default of
+//! [`TcpConnector`](crate::connect::TcpConnector). Both record into the dial that is being polled when they are called.
+//! A resolver is therefore shared by all connections, and each dial has its own lookups in the trace.
 
 mod future;
 mod layer;

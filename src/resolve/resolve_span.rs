@@ -1,9 +1,10 @@
 use crate::sink::DialRef;
 
-/// Marks in a dial when resolving begins and, by its drop, when it ends.
+/// The time that a dial spends resolving a name: recorded as begun when it is created, as ended when it is dropped.
 pub(super) struct ResolveSpan(DialRef);
 
 impl ResolveSpan {
+    /// Records that resolving begins.
     pub(super) fn begin(dial: DialRef) -> Self {
         dial.resolve_begin();
         Self(dial)

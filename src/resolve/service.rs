@@ -5,10 +5,10 @@ use tower_service::Service;
 use super::{TraceResolveFuture, resolve_span::ResolveSpan};
 use crate::sink::DialRef;
 
-/// A resolver whose lookups show in the dials that need them; see
+/// A resolver whose lookups are recorded in the dials that need them; see
 /// [`TraceResolveLayer`](super::TraceResolveLayer).
 ///
-/// Names, addresses and errors pass unchanged.
+/// Names, addresses and errors are passed on unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TraceResolve<R> {
     inner: R,
@@ -20,17 +20,17 @@ impl<R> TraceResolve<R> {
         Self { inner }
     }
 
-    /// The resolver itself.
+    /// Returns a reference to the inner resolver.
     pub const fn get_ref(&self) -> &R {
         &self.inner
     }
 
-    /// The resolver itself.
+    /// Returns a mutable reference to the inner resolver.
     pub const fn get_mut(&mut self) -> &mut R {
         &mut self.inner
     }
 
-    /// Gives the resolver back.
+    /// Returns the inner resolver.
     pub fn into_inner(self) -> R {
         self.inner
     }

@@ -1,4 +1,4 @@
-//! For the benches: what is recorded when a nameserver is asked, without asking one.
+//! For benchmarks: records an exchange with a nameserver without a network.
 
 use super::{
     message::{Family, Query, Question, Reply},
@@ -19,14 +19,14 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// `reply` as it comes from the wire. It is never freed.
+    /// Takes an encoded reply, which is leaked.
     pub fn new(name: &str, reply: &[u8]) -> Result<Self, ProtoError> {
         let question = Question { name: Name::from_ascii(name)?, family: Family::V4 };
         let query = Query::new(&question, Some(1232), false)?;
         Ok(Exchange { question, query, reply: Reply::decode(reply.to_vec().leak()) })
     }
 
-    /// One UDP socket, and over it a message each way.
+    /// Records a UDP connection with the query and the reply.
     pub fn record(&self, sink: &TraceSink) {
         let mut conn = sink.lookup().resolver_dial(address(53, 53)).udp(address(2, 40_000));
         let mut dns = conn.dns();

@@ -1,4 +1,4 @@
-//! The settings of a stub resolver.
+//! The builder of a stub resolver: what resolv.conf says, overridden by what the program sets.
 
 use std::{
     error::Error,
@@ -19,12 +19,12 @@ use crate::sink::TraceSink;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
-/// The least that may be offered (RFC 6891 section 6.2.3).
+/// The minimum UDP payload size that can be offered, in bytes (RFC 6891 section 6.2.3).
 const MIN_UDP_PAYLOAD_SIZE: u16 = 512;
 
-/// Settings of a [`StubResolver`]; made by [`StubResolver::builder`].
+/// A builder that configures a [`StubResolver`]; returned by [`StubResolver::builder`].
 ///
-/// What is not set comes from resolv.conf.
+/// Settings that are not made come from `/etc/resolv.conf`.
 ///
 /// # Examples
 ///
@@ -61,81 +61,82 @@ impl StubResolverBuilder {
         }
     }
 
-    /// The nameservers to ask instead of the system's, all of them, in this order.
+    /// Asks these nameservers instead of the system's, in this order. Unlike in resolv.conf there is no maximum of three.
     #[must_use]
     pub fn nameservers(mut self, nameservers: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.overrides.nameservers = Some(nameservers.into_iter().collect());
         self
     }
 
-    /// The domains to complete a name with, instead of the system's; empty for none.
+    /// Sets the search list: the domains that are appended to a name, instead of the system's. Empty for none.
     #[must_use]
     pub fn search(mut self, domains: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.overrides.search = Some(domains.into_iter().map(Into::into).collect());
         self
     }
 
-    /// From how many dots on a name is first tried as it stands (system's default: 1).
+    /// Sets how many dots a name must have to be tried as given before the search list is used (system's default: 1).
     #[must_use]
     pub fn ndots(mut self, dots: usize) -> Self {
         self.overrides.ndots = Some(dots);
         self
     }
 
-    /// How often all nameservers are asked in turn: from once to a hundred times (system's default: 2).
+    /// Sets how often all nameservers are asked in turn, from 1 to 100 times (system's default: 2).
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.overrides.attempts = Some(attempts);
         self
     }
 
-    /// How long to wait for one nameserver, at most a day (system's default: 5 s). A query that is asked again
-    /// over TCP has as long again.
+    /// Sets how long to wait for one nameserver, at most a day (system's default: 5 s). A query that is repeated over TCP
+    /// has this time again.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.overrides.timeout = Some(timeout);
         self
     }
 
-    /// Whether each lookup begins with the next nameserver.
+    /// Sets whether each lookup begins with the next nameserver (option `rotate`).
     #[must_use]
     pub fn rotate(mut self, rotate: bool) -> Self {
         self.overrides.rotate = Some(rotate);
         self
     }
 
-    /// Whether nameservers are asked over TCP from the first.
+    /// Sets whether nameservers are asked only over TCP (option `use-vc`).
     #[must_use]
     pub fn use_vc(mut self, use_vc: bool) -> Self {
         self.overrides.use_vc = Some(use_vc);
         self
     }
 
-    /// Whether IPv4 and IPv6 addresses are asked for one after the other.
+    /// Sets whether IPv4 and IPv6 addresses are asked for one after the other (option `single-request`). By default they
+    /// are asked for in parallel.
     #[must_use]
     pub fn single_request(mut self, single_request: bool) -> Self {
         self.overrides.single_request = Some(single_request);
         self
     }
 
-    /// The UDP payload size in bytes that is offered to nameservers (EDNS, RFC 6891); 1232 by default, at
-    /// least 512. `None` sends queries without EDNS.
+    /// Sets the UDP payload size that is offered to nameservers (EDNS, RFC 6891), in bytes: 1232 by default, at least 512.
+    /// `None` sends queries without EDNS.
     #[must_use]
     pub fn edns_payload(mut self, bytes: impl Into<Option<u16>>) -> Self {
         self.options.udp_payload_size = bytes.into().map(|bytes| bytes.max(MIN_UDP_PAYLOAD_SIZE));
         self
     }
 
-    /// The local address to ask from. It is used towards nameservers of its own family, and not towards those
-    /// on the loopback interface.
+    /// Sets the local address that nameservers are asked from. It is not used for nameservers of the other family, nor for
+    /// those on the loopback interface.
     #[must_use]
     pub fn source_ip(mut self, address: impl Into<Option<IpAddr>>) -> Self {
         self.options.source_ip = address.into();
         self
     }
 
-    /// Decides about each nameserver right before it is asked: `Some(reason)` skips it, which the dial's
-    /// record shows. If the callback panics the nameserver is skipped too.
+    /// Sets a callback that is asked about each nameserver before it is used. If it returns a reason, or panics, the
+    /// nameserver is skipped and the dial's record shows why.
     #[must_use]
     pub fn skip_nameserver(
         mut self,
@@ -145,33 +146,33 @@ impl StubResolverBuilder {
         self
     }
 
-    /// Which addresses are asked for.
+    /// Sets which addresses are asked for.
     #[must_use]
     pub fn ip_strategy(mut self, strategy: IpStrategy) -> Self {
         self.options.strategy = strategy;
         self
     }
 
-    /// The hosts file, `/etc/hosts` by default; `None` for none.
+    /// Sets the hosts file, `/etc/hosts` by default; `None` for none.
     #[must_use]
     pub fn hosts_file(mut self, path: Option<PathBuf>) -> Self {
         self.hosts_file = path;
         self
     }
 
-    /// The file with the system's settings, `/etc/resolv.conf` by default; `None` for the built-in defaults.
+    /// Sets the file with the system's settings, `/etc/resolv.conf` by default; `None` for the built-in defaults.
     #[must_use]
     pub fn resolv_conf(mut self, path: Option<PathBuf>) -> Self {
         self.resolv_conf = path;
         self
     }
 
-    /// Reads the files.
+    /// Reads the files and builds the resolver.
     ///
     /// # Errors
     ///
-    /// A search domain that is no domain name, and a file that is there but cannot be read. A missing file
-    /// is no error: without a resolv.conf nameservers on this host are asked.
+    /// When a search domain is not a domain name, or a file exists but cannot be read. A missing file is not an error:
+    /// without a resolv.conf, nameservers on this host are asked.
     pub fn build(mut self) -> Result<StubResolver, ResolverConfigError> {
         if let Some(search) = &mut self.overrides.search {
             for domain in search {
@@ -195,7 +196,8 @@ impl StubResolverBuilder {
     }
 }
 
-/// The system's settings, where there is nobody to tell that a file cannot be read: it counts as missing then.
+/// Builds a resolver with the system's settings. A file that cannot be read counts as missing, for callers that cannot
+/// report an error.
 pub(super) fn system_or_default(sink: &TraceSink) -> StubResolver {
     let config = Reloadable::open_or_missing(RESOLV_CONF.into(), Config::parse);
     let hosts = Reloadable::open_or_missing(HOSTS.into(), Hosts::parse);
@@ -212,7 +214,7 @@ fn open<T>(
     })
 }
 
-/// Why a [`StubResolver`] could not be made.
+/// Why a [`StubResolver`] could not be built.
 #[derive(Debug)]
 pub struct ResolverConfigError {
     what: String,

@@ -1,4 +1,4 @@
-//! What governs a lookup: resolv.conf(5) with the program's own settings laid over it.
+//! The settings of a lookup: resolv.conf(5), overridden by what the program sets.
 
 use std::{
     borrow::Cow,
@@ -10,19 +10,20 @@ use std::{
 use resolv_conf::ScopedIp;
 
 const DNS_PORT: u16 = 53;
-/// The limits of the C library (MAXNS, RES_MAXNDOTS, RES_MAXRETRANS, RES_MAXRETRY).
+/// The C library's limits for the file (MAXNS, RES_MAXNDOTS, RES_MAXRETRANS, RES_MAXRETRY).
 const LIBC_MAX_NAMESERVERS: usize = 3;
 const LIBC_MAX_NDOTS: u32 = 15;
 const LIBC_MAX_TIMEOUT_SECS: u32 = 30;
 const LIBC_MAX_ATTEMPTS: u32 = 5;
-/// What a program may ask for: deadlines must not overflow, and a lookup must come to an end.
+/// The limits for what a program sets: a lookup must end, and its deadline must not overflow.
 const MAX_ATTEMPTS: u32 = 100;
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The settings that apply to a lookup; see resolv.conf(5).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
     pub(super) nameservers: Vec<SocketAddr>,
-    /// Absolute names, with their final dot.
+    /// Absolute names, each with its final dot.
     pub(super) search: Vec<String>,
     pub(super) ndots: usize,
     pub(super) attempts: u32,
@@ -34,7 +35,7 @@ pub(super) struct Config {
     pub(super) no_aaaa: bool,
 }
 
-/// What the program sets itself; the rest is the system's.
+/// What the program sets itself. `None` leaves the system's setting.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overrides {
     pub(super) nameservers: Option<Vec<SocketAddr>>,
@@ -48,13 +49,13 @@ pub(super) struct Overrides {
 }
 
 impl Config {
-    /// From the content of a resolv.conf, `None` when there is none. Whatever cannot be understood is
-    /// passed over: a resolver that works in part beats none.
+    /// Parses the content of a resolv.conf; `None` if there is no such file. Lines that cannot be understood are skipped,
+    /// since a resolver that works in part is better than none.
     pub(super) fn parse(content: Option<&[u8]>) -> Self {
         let content = content.map_or(Cow::Borrowed(&b""[..]), with_numeric_scopes);
         let (parsed, errors) = resolv_conf::Config::parse_with_errors(&content);
         for error in errors {
-            tracing::debug!(target: "nettrace", %error, "resolv.conf: passed over");
+            tracing::debug!(target: "nettrace", %error, "resolv.conf: skipped a line");
         }
         let mut nameservers: Vec<_> =
             parsed.nameservers.iter().take(LIBC_MAX_NAMESERVERS).map(nameserver).collect();
@@ -83,6 +84,7 @@ impl Config {
         }
     }
 
+    /// Replaces settings by those of the program.
     pub(super) fn with_overrides(self, overrides: &Overrides) -> Self {
         let own = overrides.clone();
         Self {
@@ -100,7 +102,7 @@ impl Config {
     }
 }
 
-/// `name` with its final dot; `None` when it is no domain name or the root, which adds nothing.
+/// Returns `name` with its final dot. Returns `None` if it is not a domain name, or the root, which adds nothing.
 pub(super) fn absolute(name: &str) -> Option<String> {
     let valid = name != "." && super::host_name::validate(name).is_ok();
     valid.then(|| if name.ends_with('.') { name.to_owned() } else { format!("{name}.") })
@@ -115,8 +117,9 @@ fn nameserver(address: &ScopedIp) -> SocketAddr {
     }
 }
 
-/// Link-local nameservers are given with an interface (`fe80::1%br-lan`). Sockets want its number, and the
-/// parser refuses names like the one above.
+/// Replaces the interface names of link-local nameservers (`fe80::1%br-lan`) by interface indices.
+///
+/// Sockets need the index, and the crate that parses the file refuses some names, such as this one.
 fn with_numeric_scopes(content: &[u8]) -> Cow<'_, [u8]> {
     if !content.contains(&b'%') {
         return Cow::Borrowed(content);
@@ -134,7 +137,7 @@ fn numeric_scope(line: &str) -> Option<String> {
     }
     let index = match interface.parse::<u32>() {
         Ok(index) => index,
-        // Without the interface the connection to this nameserver fails, which the trace then shows.
+        // Unknown interfaces become 0: the connection to this nameserver then fails, which the trace shows.
         Err(_) => fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))
             .ok()
             .and_then(|index| index.trim().parse().ok())

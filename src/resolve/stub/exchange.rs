@@ -1,4 +1,7 @@
-//! One query to one nameserver over a socket of its own, and the reply.
+//! One query to one nameserver, and the reply.
+//!
+//! Each exchange opens a socket of its own, so that the query has an unpredictable port and the trace a connection with
+//! its reads and writes. `policy.rs` decides which exchange comes next; this module does the I/O.
 
 use std::{
     io, mem,
@@ -25,24 +28,27 @@ use crate::{
     sink::{ConnRecorder, DialRef, DnsRecorder, ProbeEvent},
 };
 
-/// Datagrams longer than what was offered are taken up to here.
+/// Capacity for a reply over UDP, in bytes. Longer datagrams than were offered are accepted up to here.
 const MIN_UDP_BUFFER: usize = 4096;
+/// Initial capacity for a reply over TCP, in bytes.
 const MIN_TCP_BUFFER: usize = 2048;
 
-/// What all exchanges of a lookup have in common.
+/// What all exchanges of a lookup share.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) dial: DialRef,
-    /// For each transport: a query that goes on over TCP has as long again.
+    /// How long to wait for each transport: a query that is repeated over TCP has this time again.
     pub(super) timeout: Duration,
+    /// The local address to ask from.
     pub(super) source_ip: Option<IpAddr>,
-    /// The UDP payload size to offer, `None` without EDNS.
+    /// The UDP payload size to offer, in bytes; `None` without EDNS.
     pub(super) udp_payload_size: Option<u16>,
+    /// Queries set the AD bit (option `trust-ad`).
     pub(super) trust_ad: bool,
 }
 
 impl Exchange {
-    /// Asks `question` with a fresh ID and from a fresh port, and judges the reply.
+    /// Asks `question` with a new ID and from a new port. Returns what the reply means.
     pub(super) async fn run(&self, attempt: QueryAttempt, question: &Question) -> Result<Verdict, Kind> {
         let query = Query::new(question, self.udp_payload_size.filter(|_| attempt.edns), self.trust_ad)
             .map_err(|error| Kind::Io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
@@ -85,8 +91,10 @@ impl Exchange {
         outcome
     }
 
-    /// A connected socket hears of refusals (ICMP), and of replies from that server alone. The kernel gives it
-    /// its port only when it is connected, so that no stranger's datagram can come before.
+    /// Opens a UDP socket connected to the nameserver.
+    ///
+    /// A connected socket reports ICMP errors and receives datagrams only from that nameserver. It gets its port when it
+    /// is connected, so no datagram of another sender can arrive before.
     fn connect_udp(&self, server: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
         let socket = Socket::new(Domain::for_address(server), Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
@@ -129,13 +137,15 @@ impl Exchange {
         SocketOptions { source_ip: self.source_for(server), ..SocketOptions::default() }
     }
 
-    /// The address to bind to: a nameserver on this very host is not reachable from every one of them.
+    /// Returns the source address to use towards `server`. None is used for the other family, nor for a nameserver on
+    /// the loopback interface, which is not reachable from other addresses.
     fn source_for(&self, server: SocketAddr) -> Option<IpAddr> {
         let applies = |source: &IpAddr| source.is_ipv4() == server.is_ipv4() && !server.ip().is_loopback();
         self.source_ip.filter(applies)
     }
 }
 
+/// What is needed to recognise the reply to a query.
 struct QueryContext<'a> {
     attempt: QueryAttempt,
     question: &'a Question,
@@ -143,28 +153,30 @@ struct QueryContext<'a> {
 }
 
 impl QueryContext<'_> {
-    /// Takes a message that came; an error says why it is not used.
+    /// Records a message that came and returns what it means. The error says why it is not the reply.
     fn on_message(&self, message: &[u8], dns: &mut DnsRecorder) -> Result<Verdict, String> {
         let reply = Reply::decode(message);
-        let taken = match reply.mismatch(&self.query, self.question) {
+        let verdict = match reply.mismatch(&self.query, self.question) {
             Some(why) => Err(why),
             None => Ok(classify_reply(&reply, self.question, self.attempt)),
         };
-        let ignored = || match &taken {
+        let ignored = || match &verdict {
             Err(why) => why.clone().into(),
             Ok(Verdict::Truncated) => "truncated".into(),
             Ok(_) => "".into(),
         };
         dns.reply(ignored, |answers, ignored| to_record::reply(&reply, answers, ignored));
-        taken
+        verdict
     }
 }
 
-/// A socket with its recorders, closed in this order.
+/// A socket connected to a nameserver, with its recorders. Fields are dropped in this order: the query ends first, then
+/// the socket is closed, then the connection ends.
 struct NameserverConn<S: ProbedSocket> {
     dns: DnsRecorder,
     socket: S,
     recorder: ConnRecorder,
+    /// [`finish`](Self::finish) was called. Otherwise the lookup was dropped.
     finished: bool,
 }
 
@@ -173,21 +185,21 @@ impl<S: ProbedSocket> NameserverConn<S> {
         Self { dns: recorder.dns(), socket, recorder, finished: false }
     }
 
-    /// Says how it went and closes.
+    /// Records the outcome and closes the socket.
     fn finish(mut self, outcome: &Result<Verdict, Kind>) {
         self.finished = true;
         if let Err(Kind::Timeout { .. }) = outcome {
             self.recorder
                 .will_end(EndReason::Timeout, Some((Failure::GenericTimeoutError, "no reply in time")));
         }
-        let of_verdict = outcome.as_ref().ok().and_then(Verdict::error_kind);
+        let verdict_error = outcome.as_ref().ok().and_then(Verdict::error_kind);
         let mut dns = mem::replace(&mut self.dns, DnsRecorder::off());
-        match of_verdict.as_ref().or(outcome.as_ref().err()) {
+        match verdict_error.as_ref().or(outcome.as_ref().err()) {
             None => dns.done(),
-            Some(fault) => {
-                let timed_out = matches!(fault, Kind::Timeout { .. });
+            Some(error) => {
+                let timed_out = matches!(error, Kind::Timeout { .. });
                 let reason = if timed_out { EndReason::Timeout } else { EndReason::Failed };
-                dns.failed(reason, || FailureDetail::new(fault.failure(), fault.to_string()));
+                dns.failed(reason, || FailureDetail::new(error.failure(), error.to_string()));
             }
         }
     }
@@ -204,7 +216,7 @@ impl<S: ProbedSocket> Drop for NameserverConn<S> {
 }
 
 impl NameserverConn<UdpSocket> {
-    /// Sends the query and takes datagrams until one is the reply.
+    /// Sends the query and receives datagrams until one is the reply. `ignored` is set to why the last one was not.
     async fn datagrams(
         &mut self,
         context: &QueryContext<'_>,
@@ -223,7 +235,7 @@ impl NameserverConn<UdpSocket> {
         loop {
             buffer.clear();
             let call = self.recorder.start();
-            // An async `recv` wakes on ICMP errors, which polling does not.
+            // `recv` wakes on ICMP errors; `poll_recv` does not.
             let received = self.socket.recv_buf(&mut buffer).await;
             let first = self.recorder.read(call, received.as_ref().copied());
             received.map_err(Kind::Io)?;
@@ -231,7 +243,7 @@ impl NameserverConn<UdpSocket> {
                 self.recorder.show(ProbeEvent::FirstByte, self.socket.probe_socket());
             }
             if buffer.len() >= capacity {
-                // The kernel cuts off what does not fit: that is as if the server had said so.
+                // The kernel cut off what did not fit: treated as if the server had set the TC bit.
                 buffer[2] |= TC_BIT;
             }
             match context.on_message(&buffer, &mut self.dns) {
@@ -243,10 +255,10 @@ impl NameserverConn<UdpSocket> {
 }
 
 impl NameserverConn<TcpStream> {
-    /// Sends the query and reads one reply, each after its length (RFC 1035 section 4.2.2).
+    /// Sends the query and reads one reply. Each is preceded by its length (RFC 1035 section 4.2.2).
     async fn frames(&mut self, context: &QueryContext<'_>) -> Result<Verdict, Kind> {
         let mut frame = Vec::with_capacity(2 + context.query.wire.len());
-        // A query has one name of at most 255 octets.
+        // The length fits: a query has one name of at most 255 octets.
         frame.extend((context.query.wire.len() as u16).to_be_bytes());
         frame.extend(&context.query.wire);
         self.write_all(&frame).await.map_err(Kind::Io)?;
@@ -259,7 +271,7 @@ impl NameserverConn<TcpStream> {
             }
             self.read_some(&mut buffer).await.map_err(Kind::Io)?;
         };
-        // Nobody but the server can have sent this, and it sends no other.
+        // Only the nameserver can have sent this, so there is no other reply to wait for.
         context.on_message(message, &mut self.dns).map_err(Kind::BadReply)
     }
 
@@ -293,13 +305,13 @@ impl NameserverConn<TcpStream> {
     }
 }
 
-/// The first message of a stream without its length, once it is complete.
+/// Returns the first message of a stream, without its length, once it is complete.
 fn first_frame(stream: &[u8]) -> Option<&[u8]> {
     let (len, rest) = stream.split_first_chunk()?;
     rest.get(..u16::from_be_bytes(*len).into())
 }
 
-/// How many bytes the first message needs at least until it is complete.
+/// Returns how many more bytes the first message needs, at least one.
 fn bytes_missing(stream: &[u8]) -> usize {
     let whole = match stream.first_chunk() {
         Some(len) => 2 + usize::from(u16::from_be_bytes(*len)),

@@ -1,13 +1,13 @@
-//! What a host string asks for, and which names are looked up for it.
+//! From a host string to the names that are looked up for it.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Longest domain name in presentation format without its final dot (RFC 1035 section 2.3.4: 255
-/// octets on the wire, two of which are the first label's length and the root).
+/// The maximum length of a domain name as text, without its final dot: 255 octets on the wire (RFC 1035 section 2.3.4)
+/// less those for the first label's length and the root.
 const MAX_NAME_CHARS: usize = 253;
 const MAX_LABEL_CHARS: usize = 63;
 
-/// The address that `host` is, when it is one: `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`.
+/// Parses a host that is an address: `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`.
 pub(super) fn parse_literal(host: &str) -> Option<IpAddr> {
     match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
@@ -15,8 +15,14 @@ pub(super) fn parse_literal(host: &str) -> Option<IpAddr> {
     }
 }
 
-/// Why `name` cannot be a host name, by the rules of Go's resolver: letters, digits, `-`, `_`; labels
-/// of 1 to 63 octets that neither begin nor end with `-`; not digits and dots alone.
+/// Checks that `name` is a host name by the rules of Go's resolver.
+///
+/// It has letters, digits, `-` and `_`, in labels of 1 to 63 octets that neither begin nor end with `-`, and is not only
+/// digits and dots.
+///
+/// # Errors
+///
+/// The rule that it breaks, as a text.
 pub(super) fn validate(name: &str) -> Result<(), &'static str> {
     if name == "." {
         return Ok(());
@@ -50,21 +56,22 @@ pub(super) fn validate(name: &str) -> Result<(), &'static str> {
     if only_numbers { Err("it has the form of an IPv4 address but is none") } else { Ok(()) }
 }
 
-/// True for `localhost` and every name below it: they are the loopback addresses and never asked for
-/// (RFC 6761 section 6.3).
+/// Returns `true` for `localhost` and every name below it, which are the loopback addresses and never looked up (RFC 6761
+/// section 6.3).
 pub(super) fn is_localhost(name: &str) -> bool {
     is_at_or_below(name, "localhost")
 }
 
-/// True for names that must not reach the DNS: `.onion` (RFC 7686 section 2).
+/// Returns `true` for `onion` and every name below it, which must not be sent to a nameserver (RFC 7686 section 2).
 fn is_onion(name: &str) -> bool {
     is_at_or_below(name, "onion")
 }
 
-/// The absolute names (with their final dot) to look up for `name`, in order: with at least `ndots`
-/// dots as it stands first, else after each of `search` (absolute names too). A final dot makes `name`
-/// absolute: nothing else is tried. What is too long is left out, and so is everything below `.onion`:
-/// nothing is left for such a name, as its suffixed forms would give it away too.
+/// Returns the absolute names (with their final dot) to look up for `name`, in order.
+///
+/// A name with at least `ndots` dots is tried as given first, others after the domains of `search` (which are absolute)
+/// were appended. A name with a final dot is absolute: nothing else is tried. Names that are too long are left out, and
+/// so is everything below `.onion`; for such a name nothing is left, since its suffixed forms would reveal it too.
 pub(super) fn candidates(name: &str, search: &[String], ndots: usize) -> Vec<String> {
     if is_onion(name) {
         return Vec::new();
@@ -75,10 +82,10 @@ pub(super) fn candidates(name: &str, search: &[String], ndots: usize) -> Vec<Str
     let absolute = format!("{name}.");
     let suffixed =
         search.iter().map(|suffix| if suffix == "." { absolute.clone() } else { format!("{name}.{suffix}") });
-    let as_it_stands_first = name.bytes().filter(|&c| c == b'.').count() >= ndots;
+    let is_tried_as_given_first = name.bytes().filter(|&c| c == b'.').count() >= ndots;
 
     let mut names = Vec::with_capacity(1 + search.len());
-    if as_it_stands_first {
+    if is_tried_as_given_first {
         names.push(absolute.clone());
     }
     names.extend(suffixed);

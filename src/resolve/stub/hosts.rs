@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-/// The addresses of each name of a hosts file, in the file's order.
+/// The addresses of each name in a hosts file, in the file's order.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
     /// Keys in lower case and without a final dot.
@@ -10,8 +10,8 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// Reads the content of a hosts file, `None` when there is none. Lines that do not begin with an address are
-    /// passed over, as every system does.
+    /// Parses the content of a hosts file; `None` if there is no such file. Lines that do not begin with an address are
+    /// skipped, as everywhere.
     pub(super) fn parse(content: Option<&[u8]>) -> Self {
         let mut by_name: HashMap<String, Vec<IpAddr>> = HashMap::new();
         for line in content.unwrap_or_default().split(|&c| c == b'\n') {
@@ -28,7 +28,7 @@ impl Hosts {
         Self { by_name }
     }
 
-    /// The addresses of `name`, which may end with a dot; letter case does not matter.
+    /// Returns the addresses of `name`, which may end with a dot. Case is ignored.
     pub(super) fn addresses(&self, name: &str) -> &[IpAddr] {
         if self.by_name.is_empty() {
             return &[];
@@ -41,7 +41,7 @@ fn key(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// An address; a zone (`fe80::1%lo0`) cannot be told in an `IpAddr` and is dropped.
+/// Parses an address. A zone (`fe80::1%lo0`) is dropped, since an `IpAddr` cannot hold one.
 fn address(word: &str) -> Option<IpAddr> {
     word.split('%').next()?.parse().ok()
 }

@@ -1,4 +1,6 @@
-//! A lookup over the network: the names of the search list, each with the families that are wanted.
+//! A lookup over the network: the candidate names of a host, each with the address families that are wanted.
+//!
+//! For each question [`QueryPlan`] decides which nameserver is asked next, and [`Exchange`] asks it.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,15 +24,16 @@ use crate::{
     sync::IgnorePoison,
 };
 
+/// The lookup of one host.
 #[derive(Debug)]
 pub(super) struct Lookup<'a> {
     config: &'a Config,
     strategy: IpStrategy,
     skip: Option<&'a SkipNameserver>,
-    /// The nameserver to begin with.
+    /// Index of the nameserver to begin with.
     first_server: usize,
     exchange: Exchange,
-    /// Each nameserver once.
+    /// The nameservers that were skipped, each once, with the reason.
     skipped: Mutex<Vec<(SocketAddr, String)>>,
 }
 
@@ -51,25 +54,28 @@ impl<'a> Lookup<'a> {
         Self { config, strategy, skip, first_server, exchange, skipped: Mutex::default() }
     }
 
-    /// The addresses of the first name of the search list that has any, in the servers' order.
+    /// Returns the addresses of the first candidate name that has any, in the nameserver's order.
+    ///
+    /// If none has, the error is that of the host as given, or else that of the last candidate.
     pub(super) async fn host(&self, host: &str) -> Outcome {
-        let without = |kind| Fault { kind, nameserver: None };
+        let error = |kind| Fault { kind, nameserver: None };
         if self.config.nameservers.is_empty() {
-            return Err(without(Kind::NoNameservers));
+            return Err(error(Kind::NoNameservers));
         }
-        let mut last = without(Kind::Withheld);
-        let mut of_host_itself = None;
+        let mut last_error = error(Kind::Withheld);
+        let mut own_error = None;
         for name in host_name::candidates(host, &self.config.search, self.config.ndots) {
             match self.name(&name).await {
                 Ok(addresses) => return Ok(addresses),
                 Err(fault) if matches!(fault.kind, Kind::Skipped(_)) => return Err(fault),
-                Err(fault) if is_absolute_form(&name, host) => of_host_itself = Some(fault),
-                Err(fault) => last = fault,
+                Err(fault) if is_absolute_form(&name, host) => own_error = Some(fault),
+                Err(fault) => last_error = fault,
             }
         }
-        Err(of_host_itself.unwrap_or(last))
+        Err(own_error.unwrap_or(last_error))
     }
 
+    /// Asks for the addresses of one name.
     async fn name(&self, name: &str) -> Outcome {
         let name = Name::from_ascii(name)
             .map_err(|_| Fault { kind: Kind::InvalidName("the name cannot be encoded"), nameserver: None })?;
@@ -86,6 +92,7 @@ impl<'a> Lookup<'a> {
         both(v4, v6)
     }
 
+    /// Asks nameservers until one gives a final answer.
     async fn question(&self, question: Question) -> Outcome {
         let mut plan =
             QueryPlan::new(self.config, self.first_server, self.exchange.udp_payload_size.is_some());
@@ -99,7 +106,7 @@ impl<'a> Lookup<'a> {
         })
     }
 
-    /// Asks the program about `server` and records a skip.
+    /// Returns `true` if the program wants this nameserver to be skipped, which is recorded.
     fn skips(&self, server: SocketAddr) -> bool {
         let Some(skip) = self.skip else { return false };
         let answer = catch_unwind(AssertUnwindSafe(|| skip.call(server)));
@@ -115,13 +122,15 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// `host` as it was given, made absolute.
+/// Returns `true` if `name` is `host` as given, made absolute.
 fn is_absolute_form(name: &str, host: &str) -> bool {
     name.strip_suffix('.') == Some(host.strip_suffix('.').unwrap_or(host))
 }
 
-/// What one family has is enough. Of two faults the one that says more: that there is no such name, then
-/// that a server could not be asked, then that there is no address of one family.
+/// Combines the outcomes of both families. The addresses of one are enough.
+///
+/// Of two errors, the more informative one is returned: that the name does not exist, then that a nameserver could not
+/// be asked, then that there is no address of a family.
 fn both(v4: Outcome, v6: Outcome) -> Outcome {
     match (v4, v6) {
         (Ok(mut v4), Ok(v6)) => {

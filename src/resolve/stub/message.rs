@@ -1,9 +1,9 @@
-//! DNS messages (RFC 1035 section 4): the query that is sent and the reply as far as a stub needs it.
+//! DNS messages (RFC 1035 section 4): the query that is sent, and the reply as far as a stub needs it.
 //!
-//! Replies are taken apart here and not by `hickory_proto::op::Message`, because a stub must tell a reply
-//! to its own question with an unusual record in some corner from one that is broken, because what was
-//! wrong with a refused reply is to be recorded, and because reading a reply must not take long whatever is in it
-//! (see [`wire`](super::wire)).
+//! Queries are encoded by hickory-proto. Replies are decoded here and not by `hickory_proto::op::Message`, for three
+//! reasons: an unusual record in a section that the stub does not need must not make a reply unusable; what was wrong
+//! with an ignored reply is recorded; and decoding takes little time whatever a reply contains (see
+//! [`wire`](super::wire)).
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -19,11 +19,12 @@ use super::{
 };
 use crate::error::rcode;
 
+/// Length of the header that begins every message, in bytes.
 const HEADER_BYTES: usize = 12;
-/// The bit TC, in the third byte of a message.
+/// The TC (truncated) bit in the third byte of a message.
 pub(super) const TC_BIT: u8 = 0x02;
 
-/// Which addresses of a name are asked for.
+/// The address family that a question asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     V4,
@@ -31,6 +32,7 @@ pub(super) enum Family {
 }
 
 impl Family {
+    /// Returns the type of its resource records.
     pub(super) fn record_type(self) -> u16 {
         match self {
             Self::V4 => A,
@@ -39,29 +41,29 @@ impl Family {
     }
 }
 
-/// One question, class IN.
+/// A question of class IN.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     pub(super) name: Name,
     pub(super) family: Family,
 }
 
-/// A query as it goes out.
+/// An encoded query.
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) id: u16,
-    /// The UDP payload size offered in an OPT record, `None` without one.
+    /// The UDP payload size offered in an OPT record, in bytes; `None` without one.
     pub(super) edns: Option<u16>,
     pub(super) wire: Vec<u8>,
 }
 
 impl Query {
-    /// A query with a fresh random ID that asks for recursion. `edns` is the UDP payload size to offer in an OPT
+    /// Creates a query with a random ID that asks for recursion. `edns` is the UDP payload size to offer in an OPT
     /// record, `None` for a query without one.
     ///
     /// # Errors
     ///
-    /// None is known for a name that `host_name::validate` took.
+    /// When it cannot be encoded. Not known to happen for a name that `host_name::validate` accepts.
     pub(super) fn new(question: &Question, edns: Option<u16>, trust_ad: bool) -> Result<Self, ProtoError> {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
@@ -80,31 +82,32 @@ impl Query {
     }
 }
 
-/// A message that came in, as much of it as could be read.
+/// A decoded message, as much of it as could be read.
 #[derive(Debug, Default)]
 pub(super) struct Reply<'a> {
     pub(super) id: u16,
     pub(super) authoritative: bool,
     pub(super) truncated: bool,
     pub(super) recursion_available: bool,
-    /// With the upper bits of the OPT record (RFC 6891 section 6.1.3).
+    /// The response code, including the upper bits in the OPT record (RFC 6891 section 6.1.3).
     pub(super) rcode: u16,
+    /// Length of the message in bytes.
     pub(super) size: usize,
     pub(super) answers: Vec<Answer<'a>>,
-    /// The authority section names nameservers: a referral.
+    /// The authority section names nameservers: the message is a referral.
     pub(super) refers: bool,
-    /// The additional section has records, be it the OPT record alone.
+    /// The additional section has records; the OPT record counts.
     pub(super) has_additionals: bool,
     is_response: bool,
     question_count: u16,
     question: Option<(WireName<'a>, u16, u16)>,
-    /// Where reading stopped, other than at the end.
+    /// Why decoding stopped before the end.
     malformed: Option<String>,
 }
 
 impl<'a> Reply<'a> {
-    /// Reads `bytes` as far as they can be read. The answer section is the last that has to be in order:
-    /// of the others only hints are wanted.
+    /// Decodes `bytes` as far as possible. Errors after the answer section are ignored: the later sections give only
+    /// hints.
     pub(super) fn decode(bytes: &'a [u8]) -> Self {
         let mut reply = Self { size: bytes.len(), ..Self::default() };
         if let Some(id) = bytes.first_chunk() {
@@ -116,7 +119,7 @@ impl<'a> Reply<'a> {
         reply
     }
 
-    /// Why this cannot be the reply to `query`; `None` when it is.
+    /// Returns why this is not the reply to `query`; `None` if it is.
     pub(super) fn mismatch(&self, query: &Query, question: &Question) -> Option<String> {
         if !self.has_header() {
             return self.malformed.as_ref().map(|why| format!("malformed: {why}"));
@@ -127,7 +130,7 @@ impl<'a> Reply<'a> {
         if !self.is_response {
             return Some("not a response".to_owned());
         }
-        // A server that could not read the question need not repeat it.
+        // A server that could not read the question does not have to repeat it.
         let bare_error =
             self.question_count == 0 && !matches!(self.rcode, rcode::NO_ERROR | rcode::NAME_ERROR);
         if bare_error && !self.truncated {
@@ -145,22 +148,22 @@ impl<'a> Reply<'a> {
             _ => return Some("question mismatch".to_owned()),
         }
         match &self.malformed {
-            // Cut off in the middle of a record: said so by itself.
+            // A truncated message may end in the middle of a record.
             Some(why) if !self.truncated => Some(format!("malformed: {why}")),
             _ => None,
         }
     }
 
-    /// Returns `false` if the message ended before it gave a response code.
+    /// Returns `true` if the message has a complete header, and so a response code.
     pub(super) fn has_header(&self) -> bool {
         self.size >= HEADER_BYTES
     }
 
-    /// The addresses for `question`: those of its name or of what its CNAMEs lead to.
+    /// Returns the addresses that answer `question`: those of its name, or of the name that its CNAMEs lead to.
     pub(super) fn addresses(&self, question: &Question) -> Vec<IpAddr> {
-        /// Longer chains are loops.
+        /// Longer chains are taken for loops.
         const MAX_ALIASES: usize = 16;
-        /// CNAME records looked at, so that a reply full of them does not take long.
+        /// Only this many CNAME records are considered, so that a reply full of them does not take long.
         const MAX_CNAMES: usize = 4 * MAX_ALIASES;
 
         let cnames = || self.answers.iter().filter(|answer| answer.record_type == CNAME).take(MAX_CNAMES);
@@ -178,12 +181,12 @@ impl<'a> Reply<'a> {
             }
         }
         let record_type = question.family.record_type();
-        let of_name = |answer: &&Answer<'_>| {
+        let is_wanted = |answer: &&Answer<'_>| {
             answer.record_type == record_type
                 && answer.class == CLASS_IN
                 && alias.map_or_else(|| answer.name.is(&question.name), |alias| answer.name == alias)
         };
-        let addresses = self.answers.iter().filter(of_name).filter_map(|answer| match answer.value {
+        let addresses = self.answers.iter().filter(is_wanted).filter_map(|answer| match answer.value {
             Value::Address(address) => Some(address),
             _ => None,
         });
@@ -214,7 +217,7 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
-    /// The authority and additional sections; what cannot be read there is not missed.
+    /// Reads the authority and additional sections, up to the first record that cannot be read.
     fn read_hints(&mut self, reader: &mut Reader<'_>, authorities: u16, additionals: u16) {
         for _ in 0..authorities {
             let Ok(record) = read_record(reader) else { return };
@@ -234,13 +237,13 @@ fn read_question<'a>(reader: &mut Reader<'a>) -> Result<(WireName<'a>, u16, u16)
     Ok((reader.name()?, reader.u16()?, reader.u16()?))
 }
 
-/// Leaves out what came before. As a rule there are few.
+/// Returns the addresses without duplicates. A few are compared with each other; a set is used only for many.
 fn deduplicated(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
-    const SCANNED: usize = 16;
+    const MAX_COMPARED: usize = 16;
 
     let (mut list, mut known) = (Vec::new(), HashSet::new());
     for address in addresses {
-        let is_new = if list.len() < SCANNED {
+        let is_new = if list.len() < MAX_COMPARED {
             !list.contains(&address)
         } else {
             if known.is_empty() {
@@ -300,7 +303,7 @@ mod tests {
         record(owner, RData::CNAME(rdata::CNAME(name(to))))
     }
 
-    /// It is read once in a test, and so may stay.
+    /// Decodes a message that is leaked, which is fine in a test.
     fn decoded(message: &Message) -> Reply<'static> {
         Reply::decode(message.to_vec().unwrap().leak())
     }
@@ -401,7 +404,7 @@ mod tests {
             let why = Reply::decode(&wire[..cut]).mismatch(&query, &question).unwrap();
             assert!(why.starts_with("malformed: "), "{cut}: {why}");
         }
-        // Cut off and saying so: the record that is cut is no matter.
+        // Cut off with the TC bit set: the incomplete record does not matter.
         message.metadata.truncation = true;
         let wire = message.to_vec().unwrap();
         assert_eq!(Reply::decode(&wire[..wire.len() - 1]).mismatch(&query, &question), None);
@@ -417,7 +420,7 @@ mod tests {
         assert_eq!(decoded(&message).rcode, 16);
     }
 
-    /// The reply as it stands in a trace.
+    /// Returns the reply as a trace shows it.
     fn recorded(reply: &Reply<'_>) -> DnsReplyMsg {
         let (sink, nameserver) = (TraceSink::new(), ([192, 0, 2, 1], 53).into());
         let conn = sink.lookup().resolver_dial(nameserver).udp(nameserver);

@@ -1,4 +1,8 @@
-//! The stub resolver.
+//! The stub resolver: the public type, and what is answered without a query.
+//!
+//! A lookup passes through `lookup` (candidate names, both families), `policy` (which nameserver next, and what a reply
+//! means: no I/O) and `exchange` (one query over one socket). `message`, `rr` and `wire` decode replies; `config`,
+//! `hosts` and `reloadable` are the system's files.
 
 #[cfg(feature = "_bench")]
 pub(crate) mod bench;
@@ -50,44 +54,43 @@ use crate::{
 
 /// A stub resolver that records every message it exchanges.
 ///
-/// It looks names up as the C library and Go do: literal addresses, the hosts file, then the nameservers of
-/// resolv.conf with its search list and options. For each name in turn, each attempt and each nameserver,
-/// IPv4 and IPv6 addresses are asked for in parallel, over UDP and, when a reply was cut off, over TCP.
+/// It looks names up as the C library and Go do: literal addresses, the hosts file, then the nameservers of resolv.conf
+/// with its search list and options. IPv4 and IPv6 addresses are asked for in parallel, over UDP, and over TCP if a reply
+/// was truncated.
 ///
-/// - Each query has a socket, a port and an ID of its own.
-/// - NXDOMAIN and an empty answer are final for a name; SERVFAIL, REFUSED, other codes, a lame referral,
-///   a timeout and a socket's error lead to the next nameserver.
-/// - A reply to another query, or one that cannot be read, is recorded and ignored.
-/// - What one family has is enough when the other fails.
-/// - Names below `localhost` are the loopback addresses (RFC 6761 section 6.3); names below `onion` are refused
-///   (RFC 7686 section 2).
-/// - Where IPv6 addresses are among them, addresses are sorted as RFC 6724 section 6 says.
-/// - Both files are read again when they change, looked at once in five seconds at most.
+/// - Each query has its own socket, port and ID.
+/// - NXDOMAIN and an empty answer are final for a name. SERVFAIL, REFUSED, other response codes, a lame referral, a
+///   timeout and a socket error lead to the next nameserver.
+/// - A reply to another query, or one that cannot be decoded, is recorded and ignored.
+/// - If the query for one address family fails, the addresses of the other are enough.
+/// - Names below `localhost` are the loopback addresses (RFC 6761 section 6.3). Names below `onion` are refused (RFC 7686
+///   section 2).
+/// - Lists with IPv6 addresses are sorted as in RFC 6724 section 6.
+/// - Both files are read again when they change; they are checked at most once in five seconds.
 ///
-/// Nothing is cached, no task is spawned, and a lookup that is dropped leaves nothing behind.
-///
-/// Lookups in the poll of a dial belong to that dial in the trace; others stand for themselves.
+/// Nothing is cached, no task is spawned, and a lookup that is dropped leaves nothing behind. A lookup belongs to the dial
+/// that is being polled when it begins; outside a dial it has a record of its own.
 #[derive(Clone, Debug)]
 pub struct StubResolver {
     inner: Arc<StubResolverInner>,
 }
 
 impl StubResolver {
-    /// A resolver with the settings of this machine.
+    /// Creates a resolver with the system's settings.
     ///
     /// # Errors
     ///
-    /// When `/etc/resolv.conf` or `/etc/hosts` is there but cannot be read.
+    /// When `/etc/resolv.conf` or `/etc/hosts` exists but cannot be read.
     pub fn system(sink: &TraceSink) -> Result<Self, ResolverConfigError> {
         Self::builder(sink).build()
     }
 
-    /// As [`system`](Self::system), but a file that cannot be read counts as missing.
+    /// Creates a resolver with the system's settings. A file that cannot be read counts as missing.
     pub(crate) fn system_or_default(sink: &TraceSink) -> Self {
         builder::system_or_default(sink)
     }
 
-    /// To choose nameservers, timeouts and the like.
+    /// Returns a builder that configures nameservers, timeouts and other settings.
     pub fn builder(sink: &TraceSink) -> StubResolverBuilder {
         StubResolverBuilder::new(sink)
     }
@@ -96,13 +99,13 @@ impl StubResolver {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The addresses of `host`, the best to try first; at least one.
+    /// Returns the addresses of `host`, at least one, the best to try first.
     ///
     /// A literal address is returned as it is, whatever the [`IpStrategy`].
     ///
     /// # Errors
     ///
-    /// When there is no such name, it has no address, is no valid name, or no nameserver could tell.
+    /// When the name is invalid, does not exist or has no address, or when no nameserver could answer.
     pub async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
         self.inner.lookup(host, self.inner.sink.lookup()).await
     }
@@ -118,7 +121,7 @@ impl Service<Name> for StubResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        // Whoever polls the future: it belongs to the dial that called.
+        // Looked up now: the lookup belongs to the dial that calls, whichever task polls the future.
         let (inner, dial) = (self.inner.clone(), self.inner.sink.lookup());
         LookupFuture(Box::pin(async move {
             let addresses = inner.lookup(name.as_str(), dial).await?;
@@ -127,7 +130,7 @@ impl Service<Name> for StubResolver {
     }
 }
 
-/// Future of [`StubResolver`]'s `Service`. Dropped before it is ready, the lookup ends then.
+/// The future of [`StubResolver`] as a `Service`. If it is dropped before it resolves, the lookup ends then.
 #[must_use = "futures do nothing unless polled"]
 pub struct LookupFuture(Pin<Box<dyn Future<Output = Result<Addresses, ResolveError>> + Send>>);
 
@@ -145,7 +148,7 @@ impl fmt::Debug for LookupFuture {
     }
 }
 
-/// The addresses of a host, the best to try first, each with port 0.
+/// An iterator over the addresses of a host, the best to try first, each with port 0.
 #[derive(Clone, Debug)]
 pub struct Addresses(vec::IntoIter<IpAddr>);
 
@@ -163,14 +166,14 @@ impl Iterator for Addresses {
 
 impl ExactSizeIterator for Addresses {}
 
-/// What all clones of a resolver have in common.
+/// What all clones of a resolver share.
 #[derive(Debug)]
 struct StubResolverInner {
     sink: TraceSink,
     config: Reloadable<Config>,
     hosts: Reloadable<Hosts>,
     options: Options,
-    /// Lookups begun, for the option rotate.
+    /// The number of lookups begun, for the option `rotate`.
     lookups_begun: AtomicUsize,
 }
 
@@ -195,7 +198,7 @@ impl StubResolverInner {
         Ok(addresses)
     }
 
-    /// What need not be asked for.
+    /// Returns the addresses that are known without a query: those in the hosts file, and those of `localhost`.
     fn local_addresses(&self, host: &str) -> Option<Vec<IpAddr>> {
         let wanted = |address: &IpAddr| self.options.strategy.wants(address);
         let in_file: Vec<_> = self.hosts.get().addresses(host).iter().copied().filter(wanted).collect();

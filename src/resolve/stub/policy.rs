@@ -1,5 +1,7 @@
-//! What is asked of whom, and what an answer means: the order of Go's resolver (net/dnsclient_unix.go)
-//! as logic without I/O.
+//! Which nameserver is asked next, and what its reply means, without I/O.
+//!
+//! The order is that of Go's resolver (net/dnsclient_unix.go). [`Lookup`](super::lookup::Lookup) takes attempts from a
+//! [`QueryPlan`], performs them, and reports their outcomes to it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,11 +17,12 @@ pub(super) enum Transport {
     Tcp,
 }
 
-/// One exchange with one nameserver.
+/// One query to one nameserver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueryAttempt {
     pub(super) server: SocketAddr,
     pub(super) transport: Transport,
+    /// The query has an OPT record.
     pub(super) edns: bool,
 }
 
@@ -29,20 +32,20 @@ pub(super) enum Verdict {
     Addresses(Vec<IpAddr>),
     /// The name does not exist; no other server needs to be asked.
     NoSuchHost,
-    /// The name exists, but has no address of this family. As final.
+    /// The name exists, but has no address of this family. No other server needs to be asked.
     NoData,
-    /// Cut off: the same server is asked over TCP.
+    /// The reply was truncated: the same server is asked over TCP.
     Truncated,
-    /// The server may not understand the OPT record: it is asked without (RFC 6891 section 7).
+    /// The server may not understand the OPT record: it is asked again without one (RFC 6891 section 7).
     EdnsRefused(u16),
     /// Another response code: the next server is asked.
     ServerError(u16),
-    /// The server neither knows the answer nor would look for it: the next is asked.
+    /// The server neither knows the answer nor is willing to find it: the next one is asked.
     LameReferral,
 }
 
 impl Verdict {
-    /// What was wrong, if this was to be the last word.
+    /// Returns the error that this verdict amounts to, if it is one.
     pub(super) fn error_kind(&self) -> Option<Kind> {
         match self {
             Self::Addresses(_) | Self::Truncated => None,
@@ -54,9 +57,9 @@ impl Verdict {
     }
 }
 
-/// Judges a reply that matches its query.
+/// Classifies a reply that matches its query.
 pub(super) fn classify_reply(reply: &Reply, question: &Question, attempt: QueryAttempt) -> Verdict {
-    // What is cut off even over TCP is used as it is.
+    // A reply that is truncated even over TCP is used as it is.
     if reply.truncated && attempt.transport == Transport::Udp {
         return Verdict::Truncated;
     }
@@ -72,31 +75,32 @@ pub(super) fn classify_reply(reply: &Reply, question: &Question, attempt: QueryA
     if !addresses.is_empty() {
         return Verdict::Addresses(addresses);
     }
-    let helpless = reply.answers.is_empty() && !reply.authoritative && !reply.recursion_available;
-    if helpless && (reply.refers || !reply.has_additionals) {
+    let knows_nothing = reply.answers.is_empty() && !reply.authoritative && !reply.recursion_available;
+    if knows_nothing && (reply.refers || !reply.has_additionals) {
         return Verdict::LameReferral;
     }
     Verdict::NoData
 }
 
-/// The exchanges for one question: attempt by attempt, server by server, until one answer is final.
+/// The plan for one question: all servers in turn, as often as attempts are configured, until an answer is final.
 #[derive(Debug)]
 pub(super) struct QueryPlan {
     servers: Vec<SocketAddr>,
     use_vc: bool,
     edns: bool,
-    attempts_left: u32,
-    /// Index of the next server of this attempt.
+    rounds_left: u32,
+    /// Index of the next server in this round.
     next: usize,
-    /// A server was asked in this attempt, so another attempt has a point.
+    /// A server was asked in this round. If all were skipped, another round is pointless.
     asked: bool,
-    /// The same server once more, by other means.
+    /// The same server again, over TCP or without EDNS.
     retry: Option<QueryAttempt>,
     result: Option<Result<Vec<IpAddr>, Fault>>,
 }
 
 impl QueryPlan {
-    /// `first_server` is the server to begin with (option rotate); `edns` says whether queries have an OPT record.
+    /// Creates the plan. `first_server` is the index of the server to begin with (option `rotate`), `edns` whether
+    /// queries have an OPT record.
     pub(super) fn new(config: &Config, first_server: usize, edns: bool) -> Self {
         let mut servers = config.nameservers.clone();
         let len = servers.len().max(1);
@@ -105,7 +109,7 @@ impl QueryPlan {
             servers,
             use_vc: config.use_vc,
             edns,
-            attempts_left: config.attempts,
+            rounds_left: config.attempts,
             next: 0,
             asked: false,
             retry: None,
@@ -113,13 +117,13 @@ impl QueryPlan {
         }
     }
 
-    /// The exchange to do now, `None` when there is nothing more to do. `skip` is asked about each
-    /// server right before its turn.
+    /// Returns the next query to perform; `None` when there is none. `skip` is called about each server right before its
+    /// turn.
     pub(super) fn next(&mut self, mut skip: impl FnMut(SocketAddr) -> bool) -> Option<QueryAttempt> {
         if let Some(attempt) = self.retry.take() {
             return Some(attempt);
         }
-        while self.attempts_left > 0 {
+        while self.rounds_left > 0 {
             while let Some(&server) = self.servers.get(self.next) {
                 self.next += 1;
                 if !skip(server) {
@@ -128,14 +132,14 @@ impl QueryPlan {
                     return Some(QueryAttempt { server, transport, edns: self.edns });
                 }
             }
-            self.attempts_left = if self.asked { self.attempts_left - 1 } else { 0 };
+            self.rounds_left = if self.asked { self.rounds_left - 1 } else { 0 };
             self.next = 0;
             self.asked = false;
         }
         None
     }
 
-    /// Takes what came of `attempt`.
+    /// Takes the outcome of `attempt`.
     pub(super) fn on_outcome(&mut self, attempt: QueryAttempt, outcome: Result<Verdict, Kind>) {
         let fault = |kind| Err(Fault { kind, nameserver: Some(attempt.server) });
         let (result, is_final) = match outcome {
@@ -156,11 +160,11 @@ impl QueryPlan {
         };
         self.result = Some(result);
         if is_final {
-            self.attempts_left = 0;
+            self.rounds_left = 0;
         }
     }
 
-    /// The addresses, or the last fault; `None` when no server was asked.
+    /// Returns the addresses or the last error; `None` if no server was asked.
     pub(super) fn finish(self) -> Option<Result<Vec<IpAddr>, Fault>> {
         self.result
     }
@@ -195,7 +199,7 @@ mod tests {
         Verdict::Addresses(vec![[192, 0, 2, 1].into()])
     }
 
-    /// Feeds outcomes in turn and gives back what was asked.
+    /// Feeds outcomes in turn and returns the attempts.
     fn run(
         plan: &mut QueryPlan,
         outcomes: impl IntoIterator<Item = Result<Verdict, Kind>>,
@@ -283,7 +287,7 @@ mod tests {
         assert!(plan.finish().is_none());
     }
 
-    mod judging {
+    mod classification {
         use super::*;
         use crate::resolve::stub::message::{Family, Query};
         use hickory_proto::{

@@ -10,13 +10,13 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How often the file is looked at, at most.
+/// The minimum time between two checks of the file.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Longer files are not read. Lists of hosts to block have some hundred thousand lines.
+/// Larger files are not read. Hosts files that block advertisements have some hundred thousand lines.
 const MAX_FILE_MIB: u64 = 64;
 
-/// The parsed content of a file, as of its last change; or a value without a file.
+/// The parsed content of a file, which is read again when the file changes; or a value that never changes.
 pub(super) struct Reloadable<T> {
     file: Option<WatchedFile<T>>,
     state: Mutex<State<T>>,
@@ -24,7 +24,7 @@ pub(super) struct Reloadable<T> {
 
 struct WatchedFile<T> {
     path: PathBuf,
-    /// Makes the value from the content, `None` when there is no such file.
+    /// Parses the content; `None` if there is no such file.
     parse: Parse<T>,
 }
 
@@ -37,7 +37,7 @@ struct State<T> {
 }
 
 impl<T> Reloadable<T> {
-    /// Reads the file. A missing file is no error, one that cannot be read is.
+    /// Reads the file. A missing file is not an error, one that cannot be read is.
     pub(super) fn open(
         path: PathBuf,
         parse: impl Fn(Option<&[u8]>) -> T + Send + Sync + 'static,
@@ -46,7 +46,7 @@ impl<T> Reloadable<T> {
         Ok(Self::new(path, parse, version, content.as_deref()))
     }
 
-    /// Reads the file; one that cannot be read counts as missing until it can.
+    /// Reads the file. One that cannot be read counts as missing until it can be.
     pub(super) fn open_or_missing(
         path: PathBuf,
         parse: impl Fn(Option<&[u8]>) -> T + Send + Sync + 'static,
@@ -70,14 +70,14 @@ impl<T> Reloadable<T> {
         Self { file: Some(WatchedFile { path, parse: Box::new(parse) }), state: Mutex::new(state) }
     }
 
-    /// A value that never changes.
+    /// Creates a value that never changes.
     pub(super) fn fixed(value: T) -> Self {
         let state = State { value: Arc::new(value), version: None, check_at: Instant::now() };
         Self { file: None, state: Mutex::new(state) }
     }
 
-    /// The present value. Once in five seconds one caller looks whether the file has changed; the others
-    /// get the value at once. A file that can no longer be read leaves the last value in force.
+    /// Returns the current value. Once in five seconds one caller checks whether the file has changed, while the others
+    /// get the value at once. If the file can no longer be read, the last value stays.
     pub(super) fn get(&self) -> Arc<T> {
         let mut state = self.state();
         let Some(file) = &self.file else { return state.value.clone() };
@@ -125,10 +125,10 @@ impl<T: fmt::Debug> fmt::Debug for Reloadable<T> {
     }
 }
 
-/// What is there, `None` when there is no such file.
+/// The version and the content of a file; `None` if there is no such file.
 type Content = (Option<FileVersion>, Option<Vec<u8>>);
 
-/// The version is taken before the content: a change in between is then seen at the next look.
+/// Reads a file. Its version is read first, so that a change in between is noticed at the next check.
 fn read(path: &Path) -> io::Result<Content> {
     let version = FileVersion::of(path)?;
     match crate::file::read(path, MAX_FILE_MIB) {
@@ -138,7 +138,7 @@ fn read(path: &Path) -> io::Result<Content> {
     }
 }
 
-/// What tells one content of a file from another without reading it.
+/// What changes when the content of a file changes, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileVersion {
     modified: Option<SystemTime>,
@@ -147,7 +147,7 @@ struct FileVersion {
 }
 
 impl FileVersion {
-    /// `None` when there is no such file.
+    /// Returns `None` if there is no such file.
     fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(Self {
@@ -183,7 +183,7 @@ mod tests {
         Reloadable::open(path.to_owned(), text).unwrap()
     }
 
-    /// A new file takes the old one's place, so that the change shows whatever the clock's grain.
+    /// Replaces the file by a new one, so that its version changes whatever the resolution of its time stamps.
     fn replace(path: &Path, content: &str) {
         let new = path.with_extension("new");
         fs::write(&new, content).unwrap();

@@ -1,17 +1,19 @@
-//! The order in which addresses are tried: destination address selection of RFC 6724 section 6, with the
-//! rules that Go's resolver applies (rules 3, 4 and 7 need knowledge that a program does not have).
+//! The order in which addresses are tried: destination address selection (RFC 6724 section 6).
+//!
+//! The rules are those that Go's resolver applies. Rules 3, 4 and 7 need knowledge that only the kernel has.
 
 use std::{
     cmp::Reverse,
     net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
-/// Longer lists stay in the nameserver's order: each address costs a socket.
+/// Longer lists keep the nameserver's order, since each address costs a socket.
 const MAX_SORTED: usize = 256;
 
-/// Sorts `addresses` so that the best destination comes first. Where the order is settled beforehand (one
-/// address, IPv4 alone) nothing is done; otherwise a UDP socket is connected to each address to learn
-/// the source address that the kernel would use, which sends nothing.
+/// Sorts `addresses` so that the best destination comes first.
+///
+/// A UDP socket is connected to each address, which sends nothing, to learn the source address that the kernel would
+/// use. Lists that the rules cannot reorder (one address, only IPv4) are left alone.
 pub(super) fn sort(addresses: &mut [IpAddr]) {
     let worthwhile = (2..=MAX_SORTED).contains(&addresses.len()) && addresses.iter().any(IpAddr::is_ipv6);
     if worthwhile {
@@ -20,26 +22,27 @@ pub(super) fn sort(addresses: &mut [IpAddr]) {
 }
 
 fn sort_with(addresses: &mut [IpAddr], source: impl Fn(IpAddr) -> Option<IpAddr>) {
-    // The sort is stable: rule 10, otherwise leave the order unchanged.
+    // The sort is stable, which is rule 10: otherwise leave the order unchanged.
     addresses.sort_by_cached_key(|&address| Rank::of(address, source(address)));
 }
 
+/// Returns the source address that the kernel would use; `None` if the destination is unreachable.
 fn source_address(destination: IpAddr) -> Option<IpAddr> {
     let unspecified = match destination {
         IpAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
         IpAddr::V6(_) => SocketAddr::from(([0; 16], 0)),
     };
     let socket = UdpSocket::bind(unspecified).ok()?;
-    // The port plays no part; 0 would be refused by some systems.
+    // Any port serves, except that some systems refuse 0.
     socket.connect((destination, 53)).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Lower is better. A rank, not a comparison of pairs, so that no list of addresses can contradict it.
+/// The rank of an address; lower is better. A rank instead of the RFC's comparison of pairs guarantees a total order.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Usable(Preference),
-    /// Rule 1: avoid unusable destinations. Among them the order stays.
+    /// Rule 1: avoid unusable destinations. They keep their order.
     Unusable,
 }
 
@@ -53,8 +56,8 @@ struct Preference {
     precedence: Reverse<u8>,
     /// Rule 8: prefer smaller scope.
     scope: u8,
-    /// Rule 9: use the longest matching prefix; 0 for IPv4, where it would defeat DNS round-robin. No IPv6
-    /// address has the precedence of IPv4, so the two are never compared by it.
+    /// Rule 9: use the longest matching prefix, in bits. Always 0 for IPv4, where it would defeat DNS round-robin. The
+    /// families are never compared by it, since no IPv6 address has the precedence of IPv4.
     matching_prefix: Reverse<u32>,
 }
 
@@ -62,39 +65,58 @@ impl Rank {
     fn of(address: IpAddr, source: Option<IpAddr>) -> Self {
         let Some(source) = source else { return Self::Unusable };
         let (address, source) = (address.to_canonical(), source.to_canonical());
-        let (of_address, of_source) = (Attributes::of(address), Attributes::of(source));
+        let (destination, origin) = (Attributes::of(address), Attributes::of(source));
         let matching_prefix = match (address, source) {
             (IpAddr::V6(address), IpAddr::V6(source)) => common_prefix_len(address, source),
             _ => 0,
         };
         Self::Usable(Preference {
-            scope_differs: of_address.scope != of_source.scope,
-            label_differs: of_address.label != of_source.label,
-            precedence: Reverse(of_address.precedence),
-            scope: of_address.scope,
+            scope_differs: destination.scope != origin.scope,
+            label_differs: destination.label != origin.label,
+            precedence: Reverse(destination.precedence),
+            scope: destination.scope,
             matching_prefix: Reverse(matching_prefix),
         })
     }
 }
 
-/// What the policy table (RFC 6724 section 2.1) and the scope rules (section 3.1) say of an address.
+/// The attributes of an address: policy table (RFC 6724 section 2.1) and scope (section 3.1).
 struct Attributes {
     scope: u8,
     precedence: u8,
     label: u8,
 }
 
-/// Prefix, its length in bits, precedence, label; longest prefixes first.
-const POLICY: [(Ipv6Addr, u32, u8, u8); 9] = [
-    (Ipv6Addr::LOCALHOST, 128, 50, 0),
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96, 35, 4),
-    (Ipv6Addr::UNSPECIFIED, 96, 1, 3),
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32, 5, 5),
-    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16, 30, 2),
-    (Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 0), 16, 1, 12),
-    (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10, 1, 11),
-    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7, 3, 13),
-    (Ipv6Addr::UNSPECIFIED, 0, 40, 1),
+/// An entry of the policy table.
+#[derive(Clone, Copy)]
+struct Policy {
+    prefix: Ipv6Addr,
+    prefix_len: u32,
+    precedence: u8,
+    label: u8,
+}
+
+impl Policy {
+    const fn new(prefix: Ipv6Addr, prefix_len: u32, precedence: u8, label: u8) -> Self {
+        Self { prefix, prefix_len, precedence, label }
+    }
+
+    fn matches(self, address: Ipv6Addr) -> bool {
+        common_bits(self.prefix, address) >= self.prefix_len
+    }
+}
+
+/// The default policy table, longest prefixes first. The last entry matches every address.
+const POLICY: [Policy; 9] = [
+    Policy::new(Ipv6Addr::LOCALHOST, 128, 50, 0),
+    Policy::new(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96, 35, 4),
+    Policy::new(Ipv6Addr::UNSPECIFIED, 96, 1, 3),
+    Policy::new(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32, 5, 5),
+    Policy::new(Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16, 30, 2),
+    Policy::new(Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 0), 16, 1, 12),
+    Policy::new(Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10, 1, 11),
+    Policy::new(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7, 3, 13),
+    Policy::new(Ipv6Addr::UNSPECIFIED, 0, 40, 1),
 ];
 
 const SCOPE_LINK_LOCAL: u8 = 0x2;
@@ -107,12 +129,8 @@ impl Attributes {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        let matches = |prefix: Ipv6Addr, len: u32| {
-            let differing = prefix.to_bits() ^ mapped.to_bits();
-            differing.leading_zeros() >= len
-        };
-        let (_, _, precedence, label) =
-            POLICY.into_iter().find(|&(prefix, len, ..)| matches(prefix, len)).unwrap_or(POLICY[8]);
+        let Policy { precedence, label, .. } =
+            POLICY.into_iter().find(|policy| policy.matches(mapped)).unwrap_or(POLICY[POLICY.len() - 1]);
         Self { scope: scope(address), precedence, label }
     }
 }
@@ -127,16 +145,21 @@ fn scope(address: IpAddr) -> u8 {
     }
 }
 
-/// The common prefix in bits, of the 64 that are not the interface's own (RFC 6724 section 2.2).
+/// Returns the length of the common prefix in bits, of the 64 that are not the interface identifier (RFC 6724 section
+/// 2.2).
 fn common_prefix_len(a: Ipv6Addr, b: Ipv6Addr) -> u32 {
-    (a.to_bits() ^ b.to_bits()).leading_zeros().min(64)
+    common_bits(a, b).min(64)
+}
+
+fn common_bits(a: Ipv6Addr, b: Ipv6Addr) -> u32 {
+    (a.to_bits() ^ b.to_bits()).leading_zeros()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Each line: destination and the source that the kernel would use.
+    /// Sorts destinations, each given with the source address that the kernel would use.
     fn sorted(lines: &[(&str, Option<&str>)]) -> Vec<String> {
         let parse = |text: &str| text.parse::<IpAddr>().unwrap();
         let mut addresses: Vec<_> = lines.iter().map(|(address, _)| parse(address)).collect();

@@ -1,4 +1,4 @@
-//! Resource records (RFC 1035 section 4.1.3), of which a stub needs few kinds.
+//! Resource records (RFC 1035 section 4.1.3). A stub needs the values of few types.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,36 +13,39 @@ pub(super) const AAAA: u16 = 28;
 pub(super) const OPT: u16 = 41;
 pub(super) const CLASS_IN: u16 = 1;
 
+/// A resource record of the answer section.
 #[derive(Debug)]
 pub(super) struct Answer<'a> {
     pub(super) name: WireName<'a>,
     pub(super) record_type: u16,
     pub(super) class: u16,
-    /// In seconds.
+    /// Time to live in seconds.
     pub(super) ttl: u32,
     pub(super) value: Value<'a>,
 }
 
+/// The data of an answer.
 #[derive(Debug, PartialEq)]
 pub(super) enum Value<'a> {
-    /// A, AAAA.
+    /// Of an A or AAAA record.
     Address(IpAddr),
-    /// CNAME, NS, PTR, and the host of an MX.
+    /// Of a CNAME, NS or PTR record; the host of an MX record.
     Name(WireName<'a>),
     Other,
 }
 
-/// A resource record whose data has not been read.
+/// A resource record whose data has not been decoded.
 pub(super) struct RawRecord<'a> {
     name: WireName<'a>,
     pub(super) record_type: u16,
     class: u16,
     pub(super) ttl: u32,
     data: &'a [u8],
-    /// At the beginning of `data`, to read names that are compressed.
+    /// A reader positioned at `data`, with which compressed names can be read.
     reader: Reader<'a>,
 }
 
+/// Reads a resource record and decodes its data.
 pub(super) fn read_answer<'a>(reader: &mut Reader<'a>) -> Result<Answer<'a>, String> {
     let text = |error: WireError| error.to_string();
     let RawRecord { name, record_type, class, ttl, data, mut reader } = read_record(reader).map_err(text)?;
@@ -68,6 +71,7 @@ pub(super) fn read_answer<'a>(reader: &mut Reader<'a>) -> Result<Answer<'a>, Str
     Ok(Answer { name, record_type, class, ttl, value })
 }
 
+/// Reads a resource record without decoding its data.
 pub(super) fn read_record<'a>(reader: &mut Reader<'a>) -> Result<RawRecord<'a>, WireError> {
     let name = reader.name()?;
     let (record_type, class, ttl) = (reader.u16()?, reader.u16()?, reader.u32()?);

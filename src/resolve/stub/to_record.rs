@@ -1,4 +1,4 @@
-//! Messages as they are recorded.
+//! DNS messages as the sink records them.
 
 use std::borrow::Cow;
 
@@ -14,6 +14,7 @@ use crate::{
     sink::{AnswerHead, AnswerText, AnswerValue, AnswersBuilder, DnsQuery, DnsReply},
 };
 
+/// Returns the record of a query.
 pub(super) fn query(query: &Query, question: &Question) -> DnsQuery {
     let mut name = SmallVec::<[u8; 64]>::new();
     write_name(&question.name, &mut name);
@@ -27,7 +28,8 @@ pub(super) fn query(query: &Query, question: &Question) -> DnsQuery {
     }
 }
 
-/// Returns the record of a reply: as much as could be read, and as the limits allow.
+/// Returns the record of a reply: as much of it as could be read and the limits allow. `ignored` says why the resolver
+/// does not use it; empty if it does.
 pub(super) fn reply(reply: &Reply<'_>, mut answers: AnswersBuilder, ignored: Cow<'static, str>) -> DnsReply {
     for answer in &reply.answers {
         if !add(&mut answers, answer) {
@@ -46,6 +48,7 @@ pub(super) fn reply(reply: &Reply<'_>, mut answers: AnswersBuilder, ignored: Cow
     }
 }
 
+/// Adds an answer. Returns `false` once the limits allow no more.
 fn add(answers: &mut AnswersBuilder, answer: &Answer<'_>) -> bool {
     let head = AnswerHead { record_type: answer.record_type, class: answer.class, ttl: answer.ttl };
     let value = match answer.value {

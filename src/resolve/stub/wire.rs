@@ -1,19 +1,19 @@
-//! Domain names and numbers read where they are in a message (RFC 1035 sections 3.1 and 4.1.4).
+//! Domain names and numbers in the wire format (RFC 1035 sections 3.1 and 4.1.4).
 //!
-//! A reply of 64 KiB may name thousands of records with a compression pointer each, all to one name of 127 labels.
-//! A name is therefore neither copied nor allocated when it is read: it is checked once, and compared or written from
-//! the message. Each of that takes at most [`MAX_LABELS`] labels and as many pointers.
+//! A reply of 64 KiB can have thousands of records whose names are compression pointers to one name of 127 labels. Names
+//! are therefore not copied when they are read: each is validated once, and compared or written straight from the
+//! message. Every such step follows at most [`MAX_LABELS`] labels and as many pointers.
 
 use std::fmt;
 
 use smallvec::{Array, SmallVec};
 
-/// Bytes of a name on the wire with its lengths and the root (RFC 1035 section 2.3.4).
+/// The maximum length of a name on the wire in bytes, with the length bytes and the root (RFC 1035 section 2.3.4).
 const MAX_NAME_BYTES: usize = 255;
-/// Labels of a name, as each takes two bytes at least. More pointers than labels lead nowhere new.
+/// The maximum number of labels in a name, since each takes at least two bytes. As many pointers are followed.
 const MAX_LABELS: usize = 127;
 
-/// Why a message cannot be read.
+/// Why a message cannot be decoded.
 #[derive(Debug, PartialEq)]
 pub(super) enum WireError {
     UnexpectedEnd,
@@ -74,11 +74,11 @@ impl<'a> Reader<'a> {
         Ok(u32::from(self.u16()?) << 16 | u32::from(self.u16()?))
     }
 
-    /// Reads a name, and checks all that its pointers lead to.
+    /// Reads a name and validates everything that its pointers lead to.
     pub(super) fn name(&mut self) -> Result<WireName<'a>, WireError> {
         let start = self.at;
         let mut at = start;
-        // Labels in one piece, which begin here. A pointer leads to a piece before it, which must end before it.
+        // A run of labels without a pointer. A pointer must lead to an earlier run, which must end before this one begins.
         let (mut piece, mut piece_end) = (start, None);
         let (mut bytes, mut pointers) = (1, 0);
         loop {
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A name in a message, which has been checked.
+/// A validated name in a message.
 #[derive(Clone, Copy)]
 pub(super) struct WireName<'a> {
     message: &'a [u8],
@@ -136,7 +136,7 @@ impl<'a> WireName<'a> {
         Labels { message: self.message, at: self.start }
     }
 
-    /// Whether the labels are the same but for the case of ASCII letters (RFC 4343).
+    /// Returns `true` if the labels are equal, ignoring the case of ASCII letters (RFC 4343).
     pub(super) fn is<'b>(self, other: impl IntoIterator<Item = &'b [u8]>) -> bool {
         let mut others = other.into_iter();
         let same = |ours: &[u8]| others.next().is_some_and(|theirs| theirs.eq_ignore_ascii_case(ours));
@@ -158,7 +158,7 @@ impl fmt::Debug for WireName<'_> {
     }
 }
 
-/// The labels of a name, from the left, without the root.
+/// An iterator over the labels of a name, from the left, without the root.
 pub(super) struct Labels<'a> {
     message: &'a [u8],
     at: usize,
@@ -175,7 +175,7 @@ impl<'a> Iterator for Labels<'a> {
                     self.at += 1 + label.len();
                     return Some(label);
                 }
-                // It leads backwards: that was checked.
+                // Reading the name has checked that it leads backwards.
                 code @ 0xc0.. => {
                     let low = *self.message.get(self.at + 1)?;
                     self.at = usize::from(u16::from_be_bytes([code, low]) & 0x3fff);
@@ -186,8 +186,10 @@ impl<'a> Iterator for Labels<'a> {
     }
 }
 
-/// Writes an absolute name in presentation format (RFC 1035 section 5.1): what is neither letter, digit, hyphen nor
-/// underscore is escaped, as `\.` or, where it cannot be printed, as `\` and its code as three decimal digits.
+/// Writes an absolute name in presentation format (RFC 1035 section 5.1).
+///
+/// Bytes other than letters, digits, hyphens and underscores are escaped: printable ones as in `\.`, others as `\` and
+/// three decimal digits.
 pub(super) fn write_name<'a, A: Array<Item = u8>>(
     labels: impl IntoIterator<Item = &'a [u8]>,
     out: &mut SmallVec<A>,
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn chains_of_pointers_end() {
-        // Each pointer leads to the one before it.
+        // Each pointer leads to the previous one.
         let chain = |pointers: u16| {
             let targets = (0..pointers).map(|index| 0xc000 | (2 * index).saturating_sub(1));
             [vec![0], targets.flat_map(u16::to_be_bytes).collect()].concat()
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!(last(&chain(128)), Err(WireError::TooManyPointers));
     }
 
-    /// Turns `\` and three octal digits into `\` and three decimal ones.
+    /// Turns each `\` with three octal digits into `\` with three decimal digits.
     fn decimal(octal: &str) -> String {
         let mut rest = octal;
         let mut decimal = String::new();
@@ -301,7 +303,7 @@ mod tests {
     }
 
     proptest! {
-        /// Names have the text and the end that hickory-proto reads, except that hickory-proto escapes in octal.
+        /// Names have the text and the end that hickory-proto reads. It escapes in octal, which is converted.
         #[test]
         fn as_hickory_reads_it(message in message(), start: prop::sample::Index) {
             let start = start.index(message.len() + 1);
@@ -314,7 +316,7 @@ mod tests {
                     prop_assert_eq!(reader.offset(), decoder.index());
                     prop_assert!(ours.is(theirs.iter()) && ours == ours);
                 }
-                // hickory-proto says how long the last label was.
+                // hickory-proto reports the length of the last label instead.
                 (Err(WireError::NameTooLong(_)), Err(DecodeError::DomainNameTooLong(_))) => {}
                 (Err(ours), Err(theirs)) => prop_assert_eq!(ours.to_string(), theirs.to_string()),
                 (ours, theirs) => prop_assert!(false, "{:?}, but {:?}", ours, theirs),
