@@ -1,4 +1,7 @@
 //! A layer around any hyper connector.
+//!
+//! It sees a dial from the outside: when it began and ended, its addresses as far as the stream tells them, and the reads
+//! and writes of the stream. Attempts that fail inside the connector are not seen.
 
 use super::TracedIo;
 use crate::{
@@ -23,11 +26,11 @@ use tokio::net::UnixStream;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Records the dials of any hyper connector, and the connections that they lead to.
+/// A layer that records the dials of any hyper connector and the connections that they establish.
 ///
-/// Wrap the connector below TLS: then the operations are those of the socket. Around a connector that does TLS
-/// itself the connection is marked `layer: "application"` ([`above_tls`](Self::above_tls)), since what is
-/// counted there is not what TCP carried.
+/// Wrap the connector below TLS: reads and writes are then those of the socket. For a connector that does TLS itself call
+/// [`above_tls`](Self::above_tls): the connection is then marked `layer: "application"`, since the bytes counted there are
+/// not those that TCP carried.
 ///
 /// ```
 /// use hyper_util::{client::legacy::{Client, connect::HttpConnector}, rt::TokioExecutor};
@@ -46,12 +49,12 @@ pub struct TraceConnectLayer {
 }
 
 impl TraceConnectLayer {
-    /// Records into `sink`.
+    /// Creates a layer that records into `sink`.
     pub fn new(sink: &TraceSink) -> Self {
         TraceConnectLayer { sink: sink.clone(), above_tls: false }
     }
 
-    /// Says that the connector does TLS itself.
+    /// Sets whether the connector does TLS itself. By default it does not.
     pub fn above_tls(mut self, above_tls: bool) -> Self {
         self.above_tls = above_tls;
         self
@@ -66,7 +69,7 @@ impl<C> Layer<C> for TraceConnectLayer {
     }
 }
 
-/// A connector whose dials are recorded. See [`TraceConnectLayer`].
+/// A connector whose dials are recorded; see [`TraceConnectLayer`].
 #[derive(Clone, Debug)]
 pub struct TraceConnect<C> {
     inner: C,
@@ -81,7 +84,7 @@ where
     C::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     type Response = TracedIo<C::Response>;
-    /// The connector's own error, boxed: what it is a source of has the same chain as without the layer.
+    /// The connector's own error, boxed: it is passed on with the same type and source chain.
     type Error = Box<dyn Error + Send + Sync>;
     type Future = TraceConnectFuture<C::Future>;
 
@@ -98,7 +101,7 @@ where
 }
 
 pin_project! {
-    /// The future of [`TraceConnect`].
+    /// The future of [`TraceConnect`]: polls the inner connector on behalf of its dial.
     #[derive(Debug)]
     pub struct TraceConnectFuture<F> {
         #[pin]
@@ -146,18 +149,19 @@ where
     }
 }
 
-/// `host:port` of a URI, with the default port of its scheme.
+/// Returns `host:port` of a URI, where the port defaults to that of the scheme.
 pub(crate) fn destination(uri: &Uri) -> Text {
     let host = uri.host().unwrap_or_default();
     let default = if matches!(uri.scheme_str(), Some("https" | "wss")) { 443 } else { 80 };
     host_and_port(host, uri.port_u16().unwrap_or(default))
 }
 
-/// `host:port`
+/// Returns `host:port`.
 pub(super) fn host_and_port(host: &str, port: u16) -> Text {
     Text::concat([host, ":", itoa::Buffer::new().format(port)])
 }
 
+/// Returns the addresses that the stream tells: those of a traced connection inside it, or hyper-util's.
 fn endpoint<T: Connection + 'static>(io: &T, connected: &Connected) -> Endpoint {
     let mut extras = Extensions::new();
     connected.get_extras(&mut extras);
@@ -170,7 +174,7 @@ fn endpoint<T: Connection + 'static>(io: &T, connected: &Connected) -> Endpoint 
     Endpoint { local, remote, path: unix_path(io) }
 }
 
-/// The file that a Unix socket is connected to.
+/// Returns the path that a Unix socket is connected to.
 #[cfg(unix)]
 fn unix_path(io: &dyn Any) -> Option<Box<str>> {
     let io = io.downcast_ref::<TokioIo<UnixStream>>()?;

@@ -1,21 +1,30 @@
-//! Where to connect to.
+//! The destination of a dial, in the forms that a program may give it.
 
 use super::layer::host_and_port;
 use crate::{record::Text, user_info::without_user_info};
 use http::Uri;
 use std::net::{IpAddr, SocketAddr};
 
-/// A destination: an address, or the name of a host with a port. Made from `"host:port"`, `(host, port)`, a
-/// `SocketAddr` or a URI with a scheme that has a default port.
+/// A destination: an address, or the name of a host, with a port.
+///
+/// Converts from `"host:port"`, `(host, port)`, a `SocketAddr`, or a URI that has a port or a scheme with a default one.
+/// An invalid destination is reported when it is connected to.
+///
+/// ```
+/// use nettrace::connect::Target;
+///
+/// assert_eq!(Target::from("[::1]:80"), Target::from(("::1", 80)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Name, or literal address without brackets.
+    /// A name, or an address without brackets.
     pub(crate) host: String,
+    /// The port, or why the destination is invalid.
     pub(crate) port: Result<u16, &'static str>,
 }
 
 impl Target {
-    /// `host:port`, with brackets around an IPv6 address.
+    /// Returns `host:port`, with brackets around an IPv6 address.
     pub(crate) fn to_text(&self) -> Text {
         match self.port {
             Ok(port) if self.host.contains(':') => {
@@ -26,7 +35,7 @@ impl Target {
         }
     }
 
-    /// Of a URI; its port is that of the scheme where it names none.
+    /// Reads the destination of a URI. Without a port, that of its scheme is taken.
     pub(crate) fn of_uri(uri: &Uri) -> Self {
         let host = uri.host().unwrap_or_default();
         let port = uri.port_u16().or(match uri.scheme_str() {
@@ -43,22 +52,22 @@ impl Target {
 
 impl From<&str> for Target {
     fn from(text: &str) -> Self {
-        let wrong = |why| Target { host: without_user_info(text), port: Err(why) };
+        let invalid = |why| Target { host: without_user_info(text), port: Err(why) };
         if text.contains('@') {
-            return wrong("user info has no place here: write host:port");
+            return invalid("user info has no place here: write host:port");
         }
         let Some((host, port)) = text.rsplit_once(':') else {
-            return wrong("a port is missing: write host:port");
+            return invalid("a port is missing: write host:port");
         };
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         if bracketed.is_none() && host.contains(':') {
-            return wrong("write an IPv6 address with brackets: [::1]:80");
+            return invalid("write an IPv6 address with brackets: [::1]:80");
         }
         let host = bracketed.unwrap_or(host);
         match port.parse() {
-            _ if host.is_empty() => wrong("a host is missing: write host:port"),
+            _ if host.is_empty() => invalid("a host is missing: write host:port"),
             Ok(port) => Target { host: host.into(), port: Ok(port) },
-            Err(_) => wrong("the port is not a number up to 65535"),
+            Err(_) => invalid("the port is not a number up to 65535"),
         }
     }
 }

@@ -1,4 +1,7 @@
-//! A TCP connector that shows every attempt.
+//! A TCP connector that records every attempt.
+//!
+//! hyper-util's `HttpConnector` shows only the connection that it returns. This one opens its own sockets, so that failed
+//! and abandoned attempts are recorded too, and the probes see each socket before it connects.
 
 use super::{
     Target, TracedIo,
@@ -26,11 +29,11 @@ use std::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// Connects over TCP and records the dial, the names asked for, every attempt with its own error, and the
-/// operations of the connection.
+/// A TCP connector that records the dial, the name lookup, every attempt with its own error, and the reads and writes of
+/// the connection.
 ///
-/// It is a hyper connector (`Service<Uri>`), and with [`connect`](Self::connect) a way to trace any protocol.
-/// Addresses are tried as RFC 8305 (happy eyeballs) says.
+/// It is a hyper connector (`Service<Uri>`); for other protocols call [`connect`](Self::connect). Addresses are tried as in
+/// RFC 8305 (Happy Eyeballs).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -48,17 +51,17 @@ pub struct TcpConnector<R = StubResolver> {
     options: Arc<ConnectOptions>,
 }
 
-/// Keep-alive probes of TCP (RFC 9293 section 3.8.4).
+/// TCP keep-alive probes (RFC 9293 section 3.8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepAlive {
-    /// None are sent.
+    /// No probes are sent.
     Off,
-    /// Sent when the connection was idle for so long, and again after each such time. Whole seconds, from 1 to
-    /// 32,767: the longest that Linux takes.
+    /// A probe is sent when the connection has been idle for this time, and again after each such time. Whole seconds from
+    /// 1 to 32,767, the maximum of Linux; others are rounded down or clamped.
     Every(Duration),
 }
 
-/// `MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` of Linux (`include/net/tcp.h`).
+/// The maximum of Linux: `MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` in `include/net/tcp.h`.
 const MAX_KEEP_ALIVE: Duration = Duration::from_secs(32_767);
 
 impl KeepAlive {
@@ -70,12 +73,13 @@ impl KeepAlive {
 }
 
 impl Default for KeepAlive {
-    /// Every 15 seconds.
+    /// Returns `Every` with 15 seconds.
     fn default() -> Self {
         KeepAlive::Every(Duration::from_secs(15))
     }
 }
 
+/// What all clones of a connector share.
 #[derive(Clone, Debug)]
 struct ConnectOptions {
     socket: SocketOptions,
@@ -83,7 +87,7 @@ struct ConnectOptions {
 }
 
 impl TcpConnector {
-    /// Names are looked up by [`StubResolver`], as this system is set up.
+    /// Creates a connector that looks names up with a [`StubResolver`] and the system's settings.
     pub fn new(sink: &TraceSink) -> Self {
         TcpConnector {
             sink: sink.clone(),
@@ -105,55 +109,55 @@ impl TcpConnector {
 }
 
 impl<R> TcpConnector<R> {
-    /// Looks names up with any `Service<Name>` as hyper-util's connector takes them.
+    /// Looks names up with this resolver: any `Service<Name>` that hyper-util's `HttpConnector` accepts.
     pub fn resolver<S>(self, resolver: S) -> TcpConnector<S> {
         TcpConnector { sink: self.sink, resolver, options: self.options }
     }
 
-    /// The local address to connect from. The kernel chooses by default. Addresses of the other family are not
-    /// tried.
+    /// Sets the local address to connect from. By default the kernel chooses. Addresses of the other family are not tried.
     pub fn source_ip(mut self, ip: impl Into<Option<IpAddr>>) -> Self {
         Arc::make_mut(&mut self.options).socket.source_ip = ip.into();
         self
     }
 
-    /// How long one TCP handshake may take. By default as long as the kernel tries.
+    /// Limits how long one TCP handshake may take. By default until the kernel gives it up.
     pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         Arc::make_mut(&mut self.options).times.handshake_timeout = timeout.into();
         self
     }
 
-    /// Limits how long the TCP handshakes with all addresses of a name may take together. No limit by default.
+    /// Limits how long the TCP handshakes with all addresses of a name may take together. Unlimited by default.
     ///
-    /// Looking the name up is not included. The next address is tried early enough for each to have its turn, as
+    /// The name lookup is not included. The next address is tried early enough for all to be tried in time, as
     /// hyper-util's `HttpConnector::set_connect_timeout` divides the time among the addresses. Handshakes that are
-    /// under way when the time is up end with [`ErrorKind::TimedOut`](std::io::ErrorKind::TimedOut), and are recorded as
+    /// in progress when the time is up end with [`ErrorKind::TimedOut`](std::io::ErrorKind::TimedOut), and are recorded as
     /// timed out.
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         Arc::make_mut(&mut self.options).times.connect_timeout = timeout.into();
         self
     }
 
-    /// Keep-alive probes; every 15 seconds by default.
+    /// Sets the TCP keep-alive probes; every 15 seconds by default.
     pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
         Arc::make_mut(&mut self.options).socket.keep_alive = keep_alive.probes();
         self
     }
 
-    /// The same, more finely.
+    /// Sets the TCP keep-alive probes in full detail.
     #[cfg(feature = "tonic")]
     pub(crate) fn keep_alive_probes(mut self, probes: Option<TcpKeepalive>) -> Self {
         Arc::make_mut(&mut self.options).socket.keep_alive = probes;
         self
     }
 
-    /// `TCP_NODELAY`; on by default.
+    /// Sets `TCP_NODELAY`; on by default.
     pub fn nodelay(mut self, nodelay: bool) -> Self {
         Arc::make_mut(&mut self.options).socket.nodelay = nodelay;
         self
     }
 
-    /// The Connection Attempt Delay of RFC 8305; 250 ms by default.
+    /// Sets how long to wait for an attempt before the next address is tried (the Connection Attempt Delay of RFC 8305);
+    /// 250 ms by default.
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
         Arc::make_mut(&mut self.options).times.attempt_delay = delay;
         self
@@ -170,7 +174,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when the name has no address or no address answers.
+    /// [`ConnectError`] when the destination is invalid, the name has no address, or no address can be connected to.
     pub async fn connect(&self, target: impl Into<Target>) -> Result<TracedIo<TcpStream>, ConnectError> {
         let target = target.into();
         let dial = self.sink.dial(|| target.to_text());
@@ -189,7 +193,7 @@ where
     type Error = ConnectError;
     type Future = TcpConnectFuture;
 
-    /// Always ready: the resolver is asked when it is needed.
+    /// Always ready: the resolver's readiness is awaited when a name is looked up.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         Poll::Ready(Ok(()))
     }
@@ -204,7 +208,7 @@ where
     }
 }
 
-/// The future of [`TcpConnector`].
+/// The future of [`TcpConnector`] as a `Service`.
 pub struct TcpConnectFuture(BoxFuture<'static, Result<TokioIo<TracedIo<TcpStream>>, ConnectError>>);
 
 impl Future for TcpConnectFuture {
@@ -259,6 +263,7 @@ where
     }
 }
 
+/// Returns the addresses to try, in the resolver's order.
 async fn addresses<R>(
     mut resolver: R,
     socket: &SocketOptions,
@@ -289,7 +294,7 @@ where
     let addrs: Vec<_> = found
         .filter(|addr| usable(addr.ip()))
         .map(|mut addr| {
-            addr.set_port(port); // and keep the zone of a link-local one
+            addr.set_port(port); // keeps the zone of a link-local address
             addr
         })
         .collect();

@@ -1,4 +1,4 @@
-//! What a proxy is: how it is spoken to, where it is, and what it wants to be shown.
+//! The address of a proxy: its protocol, host, port and credentials.
 
 use crate::{
     error::{InvalidProxy, ProxyError, ProxyErrorKind},
@@ -16,17 +16,17 @@ use std::{
     sync::Arc,
 };
 
-/// A proxy, with the credentials for it. Made from a URL, `scheme://[user:password@]host[:port]`:
+/// A proxy and the credentials for it, parsed from a URL: `scheme://[user:password@]host[:port]`.
 ///
-/// | scheme | what is spoken | port |
+/// | scheme | protocol | default port |
 /// |---|---|---|
 /// | `http`, or none | HTTP/1.1 (RFC 9110 sections 7.6 and 9.3.6) | 80 |
 /// | `https` | the same inside TLS | 443 |
-/// | `socks5` | SOCKS5 (RFC 1928); names are looked up on this side | 1080 |
+/// | `socks5` | SOCKS5 (RFC 1928); names are looked up here | 1080 |
 /// | `socks5h` | SOCKS5; the proxy looks names up | 1080 |
 ///
-/// User name and password may be percent-encoded. An HTTP proxy is shown them as RFC 7617 (Basic) has it, a SOCKS5
-/// proxy as RFC 1929. They are in no record, and not in its `Debug` and `Display`. Cheap to clone.
+/// User name and password may be percent-encoded. They are sent to an HTTP proxy as RFC 7617 (Basic) says, and to a
+/// SOCKS5 proxy as RFC 1929 says. Neither records nor the type's `Debug` and `Display` show them. Cheap to clone.
 ///
 /// ```
 /// use nettrace::proxy::Proxy;
@@ -42,12 +42,13 @@ struct Inner {
     scheme: ProxyScheme,
     authority: Authority,
     credentials: Credentials,
-    /// What a connector is asked for to reach it.
+    /// What the inner connector is called with to reach the proxy.
     uri: Uri,
+    /// The URL with masked credentials, as records show it.
     name: ProxyName,
 }
 
-/// How a proxy is spoken to.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ProxyScheme {
     Http,
@@ -59,9 +60,9 @@ pub(crate) enum ProxyScheme {
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Credentials {
     None,
-    /// For an HTTP proxy.
+    /// The `Proxy-Authorization` for an HTTP proxy.
     Basic(HeaderValue),
-    /// For a SOCKS5 proxy.
+    /// User name and password for a SOCKS5 proxy.
     Login {
         user: String,
         password: String,
@@ -95,11 +96,11 @@ impl ProxyScheme {
 }
 
 impl Proxy {
-    /// The same proxy, to be shown these credentials.
+    /// Returns the same proxy with these credentials.
     ///
     /// # Errors
     ///
-    /// A SOCKS5 proxy takes no more than 255 bytes of each (RFC 1929).
+    /// When the proxy speaks SOCKS5 and one of them is longer than 255 bytes (RFC 1929).
     pub fn credentials(&self, user: &str, password: &str) -> Result<Self, InvalidProxy> {
         let credentials = if self.0.scheme.is_http() {
             Credentials::Basic(basic(user, password))
@@ -112,8 +113,8 @@ impl Proxy {
         Ok(Proxy::new(self.0.scheme, self.0.authority.clone(), credentials))
     }
 
-    /// What requests that an HTTP proxy is to forward have to carry as `Proxy-Authorization`. CONNECT has it by
-    /// itself.
+    /// Returns the `Proxy-Authorization` that a client must send with requests which an HTTP proxy forwards. CONNECT
+    /// requests have it already.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         match &self.0.credentials {
             Credentials::Basic(value) => Some(value),
@@ -121,7 +122,7 @@ impl Proxy {
         }
     }
 
-    /// Of `host:port`, which names a port.
+    /// Creates the proxy. `authority` must have a port.
     fn new(scheme: ProxyScheme, authority: Authority, credentials: Credentials) -> Self {
         let user = if credentials == Credentials::None { "" } else { "***@" };
         let name = ProxyName::new(Text::concat([scheme.as_str(), "://", user, authority.as_str()]));
@@ -138,7 +139,7 @@ impl Proxy {
         self.0.scheme
     }
 
-    /// `host:port`
+    /// Returns `host:port`.
     pub(crate) fn authority(&self) -> &Authority {
         &self.0.authority
     }
@@ -151,7 +152,7 @@ impl Proxy {
         &self.0.name
     }
 
-    /// User name and password for a SOCKS5 proxy.
+    /// Returns the user name and the password for a SOCKS5 proxy.
     pub(super) fn login(&self) -> Option<(&str, &str)> {
         match &self.0.credentials {
             Credentials::Login { user, password } => Some((user, password)),
@@ -159,7 +160,7 @@ impl Proxy {
         }
     }
 
-    /// Whether requests to that are sent to the proxy whole, for it to forward.
+    /// Returns `true` if requests to `uri` are sent to the proxy, which forwards them.
     pub(crate) fn forwards(&self, uri: &Uri) -> bool {
         self.0.scheme.is_http() && uri.scheme() == Some(&http::uri::Scheme::HTTP)
     }
@@ -225,7 +226,7 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// The same proxy, and the same credentials for it.
+/// Equal if the URL and the credentials are.
 impl PartialEq for Proxy {
     fn eq(&self, other: &Self) -> bool {
         fn parts(proxy: &Proxy) -> (ProxyScheme, &Authority, &Credentials) {
@@ -243,10 +244,10 @@ impl Hash for Proxy {
     }
 }
 
-/// The value of a field of credentials (RFC 7617).
+/// Returns the value of a `Proxy-Authorization` header field (RFC 7617).
 fn basic(user: &str, password: &str) -> HeaderValue {
     let text = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-    let mut value = HeaderValue::try_from(text).expect("base64 has no character that a field may not have");
+    let mut value = HeaderValue::try_from(text).expect("base64 text is a valid header value");
     value.set_sensitive(true);
     value
 }

@@ -1,4 +1,7 @@
-//! From a destination to a stream that leads there through a proxy.
+//! Connects to a destination through a proxy: dials the proxy with the inner connector, then asks it for a tunnel.
+//!
+//! The inner connector knows nothing of proxies. That its dial and its TLS handshake are with a proxy is therefore told by
+//! a scope around each of its polls, [`ProxyName::scope`](crate::sink::ProxyName::scope).
 
 use super::{
     Proxy, ProxyStream,
@@ -21,7 +24,7 @@ use std::{
 };
 use tower_service::Service;
 
-/// Connects to the proxy by `inner`, and has it connect to the destination.
+/// Connects to the proxy with `inner` and asks it to connect to the destination.
 pub(super) async fn connect_via<C, R>(
     inner: C,
     proxy: Proxy,
@@ -40,7 +43,7 @@ where
 {
     let target = ProxyTarget::of_uri(&destination);
     let mut target = target.map_err(|(text, why)| proxy.error(&text, ProxyErrorKind::Target(why)))?;
-    let begun = match &target.host {
+    let dial = match &target.host {
         Host::Name(name) if proxy.scheme() == ProxyScheme::Socks5 => {
             let dial = proxy.name().scope(|| handshake.sink.dial(|| proxy.authority().as_str().into()));
             let (ip, dial) = look_up(resolver, name, dial, &proxy, &target.text).await?;
@@ -49,7 +52,7 @@ where
         }
         _ => None,
     };
-    let io = to_proxy(inner, &proxy, begun).await?;
+    let io = connect_to_proxy(inner, &proxy, dial).await?;
     if io.connected().is_negotiated_h2() {
         return Err(proxy.error(&target.text, ProxyErrorKind::Http2).into());
     }
@@ -63,7 +66,7 @@ where
     }
 }
 
-/// Finds the address of what the proxy is to be asked for; a part of the dial to the proxy.
+/// Looks up the destination, for proxies that take only addresses. The lookup is a part of the dial to the proxy.
 async fn look_up<R>(
     mut resolver: R,
     name: &str,
@@ -98,26 +101,28 @@ where
     }
 }
 
-/// A connection to the proxy itself. Whatever dials or speaks TLS meanwhile does so with the proxy.
-async fn to_proxy<C>(
+/// Connects to the proxy. The dial and TLS handshake of the inner connector are recorded as being with the proxy.
+///
+/// `dial` is the dial that a lookup has begun, which the inner connector is to continue.
+async fn connect_to_proxy<C>(
     mut inner: C,
     proxy: &Proxy,
-    begun: Option<DialRecorder>,
+    dial: Option<DialRecorder>,
 ) -> Result<C::Response, BoxError>
 where
     C: Service<Uri>,
     C::Error: Into<BoxError>,
 {
     let call = || inner.call(proxy.uri().clone());
-    let (connecting, begun) = match begun {
+    let (connecting, unused_dial) = match dial {
         Some(dial) => proxy.name().scope_of(dial, call),
         None => (proxy.name().scope(call), None),
     };
     let mut connecting = pin!(connecting);
     let connected =
         poll_fn(|cx| proxy.name().scope(|| connecting.as_mut().poll(cx))).await.map_err(Into::into);
-    // Where nobody below records dials, the look-up and the outcome are all that is known of this one.
-    match (begun, &connected) {
+    // The inner connector records no dials: the lookup and the outcome are all that is known of this one.
+    match (unused_dial, &connected) {
         (Some(dial), Ok(_)) => dial.established(None),
         (Some(dial), Err(error)) => dial.failed(|| classify::failure_detail(&**error)),
         (None, _) => {}

@@ -11,7 +11,7 @@ use std::{
 type ViaProxy<IO> = BoxFuture<'static, Result<ProxyStream<IO>, BoxError>>;
 
 pin_project! {
-    /// The future of [`ProxyConnector`](super::ProxyConnector).
+    /// The future of [`ProxyConnector`](super::ProxyConnector): connects, directly or through a proxy.
     pub struct ProxyConnectFuture<F, IO> {
         #[pin]
         state: State<F, IO>,
@@ -55,7 +55,7 @@ where
             }
             StateProjection::ViaProxy { connect } => ready!(connect.as_mut().poll(cx)),
             StateProjection::Failed { error } => {
-                Err(error.take().expect("a future is not polled again after it has resolved"))
+                Err(error.take().expect("`ProxyConnectFuture` polled after completion"))
             }
         })
     }

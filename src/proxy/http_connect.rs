@@ -1,4 +1,6 @@
-//! CONNECT (RFC 9110 section 9.3.6): an HTTP proxy becomes a tunnel.
+//! CONNECT (RFC 9110 section 9.3.6): an HTTP proxy connects to the destination and becomes a tunnel.
+//!
+//! The exchange is recorded as an HTTP request of its own. It is made with hyper, which returns the stream afterwards.
 
 use super::{
     Proxy, ProxyStream,
@@ -18,10 +20,10 @@ use hyper::{
 };
 use std::{future::poll_fn, pin::pin, task::Poll};
 
-/// The head of an answer may be so long, with all its fields.
+/// The maximum length of the proxy's response head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// Asks for the target, and gives the stream that leads there.
+/// Asks the proxy to connect to the target and returns the tunnel.
 pub(super) async fn establish<IO>(
     io: IO,
     conn: Option<&ConnRef>,
@@ -86,7 +88,7 @@ fn request(proxy: &Proxy, target: &str) -> Result<Request<String>, ProxyErrorKin
     Ok(request)
 }
 
-/// Sends the request and reads the head of the answer; the stream comes back, with what followed that.
+/// Sends the request and reads the response head. Returns it and the stream, with the bytes that followed the head.
 async fn exchange<IO>(
     io: IO,
     request: Request<String>,
@@ -98,15 +100,17 @@ where
         http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake::<_, String>(io).await?;
     let response = {
         let mut response = pin!(sender.send_request(request));
-        let (mut is_over, mut broken) = (false, None);
+        let mut is_over = false;
+        let mut conn_error = None;
         poll_fn(|cx| {
             if !is_over && let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
-                (is_over, broken) = (true, ended.err());
+                is_over = true;
+                conn_error = ended.err();
             }
-            // An error of both is the answer's: that tells more.
+            // If both fail, the error of the response is returned, which says more.
             match response.as_mut().poll(cx) {
-                Poll::Pending => broken.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
-                answered => answered,
+                Poll::Pending => conn_error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
+                done => done,
             }
         })
         .await?
@@ -114,7 +118,7 @@ where
     Ok((response, connection.into_parts()))
 }
 
-/// In the proxy's words, where it has some of its own.
+/// Returns the proxy's own reason phrase, or else the standard one of the status.
 fn reason_phrase(response: &Response<Incoming>) -> String {
     let own = response.extensions().get::<ReasonPhrase>();
     match own {

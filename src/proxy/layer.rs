@@ -3,7 +3,7 @@ use crate::{resolve::StubResolver, sink::TraceSink};
 use std::{sync::Arc, time::Duration};
 use tower_layer::Layer;
 
-/// Makes connectors that go through proxies; see the [module](super).
+/// A layer that makes a connector use proxies; see the [module](super).
 #[derive(Clone, Debug)]
 pub struct ProxyLayer<R = StubResolver> {
     pub(super) selector: ProxySelector,
@@ -13,9 +13,9 @@ pub struct ProxyLayer<R = StubResolver> {
 }
 
 impl ProxyLayer {
-    /// Through one proxy, or as a [`ProxySelector`] says.
+    /// Creates a layer that uses one proxy, or those that a [`ProxySelector`] chooses.
     ///
-    /// Where names are looked up on this side, [`StubResolver`] does it, as this system is set up.
+    /// Names that are looked up here (`socks5`) are looked up by a [`StubResolver`] with the system's settings.
     pub fn new(sink: &TraceSink, selector: impl Into<ProxySelector>) -> Self {
         ProxyLayer {
             selector: selector.into(),
@@ -27,21 +27,20 @@ impl ProxyLayer {
 }
 
 impl<R> ProxyLayer<R> {
-    /// Looks names up for `socks5` with any `Service<Name>` as hyper-util's connector takes them.
+    /// Looks names up for `socks5` with this resolver: any `Service<Name>` that hyper-util's `HttpConnector` accepts.
     pub fn resolver<S>(self, resolver: S) -> ProxyLayer<S> {
         let ProxyLayer { selector, tunnels_http, handshake, .. } = self;
         ProxyLayer { selector, resolver, tunnels_http, handshake }
     }
 
-    /// How long a proxy may take, from when there is a connection to it until there is one to the destination: for
-    /// CONNECT, or the handshake of SOCKS5. Unlimited by default.
+    /// Limits how long CONNECT or the SOCKS5 handshake may take, from the established connection to the proxy on.
+    /// Unlimited by default.
     pub fn handshake_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         Arc::make_mut(&mut self.handshake).timeout = limit.into();
         self
     }
 
-    /// Whether an HTTP proxy is asked with CONNECT for `http` destinations, too. By default it is left to forward
-    /// requests to them.
+    /// Sets whether CONNECT is used for `http` destinations too. By default an HTTP proxy forwards requests to them.
     pub fn tunnel_http(mut self, on: bool) -> Self {
         self.tunnels_http = on;
         self

@@ -1,4 +1,4 @@
-//! Which proxy there is for a destination.
+//! Chooses the proxy for a destination.
 
 use super::Proxy;
 use crate::error::{BoxError, InvalidProxy};
@@ -6,7 +6,7 @@ use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use std::{env, fmt, net::IpAddr, sync::Arc};
 
-/// Says which proxy to use for a destination, if any. Cheap to clone.
+/// Chooses which proxy is used for a destination, if any. Cheap to clone.
 ///
 /// ```
 /// use nettrace::proxy::{Proxy, ProxySelector};
@@ -38,38 +38,38 @@ enum Choice {
 
 type SelectFn = dyn Fn(&Uri) -> Result<Option<Proxy>, BoxError> + Send + Sync;
 
-/// What the variables say.
+/// The proxies that environment variables name.
 struct Environment {
     http: Option<Result<Proxy, InvalidProxy>>,
     https: Option<Result<Proxy, InvalidProxy>>,
     exceptions: Exceptions,
 }
 
-/// Destinations that are left out.
+/// Destinations that no proxy is used for.
 struct Exceptions {
+    /// The list has `*`.
     all: bool,
-    /// Asked for nothing but whether there is a proxy.
+    /// hyper-util's matcher with a placeholder as its proxy: used only to find out whether the list matches.
     others: Matcher,
 }
 
 impl ProxySelector {
-    /// No proxy for anything.
+    /// Creates a selector that never uses a proxy.
     pub const fn none() -> Self {
         ProxySelector(Choice::None)
     }
 
-    /// Asks `select` about every destination; a client that makes requests, about every request and every hop of
-    /// a redirect. An error fails what needed to know.
+    /// Creates a selector that calls `select` for every destination. A client calls it for every request and every
+    /// redirect. An error of `select` fails the connection or the request.
     pub fn new(select: impl Fn(&Uri) -> Result<Option<Proxy>, BoxError> + Send + Sync + 'static) -> Self {
         ProxySelector(Choice::Custom(Arc::new(select)))
     }
 
-    /// What the environment says now: `HTTP_PROXY` for `http` destinations, `HTTPS_PROXY` for `https`, `ALL_PROXY` for
-    /// those of the two that have none of their own, and `NO_PROXY` as [`no_proxy`](Self::no_proxy) takes it; or the
-    /// same in lower case. For other schemes there is none.
+    /// Reads the environment: `HTTP_PROXY` for `http` destinations, `HTTPS_PROXY` for `https`, `ALL_PROXY` for either if
+    /// it has none of its own, and `NO_PROXY` as in [`no_proxy`](Self::no_proxy). Lower-case names work too.
     ///
-    /// As in Go, `localhost` and loopback addresses are never asked for through a proxy of the environment. In a CGI
-    /// program (`REQUEST_METHOD` is set) nothing is read, as whoever makes a request could set `HTTP_PROXY` there.
+    /// Other schemes use no proxy. As in Go, `localhost` and loopback addresses are always connected to directly. In a CGI
+    /// program (`REQUEST_METHOD` is set) nothing is read, because there a client can set `HTTP_PROXY` with a header.
     pub fn from_env() -> Self {
         Self::from_variables(|name| Some(env::var_os(name)?.to_string_lossy().into_owned()))
     }
@@ -88,9 +88,10 @@ impl ProxySelector {
         ProxySelector(Choice::Environment(Arc::new(Environment { http, https, exceptions })))
     }
 
-    /// Leaves out destinations: a list, with commas, of hosts (whose subdomains are left out too), IP addresses,
-    /// networks such as `10.0.0.0/8`, or `*` for all. It takes the place of a list that was given before. Of a selector
-    /// that is not one proxy it changes nothing.
+    /// Sets the destinations that are connected to directly, separated by commas: hosts (with their subdomains), IP
+    /// addresses, networks such as `10.0.0.0/8`, or `*` for all.
+    ///
+    /// The list replaces an earlier one. It applies only to a selector of a single proxy; on others this has no effect.
     pub fn no_proxy(self, list: &str) -> Self {
         match self.0 {
             Choice::Fixed(proxy) | Choice::Except(proxy, _) => {
@@ -100,11 +101,12 @@ impl ProxySelector {
         }
     }
 
-    /// The proxy for that destination; `None` when there is to be none.
+    /// Returns the proxy for a destination; `None` if it is connected to directly.
     ///
     /// # Errors
     ///
-    /// When the environment names what is no proxy ([`InvalidProxy`]), or those of the function that is asked.
+    /// [`InvalidProxy`] when an environment variable is not a valid proxy, or the error of the function given to
+    /// [`new`](Self::new).
     pub fn select(&self, uri: &Uri) -> Result<Option<Proxy>, BoxError> {
         match &self.0 {
             Choice::None => Ok(None),
@@ -123,14 +125,14 @@ impl Environment {
             Some("https") => &self.https,
             _ => &None,
         };
-        let is_meant = || !uri.host().is_none_or(is_local) && !self.exceptions.contain(uri);
-        proxy.clone().filter(|_| is_meant()).transpose()
+        let applies = || !uri.host().is_none_or(is_local) && !self.exceptions.contain(uri);
+        proxy.clone().filter(|_| applies()).transpose()
     }
 }
 
 impl Exceptions {
     fn new(list: &str) -> Self {
-        // To a matcher the star is a name, and no address has one.
+        // The matcher takes `*` for a name, so that addresses would not match it.
         let all = list.split(',').any(|entry| entry.trim() == "*");
         Exceptions { all, others: Matcher::builder().all("http://proxy.invalid").no(list).build() }
     }
@@ -145,7 +147,7 @@ fn is_local(host: &str) -> bool {
     bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// A matcher knows of no other scheme.
+/// Changes the scheme to `http`, since the matcher knows only `http` and `https`.
 fn as_http(uri: &Uri) -> Uri {
     let mut parts = uri.clone().into_parts();
     if parts.authority.is_some() {
@@ -247,9 +249,9 @@ mod tests {
         }
     }
 
-    /// What is no proxy, or not read as one, is no reason to go past it.
+    /// An invalid proxy is an error, never a reason to connect directly.
     #[test]
-    fn what_is_not_spoken_is_an_error_and_no_way_around() {
+    fn invalid_proxies_are_errors_and_not_bypassed() {
         for value in
             ["socks4://s.test", "ftp://joe:secret@s.test", "http://joe:secret@s.test:x", "s.test\u{fffd}"]
         {
@@ -260,7 +262,7 @@ mod tests {
         }
     }
 
-    /// What the password has that a URL has not, or in other places, is read as it is written elsewhere.
+    /// Passwords with characters that a URL would have to escape are read as in `Proxy::from_str`.
     #[test]
     fn passwords_of_the_environment() {
         for password in ["p@ss", "pa^ss", "pa#ss", "pa/ss", "12/ss"] {

@@ -16,9 +16,9 @@ use std::{
 };
 use tower_service::Service;
 
-/// A connector that goes through proxies; see the [module](super).
+/// A connector that uses proxies; see the [module](super).
 ///
-/// An error of the connector within goes up as it is. That a proxy does not lead any further is a
+/// Errors of the inner connector are passed on unchanged. A proxy that does not connect to the destination is a
 /// [`ProxyError`](super::ProxyError).
 #[derive(Clone, Debug)]
 pub struct ProxyConnector<C, R = StubResolver> {
@@ -31,25 +31,26 @@ impl<C, R> ProxyConnector<C, R> {
         ProxyConnector { inner, layer }
     }
 
-    /// The connector within.
+    /// Returns a reference to the inner connector.
     pub fn get_ref(&self) -> &C {
         &self.inner
     }
 
-    /// The connector within.
+    /// Returns a mutable reference to the inner connector.
     pub fn get_mut(&mut self) -> &mut C {
         &mut self.inner
     }
 
-    /// The connector within.
+    /// Returns the inner connector.
     pub fn into_inner(self) -> C {
         self.inner
     }
 
-    /// Goes this way from now on.
+    /// Replaces the selector and whether `http` destinations are tunnelled.
     #[cfg(feature = "client")]
     pub(crate) fn set_route(&mut self, selector: impl Into<ProxySelector>, tunnels_http: bool) {
-        (self.layer.selector, self.layer.tunnels_http) = (selector.into(), tunnels_http);
+        self.layer.selector = selector.into();
+        self.layer.tunnels_http = tunnels_http;
     }
 }
 
@@ -76,7 +77,7 @@ where
         match self.layer.selector.select(&uri) {
             Ok(None) => ProxyConnectFuture::direct(self.inner.call(as_plain_http(uri))),
             Ok(Some(proxy)) => {
-                // The one that is ready.
+                // `poll_ready` was called on this one, so the clone takes its place.
                 let next = self.inner.clone();
                 let inner = mem::replace(&mut self.inner, next);
                 let ProxyLayer { resolver, tunnels_http, handshake, .. } = self.layer.clone();
@@ -94,7 +95,7 @@ where
     }
 }
 
-/// Whoever speaks TLS below does so with proxies alone. The port stays.
+/// Changes `https` to `http` and keeps the port: a TLS layer below this one is for proxies only.
 fn as_plain_http(uri: Uri) -> Uri {
     if uri.scheme() != Some(&Scheme::HTTPS) {
         return uri;
@@ -103,7 +104,7 @@ fn as_plain_http(uri: Uri) -> Uri {
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = parts.authority.map(|authority| match authority.port() {
         Some(_) => authority,
-        // There may be a colon and nothing behind it (RFC 3986 section 3.2.3).
+        // There may be a colon without a port (RFC 3986 section 3.2.3).
         None => Authority::try_from(format!("{}:443", authority.host())).unwrap_or(authority),
     });
     parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));

@@ -9,44 +9,46 @@ use std::{
 };
 
 pin_project! {
-    /// The stream of [`ProxyConnector`](super::ProxyConnector): that of the connector within, which may lead through
-    /// a proxy.
+    /// The stream of [`ProxyConnector`](super::ProxyConnector): that of the inner connector, possibly through a proxy.
     #[derive(Debug)]
     pub struct ProxyStream<T> {
         #[pin]
         inner: T,
-        // What came right behind the proxy's answer.
+        // Bytes of the destination that were read together with the proxy's response.
         read_ahead: Bytes,
+        // It leads to a proxy that forwards requests.
         is_forwarding: bool,
     }
 }
 
 impl<T> ProxyStream<T> {
+    /// Wraps a stream that leads to the destination directly.
     pub(super) fn direct(inner: T) -> Self {
         Self::tunnel(inner, Bytes::new())
     }
 
-    /// `read_ahead` is what was read already of what the destination says.
+    /// Wraps a tunnel to the destination, from which `read_ahead` was read already.
     pub(super) fn tunnel(inner: T, read_ahead: Bytes) -> Self {
         ProxyStream { inner, read_ahead, is_forwarding: false }
     }
 
-    /// It leads to a proxy that is told with each request where that is to go.
+    /// Wraps a stream to a proxy that forwards requests: each must say where it is to go.
     pub(super) fn forwarding(inner: T) -> Self {
         ProxyStream { inner, read_ahead: Bytes::new(), is_forwarding: true }
     }
 
-    /// The stream within.
+    /// Returns a reference to the inner stream.
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The stream within. What came together with the proxy's answer cannot be read from it.
+    /// Returns a mutable reference to the inner stream. Bytes that came together with the proxy's response cannot be read
+    /// from it.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The stream within, and what came together with the proxy's answer: that is to be read first.
+    /// Returns the inner stream, and the bytes that came together with the proxy's response, which must be read first.
     pub fn into_parts(self) -> (T, Bytes) {
         (self.inner, self.read_ahead)
     }
@@ -67,7 +69,7 @@ impl<T: Read> Read for ProxyStream<T> {
         buf.put_slice(&this.read_ahead[..len]);
         this.read_ahead.advance(len);
         if this.read_ahead.is_empty() {
-            *this.read_ahead = Bytes::new(); // and lets go of the rest of the head
+            *this.read_ahead = Bytes::new(); // frees the buffer, which has the whole response head
         }
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! The messages of SOCKS5.
+//! The messages of SOCKS5 (RFC 1928), encoded and decoded without I/O.
 
 use crate::{error::ProxyErrorKind, proxy::handshake::Host};
 use std::net::IpAddr;
@@ -14,18 +14,18 @@ const NAME: u8 = 3;
 const IPV6: u8 = 4;
 const SUCCEEDED: u8 = 0;
 
-/// What says that user name and password are right. What deviates in the second byte says that they are not.
+/// The reply to a correct user name and password (RFC 1929 section 2). Any other second byte rejects them.
 pub(super) const USER_PASS_ACCEPTED: [u8; 2] = [USER_PASS_VERSION, 0];
 
-/// The fields of a reply that are always there, with the first byte of the address: VER, REP, RSV, ATYP.
+/// The length of a reply up to the first byte of its address: VER, REP, RSV, ATYP and that byte.
 pub(super) const REPLY_HEAD_LEN: usize = 5;
 
-/// The methods that there is something for, as the first message offers them.
+/// Returns the first message, which offers authentication methods: with user name and password only if there are any.
 pub(super) fn greeting(with_login: bool) -> &'static [u8] {
     if with_login { &[VERSION, 2, NO_AUTHENTICATION, USER_PASS] } else { &[VERSION, 1, NO_AUTHENTICATION] }
 }
 
-/// The method that the proxy has chosen.
+/// The authentication method that the proxy has chosen.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AuthMethod {
     None,
@@ -47,7 +47,7 @@ impl AuthMethod {
     }
 }
 
-/// User name and password (RFC 1929 section 2).
+/// Returns the message with user name and password (RFC 1929 section 2).
 pub(super) fn user_pass(user: &str, password: &str) -> Result<Vec<u8>, ProxyErrorKind> {
     let mut message = vec![USER_PASS_VERSION];
     for text in [user, password] {
@@ -57,7 +57,7 @@ pub(super) fn user_pass(user: &str, password: &str) -> Result<Vec<u8>, ProxyErro
     Ok(message)
 }
 
-/// A request for a connection to the host (RFC 1928 section 4).
+/// Returns the request to connect to the host (RFC 1928 section 4).
 pub(super) fn request(host: &Host, port: u16) -> Result<Vec<u8>, ProxyErrorKind> {
     let mut message = vec![VERSION, CONNECT, 0];
     match host {
@@ -78,7 +78,11 @@ pub(super) fn request(host: &Host, port: u16) -> Result<Vec<u8>, ProxyErrorKind>
     Ok(message)
 }
 
-/// How many bytes of the reply are still to come; an error where it says that there is no connection.
+/// Returns how many bytes of the reply are still to come.
+///
+/// # Errors
+///
+/// When the reply says that there is no connection, or is invalid.
 pub(super) fn reply_tail_len(
     [version, reply, _, kind, first]: [u8; REPLY_HEAD_LEN],
 ) -> Result<usize, ProxyErrorKind> {

@@ -1,4 +1,4 @@
-//! The handshake of SOCKS5 (RFC 1928), with user name and password (RFC 1929) where the proxy wants them.
+//! The SOCKS5 handshake (RFC 1928), with user name and password (RFC 1929) if the proxy asks for them.
 
 mod message;
 
@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Asks for the target, and gives the stream that leads there.
+/// Asks the proxy to connect to the target and returns the tunnel.
 pub(super) async fn establish<IO>(
     io: IO,
     conn: Option<&ConnRef>,
@@ -34,7 +34,7 @@ where
     match with_timeout(config.timeout, handshake(&mut io, target, proxy.login())).await {
         Ok(()) => {
             recorder.established();
-            // No more was read than the proxy's own words.
+            // Exactly the proxy's messages were read, so there is nothing to pass on.
             Ok(ProxyStream::tunnel(io.into_inner(), Bytes::new()))
         }
         Err(kind) => {
@@ -45,7 +45,7 @@ where
     }
 }
 
-/// As the proxy is told it.
+/// Returns the target as the proxy is told it: an address if the name was looked up here.
 fn target_text(target: &ProxyTarget) -> Text {
     match &target.host {
         Host::Name(_) => target.text.as_str().into(),
@@ -74,7 +74,7 @@ where
         _ => return Err(ProxyErrorKind::SocksMethod { had_credentials: login.is_some() }),
     }
     send(io, &request).await?;
-    // The address that the proxy connects from, which follows, is of no interest.
+    // What follows is the address that the proxy connects from, which is not needed.
     let mut rest = vec![0; message::reply_tail_len(receive::<REPLY_HEAD_LEN>(io).await?)?];
     io.read_exact(&mut rest).await.map(drop).map_err(describe_eof)
 }
@@ -93,7 +93,7 @@ async fn receive<const N: usize>(io: &mut (impl AsyncRead + Unpin)) -> Result<[u
     Ok(message)
 }
 
-/// In words that say whose end it was.
+/// Says of an unexpected end that the proxy closed the connection.
 fn describe_eof(error: io::Error) -> ProxyErrorKind {
     ProxyErrorKind::Io(match error.kind() {
         io::ErrorKind::UnexpectedEof => {
