@@ -112,6 +112,8 @@
 
 #[cfg(all(unix, feature = "capture"))]
 pub mod capture;
+#[cfg(any(feature = "connect", feature = "tls"))]
+mod delegate_io;
 mod error;
 #[cfg(any(feature = "resolve", feature = "tls"))]
 mod file;

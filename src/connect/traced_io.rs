@@ -4,6 +4,7 @@
 //! A stream with a disabled sink only delegates.
 
 use crate::{
+    delegate_io::delegate_flush_and_shutdown,
     record::TraceId,
     sink::{ConnRecorder, ConnRef, ProbeEvent, ProbeSocket, Tick, describe_conn},
 };
@@ -169,48 +170,6 @@ impl<T: AsyncRead> AsyncRead for TracedIo<T> {
     }
 }
 
-impl<T: AsyncWrite> AsyncWrite for TracedIo<T> {
-    #[inline]
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.projected();
-        if !this.ops.conn.is_on() {
-            return this.inner.poll_write(cx, buf);
-        }
-        this.ops.begin_write();
-        let result = ready!(this.inner.poll_write(cx, buf));
-        this.ops.end_write(&result);
-        Poll::Ready(result)
-    }
-
-    #[inline]
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.projected();
-        if !this.ops.conn.is_on() {
-            return this.inner.poll_write_vectored(cx, bufs);
-        }
-        this.ops.begin_write();
-        let result = ready!(this.inner.poll_write_vectored(cx, bufs));
-        this.ops.end_write(&result);
-        Poll::Ready(result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.get_ref().is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.projected().inner.poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.projected().inner.poll_shutdown(cx)
-    }
-}
-
 /// A tokio reader around a hyper one that records how much was read.
 ///
 /// hyper's `ReadBufCursor` does not tell how much it was advanced. Between two `TokioIo` adapters the read passes through
@@ -248,47 +207,45 @@ impl<T: hyper::rt::Read> hyper::rt::Read for TracedIo<T> {
     }
 }
 
-impl<T: hyper::rt::Write> hyper::rt::Write for TracedIo<T> {
-    #[inline]
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.projected();
-        if !this.ops.conn.is_on() {
-            return this.inner.poll_write(cx, buf);
+/// Implements a write trait. tokio's and hyper's have the same methods.
+macro_rules! impl_write {
+    ($write:path) => {
+        impl<T: $write> $write for TracedIo<T> {
+            #[inline]
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+                let this = self.projected();
+                if !this.ops.conn.is_on() {
+                    return this.inner.poll_write(cx, buf);
+                }
+                this.ops.begin_write();
+                let result = ready!(this.inner.poll_write(cx, buf));
+                this.ops.end_write(&result);
+                Poll::Ready(result)
+            }
+
+            #[inline]
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                let this = self.projected();
+                if !this.ops.conn.is_on() {
+                    return this.inner.poll_write_vectored(cx, bufs);
+                }
+                this.ops.begin_write();
+                let result = ready!(this.inner.poll_write_vectored(cx, bufs));
+                this.ops.end_write(&result);
+                Poll::Ready(result)
+            }
+
+            delegate_flush_and_shutdown!(|this| this.projected().inner, |this| this.get_ref());
         }
-        this.ops.begin_write();
-        let result = ready!(this.inner.poll_write(cx, buf));
-        this.ops.end_write(&result);
-        Poll::Ready(result)
-    }
-
-    #[inline]
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.projected();
-        if !this.ops.conn.is_on() {
-            return this.inner.poll_write_vectored(cx, bufs);
-        }
-        this.ops.begin_write();
-        let result = ready!(this.inner.poll_write_vectored(cx, bufs));
-        this.ops.end_write(&result);
-        Poll::Ready(result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.get_ref().is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.projected().inner.poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.projected().inner.poll_shutdown(cx)
-    }
+    };
 }
+
+impl_write!(AsyncWrite);
+impl_write!(hyper::rt::Write);
 
 impl<T: Connection> Connection for TracedIo<T> {
     /// Describes the stream, with its `ConnRef` as an extra, which thereby gets into the extensions of every response.

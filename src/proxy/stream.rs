@@ -1,3 +1,4 @@
+use crate::delegate_io::delegate_flush_and_shutdown;
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -90,18 +91,7 @@ impl<T: Write> Write for ProxyStream<T> {
         self.project().inner.poll_write_vectored(cx, bufs)
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    #[inline]
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_shutdown(cx)
-    }
+    delegate_flush_and_shutdown!(|this| this.project().inner, |this| this.inner);
 }
 
 impl<T: Connection> Connection for ProxyStream<T> {

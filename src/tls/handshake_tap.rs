@@ -10,6 +10,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handshake_observation::HandshakeObservation;
+use crate::delegate_io::delegate_flush_and_shutdown;
 
 /// A stream that passes its bytes on and shows them to the observation of the handshake.
 ///
@@ -75,15 +76,5 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for HandshakeTap<T> {
         result
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
+    delegate_flush_and_shutdown!(|this| Pin::new(&mut this.get_mut().inner), |this| this.inner);
 }

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream as RustlsStream;
 
 use super::handshake_tap::HandshakeTap;
 use crate::{
+    delegate_io::delegate_flush_and_shutdown,
     error::{
         classify::io_failure_detail,
         rustls::{alert_name, find_rustls_error},
@@ -108,18 +109,6 @@ impl<C: Read + Write + Unpin> Write for TlsStream<C> {
         result
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -131,6 +120,8 @@ impl<C: Read + Write + Unpin> Write for TlsStream<C> {
         }
         result
     }
+
+    delegate_flush_and_shutdown!(|this| Pin::new(&mut this.get_mut().io), |this| this.io);
 }
 
 impl<C: Connection> Connection for TlsStream<C> {
