@@ -1,8 +1,8 @@
 //! The methods of write traits that a wrapping stream passes on unchanged.
 //!
 //! Every stream here wraps another one and is interested in few of its operations. tokio's `AsyncWrite` and hyper's
-//! `Write` have methods of the same names and signatures, so one macro serves an `impl` of either. The methods compile to
-//! what they would be if they were written out.
+//! `Write` have methods of the same names and signatures, so one macro serves an `impl` of either. The methods compile
+//! to what they would be if they were written out.
 
 /// Implements `is_write_vectored`, `poll_flush` and `poll_shutdown` by calling the inner stream.
 ///

@@ -1,7 +1,7 @@
 //! A layer around any hyper connector.
 //!
-//! It sees a dial from the outside: when it began and ended, its addresses as far as the stream tells them, and the reads
-//! and writes of the stream. Attempts that fail inside the connector are not seen.
+//! It sees a dial from the outside: when it began and ended, its addresses as far as the stream tells them, and the
+//! reads and writes of the stream. Attempts that fail inside the connector are not seen.
 
 use super::TracedIo;
 use crate::{
@@ -28,9 +28,9 @@ use tower_service::Service;
 
 /// A layer that records the dials of any hyper connector and the connections that they establish.
 ///
-/// Wrap the connector below TLS: reads and writes are then those of the socket. For a connector that does TLS itself call
-/// [`above_tls`](Self::above_tls): the connection is then marked `layer: "application"`, since the bytes counted there are
-/// not those that TCP carried.
+/// Wrap the connector below TLS: reads and writes are then those of the socket. For a connector that does TLS itself
+/// call [`above_tls`](Self::above_tls): the connection is then marked `layer: "application"`, since the bytes counted
+/// there are not those that TCP carried.
 ///
 /// ```
 /// use hyper_util::{client::legacy::{Client, connect::HttpConnector}, rt::TokioExecutor};

@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 
 /// A destination: an address, or the name of a host, with a port.
 ///
-/// Converts from `"host:port"`, `(host, port)`, a `SocketAddr`, or a URI that has a port or a scheme with a default one.
-/// An invalid destination is reported when it is connected to.
+/// Converts from `"host:port"`, `(host, port)`, a `SocketAddr`, or a URI that has a port or a scheme with a default
+/// one. An invalid destination is reported when it is connected to.
 ///
 /// ```
 /// use nettrace::connect::Target;

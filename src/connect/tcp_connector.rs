@@ -1,7 +1,7 @@
 //! A TCP connector that records every attempt.
 //!
-//! hyper-util's `HttpConnector` shows only the connection that it returns. This one opens its own sockets, so that failed
-//! and abandoned attempts are recorded too, and the probes see each socket before it connects.
+//! hyper-util's `HttpConnector` shows only the connection that it returns. This one opens its own sockets, so that
+//! failed and abandoned attempts are recorded too, and the probes see each socket before it connects.
 
 use super::{
     Target, TracedIo,
@@ -29,11 +29,11 @@ use std::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// A TCP connector that records the dial, the name lookup, every attempt with its own error, and the reads and writes of
-/// the connection.
+/// A TCP connector that records the dial, the name lookup, every attempt with its own error, and the reads and writes
+/// of the connection.
 ///
-/// It is a hyper connector (`Service<Uri>`); for other protocols call [`connect`](Self::connect). Addresses are tried as in
-/// RFC 8305 (Happy Eyeballs).
+/// It is a hyper connector (`Service<Uri>`); for other protocols call [`connect`](Self::connect). Addresses are tried
+/// as in RFC 8305 (Happy Eyeballs).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,8 +56,8 @@ pub struct TcpConnector<R = StubResolver> {
 pub enum KeepAlive {
     /// No probes are sent.
     Off,
-    /// A probe is sent when the connection has been idle for this time, and again after each such time. Whole seconds from
-    /// 1 to 32,767, the maximum of Linux; others are rounded down or clamped.
+    /// A probe is sent when the connection has been idle for this time, and again after each such time. Whole seconds
+    /// from 1 to 32,767, the maximum of Linux; others are rounded down or clamped.
     Every(Duration),
 }
 
@@ -114,7 +114,8 @@ impl<R> TcpConnector<R> {
         TcpConnector { sink: self.sink, resolver, options: self.options }
     }
 
-    /// Sets the local address to connect from. By default the kernel chooses. Addresses of the other family are not tried.
+    /// Sets the local address to connect from. By default the kernel chooses. Addresses of the other family are not
+    /// tried.
     pub fn source_ip(mut self, ip: impl Into<Option<IpAddr>>) -> Self {
         Arc::make_mut(&mut self.options).socket.source_ip = ip.into();
         self
@@ -129,8 +130,8 @@ impl<R> TcpConnector<R> {
     /// Limits how long the TCP handshakes with all addresses of a name may take together. Unlimited by default.
     ///
     /// The name lookup is not included. The next address is tried early enough for all to be tried in time, as
-    /// hyper-util's `HttpConnector::set_connect_timeout` divides the time among the addresses. Handshakes that are
-    /// in progress when the time is up end with [`ErrorKind::TimedOut`](std::io::ErrorKind::TimedOut), and are recorded as
+    /// hyper-util's `HttpConnector::set_connect_timeout` divides the time among the addresses. Handshakes that are in
+    /// progress when the time is up end with [`ErrorKind::TimedOut`](std::io::ErrorKind::TimedOut), and are recorded as
     /// timed out.
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         Arc::make_mut(&mut self.options).times.connect_timeout = timeout.into();
@@ -156,8 +157,8 @@ impl<R> TcpConnector<R> {
         self
     }
 
-    /// Sets how long to wait for an attempt before the next address is tried (the Connection Attempt Delay of RFC 8305);
-    /// 250 ms by default.
+    /// Sets how long to wait for an attempt before the next address is tried (the Connection Attempt Delay of RFC
+    /// 8305); 250 ms by default.
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
         Arc::make_mut(&mut self.options).times.attempt_delay = delay;
         self

@@ -1,7 +1,7 @@
 //! The stream whose reads and writes are recorded.
 //!
-//! This is the hot path: one read costs 257 instructions (`op/read`, guarded in CI), allocates nothing and takes no lock.
-//! A stream with a disabled sink only delegates.
+//! This is the hot path: one read costs 257 instructions (`op/read`, guarded in CI), allocates nothing and takes no
+//! lock. A stream with a disabled sink only delegates.
 
 use crate::{
     delegate_io::delegate_flush_and_shutdown,
@@ -27,8 +27,8 @@ pin_project! {
     /// Implements tokio's `AsyncRead` and `AsyncWrite` if `T` does, and hyper's `Read` and `Write` if `T` does. It is
     /// `Send`, `Sync` and `Unpin` exactly when `T` is, and passes vectored writes on.
     ///
-    /// An operation lasts from its first poll to its `Ready`; the polls in between are part of it. Flushes and shutdowns
-    /// are not recorded.
+    /// An operation lasts from its first poll to its `Ready`; the polls in between are part of it. Flushes and
+    /// shutdowns are not recorded.
     pub struct TracedIo<T> {
         // `None` only inside `into_inner`, since the fields of a type with a destructor cannot be moved out.
         #[pin]
@@ -172,8 +172,8 @@ impl<T: AsyncRead> AsyncRead for TracedIo<T> {
 
 /// A tokio reader around a hyper one that records how much was read.
 ///
-/// hyper's `ReadBufCursor` does not tell how much it was advanced. Between two `TokioIo` adapters the read passes through
-/// tokio's `ReadBuf`, which does.
+/// hyper's `ReadBufCursor` does not tell how much it was advanced. Between two `TokioIo` adapters the read passes
+/// through tokio's `ReadBuf`, which does.
 struct CountingReader<'a, T> {
     inner: Pin<&'a mut T>,
     ops: &'a mut OpRecorder,

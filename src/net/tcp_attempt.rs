@@ -1,8 +1,8 @@
 //! One TCP handshake with one address.
 //!
-//! A dial may try several addresses, some of them at the same time. Each attempt is a record of its own, with its own end
-//! and error and the ICMP message that refused it. Its socket is shown to the probes before it connects, once the SYN is
-//! sent, and when the handshake has ended.
+//! A dial may try several addresses, some of them at the same time. Each attempt is a record of its own, with its own
+//! end and error and the ICMP message that refused it. Its socket is shown to the probes before it connects, once the
+//! SYN is sent, and when the handshake has ended.
 
 use super::{ProbedSocket, SocketOptions};
 use crate::{

@@ -1,7 +1,7 @@
 //! Connects to a destination through a proxy: dials the proxy with the inner connector, then asks it for a tunnel.
 //!
-//! The inner connector knows nothing of proxies. That its dial and its TLS handshake are with a proxy is therefore told by
-//! a scope around each of its polls, [`ProxyName::scope`](crate::sink::ProxyName::scope).
+//! The inner connector knows nothing of proxies. That its dial and its TLS handshake are with a proxy is therefore told
+//! by a scope around each of its polls, [`ProxyName::scope`](crate::sink::ProxyName::scope).
 
 use super::{
     Proxy, ProxyStream,

@@ -15,9 +15,9 @@
 //!
 //! # What it does with a destination
 //!
-//! [`ProxyLayer`] wraps a hyper connector, a [`Service`](tower_service::Service) of [`http::Uri`], below the TLS layer for
-//! servers. The result, [`ProxyConnector`], is such a connector itself. It asks the [`ProxySelector`] which proxy to use
-//! for a destination, connects to it with the inner connector, and then:
+//! [`ProxyLayer`] wraps a hyper connector, a [`Service`](tower_service::Service) of [`http::Uri`], below the TLS layer
+//! for servers. The result, [`ProxyConnector`], is such a connector itself. It asks the [`ProxySelector`] which proxy
+//! to use for a destination, connects to it with the inner connector, and then:
 //!
 //! | proxy | destination `http` | any other |
 //! |---|---|---|
@@ -31,9 +31,9 @@
 //!
 //! # HTTPS proxies
 //!
-//! The inner connector is called with `https://proxy:port/` if the proxy speaks TLS, and with `http://host:port/` in all
-//! other cases, also for an `https` destination without a proxy. A TLS layer below this one is therefore only used for
-//! proxies. An HTTPS proxy takes two TLS layers, one below and one above:
+//! The inner connector is called with `https://proxy:port/` if the proxy speaks TLS, and with `http://host:port/` in
+//! all other cases, also for an `https` destination without a proxy. A TLS layer below this one is therefore only used
+//! for proxies. An HTTPS proxy takes two TLS layers, one below and one above:
 //!
 #![cfg_attr(any(feature = "ring", feature = "aws-lc-rs"), doc = "```")]
 #![cfg_attr(not(any(feature = "ring", feature = "aws-lc-rs")), doc = "```ignore")]

@@ -65,11 +65,12 @@ impl ProxySelector {
         ProxySelector(Choice::Custom(Arc::new(select)))
     }
 
-    /// Reads the environment: `HTTP_PROXY` for `http` destinations, `HTTPS_PROXY` for `https`, `ALL_PROXY` for either if
-    /// it has none of its own, and `NO_PROXY` as in [`no_proxy`](Self::no_proxy). Lower-case names work too.
+    /// Reads the environment: `HTTP_PROXY` for `http` destinations, `HTTPS_PROXY` for `https`, `ALL_PROXY` for either
+    /// if it has none of its own, and `NO_PROXY` as in [`no_proxy`](Self::no_proxy). Lower-case names work too.
     ///
-    /// Other schemes use no proxy. As in Go, `localhost` and loopback addresses are always connected to directly. In a CGI
-    /// program (`REQUEST_METHOD` is set) nothing is read, because there a client can set `HTTP_PROXY` with a header.
+    /// Other schemes use no proxy. As in Go, `localhost` and loopback addresses are always connected to directly. In a
+    /// CGI program (`REQUEST_METHOD` is set) nothing is read, because there a client can set `HTTP_PROXY` with a
+    /// header.
     pub fn from_env() -> Self {
         Self::from_variables(|name| Some(env::var_os(name)?.to_string_lossy().into_owned()))
     }

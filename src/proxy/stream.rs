@@ -43,8 +43,8 @@ impl<T> ProxyStream<T> {
         &self.inner
     }
 
-    /// Returns a mutable reference to the inner stream. Bytes that came together with the proxy's response cannot be read
-    /// from it.
+    /// Returns a mutable reference to the inner stream. Bytes that came together with the proxy's response cannot be
+    /// read from it.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }

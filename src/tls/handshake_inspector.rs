@@ -3,9 +3,10 @@
 //! rustls tells what was negotiated only once a handshake has succeeded. Here the server's choices and the alerts are
 //! read from the stream itself, so that they are known when the handshake fails too, on either side of it.
 //!
-//! A [`HandshakeTap`](super::handshake_tap::HandshakeTap) feeds both directions into a [`HandshakeInspector`]. It follows
-//! the record layer (RFC 8446 §5.1) and the handshake messages inside, however the stream is cut, keeps at most one
-//! message of [`MAX_MESSAGE_BYTES`], and stops as soon as the peer turns on encryption or does not speak TLS at all.
+//! A [`HandshakeTap`](super::handshake_tap::HandshakeTap) feeds both directions into a [`HandshakeInspector`]. It
+//! follows the record layer (RFC 8446 §5.1) and the handshake messages inside, however the stream is cut, keeps at most
+//! one message of [`MAX_MESSAGE_BYTES`], and stops as soon as the peer turns on encryption or does not speak TLS at
+//! all.
 //!
 //! The ClientHello is not read: what it offers is known from the configuration, or from rustls where this side is the
 //! server, and the order of its extensions is random.

@@ -34,9 +34,9 @@
 //! # Which connectors it wraps
 //!
 //! [`TraceTlsLayer`] wraps any hyper connector: a [`Service`](tower_service::Service) of [`http::Uri`] whose response
-//! implements [`hyper::rt::Read`], [`hyper::rt::Write`] and hyper-util's `Connection`. The result, [`TraceTls`], is such
-//! a connector itself, so the layer can be applied twice for TLS inside TLS. URIs with the scheme `https` get TLS; all
-//! others pass through unchanged, unless [`always`](TraceTlsLayerBuilder::always) is set.
+//! implements [`hyper::rt::Read`], [`hyper::rt::Write`] and hyper-util's `Connection`. The result, [`TraceTls`], is
+//! such a connector itself, so the layer can be applied twice for TLS inside TLS. URIs with the scheme `https` get TLS;
+//! all others pass through unchanged, unless [`always`](TraceTlsLayerBuilder::always) is set.
 //!
 //! The bytes on the wire, the errors and the metadata of connections are those of tokio-rustls. ALPN offers what the
 //! user chooses; hyper's client is told if `h2` was negotiated.
@@ -44,8 +44,8 @@
 //! # What is recorded
 //!
 //! A failed handshake shows the same as a successful one, as far as it became known: the server's name, certificates,
-//! version, cipher suite, key exchange group and alert. TLS 1.3 encrypts the protocol that ALPN chose, so it is not known
-//! of a handshake that failed.
+//! version, cipher suite, key exchange group and alert. TLS 1.3 encrypts the protocol that ALPN chose, so it is not
+//! known of a handshake that failed.
 
 #[cfg(feature = "_bench")]
 pub(crate) mod bench;

@@ -61,7 +61,8 @@ impl StubResolverBuilder {
         }
     }
 
-    /// Asks these nameservers instead of the system's, in this order. Unlike in resolv.conf there is no maximum of three.
+    /// Asks these nameservers instead of the system's, in this order. Unlike in resolv.conf there is no maximum of
+    /// three.
     #[must_use]
     pub fn nameservers(mut self, nameservers: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.overrides.nameservers = Some(nameservers.into_iter().collect());
@@ -89,8 +90,8 @@ impl StubResolverBuilder {
         self
     }
 
-    /// Sets how long to wait for one nameserver, at most a day (system's default: 5 s). A query that is repeated over TCP
-    /// has this time again.
+    /// Sets how long to wait for one nameserver, at most a day (system's default: 5 s). A query that is repeated over
+    /// TCP has this time again.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.overrides.timeout = Some(timeout);
@@ -111,24 +112,24 @@ impl StubResolverBuilder {
         self
     }
 
-    /// Sets whether IPv4 and IPv6 addresses are asked for one after the other (option `single-request`). By default they
-    /// are asked for in parallel.
+    /// Sets whether IPv4 and IPv6 addresses are asked for one after the other (option `single-request`). By default
+    /// they are asked for in parallel.
     #[must_use]
     pub fn single_request(mut self, single_request: bool) -> Self {
         self.overrides.single_request = Some(single_request);
         self
     }
 
-    /// Sets the UDP payload size that is offered to nameservers (EDNS, RFC 6891), in bytes: 1232 by default, at least 512.
-    /// `None` sends queries without EDNS.
+    /// Sets the UDP payload size that is offered to nameservers (EDNS, RFC 6891), in bytes: 1232 by default, at least
+    /// 512. `None` sends queries without EDNS.
     #[must_use]
     pub fn edns_payload(mut self, bytes: impl Into<Option<u16>>) -> Self {
         self.options.udp_payload_size = bytes.into().map(|bytes| bytes.max(MIN_UDP_PAYLOAD_SIZE));
         self
     }
 
-    /// Sets the local address that nameservers are asked from. It is not used for nameservers of the other family, nor for
-    /// those on the loopback interface.
+    /// Sets the local address that nameservers are asked from. It is not used for nameservers of the other family, nor
+    /// for those on the loopback interface.
     #[must_use]
     pub fn source_ip(mut self, address: impl Into<Option<IpAddr>>) -> Self {
         self.options.source_ip = address.into();

@@ -49,8 +49,8 @@ pub(super) struct Overrides {
 }
 
 impl Config {
-    /// Parses the content of a resolv.conf; `None` if there is no such file. Lines that cannot be understood are skipped,
-    /// since a resolver that works in part is better than none.
+    /// Parses the content of a resolv.conf; `None` if there is no such file. Lines that cannot be understood are
+    /// skipped, since a resolver that works in part is better than none.
     pub(super) fn parse(content: Option<&[u8]>) -> Self {
         let content = content.map_or(Cow::Borrowed(&b""[..]), with_numeric_scopes);
         let (parsed, errors) = resolv_conf::Config::parse_with_errors(&content);

@@ -93,8 +93,8 @@ impl Exchange {
 
     /// Opens a UDP socket connected to the nameserver.
     ///
-    /// A connected socket reports ICMP errors and receives datagrams only from that nameserver. It gets its port when it
-    /// is connected, so no datagram of another sender can arrive before.
+    /// A connected socket reports ICMP errors and receives datagrams only from that nameserver. It gets its port when
+    /// it is connected, so no datagram of another sender can arrive before.
     fn connect_udp(&self, server: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
         let socket = Socket::new(Domain::for_address(server), Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;

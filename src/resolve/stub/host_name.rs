@@ -17,8 +17,8 @@ pub(super) fn parse_literal(host: &str) -> Option<IpAddr> {
 
 /// Checks that `name` is a host name by the rules of Go's resolver.
 ///
-/// It has letters, digits, `-` and `_`, in labels of 1 to 63 octets that neither begin nor end with `-`, and is not only
-/// digits and dots.
+/// It has letters, digits, `-` and `_`, in labels of 1 to 63 octets that neither begin nor end with `-`, and is not
+/// only digits and dots.
 ///
 /// # Errors
 ///
@@ -56,8 +56,8 @@ pub(super) fn validate(name: &str) -> Result<(), &'static str> {
     if only_numbers { Err("it has the form of an IPv4 address but is none") } else { Ok(()) }
 }
 
-/// Returns `true` for `localhost` and every name below it, which are the loopback addresses and never looked up (RFC 6761
-/// section 6.3).
+/// Returns `true` for `localhost` and every name below it, which are the loopback addresses and never looked up (RFC
+/// 6761 section 6.3).
 pub(super) fn is_localhost(name: &str) -> bool {
     is_at_or_below(name, "localhost")
 }

@@ -55,21 +55,21 @@ use crate::{
 /// A stub resolver that records every message it exchanges.
 ///
 /// It looks names up as the C library and Go do: literal addresses, the hosts file, then the nameservers of resolv.conf
-/// with its search list and options. IPv4 and IPv6 addresses are asked for in parallel, over UDP, and over TCP if a reply
-/// was truncated.
+/// with its search list and options. IPv4 and IPv6 addresses are asked for in parallel, over UDP, and over TCP if a
+/// reply was truncated.
 ///
 /// - Each query has its own socket, port and ID.
 /// - NXDOMAIN and an empty answer are final for a name. SERVFAIL, REFUSED, other response codes, a lame referral, a
 ///   timeout and a socket error lead to the next nameserver.
 /// - A reply to another query, or one that cannot be decoded, is recorded and ignored.
 /// - If the query for one address family fails, the addresses of the other are enough.
-/// - Names below `localhost` are the loopback addresses (RFC 6761 section 6.3). Names below `onion` are refused (RFC 7686
-///   section 2).
+/// - Names below `localhost` are the loopback addresses (RFC 6761 section 6.3). Names below `onion` are refused (RFC
+///   7686 section 2).
 /// - Lists with IPv6 addresses are sorted as in RFC 6724 section 6.
 /// - Both files are read again when they change; they are checked at most once in five seconds.
 ///
-/// Nothing is cached, no task is spawned, and a lookup that is dropped leaves nothing behind. A lookup belongs to the dial
-/// that is being polled when it begins; outside a dial it has a record of its own.
+/// Nothing is cached, no task is spawned, and a lookup that is dropped leaves nothing behind. A lookup belongs to the
+/// dial that is being polled when it begins; outside a dial it has a record of its own.
 #[derive(Clone, Debug)]
 pub struct StubResolver {
     inner: Arc<StubResolverInner>,

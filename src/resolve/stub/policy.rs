@@ -117,8 +117,8 @@ impl QueryPlan {
         }
     }
 
-    /// Returns the next query to perform; `None` when there is none. `skip` is called about each server right before its
-    /// turn.
+    /// Returns the next query to perform; `None` when there is none. `skip` is called about each server right before
+    /// its turn.
     pub(super) fn next(&mut self, mut skip: impl FnMut(SocketAddr) -> bool) -> Option<QueryAttempt> {
         if let Some(attempt) = self.retry.take() {
             return Some(attempt);

@@ -1,7 +1,7 @@
 //! Domain names and numbers in the wire format (RFC 1035 sections 3.1 and 4.1.4).
 //!
-//! A reply of 64 KiB can have thousands of records whose names are compression pointers to one name of 127 labels. Names
-//! are therefore not copied when they are read: each is validated once, and compared or written straight from the
+//! A reply of 64 KiB can have thousands of records whose names are compression pointers to one name of 127 labels.
+//! Names are therefore not copied when they are read: each is validated once, and compared or written straight from the
 //! message. Every such step follows at most [`MAX_LABELS`] labels and as many pointers.
 
 use std::fmt;
@@ -78,7 +78,8 @@ impl<'a> Reader<'a> {
     pub(super) fn name(&mut self) -> Result<WireName<'a>, WireError> {
         let start = self.at;
         let mut at = start;
-        // A run of labels without a pointer. A pointer must lead to an earlier run, which must end before this one begins.
+        // A run of labels without a pointer. A pointer must lead to an earlier run, which must end before this one
+        // begins.
         let (mut piece, mut piece_end) = (start, None);
         let (mut bytes, mut pointers) = (1, 0);
         loop {
