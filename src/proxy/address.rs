@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_of_an_address() {
+    fn valid_addresses() {
         for (text, name, uri) in [
             ("proxy.test", "http://proxy.test:80", "http://proxy.test:80/"),
             ("127.0.0.1:3128", "http://127.0.0.1:3128", "http://127.0.0.1:3128/"),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none() {
+    fn invalid_addresses() {
         for text in [
             "",
             "http://",

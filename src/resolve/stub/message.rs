@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_to_the_query() {
+    fn mismatching_replies() {
         let question = question("www.test.");
         let query = Query::new(&question, Some(1232), false).unwrap();
         let good = reply_to(&query, &question);

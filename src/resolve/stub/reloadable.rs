@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_but_unreadable() {
+    fn unreadable_files() {
         let directory = tempdir();
         assert!(Reloadable::open(directory.clone(), |_| ()).is_err());
         let file = Reloadable::open_or_missing(directory.clone(), |content| content.is_none());
