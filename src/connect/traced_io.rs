@@ -122,14 +122,16 @@ impl<T> TracedIo<T> {
 
 impl OpRecorder {
     #[inline]
-    fn begin_read(&mut self) -> Tick {
-        *self.read.get_or_insert_with(|| self.conn.start())
+    fn begin_read(&mut self) {
+        if self.read.is_none() {
+            self.read = self.conn.start();
+        }
     }
 
     /// Records a completed read. Returns `true` if it brought the first byte of the connection.
     #[inline]
     fn end_read(&mut self, result: Result<usize, &io::Error>, had_room: bool) -> bool {
-        let call = self.read.take().unwrap_or_default();
+        let call = self.read.take();
         if had_room && matches!(result, Ok(0)) {
             self.conn.peer_closed();
         }
@@ -139,13 +141,13 @@ impl OpRecorder {
     #[inline]
     fn begin_write(&mut self) {
         if self.write.is_none() {
-            self.write = Some(self.conn.start());
+            self.write = self.conn.start();
         }
     }
 
     #[inline]
     fn end_write(&mut self, result: &io::Result<usize>) {
-        let call = self.write.take().unwrap_or_default();
+        let call = self.write.take();
         self.conn.write(call, result.as_ref().copied());
     }
 }

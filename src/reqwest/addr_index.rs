@@ -71,7 +71,7 @@ struct Entry {
     /// `None` if the connection was not recorded.
     conn: Option<ConnRef>,
     /// When this connection got the addresses.
-    since: Tick,
+    since: Option<Tick>,
     /// Whether another connection had the same addresses before.
     addr_reused: bool,
 }
@@ -84,7 +84,7 @@ impl Default for AddrIndex {
 
 impl AddrIndex {
     /// Adds a new connection; `None` if it was not recorded.
-    pub(super) fn add(&self, addresses: AddrPair, conn: Option<ConnRef>, since: Tick) {
+    pub(super) fn add(&self, addresses: AddrPair, conn: Option<ConnRef>, since: Option<Tick>) {
         let evicted = {
             let mut generations = self.lock();
             let addr_reused = generations.iter_mut().any(|some| some.remove(&addresses).is_some()); // it is in at most one
@@ -126,7 +126,7 @@ impl AddrIndex {
 
     /// Returns the connection that carried a request which began at `begin`. Returns `None` if it was not recorded, or
     /// if it could also be an earlier connection with the same addresses.
-    pub(super) fn find(&self, addresses: AddrPair, begin: Tick) -> Option<ConnRef> {
+    pub(super) fn find(&self, addresses: AddrPair, begin: Option<Tick>) -> Option<ConnRef> {
         let (entry, evicted) = {
             let mut generations = self.lock();
             match generations[0].get(&addresses) {
@@ -179,37 +179,41 @@ mod tests {
         conn.map(|conn| conn.id().to_string())
     }
 
+    fn tick(ticks: u64) -> Option<Tick> {
+        Some(Tick::from_ticks(ticks))
+    }
+
     #[test]
     fn where_addresses_are_used_again_nothing_is_guessed() {
         let (sink, addrs) = (TraceSink::new(), AddrIndex::default());
         let [first, second] = [conn(&sink), conn(&sink)];
-        addrs.add(addr_pair(1), first.clone(), Tick(10));
+        addrs.add(addr_pair(1), first.clone(), tick(10));
         // The connection may have been dialled for the request, or long before.
         for begin in [5, 10, 15] {
-            assert_eq!(id(addrs.find(addr_pair(1), Tick(begin))), id(first.clone()));
+            assert_eq!(id(addrs.find(addr_pair(1), tick(begin))), id(first.clone()));
         }
-        addrs.add(addr_pair(1), second.clone(), Tick(20));
-        assert_eq!(id(addrs.find(addr_pair(1), Tick(19))), None, "it may have been over either");
-        assert_eq!(id(addrs.find(addr_pair(1), Tick(20))), id(second.clone()));
-        assert_eq!(id(addrs.find(addr_pair(2), Tick(20))), None);
+        addrs.add(addr_pair(1), second.clone(), tick(20));
+        assert_eq!(id(addrs.find(addr_pair(1), tick(19))), None, "it may have been over either");
+        assert_eq!(id(addrs.find(addr_pair(1), tick(20))), id(second.clone()));
+        assert_eq!(id(addrs.find(addr_pair(2), tick(20))), None);
 
         // An unrecorded connection is not mistaken for a later one.
-        addrs.add(addr_pair(2), None, Tick(30));
-        assert_eq!(id(addrs.find(addr_pair(2), Tick(30))), None);
-        addrs.add(addr_pair(2), second.clone(), Tick(40));
-        assert_eq!(id(addrs.find(addr_pair(2), Tick(35))), None);
-        assert_eq!(id(addrs.find(addr_pair(2), Tick(40))), id(second));
+        addrs.add(addr_pair(2), None, tick(30));
+        assert_eq!(id(addrs.find(addr_pair(2), tick(30))), None);
+        addrs.add(addr_pair(2), second.clone(), tick(40));
+        assert_eq!(id(addrs.find(addr_pair(2), tick(35))), None);
+        assert_eq!(id(addrs.find(addr_pair(2), tick(40))), id(second));
     }
 
     #[test]
     fn what_is_in_use_stays_and_the_rest_goes() {
         let (sink, addrs) = (TraceSink::new(), AddrIndex { capacity: 4, ..AddrIndex::default() });
         for port in 1..100 {
-            addrs.add(addr_pair(port), conn(&sink), Tick(1));
-            assert!(addrs.find(addr_pair(1), Tick(1)).is_some(), "{port}");
+            addrs.add(addr_pair(port), conn(&sink), tick(1));
+            assert!(addrs.find(addr_pair(1), tick(1)).is_some(), "{port}");
             let held: usize = addrs.lock().iter().map(HashMap::len).sum();
             assert!(held <= 8, "{held}");
         }
-        assert!(addrs.find(addr_pair(50), Tick(1)).is_none());
+        assert!(addrs.find(addr_pair(50), tick(1)).is_none());
     }
 }

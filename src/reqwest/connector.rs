@@ -4,7 +4,7 @@ use crate::{
     connect::destination,
     error::{BoxError, classify},
     reqwest::addr_index::{AddrIndex, AddrPair, Origin, addr_pair},
-    sink::{DialRecorder, Endpoint, Tick, TraceSink},
+    sink::{DialRecorder, Endpoint, TraceSink},
     tls::foreign_handshakes::{ForeignHandshakes, Outcome, SharedChainCache},
 };
 use http::{Extensions, Uri};
@@ -151,7 +151,7 @@ where
             let polled = this.inner.poll(cx);
             if let (Poll::Ready(Ok(conn)), Some(addrs)) = (&polled, this.unrecorded) {
                 match addresses_of(&conn.connected()) {
-                    Some(addresses) => addrs.add(addresses, None, Tick::NONE),
+                    Some(addresses) => addrs.add(addresses, None, None),
                     None => addrs.add_unrecorded_unaddressed(),
                 }
             }

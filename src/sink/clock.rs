@@ -1,16 +1,63 @@
 //! The one monotonic clock of a sink, and its one anchor to the wall.
 
-use std::time::SystemTime;
+use std::{
+    num::NonZeroU64,
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Release},
+    },
+    time::SystemTime,
+};
 
-/// A reading of the clock. Zero is no reading at all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Tick(pub(crate) u64);
+/// A reading of the clock. A tick is about a nanosecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(NonZeroU64);
 
 impl Tick {
-    pub(crate) const NONE: Tick = Tick(0);
+    /// Returns the reading of so many ticks. Zero, which no clock shows, is taken for one.
+    #[inline]
+    pub(crate) const fn from_ticks(ticks: u64) -> Self {
+        match NonZeroU64::new(ticks) {
+            Some(ticks) => Tick(ticks),
+            None => Tick(NonZeroU64::MIN),
+        }
+    }
 
-    pub(crate) fn is_some(self) -> bool {
-        self.0 != 0
+    #[inline]
+    pub(crate) const fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Returns the later of both.
+    #[inline]
+    pub(crate) fn max_some(self, other: Option<Tick>) -> Self {
+        other.map_or(self, |other| self.max(other))
+    }
+}
+
+/// An `Option<Tick>` that one thread writes while others read it. Whoever reads a tick sees what its writer wrote
+/// before.
+#[derive(Debug, Default)]
+pub(crate) struct AtomicTick(AtomicU64);
+
+impl AtomicTick {
+    pub(crate) fn new(tick: Tick) -> Self {
+        AtomicTick(AtomicU64::new(tick.get()))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Option<Tick> {
+        NonZeroU64::new(self.0.load(Acquire)).map(Tick)
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, tick: Tick) {
+        self.0.store(tick.get(), Release);
+    }
+
+    #[inline]
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Release);
     }
 }
 
@@ -37,12 +84,8 @@ impl Clock {
         let source = quanta::Clock::new();
         let per_tick = source.delta_as_nanos(0, 1 << 32);
         let shift = u32::from(per_tick < 1 << 31);
-        let mut clock = Clock {
-            source,
-            shift,
-            mult: per_tick << shift,
-            anchor: Anchor { tick: Tick::NONE, wall: SystemTime::now() },
-        };
+        let anchor = Anchor { tick: Tick::from_ticks(source.raw() >> shift), wall: SystemTime::now() };
+        let mut clock = Clock { source, shift, mult: per_tick << shift, anchor };
         clock.anchor = clock.anchor_now();
         clock
     }
@@ -51,20 +94,22 @@ impl Clock {
     pub(crate) fn now(&self) -> Tick {
         #[cfg(all(feature = "_bench", debug_assertions))]
         READINGS.set(READINGS.get() + 1);
-        Tick((self.source.raw() >> self.shift).max(1))
+        Tick::from_ticks(self.source.raw() >> self.shift)
     }
 
     /// This moment, as closely as both clocks can be read at once.
     pub(crate) fn anchor_now(&self) -> Anchor {
-        let readings = (0..8).map(|_| (self.now(), SystemTime::now(), self.now()));
-        let closest = readings.min_by_key(|(before, _, after)| after.0.saturating_sub(before.0));
-        let (before, wall, _) = closest.unwrap_or_else(|| (self.now(), SystemTime::now(), Tick::NONE));
-        Anchor { tick: before, wall }
+        let read = || {
+            let (before, wall) = (self.now(), SystemTime::now());
+            (self.now().get().saturating_sub(before.get()), Anchor { tick: before, wall })
+        };
+        let others = (1..8).map(|_| read());
+        others.fold(read(), |closest, next| if next.0 < closest.0 { next } else { closest }).1
     }
 
     #[cfg(any(test, all(unix, feature = "capture")))]
     pub(crate) fn between(&self, begin: Tick, end: Tick) -> std::time::Duration {
-        let ticks = u128::from(end.0.saturating_sub(begin.0));
+        let ticks = u128::from(end.get().saturating_sub(begin.get()));
         std::time::Duration::from_nanos(
             u64::try_from((ticks * u128::from(self.mult)) >> 32).unwrap_or(u64::MAX),
         )
@@ -99,5 +144,10 @@ mod tests {
         let nanos = clock.between(begin, clock.now()).as_nanos() as u64;
         let real = t0.elapsed().as_nanos() as u64;
         assert!(nanos > 19_000_000 && nanos < real * 2, "{nanos} against {real}");
+    }
+
+    #[test]
+    fn no_tick_takes_no_space() {
+        assert_eq!(size_of::<Option<Tick>>(), size_of::<u64>());
     }
 }

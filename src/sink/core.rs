@@ -6,6 +6,7 @@ use super::{
     config::SinkConfig,
     conn::probe_data::ProbeData,
     probe::Probe,
+    record_id::RecordId,
     registry::{IdAllocator, batch_alloc::BatchAlloc, shard::CachePadded},
     snapshot::timeline::Timeline,
     subscriber::FinishedRecord,
@@ -109,8 +110,9 @@ impl Core {
         Timeline::new(&self.clock, *self.epoch.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn id(&self, number: u64) -> TraceId {
-        self.config.ids.id(number)
+    /// Returns the identifier of a record in a trace; the empty one for `None`.
+    pub(crate) fn id(&self, record: impl Into<Option<RecordId>>) -> TraceId {
+        self.config.ids.id(record.into())
     }
 
     /// Whether a record that has ended is wanted by anybody.

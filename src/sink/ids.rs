@@ -1,5 +1,6 @@
 //! From the numbers of records to their identifiers in a trace.
 
+use super::record_id::RecordId;
 use crate::record::{AsciiText, TraceId};
 use std::{
     fmt,
@@ -39,11 +40,10 @@ impl IdFormat {
         IdFormat(Format::Custom(Arc::new(format)))
     }
 
-    /// The identifier of a record; zero is no record and has the empty identifier.
-    pub(crate) fn id(&self, number: u64) -> TraceId {
-        if number == 0 {
-            return TraceId::default();
-        }
+    /// Returns the identifier of a record; the empty one for `None`.
+    pub(crate) fn id(&self, record: Option<RecordId>) -> TraceId {
+        let Some(record) = record else { return TraceId::default() };
+        let number = record.get();
         match &self.0 {
             Format::Counter => counted(number),
             Format::ShortUuid(seed) => short(seed | u128::from(number)),
@@ -100,16 +100,16 @@ mod tests {
 
     #[test]
     fn counters_are_concise() {
-        assert_eq!(IdFormat::counter().id(7).as_str(), "tid-7");
-        assert!(IdFormat::counter().id(0).is_undefined());
+        assert_eq!(IdFormat::counter().id(RecordId::new(7)).as_str(), "tid-7");
+        assert!(IdFormat::counter().id(RecordId::new(0)).is_undefined());
     }
 
     #[test]
     fn short_uuids_differ_between_records_and_sinks() {
         let (one, two) = (IdFormat::short_uuid(), IdFormat::short_uuid());
-        assert_eq!(one.id(1).as_str().len(), 22);
-        assert_eq!(one.id(1), one.id(1));
-        assert_ne!(one.id(1), one.id(2));
-        assert_ne!(one.id(1), two.id(1));
+        assert_eq!(one.id(RecordId::new(1)).as_str().len(), 22);
+        assert_eq!(one.id(RecordId::new(1)), one.id(RecordId::new(1)));
+        assert_ne!(one.id(RecordId::new(1)), one.id(RecordId::new(2)));
+        assert_ne!(one.id(RecordId::new(1)), two.id(RecordId::new(1)));
     }
 }

@@ -7,6 +7,7 @@ use super::{
     clock::Tick,
     config::Retention,
     conn::op_log::{OpLog, OpWriter},
+    record_id::RecordId,
     registry::{
         CHUNK, Evictable, IdAllocator, Rec, Registry,
         end::{End, EndCell},
@@ -111,7 +112,13 @@ const NEWEST: u64 = 2;
 const OPS: u64 = 7;
 
 fn push(log: &OpLog, writer: &mut OpWriter, at: u64) {
-    writer.push(log, OpKind::Write, Tick(at * 10), Tick(at * 10 + 5), Ok(at as usize));
+    writer.push(
+        log,
+        OpKind::Write,
+        Tick::from_ticks(at * 10),
+        Tick::from_ticks(at * 10 + 5),
+        Ok(at as usize),
+    );
 }
 
 /// How many there were when it was taken.
@@ -135,7 +142,7 @@ pub fn ended_connection() {
                 let mut writer = OpWriter::new(&limits);
                 (1..=3).for_each(|at| push(log, &mut writer, at));
                 sent.store(3, Relaxed);
-                assert!(end.end(Tick(1), EndReason::Closed, None));
+                assert!(end.end(Tick::from_ticks(1), EndReason::Closed, None));
             }
         });
         let (log, end, sent) = &*conn;
@@ -185,7 +192,7 @@ pub fn links_before_the_end() {
         let (cell, written) = &*shared;
         let ending = cell.begin_end().expect("nobody else ends it");
         let seen = if ending.has_links() { *written.lock().unwrap() } else { 0 };
-        ending.finish(Tick(1), EndReason::Closed, None);
+        ending.finish(Tick::from_ticks(1), EndReason::Closed, None);
         writing.join().unwrap();
         assert_eq!(*written.lock().unwrap(), seen);
         assert_eq!(cell.has_links(), seen == 1);
@@ -195,10 +202,10 @@ pub fn links_before_the_end() {
 fn end(timeout: bool) -> End {
     if timeout {
         let fault = FailureDetail::new(Failure::GenericTimeoutError, "slow");
-        End { at: Tick(7), reason: EndReason::Timeout, fault: Some(fault) }
+        End { at: Tick::from_ticks(7), reason: EndReason::Timeout, fault: Some(fault) }
     } else {
         let fault = FailureDetail::new(Failure::ConnectionReset, "reset");
-        End { at: Tick(3), reason: EndReason::Failed, fault: Some(fault) }
+        End { at: Tick::from_ticks(3), reason: EndReason::Failed, fault: Some(fault) }
     }
 }
 
@@ -360,7 +367,7 @@ impl Kept {
     /// The names of all that is there.
     fn collect(&self) -> Vec<u64> {
         let records = self.registry.collect();
-        let numbers: HashSet<u64> = records.iter().map(Rec::number).collect();
+        let numbers: HashSet<RecordId> = records.iter().map(Rec::id).collect();
         assert_eq!(numbers.len(), records.len(), "each once");
         let mut names: Vec<u64> = records.iter().map(|record| record.name.load(Relaxed)).collect();
         assert!(!names.contains(&0), "a record is seen as it was written");

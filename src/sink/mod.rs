@@ -17,6 +17,7 @@ mod ids;
 pub mod loom_models;
 mod probe;
 mod proxy;
+mod record_id;
 mod registry;
 mod request;
 mod retention;

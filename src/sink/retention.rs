@@ -4,7 +4,6 @@
 //! refers to it: where too many connections are left that way, more requests are evicted, each with its groups.
 
 use super::{
-    clock::Tick,
     config::Retention,
     core::Core,
     dial::group::{DialGroup, GroupSlot},
@@ -162,10 +161,10 @@ impl RetainedRecords {
     /// Evicts the oldest chunk of either kind. Returns `false` if there is none to evict.
     fn evict_oldest(&self) -> bool {
         let request = self.requests.oldest(|request| request.begin);
-        let group = self.groups.oldest(|slot| slot.group().map_or(Tick::NONE, |group| group.begin_at()));
+        let group = self.groups.oldest(|slot| slot.group().and_then(|group| group.begin_at()));
         match (request, group) {
             (None, None) => false,
-            (Some(request), Some(group)) if group <= request => self.groups.evict_any(),
+            (Some(request), Some(group)) if group <= Some(request) => self.groups.evict_any(),
             (None, Some(_)) => self.groups.evict_any(),
             (Some(_), _) => self.requests.evict_any(),
         }

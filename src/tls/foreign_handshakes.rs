@@ -132,7 +132,7 @@ fn polled() -> Option<Arc<ForeignHandshakes>> {
 /// Records that a ClientHello is built: the first of a handshake, or the answer to a HelloRetryRequest.
 pub(super) fn on_client_hello() {
     let Some(handshakes) = polled() else { return };
-    let begin = handshakes.dial.now();
+    let Some(begin) = handshakes.dial.now() else { return };
     let mut seen = handshakes.seen();
     if seen.last().is_none_or(|last| last.peer_certs.is_some()) {
         seen.push(ForeignHandshake { begin, server_name: None, peer_certs: None, version: None });

@@ -1,13 +1,14 @@
 //! References to the record of a connection.
 
-use super::record::{ConnRecord, Endpoint, FIRST_BYTE_PENDING, Transport};
+use super::record::{ConnPath, ConnRecord, Endpoint, Transport};
 use crate::{
     error::FailureDetail,
     record::{EndReason, Failure, TraceId},
     sink::{
         clock::Tick,
         core::Core,
-        dial::group::{DialGroup, GroupState},
+        dial::group::{ConnSlot, DialGroup, GroupState},
+        record_id::RecordId,
     },
 };
 use std::{
@@ -21,15 +22,14 @@ use std::{
 #[derive(Clone)]
 pub struct ConnRef {
     pub(in crate::sink) group: Arc<DialGroup>,
-    /// The record, unless it is the first of the group.
-    other: Option<Arc<ConnRecord>>,
+    slot: ConnSlot,
 }
 
 impl ConnRef {
     /// A connection that nothing is known of but that something is done over it.
     pub(in crate::sink) fn unknown(group: Arc<DialGroup>) -> Self {
-        let record = ConnRecord::numbered(&group.core, 0, Transport::Tcp, Endpoint::default());
-        ConnRef::new(group, Some(Arc::new(record)))
+        let record = ConnRecord::with_id(&group.core, None, Transport::Tcp, Endpoint::default());
+        ConnRef { group, slot: ConnSlot::Other(Arc::new(record)) }
     }
 
     /// Adds the connection that `make` returns. Returns `None` if nothing more is recorded of that dial.
@@ -37,12 +37,8 @@ impl ConnRef {
         group: Arc<DialGroup>,
         make: impl FnOnce(&Core) -> ConnRecord,
     ) -> Option<Self> {
-        let other = group.add_conn(make)?;
-        Some(ConnRef::new(group, other))
-    }
-
-    fn new(group: Arc<DialGroup>, other: Option<Arc<ConnRecord>>) -> Self {
-        ConnRef { group, other }
+        let slot = group.add_conn(make)?;
+        Some(ConnRef { group, slot })
     }
 
     /// The connections and attempts of a group, whose state is locked.
@@ -50,19 +46,17 @@ impl ConnRef {
         group: &'a Arc<DialGroup>,
         state: &'a GroupState,
     ) -> impl Iterator<Item = ConnRef> + 'a {
-        let first = group.first().map(|_| None).into_iter();
-        let others = first.chain(state.others().iter().cloned().map(Some));
-        others.map(|other| ConnRef::new(group.clone(), other))
+        group.conn_slots(state).map(|slot| ConnRef { group: group.clone(), slot })
     }
 
     #[inline]
     pub(in crate::sink) fn record(&self) -> &ConnRecord {
-        record(&self.group, self.other.as_ref())
+        self.group.conn(&self.slot)
     }
 
     /// The identifier of the connection in a trace; empty when only a TLS tunnel over a foreign stream is known.
     pub fn id(&self) -> TraceId {
-        self.group.core.id(self.number())
+        self.group.core.id(self.record_id())
     }
 
     /// The address of this side, where there is one.
@@ -75,15 +69,15 @@ impl ConnRef {
         self.record().remote
     }
 
-    pub(crate) fn number(&self) -> u64 {
-        self.record().number
+    pub(crate) fn record_id(&self) -> Option<RecordId> {
+        self.record().id
     }
 
     /// Over what it runs; `None` when only a TLS tunnel over a foreign stream is known.
     #[cfg(all(unix, feature = "capture"))]
     pub(crate) fn transport(&self) -> Option<Transport> {
         let record = self.record();
-        (record.number != 0).then_some(record.transport)
+        record.id.map(|_| record.transport)
     }
 
     /// How long ago it began.
@@ -100,7 +94,7 @@ impl ConnRef {
 
     /// A request was given the connection: the next byte that comes is the first of its response (HTTP/1).
     pub(crate) fn await_first_byte(&self) {
-        self.record().first_byte.store(FIRST_BYTE_PENDING, Relaxed);
+        self.record().first_byte.expect();
     }
 
     /// Its close is not to be recorded as a mere `closed`.
@@ -139,7 +133,7 @@ impl ConnRef {
 
     /// As a request refers to it.
     pub(in crate::sink) fn link(&self) -> ConnLink {
-        ConnLink { group: self.group.clone(), other: self.other.clone() }
+        ConnLink { group: self.group.clone(), slot: self.slot.clone() }
     }
 }
 
@@ -149,25 +143,17 @@ impl fmt::Debug for ConnRef {
     }
 }
 
-#[inline]
-fn record<'a>(group: &'a DialGroup, other: Option<&'a Arc<ConnRecord>>) -> &'a ConnRecord {
-    match other {
-        Some(other) => other,
-        None => group.first().expect("it was put there before the first reference to it"),
-    }
-}
-
 /// A connection of a request. Does not lead back to the request, as a [`ConnRef`] may.
 #[derive(Clone)]
 pub(crate) struct ConnLink {
     pub(in crate::sink) group: Arc<DialGroup>,
-    other: Option<Arc<ConnRecord>>,
+    slot: ConnSlot,
 }
 
 impl ConnLink {
     #[inline]
     fn record(&self) -> &ConnRecord {
-        record(&self.group, self.other.as_ref())
+        self.group.conn(&self.slot)
     }
 
     #[inline]
@@ -176,19 +162,18 @@ impl ConnLink {
     }
 
     pub(in crate::sink) fn id(&self) -> TraceId {
-        self.group.core.id(self.record().number)
+        self.group.core.id(self.record().id)
     }
 
     /// Itself, the tunnel to the server over it, and the one to a proxy.
-    pub(in crate::sink) fn path(&self) -> [u64; 3] {
+    pub(in crate::sink) fn path(&self) -> ConnPath {
         self.record().path()
     }
 
     /// When the first byte came after the request was given the connection.
     #[inline]
-    pub(in crate::sink) fn first_byte(&self) -> Tick {
-        let at = self.record().first_byte.load(Relaxed);
-        if at == FIRST_BYTE_PENDING { Tick::NONE } else { Tick(at) }
+    pub(in crate::sink) fn first_byte(&self) -> Option<Tick> {
+        self.record().first_byte.get()
     }
 
     pub(in crate::sink) fn is_http2(&self) -> bool {

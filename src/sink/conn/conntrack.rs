@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 #[derive(Debug, Default)]
 pub(crate) struct ConntrackCell(OnceLock<Box<Mutex<Captured>>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Captured {
     at: Tick,
     entry: ConntrackEntry,
@@ -18,11 +18,12 @@ struct Captured {
 
 impl ConntrackCell {
     pub(super) fn put(&self, at: Tick, entry: ConntrackEntry) {
-        let mut newest = Some(Captured { at, entry });
-        let kept = self.0.get_or_init(|| Box::new(Mutex::new(newest.take().unwrap_or_default())));
-        if let Some(newest) = newest {
-            *lock(kept) = newest;
-        }
+        let Some(kept) = self.0.get() else {
+            // Where another thread is faster, its entry stays: it is as new as this one.
+            let _ = self.0.set(Box::new(Mutex::new(Captured { at, entry })));
+            return;
+        };
+        *lock(kept) = Captured { at, entry };
     }
 
     /// Passes the entry to `look`; returns `None` if there is none.
@@ -60,9 +61,9 @@ mod tests {
         let (cell, times) = (ConntrackCell::default(), Timeline::test());
         assert!(cell.export(&times).is_none());
         for mark in [1, 2] {
-            cell.put(Tick(mark.into()), ConntrackEntry { mark, ..ConntrackEntry::default() });
+            cell.put(Tick::from_ticks(mark.into()), ConntrackEntry { mark, ..ConntrackEntry::default() });
         }
         let entry = cell.export(&times).unwrap();
-        assert_eq!((entry.mark, entry.captured_at), (2, times.at(Tick(2))));
+        assert_eq!((entry.mark, entry.captured_at), (2, times.at(Tick::from_ticks(2))));
     }
 }

@@ -145,7 +145,7 @@ impl OpWriter {
             Ok(n) => (n.min(u32::MAX as usize) as u32, kind),
             Err(error) => (log.error_code(error), kind.failed()),
         };
-        let op = RawOp { call: call.0, ret: ret.0.max(call.0), len, kind };
+        let op = RawOp { call: call.get(), ret: ret.max(call).get(), len, kind };
         let fits = self.in_ring || self.first_left > 0;
         let segment = self.segment.as_deref().unwrap_or(&log.head);
         if fits && self.cursor.push(segment, &op) {
@@ -200,7 +200,13 @@ mod tests {
     fn written(limits: Retention, ops: u64) -> (OpLog, SocketTrace) {
         let (log, mut writer) = (OpLog::new(), OpWriter::new(&limits));
         for at in 1..=ops {
-            writer.push(&log, OpKind::Write, Tick(at * 10), Tick(at * 10 + 5), Ok(at as usize));
+            writer.push(
+                &log,
+                OpKind::Write,
+                Tick::from_ticks(at * 10),
+                Tick::from_ticks(at * 10 + 5),
+                Ok(at as usize),
+            );
         }
         let trace = log.export(&limits, &Timeline::test());
         (log, trace)
@@ -241,7 +247,7 @@ mod tests {
         for error in
             [io::Error::from_raw_os_error(104), io::Error::other("mine"), io::ErrorKind::TimedOut.into()]
         {
-            writer.push(&log, OpKind::Read, Tick(1), Tick(2), Err(&error));
+            writer.push(&log, OpKind::Read, Tick::from_ticks(1), Tick::from_ticks(2), Err(&error));
             let trace = log.export(&limits, &Timeline::test());
             let last = trace.socket_ops.iter().last().unwrap();
             assert_eq!((last.return_err, last.data_len), (error.to_string(), 0));

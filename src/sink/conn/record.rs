@@ -4,16 +4,19 @@ use super::{conntrack::ConntrackCell, op_log::OpLog, probe_data::ProbeData};
 use crate::{
     error::FailureDetail,
     record::EndReason,
-    sink::{clock::Tick, core::Core, proxy::record::SocksRecord, registry::end::EndCell},
+    sink::{
+        clock::{AtomicTick, Tick},
+        core::Core,
+        proxy::record::SocksRecord,
+        record_id::{AtomicRecordId, RecordId},
+        registry::end::EndCell,
+    },
 };
 use std::{
     net::SocketAddr,
     sync::{
         OnceLock,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Acquire, Relaxed},
-        },
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -33,7 +36,8 @@ pub(crate) struct Endpoint {
 }
 
 pub(crate) struct ConnRecord {
-    pub(crate) number: u64,
+    /// `None` for one of which nothing is known but that something is done over it.
+    pub(crate) id: Option<RecordId>,
     pub(crate) transport: Transport,
     pub(crate) from_resolver: bool,
     /// The peer made it.
@@ -48,11 +52,10 @@ pub(crate) struct ConnRecord {
     pub(crate) remote: Option<SocketAddr>,
     /// The file of a Unix socket.
     pub(crate) path: Option<Box<str>>,
-    pub(in crate::sink) established: AtomicU64,
+    pub(in crate::sink) established: AtomicTick,
     pub(in crate::sink) sent: AtomicU64,
     pub(in crate::sink) received: AtomicU64,
-    /// The first read after a request was given the connection; [`FIRST_BYTE_PENDING`] until it comes.
-    pub(in crate::sink) first_byte: AtomicU64,
+    pub(in crate::sink) first_byte: FirstByteCell,
     /// None where operations are not recorded.
     pub(crate) log: Option<OpLog>,
     /// The first error that an operation met.
@@ -61,8 +64,8 @@ pub(crate) struct ConnRecord {
     /// Most have none.
     pub(in crate::sink) probe_data: OnceLock<Box<ProbeData>>,
     /// The TLS tunnel to the server, and the one to a proxy below it.
-    pub(in crate::sink) tls: AtomicU64,
-    pub(in crate::sink) proxy_tls: AtomicU64,
+    pub(in crate::sink) tls: AtomicRecordId,
+    pub(in crate::sink) proxy_tls: AtomicRecordId,
     /// Why it will be closed, said by whoever decided it.
     pub(in crate::sink) close_reason: OnceLock<EndReason>,
     /// The peer will send nothing more.
@@ -75,17 +78,61 @@ pub(crate) struct ConnRecord {
     pub(crate) end: EndCell,
 }
 
-pub(in crate::sink) const FIRST_BYTE_PENDING: u64 = u64::MAX;
+/// How far a request came: its connection, and the tunnels over that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ConnPath {
+    pub(crate) conn: Option<RecordId>,
+    /// The TLS tunnel to the server.
+    pub(crate) tls: Option<RecordId>,
+    /// The TLS tunnel to a proxy, below that to the server.
+    pub(crate) proxy_tls: Option<RecordId>,
+}
+
+/// When the first byte came after a request was given the connection.
+#[derive(Debug, Default)]
+pub(crate) struct FirstByteCell(AtomicU64);
+
+/// The state of a [`FirstByteCell`] until the byte comes. Zero before a request was given the connection.
+const FIRST_BYTE_PENDING: u64 = u64::MAX;
+
+impl FirstByteCell {
+    /// Waits for the next byte.
+    pub(super) fn expect(&self) {
+        self.0.store(FIRST_BYTE_PENDING, Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn is_expected(&self) -> bool {
+        self.0.load(Relaxed) == FIRST_BYTE_PENDING
+    }
+
+    pub(super) fn set(&self, at: Tick) {
+        self.0.store(at.get(), Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn get(&self) -> Option<Tick> {
+        match self.0.load(Relaxed) {
+            0 | FIRST_BYTE_PENDING => None,
+            ticks => Some(Tick::from_ticks(ticks)),
+        }
+    }
+}
 
 impl ConnRecord {
     pub(in crate::sink) fn new(core: &Core, transport: Transport, endpoint: Endpoint) -> Self {
-        Self::numbered(core, core.id_alloc.next_id(), transport, endpoint)
+        Self::with_id(core, Some(core.id_alloc.next_id()), transport, endpoint)
     }
 
-    pub(super) fn numbered(core: &Core, number: u64, transport: Transport, endpoint: Endpoint) -> Self {
+    pub(super) fn with_id(
+        core: &Core,
+        id: Option<RecordId>,
+        transport: Transport,
+        endpoint: Endpoint,
+    ) -> Self {
         let Endpoint { local, remote, path } = endpoint;
         ConnRecord {
-            number,
+            id,
             transport,
             from_resolver: false,
             accepted: false,
@@ -95,16 +142,16 @@ impl ConnRecord {
             local: local.map_or_else(OnceLock::new, OnceLock::from),
             remote,
             path,
-            established: AtomicU64::new(0),
+            established: AtomicTick::default(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
-            first_byte: AtomicU64::new(0),
+            first_byte: FirstByteCell::default(),
             log: core.config.socket_ops.then(OpLog::new),
             first_error: OnceLock::new(),
             conntrack: ConntrackCell::default(),
             probe_data: OnceLock::new(),
-            tls: AtomicU64::new(0),
-            proxy_tls: AtomicU64::new(0),
+            tls: AtomicRecordId::default(),
+            proxy_tls: AtomicRecordId::default(),
             close_reason: OnceLock::new(),
             peer_closed: AtomicBool::new(false),
             http2: AtomicBool::new(false),
@@ -118,13 +165,13 @@ impl ConnRecord {
         self.transport == Transport::Udp
     }
 
-    pub(crate) fn established(&self) -> Tick {
-        Tick(self.established.load(Acquire))
+    pub(crate) fn established(&self) -> Option<Tick> {
+        self.established.get()
     }
 
     /// When something was last seen of it, operations apart.
     pub(crate) fn latest(&self) -> Tick {
-        self.begin.max(self.established())
+        self.begin.max_some(self.established())
     }
 
     /// The handshake with a SOCKS proxy.
@@ -149,9 +196,9 @@ impl ConnRecord {
             + self.probe_data.get().map_or(0, |probe_data| probe_data.heap_bytes())
     }
 
-    /// Itself, the tunnel to the server over it, and the one to a proxy.
-    pub(in crate::sink) fn path(&self) -> [u64; 3] {
-        [self.number, self.tls.load(Relaxed), self.proxy_tls.load(Relaxed)]
+    /// Returns the connection with the tunnels over it.
+    pub(in crate::sink) fn path(&self) -> ConnPath {
+        ConnPath { conn: self.id, tls: self.tls.get(), proxy_tls: self.proxy_tls.get() }
     }
 
     /// Bytes sent and received.

@@ -3,7 +3,7 @@
 use super::{
     conn_ref::ConnRef,
     op_log::{OpLog, OpWriter},
-    record::{ConnRecord, Endpoint, FIRST_BYTE_PENDING, Transport},
+    record::{ConnRecord, Endpoint, Transport},
 };
 use crate::{
     error::{FailureDetail, classify::io_failure_detail},
@@ -14,6 +14,7 @@ use crate::{
         dial::group::DialGroup,
         dns::recorder::DnsRecorder,
         probe::{Probe, ProbeEvent, ProbeSocket, catch_panic},
+        record_id::RecordId,
         snapshot::{address_texts::AddressTexts, timeline::Timeline, to_record},
         subscriber::FinishedRecord,
     },
@@ -21,10 +22,7 @@ use crate::{
 use std::{
     fmt, io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::Ordering::{Relaxed, Release},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 /// Lives with a socket and writes down what is done to it. Its drop is the close.
@@ -60,7 +58,7 @@ impl ConnRecorder {
         let writer = OpWriter::new(&core.config.retention);
         // One that was accepted is there from the beginning.
         let now = if record.accepted { record.begin } else { core.now().max(record.begin) };
-        record.established.store(now.0, Release);
+        record.established.set(now);
         ConnRecorder(Some(Live {
             conn,
             writer,
@@ -111,8 +109,8 @@ impl ConnRecorder {
         self.0.is_some()
     }
 
-    pub(crate) fn number(&self) -> u64 {
-        self.conn_ref().map_or(0, ConnRef::number)
+    pub(crate) fn record_id(&self) -> Option<RecordId> {
+        self.conn_ref().and_then(ConnRef::record_id)
     }
 
     pub(crate) fn conn_ref(&self) -> Option<&ConnRef> {
@@ -121,16 +119,16 @@ impl ConnRecorder {
 
     /// When an operation begins. Reads the clock only if operations are recorded.
     #[inline]
-    pub(crate) fn start(&self) -> Tick {
+    pub(crate) fn start(&self) -> Option<Tick> {
         match &self.0 {
-            Some(live) if live.log().is_some() && live.conn.record().end.is_open() => live.now(),
-            _ => Tick::NONE,
+            Some(live) if live.log().is_some() && live.conn.record().end.is_open() => Some(live.now()),
+            _ => None,
         }
     }
 
     /// A read returned. True when it brought the first byte.
     #[inline]
-    pub(crate) fn read(&mut self, call: Tick, result: Result<usize, &io::Error>) -> bool {
+    pub(crate) fn read(&mut self, call: Option<Tick>, result: Result<usize, &io::Error>) -> bool {
         let Some(live) = &mut self.0 else { return false };
         let record = live.conn.record();
         if !record.end.is_open() {
@@ -141,11 +139,11 @@ impl ConnRecorder {
         if let Ok(n) = result {
             live.received += n as u64;
             record.received.store(live.received, Relaxed);
-            is_first_byte = n > 0 && record.first_byte.load(Relaxed) == FIRST_BYTE_PENDING;
+            is_first_byte = n > 0 && record.first_byte.is_expected();
         }
-        let now = if is_first_byte || record.log.is_some() { live.now() } else { Tick::NONE };
-        if is_first_byte {
-            record.first_byte.store(now.0, Relaxed);
+        let now = (is_first_byte || record.log.is_some()).then(|| live.now());
+        if is_first_byte && let Some(now) = now {
+            record.first_byte.set(now);
         }
         live.op(OpKind::Read, call, now, result);
         first && live.received != 0
@@ -153,7 +151,7 @@ impl ConnRecorder {
 
     /// A write returned.
     #[inline]
-    pub(crate) fn write(&mut self, call: Tick, result: Result<usize, &io::Error>) {
+    pub(crate) fn write(&mut self, call: Option<Tick>, result: Result<usize, &io::Error>) {
         let Some(live) = &mut self.0 else { return };
         let record = live.conn.record();
         if !record.end.is_open() {
@@ -163,7 +161,7 @@ impl ConnRecorder {
             live.sent += n as u64;
             record.sent.store(live.sent, Relaxed);
         }
-        let now = if record.log.is_some() { live.now() } else { Tick::NONE };
+        let now = record.log.is_some().then(|| live.now());
         live.op(OpKind::Write, call, now, result);
     }
 
@@ -203,7 +201,7 @@ impl ConnRecorder {
     /// The record of the messages that a resolver exchanges over this connection.
     pub(crate) fn dns(&self) -> DnsRecorder {
         match &self.0 {
-            Some(live) => DnsRecorder::begin(&live.conn.group, live.conn.number()),
+            Some(live) => DnsRecorder::begin(&live.conn.group, live.conn.record_id()),
             None => DnsRecorder::off(),
         }
     }
@@ -230,12 +228,12 @@ impl Live {
     }
 
     #[inline]
-    fn op(&mut self, kind: OpKind, call: Tick, ret: Tick, result: Result<usize, &io::Error>) {
+    fn op(&mut self, kind: OpKind, call: Option<Tick>, ret: Option<Tick>, result: Result<usize, &io::Error>) {
         if let Err(error) = result {
             self.failed(error);
         }
-        if let Some(log) = &self.conn.record().log {
-            self.writer.push(log, kind, call, ret, result);
+        if let (Some(log), Some(ret)) = (&self.conn.record().log, ret) {
+            self.writer.push(log, kind, call.unwrap_or(ret), ret, result);
         }
     }
 

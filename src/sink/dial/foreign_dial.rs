@@ -9,7 +9,7 @@ use crate::{
     error::FailureDetail,
     record::{EndReason, Failure, Text},
     sink::{
-        clock::Tick,
+        clock::{AtomicTick, Tick},
         conn::{
             conn_ref::ConnRef,
             record::{ConnRecord, Endpoint, Transport},
@@ -87,7 +87,7 @@ fn established(
     let conn = ConnRef::register(group.clone(), |core| ConnRecord {
         is_unobserved: true,
         begin,
-        established: at.0.into(),
+        established: AtomicTick::new(at),
         log: None,
         ..ConnRecord::new(core, Transport::Tcp, endpoint)
     });

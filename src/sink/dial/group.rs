@@ -8,9 +8,10 @@ use crate::{
     record::{EndReason, Text, limits::LimitedText},
     sink::{
         clock::Tick,
-        conn::record::ConnRecord,
+        conn::record::{ConnPath, ConnRecord},
         core::Core,
         dns::record::DnsRecord,
+        record_id::RecordId,
         registry::{
             CHUNK, Evictable,
             batch_alloc::BatchAlloc,
@@ -46,19 +47,26 @@ pub(crate) struct DialGroup {
     first: OnceLock<ConnRecord>,
 }
 
+/// Where the record of a connection is in its group.
+#[derive(Clone)]
+pub(crate) enum ConnSlot {
+    First,
+    Other(Arc<ConnRecord>),
+}
+
 /// The counters of an `Arc`.
 const ARC_COUNTER_BYTES: usize = 2 * size_of::<usize>();
 
 /// What is known of a dial when it begins.
 pub(crate) struct DialHead {
-    pub(crate) number: u64,
+    pub(crate) id: RecordId,
     pub(crate) begin: Tick,
     /// `host:port`
     pub(crate) destination: LimitedText,
     /// The proxy that it is a dial to, as records name it.
     pub(crate) proxy: Option<Arc<Text>>,
-    /// The request that needed it; zero when it began on behalf of none that was known.
-    pub(crate) trigger: u64,
+    /// The request that needed it; `None` when it began on behalf of none that was known.
+    pub(crate) trigger: Option<RecordId>,
     pub(crate) end: EndCell,
 }
 
@@ -100,22 +108,18 @@ impl GroupState {
             + self.dial.skipped.capacity() * size_of::<(SocketAddr, Box<str>)>()
             + self.dial.resolver_dials.capacity() * size_of::<ResolverDial>()
     }
-
-    pub(in crate::sink) fn others(&self) -> &[Arc<ConnRecord>] {
-        &self.others
-    }
 }
 
 /// What becomes known of a dial while it runs.
 #[derive(Clone, Default)]
 pub(crate) struct DialState {
-    pub(crate) ctx_closed_at: Tick,
-    pub(crate) resolve_begin: Tick,
-    pub(crate) resolve_end: Tick,
+    pub(crate) ctx_closed_at: Option<Tick>,
+    pub(crate) resolve_begin: Option<Tick>,
+    pub(crate) resolve_end: Option<Tick>,
     pub(crate) source_ip: Option<IpAddr>,
-    pub(crate) established: u64,
-    /// The first request that was waiting for it, where it began on behalf of none; else zero.
-    pub(crate) served_request: u64,
+    pub(crate) established: Option<RecordId>,
+    /// The first request that was waiting for it, where it began on behalf of none.
+    pub(crate) served_request: Option<RecordId>,
     /// Established on behalf of the request that caused it, which otherwise has left it to itself.
     pub(crate) is_for_trigger: bool,
     pub(crate) skipped: Vec<(SocketAddr, Box<str>)>,
@@ -125,15 +129,13 @@ pub(crate) struct DialState {
 impl DialState {
     /// Nobody has any use for it any more.
     pub(crate) fn close_ctx(&mut self, at: Tick) {
-        if !self.ctx_closed_at.is_some() {
-            self.ctx_closed_at = at;
-        }
+        self.ctx_closed_at.get_or_insert(at);
     }
 
     /// Nothing more is resolved: a lookup under way was given up.
     pub(crate) fn end_resolve(&mut self, now: Tick) {
-        if self.resolve_begin.is_some() && !self.resolve_end.is_some() {
-            self.resolve_end = now.max(self.resolve_begin);
+        if let (Some(begin), None) = (self.resolve_begin, self.resolve_end) {
+            self.resolve_end = Some(now.max(begin));
         }
     }
 }
@@ -144,7 +146,7 @@ pub(crate) struct ResolverDial {
     pub(crate) nameserver: SocketAddr,
     pub(crate) begin: Tick,
     pub(crate) end: Option<End>,
-    pub(crate) conn: u64,
+    pub(crate) conn: Option<RecordId>,
 }
 
 impl DialGroup {
@@ -190,23 +192,34 @@ impl DialGroup {
 
     /// Adds a connection, or an attempt at one, which begins. Returns the record unless it is the first, and `None` if
     /// nothing may begin any more. The first is made in its place: it is large, and every move copies it.
-    pub(in crate::sink) fn add_conn(
-        &self,
-        make: impl FnOnce(&Core) -> ConnRecord,
-    ) -> Option<Option<Arc<ConnRecord>>> {
+    pub(in crate::sink) fn add_conn(&self, make: impl FnOnce(&Core) -> ConnRecord) -> Option<ConnSlot> {
         self.begin_record(|state| {
             if self.first.get().is_none() {
                 self.first.get_or_init(|| make(&self.core));
-                return None;
+                return ConnSlot::First;
             }
             let other = Arc::new(make(&self.core));
             state.others.push(other.clone());
-            Some(other)
+            ConnSlot::Other(other)
         })
     }
 
-    pub(in crate::sink) fn first(&self) -> Option<&ConnRecord> {
-        self.first.get()
+    /// The record of a connection of this group.
+    #[inline]
+    pub(in crate::sink) fn conn<'a>(&'a self, slot: &'a ConnSlot) -> &'a ConnRecord {
+        match slot {
+            ConnSlot::First => self.first.get().expect("it was put there before the first reference to it"),
+            ConnSlot::Other(record) => record,
+        }
+    }
+
+    /// Where the connections of the group are, whose state is locked.
+    pub(in crate::sink) fn conn_slots<'a>(
+        &'a self,
+        state: &'a GroupState,
+    ) -> impl Iterator<Item = ConnSlot> + 'a {
+        let first = self.first.get().map(|_| ConnSlot::First);
+        first.into_iter().chain(state.others.iter().cloned().map(ConnSlot::Other))
     }
 
     /// Something that had begun has ended. Not to be called while the state is locked.
@@ -238,9 +251,9 @@ impl DialGroup {
     }
 
     /// When the dial began, or the first of what is in it.
-    pub(in crate::sink) fn begin_at(&self) -> Tick {
-        let first = self.first.get().map_or(Tick::NONE, |conn| conn.begin);
-        self.dial.as_ref().map_or(first, |dial| dial.begin)
+    pub(in crate::sink) fn begin_at(&self) -> Option<Tick> {
+        let dial = self.dial.as_ref().map(|dial| dial.begin);
+        dial.or_else(|| self.first.get().map(|conn| conn.begin))
     }
 
     fn is_running(&self) -> bool {
@@ -269,30 +282,31 @@ impl DialGroup {
     /// without a dial.
     pub(in crate::sink) fn connect_begin(&self) -> Option<Tick> {
         let dial = self.dial.as_ref()?;
-        Some(dial.begin.max(self.state().dial.resolve_end))
+        Some(dial.begin.max_some(self.state().dial.resolve_end))
     }
 
-    pub(crate) fn dial_number(&self) -> u64 {
-        self.dial.as_ref().map_or(0, |dial| dial.number)
+    pub(crate) fn dial_id(&self) -> Option<RecordId> {
+        self.dial.as_ref().map(|dial| dial.id)
     }
 
-    /// The request that needed the dial, as far as that is known by now; zero when none did.
-    pub(in crate::sink) fn triggered_by(&self) -> u64 {
-        self.dial.as_ref().map_or(0, |dial| dial.trigger.max(self.state().dial.served_request))
+    /// The request that needed the dial, as far as that is known by now.
+    pub(in crate::sink) fn triggered_by(&self) -> Option<RecordId> {
+        let dial = self.dial.as_ref()?;
+        dial.trigger.or_else(|| self.state().dial.served_request)
     }
 
     /// It began on nobody's behalf, and turns out to have been what `request` was waiting for. True when that is
     /// news.
     #[cfg(feature = "tonic")]
-    pub(in crate::sink) fn attribute_to(&self, request: u64, request_begin: Tick) -> bool {
-        let waited = |dial: &&DialHead| dial.trigger == 0 && dial.begin >= request_begin;
+    pub(in crate::sink) fn attribute_to(&self, request: RecordId, request_begin: Tick) -> bool {
+        let waited = |dial: &&DialHead| dial.trigger.is_none() && dial.begin >= request_begin;
         if self.dial.as_ref().filter(waited).is_none() {
             return false;
         }
         let dial = &mut self.state().dial;
-        let is_news = dial.served_request == 0;
+        let is_news = dial.served_request.is_none();
         if is_news {
-            (dial.served_request, dial.is_for_trigger) = (request, true);
+            (dial.served_request, dial.is_for_trigger) = (Some(request), true);
         }
         is_news
     }
@@ -321,17 +335,17 @@ impl DialGroup {
             ended += u32::from(conn.end.end(now.max(conn.latest()), EndReason::SinkClosed, None));
             ended += u32::from(conn.socks_cut_off(now));
         }
-        let end = |latest: Tick| End { at: now.max(latest), reason: EndReason::SinkClosed, fault: None };
+        let end = |at: Tick| End { at, reason: EndReason::SinkClosed, fault: None };
         for record in state.dns.iter_mut().filter(|record| record.end.is_none()) {
-            record.end = Some(end(record.latest()));
+            record.end = Some(end(now.max_some(record.latest())));
             ended += 1;
         }
         for record in state.tls.iter_mut().filter(|record| record.end.is_none()) {
-            record.end = Some(end(record.latest()));
+            record.end = Some(end(now.max(record.latest())));
             ended += 1;
         }
         for dial in state.dial.resolver_dials.iter_mut().filter(|dial| dial.end.is_none()) {
-            dial.end = Some(end(dial.begin));
+            dial.end = Some(end(now.max(dial.begin)));
             ended += 1;
         }
         drop(state);
@@ -340,11 +354,13 @@ impl DialGroup {
 
     /// How far it has come: the connection, the tunnel to the server and the one to a proxy. A request that fails
     /// before the client gave it a connection came no further; one that got another connection had no part in it.
-    pub(crate) fn path(&self) -> [u64; 3] {
+    pub(crate) fn path(&self) -> ConnPath {
         let state = self.state();
-        let conn = if state.dial.is_for_trigger { state.dial.established } else { 0 };
-        let established = self.conns(&state).find(|record| record.number == conn && conn != 0);
-        established.map_or([0; 3], ConnRecord::path)
+        let Some(conn) = state.dial.established.filter(|_| state.dial.is_for_trigger) else {
+            return ConnPath::default();
+        };
+        let established = self.conns(&state).find(|record| record.id == Some(conn));
+        established.map_or_else(ConnPath::default, ConnRecord::path)
     }
 
     /// The proxy that the dial leads to.
@@ -387,7 +403,7 @@ pub(in crate::sink) fn push_reserving<T>(list: &mut Vec<T>, usual: usize, item: 
 impl fmt::Debug for DialGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.dial {
-            Some(dial) => write!(f, "Dial({} to {})", self.core.id(dial.number), dial.destination.text()),
+            Some(dial) => write!(f, "Dial({} to {})", self.core.id(dial.id), dial.destination.text()),
             None => f.write_str("Dial(none)"),
         }
     }

@@ -20,10 +20,12 @@ use crate::{
         context,
         core::Core,
         probe::catch_panic,
+        record_id::RecordId,
         registry::{
             batch_alloc::BatchAlloc,
             end::{End, EndCell},
         },
+        request::record::RequestRef,
         snapshot::to_record,
         subscriber::FinishedRecord,
     },
@@ -59,10 +61,10 @@ impl DialRef {
         self.0.is_some()
     }
 
-    /// A reading of the sink's clock; none where nothing is recorded.
+    /// A reading of the sink's clock; `None` where nothing is recorded.
     #[cfg(feature = "reqwest")]
-    pub(crate) fn now(&self) -> Tick {
-        self.0.as_ref().map_or(Tick::NONE, |group| group.core.now())
+    pub(crate) fn now(&self) -> Option<Tick> {
+        self.0.as_ref().map(|group| group.core.now())
     }
 
     /// Runs `f`, a poll, with this dial as the current one.
@@ -78,8 +80,9 @@ impl DialRef {
     pub(crate) fn open_conn(&self) -> Option<ConnRef> {
         let group = self.0.as_ref()?;
         let state = group.state();
-        let established = state.dial.established;
-        ConnRef::all(group, &state).find(|conn| conn.number() == established && conn.record().end.is_open())
+        let established = state.dial.established?;
+        ConnRef::all(group, &state)
+            .find(|conn| conn.record_id() == Some(established) && conn.record().end.is_open())
     }
 
     /// Ends the dial, unless it has ended: whoever waited for it gave it up after `limit`. Attempts that are dropped
@@ -94,7 +97,7 @@ impl DialRef {
 
     /// The identifier of the dial; empty when it is not recorded.
     pub(crate) fn id(&self) -> TraceId {
-        self.0.as_ref().map_or_else(TraceId::default, |group| group.core.id(group.dial_number()))
+        self.0.as_ref().map_or_else(TraceId::default, |group| group.core.id(group.dial_id()))
     }
 
     /// What `poll` returns, and the dials that began in it.
@@ -114,15 +117,13 @@ impl DialRef {
     pub(crate) fn resolve_begin(&self) {
         let Some(group) = &self.0 else { return };
         group.update_dial(|dial| {
-            if !dial.resolve_begin.is_some() {
-                dial.resolve_begin = group.core.now();
-            }
+            dial.resolve_begin.get_or_insert_with(|| group.core.now());
         });
     }
 
     pub(crate) fn resolve_end(&self) {
         let Some(group) = &self.0 else { return };
-        group.update_dial(|dial| dial.resolve_end = group.core.now().max(dial.resolve_begin));
+        group.update_dial(|dial| dial.resolve_end = Some(group.core.now().max_some(dial.resolve_begin)));
     }
 
     /// Recorded once for each nameserver.
@@ -139,7 +140,7 @@ impl DialRef {
     pub(crate) fn resolver_dial(&self, nameserver: SocketAddr) -> ResolverDialRecorder {
         ResolverDialRecorder(self.0.clone().and_then(|group| {
             let begin = group.core.now();
-            let dial = ResolverDial { nameserver, begin, end: None, conn: 0 };
+            let dial = ResolverDial { nameserver, begin, end: None, conn: None };
             // One for each family.
             let index =
                 group.begin_record(|state| group::push_reserving(&mut state.dial.resolver_dials, 2, dial))?;
@@ -223,7 +224,7 @@ impl Drop for DialRecorder {
 pub(in crate::sink) fn set_established(group: &DialGroup, conn: Option<&ConnRef>) {
     let is_for_trigger = context::current_request().is_some_and(|request| request.caused(group));
     group.update_dial(|dial| {
-        (dial.established, dial.is_for_trigger) = (conn.map_or(0, ConnRef::number), is_for_trigger);
+        (dial.established, dial.is_for_trigger) = (conn.and_then(ConnRef::record_id), is_for_trigger);
     });
 }
 
@@ -255,11 +256,11 @@ pub(crate) struct ResolverDialRecorder(Option<(Arc<DialGroup>, usize, SocketAddr
 
 impl ResolverDialRecorder {
     pub(crate) fn failed(mut self, error: &io::Error) {
-        self.end(EndReason::Failed, 0, || Some(io_failure_detail(error)));
+        self.end(EndReason::Failed, None, || Some(io_failure_detail(error)));
     }
 
     pub(crate) fn timed_out(mut self) {
-        self.end(EndReason::Timeout, 0, || {
+        self.end(EndReason::Timeout, None, || {
             Some(FailureDetail::new(Failure::GenericTimeoutError, "timed out"))
         });
     }
@@ -268,7 +269,7 @@ impl ResolverDialRecorder {
     pub(crate) fn udp(mut self, local: SocketAddr) -> ConnRecorder {
         let Some((group, _, nameserver)) = &self.0 else { return ConnRecorder::off() };
         let conn = ConnRecorder::udp(group.clone(), local, *nameserver);
-        self.end(EndReason::Closed, conn.number(), || None);
+        self.end(EndReason::Closed, conn.record_id(), || None);
         conn
     }
 
@@ -282,10 +283,15 @@ impl ResolverDialRecorder {
 
     /// The nameserver is reached.
     pub(crate) fn connected(mut self, conn: &ConnRecorder) {
-        self.end(EndReason::Closed, conn.number(), || None);
+        self.end(EndReason::Closed, conn.record_id(), || None);
     }
 
-    fn end(&mut self, reason: EndReason, conn: u64, fault: impl FnOnce() -> Option<FailureDetail>) {
+    fn end(
+        &mut self,
+        reason: EndReason,
+        conn: Option<RecordId>,
+        fault: impl FnOnce() -> Option<FailureDetail>,
+    ) {
         let Some((group, index, _)) = self.0.take() else { return };
         let ended = {
             let mut state = group.state();
@@ -303,7 +309,7 @@ impl ResolverDialRecorder {
 
 impl Drop for ResolverDialRecorder {
     fn drop(&mut self) {
-        self.end(EndReason::Cancelled, 0, || Some(FailureDetail::new(Failure::Interrupted, "given up")));
+        self.end(EndReason::Cancelled, None, || Some(FailureDetail::new(Failure::Interrupted, "given up")));
     }
 }
 
@@ -315,11 +321,11 @@ pub(in crate::sink) fn begin(
 ) -> (Arc<DialGroup>, DialRecorder) {
     let request = context::current_request().filter(|request| request.is_of(core) && request.is_open());
     let head = DialHead {
-        number: core.id_alloc.next_id(),
+        id: core.id_alloc.next_id(),
         begin: core.now(),
         destination: LimitedText::new(destination, MAX_ADDRESS_BYTES),
         proxy: context::current_proxy(),
-        trigger: request.as_ref().map_or(0, |request| request.number()),
+        trigger: request.as_ref().map(RequestRef::record_id),
         end: EndCell::default(),
     };
     let group = DialGroup::allocate(group_alloc, core, Some(head));

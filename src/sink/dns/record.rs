@@ -7,15 +7,15 @@ use super::answers::Answers;
 use crate::{
     error::FailureDetail,
     record::{BoxedOrEmpty, DnsQueryMsg, DnsQuestion, DnsReplyMsg, Text, TruncatedFields},
-    sink::{clock::Tick, registry::end::End},
+    sink::{clock::Tick, record_id::RecordId, registry::end::End},
 };
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
 #[derive(Clone)]
 pub(crate) struct DnsRecord {
-    pub(crate) number: u64,
-    pub(crate) conn: u64,
+    pub(crate) id: RecordId,
+    pub(crate) conn: Option<RecordId>,
     pub(crate) queries: SmallVec<[(Tick, DnsQuery); 1]>,
     pub(crate) replies: SmallVec<[(Tick, DnsReply); 1]>,
     /// Replies that came, those included that are not kept.
@@ -107,9 +107,9 @@ impl DnsRecord {
     }
 
     /// When something was last seen of it.
-    pub(crate) fn latest(&self) -> Tick {
+    pub(crate) fn latest(&self) -> Option<Tick> {
         let (query, reply) = (self.queries.last().map(|(at, _)| *at), self.replies.last().map(|(at, _)| *at));
-        query.max(reply).unwrap_or_default()
+        query.max(reply)
     }
 
     /// Returns what was cut.

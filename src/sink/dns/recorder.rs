@@ -13,6 +13,7 @@ use crate::{
     sink::{
         clock::Tick,
         dial::group::{self, DialGroup},
+        record_id::RecordId,
         registry::end::End,
         snapshot::to_record,
         subscriber::FinishedRecord,
@@ -41,13 +42,13 @@ impl DnsRecorder {
         DnsRecorder { place: None, fault: None, ignored: Ignored { replies: 0, text_bytes: 0 } }
     }
 
-    pub(in crate::sink) fn begin(group: &Arc<DialGroup>, conn: u64) -> Self {
+    pub(in crate::sink) fn begin(group: &Arc<DialGroup>, conn: Option<RecordId>) -> Self {
         if !group.core.config.dns {
             return DnsRecorder::off();
         }
-        let number = group.core.id_alloc.next_id();
+        let id = group.core.id_alloc.next_id();
         let (queries, replies) = Default::default();
-        let record = DnsRecord { number, conn, queries, replies, received: 0, end: None };
+        let record = DnsRecord { id, conn, queries, replies, received: 0, end: None };
         // One for each family.
         let place = group.begin_record(|state| group::push_reserving(&mut state.dns, 2, record));
         let place = place.map(|index| (group.clone(), index));
@@ -124,7 +125,7 @@ impl DnsRecorder {
             let mut state = group.state();
             let record = state.dns.get_mut(index).filter(|record| record.end.is_none());
             record.map(|record| {
-                let at = group.core.now().max(record.latest());
+                let at = group.core.now().max_some(record.latest());
                 record.end = Some(End { at, reason, fault });
                 group.core.has_subscribers().then(|| record.clone())
             })

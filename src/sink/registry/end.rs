@@ -20,6 +20,7 @@ pub(crate) struct End {
 #[derive(Debug, Default)]
 pub(crate) struct EndCell {
     state: AtomicU8,
+    /// Written before `state` shows an end.
     at: AtomicU64,
     fault: OnceLock<Box<FailureDetail>>,
 }
@@ -28,19 +29,6 @@ const OPEN: u8 = 0;
 const ENDING: u8 = HAS_LINKS - 1;
 /// Beside any of the others.
 const HAS_LINKS: u8 = 1 << 7;
-
-/// Their place is their number less one.
-const REASONS: [EndReason; 9] = [
-    EndReason::Closed,
-    EndReason::PeerClosed,
-    EndReason::Failed,
-    EndReason::Cancelled,
-    EndReason::LostRace,
-    EndReason::Timeout,
-    EndReason::IdleLimit,
-    EndReason::Unobserved,
-    EndReason::SinkClosed,
-];
 
 impl EndCell {
     pub(crate) fn new(has_links: bool) -> Self {
@@ -96,10 +84,10 @@ impl EndCell {
     pub(crate) fn get(&self) -> Option<End> {
         let reason = match self.state.load(Acquire) & !HAS_LINKS {
             OPEN | ENDING => return None,
-            code => REASONS.get(usize::from(code) - 1).cloned()?,
+            code => reason(code)?,
         };
         let fault = self.fault.get().map(|fault| (**fault).clone());
-        Some(End { at: Tick(self.at.load(Relaxed)), reason, fault })
+        Some(End { at: Tick::from_ticks(self.at.load(Relaxed)), reason, fault })
     }
 
     /// What went wrong, once it has ended.
@@ -120,13 +108,48 @@ impl Ending<'_> {
     }
 
     pub(crate) fn finish(self, at: Tick, reason: EndReason, fault: Option<FailureDetail>) {
-        self.cell.at.store(at.0, Relaxed);
+        self.cell.at.store(at.get(), Relaxed);
         if let Some(fault) = fault {
             let _ = self.cell.fault.set(Box::new(fault));
         }
-        let code = REASONS.iter().position(|known| *known == reason).map_or(1, |i| i as u8 + 1);
+        let code = code(&reason);
         self.cell.state.store(code | self.mark, Release);
     }
+}
+
+/// Returns how the state of an [`EndCell`] says why it ended.
+fn code(reason: &EndReason) -> u8 {
+    match reason {
+        EndReason::Closed => 1,
+        EndReason::PeerClosed => 2,
+        EndReason::Failed => 3,
+        EndReason::Cancelled => 4,
+        EndReason::LostRace => 5,
+        EndReason::Timeout => 6,
+        EndReason::IdleLimit => 7,
+        EndReason::Unobserved => 8,
+        EndReason::SinkClosed => 9,
+        EndReason::Other(_) => {
+            debug_assert!(false, "only a trace that was read has a reason that this version does not know");
+            1
+        }
+    }
+}
+
+/// The inverse of [`code`].
+fn reason(code: u8) -> Option<EndReason> {
+    Some(match code {
+        1 => EndReason::Closed,
+        2 => EndReason::PeerClosed,
+        3 => EndReason::Failed,
+        4 => EndReason::Cancelled,
+        5 => EndReason::LostRace,
+        6 => EndReason::Timeout,
+        7 => EndReason::IdleLimit,
+        8 => EndReason::Unobserved,
+        9 => EndReason::SinkClosed,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -139,10 +162,13 @@ mod tests {
         let cell = EndCell::default();
         assert!(cell.is_open() && cell.get().is_none() && cell.fault().is_none());
         let fault = FailureDetail::new(Failure::GenericTimeoutError, "slow");
-        assert!(cell.end(Tick(5), EndReason::Timeout, Some(fault.clone())));
-        assert!(!cell.end(Tick(9), EndReason::Closed, None));
+        assert!(cell.end(Tick::from_ticks(5), EndReason::Timeout, Some(fault.clone())));
+        assert!(!cell.end(Tick::from_ticks(9), EndReason::Closed, None));
         assert!(!cell.is_open());
-        assert_eq!(cell.get(), Some(End { at: Tick(5), reason: EndReason::Timeout, fault: Some(fault) }));
+        assert_eq!(
+            cell.get(),
+            Some(End { at: Tick::from_ticks(5), reason: EndReason::Timeout, fault: Some(fault) })
+        );
     }
 
     #[test]
@@ -153,11 +179,24 @@ mod tests {
         assert!(
             ending.has_links() && marked.is_open() && marked.begin_end().is_none() && !marked.set_has_links()
         );
-        ending.finish(Tick(5), EndReason::Closed, None);
+        ending.finish(Tick::from_ticks(5), EndReason::Closed, None);
         assert!(marked.has_links() && !marked.is_open() && !marked.set_has_links());
-        assert_eq!(marked.get(), Some(End { at: Tick(5), reason: EndReason::Closed, fault: None }));
+        assert_eq!(
+            marked.get(),
+            Some(End { at: Tick::from_ticks(5), reason: EndReason::Closed, fault: None })
+        );
 
         assert!(!late.begin_end().expect("the first").has_links());
         assert!(!late.set_has_links() && !late.has_links());
+    }
+
+    #[test]
+    fn every_reason_is_kept() {
+        for code in 1..=9 {
+            let (cell, reason) = (EndCell::default(), reason(code).expect("a reason"));
+            assert!(cell.end(Tick::from_ticks(1), reason.clone(), None));
+            assert_eq!(cell.get().map(|end| end.reason), Some(reason));
+        }
+        assert_eq!(reason(10), None);
     }
 }

@@ -8,7 +8,10 @@
 //! evicted chunk are used again: a sink that has reached its bounds allocates none.
 
 use self::shard::CachePadded;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
+use crate::{
+    sink::record_id::RecordId,
+    sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock},
+};
 use std::{
     fmt,
     ops::Deref,
@@ -54,8 +57,8 @@ impl IdAllocator {
         &ID_ALLOC.0
     }
 
-    pub(crate) fn next_id(&self) -> u64 {
-        self.0.fetch_add(1, Relaxed)
+    pub(crate) fn next_id(&self) -> RecordId {
+        RecordId::from_nonzero(self.0.fetch_add(1, Relaxed))
     }
 
     fn next_block(&self) -> u64 {
@@ -129,8 +132,8 @@ impl<T: Evictable> Rec<T> {
         &self.block.common
     }
 
-    pub(crate) fn number(&self) -> u64 {
-        self.block.base + u64::from(self.index)
+    pub(crate) fn id(&self) -> RecordId {
+        RecordId::from_nonzero(self.block.base + u64::from(self.index))
     }
 
     #[inline]
@@ -156,7 +159,7 @@ impl<T: Evictable> Deref for Rec<T> {
 
 impl<T: Evictable> fmt::Debug for Rec<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Rec({})", self.number())
+        write!(f, "Rec({})", self.id().get())
     }
 }
 

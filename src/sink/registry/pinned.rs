@@ -1,6 +1,7 @@
 //! How records are read while others are written.
 
 use super::{Chunk, Evictable, Rec, Registry};
+use crate::sink::record_id::RecordId;
 use std::sync::Arc;
 
 /// The records of one moment, none of which goes as long as this is held. Those that are written meanwhile may be
@@ -38,12 +39,13 @@ impl<T: Evictable> Registry<T> {
 
 impl<T: Evictable> Pinned<T> {
     /// Each with its number, in no particular order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        let listed = self
-            .chunks
-            .iter()
-            .flat_map(|chunk| chunk.written().map(|(index, record)| (chunk.base + u64::from(index), record)));
-        self.kept.iter().flat_map(|kept| kept.iter()).map(|rec| (rec.number(), &**rec)).chain(listed)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RecordId, &T)> {
+        let listed = self.chunks.iter().flat_map(|chunk| {
+            chunk
+                .written()
+                .map(|(index, record)| (RecordId::from_nonzero(chunk.base + u64::from(index)), record))
+        });
+        self.kept.iter().flat_map(|kept| kept.iter()).map(|rec| (rec.id(), &**rec)).chain(listed)
     }
 
     /// There are no more than so many.

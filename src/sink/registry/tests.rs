@@ -66,7 +66,7 @@ impl Test {
     }
 
     fn known(&self) -> Vec<u64> {
-        let mut numbers: Vec<u64> = self.registry.collect().iter().map(Rec::number).collect();
+        let mut numbers: Vec<u64> = self.registry.collect().iter().map(|rec| rec.id().get()).collect();
         numbers.sort_unstable();
         assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]), "{numbers:?}");
         numbers
@@ -76,7 +76,7 @@ impl Test {
 #[test]
 fn records_are_found_as_they_were_added() {
     let test = Test::new();
-    let added: Vec<u64> = (0..100).map(|_| test.add(Item::default()).number()).collect();
+    let added: Vec<u64> = (0..100).map(|_| test.add(Item::default()).id().get()).collect();
     assert_eq!(test.known(), added);
     assert_eq!(added, (1..=100).collect::<Vec<_>>());
     assert_eq!(test.registry.listed(), 4 * CHUNK);
@@ -137,7 +137,7 @@ fn what_has_not_ended_outlives_its_chunk_and_goes_when_it_has() {
         .collect();
     test.fill(1);
     while test.registry.evict_oldest() {}
-    let numbers: Vec<u64> = open.iter().map(Rec::number).collect();
+    let numbers: Vec<u64> = open.iter().map(|rec| rec.id().get()).collect();
     assert_eq!(test.known()[..10], numbers);
     assert_eq!(test.registry.dropped(), 10 * (CHUNK as u64 * 3 - 1));
 
@@ -176,7 +176,7 @@ fn clearing_leaves_what_has_not_ended() {
     test.fill(CHUNK * 2 + 5);
     test.registry.evict_oldest();
     test.registry.clear();
-    assert_eq!(test.known(), [first.number(), open.number(), needs.number()]);
+    assert_eq!(test.known(), [first.id().get(), open.id().get(), needs.id().get()]);
     assert_eq!((test.registry.listed(), test.registry.dropped()), (0, 0));
     test.fill(1);
     assert_eq!(test.registry.listed(), CHUNK);
@@ -258,10 +258,10 @@ fn what_outlives_its_chunk_keeps_none_of_its_neighbours() {
     while test.registry.evict_oldest() {}
     let alive: Vec<_> = (0..live.len()).filter(|i| live[*i].upgrade().is_some()).collect();
     assert_eq!(alive, [3, CHUNK / 2]);
-    assert_eq!((held.number(), held.evictions.load(Relaxed)), (1 + CHUNK as u64 / 2, 1));
+    assert_eq!((held.id().get(), held.evictions.load(Relaxed)), (1 + CHUNK as u64 / 2, 1));
     // The places of both are used again.
     test.fill(CHUNK * 2);
-    assert_eq!((held.number(), test.known()[0]), (1 + CHUNK as u64 / 2, 4));
+    assert_eq!((held.id().get(), test.known()[0]), (1 + CHUNK as u64 / 2, 4));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use super::record::version_code;
 use super::{
     extras::{RequestLinks, Tried, push_bounded},
-    record::{REDIRECT_COMPLETE, RequestRecord, RequestRef},
+    record::{FirstConn, REDIRECT_COMPLETE, RequestRecord, RequestRef},
     url::RecordedUrl,
 };
 use crate::{
@@ -114,13 +114,13 @@ impl RequestRef {
         match record.conn.get() {
             None => {
                 conn.group.retain();
-                if record.conn.set(Some(conn.link())).is_ok() {
+                if record.conn.set(FirstConn::Given(conn.link())).is_ok() {
                     return true;
                 }
                 // It has ended meanwhile, or somebody else was quicker.
                 conn.group.release();
             }
-            Some(Some(first)) if first.is_same(conn) && !record.end.has_links() => return false,
+            Some(FirstConn::Given(first)) if first.is_same(conn) && !record.end.has_links() => return false,
             Some(_) => {}
         }
         self.moved_to(conn)
@@ -156,7 +156,7 @@ impl RequestRef {
         let record: &RequestRecord = &self.record;
         let Some(mut links) = record.open_links() else { return };
         links.extras_mut().refused = Some(failure);
-        record.body_end.set(Tick::NONE);
+        record.body_end.clear();
         record.sent.store(0, Release);
     }
 
@@ -195,7 +195,7 @@ impl RequestRef {
         }
         let now = self.core().now();
         let read = &record.response_end;
-        if read.get() == Tick::NONE {
+        if read.get().is_none() {
             read.set(now.max(record.begin));
         }
         if record.is_held() {
@@ -217,7 +217,7 @@ impl RequestRef {
     #[cfg(feature = "request")]
     pub(in crate::sink) fn set_http2(&self) {
         let record: &RequestRecord = &self.record;
-        if record.end.is_open() && !record.response_head.get().is_some() {
+        if record.end.is_open() && record.response_head.get().is_none() {
             record.version.store(version_code(Version::HTTP_2), Release);
         }
     }
@@ -250,7 +250,7 @@ impl RequestRef {
         let (core, record): (_, &RequestRecord) = (self.core(), &self.record);
         let now = now.max(record.latest());
         let Some(ending) = record.end.begin_end() else { return false };
-        let has_conn = record.conn.get_or_init(|| None).is_some();
+        let has_conn = matches!(record.conn.get_or_init(|| FirstConn::Never), FirstConn::Given(_));
         if ending.has_links() {
             let mut links = record.lock();
             links.dials().for_each(|dial| dial.close_ctx(now));
@@ -260,7 +260,7 @@ impl RequestRef {
             // With a response it had one, whether that is known or not.
             let had_conn = has_conn || record.response_head.get().is_some();
             let own_dial = links.dial.as_ref().filter(|_| !had_conn);
-            if let Some(path) = own_dial.map(|dial| dial.path()).filter(|path| *path != [0; 3]) {
+            if let Some(path) = own_dial.map(|dial| dial.path()).filter(|path| path.conn.is_some()) {
                 links.extras_mut().path = path;
             }
             core.budget.charge(record.charge(Some(&links), fault.as_ref()));

@@ -6,7 +6,12 @@ use crate::{
         Failure,
         limits::{LimitedText, MAX_REQUEST_LINKS},
     },
-    sink::{clock::Tick, conn::conn_ref::ConnLink, dial::group::DialGroup},
+    sink::{
+        clock::Tick,
+        conn::{conn_ref::ConnLink, record::ConnPath},
+        dial::group::DialGroup,
+        record_id::RecordId,
+    },
 };
 use http::StatusCode;
 use std::{collections::VecDeque, num::NonZeroU32, sync::Arc};
@@ -42,7 +47,7 @@ pub(crate) struct RequestExtras {
     pub(in crate::sink) dials: VecDeque<Arc<DialGroup>>,
     /// How far its last dial had come when it ended without having been given a connection. Of a CONNECT: the
     /// connection as it was then, without the tunnels that it made room for.
-    pub(crate) path: [u64; 3],
+    pub(crate) path: ConnPath,
     /// It is a CONNECT, needed by the request that needed its dial.
     pub(crate) is_connect: bool,
     /// Each CONNECT that was made because of this request.
@@ -74,8 +79,8 @@ impl Tried {
 /// The request whose response led to this one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PrevHop {
-    /// Zero when there was none.
-    pub(crate) number: u64,
+    /// `None` when there was none.
+    pub(crate) id: Option<RecordId>,
     /// The request itself, as long as the sink keeps this one.
     pub(crate) kept: Option<RequestRef>,
 }

@@ -71,7 +71,7 @@ impl RequestHandle {
 
     /// The identifier of the request in a trace; empty when it was not traced, or not sent yet.
     pub fn id(&self) -> TraceId {
-        self.last_hop().map_or_else(TraceId::default, |request| request.core().id(request.number()))
+        self.last_hop().map_or_else(TraceId::default, |request| request.core().id(request.record_id()))
     }
 
     /// Where the time went, as far as the request has come.
@@ -81,7 +81,7 @@ impl RequestHandle {
     /// [`NotTraced`] when the request was not sent yet or the sink was off.
     pub fn timings(&self) -> Result<Timings, NotTraced> {
         let request = self.last_hop().ok_or(NotTraced)?;
-        let (trace, id) = (self.trace(), request.core().id(request.number()));
+        let (trace, id) = (self.trace(), request.core().id(request.record_id()));
         trace.http_requests.get(&id).map(|record| record.timings(&trace)).ok_or(NotTraced)
     }
 

@@ -4,12 +4,16 @@ use super::{
     extras::{PrevHop, RequestLinks},
     handle::RequestHandle,
     headers::CapturedHeaders,
-    record::{AtomicTick, RequestRecord, RequestRef, version_code},
+    record::{RequestRecord, RequestRef, version_code},
     url::RecordedUrl,
 };
 use crate::{
     record::limits::{self, MAX_METHOD_BYTES},
-    sink::{clock::Tick, core::Core, registry::end::EndCell},
+    sink::{
+        clock::{AtomicTick, Tick},
+        core::Core,
+        registry::end::EndCell,
+    },
 };
 use http::{HeaderMap, Method, Uri, Version};
 use std::sync::{
@@ -55,7 +59,7 @@ impl NewRequest {
         let url = RecordedUrl::new(head.uri, core.config.mask_query);
         if let Some(hop) = head.handle.and_then(|handle| hop_before(core, handle, &url)) {
             hops = hop.record.hops + 1;
-            links.extras_mut().prev_hop = PrevHop { number: hop.number(), kept: Some(hop) };
+            links.extras_mut().prev_hop = PrevHop { id: Some(hop.record_id()), kept: Some(hop) };
         }
         NewRequest { begin: core.now(), method, url, hops, links }
     }

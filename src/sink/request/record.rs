@@ -8,10 +8,11 @@ use crate::{
     error::FailureDetail,
     record::Failure,
     sink::{
-        clock::Tick,
+        clock::{AtomicTick, Tick},
         conn::conn_ref::ConnLink,
         core::Core,
         dial::group::DialGroup,
+        record_id::RecordId,
         registry::{Evictable, Rec, end::EndCell, record_bytes},
     },
 };
@@ -64,9 +65,16 @@ pub(crate) struct RequestRecord {
     /// Whether only the header declares that length, and not the body itself.
     #[cfg(feature = "request")]
     pub(in crate::sink) only_header_declares: AtomicBool,
-    /// The first connection that it was given; no connection, once it has ended without any.
-    pub(super) conn: OnceLock<Option<ConnLink>>,
+    pub(super) conn: OnceLock<FirstConn>,
     pub(super) links: Mutex<RequestLinks>,
+}
+
+/// The first connection that a request was given.
+#[derive(Debug)]
+pub(super) enum FirstConn {
+    Given(ConnLink),
+    /// The request has ended without any.
+    Never,
 }
 
 /// Bytes of a URL and what else most requests have.
@@ -76,19 +84,6 @@ const TYPICAL_HEAP_BYTES: usize = 256;
 const REDIRECT_HELD: u8 = 1;
 /// The request is held, and its response has ended.
 pub(super) const REDIRECT_COMPLETE: u8 = 2;
-
-#[derive(Debug, Default)]
-pub(crate) struct AtomicTick(AtomicU64);
-
-impl AtomicTick {
-    pub(crate) fn get(&self) -> Tick {
-        Tick(self.0.load(Acquire))
-    }
-
-    pub(in crate::sink) fn set(&self, tick: Tick) {
-        self.0.store(tick.0, Release);
-    }
-}
 
 impl RequestRecord {
     /// The memory that each request is taken to need, so that no more need be said of most of them.
@@ -110,7 +105,7 @@ impl RequestRecord {
     /// When something was last seen of it.
     pub(super) fn latest(&self) -> Tick {
         let seen = [&self.conn_acquired, &self.body_end, &self.response_head, &self.response_end];
-        seen.into_iter().map(AtomicTick::get).fold(self.begin, Tick::max)
+        seen.into_iter().map(AtomicTick::get).fold(self.begin, Tick::max_some)
     }
 
     /// Keeps the request open beyond the end of its response: whether its redirect can be followed decides how it ends.
@@ -140,7 +135,10 @@ impl RequestRecord {
     }
 
     pub(super) fn first_conn(&self) -> Option<&ConnLink> {
-        self.conn.get()?.as_ref()
+        match self.conn.get()? {
+            FirstConn::Given(conn) => Some(conn),
+            FirstConn::Never => None,
+        }
     }
 
     /// Shows to `f` the connection that it has, and what else it refers to if there is any of that.
@@ -194,8 +192,8 @@ impl RequestRef {
         self.record.common()
     }
 
-    pub(crate) fn number(&self) -> u64 {
-        self.record.number()
+    pub(crate) fn record_id(&self) -> RecordId {
+        self.record.id()
     }
 
     /// Its URL as it is recorded: masked, and within its limit.
@@ -216,8 +214,8 @@ impl RequestRef {
 
     /// Returns `true` if `group` is a dial that began because of this request.
     pub(in crate::sink) fn caused(&self, group: &DialGroup) -> bool {
-        let trigger = group.dial.as_ref().map(|dial| dial.trigger);
-        trigger == Some(self.number()) && self.is_of(&group.core)
+        let trigger = group.dial.as_ref().and_then(|dial| dial.trigger);
+        trigger == Some(self.record_id()) && self.is_of(&group.core)
     }
 
     /// Nothing is written any more to what has ended: by a timeout, say, while its parts go on.

@@ -57,16 +57,16 @@ impl RequestRecorder {
     #[cfg(feature = "reqwest")]
     pub(crate) fn rebind(&self, handle: &RequestHandle) {
         if let Some(request) = &self.request
-            && handle.last_hop().is_some_and(|last| last.number() != request.number())
+            && handle.last_hop().is_some_and(|last| last.record_id() != request.record_id())
         {
             handle.bind(request.clone());
         }
     }
 
-    /// When it began; none where it is not recorded.
+    /// When it began; `None` where it is not recorded.
     #[cfg(feature = "reqwest")]
-    pub(crate) fn begin(&self) -> Tick {
-        self.request.as_ref().map_or(Tick::NONE, |request| request.record.begin)
+    pub(crate) fn begin(&self) -> Option<Tick> {
+        self.request.as_ref().map(|request| request.record.begin)
     }
 
     /// Its body is in one piece of that length, which goes with its head.
@@ -141,8 +141,10 @@ impl RequestRecorder {
     pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
         let Some((core, record)) = self.open() else { return };
         if version < Version::HTTP_2 {
-            let first = record.with_links(|conn, _| conn.map_or(Tick::NONE, ConnLink::first_byte));
-            if first >= record.conn_acquired.get() {
+            let first = record.with_links(|conn, _| conn.and_then(ConnLink::first_byte));
+            if let Some(first) = first
+                && Some(first) >= record.conn_acquired.get()
+            {
                 record.first_byte.set(first);
             }
         }
@@ -408,7 +410,7 @@ impl PendingRequest {
         if let Some(group) = &dial.0
             && self.0.is_open()
             && self.0.is_of(&group.core)
-            && group.attribute_to(self.0.number(), self.0.record.begin)
+            && group.attribute_to(self.0.record_id(), self.0.record.begin)
         {
             self.0.caused_dial(group);
         }

@@ -12,6 +12,7 @@ use crate::{
         core::Core,
         dial::group::DialGroup,
         dns::record::DnsRecord,
+        record_id::RecordId,
         registry::Pinned,
         request::record::{RequestRecord, RequestRef},
         snapshot::timeline::Timeline,
@@ -55,7 +56,7 @@ pub(in crate::sink) fn hops(hops: &[RequestRef]) -> NetTrace {
     let Some(last) = hops.last() else { return NetTrace::default() };
     let mut builder = SnapshotBuilder::new(last.core());
     let same_sink = hops.iter().filter(|hop| hop.is_of(last.core()));
-    builder.requests(hops.len(), same_sink.map(|hop| (hop.number(), &*hop.record)));
+    builder.requests(hops.len(), same_sink.map(|hop| (hop.record_id(), &*hop.record)));
     builder.linked(vec![]);
     builder.finish()
 }
@@ -96,7 +97,11 @@ impl SnapshotBuilder {
     }
 
     /// Takes requests, each with its number, and those that belong to them.
-    fn requests<'a>(&mut self, max_len: usize, requests: impl Iterator<Item = (u64, &'a RequestRecord)>) {
+    fn requests<'a>(
+        &mut self,
+        max_len: usize,
+        requests: impl Iterator<Item = (RecordId, &'a RequestRecord)>,
+    ) {
         let mut new = Vec::with_capacity(max_len);
         let requests = requests.filter(|(number, _)| self.known.insert(*number));
         new.extend(requests.map(|(number, request)| (request.begin, number, request)));
@@ -105,15 +110,15 @@ impl SnapshotBuilder {
         for (_, number, request) in new {
             let mut more = self.request(number, request);
             while let Some(other) = more.pop() {
-                if self.known.insert(other.number()) {
-                    more.append(&mut self.request(other.number(), &other.record));
+                if self.known.insert(other.record_id()) {
+                    more.append(&mut self.request(other.record_id(), &other.record));
                 }
             }
         }
     }
 
     /// Gives back those that belong to it: the hop before it, and each CONNECT that was made because of it.
-    fn request(&mut self, number: u64, request: &RequestRecord) -> Vec<RequestRef> {
+    fn request(&mut self, number: RecordId, request: &RequestRecord) -> Vec<RequestRef> {
         let found = |group: &_| self.groups.add(group);
         let (out, others) = to_record::request_and_links(&self.core, number, request, &self.times, found);
         self.http.push(request.begin, others.cause, out);
@@ -124,7 +129,7 @@ impl SnapshotBuilder {
     fn linked(&mut self, groups: Vec<Arc<DialGroup>>) {
         self.groups.extend(groups);
         let mut groups = std::mem::take(&mut self.groups.found);
-        in_order(&mut groups, |group| group.dial.as_ref().map_or(Tick::NONE, |dial| dial.begin));
+        in_order(&mut groups, |group| group.dial.as_ref().map(|dial| dial.begin));
         self.groups_held.reserve(groups.len());
         self.dials.reserve(groups.len());
         self.conns.reserve(groups.len());
@@ -149,14 +154,14 @@ impl SnapshotBuilder {
             state.dial.clone()
         };
         if let Some(head) = &group.dial {
-            let trigger = head.trigger.max(state.served_request);
+            let trigger = head.trigger.or(state.served_request);
             let dial = to_record::dial_ended(&self.core, head, state, ended, &self.times);
             self.dials.push(head.begin, trigger, dial);
         }
     }
 
     /// Requests that caused a dial which is in it, and are not.
-    fn missing(&self) -> HashSet<u64> {
+    fn missing(&self) -> HashSet<RecordId> {
         let triggers = self.dials.caused.iter().map(|(_, trigger)| *trigger);
         triggers.filter(|trigger| !self.known.contains(*trigger)).collect()
     }
@@ -225,12 +230,12 @@ impl GroupSet {
     }
 }
 
-fn first_message(record: &DnsRecord) -> Tick {
-    record.queries.first().map_or(Tick::NONE, |(at, _)| *at)
+fn first_message(record: &DnsRecord) -> Option<Tick> {
+    record.queries.first().map(|(at, _)| *at)
 }
 
 /// Sorts by when they began; those that began at the same moment stay as they came. They come nearly in order.
-fn in_order<T>(items: &mut [T], begin: impl Fn(&T) -> Tick) {
+fn in_order<T, B: Ord>(items: &mut [T], begin: impl Fn(&T) -> B) {
     if !items.is_sorted_by_key(&begin) {
         items.sort_by_key(begin);
     }
@@ -241,7 +246,7 @@ struct RecordList<T> {
     began: Vec<Tick>,
     made: Vec<T>,
     /// The places of those that a request led to, with its number.
-    caused: Vec<(usize, u64)>,
+    caused: Vec<(usize, RecordId)>,
 }
 
 impl<T> Default for RecordList<T> {
@@ -256,9 +261,9 @@ impl<T> RecordList<T> {
         self.made.reserve(more);
     }
 
-    /// `cause` is the number of the request that led to it; zero when there was none.
-    fn push(&mut self, begin: Tick, cause: u64, record: T) {
-        if cause != 0 {
+    /// `cause` is the request that led to it.
+    fn push(&mut self, begin: Tick, cause: Option<RecordId>, record: T) {
+        if let Some(cause) = cause {
             self.caused.push((self.made.len(), cause));
         }
         self.began.push(begin);
@@ -298,14 +303,16 @@ struct IdSet(HashMap<u64, u64, IdHashState>);
 
 impl IdSet {
     /// True when it was not there.
-    fn insert(&mut self, number: u64) -> bool {
+    fn insert(&mut self, id: RecordId) -> bool {
+        let number = id.get();
         let (bits, bit) = (self.0.entry(number / 64).or_default(), 1 << (number % 64));
         let is_new = *bits & bit == 0;
         *bits |= bit;
         is_new
     }
 
-    fn contains(&self, number: u64) -> bool {
+    fn contains(&self, id: RecordId) -> bool {
+        let number = id.get();
         self.0.get(&(number / 64)).is_some_and(|bits| bits & 1 << (number % 64) != 0)
     }
 }
@@ -341,10 +348,10 @@ mod tests {
 
     #[test]
     fn records_come_in_the_order_in_which_they_began() {
-        for begins in [&[][..], &[1], &[1, 2, 3], &[3, 1, 2], &[2, 2, 1, 1, 3, 0], &[5, 4, 3, 2, 1]] {
+        for begins in [&[][..], &[1], &[1, 2, 3], &[3, 1, 2], &[3, 3, 2, 2, 4, 1], &[5, 4, 3, 2, 1]] {
             let mut records = RecordList::default();
             for (at, begin) in begins.iter().enumerate() {
-                records.push(Tick(*begin), 0, (*begin, at));
+                records.push(Tick::from_ticks(*begin), None, (*begin, at));
             }
             let mut sorted: Vec<_> = begins.iter().copied().zip(0..).collect();
             sorted.sort();
@@ -355,9 +362,12 @@ mod tests {
     #[test]
     fn what_led_to_it_may_be_unknown() {
         let mut records = RecordList::default();
-        (0..4).for_each(|request| records.push(Tick(request), request, true));
+        (0..4).for_each(|request| records.push(Tick::from_ticks(request), RecordId::new(request), true));
         let mut known = IdSet::default();
-        assert!([1, 3, 64].into_iter().all(|number| known.insert(number)) && !known.insert(3));
+        assert!(
+            [1, 3, 64].map(RecordId::from_nonzero).into_iter().all(|id| known.insert(id))
+                && !known.insert(RecordId::from_nonzero(3))
+        );
         records.clear_unknown_causes(&known, |has_request| *has_request = false);
         assert_eq!(records.in_order().into_vec(), [true, true, false, true]);
     }

@@ -15,18 +15,19 @@ pub(crate) struct Timeline {
 
 impl Timeline {
     pub(in crate::sink) fn new(clock: &Clock, epoch: Anchor) -> Self {
-        let scale = TickScale { origin_ticks: clock.anchor.tick.0, mult: clock.nanos_per_tick() };
+        let scale = TickScale { origin_ticks: clock.anchor.tick.get(), mult: clock.nanos_per_tick() };
         let begin_unix_nanos = match epoch.wall.duration_since(UNIX_EPOCH) {
             Ok(since) => since.as_nanos() as i128,
             Err(before) => -(before.duration().as_nanos() as i128),
         };
-        let clock = Arc::new(TraceClock { scale, begin_nanos: scale.nanos(epoch.tick.0), begin_unix_nanos });
+        let clock =
+            Arc::new(TraceClock { scale, begin_nanos: scale.nanos(epoch.tick.get()), begin_unix_nanos });
         Timeline { clock, begin: epoch.tick }
     }
 
     /// Relative to the begin of the trace; absolute before it, and past what the peer can read (2^32 ms).
-    pub(crate) fn at(&self, tick: Tick) -> Timestamp {
-        if tick.is_some() { self.clock.timestamp(tick.0) } else { Timestamp::UNDEFINED }
+    pub(crate) fn at(&self, tick: impl Into<Option<Tick>>) -> Timestamp {
+        tick.into().map_or(Timestamp::UNDEFINED, |tick| self.clock.timestamp(tick.get()))
     }
 
     pub(crate) fn begin(&self) -> Timestamp {

@@ -10,20 +10,21 @@ use crate::{
         limits::{self, LimitedText, TRUNCATION_MARK},
     },
     sink::{
-        clock::Tick,
+        clock::{AtomicTick, Tick},
         conn::{
             conn_ref::{ConnLink, ConnRef},
-            record::ConnRecord,
+            record::{ConnPath, ConnRecord},
         },
         core::Core,
         dial::group::{DialGroup, DialHead, DialState, ResolverDial},
         dns::record::DnsRecord,
         proxy::record::SocksRecord,
+        record_id::RecordId,
         registry::end::End,
         request::{
             extras::{PrevHop, RequestExtras, linked_groups},
             headers::CapturedHeaders,
-            record::{AtomicTick, RequestRecord, RequestRef, version_code},
+            record::{RequestRecord, RequestRef, version_code},
         },
         snapshot::timeline::Timeline,
         tls::record::TlsRecord,
@@ -36,14 +37,14 @@ use std::{
 };
 
 pub(in crate::sink) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
-    request_and_links(request.core(), request.number(), &request.record, times, |_| ()).0
+    request_and_links(request.core(), request.record_id(), &request.record, times, |_| ()).0
 }
 
 /// Requests that belong to one.
 #[derive(Default)]
 pub(in crate::sink) struct RelatedRequests {
-    /// The number of the one that led to it: the hop before it, or of a CONNECT the one that needed it.
-    pub(in crate::sink) cause: u64,
+    /// The one that led to it: the hop before it, or of a CONNECT the one that needed it.
+    pub(in crate::sink) cause: Option<RecordId>,
     /// Those that are kept with it.
     pub(in crate::sink) kept: Vec<RequestRef>,
 }
@@ -51,7 +52,7 @@ pub(in crate::sink) struct RelatedRequests {
 /// What it refers to too: other requests, and linked_groups, which are shown to `found`.
 pub(in crate::sink) fn request_and_links(
     core: &Core,
-    number: u64,
+    id: RecordId,
     record: &RequestRecord,
     times: &Timeline,
     found: impl FnMut(&Arc<DialGroup>),
@@ -59,19 +60,18 @@ pub(in crate::sink) fn request_and_links(
     // The end before the rest: what belongs to an ended request is all there.
     let end = record.end.get();
     let mut is_over_http2 = false;
-    let ([tcp_conn, tls_tunnel, proxy_tls_tunnel], network_proxy, extras) =
-        record.with_links(|conn, links| {
-            is_over_http2 = conn.is_some_and(ConnLink::is_http2);
-            linked_groups(conn, links).for_each(found);
-            let extras = links.and_then(|links| links.extras.as_deref());
-            let way = match (conn, extras.map_or([0; 3], |extras| extras.path)) {
-                (Some(conn), [0, ..]) => conn.path(),
-                (_, way) => way,
-            };
-            let last_dial = || links.and_then(|links| links.dials().next());
-            let proxy = conn.map(|conn| &conn.group).or_else(last_dial).and_then(|group| group.proxy());
-            (way, proxy.cloned().unwrap_or_default(), extras.map(|extras| ExtrasSnapshot::of(extras, conn)))
-        });
+    let (path, network_proxy, extras) = record.with_links(|conn, links| {
+        is_over_http2 = conn.is_some_and(ConnLink::is_http2);
+        linked_groups(conn, links).for_each(found);
+        let extras = links.and_then(|links| links.extras.as_deref());
+        let path = match (conn, extras.map_or_else(ConnPath::default, |extras| extras.path)) {
+            (Some(conn), ConnPath { conn: None, .. }) => conn.path(),
+            (_, path) => path,
+        };
+        let last_dial = || links.and_then(|links| links.dials().next());
+        let proxy = conn.map(|conn| &conn.group).or_else(last_dial).and_then(|group| group.proxy());
+        (path, proxy.cloned().unwrap_or_default(), extras.map(|extras| ExtrasSnapshot::of(extras, conn)))
+    });
     let seen = |what: &AtomicTick| unless_after_end(what.get(), end.as_ref());
     let acquired = seen(&record.conn_acquired);
     let body_end = seen(&record.body_end);
@@ -80,17 +80,17 @@ pub(in crate::sink) fn request_and_links(
     let (end_at, end_reason, failure, req_error, error_bytes) = end_fields(end, times);
     let version = match record.version.load(Relaxed) {
         // No response has said it.
-        _ if is_over_http2 && !response.is_some() => version_code(Version::HTTP_2),
+        _ if is_over_http2 && response.is_none() => version_code(Version::HTTP_2),
         version => version,
     };
     let received = record.received.load(Relaxed);
     let decoded = record.decoded.load(Relaxed).checked_sub(1);
     let mut out = HttpReqTrace {
-        trace_id: core.id(number),
-        tcp_conn: core.id(tcp_conn),
-        tls_tunnel: core.id(tls_tunnel),
+        trace_id: core.id(id),
+        tcp_conn: core.id(path.conn),
+        tls_tunnel: core.id(path.tls),
         accepted: record.accepted,
-        proxy_tls_tunnel: core.id(proxy_tls_tunnel).into(),
+        proxy_tls_tunnel: core.id(path.proxy_tls).into(),
         attempts: BoxedOrEmpty::new(),
         prev_hop: BoxedOrEmpty::new(),
         triggered_by: BoxedOrEmpty::new(),
@@ -140,8 +140,8 @@ struct ExtrasSnapshot {
     conn: Option<ConnLink>,
     refused: Option<Failure>,
     prev_hop: PrevHop,
-    /// Of a CONNECT.
-    cause: u64,
+    /// Of a CONNECT: the request that needed it.
+    cause: Option<RecordId>,
     connects: Vec<RequestRef>,
     informational: Vec<(Tick, StatusCode)>,
     informational_seen: usize,
@@ -169,7 +169,7 @@ impl ExtrasSnapshot {
             conn: conn.filter(|_| !extras.tried.is_empty() || extras.refused.is_some()).cloned(),
             refused: extras.refused.clone(),
             prev_hop: extras.prev_hop.clone(),
-            cause: conn.filter(|_| extras.is_connect).map_or(0, |conn| conn.group.triggered_by()),
+            cause: conn.filter(|_| extras.is_connect).and_then(|conn| conn.group.triggered_by()),
             connects: extras.connects.iter().cloned().collect(),
             informational: extras.informational.clone(),
         }
@@ -197,7 +197,7 @@ impl ExtrasSnapshot {
             let attempts = self.dropped_tried + self.tried.len() + usize::from(self.conn.is_some());
             truncated.note("attempts", limits::original_size(attempts));
         }
-        out.prev_hop = core.id(self.prev_hop.number).into();
+        out.prev_hop = core.id(self.prev_hop.id).into();
         out.triggered_by = core.id(self.cause).into();
         let interim = |(at, status): (Tick, StatusCode)| Informational {
             status: status.as_u16(),
@@ -211,7 +211,7 @@ impl ExtrasSnapshot {
             let tried = self.tried.into_iter().map(|(conn, why)| attempt(&conn, Some(why)));
             out.attempts = tried.chain(last).collect();
         }
-        let cause = self.prev_hop.number.max(self.cause); // one of them is zero
+        let cause = self.prev_hop.id.or(self.cause); // a CONNECT has no hop before it
         RelatedRequests { cause, kept: self.prev_hop.kept.into_iter().chain(self.connects).collect() }
     }
 }
@@ -234,7 +234,7 @@ pub(in crate::sink) fn dial_ended(
     truncated.note("dialErr", error_bytes);
     let resolver_dials = state.resolver_dials.into_iter();
     DialTrace {
-        trace_id: core.id(head.number),
+        trace_id: core.id(head.id),
         dial_begin_at: times.at(head.begin),
         dial_end_at,
         end_reason,
@@ -242,7 +242,7 @@ pub(in crate::sink) fn dial_ended(
         failure,
         ctx_close_at: times.at(state.ctx_closed_at),
         dst_address: head.destination.text().clone(),
-        triggered_by: core.id(head.trigger.max(state.served_request)),
+        triggered_by: core.id(head.trigger.or(state.served_request)),
         resolve_begin_at: times.at(state.resolve_begin),
         resolve_end_at: times.at(state.resolve_end),
         source_ip: state.source_ip.map(Text::from).unwrap_or_default().into(),
@@ -292,8 +292,8 @@ pub(in crate::sink) fn tcp_conn(
     let socket_trace = if connected { socket_trace(core, record, times) } else { None };
     let (total_sent_bytes, total_recv_bytes) = if connected { record.totals() } else { (0, 0) };
     TcpConnTrace {
-        trace_id: core.id(record.number),
-        from_dial: core.id(conn.group.dial_number()),
+        trace_id: core.id(record.id),
+        from_dial: core.id(conn.group.dial_id()),
         from_resolver: record.from_resolver,
         accepted: record.accepted,
         handshake_begin_at: times.at(record.begin),
@@ -349,8 +349,8 @@ pub(in crate::sink) fn udp_conn(
     let socket_trace = socket_trace(core, record, times);
     let (total_sent_bytes, total_recv_bytes) = record.totals();
     UdpConnTrace {
-        trace_id: core.id(record.number),
-        from_dial: core.id(conn.group.dial_number()),
+        trace_id: core.id(record.id),
+        from_dial: core.id(conn.group.dial_id()),
         from_resolver: record.from_resolver,
         socket_create_at: times.at(record.begin),
         conn_close_at,
@@ -373,8 +373,8 @@ pub(in crate::sink) fn dns(group: &DialGroup, record: DnsRecord, times: &Timelin
     let queries = record.queries.iter();
     let replies = record.replies.iter();
     DnsQueryTrace {
-        trace_id: core.id(record.number),
-        from_dial: core.id(group.dial_number()),
+        trace_id: core.id(record.id),
+        from_dial: core.id(group.dial_id()),
         connection: core.id(record.conn),
         dns_query_msgs: queries
             .map(|(at, query)| DnsQueryMsg { sent_at: times.at(*at), ..query.export() })
@@ -401,7 +401,7 @@ pub(in crate::sink) fn tls(group: &DialGroup, record: TlsRecord, times: &Timelin
     truncated.note("connErr", text_bytes.filter(|_| !conn_err.is_empty()));
     truncated.note("peerCerts", facts.peer_certs.original_certs());
     TlsTunnelTrace {
-        trace_id: core.id(record.number),
+        trace_id: core.id(record.id),
         tcp_conn: core.id(record.conn),
         accepted: facts.accepted,
         handshake_begin_at: times.at(record.begin),
@@ -434,8 +434,8 @@ fn end_fields(end: Option<End>, times: &Timeline) -> EndFields {
 }
 
 /// Where two threads met, something may have been written down just after the end, when it did not count any more.
-fn unless_after_end(seen: Tick, end: Option<&End>) -> Tick {
-    if end.is_some_and(|end| seen > end.at) { Tick::NONE } else { seen }
+fn unless_after_end(seen: Option<Tick>, end: Option<&End>) -> Option<Tick> {
+    seen.filter(|seen| end.is_none_or(|end| *seen <= end.at))
 }
 
 fn split_fault(fault: Option<FailureDetail>) -> (Option<Failure>, BoxedOrEmpty<Text>, Option<NonZeroU32>) {

@@ -4,7 +4,7 @@ use super::peer_chain::PeerChain;
 use crate::{
     error::FailureDetail,
     record::{BoxedOrEmpty, Text},
-    sink::{clock::Tick, registry::end::End},
+    sink::{clock::Tick, record_id::RecordId, registry::end::End},
 };
 
 /// What a handshake agreed on, or as much of it as became known.
@@ -23,11 +23,11 @@ pub(crate) struct TlsFacts {
 
 #[derive(Clone)]
 pub(crate) struct TlsRecord {
-    pub(crate) number: u64,
-    pub(crate) conn: u64,
+    pub(crate) id: RecordId,
+    pub(crate) conn: Option<RecordId>,
     pub(crate) server_name: Text,
     pub(crate) begin: Tick,
-    pub(crate) handshake_end: Tick,
+    pub(crate) handshake_end: Option<Tick>,
     pub(crate) facts: TlsFacts,
     /// Of the handshake; also what a server says of it only after it had looked complete.
     pub(crate) fault: Option<FailureDetail>,
@@ -37,7 +37,7 @@ pub(crate) struct TlsRecord {
 impl TlsRecord {
     /// When something was last seen of it.
     pub(crate) fn latest(&self) -> Tick {
-        self.begin.max(self.handshake_end)
+        self.begin.max_some(self.handshake_end)
     }
 
     /// The memory that it takes besides its own place.
@@ -51,7 +51,7 @@ impl TlsRecord {
     }
 
     pub(super) fn handshake_ended(&mut self, at: Tick, facts: TlsFacts) {
-        self.handshake_end = at;
+        self.handshake_end = Some(at);
         self.facts = TlsFacts { accepted: self.facts.accepted, ..facts };
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         subscriber::FinishedRecord,
     },
 };
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::Arc;
 
 /// Lives with the handshake and then with the stream; its drop ends the tunnel.
 #[derive(Debug)]
@@ -57,13 +57,13 @@ impl TlsRecorder {
 
     fn over(conn: ConnRef, server_name: Text, begin: Tick, is_conn_own: bool, facts: TlsFacts) -> Self {
         let group = conn.group.clone();
-        let number = group.core.id_alloc.next_id();
+        let id = group.core.id_alloc.next_id();
         let record = TlsRecord {
-            number,
-            conn: conn.number(),
+            id,
+            conn: conn.record_id(),
             server_name,
             begin,
-            handshake_end: Tick::NONE,
+            handshake_end: None,
             facts,
             fault: None,
             end: None,
@@ -75,9 +75,9 @@ impl TlsRecorder {
         let Some(index) = index else { return TlsRecorder(None) };
         // The innermost tunnel is the one to the server; one that was there before leads to a proxy.
         let ConnRecord { tls, proxy_tls, .. } = conn.record();
-        let outer = if context::current_proxy().is_some() { number } else { tls.swap(number, Relaxed) };
-        if outer != 0 {
-            proxy_tls.store(outer, Relaxed);
+        let outer = if context::current_proxy().is_some() { Some(id) } else { tls.replace(id) };
+        if let Some(outer) = outer {
+            proxy_tls.set(outer);
         }
         let (reason, fault) = (EndReason::Closed, None);
         TlsRecorder(Some(Live { group, index, conn, is_conn_own, in_handshake: true, reason, fault }))
@@ -123,7 +123,10 @@ impl TlsRecorder {
     pub(in crate::sink) fn finish_unobserved(mut self, facts: TlsFacts, at: Tick) {
         let Some(live) = &mut self.0 else { return };
         (live.in_handshake, live.reason) = (false, EndReason::Unobserved);
-        live.with(|_, record| (record.handshake_end, record.facts) = (at.max(record.begin), facts));
+        live.with(|_, record| {
+            record.handshake_end = Some(at.max(record.begin));
+            record.facts = facts;
+        });
     }
 
     pub(crate) fn failed(mut self, facts: TlsFacts, fault: FailureDetail, reason: EndReason) {
@@ -181,8 +184,8 @@ impl Live {
             let record = state.tls.get_mut(self.index).filter(|record| record.end.is_none());
             record.map(|record| {
                 let at = group.core.now().max(record.latest());
-                if self.in_handshake && !record.handshake_end.is_some() {
-                    record.handshake_end = at;
+                if self.in_handshake {
+                    record.handshake_end.get_or_insert(at);
                 }
                 let fault = fault.or(record.fault.clone());
                 record.facts.peer_certs.charge(&group.core);
