@@ -9,6 +9,7 @@ use http::{Extensions, Uri};
 use hyper_util::client::legacy::connect::HttpInfo;
 use std::{
     collections::HashMap,
+    mem,
     net::SocketAddr,
     sync::{Mutex, MutexGuard},
 };
@@ -29,8 +30,27 @@ pub(super) fn addr_pair(extensions: &Extensions) -> Option<AddrPair> {
 #[derive(Debug)]
 pub(super) struct AddrIndex {
     capacity: usize,
-    generations: Mutex<[HashMap<AddrPair, Entry>; 2]>,
+    generations: Mutex<Generations>,
     unaddressed: Mutex<UnaddressedConns>,
+}
+
+/// The two generations of the cache. An entry is in at most one.
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<AddrPair, Entry>,
+    old: HashMap<AddrPair, Entry>,
+}
+
+impl Generations {
+    /// Inserts an entry. Returns the entries that were evicted, to be dropped after the lock is released.
+    fn insert(&mut self, capacity: usize, addresses: AddrPair, entry: Entry) -> HashMap<AddrPair, Entry> {
+        let mut evicted = HashMap::new();
+        if self.young.len() >= capacity {
+            evicted = mem::replace(&mut self.old, mem::take(&mut self.young));
+        }
+        self.young.insert(addresses, entry);
+        evicted
+    }
 }
 
 /// The connections without addresses, such as those to a Unix socket. The origin is all that is known about them. A
@@ -66,6 +86,7 @@ impl Origin {
 /// The default capacity. Each entry keeps the records of a connection and its dial in memory, with lookups and tunnels.
 const MAX_ADDRS: usize = 1 << 12;
 
+/// A connection of the index.
 #[derive(Clone, Debug)]
 struct Entry {
     /// `None` if the connection was not recorded.
@@ -87,8 +108,10 @@ impl AddrIndex {
     pub(super) fn add(&self, addresses: AddrPair, conn: Option<ConnRef>, since: Option<Tick>) {
         let evicted = {
             let mut generations = self.lock();
-            let addr_reused = generations.iter_mut().any(|some| some.remove(&addresses).is_some()); // it is in at most one
-            self.insert(&mut generations, addresses, Entry { conn, since, addr_reused })
+            let previous =
+                generations.young.remove(&addresses).or_else(|| generations.old.remove(&addresses));
+            let entry = Entry { conn, since, addr_reused: previous.is_some() };
+            generations.insert(self.capacity, addresses, entry)
         };
         drop(evicted); // after the lock is released
     }
@@ -98,7 +121,8 @@ impl AddrIndex {
         let mut unaddressed = self.lock_unaddressed();
         let has_room = unaddressed.by_origin.len() < self.capacity;
         let evicted = match unaddressed.by_origin.get_mut(&origin) {
-            Some(addrs) => addrs.take(),
+            // Two connections to one origin cannot be distinguished.
+            Some(only) => only.take(),
             None if has_room => {
                 unaddressed.by_origin.insert(origin, conn);
                 None
@@ -129,11 +153,11 @@ impl AddrIndex {
     pub(super) fn find(&self, addresses: AddrPair, begin: Option<Tick>) -> Option<ConnRef> {
         let (entry, evicted) = {
             let mut generations = self.lock();
-            match generations[0].get(&addresses) {
+            match generations.young.get(&addresses) {
                 Some(entry) => (entry.clone(), HashMap::new()),
                 None => {
-                    let entry = generations[1].remove(&addresses)?;
-                    let evicted = self.insert(&mut generations, addresses, entry.clone());
+                    let entry = generations.old.remove(&addresses)?;
+                    let evicted = generations.insert(self.capacity, addresses, entry.clone());
                     (entry, evicted)
                 }
             }
@@ -142,22 +166,7 @@ impl AddrIndex {
         entry.conn.filter(|_| !entry.addr_reused || entry.since <= begin)
     }
 
-    /// Inserts an entry. Returns the entries that were evicted, to be dropped after the lock is released.
-    fn insert(
-        &self,
-        [young, old]: &mut [HashMap<AddrPair, Entry>; 2],
-        addresses: AddrPair,
-        entry: Entry,
-    ) -> HashMap<AddrPair, Entry> {
-        let mut evicted = HashMap::new();
-        if young.len() >= self.capacity {
-            evicted = std::mem::replace(old, std::mem::take(young));
-        }
-        young.insert(addresses, entry);
-        evicted
-    }
-
-    fn lock(&self) -> MutexGuard<'_, [HashMap<AddrPair, Entry>; 2]> {
+    fn lock(&self) -> MutexGuard<'_, Generations> {
         self.generations.lock().ignore_poison()
     }
 }
@@ -211,7 +220,7 @@ mod tests {
         for port in 1..100 {
             addrs.add(addr_pair(port), conn(&sink), tick(1));
             assert!(addrs.find(addr_pair(1), tick(1)).is_some(), "{port}");
-            let held: usize = addrs.lock().iter().map(HashMap::len).sum();
+            let held = addrs.lock().young.len() + addrs.lock().old.len();
             assert!(held <= 8, "{held}");
         }
         assert!(addrs.find(addr_pair(50), tick(1)).is_none());

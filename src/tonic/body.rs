@@ -37,6 +37,7 @@ impl MapBody<TonicBody> for LinkBody {
 }
 
 pin_project! {
+    /// The body of a call, with the request's link until a connection takes the call.
     struct LinkedBody {
         #[pin]
         inner: TraceBody<TonicBody>,
