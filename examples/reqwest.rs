@@ -1,4 +1,5 @@
-//! Traces reqwest in both ways: an unmodified client that is observed, then the same request in full depth.
+//! Traces reqwest in both ways: an unmodified client that is observed, then the same request made by this crate's
+//! client.
 //!
 //! ```text
 //! cargo run --example reqwest --features reqwest -- [URL] [--json FILE]
@@ -39,7 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let request = response.request_handle().cloned();
             println!("{} bytes", response.bytes().await?.len());
             if let Some(request) = request {
-                println!("in full depth: {}", request.timings()?);
+                println!("with this crate's client: {}", request.timings()?);
             }
         }
         Err(error) => eprintln!("{error}\n{}", view::waterfall(&error.request().trace())),

@@ -32,7 +32,7 @@
 //! | a pool of your own over hyper's connections | the same, and `OnConnection` around each connection | [`request`] |
 //! | any other `Service<http::Request<B>>` | `TraceRequestLayer` around it | [`request`] |
 //! | a generated client of tonic | a traced channel | [`tonic`] |
-//! | a client of reqwest | `reqwest::trace` to observe it, `send_through` for full depth | [`reqwest`] |
+//! | a client of reqwest | `reqwest::trace` to observe it, `send_through` to have `Client` make its requests | [`reqwest`] |
 //! | a library that fixes its client's type and takes a connector | `TcpConnector`, or `TraceConnectLayer` around its own; requests are not recorded | [`connect`] |
 //! | `TcpStream::connect`, for any protocol | `TcpConnector::connect` | [`connect`] |
 //! | a resolver of your own | `TraceResolveLayer` around it | [`resolve`] |
