@@ -113,7 +113,7 @@ fn swallowing(ns: &Ns, ip: IpAddr) -> (SocketAddr, JoinHandle<()>) {
 }
 
 /// The output of `ss -ti` for the one connection to an address.
-struct Seen {
+struct SsOutput {
     text: String,
     algorithm: String,
     fields: HashMap<String, String>,
