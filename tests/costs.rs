@@ -40,16 +40,16 @@ mod expected {
     pub const OPS_UNBOUNDED: u64 = 199;
     /// The same with the list of the ring's segments.
     pub const OPS_BOUNDED: u64 = 203;
-    pub const MOST_BYTES_AN_OP: f64 = 9.0;
+    pub const MAX_BYTES_AN_OP: f64 = 9.0;
     /// The bounded log of a connection.
-    pub const MOST_BYTES_A_LOG: i64 = 48 << 10;
+    pub const MAX_BYTES_A_LOG: i64 = 48 << 10;
 
     /// A dial with its connection, including hyper-util's `Connected`, which carries the addresses.
     pub const DIAL: u64 = 2;
 
     /// `TCP_INFO` of a connection: after the connect, at the first byte, and at the close.
     pub const TCP_INFO: u64 = 1;
-    pub const MOST_BYTES_TCP_INFO: i64 = 2 << 10;
+    pub const MAX_BYTES_TCP_INFO: i64 = 2 << 10;
 
     /// A request without a body, over a service whose responses have the extensions that hyper-util gives them.
     pub const REQUEST: u64 = 0;
@@ -61,10 +61,10 @@ mod expected {
     pub const CHUNK_OF_DIALS: u64 = CHUNK + 1;
     /// Per 32 requests: each has its own block, so that one in use keeps none of its neighbours in memory.
     pub const CHUNK_OF_REQUESTS: u64 = CHUNK + 32;
-    pub const MOST_BYTES_A_REQUEST: f64 = 340.0;
+    pub const MAX_BYTES_A_REQUEST: f64 = 340.0;
 
     /// A request over a connection of its own, with the dial, the connection and its operations.
-    pub const MOST_BYTES_A_NEW_CONNECTION: f64 = 1_400.0;
+    pub const MAX_BYTES_A_NEW_CONNECTION: f64 = 1_400.0;
 
     /// A kept-alive GET through the preset with a disabled sink, more than through hyper-util's client.
     pub const PRESET_OFF: i64 = -4;
@@ -123,7 +123,7 @@ fn operations_of_an_unbounded_sink() {
     let an_op = bytes as f64 / 100_000.0;
     println!("{calls} allocations, {an_op:.3} bytes an operation");
     assert_eq!(calls, expected::OPS_UNBOUNDED);
-    assert!(an_op <= expected::MOST_BYTES_AN_OP, "{an_op}");
+    assert!(an_op <= expected::MAX_BYTES_AN_OP, "{an_op}");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn operations_of_a_bounded_sink() {
     let (calls, bytes) = hundred_thousand(Retention::bounded());
     println!("{calls} allocations, {bytes} bytes");
     assert_eq!(calls, expected::OPS_BOUNDED);
-    assert!(bytes <= expected::MOST_BYTES_A_LOG, "{bytes}");
+    assert!(bytes <= expected::MAX_BYTES_A_LOG, "{bytes}");
 }
 
 /// Returns the allocations of `count` dials, after some that allocate what is allocated once.
@@ -186,7 +186,7 @@ async fn readings_of_tcp_info() {
     let (calls_with, bytes_with) = spent(TraceSink::builder().probe(TcpInfoProbe::new())).await;
     assert_eq!(calls_with - calls, CONNECTIONS * expected::TCP_INFO);
     let bytes = (bytes_with - bytes) / CONNECTIONS as i64;
-    assert!(bytes <= expected::MOST_BYTES_TCP_INFO, "{bytes}");
+    assert!(bytes <= expected::MAX_BYTES_TCP_INFO, "{bytes}");
 }
 
 /// Whole chunks of records.
@@ -295,7 +295,7 @@ fn kept_bytes_of_requests() {
     let a_request = (alloc::live() - before) as f64 / REQUESTS as f64;
     println!("{a_request:.1} bytes a request");
     assert_eq!(sink.snapshot("all").http_requests.len(), REQUESTS);
-    assert!(a_request <= expected::MOST_BYTES_A_REQUEST, "{a_request}");
+    assert!(a_request <= expected::MAX_BYTES_A_REQUEST, "{a_request}");
 }
 
 /// Answers every request with the same bytes, on a thread of its own.
@@ -383,5 +383,5 @@ fn kept_bytes_of_new_connections() {
     println!("{each:.1} bytes a request over a connection of its own");
     let trace = sink.snapshot("all");
     assert_eq!(trace.tcp_conns.len() as u64, 4 * REQUESTS);
-    assert!(each <= expected::MOST_BYTES_A_NEW_CONNECTION, "{each}");
+    assert!(each <= expected::MAX_BYTES_A_NEW_CONNECTION, "{each}");
 }

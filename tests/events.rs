@@ -43,7 +43,7 @@ async fn a_request_and_all_that_it_took() {
         + trace.tls_tunnels.len();
     assert_eq!(collector.all().len(), records, "each once: {:#?}", collector.all());
 
-    let [a, b] = &collector.told("nettrace::http")[..] else { panic!("two hops") };
+    let [a, b] = &collector.events("nettrace::http")[..] else { panic!("two hops") };
     assert_eq!((a.level, b.level), (Level::INFO, Level::INFO));
     for (field, value) in [
         ("http.request.method", "GET"),
@@ -58,15 +58,15 @@ async fn a_request_and_all_that_it_took() {
     ] {
         assert_eq!(a.get(field), value, "{field}");
     }
-    let [dial] = &collector.told("nettrace::dial")[..] else { panic!("one dial") };
-    let [tls] = &collector.told("nettrace::tls")[..] else { panic!("one tunnel") };
-    let [tcp] = &collector.told("nettrace::tcp")[..] else { panic!("one connection") };
-    assert!([dial, tls, tcp].iter().all(|told| told.level == Level::DEBUG));
+    let [dial] = &collector.events("nettrace::dial")[..] else { panic!("one dial") };
+    let [tls] = &collector.events("nettrace::tls")[..] else { panic!("one tunnel") };
+    let [tcp] = &collector.events("nettrace::tcp")[..] else { panic!("one connection") };
+    assert!([dial, tls, tcp].iter().all(|event| event.level == Level::DEBUG));
     // By the links that the trace has.
     assert_eq!(b.get("nettrace.prev_hop"), a.get("nettrace.id"));
     assert_eq!(dial.get("nettrace.request"), a.get("nettrace.id"));
-    for told in [a, b, tls] {
-        assert_eq!(told.get("nettrace.conn"), tcp.get("nettrace.id"));
+    for event in [a, b, tls] {
+        assert_eq!(event.get("nettrace.conn"), tcp.get("nettrace.id"));
     }
     assert_eq!(dial.get("nettrace.conn"), tcp.get("nettrace.id"));
     assert_eq!(a.get("nettrace.tunnel"), tls.get("nettrace.id"));
@@ -79,10 +79,10 @@ async fn a_request_and_all_that_it_took() {
         (tcp.get("network.peer.address"), tcp.get("network.peer.port")),
         ("127.0.0.1", &*port.to_string())
     );
-    let asked = collector.told("nettrace::dns");
-    assert!(asked.iter().all(|told| told.get("dns.question.name") == "web.test."));
-    assert!(asked.iter().any(|told| told.get("dns.answers") == "127.0.0.1"), "{asked:#?}");
-    assert!(asked.iter().all(|told| told.get("nettrace.dial") == dial.get("nettrace.id")));
+    let asked = collector.events("nettrace::dns");
+    assert!(asked.iter().all(|event| event.get("dns.question.name") == "web.test."));
+    assert!(asked.iter().any(|event| event.get("dns.answers") == "127.0.0.1"), "{asked:#?}");
+    assert!(asked.iter().all(|event| event.get("nettrace.dial") == dial.get("nettrace.id")));
     let took: f64 = a.get("duration_ms").parse().unwrap();
     assert!(took > 0.0 && took < 60_000.0);
 }
@@ -95,9 +95,9 @@ async fn what_failed_is_a_warning_with_its_code() {
     let client = Client::builder(&sink).build().unwrap();
     client.get(format!("http://joe:secret@{}/", refused.addr)).await.unwrap_err();
     for target in ["nettrace::http", "nettrace::dial", "nettrace::tcp"] {
-        let [told] = &collector.told(target)[..] else { panic!("{target}") };
-        assert_eq!((told.level, told.get("error.type")), (Level::WARN, "connection_refused"), "{target}");
-        assert!(told.get("error.message").contains("Connection refused"), "{target}");
+        let [event] = &collector.events(target)[..] else { panic!("{target}") };
+        assert_eq!((event.level, event.get("error.type")), (Level::WARN, "connection_refused"), "{target}");
+        assert!(event.get("error.message").contains("Connection refused"), "{target}");
     }
     assert!(!format!("{:?}", collector.all()).contains("secret"));
 
@@ -105,13 +105,13 @@ async fn what_failed_is_a_warning_with_its_code() {
     let web = Web::start(async |_| status(503));
     client.get(web.url("/")).await.unwrap();
     drop(client.get(web.url("/")).await);
-    let last = collector.told("nettrace::http").pop().unwrap();
+    let last = collector.events("nettrace::http").pop().unwrap();
     assert_eq!((last.level, last.get("error.type")), (Level::INFO, "503"));
     let hanging = test_support::raw::Server::start(async |conn| conn.hang().await);
     let mut sent = Box::pin(client.get(format!("http://{}/", hanging.addr())));
     assert!(futures_util::poll!(&mut sent).is_pending());
     drop(sent);
-    let last = collector.told("nettrace::http").pop().unwrap();
+    let last = collector.events("nettrace::http").pop().unwrap();
     assert_eq!((last.level, last.get("nettrace.end_reason")), (Level::INFO, "cancelled"));
     client.close().await;
 }
@@ -130,7 +130,7 @@ async fn header_fields_stay_in_the_trace() {
     client.request(request).await.unwrap().into_body().bytes().await.unwrap();
     client.close().await;
     assert!(serde_json::to_string(&sink.snapshot("")).unwrap().contains("secret"), "as it was asked for");
-    assert_eq!(collector.told("nettrace::http")[0].get("url.full"), web.url("/?***"));
+    assert_eq!(collector.events("nettrace::http")[0].get("url.full"), web.url("/?***"));
     assert!(!format!("{:?}", collector.all()).contains("secret"));
 }
 
@@ -143,20 +143,21 @@ async fn a_family_without_addresses_is_no_warning_where_the_other_has_some() {
     let client = Client::builder(&sink).nameservers([dns.addr()]).build().unwrap();
     let url = format!("http://web.test:{}/", web.addr().port());
     client.get(&url).await.unwrap().into_body().bytes().await.unwrap();
-    let asked = collector.told("nettrace::dns");
+    let asked = collector.events("nettrace::dns");
     assert_eq!(asked.len(), 2);
-    let [none] = &asked.iter().filter(|told| told.get("dns.answers").is_empty()).collect::<Vec<_>>()[..]
+    let [none] = &asked.iter().filter(|event| event.get("dns.answers").is_empty()).collect::<Vec<_>>()[..]
     else {
         panic!("{asked:#?}")
     };
     assert_eq!((none.get("nettrace.dns.types"), none.get("error.type")), ("AAAA", "dns_no_answer"));
-    assert!(collector.all().iter().all(|told| told.level != Level::WARN), "{:#?}", collector.all());
+    assert!(collector.all().iter().all(|event| event.level != Level::WARN), "{:#?}", collector.all());
 
     // Where neither has any, the dial failed, and is the warning.
     let nothing = DnsServer::answering(&[]).await;
     let client = Client::builder(&sink).nameservers([nothing.addr()]).build().unwrap();
     client.get(&url).await.unwrap_err();
-    let warned: Vec<_> = collector.all().into_iter().filter(|told| told.level == Level::WARN).collect();
-    let warned: Vec<_> = warned.iter().map(|told| (told.target.as_str(), told.get("error.type"))).collect();
+    let warned: Vec<_> = collector.all().into_iter().filter(|event| event.level == Level::WARN).collect();
+    let warned: Vec<_> =
+        warned.iter().map(|event| (event.target.as_str(), event.get("error.type"))).collect();
     assert_eq!(warned, [("nettrace::dial", "dns_no_answer"), ("nettrace::http", "dns_no_answer")]);
 }

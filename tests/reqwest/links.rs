@@ -67,9 +67,9 @@ async fn what_is_not_observed_is_not_told_as_zero() {
     assert_eq!((hop.receive, hop.total.is_some()), (None, true), "{hop}");
     assert!(last.receive.is_some(), "{last}");
 
-    let [tcp] = &collector.told("nettrace::tcp")[..] else { panic!("one connection") };
+    let [tcp] = &collector.events("nettrace::tcp")[..] else { panic!("one connection") };
     assert_eq!((tcp.get("nettrace.sent_bytes"), tcp.get("nettrace.received_bytes")), ("", ""));
-    let [hop, last] = &collector.told("nettrace::http")[..] else { panic!("two hops") };
+    let [hop, last] = &collector.events("nettrace::http")[..] else { panic!("two hops") };
     assert_eq!((hop.get("http.response.body.size"), last.get("http.response.body.size")), ("", "5"));
 }
 

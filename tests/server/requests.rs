@@ -195,10 +195,10 @@ async fn what_an_event_says_of_a_request() {
     ask(site.addr, &get("/missing")).await;
     ask(site.addr, &get("/error")).await;
     site.finished().await;
-    let [missing, error] = &collector.told("nettrace::http")[..] else { panic!("two requests") };
+    let [missing, error] = &collector.events("nettrace::http")[..] else { panic!("two requests") };
     assert_eq!((missing.get("http.response.status_code"), missing.get("error.type")), ("404", ""));
     assert_eq!((error.get("error.type"), error.level), ("connection_refused", Level::WARN));
-    assert!([missing, error].iter().all(|told| told.get("nettrace.accepted") == "true"));
+    assert!([missing, error].iter().all(|event| event.get("nettrace.accepted") == "true"));
 }
 
 /// The inner service takes the body that it took before.

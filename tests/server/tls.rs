@@ -213,7 +213,8 @@ async fn an_event_tells_whose_certificate_it_is() {
     let (stream, _) = listener.accept().await.unwrap();
     drop((stream, client.await.unwrap()));
     fixture.tunnel().await;
-    let ([tls], [tcp]) = (&collector.told("nettrace::tls")[..], &collector.told("nettrace::tcp")[..]) else {
+    let ([tls], [tcp]) = (&collector.events("nettrace::tls")[..], &collector.events("nettrace::tcp")[..])
+    else {
         panic!("one of each")
     };
     assert_eq!((tls.get("nettrace.accepted"), tcp.get("nettrace.accepted")), ("true", "true"));

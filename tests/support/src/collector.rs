@@ -9,29 +9,31 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 
 /// A collected event.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct CollectedEvent {
     pub target: String,
     pub level: Level,
     pub fields: BTreeMap<String, String>,
 }
 
-impl Told {
-    /// Empty where there is no such field.
+impl CollectedEvent {
+    /// Returns the value of a field, or an empty string if the event does not have it.
     pub fn get(&self, field: &str) -> &str {
         self.fields.get(field).map_or("", String::as_str)
     }
 }
 
-/// Collects the events of the crate.
+/// Collects the events of nettrace.
 #[derive(Clone, Default)]
-pub struct Collector(Arc<Mutex<Vec<Told>>>);
+pub struct Collector(Arc<Mutex<Vec<CollectedEvent>>>);
 
 impl Collector {
-    pub fn told(&self, target: &str) -> Vec<Told> {
-        self.0.lock().unwrap().iter().filter(|told| told.target == target).cloned().collect()
+    /// Returns the events with this target.
+    pub fn events(&self, target: &str) -> Vec<CollectedEvent> {
+        self.0.lock().unwrap().iter().filter(|event| event.target == target).cloned().collect()
     }
 
-    pub fn all(&self) -> Vec<Told> {
+    /// Returns all events.
+    pub fn all(&self) -> Vec<CollectedEvent> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -63,8 +65,9 @@ impl Subscriber for Collector {
         let mut fields = Fields(BTreeMap::new());
         event.record(&mut fields);
         let metadata = event.metadata();
-        let told = Told { target: metadata.target().into(), level: *metadata.level(), fields: fields.0 };
-        self.0.lock().unwrap().push(told);
+        let event =
+            CollectedEvent { target: metadata.target().into(), level: *metadata.level(), fields: fields.0 };
+        self.0.lock().unwrap().push(event);
     }
 
     fn enter(&self, _: &span::Id) {}
