@@ -5,7 +5,7 @@
 
 use super::TracedIo;
 use crate::{
-    error::classify,
+    error::{BoxError, classify},
     record::Text,
     sink::{ConnRef, DialRecorder, Endpoint, TraceSink, Transport},
 };
@@ -17,7 +17,6 @@ use hyper_util::{
 use pin_project_lite::pin_project;
 use std::{
     any::Any,
-    error::Error,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -81,11 +80,11 @@ impl<C> Service<Uri> for TraceConnect<C>
 where
     C: Service<Uri>,
     C::Response: Connection + 'static,
-    C::Error: Into<Box<dyn Error + Send + Sync>>,
+    C::Error: Into<BoxError>,
 {
     type Response = TracedIo<C::Response>;
     /// The connector's own error, boxed: it is passed on with the same type and source chain.
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BoxError;
     type Future = TraceConnectFuture<C::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -115,9 +114,9 @@ impl<F, T, E> Future for TraceConnectFuture<F>
 where
     F: Future<Output = Result<T, E>>,
     T: Connection + 'static,
-    E: Into<Box<dyn Error + Send + Sync>>,
+    E: Into<BoxError>,
 {
-    type Output = Result<TracedIo<T>, Box<dyn Error + Send + Sync>>;
+    type Output = Result<TracedIo<T>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();

@@ -8,7 +8,7 @@ use super::{
     happy_eyeballs::{self, ConnectTimes},
 };
 use crate::{
-    error::{ConnectError, ConnectErrorKind, NoRuntime, classify},
+    error::{BoxError, ConnectError, ConnectErrorKind, NoRuntime, classify},
     net::{ProbedSocket, SocketOptions},
     resolve::StubResolver,
     sink::{DialRecorder, TraceSink},
@@ -18,7 +18,6 @@ use http::Uri;
 use hyper_util::{client::legacy::connect::dns::Name, rt::TokioIo};
 use socket2::TcpKeepalive;
 use std::{
-    error::Error,
     fmt,
     net::{IpAddr, SocketAddr},
     pin::Pin,
@@ -169,7 +168,7 @@ impl<R> TcpConnector<R>
 where
     R: Service<Name> + Clone,
     R::Response: Iterator<Item = SocketAddr>,
-    R::Error: Into<Box<dyn Error + Send + Sync>>,
+    R::Error: Into<BoxError>,
 {
     /// Connects to any destination, for any protocol.
     ///
@@ -187,7 +186,7 @@ impl<R> Service<Uri> for TcpConnector<R>
 where
     R: Service<Name> + Clone + Send + 'static,
     R::Response: Iterator<Item = SocketAddr> + Send,
-    R::Error: Into<Box<dyn Error + Send + Sync>>,
+    R::Error: Into<BoxError>,
     R::Future: Send,
 {
     type Response = TokioIo<TracedIo<TcpStream>>;
@@ -235,7 +234,7 @@ async fn connect<R>(
 where
     R: Service<Name>,
     R::Response: Iterator<Item = SocketAddr>,
-    R::Error: Into<Box<dyn Error + Send + Sync>>,
+    R::Error: Into<BoxError>,
 {
     if let Some(ip) = options.socket.source_ip {
         dial.source_ip(ip);
@@ -274,7 +273,7 @@ async fn addresses<R>(
 where
     R: Service<Name>,
     R::Response: Iterator<Item = SocketAddr>,
-    R::Error: Into<Box<dyn Error + Send + Sync>>,
+    R::Error: Into<BoxError>,
 {
     let port = target.port.map_err(ConnectErrorKind::Destination)?;
     let usable = |ip: IpAddr| socket.source_ip.is_none_or(|source| source.is_ipv4() == ip.is_ipv4());

@@ -1,7 +1,7 @@
 #[cfg(feature = "client")]
 use super::ProxySelector;
 use super::{ProxyConnectFuture, ProxyLayer, ProxyStream, connect_via::connect_via};
-use crate::resolve::StubResolver;
+use crate::{error::BoxError, resolve::StubResolver};
 use http::{
     Uri,
     uri::{Authority, PathAndQuery, Scheme},
@@ -9,7 +9,6 @@ use http::{
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::{Connection, dns::Name};
 use std::{
-    error::Error,
     mem,
     net::SocketAddr,
     task::{Context, Poll},
@@ -58,15 +57,15 @@ impl<C, R> Service<Uri> for ProxyConnector<C, R>
 where
     C: Service<Uri> + Clone + Send + 'static,
     C::Response: Read + Write + Connection + Unpin + Send + 'static,
-    C::Error: Into<Box<dyn Error + Send + Sync>>,
+    C::Error: Into<BoxError>,
     C::Future: Send + 'static,
     R: Service<Name> + Clone + Send + 'static,
     R::Response: Iterator<Item = SocketAddr> + Send,
-    R::Error: Into<Box<dyn Error + Send + Sync>>,
+    R::Error: Into<BoxError>,
     R::Future: Send,
 {
     type Response = ProxyStream<C::Response>;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BoxError;
     type Future = ProxyConnectFuture<C::Future, C::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

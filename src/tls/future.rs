@@ -1,5 +1,4 @@
 use std::{
-    error::Error,
     fmt,
     future::Future,
     pin::Pin,
@@ -14,7 +13,7 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use super::{handshake::Handshake, layer_config::LayerConfig, stream::MaybeTlsStream};
-use crate::error::TlsError;
+use crate::error::{BoxError, TlsError};
 
 pin_project! {
     /// The future of [`TraceTls`](super::TraceTls): connects, then performs the TLS handshake if there is one.
@@ -56,9 +55,9 @@ impl<F, IO, E> Future for TraceTlsFuture<F, IO>
 where
     F: Future<Output = Result<IO, E>>,
     IO: Read + Write + Connection + Unpin,
-    E: Into<Box<dyn Error + Send + Sync>>,
+    E: Into<BoxError>,
 {
-    type Output = Result<MaybeTlsStream<IO>, Box<dyn Error + Send + Sync>>;
+    type Output = Result<MaybeTlsStream<IO>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;

@@ -1,5 +1,4 @@
 use std::{
-    error::Error,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -16,7 +15,7 @@ use super::{
     server_name,
     stream::MaybeTlsStream,
 };
-use crate::error::TlsError;
+use crate::error::{BoxError, TlsError};
 
 /// A connector that performs a TLS handshake on the connections of an inner connector; see the [module](super).
 ///
@@ -66,10 +65,10 @@ impl<C> Service<Uri> for TraceTls<C>
 where
     C: Service<Uri>,
     C::Response: Read + Write + Connection + Unpin,
-    C::Error: Into<Box<dyn Error + Send + Sync>>,
+    C::Error: Into<BoxError>,
 {
     type Response = MaybeTlsStream<C::Response>;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BoxError;
     type Future = TraceTlsFuture<C::Future, C::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
