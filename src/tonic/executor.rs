@@ -1,6 +1,6 @@
 //! The executor of a channel, which gives each task a context.
 
-use super::task_context::{ContextGuard, TaskContext, inherited_context};
+use super::task_context::{TaskContext, enter_context, inherited_context};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioExecutor;
 use pin_project_lite::pin_project;
@@ -60,7 +60,7 @@ pin_project! {
     impl<F> PinnedDrop for Scope<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let _guard = ContextGuard::enter(this.context);
+            let _guard = enter_context(this.context);
             this.future.set(None);
         }
     }
@@ -71,7 +71,7 @@ impl<F: Future> Future for Scope<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _guard = ContextGuard::enter(this.context);
+        let _guard = enter_context(this.context);
         this.future.as_pin_mut().expect("only its drop takes it").poll(cx)
     }
 }

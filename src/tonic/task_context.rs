@@ -3,7 +3,10 @@
 //! One task makes a connection, writes the first bytes to it and, in the same poll, starts the task that takes its
 //! calls. That task inherits the context with the connection, and each call that it takes reads it there.
 
-use crate::sink::{ConnRef, DialRef};
+use crate::{
+    scoped::{self, ScopeGuard},
+    sink::{ConnRef, DialRef},
+};
 use std::cell::Cell;
 
 thread_local! {
@@ -21,47 +24,21 @@ pub(super) struct TaskContext {
     pub(super) takes_calls: bool,
 }
 
-/// Makes a context the current one until it is dropped.
-#[must_use = "it ends with its drop"]
-pub(super) struct ContextGuard<'a>(&'a Cell<Option<TaskContext>>);
-
-impl<'a> ContextGuard<'a> {
-    /// Swaps `context` with the current one. The guard swaps them back.
-    pub(super) fn enter(context: &'a mut Option<TaskContext>) -> Self {
-        let guard = ContextGuard(Cell::from_mut(context));
-        guard.swap();
-        guard
-    }
-
-    fn swap(&self) {
-        let _ = CURRENT.try_with(|current| current.swap(self.0));
-    }
-}
-
-impl Drop for ContextGuard<'_> {
-    fn drop(&mut self) {
-        self.swap();
-    }
+/// Makes a context the current one until the guard is dropped.
+pub(super) fn enter_context(context: &mut Option<TaskContext>) -> ScopeGuard<'_, TaskContext> {
+    scoped::enter(&CURRENT, context)
 }
 
 /// Runs `f` without a context, so that code which is not the channel's own can make calls on other channels.
 pub(super) fn without_context<R>(f: impl FnOnce() -> R) -> R {
     let mut none = None;
-    let _guard = ContextGuard::enter(&mut none);
+    let _guard = enter_context(&mut none);
     f()
 }
 
 /// Calls `f` with the current context, if there is one.
 pub(super) fn with_context<R>(f: impl FnOnce(&mut TaskContext) -> R) -> Option<R> {
-    CURRENT
-        .try_with(|current| {
-            let mut context = current.take();
-            let result = context.as_mut().map(f);
-            current.set(context);
-            result
-        })
-        .ok()
-        .flatten()
+    scoped::with_current(&CURRENT, f)
 }
 
 /// Returns the initial context of a task that the current one starts.
@@ -79,16 +56,16 @@ mod tests {
     }
 
     #[test]
-    fn slots_nest_and_survive_a_panic() {
+    fn contexts_nest_and_survive_a_panic() {
         assert_eq!(dials(), None);
         let mut task = Some(TaskContext { dials: vec![DialRef::default()], ..TaskContext::default() });
         {
-            let _guard = ContextGuard::enter(&mut task);
+            let _guard = enter_context(&mut task);
             assert_eq!((dials(), inherited_context().dials.len()), (Some(1), 1));
             without_context(|| {
                 assert_eq!(dials(), None);
                 let mut inner = Some(TaskContext::default());
-                let _inner = ContextGuard::enter(&mut inner);
+                let _inner = enter_context(&mut inner);
                 assert_eq!(dials(), Some(0));
             });
             let panicked = std::panic::catch_unwind(|| without_context(|| panic!("on purpose")));

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Absolute, Repr, SHORTEST, Timestamp, Zone};
+use crate::scoped;
 
 /// The first time that RFC 3339 can express, 0000-01-01T00:00:00Z, in nanoseconds since 1970.
 pub(super) const FIRST_NANOS: i128 = -62_167_219_200 * 1_000_000_000;
@@ -22,23 +23,17 @@ const UNDEFINED: &str = "undefined";
 const NANOS_PER_MS: u64 = 1_000_000;
 
 thread_local! {
-    static PRECISE: Cell<bool> = const { Cell::new(false) };
+    /// Set while relative times are written with all their digits.
+    static PRECISE: Cell<Option<()>> = const { Cell::new(None) };
 }
 
 /// Runs `f`. Relative times that it serializes are written with all their digits.
 pub(in crate::record) fn with_precise_times<R>(f: impl FnOnce() -> R) -> R {
-    struct PreciseGuard(bool);
-    impl Drop for PreciseGuard {
-        fn drop(&mut self) {
-            PRECISE.set(self.0);
-        }
-    }
-    let _guard = PreciseGuard(PRECISE.replace(true));
-    f()
+    scoped::scope(&PRECISE, (), f)
 }
 
 pub(super) fn serialize<S: Serializer>(timestamp: Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    if PRECISE.get() {
+    if PRECISE.get().is_some() {
         serializer.collect_str(&format_args!("{timestamp:#}"))
     } else {
         serializer.collect_str(&timestamp)
