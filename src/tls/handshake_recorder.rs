@@ -57,15 +57,19 @@ impl HandshakeRecorder {
 
     /// Records that the future of the handshake was dropped.
     pub(crate) fn given_up(self) {
-        let fault = FailureDetail::new(Failure::Interrupted, "the handshake was given up");
-        self.failed(EndReason::Cancelled, |_| (fault, String::new()));
+        let detail = FailureDetail::new(Failure::Interrupted, "the handshake was given up");
+        self.failed(EndReason::Cancelled, |_| (detail, String::new()));
     }
 
-    /// Records the end of a failed handshake. `fault` returns what went wrong and the alert about it.
-    fn failed(self, reason: EndReason, fault: impl FnOnce(&HandshakeObservation) -> (FailureDetail, String)) {
+    /// Records the end of a failed handshake. `describe` returns what went wrong and the alert about it.
+    fn failed(
+        self,
+        reason: EndReason,
+        describe: impl FnOnce(&HandshakeObservation) -> (FailureDetail, String),
+    ) {
         let HandshakeRecorder { recorder, observation } = self;
-        let (fault, alert) = fault(&observation);
-        recorder.failed(TlsFacts { alert: alert.into(), ..partial(&observation) }, fault, reason);
+        let (detail, alert) = describe(&observation);
+        recorder.failed(TlsFacts { alert: alert.into(), ..partial(&observation) }, detail, reason);
     }
 }
 

@@ -208,8 +208,8 @@ impl<S: ProbedSocket> NameserverConn<S> {
 impl<S: ProbedSocket> Drop for NameserverConn<S> {
     fn drop(&mut self) {
         if !self.finished {
-            let fault = (Failure::Interrupted, "the lookup was given up");
-            self.recorder.will_end(EndReason::Cancelled, Some(fault));
+            let detail = (Failure::Interrupted, "the lookup was given up");
+            self.recorder.will_end(EndReason::Cancelled, Some(detail));
         }
         self.recorder.show(ProbeEvent::Closing, self.socket.probe_socket());
     }

@@ -20,7 +20,7 @@ use super::{
     policy::QueryPlan,
 };
 use crate::{
-    error::{LookupError as Fault, ResolveErrorKind as Kind},
+    error::{LookupError, ResolveErrorKind as Kind},
     sync::IgnorePoison,
 };
 
@@ -37,7 +37,7 @@ pub(super) struct Lookup<'a> {
     skipped: Mutex<Vec<(SocketAddr, String)>>,
 }
 
-type Outcome = Result<Vec<IpAddr>, Fault>;
+type Outcome = Result<Vec<IpAddr>, LookupError>;
 
 impl<'a> Lookup<'a> {
     pub(super) fn new(
@@ -58,7 +58,7 @@ impl<'a> Lookup<'a> {
     ///
     /// If none has, the error is that of the host as given, or else that of the last candidate.
     pub(super) async fn host(&self, host: &str) -> Outcome {
-        let error = |kind| Fault { kind, nameserver: None };
+        let error = |kind| LookupError { kind, nameserver: None };
         if self.config.nameservers.is_empty() {
             return Err(error(Kind::NoNameservers));
         }
@@ -67,9 +67,9 @@ impl<'a> Lookup<'a> {
         for name in host_name::candidates(host, &self.config.search, self.config.ndots) {
             match self.name(&name).await {
                 Ok(addresses) => return Ok(addresses),
-                Err(fault) if matches!(fault.kind, Kind::Skipped(_)) => return Err(fault),
-                Err(fault) if is_absolute_form(&name, host) => own_error = Some(fault),
-                Err(fault) => last_error = fault,
+                Err(error) if matches!(error.kind, Kind::Skipped(_)) => return Err(error),
+                Err(error) if is_absolute_form(&name, host) => own_error = Some(error),
+                Err(error) => last_error = error,
             }
         }
         Err(own_error.unwrap_or(last_error))
@@ -77,8 +77,10 @@ impl<'a> Lookup<'a> {
 
     /// Asks for the addresses of one name.
     async fn name(&self, name: &str) -> Outcome {
-        let name = Name::from_ascii(name)
-            .map_err(|_| Fault { kind: Kind::InvalidName("the name cannot be encoded"), nameserver: None })?;
+        let name = Name::from_ascii(name).map_err(|_| LookupError {
+            kind: Kind::InvalidName("the name cannot be encoded"),
+            nameserver: None,
+        })?;
         let query = |family| self.question(Question { name: name.clone(), family });
         let (v4, v6) = match self.strategy {
             IpStrategy::Ipv4Only => return query(Family::V4).await,
@@ -102,7 +104,7 @@ impl<'a> Lookup<'a> {
         }
         plan.finish().unwrap_or_else(|| {
             let skipped = self.skipped.lock().ignore_poison().clone();
-            Err(Fault { kind: Kind::Skipped(skipped), nameserver: None })
+            Err(LookupError { kind: Kind::Skipped(skipped), nameserver: None })
         })
     }
 
@@ -142,8 +144,8 @@ fn both(v4: Outcome, v6: Outcome) -> Outcome {
     }
 }
 
-fn rank(fault: &Fault) -> u8 {
-    match fault.kind {
+fn rank(error: &LookupError) -> u8 {
+    match error.kind {
         Kind::NoSuchHost => 0,
         Kind::NoData => 2,
         _ => 1,
@@ -154,26 +156,26 @@ fn rank(fault: &Fault) -> u8 {
 mod tests {
     use super::*;
 
-    fn fault(kind: Kind) -> Outcome {
-        Err(Fault { kind, nameserver: None })
+    fn error(kind: Kind) -> Outcome {
+        Err(LookupError { kind, nameserver: None })
     }
 
     #[test]
     fn one_family_is_enough() {
         let (v4, v6): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [0xfe80, 0, 0, 0, 0, 0, 0, 1].into());
         assert_eq!(both(Ok(vec![v4]), Ok(vec![v6])).unwrap(), [v4, v6]);
-        assert_eq!(both(Ok(vec![v4]), fault(Kind::Timeout { ignored: None })).unwrap(), [v4]);
-        assert_eq!(both(fault(Kind::NoSuchHost), Ok(vec![v6])).unwrap(), [v6]);
+        assert_eq!(both(Ok(vec![v4]), error(Kind::Timeout { ignored: None })).unwrap(), [v4]);
+        assert_eq!(both(error(Kind::NoSuchHost), Ok(vec![v6])).unwrap(), [v6]);
     }
 
     #[test]
     fn the_fault_that_says_more() {
-        let timeout = || fault(Kind::Timeout { ignored: None });
+        let timeout = || error(Kind::Timeout { ignored: None });
         let of = |v4, v6| both(v4, v6).unwrap_err().kind.failure();
-        assert_eq!(of(timeout(), fault(Kind::NoSuchHost)).as_str(), "dns_nxdomain_error");
-        assert_eq!(of(fault(Kind::NoData), timeout()).as_str(), "generic_timeout_error");
-        assert_eq!(of(fault(Kind::NoData), fault(Kind::NoData)).as_str(), "dns_no_answer");
-        assert_eq!(of(fault(Kind::Server(2)), fault(Kind::Server(5))).as_str(), "dns_servfail_error");
+        assert_eq!(of(timeout(), error(Kind::NoSuchHost)).as_str(), "dns_nxdomain_error");
+        assert_eq!(of(error(Kind::NoData), timeout()).as_str(), "generic_timeout_error");
+        assert_eq!(of(error(Kind::NoData), error(Kind::NoData)).as_str(), "dns_no_answer");
+        assert_eq!(of(error(Kind::Server(2)), error(Kind::Server(5))).as_str(), "dns_servfail_error");
     }
 
     #[test]

@@ -48,7 +48,7 @@ use self::{
 use super::resolve_span::ResolveSpan;
 pub use crate::error::ResolveError;
 use crate::{
-    error::{LookupError as Fault, NoRuntime, ResolveErrorKind as Kind},
+    error::{LookupError, NoRuntime, ResolveErrorKind as Kind},
     sink::{DialRef, TraceSink},
 };
 
@@ -192,7 +192,7 @@ impl StubResolverInner {
             None => self
                 .query_nameservers(host, resolving.dial())
                 .await
-                .map_err(|fault| ResolveError::new(host, fault))?,
+                .map_err(|error| ResolveError::new(host, error))?,
         };
         rfc6724::sort(&mut addresses);
         Ok(addresses)
@@ -209,9 +209,10 @@ impl StubResolverInner {
         host_name::is_localhost(host).then(|| loopback.into_iter().filter(wanted).collect())
     }
 
-    async fn query_nameservers(&self, host: &str, dial: &DialRef) -> Result<Vec<IpAddr>, Fault> {
-        host_name::validate(host).map_err(|why| Fault { kind: Kind::InvalidName(why), nameserver: None })?;
-        NoRuntime::check().map_err(|error| Fault { kind: Kind::NoRuntime(error), nameserver: None })?;
+    async fn query_nameservers(&self, host: &str, dial: &DialRef) -> Result<Vec<IpAddr>, LookupError> {
+        host_name::validate(host)
+            .map_err(|why| LookupError { kind: Kind::InvalidName(why), nameserver: None })?;
+        NoRuntime::check().map_err(|error| LookupError { kind: Kind::NoRuntime(error), nameserver: None })?;
         let config = self.config.get();
         let first_server = if config.rotate { self.lookups_begun.fetch_add(1, Relaxed) } else { 0 };
         let exchange = Exchange {

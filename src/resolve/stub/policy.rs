@@ -9,7 +9,7 @@ use super::{
     config::Config,
     message::{Question, Reply},
 };
-use crate::error::{LookupError as Fault, ResolveErrorKind as Kind, rcode};
+use crate::error::{LookupError, ResolveErrorKind as Kind, rcode};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
@@ -95,7 +95,7 @@ pub(super) struct QueryPlan {
     asked: bool,
     /// The same server again, over TCP or without EDNS.
     retry: Option<QueryAttempt>,
-    result: Option<Result<Vec<IpAddr>, Fault>>,
+    result: Option<Result<Vec<IpAddr>, LookupError>>,
 }
 
 impl QueryPlan {
@@ -141,7 +141,7 @@ impl QueryPlan {
 
     /// Takes the outcome of `attempt`.
     pub(super) fn on_outcome(&mut self, attempt: QueryAttempt, outcome: Result<Verdict, Kind>) {
-        let fault = |kind| Err(Fault { kind, nameserver: Some(attempt.server) });
+        let error = |kind| Err(LookupError { kind, nameserver: Some(attempt.server) });
         let (result, is_final) = match outcome {
             Ok(Verdict::Truncated) => {
                 self.retry = Some(QueryAttempt { transport: Transport::Tcp, ..attempt });
@@ -152,11 +152,11 @@ impl QueryPlan {
                 return;
             }
             Ok(Verdict::Addresses(addresses)) => (Ok(addresses), true),
-            Ok(Verdict::NoSuchHost) => (fault(Kind::NoSuchHost), true),
-            Ok(Verdict::NoData) => (fault(Kind::NoData), true),
-            Ok(Verdict::ServerError(code)) => (fault(Kind::Server(code)), false),
-            Ok(Verdict::LameReferral) => (fault(Kind::LameReferral), false),
-            Err(kind) => (fault(kind), false),
+            Ok(Verdict::NoSuchHost) => (error(Kind::NoSuchHost), true),
+            Ok(Verdict::NoData) => (error(Kind::NoData), true),
+            Ok(Verdict::ServerError(code)) => (error(Kind::Server(code)), false),
+            Ok(Verdict::LameReferral) => (error(Kind::LameReferral), false),
+            Err(kind) => (error(kind), false),
         };
         self.result = Some(result);
         if is_final {
@@ -165,7 +165,7 @@ impl QueryPlan {
     }
 
     /// Returns the addresses or the last error; `None` if no server was asked.
-    pub(super) fn finish(self) -> Option<Result<Vec<IpAddr>, Fault>> {
+    pub(super) fn finish(self) -> Option<Result<Vec<IpAddr>, LookupError>> {
         self.result
     }
 }
@@ -220,9 +220,9 @@ mod tests {
             run(&mut plan, [timeout(), Ok(Verdict::ServerError(2)), Ok(Verdict::LameReferral), timeout()]);
         assert_eq!(asked, [udp(ONE), udp(TWO), udp(ONE), udp(TWO)]);
         assert_eq!(plan.next(|_| false), None);
-        let fault = plan.finish().unwrap().unwrap_err();
-        assert!(matches!(fault.kind, Kind::Timeout { .. }));
-        assert_eq!(fault.nameserver, Some(TWO));
+        let error = plan.finish().unwrap().unwrap_err();
+        assert!(matches!(error.kind, Kind::Timeout { .. }));
+        assert_eq!(error.nameserver, Some(TWO));
     }
 
     #[test]
