@@ -120,7 +120,7 @@ fn threads_and_descriptors_end_with_the_sink() {
 }
 
 #[test]
-#[ignore = "nothing_is_left_behind starts it in a process of its own"]
+#[ignore = "threads_and_descriptors_end_with_the_sink starts it in a process of its own"]
 fn helper_threads_and_descriptors_end_with_the_sink() {
     let net = Pair::new();
     let web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));

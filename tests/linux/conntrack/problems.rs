@@ -129,7 +129,7 @@ fn a_probe_works_in_a_user_namespace() {
 }
 
 #[test]
-#[ignore = "in_a_user_namespace starts it there"]
+#[ignore = "a_probe_works_in_a_user_namespace starts it there"]
 fn helper_a_probe_works_in_a_user_namespace() {
     let here = Ns::here();
     here.sh("ip link set lo up");
