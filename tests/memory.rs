@@ -138,7 +138,7 @@ fn a_snapshot_takes_little_for_each_record() {
         let request = http::Request::builder().uri(url).body(mock::Body::default()).unwrap();
         now(mock::finish(now(mock::exchange(&sink, request, || {
             let mut response = http::Response::new(mock::Body::from("hello"));
-            response.extensions_mut().insert(conn.conn_ref().cloned().unwrap());
+            conn.conn_ref().cloned().unwrap().attach(response.extensions_mut());
             response
         }))));
     });

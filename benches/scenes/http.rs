@@ -96,9 +96,9 @@ pub(super) fn answer<B>(
         let mut response = Response::new(Full::new(body.clone()));
         std::mem::swap(response.headers_mut(), request.headers_mut());
         match &conn {
-            Some(conn) => response.extensions_mut().insert(conn.clone()).is_none(),
-            None => response.extensions_mut().insert(info.clone()).is_none(),
-        };
+            Some(conn) => conn.clone().attach(response.extensions_mut()),
+            None => drop(response.extensions_mut().insert(info.clone())),
+        }
         ready(Ok(response))
     }
 }

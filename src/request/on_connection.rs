@@ -3,7 +3,7 @@
 //! hyper's own connections add nothing to a response that tells which connection it came over, so the one who has the
 //! connection says so here.
 
-use crate::sink::{ConnRef, CurrentRequest, TraceExtension};
+use crate::sink::{ConnRef, CurrentRequest};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use std::{
@@ -102,7 +102,7 @@ where
         let this = self.project();
         let mut result = ready!(this.inner.poll(cx));
         if let (Ok(response), Some(conn)) = (&mut result, this.conn.take()) {
-            response.extensions_mut().insert(TraceExtension::new(conn));
+            conn.attach(response.extensions_mut());
         }
         Poll::Ready(result)
     }

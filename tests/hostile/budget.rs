@@ -57,7 +57,7 @@ async fn exchange(sink: &TraceSink, conn: Option<&ConnRef>, url: &str, headers: 
     let response = mock::exchange(sink, request, || {
         let mut response = Response::new(mock::Body::from("hello"));
         if let Some(conn) = conn {
-            response.extensions_mut().insert(conn.clone());
+            conn.clone().attach(response.extensions_mut());
         }
         response
     });

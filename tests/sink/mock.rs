@@ -78,7 +78,9 @@ pub(crate) async fn begin(
     exchange(sink, request, || {
         let mut response = Response::new(Body::from("hello"));
         *response.status_mut() = StatusCode::FOUND;
-        response.extensions_mut().extend(conn.cloned().map(extension).unwrap_or_default());
+        if let Some(conn) = conn.cloned() {
+            conn.attach(response.extensions_mut());
+        }
         response
     })
     .await

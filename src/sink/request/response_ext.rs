@@ -49,6 +49,15 @@ impl ConnRef {
     pub fn from_extensions(extensions: &Extensions) -> Option<&Self> {
         extensions.get().map(TraceExtension::conn)
     }
+
+    /// Adds the connection to the extensions of a response that came over it: a
+    /// [`TraceRequestLayer`](crate::request::TraceRequestLayer) around links the request to it.
+    ///
+    /// For clients that do not use hyper-util's `Connected`, which does this by itself. The layer
+    /// [`OnConnection`](crate::request::OnConnection) does it for a client that owns one connection.
+    pub fn attach(self, extensions: &mut Extensions) {
+        extensions.insert(TraceExtension::new(self));
+    }
 }
 
 impl RequestHandle {
