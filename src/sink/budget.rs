@@ -1,7 +1,7 @@
-//! How much memory finished records take, against what they may take.
+//! The memory that finished records may take.
 //!
-//! A record is charged when it ends, and its charge is released when it is evicted. Nothing is charged while it runs:
-//! what one record can take until then is limited (see `record::limits`).
+//! A record is charged when it ends, and its charge is released when it is evicted. A running record is not charged:
+//! what it can take is limited by `record::limits`.
 
 use super::registry::shard::CachePadded;
 use std::sync::atomic::{
@@ -9,27 +9,29 @@ use std::sync::atomic::{
     Ordering::{Relaxed, Release},
 };
 
+/// The memory budget of a sink, and how much of it is charged.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// In bytes; `usize::MAX` if there is none, and nothing is charged.
+    /// The limit in bytes; `usize::MAX` if there is none, in which case nothing is charged.
     limit: usize,
-    /// Written whenever a connection ends; in a cache line of its own, as every request reads the rest.
+    /// Written whenever a connection ends, and therefore in a cache line of its own: every request reads the other
+    /// fields.
     charged: CachePadded<Charged>,
-    /// The next record that begins evicts others.
+    /// Set if the next record that begins must evict others.
     is_exceeded: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Charged {
     bytes: AtomicUsize,
-    /// Charged bytes above which the next record evicts.
+    /// The number of charged bytes above which the next record evicts others.
     threshold: AtomicUsize,
-    /// Bytes in all, fixed ones included, above which the next chunk of records evicts.
+    /// The number of bytes, fixed ones included, above which the next chunk of records evicts others.
     due: AtomicUsize,
 }
 
 impl Budget {
-    /// Creates a budget of `limit` bytes. What is not charged takes `fixed` of them.
+    /// Creates a budget of `limit` bytes, of which `fixed` are taken by what is not charged.
     pub(super) fn new(limit: usize, fixed: usize) -> Self {
         let threshold = threshold(limit, fixed).into();
         let charged = Charged { bytes: 0.into(), threshold, due: limit.into() };
@@ -72,19 +74,19 @@ impl Budget {
         self.charged.bytes.load(Relaxed)
     }
 
-    /// Returns `true` if the next record that begins evicts others.
+    /// Returns `true` if the next record that begins must evict others.
     #[inline]
     pub(super) fn is_exceeded(&self) -> bool {
         self.is_exceeded.load(Relaxed)
     }
 
-    /// Returns `true` if records are to be evicted now that `fixed` bytes are taken by what is not charged.
+    /// Returns `true` if an eviction is due now that `fixed` bytes are taken by what is not charged.
     ///
-    /// Returns `true` if an eviction is due. After one that could not free enough, the next is due only when more was
-    /// charged, or when the total has grown by another 1/32 of the limit.
+    /// After an eviction that could not free enough, the next one is due only when more was charged, or when the total
+    /// has grown by another 1/32 of the limit.
     pub(super) fn is_due(&self, fixed: usize) -> bool {
         let taken = fixed.saturating_add(self.charged());
-        // It falls again with the total, down to the limit.
+        // The threshold falls with the total, down to the limit.
         let due = self.charged.due.fetch_min(self.next_due(taken), Relaxed);
         self.is_exceeded() || taken > due
     }

@@ -1,4 +1,4 @@
-//! The one place to say what is recorded: the sink's builder.
+//! The builder of a [`TraceSink`]: the one place to configure what is recorded.
 
 use super::{
     config::{HeaderCapture, Retention, SinkConfig},
@@ -10,8 +10,10 @@ use super::{
 use http::HeaderName;
 use std::sync::Arc;
 
-/// Says what a [`TraceSink`] records. By default: dials, connections and their operations, DNS messages, TLS
-/// handshakes and HTTP requests without headers, within [`Retention::bounded`].
+/// A builder that configures what a [`TraceSink`] records.
+///
+/// By default these are dials, connections and their operations, DNS messages, TLS handshakes, and HTTP requests
+/// without header fields, within [`Retention::bounded`].
 ///
 /// # Examples
 ///
@@ -33,45 +35,48 @@ pub struct TraceSinkBuilder {
 }
 
 impl TraceSinkBuilder {
-    /// Record each read and write of a socket (`socketTrace`). Totals are kept either way. On by default.
+    /// Sets whether each read and write of a socket is recorded (`socketTrace`). Totals are kept either way. On by
+    /// default.
     pub fn socket_ops(mut self, on: bool) -> Self {
         self.config.socket_ops = on;
         self
     }
 
-    /// Record DNS messages (`dnsQueries`). On by default.
+    /// Sets whether DNS messages are recorded (`dnsQueries`). On by default.
     pub fn dns(mut self, on: bool) -> Self {
         self.config.dns = on;
         self
     }
 
-    /// Record TLS handshakes (`tlsTunnels`). On by default.
+    /// Sets whether TLS handshakes are recorded (`tlsTunnels`). On by default.
     pub fn tls(mut self, on: bool) -> Self {
         self.config.tls = on;
         self
     }
 
-    /// Record HTTP requests (`httpRequests`). On by default.
+    /// Sets whether HTTP requests are recorded (`httpRequests`). On by default.
     pub fn http(mut self, on: bool) -> Self {
         self.config.http = on;
         self
     }
 
-    /// How header fields are recorded. Off by default: they may hold secrets.
+    /// Sets how header fields are recorded. Off by default, because they may hold secrets.
     pub fn headers(mut self, capture: HeaderCapture) -> Self {
         self.config.headers = capture;
         self
     }
 
-    /// Leaves out the header fields for which `exclude` is true, or panics. It is called on the request's path,
-    /// under no lock, and should be quick.
+    /// Leaves out the header fields for which `exclude` returns `true`, or panics.
+    ///
+    /// It is called on the request's path, under no lock, and should be quick.
     pub fn exclude_header(mut self, exclude: impl Fn(&HeaderName) -> bool + Send + Sync + 'static) -> Self {
         self.config.exclude_header = Some(Arc::new(exclude));
         self
     }
 
-    /// Records the values of these header fields as they are, although they may hold secrets: see
-    /// [`HeaderCapture::Values`] for what is hidden otherwise.
+    /// Records the values of these header fields as they are, although they may hold secrets.
+    ///
+    /// See [`HeaderCapture::Values`] for what is hidden otherwise.
     pub fn reveal_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.config.reveal_headers.extend(names);
         self
@@ -84,37 +89,37 @@ impl TraceSinkBuilder {
         self
     }
 
-    /// How records are named. [`IdFormat::counter`] by default.
+    /// Sets the format of the identifiers of records. [`IdFormat::counter`] by default.
     pub fn ids(mut self, format: IdFormat) -> Self {
         self.config.ids = format;
         self
     }
 
-    /// An identifier of the session, written into every trace (`uuid`).
+    /// Sets an identifier of the session, written into every trace (`uuid`).
     pub fn session(mut self, session: impl Into<String>) -> Self {
         self.config.session = Some(session.into());
         self
     }
 
-    /// How much is kept. [`Retention::bounded`] by default.
+    /// Sets how much is kept. [`Retention::bounded`] by default.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.config.retention = retention;
         self
     }
 
-    /// Adds something that looks at the sockets of traced connections.
+    /// Adds a probe, which looks at the sockets of traced connections.
     pub fn probe(mut self, probe: impl Probe) -> Self {
         self.config.probes.push(Arc::new(probe));
         self
     }
 
-    /// Adds something that is handed every record as it ends.
+    /// Adds a subscriber, which is handed every record as it ends.
     pub fn subscriber(mut self, subscriber: impl Subscriber) -> Self {
         self.config.subscribers.push(Arc::new(subscriber));
         self
     }
 
-    /// Starts the sink: its clock runs from here.
+    /// Creates the sink and starts its clock.
     pub fn build(self) -> TraceSink {
         TraceSink::start(self.config)
     }

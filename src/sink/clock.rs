@@ -1,4 +1,4 @@
-//! The one monotonic clock of a sink, and its one anchor to the wall.
+//! The monotonic clock of a sink, and the moment that ties it to the wall clock.
 
 use std::{
     num::NonZeroU64,
@@ -14,7 +14,7 @@ use std::{
 pub(crate) struct Tick(NonZeroU64);
 
 impl Tick {
-    /// Returns the reading of so many ticks. Zero, which no clock shows, is taken for one.
+    /// Returns the reading with this number of ticks. Zero, which no clock shows, becomes one.
     #[inline]
     pub(crate) const fn from_ticks(ticks: u64) -> Self {
         match NonZeroU64::new(ticks) {
@@ -28,15 +28,16 @@ impl Tick {
         self.0.get()
     }
 
-    /// Returns the later of both.
+    /// Returns the later of the two readings.
     #[inline]
     pub(crate) fn max_some(self, other: Option<Tick>) -> Self {
         other.map_or(self, |other| self.max(other))
     }
 }
 
-/// An `Option<Tick>` that one thread writes while others read it. Whoever reads a tick sees what its writer wrote
-/// before.
+/// An `Option<Tick>` that one thread writes while others read it.
+///
+/// A thread that reads a tick also sees what the writer wrote before it.
 #[derive(Debug, Default)]
 pub(crate) struct AtomicTick(AtomicU64);
 
@@ -61,13 +62,13 @@ impl AtomicTick {
     }
 }
 
-/// The time-stamp counter where the processor has a dependable one, else the system's monotonic clock.
+/// The time-stamp counter of the processor if it is dependable, otherwise the system's monotonic clock.
 #[derive(Debug)]
 pub(crate) struct Clock {
     source: quanta::Clock,
-    /// Readings are shifted right by this, so that a tick is about a nanosecond and ops pack well.
+    /// How many bits readings are shifted to the right, so that a tick is about a nanosecond and operations pack well.
     shift: u32,
-    /// Nanoseconds a tick, as a fraction of 2^32.
+    /// Nanoseconds per tick, as a fraction of 2^32.
     mult: u64,
     pub(crate) anchor: Anchor,
 }
@@ -97,7 +98,7 @@ impl Clock {
         Tick::from_ticks(self.source.raw() >> self.shift)
     }
 
-    /// This moment, as closely as both clocks can be read at once.
+    /// Returns the present moment, as closely as both clocks can be read at once.
     pub(crate) fn anchor_now(&self) -> Anchor {
         let read = || {
             let (before, wall) = (self.now(), SystemTime::now());

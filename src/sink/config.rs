@@ -1,4 +1,4 @@
-//! The one place to say what is recorded: the sink's builder.
+//! What a sink records, and how much of it it keeps. Set with [`TraceSinkBuilder`](super::TraceSinkBuilder).
 
 use super::{ids::IdFormat, probe::Probe, subscriber::Subscriber};
 use http::HeaderName;
@@ -8,14 +8,14 @@ use std::{fmt, sync::Arc};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderCapture {
-    /// Not at all. The default.
+    /// Does not record header fields. The default.
     #[default]
     Off,
-    /// Names alone.
+    /// Records the names of fields.
     Names,
-    /// Names and the lengths of the values.
+    /// Records the names of fields and the lengths of their values.
     Lengths,
-    /// Names and values, and the messages of gRPC statuses. Unless a field is named with
+    /// Records names and values, and the messages of gRPC statuses. Unless a field is named with
     /// [`reveal_headers`](super::TraceSinkBuilder::reveal_headers):
     ///
     /// - Credentials are replaced by their length: fields with a word such as `Authorization`, `Cookie`, `Token`,
@@ -27,7 +27,7 @@ pub enum HeaderCapture {
     Values,
 }
 
-/// How much a sink keeps. What goes is counted in the trace's `dropped`.
+/// How much a sink keeps. What is evicted is counted in the trace's `dropped`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     pub(crate) requests: usize,
@@ -38,12 +38,12 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// 10,000 requests, 20,000 connections, 4,096 operations a connection (the first 1,024 and the newest), and 48 MiB
-    /// of memory for all requests and connections that have ended.
+    /// Keeps 10,000 requests, 20,000 connections, 4,096 operations per connection (the first 1,024 and the newest), and
+    /// 48 MiB of memory for all requests and connections that have ended.
     ///
-    /// What is still running is not part of the 48 MiB. Each open connection takes up to 48 KiB for its operations, and
-    /// each request in flight about 10 KiB for its URL and other texts, and with [`HeaderCapture`] up to 64 KiB for
-    /// each header and trailer section. How many of them there are is up to the program that opens or accepts them.
+    /// What is still running is not part of the 48 MiB. Each open connection takes up to 48 KiB for its operations.
+    /// Each request in flight takes about 10 KiB for its URL and other texts, and with [`HeaderCapture`] up to 64 KiB
+    /// for each header and trailer section. How many of them there are is up to the program that opens or accepts them.
     pub const fn bounded() -> Self {
         Retention {
             requests: 10_000,
@@ -54,7 +54,7 @@ impl Retention {
         }
     }
 
-    /// Everything, for as long as there is memory.
+    /// Keeps everything, as long as there is memory.
     pub const fn unbounded() -> Self {
         Retention {
             requests: usize::MAX,
@@ -65,33 +65,38 @@ impl Retention {
         }
     }
 
-    /// How many requests to keep once they have ended. The oldest go first, in groups of 32: so many more or
-    /// fewer may be there.
+    /// Sets how many finished requests are kept.
+    ///
+    /// The oldest are evicted first, in groups of 32: up to that many more or fewer may be kept.
     pub const fn requests(mut self, requests: usize) -> Self {
         self.requests = requests;
         self
     }
 
-    /// How many connections to keep once they have ended, those to nameservers and failed attempts included;
-    /// also how many dials. The oldest go first, in groups of 32 dials, but those that a kept request refers to
-    /// stay; where that is too many the oldest finished requests go with theirs.
+    /// Sets how many finished connections are kept, those to nameservers and failed attempts included; also how many
+    /// dials.
+    ///
+    /// The oldest are evicted first, in groups of 32 dials. Those that a kept request refers to stay; if these are too
+    /// many, the oldest finished requests are evicted with them.
     pub const fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
     }
 
-    /// How many bytes of memory what has ended may take, requests and connections together. The oldest go first, each
-    /// request with what no other needs, until a sixteenth of it is free.
+    /// Sets how many bytes of memory finished requests and connections may take together.
     ///
-    /// It holds besides the numbers: who raises those may have to raise this too. What is still running is not counted,
-    /// but each text and list of it is limited; what was cut is named in the record's `truncated_fields`.
+    /// The oldest are evicted first, each request with what no other request needs, until a sixteenth of the bytes is
+    /// free. This bound applies in addition to the numbers: if you raise those, you may have to raise this one too.
+    /// What is still running is not counted, but each of its texts and lists is limited; what was cut is named in the
+    /// record's `truncated_fields`.
     pub const fn bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self
     }
 
-    /// How many operations of one connection to keep: its `first` and its `newest`. At least one of the first
-    /// is kept; the newest are dropped in groups of up to 512.
+    /// Sets how many operations of a connection are kept: the first `first` and the newest `newest`.
+    ///
+    /// At least one of the first is kept. The newest are dropped in groups of up to 512.
     pub const fn socket_ops(mut self, first: u64, newest: u64) -> Self {
         self.first_ops = if first == 0 { 1 } else { first };
         self.newest_ops = newest;
@@ -107,6 +112,7 @@ impl Default for Retention {
 
 pub(super) type ExcludeHeader = dyn Fn(&HeaderName) -> bool + Send + Sync;
 
+/// The configuration of a sink, as its builder leaves it.
 pub(crate) struct SinkConfig {
     pub(crate) socket_ops: bool,
     pub(crate) dns: bool,

@@ -1,8 +1,8 @@
-//! Whose poll is this? The request and the dial on whose behalf the current thread is polling a future, and the proxy
-//! that is being connected to.
+//! The request and the dial for which the current thread polls a future, and the proxy that is being connected to.
 //!
-//! Set for the time of a poll and taken back after it. A dial begins on the task of the request that needs it
-//! and may be finished by another: task-locals would be wrong, and there is nothing that could be passed.
+//! Each is set for the time of one poll and restored after it. A dial begins on the task of the request that needs it
+//! and may be finished by another task, so task-locals would be wrong; and the interfaces between a client and its
+//! connector leave nothing that could be passed as an argument.
 
 use super::{dial::group::DialGroup, request::record::RequestRef};
 use crate::record::Text;
@@ -14,34 +14,35 @@ thread_local! {
     static REQUEST: Cell<Option<RequestRef>> = const { Cell::new(None) };
     static DIAL: Cell<Option<Arc<DialGroup>>> = const { Cell::new(None) };
     static PROXY: Cell<Option<Arc<Text>>> = const { Cell::new(None) };
-    /// The dials that begin while somebody looks.
+    /// The dials that begin during a call of [`collecting_dials`].
     #[cfg(feature = "tonic")]
     static BEGINNING_DIALS: Cell<Option<Vec<Arc<DialGroup>>>> = const { Cell::new(None) };
 }
 
-/// What `f` returns with `value` in the slot, and what is left there. What was there before is put back, also when
-/// `f` panics.
+/// Runs `f` with `value` in the slot. Returns the result, and what `f` left in the slot.
+///
+/// What was in the slot before is restored, also if `f` panics.
 #[inline]
 pub(super) fn with_slot<T: 'static, R>(
     slot: &'static Slot<T>,
     value: T,
     f: impl FnOnce() -> R,
 ) -> (R, Option<T>) {
-    struct Back<'a, T: 'static>(&'static Slot<T>, Option<T>, &'a mut Option<T>);
-    impl<T> Drop for Back<'_, T> {
+    struct RestoreOuter<'a, T: 'static>(&'static Slot<T>, Option<T>, &'a mut Option<T>);
+    impl<T> Drop for RestoreOuter<'_, T> {
         fn drop(&mut self) {
             let outer = self.1.take();
             *self.2 = self.0.try_with(|slot| slot.replace(outer)).ok().flatten();
         }
     }
     let mut left = None;
-    let back = Back(slot, slot.replace(Some(value)), &mut left);
+    let back = RestoreOuter(slot, slot.replace(Some(value)), &mut left);
     let result = f();
     drop(back);
     (result, left)
 }
 
-/// Shows what is in the slot to `f`, if there is something.
+/// Passes what is in the slot to `f`; returns `None` if the slot is empty.
 #[inline]
 pub(super) fn peek<T, R>(slot: &'static Slot<T>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
     let peek = |slot: &Cell<Option<T>>| {
@@ -53,12 +54,12 @@ pub(super) fn peek<T, R>(slot: &'static Slot<T>, f: impl FnOnce(&mut T) -> R) ->
     slot.try_with(peek).ok().flatten()
 }
 
-/// What is polled until its drop is polled on behalf of a request, if there is one.
+/// A guard: what is polled until it is dropped is polled for a request, if there is one.
 #[must_use = "it ends with its drop"]
 pub(crate) struct RequestScope<'a>(Option<&'a Cell<Option<RequestRef>>>);
 
 impl<'a> RequestScope<'a> {
-    /// The request is moved in and out again: no count is touched.
+    /// Moves the request into the slot, and back when the guard is dropped: no reference count is touched.
     #[inline]
     pub(super) fn enter(request: &'a mut Option<RequestRef>) -> Self {
         let scope = RequestScope(request.is_some().then(|| Cell::from_mut(request)));
@@ -66,7 +67,7 @@ impl<'a> RequestScope<'a> {
         scope
     }
 
-    /// Outside the place holds the request, inside what was current before.
+    /// Exchanges the request with the current one.
     #[inline]
     fn swap(&self) {
         if let Some(place) = self.0 {
@@ -82,13 +83,13 @@ impl Drop for RequestScope<'_> {
     }
 }
 
-/// Shows the current request to `f`, if there is one.
+/// Passes the current request to `f`, if there is one.
 #[inline]
 pub(super) fn with_current_request(f: impl FnOnce(&RequestRef)) {
     peek(&REQUEST, |request| f(request));
 }
 
-/// Puts another request in the place of the current one, if there is one: whoever entered the scope gets that back.
+/// Replaces the current request, if there is one, by what `f` returns. Whoever entered the scope gets the new one back.
 #[cfg(feature = "reqwest")]
 pub(super) fn replace_request(f: impl FnOnce(&RequestRef) -> Option<RequestRef>) {
     let next = current_request().and_then(|request| f(&request));
@@ -101,7 +102,7 @@ pub(super) fn current_request() -> Option<RequestRef> {
     peek(&REQUEST, |request| request.clone())
 }
 
-/// Polls `f` on behalf of `dial`.
+/// Runs `f`, a poll, with `dial` as the current dial.
 pub(super) fn with_dial<R>(dial: &Arc<DialGroup>, f: impl FnOnce() -> R) -> R {
     with_slot(&DIAL, dial.clone(), f).0
 }
@@ -110,17 +111,17 @@ pub(super) fn current_dial() -> Option<Arc<DialGroup>> {
     peek(&DIAL, |dial| dial.clone())
 }
 
-/// Runs `f`, in which whoever dials connects to that proxy.
+/// Runs `f` with `proxy` as the proxy that is being connected to.
 pub(super) fn with_proxy<R>(proxy: &Arc<Text>, f: impl FnOnce() -> R) -> R {
     with_slot(&PROXY, proxy.clone(), f).0
 }
 
-/// The proxy that is being connected to.
+/// Returns the proxy that is being connected to.
 pub(super) fn current_proxy() -> Option<Arc<Text>> {
     peek(&PROXY, |proxy| proxy.clone())
 }
 
-/// What `poll` returns, and the dials that began in it.
+/// Runs `poll`. Returns its result, and the dials that began in it.
 #[cfg(feature = "tonic")]
 pub(super) fn collecting_dials<R>(poll: impl FnOnce() -> R) -> (R, Vec<Arc<DialGroup>>) {
     let (result, begun) = with_slot(&BEGINNING_DIALS, Vec::new(), poll);

@@ -23,7 +23,10 @@ use std::{
     },
 };
 
-/// What every operation reads lies apart from what each record writes, the counts of its `Arc` included.
+/// The part of a sink that recorders share.
+///
+/// Aligned so that what every operation reads is in other cache lines than what each record writes, the counts of its
+/// `Arc` included.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Core {
@@ -31,11 +34,11 @@ pub(crate) struct Core {
     pub(crate) config: SinkConfig,
     pub(crate) id_alloc: &'static IdAllocator,
     pub(crate) drop_counters: DropCounters,
-    /// Connections that are kept although they have ended, those to nameservers and failed attempts included.
+    /// The number of finished connections that are kept, those to nameservers and failed attempts included.
     pub(crate) ended_conns: CachePadded<AtomicUsize>,
-    /// What has ended, by its weight.
+    /// The memory that finished records take.
     pub(super) budget: Budget,
-    /// Here, as a connection reaches no more of the sink.
+    /// Allocates the probe data of connections. Here because a connection reaches no more of the sink than this.
     pub(super) probe_data_alloc: BatchAlloc<Box<ProbeData>>,
     state: AtomicU8,
     epoch: Mutex<Anchor>,
@@ -45,7 +48,7 @@ const ON: u8 = 0;
 const OFF: u8 = 1;
 const CLOSED: u8 = 2;
 
-/// What went to keep the bounds.
+/// How many records were evicted to keep the bounds.
 #[derive(Debug, Default)]
 pub(crate) struct DropCounters {
     pub(crate) dials: AtomicU64,
@@ -54,7 +57,7 @@ pub(crate) struct DropCounters {
 }
 
 impl Core {
-    /// `fixed_bytes` of the memory budget are taken by what is not charged to it.
+    /// Creates the core of a sink. `fixed_bytes` of the memory budget are taken by what is not charged to it.
     pub(crate) fn new(config: SinkConfig, fixed_bytes: usize) -> Self {
         let clock = Clock::new();
         let epoch = Mutex::new(clock.anchor);
@@ -92,12 +95,12 @@ impl Core {
         let _ = self.state.compare_exchange(from, to, Release, Relaxed);
     }
 
-    /// True for the call that closed it.
+    /// Closes the sink. Returns `true` for the call that closed it.
     pub(crate) fn close(&self) -> bool {
         self.state.swap(CLOSED, Release) != CLOSED
     }
 
-    /// The traces to come begin now.
+    /// Makes traces begin now.
     pub(crate) fn begin_anew(&self) {
         *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.anchor_now();
         for lost in [&self.drop_counters.dials, &self.drop_counters.tcp_conns, &self.drop_counters.udp_conns]
@@ -115,12 +118,12 @@ impl Core {
         self.config.ids.id(record.into())
     }
 
-    /// Whether a record that has ended is wanted by anybody.
+    /// Returns `true` if a finished record has to be handed to a subscriber.
     pub(crate) fn has_subscribers(&self) -> bool {
         !self.config.subscribers.is_empty() && !self.is_closed()
     }
 
-    /// Hands a record that has ended to the subscribers. Must not be called under a lock.
+    /// Hands a finished record to the subscribers. Must not be called under a lock.
     pub(crate) fn publish(&self, record: impl FnOnce(&Timeline) -> FinishedRecord) {
         if !self.has_subscribers() {
             return;
@@ -133,7 +136,7 @@ impl Core {
         }
     }
 
-    /// The probes that still look.
+    /// Returns the probes; none once the sink is closed.
     pub(crate) fn probes(&self) -> &[Arc<dyn Probe>] {
         if self.is_closed() { &[] } else { &self.config.probes }
     }

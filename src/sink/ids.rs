@@ -1,4 +1,4 @@
-//! From the numbers of records to their identifiers in a trace.
+//! [`IdFormat`]: the identifiers that records have in a trace.
 
 use super::record_id::RecordId;
 use crate::record::{AsciiText, TraceId};
@@ -8,9 +8,11 @@ use std::{
     sync::Arc,
 };
 
-/// How the records of a trace are named. Their numbers get their text when a trace is taken, so that the same record
-/// has the same identifier in every trace. All sinks of a process take numbers from one counter: identifiers differ
-/// between sinks, too, as long as these share a format.
+/// The format of the identifiers of records in a trace.
+///
+/// Each record has a number, which becomes an identifier when a trace is taken, so that the same record has the same
+/// identifier in every trace. All sinks of a process take numbers from one counter: identifiers differ between sinks,
+/// too, as long as these share a format.
 #[derive(Clone)]
 pub struct IdFormat(Format);
 
@@ -27,15 +29,17 @@ impl IdFormat {
         IdFormat(Format::Counter)
     }
 
-    /// 22 letters and digits without look-alikes (base 57), unique across processes: 80 random bits, the
-    /// same for all records, and 48 bits of the record.
+    /// 22 letters and digits without look-alikes (base 57), unique across processes: 80 random bits that are the same
+    /// for all records, and 48 bits for the record.
     pub fn short_uuid() -> Self {
         IdFormat(Format::ShortUuid(fastrand::u128(..) << 48))
     }
 
-    /// A function from a record's number, which no other record of the process has, to its identifier. It must give the
-    /// same answer for the same number and different ones for different numbers. It is called under no lock when a trace
-    /// is taken or an identifier is asked for; where it panics, the identifier is that of [`counter`](Self::counter).
+    /// A function from the number of a record, which is unique in the process, to its identifier.
+    ///
+    /// It must return the same identifier for the same number and different ones for different numbers. It is called
+    /// under no lock when a trace is taken or an identifier is asked for. If it panics, the identifier is that of
+    /// [`counter`](Self::counter).
     pub fn custom(format: impl Fn(u64) -> TraceId + Send + Sync + 'static) -> Self {
         IdFormat(Format::Custom(Arc::new(format)))
     }
@@ -48,7 +52,7 @@ impl IdFormat {
             Format::Counter => counted(number),
             Format::ShortUuid(seed) => short(seed | u128::from(number)),
             Format::Custom(format) => {
-                // Also called on the path of the traffic, for errors and subscribers.
+                // Also called on the path of the traffic, for errors and subscribers: a panic must not get out.
                 catch_unwind(AssertUnwindSafe(|| format(number))).unwrap_or_else(|_| {
                     tracing::warn!(target: "nettrace", "the function for identifiers panicked");
                     counted(number)
@@ -81,7 +85,7 @@ fn counted(number: u64) -> TraceId {
     text.as_str().into()
 }
 
-/// As the `shortuuid` packages of Python and Go do it: base 57, 22 digits.
+/// Encodes a number as the `shortuuid` packages of Python and Go do: base 57, 22 digits.
 fn short(mut number: u128) -> TraceId {
     const ALPHABET: &[u8; 57] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
     let mut digits = [b'2'; 22];

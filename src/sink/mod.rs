@@ -1,7 +1,14 @@
-//! Where instrumentation writes, and where traces come from.
+//! The sink: where instrumentation writes, and where traces come from.
 //!
-//! A layer asks the sink for a recorder, holds it as long as the thing lives, and dropping it is the end:
-//! futures may be dropped at any await point, so nothing depends on code that runs after one.
+//! A layer asks the [`TraceSink`] for a recorder and keeps it as long as the thing that it records. A future may be
+//! dropped at any await point, so a recorder ends its record when it is dropped: nothing depends on code that runs
+//! after an await.
+//!
+//! Each kind of record has a directory: `dial`, `conn`, `request`, `tls`, `dns`, `proxy`. In each, `record` holds the
+//! state and `recorder` writes it, ends it and hands it to the subscribers. `registry` stores the records, `retention`
+//! bounds them, and `snapshot` turns them into the types of [`crate::record`]. Imports point from recorders to
+//! `snapshot`, from there to records, and from those to `registry`; `tests/import-circles` checks that they do not form
+//! circles.
 
 mod budget;
 mod builder;

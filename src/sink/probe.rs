@@ -1,4 +1,4 @@
-//! Those who look at the sockets of traced connections.
+//! [`Probe`]: something that looks at the sockets of traced connections.
 
 use super::conn::conn_ref::ConnRef;
 use crate::record::ConntrackEntry;
@@ -11,20 +11,20 @@ use std::{
     task::Poll,
 };
 
-/// A socket lent to a probe for the time of a call.
+/// A socket lent to a probe for the duration of a call.
 #[cfg(unix)]
 pub type ProbeSocket<'a> = std::os::fd::BorrowedFd<'a>;
-/// A socket lent to a probe for the time of a call.
+/// A socket lent to a probe for the duration of a call.
 #[cfg(windows)]
 pub type ProbeSocket<'a> = std::os::windows::io::BorrowedSocket<'a>;
 
-/// What happened to the connection that a probe is shown.
+/// What happened to a connection when a probe is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProbeEvent {
     /// The handshake is complete.
     Connected,
-    /// The attempt failed or was given up; the socket is about to be closed.
+    /// The attempt failed or was abandoned; the socket is about to be closed.
     ConnectFailed,
     /// The first byte came from the peer.
     FirstByte,
@@ -34,56 +34,59 @@ pub enum ProbeEvent {
 
 /// Looks at the sockets of connections that this crate opens or accepts: conntrack entries, TCP health, packets.
 ///
-/// The calls come on the path of the traffic: take what must be taken from the socket and leave the rest to a
-/// worker of your own. Panics are contained.
+/// The calls are on the path of the traffic: take what must be taken from the socket, and leave the rest to a worker of
+/// your own. Panics are contained.
 pub trait Probe: Any + Send + Sync {
-    /// A TCP socket is about to be connected to `remote`.
+    /// Called before a TCP socket is connected to `remote`.
     fn before_connect(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
         let _ = (socket, remote);
     }
 
-    /// The handshake with `remote` has begun: the SYN was sent. The answer may be there already.
+    /// Called when the handshake with `remote` has begun: the SYN was sent, and the answer may be there already.
     fn connecting(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
         let _ = (socket, remote);
     }
 
-    /// Something happened to a connection.
+    /// Called when something happened to a connection.
     fn event(&self, conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
         let _ = (conn, event, socket);
     }
 
-    /// Somebody else's connector is about to connect to somewhere: nobody has its sockets.
+    /// Called before a connector of another crate connects. Its sockets are not available.
     fn before_foreign_connect(&self) {}
 
-    /// Somebody else's connector has connected. Its addresses are known if it tells them.
+    /// Called when a connector of another crate has connected. The addresses are known if it reports them.
     fn foreign_connected(&self, conn: &ConnRef) {
         let _ = conn;
     }
 
-    /// Such a connection is about to be closed.
+    /// Called before a connection of another crate's connector is closed.
     fn foreign_closing(&self, conn: &ConnRef) {
         let _ = conn;
     }
 
-    /// Another probe found a connection in the kernel's connection tracking, perhaps not for the first time: the
-    /// addresses that its packets carry elsewhere. It may do so while it is closed, and this one was closed before.
+    /// Called when another probe found a connection in the kernel's connection tracking: the entry has the addresses
+    /// that its packets carry beyond a NAT.
+    ///
+    /// May be called more than once for a connection, and after [`close`](Self::close), while the other probe is being
+    /// closed.
     fn conntrack(&self, conn: &ConnRef, entry: &ConntrackEntry) {
         let _ = (conn, entry);
     }
 
-    /// Look again, now: a trace is about to be taken. Awaited by [`TraceSink::refresh`](super::TraceSink::refresh).
+    /// Looks again, because a trace is about to be taken. Awaited by [`TraceSink::refresh`](super::TraceSink::refresh).
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(std::future::ready(()))
     }
 
-    /// The sink starts anew: forget what was found so far.
+    /// Forgets what was found so far, because the sink starts anew.
     fn clear(&self) {}
 
-    /// The sink was closed: stop.
+    /// Stops, because the sink was closed.
     fn close(&self) {}
 }
 
-/// Calls a probe. The traffic does not suffer from its panics.
+/// Calls a probe, and contains its panics: the traffic must not suffer from them.
 pub(super) fn catch_panic<R: Default>(call: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
         tracing::warn!(target: "nettrace", "a probe panicked");

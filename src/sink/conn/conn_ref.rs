@@ -1,4 +1,4 @@
-//! References to the record of a connection.
+//! References to the record of a connection: [`ConnRef`] for whoever uses the connection, [`ConnLink`] for a request.
 
 use super::record::{ConnPath, ConnRecord, Endpoint, Transport};
 use crate::{
@@ -17,8 +17,10 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-/// Identity of a traced connection, the same for all who use it. Travels in the extensions of responses, and
-/// of the metadata that hyper-util keeps of a connection.
+/// Identity of a traced connection, the same for everything that uses it.
+///
+/// It is found in the extensions of a response ([`ConnRef::from_extensions`]), and in the stream of a traced connector
+/// ([`ConnRef::of`]).
 #[derive(Clone)]
 pub struct ConnRef {
     pub(in crate::sink) group: Arc<DialGroup>,
@@ -26,7 +28,7 @@ pub struct ConnRef {
 }
 
 impl ConnRef {
-    /// A connection that nothing is known of but that something is done over it.
+    /// Creates a reference to a connection of which nothing is known except that something runs over it.
     pub(in crate::sink) fn unknown(group: Arc<DialGroup>) -> Self {
         let record = ConnRecord::with_id(&group.core, None, Transport::Tcp, Endpoint::default());
         ConnRef { group, slot: ConnSlot::Other(Arc::new(record)) }
@@ -41,7 +43,7 @@ impl ConnRef {
         Some(ConnRef { group, slot })
     }
 
-    /// The connections and attempts of a group, whose state is locked.
+    /// Returns the connections and attempts of a group, whose state is locked.
     pub(in crate::sink) fn all<'a>(
         group: &'a Arc<DialGroup>,
         state: &'a GroupState,
@@ -54,17 +56,18 @@ impl ConnRef {
         self.group.conn(&self.slot)
     }
 
-    /// The identifier of the connection in a trace; empty when only a TLS tunnel over a foreign stream is known.
+    /// Returns the identifier of the connection in a trace; the empty one if only a TLS tunnel over a foreign stream is
+    /// known.
     pub fn id(&self) -> TraceId {
         self.group.core.id(self.record_id())
     }
 
-    /// The address of this side, where there is one.
+    /// Returns the address of this side, if it has one and it is known.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.record().local.get().copied()
     }
 
-    /// The address of the peer, where there is one.
+    /// Returns the address of the peer, if it has one and it is known.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.record().remote
     }
@@ -73,65 +76,65 @@ impl ConnRef {
         self.record().id
     }
 
-    /// Over what it runs; `None` when only a TLS tunnel over a foreign stream is known.
+    /// Returns the transport protocol; `None` if only a TLS tunnel over a foreign stream is known.
     #[cfg(all(unix, feature = "capture"))]
     pub(crate) fn transport(&self) -> Option<Transport> {
         let record = self.record();
         record.id.map(|_| record.transport)
     }
 
-    /// How long ago it began.
+    /// Returns how long ago the connection, or the attempt at it, began.
     #[cfg(all(unix, feature = "capture"))]
     pub(crate) fn age(&self) -> std::time::Duration {
         let core = &self.group.core;
         core.clock.between(self.record().begin, core.now())
     }
 
-    /// Whether it is one of that sink's.
+    /// Returns `true` if the connection is recorded by the sink of `core`.
     pub(in crate::sink) fn is_of(&self, core: &Arc<Core>) -> bool {
         Arc::ptr_eq(&self.group.core, core)
     }
 
-    /// A request was given the connection: the next byte that comes is the first of its response (HTTP/1).
+    /// Records that a request was given the connection: over HTTP/1 the next byte is the first of its response.
     pub(crate) fn await_first_byte(&self) {
         self.record().first_byte.expect();
     }
 
-    /// Its close is not to be recorded as a mere `closed`.
+    /// Sets the reason to record when the connection is closed, unless an error ends it.
     pub(crate) fn set_close_reason(&self, reason: EndReason) {
         let _ = self.record().close_reason.set(reason);
     }
 
-    /// HTTP/2 will be spoken over it, by ALPN or by prior knowledge.
+    /// Records that HTTP/2 will be spoken over the connection, by ALPN or by prior knowledge.
     pub(crate) fn set_http2(&self) {
         self.record().http2.store(true, Relaxed);
     }
 
-    /// Whether that is the same connection.
+    /// Returns `true` if both refer to the same connection.
     #[cfg(feature = "tonic")]
     pub(crate) fn is_same(&self, other: &ConnRef) -> bool {
         std::ptr::eq(self.record(), other.record())
     }
 
-    /// The peer will send nothing more, as TLS says above it.
+    /// Records that the peer will send nothing more, as TLS above the connection has seen.
     #[cfg(all(feature = "server", feature = "tls"))]
     pub(crate) fn set_peer_closed(&self) {
         self.record().peer_closed.store(true, Relaxed);
     }
 
-    /// From now on what is spoken over it is protected with TLS.
+    /// Records that what is spoken over the connection from now on is protected with TLS.
     #[cfg(all(feature = "server", feature = "tls"))]
     pub(crate) fn set_secure(&self) {
         self.record().is_protected.store(true, Relaxed);
     }
 
-    /// Whether what is spoken over it is protected with TLS.
+    /// Returns `true` if what is spoken over the connection is protected with TLS.
     #[cfg(feature = "server")]
     pub(crate) fn is_secure(&self) -> bool {
         self.record().is_protected.load(Relaxed)
     }
 
-    /// As a request refers to it.
+    /// Returns a reference for a request to keep.
     pub(in crate::sink) fn link(&self) -> ConnLink {
         ConnLink { group: self.group.clone(), slot: self.slot.clone() }
     }
@@ -143,7 +146,7 @@ impl fmt::Debug for ConnRef {
     }
 }
 
-/// A connection of a request. Does not lead back to the request, as a [`ConnRef`] may.
+/// A connection that a request refers to.
 #[derive(Clone)]
 pub(crate) struct ConnLink {
     pub(in crate::sink) group: Arc<DialGroup>,
@@ -165,12 +168,12 @@ impl ConnLink {
         self.group.core.id(self.record().id)
     }
 
-    /// Itself, the tunnel to the server over it, and the one to a proxy.
+    /// Returns the connection with the tunnels over it.
     pub(in crate::sink) fn path(&self) -> ConnPath {
         self.record().path()
     }
 
-    /// When the first byte came after the request was given the connection.
+    /// Returns when the first byte came after the request was given the connection.
     #[inline]
     pub(in crate::sink) fn first_byte(&self) -> Option<Tick> {
         self.record().first_byte.get()
@@ -180,19 +183,20 @@ impl ConnLink {
         self.record().http2.load(Relaxed)
     }
 
-    /// What went wrong with it, or with a tunnel over it.
+    /// Returns what went wrong with the connection, or with a tunnel over it.
     pub(in crate::sink) fn fault(&self) -> Option<FailureDetail> {
         let first_error = || self.record().first_error.get().map(|fault| (**fault).clone());
         self.group.tunnel_fault().or_else(first_error)
     }
 
-    /// Whether the peer will send nothing more.
+    /// Returns `true` if the peer will send nothing more.
     #[cfg(feature = "server")]
     pub(in crate::sink) fn is_closed_by_peer(&self) -> bool {
         self.record().peer_closed.load(Relaxed)
     }
 
-    /// Why a request was moved away from it: what ended it, or that the peer did not want it any more.
+    /// Returns why a request was moved to another connection: the error that ended this one, or that the peer closed
+    /// it.
     pub(in crate::sink) fn stale(&self) -> Failure {
         self.record().end.fault().map_or(Failure::EofError, |fault| fault.failure.clone())
     }

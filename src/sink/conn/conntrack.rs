@@ -1,4 +1,4 @@
-//! What a probe found in the kernel's connection tracking.
+//! The conntrack entry of a connection, as a probe found it.
 
 use crate::{
     record::ConntrackEntry,
@@ -6,10 +6,11 @@ use crate::{
 };
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// The newest entry. No larger than a pointer and a flag as long as there is none.
+/// The newest entry of a connection. Takes no more than a pointer and a flag while there is none.
 #[derive(Debug, Default)]
 pub(crate) struct ConntrackCell(OnceLock<Box<Mutex<Captured>>>);
 
+/// An entry, with when it was captured.
 #[derive(Debug)]
 struct Captured {
     at: Tick,
@@ -19,7 +20,7 @@ struct Captured {
 impl ConntrackCell {
     pub(super) fn put(&self, at: Tick, entry: ConntrackEntry) {
         let Some(kept) = self.0.get() else {
-            // Where another thread is faster, its entry stays: it is as new as this one.
+            // If another thread was faster, its entry stays: it is as new as this one.
             let _ = self.0.set(Box::new(Mutex::new(Captured { at, entry })));
             return;
         };
@@ -32,7 +33,7 @@ impl ConntrackCell {
         Some(look(&lock(self.0.get()?).entry))
     }
 
-    /// The heap memory that it takes.
+    /// Returns the heap memory that the entry takes.
     pub(in crate::sink) fn heap_bytes(&self) -> usize {
         self.0.get().map_or(0, |_| size_of::<Mutex<Captured>>())
     }

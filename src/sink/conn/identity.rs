@@ -1,7 +1,8 @@
-//! Which connection a stream is, whatever it is wrapped in.
+//! Finds out which traced connection a stream is, through any number of wrappers.
 //!
-//! A stream carries its identity among the extras of what it says of itself; but to say that, a TCP stream asks the
-//! kernel for both of its addresses. Where nothing but the identity is wanted it is handed over beside that.
+//! A stream carries its identity in the extras of hyper-util's `Connected`. To build that, a TCP stream asks the kernel
+//! for both of its addresses: four system calls and six allocations for a new connection with TLS. So a caller that
+//! wants only the identity sets a thread-local before it calls `connected()`, and the stream puts the identity there.
 
 use super::conn_ref::ConnRef;
 use crate::sink::request::response_ext::TraceExtension;
@@ -13,6 +14,7 @@ thread_local! {
     static IDENTITY_QUERY: Cell<IdentityQuery> = const { Cell::new(IdentityQuery::None) };
 }
 
+/// What this thread asks of the stream that it calls `connected()` on.
 #[derive(Default)]
 enum IdentityQuery {
     #[default]
@@ -35,7 +37,7 @@ impl ConnRef {
         let connected = io.connected();
         match IDENTITY_QUERY.try_with(|query| query.replace(std::mem::take(&mut outer.0))) {
             Ok(IdentityQuery::Answered(conn)) => Some(conn),
-            // A stream of another kind, or one that was described before.
+            // A stream that does not know of the query, or a wrapper that answers with a copy made before.
             _ => {
                 let mut extras = Extensions::new();
                 connected.get_extras(&mut extras);
@@ -45,7 +47,8 @@ impl ConnRef {
     }
 }
 
-/// What the stream of that connection says of itself, or no more than its identity where that is all that was asked.
+/// Returns what a stream of that connection answers to `connected()`: `describe()` with the identity added, or an empty
+/// answer if the caller wants only the identity.
 pub(crate) fn describe_conn(conn: &ConnRef, describe: impl FnOnce() -> Connected) -> Connected {
     let is_asked = IDENTITY_QUERY.try_with(|asked| match asked.take() {
         IdentityQuery::Pending => {
@@ -66,7 +69,7 @@ mod tests {
     use crate::sink::{Endpoint, TraceSink, Transport};
     use std::cell::RefCell;
 
-    /// Notes how often it was described.
+    /// Counts how often it was described.
     struct Stream<'a>(&'a RefCell<u32>, Option<ConnRef>);
 
     impl Connection for Stream<'_> {
@@ -79,7 +82,7 @@ mod tests {
         }
     }
 
-    /// Hides nothing of what is inside.
+    /// A wrapper that passes everything on.
     struct Around<S>(S);
 
     impl<S: Connection> Connection for Around<S> {
@@ -88,7 +91,7 @@ mod tests {
         }
     }
 
-    /// Knows whom it is, and nothing of how that is asked.
+    /// A stream that carries an identity and does not know of the query.
     struct Foreign(ConnRef);
 
     impl Connection for Foreign {
@@ -111,7 +114,7 @@ mod tests {
         assert_eq!(*described.borrow(), 0);
         assert!(ConnRef::of(&Around(Stream(&described, None))).is_none());
         assert_eq!(*described.borrow(), 1);
-        // Nothing is left behind: asked for its description, a stream gives it.
+        // The query leaves nothing behind: a stream that is asked for its description gives it.
         assert!(stream.connected().is_proxied());
         assert_eq!(*described.borrow(), 2);
         assert_eq!(id(&ConnRef::of(&Foreign(known.clone().unwrap()))), id(&known));

@@ -1,4 +1,8 @@
-//! What is kept of a connection, and what writes it down.
+//! Connections: their state ([`record`]), references to it ([`conn_ref`]), and what writes it ([`recorder`]).
+//!
+//! An attempt at a TCP connection is a connection that has not been established: `dial::attempt` begins it, and a
+//! [`ConnRecorder`](recorder::ConnRecorder) takes over when the handshake is complete. What the kernel knows is written
+//! by probes, through [`probe_api`].
 
 pub(super) mod conn_ref;
 pub(super) mod conntrack;

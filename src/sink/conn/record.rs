@@ -1,4 +1,4 @@
-//! What is kept of a connection.
+//! [`ConnRecord`]: the state of a connection, or of an attempt at one.
 
 use super::{conntrack::ConntrackCell, op_log::OpLog, probe_data::ProbeData};
 use crate::{
@@ -20,6 +20,7 @@ use std::{
     },
 };
 
+/// The protocol below a connection. Unix sockets count as TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp,
@@ -31,48 +32,51 @@ pub(crate) enum Transport {
 pub(crate) struct Endpoint {
     pub(crate) local: Option<SocketAddr>,
     pub(crate) remote: Option<SocketAddr>,
-    /// The file of a Unix socket.
+    /// The path of a Unix socket.
     pub(crate) path: Option<Box<str>>,
 }
 
+/// The state of a connection, or of an attempt at one.
+///
+/// What is not atomic is set before the record is shared.
 pub(crate) struct ConnRecord {
-    /// `None` for one of which nothing is known but that something is done over it.
+    /// `None` if nothing is known of the connection except that something runs over it.
     pub(crate) id: Option<RecordId>,
     pub(crate) transport: Transport,
     pub(crate) from_resolver: bool,
-    /// The peer made it.
+    /// Whether the peer made the connection.
     pub(crate) accepted: bool,
-    /// Seen above TLS: what is counted is not what TCP carried.
+    /// Whether the connection was seen above TLS: then what is counted is not what TCP carried.
     pub(crate) above_tls: bool,
-    /// Nobody sees what is read and written.
+    /// Whether reads and writes are not seen.
     pub(crate) is_unobserved: bool,
     pub(crate) begin: Tick,
-    /// The local address of an attempt is known only once the kernel has chosen one.
+    /// Set later for an attempt, whose local address is known only once the kernel has chosen one.
     pub(crate) local: OnceLock<SocketAddr>,
     pub(crate) remote: Option<SocketAddr>,
-    /// The file of a Unix socket.
+    /// The path of a Unix socket.
     pub(crate) path: Option<Box<str>>,
     pub(in crate::sink) established: AtomicTick,
     pub(in crate::sink) sent: AtomicU64,
     pub(in crate::sink) received: AtomicU64,
     pub(in crate::sink) first_byte: FirstByteCell,
-    /// None where operations are not recorded.
+    /// `None` if operations are not recorded.
     pub(crate) log: Option<OpLog>,
-    /// The first error that an operation met.
+    /// The first error of an operation.
     pub(in crate::sink) first_error: OnceLock<Box<FailureDetail>>,
     pub(in crate::sink) conntrack: ConntrackCell,
-    /// Most have none.
+    /// Most connections have none.
     pub(in crate::sink) probe_data: OnceLock<Box<ProbeData>>,
-    /// The TLS tunnel to the server, and the one to a proxy below it.
+    /// The TLS tunnel to the server, and below it the one to a proxy.
     pub(in crate::sink) tls: AtomicRecordId,
     pub(in crate::sink) proxy_tls: AtomicRecordId,
-    /// Why it will be closed, said by whoever decided it.
+    /// The reason for which the owner will close the connection.
     pub(in crate::sink) close_reason: OnceLock<EndReason>,
-    /// The peer will send nothing more.
+    /// Whether the peer will send nothing more.
     pub(in crate::sink) peer_closed: AtomicBool,
-    /// HTTP/2 is spoken over it.
+    /// Whether HTTP/2 is spoken over the connection.
     pub(in crate::sink) http2: AtomicBool,
-    /// What is spoken over it is protected with TLS, whether that is recorded or not: said of accepted ones.
+    /// Whether what is spoken over an accepted connection is protected with TLS, recorded or not.
     #[cfg(feature = "server")]
     pub(in crate::sink) is_protected: AtomicBool,
     pub(crate) end: EndCell,
@@ -88,11 +92,14 @@ pub(crate) struct ConnPath {
     pub(crate) proxy_tls: Option<RecordId>,
 }
 
-/// When the first byte came after a request was given the connection.
+/// The time of the first byte after a request was given the connection.
+///
+/// A word that is zero before a request was given the connection, [`FIRST_BYTE_PENDING`] until the byte comes, and a
+/// [`Tick`] afterwards.
 #[derive(Debug, Default)]
 pub(crate) struct FirstByteCell(AtomicU64);
 
-/// The state of a [`FirstByteCell`] until the byte comes. Zero before a request was given the connection.
+/// The value of a [`FirstByteCell`] that waits for the byte.
 const FIRST_BYTE_PENDING: u64 = u64::MAX;
 
 impl FirstByteCell {
@@ -169,22 +176,22 @@ impl ConnRecord {
         self.established.get()
     }
 
-    /// When something was last seen of it, operations apart.
+    /// Returns when something was last seen of the connection, not counting operations.
     pub(crate) fn latest(&self) -> Tick {
         self.begin.max_some(self.established())
     }
 
-    /// The handshake with a SOCKS proxy.
+    /// Returns the handshake with a SOCKS proxy.
     pub(in crate::sink) fn socks(&self) -> Option<&SocksRecord> {
         self.probe_data.get()?.socks.get()
     }
 
-    /// The sink is closed. True when a handshake with a SOCKS proxy was under way.
+    /// Ends a handshake with a SOCKS proxy because the sink is closed. Returns `true` if one was under way.
     pub(in crate::sink) fn socks_cut_off(&self, now: Tick) -> bool {
         self.socks().is_some_and(|socks| socks.end.end(now.max(socks.begin), EndReason::SinkClosed, None))
     }
 
-    /// The memory that it takes besides its own place.
+    /// Returns the heap memory that the record takes.
     #[inline]
     pub(in crate::sink) fn heap_bytes(&self) -> usize {
         let boxed = |fault: &FailureDetail| size_of::<FailureDetail>() + fault.heap_bytes();
@@ -201,7 +208,7 @@ impl ConnRecord {
         ConnPath { conn: self.id, tls: self.tls.get(), proxy_tls: self.proxy_tls.get() }
     }
 
-    /// Bytes sent and received.
+    /// Returns the number of bytes sent and received.
     pub(crate) fn totals(&self) -> (u64, u64) {
         (self.sent.load(Relaxed), self.received.load(Relaxed))
     }

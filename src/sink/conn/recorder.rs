@@ -1,4 +1,4 @@
-//! An open connection: what whoever owns the socket says of it.
+//! [`ConnRecorder`]: records an open connection on behalf of the socket's owner.
 
 use super::{
     conn_ref::ConnRef,
@@ -25,7 +25,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-/// Lives with a socket and writes down what is done to it. Its drop is the close.
+/// Records what is done with a socket. Dropping it records the close.
 #[derive(Debug, Default)]
 pub(crate) struct ConnRecorder(Option<Live>);
 
@@ -56,7 +56,7 @@ impl ConnRecorder {
             return ConnRecorder(None);
         }
         let writer = OpWriter::new(&core.config.retention);
-        // One that was accepted is there from the beginning.
+        // An accepted connection was established when it began.
         let now = if record.accepted { record.begin } else { core.now().max(record.begin) };
         record.established.set(now);
         ConnRecorder(Some(Live {
@@ -92,7 +92,7 @@ impl ConnRecorder {
         })
     }
 
-    /// One that the peer has made.
+    /// Begins a connection that the peer has made.
     #[cfg(feature = "server")]
     pub(in crate::sink) fn accepted(group: Arc<DialGroup>, endpoint: Endpoint) -> Self {
         Self::begin(group, |core| ConnRecord {
@@ -117,7 +117,7 @@ impl ConnRecorder {
         self.0.as_ref().map(|live| &live.conn)
     }
 
-    /// When an operation begins. Reads the clock only if operations are recorded.
+    /// Returns when an operation begins. Reads the clock only if operations are recorded.
     #[inline]
     pub(crate) fn start(&self) -> Option<Tick> {
         match &self.0 {
@@ -126,7 +126,7 @@ impl ConnRecorder {
         }
     }
 
-    /// A read returned. True when it brought the first byte.
+    /// Records that a read returned. Returns `true` if it brought the first byte of the connection.
     #[inline]
     pub(crate) fn read(&mut self, call: Option<Tick>, result: Result<usize, &io::Error>) -> bool {
         let Some(live) = &mut self.0 else { return false };
@@ -149,7 +149,7 @@ impl ConnRecorder {
         first && live.received != 0
     }
 
-    /// A write returned.
+    /// Records that a write returned.
     #[inline]
     pub(crate) fn write(&mut self, call: Option<Tick>, result: Result<usize, &io::Error>) {
         let Some(live) = &mut self.0 else { return };
@@ -165,7 +165,7 @@ impl ConnRecorder {
         live.op(OpKind::Write, call, now, result);
     }
 
-    /// The peer will send nothing more.
+    /// Records that the peer will send nothing more.
     #[inline]
     pub(crate) fn peer_closed(&mut self) {
         if let Some(live) = &mut self.0 {
@@ -174,19 +174,19 @@ impl ConnRecorder {
         }
     }
 
-    /// Shows the socket to the probes.
+    /// Passes the socket to the probes.
     pub(crate) fn show(&self, event: ProbeEvent, socket: ProbeSocket<'_>) {
         if let Some(live) = &self.0 {
             show(&live.conn, event, socket);
         }
     }
 
-    /// Tells the probes that somebody else has made the connection, whose socket nobody has.
+    /// Tells the probes that a connector of another crate made the connection. Its socket is not available.
     pub(crate) fn foreign_connected(&self) {
         self.tell(|probe, conn| probe.foreign_connected(conn));
     }
 
-    /// Tells the probes that such a connection is about to be closed.
+    /// Tells the probes that a connection of another crate's connector is about to be closed.
     pub(crate) fn foreign_closing(&self) {
         self.tell(|probe, conn| probe.foreign_closing(conn));
     }
@@ -198,7 +198,7 @@ impl ConnRecorder {
         }
     }
 
-    /// The record of the messages that a resolver exchanges over this connection.
+    /// Begins a record of the DNS messages that a resolver exchanges over this connection.
     pub(crate) fn dns(&self) -> DnsRecorder {
         match &self.0 {
             Some(live) => DnsRecorder::begin(&live.conn.group, live.conn.record_id()),
@@ -206,7 +206,7 @@ impl ConnRecorder {
         }
     }
 
-    /// Says how it will have ended when it is dropped, where the socket alone does not tell.
+    /// Sets how the connection will have ended when the recorder is dropped, where the socket alone does not show it.
     pub(crate) fn will_end(&mut self, reason: EndReason, failure: Option<(Failure, &'static str)>) {
         let Some(live) = &mut self.0 else { return };
         live.override_reason = Some(reason);
@@ -253,7 +253,7 @@ impl Drop for ConnRecorder {
             (None, true) => EndReason::PeerClosed,
             (None, false) => EndReason::Closed,
         };
-        // An error on the way to a close that was meant is still an error.
+        // An error on the way to an intended close is still an error.
         let meant = record.close_reason.get().filter(|_| fault.is_none()).cloned();
         let reason = live.override_reason.or(meant).unwrap_or(observed);
         end(&live.conn, reason, fault.map(|fault| *fault));

@@ -1,4 +1,4 @@
-//! One TCP handshake: what whoever makes it says of it.
+//! [`AttemptRecorder`]: records one TCP handshake.
 
 use super::group::DialGroup;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
-/// One TCP attempt. Dropped before it ended, it was given up.
+/// Records one TCP attempt. If it is dropped before the attempt has ended, the attempt was abandoned.
 pub(crate) struct AttemptRecorder(Option<ConnRef>);
 
 impl fmt::Debug for AttemptRecorder {
@@ -44,7 +44,7 @@ impl AttemptRecorder {
         }))
     }
 
-    /// Shows the socket to the probes before it is connected.
+    /// Passes the socket to the probes before it is connected.
     pub(crate) fn before_connect(&self, socket: ProbeSocket<'_>) {
         let Some(conn) = &self.0 else { return };
         let Some(remote) = conn.peer_addr() else { return };
@@ -53,7 +53,7 @@ impl AttemptRecorder {
         }
     }
 
-    /// The local address, as soon as there is one.
+    /// Records the local address, as soon as there is one.
     pub(crate) fn local(&self, local: impl FnOnce() -> Option<SocketAddr>) {
         let record = self.0.as_ref().map(ConnRef::record);
         if let Some(record) = record
@@ -71,7 +71,7 @@ impl AttemptRecorder {
         }
     }
 
-    /// Shows the socket to the probes once the handshake has begun.
+    /// Passes the socket to the probes once the handshake has begun.
     pub(crate) fn connecting(&self, socket: ProbeSocket<'_>) {
         let Some(conn) = &self.0 else { return };
         let Some(remote) = conn.peer_addr() else { return };
@@ -80,7 +80,7 @@ impl AttemptRecorder {
         }
     }
 
-    /// The ICMP error that came in reply, if a probe has seen one.
+    /// Returns the ICMP error that came in reply, if a probe has seen one.
     pub(crate) fn icmp_error(&self) -> Option<IcmpError> {
         self.0.as_ref()?.record().probe_data.get()?.icmp_error(None).cloned()
     }
@@ -99,7 +99,7 @@ impl AttemptRecorder {
         self.end(EndReason::Timeout, fault);
     }
 
-    /// Another attempt was faster.
+    /// Records that another attempt of the same dial was faster.
     pub(crate) fn lost_race(mut self) {
         self.end(EndReason::LostRace, || {
             FailureDetail::new(Failure::Interrupted, "another attempt was faster")

@@ -1,5 +1,4 @@
-//! Dials and connections that belong to somebody else from the first to the last byte: what was seen of them is
-//! written down when the dial is over.
+//! Dials and connections of another crate's connector: what was seen of them is recorded when the dial has ended.
 
 use super::{
     group::DialGroup,
@@ -20,17 +19,17 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What was seen of a TLS handshake.
+/// What was seen of a TLS handshake of another crate.
 #[derive(Debug)]
 pub(crate) struct ForeignTunnel {
     pub(crate) server_name: Text,
-    /// When the ClientHello was made.
+    /// When the ClientHello was built.
     pub(crate) begin: Tick,
     pub(crate) facts: TlsFacts,
 }
 
 impl DialRecorder {
-    /// It has led to a connection, with these tunnels over it, of which nobody will see any more.
+    /// Records that the dial led to a connection with these tunnels over it, none of which can be seen from now on.
     pub(crate) fn finish_unobserved(
         mut self,
         endpoint: Endpoint,
@@ -48,13 +47,14 @@ impl DialRecorder {
         Some(conn)
     }
 
-    /// It led to a connection over which the last of these handshakes failed. With it the connection was closed.
+    /// Records that the dial led to a connection, and that the last of these handshakes over it failed. The connection
+    /// was closed with it.
     pub(crate) fn handshake_failed(self, tunnels: Vec<ForeignTunnel>, fault: FailureDetail) {
         let reason = fault.end_reason();
         self.handshake_ended(tunnels, fault, reason);
     }
 
-    /// It led to a connection over which the last of these handshakes was given up.
+    /// Records that the dial led to a connection, and that the last of these handshakes over it was abandoned.
     pub(crate) fn handshake_dropped(self, tunnels: Vec<ForeignTunnel>) {
         let fault = FailureDetail::new(Failure::Interrupted, "the handshake was given up");
         self.handshake_ended(tunnels, fault, EndReason::Cancelled);
@@ -75,7 +75,7 @@ impl DialRecorder {
     }
 }
 
-/// Where there is TLS, the dial was over when the first handshake began.
+/// Records the connection. Where there is TLS, the dial had ended when the first handshake began.
 fn established(
     group: &Arc<DialGroup>,
     endpoint: Endpoint,

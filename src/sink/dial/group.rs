@@ -1,7 +1,7 @@
-//! A dial and all that came of it, kept and forgotten as one.
+//! [`DialGroup`]: a dial with everything that belongs to it, kept and evicted as one.
 //!
-//! Links between records point one way only, from requests down to groups, and within a group everything is
-//! owned by the group: nothing can keep itself alive.
+//! Links between records point one way only, from requests to groups, and a group owns everything in it. So nothing can
+//! keep itself alive.
 
 use crate::{
     error::FailureDetail,
@@ -34,27 +34,29 @@ use std::{
     },
 };
 
+/// A dial with everything that belongs to it, or records outside any dial.
 pub(crate) struct DialGroup {
     pub(crate) core: Arc<Core>,
-    /// The dial, unless the group is only a place for what began outside any.
+    /// `None` if the group is for records outside any dial, for instance of an accepted connection.
     pub(crate) dial: Option<DialHead>,
-    /// What in here has not ended yet.
+    /// The number of records in the group that have not ended.
     running: AtomicU32,
-    /// How often requests that are kept refer to it.
+    /// The number of references from requests that are kept.
     retained: AtomicU32,
     state: Mutex<GroupState>,
-    /// The first of its connections lies here, so that a dial is one block of memory as a rule.
+    /// The first connection. It is part of the group, so that a dial with its connection is usually one block of
+    /// memory.
     first: OnceLock<ConnRecord>,
 }
 
-/// Where the record of a connection is in its group.
+/// The place of a connection's record in its group.
 #[derive(Clone)]
 pub(crate) enum ConnSlot {
     First,
     Other(Arc<ConnRecord>),
 }
 
-/// The counters of an `Arc`.
+/// The size of the counters of an `Arc`.
 const ARC_COUNTER_BYTES: usize = 2 * size_of::<usize>();
 
 /// What is known of a dial when it begins.
@@ -63,13 +65,14 @@ pub(crate) struct DialHead {
     pub(crate) begin: Tick,
     /// `host:port`
     pub(crate) destination: LimitedText,
-    /// The proxy that it is a dial to, as records name it.
+    /// The name of the proxy that the dial leads to, as records show it.
     pub(crate) proxy: Option<Arc<Text>>,
-    /// The request that needed it; `None` when it began on behalf of none that was known.
+    /// The request that needed the dial; `None` if none is known.
     pub(crate) trigger: Option<RecordId>,
     pub(crate) end: EndCell,
 }
 
+/// The state of a group, behind its lock.
 #[derive(Default)]
 pub(crate) struct GroupState {
     pub(crate) dial: DialState,
@@ -78,16 +81,16 @@ pub(crate) struct GroupState {
     pub(crate) dns: Vec<DnsRecord>,
     /// Through a proxy there may be two.
     pub(crate) tls: SmallVec<[TlsRecord; 1]>,
-    /// How many of the connections count as kept ones that have ended.
+    /// How many connections of the group are counted in `Core::ended_conns`.
     ended_conns: u32,
-    /// Bytes that were charged for all that has ended.
+    /// The bytes that were charged for everything that has ended.
     charged: u32,
-    /// Nothing more may begin in here: the sink was closed, or nobody would see it.
+    /// Set when nothing more may begin in the group: the sink was closed, or the group was evicted.
     sealed: bool,
 }
 
 impl GroupState {
-    /// The memory that it takes besides its own place.
+    /// Returns the heap memory that the state takes.
     fn heap_bytes(&self) -> usize {
         let others: usize = self
             .others
@@ -118,21 +121,22 @@ pub(crate) struct DialState {
     pub(crate) resolve_end: Option<Tick>,
     pub(crate) source_ip: Option<IpAddr>,
     pub(crate) established: Option<RecordId>,
-    /// The first request that was waiting for it, where it began on behalf of none.
+    /// The first request that waited for the dial, if the dial began without a request.
     pub(crate) served_request: Option<RecordId>,
-    /// Established on behalf of the request that caused it, which otherwise has left it to itself.
+    /// Whether the connection was established for the request that caused the dial. Otherwise that request has left the
+    /// dial to itself.
     pub(crate) is_for_trigger: bool,
     pub(crate) skipped: Vec<(SocketAddr, Box<str>)>,
     pub(crate) resolver_dials: Vec<ResolverDial>,
 }
 
 impl DialState {
-    /// Nobody has any use for it any more.
+    /// Records that nobody needs the dial any more.
     pub(crate) fn close_ctx(&mut self, at: Tick) {
         self.ctx_closed_at.get_or_insert(at);
     }
 
-    /// Nothing more is resolved: a lookup under way was given up.
+    /// Ends the lookup of names, also one under way that was abandoned.
     pub(crate) fn end_resolve(&mut self, now: Tick) {
         if let (Some(begin), None) = (self.resolve_begin, self.resolve_end) {
             self.resolve_end = Some(now.max(begin));
@@ -140,7 +144,7 @@ impl DialState {
     }
 }
 
-/// One attempt to reach a nameserver. Its record has no reason of its end.
+/// An attempt to reach a nameserver. Its record in a trace has no reason for its end.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolverDial {
     pub(crate) nameserver: SocketAddr,
@@ -150,7 +154,7 @@ pub(crate) struct ResolverDial {
 }
 
 impl DialGroup {
-    /// Takes a group from `alloc`.
+    /// Takes a group from `alloc` for a dial, or for records outside any.
     pub(in crate::sink) fn allocate(
         alloc: &BatchAlloc<Arc<DialGroup>>,
         core: &Arc<Core>,
@@ -158,12 +162,12 @@ impl DialGroup {
     ) -> Arc<DialGroup> {
         let mut group = alloc.take(|| Arc::new(DialGroup::unused(core.clone())));
         if let Some(unused) = Arc::get_mut(&mut group) {
-            unused.init(dial); // nobody else has seen it
+            unused.init(dial); // there is no other reference yet
         }
         group
     }
 
-    /// One that nothing has begun in.
+    /// Creates a group in which nothing has begun.
     fn unused(core: Arc<Core>) -> Self {
         let (running, retained) = Default::default();
         DialGroup { core, dial: None, running, retained, state: Mutex::default(), first: OnceLock::new() }
@@ -174,13 +178,13 @@ impl DialGroup {
         self.dial = dial;
     }
 
-    /// Held for moments only, and never while anything outside the sink is called.
+    /// Locks the state. Held for moments only, and never while anything outside the sink is called.
     pub(crate) fn state(&self) -> MutexGuard<'_, GroupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something begins in here, which `begin` writes down; [`record_ended`](Self::record_ended) must be called once for it.
-    /// `None` when nothing may begin any more.
+    /// Begins a record, which `begin` writes; [`record_ended`](Self::record_ended) must be called once for it. Returns
+    /// `None` if nothing more may begin.
     pub(crate) fn begin_record<R>(&self, begin: impl FnOnce(&mut GroupState) -> R) -> Option<R> {
         let mut state = self.state();
         if state.sealed {
@@ -204,7 +208,7 @@ impl DialGroup {
         })
     }
 
-    /// The record of a connection of this group.
+    /// Returns the record of a connection of this group.
     #[inline]
     pub(in crate::sink) fn conn<'a>(&'a self, slot: &'a ConnSlot) -> &'a ConnRecord {
         match slot {
@@ -213,7 +217,7 @@ impl DialGroup {
         }
     }
 
-    /// Where the connections of the group are, whose state is locked.
+    /// Returns the places of the group's connections. `state` is the locked state of the group.
     pub(in crate::sink) fn conn_slots<'a>(
         &'a self,
         state: &'a GroupState,
@@ -222,7 +226,7 @@ impl DialGroup {
         first.into_iter().chain(state.others.iter().cloned().map(ConnSlot::Other))
     }
 
-    /// Something that had begun has ended. Not to be called while the state is locked.
+    /// Counts the end of a record. Must not be called while the state is locked.
     pub(crate) fn record_ended(&self) {
         if self.running.fetch_sub(1, AcqRel) == 1 {
             let mut state = self.state();
@@ -238,7 +242,7 @@ impl DialGroup {
         }
     }
 
-    /// The memory that it takes with its place and all that is in it.
+    /// Returns the memory that the group takes, its place in the registry and everything in it included.
     #[inline]
     fn bytes(&self, state: &GroupState) -> usize {
         let own = record_bytes::<GroupSlot>() + ARC_COUNTER_BYTES + size_of::<DialGroup>();
@@ -250,7 +254,7 @@ impl DialGroup {
         own + dial + first + state.heap_bytes()
     }
 
-    /// When the dial began, or the first of what is in it.
+    /// Returns when the dial began, or the first connection.
     pub(in crate::sink) fn begin_at(&self) -> Option<Tick> {
         let dial = self.dial.as_ref().map(|dial| dial.begin);
         dial.or_else(|| self.first.get().map(|conn| conn.begin))
@@ -260,12 +264,12 @@ impl DialGroup {
         self.running.load(Acquire) != 0
     }
 
-    /// A request that is kept refers to this.
+    /// Keeps the group for a request that refers to it.
     pub(crate) fn retain(&self) {
         self.retained.fetch_add(1, Relaxed);
     }
 
-    /// That request is not kept any more.
+    /// Ends one [`retain`](Self::retain): that request is not kept any more.
     pub(crate) fn release(&self) {
         self.retained.fetch_sub(1, AcqRel);
     }
@@ -278,7 +282,7 @@ impl DialGroup {
         usize::from(self.first.get().is_some()) + state.others.len()
     }
 
-    /// When somebody else's connector began to connect, as far as is known: it looks the name up first. `None`
+    /// Returns when another crate's connector began to connect, as far as is known: it looks the name up first. `None`
     /// without a dial.
     pub(in crate::sink) fn connect_begin(&self) -> Option<Tick> {
         let dial = self.dial.as_ref()?;
@@ -289,14 +293,14 @@ impl DialGroup {
         self.dial.as_ref().map(|dial| dial.id)
     }
 
-    /// The request that needed the dial, as far as that is known by now.
+    /// Returns the request that needed the dial, as far as is known by now.
     pub(in crate::sink) fn triggered_by(&self) -> Option<RecordId> {
         let dial = self.dial.as_ref()?;
         dial.trigger.or_else(|| self.state().dial.served_request)
     }
 
-    /// It began on nobody's behalf, and turns out to have been what `request` was waiting for. True when that is
-    /// news.
+    /// Attributes a dial that began without a request to the request that was waiting for it. Returns `true` if it had
+    /// none before.
     #[cfg(feature = "tonic")]
     pub(in crate::sink) fn attribute_to(&self, request: RecordId, request_begin: Tick) -> bool {
         let waited = |dial: &&DialHead| dial.trigger.is_none() && dial.begin >= request_begin;
@@ -311,7 +315,7 @@ impl DialGroup {
         is_news
     }
 
-    /// Writes down what became known of the dial, unless it has ended.
+    /// Updates what is known of the dial, unless it has ended.
     pub(crate) fn update_dial(&self, write: impl FnOnce(&mut DialState)) {
         let mut state = self.state();
         if self.dial.as_ref().is_none_or(|dial| dial.end.is_open()) {
@@ -319,7 +323,7 @@ impl DialGroup {
         }
     }
 
-    /// Ends all that is open. Nothing more begins.
+    /// Ends everything that is open, because the sink is closed. Nothing more begins.
     pub(crate) fn sink_closed(&self) {
         let now = self.core.now();
         let mut ended = 0;
@@ -352,8 +356,9 @@ impl DialGroup {
         (0..ended).for_each(|_| self.record_ended());
     }
 
-    /// How far it has come: the connection, the tunnel to the server and the one to a proxy. A request that fails
-    /// before the client gave it a connection came no further; one that got another connection had no part in it.
+    /// Returns how far the dial has come. Empty unless the connection was established for the request that caused the
+    /// dial: a request that fails before it was given a connection came no further, and one that was given another
+    /// connection had no part in this one.
     pub(crate) fn path(&self) -> ConnPath {
         let state = self.state();
         let Some(conn) = state.dial.established.filter(|_| state.dial.is_for_trigger) else {
@@ -363,12 +368,12 @@ impl DialGroup {
         established.map_or_else(ConnPath::default, ConnRecord::path)
     }
 
-    /// The proxy that the dial leads to.
+    /// Returns the name of the proxy that the dial leads to.
     pub(crate) fn proxy(&self) -> Option<&Text> {
         self.dial.as_ref()?.proxy.as_deref()
     }
 
-    /// What went wrong with the dial, or with a tunnel over its connection.
+    /// Returns what went wrong with the dial, or with a tunnel over its connection.
     pub(crate) fn fault(&self) -> Option<FailureDetail> {
         let dial = self.dial.as_ref().and_then(|dial| dial.end.fault().cloned());
         dial.or_else(|| self.tunnel_fault())
@@ -384,14 +389,14 @@ impl DialGroup {
         end.is_some_and(|end| end.reason == EndReason::Timeout)
     }
 
-    /// The request that caused this has ended. The dial may have ended before.
+    /// Records that the request which caused the dial has ended. The dial may have ended before.
     pub(crate) fn close_ctx(&self, at: Tick) {
         self.state().dial.close_ctx(at);
     }
 }
 
-/// Adds to a list that has `usual` elements as a rule, for which it makes room, and gives back the place. By itself
-/// it would make room for four.
+/// Adds to a list and returns the index. Makes room for `usual` elements at first, where `Vec` would make room for
+/// four.
 pub(in crate::sink) fn push_reserving<T>(list: &mut Vec<T>, usual: usize, item: T) -> usize {
     if list.is_empty() {
         list.reserve_exact(usual);
@@ -409,8 +414,8 @@ impl fmt::Debug for DialGroup {
     }
 }
 
-/// A group's place in the registry. It is emptied when the group is forgotten: a neighbour that stays keeps the
-/// block, and must not keep the group.
+/// The place of a group in the registry. It is emptied when the group is evicted: a neighbour that is still in use
+/// keeps the block, and must not keep the group.
 pub(crate) struct GroupSlot(Mutex<Option<Arc<DialGroup>>>);
 
 impl GroupSlot {
@@ -431,7 +436,7 @@ impl Evictable for GroupSlot {
     type Common = ();
     type Block = [crate::sync::OnceLock<Self>; CHUNK];
 
-    /// A place for what began outside any dial is needed as long as somebody may begin something there.
+    /// A group for records outside any dial stays as long as somebody may begin another record in it.
     fn is_evictable(&self) -> bool {
         self.lock().as_ref().is_none_or(|group| {
             let in_use = group.dial.is_none() && Arc::strong_count(group) > 1;

@@ -1,4 +1,7 @@
-//! What is kept of a dial and of all that came of it, and what writes it down.
+//! Dials: the group of all records that belong to one ([`group`]), and what writes them.
+//!
+//! [`recorder`] is for connectors and resolvers, [`attempt`] for one TCP handshake, and [`foreign_dial`] for connectors
+//! of other crates, of which less can be seen.
 
 pub(super) mod attempt;
 #[cfg(feature = "reqwest")]

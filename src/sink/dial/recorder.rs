@@ -1,4 +1,4 @@
-//! Recorders of dials: what a connector and a resolver say of their work.
+//! Records dials: what a connector and a resolver report of their work.
 
 use super::{
     attempt::AttemptRecorder,
@@ -46,12 +46,13 @@ thread_local! {
     static BEGUN_DIAL: Cell<Option<DialRecorder>> = const { Cell::new(None) };
 }
 
-/// A running dial: what a poll scope carries, and what everything below a connector hangs its records on.
+/// A reference to a running dial: what the current poll works for, and what everything below a connector adds its
+/// records to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DialRef(pub(in crate::sink) Option<Arc<DialGroup>>);
 
 impl DialRef {
-    /// The dial in whose poll we are; off when there is none.
+    /// Returns the dial in whose poll this is called; an empty reference if there is none.
     pub(crate) fn current() -> Self {
         DialRef(context::current_dial())
     }
@@ -61,7 +62,7 @@ impl DialRef {
         self.0.is_some()
     }
 
-    /// A reading of the sink's clock; `None` where nothing is recorded.
+    /// Reads the clock of the sink; `None` if nothing is recorded.
     #[cfg(feature = "reqwest")]
     pub(crate) fn now(&self) -> Option<Tick> {
         self.0.as_ref().map(|group| group.core.now())
@@ -75,7 +76,7 @@ impl DialRef {
         }
     }
 
-    /// Returns the connection that the dial has led to, unless that has ended.
+    /// Returns the connection that the dial has led to, unless it has ended.
     #[cfg(feature = "tonic")]
     pub(crate) fn open_conn(&self) -> Option<ConnRef> {
         let group = self.0.as_ref()?;
@@ -85,8 +86,8 @@ impl DialRef {
             .find(|conn| conn.record_id() == Some(established) && conn.record().end.is_open())
     }
 
-    /// Ends the dial, unless it has ended: whoever waited for it gave it up after `limit`. Attempts that are dropped
-    /// after this are recorded as timed out, too.
+    /// Ends the dial, unless it has ended, because whoever waited for it stopped after `limit`. Attempts that are
+    /// dropped afterwards are recorded as timed out, too.
     #[cfg(feature = "tonic")]
     pub(crate) fn timed_out(&self, limit: Duration) {
         let Some(group) = &self.0 else { return };
@@ -95,12 +96,12 @@ impl DialRef {
         end(group, EndReason::Timeout, Some(FailureDetail::new(Failure::GenericTimeoutError, text)));
     }
 
-    /// The identifier of the dial; empty when it is not recorded.
+    /// Returns the identifier of the dial; the empty one if it is not recorded.
     pub(crate) fn id(&self) -> TraceId {
         self.0.as_ref().map_or_else(TraceId::default, |group| group.core.id(group.dial_id()))
     }
 
-    /// What `poll` returns, and the dials that began in it.
+    /// Runs `poll`. Returns its result, and the dials that began in it.
     #[cfg(feature = "tonic")]
     pub(crate) fn collect_begun<R>(poll: impl FnOnce() -> R) -> (R, impl Iterator<Item = DialRef>) {
         let (result, begun) = context::collecting_dials(poll);
@@ -113,7 +114,8 @@ impl DialRef {
         poll_fn(|cx| self.scope(|| future.as_mut().poll(cx))).await
     }
 
-    /// Begins with the first, ends with the last: a name may be looked up in more than one step.
+    /// Records that a lookup begins. A name may be looked up in more than one step: the first begin and the last end
+    /// count.
     pub(crate) fn resolve_begin(&self) {
         let Some(group) = &self.0 else { return };
         group.update_dial(|dial| {
@@ -126,7 +128,7 @@ impl DialRef {
         group.update_dial(|dial| dial.resolve_end = Some(group.core.now().max_some(dial.resolve_begin)));
     }
 
-    /// Recorded once for each nameserver.
+    /// Records that a nameserver is skipped, once for each.
     pub(crate) fn skipped_nameserver(&self, nameserver: SocketAddr, reason: &str) {
         let Some(group) = &self.0 else { return };
         group.update_dial(|dial| {
@@ -136,12 +138,12 @@ impl DialRef {
         });
     }
 
-    /// An attempt to reach a nameserver begins.
+    /// Begins an attempt to reach a nameserver.
     pub(crate) fn resolver_dial(&self, nameserver: SocketAddr) -> ResolverDialRecorder {
         ResolverDialRecorder(self.0.clone().and_then(|group| {
             let begin = group.core.now();
             let dial = ResolverDial { nameserver, begin, end: None, conn: None };
-            // One for each family.
+            // One for each address family.
             let index =
                 group.begin_record(|state| group::push_reserving(&mut state.dial.resolver_dials, 2, dial))?;
             Some((group, index, nameserver))
@@ -149,7 +151,7 @@ impl DialRef {
     }
 }
 
-/// Held by the future of a dial; dropped before the dial has ended it says `cancelled`.
+/// Records a dial, held by its future. If it is dropped before the dial has ended, the dial is recorded as cancelled.
 #[derive(Debug, Default)]
 pub(crate) struct DialRecorder(DialRef);
 
@@ -158,7 +160,7 @@ impl DialRecorder {
         DialRecorder(DialRef(Some(group)))
     }
 
-    /// The dial, to be ended by whoever takes it.
+    /// Takes the dial, to be ended by the caller.
     #[cfg(feature = "reqwest")]
     pub(in crate::sink) fn take(&mut self) -> Option<Arc<DialGroup>> {
         self.0.0.take()
@@ -178,18 +180,18 @@ impl DialRecorder {
         }
     }
 
-    /// Somebody else is about to connect.
+    /// Tells the probes that a connector of another crate is about to connect.
     pub(crate) fn before_foreign_connect(&self) {
         let probes = self.0.0.iter().flat_map(|group| group.core.probes());
         probes.for_each(|probe| catch_panic(|| probe.before_foreign_connect()));
     }
 
-    /// A TCP handshake begins.
+    /// Begins a TCP handshake.
     pub(crate) fn attempt(&self, remote: SocketAddr) -> AttemptRecorder {
         AttemptRecorder::begin(self.0.0.clone(), remote, false)
     }
 
-    /// A connection that somebody else made: its handshake took the whole dial as far as is known.
+    /// Records a connection that another crate's connector made. As far as is known, its handshake took the whole dial.
     pub(crate) fn adopt(
         &self,
         transport: Transport,
@@ -250,7 +252,7 @@ pub(in crate::sink) fn end_at(
     }
 }
 
-/// One attempt to reach a nameserver; dropped before it has ended it was given up.
+/// Records an attempt to reach a nameserver. If it is dropped before the attempt has ended, the attempt was abandoned.
 #[derive(Debug)]
 pub(crate) struct ResolverDialRecorder(Option<(Arc<DialGroup>, usize, SocketAddr)>);
 
@@ -265,7 +267,7 @@ impl ResolverDialRecorder {
         });
     }
 
-    /// A UDP socket is connected to the nameserver: nothing more is to be done to reach it.
+    /// Records that a UDP socket is connected to the nameserver, which is all that is needed to reach it.
     pub(crate) fn udp(mut self, local: SocketAddr) -> ConnRecorder {
         let Some((group, _, nameserver)) = &self.0 else { return ConnRecorder::off() };
         let conn = ConnRecorder::udp(group.clone(), local, *nameserver);
@@ -273,7 +275,7 @@ impl ResolverDialRecorder {
         conn
     }
 
-    /// The TCP handshake with the nameserver begins.
+    /// Begins the TCP handshake with the nameserver.
     pub(crate) fn tcp(&self) -> AttemptRecorder {
         match &self.0 {
             Some((group, _, nameserver)) => AttemptRecorder::begin(Some(group.clone()), *nameserver, true),
@@ -281,7 +283,7 @@ impl ResolverDialRecorder {
         }
     }
 
-    /// The nameserver is reached.
+    /// Records that the nameserver is reached.
     pub(crate) fn connected(mut self, conn: &ConnRecorder) {
         self.end(EndReason::Closed, conn.record_id(), || None);
     }
@@ -313,7 +315,7 @@ impl Drop for ResolverDialRecorder {
     }
 }
 
-/// What the sink knows when a dial begins.
+/// Begins a dial.
 pub(in crate::sink) fn begin(
     core: &Arc<Core>,
     group_alloc: &BatchAlloc<Arc<DialGroup>>,

@@ -1,7 +1,8 @@
-//! The answers of a reply as they are kept: read once, when the reply came, and as text already.
+//! [`Answers`]: the answers of a DNS reply, encoded in one block of memory.
 //!
-//! A name of 255 bytes on the wire may become a kilobyte of text, and a compression pointer of two bytes may stand for
-//! it. What is kept is therefore limited by its text, not by the size of the message.
+//! They are read once, when the reply comes, and stored almost as a trace shows them. A name of 255 bytes on the wire
+//! may become a kilobyte of text, and a compression pointer of two bytes may stand for it: so the limit is on the text,
+//! not on the size of the message.
 
 use crate::record::{DnsAnswer, Text, limits::MAX_DNS_ANSWERS};
 use smallvec::SmallVec;
@@ -11,22 +12,22 @@ use std::{
     sync::Arc,
 };
 
-/// Answers in one block of memory: what a reply says is rarely more than a few hundred bytes.
+/// The answers of a reply in one block of memory, which is rarely more than a few hundred bytes.
 ///
-/// Each is one byte of [`KIND`] and [`SAME_NAME`], type, class and TTL, its name unless that is the one of the answer
-/// before, and its value. Numbers are big-endian, texts have their length before them.
+/// Each answer is one byte of [`KIND`] and [`SAME_NAME`], its type, class and TTL, its name unless it is that of the
+/// answer before, and its value. Numbers are big-endian; texts follow their length.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answers {
     /// `None` if there are none.
     encoded: Option<Arc<[u8]>>,
     count: u16,
-    /// How many the reply has.
+    /// The number of answers of the reply, those included that are not kept.
     original_count: u16,
     text_bytes: u16,
 }
 
 impl Answers {
-    /// Returns a builder that takes answers up to so many bytes of text.
+    /// Returns a builder that takes answers up to this many bytes of text.
     pub(super) fn builder(max_text_bytes: usize) -> AnswersBuilder {
         AnswersBuilder { encoded: SmallVec::new(), last_name: 0..0, count: 0, text_bytes: 0, max_text_bytes }
     }
@@ -36,12 +37,12 @@ impl Answers {
         (self.original_count > self.count).then_some(self.original_count)
     }
 
-    /// Returns how many bytes of text the answers have in a trace, about.
+    /// Returns about how many bytes of text the answers have in a trace.
     pub(super) fn text_bytes(&self) -> usize {
         self.text_bytes.into()
     }
 
-    /// The heap memory that they take.
+    /// Returns the heap memory that the answers take.
     pub(super) fn heap_bytes(&self) -> usize {
         self.encoded.as_ref().map_or(0, |encoded| 2 * size_of::<usize>() + encoded.len())
     }
@@ -50,7 +51,7 @@ impl Answers {
         let mut answers = Vec::with_capacity(self.count.into());
         let mut rest = self.encoded.as_deref().unwrap_or_default();
         let mut last_name = Text::EMPTY;
-        // It was written by the builder: nothing is missing.
+        // The builder has written it: nothing is missing.
         while let Some(answer) = decode(&mut rest, &mut last_name) {
             answers.push(answer);
         }
@@ -97,7 +98,7 @@ pub(crate) struct AnswerHead {
     pub(crate) ttl: u32,
 }
 
-/// What an answer gives.
+/// The data of an answer.
 pub(crate) enum AnswerValue<N> {
     Address(IpAddr),
     /// Writes the name, in ASCII.
@@ -105,22 +106,22 @@ pub(crate) enum AnswerValue<N> {
     Other,
 }
 
-/// What the value of an answer is.
+/// The kinds of values.
 const OTHER: u8 = 0;
 const V4: u8 = 1;
 const V6: u8 = 2;
 const NAME: u8 = 3;
 const KIND: u8 = 3;
-/// The name is that of the answer before.
+/// A flag: the name is that of the answer before.
 const SAME_NAME: u8 = 1 << 2;
-/// Bytes of the longest addresses as text.
+/// The length of the longest addresses as text.
 const V4_TEXT_BYTES: usize = 15;
 const V6_TEXT_BYTES: usize = 39;
 
-/// Collects answers up to the limits.
+/// Collects the answers of a reply, up to the limits.
 pub(crate) struct AnswersBuilder {
     encoded: AnswerText,
-    /// Where the name of the last answer is.
+    /// The place of the last answer's name.
     last_name: Range<usize>,
     count: usize,
     text_bytes: usize,
@@ -128,8 +129,8 @@ pub(crate) struct AnswersBuilder {
 }
 
 impl AnswersBuilder {
-    /// Adds an answer. `name` writes its name in ASCII. Returns `false` if it is one too many: then no other will be
-    /// taken.
+    /// Adds an answer. `name` writes its name in ASCII. Returns `false` if the answer exceeds a limit: then no other is
+    /// taken either.
     pub(crate) fn push<N: FnOnce(&mut AnswerText)>(
         &mut self,
         head: AnswerHead,

@@ -1,4 +1,4 @@
-//! What is kept of the messages exchanged with a nameserver, and what writes it down.
+//! DNS messages exchanged with a nameserver: their state ([`record`], [`answers`]) and what writes it ([`recorder`]).
 
 pub(super) mod answers;
 pub(super) mod record;

@@ -1,7 +1,7 @@
-//! The messages exchanged with a nameserver over one connection.
+//! [`DnsRecord`]: the messages exchanged with a nameserver over one connection.
 //!
-//! A message is read once, when it is recorded, and kept as little more than the text that a trace shows of it. What is
-//! kept of a reply, and of all replies that were not used, is limited.
+//! A message is parsed once, when it is recorded, and little more is kept than the text that a trace shows. The size of
+//! a reply, and of all replies that were not used, is limited.
 
 use super::answers::Answers;
 use crate::{
@@ -12,28 +12,29 @@ use crate::{
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
+/// The state of an exchange with a nameserver over one connection.
 #[derive(Clone)]
 pub(crate) struct DnsRecord {
     pub(crate) id: RecordId,
     pub(crate) conn: Option<RecordId>,
     pub(crate) queries: SmallVec<[(Tick, DnsQuery); 1]>,
     pub(crate) replies: SmallVec<[(Tick, DnsReply); 1]>,
-    /// Replies that came, those included that are not kept.
+    /// The number of replies that came, those included that are not kept.
     pub(super) received: u32,
     pub(crate) end: Option<End>,
 }
 
-/// A query that was sent. All ask for recursion, and one question.
+/// A query that was sent. All queries ask for recursion, and have one question.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DnsQuery {
     pub(crate) id: u16,
     pub(crate) record_type: u16,
     pub(crate) class: u16,
-    /// 0 without EDNS.
+    /// The payload size that EDNS announces; 0 without EDNS.
     pub(crate) udp_payload_size: u16,
-    /// Bytes of the message.
+    /// The size of the message in bytes.
     pub(crate) size: u32,
-    /// The name in question.
+    /// The name in the question.
     pub(crate) name: Text,
 }
 
@@ -41,15 +42,15 @@ pub(crate) struct DnsQuery {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DnsReply {
     pub(crate) id: u16,
-    /// `None` if the message ended before it said so.
+    /// `None` if the message ended before the code.
     pub(crate) rcode: Option<u16>,
-    /// Bytes of the message.
+    /// The size of the message in bytes.
     pub(crate) size: u32,
     pub(crate) authoritative: bool,
     pub(crate) recursion_available: bool,
     pub(crate) truncated: bool,
     pub(crate) answers: Answers,
-    /// Why it is not used; empty when it is.
+    /// Why the reply is not used; empty if it is.
     pub(crate) ignored: Cow<'static, str>,
 }
 
@@ -91,7 +92,7 @@ impl DnsReply {
 }
 
 impl DnsRecord {
-    /// The memory that it takes besides its own place.
+    /// Returns the heap memory that the record takes.
     pub(in crate::sink) fn heap_bytes(&self) -> usize {
         let queries = self.queries.iter().map(|(_, query)| query.name.heap_bytes());
         let replies = self.replies.iter().map(|(_, reply)| {
@@ -106,13 +107,13 @@ impl DnsRecord {
         queries.chain(replies).chain(lists).sum::<usize>() + fault
     }
 
-    /// When something was last seen of it.
+    /// Returns when the last message was sent or came.
     pub(crate) fn latest(&self) -> Option<Tick> {
         let (query, reply) = (self.queries.last().map(|(at, _)| *at), self.replies.last().map(|(at, _)| *at));
         query.max(reply)
     }
 
-    /// Returns what was cut.
+    /// Returns which fields of the record are not complete.
     pub(in crate::sink) fn truncated(&self) -> BoxedOrEmpty<TruncatedFields> {
         let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
         if self.received as usize > self.replies.len() {

@@ -1,4 +1,4 @@
-//! An exchange with a nameserver: what whoever makes it says of it.
+//! [`DnsRecorder`]: records an exchange with a nameserver.
 
 use super::{
     answers::{Answers, AnswersBuilder},
@@ -21,7 +21,7 @@ use crate::{
 };
 use std::{borrow::Cow, sync::Arc};
 
-/// Lives as long as the exchange; its drop ends it.
+/// Records an exchange with a nameserver, which ends when the recorder is dropped.
 #[derive(Debug)]
 pub(crate) struct DnsRecorder {
     place: Option<(Arc<DialGroup>, usize)>,
@@ -49,7 +49,7 @@ impl DnsRecorder {
         let id = group.core.id_alloc.next_id();
         let (queries, replies) = Default::default();
         let record = DnsRecord { id, conn, queries, replies, received: 0, end: None };
-        // One for each family.
+        // One for each address family.
         let place = group.begin_record(|state| group::push_reserving(&mut state.dns, 2, record));
         let place = place.map(|index| (group.clone(), index));
         DnsRecorder { place, fault: None, ignored: Ignored::default() }
@@ -67,8 +67,10 @@ impl DnsRecorder {
         }
     }
 
-    /// Records a message that came just now. `ignored` says why it is not used, and is empty when it is. `reply` is
-    /// given a builder for the answers, unless as many were kept as may be.
+    /// Records a message that came just now.
+    ///
+    /// `ignored` returns why the message is not used, and an empty text if it is. `reply` is given a builder for the
+    /// answers; it is not called once the limit of ignored replies is reached.
     pub(crate) fn reply(
         &mut self,
         ignored: impl FnOnce() -> Cow<'static, str>,
@@ -88,7 +90,7 @@ impl DnsRecorder {
         } else {
             MAX_DNS_REPLY_ANSWER_BYTES
         };
-        // Under no lock: it may take some time.
+        // Under no lock, because it may take some time.
         let reply = reply(Answers::builder(max_text_bytes), ignored);
         if is_ignored {
             self.ignored.replies += 1;
@@ -100,14 +102,14 @@ impl DnsRecorder {
         });
     }
 
-    /// The exchange failed; it ends when the recorder is dropped.
+    /// Records that the exchange failed. It ends when the recorder is dropped.
     pub(crate) fn failed(&mut self, reason: EndReason, fault: impl FnOnce() -> FailureDetail) {
         if self.is_on() {
             self.fault = Some((reason, fault()));
         }
     }
 
-    /// The exchange is over, well.
+    /// Ends an exchange that succeeded.
     pub(crate) fn done(mut self) {
         self.end(EndReason::Closed, None);
     }

@@ -1,4 +1,4 @@
-//! What is kept of the handshake with a SOCKS proxy.
+//! [`SocksRecord`]: the handshake with a SOCKS proxy.
 
 use crate::{
     error::FailureDetail,
@@ -6,7 +6,7 @@ use crate::{
     sink::{clock::Tick, registry::end::EndCell},
 };
 
-/// The handshake with a SOCKS proxy: kept with its connection.
+/// The handshake with a SOCKS proxy. It is stored with its connection.
 pub(crate) struct SocksRecord {
     pub(in crate::sink) target: LimitedText,
     pub(in crate::sink) begin: Tick,

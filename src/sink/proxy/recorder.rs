@@ -1,4 +1,4 @@
-//! Ways through proxies: what is recorded of them besides the dial, the tunnels and the CONNECT.
+//! Records the way through a proxy, as far as dials, TLS tunnels and CONNECT requests do not.
 
 use super::record::SocksRecord;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 
-/// A proxy as records name it, without credentials.
+/// The name of a proxy as records show it, without credentials.
 #[derive(Clone)]
 pub(crate) struct ProxyName(Arc<Text>);
 
@@ -29,12 +29,12 @@ impl ProxyName {
         &self.0
     }
 
-    /// Runs `f`, in which whoever dials or speaks TLS does so with this proxy.
+    /// Runs `f`: dials and TLS handshakes that begin in it lead to this proxy.
     pub(crate) fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
         context::with_proxy(&self.0, f)
     }
 
-    /// The same, where the dial has begun. Gives it back if nobody below records dials.
+    /// Runs `f` likewise, for a dial that has begun. Returns the dial if no layer in `f` records dials.
     pub(crate) fn scope_of<R>(&self, dial: DialRecorder, f: impl FnOnce() -> R) -> (R, Option<DialRecorder>) {
         recorder::with_begun_dial(dial, || self.scope(f))
     }
@@ -46,7 +46,8 @@ impl fmt::Debug for ProxyName {
     }
 }
 
-/// Lives with the handshake. Dropped before it has ended, it was given up.
+/// Records the handshake with a SOCKS proxy. If it is dropped before the handshake has ended, the handshake was
+/// abandoned.
 #[derive(Debug)]
 pub(crate) struct SocksRecorder(Option<ConnRef>);
 
@@ -55,7 +56,7 @@ impl SocksRecorder {
         let begun = conn.and_then(|conn| {
             let (begin, probe_data) = conn.probe_data()?;
             let target = LimitedText::new(target(), MAX_ADDRESS_BYTES);
-            // Where it is the second on that connection, through one proxy to the next, the first is kept.
+            // If it is the second on the connection, through one proxy to the next, the first is kept.
             let record = SocksRecord { target, begin, end: EndCell::default() };
             let is_first = conn.group.begin_record(|_| probe_data.socks.set(record).is_ok())?;
             if !is_first {

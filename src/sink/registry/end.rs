@@ -1,4 +1,5 @@
-//! How a thing ended. Exactly once, whoever comes first: its owner, a timeout, or the closing of the sink.
+//! [`EndCell`]: the end of a record, which happens once, whoever comes first: its owner, a timeout, or the closing of
+//! the sink.
 
 use crate::{
     error::FailureDetail,
@@ -8,7 +9,7 @@ use crate::{
 };
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-/// When, how and why.
+/// When, how and why a record ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct End {
     pub(crate) at: Tick,
@@ -16,18 +17,18 @@ pub(crate) struct End {
     pub(crate) fault: Option<FailureDetail>,
 }
 
-/// An [`End`] that one thread writes while others look: they see all of it or nothing.
+/// An [`End`] that one thread writes while others read it: they see all of it or nothing.
 #[derive(Debug, Default)]
 pub(crate) struct EndCell {
     state: AtomicU8,
-    /// Written before `state` shows an end.
+    /// A [`Tick`]. Written before `state` shows the end.
     at: AtomicU64,
     fault: OnceLock<Box<FailureDetail>>,
 }
 
 const OPEN: u8 = 0;
 const ENDING: u8 = HAS_LINKS - 1;
-/// Beside any of the others.
+/// A flag that is set in addition to one of the other states.
 const HAS_LINKS: u8 = 1 << 7;
 
 impl EndCell {
@@ -35,7 +36,7 @@ impl EndCell {
         EndCell { state: AtomicU8::new(if has_links { HAS_LINKS } else { OPEN }), ..EndCell::default() }
     }
 
-    /// True for the call that ended it.
+    /// Ends the record. Returns `true` for the call that ended it.
     pub(crate) fn end(&self, at: Tick, reason: EndReason, fault: Option<FailureDetail>) -> bool {
         let ending = self.begin_end();
         let is_first = ending.is_some();
@@ -45,22 +46,24 @@ impl EndCell {
         is_first
     }
 
-    /// What is left to do before the end is seen by others is up to whom this gives something: only the first.
+    /// Claims the right to end the record. Returns `None` if another caller already has. The claimant may still write
+    /// to the record before it calls [`Ending::finish`].
     #[inline]
     pub(crate) fn begin_end(&self) -> Option<Ending<'_>> {
-        let mark = match self.state.compare_exchange(OPEN, ENDING, AcqRel, Acquire) {
+        let links_flag = match self.state.compare_exchange(OPEN, ENDING, AcqRel, Acquire) {
             Ok(_) => 0,
             Err(HAS_LINKS) => {
-                // Nobody takes the mark away.
+                // The flag is never cleared.
                 self.state.compare_exchange(HAS_LINKS, HAS_LINKS | ENDING, AcqRel, Relaxed).ok()?;
                 HAS_LINKS
             }
             Err(_) => return None,
         };
-        Some(Ending { cell: self, mark })
+        Some(Ending { cell: self, links_flag })
     }
 
-    /// Leaves a mark for whoever ends it. False when the end has begun: it may not be seen any more.
+    /// Sets the flag that tells whoever ends the record that it has links. Returns `false` if the end has begun, and
+    /// may not see the flag any more.
     pub(crate) fn set_has_links(&self) -> bool {
         match self.state.compare_exchange(OPEN, HAS_LINKS, AcqRel, Acquire) {
             Ok(_) => true,
@@ -68,7 +71,7 @@ impl EndCell {
         }
     }
 
-    /// Whether there is a mark.
+    /// Returns `true` if the record has links.
     #[inline]
     pub(crate) fn has_links(&self) -> bool {
         self.state.load(Acquire) & HAS_LINKS != 0
@@ -79,8 +82,9 @@ impl EndCell {
         matches!(self.state.load(Acquire) & !HAS_LINKS, OPEN | ENDING)
     }
 
-    /// The end, once there is one. What its owner wrote before is seen by whoever has seen the end: read it
-    /// first, then what it is the end of.
+    /// Returns the end, once there is one.
+    ///
+    /// Read it before the record that it belongs to: whoever has seen the end also sees what the owner wrote before.
     pub(crate) fn get(&self) -> Option<End> {
         let reason = match self.state.load(Acquire) & !HAS_LINKS {
             OPEN | ENDING => return None,
@@ -90,21 +94,21 @@ impl EndCell {
         Some(End { at: Tick::from_ticks(self.at.load(Relaxed)), reason, fault })
     }
 
-    /// What went wrong, once it has ended.
+    /// Returns what went wrong, once the record has ended.
     pub(crate) fn fault(&self) -> Option<&FailureDetail> {
         if self.is_open() { None } else { self.fault.get().map(|fault| &**fault) }
     }
 }
 
-/// Held by the one who ends a thing.
+/// The right to end a record.
 pub(crate) struct Ending<'a> {
     cell: &'a EndCell,
-    mark: u8,
+    links_flag: u8,
 }
 
 impl Ending<'_> {
     pub(crate) fn has_links(&self) -> bool {
-        self.mark != 0
+        self.links_flag != 0
     }
 
     pub(crate) fn finish(self, at: Tick, reason: EndReason, fault: Option<FailureDetail>) {
@@ -113,11 +117,11 @@ impl Ending<'_> {
             let _ = self.cell.fault.set(Box::new(fault));
         }
         let code = code(&reason);
-        self.cell.state.store(code | self.mark, Release);
+        self.cell.state.store(code | self.links_flag, Release);
     }
 }
 
-/// Returns how the state of an [`EndCell`] says why it ended.
+/// Returns the state of an [`EndCell`] that ended for this reason.
 fn code(reason: &EndReason) -> u8 {
     match reason {
         EndReason::Closed => 1,
@@ -172,17 +176,17 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_left_before_the_end_only() {
-        let [marked, late] = [EndCell::default(), EndCell::default()];
-        assert!(marked.set_has_links() && marked.set_has_links() && marked.has_links() && marked.is_open());
-        let ending = marked.begin_end().expect("the first");
+    fn links_are_seen_by_whoever_ends_the_record() {
+        let [linked, late] = [EndCell::default(), EndCell::default()];
+        assert!(linked.set_has_links() && linked.set_has_links() && linked.has_links() && linked.is_open());
+        let ending = linked.begin_end().expect("the first");
         assert!(
-            ending.has_links() && marked.is_open() && marked.begin_end().is_none() && !marked.set_has_links()
+            ending.has_links() && linked.is_open() && linked.begin_end().is_none() && !linked.set_has_links()
         );
         ending.finish(Tick::from_ticks(5), EndReason::Closed, None);
-        assert!(marked.has_links() && !marked.is_open() && !marked.set_has_links());
+        assert!(linked.has_links() && !linked.is_open() && !linked.set_has_links());
         assert_eq!(
-            marked.get(),
+            linked.get(),
             Some(End { at: Tick::from_ticks(5), reason: EndReason::Closed, fault: None })
         );
 

@@ -1,11 +1,11 @@
-//! Where records live: written in their final place, never moved, read while others are written.
+//! A lock-free store of records: written in their final place, never moved, and read while others are written.
 //!
-//! Chunks hold 32 records each; the chunks of one shard form a list. A shard's lock covers taking an index
-//! and, once in 32 times, a new chunk; a snapshot holds it while it clones two `Arc`s and walks outside it.
+//! A chunk holds 32 records; the chunks of one shard form a list. The lock of a shard covers taking an index and, once
+//! in 32 times, a new chunk. A snapshot holds it while it clones two `Arc`s, and walks the list outside it.
 //!
 //! The records of a chunk are in one or more blocks of memory. A record that is still in use after its chunk was
-//! evicted keeps its whole block: requests have a block each, so that none keeps its neighbours. The other blocks of an
-//! evicted chunk are used again: a sink that has reached its bounds allocates none.
+//! evicted keeps its whole block: a request has a block of its own, so that it keeps no neighbours. The other blocks of
+//! an evicted chunk are used again: a sink that has reached its bounds allocates none.
 
 use self::shard::CachePadded;
 use crate::{
@@ -27,21 +27,21 @@ pub(crate) use pinned::Pinned;
 
 pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 32 };
 
-/// A record that can be asked whether it may be forgotten.
+/// A record that a registry can evict.
 pub(crate) trait Evictable: Sized {
-    /// What all records of a registry have in common.
+    /// Data that all records of a registry share.
     type Common: Clone;
     /// The records of one block: `[OnceLock<Self>; N]`, where `N` divides [`CHUNK`].
     type Block: AsRef<[OnceLock<Self>]> + AsMut<[OnceLock<Self>]> + Default;
-    /// Has ended, and nothing that is kept needs it.
+    /// Returns `true` if the record has ended, and nothing that is kept refers to it.
     fn is_evictable(&self) -> bool;
-    /// Called once when the registry lets go of it. Must break links that could lead back to itself.
+    /// Called once when the registry evicts the record. Must break links that could lead back to the record.
     fn on_evict(&self, common: &Self::Common);
 }
 
-/// Consecutive numbers for records, handed out in blocks so that threads do not share a cache line.
+/// Hands out the numbers of records, in blocks, so that threads do not share a cache line.
 ///
-/// The counter orders nothing but itself: models of what is lock-free leave it out.
+/// Nothing is ordered by the counter, so the loom models leave it out.
 #[derive(Debug)]
 pub(crate) struct IdAllocator(std::sync::atomic::AtomicU64);
 
@@ -50,8 +50,10 @@ impl IdAllocator {
         IdAllocator(std::sync::atomic::AtomicU64::new(1))
     }
 
-    /// Returns the numbers of all records of this process, so that identifiers differ between sinks. One counter is
-    /// enough: it is asked once for 32 requests, and once for each dial, connection, tunnel and DNS query.
+    /// Returns the allocator of all sinks of this process, so that identifiers differ between sinks.
+    ///
+    /// One counter is enough: it is used once for 32 requests, and once for each dial, connection, tunnel and DNS
+    /// query.
     pub(crate) fn of_process() -> &'static Self {
         static ID_ALLOC: CachePadded<IdAllocator> = CachePadded(IdAllocator::new());
         &ID_ALLOC.0
@@ -66,6 +68,7 @@ impl IdAllocator {
     }
 }
 
+/// A number of consecutive records, evicted together.
 struct Chunk<T: Evictable> {
     /// The number of the first record.
     base: u64,
@@ -78,7 +81,7 @@ impl<T: Evictable> Chunk<T> {
         Chunk { base, blocks: bases.map(|base| Block::new(base, common.clone())).collect() }
     }
 
-    /// IdAllocator the records to come. Returns `false` if somebody refers to one of its blocks.
+    /// Sets the numbers of the records to come. Returns `false` if one of the blocks is in use.
     fn renumber(&mut self, base: u64) -> bool {
         self.base = base;
         let mut blocks = self.blocks.iter_mut().zip((base..).step_by(Block::<T>::LEN));
@@ -89,7 +92,7 @@ impl<T: Evictable> Chunk<T> {
         self.blocks.iter().flat_map(|block| block.slots.as_ref())
     }
 
-    /// A reference to the record in that place, which must be written before it is used.
+    /// Returns a reference to the record in that place, which must be written before it is used.
     #[inline]
     fn rec(&self, place: usize) -> Rec<T> {
         let block = self.blocks[place / Block::<T>::LEN].clone();
@@ -97,7 +100,7 @@ impl<T: Evictable> Chunk<T> {
     }
 }
 
-/// The memory of neighbouring records, kept as a whole.
+/// The memory of neighbouring records, kept or freed as a whole.
 struct Block<T: Evictable> {
     /// The number of the first record.
     base: u64,
@@ -106,7 +109,7 @@ struct Block<T: Evictable> {
 }
 
 impl<T: Evictable> Block<T> {
-    /// How many records it has.
+    /// The number of records in a block.
     const LEN: usize = size_of::<T::Block>() / size_of::<OnceLock<T>>();
 
     fn new(base: u64, common: T::Common) -> Arc<Self> {
@@ -114,13 +117,13 @@ impl<T: Evictable> Block<T> {
     }
 }
 
-/// The memory that a record takes in a registry, without what it owns on the heap.
+/// Returns the memory that a record takes in a registry, without what it owns on the heap.
 pub(in crate::sink) const fn record_bytes<T: Evictable>() -> usize {
     const COUNTERS_OF_ARC: usize = 2 * size_of::<usize>();
     (size_of::<Arc<Block<T>>>() + COUNTERS_OF_ARC + size_of::<Block<T>>()).div_ceil(Block::<T>::LEN)
 }
 
-/// A record in its place, with its number. Holding one keeps its block.
+/// A reference to a record. Keeps its block.
 pub(crate) struct Rec<T: Evictable> {
     block: Arc<Block<T>>,
     index: u32,
@@ -163,7 +166,8 @@ impl<T: Evictable> fmt::Debug for Rec<T> {
     }
 }
 
-/// A node of a shard's list, separate from its chunk: a snapshot that has collected the chunks lets the nodes go.
+/// A node of a shard's list. Separate from its chunk, so that a snapshot which has collected the chunks can release the
+/// nodes.
 struct Node<T: Evictable> {
     chunk: Arc<Chunk<T>>,
     next: OnceLock<Arc<Node<T>>>,
@@ -176,7 +180,7 @@ impl<T: Evictable> Node<T> {
 }
 
 impl<T: Evictable> Drop for Node<T> {
-    /// A long list would overflow the stack if its nodes dropped each other.
+    /// Nodes that drop each other would overflow the stack if the list is long.
     fn drop(&mut self) {
         let mut next = self.next.take();
         while let Some(node) = next {
@@ -185,31 +189,34 @@ impl<T: Evictable> Drop for Node<T> {
     }
 }
 
+/// The part of a registry that some of the threads add to.
 struct Shard<T: Evictable> {
     list: Option<List<T>>,
-    /// Records of chunks that left the list, which had not ended or are still needed.
+    /// Records of evicted chunks that had not ended, or that something still refers to.
     kept: Arc<Vec<Rec<T>>>,
 }
 
+/// The chunks of a shard, oldest first. `used` records of the last are written.
 struct List<T: Evictable> {
     head: Arc<Node<T>>,
     tail: Arc<Node<T>>,
     used: usize,
 }
 
+/// All records of one kind.
 pub(crate) struct Registry<T: Evictable> {
     common: T::Common,
-    /// One that went, for the next that is needed.
+    /// An evicted chunk, used for the next one that is needed.
     spare: Mutex<Option<Arc<Chunk<T>>>>,
     shards: Box<[CachePadded<Mutex<Shard<T>>>]>,
     chunks: AtomicUsize,
-    /// Records that left the lists since `kept` was gone through.
+    /// The number of records that left the lists since the last sweep of `kept`.
     aged: AtomicUsize,
     dropped: AtomicU64,
 }
 
 impl<T: Evictable> Registry<T> {
-    /// For about `bound` records: each shard has a chunk that is being filled and does not go.
+    /// Creates a registry for about `bound` records. Each shard has a chunk that is being filled and is not evicted.
     pub(crate) fn new(bound: usize, common: T::Common) -> Self {
         let shards = shard::count(bound, CHUNK);
         let empty = || Shard { list: None, kept: Arc::default() };
@@ -223,7 +230,8 @@ impl<T: Evictable> Registry<T> {
         }
     }
 
-    /// Makes a record in its place. Says too whether a chunk was begun: the moment to look after the bounds.
+    /// Creates a record in its place. Also returns `true` if a chunk was begun, which is the moment to check the
+    /// bounds.
     pub(crate) fn add(&self, id_alloc: &IdAllocator, record: impl FnOnce() -> T) -> (Rec<T>, bool) {
         let mine = shard::mine(self.shards.len());
         let mut shard = self.lock(mine);
@@ -249,25 +257,27 @@ impl<T: Evictable> Registry<T> {
         (rec, rolled)
     }
 
-    /// An upper bound of the records in the lists; those that outlived their chunk are not among them.
+    /// Returns an upper bound of the records in the lists, without those that outlived their chunk.
     pub(crate) fn listed(&self) -> usize {
         self.chunks.load(Relaxed) * CHUNK
     }
 
-    /// Lets the oldest full chunk go; what it holds that is still needed stays. False when there is none.
+    /// Evicts the oldest full chunk, except for records that are still needed. Returns `false` if there is none.
     #[cold]
     pub(crate) fn evict_oldest(&self) -> bool {
         self.oldest_shard(false).is_some_and(|index| self.evict(index, false))
     }
 
-    /// Evicts the oldest chunk, full or not. The last chunk of a shard only if any of its records goes: otherwise the
-    /// next record would begin another chunk for nothing. Returns `false` if there is none to evict.
+    /// Evicts the oldest chunk, full or not.
+    ///
+    /// Evicts the last chunk of a shard only if one of its records can be evicted: otherwise the next record would
+    /// begin another chunk for nothing. Returns `false` if there is no chunk to evict.
     #[cold]
     pub(crate) fn evict_any(&self) -> bool {
         self.oldest_shard(true).is_some_and(|index| self.evict(index, true))
     }
 
-    /// Shows the first record of the chunk that [`evict_any`](Self::evict_any) would evict to `look`.
+    /// Passes the first record of the chunk that [`evict_any`](Self::evict_any) would evict to `look`.
     pub(crate) fn oldest<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
         let index = self.oldest_shard(true)?;
         let chunk = self.lock(index).list.as_ref()?.head.chunk.clone();
@@ -284,7 +294,7 @@ impl<T: Evictable> Registry<T> {
         oldest.min().map(|(_, index)| index)
     }
 
-    /// Lets the first chunk of a shard go, even if it is the last.
+    /// Evicts the first chunk of a shard, even if it is the last.
     fn evict(&self, index: usize, with_last: bool) -> bool {
         let (node, survivors) = {
             let mut shard = self.lock(index);
@@ -313,14 +323,14 @@ impl<T: Evictable> Registry<T> {
         drop(node);
         self.recycle(chunk);
         let aged = self.aged.fetch_add(CHUNK, Relaxed) + CHUNK;
-        // Now and then, so that it costs the same for each record however many are kept.
+        // Sweeps rarely enough that the cost per record does not depend on how many are kept.
         if aged * 4 >= self.kept() {
             self.sweep_kept();
         }
         true
     }
 
-    /// An empty chunk.
+    /// Returns an empty chunk.
     fn chunk(&self, id_alloc: &IdAllocator) -> Arc<Chunk<T>> {
         let base = id_alloc.next_block();
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -329,8 +339,8 @@ impl<T: Evictable> Registry<T> {
         renumbered.unwrap_or_else(|| Arc::new(Chunk::new(base, &self.common)))
     }
 
-    /// Keeps an evicted chunk for the next that is needed, unless a snapshot is reading it. Blocks that are still in
-    /// use are left to their users, and others take their place.
+    /// Keeps an evicted chunk for reuse, unless a snapshot is reading it. Blocks that are still in use are left to
+    /// their users, and replaced by new ones.
     fn recycle(&self, mut chunk: Arc<Chunk<T>>) {
         if let Some(unused) = Arc::get_mut(&mut chunk) {
             for block in &mut unused.blocks {
@@ -343,13 +353,14 @@ impl<T: Evictable> Registry<T> {
         }
     }
 
-    /// Lets those go that outlived their chunk and are not needed any more.
+    /// Evicts the records that outlived their chunk and are not needed any more.
     pub(crate) fn sweep_kept(&self) {
         let gone = self.sweep();
         self.dropped.fetch_add(gone as u64, Relaxed);
     }
 
-    /// One that goes may have been all that needed another. Gives back how many went.
+    /// Returns how many records were evicted. Repeats until none is: an evicted record may have been the last to need
+    /// another.
     fn sweep(&self) -> usize {
         self.aged.store(0, Relaxed);
         let mut total = 0;
@@ -380,7 +391,7 @@ impl<T: Evictable> Registry<T> {
         (0..self.shards.len()).map(|i| self.lock(i).kept.len()).sum()
     }
 
-    /// Forgets all that may be forgotten; it is not counted as dropped, and nothing is from now on.
+    /// Evicts everything that can be evicted, and restarts the count of evicted records from zero.
     pub(crate) fn clear(&self) {
         for i in 0..self.shards.len() {
             let (list, gone) = {
@@ -407,7 +418,7 @@ impl<T: Evictable> Registry<T> {
         self.dropped.store(0, Relaxed);
     }
 
-    /// How many records went to keep the bound.
+    /// Returns how many records were evicted to keep the bound.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
     }
@@ -418,7 +429,7 @@ impl<T: Evictable> Registry<T> {
 }
 
 impl<T: Evictable> Node<T> {
-    /// The records written so far, with their places.
+    /// Returns the records written so far, with their indices.
     fn written(&self) -> impl Iterator<Item = (u32, &T)> {
         self.chunk.written()
     }
@@ -427,13 +438,13 @@ impl<T: Evictable> Node<T> {
         self.written().any(|(_, record)| record.is_evictable())
     }
 
-    /// A bit for each record that must stay.
+    /// Returns a bit for each record that must stay.
     fn survivors(&self) -> u32 {
         let survivors = self.written().filter(|(_, record)| !record.is_evictable());
         survivors.fold(0, |bits, (index, _)| bits | 1 << index)
     }
 
-    /// The records in these places, as far as they are written.
+    /// Returns the records at these indices, as far as they are written.
     fn recs(&self, places: u32) -> impl Iterator<Item = Rec<T>> {
         self.chunk.recs().filter(move |(index, _)| places & (1 << index) != 0).map(|(_, rec)| rec)
     }
@@ -441,7 +452,7 @@ impl<T: Evictable> Node<T> {
 
 const ALL: u32 = u32::MAX;
 
-/// Those that may go, and those that stay.
+/// Separates records that can be evicted from those that stay.
 fn split<T: Evictable>(recs: impl Iterator<Item = Rec<T>>) -> (Vec<Rec<T>>, Vec<Rec<T>>) {
     recs.partition(|rec| rec.is_evictable())
 }

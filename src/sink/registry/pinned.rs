@@ -1,10 +1,10 @@
-//! How records are read while others are written.
+//! [`Pinned`]: reads the records of a registry while others are written.
 
 use super::{Chunk, Evictable, Rec, Registry};
 use crate::sink::record_id::RecordId;
 use std::sync::Arc;
 
-/// The records of one moment, none of which goes as long as this is held. Those that are written meanwhile may be
+/// The records of one moment, none of which is evicted as long as this is held. Those that are written meanwhile may be
 /// among them.
 pub(crate) struct Pinned<T: Evictable> {
     chunks: Vec<Arc<Chunk<T>>>,
@@ -12,7 +12,7 @@ pub(crate) struct Pinned<T: Evictable> {
 }
 
 impl<T: Evictable> Registry<T> {
-    /// All records of now.
+    /// Pins the records that are there now.
     pub(crate) fn pin(&self) -> Pinned<T> {
         let mut pinned = Pinned { chunks: Vec::new(), kept: Vec::new() };
         for i in 0..self.shards.len() {
@@ -29,7 +29,7 @@ impl<T: Evictable> Registry<T> {
         pinned
     }
 
-    /// All records of now, each to be held by itself, in no particular order.
+    /// Returns a reference to each record that is there now, in no particular order.
     pub(crate) fn collect(&self) -> Vec<Rec<T>> {
         let Pinned { chunks, kept } = self.pin();
         let listed = chunks.iter().flat_map(|chunk| chunk.recs()).map(|(_, rec)| rec);
@@ -38,7 +38,7 @@ impl<T: Evictable> Registry<T> {
 }
 
 impl<T: Evictable> Pinned<T> {
-    /// Each with its number, in no particular order.
+    /// Returns each record with its ID, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RecordId, &T)> {
         let listed = self.chunks.iter().flat_map(|chunk| {
             chunk
@@ -48,19 +48,19 @@ impl<T: Evictable> Pinned<T> {
         self.kept.iter().flat_map(|kept| kept.iter()).map(|rec| (rec.id(), &**rec)).chain(listed)
     }
 
-    /// There are no more than so many.
+    /// Returns an upper bound of the number of records.
     pub(crate) fn max_len(&self) -> usize {
         self.chunks.len() * super::CHUNK + self.kept.iter().map(|kept| kept.len()).sum::<usize>()
     }
 }
 
 impl<T: Evictable> Chunk<T> {
-    /// The records written so far, with their places.
+    /// Returns the records written so far, with their indices.
     pub(super) fn written(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..).zip(self.slots()).filter_map(|(index, slot)| Some((index, slot.get()?)))
     }
 
-    /// The same, each to be held by itself.
+    /// Returns references to the records written so far, with their indices.
     pub(super) fn recs(&self) -> impl Iterator<Item = (u32, Rec<T>)> {
         self.written().map(|(index, _)| (index, self.rec(index as usize)))
     }

@@ -1,8 +1,8 @@
-//! How threads keep out of each other's way.
+//! Sharding: which part of a shared structure a thread uses, so that threads do not contend.
 
 use std::{num::NonZero, ops::Deref};
 
-/// In cache lines of its own.
+/// A value in cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct CachePadded<T>(pub(in crate::sink) T);
@@ -15,14 +15,15 @@ impl<T> Deref for CachePadded<T> {
     }
 }
 
-/// How many shards there are where so many records are kept, of which `together` lie in one block: about twice as many
-/// as threads, but so few that each has several blocks; a power of two.
+/// Returns the number of shards of a structure that keeps `records` records, `together` of them in one block.
+///
+/// A power of two: about twice the number of threads, but so few that each shard has several blocks.
 pub(in crate::sink) fn count(records: usize, together: usize) -> usize {
     let threads = std::thread::available_parallelism().map_or(4, NonZero::get);
     (threads * 2).min(records / (4 * together)).max(1).next_power_of_two()
 }
 
-/// Which of so many shards, a power of two, the current thread uses.
+/// Returns the index of the current thread's shard. `shards` is a power of two.
 pub(in crate::sink) fn mine(shards: usize) -> usize {
     thread_number() & (shards - 1)
 }
@@ -38,7 +39,7 @@ fn thread_number() -> usize {
     MODEL_SHARD.with(std::cell::Cell::get)
 }
 
-/// Threads are numbered as they come, so that up to as many as there are shards never meet.
+/// Threads are numbered as they come: up to as many threads as there are shards never share one.
 #[cfg(not(loom))]
 fn thread_number() -> usize {
     use std::{

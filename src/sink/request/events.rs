@@ -1,4 +1,6 @@
 //! What happens to a request while it runs, and how it ends.
+//!
+//! These are the only functions that end a request: each publishes it once, to the subscribers.
 
 #[cfg(feature = "request")]
 use super::record::version_code;
@@ -31,7 +33,7 @@ use std::sync::{
 };
 
 impl RequestRef {
-    /// A dial began because of this request.
+    /// Records that a dial began because of this request.
     pub(in crate::sink) fn caused_dial(&self, group: &Arc<DialGroup>) {
         let Some(mut links) = self.record.open_links() else { return };
         group.retain();
@@ -40,8 +42,10 @@ impl RequestRef {
         }
     }
 
-    /// Another request with the same handle begins: the one whose response redirected to it. Where this one was
-    /// not redirected but is tried again, that is the hop before this.
+    /// Returns the hop before a new request to `url` with the same handle.
+    ///
+    /// That is this request if its response was a redirect. If it was not, the new request may be another try of this
+    /// one: then both have the same hop before them.
     pub(super) fn redirected_to(self, url: &RecordedUrl) -> Option<RequestRef> {
         let status = self.record.status.load(Acquire);
         if (300..400).contains(&status) {
@@ -51,13 +55,13 @@ impl RequestRef {
         hop.filter(|_| self.record.url == *url)
     }
 
-    /// Another request follows it. True when that is to be linked.
+    /// Records that another request follows this one. Returns `true` if the two are to be linked.
     pub(super) fn precedes(&self) -> bool {
         let record = &self.record;
         record.hops < MAX_REQUEST_HOPS - 1 && self.add_follower()
     }
 
-    /// It is kept as long as another one that refers to it. False when it is not kept any more.
+    /// Keeps this request as long as the one that follows it. Returns `false` if it is not kept any more.
     fn add_follower(&self) -> bool {
         self.record.followers.fetch_add(1, AcqRel);
         let is_kept = !self.record.is_evicted.load(Acquire);
@@ -71,7 +75,8 @@ impl RequestRef {
         self.record.followers.fetch_sub(1, AcqRel);
     }
 
-    /// It is a CONNECT on that connection to a proxy: what comes later on the connection is not its.
+    /// Records that this is a CONNECT on the connection to a proxy: what the connection carries later is not part of
+    /// it.
     pub(in crate::sink) fn connects(&self, conn: &ConnRef) {
         self.acquired(conn);
         if conn.group.dial.is_none() || !conn.is_of(self.core()) {
@@ -86,7 +91,7 @@ impl RequestRef {
         }
     }
 
-    /// That CONNECT is made because of it.
+    /// Records that `connect` was made because of this request.
     fn caused_connect(&self, connect: &RequestRef) {
         let Some(mut links) = self.record.open_links() else { return };
         if connect.add_follower() {
@@ -96,8 +101,8 @@ impl RequestRef {
         }
     }
 
-    /// The client has chosen a connection just now. May be said again, also of another one: then the request was
-    /// moved there.
+    /// Records that the client has just chosen a connection. May be called again: with another connection, the request
+    /// was moved there.
     pub(in crate::sink) fn acquired(&self, conn: &ConnRef) {
         if self.link(conn) {
             self.record.conn_acquired.set(self.core().now().max(self.record.begin));
@@ -105,7 +110,8 @@ impl RequestRef {
         }
     }
 
-    /// True when that is news. A connection of another sink means nothing in this one.
+    /// Links the request to a connection. Returns `true` if it was not linked to it before. Ignores connections of
+    /// another sink.
     pub(crate) fn link(&self, conn: &ConnRef) -> bool {
         if !conn.is_of(self.core()) {
             return false;
@@ -117,7 +123,7 @@ impl RequestRef {
                 if record.conn.set(FirstConn::Given(conn.link())).is_ok() {
                     return true;
                 }
-                // It has ended meanwhile, or somebody else was quicker.
+                // The request has ended in the meantime, or another thread was faster.
                 conn.group.release();
             }
             Some(FirstConn::Given(first)) if first.is_same(conn) && !record.end.has_links() => return false,
@@ -126,7 +132,7 @@ impl RequestRef {
         self.moved_to(conn)
     }
 
-    /// It has another connection than the first.
+    /// Links the request to another connection than the first.
     #[cold]
     fn moved_to(&self, conn: &ConnRef) -> bool {
         let Some(first) = self.record.first_conn() else { return false };
@@ -149,7 +155,8 @@ impl RequestRef {
         true
     }
 
-    /// Records that the peer has not processed it on its connection. It is sent again, there or on another one.
+    /// Records that the peer has not processed the request on its connection. The client sends it again, there or
+    /// elsewhere.
     #[cfg(feature = "client")]
     #[cold]
     pub(in crate::sink) fn refused(&self, failure: Failure) {
@@ -160,7 +167,7 @@ impl RequestRef {
         record.sent.store(0, Release);
     }
 
-    /// A 1xx response came.
+    /// Records that a 1xx response came.
     pub(crate) fn informational(&self, status: StatusCode) {
         let now = self.core().now();
         let Some(mut links) = self.record.open_links() else { return };
@@ -171,7 +178,7 @@ impl RequestRef {
         }
     }
 
-    /// Nobody wants the response any more, or it will not come: of a request that this side answers.
+    /// Ends a request that this side answers: the client does not wait for the response any more, or it will not come.
     #[cfg(feature = "server")]
     pub(in crate::sink) fn given_up(&self) {
         let (fault, is_closed) = self.record.with_links(|conn, _| {
@@ -187,7 +194,7 @@ impl RequestRef {
         }
     }
 
-    /// The response was read to its end.
+    /// Records that the response was read to its end.
     pub(in crate::sink) fn complete(&self) {
         let record: &RequestRecord = &self.record;
         if !record.end.is_open() {
@@ -213,7 +220,7 @@ impl RequestRef {
         }
     }
 
-    /// Records that it goes over HTTP/2, unless a response has told the version.
+    /// Records that the request goes over HTTP/2, unless a response has told the version.
     #[cfg(feature = "request")]
     pub(in crate::sink) fn set_http2(&self) {
         let record: &RequestRecord = &self.record;
@@ -222,9 +229,10 @@ impl RequestRef {
         }
     }
 
-    /// It failed. Where it never got a connection, what went wrong with its own dial says it best, unless that
-    /// was just given up; and where the client says no more than that the connection came to an end, what went
-    /// wrong with that.
+    /// Ends the request as failed.
+    ///
+    /// If it never got a connection, the failure of its own dial is more precise, unless the dial was merely abandoned.
+    /// If the client reports no more than that the connection came to an end, the failure of the connection is.
     pub(in crate::sink) fn failed(&self, mut fault: FailureDetail) {
         let deeper = self.record.with_links(|conn, links| {
             let dials = links.into_iter().flat_map(RequestLinks::dials);
@@ -241,7 +249,7 @@ impl RequestRef {
         self.end(fault.end_reason(), Some(fault));
     }
 
-    /// True for the call that ended it.
+    /// Ends the request. Returns `true` for the call that ended it.
     pub(crate) fn end(&self, reason: EndReason, fault: Option<FailureDetail>) -> bool {
         self.is_open() && self.end_at(self.core().now(), reason, fault)
     }
@@ -257,7 +265,7 @@ impl RequestRef {
             if let Some(extras) = &mut links.extras {
                 extras.stale = extras.tried.iter().map(Tried::failure).collect();
             }
-            // With a response it had one, whether that is known or not.
+            // With a response the request had a connection, whether it is known or not.
             let had_conn = has_conn || record.response_head.get().is_some();
             let own_dial = links.dial.as_ref().filter(|_| !had_conn);
             if let Some(path) = own_dial.map(|dial| dial.path()).filter(|path| path.conn.is_some()) {
@@ -273,7 +281,8 @@ impl RequestRef {
     }
 }
 
-/// HTTP/2 passes on the mere text of an error of the stream below, or that it has ended.
+/// Returns `true` for a failure that does not say what happened: HTTP/2 passes on only the text of an error of the
+/// stream below, or that the stream has ended.
 fn is_vague(failure: &Failure) -> bool {
     matches!(failure, Failure::Unknown(_) | Failure::EofError | Failure::ConnectionAborted)
 }

@@ -1,4 +1,4 @@
-//! What a request refers to besides its first connection.
+//! What a request refers to besides its first connection, and other data that most requests do not have.
 
 use super::{headers::CapturedHeaders, record::RequestRef};
 use crate::{
@@ -16,48 +16,48 @@ use crate::{
 use http::StatusCode;
 use std::{collections::VecDeque, num::NonZeroU32, sync::Arc};
 
-/// What it refers to besides its first connection. Most requests have nothing here, and take no lock.
+/// The links of a request besides its first connection. Most requests have none, and take no lock.
 #[derive(Debug, Default)]
 pub(crate) struct RequestLinks {
-    /// The last dial that began because of it.
+    /// The last dial that began because of the request.
     pub(in crate::sink) dial: Option<Arc<DialGroup>>,
     pub(crate) extras: Option<Box<RequestExtras>>,
 }
 
-/// What most requests do not have.
+/// Data that most requests do not have.
 #[derive(Debug, Default)]
 pub(crate) struct RequestExtras {
     pub(crate) headers: CapturedHeaders,
     pub(crate) response_headers: CapturedHeaders,
     pub(crate) trailers: CapturedHeaders,
     pub(crate) grpc_message: Option<LimitedText>,
-    /// Bytes of the method before it was cut; it has no mark here.
+    /// The length of the method in bytes, if it was cut. The stored method has no mark of that.
     pub(crate) method_bytes: Option<NonZeroU32>,
-    /// Connections that it was tried on before the one that it has.
+    /// Connections that the request was tried on before its current one.
     pub(crate) tried: VecDeque<Tried>,
-    /// How many went out of that list.
+    /// The number of connections that were dropped from that list.
     pub(crate) dropped_tried: usize,
-    /// The one that it has after those.
+    /// The current connection, if it is not the first.
     pub(crate) conn: Option<ConnLink>,
-    /// Why each of them was no good, as far as was known when the request ended.
+    /// Why each of the `tried` connections failed, as far as was known when the request ended.
     pub(crate) stale: Vec<Failure>,
-    /// Why the peer did not process it on its current connection; taken when it is tried again.
+    /// Why the peer did not process the request on its current connection; taken when it is tried again.
     pub(in crate::sink) refused: Option<Failure>,
-    /// The dials before the last that began because of it.
+    /// Dials that began because of the request, before the last one.
     pub(in crate::sink) dials: VecDeque<Arc<DialGroup>>,
-    /// How far its last dial had come when it ended without having been given a connection. Of a CONNECT: the
-    /// connection as it was then, without the tunnels that it made room for.
+    /// How far the last dial had come, if the request ended without having been given a connection. For a CONNECT: its
+    /// connection without the tunnels that came later.
     pub(crate) path: ConnPath,
-    /// It is a CONNECT, needed by the request that needed its dial.
+    /// Whether this is a CONNECT, which is triggered by the request that needed its dial.
     pub(crate) is_connect: bool,
     /// Each CONNECT that was made because of this request.
     pub(in crate::sink) connects: VecDeque<RequestRef>,
     pub(crate) prev_hop: PrevHop,
-    /// The length of its body, where somebody else's client sends that in one piece with the head.
+    /// The length of the body in bytes, if another crate's client sends it in one piece with the head.
     #[cfg(feature = "reqwest")]
     pub(in crate::sink) single_piece_bytes: u64,
     pub(crate) informational: Vec<(Tick, StatusCode)>,
-    /// How many there were, kept or not.
+    /// The number of 1xx responses, those included that are not kept.
     pub(crate) informational_seen: usize,
 }
 
@@ -65,28 +65,28 @@ pub(crate) struct RequestExtras {
 #[derive(Debug)]
 pub(crate) struct Tried {
     pub(in crate::sink) conn: ConnLink,
-    /// Why the peer did not process it there, where it said so.
+    /// Why the peer did not process the request there, if it told.
     pub(in crate::sink) refused: Option<Failure>,
 }
 
 impl Tried {
-    /// Why the connection was no good for the request.
+    /// Returns why the connection failed for the request.
     pub(in crate::sink) fn failure(&self) -> Failure {
         self.refused.clone().unwrap_or_else(|| self.conn.stale())
     }
 }
 
-/// The request whose response led to this one.
+/// The request whose response led to another one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PrevHop {
-    /// `None` when there was none.
+    /// `None` if there was none.
     pub(crate) id: Option<RecordId>,
-    /// The request itself, as long as the sink keeps this one.
+    /// The request itself, as long as the sink keeps the one that it led to.
     pub(crate) kept: Option<RequestRef>,
 }
 
 impl RequestExtras {
-    /// The memory that it takes, with its own place.
+    /// Returns the memory that the extras take, themselves included.
     pub(in crate::sink) fn bytes(&self) -> usize {
         let headers =
             [&self.headers, &self.response_headers, &self.trailers].map(CapturedHeaders::heap_bytes);
@@ -113,13 +113,13 @@ impl RequestLinks {
         self.extras.get_or_insert_default()
     }
 
-    /// The dials that it caused, the last one first.
+    /// Returns the dials that began because of the request, the last one first.
     pub(in crate::sink) fn dials(&self) -> impl Iterator<Item = &Arc<DialGroup>> {
         self.dial.iter().chain(self.extras.iter().flat_map(|extras| extras.dials.iter().rev()))
     }
 }
 
-/// The dials of its connections, and those that it caused.
+/// Returns the groups of the request's connections, and of the dials that it caused.
 pub(in crate::sink) fn linked_groups<'a>(
     conn: Option<&'a ConnLink>,
     links: Option<&'a RequestLinks>,
@@ -129,8 +129,8 @@ pub(in crate::sink) fn linked_groups<'a>(
     conn.into_iter().chain(tried.map(|tried| &tried.conn)).map(|conn| &conn.group).chain(dials)
 }
 
-/// Adds to a list of at most [`MAX_REQUEST_LINKS`], out of which the oldest goes: a request that is resent or dials
-/// without end must not fill the memory.
+/// Adds to a list of at most [`MAX_REQUEST_LINKS`]. Passes the oldest element to `gone` if the list is full: a request
+/// that is resent or dials without end must not fill the memory.
 pub(in crate::sink) fn push_bounded<T>(list: &mut VecDeque<T>, item: T, gone: impl FnOnce(T)) {
     if list.len() == MAX_REQUEST_LINKS
         && let Some(oldest) = list.pop_front()

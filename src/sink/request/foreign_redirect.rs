@@ -1,4 +1,4 @@
-//! Redirects that somebody else follows, and says so when he does.
+//! Redirects that another crate's client follows, and reports when it does.
 
 use super::{handle::RequestHandle, new_request::RequestHead, record::RequestRef};
 use crate::{
@@ -9,8 +9,8 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use std::sync::atomic::Ordering::Relaxed;
 
 impl TraceSink {
-    /// The response to the request in whose poll we are, if it is one of this sink's, leads to another request, which
-    /// takes its place. Of its header fields nothing is known.
+    /// Records that the response to the current request, if it belongs to this sink, redirects to `to`: another request
+    /// begins and becomes the current one. Its header fields are not known.
     pub(crate) fn record_foreign_redirect(&self, status: StatusCode, to: &Uri) {
         let Some(core) = self.core().filter(|_| self.records_requests()) else { return };
         context::replace_request(|request| {
@@ -71,7 +71,8 @@ impl RequestRef {
     }
 }
 
-/// As tower-http has it, whose service reqwest follows redirects with.
+/// Returns the method of the request that follows, as tower-http decides it: reqwest follows redirects with its
+/// service.
 fn next_method(status: StatusCode, method: &Method) -> Method {
     match status {
         StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND if *method == Method::POST => Method::GET,

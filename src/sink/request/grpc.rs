@@ -1,5 +1,5 @@
-//! How a gRPC call ended: a status in the trailers of its response, or in the header of a response that is nothing
-//! else (Trailers-Only).
+//! The status of a gRPC call: in the trailers of the response, or in the header of a response without a body
+//! (Trailers-Only).
 
 use super::{headers::is_value_wanted, record::RequestRecord};
 use crate::{
@@ -13,10 +13,10 @@ use std::sync::atomic::Ordering::Relaxed;
 static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// The status for what a server says that is no status, as gRPC has it.
+/// The status code for a `grpc-status` that is not a number, as the gRPC protocol defines it.
 const UNKNOWN: u16 = 2;
 
-/// Whether the response is one to a gRPC call over HTTP/2.
+/// Returns `true` if the response is one to a gRPC call over HTTP/2.
 #[inline]
 pub(in crate::sink) fn is_grpc(headers: &HeaderMap) -> bool {
     let subtype =
@@ -24,8 +24,10 @@ pub(in crate::sink) fn is_grpc(headers: &HeaderMap) -> bool {
     subtype.is_some_and(|rest| rest.first().is_none_or(|next| matches!(next, b'+' | b';')))
 }
 
-/// Records the status, where these fields have one. Its message is the value of a header field, which the server may
-/// have made of anything: it is recorded where values are.
+/// Records the status, if these fields have one.
+///
+/// Its message is the value of a header field, into which the server may have put anything: it is recorded only where
+/// values are.
 pub(in crate::sink) fn note(core: &Core, record: &RequestRecord, fields: &HeaderMap) {
     let Some(status) = fields.get(&STATUS) else { return };
     let status =
@@ -38,7 +40,7 @@ pub(in crate::sink) fn note(core: &Core, record: &RequestRecord, fields: &Header
     }
 }
 
-/// Without the percent-encoding of the gRPC protocol.
+/// Decodes the percent-encoding of the gRPC protocol.
 fn decoded(message: &HeaderValue) -> LimitedText {
     LimitedText::new(percent_decode(message.as_bytes()).decode_utf8_lossy().into_owned(), MAX_REASON_BYTES)
 }

@@ -1,4 +1,4 @@
-//! What a caller holds to ask about its own request.
+//! [`RequestHandle`]: what a user holds to ask about a request.
 
 use super::record::RequestRef;
 use crate::{
@@ -12,10 +12,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Answers for one request at any time, also when it failed or was dropped.
+/// Answers for one request at any time, also if it failed or was dropped.
 ///
-/// A traced response has it ([`ResponseExt`]), and so have the errors of the preset client. To have it beforehand, put a
-/// new one into the request's extensions:
+/// A traced response has it ([`ResponseExt`](crate::ResponseExt)), and so have the errors of the preset client. To have
+/// it beforehand, put a new one into the request's extensions:
 ///
 /// ```
 /// let handle = nettrace::RequestHandle::new();
@@ -24,14 +24,15 @@ use std::{
 /// assert!(handle.id().is_undefined()); // not sent yet
 /// ```
 ///
-/// Where redirects were followed, it answers for the last hop; the hops before are in its trace.
+/// If redirects were followed, the handle answers for the last hop; the hops before it are in its trace.
 #[derive(Clone, Default)]
 pub struct RequestHandle(Inner);
 
 #[derive(Clone)]
 enum Inner {
     Bound(RequestRef),
-    /// All hops, the last one last; `None` for what is not traced. So the handle is no larger than the reference.
+    /// All hops, the last one last; `None` if nothing is traced. The list is boxed so that the handle is no larger than
+    /// a reference to a request.
     Slot(Option<Arc<Mutex<Vec<RequestRef>>>>),
 }
 
@@ -42,17 +43,17 @@ impl Default for Inner {
 }
 
 impl RequestHandle {
-    /// A handle that is bound when a request that carries it is sent through a traced client.
+    /// Creates a handle, which is bound when a request that carries it is sent through a traced client.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A handle that stays without a request.
+    /// Creates a handle that stays without a request.
     pub(crate) fn unbound() -> Self {
         RequestHandle(Inner::Slot(None))
     }
 
-    /// The same, to be bound to the requests that follow from it, too.
+    /// Returns a handle of the same request that is also bound to the requests that follow it.
     pub(crate) fn into_slot(self) -> Self {
         match self.0 {
             Inner::Slot(Some(_)) => self,
@@ -69,23 +70,24 @@ impl RequestHandle {
         RequestHandle(Inner::Bound(request.clone()))
     }
 
-    /// The identifier of the request in a trace; empty when it was not traced, or not sent yet.
+    /// Returns the identifier of the request in a trace; the empty one if it was not traced, or not sent yet.
     pub fn id(&self) -> TraceId {
         self.last_hop().map_or_else(TraceId::default, |request| request.core().id(request.record_id()))
     }
 
-    /// Where the time went, as far as the request has come.
+    /// Returns how the time was spent, as far as the request has come.
     ///
     /// # Errors
     ///
-    /// [`NotTraced`] when the request was not sent yet or the sink was off.
+    /// [`NotTraced`] if the request was not sent yet, or the sink was off.
     pub fn timings(&self) -> Result<Timings, NotTraced> {
         let request = self.last_hop().ok_or(NotTraced)?;
         let (trace, id) = (self.trace(), request.core().id(request.record_id()));
         trace.http_requests.get(&id).map(|record| record.timings(&trace)).ok_or(NotTraced)
     }
 
-    /// The trace of this request alone, with all that it refers to. Empty when it was not traced.
+    /// Returns the trace of this request alone, with everything that it refers to. The trace is empty if the request
+    /// was not traced.
     pub fn trace(&self) -> NetTrace {
         match &self.0 {
             Inner::Slot(None) => NetTrace::default(),
@@ -97,7 +99,7 @@ impl RequestHandle {
         }
     }
 
-    /// The time for the whole request is over.
+    /// Ends the request because the time for all of it is over.
     pub(crate) fn timed_out(&self, text: &str) {
         if let Some(request) = self.last_hop() {
             request.end(
@@ -107,7 +109,7 @@ impl RequestHandle {
         }
     }
 
-    /// Ends the request of a redirect that the client follows: the rest of its response is not needed.
+    /// Ends the request of a redirect that the client follows: it does not need the rest of the response.
     pub(crate) fn redirect_followed(&self) {
         if let Some(request) = self.last_hop() {
             request.end(EndReason::Closed, None);
@@ -154,7 +156,7 @@ impl fmt::Debug for RequestHandle {
     }
 }
 
-/// The request was not sent yet, or the sink was off when it was.
+/// An error: the request was not sent yet, or the sink was off when it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotTraced;
 

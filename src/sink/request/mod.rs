@@ -1,4 +1,8 @@
-//! What is kept of an HTTP request, and what writes it down.
+//! HTTP requests: their state ([`record`], [`extras`]), what happens to them ([`events`]), and who reports it
+//! ([`recorder`]).
+//!
+//! [`handle`] is what a user holds to ask about a request, and [`response_ext`] how a response carries it. [`headers`]
+//! decides which header fields are kept, and [`url`] what is kept of a URL.
 
 mod events;
 pub(super) mod extras;

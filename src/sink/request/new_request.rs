@@ -1,4 +1,6 @@
-//! A request that is about to begin.
+//! [`NewRequest`]: a request that is about to begin.
+//!
+//! It is prepared before the registry is locked: this takes time, and may call a function of the user's.
 
 use super::{
     extras::{PrevHop, RequestLinks},
@@ -29,11 +31,11 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) handle: Option<&'a RequestHandle>,
     pub(crate) has_body: bool,
-    /// This side answers it, and has not made it.
+    /// Whether this side answers the request, and has not made it.
     pub(crate) accepted: bool,
 }
 
-/// A record that is to begin: what takes time or runs code of the user's.
+/// A request that is about to begin.
 pub(in crate::sink) struct NewRequest {
     begin: Tick,
     method: Method,
@@ -99,13 +101,13 @@ impl NewRequest {
     }
 }
 
-/// The beginning of a method that is too long.
+/// Returns the beginning of a method that is too long; `None` if it is not.
 fn cut_method(method: &Method) -> Option<Method> {
     let bytes = method.as_str().as_bytes();
     if bytes.len() <= MAX_METHOD_BYTES { None } else { Method::from_bytes(&bytes[..MAX_METHOD_BYTES]).ok() }
 }
 
-/// The last request with that handle, if it led to one for `uri`.
+/// Returns the last request with that handle, if it led to one for `url`.
 #[cold]
 fn hop_before(core: &Core, handle: &RequestHandle, url: &RecordedUrl) -> Option<RequestRef> {
     let last = handle.last_hop().filter(|last| std::ptr::eq(&**last.core(), core))?;

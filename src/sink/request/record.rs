@@ -1,4 +1,4 @@
-//! HTTP requests: one record for each exchange of a request for a response.
+//! [`RequestRecord`]: the state of one exchange of a request for a response.
 
 use super::{
     extras::{RequestLinks, linked_groups},
@@ -25,18 +25,20 @@ use std::sync::{
     },
 };
 
-/// The head is written before anybody else sees it. Of the rest each field has one writer.
+/// The state of a request.
+///
+/// The head is written before another thread can see it. Every other field has one writer.
 #[derive(Debug)]
 pub(crate) struct RequestRecord {
     pub(crate) begin: Tick,
     pub(crate) method: Method,
     pub(crate) url: RecordedUrl,
     pub(crate) has_body: bool,
-    /// This side answers it, and has not made it.
+    /// Whether this side answers the request, and has not made it.
     pub(crate) accepted: bool,
     pub(crate) version: AtomicU8,
     pub(crate) status: AtomicU16,
-    /// The status of a gRPC call, plus one; zero when none came.
+    /// The status of a gRPC call, plus one; zero if none came.
     pub(crate) grpc_status: AtomicU16,
     pub(crate) conn_acquired: AtomicTick,
     pub(crate) body_end: AtomicTick,
@@ -45,21 +47,21 @@ pub(crate) struct RequestRecord {
     pub(crate) response_end: AtomicTick,
     pub(crate) sent: AtomicU64,
     pub(crate) received: AtomicU64,
-    /// Bytes after decoding, plus one; zero when nobody decodes.
+    /// The number of bytes after decoding, plus one; zero if the response is not decoded.
     pub(crate) decoded: AtomicU64,
-    /// Has a mark when there is anything in `links`.
+    /// Tells whether there is anything in `links`.
     pub(crate) end: EndCell,
-    /// Kept requests that this one led to.
+    /// The number of kept requests that this one led to.
     pub(super) followers: AtomicU32,
-    /// How many requests led to this one.
+    /// The number of requests that led to this one.
     pub(super) hops: u8,
-    /// Not kept any more, though somebody may still ask for it.
+    /// Set when the sink does not keep the request any more, though a handle may still ask for it.
     pub(super) is_evicted: AtomicBool,
-    /// [`REDIRECT_HELD`] while the request of a redirect stays open until the client has decided whether the redirect can be
-    /// followed, [`REDIRECT_COMPLETE`] if its response has ended meanwhile, zero for all other requests. See
+    /// [`REDIRECT_HELD`] while the request of a redirect stays open until the client has decided whether to follow it,
+    /// [`REDIRECT_COMPLETE`] if its response has ended meanwhile, zero for all other requests. See
     /// [`hold_redirects`](crate::request::TraceRequestLayer::hold_redirects).
     pub(super) held: AtomicU8,
-    /// The length of the response's body by its header, in bytes; zero when it declares none.
+    /// The length of the response's body that the header declares, in bytes; zero if it declares none.
     #[cfg(feature = "request")]
     pub(in crate::sink) declared_length: AtomicU64,
     /// Whether only the header declares that length, and not the body itself.
@@ -73,24 +75,24 @@ pub(crate) struct RequestRecord {
 #[derive(Debug)]
 pub(super) enum FirstConn {
     Given(ConnLink),
-    /// The request has ended without any.
+    /// The request ended before it was given one.
     Never,
 }
 
-/// Bytes of a URL and what else most requests have.
+/// The bytes of a URL and the other heap data that most requests have.
 const TYPICAL_HEAP_BYTES: usize = 256;
 
-/// The request is held, and its response has not ended.
+/// The value of `held` while the response has not ended.
 const REDIRECT_HELD: u8 = 1;
-/// The request is held, and its response has ended.
+/// The value of `held` after the response has ended.
 pub(super) const REDIRECT_COMPLETE: u8 = 2;
 
 impl RequestRecord {
-    /// The memory that each request is taken to need, so that no more need be said of most of them.
+    /// The memory that each request is assumed to take. Most take no more, and are not charged.
     pub(in crate::sink) const FIXED_BYTES: usize = record_bytes::<RequestRecord>() + TYPICAL_HEAP_BYTES;
 
-    /// The memory that it takes besides [`Self::FIXED_BYTES`], with `fault` as what went wrong. It does not change any more
-    /// once the end has begun.
+    /// Returns the memory that the request takes in addition to [`Self::FIXED_BYTES`], with `fault` as what went wrong.
+    /// It does not change any more once the end has begun.
     #[inline]
     pub(super) fn charge(&self, links: Option<&RequestLinks>, fault: Option<&FailureDetail>) -> usize {
         let url = self.url.heap_bytes();
@@ -102,7 +104,7 @@ impl RequestRecord {
         (url + fault + extras).saturating_sub(TYPICAL_HEAP_BYTES)
     }
 
-    /// When something was last seen of it.
+    /// Returns when something was last seen of the request.
     pub(super) fn latest(&self) -> Tick {
         let seen = [&self.conn_acquired, &self.body_end, &self.response_head, &self.response_end];
         seen.into_iter().map(AtomicTick::get).fold(self.begin, Tick::max_some)
@@ -119,12 +121,12 @@ impl RequestRecord {
         self.held.load(Acquire) != 0
     }
 
-    /// Locked, unless there is nothing in them.
+    /// Locks the links, if there is anything in them.
     pub(crate) fn links(&self) -> Option<MutexGuard<'_, RequestLinks>> {
         self.end.has_links().then(|| self.lock())
     }
 
-    /// To write into, unless it has ended.
+    /// Locks the links to write into them, unless the request has ended.
     pub(in crate::sink) fn open_links(&self) -> Option<MutexGuard<'_, RequestLinks>> {
         let links = self.lock();
         self.end.set_has_links().then_some(links)
@@ -141,7 +143,7 @@ impl RequestRecord {
         }
     }
 
-    /// Shows to `f` the connection that it has, and what else it refers to if there is any of that.
+    /// Passes the current connection, and the other links if there are any, to `f`.
     #[inline]
     pub(in crate::sink) fn with_links<R>(
         &self,
@@ -161,8 +163,8 @@ impl Evictable for RequestRecord {
         !self.end.is_open() && self.followers.load(Acquire) == 0
     }
 
-    /// Breaks the links to other requests. Whoever still holds the record keeps its connections, but the sink does
-    /// not keep them on its behalf.
+    /// Breaks the links to other requests. A handle may still hold the record, which then keeps its connections, but
+    /// the sink does not keep them for it.
     fn on_evict(&self, core: &Arc<Core>) {
         self.is_evicted.store(true, Release);
         let charged = self.with_links(|conn, links| {
@@ -180,7 +182,7 @@ impl Evictable for RequestRecord {
     }
 }
 
-/// A record of a request.
+/// A reference to a request.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestRef {
     pub(in crate::sink) record: Rec<RequestRecord>,
@@ -196,18 +198,18 @@ impl RequestRef {
         self.record.id()
     }
 
-    /// Its URL as it is recorded: masked, and within its limit.
+    /// Returns the URL as it is recorded: masked, and within its limit.
     #[cfg(feature = "client")]
     pub(crate) fn url(&self) -> String {
         self.record.url.text().as_str().into()
     }
 
-    /// Why it failed, if it has.
+    /// Returns why the request failed, if it has.
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.record.end.fault().map(|fault| fault.failure.clone())
     }
 
-    /// Whether it is one of that sink's.
+    /// Returns `true` if the request is recorded by the sink of `core`.
     pub(in crate::sink) fn is_of(&self, core: &Arc<Core>) -> bool {
         Arc::ptr_eq(self.core(), core)
     }
@@ -218,7 +220,8 @@ impl RequestRef {
         trigger == Some(self.record_id()) && self.is_of(&group.core)
     }
 
-    /// Nothing is written any more to what has ended: by a timeout, say, while its parts go on.
+    /// Returns `true` if the request has not ended. Nothing is written to one that has, for instance by a timeout while
+    /// parts of it are still running.
     pub(in crate::sink) fn is_open(&self) -> bool {
         self.record.end.is_open()
     }

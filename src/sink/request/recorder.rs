@@ -1,4 +1,4 @@
-//! Who holds a request while it runs, and what they say of it.
+//! Recorders of requests: for the request itself, its bodies, and the layers below that see its connection.
 
 #[cfg(feature = "request")]
 use super::grpc;
@@ -27,8 +27,8 @@ use http::{HeaderMap, StatusCode, Version};
 use http::{Method, header};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Held by whoever has the request at the time: the service's future, then the response's body. Dropped before
-/// the request has ended, it says `cancelled`.
+/// Records a request. Held by the service's future, and then by the response's body. If it is dropped before the
+/// request has ended, the request is recorded as cancelled.
 #[derive(Debug, Default)]
 pub(crate) struct RequestRecorder {
     request: Option<RequestRef>,
@@ -47,13 +47,13 @@ impl RequestRecorder {
         RequestRecorder { request: Some(request) }
     }
 
-    /// The request, to be ended by whoever takes it.
+    /// Takes the request, to be ended by the caller.
     #[cfg(feature = "reqwest")]
     pub(in crate::sink) fn into_request(mut self) -> Option<RequestRef> {
         self.request.take()
     }
 
-    /// Perhaps another request has taken the place of that of `handle`, which then is bound to it, too.
+    /// Binds `handle` to the current request, if another has taken the place of the one that it was bound to.
     #[cfg(feature = "reqwest")]
     pub(crate) fn rebind(&self, handle: &RequestHandle) {
         if let Some(request) = &self.request
@@ -63,13 +63,13 @@ impl RequestRecorder {
         }
     }
 
-    /// When it began; `None` where it is not recorded.
+    /// Returns when the request began; `None` if it is not recorded.
     #[cfg(feature = "reqwest")]
     pub(crate) fn begin(&self) -> Option<Tick> {
         self.request.as_ref().map(|request| request.record.begin)
     }
 
-    /// Its body is in one piece of that length, which goes with its head.
+    /// Records that the body has this length and is sent in one piece with the head.
     #[cfg(feature = "reqwest")]
     pub(crate) fn body_in_one_piece(&self, bytes: u64) {
         if let Some(request) = &self.request {
@@ -77,7 +77,7 @@ impl RequestRecorder {
         }
     }
 
-    /// Its head went out, as there is an answer; and with it its body, if that is in one piece.
+    /// Records that the head was sent, as there is a response; and with it a body in one piece.
     #[cfg(feature = "reqwest")]
     pub(crate) fn head_sent(&self) {
         if let Some(request) = &self.request {
@@ -95,7 +95,7 @@ impl RequestRecorder {
         self.request.as_ref()
     }
 
-    /// What is polled meanwhile is polled on behalf of this request.
+    /// Makes this the current request of what is polled until the guard is dropped.
     #[inline]
     pub(crate) fn scope(&mut self) -> RequestScope<'_> {
         RequestScope::enter(&mut self.request)
@@ -105,21 +105,21 @@ impl RequestRecorder {
         RequestBodyRecorder { request: self.request.clone(), bytes: 0 }
     }
 
-    /// The connection that it turned out to have used.
+    /// Links the request to the connection that it turned out to have used.
     pub(crate) fn conn(&self, conn: &ConnRef) {
         if let Some(request) = &self.request {
             request.link(conn);
         }
     }
 
-    /// The client has chosen a connection just now.
+    /// Records that the client has just chosen a connection.
     pub(crate) fn acquired(&self, conn: &ConnRef) {
         if let Some(request) = &self.request {
             request.acquired(conn);
         }
     }
 
-    /// It came over this connection, and so had one from the beginning.
+    /// Links the request to the connection that it came over, which it has from the beginning.
     #[cfg(feature = "server")]
     pub(crate) fn received_over(&self, conn: Option<&ConnRef>) {
         let Some(request) = &self.request else { return };
@@ -129,7 +129,7 @@ impl RequestRecorder {
         request.record.conn_acquired.set(request.record.begin);
     }
 
-    /// Nobody wants the response any more, or it will not come: of a request that this side answers.
+    /// Ends a request that this side answers: the client does not wait for the response any more, or it will not come.
     #[cfg(feature = "server")]
     pub(crate) fn given_up(&mut self) {
         if let Some(request) = self.request.take() {
@@ -137,7 +137,7 @@ impl RequestRecorder {
         }
     }
 
-    /// The response's head is complete.
+    /// Records that the response's head is complete.
     pub(crate) fn response(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
         let Some((core, record)) = self.open() else { return };
         if version < Version::HTTP_2 {
@@ -202,7 +202,7 @@ impl RequestRecorder {
         }
     }
 
-    /// So much of the response's body was handed to its reader.
+    /// Records that this many bytes of the response's body were handed to its reader.
     pub(crate) fn received(&self, bytes: u64) {
         if let Some((_, record)) = self.open() {
             let received = &record.received;
@@ -221,9 +221,9 @@ impl RequestRecorder {
         }
     }
 
-    /// The response came to its end. Where it is decoded, it is the reader of that who ends the request.
+    /// Records that the response came to its end. If it is decoded, the reader of the decoded body ends the request.
     pub(crate) fn complete(&mut self) {
-        // One that is held ends with the drop of this recorder at the latest.
+        // A request that is held ends when this recorder is dropped, at the latest.
         let Some(request) = self.request.take_if(|request| !request.record.is_held()) else {
             self.request.iter().for_each(complete);
             return;
@@ -231,8 +231,8 @@ impl RequestRecorder {
         complete(&request);
     }
 
-    /// The response's body was handed to somebody who does not record it. Where it is decoded, it is the reader of that
-    /// who ends the request.
+    /// Records that the response's body is read where it is not recorded. If it is decoded, the reader of the decoded
+    /// body ends the request.
     #[cfg(feature = "request")]
     pub(crate) fn finish_unobserved(&mut self) {
         if let Some(request) = self.request.take().filter(|request| request.record.decoded.load(Relaxed) == 0)
@@ -241,14 +241,14 @@ impl RequestRecorder {
         }
     }
 
-    /// It failed.
+    /// Ends the request as failed.
     pub(crate) fn failed(&mut self, fault: FailureDetail) {
         if let Some(request) = self.request.take() {
             request.failed(fault);
         }
     }
 
-    /// Its record, unless it has ended.
+    /// Returns the record, unless the request has ended.
     #[inline]
     fn open(&self) -> Option<(&Core, &RequestRecord)> {
         let request = self.request.as_ref()?;
@@ -266,7 +266,7 @@ impl Drop for RequestRecorder {
     }
 }
 
-/// The response came to its end. Where it is decoded, the request ends with what it is decoded to.
+/// Records that the response came to its end. If it is decoded, the request ends with the decoded body.
 fn complete(request: &RequestRef) {
     let (core, record): (_, &RequestRecord) = (request.core(), &request.record);
     if record.decoded.load(Relaxed) == 0 {
@@ -287,9 +287,10 @@ fn length_in_header(record: &RequestRecord, headers: &HeaderMap) -> Option<u64> 
     Some(length)
 }
 
-/// Returns an error if fewer bytes of the response's body came than its header declares. The header takes precedence
-/// over `missing`, because a body may report its whole length even after it was read. Without a declared length, the
-/// body is trusted.
+/// Returns an error if fewer bytes of the response's body came than its header declares.
+///
+/// The header takes precedence over `missing`, because a body may report its whole length even after it was read.
+/// Without a declared length, the body is trusted.
 #[cfg(feature = "request")]
 #[cold]
 fn incomplete(record: &RequestRecord, missing: u64) -> Option<IncompleteBody> {
@@ -314,7 +315,7 @@ fn dropped(request: &RequestRef) {
         .end(EndReason::Cancelled, Some(FailureDetail::new(Failure::Interrupted, "the request was dropped")));
 }
 
-/// Goes with the decoded body of a response. The request ends with it, rather than with what is decoded.
+/// Records the decoded body of a response: the request ends with it, not with the body that is decoded.
 #[derive(Debug)]
 pub(crate) struct DecodedBodyRecorder {
     request: Option<RequestRef>,
@@ -330,7 +331,7 @@ impl DecodedBodyRecorder {
         DecodedBodyRecorder { request, bytes: 0 }
     }
 
-    /// So much more was handed to the reader.
+    /// Records that this many more bytes were handed to the reader.
     pub(crate) fn received(&mut self, bytes: u64) {
         self.bytes += bytes;
         if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
@@ -338,14 +339,14 @@ impl DecodedBodyRecorder {
         }
     }
 
-    /// Everything was read.
+    /// Records that the whole body was read.
     pub(crate) fn complete(&mut self) {
         if let Some(request) = self.request.take() {
             request.complete();
         }
     }
 
-    /// It could not be read, or not be decoded.
+    /// Records that the body could not be read, or not be decoded.
     pub(crate) fn failed(&mut self, fault: FailureDetail) {
         if let Some(request) = self.request.take() {
             request.failed(fault);
@@ -359,7 +360,7 @@ impl Drop for DecodedBodyRecorder {
     }
 }
 
-/// Goes with the body of a request and counts what the client takes of it.
+/// Records the body of a request: counts what the client takes of it.
 #[derive(Debug)]
 pub(crate) struct RequestBodyRecorder {
     request: Option<RequestRef>,
@@ -367,7 +368,7 @@ pub(crate) struct RequestBodyRecorder {
 }
 
 impl RequestBodyRecorder {
-    /// The request, for somebody who sees which connection takes it.
+    /// Returns the request, for a layer below that sees which connection takes it.
     #[cfg(feature = "tonic")]
     pub(crate) fn link(&self) -> Option<PendingRequest> {
         self.request.clone().map(PendingRequest)
@@ -380,7 +381,7 @@ impl RequestBodyRecorder {
         }
     }
 
-    /// Nothing more will be sent.
+    /// Records that nothing more will be sent.
     pub(crate) fn complete(&mut self) {
         if let Some(request) = self.request.take().filter(RequestRef::is_open) {
             request.record.body_end.set(request.core().now().max(request.record.begin));
@@ -388,24 +389,24 @@ impl RequestBodyRecorder {
     }
 }
 
-/// A request whose connection shows only where that takes the request.
+/// A request whose connection becomes known only when the connection takes it.
 #[cfg(feature = "tonic")]
 #[derive(Debug)]
 pub(crate) struct PendingRequest(RequestRef);
 
 #[cfg(feature = "tonic")]
 impl PendingRequest {
-    /// The connection takes it just now.
+    /// Records that the connection takes the request now.
     pub(crate) fn taken_by(&self, conn: &ConnRef) {
         self.0.acquired(conn);
     }
 
-    /// It was lined up for the connection, and never taken.
+    /// Records that the request was queued for the connection, which never took it.
     pub(crate) fn queued_on(&self, conn: &ConnRef) {
         self.0.link(conn);
     }
 
-    /// The dial led to where it is now. If it was waiting when that began, it was waiting for that.
+    /// Attributes the dial to the request, if the request was waiting when it began.
     pub(crate) fn served_by(&self, dial: &DialRef) {
         if let Some(group) = &dial.0
             && self.0.is_open()
@@ -417,7 +418,7 @@ impl PendingRequest {
     }
 }
 
-/// The request on whose behalf the current poll runs, for layers below the one that records it.
+/// The request for which the current poll runs, for layers below the one that records it.
 #[derive(Clone, Debug)]
 pub(crate) struct CurrentRequest(Option<RequestRef>);
 
@@ -430,7 +431,7 @@ impl CurrentRequest {
         self.0.is_some()
     }
 
-    /// It was given a connection just now.
+    /// Records that the current request was just given a connection.
     #[inline]
     pub(crate) fn acquired(conn: &ConnRef) {
         context::with_current_request(|request| request.acquired(conn));
@@ -442,7 +443,7 @@ impl CurrentRequest {
         context::with_current_request(|request| request.refused(failure.clone()));
     }
 
-    /// Returns what counts the body of the current request when that is sent again.
+    /// Returns a recorder for the body of the current request, which is sent again.
     #[cfg(feature = "client")]
     pub(crate) fn watch() -> Option<Box<RequestBodyRecorder>> {
         context::current_request()
@@ -455,7 +456,7 @@ impl CurrentRequest {
         context::with_current_request(RequestRef::set_http2);
     }
 
-    /// A 1xx response came.
+    /// Records that a 1xx response came.
     pub(crate) fn informational(&self, status: StatusCode) {
         if let Some(request) = &self.0 {
             request.informational(status);

@@ -71,19 +71,19 @@ impl RequestHandle {
 
 /// Asks a response about its request.
 pub trait ResponseExt {
-    /// The handle of the request; `None` when it was not traced.
+    /// Returns the handle of the request; `None` if it was not traced.
     fn request_handle(&self) -> Option<&RequestHandle>;
 
-    /// Where the time went. Complete once the body was read.
+    /// Returns how the time was spent. Complete once the body was read.
     ///
     /// # Errors
     ///
-    /// [`NotTraced`] when the response did not come through a traced client, or the sink was off.
+    /// [`NotTraced`] if the response did not come through a traced client, or the sink was off.
     fn timings(&self) -> Result<Timings, NotTraced> {
         self.request_handle().ok_or(NotTraced)?.timings()
     }
 
-    /// The trace of this request alone. Empty when it was not traced.
+    /// Returns the trace of this request alone. The trace is empty if the request was not traced.
     fn trace(&self) -> NetTrace {
         self.request_handle().map_or_else(NetTrace::default, RequestHandle::trace)
     }

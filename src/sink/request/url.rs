@@ -1,4 +1,4 @@
-//! URLs within their limit.
+//! [`RecordedUrl`]: the URL of a request, masked and within its limit.
 
 use super::headers::mask_uri;
 use crate::record::{
@@ -8,11 +8,11 @@ use crate::record::{
 use http::Uri;
 use std::num::NonZeroU32;
 
-/// The URL of a request as far as it is kept, without what is to be masked.
+/// The URL of a request as far as it is kept, without what is masked.
 #[derive(Debug, PartialEq)]
 pub(crate) enum RecordedUrl {
     Whole(Uri),
-    /// The beginning of one that is too long.
+    /// The beginning of a URL that is too long.
     Cut(LimitedText),
 }
 
@@ -32,7 +32,7 @@ impl RecordedUrl {
         RecordedUrl::Cut(LimitedText::new(text(uri), MAX_URL_BYTES))
     }
 
-    /// The URL as it is displayed.
+    /// Returns the URL as it is displayed.
     pub(in crate::sink) fn text(&self) -> Text {
         match self {
             RecordedUrl::Whole(uri) => text(uri),
@@ -40,7 +40,7 @@ impl RecordedUrl {
         }
     }
 
-    /// How many bytes it had before it was cut.
+    /// Returns how many bytes the URL had, if it was cut.
     pub(in crate::sink) fn original_bytes(&self) -> Option<NonZeroU32> {
         match self {
             RecordedUrl::Whole(_) => None,
@@ -48,7 +48,7 @@ impl RecordedUrl {
         }
     }
 
-    /// The heap memory that it takes.
+    /// Returns the heap memory that the URL takes.
     #[inline]
     pub(in crate::sink) fn heap_bytes(&self) -> usize {
         match self {

@@ -1,4 +1,4 @@
-//! The addresses of connections as text.
+//! [`AddressTexts`]: the addresses of connections as text.
 
 use crate::{
     record::{AddrTuple, Text},
@@ -6,14 +6,15 @@ use crate::{
 };
 use std::net::{IpAddr, SocketAddr};
 
-/// Writes addresses as text, and remembers the last of each side: connections next to each other in a trace have the
-/// same as a rule.
+/// Formats addresses, and reuses the last text of each side: neighbouring connections in a trace usually have the same
+/// addresses.
 #[derive(Debug, Default)]
 pub(in crate::sink) struct AddressTexts {
     source: Last,
     destination: Last,
 }
 
+/// The last address that was formatted, with its text.
 #[derive(Debug, Default)]
 struct Last(Option<(IpAddr, Text)>);
 
@@ -26,7 +27,7 @@ impl AddressTexts {
 }
 
 impl Last {
-    /// Both are empty for an address that is not known.
+    /// Returns the text of the address and its port; both are empty for an address that is not known.
     fn text(&mut self, address: Option<SocketAddr>) -> (Text, u16) {
         let Some(address) = address else { return Default::default() };
         let (ip, port) = (address.ip(), address.port());

@@ -1,7 +1,7 @@
-//! Traces put together: of all that is kept, or of one request.
+//! Builds traces: of everything that is kept, or of one request.
 //!
-//! Whatever is written meanwhile, every reference leads somewhere. What a record refers to is read after it, and
-//! so is there.
+//! Records are written meanwhile. Every reference in a trace still leads to a record of the trace, because what a
+//! record refers to is read after the record itself.
 
 use super::{address_texts::AddressTexts, to_record};
 use crate::{
@@ -25,7 +25,7 @@ use std::{
     sync::Arc,
 };
 
-/// All that is kept. `requests` gives those of the time when it is called.
+/// Returns a trace of everything that is kept. `requests` returns those that are kept when it is called.
 pub(in crate::sink) fn all(
     core: &Arc<Core>,
     groups: Vec<Arc<DialGroup>>,
@@ -36,7 +36,7 @@ pub(in crate::sink) fn all(
     let known = requests();
     builder.requests(known.max_len(), known.iter());
     builder.linked(groups);
-    // A request was given a connection that was dialled for one which had not begun when we looked.
+    // A request may have been given a connection that was dialled for another one, which began after the first look.
     let missing = builder.missing();
     if !missing.is_empty() {
         let all = requests();
@@ -46,12 +46,13 @@ pub(in crate::sink) fn all(
     builder.finish()
 }
 
-/// One request with all that it refers to: the hops before it, its connections and their dials.
+/// Returns the trace of one request with everything that it refers to: the hops before it, its connections and their
+/// dials.
 pub(in crate::sink) fn slice(request: &RequestRef) -> NetTrace {
     hops(std::slice::from_ref(request))
 }
 
-/// The same for hops that are known, the last one last; those of another sink are left out.
+/// Returns the trace of these hops, the last one last. Hops of another sink are left out.
 pub(in crate::sink) fn hops(hops: &[RequestRef]) -> NetTrace {
     let Some(last) = hops.last() else { return NetTrace::default() };
     let mut builder = SnapshotBuilder::new(last.core());
@@ -61,23 +62,24 @@ pub(in crate::sink) fn hops(hops: &[RequestRef]) -> NetTrace {
     builder.finish()
 }
 
+/// A trace that is being built.
 struct SnapshotBuilder {
     core: Arc<Core>,
     times: Timeline,
-    /// IdSet of the requests that are in it.
+    /// The requests that are in the trace.
     known: IdSet,
     groups: GroupSet,
-    /// The groups that are in it.
+    /// The groups that are in the trace.
     groups_held: Vec<Arc<DialGroup>>,
     http: RecordList<HttpReqTrace>,
     dials: RecordList<DialTrace>,
     conns: Vec<ConnRef>,
-    /// What else is in the groups, each with the place of its group in `groups_held`.
+    /// The other records of the groups, each with the index of its group in `groups_held`.
     queries: Vec<(usize, DnsRecord)>,
     tunnels: Vec<(usize, TlsRecord)>,
 }
 
-/// Room for what a group holds as a rule, made before the group is locked.
+/// The number of records that a group usually has, reserved before the group is locked.
 const TYPICAL_GROUP_RECORDS: usize = 8;
 
 impl SnapshotBuilder {
@@ -96,7 +98,7 @@ impl SnapshotBuilder {
         }
     }
 
-    /// Takes requests, each with its number, and those that belong to them.
+    /// Adds requests, and those that belong to them.
     fn requests<'a>(
         &mut self,
         max_len: usize,
@@ -117,7 +119,8 @@ impl SnapshotBuilder {
         }
     }
 
-    /// Gives back those that belong to it: the hop before it, and each CONNECT that was made because of it.
+    /// Adds a request. Returns those that belong to it: the hop before it, and each CONNECT that was made because of
+    /// it.
     fn request(&mut self, number: RecordId, request: &RequestRecord) -> Vec<RequestRef> {
         let found = |group: &_| self.groups.add(group);
         let (out, others) = to_record::request_and_links(&self.core, number, request, &self.times, found);
@@ -125,7 +128,7 @@ impl SnapshotBuilder {
         others.kept
     }
 
-    /// Takes these groups and those that were found to be referred to.
+    /// Adds these groups, and those that the requests refer to.
     fn linked(&mut self, groups: Vec<Arc<DialGroup>>) {
         self.groups.extend(groups);
         let mut groups = std::mem::take(&mut self.groups.found);
@@ -144,7 +147,7 @@ impl SnapshotBuilder {
         self.conns.reserve(TYPICAL_GROUP_RECORDS);
         self.queries.reserve(TYPICAL_GROUP_RECORDS);
         self.tunnels.reserve(TYPICAL_GROUP_RECORDS);
-        // The end before the rest, and everything out of the lock before it is put into words.
+        // The end is read before the rest, and everything is copied out of the lock before it is converted.
         let ended = group.dial.as_ref().and_then(|dial| dial.end.get());
         let state = {
             let state = group.state();
@@ -160,13 +163,13 @@ impl SnapshotBuilder {
         }
     }
 
-    /// Requests that caused a dial which is in it, and are not.
+    /// Returns the requests that caused a dial of the trace, and are not in the trace.
     fn missing(&self) -> HashSet<RecordId> {
         let triggers = self.dials.caused.iter().map(|(_, trigger)| *trigger);
         triggers.filter(|trigger| !self.known.contains(*trigger)).collect()
     }
 
-    /// What a record refers to may have been forgotten long ago.
+    /// Returns the trace. Clears references to requests that were evicted.
     fn finish(mut self) -> NetTrace {
         let known = self.known;
         self.http.clear_unknown_causes(&known, |request| {
@@ -209,10 +212,10 @@ impl SnapshotBuilder {
     }
 }
 
-/// GroupSet as they are found, each once.
+/// Groups as they are found, each once.
 #[derive(Default)]
 struct GroupSet {
-    /// Those that were ever found. They live as long as the builder: another might take the place of one.
+    /// All groups that were ever found. They live as long as the builder, so that no other can have the same address.
     seen: HashSet<*const DialGroup, IdHashState>,
     found: Vec<Arc<DialGroup>>,
 }
@@ -234,18 +237,18 @@ fn first_message(record: &DnsRecord) -> Option<Tick> {
     record.queries.first().map(|(at, _)| *at)
 }
 
-/// Sorts by when they began; those that began at the same moment stay as they came. They come nearly in order.
+/// Sorts by when the records began; those that began at the same moment keep their order. They come nearly in order.
 fn in_order<T, B: Ord>(items: &mut [T], begin: impl Fn(&T) -> B) {
     if !items.is_sorted_by_key(&begin) {
         items.sort_by_key(begin);
     }
 }
 
-/// RecordList as they were made.
+/// Records in the order in which they were converted.
 struct RecordList<T> {
     began: Vec<Tick>,
     made: Vec<T>,
-    /// The places of those that a request led to, with its number.
+    /// The index of each record that a request led to, with that request.
     caused: Vec<(usize, RecordId)>,
 }
 
@@ -261,7 +264,7 @@ impl<T> RecordList<T> {
         self.made.reserve(more);
     }
 
-    /// `cause` is the request that led to it.
+    /// Adds a record. `cause` is the request that led to it.
     fn push(&mut self, begin: Tick, cause: Option<RecordId>, record: T) {
         if let Some(cause) = cause {
             self.caused.push((self.made.len(), cause));
@@ -270,14 +273,14 @@ impl<T> RecordList<T> {
         self.made.push(record);
     }
 
-    /// For those that a request led to which is not known.
+    /// Passes each record whose cause is not known to `forget`.
     fn clear_unknown_causes(&mut self, known: &IdSet, forget: impl Fn(&mut T)) {
         for (place, _) in self.caused.iter().filter(|(_, cause)| !known.contains(*cause)) {
             forget(&mut self.made[*place]);
         }
     }
 
-    /// Sorted by when they began; max_len often they are, and stay where they are.
+    /// Returns the records sorted by when they began. Usually they are sorted, and stay where they are.
     fn in_order(self) -> TraceList<T> {
         let RecordList { began, mut made, .. } = self;
         if !began.is_sorted() {
@@ -297,12 +300,12 @@ impl<T> RecordList<T> {
     }
 }
 
-/// A set of the numbers of records, of which max_len are neighbours.
+/// A set of record IDs, most of which are neighbours.
 #[derive(Default)]
 struct IdSet(HashMap<u64, u64, IdHashState>);
 
 impl IdSet {
-    /// True when it was not there.
+    /// Returns `true` if the ID was not in the set.
     fn insert(&mut self, id: RecordId) -> bool {
         let number = id.get();
         let (bits, bit) = (self.0.entry(number / 64).or_default(), 1 << (number % 64));
@@ -317,7 +320,7 @@ impl IdSet {
     }
 }
 
-/// For numbers and addresses, which nobody outside can choose.
+/// A hasher for numbers and addresses, which nobody outside can choose.
 type IdHashState = BuildHasherDefault<IdHasher>;
 
 #[derive(Default)]
@@ -329,7 +332,7 @@ impl Hasher for IdHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // 2^64 divided by the golden ratio. A table looks at the lowest bits, of which an address has none.
+        // 2^64 divided by the golden ratio. A hash table uses the lowest bits, which are zero in an address.
         self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
 

@@ -1,4 +1,6 @@
-//! Turns what is kept into the records of a trace.
+//! Turns the state of records into the types of [`crate::record`].
+//!
+//! [`to_record`] converts one record; recorders use it for subscribers, too. [`builder`] puts a trace together.
 
 pub(super) mod address_texts;
 pub(super) mod builder;

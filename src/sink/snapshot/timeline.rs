@@ -1,4 +1,4 @@
-//! Converts clock readings into the timestamps of a trace.
+//! [`Timeline`]: converts clock readings into the timestamps of a trace.
 
 use crate::{
     record::{TickScale, Timestamp, TraceClock},
@@ -6,7 +6,7 @@ use crate::{
 };
 use std::{sync::Arc, time::UNIX_EPOCH};
 
-/// Turns clock readings into the timestamps of one trace.
+/// Converts clock readings into the timestamps of one trace.
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
     pub(crate) clock: Arc<TraceClock>,
@@ -25,7 +25,8 @@ impl Timeline {
         Timeline { clock, begin: epoch.tick }
     }
 
-    /// Relative to the begin of the trace; absolute before it, and past what the peer can read (2^32 ms).
+    /// Returns the timestamp: relative to the begin of the trace; absolute before that, and beyond what the Go package
+    /// can read (2^32 ms).
     pub(crate) fn at(&self, tick: impl Into<Option<Tick>>) -> Timestamp {
         tick.into().map_or(Timestamp::UNDEFINED, |tick| self.clock.timestamp(tick.get()))
     }
@@ -34,7 +35,7 @@ impl Timeline {
         Timestamp::from_unix_nanos(self.clock.begin_unix_nanos)
     }
 
-    /// Whether that was before the trace began.
+    /// Returns `true` if the reading was before the trace began.
     pub(crate) fn is_before(&self, tick: Tick) -> bool {
         tick < self.begin
     }

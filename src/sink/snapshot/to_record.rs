@@ -1,4 +1,4 @@
-//! From what recorders wrote to the records of a trace.
+//! Converts the state of each kind of record into its type in [`crate::record`].
 
 use super::address_texts::AddressTexts;
 use crate::{
@@ -40,16 +40,16 @@ pub(in crate::sink) fn request(request: &RequestRef, times: &Timeline) -> HttpRe
     request_and_links(request.core(), request.record_id(), &request.record, times, |_| ()).0
 }
 
-/// Requests that belong to one.
+/// Requests that belong to another one.
 #[derive(Default)]
 pub(in crate::sink) struct RelatedRequests {
-    /// The one that led to it: the hop before it, or of a CONNECT the one that needed it.
+    /// The request that led to it: the hop before it, or for a CONNECT the request that needed it.
     pub(in crate::sink) cause: Option<RecordId>,
-    /// Those that are kept with it.
+    /// Requests that are kept with it.
     pub(in crate::sink) kept: Vec<RequestRef>,
 }
 
-/// What it refers to too: other requests, and linked_groups, which are shown to `found`.
+/// Converts a request, and returns the requests that it refers to. Passes the groups that it refers to to `found`.
 pub(in crate::sink) fn request_and_links(
     core: &Core,
     id: RecordId,
@@ -57,7 +57,7 @@ pub(in crate::sink) fn request_and_links(
     times: &Timeline,
     found: impl FnMut(&Arc<DialGroup>),
 ) -> (HttpReqTrace, RelatedRequests) {
-    // The end before the rest: what belongs to an ended request is all there.
+    // The end is read before the rest: what belongs to a request that has ended is then complete.
     let end = record.end.get();
     let mut is_over_http2 = false;
     let (path, network_proxy, extras) = record.with_links(|conn, links| {
@@ -79,7 +79,7 @@ pub(in crate::sink) fn request_and_links(
     let http2_error = end.as_ref().and_then(|end| end.fault.as_ref()?.http2_error);
     let (end_at, end_reason, failure, req_error, error_bytes) = end_fields(end, times);
     let version = match record.version.load(Relaxed) {
-        // No response has said it.
+        // No response has told the version.
         _ if is_over_http2 && response.is_none() => version_code(Version::HTTP_2),
         version => version,
     };
@@ -128,7 +128,7 @@ pub(in crate::sink) fn request_and_links(
     (out, others.unwrap_or_default())
 }
 
-/// What most requests do not have, taken out of the lock.
+/// A copy of a request's extras, taken out of the lock.
 struct ExtrasSnapshot {
     headers: [HttpHeaders; 3],
     original_fields: [Option<NonZeroU32>; 3],
@@ -136,11 +136,11 @@ struct ExtrasSnapshot {
     method_bytes: Option<NonZeroU32>,
     tried: Vec<(ConnLink, Failure)>,
     dropped_tried: usize,
-    /// The connection that came after those, if any did, and why the peer did not process the request there either.
+    /// The connection after those, if there is any, and why the peer did not process the request there either.
     conn: Option<ConnLink>,
     refused: Option<Failure>,
     prev_hop: PrevHop,
-    /// Of a CONNECT: the request that needed it.
+    /// For a CONNECT: the request that needed it.
     cause: Option<RecordId>,
     connects: Vec<RequestRef>,
     informational: Vec<(Tick, StatusCode)>,
@@ -175,7 +175,7 @@ impl ExtrasSnapshot {
         }
     }
 
-    /// Gives the requests that belong to it back.
+    /// Writes the extras into `out`. Returns the requests that belong to it.
     fn write_into(self, out: &mut HttpReqTrace, core: &Core, times: &Timeline) -> RelatedRequests {
         [out.req_header, out.resp_header, out.trailers] = self.headers;
         let truncated = &mut out.truncated_fields;
@@ -220,7 +220,7 @@ pub(in crate::sink) fn dial(core: &Core, head: &DialHead, state: DialState, time
     dial_ended(core, head, state, head.end.get(), times)
 }
 
-/// The same with its end, which must be read before the state.
+/// Converts a dial whose end was read before its state.
 pub(in crate::sink) fn dial_ended(
     core: &Core,
     head: &DialHead,
@@ -288,7 +288,7 @@ pub(in crate::sink) fn tcp_conn(
         Some(icmp) if !error.is_empty() => (format!("{icmp}: {error}").into(), BoxedOrEmpty::new()),
         _ => (error, BoxedOrEmpty::new()),
     };
-    // Where it was established just after we looked, what followed is not shown either.
+    // If it was established just after the first look, what followed is not shown either.
     let socket_trace = if connected { socket_trace(core, record, times) } else { None };
     let (total_sent_bytes, total_recv_bytes) = if connected { record.totals() } else { (0, 0) };
     TcpConnTrace {
@@ -425,7 +425,7 @@ pub(in crate::sink) fn tls(group: &DialGroup, record: TlsRecord, times: &Timelin
 
 type EndFields = (Timestamp, Option<EndReason>, Option<Failure>, BoxedOrEmpty<Text>, Option<NonZeroU32>);
 
-/// When and how something ended, and what went wrong: the code, the text, and how long that was if it was cut.
+/// When and how a record ended, and what went wrong: the failure, its text, and the length of the text if it was cut.
 fn end_fields(end: Option<End>, times: &Timeline) -> EndFields {
     let Some(End { at, reason, fault }) = end else { return Default::default() };
     let (failure, text, original_bytes) = split_fault(fault);
@@ -433,7 +433,8 @@ fn end_fields(end: Option<End>, times: &Timeline) -> EndFields {
     (at, Some(reason), failure, text, original_bytes)
 }
 
-/// Where two threads met, something may have been written down just after the end, when it did not count any more.
+/// Returns `None` for a time after the end: where two threads met, something may have been written just after the
+/// record had ended.
 fn unless_after_end(seen: Option<Tick>, end: Option<&End>) -> Option<Tick> {
     seen.filter(|seen| end.is_none_or(|end| *seen <= end.at))
 }
@@ -443,7 +444,7 @@ fn split_fault(fault: Option<FailureDetail>) -> (Option<Failure>, BoxedOrEmpty<T
     parts.map_or_else(Default::default, |(failure, text, bytes)| (Some(failure), text.into(), bytes))
 }
 
-/// To be read before the totals, which then are at least what these add up to.
+/// Must be read before the totals, which then are at least the sum of these operations.
 fn socket_trace(core: &Core, record: &ConnRecord, times: &Timeline) -> Option<SocketTrace> {
     record.log.as_ref().map(|log| log.export(&core.config.retention, times))
 }

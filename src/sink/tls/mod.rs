@@ -1,4 +1,4 @@
-//! What is kept of a TLS tunnel, and what writes it down.
+//! TLS tunnels: their state ([`record`], [`peer_chain`]) and what writes it ([`recorder`]).
 
 pub(super) mod peer_chain;
 pub(super) mod record;

@@ -1,4 +1,4 @@
-//! The certificates of a peer, shared by all tunnels to it.
+//! [`PeerChain`]: the certificates of a peer, shared by all tunnels to it.
 
 use crate::{record::PeerCert, sink::core::Core};
 use std::{
@@ -6,10 +6,11 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 
-/// The certificates that a peer presented, as far as they are kept. Cloning shares them.
+/// The certificates that a peer presented, as far as they are kept. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerChain(Option<Arc<Presented>>);
 
+/// The certificates themselves.
 #[derive(Debug)]
 struct Presented {
     certs: Arc<[PeerCert]>,
@@ -33,7 +34,7 @@ impl Drop for Charge {
 }
 
 impl PeerChain {
-    /// The first certificates of a chain. `original_certs` is how many it had, if some were left out.
+    /// Creates a chain of its first certificates. `original_certs` is how many it had, if some were left out.
     pub(crate) fn new(certs: Arc<[PeerCert]>, original_certs: Option<NonZeroU32>) -> Self {
         let charge = OnceLock::new();
         PeerChain((!certs.is_empty()).then(|| Arc::new(Presented { certs, original_certs, charge })))
@@ -43,13 +44,15 @@ impl PeerChain {
         self.0.as_ref().map(|chain| chain.certs.clone()).unwrap_or_default()
     }
 
-    /// How many there were before some were left out.
+    /// Returns how many certificates the chain had, if some were left out.
     pub(crate) fn original_certs(&self) -> Option<NonZeroU32> {
         self.0.as_ref()?.original_certs
     }
 
-    /// Charges the memory of the chain to the first sink that asks, once for all records that share it. It is released
-    /// when the last of them goes, and the cache of described chains with them.
+    /// Charges the memory of the chain to the first sink that asks, once for all records that share it.
+    ///
+    /// The charge is released when the last of the records is evicted, and the chain has left the cache of described
+    /// chains.
     pub(super) fn charge(&self, core: &Arc<Core>) {
         let Some(chain) = self.0.as_ref().filter(|_| core.budget.is_limited()) else { return };
         chain.charge.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! What is kept of a TLS tunnel.
+//! [`TlsRecord`]: the state of a TLS tunnel.
 
 use super::peer_chain::PeerChain;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     sink::{clock::Tick, record_id::RecordId, registry::end::End},
 };
 
-/// What a handshake agreed on, or as much of it as became known.
+/// What a handshake negotiated, or as much of it as became known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsFacts {
     pub(crate) tls_version: Text,
@@ -15,12 +15,13 @@ pub(crate) struct TlsFacts {
     pub(crate) key_exchange_group: Text,
     pub(crate) negotiated_proto: Text,
     pub(crate) did_resume: bool,
-    /// This side is the server. Kept here, where there is room for it; the recorder writes it.
+    /// Whether this side is the server. Set by the recorder, and stored here because there is room for it.
     pub(crate) accepted: bool,
     pub(crate) peer_certs: PeerChain,
     pub(crate) alert: BoxedOrEmpty<Text>,
 }
 
+/// The state of a TLS tunnel, from the handshake on.
 #[derive(Clone)]
 pub(crate) struct TlsRecord {
     pub(crate) id: RecordId,
@@ -29,18 +30,18 @@ pub(crate) struct TlsRecord {
     pub(crate) begin: Tick,
     pub(crate) handshake_end: Option<Tick>,
     pub(crate) facts: TlsFacts,
-    /// Of the handshake; also what a server says of it only after it had looked complete.
+    /// What went wrong with the handshake, or what the server reported when it had already looked complete.
     pub(crate) fault: Option<FailureDetail>,
     pub(crate) end: Option<End>,
 }
 
 impl TlsRecord {
-    /// When something was last seen of it.
+    /// Returns when something was last seen of the tunnel.
     pub(crate) fn latest(&self) -> Tick {
         self.begin.max_some(self.handshake_end)
     }
 
-    /// The memory that it takes besides its own place.
+    /// Returns the heap memory that the record takes.
     pub(in crate::sink) fn heap_bytes(&self) -> usize {
         let end = self.end.as_ref().and_then(|end| end.fault.as_ref());
         let faults = self.fault.iter().chain(end).map(FailureDetail::heap_bytes);

@@ -1,4 +1,4 @@
-//! A TLS tunnel: what whoever makes the handshake, and then owns the stream, says of it.
+//! [`TlsRecorder`]: records a TLS handshake, and then the tunnel until it is closed.
 
 use super::record::{TlsFacts, TlsRecord};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Lives with the handshake and then with the stream; its drop ends the tunnel.
+/// Records a handshake, and then its tunnel. Dropping it ends the tunnel.
 #[derive(Debug)]
 pub(crate) struct TlsRecorder(Option<Live>);
 
@@ -25,10 +25,10 @@ struct Live {
     group: Arc<DialGroup>,
     index: usize,
     conn: ConnRef,
-    /// Made here, since the stream below had no identity in this sink.
+    /// Whether the reference was created here, because the stream below has no identity in this sink.
     is_conn_own: bool,
     in_handshake: bool,
-    /// How it will have ended when it is dropped, and why.
+    /// How the tunnel will have ended when the recorder is dropped, and why.
     reason: EndReason,
     fault: Option<FailureDetail>,
 }
@@ -73,7 +73,7 @@ impl TlsRecorder {
             state.tls.len() - 1
         });
         let Some(index) = index else { return TlsRecorder(None) };
-        // The innermost tunnel is the one to the server; one that was there before leads to a proxy.
+        // The innermost tunnel leads to the server; one that was there before leads to a proxy.
         let ConnRecord { tls, proxy_tls, .. } = conn.record();
         let outer = if context::current_proxy().is_some() { Some(id) } else { tls.replace(id) };
         if let Some(outer) = outer {
@@ -83,7 +83,7 @@ impl TlsRecorder {
         TlsRecorder(Some(Live { group, index, conn, is_conn_own, in_handshake: true, reason, fault }))
     }
 
-    /// One that was begun over `conn` by somebody else, as far as was seen of it.
+    /// Begins a handshake that another crate makes over `conn`, as far as was seen of it.
     #[cfg(feature = "reqwest")]
     pub(in crate::sink) fn begin_foreign(conn: ConnRef, server_name: Text, begin: Tick) -> Self {
         if !conn.group.core.config.tls {
@@ -96,12 +96,12 @@ impl TlsRecorder {
         self.0.is_some()
     }
 
-    /// The identity to put into the metadata of the stream, when what lies below it has none.
+    /// Returns the identity to put into the stream's metadata, if the stream below has none.
     pub(crate) fn own_conn(&self) -> Option<ConnRef> {
         self.0.as_ref().filter(|live| live.is_conn_own).map(|live| live.conn.clone())
     }
 
-    /// The client has asked for this server.
+    /// Records the name of the server that the client has asked for.
     #[cfg(feature = "server")]
     pub(crate) fn asked_for(&self, server_name: Text) {
         if let Some(live) = &self.0 {
@@ -118,7 +118,7 @@ impl TlsRecorder {
         live.with(|now, record| record.handshake_ended(now, facts));
     }
 
-    /// The handshake was over by `at`, and of what it made nobody will see any more.
+    /// Records that the handshake had ended by `at`, and that the tunnel can not be seen from now on.
     #[cfg(feature = "reqwest")]
     pub(in crate::sink) fn finish_unobserved(mut self, facts: TlsFacts, at: Tick) {
         let Some(live) = &mut self.0 else { return };
@@ -135,7 +135,8 @@ impl TlsRecorder {
         live.handshake_failed(reason, fault);
     }
 
-    /// The server refused after the handshake had ended for this side, as TLS 1.3 does with client certificates.
+    /// Records that the server refused after the handshake had ended for this side, as TLS 1.3 does with client
+    /// certificates.
     pub(crate) fn rejected(&mut self, fault: FailureDetail, alert: String) {
         let Some(live) = &mut self.0 else { return };
         live.reason = EndReason::Failed;
@@ -145,7 +146,8 @@ impl TlsRecorder {
         });
     }
 
-    /// The peer has closed the tunnel, and with it the connection: it need not be heard of below TLS any more.
+    /// Records that the peer has closed the tunnel, and with it the connection: below TLS the close may not be seen any
+    /// more.
     pub(crate) fn peer_closed(&mut self) {
         let Some(live) = &mut self.0 else { return };
         if live.reason == EndReason::Closed {
@@ -154,7 +156,7 @@ impl TlsRecorder {
         }
     }
 
-    /// An error broke the established tunnel.
+    /// Records that an error broke the established tunnel.
     pub(crate) fn broken(&mut self, fault: FailureDetail) {
         let Some(live) = &mut self.0 else { return };
         if live.reason == EndReason::Closed {
