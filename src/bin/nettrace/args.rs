@@ -109,7 +109,7 @@ pub(crate) struct GetArgs {
     /// Record header fields; the values of credentials and cookies stay out
     #[arg(long, value_name = "HOW", default_value = "off")]
     pub(crate) headers: Headers,
-    /// Write times in the JSON with nanoseconds, so that `show` draws them exactly. The Go package nettrace cannot
+    /// Write times in the JSON with nanoseconds, so that `show` draws them exactly. The Go package nettrace does not
     /// read such a file: it parses whole milliseconds only
     #[arg(long)]
     pub(crate) precise: bool,
