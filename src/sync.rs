@@ -37,6 +37,7 @@ pub(crate) trait IgnorePoison {
 impl<G> IgnorePoison for LockResult<G> {
     type Guard = G;
 
+    #[inline]
     fn ignore_poison(self) -> G {
         self.unwrap_or_else(PoisonError::into_inner)
     }
