@@ -3,6 +3,7 @@
 use super::task_context::{TaskContext, with_context, without_context};
 use crate::{
     connect::TracedIo,
+    delegate_io::delegate_flush_and_shutdown,
     sink::{ConnRef, DialRef, TraceSink},
 };
 use http::Uri;
@@ -260,17 +261,7 @@ impl<T: Write> Write for LinkIo<T> {
         this.inner.poll_write_vectored(cx, bufs)
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_shutdown(cx)
-    }
+    delegate_flush_and_shutdown!(|this| this.project().inner, |this| this.inner);
 }
 
 impl<T: Connection> Connection for LinkIo<T> {

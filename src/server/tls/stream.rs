@@ -2,6 +2,7 @@
 
 use crate::{
     ConnRef,
+    delegate_io::delegate_flush_and_shutdown,
     error::{classify::io_failure_detail, rustls::find_rustls_error},
     server::TracedStream,
     sink::TlsRecorder,
@@ -129,17 +130,7 @@ impl<IO: AsyncRead + AsyncWrite + TracedStream + Unpin> AsyncWrite for TlsStream
         result
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+    delegate_flush_and_shutdown!(|this| Pin::new(&mut this.get_mut().io), |this| this.io);
 }
 
 impl<IO: fmt::Debug> fmt::Debug for TlsStream<IO> {
