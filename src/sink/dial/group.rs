@@ -194,8 +194,9 @@ impl DialGroup {
         Some(begin(&mut state))
     }
 
-    /// Adds a connection, or an attempt at one, which begins. Returns the record unless it is the first, and `None` if
-    /// nothing may begin any more. The first is made in its place: it is large, and every move copies it.
+    /// Begins the connection, or the attempt at one, that `make` returns. Returns `None` if nothing more may begin.
+    ///
+    /// The first is built in its place: it is large, and every move would copy it.
     pub(in crate::sink) fn add_conn(&self, make: impl FnOnce(&Core) -> ConnRecord) -> Option<ConnSlot> {
         self.begin_record(|state| {
             if self.first.get().is_none() {
