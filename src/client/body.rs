@@ -1,4 +1,4 @@
-//! What the preset sends, and what it answers with.
+//! The bodies of requests and responses of the preset.
 
 use super::{decompress::Decoded, error::ClientError, pool::LeasedBody};
 use crate::{
@@ -19,7 +19,9 @@ use std::{
 };
 use tokio::time::Sleep;
 
-/// The body of a request. Bytes can be sent again when a redirect asks for it; a stream cannot.
+/// The body of a request.
+///
+/// Bytes can be sent again, as some redirects ask for. A stream cannot.
 #[derive(Default)]
 pub struct Body(Kind);
 
@@ -32,12 +34,12 @@ enum Kind {
 }
 
 impl Body {
-    /// Nothing.
+    /// Returns an empty body.
     pub const fn empty() -> Self {
         Body(Kind::Empty)
     }
 
-    /// Any `http_body::Body`. One that has come to its end already is as good as [`empty`](Self::empty).
+    /// Returns a body that streams another one. If that is at its end already, this is [`empty`](Self::empty).
     pub fn new<B>(body: B) -> Self
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -57,7 +59,7 @@ impl Body {
         }
     }
 
-    /// The same once more, if it can be had.
+    /// Returns the same body once more; `None` for a stream.
     pub(super) fn try_clone(&self) -> Option<Self> {
         match &self.0 {
             Kind::Empty => Some(Body::empty()),
@@ -67,7 +69,7 @@ impl Body {
     }
 }
 
-/// What a body holds that is known to hold nothing else.
+/// Takes the bytes out of a body whose type says that it has nothing else.
 fn bytes_of(body: &mut dyn Any) -> Option<Bytes> {
     if let Some(text) = body.downcast_mut::<String>() {
         return Some(std::mem::take(text).into());
@@ -127,15 +129,15 @@ impl fmt::Debug for Body {
 
 /// The body of a response of [`Client`](super::Client).
 ///
-/// Read it to its end or drop it: until then the request goes on, within the client's time limit.
+/// The request is in progress until this is read to its end or dropped, and the client's time limit applies until then.
 pub struct ResponseBody {
-    /// `None` when the time is over.
+    /// `None` after the deadline.
     inner: Option<Decoded<TraceResponseBody<LeasedBody>>>,
     deadline: Option<Deadline>,
     request: RequestHandle,
 }
 
-/// The limit on a whole request.
+/// The time when a request, with its redirects and its body, is cancelled.
 #[derive(Debug)]
 pub(super) struct Deadline {
     pub(super) sleep: Pin<Box<Sleep>>,
@@ -159,16 +161,17 @@ impl ResponseBody {
         ResponseBody { inner: Some(body), deadline: None, request: RequestHandle::unbound() }
     }
 
-    pub(super) fn within(mut self, deadline: Option<Deadline>, request: RequestHandle) -> Self {
-        (self.deadline, self.request) = (deadline, request);
+    pub(super) fn with_deadline(mut self, deadline: Option<Deadline>, request: RequestHandle) -> Self {
+        self.deadline = deadline;
+        self.request = request;
         self
     }
 
-    /// All of it in one piece. The memory that it takes is up to the server.
+    /// Reads the whole body. There is no limit on its size.
     ///
     /// # Errors
     ///
-    /// [`ClientError`] when the connection broke, the time was over, or what came could not be decoded.
+    /// Returns an error if the connection breaks, the time limit expires, or the body cannot be decoded.
     pub async fn bytes(self) -> Result<Bytes, ClientError> {
         self.collect().await.map(|all| all.to_bytes())
     }
@@ -195,7 +198,8 @@ impl HttpBody for ResponseBody {
             && deadline.sleep.as_mut().poll(cx).is_ready()
         {
             let error = deadline.expired(&this.request);
-            (this.inner, this.deadline) = (None, None);
+            this.inner = None;
+            this.deadline = None;
             return Poll::Ready(Some(Err(error)));
         }
         Poll::Pending

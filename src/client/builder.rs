@@ -1,4 +1,4 @@
-//! How the preset is put together.
+//! The builder of the preset, which puts its layers together.
 
 use super::{
     Client, ClientStack, Stack,
@@ -29,26 +29,26 @@ use tower::util::{BoxCloneSyncService, MapErr};
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// The service below redirects, as the layers of [`ClientBuilder::layer`] see it.
+/// The service that layers given to [`ClientBuilder::layer`] go around: all of the client below redirects.
 pub type ClientService = BoxCloneSyncService<Request<Body>, Response<ResponseBody>, BoxError>;
 
-/// Which version of HTTP to speak.
+/// The version of HTTP that a client speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HttpVersion {
-    /// HTTP/2 where TLS agrees on it, else HTTP/1.1.
+    /// HTTP/2 if the server agrees to it in the TLS handshake, otherwise HTTP/1.1.
     #[default]
     Auto,
-    /// HTTP/1.1 where TLS agrees on it, else HTTP/2. A server may have a preference of its own.
+    /// Offers both versions in the TLS handshake, HTTP/1.1 first. A server may have a preference of its own.
     PreferHttp1,
-    /// HTTP/1.1.
+    /// HTTP/1.1 only.
     Http1Only,
     /// HTTP/2 with prior knowledge (RFC 9113 section 3.3), also without TLS.
     Http2Only,
 }
 
 impl HttpVersion {
-    /// In the order of preference (RFC 7301).
+    /// Returns the protocols to offer, in order of preference (RFC 7301).
     fn alpn(self) -> &'static [&'static str] {
         match self {
             HttpVersion::Auto => &["h2", "http/1.1"],
@@ -59,10 +59,23 @@ impl HttpVersion {
     }
 }
 
-/// Choices for a [`Client`].
+/// A builder that configures a [`Client`].
 ///
-/// Idle connections are limited as Go's `Transport` limits them: 100 to all hosts together, each for 90 seconds. There
-/// is no other limit unless it is set here.
+/// By default idle connections are limited as Go's `Transport` limits them: 100 to all hosts together, each for 90
+/// seconds. There is no other limit and no timeout unless it is set here.
+///
+/// ```no_run
+/// use nettrace::{Client, TraceSink};
+/// use std::time::Duration;
+///
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::builder(&TraceSink::new())
+///     .timeout(Duration::from_secs(30))
+///     .tcp_handshake_timeout(Duration::from_secs(5))
+///     .max_conns_per_host(8)
+///     .build()?;
+/// # Ok(()) }
+/// ```
 #[must_use = "a builder does nothing until `build`"]
 pub struct ClientBuilder {
     sink: TraceSink,
@@ -135,25 +148,25 @@ impl ClientBuilder {
         }
     }
 
-    /// Which version of HTTP to speak; [`HttpVersion::Auto`] by default.
+    /// Sets the version of HTTP; [`HttpVersion::Auto`] by default.
     pub fn http_version(mut self, version: HttpVersion) -> Self {
         self.version = version;
         self
     }
 
-    /// The local address to connect from, and to ask nameservers from that are not on loopback.
+    /// Sets the local address of connections, and of queries to nameservers that are not on loopback.
     pub fn source_ip(mut self, ip: impl Into<Option<IpAddr>>) -> Self {
         self.source_ip = ip.into();
         self
     }
 
-    /// The nameservers to ask instead of the system's, in this order.
+    /// Sets the nameservers to ask instead of the system's, in this order.
     pub fn nameservers(mut self, nameservers: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.nameservers = Some(nameservers.into_iter().collect());
         self
     }
 
-    /// Decides about each nameserver right before it is asked: `Some(reason)` skips it.
+    /// Sets a function that is called with each nameserver right before that is asked. `Some(reason)` skips it.
     pub fn skip_nameserver(
         mut self,
         skip: impl Fn(IpAddr, u16) -> Option<String> + Send + Sync + 'static,
@@ -162,20 +175,22 @@ impl ClientBuilder {
         self
     }
 
-    /// Looks names up with this resolver; the choices about nameservers here do not count then.
+    /// Sets the resolver. [`source_ip`](Self::source_ip), [`nameservers`](Self::nameservers) and
+    /// [`skip_nameserver`](Self::skip_nameserver) have no effect on it.
     pub fn resolver(mut self, resolver: StubResolver) -> Self {
         self.resolver = Some(resolver);
         self
     }
 
-    /// Which proxies to go through: one, or as a selector says of each request and each hop of a redirect. By default
-    /// those of the environment, as it is when the client is built ([`ProxySelector::from_env`]);
-    /// [`ProxySelector::none`] for none.
+    /// Sets the proxy: one for all requests, or a selector that is asked about each request and each hop of a redirect.
     ///
-    /// An HTTP or HTTPS proxy forwards requests to `http` URLs, and is asked with CONNECT for all others, for HTTP/2 with
-    /// prior knowledge, and for what asks for another protocol (`Upgrade`). What is said here about TLS counts for HTTPS
-    /// proxies, too. Connections are shared by those who go the same way: through a proxy that forwards, by requests to
-    /// any host, which all count as one for the limits per host.
+    /// By default the environment decides, as it is when the client is built ([`ProxySelector::from_env`]).
+    /// [`ProxySelector::none`] connects directly.
+    ///
+    /// An HTTP or HTTPS proxy is sent requests to `http` URLs, to forward them. For everything else it is asked for a
+    /// tunnel with CONNECT: for other URLs, HTTP/2 with prior knowledge, and requests with an `Upgrade` field. The TLS
+    /// settings of this builder also apply to HTTPS proxies. Requests to different hosts share the connections to a
+    /// proxy that forwards them, and count as one host for the limits per host.
     ///
     /// ```no_run
     /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -191,142 +206,150 @@ impl ClientBuilder {
         self
     }
 
-    /// Trusts these authorities, and no others. By default the machine's own verifier decides.
+    /// Sets the only certificate authorities to trust. By default the operating system's verifier decides.
     #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
     pub fn roots(mut self, roots: Roots) -> Self {
         self.tls.roots = Some(roots);
         self
     }
 
-    /// Shows this certificate to a server that asks for one.
+    /// Sets the certificate for servers that ask for one.
     #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
     pub fn client_certificate(mut self, certificate: ClientCertificate) -> Self {
         self.tls.client_certificate = Some(certificate);
         self
     }
 
-    /// Accepts any certificate, for any name. Whoever sits in between can read and change everything.
+    /// Sets whether any certificate is accepted, for any name. An attacker on the path can read and change everything then.
     #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
     pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
         self.tls.accept_invalid = accept;
         self
     }
 
-    /// Uses this TLS configuration; the other choices about TLS do not count then. Where it offers no protocols
-    /// (ALPN), those of [`http_version`](Self::http_version) are offered. For failed handshakes to show their
-    /// certificates its verifier must be a [`TraceVerifier`](crate::tls::TraceVerifier).
+    /// Sets the TLS configuration. Settings of this builder about certificates have no effect then.
+    ///
+    /// If the configuration has no ALPN protocols, those of [`http_version`](Self::http_version) are offered. The
+    /// certificates of failed handshakes are recorded only if its verifier is a
+    /// [`TraceVerifier`](crate::tls::TraceVerifier).
     pub fn tls_config(mut self, config: Arc<ClientConfig>) -> Self {
         self.tls.config = Some(config);
         self
     }
 
-    /// Keeps the secrets of all TLS connections, with which what they carry can be decrypted. None are kept by
-    /// default.
+    /// Writes the secrets of all TLS connections to a key log, with which captured packets can be decrypted. Nothing
+    /// is written by default.
     pub fn tls_key_log(mut self, key_log: &KeyLog) -> Self {
         self.tls.key_log = Some(key_log.clone());
         self
     }
 
-    /// How long a request may take in all: with redirects, and until the response's body was read.
+    /// Sets how long a request may take in all, with its redirects, and until the body of the response was read.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
     }
 
-    /// How long one TCP handshake may take.
+    /// Sets how long one TCP handshake may take.
     pub fn tcp_handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.tcp_timeout = timeout.into();
         self
     }
 
-    /// How long a proxy may take for its answer to CONNECT, or for the handshake of SOCKS5.
+    /// Sets how long a proxy may take to answer CONNECT, or for the SOCKS5 handshake.
     pub fn proxy_handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.proxy_timeout = timeout.into();
         self
     }
 
-    /// How long a TLS handshake may take.
+    /// Sets how long a TLS handshake may take.
     pub fn tls_handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.tls_timeout = timeout.into();
         self
     }
 
-    /// Keep-alive probes of TCP; every 15 seconds by default.
+    /// Sets the keep-alive probes of TCP; every 15 seconds by default.
     pub fn tcp_keep_alive(mut self, keep_alive: KeepAlive) -> Self {
         self.tcp_keep_alive = keep_alive;
         self
     }
 
-    /// Whether connections are used for more than one request. They are by default.
+    /// Sets whether connections are used for more than one request; on by default.
     pub fn keep_alive(mut self, on: bool) -> Self {
         self.keep_alive = on;
         self
     }
 
-    /// Whether gzip is asked for, and undone, in requests that say nothing of encodings. It is by default.
+    /// Sets whether gzip is requested and decoded; on by default.
+    ///
+    /// Requests with an `Accept-Encoding` or `Range` of their own, and HEAD, are left alone.
     pub fn compression(mut self, on: bool) -> Self {
         self.compression = on;
         self
     }
 
-    /// Sets how many idle connections are kept to all hosts together; 100 by default, `None` for any number. Where
-    /// there are more, the one that has been idle for the longest is closed (`idle-limit`).
+    /// Sets how many idle connections are kept to all hosts together; 100 by default, `None` for any number.
+    ///
+    /// If there are more, the one that has been idle longest is closed (`idle-limit`).
     pub fn max_idle_conns(mut self, max: impl Into<Option<usize>>) -> Self {
         self.limits.max_idle = max.into();
         self
     }
 
-    /// Sets how many idle connections are kept to one host; any number by default, within the limit for all hosts
-    /// together ([`max_idle_conns`](Self::max_idle_conns)).
+    /// Sets how many idle connections are kept to one host; any number by default, within
+    /// [`max_idle_conns`](Self::max_idle_conns).
     pub fn max_idle_conns_per_host(mut self, max: impl Into<Option<usize>>) -> Self {
         self.limits.max_idle_per_host = max.into();
         self
     }
 
-    /// How many connections to have to one host, those being made included. Requests that need another one wait;
-    /// their records show it as `blocked`. At least one.
+    /// Sets how many connections there may be to one host, at least one, those being dialed included; any number by
+    /// default.
+    ///
+    /// Requests that need another connection wait. Their records show the time as `blocked`.
     pub fn max_conns_per_host(mut self, max: impl Into<Option<usize>>) -> Self {
         self.limits.max_per_host = max.into().map(|max| max.max(1));
         self
     }
 
-    /// Sets how long a connection may be idle before it is closed (`idle-limit`); 90 seconds by default, `None` for
-    /// any time.
+    /// Sets how long a connection may be idle before it is closed (`idle-limit`); 90 seconds by default, `None` for no
+    /// limit.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.limits.idle_timeout = timeout.into();
         self
     }
 
-    /// How long the response's header may take once the request was sent whole.
+    /// Sets how long the header of the response may take, from when the whole request was sent.
     pub fn response_header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeouts.response_header = timeout.into();
         self
     }
 
-    /// How long the body of a request with `Expect: 100-continue` waits for the server's word. By default it does
-    /// not wait.
+    /// Sets how long a request with `Expect: 100-continue` waits for the server before it sends its body. By default it
+    /// does not wait.
     pub fn expect_continue_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeouts.expect_continue = timeout.into();
         self
     }
 
-    /// How many redirects to follow; 9 by default, so that 10 requests are made at most, as Go does. With zero the
-    /// redirect itself is the response, as always to a CONNECT.
+    /// Sets how many redirects are followed; 9 by default, so that at most 10 requests are made, as in Go.
     ///
-    /// A redirected request has a `Referer`, as with Go: the URL before it, with its query and without user info. None
-    /// is sent from https to http. A `Referer` of the caller's own stays, on every hop.
+    /// With zero the redirect itself is the response. That is always so for CONNECT.
+    ///
+    /// A redirected request has a `Referer`, as in Go: the previous URL, with its query and without user info. None is
+    /// sent from https to http. A `Referer` that the caller has set is kept on every hop.
     pub fn max_redirects(mut self, max: usize) -> Self {
         self.redirects = max;
         self
     }
 
-    /// The `User-Agent` of requests that have none; `nettrace/VERSION` by default, `None` for none.
+    /// Sets the `User-Agent` of requests that have none; `nettrace/VERSION` by default, `None` for none.
     pub fn user_agent(mut self, agent: impl Into<Option<HeaderValue>>) -> Self {
         self.user_agent = agent.into();
         self
     }
 
-    /// Adds a layer between redirects and tracing: it sees every hop, and what it does is recorded. The layer
+    /// Adds a layer between redirects and tracing. It sees every hop, and requests that it makes are recorded. The layer
     /// added last is the outermost.
     pub fn layer<L>(mut self, layer: L) -> Self
     where
@@ -341,17 +364,17 @@ impl ClientBuilder {
         self
     }
 
-    /// Puts the client together.
+    /// Builds the client.
     ///
     /// # Errors
     ///
-    /// When the system's files about names are there but cannot be read. What is wrong with TLS shows in the
-    /// first request that needs it.
+    /// Returns an error if a resolver configuration file of the system exists but cannot be read. What is wrong with the
+    /// TLS configuration is the error of the first request that needs it.
     pub fn build(mut self) -> Result<Client, ResolverConfigError> {
         if !self.keep_alive {
             self.limits.max_idle_per_host = Some(0);
         }
-        // What ends after the end of time is no limit.
+        // A deadline that `Instant` cannot represent is no limit.
         self.limits.idle_timeout = self.limits.idle_timeout.filter(|timeout| is_reachable(*timeout));
         let connector = self.connector()?;
         let config = PoolConfig {
@@ -442,6 +465,7 @@ impl ClientBuilder {
     }
 }
 
+/// Returns `true` if there is an instant at that distance.
 fn is_reachable(distance: Duration) -> bool {
     Instant::now().checked_add(distance).is_some()
 }

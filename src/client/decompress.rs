@@ -1,4 +1,8 @@
-//! Asks for gzip and undoes it, when nobody else speaks of encodings (as Go's transport does).
+//! Requests gzip and decodes it, like Go's transport: only if the caller has not chosen encodings, so that callers who
+//! have get the response as it is.
+//!
+//! tower-http's decoder does the work. Errors of the body below pass through it marked, as they are not those of the
+//! decoder.
 
 use crate::{
     error::{BoxError, DecodeError, classify},
@@ -21,33 +25,33 @@ use tower_service::Service;
 
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
-/// Whether a request asks for gzip on its own account.
+/// Whether gzip was requested here and not by the caller.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asks(bool);
+pub(super) struct GzipRequest(bool);
 
-impl Asks {
-    /// Has the request ask if it says nothing of that itself.
+impl GzipRequest {
+    /// Requests gzip, unless the request says something about encodings itself.
     pub(super) fn add<B>(on: bool, request: &mut Request<B>) -> Self {
         let headers = request.headers();
-        let spoken_for =
+        let is_chosen =
             || headers.contains_key(header::ACCEPT_ENCODING) || headers.contains_key(header::RANGE);
-        let asks = on && request.method() != Method::HEAD && !spoken_for();
+        let asks = on && request.method() != Method::HEAD && !is_chosen();
         if asks {
             request.headers_mut().insert(header::ACCEPT_ENCODING, GZIP);
         }
-        Asks(asks)
+        GzipRequest(asks)
     }
 }
 
-/// The response with its body as the reader is to have it.
-pub(super) fn decoded<R: Body>(response: Response<R>, Asks(asks): Asks) -> Response<Decoded<R>>
+/// Returns the response with its body decoded, if gzip was requested here.
+pub(super) fn decoded<R: Body>(response: Response<R>, GzipRequest(asks): GzipRequest) -> Response<Decoded<R>>
 where
     R::Error: Into<BoxError>,
 {
     if asks && is_encoded(&response) {
         decode(response)
     } else {
-        response.map(|inner| Decoded::AsItCame { inner })
+        response.map(|inner| Decoded::Identity { inner })
     }
 }
 
@@ -63,90 +67,92 @@ where
 {
     response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
     let watch = DecodedBodyRecorder::begin(response.request_handle());
-    // The decoder is to be had as a service only.
-    let mut decoder = Decompression::new(There(Some(response.map(|inner| Below { inner }))));
+    // tower-http's decoder is available as a service only.
+    let mut decoder = Decompression::new(Prepared(Some(response.map(|inner| MarkErrors { inner }))));
     match decoder.call(Request::new(())).now_or_never() {
         Some(Ok(response)) => response.map(|inner| Decoded::Gzip { inner: Box::pin(inner), watch }),
-        None | Some(Err(Gone)) => unreachable!("the decoder gives back the response that is there, at once"),
+        None | Some(Err(AlreadyTaken)) => {
+            unreachable!("the decoder gives back the response that is there, at once")
+        }
     }
 }
 
-/// Answers with what it has.
-struct There<B>(Option<Response<B>>);
+/// A service that returns the response it holds.
+struct Prepared<B>(Option<Response<B>>);
 
 #[derive(Debug)]
-struct Gone;
+struct AlreadyTaken;
 
-impl<B> Service<Request<()>> for There<B> {
+impl<B> Service<Request<()>> for Prepared<B> {
     type Response = Response<B>;
-    type Error = Gone;
-    type Future = Ready<Result<Response<B>, Gone>>;
+    type Error = AlreadyTaken;
+    type Future = Ready<Result<Response<B>, AlreadyTaken>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), AlreadyTaken>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Request<()>) -> Self::Future {
-        ready(self.0.take().ok_or(Gone))
+        ready(self.0.take().ok_or(AlreadyTaken))
     }
 }
 
 pin_project! {
-    /// Marks the errors of a body, so that they can be told from those of its decoder.
-    pub(super) struct Below<B> {
+    /// A body that marks its errors, to tell them from those of the decoder above.
+    pub(super) struct MarkErrors<B> {
         #[pin]
         inner: B,
     }
 }
 
 #[derive(Debug)]
-pub(super) struct FromBelow(BoxError);
+pub(super) struct BodyError(BoxError);
 
-impl fmt::Display for FromBelow {
+impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl Error for FromBelow {}
+impl Error for BodyError {}
 
-impl<B: Body> Body for Below<B>
+impl<B: Body> Body for MarkErrors<B>
 where
     B::Error: Into<BoxError>,
 {
     type Data = B::Data;
-    type Error = FromBelow;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, FromBelow>>> {
-        let marked = |error: B::Error| FromBelow(error.into());
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
+        let marked = |error: B::Error| BodyError(error.into());
         self.project().inner.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(marked)))
     }
 }
 
-/// The body's error as it was, or the decoder's own.
-fn whose(error: BoxError) -> BoxError {
-    match error.downcast::<FromBelow>() {
+/// Returns the error of the body below as it was, or the error of the decoder.
+fn unmark(error: BoxError) -> BoxError {
+    match error.downcast::<BodyError>() {
         Ok(below) => below.0,
         Err(own) => DecodeError(own).into(),
     }
 }
 
 pin_project! {
-    /// A body as its reader gets it.
+    /// A body as its reader gets it, decoded if that was requested here.
     #[project = DecodedProjection]
     pub(super) enum Decoded<B: Body>
     where
         B::Error: Into<BoxError>,
     {
-        AsItCame {
+        Identity {
             #[pin]
             inner: B,
         },
         Gzip {
-            inner: Pin<Box<DecompressionBody<Below<B>>>>,
+            inner: Pin<Box<DecompressionBody<MarkErrors<B>>>>,
             watch: DecodedBodyRecorder,
         },
     }
@@ -165,11 +171,11 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project() {
-            DecodedProjection::AsItCame { inner } => {
+            DecodedProjection::Identity { inner } => {
                 inner.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
             DecodedProjection::Gzip { inner, watch } => {
-                let frame = ready!(inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(whose));
+                let frame = ready!(inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(unmark));
                 match &frame {
                     Some(Ok(part)) => watch.received(part.data_ref().map_or(0, Buf::remaining) as u64),
                     Some(Err(error)) => watch.failed(classify::failure_detail(&**error)),
@@ -182,14 +188,14 @@ where
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Decoded::AsItCame { inner } => inner.is_end_stream(),
+            Decoded::Identity { inner } => inner.is_end_stream(),
             Decoded::Gzip { inner, .. } => inner.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Decoded::AsItCame { inner } => inner.size_hint(),
+            Decoded::Identity { inner } => inner.size_hint(),
             Decoded::Gzip { inner, .. } => inner.size_hint(),
         }
     }

@@ -1,17 +1,17 @@
-//! Why a request of the preset failed.
+//! The error of the preset.
 
 use crate::{
-    error::{TimedOut, classify},
+    error::{BoxError, TimedOut, classify},
     record::Failure,
     sink::RequestHandle,
 };
 use std::{error::Error, fmt};
 
-/// Why a request failed. Carries the handle of the request: `error.request().trace()` shows what happened.
+/// The reason why a request failed. It has the handle of the request: `error.request().trace()` shows what happened.
 ///
-/// Its text is the whole reason on one line, the texts of its sources included. Its `source()` is the error of the
-/// layer below: of a layer of the user's own, of the connector, or of hyper's connection
-/// ([`hyper::Error`]), with its own sources behind it.
+/// [`Display`](fmt::Display) writes the reason on one line, its sources included. [`source`](Error::source) returns the
+/// error of the layer below: of a layer of the user, the connector, or the connection ([`hyper::Error`]), with its own
+/// sources.
 pub struct ClientError(Box<Inner>);
 
 struct Inner {
@@ -24,7 +24,7 @@ pub(super) enum Kind {
     Url { url: String, why: String },
     TooManyRedirects(usize),
     Redirect { status: http::StatusCode, why: &'static str },
-    Failed(Box<dyn Error + Send + Sync>),
+    Failed(BoxError),
 }
 
 impl ClientError {
@@ -32,18 +32,19 @@ impl ClientError {
         ClientError(Box::new(Inner { kind, request }))
     }
 
-    pub(crate) fn failed(error: impl Into<Box<dyn Error + Send + Sync>>, request: RequestHandle) -> Self {
+    pub(crate) fn failed(error: impl Into<BoxError>, request: RequestHandle) -> Self {
         ClientError::new(Kind::Failed(error.into()), request)
     }
 
-    /// The handle of the request: the last hop where redirects were followed.
+    /// Returns the handle of the request: of the last hop, if redirects were followed.
     pub fn request(&self) -> &RequestHandle {
         &self.0.request
     }
 
-    /// Returns the URL that was requested, of the last hop where redirects were followed, without user info, and
-    /// without its query where [`mask_query`](crate::TraceSinkBuilder::mask_query) is on. `None` when the request was
-    /// not recorded.
+    /// Returns the URL that was requested, of the last hop if redirects were followed; `None` if the request was not
+    /// recorded.
+    ///
+    /// It has no user info, and no query if [`mask_query`](crate::TraceSinkBuilder::mask_query) is on.
     pub fn url(&self) -> Option<String> {
         match &self.0.kind {
             Kind::Url { url, .. } => Some(url.clone()),
@@ -51,7 +52,7 @@ impl ClientError {
         }
     }
 
-    /// The stable code of what went wrong.
+    /// Returns the stable code of what went wrong.
     pub fn failure(&self) -> Failure {
         match &self.0.kind {
             Kind::Url { .. } => Failure::InvalidArgument,
@@ -64,17 +65,17 @@ impl ClientError {
         }
     }
 
-    /// Whether a time limit of the client expired.
+    /// Returns `true` if a time limit of the client expired.
     pub fn is_timeout(&self) -> bool {
         self.failure().is_timeout()
     }
 
-    /// Whether the client was closed, before or while the request was made.
+    /// Returns `true` if the client was closed before or during the request.
     pub fn is_closed(&self) -> bool {
         self.failure() == Failure::ClientClosed
     }
 
-    /// The client's own limit, on the whole request or on the header of its response, when that is what expired.
+    /// Returns the time limit that expired, if it is that on the whole request or on the header of the response.
     pub fn timed_out(&self) -> Option<&TimedOut> {
         match &self.0.kind {
             Kind::Failed(error) => error.downcast_ref(),

@@ -1,12 +1,15 @@
-//! Interim responses (1xx) over HTTP/1, which hyper reads past. Its own callback for them takes four allocations a
-//! request; here a look at the first bytes of each response does.
+//! Informational responses (1xx) over HTTP/1.
+//!
+//! hyper reads past them unless a request carries a callback, which costs four allocations per request. Here the stream
+//! below hyper is scanned instead, from when a request is sent until its final response begins. In most cases that takes
+//! a look at two bytes.
 
-use crate::{client::send_body::Gate, sink::CurrentRequest};
+use crate::{client::send_body::Gate, sink::CurrentRequest, sync::IgnorePoison};
 use http::StatusCode;
 use std::{
     pin::Pin,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{
             AtomicBool,
             Ordering::{Acquire, Relaxed, Release},
@@ -16,9 +19,9 @@ use std::{
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Who wants to hear of the interim responses on a connection.
+/// The listener for informational responses on a connection.
 #[derive(Default)]
-pub(super) struct Interim {
+pub(super) struct InformationalResponses {
     awaited: AtomicBool,
     listener: Mutex<Option<Listener>>,
 }
@@ -28,8 +31,8 @@ struct Listener {
     gate: Option<Gate>,
 }
 
-impl Interim {
-    /// The current request is about to be sent: what comes next is the response to it.
+impl InformationalResponses {
+    /// Begins to listen for the current request, which is about to be sent.
     pub(super) fn listen(&self, gate: Option<&Gate>) {
         let request = CurrentRequest::get();
         if gate.is_some() || request.is_on() {
@@ -39,11 +42,11 @@ impl Interim {
     }
 
     #[inline]
-    pub(super) fn is_awaited(&self) -> bool {
+    pub(super) fn are_awaited(&self) -> bool {
         self.awaited.load(Acquire)
     }
 
-    fn came(&self, status: StatusCode) {
+    fn received(&self, status: StatusCode) {
         let listener = self.listener();
         let Some(Listener { request, gate }) = &*listener else { return };
         request.informational(status);
@@ -54,26 +57,26 @@ impl Interim {
         }
     }
 
-    /// The final response begins.
-    fn is_over(&self) {
+    /// The final response has begun.
+    fn finish(&self) {
         self.awaited.store(false, Relaxed);
         let listener = self.listener().take();
         drop(listener);
     }
 
     fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
-        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listener.lock().ignore_poison()
     }
 }
 
-/// Shows what is read from `inner` to the one who listens.
-pub(super) struct Listening<'a, T> {
+/// A stream that scans what is read from `inner`.
+pub(super) struct ObservedRead<'a, T> {
     pub(super) inner: T,
     pub(super) scanner: &'a mut StatusLineScanner,
-    pub(super) interim: &'a Interim,
+    pub(super) responses: &'a InformationalResponses,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Listening<'_, T> {
+impl<T: AsyncRead + Unpin> AsyncRead for ObservedRead<'_, T> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -82,27 +85,27 @@ impl<T: AsyncRead + Unpin> AsyncRead for Listening<'_, T> {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        if this.scanner.take(&buf.filled()[before..], |status| this.interim.came(status)) {
-            this.interim.is_over();
+        if this.scanner.scan(&buf.filled()[before..], |status| this.responses.received(status)) {
+            this.responses.finish();
         }
         Poll::Ready(Ok(()))
     }
 }
 
-/// How far the heads of interim responses have come, in however many parts (RFC 9112 section 2).
+/// Finds the status lines of informational responses in a stream that comes in parts (RFC 9112 section 2).
 #[derive(Debug, Default)]
 pub(super) struct StatusLineScanner {
-    /// The begin of a status line: as much of `HTTP/1.1 100` as there is.
+    /// The beginning of a status line: as much of `HTTP/1.1 100` as was read.
     line: [u8; LINE],
     len: u8,
     rest: Option<HeadRemainder>,
 }
 
 const LINE: usize = b"HTTP/1.1 100".len();
-/// Where the first digit of the status is.
+/// The offset of the status's first digit in a status line.
 const DIGIT: usize = b"HTTP/1.1 ".len();
 
-/// What comes after the status of an interim response, to the end of its head.
+/// The part of an informational response's head after its status.
 #[derive(Debug)]
 struct HeadRemainder {
     status: StatusCode,
@@ -110,20 +113,20 @@ struct HeadRemainder {
 }
 
 impl StatusLineScanner {
-    /// True when the final response has begun. It starts anew then.
+    /// Returns `true` if the final response has begun, and starts over then.
     #[inline]
-    fn take(&mut self, bytes: &[u8], came: impl FnMut(StatusCode)) -> bool {
+    fn scan(&mut self, bytes: &[u8], found: impl FnMut(StatusCode)) -> bool {
         let is_final = bytes.first() == Some(&b'H') && bytes.get(DIGIT).is_some_and(|digit| *digit != b'1');
         let is_over = self.len == 0 && self.rest.is_none() && is_final;
-        is_over || self.take_each(bytes, came)
+        is_over || self.scan_bytes(bytes, found)
     }
 
     #[cold]
-    fn take_each(&mut self, bytes: &[u8], mut came: impl FnMut(StatusCode)) -> bool {
+    fn scan_bytes(&mut self, bytes: &[u8], mut found: impl FnMut(StatusCode)) -> bool {
         for byte in bytes {
             match (&mut self.rest, byte) {
                 (Some(HeadRemainder { status, line_is_empty: true }), b'\n') => {
-                    came(*status);
+                    found(*status);
                     *self = StatusLineScanner::default();
                 }
                 (Some(rest), b'\n') => rest.line_is_empty = true,
@@ -148,7 +151,7 @@ impl StatusLineScanner {
     }
 }
 
-/// The status, if it is an interim one. After 101 another protocol follows.
+/// Returns the status if it is informational. After 101 another protocol follows, so that is a final response.
 fn interim(line: &[u8; LINE]) -> Option<StatusCode> {
     let status = StatusCode::from_bytes(&line[DIGIT..]).ok()?;
     (line.starts_with(b"HTTP/1.") && status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS)
@@ -159,11 +162,11 @@ fn interim(line: &[u8; LINE]) -> Option<StatusCode> {
 mod tests {
     use super::*;
 
-    /// What is seen of it when it comes in parts of that length, and after how many of them it is over.
+    /// Returns the statuses found in a text that comes in parts of that length, and whether the final response began.
     fn seen(text: &str, part: usize) -> (Vec<u16>, bool) {
         let (mut scanner, mut statuses) = (StatusLineScanner::default(), Vec::new());
         let mut parts = text.as_bytes().chunks(part);
-        let is_over = parts.any(|part| scanner.take(part, |status| statuses.push(status.as_u16())));
+        let is_over = parts.any(|part| scanner.scan(part, |status| statuses.push(status.as_u16())));
         (statuses, is_over)
     }
 

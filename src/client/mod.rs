@@ -1,8 +1,5 @@
 //! An HTTP client whose requests are traced: one composition of this crate's layers.
 //!
-//! From the outside in: time limit, redirects, the user's layers, decompression, request tracing, the
-//! pool of connections, TLS, the way through a proxy, TCP, names.
-//!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use nettrace::{Client, ResponseExt, TraceSink};
@@ -18,9 +15,13 @@
 //! # Ok(()) }
 //! ```
 //!
+//! From the outside in, a request passes: the time limit, redirects, the layers of the user, decompression, request
+//! tracing, and the pool of connections. The pool dials through TLS, proxy and TCP connectors and the resolver.
+//!
 //! A request that an HTTP/2 server says it has not processed (`REFUSED_STREAM`, or left out by a `GOAWAY` without an
-//! error) is sent again up to three times, if its body can be; the record's `attempts` show it. A response whose body
-//! ends before its declared length or, where it declares none, without the end of its HTTP/2 stream, is an error ([`IncompleteBody`]).
+//! error) is sent again up to three times, if its body can be sent again; the record lists the `attempts`. A response
+//! body that ends before its declared length is an error ([`IncompleteBody`]), as is one without a declared length that
+//! ends without the end of its HTTP/2 stream.
 
 mod body;
 mod builder;
@@ -61,7 +62,6 @@ use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use std::{
-    error::Error,
     fmt,
     future::poll_fn,
     pin::{Pin, pin},
@@ -72,8 +72,9 @@ use std::{
 use tower::ServiceExt;
 use tower_service::Service;
 
-/// An HTTP client whose requests are traced. Cheap to clone; all clones share their connections. See the
-/// [module](self).
+/// An HTTP client whose requests are traced. See the [module](self).
+///
+/// Cheap to clone. All clones share their connections.
 #[derive(Clone)]
 pub struct Client(Arc<ClientStack>);
 
@@ -87,15 +88,15 @@ struct ClientStack {
     close_after_use: bool,
 }
 
-/// What is below redirects.
+/// The layers below redirects.
 enum Stack {
     Plain(TracedTransport),
-    /// With the user's own layers.
+    /// The same, with layers of the user around it.
     Layered(ClientService),
 }
 
 impl Client {
-    /// To say how the client behaves.
+    /// Returns a builder that configures the client.
     pub fn builder(sink: &TraceSink) -> ClientBuilder {
         ClientBuilder::new(sink)
     }
@@ -104,7 +105,7 @@ impl Client {
         Client(Arc::new(stack))
     }
 
-    /// What the client records into.
+    /// Returns the sink that the client records into.
     pub fn sink(&self) -> &TraceSink {
         &self.0.sink
     }
@@ -119,18 +120,20 @@ impl Client {
         self.send(Method::HEAD, url.as_ref(), Body::empty())
     }
 
-    /// Makes a POST request. A `Content-Type` is up to [`request`](Self::request).
+    /// Makes a POST request, without a `Content-Type`. For one, use [`request`](Self::request).
     pub fn post(&self, url: impl AsRef<str>, body: impl Into<Body>) -> ResponseFuture {
         self.send(Method::POST, url.as_ref(), body.into())
     }
 
-    /// Makes any request. A [`RequestHandle`] in its extensions answers for it from now on; a `capture_connection` of
-    /// hyper-util's in there is not heard, as that is not the client below.
+    /// Makes a request.
+    ///
+    /// A [`RequestHandle`] in its extensions is bound to the request. hyper-util's `capture_connection` has no effect, as
+    /// this is not its client.
     pub fn request(&self, request: Request<Body>) -> ResponseFuture {
         self.request_within(request, self.0.timeout, CredentialScope::Host)
     }
 
-    /// Makes a request with a time limit of its own for the whole of it, and with its own rule for redirects.
+    /// Makes a request with its own limit on the total time and its own rule for credentials in redirects.
     pub(crate) fn request_within(
         &self,
         request: Request<Body>,
@@ -140,7 +143,7 @@ impl Client {
         ResponseFuture(Box::pin(self.0.clone().send(request, limit, scope)))
     }
 
-    /// The limit on a request that has none of its own.
+    /// Returns the limit on the total time of requests that have none of their own.
     #[cfg(feature = "reqwest")]
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.0.timeout
@@ -150,7 +153,8 @@ impl Client {
         match url::parse(url, self.0.sink.masks_queries()) {
             Ok(uri) => {
                 let mut request = Request::new(body);
-                (*request.method_mut(), *request.uri_mut()) = (method, uri);
+                *request.method_mut() = method;
+                *request.uri_mut() = uri;
                 self.request(request)
             }
             Err(kind) => ResponseFuture::failed(ClientError::new(kind, RequestHandle::new())),
@@ -162,11 +166,12 @@ impl Client {
         self.0.pool.close_idle();
     }
 
-    /// Closes the client and all its clones: idle connections at once, and requests in flight fail. Returns when
-    /// every connection's close is recorded and no task is left. The sink stays open.
+    /// Closes the client and all its clones. Idle connections are closed, and requests in flight fail.
     ///
-    /// The last packets of TCP may still be on their way then: await [`TraceSink::refresh`](crate::TraceSink::refresh)
-    /// before the snapshot, to have them in conntrack entries and captures.
+    /// Returns when the close of every connection is recorded and no task is left. The sink stays open.
+    ///
+    /// The last TCP packets may arrive later. To have them in conntrack entries and captures, await
+    /// [`TraceSink::refresh`](crate::TraceSink::refresh) before the snapshot.
     pub async fn close(&self) {
         self.0.pool.close().await;
     }
@@ -181,13 +186,13 @@ impl fmt::Debug for Client {
 impl<B> Service<Request<B>> for Client
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B::Error: Into<BoxError>,
 {
     type Response = Response<ResponseBody>;
     type Error = ClientError;
     type Future = ResponseFuture;
 
-    /// Always ready: requests wait for their connection after they were made.
+    /// Always ready. Requests wait for a connection in their future.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         Poll::Ready(Ok(()))
     }
@@ -197,7 +202,7 @@ where
     }
 }
 
-/// The response to come. Dropping it gives the request up.
+/// The future of a response. Dropping it cancels the request.
 #[must_use = "a request is not made until its future is polled"]
 pub struct ResponseFuture(BoxFuture<'static, Result<Response<ResponseBody>, ClientError>>);
 
@@ -222,8 +227,7 @@ impl fmt::Debug for ResponseFuture {
 }
 
 impl ClientStack {
-    // The future is moved once, and what is in it is kept small: blocks instead of functions, as those keep their
-    // arguments twice.
+    // An async block, because an async function would keep its arguments twice in its future, which is moved once.
     fn send(
         self: Arc<Self>,
         mut request: Request<Body>,
@@ -243,11 +247,11 @@ impl ClientStack {
                 }
                 None => None,
             };
-            // Where else a proxy sends the caller, no tunnel leads (RFC 9110 section 9.3.6).
+            // The target of a CONNECT is a tunnel, which no redirect can lead to (RFC 9110 section 9.3.6).
             let may_follow = self.redirects > 0 && request.method() != Method::CONNECT;
             let mut hop = may_follow.then(|| Hop::of(&request, scope));
             let (handle, response) = self.call(request);
-            let response = within(&mut deadline, &handle, pin!(response)).await?;
+            let response = with_deadline(&mut deadline, &handle, pin!(response)).await?;
             let response = response.map_err(|error| ClientError::failed(error, handle.clone()))?;
             match &mut hop {
                 Some(hop) if is_redirect(&response) => {
@@ -257,13 +261,13 @@ impl ClientStack {
                     if self.redirects > 0 && is_redirect(&response) {
                         handle.release(); // not followed
                     }
-                    Ok(response.map(|body| body.within(deadline, handle)))
+                    Ok(response.map(|body| body.with_deadline(deadline, handle)))
                 }
             }
         }
     }
 
-    /// Makes the requests that the response redirects to.
+    /// Follows redirects until there is a response that is none.
     async fn follow(
         &self,
         hop: &mut Hop,
@@ -271,7 +275,7 @@ impl ClientStack {
         mut handle: RequestHandle,
         mut deadline: Option<Deadline>,
     ) -> Result<Response<ResponseBody>, ClientError> {
-        // The request of a redirect does not end before it is decided here whether that can be followed.
+        // The record of a redirected request stays open until it is decided here whether it can be followed.
         for hops in 0.. {
             let mut next = match hop.next(&response) {
                 Ok(Some(next)) => next,
@@ -282,7 +286,7 @@ impl ClientStack {
                 }
             };
             let mut body = response.into_body();
-            within(&mut deadline, &handle, pin!(skip(&mut body))).await?;
+            with_deadline(&mut deadline, &handle, pin!(skip(&mut body))).await?;
             if hops == self.redirects {
                 return Err(given_up(Kind::TooManyRedirects(hops), handle));
             }
@@ -292,18 +296,18 @@ impl ClientStack {
             handle.redirect_followed();
             drop(body);
             next.extensions_mut().insert(handle.into_slot());
-            let answer;
-            (handle, answer) = self.call(next);
-            let answer = within(&mut deadline, &handle, pin!(answer)).await?;
-            response = answer.map_err(|error| ClientError::failed(error, handle.clone()))?;
+            let next_response;
+            (handle, next_response) = self.call(next);
+            let next_response = with_deadline(&mut deadline, &handle, pin!(next_response)).await?;
+            response = next_response.map_err(|error| ClientError::failed(error, handle.clone()))?;
         }
         handle.release();
         #[cfg(feature = "reqwest")]
         response.extensions_mut().insert(FinalUri(hop.uri().clone()));
-        Ok(response.map(|body| body.within(deadline, handle)))
+        Ok(response.map(|body| body.with_deadline(deadline, handle)))
     }
 
-    /// Begins one request.
+    /// Begins one hop.
     fn call(
         &self,
         mut request: Request<Body>,
@@ -321,7 +325,7 @@ impl ClientStack {
         }
     }
 
-    /// What every request of the client says.
+    /// Adds the header fields that every request of the client has.
     fn prepare(&self, request: &mut Request<Body>) {
         if let Some(agent) = &self.user_agent {
             request.headers_mut().entry(header::USER_AGENT).or_insert_with(|| agent.clone());
@@ -336,22 +340,22 @@ impl ClientStack {
     }
 }
 
-/// In the extensions of a response that redirects led to: where they led.
+/// The URI that redirects led to, in the extensions of the response.
 #[cfg(feature = "reqwest")]
 #[derive(Clone, Debug)]
 pub(crate) struct FinalUri(pub(crate) http::Uri);
 
-/// Ends the request of a redirect that cannot be followed as failed, and returns the error. The request is still open
-/// because the layer below holds it, see [`TraceRequestLayer::hold_redirects`](crate::request::TraceRequestLayer).
+/// Records that a redirect cannot be followed, and returns the error. The record is still open because the layer below
+/// holds it, see [`TraceRequestLayer::hold_redirects`](crate::request::TraceRequestLayer).
 fn given_up(kind: Kind, handle: RequestHandle) -> ClientError {
     let error = ClientError::new(kind, handle);
     error.request().failed(error.failure(), error.to_string());
     error
 }
 
-/// No longer than the time for the whole request. Said to be over while it still goes on: given up without a word
-/// it would be recorded as dropped.
-async fn within<F: Future>(
+/// Waits for `future`, but not beyond the deadline of the request. The timeout is recorded before `future` is dropped,
+/// which would otherwise be recorded as a dropped request.
+async fn with_deadline<F: Future>(
     deadline: &mut Option<Deadline>,
     request: &RequestHandle,
     mut future: Pin<&mut F>,
@@ -368,12 +372,12 @@ async fn within<F: Future>(
     .await
 }
 
-/// Where there could be content, a client says that there is none (RFC 9110 section 8.6).
+/// Returns `true` if requests with that method declare that they have no content (RFC 9110 section 8.6).
 fn gives_content_a_meaning(method: &Method) -> bool {
     [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
-/// Reads the rest of a redirect's body, so that its connection can be used again; not if it is long.
+/// Reads the rest of a redirect's body, so that its connection can be used again. Gives up if the body is long.
 async fn skip(body: &mut ResponseBody) {
     const LIMIT: u64 = 2 << 10;
     let mut seen = 0;

@@ -1,10 +1,11 @@
-//! Where a response sends the request, by the rules of Go's `http.Client`.
+//! Redirects, by the rules of Go's `http.Client`: which responses are followed, with which method, body, credentials and
+//! `Referer`.
 
 use super::{body::Body, url};
 use ::url::Url;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 
-/// The next request of a chain, if the response asks for one that can be made.
+/// The current request of a chain of redirects: enough of it to make the next one.
 pub(super) struct Hop {
     parts: Parts,
     body: Option<Body>,
@@ -22,15 +23,15 @@ pub(crate) enum CredentialScope {
     Origin,
 }
 
-/// What later requests have from the first.
+/// The facts about the first request that the later ones depend on.
 struct First {
-    /// Credentials are for it and its subdomains.
+    /// Credentials are sent to this host and its subdomains.
     host: String,
-    /// The caller has set a `Referer` himself: it stays.
+    /// The caller has set a `Referer`, which is kept.
     own_referer: bool,
 }
 
-/// What describes a body that is not sent any more.
+/// Header fields that describe a body, removed together with it.
 const OF_BODY: [&str; 7] = [
     "content-type",
     "content-length",
@@ -41,12 +42,12 @@ const OF_BODY: [&str; 7] = [
     "expect",
 ];
 
-/// What is nobody's business but the first host's.
+/// Header fields with credentials, removed when a redirect leads to a host outside their scope.
 const CREDENTIALS: [&str; 6] =
     ["authorization", "www-authenticate", "cookie", "cookie2", "proxy-authorization", "proxy-authenticate"];
 
 impl Hop {
-    /// Remembers what is needed to ask again. `None` for the body when it cannot be sent twice.
+    /// Copies what is needed from the first request.
     pub(super) fn of(request: &Request<Body>, scope: CredentialScope) -> Self {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = request.method().clone();
@@ -57,13 +58,17 @@ impl Hop {
         Hop { parts, body: request.body().try_clone(), scope, first: None }
     }
 
-    /// Where the request goes that is made now.
+    /// Returns the URI of the current request.
     #[cfg(feature = "reqwest")]
     pub(super) fn uri(&self) -> &Uri {
         &self.parts.uri
     }
 
-    /// The request to make after this response, if it is a redirect; an error when that leads nowhere.
+    /// Returns the request that the response redirects to; `None` if it is not a redirect that can be followed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unusable`] if it is a redirect, but no request can be made to its `Location`.
     pub(super) fn next<B>(&mut self, response: &Response<B>) -> Result<Option<Request<Body>>, Unusable> {
         let location = response.headers().get(header::LOCATION).filter(|location| !location.is_empty());
         let Some(location) = location else { return Ok(None) };
@@ -111,11 +116,11 @@ impl Hop {
     }
 }
 
-/// Why no request can be made to where a response redirects to.
+/// The reason why no request can be made to a `Location`.
 #[derive(Debug)]
 pub(super) struct Unusable(pub(super) &'static str);
 
-/// The target of a redirect (RFC 9110 section 10.2.2): a reference, relative to what was asked.
+/// Resolves the target of a redirect against the URI that was requested (RFC 9110 section 10.2.2).
 fn resolve(from: &Uri, location: &HeaderValue) -> Result<Uri, Unusable> {
     const NO_URL: Unusable = Unusable("its Location is no URL");
     let location = std::str::from_utf8(location.as_bytes()).map_err(|_| NO_URL)?;
@@ -149,7 +154,7 @@ fn same_or_subdomain(host: &str, of: &str) -> bool {
     !is_address && host.strip_suffix(of).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// Tells where the reader comes from, but never from a secure place to an open one.
+/// Sets the `Referer`, except from https to http (RFC 9110 section 10.1.3).
 fn set_referer(headers: &mut HeaderMap, from: &Uri, to: &Uri) {
     headers.remove(header::REFERER);
     if from.scheme_str() == Some("https") && to.scheme_str() == Some("http") {

@@ -1,4 +1,4 @@
-//! The body of a request on its way to the connection: may have to wait, and says when it was sent.
+//! The body of a request as the connection gets it: it may have to wait for `100 Continue`, and reports when it was sent.
 
 use crate::error::BoxError;
 use futures_util::task::AtomicWaker;
@@ -20,8 +20,9 @@ use std::{
 };
 use tokio::time::{Sleep, sleep};
 
-/// Keeps a body back until the server says `100 Continue`, or does not in time (RFC 9110 section 10.1.1). When it
-/// gives its final answer instead, the body is not sent at all, as it may not want it.
+/// Holds a body back until the server says `100 Continue`, or has not in time (RFC 9110 section 10.1.1).
+///
+/// If the server responds finally instead, it may not want the body, which is not sent at all then.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     shared: Arc<Shared>,
@@ -34,10 +35,13 @@ struct Shared {
     waker: AtomicWaker,
 }
 
+/// The body has to wait.
 const CLOSED: u8 = 0;
+/// The body may be sent.
 const OPEN: u8 = 1;
-/// The final answer is being read: neither the body nor its failure may disturb that.
-const HELD: u8 = 2;
+/// The final response is being read: neither the body nor its failure may disturb that.
+const RESPONDED: u8 = 2;
+/// The final response was read: the body fails.
 const REFUSED: u8 = 3;
 
 impl Gate {
@@ -46,15 +50,15 @@ impl Gate {
         Gate { shared: Arc::new(shared), timeout }
     }
 
-    /// The server wants the body.
+    /// Lets the body pass: the server wants it.
     pub(super) fn open(&self) {
         let _ = self.shared.change(CLOSED, OPEN);
     }
 
-    /// The server gave its final answer; the drop of what is returned says that it was read. `None` when the body
-    /// is on its way already.
+    /// Holds the body back for good, as the server has responded finally. Drop the value returned when the response was
+    /// read. Returns `None` if the body is on its way already.
     pub(super) fn refuse(self) -> Option<Refusal> {
-        self.shared.change(CLOSED, HELD).then_some(Refusal(self.shared))
+        self.shared.change(CLOSED, RESPONDED).then_some(Refusal(self.shared))
     }
 }
 
@@ -68,90 +72,83 @@ impl Shared {
     }
 }
 
-/// Ends a body that the server did not want, and its connection, which cannot be used again.
+/// Fails a body that the server did not want when this is dropped. That closes the connection, on which the server still
+/// expects the body.
 #[derive(Debug)]
 pub(super) struct Refusal(Arc<Shared>);
 
 impl Drop for Refusal {
     fn drop(&mut self) {
-        self.0.change(HELD, REFUSED);
+        self.0.change(RESPONDED, REFUSED);
     }
 }
 
-/// Becomes true once, and wakes the one who waits for that.
+/// Whether a request was sent, with one task that waits for it.
 #[derive(Debug, Default)]
-struct Flag {
-    set: AtomicBool,
+pub(super) struct Sent {
+    is_sent: AtomicBool,
     waker: AtomicWaker,
 }
 
-impl Flag {
+impl Sent {
+    pub(super) fn new(already: bool) -> Arc<Self> {
+        Arc::new(Sent { is_sent: AtomicBool::new(already), waker: AtomicWaker::new() })
+    }
+
     fn set(&self) {
-        self.set.store(true, Release);
+        self.is_sent.store(true, Release);
         self.waker.wake();
     }
 
-    fn poll(&self, cx: &mut Context<'_>) -> bool {
-        self.set.load(Acquire) || {
+    /// Returns `true` if the request was sent, or has the task woken when it is.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> bool {
+        self.is_sent.load(Acquire) || {
             self.waker.register(cx.waker());
-            self.set.load(Acquire)
+            self.is_sent.load(Acquire)
         }
     }
 }
 
-/// Whether a request was sent whole.
-#[derive(Debug, Default)]
-pub(super) struct Sent(Flag);
-
-impl Sent {
-    pub(super) fn new(already: bool) -> Arc<Self> {
-        let sent = Arc::<Sent>::default();
-        sent.0.set.store(already, Release);
-        sent
-    }
-
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> bool {
-        self.0.poll(cx)
-    }
-}
-
 pin_project! {
+    /// The body of a request that may have to wait at a [`Gate`].
     #[derive(Debug)]
     pub struct SendBody<B> {
         #[pin]
         inner: B,
-        waiting: Option<Box<Waiting>>,
+        gated: Option<Box<Gated>>,
         sent: Option<Arc<Sent>>,
     }
 }
 
+/// A body at its gate.
 #[derive(Debug)]
-struct Waiting {
+struct Gated {
     gate: Gate,
+    /// Created when the body is polled, which is after the header was sent.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B: Body> SendBody<B> {
     pub(super) fn new(inner: B, gate: Option<Gate>, sent: Option<Arc<Sent>>) -> Self {
-        let waiting = gate.map(|gate| Box::new(Waiting { gate, timer: None }));
-        SendBody { inner, waiting, sent }
+        let gated = gate.map(|gate| Box::new(Gated { gate, timer: None }));
+        SendBody { inner, gated, sent }
     }
 
-    /// The body itself.
+    /// Returns a reference to the body itself.
     pub(super) fn get_ref(&self) -> &B {
         &self.inner
     }
 }
 
-impl Waiting {
-    /// True when the body may be sent, false when it must not be.
+impl Gated {
+    /// Resolves to `true` if the body may be sent, to `false` if it must not be.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let shared = &self.gate.shared;
         shared.waker.register(cx.waker());
         match shared.state.load(Acquire) {
             OPEN => return Poll::Ready(true),
             REFUSED => return Poll::Ready(false),
-            HELD => return Poll::Pending,
+            RESPONDED => return Poll::Pending,
             _ => {}
         }
         let timeout = self.gate.timeout;
@@ -164,17 +161,17 @@ impl Waiting {
     }
 }
 
-/// The server answered without having asked for the body.
+/// The error of a body that the server did not want.
 #[derive(Debug)]
-struct Refused;
+struct NotWanted;
 
-impl fmt::Display for Refused {
+impl fmt::Display for NotWanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the server answered without having asked for the body")
     }
 }
 
-impl Error for Refused {}
+impl Error for NotWanted {}
 
 impl<B: Body> Body for SendBody<B>
 where
@@ -188,17 +185,17 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
-        if let Some(waiting) = this.waiting {
-            if !ready!(waiting.poll(cx)) {
-                return Poll::Ready(Some(Err(Refused.into())));
+        if let Some(gated) = this.gated {
+            if !ready!(gated.poll(cx)) {
+                return Poll::Ready(Some(Err(NotWanted.into())));
             }
-            *this.waiting = None;
+            *this.gated = None;
         }
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         if (frame.is_none() || this.inner.is_end_stream())
             && let Some(sent) = this.sent.take()
         {
-            sent.0.set();
+            sent.set();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }

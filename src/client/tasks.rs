@@ -1,4 +1,4 @@
-//! The tasks of a client's connections: they can be waited for, and stopped.
+//! The background tasks of a client, which [`Client::close`](super::Client::close) waits for.
 
 use std::{
     pin::Pin,
@@ -12,7 +12,7 @@ use std::{
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-/// Where the tasks of connections run. All clones know of the same tasks.
+/// Spawns tasks, waits for them and stops them. All clones share their tasks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tasks {
     tracker: TaskTracker,
@@ -28,36 +28,37 @@ impl Tasks {
         self.tracker.spawn_on(task, runtime);
     }
 
-    /// Whether there is none left in that time. No others are expected to begin.
+    /// Returns `true` if all tasks end in that time. No others are expected to begin.
     pub(super) async fn are_done_within(&self, time: Duration) -> bool {
         self.tracker.close();
         if self.tracker.is_empty() {
             return true;
         }
-        // There is no timer outside a runtime.
+        // Outside of a runtime there is no timer.
         Handle::try_current().is_ok() && tokio::time::timeout(time, self.tracker.wait()).await.is_ok()
     }
 
-    /// Resolves when there is none left.
+    /// Returns when all tasks have ended.
     pub(super) async fn are_done(&self) {
         self.tracker.close();
         self.tracker.wait().await;
     }
 
-    /// Has every task end after its next poll.
+    /// Has every task of hyper end after its next poll.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Relaxed);
     }
 }
 
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
-    /// In a box: hyper's tasks are some kilobytes, also the small one of each HTTP/2 request, and would be moved as a
-    /// whole several times on their way.
+    /// Boxes the task. hyper's tasks are some kilobytes, even the small one of each HTTP/2 request, and would otherwise
+    /// be copied several times before they are spawned.
     fn execute(&self, task: F) {
         self.tracker.spawn(Stoppable { task: Box::pin(task), stopped: self.stopped.clone() });
     }
 }
 
+/// A task that ends after a poll if it is to stop.
 struct Stoppable<F> {
     task: Pin<Box<F>>,
     stopped: Arc<AtomicBool>,

@@ -1,8 +1,10 @@
-//! The layers below the user's own, put together: decoding over tracing over the pool.
+//! The innermost part of the preset: decompression around tracing around the pool.
+//!
+//! Put together as one type instead of three layers, so that requests need no boxed future unless the user adds layers.
 
 use super::{
     Body, ResponseBody,
-    decompress::{self, Asks},
+    decompress::{self, GzipRequest},
     pool::{LeasedBody, Pool},
 };
 use crate::{
@@ -24,28 +26,28 @@ use tower_service::Service;
 pub(super) struct TracedTransport {
     pub(super) tracing: TraceRequestLayer,
     pub(super) pool: Arc<Pool>,
-    /// Whether gzip is asked for, and undone.
+    /// Whether gzip is requested and decoded.
     pub(super) compression: bool,
 }
 
 impl TracedTransport {
-    /// Begins a request. Its handle answers for it from now on.
+    /// Begins a request. Returns its handle, and the future of its response.
     pub(super) fn send(
         &self,
         mut request: Request<Body>,
     ) -> (RequestHandle, impl Future<Output = Result<Response<ResponseBody>, BoxError>> + Send + use<>) {
-        let asks = Asks::add(self.compression, &mut request);
+        let gzip = GzipRequest::add(self.compression, &mut request);
         let sent = self.tracing.trace(request, |request| self.pool.clone().send(request));
-        (sent.handle(), TransportFuture { sent, asks })
+        (sent.handle(), TransportFuture { sent, gzip })
     }
 }
 
 pin_project! {
-    /// The response to come, whose body will be decoded.
+    /// The future of a response, whose body will be decoded.
     struct TransportFuture<F> {
         #[pin]
         sent: F,
-        asks: Asks,
+        gzip: GzipRequest,
     }
 }
 
@@ -58,11 +60,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.sent.poll(cx))?;
-        Poll::Ready(Ok(decompress::decoded(response, *this.asks).map(ResponseBody::new)))
+        Poll::Ready(Ok(decompress::decoded(response, *this.gzip).map(ResponseBody::new)))
     }
 }
 
-/// For the layers of the user's own.
+/// The service that layers of the user go around.
 impl Service<Request<Body>> for TracedTransport {
     type Response = Response<ResponseBody>;
     type Error = BoxError;

@@ -1,4 +1,4 @@
-//! From the text of a URL to a request.
+//! Parses URLs, and turns user info in them into credentials.
 
 use super::{body::Body, error::Kind};
 use crate::user_info::without_user_info;
@@ -7,7 +7,11 @@ use http::{HeaderValue, Request, Uri, header, uri::Authority};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// A URI that a request can be made to. The text that an error shows is masked as URLs are in the trace.
+/// Parses a URL that a request can be made to.
+///
+/// # Errors
+///
+/// Returns [`Kind::Url`], in which the URL is masked as in the trace.
 pub(super) fn parse(text: &str, mask_query: bool) -> Result<Uri, Kind> {
     let wrong = |why: String| {
         let mut url = without_user_info(text);
@@ -24,7 +28,7 @@ pub(super) fn parse(text: &str, mask_query: bool) -> Result<Uri, Kind> {
     url.as_str().parse::<Uri>().map_err(|error| wrong(error.to_string()))
 }
 
-/// A name and password in the URL become credentials (RFC 7617) and leave the URL, as Go's client does it.
+/// Moves user name and password from the URL to an `Authorization` field (RFC 7617), like Go's client.
 pub(super) fn move_user_info(request: &mut Request<Body>) {
     let Some((user_info, host)) = request.uri().authority().and_then(|all| all.as_str().rsplit_once('@'))
     else {

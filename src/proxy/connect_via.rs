@@ -28,9 +28,9 @@ use tower_service::Service;
 pub(super) async fn connect_via<C, R>(
     inner: C,
     proxy: Proxy,
+    forwards: bool,
     destination: Uri,
     resolver: R,
-    tunnels_http: bool,
     handshake: Arc<HandshakeConfig>,
 ) -> Result<ProxyStream<C::Response>, BoxError>
 where
@@ -57,7 +57,7 @@ where
         return Err(proxy.error(&target.text, ProxyErrorKind::Http2).into());
     }
     let conn = ConnRef::of(&io);
-    if proxy.forwards(&destination) && !tunnels_http {
+    if forwards {
         Ok(ProxyStream::forwarding(io))
     } else if proxy.scheme().is_http() {
         Ok(http_connect::establish(io, conn.as_ref(), &proxy, &target, &handshake).await?)

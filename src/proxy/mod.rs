@@ -63,11 +63,14 @@ mod future;
 mod handshake;
 mod http_connect;
 mod layer;
+mod route;
 mod selector;
 mod service;
 mod socks;
 mod stream;
 
+#[cfg(feature = "client")]
+pub(crate) use self::route::Route;
 pub use self::{
     address::Proxy, future::ProxyConnectFuture, layer::ProxyLayer, selector::ProxySelector,
     service::ProxyConnector, stream::ProxyStream,

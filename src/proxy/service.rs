@@ -1,6 +1,4 @@
-#[cfg(feature = "client")]
-use super::ProxySelector;
-use super::{ProxyConnectFuture, ProxyLayer, ProxyStream, connect_via::connect_via};
+use super::{ProxyConnectFuture, ProxyLayer, ProxyStream, connect_via::connect_via, route::Route};
 use crate::{error::BoxError, resolve::StubResolver};
 use http::{
     Uri,
@@ -44,12 +42,38 @@ impl<C, R> ProxyConnector<C, R> {
     pub fn into_inner(self) -> C {
         self.inner
     }
+}
 
-    /// Replaces the selector and whether `http` destinations are tunnelled.
-    #[cfg(feature = "client")]
-    pub(crate) fn set_route(&mut self, selector: impl Into<ProxySelector>, tunnels_http: bool) {
-        self.layer.selector = selector.into();
-        self.layer.tunnels_http = tunnels_http;
+impl<C, R> ProxyConnector<C, R>
+where
+    C: Service<Uri> + Clone + Send + 'static,
+    C::Response: Read + Write + Connection + Unpin + Send + 'static,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+    R: Service<Name> + Clone + Send + 'static,
+    R::Response: Iterator<Item = SocketAddr> + Send,
+    R::Error: Into<BoxError>,
+    R::Future: Send,
+{
+    /// Connects to the destination on a route that is decided already.
+    pub(crate) fn connect_by(
+        &mut self,
+        route: Route,
+        destination: Uri,
+    ) -> ProxyConnectFuture<C::Future, C::Response> {
+        let (proxy, forwards) = match route {
+            Route::Direct => {
+                return ProxyConnectFuture::direct(self.inner.call(as_plain_http(destination)));
+            }
+            Route::Tunnel(proxy) => (proxy, false),
+            Route::Forward(proxy) => (proxy, true),
+        };
+        // `poll_ready` was called on this one, so the clone takes its place.
+        let next = self.inner.clone();
+        let inner = mem::replace(&mut self.inner, next);
+        let ProxyLayer { resolver, handshake, .. } = self.layer.clone();
+        let connected = connect_via(inner, proxy, forwards, destination, resolver, handshake);
+        ProxyConnectFuture::via_proxy(Box::pin(connected))
     }
 }
 
@@ -73,22 +97,9 @@ where
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        match self.layer.selector.select(&uri) {
-            Ok(None) => ProxyConnectFuture::direct(self.inner.call(as_plain_http(uri))),
-            Ok(Some(proxy)) => {
-                // `poll_ready` was called on this one, so the clone takes its place.
-                let next = self.inner.clone();
-                let inner = mem::replace(&mut self.inner, next);
-                let ProxyLayer { resolver, tunnels_http, handshake, .. } = self.layer.clone();
-                ProxyConnectFuture::via_proxy(Box::pin(connect_via(
-                    inner,
-                    proxy,
-                    uri,
-                    resolver,
-                    tunnels_http,
-                    handshake,
-                )))
-            }
+        let ProxyLayer { selector, tunnels_http, .. } = &self.layer;
+        match selector.route(&uri, |proxy| proxy.forwards(&uri) && !tunnels_http) {
+            Ok(route) => self.connect_by(route, uri),
             Err(error) => ProxyConnectFuture::failed(error),
         }
     }

@@ -46,6 +46,18 @@ impl<C> TraceTls<C> {
         self.inner
     }
 
+    /// Speaks TLS over the connection that `connect` has the inner connector make.
+    pub(crate) fn connect_by<F, IO>(
+        &mut self,
+        uri: Uri,
+        connect: impl FnOnce(&mut C, Uri) -> F,
+    ) -> TraceTlsFuture<F, IO> {
+        match self.pending(&uri) {
+            Ok(pending) => TraceTlsFuture::connecting(connect(&mut self.inner, uri), pending),
+            Err(error) => TraceTlsFuture::failed(error),
+        }
+    }
+
     /// Prepares the handshake. Returns `None` for a URI that does not ask for TLS.
     fn pending(&self, uri: &Uri) -> Result<Option<PendingHandshake>, TlsError> {
         if !self.layer.always && uri.scheme() != Some(&Scheme::HTTPS) {
@@ -76,9 +88,6 @@ where
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        match self.pending(&uri) {
-            Ok(pending) => TraceTlsFuture::connecting(self.inner.call(uri), pending),
-            Err(error) => TraceTlsFuture::failed(error),
-        }
+        self.connect_by(uri, C::call)
     }
 }

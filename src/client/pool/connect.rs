@@ -1,67 +1,76 @@
-//! Making connections.
+//! Dialing: from a permit to a connection that requests can be sent over.
 
-use super::{Pool, host::Host, io::PooledIo, permit::ConnPermit, pooled_conn::PooledConn};
+use super::{
+    Origin, PoolInner,
+    conn::{ConnHandle, ConnPermit, PooledConn, PooledIo, TaskGuard},
+};
 use crate::{
-    client::request_target::Route,
-    connect::TcpConnector,
-    error::{BoxError, ClientClosed},
-    proxy::ProxyConnector,
+    connect::TcpConnector, error::BoxError, error::ClientClosed, proxy::ProxyConnector, sink::ConnRef,
     tls::TraceTls,
 };
 use hyper::rt::Executor;
 use hyper_util::client::legacy::connect::Connection;
 use std::{future::poll_fn, sync::Arc};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tower_service::Service;
 
-/// What connections are made by: TLS with the server over the way through a proxy, over TLS with the proxy.
+/// The connector of the preset: TLS with the server, through a proxy, which may be spoken to over TLS itself.
 pub(in crate::client) type Connector = TraceTls<ProxyConnector<TraceTls<TcpConnector>>>;
 
-/// Makes a connection to the host.
+/// Makes a connection to `origin`.
 pub(super) async fn connect(
-    pool: Arc<Pool>,
-    host: Arc<Host>,
-    mut place: ConnPermit,
+    pool: Arc<PoolInner>,
+    origin: Arc<Origin>,
+    permit: ConnPermit,
 ) -> Result<PooledConn, BoxError> {
-    let _dial = place.dial();
     let mut connector = pool.connector.clone();
-    connector.get_mut().set_route(host.route.proxy().cloned(), matches!(host.route, Route::Tunnel(_)));
     poll_fn(|cx| connector.poll_ready(cx)).await?;
-    let stream = connector.call(host.uri.clone()).await?;
+    let route = origin.route.clone();
+    let connecting = connector.connect_by(origin.uri.clone(), |proxy, uri| proxy.connect_by(route, uri));
+    let stream = connecting.await?;
+    let conn = ConnRef::of(&stream);
     let connected = stream.connected();
-    let is_http2 = host.is_http2_only || connected.is_negotiated_h2();
-    if is_http2 && let Some(conn) = host.share() {
-        return Ok(conn); // another one was quicker, and this one is not needed
+    let is_http2 = origin.is_http2_only || connected.is_negotiated_h2();
+    if is_http2 {
+        if let Some(conn) = pool.with(|state| state.share(origin.host, Instant::now())) {
+            return Ok(conn); // another dial was quicker, and all share its connection
+        }
+        if let Some(conn) = &conn {
+            conn.set_http2();
+        }
     }
-    let conn = stream.get_ref().get_ref().get_ref().inner().conn_ref().cloned();
-    if let Some(conn) = conn.as_ref().filter(|_| is_http2) {
-        conn.set_http2();
-    }
-    let registered = pool.registry.add(connected, conn);
-    let handle = registered.handle.clone();
-    // What follows is up to the connection: a failed handshake is its end.
-    let io = PooledIo::new(stream, handle.clone(), place.of(handle.clone()));
+    let id = permit.id;
+    let handle = ConnHandle::new(pool.clone(), id, connected, conn);
+    pool.with(|state| state.opened(id, handle.clone()));
+    let task = TaskGuard(handle.clone());
+    let io = PooledIo::new(stream, handle.clone(), permit);
+    // From here on the permit ends with the stream, also if the handshake fails.
     if is_http2 {
         let (mut sender, connection) = pool.http2.handshake(io).await?;
         pool.tasks.execute(async move {
-            // Its requests fail for the same reason, and say so.
-            let _ = connection.await;
-            drop(registered);
+            let _ = connection.await; // its requests fail for the same reason
+            drop(task);
         });
         sender.ready().await?;
-        host.established(sender, handle).ok_or_else(|| ClientClosed.into())
+        let conn = PooledConn::http2(sender, handle);
+        let mut own = pool.with(|state| state.connected(id, conn, Instant::now())).ok_or(ClientClosed)?;
+        own.is_reused = false;
+        Ok(own)
     } else {
         let (mut sender, connection) = pool.http1.handshake(io).await?;
         let (tell, broken) = oneshot::channel();
         pool.tasks.execute(async move {
             if let Err(error) = connection.with_upgrades().await {
-                // Of interest only before the first request.
-                let _ = tell.send(error);
+                let _ = tell.send(error); // later errors are those of requests
             }
-            drop(registered);
+            drop(task);
         });
         match sender.ready().await {
-            Ok(()) => Ok(PooledConn::http1(sender, handle, host)),
+            Ok(()) => {
+                let conn = PooledConn::http1(sender, handle);
+                pool.with(|state| state.connected(id, conn, Instant::now()))
+                    .ok_or_else(|| ClientClosed.into())
+            }
             Err(error) if error.is_closed() => Err(broken.await.unwrap_or(error).into()),
             Err(error) => Err(error.into()),
         }

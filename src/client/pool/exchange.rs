@@ -1,163 +1,174 @@
 //! One exchange: a request over one of the pool's connections, and the response to it.
 
 use super::{
-    Outgoing, Pool,
-    conn_handle::ConnHandle,
+    Origin, Outgoing, Pool, PoolInner,
+    conn::{ConnHandle, ConnPermit, PooledConn, READY_GRACE},
     connect::connect,
-    host::{Checkout, Host},
-    pooled_conn::{PooledConn, READY_GRACE},
-    wait_queue::{Grant, GrantReceiver},
+    leased_body::LeasedBody,
+    state::{Grant, Ticket, Waiting},
 };
 use crate::{
     client::{
         body::Body,
-        request_target::{self, Key},
-        send_body::{Gate, Refusal, SendBody, Sent},
+        request_target::{self, PoolKey},
+        send_body::{Gate, SendBody, Sent},
     },
-    error::{BodyLengths, BoxError, ClientClosed, IncompleteBody, NoRuntime, TimedOut, classify},
+    error::{BoxError, ClientClosed, NoRuntime, TimedOut, classify},
     request::TraceBody,
     sink::CurrentRequest,
 };
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, header, request::Parts};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
-use pin_project_lite::pin_project;
 use std::{
     error::Error,
     future::poll_fn,
     num::NonZeroU64,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Poll, ready},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
-type Dial = BoxFuture<'static, Result<PooledConn, BoxError>>;
-
+/// Limits on the time that an exchange waits for the server; `None` for no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::client) struct Timeouts {
+    /// The time for the header of the response, after the whole request was sent.
     pub(in crate::client) response_header: Option<Duration>,
+    /// The time for `100 Continue`, after which the body is sent anyway. With `None` it is sent at once.
     pub(in crate::client) expect_continue: Option<Duration>,
 }
 
 impl Pool {
-    /// Makes the request over a connection to its host. Where one that had been used before turns out not to begin
-    /// it, the request is made again over another; so it is, some times, where the server says that it has not
-    /// processed it.
+    /// Makes a request over a connection to its host.
+    ///
+    /// If a connection that was used before turns out not to begin the request, it is sent over another one. If the
+    /// server says that it has not processed the request, it is sent again up to [`MAX_REPEATS`] times.
     pub(in crate::client) fn send(
         self: Arc<Self>,
         mut request: Request<TraceBody<Body>>,
     ) -> impl Future<Output = Result<Response<LeasedBody>, BoxError>> + Send {
-        let host = Key::of(&mut request, &self.config).map(|key| self.host(key));
-        let asked = Asked::of(request.method());
+        let config = &self.0.config;
+        let key = PoolKey::of(&mut request, &config.proxies, config.http2_only);
+        let origin = key.map(|key| self.0.origin(key));
+        let kind = RequestKind::of(request.method());
         let has_body = !request.body().is_end_stream();
-        let timeouts = &self.config.timeouts;
+        let timeouts = &config.timeouts;
         let gate = timeouts.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);
-        let mut patience = timeouts.response_header.map(|limit| (limit, Sent::new(!has_body)));
-        let sent = patience.as_ref().map(|(_, sent)| sent.clone());
+        let mut header_timeout = timeouts.response_header.map(|limit| (limit, Sent::new(!has_body)));
+        let sent = header_timeout.as_ref().map(|(_, sent)| sent.clone());
         let mut request = request.map(|body| SendBody::new(body, gate.clone(), sent));
-        // A block and no function: that would keep its arguments twice.
+        // An async block, because an async function would keep its arguments twice in its future.
         async move {
-            let host = host?;
-            // Their timers are created when the request is on its way already.
-            if patience.is_some() || gate.is_some() {
+            let origin = origin?;
+            // Fails before the request is sent, and not when the timers are created.
+            if header_timeout.is_some() || gate.is_some() {
                 NoRuntime::check()?;
             }
-            if host.is_http2_only {
+            if origin.is_http2_only {
                 CurrentRequest::set_http2();
             }
             let mut repeats = 0;
             loop {
-                let mut conn = self.conn(&host).await?;
-                if let Some(conn) = &conn.handle.conn {
-                    CurrentRequest::acquired(conn);
+                let mut conn = self.checkout(&origin).await?;
+                if let Some(traced) = &conn.handle.conn {
+                    CurrentRequest::acquired(traced);
                 }
-                if let Err(error) = request_target::apply(&mut request, &conn) {
+                let is_http2 = conn.is_http2();
+                if let Err(error) =
+                    request_target::apply(&mut request, &origin.route, origin.host_field.as_ref(), is_http2)
+                {
                     conn.finish(true);
                     return Err(error.into());
                 }
-                if !conn.is_http2() {
-                    conn.handle.interim.listen(gate.as_ref());
+                if !is_http2 {
+                    conn.handle.informational.listen(gate.as_ref());
                 }
                 // hyper does not give back what HTTP/2 has taken.
-                let replay =
-                    if conn.is_http2() && repeats < MAX_REPEATS { Replay::of(&request) } else { None };
-                let answer = pin!(conn.send(request));
-                let mut error = match within(patience.as_ref(), answer).await? {
-                    Ok(response) => return Ok(responded(response, conn, gate, asked)),
+                let replay = if is_http2 && repeats < MAX_REPEATS { Replay::of(&request) } else { None };
+                let response = pin!(conn.send(request));
+                let mut error = match with_header_timeout(header_timeout.as_ref(), response).await? {
+                    Ok(response) => return Ok(lease(response, conn, gate, kind)),
                     Err(error) => error,
                 };
                 match error.take_message() {
                     Some(message) if conn.is_reused && !self.is_closed() => {
                         request = message;
-                        request_target::restore(&mut request, &host);
+                        request_target::restore(&mut request, &origin.route, &origin.uri);
                     }
                     taken => {
                         let error = error.into_error();
                         let may_repeat = taken.is_none() && is_unprocessed(&error) && !self.is_closed();
                         let Some(replay) = replay.filter(|_| may_repeat) else {
-                            return Err(reason(error, &conn.handle));
+                            return Err(cause(error, &conn.handle));
                         };
                         CurrentRequest::refused(&classify::failure(&error));
                         repeats += 1;
-                        patience = patience.map(|(limit, _)| (limit, Sent::new(!has_body)));
-                        request = replay.into_request(gate.clone(), patience.as_ref().map(|(_, sent)| sent));
+                        header_timeout = header_timeout.map(|(limit, _)| (limit, Sent::new(!has_body)));
+                        let sent = header_timeout.as_ref().map(|(_, sent)| sent);
+                        request = replay.into_request(gate.clone(), sent);
                     }
                 }
             }
         }
     }
 
-    /// A connection for an exchange with the host.
-    async fn conn(self: &Arc<Self>, host: &Arc<Host>) -> Result<PooledConn, BoxError> {
+    /// Returns a connection for an exchange with the origin.
+    async fn checkout(&self, origin: &Arc<Origin>) -> Result<PooledConn, BoxError> {
         if self.is_closed() {
             return Err(ClientClosed.into());
         }
-        match host.checkout() {
-            Checkout::Use(conn) => Ok(conn),
-            Checkout::Wait(waiting) => self.wait(host, waiting).await,
+        let now = Instant::now();
+        let checked_out = self.0.with(|state| {
+            let conn = state.checkout(origin.host, now);
+            conn.ok_or_else(|| state.wait(origin.host))
+        });
+        match checked_out {
+            Ok(conn) => Ok(conn),
+            Err(waiting) => self.wait(origin, waiting).await,
         }
     }
 
-    /// Takes what comes first: a connection that others leave, or the one that is dialled.
-    async fn wait(self: &Arc<Self>, host: &Arc<Host>, waiting: Waiting) -> Result<PooledConn, BoxError> {
+    /// Waits for whichever comes first: a connection that another exchange releases, or the one that is dialed.
+    async fn wait(
+        &self,
+        origin: &Arc<Origin>,
+        Waiting { ticket, permit, is_returning }: Waiting,
+    ) -> Result<PooledConn, BoxError> {
+        let pool = &self.0;
+        let permit_of = |id| ConnPermit { pool: pool.clone(), id };
+        let mut permit = permit.map(permit_of);
+        let waiter = Waiter { pool, origin, ticket };
         NoRuntime::check()?;
+        let mut grace = is_returning.then(|| Box::pin(sleep(READY_GRACE)));
         let mut dial = None;
-        let begin = |place| -> Dial { Box::pin(connect(self.clone(), host.clone(), place)) };
-        let mut patience = waiting.comes_back.then(|| Box::pin(sleep(READY_GRACE)));
-        let Waiting { mut grants, mut place, .. } = waiting;
         let taken = poll_fn(|cx| {
-            while let Poll::Ready(offer) = grants.poll(cx) {
-                match offer {
-                    Some(Grant::Use(conn)) => return Poll::Ready(Ok(conn)),
-                    Some(Grant::Dial(offered)) => (place, grants) = (Some(offered), host.wait()),
-                    None => return Poll::Ready(Err(ClientClosed.into())),
+            while let Poll::Ready(grant) = pool.with(|state| state.poll(origin.host, ticket, cx.waker())) {
+                match grant {
+                    Grant::Conn(conn) => return Poll::Ready(Ok(conn)),
+                    Grant::Dial(id) => permit = Some(permit_of(id)),
+                    Grant::Closed => return Poll::Ready(Err(ClientClosed.into())),
                 }
             }
-            // Perhaps just before this one began to wait.
-            if self.is_closed() {
-                return Poll::Ready(Err(ClientClosed.into()));
+            if grace.as_mut().is_some_and(|grace| grace.as_mut().poll(cx).is_ready()) {
+                grace = None;
+                let granted = pool.with(|state| state.grace_over(origin.host, ticket));
+                permit = permit.take().or(granted.map(permit_of));
             }
-            if patience.as_mut().is_some_and(|patience| patience.as_mut().poll(cx).is_ready()) {
-                patience = None;
-                place = place.take().or_else(|| host.place());
+            if let Some(permit) = permit.take() {
+                dial = Some(Box::pin(connect(pool.clone(), origin.clone(), permit)));
             }
-            match place.take() {
-                Some(place) if dial.is_none() => dial = Some(begin(place)),
-                _ => {} // one dial is enough
-            }
-            let Some(dialled) = &mut dial else { return Poll::Pending };
-            let conn = ready!(dialled.as_mut().poll(cx));
+            let Some(dialing) = &mut dial else { return Poll::Pending };
+            let dialed = ready!(dialing.as_mut().poll(cx));
             dial = None;
-            Poll::Ready(conn)
+            Poll::Ready(dialed)
         })
         .await;
+        drop(waiter);
         if let Some(dial) = dial.filter(|_| taken.is_ok()) {
-            let closing = self.closing.clone();
-            self.tasks.spawn(async move {
+            let closing = pool.closing.clone();
+            pool.tasks.spawn(async move {
                 if let Some(Ok(conn)) = closing.run_until_cancelled(dial).await {
                     conn.finish(true);
                 }
@@ -167,13 +178,17 @@ impl Pool {
     }
 }
 
-/// How an exchange waits for a connection.
-pub(super) struct Waiting {
-    pub(super) grants: GrantReceiver,
-    /// Without one it may not dial.
-    pub(super) place: Option<super::permit::ConnPermit>,
-    /// A connection will be ready in a moment.
-    pub(super) comes_back: bool,
+/// A guard of an exchange in the queue for connections. Its drop leaves the queue.
+struct Waiter<'a> {
+    pool: &'a Arc<PoolInner>,
+    origin: &'a Origin,
+    ticket: Ticket,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.pool.with(|state| state.leave(self.origin.host, self.ticket));
+    }
 }
 
 /// How often a request is sent again that the server has not processed.
@@ -196,14 +211,14 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
     })
 }
 
-/// A request that can be sent again.
+/// A copy of a request, to send it again.
 struct Replay {
     head: Parts,
     body: Body,
 }
 
 impl Replay {
-    /// `None` when the body cannot be sent twice.
+    /// Returns `None` if the body cannot be sent twice.
     fn of(request: &Request<Outgoing>) -> Option<Self> {
         let body = request.body().get_ref().get_ref().try_clone()?;
         let mut head = Request::new(()).into_parts().0;
@@ -227,17 +242,17 @@ fn expects_continue<B>(request: &Request<B>) -> bool {
     expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Timeouts for the response's header; from the time when the request was sent whole no longer than that.
-async fn within<F: Future>(
-    patience: Option<&(Duration, Arc<Sent>)>,
-    mut answer: Pin<&mut F>,
+/// Waits for the header of the response; once the request was sent, for no longer than the limit.
+async fn with_header_timeout<F: Future>(
+    timeout: Option<&(Duration, Arc<Sent>)>,
+    mut response: Pin<&mut F>,
 ) -> Result<F::Output, BoxError> {
     let mut timer = None::<Pin<Box<Sleep>>>;
     poll_fn(|cx| {
-        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-            return Poll::Ready(Ok(answer));
+        if let Poll::Ready(response) = response.as_mut().poll(cx) {
+            return Poll::Ready(Ok(response));
         }
-        let Some((limit, _)) = patience.filter(|(_, sent)| sent.poll(cx)) else { return Poll::Pending };
+        let Some((limit, _)) = timeout.filter(|(_, sent)| sent.poll(cx)) else { return Poll::Pending };
         let timer = match &mut timer {
             Some(timer) => timer,
             None => {
@@ -253,197 +268,50 @@ async fn within<F: Future>(
 
 /// The kind of request, as far as the length of the response's body depends on it (RFC 9112 section 6.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum RequestKind {
     Head,
     Connect,
     Other,
 }
 
-impl Asked {
+impl RequestKind {
     fn of(method: &Method) -> Self {
         match *method {
-            Method::HEAD => Asked::Head,
-            Method::CONNECT => Asked::Connect,
-            _ => Asked::Other,
+            Method::HEAD => RequestKind::Head,
+            Method::CONNECT => RequestKind::Connect,
+            _ => RequestKind::Other,
         }
     }
 }
 
-fn responded(
+/// Leases the connection to the body of the response.
+fn lease(
     mut response: Response<Incoming>,
     conn: PooledConn,
     gate: Option<Gate>,
-    asked: Asked,
+    kind: RequestKind,
 ) -> Response<LeasedBody> {
     conn.handle.connected.get_extras(response.extensions_mut());
     let refusal = gate.and_then(Gate::refuse);
     let status = response.status();
-    let connected = asked == Asked::Connect && status.is_success();
-    if connected || status == StatusCode::SWITCHING_PROTOCOLS {
-        conn.hand_over();
-        return response.map(|inner| LeasedBody { inner, lease: None, refusal, length: None });
+    let is_tunnel = kind == RequestKind::Connect && status.is_success();
+    if is_tunnel || status == StatusCode::SWITCHING_PROTOCOLS {
+        conn.upgrade();
+        return response.map(|inner| LeasedBody::detached(inner, refusal));
     }
     if response.body().is_end_stream() {
         conn.finish(true);
-        return response.map(|inner| LeasedBody { inner, lease: None, refusal: None, length: None });
+        return response.map(|inner| LeasedBody::detached(inner, None));
     }
     let has_content =
-        asked != Asked::Head && ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+        kind != RequestKind::Head && ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
     response.map(|inner| {
         let length = inner.size_hint().exact().filter(|_| has_content).and_then(NonZeroU64::new);
-        LeasedBody { inner, lease: Some(Lease::of(conn)), refusal, length }
+        LeasedBody::new(inner, conn, refusal, length)
     })
 }
 
-/// Why an exchange failed. That the client was closed is lost on the way through HTTP/2.
-fn reason(error: hyper::Error, handle: &ConnHandle) -> BoxError {
+/// Returns why an exchange failed. HTTP/2 does not pass on that the client was closed.
+fn cause(error: hyper::Error, handle: &ConnHandle) -> BoxError {
     if handle.is_failing() { ClientClosed.into() } else { error.into() }
-}
-
-/// The use of a connection by the reader of a response.
-#[derive(Debug)]
-enum Lease {
-    Own(PooledConn),
-    /// The host has it: it may be ready for others before the reader is.
-    Lent(Arc<Host>, Arc<ConnHandle>),
-}
-
-impl Lease {
-    fn of(conn: PooledConn) -> Self {
-        if conn.is_http2() || !conn.host.is_limited() {
-            return Lease::Own(conn);
-        }
-        let (host, handle) = (conn.host.clone(), conn.handle.clone());
-        host.lend(conn);
-        Lease::Lent(host, handle)
-    }
-
-    fn is_http2(&self) -> bool {
-        matches!(self, Lease::Own(conn) if conn.is_http2())
-    }
-
-    fn handle(&self) -> &Arc<ConnHandle> {
-        match self {
-            Lease::Own(conn) => &conn.handle,
-            Lease::Lent(_, handle) => handle,
-        }
-    }
-
-    /// `None` when others got it in the meantime.
-    fn conn(self) -> Option<PooledConn> {
-        match self {
-            Lease::Own(conn) => Some(conn),
-            Lease::Lent(host, handle) => host.reclaim(&handle),
-        }
-    }
-
-    fn finish(self, was_read: bool) {
-        if let Some(conn) = self.conn() {
-            conn.finish(was_read);
-        }
-    }
-
-    /// The connection is of no more use.
-    fn give_up(self) {
-        drop(self.conn());
-    }
-}
-
-pin_project! {
-    /// The body of a response; while it lasts, so does the use of the connection.
-    #[derive(Debug)]
-    pub struct LeasedBody {
-        #[pin]
-        inner: Incoming,
-        lease: Option<Lease>,
-        refusal: Option<Refusal>,
-        // Of the content, in bytes, where the header declares it.
-        length: Option<NonZeroU64>,
-    }
-
-    impl PinnedDrop for LeasedBody {
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if let Some(lease) = this.lease.take() {
-                lease.finish(this.inner.is_end_stream());
-            }
-        }
-    }
-}
-
-impl LeasedBody {
-    /// It was read to its end.
-    fn read(&mut self) {
-        self.refusal = None;
-        if let Some(lease) = self.lease.take() {
-            lease.finish(true);
-        }
-    }
-
-    /// Returns an error if the body ended before it was complete. hyper treats a stream that is reset with `NO_ERROR`
-    /// like one that has ended, although a server may only send that after a complete response (RFC 9113 section 8.1).
-    /// A body is complete when all bytes came that its header declares, with or without `END_STREAM`.
-    fn cut_off(&self) -> Option<IncompleteBody> {
-        let lease = self.lease.as_ref()?; // none is left once its end or an error was told
-        let left = self.inner.size_hint();
-        let missing = left.lower();
-        let lengths = self.length.map(NonZeroU64::get).filter(|_| missing > 0);
-        let lengths =
-            lengths.map(|declared| BodyLengths { received: declared.saturating_sub(missing), declared });
-        let is_reset = lease.is_http2() && !self.inner.is_end_stream() && left.exact() != Some(0);
-        let http2_error = is_reset.then(|| h2::Reason::NO_ERROR.into());
-        (lengths.is_some() || is_reset).then_some(IncompleteBody { lengths, http2_error })
-    }
-}
-
-impl HttpBody for LeasedBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    #[inline]
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                if this.inner.is_end_stream() {
-                    this.read();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                this.refusal = None;
-                Poll::Ready(Some(Err(match this.lease.take() {
-                    Some(lease) => {
-                        let error = reason(error, lease.handle());
-                        lease.give_up();
-                        error
-                    }
-                    None => error.into(),
-                })))
-            }
-            // Of a connection that is torn down no more may be heard than of one that came to its end.
-            None => match this.lease.take_if(|lease| lease.handle().is_failing()) {
-                Some(lease) => {
-                    lease.give_up();
-                    Poll::Ready(Some(Err(ClientClosed.into())))
-                }
-                None => {
-                    let cut_off = this.cut_off();
-                    this.read();
-                    Poll::Ready(cut_off.map(|error| Err(error.into())))
-                }
-            },
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }

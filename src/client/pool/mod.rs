@@ -1,56 +1,55 @@
-//! The connections of a client: who uses them, who waits for one, and when they are closed.
+//! The connection pool of the preset.
 //!
-//! An exchange takes an idle connection of its host, newest first, or a share of the one that speaks HTTP/2. Where
-//! there is none it dials, and takes whichever comes first: its own connection, or one that another gave back. A dial
-//! that is not needed any more goes on in the background, and its connection is idle then; it is given up only with
-//! a request that is dropped.
+//! An exchange takes an idle connection to its host, the one that was used last, or a share of the one that speaks
+//! HTTP/2. If there is none it dials, and takes whichever comes first: its own connection, or one that another exchange
+//! releases. In the latter case the dial goes on in the background, and its connection becomes idle. A dial is cancelled
+//! only together with the request that began it.
+//!
+//! This is not hyper-util's pool, because that has no limit of connections per host, records no reasons for closing, and
+//! returns connections late. A request through this one costs 0.94 to 0.96 of the CPU time of one through that.
+//!
+//! [`state`] makes all decisions, without I/O, behind one lock. The rest of this module drives it: [`connect`] dials,
+//! [`conn`] is a connection, [`exchange`] sends a request over one, and [`leased_body`] keeps it until the response was
+//! read. Each request takes the lock three times: to find its host, to check a connection out, and to release it.
 
-mod conn_handle;
+mod conn;
 mod connect;
 mod exchange;
-mod host;
-mod idle;
-mod io;
-mod permit;
-mod pooled_conn;
-mod wait_queue;
+mod leased_body;
+mod state;
 
-pub(super) use self::{
-    connect::Connector,
-    exchange::{LeasedBody, Timeouts},
-    host::{Host, host_field},
-    pooled_conn::PooledConn,
-};
+pub(super) use self::{connect::Connector, exchange::Timeouts, leased_body::LeasedBody, state::Limits};
 
 use self::{
-    conn_handle::ConnRegistry,
-    idle::{IdleCount, Reaping},
+    conn::PooledConn,
+    state::{Action, HostId},
 };
-use super::{body::Body, request_target::Key, send_body::SendBody, tasks::Tasks};
-use crate::{proxy::ProxySelector, record::EndReason, request::TraceBody};
+use super::{body::Body, request_target::PoolKey, send_body::SendBody, tasks::Tasks};
+use crate::{
+    proxy::{ProxySelector, Route},
+    request::TraceBody,
+    sync::IgnorePoison,
+};
+use http::{HeaderValue, Uri};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicBool, Ordering::Acquire, Ordering::Release},
     },
+    task::Waker,
     time::Duration,
+};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-/// What is sent.
-pub(super) type Outgoing = SendBody<TraceBody<Body>>;
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Limits {
-    pub(super) max_idle: Option<usize>,
-    pub(super) idle_timeout: Option<Duration>,
-    pub(super) max_per_host: Option<usize>,
-    /// How many idle connections to one host are kept.
-    pub(super) max_idle_per_host: Option<usize>,
-}
+/// The body that is sent.
+type Outgoing = SendBody<TraceBody<Body>>;
 
 /// How connections are made and kept.
 pub(super) struct PoolConfig {
@@ -61,120 +60,197 @@ pub(super) struct PoolConfig {
     pub(super) proxies: ProxySelector,
 }
 
-pub(super) struct Pool {
+/// The pool, as clients hold it. Its drop closes idle connections, and the others as soon as their responses were read.
+pub(super) struct Pool(Arc<PoolInner>);
+
+/// The pool, as its connections hold it.
+struct PoolInner {
     config: PoolConfig,
     connector: Connector,
     http1: http1::Builder,
     http2: http2::Builder<Tasks>,
-    hosts: Mutex<HostTable>,
-    registry: Arc<ConnRegistry>,
-    closed: AtomicBool,
+    shared: Mutex<Shared>,
+    is_closed: AtomicBool,
     /// Ends the dials that nobody waits for, and the task that closes idle connections.
     closing: CancellationToken,
-    idle_count: Arc<IdleCount>,
-    reaping: Reaping,
     tasks: Tasks,
 }
 
-#[derive(Default)]
-struct HostTable {
-    known: HashMap<Key, Arc<Host>, foldhash::fast::RandomState>,
-    /// How many there may be before those are looked for that nobody needs.
-    enough: usize,
+/// The part of the pool that is behind its lock.
+struct Shared {
+    state: PoolState,
+    origins: HashMap<PoolKey, Arc<Origin>, foldhash::fast::RandomState>,
+    /// When there are as many, unused ones are removed.
+    max_origins: usize,
 }
+
+/// The destination of all requests with the same [`PoolKey`].
+struct Origin {
+    host: HostId,
+    /// The URI for the connector.
+    uri: Uri,
+    route: Route,
+    /// See [`PoolKey::host_field`].
+    host_field: Option<HeaderValue>,
+    /// HTTP/2 with prior knowledge. A proxy that forwards requests speaks HTTP/1.
+    is_http2_only: bool,
+}
+
+type PoolState = state::PoolState<PooledConn, Waker>;
+type PoolAction = Action<PooledConn, Waker>;
 
 impl Pool {
     pub(super) fn new(connector: Connector, config: PoolConfig) -> Arc<Self> {
         let tasks = Tasks::default();
         let mut http2 = http2::Builder::new(tasks.clone());
         http2.timer(TokioTimer::new());
-        Arc::new(Pool {
+        let shared =
+            Shared { state: PoolState::new(config.limits), origins: HashMap::default(), max_origins: 16 };
+        Arc::new(Pool(Arc::new(PoolInner {
             config,
             connector,
             http1: http1::Builder::new(),
             http2,
-            hosts: Mutex::default(),
-            registry: Arc::default(),
-            closed: AtomicBool::new(false),
+            shared: Mutex::new(shared),
+            is_closed: AtomicBool::new(false),
             closing: CancellationToken::new(),
-            idle_count: Arc::default(),
-            reaping: Reaping::default(),
             tasks,
-        })
+        })))
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Acquire)
+        self.0.is_closed()
     }
 
-    /// Whether connections are used more than once.
-    fn keeps(&self) -> bool {
-        self.config.limits.max_idle_per_host != Some(0)
-    }
-
-    /// Closes all that no exchange uses.
+    /// Closes all idle connections.
     pub(super) fn close_idle(&self) {
-        for host in self.all_hosts() {
-            host.close_idle(EndReason::Closed, |_| true);
-        }
+        self.0.with(PoolState::close_idle);
     }
 
-    /// Closes everything. Returns when nothing is left but connections that became another protocol's.
+    /// Closes all connections. Returns when none is left, except those that were upgraded to another protocol.
     pub(super) async fn close(&self) {
-        /// For connections to notice by themselves, so that their requests fail as closed by the client.
+        /// The time for connections to end by themselves, so that their requests fail with [`ClientClosed`].
+        ///
+        /// [`ClientClosed`]: crate::error::ClientClosed
         const GRACE: Duration = Duration::from_millis(100);
-        self.closed.store(true, Release);
-        self.closing.cancel();
-        for host in self.all_hosts() {
-            host.close_idle(EndReason::Closed, |_| true);
-            host.nobody_waits();
+        let pool = &self.0;
+        pool.is_closed.store(true, Release);
+        pool.closing.cancel();
+        pool.with(PoolState::close);
+        if !pool.tasks.are_done_within(GRACE).await {
+            // A connection whose response is not being read does not poll its socket.
+            pool.tasks.stop();
+            let handles = pool.with(|state| state.handles());
+            handles.iter().for_each(|handle| handle.wake());
+            pool.tasks.are_done().await;
         }
-        self.registry.fail_all();
-        if !self.tasks.are_done_within(GRACE).await {
-            // A connection whose response nobody reads does not look at its socket.
-            self.tasks.stop();
-            self.registry.wake_all();
-            self.tasks.are_done().await;
-        }
-    }
-
-    /// The host of that key. Forgets, now and then, those that have no connection and nobody who asks for one.
-    fn host(self: &Arc<Self>, key: Key) -> Arc<Host> {
-        let mut hosts = self.hosts();
-        if let Some(host) = hosts.known.get(&key) {
-            return host.clone();
-        }
-        if hosts.known.len() >= hosts.enough {
-            hosts.known.retain(|_, host| Arc::strong_count(host) > 1);
-            hosts.enough = (hosts.known.len() * 2).max(16);
-        }
-        let host = Arc::new(Host::new(self, &key));
-        hosts.known.insert(key, host.clone());
-        host
-    }
-
-    fn all_hosts(&self) -> Vec<Arc<Host>> {
-        self.hosts().known.values().cloned().collect()
-    }
-
-    fn hosts(&self) -> MutexGuard<'_, HostTable> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Pool {
-    /// Idle connections refer to their host.
+    /// Idle connections and the pool refer to each other, so their cycle is broken here.
     fn drop(&mut self) {
-        self.closing.cancel();
-        for host in self.all_hosts() {
-            host.close_idle(EndReason::Closed, |_| true);
+        self.0.closing.cancel();
+        self.0.with(PoolState::abandon);
+    }
+}
+
+impl PoolInner {
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Acquire)
+    }
+
+    /// Passes an event to the state machine, and performs its actions after the lock was released.
+    #[inline]
+    fn with<T>(self: &Arc<Self>, event: impl FnOnce(&mut PoolState) -> T) -> T {
+        let (result, actions) = {
+            let state = &mut self.lock().state;
+            (event(state), state.take_actions())
+        };
+        if !actions.is_empty() {
+            self.perform(actions);
         }
+        result
+    }
+
+    fn perform(self: &Arc<Self>, actions: Vec<PoolAction>) {
+        for action in actions {
+            match action {
+                Action::Wake(waiter) => waiter.wake(),
+                Action::Finish(conn) => conn.finish(true),
+                Action::AwaitReady(conn) => conn.release_when_ready(false),
+                Action::Close(conn, reason) => conn.handle.set_close_reason(reason),
+                Action::Discard(conn) => drop(conn),
+                Action::Fail(handle) => handle.fail(),
+                Action::WakeAt(at, handle) => self.close_idle_at(at, &handle.runtime),
+            }
+        }
+    }
+
+    /// Starts a task that closes connections when they have been idle for too long. It ends when none is idle.
+    ///
+    /// It sleeps until the connection that has been idle longest is due. If that was used meanwhile, it sleeps again.
+    fn close_idle_at(self: &Arc<Self>, at: Instant, runtime: &Handle) {
+        /// Reports the end of the task if that is due to the end of its runtime: connections may be idle on others.
+        struct Timer {
+            pool: Weak<PoolInner>,
+            next: Option<Instant>,
+        }
+
+        impl Drop for Timer {
+            fn drop(&mut self) {
+                if let Some(pool) = self.pool.upgrade().filter(|_| self.next.is_some()) {
+                    pool.with(PoolState::timer_stopped);
+                }
+            }
+        }
+
+        let mut timer = Timer { pool: Arc::downgrade(self), next: Some(at) };
+        let expire = async move {
+            while let Some(at) = timer.next {
+                sleep_until(at).await;
+                let Some(pool) = timer.pool.upgrade() else { return };
+                timer.next = pool.with(|state| state.expire(Instant::now()));
+            }
+        };
+        let closing = self.closing.clone();
+        let task = async move {
+            let _ = closing.run_until_cancelled(expire).await; // either end will do
+        };
+        self.tasks.spawn_on(task, runtime);
+    }
+
+    /// Returns the origin of that key. Removes unused ones when their number has doubled.
+    fn origin(&self, key: PoolKey) -> Arc<Origin> {
+        let shared = &mut *self.lock();
+        if let Some(origin) = shared.origins.get(&key) {
+            return origin.clone();
+        }
+        let Shared { state, origins, max_origins } = shared;
+        if origins.len() >= *max_origins {
+            origins.retain(|_, origin| Arc::strong_count(origin) > 1 || !state.remove_host(origin.host));
+            *max_origins = (origins.len() * 2).max(16);
+        }
+        let is_http2_only = self.config.http2_only && !matches!(key.route, Route::Forward(_));
+        let origin = Arc::new(Origin {
+            host: state.add_host(is_http2_only),
+            uri: key.uri(),
+            route: key.route.clone(),
+            host_field: key.host_field(),
+            is_http2_only,
+        });
+        origins.insert(key, origin.clone());
+        origin
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().ignore_poison()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    //! What a host keeps is not for long.
+    //! The pool over sockets: connections that cannot be used again do not stay in it.
 
     use crate::{Client, TraceSink};
     use futures_util::poll;
@@ -195,7 +271,7 @@ mod tests {
         (listener, url)
     }
 
-    /// Reads a request, whose only header field is at its end.
+    /// Accepts a connection, reads a request without a body, and sends the response.
     async fn answer(listener: &TcpListener, response: &[u8]) -> TcpStream {
         let mut stream = listener.accept().await.unwrap().0;
         let mut request = Vec::new();
@@ -210,11 +286,14 @@ mod tests {
         Client::builder(&TraceSink::new()).max_conns_per_host(max).build().unwrap()
     }
 
+    /// How many connections are idle and lent, and how many requests wait.
     fn counts(client: &Client) -> [usize; 3] {
-        client.0.pool.all_hosts()[0].counts()
+        let shared = client.0.pool.0.lock();
+        let origin = shared.origins.values().next().unwrap();
+        shared.state.counts(origin.host)
     }
 
-    async fn become_of(client: &Client, expected: [usize; 3]) {
+    async fn wait_for_counts(client: &Client, expected: [usize; 3]) {
         while counts(client) != expected {
             tokio::task::yield_now().await;
         }
@@ -227,9 +306,9 @@ mod tests {
             let whole = [PART, b"-whole"].concat();
             let (response, stream) = tokio::join!(client.get(&url), answer(&listener, &whole));
             response.unwrap().into_body().bytes().await.unwrap();
-            become_of(&client, [1, 0, 0]).await;
+            wait_for_counts(&client, [1, 0, 0]).await;
             drop(stream);
-            become_of(&client, [0, 0, 0]).await;
+            wait_for_counts(&client, [0, 0, 0]).await;
         }
     }
 
@@ -274,15 +353,15 @@ mod tests {
 
     /// A connection may become idle while another thread closes the client.
     #[tokio::test(start_paused = true)]
-    async fn a_reaper_that_starts_during_close() {
+    async fn a_timer_that_starts_during_close() {
         let client = limited(None);
-        let pool = &client.0.pool;
+        let pool = &client.0.pool.0;
         let (done, busy) = oneshot::channel::<()>();
         pool.tasks.spawn(async { drop(busy.await) });
         let begin = Instant::now();
         let mut closing = pin!(client.close());
         assert!(poll!(closing.as_mut()).is_pending());
-        pool.start_reaper(Duration::from_secs(90), &Handle::current());
+        pool.close_idle_at(begin + Duration::from_secs(90), &Handle::current());
         drop(done);
         closing.await;
         assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
