@@ -3,8 +3,9 @@
 use crate::{
     record::ConntrackEntry,
     sink::{clock::Tick, snapshot::timeline::Timeline},
+    sync::IgnorePoison,
 };
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// The newest entry of a connection. Takes no more than a pointer and a flag while there is none.
 #[derive(Debug, Default)]
@@ -45,7 +46,7 @@ impl ConntrackCell {
 }
 
 fn lock(captured: &Mutex<Captured>) -> MutexGuard<'_, Captured> {
-    captured.lock().unwrap_or_else(PoisonError::into_inner)
+    captured.lock().ignore_poison()
 }
 
 #[cfg(test)]

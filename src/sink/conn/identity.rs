@@ -5,20 +5,18 @@
 //! wants only the identity sets a thread-local before it calls `connected()`, and the stream puts the identity there.
 
 use super::conn_ref::ConnRef;
-use crate::sink::request::response_ext::TraceExtension;
+use crate::{scoped, sink::request::response_ext::TraceExtension};
 use http::Extensions;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::cell::Cell;
 
 thread_local! {
-    static IDENTITY_QUERY: Cell<IdentityQuery> = const { Cell::new(IdentityQuery::None) };
+    /// The query of the caller of `connected()`, if there is one.
+    static IDENTITY_QUERY: Cell<Option<IdentityQuery>> = const { Cell::new(None) };
 }
 
-/// What this thread asks of the stream that it calls `connected()` on.
-#[derive(Default)]
+/// Asks the stream whose `connected()` is called for its identity alone.
 enum IdentityQuery {
-    #[default]
-    None,
     Pending,
     Answered(ConnRef),
 }
@@ -26,19 +24,10 @@ enum IdentityQuery {
 impl ConnRef {
     /// Returns the identity of what a connector has connected; `None` if it is not traced.
     pub fn of(io: &impl Connection) -> Option<Self> {
-        struct RestoreOuter(IdentityQuery);
-        impl Drop for RestoreOuter {
-            fn drop(&mut self) {
-                let _ = IDENTITY_QUERY.try_with(|query| query.set(std::mem::take(&mut self.0)));
-            }
-        }
-        let outer = IDENTITY_QUERY.try_with(|query| query.replace(IdentityQuery::Pending));
-        let mut outer = RestoreOuter(outer.unwrap_or_default());
-        let connected = io.connected();
-        match IDENTITY_QUERY.try_with(|query| query.replace(std::mem::take(&mut outer.0))) {
-            Ok(IdentityQuery::Answered(conn)) => Some(conn),
+        match scoped::scope_and_take(&IDENTITY_QUERY, IdentityQuery::Pending, || io.connected()) {
+            (_, Some(IdentityQuery::Answered(conn))) => Some(conn),
             // A stream that does not know of the query, or a wrapper that answers with a copy made before.
-            _ => {
+            (connected, _) => {
                 let mut extras = Extensions::new();
                 connected.get_extras(&mut extras);
                 ConnRef::from_extensions(&extras).cloned()
@@ -50,17 +39,17 @@ impl ConnRef {
 /// Returns what a stream of that connection answers to `connected()`: `describe()` with the identity added, or an empty
 /// answer if the caller wants only the identity.
 pub(crate) fn describe_conn(conn: &ConnRef, describe: impl FnOnce() -> Connected) -> Connected {
-    let is_asked = IDENTITY_QUERY.try_with(|asked| match asked.take() {
-        IdentityQuery::Pending => {
-            asked.set(IdentityQuery::Answered(conn.clone()));
-            true
+    let is_answered = scoped::with_current(&IDENTITY_QUERY, |query| {
+        let is_pending = matches!(query, IdentityQuery::Pending);
+        if is_pending {
+            *query = IdentityQuery::Answered(conn.clone());
         }
-        other => {
-            asked.set(other);
-            false
-        }
+        is_pending
     });
-    if is_asked == Ok(true) { Connected::new() } else { describe().extra(TraceExtension::new(conn.clone())) }
+    if is_answered == Some(true) {
+        return Connected::new();
+    }
+    describe().extra(TraceExtension::new(conn.clone()))
 }
 
 #[cfg(test)]

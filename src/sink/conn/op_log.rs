@@ -11,13 +11,9 @@ use crate::{
         limits::{MAX_ERROR_BYTES, limit},
     },
     sink::{clock::Tick, config::Retention, snapshot::timeline::Timeline},
-    sync::{AtomicU64, Mutex, MutexGuard},
+    sync::{AtomicU64, IgnorePoison, Mutex, MutexGuard},
 };
-use std::{
-    collections::VecDeque,
-    io,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::VecDeque, io, sync::Arc};
 
 /// The reads and writes of a connection, as far as they are kept.
 pub(crate) struct OpLog {
@@ -93,7 +89,7 @@ impl OpLog {
     }
 
     fn tail(&self) -> MutexGuard<'_, Option<Box<Tail>>> {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tail.lock().ignore_poison()
     }
 
     #[cold]

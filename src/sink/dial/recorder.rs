@@ -10,6 +10,7 @@ use crate::{
         EndReason, Failure, Text, TraceId,
         limits::{LimitedText, MAX_ADDRESS_BYTES, MAX_REASON_BYTES, limit},
     },
+    scoped,
     sink::{
         clock::Tick,
         conn::{
@@ -344,11 +345,11 @@ pub(in crate::sink) fn with_begun_dial<R>(
     dial: DialRecorder,
     f: impl FnOnce() -> R,
 ) -> (R, Option<DialRecorder>) {
-    context::with_slot(&BEGUN_DIAL, dial, f)
+    scoped::scope_and_take(&BEGUN_DIAL, dial, f)
 }
 
 /// Takes the dial that has begun, if it records into the sink of `core`.
 pub(in crate::sink) fn take_begun_dial(core: &Arc<Core>) -> Option<DialRecorder> {
-    let is_ours = context::peek(&BEGUN_DIAL, |dial| dial.is_of(core)).unwrap_or(false);
+    let is_ours = scoped::with_current(&BEGUN_DIAL, |dial| dial.is_of(core)).unwrap_or(false);
     is_ours.then(|| BEGUN_DIAL.take()).flatten()
 }

@@ -5,11 +5,12 @@ use crate::{
     error::FailureDetail,
     record::{EndReason, Failure, NetTrace, Timings, TraceId, limits::MAX_REQUEST_HOPS},
     sink::snapshot::builder,
+    sync::IgnorePoison,
 };
 use std::{
     error::Error,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 /// Answers for one request at any time, also if it failed or was dropped.
@@ -93,7 +94,7 @@ impl RequestHandle {
             Inner::Slot(None) => NetTrace::default(),
             Inner::Bound(request) => builder::slice(request),
             Inner::Slot(Some(slot)) => {
-                let hops = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let hops = slot.lock().ignore_poison().clone();
                 builder::hops(&hops)
             }
         }
@@ -135,13 +136,13 @@ impl RequestHandle {
         match &self.0 {
             Inner::Slot(None) => None,
             Inner::Bound(request) => Some(request.clone()),
-            Inner::Slot(Some(slot)) => slot.lock().unwrap_or_else(PoisonError::into_inner).last().cloned(),
+            Inner::Slot(Some(slot)) => slot.lock().ignore_poison().last().cloned(),
         }
     }
 
     pub(in crate::sink) fn bind(&self, request: RequestRef) {
         if let Inner::Slot(Some(slot)) = &self.0 {
-            let mut hops = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut hops = slot.lock().ignore_poison();
             if hops.len() == usize::from(MAX_REQUEST_HOPS) {
                 hops.remove(0);
             }

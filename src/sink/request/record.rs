@@ -15,10 +15,11 @@ use crate::{
         record_id::RecordId,
         registry::{Evictable, Rec, end::EndCell, record_bytes},
     },
+    sync::IgnorePoison,
 };
 use http::{Method, Version};
 use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock,
     atomic::{
         AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
         Ordering::{Acquire, Release},
@@ -133,7 +134,7 @@ impl RequestRecord {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, RequestLinks> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+        self.links.lock().ignore_poison()
     }
 
     pub(super) fn first_conn(&self) -> Option<&ConnLink> {
