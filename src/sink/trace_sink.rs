@@ -1,4 +1,4 @@
-//! [`TraceSink`]: what layers ask for a recorder, and users for a trace.
+//! [`TraceSink`]: what layers ask for recorders, and users for traces.
 
 #[cfg(feature = "server")]
 use super::conn::record::Endpoint;
@@ -29,8 +29,8 @@ use std::sync::Arc;
 
 /// Where instrumentation writes. Cheap to clone; all clones are the same sink.
 ///
-/// Its memory is bounded unless [`Retention::unbounded`] is chosen. Traces are taken from it at any time with
-/// [`snapshot`](Self::snapshot), which disturbs neither the traffic nor later snapshots.
+/// Its memory is bounded unless [`Retention::unbounded`](super::Retention::unbounded) is chosen. Traces are taken from it
+/// at any time with [`snapshot`](Self::snapshot), which disturbs neither the traffic nor later snapshots.
 ///
 /// ```
 /// use nettrace::TraceSink;
