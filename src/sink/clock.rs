@@ -42,6 +42,7 @@ impl Tick {
 pub(crate) struct AtomicTick(AtomicU64);
 
 impl AtomicTick {
+    #[cfg(feature = "reqwest")]
     pub(crate) fn new(tick: Tick) -> Self {
         AtomicTick(AtomicU64::new(tick.get()))
     }

@@ -1,12 +1,12 @@
 //! [`TraceSink`]: what layers ask for recorders, and users for traces.
 
 #[cfg(feature = "server")]
-use super::conn::record::Endpoint;
+use super::conn::{record::Endpoint, recorder::ConnRecorder};
 #[cfg(all(unix, feature = "capture"))]
 use super::probe::Probe;
 use super::{
     config::SinkConfig,
-    conn::{conn_ref::ConnRef, recorder::ConnRecorder},
+    conn::conn_ref::ConnRef,
     context,
     core::Core,
     dial::{

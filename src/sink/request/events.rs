@@ -9,6 +9,8 @@ use super::{
     record::{FirstConn, REDIRECT_COMPLETE, RequestRecord, RequestRef},
     url::RecordedUrl,
 };
+#[cfg(feature = "server")]
+use crate::sink::conn::conn_ref::ConnLink;
 use crate::{
     error::FailureDetail,
     record::{
@@ -16,11 +18,7 @@ use crate::{
         limits::{MAX_REQUEST_HOPS, MAX_REQUEST_LINKS},
     },
     sink::{
-        clock::Tick,
-        conn::conn_ref::{ConnLink, ConnRef},
-        context,
-        dial::group::DialGroup,
-        snapshot::to_record,
+        clock::Tick, conn::conn_ref::ConnRef, context, dial::group::DialGroup, snapshot::to_record,
         subscriber::FinishedRecord,
     },
 };

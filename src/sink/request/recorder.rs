@@ -16,7 +16,6 @@ use crate::{
     error::FailureDetail,
     record::{EndReason, Failure},
     sink::{
-        clock::Tick,
         conn::conn_ref::{ConnLink, ConnRef},
         context::{self, RequestScope},
         core::Core,
@@ -65,7 +64,7 @@ impl RequestRecorder {
 
     /// Returns when the request began; `None` if it is not recorded.
     #[cfg(feature = "reqwest")]
-    pub(crate) fn begin(&self) -> Option<Tick> {
+    pub(crate) fn begin(&self) -> Option<crate::sink::Tick> {
         self.request.as_ref().map(|request| request.record.begin)
     }
 
