@@ -220,7 +220,8 @@ mod tests {
         for port in 1..100 {
             addrs.add(addr_pair(port), conn(&sink), tick(1));
             assert!(addrs.find(addr_pair(1), tick(1)).is_some(), "{port}");
-            let held = addrs.lock().young.len() + addrs.lock().old.len();
+            let generations = addrs.lock();
+            let held = generations.young.len() + generations.old.len();
             assert!(held <= 8, "{held}");
         }
         assert!(addrs.find(addr_pair(50), tick(1)).is_none());
