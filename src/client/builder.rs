@@ -2,8 +2,9 @@
 
 use super::{
     Client, ClientStack, Stack,
-    body::{Body, ResponseBody},
+    body::Body,
     pool::{Connector, Limits, Pool, PoolConfig, Timeouts},
+    response_body::ResponseBody,
     traced_transport::TracedTransport,
 };
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]

@@ -31,6 +31,7 @@ mod informational;
 mod pool;
 mod redirect;
 mod request_target;
+mod response_body;
 mod send_body;
 mod tasks;
 mod traced_transport;
@@ -38,17 +39,18 @@ mod url;
 
 pub(crate) use self::redirect::CredentialScope;
 pub use self::{
-    body::{Body, ResponseBody},
+    body::Body,
     builder::{ClientBuilder, ClientService, HttpVersion},
     error::ClientError,
+    response_body::ResponseBody,
 };
 pub use crate::error::{ClientClosed, DecodeError, IncompleteBody, InvalidRequest, TimedOut};
 
 use self::{
-    body::Deadline,
     error::Kind,
     pool::Pool,
     redirect::{Hop, Unusable},
+    response_body::Deadline,
     traced_transport::TracedTransport,
 };
 use crate::{

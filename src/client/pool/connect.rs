@@ -5,17 +5,14 @@ use super::{
     conn::{ConnHandle, ConnPermit, PooledConn, PooledIo, TaskGuard},
 };
 use crate::{
-    connect::TcpConnector, error::BoxError, error::ClientClosed, proxy::ProxyConnector, sink::ConnRef,
-    tls::TraceTls,
+    error::{BoxError, ClientClosed},
+    sink::ConnRef,
 };
 use hyper::rt::Executor;
 use hyper_util::client::legacy::connect::Connection;
 use std::{future::poll_fn, sync::Arc};
 use tokio::{sync::oneshot, time::Instant};
 use tower_service::Service;
-
-/// The connector of the preset: TLS with the server, through a proxy, which may be spoken to over TLS itself.
-pub(in crate::client) type Connector = TraceTls<ProxyConnector<TraceTls<TcpConnector>>>;
 
 /// Makes a connection to `origin`.
 pub(super) async fn connect(

@@ -31,15 +31,6 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Limits on the time that an exchange waits for the server; `None` for no limit.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::client) struct Timeouts {
-    /// The time for the header of the response, after the whole request was sent.
-    pub(in crate::client) response_header: Option<Duration>,
-    /// The time for `100 Continue`, after which the body is sent anyway. With `None` it is sent at once.
-    pub(in crate::client) expect_continue: Option<Duration>,
-}
-
 impl Pool {
     /// Makes a request over a connection to its host.
     ///

@@ -12,24 +12,25 @@
 //! [`conn`] is a connection, [`exchange`] sends a request over one, and [`leased_body`] keeps it until the response was
 //! read. Each request takes the lock three times: to find its host, to check a connection out, and to release it.
 
+mod config;
 mod conn;
 mod connect;
 mod exchange;
 mod leased_body;
 mod state;
 
-pub(super) use self::{connect::Connector, exchange::Timeouts, leased_body::LeasedBody, state::Limits};
+pub(super) use self::{
+    config::{Connector, PoolConfig, Timeouts},
+    leased_body::LeasedBody,
+    state::Limits,
+};
 
 use self::{
     conn::PooledConn,
     state::{Action, HostId},
 };
 use super::{body::Body, request_target::PoolKey, send_body::SendBody, tasks::Tasks};
-use crate::{
-    proxy::{ProxySelector, Route},
-    request::TraceBody,
-    sync::IgnorePoison,
-};
+use crate::{proxy::Route, request::TraceBody, sync::IgnorePoison};
 use http::{HeaderValue, Uri};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
@@ -50,15 +51,6 @@ use tokio_util::sync::CancellationToken;
 
 /// The body that is sent.
 type Outgoing = SendBody<TraceBody<Body>>;
-
-/// How connections are made and kept.
-pub(super) struct PoolConfig {
-    pub(super) limits: Limits,
-    pub(super) timeouts: Timeouts,
-    /// HTTP/2 with prior knowledge.
-    pub(super) http2_only: bool,
-    pub(super) proxies: ProxySelector,
-}
 
 /// The pool, as clients hold it. Its drop closes idle connections, and the others as soon as their responses were read.
 pub(super) struct Pool(Arc<PoolInner>);
