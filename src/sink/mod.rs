@@ -73,7 +73,7 @@ pub(crate) use self::{
     },
     proxy::recorder::{ProxyName, SocksRecorder},
     request::{
-        headers::without_user_info,
+        masking::without_user_info,
         new_request::RequestHead,
         recorder::{CurrentRequest, DecodedBodyRecorder, RequestBodyRecorder, RequestRecorder},
         response_ext::TraceExtension,

@@ -2,16 +2,19 @@
 //! ([`recorder`]).
 //!
 //! [`handle`] is what a user holds to ask about a request, and [`response_ext`] how a response carries it. [`headers`]
-//! decides which header fields are kept, and [`url`] what is kept of a URL.
+//! copies the header fields that are asked for, [`field_kind`] tells those with credentials, [`masking`] hides them, and
+//! [`url`] is what is kept of a URL.
 
 mod events;
 pub(super) mod extras;
+mod field_kind;
 #[cfg(feature = "reqwest")]
 pub(super) mod foreign_redirect;
 #[cfg(feature = "request")]
 pub(super) mod grpc;
 pub(super) mod handle;
 pub(super) mod headers;
+pub(super) mod masking;
 pub(super) mod new_request;
 pub(super) mod record;
 pub(super) mod recorder;

@@ -1,6 +1,6 @@
 //! [`RecordedUrl`]: the URL of a request, masked and within its limit.
 
-use super::headers::mask_uri;
+use super::masking::mask_uri;
 use crate::record::{
     Text,
     limits::{LimitedText, MAX_URL_BYTES},
