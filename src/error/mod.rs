@@ -64,8 +64,8 @@ pub use tls::TlsError;
 
 /// A boxed error of any type, such as that of a user's service, body or resolver.
 #[cfg(any(
+    feature = "connect",
     feature = "request",
-    feature = "resolve",
     all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs"))
 ))]
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
