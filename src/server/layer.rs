@@ -55,29 +55,6 @@ use tower_layer::Layer;
 ///
 /// Apply it outside of middleware that answers requests itself, such as concurrency limits and timeouts. Requests that
 /// do not reach the layer are not recorded.
-///
-/// # Examples
-///
-/// One service for each accepted connection; the [module](super) shows the loop around it.
-///
-/// ```
-/// use http_body_util::Empty;
-/// use hyper::{Request, Response, body::Bytes};
-/// use nettrace::{TraceSink, connect::TracedIo, request::TraceBody, server::TraceServerLayer};
-/// use std::convert::Infallible;
-/// use tokio::net::TcpStream;
-/// use tower::{Layer, Service, service_fn};
-///
-/// type Body = hyper::body::Incoming;
-///
-/// async fn handle(_: Request<TraceBody<Body>>) -> Result<Response<Empty<Bytes>>, Infallible> {
-///     Ok(Response::new(Empty::new()))
-/// }
-///
-/// fn service(sink: &TraceSink, io: &TracedIo<TcpStream>) -> impl Service<Request<Body>> + use<> {
-///     TraceServerLayer::new(sink).conn(io.conn_ref()).layer(service_fn(handle))
-/// }
-/// ```
 #[derive(Clone, Debug)]
 pub struct TraceServerLayer<M = Typed> {
     sink: TraceSink,
