@@ -59,7 +59,9 @@ fn an_interface_that_there_is_not() {
     let output =
         run(["get", &url, "--insecure", "--pcap", "nope0,lo", "--pcap-file", packets.to_str().unwrap()]);
     exits_with(&output, 0);
-    assert!(reason(&output).starts_with("no packets of nope0: "), "{}", output.stderr);
+    // The capture may have lost packets of other tests on that interface, which is told on another line.
+    let reason = output.stderr.lines().find(|line| line.starts_with("nettrace: no packets of nope0: "));
+    assert!(reason.is_some(), "{}", output.stderr);
     assert!(fs::metadata(packets).unwrap().len() > 24, "those of lo are there");
 }
 
