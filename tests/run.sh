@@ -125,8 +125,6 @@ allow_services() {
 choose_runner() {
     if cargo nextest --version >/dev/null 2>&1; then
         runner=(cargo nextest run --locked --no-tests pass)
-        # Most tests wait for sockets and processes.
-        export NEXTEST_TEST_THREADS=${NEXTEST_TEST_THREADS-$((2 * $(nproc)))}
     else
         echo "No cargo-nextest here: tests run under cargo test, without its time limits."
         runner=(cargo test --locked --no-fail-fast)
