@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 /// The configuration of a capture.
 #[derive(Clone, Debug)]
 pub(super) struct CaptureConfig {
-    /// The most bytes of a packet that are captured.
+    /// The maximum number of bytes captured per packet.
     pub(super) snap_len: u32,
     /// The size of the kernel's buffer in bytes.
     pub(super) buffer_size: u32,
@@ -23,7 +23,7 @@ pub(super) struct CaptureConfig {
     pub(super) filter: Option<String>,
 }
 
-/// An open interface. Never blocks.
+/// An open interface that is read without blocking.
 pub(super) struct PcapHandle {
     capture: Capture<Active>,
     link_type: i32,
@@ -43,13 +43,14 @@ impl PcapHandle {
             .snaplen(size(config.snap_len))
             .buffer_size(size(config.buffer_size))
             .precision(PRECISION)
-            // Without it a packet can be read only some time after it came.
+            // Packets can be read as soon as they arrive. Otherwise they are buffered for some time.
             .immediate_mode(true)
             .open()
             .and_then(Capture::setnonblock)
             .map_err(because)?;
         if interface == ANY {
-            // Its header has the number of the interface. An old libpcap does not know it.
+            // This header has the index of the interface. A libpcap that does not support it keeps the header that it
+            // uses by default.
             let _ = capture.set_datalink(Linktype(link_type::LINUX_SLL2));
         }
         let link_type = capture.get_datalink().0;
@@ -66,7 +67,7 @@ impl PcapHandle {
         self.capture.as_fd().try_clone_to_owned()
     }
 
-    /// Returns the header that packets begin with (`DLT_*` of libpcap).
+    /// Returns the type of the link-layer header that packets begin with (`DLT_*` of libpcap).
     pub(super) fn link_type(&self) -> i32 {
         self.link_type
     }
@@ -90,7 +91,8 @@ impl PcapHandle {
         self.capture.dispatch(Some(limit), visit).map_err(|error| ProblemKind::of(&error))
     }
 
-    /// Returns how many packets the kernel had no room for since the interface was opened.
+    /// Returns how many packets the kernel dropped for lack of buffer space since the interface was opened; zero if
+    /// that cannot be read.
     pub(super) fn dropped(&mut self) -> u64 {
         self.capture.stats().map_or(0, |stats| u64::from(stats.dropped))
     }
@@ -99,7 +101,8 @@ impl PcapHandle {
 /// The name that stands for all interfaces (Linux).
 const ANY: &str = "any";
 
-/// The unit of fractions of a second. libpcap may be asked for it only on systems where it can do both.
+/// The precision of timestamps. Nanoseconds are requested on Linux only: elsewhere libpcap may support microseconds
+/// only.
 #[cfg(target_os = "linux")]
 const PRECISION: Precision = Precision::Nano;
 #[cfg(target_os = "linux")]
@@ -122,7 +125,7 @@ impl CaptureConfig {
     }
 }
 
-/// A filter for TCP segments whose length is that of their headers.
+/// A filter for TCP segments without a payload. Also passes later IPv4 fragments, which have no TCP header.
 const TCP_WITHOUT_PAYLOAD: &str = "(ip and tcp and (ip[6:2] & 0x1fff != 0 or \
      ip[2:2] - ((ip[0] & 0xf) << 2) - ((tcp[12] & 0xf0) >> 2) == 0)) or \
      (ip6 and ip6[6] == 6 and ip6[4:2] - ((ip6[52] & 0xf0) >> 2) == 0)";

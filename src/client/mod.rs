@@ -367,7 +367,9 @@ async fn with_deadline<F: Future>(
             return Poll::Ready(Ok(done));
         }
         match deadline {
-            Some(deadline) => deadline.sleep.as_mut().poll(cx).map(|()| Err(deadline.expired(request))),
+            Some(deadline) => {
+                deadline.sleep.as_mut().poll(cx).map(|()| Err(deadline.record_timeout(request)))
+            }
             None => Poll::Pending,
         }
     })

@@ -1,4 +1,4 @@
-//! The body of a response of the preset, and the time limit of its request.
+//! The response body of [`Client`](super::Client), and the time limit of its request.
 
 use super::{decompress::Decoded, error::ClientError, pool::LeasedBody};
 use crate::{error::TimedOut, request::TraceResponseBody, sink::RequestHandle};
@@ -23,7 +23,7 @@ pub struct ResponseBody {
     request: RequestHandle,
 }
 
-/// The time when a request, with its redirects and its body, is cancelled.
+/// The time limit of a request, including its redirects and the response body.
 #[derive(Debug)]
 pub(super) struct Deadline {
     pub(super) sleep: Pin<Box<Sleep>>,
@@ -35,7 +35,8 @@ impl Deadline {
         Deadline { sleep: Box::pin(tokio::time::sleep(limit)), limit }
     }
 
-    pub(super) fn expired(&self, request: &RequestHandle) -> ClientError {
+    /// Records on the request that it timed out, and returns the error for the caller.
+    pub(super) fn record_timeout(&self, request: &RequestHandle) -> ClientError {
         let error = TimedOut { what: "the request was not done", limit: self.limit };
         request.timed_out(&error.to_string());
         ClientError::failed(error, request.clone())
@@ -73,6 +74,7 @@ impl HttpBody for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ClientError>>> {
         let this = &mut *self;
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        // The body is polled first: a frame that is ready is delivered even after the deadline.
         if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
             if frame.is_none() {
                 this.deadline = None;
@@ -83,7 +85,7 @@ impl HttpBody for ResponseBody {
         if let Some(deadline) = &mut this.deadline
             && deadline.sleep.as_mut().poll(cx).is_ready()
         {
-            let error = deadline.expired(&this.request);
+            let error = deadline.record_timeout(&this.request);
             this.inner = None;
             this.deadline = None;
             return Poll::Ready(Some(Err(error)));

@@ -28,8 +28,9 @@ impl Tasks {
         self.tracker.spawn_on(task, runtime);
     }
 
-    /// Returns `true` if all tasks end in that time. No others are expected to begin.
-    pub(super) async fn are_done_within(&self, time: Duration) -> bool {
+    /// Waits for all tasks, for at most `time`. Returns `true` if none is left. Tasks that begin meanwhile are waited
+    /// for, too.
+    pub(super) async fn wait_timeout(&self, time: Duration) -> bool {
         self.tracker.close();
         if self.tracker.is_empty() {
             return true;
@@ -38,13 +39,14 @@ impl Tasks {
         Handle::try_current().is_ok() && tokio::time::timeout(time, self.tracker.wait()).await.is_ok()
     }
 
-    /// Returns when all tasks have ended.
-    pub(super) async fn are_done(&self) {
+    /// Waits for all tasks.
+    pub(super) async fn wait(&self) {
         self.tracker.close();
         self.tracker.wait().await;
     }
 
-    /// Has every task of hyper end after its next poll.
+    /// Makes the tasks spawned through hyper's [`Executor`](hyper::rt::Executor) end after their next poll. Does not
+    /// wake them. Tasks from [`spawn`](Self::spawn) and [`spawn_on`](Self::spawn_on) are not affected.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Relaxed);
     }

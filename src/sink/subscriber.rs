@@ -1,10 +1,13 @@
-//! [`Subscriber`]: something that is handed each record when it has ended.
+//! [`Subscriber`]: a callback for records that have ended, and [`FinishedRecord`], its argument.
 
 use crate::record::{
     DialTrace, DnsQueryTrace, HttpReqTrace, TcpConnTrace, TlsTunnelTrace, TraceId, UdpConnTrace,
 };
 
-/// Is handed each record once, when it has ended, on the thread that ended it and under no lock of the sink.
+/// A callback that receives each record once, when the record ends.
+///
+/// Runs on the thread that ended the record, with no lock of the sink held. Not called for records that end after the
+/// sink was closed.
 ///
 /// It runs on the path of the traffic and should be quick: hand what takes long to a channel. A panic is contained and
 /// reported through `tracing` (target `nettrace`).
@@ -21,8 +24,7 @@ impl<F: Fn(&FinishedRecord) + Send + Sync + 'static> Subscriber for F {
 
 /// A record that has ended, with the identifiers and times that it has in a trace.
 ///
-/// Nothing changes it any more, except for the time at which its request releases a dial (`ctxCloseAt`), which may come
-/// later.
+/// The record is final, except for `ctxCloseAt` of a dial: the request that triggered the dial may end later.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum FinishedRecord {

@@ -1,7 +1,8 @@
 //! The context of a channel's task: its connection and dials, in a thread-local while the task is polled.
 //!
-//! One task makes a connection, writes the first bytes to it and, in the same poll, starts the task that takes its
-//! calls. That task inherits the context with the connection, and each call that it takes reads it there.
+//! One task makes the connection. In a single poll, it writes the first bytes and starts the task that takes the
+//! connection's gRPC calls, so the context still names that connection when the new task inherits it. Each call that
+//! the new task takes reads the connection there.
 
 use crate::{
     scoped::{self, ScopeGuard},
@@ -20,7 +21,8 @@ pub(super) struct TaskContext {
     pub(super) conn: Option<ConnRef>,
     /// The dials that no call was linked to yet.
     pub(super) dials: Vec<DialRef>,
-    /// Whether the task takes calls for that connection, and does not make connections.
+    /// Whether the task has taken a call for `conn`. `LinkedBody` sets it; a task that only makes connections never has
+    /// it set.
     pub(super) takes_calls: bool,
 }
 
@@ -43,8 +45,8 @@ pub(super) fn with_context<R>(f: impl FnOnce(&mut TaskContext) -> R) -> Option<R
 
 /// Returns the initial context of a task that the current one starts.
 pub(super) fn inherited_context() -> TaskContext {
-    let inherited_context = with_context(|context| TaskContext { takes_calls: false, ..context.clone() });
-    inherited_context.unwrap_or_default()
+    let context = with_context(|context| TaskContext { takes_calls: false, ..context.clone() });
+    context.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Writes results to terminals, files and pipes.
+//! The command's errors, and its output to terminals, files and pipes.
 
 use nettrace::{NetTrace, view};
 use serde::Serialize;
@@ -17,12 +17,12 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// The command ran and failed.
+    /// Creates an error with exit code 1: the command ran and failed.
     pub(crate) fn failed(text: impl Into<String>) -> Self {
         Problem { code: 1, text: text.into() }
     }
 
-    /// The command was used wrongly.
+    /// Creates an error with exit code 2: an argument is unusable.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
         Problem { code: 2, text: text.into() }
     }
@@ -46,7 +46,7 @@ pub(crate) struct TextOutput {
 
 impl TextOutput {
     pub(crate) fn new(stream: Stream, ascii: bool) -> Self {
-        /// Wider bars show nothing more.
+        /// In wider waterfalls, longer bars would add no detail.
         const MAX_COLUMNS: usize = 160;
         const DEFAULT_COLUMNS: usize = 100;
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -86,7 +86,7 @@ impl TextOutput {
         lines
     }
 
-    /// Prints text in bold if colors are on.
+    /// Returns the text in bold if colors are on.
     pub(crate) fn emphasised(self, text: &str) -> String {
         if self.color { format!("\x1b[1m{text}\x1b[0m") } else { text.into() }
     }
@@ -102,7 +102,7 @@ impl TextOutput {
     }
 }
 
-/// Returns `true` unless the locale has another encoding.
+/// Returns `true` if the locale's encoding is UTF-8 or not specified.
 fn is_utf8_locale() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().filter_map(|name| env::var(name).ok());
     let charset = locale.into_iter().find(|locale| !locale.is_empty());
@@ -112,7 +112,7 @@ fn is_utf8_locale() -> bool {
 }
 
 /// The destination of a trace in JSON. It is opened before the request is made, so that an unusable path is reported
-/// first.
+/// first. An existing file is truncated at that time.
 #[derive(Debug)]
 pub(crate) enum JsonOutput {
     Stdout,

@@ -129,12 +129,12 @@ impl Pool {
         pool.is_closed.store(true, Release);
         pool.closing.cancel();
         pool.with(PoolState::close);
-        if !pool.tasks.are_done_within(GRACE).await {
+        if !pool.tasks.wait_timeout(GRACE).await {
             // A connection whose response is not being read does not poll its socket.
             pool.tasks.stop();
             let handles = pool.with(|state| state.handles());
             handles.iter().for_each(|handle| handle.wake());
-            pool.tasks.are_done().await;
+            pool.tasks.wait().await;
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The decisions of the pool, as a state machine without I/O.
 //!
 //! Each event is a method call. It may add [`Action`]s, which the caller takes with
-//! [`take_actions`](PoolState::take_actions) and performs after it has released the lock. The machine reads no clock,
-//! wakes no task and closes no socket, so that any order of events can be tested on plain values.
+//! [`take_actions`](PoolState::take_actions) and performs after it has released the lock.
 //! [`PoolInner::with`](super::PoolInner::with) drives it.
+//!
+//! The machine reads no clock, wakes no task and drops no connection. The drop of a connection takes the pool's lock
+//! again, so it would deadlock here: use [`Action::Discard`]. Without I/O, tests can run any order of events on plain
+//! values.
 //!
 //! A connection counts against the limit from its permit to dial until its stream is closed. Meanwhile it is in one
 //! [`Phase`]:
@@ -11,14 +14,16 @@
 //! | phase | event | next phase |
 //! |---|---|---|
 //! | `Dialing` | `connected` | `InUse` over HTTP/1, `Shared` over HTTP/2 |
-//! | `InUse` | `lend`: its response is being read, and the number of connections is limited | `Lent` |
+//! | `InUse` | `lend`: its response is being read; only called if `max_per_host` is set | `Lent` |
 //! | `InUse` | `returning`: its response was read, and it should be ready in a moment | `Returning` |
 //! | `InUse`, `Returning` | `release`: it is ready | `InUse` of the first waiter, or `Idle` |
-//! | `Returning` | `late`: it was not ready in a moment | `InUse` |
+//! | `Returning` | `late`: it was not ready in a moment; `dropped`: it broke | `InUse` |
 //! | `Lent` | `reclaim`: its response was read | `InUse` |
 //! | `Lent` | `wait`: another exchange needs a connection | `InUse`, and released when ready |
 //! | `Idle` | `checkout` | `InUse` |
 //! | `Shared` | `checkout`, `dropped`: a stream more or less | `Shared`, idle without streams |
+//! | `Idle`, idle `Shared` | `expire`, `close_idle`, or more than `max_idle` are idle | `InUse` until `closed` |
+//! | `Shared` | `connected`: another one replaces it, and its streams go on | `InUse` until `closed` |
 //! | any | `closed`: refused, timed out, cut off, or dropped | – |
 //!
 //! An exchange that finds no connection waits, with or without a permit to dial. It takes whichever comes first: the
@@ -47,7 +52,7 @@ pub(in crate::client) struct Limits {
 
 /// A connection that requests can be sent over.
 pub(super) trait Reusable: Sized {
-    /// Refers to the connection, whoever uses it, to have it closed.
+    /// A handle that can close the connection while another owner uses it.
     type Handle: Clone;
 
     /// Returns `true` if it can take a request now.
@@ -75,7 +80,8 @@ pub(super) struct HostId(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
-/// Identifies one loan of a connection, which others may lend later.
+/// Identifies one loan: the exchange that reads a response lends its connection to the pool. A later exchange may lend
+/// the same connection again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Loan(u64);
 
@@ -88,9 +94,9 @@ pub(super) enum Action<Conn: Reusable, Waker> {
     Finish(Conn),
     /// Wait until the connection is ready, and release it then.
     AwaitReady(Conn),
-    /// Drop the connection, and record the reason.
+    /// Record why the connection is closed, then drop it.
     Close(Conn, EndReason),
-    /// Drop the connection.
+    /// Drop the connection without recording a reason.
     Discard(Conn),
     /// Make the stream of the connection fail.
     Fail(Conn::Handle),
@@ -178,11 +184,12 @@ struct Entry<Conn: Reusable> {
 
 enum Phase<Conn> {
     Dialing,
-    /// Used by an exchange, or not ready for another one yet.
+    /// In use by an exchange, not ready for the next one yet, or about to be closed.
     InUse,
     /// The response was read, and the connection should be ready in a moment.
     Returning,
-    /// The response is being read. If the reader is slow, the connection may be ready for others long before.
+    /// Lent to the pool by the exchange that reads the response. A slow reader may still be busy when the connection is
+    /// ready for another exchange.
     Lent {
         conn: Conn,
         loan: Loan,
@@ -305,7 +312,8 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
         Waiting { ticket, permit, is_returning }
     }
 
-    /// Returns what the waiter was granted, or stores its waker.
+    /// Returns what the waiter was granted, or stores its waker. Returns [`Grant::Closed`] for an unknown ticket:
+    /// [`close`](Self::close) removes all waiters, and no new ones are added afterwards.
     pub(super) fn poll(&mut self, host: HostId, ticket: Ticket, waker: &Waker) -> Poll<Grant<Conn>> {
         let waiters = &mut self.hosts[host.0].waiters;
         let Ok(index) = position(waiters, ticket) else { return Poll::Ready(Grant::Closed) };
@@ -434,7 +442,10 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
             Some(host) if self.hosts[host.0].next_to_dial().is_some() => {
                 self.actions.push(Action::AwaitReady(conn));
             }
-            Some(_) => drop(self.enter(id, Phase::Lent { conn, loan })), // it was in use by the lender
+            Some(_) => {
+                // The previous phase is `InUse`, which holds no connection: none is dropped under the lock.
+                drop(self.enter(id, Phase::Lent { conn, loan }));
+            }
         }
         loan
     }
@@ -449,6 +460,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     /// The exchange has dropped its connection or its share.
     pub(super) fn dropped(&mut self, id: ConnId, now: Instant) {
+        // If it was returning, it broke before it was ready, and nobody should wait for it.
         self.late(id);
         let Some(Entry { phase: Phase::Shared { streams, idle_since, .. }, .. }) = self.get(id) else {
             return;
@@ -491,8 +503,8 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     // Limits, and the end
 
-    /// Closes the connections that have been idle for too long. Returns when to call this again; `None` if no connection
-    /// is idle, in which case another [`WakeAt`](Action::WakeAt) follows.
+    /// Closes the connections that have been idle for too long. Returns when to call this again. Returns `None` if no
+    /// connection is idle; the next one that becomes idle adds a new [`WakeAt`](Action::WakeAt).
     pub(super) fn expire(&mut self, now: Instant) -> Option<Instant> {
         let timeout = self.limits.idle_timeout;
         self.close_idle_if(EndReason::IdleLimit, |since| is_over(timeout, since, now));
@@ -661,7 +673,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
         self.conns.iter().filter_map(idle).min_by_key(|(since, _)| *since).map(|(_, id)| id)
     }
 
-    /// Closes the connections whose idle time begins at a chosen instant.
+    /// Closes every idle connection for which `is_chosen` accepts the start of its idle time.
     fn close_idle_if(&mut self, reason: EndReason, is_chosen: impl Fn(Instant) -> bool) {
         let chosen = |(index, entry): (usize, &Entry<Conn>)| {
             entry
@@ -699,7 +711,7 @@ impl<Conn, Waker> Host<Conn, Waker> {
         self.waiters.iter().position(|waiter| matches!(waiter.stage, Stage::NeedsPermit))
     }
 
-    /// The number of connections in that phase, if it is kept.
+    /// Returns the counter for that phase, or `None` if the phase has none.
     fn count_of(&mut self, phase: &Phase<Conn>) -> Option<&mut usize> {
         match phase {
             Phase::Dialing => Some(&mut self.dialing),
@@ -732,7 +744,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 mod tests {
     use super::*;
 
-    /// A connection that is just a name.
+    /// A fake connection, identified by its name.
     #[derive(Clone, Debug, PartialEq)]
     struct Fake {
         name: &'static str,
@@ -926,7 +938,7 @@ mod tests {
         let permit = pool.expect_permit(&second, 'b');
         for _ in 0..2 {
             pool.state.closed(permit);
-            assert!(pool.is_empty() && pool.actions().is_empty(), "closed once, however often that is said");
+            assert!(pool.is_empty() && pool.actions().is_empty(), "repeated `closed` has no effect");
         }
     }
 
@@ -1156,7 +1168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end() {
+    fn close_refuses_waiters_and_fails_connections() {
         let mut pool = limited(3);
         let [used, idle, upgraded] = ["used", "idle", "upgraded"].map(|name| pool.dial(http1(name)));
         let [x, y, z] = ['x', 'y', 'z'].map(|name| pool.wait(name));

@@ -14,6 +14,8 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
+    /// Creates the timeline of a trace that starts at `epoch`. It may be later than the clock's anchor, from which
+    /// ticks are scaled.
     pub(in crate::sink) fn new(clock: &Clock, epoch: Anchor) -> Self {
         let scale = TickScale { origin_ticks: clock.anchor.tick.get(), mult: clock.nanos_per_tick() };
         let begin_unix_nanos = match epoch.wall.duration_since(UNIX_EPOCH) {
@@ -25,8 +27,8 @@ impl Timeline {
         Timeline { clock, begin: epoch.tick }
     }
 
-    /// Returns the timestamp: relative to the begin of the trace; absolute before that, and beyond what the Go package
-    /// can read (2^32 ms).
+    /// Returns the timestamp of a reading, relative to the start of the trace. Absolute if it is before the start, or
+    /// too long after it for the Go package `nettrace` to read (2^32 ms).
     pub(crate) fn at(&self, tick: impl Into<Option<Tick>>) -> Timestamp {
         tick.into().map_or(Timestamp::UNDEFINED, |tick| self.clock.timestamp(tick.get()))
     }

@@ -1,4 +1,5 @@
-//! [`PeerChain`]: the certificates of a peer, shared by all tunnels to it.
+//! [`PeerChain`]: the certificates that a peer presented, shared by the records that took them from the same cache
+//! entry.
 
 use crate::{record::PeerCert, sink::core::Core};
 use std::{
@@ -6,11 +7,11 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 
-/// The certificates that a peer presented, as far as they are kept. Clones share them.
+/// The first certificates that a peer presented; empty if there are none. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerChain(Option<Arc<Presented>>);
 
-/// The certificates themselves.
+/// The part of a chain that its clones share.
 #[derive(Debug)]
 struct Presented {
     certs: Arc<[PeerCert]>,
@@ -34,7 +35,8 @@ impl Drop for Charge {
 }
 
 impl PeerChain {
-    /// Creates a chain of its first certificates. `original_certs` is how many it had, if some were left out.
+    /// Creates a chain from the first certificates that the peer presented. `original_certs` is how many it presented,
+    /// if some were left out.
     pub(crate) fn new(certs: Arc<[PeerCert]>, original_certs: Option<NonZeroU32>) -> Self {
         let charge = OnceLock::new();
         PeerChain((!certs.is_empty()).then(|| Arc::new(Presented { certs, original_certs, charge })))
@@ -51,8 +53,7 @@ impl PeerChain {
 
     /// Charges the memory of the chain to the first sink that asks, once for all records that share it.
     ///
-    /// The charge is released when the last of the records is evicted, and the chain has left the cache of described
-    /// chains.
+    /// The charge is released when the last of the records is evicted, and `ChainCache` has dropped its copy.
     pub(super) fn charge(&self, core: &Arc<Core>) {
         let Some(chain) = self.0.as_ref().filter(|_| core.budget.is_limited()) else { return };
         chain.charge.get_or_init(|| {

@@ -28,8 +28,9 @@ struct Live {
     /// Whether the reference was created here, because the stream below has no identity in this sink.
     is_conn_own: bool,
     in_handshake: bool,
-    /// How the tunnel will have ended when the recorder is dropped, and why.
+    /// The end reason that is recorded when the recorder is dropped after the handshake.
     reason: EndReason,
+    /// The error that broke the established tunnel. Handshake faults are in [`TlsRecord::fault`].
     fault: Option<FailureDetail>,
 }
 
@@ -73,7 +74,8 @@ impl TlsRecorder {
             state.tls.len() - 1
         });
         let Some(index) = index else { return TlsRecorder(None) };
-        // The innermost tunnel leads to the server; one that was there before leads to a proxy.
+        // A handshake with a proxy is recorded as the proxy's tunnel. Otherwise this is the tunnel to the server, and
+        // the one it replaces, if any, was to a proxy.
         let ConnRecord { tls, proxy_tls, .. } = conn.record();
         let outer = if context::current_proxy().is_some() { Some(id) } else { tls.replace(id) };
         if let Some(outer) = outer {
@@ -83,7 +85,7 @@ impl TlsRecorder {
         TlsRecorder(Some(Live { group, index, conn, is_conn_own, in_handshake: true, reason, fault }))
     }
 
-    /// Begins a handshake that another crate makes over `conn`, as far as was seen of it.
+    /// Begins a handshake that another crate made over `conn`, and that is recorded afterwards from what was observed.
     #[cfg(feature = "reqwest")]
     pub(in crate::sink) fn begin_foreign(conn: ConnRef, server_name: Text, begin: Tick) -> Self {
         if !conn.group.core.config.tls {
@@ -109,6 +111,7 @@ impl TlsRecorder {
         }
     }
 
+    /// Records that the handshake succeeded.
     pub(crate) fn established(&mut self, facts: TlsFacts) {
         let Some(live) = &mut self.0 else { return };
         live.in_handshake = false;
@@ -118,7 +121,7 @@ impl TlsRecorder {
         live.with(|now, record| record.handshake_ended(now, facts));
     }
 
-    /// Records that the handshake had ended by `at`, and that the tunnel can not be seen from now on.
+    /// Records that the handshake had ended by `at`, and ends the record: the rest of the tunnel cannot be observed.
     #[cfg(feature = "reqwest")]
     pub(in crate::sink) fn finish_unobserved(mut self, facts: TlsFacts, at: Tick) {
         let Some(live) = &mut self.0 else { return };
@@ -129,6 +132,7 @@ impl TlsRecorder {
         });
     }
 
+    /// Records that the handshake failed, and ends the record.
     pub(crate) fn failed(mut self, facts: TlsFacts, fault: FailureDetail, reason: EndReason) {
         let Some(live) = self.0.take() else { return };
         live.with(|now, record| record.handshake_ended(now, facts));
@@ -146,8 +150,8 @@ impl TlsRecorder {
         });
     }
 
-    /// Records that the peer has closed the tunnel, and with it the connection: below TLS the close may not be seen any
-    /// more.
+    /// Records that the peer has closed the tunnel. The connection gets the same reason, because its own close by the
+    /// peer may no longer be observed.
     pub(crate) fn peer_closed(&mut self) {
         let Some(live) = &mut self.0 else { return };
         if live.reason == EndReason::Closed {
@@ -167,6 +171,7 @@ impl TlsRecorder {
 }
 
 impl Live {
+    /// Changes the record, unless it has ended.
     fn with(&self, f: impl FnOnce(Tick, &mut TlsRecord)) {
         if let Some(record) = self.group.state().tls.get_mut(self.index).filter(|record| record.end.is_none())
         {

@@ -11,6 +11,7 @@ pub(crate) struct KernelProbes {
 }
 
 impl KernelProbes {
+    /// Builds the probes. Never fails; the signature is that of `unsupported/kernel.rs`, which rejects `--conntrack`.
     pub(crate) fn start(conntrack: bool, zone: Option<u16>) -> Result<Self, Problem> {
         let builder = ConntrackProbe::builder();
         let builder = zone.into_iter().fold(builder, ConntrackProbeBuilder::zone);
@@ -29,11 +30,11 @@ impl KernelProbes {
         let problems = self.conntrack.iter().flat_map(ConntrackProbe::problems);
         // The kernel records no timestamps by default. That is no reason for a warning.
         for problem in problems.filter(|problem| *problem != ConntrackProblem::NoTimestamps) {
-            let option = match problem {
+            let hint = match problem {
                 ConntrackProblem::NotTracked => "; --conntrack-zone names another zone",
                 _ => "",
             };
-            warn(&format!("{problem}{option}"));
+            warn(&format!("{problem}{hint}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Writes the packets of the connections to a file.
+//! Captures the packets of traced connections and writes them to the file of `--pcap-file`.
 
 use super::unwritable;
 use crate::output::{Problem, warn};
@@ -10,7 +10,7 @@ use nettrace::{
 use std::path::{Path, PathBuf};
 
 /// The maximum size of the captured packets of all interfaces, in bytes.
-const LIMIT: usize = 64 << 20;
+const MAX_CAPTURE_BYTES: usize = 64 << 20;
 
 pub(crate) struct PcapOutput {
     file: PathBuf,
@@ -27,9 +27,9 @@ impl PcapOutput {
         }
         let probe = CaptureProbe::builder(interfaces)
             .icmp(true)
-            // Whole packets, which decryption needs. The kernel joins segments into large ones.
+            // Decryption needs whole packets. The kernel may join segments into packets of up to 64 KiB.
             .snap_len(65_600)
-            .total_size_limit(LIMIT)
+            .total_size_limit(MAX_CAPTURE_BYTES)
             .start();
         // Writes an empty file first, to find out early whether that is possible.
         CaptureFile::new(&probe.captures()).write_to_file(file).map_err(|error| unwritable(file, &error))?;
@@ -50,6 +50,7 @@ impl PcapOutput {
             .trace(trace)
             .tls_secrets(&secrets)
             .write_to_file(&self.file)
+            // Exit code 1 and not 2: the path was usable at the start.
             .map_err(|error| Problem::failed(format!("cannot write {}: {error}", self.file.display())))
     }
 }
@@ -57,7 +58,7 @@ impl PcapOutput {
 /// Returns a warning about packets of an interface that are missing in the file.
 fn missing(capture: &PacketCapture) -> Option<String> {
     let losses = [
-        (capture.dropped_by_limit, format!("over the limit of {} MiB", LIMIT >> 20)),
+        (capture.dropped_by_limit, format!("over the limit of {} MiB", MAX_CAPTURE_BYTES >> 20)),
         (capture.dropped_by_kernel, "of any connection came too fast for the kernel's buffer".into()),
         (capture.dropped_pending, "of unknown connections gave way".into()),
     ];
