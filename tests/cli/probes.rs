@@ -90,13 +90,18 @@ fn packets_over_the_limit() {
         conn.write(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").as_bytes()).await?;
         conn.write(&vec![0; length]).await
     });
-    let args = ["get", &format!("http://{}/", server.addr()), "--trace-only", "--pcap", "lo", "--pcap-file"];
-    let mut get = ns.command(env!("CARGO_BIN_EXE_nettrace"));
-    get.args(args).arg(&packets);
-    let output = process::run(get, PATIENCE);
-    exits_with(&output, 0);
-    assert!(reason(&output).starts_with("packets of lo are missing: "), "{}", output.stderr);
-    assert!(output.stderr.contains(" over the limit of 64 MiB"), "{}", output.stderr);
+    let get = || {
+        let mut get = ns.command(env!("CARGO_BIN_EXE_nettrace"));
+        let url = format!("http://{}/", server.addr());
+        get.args(["get", &url, "--trace-only", "--pcap", "lo", "--pcap-file"]).arg(&packets);
+        let output = process::run(get, PATIENCE);
+        exits_with(&output, 0);
+        assert!(reason(&output).starts_with("packets of lo are missing: "), "{}", output.stderr);
+        output.stderr
+    };
+    // On a busy machine the kernel may drop so many packets that those which are left are within the limit.
+    let over_limit = (0..5).map(|_| get()).find(|stderr| stderr.contains(" over the limit of 64 MiB"));
+    assert!(over_limit.is_some());
     let written = fs::metadata(packets).unwrap().len();
     assert!((8 << 20..=(64 << 20) + 24).contains(&written), "{written}");
 }
