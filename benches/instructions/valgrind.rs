@@ -57,7 +57,7 @@ fn nettrace_measured(go: &mut dyn FnMut()) {
 ///
 /// # Safety
 ///
-/// As for the replaced function, `buffer` must have room for `length` bytes.
+/// The buffer must have room for `length` bytes, as for the function that this replaces.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
     // SAFETY: the caller says so.

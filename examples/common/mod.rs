@@ -1,4 +1,4 @@
-//! What the examples share: their arguments, and a server to ask where no URL is given.
+//! The code that the examples share: their arguments, and a server for when no URL is given.
 
 // Every example compiles this module and uses a part of it.
 #![allow(dead_code)]

@@ -25,7 +25,7 @@ struct MeasuredClient {
     made: u64,
 }
 
-/// What was measured with the clients of one mode, over all passes.
+/// The measurements of the clients of one mode, over all passes.
 struct ModeRun {
     args: Args,
     /// The number of requests that are made before the measurement.

@@ -21,14 +21,14 @@
 //! A [`CaptureProbe`] captures on the interfaces that it is given, in either direction. It keeps the packets of its
 //! sink's connections from the first SYN on, those exchanged with nameservers included, and ICMP errors that quote one
 //! of them. Together with the `conntrack` probe it also keeps packets whose addresses NAT on this machine has changed.
-//! What it keeps is bounded, however much else passes; what was lost is counted.
+//! The memory for packets is bounded, and packets that were lost are counted.
 //!
 //! For a connection that was accepted, the packets begin after `accept`: the handshake is not among them. Where both
 //! ends are connections of the sink, the packets belong to the end that connected.
 //!
-//! Of a foreign connector under `TraceConnectLayer` only the connections are captured that it has made and whose
-//! addresses it reports (`HttpInfo`), not failed attempts. The SYN is kept if connecting took no longer than
-//! [`pending_timeout`](CaptureBuilder::pending_timeout).
+//! With a foreign connector under `TraceConnectLayer`, packets are kept of the connections that it establishes and whose
+//! addresses it reports (`HttpInfo`). Its failed attempts are not captured. The SYN is kept if connecting took no longer
+//! than [`pending_timeout`](CaptureBuilder::pending_timeout).
 //!
 //! # Privileges
 //!

@@ -78,7 +78,7 @@ impl Default for KeepAlive {
     }
 }
 
-/// What all clones of a connector share.
+/// The configuration that all clones of a connector share.
 #[derive(Clone, Debug)]
 struct ConnectOptions {
     socket: SocketOptions,

@@ -1,4 +1,4 @@
-//! What a record keeps of an error: its code and its text.
+//! [`FailureDetail`]: the code and the text of an error, as a record keeps them.
 //!
 //! Errors themselves are not kept, since they hold connections and user types. A detail is made when a record ends. Its
 //! text is read only by a snapshot, so an error number of the operating system is kept as a number until then.

@@ -1,4 +1,4 @@
-//! What is recorded in addition to requests: kernel information about connections, packets, TLS secrets.
+//! The probes of the command: kernel information about connections, packets, and TLS secrets.
 //!
 //! Modules in `unsupported/` replace those that the platform or the build does not support: they have the same types
 //! and report an error if an option asks for them.
