@@ -272,10 +272,14 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
     pub(super) fn checkout(&mut self, host: HostId, now: Instant) -> Option<Conn> {
         while let Some(id) = self.hosts[host.0].idle.pop() {
             let Some(Phase::Idle { conn, since }) = self.enter(id, Phase::InUse) else { continue };
-            if conn.is_ready() && !self.is_overdue(since, now) {
+            let action = if !conn.is_ready() {
+                Action::Discard(conn)
+            } else if self.is_overdue(since, now) {
+                Action::Close(conn, EndReason::IdleLimit)
+            } else {
                 return Some(conn);
-            }
-            self.actions.push(Action::Discard(conn));
+            };
+            self.actions.push(action);
         }
         self.share(host, now)
     }
@@ -881,7 +885,7 @@ mod tests {
         assert_eq!(pool.checkout(), None);
         assert_eq!(
             pool.actions(),
-            [Action::Discard(http1("old"))],
+            [Action::Close(http1("old"), EndReason::IdleLimit)],
             "its time is over, though nobody has closed it"
         );
     }
