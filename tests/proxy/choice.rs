@@ -1,4 +1,4 @@
-//! The choice of a proxy, and the reuse of connections through it.
+//! How a proxy is chosen for a request, and which requests may share a connection.
 
 use crate::{Site, client, finished, get, greet, proxy, stories};
 use http::Uri;
@@ -14,38 +14,37 @@ use test_support::{
     web::{Web, redirect},
 };
 
-/// The selector is called for every request and for every hop of a redirect.
 #[tokio::test]
-async fn by_a_function() {
+async fn the_selector_is_called_for_every_request_and_redirect_hop() {
     require_tool!("tinyproxy", "microsocks");
     let (http, socks) = (tinyproxy(""), microsocks(false));
     let last = Web::start(greet);
     let to = last.url("/end");
     let first = Web::start(async move |_| redirect(302, &to));
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let ways = [proxy(&http.url("http")), proxy(&socks.url("socks5"))];
-    let seen = asked.clone();
+    let selector_calls = Arc::new(Mutex::new(Vec::new()));
+    let candidates = [proxy(&http.url("http")), proxy(&socks.url("socks5"))];
+    let calls = selector_calls.clone();
     let selector = ProxySelector::new(move |uri: &Uri| {
-        seen.lock().unwrap().push(uri.to_string());
+        calls.lock().unwrap().push(uri.to_string());
         Ok(match uri.path() {
-            "/begin" => Some(ways[0].clone()),
-            "/end" => Some(ways[1].clone()),
+            "/begin" => Some(candidates[0].clone()),
+            "/end" => Some(candidates[1].clone()),
             _ => None,
         })
     });
     let (client, sink) = client(selector, |builder| builder);
     get(&client, &first.url("/begin")).await.unwrap();
     get(&client, &last.url("/direct")).await.unwrap();
-    assert_eq!(*asked.lock().unwrap(), [first.url("/begin"), last.url("/end"), last.url("/direct")]);
+    assert_eq!(*selector_calls.lock().unwrap(), [first.url("/begin"), last.url("/end"), last.url("/direct")]);
     let trace = finished(&client, &sink).await;
     let proxies: Vec<_> =
         stories(&trace).iter().map(|story| story.request.network_proxy.to_string()).collect();
     assert_eq!(proxies, [http.url("http"), socks.url("socks5"), String::new()]);
-    assert_eq!(trace.tcp_conns.len(), 3, "no two share a connection");
+    assert_eq!(trace.tcp_conns.len(), 3, "no two requests share a connection");
 }
 
 #[tokio::test]
-async fn by_a_function_that_fails() {
+async fn an_error_of_the_selector_fails_the_request() {
     let (client, sink) = client(ProxySelector::new(|_| Err("who knows".into())), |builder| builder);
     let error = get(&client, "http://web.test/").await.unwrap_err();
     assert!(matches!(error.failure(), Failure::Unknown(_)) && error.to_string() == "who knows", "{error}");
@@ -53,40 +52,41 @@ async fn by_a_function_that_fails() {
     assert!(trace.dials.is_empty() && trace.http_requests[0].network_proxy.is_empty());
 }
 
-/// Connections to the same server are not shared between proxies, users of a proxy, and direct ones, also over HTTP/2.
+/// A connection is reused only for the same proxy and login, even over HTTP/2, where one connection to the server would
+/// be enough.
 #[tokio::test]
-async fn ways_do_not_mix() {
+async fn connections_are_not_shared_between_proxies_and_logins() {
     require_tool!("squid", "microsocks");
     let site = Site::new();
     let web = site.web(&["h2"]);
     let (http, socks) = (squid(None), microsocks(false));
-    let named = proxy(&http.url_with_login("http"));
-    let ways = [
+    let with_login = proxy(&http.url_with_login("http"));
+    let routes = [
         None,
-        Some(named.clone()),
+        Some(with_login.clone()),
         Some(proxy(&socks.url("socks5"))),
         Some(proxy(&socks.url("socks5h"))),
         Some(proxy(&socks.url_with_login("socks5h"))),
     ];
-    let which = Arc::new(Mutex::new(None));
-    let now = which.clone();
-    let selector = ProxySelector::new(move |_: &Uri| Ok(now.lock().unwrap().clone()));
+    let current = Arc::new(Mutex::new(None));
+    let selected = current.clone();
+    let selector = ProxySelector::new(move |_: &Uri| Ok(selected.lock().unwrap().clone()));
     let (client, sink) = client(selector, |builder| builder.roots(site.roots()));
     let url = format!("https://localhost:{}/", web.addr().port());
-    for way in ways.iter().chain(&ways) {
-        which.lock().unwrap().clone_from(way);
+    for route in routes.iter().chain(&routes) {
+        current.lock().unwrap().clone_from(route);
         get(&client, &url).await.unwrap();
     }
     let trace = finished(&client, &sink).await;
-    assert_eq!(trace.tcp_conns.len(), ways.len());
-    for (story, way) in stories(&trace).iter().zip(ways.iter().chain(&ways)) {
-        let name = way.as_ref().map(ToString::to_string).unwrap_or_default();
+    assert_eq!(trace.tcp_conns.len(), routes.len());
+    for (story, route) in stories(&trace).iter().zip(routes.iter().chain(&routes)) {
+        let name = route.as_ref().map(ToString::to_string).unwrap_or_default();
         assert_eq!(story.request.network_proxy, name);
     }
 }
 
 #[tokio::test]
-async fn without_some_hosts() {
+async fn no_proxy_hosts_are_connected_directly() {
     require_tool!("tinyproxy");
     let (server, web) = (tinyproxy(""), Web::start(greet));
     let selector = ProxySelector::from(proxy(&server.url("http"))).no_proxy("web.test, 127.0.0.0/8");
@@ -100,9 +100,9 @@ async fn without_some_hosts() {
     assert_eq!(proxies, [String::new(), server.url("http")]);
 }
 
-/// Through the proxy and without a sink that records: the same answers, and no trace.
+/// With a disabled sink, the responses are the same and nothing is recorded.
 #[tokio::test]
-async fn untraced() {
+async fn a_disabled_sink_changes_no_response() {
     require_tool!("squid", "microsocks");
     let site = Site::new();
     let (http, socks) = (squid(Some((&site.leaf.pem, &site.leaf.key_pem()))), microsocks(true));
@@ -127,9 +127,9 @@ async fn untraced() {
     }
 }
 
-/// The recording may be switched on or off while a way is made.
+/// Recording is switched on or off while the connection through the proxy is being established.
 #[tokio::test]
-async fn switched_on_and_off() {
+async fn recording_can_be_switched_while_connecting() {
     require_tool!("tinyproxy");
     let (site, server) = (Site::new(), tinyproxy(""));
     let web = site.web(&[]);

@@ -1,4 +1,4 @@
-//! CONNECT through Debian's HTTP proxies.
+//! Tunnels that are opened with CONNECT, through tinyproxy and squid.
 
 use crate::{Site, client, finished, get, proxy, stories, story};
 use http::StatusCode;
@@ -19,11 +19,11 @@ use test_support::{
 fn proxy_error<'a>(error: &'a (dyn Error + 'static)) -> &'a ProxyError {
     std::iter::successors(Some(error), |error| (*error).source())
         .find_map(|error| error.downcast_ref())
-        .expect("an error of the proxy")
+        .expect("a `ProxyError` among the sources")
 }
 
 #[tokio::test]
-async fn tunnels() {
+async fn requests_share_a_connect_tunnel() {
     require_tool!("tinyproxy", "squid");
     let site = Site::new();
     let web = site.web(&["h2", "http/1.1"]);
@@ -58,7 +58,7 @@ async fn tunnels() {
         assert!(connect.req_header.get("host").is_some_and(|host| host.field_val == target));
         assert!(!connect.first_byte_at.is_undefined() && !connect.conn_acquired_at.is_undefined());
 
-        // The time of the CONNECT counts as proxy time only.
+        // Only the request that opened the tunnel has proxy time.
         let timings = first.request.timings(&trace);
         assert!(timings.proxy.is_some_and(|time| !time.is_zero()) && timings.tls.is_some(), "{timings}");
         assert!(second.request.timings(&trace).proxy.is_none());
@@ -72,73 +72,85 @@ fn assert_refused(connect: &HttpReqTrace, status: u16, failure: &Failure) {
     assert_eq!(connect.end_reason, Some(EndReason::Failed));
 }
 
-/// Asks for it and is refused by the proxy.
-async fn refused(server: &ProxyServer, scheme: &str, target: &str, status: u16, failure: Failure) -> String {
-    let mut said = String::new();
+/// Requests `target` through the proxy, asserts that the proxy refuses the CONNECT, and returns the error message.
+async fn refused_connect(
+    server: &ProxyServer,
+    scheme: &str,
+    target: &str,
+    status: u16,
+    failure: Failure,
+) -> String {
+    let mut message = String::new();
     for version in [HttpVersion::Auto, HttpVersion::Http1Only] {
         let proxy = proxy(&server.url_with_login(scheme));
         let (client, sink) = client(proxy, |builder| builder.http_version(version));
         let error = get(&client, &format!("https://{target}/")).await.unwrap_err();
         assert_eq!(error.failure(), failure, "{error}");
         assert_eq!(proxy_error(&error).status(), StatusCode::from_u16(status).ok());
-        said = error.to_string();
+        message = error.to_string();
 
-        // The trace of the request alone has it all.
+        // The request's own trace contains the same records.
         let slice = error.request().trace();
         check::running(&slice);
-        let of_slice = story(&slice);
-        assert_refused(of_slice.connect(), status, &failure);
+        let slice_story = story(&slice);
+        assert_refused(slice_story.connect(), status, &failure);
         let trace = finished(&client, &sink).await;
         let story = story(&trace);
         assert_refused(story.connect(), status, &failure);
         assert_eq!(story.request.failure, Some(failure.clone()));
-        assert_eq!(story.request.req_error, said);
+        assert_eq!(story.request.req_error, message);
         assert_eq!(story.conn().trace_id, story.connect().tcp_conn);
         assert!(story.tunnel.is_none());
         let (proxy, total) = (story.request.timings(&trace).proxy, story.request.timings(&trace).total);
         assert!(proxy.is_some() && proxy <= total);
     }
-    said
+    message
 }
 
 #[tokio::test]
-async fn refused_by_tinyproxy() {
+async fn a_refused_connect_names_the_proxy_and_the_target() {
     require_tool!("tinyproxy");
     let server = tinyproxy("BasicAuth joe secret\nConnectPort 443");
-    let said = refused(&server, "http", "localhost:444", 403, Failure::ProxyRefused).await;
-    let why = format!(
+    let message = refused_connect(&server, "http", "localhost:444", 403, Failure::ProxyRefused).await;
+    let expected = format!(
         "the proxy http://***@{} did not connect to localhost:444: 403 Access violation",
         server.addr
     );
-    assert_eq!(said, why);
+    assert_eq!(message, expected);
 }
 
 #[tokio::test]
-async fn to_a_server_that_refuses() {
+async fn an_unreachable_target_fails_the_connect() {
     require_tool!("tinyproxy", "squid");
     let target = Refused::on("127.0.0.1:0");
-    let at = target.addr.to_string();
-    let said = refused(&tinyproxy("BasicAuth joe secret"), "http", &at, 500, Failure::ProxyRefused).await;
-    assert!(said.ends_with(&format!("did not connect to {at}: 500 Unable to connect")), "{said}");
-    let said = refused(&squid(None), "http", &at, 503, Failure::ProxyRefused).await;
-    assert!(said.ends_with("503 Service Unavailable"), "{said}");
+    let target_addr = target.addr.to_string();
+    let message =
+        refused_connect(&tinyproxy("BasicAuth joe secret"), "http", &target_addr, 500, Failure::ProxyRefused)
+            .await;
+    assert!(
+        message.ends_with(&format!("did not connect to {target_addr}: 500 Unable to connect")),
+        "{message}"
+    );
+    let message = refused_connect(&squid(None), "http", &target_addr, 503, Failure::ProxyRefused).await;
+    assert!(message.ends_with("503 Service Unavailable"), "{message}");
 }
 
 #[tokio::test]
-async fn forbidden_by_squid() {
+async fn a_forbidden_target_fails_the_connect() {
     require_tool!("squid");
-    let said = refused(&squid(None), "http", "127.0.0.9:443", 403, Failure::ProxyRefused).await;
-    assert!(said.ends_with("403 Forbidden"), "{said}");
+    let message = refused_connect(&squid(None), "http", "127.0.0.9:443", 403, Failure::ProxyRefused).await;
+    assert!(message.ends_with("403 Forbidden"), "{message}");
 }
 
 #[tokio::test]
-async fn without_credentials() {
+async fn missing_or_wrong_credentials_fail_the_connect() {
     require_tool!("tinyproxy", "squid");
-    // What is wrong in its eyes, tinyproxy calls unauthorized.
-    for (server, rejected) in [(tinyproxy("BasicAuth joe secret"), 401), (squid(None), 407)] {
-        let bare = proxy(&server.url("http"));
-        let wrong = bare.credentials("joe", "wrong").unwrap();
-        let cases = [(bare, 407, "there are no credentials"), (wrong, rejected, "were not accepted")];
+    // tinyproxy answers wrong credentials with 401, squid with 407.
+    for (server, rejected_status) in [(tinyproxy("BasicAuth joe secret"), 401), (squid(None), 407)] {
+        let without_login = proxy(&server.url("http"));
+        let wrong = without_login.credentials("joe", "wrong").unwrap();
+        let cases =
+            [(without_login, 407, "there are no credentials"), (wrong, rejected_status, "were not accepted")];
         for (proxy, status, hint) in cases {
             let (client, sink) = client(proxy, |builder| builder);
             let error = get(&client, "https://localhost:444/").await.unwrap_err();
@@ -149,15 +161,18 @@ async fn without_credentials() {
             let connect = story(&trace).connect();
             assert_refused(connect, status, &Failure::ProxyAuthenticationRequired);
             let field = if status == 407 { "proxy-authenticate" } else { "www-authenticate" };
-            let asks = connect.resp_header.get(field).map(|field| field.field_val.as_str());
-            assert!(status == 401 || asks.is_some_and(|asks| asks.starts_with("Basic ***")), "{asks:?}");
+            let challenge = connect.resp_header.get(field).map(|field| field.field_val.as_str());
+            assert!(
+                status == 401 || challenge.is_some_and(|challenge| challenge.starts_with("Basic ***")),
+                "{challenge:?}"
+            );
         }
     }
 }
 
-/// HTTP/2 without TLS goes through a CONNECT tunnel, so that the proxy sees no request.
+/// HTTP/2 without TLS uses a CONNECT tunnel, so the proxy does not forward the request itself.
 #[tokio::test]
-async fn for_http2_with_prior_knowledge() {
+async fn http2_with_prior_knowledge_is_tunnelled() {
     require_tool!("tinyproxy");
     let (server, web) = (tinyproxy(""), test_support::web::Web::start(crate::greet));
     let (client, sink) =

@@ -27,9 +27,9 @@ use test_support::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
-/// hyper-util's client on its own connector.
+/// hyper-util's client over hyper-util's own connector.
 #[tokio::test]
-async fn for_hyper() {
+async fn hyper_utils_client_works_through_an_https_proxy() {
     require_tool!("squid");
     let site = Site::new();
     let server = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
@@ -37,7 +37,7 @@ async fn for_hyper() {
     let sink = TraceSink::new();
     let proxy = proxy(&server.url_with_login("https"));
     let mut http = HttpConnector::new();
-    http.enforce_http(false); // TLS with the proxy is above it
+    http.enforce_http(false); // the layers above this connector add TLS
     let connector = ServiceBuilder::new()
         .layer(TraceTlsLayer::builder(&sink).roots(site.roots()).alpn(["h2", "http/1.1"]).build())
         .layer(ProxyLayer::new(&sink, proxy.clone()))
@@ -54,8 +54,8 @@ async fn for_hyper() {
     }
     let trace = sink.snapshot("");
     check::running(&trace);
-    let own = |url: &str| trace.http_requests.iter().find(|request| request.req_url == url).unwrap();
-    let [tunnelled, forwarded] = [own(&urls[0]), own(&urls[1])];
+    let record_of = |url: &str| trace.http_requests.iter().find(|request| request.req_url == url).unwrap();
+    let [tunnelled, forwarded] = [record_of(&urls[0]), record_of(&urls[1])];
     let connect = trace.http_requests.iter().find(|request| request.req_method == "CONNECT").unwrap();
     assert_eq!(connect.triggered_by, tunnelled.trace_id);
     assert_eq!(connect.tcp_conn, tunnelled.tcp_conn);
@@ -65,9 +65,9 @@ async fn for_hyper() {
     assert!([tunnelled, forwarded].iter().all(|r| r.network_proxy == format!("https://***@{}", server.addr)));
 }
 
-/// Neither a traced connector nor a request that would be one's.
+/// Neither the connector nor the client is traced, so the CONNECT refers to no connection and to no request.
 #[tokio::test]
-async fn over_a_connector_that_records_nothing() {
+async fn an_untraced_connector_and_client_work_through_a_proxy() {
     require_tool!("tinyproxy", "microsocks");
     let web = Web::start(greet);
     let (http, socks) = (tinyproxy(""), microsocks(false));
@@ -88,9 +88,9 @@ async fn over_a_connector_that_records_nothing() {
     }
 }
 
-/// Only the lookup is recorded then; its dial fails when the connector does.
+/// The dial, which is recorded for the lookup of the target's name, ends with the error of the connector.
 #[tokio::test]
-async fn refused_over_a_connector_that_records_nothing() {
+async fn a_failure_of_an_untraced_connector_ends_the_recorded_dial() {
     let (sink, refused) = (TraceSink::new(), test_support::raw::Refused::on("127.0.0.1:0"));
     let proxy = proxy(&format!("socks5://{}", refused.addr));
     let connector = ProxyLayer::new(&sink, proxy).layer(HttpConnector::new());
@@ -104,23 +104,23 @@ async fn refused_over_a_connector_that_records_nothing() {
     );
 }
 
-/// A protocol in which the server speaks first: its words may come together with the proxy's.
+/// In a protocol in which the server sends first, its bytes may arrive together with the proxy's reply.
 #[tokio::test]
-async fn for_what_is_no_http() {
+async fn bytes_that_arrive_with_the_proxys_reply_are_delivered() {
     let http = Server::start(async |mut conn| {
         let head = conn.read_head().await?;
         assert!(head.starts_with("CONNECT db.test:5432 HTTP/1.1\r\n"), "{head}");
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nwelcome").await?;
-        speak(&mut conn).await
+        echo_five_bytes(&mut conn).await
     });
     let socks = Server::start(async |mut conn| {
         conn.read(3).await?;
         conn.write(b"\x05\0").await?;
         conn.read(14).await?;
         conn.write(b"\x05\0\0\x03\x04name\0\0welcome").await?;
-        speak(&mut conn).await
+        echo_five_bytes(&mut conn).await
     });
-    async fn speak(conn: &mut test_support::raw::Conn) -> std::io::Result<()> {
+    async fn echo_five_bytes(conn: &mut test_support::raw::Conn) -> std::io::Result<()> {
         let word = conn.read(5).await?;
         conn.write(&word).await?;
         conn.finish().await
@@ -132,14 +132,14 @@ async fn for_what_is_no_http() {
         let stream = connector.oneshot("postgres://db.test:5432".parse().unwrap()).await.unwrap();
         let mut stream = TokioIo::new(stream);
         for part in [&b"we"[..], b"lco", b"me"] {
-            let mut heard = vec![0; part.len()];
-            stream.read_exact(&mut heard).await.unwrap();
-            assert_eq!(heard, part);
+            let mut buffer = vec![0; part.len()];
+            stream.read_exact(&mut buffer).await.unwrap();
+            assert_eq!(buffer, part);
         }
         stream.write_all(b"hello").await.unwrap();
-        let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).await.unwrap();
-        assert_eq!(rest, b"hello");
+        let mut echoed = Vec::new();
+        stream.read_to_end(&mut echoed).await.unwrap();
+        assert_eq!(echoed, b"hello");
         drop(stream);
         assert_eq!(server.ended(1).await[0].end, End::Done);
 
@@ -158,9 +158,9 @@ async fn for_what_is_no_http() {
     }
 }
 
-/// Any 2xx has no content, whatever its fields say (RFC 9110 section 9.3.6).
+/// A 2xx response to CONNECT has no content, whatever its fields say (RFC 9110, section 9.3.6).
 #[tokio::test]
-async fn what_follows_success_is_the_servers() {
+async fn bytes_after_any_2xx_response_belong_to_the_tunnel() {
     for head in [
         "HTTP/1.0 200 Connection established",
         "HTTP/1.1 204 No Content",
@@ -181,9 +181,9 @@ async fn what_follows_success_is_the_servers() {
         let stream = connector.oneshot("postgres://db.test:5432".parse().unwrap()).await.unwrap();
         let mut stream = TokioIo::new(stream);
         stream.write_all(b"hello").await.unwrap();
-        let mut heard = String::new();
-        stream.read_to_string(&mut heard).await.unwrap();
-        assert_eq!(heard, "welcome", "{head}");
+        let mut received = String::new();
+        stream.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "welcome", "{head}");
         drop(stream);
         let trace = sink.snapshot("");
         check::finished(&trace);
@@ -192,12 +192,12 @@ async fn what_follows_success_is_the_servers() {
 }
 
 #[tokio::test]
-async fn errors_are_those_of_who_made_them() {
+async fn errors_keep_the_type_of_the_layer_that_failed() {
     let refused = test_support::raw::Refused::on("127.0.0.1:0");
     let sink = TraceSink::new();
-    let own =
+    let refused_connector =
         ProxyLayer::new(&sink, proxy(&format!("http://{}", refused.addr))).layer(TcpConnector::new(&sink));
-    let error = own.oneshot("https://a.test/".parse().unwrap()).await.unwrap_err();
+    let error = refused_connector.oneshot("https://a.test/".parse().unwrap()).await.unwrap_err();
     assert!(error.is::<nettrace::connect::ConnectError>(), "{error:?}");
 
     let server = Server::answering(b"HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n");

@@ -1,4 +1,4 @@
-//! Records of requests through a proxy end exactly once, also when they are dropped.
+//! Records of requests through a proxy end exactly once, even if the request is dropped.
 
 use crate::{Site, client, finished, proxy, story};
 use futures_util::poll;
@@ -16,18 +16,19 @@ use test_support::{
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A proxy that listens, and never answers; the scheme of its URL, and how much it is told.
-const SILENT: [(&str, usize); 2] = [("http", 16), ("socks5h", 3)];
+/// Proxies that never answer: the scheme of the URL, and the number of bytes that the proxy receives.
+const SILENT_PROXIES: [(&str, usize); 2] = [("http", 16), ("socks5h", 3)];
 
-fn silent(length: usize) -> Server {
+/// Starts a proxy that reads `length` bytes and never answers.
+fn silent_proxy(length: usize) -> Server {
     Server::start(async move |mut conn| {
         conn.read(length).await?;
         conn.hang().await
     })
 }
 
-/// How the exchange with the proxy ended.
-fn exchange(trace: &NetTrace) -> (Option<EndReason>, Option<Failure>) {
+/// Returns the end and the failure of the CONNECT or of the SOCKS handshake.
+fn handshake_end(trace: &NetTrace) -> (Option<EndReason>, Option<Failure>) {
     match story(trace).connect {
         Some(connect) => (connect.end_reason.clone(), connect.failure.clone()),
         None => {
@@ -37,8 +38,8 @@ fn exchange(trace: &NetTrace) -> (Option<EndReason>, Option<Failure>) {
     }
 }
 
-/// Runs the request until the proxy was told what it waits for.
-async fn until_told<F: Future>(server: &Server, length: usize, mut response: std::pin::Pin<&mut F>) {
+/// Polls the request until the proxy has received `length` bytes.
+async fn poll_until_received<F: Future>(server: &Server, length: usize, mut response: std::pin::Pin<&mut F>) {
     while server.seen().first().is_none_or(|seen| seen.received.len() < length) {
         assert!(poll!(response.as_mut()).is_pending());
         tokio::task::yield_now().await;
@@ -46,48 +47,48 @@ async fn until_told<F: Future>(server: &Server, length: usize, mut response: std
 }
 
 #[tokio::test]
-async fn with_the_limit_of_the_handshake() {
-    for (scheme, length) in SILENT {
-        let server = silent(length);
+async fn the_handshake_timeout_ends_the_handshake() {
+    for (scheme, length) in SILENT_PROXIES {
+        let server = silent_proxy(length);
         let (client, sink) = client(proxy(&format!("{scheme}://{}", server.addr())), |builder| {
             builder.proxy_handshake_timeout(LIMIT)
         });
         let mut response = pin!(client.get("https://web.test/"));
-        until_told(&server, length, response.as_mut()).await;
+        poll_until_received(&server, length, response.as_mut()).await;
         tokio::time::pause();
         let begin = tokio::time::Instant::now();
         let error = response.await.unwrap_err();
-        let took = begin.elapsed();
-        assert!(took > LIMIT / 2 && took <= LIMIT + Duration::from_secs(1), "{took:?}");
+        let elapsed = begin.elapsed();
+        assert!(elapsed > LIMIT / 2 && elapsed <= LIMIT + Duration::from_secs(1), "{elapsed:?}");
         tokio::time::resume();
         assert!(
             error.is_timeout() && error.to_string().ends_with("did not connect to web.test:443 within 30s"),
             "{error}"
         );
         let trace = finished(&client, &sink).await;
-        assert_eq!(exchange(&trace), (Some(EndReason::Timeout), Some(Failure::GenericTimeoutError)));
+        assert_eq!(handshake_end(&trace), (Some(EndReason::Timeout), Some(Failure::GenericTimeoutError)));
         assert_eq!(story(&trace).request.end_reason, Some(EndReason::Timeout));
     }
 }
 
 #[tokio::test]
-async fn with_the_limit_of_the_request() {
-    for (scheme, length) in SILENT {
-        let server = silent(length);
+async fn the_request_timeout_cancels_the_handshake() {
+    for (scheme, length) in SILENT_PROXIES {
+        let server = silent_proxy(length);
         let (client, sink) =
             client(proxy(&format!("{scheme}://{}", server.addr())), |builder| builder.timeout(LIMIT));
         let mut response = pin!(client.get("https://web.test/"));
-        until_told(&server, length, response.as_mut()).await;
+        poll_until_received(&server, length, response.as_mut()).await;
         tokio::time::pause();
         let error = response.as_mut().await.unwrap_err();
         tokio::time::resume();
         assert_eq!(error.timed_out().unwrap().limit(), LIMIT);
         let trace = finished(&client, &sink).await;
-        assert_eq!(exchange(&trace), (Some(EndReason::Cancelled), Some(Failure::Interrupted)));
+        assert_eq!(handshake_end(&trace), (Some(EndReason::Cancelled), Some(Failure::Interrupted)));
         let story = story(&trace);
         assert_eq!(story.request.end_reason, Some(EndReason::Timeout));
         assert_eq!(story.conn().end_reason, Some(EndReason::Closed));
-        // It shows where it was stuck.
+        // The timings show that the time was spent in the handshake with the proxy.
         let timings = story.request.timings(&trace);
         assert!(timings.proxy.is_some(), "{timings}");
         assert_eq!(story.request.tcp_conn, trace.tcp_conns[0].trace_id);
@@ -95,42 +96,42 @@ async fn with_the_limit_of_the_request() {
 }
 
 #[tokio::test]
-async fn with_the_request() {
-    for (scheme, length) in SILENT {
-        let server = silent(length);
+async fn dropping_the_request_cancels_the_handshake() {
+    for (scheme, length) in SILENT_PROXIES {
+        let server = silent_proxy(length);
         let (client, sink) = client(proxy(&format!("{scheme}://{}", server.addr())), |builder| builder);
         {
             let mut response = pin!(client.get("https://web.test/"));
-            until_told(&server, length, response.as_mut()).await;
+            poll_until_received(&server, length, response.as_mut()).await;
             let trace = sink.snapshot("under way");
             check::running(&trace);
-            assert_eq!(exchange(&trace), (None, None));
+            assert_eq!(handshake_end(&trace), (None, None));
         }
         let trace = finished(&client, &sink).await;
-        assert_eq!(exchange(&trace), (Some(EndReason::Cancelled), Some(Failure::Interrupted)));
+        assert_eq!(handshake_end(&trace), (Some(EndReason::Cancelled), Some(Failure::Interrupted)));
         assert_eq!(story(&trace).request.end_reason, Some(EndReason::Cancelled));
     }
 }
 
-/// Whatever it waits for when it is given up.
+/// Drops the request at its first pending poll, then another one at its second, and so on until one completes.
 #[tokio::test]
-async fn at_every_step() {
+async fn a_request_can_be_dropped_at_every_poll() {
     require_tool!("squid", "microsocks");
     let site = Site::new();
     let (web, socks) = (site.web(&["h2"]), microsocks(true));
     let https = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
     let url = format!("https://localhost:{}/", web.addr().port());
-    for proxies in [https.url_with_login("https"), socks.url_with_login("socks5")] {
-        let mut steps = 0;
+    for proxy_url in [https.url_with_login("https"), socks.url_with_login("socks5")] {
+        let mut polls = 0;
         loop {
-            let (client, sink) = client(proxy(&proxies), |builder| builder.roots(site.roots()));
-            let mut left = steps;
+            let (client, sink) = client(proxy(&proxy_url), |builder| builder.roots(site.roots()));
+            let mut polls_left = polls;
             let mut response = Box::pin(client.get(&url));
             let answer = poll_fn(|cx| match response.as_mut().poll(cx) {
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
-                Poll::Pending if left == 0 => Poll::Ready(None),
+                Poll::Pending if polls_left == 0 => Poll::Ready(None),
                 Poll::Pending => {
-                    left -= 1;
+                    polls_left -= 1;
                     Poll::Pending
                 }
             });
@@ -142,47 +143,47 @@ async fn at_every_step() {
                 break;
             }
             let trace = finished(&client, &sink).await;
-            assert_eq!(story(&trace).request.end_reason, Some(EndReason::Cancelled), "{steps}");
-            steps += 1;
+            assert_eq!(story(&trace).request.end_reason, Some(EndReason::Cancelled), "{polls}");
+            polls += 1;
         }
-        assert!(steps > 4, "{steps}");
+        assert!(polls > 4, "{polls}");
     }
 }
 
 #[tokio::test]
-async fn with_the_client() {
-    for (scheme, length) in SILENT {
-        let server = silent(length);
+async fn closing_the_client_cancels_the_handshake() {
+    for (scheme, length) in SILENT_PROXIES {
+        let server = silent_proxy(length);
         let (client, sink) = client(proxy(&format!("{scheme}://{}", server.addr())), |builder| builder);
         let mut response = pin!(client.get("https://web.test/"));
-        until_told(&server, length, response.as_mut()).await;
+        poll_until_received(&server, length, response.as_mut()).await;
         let (answer, ()) = tokio::join!(response, client.close());
         assert!(answer.unwrap_err().is_closed());
         let trace = finished(&client, &sink).await;
-        assert_eq!(exchange(&trace).0, Some(EndReason::Cancelled));
+        assert_eq!(handshake_end(&trace).0, Some(EndReason::Cancelled));
     }
 }
 
 #[tokio::test]
-async fn with_the_sink() {
-    for (scheme, length) in SILENT {
-        let server = silent(length);
+async fn closing_the_sink_ends_the_records() {
+    for (scheme, length) in SILENT_PROXIES {
+        let server = silent_proxy(length);
         let (client, sink) = client(proxy(&format!("{scheme}://{}", server.addr())), |builder| builder);
         let mut response = pin!(client.get("https://web.test/"));
-        until_told(&server, length, response.as_mut()).await;
+        poll_until_received(&server, length, response.as_mut()).await;
         sink.close();
         let trace = sink.snapshot("closed");
         check::finished(&trace);
-        assert_eq!(exchange(&trace), (Some(EndReason::SinkClosed), None));
+        assert_eq!(handshake_end(&trace), (Some(EndReason::SinkClosed), None));
         drop(server);
         assert!(response.await.is_err());
         assert_eq!(sink.snapshot("closed").http_requests, trace.http_requests);
     }
 }
 
-/// After `clear` the open connection is in the trace again, without its CONNECT.
+/// A connection that is open during `clear` appears in later traces, without the CONNECT that opened its tunnel.
 #[tokio::test]
-async fn cleared_away() {
+async fn clear_removes_the_connect_of_an_open_tunnel() {
     require_tool!("tinyproxy");
     let (site, server) = (Site::new(), tinyproxy(""));
     let web = site.web(&[]);
@@ -199,9 +200,9 @@ async fn cleared_away() {
     assert!(story.tunnel.is_some());
 }
 
-/// A CONNECT is kept as long as the request that needed it.
+/// A CONNECT is evicted together with the request that triggered it.
 #[tokio::test]
-async fn kept_within_bounds() {
+async fn retention_bounds_requests_and_their_connects() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await?;
@@ -216,7 +217,7 @@ async fn kept_within_bounds() {
         assert_eq!(story(&error.request().trace()).connect().resp_status_code, 403);
     }
     let trace = finished(&client, &sink).await;
-    let dropped = trace.dropped.as_ref().expect("some").http_requests;
+    let dropped = trace.dropped.as_ref().expect("dropped records").http_requests;
     assert_eq!(dropped + trace.http_requests.len() as u64, 402);
     assert!(trace.http_requests.len() < 64 + 3 * 32, "{}", trace.http_requests.len());
     let orphans =

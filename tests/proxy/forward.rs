@@ -13,15 +13,15 @@ use test_support::{
 use tokio::sync::Notify;
 
 #[tokio::test]
-async fn by_tinyproxy() {
+async fn tinyproxy_forwards_http_requests() {
     require_tool!("tinyproxy");
     let (server, web) = (tinyproxy(""), Web::start(greet));
     let (client, sink) = client(proxy(&server.url("http")), |builder| builder);
     assert_eq!(get(&client, &web.url("/a?b")).await.unwrap(), "200 hello /a");
-    let asked = web.asked();
-    assert!(asked[0].header("via").contains("tinyproxy"), "{asked:?}");
+    let requests = web.asked();
+    assert!(requests[0].header("via").contains("tinyproxy"), "{requests:?}");
     assert_eq!(
-        (asked[0].uri.to_string().as_str(), asked[0].header("host")),
+        (requests[0].uri.to_string().as_str(), requests[0].header("host")),
         ("/a?b", &*web.addr().to_string())
     );
 
@@ -39,7 +39,7 @@ async fn by_tinyproxy() {
 }
 
 #[tokio::test]
-async fn with_credentials() {
+async fn credentials_are_sent_to_the_proxy_only() {
     require_tool!("tinyproxy", "squid");
     let web = Web::start(greet);
     for server in [tinyproxy("BasicAuth joe secret"), squid(None)] {
@@ -51,9 +51,9 @@ async fn with_credentials() {
     }
 }
 
-/// An answer of the proxy itself is a response, as one of a server is.
+/// A response of the proxy itself is returned like one of the server, not as an error.
 #[tokio::test]
-async fn without_credentials() {
+async fn missing_or_wrong_credentials_yield_a_response() {
     require_tool!("tinyproxy", "squid");
     let web = Web::start(greet);
     for (server, rejected) in [(tinyproxy("BasicAuth joe secret"), 401), (squid(None), 407)] {
@@ -71,7 +71,7 @@ async fn without_credentials() {
 }
 
 #[tokio::test]
-async fn of_a_server_that_refuses() {
+async fn an_unreachable_target_yields_the_proxys_response() {
     require_tool!("squid");
     let (server, refused) = (squid(None), Refused::on("127.0.0.1:0"));
     let (client, sink) = client(proxy(&server.url_with_login("http")), |builder| builder);
@@ -82,9 +82,8 @@ async fn of_a_server_that_refuses() {
     assert_eq!(error.field_val, "ERR_CONNECT_FAIL 111");
 }
 
-/// Connections lead to the proxy, and are used for whatever server is asked for next.
 #[tokio::test]
-async fn over_one_connection_to_all_servers() {
+async fn forwarded_requests_to_all_servers_share_a_connection() {
     require_tool!("squid");
     let (server, first, second) = (squid(None), Web::start(greet), Web::start(greet));
     let (client, sink) = client(proxy(&server.url_with_login("http")), |builder| builder);
@@ -93,7 +92,7 @@ async fn over_one_connection_to_all_servers() {
     }
     assert_eq!([first.asked().len(), second.asked().len()], [2, 1]);
     for web in [first, second] {
-        assert!(web.asked().iter().all(|asked| asked.header("host") == web.addr().to_string()));
+        assert!(web.asked().iter().all(|request| request.header("host") == web.addr().to_string()));
     }
     let trace = finished(&client, &sink).await;
     assert_eq!((trace.dials.len(), trace.tcp_conns.len()), (1, 1));
@@ -103,18 +102,18 @@ async fn over_one_connection_to_all_servers() {
     }
 }
 
-/// A connection that the proxy has closed: the request is made again over another one, as it was.
+/// If the proxy has closed the pooled connection, the same request is sent again over a new one.
 #[tokio::test]
-async fn again_over_another_connection() {
+async fn a_forwarded_request_is_retried_over_a_new_connection() {
     let close = Arc::new(Notify::new());
-    let told = close.clone();
+    let close_now = close.clone();
     let server = Server::start(async move |mut conn| {
         let head = conn.read_head().await?;
         assert!(head.starts_with("GET http://web.test/x HTTP/1.1\r\n"), "{head}");
         assert!(head.contains("host: web.test\r\n"), "{head}");
         assert!(head.contains("proxy-authorization: Basic am9lOnNlY3JldA==\r\n"), "{head}");
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?;
-        told.notified().await;
+        close_now.notified().await;
         conn.close().await
     });
     let (client, sink) = client(proxy(&format!("http://joe:secret@{}", server.addr())), |builder| builder);
@@ -129,7 +128,7 @@ async fn again_over_another_connection() {
 }
 
 #[tokio::test]
-async fn that_is_down() {
+async fn an_unreachable_proxy_fails_the_request() {
     let refused = Refused::on("127.0.0.1:0");
     let (client, sink) = client(proxy(&format!("http://joe:secret@{}", refused.addr)), |builder| builder);
     for url in ["http://web.test/", "https://web.test/"] {
@@ -145,9 +144,8 @@ async fn that_is_down() {
     assert_eq!(finished(&client, &sink).await.dials.len(), 2);
 }
 
-/// Each hop of a redirect goes to its own target.
 #[tokio::test]
-async fn of_every_hop() {
+async fn every_redirect_hop_goes_through_the_proxy() {
     require_tool!("squid");
     let server = squid(None);
     let last = Web::start(greet);

@@ -5,7 +5,7 @@ use nettrace::{Failure, record::EndReason, tls::Roots};
 use test_support::{proxies::squid, require::require_tool, web::Web};
 
 #[tokio::test]
-async fn two_tunnels() {
+async fn tls_to_the_server_runs_inside_tls_to_the_proxy() {
     require_tool!("squid");
     let site = Site::new();
     let server = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
@@ -29,17 +29,17 @@ async fn two_tunnels() {
     }
     let connect = first.connect();
     assert_eq!(connect.proxy_tls_tunnel, first.request.proxy_tls_tunnel);
-    assert!(connect.tls_tunnel.is_undefined(), "the tunnel to the server is none of its");
+    assert!(connect.tls_tunnel.is_undefined(), "the CONNECT precedes the TLS handshake with the server");
     let timings = first.request.timings(&trace);
     assert!(timings.proxy.is_some() && timings.tls.is_some(), "{timings}");
 
-    // What the proxy forwards has the tunnel to the proxy alone.
+    // A forwarded request has only the TLS tunnel to the proxy.
     assert!(forwarded.proxy_tunnel.is_some() && forwarded.tunnel.is_none() && forwarded.connect.is_none());
     assert_eq!(trace.tls_tunnels.len(), 3);
 }
 
 #[tokio::test]
-async fn whose_certificate_is_not_trusted() {
+async fn an_untrusted_certificate_of_the_proxy_fails_the_request() {
     require_tool!("squid");
     let (site, other) = (Site::new(), Site::of("somebody else"));
     let server = squid(Some((&other.leaf.pem, &other.leaf.key_pem())));
@@ -61,7 +61,7 @@ async fn whose_certificate_is_not_trusted() {
 
 /// The tunnel to the proxy is established; the handshake with the server fails.
 #[tokio::test]
-async fn to_a_server_that_is_not_trusted() {
+async fn an_untrusted_certificate_of_the_server_fails_the_request() {
     require_tool!("squid");
     let (site, other) = (Site::new(), Site::of("somebody else"));
     let server = squid(Some((&site.leaf.pem, &site.leaf.key_pem())));
@@ -78,7 +78,7 @@ async fn to_a_server_that_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn that_does_not_speak_tls() {
+async fn a_proxy_without_tls_fails_the_request() {
     require_tool!("squid");
     let server = squid(None);
     let (client, sink) = client(proxy(&server.url_with_login("https")), |builder| {

@@ -25,7 +25,7 @@ use test_support::{
     web::{Asked, Content, Web, reply},
 };
 
-/// An authority, and servers of it.
+/// A certificate authority, and a server certificate that it issued.
 struct Site {
     authority: Authority,
     leaf: Leaf,
@@ -46,7 +46,7 @@ impl Site {
         Roots::from_pem(self.authority.pem()).expect("a root")
     }
 
-    /// A server that speaks TLS, and HTTP/2 where that is wanted.
+    /// Starts an HTTPS server that offers the protocols in `alpn`.
     fn web(&self, alpn: &[&str]) -> Web {
         let mut config = self.leaf.server();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -54,7 +54,7 @@ impl Site {
     }
 }
 
-/// Says where it was asked, and by which port.
+/// Answers with the path of the request.
 async fn greet(asked: Asked) -> http::Response<Content> {
     reply(format!("hello {}", asked.path()))
 }
@@ -63,17 +63,17 @@ fn proxy(url: &str) -> Proxy {
     url.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A client with a sink of its own that records the values of headers.
+/// Returns a client and its own sink, which records header values.
 fn client(
     proxies: impl Into<ProxySelector>,
-    choose: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    configure: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> (Client, TraceSink) {
     let sink = TraceSink::builder().headers(HeaderCapture::Values).build();
     let builder = Client::builder(&sink).proxy(proxies);
-    (choose(builder).build().expect("a client"), sink)
+    (configure(builder).build().expect("a client"), sink)
 }
 
-/// The body of the response to a GET.
+/// Returns the status and the body of the response to a GET.
 async fn get(client: &Client, url: &str) -> Result<String, ClientError> {
     let response = client.get(url).await?;
     let status = response.status();
@@ -81,7 +81,7 @@ async fn get(client: &Client, url: &str) -> Result<String, ClientError> {
     Ok(format!("{} {}", status.as_u16(), String::from_utf8_lossy(&body)))
 }
 
-/// Closes the client, and gives the trace of all that was, which must be sound.
+/// Closes the client and returns the sink's trace, which must be consistent.
 async fn finished(client: &Client, sink: &TraceSink) -> NetTrace {
     client.close().await;
     let trace = sink.snapshot("all");
@@ -89,7 +89,7 @@ async fn finished(client: &Client, sink: &TraceSink) -> NetTrace {
     trace
 }
 
-/// The request of the test, and the records that belong to it.
+/// A request that the test made, and the records that belong to it.
 struct Story<'a> {
     request: &'a HttpReqTrace,
     connect: Option<&'a HttpReqTrace>,
@@ -99,13 +99,14 @@ struct Story<'a> {
     proxy_tunnel: Option<&'a TlsTunnelTrace>,
 }
 
-/// The stories of a trace, in order.
+/// Returns a [`Story`] for each request that the test made, in order. CONNECTs of the proxy layer have none.
 fn stories(trace: &NetTrace) -> Vec<Story<'_>> {
     let is_own = |request: &&HttpReqTrace| request.triggered_by.is_undefined();
     let story = |request| Story::of(trace, request);
     trace.http_requests.iter().filter(is_own).map(story).collect()
 }
 
+/// Returns the only [`Story`] of a trace.
 #[track_caller]
 fn story(trace: &NetTrace) -> Story<'_> {
     let mut all = stories(trace);

@@ -1,4 +1,4 @@
-//! SOCKS5, with microsocks from Debian.
+//! SOCKS5 through microsocks.
 
 use crate::{Site, client, finished, get, greet, proxy, stories, story};
 use nettrace::{Failure, record::EndReason};
@@ -8,11 +8,11 @@ use test_support::{
 };
 
 #[tokio::test]
-async fn the_proxy_looks_names_up() {
+async fn with_socks5h_the_proxy_resolves_names() {
     require_tool!("microsocks");
     let (site, server) = (Site::new(), microsocks(false));
     let (open, secure) = (Web::start(greet), site.web(&["h2", "http/1.1"]));
-    // Who would be asked here does not answer.
+    // Nothing listens at the nameserver's address, so a lookup by the client would fail.
     let (client, sink) = client(proxy(&server.url("socks5h")), |builder| {
         builder.roots(site.roots()).nameservers([Refused::on("127.0.0.1:0").addr])
     });
@@ -38,9 +38,9 @@ async fn the_proxy_looks_names_up() {
     assert!(timings.proxy.is_some() && timings.tls.is_some(), "{timings}");
 }
 
-/// Names of the server and of the proxy are looked up within the dial to the proxy.
+/// Both names, the server's and the proxy's, are resolved within the dial to the proxy.
 #[tokio::test]
-async fn names_are_looked_up_here() {
+async fn with_socks5_the_client_resolves_names() {
     require_tool!("microsocks", "dnsmasq");
     let (site, server) = (Site::new(), microsocks(false));
     let web = site.web(&[]);
@@ -61,16 +61,16 @@ async fn names_are_looked_up_here() {
     assert_eq!(dial.dst_address, format!("proxy.test:{}", server.addr.port()));
     assert_eq!(story.conn().socks.as_ref().unwrap().target, format!("127.0.0.1:{}", web.addr().port()));
     assert_eq!(story.tunnel.unwrap().server_name, "web.test");
-    let asked = trace.dns_queries.iter().flat_map(|query| &query.dns_query_msgs);
-    let mut asked: Vec<_> = asked.map(|message| message.questions[0].name.as_str()).collect();
-    asked.dedup();
-    assert_eq!(asked, ["web.test.", "proxy.test."]);
+    let names = trace.dns_queries.iter().flat_map(|query| &query.dns_query_msgs);
+    let mut names: Vec<_> = names.map(|message| message.questions[0].name.as_str()).collect();
+    names.dedup();
+    assert_eq!(names, ["web.test.", "proxy.test."]);
     assert!(trace.dns_queries.iter().all(|query| query.from_dial == dial.trace_id));
     assert_eq!(trace.dials.len(), 1);
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_exist_here() {
+async fn with_socks5_an_unknown_name_fails_the_dial() {
     require_tool!("dnsmasq");
     let dns = Dnsmasq::builder().domain("test").start();
     let (client, sink) = client(proxy("socks5://127.0.0.1:9"), |builder| builder.nameservers([dns.addr]));
@@ -88,7 +88,7 @@ async fn a_name_that_does_not_exist_here() {
 }
 
 #[tokio::test]
-async fn given_up_in_the_look_up() {
+async fn a_request_dropped_during_the_lookup_cancels_the_dial() {
     let silent = DnsServer::silent().await;
     let (client, sink) =
         client(proxy("socks5://127.0.0.1:9"), |builder| builder.nameservers([silent.addr()]));
@@ -104,7 +104,7 @@ async fn given_up_in_the_look_up() {
 }
 
 #[tokio::test]
-async fn with_credentials() {
+async fn credentials_are_accepted_and_redacted() {
     require_tool!("microsocks");
     let (server, web) = (microsocks(true), Web::start(greet));
     let (client, sink) = client(proxy(&server.url_with_login("socks5h")), |builder| builder);
@@ -114,16 +114,18 @@ async fn with_credentials() {
 }
 
 #[tokio::test]
-async fn without_credentials() {
+async fn missing_or_wrong_credentials_fail_the_handshake() {
     require_tool!("microsocks");
     let server = microsocks(true);
-    let bare = proxy(&server.url("socks5"));
-    let wrong = bare.credentials("joe", "wrong").unwrap();
-    for (proxy, says) in [(bare, "it demands authentication"), (wrong, "rejects the user name or password")] {
+    let without_login = proxy(&server.url("socks5"));
+    let wrong = without_login.credentials("joe", "wrong").unwrap();
+    for (proxy, text) in
+        [(without_login, "it demands authentication"), (wrong, "rejects the user name or password")]
+    {
         let (client, sink) = client(proxy, |builder| builder);
         let error = get(&client, "http://127.0.0.1:1/").await.unwrap_err();
         assert_eq!(error.failure(), Failure::ProxyAuthenticationRequired);
-        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.to_string().contains(text), "{error}");
         let slice = error.request().trace();
         assert!(story(&slice).conn().socks.is_some());
         let trace = finished(&client, &sink).await;
@@ -134,14 +136,14 @@ async fn without_credentials() {
 }
 
 #[tokio::test]
-async fn to_a_server_that_refuses() {
+async fn an_unreachable_target_fails_the_handshake() {
     require_tool!("microsocks");
     let (server, refused) = (microsocks(false), Refused::on("127.0.0.1:0"));
     let (client, sink) = client(proxy(&server.url("socks5")), |builder| builder);
     let error = get(&client, &format!("https://{}/", refused.addr)).await.unwrap_err();
     assert_eq!(error.failure(), Failure::ProxyRefused);
-    let says = format!("did not connect to {}: connection refused (5)", refused.addr);
-    assert!(error.to_string().ends_with(&says), "{error}");
+    let text = format!("did not connect to {}: connection refused (5)", refused.addr);
+    assert!(error.to_string().ends_with(&text), "{error}");
     let trace = finished(&client, &sink).await;
     let story = story(&trace);
     assert_eq!(story.conn().socks.as_ref().unwrap().end_reason, Some(EndReason::Failed));

@@ -1,4 +1,4 @@
-//! The caller's own CONNECT goes to the proxy and becomes a tunnel.
+//! The caller's own CONNECT requests and protocol upgrades, through a proxy.
 
 use crate::{client, finished, proxy};
 use hyper_util::rt::TokioIo;
@@ -10,7 +10,7 @@ use test_support::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Speaks first, and then gives back what it hears.
+/// Starts a server that sends `hello` and then echoes what it receives.
 fn echo() -> Server {
     Server::start(async |mut conn| {
         conn.write(b"hello").await?;
@@ -24,7 +24,7 @@ fn echo() -> Server {
 }
 
 #[tokio::test]
-async fn of_the_callers_own() {
+async fn the_callers_connect_becomes_a_tunnel() {
     require_tool!("tinyproxy", "squid");
     for server in [tinyproxy("BasicAuth joe secret"), squid(None)] {
         let echo = echo();
@@ -33,18 +33,18 @@ async fn of_the_callers_own() {
         let response = client.request(request).await.unwrap();
         assert_eq!(response.status(), 200);
         let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
-        let mut heard = [0; 5];
-        stream.read_exact(&mut heard).await.unwrap();
-        assert_eq!(&heard, b"hello");
+        let mut buffer = [0; 5];
+        stream.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(&buffer, b"hello");
         for round in 0..100_u8 {
-            let word = [round; 1000];
-            stream.write_all(&word).await.unwrap();
+            let chunk = [round; 1000];
+            stream.write_all(&chunk).await.unwrap();
             stream.flush().await.unwrap();
-            let mut answer = [0; 1000];
-            stream.read_exact(&mut answer).await.unwrap();
-            assert_eq!(answer, word);
+            let mut echoed = [0; 1000];
+            stream.read_exact(&mut echoed).await.unwrap();
+            assert_eq!(echoed, chunk);
         }
-        assert_eq!(stream.read(&mut heard).await.unwrap(), 0);
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 0);
         drop(stream);
         let trace = finished(&client, &sink).await;
         let [request] = &trace.http_requests[..] else { panic!("one request") };
@@ -56,9 +56,8 @@ async fn of_the_callers_own() {
     }
 }
 
-/// Wherever else the proxy sends the caller, no tunnel leads there.
 #[tokio::test]
-async fn that_the_proxy_redirects() {
+async fn a_redirect_in_reply_to_connect_is_not_followed() {
     let server =
         Server::answering(b"HTTP/1.1 302 Found\r\nlocation: http://login.test/\r\ncontent-length: 0\r\n\r\n");
     for target in ["web.test:443", "192.0.2.1:443"] {
@@ -72,9 +71,9 @@ async fn that_the_proxy_redirects() {
     }
 }
 
-/// Another protocol on a connection through a tunnel, and through SOCKS. No proxy forwards what asks for that.
+/// An upgrade request uses a tunnel or SOCKS, because HTTP proxies do not forward the `Upgrade` field.
 #[tokio::test]
-async fn to_another_protocol() {
+async fn a_connection_through_a_proxy_can_be_upgraded() {
     require_tool!("microsocks", "squid");
     let server = Server::start(async |mut conn| {
         let head = conn.read_head().await?;
@@ -95,9 +94,9 @@ async fn to_another_protocol() {
         assert_eq!(response.status(), 101, "{url}");
         let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
         stream.write_all(b"again").await.unwrap();
-        let mut heard = Vec::new();
-        stream.read_to_end(&mut heard).await.unwrap();
-        assert_eq!(heard, b"helloagain");
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"helloagain");
         drop(stream);
         let trace = finished(&client, &sink).await;
         assert_eq!(crate::story(&trace).connect.is_some(), url.starts_with("http:"));
