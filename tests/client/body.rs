@@ -1,4 +1,4 @@
-//! Bodies that are sent and read.
+//! Request bodies: their sizes, their frames, and the record of their end.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ use crate::{client, request};
 use test_support::web::{Asked, Web, reply};
 
 #[test]
-fn sizes_are_known_where_they_can_be() {
+fn a_body_reports_its_exact_size_if_it_knows_it() {
     let exact = |body: &Body| (body.size_hint().exact(), body.is_end_stream());
     assert_eq!(exact(&Body::empty()), (Some(0), true));
     assert_eq!(exact(&Body::default()), (Some(0), true));
@@ -27,7 +27,7 @@ fn sizes_are_known_where_they_can_be() {
 }
 
 #[tokio::test]
-async fn frames_come_through() {
+async fn data_frames_and_trailers_are_sent() {
     let trailers = http::HeaderMap::from_iter([("x-sum".parse().unwrap(), "4".parse().unwrap())]);
     let frames = [
         Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"da"))),
@@ -45,10 +45,10 @@ async fn frames_come_through() {
     assert_eq!(sink.snapshot("").http_requests[0].req_content_len, 4);
 }
 
-/// Counts how often it was asked after its end.
-struct Once(Option<Bytes>);
+/// A body with one frame that panics when it is polled after its end.
+struct SingleFrame(Option<Bytes>);
 
-impl http_body::Body for Once {
+impl http_body::Body for SingleFrame {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -56,7 +56,7 @@ impl http_body::Body for Once {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(Some(Ok(Frame::data(self.0.take().expect("not asked after the end")))))
+        Poll::Ready(Some(Ok(Frame::data(self.0.take().expect("not polled after the end")))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -68,13 +68,13 @@ impl http_body::Body for Once {
     }
 }
 
-/// hyper does not ask a body that says it is at its end; its request was sent whole nevertheless.
+/// hyper does not poll a body whose `is_end_stream` returns `true`. The request was still sent completely.
 #[tokio::test]
-async fn the_end_is_seen_where_nobody_asks_for_it() {
+async fn the_end_of_a_body_is_recorded_if_it_is_not_polled_again() {
     let web = Web::start(async |asked: Asked| reply(asked.body));
     let (client, sink) =
         client(|builder| builder.response_header_timeout(std::time::Duration::from_secs(30)));
-    let body = Body::new(Once(Some("data".into())));
+    let body = Body::new(SingleFrame(Some("data".into())));
     let response = client.request(request("POST", &web.url("/"), &[], body)).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "data");
     let record = sink.snapshot("").http_requests[0].clone();

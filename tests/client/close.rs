@@ -10,14 +10,14 @@ use nettrace::client::{Body, ClientClosed, HttpVersion};
 use nettrace::record::EndReason;
 use nettrace::{Failure, TraceSink};
 
-use crate::{client, read, request, until};
+use crate::{client, poll_until, read, request};
 use test_support::dns::DnsServer;
 use test_support::raw::Server;
 use test_support::web::{Asked, Web, reply};
 
-/// How many sockets of this process are connected to the address.
+/// Returns the number of this process's sockets that are connected to the port of `addr`.
 pub fn sockets_to(addr: SocketAddr) -> usize {
-    let own: HashSet<String> = std::fs::read_dir("/proc/self/fd")
+    let own_inodes: HashSet<String> = std::fs::read_dir("/proc/self/fd")
         .unwrap()
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
         .filter_map(|to| Some(to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
@@ -25,16 +25,17 @@ pub fn sockets_to(addr: SocketAddr) -> usize {
     let port = format!(":{:04X}", addr.port());
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
     let columns = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    columns.filter(|columns| columns[2].ends_with(&port) && own.contains(columns[9])).count()
+    columns.filter(|columns| columns[2].ends_with(&port) && own_inodes.contains(columns[9])).count()
 }
 
-fn tasks() -> usize {
+fn alive_tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
+/// Asserts that no connection to `addr`, no task and no unfinished record is left.
 #[track_caller]
 fn assert_nothing_left(sink: &TraceSink, addr: SocketAddr) {
-    assert_eq!((sockets_to(addr), tasks()), (0, 0));
+    assert_eq!((sockets_to(addr), alive_tasks()), (0, 0));
     let trace = sink.snapshot("");
     let open = trace.tcp_conns.iter().filter(|conn| conn.end_reason.is_none()).count()
         + trace.dials.iter().filter(|dial| dial.end_reason.is_none()).count()
@@ -43,14 +44,14 @@ fn assert_nothing_left(sink: &TraceSink, addr: SocketAddr) {
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed() {
+async fn close_closes_idle_connections() {
     let web = Web::start(async |_| reply("hello"));
     for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
         let (client, sink) =
             client(|builder| builder.http_version(version).idle_timeout(Duration::from_secs(90)));
         let requests = (0..5).map(|_| async { read(client.get(web.url("/")).await).await });
         futures_util::future::join_all(requests).await;
-        assert!(sockets_to(web.addr()) > 0 && tasks() > 0);
+        assert!(sockets_to(web.addr()) > 0 && alive_tasks() > 0);
         client.close().await;
         assert_nothing_left(&sink, web.addr());
         let trace = sink.snapshot("");
@@ -60,7 +61,7 @@ async fn idle_connections_are_closed() {
 }
 
 #[tokio::test]
-async fn requests_after_it_fail() {
+async fn requests_after_close_fail() {
     let web = Web::start(async |_| reply("hello"));
     let (client, sink) = client(|builder| builder);
     let clone = client.clone();
@@ -75,7 +76,7 @@ async fn requests_after_it_fail() {
 }
 
 #[tokio::test]
-async fn requests_in_flight_fail() {
+async fn close_fails_requests_in_flight() {
     for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
         let web = Web::start(async |asked: Asked| match asked.path() {
             "/never" => std::future::pending().await,
@@ -84,7 +85,7 @@ async fn requests_in_flight_fail() {
         let (client, sink) = client(|builder| builder.http_version(version));
         let (never, url) = (web.url("/never"), web.url("/"));
         let mut waiting = pin!(async { tokio::join!(client.get(&never), client.get(&never)) });
-        until(waiting.as_mut(), || web.asked().len() == 2).await;
+        poll_until(waiting.as_mut(), || web.asked().len() == 2).await;
         read(client.get(&url).await).await;
         let ((first, second), ()) = tokio::join!(waiting, client.close());
         for error in [first.unwrap_err(), second.unwrap_err()] {
@@ -98,44 +99,44 @@ async fn requests_in_flight_fail() {
 }
 
 #[tokio::test]
-async fn dials_are_given_up() {
+async fn close_cancels_dials() {
     let nameserver = DnsServer::silent().await;
-    let before = tasks();
+    let before = alive_tasks();
     let (client, sink) = client(|builder| builder.nameservers([nameserver.addr()]));
     let mut waiting = pin!(client.get("http://web.test/"));
-    until(waiting.as_mut(), || !nameserver.asked().is_empty()).await;
+    poll_until(waiting.as_mut(), || !nameserver.asked().is_empty()).await;
     let (response, ()) = tokio::join!(waiting, client.close());
     let error = response.unwrap_err();
     assert!(error.is_closed(), "{error}");
-    assert_eq!(tasks(), before);
+    assert_eq!(alive_tasks(), before);
     let dial = sink.snapshot("").dials[0].clone();
     assert_eq!(dial.end_reason, Some(EndReason::Cancelled));
 }
 
 #[tokio::test]
-async fn those_who_wait_for_a_connection_fail() {
+async fn close_fails_requests_that_wait_for_a_connection() {
     let web = Web::start(async |_| std::future::pending().await);
     let (client, sink) = client(|builder| builder.max_conns_per_host(1));
     let url = web.url("/");
     let mut waiting = pin!(async { tokio::join!(client.get(&url), client.get(&url)) });
-    until(waiting.as_mut(), || web.asked().len() == 1).await;
+    poll_until(waiting.as_mut(), || web.asked().len() == 1).await;
     let ((first, second), ()) = tokio::join!(waiting, client.close());
     assert!(first.unwrap_err().is_closed() && second.unwrap_err().is_closed());
     assert_nothing_left(&sink, web.addr());
 }
 
-/// `close` does not wait for a response that is held but not read.
+/// A response that is read after `close` ends with an error, so that it is not taken for complete.
 #[tokio::test]
-async fn responses_that_nobody_reads() {
+async fn close_does_not_wait_for_unread_responses() {
     for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
         let web = Web::start(async |_| reply(vec![b'x'; 32 << 20]));
         let (client, sink) = client(|builder| builder.http_version(version));
         let mut body = client.get(web.url("/")).await.unwrap().into_body();
         assert!(body.frame().await.unwrap().is_ok());
         client.close().await;
-        assert_eq!((sockets_to(web.addr()), tasks()), (0, 0), "{version:?}");
+        assert_eq!((sockets_to(web.addr()), alive_tasks()), (0, 0), "{version:?}");
         let error = loop {
-            match body.frame().await.expect("no end in good order") {
+            match body.frame().await.expect("an error before the end") {
                 Ok(_) => {}
                 Err(error) => break error,
             }
@@ -146,7 +147,7 @@ async fn responses_that_nobody_reads() {
 }
 
 #[tokio::test]
-async fn requests_that_are_still_sent() {
+async fn close_does_not_wait_for_requests_that_are_being_sent() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.hang().await
@@ -158,15 +159,15 @@ async fn requests_that_are_still_sent() {
     let body = Body::new(http_body_util::StreamBody::new(forever));
     let url = format!("http://{}/", server.addr());
     let mut waiting = pin!(client.request(request("POST", &url, &[], body)));
-    until(waiting.as_mut(), || !server.seen().is_empty()).await;
+    poll_until(waiting.as_mut(), || !server.seen().is_empty()).await;
     let (response, ()) = tokio::join!(waiting, client.close());
     assert!(response.is_err());
     assert_nothing_left(&sink, server.addr());
 }
 
-/// A client that is dropped without `close` leaves nothing behind once its requests are done.
+/// If no request is in flight, dropping the client has the same effect as `close`.
 #[tokio::test]
-async fn a_client_that_is_dropped() {
+async fn a_dropped_client_leaves_nothing_open() {
     let web = Web::start(async |_| reply("hello"));
     let (client, sink) = client(|builder| {
         builder.idle_timeout(Duration::from_secs(90)).max_conns_per_host(1).max_idle_conns(4)
@@ -176,19 +177,19 @@ async fn a_client_that_is_dropped() {
     read(first).await;
     read(second).await;
     drop(client);
-    crate::eventually(|| tasks() == 0).await;
+    crate::eventually(|| alive_tasks() == 0).await;
     assert_nothing_left(&sink, web.addr());
 }
 
-/// The sink stays open and shows the end of every record.
+/// Another client can still record to the sink.
 #[tokio::test]
-async fn the_sink_goes_on() {
+async fn closing_a_client_does_not_close_its_sink() {
     let web = Web::start(async |_| reply("hello"));
-    let (one, sink) = client(|builder| builder);
-    let two = nettrace::Client::builder(&sink).build().unwrap();
-    read(one.get(web.url("/")).await).await;
-    one.close().await;
-    read(two.get(web.url("/")).await).await;
+    let (first, sink) = client(|builder| builder);
+    let second = nettrace::Client::builder(&sink).build().unwrap();
+    read(first.get(web.url("/")).await).await;
+    first.close().await;
+    read(second.get(web.url("/")).await).await;
     let trace = sink.snapshot("");
     let ends: Vec<_> = trace.tcp_conns.iter().map(|conn| conn.end_reason.clone()).collect();
     assert_eq!(ends, [Some(EndReason::Closed), None]);

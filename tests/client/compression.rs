@@ -1,4 +1,4 @@
-//! gzip: requested and decoded, with the sizes before and after; or left alone.
+//! Compressed responses: when the client requests and decodes gzip, and which sizes it records.
 
 use http::Response;
 use nettrace::client::{Body, ResponseBody};
@@ -8,28 +8,30 @@ use nettrace::{Client, Failure, TraceSink};
 use crate::{client, request};
 use test_support::web::{Asked, Content, Web, reply};
 
-/// `la` five hundred times.
+/// `la` five hundred times, compressed with gzip.
 const GZIP: [u8; 30] = *b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xcb\x49\xcc\x19\x85\xa3\x70\x14\x0e\x73\x08\x00\x60\x68\x96\xf4\xe8\x03\x00\x00";
 
-fn encoded(body: &'static [u8]) -> Response<Content> {
+/// Returns a response with `Content-Encoding: gzip`.
+fn gzip_response(body: &'static [u8]) -> Response<Content> {
     let mut response = reply(body);
     response.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
     response
 }
 
-/// Answers with gzip if the request accepts it, and without an encoding if not.
+/// Starts a server that answers with gzip if the request accepts it, and without an encoding if not. The named paths do
+/// not depend on the request.
 fn web() -> Web {
     Web::start(async |asked: Asked| match asked.path() {
-        "/cut" => encoded(&GZIP[..20]),
-        "/wrong" => encoded(b"this is no gzip at all"),
-        "/empty" => encoded(b""),
-        "/always" => encoded(&GZIP),
+        "/cut" => gzip_response(&GZIP[..20]),
+        "/wrong" => gzip_response(b"this is no gzip at all"),
+        "/empty" => gzip_response(b""),
+        "/always" => gzip_response(&GZIP),
         "/other" => {
             let mut response = reply("other");
             response.headers_mut().insert("content-encoding", "br".parse().unwrap());
             response
         }
-        _ if asked.header("accept-encoding").contains("gzip") => encoded(&GZIP),
+        _ if asked.header("accept-encoding").contains("gzip") => gzip_response(&GZIP),
         _ => reply("la".repeat(500)),
     })
 }
@@ -47,7 +49,7 @@ fn lengths(record: &HttpReqTrace) -> (u64, Option<u64>) {
 }
 
 #[tokio::test]
-async fn asked_for_by_default() {
+async fn gzip_is_requested_and_decoded_by_default() {
     let (web, (client, sink)) = (web(), client(|builder| builder));
     let response = get(&client, &web.url("/"), &[]).await;
     assert_eq!(web.asked()[0].header("accept-encoding"), "gzip");
@@ -60,21 +62,21 @@ async fn asked_for_by_default() {
 }
 
 #[tokio::test]
-async fn off() {
+async fn without_compression_gzip_is_neither_requested_nor_decoded() {
     let (web, (client, sink)) = (web(), client(|builder| builder.compression(false)));
     let body = get(&client, &web.url("/"), &[]).await.into_body().bytes().await.unwrap();
     assert!(!web.asked()[0].headers.contains_key("accept-encoding"));
     assert_eq!((body.len(), lengths(&last(&sink))), (1000, (1000, None)));
-    // What comes encoded all the same is passed on as it is.
+    // A server may compress anyway. Then the body is passed on unchanged.
     let response = get(&client, &web.url("/always"), &[]).await;
     assert_eq!(response.headers()["content-encoding"], "gzip");
     assert_eq!(response.into_body().bytes().await.unwrap(), &GZIP[..]);
     assert_eq!(lengths(&last(&sink)), (30, None));
 }
 
-/// Who speaks of encodings, or of ranges of bytes, gets what the server sends.
+/// A caller who sets `Accept-Encoding` or `Range` gets the body as the server sends it.
 #[tokio::test]
-async fn the_callers_own_business() {
+async fn a_request_with_its_own_accept_encoding_or_range_is_not_decoded() {
     let (web, (client, sink)) = (web(), client(|builder| builder));
     for (headers, asked, body) in [
         (&[("accept-encoding", "gzip, br")][..], "gzip, br", &GZIP[..]),
@@ -91,25 +93,25 @@ async fn the_callers_own_business() {
     client.head(web.url("/")).await.unwrap();
     assert!(
         !web.asked().pop().unwrap().headers.contains_key("accept-encoding"),
-        "there is no body to encode"
+        "a response to HEAD has no body to encode"
     );
 }
 
 #[tokio::test]
-async fn what_was_not_asked_for() {
+async fn other_encodings_and_empty_bodies_are_not_decoded() {
     let (web, (client, sink)) = (web(), client(|builder| builder));
     let response = get(&client, &web.url("/other"), &[]).await;
     assert_eq!(response.headers()["content-encoding"], "br");
     assert_eq!(response.into_body().bytes().await.unwrap(), "other");
     assert_eq!(lengths(&last(&sink)), (5, None));
     let response = get(&client, &web.url("/empty"), &[]).await;
-    assert_eq!(response.headers()["content-encoding"], "gzip", "there is nothing to undo");
+    assert_eq!(response.headers()["content-encoding"], "gzip", "an empty body is not decoded");
     assert_eq!(response.into_body().bytes().await.unwrap(), "");
     assert_eq!(lengths(&last(&sink)), (0, None));
 }
 
 #[tokio::test]
-async fn what_cannot_be_decoded() {
+async fn invalid_gzip_is_a_decoding_error() {
     let (web, (client, sink)) = (web(), client(|builder| builder));
     for path in ["/cut", "/wrong"] {
         let error = get(&client, &web.url(path), &[]).await.into_body().bytes().await.unwrap_err();
@@ -121,9 +123,9 @@ async fn what_cannot_be_decoded() {
     }
 }
 
-/// The connection that breaks is not the decoder's fault.
+/// The connection's failure is reported, although the decoder fails on the truncated input, too.
 #[tokio::test]
-async fn a_connection_that_breaks() {
+async fn a_close_within_a_compressed_body_is_an_eof_error() {
     let server = test_support::raw::Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 30\r\n\r\n").await?;
@@ -137,7 +139,7 @@ async fn a_connection_that_breaks() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_dropped() {
+async fn dropping_a_compressed_body_cancels_the_request() {
     let (web, (client, sink)) = (web(), client(|builder| builder));
     drop(get(&client, &web.url("/"), &[]).await);
     assert_eq!(last(&sink).end_reason, Some(EndReason::Cancelled));

@@ -1,4 +1,4 @@
-//! Idle connections: limits, timeouts, and their end.
+//! Idle connections: which connections are idle, how many are kept, for how long, and how they end.
 
 use std::time::Duration;
 
@@ -14,12 +14,14 @@ use crate::{client, eventually, read, request};
 use test_support::raw::Server;
 use test_support::web::{Web, reply};
 
-const LIMIT: Duration = Duration::from_secs(90);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
-fn end(sink: &TraceSink) -> Option<EndReason> {
+/// Returns the end reason of the first connection.
+fn end_reason(sink: &TraceSink) -> Option<EndReason> {
     sink.snapshot("").tcp_conns[0].end_reason.clone()
 }
 
+/// Lets every task run that can.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -27,52 +29,52 @@ async fn settle() {
 }
 
 #[tokio::test]
-async fn are_closed_in_time() {
+async fn an_idle_connection_is_closed_after_the_timeout() {
     let web = Web::start(async |_| reply("hello"));
     for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
-        let (client, sink) = client(|builder| builder.idle_timeout(LIMIT).http_version(version));
+        let (client, sink) = client(|builder| builder.idle_timeout(IDLE_TIMEOUT).http_version(version));
         let first = read(client.get(web.url("/")).await).await;
         pause();
-        advance(LIMIT - Duration::from_secs(1)).await;
+        advance(IDLE_TIMEOUT - Duration::from_secs(1)).await;
         settle().await;
-        assert_eq!(end(&sink), None);
+        assert_eq!(end_reason(&sink), None);
         resume();
-        assert_eq!(read(client.get(web.url("/")).await).await.0, first.0, "used again, and idle from now on");
+        assert_eq!(read(client.get(web.url("/")).await).await.0, first.0, "reused; the timeout begins again");
         pause();
-        advance(LIMIT - Duration::from_secs(1)).await;
+        advance(IDLE_TIMEOUT - Duration::from_secs(1)).await;
         settle().await;
-        assert_eq!(end(&sink), None);
+        assert_eq!(end_reason(&sink), None);
         advance(Duration::from_secs(2)).await;
-        eventually(|| end(&sink).is_some()).await;
-        assert_eq!(end(&sink), Some(EndReason::IdleLimit));
+        eventually(|| end_reason(&sink).is_some()).await;
+        assert_eq!(end_reason(&sink), Some(EndReason::IdleLimit));
         resume();
         assert_ne!(read(client.get(web.url("/")).await).await.0, first.0);
     }
 }
 
 #[tokio::test]
-async fn are_kept_for_ninety_seconds_by_default() {
+async fn an_idle_connection_is_closed_after_ninety_seconds_by_default() {
     let web = Web::start(async |_| reply("hello"));
-    for (kept, expected) in [(false, Some(EndReason::IdleLimit)), (true, None)] {
-        let (client, sink) = client(|builder| if kept { builder.idle_timeout(None) } else { builder });
+    for (no_timeout, expected) in [(false, Some(EndReason::IdleLimit)), (true, None)] {
+        let (client, sink) = client(|builder| if no_timeout { builder.idle_timeout(None) } else { builder });
         read(client.get(web.url("/")).await).await;
         pause();
-        advance(LIMIT - Duration::from_secs(1)).await;
+        advance(IDLE_TIMEOUT - Duration::from_secs(1)).await;
         settle().await;
-        assert_eq!(end(&sink), None);
+        assert_eq!(end_reason(&sink), None);
         advance(Duration::from_secs(2)).await;
-        if !kept {
-            eventually(|| end(&sink).is_some()).await;
+        if !no_timeout {
+            eventually(|| end_reason(&sink).is_some()).await;
         }
         settle().await;
-        assert_eq!(end(&sink), expected);
+        assert_eq!(end_reason(&sink), expected);
         resume();
     }
 }
 
-/// A server that sends its clients to ever new hosts does not exhaust their sockets.
+/// Without a limit, a server that redirects to one new host after another could exhaust the client's sockets.
 #[tokio::test]
-async fn are_a_hundred_to_all_hosts_by_default() {
+async fn at_most_a_hundred_idle_connections_are_kept_by_default() {
     const HOSTS: u32 = 300;
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
     let port = listener.local_addr().expect("it listens").port();
@@ -104,7 +106,7 @@ async fn are_a_hundred_to_all_hosts_by_default() {
         let open = || sink.snapshot("").tcp_conns.iter().filter(|conn| conn.end_reason.is_none()).count();
         eventually(|| open() == kept).await;
         let trace = sink.snapshot("");
-        // Those that have been idle for the longest are the first that were made.
+        // The connections that were opened first have been idle the longest, so they are closed first.
         let ends: Vec<_> = trace.tcp_conns.iter().map(|conn| conn.end_reason.clone()).collect();
         let (closed, left) = ends.split_at(ends.len() - kept);
         assert!(closed.iter().all(|end| *end == Some(EndReason::IdleLimit)), "{closed:?}");
@@ -113,30 +115,29 @@ async fn are_a_hundred_to_all_hosts_by_default() {
     drop(server);
 }
 
-/// A response that is still read keeps its connection, however long it takes.
 #[tokio::test]
-async fn are_not_those_whose_response_is_read() {
+async fn a_connection_whose_response_is_being_read_is_not_idle() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst").await?;
         conn.read(1).await?;
         Ok(())
     });
-    let (client, sink) = client(|builder| builder.idle_timeout(LIMIT).max_idle_conns(0));
+    let (client, sink) = client(|builder| builder.idle_timeout(IDLE_TIMEOUT).max_idle_conns(0));
     let mut body = client.get(format!("http://{}/", server.addr())).await.unwrap().into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
     pause();
-    advance(LIMIT * 2).await;
+    advance(IDLE_TIMEOUT * 2).await;
     client.close_idle_connections();
     settle().await;
-    assert_eq!(end(&sink), None);
+    assert_eq!(end_reason(&sink), None);
     drop(body);
-    eventually(|| end(&sink).is_some()).await;
+    eventually(|| end_reason(&sink).is_some()).await;
 }
 
 /// Over HTTP/2 one response may be complete while others are not.
 #[tokio::test]
-async fn are_not_those_with_another_stream() {
+async fn an_http2_connection_with_an_open_stream_is_not_idle() {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     let permits = gate.clone();
     let web = Web::start(async move |asked: test_support::web::Asked| {
@@ -145,27 +146,28 @@ async fn are_not_those_with_another_stream() {
         }
         reply("hello")
     });
-    let (client, sink) =
-        client(|builder| builder.idle_timeout(LIMIT).max_idle_conns(0).http_version(HttpVersion::Http2Only));
+    let (client, sink) = client(|builder| {
+        builder.idle_timeout(IDLE_TIMEOUT).max_idle_conns(0).http_version(HttpVersion::Http2Only)
+    });
     let url = web.url("/wait");
     let mut waiting = std::pin::pin!(client.get(&url));
-    crate::until(waiting.as_mut(), || web.asked().len() == 1).await;
+    crate::poll_until(waiting.as_mut(), || web.asked().len() == 1).await;
     read(client.get(web.url("/")).await).await;
     pause();
-    advance(LIMIT * 2).await;
+    advance(IDLE_TIMEOUT * 2).await;
     client.close_idle_connections();
     settle().await;
-    assert_eq!((end(&sink), sink.snapshot("").tcp_conns.len()), (None, 1));
+    assert_eq!((end_reason(&sink), sink.snapshot("").tcp_conns.len()), (None, 1));
     resume();
     gate.add_permits(1);
     read(waiting.await).await;
-    eventually(|| end(&sink).is_some()).await;
-    assert_eq!(end(&sink), Some(EndReason::IdleLimit));
+    eventually(|| end_reason(&sink).is_some()).await;
+    assert_eq!(end_reason(&sink), Some(EndReason::IdleLimit));
 }
 
-/// The client does not close a connection that was upgraded to another protocol.
+/// After `101 Switching Protocols` or `CONNECT` the connection belongs to the caller.
 #[tokio::test]
-async fn are_not_those_that_were_upgraded() {
+async fn an_upgraded_connection_is_not_idle() {
     let server = Server::start(async |mut conn| {
         let head = conn.read_head().await?;
         let answer = match head.starts_with("CONNECT") {
@@ -182,11 +184,11 @@ async fn are_not_those_that_were_upgraded() {
     for (method, target, headers) in
         [("GET", url.as_str(), &upgrade[..]), ("CONNECT", &server.addr().to_string(), &[])]
     {
-        let (client, sink) = client(|builder| builder.idle_timeout(LIMIT).max_idle_conns(0));
+        let (client, sink) = client(|builder| builder.idle_timeout(IDLE_TIMEOUT).max_idle_conns(0));
         let response = client.request(request(method, target, headers, Body::empty())).await.unwrap();
         let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
         pause();
-        advance(LIMIT * 2).await;
+        advance(IDLE_TIMEOUT * 2).await;
         client.close_idle_connections();
         settle().await;
         resume();
@@ -194,29 +196,29 @@ async fn are_not_those_that_were_upgraded() {
         stream.flush().await.unwrap();
         let mut echo = [0; 4];
         stream.read_exact(&mut echo).await.unwrap();
-        assert_eq!((&echo, end(&sink)), (b"ping", None));
+        assert_eq!((&echo, end_reason(&sink)), (b"ping", None));
         drop(stream);
-        assert_eq!(end(&sink), Some(EndReason::Closed));
+        assert_eq!(end_reason(&sink), Some(EndReason::Closed));
     }
 }
 
 #[tokio::test]
-async fn are_closed_on_demand() {
+async fn close_idle_connections_closes_them() {
     let web = Web::start(async |_| reply("hello"));
     for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
         let (client, sink) = client(|builder| builder.http_version(version));
         client.close_idle_connections();
         let first = read(client.get(web.url("/")).await).await;
         client.close_idle_connections();
-        eventually(|| end(&sink).is_some()).await;
-        assert_eq!(end(&sink), Some(EndReason::Closed));
-        assert_ne!(read(client.get(web.url("/")).await).await.0, first.0, "the client goes on");
+        eventually(|| end_reason(&sink).is_some()).await;
+        assert_eq!(end_reason(&sink), Some(EndReason::Closed));
+        assert_ne!(read(client.get(web.url("/")).await).await.0, first.0, "the client still works");
     }
 }
 
-/// A connection may reach its idle timeout right before a request takes it, which must not make the request fail.
+/// A connection may be closed as idle right before a request takes it. The request must not fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn are_closed_while_requests_are_made() {
+async fn closing_idle_connections_does_not_fail_requests() {
     let web = Web::start(async |_| reply("hello"));
     let (client, _) = client(|builder| builder);
     let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));

@@ -1,4 +1,4 @@
-//! Connections that serve one request each, and TCP keep-alive.
+//! HTTP keep-alive (connections that serve one request or many) and TCP keep-alive.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::{client, eventually, read};
 use test_support::web::{Web, reply};
 
 #[tokio::test]
-async fn off() {
+async fn without_keep_alive_each_request_has_its_own_connection() {
     let web = Web::start(async |asked| reply(asked.header("connection").to_owned()));
     let (client, sink) = client(|builder| builder.keep_alive(false));
     let first = read(client.get(web.url("/")).await).await;
@@ -23,9 +23,9 @@ async fn off() {
     assert_eq!(sink.snapshot("").tcp_conns.len(), 2);
 }
 
-/// The paused clock advances only while every task sleeps.
+/// The paused clock advances only while every task waits for a timer: if it has not advanced, no request has waited.
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_connections_that_do_not_come_back() {
+async fn requests_do_not_wait_for_connections_that_are_not_reused() {
     let web = Web::start(async |_| reply("hello"));
     let begin = tokio::time::Instant::now();
     let (off, _) = client(|builder| builder.keep_alive(false));
@@ -39,7 +39,7 @@ async fn nobody_waits_for_connections_that_do_not_come_back() {
 }
 
 #[tokio::test]
-async fn on() {
+async fn connections_are_reused_by_default() {
     let web = Web::start(async |asked| reply(asked.header("connection").to_owned()));
     let (client, _) = client(|builder| builder);
     let first = read(client.get(web.url("/")).await).await;
@@ -47,9 +47,10 @@ async fn on() {
     assert_eq!((first.1.as_str(), first.0), ("", second.0));
 }
 
-/// Whether TCP keep-alive is on, and after how much time without traffic it probes.
+/// Whether TCP keep-alive is on, and how long a connection is idle before the first probe.
 type Setting = (bool, Option<Duration>);
 
+/// A [`Probe`] that collects the keep-alive settings of connected sockets.
 #[derive(Clone, Default)]
 struct Settings(Arc<Mutex<Vec<Setting>>>);
 
@@ -64,7 +65,7 @@ impl Probe for Settings {
 }
 
 #[tokio::test]
-async fn probes_of_tcp() {
+async fn tcp_keep_alive_is_set_on_the_socket() {
     let web = Web::start(async |_| reply(""));
     for (keep_alive, expected) in [
         (None, (true, Some(Duration::from_secs(15)))),

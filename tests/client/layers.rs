@@ -1,4 +1,4 @@
-//! The caller's own layers, between redirects and tracing.
+//! Layers that the caller adds to the client. They run inside the redirect handling and outside the tracing.
 
 use std::error::Error;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::{client, read};
 use test_support::web::{Asked, Web, redirect, reply, status};
 
 #[tokio::test]
-async fn see_every_hop_and_are_seen_in_the_trace() {
+async fn layers_see_every_hop_and_their_changes_are_recorded() {
     let web = Web::start(async |asked: Asked| match asked.path() {
         "/" => redirect(302, "/next"),
         _ => reply(asked.header("x-hop").to_owned()),
@@ -41,7 +41,7 @@ async fn see_every_hop_and_are_seen_in_the_trace() {
 }
 
 #[tokio::test]
-async fn the_last_one_is_the_outermost() {
+async fn the_layer_added_last_is_the_outermost() {
     let web = Web::start(async |asked: Asked| reply(asked.header("x-order").to_owned()));
     fn named(name: &'static str) -> MapRequestLayer<impl Fn(Request<Body>) -> Request<Body> + Clone> {
         MapRequestLayer::new(move |mut request: Request<Body>| {
@@ -55,7 +55,7 @@ async fn the_last_one_is_the_outermost() {
     assert_eq!(read(client.get(web.url("/")).await).await.1, "outerinner");
 }
 
-/// Tries again while the answer is 503.
+/// A layer that repeats a request while the response is 503.
 #[derive(Clone)]
 struct Retry;
 
@@ -71,9 +71,9 @@ impl Layer<ClientService> for Retry {
             let inner = inner.clone();
             async move {
                 loop {
-                    let mut again = Request::get(request.uri()).body(Body::empty()).unwrap();
-                    *again.extensions_mut() = request.extensions().clone();
-                    let response = inner.clone().oneshot(again).await?;
+                    let mut retry = Request::get(request.uri()).body(Body::empty()).unwrap();
+                    *retry.extensions_mut() = request.extensions().clone();
+                    let response = inner.clone().oneshot(retry).await?;
                     if response.status() != 503 {
                         return Ok(response);
                     }
@@ -84,7 +84,7 @@ impl Layer<ClientService> for Retry {
 }
 
 #[tokio::test]
-async fn what_they_try_again_is_recorded_each_time() {
+async fn each_retry_of_a_layer_is_recorded() {
     let count = Arc::new(Mutex::new(0));
     let web = Web::start(async move |_| {
         let mut count = count.lock().unwrap();
@@ -98,13 +98,16 @@ async fn what_they_try_again_is_recorded_each_time() {
     let trace = sink.snapshot("");
     let statuses: Vec<_> = trace.http_requests.iter().map(|request| request.resp_status_code).collect();
     assert_eq!(statuses, [503, 503, 200]);
-    assert_eq!(trace.http_requests[2].trace_id, handle.id(), "the handle answers for the last");
-    assert!(trace.http_requests.iter().all(|request| request.prev_hop.is_undefined()), "none was redirected");
+    assert_eq!(trace.http_requests[2].trace_id, handle.id(), "the handle identifies the last request");
+    assert!(
+        trace.http_requests.iter().all(|request| request.prev_hop.is_undefined()),
+        "a retry is not a redirect"
+    );
     assert_eq!(handle.trace().http_requests.len(), 3);
 }
 
 #[tokio::test]
-async fn a_hop_that_is_tried_again_follows_the_same_redirect() {
+async fn retries_of_a_hop_follow_the_same_redirect() {
     let count = Arc::new(Mutex::new(0));
     let web = Web::start(async move |asked: Asked| {
         let mut count = count.lock().unwrap();
@@ -132,6 +135,7 @@ impl fmt::Display for NoToken {
 
 impl Error for NoToken {}
 
+/// A layer that fails every request.
 #[derive(Clone)]
 struct Refusing;
 
@@ -148,7 +152,7 @@ impl Layer<ClientService> for Refusing {
 }
 
 #[tokio::test]
-async fn their_errors_keep_their_type() {
+async fn errors_of_layers_keep_their_type() {
     let (client, sink) = client(|builder| builder.layer(Refusing));
     let error = client.get("http://web.test/").await.unwrap_err();
     assert!(error.source().is_some_and(|source| source.is::<NoToken>()), "{error:?}");
@@ -156,9 +160,8 @@ async fn their_errors_keep_their_type() {
     assert!(error.request().trace().http_requests.is_empty() && sink.snapshot("").http_requests.is_empty());
 }
 
-/// A request that a layer drops ends as cancelled.
 #[tokio::test]
-async fn what_they_give_up_is_cancelled() {
+async fn a_request_that_a_layer_drops_is_cancelled() {
     let web = Web::start(async |_| std::future::pending().await);
     let (client, sink) = client(|builder| {
         builder

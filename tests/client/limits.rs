@@ -8,11 +8,11 @@ use nettrace::record::EndReason;
 use nettrace::{Client, TraceSink};
 use tokio::sync::Semaphore;
 
-use crate::{client, eventually, read, until};
+use crate::{client, eventually, poll_until, read};
 use test_support::web::{Asked, Web, reply};
 
-/// Answers to `/wait…` when it is allowed to, and to others at once.
-fn waiting() -> (Web, Arc<Semaphore>) {
+/// Starts a server that takes a permit of the semaphore before it answers `/wait…`, and answers other paths at once.
+fn gated_server() -> (Web, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let permits = gate.clone();
     let web = Web::start(async move |asked: Asked| {
@@ -24,138 +24,136 @@ fn waiting() -> (Web, Arc<Semaphore>) {
     (web, gate)
 }
 
-fn open(sink: &TraceSink) -> usize {
+fn open_conns(sink: &TraceSink) -> usize {
     sink.snapshot("").tcp_conns.iter().filter(|conn| conn.end_reason.is_none()).count()
 }
 
-fn ends(sink: &TraceSink) -> Vec<EndReason> {
+fn end_reasons(sink: &TraceSink) -> Vec<EndReason> {
     sink.snapshot("").tcp_conns.iter().filter_map(|conn| conn.end_reason.clone()).collect()
 }
 
 /// Makes `count` requests at the same time, each on a connection of its own. Returns the client ports.
-async fn at_once(client: &Client, web: &Web, gate: &Semaphore, count: usize) -> Vec<u16> {
+async fn requests_at_once(client: &Client, web: &Web, gate: &Semaphore, count: usize) -> Vec<u16> {
     let before = web.asked().len();
     let url = web.url("/wait");
     let requests = join_all((0..count).map(|_| async { read(client.get(&url).await).await.0 }));
     let mut requests = pin!(requests);
-    until(requests.as_mut(), || web.asked().len() == before + count).await;
+    poll_until(requests.as_mut(), || web.asked().len() == before + count).await;
     gate.add_permits(count);
     requests.await
 }
 
 #[tokio::test]
-async fn idle_ones_to_one_host() {
-    let (web, gate) = waiting();
+async fn idle_connections_to_one_host_are_limited() {
+    let (web, gate) = gated_server();
     let (client, sink) = client(|builder| builder.max_idle_conns_per_host(2));
-    at_once(&client, &web, &gate, 5).await;
-    eventually(|| open(&sink) == 2).await;
+    requests_at_once(&client, &web, &gate, 5).await;
+    eventually(|| open_conns(&sink) == 2).await;
     assert_eq!(sink.snapshot("").tcp_conns.len(), 5);
 }
 
 #[tokio::test]
-async fn idle_ones_in_all() {
-    let (hosts, (client, sink)) = ([waiting(), waiting()], client(|builder| builder.max_idle_conns(3)));
+async fn idle_connections_to_all_hosts_are_limited() {
+    let (hosts, (client, sink)) =
+        ([gated_server(), gated_server()], client(|builder| builder.max_idle_conns(3)));
     for (web, gate) in &hosts {
-        at_once(&client, web, gate, 4).await;
+        requests_at_once(&client, web, gate, 4).await;
     }
-    eventually(|| open(&sink) == 3).await;
-    assert_eq!(ends(&sink), vec![EndReason::IdleLimit; 5]);
-    // Those that were idle for the longest have gone.
+    eventually(|| open_conns(&sink) == 3).await;
+    assert_eq!(end_reasons(&sink), vec![EndReason::IdleLimit; 5]);
+    // The connections that were idle the longest are closed: those to the first host.
     let trace = sink.snapshot("");
-    let left = trace.tcp_conns.iter().filter(|conn| conn.end_reason.is_none());
-    assert!(left.into_iter().all(|conn| conn.addr_tuple.dst_port == hosts[1].0.addr().port()));
+    let remaining = trace.tcp_conns.iter().filter(|conn| conn.end_reason.is_none());
+    assert!(remaining.into_iter().all(|conn| conn.addr_tuple.dst_port == hosts[1].0.addr().port()));
     read(client.get(hosts[1].0.url("/")).await).await;
-    assert_eq!(sink.snapshot("").tcp_conns.len(), 8, "one of those was used again");
+    assert_eq!(sink.snapshot("").tcp_conns.len(), 8, "an idle connection was reused");
 }
 
-/// No idle connection at all is no hindrance to use one.
 #[tokio::test]
-async fn no_idle_ones() {
-    let (web, gate) = waiting();
+async fn requests_succeed_if_no_idle_connections_are_kept() {
+    let (web, gate) = gated_server();
     for count in [1, 8] {
         let (client, sink) = client(|builder| builder.max_idle_conns(0));
-        at_once(&client, &web, &gate, count).await;
-        eventually(|| open(&sink) == 0).await;
-        assert_eq!(ends(&sink), vec![EndReason::IdleLimit; count]);
+        requests_at_once(&client, &web, &gate, count).await;
+        eventually(|| open_conns(&sink) == 0).await;
+        assert_eq!(end_reasons(&sink), vec![EndReason::IdleLimit; count]);
         read(client.get(web.url("/")).await).await;
     }
     let (client, sink) = client(|builder| builder.max_idle_conns_per_host(0));
-    at_once(&client, &web, &gate, 3).await;
-    eventually(|| open(&sink) == 0).await;
+    requests_at_once(&client, &web, &gate, 3).await;
+    eventually(|| open_conns(&sink) == 0).await;
 }
 
 #[tokio::test]
-async fn a_new_connection_is_not_idle_before_its_request_has_it() {
+async fn a_new_connection_is_not_idle_before_its_request_uses_it() {
     let web = Web::start(async |_| reply("hello"));
     let (client, sink) = client(|builder| builder.max_idle_conns(1));
     for _ in 0..10 {
         join_all((0..8).map(|_| async { read(client.get(web.url("/")).await).await })).await;
     }
-    eventually(|| open(&sink) <= 1).await;
+    eventually(|| open_conns(&sink) <= 1).await;
 }
 
 #[tokio::test]
-async fn all_to_one_host() {
-    let (web, gate) = waiting();
+async fn open_connections_to_one_host_are_limited() {
+    let (web, gate) = gated_server();
     let (client, sink) = client(|builder| builder.max_conns_per_host(2));
     let urls: Vec<_> = (0..6).map(|i| web.url(&format!("/wait/{i}"))).collect();
     let requests = join_all(urls.iter().map(async |url| read(client.get(url).await).await.0));
     let mut requests = pin!(requests);
-    until(requests.as_mut(), || web.asked().len() == 2).await;
+    poll_until(requests.as_mut(), || web.asked().len() == 2).await;
     for _ in 0..100 {
         assert!(futures_util::poll!(requests.as_mut()).is_pending());
         tokio::task::yield_now().await;
     }
-    assert_eq!((web.asked().len(), sink.snapshot("").dials.len()), (2, 2), "the others wait");
-    // To another host there is a limit of its own.
-    let elsewhere = Web::start(async |_| reply("hello"));
-    read(client.get(elsewhere.url("/")).await).await;
+    assert_eq!((web.asked().len(), sink.snapshot("").dials.len()), (2, 2), "the other requests wait");
+    // Each host has its own limit.
+    let other_host = Web::start(async |_| reply("hello"));
+    read(client.get(other_host.url("/")).await).await;
 
     gate.add_permits(6);
     let ports: std::collections::HashSet<_> = requests.await.into_iter().collect();
     assert_eq!(ports.len(), 2);
     let trace = sink.snapshot("");
-    assert_eq!(trace.tcp_conns.len(), 3, "nobody dialled in vain");
-    let waits = |request: &nettrace::record::HttpReqTrace| {
+    assert_eq!(trace.tcp_conns.len(), 3, "no unnecessary connection was opened");
+    let waited = |request: &nettrace::record::HttpReqTrace| {
         let timings = request.timings(&trace);
         timings.connect.is_none() && timings.blocked > trace.http_requests[0].timings(&trace).blocked
     };
-    assert_eq!(trace.http_requests.iter().filter(|request| waits(request)).count(), 4);
+    assert_eq!(trace.http_requests.iter().filter(|request| waited(request)).count(), 4);
 }
 
-/// A dial that waits for a permit is dropped if its request has got another connection: otherwise it would open one
-/// that is not needed.
+/// A dial that kept waiting would open an unnecessary connection once it gets its permit.
 #[tokio::test]
-async fn a_dial_that_is_not_needed_any_more() {
-    let (web, gate) = waiting();
+async fn a_waiting_dial_is_dropped_if_its_request_gets_another_connection() {
+    let (web, gate) = gated_server();
     let (client, sink) = client(|builder| builder.max_conns_per_host(1));
     {
         let (first, second) = (web.url("/wait/1"), web.url("/wait/2"));
         let mut both = pin!(async { tokio::join!(client.get(&first), client.get(&second)) });
-        until(both.as_mut(), || web.asked().len() == 1).await;
+        poll_until(both.as_mut(), || web.asked().len() == 1).await;
         gate.add_permits(2);
         let (first, second) = both.await;
         assert_eq!(read(first).await.0, read(second).await.0);
     }
     client.close_idle_connections();
-    eventually(|| open(&sink) == 0).await;
+    eventually(|| open_conns(&sink) == 0).await;
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     assert_eq!((sink.snapshot("").dials.len(), sink.snapshot("").tcp_conns.len()), (1, 1));
-    // The turn was not lost with it.
+    // The permit is not lost with the dial.
     read(client.get(web.url("/")).await).await;
     assert_eq!(sink.snapshot("").tcp_conns.len(), 2);
 }
 
-/// A request that is dropped while it waits gives its turn to the next.
 #[tokio::test]
-async fn a_request_that_does_not_wait_any_longer() {
-    let (web, gate) = waiting();
+async fn a_dropped_request_does_not_block_the_next_one_in_the_queue() {
+    let (web, gate) = gated_server();
     let (client, _) = client(|builder| builder.max_conns_per_host(1));
     let (first, second) = (web.url("/wait/1"), web.url("/2"));
     let mut first = pin!(client.get(&first));
-    until(first.as_mut(), || web.asked().len() == 1).await;
+    poll_until(first.as_mut(), || web.asked().len() == 1).await;
     {
         let mut second = pin!(client.get(&second));
         assert!(futures_util::poll!(second.as_mut()).is_pending());
@@ -167,9 +165,8 @@ async fn a_request_that_does_not_wait_any_longer() {
     assert_eq!(web.asked().len(), 2);
 }
 
-/// A connection that broke makes room for another.
 #[tokio::test]
-async fn room_for_the_next() {
+async fn a_broken_connection_releases_its_permit() {
     let server = test_support::raw::Server::start(async |mut conn| {
         conn.read_head().await?;
         match conn.index {
@@ -187,11 +184,11 @@ async fn room_for_the_next() {
         read(response).await
     });
     let failed = [first.is_err(), second.is_err()];
-    assert!(failed[0] ^ failed[1] || third.0 == 1, "one of them met the reset");
+    assert!(failed[0] ^ failed[1] || third.0 == 1, "one request got the reset");
 }
 
 #[tokio::test]
-async fn the_limit_is_at_least_one() {
+async fn a_limit_of_zero_allows_one_connection() {
     let web = Web::start(async |_| reply("hello"));
     let (client, _) = client(|builder| builder.max_conns_per_host(0));
     assert_eq!(read(client.get(web.url("/")).await).await.1, "hello");

@@ -24,13 +24,13 @@ use http::{Request, Response};
 use nettrace::client::{Body, ClientBuilder, ClientError, ResponseBody};
 use nettrace::{Client, TraceSink};
 
-/// Creates a client with a sink of its own.
-fn client(choose: impl FnOnce(ClientBuilder) -> ClientBuilder) -> (Client, TraceSink) {
+/// Creates a client and the sink that it records to.
+fn client(configure: impl FnOnce(ClientBuilder) -> ClientBuilder) -> (Client, TraceSink) {
     let sink = TraceSink::new();
-    (choose(Client::builder(&sink)).build().expect("a client"), sink)
+    (configure(Client::builder(&sink)).build().expect("a client"), sink)
 }
 
-/// Returns the client port that the server saw (`x-peer`), and the body.
+/// Reads a response to its end. Returns the client's port as the server saw it (`x-peer`), and the body.
 async fn read(response: Result<Response<ResponseBody>, ClientError>) -> (u16, String) {
     let response = response.unwrap_or_else(|error| panic!("{error}"));
     let port = response.headers()["x-peer"].to_str().expect("a port").parse().expect("a port");
@@ -44,9 +44,12 @@ fn request(method: &str, url: &str, headers: &[(&str, &str)], body: Body) -> Req
 }
 
 /// Polls the future and lets other tasks run until the condition holds.
-async fn until<F: Future>(mut future: std::pin::Pin<&mut F>, condition: impl Fn() -> bool) {
+async fn poll_until<F: Future>(mut future: std::pin::Pin<&mut F>, condition: impl Fn() -> bool) {
     while !condition() {
-        assert!(futures_util::poll!(future.as_mut()).is_pending(), "it was done too early");
+        assert!(
+            futures_util::poll!(future.as_mut()).is_pending(),
+            "the future completed before the condition held"
+        );
         tokio::task::yield_now().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Nameservers and the source address.
+//! Options that concern addresses: nameservers, the resolver, and the source address.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -17,7 +17,7 @@ fn url(web: &Web) -> String {
 }
 
 #[tokio::test]
-async fn given_nameservers_are_asked_in_their_order() {
+async fn nameservers_are_asked_in_the_given_order() {
     let (web, refuses) = (web(), DnsServer::nobody());
     let answers = DnsServer::answering(&["127.0.0.1"]).await;
     let never = DnsServer::answering(&["127.0.0.1"]).await;
@@ -30,7 +30,7 @@ async fn given_nameservers_are_asked_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_nameserver_is_skipped_with_a_reason() {
+async fn a_skipped_nameserver_is_recorded_with_the_reason() {
     let web = web();
     let (first, second) = (DnsServer::silent().await, DnsServer::answering(&["127.0.0.1"]).await);
     let unwanted = first.addr();
@@ -47,7 +47,7 @@ async fn a_nameserver_is_skipped_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_resolver_of_the_callers_own() {
+async fn the_callers_own_resolver_replaces_the_nameservers() {
     let web = web();
     let (server, unused) = (DnsServer::answering(&["127.0.0.1"]).await, DnsServer::silent().await);
     let (client, sink) = client(|builder| {
@@ -57,11 +57,11 @@ async fn a_resolver_of_the_callers_own() {
     });
     read(client.get(url(&web)).await).await;
     assert!(unused.asked().is_empty() && !server.asked().is_empty());
-    assert!(sink.snapshot("").dns_queries.is_empty(), "that one records elsewhere");
+    assert!(sink.snapshot("").dns_queries.is_empty(), "the resolver records to another sink");
 }
 
 #[tokio::test]
-async fn a_source_address() {
+async fn connections_use_the_given_source_address() {
     let web = web();
     let source = Ipv4Addr::new(127, 0, 0, 42);
     let nameserver = DnsServer::answering(&["127.0.0.1", "::1"]).await;
@@ -70,8 +70,8 @@ async fn a_source_address() {
     assert_eq!(read(client.get(url(&web)).await).await.1, "127.0.0.42");
     let trace = sink.snapshot("");
     let tuples: Vec<_> = trace.tcp_conns.iter().map(|conn| conn.addr_tuple.src_ip.as_str()).collect();
-    assert_eq!(tuples, ["127.0.0.42"], "addresses of the other family are not tried");
+    assert_eq!(tuples, ["127.0.0.42"], "an address of the other family is not tried");
     assert_eq!(trace.dials[0].source_ip, "127.0.0.42");
-    // A nameserver on loopback is asked from loopback.
+    // The source address does not apply to queries to a nameserver on the loopback interface.
     assert!(nameserver.asked().iter().all(|asked| asked.from.ip() == Ipv4Addr::LOCALHOST));
 }

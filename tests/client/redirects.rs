@@ -1,4 +1,4 @@
-//! Redirects are followed as Go's client follows them.
+//! Redirects. The client follows them by the same rules as the client of Go's `net/http`.
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -11,7 +11,8 @@ use crate::{client, read, request};
 use test_support::dns::DnsServer;
 use test_support::web::{Asked, Web, redirect, reply};
 
-/// `/<status>` leads to `/to`, which says what came.
+/// Starts a server that redirects `/<status>` to `/to?q=1`, which returns the method, target, body and content headers
+/// of its request.
 fn web() -> Web {
     Web::start(async |asked: Asked| match asked.path().trim_start_matches('/').parse() {
         Ok(status) => redirect(status, "to?q=1"),
@@ -27,7 +28,7 @@ fn web() -> Web {
 }
 
 #[tokio::test]
-async fn methods_and_bodies() {
+async fn the_status_of_a_redirect_determines_the_method_and_body() {
     let (web, (client, _)) = (web(), client(|builder| builder));
     let headers = [("content-type", "text/plain"), ("content-encoding", "none"), ("content-language", "en")];
     for (status, method, expected) in [
@@ -43,14 +44,14 @@ async fn methods_and_bodies() {
         assert_eq!(read(client.request(request).await).await.1, expected, "{status} {method}");
         let last = web.asked().pop().unwrap();
         if expected.starts_with("GET") {
-            let gone = [
+            let removed = [
                 "content-type",
                 "content-encoding",
                 "content-language",
                 "content-length",
                 "transfer-encoding",
             ];
-            assert!(gone.iter().all(|name| !last.headers.contains_key(*name)), "{:?}", last.headers);
+            assert!(removed.iter().all(|name| !last.headers.contains_key(*name)), "{:?}", last.headers);
         }
     }
     for status in [301, 302, 303, 307, 308] {
@@ -59,9 +60,9 @@ async fn methods_and_bodies() {
     }
 }
 
-/// A stream cannot be sent twice: then the redirect itself is the response, unless the body is dropped anyway.
+/// A stream cannot be sent twice. A redirect that drops the body is followed.
 #[tokio::test]
-async fn streams() {
+async fn a_redirect_that_needs_a_streamed_body_again_is_the_response() {
     let (web, (client, sink)) = (web(), client(|builder| builder));
     let stream = || {
         let pieces = [Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"data")))];
@@ -81,9 +82,8 @@ async fn streams() {
     assert!(sink.snapshot("").http_requests.iter().all(|hop| hop.end_reason == Some(EndReason::Closed)));
 }
 
-/// A body that was dropped for one hop is not sent to the next.
 #[tokio::test]
-async fn a_chain() {
+async fn a_body_that_one_redirect_drops_is_not_sent_after_the_next() {
     let web = Web::start(async |asked: Asked| match asked.path() {
         "/1" => redirect(303, "/2"),
         "/2" => redirect(307, "/3"),
@@ -94,7 +94,7 @@ async fn a_chain() {
 }
 
 #[tokio::test]
-async fn where_they_lead() {
+async fn a_location_is_resolved_against_the_url_of_the_request() {
     let web = Web::start(async |asked: Asked| {
         let to = |host: &str| match asked.path() {
             "/a/relative" => "c".to_owned(),
@@ -126,7 +126,7 @@ async fn where_they_lead() {
 }
 
 #[tokio::test]
-async fn those_that_lead_nowhere_are_the_response() {
+async fn redirects_that_cannot_be_followed_are_the_response_or_an_error() {
     let web = Web::start(async |asked: Asked| match asked.path() {
         "/none" => test_support::web::status(302),
         "/ftp" => redirect(302, "ftp://web.test/"),
@@ -149,7 +149,7 @@ async fn those_that_lead_nowhere_are_the_response() {
 }
 
 #[tokio::test]
-async fn so_many_and_no_more() {
+async fn the_number_of_redirects_is_limited() {
     let web = Web::start(async |asked: Asked| {
         let n: usize = asked.path().trim_start_matches('/').parse().unwrap();
         if n == 0 { reply("the end") } else { redirect(302, &format!("/{}", n - 1)) }
@@ -163,7 +163,7 @@ async fn so_many_and_no_more() {
     let trace = sink.snapshot("");
     let failed = |hop: &&nettrace::record::HttpReqTrace| hop.end_reason != Some(EndReason::Closed);
     let failed: Vec<_> = trace.http_requests.iter().filter(failed).collect();
-    assert_eq!(failed.len(), 1, "the last, which could not be followed");
+    assert_eq!(failed.len(), 1, "only the last hop, which was not followed");
     assert_eq!(
         (failed[0].trace_id.clone(), &failed[0].failure),
         (error.request().id(), &Some(error.failure()))
@@ -176,12 +176,13 @@ async fn so_many_and_no_more() {
     assert_eq!(none.get(web.url("/1")).await.unwrap().status(), 302);
 }
 
-const CREDENTIALS: [(&str, &str); 4] =
+/// Headers with credentials, and one without.
+const HEADERS: [(&str, &str); 4] =
     [("authorization", "Bearer x"), ("cookie", "a=b"), ("proxy-authorization", "Basic y"), ("x-other", "z")];
 
-/// Credentials are for the host that was asked first and its subdomains, and do not come back.
+/// Once a redirect to another host has removed the credentials, they are not sent to the first host again either.
 #[tokio::test]
-async fn credentials() {
+async fn credentials_are_sent_only_to_the_first_host_and_its_subdomains() {
     let web = Web::start(async |asked: Asked| {
         let host = asked.header("host").split(':').next().unwrap_or_default().to_owned();
         let port = asked.header("host").rsplit(':').next().unwrap_or_default().to_owned();
@@ -192,14 +193,14 @@ async fn credentials() {
             ("sub.a.test", "/up") => redirect(302, &format!("http://a.test:{port}/end")),
             ("nota.test", "/back") => redirect(302, &format!("http://a.test:{port}/end")),
             _ => {
-                let kept = CREDENTIALS.iter().filter(|(name, _)| asked.headers.contains_key(*name));
+                let kept = HEADERS.iter().filter(|(name, _)| asked.headers.contains_key(*name));
                 reply(kept.map(|(name, _)| *name).collect::<Vec<_>>().join(" "))
             }
         }
     });
     let nameserver = DnsServer::answering(&["127.0.0.1"]).await;
     let (client, _) = client(|builder| builder.nameservers([nameserver.addr()]));
-    let all = CREDENTIALS.map(|(name, _)| name).join(" ");
+    let all = HEADERS.map(|(name, _)| name).join(" ");
     for (host, path, kept) in [
         ("a.test", "/same", all.as_str()),
         ("a.test", "/sub", &all),
@@ -207,40 +208,39 @@ async fn credentials() {
         ("a.test", "/other", "x-other"),
     ] {
         let url = format!("http://{host}:{}{path}", web.addr().port());
-        let response = client.request(request("GET", &url, &CREDENTIALS, Body::empty())).await;
+        let response = client.request(request("GET", &url, &HEADERS, Body::empty())).await;
         assert_eq!(read(response).await.1, kept, "{host}{path}");
     }
 }
 
 #[tokio::test]
-async fn host_and_referer() {
+async fn a_redirect_sets_the_referer_and_keeps_an_explicit_host_on_the_same_server() {
     let end = async |asked: Asked| match asked.path() {
         "/start" => redirect(302, "/end"),
         "/away" => redirect(302, asked.uri.query().unwrap_or_default()),
         _ => reply(format!("{}|{}", asked.header("host"), asked.header("referer"))),
     };
-    let (one, two) = (Web::start(end), Web::start(end));
+    let (first, second) = (Web::start(end), Web::start(end));
     let (client, _) = client(|builder| builder);
     let get = async |url: &str, headers: &[(&str, &str)]| {
         read(client.request(request("GET", url, headers, Body::empty())).await).await.1
     };
-    let start = one.url("/start?x=1");
-    assert_eq!(get(&start, &[]).await, format!("{}|{start}", one.addr()));
+    let start = first.url("/start?x=1");
+    assert_eq!(get(&start, &[]).await, format!("{}|{start}", first.addr()));
     assert_eq!(
         get(&start, &[("referer", "http://mine.test/")]).await,
-        format!("{}|http://mine.test/", one.addr())
+        format!("{}|http://mine.test/", first.addr())
     );
     assert_eq!(get(&start, &[("host", "virtual.test")]).await, format!("virtual.test|{start}"));
-    let away = one.url(&format!("/away?{}", two.url("/end")));
-    assert_eq!(get(&away, &[("host", "virtual.test")]).await, format!("{}|{away}", two.addr()));
+    let away = first.url(&format!("/away?{}", second.url("/end")));
+    assert_eq!(get(&away, &[("host", "virtual.test")]).await, format!("{}|{away}", second.addr()));
 }
 
-/// A redirect from `https` to `http` sends no `Referer`.
 #[tokio::test]
-async fn from_a_secure_place() {
+async fn a_redirect_from_https_to_http_sends_no_referer() {
     let authority = test_support::pki::Authority::new("redirects");
-    let open = Web::start(async |asked: Asked| reply(asked.header("referer").to_owned()));
-    let to = open.url("/");
+    let plain = Web::start(async |asked: Asked| reply(asked.header("referer").to_owned()));
+    let to = plain.url("/");
     let secure =
         Web::tls(authority.issue(&["127.0.0.1"]).server(), async move |asked: Asked| match asked.path() {
             "/out" => redirect(302, &to),
@@ -254,9 +254,9 @@ async fn from_a_secure_place() {
     assert_eq!(read(client.get(format!("{url}/in")).await).await.1, format!("{url}/in"));
 }
 
-/// The connection of a hop is used again if its body is short, and not waited for if it is long: neither is a failure.
+/// A short body is read so that the connection can be reused. Dropping a long one is not a failure of the hop.
 #[tokio::test]
-async fn bodies_of_redirects() {
+async fn a_short_redirect_body_is_read_and_a_long_one_is_dropped() {
     let web = Web::start(async |asked: Asked| {
         let body = match asked.path() {
             "/short" => vec![b'x'; 2000],

@@ -24,13 +24,13 @@ use test_support::{background, check, raw::Server};
 
 const NO_RUNTIME: &str = "no tokio runtime: poll the future inside one";
 
-/// Tokio would panic.
+/// Tokio's sockets and timers panic outside a runtime.
 #[test]
-fn a_request_fails_with_an_error() {
+fn a_request_outside_a_runtime_fails() {
     let sink = TraceSink::new();
     let client = Client::builder(&sink).build().unwrap();
     for url in ["http://127.0.0.1:1/", "http://web.test/"] {
-        let error = client.get(url).now_or_never().expect("an answer at once").unwrap_err();
+        let error = client.get(url).now_or_never().expect("ready at once").unwrap_err();
         assert!(error.to_string().ends_with(NO_RUNTIME), "{error}");
         assert_eq!(error.failure().as_str(), "x_no_runtime");
         let drawn = view::waterfall(&error.request().trace()).to_string();
@@ -40,12 +40,12 @@ fn a_request_fails_with_an_error() {
     client.close().now_or_never().expect("nothing is open");
 }
 
-/// A limit needs a timer, also where no connection has to be made.
+/// A timeout needs a timer even if an idle connection makes a dial unnecessary.
 #[test]
-fn also_where_a_connection_is_there_already() {
-    const LIMIT: Duration = Duration::from_secs(60);
+fn a_request_with_a_timeout_fails_even_on_an_idle_connection() {
+    const TIMEOUT: Duration = Duration::from_secs(60);
     let expect: &[_] = &[("expect", "100-continue")];
-    for (which, method, headers, body) in [
+    for (option, method, headers, body) in [
         ("timeout", Method::GET, &[][..], Body::empty()),
         ("response_header_timeout", Method::GET, &[], Body::empty()),
         ("expect_continue_timeout", Method::POST, expect, Body::from("data")),
@@ -53,10 +53,10 @@ fn also_where_a_connection_is_there_already() {
         let server = Server::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
         let sink = TraceSink::new();
         let builder = Client::builder(&sink);
-        let client = match which {
-            "timeout" => builder.timeout(LIMIT),
-            "response_header_timeout" => builder.response_header_timeout(LIMIT),
-            _ => builder.expect_continue_timeout(LIMIT),
+        let client = match option {
+            "timeout" => builder.timeout(TIMEOUT),
+            "response_header_timeout" => builder.response_header_timeout(TIMEOUT),
+            _ => builder.expect_continue_timeout(TIMEOUT),
         };
         let client = client.build().unwrap();
         let url = format!("http://{}/", server.addr());
@@ -69,15 +69,15 @@ fn also_where_a_connection_is_there_already() {
             }
         });
         let answer = client.request(request(method.as_str(), &url, headers, body)).now_or_never();
-        let error = answer.expect("an answer at once").unwrap_err();
-        assert!(error.to_string().ends_with(NO_RUNTIME), "{which}: {error}");
+        let error = answer.expect("ready at once").unwrap_err();
+        assert!(error.to_string().ends_with(NO_RUNTIME), "{option}: {error}");
         assert_eq!(error.failure().as_str(), "x_no_runtime");
-        assert_eq!(sink.snapshot("all").tcp_conns.len(), 1, "{which}");
+        assert_eq!(sink.snapshot("all").tcp_conns.len(), 1, "{option}");
     }
 }
 
 #[test]
-fn a_connector_and_a_resolver_fail_with_an_error() {
+fn a_connector_and_a_resolver_outside_a_runtime_fail() {
     let sink = TraceSink::new();
     let error = TcpConnector::new(&sink).connect("127.0.0.1:1").now_or_never().unwrap().unwrap_err();
     assert_eq!(error.to_string(), format!("cannot connect to 127.0.0.1:1: {NO_RUNTIME}"));
@@ -86,12 +86,12 @@ fn a_connector_and_a_resolver_fail_with_an_error() {
     let error = resolver.lookup("web.test").now_or_never().unwrap().unwrap_err();
     assert_eq!(error.to_string(), format!("lookup web.test: {NO_RUNTIME}"));
     assert_eq!(error.failure().as_str(), "x_no_runtime");
-    // What needs no network is answered.
+    // An address literal needs no network.
     assert!(resolver.lookup("192.0.2.1").now_or_never().unwrap().is_ok());
     check::finished(&sink.snapshot("all"));
 }
 
-/// Reads everything and never answers.
+/// A stream that accepts every write and never has anything to read.
 #[derive(Clone, Copy)]
 struct Silent;
 
@@ -121,31 +121,31 @@ impl Connection for Silent {
     }
 }
 
-/// Handshakes with a time limit, over connections that need no runtime.
+/// The streams need no runtime, but the timeout of the handshake does.
 #[test]
-fn handshakes_with_a_limit_fail_with_an_error() {
-    const LIMIT: Duration = Duration::from_secs(60);
+fn handshakes_with_a_timeout_outside_a_runtime_fail() {
+    const TIMEOUT: Duration = Duration::from_secs(60);
     let silent = || service_fn(|_: Uri| ready(Ok::<_, io::Error>(TokioIo::new(Silent))));
     let url = Uri::from_static("https://web.test/");
     let sink = TraceSink::new();
 
-    let tls = TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().handshake_timeout(LIMIT);
+    let tls = TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().handshake_timeout(TIMEOUT);
     let mut tls = tls.build().layer(silent());
-    let error = tls.call(url.clone()).now_or_never().expect("an answer at once").err().expect("no timer");
+    let error = tls.call(url.clone()).now_or_never().expect("ready at once").err().expect("no timer");
     let texts = chain(&*error);
     assert!(texts.ends_with(NO_RUNTIME), "{texts}");
 
     for proxy in ["http://proxy.test:1", "socks5h://proxy.test:1"] {
         let proxy: Proxy = proxy.parse().unwrap();
-        let mut connector = ProxyLayer::new(&sink, proxy).handshake_timeout(LIMIT).layer(silent());
+        let mut connector = ProxyLayer::new(&sink, proxy).handshake_timeout(TIMEOUT).layer(silent());
         let answer = connector.call(url.clone()).now_or_never();
-        let texts = chain(&*answer.expect("an answer at once").err().expect("no timer"));
+        let texts = chain(&*answer.expect("ready at once").err().expect("no timer"));
         assert!(texts.ends_with(NO_RUNTIME), "{texts}");
     }
     check::finished(&sink.snapshot("all"));
 }
 
-/// The texts of an error and of what is behind it.
+/// Returns the messages of an error and its sources, joined with colons.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let texts = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
     texts.collect::<Vec<_>>().join(": ")

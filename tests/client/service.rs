@@ -1,4 +1,4 @@
-//! The client as a tower service, and the handle of a request.
+//! The client's methods, the client as a tower `Service`, and the handles of its requests.
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -12,7 +12,7 @@ use crate::{client, read};
 use test_support::raw::Refused;
 use test_support::web::{Asked, Web, redirect, reply};
 
-/// Says what came.
+/// Starts a server that returns the method, the `Content-Length` and the body of a request. `/moved` redirects to `/`.
 fn web() -> Web {
     Web::start(async |asked: Asked| match asked.path() {
         "/moved" => redirect(307, "/"),
@@ -24,7 +24,7 @@ fn web() -> Web {
 }
 
 #[tokio::test]
-async fn methods() {
+async fn requests_are_sent_and_recorded_with_their_method() {
     let (web, (client, sink)) = (web(), client(|builder| builder));
     assert_eq!(read(client.get(web.url("/")).await).await.1, "GET  ");
     assert_eq!(read(client.post(web.url("/"), "data").await).await.1, "POST 4 data");
@@ -38,9 +38,9 @@ async fn methods() {
     assert!(client.sink().snapshot("").http_requests.len() == 5);
 }
 
-/// Where there could be content, it is said that there is none.
+/// POST, PUT and PATCH define a meaning for content, so they send `Content-Length: 0` (RFC 9110 section 8.6).
 #[tokio::test]
-async fn no_content() {
+async fn an_empty_body_has_a_content_length_if_the_method_expects_content() {
     let (web, (client, _)) = (web(), client(|builder| builder));
     for (method, length) in
         [(Method::POST, "0"), (Method::PUT, "0"), (Method::PATCH, "0"), (Method::DELETE, "")]
@@ -51,7 +51,7 @@ async fn no_content() {
 }
 
 #[tokio::test]
-async fn any_body() {
+async fn the_service_accepts_any_body_type() {
     let (web, (mut client, _)) = (web(), client(|builder| builder));
     let request = || Request::post(web.url("/"));
     let empty = request().body(Empty::<Bytes>::new()).unwrap();
@@ -66,9 +66,9 @@ async fn any_body() {
     assert_eq!(read(client.oneshot(own).await).await.1, "POST 3 own");
 }
 
-/// Bytes can be sent again, whatever holds them.
+/// A body that is in memory can be sent again, whatever its type.
 #[tokio::test]
-async fn bytes_are_sent_again() {
+async fn a_body_in_memory_is_sent_again_after_a_redirect() {
     let (web, (client, _)) = (web(), client(|builder| builder));
     let full = Request::post(web.url("/moved")).body(Full::<Bytes>::from("data")).unwrap();
     assert_eq!(read(client.clone().oneshot(full).await).await.1, "POST 4 data");
@@ -77,12 +77,12 @@ async fn bytes_are_sent_again() {
 }
 
 #[tokio::test]
-async fn the_handle_of_a_response() {
+async fn the_handle_of_a_response_returns_its_trace() {
     let (web, (client, sink)) = (web(), client(|builder| builder));
     let response = client.get(web.url("/")).await.unwrap();
     let handle = response.request_handle().expect("a handle").clone();
     assert_eq!(handle.id(), sink.snapshot("").http_requests[0].trace_id);
-    assert_eq!(response.trace().http_requests[0].end_reason, None, "its body was not read yet");
+    assert_eq!(response.trace().http_requests[0].end_reason, None, "its body has not been read yet");
     assert!(response.timings().unwrap().connect.is_some());
     response.into_body().bytes().await.unwrap();
     let timings = handle.timings().unwrap();
@@ -91,7 +91,7 @@ async fn the_handle_of_a_response() {
 }
 
 #[tokio::test]
-async fn a_handle_beforehand() {
+async fn a_handle_given_with_the_request_identifies_its_last_hop() {
     let (web, (client, _)) = (web(), client(|builder| builder));
     let handle = RequestHandle::new();
     assert!(handle.id().is_undefined() && handle.timings().is_err());
@@ -102,11 +102,11 @@ async fn a_handle_beforehand() {
     read(Ok(response)).await;
     let trace = handle.trace();
     assert_eq!(trace.http_requests.len(), 2);
-    assert_eq!(trace.http_requests[1].trace_id, handle.id(), "it answers for the last hop");
+    assert_eq!(trace.http_requests[1].trace_id, handle.id(), "the handle identifies the last hop");
 }
 
 #[tokio::test]
-async fn the_handle_of_an_error() {
+async fn the_handle_of_an_error_returns_the_trace_of_the_failed_request() {
     let (refused, (client, _)) = (Refused::on("127.0.0.1:0"), client(|builder| builder));
     let handle = RequestHandle::new();
     let mut request = Request::get(format!("http://{}/", refused.addr)).body(Body::empty()).unwrap();
@@ -122,7 +122,7 @@ async fn the_handle_of_an_error() {
 }
 
 #[tokio::test]
-async fn untraced_it_works_the_same() {
+async fn the_client_works_with_a_disabled_sink() {
     let web = web();
     let client = Client::builder(&TraceSink::disabled()).build().unwrap();
     let response = client.get(web.url("/moved")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Timeouts. The clock is paused once the request has reached the phase that is to time out.
+//! Timeouts. Most tests pause the clock once the request has reached the phase that must time out.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use nettrace::{Client, Failure, NetTrace, TraceSink};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, advance, pause};
 
-use crate::{client, read, request, until};
+use crate::{client, poll_until, read, request};
 use test_support::dns::DnsServer;
 use test_support::raw::Server;
 use test_support::web::{Asked, Web, redirect, reply};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The limit may have begun a moment before the clock was stopped.
+/// Allows a difference of [`TOLERANCE`]: the timeout may have begun before the clock was paused.
 #[track_caller]
 fn assert_took(begin: Instant, expected: Duration) {
     let took = begin.elapsed();
-    assert!(took <= expected + MOMENT && took + MOMENT >= expected, "{took:?}");
+    assert!(took <= expected + TOLERANCE && took + TOLERANCE >= expected, "{took:?}");
 }
 
-const MOMENT: Duration = Duration::from_secs(5);
+const TOLERANCE: Duration = Duration::from_secs(5);
 
 #[track_caller]
 fn assert_timed_out(trace: &NetTrace) {
@@ -40,27 +40,26 @@ fn assert_timed_out(trace: &NetTrace) {
     assert!(!last.end_at.is_undefined());
 }
 
-/// The limit covers all hops together.
 #[tokio::test]
-async fn of_a_request_with_redirects() {
+async fn the_timeout_covers_all_hops_together() {
     let gate = Arc::new(Semaphore::new(0));
     let permits = gate.clone();
     let web = Web::start(async move |asked: Asked| {
         permits.acquire().await.expect("never closed").forget();
         redirect(302, &format!("{}x", asked.path()))
     });
-    let (client, sink) = client(|builder| builder.timeout(LIMIT));
+    let (client, sink) = client(|builder| builder.timeout(TIMEOUT));
     let mut response = pin!(client.get(web.url("/")));
-    until(response.as_mut(), || web.asked().len() == 1).await;
+    poll_until(response.as_mut(), || web.asked().len() == 1).await;
     pause();
-    advance(LIMIT / 2).await;
+    advance(TIMEOUT / 2).await;
     gate.add_permits(1);
-    until(response.as_mut(), || web.asked().len() == 2).await;
+    poll_until(response.as_mut(), || web.asked().len() == 2).await;
     let begin = Instant::now();
     let error = response.await.unwrap_err();
-    assert_took(begin, LIMIT / 2);
+    assert_took(begin, TIMEOUT / 2);
     assert!(error.is_timeout() && !error.is_closed());
-    assert_eq!(error.timed_out().map(TimedOut::limit), Some(LIMIT));
+    assert_eq!(error.timed_out().map(TimedOut::limit), Some(TIMEOUT));
     assert_eq!(error.failure(), Failure::GenericTimeoutError);
     let trace = error.request().trace();
     assert_eq!(trace.http_requests.len(), 2);
@@ -70,13 +69,13 @@ async fn of_a_request_with_redirects() {
 }
 
 #[tokio::test]
-async fn of_a_request_whose_body_is_read() {
+async fn the_timeout_covers_the_response_body() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await?;
         conn.hang().await
     });
-    let (client, sink) = client(|builder| builder.timeout(LIMIT));
+    let (client, sink) = client(|builder| builder.timeout(TIMEOUT));
     let response = client.get(format!("http://{}/", server.addr())).await.unwrap();
     let mut body = response.into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
@@ -89,46 +88,45 @@ async fn of_a_request_whose_body_is_read() {
     assert_eq!((trace.http_requests[0].resp_content_len, trace.http_requests[0].resp_status_code), (4, 200));
 }
 
-/// A body that has been read in time is not subject to the limit any more.
+/// The data is read in time. Only the end of the body is polled after the timeout.
 #[tokio::test]
-async fn is_over_with_the_body() {
+async fn the_timeout_ends_when_the_response_body_is_complete() {
     let web = Web::start(async |_| reply("hello"));
-    let (client, sink) = client(|builder| builder.timeout(LIMIT));
+    let (client, sink) = client(|builder| builder.timeout(TIMEOUT));
     let response = client.get(web.url("/")).await.unwrap();
     let mut body = response.into_body();
     assert!(body.frame().await.unwrap().is_ok());
     pause();
-    advance(LIMIT * 2).await;
+    advance(TIMEOUT * 2).await;
     assert!(body.frame().await.is_none());
     assert_eq!(sink.snapshot("").http_requests[0].end_reason, Some(EndReason::Closed));
 }
 
-/// The limit includes the time spent waiting for a connection.
 #[tokio::test]
-async fn of_a_request_that_waits_for_a_connection() {
+async fn the_timeout_covers_the_wait_for_a_connection() {
     let web = Web::start(async |_| std::future::pending().await);
-    let (client, sink) = client(|builder| builder.timeout(LIMIT).max_conns_per_host(1));
+    let (client, sink) = client(|builder| builder.timeout(TIMEOUT).max_conns_per_host(1));
     let mut first = pin!(client.get(web.url("/first")));
-    until(first.as_mut(), || web.asked().len() == 1).await;
+    poll_until(first.as_mut(), || web.asked().len() == 1).await;
     pause();
     let error = client.get(web.url("/second")).await.unwrap_err();
     let timings = error.request().timings().unwrap();
     assert_eq!((timings.connect, timings.blocked), (None, timings.total), "{timings}");
     assert_timed_out(&sink.snapshot(""));
-    assert_eq!(sink.snapshot("").dials.len(), 1, "it never dialled");
+    assert_eq!(sink.snapshot("").dials.len(), 1, "the second request did not dial");
 }
 
 #[tokio::test]
-async fn of_the_tls_handshake() {
+async fn a_tls_handshake_times_out() {
     let server = Server::start(async |conn| conn.hang().await);
-    let (client, sink) = client(|builder| builder.tls_handshake_timeout(LIMIT));
+    let (client, sink) = client(|builder| builder.tls_handshake_timeout(TIMEOUT));
     let mut response = pin!(client.get(format!("https://{}/", server.addr())));
-    until(response.as_mut(), || !sink.snapshot("").tls_tunnels.is_empty()).await;
+    poll_until(response.as_mut(), || !sink.snapshot("").tls_tunnels.is_empty()).await;
     pause();
     let begin = Instant::now();
     let error = response.await.unwrap_err();
-    assert_took(begin, LIMIT);
-    assert!(error.is_timeout() && error.timed_out().is_none(), "not a limit of the client alone");
+    assert_took(begin, TIMEOUT);
+    assert!(error.is_timeout() && error.timed_out().is_none(), "the TLS layer timed out, not the client");
     let trace = sink.snapshot("");
     assert_timed_out(&trace);
     assert_eq!(trace.tls_tunnels[0].end_reason, Some(EndReason::Timeout));
@@ -136,13 +134,13 @@ async fn of_the_tls_handshake() {
 }
 
 #[test]
-fn of_the_tcp_handshake() {
+fn a_tcp_handshake_times_out() {
     use test_support::lab::{Hook, Ns};
     test_support::require::require_lab!();
     let ns = Ns::new();
     ns.nft(Hook::Input, "tcp dport 80 drop");
     ns.block_on(async {
-        let (client, sink) = client(|builder| builder.tcp_handshake_timeout(LIMIT));
+        let (client, sink) = client(|builder| builder.tcp_handshake_timeout(TIMEOUT));
         pause();
         let error = client.get("http://127.0.0.1/").await.unwrap_err();
         assert!(error.is_timeout() && error.timed_out().is_none());
@@ -153,12 +151,11 @@ fn of_the_tcp_handshake() {
     });
 }
 
-/// The limit begins when the request has been sent completely.
 #[tokio::test]
-async fn of_the_header() {
+async fn the_header_timeout_begins_when_the_request_has_been_sent() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
-        conn.read_head().await?; // the end of the last chunk
+        conn.read_head().await?; // reads up to the end of the chunked body
         conn.hang().await
     });
     let (more, pieces) = tokio::sync::mpsc::unbounded_channel::<&str>();
@@ -167,7 +164,7 @@ async fn of_the_header() {
         Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(piece.as_bytes()))), pieces))
     });
     let body = Body::new(StreamBody::new(Box::pin(pieces)));
-    let (client, sink) = client(|builder| builder.response_header_timeout(LIMIT));
+    let (client, sink) = client(|builder| builder.response_header_timeout(TIMEOUT));
     let url = format!("http://{}/", server.addr());
     let mut response = pin!(client.request(request("POST", &url, &[], body)));
     more.send("piece").unwrap();
@@ -175,16 +172,16 @@ async fn of_the_header() {
         let server = &server;
         move || server.seen().iter().any(|seen| seen.received.ends_with(text.as_bytes()))
     };
-    until(response.as_mut(), || !server.seen().is_empty()).await;
+    poll_until(response.as_mut(), || !server.seen().is_empty()).await;
     pause();
-    advance(LIMIT * 2).await;
-    assert!(futures_util::poll!(response.as_mut()).is_pending(), "the body takes its time");
+    advance(TIMEOUT * 2).await;
+    assert!(futures_util::poll!(response.as_mut()).is_pending(), "the request body is still being sent");
     drop(more);
-    until(response.as_mut(), received("0\r\n\r\n")).await;
+    poll_until(response.as_mut(), received("0\r\n\r\n")).await;
     let begin = Instant::now();
     let error = response.await.unwrap_err();
-    assert_took(begin, LIMIT);
-    assert_eq!(error.timed_out().map(TimedOut::limit), Some(LIMIT));
+    assert_took(begin, TIMEOUT);
+    assert_eq!(error.timed_out().map(TimedOut::limit), Some(TIMEOUT));
     assert!(error.is_timeout() && error.to_string().contains("header"), "{error}");
     let trace = sink.snapshot("");
     assert_timed_out(&trace);
@@ -192,9 +189,8 @@ async fn of_the_header() {
     assert!(!trace.http_requests[0].tcp_conn.is_undefined());
 }
 
-/// The limit does not cover the body of the response.
 #[tokio::test]
-async fn of_the_header_alone() {
+async fn the_header_timeout_does_not_cover_the_response_body() {
     let go_on = Arc::new(Semaphore::new(0));
     let gate = go_on.clone();
     let server = Server::start(async move |mut conn| {
@@ -203,24 +199,25 @@ async fn of_the_header_alone() {
         gate.acquire().await.expect("never closed").forget();
         conn.write(b" last").await
     });
-    let (client, _) = client(|builder| builder.response_header_timeout(LIMIT));
+    let (client, _) = client(|builder| builder.response_header_timeout(TIMEOUT));
     let response = client.get(format!("http://{}/", server.addr())).await.unwrap();
     pause();
-    advance(LIMIT * 2).await;
+    advance(TIMEOUT * 2).await;
     go_on.add_permits(1);
     assert_eq!(response.into_body().bytes().await.unwrap(), "first last");
 }
 
-/// A timeout beyond the largest `Instant` never expires.
+/// The deadline of the longest timeout is beyond the largest `Instant`.
 #[tokio::test]
-async fn the_longest_limits() {
+async fn the_longest_timeout_never_expires() {
     static PANICS: AtomicUsize = AtomicUsize::new(0);
-    let told = std::panic::take_hook();
+    // A panic in a task that the client has spawned does not fail the test, so the hook counts it.
+    let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if panic.to_string().contains("overflow") {
             PANICS.fetch_add(1, Relaxed);
         }
-        told(panic);
+        default_hook(panic);
     }));
     let web = Web::start(async |_| reply("hello"));
     let dns = DnsServer::answering(&["127.0.0.1"]).await;

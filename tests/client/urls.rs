@@ -8,16 +8,17 @@ use nettrace::{Client, Failure, FinishedRecord, HeaderCapture, Subscriber, Trace
 use crate::{client, read, request};
 use test_support::web::{Asked, Web, redirect, reply};
 
+/// A subscriber that collects the `Debug` output of every finished record.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<String>>);
+struct FinishedRecords(Arc<Mutex<String>>);
 
-impl Subscriber for Heard {
+impl Subscriber for FinishedRecords {
     fn finished(&self, record: &FinishedRecord) {
         self.0.lock().unwrap().push_str(&format!("{record:?}"));
     }
 }
 
-/// Says who is asking and for which host.
+/// Starts a server that returns the credentials, host, target and referer of a request. Two paths redirect to `/there`.
 fn web() -> Web {
     Web::start(async |asked: Asked| match asked.path() {
         "/moved" => redirect(302, "/there"),
@@ -33,13 +34,14 @@ fn web() -> Web {
 }
 
 #[tokio::test]
-async fn user_info_becomes_credentials_and_is_kept_nowhere() {
-    let (web, heard) = (web(), Heard::default());
-    let sink = TraceSink::builder().headers(HeaderCapture::Values).subscriber(heard.clone()).build();
+async fn user_info_becomes_an_authorization_header_and_is_not_recorded() {
+    let (web, finished_records) = (web(), FinishedRecords::default());
+    let sink =
+        TraceSink::builder().headers(HeaderCapture::Values).subscriber(finished_records.clone()).build();
     let client = Client::builder(&sink).build().unwrap();
     let host = web.addr();
     let with = |user: &str, path: &str| format!("http://{user}@{host}{path}");
-    // joe:p@ss, joe:, ann:pw2!
+    // In Base64: `joe:p@ss`, `joe:` and `ann:pw2!`.
     for (url, credentials, referer) in [
         (with("joe:p%40ss", "/"), "Basic am9lOnBAc3M=", String::new()),
         (with("joe", "/"), "Basic am9lOg==", String::new()),
@@ -52,12 +54,12 @@ async fn user_info_becomes_credentials_and_is_kept_nowhere() {
     }
     let explicit = request("GET", &with("joe:p%40ss", "/"), &[("authorization", "Bearer x")], Body::empty());
     assert!(read(client.request(explicit).await).await.1.starts_with("Bearer x|"));
-    // A request that fails says no more.
+    // The error of a request that fails does not contain the password either.
     let error = client.get("http://joe:p%40ss@127.0.0.1:1/").await.unwrap_err();
     let trace = sink.snapshot("");
     let all = [
         serde_json::to_string(&trace).unwrap(),
-        heard.0.lock().unwrap().clone(),
+        finished_records.0.lock().unwrap().clone(),
         format!("{sink:?} {client:?} {error:?} {error} {trace:?}"),
     ];
     for text in &all {
@@ -68,7 +70,7 @@ async fn user_info_becomes_credentials_and_is_kept_nowhere() {
 }
 
 #[tokio::test]
-async fn urls_that_lead_nowhere() {
+async fn an_invalid_url_is_an_error_without_a_record() {
     let (client, sink) = client(|builder| builder);
     for url in ["", "web.test", "/path", "ftp://web.test/", "http://", "http://[::1/", "http://joe:secret@[/"]
     {
@@ -84,7 +86,7 @@ async fn urls_that_lead_nowhere() {
 }
 
 #[tokio::test]
-async fn urls_are_made_fit_for_the_wire() {
+async fn urls_are_encoded_and_stripped_of_dot_segments_and_fragments() {
     let (web, (client, sink)) = (web(), client(|builder| builder));
     let host = web.addr();
     for (url, target) in [
@@ -99,7 +101,7 @@ async fn urls_are_made_fit_for_the_wire() {
 }
 
 #[tokio::test]
-async fn the_user_agent() {
+async fn the_user_agent_can_be_replaced_or_omitted() {
     let web = Web::start(async |asked: Asked| reply(asked.header("user-agent").to_owned()));
     let url = web.url("/");
     let version = concat!("nettrace/", env!("CARGO_PKG_VERSION"));
@@ -114,9 +116,9 @@ async fn the_user_agent() {
     assert!(!web.asked().last().unwrap().headers.contains_key("user-agent"));
 }
 
-/// An error of the client's own is as discreet as the trace.
+/// Errors mask the same parts of a URL as records.
 #[tokio::test]
-async fn an_unusable_url_is_told_without_its_query_where_that_is_masked() {
+async fn the_error_of_an_invalid_url_masks_the_query_if_the_sink_does() {
     for (mask_query, shown) in [(false, "\"ftp://a.test/x?token=1\""), (true, "\"ftp://a.test/x?***\"")] {
         let sink = TraceSink::builder().mask_query(mask_query).build();
         let client = Client::builder(&sink).build().unwrap();
@@ -126,9 +128,9 @@ async fn an_unusable_url_is_told_without_its_query_where_that_is_masked() {
     }
 }
 
-/// The URL of an error is that of the request that failed, and no more of it than is recorded.
+/// The URL of an error is masked in the same way as in the record.
 #[tokio::test]
-async fn an_error_has_the_url_of_its_request() {
+async fn an_error_has_the_url_of_the_hop_that_failed() {
     let refused = test_support::raw::Refused::on("127.0.0.1:0");
     let host = refused.addr;
     let to = format!("http://{host}/there?token=secret");

@@ -7,10 +7,12 @@ use crate::{client, read};
 use test_support::pki::Authority;
 use test_support::web::{Web, reply};
 
-async fn spoken(version: HttpVersion, offers: &[&str]) -> (String, u8) {
+/// Makes a request to a TLS server with the ALPN protocols `supported`. Returns the version that the server saw and the
+/// recorded major version.
+async fn version_over_tls(version: HttpVersion, supported: &[&str]) -> (String, u8) {
     let authority = Authority::new("versions");
     let mut config = authority.issue(&["127.0.0.1"]).server();
-    config.alpn_protocols = offers.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.alpn_protocols = supported.iter().map(|name| name.as_bytes().to_vec()).collect();
     let web = Web::tls(config, async |asked| reply(format!("{:?}", asked.version)));
     let roots = Roots::from_pem(authority.pem()).unwrap();
     let (client, sink) = client(|builder| builder.http_version(version).roots(roots));
@@ -19,15 +21,15 @@ async fn spoken(version: HttpVersion, offers: &[&str]) -> (String, u8) {
     let request = &trace.http_requests[0];
     let tunnel = trace.tls_tunnels.get(&request.tls_tunnel).expect("a tunnel");
     let agreed = if body == "HTTP/2.0" { "h2" } else { "http/1.1" };
-    assert!(offers.is_empty() || tunnel.negotiated_proto == agreed, "{}", tunnel.negotiated_proto);
+    assert!(supported.is_empty() || tunnel.negotiated_proto == agreed, "{}", tunnel.negotiated_proto);
     (body, request.proto_major)
 }
 
 #[tokio::test]
-async fn over_tls() {
+async fn alpn_selects_the_version_over_tls() {
     let h1 = ("HTTP/1.1".to_owned(), 1);
     let h2 = ("HTTP/2.0".to_owned(), 2);
-    for (version, offers, expected) in [
+    for (version, supported, expected) in [
         (HttpVersion::Auto, &["h2", "http/1.1"][..], &h2),
         (HttpVersion::Auto, &["http/1.1"], &h1),
         (HttpVersion::Auto, &[], &h1),
@@ -36,12 +38,12 @@ async fn over_tls() {
         (HttpVersion::Http1Only, &["h2", "http/1.1"], &h1),
         (HttpVersion::Http2Only, &["h2", "http/1.1"], &h2),
     ] {
-        assert_eq!(&spoken(version, offers).await, expected, "{version:?} to {offers:?}");
+        assert_eq!(&version_over_tls(version, supported).await, expected, "{version:?} to {supported:?}");
     }
 }
 
 #[tokio::test]
-async fn without_tls() {
+async fn http1_is_used_without_tls_unless_http2_is_required() {
     let web = Web::start(async |asked| reply(format!("{:?}", asked.version)));
     for (version, expected) in [
         (HttpVersion::Auto, "HTTP/1.1"),
@@ -55,7 +57,7 @@ async fn without_tls() {
 }
 
 #[tokio::test]
-async fn nothing_in_common() {
+async fn a_handshake_without_a_common_protocol_fails() {
     let authority = Authority::new("versions");
     let mut config = authority.issue(&["127.0.0.1"]).server();
     config.alpn_protocols = vec!["h2".into()];
@@ -66,9 +68,9 @@ async fn nothing_in_common() {
     assert_eq!(sink.snapshot("").tls_tunnels[0].alert, "received no_application_protocol", "{error}");
 }
 
-/// The given configuration's own protocols count; where it has none, those of the version.
+/// A configuration without ALPN protocols gets those of the client's HTTP version.
 #[tokio::test]
-async fn with_a_configuration() {
+async fn alpn_protocols_of_a_given_configuration_take_precedence() {
     for (own, expected) in [(&["http/1.1"][..], "HTTP/1.1"), (&[], "HTTP/2.0")] {
         let authority = Authority::new("versions");
         let mut config = authority.issue(&["127.0.0.1"]).server();
