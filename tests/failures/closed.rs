@@ -8,67 +8,68 @@ use test_support::dns::DnsServer;
 const CLIENT_CLOSED: (&str, &str) = ("failed", "x_client_closed");
 
 #[tokio::test]
-async fn while_the_name_is_looked_up() {
+async fn closing_fails_a_request_during_the_name_lookup() {
     let fixture = Fixture::with(DnsServer::silent().await);
-    let failed = closed(&fixture.client(), "http://web.test/", fixture.nameserver.asked_times(2)).await;
+    let failed =
+        fail_by_closing(&fixture.client(), "http://web.test/", fixture.nameserver.asked_times(2)).await;
     assert_eq!(ended(failed.outcome.dial()), ("cancelled", "interrupted"));
     assert!(failed.outcome.request.tcp_conn.is_undefined());
 }
 
 #[tokio::test]
-async fn in_tls() {
+async fn closing_fails_a_request_during_the_tls_handshake() {
     let fixture = Fixture::new().await;
     let (server, hello) = stuck_after(async |conn| conn.read(16).await.map(drop));
-    let failed = closed(&fixture.client(), fixture.https(&server), hello.notified()).await;
+    let failed = fail_by_closing(&fixture.client(), fixture.https(&server), hello.notified()).await;
     assert_eq!(ended(failed.outcome.tunnel()), ("cancelled", "interrupted"));
     failed.outcome.assert_on(failed.outcome.conn());
 }
 
 #[tokio::test]
-async fn while_waiting_for_the_header() {
+async fn closing_fails_a_request_that_waits_for_the_header() {
     let fixture = Fixture::new().await;
     let (server, asked) = stuck_after(async |conn| conn.read_head().await.map(drop));
-    let failed = closed(&fixture.client(), fixture.http(&server), asked.notified()).await;
+    let failed = fail_by_closing(&fixture.client(), fixture.http(&server), asked.notified()).await;
     failed.outcome.assert_on(failed.outcome.conn());
     assert_eq!(ended(failed.outcome.conn()), ("closed", ""));
 }
 
 #[tokio::test]
-async fn on_a_stream_of_http2() {
+async fn closing_fails_a_request_on_an_http2_stream() {
     let fixture = Fixture::new().await;
     let (server, asked) = stuck_after(async |conn| conn.read(24).await.map(drop));
     let client = fixture.builder().http_version(HttpVersion::Http2Only).build().unwrap();
-    let failed = closed(&client, fixture.http(&server), asked.notified()).await;
+    let failed = fail_by_closing(&client, fixture.http(&server), asked.notified()).await;
     failed.outcome.assert_on(failed.outcome.conn());
 }
 
 #[tokio::test]
-async fn while_reading_the_body() {
+async fn closing_fails_a_request_whose_body_is_being_read() {
     let fixture = Fixture::new().await;
     let (server, _) = stuck_after(async |conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!").await
     });
     let half = reached(&fixture.sink, |trace| trace.http_requests.iter().any(|it| it.resp_content_len == 5));
-    let failed = closed(&fixture.client(), fixture.http(&server), half).await;
+    let failed = fail_by_closing(&fixture.client(), fixture.http(&server), half).await;
     failed.outcome.assert_on(failed.outcome.conn());
     assert_eq!(failed.outcome.request.resp_content_len, 5);
 }
 
 #[tokio::test]
-async fn before_the_request() {
+async fn a_request_after_closing_fails_without_a_record() {
     let fixture = Fixture::new().await;
     let (client, server) = (fixture.client(), hello());
     client.close().await;
     let (request, handle) = request(fixture.http(&server));
-    let error = client.request(request).await.expect_err("it is closed");
+    let error = client.request(request).await.expect_err("the client is closed");
     assert_eq!((error.failure().as_str(), error.is_closed()), (CLIENT_CLOSED.1, true));
     assert_eq!(error.to_string(), "the client is closed");
-    assert!(handle.trace().http_requests.is_empty(), "it was never begun");
+    assert!(handle.trace().http_requests.is_empty(), "no record was begun");
 }
 
-/// A request whose client is closed at that moment.
-async fn closed(client: &Client, url: impl AsRef<str>, moment: impl Future<Output = ()>) -> Failed {
+/// Makes a request and closes its client when `moment` completes. Asserts that the request fails because of that.
+async fn fail_by_closing(client: &Client, url: impl AsRef<str>, moment: impl Future<Output = ()>) -> Failed {
     let closing = async {
         moment.await;
         client.close().await;

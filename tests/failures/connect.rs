@@ -1,4 +1,4 @@
-//! Connections that are refused, time out, or go to another address than the first.
+//! Connections that are refused, time out, are reset at once, or succeed only with a later address.
 
 use std::future::ready;
 use std::io;
@@ -19,9 +19,9 @@ use test_support::raw::{Refused, Server};
 use test_support::require::require_lab;
 
 #[tokio::test]
-async fn refused() {
-    let (fixture, nobody) = (Fixture::new().await, Refused::on("127.0.0.1:0"));
-    let failed = failed(&fixture.client(), format!("http://web.test:{}/", nobody.addr.port())).await;
+async fn a_refused_connection_fails_the_request() {
+    let (fixture, closed_port) = (Fixture::new().await, Refused::on("127.0.0.1:0"));
+    let failed = failed(&fixture.client(), format!("http://web.test:{}/", closed_port.addr.port())).await;
     let outcome = &failed.outcome;
     outcome.assert_dial_failed("failed", "connection_refused");
     let attempt = outcome.conn();
@@ -29,23 +29,23 @@ async fn refused() {
     assert_eq!(attempt.from_dial, outcome.dial().trace_id);
     assert_eq!(
         (attempt.addr_tuple.dst_ip.as_str(), attempt.addr_tuple.dst_port),
-        ("127.0.0.1", nobody.addr.port())
+        ("127.0.0.1", closed_port.addr.port())
     );
     assert!(attempt.handshake_err.contains("refused"), "{}", attempt.handshake_err);
-    assert_eq!(outcome.trace.dns_queries.len(), 2, "the name was there");
+    assert_eq!(outcome.trace.dns_queries.len(), 2, "one query for each address family");
 
     let error: &ConnectError = failed.cause();
     assert_eq!(error.attempts().len(), 1);
-    assert_eq!((error.attempts()[0].addr, error.dial_id()), (nobody.addr, &outcome.dial().trace_id));
+    assert_eq!((error.attempts()[0].addr, error.dial_id()), (closed_port.addr, &outcome.dial().trace_id));
     assert_eq!(failed.cause::<io::Error>().kind(), io::ErrorKind::ConnectionRefused);
     let timings = failed.error.request().timings().expect("it was traced");
     assert!(timings.dns.is_some() && timings.connect.is_some(), "{timings}");
     assert!(timings.tls.is_none() && timings.send.is_none() && timings.wait.is_none(), "{timings}");
 }
 
-/// A source address that cannot be used fails the request; there is no fallback.
+/// The client does not fall back to another source address.
 #[tokio::test]
-async fn a_source_address_of_the_other_family() {
+async fn a_source_address_of_the_other_family_fails_the_request() {
     let (fixture, server) = (Fixture::new().await, Server::answering(b"HTTP/1.1 204 No Content\r\n\r\n"));
     let client = fixture.builder().source_ip(IpAddr::from(Ipv6Addr::LOCALHOST)).build().unwrap();
     let failed = failed(&client, format!("http://{}/", server.addr())).await;
@@ -54,9 +54,9 @@ async fn a_source_address_of_the_other_family() {
     assert!(server.seen().is_empty());
 }
 
-/// Every address of a name has its turn within the connect timeout, and none is tried after that.
+/// The connector tries every address within the connect timeout, and none after it.
 #[test]
-fn the_time_for_all_addresses_of_a_name() {
+fn the_connect_timeout_covers_all_addresses_of_a_name() {
     require_lab!();
     let ns = Ns::new();
     ns.nft(Hook::Input, "tcp dport 1 drop");
@@ -69,7 +69,7 @@ fn the_time_for_all_addresses_of_a_name() {
         let connector = TcpConnector::new(&sink).resolver(resolver).connect_timeout(limit);
         let connector = connector.attempt_delay(Duration::from_secs(60));
         let begin = tokio::time::Instant::now();
-        let error = connector.connect("web.test:1").await.expect_err("nobody answers");
+        let error = connector.connect("web.test:1").await.expect_err("no address answers");
         (begin.elapsed(), error, sink.snapshot(""))
     });
     assert!((limit..limit + Duration::from_millis(10)).contains(&took), "{took:?}");
@@ -86,18 +86,18 @@ fn the_time_for_all_addresses_of_a_name() {
 }
 
 #[test]
-fn no_route() {
+fn a_missing_route_fails_the_request() {
     require_lab!();
-    let alone = Ns::new();
-    alone.unreachable("10.8.2.0/24");
-    alone.prohibit("10.8.3.0/24");
+    let isolated = Ns::new();
+    isolated.unreachable("10.8.2.0/24");
+    isolated.prohibit("10.8.3.0/24");
     let net = Routed::new();
     net.router.unreachable("10.8.2.0/24");
     for (host, ip, failure, text) in [
-        (&alone, "10.8.1.1", "network_unreachable", "Network is unreachable"),
-        (&alone, "10.8.2.1", "host_unreachable", "No route to host"),
-        (&alone, "10.8.3.1", "x_permission_denied", "Permission denied"),
-        // These are what a router says.
+        (&isolated, "10.8.1.1", "network_unreachable", "Network is unreachable"),
+        (&isolated, "10.8.2.1", "host_unreachable", "No route to host"),
+        (&isolated, "10.8.3.1", "x_permission_denied", "Permission denied"),
+        // A router reports these with ICMP.
         (&net.client, "10.8.1.1", "network_unreachable", "Network is unreachable"),
         (&net.client, "10.8.2.1", "host_unreachable", "No route to host"),
     ] {
@@ -115,7 +115,7 @@ fn no_route() {
 }
 
 #[test]
-fn the_syn_is_lost() {
+fn a_lost_syn_times_out() {
     require_lab!();
     const LIMIT: Duration = Duration::from_millis(100);
     let net = Pair::new();
@@ -135,9 +135,9 @@ fn the_syn_is_lost() {
     assert_eq!(failed.cause::<io::Error>().kind(), io::ErrorKind::TimedOut);
 }
 
-/// The kernel decides whether the connection is established before it is reset.
+/// It depends on timing whether the connection is established before it is reset.
 #[tokio::test]
-async fn reset_right_after_the_accept() {
+async fn a_reset_right_after_the_accept_fails_the_request() {
     for _ in 0..20 {
         let fixture = Fixture::new().await;
         let server = Server::start(async |conn| conn.reset());
@@ -154,13 +154,13 @@ async fn reset_right_after_the_accept() {
 }
 
 #[tokio::test]
-async fn the_first_address_is_dead_and_the_second_fine() {
-    let nobody = Refused::on("127.0.0.1:0");
-    let listener = TcpListener::bind(("127.0.0.2", nobody.addr.port())).expect("nobody else is on 127.0.0.2");
+async fn the_second_address_is_used_if_the_first_refuses() {
+    let closed_port = Refused::on("127.0.0.1:0");
+    let listener = TcpListener::bind(("127.0.0.2", closed_port.addr.port())).expect("the port is free");
     let _server = hello_on(listener);
     let fixture = Fixture::with(DnsServer::answering(&["127.0.0.1", "127.0.0.2"]).await);
     let client = fixture.client();
-    let outcome = fetch(&client, nobody.addr.port()).await;
+    let outcome = fetch(&client, closed_port.addr.port()).await;
 
     let attempts = outcome.attempts();
     assert_eq!(attempts.len(), 2);
@@ -170,14 +170,14 @@ async fn the_first_address_is_dead_and_the_second_fine() {
     assert_eq!(attempts[1].addr_tuple.dst_ip, "127.0.0.2");
     assert!(
         attempts[0].handshake_end_at <= attempts[1].handshake_begin_at,
-        "the next at once, and not before"
+        "the second attempt begins after the first has failed"
     );
     outcome.assert_on(attempts[1]);
-    assert!(outcome.request.attempts.is_empty(), "the request itself was tried once");
+    assert!(outcome.request.attempts.is_empty(), "the request was sent once");
 }
 
 #[test]
-fn the_first_address_is_silent_and_the_second_wins() {
+fn the_second_address_wins_the_race_if_the_first_is_silent() {
     require_lab!();
     let net = Pair::new();
     net.server.address("s0", "10.9.0.3/24");
@@ -190,14 +190,17 @@ fn the_first_address_is_silent_and_the_second_wins() {
     let attempts = outcome.attempts();
     assert_eq!(attempts.len(), 2);
     assert_eq!(ended(attempts[0]), ("lost-race", "interrupted"));
-    let stagger = attempts[1].handshake_begin_at.since(attempts[0].handshake_begin_at).unwrap();
-    assert!(stagger >= Duration::from_millis(250), "{stagger:?}");
-    assert!(attempts[0].handshake_end_at >= attempts[1].handshake_end_at, "it had its chance until the end");
+    let delay = attempts[1].handshake_begin_at.since(attempts[0].handshake_begin_at).unwrap();
+    assert!(delay >= Duration::from_millis(250), "{delay:?}");
+    assert!(
+        attempts[0].handshake_end_at >= attempts[1].handshake_end_at,
+        "the first attempt continues until the second has succeeded"
+    );
     outcome.assert_on(attempts[1]);
 }
 
 #[tokio::test]
-async fn all_addresses_are_dead() {
+async fn the_request_fails_if_all_addresses_refuse() {
     let first = Refused::on("127.0.0.1:0");
     let _second = Refused::on(&format!("127.0.0.2:{}", first.addr.port()));
     let fixture = Fixture::with(DnsServer::answering(&["127.0.0.1", "127.0.0.2"]).await);
@@ -212,7 +215,7 @@ async fn all_addresses_are_dead() {
 }
 
 #[test]
-fn each_dead_address_has_its_own_error() {
+fn each_failed_address_has_its_own_error() {
     require_lab!();
     let net = Pair::new();
     net.client.unreachable("10.8.0.0/24");
@@ -236,7 +239,7 @@ fn each_dead_address_has_its_own_error() {
     }
 }
 
-/// A request that succeeds over the only dial.
+/// Makes a request that must succeed with a single dial.
 async fn fetch(client: &Client, port: u16) -> Outcome {
     let (body, handle) = fetched(client, format!("http://web.test:{port}/")).await;
     assert_eq!(body, b"hello");

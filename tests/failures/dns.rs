@@ -1,4 +1,4 @@
-//! Nameservers that fail, lie, do not answer, or answer with long alias chains.
+//! Nameservers that fail, send invalid replies, do not answer, or answer with chains of aliases.
 
 use hickory_proto::op::ResponseCode;
 use nettrace::record::{DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType};
@@ -8,12 +8,12 @@ use crate::fixture::{Fixture, LONG, Outcome, ended, expire, failed, fetched, hel
 use test_support::dns::{Action, Asked, DnsServer, wire};
 
 #[tokio::test]
-async fn nxdomain() {
+async fn nxdomain_fails_the_request() {
     let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await);
     let failed = failed(&fixture.client(), "http://nx.test/").await;
     let (outcome, trace) = (&failed.outcome, &failed.outcome.trace);
     outcome.assert_dial_failed("failed", "dns_nxdomain_error");
-    assert!(outcome.attempts().is_empty(), "there was nothing to connect to");
+    assert!(outcome.attempts().is_empty(), "there is no address to connect to");
     assert_eq!((trace.dns_queries.len(), trace.udp_conns.len()), (2, 2));
     for query in &trace.dns_queries {
         assert_eq!(ended(query), ("failed", "dns_nxdomain_error"));
@@ -33,7 +33,7 @@ async fn nxdomain() {
 }
 
 #[tokio::test]
-async fn a_name_without_addresses() {
+async fn a_name_without_addresses_fails_the_request() {
     let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NoError)).await);
     let failed = failed(&fixture.client(), "http://web.test/").await;
     failed.outcome.assert_dial_failed("failed", "dns_no_answer");
@@ -41,7 +41,7 @@ async fn a_name_without_addresses() {
 }
 
 #[tokio::test]
-async fn servfail_then_a_good_server() {
+async fn the_next_nameserver_is_asked_after_servfail() {
     let bad = DnsServer::start(|asked| asked.nothing(ResponseCode::ServFail)).await;
     let fixture = Fixture::new().await;
     let outcome = fetch_asking(&fixture, &[&bad, &fixture.nameserver], async {}).await;
@@ -55,7 +55,7 @@ async fn servfail_then_a_good_server() {
 }
 
 #[tokio::test]
-async fn servfail_everywhere() {
+async fn servfail_of_the_only_nameserver_fails_the_request() {
     let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::ServFail)).await);
     let failed = failed(&fixture.client(), "http://web.test/").await;
     failed.outcome.assert_dial_failed("failed", "dns_servfail_error");
@@ -63,13 +63,13 @@ async fn servfail_everywhere() {
 }
 
 #[tokio::test]
-async fn a_silent_server_then_the_next() {
+async fn the_next_nameserver_is_asked_after_a_timeout() {
     let (silent, fixture) = (DnsServer::silent().await, Fixture::new().await);
-    let give_up = async {
+    let expiry = async {
         silent.asked_times(2).await;
         expire(LONG).await;
     };
-    let outcome = fetch_asking(&fixture, &[&silent, &fixture.nameserver], give_up).await;
+    let outcome = fetch_asking(&fixture, &[&silent, &fixture.nameserver], expiry).await;
     let of_silent = queries_to(&outcome, &silent);
     assert_eq!(of_silent.len(), 2);
     for query in of_silent {
@@ -81,16 +81,16 @@ async fn a_silent_server_then_the_next() {
 }
 
 #[tokio::test]
-async fn nobody_is_there_then_the_next() {
-    let (nobody, fixture) = (DnsServer::nobody(), Fixture::new().await);
-    let resolver = fixture.resolver().nameservers([nobody, fixture.nameserver.addr()]);
+async fn the_next_nameserver_is_asked_after_a_refusal() {
+    let (closed, fixture) = (DnsServer::nobody(), Fixture::new().await);
+    let resolver = fixture.resolver().nameservers([closed, fixture.nameserver.addr()]);
     let client = fixture.builder().resolver(resolver.build().unwrap()).build().unwrap();
     let server = hello();
     let (_, handle) = fetched(&client, fixture.http(&server)).await;
     let outcome = Outcome::of(&client, &handle).await;
-    let refused = outcome.trace.udp_conns.iter().filter(|conn| conn.addr_tuple.dst_port == nobody.port());
+    let refused = outcome.trace.udp_conns.iter().filter(|conn| conn.addr_tuple.dst_port == closed.port());
     let refused: Vec<_> = refused.map(|conn| (conn.trace_id.clone(), ended(conn))).collect();
-    assert_eq!(refused.len(), 2, "ICMP was heard");
+    assert_eq!(refused.len(), 2, "the ICMP errors were reported");
     for (id, end) in refused {
         assert_eq!(end, ("failed", "connection_refused"));
         let query = outcome.trace.dns_queries.iter().find(|query| query.connection == id).expect("a query");
@@ -99,7 +99,7 @@ async fn nobody_is_there_then_the_next() {
 }
 
 #[tokio::test]
-async fn all_nameservers_are_skipped() {
+async fn the_request_fails_if_all_nameservers_are_skipped() {
     let fixture = Fixture::new().await;
     let resolver = fixture.resolver().skip_nameserver(|ip, _| Some(format!("{ip} is not ours")));
     let client = fixture.builder().resolver(resolver.build().unwrap()).build().unwrap();
@@ -114,13 +114,13 @@ async fn all_nameservers_are_skipped() {
 }
 
 #[tokio::test]
-async fn truncated_then_over_tcp() {
-    let cut_off = |asked: &Asked| {
+async fn a_query_is_repeated_over_tcp_after_a_truncated_reply() {
+    let truncate_over_udp = |asked: &Asked| {
         let mut reply = asked.addresses(if asked.tcp { &["127.0.0.1"] } else { &[] });
         reply.metadata.truncation = !asked.tcp;
         reply
     };
-    let fixture = Fixture::with(DnsServer::start(cut_off).await);
+    let fixture = Fixture::with(DnsServer::start(truncate_over_udp).await);
     let outcome = fetch_asking(&fixture, &[&fixture.nameserver], async {}).await;
     let trace = &outcome.trace;
     let tcp: Vec<_> = trace.tcp_conns.iter().filter(|conn| conn.from_resolver).collect();
@@ -130,7 +130,7 @@ async fn truncated_then_over_tcp() {
         let query =
             trace.dns_queries.iter().find(|query| query.connection == conn.trace_id).expect("a query");
         let (asked, reply) = (&query.dns_query_msgs[0], &query.dns_reply_msgs[0]);
-        assert_eq!(conn.total_sent_bytes, u64::from(asked.size) + 2, "each with its length before it");
+        assert_eq!(conn.total_sent_bytes, u64::from(asked.size) + 2, "the message and its length");
         assert_eq!(conn.total_recv_bytes, u64::from(reply.size) + 2);
     }
     let over_udp = trace.dns_queries.iter().filter(|query| trace.udp_conns.get(&query.connection).is_some());
@@ -141,20 +141,20 @@ async fn truncated_then_over_tcp() {
 }
 
 #[tokio::test]
-async fn garbage_and_wrong_ids() {
+async fn malformed_replies_and_wrong_ids_are_ignored() {
     let garbage = |asked: &Asked| wire(&asked.addresses(&["127.0.0.66"]))[..20].to_vec();
     let wrong_id = |asked: &Asked| {
         let mut reply = asked.addresses(&["127.0.0.66"]);
         reply.metadata.id ^= 1;
         wire(&reply)
     };
-    let liar = DnsServer::start(move |asked| {
+    let server = DnsServer::start(move |asked| {
         Action::Send(vec![garbage(asked), wrong_id(asked), wire(&asked.addresses(&["127.0.0.1"]))])
     });
-    let fixture = Fixture::with(liar.await);
+    let fixture = Fixture::with(server.await);
     let outcome = fetch_asking(&fixture, &[&fixture.nameserver], async {}).await;
     assert_eq!(outcome.conn().addr_tuple.dst_ip, "127.0.0.1");
-    assert_eq!(outcome.trace.dns_queries.len(), 2, "nothing was asked again");
+    assert_eq!(outcome.trace.dns_queries.len(), 2, "no query was repeated");
     for query in &outcome.trace.dns_queries {
         let [garbage, wrong_id, good] = query.dns_reply_msgs.as_slice() else { panic!("{query:?}") };
         assert!(garbage.ignored.starts_with("malformed: "), "{}", garbage.ignored);
@@ -163,9 +163,8 @@ async fn garbage_and_wrong_ids() {
     }
 }
 
-/// A reply that ends before its response code has none in the trace.
 #[tokio::test]
-async fn three_bytes() {
+async fn a_reply_that_ends_before_its_response_code_has_none_in_the_trace() {
     let short = |asked: &Asked| match asked.tcp {
         false => {
             let mut reply = asked.reply();
@@ -186,7 +185,7 @@ async fn three_bytes() {
     for reply in short {
         assert_eq!(reply.ignored, "malformed: 3 bytes are less than a header");
         assert_eq!(reply.r_code, None);
-        assert_ne!(reply.id, 0, "that was said");
+        assert_ne!(reply.id, 0, "the first two bytes are the ID");
         let json = serde_json::to_value(reply).unwrap();
         assert_eq!(json.get("rCode"), None, "{json}");
         assert_eq!(serde_json::from_value::<DnsReplyMsg>(json).unwrap().r_code, None);
@@ -196,25 +195,24 @@ async fn three_bytes() {
     assert!(!drawn.contains("rcode"), "{drawn}");
 }
 
-/// If only such replies come, the query times out.
 #[tokio::test]
-async fn nothing_but_garbage() {
-    let liar = DnsServer::start(|_| Action::Send(vec![vec![0xff; 40]]));
-    let fixture = Fixture::with(liar.await);
+async fn a_query_whose_replies_are_all_ignored_times_out() {
+    let server = DnsServer::start(|_| Action::Send(vec![vec![0xff; 40]]));
+    let fixture = Fixture::with(server.await);
     let resolver = fixture.resolver().attempts(1).build().unwrap();
     let client = fixture.builder().resolver(resolver).build().unwrap();
-    let give_up = async {
+    let expiry = async {
         let replies = |query: &&DnsQueryTrace| !query.dns_reply_msgs.is_empty();
         reached(&fixture.sink, |trace| trace.dns_queries.iter().filter(replies).count() == 2).await;
         expire(LONG).await;
     };
-    let (failed, ()) = tokio::join!(failed(&client, "http://web.test/"), give_up);
+    let (failed, ()) = tokio::join!(failed(&client, "http://web.test/"), expiry);
     failed.outcome.assert_dial_failed("timeout", "generic_timeout_error");
     assert!(failed.error.to_string().contains("a reply was ignored: id mismatch"), "{}", failed.error);
 }
 
 #[tokio::test]
-async fn a_chain_of_aliases() {
+async fn a_chain_of_aliases_is_recorded() {
     let chain = |asked: &Asked| asked.aliases(&["cdn.test", "edge.test"], &["127.0.0.1"]);
     let fixture = Fixture::with(DnsServer::start(chain).await);
     let outcome = fetch_asking(&fixture, &[&fixture.nameserver], async {}).await;
@@ -232,7 +230,7 @@ async fn a_chain_of_aliases() {
     assert_eq!(answers, expected);
 }
 
-/// Makes a request that succeeds with these nameservers, while `meanwhile` runs.
+/// Makes a request that must succeed with these nameservers, while `meanwhile` runs.
 async fn fetch_asking(
     fixture: &Fixture,
     nameservers: &[&DnsServer],
@@ -248,11 +246,11 @@ async fn fetch_asking(
     outcome.assert_on(outcome.conn());
     let found = |query: &&DnsQueryTrace| query.dns_reply_msgs.iter().any(|reply| !reply.answers.is_empty());
     let good = outcome.trace.dns_queries.iter().filter(found).filter(|query| ended(*query) == ("closed", ""));
-    assert!(good.count() >= 1, "somebody knew the address");
+    assert!(good.count() >= 1, "a nameserver returned an address");
     outcome
 }
 
-/// Returns the queries to this nameserver.
+/// Returns the queries to this nameserver over UDP.
 fn queries_to<'a>(outcome: &'a Outcome, nameserver: &DnsServer) -> Vec<&'a DnsQueryTrace> {
     let trace = &outcome.trace;
     let to = |query: &&DnsQueryTrace| {

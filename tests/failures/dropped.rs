@@ -1,4 +1,5 @@
-//! Requests that are dropped before they are done: every record that had begun ends as cancelled.
+//! Requests that are dropped before they are complete: every record that is still open ends as cancelled, except that
+//! established connections are closed.
 
 use http_body_util::BodyExt as _;
 use nettrace::client::Client;
@@ -11,9 +12,9 @@ use test_support::require::require_lab;
 const CANCELLED: (&str, &str) = ("cancelled", "interrupted");
 
 #[tokio::test]
-async fn while_the_name_is_looked_up() {
+async fn dropping_a_request_cancels_its_name_lookup() {
     let fixture = Fixture::with(DnsServer::silent().await);
-    let outcome = dropped(&fixture.client(), "http://web.test/", fixture.nameserver.asked_times(2)).await;
+    let outcome = drop_at(&fixture.client(), "http://web.test/", fixture.nameserver.asked_times(2)).await;
     outcome.assert_dial_failed(CANCELLED.0, CANCELLED.1);
     assert_eq!(outcome.trace.dns_queries.len(), 2);
     for query in &outcome.trace.dns_queries {
@@ -23,14 +24,14 @@ async fn while_the_name_is_looked_up() {
 }
 
 #[test]
-fn while_dialing() {
+fn dropping_a_request_cancels_its_dial() {
     require_lab!();
     let net = Pair::new();
     net.server.nft(Hook::Input, "tcp dport 80 drop");
     let outcome = net.client.block_on(async {
         let fixture = Fixture::new().await;
         let dialing = reached(&fixture.sink, |trace| !trace.tcp_conns.is_empty());
-        dropped(&fixture.client(), format!("http://{}/", Pair::SERVER.v4), dialing).await
+        drop_at(&fixture.client(), format!("http://{}/", Pair::SERVER.v4), dialing).await
     });
     outcome.assert_dial_failed(CANCELLED.0, CANCELLED.1);
     assert_eq!(ended(outcome.conn()), CANCELLED);
@@ -38,10 +39,10 @@ fn while_dialing() {
 }
 
 #[tokio::test]
-async fn in_tls() {
+async fn dropping_a_request_cancels_its_tls_handshake() {
     let fixture = Fixture::new().await;
     let (server, hello) = stuck_after(async |conn| conn.read(16).await.map(drop));
-    let outcome = dropped(&fixture.client(), fixture.https(&server), hello.notified()).await;
+    let outcome = drop_at(&fixture.client(), fixture.https(&server), hello.notified()).await;
     assert_eq!(ended(&outcome.request), CANCELLED);
     assert_eq!(ended(outcome.tunnel()), CANCELLED);
     outcome.assert_on(outcome.conn());
@@ -51,10 +52,10 @@ async fn in_tls() {
 }
 
 #[tokio::test]
-async fn while_waiting_for_the_header() {
+async fn dropping_a_request_that_waits_for_the_header_cancels_it() {
     let fixture = Fixture::new().await;
     let (server, asked) = stuck_after(async |conn| conn.read_head().await.map(drop));
-    let outcome = dropped(&fixture.client(), fixture.http(&server), asked.notified()).await;
+    let outcome = drop_at(&fixture.client(), fixture.http(&server), asked.notified()).await;
     assert_eq!(ended(&outcome.request), CANCELLED);
     outcome.assert_on(outcome.conn());
     assert_eq!(ended(outcome.conn()), ("closed", ""));
@@ -64,7 +65,7 @@ async fn while_waiting_for_the_header() {
 }
 
 #[tokio::test]
-async fn while_reading() {
+async fn dropping_a_response_within_its_body_cancels_the_request() {
     let fixture = Fixture::new().await;
     let (server, _) = stuck_after(async |conn| {
         conn.read_head().await?;
@@ -73,7 +74,7 @@ async fn while_reading() {
     let client = fixture.client();
     let (request, handle) = request(fixture.http(&server));
     let mut response = client.request(request).await.expect("a header");
-    let frame = response.frame().await.expect("a part").expect("a good one");
+    let frame = response.frame().await.expect("a frame").expect("no error");
     assert_eq!(frame.into_data().expect("data"), "half!");
     drop(response);
     let outcome = Outcome::of(&client, &handle).await;
@@ -88,7 +89,7 @@ async fn while_reading() {
 
 /// A request that waits for a connection of its host has begun no other record.
 #[tokio::test]
-async fn while_waiting_for_a_connection() {
+async fn dropping_a_request_that_waits_for_a_connection_cancels_it() {
     let fixture = Fixture::new().await;
     let (server, asked) = stuck_after(async |conn| conn.read_head().await.map(drop));
     let client = fixture.builder().max_conns_per_host(1).build().unwrap();
@@ -96,7 +97,7 @@ async fn while_waiting_for_a_connection() {
     let first = tokio::spawn(client.request(first));
     asked.notified().await;
     let queued = reached(&fixture.sink, |trace| trace.http_requests.len() == 2);
-    let outcome = dropped(&client, fixture.http(&server), queued).await;
+    let outcome = drop_at(&client, fixture.http(&server), queued).await;
     assert!(first.await.expect("no panic").is_err(), "the client was closed");
     assert_eq!(ended(&outcome.request), CANCELLED);
     assert!(outcome.request.tcp_conn.is_undefined());
@@ -105,8 +106,8 @@ async fn while_waiting_for_a_connection() {
     assert_eq!(timings.blocked, timings.total);
 }
 
-/// Makes a request and drops it at that moment.
-async fn dropped(client: &Client, url: impl AsRef<str>, moment: impl Future<Output = ()>) -> Outcome {
+/// Makes a request and drops it when `moment` completes.
+async fn drop_at(client: &Client, url: impl AsRef<str>, moment: impl Future<Output = ()>) -> Outcome {
     let (request, handle) = request(url);
     tokio::select! {
         biased;

@@ -1,4 +1,4 @@
-//! The parts that every test here needs: clients, a nameserver, scripted servers, and the recorded outcome.
+//! The parts that the tests share: clients, a nameserver, scripted servers, and the recorded outcome.
 
 use std::error::Error;
 use std::io;
@@ -87,7 +87,7 @@ pub(crate) async fn failed(client: &Client, url: impl AsRef<str>) -> Failed {
     Failed::of(client, error).await
 }
 
-/// Makes a request that must succeed. Returns the body of its response.
+/// Makes a request that must succeed. Returns the body of its response, and the handle of the request.
 pub(crate) async fn fetched(client: &Client, url: impl AsRef<str>) -> (Vec<u8>, RequestHandle) {
     let (request, handle) = request(url);
     let response = client.request(request).await.expect("a response");
@@ -120,10 +120,10 @@ pub(crate) fn stuck_after(
     begin: impl AsyncFn(&mut Conn) -> io::Result<()> + Send + 'static,
 ) -> (Server, Arc<Notify>) {
     let done = Arc::new(Notify::new());
-    let say = done.clone();
+    let notify = done.clone();
     let server = Server::start(async move |mut conn| {
         begin(&mut conn).await?;
-        say.notify_one();
+        notify.notify_one();
         conn.hang().await
     });
     (server, done)
@@ -142,43 +142,43 @@ async fn accept(acceptor: &TlsAcceptor, stream: Box<dyn Stream>) -> io::Result<T
     match acceptor.accept(stream).into_fallible().await {
         Ok(stream) => Ok(stream),
         Err((error, mut stream)) => {
-            // A close with bytes unread is a reset, which may take the alert away from the client.
+            // Closing a socket with unread bytes resets the connection, and the client may lose the alert.
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
             Err(error)
         }
     }
 }
 
-/// Waits until a trace of the sink satisfies the condition.
-pub(crate) async fn reached(sink: &TraceSink, it: impl Fn(&NetTrace) -> bool) {
-    while !it(&sink.snapshot("on the way")) {
+/// Waits until a snapshot of the sink satisfies the condition.
+pub(crate) async fn reached(sink: &TraceSink, condition: impl Fn(&NetTrace) -> bool) {
+    while !condition(&sink.snapshot("on the way")) {
         tokio::task::yield_now().await;
     }
 }
 
-/// Makes a timeout of this length expire now. All I/O that is to happen before it must have happened.
+/// Makes a timeout of this length expire now. Whatever must happen before the timeout must have happened already.
 pub(crate) async fn expire(limit: Duration) {
     time::pause();
     time::advance(limit + Duration::from_millis(1)).await;
     time::resume();
 }
 
-/// A request that failed, and what the client said about it.
+/// The error of a failed request, and its recorded outcome.
 pub(crate) struct Failed {
     pub(crate) error: ClientError,
     pub(crate) outcome: Outcome,
 }
 
 impl Failed {
-    /// Takes the outcome, and asserts that the error has the code and the text of the record.
+    /// Closes the client. Asserts that the error has the failure code and the message of the record.
     pub(crate) async fn of(client: &Client, error: ClientError) -> Self {
         let outcome = Outcome::of(client, error.request()).await;
         let text = error.to_string();
         assert_eq!(Some(error.failure()), outcome.request.failure, "{text}");
         assert_eq!(outcome.request.req_error, text);
         assert!(!text.is_empty() && !text.contains('\n'), "{text}");
-        assert!(!text.contains("client error"), "says nothing: {text}");
-        assert!(!matches!(error.failure(), Failure::Unknown(_)), "no code: {}", error.failure());
+        assert!(!text.contains("client error"), "the error does not say what failed: {text}");
+        assert!(!matches!(error.failure(), Failure::Unknown(_)), "unknown code: {}", error.failure());
         Self { error, outcome }
     }
 
@@ -203,13 +203,13 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Closes the client, so that every record ends, and takes the trace.
+    /// Closes the client, so that every record ends, and takes a snapshot.
     pub(crate) async fn of(client: &Client, handle: &RequestHandle) -> Self {
         client.close().await;
         Self::taken(client.sink().snapshot("all"), handle)
     }
 
-    /// Returns the outcome in a trace in which every record has ended.
+    /// Returns the outcome of a request from a trace in which every record has ended.
     #[track_caller]
     pub(crate) fn taken(trace: NetTrace, handle: &RequestHandle) -> Self {
         check::finished(&trace);
@@ -218,18 +218,18 @@ impl Outcome {
         Self { trace, request }
     }
 
-    /// The only dial.
+    /// Returns the only dial.
     #[track_caller]
     pub(crate) fn dial(&self) -> &DialTrace {
         only(&self.trace.dials)
     }
 
-    /// The attempts to reach the server.
+    /// Returns the attempts to connect to the server, without the resolver's connections.
     pub(crate) fn attempts(&self) -> Vec<&TcpConnTrace> {
         self.trace.tcp_conns.iter().filter(|conn| !conn.from_resolver).collect()
     }
 
-    /// The only attempt.
+    /// Returns the only attempt to connect.
     #[track_caller]
     pub(crate) fn conn(&self) -> &TcpConnTrace {
         let attempts = self.attempts();
@@ -237,13 +237,13 @@ impl Outcome {
         attempts[0]
     }
 
-    /// The only tunnel.
+    /// Returns the only tunnel.
     #[track_caller]
     pub(crate) fn tunnel(&self) -> &TlsTunnelTrace {
         only(&self.trace.tls_tunnels)
     }
 
-    /// The request has this connection, which its own dial made.
+    /// Asserts that the request used this connection, and that the request's own dial opened it.
     #[track_caller]
     pub(crate) fn assert_on(&self, conn: &TcpConnTrace) {
         assert_eq!(self.request.tcp_conn, conn.trace_id, "the request's connection");
@@ -253,7 +253,7 @@ impl Outcome {
         assert_eq!(ended(dial), ("closed", ""));
     }
 
-    /// The request has no connection; its dial, the only one, failed with the same code.
+    /// Asserts that the request has no connection, and that its only dial ended with the same reason and failure code.
     #[track_caller]
     pub(crate) fn assert_dial_failed(&self, reason: &str, failure: &str) {
         assert_eq!(ended(&self.request), (reason, failure));
@@ -271,14 +271,14 @@ fn only<T>(records: &[T]) -> &T {
     &records[0]
 }
 
-/// Asserts that the request's own trace has the same records as the part of the whole trace that belongs to it.
+/// Asserts that the records of the request's own trace are the same in the whole trace.
 #[track_caller]
 fn assert_same(all: &NetTrace, request: &HttpReqTrace, own: &NetTrace) {
     check::finished(own);
     assert_eq!(own.http_requests.get(&request.trace_id), Some(request));
     let mut dials = own.dials.clone();
     for (dial, known) in dials.iter_mut().zip(own.dials.iter().map(|dial| all.dials.get(&dial.trace_id))) {
-        // A connection that was dialled for another request comes without that request.
+        // If another request triggered the dial, the request's own trace has neither that request nor its ID.
         let other = known.map(|known| &known.triggered_by).filter(|id| own.http_requests.get(id).is_none());
         dial.triggered_by = other.unwrap_or(&dial.triggered_by).clone();
     }
@@ -294,6 +294,7 @@ fn assert_same(all: &NetTrace, request: &HttpReqTrace, own: &NetTrace) {
     assert_part(&sliced.tls_tunnels, &own.tls_tunnels);
 }
 
+/// Asserts that the records of `part` are the same in `whole`.
 #[track_caller]
 fn assert_part<T: Record + PartialEq + std::fmt::Debug>(part: &TraceList<T>, whole: &TraceList<T>) {
     for record in part {
@@ -305,7 +306,7 @@ fn assert_part<T: Record + PartialEq + std::fmt::Debug>(part: &TraceList<T>, who
 #[track_caller]
 pub(crate) fn ended<R: Ended>(record: &R) -> (&str, &str) {
     let (reason, failure) = record.end();
-    let reason = reason.as_ref().expect("it has ended");
+    let reason = reason.as_ref().expect("the record has ended");
     (reason.as_str(), failure.as_ref().map_or("", Failure::as_str))
 }
 

@@ -1,4 +1,4 @@
-//! Requests that are invalid.
+//! Invalid requests: a URL that cannot be requested, a version that the connection does not support.
 
 use http::Version;
 use nettrace::client::HttpVersion;
@@ -6,7 +6,7 @@ use nettrace::client::HttpVersion;
 use crate::fixture::{Fixture, Outcome, ended, hello, request};
 
 #[tokio::test]
-async fn urls() {
+async fn an_invalid_url_fails_the_request() {
     let fixture = Fixture::new().await;
     let client = fixture.client();
     for (url, text) in [
@@ -18,7 +18,7 @@ async fn urls() {
     ] {
         let error = client.get(url).await.expect_err(url);
         assert_eq!((error.failure().as_str(), error.to_string().as_str()), ("x_invalid_argument", text));
-        assert!(error.request().trace().http_requests.is_empty(), "nothing was begun");
+        assert!(error.request().trace().http_requests.is_empty(), "no record was begun");
         let (request, handle) = request(url);
         let error = client.request(request).await.expect_err(url);
         assert_eq!(error.failure().as_str(), "x_invalid_argument", "{error}");
@@ -29,14 +29,14 @@ async fn urls() {
     assert!(fixture.nameserver.asked().is_empty());
 }
 
-/// This is known only when there is a connection.
+/// The supported versions are known only once there is a connection.
 #[tokio::test]
-async fn a_version_that_the_connection_does_not_speak() {
+async fn a_version_that_the_connection_does_not_support_fails_the_request() {
     let (fixture, server) = (Fixture::new().await, hello());
     let client = fixture.builder().http_version(HttpVersion::Http1Only).build().unwrap();
     let (mut request, handle) = request(fixture.http(&server));
     *request.version_mut() = Version::HTTP_2;
-    let error = client.request(request).await.expect_err("HTTP/2");
+    let error = client.request(request).await.expect_err("an HTTP/2 request over HTTP/1.1");
     assert_eq!(error.failure().as_str(), "x_invalid_argument");
     let outcome = Outcome::of(&client, &handle).await;
     assert_eq!(ended(&outcome.request), ("failed", "x_invalid_argument"));

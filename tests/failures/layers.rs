@@ -1,4 +1,5 @@
-//! The layers around hyper-util's connector and client: they see less, and what they record is right.
+//! The layers around hyper-util's connector and client. They see less than the preset `Client`, but their records are
+//! correct.
 
 use std::error::Error;
 use std::net::TcpListener;
@@ -28,12 +29,12 @@ type Answer = Result<Response<TraceResponseBody<Incoming>>, legacy::Error>;
 const CANCELLED: (&str, &str) = ("cancelled", "interrupted");
 
 #[tokio::test]
-async fn refused() {
-    let (fixture, nobody) = (Fixture::new().await, Refused::on("127.0.0.1:0"));
-    let (error, outcome) = fails(&fixture, &format!("http://web.test:{}/", nobody.addr.port())).await;
+async fn a_refused_connection_fails_the_dial() {
+    let (fixture, closed_port) = (Fixture::new().await, Refused::on("127.0.0.1:0"));
+    let (error, outcome) = failed(&fixture, &format!("http://web.test:{}/", closed_port.addr.port())).await;
     outcome.assert_dial_failed("failed", "connection_refused");
-    assert!(outcome.attempts().is_empty(), "this connector hides them");
-    assert_eq!(outcome.trace.dns_queries.len(), 2, "our resolver knows for which dial it looks");
+    assert!(outcome.attempts().is_empty(), "hyper-util's connector does not show its attempts");
+    assert_eq!(outcome.trace.dns_queries.len(), 2, "the resolver's queries belong to the dial");
     let drawing = view::waterfall(&outcome.trace).width(200).to_string();
     let row = |label| drawing.lines().find(|line| line.starts_with(label)).expect(label);
     assert!(row("  tcp ").ends_with(" · attempts not observed · ✗ connection_refused"), "{drawing}");
@@ -44,42 +45,42 @@ async fn refused() {
 }
 
 #[tokio::test]
-async fn nxdomain() {
+async fn nxdomain_fails_the_dial() {
     let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await);
-    let (_, outcome) = fails(&fixture, "http://nx.test/").await;
+    let (_, outcome) = failed(&fixture, "http://nx.test/").await;
     outcome.assert_dial_failed("failed", "dns_nxdomain_error");
     assert!(outcome.trace.dns_queries.iter().all(|query| query.from_dial == outcome.dial().trace_id));
     assert!(outcome.request.req_error.ends_with("no such host"), "{}", outcome.request.req_error);
 }
 
 #[tokio::test]
-async fn the_first_address_is_dead_and_the_second_fine() {
-    let nobody = Refused::on("127.0.0.1:0");
-    let listener = TcpListener::bind(("127.0.0.2", nobody.addr.port())).expect("nobody else is on 127.0.0.2");
+async fn only_the_address_that_accepts_is_recorded_as_a_connection() {
+    let closed_port = Refused::on("127.0.0.1:0");
+    let listener = TcpListener::bind(("127.0.0.2", closed_port.addr.port())).expect("the port is free");
     let _server = hello_on(listener);
     let fixture = Fixture::with(DnsServer::answering(&["127.0.0.1", "127.0.0.2"]).await);
     let mut client = client(&fixture);
-    let (answer, handle) = send(&mut client, &format!("http://web.test:{}/", nobody.addr.port()));
+    let (answer, handle) = send(&mut client, &format!("http://web.test:{}/", closed_port.addr.port()));
     let body = answer.await.expect("a response").into_body().collect().await.expect("a body");
     assert_eq!(body.to_bytes(), "hello");
     let outcome = conclude(&fixture, client, &handle).await;
     assert_eq!(ended(&outcome.request), ("closed", ""));
     outcome.assert_on(outcome.conn());
     assert_eq!(outcome.conn().addr_tuple.dst_ip, "127.0.0.2");
-    assert_eq!(outcome.conn().handshake_begin_at, outcome.dial().resolve_end_at, "all that is known");
+    assert_eq!(outcome.conn().handshake_begin_at, outcome.dial().resolve_end_at, "approximated by the layer");
 }
 
 #[tokio::test]
-async fn a_handshake_includes_the_look_up_of_a_resolver_that_is_not_seen() {
+async fn a_handshake_includes_the_lookup_of_an_untraced_resolver() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("it listens").port();
     let _server = hello_on(listener);
-    let seen = HttpConnector::new_with_resolver(TraceResolve::new(GaiResolver::new()));
-    for (is_seen, sink) in [(false, TraceSink::new()), (true, TraceSink::new())] {
+    let traced = HttpConnector::new_with_resolver(TraceResolve::new(GaiResolver::new()));
+    for (is_traced, sink) in [(false, TraceSink::new()), (true, TraceSink::new())] {
         let layer = TraceConnectLayer::new(&sink);
         let pool = Client::builder(TokioExecutor::new());
-        let response = if is_seen {
-            let client: Client<_, TraceBody<Body>> = pool.build(layer.layer(seen.clone()));
+        let response = if is_traced {
+            let client: Client<_, TraceBody<Body>> = pool.build(layer.layer(traced.clone()));
             let mut client = TraceRequestLayer::new(&sink).layer(client);
             client.call(Request::get(format!("http://localhost:{port}/")).body(Body::new()).unwrap()).await
         } else {
@@ -90,26 +91,30 @@ async fn a_handshake_includes_the_look_up_of_a_resolver_that_is_not_seen() {
         response.expect("a response").into_body().collect().await.expect("a body");
         let trace = sink.snapshot("all");
         let (dial, conn, request) = (&trace.dials[0], &trace.tcp_conns[0], &trace.http_requests[0]);
-        let begin = if is_seen { dial.resolve_end_at } else { dial.dial_begin_at };
+        let begin = if is_traced { dial.resolve_end_at } else { dial.dial_begin_at };
         assert!(conn.handshake_begin_at == begin && !begin.is_undefined(), "{conn:#?} of {dial:#?}");
         let timings = request.timings(&trace);
-        assert_eq!((timings.dns.is_some(), timings.connect_includes_dns), (is_seen, !is_seen), "{timings}");
+        assert_eq!(
+            (timings.dns.is_some(), timings.connect_includes_dns),
+            (is_traced, !is_traced),
+            "{timings}"
+        );
         let drawing = view::waterfall(&trace).width(140).to_string();
         let row = format!("127.0.0.1:{port} · includes name lookup");
-        assert_eq!(drawing.contains(&row), !is_seen, "{drawing}");
-        assert_eq!(drawing.contains("\n  tcp+dns "), !is_seen, "{drawing}");
-        assert_eq!(drawing.contains("\n  dns "), is_seen, "{drawing}");
+        assert_eq!(drawing.contains(&row), !is_traced, "{drawing}");
+        assert_eq!(drawing.contains("\n  tcp+dns "), !is_traced, "{drawing}");
+        assert_eq!(drawing.contains("\n  dns "), is_traced, "{drawing}");
     }
 }
 
 #[tokio::test]
-async fn closed_before_the_header() {
+async fn a_close_before_the_header_is_an_eof_error() {
     let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.close().await
     });
-    let (error, outcome) = fails(&fixture, &fixture.http(&server)).await;
+    let (error, outcome) = failed(&fixture, &fixture.http(&server)).await;
     assert_eq!(ended(&outcome.request), ("failed", "eof_error"));
     outcome.assert_on(outcome.conn());
     assert_eq!(ended(outcome.conn()), ("peer-closed", ""));
@@ -123,22 +128,22 @@ async fn closed_before_the_header() {
 }
 
 #[tokio::test]
-async fn closed_within_the_body() {
+async fn a_close_within_the_body_is_an_eof_error() {
     let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!").await?;
         conn.close().await
     });
-    let (error, outcome) = fails(&fixture, &fixture.http(&server)).await;
+    let (error, outcome) = failed(&fixture, &fixture.http(&server)).await;
     assert_eq!(ended(&outcome.request), ("failed", "eof_error"));
     outcome.assert_on(outcome.conn());
     assert_eq!((outcome.request.resp_status_code, outcome.request.resp_content_len), (200, 5));
-    assert!(error.is::<hyper::Error>(), "the body's own error: {error:?}");
+    assert!(error.is::<hyper::Error>(), "the error of the body is not wrapped: {error:?}");
 }
 
 #[tokio::test]
-async fn dropped_while_the_name_is_looked_up() {
+async fn dropping_a_request_cancels_its_name_lookup() {
     let fixture = Fixture::with(DnsServer::silent().await);
     let mut client = client(&fixture);
     let (answer, handle) = send(&mut client, "http://web.test/");
@@ -152,7 +157,7 @@ async fn dropped_while_the_name_is_looked_up() {
 }
 
 #[tokio::test]
-async fn dropped_while_waiting_for_the_header() {
+async fn dropping_a_request_that_waits_for_the_header_cancels_it() {
     let fixture = Fixture::new().await;
     let (server, asked) = stuck_after(async |conn| conn.read_head().await.map(drop));
     let mut client = client(&fixture);
@@ -167,6 +172,7 @@ async fn dropped_while_waiting_for_the_header() {
     assert_eq!(ended(outcome.conn()), ("closed", ""));
 }
 
+/// Creates a client of hyper-util with a traced connector and resolver.
 fn client(fixture: &Fixture) -> Traced {
     let connector = HttpConnector::new_with_resolver(fixture.resolver().build().expect("nothing to read"));
     let connector = TraceConnectLayer::new(&fixture.sink).layer(connector);
@@ -174,14 +180,15 @@ fn client(fixture: &Fixture) -> Traced {
     TraceRequestLayer::new(&fixture.sink).capture_connection(true).layer(client)
 }
 
+/// Sends a request. Returns its response future, and a handle that identifies it in the trace.
 fn send(client: &mut Traced, url: &str) -> (impl Future<Output = Answer> + use<>, RequestHandle) {
     let handle = RequestHandle::new();
     let request = Request::get(url).extension(handle.clone()).body(Body::new()).expect("a request");
     (client.call(request), handle)
 }
 
-/// The error that a request met, before its response or in its body.
-async fn fails(fixture: &Fixture, url: &str) -> (Box<dyn Error + Send + Sync>, Outcome) {
+/// Makes a request that must fail, before its response or in its body. Returns the error and the recorded outcome.
+async fn failed(fixture: &Fixture, url: &str) -> (Box<dyn Error + Send + Sync>, Outcome) {
     let mut client = client(fixture);
     let (answer, handle) = send(&mut client, url);
     let error: Box<dyn Error + Send + Sync> = match answer.await {
@@ -191,7 +198,7 @@ async fn fails(fixture: &Fixture, url: &str) -> (Box<dyn Error + Send + Sync>, O
     (error, conclude(fixture, client, &handle).await)
 }
 
-/// Such a client cannot be closed: it is dropped, and its connections end some time after.
+/// Drops the client, which has no `close`, waits until its dials and connections have ended, and returns the outcome.
 async fn conclude(fixture: &Fixture, client: Traced, handle: &RequestHandle) -> Outcome {
     drop(client);
     reached(&fixture.sink, |trace| {

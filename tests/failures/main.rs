@@ -1,4 +1,4 @@
-//! Failures of requests made by the preset: for each, the records, the code, the end and the links.
+//! Failures of requests that the preset `Client` makes: the records of each, their failure codes, ends and links.
 
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 

@@ -1,4 +1,4 @@
-//! Chains of redirects that fail.
+//! Redirects that fail, or that are not followed.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,10 +13,10 @@ use crate::fixture::{Failed, Fixture, Outcome, ended, failed, fetched};
 use test_support::raw::{Refused, Server};
 
 #[tokio::test]
-async fn to_a_dead_server() {
-    let (fixture, nobody) = (Fixture::new().await, Refused::on("127.0.0.1:0"));
-    let dead = format!("http://other.test:{}/", nobody.addr.port());
-    let location = dead.clone();
+async fn a_redirect_to_a_closed_port_fails_the_last_hop() {
+    let (fixture, closed_port) = (Fixture::new().await, Refused::on("127.0.0.1:0"));
+    let target = format!("http://other.test:{}/", closed_port.addr.port());
+    let location = target.clone();
     let server = Server::start(async move |mut conn| {
         conn.read_head().await?;
         conn.write(redirect(&location, "").as_bytes()).await?;
@@ -25,15 +25,15 @@ async fn to_a_dead_server() {
     let failed = failed(&fixture.client(), fixture.http(&server)).await;
     let [first, last] = hops(&failed.outcome);
     assert_eq!((ended(first), first.resp_status_code), (("closed", ""), 302));
-    assert_eq!((ended(last), last.req_url.as_str()), (("failed", "connection_refused"), dead.as_str()));
+    assert_eq!((ended(last), last.req_url.as_str()), (("failed", "connection_refused"), target.as_str()));
     assert_eq!(last.prev_hop, first.trace_id);
     let dials = &failed.outcome.trace.dials;
     assert_eq!([&dials[0].triggered_by, &dials[1].triggered_by], [&first.trace_id, &last.trace_id]);
-    assert_eq!(failed.error.request().trace().http_requests.len(), 2, "the error shows the way there");
+    assert_eq!(failed.error.request().trace().http_requests.len(), 2, "the error's trace has both hops");
 }
 
 #[tokio::test]
-async fn round_and_round() {
+async fn an_endless_redirect_fails_at_the_limit() {
     let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         loop {
@@ -42,7 +42,7 @@ async fn round_and_round() {
         }
     });
     let client = fixture.builder().max_redirects(1).build().unwrap();
-    let error = client.get(fixture.http(&server)).await.expect_err("no end");
+    let error = client.get(fixture.http(&server)).await.expect_err("too many redirects");
     assert_eq!(error.failure().as_str(), "x_too_many_redirects");
     assert_eq!(error.to_string(), "gave up after 1 redirects");
     let Failed { outcome, .. } = Failed::of(&client, error).await;
@@ -53,9 +53,9 @@ async fn round_and_round() {
     assert!(waterfall(&outcome.trace).to_string().contains("x_too_many_redirects"));
 }
 
-/// Whatever body the redirect has, and however far that has been read by then: its request ends once.
+/// The request of the redirect ends once, whatever its body is and however much of the body has been read.
 #[tokio::test]
-async fn that_cannot_be_followed() {
+async fn a_redirect_that_cannot_be_followed_fails_once() {
     let long = "long ".repeat(1000);
     for (location, failure, max) in [
         ("ftp://a.test/", "x_invalid_redirect", 9),
@@ -63,8 +63,8 @@ async fn that_cannot_be_followed() {
         ("/again", "x_too_many_redirects", 1),
     ] {
         for body in ["", "moved", &long] {
-            let told = Arc::new(Mutex::new(Vec::new()));
-            let subscriber = told.clone();
+            let finished = Arc::new(Mutex::new(Vec::new()));
+            let subscriber = finished.clone();
             let sink = TraceSink::builder()
                 .subscriber(move |record: &FinishedRecord| {
                     if let FinishedRecord::HttpRequest(request) = record {
@@ -84,9 +84,9 @@ async fn that_cannot_be_followed() {
             let Failed { outcome, error } = failed(&client, fixture.http(&server)).await;
             assert_eq!(ended(&outcome.request), ("failed", failure), "{location} {}", body.len());
             assert_eq!((error.failure().as_str(), outcome.request.resp_status_code), (failure, 302));
-            let told = told.lock().unwrap();
-            assert_eq!(told.len(), outcome.trace.http_requests.len(), "each ends once");
-            for (id, failure) in &*told {
+            let finished = finished.lock().unwrap();
+            assert_eq!(finished.len(), outcome.trace.http_requests.len(), "each ends once");
+            for (id, failure) in &*finished {
                 assert_eq!(failure, &outcome.trace.http_requests.get(id).expect("recorded").failure);
             }
         }
@@ -94,7 +94,7 @@ async fn that_cannot_be_followed() {
 }
 
 #[tokio::test]
-async fn to_nowhere() {
+async fn a_redirect_with_an_empty_location_is_the_response() {
     let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         loop {
@@ -109,9 +109,9 @@ async fn to_nowhere() {
     assert_eq!((ended(&outcome.request), outcome.request.resp_status_code), (("closed", ""), 302));
 }
 
-/// A redirect that is not followed ends when its body ends or is dropped.
+/// A redirect that is not followed ends like any response: with its body, at once if the body is empty.
 #[tokio::test]
-async fn that_is_the_response() {
+async fn a_redirect_that_is_not_followed_ends_with_its_body() {
     for (status, body) in [(300, ""), (300, "choose"), (304, "")] {
         let fixture = Fixture::new().await;
         let answer = redirect("/other", body).replace("302 Found", &format!("{status} Other"));
@@ -132,9 +132,9 @@ async fn that_is_the_response() {
     }
 }
 
-/// A layer of the user's own may have seen to the redirect itself.
+/// A layer of the caller may follow the redirect itself and drop the response.
 #[tokio::test]
-async fn that_a_layer_drops() {
+async fn a_redirect_that_a_layer_drops_is_no_failure() {
     let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         loop {
@@ -161,9 +161,9 @@ async fn that_a_layer_drops() {
     assert_eq!((ended(&outcome.request), outcome.request.resp_status_code), (("closed", ""), 302));
 }
 
-/// Nobody reads it to its end, which is no failure.
+/// The client does not read the body to its end, which is no failure.
 #[tokio::test]
-async fn with_a_long_body() {
+async fn a_redirect_with_a_long_body_is_no_failure() {
     let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         loop {

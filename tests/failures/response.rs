@@ -6,8 +6,8 @@ use crate::fixture::{Failed, Fixture, ended, failed, tls_server};
 use test_support::raw::{Conn, Server};
 
 #[tokio::test]
-async fn closed_before_the_header() {
-    let failed = answered(async |mut conn| {
+async fn a_close_before_the_header_is_an_eof_error() {
+    let failed = failed_by(async |mut conn| {
         conn.read_head().await?;
         conn.close().await
     })
@@ -17,8 +17,8 @@ async fn closed_before_the_header() {
 }
 
 #[tokio::test]
-async fn reset_before_the_header() {
-    let failed = answered(async |mut conn| {
+async fn a_reset_before_the_header_fails_the_request() {
+    let failed = failed_by(async |mut conn| {
         conn.read_head().await?;
         conn.reset()
     })
@@ -28,8 +28,8 @@ async fn reset_before_the_header() {
 }
 
 #[tokio::test]
-async fn closed_within_the_header() {
-    let failed = answered(async |mut conn| {
+async fn a_close_within_the_header_is_an_eof_error() {
+    let failed = failed_by(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-le").await?;
         conn.close().await
@@ -40,8 +40,8 @@ async fn closed_within_the_header() {
 }
 
 #[tokio::test]
-async fn not_http_at_all() {
-    let failed = answered(async |mut conn| {
+async fn a_reply_that_is_not_http_is_a_protocol_error() {
+    let failed = failed_by(async |mut conn| {
         conn.write(b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n").await?;
         conn.read_to_end().await
     })
@@ -51,7 +51,7 @@ async fn not_http_at_all() {
 }
 
 #[tokio::test]
-async fn not_the_http_that_it_should_be() {
+async fn a_malformed_response_is_a_protocol_error() {
     for (response, status) in [
         ("HTTP/1.1 200 OK\r\ncontent length: 5\r\n\r\nhello", 0),
         ("HTTP/1.1 20 OK\r\n\r\n", 0),
@@ -59,7 +59,7 @@ async fn not_the_http_that_it_should_be() {
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nfive\r\nhello\r\n", 200),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello!\r\n", 200),
     ] {
-        let failed = answered(async move |mut conn| {
+        let failed = failed_by(async move |mut conn| {
             conn.read_head().await?;
             conn.write(response.as_bytes()).await?;
             conn.read_to_end().await
@@ -69,13 +69,13 @@ async fn not_the_http_that_it_should_be() {
         assert_eq!(ended(request), ("failed", "x_http_protocol_error"), "{response}");
         assert_eq!(request.resp_status_code, status, "{response}");
         failed.outcome.assert_on(failed.outcome.conn());
-        assert_eq!(ended(failed.outcome.conn()), ("closed", ""), "our side had enough");
+        assert_eq!(ended(failed.outcome.conn()), ("closed", ""), "the client closed it");
     }
 }
 
 #[tokio::test]
-async fn a_header_without_end() {
-    let failed = answered(async |mut conn| {
+async fn an_endless_header_is_a_protocol_error() {
+    let failed = failed_by(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\n").await?;
         loop {
@@ -88,9 +88,9 @@ async fn a_header_without_end() {
 }
 
 #[tokio::test]
-async fn a_body_that_cannot_be_decoded() {
+async fn an_invalid_gzip_body_is_a_decoding_error() {
     for (body, failure) in [("\x1f\u{8b}", "x_decoding_error"), ("plain", "x_decoding_error")] {
-        let failed = answered(async move |mut conn| {
+        let failed = failed_by(async move |mut conn| {
             conn.read_head().await?;
             let head = format!(
                 "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
@@ -108,8 +108,8 @@ async fn a_body_that_cannot_be_decoded() {
 }
 
 #[tokio::test]
-async fn closed_within_the_body_of_a_known_length() {
-    let failed = answered(async |mut conn| {
+async fn a_close_within_a_body_of_known_length_is_an_eof_error() {
+    let failed = failed_by(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!").await?;
         conn.close().await
@@ -120,9 +120,9 @@ async fn closed_within_the_body_of_a_known_length() {
 }
 
 #[tokio::test]
-async fn closed_within_a_chunked_body() {
+async fn a_close_within_a_chunked_body_is_an_eof_error() {
     for (sent, body) in [("5\r\nhalf!\r\n", 5), ("5\r\nhal", 3), ("5\r\nhalf!\r\n0\r\n", 5)] {
-        let failed = answered(async move |mut conn| {
+        let failed = failed_by(async move |mut conn| {
             conn.read_head().await?;
             conn.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
             conn.write(sent.as_bytes()).await?;
@@ -134,22 +134,22 @@ async fn closed_within_a_chunked_body() {
 }
 
 #[tokio::test]
-async fn reset_within_the_body() {
-    let failed = answered(async |mut conn| {
+async fn a_reset_within_the_body_fails_the_request() {
+    let failed = failed_by(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").await?;
         conn.reset()
     })
     .await;
-    // The reset may overtake the header.
+    // The client may notice the reset before it has read the header.
     let status = failed.outcome.request.resp_status_code;
     assert_cut_off(&failed, "connection_reset", Progress { status, body: 0 });
     assert_eq!(ended(failed.outcome.conn()), ("failed", "connection_reset"));
 }
 
-/// An end without `close_notify` may be a truncation attack (RFC 8446 section 6.1); it is reported as any early end.
+/// An end without `close_notify` may be a truncation attack (RFC 8446 section 6.1); it is reported like any early end.
 #[tokio::test]
-async fn cut_off_within_the_body_over_tls() {
+async fn a_close_within_the_body_over_tls_is_an_eof_error() {
     for orderly in [true, false] {
         let fixture = Fixture::new().await;
         let config = fixture.authority.issue(&["web.test"]).server();
@@ -163,18 +163,18 @@ async fn cut_off_within_the_body_over_tls() {
         let outcome = &failed.outcome;
         assert_eq!(outcome.request.tls_tunnel, outcome.tunnel().trace_id);
         assert_eq!(ended(outcome.tunnel()), ("peer-closed", ""));
-        // After a `close_notify` the client need not read up to the end of the stream.
+        // After `close_notify` the client may close the connection before it has read the server's FIN.
         assert!(["peer-closed", if orderly { "closed" } else { "" }].contains(&ended(outcome.conn()).0));
     }
 }
 
-/// A request to a server that does that.
-async fn answered(script: impl AsyncFn(Conn) -> std::io::Result<()> + Send + 'static) -> Failed {
+/// Makes a request, which must fail, to a server that runs the script.
+async fn failed_by(script: impl AsyncFn(Conn) -> std::io::Result<()> + Send + 'static) -> Failed {
     let (fixture, server) = (Fixture::new().await, Server::start(script));
     failed(&fixture.client(), fixture.http(&server)).await
 }
 
-/// How far the response had come.
+/// How much of the response had arrived.
 struct Progress {
     status: u16,
     body: u64,
@@ -184,7 +184,7 @@ impl Progress {
     const NOTHING: Self = Self { status: 0, body: 0 };
 }
 
-/// The request failed like that on its own connection, with what had come before.
+/// Asserts that the request failed with this code on its own connection, and how much of the response is recorded.
 #[track_caller]
 fn assert_cut_off(failed: &Failed, failure: &str, progress: Progress) {
     let (outcome, request) = (&failed.outcome, &failed.outcome.request);
@@ -193,8 +193,8 @@ fn assert_cut_off(failed: &Failed, failure: &str, progress: Progress) {
     assert!(!request.conn_acquired_at.is_undefined() && !request.req_body_end_at.is_undefined());
     assert_eq!((request.resp_status_code, request.resp_content_len), (progress.status, progress.body));
     assert_eq!(request.resp_recv_at.is_undefined(), progress.status == 0);
-    assert!(request.resp_body_end_at.is_undefined(), "it has not come");
-    assert!(request.attempts.is_empty(), "it was not sent again");
+    assert!(request.resp_body_end_at.is_undefined(), "the body did not end");
+    assert!(request.attempts.is_empty(), "the request was not sent again");
     let Timings { send, wait, receive, .. } = request.timings(&outcome.trace);
     assert!(send.is_some() && wait.is_some() && receive.is_some() == (progress.status != 0));
 }

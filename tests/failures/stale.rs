@@ -1,4 +1,4 @@
-//! Kept-alive connections that are dead when they are reused.
+//! Kept-alive connections that the server closes before or while they are reused.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use test_support::raw::Server;
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
-/// The server has closed it, and the client learns that only with its next request in hand.
+/// The client notices the close only after the next request has taken the connection.
 #[tokio::test]
-async fn resent_on_another() {
+async fn a_request_that_was_not_written_is_sent_on_another_connection() {
     let fixture = Fixture::new().await;
-    let (server, close) = closes_each_when_told();
+    let (server, close) = server_that_closes_on_notify();
     let client = fixture.client();
     let (_, first) = fetched(&client, fixture.http(&server)).await;
     close.notify_one();
@@ -32,14 +32,14 @@ async fn resent_on_another() {
     let first = outcome.trace.http_requests.get(first.id()).expect("recorded");
     assert_eq!((&first.tcp_conn, ended(first)), (&stale.trace_id, ("closed", "")));
     assert!(first.attempts.is_empty());
-    assert_eq!(stale.total_recv_bytes, HELLO.len() as u64, "nothing of the second went there");
+    assert_eq!(stale.total_recv_bytes, HELLO.len() as u64, "the second response arrived elsewhere");
     let dial = outcome.trace.dials.get(&fresh.from_dial).expect("a dial");
     assert!(dial.dial_begin_at >= outcome.request.req_sent_at);
 }
 
-/// A request that was written is not repeated: the server may have processed it.
+/// The server may have processed a request that was written.
 #[tokio::test]
-async fn not_resent_when_it_was_written() {
+async fn a_request_that_was_written_is_not_sent_again() {
     let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
@@ -54,17 +54,16 @@ async fn not_resent_when_it_was_written() {
     assert_eq!(ended(&outcome.request), ("failed", "eof_error"));
     assert_eq!(outcome.request.tcp_conn, conn.trace_id);
     assert!(outcome.request.attempts.is_empty());
-    assert_eq!(outcome.dial().triggered_by, first.id(), "it was dialled for the first");
+    assert_eq!(outcome.dial().triggered_by, first.id(), "the first request triggered the dial");
     assert_eq!(ended(conn), ("peer-closed", ""));
     let timings = outcome.request.timings(&outcome.trace);
     assert!(timings.dns.is_none() && timings.connect.is_none() && timings.wait.is_some(), "{timings}");
 }
 
-/// If the client has seen the close, it does not try the connection.
 #[tokio::test]
-async fn seen_in_time() {
+async fn a_connection_is_not_reused_after_the_client_has_noticed_the_close() {
     let fixture = Fixture::new().await;
-    let (server, close) = closes_each_when_told();
+    let (server, close) = server_that_closes_on_notify();
     let client = fixture.client();
     let (_, first) = fetched(&client, fixture.http(&server)).await;
     close.notify_one();
@@ -80,19 +79,20 @@ async fn seen_in_time() {
     assert_eq!(ended(outcome.attempts()[0]), ("peer-closed", ""));
 }
 
-/// Answers one request on each connection, and closes one each time it is told to.
-fn closes_each_when_told() -> (Server, Arc<Notify>) {
+/// Starts a server that answers one request on each connection, and closes a connection for each notification.
+fn server_that_closes_on_notify() -> (Server, Arc<Notify>) {
     let close = Arc::new(Notify::new());
-    let told = close.clone();
+    let notified = close.clone();
     let server = Server::start(async move |mut conn| {
         conn.read_head().await?;
         conn.write(HELLO).await?;
-        told.notified().await;
+        notified.notified().await;
         conn.close().await
     });
     (server, close)
 }
 
+/// Returns the connection and the failure code of an attempt.
 fn tried_on(attempt: &Attempt) -> (&str, &str) {
     (attempt.tcp_conn.as_str(), attempt.failure.as_ref().map_or("", |failure| failure.as_str()))
 }

@@ -1,4 +1,4 @@
-//! Timeouts of the whole request, in each of its phases, and of each phase by itself.
+//! The timeout of the whole request, expiring in each phase, and the timeouts of single phases.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use test_support::dns::DnsServer;
 use test_support::lab::{Hook, Pair};
 use test_support::require::require_lab;
 
-/// The limit on the whole request; shorter than the resolver's.
-const LIMIT: Duration = Duration::from_secs(30);
+/// The timeout of the whole request. It is shorter than the resolver's.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CANCELLED: (&str, &str) = ("cancelled", "interrupted");
-const TIMEOUT: (&str, &str) = ("timeout", "generic_timeout_error");
+const TIMED_OUT: (&str, &str) = ("timeout", "generic_timeout_error");
 
 #[tokio::test]
-async fn while_the_name_is_looked_up() {
+async fn a_request_times_out_during_the_name_lookup() {
     let fixture = Fixture::with(DnsServer::silent().await);
-    let failed = timed_out(&fixture, "http://web.test/", fixture.nameserver.asked_times(2)).await;
+    let failed = time_out_at(&fixture, "http://web.test/", fixture.nameserver.asked_times(2)).await;
     let outcome = &failed.outcome;
     assert_eq!(ended(outcome.dial()), CANCELLED);
     assert_eq!(outcome.dial().triggered_by, outcome.request.trace_id);
@@ -30,14 +30,14 @@ async fn while_the_name_is_looked_up() {
 }
 
 #[test]
-fn while_dialing() {
+fn a_request_times_out_during_the_dial() {
     require_lab!();
     let net = Pair::new();
     net.server.nft(Hook::Input, "tcp dport 80 drop");
     let failed = net.client.block_on(async {
         let fixture = Fixture::new().await;
         let dialing = reached(&fixture.sink, |trace| !trace.tcp_conns.is_empty());
-        timed_out(&fixture, format!("http://{}/", Pair::SERVER.v4), dialing).await
+        time_out_at(&fixture, format!("http://{}/", Pair::SERVER.v4), dialing).await
     });
     let outcome = &failed.outcome;
     assert_eq!((ended(outcome.dial()), ended(outcome.conn())), (CANCELLED, CANCELLED));
@@ -47,10 +47,10 @@ fn while_dialing() {
 }
 
 #[tokio::test]
-async fn in_tls() {
+async fn a_request_times_out_during_the_tls_handshake() {
     let fixture = Fixture::new().await;
     let (server, hello) = stuck_after(async |conn| conn.read(16).await.map(drop));
-    let failed = timed_out(&fixture, fixture.https(&server), hello.notified()).await;
+    let failed = time_out_at(&fixture, fixture.https(&server), hello.notified()).await;
     let outcome = &failed.outcome;
     assert_eq!(ended(outcome.tunnel()), CANCELLED);
     outcome.assert_on(outcome.conn());
@@ -60,10 +60,10 @@ async fn in_tls() {
 }
 
 #[tokio::test]
-async fn while_waiting_for_the_header() {
+async fn a_request_times_out_while_it_waits_for_the_header() {
     let fixture = Fixture::new().await;
     let (server, asked) = stuck_after(async |conn| conn.read_head().await.map(drop));
-    let failed = timed_out(&fixture, fixture.http(&server), asked.notified()).await;
+    let failed = time_out_at(&fixture, fixture.http(&server), asked.notified()).await;
     let outcome = &failed.outcome;
     outcome.assert_on(outcome.conn());
     assert_eq!(ended(outcome.conn()), ("closed", ""));
@@ -72,14 +72,14 @@ async fn while_waiting_for_the_header() {
 }
 
 #[tokio::test]
-async fn while_reading_the_body() {
+async fn a_request_times_out_while_its_body_is_being_read() {
     let fixture = Fixture::new().await;
     let (server, _) = stuck_after(async |conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!").await
     });
     let half = reached(&fixture.sink, |trace| trace.http_requests.iter().any(|it| it.resp_content_len == 5));
-    let failed = timed_out(&fixture, fixture.http(&server), half).await;
+    let failed = time_out_at(&fixture, fixture.http(&server), half).await;
     let outcome = &failed.outcome;
     outcome.assert_on(outcome.conn());
     assert_eq!(ended(outcome.conn()), ("closed", ""));
@@ -88,53 +88,53 @@ async fn while_reading_the_body() {
 }
 
 #[tokio::test]
-async fn of_the_tls_handshake() {
+async fn a_tls_handshake_times_out() {
     let fixture = Fixture::new().await;
     let (server, hello) = stuck_after(async |conn| conn.read(16).await.map(drop));
     let client = fixture.builder().tls_handshake_timeout(LONG).build().unwrap();
-    let later = async {
+    let expiry = async {
         hello.notified().await;
         expire(LONG).await;
     };
-    let (failed, ()) = tokio::join!(failed(&client, fixture.https(&server)), later);
+    let (failed, ()) = tokio::join!(failed(&client, fixture.https(&server)), expiry);
     let outcome = &failed.outcome;
-    assert_eq!((ended(&outcome.request), ended(outcome.tunnel())), (TIMEOUT, TIMEOUT));
+    assert_eq!((ended(&outcome.request), ended(outcome.tunnel())), (TIMED_OUT, TIMED_OUT));
     outcome.assert_on(outcome.conn());
     assert_eq!(outcome.request.tls_tunnel, outcome.tunnel().trace_id);
-    assert_eq!(failed.cause::<TlsError>().failure().as_str(), TIMEOUT.1);
+    assert_eq!(failed.cause::<TlsError>().failure().as_str(), TIMED_OUT.1);
     assert!(failed.error.is_timeout() && failed.error.timed_out().is_none());
     let text = failed.error.to_string();
     assert_eq!(text, "TLS handshake with web.test timed out: no end of the TLS handshake within 60s");
 }
 
 #[tokio::test]
-async fn of_the_header() {
+async fn a_response_header_times_out() {
     let fixture = Fixture::new().await;
     let (server, asked) = stuck_after(async |conn| conn.read_head().await.map(drop));
     let client = fixture.builder().response_header_timeout(LONG).build().unwrap();
-    let later = async {
+    let expiry = async {
         asked.notified().await;
         expire(LONG).await;
     };
-    let (failed, ()) = tokio::join!(failed(&client, fixture.http(&server)), later);
+    let (failed, ()) = tokio::join!(failed(&client, fixture.http(&server)), expiry);
     let outcome = &failed.outcome;
-    assert_eq!(ended(&outcome.request), TIMEOUT);
+    assert_eq!(ended(&outcome.request), TIMED_OUT);
     outcome.assert_on(outcome.conn());
     assert_eq!(failed.error.to_string(), "the response's header did not come within 60s");
     assert_eq!(failed.error.timed_out().map(TimedOut::limit), Some(LONG));
 }
 
-/// A request whose time is over at that moment.
-async fn timed_out(fixture: &Fixture, url: impl AsRef<str>, moment: impl Future<Output = ()>) -> Failed {
-    let client = fixture.builder().timeout(LIMIT).build().unwrap();
-    let later = async {
+/// Makes a request whose timeout expires when `moment` completes.
+async fn time_out_at(fixture: &Fixture, url: impl AsRef<str>, moment: impl Future<Output = ()>) -> Failed {
+    let client = fixture.builder().timeout(REQUEST_TIMEOUT).build().unwrap();
+    let expiry = async {
         moment.await;
-        expire(LIMIT).await;
+        expire(REQUEST_TIMEOUT).await;
     };
-    let (failed, ()) = tokio::join!(failed(&client, url), later);
-    assert_eq!(ended(&failed.outcome.request), TIMEOUT);
+    let (failed, ()) = tokio::join!(failed(&client, url), expiry);
+    assert_eq!(ended(&failed.outcome.request), TIMED_OUT);
     assert!(failed.error.is_timeout());
-    assert_eq!(failed.error.timed_out().map(TimedOut::limit), Some(LIMIT));
+    assert_eq!(failed.error.timed_out().map(TimedOut::limit), Some(REQUEST_TIMEOUT));
     assert_eq!(failed.error.to_string(), "the request was not done within 30s");
     failed
 }

@@ -16,7 +16,7 @@ const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
     [("TLSv1.2", &version::TLS12), ("TLSv1.3", &version::TLS13)];
 
 #[tokio::test]
-async fn reset_in_the_handshake() {
+async fn a_reset_within_the_handshake_fails_the_request() {
     let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.read(16).await?;
@@ -26,12 +26,12 @@ async fn reset_in_the_handshake() {
     let tunnel = assert_handshake_failed(&failed, "connection_reset");
     assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("", 0));
     assert_eq!(ended(failed.outcome.conn()), ("failed", "connection_reset"));
-    assert_eq!(failed.cause::<io::Error>().kind(), io::ErrorKind::ConnectionReset, "the socket's own");
+    assert_eq!(failed.cause::<io::Error>().kind(), io::ErrorKind::ConnectionReset, "the socket's error");
 }
 
-/// The kernel decides whether the connection is established before it is reset.
+/// It depends on timing whether the connection is established before it is reset.
 #[tokio::test]
-async fn reset_right_after_the_accept() {
+async fn a_reset_right_after_the_accept_fails_the_request() {
     for _ in 0..20 {
         let fixture = Fixture::new().await;
         let server = Server::start(async |conn| conn.reset());
@@ -45,7 +45,7 @@ async fn reset_right_after_the_accept() {
 }
 
 #[tokio::test]
-async fn closed_in_the_handshake() {
+async fn a_close_within_the_handshake_is_an_eof_error() {
     let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.finish().await?;
@@ -57,19 +57,14 @@ async fn closed_in_the_handshake() {
 }
 
 #[tokio::test]
-async fn untrusted_root() {
+async fn a_certificate_of_an_untrusted_authority_is_refused() {
     let issue = |_: &Fixture| Authority::new("somebody").issue(&["web.test"]);
-    refused_certificate(
-        issue,
-        "ssl_unknown_authority",
-        "sent unknown_ca",
-        "not signed by a trusted authority",
-    )
-    .await;
+    assert_refused(issue, "ssl_unknown_authority", "sent unknown_ca", "not signed by a trusted authority")
+        .await;
 }
 
 #[tokio::test]
-async fn self_signed() {
+async fn a_self_signed_certificate_is_refused_unless_it_is_pinned() {
     for (_, versions) in VERSIONS {
         let fixture = Fixture::new().await;
         let leaf = pki::self_signed(&["web.test"], |_| {});
@@ -89,7 +84,7 @@ async fn self_signed() {
         );
         let rustls = failed.cause::<io::Error>().get_ref().and_then(|error| error.downcast_ref());
         let unknown_issuer = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        assert_eq!(rustls, Some(&unknown_issuer), "rustls's own");
+        assert_eq!(rustls, Some(&unknown_issuer), "the error of rustls");
 
         let pinning = fixture.builder().roots(Roots::from_pem(&leaf.pem).unwrap()).build().unwrap();
         assert_eq!(fetched(&pinning, fixture.https(&server)).await.0, b"hello");
@@ -97,20 +92,20 @@ async fn self_signed() {
 }
 
 #[tokio::test]
-async fn expired() {
+async fn an_expired_certificate_is_refused() {
     let end = |params: &mut CertificateParams| params.not_after = date_time_ymd(2001, 1, 1);
     let issue = |fixture: &Fixture| fixture.authority.issue_with(&["web.test"], end);
-    refused_certificate(issue, "ssl_invalid_certificate", "sent certificate_expired", "expired").await;
+    assert_refused(issue, "ssl_invalid_certificate", "sent certificate_expired", "expired").await;
 }
 
 #[tokio::test]
-async fn wrong_host() {
+async fn a_certificate_for_another_host_is_refused() {
     let issue = |fixture: &Fixture| fixture.authority.issue(&["other.test"]);
-    refused_certificate(issue, "ssl_invalid_hostname", "sent bad_certificate", "not valid for name").await;
+    assert_refused(issue, "ssl_invalid_hostname", "sent bad_certificate", "not valid for name").await;
 }
 
-/// The client refuses the server's certificate, in both versions of TLS.
-async fn refused_certificate(issue: impl Fn(&Fixture) -> Leaf, failure: &str, alert: &str, text: &str) {
+/// Asserts that the client refuses the server's certificate, in both versions of TLS.
+async fn assert_refused(issue: impl Fn(&Fixture) -> Leaf, failure: &str, alert: &str, text: &str) {
     for (version, versions) in VERSIONS {
         let fixture = Fixture::new().await;
         let server = tls_server(issue(&fixture).server_with(&[versions], None), async |_| Ok(()));
@@ -120,12 +115,12 @@ async fn refused_certificate(issue: impl Fn(&Fixture) -> Leaf, failure: &str, al
         assert_eq!(tunnel.peer_certs.len(), 2);
         assert!(tunnel.cipher_suite != 0 && !tunnel.key_exchange_group.is_empty(), "{tunnel:?}");
         assert!(failed.error.to_string().contains(text), "{}", failed.error);
-        assert_eq!(ended(failed.outcome.conn()), ("closed", ""), "our side hung up");
+        assert_eq!(ended(failed.outcome.conn()), ("closed", ""), "the client closed it");
     }
 }
 
 #[tokio::test]
-async fn a_plain_port() {
+async fn a_plain_http_server_is_recognised() {
     let fixture = Fixture::new().await;
     let server = Server::start(async |mut conn| {
         conn.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await?;
@@ -139,7 +134,7 @@ async fn a_plain_port() {
 
 /// In TLS 1.2 the server verifies the client's certificate within the handshake.
 #[tokio::test]
-async fn client_certificate_demanded_in_tls12() {
+async fn a_missing_client_certificate_fails_the_handshake_of_tls12() {
     let fixture = Fixture::new().await;
     let leaf = fixture.authority.issue(&["web.test"]);
     let server = tls_server(leaf.server_with(&[&version::TLS12], Some(&fixture.authority)), async |_| Ok(()));
@@ -151,7 +146,7 @@ async fn client_certificate_demanded_in_tls12() {
 
 /// In TLS 1.3 the server's alert arrives after the client has sent its request.
 #[tokio::test]
-async fn client_certificate_demanded_in_tls13() {
+async fn a_missing_or_unknown_client_certificate_fails_the_request_over_tls13() {
     let stranger = Authority::new("somebody").issue(&["me"]);
     let stranger = ClientCertificate::from_der(&stranger.chain, stranger.key_der().secret_der()).unwrap();
     for http in [HttpVersion::Http1Only, HttpVersion::Auto] {
@@ -185,7 +180,7 @@ async fn client_certificate_demanded_in_tls13() {
     }
 }
 
-/// The tunnel failed, and with it the request, over a connection that was made well.
+/// Asserts that the tunnel and the request failed with this code, over an established connection. Returns the tunnel.
 #[track_caller]
 fn assert_handshake_failed<'a>(failed: &'a Failed, failure: &str) -> &'a TlsTunnelTrace {
     let (outcome, tunnel) = (&failed.outcome, failed.outcome.tunnel());
@@ -195,7 +190,7 @@ fn assert_handshake_failed<'a>(failed: &'a Failed, failure: &str) -> &'a TlsTunn
     assert_eq!(tunnel.tcp_conn, outcome.conn().trace_id);
     assert_eq!(outcome.request.tls_tunnel, tunnel.trace_id);
     assert_eq!(tunnel.server_name, "web.test");
-    assert!(outcome.request.conn_acquired_at.is_undefined(), "nothing was sent");
+    assert!(outcome.request.conn_acquired_at.is_undefined(), "the request was not sent");
     assert_eq!(failed.cause::<TlsError>().failure().as_str(), failure);
     assert!(failed.error.to_string().starts_with("TLS handshake with web.test failed: "), "{}", failed.error);
     let timings = outcome.request.timings(&outcome.trace);

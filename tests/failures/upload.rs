@@ -12,9 +12,9 @@ use nettrace::client::{Body, HttpVersion};
 
 use crate::fixture::{Failed, Fixture, ended, tls_server};
 
-/// An error of the user's own: not one of the connection, whatever its kind.
+/// An error that the caller's body returns is not taken for one of the connection, whatever its `io::ErrorKind` is.
 #[tokio::test]
-async fn the_body_fails() {
+async fn a_failed_request_body_fails_the_request() {
     for (http, alpn) in [(HttpVersion::Http1Only, "http/1.1"), (HttpVersion::Http2Only, "h2")] {
         let fixture = Fixture::new().await;
         let mut config = fixture.authority.issue(&["web.test"]).server();
@@ -26,13 +26,13 @@ async fn the_body_fails() {
         let handle = RequestHandle::new();
         let request = Request::post(fixture.https(&server)).extension(handle.clone());
         let request = request.body(Body::new(StreamBody::new(stream::iter(parts)))).unwrap();
-        let error = client.request(request).await.expect_err("half a body");
+        let error = client.request(request).await.expect_err("the body fails");
         let failed = Failed::of(&client, error).await;
         let outcome = &failed.outcome;
         assert_eq!(ended(&outcome.request), ("failed", "x_request_body_error"));
         outcome.assert_on(outcome.conn());
         assert_eq!(outcome.request.req_content_len, 5);
-        assert!(outcome.request.req_body_end_at.is_undefined(), "it did not come to its end");
+        assert!(outcome.request.req_body_end_at.is_undefined(), "the body did not end");
         assert_eq!(ended(outcome.conn()), ("closed", ""));
     }
 }

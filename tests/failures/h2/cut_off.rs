@@ -1,4 +1,4 @@
-//! Bodies that HTTP/2 cuts off: a stream that is reset before the response has come to its end.
+//! HTTP/2 responses whose body ends early because the stream is reset.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -20,7 +20,7 @@ use test_support::raw::Server;
 
 const PART: [u8; 100] = [b'x'; 100];
 
-/// Answers with the first part of a body, and then resets the stream with that code.
+/// Starts a server that sends the first part of a body and then resets the stream with this code.
 fn server(declared: Option<u32>, code: u32) -> Server {
     Server::start(async move |conn| {
         let mut h2 = Frames::accept(conn).await?;
@@ -36,7 +36,8 @@ fn server(declared: Option<u32>, code: u32) -> Server {
     })
 }
 
-async fn cut_off(declared: Option<u32>, code: u32) -> Failed {
+/// Makes a request whose stream is reset within the body. Asserts that the part that arrived is recorded.
+async fn fail_within_body(declared: Option<u32>, code: u32) -> Failed {
     let (fixture, server) = (Fixture::new().await, server(declared, code));
     let client = fixture.builder().http_version(HttpVersion::Http2Only).build().unwrap();
     let failed = failed(&client, fixture.http(&server)).await;
@@ -48,6 +49,7 @@ async fn cut_off(declared: Option<u32>, code: u32) -> Failed {
     failed
 }
 
+/// Returns the field `http2Error` of the record's JSON.
 #[track_caller]
 fn http2_error(request: &HttpReqTrace) -> Option<String> {
     let json = serde_json::to_value(request).expect("a record");
@@ -55,17 +57,17 @@ fn http2_error(request: &HttpReqTrace) -> Option<String> {
 }
 
 #[tokio::test]
-async fn with_no_error_before_the_declared_length() {
-    let failed = cut_off(Some(1000), NO_ERROR).await;
+async fn a_reset_without_error_before_the_declared_length_is_an_eof_error() {
+    let failed = fail_within_body(Some(1000), NO_ERROR).await;
     assert_eq!(ended(&failed.outcome.request), ("failed", "eof_error"));
     assert_eq!(http2_error(&failed.outcome.request).as_deref(), Some("NO_ERROR"));
     let text = failed.error.to_string();
     assert!(text.contains("100 of 1000 bytes"), "{text}");
 }
 
-/// All declared bytes came; only the end of the stream is missing.
+/// All declared bytes have arrived. Only the end of the stream is missing.
 #[tokio::test]
-async fn with_no_error_after_the_declared_length() {
+async fn a_reset_without_error_after_the_declared_length_is_no_failure() {
     let (fixture, server) = (Fixture::new().await, server(Some(100), NO_ERROR));
     let client = fixture.builder().http_version(HttpVersion::Http2Only).build().unwrap();
     let (body, handle) = fetched(&client, fixture.http(&server)).await;
@@ -75,24 +77,23 @@ async fn with_no_error_after_the_declared_length() {
 }
 
 #[tokio::test]
-async fn with_no_error_and_no_length() {
-    let failed = cut_off(None, NO_ERROR).await;
+async fn a_reset_without_error_and_without_a_declared_length_is_an_eof_error() {
+    let failed = fail_within_body(None, NO_ERROR).await;
     assert_eq!(ended(&failed.outcome.request), ("failed", "eof_error"));
     assert_eq!(http2_error(&failed.outcome.request).as_deref(), Some("NO_ERROR"));
 }
 
-/// The error is returned once, then the body has ended.
 #[tokio::test]
-async fn and_that_is_the_end() {
-    let two = server(Some(1000), NO_ERROR);
-    let one = Server::start(async |mut conn| {
+async fn a_body_ends_after_it_has_returned_its_error() {
+    let http2 = server(Some(1000), NO_ERROR);
+    let http1 = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await?;
         conn.write(&PART).await?;
         conn.close().await
     });
     let fixture = Fixture::new().await;
-    for (server, version) in [(one, HttpVersion::Http1Only), (two, HttpVersion::Http2Only)] {
+    for (server, version) in [(http1, HttpVersion::Http1Only), (http2, HttpVersion::Http2Only)] {
         let client = fixture.builder().http_version(version).build().unwrap();
         let mut body = client.get(fixture.http(&server)).await.expect("a response").into_body();
         while body.frame().await.expect("not the end").is_ok() {}
@@ -103,24 +104,24 @@ async fn and_that_is_the_end() {
 }
 
 #[tokio::test]
-async fn with_a_code() {
+async fn a_reset_with_an_error_code_is_recorded_with_its_name() {
     for (code, name) in [(CANCEL, "CANCEL"), (0x1f, "0x1f")] {
         for _ in 0..20 {
-            let failed = cut_off(Some(1000), code).await;
+            let failed = fail_within_body(Some(1000), code).await;
             assert_eq!(ended(&failed.outcome.request), ("failed", "x_http2_stream_reset"));
             assert_eq!(http2_error(&failed.outcome.request).as_deref(), Some(name));
         }
     }
 }
 
-/// The traced client returns the error of the untraced one; the record has the details.
+/// The traced client returns the same error as the untraced one. Only the record has the details.
 #[tokio::test]
-async fn under_a_foreign_client() {
+async fn a_hyper_util_client_returns_the_same_error_traced_and_untraced() {
     for (declared, code, failure, name) in [
         (Some(1000), NO_ERROR, "eof_error", None),
         (Some(1000), CANCEL, "x_http2_stream_reset", Some("CANCEL")),
         (Some(100), NO_ERROR, "", None),
-        (None, NO_ERROR, "", None), // the client does not let it be seen
+        (None, NO_ERROR, "", None), // hyper reports this reset as the end of the body
     ] {
         let server = server(declared, code);
         let sink = TraceSink::new();
@@ -145,7 +146,7 @@ async fn under_a_foreign_client() {
     }
 }
 
-/// The body, and the texts of the error that ended it.
+/// Returns the body, and the messages of the error that ended it and of its sources.
 async fn received<S, B>(client: S, server: &Server) -> (Vec<u8>, Vec<String>)
 where
     S: Service<Request<Empty<Bytes>>, Response = http::Response<B>>,
@@ -172,9 +173,9 @@ where
     (data, errors)
 }
 
-/// A response without a body may declare the length that it would have.
+/// A response to HEAD may declare the length that its body would have (RFC 9110 section 8.6).
 #[tokio::test]
-async fn lengths_of_what_is_not_sent() {
+async fn a_response_to_head_may_end_before_its_declared_length() {
     let server = Server::start(async |conn| {
         let mut h2 = Frames::accept(conn).await?;
         loop {
@@ -203,9 +204,9 @@ async fn lengths_of_what_is_not_sent() {
     assert_eq!(ended(&handle.trace().http_requests[0]), ("closed", ""));
 }
 
-/// The length is declared by the header; the size hint of the body does not have it.
+/// The header declares the length. The size hint of the body does not contain it.
 #[tokio::test]
-async fn by_a_service_whose_body_knows_no_length() {
+async fn the_declared_length_is_checked_if_the_body_has_no_size_hint() {
     use futures_util::stream;
     use http_body::Frame;
     use http_body_util::StreamBody;
@@ -231,10 +232,10 @@ async fn by_a_service_whose_body_knows_no_length() {
     }
 }
 
-/// Hints what it had at its begin, whatever was read of it.
-struct Constant<B>(B, u64);
+/// A body whose size hint remains the whole length while it is read.
+struct ConstantHint<B>(B, u64);
 
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Constant<B> {
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for ConstantHint<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -251,12 +252,12 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Constant<B> {
 }
 
 #[tokio::test]
-async fn by_a_service_whose_body_always_hints_its_whole_length() {
+async fn the_declared_length_is_checked_if_the_size_hint_never_changes() {
     for (length, failure) in [(5, ""), (10, "eof_error")] {
         let sink = TraceSink::new();
         let service = tower::service_fn(|_: Request<TraceBody<Empty<Bytes>>>| async move {
             let response = http::Response::builder().header("content-length", length);
-            Ok::<_, std::io::Error>(response.body(Constant(Full::from("hello"), length)).unwrap())
+            Ok::<_, std::io::Error>(response.body(ConstantHint(Full::from("hello"), length)).unwrap())
         });
         let request = Request::get("http://a.test/").body(Empty::new()).unwrap();
         let response = TraceRequestLayer::new(&sink).layer(service).oneshot(request).await.unwrap();

@@ -1,4 +1,4 @@
-//! Just enough of HTTP/2 (RFC 9113) for a server that does exactly what a script says.
+//! A minimal server side of HTTP/2 (RFC 9113), with which a script controls every frame.
 
 use std::io;
 
@@ -23,7 +23,7 @@ const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// The server's end of a connection, frame by frame.
+/// The server side of an HTTP/2 connection.
 pub(super) struct Frames(Conn);
 
 struct Frame {
@@ -33,62 +33,63 @@ struct Frame {
 }
 
 impl Frames {
+    /// Reads the client's preface and sends an empty SETTINGS frame.
     pub(super) async fn accept(conn: Conn) -> io::Result<Self> {
         let mut frames = Self::listen(conn).await?;
         frames.write(SETTINGS, 0, 0, &[]).await?;
         Ok(frames)
     }
 
-    /// Without a word of its own.
+    /// Reads the client's preface without sending anything.
     pub(super) async fn listen(mut conn: Conn) -> io::Result<Self> {
         assert_eq!(conn.read(PREFACE.len()).await?, PREFACE);
         Ok(Self(conn))
     }
 
-    /// Says that one stream may be open at a time.
-    pub(super) async fn one_at_a_time(&mut self) -> io::Result<()> {
+    /// Sends SETTINGS that allow one open stream at a time.
+    pub(super) async fn limit_to_one_stream(&mut self) -> io::Result<()> {
         const MAX_CONCURRENT_STREAMS: u16 = 3;
         let setting = [&MAX_CONCURRENT_STREAMS.to_be_bytes()[..], &1u32.to_be_bytes()].concat();
         self.write(SETTINGS, 0, 0, &setting).await
     }
 
-    /// Returns the stream of the next request.
+    /// Returns the stream ID of the next request.
     pub(super) async fn request(&mut self) -> io::Result<u32> {
         self.next(HEADERS).await.map(|frame| frame.stream)
     }
 
-    /// Returns the next DATA frame: its stream and its payload.
+    /// Returns the stream ID and the payload of the next DATA frame.
     pub(super) async fn content(&mut self) -> io::Result<(u32, Vec<u8>)> {
         self.next(DATA).await.map(|frame| (frame.stream, frame.payload))
     }
 
-    /// Returns the next stream that the client resets, and its error code.
+    /// Returns the stream ID and the error code of the next RST_STREAM frame.
     pub(super) async fn was_reset(&mut self) -> io::Result<(u32, u32)> {
         let Frame { stream, payload, .. } = self.next(RST_STREAM).await?;
         Ok((stream, u32::from_be_bytes(payload.try_into().expect("four bytes"))))
     }
 
-    /// Takes part until the client closes the connection.
+    /// Reads until the client closes the connection.
     pub(super) async fn until_closed(&mut self) {
         while self.read().await.is_ok() {}
     }
 
-    /// A whole response.
+    /// Sends a complete response.
     pub(super) async fn answer(&mut self, stream: u32) -> io::Result<()> {
         self.header(stream).await?;
         self.data(stream, b"hello", true).await
     }
 
-    /// The begin of a response, of status 200.
+    /// Sends the header of a response with status 200.
     pub(super) async fn header(&mut self, stream: u32) -> io::Result<()> {
         const STATUS_200: u8 = 0x80 | 8; // RFC 7541 appendix A
         self.write(HEADERS, END_HEADERS, stream, &[STATUS_200]).await
     }
 
-    /// The begin of a response of status 200 that declares the length of its body.
+    /// Sends the header of a response with status 200 and a `content-length`.
     pub(super) async fn header_declaring(&mut self, stream: u32, length: u32) -> io::Result<()> {
         const STATUS_200: u8 = 0x80 | 8;
-        const CONTENT_LENGTH: [u8; 2] = [0x0f, 28 - 15]; // a literal with the name of that index
+        const CONTENT_LENGTH: [u8; 2] = [0x0f, 28 - 15]; // a literal with an indexed name (RFC 7541 section 6.2.2)
         let value = length.to_string();
         let block = [&[STATUS_200], &CONTENT_LENGTH[..], &[value.len() as u8], value.as_bytes()].concat();
         self.write(HEADERS, END_HEADERS, stream, &block).await
@@ -102,7 +103,7 @@ impl Frames {
         self.write(RST_STREAM, 0, stream, &code.to_be_bytes()).await
     }
 
-    /// Says that no stream after `last` was, or will be, looked at.
+    /// Sends GOAWAY: no stream after `last` was or will be processed.
     pub(super) async fn go_away(&mut self, last: u32, code: u32) -> io::Result<()> {
         self.write(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat()).await
     }
@@ -111,6 +112,7 @@ impl Frames {
         self.0
     }
 
+    /// Returns the next frame of this kind, and skips others.
     async fn next(&mut self, kind: u8) -> io::Result<Frame> {
         loop {
             let frame = self.read().await?;
@@ -120,6 +122,7 @@ impl Frames {
         }
     }
 
+    /// Reads a frame, and acknowledges SETTINGS and PING.
     async fn read(&mut self) -> io::Result<Frame> {
         let header = self.0.read(9).await?;
         let [a, b, c, kind, flags, ref stream @ ..] = header[..] else { unreachable!("nine bytes") };

@@ -1,4 +1,4 @@
-//! Streams that the server refuses: it has not processed the request, which is sent again (RFC 9113 section 8.7).
+//! Streams that the server refuses. It has not processed these requests, so they are sent again (RFC 9113 section 8.7).
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::tried;
 use crate::fixture::{Failed, Fixture, Outcome, ended, fetched};
 use test_support::raw::Server;
 
-/// Refuses so many streams, and counts all.
+/// Starts a server that refuses the first `count` streams. Returns it and the number of streams that it has received.
 fn refusing(count: usize) -> (Server, Arc<AtomicUsize>) {
     let seen = Arc::new(AtomicUsize::new(0));
     let counted = seen.clone();
@@ -40,7 +40,7 @@ fn over_http2(builder: ClientBuilder) -> Client {
 }
 
 #[tokio::test]
-async fn once() {
+async fn a_refused_request_is_sent_again() {
     let (fixture, (server, seen)) = (Fixture::new().await, refusing(1));
     let client = over_http2(fixture.builder());
     let (body, handle) = fetched(&client, fixture.http(&server)).await;
@@ -55,9 +55,8 @@ async fn once() {
     assert_eq!(outcome.trace.slice(&outcome.request.trace_id).http_requests[0], outcome.request);
 }
 
-/// Without a record it is the same.
 #[tokio::test]
-async fn untraced() {
+async fn a_refused_request_is_sent_again_if_the_sink_is_disabled() {
     let (server, seen) = refusing(1);
     let client = over_http2(Client::builder(&TraceSink::disabled()));
     let response = client.get(format!("http://{}/", server.addr())).await.expect("a response");
@@ -66,7 +65,7 @@ async fn untraced() {
 }
 
 #[tokio::test]
-async fn always() {
+async fn a_request_that_is_always_refused_fails() {
     let (fixture, (server, seen)) = (Fixture::new().await, refusing(usize::MAX));
     let failed = crate::fixture::failed(&over_http2(fixture.builder()), fixture.http(&server)).await;
     assert_eq!(seen.load(SeqCst), 4);
@@ -78,7 +77,7 @@ async fn always() {
 }
 
 #[tokio::test]
-async fn with_a_body() {
+async fn the_body_of_a_refused_request_is_sent_again() {
     let fixture = Fixture::new().await;
     let server = Server::start(async |conn| {
         let mut h2 = Frames::accept(conn).await?;
@@ -100,9 +99,9 @@ async fn with_a_body() {
     assert!(outcome.request.req_body_end_at >= outcome.request.conn_acquired_at);
 }
 
-/// A stream is gone once it was sent.
+/// A streamed body can be sent only once.
 #[tokio::test]
-async fn with_a_body_that_cannot_be_sent_again() {
+async fn a_refused_request_with_a_streamed_body_fails() {
     let (fixture, (server, seen)) = (Fixture::new().await, refusing(1));
     let client = over_http2(fixture.builder());
     let pieces = [Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"question")))];
@@ -114,9 +113,9 @@ async fn with_a_body_that_cannot_be_sent_again() {
     assert_eq!(seen.load(SeqCst), 1);
 }
 
-/// Many requests begin before the server has said that it takes one at a time.
+/// The requests begin before the client knows that the server allows one stream at a time.
 #[tokio::test]
-async fn for_want_of_settings() {
+async fn requests_refused_before_the_settings_arrive_are_sent_again() {
     const REQUESTS: usize = 20;
     let fixture = Fixture::new().await;
     let server = Server::start(async |conn| {
@@ -126,7 +125,7 @@ async fn for_want_of_settings() {
         for _ in 1..REQUESTS {
             others.push(h2.request().await?);
         }
-        h2.one_at_a_time().await?;
+        h2.limit_to_one_stream().await?;
         for stream in others {
             h2.reset(stream, REFUSED_STREAM).await?;
         }
