@@ -1,4 +1,4 @@
-//! Tests the capture of accepted connections.
+//! Captures packets of accepted connections.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn capture(ns: &Ns, interface: &'static str) -> CaptureProbe {
     probe
 }
 
-fn asynchronous(listener: std::net::TcpListener) -> TcpListener {
+fn into_tokio(listener: std::net::TcpListener) -> TcpListener {
     listener.set_nonblocking(true).unwrap();
     TcpListener::from_std(listener).unwrap()
 }
@@ -34,21 +34,22 @@ async fn connect(ns: &Ns, to: SocketAddr) -> TcpStream {
     TcpStream::from_std(stream).unwrap()
 }
 
-fn with<'a>(packets: &'a [CapturedPacket], word: &str) -> &'a CapturedPacket {
+/// Returns the only packet that ends with `word`.
+fn packet_with<'a>(packets: &'a [CapturedPacket], word: &str) -> &'a CapturedPacket {
     let mut found = packets.iter().filter(|packet| packet.data.ends_with(word.as_bytes()));
-    let one = found.next().unwrap_or_else(|| panic!("{word} in {packets:#?}"));
+    let packet = found.next().unwrap_or_else(|| panic!("{word} in {packets:#?}"));
     assert!(found.next().is_none(), "{word} once in {packets:#?}");
-    one
+    packet
 }
 
 /// Returns the destination port of a TCP packet over Ethernet.
 fn destination(packet: &CapturedPacket, ip: IpAddr) -> u16 {
-    let at = 14 + if ip.is_ipv4() { 20 } else { 40 } + 2;
-    u16::from_be_bytes([packet.data[at], packet.data[at + 1]])
+    let offset = 14 + if ip.is_ipv4() { 20 } else { 40 } + 2;
+    u16::from_be_bytes([packet.data[offset], packet.data[offset + 1]])
 }
 
-/// Captures a connection that is accepted on `port`. The client connects to port 80 in either case.
-fn captures_from_accept_to_close(port: u16) {
+/// Captures a connection that is accepted on `port`, from `accept` to its close. The client always connects to port 80.
+fn assert_captured(port: u16) {
     let net = Pair::new();
     net.server.nft(Hook::Input, "ct state new");
     if port != 80 {
@@ -56,19 +57,20 @@ fn captures_from_accept_to_close(port: u16) {
     }
     for ip in Pair::SERVER.ips() {
         let listen = |port| net.server.listen(&SocketAddr::new(ip, port).to_string());
-        let (listener, stranger) = (listen(port), listen(81));
+        let (listener, untraced_listener) = (listen(port), listen(81));
         let capture = capture(&net.server, "s0");
         net.server.block_on(async {
             let sink = TraceSink::builder().probe(ConntrackProbe::new()).probe(capture.clone()).build();
-            let (listener, stranger) =
-                (TraceListener::new(&sink, asynchronous(listener)), asynchronous(stranger));
+            let (listener, untraced_listener) =
+                (TraceListener::new(&sink, into_tokio(listener)), into_tokio(untraced_listener));
             let mut client = connect(&net.client, SocketAddr::new(ip, 80)).await;
-            let mut other = connect(&net.client, SocketAddr::new(ip, 81)).await;
+            let mut untraced_client = connect(&net.client, SocketAddr::new(ip, 81)).await;
             let (mut stream, _) = listener.accept().await.unwrap();
-            let (mut strange, _) = stranger.accept().await.unwrap();
-            for (from, to, word) in
-                [(&mut client, &mut *stream.get_mut(), "ping"), (&mut other, &mut strange, "strange")]
-            {
+            let (mut untraced_stream, _) = untraced_listener.accept().await.unwrap();
+            for (from, to, word) in [
+                (&mut client, &mut *stream.get_mut(), "ping"),
+                (&mut untraced_client, &mut untraced_stream, "strange"),
+            ] {
                 from.write_all(word.as_bytes()).await.unwrap();
                 to.read_exact(&mut vec![0; word.len()]).await.unwrap();
             }
@@ -80,8 +82,12 @@ fn captures_from_accept_to_close(port: u16) {
 
             let captured = only(sink.captures());
             assert!(captured.packets.iter().all(|packet| packet.connection == id), "{captured:#?}");
-            assert_eq!(destination(with(&captured.packets, "ping"), ip), 80, "as it came");
-            with(&captured.packets, "pong");
+            assert_eq!(
+                destination(packet_with(&captured.packets, "ping"), ip),
+                80,
+                "the port before the redirect"
+            );
+            packet_with(&captured.packets, "pong");
             check::finished(&sink.snapshot("all"));
         });
     }
@@ -90,25 +96,25 @@ fn captures_from_accept_to_close(port: u16) {
 #[test]
 fn packets_of_an_accepted_connection_are_captured() {
     require_lab!();
-    captures_from_accept_to_close(80);
+    assert_captured(80);
 }
 
 #[test]
 fn packets_of_an_accepted_connection_behind_nat_are_captured() {
     require_lab!();
-    captures_from_accept_to_close(8080);
+    assert_captured(8080);
 }
 
-/// Each packet could belong to two connections of the sink, the client's and the server's.
+/// Each packet matches two connections of the sink, the client's and the server's.
 #[test]
-fn packets_belong_to_the_end_that_connected() {
+fn packets_between_two_traced_ends_belong_to_the_client() {
     require_lab!();
     let ns = Ns::new();
     let listener = ns.listen("127.0.0.1:0");
     let capture = capture(&ns, "lo");
     ns.block_on(async {
         let sink = TraceSink::builder().probe(capture.clone()).build();
-        let listener = TraceListener::new(&sink, asynchronous(listener));
+        let listener = TraceListener::new(&sink, into_tokio(listener));
         let connector = TcpConnector::new(&sink);
         let addr = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(connector.connect(addr), listener.accept());
@@ -122,7 +128,7 @@ fn packets_belong_to_the_end_that_connected() {
         let captured = only(sink.captures());
         assert!(captured.packets.iter().all(|packet| packet.connection == connected), "{captured:#?}");
         for word in ["ping", "pong"] {
-            with(&captured.packets, word);
+            packet_with(&captured.packets, word);
         }
         check::finished(&sink.snapshot("all"));
     });

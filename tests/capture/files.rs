@@ -19,8 +19,8 @@ use test_support::nginx::Nginx;
 use test_support::pki::Authority;
 use test_support::require::{require_lab, require_tool};
 
-/// Captures a request by name on two interfaces.
-fn captured() -> (NetTrace, Vec<PacketCapture>) {
+/// Captures a request to `http://web.test/` and its DNS queries on two interfaces.
+fn capture_request() -> (NetTrace, Vec<PacketCapture>) {
     let net = Pair::new();
     let ip = Pair::SERVER.v4.into();
     let (web, names) = (server(&net.server, SocketAddr::new(ip, 80)), nameserver(&net.server, ip));
@@ -35,7 +35,8 @@ fn captured() -> (NetTrace, Vec<PacketCapture>) {
     (sink.snapshot("a request"), sink.captures())
 }
 
-fn place(name: &str) -> (TempDir, PathBuf) {
+/// Returns a path in a new temporary directory, which is removed when the [`TempDir`] is dropped.
+fn temp_path(name: &str) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(name);
     (directory, path)
@@ -47,14 +48,15 @@ fn summary(file: &Path) -> Vec<String> {
     tshark(file, &["-T", "fields", "-e", "frame.time_epoch", "-e", "frame.len", "-e", "_ws.col.Protocol"])
 }
 
+/// Returns the time and the length of each packet, as tshark prints them.
 fn expected(captures: &[PacketCapture]) -> Vec<(String, u32)> {
     let mut packets: Vec<_> = captures.iter().flat_map(|capture| &capture.packets).collect();
     packets.sort_by_key(|packet| packet.time);
-    let of = |packet: &&nettrace::capture::CapturedPacket| {
+    let time_and_length = |packet: &&nettrace::capture::CapturedPacket| {
         let since = packet.time.duration_since(std::time::UNIX_EPOCH).unwrap();
         (format!("{}.{:09}", since.as_secs(), since.subsec_nanos()), packet.length)
     };
-    packets.iter().map(of).collect()
+    packets.iter().map(time_and_length).collect()
 }
 
 fn assert_summary(file: &Path, captures: &[PacketCapture]) {
@@ -73,18 +75,19 @@ fn assert_summary(file: &Path, captures: &[PacketCapture]) {
 fn tshark_reads_pcap() {
     require_lab!();
     require_tool!("tshark", "dnsmasq");
-    let (_, captures) = captured();
-    let (_directory, file) = place("requests.pcap");
+    let (_, captures) = capture_request();
+    let (_directory, file) = temp_path("requests.pcap");
+    // An existing file is truncated and loses its permissions.
     fs::write(&file, b"something longer that only others read").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     CaptureFile::new(&captures).write_to_file(&file).unwrap();
     assert_summary(&file, &captures);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // One interface alone, to any writer.
+    // The capture of a single interface can be written to any writer.
     let mut bytes = Vec::new();
     captures[1].write_to(&mut bytes).unwrap();
-    assert_eq!(bytes, fs::read(&file).unwrap(), "nothing passed the other");
+    assert_eq!(bytes, fs::read(&file).unwrap(), "the other interface captured nothing");
     assert_eq!(bytes[..4], 0xa1b2_3c4d_u32.to_le_bytes());
 }
 
@@ -92,8 +95,8 @@ fn tshark_reads_pcap() {
 fn tshark_reads_pcapng() {
     require_lab!();
     require_tool!("tshark", "dnsmasq");
-    let (trace, captures) = captured();
-    let (_directory, file) = place("requests.pcapng");
+    let (trace, captures) = capture_request();
+    let (_directory, file) = temp_path("requests.pcapng");
     CaptureFile::new(&captures).trace(&trace).write_to_file(&file).unwrap();
     assert_summary(&file, &captures);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -105,15 +108,15 @@ fn tshark_reads_pcapng() {
     assert_eq!(comments.len(), 3, "{comments:?}");
     let (conn, dial) = (&trace.tcp_conns[0].trace_id, &trace.dials[0].trace_id);
     let request = &trace.http_requests[0].trace_id;
-    let of_conn = format!("tcpConn {conn}, dial {dial} to web.test:80, httpRequest {request}");
-    assert!(comments.contains(&of_conn), "{comments:?}");
+    let conn_comment = format!("tcpConn {conn}, dial {dial} to web.test:80, httpRequest {request}");
+    assert!(comments.contains(&conn_comment), "{comments:?}");
     let query =
         trace.dns_queries.iter().find(|query| query.connection == trace.udp_conns[0].trace_id).unwrap();
-    let of_query = format!(
+    let query_comment = format!(
         "udpConn {} to a nameserver, dial {dial} to web.test:80, dnsQuery {}",
         trace.udp_conns[0].trace_id, query.trace_id
     );
-    assert!(comments.contains(&of_query), "{comments:?}");
+    assert!(comments.contains(&query_comment), "{comments:?}");
 
     // Names come from the file: tshark sends no queries.
     let lines = tshark(&file, &["-Nn", "-Y", "tcp", "-T", "fields", "-e", "ip.dst_host"]);
@@ -128,7 +131,7 @@ fn pcap_refuses_different_link_layers() {
     let ns = Ns::new();
     let capture = ns.run(|| CaptureProbe::builder(["lo", "any"]).start());
     let captures = super::sink(&capture).captures();
-    let (_directory, file) = place("requests.pcap");
+    let (_directory, file) = temp_path("requests.pcap");
     let error = CaptureFile::new(&captures).write_to_file(&file).unwrap_err();
     let text = error.to_string();
     assert_eq!(text, "lo and any have different link layers, which only pcapng can hold");
@@ -138,9 +141,9 @@ fn pcap_refuses_different_link_layers() {
     assert!(tshark(&file, &[]).is_empty());
 }
 
-/// Makes requests over each version of TLS and of HTTP.
+/// Makes requests over TLS 1.2 and 1.3, each with HTTP/1.1 and with HTTP/2.
 #[test]
-fn tls_is_decrypted_from_the_file_alone() {
+fn tls_is_decrypted_with_the_secrets_in_the_file() {
     require_lab!();
     require_tool!("tshark", "nginx");
     let net = Pair::new();
@@ -162,21 +165,21 @@ fn tls_is_decrypted_from_the_file_alone() {
                 client.close().await;
             });
             let (trace, captures) = (sink.snapshot("secret"), sink.captures());
-            let (_directory, file) = place("secret.pcapng");
+            let (_directory, file) = temp_path("secret.pcapng");
             let secrets = keys.to_nss();
             let capture_file = CaptureFile::new(&captures).trace(&trace);
             capture_file.tls_secrets(&secrets).write_to_file(&file).unwrap();
 
             assert_eq!(field(&file, "tls.handshake.type == 2", "frame.number").len(), 1);
-            let what = format!("{tls} {http}");
+            let context = format!("{tls} {http}");
             let (path, status) = match http {
                 "http" => ("http.request.uri", "http.response.code"),
                 _ => ("http2.headers.path", "http2.headers.status"),
             };
-            assert_eq!(field(&file, http, path), ["/hello", "/large"], "{what}");
-            assert_eq!(field(&file, http, status), ["200", "200"], "{what}");
+            assert_eq!(field(&file, http, path), ["/hello", "/large"], "{context}");
+            assert_eq!(field(&file, http, status), ["200", "200"], "{context}");
             let text = tshark(&file, &["-q", "-z", "follow,tls,ascii,0"]).join("\n");
-            assert!(text.contains("hello"), "{what}: {text}");
+            assert!(text.contains("hello"), "{context}: {text}");
             let versions = field(&file, "tls.handshake.type == 2", "tls.handshake.version");
             let supported =
                 field(&file, "tls.handshake.type == 2", "tls.handshake.extensions.supported_version");
@@ -193,7 +196,7 @@ fn tls_is_decrypted_from_the_file_alone() {
     }
 }
 
-/// The client writes its keys to a file of their own, as with `SSLKEYLOGFILE`.
+/// The client writes its keys to a separate file, as with `SSLKEYLOGFILE`.
 #[test]
 fn tls_is_decrypted_with_a_key_log() {
     require_lab!();
@@ -205,7 +208,7 @@ fn tls_is_decrypted_with_a_key_log() {
     let nginx = nginx.tls(&leaf.pem, &leaf.key_pem()).start();
     let capture = net.client.run(|| CaptureProbe::builder(["c0"]).snap_len(65_600).start());
     let sink = TraceSink::builder().probe(capture).build();
-    let (directory, file) = place("requests.pcap");
+    let (directory, file) = temp_path("requests.pcap");
     let key_file = directory.path().join("keys");
     net.client.block_on(async {
         let keys = KeyLog::to_file(&key_file).unwrap();

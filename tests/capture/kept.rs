@@ -23,26 +23,26 @@ use test_support::lab::{Delay, Hook, Ns, Pair, Routed};
 use test_support::require::{require_lab, require_tool};
 
 const SNAP: u32 = 1518;
-/// A buffer that holds everything that passes, even on a busy machine.
+/// A buffer size, in bytes, with which the kernel drops nothing even on a busy machine.
 const BUFFER: u32 = 64 << 20;
-/// A filter for multicast listener reports, which have hop-by-hop options before them.
-const LISTENERS: &str = "(ip6 and ip6[6] == 0 and ip6[40] == 58)";
-/// An address without a listener, behind the interfaces of a pair.
-const MARK: &str = "10.9.0.2:9";
+/// A tcpdump filter for multicast listener reports, which follow a hop-by-hop options header.
+const LISTENER_REPORTS: &str = "(ip6 and ip6[6] == 0 and ip6[40] == 58)";
+/// An address without a listener, to which [`Tcpdump::packets`] sends its marker through the interfaces of a pair.
+const MARKER_ADDR: &str = "10.9.0.2:9";
 
-/// An untraced program that sends requests and datagrams to the same addresses without pause.
-struct Stranger {
+/// An untraced thread that continuously sends requests and datagrams to the servers of the traced client.
+struct UntracedTraffic {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU32>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Stranger {
+impl UntracedTraffic {
     fn start(ns: &Ns, server: SocketAddr, nameserver: SocketAddr) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let (stopped, rounds) = (stop.clone(), done.clone());
         let thread = ns.spawn(move || {
-            // Below the ports that the kernel gives to the traced client.
+            // Below the ephemeral ports, from which the kernel chooses those of the traced client.
             for port in (10_000..30_000).cycle() {
                 if stopped.load(Relaxed) {
                     break;
@@ -50,18 +50,18 @@ impl Stranger {
                 let mut stream = connect_from(port, server);
                 stream.write_all(b"GET /stranger HTTP/1.1\r\nhost: x\r\n\r\n").expect("write");
                 stream.read_exact(&mut [0; 20]).expect("read");
-                let udp = UdpSocket::bind(any(port, nameserver)).expect("bind");
+                let udp = UdpSocket::bind(unspecified(port, nameserver)).expect("bind");
                 udp.send_to(b"stranger", nameserver).expect("send");
                 rounds.fetch_add(1, Relaxed);
             }
         });
-        let stranger = Stranger { stop, done, thread: Some(thread) };
-        stranger.rounds(2);
-        stranger
+        let untraced = UntracedTraffic { stop, done, thread: Some(thread) };
+        untraced.wait_for_rounds(2);
+        untraced
     }
 
-    /// Waits until it has sent that many more.
-    fn rounds(&self, count: u32) {
+    /// Waits until the thread has completed `count` more rounds.
+    fn wait_for_rounds(&self, count: u32) {
         let begin = self.done.load(Relaxed);
         while self.done.load(Relaxed) < begin + count {
             std::thread::yield_now();
@@ -69,8 +69,8 @@ impl Stranger {
     }
 }
 
-fn any(port: u16, of_family: SocketAddr) -> SocketAddr {
-    match of_family {
+fn unspecified(port: u16, peer: SocketAddr) -> SocketAddr {
+    match peer {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, port).into(),
     }
@@ -78,90 +78,93 @@ fn any(port: u16, of_family: SocketAddr) -> SocketAddr {
 
 fn connect_from(port: u16, server: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).expect("a socket");
-    socket.bind(&any(port, server).into()).expect("bind");
+    socket.bind(&unspecified(port, server).into()).expect("bind");
     socket.connect(&server.into()).expect("connect");
     socket.into()
 }
 
-impl Drop for Stranger {
+impl Drop for UntracedTraffic {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
             && !std::thread::panicking()
         {
-            panic!("the stranger failed");
+            panic!("the untraced thread failed");
         }
     }
 }
 
-fn exactly_those(interface: &'static str, link_type: u16) {
+/// Captures traced requests on `interface` amid untraced traffic. Asserts that the capture contains the packets that
+/// tcpdump has of the traced connections, and no others.
+fn assert_captures_as_tcpdump(interface: &'static str, link_type: u16) {
     require_lab!();
     require_tool!("tcpdump", "dnsmasq");
     let net = Pair::new();
     for ip in Pair::SERVER.ips() {
         let web = server(&net.server, SocketAddr::new(ip, 80));
         let names = nameserver(&net.server, ip);
-        let witness = Tcpdump::start(&net.client, interface, SNAP);
+        let tcpdump = Tcpdump::start(&net.client, interface, SNAP);
         let builder = CaptureProbe::builder([interface]).buffer_size(BUFFER);
         let capture = net.client.run(|| builder.start());
-        let stranger = Stranger::start(&net.client, web.addr(), names.addr);
+        let untraced = UntracedTraffic::start(&net.client, web.addr(), names.addr);
         let sink = sink(&capture);
         let trace = net.client.block_on(async {
             let client = client(&sink).nameservers([names.addr]).build().unwrap();
             for _ in 0..3 {
                 assert_eq!(fetch(&client, "http://web.test/").await, b"hello");
             }
-            let fresh = super::client(&sink).nameservers([names.addr]).keep_alive(false).build().unwrap();
+            let without_keep_alive =
+                super::client(&sink).nameservers([names.addr]).keep_alive(false).build().unwrap();
             for _ in 0..3 {
-                assert_eq!(fetch(&fresh, "http://web.test/").await, b"hello");
+                assert_eq!(fetch(&without_keep_alive, "http://web.test/").await, b"hello");
             }
             client.close().await;
-            fresh.close().await;
+            without_keep_alive.close().await;
             sink.snapshot("all")
         });
         web.ended_blocking(4);
-        stranger.rounds(3);
-        drop(stranger);
-        let witnessed = witness.packets(MARK, &of_trace(&trace));
+        untraced.wait_for_rounds(3);
+        drop(untraced);
+        let expected = tcpdump.packets(MARKER_ADDR, &of_trace(&trace));
         let captured = only(sink.captures());
         assert_eq!((captured.interface_name.as_str(), captured.link_type), (interface, link_type));
         assert!(!captured.truncated && captured.with_tcp_payload);
-        assert_same(&captured, witnessed);
+        assert_same(&captured, expected);
 
-        // Each packet names its connection.
+        // Each packet has the ID of its connection.
         let ids: Vec<_> = captured.packets.iter().map(|packet| &packet.connection).collect();
         for conn in &trace.tcp_conns {
             let count = ids.iter().filter(|id| ***id == conn.trace_id).count();
             assert!(count >= 9, "handshake, request, response, close: {count} of {conn:#?}");
         }
         for conn in &trace.udp_conns {
-            assert_eq!(ids.iter().filter(|id| ***id == conn.trace_id).count(), 2, "question and answer");
+            assert_eq!(ids.iter().filter(|id| ***id == conn.trace_id).count(), 2, "query and reply");
         }
     }
 }
 
 #[test]
-fn exactly_those_that_tcpdump_saw() {
-    exactly_those("c0", 1);
+fn one_interface_captures_the_packets_that_tcpdump_captures() {
+    assert_captures_as_tcpdump("c0", 1);
 }
 
 #[test]
-fn exactly_those_of_all_interfaces() {
-    exactly_those("any", 276);
+fn any_interface_captures_the_packets_that_tcpdump_captures() {
+    assert_captures_as_tcpdump("any", 276);
 }
 
-/// A foreign connector tells only the addresses, once it has connected.
+/// The addresses of a foreign connector's connection are known only after it has connected.
 #[test]
 fn packets_of_a_foreign_connector_are_kept() {
     require_lab!();
     require_tool!("tcpdump");
     let net = Pair::new();
     let web = server(&net.server, "10.9.0.2:80".parse().unwrap());
-    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let tcpdump = Tcpdump::start(&net.client, "c0", SNAP);
     let builder = CaptureProbe::builder(["c0"]).buffer_size(BUFFER).pending_timeout(Duration::from_secs(60));
     let capture = net.client.run(|| builder.start());
-    let stranger = Stranger::start(&net.client, web.addr(), "10.9.0.2:53".parse().unwrap());
+    let untraced = UntracedTraffic::start(&net.client, web.addr(), "10.9.0.2:53".parse().unwrap());
     let sink = sink(&capture);
     let trace = net.client.block_on(async {
         let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
@@ -174,30 +177,30 @@ fn packets_of_a_foreign_connector_are_kept() {
         }
         sink.snapshot("all")
     });
-    stranger.rounds(3);
-    drop(stranger);
+    untraced.wait_for_rounds(3);
+    drop(untraced);
     web.ended_blocking(1);
-    let witnessed = loop {
-        let witnessed = witness.packets(MARK, &of_trace(&trace));
-        // SYN, SYN and ACK, …, FIN of both and the last ACK.
-        if witnessed.iter().filter(|packet| tcp_flags(&packet.data) & 1 == 1).count() == 2 {
-            break witnessed;
+    let expected = loop {
+        let expected = tcpdump.packets(MARKER_ADDR, &of_trace(&trace));
+        // The connection is complete once both ends have sent a FIN.
+        if expected.iter().filter(|packet| tcp_flags(&packet.data) & 1 == 1).count() == 2 {
+            break expected;
         }
     };
     let captured = only(sink.captures());
     assert_eq!(tcp_flags(&captured.packets[0].data), 0x02, "SYN");
-    assert_same(&captured, witnessed);
+    assert_same(&captured, expected);
     assert!(captured.packets.iter().all(|packet| packet.connection == trace.tcp_conns[0].trace_id));
 }
 
-/// Both ends pass the same interface.
+/// On loopback, both ends of the connection use the same interface.
 #[test]
 fn packets_over_loopback_are_kept_once() {
     require_lab!();
     require_tool!("tcpdump");
     let ns = Ns::new();
     let web = server(&ns, "127.0.0.1:80".parse().unwrap());
-    let witness = Tcpdump::start(&ns, "lo", SNAP);
+    let tcpdump = Tcpdump::start(&ns, "lo", SNAP);
     let capture = ns.run(|| CaptureProbe::builder(["lo"]).start());
     let sink = sink(&capture);
     let trace = ns.block_on(async {
@@ -207,8 +210,8 @@ fn packets_over_loopback_are_kept_once() {
         sink.snapshot("all")
     });
     web.ended_blocking(1);
-    let witnessed = witness.packets("127.0.0.1:9", &of_trace(&trace));
-    assert_same(&only(sink.captures()), witnessed);
+    let expected = tcpdump.packets("127.0.0.1:9", &of_trace(&trace));
+    assert_same(&only(sink.captures()), expected);
 }
 
 fn tcp_flags(data: &[u8]) -> u8 {
@@ -216,12 +219,12 @@ fn tcp_flags(data: &[u8]) -> u8 {
 }
 
 #[test]
-fn the_first_syn_is_kept_even_of_failed_attempts() {
+fn the_first_syn_of_a_failed_attempt_is_kept() {
     require_lab!();
     require_tool!("tcpdump");
     let net = Pair::new();
     net.server.nft(Hook::Input, "tcp dport 81 drop");
-    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let tcpdump = Tcpdump::start(&net.client, "c0", SNAP);
     let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());
     let sink = sink(&capture);
     let trace = net.client.block_on(async {
@@ -232,14 +235,14 @@ fn the_first_syn_is_kept_even_of_failed_attempts() {
     });
     assert_eq!(trace.tcp_conns.len(), 2);
     let captured = only(sink.captures());
-    assert_same(&captured, witness.packets(MARK, &of_trace(&trace)));
+    assert_same(&captured, tcpdump.packets(MARKER_ADDR, &of_trace(&trace)));
     let flags: Vec<_> = captured.packets.iter().map(|packet| tcp_flags(&packet.data)).collect();
     assert_eq!(flags, [0x02, 0x14, 0x02], "SYN, RST and SYN");
 }
 
-/// A handshake without an answer is in the capture while it is still going on.
+/// The SYN of an unanswered handshake is in the capture before the handshake ends.
 #[test]
-fn packets_of_a_dial_can_be_read_while_it_goes_on() {
+fn packets_of_a_dial_can_be_read_before_it_ends() {
     require_lab!();
     let net = Pair::new();
     net.server.nft(Hook::Input, "tcp dport 81 drop");
@@ -265,41 +268,41 @@ fn only_icmp_errors_that_quote_a_traced_packet_are_kept() {
     net.router.nft(Hook::Forward, "tcp dport 82 reject with icmpx host-unreachable");
     net.router.nft(Hook::Forward, "tcp dport 83 reject with icmpx host-unreachable");
     for ip in Routed::SERVER.ips() {
-        let witness = Tcpdump::start(&net.client, "c0", SNAP);
+        let tcpdump = Tcpdump::start(&net.client, "c0", SNAP);
         let [quoted, all] =
             [false, true].map(|icmp| net.client.run(|| CaptureProbe::builder(["c0"]).icmp(icmp).start()));
         let sink = nettrace::TraceSink::builder().probe(quoted.clone()).probe(all.clone()).build();
         let trace = net.client.block_on(async {
-            let stranger = tokio::net::TcpStream::connect(SocketAddr::new(ip, 83));
-            stranger.await.unwrap_err();
+            let untraced = tokio::net::TcpStream::connect(SocketAddr::new(ip, 83));
+            untraced.await.unwrap_err();
             TcpConnector::new(&sink).connect(SocketAddr::new(ip, 82)).await.unwrap_err();
             sink.snapshot("all")
         });
         let mark = if ip.is_ipv4() { "10.9.2.2:9" } else { "[fd09:2::2]:9" };
-        // The port in the packet that the error quotes.
+        // The source port in the packet that the ICMP error quotes.
         let port = trace.tcp_conns[0].addr_tuple.src_port;
         let quotes = if ip.is_ipv4() {
             format!("icmp[28:2] = {port}")
         } else {
             format!("icmp6 and ip6[88:2] = {port}")
         };
-        let witnessed = witness.packets(mark, &format!("{} or ({quotes})", of_trace(&trace)));
+        let expected = tcpdump.packets(mark, &format!("{} or ({quotes})", of_trace(&trace)));
         let quotes = if ip.is_ipv4() { "icmp[30:2] = 83" } else { "icmp6 and ip6[90:2] = 83" };
-        let witness_of_stranger = witness.packets(mark, quotes);
+        let untraced_errors = tcpdump.packets(mark, quotes);
         let captured = only(quoted.captures());
-        assert_same(&captured, witnessed);
+        assert_same(&captured, expected);
         assert_eq!(captured.packets.len(), 2, "SYN and the error");
         assert!(captured.packets.iter().all(|packet| packet.connection == trace.tcp_conns[0].trace_id));
 
-        // Other packets pass here, such as neighbour discovery, perhaps before the captures begin or after they end.
+        // tcpdump may also have other packets, such as neighbour discovery, from before or after the captures.
         let captured = only(all.captures());
         let ours = packets(&captured);
-        let witnessed =
-            witness.packets(mark, &format!("{} or icmp or icmp6 or {LISTENERS}", of_trace(&trace)));
-        assert!(ours.iter().all(|packet| witnessed.iter().any(|other| other.data == packet.data)));
-        let of_stranger =
-            |packet: &&Packet| witness_of_stranger.iter().any(|other| other.data == packet.data);
-        assert_eq!(ours.iter().filter(of_stranger).count(), 1);
+        let expected =
+            tcpdump.packets(mark, &format!("{} or icmp or icmp6 or {LISTENER_REPORTS}", of_trace(&trace)));
+        assert!(ours.iter().all(|packet| expected.iter().any(|other| other.data == packet.data)));
+        let is_untraced_error =
+            |packet: &&Packet| untraced_errors.iter().any(|other| other.data == packet.data);
+        assert_eq!(ours.iter().filter(is_untraced_error).count(), 1);
     }
 }
 
@@ -309,7 +312,7 @@ fn arp_is_captured_if_configured() {
     require_tool!("tcpdump");
     let net = Pair::new();
     let web = server(&net.server, "10.9.0.2:80".parse().unwrap());
-    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let tcpdump = Tcpdump::start(&net.client, "c0", SNAP);
     let capture = net.client.run(|| CaptureProbe::builder(["c0"]).arp(true).start());
     let sink = sink(&capture);
     let trace = net.client.block_on(async {
@@ -320,8 +323,8 @@ fn arp_is_captured_if_configured() {
     });
     web.ended_blocking(1);
     let captured = only(sink.captures());
-    let witnessed = witness.packets(MARK, &format!("arp or {}", of_trace(&trace)));
-    assert_same(&captured, witnessed);
+    let expected = tcpdump.packets(MARKER_ADDR, &format!("arp or {}", of_trace(&trace)));
+    assert_same(&captured, expected);
     assert!(captured.packets.iter().filter(|packet| packet.connection.is_undefined()).count() >= 2);
 }
 
@@ -352,10 +355,10 @@ fn packets_are_cut_and_payload_left_out_as_configured() {
             });
             stream.read_exact(&mut [0; 5_000]).await.unwrap();
             drop(stream);
-            assert_eq!(echo.join().unwrap(), 0, "closed");
+            assert_eq!(echo.join().unwrap(), 0, "the client closes");
             sink.snapshot("all")
         });
-        let mark = if ip.is_ipv4() { MARK } else { "[fd09::2]:9" };
+        let mark = if ip.is_ipv4() { MARKER_ADDR } else { "[fd09::2]:9" };
         let of_trace = of_trace(&trace);
         assert_same(&only(full.captures()), whole.packets(mark, &of_trace));
         assert_same(&only(cut.captures()), short.packets(mark, &of_trace));
@@ -370,7 +373,7 @@ fn packets_are_cut_and_payload_left_out_as_configured() {
     }
 }
 
-/// After a close an untraced connection has the same addresses.
+/// Traced and untraced connections with the same addresses alternate.
 #[test]
 fn packets_of_a_later_connection_with_the_same_port_are_not_kept() {
     require_lab!();
@@ -378,7 +381,7 @@ fn packets_of_a_later_connection_with_the_same_port_are_not_kept() {
     let net = Pair::new();
     net.client.port_range(40_000, 40_000);
     let web = server(&net.server, "10.9.0.2:80".parse().unwrap());
-    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let tcpdump = Tcpdump::start(&net.client, "c0", SNAP);
     let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());
     let sink = sink(&capture);
     let reset = |stream: TcpStream| {
@@ -399,8 +402,8 @@ fn packets_of_a_later_connection_with_the_same_port_are_not_kept() {
         }
     }
     web.ended_blocking(6);
-    let all = witness.packets(MARK, "tcp");
-    // For each connection: SYN, SYN and ACK, ACK, RST.
+    let all = tcpdump.packets(MARKER_ADDR, "tcp");
+    // For each connection: SYN, SYN-ACK, ACK, RST.
     assert_eq!(all.len(), 6 * 4, "{all:#?}");
     let of_traced = all.chunks(4).skip(1).step_by(2).flatten().cloned().collect();
     let captured = only(sink.captures());
@@ -409,33 +412,33 @@ fn packets_of_a_later_connection_with_the_same_port_are_not_kept() {
     assert_eq!(ids, traced.iter().flat_map(|id| vec![id.clone(); 4]).collect::<Vec<_>>());
 }
 
-/// The peer's FIN comes long after ours.
+/// The peer still sends after the client has closed the connection.
 #[test]
 fn packets_after_the_close_are_kept() {
     require_lab!();
     require_tool!("tcpdump");
     let net = Pair::new();
     let listener = net.server.listen("10.9.0.2:80");
-    let witness = Tcpdump::start(&net.client, "c0", SNAP);
+    let tcpdump = Tcpdump::start(&net.client, "c0", SNAP);
     let capture = net.client.run(|| CaptureProbe::builder(["c0"]).start());
     let sink = sink(&capture);
     net.client.block_on(async {
         let stream = TcpConnector::new(&sink).connect("10.9.0.2:80").await.unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         drop(stream);
-        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our FIN");
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the client's FIN");
         let before = only(sink.captures()).packets.len();
         peer.write_all(b"late").unwrap();
-        // The kernel answers it with a reset.
+        // The client's kernel answers with a reset.
         while peer.write_all(b"later").is_ok() {}
         let trace = sink.snapshot("all");
         let captured = only(sink.captures());
         assert!(captured.packets.len() >= before + 2);
-        assert_same(&captured, witness.packets(MARK, &of_trace(&trace)));
+        assert_same(&captured, tcpdump.packets(MARKER_ADDR, &of_trace(&trace)));
     });
 }
 
-/// The peer is far away.
+/// A round trip takes 30 ms, so the peer's FIN arrives after the close.
 #[test]
 fn a_refresh_after_the_close_waits_for_the_last_packets() {
     require_lab!();
@@ -451,7 +454,7 @@ fn a_refresh_after_the_close_waits_for_the_last_packets() {
             sink.refresh().await;
             only(sink.captures())
         });
-        // Behind the headers of Ethernet and IP.
+        // The TCP flags, behind the headers of Ethernet and IP.
         let flags = captured.packets.iter().map(|packet| packet.data[14 + ip_header + 13]);
         let flags: Vec<u8> = flags.collect();
         let [fin, ack] = [0x01, 0x10];
@@ -460,7 +463,7 @@ fn a_refresh_after_the_close_waits_for_the_last_packets() {
     }
 }
 
-/// Neither a peer that never closes nor a connection on another interface delays a capture.
+/// Neither a peer that never closes nor a connection on another interface blocks the refresh.
 #[test]
 fn a_refresh_gives_up_on_a_peer_that_does_not_close() {
     require_lab!();

@@ -38,7 +38,7 @@ fn server(ns: &Ns, addr: SocketAddr) -> Server {
     })
 }
 
-/// Starts a nameserver that knows `web.test`.
+/// Starts a nameserver that resolves `web.test` to `ip`.
 fn nameserver(ns: &Ns, ip: IpAddr) -> Dnsmasq {
     Dnsmasq::builder().in_ns(ns, SocketAddr::new(ip, 53)).domain("test").host("web.test", &[ip]).start()
 }
@@ -58,7 +58,7 @@ async fn fetch(client: &Client, url: &str) -> Vec<u8> {
     response.into_body().bytes().await.expect("a body").to_vec()
 }
 
-/// Returns the only capture, from which the kernel dropped nothing.
+/// Returns the only capture. Asserts that the kernel dropped nothing from it.
 #[track_caller]
 fn only(captures: Vec<PacketCapture>) -> PacketCapture {
     let [capture] = <[_; 1]>::try_from(captures).expect("one interface");
@@ -68,13 +68,13 @@ fn only(captures: Vec<PacketCapture>) -> PacketCapture {
 
 /// Returns a tcpdump filter for the TCP and UDP connections of a trace.
 fn of_trace(trace: &NetTrace) -> String {
-    let one = |protocol: &str, tuple: &AddrTuple| {
+    let filter = |protocol: &str, tuple: &AddrTuple| {
         let AddrTuple { src_ip, src_port, dst_ip, dst_port, .. } = tuple;
         let (src, dst) =
             (format!("host {src_ip} and port {src_port}"), format!("host {dst_ip} and port {dst_port}"));
         format!("({protocol} and {src} and {dst})")
     };
-    let tcp = trace.tcp_conns.iter().map(|conn| one("tcp", &conn.addr_tuple));
-    let udp = trace.udp_conns.iter().map(|conn| one("udp", &conn.addr_tuple));
+    let tcp = trace.tcp_conns.iter().map(|conn| filter("tcp", &conn.addr_tuple));
+    let udp = trace.udp_conns.iter().map(|conn| filter("udp", &conn.addr_tuple));
     tcp.chain(udp).collect::<Vec<_>>().join(" or ")
 }

@@ -41,7 +41,7 @@ fn a_missing_privilege_is_reported() {
     let net = Pair::new();
     let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
     let capture = net.client.run(|| {
-        // Only this thread loses them.
+        // Capabilities are per thread, so other tests keep them.
         let mut sets = capabilities(None).unwrap();
         sets.effective.remove(CapabilitySet::NET_RAW);
         set_capabilities(None, sets).unwrap();
@@ -72,7 +72,7 @@ fn an_invalid_filter_is_reported() {
 }
 
 #[test]
-fn an_interface_that_goes_away_is_reported() {
+fn an_interface_that_is_deleted_is_reported() {
     require_lab!();
     let net = Pair::new();
     let _web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
@@ -90,7 +90,7 @@ fn an_interface_that_goes_away_is_reported() {
     assert_eq!((problems[0].interface.as_str(), &problems[0].kind), ("c0", &ProblemKind::WentDown));
     let captures = sink.captures();
     assert_eq!(captures.len(), 2);
-    assert!(captures[0].packets.len() >= 5, "what was there is kept");
+    assert!(captures[0].packets.len() >= 5, "earlier packets are kept");
 }
 
 #[test]
@@ -103,24 +103,24 @@ fn an_interface_that_is_down_is_reported() {
     assert_eq!(lines, ["no packets of c0: the interface is down, or went away"]);
 }
 
-/// What was captured can still be read.
+/// The captured packets remain readable.
 #[test]
 fn threads_and_descriptors_end_with_the_sink() {
     require_lab!();
-    // In a process of its own: other tests have threads and descriptors, too.
-    let mut alone = Command::new(std::env::current_exe().expect("this program"));
-    alone.args([
+    // Runs in a process of its own, because other tests have threads and descriptors, too.
+    let mut child = Command::new(std::env::current_exe().expect("this program"));
+    child.args([
         "--exact",
         "problems::helper_threads_and_descriptors_end_with_the_sink",
         "--ignored",
         "--nocapture",
     ]);
-    let output = process::run(alone, Duration::from_secs(60)).success();
+    let output = process::run(child, Duration::from_secs(60)).success();
     assert!(output.contains("1 passed"), "{output}");
 }
 
 #[test]
-#[ignore = "threads_and_descriptors_end_with_the_sink starts it in a process of its own"]
+#[ignore = "threads_and_descriptors_end_with_the_sink runs it in a process of its own"]
 fn helper_threads_and_descriptors_end_with_the_sink() {
     let net = Pair::new();
     let web = server(&net.server, SocketAddr::new(Pair::SERVER.v4.into(), 80));
@@ -134,7 +134,7 @@ fn helper_threads_and_descriptors_end_with_the_sink() {
     let capture = || {
         let sink = TraceSink::builder().probe(start()).build();
         while threads() != 1 {
-            std::thread::yield_now(); // it names itself
+            std::thread::yield_now(); // a new thread has its name only once it runs
         }
         net.client.block_on(async {
             let client = client(&sink).build().unwrap();
@@ -147,7 +147,7 @@ fn helper_threads_and_descriptors_end_with_the_sink() {
     };
     drop(capture());
     web.ended_blocking(1);
-    let before = descriptors(); // including those that runtimes never close
+    let before = descriptors(); // including descriptors that the runtime keeps open
 
     let sink = capture();
     web.ended_blocking(2);
@@ -157,5 +157,5 @@ fn helper_threads_and_descriptors_end_with_the_sink() {
     assert_eq!(sink.captures(), captured);
 
     drop(TraceSink::builder().probe(start()).build());
-    assert_eq!((threads(), descriptors()), (0, before), "dropped, without a close");
+    assert_eq!((threads(), descriptors()), (0, before), "dropping an unclosed sink ends them, too");
 }

@@ -1,4 +1,4 @@
-//! tcpdump, as an independent record of what passed an interface.
+//! Runs tcpdump and compares captures with its output.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -14,7 +14,7 @@ use test_support::process::{self, Daemon};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A packet: when it passed, how long it was, and as much of it as was captured.
+/// A captured packet: its time in nanoseconds since 1970, its length on the wire, and the part of it that was captured.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Packet {
     pub nanos: u128,
@@ -29,7 +29,7 @@ impl std::fmt::Debug for Packet {
     }
 }
 
-/// Captures everything on an interface until it is asked for the packets.
+/// A tcpdump process that captures every packet on an interface.
 pub struct Tcpdump {
     ns: Ns,
     directory: TempDir,
@@ -44,13 +44,13 @@ impl Tcpdump {
         command.args(["-i", interface, "-s", &snap_len.to_string(), "-B", "16384", "-p", "-Z", "root"]);
         command.args(["--immediate-mode", "--time-stamp-precision=nano", "-U", "-w"]);
         command.arg(directory.path().join("all.pcap"));
-        let daemon = Daemon::spawn(command).expect("tcpdump (require_tool! tells whether it is there)");
+        let daemon = Daemon::spawn(command).expect("tcpdump starts (call require_tool! first)");
         daemon.line("listening on", process::READY).unwrap_or_else(|error| panic!("{error}"));
         Tcpdump { ns: ns.clone(), directory, _daemon: daemon }
     }
 
-    /// Returns the packets so far that match the filter. A datagram to `mark`, which has to pass the interface, tells
-    /// when tcpdump has seen all before it.
+    /// Returns the packets captured so far that match `filter`. First sends a marker, a datagram to `mark` that passes
+    /// the interface: once tcpdump has written the marker, it has written every packet before it.
     #[track_caller]
     pub fn packets(&self, mark: &str, filter: &str) -> Vec<Packet> {
         let marker = b"nothing after this";
@@ -61,8 +61,8 @@ impl Tcpdump {
         let all = self.directory.path().join("all.pcap");
         let end = Instant::now() + DEADLINE;
         while !read(&all).iter().any(|packet| packet.data.ends_with(marker)) {
-            assert!(Instant::now() < end, "tcpdump is silent");
-            std::thread::sleep(Duration::from_millis(2)); // the file has no other way to tell
+            assert!(Instant::now() < end, "tcpdump did not write the marker");
+            std::thread::sleep(Duration::from_millis(2)); // tcpdump does not announce a packet
         }
         let matching = self.directory.path().join("matching.pcap");
         let mut command = Command::new("tcpdump");
@@ -73,31 +73,35 @@ impl Tcpdump {
     }
 }
 
-/// Returns the packets of a capture in the form in which tcpdump has them.
+/// Converts the packets of a capture to the type that tcpdump's output is read into.
 pub fn packets(capture: &PacketCapture) -> Vec<Packet> {
     let packet = |packet: &nettrace::capture::CapturedPacket| Packet {
-        nanos: packet.time.duration_since(UNIX_EPOCH).expect("this century").as_nanos(),
+        nanos: packet.time.duration_since(UNIX_EPOCH).expect("a time after 1970").as_nanos(),
         length: packet.length,
         data: packet.data.to_vec(),
     };
     capture.packets.iter().map(packet).collect()
 }
 
-/// Asserts that both hold the same packets, byte for byte. The kernel reads the clock for each of them anew, so that
-/// times, and the order of what came at once, may differ a little.
+/// Asserts that both contain the same packets, byte for byte. The kernel takes a timestamp for each of the captures, so
+/// times, and the order of simultaneous packets, may differ a little.
 #[track_caller]
-pub fn assert_same(capture: &PacketCapture, witness: Vec<Packet>) {
-    let [ours, theirs] = [packets(capture), witness].map(|mut packets| {
+pub fn assert_same(capture: &PacketCapture, expected: Vec<Packet>) {
+    let [ours, theirs] = [packets(capture), expected].map(|mut packets| {
         packets.sort_by(|a, b| (&a.data, a.nanos).cmp(&(&b.data, b.nanos)));
         packets
     });
-    assert!(!theirs.is_empty(), "the witness has seen nothing: {capture:#?}");
+    assert!(!theirs.is_empty(), "tcpdump has captured nothing: {capture:#?}");
     let is_there = |packet: &Packet, other: &[Packet]| other.iter().any(|other| other.data == packet.data);
     for packet in &theirs {
-        assert!(is_there(packet, &ours), "missing: {packet:?} in {}", ours.len());
+        assert!(is_there(packet, &ours), "missing: {packet:?} among {} packets", ours.len());
     }
     for packet in &ours {
-        assert!(is_there(packet, &theirs), "too much: {packet:?} over {}", theirs.len());
+        assert!(
+            is_there(packet, &theirs),
+            "not captured by tcpdump: {packet:?} among {} packets",
+            theirs.len()
+        );
     }
     assert_eq!(ours.len(), theirs.len());
     for (ours, theirs) in ours.iter().zip(&theirs) {
@@ -106,9 +110,9 @@ pub fn assert_same(capture: &PacketCapture, witness: Vec<Packet>) {
     }
 }
 
-/// Reads the packets that are complete in a pcap file with nanoseconds.
+/// Reads the complete packets of a pcap file with nanosecond timestamps.
 fn read(path: &Path) -> Vec<Packet> {
-    let bytes = fs::read(path).expect("a file of tcpdump");
+    let bytes = fs::read(path).expect("the file of tcpdump");
     let word = |at: usize| {
         let bytes = bytes.get(at..at + 4)?;
         Some(u32::from_le_bytes(bytes.try_into().expect("four bytes")))

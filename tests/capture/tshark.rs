@@ -1,4 +1,4 @@
-//! tshark, as an independent reader of capture files.
+//! tshark, which reads the capture files that the tests write.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use test_support::process;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Runs tshark on a file, without the settings of this machine's user, and returns its lines.
+/// Runs tshark on a file, without the user's settings, and returns the lines of its output.
 ///
 /// # Panics
 ///
@@ -20,16 +20,16 @@ pub fn tshark(file: &Path, arguments: &[&str]) -> Vec<String> {
     command.env("HOME", home.path()).env("XDG_CONFIG_HOME", home.path()).env("LC_ALL", "C.UTF-8");
     command.arg("-r").arg(file).args(arguments);
     let output = process::run(command, DEADLINE);
-    let complaints: Vec<_> = output
+    let warnings: Vec<_> = output
         .stderr
         .lines()
         .filter(|line| !line.is_empty() && !line.contains("could be dangerous"))
         .collect();
-    assert!(output.status.success() && complaints.is_empty(), "{arguments:?}: {}", output.stderr);
+    assert!(output.status.success() && warnings.is_empty(), "{arguments:?}: {}", output.stderr);
     output.stdout.lines().map(str::to_owned).collect()
 }
 
-/// Returns the values of a field, a line for each packet that the display filter lets through.
+/// Returns the non-empty values of a field in the packets that match the display filter.
 #[track_caller]
 pub fn field(file: &Path, filter: &str, name: &str) -> Vec<String> {
     let lines = tshark(file, &["-Y", filter, "-T", "fields", "-e", name]);
