@@ -1,4 +1,4 @@
-//! Tests that the router or host that refused a handshake is recorded.
+//! Tests that the router or host whose ICMP error rejected a handshake is recorded.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -20,7 +20,7 @@ use test_support::check;
 use test_support::lab::{Delay, Hook, Ns, Routed, Site};
 use test_support::require::require_lab;
 
-/// Returns a network with a delay: the kernel treats an error that arrives during `connect` differently.
+/// Returns a network with a delay, without which errors arrive during `connect`: the kernel treats those differently.
 fn net() -> Routed {
     Routed::with_delay(Delay::All(Duration::from_millis(1)))
 }
@@ -29,26 +29,28 @@ fn sink() -> TraceSink {
     TraceSink::builder().probe(TcpInfoProbe::new()).build()
 }
 
-/// Fails to connect, with the probe and without tracing, and asserts that the errors are equal.
-fn refused(client: &Ns, sink: &TraceSink, addr: SocketAddr) -> ConnectError {
+/// Connects to `addr` with the probe and without tracing, asserts that both fail with the same error, and returns it.
+fn connect_error(client: &Ns, sink: &TraceSink, addr: SocketAddr) -> ConnectError {
     let (error, untraced) = client.block_on(async {
         let error = TcpConnector::new(sink).connect(addr).await.expect_err("no connection");
         (error, TcpStream::connect(addr).await.expect_err("no connection"))
     });
     let [attempt] = error.attempts() else { panic!("one attempt: {error:?}") };
     assert_eq!(attempt.error.raw_os_error(), untraced.raw_os_error(), "{addr}");
-    let source =
-        error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).expect("its cause");
+    let source = error
+        .source()
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .expect("an I/O error as the source");
     assert_eq!((source.kind(), source.to_string()), (untraced.kind(), untraced.to_string()));
     error
 }
 
-fn said(error: &ConnectError) -> Option<String> {
+fn icmp_error_text(error: &ConnectError) -> Option<String> {
     error.attempts()[0].icmp_error.as_ref().map(|icmp| icmp.to_string())
 }
 
 #[test]
-fn every_refusal_names_its_origin() {
+fn every_icmp_error_names_its_origin() {
     require_lab!();
     let net = net();
     net.router.nft(Hook::Forward, "tcp dport 2 reject with icmpx port-unreachable");
@@ -59,8 +61,8 @@ fn every_refusal_names_its_origin() {
     net.router.unreachable("10.8.2.0/24");
     net.router.unreachable("fd08:2::/64");
     let (router, server) = (Routed::ROUTER_TO_CLIENT, Routed::SERVER);
-    let there = |port| move |v6| SocketAddr::new(of(server, v6), port);
-    let elsewhere = |network: u8| {
+    let at_server = |port| move |v6| SocketAddr::new(ip_of(server, v6), port);
+    let in_network = |network: u8| {
         move |v6| {
             let v4 = IpAddr::from([10, 8, network, 1]);
             SocketAddr::new(
@@ -70,24 +72,24 @@ fn every_refusal_names_its_origin() {
         }
     };
     type Target<'a> = &'a dyn Fn(bool) -> SocketAddr;
-    type Said = (&'static str, u8, u8);
-    let cases: [(Target<'_>, Site, [Said; 2]); 7] = [
-        (&there(2), router, [("port unreachable", 3, 3), ("port unreachable", 1, 4)]),
-        (&there(3), router, [("host unreachable", 3, 1), ("address unreachable", 1, 3)]),
-        (&there(4), router, [("network unreachable", 3, 0), ("no route to destination", 1, 0)]),
-        (&there(5), router, [(PROHIBITED, 3, 13), (PROHIBITED, 1, 1)]),
-        (&there(6), server, [("port unreachable", 3, 3), ("port unreachable", 1, 4)]),
-        (&elsewhere(1), router, [("network unreachable", 3, 0), ("no route to destination", 1, 0)]),
-        (&elsewhere(2), router, [("host unreachable", 3, 1), ("no route to destination", 1, 0)]),
+    type Expected = (&'static str, u8, u8);
+    let cases: [(Target<'_>, Site, [Expected; 2]); 7] = [
+        (&at_server(2), router, [("port unreachable", 3, 3), ("port unreachable", 1, 4)]),
+        (&at_server(3), router, [("host unreachable", 3, 1), ("address unreachable", 1, 3)]),
+        (&at_server(4), router, [("network unreachable", 3, 0), ("no route to destination", 1, 0)]),
+        (&at_server(5), router, [(PROHIBITED, 3, 13), (PROHIBITED, 1, 1)]),
+        (&at_server(6), server, [("port unreachable", 3, 3), ("port unreachable", 1, 4)]),
+        (&in_network(1), router, [("network unreachable", 3, 0), ("no route to destination", 1, 0)]),
+        (&in_network(2), router, [("host unreachable", 3, 1), ("no route to destination", 1, 0)]),
     ];
     const PROHIBITED: &str = "communication administratively prohibited";
     for (target, origin, meanings) in cases {
         for (v6, (meaning, icmp_type, code)) in [false, true].into_iter().zip(meanings) {
-            let (addr, origin, sink) = (target(v6), of(origin, v6), sink());
-            let error = refused(&net.client, &sink, addr);
+            let (addr, origin, sink) = (target(v6), ip_of(origin, v6), sink());
+            let error = connect_error(&net.client, &sink, addr);
             let protocol = if v6 { "ICMPv6" } else { "ICMP" };
             let text = format!("{meaning} ({protocol} type {icmp_type} code {code}) said by {origin}");
-            assert_eq!(said(&error), Some(text.clone()), "{addr}");
+            assert_eq!(icmp_error_text(&error), Some(text.clone()), "{addr}");
             assert_eq!(error.to_string(), format!("cannot connect to {addr}: {text}"));
 
             let trace = sink.snapshot("all");
@@ -97,45 +99,59 @@ fn every_refusal_names_its_origin() {
             assert_eq!(conn.handshake_err, format!("{text}: {io}"));
             assert_eq!(dial.dial_err, format!("cannot connect to {addr}: {text}: {io}"));
             assert_eq!((&conn.failure, &dial.failure), (&Some(error.failure()), &Some(error.failure())));
-            let json = serde_json::to_value(conn.icmp_error.as_deref().expect("said")).unwrap();
+            let json = serde_json::to_value(conn.icmp_error.as_deref().expect("an ICMP error")).unwrap();
             let expected = serde_json::json!({"origin": origin.to_string(), "type": icmp_type, "code": code});
             assert_eq!(json, expected);
             assert_eq!(conn.tcp_info[0].event, TcpInfoEvent::ConnectFailed);
         }
     }
 
-    // A reset is no ICMP error, and an error of this host comes from no router.
+    // Neither a reset nor an error of the client's own host is an ICMP error.
     for addr in Routed::SERVER.ips().map(|ip| SocketAddr::new(ip, 7)) {
-        let error = refused(&net.client, &sink(), addr);
-        assert_eq!((error.attempts()[0].error.kind(), said(&error)), (ErrorKind::ConnectionRefused, None));
+        let error = connect_error(&net.client, &sink(), addr);
+        assert_eq!(
+            (error.attempts()[0].error.kind(), icmp_error_text(&error)),
+            (ErrorKind::ConnectionRefused, None)
+        );
     }
-    let alone = Ns::new();
+    let isolated = Ns::new();
     for addr in ["10.8.0.1:80", "[fd08::1]:80"].map(|addr| addr.parse().unwrap()) {
-        let error = refused(&alone, &sink(), addr);
-        assert_eq!((error.attempts()[0].error.kind(), said(&error)), (ErrorKind::NetworkUnreachable, None));
+        let error = connect_error(&isolated, &sink(), addr);
+        assert_eq!(
+            (error.attempts()[0].error.kind(), icmp_error_text(&error)),
+            (ErrorKind::NetworkUnreachable, None)
+        );
     }
 }
 
-fn of(site: Site, v6: bool) -> IpAddr {
+fn ip_of(site: Site, v6: bool) -> IpAddr {
     site.ips()[usize::from(v6)]
 }
 
-/// Over IPv6 the kernel ignores an error that comes while `connect` still runs, and heeds that of the second SYN.
+/// Over IPv6 the kernel ignores an error that arrives during `connect`; only the error for the second SYN counts.
 #[test]
-fn the_probe_does_not_change_when_errors_count() {
+fn the_probe_does_not_change_which_error_fails_a_handshake() {
     require_lab!();
     let net = Routed::new();
     net.router.nft(Hook::Forward, "tcp dport 3 reject with icmpx host-unreachable");
     let [v4, v6] = Routed::SERVER.ips().map(|ip| SocketAddr::new(ip, 3));
     let sink = sink();
-    assert!(said(&refused(&net.client, &sink, v4)).expect("heard").ends_with("said by 10.9.1.1"));
-    assert!(said(&refused(&net.client, &sink, v6)).expect("heard").ends_with("said by fd09:1::1"));
+    assert!(
+        icmp_error_text(&connect_error(&net.client, &sink, v4))
+            .expect("an ICMP error")
+            .ends_with("said by 10.9.1.1")
+    );
+    assert!(
+        icmp_error_text(&connect_error(&net.client, &sink, v6))
+            .expect("an ICMP error")
+            .ends_with("said by fd09:1::1")
+    );
     let trace = sink.snapshot("all");
-    let again = trace.tcp_conns.iter().map(|conn| conn.tcp_info[0].total_retrans.unwrap());
-    assert_eq!(again.collect::<Vec<_>>(), [0, 1]);
+    let retransmissions = trace.tcp_conns.iter().map(|conn| conn.tcp_info[0].total_retrans.unwrap());
+    assert_eq!(retransmissions.collect::<Vec<_>>(), [0, 1]);
 }
 
-/// It names the origin once for each address. The errors among its sources are unchanged.
+/// The message names the origin once for each address. The errors among its sources are unchanged.
 #[test]
 fn the_error_of_a_request_names_the_origin() {
     require_lab!();
@@ -144,7 +160,7 @@ fn the_error_of_a_request_names_the_origin() {
     let sink = sink();
     let error = net.client.block_on(async {
         let client = Client::builder(&sink).build().expect("a client");
-        client.get("http://10.9.2.2:3/").await.expect_err("nobody is there")
+        client.get("http://10.9.2.2:3/").await.expect_err("the router rejects it")
     });
     let text = "host unreachable (ICMP type 3 code 1) said by 10.9.1.1: No route to host (os error 113)";
     let trace = error.request().trace();
@@ -157,7 +173,11 @@ fn the_error_of_a_request_names_the_origin() {
         let resolver = tower::service_fn(move |_: hyper_util::client::legacy::connect::dns::Name| {
             std::future::ready(Ok::<_, std::io::Error>(addrs.into_iter()))
         });
-        TcpConnector::new(&sink).resolver(resolver).connect("two.test:3").await.expect_err("nobody is there")
+        TcpConnector::new(&sink)
+            .resolver(resolver)
+            .connect("two.test:3")
+            .await
+            .expect_err("the router rejects it")
     });
     assert_eq!(
         error.to_string(),
@@ -167,7 +187,7 @@ fn the_error_of_a_request_names_the_origin() {
 }
 
 #[test]
-fn refusals_of_nameservers_over_tcp_name_their_origin() {
+fn an_icmp_error_for_a_nameserver_over_tcp_names_its_origin() {
     require_lab!();
     let net = net();
     net.router.nft(Hook::Forward, "tcp dport 53 reject with icmpx admin-prohibited");
@@ -176,7 +196,7 @@ fn refusals_of_nameservers_over_tcp_name_their_origin() {
         let resolver =
             StubResolver::builder(&sink).nameservers(["10.9.2.2:53".parse().unwrap()]).hosts_file(None);
         let resolver = resolver.use_vc(true).single_request(true).attempts(1).build().expect("a resolver");
-        resolver.lookup("some.test").await.expect_err("nobody answers");
+        resolver.lookup("some.test").await.expect_err("the router rejects the queries");
     });
     let trace = sink.snapshot("all");
     check::finished(&trace);
@@ -186,43 +206,43 @@ fn refusals_of_nameservers_over_tcp_name_their_origin() {
     }
 }
 
-/// A probe that reads at every event whether the kernel keeps errors.
+/// A probe that records at every event whether the kernel queues errors for the socket (`IPV6_RECVERR`).
 #[derive(Clone, Default)]
-struct Watch(Arc<Mutex<Vec<(&'static str, i32)>>>);
+struct RecvErrProbe(Arc<Mutex<Vec<(&'static str, i32)>>>);
 
-impl Watch {
-    fn look(&self, when: &'static str, socket: ProbeSocket<'_>) {
+impl RecvErrProbe {
+    fn record(&self, when: &'static str, socket: ProbeSocket<'_>) {
         let mut on = [0u8; 4];
         uapi::getsockopt(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR, &mut on[..]).unwrap();
         self.0.lock().unwrap().push((when, i32::from_ne_bytes(on)));
     }
 }
 
-impl Probe for Watch {
+impl Probe for RecvErrProbe {
     fn before_connect(&self, socket: ProbeSocket<'_>, _: SocketAddr) {
-        self.look("before", socket);
+        self.record("before", socket);
     }
 
     fn connecting(&self, socket: ProbeSocket<'_>, _: SocketAddr) {
-        self.look("connecting", socket);
+        self.record("connecting", socket);
     }
 
     fn event(&self, conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
         if event == ProbeEvent::Connected {
-            self.look("connected", socket);
-            conn.icmp_error(IcmpError::default()); // an established connection has none
+            self.record("connected", socket);
+            conn.icmp_error(IcmpError::default()); // ignored: an established connection has no error
         }
     }
 }
 
 #[tokio::test]
-async fn the_kernel_keeps_errors_during_the_handshake_only() {
+async fn the_kernel_queues_errors_during_the_handshake_only() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
     let addr = listener.local_addr().unwrap();
     let with = TraceSink::builder().probe(TcpInfoProbe::new());
     let off = TraceSink::builder().probe(TcpInfoProbe::new().icmp_errors(false));
     for (builder, connecting) in [(with, 1), (off, 0), (TraceSink::builder(), 0)] {
-        let watch = Watch::default();
+        let watch = RecvErrProbe::default();
         let sink = builder.probe(watch.clone()).build();
         drop(TcpConnector::new(&sink).connect(addr).await.unwrap());
         let seen = watch.0.lock().unwrap().clone();

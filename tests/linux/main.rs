@@ -8,7 +8,7 @@ mod icmp;
 #[cfg(feature = "tcp-info")]
 mod tcp_info;
 
-/// Returns the drawn trace on one line.
+/// Returns the waterfall of the trace on one line, with single spaces.
 #[cfg(feature = "tcp-info")]
 fn drawn(trace: &nettrace::NetTrace) -> String {
     let drawn = nettrace::view::waterfall(trace).to_string();

@@ -21,7 +21,7 @@ fn sink() -> TraceSink {
     TraceSink::builder().probe(TcpInfoProbe::new()).build()
 }
 
-fn the_conn(sink: &TraceSink) -> TcpConnTrace {
+fn only_conn(sink: &TraceSink) -> TcpConnTrace {
     let trace = sink.snapshot("all");
     check::finished(&trace);
     let [conn] = &trace.tcp_conns[..] else { panic!("one connection: {trace:#?}") };
@@ -32,44 +32,47 @@ fn events(conn: &TcpConnTrace) -> Vec<TcpInfoEvent> {
     conn.tcp_info.iter().map(|info| info.event.clone()).collect()
 }
 
-/// 50 ms of delay, and every twentieth segment is lost.
+/// A round trip takes 50 ms, and every twentieth segment is lost.
 #[test]
-fn round_trips_and_retransmissions_are_those_of_ss() {
+fn round_trips_and_retransmissions_match_ss() {
     require_lab!();
     require_tool!("ss");
     let net = Routed::with_delay(Delay::All(Duration::from_millis(25)));
-    net.client.sh("ip link set c0 gso_max_segs 1"); // that one packet is one segment
-    // The first one is not among them: to send it again would take a second.
+    net.client.sh("ip link set c0 gso_max_segs 1"); // so that each packet is one segment
+    // The rule does not drop the first segment: a SYN is retransmitted only after a second.
     net.router.nft(Hook::Forward, "tcp dport 7 numgen inc mod 20 19 drop");
     for ip in Routed::SERVER.ips() {
-        let (addr, server) = swallowing(&net.server, ip);
+        let (addr, server) = serve_reader(&net.server, ip);
         let sink = sink();
-        let seen = net.client.block_on(async {
+        let reported = net.client.block_on(async {
             let mut stream = TcpConnector::new(&sink).connect(addr).await.expect("a connection");
             stream.write_all(&[7; BULK]).await.expect("sent");
             assert_eq!(stream.read_u8().await.expect("the confirmation"), 7);
-            // No segment is in flight any more.
-            ss(&net.client, addr)
+            // No segment is in flight any more, so the values no longer change.
+            run_ss(&net.client, addr)
         });
         server.join().expect("the server");
 
-        let conn = the_conn(&sink);
+        let conn = only_conn(&sink);
         assert_eq!(events(&conn), [TcpInfoEvent::Connected, TcpInfoEvent::FirstByte, TcpInfoEvent::Closing]);
         let [connected, first, closing] = &conn.tcp_info[..] else { unreachable!() };
-        assert_eq!(connected.congestion_control.as_deref(), Some(seen.algorithm.as_str()));
+        assert_eq!(connected.congestion_control.as_deref(), Some(reported.algorithm.as_str()));
         assert_eq!(connected.state, Some(TcpInfoState::Established));
         for info in [connected, first, closing] {
             let rtt = info.rtt_us.expect("a round trip was measured");
             assert!((50_000..200_000).contains(&rtt), "{rtt} µs");
-            assert!(info.min_rtt_us.expect("it, too") >= 50_000);
+            assert!(info.min_rtt_us.expect("a minimum was measured") >= 50_000);
         }
         assert_eq!(connected.total_retrans, Some(0));
 
         let lost = BULK / closing.snd_mss.expect("the size of a segment") as usize / 20;
-        let again = closing.total_retrans.expect("it is counted") as usize;
-        assert!((lost / 2..lost * 4).contains(&again), "{again} segments were sent again, of about {lost}");
-        assert_eq!(seen.pair("retrans"), (0.0, again as f64));
-        assert_eq!(seen.pair("rtt"), (ms(closing.rtt_us), ms(closing.rttvar_us)));
+        let retransmitted = closing.total_retrans.expect("retransmissions are counted") as usize;
+        assert!(
+            (lost / 2..lost * 4).contains(&retransmitted),
+            "{retransmitted} segments were retransmitted, about {lost} were lost"
+        );
+        assert_eq!(reported.pair("retrans"), (0.0, retransmitted as f64));
+        assert_eq!(reported.pair("rtt"), (ms(closing.rtt_us), ms(closing.rttvar_us)));
         let expected = [
             ("minrtt", ms(closing.min_rtt_us)),
             ("mss", closing.snd_mss.unwrap().into()),
@@ -85,22 +88,27 @@ fn round_trips_and_retransmissions_are_those_of_ss() {
             ("delivery_rate", closing.delivery_rate.unwrap() as f64 * 8.0),
             ("busy", (closing.busy_time_us.unwrap() / 1000) as f64),
         ];
-        let said = expected.map(|(name, _)| (name, seen.number(name)));
-        assert_eq!(said, expected, "{}", seen.text);
-        // Some algorithms, such as bbr, have none.
-        assert_eq!(seen.fields.contains_key("ssthresh"), closing.snd_ssthresh.is_some(), "{}", seen.text);
+        let actual = expected.map(|(name, _)| (name, reported.number(name)));
+        assert_eq!(actual, expected, "{}", reported.text);
+        // Some congestion control algorithms, such as bbr, have no slow start threshold.
+        assert_eq!(
+            reported.fields.contains_key("ssthresh"),
+            closing.snd_ssthresh.is_some(),
+            "{}",
+            reported.text
+        );
         let sent = closing.bytes_sent.unwrap() - closing.bytes_retrans.unwrap();
         assert_eq!(sent, BULK as u64);
 
         let drawn = drawn(&sink.snapshot("all"));
-        assert!(drawn.contains(&format!("{again} segments sent again")), "{drawn}");
+        assert!(drawn.contains(&format!("{retransmitted} segments sent again")), "{drawn}");
         assert!(drawn.contains(" · rtt "), "{drawn}");
     }
     const BULK: usize = 400_000;
 }
 
-/// Starts a server that reads `BULK` bytes and then sends one.
-fn swallowing(ns: &Ns, ip: IpAddr) -> (SocketAddr, JoinHandle<()>) {
+/// Starts a server that reads 400 000 bytes and then confirms them with one byte.
+fn serve_reader(ns: &Ns, ip: IpAddr) -> (SocketAddr, JoinHandle<()>) {
     let listener: TcpListener = ns.listen(&SocketAddr::new(ip, 7).to_string());
     let addr = listener.local_addr().expect("it listens");
     let server = thread::spawn(move || {
@@ -112,20 +120,20 @@ fn swallowing(ns: &Ns, ip: IpAddr) -> (SocketAddr, JoinHandle<()>) {
     (addr, server)
 }
 
-/// The output of `ss -ti` for the one connection to an address.
+/// The output of `ss -ti` for a connection.
 struct SsOutput {
     text: String,
     algorithm: String,
     fields: HashMap<String, String>,
 }
 
-/// Returns what `ss -ti` says of the only connection to that address.
-fn ss(ns: &Ns, to: SocketAddr) -> SsOutput {
+/// Returns the output of `ss -ti` for the only connection to `to`.
+fn run_ss(ns: &Ns, to: SocketAddr) -> SsOutput {
     let text = ns.sh(&format!("ss -Htin dst '{to}'"));
     let (_, details) = text.trim_end().split_once("\n\t ").unwrap_or_else(|| panic!("no details: {text}"));
     let words: Vec<&str> = details.split_whitespace().collect();
     let pairs = words.iter().filter_map(|word| word.split_once(':'));
-    // Rates follow their names.
+    // A rate is a word of its own, after its name.
     let rates = words.windows(2).filter_map(|pair| Some((pair[0], pair[1].strip_suffix("bps")?)));
     let fields = pairs.chain(rates).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     SsOutput { algorithm: words[0].to_owned(), fields, text }
@@ -145,9 +153,9 @@ impl SsOutput {
     }
 }
 
-/// Returns milliseconds, as ss prints them.
+/// Converts microseconds to milliseconds, which ss prints.
 fn ms(micros: Option<u32>) -> f64 {
-    f64::from(micros.expect("it was measured")) / 1000.0
+    f64::from(micros.expect("a measured time")) / 1000.0
 }
 
 #[test]
@@ -157,7 +165,7 @@ fn retransmitted_syns_are_counted() {
     net.server.nft(Hook::Input, "tcp dport 9 drop");
     net.client.sysctl("net/ipv4/tcp_syn_retries", "1");
     let addrs = Pair::SERVER.ips().map(|ip| SocketAddr::new(ip, 9));
-    // After one second the SYN is sent again, after three the kernel gives up.
+    // The SYN is retransmitted after one second; after three the kernel gives up.
     for (own_timeout, state) in
         [(Some(Duration::from_millis(1500)), TcpInfoState::SynSent), (None, TcpInfoState::Close)]
     {
@@ -170,27 +178,30 @@ fn retransmitted_syns_are_counted() {
             tokio::join!(connect(0), connect(1))
         });
         for sink in sinks {
-            let conn = the_conn(&sink);
+            let conn = only_conn(&sink);
             assert_eq!(events(&conn), [TcpInfoEvent::ConnectFailed]);
             let info = &conn.tcp_info[0];
-            let again = info.total_retrans.expect("they are counted");
-            assert_eq!((info.state.as_ref(), info.segs_out), (Some(&state), Some(1 + again)), "{info:?}");
-            assert!(again >= 1, "{info:?}");
-            let of_an_exchange =
-                [info.rtt_us, info.min_rtt_us, info.last_data_sent_ms, info.last_ack_recv_ms];
-            assert_eq!(of_an_exchange, [None; 4]);
+            let retransmitted = info.total_retrans.expect("retransmissions are counted");
+            assert_eq!(
+                (info.state.as_ref(), info.segs_out),
+                (Some(&state), Some(1 + retransmitted)),
+                "{info:?}"
+            );
+            assert!(retransmitted >= 1, "{info:?}");
+            let measurements = [info.rtt_us, info.min_rtt_us, info.last_data_sent_ms, info.last_ack_recv_ms];
+            assert_eq!(measurements, [None; 4]);
             assert_eq!(conn.icmp_error, None);
             let drawn = drawn(&sink.snapshot("all"));
-            let syns = if again == 1 { "SYN" } else { "SYNs" };
-            assert!(drawn.contains(&format!("{again} {syns} sent again")), "{drawn}");
+            let syns = if retransmitted == 1 { "SYN" } else { "SYNs" };
+            assert!(drawn.contains(&format!("{retransmitted} {syns} sent again")), "{drawn}");
         }
     }
 }
 
-/// A probe that gives more readings than are kept.
-struct Eager;
+/// A probe that records several readings for each event.
+struct RepeatingProbe;
 
-impl Probe for Eager {
+impl Probe for RepeatingProbe {
     fn event(&self, conn: &ConnRef, event: ProbeEvent, _: ProbeSocket<'_>) {
         for lost in 0..3 {
             let mut info = TcpInfo::default();
@@ -202,18 +213,18 @@ impl Probe for Eager {
 
 #[tokio::test]
 async fn the_first_reading_of_each_event_is_kept() {
-    let sink = TraceSink::builder().probe(Eager).build();
+    let sink = TraceSink::builder().probe(RepeatingProbe).build();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpConnector::new(&sink).connect(listener.local_addr().unwrap()).await.unwrap();
     let conn = stream.conn_ref().unwrap().clone();
     drop(stream);
     let trace = sink.snapshot("all");
-    conn.tcp_info(ProbeEvent::FirstByte, TcpInfo::default()); // too late
-    let mut again = sink.snapshot("all");
-    again.trace_end_at = trace.trace_end_at;
-    assert_eq!(again, trace);
+    conn.tcp_info(ProbeEvent::FirstByte, TcpInfo::default()); // ignored: the connection has ended
+    let mut later = sink.snapshot("all");
+    later.trace_end_at = trace.trace_end_at;
+    assert_eq!(later, trace);
 
-    let conn = the_conn(&sink);
+    let conn = only_conn(&sink);
     assert_eq!(events(&conn), [TcpInfoEvent::Connected, TcpInfoEvent::Closing]);
     assert!(conn.tcp_info.iter().all(|info| info.lost == Some(0) && !info.at.is_undefined()));
 }
@@ -223,6 +234,6 @@ async fn without_the_probe_there_are_no_readings() {
     let sink = TraceSink::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     drop(TcpConnector::new(&sink).connect(listener.local_addr().unwrap()).await.unwrap());
-    let conn = the_conn(&sink);
+    let conn = only_conn(&sink);
     assert!(conn.tcp_info.is_empty() && conn.icmp_error.is_none());
 }

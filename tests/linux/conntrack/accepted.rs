@@ -1,4 +1,4 @@
-//! Tests the entries of connections that were accepted.
+//! Tests the entries of accepted connections.
 
 use std::net::SocketAddr;
 
@@ -13,8 +13,8 @@ use test_support::check;
 use test_support::lab::Pair;
 use test_support::require::{require_lab, require_tool};
 
-/// Compares the entry of a connection that is accepted on `port`. The client connects to port 80 in either case.
-fn entry_is_that_of_conntrack(port: u16) {
+/// Compares the entry of a connection accepted on `port` with conntrack(8). The client always connects to port 80.
+fn assert_entry_as_conntrack(port: u16) {
     let net = Pair::new();
     track(&net.server);
     if port != 80 {
@@ -40,12 +40,12 @@ fn entry_is_that_of_conntrack(port: u16) {
             check::running(&trace);
             let [conn] = &trace.tcp_conns[..] else { panic!("one connection") };
             let entry = entry(conn);
-            assert_eq!(entry.addr_reply, conn.addr_tuple, "the socket's own are those of the replies");
+            assert_eq!(entry.addr_reply, conn.addr_tuple, "the socket has the addresses of the replies");
             assert_eq!(entry.addr_orig.dst_port, 80);
             assert_eq!((entry.addr_orig == conn.addr_tuple.reversed()), port == 80);
             assert_eq!(entry.status.contains(ConntrackStatus::DST_NAT), port != 80);
-            assert!(entry.bytes_recv > entry.bytes_sent, "three bytes more");
-            // The kernel counts from the side of the client.
+            assert!(entry.bytes_recv > entry.bytes_sent, "`hello` is three bytes longer than `hi`");
+            // conntrack(8) counts from the client's point of view.
             let mut theirs = entry.clone();
             std::mem::swap(&mut theirs.packets_sent, &mut theirs.packets_recv);
             std::mem::swap(&mut theirs.bytes_sent, &mut theirs.bytes_recv);
@@ -62,12 +62,12 @@ fn entry_is_that_of_conntrack(port: u16) {
 fn an_accepted_connection_has_its_entry() {
     require_lab!();
     require_tool!("conntrack");
-    entry_is_that_of_conntrack(80);
+    assert_entry_as_conntrack(80);
 }
 
 #[test]
 fn an_accepted_connection_behind_nat_has_its_entry() {
     require_lab!();
     require_tool!("conntrack");
-    entry_is_that_of_conntrack(8080);
+    assert_entry_as_conntrack(8080);
 }

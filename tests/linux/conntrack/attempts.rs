@@ -15,12 +15,12 @@ use test_support::check;
 use test_support::lab::{Delay, Hook, Routed};
 use test_support::require::{require_lab, require_tool};
 
-/// The SYN is dropped, the attempt is cancelled, or an ICMP error rejects it.
+/// One attempt times out, one is cancelled, and one is rejected by an ICMP error.
 #[test]
-fn a_syn_without_an_answer_has_an_entry() {
+fn an_unanswered_syn_has_an_entry() {
     require_lab!();
     require_tool!("conntrack");
-    // Without it the ICMP error comes before `connect` has returned.
+    // Without the delay, the ICMP error arrives before `connect` has returned.
     let net = Routed::with_delay(Delay::All(Duration::from_millis(1)));
     track(&net.client);
     net.server.nft(Hook::Input, "tcp dport 81 drop");
@@ -30,10 +30,11 @@ fn a_syn_without_an_answer_has_an_entry() {
             let (probe, sink) = probed();
             let connector = TcpConnector::new(&sink).handshake_timeout(Duration::from_millis(50));
             connector.connect(SocketAddr::new(ip, 81)).await.unwrap_err();
-            let patient = TcpConnector::new(&sink);
-            let given_up = timeout(Duration::from_millis(50), patient.connect(SocketAddr::new(ip, 81)));
-            given_up.await.unwrap_err();
-            patient.connect(SocketAddr::new(ip, 82)).await.unwrap_err();
+            let without_timeout = TcpConnector::new(&sink);
+            let cancelled =
+                timeout(Duration::from_millis(50), without_timeout.connect(SocketAddr::new(ip, 81)));
+            cancelled.await.unwrap_err();
+            without_timeout.connect(SocketAddr::new(ip, 82)).await.unwrap_err();
 
             let trace = refreshed(&sink).await;
             let listed = list(&net.client, if ip.is_ipv4() { "-p tcp" } else { "-f ipv6 -p tcp" });
@@ -52,7 +53,7 @@ fn a_syn_without_an_answer_has_an_entry() {
     }
 }
 
-/// The kernel drops the entry at once when a reset comes. That is no sign that connections are not tracked.
+/// The kernel deletes the entry as soon as the reset arrives. The probe does not report that as a problem.
 #[test]
 fn a_refused_syn_has_no_entry() {
     require_lab!();
@@ -64,15 +65,14 @@ fn a_refused_syn_has_no_entry() {
         TcpConnector::new(&sink).connect("10.9.2.2:81").await.unwrap_err();
         let trace = refreshed(&sink).await;
         assert!(conn_to(&trace, 81).conntrack.is_none());
-        assert!(conn_to(&trace, 81).addr_tuple.src_port > 0, "it was asked for");
+        assert!(conn_to(&trace, 81).addr_tuple.src_port > 0, "the probe knew its addresses");
         assert_eq!(list(&net.client, "-p tcp"), []);
         assert_eq!(probe.problems(), []);
     });
 }
 
-/// A failed attempt is enough to report that connections are not tracked.
 #[test]
-fn a_failed_attempt_shows_that_nothing_is_tracked() {
+fn a_failed_attempt_is_enough_to_report_that_connections_are_not_tracked() {
     require_lab!();
     let net = Routed::new();
     net.server.nft(Hook::Input, "tcp dport 81 drop");
@@ -85,9 +85,9 @@ fn a_failed_attempt_shows_that_nothing_is_tracked() {
     });
 }
 
-/// Over TCP as over UDP.
+/// The nameservers are queried over UDP and over TCP.
 #[test]
-fn nameservers_that_do_not_answer_have_entries() {
+fn queries_to_silent_nameservers_have_entries() {
     require_lab!();
     require_tool!("conntrack");
     let net = Routed::new();
@@ -105,14 +105,15 @@ fn nameservers_that_do_not_answer_have_entries() {
         for use_vc in [false, true] {
             resolver(use_vc).lookup("web.test").await.unwrap_err();
         }
-        let patient = StubResolver::builder(&sink).nameservers([(Routed::SERVER.v4, 53).into()]);
-        let patient = patient.hosts_file(None).resolv_conf(None).use_vc(true).build().unwrap();
-        timeout(Duration::from_millis(50), patient.lookup("web.test")).await.unwrap_err();
+        let without_timeout = StubResolver::builder(&sink).nameservers([(Routed::SERVER.v4, 53).into()]);
+        let without_timeout =
+            without_timeout.hosts_file(None).resolv_conf(None).use_vc(true).build().unwrap();
+        timeout(Duration::from_millis(50), without_timeout.lookup("web.test")).await.unwrap_err();
 
         let trace = refreshed(&sink).await;
         let listed = [list(&net.client, "-f ipv4"), list(&net.client, "-f ipv6")].concat();
-        assert_eq!(trace.udp_conns.len(), 4, "both servers, for both types of address");
-        assert_eq!(trace.tcp_conns.len(), 6, "and those that were given up");
+        assert_eq!(trace.udp_conns.len(), 4, "two servers, queried for both address types");
+        assert_eq!(trace.tcp_conns.len(), 6, "and two that were cancelled");
         for conn in &trace.udp_conns {
             let entry = conn.conntrack.as_deref().expect("an entry");
             from_port(&listed, conn.addr_tuple.src_port).assert_is(entry);

@@ -1,4 +1,4 @@
-//! Tests that a probe leaves neither a thread nor a socket.
+//! Tests that a probe leaves neither a thread nor a socket behind.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use super::{client, fetch, probed, server, track};
 use test_support::lab::{Ns, Routed};
 use test_support::require::require_lab;
 
-/// Returns how many threads of probes are in the host's namespace, and how many sockets to netfilter.
-fn left(host: &Ns) -> (usize, usize) {
+/// Returns the number of probe threads and of netfilter sockets in the host's namespace.
+fn threads_and_sockets(host: &Ns) -> (usize, usize) {
     let tasks = fs::read_dir("/proc/self/task").expect("threads");
     let ours = tasks.flatten().filter(|task| {
         let link = fs::read_link(task.path().join("ns/net")).unwrap_or_default();
@@ -27,9 +27,10 @@ fn left(host: &Ns) -> (usize, usize) {
     (ours.count(), of_netfilter.count())
 }
 
+/// Returns a host without probe threads and netfilter sockets.
 fn host() -> Ns {
     let host = Ns::new();
-    assert_eq!(left(&host), (0, 0));
+    assert_eq!(threads_and_sockets(&host), (0, 0));
     host
 }
 
@@ -38,16 +39,16 @@ fn an_unused_probe_ends_when_it_is_dropped() {
     require_lab!();
     let host = host();
     let probe = host.run(ConntrackProbe::new);
-    assert_eq!(left(&host), (1, 1));
+    assert_eq!(threads_and_sockets(&host), (1, 1));
     let sink = TraceSink::builder().probe(probe.clone()).build();
     drop(probe);
-    assert_eq!(left(&host), (1, 1));
+    assert_eq!(threads_and_sockets(&host), (1, 1));
     drop(sink);
-    assert_eq!(left(&host), (0, 0));
+    assert_eq!(threads_and_sockets(&host), (0, 0));
 }
 
 #[test]
-fn a_probe_ends_with_the_close_of_the_sink() {
+fn a_probe_ends_when_the_sink_is_closed() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);
@@ -56,9 +57,9 @@ fn a_probe_ends_with_the_close_of_the_sink() {
         let (probe, sink) = probed();
         let client = client(&sink).build().unwrap();
         fetch(&client, "http://10.9.2.2/").await;
-        assert_eq!(left(&net.client), (1, 1));
+        assert_eq!(threads_and_sockets(&net.client), (1, 1));
         sink.close();
-        assert_eq!(left(&net.client), (0, 0));
+        assert_eq!(threads_and_sockets(&net.client), (0, 0));
         // Later calls find the probe stopped and do not fail.
         sink.refresh().await;
         fetch(&client, "http://10.9.2.2/").await;
@@ -78,13 +79,13 @@ fn a_probe_ends_with_the_last_traced_connection() {
         let client = client(&sink).build().unwrap();
         drop((probe, sink));
         fetch(&client, "http://10.9.2.2/").await;
-        assert_eq!(left(&net.client), (1, 1));
+        assert_eq!(threads_and_sockets(&net.client), (1, 1));
         client.close().await;
         drop(client);
-        // It queries the last connection again some time after its close.
-        let patience = Instant::now() + Duration::from_secs(20);
-        while left(&net.client) != (0, 0) {
-            assert!(Instant::now() < patience, "it stays");
+        // The probe queries the last connection again some time after its close.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while threads_and_sockets(&net.client) != (0, 0) {
+            assert!(Instant::now() < deadline, "the probe still runs");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });

@@ -1,4 +1,4 @@
-//! Tests the entries of connections that work.
+//! Tests the entries of established connections.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -35,19 +35,19 @@ pub(super) fn family(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "-f ipv4" } else { "-f ipv6" }
 }
 
-/// Makes a request by name over IPv4 and IPv6, and compares the entries of the connection and of the datagrams to the
-/// nameserver with those of conntrack(8) in that host. `towards` is the address that replies go to.
-fn translated(
+/// Makes a request to `http://web.test/` over IPv4 and over IPv6, and compares the entries of the connection and of the
+/// DNS queries with those that conntrack(8) lists on `host`. Replies go to the addresses `reply_to`.
+fn assert_translated_entries(
     net: &Routed,
     host: &Ns,
-    make: impl Fn() -> ConntrackProbe + Sync,
+    new_probe: impl Fn() -> ConntrackProbe + Sync,
     sources: [Option<IpAddr>; 2],
-    towards: [IpAddr; 2],
+    reply_to: [IpAddr; 2],
 ) {
-    for ((ip, source), towards) in Routed::SERVER.ips().into_iter().zip(sources).zip(towards) {
+    for ((ip, source), reply_to) in Routed::SERVER.ips().into_iter().zip(sources).zip(reply_to) {
         let (_server, nameserver) = (server(net, ip), nameserver(net, ip));
         net.client.block_on(async {
-            let probe = make();
+            let probe = new_probe();
             let sink = TraceSink::builder().probe(probe.clone()).build();
             let client =
                 Client::builder(&sink).nameservers([nameserver.addr]).source_ip(source).build().unwrap();
@@ -64,12 +64,12 @@ fn translated(
                 (&conn.addr_tuple, conn.conntrack.as_deref().expect("an entry"))
             });
             let udp: Vec<_> = udp.collect();
-            assert_eq!(udp.len(), 2, "one for each type of address");
+            assert_eq!(udp.len(), 2, "one query for each address type");
             for (addresses, entry) in udp.into_iter().chain([(&conn.addr_tuple, of_conn)]) {
                 from_port(&listed, addresses.src_port).assert_is(entry);
-                assert_eq!(&entry.addr_orig, addresses, "what the socket sees");
+                assert_eq!(&entry.addr_orig, addresses, "the addresses of the socket");
                 assert_eq!(entry.addr_reply.src_ip, ip.to_string());
-                assert_eq!(entry.addr_reply.dst_ip, towards.to_string());
+                assert_eq!(entry.addr_reply.dst_ip, reply_to.to_string());
                 let flags =
                     ConntrackStatus::SRC_NAT | ConntrackStatus::SEEN_REPLY | ConntrackStatus::CONFIRMED;
                 assert!(entry.status.contains(flags), "{}", entry.status);
@@ -82,9 +82,8 @@ fn translated(
     }
 }
 
-/// The client's own host translates.
 #[test]
-fn entries_have_the_addresses_that_the_host_gives() {
+fn entries_have_the_addresses_that_the_clients_host_translates_to() {
     require_lab!();
     require_tool!("conntrack", "dnsmasq");
     let net = Routed::new();
@@ -92,19 +91,25 @@ fn entries_have_the_addresses_that_the_host_gives() {
     let sources = ["10.99.0.1", "fd99::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
     net.client.sh("ip address add 10.99.0.1/32 dev lo; ip address add fd99::1/128 dev lo nodad");
     net.client.masquerade("c0");
-    translated(&net, &net.client, ConntrackProbe::new, sources.map(Some), Routed::CLIENT.ips());
+    assert_translated_entries(
+        &net,
+        &net.client,
+        ConntrackProbe::new,
+        sources.map(Some),
+        Routed::CLIENT.ips(),
+    );
 }
 
-/// The probe is in the namespace of the router, and sees the connections of the client behind it.
+/// The probe is in the router's namespace and sees the connections of the client behind it.
 #[test]
-fn entries_have_the_addresses_that_the_router_gives() {
+fn entries_have_the_addresses_that_the_router_translates_to() {
     require_lab!();
     require_tool!("conntrack", "dnsmasq");
     let net = Routed::new();
     track(&net.router);
     net.router.masquerade("r1");
     let make = || net.router.run(ConntrackProbe::new);
-    translated(&net, &net.router, make, [None, None], Routed::ROUTER_TO_SERVER.ips());
+    assert_translated_entries(&net, &net.router, make, [None, None], Routed::ROUTER_TO_SERVER.ips());
 }
 
 #[test]
@@ -113,7 +118,7 @@ fn without_nat_replies_go_to_the_client() {
     require_tool!("conntrack");
     let net = Routed::new();
     track(&net.client);
-    // A client behind a NAT router sees it like this.
+    // The NAT of a router is invisible on the client's host.
     net.router.masquerade("r1");
     let _server = server(&net, Routed::SERVER.v4.into());
     net.client.block_on(async {
@@ -140,7 +145,7 @@ fn without_nat_replies_go_to_the_client() {
     });
 }
 
-/// A foreign connector tells the addresses once it has connected.
+/// The addresses of a foreign connector's connection are known only after it has connected.
 #[test]
 fn connections_of_a_foreign_connector_have_entries() {
     require_lab!();
@@ -200,23 +205,23 @@ fn entries_have_their_mark_and_zone() {
     });
 }
 
-/// Tracking began after the connection was made, and the server spoke first: the kernel takes it for the originator.
+/// Tracking begins after the handshake and the server sends first, so the kernel takes the server for the originator.
 #[test]
-fn an_older_connection_is_counted_from_this_side() {
+fn a_connection_older_than_its_entry_is_counted_from_the_client() {
     require_lab!();
     let net = Routed::new();
     let listener = net.server.listen(&SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 80).to_string());
     net.client.block_on(async {
         let (_, sink) = probed();
-        let at = SocketAddr::new(Routed::SERVER.v6.into(), 80);
-        let mut stream = TcpConnector::new(&sink).connect(at).await.unwrap();
+        let addr = SocketAddr::new(Routed::SERVER.v6.into(), 80);
+        let mut stream = TcpConnector::new(&sink).connect(addr).await.unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         track(&net.client);
         std::io::Write::write_all(&mut peer, &[7; 1000]).unwrap();
         stream.read_exact(&mut [0; 1000]).await.unwrap();
         let trace = loop {
             let trace = refreshed(&sink).await;
-            // The acknowledgement may come later.
+            // The acknowledgement may be counted later.
             if conn_to(&trace, 80).conntrack.as_ref().is_some_and(|entry| entry.packets_sent > 0) {
                 break trace;
             }

@@ -1,4 +1,4 @@
-//! Runs conntrack(8), by the authors of the kernel's part: the oracle of entries.
+//! Runs conntrack(8) and parses its output, with which entries are compared.
 
 use std::collections::HashMap;
 
@@ -9,13 +9,13 @@ use test_support::lab::Ns;
 /// A line of `conntrack -L`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Listed {
-    /// The words without a key, such as `[ASSURED]` and the state of TCP.
+    /// The words without a key, such as `[ASSURED]` and the TCP state.
     words: Vec<String>,
-    /// The values of each key, most of them in the original and in the reply direction.
+    /// The values of each key. Most keys have one for the original and one for the reply direction.
     values: HashMap<String, Vec<String>>,
 }
 
-/// Returns the host's entries. `filter` is for instance `-f ipv6 -p udp`.
+/// Returns the host's entries that match `filter`, such as `-f ipv6 -p udp`.
 #[track_caller]
 pub(super) fn list(host: &Ns, filter: &str) -> Vec<Listed> {
     let table = host.sh(&format!("conntrack -L {filter} -o extended,id 2>/dev/null"));
@@ -27,7 +27,7 @@ pub(super) fn list(host: &Ns, filter: &str) -> Vec<Listed> {
                 None => listed.words.push(word.into()),
             }
         }
-        // Leaves out what changes with time, and what depends on the process that asks.
+        // Removes what changes with time and what depends on the querying process.
         listed.words.retain(|word| word.parse::<u32>().is_err());
         for key in ["delta-time", "use"] {
             listed.values.remove(key);
@@ -41,9 +41,9 @@ pub(super) fn list(host: &Ns, filter: &str) -> Vec<Listed> {
 #[track_caller]
 pub(super) fn from_port(listed: &[Listed], port: u16) -> &Listed {
     let mut found = listed.iter().filter(|listed| listed.value("sport", 0) == port.to_string());
-    let one = found.next().unwrap_or_else(|| panic!("none from port {port} in {listed:#?}"));
-    assert!(found.next().is_none(), "several from port {port} in {listed:#?}");
-    one
+    let entry = found.next().unwrap_or_else(|| panic!("no entry from port {port} in {listed:#?}"));
+    assert!(found.next().is_none(), "several entries from port {port} in {listed:#?}");
+    entry
 }
 
 impl Listed {
@@ -51,19 +51,19 @@ impl Listed {
         self.values.get(key).and_then(|values| values.get(direction)).map_or("", String::as_str)
     }
 
-    /// Asserts that the entry of a connection that began here has the same content.
+    /// Asserts that `entry`, of a connection that began on this host, has the same content.
     #[track_caller]
     pub(super) fn assert_is(&self, entry: &ConntrackEntry) {
         let tuple = |tuple: &AddrTuple| {
             let AddrTuple { src_ip, src_port, dst_ip, dst_port, .. } = tuple;
             [src_ip.to_string(), src_port.to_string(), dst_ip.to_string(), dst_port.to_string()]
         };
-        for (direction, known, packets, bytes) in [
+        for (direction, addrs, packets, bytes) in [
             (0, &entry.addr_orig, entry.packets_sent, entry.bytes_sent),
             (1, &entry.addr_reply, entry.packets_recv, entry.bytes_recv),
         ] {
             let listed = ["src", "sport", "dst", "dport"].map(|key| self.value(key, direction).to_owned());
-            assert_eq!(tuple(known), listed);
+            assert_eq!(tuple(addrs), listed);
             assert_eq!(packets.to_string(), self.value("packets", direction), "packets: {self:#?}");
             assert_eq!(bytes.to_string(), self.value("bytes", direction), "bytes: {self:#?}");
             assert!(packets > 0 || direction == 1);

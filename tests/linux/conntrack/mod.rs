@@ -20,7 +20,7 @@ use test_support::dnsmasq::Dnsmasq;
 use test_support::lab::{Hook, Ns, Routed};
 use test_support::raw::Server;
 
-/// Starts a server in the lab that keeps its connections.
+/// Starts a server in the lab that keeps its connections open.
 fn server(net: &Routed, ip: IpAddr) -> Server {
     Server::on(net.server.listen(&SocketAddr::new(ip, 80).to_string()), async |mut conn| {
         loop {
@@ -30,7 +30,7 @@ fn server(net: &Routed, ip: IpAddr) -> Server {
     })
 }
 
-/// Starts a nameserver that knows the server as `web.test`.
+/// Starts a nameserver that resolves `web.test` to `ip`.
 fn nameserver(net: &Routed, ip: IpAddr) -> Dnsmasq {
     Dnsmasq::builder()
         .in_ns(&net.server, SocketAddr::new(ip, 53))
@@ -39,21 +39,21 @@ fn nameserver(net: &Routed, ip: IpAddr) -> Dnsmasq {
         .start()
 }
 
-/// Makes the host track its connections, count their packets and bytes, and keep when they began.
+/// Makes the host track its connections, count their packets and bytes, and record when they began.
 fn track(host: &Ns) {
     host.sysctl("net/netfilter/nf_conntrack_acct", "1");
     host.sysctl("net/netfilter/nf_conntrack_timestamp", "1");
     host.nft(Hook::Output, "ct state new");
 }
 
-/// Returns a sink with a probe of the calling thread's namespace.
+/// Returns a probe of the calling thread's namespace, and a sink with it.
 fn probed() -> (ConntrackProbe, TraceSink) {
     let probe = ConntrackProbe::new();
     let sink = TraceSink::builder().probe(probe.clone()).build();
     (probe, sink)
 }
 
-/// Returns a client that reads no file of this machine.
+/// Returns a builder of a client that reads no configuration of this machine.
 fn client(sink: &TraceSink) -> ClientBuilder {
     Client::builder(sink).nameservers([])
 }

@@ -12,16 +12,16 @@ use test_support::lab::{Ns, Routed};
 use test_support::require::{require_lab, require_tool, skip};
 use test_support::{process, raw};
 
-/// Returns the command that the text recommends.
+/// Returns the command that the problem's message recommends.
 fn remedy(problem: &ConntrackProblem) -> String {
     let text = problem.to_string();
     assert!(!text.contains('\n'), "one line: {text}");
-    let (_, after) = text.split_once('`').unwrap_or_else(|| panic!("nothing to do: {text}"));
-    after.split_once('`').expect("two of them").0.to_owned()
+    let (_, after) = text.split_once('`').unwrap_or_else(|| panic!("no command in {text}"));
+    after.split_once('`').expect("a closing backtick").0.to_owned()
 }
 
 #[test]
-fn each_remedy_helps() {
+fn each_remedy_solves_its_problem() {
     require_lab!();
     require_tool!("sysctl");
     let net = Routed::new();
@@ -80,7 +80,7 @@ fn a_missing_capability_is_reported() {
         assert_eq!(probe.problems(), [ConntrackProblem::NotPermitted]);
         let text = probe.problems()[0].to_string();
         assert!(text.contains("CAP_NET_ADMIN") && text.contains("setcap") && !text.contains('\n'), "{text}");
-        // Every thread is without it: that of the client and those of the runtime.
+        // New threads, the client's and the runtime's, inherit the reduced capabilities.
         test_support::background::runtime().block_on(async {
             let client = client(&sink).build().unwrap();
             fetch(&client, "http://10.9.2.2/").await;
@@ -93,30 +93,34 @@ fn a_missing_capability_is_reported() {
     });
 }
 
-/// Root is not needed in a user namespace with a network of its own.
+/// The probe needs no root in a user namespace that has a network namespace of its own.
 #[test]
 fn a_probe_works_in_a_user_namespace() {
     require_tool!("unshare", "setpriv", "nft", "ip", "sysctl");
-    let in_own_network = |program: &mut Command| {
+    let in_user_namespace = |program: &mut Command| {
         program.args(["unshare", "-Urn", "--"]);
     };
-    let mut can = Command::new("setpriv");
-    can.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
-    in_own_network(&mut can);
-    let tried = process::run(
+    let mut list_ruleset = Command::new("setpriv");
+    list_ruleset.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    in_user_namespace(&mut list_ruleset);
+    let listed = process::run(
         {
-            can.args(["nft", "list", "ruleset"]);
-            can
+            list_ruleset.args(["nft", "list", "ruleset"]);
+            list_ruleset
         },
         Duration::from_secs(30),
     );
-    if !tried.status.success() {
-        skip(file!(), line!(), &format!("no user namespaces for others than root: {}", tried.stderr));
+    if !listed.status.success() {
+        skip(
+            file!(),
+            line!(),
+            &format!("users other than root cannot create user namespaces: {}", listed.stderr),
+        );
         return;
     }
     let mut test = Command::new("setpriv");
     test.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
-    in_own_network(&mut test);
+    in_user_namespace(&mut test);
     test.arg(std::env::current_exe().expect("this program"));
     test.args([
         "--exact",
@@ -129,7 +133,7 @@ fn a_probe_works_in_a_user_namespace() {
 }
 
 #[test]
-#[ignore = "a_probe_works_in_a_user_namespace starts it there"]
+#[ignore = "a_probe_works_in_a_user_namespace runs it there"]
 fn helper_a_probe_works_in_a_user_namespace() {
     let here = Ns::here();
     here.sh("ip link set lo up");

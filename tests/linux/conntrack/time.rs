@@ -11,15 +11,15 @@ use test_support::check;
 use test_support::lab::{Delay, Routed};
 use test_support::require::require_lab;
 
-/// Waits until the trace is as expected, without a refresh.
-async fn until(sink: &TraceSink, it: impl Fn(&NetTrace) -> bool) -> NetTrace {
-    let patience = Instant::now() + Duration::from_secs(20);
+/// Waits until the trace satisfies `predicate`, without a refresh.
+async fn until(sink: &TraceSink, predicate: impl Fn(&NetTrace) -> bool) -> NetTrace {
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let trace = sink.snapshot("on the way");
-        if it(&trace) {
+        if predicate(&trace) {
             return trace;
         }
-        assert!(Instant::now() < patience, "{trace:#?}");
+        assert!(Instant::now() < deadline, "{trace:#?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -49,7 +49,7 @@ fn the_kernel_is_queried_after_connect_and_after_close() {
 }
 
 #[test]
-fn the_close_of_the_sink_queries_a_last_time() {
+fn closing_the_sink_queries_the_kernel_a_last_time() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);
@@ -66,7 +66,7 @@ fn the_close_of_the_sink_queries_a_last_time() {
 }
 
 #[test]
-fn the_entry_of_a_later_connection_with_the_same_addresses_is_not_taken() {
+fn connections_with_the_same_addresses_have_different_entries() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);
@@ -75,7 +75,7 @@ fn the_entry_of_a_later_connection_with_the_same_addresses_is_not_taken() {
     net.client.block_on(async {
         let (_, sink) = probed();
         for _ in 0..2 {
-            // The addresses are in use until the server has acknowledged the end of the connection before.
+            // The port stays in use until the server has acknowledged the end of the previous connection.
             let stream = loop {
                 match TcpConnector::new(&sink).connect("10.9.2.2:80").await {
                     Ok(stream) => break stream,
@@ -84,7 +84,7 @@ fn the_entry_of_a_later_connection_with_the_same_addresses_is_not_taken() {
             };
             let (peer, _) = listener.accept().unwrap();
             sink.refresh().await;
-            // The side that closes first keeps the addresses in use: not the client.
+            // The side that closes first keeps the port in use (TIME_WAIT), so the server closes first.
             drop(peer);
             stream.get_ref().readable().await.unwrap();
             assert_eq!(stream.get_ref().try_read(&mut [0]).unwrap(), 0);
@@ -100,9 +100,9 @@ fn the_entry_of_a_later_connection_with_the_same_addresses_is_not_taken() {
     });
 }
 
-/// However short they are, and however many come between two queries.
+/// The connections are short, and many end between two queries.
 #[test]
-fn none_of_many_connections_is_missed() {
+fn each_of_many_connections_has_its_entry() {
     require_lab!();
     let net = Routed::new();
     track(&net.client);
@@ -125,7 +125,7 @@ fn none_of_many_connections_is_missed() {
     });
 }
 
-/// The peer is far away.
+/// A round trip takes 30 ms, so the peer's FIN arrives after the close.
 #[test]
 fn a_refresh_after_the_close_waits_for_the_last_packets() {
     require_lab!();
@@ -144,11 +144,10 @@ fn a_refresh_after_the_close_waits_for_the_last_packets() {
             let entry = entry(conn_to(trace, 80));
             [entry.packets_sent, entry.packets_recv, entry.bytes_sent, entry.bytes_recv]
         };
-        assert_eq!(counts(&trace), counts(&later), "nothing was missing");
+        assert_eq!(counts(&trace), counts(&later), "the first refresh counted every packet");
     });
 }
 
-/// A peer that never closes delays nothing.
 #[test]
 fn a_refresh_gives_up_on_a_peer_that_does_not_close() {
     require_lab!();
@@ -161,7 +160,7 @@ fn a_refresh_gives_up_on_a_peer_that_does_not_close() {
         let _peer = listener.accept().unwrap();
         drop(stream);
         let trace = refreshed(&sink).await;
-        // The names that conntrack has for it: our FIN was seen, or acknowledged.
+        // conntrack's states after the client's FIN was seen, or acknowledged.
         assert!(matches!(state(&trace), Some("fin-wait" | "close-wait")), "{trace:#?}");
         check::finished(&trace);
     });
