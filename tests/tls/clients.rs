@@ -37,7 +37,7 @@ impl TestClient {
         TraceTlsLayer::builder(&self.sink).roots(Roots::from_pem(self.authority.pem()).unwrap())
     }
 
-    /// The only tunnel so far.
+    /// Returns the only tunnel so far.
     #[track_caller]
     pub(crate) fn tunnel(&self) -> TlsTunnelTrace {
         let tunnels = self.tunnels();
@@ -50,7 +50,7 @@ impl TestClient {
     }
 }
 
-/// Connects to `address`, whatever the URI.
+/// Connects to `address`, whatever host the URI has.
 pub(crate) async fn connect(
     layer: &TraceTlsLayer,
     address: SocketAddr,
@@ -63,12 +63,13 @@ pub(crate) async fn tcp(address: SocketAddr) -> io::Result<Tcp> {
     TcpStream::connect(address).await.map(TokioIo::new)
 }
 
-/// The error of a handshake with a server of the name `web.test`.
+/// Returns the error of a failed handshake with the server name `web.test`.
 pub(crate) async fn refused(layer: &TraceTlsLayer, address: SocketAddr) -> TlsError {
     let error = connect(layer, address, "https://web.test/").await.expect_err("no connection");
     *error.downcast().expect("an error of TLS")
 }
 
+/// Sends `ping` and receives its echo.
 pub(crate) async fn exchange(stream: MaybeTlsStream<Tcp>) -> io::Result<MaybeTlsStream<Tcp>> {
     let mut stream = TokioIo::new(stream);
     stream.write_all(b"ping").await?;

@@ -12,7 +12,7 @@ use crate::clients::{TestClient, connect, refused};
 use test_support::pki::{self, Authority, serve_tcp, serve_tls_echo};
 
 #[tokio::test]
-async fn given_configuration_and_verifier() {
+async fn a_given_configuration_or_verifier_is_used() {
     let client = TestClient::new();
     let address = serve_tls_echo(Authority::new("somebody").issue(&["web.test"]).server()).await;
     let own = WebPkiServerVerifier::builder_with_provider(client.authority.store(), pki::provider())
@@ -39,7 +39,7 @@ async fn given_configuration_and_verifier() {
 }
 
 #[tokio::test]
-async fn unusable_names_and_configurations() {
+async fn unusable_names_and_configurations_are_rejected() {
     let client = TestClient::new();
     let address: SocketAddr = "127.0.0.1:9".parse().unwrap(); // never reached
     let failure = async |layer: TraceTlsLayer, uri: &str| {
@@ -60,10 +60,10 @@ async fn unusable_names_and_configurations() {
     assert_eq!(mismatch.failure(), Failure::TlsConfiguration);
     let none = client.builder().roots(rustls::RootCertStore::empty().into()).try_build().unwrap_err();
     assert_eq!(none.failure(), Failure::NoRootCertificates);
-    assert!(client.tunnels().is_empty(), "nothing had begun");
+    assert!(client.tunnels().is_empty(), "no handshake had begun");
 }
 
-/// People read a sentence, and programs find what the libraries reported.
+/// The message is written for people; the library's error is available to programs as a source.
 #[test]
 fn errors_of_the_libraries_are_among_the_sources() {
     fn find<E: Error + 'static>(error: &TlsError) -> Option<&E> {
@@ -84,7 +84,7 @@ fn errors_of_the_libraries_are_among_the_sources() {
 }
 
 #[test]
-fn roots_and_client_certificates_are_read_with_care() {
+fn invalid_roots_and_client_certificates_are_rejected() {
     let authority = Authority::new("nettrace test CA");
     let two = authority.pem() + &Authority::new("another").pem();
     assert_eq!(Roots::from_pem(two).unwrap().len(), 2);
@@ -108,10 +108,10 @@ fn roots_and_client_certificates_are_read_with_care() {
     assert_eq!(shown, "ClientCertificate { chain_len: 2, .. }");
 }
 
-/// Runs in a process of its own, since the environment says where the roots are.
+/// Runs in a process of its own, because environment variables choose the root certificates.
 #[test]
-fn a_machine_without_roots() {
-    const NAME: &str = "configuration::a_machine_without_roots";
+fn a_machine_without_roots_is_reported() {
+    const NAME: &str = "configuration::a_machine_without_roots_is_reported";
     if std::env::var_os("SSL_CERT_FILE").is_none_or(|file| file != "/dev/null") {
         let own = std::env::current_exe().unwrap();
         let mut command = std::process::Command::new(own);
@@ -132,13 +132,15 @@ fn a_machine_without_roots() {
         let address = serve_tcp(async |_| ()).await;
         let layer = TraceTlsLayer::new(&sink);
         assert_eq!(refused(&layer, address).await.failure(), Failure::NoRootCertificates);
-        assert!(connect(&layer, address, "http://web.test/").await.is_ok(), "plain connections go on");
+        assert!(
+            connect(&layer, address, "http://web.test/").await.is_ok(),
+            "connections without TLS still work"
+        );
     });
 }
 
-/// A file that is far longer than any list of certificates, or has no end, is not read to its end.
 #[test]
-fn files_without_an_end() {
+fn overlong_and_endless_files_are_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let long = directory.path().join("long.pem");
     std::fs::File::create(&long).unwrap().set_len((16 << 20) + 1).unwrap();
@@ -149,10 +151,10 @@ fn files_without_an_end() {
                 std::error::Error::source(&error).map_or_else(String::new, |e| e.to_string())
             )
         };
-        let of_roots = text(Roots::from_pem_file(path).unwrap_err());
-        assert!(of_roots.contains(path.to_str().unwrap()), "{of_roots}");
-        assert!(of_roots.contains("the file is longer than 16 MiB"), "{of_roots}");
-        let of_own = text(ClientCertificate::from_pem_files(path, path).unwrap_err());
-        assert!(of_own.contains("the file is longer than 16 MiB"), "{of_own}");
+        let roots_error = text(Roots::from_pem_file(path).unwrap_err());
+        assert!(roots_error.contains(path.to_str().unwrap()), "{roots_error}");
+        assert!(roots_error.contains("the file is longer than 16 MiB"), "{roots_error}");
+        let certificate_error = text(ClientCertificate::from_pem_files(path, path).unwrap_err());
+        assert!(certificate_error.contains("the file is longer than 16 MiB"), "{certificate_error}");
     }
 }

@@ -18,7 +18,7 @@ use crate::clients::{TestClient, VERSIONS, connect, exchange, tcp};
 use test_support::pki::{Authority, serve_tls, serve_tls_echo};
 
 #[tokio::test]
-async fn success() {
+async fn a_successful_handshake_is_recorded() {
     for (name, version, supported) in VERSIONS {
         let client = TestClient::new();
         let leaf = client.authority.issue(&["web.test", "192.0.2.1"]);
@@ -34,7 +34,7 @@ async fn success() {
         assert!(!open.did_resume);
         assert!(open.handshake_end_at >= open.handshake_begin_at);
         assert_eq!((open.failure, open.end_reason, open.close_at.is_undefined()), (None, None, true));
-        assert_eq!(open.tcp_conn.as_str(), "", "nothing is known of the connection below");
+        assert_eq!(open.tcp_conn.as_str(), "", "the connection below is not traced");
         let [web, authority] = &*open.peer_certs else { panic!("{:?}", open.peer_certs) };
         assert_eq!((web.subject.as_str(), web.is_ca), ("CN=web.test", false));
         assert!(web.issuer.starts_with("CN=nettrace test CA"), "{}", web.issuer);
@@ -49,14 +49,14 @@ async fn success() {
 }
 
 #[tokio::test]
-async fn resumption() {
+async fn sessions_are_resumed() {
     for (_, version, supported) in VERSIONS {
         let client = TestClient::new();
         let address =
             serve_tls_echo(client.authority.issue(&["web.test"]).server_with(&[supported], None)).await;
         let layer = client.builder().max_version(version).build();
         for _ in 0..2 {
-            // The exchange has the tickets of TLS 1.3 read.
+            // The exchange makes the client read the session tickets of TLS 1.3.
             exchange(connect(&layer, address, "https://web.test/").await.unwrap()).await.unwrap();
         }
         let [first, second] = &client.tunnels()[..] else { panic!("two tunnels") };
@@ -67,7 +67,7 @@ async fn resumption() {
 }
 
 #[tokio::test]
-async fn alpn() {
+async fn the_negotiated_protocol_is_recorded() {
     for (offered, chosen) in [(&["h2", "http/1.1"][..], "h2"), (&["http/1.1"], "http/1.1"), (&[], "")] {
         let client = TestClient::new();
         let mut config = client.authority.issue(&["web.test"]).server();
@@ -81,7 +81,7 @@ async fn alpn() {
 }
 
 #[tokio::test]
-async fn client_certificate_given() {
+async fn a_client_certificate_is_sent() {
     for (_, version, supported) in VERSIONS {
         let client = TestClient::new();
         let clients = Authority::new("clients");
@@ -96,7 +96,7 @@ async fn client_certificate_given() {
 }
 
 #[tokio::test]
-async fn invalid_certificates_accepted() {
+async fn invalid_certificates_are_accepted_on_request() {
     for (_, version, supported) in VERSIONS {
         let client = TestClient::new();
         let leaf = Authority::new("somebody").issue(&["other.test"]);
@@ -108,7 +108,7 @@ async fn invalid_certificates_accepted() {
 }
 
 #[tokio::test]
-async fn always_and_another_name() {
+async fn always_and_server_name_override_the_uri() {
     let client = TestClient::new();
     let address = serve_tls_echo(client.authority.issue(&["web.test", "127.0.0.1", "::1"]).server()).await;
     let always = client.builder().always();
@@ -123,10 +123,10 @@ async fn always_and_another_name() {
 }
 
 #[tokio::test]
-async fn tls_in_tls() {
+async fn tls_runs_inside_tls() {
     let client = TestClient::new();
     let server = serve_tls_echo(client.authority.issue(&["web.test"]).server()).await;
-    // Speaks TLS itself and passes on what is inside.
+    // Decrypts the outer TLS and forwards the inner TLS.
     let proxy = serve_tls(client.authority.issue(&["proxy.test"]).server(), move |mut stream| async move {
         let mut server = TcpStream::connect(server).await.unwrap();
         let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
@@ -148,7 +148,7 @@ async fn tls_in_tls() {
 }
 
 #[tokio::test]
-async fn how_tunnels_end() {
+async fn the_end_of_a_tunnel_is_recorded() {
     type Close = fn(RustlsStream<TcpStream>) -> BoxFuture<'static, ()>;
     let orderly: Close = |mut stream| {
         Box::pin(async move {
@@ -174,7 +174,7 @@ async fn how_tunnels_end() {
                 let ping = stream.read_u32().await.unwrap();
                 stream.write_u32(ping).await.unwrap();
                 stream.flush().await.unwrap();
-                stream.read_u8().await.unwrap(); // the client has read
+                stream.read_u8().await.unwrap(); // the client has read the echo
                 close(stream).await;
             })
             .await;
@@ -187,7 +187,7 @@ async fn how_tunnels_end() {
             drop(stream);
 
             let tunnel = client.tunnel();
-            assert_eq!(tunnel.handshake_err, "", "the handshake was fine");
+            assert_eq!(tunnel.handshake_err, "", "the handshake succeeded");
             assert_eq!(tunnel.conn_err.contains("reset"), tunnel.failure.is_some(), "{tunnel:?}");
             assert_eq!((tunnel.end_reason, tunnel.failure), (Some(reason), failure));
         }
@@ -195,7 +195,7 @@ async fn how_tunnels_end() {
 }
 
 #[tokio::test]
-async fn the_connection_below_is_known_above() {
+async fn an_untraced_connection_below_has_no_id() {
     let client = TestClient::new();
     let address = serve_tls_echo(client.authority.issue(&["web.test"]).server()).await;
     let conn_of = |stream: &dyn Connection| {
@@ -203,11 +203,11 @@ async fn the_connection_below_is_known_above() {
         stream.connected().get_extras(&mut extensions);
         ConnRef::from_extensions(&extensions).cloned()
     };
-    // Without a traced connector below, the tunnel is all that is known of the connection.
+    // Without a traced connector below, the connection has a reference but no ID.
     let stream = connect(&client.builder().build(), address, "https://web.test/").await.unwrap();
     assert_eq!(conn_of(&stream).unwrap().id().as_str(), "");
-    let silent = TraceTlsLayer::builder(&TraceSink::disabled()).danger_accept_invalid_certs().build();
-    let stream = connect(&silent, address, "https://web.test/").await.unwrap();
+    let disabled = TraceTlsLayer::builder(&TraceSink::disabled()).danger_accept_invalid_certs().build();
+    let stream = connect(&disabled, address, "https://web.test/").await.unwrap();
     assert!(conn_of(&stream).is_none());
 }
 
@@ -239,12 +239,12 @@ async fn tunnels_are_linked_to_the_connection_below() {
         trace.tls_tunnels.iter().map(|tunnel| (&*tunnel.server_name, &tunnel.tcp_conn)).collect();
     assert_eq!(links, [("proxy.test", &tcp.trace_id), ("web.test", &tcp.trace_id)]);
     for tunnel in trace.tls_tunnels.iter() {
-        assert!(tunnel.close_at <= tcp.conn_close_at, "a tunnel ends before what carries it");
+        assert!(tunnel.close_at <= tcp.conn_close_at, "a tunnel ends before the connection below it");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn handshakes_at_the_same_time_keep_their_certificates() {
+async fn concurrent_handshakes_record_their_own_certificates() {
     let client = TestClient::new();
     let layer = client.builder().build();
     let stranger = Authority::new("somebody");

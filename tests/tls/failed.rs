@@ -23,7 +23,7 @@ use crate::clients::{TestClient, VERSIONS, connect, refused};
 use test_support::pki::{self, Authority, serve_tcp, serve_tls_echo};
 
 #[tokio::test]
-async fn certificates_that_are_not_accepted() {
+async fn unacceptable_certificates_fail_the_handshake() {
     let stranger = Authority::new("somebody");
     let client = TestClient::new();
     let trusted = &client.authority;
@@ -65,12 +65,12 @@ async fn certificates_that_are_not_accepted() {
 }
 
 #[tokio::test]
-async fn pinned_certificates_for_other_purposes_and_without_names() {
+async fn pinned_certificates_must_be_for_servers_and_name_the_host() {
     use rcgen::ExtendedKeyUsagePurpose::{Any, ServerAuth};
 
     let for_all = |purposes| pki::self_signed(&["web.test"], |params| params.extended_key_usages = purposes);
     for (pinned, expected) in [
-        (for_all(vec![Any]), Err((Failure::SslInvalidCertificate, "extended key usage"))), // as webpki says of any other
+        (for_all(vec![Any]), Err((Failure::SslInvalidCertificate, "extended key usage"))), // webpki rejects it likewise
         (for_all(vec![Any, ServerAuth]), Ok(())),
         (pki::self_signed(&[], |_| {}), Err((Failure::SslInvalidHostname, "\"web.test\", it names no host"))),
     ] {
@@ -89,16 +89,16 @@ async fn pinned_certificates_for_other_purposes_and_without_names() {
     }
 }
 
-/// A server that shows a pinned certificate must have its key.
+/// A server must have the private key of the pinned certificate that it presents.
 #[tokio::test]
-async fn a_pinned_certificate_with_somebody_elses_key() {
+async fn a_pinned_certificate_with_another_key_fails_the_handshake() {
     let pinned = pki::self_signed(&["web.test"], |_| {});
     for (_, version, supported) in VERSIONS {
         let mut config = pinned.server_with(&[supported], None);
-        let thief = pki::self_signed(&["web.test"], |_| {});
-        let key = pki::provider().key_provider.load_private_key(thief.key_der()).unwrap();
-        let stolen = CertifiedKey::new(pinned.chain.clone(), key);
-        config.cert_resolver = Arc::new(SingleCertAndKey::from(stolen));
+        let other = pki::self_signed(&["web.test"], |_| {});
+        let key = pki::provider().key_provider.load_private_key(other.key_der()).unwrap();
+        let mismatched = CertifiedKey::new(pinned.chain.clone(), key);
+        config.cert_resolver = Arc::new(SingleCertAndKey::from(mismatched));
         let address = serve_tls_echo(config).await;
         let client = TestClient::new();
         let roots = Roots::from_pem(&pinned.pem).unwrap();
@@ -112,9 +112,9 @@ async fn a_pinned_certificate_with_somebody_elses_key() {
     }
 }
 
-/// A certificate of an authority that another one has issued is not self-signed.
+/// A CA certificate that another CA has issued is not self-signed.
 #[tokio::test]
-async fn an_authoritys_certificate_shown_by_a_server() {
+async fn a_ca_certificate_of_a_server_fails_the_handshake() {
     let client = TestClient::new();
     let leaf = client.authority.issue_with(&["web.test"], |params| {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -125,7 +125,7 @@ async fn an_authoritys_certificate_shown_by_a_server() {
 }
 
 #[tokio::test]
-async fn the_choices_of_a_retried_hello_are_known() {
+async fn parameters_after_a_hello_retry_request_are_recorded() {
     let stranger = Authority::new("somebody");
     let config = only_secp384r1(&stranger.issue(&["web.test"]));
     let client = TestClient::new();
@@ -135,7 +135,7 @@ async fn the_choices_of_a_retried_hello_are_known() {
 }
 
 #[tokio::test]
-async fn no_protocol_in_common() {
+async fn no_common_alpn_protocol_fails_the_handshake() {
     let client = TestClient::new();
     let mut config = client.authority.issue(&["web.test"]).server();
     config.alpn_protocols = vec![b"spdy/3".into()];
@@ -146,7 +146,7 @@ async fn no_protocol_in_common() {
 }
 
 #[tokio::test]
-async fn versions_that_do_not_meet() {
+async fn no_common_version_fails_the_handshake() {
     let client = TestClient::new();
     let address =
         serve_tls_echo(client.authority.issue(&["web.test"]).server_with(&[&version::TLS12], None)).await;
@@ -156,7 +156,7 @@ async fn versions_that_do_not_meet() {
 }
 
 #[tokio::test]
-async fn tls_to_a_plain_port() {
+async fn a_server_without_tls_fails_the_handshake() {
     for (greeting, is_http) in
         [("HTTP/1.1 400 Bad Request\r\n\r\n", true), ("SSH-2.0-OpenSSH_9.2p1\r\n", false)]
     {
@@ -176,7 +176,7 @@ async fn tls_to_a_plain_port() {
 }
 
 #[tokio::test]
-async fn the_server_hangs_up() {
+async fn a_closed_connection_fails_the_handshake() {
     let client = TestClient::new();
     let address = serve_tcp(async |mut stream: TcpStream| drop(stream.read(&mut [0; 4096]).await)).await;
     let error = refused(&client.builder().build(), address).await;
@@ -187,7 +187,7 @@ async fn the_server_hangs_up() {
 }
 
 #[tokio::test]
-async fn the_server_resets_the_connection() {
+async fn a_reset_connection_fails_the_handshake() {
     let client = TestClient::new();
     let address = serve_tcp(async |mut stream: TcpStream| {
         let _ = stream.read(&mut [0; 16]).await;
@@ -197,12 +197,12 @@ async fn the_server_resets_the_connection() {
     let error = refused(&client.builder().build(), address).await;
     assert_eq!(error.failure(), Failure::ConnectionReset);
     let io = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
-    assert_eq!(io.kind(), io::ErrorKind::ConnectionReset, "the socket's own error");
+    assert_eq!(io.kind(), io::ErrorKind::ConnectionReset, "the error of the socket");
     assert_eq!(client.tunnel().failure, Some(Failure::ConnectionReset));
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_ends_with_the_time_limit() {
+async fn a_silent_server_times_out() {
     let client = TestClient::new();
     let address = serve_tcp(async |stream: TcpStream| {
         let _stream = stream;
@@ -224,9 +224,9 @@ async fn silence_ends_with_the_time_limit() {
 }
 
 #[tokio::test]
-async fn dropped_in_the_handshake() {
+async fn a_dropped_handshake_is_cancelled() {
     let client = TestClient::new();
-    let (hello, has_come) = oneshot::channel();
+    let (hello, hello_received) = oneshot::channel();
     let hello = std::sync::Mutex::new(Some(hello));
     let address = serve_tcp(move |mut stream: TcpStream| {
         let hello = hello.lock().unwrap().take();
@@ -240,7 +240,7 @@ async fn dropped_in_the_handshake() {
     let layer = client.builder().build();
     {
         let dial = pin!(connect(&layer, address, "https://web.test/"));
-        assert!(matches!(select(dial, has_come).await, Either::Right(_)));
+        assert!(matches!(select(dial, hello_received).await, Either::Right(_)));
         let tunnel = client.tunnel();
         assert_eq!((tunnel.end_reason, tunnel.handshake_end_at.is_undefined()), (None, true));
     }
@@ -250,12 +250,12 @@ async fn dropped_in_the_handshake() {
 }
 
 #[tokio::test]
-async fn dropped_after_the_server_has_chosen() {
+async fn a_handshake_dropped_after_the_servers_choice_records_it() {
     let client = TestClient::new();
     let server = serve_tls_echo(only_secp384r1(&client.authority.issue(&["web.test"]))).await;
-    let (second_hello, has_come) = oneshot::channel();
+    let (second_hello, hello_received) = oneshot::channel();
     let second_hello = std::sync::Mutex::new(Some(second_hello));
-    // Passes on the server's HelloRetryRequest, and nothing after the client's answer to it.
+    // Forwards the server's HelloRetryRequest, but nothing after the client's second hello.
     let address = serve_tcp(move |mut stream: TcpStream| {
         let second_hello = second_hello.lock().unwrap().take();
         async move {
@@ -274,7 +274,7 @@ async fn dropped_after_the_server_has_chosen() {
     let layer = client.builder().build();
     {
         let dial = pin!(connect(&layer, address, "https://web.test/"));
-        assert!(matches!(select(dial, has_come).await, Either::Right(_)));
+        assert!(matches!(select(dial, hello_received).await, Either::Right(_)));
     }
     let tunnel = client.tunnel();
     assert_eq!(tunnel.end_reason, Some(EndReason::Cancelled));
@@ -283,7 +283,7 @@ async fn dropped_after_the_server_has_chosen() {
 }
 
 #[tokio::test]
-async fn client_certificate_demanded_in_tls12() {
+async fn a_required_client_certificate_fails_the_tls12_handshake() {
     let client = TestClient::new();
     let leaf = client.authority.issue(&["web.test"]);
     let address = serve_tls_echo(leaf.server_with(&[&version::TLS12], Some(&client.authority))).await;
@@ -299,7 +299,7 @@ async fn client_certificate_demanded_in_tls12() {
 }
 
 #[tokio::test]
-async fn client_certificate_demanded_in_tls13() {
+async fn a_required_client_certificate_fails_the_tls13_tunnel() {
     let clients = Authority::new("clients");
     let stranger = Authority::new("somebody").issue(&["me"]);
     let stranger = ClientCertificate::from_der(&stranger.chain, stranger.key_der().secret_der()).unwrap();
@@ -309,11 +309,11 @@ async fn client_certificate_demanded_in_tls13() {
         let address = serve_tls_echo(leaf.server_with(&[&version::TLS13], Some(&clients))).await;
         let builder = client.builder();
         let layer = certificate.into_iter().fold(builder, TraceTlsLayerBuilder::client_certificate).build();
-        // For the client the handshake is over before the server has judged.
+        // In TLS 1.3 the client completes the handshake before the server has verified the client's certificate.
         let mut stream = TokioIo::new(connect(&layer, address, "https://web.test/").await.unwrap());
         assert_eq!(client.tunnel().end_reason, None);
         let error = stream.read_u8().await.unwrap_err();
-        assert!(error.get_ref().unwrap().is::<rustls::Error>(), "goes up as it is: {error:?}");
+        assert!(error.get_ref().unwrap().is::<rustls::Error>(), "passed on unchanged: {error:?}");
         drop(stream);
         let tunnel = client.tunnel();
         assert_eq!(tunnel.failure, Some(Failure::TlsClientCertificateRequired));
@@ -326,7 +326,7 @@ async fn client_certificate_demanded_in_tls13() {
     }
 }
 
-/// A server of a group for which no client sends a key share at once.
+/// Returns a server configuration with only secp384r1, for which the client sends no key share in its first hello.
 fn only_secp384r1(leaf: &pki::Leaf) -> rustls::ServerConfig {
     let mut provider = (*pki::provider()).clone();
     provider.kx_groups.retain(|group| group.name() == rustls::NamedGroup::secp384r1);

@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 use crate::clients::{TestClient, VERSIONS, connect, exchange};
 use test_support::pki::{self, serve_tls_echo};
 
-/// The labels of the lines, which are otherwise 64 and 64 or 96 hexadecimal digits.
+/// Returns the labels of the lines. A line continues with 64 and then 64 or 96 hexadecimal digits.
 fn labels(key_log: &KeyLog) -> Vec<String> {
     let text = key_log.to_nss();
     let label = |line: &str| {
@@ -21,7 +21,7 @@ fn labels(key_log: &KeyLog) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn of_each_version() {
+async fn secrets_are_logged_for_each_version() {
     for (_, version, supported) in VERSIONS {
         let client = TestClient::new();
         let address =
@@ -47,25 +47,25 @@ async fn of_each_version() {
         };
         let mut labels = labels(&keys);
         labels.sort();
-        assert_eq!(labels, expected, "of one handshake alone");
+        assert_eq!(labels, expected, "only the handshake with the key log");
     }
 }
 
 #[derive(Debug, Default)]
-struct Own(Mutex<Vec<String>>);
+struct LabelLog(Mutex<Vec<String>>);
 
-impl rustls::KeyLog for Own {
+impl rustls::KeyLog for LabelLog {
     fn log(&self, label: &str, _: &[u8], _: &[u8]) {
         self.0.lock().unwrap().push(label.into());
     }
 }
 
-/// The key log of a given configuration goes on, and the configuration is not changed for others.
+/// The key log of the given configuration still receives the secrets, and the configuration itself does not change.
 #[tokio::test]
-async fn beside_that_of_a_given_configuration() {
+async fn the_key_log_of_a_given_configuration_is_kept() {
     let client = TestClient::new();
     let address = serve_tls_echo(client.authority.issue(&["web.test"]).server()).await;
-    let own = Arc::new(Own::default());
+    let own = Arc::new(LabelLog::default());
     let builder = ClientConfig::builder_with_provider(pki::provider()).with_safe_default_protocol_versions();
     let mut config = builder.unwrap().with_root_certificates(client.authority.store()).with_no_client_auth();
     config.key_log = own.clone();

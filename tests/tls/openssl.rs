@@ -22,7 +22,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt, service_fn};
 
-/// A handshake with the server, and what was recorded of it.
+/// Makes a handshake with the server and returns its record.
 async fn handshake(server: &SServer, layer: TraceTlsLayer, sink: &TraceSink) -> TlsTunnelTrace {
     let address = server.addr;
     let connect = service_fn(move |_| async move { TcpStream::connect(address).await.map(TokioIo::new) });
@@ -37,7 +37,7 @@ async fn handshake(server: &SServer, layer: TraceTlsLayer, sink: &TraceSink) -> 
 }
 
 #[tokio::test]
-async fn choices_of_a_server() {
+async fn negotiated_parameters_match_openssl() {
     require_tool!("openssl");
     let cases = [
         ("-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256", "X25519", "x25519"),
@@ -69,21 +69,21 @@ async fn choices_of_a_server() {
             assert_eq!(tunnel.failure, failure, "{}", tunnel.handshake_err);
             assert_eq!(tunnel.tls_version.replace("TLSv", "-tls").replace('.', "_"), version);
             assert_eq!((tunnel.cipher_suite, &*tunnel.key_exchange_group), (suite_number(suite), iana_group));
-            // In TLS 1.3 the choice is encrypted, and of a failed handshake not known.
+            // TLS 1.3 encrypts the chosen protocol, so a failed handshake does not reveal it.
             let is_alpn_known = is_trusted || version == "-tls1_2";
             assert_eq!(tunnel.negotiated_proto, if is_alpn_known { "h2" } else { "" });
             if is_trusted {
                 assert!(server.line("CIPHER is ").ends_with(suite));
             } else {
                 assert_eq!(tunnel.alert, "sent unknown_ca");
-                server.line("alert unknown ca"); // it was received
+                server.line("alert unknown ca"); // the server received the alert
             }
-            check(&tunnel.peer_certs[0], &leaf.pem);
+            assert_matches_openssl(&tunnel.peer_certs[0], &leaf.pem);
         }
     }
 }
 
-/// The number of a suite, by openssl's or by IANA's name.
+/// Returns the number of a cipher suite by its OpenSSL name or its IANA name.
 fn suite_number(name: &str) -> u16 {
     let list = openssl(&["ciphers", "-V", "-stdname", "ALL"], "");
     let line = list.lines().find(|line| line.split_whitespace().any(|word| word == name)).unwrap();
@@ -93,7 +93,7 @@ fn suite_number(name: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn client_certificate_demanded() {
+async fn a_required_client_certificate_fails_the_handshake() {
     require_tool!("openssl");
     let authority = Authority::new("nettrace test CA");
     let leaf = authority.issue(&["web.test"]);
@@ -109,11 +109,11 @@ async fn client_certificate_demanded() {
         assert_eq!((tunnel.alert.as_str(), tunnel.failure), (alert, Some(failure)));
         let is_tls12 = version == "-tls1_2";
         assert_eq!(tunnel.handshake_err.ends_with("asked for a client certificate)"), is_tls12);
-        check(&tunnel.peer_certs[0], &leaf.pem);
+        assert_matches_openssl(&tunnel.peer_certs[0], &leaf.pem);
     }
 }
 
-/// A server certificate, the roots that are given to both clients, and what each of them says.
+/// A server certificate, the roots for both clients, and the expected outcome in nettrace and in curl.
 struct SelfSigned {
     certificate: String,
     key: String,
@@ -126,7 +126,7 @@ struct SelfSigned {
 }
 
 #[tokio::test]
-async fn self_signed_certificates() {
+async fn self_signed_certificates_are_verified_as_by_curl() {
     require_tool!("openssl");
     require_tool!("curl");
     let (own, key) = req_x509();
@@ -181,7 +181,7 @@ async fn self_signed_certificates() {
             curl: "unsuitable certificate purpose",
             ..case(&no_server.pem, &no_server.key_pem(), &no_server.pem)
         },
-        // Pinned, although another authority has signed it.
+        // Pinned, but signed by an authority that is not among the roots.
         case(
             &issued.pem,
             &issued.key_pem(),
@@ -205,12 +205,12 @@ async fn self_signed_certificates() {
             assert!(tunnel.handshake_err.contains(text), "{}", tunnel.handshake_err);
             assert!(!tunnel.handshake_err.contains("Other"), "{}", tunnel.handshake_err);
             assert_eq!(tunnel.alert, alert);
-            check(&tunnel.peer_certs[0], &certificate);
+            assert_matches_openssl(&tunnel.peer_certs[0], &certificate);
         }
     }
 }
 
-/// A certificate as `openssl req -x509` makes it by default, and its key, in PEM.
+/// Returns a certificate that `openssl req -x509` makes by default, and its key, in PEM.
 fn req_x509() -> (String, String) {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);
@@ -224,7 +224,7 @@ fn req_x509() -> (String, String) {
 }
 
 #[tokio::test]
-async fn names_of_every_kind() {
+async fn names_of_every_string_type_match_openssl() {
     require_tool!("openssl");
     let authority = Authority::new("nettrace, \"test\" <CA>");
     let strings: [DnValue; 7] = [
@@ -254,14 +254,14 @@ async fn names_of_every_kind() {
         let layer =
             TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().max_version(TlsVersion::Tls12);
         let tunnel = handshake(&server, layer.build(), &sink).await;
-        check(&tunnel.peer_certs[0], &leaf.pem);
-        check(&tunnel.peer_certs[1], &authority.pem());
+        assert_matches_openssl(&tunnel.peer_certs[0], &leaf.pem);
+        assert_matches_openssl(&tunnel.peer_certs[1], &authority.pem());
     }
 }
 
-/// Compares what we say of a certificate with what openssl says.
+/// Asserts that the record of a certificate matches the output of `openssl x509`.
 #[track_caller]
-fn check(ours: &PeerCert, pem: &str) {
+fn assert_matches_openssl(ours: &PeerCert, pem: &str) {
     let shown = openssl(
         &[
             "x509",
@@ -289,7 +289,7 @@ fn check(ours: &PeerCert, pem: &str) {
     assert_eq!(ours.not_after.to_string(), iso(field("notAfter")));
 }
 
-/// The output of openssl with this certificate as its input.
+/// Runs openssl with `certificate`, unless it is empty, as its input, and returns the output.
 fn openssl(arguments: &[&str], certificate: &str) -> String {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("certificate.pem");

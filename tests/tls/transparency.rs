@@ -1,4 +1,4 @@
-//! A traced connector behaves as the untraced one.
+//! A traced connector behaves like an untraced one.
 
 use std::{
     error::Error,
@@ -25,7 +25,7 @@ use crate::clients::{Tcp, TestClient, connect, exchange, refused, tcp};
 use test_support::pki::{self, Authority, serve_tcp, serve_tls, serve_tls_echo};
 
 #[tokio::test]
-async fn other_schemes_pass_untouched() {
+async fn other_schemes_are_passed_on_unchanged() {
     let client = TestClient::new();
     let address = serve_tcp(async |mut stream: TcpStream| drop(stream.write_all(b"hello").await)).await;
     for uri in ["http://web.test/", "unix://web.test/", "web.test:80"] {
@@ -39,7 +39,7 @@ async fn other_schemes_pass_untouched() {
 }
 
 #[tokio::test]
-async fn without_a_sink_all_works_the_same() {
+async fn a_disabled_sink_changes_nothing() {
     let client = TestClient { sink: TraceSink::disabled(), authority: Authority::new("nettrace test CA") };
     let address = serve_tls_echo(client.authority.issue(&["web.test"]).server()).await;
     exchange(connect(&client.builder().build(), address, "https://web.test/").await.unwrap()).await.unwrap();
@@ -49,7 +49,7 @@ async fn without_a_sink_all_works_the_same() {
 }
 
 #[tokio::test]
-async fn errors_of_the_connector_go_up_as_they_are() {
+async fn errors_of_the_connector_are_passed_on_unchanged() {
     let client = TestClient::new();
     let connector = service_fn(|_| async { Err::<Tcp, _>(io::Error::other("no way")) });
     let error = client.builder().build().layer(connector).oneshot("https://web.test/".parse().unwrap()).await;
@@ -58,7 +58,7 @@ async fn errors_of_the_connector_go_up_as_they_are() {
 }
 
 #[tokio::test]
-async fn errors_are_those_of_tokio_rustls() {
+async fn errors_equal_those_of_tokio_rustls() {
     let client = TestClient::new();
     let address = serve_tls_echo(Authority::new("somebody").issue(&["web.test"]).server()).await;
     let config = ClientConfig::builder_with_provider(pki::provider())
@@ -78,7 +78,7 @@ async fn errors_are_those_of_tokio_rustls() {
 }
 
 #[tokio::test]
-async fn vectored_writes_pass() {
+async fn vectored_writes_are_passed_on() {
     let client = TestClient::new();
     let address = serve_tls_echo(client.authority.issue(&["web.test"]).server()).await;
     let mut stream = connect(&client.builder().build(), address, "https://web.test/").await.unwrap();
@@ -92,7 +92,7 @@ async fn vectored_writes_pass() {
 }
 
 #[tokio::test]
-async fn hypers_client_takes_it() {
+async fn hyper_utils_client_accepts_the_connector() {
     use bytes::Bytes;
     use http_body_util::{BodyExt, Empty, Full};
     use hyper_util::{client::legacy::Client, server::conn::auto};
@@ -124,7 +124,7 @@ async fn hypers_client_takes_it() {
 }
 
 #[test]
-fn wrappers_are_what_they_wrap() {
+fn auto_traits_follow_the_wrapped_types() {
     use static_assertions::{assert_impl_all, assert_not_impl_any};
     type NotSend = std::marker::PhantomData<*const ()>;
 
