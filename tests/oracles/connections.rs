@@ -12,7 +12,7 @@ use crate::site::{Site, http, https};
 use test_support::require::require_tool;
 
 #[tokio::test]
-async fn kept_alive() {
+async fn sequential_requests_share_one_connection() {
     require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::start();
     let Site { nginx, .. } = &site;
@@ -23,7 +23,7 @@ async fn kept_alive() {
             get(&client, &url).await;
         }
         let trace = site.trace_after(&client).await;
-        assert_eq!((connections(&trace), trace.dials.len()), (1, 1));
+        assert_eq!((used_connections(&trace), trace.dials.len()), (1, 1));
 
         let dial = &trace.dials[0];
         for (n, request) in trace.http_requests.iter().enumerate() {
@@ -36,9 +36,9 @@ async fn kept_alive() {
     }
 }
 
-/// However long the responses are, and on however many threads connections and requests run.
+/// The responses are long, and requests and connections run on two threads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_after_the_other() {
+async fn sequential_requests_on_two_threads_share_one_connection() {
     require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::with(|nginx| nginx.file("text", &vec![b'x'; 300_000]));
     let Site { nginx, .. } = &site;
@@ -54,7 +54,7 @@ async fn one_after_the_other() {
 }
 
 #[tokio::test]
-async fn closed_by_the_server_after_so_many_requests() {
+async fn connections_closed_after_two_requests_are_replaced() {
     require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::with(|nginx| nginx.keepalive_requests(2));
     let Site { nginx, .. } = &site;
@@ -65,12 +65,12 @@ async fn closed_by_the_server_after_so_many_requests() {
             get(&client, &url).await;
         }
         let trace = site.trace_after(&client).await;
-        assert_eq!(connections(&trace), 3, "{url}");
+        assert_eq!(used_connections(&trace), 3, "{url}");
     }
 }
 
 #[tokio::test]
-async fn closed_by_the_server_when_idle() {
+async fn connections_closed_while_idle_are_replaced() {
     require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::with(|nginx| nginx.keepalive_timeout("50ms"));
     let Site { nginx, .. } = &site;
@@ -82,9 +82,9 @@ async fn closed_by_the_server_when_idle() {
             until(|| site.sink.snapshot("").tcp_conns.iter().all(|conn| conn.end_reason.is_some())).await;
         }
         let trace = site.trace_after(&client).await;
-        assert_eq!(connections(&trace), 2, "{url}");
+        assert_eq!(used_connections(&trace), 2, "{url}");
         if trace.http_requests[0].proto_major == 2 {
-            continue; // GOAWAY comes first, and then it does not matter who is faster
+            continue; // the server sends GOAWAY first, so either side may close first
         }
         for conn in &trace.tcp_conns {
             assert_eq!(conn.end_reason, Some(EndReason::PeerClosed), "{url} {conn:#?}");
@@ -96,7 +96,7 @@ async fn closed_by_the_server_when_idle() {
 }
 
 #[tokio::test]
-async fn one_request_each() {
+async fn without_keep_alive_each_request_has_its_own_connection() {
     require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::start();
     let Site { nginx, .. } = &site;
@@ -108,15 +108,15 @@ async fn one_request_each() {
             get(&client, &url).await;
         }
         let trace = site.trace_after(&client).await;
-        assert_eq!((connections(&trace), trace.dials.len()), (3, 3), "{url}");
-        // The first one's ticket opens the others.
+        assert_eq!((used_connections(&trace), trace.dials.len()), (3, 3), "{url}");
+        // The later handshakes resume the session of the first.
         let resumed: Vec<_> = trace.tls_tunnels.iter().map(|tunnel| tunnel.did_resume).collect();
         assert!(resumed.is_empty() || resumed == [false, true, true], "{url} {resumed:?}");
     }
 }
 
 #[tokio::test]
-async fn many_at_once_on_few_connections() {
+async fn concurrent_requests_respect_the_connection_limit() {
     require_tool!("nginx", "dnsmasq", "openssl");
     const REQUESTS: usize = 40;
     const CONNECTIONS: usize = 4;
@@ -133,9 +133,9 @@ async fn many_at_once_on_few_connections() {
         }))
         .await;
         let trace = site.trace_after(&client).await;
-        assert!(connections(&trace) <= CONNECTIONS, "{base}");
+        assert!(used_connections(&trace) <= CONNECTIONS, "{base}");
         if trace.http_requests[0].proto_major == 1 {
-            assert_eq!(connections(&trace), CONNECTIONS, "{base}");
+            assert_eq!(used_connections(&trace), CONNECTIONS, "{base}");
             let waited = trace.http_requests.iter().filter(|r| !dialled(&trace, &r.trace_id)).count();
             assert_eq!(waited, REQUESTS - CONNECTIONS);
         }
@@ -143,7 +143,7 @@ async fn many_at_once_on_few_connections() {
 }
 
 #[tokio::test]
-async fn many_streams_of_one_connection() {
+async fn concurrent_http2_requests_share_one_connection() {
     require_tool!("nginx", "dnsmasq", "openssl");
     const REQUESTS: usize = 30;
     let text = vec![b'x'; 100_000];
@@ -154,7 +154,7 @@ async fn many_streams_of_one_connection() {
     {
         site.sink.clear();
         let client = site.client().http_version(version).build().unwrap();
-        get(&client, &format!("{base}/text?0.")).await; // from here on the pool knows that it is HTTP/2
+        get(&client, &format!("{base}/text?0.")).await; // the pool now knows that the server speaks HTTP/2
         join_all((1..REQUESTS).map(|n| {
             let url = format!("{base}/text?{n}.");
             let client = &client;
@@ -162,7 +162,7 @@ async fn many_streams_of_one_connection() {
         }))
         .await;
         let trace = site.trace_after(&client).await;
-        assert_eq!((connections(&trace), trace.tcp_conns.len(), trace.dials.len()), (1, 1, 1));
+        assert_eq!((used_connections(&trace), trace.tcp_conns.len(), trace.dials.len()), (1, 1, 1));
         let conn = &trace.tcp_conns[0];
         let bodies: u64 = trace.http_requests.iter().map(|request| request.resp_content_len).sum();
         assert_eq!(bodies, (REQUESTS * text.len()) as u64);
@@ -176,20 +176,21 @@ async fn get(client: &Client, url: &str) {
     response.into_body().bytes().await.unwrap();
 }
 
-/// How many connections carried requests.
-fn connections(trace: &NetTrace) -> usize {
+/// Returns the number of connections that carried requests.
+fn used_connections(trace: &NetTrace) -> usize {
     trace.http_requests.iter().map(|request| &request.tcp_conn).collect::<HashSet<_>>().len()
 }
 
+/// Returns `true` if the request triggered a dial.
 fn dialled(trace: &NetTrace, request: &nettrace::TraceId) -> bool {
     trace.dials.iter().any(|dial| dial.triggered_by == *request)
 }
 
-/// Waits until a trace of the sink satisfies the condition; there is no event to wait for.
-async fn until(mut holds: impl FnMut() -> bool) {
+/// Waits until `condition` returns `true`, by polling it.
+async fn until(mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < end, "it does not come to pass");
+    while !condition() {
+        assert!(Instant::now() < end, "the condition stays false");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

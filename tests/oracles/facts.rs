@@ -9,99 +9,104 @@ use nettrace::{Failure, NetTrace};
 use test_support::nginx::Request;
 use test_support::process;
 
-/// Both know the same requests, on the same connections, with the same facts. Each request has a target of
-/// its own, or else comes as often here as there, in the same order on each connection.
+/// Asserts that trace and log contain the same requests, on the same connections, with the same facts. Requests are
+/// matched by target and client port; those with the same target on one connection are matched in order.
 #[track_caller]
 pub fn agree(trace: &NetTrace, log: &[Request]) {
     assert_eq!(trace.http_requests.len(), log.len(), "{log:#?}\n{trace:#?}");
-    let mut left: Vec<&HttpReqTrace> = trace.http_requests.iter().collect();
-    for seen in log {
+    let mut unmatched: Vec<&HttpReqTrace> = trace.http_requests.iter().collect();
+    for logged in log {
         let same = |request: &&HttpReqTrace| {
             let conn = connection(trace, request);
-            request.req_url.ends_with(&seen.uri) && conn.addr_tuple.src_port == seen.remote_port
+            request.req_url.ends_with(&logged.uri) && conn.addr_tuple.src_port == logged.remote_port
         };
-        let at = left.iter().position(same).unwrap_or_else(|| panic!("not traced: {seen:#?}\n{left:#?}"));
-        request(trace, left.remove(at), seen);
+        let index = unmatched
+            .iter()
+            .position(same)
+            .unwrap_or_else(|| panic!("not traced: {logged:#?}\n{unmatched:#?}"));
+        assert_request_agrees(trace, unmatched.remove(index), logged);
     }
-    connections(trace, log);
+    assert_connections_agree(trace, log);
 }
 
-/// The connection that carried the request.
+/// Returns the connection that carried the request.
 #[track_caller]
 pub fn connection<'a>(trace: &'a NetTrace, request: &HttpReqTrace) -> &'a TcpConnTrace {
     trace.tcp_conns.get(&request.tcp_conn).unwrap_or_else(|| panic!("no connection: {request:#?}"))
 }
 
 #[track_caller]
-fn request(trace: &NetTrace, request: &HttpReqTrace, seen: &Request) {
+fn assert_request_agrees(trace: &NetTrace, request: &HttpReqTrace, logged: &Request) {
     let conn = connection(trace, request);
-    let context = format!("{request:#?}\n{seen:#?}");
+    let context = format!("{request:#?}\n{logged:#?}");
     assert_eq!(
         (request.req_method.as_str(), request.resp_status_code),
-        (&*seen.method, seen.status),
+        (&*logged.method, logged.status),
         "{context}"
     );
-    assert_eq!(format!("HTTP/{}.{}", request.proto_major, request.proto_minor), seen.protocol, "{context}");
-    // nginx does not know what the client decides after a complete response.
+    assert_eq!(format!("HTTP/{}.{}", request.proto_major, request.proto_minor), logged.protocol, "{context}");
+    // nginx sends a complete response even if the client then fails the request for too many redirects.
     let is_done = request.failure.as_ref().is_none_or(|failure| *failure == Failure::TooManyRedirects);
-    assert_eq!(is_done, seen.completion == "OK", "{context}");
-    assert_eq!(conn.addr_tuple.src_ip, seen.remote_addr.to_string(), "{context}");
-    assert_eq!(conn.addr_tuple.dst_port, seen.server_port, "{context}");
-    assert_eq!(request.req_content_len, seen.content_length.unwrap_or_default(), "{context}");
-    if let Some(length) = seen.sent_content_length {
+    assert_eq!(is_done, logged.completion == "OK", "{context}");
+    assert_eq!(conn.addr_tuple.src_ip, logged.remote_addr.to_string(), "{context}");
+    assert_eq!(conn.addr_tuple.dst_port, logged.server_port, "{context}");
+    assert_eq!(request.req_content_len, logged.content_length.unwrap_or_default(), "{context}");
+    if let Some(length) = logged.sent_content_length {
         let read = request.resp_encoded_len.unwrap_or(request.resp_content_len);
         let length = if request.req_method == "HEAD" { 0 } else { length };
-        assert_eq!((read, seen.body_bytes_sent), (length, length), "{context}");
+        assert_eq!((read, logged.body_bytes_sent), (length, length), "{context}");
     }
 
-    assert_eq!(request.tls_tunnel.is_undefined(), seen.ssl_protocol.is_empty(), "{context}");
+    assert_eq!(request.tls_tunnel.is_undefined(), logged.ssl_protocol.is_empty(), "{context}");
     let Some(tunnel) = trace.tls_tunnels.get(&request.tls_tunnel) else { return };
-    let context = format!("{tunnel:#?}\n{seen:#?}");
-    assert_eq!(tunnel.tls_version, seen.ssl_protocol, "{context}");
-    assert_eq!(tunnel.cipher_suite, suite_number(&seen.ssl_cipher), "{context}");
-    // A session of TLS 1.2 is resumed without another key exchange; openssl remembers the first.
+    let context = format!("{tunnel:#?}\n{logged:#?}");
+    assert_eq!(tunnel.tls_version, logged.ssl_protocol, "{context}");
+    assert_eq!(tunnel.cipher_suite, suite_number(&logged.ssl_cipher), "{context}");
+    // A resumed session of TLS 1.2 has no key exchange, but OpenSSL reports the group of the first one.
     let exchanged = !tunnel.did_resume || tunnel.tls_version != "TLSv1.2";
-    let group = if exchanged { iana_group(&seen.ssl_curve) } else { "" };
+    let group = if exchanged { iana_group(&logged.ssl_curve) } else { "" };
     assert_eq!(tunnel.key_exchange_group, group, "{context}");
-    assert_eq!(tunnel.negotiated_proto, seen.ssl_alpn_protocol, "{context}");
-    assert_eq!(tunnel.did_resume, seen.ssl_session_reused == "r", "{context}");
-    assert_eq!(tunnel.server_name, seen.ssl_server_name, "{context}");
+    assert_eq!(tunnel.negotiated_proto, logged.ssl_alpn_protocol, "{context}");
+    assert_eq!(tunnel.did_resume, logged.ssl_session_reused == "r", "{context}");
+    assert_eq!(tunnel.server_name, logged.ssl_server_name, "{context}");
 }
 
-/// Connections here and there are one to one; those without TLS and HTTP/2 moved what nginx says.
+/// Asserts that each connection of the trace is one in the log, and that those with plain HTTP/1.1 transferred as many
+/// bytes as nginx reports.
 #[track_caller]
-fn connections(trace: &NetTrace, log: &[Request]) {
+fn assert_connections_agree(trace: &NetTrace, log: &[Request]) {
     let mut by_number: HashMap<u64, Vec<&Request>> = HashMap::new();
-    for seen in log {
-        by_number.entry(seen.connection).or_default().push(seen);
+    for logged in log {
+        by_number.entry(logged.connection).or_default().push(logged);
     }
     let carried = |conn: &&TcpConnTrace| trace.http_requests.iter().any(|r| r.tcp_conn == conn.trace_id);
     let used: Vec<_> = trace.tcp_conns.iter().filter(carried).collect();
     assert_eq!(used.len(), by_number.len(), "{used:#?}\n{by_number:#?}");
     for conn in used {
         let requests: Vec<_> = trace.http_requests.iter().filter(|r| r.tcp_conn == conn.trace_id).collect();
-        let mut same = by_number.values().filter(|seen| seen[0].remote_port == conn.addr_tuple.src_port);
-        let (seen, None) = (same.next().expect("seen by nginx"), same.next()) else {
+        let mut same = by_number.values().filter(|logged| logged[0].remote_port == conn.addr_tuple.src_port);
+        let (logged, None) = (same.next().expect("a connection in the log"), same.next()) else {
             panic!("{by_number:#?}")
         };
-        assert_eq!(requests.len(), seen.len(), "{conn:#?}\n{seen:#?}");
-        let last = seen.iter().map(|seen| seen.connection_requests).max();
-        assert_eq!(last, Some(seen.len() as u64), "{conn:#?}\n{seen:#?}");
+        assert_eq!(requests.len(), logged.len(), "{conn:#?}\n{logged:#?}");
+        let last = logged.iter().map(|logged| logged.connection_requests).max();
+        assert_eq!(last, Some(logged.len() as u64), "{conn:#?}\n{logged:#?}");
 
-        let sent: u64 = seen.iter().map(|seen| seen.request_length).sum();
-        let received: u64 = seen.iter().map(|seen| seen.bytes_sent).sum();
-        let moved = (conn.total_sent_bytes, conn.total_recv_bytes);
-        if seen[0].ssl_protocol.is_empty() && seen[0].protocol == "HTTP/1.1" {
-            let bodies: u64 = seen.iter().filter_map(|seen| seen.content_length).sum();
-            let unread = [sent, sent + bodies].contains(&moved.0); // an answer that does not wait for the body
-            assert!(unread && moved.1 == received, "{conn:#?}\n{seen:#?}");
+        let sent: u64 = logged.iter().map(|logged| logged.request_length).sum();
+        let received: u64 = logged.iter().map(|logged| logged.bytes_sent).sum();
+        let transferred = (conn.total_sent_bytes, conn.total_recv_bytes);
+        if logged[0].ssl_protocol.is_empty() && logged[0].protocol == "HTTP/1.1" {
+            let bodies: u64 = logged.iter().filter_map(|logged| logged.content_length).sum();
+            // nginx may answer without reading the body.
+            let sent_agrees = [sent, sent + bodies].contains(&transferred.0);
+            assert!(sent_agrees && transferred.1 == received, "{conn:#?}\n{logged:#?}");
         } else {
-            assert!(moved.1 > received, "framing and encryption add to it: {conn:#?}\n{seen:#?}");
+            assert!(transferred.1 > received, "framing and encryption add to it: {conn:#?}\n{logged:#?}");
         }
     }
 }
 
-/// The number of a suite, by openssl's or by IANA's name.
+/// Returns the number of a cipher suite by its OpenSSL name or its IANA name.
 #[track_caller]
 pub fn suite_number(name: &str) -> u16 {
     let list = openssl(&["ciphers", "-V", "-stdname", "ALL"]);
@@ -112,12 +117,12 @@ pub fn suite_number(name: &str) -> u16 {
     byte(high) << 8 | byte(low)
 }
 
-/// IANA's name of a group, by openssl's.
+/// Returns the IANA name of a group by its OpenSSL name.
 pub fn iana_group(name: &str) -> &str {
     match name {
         "X25519" => "x25519",
         "prime256v1" => "secp256r1",
-        other => other, // secp384r1 …
+        other => other, // such as secp384r1
     }
 }
 

@@ -16,7 +16,7 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 #[tokio::test]
-async fn both_families_and_an_alias() {
+async fn replies_for_both_families_and_an_alias_match_dnsmasq() {
     require_tool!("nginx", "dnsmasq");
     for name in ["both.test", "alias.test"] {
         let site = Site::with_names(
@@ -30,8 +30,11 @@ async fn both_families_and_an_alias() {
                 reply.answers.iter().map(|a| (a.name.as_str(), a.resolved_val.as_str())).collect();
             let address =
                 if reply.answers.iter().any(|a| a.r#type == DnsResType::Aaaa) { "::1" } else { "127.0.0.1" };
-            let (of_alias, of_name) = (("alias.test.", "both.test."), ("both.test.", address));
-            assert_eq!(records, if name == "alias.test" { vec![of_alias, of_name] } else { vec![of_name] });
+            let (alias_record, address_record) = (("alias.test.", "both.test."), ("both.test.", address));
+            assert_eq!(
+                records,
+                if name == "alias.test" { vec![alias_record, address_record] } else { vec![address_record] }
+            );
             assert_eq!(
                 (&reply.r_code, reply.truncated, reply.ignored.as_str()),
                 (&Some(DnsRCode::NoError), false, "")
@@ -43,7 +46,7 @@ async fn both_families_and_an_alias() {
 }
 
 #[tokio::test]
-async fn the_second_family_where_the_first_is_dead() {
+async fn ipv4_is_used_if_ipv6_is_refused() {
     require_tool!("nginx", "dnsmasq");
     let site = Site::with_names(|nginx| nginx, |dns| dns.host("both.test", &[V4, V6]));
     let trace = get(&site, "both.test").await;
@@ -58,7 +61,7 @@ async fn the_second_family_where_the_first_is_dead() {
 }
 
 #[tokio::test]
-async fn long_answers_over_tcp() {
+async fn truncated_replies_are_repeated_over_tcp() {
     require_tool!("nginx", "dnsmasq");
     let hosts: Vec<_> = (1..=120).map(|n| IpAddr::from([127, 0, 0, n])).collect();
     let site = Site::with_names(
@@ -80,12 +83,12 @@ async fn long_answers_over_tcp() {
 }
 
 #[tokio::test]
-async fn a_search_list_and_a_nameserver_that_refuses() {
+async fn a_search_list_and_a_refusing_nameserver_match_dnsmasq() {
     require_tool!("nginx", "dnsmasq");
     let site = Site::with_names(|nginx| nginx, |dns| dns.host("www.corp.test", &[V4]));
-    let knows_nothing = Dnsmasq::builder().start();
+    let refusing = Dnsmasq::builder().start();
     let resolver = StubResolver::builder(&site.sink)
-        .nameservers([knows_nothing.addr, site.dns.addr])
+        .nameservers([refusing.addr, site.dns.addr])
         .search(["none.test", "corp.test"])
         .build()
         .unwrap();
@@ -94,29 +97,29 @@ async fn a_search_list_and_a_nameserver_that_refuses() {
     client.get(url).await.unwrap().into_body().bytes().await.unwrap();
     let trace = site.trace_after(&client).await;
 
-    let asked = |server: &Dnsmasq| {
-        let of = |query: &&DnsQueryTrace| {
+    let questions_to = |server: &Dnsmasq| {
+        let is_to_server = |query: &&DnsQueryTrace| {
             trace.udp_conns.get(&query.connection).unwrap().addr_tuple.dst_port == server.addr.port()
         };
-        questions(trace.dns_queries.iter().filter(of))
+        questions(trace.dns_queries.iter().filter(is_to_server))
     };
-    let (refused, known) = (asked(&knows_nothing), asked(&site.dns));
+    let (refused, known) = (questions_to(&refusing), questions_to(&site.dns));
     assert_eq!(refused.len(), 4, "each name for both families");
-    assert_eq!(refused, sorted(knows_nothing.queries(4)));
+    assert_eq!(refused, sorted(refusing.queries(4)));
     assert_eq!(known, sorted(site.dns.queries(4)));
     let code =
         |code: DnsRCode| replies(&trace).filter(move |reply| reply.r_code.as_ref() == Some(&code)).count();
     assert_eq!((code(DnsRCode::Refused), code(DnsRCode::NxDomain), code(DnsRCode::NoError)), (4, 2, 2));
 }
 
-/// Asks the new site for `/hello` by that name; the nameserver's log says the same as the trace.
+/// Requests `/hello` by `name` from a new site. Asserts that the trace has the questions of the nameserver's log.
 async fn get(site: &Site, name: &str) -> NetTrace {
     let client = site.client().build().unwrap();
     let url = format!("http://{name}:{}/hello", site.nginx.http.port());
     client.get(url).await.unwrap().into_body().bytes().await.unwrap();
     let trace = site.trace_after(&client).await;
-    let asked = questions(trace.dns_queries.iter());
-    assert_eq!(asked, sorted(site.dns.queries(asked.len())));
+    let recorded = questions(trace.dns_queries.iter());
+    assert_eq!(recorded, sorted(site.dns.queries(recorded.len())));
     trace
 }
 

@@ -1,7 +1,7 @@
-//! The phases of a request compared with those that curl measures, each delayed by 100 ms.
+//! The phases of a request, delayed by 100 ms each, compared with those that curl measures.
 //!
-//! Noise only adds delay, so the earliest end of each phase over several runs counts. Debian's curl
-//! cannot be told its nameserver; it has a resolv.conf of its own in the client's namespace.
+//! Noise only adds delay, so the earliest end of each phase over several runs is compared. Debian's curl has no option
+//! for the nameserver; it reads a resolv.conf of its own in the client's namespace.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const NOISE: Duration = Duration::from_millis(60);
 const RUNS: usize = 3;
 
 #[test]
-fn alone_all_phases_held_up() {
+fn alone_delays_of_all_phases_are_measured() {
     require_lab!();
     require_tool!("nginx", "dnsmasq", "curl");
     let site = SlowSite::start(Phases::each(DELAY));
@@ -30,18 +30,18 @@ fn alone_all_phases_held_up() {
         let (ours, curls) = site.measure(version, 1);
         assert_alike(&ours, &curls);
         for phase in [Phase::Dns, Phase::Connect, Phase::Tls, Phase::Wait, Phase::Receive] {
-            assert!(ours.is_held_up(phase), "{phase:?} of ours: {ours}");
-            assert!(curls.is_held_up(phase), "{phase:?} of curl's: {curls}");
+            assert!(ours.is_delayed(phase), "{phase:?} of ours: {ours}");
+            assert!(curls.is_delayed(phase), "{phase:?} of curl's: {curls}");
         }
     }
 }
 
 #[test]
-fn alone_one_phase_held_up() {
+fn alone_a_delay_is_measured_in_its_phase_only() {
     require_lab!();
     require_tool!("nginx", "dnsmasq", "curl");
     let none = Phases::default();
-    for (held_up, phases) in [
+    for (delayed, phases) in [
         (Phase::Dns, Phases { dns: DELAY, ..none }),
         (Phase::Connect, Phases { accept: DELAY, ..none }),
         (Phase::Tls, Phases { tls: DELAY, ..none }),
@@ -54,17 +54,17 @@ fn alone_one_phase_held_up() {
             assert_alike(&ours, &curls);
             for (whose, phases) in [("ours", &ours), ("curl's", &curls)] {
                 for phase in Phase::ALL {
-                    let expected = phase == held_up;
-                    assert_eq!(phases.is_held_up(phase), expected, "{phase:?} of {whose}: {phases}");
+                    let expected = phase == delayed;
+                    assert_eq!(phases.is_delayed(phase), expected, "{phase:?} of {whose}: {phases}");
                 }
             }
         }
     }
 }
 
-/// The second request finds the connection open: what came before it took time only for the first.
+/// The second request reuses the connection, so it has no phases for the lookup and the handshakes.
 #[test]
-fn alone_a_connection_used_again() {
+fn alone_a_reused_connection_is_measured_without_its_setup() {
     require_lab!();
     require_tool!("nginx", "dnsmasq", "curl");
     let site = SlowSite::start(Phases::each(DELAY));
@@ -73,7 +73,7 @@ fn alone_a_connection_used_again() {
     for (whose, phases) in [("ours", &ours), ("curl's", &curls)] {
         for phase in Phase::ALL {
             let expected = [Phase::Wait, Phase::Receive].contains(&phase);
-            assert_eq!(phases.is_held_up(phase), expected, "{phase:?} of {whose}: {phases}");
+            assert_eq!(phases.is_delayed(phase), expected, "{phase:?} of {whose}: {phases}");
         }
     }
 }
@@ -81,11 +81,11 @@ fn alone_a_connection_used_again() {
 #[track_caller]
 fn assert_alike(ours: &Measured, curls: &Measured) {
     for phase in Phase::ALL {
-        let difference = ours.of(phase).abs_diff(curls.of(phase));
+        let difference = ours.duration(phase).abs_diff(curls.duration(phase));
         assert!(difference < NOISE, "{phase:?} differs by {difference:?}: ours {ours}, curl's {curls}");
     }
     let difference = ours.total().abs_diff(curls.total());
-    assert!(difference < NOISE, "the whole differs by {difference:?}: ours {ours}, curl's {curls}");
+    assert!(difference < NOISE, "the total differs by {difference:?}: ours {ours}, curl's {curls}");
 }
 
 struct SlowSite {
@@ -101,7 +101,8 @@ impl SlowSite {
         Self { slow: Slow::start(phases, &leaf.pem, &leaf.key_pem()), authority }
     }
 
-    /// The last of so many requests, one after the other: several runs, ours and curl's.
+    /// Measures the last of `requests` sequential requests, made by nettrace and by curl. Returns the earliest ends of
+    /// [`RUNS`] runs each.
     #[track_caller]
     fn measure(&self, version: HttpVersion, requests: usize) -> (Measured, Measured) {
         let last = requests - 1;
@@ -159,7 +160,7 @@ impl Phase {
         [Phase::Dns, Phase::Connect, Phase::Tls, Phase::Send, Phase::Wait, Phase::Receive];
 }
 
-/// The end of each [`Phase`] since the begin of the request. A phase that did not happen took no time.
+/// The end of each [`Phase`], since the start of the request. A phase that did not happen has no duration.
 struct Measured {
     ends: [Duration; 6],
 }
@@ -169,7 +170,7 @@ impl Measured {
     fn ours(trace: &NetTrace, request: usize) -> Self {
         let Timings { blocked, dns, connect, tls, send, wait, receive, .. } =
             trace.http_requests[request].timings(trace);
-        let mut now = blocked.expect("it had a connection");
+        let mut now = blocked.expect("the request had a connection");
         let ends = [dns, connect, tls, send, wait, receive].map(|phase| {
             now += phase.unwrap_or_default();
             now
@@ -190,7 +191,7 @@ impl Measured {
         ];
         let mut now = 0.0;
         let ends = ends.map(|end| {
-            now = f64::max(now, end); // 0 is what it did not do again
+            now = f64::max(now, end); // curl reports 0 for a phase that did not happen
             Duration::from_secs_f64(now)
         });
         Self { ends }
@@ -200,7 +201,7 @@ impl Measured {
         Self { ends: Phase::ALL.map(|phase| self.ends[phase as usize].min(other.ends[phase as usize])) }
     }
 
-    fn of(&self, phase: Phase) -> Duration {
+    fn duration(&self, phase: Phase) -> Duration {
         let begin = (phase as usize).checked_sub(1).map_or(Duration::ZERO, |before| self.ends[before]);
         self.ends[phase as usize] - begin
     }
@@ -209,17 +210,17 @@ impl Measured {
         self.ends[Phase::Receive as usize]
     }
 
-    fn is_held_up(&self, phase: Phase) -> bool {
-        // The server begins to hold the body up when it sends the header, which is seen a little later.
+    fn is_delayed(&self, phase: Phase) -> bool {
+        // The server's delay of the body begins when it sends the header, which the client receives a little later.
         let late = if phase == Phase::Receive { NOISE / 2 } else { Duration::ZERO };
-        self.of(phase) >= DELAY - late
+        self.duration(phase) >= DELAY - late
     }
 }
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for phase in Phase::ALL {
-            write!(f, "{phase:?} {:.1?} ", self.of(phase))?;
+            write!(f, "{phase:?} {:.1?} ", self.duration(phase))?;
         }
         write!(f, "total {:.1?}", self.total())
     }

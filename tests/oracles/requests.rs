@@ -13,7 +13,7 @@ use test_support::nginx::Nginx;
 use test_support::require::require_tool;
 
 #[tokio::test]
-async fn every_version_of_http_and_tls() {
+async fn every_version_of_http_and_tls_matches_nginx() {
     require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::start();
     let Nginx { http: plain, h2c, https: tls, https_h1, tls12, tls13, .. } = site.nginx;
@@ -21,7 +21,7 @@ async fn every_version_of_http_and_tls() {
         (HttpVersion::Auto, http(plain, "/hello"), "1.1", ""),
         (HttpVersion::Http2Only, http(h2c, "/hello"), "2.0", ""),
         (HttpVersion::Auto, https(tls, "/hello"), "2.0", "TLSv1.3"),
-        (HttpVersion::PreferHttp1, https(tls, "/hello"), "2.0", "TLSv1.3"), // nginx prefers it
+        (HttpVersion::PreferHttp1, https(tls, "/hello"), "2.0", "TLSv1.3"), // nginx prefers HTTP/2
         (HttpVersion::Http1Only, https(tls, "/hello"), "1.1", "TLSv1.3"),
         (HttpVersion::Http2Only, https(tls, "/hello"), "2.0", "TLSv1.3"),
         (HttpVersion::Auto, https(https_h1, "/hello"), "1.1", "TLSv1.3"),
@@ -47,7 +47,7 @@ async fn every_version_of_http_and_tls() {
 }
 
 #[tokio::test]
-async fn answers_of_every_kind() {
+async fn responses_of_every_kind_match_nginx() {
     require_tool!("nginx", "dnsmasq", "openssl");
     let text = Bytes::from("All that glitters is not gold. ".repeat(10_000));
     let site = Site::with(|nginx| nginx.file("text", &text));
@@ -72,7 +72,7 @@ async fn answers_of_every_kind() {
         let client = site.client().build().unwrap();
         for (method, path, status, body) in cases.clone() {
             let answer = fetch(&client, method.clone(), &format!("{base}{path}"), Body::empty()).await;
-            let is_error = !answer.0.is_success(); // with a page of nginx's own
+            let is_error = !answer.0.is_success(); // nginx adds an error page
             assert_eq!(answer.0, status, "{method} {path}");
             assert!(answer.1 == body || is_error, "{method} {path}: {} bytes", answer.1.len());
         }
@@ -88,9 +88,9 @@ async fn answers_of_every_kind() {
     }
 }
 
-/// curl tells the length on the wire: it asks for gzip here, but does not undo it.
+/// curl requests gzip here but does not decode it, so it reports the encoded length.
 #[tokio::test]
-async fn lengths_before_and_after_decoding() {
+async fn encoded_and_decoded_lengths_are_recorded() {
     require_tool!("nginx", "dnsmasq", "curl");
     let text = "All that glitters is not gold. ".repeat(100);
     let site = Site::with(|nginx| nginx.file("text", text.as_bytes()));
@@ -109,7 +109,7 @@ async fn lengths_before_and_after_decoding() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_sent() {
+async fn request_bodies_match_nginx() {
     require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::start();
     let Nginx { http: plain, https: tls, .. } = site.nginx;
@@ -128,7 +128,7 @@ async fn bodies_that_are_sent() {
 }
 
 #[tokio::test]
-async fn trailers_and_what_asks_for_them() {
+async fn requested_trailers_are_recorded() {
     require_tool!("nginx", "dnsmasq", "openssl");
     let mut site = Site::with(|nginx| nginx.file("text", b"words"));
     site.sink = TraceSink::builder().headers(HeaderCapture::Values).build();
@@ -152,7 +152,7 @@ async fn trailers_and_what_asks_for_them() {
 }
 
 #[tokio::test]
-async fn redirects_hop_by_hop() {
+async fn every_redirect_hop_matches_nginx() {
     require_tool!("nginx", "dnsmasq", "openssl");
     let site = Site::start();
     for base in [http(site.nginx.http, ""), https(site.nginx.https, "")] {
@@ -181,7 +181,7 @@ async fn redirects_hop_by_hop() {
     assert_eq!(error.request().trace().http_requests.len(), 4);
 }
 
-/// Status and body.
+/// Makes a request and returns the status and the body of the response.
 async fn fetch(client: &Client, method: Method, url: &str, body: Body) -> (StatusCode, Bytes) {
     let request = Request::builder().method(method).uri(url).body(body).unwrap();
     let response = client.request(request).await.unwrap();

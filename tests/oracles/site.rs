@@ -18,7 +18,7 @@ pub struct Site {
     pub dns: Dnsmasq,
     pub authority: Authority,
     pub sink: TraceSink,
-    /// How many requests of nginx's log.
+    /// The number of requests in nginx's log that were already compared.
     agreed: Cell<usize>,
 }
 
@@ -36,7 +36,7 @@ impl Site {
         Self::with_names(change, |dns| dns)
     }
 
-    /// Starts a site whose nginx is changed by `change`, and whose nameserver knows more names.
+    /// Starts a site whose nginx is changed by `change`, and whose nameserver is changed by `more`.
     #[track_caller]
     pub fn with_names(
         change: impl FnOnce(nginx::Builder) -> nginx::Builder,
@@ -50,14 +50,14 @@ impl Site {
         Self { nginx, dns, authority, sink: TraceSink::new(), agreed: Cell::new(0) }
     }
 
-    /// Returns a builder of a client that trusts the authority and asks the site's nameserver.
+    /// Returns a builder of a client that trusts the authority and uses the site's nameserver.
     pub fn client(&self) -> ClientBuilder {
         let roots = Roots::from_pem(self.authority.pem()).expect("a good certificate");
         Client::builder(&self.sink).roots(roots).nameservers([self.dns.addr])
     }
 
-    /// Closes the client, and returns its trace after checking it by itself and against nginx's log. No
-    /// request of an earlier trace is in it.
+    /// Closes the client and returns the sink's trace, after checking it by itself and against nginx's log. Between two
+    /// calls, the sink must be cleared.
     pub async fn trace_after(&self, client: &Client) -> NetTrace {
         client.close().await;
         let trace = self.sink.snapshot("real");
@@ -66,7 +66,7 @@ impl Site {
         trace
     }
 
-    /// nginx saw the requests of this trace, next after those of the trace before, as the trace tells.
+    /// Asserts that the next requests in nginx's log are those of the trace, with the same facts.
     #[track_caller]
     pub fn agree(&self, trace: &NetTrace) {
         let before = self.agreed.get();
@@ -76,12 +76,12 @@ impl Site {
     }
 }
 
-/// `http://web.test:PORT/path`.
+/// Returns `http://web.test:PORT/path`.
 pub fn http(address: SocketAddr, path: &str) -> String {
     format!("http://{}:{}{path}", Site::HOST, address.port())
 }
 
-/// `https://web.test:PORT/path`.
+/// Returns `https://web.test:PORT/path`.
 pub fn https(address: SocketAddr, path: &str) -> String {
     format!("https://{}:{}{path}", Site::HOST, address.port())
 }

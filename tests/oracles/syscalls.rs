@@ -1,5 +1,5 @@
-//! The command under strace: the operations in its trace are the system calls on its sockets, in number, order
-//! and size. What strace leaves out on both sides: EAGAIN, interruptions, peeks, the error queue.
+//! The command under strace: the operations in its trace are the system calls on its sockets, in number, order and
+//! size. Neither contains `EAGAIN`, interrupted calls, peeks, or reads of the error queue.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,37 +18,37 @@ use test_support::require::require_tool;
 use test_support::strace::{self, Call, Socket, Strace, Way};
 
 #[test]
-fn plain_http_and_names_over_udp() {
+fn plain_http_and_dns_over_udp_match_strace() {
     require_tool!("strace", "nginx", "dnsmasq", "openssl");
     let site = Site::start();
-    let watched = get(&site, &[&http(site.nginx.http, "/hello")]);
-    assert_eq!(watched.sockets(), (1, 2));
-    assert_eq!(watched.ops(0), [(Way::Write, ""), (Way::Read, "")]);
-    let call = Way::Write;
-    let names = watched.calls.sockets.iter().map(|socket| socket.ops().filter(|op| op.way == call).count());
-    assert_eq!(names.sum::<usize>(), 3, "a request and two questions");
+    let run = run_get(&site, &[&http(site.nginx.http, "/hello")]);
+    assert_eq!(run.sockets(), (1, 2));
+    assert_eq!(run.ops(0), [(Way::Write, ""), (Way::Read, "")]);
+    let write = Way::Write;
+    let writes = run.calls.sockets.iter().map(|socket| socket.ops().filter(|op| op.way == write).count());
+    assert_eq!(writes.sum::<usize>(), 3, "a request and two queries");
 }
 
 #[test]
-fn names_over_tcp() {
+fn dns_over_tcp_matches_strace() {
     require_tool!("strace", "nginx", "dnsmasq", "openssl");
-    // As many addresses as no datagram holds; the server has all of them.
+    // More addresses than fit into a datagram. The server listens on all of them.
     let hosts = (1..=120).map(|n| IpAddr::from([127, 0, 0, n]));
     let site = Site::with_names(
         |nginx| nginx.ips(&[IpAddr::from([0, 0, 0, 0])]),
         |dns| hosts.fold(dns, |dns, ip| dns.host("many.test", &[ip])),
     );
     let url = format!("http://many.test:{}/hello", site.nginx.http.port());
-    let watched = get(&site, &[&url]);
+    let run = run_get(&site, &[&url]);
     let truncated = |message: &DnsReplyMsg| message.truncated;
-    assert!(watched.trace.dns_queries.iter().any(|query| query.dns_reply_msgs.iter().any(truncated)));
-    let over_tcp = watched.trace.tcp_conns.iter().filter(|conn| conn.from_resolver);
+    assert!(run.trace.dns_queries.iter().any(|query| query.dns_reply_msgs.iter().any(truncated)));
+    let over_tcp = run.trace.tcp_conns.iter().filter(|conn| conn.from_resolver);
     assert_eq!(over_tcp.count(), 1);
-    assert_eq!(watched.sockets(), (2, 2));
+    assert_eq!(run.sockets(), (2, 2));
 }
 
 #[test]
-fn tls_with_http1_and_http2() {
+fn tls_with_http1_and_http2_matches_strace() {
     require_tool!("strace", "nginx", "dnsmasq", "openssl");
     let text = vec![b'x'; 500_000];
     let site = Site::with(|nginx| nginx.file("text", &text));
@@ -59,21 +59,21 @@ fn tls_with_http1_and_http2() {
         ("--http1", 1, "TLSv1.2", https(tls12, "/text")),
         ("--http2", 0, "TLSv1.2", https(tls12, "/text")),
     ] {
-        let watched = get(&site, &[version, &url]);
-        assert_eq!(watched.trace.http_requests[0].proto_minor, minor);
-        assert_eq!(watched.trace.http_requests[0].resp_content_len, text.len() as u64);
-        assert_eq!(watched.trace.tls_tunnels[0].tls_version, tls);
-        assert!(watched.trace.tcp_conns[0].total_recv_bytes > text.len() as u64);
+        let run = run_get(&site, &[version, &url]);
+        assert_eq!(run.trace.http_requests[0].proto_minor, minor);
+        assert_eq!(run.trace.http_requests[0].resp_content_len, text.len() as u64);
+        assert_eq!(run.trace.tls_tunnels[0].tls_version, tls);
+        assert!(run.trace.tcp_conns[0].total_recv_bytes > text.len() as u64);
     }
 }
 
 #[test]
-fn bodies_that_are_sent() {
+fn request_bodies_match_strace() {
     require_tool!("strace", "nginx", "dnsmasq", "openssl");
     let site = Site::start();
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("body");
-    fs::write(&file, vec![b'x'; 3 << 20]).expect("a file of our own");
+    fs::write(&file, vec![b'x'; 3 << 20]).expect("a temporary file");
     let data = format!("@{}", file.display());
     for (version, url) in [
         ("--http1", http(site.nginx.http, "/upload")),
@@ -81,31 +81,31 @@ fn bodies_that_are_sent() {
         ("--http1", https(site.nginx.https, "/upload")),
         ("--http2", https(site.nginx.https, "/upload")),
     ] {
-        let watched = get(&site, &[version, "--data", &data, &url]);
-        assert_eq!(watched.trace.http_requests[0].req_content_len, 3 << 20);
-        let conn = &watched.trace.tcp_conns[0];
+        let run = run_get(&site, &[version, "--data", &data, &url]);
+        assert_eq!(run.trace.http_requests[0].req_content_len, 3 << 20);
+        let conn = &run.trace.tcp_conns[0];
         assert!(conn.total_sent_bytes > 3 << 20);
-        let writes = watched.ops(0).iter().filter(|(way, _)| *way == Way::Write).count();
-        assert!(writes > 1 || watched.trace.tls_tunnels.is_empty(), "in several writes");
+        let writes = run.ops(0).iter().filter(|(way, _)| *way == Way::Write).count();
+        assert!(writes > 1 || run.trace.tls_tunnels.is_empty(), "in several writes");
     }
 }
 
 #[test]
-fn several_requests() {
+fn several_requests_match_strace() {
     require_tool!("strace", "nginx", "dnsmasq", "openssl");
     let site = Site::start();
     for url in [http(site.nginx.http, "/hello"), https(site.nginx.https, "/hello")] {
-        let watched = get(&site, &["--repeat", "5", &url]);
-        assert_eq!((watched.trace.http_requests.len(), watched.sockets().0), (5, 1));
-        let watched = get(&site, &["--repeat", "3", "--no-keepalive", &url]);
-        assert_eq!((watched.trace.http_requests.len(), watched.sockets().0), (3, 3));
+        let run = run_get(&site, &["--repeat", "5", &url]);
+        assert_eq!((run.trace.http_requests.len(), run.sockets().0), (5, 1));
+        let run = run_get(&site, &["--repeat", "3", "--no-keepalive", &url]);
+        assert_eq!((run.trace.http_requests.len(), run.sockets().0), (3, 3));
     }
-    let watched = get(&site, &[&https(site.nginx.https, "/redirect/302")]);
-    assert_eq!((watched.trace.http_requests.len(), watched.sockets().0), (2, 1));
+    let run = run_get(&site, &[&https(site.nginx.https, "/redirect/302")]);
+    assert_eq!((run.trace.http_requests.len(), run.sockets().0), (2, 1));
 }
 
 #[test]
-fn connections_that_fail() {
+fn failed_connections_match_strace() {
     require_tool!("strace");
     const HALF: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
     let get = ["get", "--precise", "--trace-only"];
@@ -115,81 +115,81 @@ fn connections_that_fail() {
         conn.write(HALF).await?;
         conn.close().await
     });
-    let watched = watch(&[&get[..], &[&format!("http://{}/", cut.addr())]].concat());
-    assert_eq!(watched.ops(0), [(Way::Write, ""), (Way::Read, ""), (Way::Read, "")]);
-    assert!(!watched.output.status.success());
+    let run = run_under_strace(&[&get[..], &[&format!("http://{}/", cut.addr())]].concat());
+    assert_eq!(run.ops(0), [(Way::Write, ""), (Way::Read, ""), (Way::Read, "")]);
+    assert!(!run.output.status.success());
 
     let reset = raw::Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(HALF).await?;
         conn.reset()
     });
-    let watched = watch(&[&get[..], &[&format!("http://{}/", reset.addr())]].concat());
-    assert_eq!(watched.ops(0), [(Way::Write, ""), (Way::Read, ""), (Way::Read, "ECONNRESET")]);
+    let run = run_under_strace(&[&get[..], &[&format!("http://{}/", reset.addr())]].concat());
+    assert_eq!(run.ops(0), [(Way::Write, ""), (Way::Read, ""), (Way::Read, "ECONNRESET")]);
 
     let refused = raw::Refused::on("127.0.0.1:0");
-    let watched = watch(&[&get[..], &[&format!("http://{}/", refused.addr)]].concat());
-    assert!(watched.trace.tcp_conns[0].socket_trace.is_none());
-    assert_eq!(watched.calls.connected_to(refused.addr)[0].ops().count(), 0);
+    let run = run_under_strace(&[&get[..], &[&format!("http://{}/", refused.addr)]].concat());
+    assert!(run.trace.tcp_conns[0].socket_trace.is_none());
+    assert_eq!(run.calls.connected_to(refused.addr)[0].ops().count(), 0);
 
-    let nobody = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
-    let watched = watch(&[&get[..], &["--nameserver", &nobody.to_string(), "http://web.test/"]].concat());
-    let sockets = watched.calls.connected_to(nobody);
-    assert_eq!((sockets.len(), watched.trace.udp_conns.len()), (4, 4), "two attempts for two types");
+    let unused = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+    let run =
+        run_under_strace(&[&get[..], &["--nameserver", &unused.to_string(), "http://web.test/"]].concat());
+    let sockets = run.calls.connected_to(unused);
+    assert_eq!(
+        (sockets.len(), run.trace.udp_conns.len()),
+        (4, 4),
+        "two attempts for each of two address types"
+    );
     let refused = |socket: &&Socket| socket.ops().any(|op| op.result == Err("ECONNREFUSED".into()));
     assert!(sockets.iter().all(refused), "{sockets:#?}");
 }
 
-/// The demo's servers are in the same process; only the sockets of its clients are in the trace.
+/// The demo's servers run in the same process, but only the sockets of its clients are in the trace.
 #[test]
-fn demo() {
+fn the_demo_matches_strace() {
     require_tool!("strace");
-    let watched = watch(&["demo"]);
-    assert!(watched.output.status.success(), "{:?}", watched.output);
-    assert!(watched.sockets().0 > 2);
+    let run = run_under_strace(&["demo"]);
+    assert!(run.output.status.success(), "{:?}", run.output);
+    assert!(run.sockets().0 > 2);
 }
 
-/// The command made its requests: what it wrote down, and what strace saw.
-struct Watched {
+/// A finished run of the command: its output, its trace, and the system calls that strace saw.
+struct Run {
     output: Output,
     trace: NetTrace,
     calls: strace::Trace,
 }
 
 #[track_caller]
-fn get(site: &Site, arguments: &[&str]) -> Watched {
+fn run_get(site: &Site, arguments: &[&str]) -> Run {
     let (directory, nameserver) = (directory(), site.dns.addr.to_string());
     let roots = directory.path().join("ca.pem");
-    fs::write(&roots, site.authority.pem()).expect("a file of our own");
-    let roots = roots.to_str().expect("a plain path");
+    fs::write(&roots, site.authority.pem()).expect("a temporary file");
+    let roots = roots.to_str().expect("a UTF-8 path");
     let common = ["get", "--precise", "--trace-only", "--cacert", roots, "--nameserver", &nameserver];
-    let watched = watch(&[&common, arguments].concat());
-    assert!(watched.output.status.success(), "{:?}", watched.output);
-    site.agree(&watched.trace);
-    // No socket of its is missing in the trace.
-    let used = watched.calls.sockets.iter().filter(|socket| socket.ops().next().is_some());
+    let run = run_under_strace(&[&common, arguments].concat());
+    assert!(run.output.status.success(), "{:?}", run.output);
+    site.agree(&run.trace);
+    // Every socket that the command used is in the trace.
+    let used = run.calls.sockets.iter().filter(|socket| socket.ops().next().is_some());
     let internet = used.filter(|socket| socket.peer.is_some()).count();
-    assert_eq!(
-        internet,
-        watched.trace.tcp_conns.len() + watched.trace.udp_conns.len(),
-        "{:#?}",
-        watched.calls
-    );
-    watched
+    assert_eq!(internet, run.trace.tcp_conns.len() + run.trace.udp_conns.len(), "{:#?}", run.calls);
+    run
 }
 
-/// Runs the command with these arguments and compares.
+/// Runs the command under strace, and compares its trace with the system calls.
 #[track_caller]
-fn watch(arguments: &[&str]) -> Watched {
+fn run_under_strace(arguments: &[&str]) -> Run {
     let directory = directory();
     let file = directory.path().join("trace.json");
     let strace = Strace::new(env!("CARGO_BIN_EXE_nettrace")).args(arguments.iter().copied());
-    let (output, calls) = strace.args(["--json", file.to_str().expect("a plain path")]).run();
+    let (output, calls) = strace.args(["--json", file.to_str().expect("a UTF-8 path")]).run();
     let json = fs::read_to_string(file).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let trace = serde_json::from_str(&json).expect("a trace");
     check::finished(&trace);
     compare(&trace, &calls);
-    Watched { output, trace, calls }
+    Run { output, trace, calls }
 }
 
 #[track_caller]
@@ -197,16 +197,16 @@ fn directory() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
-impl Watched {
+impl Run {
     /// Returns the number of connected TCP sockets and of UDP sockets in the trace.
     fn sockets(&self) -> (usize, usize) {
         (self.trace.tcp_conns.iter().filter(|conn| conn.connected).count(), self.trace.udp_conns.len())
     }
 
-    /// The operations of a TCP connection and their errors, as strace saw them.
+    /// Returns the operations of a TCP connection and their errors, as strace saw them.
     fn ops(&self, index: usize) -> Vec<(Way, &str)> {
-        let (local, peer) = ends(&self.trace.tcp_conns[index].addr_tuple);
-        let socket = self.calls.connection(local, peer).expect("compared before");
+        let (local, peer) = endpoints(&self.trace.tcp_conns[index].addr_tuple);
+        let socket = self.calls.connection(local, peer).expect("a connection that strace saw");
         socket.ops().map(|op| (op.way, op.result.as_ref().err().map_or("", String::as_str))).collect()
     }
 }
@@ -218,17 +218,22 @@ fn compare(trace: &NetTrace, calls: &strace::Trace) {
     let mut uses = HashMap::new();
     for (tuple, ops) in tcp.chain(udp) {
         let Some(ops) = ops else { continue }; // never connected
-        let (local, peer) = ends(tuple);
-        // A port that was closed may be given out again.
+        let (local, peer) = endpoints(tuple);
+        // The port of a closed connection may be used again.
         let earlier = uses.entry((local, peer)).and_modify(|earlier| *earlier += 1).or_insert(0);
         let socket = calls.connections(local, peer).nth(*earlier);
-        same(trace, ops, socket.unwrap_or_else(|| panic!("{local} to {peer} is not in {calls:#?}")));
+        assert_same_ops(
+            trace,
+            ops,
+            socket.unwrap_or_else(|| panic!("{local} to {peer} is not in {calls:#?}")),
+        );
     }
 }
 
-/// Asserts the same operations in the same order, with the same sizes and errors, each around its system call.
+/// Asserts that both have the same operations in the same order, with the same sizes and errors, and that the times of
+/// each operation enclose that of its system call.
 #[track_caller]
-fn same(trace: &NetTrace, ops: &SocketTrace, socket: &Socket) {
+fn assert_same_ops(trace: &NetTrace, ops: &SocketTrace, socket: &Socket) {
     assert_eq!(ops.dropped_ops, 0);
     let ours: Vec<SocketOp> = ops.socket_ops.iter().collect();
     let theirs: Vec<&Call> = socket.ops().collect();
@@ -239,11 +244,11 @@ fn same(trace: &NetTrace, ops: &SocketTrace, socket: &Socket) {
         "{ours:#?}\n{socket:#?}"
     );
     for (op, call) in ours.iter().zip(theirs) {
-        // The JSON may have dropped what is less than a millisecond; the clocks may be set meanwhile.
+        // The JSON may omit fractions of a millisecond, and the system clock may be adjusted during the run.
         const SLACK: f64 = 0.01;
         let (begin, end) = (seconds(trace, op.call_at), seconds(trace, op.return_at));
-        let around = (begin - SLACK..=end + SLACK).contains(&call.at);
-        assert!(around, "{op:#?} from {begin} to {end}, {call:#?}");
+        let is_enclosed = (begin - SLACK..=end + SLACK).contains(&call.at);
+        assert!(is_enclosed, "{op:#?} from {begin} to {end}, {call:#?}");
     }
 }
 
@@ -265,13 +270,13 @@ fn result(op: &SocketOp) -> Result<usize, String> {
     }
 }
 
-/// Since 1970.
+/// Returns the seconds from 1970 to `time`.
 fn seconds(trace: &NetTrace, time: Timestamp) -> f64 {
     let absolute = trace.trace_begin_at.add(time);
     absolute.unix_nanos().expect("a time of the trace") as f64 / 1e9
 }
 
-fn ends(tuple: &AddrTuple) -> (SocketAddr, SocketAddr) {
+fn endpoints(tuple: &AddrTuple) -> (SocketAddr, SocketAddr) {
     let address = |ip: &str, port| SocketAddr::new(ip.parse().expect("an address"), port);
     (address(&tuple.src_ip, tuple.src_port), address(&tuple.dst_ip, tuple.dst_port))
 }

@@ -14,15 +14,15 @@ use test_support::pki::Authority;
 use test_support::require::require_tool;
 
 #[tokio::test]
-async fn client_certificates() {
+async fn client_certificates_are_verified_by_nginx() {
     require_tool!("nginx", "dnsmasq", "openssl");
-    let people = Authority::new("people");
-    let site = Site::with(|nginx| nginx.client_ca(&people.pem()));
-    let somebody = people.issue_with(&["somebody"], |params| {
+    let client_authority = Authority::new("people");
+    let site = Site::with(|nginx| nginx.client_ca(&client_authority.pem()));
+    let client_leaf = client_authority.issue_with(&["somebody"], |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
     let mut expected = Vec::new();
-    for (certificate, status, verdict) in [(None, 400, "NONE"), (Some(&somebody), 200, "SUCCESS")] {
+    for (certificate, status, verdict) in [(None, 400, "NONE"), (Some(&client_leaf), 200, "SUCCESS")] {
         site.sink.clear();
         let mut client = site.client();
         if let Some(leaf) = certificate {
@@ -40,9 +40,9 @@ async fn client_certificates() {
     }
 }
 
-/// The page of `s_server -www` tells version, cipher and resumption as the server sees them.
+/// The page of `s_server -www` shows version, cipher suite and resumption as the server sees them.
 #[tokio::test]
-async fn choices_of_s_server() {
+async fn negotiated_parameters_match_s_server() {
     require_tool!("openssl");
     let authority = Authority::new("nettrace test CA");
     let leaf = authority.issue(&["127.0.0.1"]);
@@ -80,11 +80,11 @@ async fn choices_of_s_server() {
         for (tunnel, page) in trace.tls_tunnels.iter().zip(&pages) {
             let page = String::from_utf8_lossy(page);
             let how = if tunnel.did_resume { "Reused" } else { "New" };
-            let says = format!("{how}, {}, Cipher is {suite}", tunnel.tls_version);
-            assert!(page.contains(&says), "{says} in {page}");
+            let expected = format!("{how}, {}, Cipher is {suite}", tunnel.tls_version);
+            assert!(page.contains(&expected), "{expected} in {page}");
             assert!(page.contains(&format!("Protocol  : {}", tunnel.tls_version)), "{tunnel:#?} {page}");
             assert_eq!(tunnel.cipher_suite, facts::suite_number(suite));
-            // A session of TLS 1.2 is resumed without another key exchange.
+            // A resumed session of TLS 1.2 has no key exchange.
             let exchanged = !tunnel.did_resume || version == "-tls1_3";
             let group = if exchanged { facts::iana_group(group) } else { "" };
             assert_eq!(tunnel.key_exchange_group, group, "{tunnel:#?}");
@@ -92,7 +92,7 @@ async fn choices_of_s_server() {
             assert_eq!(tunnel.end_reason, Some(EndReason::PeerClosed));
         }
         assert_eq!((trace.tls_tunnels[0].did_resume, trace.tls_tunnels[1].did_resume), (false, true));
-        // The body ends with the connection: its length is what came.
+        // The body ends with the connection, so its length is the number of bytes received.
         let lengths: Vec<_> = trace.http_requests.iter().map(|request| request.resp_content_len).collect();
         assert_eq!(lengths, pages.iter().map(|page| page.len() as u64).collect::<Vec<_>>());
     }
