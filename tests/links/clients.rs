@@ -18,7 +18,7 @@ use tower::{Layer as _, Service, ServiceExt as _};
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
-/// A traced client of one kind.
+/// A traced client, with its name in assertion messages and its sink.
 #[derive(Clone)]
 pub(crate) struct Traced {
     pub(crate) name: &'static str,
@@ -26,7 +26,7 @@ pub(crate) struct Traced {
     pub(crate) sink: TraceSink,
 }
 
-/// Layers around hyper-util's client, the same with `capture_connection`, and the preset.
+/// Returns three clients: layers around hyper-util's client, the same with `capture_connection`, and the preset.
 pub(crate) fn clients(h2: bool) -> [Traced; 3] {
     let sink = TraceSink::new;
     let (plain, capturing, preset) = (sink(), sink(), sink());
@@ -71,11 +71,8 @@ impl Traced {
         self.name != "layers"
     }
 
-    /// Makes a request and reads the response. Gives back its handle and the port that the server saw.
-    ///
-    /// # Errors
-    ///
-    /// The handle is returned in either case.
+    /// Makes a request and reads the response. Returns the request's handle, and the client's port that the server saw
+    /// or the error.
     pub(crate) async fn get(&self, url: &str) -> (RequestHandle, Result<u16, BoxError>) {
         let handle = RequestHandle::new();
         let mut request = Request::get(url).body(Full::default()).expect("a request");
@@ -90,14 +87,14 @@ impl Traced {
         (handle, outcome.await)
     }
 
-    /// A request that succeeds, as its record and the port that the server saw.
+    /// Makes a request that must succeed. Returns its handle and the client's port that the server saw.
     pub(crate) async fn asked(&self, url: &str) -> (RequestHandle, u16) {
         let (handle, port) = self.get(url).await;
         (handle, port.unwrap_or_else(|error| panic!("{}: {error}", self.name)))
     }
 }
 
-/// Returns the record of the request and the record of its connection.
+/// Returns the record of the request and the record of its connection, if it refers to one.
 #[track_caller]
 pub(crate) fn link<'a>(
     trace: &'a NetTrace,

@@ -11,7 +11,7 @@ use test_support::raw::{Refused, Server};
 use test_support::web::{Asked, Web, reply};
 
 #[tokio::test]
-async fn after_they_got_a_connection() {
+async fn a_request_that_fails_on_a_connection_is_linked_to_it() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         match conn.index % 2 {
@@ -37,7 +37,7 @@ async fn after_they_got_a_connection() {
 }
 
 #[tokio::test]
-async fn in_the_middle_of_a_response() {
+async fn a_request_whose_response_is_cut_off_is_linked_to_its_connection() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await?;
@@ -56,14 +56,14 @@ async fn in_the_middle_of_a_response() {
 }
 
 #[tokio::test]
-async fn refused() {
+async fn a_refused_request_is_linked_to_its_dial() {
     let refused = Refused::on("127.0.0.1:0");
     for client in clients(false) {
         let (request, outcome) = client.get(&format!("http://{}/", refused.addr)).await;
         assert!(outcome.is_err());
         let trace = request.trace();
         assert_resolves(&trace);
-        assert!(link(&trace, &request).1.is_none(), "there never was a connection");
+        assert!(link(&trace, &request).1.is_none(), "no connection was established");
         assert_eq!(trace.dials[0].triggered_by, request.id(), "{}", client.name);
         assert_eq!(trace.dials[0].failure, Some(Failure::ConnectionRefused));
         assert_eq!(trace.http_requests[0].failure, Some(Failure::ConnectionRefused));
@@ -71,7 +71,7 @@ async fn refused() {
 }
 
 #[tokio::test]
-async fn dropped_while_they_wait() {
+async fn a_request_dropped_while_waiting_is_linked_to_its_connection() {
     for h2 in [false, true] {
         let web = Web::start(async |asked: Asked| match asked.path() {
             "/never" => std::future::pending().await,
@@ -101,7 +101,7 @@ async fn dropped_while_they_wait() {
 }
 
 #[tokio::test]
-async fn dropped_while_they_read() {
+async fn a_request_dropped_while_reading_is_linked_to_its_connection() {
     let web = Web::start(async |_| reply(vec![b'x'; 1 << 20]));
     for client in clients(false) {
         let handle = RequestHandle::new();
@@ -117,7 +117,7 @@ async fn dropped_while_they_read() {
 }
 
 #[tokio::test]
-async fn dropped_while_dialling() {
+async fn a_request_dropped_while_dialling_is_linked_to_its_dial() {
     let nameserver = DnsServer::silent().await;
     let sink = TraceSink::new();
     let client = Client::builder(&sink).nameservers([nameserver.addr()]).build().unwrap();

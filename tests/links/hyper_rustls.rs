@@ -21,7 +21,7 @@ fn config(authority: &Authority) -> ClientConfig {
     builder.with_root_certificates(authority.store()).with_no_client_auth()
 }
 
-/// TLS over what `wrap` makes of hyper-util's connector.
+/// Returns a TLS connector over hyper-util's connector, which `wrap` may put into a layer.
 fn tls_over<C>(authority: &Authority, wrap: impl FnOnce(HttpConnector) -> C) -> HttpsConnector<C> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
@@ -37,25 +37,29 @@ where
     traced("hyper-rustls", sink, TraceRequestLayer::new(sink).capture_connection(true).layer(pool))
 }
 
-fn below(authority: &Authority) -> Traced {
+/// Returns a client with the connect layer below TLS.
+fn client_below_tls(authority: &Authority) -> Traced {
     let sink = TraceSink::new();
     client(&sink, tls_over(authority, |http| TraceConnectLayer::new(&sink).layer(http)))
 }
 
-fn above(authority: &Authority) -> Traced {
+/// Returns a client with the connect layer above TLS.
+fn client_above_tls(authority: &Authority) -> Traced {
     let sink = TraceSink::new();
     client(&sink, TraceConnectLayer::new(&sink).above_tls(true).layer(tls_over(authority, |http| http)))
 }
 
 #[tokio::test]
-async fn below_it_is_the_socket() {
+async fn the_connect_layer_counts_encrypted_bytes_only_below_tls() {
     let authority = Authority::new("links");
     for alpn in ["h2", "http/1.1"] {
         let mut config = authority.issue(&["127.0.0.1"]).server();
         config.alpn_protocols = vec![alpn.into()];
         let web = Web::tls(config, async |_| reply(vec![b'x'; 10_000]));
         let url = format!("https://{}/", web.addr());
-        for (client, is_below) in [(below(&authority), true), (above(&authority), false)] {
+        for (client, is_below) in
+            [(client_below_tls(&authority), true), (client_above_tls(&authority), false)]
+        {
             for _ in 0..2 {
                 let (request, port) = client.asked(&url).await;
                 let trace = client.sink.snapshot("");
@@ -68,19 +72,19 @@ async fn below_it_is_the_socket() {
             }
             let trace = client.sink.snapshot("");
             let received = trace.tcp_conns[0].total_recv_bytes;
-            // The certificates are some hundred bytes.
+            // The bodies are 20 000 bytes. Only below TLS, certificates and framing add more than 1 000 to that.
             assert_eq!(received > 21_000, is_below, "{received}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted() {
+async fn an_untrusted_certificate_fails_the_request() {
     let (authority, stranger) = (Authority::new("links"), Authority::new("stranger"));
     let web = Web::tls(stranger.issue(&["127.0.0.1"]).server(), async |_| reply("never"));
-    for (client, has_conn) in [(below(&authority), true), (above(&authority), false)] {
+    for (client, has_conn) in [(client_below_tls(&authority), true), (client_above_tls(&authority), false)] {
         let (request, outcome) = client.get(&format!("https://{}/", web.addr())).await;
-        outcome.expect_err("no trust");
+        outcome.expect_err("an untrusted certificate");
         let trace = client.sink.snapshot("");
         let record = link(&trace, &request).0;
         assert_eq!(record.failure, Some(Failure::SslUnknownAuthority), "{}", record.req_error);

@@ -1,6 +1,7 @@
-//! Requests are linked to the very connections that carried them.
+//! Requests are linked to the connections that carried them.
 //!
-//! The servers say which port each request came from; the trace must say the same, by links between records.
+//! The servers report which port each request came from. The links between records must lead to a connection with that
+//! port.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod clients;

@@ -27,11 +27,12 @@ use test_support::raw::Server;
 use test_support::web::{Web, reply};
 
 type Body = TraceBody<Full<Bytes>>;
-type Sending = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
+type ResponseFuture = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
 
-/// hyper's connections as tower services.
+/// An HTTP/1 connection of hyper as a tower service.
 struct Http1(http1::SendRequest<Body>);
 
+/// An HTTP/2 connection of hyper as a tower service.
 #[derive(Clone)]
 struct Http2(http2::SendRequest<Body>);
 
@@ -40,13 +41,13 @@ macro_rules! service {
         impl Service<Request<Body>> for $connection {
             type Response = Response<Incoming>;
             type Error = hyper::Error;
-            type Future = Sending;
+            type Future = ResponseFuture;
 
             fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
                 self.0.poll_ready(cx)
             }
 
-            fn call(&mut self, request: Request<Body>) -> Sending {
+            fn call(&mut self, request: Request<Body>) -> ResponseFuture {
                 Box::pin(self.0.send_request(request))
             }
         }
@@ -70,14 +71,14 @@ impl<T> Io for T where
 {
 }
 
-async fn speak_http1(io: impl Io) -> Result<OnConnection<Http1>, BoxError> {
+async fn handshake_http1(io: impl Io) -> Result<OnConnection<Http1>, BoxError> {
     let conn = ConnRef::of(&io);
     let (sender, connection) = http1::handshake(io).await?;
     tokio::spawn(connection);
     Ok(OnConnection::new(conn, Http1(sender)))
 }
 
-async fn speak_http2(io: impl Io) -> Result<OnConnection<Http2>, BoxError> {
+async fn handshake_http2(io: impl Io) -> Result<OnConnection<Http2>, BoxError> {
     let conn = ConnRef::of(&io);
     let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
     tokio::spawn(connection);
@@ -96,12 +97,12 @@ fn in_origin_form(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// Asks the pool for a connection, and sends the request over that.
-fn over<P, C>(
+/// Returns a traced client that takes a connection from the pool and sends the request over it, after `rewrite`.
+fn client_over<P, C>(
     sink: &TraceSink,
     name: &'static str,
     pool: P,
-    to_wire: fn(Request<Body>) -> Request<Body>,
+    rewrite: fn(Request<Body>) -> Request<Body>,
 ) -> Traced
 where
     P: Service<Uri, Response = C> + Send + 'static,
@@ -117,31 +118,32 @@ where
         async move {
             let mut connection = connection.await.map_err(Into::into)?;
             let ready = connection.ready().await.map_err(Into::into)?;
-            ready.call(to_wire(request)).await.map_err(Into::<BoxError>::into)
+            ready.call(rewrite(request)).await.map_err(Into::<BoxError>::into)
         }
     });
     traced(name, sink, TraceRequestLayer::new(sink).layer(client))
 }
 
-/// Many at once and one after the other: all are linked to their connections. So many of those were used.
-async fn check(client: &Traced, urls: &[String]) -> usize {
+/// Makes concurrent requests and a later one, and asserts that all are linked to their connections. Returns the number
+/// of connections that were used.
+async fn assert_all_linked(client: &Traced, urls: &[String]) -> usize {
     let many: Vec<_> = urls.iter().cycle().take(32).collect();
     let asked = join_all(many.iter().map(|url| client.asked(url))).await;
-    let again = client.asked(&urls[0]).await;
+    let last = client.asked(&urls[0]).await;
     let trace = client.sink.snapshot("");
-    for (request, port) in asked.iter().chain([&again]) {
+    for (request, port) in asked.iter().chain([&last]) {
         let conn = assert_linked(&trace, request, *port);
         assert!(!link(&trace, request).0.conn_acquired_at.is_undefined(), "{}", client.name);
         let dial = trace.dials.get(&conn.from_dial).unwrap();
         assert!(!dial.triggered_by.is_undefined(), "{}", client.name);
     }
-    assert!(request_of_its_own_dial(&trace) > 0, "{}", client.name);
+    assert!(requests_on_their_own_dial(&trace) > 0, "{}", client.name);
     let used: HashSet<_> = trace.http_requests.iter().map(|request| request.tcp_conn.clone()).collect();
     used.len()
 }
 
-/// How many requests went over the connection that was dialled for them.
-fn request_of_its_own_dial(trace: &nettrace::NetTrace) -> usize {
+/// Returns the number of requests that used the connection dialled for them.
+fn requests_on_their_own_dial(trace: &nettrace::NetTrace) -> usize {
     let is_own = |request: &&nettrace::record::HttpReqTrace| {
         let conn = trace.tcp_conns.get(&request.tcp_conn);
         conn.and_then(|conn| trace.dials.get(&conn.from_dial))
@@ -150,35 +152,35 @@ fn request_of_its_own_dial(trace: &nettrace::NetTrace) -> usize {
     trace.http_requests.iter().filter(is_own).count()
 }
 
-type Making<C> = Pin<Box<dyn Future<Output = Result<OnConnection<C>, BoxError>> + Send>>;
+type ConnectFuture<C> = Pin<Box<dyn Future<Output = Result<OnConnection<C>, BoxError>> + Send>>;
 
 /// Returns a service that makes HTTP/1 connections.
 fn http1(
     sink: &TraceSink,
-) -> impl Service<Uri, Response = OnConnection<Http1>, Error = BoxError, Future = Making<Http1>>
+) -> impl Service<Uri, Response = OnConnection<Http1>, Error = BoxError, Future = ConnectFuture<Http1>>
 + Clone
 + Send
 + use<> {
     let connector = connector(sink);
-    service_fn(move |uri: Uri| -> Making<Http1> {
+    service_fn(move |uri: Uri| -> ConnectFuture<Http1> {
         let connector = connector.clone();
-        Box::pin(async move { speak_http1(connector.oneshot(uri).await?).await })
+        Box::pin(async move { handshake_http1(connector.oneshot(uri).await?).await })
     })
 }
 
 #[tokio::test]
-async fn a_cache_of_http1_connections() {
+async fn requests_over_a_cache_are_linked() {
     let web = Web::start(async |_| reply("hello"));
     let sink = TraceSink::new();
     let pool = cache::builder().executor(TokioExecutor::new()).build(http1(&sink));
-    let client = over(&sink, "cache", pool, in_origin_form);
+    let client = client_over(&sink, "cache", pool, in_origin_form);
     let [first, second] = [client.asked(&web.url("/")).await, client.asked(&web.url("/")).await];
-    assert_eq!(first.1, second.1, "it is used again");
-    check(&client, &[web.url("/")]).await;
+    assert_eq!(first.1, second.1, "the connection is reused");
+    assert_all_linked(&client, &[web.url("/")]).await;
 }
 
 #[tokio::test]
-async fn caches_by_destination() {
+async fn requests_over_caches_by_destination_are_linked() {
     let webs = [Web::start(async |_| reply("hello")), Web::start(async |_| reply("hello"))];
     let sink = TraceSink::new();
     let make = http1(&sink);
@@ -187,27 +189,27 @@ async fn caches_by_destination() {
         .values(move |_: &Uri| cache::builder().executor(TokioExecutor::new()).build(make.clone()))
         .build();
     let pool = service_fn(move |uri: Uri| pools.service(&uri).call(uri));
-    let client = over(&sink, "map", pool, in_origin_form);
+    let client = client_over(&sink, "map", pool, in_origin_form);
     let urls = webs.each_ref().map(|web| web.url("/"));
-    assert!(check(&client, &urls).await >= 2);
+    assert!(assert_all_linked(&client, &urls).await >= 2);
 }
 
 #[tokio::test]
-async fn one_http2_connection() {
+async fn requests_over_a_singleton_http2_connection_are_linked() {
     let web = Web::start(async |_| reply("hello"));
     let sink = TraceSink::new();
     let connector = connector(&sink);
     let make = service_fn(move |uri: Uri| {
         let connector = connector.clone();
-        Box::pin(async move { speak_http2(connector.oneshot(uri).await?).await })
+        Box::pin(async move { handshake_http2(connector.oneshot(uri).await?).await })
     });
-    let client = over(&sink, "singleton", Singleton::new(make), |request| request);
-    assert_eq!(check(&client, &[web.url("/")]).await, 1);
+    let client = client_over(&sink, "singleton", Singleton::new(make), |request| request);
+    assert_eq!(assert_all_linked(&client, &[web.url("/")]).await, 1);
 }
 
 /// ALPN decides whether a connection goes to the cache (HTTP/1.1) or is shared by all requests (HTTP/2).
 #[tokio::test]
-async fn as_tls_agrees_on() {
+async fn requests_over_a_pool_chosen_by_alpn_are_linked() {
     let authority = Authority::new("pools");
     for (offered, used) in [("h2", 1), ("http/1.1", 33)] {
         let mut config = authority.issue(&["127.0.0.1"]).server();
@@ -223,29 +225,31 @@ async fn as_tls_agrees_on() {
                 MaybeTlsStream::Tls(stream) => stream.alpn_protocol() == Some(b"h2"),
                 MaybeTlsStream::Plain(_) => false,
             })
-            .fallback(layer_fn(|connect| ServiceExt::<Uri>::and_then(connect, speak_http1)))
-            .upgrade(layer_fn(|inspected| Singleton::new(ServiceExt::<()>::and_then(inspected, speak_http2))))
+            .fallback(layer_fn(|connect| ServiceExt::<Uri>::and_then(connect, handshake_http1)))
+            .upgrade(layer_fn(|inspected| {
+                Singleton::new(ServiceExt::<()>::and_then(inspected, handshake_http2))
+            }))
             .build::<Uri>();
-        let to_wire = if used == 1 { |request| request } else { in_origin_form };
-        let client = over(&sink, "negotiated", pool, to_wire);
-        assert_eq!(check(&client, &[format!("https://{}/", web.addr())]).await, used);
+        let rewrite = if used == 1 { |request| request } else { in_origin_form };
+        let client = client_over(&sink, "negotiated", pool, rewrite);
+        assert_eq!(assert_all_linked(&client, &[format!("https://{}/", web.addr())]).await, used);
         let trace = sink.snapshot("");
         assert!(trace.http_requests.iter().all(|request| !request.tls_tunnel.is_undefined()));
     }
 }
 
 #[tokio::test]
-async fn requests_that_come_to_no_good_end() {
+async fn failed_and_dropped_requests_are_recorded() {
     let server = Server::start(async |mut conn| {
         let head = conn.read_head().await?;
         if head.starts_with("GET /cut") {
             return conn.close().await;
         }
-        conn.read_to_end().await // and no answer
+        conn.read_to_end().await // never answers
     });
     let sink = TraceSink::new();
     // hyper-util's cache keeps a connection that was cut off until a request fails on it.
-    let client = || over(&sink, "cache", cache::builder().build(http1(&sink)), in_origin_form);
+    let client = || client_over(&sink, "cache", cache::builder().build(http1(&sink)), in_origin_form);
     let (cut, outcome) = client().get(&format!("http://{}/cut", server.addr())).await;
     outcome.expect_err("no answer");
     let url = format!("http://{}/never", server.addr());

@@ -1,4 +1,4 @@
-//! Reused local ports: links are made by identity, not by address.
+//! Reused local ports: links refer to connections by ID, not by address.
 
 use nettrace::{Client, TraceSink};
 
@@ -9,16 +9,16 @@ use test_support::require::require_lab;
 
 const COUNT: usize = 24;
 
-/// The size of the body, by which a connection can be told from any other.
-fn size(path: &str) -> usize {
+/// Returns the size of the body that the path requests. Each connection transfers a different one.
+fn body_size(path: &str) -> usize {
     path.trim_start_matches('/').parse().expect("a number")
 }
 
-/// Answers with as many bytes as the path says. The client closes first and would keep the port for a while: the
+/// Answers with as many bytes as the path says. The client closes first, which would keep its port in TIME_WAIT: the
 /// reset frees it.
 async fn answer(mut conn: Conn) -> std::io::Result<()> {
     let head = conn.read_head().await?;
-    let size = size(head.split(' ').nth(1).unwrap_or_default());
+    let size = body_size(head.split(' ').nth(1).unwrap_or_default());
     let response = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {size}\r\n\r\n");
     conn.write(&[response.as_bytes(), &vec![b'x'; size]].concat()).await?;
     conn.read_to_end().await?;
@@ -26,7 +26,7 @@ async fn answer(mut conn: Conn) -> std::io::Result<()> {
 }
 
 #[test]
-fn short_connections_from_two_ports() {
+fn successive_connections_with_the_same_port_are_told_apart() {
     require_lab!();
     let ns = Ns::new();
     ns.port_range(40_000, 40_001);
@@ -54,9 +54,9 @@ fn short_connections_from_two_ports() {
     });
 }
 
-/// The same local port at the same time, to different servers.
+/// All connections have the same local port at the same time.
 #[test]
-fn one_port_to_many_servers() {
+fn connections_from_one_port_to_many_servers_are_told_apart() {
     require_lab!();
     let ns = Ns::new();
     ns.port_range(40_000, 40_000);

@@ -1,4 +1,4 @@
-//! Requests that are served by another connection than the one that was dialled for them.
+//! Requests that use another connection than the one dialled for them.
 
 use std::io;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::clients::{Traced, assert_linked, assert_resolves, clients, link, trac
 use test_support::raw::Server;
 use test_support::web::{Asked, Web, reply};
 
-/// A client whose dials but the first wait for a permit.
+/// Returns a client whose dials, except the first, wait for a permit.
 fn slow_to_dial(capture: bool) -> (Traced, Arc<Semaphore>) {
     let (sink, permits, dials) =
         (TraceSink::new(), Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -56,7 +56,7 @@ async fn a_dial_begun_for_one_request_serves_another() {
         });
         let (client, dials) = slow_to_dial(capture);
         let (wait, quick) = (web.url("/wait"), web.url("/quick"));
-        // The first request has the only connection; the second dials, in vain so far.
+        // The first request holds the only connection; the dial of the second cannot complete yet.
         let first = client.asked(&wait);
         let second = async {
             while web.asked().is_empty() {
@@ -69,8 +69,8 @@ async fn a_dial_begun_for_one_request_serves_another() {
             second.await
         };
         let (first, second) = tokio::join!(first, second);
-        assert_eq!(first.1, second.1, "the second got the connection of the first");
-        // The second dial comes to its end by itself, and its connection serves others.
+        assert_eq!(first.1, second.1, "the second request uses the connection of the first");
+        // The second dial completes in the background, and its connection is used by later requests.
         dials.add_permits(1);
         loop {
             if client.sink.snapshot("").tcp_conns.len() == 2 {
@@ -89,14 +89,18 @@ async fn a_dial_begun_for_one_request_serves_another() {
         assert_eq!(trace.dials[0].triggered_by, first.0.id());
         assert_eq!(trace.dials[1].triggered_by, second.0.id());
         let timings = second.0.timings().unwrap();
-        assert_eq!(timings.connect, None, "its dial was not for it: {timings}");
-        let let_go = trace.dials[1].ctx_close_at;
-        assert_eq!(let_go, link(&trace, &second.0).0.end_at, "the second lets go of its dial when it ends");
+        assert_eq!(timings.connect, None, "it did not use its dial: {timings}");
+        let ctx_closed_at = trace.dials[1].ctx_close_at;
+        assert_eq!(
+            ctx_closed_at,
+            link(&trace, &second.0).0.end_at,
+            "the second request releases its dial when it ends"
+        );
     }
 }
 
-/// Answers a request on each connection, and then closes the first when it is told to.
-fn fickle(reset: bool, close: Arc<Semaphore>) -> Server {
+/// Starts a server that answers one request on each connection, and ends the first once `close` has a permit.
+fn closing_server(reset: bool, close: Arc<Semaphore>) -> Server {
     Server::start(async move |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?;
@@ -109,20 +113,20 @@ fn fickle(reset: bool, close: Arc<Semaphore>) -> Server {
 }
 
 #[tokio::test]
-async fn a_stale_connection() {
+async fn a_retry_after_a_stale_connection_is_linked_to_the_new_one() {
     for (reset, failure) in [(false, Failure::EofError), (true, Failure::ConnectionReset)] {
         for client in clients(false) {
             let close = Arc::new(Semaphore::new(0));
-            let server = fickle(reset, close.clone());
+            let server = closing_server(reset, close.clone());
             let url = format!("http://{}/", server.addr());
             client.asked(&url).await;
-            // Lets the connection return to the pool. Then this thread blocks, so that the pool cannot see the close.
+            // Lets the connection return to the pool. Then this thread blocks, so the pool does not notice the close.
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
             close.add_permits(1);
             std::thread::scope(|scope| scope.spawn(|| server.ended_blocking(1)).join().unwrap());
-            // The runtime hears of the close now, and lets this task run before the connection's.
+            // The runtime learns of the close now, but runs this task before the connection's.
             tokio::task::yield_now().await;
             let (request, _) = client.asked(&url).await;
 

@@ -10,7 +10,7 @@ use crate::clients::{Traced, assert_linked, clients, link, traced};
 use test_support::web::{Web, reply};
 
 #[tokio::test]
-async fn one_after_the_other() {
+async fn sequential_requests_are_linked_to_one_connection() {
     let web = Web::start(async |_| reply("hello"));
     for client in clients(false) {
         let mut asked = Vec::new();
@@ -30,6 +30,7 @@ async fn one_after_the_other() {
     }
 }
 
+/// Makes `count` concurrent requests and asserts their links. Returns the number of connections they used.
 async fn all_at_once(client: &Traced, web: &Web, count: usize) -> usize {
     let url = web.url("/");
     let asked = join_all((0..count).map(|_| client.asked(&url))).await;
@@ -41,10 +42,10 @@ async fn all_at_once(client: &Traced, web: &Web, count: usize) -> usize {
 }
 
 #[tokio::test]
-async fn sixty_four_at_once() {
+async fn concurrent_requests_are_linked_to_their_connections() {
     let web = Web::start(async |_| reply("hello"));
     for client in clients(false) {
-        // As many dials begin; which connections are used is a race that the links must get right.
+        // Each request begins a dial, and which connections are used is a race.
         assert!(all_at_once(&client, &web, 64).await > 0);
         let used_again = client.asked(&web.url("/")).await;
         assert_linked(&client.sink.snapshot(""), &used_again.0, used_again.1);
@@ -52,7 +53,7 @@ async fn sixty_four_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sixty_four_over_four() {
+async fn concurrent_requests_over_four_connections_are_linked_to_them() {
     let web = Web::start(async |_| reply("hello"));
     let sink = TraceSink::new();
     let client = Client::builder(&sink).max_conns_per_host(4).build().unwrap();
@@ -73,7 +74,7 @@ async fn sixty_four_over_four() {
 }
 
 #[tokio::test]
-async fn many_streams_over_one_connection() {
+async fn concurrent_http2_requests_are_linked_to_one_connection() {
     let web = Web::start(async |_| reply("hello"));
     for client in clients(true) {
         assert_eq!(all_at_once(&client, &web, 32).await, 1, "{}", client.name);
@@ -85,7 +86,7 @@ async fn many_streams_over_one_connection() {
 
 /// The protocol is known only after the handshake: several dials begin, and one connection serves all requests.
 #[tokio::test]
-async fn streams_when_tls_chooses() {
+async fn http2_requests_are_linked_if_alpn_chooses_the_protocol() {
     let authority = test_support::pki::Authority::new("links");
     let mut config = authority.issue(&["localhost", "127.0.0.1"]).server();
     config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
@@ -105,9 +106,9 @@ async fn streams_when_tls_chooses() {
     }
 }
 
-/// A connection lives on the runtime that dialled it, and serves requests of another thread.
+/// The connection runs on the runtime that dialled it, and carries a request of another thread.
 #[test]
-fn two_threads_one_connection() {
+fn requests_of_two_threads_are_linked_to_one_connection() {
     let web = Web::start(async |_| reply("hello"));
     for client in clients(false) {
         let runtime =
@@ -117,7 +118,7 @@ fn two_threads_one_connection() {
         let elsewhere = client.clone();
         let there = url.clone();
         let second = std::thread::spawn(move || {
-            // Until the connection is back in the pool, others are made. They end with their runtime, so that the pool
+            // Until the connection is back in the pool, others are dialled. They end with their runtime, so the pool
             // does not prefer them.
             loop {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

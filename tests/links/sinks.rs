@@ -12,7 +12,7 @@ use crate::clients::{Traced, assert_linked, assert_resolves, clients, link, trac
 use test_support::web::{Web, reply};
 
 #[tokio::test]
-async fn clients_of_their_own() {
+async fn clients_with_separate_sinks_do_not_mix_records() {
     let web = Web::start(async |_| reply("hello"));
     let url = web.url("/");
     let clients: Vec<Traced> = (0..4).flat_map(|_| clients(false)).collect();
@@ -36,11 +36,11 @@ async fn clients_of_their_own() {
 
 /// A request layer over a connector of another sink has no connection to refer to.
 #[tokio::test]
-async fn one_for_connections_and_one_for_requests() {
+async fn a_request_is_not_linked_to_a_connection_of_another_sink() {
     let web = Web::start(async |_| reply("hello"));
     for capture in [false, true] {
         let (below, above) = (TraceSink::new(), TraceSink::new());
-        // The same ID belongs to another record in the other sink.
+        // IDs are unique only within a sink: `above` assigns those of the connection in `below` to other records.
         for _ in 0..3 {
             traced("other", &above, pool(&above, false)).asked(&web.url("/")).await;
         }
@@ -59,9 +59,9 @@ async fn one_for_connections_and_one_for_requests() {
     }
 }
 
-/// Both sinks see the whole, each with its own records.
+/// Both sinks record the connection, each with its own IDs and the same bytes.
 #[tokio::test]
-async fn one_above_the_other() {
+async fn stacked_sinks_both_record_the_connection() {
     let web = Web::start(async |_| reply("hello"));
     let (inner, outer) = (TraceSink::new(), TraceSink::new());
     let connector = TraceConnectLayer::new(&outer).layer(TcpConnector::new(&inner));
