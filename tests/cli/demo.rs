@@ -1,9 +1,11 @@
+//! `nettrace demo`.
+
 use crate::{exits_with, parse, run};
 use nettrace::{Failure, record::EndReason};
 use test_support::check;
 
 #[test]
-fn the_demo_shows_what_it_promises() {
+fn the_demo_shows_every_announced_case() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
     let output = run(["demo".as_ref(), "--json".as_ref(), file.as_os_str()]);
@@ -48,7 +50,7 @@ fn the_demo_shows_what_it_promises() {
 }
 
 #[test]
-fn the_trace_of_the_demo_goes_to_standard_output_alone() {
+fn the_demo_can_write_only_its_trace_to_standard_output() {
     let output = run(["demo", "--json", "-", "--ascii"]);
     exits_with(&output, 0);
     check::finished(&parse(&output.stdout));

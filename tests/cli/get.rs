@@ -1,3 +1,5 @@
+//! `nettrace get`: requests, exit codes and the handling of secrets.
+
 use crate::{exits_with, parse, reason, run, run_with_input};
 use nettrace::record::EndReason;
 use test_support::{
@@ -8,7 +10,7 @@ use test_support::{
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\ncontent-type: text/plain\r\n\r\nhello\n";
 
-/// Runs `get` and gives back the trace too, which must be sound.
+/// Runs `get` and returns its output and its trace, which must be consistent.
 #[track_caller]
 fn traced(url: &str, args: &[&str]) -> (crate::Output, nettrace::NetTrace) {
     let directory = tempfile::tempdir().unwrap();
@@ -38,7 +40,7 @@ fn a_response_is_a_success() {
     assert!(!output.stderr.contains('\x1b'));
     assert_eq!(trace.description, format!("GET {}", url(&server, "/a?b")));
     assert_eq!(trace.http_requests[0].resp_content_len, 6);
-    assert!(trace.http_requests[0].resp_header.is_empty(), "headers are off");
+    assert!(trace.http_requests[0].resp_header.is_empty(), "headers are not recorded by default");
     assert_eq!(server.ended_blocking(1)[0].peer.port(), trace.tcp_conns[0].addr_tuple.src_port);
 
     // The scheme may be left out.
@@ -46,7 +48,7 @@ fn a_response_is_a_success() {
 }
 
 #[test]
-fn an_error_of_the_server_is_a_response() {
+fn an_error_status_is_a_success() {
     let server = Server::answering(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 3\r\n\r\nno\n");
     let (output, _) = traced(&url(&server, "/"), &[]);
     exits_with(&output, 0);
@@ -55,14 +57,14 @@ fn an_error_of_the_server_is_a_response() {
 }
 
 #[test]
-fn a_refused_connection_is_a_failure_with_its_trace() {
+fn a_refused_connection_is_a_failure_and_has_a_trace() {
     let refused = Refused::on("127.0.0.1:0");
     let (output, trace) = traced(&format!("http://{}/", refused.addr), &[]);
     exits_with(&output, 1);
     assert_eq!(output.stdout, "");
-    let why =
+    let expected =
         format!("connection_refused: cannot connect to {}: Connection refused (os error 111)", refused.addr);
-    assert_eq!(reason(&output), why);
+    assert_eq!(reason(&output), expected);
     assert_eq!(trace.http_requests[0].end_reason, Some(EndReason::Failed));
     assert_eq!(trace.tcp_conns.len(), 1);
 }
@@ -82,7 +84,7 @@ fn a_body_that_is_cut_off_is_a_failure() {
 }
 
 #[test]
-fn a_time_limit_is_a_failure() {
+fn an_exceeded_timeout_is_a_failure() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.hang().await
@@ -141,7 +143,7 @@ fn method_header_and_data_are_sent() {
 }
 
 #[test]
-fn repeated_requests_share_a_connection_unless_told_otherwise() {
+fn repeated_requests_share_a_connection_by_default() {
     let server = Server::answering(HELLO);
     let (output, trace) = traced(&url(&server, "/"), &["--repeat", "3"]);
     exits_with(&output, 0);
@@ -155,7 +157,7 @@ fn repeated_requests_share_a_connection_unless_told_otherwise() {
 }
 
 #[test]
-fn one_failure_of_several_is_a_failure() {
+fn one_failure_among_repeated_requests_is_a_failure() {
     let server = Server::start(async |mut conn| {
         if conn.index == 1 {
             return conn.reset();
@@ -173,10 +175,10 @@ fn one_failure_of_several_is_a_failure() {
 }
 
 #[test]
-fn names_are_looked_up_where_told() {
+fn names_are_resolved_by_the_given_nameserver() {
     let runtime = background::runtime();
     let dns = runtime.block_on(DnsServer::answering(&["127.0.0.1"]));
-    // The nameserver runs on while the command does.
+    // The nameserver runs until the command has exited.
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::answering(HELLO);
     let address = format!("http://web.nettrace.test:{}/", server.addr().port());
@@ -196,7 +198,7 @@ fn names_are_looked_up_where_told() {
 }
 
 #[test]
-fn header_fields_are_recorded_as_told() {
+fn header_fields_are_recorded_as_configured() {
     let server = Server::answering(HELLO);
     let fields = ["-H", "authorization: Bearer hunter2", "-H", "x-a: b"];
     let with = |how| traced(&url(&server, "/"), &[&["--headers", how], &fields[..]].concat());
@@ -222,7 +224,7 @@ fn header_fields_are_recorded_as_told() {
 }
 
 #[test]
-fn passwords_stay_out() {
+fn passwords_are_not_recorded() {
     let server = Server::answering(HELLO);
     let (output, trace) = traced(&format!("http://me:hunter2@{}/", server.addr()), &[]);
     exits_with(&output, 0);
@@ -232,9 +234,9 @@ fn passwords_stay_out() {
     assert!(received.contains("authorization: Basic bWU6aHVudGVyMg=="), "{received}");
 }
 
-/// Also of what cannot be understood.
+/// The arguments cannot be parsed, but their text must not be printed.
 #[test]
-fn passwords_stay_out_of_complaints() {
+fn passwords_are_not_in_error_messages() {
     let wrong: [&[&str]; 12] = [
         &["get", "http://joe:hunter2@[/"],
         &["get", "ftp://joe:hunter2@a.test/"],
@@ -261,14 +263,14 @@ fn passwords_stay_out_of_complaints() {
     assert!(!output.stderr.contains("hunter2"), "{}", output.stderr);
 }
 
-/// Messages name what is wrong, but no secret in it.
+/// The secrets in the argument are masked.
 #[test]
-fn complaints_name_what_is_wrong() {
-    for (args, said) in [
+fn error_messages_name_the_wrong_argument() {
+    for (args, expected) in [
         (&["get", "http://joe:hunter2@[/"][..], "'http://***@[/' for '<URL>'"),
         (&["get", "http://a.test/", "-H", "X-Key: a\nb"][..], "'x-key: ***' for '--header <NAME: VALUE>'"),
     ] {
         let output = run(args);
-        assert!(output.stderr.contains(said), "{}", output.stderr);
+        assert!(output.stderr.contains(expected), "{}", output.stderr);
     }
 }

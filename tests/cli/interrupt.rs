@@ -1,12 +1,13 @@
+//! `nettrace get`, interrupted by signals.
+
 use crate::{command, parse};
 use nettrace::record::EndReason;
 use std::process::{Command, Stdio};
 use test_support::{check, raw::Server};
 use tokio::sync::watch;
 
-/// The trace up to the interrupt is not lost.
 #[test]
-fn an_interrupted_request_leaves_its_trace() {
+fn an_interrupted_request_is_written_to_the_trace() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let (reached, mut is_reached) = watch::channel(false);
         let server = Server::start(async move |mut conn| {

@@ -42,7 +42,7 @@ fn run_with_input(args: &[&str], input: &[u8]) -> Output {
     use std::io::Write;
     let mut child =
         command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Input that is not a trace is not read to its end.
+    // The command may exit before it has read all of an invalid trace.
     let written = child.stdin.take().unwrap().write_all(input);
     assert!(written.is_ok() || written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe));
     let output = child.wait_with_output().unwrap();
@@ -100,14 +100,14 @@ fn wrong_usage_exits_with_2() {
 }
 
 #[test]
-fn data_without_an_end() {
+fn endless_data_is_rejected() {
     let output = run(["get", "http://h/", "-d", "@/dev/zero"]);
     exits_with(&output, 2);
     assert!(output.stderr.contains("cannot read /dev/zero: it is longer than 64 MiB"), "{}", output.stderr);
 }
 
 #[test]
-fn help_and_version() {
+fn help_and_version_are_printed() {
     for args in [&["--help"][..], &["get", "--help"], &["show", "--help"], &["demo", "--help"]] {
         let output = run(args);
         exits_with(&output, 0);

@@ -13,7 +13,7 @@ fn hello() -> (Server, String) {
 }
 
 #[test]
-fn the_trace_alone() {
+fn trace_only_omits_the_body() {
     let (_server, url) = hello();
     let output = run(["get", &url, "--trace-only"]);
     exits_with(&output, 0);
@@ -23,18 +23,18 @@ fn the_trace_alone() {
 }
 
 #[test]
-fn the_body_to_a_file() {
+fn the_body_can_be_written_to_a_file() {
     let (_server, url) = hello();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("body");
     let output = run(["get".as_ref(), url.as_ref(), "-o".as_ref(), file.as_os_str()]);
     exits_with(&output, 0);
     assert_eq!(std::fs::read(file).unwrap(), b"hello\n");
-    assert!(output.stdout.starts_with("GET "), "the waterfall has standard output for itself");
+    assert!(output.stdout.starts_with("GET "), "the waterfall goes to standard output");
 }
 
 #[test]
-fn json_on_standard_output_is_alone_there() {
+fn json_on_standard_output_is_its_only_content() {
     let (_server, url) = hello();
     let output = run(["get", &url, "--json", "-"]);
     exits_with(&output, 0);
@@ -51,7 +51,7 @@ fn json_on_standard_output_is_alone_there() {
 }
 
 #[test]
-fn ascii_where_asked_for_or_where_the_locale_has_nothing_else() {
+fn ascii_is_used_on_request_or_if_the_locale_is_not_utf8() {
     let (_server, url) = hello();
     let plain = run(["get", &url, "--trace-only", "--ascii"]);
     assert!(plain.success().is_ascii());
@@ -64,22 +64,22 @@ fn ascii_where_asked_for_or_where_the_locale_has_nothing_else() {
 }
 
 #[test]
-fn the_width_of_the_terminal_if_it_is_known() {
+fn the_waterfall_has_the_width_of_the_terminal() {
     let (_server, url) = hello();
     for columns in [60, 120] {
-        let mut narrow = command(["get", &url, "--trace-only"]);
-        narrow.env("COLUMNS", columns.to_string());
-        let drawing = test_support::process::run(narrow, crate::PATIENCE).success();
+        let mut get = command(["get", &url, "--trace-only"]);
+        get.env("COLUMNS", columns.to_string());
+        let drawing = test_support::process::run(get, crate::PATIENCE).success();
         assert_eq!(drawing.lines().next().unwrap().chars().count(), columns, "{drawing}");
     }
 }
 
 #[test]
-fn a_reader_that_has_had_enough_is_no_failure() {
+fn a_closed_pipe_is_no_failure() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-        // Until the client has gone.
+        // Writes until the client has closed the connection.
         while conn.write(&[b'x'; 64 * 1024]).await.is_ok() {}
         Ok(())
     });
@@ -94,7 +94,7 @@ fn a_reader_that_has_had_enough_is_no_failure() {
         "{stderr}"
     );
 
-    // A closed pipe.
+    // The pipe is closed before the first byte.
     for args in [&["demo"][..], &["--help"], &["get", &url, "--trace-only", "--timeout", "0.2"]] {
         let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());

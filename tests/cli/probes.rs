@@ -16,17 +16,17 @@ fn tshark(file: &Path, fields: &[&str]) -> String {
     process::run(tshark, PATIENCE).stdout
 }
 
-/// Runs the command with all capabilities of root except these.
-fn without(capabilities: &str, args: &[&str]) -> process::Output {
-    let it = command(args);
+/// Runs the command without `capabilities`, such as `-net_admin,-net_raw`.
+fn run_without(capabilities: &str, args: &[&str]) -> process::Output {
+    let nettrace = command(args);
     let mut setpriv = Command::new("setpriv");
-    setpriv.arg(format!("--bounding-set={capabilities}")).arg(it.get_program()).args(args);
+    setpriv.arg(format!("--bounding-set={capabilities}")).arg(nettrace.get_program()).args(args);
     process::run(setpriv, PATIENCE)
 }
 
 #[cfg(feature = "capture")]
 #[test]
-fn packets_that_can_be_decrypted() {
+fn captured_packets_can_be_decrypted() {
     require_tool!("tshark");
     let (site, directory) = (site(), tempfile::tempdir().unwrap());
     let [packets, keys] = ["out.pcapng", "keys.txt"].map(|name| directory.path().join(name));
@@ -46,27 +46,31 @@ fn packets_that_can_be_decrypted() {
     assert_eq!(tshark(&packets, &["http.response.code"]).split_whitespace().collect::<Vec<_>>(), ["200"]);
     assert!(fs::read_to_string(&keys).unwrap().contains("CLIENT_TRAFFIC_SECRET_0 "));
     for file in [packets, keys] {
-        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "its owner's alone");
+        assert_eq!(
+            fs::metadata(file).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "only the owner may read it"
+        );
     }
 }
 
 #[cfg(feature = "capture")]
 #[test]
-fn an_interface_that_there_is_not() {
+fn a_missing_interface_is_reported() {
     let (site, directory) = (site(), tempfile::tempdir().unwrap());
     let packets = directory.path().join("out.pcap");
     let url = format!("https://{}/", site.server.addr());
     let output =
         run(["get", &url, "--insecure", "--pcap", "nope0,lo", "--pcap-file", packets.to_str().unwrap()]);
     exits_with(&output, 0);
-    // The capture may have lost packets of other tests on that interface, which is told on another line.
+    // Another line may report lost packets, because other tests use that interface, too.
     let reason = output.stderr.lines().find(|line| line.starts_with("nettrace: no packets of nope0: "));
     assert!(reason.is_some(), "{}", output.stderr);
-    assert!(fs::metadata(packets).unwrap().len() > 24, "those of lo are there");
+    assert!(fs::metadata(packets).unwrap().len() > 24, "the packets of lo are written");
 }
 
 #[test]
-fn what_cannot_be_written_is_told_before_the_request() {
+fn unwritable_files_are_reported_before_the_request() {
     for option in ["--keylog", "--pcap-file"] {
         let output = run(["get", "http://127.0.0.1:1/", option, "/nowhere/out.pcap"]);
         exits_with(&output, 2);
@@ -76,10 +80,10 @@ fn what_cannot_be_written_is_told_before_the_request() {
     exits_with(&run(["get", "http://127.0.0.1:1/", "--pcap", "lo"]), 2);
 }
 
-/// More than is kept: it is said how much is missing.
+/// The server sends more than is kept; the command reports how many packets are missing.
 #[cfg(all(target_os = "linux", feature = "capture"))]
 #[test]
-fn packets_over_the_limit() {
+fn packets_over_the_limit_are_reported() {
     require_lab!();
     let directory = tempfile::tempdir().unwrap();
     let packets = directory.path().join("out.pcap");
@@ -99,7 +103,7 @@ fn packets_over_the_limit() {
         assert!(reason(&output).starts_with("packets of lo are missing: "), "{}", output.stderr);
         output.stderr
     };
-    // On a busy machine the kernel may drop so many packets that those which are left are within the limit.
+    // On a busy machine the kernel may drop so many packets that the others are within the limit.
     let over_limit = (0..5).map(|_| get()).find(|stderr| stderr.contains(" over the limit of 64 MiB"));
     assert!(over_limit.is_some());
     let written = fs::metadata(packets).unwrap().len();
@@ -108,7 +112,7 @@ fn packets_over_the_limit() {
 
 #[cfg(all(target_os = "linux", feature = "capture"))]
 #[test]
-fn interfaces_that_do_not_go_into_one_file_are_told_before_the_request() {
+fn interfaces_that_do_not_fit_into_one_file_are_reported_before_the_request() {
     require_lab!();
     let directory = tempfile::tempdir().unwrap();
     let [pcap, pcapng] = ["out.pcap", "out.pcapng"].map(|name| directory.path().join(name));
@@ -118,7 +122,7 @@ fn interfaces_that_do_not_go_into_one_file_are_told_before_the_request() {
     let output = get(&pcap, "lo,any");
     exits_with(&output, 2);
     assert!(reason(&output).ends_with("which only pcapng can hold"), "{}", output.stderr);
-    // That the request fails is another matter.
+    // These options are valid: only the request fails.
     exits_with(&get(&pcapng, "lo,any"), 1);
     exits_with(&get(&pcap, " lo , lo"), 1);
     exits_with(&get(&pcap, "lo,"), 2);
@@ -135,20 +139,23 @@ fn without_privileges_the_rest_works() {
     if cfg!(feature = "capture") {
         args.extend(["--pcap", "lo", "--pcap-file", packets.to_str().unwrap()]);
     }
-    let output = without("-net_admin,-net_raw", &args);
+    let output = run_without("-net_admin,-net_raw", &args);
     exits_with(&output, 0);
-    let told: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("nettrace: ")).collect();
-    assert_eq!(told.len(), if cfg!(feature = "capture") { 2 } else { 1 }, "{}", output.stderr);
-    assert!(told[0].contains("CAP_NET_ADMIN"), "{told:?}");
-    assert!(told.get(1).is_none_or(|line| line.contains("lo") && line.contains("cap_net_raw")), "{told:?}");
+    let messages: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("nettrace: ")).collect();
+    assert_eq!(messages.len(), if cfg!(feature = "capture") { 2 } else { 1 }, "{}", output.stderr);
+    assert!(messages[0].contains("CAP_NET_ADMIN"), "{messages:?}");
+    assert!(
+        messages.get(1).is_none_or(|line| line.contains("lo") && line.contains("cap_net_raw")),
+        "{messages:?}"
+    );
     let trace = parse(&output.stdout);
-    assert!(!trace.tcp_conns[0].tcp_info.is_empty(), "what needs no privilege is there");
+    assert!(!trace.tcp_conns[0].tcp_info.is_empty(), "`TCP_INFO` needs no privileges");
 }
 
-/// The peer's FIN and our last acknowledgement come a round trip after the close.
+/// The server's FIN and the client's last acknowledgement follow a round trip after the close.
 #[cfg(all(target_os = "linux", feature = "capture"))]
 #[test]
-fn the_last_packets_are_waited_for() {
+fn the_command_waits_for_the_last_packets() {
     require_lab!();
     require_tool!("tshark");
     let net = Routed::with_delay(Delay::All(Duration::from_millis(15)));
@@ -170,14 +177,14 @@ fn the_last_packets_are_waited_for() {
     assert_eq!(entry.tcp_state.as_str(), "time-wait");
     let flags = tshark(&packets, &["ip.src", "tcp.flags.fin", "tcp.flags.ack"]);
     let flags = flags.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    // Not those of ICMP, which are captured besides.
+    // ICMP packets, which are captured as well, have no TCP flags.
     let flags: Vec<_> = flags.filter(|packet| packet.len() == 3).collect();
     assert_eq!(flags.len() as u64, entry.packets_sent + entry.packets_recv);
     let is_true = |flag: &str| flag == "True" || flag == "1";
     assert_eq!(
         flags.iter().filter(|packet| is_true(packet[1])).count(),
         2,
-        "a FIN from either side: {flags:?}"
+        "a FIN from each side: {flags:?}"
     );
     assert!(!is_true(flags.last().unwrap()[1]), "the last acknowledgement: {flags:?}");
 }
@@ -185,7 +192,7 @@ fn the_last_packets_are_waited_for() {
 /// Entries in another conntrack zone are found with the option, and are not reported as missing.
 #[cfg(target_os = "linux")]
 #[test]
-fn another_zone_of_conntrack() {
+fn entries_in_another_conntrack_zone_are_found() {
     require_lab!();
     let ns = Ns::new();
     ns.sh("nft 'add table inet zones
@@ -207,12 +214,15 @@ fn another_zone_of_conntrack() {
         exits_with(&output, 0);
         (parse(&output.stdout).tcp_conns[0].conntrack.as_deref().map(|entry| entry.zone), output.stderr)
     };
-    let (zone, told) = get(&[]);
+    let (zone, messages) = get(&[]);
     assert_eq!(zone, None);
-    assert!(told.contains("in the zone that was looked in") && told.contains("--conntrack-zone"), "{told}");
-    let (zone, told) = get(&["--conntrack-zone", "5"]);
-    assert_eq!(zone, Some(Some(5)), "{told}");
-    assert!(!told.contains("no entry"), "{told}");
+    assert!(
+        messages.contains("in the zone that was looked in") && messages.contains("--conntrack-zone"),
+        "{messages}"
+    );
+    let (zone, messages) = get(&["--conntrack-zone", "5"]);
+    assert_eq!(zone, Some(Some(5)), "{messages}");
+    assert!(!messages.contains("no entry"), "{messages}");
     for wrong in ["65536", "x"] {
         let output = run(["get", "http://h/", "--conntrack", "--conntrack-zone", wrong]);
         exits_with(&output, 2);

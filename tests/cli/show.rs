@@ -1,3 +1,5 @@
+//! `nettrace show`.
+
 use crate::{exits_with, parse, reason, run, run_with_input};
 use std::{fs, path::Path};
 use test_support::raw::Server;
@@ -25,7 +27,7 @@ fn every_trace_of_the_go_package_can_be_shown() {
 }
 
 #[test]
-fn it_can_come_from_standard_input() {
+fn a_trace_can_be_read_from_standard_input() {
     let json = fs::read(data().join("everything.json")).unwrap();
     let output = run_with_input(&["show", "-"], &json);
     exits_with(&output, 0);
@@ -35,7 +37,7 @@ fn it_can_come_from_standard_input() {
 }
 
 #[test]
-fn header_fields_are_shown_when_asked_for() {
+fn header_fields_are_shown_on_request() {
     let file = data().join("peer-json/x-post.json");
     let with = run(["show".as_ref(), file.as_os_str(), "--headers".as_ref()]).success();
     assert!(with.contains("> Content-Type: text/plain"));
@@ -43,7 +45,7 @@ fn header_fields_are_shown_when_asked_for() {
 }
 
 #[test]
-fn what_cannot_be_read_is_a_line_that_says_where() {
+fn an_invalid_trace_is_reported_with_its_position() {
     let show = |json: &[u8]| {
         let output = run_with_input(&["show", "-"], json);
         exits_with(&output, 1);
@@ -71,7 +73,7 @@ fn what_cannot_be_read_is_a_line_that_says_where() {
 }
 
 #[test]
-fn a_file_that_is_not_there() {
+fn an_unreadable_file_is_reported() {
     let output = run(["show", "/does/not/exist.json"]);
     exits_with(&output, 1);
     assert!(reason(&output).starts_with("cannot read /does/not/exist.json: No such file"));
@@ -80,10 +82,9 @@ fn a_file_that_is_not_there() {
     assert!(reason(&output).starts_with("cannot read /: "));
 }
 
-/// Neither is read to its end.
 #[cfg(unix)]
 #[test]
-fn a_file_without_an_end() {
+fn endless_files_are_not_read_to_their_end() {
     let output = run(["show", "/dev/zero"]);
     exits_with(&output, 1);
     assert!(reason(&output).starts_with("/dev/zero:1:1: expected value"), "{}", output.stderr);
@@ -92,9 +93,9 @@ fn a_file_without_an_end() {
     assert!(reason(&output).ends_with("the file is longer than 16 MiB"), "{}", output.stderr);
 }
 
-/// A file with precise times is drawn as its request was; one with whole milliseconds cannot be.
+/// The waterfall of a file with precise times equals that of the request. Whole milliseconds are not enough for that.
 #[test]
-fn precise_times_are_shown_as_they_were() {
+fn precise_times_are_shown_precisely() {
     let server = Server::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
@@ -106,9 +107,8 @@ fn precise_times_are_shown_as_they_were() {
     assert!(run(["show", file]).success().contains("<1 ms"));
 }
 
-/// The Go package reads whole milliseconds only: whoever asks for more is told.
 #[test]
-fn the_help_says_who_cannot_read_precise_times() {
+fn the_help_says_that_the_go_package_does_not_read_precise_times() {
     let help = run(["get", "--help"]).success().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(help.contains("The Go package nettrace does not read"), "{help}");
 }

@@ -1,3 +1,5 @@
+//! TLS options of `nettrace get`.
+
 use crate::{PATIENCE, command, exits_with, parse, reason, run};
 use std::{path::PathBuf, process::Command, sync::Arc};
 use test_support::{
@@ -10,19 +12,19 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) struct Site {
     pub(crate) server: Server,
-    /// The certificates of its authority and of another one.
+    /// The certificate file of the server's authority, and that of another one.
     pub(crate) authority: PathBuf,
     stranger: PathBuf,
     _directory: tempfile::TempDir,
 }
 
-/// An HTTPS server that speaks HTTP/1.1.
+/// Starts an HTTPS server that speaks HTTP/1.1.
 pub(crate) fn site() -> Site {
     let authority = Authority::new("Root");
     site_of(&authority.issue(&["127.0.0.1"]), &authority.pem())
 }
 
-/// The same with a certificate of an authority.
+/// Starts the same server with the certificate `leaf`.
 fn site_of(leaf: &Leaf, authority: &str) -> Site {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, pem: &str| {
@@ -45,7 +47,7 @@ fn site_of(leaf: &Leaf, authority: &str) -> Site {
 }
 
 #[test]
-fn whom_to_trust() {
+fn trust_is_configured_with_cacert_and_insecure() {
     let site = site();
     let url = format!("https://{}/", site.server.addr());
     let (root, stranger) = (site.authority.to_str().unwrap(), site.stranger.to_str().unwrap());
@@ -78,7 +80,7 @@ fn a_self_signed_certificate_is_trusted_if_it_is_given() {
     assert_eq!(pinned.stdout, "hello\n");
 
     let unknown = run(["get", &url, "--cacert", site.stranger.to_str().unwrap()]);
-    // The machine's own roots, which this variable names to OpenSSL, too.
+    // `SSL_CERT_FILE` replaces the machine's roots, as it does for OpenSSL.
     let mut unknown_to_machine = command(["get", &url]);
     unknown_to_machine.env("SSL_CERT_FILE", &site.stranger).env_remove("SSL_CERT_DIR");
     for unknown in [unknown, process::run(unknown_to_machine, PATIENCE)] {
@@ -88,7 +90,7 @@ fn a_self_signed_certificate_is_trusted_if_it_is_given() {
         assert_eq!(reason(&unknown), text);
     }
 
-    // curl and Go trust one of the machine's roots as a server's own certificate, too.
+    // A certificate among the machine's roots is accepted as the server's own, as by curl and Go.
     let mut known_to_machine = command(["get", &url]);
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--max-time", "20", &url]);
@@ -108,7 +110,7 @@ fn a_self_signed_certificate_is_trusted_if_it_is_given() {
 }
 
 #[test]
-fn http2_only_is_not_spoken_by_everybody() {
+fn http2_only_fails_if_the_server_does_not_support_it() {
     let site = site();
     let url = format!("https://{}/", site.server.addr());
     let output = run(["get", &url, "--cacert", site.authority.to_str().unwrap(), "--http2"]);
