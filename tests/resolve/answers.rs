@@ -1,9 +1,9 @@
-//! Answers of nameservers, and their records.
+//! Replies of nameservers, and their records.
 
 use super::*;
 
 #[tokio::test]
-async fn both_families_are_asked_for_and_recorded() {
+async fn both_families_are_queried_and_recorded() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["192.0.2.1", "192.0.2.2"]).await;
     let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "web.test").await;
@@ -49,9 +49,9 @@ async fn both_families_are_asked_for_and_recorded() {
 }
 
 #[tokio::test]
-async fn addresses_of_both_families_come_sorted() {
+async fn addresses_of_both_families_are_sorted() {
     let sink = TraceSink::new();
-    // ::1 has the highest precedence where there is IPv6 at all; 192.0.2.1 has a route or not, but comes later.
+    // `::1` has the highest precedence (RFC 6724) if this machine has IPv6.
     let server = DnsServer::answering(&["127.0.0.1", "::1"]).await;
     let (result, _) = lookup(&resolver(&sink, &[&server]), &sink, "web.test").await;
     let mut expected = ips(&["::1", "127.0.0.1"]);
@@ -62,7 +62,7 @@ async fn addresses_of_both_families_come_sorted() {
 }
 
 #[tokio::test]
-async fn no_such_name_is_final() {
+async fn nxdomain_is_final() {
     let sink = TraceSink::new();
     let server = DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await;
     let other = DnsServer::answering(&["192.0.2.1"]).await;
@@ -79,7 +79,7 @@ async fn no_such_name_is_final() {
 }
 
 #[tokio::test]
-async fn a_name_without_addresses() {
+async fn a_reply_without_addresses_is_final() {
     let sink = TraceSink::new();
     let server = DnsServer::start(|asked| asked.nothing(ResponseCode::NoError)).await;
     let other = DnsServer::answering(&["192.0.2.1"]).await;
@@ -89,7 +89,7 @@ async fn a_name_without_addresses() {
 }
 
 #[tokio::test]
-async fn a_late_answer_is_waited_for() {
+async fn a_late_reply_is_awaited() {
     let sink = TraceSink::new();
     let delay = Duration::from_millis(100);
     let server =
@@ -143,7 +143,7 @@ async fn aliases_are_followed() {
 }
 
 #[tokio::test]
-async fn one_after_the_other_with_single_request() {
+async fn single_request_sends_the_queries_sequentially() {
     let sink = TraceSink::new();
     let delay = Duration::from_millis(50);
     let server =
@@ -156,7 +156,7 @@ async fn one_after_the_other_with_single_request() {
 }
 
 #[tokio::test]
-async fn ipv6_alone() {
+async fn ipv6_only_sends_no_a_query() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["192.0.2.1", "2001:db8::1"]).await;
     let resolver = builder(&sink, [server.addr()]).ip_strategy(IpStrategy::Ipv6Only).build().unwrap();
@@ -165,7 +165,7 @@ async fn ipv6_alone() {
 }
 
 #[tokio::test]
-async fn as_a_service() {
+async fn the_resolver_is_a_service() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["192.0.2.1", "192.0.2.2"]).await;
     let addresses = resolver(&sink, &[&server]).oneshot("web.test".parse::<Name>().unwrap()).await.unwrap();

@@ -1,4 +1,4 @@
-//! The bounds and auto traits of the public types.
+//! Trait bounds and auto traits of the public types.
 
 use super::*;
 use nettrace::resolve::{Addresses, LookupFuture, TraceResolve, TraceResolveFuture};

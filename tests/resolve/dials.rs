@@ -1,4 +1,4 @@
-//! Lookups as parts of a dial: nameservers reached, not reached and skipped.
+//! Lookups as parts of a dial, with nameservers that are reachable, unreachable and skipped.
 
 use super::*;
 
@@ -6,8 +6,8 @@ use super::*;
 async fn lookups_belong_to_their_dial() {
     let sink = TraceSink::new();
     let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let (nobody, good) = (DnsServer::nobody(), DnsServer::answering(&["127.0.0.1"]).await);
-    let resolver = builder(&sink, [nobody, good.addr()]).ip_strategy(IpStrategy::Ipv4Only).build().unwrap();
+    let (refusing, good) = (DnsServer::nobody(), DnsServer::answering(&["127.0.0.1"]).await);
+    let resolver = builder(&sink, [refusing, good.addr()]).ip_strategy(IpStrategy::Ipv4Only).build().unwrap();
     dial(resolver, &sink, target.local_addr().unwrap().port()).await.unwrap();
 
     let trace = sink.snapshot("dial");
@@ -15,24 +15,24 @@ async fn lookups_belong_to_their_dial() {
     let dial = trace.dials.first().unwrap();
     assert!(dial.resolve_begin_at >= dial.dial_begin_at && dial.resolve_end_at <= dial.dial_end_at);
     let nameservers: Vec<_> = dial.resolver_dials.iter().map(|d| d.nameserver.as_str()).collect();
-    assert_eq!(nameservers, [nobody.to_string(), good.addr().to_string()]);
+    assert_eq!(nameservers, [refusing.to_string(), good.addr().to_string()]);
     let connections: Vec<_> = dial.resolver_dials.iter().map(|d| d.established_conn.clone()).collect();
-    let of_queries: Vec<_> = trace.dns_queries.iter().map(|q| q.connection.clone()).collect();
-    assert_eq!(connections, of_queries);
+    let query_connections: Vec<_> = trace.dns_queries.iter().map(|q| q.connection.clone()).collect();
+    assert_eq!(connections, query_connections);
     assert!(trace.dns_queries.iter().all(|q| q.from_dial == dial.trace_id));
     assert!(trace.udp_conns.iter().all(|c| c.from_dial == dial.trace_id));
 }
 
 #[tokio::test]
-async fn nameservers_that_cannot_be_reached_are_shown() {
+async fn unreachable_nameservers_are_recorded() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["127.0.0.1"]).await;
-    let nobody = DnsServer::nobody();
-    // No datagram can be sent to this one: the broadcast address needs a permission.
+    let refusing = DnsServer::nobody();
+    // Sending to the broadcast address fails without `SO_BROADCAST`.
     let unreachable = SocketAddr::from(([255, 255, 255, 255], 53));
     let resolver =
         builder(&sink, [unreachable, server.addr()]).ip_strategy(IpStrategy::Ipv4Only).build().unwrap();
-    dial(resolver, &sink, nobody.port()).await.unwrap_err();
+    dial(resolver, &sink, refusing.port()).await.unwrap_err();
     let trace = sink.snapshot("dial");
     assert_sound(&trace);
     let dials = &trace.dials.first().unwrap().resolver_dials;
@@ -41,39 +41,43 @@ async fn nameservers_that_cannot_be_reached_are_shown() {
     assert!(dials[0].established_conn.is_undefined() && dials[1].failure.is_none());
 
     let sink = TraceSink::new();
-    let resolver =
-        builder(&sink, [nobody]).use_vc(true).attempts(1).ip_strategy(IpStrategy::Ipv4Only).build().unwrap();
-    let error = dial(resolver, &sink, nobody.port()).await.unwrap_err();
+    let resolver = builder(&sink, [refusing])
+        .use_vc(true)
+        .attempts(1)
+        .ip_strategy(IpStrategy::Ipv4Only)
+        .build()
+        .unwrap();
+    let error = dial(resolver, &sink, refusing.port()).await.unwrap_err();
     let trace = sink.snapshot("dial");
     let dial = trace.dials.first().unwrap();
     assert_eq!(dial.resolver_dials[0].failure.as_ref().unwrap().as_str(), "connection_refused");
     assert_eq!(dial.failure.as_ref().unwrap().as_str(), "connection_refused");
     let cause = error.source().and_then(|error| error.downcast_ref::<ResolveError>()).unwrap();
-    assert_eq!(cause.nameserver(), Some(nobody));
+    assert_eq!(cause.nameserver(), Some(refusing));
 }
 
 #[tokio::test]
-async fn skipped_nameservers_are_shown_once() {
+async fn skipped_nameservers_are_recorded_once() {
     let sink = TraceSink::new();
     let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let (first, second) =
         (DnsServer::answering(&["127.0.0.9"]).await, DnsServer::answering(&["127.0.0.1"]).await);
-    let unwanted = first.addr();
+    let skipped = first.addr();
     let skip = move |ip: IpAddr, port| {
-        ((ip, port) == (unwanted.ip(), unwanted.port())).then(|| "not on this port".into())
+        ((ip, port) == (skipped.ip(), skipped.port())).then(|| "not on this port".into())
     };
     let resolver = builder(&sink, [first.addr(), second.addr()]).skip_nameserver(skip).build().unwrap();
     dial(resolver, &sink, target.local_addr().unwrap().port()).await.unwrap();
     let trace = sink.snapshot("dial");
     assert_sound(&trace);
     let dial = trace.dials.first().unwrap();
-    assert_eq!(dial.skipped_nameservers, [unwanted.to_string()]);
+    assert_eq!(dial.skipped_nameservers, [skipped.to_string()]);
     assert_eq!(dial.skip_reasons, ["not on this port"]);
     assert!(first.asked().is_empty() && second.asked().len() == 2);
 }
 
 #[tokio::test]
-async fn when_all_are_skipped_nobody_is_asked() {
+async fn if_all_nameservers_are_skipped_no_query_is_sent() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["192.0.2.1"]).await;
     let calls = Arc::new(AtomicUsize::new(0));
@@ -95,7 +99,7 @@ async fn when_all_are_skipped_nobody_is_asked() {
 }
 
 #[tokio::test]
-async fn a_callback_that_panics_skips() {
+async fn a_panic_of_the_callback_skips_the_nameserver() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["192.0.2.1"]).await;
     let resolver = builder(&sink, [server.addr()])
@@ -107,7 +111,7 @@ async fn a_callback_that_panics_skips() {
 }
 
 #[tokio::test]
-async fn each_lookup_begins_with_the_next_server_with_rotate() {
+async fn rotate_begins_each_lookup_with_the_next_nameserver() {
     let sink = TraceSink::new();
     let servers = [DnsServer::answering(&["192.0.2.1"]).await, DnsServer::answering(&["192.0.2.2"]).await];
     let resolver = builder(&sink, servers.iter().map(DnsServer::addr)).rotate(true).build().unwrap();
@@ -117,7 +121,7 @@ async fn each_lookup_begins_with_the_next_server_with_rotate() {
 }
 
 #[tokio::test]
-async fn the_source_address_is_not_used_towards_loopback() {
+async fn the_source_address_is_not_used_for_loopback_nameservers() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["192.0.2.1"]).await;
     for source in ["127.0.0.9", "192.0.2.200", "2001:db8::200"] {

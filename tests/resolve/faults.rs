@@ -1,9 +1,9 @@
-//! Servers that fail, fall silent, refuse or lie.
+//! Nameservers that fail, do not answer, refuse, or send false replies.
 
 use super::*;
 
 #[tokio::test]
-async fn faults_lead_to_the_next_server() {
+async fn an_error_code_leads_to_the_next_nameserver() {
     for (code, failure) in
         [(ResponseCode::ServFail, "dns_servfail_error"), (ResponseCode::Refused, "dns_refused_error")]
     {
@@ -26,7 +26,7 @@ async fn faults_lead_to_the_next_server() {
 
 /// The query is repeated without EDNS, which the server may not support.
 #[tokio::test]
-async fn servers_that_answer_with_other_errors() {
+async fn other_error_codes_fail_the_lookup() {
     for code in [ResponseCode::FormErr, ResponseCode::NotImp, ResponseCode::YXDomain, ResponseCode::NotAuth] {
         let sink = TraceSink::new();
         let server = DnsServer::start(move |asked| asked.nothing(code)).await;
@@ -38,7 +38,7 @@ async fn servers_that_answer_with_other_errors() {
 }
 
 #[tokio::test]
-async fn lame_referrals_lead_to_the_next_server() {
+async fn a_lame_referral_leads_to_the_next_nameserver() {
     let sink = TraceSink::new();
     let lame = DnsServer::start(|asked| {
         let mut reply = asked.reply();
@@ -53,7 +53,7 @@ async fn lame_referrals_lead_to_the_next_server() {
 }
 
 #[tokio::test]
-async fn a_silent_server_is_left_after_the_timeout() {
+async fn a_timeout_leads_to_the_next_nameserver() {
     let sink = TraceSink::new();
     let (silent, good) = (DnsServer::silent().await, DnsServer::answering(&["192.0.2.1"]).await);
     let resolver = builder(&sink, [silent.addr(), good.addr()]).timeout(SHORT).build().unwrap();
@@ -61,23 +61,23 @@ async fn a_silent_server_is_left_after_the_timeout() {
     let (result, trace) = lookup(&resolver, &sink, "web.test").await;
     assert!(begin.elapsed() >= SHORT);
     assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
-    let given_up: Vec<_> =
+    let timed_out: Vec<_> =
         trace.dns_queries.iter().filter(|query| query.end_reason == Some(EndReason::Timeout)).collect();
-    assert_eq!(given_up.len(), 2);
-    for query in given_up {
+    assert_eq!(timed_out.len(), 2);
+    for query in timed_out {
         assert_eq!(query.failure.as_ref().unwrap().as_str(), "generic_timeout_error");
         let conn = trace.udp_conns.get(&query.connection).unwrap();
         assert_eq!(conn.end_reason, Some(EndReason::Timeout));
         assert_eq!(
             conn.socket_trace.as_ref().unwrap().socket_ops.len(),
             1,
-            "a read that never returned is none"
+            "a read that never returned is not recorded"
         );
     }
 }
 
 #[tokio::test]
-async fn silence_everywhere_is_a_timeout() {
+async fn a_lookup_times_out_if_no_nameserver_answers() {
     let sink = TraceSink::new();
     let server = DnsServer::silent().await;
     let resolver =
@@ -90,22 +90,22 @@ async fn silence_everywhere_is_a_timeout() {
 
 #[tokio::test]
 async fn false_replies_are_recorded_and_ignored() {
-    type Lie = fn(&Asked) -> Vec<u8>;
-    let garbage: Lie =
+    type FalseReply = fn(&Asked) -> Vec<u8>;
+    let garbage: FalseReply =
         |asked| [&wire(&asked.reply())[..2], &[0x81, 0x80, 0, 1, 0, 9, 0, 0, 0, 0, 0xff, 0xff]].concat();
-    let wrong_id: Lie = |asked| {
+    let wrong_id: FalseReply = |asked| {
         let mut reply = asked.addresses(&["192.0.2.66"]);
         reply.metadata.id ^= 1;
         wire(&reply)
     };
-    let wrong_question: Lie = |asked| wire(&about(&asked.addresses(&["192.0.2.66"]), "evil.test"));
-    let echo: Lie = |asked| wire(&asked.message);
-    let broken_answer: Lie = |asked| {
+    let wrong_question: FalseReply = |asked| wire(&about(&asked.addresses(&["192.0.2.66"]), "evil.test"));
+    let echo: FalseReply = |asked| wire(&asked.message);
+    let broken_answer: FalseReply = |asked| {
         let whole = wire(&asked.addresses(&["192.0.2.66", "2001:db8::66"]));
         whole[..whole.len() - 14].to_vec()
     };
-    let empty: Lie = |_| Vec::new();
-    for (lie, why) in [
+    let empty: FalseReply = |_| Vec::new();
+    for (false_reply, why) in [
         (garbage, "malformed: question"),
         (wrong_id, "id mismatch"),
         (wrong_question, "question mismatch"),
@@ -115,7 +115,7 @@ async fn false_replies_are_recorded_and_ignored() {
     ] {
         let sink = TraceSink::new();
         let server = DnsServer::start(move |asked| {
-            Action::Send(vec![lie(asked), wire(&asked.addresses(&["192.0.2.1"]))])
+            Action::Send(vec![false_reply(asked), wire(&asked.addresses(&["192.0.2.1"]))])
         })
         .await;
         let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "web.test").await;
@@ -125,9 +125,12 @@ async fn false_replies_are_recorded_and_ignored() {
         assert!(trace.dns_queries.iter().all(|query| query.dns_reply_msgs.len() == 2));
 
         let sink = TraceSink::new();
-        let liar = DnsServer::start(move |asked| Action::Send(vec![lie(asked)])).await;
-        let resolver =
-            builder(&sink, [liar.addr()]).timeout(Duration::from_millis(200)).attempts(1).build().unwrap();
+        let false_server = DnsServer::start(move |asked| Action::Send(vec![false_reply(asked)])).await;
+        let resolver = builder(&sink, [false_server.addr()])
+            .timeout(Duration::from_millis(200))
+            .attempts(1)
+            .build()
+            .unwrap();
         let error = lookup(&resolver, &sink, "web.test").await.0.unwrap_err();
         assert_eq!(error.failure().as_str(), "generic_timeout_error");
         assert!(error.to_string().contains(why), "{error}");
@@ -135,7 +138,7 @@ async fn false_replies_are_recorded_and_ignored() {
 }
 
 #[tokio::test]
-async fn a_flood_of_false_replies_is_bounded() {
+async fn the_records_of_many_false_replies_are_bounded() {
     let sink = TraceSink::new();
     let server = DnsServer::start(|asked| {
         let false_reply = wire(&about(&asked.reply(), "evil.test"));
@@ -155,7 +158,7 @@ async fn a_flood_of_false_replies_is_bounded() {
 }
 
 #[tokio::test]
-async fn servers_that_do_not_know_edns_are_asked_without() {
+async fn nameservers_without_edns_are_queried_without_it() {
     for with_question in [true, false] {
         let sink = TraceSink::new();
         let server = DnsServer::start(move |asked| {
@@ -181,7 +184,7 @@ async fn servers_that_do_not_know_edns_are_asked_without() {
 }
 
 #[tokio::test]
-async fn without_edns_when_told_so() {
+async fn edns_can_be_disabled() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["192.0.2.1"]).await;
     let resolver = builder(&sink, [server.addr()]).edns_payload(None).build().unwrap();
@@ -190,13 +193,14 @@ async fn without_edns_when_told_so() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_seen_at_once() {
+async fn a_refused_query_leads_to_the_next_nameserver_at_once() {
     let sink = TraceSink::new();
-    let (nobody, good) = (DnsServer::nobody(), DnsServer::answering(&["192.0.2.1"]).await);
-    let resolver = builder(&sink, [nobody, good.addr()]).build().unwrap();
+    let (refusing, good) = (DnsServer::nobody(), DnsServer::answering(&["192.0.2.1"]).await);
+    let resolver = builder(&sink, [refusing, good.addr()]).build().unwrap();
     let (result, trace) = lookup(&resolver, &sink, "web.test").await;
     assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
-    let refused: Vec<_> = trace.udp_conns.iter().filter(|c| c.addr_tuple.dst_port == nobody.port()).collect();
+    let refused: Vec<_> =
+        trace.udp_conns.iter().filter(|c| c.addr_tuple.dst_port == refusing.port()).collect();
     assert_eq!(refused.len(), 2);
     for conn in refused {
         assert_eq!(conn.failure.as_ref().unwrap().as_str(), "connection_refused");
@@ -206,21 +210,21 @@ async fn a_refusal_is_seen_at_once() {
     }
 
     let sink = TraceSink::new();
-    let resolver = builder(&sink, [nobody]).build().unwrap();
+    let resolver = builder(&sink, [refusing]).build().unwrap();
     let error = lookup(&resolver, &sink, "web.test").await.0.unwrap_err();
     assert_eq!(error.failure().as_str(), "connection_refused");
     assert!(error.source().unwrap().is::<std::io::Error>());
 }
 
 #[tokio::test]
-async fn a_dropped_lookup_leaves_nothing() {
+async fn a_dropped_lookup_ends_its_records_and_sockets() {
     for use_vc in [false, true] {
         let sink = TraceSink::new();
         let server = DnsServer::silent().await;
         let resolver = builder(&sink, [server.addr()]).use_vc(use_vc).build().unwrap();
         let mut lookup = Box::pin(resolver.lookup("web.test"));
         tokio::select! {
-            _ = &mut lookup => panic!("nobody answers"),
+            _ = &mut lookup => panic!("the nameserver never answers"),
             () = server.asked_times(2) => {}
         }
         drop(lookup);
@@ -239,7 +243,7 @@ async fn a_dropped_lookup_leaves_nothing() {
     }
 }
 
-/// How many UDP sockets of this machine are connected to that address.
+/// Returns the number of UDP sockets on this machine that are connected to `remote`.
 #[cfg(target_os = "linux")]
 fn udp_sockets_to(remote: SocketAddr) -> usize {
     let remote = format!("0100007F:{:04X}", remote.port());

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A directory of its own that is gone after the test.
+/// A temporary directory that is removed on drop.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -24,14 +24,15 @@ impl Drop for Directory {
     }
 }
 
+/// Replaces the file in one step, so that no lookup reads half of it.
 fn replace(path: &Path, content: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, content).unwrap();
     std::fs::rename(new, path).unwrap();
 }
 
-/// Lets the resolver look at its files again.
-async fn five_seconds() {
+/// Advances the clock by the interval after which the resolver checks its files again.
+async fn advance_to_next_check() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(5)).await;
     tokio::time::resume();
@@ -51,10 +52,10 @@ async fn the_hosts_file_comes_first_and_is_read_again() {
 
     replace(&hosts, "10.0.0.3 web.test\n");
     assert_eq!(resolver.lookup("web.test").await.unwrap(), ips(&["10.0.0.1", "10.0.0.2"]));
-    five_seconds().await;
+    advance_to_next_check().await;
     assert_eq!(resolver.lookup("web.test").await.unwrap(), ips(&["10.0.0.3"]));
     std::fs::remove_file(&hosts).unwrap();
-    five_seconds().await;
+    advance_to_next_check().await;
     assert_eq!(resolver.lookup("web.test").await.unwrap(), ips(&["192.0.2.1"]));
 }
 
@@ -76,13 +77,13 @@ async fn resolv_conf_is_read_again() {
     resolver.lookup("web").await.unwrap_err();
     assert_eq!(server.questions(), ["web.a.test A", "web A"]);
     replace(&path, "search b.test\noptions ndots:0\n");
-    five_seconds().await;
+    advance_to_next_check().await;
     resolver.lookup("web").await.unwrap_err();
     assert_eq!(server.questions()[2..], ["web A", "web.b.test A"]);
 }
 
 #[tokio::test]
-async fn what_cannot_be_set_up() {
+async fn invalid_configurations_are_rejected() {
     let sink = TraceSink::new();
     let error = builder(&sink, []).search(["not a domain"]).build().unwrap_err();
     assert!(error.to_string().contains("not a domain"), "{error}");
@@ -92,16 +93,18 @@ async fn what_cannot_be_set_up() {
     assert!(builder(&sink, []).resolv_conf(Some(directory.file("missing"))).build().is_ok());
 }
 
-/// A file that is far longer than any list of hosts, or has no end, is not read to its end.
 #[tokio::test]
-async fn files_without_an_end() {
+async fn overlong_and_endless_files_are_rejected() {
     let (sink, directory) = (TraceSink::new(), Directory::new());
     let long = directory.file("long");
     std::fs::File::create(&long).unwrap().set_len((64 << 20) + 1).unwrap();
     for path in [long, "/dev/zero".into()] {
-        let of_hosts = builder(&sink, []).hosts_file(Some(path.clone())).build().unwrap_err();
-        assert!(of_hosts.to_string().contains("the file is longer than 64 MiB"), "{of_hosts}");
-        let of_resolv = builder(&sink, []).resolv_conf(Some(path)).build().unwrap_err();
-        assert!(of_resolv.to_string().contains("the file is longer than 64 MiB"), "{of_resolv}");
+        let hosts_error = builder(&sink, []).hosts_file(Some(path.clone())).build().unwrap_err();
+        assert!(hosts_error.to_string().contains("the file is longer than 64 MiB"), "{hosts_error}");
+        let resolv_conf_error = builder(&sink, []).resolv_conf(Some(path)).build().unwrap_err();
+        assert!(
+            resolv_conf_error.to_string().contains("the file is longer than 64 MiB"),
+            "{resolv_conf_error}"
+        );
     }
 }

@@ -1,10 +1,11 @@
-//! The layer around a foreign resolver.
+//! `TraceResolveLayer` around a foreign resolver.
 
 use super::*;
 use std::{convert::Infallible, io, task::Poll};
 use tower::service_fn;
 
-fn fixed(
+/// Returns a resolver that always returns `result`.
+fn resolver_with(
     result: Result<SocketAddr, io::ErrorKind>,
 ) -> impl Service<Name, Response = std::vec::IntoIter<SocketAddr>, Error = io::Error, Future: Send>
 + Clone
@@ -18,11 +19,11 @@ fn fixed(
 }
 
 #[tokio::test]
-async fn a_dial_shows_when_its_name_was_looked_up() {
+async fn a_dial_records_when_its_name_was_resolved() {
     let sink = TraceSink::new();
     let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = target.local_addr().unwrap();
-    let resolver = TraceResolveLayer::new().layer(fixed(Ok(address)));
+    let resolver = TraceResolveLayer::new().layer(resolver_with(Ok(address)));
     dial(resolver, &sink, address.port()).await.unwrap();
     let trace = sink.snapshot("dial");
     let dial = trace.dials.first().unwrap();
@@ -31,9 +32,9 @@ async fn a_dial_shows_when_its_name_was_looked_up() {
 }
 
 #[tokio::test]
-async fn errors_pass_unchanged() {
+async fn errors_are_passed_on_unchanged() {
     let sink = TraceSink::new();
-    let resolver = TraceResolveLayer::new().layer(fixed(Err(io::ErrorKind::HostUnreachable)));
+    let resolver = TraceResolveLayer::new().layer(resolver_with(Err(io::ErrorKind::HostUnreachable)));
     let error = dial(resolver, &sink, 1).await.unwrap_err();
     let cause = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
     assert_eq!(cause.kind(), io::ErrorKind::HostUnreachable);
@@ -42,15 +43,15 @@ async fn errors_pass_unchanged() {
 }
 
 #[tokio::test]
-async fn outside_a_dial_it_does_nothing() {
+async fn a_lookup_outside_a_dial_is_passed_on() {
     let address = SocketAddr::from(([192, 0, 2, 1], 0));
-    let resolver = TraceResolveLayer::new().layer(fixed(Ok(address)));
+    let resolver = TraceResolveLayer::new().layer(resolver_with(Ok(address)));
     let mut found = resolver.oneshot("web.test".parse::<Name>().unwrap()).await.unwrap();
     assert_eq!(found.next(), Some(address));
 }
 
 #[tokio::test]
-async fn readiness_is_that_of_the_resolver() {
+async fn readiness_is_passed_on() {
     #[derive(Clone)]
     struct NeverReady;
     impl Service<Name> for NeverReady {

@@ -1,11 +1,11 @@
-//! Replies made to exhaust memory or CPU time.
+//! Replies that are designed to exhaust memory or CPU time.
 
 use super::*;
 use nettrace::{FinishedRecord, record::DnsReplyMsg};
 use std::sync::Mutex;
 use test_support::dns::full_of_one_odd_name;
 
-/// How many answers a message says that it has.
+/// Returns the number of answers in the header of a message.
 fn answer_count(message: &[u8]) -> u64 {
     u16::from_be_bytes([message[6], message[7]]).into()
 }
@@ -19,7 +19,7 @@ fn text_bytes(reply: &DnsReplyMsg) -> usize {
 }
 
 #[tokio::test]
-async fn a_reply_full_of_one_odd_name_is_cut() {
+async fn the_record_of_a_reply_full_of_long_names_is_truncated() {
     let finished = Arc::new(Mutex::new(Vec::new()));
     let to_finished = finished.clone();
     let sink = TraceSink::builder()
@@ -39,7 +39,7 @@ async fn a_reply_full_of_one_odd_name_is_cut() {
     .await;
     let resolver = builder(&sink, [server.addr()]).use_vc(true).build().unwrap();
     let (result, trace) = lookup(&resolver, &sink, "web.test").await;
-    // What is not recorded is used all the same.
+    // Answers that are not recorded are used nevertheless.
     assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
     assert_eq!(trace.dns_queries.len(), 2);
     for query in &trace.dns_queries {
@@ -51,20 +51,20 @@ async fn a_reply_full_of_one_odd_name_is_cut() {
         assert_eq!(reply.truncated_fields.get("answers"), Some(answer_count(message)));
         assert!(query.truncated_fields.is_empty() && !reply.truncated && reply.ignored.is_empty());
         assert!(!reply.answers.is_empty() && text_bytes(reply) <= 8 << 10);
-        // Whole names, escaped.
+        // Recorded names are complete and escaped.
         let name = r"\255.".repeat(127);
         assert!(reply.answers.iter().all(|answer| answer.name == name && answer.resolved_val == name));
     }
     assert!(json_bytes(&trace) < 32 << 10, "{} bytes", json_bytes(&trace));
     let mut finished = finished.lock().unwrap().clone();
     finished.sort_by_key(|query| query.dns_query_msgs[0].id);
-    let mut of_trace = trace.dns_queries.clone().into_vec();
-    of_trace.sort_by_key(|query| query.dns_query_msgs[0].id);
-    assert_eq!(finished, of_trace, "a subscriber is handed the same");
+    let mut recorded = trace.dns_queries.clone().into_vec();
+    recorded.sort_by_key(|query| query.dns_query_msgs[0].id);
+    assert_eq!(finished, recorded, "subscribers receive the same records");
 }
 
 #[tokio::test]
-async fn false_replies_full_of_one_odd_name_are_cut() {
+async fn the_records_of_false_replies_full_of_long_names_are_truncated() {
     let sink = TraceSink::new();
     let server = DnsServer::start(|asked| {
         let mut flood = vec![full_of_one_odd_name(asked, 600, None); 80];
@@ -77,26 +77,25 @@ async fn false_replies_full_of_one_odd_name_are_cut() {
     assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
     for query in &trace.dns_queries {
         assert_eq!(query.truncated_fields.get("dnsReplyMsgs"), Some(81));
-        let (last, false_ones) = query.dns_reply_msgs.split_last().unwrap();
-        assert_eq!(false_ones.len(), 16);
+        let (last, false_replies) = query.dns_reply_msgs.split_last().unwrap();
+        assert_eq!(false_replies.len(), 16);
         assert!(last.ignored.is_empty() && last.truncated_fields.is_empty());
         assert_eq!(
             last.answers.len(),
             usize::from(query.dns_query_msgs[0].questions[0].r#type == DnsResType::A)
         );
-        for reply in false_ones {
+        for reply in false_replies {
             assert_eq!((reply.ignored.as_str(), reply.size), ("id mismatch", 573));
             assert_eq!(reply.truncated_fields.get("answers"), Some(21));
         }
-        assert!(!false_ones[0].answers.is_empty(), "a sample of what was said");
-        assert!(false_ones.iter().map(text_bytes).sum::<usize>() <= 4 << 10);
+        assert!(!false_replies[0].answers.is_empty(), "some answers are recorded");
+        assert!(false_replies.iter().map(text_bytes).sum::<usize>() <= 4 << 10);
     }
     assert!(json_bytes(&trace) < 32 << 10, "{} bytes", json_bytes(&trace));
 }
 
-/// An honest reply is shown whole.
 #[tokio::test]
-async fn a_reply_of_a_hundred_addresses_is_not_cut() {
+async fn a_reply_with_a_hundred_addresses_is_recorded_completely() {
     let sink = TraceSink::new();
     let many: Vec<String> = (0..100).map(|n| format!("192.0.2.{n}")).collect();
     let all = ips(&many.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! The stub resolver and the resolve layer against nameservers that answer, lie, answer late or not at all.
+//! The stub resolver and the resolve layer, with nameservers that answer correctly, falsely, late or not at all.
 
 #![cfg(feature = "resolve")]
 
@@ -95,9 +95,9 @@ fn assert_sound(trace: &NetTrace) {
     }
     for dial in trace.dials.iter().flat_map(|dial| &dial.resolver_dials) {
         assert!(!dial.dial_end_at.is_undefined(), "{dial:?}");
-        let known = trace.udp_conns.get(&dial.established_conn).is_some()
+        let is_recorded = trace.udp_conns.get(&dial.established_conn).is_some()
             || trace.tcp_conns.get(&dial.established_conn).is_some();
-        assert_eq!(known, dial.failure.is_none(), "{dial:?}");
+        assert_eq!(is_recorded, dial.failure.is_none(), "{dial:?}");
     }
 }
 
@@ -106,9 +106,9 @@ fn ips(addresses: &[&str]) -> Vec<IpAddr> {
 }
 
 fn query_of(trace: &NetTrace, record_type: DnsResType) -> &DnsQueryTrace {
-    let asks =
+    let has_type =
         |query: &&DnsQueryTrace| query.dns_query_msgs.iter().any(|m| m.questions[0].r#type == record_type);
-    trace.dns_queries.iter().find(asks).expect("no such query")
+    trace.dns_queries.iter().find(has_type).expect("no such query")
 }
 
 fn ignored(trace: &NetTrace) -> Vec<&str> {
@@ -116,13 +116,13 @@ fn ignored(trace: &NetTrace) -> Vec<&str> {
     replies.map(|reply| reply.ignored.as_str()).filter(|why| !why.is_empty()).collect()
 }
 
-fn texts(asked: &DnsServer) -> Vec<String> {
-    let mut questions = asked.questions();
+fn texts(server: &DnsServer) -> Vec<String> {
+    let mut questions = server.questions();
     questions.sort();
     questions
 }
 
-/// A dial by hyper-util's own connector, which asks `resolver` for `web.test`.
+/// Dials `web.test` with hyper-util's own connector, which resolves the name with `resolver`.
 async fn dial<R>(resolver: R, sink: &TraceSink, port: u16) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     R: Service<Name> + Clone + Send + Sync + 'static,

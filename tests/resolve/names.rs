@@ -1,9 +1,9 @@
-//! The search list, and names that no server is asked about.
+//! The search list, and names that are resolved without a query.
 
 use super::*;
 
 #[tokio::test]
-async fn without_nameservers() {
+async fn a_lookup_without_nameservers_fails() {
     let sink = TraceSink::new();
     let resolver = builder(&sink, []).build().unwrap();
     let error = lookup(&resolver, &sink, "web.test").await.0.unwrap_err();
@@ -29,7 +29,7 @@ async fn the_search_list_is_tried_in_order() {
     assert_eq!(search(1).lookup("web").await.unwrap(), ips(&["192.0.2.1"]));
     assert_eq!(server.questions(), ["web.a.test A", "web.b.test A"]);
     let error = search(1).lookup("x.y").await.unwrap_err();
-    assert_eq!(error.name(), "x.y", "not the last of the search list");
+    assert_eq!(error.name(), "x.y", "the requested name, not the last one tried");
     assert_eq!(server.questions()[2..], ["x.y A", "x.y.a.test A", "x.y.b.test A"]);
     search(2).lookup("x.y").await.unwrap_err();
     assert_eq!(server.questions()[5..], ["x.y.a.test A", "x.y.b.test A", "x.y A"]);
@@ -38,7 +38,7 @@ async fn the_search_list_is_tried_in_order() {
 }
 
 #[tokio::test]
-async fn what_needs_no_server() {
+async fn addresses_and_special_names_need_no_query() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["192.0.2.1"]).await;
     let both = resolver(&sink, &[&server]);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn cut_off_replies_are_asked_for_over_tcp() {
+async fn truncated_replies_are_repeated_over_tcp() {
     let sink = TraceSink::new();
     let many: Vec<String> = (0..200).map(|n| format!("10.0.0.{n}")).collect();
     let all = ips(&many.iter().map(String::as_str).collect::<Vec<_>>());
@@ -25,7 +25,7 @@ async fn cut_off_replies_are_asked_for_over_tcp() {
     for query in &over_tcp {
         let conn = trace.tcp_conns.get(&query.connection).unwrap();
         assert!(conn.connected && conn.from_resolver);
-        // What is recorded of a message is the message, without its length before it.
+        // A message is recorded without the two bytes of its length that precede it.
         assert_eq!(conn.total_sent_bytes, u64::from(query.dns_query_msgs[0].size) + 2);
         assert_eq!(conn.total_recv_bytes, u64::from(query.dns_reply_msgs[0].size) + 2);
         assert_eq!(query.dns_query_msgs[0].questions[0].name, "big.test.");
@@ -38,7 +38,7 @@ async fn cut_off_replies_are_asked_for_over_tcp() {
 }
 
 #[tokio::test]
-async fn tcp_from_the_first_with_use_vc() {
+async fn use_vc_sends_all_queries_over_tcp() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["192.0.2.1"]).await;
     let resolver = builder(&sink, [server.addr()]).use_vc(true).build().unwrap();
@@ -49,7 +49,7 @@ async fn tcp_from_the_first_with_use_vc() {
 }
 
 #[tokio::test]
-async fn broken_tcp_leads_to_the_next_server() {
+async fn an_incomplete_or_malformed_reply_leads_to_the_next_nameserver() {
     type Cut = fn(&Asked) -> Vec<u8>;
     let whole: Cut = |asked| {
         let message = wire(&asked.addresses(&["192.0.2.66"]));
@@ -80,15 +80,15 @@ async fn broken_tcp_leads_to_the_next_server() {
     assert_eq!(
         lookup(&resolver, &sink, "web.test").await.0.unwrap(),
         ips(&["192.0.2.66"]),
-        "closed after it all"
+        "closed after a complete reply"
     );
 }
 
 #[tokio::test]
-async fn refused_over_tcp() {
+async fn a_refused_tcp_connection_fails_the_lookup() {
     let sink = TraceSink::new();
-    let nobody = DnsServer::nobody();
-    let resolver = builder(&sink, [nobody]).use_vc(true).attempts(1).build().unwrap();
+    let refusing = DnsServer::nobody();
+    let resolver = builder(&sink, [refusing]).use_vc(true).attempts(1).build().unwrap();
     let (result, trace) = lookup(&resolver, &sink, "web.test").await;
     assert_eq!(result.unwrap_err().failure().as_str(), "connection_refused");
     assert_eq!((trace.tcp_conns.len(), trace.dns_queries.len()), (2, 0));
