@@ -1,4 +1,4 @@
-//! Carries out a plan and checks the trace along the way.
+//! Runs a plan, and checks the trace in between and at the end.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use test_support::{
     history::{History, records, settled},
 };
 
-/// Runs a plan. Returns which kinds of records ended, and how.
+/// Runs a plan. Returns the kind and the end reason of each record that ended.
 pub(crate) fn run(plan: Plan) -> Vec<String> {
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
@@ -39,7 +39,7 @@ struct Run {
     fixture: Arc<Fixture>,
     tasks: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
     history: History,
-    /// The trace when the sink was closed.
+    /// The snapshot that was taken when the sink was closed.
     closed: Option<NetTrace>,
     cleared: bool,
 }
@@ -57,24 +57,25 @@ impl Run {
             Step::Poll(index) => self.poll(index.index(self.tasks.len())),
             Step::Drop(index) => drop(self.tasks.swap_remove(index.index(self.tasks.len()))),
             Step::Wait(millis) => tokio::time::sleep(Duration::from_millis(millis.into())).await,
-            Step::Look => drop(self.look()),
+            Step::Look => drop(self.check_snapshot()),
             Step::Enable(on) => self.fixture.sink.set_enabled(on),
             Step::Clear => {
                 self.fixture.sink.clear();
                 self.history.forget();
                 self.cleared = true;
-                // A closed sink that is cleared keeps nothing.
-                self.closed = self.closed.take().map(|_| self.look());
+                // Clearing also removes the records of a closed sink.
+                self.closed = self.closed.take().map(|_| self.check_snapshot());
             }
             Step::Close => {
                 self.fixture.sink.close();
-                let trace = self.look();
-                assert!(records(&trace).iter().all(|(_, end)| end.is_some()), "all is closed: {trace:#?}");
+                let trace = self.check_snapshot();
+                assert!(records(&trace).iter().all(|(_, end)| end.is_some()), "a record is open: {trace:#?}");
                 self.closed = Some(trace);
             }
         }
     }
 
+    /// Polls a task once. Removes it if it has completed.
     fn poll(&mut self, index: usize) {
         let mut cx = Context::from_waker(Waker::noop());
         if self.tasks[index].as_mut().poll(&mut cx).is_ready() {
@@ -83,6 +84,7 @@ impl Run {
         self.tasks.append(&mut self.fixture.detached.lock().unwrap());
     }
 
+    /// Polls all tasks until they have completed, for at most 400 rounds.
     async fn drain(&mut self) {
         for round in 0..400 {
             (0..self.tasks.len()).rev().for_each(|index| self.poll(index));
@@ -93,52 +95,54 @@ impl Run {
         }
     }
 
-    fn look(&mut self) -> NetTrace {
+    /// Takes a snapshot and checks it against the earlier ones.
+    fn check_snapshot(&mut self) -> NetTrace {
         let trace = self.fixture.sink.snapshot("meanwhile");
         self.history.look(&trace);
         trace
     }
 
+    /// Drops what is left, checks the final trace, and returns the ends of its records.
     fn finish(mut self) -> Vec<String> {
         self.tasks.clear();
         self.fixture.drop_left_over();
         self.fixture.detached.lock().unwrap().clear();
-        let trace = self.look();
+        let trace = self.check_snapshot();
         match &self.closed {
             Some(closed) => {
                 check::running(&trace);
                 let mut closed = closed.clone();
                 closed.trace_end_at = trace.trace_end_at;
-                assert_eq!(closed, trace, "nothing changes after the sink was closed");
+                assert_eq!(closed, trace, "the trace does not change after the sink was closed");
             }
             None => check::finished(&trace),
         }
-        self.published(&trace);
+        self.assert_published(&trace);
         records(&trace)
             .iter()
             .filter_map(|(record, end)| Some(format!("{} {}", kind(record), end.as_ref()?)))
             .collect()
     }
 
-    /// Asserts that subscribers got each ended record once, as the trace has it.
-    fn published(&self, trace: &NetTrace) {
+    /// Asserts that subscribers received each ended record once, equal to the one in the trace.
+    fn assert_published(&self, trace: &NetTrace) {
         let mut published = HashMap::<TraceId, FinishedRecord>::new();
         for record in std::mem::take(&mut *self.fixture.published.lock().unwrap()) {
             let again = published.insert(record.trace_id().clone(), record);
-            assert!(again.is_none(), "handed out twice: {again:?}");
+            assert!(again.is_none(), "published twice: {again:?}");
         }
         if self.cleared {
             return;
         }
         for (record, end) in records(trace) {
-            let was = published.remove(record.trace_id());
+            let received = published.remove(record.trace_id());
             if end == Some(nettrace::record::EndReason::SinkClosed) {
-                assert!(was.is_none(), "subscribers hear nothing of the close: {was:?}");
+                assert!(received.is_none(), "the end of the sink is not published: {received:?}");
             } else {
-                assert_eq!(was.map(settled), Some(settled(record)));
+                assert_eq!(received.map(settled), Some(settled(record)));
             }
         }
-        assert!(published.is_empty(), "handed out, but not in the trace: {published:?}");
+        assert!(published.is_empty(), "published, but not in the trace: {published:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Servers and nameservers on the loopback interface, and a client that makes the planned requests to them.
+//! Servers and nameservers on the loopback interface, and a service that makes the planned dials to them.
 
 use std::{
     error::Error,
@@ -40,7 +40,7 @@ use test_support::dns::{Action, Asked, DnsServer};
 type BoxError = Box<dyn Error + Send + Sync>;
 type Task = BoxFuture<'static, ()>;
 
-/// A stream that a dial returned, of any type.
+/// Any stream that a dial returns.
 pub(crate) trait Stream: rt::Read + rt::Write + Connection + Send + Unpin {}
 impl<T: rt::Read + rt::Write + Connection + Send + Unpin> Stream for T {}
 type Conn = Box<dyn Stream>;
@@ -50,7 +50,9 @@ pub(crate) struct Fixture {
     pub(crate) published: Arc<Mutex<Vec<FinishedRecord>>>,
     /// Dials that outlive the request that began them.
     pub(crate) detached: Mutex<Vec<Task>>,
+    /// Connections that a later request may take.
     left_over: Mutex<Vec<Conn>>,
+    /// The handle of all requests that follow a redirect.
     hops: RequestHandle,
     hosts: Hosts,
     nameservers: [(Nameserver, DnsServer); 5],
@@ -84,7 +86,7 @@ impl Fixture {
         })
     }
 
-    /// Drops the connections that are left over for reuse.
+    /// Drops the connections that are left over.
     pub(crate) fn drop_left_over(&self) {
         self.left_over.lock().unwrap().clear();
     }
@@ -113,6 +115,7 @@ impl Fixture {
     }
 }
 
+/// Serves a request: dials, uses the connections, and reads the request body, as planned.
 async fn serve(
     fixture: Arc<Fixture>,
     plan: plan::Request,
@@ -132,14 +135,14 @@ async fn serve(
                 Err(error) if dial.needed => return Err(error),
                 Err(_) => return Ok(None),
             };
-            use_it(&mut conn, &dial.use_of_it).await;
+            use_conn(&mut conn, &dial.use_of_it).await;
             Ok::<_, BoxError>(Some((conn, dial.afterwards)))
         };
         if dial.detached {
-            let fixture_too = fixture.clone();
+            let fixture_clone = fixture.clone();
             fixture.detached.lock().unwrap().push(Box::pin(async move {
                 if let Ok(Some((conn, Afterwards::LeftOver))) = dialing.await {
-                    fixture_too.left_over.lock().unwrap().push(conn);
+                    fixture_clone.left_over.lock().unwrap().push(conn);
                 }
             }));
         } else if plan.together {
@@ -177,7 +180,8 @@ async fn serve(
     Ok(response)
 }
 
-async fn use_it(conn: &mut Conn, plan: &[Use]) {
+/// Reads from and writes to a connection as planned, up to the first error.
+async fn use_conn(conn: &mut Conn, plan: &[Use]) {
     let mut conn = TokioIo::new(conn);
     let mut buffer = [0; 512];
     for step in plan {
@@ -191,7 +195,7 @@ async fn use_it(conn: &mut Conn, plan: &[Use]) {
     }
 }
 
-/// Starts a dial. It calls the connector at once, so that the dial belongs to the request that is being polled.
+/// Begins a dial. The connector is called at once, so that the dial belongs to the request that is being polled.
 fn begin_dial(fixture: &Fixture, dial: &plan::Dial) -> BoxFuture<'static, Result<Conn, BoxError>> {
     match &dial.by {
         By::Foreign { pauses: count, fails, reads } => {
@@ -204,14 +208,14 @@ fn begin_dial(fixture: &Fixture, dial: &plan::Dial) -> BoxFuture<'static, Result
                 }
             });
             let connector = TraceConnectLayer::new(&fixture.sink).layer(connector);
-            secured(fixture, dial, connector, "https://mock.test".parse().unwrap())
+            call_connector(fixture, dial, connector, "https://mock.test".parse().unwrap())
         }
         By::Tcp { names, hosts, limit } => {
             let connector = TcpConnector::new(&fixture.sink).handshake_timeout(limit.duration());
             let port = fixture.hosts.port;
             let uri = |host: &str| format!("https://{host}:{port}").parse().unwrap();
             match names {
-                Names::Literal => secured(fixture, dial, connector, uri(ADDRESSES[hosts[0] as usize])),
+                Names::Literal => call_connector(fixture, dial, connector, uri(ADDRESSES[hosts[0] as usize])),
                 Names::Foreign { pauses: count, fails } => {
                     let (count, fails) = (*count, *fails);
                     let addrs: Vec<SocketAddr> = hosts.iter().map(|host| fixture.hosts.addr(*host)).collect();
@@ -223,7 +227,7 @@ fn begin_dial(fixture: &Fixture, dial: &plan::Dial) -> BoxFuture<'static, Result
                         }
                     });
                     let connector = connector.resolver(TraceResolveLayer::new().layer(resolver));
-                    secured(fixture, dial, connector, uri("some.test"))
+                    call_connector(fixture, dial, connector, uri("some.test"))
                 }
                 Names::Stub(nameserver) => {
                     let resolver = StubResolver::builder(&fixture.sink)
@@ -232,14 +236,15 @@ fn begin_dial(fixture: &Fixture, dial: &plan::Dial) -> BoxFuture<'static, Result
                         .hosts_file(None)
                         .attempts(1)
                         .build();
-                    secured(fixture, dial, connector.resolver(resolver.unwrap()), uri("some.test"))
+                    call_connector(fixture, dial, connector.resolver(resolver.unwrap()), uri("some.test"))
                 }
             }
         }
     }
 }
 
-fn secured<C>(
+/// Calls the connector, through a TLS layer if the dial uses TLS.
+fn call_connector<C>(
     fixture: &Fixture,
     dial: &plan::Dial,
     mut connector: C,
@@ -273,6 +278,7 @@ impl Limit {
 }
 
 impl Fixture {
+    /// Returns the nameserver's address, or a closed port for [`Nameserver::Missing`].
     fn nameserver(&self, wanted: Nameserver) -> SocketAddr {
         let known = self.nameservers.iter().find(|(kind, _)| *kind as u8 == wanted as u8);
         known.map_or_else(DnsServer::nobody, |(_, server)| server.addr())
@@ -288,7 +294,7 @@ fn truncated_over_udp(asked: &Asked) -> Action {
     reply.into()
 }
 
-/// One port on many addresses of the loopback interface, each behaving in its own way.
+/// Servers on the same port of several loopback addresses, each with a behaviour of its own.
 struct Hosts {
     port: u16,
     _tasks: JoinSet<()>,
@@ -296,13 +302,13 @@ struct Hosts {
     _fills_the_backlog: StdTcpStream,
 }
 
-/// In the order of [`Host`].
+/// The addresses of the servers, in the order of [`Host`].
 const ADDRESSES: [&str; 5] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"];
 
 impl Hosts {
     async fn new() -> Self {
         loop {
-            // The port may be taken on one of the other addresses.
+            // The free port of the first address may be in use on another one.
             if let Ok(hosts) = Self::try_new().await {
                 return hosts;
             }

@@ -19,7 +19,7 @@ fn every_record_ends_exactly_once() {
         Ok(())
     });
     result.unwrap_or_else(|error| panic!("{error}"));
-    // The plans are useful only if they reach all of these.
+    // The test proves little unless the plans reach all of these ends.
     for kind in ["dial", "connection", "look-up", "tunnel", "request"] {
         for reason in ["closed", "failed", "cancelled"] {
             let end = format!("{kind} {reason}");

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::plan::{Frame, Read};
 
+/// Completes after `count` polls that are pending.
 pub(crate) async fn pauses(count: u8) {
     for _ in 0..count {
         let mut paused = false;
@@ -24,7 +25,7 @@ pub(crate) async fn pauses(count: u8) {
     }
 }
 
-/// Takes all that is written; what is read is planned.
+/// A stream that accepts every write, and whose reads are planned.
 #[derive(Debug)]
 pub(crate) struct MockIo(VecDeque<Read>);
 
@@ -81,7 +82,7 @@ impl Connection for MockIo {
     }
 }
 
-/// A body of planned frames, with what lives as long as it.
+/// A body of planned frames. It owns a value that is dropped with it.
 pub(crate) struct MockBody<T> {
     frames: VecDeque<Frame>,
     _held: T,

@@ -6,33 +6,41 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 pub(crate) struct Plan {
     pub(crate) requests: Vec<Request>,
     pub(crate) steps: Vec<Step>,
-    /// Whether every task is polled to its end before the rest is dropped.
+    /// Whether all tasks are polled to their end after the steps; otherwise they are dropped.
     pub(crate) drain: bool,
 }
 
+/// One step of the schedule. An index selects one of the tasks that have not completed.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Poll(Index),
     Drop(Index),
-    /// Lets others do their work for so many milliseconds.
+    /// Sleeps for this many milliseconds, during which servers and spawned tasks run.
     Wait(u16),
+    /// Takes a snapshot.
     Look,
+    /// Switches the sink on or off.
     Enable(bool),
+    /// Clears the sink.
     Clear,
+    /// Closes the sink.
     Close,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
+    /// How often the service is pending before it begins.
     pub(crate) pauses: u8,
-    /// Whether this is the next hop of the previous request.
+    /// Whether the request follows a redirect of an earlier request.
     pub(crate) follows: bool,
-    /// Whether it first takes a connection that an earlier request left over.
+    /// Whether the service first takes a connection that an earlier request left over.
     pub(crate) reuses: bool,
     pub(crate) dials: Vec<Dial>,
-    /// Whether the dials run at the same time, not one after the other.
+    /// Whether the dials run at the same time instead of one after the other.
     pub(crate) together: bool,
+    /// The body of the request.
     pub(crate) upload: Vec<Frame>,
+    /// How many frames of that body the service reads.
     pub(crate) taken: usize,
     pub(crate) answer: Answer,
 }
@@ -40,7 +48,11 @@ pub(crate) struct Request {
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Fails,
-    Body { frames: Vec<Frame>, read: usize },
+    /// A response body, and how many of its frames are read.
+    Body {
+        frames: Vec<Frame>,
+        read: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -53,16 +65,20 @@ pub(crate) enum Frame {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Dial {
+    /// The connector that dials.
     pub(crate) by: By,
+    /// The timeout of the TLS handshake; `None` if the dial does not use TLS.
     pub(crate) tls: Option<Limit>,
     /// Whether the dial continues without its request.
     pub(crate) detached: bool,
-    /// The request fails with it.
+    /// Whether the request fails if the dial fails.
     pub(crate) needed: bool,
+    /// The writes to and reads from the connection.
     pub(crate) use_of_it: Vec<Use>,
     pub(crate) afterwards: Afterwards,
 }
 
+/// The timeout of a handshake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
     None,
@@ -71,7 +87,7 @@ pub(crate) enum Limit {
 
 #[derive(Clone, Debug)]
 pub(crate) enum By {
-    /// A connector without instrumentation.
+    /// A mock connector in a `TraceConnectLayer`.
     Foreign {
         pauses: u8,
         fails: bool,
@@ -86,12 +102,11 @@ pub(crate) enum By {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Names {
-    /// The first host by its address.
+    /// The URL has the address of the first host.
     Literal,
-    Foreign {
-        pauses: u8,
-        fails: bool,
-    },
+    /// A mock resolver in a `TraceResolveLayer`.
+    Foreign { pauses: u8, fails: bool },
+    /// The stub resolver with this nameserver.
     Stub(Nameserver),
 }
 
@@ -114,7 +129,7 @@ pub(crate) enum Nameserver {
     Missing,
 }
 
-/// The reads of a foreign connector's stream, followed by its end.
+/// A read of a mock connector's stream. After the planned reads the stream ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Read {
     Data(u16),
@@ -129,10 +144,13 @@ pub(crate) enum Use {
     Read,
 }
 
+/// The handling of a connection after its use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Afterwards {
     Drop,
+    /// It is dropped with the response body.
     GoesWithBody,
+    /// A later request may take it.
     LeftOver,
 }
 
