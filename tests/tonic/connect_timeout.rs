@@ -1,4 +1,4 @@
-//! The connect timeout of an endpoint limits what it limits without tracing, and is recorded as a timeout.
+//! The connect timeout of an endpoint limits the same phases as without tracing, and is recorded as a timeout.
 
 use std::error::Error;
 use std::io;
@@ -19,12 +19,13 @@ use test_support::require::{require_lab, require_tool};
 use test_support::slow::{relay_tcp, relay_udp};
 use test_support::{check, process};
 
-/// Shorter than the delays in these tests, and much longer than a handshake on the loopback interface.
-const LIMIT: Duration = Duration::from_millis(500);
-const HELD_UP: Duration = Duration::from_millis(1200);
+/// The connect timeout: shorter than [`DELAY`], and much longer than a handshake on the loopback interface.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// The delay of name resolution and of TLS handshakes.
+const DELAY: Duration = Duration::from_millis(1200);
 
-/// Greets over untraced and traced channels, lazy and connected ones, all of which must succeed.
-async fn all_greet(endpoint: &Endpoint) {
+/// Asserts that calls succeed over untraced and traced channels, both lazy and connected in advance.
+async fn assert_calls_succeed(endpoint: &Endpoint) {
     GreeterClient::new(endpoint.connect_lazy()).greet(Name::of("Ada")).await.expect("untraced, lazy");
     let channel = endpoint.connect().await.expect("untraced");
     GreeterClient::new(channel).greet(Name::of("Ada")).await.expect("untraced");
@@ -53,10 +54,10 @@ fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
     None
 }
 
-/// The system's resolver and our own take longer than the limit. Both read `/etc/resolv.conf`, which a process of its
-/// own sees differently.
+/// Name resolution takes longer than the connect timeout, with the system's resolver (untraced) and with this crate's
+/// (traced). Both read `/etc/resolv.conf`, so the test runs in a child process that sees another file there.
 #[test]
-fn alone_names_are_not_limited() {
+fn alone_the_timeout_does_not_limit_name_resolution() {
     const IN_CHILD: &str = "NETTRACE_TEST_SLOW_NAMES";
     require_lab!();
     require_tool!("dnsmasq");
@@ -66,7 +67,7 @@ fn alone_names_are_not_limited() {
             let place = ReservedPort::new();
             let _server = place.serve();
             let url = format!("http://slow.test:{}", place.addr().port());
-            all_greet(&Endpoint::from_shared(url).unwrap().connect_timeout(LIMIT)).await;
+            assert_calls_succeed(&Endpoint::from_shared(url).unwrap().connect_timeout(CONNECT_TIMEOUT)).await;
         });
         return;
     }
@@ -74,36 +75,36 @@ fn alone_names_are_not_limited() {
     let inside: SocketAddr = "127.0.0.1:5353".parse().unwrap();
     let dnsmasq = Dnsmasq::builder().in_ns(&ns, inside).host("slow.test", &["127.0.0.1".parse().unwrap()]);
     let dnsmasq = dnsmasq.domain("test").start();
-    let _relay = relay_udp(&ns, ns.udp("127.0.0.1:53"), dnsmasq.addr, HELD_UP);
+    let _relay = relay_udp(&ns, ns.udp("127.0.0.1:53"), dnsmasq.addr, DELAY);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("resolv.conf");
     std::fs::write(&file, "nameserver 127.0.0.1\noptions timeout:5 attempts:1\n").unwrap();
     let mut command = ns.command(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "connect_timeout::alone_names_are_not_limited", "--nocapture"])
+        .args(["--exact", "connect_timeout::alone_the_timeout_does_not_limit_name_resolution", "--nocapture"])
         .env(IN_CHILD, "1");
     lab::put_file_over(&mut command, &file, "/etc/resolv.conf");
     let output = process::run(command, Duration::from_secs(60));
     assert!(output.status.success() && output.stdout.contains("1 passed"), "{output:?}");
 }
 
-/// The handshake of tonic's own TLS takes longer than the limit.
+/// The handshake of tonic's own TLS takes longer than the connect timeout.
 #[tokio::test]
-async fn alone_tls_is_not_limited() {
+async fn alone_the_timeout_does_not_limit_tls_handshakes() {
     let (place, authority) = (ReservedPort::new(), Authority::new("tonic"));
     let leaf = authority.issue(&["greeter.test"]);
     let _server = place.serve_tls(leaf.server());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let _relay = relay_tcp(&Ns::here(), listener, place.addr(), HELD_UP);
+    let _relay = relay_tcp(&Ns::here(), listener, place.addr(), DELAY);
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
-    let endpoint = Endpoint::from_shared(url).unwrap().connect_timeout(LIMIT);
-    all_greet(&endpoint.tls_config(tls.domain_name("greeter.test")).unwrap()).await;
+    let endpoint = Endpoint::from_shared(url).unwrap().connect_timeout(CONNECT_TIMEOUT);
+    assert_calls_succeed(&endpoint.tls_config(tls.domain_name("greeter.test")).unwrap()).await;
 }
 
-/// The SYN is not answered.
+/// A firewall rule drops the SYN.
 #[test]
-fn an_address_that_does_not_answer() {
+fn an_unanswered_syn_is_recorded_as_a_timeout() {
     require_lab!();
     let ns = Ns::new();
     ns.nft(Hook::Input, "tcp dport 1 drop");
@@ -129,7 +130,7 @@ fn an_address_that_does_not_answer() {
     check::finished(&trace);
 }
 
-/// Asserts that each dial and connection of the trace, and the call, ended by a timeout.
+/// Asserts that every dial, connection and call of the trace ended with a timeout.
 #[track_caller]
 fn assert_timeout(trace: &NetTrace) {
     let timed_out = (&Some(EndReason::Timeout), &Some(Failure::GenericTimeoutError));

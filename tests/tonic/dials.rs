@@ -26,7 +26,7 @@ use test_support::raw::{Refused, Server};
 use test_support::require::require_tool;
 
 #[tokio::test]
-async fn the_first_call_of_a_lazy_channel() {
+async fn a_lazy_channel_dials_on_its_first_call_and_after_a_restart() {
     let place = ReservedPort::new();
     let server = place.serve();
     let sink = TraceSink::new();
@@ -56,7 +56,7 @@ async fn the_first_call_of_a_lazy_channel() {
 }
 
 #[tokio::test]
-async fn a_channel_that_is_connected_beforehand() {
+async fn the_dial_of_a_connected_channel_is_triggered_by_no_call() {
     let place = ReservedPort::new();
     let _server = place.serve();
     let sink = TraceSink::new();
@@ -69,7 +69,7 @@ async fn a_channel_that_is_connected_beforehand() {
 }
 
 #[tokio::test]
-async fn what_no_call_dialled_is_drawn_with_the_first() {
+async fn a_dial_without_a_call_is_drawn_with_the_first_call() {
     let place = ReservedPort::new();
     let _server = place.serve();
     let sink = TraceSink::new();
@@ -97,7 +97,7 @@ async fn what_no_call_dialled_is_drawn_with_the_first() {
 }
 
 #[tokio::test]
-async fn a_refused_connection() {
+async fn each_call_to_a_refusing_address_has_its_own_dial() {
     let refused = Refused::on("127.0.0.1:0");
     let endpoint = Endpoint::from_shared(format!("http://{}", refused.addr)).unwrap();
     let sink = TraceSink::new();
@@ -112,14 +112,14 @@ async fn a_refused_connection() {
         let (call, outcome) = greet(&client, "anybody").await;
         assert_eq!(outcome, Err(Code::Unavailable));
         let trace = call.trace();
-        let [record] = &trace.http_requests[..] else { panic!("one request") };
+        let [record] = &trace.http_requests[..] else { panic!("expected one request") };
         assert_eq!(
             (&record.failure, &record.end_reason),
             (&Some(Failure::ConnectionRefused), &Some(EndReason::Failed))
         );
         assert!(record.req_error.contains("onnection refused"), "{}", record.req_error);
-        // Each has its own dial, and that its attempt.
-        let [dial] = &trace.dials[..] else { panic!("one dial: {:?}", trace.dials) };
+        // Each call dials anew, and each dial makes one attempt.
+        let [dial] = &trace.dials[..] else { panic!("expected one dial: {:?}", trace.dials) };
         assert_eq!(dial.triggered_by, record.trace_id);
         assert_eq!((trace.tcp_conns.len(), &trace.tcp_conns[0].from_dial), (1, &dial.trace_id));
         assert_eq!(sink.snapshot("").dials.len(), tries);
@@ -127,9 +127,9 @@ async fn a_refused_connection() {
     check::finished(&closed(&sink).await);
 }
 
-/// The server does not speak HTTP/2: the call keeps the connection that was made for it.
+/// The server does not speak HTTP/2. The failed call stays linked to the connection that was dialled for it.
 #[tokio::test]
-async fn a_server_that_speaks_something_else() {
+async fn a_call_to_a_server_without_http2_is_linked_to_its_connection() {
     let server = Server::start(async |mut conn| {
         conn.read(24).await?; // the preface
         conn.write(b"SSH-2.0-OpenSSH_10.0\r\n\r\n").await?;
@@ -139,7 +139,7 @@ async fn a_server_that_speaks_something_else() {
     let endpoint = Endpoint::from_shared(format!("http://{}", server.addr())).unwrap();
     let client = GreeterClient::new(connect_lazy(&sink, endpoint));
     let (call, outcome) = greet(&client, "anybody").await;
-    outcome.expect_err("that was no answer");
+    outcome.expect_err("no HTTP/2 response");
     drop(client);
     let trace = closed(&sink).await;
     let port = server.ended(1).await[0].peer.port();
@@ -150,9 +150,9 @@ async fn a_server_that_speaks_something_else() {
     check::finished(&trace);
 }
 
-/// The way through a proxy was made for the call that waited for it, as the dial was.
+/// The `CONNECT` request to the proxy is triggered by the call that waits for the tunnel, as the dial is.
 #[tokio::test]
-async fn through_a_proxy() {
+async fn a_connect_request_is_triggered_by_the_first_call() {
     require_tool!("tinyproxy");
     let (place, proxy) = (ReservedPort::new(), tinyproxy(""));
     let _server = place.serve();
@@ -179,9 +179,9 @@ async fn through_a_proxy() {
     check::finished(&closed(&sink).await);
 }
 
-/// The dial takes longer than the endpoint allows.
+/// The dial takes longer than the connect timeout of the endpoint.
 #[tokio::test(start_paused = true)]
-async fn a_dial_that_takes_too_long() {
+async fn a_dial_that_exceeds_the_connect_timeout_is_recorded_as_a_timeout() {
     let sink = TraceSink::new();
     let never = tower::service_fn(async |_: Uri| pending::<io::Result<TokioIo<TcpStream>>>().await);
     let endpoint = Endpoint::from_static("http://example.test:1").connect_timeout(Duration::from_secs(3));
@@ -195,7 +195,7 @@ async fn a_dial_that_takes_too_long() {
         (&record.failure, &record.end_reason),
         (&Some(Failure::GenericTimeoutError), &Some(EndReason::Timeout))
     );
-    let [dial] = &trace.dials[..] else { panic!("one dial") };
+    let [dial] = &trace.dials[..] else { panic!("expected one dial") };
     assert_eq!(
         (&dial.triggered_by, &dial.end_reason, &dial.failure),
         (&record.trace_id, &Some(EndReason::Timeout), &Some(Failure::GenericTimeoutError))
@@ -203,9 +203,9 @@ async fn a_dial_that_takes_too_long() {
     check::finished(&closed(&sink).await);
 }
 
-/// Whoever waited for a dial may leave; it is not put down to who comes later.
+/// The channel continues a dial whose call is dropped. The dial is not attributed to the next call.
 #[tokio::test]
-async fn a_call_that_is_dropped_before_there_is_a_connection() {
+async fn the_dial_of_a_dropped_call_is_not_attributed_to_the_next_call() {
     let place = ReservedPort::new();
     let _server = place.serve();
     let sink = TraceSink::new();

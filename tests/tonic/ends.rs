@@ -1,4 +1,4 @@
-//! Calls that fail or are dropped.
+//! End reasons and failures of calls that fail or are dropped.
 
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use crate::greeter::{GreeterClient, Greeting, Name};
 use crate::servers::{ReservedPort, RunningServer, assert_linked, call, closed, greet};
 use test_support::check;
 
-const LONG: Duration = Duration::from_secs(60);
+/// Expires immediately, since the tests pause the clock.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-struct Scene {
+struct Fixture {
     sink: TraceSink,
     client: GreeterClient<Channel>,
     server: Option<RunningServer>,
@@ -21,7 +22,7 @@ struct Scene {
     port: u16,
 }
 
-impl Scene {
+impl Fixture {
     async fn with(timeout: Option<Duration>) -> Self {
         let place = ReservedPort::new();
         let server = Some(place.serve());
@@ -29,11 +30,11 @@ impl Scene {
         let endpoint = timeout.into_iter().fold(place.endpoint(), tonic::transport::Endpoint::timeout);
         let client = GreeterClient::new(connect(&sink, endpoint).await.unwrap());
         let port = greet(&client, "anybody").await.1.unwrap();
-        Scene { sink, client, server, port }
+        Fixture { sink, client, server, port }
     }
 
-    /// A call that is never answered, once the connection has taken it.
-    async fn unanswered(&self) -> (RequestHandle, tokio::task::JoinHandle<Result<Greeting, Status>>) {
+    /// Starts a call that is never answered, and returns when its request has been sent.
+    async fn start_unanswered(&self) -> (RequestHandle, tokio::task::JoinHandle<Result<Greeting, Status>>) {
         let (call, request) = call(Name::of("never"));
         let mut client = self.client.clone();
         let task = tokio::spawn(async move { client.greet(request).await.map(tonic::Response::into_inner) });
@@ -43,91 +44,92 @@ impl Scene {
         (call, task)
     }
 
-    /// The record of the call, which is linked to its connection.
+    /// Asserts that the call is linked to the connection, and returns its record.
     fn record(&self, call: &RequestHandle) -> HttpReqTrace {
         let trace = self.sink.snapshot("");
         check::running(&trace);
         assert_linked(&trace, call, self.port).clone()
     }
 
-    async fn end(self) {
+    /// Closes the connection and asserts that every record has ended.
+    async fn close(self) {
         drop(self.client);
         check::finished(&closed(&self.sink).await);
     }
 }
 
 #[tokio::test]
-async fn the_endpoints_time_is_over() {
-    let scene = Scene::with(Some(LONG)).await;
-    tokio::time::pause(); // from now on timeouts expire as soon as every task waits
-    let (call, outcome) = greet(&scene.client, "never").await;
+async fn an_expired_endpoint_timeout_is_recorded_as_a_timeout() {
+    let fixture = Fixture::with(Some(TIMEOUT)).await;
+    tokio::time::pause(); // timeouts expire as soon as every task is idle
+    let (call, outcome) = greet(&fixture.client, "never").await;
     assert_eq!(outcome, Err(Code::Cancelled));
-    let record = scene.record(&call);
+    let record = fixture.record(&call);
     assert_eq!(
         (&record.end_reason, &record.failure),
         (&Some(EndReason::Timeout), &Some(Failure::GenericTimeoutError))
     );
     assert_eq!((record.grpc_status, record.resp_status_code), (None, 0));
     assert_eq!(record.req_error, "Timeout expired");
-    scene.end().await;
+    fixture.close().await;
 }
 
 #[tokio::test]
-async fn the_calls_own_deadline_is_exceeded() {
-    let scene = Scene::with(None).await;
+async fn an_exceeded_deadline_of_a_call_is_recorded_as_a_timeout() {
+    let fixture = Fixture::with(None).await;
     let (call, mut request) = call(Name::of("never"));
-    request.set_timeout(LONG);
+    request.set_timeout(TIMEOUT);
     tokio::time::pause();
-    let status = scene.client.clone().greet(request).await.unwrap_err();
+    let status = fixture.client.clone().greet(request).await.unwrap_err();
     assert_eq!(status.code(), Code::Cancelled);
-    let record = scene.record(&call);
+    let record = fixture.record(&call);
     assert_eq!((&record.end_reason, record.grpc_status), (&Some(EndReason::Timeout), None));
     assert_eq!(record.failure, Some(Failure::GenericTimeoutError));
-    scene.end().await;
+    fixture.close().await;
 }
 
 #[tokio::test]
-async fn the_caller_has_enough() {
-    let scene = Scene::with(None).await;
-    let (call, task) = scene.unanswered().await;
+async fn a_dropped_call_is_recorded_as_cancelled() {
+    let fixture = Fixture::with(None).await;
+    let (call, task) = fixture.start_unanswered().await;
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
-    let record = scene.record(&call);
+    let record = fixture.record(&call);
     assert_eq!(
         (&record.end_reason, &record.failure),
         (&Some(EndReason::Cancelled), &Some(Failure::Interrupted))
     );
-    scene.end().await;
+    fixture.close().await;
 }
 
 #[tokio::test]
-async fn a_stream_is_not_read_to_its_end() {
-    let mut scene = Scene::with(None).await;
+async fn a_dropped_stream_is_recorded_as_cancelled() {
+    let mut fixture = Fixture::with(None).await;
     let (call, request) = call(Name { name: "never".into(), times: 2 });
-    let mut greetings = scene.client.repeat(request).await.unwrap().into_inner();
+    let mut greetings = fixture.client.repeat(request).await.unwrap().into_inner();
     assert!(greetings.message().await.unwrap().is_some());
     drop(greetings);
-    let record = scene.record(&call);
+    let record = fixture.record(&call);
     assert_eq!((&record.end_reason, record.grpc_status), (&Some(EndReason::Cancelled), None));
     assert_eq!(record.resp_status_code, 200);
     assert!(record.resp_content_len > 0);
-    scene.end().await;
+    fixture.close().await;
 }
 
 #[tokio::test]
-async fn the_server_goes_away() {
-    let mut scene = Scene::with(None).await;
-    let (before_head, task) = scene.unanswered().await;
+async fn calls_fail_when_the_server_cuts_the_connection() {
+    let mut fixture = Fixture::with(None).await;
+    let (before_head, task) = fixture.start_unanswered().await;
     let (amid_body, request) = call(Name { name: "never".into(), times: 1 });
-    let mut greetings = scene.client.repeat(request).await.unwrap().into_inner();
+    let mut greetings = fixture.client.repeat(request).await.unwrap().into_inner();
     assert!(greetings.message().await.unwrap().is_some());
-    drop(scene.server.take());
+    drop(fixture.server.take());
     task.await.unwrap().unwrap_err();
     greetings.message().await.unwrap_err();
     for (call, status) in [(before_head, 0), (amid_body, 200)] {
-        let record = scene.record(&call);
+        let record = fixture.record(&call);
         assert_eq!((&record.end_reason, record.resp_status_code), (&Some(EndReason::Failed), status));
-        let failure = record.failure.as_ref().expect("a code");
+        let failure = record.failure.as_ref().expect("a failure");
         assert!(
             matches!(failure, Failure::EofError | Failure::ConnectionReset | Failure::ConnectionAborted),
             "{failure}: {}",
@@ -136,35 +138,36 @@ async fn the_server_goes_away() {
         assert!(!record.req_error.is_empty() && record.grpc_status.is_none());
     }
     drop(greetings);
-    scene.end().await;
+    fixture.close().await;
 }
 
-/// A server that is asked to stop lets the calls that it has come to their end.
+/// A server that shuts down gracefully completes the calls in progress.
 #[tokio::test]
-async fn the_server_is_shut_down() {
-    let mut scene = Scene::with(None).await;
-    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
-    let names = futures_util::stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
+async fn a_graceful_shutdown_completes_calls_in_progress() {
+    let mut fixture = Fixture::with(None).await;
+    let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
+    let names = futures_util::stream::unfold(rx, async |mut rx| Some((rx.recv().await?, rx)));
     let (call, request) = call(names);
-    tell.send(Name::of("Ada")).unwrap();
-    let mut greetings = scene.client.chat(request).await.unwrap().into_inner();
+    tx.send(Name::of("Ada")).unwrap();
+    let mut greetings = fixture.client.chat(request).await.unwrap().into_inner();
     assert!(greetings.message().await.unwrap().is_some());
-    let server = scene.server.take().unwrap();
+    let server = fixture.server.take().unwrap();
     let stopping = tokio::task::spawn_blocking(|| server.shut_down());
-    tell.send(Name::of("Grace")).unwrap();
+    tx.send(Name::of("Grace")).unwrap();
     assert_eq!(greetings.message().await.unwrap().unwrap().text, "hello Grace");
-    drop(tell);
+    drop(tx);
     assert!(greetings.message().await.unwrap().is_none());
-    let record = scene.record(&call);
+    let record = fixture.record(&call);
     assert_eq!((&record.end_reason, record.grpc_status), (&Some(EndReason::Closed), Some(0)));
     drop(greetings);
-    scene.end().await;
+    fixture.close().await;
     stopping.await.unwrap();
 }
 
-/// More calls than the server takes at once: the others are with the connection already, and have not got it.
+/// The server accepts one stream at a time. Further calls wait in the HTTP/2 connection: they are linked to it, but
+/// have not acquired it when it is cut.
 #[tokio::test]
-async fn calls_that_wait_for_their_turn() {
+async fn calls_that_wait_for_a_stream_are_linked_to_the_connection() {
     let place = ReservedPort::new();
     let server = place.serve_with(tonic::transport::Server::builder().max_concurrent_streams(1));
     let sink = TraceSink::new();
@@ -175,10 +178,10 @@ async fn calls_that_wait_for_their_turn() {
         let mut client = client.clone();
         (handle, tokio::spawn(async move { client.greet(request).await.map(drop) }))
     });
-    let taken = |call: &RequestHandle| {
+    let has_acquired = |call: &RequestHandle| {
         call.trace().http_requests.first().is_some_and(|request| !request.conn_acquired_at.is_undefined())
     };
-    while !tasks.iter().any(|(call, _)| taken(call)) {
+    while !tasks.iter().any(|(call, _)| has_acquired(call)) {
         tokio::task::yield_now().await;
     }
     drop(server);
@@ -188,7 +191,7 @@ async fn calls_that_wait_for_their_turn() {
         let trace = sink.snapshot("");
         let (record, conn) = crate::servers::link(&trace, &call);
         assert_eq!(record.end_reason, Some(EndReason::Failed), "{record:?}");
-        assert_eq!(conn.expect("its connection").addr_tuple.src_port, port);
+        assert_eq!(conn.expect("a linked connection").addr_tuple.src_port, port);
         waiting += usize::from(record.conn_acquired_at.is_undefined());
     }
     assert!(waiting > 0);

@@ -14,18 +14,18 @@ use crate::servers::{ReservedPort, assert_linked, closed, greet, link};
 use test_support::check;
 
 type Greeter = GreeterClient<Channel>;
-/// The channel that it was made on, the call, and the port that the server saw.
+/// The index of the channel, the handle of the call, and the client port that the server saw, or the status code.
 type Call = (usize, RequestHandle, Result<u16, Code>);
 
 async fn channels(place: &ReservedPort, sink: &TraceSink, lazy: bool) -> [Greeter; 2] {
-    let one = async || match lazy {
+    let new_channel = async || match lazy {
         true => connect_lazy(sink, place.endpoint()),
         false => connect(sink, place.endpoint()).await.expect("a channel"),
     };
-    [GreeterClient::new(one().await), GreeterClient::new(one().await)]
+    [GreeterClient::new(new_channel().await), GreeterClient::new(new_channel().await)]
 }
 
-async fn sixty_four(channels: &[Greeter; 2]) -> Vec<Call> {
+async fn make_64_calls(channels: &[Greeter; 2]) -> Vec<Call> {
     let calls = (0..64).map(|i| {
         let channel = channels[i % 2].clone();
         tokio::spawn(async move {
@@ -48,7 +48,7 @@ fn assert_all_linked(sink: &TraceSink, calls: &[Call]) -> [HashSet<TraceId>; 2] 
             Ok(port) => {
                 used[*channel].insert(assert_linked(&trace, call, *port).tcp_conn.clone());
             }
-            // Where it had come to a connection, that is one of its channel's, as is checked below.
+            // If a failed call is linked to a connection, it must be one of the call's channel, as is checked below.
             Err(_) => used[*channel].extend(link(&trace, call).1.map(|conn| conn.trace_id.clone())),
         }
     }
@@ -56,29 +56,29 @@ fn assert_all_linked(sink: &TraceSink, calls: &[Call]) -> [HashSet<TraceId>; 2] 
     used
 }
 
-async fn a_restart_in_between(lazy: bool, cut: bool) {
+async fn check_restart(lazy: bool, cut: bool) {
     let place = ReservedPort::new();
     let server = place.serve();
     let sink = TraceSink::new();
     let channels = channels(&place, &sink, lazy).await;
 
-    let before = sixty_four(&channels).await;
+    let before = make_64_calls(&channels).await;
     if cut {
         drop(server)
     } else {
         server.shut_down()
     }
     let _server = place.serve();
-    // A connection may turn out to be gone only when it is used.
+    // A channel may notice only at the next call that its connection is gone.
     for channel in &channels {
         while greet(channel, "again").await.1.is_err() {}
     }
-    let after = sixty_four(&channels).await;
+    let after = make_64_calls(&channels).await;
 
     let ports = |calls: &[Call]| -> [HashSet<u16>; 2] {
         [0, 1].map(|channel| {
             let calls = calls.iter().filter(|call| call.0 == channel);
-            calls.map(|call| *call.2.as_ref().expect("it succeeds")).collect()
+            calls.map(|call| *call.2.as_ref().expect("a successful call")).collect()
         })
     };
     let (then, now) = (ports(&before), ports(&after));
@@ -92,20 +92,20 @@ async fn a_restart_in_between(lazy: bool, cut: bool) {
     drop(channels);
     let trace = closed(&sink).await;
     check::finished(&trace);
-    // Every dial led to a connection of a channel.
+    // Every dial established a connection.
     assert!(trace.tcp_conns.len() >= 4 && trace.dials.len() == trace.tcp_conns.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sixty_four_calls_over_two_channels_and_a_restart() {
+async fn calls_are_linked_across_a_restart() {
     for (lazy, cut) in [(false, false), (false, true), (true, false), (true, true)] {
-        a_restart_in_between(lazy, cut).await;
+        check_restart(lazy, cut).await;
     }
 }
 
-/// The server goes away and comes back while calls are made without pause.
+/// The server restarts four times while calls are made without pause.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn restarts_amid_calls() {
+async fn calls_are_linked_while_the_server_restarts() {
     let place = ReservedPort::new();
     let mut server = place.serve();
     let sink = TraceSink::new();
@@ -145,11 +145,11 @@ async fn restarts_amid_calls() {
     let calls: Vec<Call> =
         join_all(callers).await.into_iter().flat_map(|calls| calls.expect("no panic")).collect();
     let used = assert_all_linked(&sink, &calls);
-    assert!(used.iter().all(|conns| conns.len() >= 5), "each restart takes another connection: {used:?}");
+    assert!(used.iter().all(|conns| conns.len() >= 5), "each restart requires a new connection: {used:?}");
     drop((channels, server));
     let trace = closed(&sink).await;
     check::finished(&trace);
-    // A call that failed is no more than that; what it was linked to says why.
+    // A failed call has an error text and a known failure, and no gRPC status.
     let failed = trace.http_requests.iter().filter(|request| request.failure.is_some());
     assert!(failed.clone().all(|request| request.grpc_status.is_none() && !request.req_error.is_empty()));
     let mut reasons: HashMap<String, usize> = HashMap::new();
@@ -158,39 +158,39 @@ async fn restarts_amid_calls() {
     assert!(reasons.keys().all(|reason| !reason.starts_with("unknown_failure")), "{reasons:?}");
 }
 
-/// A call may be made by another call's stream: then it goes over a connection of its own channel.
+/// A call that is made while the request stream of another call is polled is linked to a connection of its own channel.
 #[tokio::test]
-async fn calls_within_calls() {
+async fn a_call_inside_the_stream_of_another_call_is_linked_to_its_own_channel() {
     let (outer_place, inner_place) = (ReservedPort::new(), ReservedPort::new());
     let _servers = (outer_place.serve(), inner_place.serve());
     let sink = TraceSink::new();
     let mut outer = GreeterClient::new(connect(&sink, outer_place.endpoint()).await.unwrap());
     let inner = GreeterClient::new(connect_lazy(&sink, inner_place.endpoint()));
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
     // Polled by the task of the outer connection.
     let names = futures_util::stream::unfold(0, move |i| {
-        let (inner, tell) = (inner.clone(), tell.clone());
+        let (inner, tx) = (inner.clone(), tx.clone());
         async move {
             let (call, port) = greet(&inner, "inner").await;
-            tell.send((call, port.expect("it succeeds"))).unwrap();
+            tx.send((call, port.expect("a successful call"))).unwrap();
             (i < 3).then(|| (crate::greeter::Name::of("outer"), i + 1))
         }
     });
     let (call, request) = crate::servers::call(names);
     let greeting = outer.greet_all(request).await.unwrap().into_inner();
     let trace = sink.snapshot("");
-    let of_outer = assert_linked(&trace, &call, greeting.port as u16);
+    let outer_record = assert_linked(&trace, &call, greeting.port as u16);
     let mut inner_calls = 0;
-    while let Ok((call, port)) = told.try_recv() {
+    while let Ok((call, port)) = rx.try_recv() {
         let record = assert_linked(&trace, &call, port);
-        assert_ne!(record.tcp_conn, of_outer.tcp_conn);
+        assert_ne!(record.tcp_conn, outer_record.tcp_conn);
         inner_calls += 1;
     }
     assert_eq!((inner_calls, trace.tcp_conns.len()), (4, 2));
 }
 
 #[tokio::test]
-async fn a_sink_that_is_off_links_nothing_and_lets_everything_through() {
+async fn calls_succeed_unrecorded_with_a_disabled_or_closed_sink() {
     let place = ReservedPort::new();
     let _server = place.serve();
     for sink in [TraceSink::disabled(), TraceSink::new()] {
@@ -204,9 +204,9 @@ async fn a_sink_that_is_off_links_nothing_and_lets_everything_through() {
     }
 }
 
-/// A connection that was made while the sink was off has no record, and calls on it are not linked.
+/// A connection that was made while the sink was disabled has no record, so calls over it are not linked.
 #[tokio::test]
-async fn a_connection_from_before() {
+async fn a_call_over_an_unrecorded_connection_is_not_linked() {
     let place = ReservedPort::new();
     let server = place.serve();
     let sink = TraceSink::new();

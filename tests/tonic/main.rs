@@ -1,7 +1,8 @@
-//! gRPC calls through traced channels: their links, their statuses and ends, and that tracing changes nothing.
+//! gRPC calls through traced channels: links to connections, statuses, end reasons, and behaviour that tracing must not
+//! change.
 //!
-//! The server puts the client's port into each answer; the links of the trace must lead to the connection with that
-//! port.
+//! The server returns the client's port in each response. The tests compare it with the port of the connection to which
+//! the call is linked.
 #![cfg(all(feature = "client", feature = "tonic", any(feature = "ring", feature = "aws-lc-rs")))]
 
 #[path = "../../examples/greeter/mod.rs"]

@@ -36,12 +36,12 @@ pub(crate) struct RunningServer {
 impl ReservedPort {
     pub(crate) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a mode of every socket");
+        listener.set_nonblocking(true).expect("non-blocking mode");
         ReservedPort { listener }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.listener.local_addr().expect("it listens")
+        self.listener.local_addr().expect("a local address")
     }
 
     pub(crate) fn url(&self) -> String {
@@ -56,7 +56,7 @@ impl ReservedPort {
         self.serve_with(Server::builder())
     }
 
-    /// Serves over tokio-rustls: tonic's own TLS needs a process-wide provider if two are compiled in.
+    /// Serves over tokio-rustls, since tonic's own TLS needs a process-wide crypto provider if two are compiled in.
     pub(crate) fn serve_tls(&self, mut tls: ServerConfig) -> RunningServer {
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
@@ -81,19 +81,19 @@ impl ReservedPort {
         S: Stream<Item = io::Result<Conn>> + Send + 'static,
         Conn: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        let listener = self.listener.try_clone().expect("a descriptor");
+        let listener = self.listener.try_clone().expect("a duplicate of the listener");
         let (stop, stopped) = oneshot::channel();
         let background = Background::start(&Ns::here(), move || async move {
             let server = server.add_service(GreeterServer::new(Greetings));
             let stopped = async { drop(stopped.await) };
-            server.serve_with_incoming_shutdown(incoming(listener), stopped).await.expect("it serves");
+            server.serve_with_incoming_shutdown(incoming(listener), stopped).await.expect("no server error");
         });
         RunningServer { stop: Some(stop), background }
     }
 }
 
 impl RunningServer {
-    /// Lets the calls that are there come to their end, and takes no more.
+    /// Accepts no more calls, and waits until those in progress have completed.
     pub(crate) fn shut_down(mut self) {
         drop(self.stop.take());
         self.background.join();
@@ -128,11 +128,12 @@ pub(crate) fn link<'a>(
 ) -> (&'a HttpReqTrace, Option<&'a TcpConnTrace>) {
     let record = trace.http_requests.get(call.id()).expect("a record of the call");
     let conn = (!record.tcp_conn.is_undefined())
-        .then(|| trace.tcp_conns.get(&record.tcp_conn).expect("the connection that it refers to"));
+        .then(|| trace.tcp_conns.get(&record.tcp_conn).expect("the connection that the call refers to"));
     (record, conn)
 }
 
-/// Asserts that the call is linked to the connection whose port the server saw, in the whole trace and in its slice.
+/// Asserts that the call is linked to the connection whose port the server saw, both in the whole trace and in the
+/// trace of the handle.
 #[track_caller]
 pub(crate) fn assert_linked<'a>(trace: &'a NetTrace, call: &RequestHandle, port: u16) -> &'a HttpReqTrace {
     let (record, conn) = link(trace, call);
@@ -144,7 +145,7 @@ pub(crate) fn assert_linked<'a>(trace: &'a NetTrace, call: &RequestHandle, port:
     record
 }
 
-/// Waits until every connection of the sink has been closed, and returns the trace.
+/// Waits until every dial and connection of the sink has ended, and returns the trace.
 pub(crate) async fn closed(sink: &TraceSink) -> NetTrace {
     let all = async {
         loop {

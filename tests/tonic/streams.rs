@@ -1,4 +1,4 @@
-//! The four kinds of calls.
+//! The four kinds of gRPC calls: unary, client streaming, server streaming and bidirectional.
 
 use futures_util::stream;
 use nettrace::record::EndReason;
@@ -9,15 +9,15 @@ use crate::greeter::{GreeterClient, Name};
 use crate::servers::{ReservedPort, assert_linked, call, closed};
 use test_support::check;
 
-/// The length of the prefix of each message: a flag and the message's length.
-const PREFIX: u64 = 5;
+/// The length in bytes of the prefix of each gRPC message: the compressed flag and the message's length.
+const PREFIX_LEN: u64 = 5;
 
 fn names() -> impl futures_util::Stream<Item = Name> + Send + 'static {
     stream::iter(["Ada", "Grace"].map(Name::of))
 }
 
 #[tokio::test]
-async fn of_all_kinds() {
+async fn calls_of_every_kind_are_recorded() {
     let place = ReservedPort::new();
     let _server = place.serve();
     let sink = TraceSink::new();
@@ -35,10 +35,10 @@ async fn of_all_kinds() {
 
     let (server_side, request) = call(Name { name: "Ada".into(), times: 3 });
     let mut greetings = client.repeat(request).await.unwrap().into_inner();
-    let mut heard = 0;
+    let mut count = 0;
     while let Some(greeting) = greetings.message().await.unwrap() {
-        heard += 1;
-        assert_eq!(greeting.text, format!("hello for time {heard}"));
+        count += 1;
+        assert_eq!(greeting.text, format!("hello for time {count}"));
     }
 
     let (both, request) = call(names());
@@ -49,13 +49,18 @@ async fn of_all_kinds() {
     assert!(answers.message().await.unwrap().is_none());
 
     let trace = sink.snapshot("");
-    let name = |name: &Name| PREFIX + 2 + name.name.len() as u64 + 2; // text, and a small number
-    let of = |text: &str| PREFIX + 2 + text.len() as u64 + 4; // text, and a port
+    let name_len = |name: &Name| PREFIX_LEN + 2 + name.name.len() as u64 + 2; // a string and a number of one byte
+    let greeting_len = |text: &str| PREFIX_LEN + 2 + text.len() as u64 + 4; // a string and a port of three bytes
     for (call, path, sent, received) in [
-        (&unary, "Greet", name(&Name::of("Ada")), of("hello Ada")),
-        (&client_side, "GreetAll", 2 * name(&Name::of("Ada")) + 2, of("hello Ada, Grace")),
-        (&server_side, "Repeat", name(&Name::of("Ada")), 3 * of("hello for time 1")),
-        (&both, "Chat", 2 * name(&Name::of("Ada")) + 2, of("hello Ada") + of("hello Grace")),
+        (&unary, "Greet", name_len(&Name::of("Ada")), greeting_len("hello Ada")),
+        (&client_side, "GreetAll", 2 * name_len(&Name::of("Ada")) + 2, greeting_len("hello Ada, Grace")),
+        (&server_side, "Repeat", name_len(&Name::of("Ada")), 3 * greeting_len("hello for time 1")),
+        (
+            &both,
+            "Chat",
+            2 * name_len(&Name::of("Ada")) + 2,
+            greeting_len("hello Ada") + greeting_len("hello Grace"),
+        ),
     ] {
         let record = assert_linked(&trace, call, port);
         assert_eq!(record.req_url, format!("{}/greeter.Greeter/{path}", place.url()));

@@ -1,4 +1,4 @@
-//! TLS: tonic's own above our connections, and ours inside.
+//! Calls over tonic's own TLS on traced connections, and over traced TLS in the connector.
 
 use nettrace::connect::TcpConnector;
 use nettrace::tls::{Roots, TraceTlsLayer};
@@ -12,20 +12,20 @@ use crate::servers::{ReservedPort, RunningServer, assert_linked, closed, greet, 
 use test_support::check;
 use test_support::pki::Authority;
 
-fn secure(place: &ReservedPort, authority: &Authority) -> RunningServer {
+fn serve_tls(place: &ReservedPort, authority: &Authority) -> RunningServer {
     let leaf = authority.issue(&["greeter.test"]);
     place.serve_tls(leaf.server())
 }
 
-/// An endpoint with tonic's own TLS.
-fn own(place: &ReservedPort, authority: &Authority) -> Endpoint {
+/// Returns an endpoint with tonic's own TLS.
+fn tonic_tls(place: &ReservedPort, authority: &Authority) -> Endpoint {
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
     let endpoint = Endpoint::from_shared(format!("https://{}", place.addr())).unwrap();
     endpoint.tls_config(tls.domain_name("greeter.test")).unwrap()
 }
 
-/// A connector with ours, and the endpoint for it.
-fn ours(
+/// Returns an endpoint without TLS of its own, and a connector with traced TLS.
+fn traced_tls(
     sink: &TraceSink,
     place: &ReservedPort,
     authority: &Authority,
@@ -37,7 +37,7 @@ fn ours(
 }
 
 async fn call_and_restart(sink: &TraceSink, place: &ReservedPort, authority: &Authority, channel: Channel) {
-    let mut server = secure(place, authority);
+    let mut server = serve_tls(place, authority);
     let client = GreeterClient::new(channel);
     for _ in 0..2 {
         let (mut call, mut port) = greet(&client, "Ada").await;
@@ -46,17 +46,17 @@ async fn call_and_restart(sink: &TraceSink, place: &ReservedPort, authority: &Au
         }
         assert_linked(&sink.snapshot(""), &call, port.unwrap());
         drop(server);
-        server = secure(place, authority);
+        server = serve_tls(place, authority);
     }
 }
 
 #[tokio::test]
-async fn tonics_own() {
+async fn calls_over_tonics_own_tls_are_linked() {
     let (place, authority, sink) = (ReservedPort::new(), Authority::new("tonic"), TraceSink::new());
-    let channel = connect_lazy(&sink, own(&place, &authority));
+    let channel = connect_lazy(&sink, tonic_tls(&place, &authority));
     call_and_restart(&sink, &place, &authority, channel).await;
-    let _server = secure(&place, &authority);
-    let client = GreeterClient::new(connect(&sink, own(&place, &authority)).await.unwrap());
+    let _server = serve_tls(&place, &authority);
+    let client = GreeterClient::new(connect(&sink, tonic_tls(&place, &authority)).await.unwrap());
     let (call, port) = greet(&client, "Ada").await;
     let trace = sink.snapshot("");
     let record = assert_linked(&trace, &call, port.unwrap());
@@ -67,13 +67,13 @@ async fn tonics_own() {
 }
 
 #[tokio::test]
-async fn ours_inside() {
+async fn calls_over_traced_tls_are_linked_to_their_tunnel() {
     let (place, authority, sink) = (ReservedPort::new(), Authority::new("tonic"), TraceSink::new());
-    let (endpoint, connector) = ours(&sink, &place, &authority);
+    let (endpoint, connector) = traced_tls(&sink, &place, &authority);
     let channel = connect_with_connector_lazy(&sink, endpoint, connector);
     call_and_restart(&sink, &place, &authority, channel).await;
-    let _server = secure(&place, &authority);
-    let (endpoint, connector) = ours(&sink, &place, &authority);
+    let _server = serve_tls(&place, &authority);
+    let (endpoint, connector) = traced_tls(&sink, &place, &authority);
     let channel = connect_with_connector(&sink, endpoint, connector).await.unwrap();
     let client = GreeterClient::with_origin(channel, "https://greeter.test".parse().unwrap());
     let (call, port) = greet(&client, "Ada").await;
@@ -88,27 +88,27 @@ async fn ours_inside() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted() {
+async fn an_untrusted_certificate_fails_the_call() {
     let (place, authority, sink) = (ReservedPort::new(), Authority::new("tonic"), TraceSink::new());
-    let stranger = Authority::new("stranger");
-    let _server = secure(&place, &stranger);
-    let (endpoint, connector) = ours(&sink, &place, &authority);
-    let with_ours = GreeterClient::new(connect_with_connector_lazy(&sink, endpoint, connector));
-    let with_own = GreeterClient::new(connect_lazy(&sink, own(&place, &authority)));
-    for (client, is_ours) in [(&with_ours, true), (&with_own, false)] {
+    let untrusted = Authority::new("stranger");
+    let _server = serve_tls(&place, &untrusted);
+    let (endpoint, connector) = traced_tls(&sink, &place, &authority);
+    let with_traced_tls = GreeterClient::new(connect_with_connector_lazy(&sink, endpoint, connector));
+    let with_tonic_tls = GreeterClient::new(connect_lazy(&sink, tonic_tls(&place, &authority)));
+    for (client, is_traced) in [(&with_traced_tls, true), (&with_tonic_tls, false)] {
         let (call, outcome) = greet(client, "Ada").await;
-        outcome.expect_err("no trust");
+        outcome.expect_err("an untrusted certificate");
         let trace = call.trace();
         let (record, conn) = link(&trace, &call);
         assert_eq!(record.failure, Some(Failure::SslUnknownAuthority), "{}", record.req_error);
         assert_eq!(trace.dials[0].triggered_by, record.trace_id);
-        assert!(conn.expect("the connection that was made for it").connected);
-        assert_eq!(trace.tls_tunnels.len(), usize::from(is_ours));
-        if is_ours {
+        assert!(conn.expect("the connection that was dialled for the call").connected);
+        assert_eq!(trace.tls_tunnels.len(), usize::from(is_traced));
+        if is_traced {
             assert_eq!(record.tls_tunnel, trace.tls_tunnels[0].trace_id);
             assert_eq!(trace.tls_tunnels[0].peer_certs.len(), 2);
         }
     }
-    drop((with_ours, with_own));
+    drop((with_traced_tls, with_tonic_tls));
     check::finished(&closed(&sink).await);
 }

@@ -1,7 +1,8 @@
-//! A traced channel behaves as tonic's own: the same for the server, the same for the caller.
+//! A traced channel behaves as an untraced one: the server receives the same requests, and the caller gets the same
+//! outcomes.
 //!
-//! The subjects of tonic's own tests (errors, metadata, timeouts, limits, reconnects, streams, interceptors),
-//! as scenarios for each way of creating a channel.
+//! The scenarios cover the subjects of tonic's own tests: errors, metadata, timeouts, limits, reconnects, streams and
+//! interceptors. Most of them run over each of the [`VARIANTS`].
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -35,25 +36,26 @@ type AnyChannel =
     BoxCloneSyncService<http::Request<Body>, http::Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError>;
 type Greeter = GreeterClient<AnyChannel>;
 
-const WAYS: [&str; 4] = ["untraced", "own connector", "layers", "disabled sink"];
+/// How channels are created.
+const VARIANTS: [&str; 4] = ["untraced", "own connector", "layers", "disabled sink"];
 
-fn lazy(way: &str, endpoint: Endpoint) -> AnyChannel {
+fn lazy(variant: &str, endpoint: Endpoint) -> AnyChannel {
     let sink = TraceSink::new();
-    match way {
-        "untraced" => any(endpoint.connect_lazy()),
-        "own connector" => any(traced::connect_lazy(&sink, endpoint)),
-        "layers" => any(traced::connect_with_connector_lazy(&sink, endpoint, foreign(&sink))),
-        _ => any(traced::connect_lazy(&TraceSink::disabled(), endpoint)),
+    match variant {
+        "untraced" => box_channel(endpoint.connect_lazy()),
+        "own connector" => box_channel(traced::connect_lazy(&sink, endpoint)),
+        "layers" => box_channel(traced::connect_with_connector_lazy(&sink, endpoint, foreign(&sink))),
+        _ => box_channel(traced::connect_lazy(&TraceSink::disabled(), endpoint)),
     }
 }
 
-async fn eager(way: &str, endpoint: Endpoint) -> Result<AnyChannel, tonic::transport::Error> {
+async fn eager(variant: &str, endpoint: Endpoint) -> Result<AnyChannel, tonic::transport::Error> {
     let sink = TraceSink::new();
-    Ok(match way {
-        "untraced" => any(endpoint.connect().await?),
-        "own connector" => any(traced::connect(&sink, endpoint).await?),
-        "layers" => any(traced::connect_with_connector(&sink, endpoint, foreign(&sink)).await?),
-        _ => any(traced::connect(&TraceSink::disabled(), endpoint).await?),
+    Ok(match variant {
+        "untraced" => box_channel(endpoint.connect().await?),
+        "own connector" => box_channel(traced::connect(&sink, endpoint).await?),
+        "layers" => box_channel(traced::connect_with_connector(&sink, endpoint, foreign(&sink)).await?),
+        _ => box_channel(traced::connect(&TraceSink::disabled(), endpoint).await?),
     })
 }
 
@@ -61,7 +63,7 @@ fn foreign(sink: &TraceSink) -> nettrace::connect::TraceConnect<HttpConnector> {
     TraceConnectLayer::new(sink).layer(HttpConnector::new())
 }
 
-fn any<S, B>(channel: S) -> AnyChannel
+fn box_channel<S, B>(channel: S) -> AnyChannel
 where
     S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
@@ -77,24 +79,24 @@ where
     BoxCloneSyncService::new(unified)
 }
 
-/// The scenario in every way comes to the same; what that is.
-async fn same<T: Debug + PartialEq>(
+/// Asserts that the scenario has the same outcome with lazy and connected channels of all variants, and returns it.
+async fn assert_same<T: Debug + PartialEq>(
     endpoint: impl Fn() -> Endpoint,
     scenario: impl AsyncFn(Greeter) -> T,
 ) -> T {
     let mut reference = None;
-    for way in WAYS {
-        let connected = eager(way, endpoint()).await.map_err(|error| chain(&error));
-        for (kind, channel) in [("lazy", Ok(lazy(way, endpoint()))), ("eager", connected)] {
-            let channel = channel.unwrap_or_else(|error| panic!("{way}: {error:?}"));
+    for variant in VARIANTS {
+        let connected = eager(variant, endpoint()).await.map_err(|error| chain(&error));
+        for (kind, channel) in [("lazy", Ok(lazy(variant, endpoint()))), ("eager", connected)] {
+            let channel = channel.unwrap_or_else(|error| panic!("{variant}: {error:?}"));
             let outcome = scenario(GreeterClient::new(channel)).await;
             match &reference {
                 None => reference = Some(outcome),
-                Some(expected) => assert_eq!(&outcome, expected, "{way}, {kind}"),
+                Some(expected) => assert_eq!(&outcome, expected, "{variant}, {kind}"),
             }
         }
     }
-    reference.expect("an untraced way")
+    reference.expect("an untraced variant")
 }
 
 fn chain(error: &dyn Error) -> Vec<String> {
@@ -136,10 +138,10 @@ fn metadata(map: &MetadataMap) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
-async fn messages_and_metadata() {
+async fn messages_and_metadata_are_the_same() {
     let place = ReservedPort::new();
     let _server = place.serve();
-    let (text, metadata) = same(
+    let (text, metadata) = assert_same(
         || place.endpoint(),
         async |mut client| {
             let response = client.greet(Name::of("Ada")).await.unwrap();
@@ -148,16 +150,16 @@ async fn messages_and_metadata() {
     )
     .await;
     assert_eq!(text, "hello Ada");
-    // Those of the trailers among them.
+    // The metadata includes the trailers.
     assert!(metadata.contains_key("content-type") && metadata.contains_key("grpc-status"), "{metadata:?}");
 }
 
 #[tokio::test]
-async fn statuses() {
+async fn error_statuses_are_the_same() {
     let place = ReservedPort::new();
     let _server = place.serve();
     for (name, code) in [("", Code::InvalidArgument), ("nobody", Code::NotFound)] {
-        let failed = same(
+        let failed = assert_same(
             || place.endpoint(),
             async |mut client| client.greet(Name::of(name)).await.map(drop).map_err(Failed::from),
         )
@@ -168,36 +170,36 @@ async fn statuses() {
 }
 
 #[tokio::test]
-async fn streams() {
+async fn streamed_messages_and_trailers_are_the_same() {
     let place = ReservedPort::new();
     let _server = place.serve();
-    let (all, heard) = same(
+    let (all, received) = assert_same(
         || place.endpoint(),
         async |mut client| {
             let names = || stream::iter(["Ada", "Grace", "nobody", "Barbara"].map(Name::of));
             let all = client.greet_all(names()).await.unwrap().into_inner().text;
             let mut greetings = client.chat(names()).await.unwrap().into_inner();
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             let failed = loop {
                 match greetings.message().await {
-                    Ok(greeting) => heard.push(greeting.map(|greeting| greeting.text)),
+                    Ok(greeting) => received.push(greeting.map(|greeting| greeting.text)),
                     Err(status) => break Failed::from(status),
                 }
             };
             let after = greetings.message().await.map_err(Failed::from).map(|greeting| greeting.is_none());
             let trailers =
                 greetings.trailers().await.map(|map| map.as_ref().map(metadata)).map_err(Failed::from);
-            (all, (heard, failed, after, trailers))
+            (all, (received, failed, after, trailers))
         },
     )
     .await;
     assert_eq!(all, "hello Ada, Grace, nobody, Barbara");
-    assert_eq!((heard.0.len(), heard.1.code), (2, Code::NotFound));
+    assert_eq!((received.0.len(), received.1.code), (2, Code::NotFound));
 }
 
-/// The requests that the server receives, including their header fields.
+/// Compares whole requests, including header fields and trailers.
 #[tokio::test]
-async fn what_the_server_sees() {
+async fn the_server_receives_the_same_requests() {
     let web = Web::start(async |_| {
         let mut response = reply("");
         response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
@@ -207,7 +209,7 @@ async fn what_the_server_sees() {
     let endpoint = || Endpoint::from_shared(web.url("")).unwrap().user_agent("greeter/1").unwrap();
     let origin = || endpoint().origin("https://elsewhere.test".parse().unwrap());
     for endpoint in [&endpoint as &dyn Fn() -> Endpoint, &origin] {
-        let asked = same(endpoint, async |mut client| {
+        let asked = assert_same(endpoint, async |mut client| {
             let mut request = Request::new(Name::of("Ada"));
             request.set_timeout(Duration::from_secs(5));
             request.metadata_mut().insert("x-mine", "1".parse().unwrap());
@@ -225,22 +227,22 @@ async fn what_the_server_sees() {
 }
 
 #[tokio::test]
-async fn an_interceptor() {
+async fn an_interceptor_can_reject_calls() {
     let place = ReservedPort::new();
     let _server = place.serve();
-    for way in WAYS {
+    for variant in VARIANTS {
         let refuse = |_: Request<()>| Err::<Request<()>, _>(Status::unauthenticated("no token"));
-        let mut client = GreeterClient::new(InterceptedService::new(lazy(way, place.endpoint()), refuse));
+        let mut client = GreeterClient::new(InterceptedService::new(lazy(variant, place.endpoint()), refuse));
         let status = client.greet(Name::of("Ada")).await.unwrap_err();
-        assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "no token"), "{way}");
+        assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "no token"), "{variant}");
     }
 }
 
 #[tokio::test]
-async fn timeouts() {
+async fn an_endpoint_timeout_has_the_same_status() {
     let place = ReservedPort::new();
     let _server = place.serve();
-    let failed = same(
+    let failed = assert_same(
         || place.endpoint().timeout(Duration::from_millis(10)),
         async |mut client| client.greet(Name::of("never")).await.map(drop).map_err(Failed::from),
     )
@@ -250,10 +252,10 @@ async fn timeouts() {
 }
 
 #[tokio::test]
-async fn messages_that_are_too_large() {
+async fn a_message_that_is_too_large_has_the_same_status() {
     let place = ReservedPort::new();
     let _server = place.serve();
-    let failed = same(
+    let failed = assert_same(
         || place.endpoint(),
         async |client| {
             let mut client = client.max_decoding_message_size(8);
@@ -265,12 +267,12 @@ async fn messages_that_are_too_large() {
     assert_eq!(failed.code, Code::OutOfRange);
 }
 
-/// Calls share a connection, and limits of the endpoint hold.
+/// The endpoint limits the concurrency and the buffer. The calls share one connection.
 #[tokio::test]
-async fn limits_and_sharing() {
+async fn concurrent_calls_share_a_connection() {
     let place = ReservedPort::new();
     let _server = place.serve();
-    same(
+    assert_same(
         || place.endpoint().concurrency_limit(2).buffer_size(4),
         async |client| {
             let calls = (0..16).map(|_| {
@@ -284,9 +286,9 @@ async fn limits_and_sharing() {
     .await;
 }
 
-/// The error of the connector is the last of the chain, whatever the connector.
+/// The connector's I/O error is in the error chain, whichever connector is used.
 #[tokio::test]
-async fn a_refused_connection() {
+async fn a_refused_connection_has_the_same_error_kind() {
     fn kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -300,35 +302,35 @@ async fn a_refused_connection() {
     let refused = Refused::on("127.0.0.1:0");
     let endpoint = || Endpoint::from_shared(format!("http://{}", refused.addr)).unwrap();
     let mut reference = None;
-    for way in WAYS {
-        let error = eager(way, endpoint()).await.expect_err("no connection");
-        let status = GreeterClient::new(lazy(way, endpoint())).greet(Name::of("Ada")).await.unwrap_err();
+    for variant in VARIANTS {
+        let error = eager(variant, endpoint()).await.expect_err("no connection");
+        let status = GreeterClient::new(lazy(variant, endpoint())).greet(Name::of("Ada")).await.unwrap_err();
         let kinds = (kind(&error), status.source().and_then(kind));
         assert_eq!(
             kinds,
             (Some(io::ErrorKind::ConnectionRefused), Some(io::ErrorKind::ConnectionRefused)),
-            "{way}"
+            "{variant}"
         );
-        assert_eq!(status.code(), Code::Unavailable, "{way}");
-        // Our own connector has other words for it.
-        if !matches!(way, "own connector" | "disabled sink") {
-            let said = (chain(&error), Failed::from(status));
+        assert_eq!(status.code(), Code::Unavailable, "{variant}");
+        // The texts of this crate's own connector differ.
+        if !matches!(variant, "own connector" | "disabled sink") {
+            let texts = (chain(&error), Failed::from(status));
             assert_eq!(
-                reference.get_or_insert_with(|| (chain(&error), said.1.sources.clone())),
-                &(said.0, said.1.sources),
-                "{way}"
+                reference.get_or_insert_with(|| (chain(&error), texts.1.sources.clone())),
+                &(texts.0, texts.1.sources),
+                "{variant}"
             );
         }
     }
 }
 
-/// A channel whose server was cut off connects anew, at the next call or the one after it.
+/// After its server has restarted, a channel reconnects at the next call or at the one after it.
 #[tokio::test]
-async fn reconnects() {
+async fn a_channel_reconnects_after_a_restart() {
     let place = ReservedPort::new();
-    for way in WAYS {
+    for variant in VARIANTS {
         let mut server = place.serve();
-        let mut client = GreeterClient::new(lazy(way, place.endpoint()));
+        let mut client = GreeterClient::new(lazy(variant, place.endpoint()));
         let mut ports = vec![client.greet(Name::of("Ada")).await.unwrap().into_inner().port];
         for _ in 0..3 {
             drop(server);
@@ -337,16 +339,16 @@ async fn reconnects() {
                 Ok(greeting) => greeting.into_inner().port,
                 Err(_) => client.greet(Name::of("Ada")).await.unwrap().into_inner().port,
             };
-            assert!(!ports.contains(&port), "{way}");
+            assert!(!ports.contains(&port), "{variant}");
             ports.push(port);
         }
     }
 }
 
-/// A channel can be used from any thread, and its clones are the same channel.
+/// A traced channel implements the traits of tonic's channel.
 #[test]
-fn channels_are_shared_as_tonics_are() {
-    fn is_shared<T: Clone + Send + Sync + Unpin + Debug + 'static>() {}
-    is_shared::<Channel>();
-    is_shared::<traced::Channel>();
+fn traced_channels_implement_the_traits_of_tonics_channel() {
+    fn has_traits<T: Clone + Send + Sync + Unpin + Debug + 'static>() {}
+    has_traits::<Channel>();
+    has_traits::<traced::Channel>();
 }

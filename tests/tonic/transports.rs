@@ -1,4 +1,4 @@
-//! Channels over other transports than TCP.
+//! gRPC clients over services other than a traced channel, and over Unix sockets.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -28,7 +28,7 @@ use test_support::check;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Greets over any transport; the port that the server saw, or how it failed.
+/// Makes one call over any gRPC service. Returns the client port that the server saw, or the status code.
 async fn greet<T>(client: &mut GreeterClient<T>, name: &str) -> (RequestHandle, Result<u16, Code>)
 where
     T: GrpcService<Body>,
@@ -41,8 +41,8 @@ where
     (handle, answer.map(|answer| answer.into_inner().port as u16).map_err(|status| status.code()))
 }
 
-/// Calls before and after a restart, and one that fails.
-async fn calls<T>(sink: &TraceSink, place: &ReservedPort, mut client: GreeterClient<T>)
+/// Checks the records of calls before and after a restart of the server. Each time one call succeeds and one fails.
+async fn check_calls<T>(sink: &TraceSink, place: &ReservedPort, mut client: GreeterClient<T>)
 where
     T: GrpcService<Body>,
     T::Error: Into<BoxError>,
@@ -72,26 +72,26 @@ where
     check::finished(&closed(sink).await);
 }
 
-/// Messages of gRPC are recorded with the values of header fields.
-fn sink() -> TraceSink {
+/// Returns a sink that captures header values, and gRPC messages with them.
+fn sink_with_header_values() -> TraceSink {
     TraceSink::builder().headers(HeaderCapture::Values).build()
 }
 
 #[tokio::test]
-async fn a_client_of_hyper_util() {
-    let (place, sink) = (ReservedPort::new(), sink());
+async fn calls_over_hyper_utils_client_are_linked() {
+    let (place, sink) = (ReservedPort::new(), sink_with_header_values());
     let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
     let pool: Pool<_, TraceBody<Body>> =
         Pool::builder(TokioExecutor::new()).http2_only(true).build(connector);
     let pool = TraceRequestLayer::new(&sink).capture_connection(true).layer(pool);
     let client = GreeterClient::with_origin(pool, place.url().parse().unwrap());
-    calls(&sink, &place, client).await;
+    check_calls(&sink, &place, client).await;
 }
 
-/// This client does not enforce the deadline of a call; the server does.
+/// The preset client does not enforce the deadline of a call. The server does.
 #[tokio::test]
-async fn a_deadline_that_the_server_keeps() {
-    let (place, sink) = (ReservedPort::new(), sink());
+async fn a_deadline_enforced_by_the_server_is_recorded_as_its_status() {
+    let (place, sink) = (ReservedPort::new(), sink_with_header_values());
     let _server = place.serve();
     let preset = Client::builder(&sink).http_version(HttpVersion::Http2Only).build().unwrap();
     let mut client = GreeterClient::with_origin(preset, place.url().parse().unwrap());
@@ -105,15 +105,15 @@ async fn a_deadline_that_the_server_keeps() {
 }
 
 #[tokio::test]
-async fn the_preset() {
-    let (place, sink) = (ReservedPort::new(), sink());
+async fn calls_over_the_preset_client_are_linked() {
+    let (place, sink) = (ReservedPort::new(), sink_with_header_values());
     let preset = Client::builder(&sink).http_version(HttpVersion::Http2Only).build().unwrap();
     let client = GreeterClient::with_origin(preset, place.url().parse().unwrap());
-    calls(&sink, &place, client).await;
+    check_calls(&sink, &place, client).await;
 }
 
 #[tokio::test]
-async fn balanced_by_tower() {
+async fn calls_balanced_by_tower_are_linked() {
     let (places, sink) = ([ReservedPort::new(), ReservedPort::new()], TraceSink::new());
     let servers = places.each_ref().map(ReservedPort::serve);
     let channels = places.each_ref().map(|place| Constant::new(connect_lazy(&sink, place.endpoint()), 1));
@@ -125,7 +125,7 @@ async fn balanced_by_tower() {
         let record = assert_linked(&trace, &call, port.unwrap());
         assert!(places.iter().any(|place| record.req_url.starts_with(&place.url())));
         ports.insert(port.unwrap());
-        // Chance decides: that one is never chosen in so many calls is as good as impossible.
+        // Channels are chosen at random. That 128 calls never choose one of them is practically impossible.
         if ports.len() == 2 && i > 16 {
             break;
         }
@@ -135,9 +135,9 @@ async fn balanced_by_tower() {
     check::finished(&closed(&sink).await);
 }
 
-/// tonic makes the connections of such a channel itself: calls are recorded, and linked to none.
+/// tonic dials the connections of a balanced channel itself, so calls are recorded without a connection.
 #[tokio::test]
-async fn balanced_by_tonic() {
+async fn calls_balanced_by_tonic_are_not_linked() {
     let (places, sink) = ([ReservedPort::new(), ReservedPort::new()], TraceSink::new());
     let _servers = places.each_ref().map(ReservedPort::serve);
     let channel = Channel::balance_list(places.iter().map(ReservedPort::endpoint));
@@ -167,15 +167,15 @@ fn serve_unix(path: &Path) -> tokio::task::JoinHandle<()> {
 }
 
 #[tokio::test]
-async fn a_unix_socket() {
+async fn calls_over_a_unix_socket_are_linked() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("greeter.sock");
     let server = serve_unix(&path);
     let sink = TraceSink::new();
-    let to = path.clone();
+    let socket = path.clone();
     let unix = tower::service_fn(move |_: Uri| {
-        let to = to.clone();
-        async move { UnixStream::connect(to).await.map(TokioIo::new) }
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     let endpoint = Endpoint::from_static("http://greeter.test");
     let connector = TraceConnectLayer::new(&sink).layer(unix);
@@ -189,7 +189,7 @@ async fn a_unix_socket() {
     drop(client);
     check::finished(&closed(&sink).await);
 
-    // tonic's own endpoints of that kind keep their path to themselves.
+    // tonic connects `unix:` endpoints itself and does not expose their path, so these calls are not linked.
     sink.clear();
     let endpoint = Endpoint::from_shared(format!("unix:{}", path.display())).unwrap();
     for channel in [connect(&sink, endpoint.clone()).await.unwrap(), connect_lazy(&sink, endpoint)] {

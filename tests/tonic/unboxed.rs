@@ -1,5 +1,5 @@
-//! Channels without the box that other tests put around them: code that tonic's own tests compile over a channel
-//! must compile over a traced one, with the same outcome.
+//! Traced channels that are not boxed, as they are in other tests: code that compiles with tonic's channel must compile
+//! with a traced one, and must have the same outcome.
 
 use std::error::Error;
 use std::io;
@@ -23,8 +23,9 @@ use crate::servers::{ReservedPort, assert_linked, call, closed, greet};
 use test_support::check;
 use test_support::web::{Asked, Web, reply};
 
-/// Runs the scenario over an untraced and two traced channels, and returns what all of them came to.
-macro_rules! same {
+/// Runs the scenario over an untraced channel, over a traced one, and over one with a disabled sink. Asserts that the
+/// outcomes are equal, and returns the outcome.
+macro_rules! assert_same {
     ($endpoint:expr, |$channel:ident| $scenario:expr) => {{
         let untraced = {
             let $channel = $endpoint.connect_lazy();
@@ -50,62 +51,62 @@ fn permission_denied() -> Web {
     })
 }
 
-fn last(web: &Web) -> Asked {
-    web.asked().pop().expect("a call")
+fn last_request(web: &Web) -> Asked {
+    web.asked().pop().expect("a request")
 }
 
 #[tokio::test]
-async fn interceptors() {
+async fn interceptors_have_the_same_effect() {
     let web = permission_denied();
     let endpoint = || Endpoint::from_shared(web.url("")).unwrap();
-    let sent = same!(endpoint(), |channel| {
+    let sent = assert_same!(endpoint(), |channel| {
         let adds = |mut request: Request<()>| {
             request.metadata_mut().insert("x-token", "1".parse().unwrap());
             Ok(request)
         };
         let status = GreeterClient::with_interceptor(channel, adds).greet(Name::of("Ada")).await.unwrap_err();
-        (status.code(), last(&web).header("x-token").to_owned())
+        (status.code(), last_request(&web).header("x-token").to_owned())
     });
     assert_eq!(sent, (Code::PermissionDenied, "1".to_owned()));
     let count = web.asked().len();
-    let refused = same!(endpoint(), |channel| {
+    let refused = assert_same!(endpoint(), |channel| {
         let refuses = |_: Request<()>| Err(Status::unauthenticated("no token"));
         let status =
             GreeterClient::with_interceptor(channel, refuses).greet(Name::of("Ada")).await.unwrap_err();
         (status.code(), status.message().to_owned())
     });
     assert_eq!(refused, (Code::Unauthenticated, "no token".to_owned()));
-    assert_eq!(web.asked().len(), count, "nobody was asked");
+    assert_eq!(web.asked().len(), count, "a rejected call is not sent");
 }
 
 #[tokio::test]
-async fn the_user_agent() {
+async fn the_user_agent_is_the_same() {
     let web = permission_denied();
     for agent in [None, Some("greeter/1")] {
         let endpoint = || {
             let endpoint = Endpoint::from_shared(web.url("")).unwrap();
             agent.into_iter().fold(endpoint, |endpoint, agent| endpoint.user_agent(agent).unwrap())
         };
-        let seen = same!(endpoint(), |channel| {
+        let seen = assert_same!(endpoint(), |channel| {
             GreeterClient::new(channel).greet(Name::of("Ada")).await.unwrap_err();
-            last(&web).header("user-agent").to_owned()
+            last_request(&web).header("user-agent").to_owned()
         });
         assert!(seen.starts_with(agent.unwrap_or("tonic/")), "{seen}");
     }
 }
 
-/// The record has the URL that the server is told.
+/// The record has the URL that the server receives.
 #[tokio::test]
-async fn the_origin() {
+async fn the_recorded_url_has_the_origin() {
     let web = permission_denied();
     let plain = || Endpoint::from_shared(web.url("")).unwrap();
     let origin = || plain().origin("https://docs.rs".parse().unwrap());
     for (endpoint, expected) in
         [(&plain as &dyn Fn() -> Endpoint, web.url("")), (&origin, "https://docs.rs".to_owned())]
     {
-        let uri = same!(endpoint(), |channel| {
+        let uri = assert_same!(endpoint(), |channel| {
             GreeterClient::new(channel).greet(Name::of("Ada")).await.unwrap_err();
-            last(&web).uri.to_string()
+            last_request(&web).uri.to_string()
         });
         assert_eq!(uri, format!("{expected}/greeter.Greeter/Greet"));
         let sink = TraceSink::new();
@@ -121,19 +122,19 @@ async fn the_origin() {
     }
 }
 
-/// A server that sheds load, and a client that does.
+/// Load shedding by the server, and by the client.
 #[tokio::test]
-async fn load_shed() {
+async fn load_shedding_has_the_same_outcome() {
     let place = ReservedPort::new();
     let server = place.serve_with(Server::builder().load_shed(true).concurrency_limit_per_connection(0));
-    let code = same!(place.endpoint(), |channel| {
+    let code = assert_same!(place.endpoint(), |channel| {
         GreeterClient::new(channel).greet(Name::of("Ada")).await.unwrap_err().code()
     });
     assert_eq!(code, Code::ResourceExhausted);
     drop(server);
 
     let _server = place.serve();
-    let sheds = same!(place.endpoint(), |channel| {
+    let sheds = assert_same!(place.endpoint(), |channel| {
         let mut client = GreeterClient::new(LoadShed::new(channel));
         client.greet(Name::of("Ada")).await.map(|answer| answer.into_inner().text).map_err(|s| s.code())
     });
@@ -142,7 +143,7 @@ async fn load_shed() {
 
 /// A boxed channel, for clients that are not generic over their channel, such as etcd's.
 #[tokio::test]
-async fn boxed_in_one_call() {
+async fn a_channel_can_be_boxed() {
     /// The definition of `etcd_client::CustomChannel`.
     type Custom = tower::util::BoxCloneSyncService<
         http::Request<tonic::body::Body>,
@@ -166,14 +167,14 @@ async fn boxed_in_one_call() {
     let endpoint = Endpoint::from_shared(format!("http://{}", refused.addr)).unwrap();
     let status =
         GreeterClient::new(connect_lazy(&sink, endpoint).boxed()).greet(Name::of("Ada")).await.unwrap_err();
-    let is_tonics = |error: &(dyn Error + 'static)| error.is::<tonic::transport::Error>();
-    assert!(status.source().is_some_and(is_tonics), "{status:?}");
+    let is_transport_error = |error: &(dyn Error + 'static)| error.is::<tonic::transport::Error>();
+    assert!(status.source().is_some_and(is_transport_error), "{status:?}");
 }
 
 /// A stream without connection metadata.
-struct Reticent(TokioIo<TracedIo<TcpStream>>);
+struct OpaqueStream(TokioIo<TracedIo<TcpStream>>);
 
-impl Read for Reticent {
+impl Read for OpaqueStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -183,7 +184,7 @@ impl Read for Reticent {
     }
 }
 
-impl Write for Reticent {
+impl Write for OpaqueStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
@@ -197,27 +198,27 @@ impl Write for Reticent {
     }
 }
 
-/// Any connector that tonic takes is taken, whatever its streams say of themselves.
+/// Streams need not have connection metadata, as with tonic.
 #[tokio::test]
-async fn connectors_that_tonic_takes() {
+async fn every_connector_that_tonic_accepts_is_accepted() {
     let place = ReservedPort::new();
     let _server = place.serve();
     let (sink, addr) = (TraceSink::new(), place.addr());
     let tcp = TcpConnector::new(&sink);
-    let reticent = tower::service_fn(move |_: http::Uri| {
+    let opaque = tower::service_fn(move |_: http::Uri| {
         let tcp = tcp.clone();
-        async move { tcp.connect(addr).await.map(|io| Reticent(TokioIo::new(io))) }
+        async move { tcp.connect(addr).await.map(|io| OpaqueStream(TokioIo::new(io))) }
     });
     for channel in [
-        connect_with_connector(&sink, place.endpoint(), reticent.clone()).await.unwrap(),
-        connect_with_connector_lazy(&sink, place.endpoint(), reticent),
+        connect_with_connector(&sink, place.endpoint(), opaque.clone()).await.unwrap(),
+        connect_with_connector_lazy(&sink, place.endpoint(), opaque),
     ] {
         let client = GreeterClient::new(channel);
         let (handle, port) = greet(&client, "Ada").await;
         assert_linked(&sink.snapshot(""), &handle, port.unwrap());
     }
 
-    // Connected beforehand, and by a task of its own.
+    // The connection is established before the channel is created.
     let io = TcpConnector::new(&sink).connect(addr).await.unwrap();
     let mut io = Some(TokioIo::new(io));
     let ready = tower::service_fn(move |_: http::Uri| std::future::ready(io.take().ok_or("once")));
@@ -228,9 +229,10 @@ async fn connectors_that_tonic_takes() {
     check::finished(&closed(&sink).await);
 }
 
-/// With two connections it is not known which one the connector chose; with one left it is.
+/// If the connector keeps both connections open, it is unknown which one it returned. If one is left, the call is
+/// linked to it.
 #[tokio::test]
-async fn a_connector_that_makes_several_connections() {
+async fn a_call_is_linked_only_if_its_connection_is_unambiguous() {
     let place = ReservedPort::new();
     let _server = place.serve();
     let (sink, addr) = (TraceSink::new(), place.addr());
@@ -246,7 +248,7 @@ async fn a_connector_that_makes_several_connections() {
                 } else {
                     drop(first);
                 }
-                tcp.connect(addr).await.map(|io| Reticent(TokioIo::new(io)))
+                tcp.connect(addr).await.map(|io| OpaqueStream(TokioIo::new(io)))
             }
         });
         let client = GreeterClient::new(connect_with_connector_lazy(&sink, place.endpoint(), connector));
