@@ -1,4 +1,4 @@
-//! reqwest clients: untraced, observed, and observed by a sink that is off.
+//! reqwest clients (untraced, observed, and observed with a disabled sink), and the servers that they talk to.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use test_support::{
 pub(crate) struct Way {
     pub(crate) name: &'static str,
     pub(crate) sink: TraceSink,
-    /// The one of all its clients, if they are observed.
+    /// The connector layer of all its clients. `None` if they are untraced.
     connector: Option<TraceConnectorLayer>,
     roots: Arc<RootCertStore>,
 }
@@ -34,7 +34,7 @@ impl Way {
         Way::of("untraced", TraceSink::disabled(), false, roots)
     }
 
-    /// Observed, and recorded into this sink.
+    /// Returns the observed way, recording into this sink.
     pub(crate) fn recording(sink: TraceSink, roots: Arc<RootCertStore>) -> Self {
         Way::of("observed", sink, true, roots)
     }
@@ -48,7 +48,7 @@ impl Way {
         self.name == "observed"
     }
 
-    /// Without what the environment says of proxies.
+    /// Returns a builder that ignores the proxy settings of the environment.
     pub(crate) fn builder(&self) -> ClientBuilder {
         self.builder_with(Observer::new(&self.sink))
     }
@@ -56,7 +56,7 @@ impl Way {
     pub(crate) fn builder_with(&self, observer: Observer) -> ClientBuilder {
         let builder = Client::builder();
         let Some(connector) = &self.connector else {
-            return builder.no_proxy().tls_backend_preconfigured(plain(&self.roots));
+            return builder.no_proxy().tls_backend_preconfigured(untraced_tls(&self.roots));
         };
         let tls = TraceTlsLayer::builder(&self.sink)
             .roots(Roots::from(RootCertStore::clone(&self.roots)))
@@ -66,9 +66,9 @@ impl Way {
         observer.install(builder).unwrap().into_inner().no_proxy()
     }
 
-    /// A client that can record its requests itself.
+    /// Returns an observed client.
     pub(crate) fn client(&self) -> TraceClient {
-        let connector = self.connector.as_ref().expect("it is observed");
+        let connector = self.connector.as_ref().expect("an observed way");
         TraceClient::new(self.builder().build().unwrap(), connector)
     }
 
@@ -78,7 +78,7 @@ impl Way {
         TraceClient::new(client, connector).execute(request?).await
     }
 
-    /// Returns a builder of a client that asks this nameserver.
+    /// Returns a builder of a client that resolves names with this nameserver.
     pub(crate) fn asking(&self, nameserver: std::net::SocketAddr) -> ClientBuilder {
         let resolver = StubResolver::builder(&self.sink).nameservers([nameserver]).build().unwrap();
         self.builder_with(Observer::new(&self.sink).resolver(resolver))
@@ -94,7 +94,7 @@ impl Way {
 }
 
 /// Returns the TLS configuration of an untraced client, without a process-wide provider.
-fn plain(roots: &Arc<RootCertStore>) -> ClientConfig {
+fn untraced_tls(roots: &Arc<RootCertStore>) -> ClientConfig {
     let mut config = ClientConfig::builder_with_provider(pki::provider())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -104,10 +104,10 @@ fn plain(roots: &Arc<RootCertStore>) -> ClientConfig {
     config
 }
 
-/// Untraced, observed, and observed with a sink that is off.
+/// Returns the three ways: untraced, observed, and observed with a disabled sink.
 pub(crate) fn ways(roots: Arc<RootCertStore>) -> [Way; 3] {
-    let off = |name, is_observed| Way::of(name, TraceSink::disabled(), is_observed, roots.clone());
-    [off("untraced", false), Way::observed(roots.clone()), off("sink is off", true)]
+    let disabled = |name, is_observed| Way::of(name, TraceSink::disabled(), is_observed, roots.clone());
+    [disabled("untraced", false), Way::observed(roots.clone()), disabled("sink is off", true)]
 }
 
 /// Returns roots with an authority that has issued no certificate.
@@ -115,11 +115,11 @@ pub(crate) fn nobody() -> Arc<RootCertStore> {
     pki::Authority::new("nobody").store()
 }
 
-/// Runs the scenario in every way: each must come to the same. Gives back the observed way, and what it came to.
+/// Runs the scenario in every way, and asserts that the outcomes are equal. Returns the observed way and the outcome.
 pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(scenario: impl AsyncFn(&Way) -> T) -> (Way, T) {
-    let [untraced, observed, off] = ways(nobody());
+    let [untraced, observed, disabled] = ways(nobody());
     let expected = scenario(&untraced).await;
-    for way in [&observed, &off] {
+    for way in [&observed, &disabled] {
         assert_eq!(scenario(way).await, expected, "{}", way.name);
     }
     let trace = observed.sink.snapshot("");
@@ -145,7 +145,7 @@ pub(crate) struct Fault {
     pub(crate) is: Vec<&'static str>,
     pub(crate) url: Option<String>,
     pub(crate) status: Option<StatusCode>,
-    /// The texts of the chain, without those that reqwest inserts where a body is passed on.
+    /// The texts of the error and its sources, without the text that reqwest adds for each wrapper of a body.
     pub(crate) chain: Vec<String>,
 }
 
@@ -201,7 +201,7 @@ pub(crate) async fn answer(response: Result<Response, Error>) -> Result<Answer, 
     })
 }
 
-/// Answers a ClientHello as a server does that speaks no TLS.
+/// Reads a ClientHello and answers with plain HTTP, as a server without TLS does.
 pub(crate) async fn answer_hello(mut conn: Conn) -> std::io::Result<()> {
     let header = conn.read(5).await?;
     conn.read(usize::from(u16::from_be_bytes([header[3], header[4]]))).await?;
@@ -209,7 +209,7 @@ pub(crate) async fn answer_hello(mut conn: Conn) -> std::io::Result<()> {
     conn.close().await
 }
 
-/// Answers with an upgrade, says `hi` and then what it hears once.
+/// Starts a server that answers with an upgrade, sends `hi`, and echoes four bytes.
 pub(crate) fn upgrading() -> Server {
     Server::start(async |mut conn| {
         conn.read_head().await?;
@@ -221,17 +221,17 @@ pub(crate) fn upgrading() -> Server {
     })
 }
 
-/// Talks to such a server, and gives back what it said.
+/// Talks to the server of [`upgrading`], and returns what it sent after the upgrade.
 pub(crate) async fn talk(response: Response) -> String {
     assert_eq!(response.status(), 101);
     let mut stream = response.upgrade().await.unwrap();
     stream.write_all(b"echo").await.unwrap();
-    let mut heard = String::new();
-    stream.read_to_string(&mut heard).await.unwrap();
-    heard
+    let mut received = String::new();
+    stream.read_to_string(&mut received).await.unwrap();
+    received
 }
 
-/// A server that never answers, or of `/body` no more than half.
+/// Starts a server that never answers, except for `/body` with half of a response.
 pub(crate) fn hanging() -> Server {
     Server::start(async |mut conn| {
         let head = conn.read_head().await?;
@@ -242,7 +242,7 @@ pub(crate) fn hanging() -> Server {
     })
 }
 
-/// Runs a future with the clock paused, so that timeouts expire as soon as nothing else can happen.
+/// Runs a future with the clock paused, so that timeouts expire as soon as every task is idle.
 pub(crate) async fn in_no_time<F: Future>(future: F) -> F::Output {
     tokio::time::pause();
     let output = future.await;
@@ -250,12 +250,12 @@ pub(crate) async fn in_no_time<F: Future>(future: F) -> F::Output {
     output
 }
 
-/// The port that the server saw.
+/// Returns the client port that the server saw.
 pub(crate) fn peer(response: &Response) -> u16 {
     response.headers()["x-peer"].to_str().unwrap().parse().unwrap()
 }
 
-/// The request's record and that of its connection.
+/// Returns the record of the request and the record of its connection.
 #[track_caller]
 pub(crate) fn linked<'a>(
     trace: &'a NetTrace,

@@ -1,4 +1,4 @@
-//! Names and dials.
+//! Name lookups and dials of observed clients.
 
 use hickory_proto::op::ResponseCode;
 use nettrace::record::EndReason;
@@ -12,7 +12,7 @@ use test_support::raw::Refused;
 use test_support::web::{Web, reply};
 
 #[tokio::test]
-async fn every_message_of_a_look_up() {
+async fn dns_queries_are_linked_to_their_dial() {
     let web = Web::start(async |_| reply("hello"));
     let dns = DnsServer::answering(&["127.0.0.1"]).await;
     let way = Way::observed(nobody());
@@ -24,18 +24,22 @@ async fn every_message_of_a_look_up() {
 
     let trace = way.finished();
     let (record, conn) = linked(&trace, &handle);
-    let dial = trace.dials.get(&conn.expect("its connection").from_dial).unwrap();
+    let dial = trace.dials.get(&conn.expect("a linked connection").from_dial).unwrap();
     assert_eq!(dial.dst_address, format!("web.test:{}", web.addr().port()));
     assert_eq!(dial.triggered_by, record.trace_id);
     assert_eq!(trace.dns_queries.len(), 2, "A and AAAA");
     assert!(trace.dns_queries.iter().all(|query| query.from_dial == dial.trace_id));
-    assert_eq!(conn.expect("its connection").handshake_begin_at, dial.resolve_end_at, "what is known of it");
+    assert_eq!(
+        conn.expect("a linked connection").handshake_begin_at,
+        dial.resolve_end_at,
+        "the handshake begins when the name is resolved"
+    );
     let timings = record.timings(&trace);
     assert!(timings.dns.is_some() && timings.connect.is_some() && !timings.connect_includes_dns, "{timings}");
 }
 
 #[tokio::test]
-async fn a_name_that_is_none() {
+async fn a_nonexistent_name_fails_the_dial() {
     let dns = DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await;
     let way = Way::observed(nobody());
     let client = way.asking(dns.addr()).build().unwrap();
@@ -48,7 +52,7 @@ async fn a_name_that_is_none() {
 }
 
 #[tokio::test]
-async fn any_resolver_of_hypers_kind() {
+async fn a_lookup_by_a_hyper_util_resolver_is_recorded() {
     let web = Web::start(async |_| reply("hello"));
     let way = Way::observed(nobody());
     let gai = TraceResolve::new(hyper_util::client::legacy::connect::dns::GaiResolver::new());
@@ -61,7 +65,7 @@ async fn any_resolver_of_hypers_kind() {
 }
 
 #[tokio::test]
-async fn refused() {
+async fn a_refused_dial_fails_the_request() {
     let refused = Refused::on("127.0.0.1:0");
     let way = Way::observed(nobody());
     let client = way.builder().build().unwrap();
@@ -75,17 +79,17 @@ async fn refused() {
     );
     assert_eq!((&request.failure, &dial.triggered_by), (&dial.failure, &request.trace_id));
     assert!(request.req_error.contains("Connection refused"), "{}", request.req_error);
-    assert_eq!(trace.tcp_conns.len(), 0, "reqwest does not tell of attempts");
+    assert_eq!(trace.tcp_conns.len(), 0, "reqwest does not report attempts");
 }
 
 #[tokio::test]
-async fn dropped_while_it_dials() {
+async fn dropping_a_request_cancels_its_dial() {
     let dns = DnsServer::silent().await;
     let way = Way::observed(nobody());
     let client = way.asking(dns.addr()).build().unwrap();
     let mut sent = Box::pin(way.send(client.get("http://web.test/")));
     tokio::select! {
-        _ = &mut sent => panic!("nobody answers"),
+        _ = &mut sent => panic!("the nameserver does not answer"),
         () = dns.asked_times(2) => drop(sent),
     }
     let trace = way.finished();

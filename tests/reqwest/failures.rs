@@ -1,4 +1,4 @@
-//! Requests that fail, and what the record says of them.
+//! Records of requests that fail.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use test_support::pki::Authority;
 use test_support::raw::Server;
 
 #[tokio::test]
-async fn cut_off_before_and_within_the_response() {
+async fn a_connection_closed_before_or_within_the_response_is_an_eof() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         if conn.index == 1 {
@@ -25,8 +25,8 @@ async fn cut_off_before_and_within_the_response() {
     let trace = way.finished();
     let record = &trace.http_requests[0];
     assert_eq!((&record.failure, &record.end_reason), (&Some(Failure::EofError), &Some(EndReason::Failed)));
-    // Known by what the error says of the connection.
-    let conn = trace.tcp_conns.get(&record.tcp_conn).expect("its connection");
+    // The link comes from the connection info of the error.
+    let conn = trace.tcp_conns.get(&record.tcp_conn).expect("a linked connection");
     assert_eq!(conn.addr_tuple.src_port, server.seen()[0].peer.port());
 
     let response = way.send(client.get(&url)).await.unwrap();
@@ -37,11 +37,11 @@ async fn cut_off_before_and_within_the_response() {
     let (record, conn) = linked(&trace, &handle);
     assert_eq!((&record.failure, &record.end_reason), (&Some(Failure::EofError), &Some(EndReason::Failed)));
     assert_eq!((record.resp_status_code, record.resp_content_len), (200, 4));
-    assert_eq!(conn.expect("its connection").addr_tuple.src_port, server.seen()[1].peer.port());
+    assert_eq!(conn.expect("a linked connection").addr_tuple.src_port, server.seen()[1].peer.port());
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_read() {
+async fn dropping_an_unread_body_is_recorded_as_cancelled() {
     let server = Server::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
     let way = Way::observed(nobody());
     let client = way.builder().build().unwrap();
@@ -50,7 +50,7 @@ async fn a_body_that_is_not_read() {
 }
 
 #[tokio::test]
-async fn time_limits() {
+async fn request_timeouts_are_recorded() {
     let server = hanging();
     let way = Way::observed(nobody());
     let client = way.builder().build().unwrap();
@@ -68,7 +68,7 @@ async fn time_limits() {
 }
 
 #[tokio::test]
-async fn given_up_in_a_handshake() {
+async fn a_connect_timeout_in_the_tls_handshake_is_recorded() {
     let server = Server::start(async |conn| conn.hang().await);
     let way = Way::observed(Authority::new("known").store());
     let client = way.builder().connect_timeout(Duration::from_secs(60)).build().unwrap();
@@ -85,11 +85,11 @@ async fn given_up_in_a_handshake() {
         (&record.failure, &record.end_reason),
         (&Some(Failure::GenericTimeoutError), &Some(EndReason::Timeout))
     );
-    assert_eq!(record.tls_tunnel, tls.trace_id, "how far it came");
+    assert_eq!(record.tls_tunnel, tls.trace_id, "the tunnel whose handshake timed out");
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_no_tls() {
+async fn a_server_without_tls_is_recorded_as_not_tls() {
     let server = Server::start(async |conn| answer_hello(conn).await);
     let way = Way::observed(nobody());
     let client = way.builder().build().unwrap();
@@ -101,24 +101,24 @@ async fn a_server_that_speaks_no_tls() {
 }
 
 #[tokio::test]
-async fn no_secret_of_a_url_is_in_an_error() {
+async fn the_recorded_error_contains_no_secrets_of_the_url() {
     let way = Way::observed(nobody());
     let client = way.builder().build().unwrap();
     let refused = test_support::raw::Refused::on("127.0.0.1:0");
     let url = format!("http://joe:secret@{}/?q=secret", refused.addr);
     let error = way.send(client.get(&url)).await.unwrap_err();
-    assert!(error.to_string().contains("q=secret"), "reqwest's own says it");
+    assert!(error.to_string().contains("q=secret"), "reqwest's error contains the URL");
     let json = serde_json::to_string(&way.finished().http_requests[0].req_error.to_string()).unwrap();
     assert!(!json.contains("secret"), "{json}");
 }
 
 #[tokio::test]
-async fn requests_that_cannot_be_made() {
+async fn a_request_with_an_invalid_url_fails() {
     let way = Way::observed(nobody());
     let client = way.builder().build().unwrap();
     let error = way.send(client.get("http://[bad/")).await.unwrap_err();
     assert!(error.is_builder());
-    assert!(way.finished().http_requests.is_empty(), "there was none");
+    assert!(way.finished().http_requests.is_empty(), "there is no request without a valid URL");
     let error = way.send(client.get("ftp://a.test/")).await.unwrap_err();
     assert!(error.is_builder());
     assert_eq!(way.finished().http_requests[0].failure, Some(Failure::InvalidArgument));

@@ -10,7 +10,7 @@ use test_support::collector::Collector;
 use test_support::web::{Web, redirect, reply};
 
 #[tokio::test]
-async fn first_and_kept_alive_and_shared_connections() {
+async fn requests_over_new_and_reused_connections_are_linked() {
     let web = Web::start(async |_| reply("hello"));
     for h2 in [false, true] {
         let way = Way::observed(nobody());
@@ -23,19 +23,19 @@ async fn first_and_kept_alive_and_shared_connections() {
             assert_eq!(response.text().await.unwrap(), "hello");
             let trace = way.finished();
             let (record, conn) = linked(&trace, &handle);
-            let conn = conn.expect("its connection");
-            assert_eq!(conn.addr_tuple.src_port, port, "what the server saw");
+            let conn = conn.expect("a linked connection");
+            assert_eq!(conn.addr_tuple.src_port, port, "the port that the server saw");
             assert_eq!(conn.addr_tuple.dst_port, web.addr().port());
             assert_eq!(conn.end_reason, Some(EndReason::Unobserved));
             assert!(
                 conn.socket_trace.is_none() && conn.conn_close_at.is_undefined() && conn.bytes_unobserved
             );
             assert_eq!((record.resp_content_len, record.end_reason.clone()), (5, Some(EndReason::Closed)));
-            assert!(record.conn_acquired_at.is_undefined(), "reqwest does not tell");
+            assert!(record.conn_acquired_at.is_undefined(), "reqwest does not report this time");
             assert_eq!(handle.trace().http_requests.len(), 1);
             ports.push(port);
         }
-        assert!(ports.iter().all(|port| *port == ports[0]), "one connection: {ports:?}");
+        assert!(ports.iter().all(|port| *port == ports[0]), "expected one connection: {ports:?}");
         let trace = way.finished();
         assert_eq!((trace.dials.len(), trace.tcp_conns.len()), (1, 1));
         assert_eq!(trace.dials[0].triggered_by, trace.http_requests[0].trace_id);
@@ -44,7 +44,7 @@ async fn first_and_kept_alive_and_shared_connections() {
 }
 
 #[tokio::test]
-async fn what_is_not_observed_is_not_told_as_zero() {
+async fn unobserved_values_are_not_reported_as_zero() {
     let collector = Collector::default();
     let _guard = tracing::subscriber::set_default(collector.clone());
     let sink = TraceSink::builder().subscriber(TracingEvents::new()).build();
@@ -52,7 +52,7 @@ async fn what_is_not_observed_is_not_told_as_zero() {
         Web::start(async |asked| if asked.path() == "/a" { redirect(302, "/b") } else { reply("hello") });
     let way = Way::recording(sink, nobody());
     let client = way.builder().build().unwrap();
-    // Not recorded, so the dial belongs to no request.
+    // This request is not recorded, so its dial belongs to no request.
     client.get(web.url("/")).send().await.unwrap().bytes().await.unwrap();
     let drawing = view::waterfall(&way.finished()).width(140).to_string();
     assert!(drawing.contains(" · bytes not observed · close not observed\n"), "{drawing}");
@@ -67,14 +67,14 @@ async fn what_is_not_observed_is_not_told_as_zero() {
     assert_eq!((hop.receive, hop.total.is_some()), (None, true), "{hop}");
     assert!(last.receive.is_some(), "{last}");
 
-    let [tcp] = &collector.events("nettrace::tcp")[..] else { panic!("one connection") };
+    let [tcp] = &collector.events("nettrace::tcp")[..] else { panic!("expected one connection") };
     assert_eq!((tcp.get("nettrace.sent_bytes"), tcp.get("nettrace.received_bytes")), ("", ""));
-    let [hop, last] = &collector.events("nettrace::http")[..] else { panic!("two hops") };
+    let [hop, last] = &collector.events("nettrace::http")[..] else { panic!("expected two hops") };
     assert_eq!((hop.get("http.response.body.size"), last.get("http.response.body.size")), ("", "5"));
 }
 
 #[tokio::test]
-async fn many_at_once_over_many_connections() {
+async fn concurrent_requests_are_linked_to_their_connections() {
     let web = Web::start(async |asked| {
         if asked.path() == "/late" {
             tokio::task::yield_now().await;
@@ -98,7 +98,7 @@ async fn many_at_once_over_many_connections() {
         let all = futures_util::future::join_all(all).await;
         let trace = way.finished();
         for (port, handle) in all {
-            let conn = linked(&trace, &handle).1.expect("its connection");
+            let conn = linked(&trace, &handle).1.expect("a linked connection");
             assert_eq!(conn.addr_tuple.src_port, port);
             ports.insert(port);
         }
@@ -107,7 +107,7 @@ async fn many_at_once_over_many_connections() {
 }
 
 #[tokio::test]
-async fn two_clients_of_one_sink() {
+async fn requests_of_two_clients_with_one_sink_are_linked() {
     let web = Web::start(async |_| reply("hello"));
     let way = Way::observed(nobody());
     let clients = [way.builder().build().unwrap(), way.builder().build().unwrap()];
@@ -116,13 +116,13 @@ async fn two_clients_of_one_sink() {
         let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
         response.bytes().await.unwrap();
         let trace = way.finished();
-        assert_eq!(linked(&trace, &handle).1.expect("its connection").addr_tuple.src_port, port);
+        assert_eq!(linked(&trace, &handle).1.expect("a linked connection").addr_tuple.src_port, port);
     }
     assert_eq!(way.finished().dials.len(), 2);
 }
 
 #[tokio::test]
-async fn the_trace_begins_anew_and_the_connection_comes_back() {
+async fn a_connection_is_recorded_again_if_it_is_used_after_clear() {
     let web = Web::start(async |_| reply("hello"));
     let way = Way::observed(nobody());
     let client = way.builder().build().unwrap();
@@ -133,31 +133,31 @@ async fn the_trace_begins_anew_and_the_connection_comes_back() {
     let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
     response.bytes().await.unwrap();
     let trace = way.finished();
-    let conn = linked(&trace, &handle).1.expect("its connection");
+    let conn = linked(&trace, &handle).1.expect("a linked connection");
     assert_eq!((conn.addr_tuple.src_port, conn.reused), (port, true));
-    assert!(trace.dials[0].triggered_by.is_undefined(), "that one is gone");
+    assert!(trace.dials[0].triggered_by.is_undefined(), "the request that triggered it was cleared");
 }
 
 #[tokio::test]
-async fn as_a_service() {
+async fn a_service_call_has_a_handle_before_the_response() {
     let web = Web::start(async |_| reply("hello"));
     let way = Way::observed(nobody());
     let mut client = way.client();
     let request = client.get(web.url("/")).build().unwrap();
     let sent = client.call(request);
     let handle = sent.request_handle().clone();
-    assert!(!handle.id().is_undefined(), "known before the response");
+    assert!(!handle.id().is_undefined(), "the ID is known before the response");
     let response = sent.await.unwrap();
     assert_eq!(response.request_handle().unwrap().id(), handle.id());
     response.bytes().await.unwrap();
     let timings = handle.timings().unwrap();
     assert!(timings.connect.is_some() && timings.receive.is_some() && timings.total.is_some());
-    assert!(timings.blocked.is_none(), "reqwest does not tell when it had a connection");
+    assert!(timings.blocked.is_none(), "reqwest does not report when it acquires a connection");
 }
 
 #[tokio::test]
-async fn what_a_client_does_by_itself() {
-    // Its requests are not recorded, and its dials are.
+async fn unrecorded_requests_leave_a_dial_without_a_trigger() {
+    // `send` records the dial, but no request.
     let web = Web::start(async |_| reply("hello"));
     let way = Way::observed(nobody());
     let client = way.client();
@@ -165,16 +165,16 @@ async fn what_a_client_does_by_itself() {
     let trace = way.finished();
     assert_eq!((trace.http_requests.len(), trace.dials.len()), (0, 1));
     assert!(trace.dials[0].triggered_by.is_undefined());
-    // Who comes next finds its connection all the same.
+    // A later request over this connection is linked to it nevertheless.
     let response = client.get(web.url("/")).send_traced(&client).await.unwrap();
     let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
     response.bytes().await.unwrap();
     let trace = way.finished();
-    assert_eq!(linked(&trace, &handle).1.expect("its connection").addr_tuple.src_port, port);
+    assert_eq!(linked(&trace, &handle).1.expect("a linked connection").addr_tuple.src_port, port);
 }
 
 #[tokio::test]
-async fn connections_that_nobody_saw_being_made() {
+async fn a_request_over_an_unrecorded_connection_is_not_linked() {
     let web = Web::start(async |_| reply("hello"));
     let way = Way::observed(nobody());
     let client = way.client();
@@ -188,7 +188,7 @@ async fn connections_that_nobody_saw_being_made() {
 }
 
 #[tokio::test]
-async fn streams_are_counted_and_pieces_are_known() {
+async fn body_lengths_are_recorded_for_streams_and_buffers() {
     let web = Web::start(async |asked| reply(asked.body));
     let way = Way::observed(nobody());
     let client = way.builder().build().unwrap();

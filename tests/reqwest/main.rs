@@ -1,4 +1,4 @@
-//! reqwest, observed and in full depth.
+//! Tracing of reqwest: observed clients, and requests that are sent through this crate's client.
 #![cfg(all(feature = "reqwest", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod clients;

@@ -1,5 +1,5 @@
 //! reqwest's behaviour in pooling, retries, upgrades, timeouts, errors, redirects and streaming, compared between an
-//! untraced client and of observed ones.
+//! untraced client and observed ones.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use test_support::raw::{Refused, Server};
 use test_support::web::{Web, redirect, reply, status};
 
 #[tokio::test]
-async fn what_a_request_says_of_itself() {
+async fn request_heads_are_the_same() {
     let web = Web::start(async |asked| {
         let names: Vec<_> = asked.headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
         reply(format!("{} {}\n{}", asked.method, asked.uri, names.join("\n")))
@@ -27,12 +27,12 @@ async fn what_a_request_says_of_itself() {
     let outcome = outcome.unwrap();
     assert_eq!(outcome.url, web.url("/a?b=c"));
     assert_eq!(outcome.is_from, Some(web.addr()));
-    let said = outcome.body.unwrap();
-    assert!(said.contains("accept: \"*/*\"") && said.contains("user-agent: \"me/1\""), "{said}");
+    let head = outcome.body.unwrap();
+    assert!(head.contains("accept: \"*/*\"") && head.contains("user-agent: \"me/1\""), "{head}");
 }
 
 #[tokio::test]
-async fn connections_are_used_again_as_far_as_is_allowed() {
+async fn connections_are_reused_as_the_idle_limit_allows() {
     let web = Web::start(async |_| reply("hello"));
     for idle in [usize::MAX, 0] {
         let (observed, is_same) = same(async |way| {
@@ -52,7 +52,7 @@ async fn connections_are_used_again_as_far_as_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_connection_that_will_be_closed_is_not_used_again() {
+async fn a_connection_with_connection_close_is_not_reused() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await?;
@@ -73,11 +73,11 @@ async fn a_connection_that_will_be_closed_is_not_used_again() {
     let trace = observed.finished();
     let conns: std::collections::HashSet<_> =
         trace.http_requests.iter().map(|record| record.tcp_conn.to_string()).collect();
-    assert_eq!(conns.len(), 3, "each on its own");
+    assert_eq!(conns.len(), 3, "each request has its own connection");
 }
 
 #[tokio::test]
-async fn retries_by_a_policy_with_a_body_in_one_piece() {
+async fn a_retry_policy_resends_buffers_and_not_streams() {
     for (is_stream, asked) in [(false, 3), (true, 1)] {
         let (observed, outcome) = same(async |way| {
             let web = Web::start(async |asked| if asked.body == "data" { status(503) } else { status(400) });
@@ -94,22 +94,22 @@ async fn retries_by_a_policy_with_a_body_in_one_piece() {
         })
         .await;
         assert_eq!(outcome, (503, asked));
-        // reqwest does not tell of retries.
+        // reqwest does not report retries.
         assert_eq!(observed.finished().http_requests.len(), 1);
     }
 }
 
 #[tokio::test]
-async fn upgrades() {
+async fn upgrades_are_the_same() {
     let server = upgrading();
     let url = format!("http://{}/", server.addr());
-    let (observed, heard) = same(async |way| {
+    let (observed, received) = same(async |way| {
         let client = way.builder().build().unwrap();
         let request = client.get(&url).header("connection", "upgrade").header("upgrade", "echo");
         talk(way.send(request).await.unwrap()).await
     })
     .await;
-    assert_eq!(heard, "hiecho");
+    assert_eq!(received, "hiecho");
     let record = &observed.finished().http_requests[0];
     assert_eq!((record.resp_status_code, &record.end_reason), (101, &Some(EndReason::Closed)));
 
@@ -117,7 +117,7 @@ async fn upgrades() {
         let web = Web::start(async |_| reply("no"));
         let client = way.builder().build().unwrap();
         let response = way.send(client.get(web.url("/"))).await.unwrap();
-        let error = response.upgrade().await.expect_err("it was none");
+        let error = response.upgrade().await.expect_err("not an upgrade");
         Fault::of(&error)
     })
     .await;
@@ -125,7 +125,7 @@ async fn upgrades() {
 }
 
 #[tokio::test]
-async fn time_limits_of_a_client_and_of_a_request() {
+async fn timeouts_of_clients_and_requests_are_the_same() {
     let server = hanging();
     let url = |path: &str| format!("http://{}{path}", server.addr());
     let (short, long) = (Duration::from_secs(60), Duration::from_secs(120));
@@ -152,7 +152,7 @@ async fn time_limits_of_a_client_and_of_a_request() {
             .await;
             let fault = match outcome {
                 Err(fault) => fault,
-                Ok(answer) => answer.body.expect_err("it hangs"),
+                Ok(answer) => answer.body.expect_err("a body that never ends"),
             };
             assert!(fault.is.contains(&"timeout"), "{path} {kind} {fault:?}");
         }
@@ -160,7 +160,7 @@ async fn time_limits_of_a_client_and_of_a_request() {
 }
 
 #[tokio::test]
-async fn errors_before_there_is_a_response() {
+async fn errors_before_the_response_are_the_same() {
     let refused = Refused::on("127.0.0.1:0");
     let closing = Server::start(async |mut conn| {
         conn.read_head().await?;
@@ -193,7 +193,7 @@ async fn errors_before_there_is_a_response() {
 }
 
 #[tokio::test]
-async fn errors_for_a_status() {
+async fn errors_for_a_status_are_the_same() {
     let web = Web::start(async |_| status(404));
     let (observed, fault) = same(async |way| {
         let client = way.builder().build().unwrap();
@@ -202,11 +202,15 @@ async fn errors_for_a_status() {
     })
     .await;
     assert_eq!((fault.is, fault.status.unwrap().as_u16()), (vec!["status"], 404));
-    assert_eq!(observed.finished().http_requests[0].failure, None, "an answer is none to us");
+    assert_eq!(
+        observed.finished().http_requests[0].failure,
+        None,
+        "an error status is not a failure of the request"
+    );
 }
 
 #[tokio::test]
-async fn errors_within_a_body() {
+async fn errors_within_a_body_are_the_same() {
     let server = Server::start(async |mut conn| {
         let head = conn.read_head().await?;
         match head.split(' ').nth(1) {
@@ -237,20 +241,20 @@ async fn errors_within_a_body() {
     }
 }
 
-/// A user's own error.
+/// An error of the caller's request body.
 #[derive(Debug)]
-struct OutOfPaper;
+struct CallerError;
 
-impl std::fmt::Display for OutOfPaper {
+impl std::fmt::Display for CallerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("out of paper")
     }
 }
 
-impl std::error::Error for OutOfPaper {}
+impl std::error::Error for CallerError {}
 
 #[tokio::test]
-async fn errors_of_the_callers_own_body() {
+async fn errors_of_the_request_body_are_the_same() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.read_to_end().await
@@ -258,14 +262,14 @@ async fn errors_of_the_callers_own_body() {
     let url = format!("http://{}/", server.addr());
     let (observed, fault) = same(async |way| {
         let client = way.builder().build().unwrap();
-        let pieces = [Ok(Bytes::from_static(b"page")), Err(OutOfPaper)];
+        let pieces = [Ok(Bytes::from_static(b"page")), Err(CallerError)];
         let request = client.post(&url).body(Body::wrap_stream(stream::iter(pieces)));
         let error = way.send(request).await.unwrap_err();
         let mut cause = Some(&error as &(dyn std::error::Error + 'static));
-        while let Some(error) = cause.filter(|error| !error.is::<OutOfPaper>()) {
+        while let Some(error) = cause.filter(|error| !error.is::<CallerError>()) {
             cause = error.source();
         }
-        assert!(cause.is_some(), "it is in the chain itself");
+        assert!(cause.is_some(), "the error itself is in the chain");
         Fault::of(&error)
     })
     .await;
@@ -274,15 +278,15 @@ async fn errors_of_the_callers_own_body() {
 }
 
 #[tokio::test]
-async fn redirects_as_reqwest_follows_them() {
+async fn redirects_are_followed_the_same_way() {
     let web = Web::start(async |asked| {
         let code = asked.path().trim_start_matches('/').parse().unwrap_or(0);
         if code != 0 {
             return redirect(code, "/there");
         }
-        let said =
+        let fields =
             ["authorization", "referer", "content-type", "content-length"].map(|name| asked.header(name));
-        reply(format!("{} {:?} {said:?}", asked.method, asked.body))
+        reply(format!("{} {:?} {fields:?}", asked.method, asked.body))
     });
     for code in [301, 302, 303, 307, 308] {
         for method in ["GET", "POST", "PUT", "HEAD"] {
@@ -301,7 +305,7 @@ async fn redirects_as_reqwest_follows_them() {
         // A stream cannot be sent twice.
         let (_, outcome) = same(async |way| {
             let client = way.builder().build().unwrap();
-            let body = Body::wrap_stream(stream::iter([Ok::<_, OutOfPaper>("data")]));
+            let body = Body::wrap_stream(stream::iter([Ok::<_, CallerError>("data")]));
             answer(way.send(client.put(web.url(&format!("/{code}"))).body(body)).await).await
         })
         .await;
@@ -311,12 +315,12 @@ async fn redirects_as_reqwest_follows_them() {
 }
 
 #[tokio::test]
-async fn streams_both_ways() {
+async fn streamed_bodies_are_the_same_in_both_directions() {
     let server = Server::start(async |mut conn| {
         loop {
             let head = conn.read_head().await?;
             assert!(head.contains("transfer-encoding: chunked"));
-            conn.read_head().await?; // to the end of the last chunk
+            conn.read_head().await?; // up to the end of the last chunk
             conn.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n").await?;
             for piece in ["one", "two", "six"] {
                 conn.write(format!("3\r\n{piece}\r\n").as_bytes()).await?;
@@ -327,7 +331,7 @@ async fn streams_both_ways() {
     let url = format!("http://{}/", server.addr());
     let (observed, (whole, length, pieces)) = same(async |way| {
         let client = way.builder().build().unwrap();
-        let body = || Body::wrap_stream(stream::iter(["a", "b"].map(Ok::<_, OutOfPaper>)));
+        let body = || Body::wrap_stream(stream::iter(["a", "b"].map(Ok::<_, CallerError>)));
         let response = way.send(client.post(&url).body(body())).await.unwrap();
         let length = response.content_length();
         let whole: Vec<_> = response.bytes_stream().map(Result::unwrap).collect().await;
@@ -347,7 +351,7 @@ async fn streams_both_ways() {
 }
 
 #[tokio::test]
-async fn a_response_becomes_the_body_of_a_request() {
+async fn a_response_can_be_the_body_of_a_request() {
     let web =
         Web::start(async |asked| if asked.path() == "/get" { reply("pipe me") } else { reply(asked.body) });
     let (observed, outcome) = same(async |way| {
@@ -361,8 +365,8 @@ async fn a_response_becomes_the_body_of_a_request() {
 }
 
 #[tokio::test]
-async fn the_layers_of_the_users_own_stay() {
-    // A limit on dials at a time, and one on their time, beside ours.
+async fn connector_layers_of_the_caller_are_kept() {
+    // The caller's layers limit the number of concurrent dials and the duration of each.
     let web = Web::start(async |_| reply("hello"));
     let (observed, outcome) = same(async |way| {
         let builder = way.builder().connector_layer(tower::limit::concurrency::ConcurrencyLimitLayer::new(1));
@@ -378,7 +382,7 @@ async fn the_layers_of_the_users_own_stay() {
 }
 
 #[tokio::test]
-async fn http2_requests_share_a_connection_and_are_refused_alone() {
+async fn http2_requests_share_a_connection() {
     let web = Web::start(async |_| reply("hello"));
     let (observed, ports) = same(async |way| {
         let client = way.builder().http2_prior_knowledge().build().unwrap();

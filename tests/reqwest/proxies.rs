@@ -1,4 +1,4 @@
-//! Requests through proxies that only reqwest knows of.
+//! Requests through proxies that are configured in reqwest and not in this crate's layers.
 
 use nettrace::ResponseExt as _;
 use nettrace::record::EndReason;
@@ -11,7 +11,7 @@ use test_support::require::require_tool;
 use test_support::web::{Web, reply};
 
 /// Makes one request through the proxy with each client, and asserts that the outcomes are equal.
-async fn through(proxy: &ProxyServer, scheme: &str, url: &str) {
+async fn check_request(proxy: &ProxyServer, scheme: &str, url: &str) {
     let proxy_url = proxy.url_with_login(scheme);
     let (observed, outcome) = same(async |way| {
         let client = way.builder().proxy(Proxy::all(&proxy_url).unwrap()).build().unwrap();
@@ -23,37 +23,37 @@ async fn through(proxy: &ProxyServer, scheme: &str, url: &str) {
     let trace = observed.finished();
     let ([request], [dial], [conn]) = (&trace.http_requests[..], &trace.dials[..], &trace.tcp_conns[..])
     else {
-        panic!("one of each: {trace:#?}")
+        panic!("expected one of each: {trace:#?}")
     };
     assert_eq!((request.req_url.as_str(), &request.end_reason), (url, &Some(EndReason::Closed)));
     assert_eq!((&request.tcp_conn, &conn.from_dial), (&conn.trace_id, &dial.trace_id));
     assert_eq!((&dial.triggered_by, &dial.established_conn), (&request.trace_id, &conn.trace_id));
-    assert_eq!(conn.addr_tuple.dst_port, proxy.addr.port(), "that is where it leads");
+    assert_eq!(conn.addr_tuple.dst_port, proxy.addr.port(), "the connection leads to the proxy");
     let target = url.strip_prefix("http://").unwrap().trim_end_matches('/');
-    assert_eq!(dial.dst_address, target, "that is what was asked for");
+    assert_eq!(dial.dst_address, target, "the dial names the origin");
     assert!(!serde_json::to_string(&trace).unwrap().contains(PASSWORD));
     assert!(!format!("{:?}", observed.sink).contains(PASSWORD));
 }
 
 #[tokio::test]
-async fn http() {
+async fn requests_through_an_http_proxy_are_linked() {
     require_tool!("tinyproxy");
     let web = Web::start(async |_| reply("hello"));
-    through(&tinyproxy("BasicAuth joe secret"), "http", &web.url("/")).await;
+    check_request(&tinyproxy("BasicAuth joe secret"), "http", &web.url("/")).await;
 }
 
 #[tokio::test]
-async fn socks() {
+async fn requests_through_a_socks_proxy_are_linked() {
     require_tool!("microsocks");
     let web = Web::start(async |_| reply("hello"));
     let proxy = microsocks(true);
     for scheme in ["socks5", "socks5h"] {
-        through(&proxy, scheme, &web.url("/")).await;
+        check_request(&proxy, scheme, &web.url("/")).await;
     }
 }
 
 #[tokio::test]
-async fn tls_within() {
+async fn tls_inside_a_proxy_tunnel_is_linked() {
     require_tool!("tinyproxy", "microsocks");
     let authority = Authority::new("known");
     let web = Web::tls(authority.issue(&["127.0.0.1"]).server(), async |_| reply("hello"));
@@ -67,20 +67,20 @@ async fn tls_within() {
         assert_eq!(response.text().await.unwrap(), "hello");
         let trace = way.finished();
         let (request, conn) = linked(&trace, &handle);
-        let [tunnel] = &trace.tls_tunnels[..] else { panic!("one tunnel") };
+        let [tunnel] = &trace.tls_tunnels[..] else { panic!("expected one tunnel") };
         assert_eq!(request.tls_tunnel, tunnel.trace_id, "{scheme}");
-        assert_eq!(tunnel.tcp_conn, conn.expect("its connection").trace_id);
+        assert_eq!(tunnel.tcp_conn, conn.expect("a linked connection").trace_id);
         assert_eq!(tunnel.peer_certs[0].sans, ["127.0.0.1"]);
         assert!(!serde_json::to_string(&trace).unwrap().contains(PASSWORD));
     }
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses() {
+async fn a_refusal_by_the_proxy_fails_the_dial_and_the_request() {
     require_tool!("tinyproxy", "microsocks");
     let web = Web::start(async |_| reply("hello"));
     for (proxy, scheme) in [(tinyproxy("BasicAuth joe secret"), "http"), (microsocks(true), "socks5h")] {
-        // Over TLS the dial fails, and is linked to no request.
+        // For an `https` URL, the tunnel through the proxy is part of the dial.
         let url = format!("https://{}/", web.addr());
         let proxy_url = proxy.url(scheme);
         let (observed, outcome) = same(async |way| {

@@ -10,7 +10,7 @@ use test_support::raw::Refused;
 use test_support::web::{Web, redirect, reply};
 
 #[tokio::test]
-async fn every_hop_is_a_request() {
+async fn every_hop_is_recorded_as_a_request() {
     let web = Web::start(async |asked| match asked.path() {
         "/a" => redirect(302, "/b"),
         "/b" => redirect(307, "/c"),
@@ -35,13 +35,13 @@ async fn every_hop_is_a_request() {
     assert!(a.prev_hop.is_undefined());
     assert_eq!((&*b.prev_hop, &*c.prev_hop), (&a.trace_id, &b.trace_id));
     assert!([a, b, c].iter().all(|hop| hop.end_reason == Some(EndReason::Closed)));
-    // Only of the last one reqwest tells the connection.
+    // reqwest reports the connection of the last hop only.
     assert!(a.tcp_conn.is_undefined() && b.tcp_conn.is_undefined() && !c.tcp_conn.is_undefined());
     assert_eq!(trace.dials[0].triggered_by, a.trace_id);
 }
 
 #[tokio::test]
-async fn each_hop_has_the_body_that_it_sent() {
+async fn each_hop_has_the_length_of_its_own_body() {
     let web = Web::start(async |asked| match asked.path() {
         "/303" => redirect(303, "/there"),
         "/307" => redirect(307, "/there"),
@@ -59,11 +59,11 @@ async fn each_hop_has_the_body_that_it_sent() {
     let way = Way::observed(nobody());
     let client = way.builder().build().unwrap();
     way.send(client.put(format!("http://{}/", refused.addr)).body("data")).await.unwrap_err();
-    assert_eq!(way.finished().http_requests[0].req_content_len, 0, "it was not sent");
+    assert_eq!(way.finished().http_requests[0].req_content_len, 0, "the body was not sent");
 }
 
 #[tokio::test]
-async fn a_handle_answers_for_the_last_hop_and_shows_them_all() {
+async fn a_handle_has_the_id_of_the_last_hop_and_a_trace_of_all() {
     let web =
         Web::start(async |asked| if asked.path() == "/a" { redirect(303, "/b") } else { reply("there") });
     let way = Way::observed(nobody());
@@ -80,7 +80,7 @@ async fn a_handle_answers_for_the_last_hop_and_shows_them_all() {
 }
 
 #[tokio::test]
-async fn to_another_host_that_is_not_there() {
+async fn a_redirect_to_a_refusing_address_fails_the_second_hop() {
     let refused = Refused::on("127.0.0.1:0");
     let target = format!("http://{}/x", refused.addr);
     let location = target.clone();
@@ -92,17 +92,17 @@ async fn to_another_host_that_is_not_there() {
     .await;
     assert_eq!(outcome.unwrap_err().is, ["request", "connect"]);
     let trace = observed.finished();
-    let [first, second] = &trace.http_requests[..] else { panic!("two hops") };
+    let [first, second] = &trace.http_requests[..] else { panic!("expected two hops") };
     assert_eq!((first.resp_status_code, &first.failure), (301, &None));
     assert_eq!((&*second.req_url, &second.failure), (&*target, &Some(Failure::ConnectionRefused)));
-    assert_eq!(trace.dials[1].triggered_by, second.trace_id, "the hop that needed it");
+    assert_eq!(trace.dials[1].triggered_by, second.trace_id, "the second hop triggered its dial");
 }
 
-/// A path, the policy, the code of the last request, and how many there are.
+/// A path, the redirect policy, the failure of the last request, and the number of requests.
 type Case = (&'static str, fn() -> Policy, Option<Failure>, usize);
 
 #[tokio::test]
-async fn those_that_are_not_followed() {
+async fn redirects_that_are_not_followed_are_recorded() {
     let web = Web::start(async |asked| match asked.path() {
         "/loop" => redirect(302, "/loop"),
         "/mail" => redirect(302, "mailto:joe@a.test"),
@@ -142,13 +142,13 @@ async fn those_that_are_not_followed() {
         answer(way.send(client.get(web.url("/mail"))).await).await
     })
     .await;
-    // reqwest calls it an error of the builder.
+    // reqwest reports the unsupported scheme as an error of the builder.
     assert!(outcome.is_err() || observed.is_traced());
     assert_eq!(observed.finished().http_requests.len(), 1);
 }
 
 #[tokio::test]
-async fn a_policy_that_is_set_afterwards_counts_and_is_not_seen() {
+async fn a_policy_that_is_set_later_applies_and_its_hops_are_not_recorded() {
     let web =
         Web::start(async |asked| if asked.path() == "/a" { redirect(302, "/b") } else { reply("there") });
     let way = Way::observed(nobody());

@@ -1,4 +1,4 @@
-//! Settings of reqwest's builder, before and after it is traced.
+//! Settings of reqwest's builder that are made before and after the observer is installed.
 
 use nettrace::TraceSink;
 use nettrace::reqwest::{ObserveError, RequestBuilderExt as _, trace};
@@ -11,7 +11,7 @@ use test_support::web::{Web, reply};
 type Setting = (&'static str, fn(ClientBuilder) -> ClientBuilder);
 
 #[test]
-fn what_would_be_lost_is_refused() {
+fn settings_that_would_be_lost_are_rejected() {
     let settings: [Setting; 7] = [
         ("redirect", |builder| builder.redirect(reqwest::redirect::Policy::none())),
         ("tls_danger_accept_invalid_certs", |builder| builder.tls_danger_accept_invalid_certs(true)),
@@ -27,15 +27,15 @@ fn what_would_be_lost_is_refused() {
     }
 }
 
-/// A value that reads like a setting is none.
+/// Settings are read from the builder's `Debug` output, which contains the values, too.
 #[test]
-fn values_are_no_settings() {
+fn a_value_that_looks_like_a_setting_is_accepted() {
     let builder = Client::builder().user_agent("redirect_policy: tls_version_min: tls_sni: false");
     assert!(trace(builder, &TraceSink::new()).is_ok());
 }
 
 #[tokio::test]
-async fn what_is_set_before_and_afterwards_counts() {
+async fn settings_made_before_and_after_installing_apply() {
     let web = Web::start(async |_| reply("hello"));
     let way = Way::observed(nobody());
     let client = nettrace::reqwest::Observer::new(&way.sink)
@@ -53,20 +53,20 @@ async fn what_is_set_before_and_afterwards_counts() {
 }
 
 #[test]
-fn the_defaults_need_no_provider_of_the_process() {
-    // Each test has a process of its own, or at least none that installs one.
+fn the_defaults_need_no_process_wide_crypto_provider() {
+    // Whether tests share a process or not, none of them installs a provider.
     let client = trace(Client::builder(), &TraceSink::new()).unwrap().build();
     assert!(client.is_ok());
     assert!(rustls::crypto::CryptoProvider::get_default().is_none());
 }
 
 #[test]
-fn nothing_shows_in_debug() {
+fn debug_output_contains_no_secrets() {
     let way = Way::observed(nobody());
     let client = way.client();
     let sent = client.get("http://joe:secret@a.test/?token=secret").send_traced(&client);
     assert!(!format!("{sent:?} {:?}", way.sink).contains("secret"));
     drop(sent);
     let trace = way.finished();
-    assert_eq!(trace.http_requests.len(), 1, "given up before it was begun");
+    assert_eq!(trace.http_requests.len(), 1, "a request that is never polled is recorded, too");
 }

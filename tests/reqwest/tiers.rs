@@ -1,4 +1,5 @@
-//! Both ways of tracing reqwest, observing it and answering through `Client`, have the same answers and records.
+//! Both ways of tracing reqwest, observing its client and sending through [`Client`], give the same responses and
+//! records.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use test_support::pki::Authority;
 use test_support::raw::{Refused, Server};
 use test_support::web::{Asked, Web, redirect, reply};
 
-/// Both tiers, with the same trust.
+/// An observed reqwest client and a [`Client`] that trust the same authority.
 struct Tiers {
     observing: Way,
     client: reqwest::Client,
@@ -35,7 +36,7 @@ impl Tiers {
         Tiers { observing, client, full, sink }
     }
 
-    /// Returns the answer of each, or its failure code.
+    /// Sends the request with both clients. Returns the response or the failure of each.
     async fn both(&self, make: impl Fn(&reqwest::Client) -> RequestBuilder) -> [Result<Answer, Failure>; 2] {
         let request = || make(&self.client).header("accept", "*/*");
         let observed = answer(self.observing.send(request()).await).await;
@@ -48,7 +49,7 @@ impl Tiers {
         [observed, full]
     }
 
-    /// Returns both traces, in which every record must have ended.
+    /// Returns the traces of both clients, in which every record must have ended.
     async fn traces(self) -> [NetTrace; 2] {
         let Tiers { observing, full, sink, .. } = self;
         full.close().await;
@@ -58,8 +59,8 @@ impl Tiers {
     }
 }
 
-/// Returns the fields that both record.
-fn shared(record: &HttpReqTrace, trace: &NetTrace) -> BTreeMap<&'static str, String> {
+/// Returns the fields that both ways record.
+fn common_fields(record: &HttpReqTrace, trace: &NetTrace) -> BTreeMap<&'static str, String> {
     let conn = trace.tcp_conns.get(&record.tcp_conn);
     let tls = trace.tls_tunnels.get(&record.tls_tunnel);
     BTreeMap::from([
@@ -81,7 +82,7 @@ fn shared(record: &HttpReqTrace, trace: &NetTrace) -> BTreeMap<&'static str, Str
 }
 
 #[tokio::test]
-async fn plain_secure_and_redirected() {
+async fn responses_and_records_over_http_and_https_are_the_same() {
     let authority = Authority::new("known");
     let answers = async |asked: test_support::web::Asked| match asked.path() {
         "/a" => redirect(302, "/b"),
@@ -105,30 +106,30 @@ async fn plain_secure_and_redirected() {
             assert!(observed.is_ok());
         }
         let [observed, full] = tiers.both(|client| client.get(format!("{base}/a"))).await;
-        // They differ in the Referer, which our own client sends as Go's does.
+        // The requests differ in `Referer`, which `Client` sends as Go's client does.
         assert_eq!(observed, full);
         assert_eq!(full.unwrap().url, format!("{base}/b"));
     }
     let [observed, full] = tiers.traces().await;
     let mut seen = [&observed, &full].map(|trace| {
-        let all = trace.http_requests.iter().map(|record| shared(record, trace));
+        let all = trace.http_requests.iter().map(|record| common_fields(record, trace));
         all.collect::<Vec<_>>()
     });
-    // Of a hop that it follows reqwest tells no connection, and not how long its body was.
+    // For a hop that it follows, reqwest reports neither the connection nor the length of the body.
     for hops in seen.iter_mut() {
         for hop in hops.iter_mut().filter(|hop| hop["status"] == "302") {
             hop.retain(|what, _| ["method", "url", "status", "failure", "end"].contains(what));
         }
     }
     assert_eq!(seen[0], seen[1]);
-    // And what only one of them sees.
+    // Only `Client` records socket operations and cipher suites.
     assert!(full.tcp_conns.iter().all(|conn| conn.socket_trace.is_some() && conn.total_sent_bytes > 0));
     assert!(observed.tcp_conns.iter().all(|conn| conn.socket_trace.is_none()));
     assert!(full.tls_tunnels[0].cipher_suite != 0 && observed.tls_tunnels[0].cipher_suite == 0);
 }
 
 #[tokio::test]
-async fn failures_have_the_same_code() {
+async fn failures_are_the_same() {
     let (known, unknown) = (Authority::new("known"), Authority::new("unknown"));
     let untrusted = Web::tls(unknown.issue(&["127.0.0.1"]).server(), async |_| reply("hello"));
     let misnamed = Web::tls(known.issue(&["else.test"]).server(), async |_| reply("hello"));
@@ -172,7 +173,7 @@ async fn failures_have_the_same_code() {
 }
 
 #[tokio::test]
-async fn full_depth_answers_as_reqwest_does() {
+async fn send_through_returns_a_response_of_reqwest_or_a_failure() {
     let sink = TraceSink::new();
     let client = Client::builder(&sink).build().unwrap();
     let web = Web::start(async |asked| reply(asked.body));
@@ -182,11 +183,11 @@ async fn full_depth_answers_as_reqwest_does() {
     let stream = Body::wrap_stream(futures_util::stream::iter(pieces));
     let response = reqwest.post(web.url("/")).body(stream).send_through(&client).await.unwrap();
     assert_eq!(response.remote_addr(), Some(web.addr()));
-    let handle = response.request_handle().expect("its handle").clone();
+    let handle = response.request_handle().expect("a request handle").clone();
     assert_eq!(response.text().await.unwrap(), "onetwo");
     assert!(handle.timings().unwrap().connect.is_some());
 
-    // As a service, and with a request of its own version.
+    // The adapter as a service. The request asks for a version that the connection does not speak.
     let mut request = reqwest.get(web.url("/")).build().unwrap();
     *request.version_mut() = reqwest::Version::HTTP_2;
     let error = ClientAdapter::new(&client).oneshot(request).await.expect_err("an HTTP/1 connection");
@@ -198,9 +199,9 @@ async fn full_depth_answers_as_reqwest_does() {
     check::finished(&sink.snapshot(""));
 }
 
-/// The limit of the request, the client's own, and that of an untraced reqwest client.
+/// Compares the timeout of a request and the timeout of the client with the timeout of an untraced reqwest client.
 #[tokio::test]
-async fn time_limits_of_a_request_hold_for_its_body() {
+async fn timeouts_apply_to_the_response_body() {
     let server = hanging();
     let url = format!("http://{}/body", server.addr());
     let untraced = Way::untraced(nobody()).builder().build().unwrap();
@@ -217,10 +218,10 @@ async fn time_limits_of_a_request_hold_for_its_body() {
         let response = request.send_through(&client).await.unwrap();
         let error = in_no_time(response.bytes()).await.unwrap_err();
         assert_eq!((error.is_timeout(), error.is_decode()), (true, expected.is_decode()), "{error:?}");
-        // The client's own error is in the chain, with the handle of the request.
+        // The error of `Client` is in the chain.
         let mut next = std::error::Error::source(&error);
         let own = loop {
-            let error = next.expect("the client's error");
+            let error = next.expect("a `ClientError` in the chain");
             if let Some(own) = error.downcast_ref::<ClientError>() {
                 break own;
             }
@@ -241,7 +242,7 @@ async fn time_limits_of_a_request_hold_for_its_body() {
 }
 
 #[tokio::test]
-async fn upgrades_and_redirects_with_a_body_in_full_depth() {
+async fn send_through_supports_upgrades_and_redirected_bodies() {
     let server = upgrading();
     let web =
         Web::start(async |asked| if asked.path() == "/a" { redirect(307, "/b") } else { reply(asked.body) });
@@ -259,9 +260,9 @@ async fn upgrades_and_redirects_with_a_body_in_full_depth() {
     check::finished(&sink.snapshot(""));
 }
 
-/// A redirect to another port of the same host keeps no credentials, as reqwest has it.
+/// A redirect to another port of the same host drops credentials, as with reqwest.
 #[tokio::test]
-async fn credentials_of_redirects() {
+async fn redirects_drop_credentials_as_reqwest_does() {
     let there = Web::start(async |asked: Asked| {
         let names = ["authorization", "cookie", "x-mine"];
         reply(names.map(|name| asked.header(name).to_owned()).join(","))
@@ -290,6 +291,6 @@ async fn credentials_of_redirects() {
         let preset = preset.header("cookie", "a=b").header("x-mine", "kept");
         let response = full.request(preset.body(nettrace::client::Body::empty()).unwrap()).await.unwrap();
         let own = response.into_body().bytes().await.unwrap();
-        assert_eq!(own, "Bearer secret,a=b,kept", "Go's rule is that of the client itself");
+        assert_eq!(own, "Bearer secret,a=b,kept", "requests of `Client` itself follow Go's rule");
     }
 }

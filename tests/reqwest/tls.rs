@@ -1,4 +1,4 @@
-//! Handshakes that reqwest makes with a configuration of this crate.
+//! TLS handshakes of reqwest with a configuration or a verifier of this crate.
 
 use nettrace::record::{EndReason, HttpReqTrace, NetTrace, TlsTunnelTrace};
 use nettrace::reqwest::{Observer, RequestBuilderExt as _};
@@ -13,16 +13,16 @@ use test_support::pki::{self, Authority};
 use test_support::raw::Server;
 use test_support::web::{Web, reply};
 
-/// The tunnel of a request, by links.
+/// Returns the tunnel of the request, after asserting that both are linked to the same connection.
 #[track_caller]
 fn tunnel<'a>(trace: &'a NetTrace, record: &HttpReqTrace) -> &'a TlsTunnelTrace {
-    let tunnel = trace.tls_tunnels.get(&record.tls_tunnel).expect("its tunnel");
+    let tunnel = trace.tls_tunnels.get(&record.tls_tunnel).expect("a linked tunnel");
     assert_eq!(tunnel.tcp_conn, record.tcp_conn);
     tunnel
 }
 
 #[tokio::test]
-async fn three_dials_at_once_are_not_mixed_up() {
+async fn concurrent_handshakes_are_not_mixed_up() {
     let (known, unknown) = (Authority::new("known"), Authority::new("unknown"));
     let good = Web::tls(known.issue(&["good.test"]).server(), async |_| reply("hello"));
     let other = Web::tls(known.issue(&["other.test"]).server(), async |_| reply("hello"));
@@ -44,13 +44,13 @@ async fn three_dials_at_once_are_not_mixed_up() {
         assert!(wrong.unwrap_err().is_connect() && bad.unwrap_err().is_connect());
 
         let trace = way.finished();
-        let of = |name: &str| {
-            let mut of = trace.http_requests.iter().filter(|record| record.req_url.ends_with(name));
-            let record = of.next_back().unwrap();
-            assert_eq!(of.count(), round);
+        let latest = |name: &str| {
+            let mut records = trace.http_requests.iter().filter(|record| record.req_url.ends_with(name));
+            let record = records.next_back().unwrap();
+            assert_eq!(records.count(), round);
             (record, tunnel(&trace, record))
         };
-        let (record, tls) = of("good.test");
+        let (record, tls) = latest("good.test");
         assert_eq!((&record.failure, &tls.failure), (&None, &None));
         assert_eq!(trace.tcp_conns.get(&record.tcp_conn).unwrap().addr_tuple.src_port, port);
         assert_eq!(tls.peer_certs[0].sans, ["good.test"]);
@@ -60,7 +60,7 @@ async fn three_dials_at_once_are_not_mixed_up() {
             ("wrong.test", Failure::SslInvalidHostname, "other.test", "CN=known"),
             ("bad.test", Failure::SslUnknownAuthority, "bad.test", "CN=unknown"),
         ] {
-            let (record, tls) = of(name);
+            let (record, tls) = latest(name);
             assert_eq!((&record.failure, &tls.failure), (&Some(code.clone()), &Some(code)));
             assert_eq!(record.end_reason, Some(EndReason::Failed));
             assert_eq!((&*tls.server_name, &tls.end_reason), (name, &Some(EndReason::Failed)));
@@ -78,14 +78,14 @@ async fn three_dials_at_once_are_not_mixed_up() {
     }
 }
 
-/// With the verifier of this crate, and with rustls's own, whose error does not name the issuer.
+/// Uses a configuration of this crate, and one with rustls's verifier, whose error does not name the issuer.
 #[tokio::test]
-async fn a_self_signed_certificate() {
+async fn the_error_for_a_self_signed_certificate_is_readable() {
     let web = Web::tls(pki::self_signed(&["127.0.0.1"], |_| {}).server(), async |_| reply("hello"));
     let known = Authority::new("known");
-    for is_ours in [true, false] {
+    for is_own_config in [true, false] {
         let way = Way::observed(known.store());
-        let config = if is_ours {
+        let config = if is_own_config {
             TraceTlsLayer::builder(&way.sink)
                 .roots(Roots::from_pem(known.pem()).unwrap())
                 .into_config()
@@ -102,10 +102,10 @@ async fn a_self_signed_certificate() {
         let unknown = Some(Failure::SslUnknownAuthority);
         assert_eq!((&record.failure, &tls.failure), (&unknown, &unknown));
         let text =
-            if is_ours { "not signed by a trusted authority" } else { "as self-signed ones often are" };
-        for said in [tls.handshake_err.as_str(), record.req_error.as_str()] {
-            assert!(said.contains(text), "{said}");
-            assert!(!said.contains("CaUsed") && !said.contains("UnknownIssuer"), "{said}");
+            if is_own_config { "not signed by a trusted authority" } else { "as self-signed ones often are" };
+        for message in [tls.handshake_err.as_str(), record.req_error.as_str()] {
+            assert!(message.contains(text), "{message}");
+            assert!(!message.contains("CaUsed") && !message.contains("UnknownIssuer"), "{message}");
         }
     }
 }
@@ -124,7 +124,7 @@ fn config_of(verifier: Arc<dyn ServerCertVerifier>) -> rustls::ClientConfig {
 }
 
 #[tokio::test]
-async fn what_was_agreed_on_as_far_as_reqwest_shows_it() {
+async fn negotiated_parameters_that_reqwest_exposes_are_recorded() {
     let authority = Authority::new("known");
     for (versions, version) in
         [(&[&rustls::version::TLS13][..], "TLSv1.3"), (&[&rustls::version::TLS12], "TLSv1.2")]
@@ -143,14 +143,18 @@ async fn what_was_agreed_on_as_far_as_reqwest_shows_it() {
         let trace = way.finished();
         let tls = tunnel(&trace, linked(&trace, &handle).0);
         assert_eq!((&*tls.tls_version, &*tls.negotiated_proto, tls.did_resume), (version, "h2", false));
-        assert_eq!(tls.peer_certs.len(), 2, "with the authority's");
-        assert_eq!((tls.cipher_suite, tls.key_exchange_group.as_str()), (0, ""), "reqwest does not tell");
+        assert_eq!(tls.peer_certs.len(), 2, "the certificates of the server and of the authority");
+        assert_eq!(
+            (tls.cipher_suite, tls.key_exchange_group.as_str()),
+            (0, ""),
+            "reqwest does not expose them"
+        );
         assert_eq!(tls.failure, None);
     }
 }
 
 #[tokio::test]
-async fn a_session_that_is_resumed() {
+async fn a_resumed_session_is_recorded_as_resumed() {
     let authority = Authority::new("known");
     let web = Web::tls(authority.issue(&["web.test"]).server(), async |_| reply("hello"));
     let way = Way::observed(authority.store());
@@ -170,18 +174,18 @@ async fn a_session_that_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_configuration_of_the_users_own() {
+async fn a_configuration_of_the_caller_is_recorded_by_a_trace_verifier() {
     let authority = Authority::new("known");
     let web = Web::tls(authority.issue(&["127.0.0.1"]).server(), async |_| reply("hello"));
     let url = format!("https://{}/", web.addr());
-    let config = |is_ours: bool, roots: &Authority| {
+    let config = |is_traced: bool, roots: &Authority| {
         let verifier = webpki(roots);
-        config_of(if is_ours { Arc::new(TraceVerifier::new(verifier)) } else { verifier })
+        config_of(if is_traced { Arc::new(TraceVerifier::new(verifier)) } else { verifier })
     };
-    for (is_ours, is_trusted) in [(true, true), (true, false), (false, true), (false, false)] {
+    for (is_traced, is_trusted) in [(true, true), (true, false), (false, true), (false, false)] {
         let roots = if is_trusted { &authority } else { &Authority::new("another") };
         let way = Way::observed(authority.store());
-        let observer = Observer::new(&way.sink).tls(config(is_ours, roots));
+        let observer = Observer::new(&way.sink).tls(config(is_traced, roots));
         let client = observer.install(Client::builder().no_proxy()).unwrap().build().unwrap();
         let outcome = client.get(&url).send_traced(&client).await;
         assert_eq!(outcome.is_ok(), is_trusted);
@@ -189,8 +193,8 @@ async fn a_configuration_of_the_users_own() {
             response.bytes().await.unwrap();
         }
         let trace = way.finished();
-        assert_eq!(trace.tls_tunnels.len(), usize::from(is_ours), "another verifier tells nothing");
-        assert_eq!(trace.dials[0].failure.is_some(), !is_ours && !is_trusted);
+        assert_eq!(trace.tls_tunnels.len(), usize::from(is_traced), "another verifier records nothing");
+        assert_eq!(trace.dials[0].failure.is_some(), !is_traced && !is_trusted);
         let failure = (!is_trusted).then_some(Failure::SslUnknownAuthority);
         assert_eq!(trace.http_requests[0].failure, failure);
         for tls in &trace.tls_tunnels {
@@ -200,7 +204,7 @@ async fn a_configuration_of_the_users_own() {
 }
 
 #[tokio::test]
-async fn a_proxy_with_tls_of_its_own() {
+async fn tls_to_a_proxy_has_its_own_tunnel() {
     let authority = Authority::new("known");
     let accept = |leaf: &pki::Leaf| tokio_rustls::TlsAcceptor::from(Arc::new(leaf.server()));
     let outer = accept(&authority.issue(&["127.0.0.1"]));
@@ -230,7 +234,7 @@ async fn a_proxy_with_tls_of_its_own() {
         let failure = (!is_trusted).then_some(Failure::SslUnknownAuthority);
         assert_eq!((&record.failure, &tls.failure), (&failure, &failure));
         assert_eq!((&*tls.server_name, tls.peer_certs[0].sans.len()), ("web.test", 1));
-        let proxy = trace.tls_tunnels.get(&*record.proxy_tls_tunnel).expect("that of the proxy");
+        let proxy = trace.tls_tunnels.get(&*record.proxy_tls_tunnel).expect("the tunnel to the proxy");
         assert_eq!((&proxy.failure, &proxy.tcp_conn), (&None, &record.tcp_conn));
         assert_eq!(proxy.peer_certs[0].sans, ["127.0.0.1"]);
     }

@@ -11,7 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::clients::linked;
 use test_support::check;
 
-/// Answers every request, and closes the connection after those to `/close`.
+/// Answers every request, and closes the connection after a request for `/close`.
 fn serve(path: &Path) -> tokio::task::JoinHandle<()> {
     let listener = UnixListener::bind(path).unwrap();
     tokio::spawn(async move {
@@ -48,12 +48,12 @@ async fn get(client: &TraceClient, url: &str) -> RequestHandle {
 }
 
 #[tokio::test]
-async fn the_path_and_the_link() {
+async fn requests_over_a_unix_socket_are_linked_with_its_path() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("some \u{e9} name.sock");
     let server = serve(&path);
     let sink = TraceSink::new();
-    // Before or afterwards.
+    // The socket may be set before or after the observer is installed.
     for is_before in [true, false] {
         sink.clear();
         let builder = Client::builder();
@@ -71,7 +71,7 @@ async fn the_path_and_the_link() {
         assert_eq!(trace.tcp_conns.len(), 2);
         for handle in [&first, &again, &other] {
             let (record, conn) = linked(&trace, handle);
-            let conn = conn.expect("its connection");
+            let conn = conn.expect("a linked connection");
             assert_eq!(*conn.unix_path, path.to_str().unwrap());
             let dial = trace.dials.get(&conn.from_dial).unwrap();
             assert_eq!(dial.triggered_by == record.trace_id, handle.id() != again.id());
@@ -83,9 +83,9 @@ async fn the_path_and_the_link() {
     server.abort();
 }
 
-/// With two connections to the same origin it cannot be known which one carried the request.
+/// With two connections to the same origin, it is unknown which one carried the request.
 #[tokio::test]
-async fn no_link_rather_than_a_wrong_one() {
+async fn a_request_is_not_linked_if_its_connection_is_ambiguous() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let server = serve(&path);
