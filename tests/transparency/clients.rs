@@ -42,7 +42,7 @@ impl Way {
     }
 }
 
-/// The untraced one first.
+/// Returns every way of making requests, the untraced one first.
 pub(crate) fn ways(h2: bool) -> Vec<Way> {
     let sink = TraceSink::new;
     let disabled = TraceSink::disabled();
@@ -79,7 +79,7 @@ pub(crate) fn ways(h2: bool) -> Vec<Way> {
     ]
 }
 
-/// Without what a client by itself adds to requests.
+/// Returns a preset client that adds nothing to requests and follows no redirects.
 fn preset_of(sink: &TraceSink, h2: bool) -> Client {
     let version = if h2 { HttpVersion::Http2Only } else { HttpVersion::Http1Only };
     let builder = Client::builder(sink).http_version(version).compression(false).user_agent(None);
@@ -128,11 +128,11 @@ pub(crate) struct Outcome {
 /// Everything that a reader can see of a body.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Received {
-    /// Lower and upper size hint and whether it was at its end, before the first and after the last frame.
+    /// The lower and upper size hint and `is_end_stream`, before the first and after the last frame.
     pub(crate) hints: [(u64, Option<u64>, bool); 2],
     pub(crate) data: Vec<u8>,
     pub(crate) trailers: Option<HeaderMap>,
-    /// The chain of the error that ended it.
+    /// The texts of the error that ended the body, and of its sources.
     pub(crate) error: Vec<String>,
 }
 
@@ -140,7 +140,7 @@ pub(crate) struct Received {
 ///
 /// # Errors
 ///
-/// The texts of all errors in the chain.
+/// Returns the texts of all errors in the chain.
 pub(crate) async fn exchange(client: &AnyClient, request: Request<Payload>) -> Result<Outcome, Vec<String>> {
     let response = client.clone().oneshot(request).await.map_err(|error| chain(&*error))?;
     Ok(outcome(response).await)
@@ -185,8 +185,8 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     all
 }
 
-/// Runs the scenario in every way against the server; both sides must see the same each time. Gives back the
-/// ways, and what the untraced one came to.
+/// Runs the scenario in every way against the server, and asserts that caller and server see the same each time.
+/// Returns the ways, the outcome of the untraced one, and the connections that the server saw.
 pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(
     server: &Server,
     scenario: impl AsyncFn(&AnyClient) -> T,
@@ -196,8 +196,8 @@ pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(
     let mut before = server.seen().len();
     for way in &mut ways {
         let outcome = scenario(&way.client).await;
-        // The last of the client closes its connections.
-        way.client = nothing();
+        // Dropping the last clone of the client closes its connections.
+        way.client = failing_client();
         let accepted = server.seen().len();
         let mut seen = server.ended(accepted).await.split_off(before);
         before = accepted;
@@ -218,7 +218,7 @@ pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(
     (ways, outcome, seen)
 }
 
-fn nothing() -> AnyClient {
+fn failing_client() -> AnyClient {
     BoxCloneSyncService::new(tower::service_fn(|_| async { Err::<Answer, _>("gone".into()) }))
 }
 
@@ -226,19 +226,19 @@ pub(crate) fn empty() -> Payload {
     Empty::new().map_err(never).boxed()
 }
 
-/// A body of one piece, whose length is known.
+/// Returns a body of one frame, whose length is known.
 pub(crate) fn full(data: impl Into<Bytes>) -> Payload {
     Full::new(data.into()).map_err(never).boxed()
 }
 
-/// Pieces whose number is not known beforehand, and trailers.
+/// Returns a body of one frame per piece, of unknown length, with trailers.
 pub(crate) fn stream(data: &'static [&'static str], trailers: Option<HeaderMap>) -> Payload {
     let data = data.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))));
     let frames: Vec<Result<_, BoxError>> = data.chain(trailers.map(|map| Ok(Frame::trailers(map)))).collect();
     StreamBody::new(futures_util::stream::iter(frames)).boxed()
 }
 
-/// Begins, and then never goes on.
+/// A body that yields at most one frame, and then stays pending.
 pub(crate) struct Endless(pub(crate) Option<Bytes>);
 
 impl http_body::Body for Endless {
@@ -256,7 +256,7 @@ impl http_body::Body for Endless {
     }
 }
 
-/// Empty, and not at its end before it was asked.
+/// An empty body whose `is_end_stream` returns `false`.
 pub(crate) struct Hollow;
 
 impl http_body::Body for Hollow {

@@ -16,8 +16,8 @@ use tower::ServiceExt as _;
 use crate::clients::{BoxError, Payload, Way, chain, empty, exchange, request, same, ways};
 use test_support::raw::{Refused, Server};
 
-/// The error of hyper-util's client, as every way but the preset gives it back.
-fn of_pool(error: &BoxError) -> Option<&legacy::Error> {
+/// Returns the error of hyper-util's client. `None` for the preset, which has an error type of its own.
+fn pool_error(error: &BoxError) -> Option<&legacy::Error> {
     let pool = error.downcast_ref::<legacy::Error>();
     assert!(pool.is_some() || error.is::<ClientError>(), "{error:?}");
     pool
@@ -34,7 +34,7 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
-/// Asserts that each traced client has recorded this failure.
+/// Asserts that a traced way has recorded one request with this failure, and an untraced way none.
 fn assert_recorded(way: &Way, failure: &Failure) {
     let records = way.sink.snapshot("").http_requests;
     assert_eq!(records.len(), usize::from(way.is_traced()), "{}", way.name);
@@ -45,12 +45,12 @@ fn assert_recorded(way: &Way, failure: &Failure) {
 }
 
 #[tokio::test]
-async fn a_refused_connection() {
+async fn a_refused_connection_keeps_its_io_error() {
     let refused = Refused::on("127.0.0.1:0");
     for way in ways(false) {
         let request = Request::get(format!("http://{}/", refused.addr)).body(empty()).unwrap();
         let error = way.client.clone().oneshot(request).await.expect_err("no connection");
-        assert!(of_pool(&error).is_none_or(legacy::Error::is_connect), "{}: {error:?}", way.name);
+        assert!(pool_error(&error).is_none_or(legacy::Error::is_connect), "{}: {error:?}", way.name);
         let io = find::<io::Error>(&*error).expect("an I/O error");
         assert_eq!(io.kind(), io::ErrorKind::ConnectionRefused, "{}", way.name);
         assert_eq!(chain(&*error).last(), Some(&io.to_string()), "{}", way.name);
@@ -58,12 +58,12 @@ async fn a_refused_connection() {
     }
 }
 
-/// Makes a request that fails, and asserts hyper's error and the recorded failure.
-async fn breaks(server: &Server, failure: &Failure, expected: impl Fn(&hyper::Error) -> bool) {
+/// Makes a request that fails, and asserts that hyper's error is as expected and that the failure is recorded.
+async fn assert_fails(server: &Server, failure: &Failure, expected: impl Fn(&hyper::Error) -> bool) {
     let scenario = async |client: &crate::clients::AnyClient| {
         let request = request("GET", server, "/").body(empty()).unwrap();
         let error = client.clone().oneshot(request).await.expect_err("no response");
-        assert!(of_pool(&error).is_none_or(|error| !error.is_connect() && error.connect_info().is_some()));
+        assert!(pool_error(&error).is_none_or(|error| !error.is_connect() && error.connect_info().is_some()));
         assert!(expected(find(&*error).expect("an error of hyper")), "{error:?}");
         (chain(&*error), find::<io::Error>(&*error).map(io::Error::kind))
     };
@@ -73,41 +73,41 @@ async fn breaks(server: &Server, failure: &Failure, expected: impl Fn(&hyper::Er
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_up() {
+async fn a_close_before_the_response_is_an_incomplete_message() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.close().await
     });
-    breaks(&server, &Failure::EofError, hyper::Error::is_incomplete_message).await;
+    assert_fails(&server, &Failure::EofError, hyper::Error::is_incomplete_message).await;
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\ncontent-le").await?;
         conn.close().await
     });
-    breaks(&server, &Failure::EofError, hyper::Error::is_incomplete_message).await;
+    assert_fails(&server, &Failure::EofError, hyper::Error::is_incomplete_message).await;
 }
 
 #[tokio::test]
-async fn a_server_that_resets() {
+async fn a_reset_before_the_response_is_recorded() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.reset()
     });
-    breaks(&server, &Failure::ConnectionReset, |_| true).await;
+    assert_fails(&server, &Failure::ConnectionReset, |_| true).await;
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_something_else() {
+async fn a_response_that_is_not_http_is_a_parse_error() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"SSH-2.0-OpenSSH_10.0\r\n\r\n").await?;
         conn.close().await
     });
-    breaks(&server, &Failure::HttpProtocolError, hyper::Error::is_parse).await;
+    assert_fails(&server, &Failure::HttpProtocolError, hyper::Error::is_parse).await;
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off() {
+async fn a_truncated_body_is_an_eof() {
     for (answer, failure) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", Failure::EofError),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhal", Failure::EofError),
@@ -119,7 +119,7 @@ async fn a_body_that_breaks_off() {
         });
         let make = || request("GET", &server, "/").body(empty()).unwrap();
         let (ways, outcome, _) = same(&server, async |client| exchange(client, make()).await).await;
-        let outcome = outcome.expect("the header came");
+        let outcome = outcome.expect("a response head");
         assert!(!outcome.body.error.is_empty() && outcome.body.data.starts_with(b"hal"), "{outcome:?}");
         for way in &ways {
             assert_recorded(way, &failure);
@@ -128,31 +128,31 @@ async fn a_body_that_breaks_off() {
 }
 
 #[derive(Debug, PartialEq)]
-struct OutOfPaper(u8);
+struct CallerError(u8);
 
-impl fmt::Display for OutOfPaper {
+impl fmt::Display for CallerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "out of paper in tray {}", self.0)
     }
 }
 
-impl Error for OutOfPaper {}
+impl Error for CallerError {}
 
 #[tokio::test]
-async fn the_callers_own_error() {
+async fn an_error_of_the_request_body_keeps_its_type() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.read_to_end().await
     });
     let make = || {
-        let pieces = [Ok(Frame::data(Bytes::from_static(b"page"))), Err(BoxError::from(OutOfPaper(3)))];
+        let pieces = [Ok(Frame::data(Bytes::from_static(b"page"))), Err(BoxError::from(CallerError(3)))];
         let body: Payload = StreamBody::new(futures_util::stream::iter(pieces)).boxed();
         request("POST", &server, "/").body(body).unwrap()
     };
     let scenario = async |client: &crate::clients::AnyClient| {
         let error = client.clone().oneshot(make()).await.expect_err("no response");
         assert!(find::<hyper::Error>(&*error).is_some_and(hyper::Error::is_user), "{error:?}");
-        assert_eq!(find(&*error), Some(&OutOfPaper(3)), "{error:?}");
+        assert_eq!(find(&*error), Some(&CallerError(3)), "{error:?}");
         chain(&*error)
     };
     let expected = scenario(&ways(false)[0].client).await;
@@ -163,14 +163,14 @@ async fn the_callers_own_error() {
 }
 
 #[tokio::test]
-async fn requests_that_cannot_be_made() {
+async fn invalid_requests_fail_before_a_connection_is_dialled() {
     let server = Server::answering(b"HTTP/1.1 204 No Content\r\n\r\n");
     for way in ways(false) {
         let no_host = Request::get("/path").body(empty()).unwrap();
         let version = request("GET", &server, "/").version(http::Version::HTTP_2).body(empty()).unwrap();
         for request in [no_host, version] {
-            let error = way.client.clone().oneshot(request).await.expect_err("it cannot be made");
-            let pool = of_pool(&error).map(|error| (error.is_connect(), error.source().is_some()));
+            let error = way.client.clone().oneshot(request).await.expect_err("an invalid request");
+            let pool = pool_error(&error).map(|error| (error.is_connect(), error.source().is_some()));
             assert_eq!(pool.unwrap_or_default(), (false, false), "{}: {error:?}", way.name);
             let preset = error.downcast_ref::<ClientError>().map(ClientError::failure);
             assert_eq!(preset.unwrap_or(Failure::InvalidArgument), Failure::InvalidArgument);

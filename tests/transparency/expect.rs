@@ -1,4 +1,4 @@
-//! `Expect: 100-continue`.
+//! Requests with `Expect: 100-continue`.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ fn server(interim: &'static str, last: &'static str) -> Server {
 }
 
 #[tokio::test]
-async fn whatever_the_server_says() {
+async fn every_answer_to_an_expectation_has_the_same_outcome() {
     let ok = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let no = "HTTP/1.1 417 Expectation Failed\r\ncontent-length: 2\r\n\r\nno";
     for (interim, last, informational) in
@@ -32,7 +32,7 @@ async fn whatever_the_server_says() {
         let (ways, outcome, seen) =
             same(&server, async |client: &AnyClient| exchange(client, make()).await).await;
         assert_eq!(outcome.expect("a response").body.data, &last.as_bytes()[last.len() - 2..]);
-        // The untraced client does not wait either.
+        // hyper does not wait for `100 Continue` before it sends the body, traced or not.
         assert!(seen[0].received.ends_with(b"\r\n\r\ndata"));
         for way in ways.iter().filter(|way| way.is_traced()) {
             let record = way.sink.snapshot("").http_requests[0].clone();
@@ -51,22 +51,22 @@ async fn whatever_the_server_says() {
 }
 
 #[tokio::test]
-async fn the_callers_own_callback_is_left_alone() {
+async fn the_informational_callback_of_the_caller_is_kept() {
     let server =
         Server::answering(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n");
     let scenario = async |client: &AnyClient| {
-        let heard = Arc::new(Mutex::new(Vec::new()));
+        let statuses = Arc::new(Mutex::new(Vec::new()));
         let mut request = request("GET", &server, "/").body(empty()).unwrap();
-        let log = heard.clone();
+        let log = statuses.clone();
         hyper::ext::on_informational(&mut request, move |response| {
             log.lock().unwrap().push(response.status())
         });
         exchange(client, request).await.expect("a response");
-        let heard = heard.lock().unwrap();
-        heard.clone()
+        let statuses = statuses.lock().unwrap();
+        statuses.clone()
     };
     for way in crate::clients::ways(false) {
-        // The layer that listens says that it takes the callback's place.
+        // `TraceRequestLayer::informational` replaces the callback, as its documentation says.
         let listens = way.name == "layers that listen";
         assert_eq!(scenario(&way.client).await.len(), usize::from(!listens), "{}", way.name);
     }

@@ -1,4 +1,4 @@
-//! Extended CONNECT (RFC 8441): a stream of an HTTP/2 connection that becomes another protocol's.
+//! Extended CONNECT (RFC 8441): an HTTP/2 stream that carries another protocol.
 
 use std::convert::Infallible;
 
@@ -15,14 +15,14 @@ use tower::ServiceExt as _;
 
 use crate::clients::{empty, exchange, ways};
 
-/// Gives back what comes over a stream of the protocol `echo`.
+/// Accepts every request, and echoes what is received over a stream of the protocol `echo`.
 async fn answer(mut request: http::Request<Incoming>) -> Result<http::Response<Empty<Bytes>>, Infallible> {
     if request.extensions().get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "echo") {
         tokio::spawn(async move {
             let stream = TokioIo::new(hyper::upgrade::on(&mut request).await.expect("an upgrade"));
             let (mut reader, mut writer) = tokio::io::split(stream);
             tokio::io::copy(&mut reader, &mut writer).await.expect("an echo");
-            writer.shutdown().await.expect("an end");
+            writer.shutdown().await.expect("a shutdown");
         });
     }
     Ok(http::Response::default())
@@ -33,7 +33,7 @@ async fn serve(listener: TcpListener) {
         let mut server = http2::Builder::new(TokioExecutor::new());
         let connection =
             server.enable_connect_protocol().serve_connection(TokioIo::new(stream), service_fn(answer));
-        // How the peer ends the connection is its business.
+        // The client may end the connection in any way.
         drop(connection.await);
     };
     while let Ok((stream, _)) = listener.accept().await {
@@ -42,13 +42,13 @@ async fn serve(listener: TcpListener) {
 }
 
 #[tokio::test]
-async fn bytes_go_both_ways() {
+async fn an_upgraded_stream_carries_bytes_in_both_directions() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/chat", listener.local_addr().unwrap());
     let server = tokio::spawn(serve(listener));
-    let said = vec![b'x'; 100_000];
+    let sent = vec![b'x'; 100_000];
     for way in ways(true) {
-        // The server announces first that it supports it.
+        // With the first response, the client has the server's settings, which announce extended CONNECT.
         let first = http::Request::get(&url).body(empty()).unwrap();
         assert_eq!(exchange(&way.client, first).await.expect("a response").status, 200, "{}", way.name);
 
@@ -58,20 +58,20 @@ async fn bytes_go_both_ways() {
         assert_eq!(response.status(), 200, "{}", way.name);
         let stream = TokioIo::new(hyper::upgrade::on(response).await.expect("an upgrade"));
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let say = async {
-            writer.write_all(&said).await.unwrap();
+        let send = async {
+            writer.write_all(&sent).await.unwrap();
             writer.shutdown().await.unwrap();
         };
-        let mut heard = Vec::new();
-        let (_, heard) = tokio::join!(say, async {
-            reader.read_to_end(&mut heard).await.unwrap();
-            heard
+        let mut received = Vec::new();
+        let (_, received) = tokio::join!(send, async {
+            reader.read_to_end(&mut received).await.unwrap();
+            received
         });
-        assert!(heard == said, "{}: {} bytes", way.name, heard.len());
+        assert!(received == sent, "{}: {} bytes", way.name, received.len());
 
         if way.is_traced() {
             let trace = way.sink.snapshot("");
-            let [_, record] = &trace.http_requests[..] else { panic!("two requests: {}", way.name) };
+            let [_, record] = &trace.http_requests[..] else { panic!("expected two requests: {}", way.name) };
             assert_eq!(
                 (record.req_method.as_str(), record.resp_status_code),
                 ("CONNECT", 200),
@@ -79,7 +79,7 @@ async fn bytes_go_both_ways() {
                 way.name
             );
             assert_eq!(record.end_reason, Some(EndReason::Closed), "{}", way.name);
-            let conn = trace.tcp_conns.get(&record.tcp_conn).expect("its connection");
+            let conn = trace.tcp_conns.get(&record.tcp_conn).expect("a linked connection");
             assert!(conn.total_sent_bytes > 100_000 && conn.total_recv_bytes > 100_000, "{}", way.name);
         }
     }

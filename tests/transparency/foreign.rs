@@ -1,4 +1,4 @@
-//! Code written for the unwrapped client: its methods, bodies and error types are still there.
+//! Code that was written for an unwrapped client finds the same methods, bodies and error types on a wrapped one.
 
 use std::error::Error as _;
 use std::io;
@@ -35,7 +35,7 @@ fn wrapped(sink: &TraceSink) -> Wrapped {
     TraceRequestLayer::new(sink).layer(Client::builder(TokioExecutor::new()).build(connector))
 }
 
-/// `get` and `request` are called as before, also on a client that is shared.
+/// `get` and `request` can be called as before, also through a shared reference.
 #[tokio::test]
 async fn a_wrapped_client_keeps_its_methods() {
     let web = web();
@@ -65,9 +65,9 @@ async fn a_wrapped_client_keeps_its_methods() {
     assert!(trace.http_requests.iter().all(|record| record.end_reason == Some(EndReason::Closed)));
 }
 
-/// `into_inner` of the body returns hyper's own; the record says that the rest was not seen.
+/// `into_inner` returns hyper's body. If data may follow, the record ends as unobserved.
 #[tokio::test]
-async fn a_body_that_is_taken_out() {
+async fn into_inner_returns_hypers_body_and_ends_the_record() {
     let web = web();
     let sink = TraceSink::new();
     let client = wrapped(&sink);
@@ -78,11 +78,11 @@ async fn a_body_that_is_taken_out() {
         let handle = response.request_handle().unwrap().clone();
         let taken: Incoming = response.into_body().into_inner();
         let trace = handle.trace();
-        let [record] = &trace.http_requests[..] else { panic!("one request") };
+        let [record] = &trace.http_requests[..] else { panic!("expected one request") };
         assert_eq!((&record.end_reason, &record.failure), (&Some(end), &None));
         assert_eq!(!record.resp_body_end_at.is_undefined(), has_end);
         assert_eq!(taken.collect().await.unwrap().to_bytes(), body);
-        assert_eq!(handle.trace().http_requests, trace.http_requests, "and that is final");
+        assert_eq!(handle.trace().http_requests, trace.http_requests, "the record has ended");
         assert!(nettrace::view::waterfall(&trace).to_string().contains(path));
     }
     drop(client);
@@ -92,15 +92,15 @@ async fn a_body_that_is_taken_out() {
 }
 
 #[tokio::test]
-async fn a_body_by_default() {
+async fn the_default_body_is_empty() {
     let body = TraceResponseBody::<Empty<Bytes>>::default();
     assert!(http_body::Body::is_end_stream(&body));
     assert!(body.collect().await.unwrap().to_bytes().is_empty());
 }
 
-/// The kinds are those that tokio's own `connect` has, as far as it tells kinds apart.
+/// The kinds are those of the errors of tokio's `connect`, where tokio distinguishes them.
 #[tokio::test]
-async fn a_connect_error_as_an_io_error() {
+async fn a_connect_error_converts_to_an_io_error() {
     let (refused, nobody) = (Refused::on("127.0.0.1:0"), DnsServer::answering(&[]).await);
     let sink = TraceSink::new();
     let resolver =

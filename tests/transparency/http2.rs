@@ -14,7 +14,7 @@ use tower::ServiceExt as _;
 use crate::clients::{BoxError, Outcome, Payload, chain, empty, exchange, full, stream, ways};
 use test_support::web::{Asked, Content, Web, reply, status};
 
-fn sum() -> HeaderMap {
+fn sum_trailers() -> HeaderMap {
     HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("4"))])
 }
 
@@ -22,7 +22,7 @@ fn frames(frames: Vec<std::io::Result<Frame<Bytes>>>) -> Response<Content> {
     Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync())
 }
 
-/// The request in every way; both sides must see the same each time.
+/// Makes the request in every way, and asserts that caller and server see the same each time.
 async fn same(web: &Web, make: impl Fn() -> http::Request<Payload>) -> (Result<Outcome, Vec<String>>, Asked) {
     let mut reference: Option<(_, Asked)> = None;
     for way in ways(true) {
@@ -47,24 +47,28 @@ async fn same(web: &Web, make: impl Fn() -> http::Request<Payload>) -> (Result<O
 }
 
 #[tokio::test]
-async fn bodies_and_trailers_both_ways() {
+async fn bodies_and_trailers_are_the_same_in_both_directions() {
     let web = Web::start(async |asked: Asked| {
         let body = format!("{} {}", asked.method, String::from_utf8_lossy(&asked.body));
         frames(vec![Ok(Frame::data(body.into())), Ok(Frame::trailers(asked.trailers.unwrap_or_default()))])
     });
-    let make = || http::Request::post(web.url("/x?y=z")).body(stream(&["da", "ta"], Some(sum()))).unwrap();
+    let make =
+        || http::Request::post(web.url("/x?y=z")).body(stream(&["da", "ta"], Some(sum_trailers()))).unwrap();
     let (outcome, asked) = same(&web, make).await;
     let outcome = outcome.expect("a response");
-    assert_eq!((outcome.body.data.as_slice(), outcome.body.trailers), (&b"POST data"[..], Some(sum())));
+    assert_eq!(
+        (outcome.body.data.as_slice(), outcome.body.trailers),
+        (&b"POST data"[..], Some(sum_trailers()))
+    );
     assert_eq!(
         (asked.body.as_ref(), asked.trailers, asked.version),
-        (&b"data"[..], Some(sum()), http::Version::HTTP_2)
+        (&b"data"[..], Some(sum_trailers()), http::Version::HTTP_2)
     );
     assert_eq!(asked.uri.to_string(), web.url("/x?y=z"));
 }
 
 #[tokio::test]
-async fn lengths_are_said_as_they_are_known() {
+async fn known_lengths_are_sent_as_content_length() {
     let web = Web::start(async |asked: Asked| reply(asked.body));
     let (outcome, asked) = same(&web, || http::Request::put(web.url("/")).body(full("data")).unwrap()).await;
     assert_eq!((asked.header("content-length"), outcome.unwrap().body.data.as_slice()), ("4", &b"data"[..]));
@@ -76,7 +80,7 @@ async fn lengths_are_said_as_they_are_known() {
 }
 
 #[tokio::test]
-async fn responses_without_a_body() {
+async fn responses_without_a_body_are_the_same() {
     let web = Web::start(async |asked: Asked| match asked.path() {
         "/head" => {
             let mut response = status(200);
@@ -95,9 +99,9 @@ async fn responses_without_a_body() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset() {
-    let heard = Arc::new(Semaphore::new(0));
-    let permits = heard.clone();
+async fn the_error_of_a_reset_stream_is_the_same() {
+    let may_reset = Arc::new(Semaphore::new(0));
+    let permits = may_reset.clone();
     let web = Web::start(async move |_| {
         let first = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"beg")))]);
         let permits = permits.clone();
@@ -111,10 +115,10 @@ async fn a_stream_that_is_reset() {
     let mut reference = None;
     for way in ways(true) {
         let request = http::Request::get(web.url("/")).body(empty()).unwrap();
-        let mut body = way.client.clone().oneshot(request).await.expect("the header came").into_body();
+        let mut body = way.client.clone().oneshot(request).await.expect("a response head").into_body();
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(first, "beg");
-        heard.add_permits(1);
+        may_reset.add_permits(1);
         let error = chain(&*body.frame().await.unwrap().expect_err("the stream was reset"));
         assert!(error.last().is_some_and(|error| error.contains("stream error")), "{error:?}");
         assert_eq!(reference.get_or_insert_with(|| error.clone()), &error, "{}", way.name);
@@ -126,7 +130,7 @@ async fn a_stream_that_is_reset() {
 }
 
 #[tokio::test]
-async fn a_body_that_fails() {
+async fn the_error_of_a_failed_request_body_is_the_same() {
     let web = Web::start(async |_| reply("never"));
     let mut reference = None;
     for way in ways(true) {

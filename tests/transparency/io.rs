@@ -27,7 +27,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::clients::{BoxError, Payload, full};
 
-/// A call of a stream.
+/// A call of a method of the stream, with the sizes of its buffers.
 #[derive(Clone, Debug, PartialEq)]
 enum Call {
     Read { room: usize },
@@ -37,14 +37,14 @@ enum Call {
     Shutdown,
 }
 
-/// Takes `appetite` bytes a write, every other write only at the second asking; gives `answer` when all of the
-/// request has come, in pieces of seven bytes.
+/// A stream that accepts up to `max_write` bytes per write, and each write only when it is polled the second time. Once
+/// `expects` bytes have been written, it can be read: it returns `answer` in pieces of seven bytes.
 struct Mock {
     vectored: bool,
-    appetite: usize,
+    max_write: usize,
     expects: usize,
     answer: VecDeque<u8>,
-    hesitates: bool,
+    is_pending: bool,
     reader: Option<Waker>,
     shared: Arc<Mutex<(Vec<Call>, Vec<u8>)>>,
 }
@@ -55,12 +55,12 @@ impl Mock {
     }
 
     fn take(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.hesitates = !self.hesitates;
-        if self.hesitates {
+        self.is_pending = !self.is_pending;
+        if self.is_pending {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).take(self.appetite).collect();
+        let bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).take(self.max_write).collect();
         let mut shared = self.shared.lock().unwrap();
         shared.1.extend(&bytes);
         if shared.1.len() >= self.expects
@@ -134,29 +134,30 @@ enum Wrapped {
 }
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\nconnection: close\r\n\r\nhello, world";
-const PIECE: usize = 3000;
+const PIECE_LEN: usize = 3000;
 
-/// Large enough that hyper queues pieces instead of copying them into one.
+/// Returns a request whose pieces are so large that hyper queues them instead of copying them into one buffer.
 fn upload() -> Request<Payload> {
-    let pieces = (0..3).map(|_| Ok::<_, BoxError>(Frame::data(Bytes::from(vec![b'x'; PIECE]))));
+    let pieces = (0..3).map(|_| Ok::<_, BoxError>(Frame::data(Bytes::from(vec![b'x'; PIECE_LEN]))));
     let body = StreamBody::new(futures_util::stream::iter(pieces)).boxed();
-    Request::post("http://web.test/").header("content-length", 3 * PIECE).body(body).unwrap()
+    Request::post("http://web.test/").header("content-length", 3 * PIECE_LEN).body(body).unwrap()
 }
 
-/// The calls that one exchange makes, and the bytes that were written.
-async fn calls(wrapped: Wrapped, vectored: bool, appetite: usize, sink: &TraceSink) -> (Vec<Call>, Vec<u8>) {
+/// Makes one exchange over a [`Mock`]. Returns the calls on the stream, and the bytes that were written.
+async fn calls(wrapped: Wrapped, vectored: bool, max_write: usize, sink: &TraceSink) -> (Vec<Call>, Vec<u8>) {
     let shared = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let log = shared.clone();
     let connector = service_fn(move |_: Uri| {
         let answer = ANSWER.bytes().collect();
         let (shared, reader) = (log.clone(), None);
-        let expects = 3 * PIECE + "POST / HTTP/1.1\r\ncontent-length: 9000\r\nhost: web.test\r\n\r\n".len();
+        let expects =
+            3 * PIECE_LEN + "POST / HTTP/1.1\r\ncontent-length: 9000\r\nhost: web.test\r\n\r\n".len();
         std::future::ready(Ok::<_, io::Error>(Mock {
             vectored,
-            appetite,
+            max_write,
             expects,
             answer,
-            hesitates: false,
+            is_pending: false,
             reader,
             shared,
         }))
@@ -176,26 +177,26 @@ async fn calls(wrapped: Wrapped, vectored: bool, appetite: usize, sink: &TraceSi
             exchange(TraceTlsLayer::builder(sink).build().layer(connector)).await;
         }
     }
-    // The connection's task has shut it down and dropped it.
+    // Waits until the connection's task has shut the stream down and dropped it.
     while Arc::strong_count(&shared) > 1 {
         tokio::task::yield_now().await;
     }
-    Arc::into_inner(shared).expect("the only one").into_inner().unwrap()
+    Arc::into_inner(shared).expect("the last reference").into_inner().unwrap()
 }
 
 #[tokio::test]
-async fn the_same_calls_reach_the_stream() {
+async fn the_inner_stream_gets_the_same_calls() {
     for vectored in [false, true] {
-        for appetite in [usize::MAX, 1000, 1] {
+        for max_write in [usize::MAX, 1000, 1] {
             let sink = TraceSink::new();
-            let (expected, written) = calls(Wrapped::Not, vectored, appetite, &sink).await;
+            let (expected, written) = calls(Wrapped::Not, vectored, max_write, &sink).await;
             let had_vectored = expected.iter().any(|call| matches!(call, Call::WriteVectored(_)));
             assert_eq!(had_vectored, vectored);
             for wrapped in [Wrapped::Traced, Wrapped::TracedOff, Wrapped::TracedBelowTls] {
                 let sink = TraceSink::new();
-                let (calls, bytes) = calls(wrapped, vectored, appetite, &sink).await;
+                let (calls, bytes) = calls(wrapped, vectored, max_write, &sink).await;
                 assert_eq!(bytes, written);
-                assert_eq!(calls, expected, "{wrapped:?}, vectored: {vectored}, appetite: {appetite}");
+                assert_eq!(calls, expected, "{wrapped:?}, vectored: {vectored}, max_write: {max_write}");
                 if matches!(wrapped, Wrapped::TracedOff) {
                     continue;
                 }
@@ -207,9 +208,9 @@ async fn the_same_calls_reach_the_stream() {
     }
 }
 
-/// A write is one operation, from its first poll to its result, however often it is polled.
+/// The operation lasts from the first poll to the result.
 #[tokio::test]
-async fn an_operation_lasts_until_it_is_done() {
+async fn a_write_is_one_operation_however_often_it_is_polled() {
     let sink = TraceSink::new();
     let (made, written) = calls(Wrapped::Traced, true, 1000, &sink).await;
     let conn = sink.snapshot("").tcp_conns[0].clone();
@@ -217,12 +218,12 @@ async fn an_operation_lasts_until_it_is_done() {
     let writes: Vec<_> = ops.iter().filter(|op| op.r#type == SocketOpType::Write).collect();
     assert_eq!(writes.iter().map(|op| u64::from(op.data_len)).sum::<u64>(), written.len() as u64);
     let polls = made.iter().filter(|call| matches!(call, Call::WriteVectored(_) | Call::Write(_))).count();
-    assert_eq!(writes.len() * 2, polls, "the mock hesitates every other time");
+    assert_eq!(writes.len() * 2, polls, "the mock is pending at every other poll");
     assert!(ops.iter().all(|op| op.return_at >= op.call_at));
 }
 
 #[tokio::test]
-async fn a_stream_of_any_protocol() {
+async fn a_traced_stream_carries_any_protocol() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (sink, server) = (TraceSink::new(), async {
@@ -259,7 +260,7 @@ async fn a_stream_of_any_protocol() {
     let inner = stream.into_inner();
     assert_eq!(inner.local_addr().unwrap(), peer);
     let conn = sink.snapshot("").tcp_conns[0].clone();
-    assert_eq!(conn.end_reason, Some(EndReason::Closed), "for the trace the connection is over");
+    assert_eq!(conn.end_reason, Some(EndReason::Closed), "the record ends with `into_inner`");
 
     let untraced = TcpConnector::new(&TraceSink::disabled());
     let (stream, _) = tokio::join!(untraced.connect(addr), listener.accept());
@@ -267,9 +268,9 @@ async fn a_stream_of_any_protocol() {
     assert!(stream.conn_id().is_undefined() && stream.conn_ref().is_none() && stream.is_write_vectored());
 }
 
-/// The preset's own wrapper is in the way too: one write of head and body together.
+/// The preset wraps the stream once more, and must pass vectored writes through.
 #[tokio::test]
-async fn the_preset_writes_head_and_body_at_once() {
+async fn the_preset_writes_head_and_body_in_one_call() {
     let server = test_support::raw::Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.read(20_000).await?;

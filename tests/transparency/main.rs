@@ -1,7 +1,7 @@
-//! A traced client behaves as the untraced one: the same bytes on the wire, the same outcome for the caller.
+//! A traced client behaves as an untraced one: the same bytes on the wire, the same outcome for the caller.
 //!
-//! Each scenario is run by an untraced client and by every way of tracing it, against the same server; what the
-//! server saw and what the caller got must not differ.
+//! Each scenario runs with an untraced client and in every way of tracing it, against the same server. What the server
+//! receives and what the caller gets must not differ.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod clients;

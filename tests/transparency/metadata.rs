@@ -1,4 +1,4 @@
-//! The connector's metadata of a connection reaches the pool and the caller.
+//! The metadata that a connector gives to a connection reaches the pool and the caller.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,22 +23,22 @@ use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use crate::clients::{empty, ways};
 use test_support::web::{Web, reply};
 
-/// A connection with metadata.
-struct Special {
+/// A connection with an extra, and with metadata that `configure` adds.
+struct TaggedStream {
     stream: TokioIo<TcpStream>,
-    say: fn(Connected) -> Connected,
+    configure: fn(Connected) -> Connected,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 struct Mark(&'static str);
 
-impl Connection for Special {
+impl Connection for TaggedStream {
     fn connected(&self) -> Connected {
-        (self.say)(self.stream.connected().extra(Mark("mine")))
+        (self.configure)(self.stream.connected().extra(Mark("mine")))
     }
 }
 
-impl Read for Special {
+impl Read for TaggedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -48,7 +48,7 @@ impl Read for Special {
     }
 }
 
-impl Write for Special {
+impl Write for TaggedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -64,12 +64,12 @@ impl Write for Special {
 
 type Traced<B = Empty<Bytes>> =
     nettrace::request::TraceRequest<legacy::Client<nettrace::connect::TraceConnect<Connector>, TraceBody<B>>>;
-type Connector = tower::util::BoxCloneSyncService<Uri, Special, io::Error>;
+type Connector = tower::util::BoxCloneSyncService<Uri, TaggedStream, io::Error>;
 
-fn client(sink: &TraceSink, say: fn(Connected) -> Connected) -> Traced {
+fn client(sink: &TraceSink, configure: fn(Connected) -> Connected) -> Traced {
     let connector = service_fn(move |uri: Uri| async move {
         let stream = TcpStream::connect(uri.authority().expect("an authority").as_str()).await?;
-        Ok(Special { stream: TokioIo::new(stream), say })
+        Ok(TaggedStream { stream: TokioIo::new(stream), configure })
     });
     let connector = TraceConnectLayer::new(sink).layer(Connector::new(connector));
     let client = legacy::Client::builder(TokioExecutor::new()).build(connector);
@@ -84,13 +84,13 @@ async fn body<B: http_body::Body<Error: std::fmt::Debug>>(response: http::Respon
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
-/// Says which protocol and which form of the target came.
+/// Starts a server that answers with the version and the target of the request.
 fn web() -> Web {
     Web::start(async |asked| reply(format!("{:?} {}", asked.version, asked.uri)))
 }
 
 #[tokio::test]
-async fn the_protocol_that_was_agreed_on() {
+async fn negotiated_http2_is_used() {
     let (web, sink) = (web(), TraceSink::new());
     let mut client = client(&sink, Connected::negotiated_h2);
     let response = client.call(get(web.url("/x"))).await.unwrap();
@@ -98,19 +98,19 @@ async fn the_protocol_that_was_agreed_on() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_asked_in_absolute_form() {
+async fn requests_to_a_proxy_are_in_absolute_form() {
     let (web, sink) = (web(), TraceSink::new());
-    for (say, form) in [
+    for (configure, form) in [
         ((|connected| connected.proxy(true)) as fn(Connected) -> Connected, web.url("/x")),
         (|connected| connected, "/x".into()),
     ] {
-        let response = client(&sink, say).call(get(web.url("/x"))).await.unwrap();
+        let response = client(&sink, configure).call(get(web.url("/x"))).await.unwrap();
         assert_eq!(body(response).await, format!("HTTP/1.1 {form}"));
     }
 }
 
 #[tokio::test]
-async fn extras_come_with_the_response() {
+async fn extras_are_in_the_extensions_of_the_response() {
     let (web, sink) = (web(), TraceSink::new());
     let response = client(&sink, |connected| connected).call(get(web.url("/"))).await.unwrap();
     assert_eq!(response.extensions().get(), Some(&Mark("mine")));
@@ -123,7 +123,7 @@ async fn extras_come_with_the_response() {
 
 /// The extensions of a response are the same for every client, except for those of this crate.
 #[tokio::test]
-async fn nothing_else_comes_with_the_response() {
+async fn responses_have_no_further_extensions() {
     let web = web();
     for way in ways(false) {
         let request = Request::get(web.url("/")).body(empty()).unwrap();
@@ -137,14 +137,14 @@ async fn nothing_else_comes_with_the_response() {
         );
         let extensions = response.extensions_mut();
         assert_eq!(extensions.remove::<HttpInfo>().expect("the addresses").remote_addr(), web.addr());
-        // What hyper itself puts there.
+        // hyper adds this only if the response can be upgraded.
         assert!(extensions.remove::<hyper::upgrade::OnUpgrade>().is_none());
         assert_eq!(extensions.len(), usize::from(way.is_traced()), "{}", way.name);
     }
 }
 
 #[tokio::test]
-async fn a_poisoned_connection_is_not_used_again() {
+async fn a_poisoned_connection_is_not_reused() {
     let (web, sink) = (web(), TraceSink::new());
     let mut client = client(&sink, |connected| connected);
     let mut ports = Vec::new();
@@ -161,9 +161,9 @@ async fn a_poisoned_connection_is_not_used_again() {
     assert!(ports[0] == ports[1] && ports[1] != ports[2], "{ports:?}");
 }
 
-/// A layer that does not listen leaves the caller's capture in place.
+/// A layer without `capture_connection` leaves the caller's capture in place.
 #[tokio::test]
-async fn the_callers_own_capture_is_left_alone() {
+async fn the_connection_capture_of_the_caller_is_kept() {
     let web = web();
     for way in ways(false) {
         let mut request = Request::get(web.url("/")).body(empty()).unwrap();
@@ -175,9 +175,9 @@ async fn the_callers_own_capture_is_left_alone() {
 }
 
 #[tokio::test]
-async fn the_error_of_a_connector_goes_up_as_it_is() {
+async fn the_error_of_a_connector_is_returned_unchanged() {
     let sink = TraceSink::new();
-    let connector = service_fn(|_: Uri| async { Err::<Special, _>(io::Error::other("no way")) });
+    let connector = service_fn(|_: Uri| async { Err::<TaggedStream, _>(io::Error::other("no way")) });
     let connector = TraceConnectLayer::new(&sink).layer(connector);
     let error = connector.oneshot(Uri::from_static("http://web.test/")).await.err().expect("no connection");
     let error = error.downcast::<io::Error>().expect("the connector's error");
@@ -186,7 +186,7 @@ async fn the_error_of_a_connector_goes_up_as_it_is() {
     assert_eq!((dials[0].dst_address.as_str(), dials[0].dial_err.as_str()), ("web.test:80", "no way"));
 }
 
-/// Ready in the third poll, or failed.
+/// A service that is ready, or fails, at the third poll.
 #[derive(Clone)]
 struct Busy {
     polls: usize,
@@ -217,7 +217,7 @@ impl<R> Service<R> for Busy {
 }
 
 #[tokio::test]
-async fn readiness_is_that_of_the_inner_service() {
+async fn readiness_and_its_errors_are_passed_on() {
     let sink = TraceSink::new();
     let service = |fails| TraceRequestLayer::new(&sink).layer(Busy { polls: 0, fails });
     let mut ready = service(false);
@@ -233,9 +233,9 @@ async fn readiness_is_that_of_the_inner_service() {
     #[derive(Clone)]
     struct Slow(Busy);
     impl Service<Uri> for Slow {
-        type Response = Special;
+        type Response = TaggedStream;
         type Error = io::Error;
-        type Future = std::future::Pending<io::Result<Special>>;
+        type Future = std::future::Pending<io::Result<TaggedStream>>;
 
         fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
             Service::<()>::poll_ready(&mut self.0, cx)
@@ -250,11 +250,11 @@ async fn readiness_is_that_of_the_inner_service() {
         assert!(connector.poll_ready(&mut cx).is_pending() && connector.poll_ready(&mut cx).is_pending());
         assert_eq!(connector.ready().await.is_err(), fails);
     }
-    assert!(sink.snapshot("").dials.is_empty(), "readiness is no dial");
+    assert!(sink.snapshot("").dials.is_empty(), "`poll_ready` records no dial");
 }
 
 #[tokio::test]
-async fn unix_sockets() {
+async fn connections_over_unix_sockets_are_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("web.sock");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
@@ -285,16 +285,16 @@ async fn unix_sockets() {
         assert_eq!(body(client.call(request).await.unwrap()).await, "over a file");
     }
     let trace = sink.snapshot("");
-    let [conn] = &trace.tcp_conns[..] else { panic!("one connection") };
+    let [conn] = &trace.tcp_conns[..] else { panic!("expected one connection") };
     assert_eq!(conn.unix_path, path.to_str().unwrap());
     assert_eq!((conn.addr_tuple.src_ip.as_str(), conn.addr_tuple.dst_port), ("", 0));
     assert!(conn.connected && conn.total_recv_bytes > 0);
     assert!(trace.http_requests.iter().all(|request| request.tcp_conn == conn.trace_id));
 }
 
-/// The connector of our own gives the addresses as hyper-util's does.
+/// Both give the same metadata, [`HttpInfo`] included.
 #[tokio::test]
-async fn own_connector_says_what_hypers_says() {
+async fn tcp_connector_gives_the_metadata_of_http_connector() {
     let (web, sink) = (web(), TraceSink::new());
     let uri: Uri = web.url("/").parse().unwrap();
     let ours = TcpConnector::new(&sink).oneshot(uri.clone()).await.unwrap();

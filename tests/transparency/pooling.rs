@@ -16,7 +16,7 @@ async fn status(client: &AnyClient, server: &Server) -> u16 {
     exchange(client, get(server)).await.expect("a response").status.as_u16()
 }
 
-/// Answers every request with what the connection's number says; the last answer is for all that follow.
+/// Starts a server that answers all requests on connection `i` with `answers[i % answers.len()]`.
 fn answering(answers: &'static [&'static str]) -> Server {
     Server::start(async move |mut conn| {
         loop {
@@ -27,7 +27,7 @@ fn answering(answers: &'static [&'static str]) -> Server {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again() {
+async fn a_connection_is_reused() {
     let server = answering(&[OK]);
     let thrice = async |client: &AnyClient| {
         for _ in 0..3 {
@@ -38,7 +38,7 @@ async fn a_connection_is_used_again() {
 }
 
 #[tokio::test]
-async fn a_response_that_is_dropped_gives_its_connection_up() {
+async fn dropping_an_unfinished_response_closes_its_connection() {
     let server = answering(&["HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", OK]);
     let scenario = async |client: &AnyClient| {
         let accepted = server.seen().len();
@@ -53,7 +53,7 @@ async fn a_response_that_is_dropped_gives_its_connection_up() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_dropped_gives_its_connection_up() {
+async fn dropping_a_pending_request_closes_its_connection() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.read_to_end().await
@@ -63,7 +63,7 @@ async fn a_request_that_is_dropped_gives_its_connection_up() {
         let mut response = Box::pin(client.clone().oneshot(get(&server)));
         tokio::select! {
             biased;
-            _ = &mut response => panic!("nobody answers"),
+            _ = &mut response => panic!("the server does not answer"),
             _ = async {
                 while server.seen().get(accepted).is_none_or(|seen| seen.received.is_empty()) {
                     tokio::task::yield_now().await;
@@ -78,7 +78,7 @@ async fn a_request_that_is_dropped_gives_its_connection_up() {
 }
 
 #[tokio::test]
-async fn a_server_that_closes_after_each_response() {
+async fn a_connection_with_connection_close_is_not_reused() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await?;
@@ -93,7 +93,7 @@ async fn a_server_that_closes_after_each_response() {
 }
 
 #[tokio::test]
-async fn a_server_that_closes_an_idle_connection() {
+async fn an_idle_connection_closed_by_the_server_is_replaced() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(OK.as_bytes()).await?;
@@ -103,18 +103,18 @@ async fn a_server_that_closes_an_idle_connection() {
 }
 
 #[tokio::test]
-async fn what_nobody_asked_for_ends_the_connection() {
+async fn unsolicited_bytes_end_an_idle_connection() {
     let server = answering(&["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok and more", OK]);
     assert_ended_after_a_response(&server).await;
 }
 
-/// The connection ends by itself after the first response, and the next request takes another.
+/// Asserts that the connection ends after the first response, and that the next request uses another one.
 async fn assert_ended_after_a_response(server: &Server) {
     let scenario = async |client: &AnyClient| {
         let accepted = server.seen().len();
         let first = status(client, server).await;
         server.ended(accepted + 1).await;
-        // The end has arrived; whoever has the connection sees it once the runtime has looked.
+        // The connection has ended. The client's task notices once the runtime has polled for I/O.
         for _ in 0..256 {
             tokio::task::yield_now().await;
         }
@@ -124,9 +124,9 @@ async fn assert_ended_after_a_response(server: &Server) {
     assert_eq!((statuses, seen.len()), ((200, 200), 2));
 }
 
-/// The response is there before the request was sent whole: the connection is kept all the same.
+/// The response arrives before the request is sent completely. The connection is kept nevertheless.
 #[tokio::test]
-async fn a_response_that_overtakes_the_request() {
+async fn a_connection_is_reused_after_an_early_response() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(OK.as_bytes()).await?;
@@ -143,9 +143,8 @@ async fn a_response_that_overtakes_the_request() {
     assert_eq!((statuses, seen.len()), ((200, 200), 1));
 }
 
-/// Nothing is dialled for a request before its future is polled.
 #[tokio::test]
-async fn a_request_that_is_never_polled() {
+async fn a_request_that_is_never_polled_does_not_dial() {
     let server = answering(&[OK]);
     for mut way in ways(false) {
         let accepted = server.seen().len();

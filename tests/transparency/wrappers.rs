@@ -1,4 +1,4 @@
-//! Auto traits and sizes of wrappers, and the bounds that hyper's client has.
+//! Auto traits and sizes of wrappers, and the bounds that hyper's client requires.
 
 use std::future::Ready;
 use std::marker::{PhantomData, PhantomPinned};
@@ -14,15 +14,15 @@ use nettrace::request::{TraceBody, TraceRequest, TraceRequestFuture, TraceReques
 use nettrace::{Client, ConnRef, RequestHandle, TraceSink};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
-/// Neither `Send` nor `Sync`.
+/// A type that is neither `Send` nor `Sync`.
 type Local = PhantomData<*const ()>;
-/// `Send`, but not `Sync`.
+/// A type that is `Send`, but not `Sync`.
 type Unshared = PhantomData<std::cell::Cell<()>>;
 
-/// A body, where one is asked for.
-struct Is<T>(PhantomData<T>, T);
+/// A body with the auto traits of `T`.
+struct BodyOf<T>(PhantomData<T>, T);
 
-impl<T> http_body::Body for Is<T> {
+impl<T> http_body::Body for BodyOf<T> {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -35,7 +35,7 @@ impl<T> http_body::Body for Is<T> {
 }
 
 #[test]
-fn wrappers_are_what_they_wrap() {
+fn wrappers_have_the_auto_traits_of_what_they_wrap() {
     assert_impl_all!(TracedIo<()>: Send, Sync, Unpin);
     assert_not_impl_any!(TracedIo<Local>: Send, Sync);
     assert_impl_all!(TracedIo<Unshared>: Send);
@@ -58,14 +58,14 @@ fn wrappers_are_what_they_wrap() {
     assert_impl_all!(TraceBody<()>: Send, Sync, Unpin);
     assert_not_impl_any!(TraceBody<Local>: Send, Sync);
     assert_not_impl_any!(TraceBody<PhantomPinned>: Unpin);
-    assert_impl_all!(TraceResponseBody<Is<()>>: Send, Sync, Unpin);
-    assert_not_impl_any!(TraceResponseBody<Is<Local>>: Send, Sync);
-    assert_impl_all!(TraceResponseBody<Is<Unshared>>: Send);
-    assert_not_impl_any!(TraceResponseBody<Is<PhantomPinned>>: Unpin);
+    assert_impl_all!(TraceResponseBody<BodyOf<()>>: Send, Sync, Unpin);
+    assert_not_impl_any!(TraceResponseBody<BodyOf<Local>>: Send, Sync);
+    assert_impl_all!(TraceResponseBody<BodyOf<Unshared>>: Send);
+    assert_not_impl_any!(TraceResponseBody<BodyOf<PhantomPinned>>: Unpin);
 }
 
 #[test]
-fn what_users_hold_can_go_anywhere() {
+fn types_that_callers_hold_are_send_and_unpin() {
     assert_impl_all!(TraceSink: Send, Sync, Unpin, Clone, std::fmt::Debug);
     assert_impl_all!(TraceConnectLayer: Send, Sync, Unpin, Clone);
     assert_impl_all!(TraceRequestLayer: Send, Sync, Unpin, Clone);
@@ -81,14 +81,14 @@ fn what_users_hold_can_go_anywhere() {
 
 /// The body grows by one pointer only, since hyper moves requests many times.
 #[test]
-fn a_traced_body_is_a_pointer_larger() {
+fn a_traced_body_is_one_pointer_larger() {
     let size = size_of::<TraceBody<Full<Bytes>>>();
     assert_eq!(size, size_of::<Full<Bytes>>() + size_of::<usize>());
 }
 
-/// Traced connectors satisfy the bounds of hyper's client.
+/// Traced connectors satisfy the bounds of `legacy::Client`.
 #[test]
-fn hypers_client_takes_them() {
+fn hypers_client_accepts_traced_connectors() {
     fn is_connector<C: legacy::connect::Connect + Clone + Send + Sync + 'static>(_: C) {}
     use tower::Layer as _;
     let sink = TraceSink::disabled();
