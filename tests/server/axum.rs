@@ -26,7 +26,7 @@ fn router(sink: &TraceSink) -> Router {
         .layer(TraceServerLayer::new(sink))
 }
 
-/// Two requests over each of two connections; each is answered with the port that it came from.
+/// Asserts that the trace has two completed requests over one accepted connection.
 fn check(trace: &NetTrace) {
     assert_eq!((trace.http_requests.len(), trace.tcp_conns.len()), (2, 1));
     for request in &trace.http_requests {
@@ -37,7 +37,7 @@ fn check(trace: &NetTrace) {
 }
 
 #[tokio::test]
-async fn its_requests_know_their_connection_and_it_shuts_down_with_grace() {
+async fn requests_are_linked_and_the_server_shuts_down_gracefully() {
     let sink = TraceSink::new();
     let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
     let addr = listener.local_addr().unwrap();
@@ -62,7 +62,7 @@ async fn its_requests_know_their_connection_and_it_shuts_down_with_grace() {
 }
 
 #[tokio::test]
-async fn over_tls() {
+async fn requests_over_tls_are_linked_to_their_tunnel() {
     let authority = Authority::new("nettrace test CA");
     let sink = TraceSink::new();
     let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());

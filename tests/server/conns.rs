@@ -1,4 +1,4 @@
-//! Accepted connections.
+//! Records of accepted connections.
 
 use nettrace::{TraceSink, record::EndReason, server::TraceListener, view};
 use tokio::{
@@ -13,7 +13,7 @@ async fn listener(sink: &TraceSink) -> TraceListener<TcpListener> {
 }
 
 #[tokio::test]
-async fn a_connection_from_accept_to_close() {
+async fn a_connection_is_recorded_from_accept_to_close() {
     let sink = TraceSink::new();
     let listener = listener(&sink).await;
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -33,7 +33,7 @@ async fn a_connection_from_accept_to_close() {
     drop(stream);
     let trace = sink.snapshot("closed");
     check::finished(&trace);
-    let [conn] = &trace.tcp_conns[..] else { panic!("one connection") };
+    let [conn] = &trace.tcp_conns[..] else { panic!("expected one connection") };
     assert_eq!((conn.total_sent_bytes, conn.total_recv_bytes), (2, 5));
     assert_eq!(conn.end_reason, Some(EndReason::PeerClosed));
     assert_eq!(conn.addr_tuple.src_port, listener.local_addr().unwrap().port());
@@ -49,7 +49,7 @@ async fn a_connection_from_accept_to_close() {
 }
 
 #[tokio::test]
-async fn unix_sockets() {
+async fn connections_over_unix_sockets_are_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let sink = TraceSink::new();
@@ -61,13 +61,13 @@ async fn unix_sockets() {
     drop((client, stream));
     let trace = sink.snapshot("");
     check::finished(&trace);
-    let [conn] = &trace.tcp_conns[..] else { panic!("one connection") };
+    let [conn] = &trace.tcp_conns[..] else { panic!("expected one connection") };
     assert!(conn.accepted);
     assert_eq!((conn.unix_path.as_str(), conn.total_recv_bytes), (path.to_str().unwrap(), 5));
 }
 
 #[tokio::test]
-async fn what_is_not_recorded_is_accepted_all_the_same() {
+async fn connections_are_accepted_with_a_disabled_or_closed_sink() {
     let closed = TraceSink::new();
     closed.close();
     for sink in [TraceSink::disabled(), closed] {
@@ -82,7 +82,7 @@ async fn what_is_not_recorded_is_accepted_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_sink_that_is_cleared_or_closed_while_it_is_open() {
+async fn an_open_connection_survives_clear_and_ends_with_close() {
     let sink = TraceSink::new();
     let listener = listener(&sink).await;
     let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -98,13 +98,13 @@ async fn a_sink_that_is_cleared_or_closed_while_it_is_open() {
 }
 
 #[tokio::test]
-async fn an_accept_that_is_dropped_loses_no_connection() {
+async fn dropping_an_accept_loses_no_connection() {
     let sink = TraceSink::new();
     let listener = listener(&sink).await;
     for _ in 0..3 {
         tokio::select! {
             biased;
-            _ = listener.accept() => panic!("nobody has connected"),
+            _ = listener.accept() => panic!("no client has connected"),
             () = tokio::task::yield_now() => {}
         }
     }

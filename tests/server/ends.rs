@@ -21,7 +21,7 @@ struct End<'a> {
     requests: Vec<&'a HttpReqTrace>,
 }
 
-/// Returns the client's connections, each with the server's record of it: the one with the addresses swapped.
+/// Pairs each connection of the client with the server's record of it, which has the addresses swapped.
 fn pairs<'a>(client: &'a NetTrace, server: &'a NetTrace) -> Vec<[End<'a>; 2]> {
     let ends = client.tcp_conns.iter().filter(|conn| conn.connected).map(|conn| {
         let other = server.tcp_conns.iter().find(|other| other.addr_tuple == conn.addr_tuple.reversed());
@@ -39,33 +39,34 @@ fn end<'a>(trace: &'a NetTrace, conn: &'a TcpConnTrace) -> End<'a> {
     }
 }
 
-fn agree([client, server]: &[End<'_>; 2]) {
+fn assert_agree([client, server]: &[End<'_>; 2]) {
     assert!(!client.conn.accepted && server.conn.accepted);
     assert_eq!(client.conn.total_sent_bytes, server.conn.total_recv_bytes);
-    // The client closes, and does not stay for the server's farewell: an alert of TLS, a frame of HTTP/2.
-    let farewell = server.conn.total_sent_bytes - client.conn.total_recv_bytes;
-    let has_one = client.tunnel.is_some() || client.requests.iter().any(|request| request.proto_major == 2);
-    assert!(farewell <= if has_one { 64 } else { 0 }, "{farewell} bytes were not received");
+    // The client closes without reading the server's last bytes: a TLS alert or an HTTP/2 frame.
+    let unread = server.conn.total_sent_bytes - client.conn.total_recv_bytes;
+    let may_be_unread =
+        client.tunnel.is_some() || client.requests.iter().any(|request| request.proto_major == 2);
+    assert!(unread <= if may_be_unread { 64 } else { 0 }, "{unread} bytes were not received");
     assert!(client.conn.total_sent_bytes > 0 && client.conn.total_recv_bytes > 0);
 
-    let said = |end: &TlsTunnelTrace| {
+    let facts = |end: &TlsTunnelTrace| {
         let agreed = (end.cipher_suite, end.tls_version.clone(), end.key_exchange_group.clone());
         (agreed, end.negotiated_proto.clone(), end.server_name.clone(), end.did_resume)
     };
-    assert_eq!(client.tunnel.map(said), server.tunnel.map(said));
+    assert_eq!(client.tunnel.map(facts), server.tunnel.map(facts));
     assert_eq!(client.tunnel.map(|tunnel| tunnel.accepted), client.tunnel.map(|_| false));
     assert_eq!(server.tunnel.map(|tunnel| tunnel.accepted), client.tunnel.map(|_| true));
 
-    let said = |request: &&HttpReqTrace| {
+    let facts = |request: &&HttpReqTrace| {
         assert_eq!(request.end_reason, Some(EndReason::Closed));
         let asked = (request.req_method.clone(), request.req_url.clone(), request.req_content_len);
         let answered = (request.resp_status_code, request.resp_content_len);
         (asked, answered, request.proto_major, request.proto_minor)
     };
     let sorted = |end: &End<'_>| {
-        let mut said: Vec<_> = end.requests.iter().map(said).map(|said| format!("{said:?}")).collect();
-        said.sort();
-        said
+        let mut facts: Vec<_> = end.requests.iter().map(facts).map(|facts| format!("{facts:?}")).collect();
+        facts.sort();
+        facts
     };
     assert_eq!(sorted(client), sorted(server));
 }
@@ -81,13 +82,13 @@ async fn exchange(client: &Client, url: impl Fn(&str) -> String) {
 }
 
 /// Returns the only record of a list.
-fn one<R: Record>(list: &TraceList<R>) -> &R {
-    let [one] = &list[..] else { panic!("{} of them", list.len()) };
-    one
+fn only<R: Record>(list: &TraceList<R>) -> &R {
+    let [only] = &list[..] else { panic!("expected one record, found {}", list.len()) };
+    only
 }
 
 #[tokio::test]
-async fn in_plain_text() {
+async fn traces_agree_without_tls() {
     for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
         let site = TestServer::start(&TraceSink::new()).await;
         let sink = TraceSink::new();
@@ -96,21 +97,21 @@ async fn in_plain_text() {
         let [client, server] = [sink.snapshot("client"), site.finished().await];
         check::finished(&client);
         let pairs = pairs(&client, &server);
-        pairs.iter().for_each(agree);
+        pairs.iter().for_each(assert_agree);
         assert_eq!(pairs.iter().map(|[client, _]| client.requests.len()).sum::<usize>(), 5);
     }
 }
 
 #[tokio::test]
-async fn with_tls() {
+async fn traces_agree_with_tls() {
     for protocols in [&["h2", "http/1.1"][..], &["http/1.1"]] {
         let authority = Authority::new("nettrace test CA");
         let mut config = authority.issue(&["localhost"]).server();
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let of_server = TraceSink::new();
-        let listener = TraceListener::new(&of_server, TcpListener::bind("127.0.0.1:0").await.unwrap());
-        let acceptor = TraceTlsAcceptor::new(&of_server, Arc::new(config));
-        let site = TestServer::on(&of_server, listener.tls(acceptor));
+        let server_sink = TraceSink::new();
+        let listener = TraceListener::new(&server_sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let acceptor = TraceTlsAcceptor::new(&server_sink, Arc::new(config));
+        let site = TestServer::on(&server_sink, listener.tls(acceptor));
 
         let sink = TraceSink::new();
         let roots = Roots::from_pem(authority.pem()).unwrap();
@@ -120,9 +121,9 @@ async fn with_tls() {
         let [client, server] = [sink.snapshot("client"), site.finished().await];
         check::finished(&client);
         let pairs = pairs(&client, &server);
-        pairs.iter().for_each(agree);
+        pairs.iter().for_each(assert_agree);
         assert_eq!(pairs.iter().map(|[client, _]| client.requests.len()).sum::<usize>(), 5);
-        let tunnel = one(&server.tls_tunnels);
+        let tunnel = only(&server.tls_tunnels);
         assert_eq!(
             (tunnel.negotiated_proto.as_str(), tunnel.server_name.as_str()),
             (protocols[0], "localhost")
@@ -133,11 +134,12 @@ async fn with_tls() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_fails_at_both() {
-    let of_server = TraceSink::new();
-    let listener = TraceListener::new(&of_server, TcpListener::bind("127.0.0.1:0").await.unwrap());
+async fn traces_agree_about_a_failed_handshake() {
+    let server_sink = TraceSink::new();
+    let listener = TraceListener::new(&server_sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
     let config = Authority::new("nettrace test CA").issue(&["localhost"]).server();
-    let site = TestServer::on(&of_server, listener.tls(TraceTlsAcceptor::new(&of_server, Arc::new(config))));
+    let site =
+        TestServer::on(&server_sink, listener.tls(TraceTlsAcceptor::new(&server_sink, Arc::new(config))));
 
     let sink = TraceSink::new();
     let roots = Roots::from_pem(Authority::new("another").pem()).unwrap();
@@ -145,7 +147,7 @@ async fn a_handshake_that_fails_at_both() {
     client.get(format!("https://localhost:{}/", site.addr.port())).await.unwrap_err();
     client.close().await;
     let [client, server] = [sink.snapshot("client"), site.finished().await];
-    let [one_end, other_end] = [one(&client.tls_tunnels), one(&server.tls_tunnels)];
+    let [one_end, other_end] = [only(&client.tls_tunnels), only(&server.tls_tunnels)];
     assert_eq!(one_end.failure, other_end.failure);
     assert_eq!(
         (one_end.alert.as_str(), other_end.alert.as_str()),

@@ -1,4 +1,4 @@
-//! Requests that do not complete.
+//! Records of requests that do not complete.
 
 use std::net::Shutdown;
 
@@ -19,14 +19,14 @@ async fn open(site: &TestServer, path: &str) -> TcpStream {
     stream
 }
 
-/// Closes at once, without a farewell.
+/// Closes the connection with a reset.
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     drop(stream);
 }
 
 #[tokio::test]
-async fn the_client_closes_before_there_is_an_answer() {
+async fn a_close_before_the_response_is_recorded_as_peer_closed() {
     let site = TestServer::start(&TraceSink::new()).await;
     let stream = open(&site, "/never").await;
     site.gate.holds_one().await;
@@ -38,7 +38,7 @@ async fn the_client_closes_before_there_is_an_answer() {
 }
 
 #[tokio::test]
-async fn the_client_resets_before_there_is_an_answer() {
+async fn a_reset_before_the_response_is_recorded_as_failed() {
     let site = TestServer::start(&TraceSink::new()).await;
     let stream = open(&site, "/never").await;
     site.gate.holds_one().await;
@@ -51,7 +51,7 @@ async fn the_client_resets_before_there_is_an_answer() {
 }
 
 #[tokio::test]
-async fn the_client_closes_in_the_middle_of_the_answer() {
+async fn a_close_within_the_response_ends_the_request() {
     let site = TestServer::start(&TraceSink::new()).await;
     let mut stream = open(&site, "/hold-body").await;
     stream.read_exact(&mut [0; 1]).await.unwrap();
@@ -67,7 +67,7 @@ async fn the_client_closes_in_the_middle_of_the_answer() {
 }
 
 #[tokio::test]
-async fn half_a_request_body() {
+async fn a_truncated_request_body_is_not_a_completed_request() {
     let site = TestServer::start(&TraceSink::new()).await;
     let mut stream = TcpStream::connect(site.addr).await.unwrap();
     let head = "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello";
@@ -75,7 +75,7 @@ async fn half_a_request_body() {
     stream.shutdown().await.unwrap();
     let _ = stream.read_to_end(&mut vec![]).await;
     let request = site.request().await;
-    // The service failed of its body, or was dropped before it could.
+    // The service failed because of the body, or was dropped before it could.
     assert!(request.end_reason != Some(EndReason::Closed), "{request:?}");
     assert_eq!((request.req_content_len, request.resp_status_code), (5, 0));
     assert!(request.req_body_end_at.is_undefined());
@@ -83,44 +83,44 @@ async fn half_a_request_body() {
 }
 
 #[tokio::test]
-async fn the_service_panics() {
+async fn a_panic_of_the_service_is_recorded() {
     for (path, status) in [("/panic", 0), ("/panic-in-body", 200)] {
         let site = TestServer::start(&TraceSink::new()).await;
         assert!(!ask(site.addr, &get(path)).await.contains("\r\n0\r\n"));
         let trace = site.finished().await;
-        let [request] = &trace.http_requests[..] else { panic!("one request") };
+        let [request] = &trace.http_requests[..] else { panic!("expected one request") };
         assert_eq!(request.failure, Some(Failure::ServicePanicked), "{path}");
         assert_eq!((&request.end_reason, request.resp_status_code), (&Some(EndReason::Failed), status));
     }
 }
 
 #[tokio::test]
-async fn the_service_fails() {
+async fn an_error_of_the_service_is_recorded() {
     let site = TestServer::start(&TraceSink::new()).await;
     assert_eq!(ask(site.addr, &get("/error")).await, "");
     let trace = site.finished().await;
-    assert_eq!(trace.http_requests[0].failure, Some(Failure::ConnectionRefused), "that of the service");
+    assert_eq!(trace.http_requests[0].failure, Some(Failure::ConnectionRefused), "the error of the service");
     assert_eq!(trace.http_requests[0].req_error, "connection refused");
-    assert_eq!(trace.tcp_conns[0].failure, None, "and not of its connection");
+    assert_eq!(trace.tcp_conns[0].failure, None, "the connection itself did not fail");
 }
 
 #[tokio::test]
-async fn the_body_of_the_answer_fails() {
+async fn an_error_of_the_response_body_is_recorded() {
     let site = TestServer::start(&TraceSink::new()).await;
     ask(site.addr, &get("/error-in-body")).await;
     let trace = site.finished().await;
-    let [request] = &trace.http_requests[..] else { panic!("one request") };
+    let [request] = &trace.http_requests[..] else { panic!("expected one request") };
     assert_eq!(request.failure, Some(Failure::ResponseBodyError));
     assert_eq!((request.req_error.as_str(), request.resp_content_len), ("no more of it", 4));
 }
 
 #[tokio::test]
-async fn this_side_gives_up() {
+async fn dropping_the_server_cancels_its_requests() {
     let site = TestServer::start(&TraceSink::new()).await;
     let _stream = open(&site, "/never").await;
     site.gate.holds_one().await;
     let sink = site.sink.clone();
-    drop(site); // as a server does that is shut down without grace
+    drop(site); // like a server that is not shut down gracefully
     let ended = |trace: &nettrace::NetTrace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some());
     let trace = crate::servers::settled(&sink, ended).await;
     assert_eq!(trace.http_requests[0].end_reason, Some(EndReason::Cancelled));
@@ -129,7 +129,7 @@ async fn this_side_gives_up() {
 }
 
 #[tokio::test]
-async fn a_stream_of_http2_is_reset() {
+async fn resetting_an_http2_stream_cancels_its_request() {
     let site = TestServer::start(&TraceSink::new()).await;
     let io = TokioIo::new(TcpStream::connect(site.addr).await.unwrap());
     let (mut client, conn) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
@@ -153,13 +153,13 @@ async fn a_stream_of_http2_is_reset() {
     assert_eq!(trace.http_requests[1].resp_status_code, 200);
 
     let hello = client.send_request(request("/hello")).await.unwrap().into_body().collect().await.unwrap();
-    assert_eq!(hello.to_bytes(), "hello", "the connection goes on");
+    assert_eq!(hello.to_bytes(), "hello", "the connection can still be used");
     drop(client);
     site.finished().await;
 }
 
 #[tokio::test]
-async fn a_half_closed_connection_is_answered_if_hyper_does() {
+async fn a_half_closed_connection_without_a_request_is_recorded() {
     let site = TestServer::start(&TraceSink::new()).await;
     let stream = std::net::TcpStream::connect(site.addr).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();

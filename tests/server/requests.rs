@@ -1,4 +1,4 @@
-//! Requests that complete.
+//! Records of requests that complete.
 
 use std::convert::Infallible;
 
@@ -20,14 +20,14 @@ use tracing::Level;
 use crate::servers::{TestServer, ask, conn_of, get, settled};
 use test_support::collector::Collector;
 
-/// Returns status, lengths and end reason of a request that did not fail.
+/// Returns the status, the body lengths and the end reason of a request, after asserting that it did not fail.
 fn outcome(request: &HttpReqTrace) -> (u16, u64, u64, Option<EndReason>) {
     assert!(request.accepted && request.failure.is_none(), "{request:?}");
     (request.resp_status_code, request.req_content_len, request.resp_content_len, request.end_reason.clone())
 }
 
 #[tokio::test]
-async fn what_is_known_of_a_request() {
+async fn a_request_is_recorded_with_its_times_and_lengths() {
     let site = TestServer::start(&TraceSink::new()).await;
     let post =
         "POST /echo?a=b HTTP/1.1\r\nhost: web.test\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
@@ -35,7 +35,7 @@ async fn what_is_known_of_a_request() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nhello"), "{answer}");
 
     let trace = site.finished().await;
-    let [request] = &trace.http_requests[..] else { panic!("one request") };
+    let [request] = &trace.http_requests[..] else { panic!("expected one request") };
     assert_eq!(outcome(request), (200, 5, 5, Some(EndReason::Closed)));
     assert_eq!((request.req_method.as_str(), request.req_url.as_str()), ("POST", "http://web.test/echo?a=b"));
     assert_eq!((request.proto_major, request.proto_minor), (1, 1));
@@ -60,7 +60,7 @@ async fn what_is_known_of_a_request() {
 }
 
 #[tokio::test]
-async fn bodies_of_every_kind_end_well() {
+async fn response_bodies_of_every_kind_end_as_closed() {
     for (path, status, received) in [
         ("/hello", 200, 5),
         ("/stream", 200, 6),
@@ -80,21 +80,21 @@ async fn bodies_of_every_kind_end_well() {
 }
 
 #[tokio::test]
-async fn a_head_has_no_body_to_end() {
+async fn a_head_request_ends_without_a_body() {
     let site = TestServer::start(&TraceSink::new()).await;
     ask(site.addr, &get("/stream").replace("GET", "HEAD")).await;
     assert_eq!(outcome(&site.finished().await.http_requests[0]), (200, 0, 0, Some(EndReason::Closed)));
 }
 
 #[tokio::test]
-async fn a_service_that_takes_its_time() {
+async fn a_request_is_in_the_trace_while_the_service_runs() {
     let site = TestServer::start(&TraceSink::new()).await;
     let (addr, asked) = (site.addr, get("/hold"));
     let client = tokio::spawn(async move { ask(addr, &asked).await });
     site.gate.holds_one().await;
     let trace = site.sink.snapshot("while it does");
     test_support::check::running(&trace);
-    let [request] = &trace.http_requests[..] else { panic!("one request") };
+    let [request] = &trace.http_requests[..] else { panic!("expected one request") };
     assert!(request.end_reason.is_none() && request.resp_recv_at.is_undefined());
     assert!(view::waterfall(&trace).to_string().contains("still running"));
     site.gate.release_one();
@@ -103,7 +103,7 @@ async fn a_service_that_takes_its_time() {
 }
 
 #[tokio::test]
-async fn requests_one_after_the_other_are_on_one_connection() {
+async fn pipelined_requests_are_linked_to_one_connection() {
     let site = TestServer::start(&TraceSink::new()).await;
     let requests = "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n".repeat(3) + &get("/hello");
     ask(site.addr, &requests).await;
@@ -113,7 +113,7 @@ async fn requests_one_after_the_other_are_on_one_connection() {
 }
 
 #[tokio::test]
-async fn streams_of_http2_are_on_their_connection() {
+async fn http2_requests_are_linked_to_their_connection() {
     let site = TestServer::start(&TraceSink::new()).await;
     let mut clients = Vec::new();
     for _ in 0..2 {
@@ -141,19 +141,23 @@ async fn streams_of_http2_are_on_their_connection() {
         assert_eq!(outcome(request), (200, 5, 5, Some(EndReason::Closed)));
         assert_eq!(request.proto_major, 2);
         let port = conn_of(&trace, request).addr_tuple.dst_port;
-        assert_eq!(request.req_url, format!("http://web.test/echo?{port}"), "by identity");
+        assert_eq!(
+            request.req_url,
+            format!("http://web.test/echo?{port}"),
+            "the connection that carried the request"
+        );
     }
 }
 
 #[tokio::test]
-async fn header_fields_and_trailers_by_the_policy_of_the_sink() {
+async fn header_fields_and_trailers_follow_the_policy_of_the_sink() {
     let sink = TraceSink::builder().headers(HeaderCapture::Values).mask_query(true).build();
     let site = TestServer::start(&sink).await;
     let secret = "GET /trailers?token=1 HTTP/1.1\r\nhost: joe:secret@web.test\r\nauthorization: Basic c2VjcmV0\r\n\
                   te: trailers\r\nconnection: close\r\n\r\n";
     ask(site.addr, secret).await;
     let trace = site.finished().await;
-    let [request] = &trace.http_requests[..] else { panic!("one request") };
+    let [request] = &trace.http_requests[..] else { panic!("expected one request") };
     assert_eq!(request.req_url, "http://***@web.test/trailers?***");
     assert_eq!(request.req_header.get("te").unwrap().field_val, "trailers");
     assert_eq!(request.req_header.get("authorization").unwrap().field_val, "");
@@ -163,7 +167,7 @@ async fn header_fields_and_trailers_by_the_policy_of_the_sink() {
 }
 
 #[tokio::test]
-async fn nothing_of_requests_where_they_are_switched_off() {
+async fn requests_are_not_recorded_if_http_is_switched_off() {
     let sink = TraceSink::builder().http(false).build();
     let site = TestServer::start(&sink).await;
     ask(site.addr, &get("/hello")).await;
@@ -172,7 +176,7 @@ async fn nothing_of_requests_where_they_are_switched_off() {
 }
 
 #[tokio::test]
-async fn a_client_of_the_same_sink_is_told_apart() {
+async fn records_of_client_and_server_in_one_sink_are_distinguishable() {
     let sink = TraceSink::new();
     let site = TestServer::start(&sink).await;
     let client = Client::builder(&sink).build().unwrap();
@@ -188,22 +192,22 @@ async fn a_client_of_the_same_sink_is_told_apart() {
 }
 
 #[tokio::test]
-async fn what_an_event_says_of_a_request() {
+async fn tracing_events_describe_accepted_requests() {
     let collector = Collector::default();
     let _guard = tracing::subscriber::set_default(collector.clone());
     let site = TestServer::start(&TraceSink::builder().subscriber(TracingEvents::new()).build()).await;
     ask(site.addr, &get("/missing")).await;
     ask(site.addr, &get("/error")).await;
     site.finished().await;
-    let [missing, error] = &collector.events("nettrace::http")[..] else { panic!("two requests") };
+    let [missing, error] = &collector.events("nettrace::http")[..] else { panic!("expected two requests") };
     assert_eq!((missing.get("http.response.status_code"), missing.get("error.type")), ("404", ""));
     assert_eq!((error.get("error.type"), error.level), ("connection_refused", Level::WARN));
     assert!([missing, error].iter().all(|event| event.get("nettrace.accepted") == "true"));
 }
 
-/// The inner service takes the body that it took before.
+/// With `boxed`, the inner service keeps the type of its request body.
 #[tokio::test]
-async fn a_boxed_body() {
+async fn a_boxed_body_suits_tower_and_hyper_services() {
     type Boxed = BoxBody<Bytes, Infallible>;
     async fn echo(request: Request<Boxed>) -> Result<Response<Boxed>, Infallible> {
         Ok(Response::new(request.into_body()))

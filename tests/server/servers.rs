@@ -1,4 +1,4 @@
-//! Traced and untraced hyper servers, which answer as the path of a request says.
+//! Traced and untraced hyper servers, which answer according to the path of a request.
 
 use std::{
     convert::Infallible,
@@ -36,7 +36,7 @@ use test_support::check;
 
 pub type Content = UnsyncBoxBody<Bytes, io::Error>;
 
-/// Ends with the test.
+/// A server that stops when it is dropped.
 pub struct TestServer {
     pub sink: TraceSink,
     pub addr: SocketAddr,
@@ -44,7 +44,7 @@ pub struct TestServer {
     _tasks: JoinSet<()>,
 }
 
-/// Holds requests until the test releases them, and tells the test that it does.
+/// Holds requests until the test releases them, and lets the test wait for a held request.
 #[derive(Clone, Default)]
 pub struct Gate {
     held: Option<Arc<Semaphore>>,
@@ -57,7 +57,7 @@ impl Gate {
         Gate { held: closed(), released: closed() }
     }
 
-    /// Returns when a request is being held.
+    /// Waits until a request is held.
     pub async fn holds_one(&self) {
         self.held.as_ref().unwrap().acquire().await.unwrap().forget();
     }
@@ -85,7 +85,7 @@ impl TestServer {
     {
         let addr = listener.local_addr().unwrap();
         let (gate, mut tasks) = (Gate::new(), JoinSet::new());
-        let (requests, its_gate) = (TraceServerLayer::new(sink), gate.clone());
+        let (layer, server_gate) = (TraceServerLayer::new(sink), gate.clone());
         tasks.spawn(async move {
             let mut conns = JoinSet::new();
             loop {
@@ -93,12 +93,12 @@ impl TestServer {
                     accepted = poll_fn(|cx| listener.poll_accept(cx)) => accepted.unwrap(),
                     Some(_) = conns.join_next() => continue,
                 };
-                let gate = its_gate.clone();
+                let gate = server_gate.clone();
                 let service = service_fn(move |request| answer(request, gate.clone()));
-                let service = requests.clone().conn(io.conn_ref()).layer(service);
+                let service = layer.clone().conn(io.conn_ref()).layer(service);
                 conns.spawn(async move {
                     let server = auto::Builder::new(TokioExecutor::new());
-                    // How the client ends the connection is its business.
+                    // The client may end the connection in any way.
                     _ = server.serve_connection_with_upgrades(TokioIo::new(io), service).await;
                 });
             }
@@ -110,12 +110,12 @@ impl TestServer {
     pub async fn untraced() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (addr, gate, mut tasks) = (listener.local_addr().unwrap(), Gate::new(), JoinSet::new());
-        let its_gate = gate.clone();
+        let server_gate = gate.clone();
         tasks.spawn(async move {
             let mut conns = JoinSet::new();
             loop {
                 let (io, _) = listener.accept().await.unwrap();
-                let gate = its_gate.clone();
+                let gate = server_gate.clone();
                 let service = service_fn(move |request| answer(request, gate.clone()));
                 conns.spawn(async move {
                     let server = auto::Builder::new(TokioExecutor::new());
@@ -126,7 +126,7 @@ impl TestServer {
         TestServer { sink: TraceSink::disabled(), addr, gate, _tasks: tasks }
     }
 
-    /// Untraced, traced, and traced with a sink that is off.
+    /// Starts three servers: untraced, traced, and traced with a disabled sink.
     pub async fn each() -> [(&'static str, Self); 3] {
         [
             ("untraced", TestServer::untraced().await),
@@ -156,17 +156,18 @@ impl TestServer {
     }
 }
 
-/// Waits until the trace satisfies the condition; every record must have ended then.
-pub async fn settled(sink: &TraceSink, is_so: impl Fn(&NetTrace) -> bool) -> NetTrace {
-    let trace = settled_running(sink, is_so).await;
+/// Waits until the trace satisfies the condition, and asserts that every record has ended.
+pub async fn settled(sink: &TraceSink, condition: impl Fn(&NetTrace) -> bool) -> NetTrace {
+    let trace = settled_running(sink, condition).await;
     check::finished(&trace);
     trace
 }
 
-pub async fn settled_running(sink: &TraceSink, is_so: impl Fn(&NetTrace) -> bool) -> NetTrace {
+/// Waits until the trace satisfies the condition. Records may still be open.
+pub async fn settled_running(sink: &TraceSink, condition: impl Fn(&NetTrace) -> bool) -> NetTrace {
     loop {
         let trace = sink.snapshot("");
-        if is_so(&trace) {
+        if condition(&trace) {
             check::running(&trace);
             return trace;
         }
@@ -177,7 +178,7 @@ pub async fn settled_running(sink: &TraceSink, is_so: impl Fn(&NetTrace) -> bool
 /// Returns the connection of a request.
 #[track_caller]
 pub fn conn_of<'a>(trace: &'a NetTrace, request: &HttpReqTrace) -> &'a TcpConnTrace {
-    trace.tcp_conns.get(&request.tcp_conn).expect("its connection")
+    trace.tcp_conns.get(&request.tcp_conn).expect("a linked connection")
 }
 
 /// Sends a request over a new connection and returns everything that is received.
@@ -219,11 +220,10 @@ where
         }
         "/empty" => status(204),
         "/missing" => status(404),
-        "/panic" => panic!("as it was asked for"),
+        "/panic" => panic!("deliberate panic"),
         "/panic-in-body" => {
-            let panicking = stream::poll_fn(|_| -> Poll<Option<io::Result<Frame<Bytes>>>> {
-                panic!("as it was asked for")
-            });
+            let panicking =
+                stream::poll_fn(|_| -> Poll<Option<io::Result<Frame<Bytes>>>> { panic!("deliberate panic") });
             Response::new(StreamBody::new(panicking).boxed_unsync())
         }
         "/error" => return Err(io::Error::from(io::ErrorKind::ConnectionRefused)),

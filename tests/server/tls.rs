@@ -35,7 +35,7 @@ use test_support::{
 
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] = [("TLSv1.2", &TLS12), ("TLSv1.3", &TLS13)];
 
-/// An authority, and a server for `web.test` that records.
+/// A sink, and an authority that issues the certificate of the server `web.test`.
 struct Fixture {
     sink: TraceSink,
     authority: Authority,
@@ -83,24 +83,24 @@ impl Fixture {
                 && trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some())
         };
         let trace = settled(&self.sink, ended).await;
-        let [tunnel] = &trace.tls_tunnels[..] else { panic!("one tunnel") };
+        let [tunnel] = &trace.tls_tunnels[..] else { panic!("expected one tunnel") };
         assert!(tunnel.accepted);
         assert_eq!(tunnel.tcp_conn, trace.tcp_conns[0].trace_id);
         tunnel.clone()
     }
 
-    /// The only tunnel of a handshake with this client that fails.
-    async fn refused(&self, server: ServerConfig, client: ClientConfig) -> TlsTunnelTrace {
+    /// Makes a handshake that must fail, and returns its tunnel.
+    async fn failed_handshake(&self, server: ServerConfig, client: ClientConfig) -> TlsTunnelTrace {
         let mut listener = self.listen(server).await;
         let addr = addr_of(&listener);
         let talk = async move {
-            // TLS 1.3 tells a client of a refusal only when it reads.
+            // With TLS 1.3, the client learns only when it reads that its certificate was rejected.
             let mut stream = connect(addr, client).await?;
             stream.read_u8().await
         };
         let talk = tokio::spawn(talk);
         tokio::select! {
-            _ = listener.accept() => panic!("it was accepted"),
+            _ = listener.accept() => panic!("the handshake succeeded"),
             tunnel = self.tunnel() => {
                 assert!(talk.await.unwrap().is_err());
                 tunnel
@@ -127,8 +127,8 @@ async fn connect(addr: SocketAddr, config: ClientConfig) -> io::Result<TlsStream
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// A server that demands certificates of this authority, and shows those that it refuses.
-fn demanding(
+/// Returns a server configuration that requires client certificates of this authority, and records rejected ones.
+fn requiring_client_certs(
     server: &Leaf,
     clients: &Authority,
     versions: &[&'static SupportedProtocolVersion],
@@ -144,7 +144,7 @@ fn demanding(
 }
 
 #[tokio::test]
-async fn what_was_agreed_on() {
+async fn the_negotiated_parameters_are_recorded() {
     for (name, version) in VERSIONS {
         let fixture = Fixture::new();
         let mut config = fixture.config();
@@ -182,7 +182,7 @@ async fn what_was_agreed_on() {
 }
 
 #[tokio::test]
-async fn the_certificate_of_a_client() {
+async fn the_client_certificate_is_recorded() {
     for (_, version) in VERSIONS {
         let fixture = Fixture::new();
         let leaf = fixture.authority.issue(&["joe.test"]);
@@ -200,7 +200,7 @@ async fn the_certificate_of_a_client() {
 }
 
 #[tokio::test]
-async fn an_event_tells_whose_certificate_it_is() {
+async fn a_tracing_event_has_the_subject_of_the_client_certificate() {
     let collector = Collector::default();
     let _guard = tracing::subscriber::set_default(collector.clone());
     let fixture = Fixture::of(TraceSink::builder().subscriber(TracingEvents::new()).build());
@@ -215,7 +215,7 @@ async fn an_event_tells_whose_certificate_it_is() {
     fixture.tunnel().await;
     let ([tls], [tcp]) = (&collector.events("nettrace::tls")[..], &collector.events("nettrace::tcp")[..])
     else {
-        panic!("one of each")
+        panic!("expected one of each")
     };
     assert_eq!((tls.get("nettrace.accepted"), tcp.get("nettrace.accepted")), ("true", "true"));
     assert_eq!((tls.get("tls.client.subject"), tls.get("tls.server.subject")), ("CN=joe.test", ""));
@@ -223,7 +223,7 @@ async fn an_event_tells_whose_certificate_it_is() {
 }
 
 #[tokio::test]
-async fn a_url_says_https_also_where_tls_is_not_recorded() {
+async fn the_url_is_https_even_if_tls_is_not_recorded() {
     let fixture = Fixture::of(TraceSink::builder().tls(false).build());
     let listener = fixture.listen(fixture.authority.issue(&["localhost"]).server()).await;
     let site = TestServer::on(&fixture.sink, listener);
@@ -237,7 +237,7 @@ async fn a_url_says_https_also_where_tls_is_not_recorded() {
 }
 
 #[tokio::test]
-async fn vectored_writes() {
+async fn vectored_writes_are_passed_on() {
     let parts = [&b"hello"[..], b", ", b"world"].map(IoSlice::new);
     for sink in [TraceSink::new(), TraceSink::disabled()] {
         let fixture = Fixture::of(sink);
@@ -247,14 +247,14 @@ async fn vectored_writes() {
         assert!(stream.is_write_vectored());
         assert_eq!(stream.write_vectored(&parts).await.unwrap(), 12);
         stream.shutdown().await.unwrap();
-        let mut heard = String::new();
-        client.await.unwrap().unwrap().read_to_string(&mut heard).await.unwrap();
-        assert_eq!(heard, "hello, world");
+        let mut received = String::new();
+        client.await.unwrap().unwrap().read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "hello, world");
     }
 }
 
 #[tokio::test]
-async fn sessions_that_are_resumed() {
+async fn resumed_sessions_are_recorded_as_resumed() {
     for (_, version) in VERSIONS {
         let fixture = Fixture::new();
         let mut listener = fixture.listen(fixture.config()).await;
@@ -264,7 +264,7 @@ async fn sessions_that_are_resumed() {
             let client = client.clone();
             let client = tokio::spawn(async move {
                 let mut stream = connect(addr, client).await.unwrap();
-                stream.read_u8().await.unwrap(); // with the ticket before it
+                stream.read_u8().await.unwrap(); // processes the session ticket, too
             });
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(b".").await.unwrap();
@@ -278,29 +278,33 @@ async fn sessions_that_are_resumed() {
 }
 
 #[tokio::test]
-async fn certificates_that_are_not_accepted() {
+async fn rejected_client_certificates_are_recorded() {
     for (name, version) in VERSIONS {
-        for (whose, failure, alert) in [
-            ("a stranger's", Failure::SslUnknownAuthority, "sent unknown_ca"),
-            ("an old one", Failure::SslInvalidCertificate, "sent certificate_expired"),
+        for (kind, failure, alert) in [
+            ("untrusted", Failure::SslUnknownAuthority, "sent unknown_ca"),
+            ("expired", Failure::SslInvalidCertificate, "sent certificate_expired"),
             ("none", Failure::TlsClientCertificateRequired, "sent certificate_required"),
         ] {
             let fixture = Fixture::new();
             let client = builder(&[version], fixture.roots());
-            let old =
+            let expire =
                 |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
-            let leaf = match whose {
+            let leaf = match kind {
                 "none" => None,
-                "an old one" => Some(fixture.authority.issue_with(&["joe.test"], old)),
+                "expired" => Some(fixture.authority.issue_with(&["joe.test"], expire)),
                 _ => Some(Authority::new("somebody").issue(&["joe.test"])),
             };
             let client = match &leaf {
                 Some(leaf) => client.with_client_auth_cert(leaf.chain.clone(), leaf.key_der()).unwrap(),
                 None => client.with_no_client_auth(),
             };
-            let server = demanding(&fixture.authority.issue(&["web.test"]), &fixture.authority, &[version]);
-            let tunnel = fixture.refused(server, client).await;
-            assert_eq!(tunnel.failure, Some(failure), "{whose}");
+            let server = requiring_client_certs(
+                &fixture.authority.issue(&["web.test"]),
+                &fixture.authority,
+                &[version],
+            );
+            let tunnel = fixture.failed_handshake(server, client).await;
+            assert_eq!(tunnel.failure, Some(failure), "{kind}");
             assert_eq!((tunnel.alert.as_str(), tunnel.tls_version.as_str()), (alert, name));
             assert_eq!(
                 (&tunnel.end_reason, tunnel.server_name.as_str()),
@@ -314,38 +318,42 @@ async fn certificates_that_are_not_accepted() {
 }
 
 #[tokio::test]
-async fn the_client_does_not_accept_ours() {
+async fn a_server_certificate_rejected_by_the_client_is_recorded() {
     for (name, version) in VERSIONS {
         let fixture = Fixture::new();
         let client = builder(&[version], Authority::new("another").store()).with_no_client_auth();
-        let tunnel = fixture.refused(fixture.config(), client).await;
-        assert_eq!(tunnel.failure, Some(Failure::SslUnknownAuthority), "as the client says of it");
+        let tunnel = fixture.failed_handshake(fixture.config(), client).await;
+        assert_eq!(
+            tunnel.failure,
+            Some(Failure::SslUnknownAuthority),
+            "the failure that the client's alert reports"
+        );
         assert_eq!((tunnel.alert.as_str(), tunnel.tls_version.as_str()), ("received unknown_ca", name));
         assert!(tunnel.handshake_err.contains("unknown_ca"), "{}", tunnel.handshake_err);
     }
 }
 
 #[tokio::test]
-async fn nothing_in_common() {
+async fn handshakes_without_a_common_protocol_fail() {
     let fixture = Fixture::new();
     let mut server = fixture.config();
     server.alpn_protocols = vec![b"spdy/3".into()];
     let mut client = fixture.client(&[&TLS13]);
     client.alpn_protocols = vec![b"h2".into()];
-    let tunnel = fixture.refused(server, client).await;
+    let tunnel = fixture.failed_handshake(server, client).await;
     assert_eq!(tunnel.failure, Some(Failure::SslFailedHandshake));
     assert_eq!(tunnel.alert, "sent no_application_protocol");
 
     let fixture = Fixture::new();
     let server = fixture.authority.issue(&["web.test"]).server_with(&[&TLS13], None);
-    let tunnel = fixture.refused(server, fixture.client(&[&TLS12])).await;
+    let tunnel = fixture.failed_handshake(server, fixture.client(&[&TLS12])).await;
     assert_eq!(tunnel.failure, Some(Failure::SslFailedHandshake));
     assert_eq!((tunnel.alert.as_str(), tunnel.server_name.as_str()), ("sent protocol_version", "web.test"));
 }
 
 #[tokio::test]
-async fn what_is_not_tls_or_is_nothing() {
-    for (said, failure, text) in [
+async fn connections_without_tls_fail_the_handshake() {
+    for (sent, failure, text) in [
         (get("/"), Failure::TlsNotTls, "plain HTTP"),
         ("SSH-2.0-OpenSSH_9.2p1\r\n".to_owned(), Failure::TlsNotTls, "corrupt message"),
         (String::new(), Failure::EofError, "unexpected end of file"),
@@ -355,12 +363,12 @@ async fn what_is_not_tls_or_is_nothing() {
         let addr = addr_of(&listener);
         let client = tokio::spawn(async move {
             let mut stream = TcpStream::connect(addr).await.unwrap();
-            stream.write_all(said.as_bytes()).await.unwrap();
+            stream.write_all(sent.as_bytes()).await.unwrap();
             stream.shutdown().await.unwrap();
             let _ = stream.read_to_end(&mut vec![]).await;
         });
         let tunnel = tokio::select! {
-            _ = listener.accept() => panic!("it was accepted"),
+            _ = listener.accept() => panic!("the handshake succeeded"),
             tunnel = fixture.tunnel() => tunnel,
         };
         client.await.unwrap();
@@ -371,7 +379,7 @@ async fn what_is_not_tls_or_is_nothing() {
 }
 
 #[tokio::test]
-async fn handshakes_hold_up_no_other() {
+async fn a_stalled_handshake_does_not_delay_others() {
     let fixture = Fixture::new();
     let mut listener =
         fixture.listen_with(|acceptor| acceptor.handshake_timeout(None), fixture.config()).await;
@@ -386,17 +394,17 @@ async fn handshakes_hold_up_no_other() {
         drop((client.await.unwrap().unwrap(), stream));
         failing.abort();
     }
-    drop(listener); // and with it the handshakes that still wait
+    drop(listener); // drops the pending handshakes, too
     let ended =
         |trace: &nettrace::NetTrace| trace.tls_tunnels.iter().all(|tunnel| tunnel.end_reason.is_some());
     let trace = settled_running(&fixture.sink, ended).await;
     check::finished(&trace);
     let given_up = trace.tls_tunnels.iter().filter(|tunnel| tunnel.end_reason == Some(EndReason::Cancelled));
-    assert!(given_up.count() >= 3, "the silent ones at least");
+    assert!(given_up.count() >= 3, "the stalled handshakes are cancelled");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_may_take_only_so_long() {
+async fn a_handshake_that_exceeds_its_timeout_fails() {
     let fixture = Fixture::new();
     let mut listener = fixture
         .listen_with(|acceptor| acceptor.handshake_timeout(Duration::from_secs(3)), fixture.config())
@@ -404,7 +412,7 @@ async fn a_handshake_may_take_only_so_long() {
     let mut client = TcpStream::connect(addr_of(&listener)).await.unwrap();
     let begin = tokio::time::Instant::now();
     tokio::select! {
-        _ = listener.accept() => panic!("it was accepted"),
+        _ = listener.accept() => panic!("the handshake succeeded"),
         eof = client.read_u8() => assert_eq!(eof.unwrap_err().kind(), io::ErrorKind::UnexpectedEof),
     }
     assert!(begin.elapsed() >= Duration::from_secs(3));
@@ -415,7 +423,7 @@ async fn a_handshake_may_take_only_so_long() {
 }
 
 #[tokio::test]
-async fn no_more_handshakes_at_a_time_than_allowed() {
+async fn the_number_of_concurrent_handshakes_is_limited() {
     let fixture = Fixture::new();
     let mut listener = fixture.listen(fixture.config()).await.max_handshakes(2);
     let addr = addr_of(&listener);
@@ -424,7 +432,7 @@ async fn no_more_handshakes_at_a_time_than_allowed() {
     for _ in 0..100 {
         tokio::select! {
             biased;
-            _ = listener.accept() => panic!("there was no room"),
+            _ = listener.accept() => panic!("the limit was exceeded"),
             () = tokio::task::yield_now() => {}
         }
     }
@@ -435,7 +443,7 @@ async fn no_more_handshakes_at_a_time_than_allowed() {
 }
 
 #[tokio::test]
-async fn an_acceptor_by_itself_says_what_went_wrong() {
+async fn the_error_of_an_acceptor_has_a_failure_and_a_source() {
     let fixture = Fixture::new();
     let acceptor = TraceTlsAcceptor::new(&fixture.sink, Arc::new(fixture.config()));
     let listener = TraceListener::new(&fixture.sink, TcpListener::bind("127.0.0.1:0").await.unwrap());

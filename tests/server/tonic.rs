@@ -27,7 +27,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use crate::servers::{conn_of, settled};
 use test_support::pki::{self, Authority};
 
-/// Ends with grace when it is told to.
+/// A gRPC server that [`finished`](Self::finished) shuts down gracefully.
 struct TestServer {
     sink: TraceSink,
     port: u16,
@@ -41,8 +41,8 @@ impl TestServer {
         let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
         let port = listener.local_addr().unwrap().port();
         let (_, health) = tonic_health::server::health_reporter();
-        // A service sees who asks as without us.
-        let seen = move |request: Request<()>| match request.remote_addr() {
+        // A service sees the client's address as it does without tracing.
+        let check_peer = move |request: Request<()>| match request.remote_addr() {
             Some(peer) if peer.ip().is_loopback() && request.local_addr().unwrap().port() == port => {
                 Ok(request)
             }
@@ -50,7 +50,7 @@ impl TestServer {
         };
         let router = Server::builder()
             .layer(TraceServerLayer::new(&sink))
-            .layer(tonic::service::InterceptorLayer::new(seen))
+            .layer(tonic::service::InterceptorLayer::new(check_peer))
             .add_service(health);
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { stopped.await.unwrap() };
@@ -64,7 +64,7 @@ impl TestServer {
         TestServer { sink, port, stop, server }
     }
 
-    /// One call of a known name, and one of an unknown name.
+    /// Makes one call for a known service, and one for an unknown service.
     async fn ask(&self, channel: Channel) {
         let mut client = HealthClient::new(channel);
         for (service, known) in [("", true), ("nobody", false)] {
@@ -73,6 +73,7 @@ impl TestServer {
         }
     }
 
+    /// Shuts the server down, and returns the trace, in which every record must have ended.
     async fn finished(self) -> NetTrace {
         self.stop.send(()).unwrap();
         self.server.await.unwrap().unwrap();
@@ -92,11 +93,11 @@ fn check(trace: &NetTrace, scheme: &str, port: u16) {
     }
     let [known, unknown] = &trace.http_requests[..] else { unreachable!() };
     assert_eq!(known.trailers.get("grpc-status").unwrap().field_val, "0");
-    assert_eq!(unknown.resp_header.get("grpc-status").unwrap().field_val, "5", "in the headers alone");
+    assert_eq!(unknown.resp_header.get("grpc-status").unwrap().field_val, "5", "a trailers-only response");
 }
 
 #[tokio::test]
-async fn its_calls_know_their_connection() {
+async fn calls_are_linked_to_their_connection() {
     let site = TestServer::start(None).await;
     let port = site.port;
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
@@ -105,7 +106,7 @@ async fn its_calls_know_their_connection() {
 }
 
 #[tokio::test]
-async fn over_tls() {
+async fn calls_over_tls_are_linked_to_their_tunnel() {
     let authority = Authority::new("nettrace test CA");
     let mut config = authority.issue(&["localhost"]).server();
     config.alpn_protocols = vec![b"h2".into()];
@@ -124,21 +125,21 @@ async fn over_tls() {
 }
 
 #[tokio::test]
-async fn over_a_unix_socket() {
+async fn calls_over_a_unix_socket_are_linked() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let sink = TraceSink::new();
     let listener = TraceListener::new(&sink, UnixListener::bind(&path).unwrap());
     let (_, health) = tonic_health::server::health_reporter();
-    let own = std::process::id().cast_signed();
-    let seen = move |request: Request<()>| {
+    let own_pid = std::process::id().cast_signed();
+    let check_peer = move |request: Request<()>| {
         let info = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        let is_own = info.and_then(|peer| peer.pid()) == Some(own);
+        let is_own = info.and_then(|peer| peer.pid()) == Some(own_pid);
         if is_own { Ok(request) } else { Err(Status::internal(format!("{info:?}"))) }
     };
     let router = Server::builder()
         .layer(TraceServerLayer::new(&sink))
-        .layer(tonic::service::InterceptorLayer::new(seen))
+        .layer(tonic::service::InterceptorLayer::new(check_peer))
         .add_service(health);
     let server = tokio::spawn(router.serve_with_incoming(listener.incoming()));
     let socket = path.clone();
@@ -168,6 +169,7 @@ fn options(stream: &TcpStream) -> (bool, bool, Duration, Duration, u32) {
     )
 }
 
+/// Returns the options of a socket that tonic's own listener accepts.
 async fn untraced(set: impl FnOnce(TcpIncoming) -> TcpIncoming) -> (bool, bool, Duration, Duration, u32) {
     let mut incoming = set(TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap());
     let _client = TcpStream::connect(incoming.local_addr().unwrap()).await.unwrap();
@@ -176,6 +178,7 @@ async fn untraced(set: impl FnOnce(TcpIncoming) -> TcpIncoming) -> (bool, bool, 
 
 type Listener = TraceListener<TcpListener>;
 
+/// Returns the options of a socket that a traced listener accepts.
 async fn traced(set: impl FnOnce(Listener) -> Listener) -> (bool, bool, Duration, Duration, u32) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listener = set(TraceListener::new(&TraceSink::new(), listener));
@@ -185,9 +188,9 @@ async fn traced(set: impl FnOnce(Listener) -> Listener) -> (bool, bool, Duration
     options(incoming.next().await.unwrap().unwrap().get_ref())
 }
 
-/// Options are those of tonic's own listener, and by default those that `Server::serve` sets.
+/// The options are those of tonic's own listener, and by default those that `Server::serve` sets.
 #[tokio::test]
-async fn options_of_accepted_sockets() {
+async fn accepted_sockets_have_the_options_of_tonics_listener() {
     let time = Duration::from_secs;
     assert_eq!(
         traced(|listener| listener).await,
@@ -218,9 +221,9 @@ async fn options_of_accepted_sockets() {
     assert_eq!(ours, (false, true, time(77), time(7), 5));
 }
 
-/// Others than tonic get sockets as they were accepted, and TLS is no other matter.
+/// `accept` leaves the socket unchanged. `incoming`, which is made for tonic, sets `TCP_NODELAY`, with TLS as without.
 #[tokio::test]
-async fn nodelay_without_and_with_tls() {
+async fn only_incoming_sets_nodelay_by_default() {
     let sink = TraceSink::new();
     let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
     let addr = listener.local_addr().unwrap();

@@ -20,7 +20,7 @@ use tower::Layer as _;
 use crate::servers::{Gate, TestServer, answer, ask, conn_of, get, settled};
 
 #[tokio::test]
-async fn a_connection_that_becomes_another_protocols() {
+async fn an_upgraded_connection_carries_the_same_bytes() {
     for (kind, site) in TestServer::each().await {
         let mut stream = TcpStream::connect(site.addr).await.unwrap();
         let request = "GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
@@ -42,7 +42,7 @@ async fn a_connection_that_becomes_another_protocols() {
             continue;
         }
         let trace = site.finished().await;
-        let [record] = &trace.http_requests[..] else { panic!("one request") };
+        let [record] = &trace.http_requests[..] else { panic!("expected one request") };
         assert_eq!((record.resp_status_code, &record.end_reason), (101, &Some(EndReason::Closed)));
         let conn = conn_of(&trace, record);
         assert_eq!(conn.total_recv_bytes, request.len() as u64 + 8);
@@ -52,7 +52,7 @@ async fn a_connection_that_becomes_another_protocols() {
 }
 
 #[tokio::test]
-async fn the_same_bytes() {
+async fn responses_are_the_same_bytes() {
     let mut seen = Vec::new();
     for (kind, site) in TestServer::each().await {
         let mut answers = Vec::new();
@@ -74,7 +74,7 @@ async fn the_same_bytes() {
     assert!(untraced[6].iter().any(|line| line == "x-last: yes"), "{untraced:?}");
 }
 
-/// Serves a connection until it is told to stop, and then to the end of the request that is being answered.
+/// Serves a connection until `stop` is sent, and then shuts it down gracefully.
 async fn serve<IO, S>(io: IO, service: S, stop: oneshot::Receiver<()>) -> hyper::Result<()>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -85,7 +85,7 @@ where
 {
     let mut conn = pin!(http1::Builder::new().serve_connection(TokioIo::new(io), service));
     tokio::select! {
-        ended = &mut conn => panic!("it ended by itself: {ended:?}"),
+        ended = &mut conn => panic!("the connection ended by itself: {ended:?}"),
         _ = stop => {}
     }
     conn.as_mut().graceful_shutdown();
@@ -93,21 +93,21 @@ where
 }
 
 #[tokio::test]
-async fn a_server_of_hyper_shuts_down_with_grace() {
+async fn a_hyper_server_shuts_down_gracefully() {
     let sink = TraceSink::new();
     for sink in [None, Some(TraceSink::disabled()), Some(sink.clone())] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (gate, (stop, stopped)) = (Gate::new(), oneshot::channel());
-        let (its_sink, its_gate) = (sink.clone(), gate.clone());
+        let (server_sink, server_gate) = (sink.clone(), gate.clone());
         let server = tokio::spawn(async move {
-            let Some(sink) = its_sink else {
+            let Some(sink) = server_sink else {
                 let (io, _) = listener.accept().await.unwrap();
-                return serve(io, service_fn(move |request| answer(request, its_gate.clone())), stopped)
+                return serve(io, service_fn(move |request| answer(request, server_gate.clone())), stopped)
                     .await;
             };
             let (io, _) = TraceListener::new(&sink, listener).accept().await.unwrap();
-            let service = service_fn(move |request| answer(request, its_gate.clone()));
+            let service = service_fn(move |request| answer(request, server_gate.clone()));
             let service = TraceServerLayer::new(&sink).conn(io.conn_ref()).layer(service);
             serve(io, service, stopped).await
         });
@@ -126,13 +126,17 @@ async fn a_server_of_hyper_shuts_down_with_grace() {
         server.await.unwrap().unwrap();
     }
     let trace = settled(&sink, |trace| !trace.tcp_conns.is_empty()).await;
-    let [request] = &trace.http_requests[..] else { panic!("one request") };
+    let [request] = &trace.http_requests[..] else { panic!("expected one request") };
     assert_eq!(request.end_reason, Some(EndReason::Closed));
-    assert_eq!(conn_of(&trace, request).end_reason, Some(EndReason::Closed), "by this side");
+    assert_eq!(
+        conn_of(&trace, request).end_reason,
+        Some(EndReason::Closed),
+        "the server closed the connection"
+    );
 }
 
 #[tokio::test]
-async fn vectored_writes() {
+async fn a_vectored_write_is_one_operation() {
     let parts = [&b"hello"[..], b", ", b"world"].map(IoSlice::new);
     for sink in [TraceSink::new(), TraceSink::disabled()] {
         let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
@@ -141,12 +145,12 @@ async fn vectored_writes() {
         assert!(stream.is_write_vectored());
         assert_eq!(stream.write_vectored(&parts).await.unwrap(), 12);
         drop(stream);
-        let mut heard = String::new();
-        client.read_to_string(&mut heard).await.unwrap();
-        assert_eq!(heard, "hello, world");
+        let mut received = String::new();
+        client.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "hello, world");
         for conn in &sink.snapshot("").tcp_conns {
             let ops: Vec<_> = conn.socket_trace.iter().flat_map(|ops| ops.socket_ops.iter()).collect();
-            let [op] = &ops[..] else { panic!("one write") };
+            let [op] = &ops[..] else { panic!("expected one write") };
             assert_eq!((&op.r#type, op.data_len), (&SocketOpType::Write, 12));
         }
     }
