@@ -1,4 +1,4 @@
-//! `clear`: open connections come back, requests in flight stay, everything else is gone.
+//! `TraceSink::clear` keeps open connections and requests in flight, and removes everything else.
 
 use nettrace::{
     Client, NetTrace, RequestHandle, ResponseExt, Timestamp, TraceSink,
@@ -21,7 +21,7 @@ fn is_relative(time: Timestamp) -> bool {
 }
 
 #[tokio::test]
-async fn open_connections_come_back_with_all_that_they_came_from() {
+async fn clear_keeps_open_connections_and_the_records_they_refer_to() {
     let nameserver = DnsServer::answering(&["127.0.0.1", "127.0.0.2"]).await;
     let authority = pki::Authority::new("nettrace test CA");
     let server = pki::serve_tls_echo(authority.issue(&["web.test"]).server()).await;
@@ -65,7 +65,7 @@ async fn open_connections_come_back_with_all_that_they_came_from() {
     asked.sort_by_key(|kind| *kind != DnsResType::A);
     assert_eq!(asked, [DnsResType::A, DnsResType::Aaaa]);
 
-    // Absolute or relative, it is the same moment, as closely as the clocks can be compared.
+    // The absolute and the relative time are the same moment, as closely as the clocks can be compared.
     let moment = |trace: &NetTrace, time: Timestamp| {
         if is_absolute(time) { time } else { trace.trace_begin_at.add(time) }
     };
@@ -91,7 +91,7 @@ fn is_empty(trace: &NetTrace) -> bool {
 }
 
 #[tokio::test]
-async fn requests_in_flight_stay_and_finished_ones_go() {
+async fn clear_keeps_requests_in_flight_and_removes_finished_ones() {
     let server = Server::start().await;
     let sink = TraceSink::new();
     let client = Client::builder(&sink).build().unwrap();
@@ -102,7 +102,7 @@ async fn requests_in_flight_stay_and_finished_ones_go() {
     done.into_body().bytes().await.unwrap();
     client.get(server.url("/close")).await.unwrap().into_body().bytes().await.unwrap();
     client.get(format!("http://{}", DnsServer::nobody())).await.unwrap_err();
-    // The server closes the connection that it said it would: the client's task sees it some time.
+    // Waits until the client's task has seen that the server closed the connection after `/close`.
     while sink.snapshot("soon").tcp_conns.iter().filter(|conn| conn.end_reason.is_none()).count() > 1 {
         tokio::task::yield_now().await;
     }
@@ -116,7 +116,7 @@ async fn requests_in_flight_stay_and_finished_ones_go() {
     let [conn] = &trace.tcp_conns[..] else { panic!("{:#?}", trace.tcp_conns) };
     assert_eq!((conn.trace_id.as_str(), conn.reused), (request.tcp_conn.as_str(), true));
     assert_eq!(trace.dials.len(), 1);
-    // What is gone from the sink is not gone for who holds it.
+    // A handle keeps the records that the sink has removed.
     let own = done_handle.trace();
     check::running(&own);
     assert_eq!((own.http_requests.len(), own.tcp_conns.len()), (1, 1));
@@ -133,14 +133,14 @@ async fn requests_in_flight_stay_and_finished_ones_go() {
     let held = trace.http_requests.iter().find(|request| request.req_url.ends_with("/held")).unwrap();
     assert!(is_absolute(held.req_sent_at) && is_relative(held.end_at));
     let next = trace.http_requests.get(next_handle.id()).unwrap();
-    assert_eq!(next.tcp_conn.as_str(), conn.trace_id.as_str(), "it reuses what was open");
+    assert_eq!(next.tcp_conn.as_str(), conn.trace_id.as_str(), "the open connection is reused");
     assert!(is_relative(next.req_sent_at));
     client.close().await;
 }
 
-/// A request in flight does not keep its neighbours in memory.
+/// Records are stored in chunks. A request in flight must not keep the other records of its chunk.
 #[tokio::test]
-async fn one_request_in_flight_keeps_nothing_but_its_own() {
+async fn a_request_in_flight_keeps_only_the_records_it_refers_to() {
     let sink = TraceSink::new();
     let mut handles = Vec::new();
     let mut in_flight = None;
@@ -167,7 +167,7 @@ async fn one_request_in_flight_keeps_nothing_but_its_own() {
 }
 
 #[tokio::test]
-async fn a_connection_that_closed_stays_with_its_request_in_flight() {
+async fn a_closed_connection_is_kept_while_its_request_is_in_flight() {
     let sink = TraceSink::new();
     let (conn, _there) = mock::connect(&sink).await;
     let response = mock::begin(&sink, conn.conn_ref(), None).await;
@@ -182,7 +182,7 @@ async fn a_connection_that_closed_stays_with_its_request_in_flight() {
 }
 
 #[tokio::test]
-async fn a_hop_stays_with_the_one_that_follows_it() {
+async fn a_redirect_hop_is_kept_while_the_next_hop_is_in_flight() {
     let sink = TraceSink::new();
     let handle = RequestHandle::new();
     mock::finish(mock::begin(&sink, None, Some(&handle)).await).await;
@@ -200,7 +200,7 @@ async fn a_hop_stays_with_the_one_that_follows_it() {
 }
 
 #[tokio::test]
-async fn what_was_dropped_is_counted_anew() {
+async fn clear_resets_the_drop_counters() {
     let sink = TraceSink::builder().retention(nettrace::Retention::bounded().requests(10)).build();
     for _ in 0..200 {
         mock::fetch(&sink, None).await;

@@ -1,4 +1,4 @@
-//! `close` ends the recording, and not the traffic.
+//! `TraceSink::close` ends the recording, but not the traffic.
 
 use std::{
     sync::{
@@ -29,10 +29,10 @@ fn assert_all_ended(trace: &NetTrace) {
 }
 
 #[tokio::test]
-async fn all_that_is_open_ends_and_nothing_begins() {
+async fn close_ends_open_records_and_prevents_new_ones() {
     let server = Server::start().await;
     let silent = DnsServer::silent().await;
-    let mute = pki::serve_tcp(|stream| async move {
+    let silent_server = pki::serve_tcp(|stream| async move {
         let _keep = stream;
         std::future::pending::<()>().await;
     })
@@ -48,7 +48,7 @@ async fn all_that_is_open_ends_and_nothing_begins() {
     client.get(server.url("/")).await.unwrap().into_body().bytes().await.unwrap();
     let held = tokio::spawn(client.get(server.url("/held")));
     server.holds_one().await;
-    // A look-up and a handshake that wait for ever.
+    // A lookup and a TLS handshake that never complete.
     let resolver =
         StubResolver::builder(&sink).nameservers([silent.addr()]).hosts_file(None).build().unwrap();
     let connector = TcpConnector::new(&sink).resolver(resolver).keep_alive(KeepAlive::Off);
@@ -57,7 +57,8 @@ async fn all_that_is_open_ends_and_nothing_begins() {
         connector.call("http://some.test".parse().unwrap())
     });
     let tls = TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().build();
-    let shaking_hands = tokio::spawn(tls.layer(connector).call(format!("https://{mute}").parse().unwrap()));
+    let handshaking =
+        tokio::spawn(tls.layer(connector).call(format!("https://{silent_server}").parse().unwrap()));
     while sink.snapshot("soon").tls_tunnels.is_empty() || silent.asked().len() < 2 {
         tokio::task::yield_now().await;
     }
@@ -68,12 +69,12 @@ async fn all_that_is_open_ends_and_nothing_begins() {
     assert_all_ended(&closed);
     let reasons =
         |reason: &EndReason| records(&closed).iter().filter(|(_, end)| end.as_ref() == Some(reason)).count();
-    // The request that waits, its connection, an idle one or the same, two look-ups with their sockets, the dial
-    // that needs them, a connection and its tunnel.
+    // The held request and its connection, two lookups with their sockets, the dial that waits for them, and a
+    // connection with its tunnel.
     assert!(reasons(&EndReason::SinkClosed) >= 9, "{closed:#?}");
     assert!(!sink.is_enabled());
 
-    // Again, and on: without effect.
+    // Closing again and enabling have no effect.
     sink.close();
     sink.set_enabled(true);
     assert!(!sink.is_enabled());
@@ -90,26 +91,26 @@ async fn all_that_is_open_ends_and_nothing_begins() {
     assert_eq!(untraced.into_body().bytes().await.unwrap(), "hello");
     mock::fail_to_connect(&sink).await;
     looking_up.abort();
-    shaking_hands.abort();
-    let _ = (looking_up.await, shaking_hands.await);
+    handshaking.abort();
+    let _ = (looking_up.await, handshaking.await);
     client.close().await;
 
     let mut later = sink.snapshot("closed");
     later.trace_end_at = closed.trace_end_at;
     assert_eq!(later, closed, "nothing is recorded any more");
-    assert_eq!(handle.unwrap().trace().http_requests.len(), 1, "reading still works");
-    assert_eq!(published.load(Relaxed), published_before, "subscribers hear nothing any more");
+    assert_eq!(handle.unwrap().trace().http_requests.len(), 1, "the handle can still be read");
+    assert_eq!(published.load(Relaxed), published_before, "subscribers get no records any more");
 }
 
-/// Whatever was begun at that moment.
+/// Closes the sink at different moments, while other threads begin records.
 #[test]
-fn nothing_stays_open_whenever_it_is_closed() {
-    for enough in 0..40 {
+fn close_ends_all_records_at_any_moment() {
+    for close_after in 0..40 {
         let sink = TraceSink::new();
         let made = AtomicUsize::new(0);
         let make = async || {
             let mut kept = Vec::new();
-            while sink.is_enabled() && made.load(Relaxed) < enough + 50 {
+            while sink.is_enabled() && made.load(Relaxed) < close_after + 50 {
                 let (conn, there) = mock::connect(&sink).await;
                 kept.push((mock::begin(&sink, conn.conn_ref(), None).await, conn, there));
                 made.fetch_add(1, Relaxed);
@@ -122,7 +123,7 @@ fn nothing_stays_open_whenever_it_is_closed() {
                 });
             }
             scope.spawn(|| {
-                while made.load(Relaxed) < enough {
+                while made.load(Relaxed) < close_after {
                     thread::yield_now();
                 }
                 sink.close();
@@ -133,7 +134,7 @@ fn nothing_stays_open_whenever_it_is_closed() {
 }
 
 #[tokio::test]
-async fn a_sink_that_is_closed_can_be_cleared() {
+async fn a_closed_sink_can_be_cleared() {
     let sink = TraceSink::new();
     let (conn, _there) = mock::connect(&sink).await;
     let response = mock::begin(&sink, conn.conn_ref(), None).await;

@@ -8,10 +8,11 @@ use nettrace::{Client, Failure, FinishedRecord, TraceSink, record::HttpReqTrace}
 use crate::server::Server;
 use test_support::check;
 
-/// Makes one request and reads so many frames of the response; says whether one was an error.
+/// Makes one request and reads up to `frames` frames of the response. Returns the record, and whether a frame was an
+/// error.
 async fn get(path: &str, frames: usize) -> (HttpReqTrace, bool) {
-    let heard = Arc::<Mutex<Vec<HttpReqTrace>>>::default();
-    let subscriber = heard.clone();
+    let published = Arc::<Mutex<Vec<HttpReqTrace>>>::default();
+    let subscriber = published.clone();
     let sink = TraceSink::builder().subscriber(move |record: &FinishedRecord| {
         if let FinishedRecord::HttpRequest(request) = record {
             subscriber.lock().unwrap().push(request.clone());
@@ -31,25 +32,29 @@ async fn get(path: &str, frames: usize) -> (HttpReqTrace, bool) {
     client.close().await;
     let trace = sink.snapshot("all");
     check::finished(&trace);
-    assert_eq!(*heard.lock().unwrap(), trace.http_requests[..], "handed out as it is in the trace");
+    assert_eq!(
+        *published.lock().unwrap(),
+        trace.http_requests[..],
+        "subscribers get the record that is in the trace"
+    );
     (trace.http_requests[0].clone(), failed)
 }
 
 #[tokio::test]
-async fn read_to_its_end() {
+async fn a_decoded_body_has_the_lengths_before_and_after_decoding() {
     let (request, failed) = get("/gzip", usize::MAX).await;
     assert_eq!((request.resp_content_len, request.resp_encoded_len, failed), (6_000, Some(53), false));
     assert_eq!(request.end_reason, Some(nettrace::record::EndReason::Closed));
 }
 
 #[tokio::test]
-async fn dropped_unread() {
+async fn dropping_an_unread_body_is_recorded_as_interrupted() {
     let (request, _) = get("/gzip", 0).await;
     assert_eq!(request.failure, Some(Failure::Interrupted));
 }
 
 #[tokio::test]
-async fn what_cannot_be_decoded_fails_the_request() {
+async fn a_body_that_cannot_be_decoded_fails_the_request() {
     let (request, failed) = get("/broken-gzip", usize::MAX).await;
     assert!(failed);
     assert_eq!(request.failure, Some(Failure::DecodingError));

@@ -1,4 +1,4 @@
-//! IDs of records and sessions, and the caller's function that creates them.
+//! IDs of records and sessions, and the caller's function that creates IDs.
 
 use std::{
     cell::Cell,
@@ -11,7 +11,7 @@ use nettrace::{FinishedRecord, IdFormat, NetTrace, RequestHandle, TraceId, Trace
 use crate::mock;
 use test_support::{check, history::records};
 
-async fn traffic(sink: &TraceSink) {
+async fn make_traffic(sink: &TraceSink) {
     for _ in 0..50 {
         let (conn, _there) = mock::connect(sink).await;
         mock::fetch(sink, conn.conn_ref()).await;
@@ -22,12 +22,12 @@ async fn traffic(sink: &TraceSink) {
 fn ids(trace: &NetTrace) -> HashSet<String> {
     let all = records(trace);
     let ids: HashSet<_> = all.iter().map(|(record, _)| record.trace_id().to_string()).collect();
-    assert_eq!(ids.len(), all.len(), "each has its own");
+    assert_eq!(ids.len(), all.len(), "each record has its own ID");
     ids
 }
 
 #[tokio::test]
-async fn they_are_unique_and_stay() {
+async fn ids_are_unique_and_stable() {
     let custom = IdFormat::custom(|number| TraceId::from(format!("record/{number}").as_str()));
     for (format, looks_right) in [
         (IdFormat::counter(), (|id| id.starts_with("tid-")) as fn(&str) -> bool),
@@ -35,34 +35,34 @@ async fn they_are_unique_and_stay() {
         (custom, |id| id.starts_with("record/")),
     ] {
         let sink = TraceSink::builder().ids(format).build();
-        traffic(&sink).await;
+        make_traffic(&sink).await;
         let first = sink.snapshot("first");
         check::finished(&first);
         let known = ids(&first);
         assert_eq!(known.len(), 50 * 4);
         assert!(known.iter().all(|id| looks_right(id)), "{known:?}");
-        traffic(&sink).await;
+        make_traffic(&sink).await;
         assert!(ids(&sink.snapshot("second")).is_superset(&known));
         sink.clear();
-        traffic(&sink).await;
+        make_traffic(&sink).await;
         assert!(ids(&sink.snapshot("cleared")).is_disjoint(&known));
     }
 }
 
-/// Traces of one process can be put together, whatever names their records.
+/// Traces of several sinks of one process can be merged, whatever the format of the IDs.
 #[tokio::test]
-async fn they_are_unique_across_sinks() {
+async fn ids_are_unique_across_sinks() {
     let custom = IdFormat::custom(|number| TraceId::from(format!("record/{number}").as_str()));
     for format in [IdFormat::counter(), IdFormat::short_uuid(), custom] {
         let sinks = [0; 3].map(|_| TraceSink::builder().ids(format.clone()).build());
-        // By turns, as they work in a program.
+        // The sinks record in turns, as in a program.
         for _ in 0..3 {
             for sink in &sinks {
-                traffic(sink).await;
+                make_traffic(sink).await;
             }
         }
         sinks[0].clear();
-        traffic(&sinks[0]).await;
+        make_traffic(&sinks[0]).await;
         let mut merged = sinks[0].snapshot("merged");
         for sink in &sinks[1..] {
             let other = sink.snapshot("other");
@@ -75,7 +75,7 @@ async fn they_are_unique_across_sinks() {
 }
 
 #[tokio::test]
-async fn a_record_has_one_everywhere() {
+async fn a_record_has_the_same_id_everywhere() {
     let sink = TraceSink::builder().ids(IdFormat::short_uuid()).build();
     let (conn, _there) = mock::connect(&sink).await;
     let handle = mock::fetch(&sink, conn.conn_ref()).await;
@@ -91,16 +91,16 @@ async fn a_record_has_one_everywhere() {
     assert_eq!(sink.trace_of(&handle).http_requests, own.http_requests);
 }
 
-/// The function may call the sink.
+/// The ID function may call the sink.
 #[tokio::test]
-async fn the_function_is_called_under_no_lock() {
+async fn the_id_function_is_called_without_locks() {
     thread_local!(static DEPTH: Cell<u32> = const { Cell::new(0) });
-    let asked = Arc::<OnceLock<(TraceSink, RequestHandle)>>::default();
-    let function = asked.clone();
+    let cell = Arc::<OnceLock<(TraceSink, RequestHandle)>>::default();
+    let inner_cell = cell.clone();
     let sink = TraceSink::builder()
         .ids(IdFormat::custom(move |number| {
             if DEPTH.replace(1) == 0 {
-                if let Some((sink, handle)) = function.get() {
+                if let Some((sink, handle)) = inner_cell.get() {
                     sink.snapshot("inside");
                     handle.trace();
                     let _ = handle.timings();
@@ -112,11 +112,11 @@ async fn the_function_is_called_under_no_lock() {
         .subscriber(|_: &FinishedRecord| {})
         .build();
     let handle = RequestHandle::new();
-    asked.set((sink.clone(), handle.clone())).unwrap();
+    cell.set((sink.clone(), handle.clone())).unwrap();
     let (conn, _there) = mock::connect(&sink).await;
     mock::finish(mock::begin(&sink, conn.conn_ref(), Some(&handle)).await).await;
     let hop = mock::begin(&sink, conn.conn_ref(), Some(&handle)).await;
-    traffic(&sink).await;
+    make_traffic(&sink).await;
     check::running(&sink.snapshot("outside"));
     check::running(&handle.trace());
     assert!(!format!("{sink:?} {handle:?} {conn:?} {hop:?}").is_empty());
@@ -125,13 +125,13 @@ async fn the_function_is_called_under_no_lock() {
 }
 
 #[tokio::test]
-async fn a_function_that_panics_is_contained() {
+async fn a_panic_of_the_id_function_is_caught() {
     let format = IdFormat::custom(|number| {
-        assert!(number % 3 != 0, "no");
+        assert!(number % 3 != 0, "deliberate panic");
         TraceId::from(format!("mine-{number}").as_str())
     });
     let sink = TraceSink::builder().ids(format).subscriber(|_: &FinishedRecord| {}).build();
-    traffic(&sink).await;
+    make_traffic(&sink).await;
     let trace = sink.snapshot("all");
     check::finished(&trace);
     let kinds = ids(&trace).into_iter().fold(HashMap::new(), |mut kinds, id| {

@@ -11,7 +11,7 @@ fn count(trace: &NetTrace) -> usize {
 }
 
 #[tokio::test]
-async fn a_request_has_no_connection_of_another_sink() {
+async fn a_request_is_not_linked_to_a_connection_of_another_sink() {
     let [ours, theirs] = [TraceSink::new(), TraceSink::new()];
     let (conn, _there) = mock::connect(&theirs).await;
     let (own_conn, _own_there) = mock::connect(&ours).await;
@@ -44,7 +44,7 @@ async fn a_dial_is_triggered_by_no_request_of_another_sink() {
 }
 
 #[tokio::test]
-async fn a_tunnel_is_written_into_its_own_sink() {
+async fn a_tunnel_is_recorded_in_its_own_sink() {
     let authority = pki::Authority::new("nettrace test CA");
     let server = pki::serve_tls_echo(authority.issue(&["web.test"]).server()).await;
     let [ours, theirs] = [TraceSink::new(), TraceSink::new()];
@@ -69,7 +69,7 @@ async fn hops_in_different_sinks_are_not_linked() {
     }
     let trace = handle.trace();
     check::finished(&trace);
-    assert_eq!(trace.http_requests.len(), 2, "those of the sink that has the last");
+    assert_eq!(trace.http_requests.len(), 2, "the hops in the sink of the last hop");
     let linked = |trace: &NetTrace| {
         trace.http_requests.iter().map(|request| !request.prev_hop.is_undefined()).collect::<Vec<_>>()
     };

@@ -1,4 +1,4 @@
-//! The contracts of a sink: snapshots that do not disturb, bounds, `clear`, `close`, and redaction.
+//! The guarantees of a sink: snapshots that do not disturb traffic, retention limits, `clear`, `close`, and redaction.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod clear;

@@ -42,7 +42,7 @@ pub(crate) async fn connect(sink: &TraceSink) -> (TracedIo<TokioIo<Pipe>>, Duple
     (connector.call(Uri::from_static("http://pipe.test")).await.unwrap(), there)
 }
 
-/// A dial that fails.
+/// Makes a dial that fails.
 pub(crate) async fn fail_to_connect(sink: &TraceSink) {
     let refused = || Err::<TokioIo<Pipe>, _>(io::Error::from(io::ErrorKind::ConnectionRefused));
     let refuse = service_fn(move |_: Uri| std::future::ready(refused()));
@@ -66,8 +66,8 @@ pub(crate) async fn exchange(
     TraceRequestLayer::new(sink).layer(answer).oneshot(request).await.unwrap()
 }
 
-/// A request that has been answered, and whose response is still to be read. It redirects, for others with the same
-/// handle to follow.
+/// Makes a request, and returns the response before its body is read. The response is a redirect, so that the next
+/// request with the same handle is recorded as the next hop.
 pub(crate) async fn begin(
     sink: &TraceSink,
     conn: Option<&ConnRef>,
@@ -86,7 +86,7 @@ pub(crate) async fn begin(
     .await
 }
 
-/// A request from its begin to its end, with its handle.
+/// Makes a request and reads its response. Returns the handle.
 pub(crate) async fn fetch(sink: &TraceSink, conn: Option<&ConnRef>) -> RequestHandle {
     let handle = RequestHandle::new();
     finish(begin(sink, conn, Some(&handle)).await).await;

@@ -46,7 +46,7 @@ impl Probe for Recording {
 
     fn connecting(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {
         let local = SockRef::from(&socket).local_addr().unwrap().as_socket().unwrap();
-        assert_ne!(local.port(), 0, "the SYN had a port");
+        assert_ne!(local.port(), 0, "the socket has a port");
         self.0.write(format!("connecting {remote}"));
     }
 
@@ -54,7 +54,7 @@ impl Probe for Recording {
         let remote = conn.peer_addr().unwrap();
         if event != ProbeEvent::ConnectFailed {
             let local = SockRef::from(&socket).local_addr().unwrap().as_socket();
-            assert_eq!(local, conn.local_addr(), "it is that connection's socket, and open");
+            assert_eq!(local, conn.local_addr(), "the socket is open and belongs to the connection");
         }
         assert!(socket.as_raw_fd() >= 0 && !conn.id().is_undefined());
         self.0.write(format!("{event:?} {remote}"));
@@ -90,44 +90,44 @@ impl Probe for Recording {
     }
 }
 
-/// Panics at every turn.
+/// A probe whose methods panic.
 struct Panicking;
 
 impl Probe for Panicking {
     fn before_connect(&self, _: ProbeSocket<'_>, _: SocketAddr) {
-        panic!("no");
+        panic!("deliberate panic");
     }
 
     fn connecting(&self, _: ProbeSocket<'_>, _: SocketAddr) {
-        panic!("no");
+        panic!("deliberate panic");
     }
 
     fn event(&self, _: &ConnRef, _: ProbeEvent, _: ProbeSocket<'_>) {
-        panic!("no");
+        panic!("deliberate panic");
     }
 
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             tokio::task::yield_now().await;
-            panic!("no");
+            panic!("deliberate panic");
         })
     }
 
     fn close(&self) {
-        panic!("no");
+        panic!("deliberate panic");
     }
 }
 
-/// A probe that panics before it returns a future.
+/// A probe that panics in `refresh` before it returns a future.
 struct PanickingAtOnce;
 
 impl Probe for PanickingAtOnce {
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        panic!("no");
+        panic!("deliberate panic");
     }
 }
 
-/// Creates a sink with two probes that panic, and behind them one that records.
+/// Creates a sink with two probes that panic, followed by one that records.
 fn probed() -> (Log, TraceSink) {
     let log = Log::default();
     let sink =
@@ -136,7 +136,7 @@ fn probed() -> (Log, TraceSink) {
 }
 
 #[tokio::test]
-async fn they_see_a_connection_from_before_it_is_made_until_it_closes() {
+async fn probes_see_a_connection_from_its_socket_to_its_close() {
     let (log, sink) = probed();
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -158,7 +158,7 @@ async fn they_see_a_connection_from_before_it_is_made_until_it_closes() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_given_back_is_closed_for_them() {
+async fn into_inner_is_reported_to_probes_as_closing() {
     let (log, sink) = probed();
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -171,7 +171,7 @@ async fn a_stream_that_is_given_back_is_closed_for_them() {
 }
 
 #[tokio::test]
-async fn connections_of_foreign_connectors_have_no_socket_for_them() {
+async fn connections_of_foreign_connectors_are_reported_without_a_socket() {
     let (log, sink) = probed();
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -183,7 +183,7 @@ async fn connections_of_foreign_connectors_have_no_socket_for_them() {
 }
 
 #[tokio::test]
-async fn every_attempt_is_heard_of_to_its_end() {
+async fn failed_attempts_are_reported_to_probes() {
     let (log, sink) = probed();
     let refusing = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     refusing.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -192,7 +192,7 @@ async fn every_attempt_is_heard_of_to_its_end() {
     let expected = [format!("before {addr}"), format!("connecting {addr}"), format!("ConnectFailed {addr}")];
     assert_eq!(log.take(), expected);
 
-    // The kernel refuses at once: no such address can be reached from that one.
+    // The kernel refuses at once, since this address cannot be reached from a loopback address.
     let from_loopback = TcpConnector::new(&sink).source_ip(std::net::IpAddr::from([127, 0, 0, 1]));
     let far: SocketAddr = "192.0.2.1:9".parse().unwrap();
     let dropped = tokio::time::timeout(Duration::ZERO, from_loopback.connect(far)).await;
@@ -202,7 +202,7 @@ async fn every_attempt_is_heard_of_to_its_end() {
 }
 
 #[tokio::test]
-async fn connections_to_nameservers_are_connections() {
+async fn connections_to_nameservers_are_reported_to_probes() {
     let (log, sink) = probed();
     let server = DnsServer::answering(&["127.0.0.1"]).await;
     let addr = server.addr();
@@ -210,26 +210,26 @@ async fn connections_to_nameservers_are_connections() {
         StubResolver::builder(sink).nameservers([addr]).hosts_file(None).single_request(true)
     };
     resolver(&sink).build().unwrap().lookup("some.test").await.unwrap();
-    let of_one = [format!("Connected {addr}"), format!("FirstByte {addr}"), format!("Closing {addr}")];
-    assert_eq!(log.take(), [&of_one[..], &of_one[..]].concat());
+    let per_conn = [format!("Connected {addr}"), format!("FirstByte {addr}"), format!("Closing {addr}")];
+    assert_eq!(log.take(), [&per_conn[..], &per_conn[..]].concat());
     resolver(&sink).use_vc(true).build().unwrap().lookup("some.test").await.unwrap();
-    let of_one = [&[format!("before {addr}"), format!("connecting {addr}")], &of_one[..]].concat();
-    assert_eq!(log.take(), [&of_one[..], &of_one[..]].concat());
+    let per_conn = [&[format!("before {addr}"), format!("connecting {addr}")], &per_conn[..]].concat();
+    assert_eq!(log.take(), [&per_conn[..], &per_conn[..]].concat());
 
     let nobody = DnsServer::nobody();
     let resolver = StubResolver::builder(&sink).nameservers([nobody]).hosts_file(None);
     let resolver = resolver.single_request(true).use_vc(true).attempts(1).build().unwrap();
     resolver.lookup("some.test").await.unwrap_err();
-    let of_one =
+    let per_conn =
         [format!("before {nobody}"), format!("connecting {nobody}"), format!("ConnectFailed {nobody}")];
-    let told = log.take();
-    assert_eq!(told[..3], of_one);
-    assert!(told.chunks(3).all(|one| one == of_one), "{told:?}");
+    let reported = log.take();
+    assert_eq!(reported[..3], per_conn);
+    assert!(reported.chunks(3).all(|events| events == per_conn), "{reported:?}");
     check::finished(&sink.snapshot("all"));
 }
 
 #[tokio::test]
-async fn they_are_awaited_and_told_of_the_end() {
+async fn refresh_awaits_probes_and_close_is_their_last_call() {
     let (log, sink) = probed();
     sink.refresh().await;
     assert_eq!(log.take(), ["refresh begins", "refresh ends"]);
@@ -245,6 +245,6 @@ async fn they_are_awaited_and_told_of_the_end() {
     drop(stream);
     connector.connect(listener.local_addr().unwrap()).await.unwrap();
     sink.refresh().await;
-    assert!(log.take().is_empty(), "nothing comes after it");
+    assert!(log.take().is_empty(), "probes are not called after `close`");
     assert!(listener.as_fd().as_raw_fd() >= 0);
 }

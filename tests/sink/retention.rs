@@ -1,4 +1,5 @@
-//! Retention: the oldest finished records are dropped first, kept ones keep what they refer to, and drops are counted.
+//! Retention: the oldest finished records are dropped first, records that kept ones refer to are kept, and dropped ones
+//! are counted.
 
 use nettrace::{
     NetTrace, RequestHandle, Retention, TraceSink,
@@ -8,8 +9,8 @@ use nettrace::{
 use crate::mock;
 use test_support::{check, history::records};
 
-/// Records go in groups of so many.
-const GROUP: usize = 32;
+/// The number of records that may be dropped at a time.
+const CHUNK: usize = 32;
 
 fn bounded(retention: Retention) -> TraceSink {
     TraceSink::builder().retention(retention).build()
@@ -23,22 +24,22 @@ fn number(request: &HttpReqTrace) -> u64 {
     request.trace_id.as_str().strip_prefix("tid-").unwrap().parse().unwrap()
 }
 
-/// A request over a connection of its own.
-async fn whole(sink: &TraceSink) -> RequestHandle {
+/// Makes a request over a connection of its own.
+async fn request_with_conn(sink: &TraceSink) -> RequestHandle {
     let (conn, _there) = mock::connect(sink).await;
     mock::fetch(sink, conn.conn_ref()).await
 }
 
 #[tokio::test]
-async fn the_newest_requests_are_kept_with_all_that_is_theirs() {
+async fn the_newest_requests_are_kept_with_their_connections() {
     let sink = bounded(Retention::bounded().requests(100));
     for made in 1..=1_000 {
-        whole(&sink).await;
+        request_with_conn(&sink).await;
         if made % 250 == 0 {
             let trace = sink.snapshot("meanwhile");
             check::finished(&trace);
             let kept = trace.http_requests.len();
-            assert!(kept >= made.min(100 - GROUP) && kept <= 100 + GROUP, "{kept} of {made}");
+            assert!(kept >= made.min(100 - CHUNK) && kept <= 100 + CHUNK, "{kept} of {made}");
             assert_eq!(kept as u64 + dropped(&trace).http_requests, made as u64);
             assert_eq!(trace.tcp_conns.len() as u64 + dropped(&trace).tcp_conns, made as u64);
             assert_eq!(trace.dials.len() as u64 + dropped(&trace).dials, made as u64);
@@ -47,11 +48,11 @@ async fn the_newest_requests_are_kept_with_all_that_is_theirs() {
     }
     let trace = sink.snapshot("all");
     let numbers: Vec<_> = trace.http_requests.iter().map(number).collect();
-    assert!(numbers.is_sorted() && numbers[0] > 900, "the newest: {numbers:?}");
+    assert!(numbers.is_sorted() && numbers[0] > 900, "expected the newest requests: {numbers:?}");
 }
 
 #[tokio::test]
-async fn requests_in_flight_stay() {
+async fn requests_in_flight_are_kept() {
     let sink = bounded(Retention::bounded().requests(100));
     let mut in_flight = Vec::new();
     for _ in 0..50 {
@@ -73,7 +74,7 @@ async fn requests_in_flight_stay() {
         let request = trace.http_requests.get(handle.id()).unwrap();
         assert!(trace.tcp_conns.get(&request.tcp_conn).is_some());
     }
-    assert!(trace.http_requests.len() <= 50 + 100 + GROUP);
+    assert!(trace.http_requests.len() <= 50 + 100 + CHUNK);
     let handles: Vec<_> = in_flight.into_iter().map(|(handle, ..)| handle).collect();
     for _ in 0..1_000 {
         mock::fetch(&sink, None).await;
@@ -82,15 +83,19 @@ async fn requests_in_flight_stay() {
     check::finished(&trace);
     assert!(
         handles.iter().all(|handle| trace.http_requests.get(handle.id()).is_none()),
-        "their time has come"
+        "finished requests are dropped"
     );
-    assert!(trace.http_requests.len() <= 100 + GROUP);
+    assert!(trace.http_requests.len() <= 100 + CHUNK);
     assert_eq!(trace.http_requests.len() as u64 + dropped(&trace).http_requests, 2_050);
-    assert_eq!((trace.tcp_conns.len(), dropped(&trace).tcp_conns), (50, 0), "they have a bound of their own");
+    assert_eq!(
+        (trace.tcp_conns.len(), dropped(&trace).tcp_conns),
+        (50, 0),
+        "connections have a limit of their own"
+    );
 }
 
 #[tokio::test]
-async fn handles_of_requests_that_went_still_answer() {
+async fn handles_of_dropped_requests_can_still_be_read() {
     let sink = bounded(Retention::bounded().requests(64).connections(64));
     let handle = RequestHandle::new();
     let (conn, _there) = mock::connect(&sink).await;
@@ -100,18 +105,18 @@ async fn handles_of_requests_that_went_still_answer() {
     drop(conn);
     let known = sink.snapshot("known");
     for _ in 0..500 {
-        whole(&sink).await;
+        request_with_conn(&sink).await;
     }
     assert!(sink.snapshot("later").http_requests.get(handle.id()).is_none());
     let trace = handle.trace();
     check::finished(&trace);
-    assert_eq!(trace.http_requests, known.http_requests, "with its hops, and their links");
+    assert_eq!(trace.http_requests, known.http_requests, "all hops and their links");
     assert_eq!((trace.tcp_conns, trace.dials), (known.tcp_conns, known.dials));
     assert!(handle.timings().unwrap().total.is_some());
 }
 
 #[tokio::test]
-async fn connections_that_no_request_needs() {
+async fn connections_without_requests_are_limited() {
     let sink = bounded(Retention::bounded().connections(64));
     for made in 1..=1_000_u64 {
         mock::connect(&sink).await;
@@ -119,7 +124,7 @@ async fn connections_that_no_request_needs() {
             let trace = sink.snapshot("meanwhile");
             check::finished(&trace);
             assert!(
-                trace.tcp_conns.len() >= 64.min(made as usize - GROUP) && trace.tcp_conns.len() <= 64 + GROUP
+                trace.tcp_conns.len() >= 64.min(made as usize - CHUNK) && trace.tcp_conns.len() <= 64 + CHUNK
             );
             assert_eq!(trace.tcp_conns.len() as u64 + dropped(&trace).tcp_conns, made);
             assert_eq!(trace.dials.len() as u64 + dropped(&trace).dials, made);
@@ -128,16 +133,16 @@ async fn connections_that_no_request_needs() {
 }
 
 #[tokio::test]
-async fn where_requests_need_too_many_connections_the_oldest_go_with_theirs() {
+async fn the_oldest_requests_are_dropped_to_limit_their_connections() {
     let sink = bounded(Retention::bounded().connections(320));
     for made in 1..=2_000_u64 {
-        whole(&sink).await;
+        request_with_conn(&sink).await;
         if made % 250 == 0 {
             let trace = sink.snapshot("meanwhile");
             check::finished(&trace);
             let kept = trace.tcp_conns.len();
-            assert!(kept <= 320 + GROUP, "{kept} of {made}");
-            assert!(kept as u64 >= made.min(320 - 8 * GROUP as u64), "{kept} of {made}");
+            assert!(kept <= 320 + CHUNK, "{kept} of {made}");
+            assert!(kept as u64 >= made.min(320 - 8 * CHUNK as u64), "{kept} of {made}");
             assert_eq!(kept, trace.http_requests.len());
             assert_eq!(kept as u64 + dropped(&trace).tcp_conns, made);
             assert_eq!(kept as u64 + dropped(&trace).http_requests, made);
@@ -145,9 +150,9 @@ async fn where_requests_need_too_many_connections_the_oldest_go_with_theirs() {
     }
 }
 
-/// Open connections are not bounded, and evict no other record.
+/// Open connections are not limited, and evict no other record.
 #[tokio::test]
-async fn open_connections_stay_and_do_not_count() {
+async fn open_connections_are_kept_and_do_not_count() {
     let sink = bounded(Retention::bounded().requests(500).connections(64));
     let mut open = Vec::new();
     for _ in 0..300 {
@@ -171,19 +176,19 @@ async fn open_connections_stay_and_do_not_count() {
 }
 
 #[tokio::test]
-async fn failed_dials_are_bounded_too() {
+async fn failed_dials_are_limited() {
     let sink = bounded(Retention::bounded().connections(64));
     for _ in 0..1_000 {
         mock::fail_to_connect(&sink).await;
     }
     let trace = sink.snapshot("all");
     check::finished(&trace);
-    assert!(trace.dials.len() <= 64 + GROUP);
+    assert!(trace.dials.len() <= 64 + CHUNK);
     assert_eq!(trace.dials.len() as u64 + dropped(&trace).dials, 1_000);
 }
 
 #[tokio::test]
-async fn of_operations_the_first_and_the_newest() {
+async fn the_first_and_the_newest_socket_operations_are_kept() {
     use tokio::io::AsyncWriteExt;
     let sink = bounded(Retention::bounded().socket_ops(10, 20));
     for _ in 0..2 {
@@ -204,7 +209,7 @@ async fn of_operations_the_first_and_the_newest() {
 }
 
 #[tokio::test]
-async fn a_hop_is_kept_as_long_as_the_one_that_follows_it() {
+async fn a_redirect_hop_is_kept_as_long_as_the_next_hop() {
     let sink = bounded(Retention::bounded().requests(64));
     let handle = RequestHandle::new();
     let mut last = None;
@@ -234,7 +239,7 @@ async fn a_hop_is_kept_as_long_as_the_one_that_follows_it() {
 }
 
 #[tokio::test]
-async fn one_handle_for_requests_without_end() {
+async fn the_hops_of_one_handle_are_limited() {
     let sink = bounded(Retention::bounded().requests(100));
     let handle = RequestHandle::new();
     for made in 1..=1_000 {
@@ -243,7 +248,7 @@ async fn one_handle_for_requests_without_end() {
             let trace = sink.snapshot("meanwhile");
             check::finished(&trace);
             let kept = trace.http_requests.len();
-            assert!(kept <= 100 + 64 + 2 * GROUP, "{kept} of {made}");
+            assert!(kept <= 100 + 64 + 2 * CHUNK, "{kept} of {made}");
             assert_eq!(kept as u64 + dropped(&trace).http_requests, made);
         }
     }
@@ -254,7 +259,7 @@ async fn one_handle_for_requests_without_end() {
 }
 
 #[tokio::test]
-async fn a_request_that_dials_without_end() {
+async fn the_dials_of_one_request_are_limited() {
     use tower::{Layer, Service};
     let sink = bounded(Retention::bounded().connections(64));
     let service = tower::service_fn(|_: http::Request<nettrace::request::TraceBody<mock::Body>>| async {
@@ -267,30 +272,30 @@ async fn a_request_that_dials_without_end() {
     let response = service.call(http::Request::new(mock::Body::default())).await.unwrap();
     let trace = sink.snapshot("all");
     check::running(&trace);
-    assert!(trace.dials.len() <= 64 + 64 + GROUP, "{}", trace.dials.len());
+    assert!(trace.dials.len() <= 64 + 64 + CHUNK, "{}", trace.dials.len());
     assert_eq!(trace.dials.len() as u64 + dropped(&trace).dials, 1_000);
     mock::finish(response).await;
 }
 
 #[tokio::test]
-async fn unbounded_keeps_all() {
+async fn unbounded_retention_keeps_every_record() {
     let sink = bounded(Retention::unbounded());
     for _ in 0..300 {
-        whole(&sink).await;
+        request_with_conn(&sink).await;
     }
     let trace = sink.snapshot("all");
     assert_eq!((records(&trace).len(), trace.dropped), (900, None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_threads_keep_the_bounds_together() {
+async fn limits_hold_across_threads() {
     let sink = bounded(Retention::bounded().requests(256).connections(256));
     let tasks: Vec<_> = (0..4)
         .map(|_| {
             let sink = sink.clone();
             tokio::spawn(async move {
                 for _ in 0..1_000 {
-                    whole(&sink).await;
+                    request_with_conn(&sink).await;
                     mock::fail_to_connect(&sink).await;
                     tokio::task::yield_now().await;
                 }
@@ -306,7 +311,7 @@ async fn many_threads_keep_the_bounds_together() {
     }
     let trace = sink.snapshot("all");
     check::finished(&trace);
-    assert!(trace.http_requests.len() <= 256 + GROUP && trace.tcp_conns.len() <= 256 + GROUP);
+    assert!(trace.http_requests.len() <= 256 + CHUNK && trace.tcp_conns.len() <= 256 + CHUNK);
     assert_eq!(trace.http_requests.len() as u64 + dropped(&trace).http_requests, 4_000);
     assert_eq!(trace.tcp_conns.len() as u64 + dropped(&trace).tcp_conns, 4_000);
     assert_eq!(trace.dials.len() as u64 + dropped(&trace).dials, 8_000);

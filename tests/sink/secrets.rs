@@ -1,4 +1,4 @@
-//! Redaction: secrets are not even held in memory.
+//! Redaction: no output of a sink contains secrets.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -23,10 +23,10 @@ const REQUEST: [(&str, &str); 5] = [
 const RESPONSE: [(&str, &str); 3] =
     [("content-type", "text/plain"), ("set-cookie", "session=secret-4"), ("set-cookie", "other=secret-5")];
 
-/// Everything that a sink shows of one exchange.
+/// The output of a sink for one exchange.
 struct Shown {
     trace: NetTrace,
-    /// In any form.
+    /// The JSON and all `Debug` output, also from before the exchange was complete.
     text: String,
 }
 
@@ -72,7 +72,7 @@ impl Shown {
 }
 
 #[tokio::test]
-async fn header_fields_by_policy() {
+async fn header_fields_follow_the_capture_policy() {
     let off = Shown::with(TraceSink::builder(), "/").await;
     assert!(off.headers().iter().all(|headers| headers.is_empty()));
 
@@ -95,7 +95,7 @@ async fn header_fields_by_policy() {
 }
 
 #[tokio::test]
-async fn what_is_named_is_revealed_and_no_more() {
+async fn only_the_named_headers_are_revealed() {
     let builder = TraceSink::builder()
         .headers(HeaderCapture::Values)
         .reveal_headers([header::COOKIE])
@@ -110,7 +110,7 @@ async fn what_is_named_is_revealed_and_no_more() {
 }
 
 #[tokio::test]
-async fn trailers_are_no_way_around() {
+async fn trailers_are_redacted() {
     let sink = TraceSink::builder().headers(HeaderCapture::Values).build();
     let trailers = headers(&[("set-cookie", "a=secret-6"), ("x-sum", "42")]);
     let frames = [Ok::<_, std::io::Error>(http_body::Frame::<bytes::Bytes>::trailers(trailers))];
@@ -128,7 +128,7 @@ async fn trailers_are_no_way_around() {
 }
 
 #[tokio::test]
-async fn user_info_and_queries() {
+async fn user_info_and_queries_of_urls_are_masked() {
     let uri = "http://joe:secret-7@example.test:81/path?token=secret-8";
     let shown = Shown::with(TraceSink::builder(), uri).await;
     assert_eq!(shown.trace.http_requests[0].req_url, "http://***@example.test:81/path?token=secret-8");
@@ -139,7 +139,7 @@ async fn user_info_and_queries() {
 }
 
 #[tokio::test]
-async fn a_password_in_an_address_is_not_held() {
+async fn a_password_in_an_address_is_in_no_output() {
     let sink = TraceSink::new();
     let connector = TcpConnector::new(&sink);
     for target in ["joe:secret-9@127.0.0.1:1", "http://joe:secret-9@127.0.0.1:1/"] {
@@ -155,30 +155,30 @@ async fn a_password_in_an_address_is_not_held() {
 }
 
 #[tokio::test]
-async fn exclude_is_called_under_no_lock_and_its_panics_are_contained() {
-    let asked = Arc::<OnceLock<TraceSink>>::default();
-    let function = asked.clone();
+async fn exclude_is_called_without_locks_and_its_panics_are_caught() {
+    let cell = Arc::<OnceLock<TraceSink>>::default();
+    let inner_cell = cell.clone();
     let sink =
         TraceSink::builder().headers(HeaderCapture::Values).exclude_header(move |name: &HeaderName| {
-            if let Some(sink) = function.get() {
+            if let Some(sink) = inner_cell.get() {
                 sink.snapshot("inside");
             }
-            assert!(*name != header::COOKIE, "no");
+            assert!(*name != header::COOKIE, "deliberate panic");
             false
         });
     let sink = sink.build();
-    asked.set(sink.clone()).unwrap();
+    cell.set(sink.clone()).unwrap();
     let mut request = Request::new(Body::default());
     *request.headers_mut() = headers(&REQUEST);
     mock::finish(mock::exchange(&sink, request, || Response::new(Body::default())).await).await;
     let trace = sink.snapshot("outside");
     check::finished(&trace);
     let headers = &trace.http_requests[0].req_header;
-    assert!(headers.len() == 4 && headers.get("cookie").is_none(), "in doubt it is left out");
+    assert!(headers.len() == 4 && headers.get("cookie").is_none(), "a field whose check panics is left out");
 }
 
-/// Makes one exchange whose response has these header fields, and asserts the value that is shown for each.
-async fn shown_in_response(
+/// Makes one exchange whose response has these header fields, and asserts the value that is recorded for each.
+async fn assert_recorded(
     builder: TraceSinkBuilder,
     fields: &'static [(&'static str, &'static str, &'static str)],
 ) {
@@ -201,8 +201,8 @@ async fn shown_in_response(
 }
 
 #[tokio::test]
-async fn user_info_in_every_field_that_may_hold_a_url() {
-    shown_in_response(
+async fn user_info_is_masked_in_every_field_that_may_hold_a_url() {
+    assert_recorded(
         TraceSink::builder(),
         &[
             ("origin", "https://joe:secret@a.test", "https://***@a.test"),
@@ -222,8 +222,8 @@ async fn user_info_in_every_field_that_may_hold_a_url() {
 }
 
 #[tokio::test]
-async fn queries_in_every_field_that_may_hold_a_url() {
-    shown_in_response(
+async fn queries_are_masked_in_every_field_that_may_hold_a_url() {
+    assert_recorded(
         TraceSink::builder().mask_query(true),
         &[
             ("destination", "https://a.test/x?q=secret", "https://a.test/x?***"),
@@ -236,8 +236,8 @@ async fn queries_in_every_field_that_may_hold_a_url() {
 }
 
 #[tokio::test]
-async fn credentials_under_every_usual_name() {
-    shown_in_response(
+async fn credentials_are_masked_in_all_usual_fields() {
+    assert_recorded(
         TraceSink::builder(),
         &[
             ("cookie2", "secret", ""),
@@ -271,7 +271,7 @@ async fn credentials_under_every_usual_name() {
 #[tokio::test]
 async fn every_field_can_be_revealed() {
     let names = ["www-authenticate", "x-api-key", "link"].map(HeaderName::from_static);
-    shown_in_response(
+    assert_recorded(
         TraceSink::builder().reveal_headers(names),
         &[
             ("www-authenticate", "Basic realm=\"open\"", "Basic realm=\"open\""),

@@ -1,4 +1,4 @@
-//! An HTTP/1 server that answers at once or when the test says so.
+//! An HTTP/1 server that answers at once, or when the test releases the request.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
@@ -9,10 +9,10 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
-/// Gone when dropped.
+/// A server that stops when it is dropped.
 pub(crate) struct Server {
     addr: SocketAddr,
-    /// Requests for `/held` take one each before they are answered.
+    /// A request for `/held` takes a permit before it is answered.
     pub(crate) released: Arc<Semaphore>,
     /// Gets a permit for each request for `/held` that has arrived.
     pub(crate) held: Arc<Semaphore>,
@@ -23,7 +23,7 @@ impl Server {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let [released, held] = [0; 2].map(|none| Arc::new(Semaphore::new(none)));
+        let [released, held] = [0; 2].map(|permits| Arc::new(Semaphore::new(permits)));
         let mut tasks = JoinSet::new();
         let gates = [released.clone(), held.clone()];
         tasks.spawn(async move {
@@ -41,7 +41,7 @@ impl Server {
         format!("http://{}{path}", self.addr)
     }
 
-    /// Returns when a request for `/held` has come.
+    /// Waits until a request for `/held` has arrived.
     pub(crate) async fn holds_one(&self) {
         self.held.acquire().await.unwrap().forget();
     }
@@ -73,7 +73,7 @@ async fn answer(
     Ok(response.unwrap())
 }
 
-/// A thousand times `hello `.
+/// The text `hello `, repeated a thousand times, in gzip.
 const GZIP: [u8; 53] = [
     31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 237, 196, 49, 13, 0, 0, 8, 3, 48, 43, 152, 35, 225, 88, 130, 255, 15,
     17, 188, 237, 209, 233, 100, 107, 108, 219, 182, 109, 219, 182, 109, 219, 246, 227, 3, 193, 55, 12, 64,

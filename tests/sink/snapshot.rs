@@ -11,13 +11,13 @@ use nettrace::{Client, NetTrace, TraceSink};
 use crate::{mock, server::Server};
 use test_support::{check, dns::DnsServer, history::History};
 
-fn but_for_its_end(mut trace: NetTrace) -> String {
+fn without_end_time(mut trace: NetTrace) -> String {
     trace.trace_end_at = Default::default();
     serde_json::to_string(&trace.precise()).unwrap()
 }
 
 #[tokio::test]
-async fn two_of_an_idle_client_differ_in_their_end_alone() {
+async fn snapshots_of_an_idle_client_differ_only_in_their_end_time() {
     let server = Server::start().await;
     let sink = TraceSink::new();
     let client = Client::builder(&sink).build().unwrap();
@@ -30,13 +30,13 @@ async fn two_of_an_idle_client_differ_in_their_end_alone() {
     check::running(&first);
     assert_eq!((first.http_requests.len(), first.dials.len()), (5, 2));
     assert!(first.trace_end_at < second.trace_end_at);
-    assert_eq!(but_for_its_end(first), but_for_its_end(second));
+    assert_eq!(without_end_time(first), without_end_time(second));
     client.close().await;
     check::finished(&sink.snapshot("closed"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn while_requests_run_it_is_consistent() {
+async fn snapshots_are_consistent_while_requests_run() {
     const CLIENTS: usize = 16;
     let server = Server::start().await;
     let sink = TraceSink::new();
@@ -67,7 +67,10 @@ async fn while_requests_run_it_is_consistent() {
         let trace = sink.snapshot("meanwhile");
         check::running(&trace);
         history.look(&trace);
-        assert!(trace.http_requests.len() >= before.max(last), "nothing is left out that was there");
+        assert!(
+            trace.http_requests.len() >= before.max(last),
+            "no request of an earlier snapshot is missing"
+        );
         last = trace.http_requests.len();
         tokio::task::yield_now().await;
     }
@@ -78,24 +81,24 @@ async fn while_requests_run_it_is_consistent() {
 }
 
 #[tokio::test]
-async fn a_trace_that_was_taken_does_not_change() {
+async fn a_snapshot_does_not_change_later() {
     let sink = TraceSink::new();
     let (mut conn, _there) = mock::connect(&sink).await;
     let response = mock::begin(&sink, conn.conn_ref(), None).await;
     write(&mut conn, 10).await;
     let early = sink.snapshot("early");
-    let text = but_for_its_end(early.clone());
+    let text = without_end_time(early.clone());
     write(&mut conn, 90).await;
     mock::finish(response).await;
     drop(conn);
-    assert_eq!(but_for_its_end(early), text);
+    assert_eq!(without_end_time(early), text);
     let late = sink.snapshot("late");
     assert_eq!(late.tcp_conns[0].socket_trace.as_ref().unwrap().socket_ops.len(), 2);
     check::finished(&late);
 }
 
 #[tokio::test]
-async fn it_may_be_taken_from_anywhere() {
+async fn a_snapshot_can_be_taken_from_any_thread() {
     let sink = TraceSink::new();
     mock::fetch(&sink, None).await;
     let other = sink.clone();

@@ -1,4 +1,4 @@
-//! `Subscriber`: records are handed out as they end.
+//! `Subscriber`: gets each record when the record ends.
 
 use std::{
     sync::{Arc, Mutex, OnceLock},
@@ -13,20 +13,20 @@ use test_support::{
     history::{records, settled},
 };
 
-type Heard = Arc<Mutex<Vec<(ThreadId, FinishedRecord)>>>;
+type Published = Arc<Mutex<Vec<(ThreadId, FinishedRecord)>>>;
 
-fn listening() -> (Heard, TraceSink) {
-    let heard = Heard::default();
-    let subscriber = heard.clone();
+fn sink_with_subscriber() -> (Published, TraceSink) {
+    let published = Published::default();
+    let subscriber = published.clone();
     let sink = TraceSink::builder().subscriber(move |record: &FinishedRecord| {
         subscriber.lock().unwrap().push((thread::current().id(), record.clone()));
     });
-    (heard, sink.build())
+    (published, sink.build())
 }
 
 #[tokio::test]
-async fn each_hears_of_every_record_once_as_it_is_in_the_trace() {
-    let (heard, sink) = listening();
+async fn a_subscriber_gets_every_record_once_as_it_is_in_the_trace() {
+    let (published, sink) = sink_with_subscriber();
     for _ in 0..10 {
         let (conn, _there) = mock::connect(&sink).await;
         mock::fetch(&sink, conn.conn_ref()).await;
@@ -35,18 +35,19 @@ async fn each_hears_of_every_record_once_as_it_is_in_the_trace() {
     }
     let trace = sink.snapshot("all");
     check::finished(&trace);
-    let mut heard: Vec<_> = heard.lock().unwrap().drain(..).map(|(_, record)| settled(record)).collect();
+    let mut published: Vec<_> =
+        published.lock().unwrap().drain(..).map(|(_, record)| settled(record)).collect();
     let mut all: Vec<_> = records(&trace).into_iter().map(|(record, _)| settled(record)).collect();
-    assert_eq!(heard.len(), 10 * 5);
+    assert_eq!(published.len(), 10 * 5);
     let id = |record: &FinishedRecord| record.trace_id().clone();
-    heard.sort_by_key(|record| id(record).to_string());
+    published.sort_by_key(|record| id(record).to_string());
     all.sort_by_key(|record| id(record).to_string());
-    assert_eq!(heard, all);
+    assert_eq!(published, all);
 }
 
 #[tokio::test]
-async fn they_run_on_the_thread_that_ended_the_record() {
-    let (heard, sink) = listening();
+async fn subscribers_run_on_the_thread_that_ended_the_record() {
+    let (published, sink) = sink_with_subscriber();
     let (conn, _there) = mock::connect(&sink).await;
     let conn_id = conn.conn_id();
     let thread = thread::spawn(move || {
@@ -54,15 +55,15 @@ async fn they_run_on_the_thread_that_ended_the_record() {
         thread::current().id()
     });
     let thread = thread.join().unwrap();
-    let heard = heard.lock().unwrap();
-    let on = |id: &TraceId| heard.iter().find(|(_, record)| record.trace_id() == id).unwrap().0;
-    assert_eq!(on(&conn_id), thread);
-    assert_eq!(on(&sink.snapshot("all").dials[0].trace_id), thread::current().id());
+    let published = published.lock().unwrap();
+    let thread_of = |id: &TraceId| published.iter().find(|(_, record)| record.trace_id() == id).unwrap().0;
+    assert_eq!(thread_of(&conn_id), thread);
+    assert_eq!(thread_of(&sink.snapshot("all").dials[0].trace_id), thread::current().id());
 }
 
-/// A subscriber may call the sink, also to change it.
+/// A subscriber may read and change the sink.
 #[tokio::test]
-async fn they_are_called_under_no_lock() {
+async fn subscribers_are_called_without_locks() {
     let sink = Arc::<OnceLock<TraceSink>>::default();
     let handle = RequestHandle::new();
     let (own, own_handle, seen) = (sink.clone(), handle.clone(), Arc::new(Mutex::new(Vec::new())));
@@ -86,22 +87,22 @@ async fn they_are_called_under_no_lock() {
     let dropped = mock::begin(&built, conn.conn_ref(), Some(&handle)).await;
     drop((dropped, conn));
     mock::fail_to_connect(&built).await;
-    assert_eq!(*seen.lock().unwrap(), [true; 5], "what they are given is in the trace already");
+    assert_eq!(*seen.lock().unwrap(), [true; 5], "a published record is already in the trace");
     built.close();
 }
 
 #[tokio::test]
-async fn one_that_panics_is_contained() {
-    let heard = Arc::new(Mutex::new(0));
-    let others = heard.clone();
+async fn a_panic_of_a_subscriber_is_caught() {
+    let published = Arc::new(Mutex::new(0));
+    let others = published.clone();
     let sink = TraceSink::builder()
-        .subscriber(|_: &FinishedRecord| panic!("no"))
+        .subscriber(|_: &FinishedRecord| panic!("deliberate panic"))
         .subscriber(move |_: &FinishedRecord| *others.lock().unwrap() += 1)
         .build();
     let (conn, _there) = mock::connect(&sink).await;
     mock::fetch(&sink, conn.conn_ref()).await;
     drop(conn);
     mock::fail_to_connect(&sink).await;
-    assert_eq!(*heard.lock().unwrap(), 4);
+    assert_eq!(*published.lock().unwrap(), 4);
     check::finished(&sink.snapshot("all"));
 }

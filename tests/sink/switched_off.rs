@@ -1,4 +1,4 @@
-//! Sinks that are switched off, for a while or for good.
+//! Sinks that are disabled, temporarily or permanently, and sinks that record only some kinds of data.
 
 use http_body_util::BodyExt;
 use nettrace::{Client, NetTrace, NotTraced, RequestHandle, ResponseExt, TraceSink};
@@ -7,7 +7,7 @@ use crate::{mock, server::Server};
 use test_support::check;
 
 #[tokio::test]
-async fn what_has_begun_is_recorded_to_its_end() {
+async fn records_that_began_before_disabling_are_completed() {
     let sink = TraceSink::new();
     let (mut conn, _there) = mock::connect(&sink).await;
     let handle = RequestHandle::new();
@@ -37,7 +37,7 @@ async fn what_has_begun_is_recorded_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_disabled_sink_does_nothing() {
+async fn a_disabled_sink_records_nothing() {
     let sink = TraceSink::disabled();
     sink.set_enabled(true);
     sink.clear();
@@ -56,7 +56,7 @@ async fn a_disabled_sink_does_nothing() {
 }
 
 #[tokio::test]
-async fn parts_can_be_left_out() {
+async fn requests_and_socket_operations_can_be_switched_off() {
     let sink = TraceSink::builder().http(false).socket_ops(false).build();
     let (mut conn, _there) = mock::connect(&sink).await;
     tokio::io::AsyncWriteExt::write_all(&mut hyper_util::rt::TokioIo::new(&mut conn), b"12345")
