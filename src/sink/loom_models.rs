@@ -263,7 +263,7 @@ pub fn evicting() {
         });
         let evicting = thread::spawn({
             let kept = kept.clone();
-            move || while kept.registry.evict_oldest() {}
+            move || while kept.registry.evict_oldest_full() {}
         });
         assert!(kept.collect().contains(&1), "it has not ended");
         adding.join().unwrap();
@@ -272,7 +272,7 @@ pub fn evicting() {
         assert!(seen.contains(&1) && seen.contains(&5));
         assert_eq!(seen.len() as u64 + kept.registry.dropped(), 5, "{seen:?}");
         open.end();
-        kept.registry.sweep_kept();
+        kept.registry.sweep_survivors();
         kept.assert_nothing_left(open);
     });
 }
@@ -282,22 +282,22 @@ pub fn sweeping() {
     loom::model(|| {
         let kept = Kept::new(1);
         let open = [1, 2, 3, 4, 5].map(|name| kept.add(name, None));
-        kept.registry.evict_oldest();
+        kept.registry.evict_oldest_full();
         open[0].end();
-        let [evicting, sweeping] = [Registry::evict_oldest, sweep].map(|what| {
+        let [evicting, sweeping] = [Registry::evict_oldest_full, sweep].map(|what| {
             let kept = kept.clone();
             thread::spawn(move || what(&kept.registry))
         });
         assert!(kept.collect().ends_with(&[2, 3, 4, 5]));
         evicting.join().unwrap();
         sweeping.join().unwrap();
-        kept.registry.sweep_kept();
+        kept.registry.sweep_survivors();
         assert_eq!((kept.collect(), kept.registry.dropped()), (vec![2, 3, 4, 5], 1));
     });
 }
 
 fn sweep(registry: &Registry<Item>) -> bool {
-    registry.sweep_kept();
+    registry.sweep_survivors();
     true
 }
 
@@ -320,7 +320,7 @@ pub fn links() {
         });
         let evicting = thread::spawn({
             let kept = kept.clone();
-            move || while kept.registry.evict_oldest() {}
+            move || while kept.registry.evict_oldest_full() {}
         });
         let seen = kept.collect();
         assert!(seen.contains(&1) || !seen.contains(&3), "{seen:?}");

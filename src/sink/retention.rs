@@ -1,7 +1,12 @@
 //! The records of a sink, kept within the bounds of its [`Retention`].
 //!
-//! Requests and dial groups are evicted separately, the oldest first. A group stays as long as a request that is kept
-//! refers to it: where too many connections are left that way, more requests are evicted, each with its groups.
+//! Requests are in one [`Registry`], dial groups (a dial with its connections, lookups and TLS handshakes) in another.
+//! A registry evicts the oldest records first, a chunk of [`CHUNK`](registry::CHUNK) at a time. A record of that chunk
+//! that is still running, or that another record needs, becomes a *survivor*: it stays until a sweep finds that it can
+//! go.
+//!
+//! A request needs the groups that it refers to. If so many groups survive for this reason that there are too many
+//! connections, more requests are evicted, and the groups that only they needed with them.
 
 use super::{
     config::Retention,
@@ -23,7 +28,7 @@ pub(super) struct RetainedRecords {
     requests: Registry<RequestRecord>,
     groups: Registry<GroupSlot>,
     pub(super) group_alloc: BatchAlloc<Arc<DialGroup>>,
-    /// Orders the groups, which are not records and have no identifier in a trace.
+    /// Numbers the groups in order. A group is not a record of a trace, so these numbers appear in no trace.
     group_ids: IdAllocator,
 }
 
@@ -101,28 +106,30 @@ impl RetainedRecords {
         (!dropped.is_empty()).then_some(dropped)
     }
 
-    /// Evicts the oldest records until the bounds hold. Runs once in 32 records, and when the byte budget is exceeded.
+    /// Evicts the oldest records until the bounds hold. Runs once per chunk, and when the byte budget is exceeded.
     #[cold]
     fn evict_excess(&self) {
         let Retention { requests, connections, .. } = self.core.config.retention;
         let ended_conns = || self.core.ended_conns.load(Relaxed);
+        // `listed` is an upper bound: it counts a chunk that is being filled as full.
         while self.requests.listed() > requests.saturating_add(registry::CHUNK)
-            && self.requests.evict_oldest()
+            && self.requests.evict_oldest_full()
         {}
         while (self.groups.listed() > connections.saturating_add(registry::CHUNK)
             || ended_conns() > connections)
-            && self.groups.evict_oldest()
+            && self.groups.evict_oldest_full()
         {}
         if ended_conns() > connections {
-            self.groups.sweep_kept();
+            self.groups.sweep_survivors();
         }
-        // What is left is kept by requests. Frees a sixteenth more than needed, so that this does not run again soon.
+        // If there are still too many, requests need them. Frees a sixteenth more than required, so that this does not
+        // run again soon. Eight chunks of requests share the cost of one sweep.
         let enough = if ended_conns() > connections { connections - connections / 16 } else { usize::MAX };
         let mut before = usize::MAX;
         while ended_conns() > enough && ended_conns() < before {
             before = ended_conns();
-            let evicted = (0..8).filter(|_| self.requests.evict_oldest()).count();
-            self.groups.sweep_kept();
+            let evicted = (0..8).filter(|_| self.requests.evict_oldest_full()).count();
+            self.groups.sweep_survivors();
             if evicted == 0 {
                 break;
             }
@@ -133,7 +140,7 @@ impl RetainedRecords {
     }
 
     /// Evicts the oldest requests and connections, in the order in which they began, until a sixteenth of the byte
-    /// budget is free. Keeps what is still running, and what that refers to.
+    /// budget is free. Records that are still running stay, and so do the groups that they refer to.
     fn evict_over_budget(&self) {
         let budget = &self.core.budget;
         let used = || self.fixed_bytes().saturating_add(budget.charged());
@@ -142,14 +149,14 @@ impl RetainedRecords {
             let enough = limit - limit / 16;
             while used() > enough {
                 let before = used();
-                // A sweep visits all connections that outlived their chunk: the more of them, the rarer the sweeps.
-                let batch = (self.groups.kept() / (4 * registry::CHUNK)).max(4);
+                // A sweep visits every survivor, so the more there are, the more chunks are evicted before it.
+                let batch = (self.groups.survivor_count() / (4 * registry::CHUNK)).max(4);
                 let mut evicted = 0;
-                while evicted < batch && used() > enough && self.evict_oldest() {
+                while evicted < batch && used() > enough && self.evict_oldest_chunk() {
                     evicted += 1;
                 }
                 // Evicts the groups that only the evicted requests referred to.
-                self.groups.sweep_kept();
+                self.groups.sweep_survivors();
                 if evicted == 0 && used() >= before {
                     break;
                 }
@@ -158,26 +165,29 @@ impl RetainedRecords {
         budget.settle(self.fixed_bytes());
     }
 
-    /// Evicts the oldest chunk of either kind. Returns `false` if there is none to evict.
-    fn evict_oldest(&self) -> bool {
-        let request = self.requests.oldest(|request| request.begin);
-        let group = self.groups.oldest(|slot| slot.group().and_then(|group| group.begin_at()));
+    /// Evicts the oldest chunk of requests or the oldest chunk of groups, whichever began first. Returns `false` if
+    /// there is neither.
+    fn evict_oldest_chunk(&self) -> bool {
+        let request = self.requests.peek_oldest(|request| request.begin);
+        // A group in which nothing has begun has no time. `None` is less than any time, so it counts as the oldest.
+        let group = self.groups.peek_oldest(|slot| slot.group().and_then(|group| group.begin_at()));
         match (request, group) {
             (None, None) => false,
-            (Some(request), Some(group)) if group <= Some(request) => self.groups.evict_any(),
-            (None, Some(_)) => self.groups.evict_any(),
-            (Some(_), _) => self.requests.evict_any(),
+            (Some(request), Some(group)) if group <= Some(request) => self.groups.evict_oldest_chunk(),
+            (None, Some(_)) => self.groups.evict_oldest_chunk(),
+            (Some(_), _) => self.requests.evict_oldest_chunk(),
         }
     }
 
-    /// Returns how many bytes of the budget the listed requests take without being charged.
+    /// Returns the bytes that the listed requests are assumed to take at least. They count against the byte budget.
+    /// What a request takes beyond that is charged when it ends.
     fn fixed_bytes(&self) -> usize {
         self.requests.listed() * RequestRecord::FIXED_BYTES
     }
 }
 
 impl Drop for RetainedRecords {
-    /// Breaks the links between requests, so that a long chain of them is not dropped recursively.
+    /// Breaks the links between requests, such as `prevHop`, so that a long chain is not dropped recursively.
     fn drop(&mut self) {
         self.requests.collect().iter().for_each(|record| record.on_evict(&self.core));
     }

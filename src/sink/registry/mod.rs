@@ -192,8 +192,9 @@ impl<T: Evictable> Drop for Node<T> {
 /// The part of a registry that some of the threads add to.
 struct Shard<T: Evictable> {
     list: Option<List<T>>,
-    /// Records of evicted chunks that had not ended, or that something still refers to.
-    kept: Arc<Vec<Rec<T>>>,
+    /// The records that outlived their chunk: when it was evicted they had not ended, or something still referred to
+    /// them.
+    survivors: Arc<Vec<Rec<T>>>,
 }
 
 /// The chunks of a shard, oldest first. `used` records of the last are written.
@@ -210,7 +211,7 @@ pub(crate) struct Registry<T: Evictable> {
     spare: Mutex<Option<Arc<Chunk<T>>>>,
     shards: Box<[CachePadded<Mutex<Shard<T>>>]>,
     chunks: AtomicUsize,
-    /// The number of records that left the lists since the last sweep of `kept`.
+    /// The number of records that left the lists since the last sweep of `survivors`.
     aged: AtomicUsize,
     dropped: AtomicU64,
 }
@@ -219,7 +220,7 @@ impl<T: Evictable> Registry<T> {
     /// Creates a registry for about `bound` records. Each shard has a chunk that is being filled and is not evicted.
     pub(crate) fn new(bound: usize, common: T::Common) -> Self {
         let shards = shard::count(bound, CHUNK);
-        let empty = || Shard { list: None, kept: Arc::default() };
+        let empty = || Shard { list: None, survivors: Arc::default() };
         Registry {
             common,
             spare: Mutex::new(None),
@@ -262,9 +263,10 @@ impl<T: Evictable> Registry<T> {
         self.chunks.load(Relaxed) * CHUNK
     }
 
-    /// Evicts the oldest full chunk, except for records that are still needed. Returns `false` if there is none.
+    /// Evicts the oldest full chunk. Its records that are still needed become survivors. Returns `false` if there is no
+    /// full chunk.
     #[cold]
-    pub(crate) fn evict_oldest(&self) -> bool {
+    pub(crate) fn evict_oldest_full(&self) -> bool {
         self.oldest_shard(false).is_some_and(|index| self.evict(index, false))
     }
 
@@ -273,12 +275,13 @@ impl<T: Evictable> Registry<T> {
     /// Evicts the last chunk of a shard only if one of its records can be evicted: otherwise the next record would
     /// begin another chunk for nothing. Returns `false` if there is no chunk to evict.
     #[cold]
-    pub(crate) fn evict_any(&self) -> bool {
+    pub(crate) fn evict_oldest_chunk(&self) -> bool {
         self.oldest_shard(true).is_some_and(|index| self.evict(index, true))
     }
 
-    /// Passes the first record of the chunk that [`evict_any`](Self::evict_any) would evict to `look`.
-    pub(crate) fn oldest<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+    /// Passes the first record of the oldest chunk to `look`: of the chunk that
+    /// [`evict_oldest_chunk`](Self::evict_oldest_chunk) would evict.
+    pub(crate) fn peek_oldest<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
         let index = self.oldest_shard(true)?;
         let chunk = self.lock(index).list.as_ref()?.head.chunk.clone();
         chunk.slots().next()?.get().map(look)
@@ -311,7 +314,7 @@ impl<T: Evictable> Registry<T> {
             self.chunks.fetch_sub(1, Relaxed);
             let survivors = node.survivors();
             if survivors != 0 {
-                Arc::make_mut(&mut shard.kept).extend(node.recs(survivors));
+                Arc::make_mut(&mut shard.survivors).extend(node.recs(survivors));
             }
             (node, survivors)
         };
@@ -323,9 +326,9 @@ impl<T: Evictable> Registry<T> {
         drop(node);
         self.recycle(chunk);
         let aged = self.aged.fetch_add(CHUNK, Relaxed) + CHUNK;
-        // Sweeps rarely enough that the cost per record does not depend on how many are kept.
-        if aged * 4 >= self.kept() {
-            self.sweep_kept();
+        // Sweeps rarely enough that the cost per record does not depend on the number of survivors.
+        if aged * 4 >= self.survivor_count() {
+            self.sweep_survivors();
         }
         true
     }
@@ -353,8 +356,8 @@ impl<T: Evictable> Registry<T> {
         }
     }
 
-    /// Evicts the records that outlived their chunk and are not needed any more.
-    pub(crate) fn sweep_kept(&self) {
+    /// Evicts the survivors that are not needed any more.
+    pub(crate) fn sweep_survivors(&self) {
         let gone = self.sweep();
         self.dropped.fetch_add(gone as u64, Relaxed);
     }
@@ -369,11 +372,11 @@ impl<T: Evictable> Registry<T> {
             for i in 0..self.shards.len() {
                 let evictable = {
                     let mut shard = self.lock(i);
-                    if !shard.kept.iter().any(|rec| rec.is_evictable()) {
+                    if !shard.survivors.iter().any(|rec| rec.is_evictable()) {
                         continue;
                     }
-                    let (evictable, stay) = split(shard.kept.iter().cloned());
-                    shard.kept = Arc::new(stay);
+                    let (evictable, stay) = split(shard.survivors.iter().cloned());
+                    shard.survivors = Arc::new(stay);
                     evictable
                 };
                 gone += evictable.len();
@@ -386,9 +389,9 @@ impl<T: Evictable> Registry<T> {
         }
     }
 
-    /// Returns how many records outlived their chunk.
-    pub(crate) fn kept(&self) -> usize {
-        (0..self.shards.len()).map(|i| self.lock(i).kept.len()).sum()
+    /// Returns how many records have outlived their chunk.
+    pub(crate) fn survivor_count(&self) -> usize {
+        (0..self.shards.len()).map(|i| self.lock(i).survivors.len()).sum()
     }
 
     /// Evicts everything that can be evicted, and restarts the count of evicted records from zero.
@@ -407,7 +410,7 @@ impl<T: Evictable> Registry<T> {
                     node = here.next.get().cloned();
                 }
                 if !survivors.is_empty() {
-                    Arc::make_mut(&mut shard.kept).extend(survivors);
+                    Arc::make_mut(&mut shard.survivors).extend(survivors);
                 }
                 (list, gone)
             };

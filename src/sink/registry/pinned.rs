@@ -8,19 +8,19 @@ use std::sync::Arc;
 /// among them.
 pub(crate) struct Pinned<T: Evictable> {
     chunks: Vec<Arc<Chunk<T>>>,
-    kept: Vec<Arc<Vec<Rec<T>>>>,
+    survivors: Vec<Arc<Vec<Rec<T>>>>,
 }
 
 impl<T: Evictable> Registry<T> {
     /// Pins the records that are there now.
     pub(crate) fn pin(&self) -> Pinned<T> {
-        let mut pinned = Pinned { chunks: Vec::new(), kept: Vec::new() };
+        let mut pinned = Pinned { chunks: Vec::new(), survivors: Vec::new() };
         for i in 0..self.shards.len() {
-            let (mut node, kept) = {
+            let (mut node, survivors) = {
                 let shard = self.lock(i);
-                (shard.list.as_ref().map(|list| list.head.clone()), shard.kept.clone())
+                (shard.list.as_ref().map(|list| list.head.clone()), shard.survivors.clone())
             };
-            pinned.kept.push(kept);
+            pinned.survivors.push(survivors);
             while let Some(here) = node {
                 pinned.chunks.push(here.chunk.clone());
                 node = here.next.get().cloned();
@@ -31,9 +31,9 @@ impl<T: Evictable> Registry<T> {
 
     /// Returns a reference to each record that is there now, in no particular order.
     pub(crate) fn collect(&self) -> Vec<Rec<T>> {
-        let Pinned { chunks, kept } = self.pin();
+        let Pinned { chunks, survivors } = self.pin();
         let listed = chunks.iter().flat_map(|chunk| chunk.recs()).map(|(_, rec)| rec);
-        kept.iter().flat_map(|kept| kept.iter().cloned()).chain(listed).collect()
+        survivors.iter().flat_map(|shard| shard.iter().cloned()).chain(listed).collect()
     }
 }
 
@@ -45,12 +45,12 @@ impl<T: Evictable> Pinned<T> {
                 .written()
                 .map(|(index, record)| (RecordId::from_nonzero(chunk.base + u64::from(index)), record))
         });
-        self.kept.iter().flat_map(|kept| kept.iter()).map(|rec| (rec.id(), &**rec)).chain(listed)
+        self.survivors.iter().flat_map(|shard| shard.iter()).map(|rec| (rec.id(), &**rec)).chain(listed)
     }
 
     /// Returns an upper bound of the number of records.
     pub(crate) fn max_len(&self) -> usize {
-        self.chunks.len() * super::CHUNK + self.kept.iter().map(|kept| kept.len()).sum::<usize>()
+        self.chunks.len() * super::CHUNK + self.survivors.iter().map(|shard| shard.len()).sum::<usize>()
     }
 }
 

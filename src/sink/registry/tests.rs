@@ -90,7 +90,7 @@ fn the_oldest_chunk_goes_first_whoever_filled_it() {
         thread::scope(|scope| scope.spawn(|| test.fill(CHUNK + 1)).join().unwrap());
     }
     let mut before = test.known();
-    while test.registry.evict_oldest() {
+    while test.registry.evict_oldest_full() {
         let after = test.known();
         assert_eq!(after[..], before[CHUNK..], "the oldest {CHUNK}");
         before = after;
@@ -101,11 +101,11 @@ fn the_oldest_chunk_goes_first_whoever_filled_it() {
 #[test]
 fn a_chunk_that_is_being_filled_does_not_go() {
     let test = Test::new();
-    assert!(!test.registry.evict_oldest());
+    assert!(!test.registry.evict_oldest_full());
     test.fill(CHUNK);
-    assert!(!test.registry.evict_oldest());
+    assert!(!test.registry.evict_oldest_full());
     test.fill(1);
-    assert!(test.registry.evict_oldest());
+    assert!(test.registry.evict_oldest_full());
     assert_eq!((test.known().len(), test.registry.dropped()), (1, CHUNK as u64));
 }
 
@@ -113,15 +113,15 @@ fn a_chunk_that_is_being_filled_does_not_go() {
 fn the_last_chunk_goes_only_if_it_makes_room() {
     let test = Test::new();
     let open = test.add(Item::open());
-    assert!(!test.registry.evict_any() && test.registry.oldest(|_| ()).is_none());
+    assert!(!test.registry.evict_oldest_chunk() && test.registry.peek_oldest(|_| ()).is_none());
     for _ in 0..CHUNK - 1 {
         drop(test.add(Item::open()));
-        assert!(!test.registry.evict_any());
+        assert!(!test.registry.evict_oldest_chunk());
     }
-    assert_eq!((test.registry.listed(), test.registry.kept()), (CHUNK, 0), "they share one chunk");
+    assert_eq!((test.registry.listed(), test.registry.survivor_count()), (CHUNK, 0), "they share one chunk");
     open.end();
-    assert!(test.registry.oldest(|_| ()).is_some() && test.registry.evict_any());
-    assert_eq!((test.registry.listed(), test.registry.kept()), (0, CHUNK - 1));
+    assert!(test.registry.peek_oldest(|_| ()).is_some() && test.registry.evict_oldest_chunk());
+    assert_eq!((test.registry.listed(), test.registry.survivor_count()), (0, CHUNK - 1));
     assert_eq!(test.registry.dropped(), 1);
 }
 
@@ -136,7 +136,7 @@ fn what_has_not_ended_outlives_its_chunk_and_goes_when_it_has() {
         })
         .collect();
     test.fill(1);
-    while test.registry.evict_oldest() {}
+    while test.registry.evict_oldest_full() {}
     let numbers: Vec<u64> = open.iter().map(|rec| rec.id().get()).collect();
     assert_eq!(test.known()[..10], numbers);
     assert_eq!(test.registry.dropped(), 10 * (CHUNK as u64 * 3 - 1));
@@ -144,7 +144,7 @@ fn what_has_not_ended_outlives_its_chunk_and_goes_when_it_has() {
     // They are found to have ended before long, though none of them is in a list.
     open.iter().for_each(|open| open.end());
     test.fill(CHUNK);
-    assert!(test.registry.evict_oldest());
+    assert!(test.registry.evict_oldest_full());
     assert!(open.iter().all(|open| open.evictions.load(Relaxed) == 1));
     assert_eq!(test.known().len() as u64 + test.registry.dropped(), 10 * CHUNK as u64 * 3 + 1 + CHUNK as u64);
 }
@@ -158,11 +158,11 @@ fn what_is_needed_stays_as_long_as_what_needs_it() {
     }
     last.open.store(true, Relaxed);
     test.fill(CHUNK);
-    while test.registry.evict_oldest() {}
+    while test.registry.evict_oldest_full() {}
     let dropped = test.registry.dropped();
     assert!(test.known().len() > CHUNK * 4, "the chain hangs on its last");
     last.end();
-    test.registry.sweep_kept();
+    test.registry.sweep_survivors();
     assert_eq!(test.registry.dropped() - dropped, CHUNK as u64 * 4 + 1, "the whole of it, at once");
 }
 
@@ -174,7 +174,7 @@ fn clearing_leaves_what_has_not_ended() {
     let needs = test.add(Item::after(&first));
     needs.open.store(true, Relaxed);
     test.fill(CHUNK * 2 + 5);
-    test.registry.evict_oldest();
+    test.registry.evict_oldest_full();
     test.registry.clear();
     assert_eq!(test.known(), [first.id().get(), open.id().get(), needs.id().get()]);
     assert_eq!((test.registry.listed(), test.registry.dropped()), (0, 0));
@@ -210,7 +210,7 @@ fn many_threads_add_while_others_look_and_evict() {
         });
         scope.spawn(|| {
             while done.load(Relaxed) < 4 {
-                test.registry.evict_oldest();
+                test.registry.evict_oldest_full();
             }
         });
     });
@@ -218,7 +218,7 @@ fn many_threads_add_while_others_look_and_evict() {
     let open = test.registry.collect().iter().filter(|item| item.open.load(Relaxed)).count();
     assert_eq!(open, 4 * EACH.div_ceil(7), "none that was open went");
     let chunks = test.registry.chunks.load(Relaxed);
-    while test.registry.evict_oldest() {}
+    while test.registry.evict_oldest_full() {}
     assert!(test.registry.chunks.load(Relaxed) <= test.registry.shards.len().min(chunks));
 }
 
@@ -232,11 +232,11 @@ fn nothing_is_left_after_it_is_dropped() {
         live.push(Arc::downgrade(&record.live));
         open.extend((i % 10 == 0).then_some(record));
     }
-    while test.registry.evict_oldest() {}
+    while test.registry.evict_oldest_full() {}
     // A record that is held keeps no other.
     open.drain(1..);
     open[0].end();
-    test.registry.sweep_kept();
+    test.registry.sweep_survivors();
     open.iter().for_each(|open| open.end());
     test.registry.clear();
     drop(test);
@@ -255,7 +255,7 @@ fn what_outlives_its_chunk_keeps_none_of_its_neighbours() {
     let held = added[CHUNK / 2].clone();
     drop(added);
     test.fill(1);
-    while test.registry.evict_oldest() {}
+    while test.registry.evict_oldest_full() {}
     let alive: Vec<_> = (0..live.len()).filter(|i| live[*i].upgrade().is_some()).collect();
     assert_eq!(alive, [3, CHUNK / 2]);
     assert_eq!((held.id().get(), held.evictions.load(Relaxed)), (1 + CHUNK as u64 / 2, 1));
