@@ -1,4 +1,4 @@
-//! Bodies that count their bytes into the record of their request.
+//! Body wrappers that record how many bytes of a request or a response pass, and when the body ends.
 
 use super::failure;
 #[cfg(feature = "tonic")]
@@ -20,19 +20,20 @@ pin_project! {
     pub struct TraceBody<B> {
         #[pin]
         inner: B,
-        watch: Option<Box<RequestBodyRecorder>>,
+        recorder: Option<Box<RequestBodyRecorder>>,
     }
 }
 
 impl<B> TraceBody<B> {
-    pub(crate) fn new(inner: B, watch: Option<Box<RequestBodyRecorder>>) -> Self {
-        TraceBody { inner, watch }
+    pub(crate) fn new(inner: B, recorder: Option<Box<RequestBodyRecorder>>) -> Self {
+        TraceBody { inner, recorder }
     }
 
-    /// Returns the link of the request; `None` if it is not recorded or its body is empty.
+    /// Returns the request, to link it to the connection that takes it; `None` if it is not recorded or its body is
+    /// empty.
     #[cfg(feature = "tonic")]
-    pub(crate) fn link(&self) -> Option<PendingRequest> {
-        self.watch.as_ref()?.link()
+    pub(crate) fn pending_request(&self) -> Option<PendingRequest> {
+        self.recorder.as_ref()?.pending_request()
     }
 
     /// Returns a reference to the body itself.
@@ -56,13 +57,13 @@ impl<B: Body> Body for TraceBody<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
-        if let Some(watch) = this.watch {
+        if let Some(recorder) = this.recorder {
             if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-                watch.sent(data.remaining() as u64);
+                recorder.sent(data.remaining() as u64);
             }
             if frame.is_none() || this.inner.is_end_stream() {
-                watch.complete();
-                *this.watch = None;
+                recorder.complete();
+                *this.recorder = None;
             }
         }
         Poll::Ready(frame)
@@ -85,14 +86,16 @@ pin_project! {
     /// [`Default`] returns the default of the body itself, which belongs to no request.
     #[derive(Debug)]
     pub struct TraceResponseBody<B: Body> {
-        // None only in `into_inner`, while the rest is dropped.
+        // `None` only after `into_inner` took it. The rest is then dropped, since a type with a destructor cannot be
+        // taken apart.
         #[pin]
         inner: Option<B>,
         recorder: RequestRecorder,
     }
 
     impl<B: Body> PinnedDrop for TraceResponseBody<B> {
-        // A body may have ended without having been polled for its end.
+        // A client may drop a body after its last frame, without a poll that returns `None`. A body that has not ended
+        // is left to the drop of the recorder, which records the request as cancelled.
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if this.recorder.is_on()
@@ -104,8 +107,9 @@ pin_project! {
     }
 }
 
-/// Records the end of the body. A client may not report that it was cut off: hyper does not when an HTTP/2 stream is
-/// reset with `NO_ERROR`. Then only the number of bytes left tells.
+/// Records the end of the body, and how many bytes of it are missing. A body that was cut off does not always fail:
+/// when an HTTP/2 stream is reset with `NO_ERROR`, hyper's body just ends. Only its size hint then tells that bytes are
+/// missing.
 fn ended<B: Body>(body: &B, recorder: &mut RequestRecorder) {
     recorder.ended(body.size_hint().lower());
 }
@@ -170,7 +174,7 @@ where
                     ended(&*inner, this.recorder);
                 }
             }
-            Some(Err(error)) => failure::record_plain(error, this.recorder, "the body failed"),
+            Some(Err(error)) => failure::record_error(error, this.recorder, "the body failed"),
             None => ended(&*inner, this.recorder),
         }
         Poll::Ready(frame)

@@ -12,9 +12,9 @@ use http::Extensions;
 use hyper_util::client::legacy;
 use std::any::Any;
 
-/// Records the error of a client. hyper-util's errors know the connection.
+/// Records the error of a client, and the connection if the error is one of hyper-util's, which know it.
 #[cold]
-pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
+pub(super) fn record_client_error(error: &dyn Any, mut recorder: RequestRecorder) {
     if let Some(conn) = error.downcast_ref::<legacy::Error>().and_then(legacy::Error::connect_info) {
         let mut extras = Extensions::new();
         conn.get_extras(&mut extras);
@@ -25,12 +25,12 @@ pub(super) fn record(error: &dyn Any, mut recorder: RequestRecorder) {
             recorder.set_http2();
         }
     }
-    record_plain(error, &mut recorder, "the service failed");
+    record_error(error, &mut recorder, "the service failed");
 }
 
 /// Records an error. If its type does not implement [`Error`](std::error::Error), `otherwise` is recorded instead.
 #[cold]
-pub(crate) fn record_plain(error: &dyn Any, recorder: &mut RequestRecorder, otherwise: &'static str) {
+pub(crate) fn record_error(error: &dyn Any, recorder: &mut RequestRecorder, otherwise: &'static str) {
     match downcast_error(error) {
         Some(error) => {
             if classify::is_http2(error) {

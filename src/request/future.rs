@@ -105,7 +105,9 @@ impl TracedRequest {
                     self.recorder.declares(response.headers(), response.body().size_hint().exact());
                 }
             }
-            Poll::Ready(Err(error)) => failure::record(error, std::mem::take(&mut self.recorder)),
+            Poll::Ready(Err(error)) => {
+                failure::record_client_error(error, std::mem::take(&mut self.recorder))
+            }
         }
         let recorder = std::mem::take(&mut self.recorder);
         let traced = |body| TraceResponseBody::new(body, recorder);

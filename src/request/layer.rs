@@ -150,8 +150,8 @@ impl<M> TraceRequestLayer<M> {
         });
         let handle = request.extensions().get::<RequestHandle>().cloned();
         let capture = self.observe_client(&mut request, &recorder);
-        let watch = has_body.then(|| Box::new(recorder.watch()));
-        let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));
+        let body_recorder = has_body.then(|| Box::new(recorder.body_recorder()));
+        let request = request.map(|body| self.mapper.map(TraceBody::new(body, body_recorder)));
         let scope = recorder.scope();
         let inner = send(request);
         drop(scope);

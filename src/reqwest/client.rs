@@ -106,7 +106,7 @@ impl TraceClient {
             has_body,
             accepted: false,
         });
-        watch_body(request.body_mut(), &recorder);
+        record_body(request.body_mut(), &recorder);
         let scope = recorder.scope();
         let inner = client.call(request);
         drop(scope);
@@ -116,13 +116,13 @@ impl TraceClient {
 }
 
 /// Wraps a streamed body to count its bytes. A body in one piece is not wrapped, so that reqwest can send it again.
-fn watch_body(body: &mut Option<Body>, recorder: &RequestRecorder) {
+fn record_body(body: &mut Option<Body>, recorder: &RequestRecorder) {
     *body = body.take().map(|body| match body.as_bytes() {
         Some(bytes) => {
             recorder.body_in_one_piece(bytes.len() as u64);
             body
         }
-        None => Body::wrap(TraceBody::new(body, Some(Box::new(recorder.watch())))),
+        None => Body::wrap(TraceBody::new(body, Some(Box::new(recorder.body_recorder())))),
     });
 }
 

@@ -50,7 +50,7 @@ where
                 Ok(response.map(|body| ResponseBody::new(body, recorder)))
             }
             Err(error) => {
-                failure::record_plain(&error, &mut in_flight.recorder, "the service failed");
+                failure::record_error(&error, &mut in_flight.recorder, "the service failed");
                 *this.in_flight = None;
                 Err(error)
             }

@@ -127,9 +127,9 @@ impl<M> TraceServerLayer<M> {
             accepted: true,
         });
         recorder.received_over(conn);
-        let watch = has_body.then(|| Box::new(recorder.watch()));
+        let body_recorder = has_body.then(|| Box::new(recorder.body_recorder()));
         let mut in_flight = InFlight::new(recorder, request.method(), request.version());
-        let request = request.map(|body| self.mapper.map(TraceBody::new(body, watch)));
+        let request = request.map(|body| self.mapper.map(TraceBody::new(body, body_recorder)));
         let inner = in_flight.guarded(|| serve(request));
         TraceServerFuture::new(inner, Some(in_flight))
     }

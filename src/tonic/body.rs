@@ -26,31 +26,31 @@ impl MapBody<TonicBody> for LinkBody {
     type Body = TonicBody;
 
     fn map(&self, body: TraceBody<TonicBody>) -> TonicBody {
-        match body.link() {
+        match body.pending_request() {
             // `TonicBody::new` asks immediately whether the body is at its end. That must not link it.
-            Some(link) => {
-                without_context(|| TonicBody::new(LinkedBody { inner: body, link: Cell::new(Some(link)) }))
-            }
+            Some(request) => without_context(|| {
+                TonicBody::new(LinkedBody { inner: body, pending: Cell::new(Some(request)) })
+            }),
             None => body.into_inner(),
         }
     }
 }
 
 pin_project! {
-    /// The body of a call, with the request's link until a connection takes the call.
+    /// The body of a call, with the request until a connection takes the call.
     struct LinkedBody {
         #[pin]
         inner: TraceBody<TonicBody>,
-        link: Cell<Option<PendingRequest>>,
+        pending: Cell<Option<PendingRequest>>,
     }
 
     impl PinnedDrop for LinkedBody {
         /// Links a call that no connection took: its connection was closed by then, or there never was one.
         fn drop(this: Pin<&mut Self>) {
-            let Some(link) = this.project().link.take() else { return };
+            let Some(request) = this.project().pending.take() else { return };
             with_context(|context| {
-                context.dials.iter().for_each(|dial| link.served_by(dial));
-                context.conn.iter().filter(|_| context.takes_calls).for_each(|conn| link.queued_on(conn));
+                context.dials.iter().for_each(|dial| request.served_by(dial));
+                context.conn.iter().filter(|_| context.takes_calls).for_each(|conn| request.queued_on(conn));
             });
         }
     }
@@ -58,14 +58,14 @@ pin_project! {
 
 impl LinkedBody {
     /// Links the call to the connection of the task that polls it, if that is the task of a connection.
-    fn on_poll(link: &Cell<Option<PendingRequest>>) {
+    fn on_poll(pending: &Cell<Option<PendingRequest>>) {
         with_context(|context| {
             let Some(conn) = &context.conn else { return };
-            let Some(link) = link.take() else { return };
+            let Some(request) = pending.take() else { return };
             context.takes_calls = true;
-            link.taken_by(conn);
+            request.taken_by(conn);
             // The first call is the one that waited for these dials.
-            context.dials.drain(..).for_each(|dial| link.served_by(&dial));
+            context.dials.drain(..).for_each(|dial| request.served_by(&dial));
         });
     }
 }
@@ -79,18 +79,18 @@ impl Body for LinkedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ::tonic::Status>>> {
         let this = self.project();
-        Self::on_poll(this.link);
+        Self::on_poll(this.pending);
         // The caller's stream may itself make other calls.
         without_context(|| this.inner.poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        Self::on_poll(&self.link);
+        Self::on_poll(&self.pending);
         self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        Self::on_poll(&self.link);
+        Self::on_poll(&self.pending);
         self.inner.size_hint()
     }
 }

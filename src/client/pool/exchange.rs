@@ -222,8 +222,8 @@ impl Replay {
     }
 
     fn into_request(self, gate: Option<Gate>, sent: Option<&Arc<Sent>>) -> Request<Outgoing> {
-        let watch = if self.body.is_end_stream() { None } else { CurrentRequest::watch() };
-        let body = TraceBody::new(self.body, watch);
+        let recorder = if self.body.is_end_stream() { None } else { CurrentRequest::body_recorder() };
+        let body = TraceBody::new(self.body, recorder);
         Request::from_parts(self.head, SendBody::new(body, gate, sent.cloned()))
     }
 }

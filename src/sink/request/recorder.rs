@@ -100,7 +100,8 @@ impl RequestRecorder {
         RequestScope::enter(&mut self.request)
     }
 
-    pub(crate) fn watch(&self) -> RequestBodyRecorder {
+    /// Returns a recorder for the request's body.
+    pub(crate) fn body_recorder(&self) -> RequestBodyRecorder {
         RequestBodyRecorder { request: self.request.clone(), bytes: 0 }
     }
 
@@ -369,7 +370,7 @@ pub(crate) struct RequestBodyRecorder {
 impl RequestBodyRecorder {
     /// Returns the request, for a layer below that sees which connection takes it.
     #[cfg(feature = "tonic")]
-    pub(crate) fn link(&self) -> Option<PendingRequest> {
+    pub(crate) fn pending_request(&self) -> Option<PendingRequest> {
         self.request.clone().map(PendingRequest)
     }
 
@@ -444,7 +445,7 @@ impl CurrentRequest {
 
     /// Returns a recorder for the body of the current request, which is sent again.
     #[cfg(feature = "client")]
-    pub(crate) fn watch() -> Option<Box<RequestBodyRecorder>> {
+    pub(crate) fn body_recorder() -> Option<Box<RequestBodyRecorder>> {
         context::current_request()
             .map(|request| Box::new(RequestBodyRecorder { request: Some(request), bytes: 0 }))
     }
