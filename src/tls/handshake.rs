@@ -66,7 +66,7 @@ where
     }
 
     fn established(&mut self, mut stream: RustlsStream<HandshakeTap<TokioIo<IO>>>) -> TlsStream<IO> {
-        stream.get_mut().0.stop();
+        stream.get_mut().0.stop_observing();
         let recorder = self.record.take().map(|record| record.established(stream.get_ref().1));
         let own_conn = recorder.as_ref().and_then(TlsRecorder::own_conn);
         TlsStream::new(stream, recorder, own_conn)

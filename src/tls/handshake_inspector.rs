@@ -1,15 +1,16 @@
 //! Reads the unencrypted part of a TLS handshake as its bytes pass.
 //!
 //! rustls tells what was negotiated only once a handshake has succeeded. Here the server's choices and the alerts are
-//! read from the stream itself, so that they are known when the handshake fails too, on either side of it.
+//! read from the stream itself, so that they are known when the handshake fails too. This works for clients and
+//! servers.
 //!
 //! A [`HandshakeTap`](super::handshake_tap::HandshakeTap) feeds both directions into a [`HandshakeInspector`]. It
 //! follows the record layer (RFC 8446 §5.1) and the handshake messages inside, however the stream is cut, keeps at most
 //! one message of [`MAX_MESSAGE_BYTES`], and stops as soon as the peer turns on encryption or does not speak TLS at
 //! all.
 //!
-//! The ClientHello is not read: what it offers is known from the configuration, or from rustls where this side is the
-//! server, and the order of its extensions is random.
+//! The ClientHello is not read. What a client offers is known from its configuration; a server gets it from rustls. Nor
+//! would the bytes identify the client (as a JA3 fingerprint does): rustls sends the extensions in random order.
 
 use rustls::{AlertDescription, CipherSuite, ContentType, HandshakeType, NamedGroup, ProtocolVersion};
 
@@ -24,6 +25,7 @@ const MESSAGE_HEADER_LEN: usize = 4;
 pub(crate) struct HandshakeInspector {
     received: Direction,
     sent: Direction,
+    /// Whether the last bytes that passed were written, not read.
     sent_last: bool,
 }
 
@@ -64,26 +66,28 @@ impl HandshakeInspector {
         self.sent.alert
     }
 
-    /// Returns `true` if something was written after the last bytes that came.
+    /// Returns `true` if something was written after the last bytes that came. After a failed handshake that is an
+    /// alert, which may be encrypted.
     pub(super) fn sent_last(&self) -> bool {
         self.sent_last
     }
 
-    /// Returns `true` if the server asked for a certificate. Only known in TLS 1.2: TLS 1.3 encrypts the request.
-    pub(super) fn asked_for_certificate(&self) -> bool {
-        self.received.asked_for_certificate
+    /// Returns `true` if the peer, a server, sent a CertificateRequest. Only known in TLS 1.2: TLS 1.3 encrypts it.
+    pub(super) fn requested_certificate(&self) -> bool {
+        self.received.requested_certificate
     }
 
-    /// Returns `true` if the client's first bytes are those of an HTTP request.
+    /// Returns `true` if the peer, a client, does not speak TLS but sent an HTTP request.
     #[cfg(feature = "server")]
-    pub(crate) fn is_plain_request(&self) -> bool {
+    pub(crate) fn is_http_request(&self) -> bool {
+        // As much as fits into the header of a record.
         const BEGINNINGS: [&[u8; RECORD_HEADER_LEN]; 8] =
             [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"PATCH", b"DELET", b"OPTIO", b"PRI *"];
         self.received.state == State::NotTls && BEGINNINGS.contains(&&self.received.header)
     }
 
-    /// Returns `true` if the server's first bytes are those of an HTTP/1 response.
-    pub(super) fn is_plain_http(&self) -> bool {
+    /// Returns `true` if the peer, a server, does not speak TLS but sent an HTTP/1 response.
+    pub(super) fn is_http_response(&self) -> bool {
         self.received.state == State::NotTls && self.received.header == *b"HTTP/"
     }
 }
@@ -108,16 +112,16 @@ struct Direction {
     state: State,
     /// The header of the current record, or the first bytes of a stream that is not TLS.
     header: [u8; RECORD_HEADER_LEN],
-    /// How much of the next header has come.
+    /// How many bytes of the next header have come.
     header_len: usize,
     /// Bytes of the current record that are still to come.
     record_left: usize,
-    /// The beginning of a message that is cut into pieces.
+    /// The beginning of a handshake message, or of an alert, that is cut into pieces.
     message: Vec<u8>,
-    /// Bytes of the current message that are skipped: read already, past the limit, or of no interest.
-    message_left: usize,
+    /// How many of the bytes that follow are skipped, because they belong to a message of which nothing more is read.
+    skip_left: usize,
     server_hello: Option<ServerHello>,
-    asked_for_certificate: bool,
+    requested_certificate: bool,
     alert: Option<AlertDescription>,
 }
 
@@ -126,7 +130,9 @@ enum State {
     #[default]
     FirstRecord,
     LaterRecords,
+    /// The first bytes are no TLS record. Nothing more is read.
     NotTls,
+    /// Encrypted records follow, or unknown ones. Nothing more is read.
     Encrypted,
 }
 
@@ -160,7 +166,8 @@ impl Direction {
         self.record_left = self.record_len();
         self.state = match (self.content_type(), self.header[1]) {
             (ContentType::Handshake | ContentType::Alert, 3) => State::LaterRecords,
-            // Middlebox compatibility (RFC 8446 §D.4) puts one between the two hellos.
+            // Middlebox compatibility mode (RFC 8446 §D.4) puts a ChangeCipherSpec between HelloRetryRequest and
+            // ServerHello. It does not turn on encryption.
             (ContentType::ChangeCipherSpec, 3) if self.awaits_second_hello() => State::LaterRecords,
             (ContentType::ChangeCipherSpec | ContentType::ApplicationData, 3) => State::Encrypted,
             _ if self.state == State::FirstRecord => State::NotTls,
@@ -169,7 +176,7 @@ impl Direction {
         // A message never continues after a record of another type.
         if self.content_type() != ContentType::Handshake {
             self.message.clear();
-            self.message_left = 0;
+            self.skip_left = 0;
         }
         rest
     }
@@ -187,10 +194,12 @@ impl Direction {
     }
 
     fn read_alert(&mut self, body: &[u8]) {
+        const ALERT_LEN: usize = 2;
         const FATAL: u8 = 2;
-        self.message.extend_from_slice(&body[..body.len().min(2 - self.message.len().min(2))]);
-        // An encrypted alert is longer than the two bytes of a plain one.
-        let is_plain = self.record_len() == 2;
+        let missing = ALERT_LEN.saturating_sub(self.message.len());
+        self.message.extend_from_slice(&body[..body.len().min(missing)]);
+        // An encrypted alert is longer.
+        let is_plain = self.record_len() == ALERT_LEN;
         if let (true, [FATAL, description]) = (is_plain, self.message.as_slice()) {
             self.alert.get_or_insert((*description).into());
         }
@@ -201,16 +210,17 @@ impl Direction {
 
     fn read_handshake(&mut self, mut body: &[u8]) {
         while !body.is_empty() {
-            if self.message_left > 0 {
-                let skip = self.message_left.min(body.len());
-                self.message_left -= skip;
+            if self.skip_left > 0 {
+                let skip = self.skip_left.min(body.len());
+                self.skip_left -= skip;
                 body = &body[skip..];
             } else if let (true, Some(len)) = (self.message.is_empty(), message_len(body))
-                && (len <= body.len() || !is_read(body[0].into()))
+                && (len <= body.len() || !needs_body(body[0].into()))
             {
-                // The usual case: the message is whole, or its header suffices, and nothing is copied.
+                // The usual case: the message is whole, or its header suffices, and nothing is copied. Then all of it
+                // is skipped.
                 self.read_message(&body[..len.min(body.len())]);
-                self.message_left = len;
+                self.skip_left = len;
             } else {
                 body = self.collect(body);
             }
@@ -225,7 +235,7 @@ impl Direction {
         if let Some(len) = message_len(&self.message)
             && self.message.len() >= len.min(MAX_MESSAGE_BYTES)
         {
-            self.message_left = len.saturating_sub(MAX_MESSAGE_BYTES);
+            self.skip_left = len.saturating_sub(MAX_MESSAGE_BYTES);
             let message = std::mem::take(&mut self.message);
             self.read_message(&message);
         }
@@ -244,14 +254,14 @@ impl Direction {
                     hello.group = parse_named_curve(reader);
                 }
             }
-            HandshakeType::CertificateRequest => self.asked_for_certificate = true,
+            HandshakeType::CertificateRequest => self.requested_certificate = true,
             _ => {}
         }
     }
 }
 
-/// Returns `true` if more is read of such a message than its type.
-fn is_read(kind: HandshakeType) -> bool {
+/// Returns `true` if the body of such a message is read, and not only its type.
+fn needs_body(kind: HandshakeType) -> bool {
     matches!(kind, HandshakeType::ServerHello | HandshakeType::ServerKeyExchange)
 }
 
@@ -281,7 +291,8 @@ fn parse_server_hello(mut reader: Reader<'_>) -> Option<ServerHello> {
     Some(hello)
 }
 
-/// Reads extensions until they end or one cannot be read: `None` says nothing, what was read is in `hello`.
+/// Reads extensions into `hello` until they end or one cannot be read. Always returns `None`: the type is there for
+/// `?`.
 fn parse_extensions(mut reader: Reader<'_>, hello: &mut ServerHello) -> Option<()> {
     // rustls does not export its `ExtensionType`.
     const ALPN: u16 = 16;
@@ -304,7 +315,8 @@ fn parse_extensions(mut reader: Reader<'_>, hello: &mut ServerHello) -> Option<(
     }
 }
 
-/// Returns the curve of a ServerECDHParams (RFC 8422 §5.4). Other kinds of key exchange have none.
+/// Returns the curve of a ServerKeyExchange that begins with ServerECDHParams (RFC 8422 §5.4). Other kinds of key
+/// exchange have none.
 fn parse_named_curve(mut reader: Reader<'_>) -> Option<NamedGroup> {
     const NAMED_CURVE: u8 = 3;
     (reader.u8()? == NAMED_CURVE).then(|| reader.u16()).flatten().map(NamedGroup::from)
@@ -374,7 +386,7 @@ mod tests {
         assert_eq!(hello.cipher_suite, CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256);
         assert_eq!(hello.group, Some(NamedGroup::X25519));
         assert_eq!(hello.alpn.as_deref(), Some(&b"h2"[..]));
-        assert!(inspector.asked_for_certificate());
+        assert!(inspector.requested_certificate());
     }
 
     #[test]
@@ -426,12 +438,12 @@ mod tests {
     fn other_protocols_are_told_apart() {
         let mut inspector = HandshakeInspector::default();
         inspector.received(b"HT");
-        assert!(!inspector.is_plain_http());
+        assert!(!inspector.is_http_response());
         inspector.received(b"TP/1.1 400 Bad Request\r\n\r\n");
-        assert!(inspector.is_plain_http());
+        assert!(inspector.is_http_response());
         let mut inspector = HandshakeInspector::default();
         inspector.received(b"SSH-2.0-OpenSSH\r\n");
-        assert!(!inspector.is_plain_http());
+        assert!(!inspector.is_http_response());
         assert_eq!(inspector.received.state, State::NotTls);
     }
 

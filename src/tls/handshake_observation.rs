@@ -62,9 +62,9 @@ impl HandshakeObservation {
         let state = self.state();
         let inspector = &state.inspector;
         let unknown_issuer = Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        if inspector.is_plain_http() {
+        if inspector.is_http_response() {
             " (the server answered in plain HTTP)"
-        } else if inspector.asked_for_certificate() && matches!(error, Some(Error::AlertReceived(_))) {
+        } else if inspector.requested_certificate() && matches!(error, Some(Error::AlertReceived(_))) {
             " (the server had asked for a client certificate)"
         } else if error == Some(&unknown_issuer) && state.is_self_signed() {
             " (self-signed certificate)"

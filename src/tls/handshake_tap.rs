@@ -14,7 +14,7 @@ use crate::delegate_io::delegate_flush_and_shutdown;
 
 /// A stream that passes its bytes on and shows them to the observation of the handshake.
 ///
-/// Once the handshake is over and the tap is [stopped](Self::stop), it only delegates.
+/// After the handshake, once [`stop_observing`](Self::stop_observing) was called, it only delegates.
 #[derive(Debug)]
 pub(crate) struct HandshakeTap<T> {
     inner: T,
@@ -26,7 +26,7 @@ impl<T> HandshakeTap<T> {
         HandshakeTap { inner, observation }
     }
 
-    pub(crate) fn stop(&mut self) {
+    pub(crate) fn stop_observing(&mut self) {
         self.observation = None;
     }
 

@@ -1,7 +1,8 @@
-//! A running handshake, with its timeout and its record.
+//! The future of a server's handshake, with its timeout and its record.
 //!
-//! The stream below is tapped to observe the hello messages. While the handshake is polled, a thread-local names its
-//! record, so that the verifier knows which handshake its certificates belong to.
+//! A [`HandshakeTap`] around the stream below observes the unencrypted messages. While the handshake is polled, a
+//! thread-local points to its observation, so that the verifier, which all handshakes share, knows which one the
+//! certificates belong to.
 
 use super::TlsStream;
 use crate::{
@@ -35,16 +36,17 @@ pub(super) struct AcceptConfig {
     pub(super) sink: TraceSink,
     pub(super) tls: Arc<ServerConfig>,
     pub(super) handshake_timeout: Option<Duration>,
+    /// A cache of described certificate chains, for clients that present one.
     pub(super) chains: Arc<ChainCache>,
 }
 
 /// The future of [`TraceTlsAcceptor::accept`](super::TraceTlsAcceptor::accept).
 #[must_use = "nothing is accepted before it is polled"]
 pub struct TraceTlsAccept<IO> {
-    /// None if nothing is recorded, and after the handshake.
+    /// `None` if nothing is recorded, and after the handshake.
     record: Option<HandshakeRecorder>,
     state: State<IO>,
-    limit: Option<Pin<Box<Sleep>>>,
+    timeout: Option<Pin<Box<Sleep>>>,
     peer: Peer,
     config: Arc<AcceptConfig>,
 }
@@ -57,7 +59,7 @@ enum State<IO> {
     Done,
 }
 
-/// The error, and the stream unless the state owns it.
+/// The error, and the stream if the failed handshake returned it. A [`LazyConfigAcceptor`] keeps it instead.
 type Failed<IO> = (io::Error, Option<HandshakeTap<IO>>);
 
 /// The peer in the text of an error.
@@ -74,7 +76,7 @@ where
         TraceTlsAccept {
             record,
             state: State::Hello(LazyConfigAcceptor::new(Acceptor::default(), tap)),
-            limit: config.handshake_timeout.map(|limit| Box::pin(tokio::time::sleep(limit))),
+            timeout: config.handshake_timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))),
             peer,
             config,
         }
@@ -89,7 +91,7 @@ where
                 State::Hello(hello) => {
                     let start = ready!(Pin::new(hello).poll(cx)).map_err(|error| (error, None))?;
                     if let Some(HandshakeRecorder { recorder, .. }) = &self.record {
-                        recorder.asked_for(
+                        recorder.set_server_name(
                             start.client_hello().server_name().map(Text::from).unwrap_or_default(),
                         );
                     }
@@ -105,7 +107,7 @@ where
     }
 
     fn established(&mut self, mut stream: RustlsStream<HandshakeTap<IO>>) -> TlsStream<IO> {
-        stream.get_mut().0.stop();
+        stream.get_mut().0.stop_observing();
         if let Some(conn) = stream.get_ref().0.get_ref().conn_ref() {
             conn.set_secure();
         }
@@ -125,10 +127,10 @@ where
         let observation = this.record.as_ref().map(|record| record.observation.clone());
         let result = match scope(observation.as_ref(), || this.poll_handshake(cx)) {
             Poll::Ready(Ok(stream)) => Ok(this.established(stream)),
-            // `_io` is dropped after the tunnel's record has ended.
+            // The handshake's record must end before that of its connection, which ends when `_io` is dropped.
             Poll::Ready(Err((error, _io))) => Err(this.failed(error)),
-            Poll::Pending => match &mut this.limit {
-                Some(limit) => Err(ready!(limit.as_mut().poll(cx).map(|()| this.timed_out()))),
+            Poll::Pending => match &mut this.timeout {
+                Some(timeout) => Err(ready!(timeout.as_mut().poll(cx).map(|()| this.timed_out()))),
                 None => return Poll::Pending,
             },
         };
@@ -142,12 +144,13 @@ impl<IO> TraceTlsAccept<IO> {
     fn failed(&mut self, error: io::Error) -> TlsError {
         let rustls = find_rustls_error(&error);
         let failure = match rustls.map_or_else(|| io_failure(&error), server_failure) {
-            Failure::TlsAlert => Failure::SslFailedHandshake, // any means that it failed
+            // An alert without a code of its own. In a handshake each one means that the handshake failed.
+            Failure::TlsAlert => Failure::SslFailedHandshake,
             failure => failure,
         };
         let record = self.record.take();
         let is_http =
-            |record: &HandshakeRecorder| record.observation.inspect(|inspector| inspector.is_plain_request());
+            |record: &HandshakeRecorder| record.observation.inspect(|inspector| inspector.is_http_request());
         let hint = if record.as_ref().is_some_and(is_http) { " (the client spoke plain HTTP)" } else { "" };
         let error = TlsError::handshake(&self.peer, failure, error, hint);
         if let Some(record) = record {

@@ -103,9 +103,9 @@ impl TlsRecorder {
         self.0.as_ref().filter(|live| live.is_conn_own).map(|live| live.conn.clone())
     }
 
-    /// Records the name of the server that the client has asked for.
+    /// Records the server name that the client requests (SNI).
     #[cfg(feature = "server")]
-    pub(crate) fn asked_for(&self, server_name: Text) {
+    pub(crate) fn set_server_name(&self, server_name: Text) {
         if let Some(live) = &self.0 {
             live.with(|_, record| record.server_name = server_name);
         }
