@@ -49,7 +49,7 @@ pub use crate::error::{ClientClosed, DecodeError, IncompleteBody, InvalidRequest
 use self::{
     error::Kind,
     pool::Pool,
-    redirect::{Hop, Unusable},
+    redirect::{Hop, UnusableLocation},
     response_body::Deadline,
     traced_transport::TracedTransport,
 };
@@ -251,7 +251,7 @@ impl ClientStack {
             };
             // The target of a CONNECT is a tunnel, which no redirect can lead to (RFC 9110 section 9.3.6).
             let may_follow = self.redirects > 0 && request.method() != Method::CONNECT;
-            let mut hop = may_follow.then(|| Hop::of(&request, scope));
+            let mut hop = may_follow.then(|| Hop::new(&request, scope));
             let (handle, response) = self.call(request);
             let response = with_deadline(&mut deadline, &handle, pin!(response)).await?;
             let response = response.map_err(|error| ClientError::failed(error, handle.clone()))?;
@@ -282,7 +282,7 @@ impl ClientStack {
             let mut next = match hop.next(&response) {
                 Ok(Some(next)) => next,
                 Ok(None) => break,
-                Err(Unusable(why)) => {
+                Err(UnusableLocation(why)) => {
                     let status = response.status();
                     return Err(given_up(Kind::Redirect { status, why }, handle));
                 }

@@ -1,16 +1,18 @@
-//! Redirects, by the rules of Go's `http.Client`: which responses are followed, with which method, body, credentials and
-//! `Referer`.
+//! Redirects, by the rules of Go's `http.Client`: which responses are followed, with which method, body, credentials
+//! and `Referer`.
 
 use super::{body::Body, url};
 use ::url::Url;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 
-/// The current request of a chain of redirects: enough of it to make the next one.
+/// The current request of a chain of redirects, as far as it is needed to make the next one.
 pub(super) struct Hop {
     parts: Parts,
+    /// A copy of the body; `None` if it cannot be sent again.
     body: Option<Body>,
     scope: CredentialScope,
-    first: Option<First>,
+    /// Set by the first redirect.
+    first: Option<FirstRequest>,
 }
 
 /// Which redirects keep the credentials of a request.
@@ -18,21 +20,21 @@ pub(super) struct Hop {
 pub(crate) enum CredentialScope {
     /// Redirects to the first host and its subdomains, on any port and scheme: the rule of Go's `http.Client`.
     Host,
-    /// Redirects to the scheme, host and port of the hop before: the rule of reqwest.
+    /// Redirects to the scheme, host and port of the previous request: the rule of reqwest.
     #[cfg(feature = "reqwest")]
     Origin,
 }
 
-/// The facts about the first request that the later ones depend on.
-struct First {
+/// What all later requests of the chain need to know of the first one.
+struct FirstRequest {
     /// Credentials are sent to this host and its subdomains.
     host: String,
-    /// The caller has set a `Referer`, which is kept.
+    /// Whether the caller has set a `Referer`. Redirects keep it.
     own_referer: bool,
 }
 
-/// Header fields that describe a body, removed together with it.
-const OF_BODY: [&str; 7] = [
+/// The header fields that describe a body. They are removed together with it.
+const BODY_HEADERS: [&str; 7] = [
     "content-type",
     "content-length",
     "content-encoding",
@@ -42,13 +44,14 @@ const OF_BODY: [&str; 7] = [
     "expect",
 ];
 
-/// Header fields with credentials, removed when a redirect leads to a host outside their scope.
-const CREDENTIALS: [&str; 6] =
+/// The header fields with credentials. A redirect that leaves the [`CredentialScope`] removes them, and they stay
+/// removed for the rest of the chain. As in Go, the list has fields of responses, too.
+const CREDENTIAL_HEADERS: [&str; 6] =
     ["authorization", "www-authenticate", "cookie", "cookie2", "proxy-authorization", "proxy-authenticate"];
 
 impl Hop {
-    /// Copies what is needed from the first request.
-    pub(super) fn of(request: &Request<Body>, scope: CredentialScope) -> Self {
+    /// Begins a chain of redirects with a copy of its first request.
+    pub(super) fn new(request: &Request<Body>, scope: CredentialScope) -> Self {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = request.method().clone();
         parts.uri = request.uri().clone();
@@ -68,8 +71,11 @@ impl Hop {
     ///
     /// # Errors
     ///
-    /// Returns [`Unusable`] if it is a redirect, but no request can be made to its `Location`.
-    pub(super) fn next<B>(&mut self, response: &Response<B>) -> Result<Option<Request<Body>>, Unusable> {
+    /// Returns [`UnusableLocation`] if it is a redirect, but no request can be made to its `Location`.
+    pub(super) fn next<B>(
+        &mut self,
+        response: &Response<B>,
+    ) -> Result<Option<Request<Body>>, UnusableLocation> {
         let location = response.headers().get(header::LOCATION).filter(|location| !location.is_empty());
         let Some(location) = location else { return Ok(None) };
         let keeps_body = match response.status() {
@@ -78,7 +84,7 @@ impl Hop {
             _ => return Ok(None),
         };
         let to = resolve(&self.parts.uri, location)?;
-        let first = self.first.get_or_insert_with(|| First {
+        let first = self.first.get_or_insert_with(|| FirstRequest {
             host: host(&self.parts.uri),
             own_referer: self.parts.headers.contains_key(header::REFERER),
         });
@@ -89,7 +95,7 @@ impl Hop {
             if self.parts.method != Method::HEAD {
                 self.parts.method = Method::GET;
             }
-            OF_BODY.iter().for_each(|name| drop(headers.remove(*name)));
+            BODY_HEADERS.iter().for_each(|name| drop(headers.remove(*name)));
         }
         let keeps_credentials = match self.scope {
             CredentialScope::Host => same_or_subdomain(&host(to), &first.host),
@@ -97,7 +103,7 @@ impl Hop {
             CredentialScope::Origin => origin(&from) == origin(to),
         };
         if !keeps_credentials {
-            CREDENTIALS.iter().for_each(|name| drop(headers.remove(*name)));
+            CREDENTIAL_HEADERS.iter().for_each(|name| drop(headers.remove(*name)));
         }
         if from.authority() != to.authority() {
             headers.remove(header::HOST);
@@ -118,17 +124,17 @@ impl Hop {
 
 /// The reason why no request can be made to a `Location`.
 #[derive(Debug)]
-pub(super) struct Unusable(pub(super) &'static str);
+pub(super) struct UnusableLocation(pub(super) &'static str);
 
 /// Resolves the target of a redirect against the URI that was requested (RFC 9110 section 10.2.2).
-fn resolve(from: &Uri, location: &HeaderValue) -> Result<Uri, Unusable> {
-    const NO_URL: Unusable = Unusable("its Location is no URL");
+fn resolve(from: &Uri, location: &HeaderValue) -> Result<Uri, UnusableLocation> {
+    const NO_URL: UnusableLocation = UnusableLocation("its Location is no URL");
     let location = std::str::from_utf8(location.as_bytes()).map_err(|_| NO_URL)?;
     let from = Url::parse(&from.to_string()).map_err(|_| NO_URL)?;
     let mut to = from.join(location).map_err(|_| NO_URL)?;
     to.set_fragment(None);
     if !matches!(to.scheme(), "http" | "https") {
-        return Err(Unusable("the scheme of its Location is not http or https"));
+        return Err(UnusableLocation("the scheme of its Location is not http or https"));
     }
     to.as_str().parse().map_err(|_| NO_URL)
 }
@@ -145,13 +151,13 @@ fn origin(uri: &Uri) -> (Option<&str>, String, u16) {
     (uri.scheme_str(), host, uri.port_u16().unwrap_or(default))
 }
 
-fn same_or_subdomain(host: &str, of: &str) -> bool {
-    if host == of {
+fn same_or_subdomain(host: &str, domain: &str) -> bool {
+    if host == domain {
         return true;
     }
     // An address has no subdomains.
-    let is_address = host.contains(':') || of.parse::<std::net::IpAddr>().is_ok();
-    !is_address && host.strip_suffix(of).is_some_and(|rest| rest.ends_with('.'))
+    let is_address = host.contains(':') || domain.parse::<std::net::IpAddr>().is_ok();
+    !is_address && host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
 }
 
 /// Sets the `Referer`, except from https to http (RFC 9110 section 10.1.3).
@@ -175,7 +181,7 @@ mod tests {
         *request.uri_mut() = uri.parse().unwrap();
         request.headers_mut().insert(header::AUTHORIZATION, HeaderValue::from_static("x"));
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        Hop::of(&request, CredentialScope::Host)
+        Hop::new(&request, CredentialScope::Host)
     }
 
     fn answer(status: u16, location: &str) -> Response<()> {
