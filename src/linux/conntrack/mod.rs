@@ -1,7 +1,8 @@
-//! Queries the kernel's connection tracking about each connection.
+//! Queries the kernel's connection tracking (conntrack) about each connection.
 //!
-//! Connections come through a [queue] to a thread of the probe's own. It asks the kernel at the times that the
-//! [schedule] says, sixteen connections with one system call, so that the traffic pays for a push onto the queue only.
+//! The probe has a thread of its own, the [worker]. Opening or closing a connection only pushes an event onto a
+//! [queue]. The worker takes events from it, queries the kernel at the times that the [schedule] sets, and passes up to
+//! sixteen queries in one system call.
 
 mod attributes;
 #[cfg(feature = "_bench")]
@@ -33,7 +34,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// A probe that keeps the kernel's conntrack entry of each connection.
+/// A probe that records the kernel's conntrack entry of each connection.
 ///
 /// An entry ([`ConntrackEntry`](crate::record::ConntrackEntry)) has a connection's addresses before and after NAT, the
 /// state of TCP, mark, zone, packets and bytes.
@@ -51,31 +52,34 @@ use std::{
 ///
 /// # Which connections
 ///
-/// TCP and UDP connections that this crate opens or accepts, those to nameservers included. A failed attempt has an
-/// entry unless the peer refused it with a reset, after which the kernel drops the entry at once. Of a foreign
-/// connector under `TraceConnectLayer`, only connections that it has made and whose addresses it reports (`HttpInfo`).
+/// Queried are the TCP and UDP connections that this crate opens or accepts, those to nameservers included. A failed
+/// attempt has an entry unless the peer refused it with a reset, after which the kernel drops the entry at once. With a
+/// foreign connector under `TraceConnectLayer`, only the connections that it establishes and whose addresses it reports
+/// (`HttpInfo`) are queried.
 ///
 /// # When the kernel is queried
 ///
-/// When a connection is established, when it is closed, and 100 ms and 1 s after the close unless TCP has ended.
-/// Queries wait for others, to be sent together: 10 ms, and 50 ms after 16 or more of them. A subscriber gets what was
-/// known when the connection ended: nothing, if it ended before its first query.
+/// The kernel is queried when a connection is established and when it is closed, and again 100 ms and 1 s after the
+/// close, until the entry shows that TCP has ended (`time-wait` or `close`). Queries are sent in batches: the first one
+/// waits 10 ms for others, or 50 ms if the previous batch had 16 or more. A subscriber gets what was known when the
+/// connection ended: nothing, if it ended before its first query.
 ///
-/// [`TraceSink::refresh`](crate::TraceSink::refresh) queries all open connections, and those that were closed just
-/// before until TCP has ended: await it before a snapshot that should show what the kernel knows now. The entry of a
-/// closed connection then has its final state (`time-wait` or `close`) and counts every packet. As a peer may keep its
-/// side open, a refresh waits no longer than 200 ms after a close.
+/// [`TraceSink::refresh`](crate::TraceSink::refresh) queries all open connections, and those that were closed shortly
+/// before. Await it before a snapshot that should show what the kernel knows now. For a closed connection it repeats
+/// the query until TCP has ended, so that the entry has its final state and counts every packet. As a peer may keep its
+/// side open, it waits no longer than 200 ms after the close.
 ///
-/// A thread of the probe does this, so that no request waits or fails because of it. It ends when the last clone of the
-/// probe and everything traced with it is gone, or with [`TraceSink::close`](crate::TraceSink::close), which has it
-/// query a last time without waiting for packets.
+/// A thread of the probe does this, so that no request waits or fails because of it. The thread ends when the last
+/// clone of the probe and everything traced with it is gone, or with [`TraceSink::close`](crate::TraceSink::close).
+/// Closing queries all connections a last time, but does not wait for TCP to end.
 ///
 /// # Requirements
 ///
-/// The capability `CAP_NET_ADMIN`, and a rule that makes the kernel track connections. Entries are those of the network
-/// namespace in which the probe is made. What is missing is logged once, and listed in [`problems`](Self::problems).
+/// The capability `CAP_NET_ADMIN`, and a firewall rule that makes the kernel track connections. The probe sees the
+/// network namespace of the thread that creates it. What is missing is logged once, and listed in
+/// [`problems`](Self::problems).
 #[derive(Clone)]
-pub struct ConntrackProbe(Arc<Handle>);
+pub struct ConntrackProbe(Arc<WorkerHandle>);
 
 impl ConntrackProbe {
     /// Creates a probe for the network namespace of the calling thread.
@@ -96,8 +100,8 @@ impl ConntrackProbe {
         self.0.state.problems.reported()
     }
 
-    /// Returns how many queries were left out because too many connections opened or closed at once. For each of them
-    /// an entry may be missing, or be older than it could be.
+    /// Returns how many queries were left out because too many connections opened or closed at once. For each, an entry
+    /// may be missing or out of date.
     pub fn dropped(&self) -> u64 {
         self.0.state.dropped.load(Relaxed)
     }
@@ -166,7 +170,8 @@ pub struct ConntrackProbeBuilder {
 }
 
 impl ConntrackProbeBuilder {
-    /// Sets the zone into which rules put the connections of this host (`ct zone set`); 0 by default.
+    /// Sets the conntrack zone to query: the one that firewall rules (`ct zone set`) put the connections of this host
+    /// into. 0 by default.
     pub fn zone(mut self, zone: u16) -> Self {
         self.zone = Some(zone);
         self
@@ -182,30 +187,32 @@ impl ConntrackProbeBuilder {
             state.problems.report(problem.clone());
             state.queue.close();
         }
-        ConntrackProbe(Arc::new(Handle { state, worker: Mutex::new(worker.ok()) }))
+        ConntrackProbe(Arc::new(WorkerHandle { state, worker: Mutex::new(worker.ok()) }))
     }
 }
 
-/// The state that all clones of the probe share.
-struct Handle {
+/// The worker's thread and the state that it shares with all clones of the probe. The last clone stops the worker.
+struct WorkerHandle {
     state: Arc<ProbeState>,
+    /// `None` once the worker was stopped, or if it could not be started.
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Handle {
-    /// Ends the worker and waits until it is gone.
+impl WorkerHandle {
+    /// Has the worker run its last queries, and waits until it has ended.
     fn stop(&self) {
         self.state.queue.stop();
         let worker = self.worker.lock().ignore_poison().take();
-        // The worker itself may be the last to hold a connection, and with it the sink and this.
+        // A connection in the worker's queue keeps the sink, and the sink keeps this handle. If the worker drops the
+        // last connection, this runs on its own thread, which cannot join itself.
         if let Some(worker) = worker.filter(|worker| worker.thread().id() != thread::current().id()) {
-            // It has said why if it panicked.
+            // An error means that the worker panicked, which the panic hook has reported.
             let _ = worker.join();
         }
     }
 }
 
-impl Drop for Handle {
+impl Drop for WorkerHandle {
     fn drop(&mut self) {
         self.stop();
     }
