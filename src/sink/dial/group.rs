@@ -1,4 +1,4 @@
-//! [`DialGroup`]: a dial with everything that belongs to it, kept and evicted as one.
+//! [`DialGroup`]: a dial with its connections, DNS queries and TLS tunnels, kept and evicted as one.
 //!
 //! Links between records point one way only, from requests to groups, and a group owns everything in it. So nothing can
 //! keep itself alive.
@@ -116,6 +116,7 @@ impl GroupState {
 /// What becomes known of a dial while it runs.
 #[derive(Clone, Default)]
 pub(crate) struct DialState {
+    /// When nobody needed the dial any more. In a trace it is `ctxCloseAt`, after the context of Go's `DialContext`.
     pub(crate) ctx_closed_at: Option<Tick>,
     pub(crate) resolve_begin: Option<Tick>,
     pub(crate) resolve_end: Option<Tick>,
@@ -144,7 +145,7 @@ impl DialState {
     }
 }
 
-/// An attempt to reach a nameserver. Its record in a trace has no reason for its end.
+/// A dial of the resolver, to a nameserver. Its record in a trace has no reason for its end.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolverDial {
     pub(crate) nameserver: SocketAddr,

@@ -1,4 +1,12 @@
-//! Records dials: what a connector and a resolver report of their work.
+//! Records dials, as connectors and resolvers report them.
+//!
+//! A dial is everything that is done to reach a destination: the lookup of its name, and attempts to connect until one
+//! succeeds. [`begin`] starts one. It creates the [`DialGroup`], which holds the dial and every record that belongs to
+//! it, and the [`DialRecorder`], which the connector keeps and which ends the dial. Everything below the connector
+//! finds the dial through [`DialRef::current`], and adds its records to the group.
+//!
+//! There are also groups without a dial, for records that belong to none (see [`DialGroup::dial`]). A [`DialRef`] to
+//! such a group accepts the same calls, but what it records about the dial itself appears in no trace.
 
 use super::{
     attempt::AttemptRecorder,
@@ -42,13 +50,8 @@ use std::{
     sync::Arc,
 };
 
-thread_local! {
-    /// A dial that has begun before the layer that records dials was called.
-    static BEGUN_DIAL: Cell<Option<DialRecorder>> = const { Cell::new(None) };
-}
-
-/// A reference to a running dial: what the current poll works for, and what everything below a connector adds its
-/// records to.
+/// A reference to a dial, for everything below the connector that adds records to it. Empty, and then without effect,
+/// if nothing is recorded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DialRef(pub(in crate::sink) Option<Arc<DialGroup>>);
 
@@ -87,17 +90,17 @@ impl DialRef {
             .find(|conn| conn.record_id() == Some(established) && conn.record().end.is_open())
     }
 
-    /// Ends the dial, unless it has ended, because whoever waited for it stopped after `limit`. Attempts that are
-    /// dropped afterwards are recorded as timed out, too.
+    /// Ends the dial, unless it has ended: its caller gave up after `timeout`. TCP attempts that are dropped afterwards
+    /// are recorded as timed out, too.
     #[cfg(feature = "tonic")]
-    pub(crate) fn timed_out(&self, limit: Duration) {
+    pub(crate) fn timed_out(&self, timeout: Duration) {
         let Some(group) = &self.0 else { return };
         group.update_dial(|dial| dial.close_ctx(group.core.now()));
-        let text = format!("not connected within {limit:?}");
+        let text = format!("not connected within {timeout:?}");
         end(group, EndReason::Timeout, Some(FailureDetail::new(Failure::GenericTimeoutError, text)));
     }
 
-    /// Returns the identifier of the dial; the empty one if it is not recorded.
+    /// Returns the identifier of the dial; the undefined one if there is no dial.
     pub(crate) fn id(&self) -> TraceId {
         self.0.as_ref().map_or_else(TraceId::default, |group| group.core.id(group.dial_id()))
     }
@@ -115,8 +118,7 @@ impl DialRef {
         poll_fn(|cx| self.scope(|| future.as_mut().poll(cx))).await
     }
 
-    /// Records that a lookup begins. A name may be looked up in more than one step: the first begin and the last end
-    /// count.
+    /// Records that a lookup begins. If the name is looked up in several steps, the first begin and the last end count.
     pub(crate) fn resolve_begin(&self) {
         let Some(group) = &self.0 else { return };
         group.update_dial(|dial| {
@@ -124,12 +126,13 @@ impl DialRef {
         });
     }
 
+    /// Records that a lookup ends; see [`resolve_begin`](Self::resolve_begin).
     pub(crate) fn resolve_end(&self) {
         let Some(group) = &self.0 else { return };
         group.update_dial(|dial| dial.resolve_end = Some(group.core.now().max_some(dial.resolve_begin)));
     }
 
-    /// Records that a nameserver is skipped, once for each.
+    /// Records that a nameserver is skipped. Only the first reason for each nameserver is recorded.
     pub(crate) fn skipped_nameserver(&self, nameserver: SocketAddr, reason: &str) {
         let Some(group) = &self.0 else { return };
         group.update_dial(|dial| {
@@ -139,12 +142,12 @@ impl DialRef {
         });
     }
 
-    /// Begins an attempt to reach a nameserver.
+    /// Begins a dial of the resolver, to a nameserver.
     pub(crate) fn resolver_dial(&self, nameserver: SocketAddr) -> ResolverDialRecorder {
         ResolverDialRecorder(self.0.clone().and_then(|group| {
             let begin = group.core.now();
             let dial = ResolverDial { nameserver, begin, end: None, conn: None };
-            // One for each address family.
+            // Usually there are two: A and AAAA records are queried over a socket each.
             let index =
                 group.begin_record(|state| group::push_reserving(&mut state.dial.resolver_dials, 2, dial))?;
             Some((group, index, nameserver))
@@ -161,7 +164,7 @@ impl DialRecorder {
         DialRecorder(DialRef(Some(group)))
     }
 
-    /// Takes the dial, to be ended by the caller.
+    /// Takes the dial out of the recorder. The caller must end it.
     #[cfg(feature = "reqwest")]
     pub(in crate::sink) fn take(&mut self) -> Option<Arc<DialGroup>> {
         self.0.0.take()
@@ -189,10 +192,13 @@ impl DialRecorder {
 
     /// Begins a TCP handshake.
     pub(crate) fn attempt(&self, remote: SocketAddr) -> AttemptRecorder {
-        AttemptRecorder::begin(self.0.0.clone(), remote, false)
+        let from_resolver = false;
+        AttemptRecorder::begin(self.0.0.clone(), remote, from_resolver)
     }
 
-    /// Records a connection that another crate's connector made. As far as is known, its handshake took the whole dial.
+    /// Records a connection that another crate's connector made. When its handshake began is not known: it is recorded
+    /// as the end of the lookup, or the begin of the dial if no lookup was recorded. `above_tls` says that the
+    /// connector does TLS itself, so that the bytes counted are those inside TLS.
     pub(crate) fn adopt(
         &self,
         transport: Transport,
@@ -202,12 +208,14 @@ impl DialRecorder {
         ConnRecorder::adopt(self.0.0.clone(), transport, endpoint, above_tls)
     }
 
+    /// Ends the dial as successful. `conn` is its connection; `None` if that is not recorded.
     pub(crate) fn established(mut self, conn: Option<&ConnRef>) {
         let Some(group) = self.0.0.take() else { return };
         set_established(&group, conn);
         end(&group, EndReason::Closed, None);
     }
 
+    /// Ends the dial as failed.
     pub(crate) fn failed(mut self, fault: impl FnOnce() -> FailureDetail) {
         let Some(group) = self.0.0.take() else { return };
         let fault = fault();
@@ -224,10 +232,13 @@ impl Drop for DialRecorder {
     }
 }
 
+/// Records the connection of a dial, and whether the request that triggered the dial still waits for it. A client may
+/// have given that request another connection in the meantime, and finish the dial on its own.
 pub(in crate::sink) fn set_established(group: &DialGroup, conn: Option<&ConnRef>) {
     let is_for_trigger = context::current_request().is_some_and(|request| request.caused(group));
     group.update_dial(|dial| {
-        (dial.established, dial.is_for_trigger) = (conn.and_then(ConnRef::record_id), is_for_trigger);
+        dial.established = conn.and_then(ConnRef::record_id);
+        dial.is_for_trigger = is_for_trigger;
     });
 }
 
@@ -235,6 +246,7 @@ fn end(group: &Arc<DialGroup>, reason: EndReason, fault: Option<FailureDetail>) 
     end_at(group, || group.core.now(), reason, fault);
 }
 
+/// Ends the dial of a group at the time that `at` returns, and publishes it. Does nothing if it has ended.
 pub(in crate::sink) fn end_at(
     group: &Arc<DialGroup>,
     at: impl FnOnce() -> Tick,
@@ -253,7 +265,8 @@ pub(in crate::sink) fn end_at(
     }
 }
 
-/// Records an attempt to reach a nameserver. If it is dropped before the attempt has ended, the attempt was abandoned.
+/// Records a dial of the resolver: over UDP a connected socket, over TCP one attempt. If it is dropped before that has
+/// ended, it is recorded as cancelled.
 #[derive(Debug)]
 pub(crate) struct ResolverDialRecorder(Option<(Arc<DialGroup>, usize, SocketAddr)>);
 
@@ -268,7 +281,7 @@ impl ResolverDialRecorder {
         });
     }
 
-    /// Records that a UDP socket is connected to the nameserver, which is all that is needed to reach it.
+    /// Records that a UDP socket is connected to the nameserver. That ends the dial: UDP has no handshake.
     pub(crate) fn udp(mut self, local: SocketAddr) -> ConnRecorder {
         let Some((group, _, nameserver)) = &self.0 else { return ConnRecorder::off() };
         let conn = ConnRecorder::udp(group.clone(), local, *nameserver);
@@ -279,12 +292,15 @@ impl ResolverDialRecorder {
     /// Begins the TCP handshake with the nameserver.
     pub(crate) fn tcp(&self) -> AttemptRecorder {
         match &self.0 {
-            Some((group, _, nameserver)) => AttemptRecorder::begin(Some(group.clone()), *nameserver, true),
+            Some((group, _, nameserver)) => {
+                let from_resolver = true;
+                AttemptRecorder::begin(Some(group.clone()), *nameserver, from_resolver)
+            }
             None => AttemptRecorder::off(),
         }
     }
 
-    /// Records that the nameserver is reached.
+    /// Records that the TCP handshake with the nameserver succeeded. That ends the dial.
     pub(crate) fn connected(mut self, conn: &ConnRecorder) {
         self.end(EndReason::Closed, conn.record_id(), || None);
     }
@@ -316,7 +332,7 @@ impl Drop for ResolverDialRecorder {
     }
 }
 
-/// Begins a dial.
+/// Begins a dial to `destination` (`host:port`), on behalf of the current request if there is one.
 pub(in crate::sink) fn begin(
     core: &Arc<Core>,
     group_alloc: &BatchAlloc<Arc<DialGroup>>,
@@ -340,7 +356,13 @@ pub(in crate::sink) fn begin(
     (group.clone(), DialRecorder::new(group))
 }
 
-/// Runs `f` with a dial that has begun: the next layer that records dials continues it. Returns the dial if none did.
+thread_local! {
+    /// A dial for the next layer that records dials to continue, in place of beginning its own. A proxy connector looks
+    /// up a name before it calls the inner connector, and that lookup is a part of the inner connector's dial.
+    static BEGUN_DIAL: Cell<Option<DialRecorder>> = const { Cell::new(None) };
+}
+
+/// Runs `f`. The first layer in it that records dials continues `dial`. Returns `dial` if there is no such layer.
 pub(in crate::sink) fn with_begun_dial<R>(
     dial: DialRecorder,
     f: impl FnOnce() -> R,
@@ -348,7 +370,7 @@ pub(in crate::sink) fn with_begun_dial<R>(
     scoped::scope_and_take(&BEGUN_DIAL, dial, f)
 }
 
-/// Takes the dial that has begun, if it records into the sink of `core`.
+/// Takes the dial that [`with_begun_dial`] offers, if it records into the sink of `core`.
 pub(in crate::sink) fn take_begun_dial(core: &Arc<Core>) -> Option<DialRecorder> {
     let is_ours = scoped::with_current(&BEGUN_DIAL, |dial| dial.is_of(core)).unwrap_or(false);
     is_ours.then(|| BEGUN_DIAL.take()).flatten()
