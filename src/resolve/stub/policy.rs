@@ -22,7 +22,7 @@ pub(super) enum Transport {
 pub(super) struct QueryAttempt {
     pub(super) server: SocketAddr,
     pub(super) transport: Transport,
-    /// The query has an OPT record.
+    /// Whether the query has an OPT record.
     pub(super) edns: bool,
 }
 
@@ -45,7 +45,8 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// Returns the error that this verdict amounts to, if it is one.
+    /// Returns the error to record for this query. Also for [`EdnsRefused`](Self::EdnsRefused), after which the lookup
+    /// goes on.
     pub(super) fn error_kind(&self) -> Option<Kind> {
         match self {
             Self::Addresses(_) | Self::Truncated => None,
@@ -75,6 +76,9 @@ pub(super) fn classify_reply(reply: &Reply, question: &Question, attempt: QueryA
     if !addresses.is_empty() {
         return Verdict::Addresses(addresses);
     }
+    // Without answers, a reply that is neither authoritative nor recursive says nothing about the name. Go's resolver
+    // (`checkHeader`) takes it for a lame referral only if the additional section is empty. This one also does so if
+    // the authority section refers to other servers: an OPT record alone must not turn a referral into "no data".
     let knows_nothing = reply.answers.is_empty() && !reply.authoritative && !reply.recursion_available;
     if knows_nothing && (reply.refers || !reply.has_additionals) {
         return Verdict::LameReferral;
@@ -82,25 +86,28 @@ pub(super) fn classify_reply(reply: &Reply, question: &Question, attempt: QueryA
     Verdict::NoData
 }
 
-/// The plan for one question: all servers in turn, as often as attempts are configured, until an answer is final.
+/// The plan for one question: rounds of all servers in turn, until an answer is final. The number of rounds is the
+/// option `attempts` of resolv.conf(5), which counts rounds and not [`QueryAttempt`]s.
 #[derive(Debug)]
 pub(super) struct QueryPlan {
     servers: Vec<SocketAddr>,
+    /// Whether all queries go over TCP (option `use-vc`).
     use_vc: bool,
     edns: bool,
     rounds_left: u32,
     /// Index of the next server in this round.
     next: usize,
-    /// A server was asked in this round. If all were skipped, another round is pointless.
+    /// Whether a server was asked in this round. If all were skipped, another round is pointless.
     asked: bool,
-    /// The same server again, over TCP or without EDNS.
+    /// The next query, if the last server is to be asked again over TCP or without EDNS. It does not count as a round.
     retry: Option<QueryAttempt>,
+    /// The final answer, or the last error so far.
     result: Option<Result<Vec<IpAddr>, LookupError>>,
 }
 
 impl QueryPlan {
-    /// Creates the plan. `first_server` is the index of the server to begin with (option `rotate`), `edns` whether
-    /// queries have an OPT record.
+    /// Creates the plan. `first_server` is the index of the server to begin with, modulo the number of servers (option
+    /// `rotate`). `edns` says whether queries have an OPT record.
     pub(super) fn new(config: &Config, first_server: usize, edns: bool) -> Self {
         let mut servers = config.nameservers.clone();
         let len = servers.len().max(1);
@@ -117,8 +124,8 @@ impl QueryPlan {
         }
     }
 
-    /// Returns the next query to perform; `None` when there is none. `skip` is called about each server right before
-    /// its turn.
+    /// Returns the next query to perform; `None` when there is none. `skip` is called with each server right before its
+    /// turn, and returns `true` to leave it out.
     pub(super) fn next(&mut self, mut skip: impl FnMut(SocketAddr) -> bool) -> Option<QueryAttempt> {
         if let Some(attempt) = self.retry.take() {
             return Some(attempt);
@@ -139,7 +146,7 @@ impl QueryPlan {
         None
     }
 
-    /// Takes the outcome of `attempt`.
+    /// Takes the outcome of `attempt`, and decides whether the same server is asked again, the next one, or none.
     pub(super) fn on_outcome(&mut self, attempt: QueryAttempt, outcome: Result<Verdict, Kind>) {
         let error = |kind| Err(LookupError { kind, nameserver: Some(attempt.server) });
         let (result, is_final) = match outcome {
@@ -164,7 +171,7 @@ impl QueryPlan {
         }
     }
 
-    /// Returns the addresses or the last error; `None` if no server was asked.
+    /// Returns the final answer, or else the last error; `None` if no server was asked.
     pub(super) fn finish(self) -> Option<Result<Vec<IpAddr>, LookupError>> {
         self.result
     }
@@ -214,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn attempt_by_attempt_and_server_by_server() {
+    fn round_by_round_and_server_by_server() {
         let mut plan = plan();
         let asked =
             run(&mut plan, [timeout(), Ok(Verdict::ServerError(2)), Ok(Verdict::LameReferral), timeout()]);
@@ -273,7 +280,7 @@ mod tests {
         let mut plan = plan();
         assert_eq!(plan.next(|server| server == ONE), Some(udp(TWO)));
         plan.on_outcome(udp(TWO), timeout());
-        assert_eq!(plan.next(|_| true), None, "nobody is left in the second attempt");
+        assert_eq!(plan.next(|_| true), None, "no server is left in the second round");
         assert!(plan.finish().unwrap().is_err());
 
         let mut calls = 0;
