@@ -1,7 +1,8 @@
 //! Lock-free storage of encoded operations: one thread writes, any thread reads.
 //!
 //! A connection writes its operations into segments of fixed size. A full one is linked to its successor and never
-//! changes again. A snapshot captures the chain without copying it.
+//! changes again. A snapshot captures the chain without copying it, except for the first segment: that one is a field
+//! of the connection's log ([`Segment::inline`]), so a snapshot cannot share it.
 
 use std::fmt;
 use std::sync::{Arc, atomic::Ordering};
@@ -14,6 +15,7 @@ pub(crate) struct Segment<W: ?Sized = [AtomicU64]> {
     /// The number of complete operations (upper half) and of words (lower half). Stored with Release after the words
     /// themselves, so that a reader who loads it with Acquire sees them.
     published: AtomicU64,
+    /// The state of the codec before the first operation.
     base: DeltaCodec,
     next: OnceLock<Arc<Segment>>,
     words: W,
@@ -22,7 +24,7 @@ pub(crate) struct Segment<W: ?Sized = [AtomicU64]> {
 impl Segment {
     /// Creates an empty segment of `N` words whose first operation is encoded relative to `base`.
     ///
-    /// An operation takes up to three words, so a shorter segment may accept none.
+    /// An operation takes up to three words. A segment of fewer words may have no room for a single one.
     pub(crate) fn new<const N: usize>(base: DeltaCodec) -> Arc<Segment> {
         Arc::new(Segment::<[AtomicU64; N]>::inline(base))
     }
@@ -53,21 +55,24 @@ impl Segment {
 }
 
 impl<const N: usize> Segment<[AtomicU64; N]> {
-    /// Creates an empty segment that is a field of another type.
+    /// Creates an empty segment by value, as a field of another type. It saves a short connection an allocation.
     pub(crate) fn inline(base: DeltaCodec) -> Self {
         let words = std::array::from_fn(|_| AtomicU64::new(0));
         Segment { published: AtomicU64::new(0), base, next: OnceLock::new(), words }
     }
 
-    /// Returns a copy of the complete operations, linked to the segments that follow. This segment itself may be
-    /// written to afterwards.
+    /// Captures the complete operations: a copy of those in this segment, and the segments that follow. Later ones do
+    /// not appear.
     pub(crate) fn capture(&self) -> SegmentChain {
-        // Loaded before the words: a segment with a successor is full.
+        // Loaded before `published`. If there is a successor, this segment is full and all of it is copied. In the
+        // other order the chain could lack operations in the middle: those written after `published` was loaded, before
+        // a successor was linked.
         let next = self.next.get().cloned();
         let (ops, words) = Segment::published(self);
         if ops == 0 && next.is_none() {
             return SegmentChain::default();
         }
+        // A connection of few operations gets a small copy: a trace may live long.
         let copy = if words <= 4 { Segment::new::<4>(self.base) } else { Segment::new::<N>(self.base) };
         for (from, to) in self.words.iter().zip(&copy.words).take(words) {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -81,10 +86,10 @@ impl<const N: usize> Segment<[AtomicU64; N]> {
 }
 
 impl<W: ?Sized> Drop for Segment<W> {
-    /// Drops the chain iteratively, since recursion would overflow the stack.
+    /// Drops the successors in a loop, since recursion would overflow the stack.
     ///
-    /// If two owners drop a segment at the same time, neither may see itself as the only one. The last then continues
-    /// from there, one call deeper.
+    /// The loop ends at a segment that has another owner. If that owner gives it up at the same time, the drop of the
+    /// last reference calls this again, one call deeper.
     fn drop(&mut self) {
         let mut next = self.next.take();
         while let Some(mut segment) = next {
@@ -100,7 +105,7 @@ impl fmt::Debug for Segment {
     }
 }
 
-/// The position of the writer in a segment. A segment has at most one.
+/// The position of the writer in a segment. A segment has at most one writer.
 #[derive(Debug, Default)]
 pub(crate) struct WriteCursor {
     delta: DeltaCodec,
@@ -109,7 +114,7 @@ pub(crate) struct WriteCursor {
 }
 
 impl WriteCursor {
-    /// Creates a cursor at the begin of a segment with this base.
+    /// Creates a cursor at the beginning of a segment with this base.
     pub(crate) fn new(base: DeltaCodec) -> Self {
         WriteCursor { delta: base, words: 0, ops: 0 }
     }
@@ -138,6 +143,7 @@ impl WriteCursor {
         true
     }
 
+    /// Stores an operation of several words. Kept out of line, since nearly all operations take one.
     #[inline(never)]
     fn store(&mut self, segment: &Segment, words: &[u64]) -> bool {
         let begin = self.words as usize;
@@ -157,14 +163,14 @@ impl WriteCursor {
 
 /// The operations of a segment and its successors that were complete when the chain was captured.
 ///
-/// It also keeps segments alive that are linked later. A chain that can grow without bound must therefore be split into
-/// unlinked chains.
+/// Each segment owns its successor, so a captured chain also keeps segments alive that are linked later. If the
+/// operations of a connection are without bound, they must therefore be split into chains that are not linked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SegmentChain {
     first: Option<Arc<Segment>>,
-    /// The number of operations at the begin that are left out.
+    /// The number of operations at the beginning that are left out.
     skip: u64,
-    /// The number of operations after them.
+    /// The number of operations that remain after `skip`.
     ops: u64,
 }
 
@@ -180,10 +186,10 @@ impl SegmentChain {
         SegmentChain { first: Some(first), skip: 0, ops }
     }
 
-    /// Leaves out the `oldest` first operations.
-    pub(crate) fn skip(self, oldest: u64) -> Self {
-        let oldest = oldest.min(self.ops);
-        SegmentChain { first: self.first, skip: self.skip + oldest, ops: self.ops - oldest }
+    /// Leaves out the first `count` operations.
+    pub(crate) fn skip(self, count: u64) -> Self {
+        let count = count.min(self.ops);
+        SegmentChain { first: self.first, skip: self.skip + count, ops: self.ops - count }
     }
 
     /// Returns the number of operations.
