@@ -1,4 +1,7 @@
-//! Blocks for records that belong to no request: traffic of other protocols, and lookups outside a dial.
+//! Draws the records that belong to no request, each in a [`Block`] of its own.
+//!
+//! These are dials and connections of other protocols, accepted connections, DNS lookups outside a dial, UDP sockets
+//! without DNS messages, and TLS handshakes (the trace calls them tunnels) whose connection is not drawn.
 
 use super::block::{Block, Ending, Row, total};
 use super::conn;
@@ -8,18 +11,18 @@ use super::style::{Line, Style};
 use super::text;
 use crate::record::{DialTrace, DnsQueryTrace, EndReason, TcpConnTrace, UdpConnTrace};
 
-/// Returns a block for each of them.
+/// Returns the blocks of all records that belong to no request, ordered by kind.
 pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     let trace = index.trace;
-    let sources = index.unattributed.iter().map(|source| match source {
+    let dials_and_conns = index.unattributed.iter().map(|source| match source {
         ConnSource::Dial(dial) => dial_block(index, dial),
         ConnSource::Conn(conn) => conn_block(index, conn),
     });
-    let mut blocks: Vec<Block> = sources.collect();
+    let mut blocks: Vec<Block> = dials_and_conns.collect();
     blocks.extend(lookup_blocks(index));
-    // The connections of a dial to its nameservers are part of its lookup.
-    let is_of_dial = |conn: &UdpConnTrace| conn.from_resolver && trace.dials.get(&conn.from_dial).is_some();
-    let udp = trace.udp_conns.iter().filter(|conn| !is_of_dial(conn));
+    // A socket to a nameserver is drawn with the lookup of its dial, and a socket with DNS messages with those.
+    let is_of_lookup = |conn: &UdpConnTrace| conn.from_resolver && trace.dials.get(&conn.from_dial).is_some();
+    let udp = trace.udp_conns.iter().filter(|conn| !is_of_lookup(conn));
     let udp = udp.filter(|conn| !index.has_messages(conn.trace_id.as_str()));
     blocks.extend(udp.map(|conn| udp_block(index, conn)));
     blocks.extend(index.unattributed_tunnels.iter().map(|tunnel| {
@@ -27,10 +30,13 @@ pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
         title.push(Style::Strong, format!("tls {}", tunnel.server_name));
         let mut facts = Line::default();
         facts.push(Style::Dim, tunnel.trace_id.as_str());
-        block(index, title, facts, vec![conn::tls_row(index, tunnel)]).append_errors("")
+        spanning_block(index, title, facts, vec![conn::tls_row(index, tunnel)]).append_errors(NO_BLOCK_ERROR)
     }));
     blocks
 }
+
+/// For [`Block::append_errors`]: the block shows no error of its own, so each row shows its error.
+const NO_BLOCK_ERROR: &str = "";
 
 fn dial_block(index: &Index<'_>, dial: &DialTrace) -> Block {
     let rows = conn::dial_rows(index, dial, None);
@@ -54,7 +60,7 @@ fn dial_block(index: &Index<'_>, dial: &DialTrace) -> Block {
     if let Some(conn) = established {
         append_conn_facts(index, &mut facts, conn);
     }
-    let mut block = block(index, title, facts, rows);
+    let mut block = spanning_block(index, title, facts, rows);
     if let Some(begin) = begin {
         block.begin = begin;
     }
@@ -65,6 +71,7 @@ fn dial_block(index: &Index<'_>, dial: &DialTrace) -> Block {
     if ending.is_failure() {
         block.remarks.push(ending.remark());
     }
+    // A trace may attribute the connection to another dial, whose block then shows how it was closed.
     let is_own = |conn: &&TcpConnTrace| index.tcp_of(dial).iter().any(|own| std::ptr::eq(*own, *conn));
     if let Some(conn) = established.filter(is_own) {
         append_close_error(&mut block, conn);
@@ -81,13 +88,13 @@ fn conn_block(index: &Index<'_>, conn: &TcpConnTrace) -> Block {
     title.push(Style::Strong, format!("{what} {}", conn::remote(conn)));
     let mut facts = Line::default();
     append_conn_facts(index, &mut facts, conn);
-    let mut block = block(index, title, facts, rows);
+    let mut block = spanning_block(index, title, facts, rows);
     if block.rows.is_empty() {
         let begin = index.times.at(conn.handshake_begin_at).unwrap_or_default();
         (block.begin, block.end) = (begin, begin);
     }
     append_close_error(&mut block, conn);
-    block.append_errors("")
+    block.append_errors(NO_BLOCK_ERROR)
 }
 
 fn udp_block(index: &Index<'_>, conn: &UdpConnTrace) -> Block {
@@ -105,24 +112,27 @@ fn udp_block(index: &Index<'_>, conn: &UdpConnTrace) -> Block {
         Ending { reason: conn.end_reason.as_ref(), failure: conn.failure.as_ref(), text: &conn.conn_err };
     row.notes.push(Style::Plain, sizes(conn.total_sent_bytes, conn.total_recv_bytes));
     row.append_ending(&ending);
-    block(index, title, facts, vec![row]).append_errors("")
+    spanning_block(index, title, facts, vec![row]).append_errors(NO_BLOCK_ERROR)
 }
 
-/// Returns blocks for lookups outside a dial. Lookups of the same name that follow each other share a block.
+/// Returns blocks for lookups outside a dial. Queries for the same name share a block if each begins before the
+/// previous one has ended or right after that: they are the A and AAAA queries of one lookup, and its retries.
 fn lookup_blocks(index: &Index<'_>) -> Vec<Block> {
-    /// A resolver retries immediately.
+    /// The longest pause between two queries of a lookup. A resolver retries immediately.
     const MAX_RETRY_GAP_NANOS: i64 = 10_000_000;
+    /// How many of the latest blocks are searched for the lookup of a query, so that the work stays linear.
+    const MAX_SEARCHED_BLOCKS: usize = 8;
     let mut blocks: Vec<(String, Block)> = Vec::new();
-    let alone = |query: &&DnsQueryTrace| index.trace.dials.get(&query.from_dial).is_none();
-    for query in index.trace.dns_queries.iter().filter(alone) {
+    let is_outside_dial = |query: &&DnsQueryTrace| index.trace.dials.get(&query.from_dial).is_none();
+    for query in index.trace.dns_queries.iter().filter(is_outside_dial) {
         let question = query.dns_query_msgs.iter().flat_map(|message| &message.questions).next();
         let name = question.map_or("", |question| question.name.trim_end_matches('.'));
         let rows = dns::exchange_rows(index, query, name);
         let begin = rows.iter().filter_map(Row::begin).min();
-        let joined = blocks.iter_mut().rev().take(8).find(|(other, block)| {
+        let same_lookup = blocks.iter_mut().rev().take(MAX_SEARCHED_BLOCKS).find(|(other, block)| {
             other == name && begin.is_some_and(|begin| begin <= block.end.saturating_add(MAX_RETRY_GAP_NANOS))
         });
-        if let Some((_, block)) = joined {
+        if let Some((_, block)) = same_lookup {
             block.end = rows.iter().filter_map(Row::end).fold(block.end, i64::max);
             block.rows.extend(rows);
             continue;
@@ -131,18 +141,18 @@ fn lookup_blocks(index: &Index<'_>) -> Vec<Block> {
         title.push(Style::Strong, format!("look up {name}"));
         let mut facts = Line::default();
         facts.push(Style::Dim, query.trace_id.as_str());
-        blocks.push((name.to_owned(), block(index, title, facts, rows)));
+        blocks.push((name.to_owned(), spanning_block(index, title, facts, rows)));
     }
     let finish = |(_, mut block): (String, Block)| {
         block.total = Line::default();
         block.total.push(Style::Strong, total(Some(block.begin), Some(block.end), index.times));
-        block.append_errors("")
+        block.append_errors(NO_BLOCK_ERROR)
     };
     blocks.into_iter().map(finish).collect()
 }
 
-/// Creates a block that spans its rows.
-fn block(index: &Index<'_>, title: Line, facts: Line, rows: Vec<Row>) -> Block {
+/// Creates a block that begins with the first of its rows and ends with the last.
+fn spanning_block(index: &Index<'_>, title: Line, facts: Line, rows: Vec<Row>) -> Block {
     let begin = rows.iter().filter_map(Row::begin).min();
     let end = rows.iter().filter_map(Row::end).max();
     let mut sum = Line::default();
@@ -159,7 +169,7 @@ fn block(index: &Index<'_>, title: Line, facts: Line, rows: Vec<Row>) -> Block {
     }
 }
 
-/// Appends facts about an established connection: ends, sizes, how long it was open.
+/// Appends facts about an established connection: its addresses, the bytes sent and received, how long it was open.
 fn append_conn_facts(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
     facts.item(Style::Dim, conn.trace_id.as_str());
     facts.word(Style::Plain, conn::endpoints(conn));
