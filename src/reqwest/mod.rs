@@ -47,44 +47,54 @@
 //!
 //! | | observed client | this crate's client |
 //! |---|---|---|
-//! | requests, their status, sizes, header fields by policy, and the phases that a dial took | yes | yes |
+//! | requests: status, sizes, header fields as the sink's policy allows, and the phases of the dial | yes | yes |
 //! | when a request got its connection, was sent, and when the first byte arrived | only when a streamed body was sent | yes |
 //! | redirects | each hop; header fields and the connection of the last alone | each hop in full |
 //! | requests that are sent again, by a policy or on another connection | only their dials | each connection, in `attempts` |
-//! | the connection of a request, kept-alive and shared ones included | by its addresses, if they are unambiguous | by identity |
+//! | the connection of a request, also if it is reused or shared | by its addresses, if they are unambiguous | by identity |
 //! | the connection of a request that was dropped or timed out | no | yes |
 //! | dials, and the request that caused each | yes | yes |
 //! | DNS messages | yes; with another resolver only when it began and ended | yes |
 //! | TCP attempts | the one that was established | each, with its own error |
 //! | TLS: certificates, rejected ones included; server name, duration, resumption, whether `h2` was negotiated | yes | yes |
-//! | TLS: version | of a handshake with certificates | yes |
+//! | TLS: version | only if the server sent certificates | yes |
 //! | TLS: cipher suite, group, other ALPN protocols, alerts sent | no | yes |
 //! | operations and bytes of a connection, its close | no: its end reason is `unobserved` | yes |
 //! | data of probes | no | yes |
 //! | a proxy | not reported: the dial has the name of the target, its connection the proxy's address | yes, with its CONNECT |
-//! | TLS with a proxy | as a tunnel, unless it resumes a session or the proxy then refuses | yes |
+//! | the TLS handshake with an HTTPS proxy | yes, unless it resumes a session, or the proxy refuses to connect after it | yes |
 //!
 //! Requests through this crate's client ignore the settings of the reqwest client: cookies, proxies, default header
 //! fields, limits and others. Set them with [`Client::builder`](crate::Client::builder).
 //!
 //! # How requests are linked to connections
 //!
-//! The dial and the handshakes of a connection are known by the poll in which they run, so that any number of them can
-//! run at the same time. Of the connection that carried a response, reqwest reports only the two addresses. Each
-//! connection of the client was observed when it was made, and in one network namespace no two connections have the
-//! same addresses at the same time. If another connection had the same addresses before, a request that began in its
-//! time is not linked, to avoid a wrong link. A request is not linked either if its connection was made while the sink
-//! was off, or was not used while some thousand others were. A connection without addresses, such as one to a Unix
-//! socket, is linked as long as it is the only one that was ever made to the request's origin. The path of the socket
-//! is recorded if the client was built with [`TraceClientBuilder::build`].
+//! A connection is linked to its dial and its TLS handshakes because they run in polls of the same future. Any number
+//! of them can run at the same time.
+//!
+//! A request is linked to its connection by addresses: reqwest reports the local and the remote address of the
+//! connection that carried a response, and nothing else. They are looked up among the connections that the client has
+//! made. At any time only one connection of a network namespace has these addresses. Rather than guess, a request is
+//! not linked in these cases:
+//!
+//! - An earlier connection had the same addresses, and the request began before the later one was made. Either may have
+//!   carried it.
+//! - Its connection was made while the sink was off.
+//! - Its connection has been forgotten: the client remembers those that were used last, some thousands.
+//!
+//! A connection without addresses, such as one to a Unix socket, is linked as long as it is the only one that was ever
+//! made to the request's origin. The path of the socket is recorded if the client was built with
+//! [`TraceClientBuilder::build`].
 //!
 //! # What changes in the reqwest client
 //!
-//! The resolver and TLS change, unless they are [set](Observer): [`StubResolver`](crate::resolve::StubResolver) looks
-//! names up, and the verifier of the operating system decides which certificates to trust, with a fixed crypto provider
-//! and not that of the process. Bodies of responses and streamed bodies of requests are wrapped. If one fails, the
-//! chain of the error has up to two more links of reqwest (`request or response body error`) between the first and the
-//! cause. The results of `is_timeout`, `is_decode` and others do not change.
+//! The resolver and the TLS configuration are replaced by these defaults, unless an [`Observer`] sets others:
+//! [`StubResolver`](crate::resolve::StubResolver) looks names up, and the verifier of the operating system decides
+//! which certificates to trust. TLS uses a crypto provider that this crate chooses, not the default of the process.
+//!
+//! Bodies of responses and streamed bodies of requests are wrapped. If one fails, the chain of the error has up to two
+//! more errors of reqwest (`request or response body error`) between the first and the cause. The results of
+//! `is_timeout`, `is_decode` and others do not change.
 //!
 //! The feature `reqwest` of this crate enables reqwest's features `http2` and `rustls-no-provider`. A reqwest client
 //! that is not set up here then needs a crypto provider of the process, or reqwest's feature `rustls`.
@@ -115,7 +125,7 @@ pub use self::{
 use crate::sink::{RequestHandle, ResponseExt, TraceSink};
 
 /// Sets a reqwest client up to be observed: its dials, DNS messages, TLS handshakes and redirects, and the requests
-/// that are sent with [`send_traced`](RequestBuilderExt::send_traced). [`Observer`] has options.
+/// that are sent with [`send_traced`](RequestBuilderExt::send_traced). For options, use [`Observer`].
 ///
 /// # Errors
 ///
