@@ -1,4 +1,4 @@
-//! The budget in bytes counts what the allocator counts.
+//! The memory that a sink holds, as the allocator counts it, agrees with the budget of [`Retention::bytes`].
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -16,7 +16,8 @@ use test_support::alloc;
 
 const BUDGET: usize = 4 << 20;
 
-/// Goes on until four times the budget was written at least, and asserts that the sink holds about as much as it may.
+/// Calls `drive` until the sink has evicted at least 2,000 records, and asserts that the sink then holds about as many
+/// bytes as the budget allows. `drive` gets the number of calls before it.
 #[track_caller]
 fn assert_kept_within(drive: impl AsyncFn(&TraceSink, usize)) {
     let retention = Retention::bounded().requests(1_000_000).connections(1_000_000).bytes(BUDGET);
@@ -46,11 +47,11 @@ fn assert_kept_within(drive: impl AsyncFn(&TraceSink, usize)) {
     println!("{held} bytes in the end, {most} at most");
     assert!(dropped >= 2_000);
     let budget = BUDGET as i64;
-    // What most requests are taken to need is more than the smallest do.
+    // The size that is charged for a request is more than the smallest requests take.
     assert!(held > budget / 2 && most < budget + budget / 8, "{held} bytes in the end, {most} at most");
 }
 
-/// A request that is answered over this connection.
+/// Sends a request that is answered, over `conn` if it is given.
 async fn exchange(sink: &TraceSink, conn: Option<&ConnRef>, url: &str, headers: HeaderMap) {
     let mut request = Request::get(url).body(mock::Body::default()).unwrap();
     *request.headers_mut() = headers;
@@ -65,7 +66,7 @@ async fn exchange(sink: &TraceSink, conn: Option<&ConnRef>, url: &str, headers: 
 }
 
 #[test]
-fn usual_requests() {
+fn plain_requests_stay_within_the_budget() {
     assert_kept_within(async |sink, _| {
         exchange(sink, None, "http://www.example.com/a/path/of/usual/length?with=query", HeaderMap::new())
             .await;
@@ -73,7 +74,7 @@ fn usual_requests() {
 }
 
 #[test]
-fn usual_connections() {
+fn plain_connections_stay_within_the_budget() {
     assert_kept_within(async |sink, _| {
         let (conn, _there) = mock::connect(sink).await;
         mock::fetch(sink, conn.conn_ref()).await;
@@ -81,12 +82,12 @@ fn usual_connections() {
 }
 
 #[test]
-fn failed_dials() {
+fn failed_dials_stay_within_the_budget() {
     assert_kept_within(async |sink, _| mock::fail_to_connect(sink).await);
 }
 
 #[test]
-fn header_fields_and_urls() {
+fn header_fields_and_urls_stay_within_the_budget() {
     assert_kept_within(async |sink, i| {
         let mut headers = HeaderMap::new();
         headers.insert("x-value", HeaderValue::try_from("a".repeat(i % 7_000)).unwrap());
@@ -96,31 +97,36 @@ fn header_fields_and_urls() {
 }
 
 #[test]
-fn errors() {
+fn errors_stay_within_the_budget() {
     assert_kept_within(async |sink, i| {
         let fail = service_fn(async |_: Request<TraceBody<Empty<Bytes>>>| {
             Err::<Response<Full<Bytes>>, _>(std::io::Error::other("a".repeat(i % 3_000)))
         });
         let request = Request::new(Empty::new());
-        TraceRequestLayer::new(sink).layer(fail).oneshot(request).await.map(drop).expect_err("it fails");
+        TraceRequestLayer::new(sink)
+            .layer(fail)
+            .oneshot(request)
+            .await
+            .map(drop)
+            .expect_err("the service fails");
     });
 }
 
 #[test]
-fn operations() {
+fn operations_stay_within_the_budget() {
     assert_kept_within(async |sink, i| {
         let (conn, there) = mock::connect(sink).await;
         drop(there);
         let mut conn = TokioIo::new(conn);
         for _ in 0..i % 400 {
-            conn.write(b"x").await.expect_err("nobody listens");
+            conn.write(b"x").await.expect_err("the peer is gone");
         }
     });
 }
 
-/// Connections that a request needs go with it, and not before.
+/// The connection that a request refers to is evicted with the request, not before it.
 #[test]
-fn a_request_keeps_what_it_refers_to() {
+fn a_request_keeps_its_connection_and_dial() {
     let retention = Retention::bounded().bytes(BUDGET);
     let sink = TraceSink::builder().retention(retention).build();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -144,14 +150,14 @@ fn a_request_keeps_what_it_refers_to() {
             assert!(trace.dials.get(&conn.from_dial).is_some());
         }
         let first = &trace.http_requests[0];
-        assert!(first.end_reason.is_none(), "what is running stays");
+        assert!(first.end_reason.is_none(), "an open request is not evicted");
         mock::finish(held).await;
     });
 }
 
-/// An open request, or one whose handle is held, keeps no other request that began with it.
+/// An open request, or a request whose handle is held, does not keep the other requests of its chunk in the registry.
 #[test]
-fn what_is_in_use_keeps_none_of_its_neighbours() {
+fn a_request_in_use_does_not_keep_its_neighbours() {
     const REQUESTS: usize = 6_400;
     for holds_handles in [false, true] {
         let sink = TraceSink::builder().retention(Retention::bounded().bytes(BUDGET)).build();
@@ -173,11 +179,11 @@ fn what_is_in_use_keeps_none_of_its_neighbours() {
         });
         if holds_handles {
             let trace = sink.snapshot("");
-            assert!(trace.http_requests.get(handles[0].id()).is_none(), "it was evicted");
+            assert!(trace.http_requests.get(handles[0].id()).is_none(), "the request is still in the sink");
         }
         for handle in &handles {
             let trace = handle.trace();
-            let request = trace.http_requests.get(handle.id()).expect("its request");
+            let request = trace.http_requests.get(handle.id()).expect("the request of the handle");
             assert!(trace.tcp_conns.get(&request.tcp_conn).is_some());
         }
         let held = alloc::live() - before;

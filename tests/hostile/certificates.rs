@@ -1,4 +1,4 @@
-//! Certificate chains with twenty thousand names, a different one in each handshake.
+//! Certificates with 20,000 names each, a different one in each handshake.
 
 use std::{
     net::SocketAddr,
@@ -37,19 +37,19 @@ use test_support::{
 };
 
 const NAMES: usize = 20_000;
-/// Fewer where unoptimised code would take too long.
+/// Fewer in unoptimised builds, which would take too long.
 const HANDSHAKES: usize = if cfg!(debug_assertions) { 120 } else { 300 };
 
-/// Shows another certificate each time, which differs in its serial number; its signature is wrong.
+/// Presents a new certificate in each handshake. They differ in the serial number, and their signatures are invalid.
 #[derive(Debug)]
-struct Hostile {
+struct FreshCerts {
     der: Vec<u8>,
-    serial_at: usize,
+    serial_offset: usize,
     key: Arc<CertifiedKey>,
-    shown: AtomicU64,
+    presented: AtomicU64,
 }
 
-impl Hostile {
+impl FreshCerts {
     fn new() -> Self {
         const SERIAL: [u8; 8] = *b"nettrace";
         let mut params = CertificateParams::new(["a".to_owned()]).unwrap();
@@ -58,27 +58,32 @@ impl Hostile {
         params.serial_number = Some(SerialNumber::from_slice(&SERIAL));
         let key = KeyPair::generate().unwrap();
         let der = params.self_signed(&key).unwrap().der().to_vec();
-        let serial_at = der.windows(8).position(|window| window == SERIAL).unwrap();
+        let serial_offset = der.windows(8).position(|window| window == SERIAL).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let key = provider().key_provider.load_private_key(key).unwrap();
-        Hostile { key: Arc::new(CertifiedKey::new(vec![], key)), der, serial_at, shown: AtomicU64::new(1) }
+        FreshCerts {
+            key: Arc::new(CertifiedKey::new(vec![], key)),
+            der,
+            serial_offset,
+            presented: AtomicU64::new(1),
+        }
     }
 
     fn next(&self) -> Arc<CertifiedKey> {
         let mut der = self.der.clone();
-        let serial = &mut der[self.serial_at + 1..][..7];
-        serial.copy_from_slice(&self.shown.fetch_add(1, Relaxed).to_be_bytes()[1..]);
+        let serial = &mut der[self.serial_offset + 1..][..7];
+        serial.copy_from_slice(&self.presented.fetch_add(1, Relaxed).to_be_bytes()[1..]);
         Arc::new(CertifiedKey::new(vec![CertificateDer::from(der)], self.key.key.clone()))
     }
 }
 
-impl ResolvesServerCert for Hostile {
+impl ResolvesServerCert for FreshCerts {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.next())
     }
 }
 
-impl ResolvesClientCert for Hostile {
+impl ResolvesClientCert for FreshCerts {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         Some(self.next())
     }
@@ -88,7 +93,7 @@ impl ResolvesClientCert for Hostile {
     }
 }
 
-/// A server on a thread of its own, which ends with the test.
+/// Starts a TLS server on a thread of its own, which ends when the returned guard is dropped.
 fn serve() -> (SocketAddr, Background) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -98,11 +103,11 @@ fn serve() -> (SocketAddr, Background) {
             .with_protocol_versions(rustls::ALL_VERSIONS)
             .unwrap()
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Hostile::new()));
+            .with_cert_resolver(Arc::new(FreshCerts::new()));
         let (acceptor, listener) =
             (TlsAcceptor::from(Arc::new(config)), TcpListener::from_std(listener).unwrap());
         while let Ok((stream, _)) = listener.accept().await {
-            // Whether the client likes it is its business.
+            // The handshake fails where the client rejects the certificate.
             if let Ok(mut stream) = acceptor.accept(stream).await {
                 let _ = stream.read_u8().await;
             }
@@ -115,17 +120,19 @@ fn serve() -> (SocketAddr, Background) {
 fn assert_cut(trace: &NetTrace, handshakes: usize) {
     assert!(trace.tls_tunnels.len() == handshakes);
     for tunnel in &trace.tls_tunnels {
-        let [PeerCert { sans, sha256, truncated_fields, .. }] = &*tunnel.peer_certs else { panic!("one") };
+        let [PeerCert { sans, sha256, truncated_fields, .. }] = &*tunnel.peer_certs else {
+            panic!("not one certificate")
+        };
         assert_eq!((sans.len(), truncated_fields.get("sans")), (100, Some(NAMES as u64)));
         assert_eq!(sha256.len(), 64);
     }
-    let prints = trace.tls_tunnels.iter().map(|tunnel| &tunnel.peer_certs[0].sha256);
-    let distinct = prints.collect::<std::collections::HashSet<_>>().len();
+    let fingerprints = trace.tls_tunnels.iter().map(|tunnel| &tunnel.peer_certs[0].sha256);
+    let distinct = fingerprints.collect::<std::collections::HashSet<_>>().len();
     assert_eq!(distinct, trace.tls_tunnels.len());
 }
 
 #[test]
-fn of_servers_that_are_trusted_and_that_are_not() {
+fn names_of_server_certificates_are_truncated() {
     assert_bounded(
         TraceSink::new(),
         async |sink| {
@@ -153,7 +160,7 @@ fn of_servers_that_are_trusted_and_that_are_not() {
 }
 
 #[test]
-fn of_clients_that_are_rejected() {
+fn names_of_rejected_client_certificates_are_truncated() {
     assert_bounded(
         TraceSink::new(),
         async |sink| {
@@ -176,7 +183,7 @@ fn of_clients_that_are_rejected() {
                 .with_protocol_versions(rustls::ALL_VERSIONS)
                 .unwrap()
                 .with_root_certificates(roots)
-                .with_client_cert_resolver(Arc::new(Hostile::new()));
+                .with_client_cert_resolver(Arc::new(FreshCerts::new()));
             let client = TlsConnector::from(Arc::new(client));
             for _ in 0..HANDSHAKES {
                 let connect = async {

@@ -1,7 +1,7 @@
 //! Peers that send as much as they can: with the default bounds a sink stays below 64 MiB, and snapshots are quick.
 //!
-//! Each test is a process of its own, whose allocator counts what this thread takes. Servers that are not ours run on
-//! other threads.
+//! cargo-nextest runs each test in a process of its own. The allocator counts what each thread allocates, so servers
+//! whose memory must not be counted run on other threads.
 #![cfg(all(feature = "client", feature = "server", any(feature = "ring", feature = "aws-lc-rs")))]
 
 use test_support::alloc;
@@ -24,10 +24,11 @@ use tokio::runtime;
 static COUNTING: alloc::Counting = alloc::Counting;
 
 const MAX_SINK_BYTES: i64 = 64 << 20;
-/// CPU time of this thread. Without optimisations the same work takes about ten times as long.
+/// The maximum CPU time of a snapshot. Unoptimised code takes about ten times as long.
 const MAX_SNAPSHOT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 100 });
 
-/// Runs `drive` with a sink, shows its trace to `check`, and asserts how much the sink holds in the end.
+/// Runs `drive` with the sink, then passes a trace to `check`. Asserts that the sink holds less than [`MAX_SINK_BYTES`]
+/// in the end, and that the snapshot took less than [`MAX_SNAPSHOT`].
 #[track_caller]
 fn assert_bounded(sink: TraceSink, drive: impl AsyncFnOnce(&TraceSink), check: impl FnOnce(&NetTrace)) {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -55,10 +56,10 @@ fn cpu_time() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
-/// Asserts that a text was cut to `max` bytes, and that the record says how long it was.
+/// Asserts that a text was cut to `max` bytes, and that the record says it was at least `at_least` bytes long.
 #[track_caller]
 fn assert_cut(text: &str, max: usize, original: Option<u64>, at_least: u64) {
-    let cut = text.strip_suffix('…').unwrap_or_else(|| panic!("no mark after {} bytes", text.len()));
+    let cut = text.strip_suffix('…').unwrap_or_else(|| panic!("no ellipsis after {} bytes", text.len()));
     assert!(cut.len() <= max && cut.len() + 4 > max, "{} bytes", cut.len());
     assert!(original.is_some_and(|original| original >= at_least), "{original:?}");
 }

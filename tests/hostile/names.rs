@@ -9,7 +9,7 @@ use test_support::dns::{Action, Asked, DnsServer, full_of_one_odd_name, wire};
 
 const LOOKUPS: usize = 200;
 
-/// Looks names up at a server that behaves like this, over TCP alone or over UDP.
+/// Looks up [`LOOKUPS`] names at a nameserver with this behaviour, over TCP if `tcp` is set, else over UDP.
 async fn look_up(sink: &TraceSink, tcp: bool, behaviour: fn(&Asked) -> Action) {
     let server = DnsServer::start(behaviour).await;
     let resolver =
@@ -21,7 +21,7 @@ async fn look_up(sink: &TraceSink, tcp: bool, behaviour: fn(&Asked) -> Action) {
     }
 }
 
-/// Asserts that the two queries of each lookup are kept, with this many replies each.
+/// Asserts that the two queries of each lookup are kept, with `replies` truncated replies each.
 fn assert_kept(trace: &NetTrace, replies: usize) {
     assert_eq!(trace.dns_queries.len(), 2 * LOOKUPS);
     for query in &trace.dns_queries {
@@ -30,9 +30,9 @@ fn assert_kept(trace: &NetTrace, replies: usize) {
     }
 }
 
-/// Replies of 65,535 bytes each, whose text would be millions of bytes.
+/// Each reply has 65,535 bytes, and would be millions of bytes as text.
 #[test]
-fn replies_over_tcp() {
+fn long_replies_over_tcp_are_truncated() {
     assert_bounded(
         TraceSink::new(),
         async |sink| {
@@ -45,17 +45,17 @@ fn replies_over_tcp() {
     );
 }
 
-/// Forty forged replies of 600 bytes before each genuine one.
+/// Before each genuine reply come 40 forged replies of 600 bytes, of which 16 are kept.
 #[test]
-fn false_replies_over_udp() {
+fn only_some_forged_replies_are_kept() {
     assert_bounded(
         TraceSink::new(),
         async |sink| {
             look_up(sink, false, |asked| {
                 let mut flood = vec![full_of_one_odd_name(asked, 600, None); 40];
-                flood.iter_mut().for_each(|reply| reply[0] ^= 0xff); // another ID
-                let truth = if asked.is_a() { asked.addresses(&["192.0.2.1"]) } else { asked.reply() };
-                flood.push(wire(&truth));
+                flood.iter_mut().for_each(|reply| reply[0] ^= 0xff); // not the ID of the query
+                let genuine = if asked.is_a() { asked.addresses(&["192.0.2.1"]) } else { asked.reply() };
+                flood.push(wire(&genuine));
                 Action::Send(flood)
             })
             .await;

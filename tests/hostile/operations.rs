@@ -1,4 +1,4 @@
-//! Connections whose peer reads and writes one byte at a time.
+//! Connections with thousands of operations of one byte each.
 
 use hyper_util::rt::TokioIo;
 use nettrace::TraceSink;
@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::{assert_bounded, mock};
 
 #[test]
-fn one_byte_at_a_time() {
+fn connections_with_many_operations_are_bounded() {
     assert_bounded(
         TraceSink::new(),
         async |sink| {
@@ -16,7 +16,7 @@ fn one_byte_at_a_time() {
                 drop(there);
                 let mut conn = TokioIo::new(conn);
                 for _ in 0..4_096 {
-                    conn.write(b"x").await.expect_err("nobody listens");
+                    conn.write(b"x").await.expect_err("the peer is gone");
                 }
             }
         },
@@ -26,15 +26,18 @@ fn one_byte_at_a_time() {
             assert_eq!(trace.tcp_conns.len() as u64, 1_700 - dropped.dials);
             for conn in &trace.tcp_conns {
                 let ops = conn.socket_trace.as_ref().unwrap();
-                assert_eq!(ops.socket_ops.len() as u64 + ops.dropped_ops, 4_096, "whole");
+                assert_eq!(
+                    ops.socket_ops.len() as u64 + ops.dropped_ops,
+                    4_096,
+                    "each operation is kept or counted"
+                );
             }
         },
     );
 }
 
-/// Ordinary traffic is kept completely.
 #[test]
-fn what_is_usual_is_not_dropped() {
+fn ordinary_traffic_is_not_dropped() {
     assert_bounded(
         TraceSink::new(),
         async |sink| {

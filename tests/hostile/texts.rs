@@ -18,11 +18,11 @@ use test_support::raw::Server;
 const MAX_URL_BYTES: usize = 8 << 10;
 const MAX_ERROR_BYTES: usize = 1 << 10;
 
-/// Fewer where unoptimised code would take too long.
+/// Fewer in unoptimised builds, which would take too long.
 const PATHS: usize = if cfg!(debug_assertions) { 2_000 } else { 10_000 };
 
-/// Has a traced service answer this request.
-async fn served(sink: &TraceSink, request: Request<Empty<Bytes>>) {
+/// Serves the request with a traced service.
+async fn serve(sink: &TraceSink, request: Request<Empty<Bytes>>) {
     let mut service =
         TraceServerLayer::new(sink).layer(service_fn(async |_: Request<TraceBody<Empty<Bytes>>>| {
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
@@ -31,18 +31,19 @@ async fn served(sink: &TraceSink, request: Request<Empty<Bytes>>) {
     response.into_body().collect().await.unwrap();
 }
 
-fn long(bytes: usize, distinct: usize) -> String {
-    format!("{distinct:08}{}", "a".repeat(bytes - 8))
+/// Returns a text of this many bytes that begins with `number`.
+fn long_text(bytes: usize, number: usize) -> String {
+    format!("{number:08}{}", "a".repeat(bytes - 8))
 }
 
 #[test]
-fn paths_that_a_server_is_asked_for() {
+fn a_server_truncates_long_paths() {
     assert_bounded(
         TraceSink::new(),
         async |sink| {
             for i in 0..PATHS {
-                let request = Request::get(format!("http://web.test/{}", long(60_000, i)));
-                served(sink, request.body(Empty::new()).unwrap()).await;
+                let request = Request::get(format!("http://web.test/{}", long_text(60_000, i)));
+                serve(sink, request.body(Empty::new()).unwrap()).await;
             }
         },
         |trace| {
@@ -60,26 +61,26 @@ fn paths_that_a_server_is_asked_for() {
 }
 
 #[test]
-fn methods_that_a_server_is_asked_for() {
+fn a_server_truncates_long_methods() {
     assert_bounded(
         TraceSink::new(),
         async |sink| {
             for i in 0..2_000 {
-                let method = Method::from_bytes(long(60_000, i).as_bytes()).unwrap();
-                served(sink, Request::builder().method(method).body(Empty::new()).unwrap()).await;
+                let method = Method::from_bytes(long_text(60_000, i).as_bytes()).unwrap();
+                serve(sink, Request::builder().method(method).body(Empty::new()).unwrap()).await;
             }
         },
         |trace| {
             for request in &trace.http_requests {
                 assert_cut(&request.req_method, 64, request.truncated_fields.get("reqMethod"), 60_000);
             }
-            assert!(trace.http_requests.len() == 2_000, "short as they are now, they are kept");
+            assert!(trace.http_requests.len() == 2_000, "truncated requests are small enough to be kept");
         },
     );
 }
 
 #[test]
-fn header_fields() {
+fn long_and_numerous_header_fields_are_truncated() {
     let sink = TraceSink::builder().headers(HeaderCapture::Values).build();
     assert_bounded(
         sink,
@@ -90,12 +91,12 @@ fn header_fields() {
                 headers.insert("x-first", HeaderValue::from_static("first"));
                 for field in 0..3 {
                     let name = HeaderName::try_from(format!("x-{field}")).unwrap();
-                    headers.insert(name, HeaderValue::try_from(long(40_000, i)).unwrap());
+                    headers.insert(name, HeaderValue::try_from(long_text(40_000, i)).unwrap());
                 }
                 for _ in 0..1_000 {
                     headers.append("x-many", HeaderValue::from_static(""));
                 }
-                served(sink, request).await;
+                serve(sink, request).await;
             }
         },
         |trace| {
@@ -111,21 +112,21 @@ fn header_fields() {
                 );
                 assert_eq!(request.truncated_fields.get("reqHeader"), Some(1_004));
                 let cut =
-                    fields.iter().find(|field| field.field_val.ends_with('…')).expect("one that is cut");
+                    fields.iter().find(|field| field.field_val.ends_with('…')).expect("a truncated value");
                 assert_eq!(cut.field_val_len, 40_000);
             }
         },
     );
 }
 
-/// Each request is redirected once, to a path of sixty thousand bytes.
+/// Each request is redirected once, to a path of 60,000 bytes.
 #[test]
-fn targets_of_redirects() {
+fn long_redirect_targets_are_truncated() {
     let server = Server::start(async |mut conn| {
         for i in 0.. {
             let head = conn.read_head().await?;
             if head.starts_with("GET /from") {
-                let location = long(60_000, i);
+                let location = long_text(60_000, i);
                 let head =
                     format!("HTTP/1.1 302 Found\r\nlocation: /{location}\r\ncontent-length: 0\r\n\r\n");
                 conn.write(head.as_bytes()).await?;
@@ -158,15 +159,15 @@ fn targets_of_redirects() {
     );
 }
 
-/// A name that is no name: the error repeats it, and the dial is to it.
+/// The host is too long for a DNS name. It is part of the error of the request and of the dial, and of its address.
 #[test]
-fn hosts() {
+fn long_hosts_are_truncated() {
     assert_bounded(
         TraceSink::new(),
         async |sink| {
             let client = Client::builder(sink).build().unwrap();
             for i in 0..200 {
-                let url = format!("http://{}.test/", long(60_000, i));
+                let url = format!("http://{}.test/", long_text(60_000, i));
                 client.get(url).await.expect_err("no such name");
             }
             client.close().await;
@@ -186,9 +187,9 @@ fn hosts() {
     );
 }
 
-/// GOAWAY with sixteen thousand bytes of debug data, which are copied into the error of each request.
+/// The server sends GOAWAY with 16,000 bytes of debug data, which the error of each request contains.
 #[test]
-fn debug_data() {
+fn goaway_debug_data_is_truncated() {
     let server = Server::start(async |mut conn| {
         const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         conn.read(PREFACE.len()).await?;
@@ -215,7 +216,7 @@ fn debug_data() {
                     requests.spawn(client.get(format!("http://{}/", server.addr())));
                 }
                 while let Some(answer) = requests.join_next().await {
-                    answer.unwrap().expect_err("the server goes away");
+                    answer.unwrap().expect_err("the server sent GOAWAY");
                 }
             }
             client.close().await;
@@ -232,7 +233,7 @@ fn debug_data() {
 }
 
 #[test]
-fn reasons_of_proxies() {
+fn long_reason_phrases_of_proxies_are_truncated() {
     let server = Server::start(async |mut conn| {
         conn.read_head().await?;
         conn.write(format!("HTTP/1.1 403 {}\r\ncontent-length: 0\r\n\r\n", "a".repeat(60_000)).as_bytes())
@@ -257,9 +258,9 @@ fn reasons_of_proxies() {
     );
 }
 
-/// More is in flight than may be kept: it stays until it has ended, and goes then.
+/// More requests are in flight than may be kept: they are kept until they end, and evicted then.
 #[test]
-fn requests_that_are_served_at_once() {
+fn requests_in_flight_are_kept_until_they_end() {
     let sink = TraceSink::new();
     assert_bounded(
         sink,
@@ -267,7 +268,7 @@ fn requests_that_are_served_at_once() {
             let mut bodies = Vec::new();
             for i in 0..8_000 {
                 let request =
-                    Request::get(format!("/{}", long(9_000, i))).body(Empty::<Bytes>::new()).unwrap();
+                    Request::get(format!("/{}", long_text(9_000, i))).body(Empty::<Bytes>::new()).unwrap();
                 let mut service = TraceServerLayer::new(sink).layer(service_fn(
                     async |_: Request<TraceBody<Empty<Bytes>>>| {
                         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
