@@ -1,5 +1,6 @@
-//! An allocator that counts the allocations of each thread, for test binaries of their own, which declare
-//! `#[global_allocator] static COUNTING: Counting = Counting;`.
+//! An allocator that counts the allocations of each thread.
+//!
+//! A test binary that uses it declares `#[global_allocator] static COUNTING: Counting = Counting;`.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -29,23 +30,23 @@ fn count(calls: u64, bytes: i64) {
     let _ = LIVE.try_with(|counter| counter.set(counter.get() + bytes));
 }
 
-// SAFETY: all is done by the system's allocator; counting neither allocates nor panics.
+// SAFETY: every call is passed to the system's allocator; counting neither allocates nor panics.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size() as i64);
-        // SAFETY: passed on as it came.
+        // SAFETY: the arguments are passed on unchanged.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         count(0, -(layout.size() as i64));
-        // SAFETY: passed on as it came.
+        // SAFETY: the arguments are passed on unchanged.
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         count(1, new_size as i64 - layout.size() as i64);
-        // SAFETY: passed on as it came.
+        // SAFETY: the arguments are passed on unchanged.
         unsafe { System.realloc(ptr, layout, new_size) }
     }
 }

@@ -1,5 +1,5 @@
-//! Futures on a thread and a runtime of their own, so that a server works beside any test, with the
-//! clock paused or without a runtime, and answers while the test's thread is busy.
+//! Runs futures on threads and runtimes of their own. A server then also works for a test that pauses tokio's clock,
+//! has no runtime, or keeps its thread busy.
 
 use std::panic;
 use std::sync::mpsc;
@@ -11,15 +11,15 @@ use tokio::task::LocalSet;
 
 use crate::lab::Ns;
 
-/// A future running on a thread of its own until this is dropped; tasks that it spawns with
-/// `spawn_local` end with it.
+/// A future that runs on a thread of its own until this is dropped. Tasks that it spawns with `spawn_local` end with
+/// it.
 pub struct Background {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Background {
-    /// Makes the future on a new thread inside the namespace and runs it there.
+    /// Creates the future on a new thread inside the namespace, and runs it there.
     pub fn start<F>(ns: &Ns, make: impl FnOnce() -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + 'static,
@@ -28,7 +28,7 @@ impl Background {
         let thread = ns.spawn(move || {
             LocalSet::new().block_on(&runtime(), async {
                 tokio::select! {
-                    biased; // a panic that is due comes before the end
+                    biased; // polls the future first, so that its panic is not lost
                     () = make() => {}
                     _ = stopped => {}
                 }
@@ -37,7 +37,7 @@ impl Background {
         Self { stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Waits until the future has come to its end by itself.
+    /// Waits until the future is complete.
     pub fn join(mut self) {
         if let Err(panicked) = self.thread.take().expect("joined once").join() {
             panic::resume_unwind(panicked);
@@ -57,7 +57,8 @@ impl Drop for Background {
     }
 }
 
-/// The future's output if it comes in time by the real clock: tokio's may be paused by the test.
+/// Returns the output of the future, or `None` if it takes longer than `time`. Uses the system's clock, because the
+/// test may have paused tokio's.
 pub async fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
     let (expire, expired) = oneshot::channel::<()>();
     let (_done, waiting) = mpsc::channel::<()>();
@@ -72,7 +73,7 @@ pub async fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
     }
 }
 
-/// A runtime that lives on the calling thread alone.
+/// Creates a current-thread runtime.
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }

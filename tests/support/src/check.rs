@@ -2,8 +2,8 @@
 //!
 //! ```ignore
 //! client.close().await;
-//! check::finished(&sink.snapshot("all"));            // everything has come to its end
-//! check::running(&sink.snapshot("in between"));      // the same, but things may be under way
+//! check::finished(&sink.snapshot("all"));            // every record has ended
+//! check::running(&sink.snapshot("in between"));      // records may still be open
 //! ```
 
 mod ends;
@@ -18,32 +18,35 @@ use nettrace::record::{
     DialTrace, DnsQueryTrace, HttpReqTrace, Record, TcpConnTrace, TlsTunnelTrace, UdpConnTrace,
 };
 
-/// Asserts for a trace whose traffic is over: every reference resolves; every record has ended, with a
-/// reason, and a code and a text where it failed; times nest (names and attempts inside the dial, the dial
-/// before TLS, TLS before the request's bytes); totals are the sums of operations; its JSON is valid, and
-/// reads back as the same trace.
+/// Asserts what holds for every trace whose traffic is over:
+///
+/// - every reference resolves;
+/// - every record has ended with a reason, and has a code and a text if it failed;
+/// - times nest: lookups and attempts inside the dial, the dial before TLS, TLS before the request's bytes;
+/// - totals are the sums of operations;
+/// - the JSON is valid, and reads back as the same trace.
 ///
 /// # Panics
 ///
-/// With all that is wrong, and the trace.
+/// If any of this does not hold. The message contains all problems and the trace.
 #[track_caller]
 pub fn finished(trace: &NetTrace) {
-    let mut problems = of_any(trace);
+    let mut problems = common_problems(trace);
     ends::look(trace, &mut problems);
     problems.assert_none(trace);
 }
 
-/// Asserts the same as [`finished`] for a trace whose traffic may go on, except for records that have not ended.
+/// Asserts what [`finished`] asserts, but allows records that have not ended.
 ///
 /// # Panics
 ///
-/// With all that is wrong, and the trace.
+/// If any of this does not hold. The message contains all problems and the trace.
 #[track_caller]
 pub fn running(trace: &NetTrace) {
-    of_any(trace).assert_none(trace);
+    common_problems(trace).assert_none(trace);
 }
 
-fn of_any(trace: &NetTrace) -> Problems {
+fn common_problems(trace: &NetTrace) -> Problems {
     let mut problems = Problems::default();
     links::look(trace, &mut problems);
     times::look(trace, &mut problems);
@@ -71,7 +74,7 @@ impl Problems {
     }
 }
 
-/// Names a record in a message.
+/// Returns the kind and the identifier of a record, for messages.
 fn name<R: Named>(record: &R) -> String {
     format!("{} {}", R::KIND, record.trace_id())
 }

@@ -32,16 +32,16 @@ pub struct Curl {
 pub struct Report {
     pub time_namelookup: f64,
     pub time_connect: f64,
-    /// TLS ready.
+    /// When the TLS handshake was complete.
     pub time_appconnect: f64,
     pub time_pretransfer: f64,
-    /// First byte of the response.
+    /// When the first byte of the response was received.
     pub time_starttransfer: f64,
     pub time_redirect: f64,
     pub time_total: f64,
-    /// 0 without a response.
+    /// The status code; 0 without a response.
     pub http_code: u16,
-    /// `1.1`, `2`.
+    /// `1.1` or `2`.
     pub http_version: String,
     pub num_connects: u32,
     pub num_redirects: u32,
@@ -59,7 +59,7 @@ pub struct Report {
     /// curl's own exit code: 6 unknown host, 7 refused, 28 timeout, 35 TLS, 52 empty reply, 56 reset …
     pub exitcode: i32,
     pub errormsg: Option<String>,
-    /// The response's body.
+    /// The body of the response.
     #[serde(skip)]
     pub body: Vec<u8>,
 }
@@ -67,70 +67,70 @@ pub struct Report {
 impl Curl {
     #[track_caller]
     pub fn new(url: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         Self { ns: Ns::here(), urls: vec![url.into()], arguments: Vec::new(), resolv_conf: None, directory }
     }
 
-    /// Fetches this URL next, on the same connection if that can be.
+    /// Adds a URL, which curl fetches next, on the same connection if possible.
     #[must_use]
     pub fn then(mut self, url: &str) -> Self {
         self.urls.push(url.into());
         self
     }
 
-    /// Runs in a namespace of the lab.
+    /// Runs curl in a namespace of the lab.
     #[must_use]
     pub fn in_ns(mut self, ns: &Ns) -> Self {
         self.ns = ns.clone();
         self
     }
 
-    /// Any option of curl.
+    /// Adds arguments for curl.
     #[must_use]
     pub fn args<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
         self.arguments.extend(arguments.into_iter().map(String::from));
         self
     }
 
-    /// Trusts this authority alone, in PEM.
+    /// Trusts only this certificate authority, in PEM.
     #[must_use]
     #[track_caller]
     pub fn cacert(self, pem: &str) -> Self {
         let file = self.directory.path().join("ca.pem");
-        fs::write(&file, pem).expect("a file in a directory of our own");
+        fs::write(&file, pem).expect("write to a temporary directory");
         let file = file.display().to_string();
         self.args(["--cacert", &file])
     }
 
-    /// Takes this address for the host and port, without DNS.
+    /// Uses this address for the host and port instead of a DNS lookup.
     #[must_use]
     pub fn resolve(self, host: &str, port: u16, ip: IpAddr) -> Self {
         self.args(["--resolve", &format!("{host}:{port}:{ip}")])
     }
 
-    /// Asks this nameserver, on port 53, by a resolv.conf that only this curl sees. (Debian's curl
-    /// is built without `--dns-servers`.) Needs root.
+    /// Queries this nameserver, on port 53. Needs root: the address is in a resolv.conf that only this curl sees,
+    /// because Debian builds curl without `--dns-servers`.
     #[must_use]
     #[track_caller]
     pub fn nameserver(mut self, ip: IpAddr) -> Self {
         let file = self.directory.path().join("resolv.conf");
         fs::write(&file, format!("nameserver {ip}\noptions timeout:5 attempts:1\n"))
-            .expect("a file of our own");
+            .expect("write to a temporary directory");
         self.resolv_conf = Some(file);
         self
     }
 
-    /// Runs curl to its end; failures of the request are in the report.
+    /// Runs curl to completion, and returns its report, also if the request fails.
     ///
     /// # Panics
     ///
-    /// When curl cannot run or says what cannot be understood.
+    /// If curl cannot be run, or its output cannot be parsed.
     #[track_caller]
     pub fn run(self) -> Report {
         self.run_all().remove(0)
     }
 
-    /// The same, with a report for each URL.
+    /// Runs curl to completion, and returns a report for each URL.
     ///
     /// # Panics
     ///
@@ -140,7 +140,7 @@ impl Curl {
         let bodies: Vec<_> =
             (0..self.urls.len()).map(|n| self.directory.path().join(format!("body{n}"))).collect();
         let mut command = self.ns.command("curl");
-        // First of all, no ~/.curlrc; no proxy from the environment either.
+        // No ~/.curlrc (`--disable` must come first), and no proxy from the environment.
         command.args([
             "--disable",
             "--silent",

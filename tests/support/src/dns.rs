@@ -1,4 +1,4 @@
-//! A scripted nameserver: it answers, lies, answers late or not at all, or hangs up.
+//! A scripted nameserver: it can answer, forge or delay replies, stay silent, or close the connection.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -19,7 +19,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// A query that came.
+/// A query that the server has received.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub message: Message,
@@ -28,7 +28,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Without the final dot.
+    /// Returns the name in the question, without the final dot.
     pub fn name(&self) -> String {
         self.message.queries[0].name().to_ascii().trim_end_matches('.').to_owned()
     }
@@ -41,7 +41,7 @@ impl Asked {
         self.record_type() == RecordType::A
     }
 
-    /// An empty reply, as of a recursive server.
+    /// Returns an empty reply, as from a recursive server.
     pub fn reply(&self) -> Message {
         let mut reply = Message::response(self.message.metadata.id, self.message.metadata.op_code);
         reply.metadata.recursion_desired = self.message.metadata.recursion_desired;
@@ -51,14 +51,14 @@ impl Asked {
         reply
     }
 
-    /// Returns a reply with those of `addresses` whose type was asked for.
+    /// Returns a reply with the `addresses` that have the type of the question.
     pub fn addresses(&self, addresses: &[&str]) -> Message {
         let mut reply = self.reply();
         add_addresses(&mut reply, self.record_type(), &self.name(), addresses);
         reply
     }
 
-    /// Returns a reply with a chain of aliases that begins with the name asked for, and the `addresses` of its last one.
+    /// Returns a reply with a `chain` of aliases for the name in the question, and the `addresses` of the last one.
     pub fn aliases(&self, chain: &[&str], addresses: &[&str]) -> Message {
         let mut reply = self.reply();
         let mut owner = self.name();
@@ -70,7 +70,7 @@ impl Asked {
         reply
     }
 
-    /// Returns a reply without records: the type does not exist, or with `NXDomain` the name.
+    /// Returns a reply without answers: the name has no records of this type, or with `NXDomain` does not exist.
     pub fn nothing(&self, code: ResponseCode) -> Message {
         let mut reply = self.reply();
         reply.metadata.response_code = code;
@@ -101,7 +101,7 @@ pub fn wire(message: &Message) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// A nameserver for UDP and TCP, on one port of the loopback interface. It ends when it is dropped.
+/// A nameserver for UDP and TCP, on one port of the loopback interface. Dropping it stops the server.
 pub struct DnsServer {
     addr: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -122,7 +122,7 @@ impl DnsServer {
         DnsServer { addr, asked, _tasks: tasks }
     }
 
-    /// Starts a server that answers every name with those of `addresses` whose type was asked for.
+    /// Starts a server that answers every question with the `addresses` of its type.
     pub async fn answering(addresses: &'static [&'static str]) -> Self {
         Self::start(move |asked| asked.addresses(addresses)).await
     }
@@ -132,7 +132,7 @@ impl DnsServer {
         Self::start(|_| Action::Silence).await
     }
 
-    /// Returns an address of the loopback interface without a listener.
+    /// Returns an address of the loopback interface on which no server listens.
     pub fn nobody() -> SocketAddr {
         std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
     }
@@ -146,14 +146,14 @@ impl DnsServer {
         self.asked.lock().unwrap().clone()
     }
 
-    /// Waits until this many queries have come.
+    /// Waits until the server has received this many queries.
     pub async fn asked_times(&self, count: usize) {
         while self.asked().len() < count {
             tokio::task::yield_now().await;
         }
     }
 
-    /// Returns the names asked for so far, each with `A` or `AAAA`.
+    /// Returns the questions so far, each as a name and a type: `www.test A`.
     pub fn questions(&self) -> Vec<String> {
         self.asked().iter().map(|asked| format!("{} {}", asked.name(), asked.record_type())).collect()
     }
@@ -162,7 +162,7 @@ impl DnsServer {
 async fn bind() -> (UdpSocket, TcpListener) {
     loop {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        // Somebody else may have that port for TCP.
+        // Another process may use the port for TCP.
         if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
             return (udp, tcp);
         }
@@ -193,7 +193,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, behaviour: Arc<Behaviour>, log: Arc<M
 
 async fn send_all(socket: &UdpSocket, to: SocketAddr, messages: &[Vec<u8>]) {
     for message in messages {
-        // Whoever asked may have gone.
+        // The client may have closed its socket.
         let _ = socket.send_to(message, to).await;
     }
 }
@@ -257,7 +257,7 @@ fn add_addresses(reply: &mut Message, wanted: RecordType, owner: &str, addresses
     }
 }
 
-/// Returns the message with another name in its question.
+/// Returns a response to the query whose question has another name.
 pub fn about(message: &Message, other: &str) -> Message {
     let mut message = message.clone();
     let record_type = message.queries[0].query_type();
@@ -266,13 +266,13 @@ pub fn about(message: &Message, other: &str) -> Message {
     message
 }
 
-/// Returns a name of 127 labels and 255 unprintable bytes: 635 bytes of text.
+/// Returns a name of 127 labels with one unprintable byte each: 255 bytes on the wire, 635 bytes as text.
 fn odd_name() -> Vec<u8> {
     [[1, 0xff].repeat(127), vec![0]].concat()
 }
 
-/// Returns a reply with aliases that all belong to, and lead to, one name of odd bytes, as many as fit into `size` bytes;
-/// then `address` for the name that was asked for.
+/// Returns a reply with as many CNAME records as fit into `size` bytes, all from one unprintable name to itself. If the
+/// question is for A records, `address` of the name in the question follows.
 pub fn full_of_one_odd_name(asked: &Asked, size: usize, address: Option<[u8; 4]>) -> Vec<u8> {
     let mut reply = asked.reply();
     reply.edns = None;

@@ -21,8 +21,8 @@ pub struct Dnsmasq {
 }
 
 impl Dnsmasq {
-    /// A nameserver on a free port of 127.0.0.1. It refuses (REFUSED) what it does not know, also other
-    /// types of a name that it knows, unless it is in charge of the name's [`domain`](Builder::domain).
+    /// Returns a builder for a nameserver on a free port of 127.0.0.1. Outside its [`domain`](Builder::domain) it
+    /// answers REFUSED for unknown names, and for unknown types of known names.
     pub fn builder() -> Builder {
         Builder { ns: Ns::here(), ip: Ipv4Addr::LOCALHOST.into(), port: 0, arguments: Vec::new() }
     }
@@ -31,11 +31,12 @@ impl Dnsmasq {
         self.daemon.pid()
     }
 
-    /// The questions that came, in order, once there are at least `count`: `("A", "www.test")`.
+    /// Waits until there were at least `count` queries, and returns the type and name of each, in order:
+    /// `("A", "www.test")`.
     ///
     /// # Panics
     ///
-    /// When there are fewer after 10 seconds.
+    /// If there are fewer after 10 seconds.
     #[track_caller]
     pub fn queries(&self, count: usize) -> Vec<(String, String)> {
         let parse = |line: &String| {
@@ -47,12 +48,12 @@ impl Dnsmasq {
             (queries.len() >= count).then_some(queries)
         };
         let queries = self.daemon.wait(Duration::from_secs(10), enough);
-        queries.unwrap_or_else(|log| panic!("not {count} queries: {log}"))
+        queries.unwrap_or_else(|log| panic!("fewer than {count} queries: {log}"))
     }
 }
 
 impl Builder {
-    /// Runs in a namespace of the lab, on this address and port (0 for a free one).
+    /// Runs the server in a namespace of the lab, on this address and port (0 for a free one).
     #[must_use]
     pub fn in_ns(mut self, ns: &Ns, address: impl Into<SocketAddr>) -> Self {
         let address = address.into();
@@ -60,27 +61,27 @@ impl Builder {
         self
     }
 
-    /// The name has these addresses.
+    /// Adds a name with these addresses.
     #[must_use]
     pub fn host(self, name: &str, ips: &[IpAddr]) -> Self {
         let ips: String = ips.iter().map(|ip| format!(",{ip}")).collect();
         self.arg(&format!("--host-record={name}{ips}"))
     }
 
-    /// `alias` is another name of `name`, which is known too.
+    /// Adds an alias of `name`, which must be added too.
     #[must_use]
     pub fn cname(self, alias: &str, name: &str) -> Self {
         self.arg(&format!("--cname={alias},{name}"))
     }
 
-    /// The server is in charge of the domain: what it does not know there does not exist (NXDOMAIN, or an
-    /// empty answer where the name has other types).
+    /// Makes the server authoritative for the domain: it answers NXDOMAIN for unknown names, and an empty reply for
+    /// unknown types of known names.
     #[must_use]
     pub fn domain(self, domain: &str) -> Self {
         self.arg(&format!("--local=/{domain}/"))
     }
 
-    /// Any further option of dnsmasq.
+    /// Adds an argument for dnsmasq.
     #[must_use]
     pub fn arg(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
@@ -91,10 +92,10 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// When it does not; with what dnsmasq said.
+    /// If it does not start. The message contains the output of dnsmasq.
     #[track_caller]
     pub fn start(self) -> Dnsmasq {
-        const TRIES: usize = 20; // between finding a free port and its use, another may take it
+        const TRIES: usize = 20; // another process may take the port before dnsmasq does
         let mut failure = String::new();
         for _ in 0..TRIES {
             let port = if self.port == 0 { self.free_port() } else { self.port };
@@ -112,7 +113,7 @@ impl Builder {
 
     fn spawn(&self, port: u16) -> Daemon {
         let mut command = self.ns.command("dnsmasq");
-        // --no-daemon also keeps the user: another would lose the promise to end with the test.
+        // With --no-daemon it also keeps its user: if it changed it, the kernel would no longer end it with the test.
         command.args(["--no-daemon", "--log-facility=-", "--log-queries", "--conf-file=/dev/null"]);
         command.args(["--no-resolv", "--no-hosts", "--no-poll", "--bind-interfaces"]);
         command.arg(format!("--port={port}")).arg(format!("--listen-address={}", self.ip));
@@ -124,7 +125,7 @@ impl Builder {
         self.ns.run(|| {
             let udp = UdpSocket::bind((self.ip, 0)).expect("a free port");
             let port = udp.local_addr().expect("bound").port();
-            // Most likely free for TCP as well; if not, dnsmasq will say so.
+            // Most likely free for TCP as well. If not, dnsmasq reports an error.
             TcpListener::bind((self.ip, port)).map_or(port, |_| port)
         })
     }

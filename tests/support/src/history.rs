@@ -33,7 +33,7 @@ pub fn settled(mut record: FinishedRecord) -> FinishedRecord {
     record
 }
 
-/// Records that have ended.
+/// The ended records of earlier traces.
 #[derive(Default)]
 pub struct History(HashMap<TraceId, FinishedRecord>);
 
@@ -45,16 +45,17 @@ impl History {
         for (record, end) in records(trace) {
             let (id, record) = (record.trace_id().clone(), settled(record));
             if let Some(before) = missing.remove(&id) {
-                assert_eq!(before, record, "it had ended and has changed since");
+                assert_eq!(before, record, "an ended record has changed");
             }
             if end.is_some() {
                 self.0.insert(id, record);
             }
         }
-        assert!(missing.is_empty(), "gone although they had ended: {missing:?}");
+        assert!(missing.is_empty(), "ended records are missing: {missing:?}");
     }
 
-    /// Forgets everything, after `clear`: ended records may be gone, and times have another origin.
+    /// Forgets all records. To be called after `TraceSink::clear`, which evicts ended records and moves the origin of
+    /// times.
     pub fn forget(&mut self) {
         self.0.clear();
     }

@@ -1,5 +1,6 @@
-//! Hosts and networks for one test, as anonymous network namespaces. Each is held by a descriptor
-//! alone, so that nothing is left behind, not even by a test that is killed.
+//! Hosts and networks for one test, as anonymous network namespaces.
+//!
+//! Only a descriptor keeps a namespace alive, so nothing is left behind, even by a test that is killed.
 //!
 //! ```ignore
 //! let net = Routed::new();                          // client – router – server, IPv4 and IPv6
@@ -47,19 +48,19 @@ fn find_out() -> Result<(), String> {
         require::tool(name).ok_or(format!("no `{name}` on this machine"))?;
     }
     let ns = Ns::try_new()
-        .map_err(|error| format!("cannot make a network namespace, which takes root: {error}"))?;
+        .map_err(|error| format!("cannot create a network namespace, which needs root: {error}"))?;
     ns.try_sh("ip link add lab0 type veth peer name lab1 && nft list ruleset").map(drop)
 }
 
-/// A network namespace: a host of its own as far as addresses, routes, ports and rules go.
+/// A network namespace: it has its own addresses, routes, ports and firewall rules, like a separate host.
 #[derive(Clone)]
 pub struct Ns {
-    file: Option<Arc<File>>, // none: the namespace that the test was started in
+    file: Option<Arc<File>>, // `None` for the namespace that the test was started in
 }
 
 impl Ns {
-    /// A new namespace with its loopback interface up, and without the kernel's limits that make tests
-    /// wait: for IPv6 addresses to be confirmed, between two ICMP errors.
+    /// Creates a namespace with its loopback interface up. Duplicate address detection (IPv6) and the rate limits of
+    /// ICMP errors are off, because they make tests wait.
     #[expect(clippy::new_without_default, reason = "makes a network, which is no default value")]
     #[track_caller]
     pub fn new() -> Self {
@@ -67,7 +68,7 @@ impl Ns {
     }
 
     fn try_new() -> io::Result<Self> {
-        // A fresh thread, as the caller's shall stay where it is; the descriptor outlives the thread.
+        // On a new thread, because the caller's thread must stay in its namespace. The descriptor outlives the thread.
         let made = thread::spawn(|| {
             sys::unshare_network()?;
             File::open("/proc/thread-self/ns/net")
@@ -85,14 +86,14 @@ impl Ns {
         Ok(ns)
     }
 
-    /// The namespace that the test runs in: for servers on the machine's own loopback interface,
-    /// which need no privilege.
+    /// Returns the namespace that the test runs in, for servers on the machine's own loopback interface. Needs no
+    /// privileges.
     pub fn here() -> Self {
         Self { file: None }
     }
 
-    /// Runs the closure on a thread inside the namespace and gives back what it returns. Sockets
-    /// made there stay there for good and work from any thread.
+    /// Runs the closure on a thread inside the namespace, and returns its result. Sockets that it creates stay in the
+    /// namespace, and can be used from any thread.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         let inside = || {
             self.enter();
@@ -111,8 +112,8 @@ impl Ns {
         })
     }
 
-    /// Runs the future on a runtime of its own whose only thread, and those that it starts for
-    /// blocking work, are inside the namespace: all sockets of the future live there.
+    /// Runs the future on a current-thread runtime inside the namespace. Its threads for blocking work are inside the
+    /// namespace as well, so all sockets of the future are in it.
     pub fn block_on<F>(&self, future: F) -> F::Output
     where
         F: Future + Send,
@@ -121,12 +122,12 @@ impl Ns {
         self.run(|| background::runtime().block_on(future))
     }
 
-    /// A command whose process will be inside the namespace.
+    /// Returns a command whose process runs inside the namespace.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut path: Vec<_> = std::env::split_paths(&path).collect();
-        path.extend(["/usr/sbin".into(), "/sbin".into()]); // as `require::tool` looks
+        path.extend(["/usr/sbin".into(), "/sbin".into()]); // as in `require::tool`
         command.env("PATH", std::env::join_paths(path).expect("made of a PATH"));
         if let Some(file) = &self.file {
             sys::start_in_network(&mut command, file.clone());
@@ -134,15 +135,21 @@ impl Ns {
         command
     }
 
-    /// Runs a shell script inside the namespace, to its first error; gives back what it printed.
+    /// Runs a shell script inside the namespace until its first error, and returns its output.
+    ///
+    /// # Panics
+    ///
+    /// If a command fails.
     #[track_caller]
     pub fn sh(&self, script: &str) -> String {
         self.try_sh(script).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Variant of [`sh`](Self::sh) that returns an error if a command fails.
+    ///
     /// # Errors
     ///
-    /// The script with what it wrote to stderr.
+    /// The script and its stderr.
     pub fn try_sh(&self, script: &str) -> Result<String, String> {
         let mut command = self.command("sh");
         command.arg("-ec").arg(script);
@@ -150,13 +157,13 @@ impl Ns {
         if output.status.success() { Ok(output.stdout) } else { Err(format!("{script}: {}", output.stderr)) }
     }
 
-    /// A socket listening in the namespace: `ns.listen("10.9.2.2:80")`; port 0 for any.
+    /// Returns a socket that listens in the namespace: `ns.listen("10.9.2.2:80")`. Port 0 stands for any free port.
     #[track_caller]
     pub fn listen(&self, address: &str) -> TcpListener {
         self.run(|| TcpListener::bind(address)).unwrap_or_else(|error| panic!("listen on {address}: {error}"))
     }
 
-    /// A bound UDP socket in the namespace.
+    /// Returns a bound UDP socket in the namespace.
     #[track_caller]
     pub fn udp(&self, address: &str) -> UdpSocket {
         self.run(|| UdpSocket::bind(address)).unwrap_or_else(|error| panic!("bind {address}: {error}"))
@@ -169,13 +176,13 @@ impl Ns {
         self.run(|| fs::write(&file, value)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     }
 
-    /// Narrows the ports that the kernel gives to connections, so that they are soon used again.
+    /// Sets the range of ephemeral ports. With a small range, ports are soon reused.
     #[track_caller]
     pub fn port_range(&self, first: u16, last: u16) {
         self.sysctl("net/ipv4/ip_local_port_range", &format!("{first} {last}"));
     }
 
-    /// The kernel's number of the namespace, as in `net:[4026531840]`.
+    /// Returns the inode number of the namespace, as in `net:[4026531840]`.
     pub fn inode(&self) -> u64 {
         match &self.file {
             Some(file) => file.metadata(),
@@ -205,8 +212,8 @@ impl fmt::Debug for Ns {
     }
 }
 
-/// Has the command see `file` in the place of `over`, for instance of `/etc/resolv.conf`: the way to
-/// give a nameserver to a program that takes none. Needs root; both files must exist.
+/// Makes the command see `file` at the path `over`, for instance `/etc/resolv.conf`, to set the nameserver of a program
+/// that has no option for it. Needs root; both files must exist.
 pub fn put_file_over(command: &mut Command, file: &Path, over: &str) {
     let file = CString::new(file.as_os_str().as_bytes()).expect("no NUL in a path");
     sys::start_with_file_over(command, file, CString::new(over).expect("no NUL in a path"));

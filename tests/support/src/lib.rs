@@ -1,8 +1,8 @@
-//! What the integration tests share: networks and faults made from network namespaces, servers and clients that this
-//! project did not write, and checks that hold for every trace.
+//! Helpers that the integration tests share: networks and network faults in namespaces, independent servers and
+//! clients, and assertions that hold for every trace.
 //!
-//! No process and no network outlives the test that started it, even if the test is killed; a killed test leaves only
-//! some files in the temporary directory.
+//! No process and no network outlives the test that started it, even if the test is killed. A killed test leaves only
+//! files in the temporary directory.
 
 pub mod alloc;
 pub mod background;

@@ -4,25 +4,25 @@
 //! let nginx = Nginx::builder().tls(&cert_pem, &key_pem).file("big", &[0; 1 << 20]).start();
 //! let url = format!("https://localhost:{}/big", nginx.https.port());
 //! …
-//! let requests = nginx.requests(1);                 // what nginx saw
+//! let requests = nginx.requests(1);                 // from nginx's access log
 //! ```
 //!
 //! Every port answers the same paths:
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/` | a file that `file()` gave; `hello.txt` (`hello\n`) is always there |
+//! | `/` | a file added with `file()`; `hello.txt` (`hello\n`) always exists |
 //! | `/hello` | `hello\n` with a content length |
 //! | `/whoami` | client address, protocol, TLS version, cipher, resumption (`r` or `.`), requests on the connection |
-//! | `/status/CODE` | 200 204 400 401 403 404 500 502 503 and no more |
-//! | `/redirect/CODE` | 301 302 303 307 308 to `/hello`; `/redirect/loop` to itself |
+//! | `/status/CODE` | one of 200 204 400 401 403 404 500 502 503 |
+//! | `/redirect/CODE` | one of 301 302 303 307 308, to `/hello`; `/redirect/loop` redirects to itself |
 //! | `/chunked/` | the files, without a content length |
 //! | `/trailers/` | likewise, with a trailer `x-trailer: last` |
-//! | `/gzip/` | the files, compressed when asked for |
-//! | `/slow/` | the files, 64 KiB a second |
-//! | `/upload` | reads any body, then `received N\n` |
+//! | `/gzip/` | the files, compressed if the client accepts it |
+//! | `/slow/` | the files, at 64 KiB/s |
+//! | `/upload` | `received N\n` after the body was read |
 //! | `/close` | `bye\n` with `connection: close` |
-//! | `/backend/` | what the server given with `backend()` answers, passed on as it comes |
+//! | `/backend/` | the response of the server set with `backend()`, unbuffered |
 
 mod config;
 
@@ -59,7 +59,7 @@ pub struct Builder {
 pub struct Nginx {
     /// HTTP/1.1 without TLS.
     pub http: SocketAddr,
-    /// HTTP/2 without TLS, to clients that know it beforehand.
+    /// HTTP/2 without TLS, with prior knowledge.
     pub h2c: SocketAddr,
     /// TLS 1.2 and 1.3, HTTP/2 and 1.1 by ALPN.
     pub https: SocketAddr,
@@ -69,15 +69,15 @@ pub struct Nginx {
     pub tls12: SocketAddr,
     /// TLS 1.3 only, HTTP/2 and 1.1.
     pub tls13: SocketAddr,
-    /// A client certificate is demanded; without a good one, nginx answers 400 after the handshake.
+    /// TLS with client certificates: without a valid one, nginx answers 400 after the handshake.
     pub mtls: SocketAddr,
     daemon: Daemon,
     directory: TempDir,
 }
 
 impl Nginx {
-    /// A server on 127.0.0.1, without the TLS ports until a certificate is given (their addresses
-    /// then have port 0).
+    /// Returns a builder for a server on 127.0.0.1. Without a certificate the TLS ports are closed, and their addresses
+    /// have port 0.
     pub fn builder() -> Builder {
         Builder {
             ns: Ns::here(),
@@ -101,12 +101,12 @@ impl Nginx {
         self.daemon.log()
     }
 
-    /// The requests that nginx has finished, once there are at least `count`. It writes them down
-    /// shortly after the client has the answer.
+    /// Waits until nginx has logged at least `count` requests, and returns all of them. nginx logs a request shortly
+    /// after the client has received the response.
     ///
     /// # Panics
     ///
-    /// When there are fewer after 10 seconds.
+    /// If there are fewer after 10 seconds.
     #[track_caller]
     pub fn requests(&self, count: usize) -> Vec<Request> {
         let end = Instant::now() + Duration::from_secs(10);
@@ -118,18 +118,22 @@ impl Nginx {
             if requests.len() >= count {
                 return requests;
             }
-            assert!(Instant::now() < end, "nginx saw {} requests, not {count}: {text}", requests.len());
-            thread::sleep(Duration::from_millis(2)); // the file has no other way to tell
+            assert!(
+                Instant::now() < end,
+                "nginx has logged {} requests, not {count}: {text}",
+                requests.len()
+            );
+            thread::sleep(Duration::from_millis(2)); // nginx does not signal that it has written to the file
         }
     }
 }
 
-/// A line of the access log. What does not apply is empty.
+/// A line of the access log. Fields that do not apply are empty.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Request {
-    /// Serial number of the connection.
+    /// The serial number of the connection.
     pub connection: u64,
-    /// How many requests the connection had, with this one.
+    /// The number of requests on the connection so far, including this one.
     pub connection_requests: u64,
     pub remote_addr: IpAddr,
     pub remote_port: u16,
@@ -139,26 +143,26 @@ pub struct Request {
     /// `HTTP/1.1` or `HTTP/2.0`.
     pub protocol: String,
     pub status: u16,
-    /// Length of the request in bytes, with its line and headers.
+    /// The length of the request in bytes, including its request line and header.
     pub request_length: u64,
     pub bytes_sent: u64,
     pub body_bytes_sent: u64,
     /// `Content-Length` of the request.
-    #[serde(deserialize_with = "number_or_nothing")]
+    #[serde(deserialize_with = "optional_number")]
     pub content_length: Option<u64>,
     /// `Content-Length` of the response.
-    #[serde(deserialize_with = "number_or_nothing")]
+    #[serde(deserialize_with = "optional_number")]
     pub sent_content_length: Option<u64>,
-    /// `OK` when the response was completed, else empty.
+    /// `OK` if the response was completed, else empty.
     pub completion: String,
     /// `TLSv1.2` or `TLSv1.3`.
     pub ssl_protocol: String,
-    /// The cipher suite, by its name in openssl.
+    /// The cipher suite, by its OpenSSL name.
     pub ssl_cipher: String,
-    /// The group of the key exchange, in openssl's words: `X25519`, `prime256v1`.
+    /// The key exchange group, by its OpenSSL name: `X25519`, `prime256v1`.
     pub ssl_curve: String,
     pub ssl_alpn_protocol: String,
-    /// `r` when the session was resumed, `.` when not.
+    /// `r` if the session was resumed, else `.`.
     pub ssl_session_reused: String,
     pub ssl_server_name: String,
     /// `SUCCESS`, `NONE` or `FAILED:reason`.
@@ -166,7 +170,7 @@ pub struct Request {
     pub user_agent: String,
 }
 
-fn number_or_nothing<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error> {
+fn optional_number<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(field)?;
     (!text.is_empty()).then(|| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
@@ -178,42 +182,42 @@ impl Request {
 }
 
 impl Builder {
-    /// Runs in a namespace of the lab, on these of its addresses.
+    /// Runs the server in a namespace of the lab, on these addresses.
     #[must_use]
     pub fn in_ns(mut self, ns: &Ns, ips: &[IpAddr]) -> Self {
         self.ns = ns.clone();
         self.ips(ips)
     }
 
-    /// Listens on these addresses, the same ports on each.
+    /// Listens on these addresses, with the same ports on each.
     #[must_use]
     pub fn ips(mut self, ips: &[IpAddr]) -> Self {
         self.ips = ips.to_vec();
         self
     }
 
-    /// Opens the TLS ports with a certificate (and its chain) and its key, in PEM.
+    /// Opens the TLS ports, with a certificate (and its chain) and its key, in PEM.
     #[must_use]
     pub fn tls(mut self, certificates: &str, key: &str) -> Self {
         self.tls = Some((certificates.into(), key.into()));
         self
     }
 
-    /// Opens the port that demands a client certificate of this authority, in PEM.
+    /// Opens the port that requires a client certificate issued by this authority, in PEM.
     #[must_use]
     pub fn client_ca(mut self, certificate: &str) -> Self {
         self.client_ca = Some(certificate.into());
         self
     }
 
-    /// How long an idle connection stays open, in nginx's form: `500ms`, `75s`.
+    /// Sets how long an idle connection stays open, in nginx's format: `500ms`, `75s`.
     #[must_use]
     pub fn keepalive_timeout(mut self, time: &str) -> Self {
         self.keepalive_timeout = time.into();
         self
     }
 
-    /// How many requests a connection serves before nginx closes it (HTTP/2: sends GOAWAY).
+    /// Sets how many requests a connection serves before nginx closes it, or sends GOAWAY with HTTP/2.
     #[must_use]
     pub fn keepalive_requests(mut self, count: u32) -> Self {
         self.keepalive_requests = count;
@@ -226,7 +230,7 @@ impl Builder {
         self
     }
 
-    /// The server behind `/backend/`; it must be reachable from the namespace.
+    /// Sets the server behind `/backend/`, which must be reachable from the namespace.
     #[must_use]
     pub fn backend(mut self, address: SocketAddr) -> Self {
         self.backend = Some(address);
@@ -244,7 +248,7 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// When it does not; with what nginx said.
+    /// If it does not start. The message contains the output of nginx.
     #[track_caller]
     pub fn start(self) -> Nginx {
         let directory = self.directory().expect("files for nginx");
@@ -252,8 +256,8 @@ impl Builder {
         let config = directory.path().join("nginx.conf");
         fs::write(&config, self.config(directory.path(), &ports)).expect("configuration");
 
-        // nginx takes over sockets that are listening already, the way it updates itself: no port is
-        // guessed, and no connection can come too early.
+        // nginx inherits listening sockets, with the mechanism for upgrading its binary. So no free port has to be
+        // guessed, and no connection is refused.
         let sockets: Vec<OwnedFd> = ports.iter().flat_map(|port| port.sockets()).collect();
         let numbers: String = sockets.iter().map(|socket| format!("{};", socket.as_raw_fd())).collect();
         let mut command = self.ns.command("nginx");
@@ -319,7 +323,7 @@ impl Port {
                 let mut listeners = Vec::new();
                 for ip in ips {
                     let listener = TcpListener::bind((*ip, number))?;
-                    listener.set_nonblocking(true)?; // nginx expects that of a socket it takes over
+                    listener.set_nonblocking(true)?; // nginx expects this of an inherited socket
                     number = listener.local_addr()?.port();
                     listeners.push(listener);
                 }

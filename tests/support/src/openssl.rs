@@ -16,7 +16,7 @@ pub struct Builder {
     directory: TempDir,
 }
 
-/// A running `openssl s_server`. It serves one connection after the other.
+/// A running `openssl s_server`. It serves one connection at a time.
 pub struct SServer {
     pub addr: SocketAddr,
     daemon: Daemon,
@@ -24,14 +24,15 @@ pub struct SServer {
 }
 
 impl SServer {
-    /// A server on a free port of 127.0.0.1 with a certificate (and its chain) and its key, in PEM.
-    /// Without a mode it sends nothing, prints what it receives and keeps the connection.
+    /// Returns a builder for a server on a free port of 127.0.0.1, with a certificate (and its chain) and its key, in
+    /// PEM. Unless [`www`](Builder::www) or [`rev`](Builder::rev) is set, the server sends nothing, prints what it
+    /// receives, and keeps the connection open.
     #[track_caller]
     pub fn builder(certificates: &str, key: &str) -> Builder {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let builder =
             Builder { ns: Ns::here(), address: "127.0.0.1:0".into(), arguments: Vec::new(), directory };
-        let certificate = builder.file("cert.pem", certificates); // of which -cert takes the first only
+        let certificate = builder.file("cert.pem", certificates); // -cert uses only the first certificate
         let key = builder.file("key.pem", key);
         let chain = certificates.match_indices("-----BEGIN").nth(1);
         let chain = chain.map(|(second, _)| builder.file("chain.pem", &certificates[second..]));
@@ -55,7 +56,7 @@ impl SServer {
     ///
     /// # Panics
     ///
-    /// When there is none in time.
+    /// If there is none within [`process::READY`].
     #[track_caller]
     pub fn line(&self, text: &str) -> String {
         self.daemon.line(text, process::READY).unwrap_or_else(|error| panic!("{error}"))
@@ -63,7 +64,7 @@ impl SServer {
 }
 
 impl Builder {
-    /// Runs in a namespace of the lab; the address has a port, 0 for a free one.
+    /// Runs the server in a namespace of the lab, on this address and port (0 for a free one).
     #[must_use]
     pub fn in_ns(mut self, ns: &Ns, address: &str) -> Self {
         self.ns = ns.clone();
@@ -71,26 +72,26 @@ impl Builder {
         self
     }
 
-    /// Any option: `-tls1_2`, `-tls1_3`, `-alpn`, `h2,http/1.1`, `-groups`, `X25519`, `-naccept`, `1` …
+    /// Adds an argument: `-tls1_2`, `-tls1_3`, `-alpn`, `h2,http/1.1`, `-groups`, `X25519`, `-naccept`, `1` …
     #[must_use]
     pub fn arg(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Answers any HTTP/1.0 request with a page on the connection.
+    /// Answers any HTTP/1.0 request with a page that describes the connection.
     #[must_use]
     pub fn www(self) -> Self {
         self.arg("-www")
     }
 
-    /// Sends every line back in reverse.
+    /// Sends every line back reversed.
     #[must_use]
     pub fn rev(self) -> Self {
         self.arg("-rev")
     }
 
-    /// Demands a client certificate of this authority, in PEM, and ends the handshake without it.
+    /// Requires a client certificate issued by this authority, in PEM, and fails the handshake without one.
     #[must_use]
     pub fn verify_client(self, authority: &str) -> Self {
         let file = self.file("client-ca.pem", authority);
@@ -101,14 +102,14 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// When it does not; with what openssl said.
+    /// If it does not start. The message contains the output of openssl.
     #[track_caller]
     pub fn start(self) -> SServer {
         let mut command = self.ns.command("openssl");
         command.arg("s_server").arg("-accept").arg(&self.address).args(&self.arguments);
         let daemon = Daemon::spawn(command).expect("openssl (require_tool! tells whether it is there)");
         let line = daemon.line("ACCEPT", process::READY).unwrap_or_else(|error| panic!("{error}"));
-        // It tells the address only where it chose the port.
+        // openssl prints the address only if it chose the port.
         let chosen = line.trim_start_matches("ACCEPT").trim();
         let addr = if chosen.is_empty() { &self.address } else { chosen };
         let addr = addr.parse().expect("an address with a port");
@@ -118,7 +119,7 @@ impl Builder {
     #[track_caller]
     fn file(&self, name: &str, content: &str) -> String {
         let path = self.directory.path().join(name);
-        fs::write(&path, content).expect("a file in a directory of our own");
-        path.to_str().expect("a plain path").to_owned()
+        fs::write(&path, content).expect("write to a temporary directory");
+        path.to_str().expect("a UTF-8 path").to_owned()
     }
 }

@@ -1,4 +1,4 @@
-//! Certificates made for a test, and TLS servers that show them.
+//! Certificates that are created for a test, and TLS servers that present them.
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -45,19 +45,19 @@ impl Authority {
         Arc::new(store)
     }
 
-    /// Returns the configuration of a client that trusts this authority and no other.
+    /// Returns the configuration of a client that trusts only this authority.
     pub fn client(&self) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder.with_safe_default_protocol_versions().unwrap();
         builder.with_root_certificates(self.store()).with_no_client_auth()
     }
 
-    /// A certificate for these names and addresses.
+    /// Issues a certificate for these names and addresses.
     pub fn issue(&self, names: &[&str]) -> Leaf {
         self.issue_with(names, |_| {})
     }
 
-    /// A certificate for these names and addresses, changed at will before it is signed.
+    /// Issues a certificate for these names and addresses. `change` may modify it before it is signed.
     pub fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let mut params =
             CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
@@ -72,8 +72,8 @@ impl Authority {
     }
 }
 
-/// Creates a certificate authority's certificate that a server shows as its own, as `openssl req -x509` creates them;
-/// changed at will before it is signed.
+/// Creates a self-signed server certificate that is also a certificate authority, as `openssl req -x509` does. `change`
+/// may modify it before it is signed.
 pub fn self_signed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Leaf {
     let mut params =
         CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
@@ -86,7 +86,7 @@ pub fn self_signed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) 
 
 /// A certificate with its key.
 pub struct Leaf {
-    /// The certificate, followed by that of the authority.
+    /// The certificate, followed by the certificate of the authority.
     pub chain: Vec<CertificateDer<'static>>,
     /// The chain as PEM.
     pub pem: String,
@@ -115,7 +115,8 @@ impl Leaf {
         self.server_with(rustls::ALL_VERSIONS, None)
     }
 
-    /// Returns a server configuration with these versions. With an authority, clients must have a certificate of it.
+    /// Returns a server configuration with these versions. With an authority, clients need a certificate that it
+    /// issued.
     pub fn server_with(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -131,7 +132,7 @@ impl Leaf {
     }
 }
 
-/// Returns the cryptography of the tests: ring, whatever nettrace is built with.
+/// Returns the crypto provider of the tests: ring, whichever one nettrace is built with.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

@@ -1,4 +1,4 @@
-//! Debian's PostgreSQL, with a cluster of its own that ends with the test.
+//! Debian's PostgreSQL, with a temporary database cluster.
 //!
 //! ```ignore
 //! let postgres = Postgres::start(None);             // or with a certificate and its key
@@ -22,26 +22,27 @@ use crate::sys;
 /// The password of the user `postgres`.
 pub const PASSWORD: &str = "correct-horse";
 
-/// A running server. It demands the password, over TCP and over its Unix socket.
+/// A running server. It requires the password, over TCP and over its Unix socket.
 pub struct Postgres {
     pub addr: SocketAddr,
-    _daemon: Daemon, // first, as it needs the directory until it ends
+    _daemon: Daemon, // dropped before the directory, which it uses
     directory: TempDir,
 }
 
 impl Postgres {
-    /// A server on a free port of 127.0.0.1; with TLS if given a certificate (and its chain) and its key, in PEM.
+    /// Starts a server on a free port of 127.0.0.1, with TLS if given a certificate (and its chain) and its key, in
+    /// PEM.
     ///
     /// # Panics
     ///
-    /// When it does not start; with what PostgreSQL said.
+    /// If it does not start. The message contains the output of PostgreSQL.
     #[track_caller]
     pub fn start(tls: Option<(&str, &str)>) -> Self {
-        let directory = tempfile::tempdir().expect("a directory of our own");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let at = |name: &str| directory.path().join(name);
-        fs::write(at("password"), PASSWORD).expect("a file of our own");
+        fs::write(at("password"), PASSWORD).expect("access to a temporary directory");
         for (name, content) in tls.iter().flat_map(|(chain, key)| [("chain.pem", chain), ("key.pem", key)]) {
-            fs::write(at(name), content).expect("a file of our own");
+            fs::write(at(name), content).expect("access to a temporary directory");
         }
         give_to_user(directory.path());
         let mut initdb = command("initdb");
@@ -49,7 +50,7 @@ impl Postgres {
         initdb.arg("--encoding=UTF8").arg("--pwfile").arg(at("password")).arg("-D").arg(at("data"));
         process::run(initdb, process::READY).success();
 
-        const TRIES: usize = 20; // between finding a free port and its use, another may take it
+        const TRIES: usize = 20; // another process may take the port before PostgreSQL does
         let mut failure = String::new();
         for _ in 0..TRIES {
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -73,7 +74,7 @@ impl Postgres {
         config
     }
 
-    /// Its Unix socket.
+    /// Returns the path of the Unix socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join(format!(".s.PGSQL.{}", self.addr.port()))
     }
@@ -95,7 +96,7 @@ fn spawn(directory: &Path, port: u16, tls: bool) -> Daemon {
     Daemon::spawn(postgres).expect("postgres (require_tool! tells whether it is there)")
 }
 
-/// PostgreSQL refuses to run as root.
+/// The user and group that PostgreSQL runs as, because it refuses to run as root.
 const NOBODY: u32 = 65_534;
 
 fn command(name: &str) -> Command {
@@ -107,17 +108,18 @@ fn command(name: &str) -> Command {
     command
 }
 
-/// The directory and what is in it.
+/// Makes [`NOBODY`] the owner of the directory and its files, if the test runs as root.
 fn give_to_user(directory: &Path) {
-    let files = fs::read_dir(directory).expect("a directory of our own");
-    let files = files.map(|file| file.expect("a file of our own").path());
+    let files = fs::read_dir(directory).expect("a temporary directory");
+    let files = files.map(|file| file.expect("access to a temporary directory").path());
     for file in files {
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a file of our own");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))
+            .expect("access to a temporary directory");
         if sys::is_root() {
-            chown(&file, Some(NOBODY), Some(NOBODY)).expect("root may");
+            chown(&file, Some(NOBODY), Some(NOBODY)).expect("root can change the owner");
         }
     }
     if sys::is_root() {
-        chown(directory, Some(NOBODY), Some(NOBODY)).expect("root may");
+        chown(directory, Some(NOBODY), Some(NOBODY)).expect("root can change the owner");
     }
 }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
-/// How long a server may take until it is ready; far more than it needs, for a busy machine.
+/// How long to wait until a server is ready. Far more than it needs, for busy machines.
 pub const READY: Duration = Duration::from_secs(20);
 
-/// The result of a program that has ended.
+/// The status and output of a program that has ended.
 #[derive(Debug)]
 pub struct Output {
     pub status: ExitStatus,
@@ -21,11 +21,11 @@ pub struct Output {
 }
 
 impl Output {
-    /// The standard output of a program that must have succeeded.
+    /// Returns the standard output of a program that must have succeeded.
     ///
     /// # Panics
     ///
-    /// When it failed, with what it said.
+    /// If it failed. The message contains its output.
     #[track_caller]
     pub fn success(self) -> String {
         assert!(self.status.success(), "{}\n{}{}", self.status, self.stdout, self.stderr);
@@ -33,11 +33,11 @@ impl Output {
     }
 }
 
-/// Runs the program to its end, without input.
+/// Runs the program to completion, without input. Its process group is killed in the end.
 ///
 /// # Panics
 ///
-/// When it cannot be started, or has not ended at the deadline: then its process group is killed.
+/// If it cannot be started, or takes longer than `deadline`.
 #[track_caller]
 pub fn run(mut command: Command, deadline: Duration) -> Output {
     let what = format!("{command:?}");
@@ -46,7 +46,7 @@ pub fn run(mut command: Command, deadline: Duration) -> Output {
     let stdout = read_all(child.stdout.take().expect("piped"));
     let stderr = read_all(child.stderr.take().expect("piped"));
     let in_time = sys::process_ends_within(child.id(), deadline).expect("poll on a pidfd");
-    // Before the wait, which frees the group's number; also what it left behind holds the pipes open.
+    // Before `wait`, which frees the ID of the group. Children that the program left behind keep the pipes open.
     kill_group(&child);
     let status = child.wait().expect("wait");
     let output = Output { status, stdout: join(stdout), stderr: join(stderr) };
@@ -54,23 +54,25 @@ pub fn run(mut command: Command, deadline: Duration) -> Output {
     output
 }
 
-/// A program that runs until this is dropped. What it prints, on stdout and stderr, is kept.
+/// A program that runs until this is dropped. Its output, on stdout and stderr, is kept.
 pub struct Daemon {
     child: Child,
-    _stdin: ChildStdin, // some servers end at the end of their input
+    _stdin: ChildStdin, // some servers exit when their stdin is closed
     log: Arc<Log>,
     readers: Vec<JoinHandle<()>>,
     what: String,
 }
 
 impl Daemon {
+    /// Starts the program.
+    ///
     /// # Errors
     ///
-    /// When the program cannot be started.
+    /// If it cannot be started.
     pub fn spawn(mut command: Command) -> io::Result<Self> {
         let what = format!("{command:?}");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // SIGTERM, as a server of several processes takes the others along.
+        // SIGTERM, because a server with several processes then ends the others, too.
         let mut child = spawn(command, libc::SIGTERM)?;
         let log =
             Arc::new(Log { state: Mutex::new(LogState { open: 2, ..<_>::default() }), more: Condvar::new() });
@@ -91,17 +93,17 @@ impl Daemon {
         self.log.state.lock().expect("log").lines.clone()
     }
 
-    /// Waits for a line that contains `text` and gives it back.
+    /// Waits for a line that contains `text`, and returns it.
     ///
     /// # Errors
     ///
-    /// When the program ended first or the deadline passed: everything that it printed.
+    /// If the program ends first, or the deadline passes. The error contains everything that it printed.
     pub fn line(&self, text: &str, deadline: Duration) -> Result<String, String> {
         let find = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
         self.wait(deadline, find).map_err(|log| format!("no {text:?}: {log}"))
     }
 
-    /// Waits until `look` finds what it looks for in the lines so far.
+    /// Waits until `look` returns a value for the lines so far, and returns it.
     ///
     /// # Errors
     ///
@@ -125,7 +127,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // A chance to stop its own workers, then the whole group. Errors mean that it is gone.
+        // SIGTERM lets the program stop its own workers; then the whole group is killed. Errors mean that it is gone.
         _ = sys::kill(self.pid().cast_signed(), libc::SIGTERM);
         _ = sys::process_ends_within(self.pid(), Duration::from_secs(2));
         kill_group(&self.child);
@@ -136,8 +138,8 @@ impl Drop for Daemon {
     }
 }
 
-/// Starts the program from a thread that lives as long as the test's process, because the kernel's
-/// promise to kill the child is bound to the thread that started it.
+/// Starts the program from a thread that lives as long as the test's process, because the kernel kills the child when
+/// the thread that started it ends.
 fn spawn(mut command: Command, signal: i32) -> io::Result<Child> {
     type Job = (Command, mpsc::Sender<io::Result<Child>>);
     static SPAWNER: OnceLock<mpsc::Sender<Job>> = OnceLock::new();
@@ -148,13 +150,13 @@ fn spawn(mut command: Command, signal: i32) -> io::Result<Child> {
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::spawn(move || {
             for (mut command, reply) in queue {
-                _ = reply.send(command.spawn()); // nobody waits when the test has gone
+                _ = reply.send(command.spawn()); // an error means that the test has ended
             }
         });
         jobs
     });
     let (reply, child) = mpsc::channel();
-    spawner.send((command, reply)).expect("the spawner lives for ever");
+    spawner.send((command, reply)).expect("the spawner never ends");
     child.recv().expect("the spawner answers")
 }
 
@@ -182,7 +184,7 @@ struct Log {
 #[derive(Default)]
 struct LogState {
     lines: Vec<String>,
-    open: usize, // pipes that may still bring lines
+    open: usize, // the number of pipes that are still open
 }
 
 impl Log {

@@ -1,4 +1,4 @@
-//! Proxies from Debian: tinyproxy and squid for HTTP, microsocks for SOCKS5. Their one user is `joe`, with the
+//! Proxies from Debian: tinyproxy and squid for HTTP, microsocks for SOCKS5. Their only user is `joe`, with the
 //! password `secret`.
 
 use std::fs;
@@ -23,18 +23,18 @@ pub const PASSWORD: &str = "secret";
 pub struct ProxyServer {
     pub addr: SocketAddr,
     daemon: Daemon,
-    directory: Option<TempDir>, // with its configuration
+    directory: Option<TempDir>, // contains the configuration
 }
 
 impl Drop for ProxyServer {
-    /// At once: asked to terminate, squid takes its time.
+    /// Sends SIGINT first, because squid takes long to end after the SIGTERM of [`Daemon`].
     fn drop(&mut self) {
         _ = sys::kill(self.daemon.pid().cast_signed(), libc::SIGINT); // an error means that it is gone
     }
 }
 
 impl ProxyServer {
-    /// On a free port, which may be another's by the time that it is used.
+    /// Starts a proxy on a free port. Tries again, because another process may take the port first.
     #[track_caller]
     fn start(start: impl Fn(u16) -> Daemon, says: Option<&str>) -> Self {
         const TRIES: usize = 5;
@@ -51,7 +51,7 @@ impl ProxyServer {
         panic!("{}", failures.join("\n"));
     }
 
-    /// Waits until it has said so, if it does, and can be connected to: squid says it a little before.
+    /// Waits until the proxy has printed `says`, if given, and accepts connections: squid prints it a little earlier.
     fn is_ready(&self, says: Option<&str>) -> Result<(), String> {
         if let Some(says) = says {
             self.daemon.line(says, process::READY)?;
@@ -62,13 +62,13 @@ impl ProxyServer {
             if Instant::now() > end || ended() {
                 return Err(self.log().join("\n"));
             }
-            thread::sleep(Duration::from_millis(2)); // there is no other way to tell
+            thread::sleep(Duration::from_millis(2)); // there is no event to wait for
         }
-        // Otherwise another process has answered.
+        // If the proxy has ended, another process accepted the connection.
         if ended() { Err(self.log().join("\n")) } else { Ok(()) }
     }
 
-    fn keeping(mut self, directory: TempDir) -> Self {
+    fn with_directory(mut self, directory: TempDir) -> Self {
         self.directory = Some(directory);
         self
     }
@@ -82,47 +82,47 @@ impl ProxyServer {
         self.daemon.log()
     }
 
-    /// The address of the proxy as a URL.
+    /// Returns the URL of the proxy, without credentials.
     pub fn url(&self, scheme: &str) -> String {
         format!("{scheme}://{}", self.addr)
     }
 
-    /// The same with the credentials.
+    /// Returns the URL of the proxy with the credentials.
     pub fn url_with_login(&self, scheme: &str) -> String {
         format!("{scheme}://{USER}:{PASSWORD}@{}", self.addr)
     }
 }
 
-/// tinyproxy on a free port of 127.0.0.1. `more` are lines of its configuration: `BasicAuth joe secret`,
+/// Starts tinyproxy on a free port of 127.0.0.1. `more` has further lines of configuration: `BasicAuth joe secret`,
 /// `ConnectPort 443`.
 #[track_caller]
 pub fn tinyproxy(more: &str) -> ProxyServer {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("tinyproxy.conf");
     let start = |port| {
         let fixed = "Listen 127.0.0.1\nAllow 127.0.0.1\nTimeout 60\nMaxClients 100\nLogLevel Info";
-        fs::write(&file, format!("Port {port}\n{fixed}\n{more}\n")).expect("a file of our own");
+        fs::write(&file, format!("Port {port}\n{fixed}\n{more}\n")).expect("write to a temporary directory");
         let mut command = Command::new("tinyproxy");
         command.arg("-d").arg("-c").arg(&file);
         Daemon::spawn(command).expect("tinyproxy (require_tool! tells whether it is there)")
     };
-    ProxyServer::start(start, Some("Accepting connections")).keeping(directory)
+    ProxyServer::start(start, Some("Accepting connections")).with_directory(directory)
 }
 
-/// squid on a free port of 127.0.0.1, over TLS if given certificates and their key in PEM. It demands
-/// credentials, and does not connect to 127.0.0.9.
+/// Starts squid on a free port of 127.0.0.1, with TLS if given a certificate (and its chain) and its key, in PEM. It
+/// requires credentials, and refuses to connect to 127.0.0.9.
 #[track_caller]
 pub fn squid(tls: Option<(&str, &str)>) -> ProxyServer {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path();
-    // Of the password `secret`, as `openssl passwd -apr1` makes it.
+    // The hash of the password `secret`, made with `openssl passwd -apr1`.
     let user = format!("{USER}:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\n");
-    readable(&path.join("users"), &user);
+    write_readable(&path.join("users"), &user);
     if let Some((certificates, key)) = tls {
-        readable(&path.join("cert.pem"), certificates);
-        readable(&path.join("key.pem"), key);
+        write_readable(&path.join("cert.pem"), certificates);
+        write_readable(&path.join("key.pem"), key);
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a directory of our own");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("access to a temporary directory");
     let at = path.display();
     let start = |port| {
         let listen = match tls {
@@ -140,22 +140,23 @@ pub fn squid(tls: Option<(&str, &str)>) -> ProxyServer {
              acl known proxy_auth REQUIRED\nacl banned dst 127.0.0.9\n\
              http_access deny banned\nhttp_access allow known\nhttp_access deny all\n"
         );
-        readable(&path.join("squid.conf"), &config);
+        write_readable(&path.join("squid.conf"), &config);
         let mut command = Command::new("squid");
-        // Its name is that of what it shares in memory.
+        // The service name must be unique, because squid uses it for its shared memory.
         let name = format!("test{}x{port}", std::process::id());
         command.arg("-N").args(["-n", &name]).arg("-f").arg(path.join("squid.conf"));
         if sys::is_root() {
             const NOBODY: u32 = 65534;
-            // It refuses to be root, and if it changed the user itself it would no longer end with the test.
+            // squid refuses to run as root. If it changed the user itself, the kernel would no longer end it with the
+            // test.
             command.uid(NOBODY).gid(NOBODY);
         }
         Daemon::spawn(command).expect("squid (require_tool! tells whether it is there)")
     };
-    ProxyServer::start(start, Some("Accepting HTTP")).keeping(directory)
+    ProxyServer::start(start, Some("Accepting HTTP")).with_directory(directory)
 }
 
-/// microsocks on a free port of 127.0.0.1, which may demand credentials.
+/// Starts microsocks on a free port of 127.0.0.1. It requires credentials if `demands_login` is set.
 #[track_caller]
 pub fn microsocks(demands_login: bool) -> ProxyServer {
     let start = |port: u16| {
@@ -169,7 +170,8 @@ pub fn microsocks(demands_login: bool) -> ProxyServer {
     ProxyServer::start(start, None)
 }
 
-fn readable(file: &Path, content: &str) {
-    fs::write(file, content).expect("a file of our own");
-    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).expect("a file of our own");
+/// Writes a file that all users may read.
+fn write_readable(file: &Path, content: &str) {
+    fs::write(file, content).expect("write to a temporary directory");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).expect("write to a temporary directory");
 }

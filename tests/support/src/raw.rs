@@ -1,4 +1,4 @@
-//! Scripted TCP servers, which can violate any protocol, and which report what they received.
+//! Scripted TCP servers, which can violate any protocol and report what they have received.
 //!
 //! ```ignore
 //! let server = Server::start(async |mut conn| {
@@ -26,9 +26,9 @@ use tokio::task::JoinSet;
 use crate::background::{self, Background};
 use crate::lab::Ns;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A running server; its connections end with it.
+/// A running server. Dropping it closes its connections.
 pub struct Server {
     addr: SocketAddr,
     seen: watch::Receiver<Vec<Seen>>,
@@ -40,9 +40,9 @@ pub struct Server {
 pub struct Seen {
     pub peer: SocketAddr,
     pub local: SocketAddr,
-    /// All that the script read (after [`Conn::upgrade`]: the plaintext).
+    /// All bytes that the script read; after [`Conn::upgrade`] the plaintext.
     pub received: Vec<u8>,
-    /// How many bytes the script wrote.
+    /// The number of bytes that the script wrote.
     pub sent: usize,
     pub end: End,
 }
@@ -51,32 +51,32 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     Open,
-    /// The script came to its end; the connection was closed there unless it was reset.
+    /// The script has ended, which closed the connection unless it was reset.
     Done,
-    /// The script ended with an error: `UnexpectedEof` where the peer closed early.
+    /// The script ended with an error: `UnexpectedEof` if the peer closed early.
     Failed(io::ErrorKind),
 }
 
 impl Server {
-    /// A server on a free port of 127.0.0.1 that runs the script for each connection. An error that
-    /// the script returns is the connection's end; a panic fails the test.
+    /// Starts a server on a free port of 127.0.0.1 that runs the script for each connection. An error of the script
+    /// becomes the [`End`] of the connection; a panic fails the test.
     #[track_caller]
     pub fn start(script: impl AsyncFn(Conn) -> io::Result<()> + Send + 'static) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), script)
     }
 
-    /// The same on a listening socket, for instance of a namespace: `ns.listen("10.9.2.2:80")`.
+    /// Starts a server on a listening socket, for instance one of a namespace: `ns.listen("10.9.2.2:80")`.
     #[track_caller]
     pub fn on(listener: TcpListener, script: impl AsyncFn(Conn) -> io::Result<()> + Send + 'static) -> Self {
-        let addr = listener.local_addr().expect("it listens");
-        listener.set_nonblocking(true).expect("a mode of every socket");
+        let addr = listener.local_addr().expect("a bound socket");
+        listener.set_nonblocking(true).expect("non-blocking mode");
         let (report, seen) = watch::channel(Vec::new());
-        // The sockets keep their namespace; what the script itself opens is in the test's.
+        // The sockets keep their namespace. A socket that the script opens is in the namespace of the test.
         let background = Background::start(&Ns::here(), move || serve(listener, script, report));
         Self { addr, seen, _background: background }
     }
 
-    /// A server that answers every request with these bytes and keeps the connection.
+    /// Starts a server that answers every request with these bytes and keeps the connection open.
     #[track_caller]
     pub fn answering(response: &'static [u8]) -> Self {
         Self::start(async move |mut conn| {
@@ -96,20 +96,20 @@ impl Server {
         self.seen.borrow().clone()
     }
 
-    /// The connections, once at least `count` were accepted.
+    /// Waits until at least `count` connections were accepted, and returns all of them.
     ///
     /// # Panics
     ///
-    /// When that takes longer than 20 seconds.
+    /// If this takes longer than 20 seconds.
     pub async fn accepted(&self, count: usize) -> Vec<Seen> {
         self.wait(|seen| seen.len() >= count).await
     }
 
-    /// The connections, once at least `count` have ended.
+    /// Waits until at least `count` connections have ended, and returns all of them.
     ///
     /// # Panics
     ///
-    /// When that takes longer than 20 seconds.
+    /// If this takes longer than 20 seconds.
     pub async fn ended(&self, count: usize) -> Vec<Seen> {
         self.wait(|seen| seen.iter().filter(|seen| seen.end != End::Open).count() >= count).await
     }
@@ -119,8 +119,8 @@ impl Server {
         background::runtime().block_on(self.ended(count))
     }
 
-    /// Variant of [`ended`](Self::ended) that returns before a client's task on this thread can see the end: the runtime
-    /// polls sockets only afterwards, and then runs the task that awaits this first.
+    /// Variant of [`ended`](Self::ended) that returns before a client on the same thread can notice the end. It blocks
+    /// the thread: the runtime polls the sockets only afterwards, and runs the task that awaits this first.
     pub async fn ended_unseen(&self, count: usize) {
         std::thread::scope(|scope| scope.spawn(|| self.ended_blocking(count)).join()).expect("no panic");
         tokio::task::yield_now().await;
@@ -128,10 +128,10 @@ impl Server {
 
     async fn wait(&self, done: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
         let mut seen = self.seen.clone();
-        let outcome = background::within(PATIENCE, seen.wait_for(|seen| done(seen))).await;
+        let outcome = background::within(TIMEOUT, seen.wait_for(|seen| done(seen))).await;
         match outcome {
             Some(seen) => seen.expect("the server runs").clone(),
-            None => panic!("the server waits in vain; it saw {:?}", self.seen()),
+            None => panic!("timed out; the server has seen {:?}", self.seen()),
         }
     }
 }
@@ -149,14 +149,14 @@ where
             accepted = listener.accept() => accepted.expect("accept"),
             Some(ended) = running.join_next() => match ended {
                 Ok(()) => continue,
-                Err(panicked) => panic::resume_unwind(panicked.into_panic()), // nobody cancels it
+                Err(panicked) => panic::resume_unwind(panicked.into_panic()), // the task is never cancelled
             },
         };
         let conn = Conn::new(index, stream, peer, report.clone()).expect("a fresh connection");
         index += 1;
         let (script, end) = (script.clone(), conn.end());
         running.spawn_local(async move {
-            // The connection is closed before its end is told.
+            // The script has dropped the connection before its end is reported.
             end(match script(conn).await {
                 Ok(()) => End::Done,
                 Err(error) => End::Failed(error.kind()),
@@ -165,17 +165,17 @@ where
     }
 }
 
-/// A byte stream: TCP, or what a script put over it.
+/// A byte stream: TCP, or a protocol that a script has put over it.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
-/// The server's end of a connection. Dropping it closes the connection; the kernel turns that into
-/// a reset when received bytes are left unread.
+/// The server's end of a connection. Dropping it closes the connection, or resets it if there are received bytes that
+/// were not read.
 pub struct Conn {
     /// 0 for the first connection of the server.
     pub index: usize,
     stream: Box<dyn Stream>,
-    socket: TcpStream, // the same socket, for what is not reading and writing
+    socket: TcpStream, // the same socket, for its options
     report: Rc<watch::Sender<Vec<Seen>>>,
 }
 
@@ -186,7 +186,7 @@ impl Conn {
         peer: SocketAddr,
         report: Rc<watch::Sender<Vec<Seen>>>,
     ) -> io::Result<Self> {
-        stream.set_nodelay(true)?; // a write is a segment
+        stream.set_nodelay(true)?; // each write is sent at once
         let local = stream.local_addr()?;
         let stream = stream.into_std()?;
         let socket = TcpStream::from_std(stream.try_clone()?)?;
@@ -196,11 +196,11 @@ impl Conn {
         Ok(Self { index, stream: Box::new(TcpStream::from_std(stream)?), socket, report })
     }
 
-    /// Reads up to and including the empty line after the headers; gives back all of it.
+    /// Reads a head up to and including the empty line after it, and returns it.
     ///
     /// # Errors
     ///
-    /// `UnexpectedEof` when the peer closes before.
+    /// `UnexpectedEof` if the peer closes the connection first.
     pub async fn read_head(&mut self) -> io::Result<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -210,11 +210,11 @@ impl Conn {
         Ok(String::from_utf8_lossy(&head).into_owned())
     }
 
-    /// Reads exactly so many bytes.
+    /// Reads exactly `length` bytes.
     ///
     /// # Errors
     ///
-    /// `UnexpectedEof` when the peer closes before.
+    /// `UnexpectedEof` if the peer closes the connection first.
     pub async fn read(&mut self, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.stream.read_exact(&mut bytes).await?;
@@ -226,7 +226,7 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// `ConnectionReset` when it reset the connection instead.
+    /// `ConnectionReset` if it reset the connection instead.
     pub async fn read_to_end(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; 16 * 1024];
         loop {
@@ -237,11 +237,11 @@ impl Conn {
         }
     }
 
-    /// Writes all of it, at once.
+    /// Writes all bytes and flushes the stream.
     ///
     /// # Errors
     ///
-    /// The socket's: `BrokenPipe`, `ConnectionReset`.
+    /// The errors of the socket: `BrokenPipe`, `ConnectionReset`.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await?;
@@ -249,20 +249,20 @@ impl Conn {
         Ok(())
     }
 
-    /// Closes the server's direction; reading goes on.
+    /// Shuts down the server's direction; the script can still read.
     ///
     /// # Errors
     ///
-    /// Those of the socket.
+    /// The errors of the socket.
     pub async fn finish(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
     }
 
-    /// Closes the connection in good order (FIN), over TLS with its `close_notify`.
+    /// Closes the connection with FIN, and over TLS with `close_notify` first.
     ///
     /// # Errors
     ///
-    /// Those of the socket.
+    /// The errors of the socket.
     pub async fn close(mut self) -> io::Result<()> {
         self.stream.shutdown().await
     }
@@ -271,7 +271,7 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// None are known; returned so that a script can end with it.
+    /// None are known. A result is returned so that a script can end with this call.
     pub fn reset(self) -> io::Result<()> {
         self.socket.set_zero_linger()
     }
@@ -280,17 +280,17 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// Never; returned so that a script can end with it.
+    /// Never fails. A result is returned so that a script can end with this call.
     pub async fn hang(self) -> io::Result<()> {
         pending().await
     }
 
-    /// Puts a protocol over the connection; from here on everything goes through it:
-    /// `conn.upgrade(|stream| acceptor.accept(stream)).await?` makes it TLS.
+    /// Puts a protocol over the connection, through which it reads and writes from then on:
+    /// `conn.upgrade(|stream| acceptor.accept(stream)).await?` for TLS.
     ///
     /// # Errors
     ///
-    /// The handshake's.
+    /// The errors of the handshake.
     pub async fn upgrade<S, F>(self, handshake: impl FnOnce(Box<dyn Stream>) -> F) -> io::Result<Self>
     where
         S: Stream + 'static,
@@ -311,14 +311,14 @@ impl Conn {
     }
 }
 
-/// An address that refuses connections while this lives: bound, but not listening.
+/// An address that refuses connections until this is dropped: its socket is bound, but does not listen.
 pub struct Refused {
     pub addr: SocketAddr,
     _socket: TcpSocket,
 }
 
 impl Refused {
-    /// On a free port of this address of the loopback interface: `"127.0.0.1:0"`.
+    /// Binds a free port of a loopback address: `"127.0.0.1:0"`.
     #[track_caller]
     pub fn on(address: &str) -> Self {
         let address: SocketAddr = address.parse().expect("an address with a port");

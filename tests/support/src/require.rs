@@ -1,12 +1,12 @@
-//! Leaves out tests that cannot run on this machine, with a message. Where everything must run, as in CI,
-//! `NETTRACE_LAB=require` turns that into a failure.
+//! Skips tests that cannot run on this machine, with a message. With `NETTRACE_LAB=require`, as in CI, they fail
+//! instead.
 
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-/// Leaves the test out unless network namespaces can be made (root, `ip`, `nft`).
+/// Skips the test unless network namespaces can be created (root, `ip`, `nft`).
 #[macro_export]
 macro_rules! require_lab {
     () => {
@@ -18,7 +18,7 @@ macro_rules! require_lab {
 }
 pub use crate::require_lab;
 
-/// Leaves the test out unless these programs are installed: `require_tool!("nginx", "curl")`.
+/// Skips the test unless these programs are installed: `require_tool!("nginx", "curl")`.
 #[macro_export]
 macro_rules! require_tool {
     ($($name:literal),+ $(,)?) => {
@@ -32,8 +32,7 @@ macro_rules! require_tool {
 }
 pub use crate::require_tool;
 
-/// Returns the path of a program: in `PATH`, in Debian's directories for root, or in those that each version of PostgreSQL
-/// has for itself.
+/// Returns the path of a program in `PATH`, `/usr/sbin`, `/sbin` or the directories of PostgreSQL's versions.
 pub fn tool(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -43,24 +42,26 @@ pub fn tool(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The directories of programs in the directories of versions.
+/// Returns the `bin` directories of the versions that are installed under `of`.
 fn versions(of: &str) -> impl Iterator<Item = PathBuf> {
     let versions = std::fs::read_dir(of).into_iter().flatten().flatten();
     versions.map(|version| version.path().join("bin"))
 }
 
-/// Says that a test is left out and why: on stderr past the runner's capture of prints, and in the
-/// file named by `NETTRACE_SKIP_LOG`, because runners hide what a passing test wrote.
+/// Reports that a test is skipped, and why.
+///
+/// Runners hide the output of a test that passes. So the message is written to stderr in a way that libtest does not
+/// capture, and to the file that `NETTRACE_SKIP_LOG` names.
 ///
 /// # Panics
 ///
-/// With `NETTRACE_LAB=require`.
+/// If `NETTRACE_LAB` is `require`.
 pub fn skip(file: &str, line: u32, why: &str) {
     let message = format!("SKIPPED {file}:{line}: {why}\n");
     if env::var_os("NETTRACE_LAB").is_some_and(|value| value == "require") {
         panic!("{message}and NETTRACE_LAB=require forbids that");
     }
-    // A lost message about a skip is no reason to fail.
+    // A test does not fail because its message is lost.
     _ = std::io::stderr().write_all(message.as_bytes());
     if let Some(log) = env::var_os("NETTRACE_SKIP_LOG")
         && let Ok(mut log) = OpenOptions::new().append(true).create(true).open(log)

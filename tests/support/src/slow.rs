@@ -1,4 +1,4 @@
-//! Servers that take their time, phase by phase, in front of real ones.
+//! An HTTPS site in which each phase of a request can be delayed.
 //!
 //! ```ignore
 //! let site = Slow::start(Phases::each(Duration::from_millis(100)), &cert_pem, &key_pem);
@@ -21,7 +21,7 @@ use crate::lab::{Delay, Ns, Routed};
 use crate::nginx::Nginx;
 use crate::raw;
 
-/// How long each phase of a request is held up, beyond what it takes anyway.
+/// The delays that are added to the phases of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Phases {
     /// Delay between each DNS query and its reply.
@@ -42,13 +42,13 @@ impl Phases {
     }
 }
 
-/// An HTTPS site, HTTP/1.1 and HTTP/2, whose phases are held up, in a network of its own: nginx in
-/// front of a scripted server, dnsmasq for its name. To be reached from `net.client`.
+/// An HTTPS site with delays, for HTTP/1.1 and HTTP/2, in a network of its own: nginx in front of a scripted server,
+/// and dnsmasq as its nameserver. Clients run in `net.client`.
 pub struct Slow {
     pub net: Routed,
-    /// Knows [`Slow::HOST`]; port 53.
+    /// The nameserver for [`Slow::HOST`], on port 53.
     pub nameserver: SocketAddr,
-    /// Port 443.
+    /// The site, on port 443.
     pub https: SocketAddr,
     pub nginx: Nginx,
     _dnsmasq: Dnsmasq,
@@ -58,11 +58,11 @@ pub struct Slow {
 
 impl Slow {
     pub const HOST: &str = "slow.test";
-    /// Both delays of the response are behind this path; `/hello` and others have none.
+    /// The URL whose response has both delays; `/hello` and other paths have none.
     pub const URL: &str = "https://slow.test/backend/";
     pub const BODY: &[u8] = b"worth the wait";
 
-    /// Needs the lab, `nginx` and `dnsmasq`. The certificate is for [`Slow::HOST`].
+    /// Starts the site. Needs the lab, `nginx` and `dnsmasq`. The certificate must be for [`Slow::HOST`].
     #[track_caller]
     pub fn start(phases: Phases, certificates: &str, key: &str) -> Self {
         let net = Routed::with_delay(Delay::Syn(phases.accept));
@@ -71,7 +71,7 @@ impl Slow {
         let inside = |port| SocketAddr::from(([127, 0, 0, 1], port));
 
         let dnsmasq = Dnsmasq::builder().in_ns(&net.server, inside(53)).host(Self::HOST, &[ip]);
-        let dnsmasq = dnsmasq.domain("test").start(); // it says that there is no AAAA
+        let dnsmasq = dnsmasq.domain("test").start(); // it answers that there is no AAAA record
         let origin = raw::Server::on(net.server.listen("127.0.0.1:0"), move |conn| respond(conn, phases));
         let nginx = Nginx::builder().in_ns(&net.server, &[inside(0).ip()]).tls(certificates, key);
         let nginx = nginx.backend(origin.addr()).start();
@@ -83,13 +83,13 @@ impl Slow {
     }
 }
 
-/// A script for [`raw::Server`]: HTTP/1.1 responses with [`Slow::BODY`], header and body held up.
+/// A script for [`raw::Server`] that answers HTTP/1.1 requests with [`Slow::BODY`], and delays the header and the body.
 ///
 /// # Errors
 ///
-/// When the peer goes away.
+/// If the peer closes the connection.
 pub async fn respond(mut conn: raw::Conn, phases: Phases) -> io::Result<()> {
-    // nginx passes a header on HTTP/2 over TLS only with the first byte of the body.
+    // With HTTP/2 over TLS, nginx forwards the header only together with the first byte of the body.
     let (first, rest) = Slow::BODY.split_at(1);
     let header = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", Slow::BODY.len());
     let begin = [header.as_bytes(), first].concat();
@@ -102,30 +102,30 @@ pub async fn respond(mut conn: raw::Conn, phases: Phases) -> io::Result<()> {
     }
 }
 
-/// Passes each connection on to `upstream`, and holds up the first bytes that come back: of a TLS
-/// server its ServerHello. Any server can stand behind it.
+/// Relays connections to `upstream`, and delays the first bytes of the server by `first_reply`: with TLS, these are the
+/// ServerHello.
 pub fn relay_tcp(ns: &Ns, listener: TcpListener, upstream: SocketAddr, first_reply: Duration) -> Background {
-    listener.set_nonblocking(true).expect("a mode of every socket");
+    listener.set_nonblocking(true).expect("non-blocking mode");
     Background::start(ns, move || async move {
         let listener = tokio::net::TcpListener::from_std(listener).expect("a listening socket");
         loop {
             let (client, _) = listener.accept().await.expect("accept");
-            spawn_local(pass_on(client, upstream, first_reply)); // errors close both sides
+            spawn_local(relay_stream(client, upstream, first_reply)); // errors close both sides
         }
     })
 }
 
-async fn pass_on(mut client: TcpStream, upstream: SocketAddr, first_reply: Duration) -> io::Result<()> {
+async fn relay_stream(mut client: TcpStream, upstream: SocketAddr, first_reply: Duration) -> io::Result<()> {
     let mut server = TcpStream::connect(upstream).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
-    let there = async {
+    let upload = async {
         copy(&mut from_client, &mut to_server).await?;
         to_server.shutdown().await
     };
-    let back = async {
+    let download = async {
         let mut first = vec![0; 16 * 1024];
         let length = from_server.read(&mut first).await?;
         sleep(first_reply).await;
@@ -133,22 +133,21 @@ async fn pass_on(mut client: TcpStream, upstream: SocketAddr, first_reply: Durat
         copy(&mut from_server, &mut to_client).await?;
         to_client.shutdown().await
     };
-    tokio::try_join!(there, back).map(drop)
+    tokio::try_join!(upload, download).map(drop)
 }
 
-/// Passes each datagram on to `upstream`, and holds up the reply to it. Any nameserver can stand
-/// behind it.
+/// Relays datagrams to the nameserver `upstream`, and delays each of its replies by `reply`.
 pub fn relay_udp(ns: &Ns, socket: UdpSocket, upstream: SocketAddr, reply: Duration) -> Background {
-    socket.set_nonblocking(true).expect("a mode of every socket");
+    socket.set_nonblocking(true).expect("non-blocking mode");
     Background::start(ns, move || async move {
         let socket = Rc::new(tokio::net::UdpSocket::from_std(socket).expect("a bound socket"));
         let mut datagram = vec![0; 64 * 1024];
         loop {
-            // An error belongs to an earlier reply, whose receiver had gone.
+            // An error is that of an earlier reply, whose receiver has closed its socket.
             let Ok((length, client)) = socket.recv_from(&mut datagram).await else { continue };
             let (socket, question) = (socket.clone(), datagram[..length].to_vec());
             spawn_local(async move {
-                let answer = ask(upstream, &question).await?;
+                let answer = query(upstream, &question).await?;
                 sleep(reply).await;
                 socket.send_to(&answer, client).await
             });
@@ -156,14 +155,14 @@ pub fn relay_udp(ns: &Ns, socket: UdpSocket, upstream: SocketAddr, reply: Durati
     })
 }
 
-async fn ask(upstream: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
-    const PATIENCE: Duration = Duration::from_secs(10);
+async fn query(upstream: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+    const TIMEOUT: Duration = Duration::from_secs(10);
     let any = if upstream.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = tokio::net::UdpSocket::bind(any).await?;
     socket.connect(upstream).await?;
     socket.send(question).await?;
     let mut answer = vec![0; 64 * 1024];
-    let length = timeout(PATIENCE, socket.recv(&mut answer)).await??;
+    let length = timeout(TIMEOUT, socket.recv(&mut answer)).await??;
     answer.truncate(length);
     Ok(answer)
 }

@@ -1,4 +1,4 @@
-//! strace, as the witness of what a process did on its sockets.
+//! strace, as an independent record of what a process did on its sockets.
 //!
 //! ```ignore
 //! let (output, trace) = Strace::new("curl").args([url]).run();
@@ -33,35 +33,35 @@ impl Strace {
         Self::in_ns(&Ns::here(), program)
     }
 
-    /// Runs in a namespace of the lab.
+    /// Runs the program in a namespace of the lab.
     #[track_caller]
     pub fn in_ns(ns: &Ns, program: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = ns.command("strace");
         command.args(["-f", "-yy", "-ttt", "-T", "-s", "0", "-e", "signal=none", "-e", CALLS, "-o"]);
         command.arg(directory.path().join("trace")).arg("--").arg(program);
         Self { command, directory }
     }
 
-    /// Arguments of the program.
+    /// Adds arguments for the program.
     #[must_use]
     pub fn args<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
         self.command.args(arguments);
         self
     }
 
-    /// An environment variable of the program.
+    /// Sets an environment variable of the program.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Runs the program to its end.
+    /// Runs the program to completion.
     ///
     /// # Panics
     ///
-    /// When strace cannot run, or the program takes longer than a minute.
+    /// If strace cannot be run, or the program takes longer than a minute.
     #[track_caller]
     pub fn run(self) -> (Output, Trace) {
         let output = process::run(self.command, DEADLINE);
@@ -71,8 +71,9 @@ impl Strace {
     }
 }
 
-/// The sockets of one program (threads share them; a program that forks is not understood), in the
-/// order in which they were opened.
+/// The sockets of one program, in the order in which they were opened.
+///
+/// Threads share them. A program that forks is not supported.
 #[derive(Debug, Default)]
 pub struct Trace {
     pub sockets: Vec<Socket>,
@@ -101,7 +102,7 @@ pub struct Call {
     pub at: f64,
     /// The duration in seconds.
     pub duration: f64,
-    /// Bytes, or the name of the error.
+    /// The number of bytes, or the name of the error.
     pub result: Result<usize, String>,
     /// Whether the call moves no data of the stream: `MSG_ERRQUEUE` or `MSG_PEEK`.
     pub aside: bool,
@@ -124,28 +125,28 @@ impl Trace {
         self.sockets.iter().filter(|socket| socket.peer == Some(peer)).collect()
     }
 
-    /// The socket of this connection. Where its ports were used again: the first.
+    /// Returns the socket of this connection: the first one, if its ports were reused.
     pub fn connection(&self, local: SocketAddr, peer: SocketAddr) -> Option<&Socket> {
         self.connections(local, peer).next()
     }
 
-    /// The sockets that had these ports, one after the other.
+    /// Returns all sockets that had these addresses, in the order in which they were opened.
     pub fn connections(&self, local: SocketAddr, peer: SocketAddr) -> impl Iterator<Item = &Socket> {
         self.sockets.iter().filter(move |socket| socket.local == Some(local) && socket.peer == Some(peer))
     }
 }
 
 impl Socket {
-    /// The calls that count: without EAGAIN, interruptions, peeks and the error queue. An `Ok(0)` of
-    /// a read, the end of the stream, is one.
+    /// Returns the calls that moved data, met the end of the stream (a read of `Ok(0)`), or failed. EAGAIN,
+    /// interruptions, peeks and the error queue are left out.
     pub fn ops(&self) -> impl Iterator<Item = &Call> {
         self.calls.iter().filter(|call| {
-            let idle = ["EAGAIN", "EINTR", "ERESTARTSYS", "?"]; // the last: killed in the call
+            let idle = ["EAGAIN", "EINTR", "ERESTARTSYS", "?"]; // `?` if the process was killed during the call
             !call.aside && !call.result.as_ref().is_err_and(|error| idle.contains(&error.as_str()))
         })
     }
 
-    /// The sizes of the successful ops in one direction, without the end of the stream.
+    /// Returns the sizes of the successful operations in one direction, without the end of the stream.
     pub fn moved(&self, way: Way) -> impl Iterator<Item = usize> {
         self.ops()
             .filter(move |call| call.way == way)

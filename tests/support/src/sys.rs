@@ -1,4 +1,5 @@
-//! System calls that the standard library does not wrap; besides the allocator, the only `unsafe` of the tests.
+//! System calls that the standard library does not wrap. Together with the allocator, the only `unsafe` code of the
+//! tests.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
-/// Moves the calling thread, and what it starts from now on, into a new network namespace.
+/// Moves the calling thread, and the threads and processes that it starts from now on, into a new network namespace.
 pub fn unshare_network() -> io::Result<()> {
     // SAFETY: takes flags only and changes nothing but the calling thread's namespace.
     check(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
@@ -22,13 +23,13 @@ pub fn enter_network(namespace: RawFd) -> io::Result<()> {
     check(unsafe { libc::setns(namespace, libc::CLONE_NEWNET) }).map(drop)
 }
 
-/// Has the command's process enter the network namespace before it becomes the program.
+/// Makes the command's process enter the network namespace before it executes the program.
 pub fn start_in_network(command: &mut Command, namespace: std::sync::Arc<File>) {
     // SAFETY: between fork and exec only `setns` runs; errors are plain OS codes without allocation.
     unsafe { command.pre_exec(move || enter_network(namespace.as_raw_fd())) };
 }
 
-/// Has the command's process, and no other, see `file` in place of the existing file `over`.
+/// Makes the command's process, and no other, see `file` at the path of the existing file `over`.
 pub fn start_with_file_over(command: &mut Command, file: CString, over: CString) {
     let none = c"none";
     let mount = move |source: &CStr, target: &CStr, flags| {
@@ -47,7 +48,7 @@ pub fn start_with_file_over(command: &mut Command, file: CString, over: CString)
     unsafe { command.pre_exec(in_child) };
 }
 
-/// Has the command's process be killed with `signal` when the thread that started it is gone.
+/// Makes the kernel send `signal` to the command's process when the thread that started it ends.
 pub fn start_bound_to_parent(command: &mut Command, signal: i32) {
     let parent = std::process::id();
     let in_child = move || {
@@ -55,7 +56,7 @@ pub fn start_bound_to_parent(command: &mut Command, signal: i32) {
         check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) })?;
         // SAFETY: takes nothing and cannot fail.
         if unsafe { libc::getppid() }.cast_unsigned() != parent {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH)); // it had gone before the call
+            return Err(io::Error::from_raw_os_error(libc::ESRCH)); // the parent ended before the call
         }
         Ok(())
     };
@@ -63,7 +64,7 @@ pub fn start_bound_to_parent(command: &mut Command, signal: i32) {
     unsafe { command.pre_exec(in_child) };
 }
 
-/// Has the command's process inherit these descriptors under the same numbers.
+/// Makes the command's process inherit these descriptors under the same numbers.
 pub fn start_with_descriptors(command: &mut Command, descriptors: Vec<OwnedFd>) {
     let in_child = move || {
         for descriptor in &descriptors {
@@ -81,7 +82,7 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Sends a signal to a process, or to its group when `pid` is negative.
+/// Sends a signal to a process, or to a process group if `pid` is negative.
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: takes numbers only.
     check(unsafe { libc::kill(pid, signal) }).map(drop)
@@ -105,8 +106,8 @@ pub fn process_ends_within(pid: u32, time: Duration) -> io::Result<bool> {
     Ok(check(unsafe { libc::poll(&raw mut poll, 1, milliseconds) })? > 0)
 }
 
-/// A packet socket that sees all frames arriving at the interface (of the thread's namespace), each
-/// behind a `virtio_net_hdr`, so that segmentation and checksums left to the card survive.
+/// Returns a packet socket that receives all frames that arrive at the interface (of the thread's namespace). A
+/// `virtio_net_hdr` precedes each frame, so that offloaded segmentation and checksums are preserved.
 pub fn packet_socket(interface: &CStr) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: takes numbers; the returned descriptor has no other owner.
@@ -138,10 +139,10 @@ pub fn packet_socket(interface: &CStr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The socket for use in a runtime.
+/// Registers the socket with the runtime.
 pub fn asynchronous(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the `OwnedFd` goes in by value and stays the one owner: it returns the same open
-    // descriptor until it is dropped, together with the registration.
+    // SAFETY: the `OwnedFd` is passed by value and stays the only owner: it returns the same open descriptor until it
+    // is dropped, together with the registration.
     Ok(unsafe { AsyncFd::register(socket) }?)
 }
 

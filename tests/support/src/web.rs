@@ -1,5 +1,4 @@
-//! An HTTP/1.1 and HTTP/2 server that puts the client's port into every response (`x-peer`), and
-//! remembers the requests.
+//! An HTTP/1.1 and HTTP/2 server that puts the client's port into every response (`x-peer`) and keeps the requests.
 //!
 //! ```ignore
 //! let web = Web::start(async |asked| match asked.path() {
@@ -30,14 +29,14 @@ use crate::lab::Ns;
 /// The body of a response; an error cuts it off.
 pub type Content = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// A running server; its connections end with it.
+/// A running server. Dropping it closes its connections.
 pub struct Web {
     addr: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     _background: Background,
 }
 
-/// A request that came.
+/// A request that the server has received.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub peer: SocketAddr,
@@ -45,7 +44,7 @@ pub struct Asked {
     pub uri: Uri,
     pub version: Version,
     pub headers: HeaderMap,
-    /// As much of it as came; the handler is called when it is complete.
+    /// The complete body: the handler is called after it was received.
     pub body: Bytes,
     pub trailers: Option<HeaderMap>,
 }
@@ -55,7 +54,7 @@ impl Asked {
         self.uri.path()
     }
 
-    /// The header's value, empty without one.
+    /// Returns the value of a header field, or an empty string if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
@@ -77,15 +76,15 @@ impl Web {
         Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), Some(config), handler)
     }
 
-    /// Starts a server on a listening socket, for instance of a namespace.
+    /// Starts a server on a listening socket, for instance one of a namespace.
     #[track_caller]
     pub fn on(
         listener: TcpListener,
         tls: Option<ServerConfig>,
         handler: impl AsyncFn(Asked) -> Response<Content> + Send + 'static,
     ) -> Self {
-        let addr = listener.local_addr().expect("it listens");
-        listener.set_nonblocking(true).expect("a mode of every socket");
+        let addr = listener.local_addr().expect("a bound socket");
+        listener.set_nonblocking(true).expect("non-blocking mode");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let tls = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
         let log = asked.clone();
@@ -97,31 +96,31 @@ impl Web {
         self.addr
     }
 
-    /// `http://127.0.0.1:port/path`
+    /// Returns the URL of a path: `http://127.0.0.1:port/path`.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
     }
 
-    /// The requests so far.
+    /// Returns the requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect("no panic").clone()
     }
 }
 
-/// A response with this body.
+/// Returns a response with this body.
 pub fn reply(body: impl Into<Bytes>) -> Response<Content> {
     let body: Bytes = body.into();
     Response::new(Full::new(body).map_err(|never: Infallible| match never {}).boxed_unsync())
 }
 
-/// A response of this status and without a body.
+/// Returns a response with this status and an empty body.
 pub fn status(status: u16) -> Response<Content> {
     let mut response = reply("");
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     response
 }
 
-/// A redirect to this place.
+/// Returns a redirect to `location`.
 pub fn redirect(code: u16, location: &str) -> Response<Content> {
     let mut response = status(code);
     response.headers_mut().insert("location", location.parse().expect("a value"));
@@ -140,16 +139,16 @@ where
             accepted = listener.accept() => accepted.expect("accept"),
             Some(ended) = running.join_next() => match ended {
                 Ok(()) => continue,
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()), // nobody cancels it
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()), // the task is never cancelled
             },
         };
         let (tls, handler, log) = (tls.clone(), handler.clone(), log.clone());
         running.spawn_local(async move {
             match tls {
-                None => speak(stream, peer, handler, log).await,
+                None => serve_connection(stream, peer, handler, log).await,
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
-                        speak(stream, peer, handler, log).await;
+                        serve_connection(stream, peer, handler, log).await;
                     }
                 }
             }
@@ -157,7 +156,7 @@ where
     }
 }
 
-async fn speak<S, F>(stream: S, peer: SocketAddr, handler: Rc<F>, log: Arc<Mutex<Vec<Asked>>>)
+async fn serve_connection<S, F>(stream: S, peer: SocketAddr, handler: Rc<F>, log: Arc<Mutex<Vec<Asked>>>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
     F: AsyncFn(Asked) -> Response<Content> + 'static,
@@ -184,7 +183,7 @@ where
             Ok::<_, hyper::Error>(response)
         }
     });
-    // How the peer ends the connection is its business.
+    // An error is how the client has ended the connection.
     _ = auto::Builder::new(OnThisThread).serve_connection(TokioIo::new(stream), service).await;
 }
 

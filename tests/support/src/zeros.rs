@@ -1,4 +1,4 @@
-//! A stream without a network, for counting the allocations around it.
+//! A stream without a network, for tests that count the allocations around it.
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Every read returns 100 zero bytes, and every write succeeds.
+/// A stream whose reads return 100 zero bytes each, and whose writes always succeed.
 #[derive(Clone, Copy, Debug)]
 pub struct Zeros;
 

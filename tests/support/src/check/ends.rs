@@ -1,4 +1,4 @@
-//! All that began has ended, once, with a reason; what failed says why.
+//! Every record has ended with a reason, and has a code and a text if it failed.
 
 use nettrace::record::{EndReason, Failure, NetTrace, Timestamp};
 
@@ -8,14 +8,14 @@ pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
     for dial in &trace.dials {
         let who = name(dial);
         End::of(dial.dial_end_at, &dial.end_reason, &dial.failure, &dial.dial_err).look(&who, problems);
-        // The sink was closed while it went on: that is all that is known.
+        // The sink was closed during the dial, so its outcome is not known.
         let cut_off = dial.end_reason == Some(EndReason::SinkClosed);
         let established = dial.failure.is_none() != dial.established_conn.is_undefined() || cut_off;
         problems.expect(established, &who, "has both or neither of a connection and a failure");
-        let let_go = dial.triggered_by.is_undefined() || !dial.ctx_close_at.is_undefined();
-        problems.expect(let_go, &who, "its request never let go of it (ctxCloseAt)");
+        let ctx_closed = dial.triggered_by.is_undefined() || !dial.ctx_close_at.is_undefined();
+        problems.expect(ctx_closed, &who, "was triggered by a request, but has no ctxCloseAt");
         let resolved = dial.resolve_begin_at.is_undefined() == dial.resolve_end_at.is_undefined();
-        problems.expect(resolved || cut_off, &who, "the look-up has not ended");
+        problems.expect(resolved || cut_off, &who, "the lookup has not ended");
         for resolver_dial in &dial.resolver_dials {
             let who = format!("{who}, {}", resolver_dial.nameserver);
             problems.expect(!resolver_dial.dial_end_at.is_undefined(), &who, "has not ended");
@@ -26,8 +26,8 @@ pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
                 &who,
                 "has both or neither of a connection and a failure",
             );
-            let said = resolver_dial.failure.is_some() != resolver_dial.dial_err.is_empty();
-            problems.expect(said, &who, "has both or neither of a code and a text");
+            let has_text = resolver_dial.failure.is_some() != resolver_dial.dial_err.is_empty();
+            problems.expect(has_text, &who, "has both or neither of a code and a text");
         }
     }
     for conn in &trace.tcp_conns {
@@ -48,14 +48,14 @@ pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
                 .look(&format!("{who}, SOCKS"), problems);
         }
         let other = if conn.connected { &conn.handshake_err } else { &conn.conn_err };
-        problems.expect(other.is_empty(), &who, "an error of a phase that it was not in");
+        problems.expect(other.is_empty(), &who, "has the error of a phase in which it did not end");
     }
     for conn in &trace.udp_conns {
         let end = End::of(conn.conn_close_at, &conn.end_reason, &conn.failure, &conn.conn_err);
         end.look(&name(conn), problems);
     }
     for query in &trace.dns_queries {
-        End::of(query.end_at, &query.end_reason, &query.failure, "the code alone")
+        End::of(query.end_at, &query.end_reason, &query.failure, "queries have no text")
             .look(&name(query), problems);
     }
     for tunnel in &trace.tls_tunnels {
@@ -86,11 +86,11 @@ impl<'a> End<'a> {
         let Some(reason) = self.reason else {
             return problems.expect(false, who, "has not ended");
         };
-        let is_seen = *reason != EndReason::Unobserved;
+        let is_observed = *reason != EndReason::Unobserved;
         problems.expect(
-            self.at.is_undefined() != is_seen,
+            self.at.is_undefined() != is_observed,
             who,
-            "has ended, but not at any time, or unseen at one",
+            "ended without a time, or unobserved and with a time",
         );
         let fails = match reason {
             EndReason::Failed | EndReason::Timeout | EndReason::Cancelled | EndReason::LostRace => true,
@@ -99,12 +99,12 @@ impl<'a> End<'a> {
             | EndReason::IdleLimit
             | EndReason::Unobserved
             | EndReason::SinkClosed => false,
-            _ => return problems.expect(false, who, format!("ended for no reason that we know: {reason:?}")),
+            _ => return problems.expect(false, who, format!("ended for an unknown reason: {reason:?}")),
         };
         problems.expect(self.failure.is_some() == fails, who, format!("{reason:?} with {:?}", self.failure));
         if self.failure.is_some() {
-            problems.expect(!self.text.is_empty(), who, "failed without a text");
-            problems.expect(!self.text.contains('\n'), who, "the text has more than one line");
+            problems.expect(!self.text.is_empty(), who, "failed without an error text");
+            problems.expect(!self.text.contains('\n'), who, "the error text has more than one line");
         }
         let interrupted = matches!(reason, EndReason::Cancelled | EndReason::LostRace);
         let says_so = *self.failure == Some(Failure::Interrupted);

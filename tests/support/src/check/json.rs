@@ -1,4 +1,4 @@
-//! The JSON of a trace is what the schema says, and says all that the trace does.
+//! The JSON of a trace conforms to the schema, and the precise JSON reads back as the same trace.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use super::Problems;
 
 static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     let schema = serde_json::from_str(JSON_SCHEMA).expect("the schema is JSON");
-    jsonschema::validator_for(&schema).expect("the schema is one")
+    jsonschema::validator_for(&schema).expect("the schema is a valid JSON Schema")
 });
 
 pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
@@ -21,9 +21,13 @@ pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
             problems.expect(false, how, format!("{}: {error}", error.instance_path()));
         }
     }
-    problems.expect(read(&precise).as_ref() == Ok(trace), "precise JSON", "reads as another trace");
+    problems.expect(
+        read(&precise).as_ref() == Ok(trace),
+        "precise JSON",
+        "does not read back as the same trace",
+    );
     let again = read(&whole).map(|trace| serde_json::to_value(trace).expect("a trace is JSON"));
-    problems.expect(again == Ok(whole), "JSON", "is another when it is read and written again");
+    problems.expect(again == Ok(whole), "JSON", "changes when it is read and written again");
 }
 
 fn read(json: &Value) -> Result<NetTrace, String> {

@@ -1,4 +1,4 @@
-//! Records are named once, and refer to records that are there and refer back.
+//! Identifiers are unique, references resolve, and references between two records agree.
 
 use std::collections::HashSet;
 
@@ -10,13 +10,13 @@ use nettrace::record::{
 use super::{Named, Problems, name};
 
 pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
-    let mut names = Names { seen: HashSet::new(), problems };
-    names.take(&trace.dials);
-    names.take(&trace.tcp_conns);
-    names.take(&trace.udp_conns);
-    names.take(&trace.dns_queries);
-    names.take(&trace.tls_tunnels);
-    names.take(&trace.http_requests);
+    let mut ids = UniqueIds { seen: HashSet::new(), problems };
+    ids.add(&trace.dials);
+    ids.add(&trace.tcp_conns);
+    ids.add(&trace.udp_conns);
+    ids.add(&trace.dns_queries);
+    ids.add(&trace.tls_tunnels);
+    ids.add(&trace.http_requests);
 
     let mut links = Links { trace, problems };
     trace.dials.iter().for_each(|dial| links.dial(dial));
@@ -27,17 +27,17 @@ pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
     trace.http_requests.iter().for_each(|request| links.http_request(request));
 }
 
-struct Names<'a> {
+struct UniqueIds<'a> {
     seen: HashSet<&'a str>,
     problems: &'a mut Problems,
 }
 
-impl<'a> Names<'a> {
-    fn take<R: Named>(&mut self, records: &'a [R]) {
+impl<'a> UniqueIds<'a> {
+    fn add<R: Named>(&mut self, records: &'a [R]) {
         for record in records {
             let id = record.trace_id().as_str();
             self.problems.expect(!id.is_empty(), name(record), "has no identifier");
-            self.problems.expect(self.seen.insert(id), name(record), "is not the only one of that name");
+            self.problems.expect(self.seen.insert(id), name(record), "has the identifier of another record");
         }
     }
 }
@@ -53,20 +53,20 @@ impl Links<'_> {
         self.resolves(&who, "triggeredBy", &dial.triggered_by, &trace.http_requests);
         self.resolves(&who, "establishedConn", &dial.established_conn, &trace.tcp_conns);
         if let Some(conn) = trace.tcp_conns.get(&dial.established_conn) {
-            let mine = conn.from_dial == dial.trace_id && conn.connected && !conn.from_resolver;
-            self.problems.expect(mine, &who, format!("did not make its connection {}", conn.trace_id));
+            let is_own = conn.from_dial == dial.trace_id && conn.connected && !conn.from_resolver;
+            self.problems.expect(is_own, &who, format!("did not establish its connection {}", conn.trace_id));
         }
         for resolver_dial in &dial.resolver_dials {
             let id = &resolver_dial.established_conn;
             let udp = trace.udp_conns.get(id).map(|conn| (conn.from_resolver, &conn.from_dial));
             let tcp = trace.tcp_conns.get(id).map(|conn| (conn.from_resolver, &conn.from_dial));
-            let mine = udp.or(tcp) == Some((true, &dial.trace_id));
+            let is_own = udp.or(tcp) == Some((true, &dial.trace_id));
             let what =
-                format!("resolver dial to {} leads to no connection of its own", resolver_dial.nameserver);
-            self.problems.expect(id.is_undefined() || mine, &who, what);
+                format!("the resolver dial to {} did not establish its connection", resolver_dial.nameserver);
+            self.problems.expect(id.is_undefined() || is_own, &who, what);
         }
-        let reasons = dial.skip_reasons.len() == dial.skipped_nameservers.len();
-        self.problems.expect(reasons, &who, "skipped nameservers without a reason each");
+        let has_reasons = dial.skip_reasons.len() == dial.skipped_nameservers.len();
+        self.problems.expect(has_reasons, &who, "does not have a reason for each skipped nameserver");
     }
 
     fn tcp_conn(&mut self, conn: &TcpConnTrace) {
@@ -81,7 +81,7 @@ impl Links<'_> {
         let udp = self.trace.udp_conns.get(&query.connection).map(|conn| &conn.from_dial);
         let tcp = self.trace.tcp_conns.get(&query.connection).map(|conn| &conn.from_dial);
         let same_dial = udp.or(tcp) == Some(&query.from_dial);
-        self.problems.expect(same_dial, name(query), "has no connection of its dial");
+        self.problems.expect(same_dial, name(query), "its connection is not part of its dial");
     }
 
     fn tls_tunnel(&mut self, tunnel: &TlsTunnelTrace) {
@@ -97,30 +97,46 @@ impl Links<'_> {
         self.resolves(&who, "triggeredBy", &request.triggered_by, &trace.http_requests);
         if !request.triggered_by.is_undefined() {
             let is_connect = request.req_method == "CONNECT" && !request.network_proxy.is_empty();
-            self.problems.expect(is_connect, &who, "was triggered, and is no CONNECT to a proxy");
-            self.problems.expect(request.tls_tunnel.is_undefined(), &who, "has a tunnel to the server");
+            self.problems.expect(
+                is_connect,
+                &who,
+                "was triggered by a request, but is no CONNECT to a proxy",
+            );
+            self.problems.expect(
+                request.tls_tunnel.is_undefined(),
+                &who,
+                "was triggered by a request, but has a TLS tunnel to the server",
+            );
             let conn = trace.tcp_conns.get(&request.tcp_conn);
             let dial = conn.and_then(|conn| trace.dials.get(&conn.from_dial));
             let same = dial.is_none_or(|dial| dial.triggered_by == *request.triggered_by);
-            self.problems.expect(same, &who, "was triggered by another request than its dial");
+            self.problems.expect(same, &who, "was not triggered by the same request as its dial");
         }
         for tunnel in [&request.tls_tunnel, &request.proxy_tls_tunnel] {
             if let Some(tunnel) = trace.tls_tunnels.get(tunnel) {
                 let same = tunnel.tcp_conn == request.tcp_conn;
-                self.problems.expect(same, &who, format!("{} is of another connection", tunnel.trace_id));
+                self.problems.expect(
+                    same,
+                    &who,
+                    format!("its tunnel {} is on another connection", tunnel.trace_id),
+                );
             }
         }
         for attempt in &request.attempts {
             self.resolves(&who, "attempts[].tcpConn", &attempt.tcp_conn, &trace.tcp_conns);
         }
         if let Some((last, others)) = request.attempts.split_last() {
-            // Or the peer did not process it there, and it did not get to be sent again.
+            // The peer may have rejected the request unprocessed, and the request ended before it was sent again.
             let ended_elsewhere = last.failure.is_some() && request.end_reason != Some(EndReason::Closed);
             let fits =
                 last.tcp_conn == request.tcp_conn && (last.failure == request.failure || ended_elsewhere);
-            self.problems.expect(fits, &who, "the last attempt is not what the request came to");
+            self.problems.expect(
+                fits,
+                &who,
+                "the last attempt has another connection or failure than the request",
+            );
             let failed = others.iter().all(|attempt| attempt.failure.is_some());
-            self.problems.expect(failed, &who, "an attempt was not the last, and did not fail");
+            self.problems.expect(failed, &who, "an attempt before the last did not fail");
         }
     }
 
@@ -131,7 +147,7 @@ impl Links<'_> {
         id: &TraceId,
         list: &nettrace::record::TraceList<R>,
     ) {
-        let there = id.is_undefined() || list.get(id).is_some();
-        self.problems.expect(there, who.as_ref(), format!("{field} {id} leads nowhere"));
+        let resolves = id.is_undefined() || list.get(id).is_some();
+        self.problems.expect(resolves, who.as_ref(), format!("{field} {id} does not resolve"));
     }
 }

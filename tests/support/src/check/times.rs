@@ -43,7 +43,7 @@ impl<'a> Times<'a> {
             self.in_order(&who, &[("ctxCloseAt", dial.ctx_close_at), ("request's endAt", request.end_at)]);
         }
         for inner in &dial.resolver_dials {
-            self.in_look_up(
+            self.in_lookup(
                 &format!("{who}, {}", inner.nameserver),
                 &dial.trace_id,
                 &[("dialBeginAt", inner.dial_begin_at), ("dialEndAt", inner.dial_end_at)],
@@ -58,17 +58,18 @@ impl<'a> Times<'a> {
         let close = ("connCloseAt", conn.conn_close_at);
         self.in_order(&who, &[handshake[0], handshake[1], close, ("traceEndAt", self.trace.trace_end_at)]);
         if let Some(socks) = &conn.socks {
-            let way = [("SOCKS begin", socks.handshake_begin_at), ("SOCKS end", socks.handshake_end_at)];
-            self.in_order(&who, &[handshake[1], way[0], way[1], close]);
+            let begin = ("SOCKS begin", socks.handshake_begin_at);
+            let end = ("SOCKS end", socks.handshake_end_at);
+            self.in_order(&who, &[handshake[1], begin, end, close]);
         }
         let begin = if conn.connected { handshake[1] } else { handshake[0] };
         let readings = conn.tcp_info.iter().map(|info| ("tcpInfo's at", info.at));
         let end = if conn.connected { close } else { handshake[1] };
         self.in_order(&who, &[begin].into_iter().chain(readings).chain([end]).collect::<Vec<_>>());
         if conn.from_resolver {
-            self.in_look_up(&who, &conn.from_dial, &[handshake[0], handshake[1], close]);
+            self.in_lookup(&who, &conn.from_dial, &[handshake[0], handshake[1], close]);
         } else if let Some(dial) = self.trace.dials.get(&conn.from_dial) {
-            // A foreign connector's connection: all that is known is that it took the whole dial.
+            // A connection of a foreign connector: its handshake is recorded as if it took the whole dial.
             let is_adopted = conn.handshake_begin_at == dial.dial_begin_at;
             let begin = if is_adopted { dial.dial_begin_at } else { dial.resolve_end_at };
             self.in_order(
@@ -97,7 +98,7 @@ impl<'a> Times<'a> {
         let who = name(conn);
         let life = [("socketCreateAt", conn.socket_create_at), ("connCloseAt", conn.conn_close_at)];
         self.in_order(&who, &life);
-        self.in_look_up(&who, &conn.from_dial, &life);
+        self.in_lookup(&who, &conn.from_dial, &life);
         self.ops(
             &who,
             &conn.socket_trace,
@@ -193,20 +194,20 @@ impl<'a> Times<'a> {
         ];
         if let Some(total) = timings.total {
             let fits = phases.into_iter().flatten().sum::<std::time::Duration>() <= total;
-            self.problems.expect(fits, &who, format!("phases longer than the whole: {timings:?}"));
+            self.problems.expect(fits, &who, format!("the phases take longer than the total: {timings:?}"));
         }
     }
 
-    /// The records of a lookup are within the time of the lookup, and so within that of its dial.
-    fn in_look_up(&mut self, who: &str, dial: &TraceId, times: &[(&str, Timestamp)]) {
+    /// Asserts that these times of a record of a lookup are within the lookup, and the lookup is within its dial.
+    fn in_lookup(&mut self, who: &str, dial: &TraceId, times: &[(&str, Timestamp)]) {
         let Some(dial) = self.trace.dials.get(dial) else { return };
         let begin = [("dialBeginAt", dial.dial_begin_at), ("resolveBeginAt", dial.resolve_begin_at)];
         let end = [("resolveEndAt", dial.resolve_end_at), ("dialEndAt", dial.dial_end_at)];
         self.in_order(who, &[&begin, times, &end].concat());
     }
 
-    /// Operations lie within the life of the socket and add up to its `[sent, received]`; while it is open, a
-    /// last one may have been counted and not written down yet.
+    /// Asserts that operations are within the lifetime of the socket, and that their bytes add up to `totals`, which is
+    /// `[sent, received]`. While the socket is open, the last operation may be counted but not recorded yet.
     fn ops(
         &mut self,
         who: &str,
@@ -219,29 +220,39 @@ impl<'a> Times<'a> {
         let (mut sums, mut last) = ([0, 0], [open, open]);
         let mut returned = open;
         for op in socket_ops.iter() {
-            let way = match op.r#type {
+            let direction = match op.r#type {
                 SocketOpType::Write | SocketOpType::WriteTo => 0,
                 SocketOpType::Read | SocketOpType::ReadFrom => 1,
-                other => return self.problems.expect(false, who, format!("an operation {other:?}")),
+                other => {
+                    return self.problems.expect(false, who, format!("has an operation of type {other:?}"));
+                }
             };
-            sums[way] += u64::from(op.data_len);
-            let times = [("the one before", last[way]), ("callAt", op.call_at), ("returnAt", op.return_at)];
+            sums[direction] += u64::from(op.data_len);
+            let times = [
+                ("the operation before it", last[direction]),
+                ("callAt", op.call_at),
+                ("returnAt", op.return_at),
+            ];
             self.in_order(who, &times);
-            self.in_order(who, &[("the one before", returned), ("returnAt", op.return_at)]);
-            (last[way], returned) = (op.return_at, op.return_at);
+            self.in_order(who, &[("the operation before it", returned), ("returnAt", op.return_at)]);
+            (last[direction], returned) = (op.return_at, op.return_at);
         }
         self.in_order(who, &[("last operation", returned), ("close", close)]);
         let at_most = || sums[0] <= totals[0] && sums[1] <= totals[1];
         let is_open = close.is_undefined() || *dropped_ops > 0;
         let fits = if is_open { at_most() } else { sums == totals };
-        self.problems.expect(fits, who, format!("operations carried {sums:?} bytes, in all {totals:?}"));
+        self.problems.expect(
+            fits,
+            who,
+            format!("the operations have {sums:?} bytes, but the totals are {totals:?}"),
+        );
     }
 
     /// Asserts that the defined times do not decrease.
     fn in_order(&mut self, who: impl Display, times: &[(&str, Timestamp)]) {
         let mut before: Option<(&str, i128)> = None;
         for &(what, time) in times {
-            let Some(at) = self.on_the_clock(time) else { continue };
+            let Some(at) = self.unix_nanos(time) else { continue };
             if let Some((earlier, then)) = before {
                 let holds = then <= at;
                 self.problems.expect(holds, &who, format!("{what} is {} ns before {earlier}", then - at));
@@ -250,8 +261,8 @@ impl<'a> Times<'a> {
         }
     }
 
-    /// Nanoseconds since 1970.
-    fn on_the_clock(&self, time: Timestamp) -> Option<i128> {
+    /// Returns the time in nanoseconds since 1970, or `None` if it is undefined.
+    fn unix_nanos(&self, time: Timestamp) -> Option<i128> {
         time.unix_nanos().or_else(|| self.trace.trace_begin_at.add(time).unix_nanos())
     }
 }

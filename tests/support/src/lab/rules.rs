@@ -1,11 +1,11 @@
-//! Faults: what a namespace drops, refuses and cannot reach.
+//! Firewall rules and routes, with which a namespace drops, refuses or translates packets.
 
 use super::Ns;
 
-/// The packets that a rule applies to: those for the host, those that it forwards, those that it sends.
+/// The packets that a rule applies to: those that the host receives, forwards or sends.
 ///
-/// A rule in `Output` that drops makes UDP's `send` fail with EPERM: to lose packets unseen, use
-/// `Input` of the other host or `Forward` of the router.
+/// With a `drop` in `Output`, `send` on a UDP socket fails with EPERM. To lose packets silently, use `Input` of the
+/// other host or `Forward` of the router.
 #[derive(Clone, Copy, Debug)]
 pub enum Hook {
     Input,
@@ -14,18 +14,18 @@ pub enum Hook {
 }
 
 impl Ns {
-    /// Adds a rule of nft: `ns.nft(Hook::Input, "tcp dport 443 drop")`. Others that help:
+    /// Adds an nftables rule: `ns.nft(Hook::Input, "tcp dport 443 drop")`. Other useful rules:
     ///
     /// - `tcp dport 80 reject with tcp reset`: refused (ECONNREFUSED)
     /// - `tcp dport 80 reject with icmpx host-unreachable`: EHOSTUNREACH; likewise
     ///   `no-route` (ENETUNREACH), `admin-prohibited` (EHOSTUNREACH), `port-unreachable`
     /// - `udp dport 53 numgen random mod 100 < 30 drop`: 30 % loss
-    /// - `tcp dport 80 tcp flags syn / syn,ack drop`: no new connection, the open ones go on
-    /// - `ct state established`: as any use of `ct`, this makes the namespace track connections
+    /// - `tcp dport 80 tcp flags syn / syn,ack drop`: no new connections, but open ones continue
+    /// - `ct state established`: like any use of `ct`, makes the namespace track connections
     ///
-    /// ICMP errors want a network with a delay, 1 ms will do: without one they come while `connect`
-    /// still holds the socket, and over IPv6 the kernel then heeds only that for the second SYN, a
-    /// second later.
+    /// ICMP errors need a network with a delay, of which 1 ms is enough. Without it they arrive while `connect` still
+    /// holds the lock of the socket. Over IPv6 the kernel then ignores the first error, and `connect` only fails with
+    /// the error for the second SYN, one second later.
     #[track_caller]
     pub fn nft(&self, hook: Hook, rule: &str) {
         let chain = match hook {
@@ -40,13 +40,14 @@ impl Ns {
         ));
     }
 
-    /// Takes back all rules of the namespace, address translation too.
+    /// Removes all rules of the namespace, including NAT.
     #[track_caller]
     pub fn nft_flush(&self) {
         self.sh("nft flush ruleset");
     }
 
-    /// Gives every packet that leaves through the interface its address (NAT), IPv4 and IPv6.
+    /// Replaces the source address of packets that leave through the interface by the address of the interface (NAT),
+    /// for IPv4 and IPv6.
     #[track_caller]
     pub fn masquerade(&self, interface: &str) {
         self.sh(&format!(
@@ -56,7 +57,7 @@ impl Ns {
         ));
     }
 
-    /// Hands what comes for one port of TCP to another.
+    /// Redirects TCP connections to the port `from` to the port `to`.
     #[track_caller]
     pub fn redirect(&self, from: u16, to: u16) {
         self.sh(&format!(
@@ -66,19 +67,21 @@ impl Ns {
         ));
     }
 
-    /// Packets to there vanish on a router; on the host itself `connect` fails with EINVAL.
+    /// Adds a blackhole route: a router drops packets silently, and on the host itself `connect` fails with EINVAL.
     #[track_caller]
     pub fn blackhole(&self, prefix: &str) {
         self.route("blackhole", prefix);
     }
 
-    /// EHOSTUNREACH on the host itself; a router answers with ICMP host unreachable.
+    /// Adds an unreachable route: a router answers with ICMP host unreachable, and on the host itself `connect` fails
+    /// with EHOSTUNREACH.
     #[track_caller]
     pub fn unreachable(&self, prefix: &str) {
         self.route("unreachable", prefix);
     }
 
-    /// EACCES on the host itself; a router answers with ICMP communication prohibited.
+    /// Adds a prohibit route: a router answers with ICMP communication prohibited, and on the host itself `connect`
+    /// fails with EACCES.
     #[track_caller]
     pub fn prohibit(&self, prefix: &str) {
         self.route("prohibit", prefix);

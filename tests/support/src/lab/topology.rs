@@ -1,11 +1,11 @@
-//! Networks that many tests want, with fixed addresses: a namespace shares none with another test.
+//! Networks that many tests use. Their addresses are fixed, because the namespaces of other tests are separate.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Delay, Ns, Wire};
 
 impl Ns {
-    /// A cable to another namespace: interface `name` here, `peer_name` there, both up.
+    /// Links this namespace with another one by a veth pair: interface `name` here, `peer_name` there, both up.
     #[track_caller]
     pub fn veth(&self, name: &str, peer: &Self, peer_name: &str) {
         let path = peer.path();
@@ -23,7 +23,7 @@ impl Ns {
     }
 }
 
-/// A host on a [`Pair`] or a [`Routed`] network: its addresses.
+/// The addresses of a host in a [`Pair`] or a [`Routed`] network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
     pub v4: Ipv4Addr,
@@ -36,7 +36,7 @@ impl Site {
     }
 }
 
-/// Two hosts on one cable: `client` with `c0`, `server` with `s0`.
+/// Two hosts on one link: `client` with the interface `c0`, `server` with `s0`.
 pub struct Pair {
     pub client: Ns,
     pub server: Ns,
@@ -58,8 +58,10 @@ impl Pair {
     }
 }
 
-/// `client` (`c0`) – `router` (`r0`, `r1`) – `server` (`s0`): two networks, routed, without rules.
-/// The router has no route to anywhere else: it answers with ICMP network unreachable.
+/// Two networks with a router between them: `client` (`c0`) – `router` (`r0`, `r1`) – `server` (`s0`).
+///
+/// There are no firewall rules. The router has no other routes, and answers packets to other destinations with ICMP
+/// network unreachable.
 pub struct Routed {
     pub client: Ns,
     pub router: Ns,

@@ -1,4 +1,4 @@
-//! A cable with a delay, in user space, because many kernels come without netem.
+//! A link with a delay, in user space, because many kernels are built without netem.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -17,37 +17,37 @@ use crate::sys;
 pub enum Delay {
     /// Every frame.
     All(Duration),
-    /// The first segment of a TCP connection only, so that `connect` takes longer and nothing else.
+    /// The first segment of each TCP connection, so that only `connect` takes longer.
     Syn(Duration),
 }
 
-/// Carries frames between two interfaces of a namespace until it is dropped.
+/// A bridge that carries frames between two interfaces of a namespace, until it is dropped.
 pub struct Wire {
-    _ways: [Background; 2],
+    _directions: [Background; 2],
 }
 
 impl Wire {
     #[track_caller]
     pub fn start(ns: &Ns, a: &str, b: &str, delay: Delay) -> Self {
-        Self { _ways: [Self::way(ns, a, b, delay), Self::way(ns, b, a, delay)] }
+        Self { _directions: [Self::direction(ns, a, b, delay), Self::direction(ns, b, a, delay)] }
     }
 
-    fn way(ns: &Ns, from: &str, to: &str, delay: Delay) -> Background {
+    fn direction(ns: &Ns, from: &str, to: &str, delay: Delay) -> Background {
         let open = |interface: &str| {
             let name = CString::new(interface).expect("no NUL in an interface's name");
             ns.run(|| sys::packet_socket(&name)).expect("a packet socket")
         };
-        // Opened here, so that no frame is lost once this returns.
+        // Opened here, so that no frame is lost after this returns.
         let (from, to) = (open(from), open(to));
         Background::start(ns, move || carry(from, to, delay))
     }
 }
 
-/// Ends when an interface goes away, with the namespace at its other end.
+/// Carries frames in one direction. Ends when an interface is removed, because the namespace of its peer is gone.
 async fn carry(from: OwnedFd, to: OwnedFd, delay: Delay) {
     let from = sys::asynchronous(from).expect("epoll");
     let to = sys::asynchronous(to).expect("epoll");
-    let mut frame = vec![0; 70_000]; // segmentation is left to the receiver: up to 64 KiB
+    let mut frame = vec![0; 70_000]; // segmentation is offloaded, so a frame has up to 64 KiB
     let mut waiting = BTreeMap::new();
     let mut arrived = 0_u64; // keeps the order of frames that are due together
     loop {
@@ -60,8 +60,8 @@ async fn carry(from: OwnedFd, to: OwnedFd, delay: Delay) {
                 waiting.insert((Instant::now() + delay.of(frame), arrived), frame.to_vec());
             }
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
-                let (_, frame) = waiting.pop_first().expect("one was next");
-                // A full queue is awaited; else the frame is lost, as on a cable.
+                let (_, frame) = waiting.pop_first().expect("a frame is due");
+                // Waits while the queue is full. Any other error loses the frame, as on a real link.
                 _ = to.async_io(Interest::WRITABLE, |socket| sys::send(socket.as_fd(), &frame)).await;
             }
         }

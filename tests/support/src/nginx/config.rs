@@ -11,7 +11,7 @@ pub(super) const PORTS: [&str; 7] = ["http", "h2c", "https", "https_h1", "tls12"
 const STATUS: [u16; 9] = [200, 204, 400, 401, 403, 404, 500, 502, 503];
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
-/// The fields of [`Request`](super::Request) and where nginx has them; numbers go without quotes.
+/// The fields of [`Request`](super::Request) and nginx's variables for them; numbers are not quoted.
 const LOG: [(&str, &str); 23] = [
     ("connection", "$connection"),
     ("connection_requests", "$connection_requests"),
@@ -52,7 +52,7 @@ impl Builder {
             )
         };
         let servers: String = ports.iter().map(server).collect();
-        // The worker runs as the user of the test, since others may not read the test's files.
+        // The worker runs as the user of the test, because other users cannot read the test's files.
         let user = if sys::is_root() { "user root;" } else { "" };
         format!(
             r#"
@@ -142,7 +142,7 @@ location = /upload {{ proxy_pass http://unix:{directory}/upload.sock:; }}
     }
 }
 
-/// A filter that changes nothing, so that nginx cannot know the length of the body.
+/// A filter that changes nothing, but for which nginx omits the content length.
 const UNKNOWN_LENGTH: &str = "sub_filter_types *; sub_filter 'what no test has in its files' '';";
 
 fn listen(ip: IpAddr, port: &Port) -> String {

@@ -14,7 +14,7 @@ use super::{Call, Socket, Trace, Way};
 pub(super) fn trace(text: &str) -> Trace {
     let mut reader = Reader::default();
     for line in text.lines() {
-        _ = reader.line(line); // a signal, an exit, a call on something else
+        _ = reader.line(line); // `None` for signals, exits, and calls on other descriptors
     }
     reader.trace
 }
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
         self.socket(&descriptor).map(drop)
     }
 
-    /// The socket behind the descriptor, a new one if it is not known; none if it is no socket.
+    /// Returns the index of the descriptor's socket, which is added if it is new. Returns `None` if it is not a socket.
     fn socket(&mut self, descriptor: &Descriptor) -> Option<usize> {
         let seen = descriptor.socket.as_ref()?;
         let index = *self.open.entry(descriptor.number).or_insert_with(|| {
@@ -98,14 +98,14 @@ impl<'a> Reader<'a> {
         });
         let socket = &mut self.trace.sockets[index];
         socket.protocol.clone_from(&seen.protocol);
-        // Once closed by the peer the kernel no longer tells: what was known stays.
+        // When the peer has closed, the kernel no longer reports the addresses, so the known ones are kept.
         socket.local = seen.local.or(socket.local);
         socket.peer = seen.peer.or(socket.peer);
         Some(index)
     }
 }
 
-/// `5<TCP:[…]>` at the beginning of arguments or of a result.
+/// A descriptor at the beginning of arguments or of a result: `5<TCP:[…]>`.
 struct Descriptor {
     number: u32,
     socket: Option<Socket>,
@@ -119,7 +119,7 @@ impl Descriptor {
     }
 }
 
-/// `TCP:[10.9.1.2:40000->10.9.2.2:80]`, `UDPv6:[[::1]:53]`, `TCP:[4711]` (an inode), `socket:[4711]`.
+/// Parses `TCP:[10.9.1.2:40000->10.9.2.2:80]`, `UDPv6:[[::1]:53]`, `TCP:[4711]` (an inode) or `socket:[4711]`.
 fn socket(annotation: &str) -> Option<Socket> {
     const PROTOCOLS: [&str; 4] = ["TCP", "TCPv6", "UDP", "UDPv6"];
     let (protocol, rest) = annotation.split_once(":[")?;
@@ -134,7 +134,7 @@ fn socket(annotation: &str) -> Option<Socket> {
     Some(Socket { protocol: protocol.into(), local, peer, ..Socket::default() })
 }
 
-/// `42 <0.000012>`, `-1 EAGAIN (Resource temporarily unavailable) <0.000007>`, `? ERESTARTSYS (…)`.
+/// A result: `42 <0.000012>`, `-1 EAGAIN (Resource temporarily unavailable) <0.000007>` or `? ERESTARTSYS (…)`.
 struct Returned {
     value: Result<usize, String>,
     duration: f64,
@@ -150,7 +150,7 @@ impl Returned {
     }
 }
 
-/// `{sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr("10.9.2.2")}`, or
+/// Parses `{sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr("10.9.2.2")}` or
 /// `{sa_family=AF_INET6, sin6_port=htons(80), …, inet_pton(AF_INET6, "::1", &sin6_addr), …}`.
 fn address(arguments: &str) -> Option<SocketAddr> {
     let port = between(arguments, "_port=htons(", ")")?.parse().ok()?;
@@ -171,7 +171,8 @@ fn way(name: &str) -> Option<Way> {
     }
 }
 
-/// `sendmmsg` and `recvmmsg` return how many messages they moved; their sizes are in the arguments.
+/// Returns the sizes of the messages of `sendmmsg` and `recvmmsg`. They are in the arguments: the calls return the
+/// number of messages.
 fn message_sizes(name: &str, arguments: &str) -> Option<impl Iterator<Item = usize>> {
     let several = matches!(name, "sendmmsg" | "recvmmsg");
     several.then(|| {
