@@ -12,7 +12,7 @@ use test_support::lab::{Delay, Hook, Ns, Pair, Routed};
 use test_support::require::require_lab;
 
 #[test]
-fn two_hosts_talk_over_both_families() {
+fn two_hosts_talk_over_ipv4_and_ipv6() {
     require_lab!();
     let net = Pair::new();
     for (ip, from) in Pair::SERVER.ips().into_iter().zip(Pair::CLIENT.ips()) {
@@ -22,7 +22,7 @@ fn two_hosts_talk_over_both_families() {
 }
 
 #[test]
-fn a_router_passes_on_and_translates_when_told_to() {
+fn a_router_forwards_and_masquerades() {
     require_lab!();
     let net = Routed::new();
     for (ip, from) in Routed::SERVER.ips().into_iter().zip(Routed::CLIENT.ips()) {
@@ -35,7 +35,7 @@ fn a_router_passes_on_and_translates_when_told_to() {
 }
 
 #[test]
-fn what_is_dropped_is_not_answered() {
+fn dropped_packets_are_not_answered() {
     require_lab!();
     let net = Pair::new();
     let open = net.server.listen("10.9.0.2:81");
@@ -45,14 +45,14 @@ fn what_is_dropped_is_not_answered() {
     let connect = |port| async move {
         timeout(Duration::from_millis(300), TcpStream::connect((Pair::SERVER.v4, port))).await
     };
-    assert!(net.client.block_on(connect(80)).is_err(), "an answer");
+    assert!(net.client.block_on(connect(80)).is_err(), "a dropped packet was answered");
     assert!(net.client.block_on(connect(open.local_addr().unwrap().port())).expect("in time").is_ok());
     net.server.nft_flush();
     assert!(net.client.block_on(connect(80)).expect("in time").is_ok());
 }
 
 #[test]
-fn what_is_rejected_has_its_own_error() {
+fn each_kind_of_rejection_has_its_own_error() {
     require_lab!();
     let net = Routed::with_delay(Delay::All(Duration::from_millis(1)));
     net.server.nft(Hook::Input, "tcp dport 1 reject with tcp reset");
@@ -68,32 +68,32 @@ fn what_is_rejected_has_its_own_error() {
         assert_eq!(error(4).kind(), ErrorKind::NetworkUnreachable, "{ip}");
         let prohibited = if ip.is_ipv4() { ErrorKind::HostUnreachable } else { ErrorKind::PermissionDenied };
         assert_eq!(error(5).kind(), prohibited, "{ip}");
-        assert_eq!(error(6).kind(), ErrorKind::ConnectionRefused, "nobody listens on {ip}");
+        assert_eq!(error(6).kind(), ErrorKind::ConnectionRefused, "no server listens on {ip}");
     }
 }
 
 #[test]
-fn routes_lead_nowhere_in_several_ways() {
+fn each_kind_of_unusable_route_has_its_own_error() {
     require_lab!();
-    let alone = Ns::new();
+    let isolated = Ns::new();
     let far = |text: &str| SocketAddr::new(text.parse().expect("an address"), 80);
-    assert_eq!(connect_error(&alone, far("10.8.0.1")).kind(), ErrorKind::NetworkUnreachable);
-    alone.blackhole("10.8.1.0/24");
-    assert_eq!(connect_error(&alone, far("10.8.1.1")).raw_os_error(), Some(libc::EINVAL));
-    alone.unreachable("10.8.2.0/24");
-    assert_eq!(connect_error(&alone, far("10.8.2.1")).kind(), ErrorKind::HostUnreachable);
-    alone.prohibit("fd08::/64");
-    assert_eq!(connect_error(&alone, far("fd08::1")).kind(), ErrorKind::PermissionDenied);
+    assert_eq!(connect_error(&isolated, far("10.8.0.1")).kind(), ErrorKind::NetworkUnreachable);
+    isolated.blackhole("10.8.1.0/24");
+    assert_eq!(connect_error(&isolated, far("10.8.1.1")).raw_os_error(), Some(libc::EINVAL));
+    isolated.unreachable("10.8.2.0/24");
+    assert_eq!(connect_error(&isolated, far("10.8.2.1")).kind(), ErrorKind::HostUnreachable);
+    isolated.prohibit("fd08::/64");
+    assert_eq!(connect_error(&isolated, far("fd08::1")).kind(), ErrorKind::PermissionDenied);
 
     let net = Routed::new();
     let error = connect_error(&net.client, far("10.8.0.1"));
-    assert_eq!(error.kind(), ErrorKind::NetworkUnreachable, "the router says so");
+    assert_eq!(error.kind(), ErrorKind::NetworkUnreachable, "reported by the router");
     net.router.unreachable("10.8.0.0/24");
     assert_eq!(connect_error(&net.client, far("10.8.0.1")).kind(), ErrorKind::HostUnreachable);
 }
 
 #[test]
-fn local_ports_are_used_again() {
+fn local_ports_are_reused() {
     require_lab!();
     let net = Pair::new();
     net.client.port_range(40000, 40000);
@@ -103,16 +103,16 @@ fn local_ports_are_used_again() {
     assert_eq!(first.local_addr().unwrap().port(), 40000);
     assert_eq!(connect_error(&net.client, addr).kind(), ErrorKind::AddrNotAvailable);
 
-    // Closed by the server first: its end keeps the time-wait, the port is free at once.
+    // The server closes first, so its socket is the one in TIME-WAIT, and the client's port is free at once.
     drop(server.accept().expect("the connection"));
-    assert_eq!((&first).read(&mut [0]).expect("its end"), 0);
+    assert_eq!((&first).read(&mut [0]).expect("end of stream"), 0);
     drop(first);
     let again = net.client.run(|| StdStream::connect(addr)).expect("the same port");
     assert_eq!(again.local_addr().unwrap().port(), 40000);
 }
 
 #[test]
-fn a_wire_delays_everything_or_the_first_segment() {
+fn a_wire_delays_all_frames_or_only_the_syn() {
     require_lab!();
     const DELAY: Duration = Duration::from_millis(60);
     for (delay, exchange_at_least) in [(Delay::All(DELAY), 2 * DELAY), (Delay::Syn(DELAY), Duration::ZERO)] {
@@ -133,18 +133,18 @@ fn a_wire_delays_everything_or_the_first_segment() {
             stream.write_all(&vec![7; BULK]).expect("sent");
             let mut bytes = vec![0; BULK];
             stream.read_exact(&mut bytes).expect("received");
-            assert!(bytes.iter().all(|byte| *byte == 7), "damaged on the way");
+            assert!(bytes.iter().all(|byte| *byte == 7), "the bytes were changed on the way");
             (connect, begin.elapsed())
         });
         server.join().expect("the server");
         assert!(connect >= DELAY, "{delay:?}: connected after {connect:?}");
         assert!(exchange >= exchange_at_least, "{delay:?}: exchanged after {exchange:?}");
     }
-    const BULK: usize = 100_000; // of many segments, so that order and offloads are tried as well
+    const BULK: usize = 100_000; // many segments, so that their order and offloads are tested, too
 }
 
 #[test]
-fn a_runtime_and_its_helpers_live_in_the_namespace() {
+fn all_threads_of_a_runtime_are_in_the_namespace() {
     require_lab!();
     let ns = Ns::new();
     let here = || std::fs::metadata("/proc/thread-self/ns/net").expect("/proc").ino();
@@ -158,13 +158,13 @@ fn a_runtime_and_its_helpers_live_in_the_namespace() {
 }
 
 #[test]
-fn a_failing_script_says_why() {
+fn a_failing_script_reports_its_stderr() {
     require_lab!();
     let error = Ns::new().try_sh("echo before; ip link set nothing up; echo after").expect_err("a failure");
     assert!(error.contains("Cannot find device"), "{error}");
 }
 
-/// Sends something from the client to the server. Returns the address from which the server received it.
+/// Sends bytes from the client to the server. Returns the client's address as the server sees it.
 fn talk(client: &Ns, server: &Ns, ip: IpAddr) -> io::Result<IpAddr> {
     let listener = server.listen(&SocketAddr::new(ip, 0).to_string());
     let addr = listener.local_addr()?;

@@ -1,4 +1,4 @@
-//! Tests of the package in `tests/support`: a network or server that lies would make every other test worthless.
+//! Tests of the package in `tests/support`: a network or server that misbehaves would invalidate every other test.
 
 mod hosts;
 mod leftovers;
@@ -6,7 +6,7 @@ mod scripts;
 mod servers;
 mod witnesses;
 
-/// A certificate for `localhost` and the slow site, its own authority, and its key; in PEM.
+/// Returns a self-signed certificate for `localhost` and the slow site, and its key, in PEM.
 fn certificate() -> (String, String) {
     let names = ["localhost", test_support::slow::Slow::HOST].map(String::from);
     let made = rcgen::generate_simple_self_signed(names).expect("a certificate");

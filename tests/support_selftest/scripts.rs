@@ -1,4 +1,4 @@
-//! Scripted servers and what they report.
+//! Scripted servers and their reports.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream as StdStream;
@@ -11,7 +11,7 @@ use test_support::raw::{End, Refused, Server};
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
 #[test]
-fn a_script_sees_each_connection_and_reports_it() {
+fn a_script_runs_for_each_connection_and_reports_it() {
     let server = Server::start(async |mut conn| {
         let head = conn.read_head().await?;
         assert!(head.starts_with("GET / "));
@@ -21,14 +21,14 @@ fn a_script_sees_each_connection_and_reports_it() {
             _ => conn.close().await,
         }
     });
-    let ask = || {
+    let fetch = || {
         let mut stream = StdStream::connect(server.addr()).expect("a connection");
         stream.write_all(REQUEST).expect("sent");
         let mut answer = Vec::new();
         let end = stream.read_to_end(&mut answer).map_err(|error| error.kind());
         (stream.local_addr().unwrap(), answer, end)
     };
-    let answers = [ask(), ask(), ask()];
+    let answers = [fetch(), fetch(), fetch()];
     assert_eq!(answers[0].1, b"one");
     assert_eq!(answers[1].2, Err(ErrorKind::ConnectionReset));
     assert_eq!((answers[2].1.as_slice(), answers[2].2), (&[][..], Ok(0)));
@@ -41,9 +41,9 @@ fn a_script_sees_each_connection_and_reports_it() {
     }
 }
 
-/// A server must not depend on the clock of the test, which is paused here.
+/// The clock of the test is paused, because a server must not depend on it.
 #[tokio::test(start_paused = true)]
-async fn a_client_that_goes_away_is_told_apart() {
+async fn closing_resetting_and_waiting_clients_are_distinguished() {
     let server = Server::start(async |mut conn| match conn.index {
         0 => conn.read_head().await.map(drop),
         1 => conn.read_to_end().await,
@@ -67,7 +67,7 @@ async fn a_client_that_goes_away_is_told_apart() {
 }
 
 #[test]
-fn a_fixed_answer_comes_to_each_request() {
+fn an_answering_server_answers_each_request() {
     let server = Server::answering(b"HTTP/1.1 204 No Content\r\n\r\n");
     let mut stream = StdStream::connect(server.addr()).expect("a connection");
     for _ in 0..3 {
@@ -81,15 +81,15 @@ fn a_fixed_answer_comes_to_each_request() {
 }
 
 #[test]
-#[should_panic(expected = "what the script found out")]
+#[should_panic(expected = "a panic of the script")]
 fn a_panic_of_a_script_fails_the_test() {
-    let server = Server::start(async |_| panic!("what the script found out"));
+    let server = Server::start(async |_| panic!("a panic of the script"));
     _ = StdStream::connect(server.addr()).expect("a connection").read(&mut [0]);
     drop(server);
 }
 
 #[test]
-fn a_refused_address_refuses() {
+fn a_refused_address_refuses_connections() {
     for on in ["127.0.0.1:0", "[::1]:0"] {
         let refused = Refused::on(on);
         let error = StdStream::connect(refused.addr).expect_err("a connection");

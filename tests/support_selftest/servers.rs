@@ -1,4 +1,4 @@
-//! nginx, dnsmasq, openssl and PostgreSQL, as the support starts them.
+//! nginx, dnsmasq and `openssl s_server`, as `test_support` starts them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -17,7 +17,7 @@ use test_support::require::{require_lab, require_tool};
 use test_support::slow::{Phases, Slow};
 
 #[test]
-fn nginx_serves_every_version() {
+fn nginx_serves_each_version_of_http_and_tls() {
     require_tool!("nginx", "curl");
     let (cert, key) = certificate();
     let nginx = Nginx::builder().tls(&cert, &key).start();
@@ -45,7 +45,7 @@ fn nginx_serves_every_version() {
 }
 
 #[test]
-fn nginx_has_what_clients_stumble_over() {
+fn nginx_answers_each_documented_path() {
     require_tool!("nginx", "curl");
     let origin = Server::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nback");
     let nginx = Nginx::builder().file("big", &vec![b'x'; 100_000]).backend(origin.addr()).start();
@@ -78,7 +78,7 @@ fn nginx_has_what_clients_stumble_over() {
 }
 
 #[test]
-fn nginx_ends_connections_when_told_to() {
+fn nginx_closes_connections_after_keepalive_requests() {
     require_tool!("nginx", "curl");
     let nginx = Nginx::builder().keepalive_requests(2).start();
     let url = format!("http://{}/hello.txt", nginx.http);
@@ -89,7 +89,7 @@ fn nginx_ends_connections_when_told_to() {
 }
 
 #[test]
-fn nginx_demands_client_certificates() {
+fn nginx_requires_client_certificates() {
     require_tool!("nginx", "curl");
     let (cert, key) = certificate();
     let nginx = Nginx::builder().tls(&cert, &key).client_ca(&cert).start();
@@ -99,7 +99,7 @@ fn nginx_demands_client_certificates() {
     let files = tempfile::tempdir().expect("a directory");
     let pem = files.path().join("client.pem");
     std::fs::write(&pem, cert.clone() + &key).expect("a file");
-    let report = Curl::new(&url).cacert(&cert).args(["--cert", pem.to_str().expect("a plain path")]).run();
+    let report = Curl::new(&url).cacert(&cert).args(["--cert", pem.to_str().expect("a UTF-8 path")]).run();
     assert_eq!(report.http_code, 200, "{report:?}");
     assert_eq!(nginx.requests(2)[1].ssl_client_verify, "SUCCESS");
 }
@@ -117,7 +117,7 @@ fn nginx_listens_on_the_same_port_of_several_addresses() {
 }
 
 #[test]
-fn a_server_that_cannot_start_says_why() {
+fn a_server_that_cannot_start_reports_why() {
     require_tool!("nginx", "dnsmasq");
     let started = catch_unwind(|| Nginx::builder().extra("nonsense on;").start());
     let message = *started.err().expect("a failure").downcast::<String>().expect("a text");
@@ -128,7 +128,7 @@ fn a_server_that_cannot_start_says_why() {
 }
 
 #[test]
-fn dnsmasq_answers_what_it_was_told() {
+fn dnsmasq_answers_as_configured() {
     require_tool!("dnsmasq");
     let server = Dnsmasq::builder()
         .host("www.test", &[IpAddr::from([192, 0, 2, 1]), "2001:db8::1".parse().unwrap()])
@@ -167,7 +167,7 @@ fn dnsmasq_serves_a_namespace() {
 }
 
 #[test]
-fn s_server_shakes_hands() {
+fn s_server_completes_handshakes() {
     require_tool!("openssl");
     let (cert, key) = certificate();
     for (option, version) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
@@ -179,7 +179,7 @@ fn s_server_shakes_hands() {
 }
 
 #[test]
-fn s_server_demands_client_certificates() {
+fn s_server_requires_client_certificates() {
     require_tool!("openssl");
     let (cert, key) = certificate();
     let server = SServer::builder(&cert, &key).arg("-tls1_2").verify_client(&cert).www().start();
@@ -200,9 +200,9 @@ fn s_server_serves_a_namespace() {
     assert_eq!((report.http_code, server.addr.port()), (200, 443), "{report:?}");
 }
 
-/// Runs alone: it looks at the clock.
+/// Runs alone, because it measures time.
 #[test]
-fn alone_curl_sees_each_phase_held_up() {
+fn alone_curl_measures_each_delayed_phase() {
     require_lab!();
     require_tool!("nginx", "dnsmasq", "curl");
     let (cert, key) = certificate();
@@ -242,7 +242,7 @@ fn query(name: &str, kind: u16) -> Vec<u8> {
     message
 }
 
-/// The response code and the number of answers.
+/// Returns the response code and the number of answers.
 fn outcome(reply: &[u8]) -> (u8, u16) {
     assert_eq!(reply[..2], [0x12, 0x34]);
     (reply[3] & 0x0f, u16::from_be_bytes([reply[6], reply[7]]))

@@ -1,4 +1,4 @@
-//! strace and curl, as far as other tests rely on them.
+//! The reports of strace and curl, as far as other tests rely on them.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use test_support::require::require_tool;
 use test_support::strace::{Strace, Trace, Way};
 
 #[test]
-fn strace_lines_are_understood() {
+fn strace_output_is_parsed() {
     let trace = Trace::parse(
         r#"
 4711 1700000000.000001 openat(AT_FDCWD, "/etc/ld.so.cache", O_RDONLY|O_CLOEXEC) = 3</etc/ld.so.cache> <0.000011>
