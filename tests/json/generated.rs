@@ -9,9 +9,8 @@ use super::{assert_valid, schema};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Every document that the schema allows is read, and written back unchanged.
     #[test]
-    fn what_the_schema_allows_survives(json in document()) {
+    fn documents_that_the_schema_allows_survive_a_round_trip(json in document()) {
         let trace: NetTrace = serde_json::from_value(json.clone()).unwrap();
         let written = serde_json::to_value(&trace).unwrap();
         assert_valid("", &written);
@@ -40,12 +39,13 @@ fn document() -> BoxedStrategy<Value> {
     value(&schema, &schema, true)
 }
 
-/// A value that `part` of the schema allows and that is written as it is read. What an optional field has
-/// when it is absent is left out, as it would not be written.
+/// Returns a strategy for values that `part` of the schema allows and that are written back as they are read.
+///
+/// An optional field never has the value that it has when it is absent, because that would not be written.
 fn value(schema: &Value, part: &Value, required: bool) -> BoxedStrategy<Value> {
     if let Some(reference) = part["$ref"].as_str() {
         let name = reference.strip_prefix("#/$defs/").unwrap();
-        return named(schema, name, required, part);
+        return definition(schema, name, required, part);
     }
     if let Some(names) = part["enum"].as_array() {
         return prop::sample::select(names.clone()).boxed();
@@ -57,9 +57,9 @@ fn value(schema: &Value, part: &Value, required: bool) -> BoxedStrategy<Value> {
             prop::collection::vec(value(schema, &part["items"], true), size).prop_map(Value::from).boxed()
         }
         "integer" => {
-            let least = part["minimum"].as_u64().unwrap().max(if required { 0 } else { 1 });
-            let most = part["maximum"].as_u64().unwrap_or(u64::MAX);
-            prop_oneof![least..=most, Just(least), Just(most)].prop_map(Value::from).boxed()
+            let min = part["minimum"].as_u64().unwrap().max(if required { 0 } else { 1 });
+            let max = part["maximum"].as_u64().unwrap_or(u64::MAX);
+            prop_oneof![min..=max, Just(min), Just(max)].prop_map(Value::from).boxed()
         }
         "boolean" => {
             if required { any::<bool>().boxed() } else { Just(true).boxed() }.prop_map(Value::from).boxed()
@@ -83,16 +83,16 @@ fn object(schema: &Value, part: &Value) -> BoxedStrategy<Value> {
                 .prop_map(move |(present, v)| present.then(|| (name.clone(), v)))
         })
         .collect();
-    let least = part["minProperties"].as_u64().unwrap_or(0) as usize;
+    let min_fields = part["minProperties"].as_u64().unwrap_or(0) as usize;
     fields
         .prop_map(|fields| fields.into_iter().flatten().collect::<Map<_, _>>())
-        .prop_filter("enough fields", move |fields| fields.len() >= least)
+        .prop_filter("enough fields", move |fields| fields.len() >= min_fields)
         .prop_map(Value::Object)
         .boxed()
 }
 
-/// Definitions that say more than a type does; `reference` may narrow them.
-fn named(schema: &Value, name: &str, required: bool, reference: &Value) -> BoxedStrategy<Value> {
+/// Returns a strategy for a definition, which may restrict values further than their type. `reference` may narrow it.
+fn definition(schema: &Value, name: &str, required: bool, reference: &Value) -> BoxedStrategy<Value> {
     let part = &schema["$defs"][name];
     let text = match name {
         "TraceId" if required && reference["minLength"].is_null() => "[a-f]?".boxed(),

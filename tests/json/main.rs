@@ -1,4 +1,4 @@
-//! Traces as JSON: those of the Go package, and those of this crate.
+//! Traces as JSON: files of the Go package, files of this crate, and the schema.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -35,7 +35,6 @@ fn every_field_reads_and_writes_back() {
     assert_valid("full", &expected);
 }
 
-/// The schema describes no field that is never written, and a full trace shows them all.
 #[test]
 fn the_schema_and_the_full_trace_have_the_same_fields() {
     let schema = schema();
@@ -59,7 +58,7 @@ fn fields_of(schema: &Value, part: &Value, name: &str, value: &Value, seen: &mut
         Value::Array(items) => {
             items.iter().for_each(|item| fields_of(schema, &part["items"], name, item, seen))
         }
-        // Else its names are not the schema's.
+        // In an object without `properties`, the names are data.
         Value::Object(fields) if part["properties"].is_object() => {
             for (field, value) in fields {
                 seen.insert(format!("{name}.{field}"));
@@ -71,7 +70,7 @@ fn fields_of(schema: &Value, part: &Value, name: &str, value: &Value, seen: &mut
 }
 
 #[test]
-fn the_schema_is_one() {
+fn the_schema_is_valid_and_rejects_wrong_values() {
     assert!(jsonschema::meta::is_valid(&schema()));
     let full: Value = serde_json::from_str(FULL).unwrap();
     for (pointer, wrong) in [
@@ -113,9 +112,8 @@ fn the_schema_is_one() {
     }
 }
 
-/// Restrictions in the schema forbid nothing that is written.
 #[test]
-fn the_schema_allows_what_there_is() {
+fn the_schema_allows_every_value_that_is_written() {
     let full: Value = serde_json::from_str(FULL).unwrap();
     let known = Failure::KNOWN.iter().map(Failure::as_str).map(|word| ("/dials/0/failure", word));
     let own = ["x_new_word", "unknown_failure: Some text"].map(|word| ("/dials/0/failure", word));
@@ -145,20 +143,20 @@ fn the_schema_allows_what_there_is() {
 }
 
 #[test]
-fn every_number_has_bounds() {
-    fn look(path: &str, part: &Value) {
+fn every_integer_in_the_schema_has_bounds() {
+    fn check(path: &str, part: &Value) {
         if part["type"] == "integer" {
             assert!(part["minimum"].is_u64() && part["maximum"].is_u64(), "{path}");
         }
         if let Some(fields) = part.as_object() {
-            fields.iter().for_each(|(name, part)| look(&format!("{path}/{name}"), part));
+            fields.iter().for_each(|(name, part)| check(&format!("{path}/{name}"), part));
         }
     }
-    look("", &schema());
+    check("", &schema());
 }
 
 #[test]
-fn precise_times() {
+fn only_precise_json_has_fractions_of_milliseconds() {
     let text = FULL.replace("\"+1ms\"", "\"+1.000001ms\"");
     assert_ne!(text, FULL);
     let trace: NetTrace = serde_json::from_str(&text).unwrap();
@@ -173,10 +171,10 @@ fn precise_times() {
 }
 
 #[test]
-fn a_trace_of_nothing() {
+fn empty_traces_are_valid() {
     let trace: NetTrace = serde_json::from_str("{}").unwrap();
     assert_eq!(trace, NetTrace::default());
-    assert_valid("nothing", &serde_json::to_value(&trace).unwrap());
+    assert_valid("empty", &serde_json::to_value(&trace).unwrap());
     assert_valid("a disabled sink", &serde_json::to_value(TraceSink::disabled().snapshot("off")).unwrap());
     assert_eq!(
         serde_json::to_string(&trace).unwrap(),

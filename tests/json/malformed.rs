@@ -1,4 +1,4 @@
-//! Malformed traces: an error that says where, never a panic.
+//! Malformed traces cause an error with its position, never a panic.
 
 use nettrace::record::NetTrace;
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ fn read(json: Value) -> Result<NetTrace, serde_json::Error> {
 }
 
 #[test]
-fn a_file_that_is_cut_off() {
+fn a_truncated_file_is_an_error() {
     let text = PEER[0].1.trim_end();
     for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
         assert!(serde_json::from_str::<NetTrace>(&text[..end]).is_err(), "{end}");
@@ -19,7 +19,7 @@ fn a_file_that_is_cut_off() {
 }
 
 #[test]
-fn something_else_altogether() {
+fn other_json_is_an_error_but_unknown_fields_are_ignored() {
     for text in ["null", "1", "\"x\"", "[1]", "{\"dials\": {}}", "{\"dials\": [null]}", "{\"dials\": [3]}"] {
         assert!(serde_json::from_str::<NetTrace>(text).is_err(), "{text}");
     }
@@ -28,16 +28,16 @@ fn something_else_altogether() {
 }
 
 #[test]
-fn the_place_is_named() {
+fn the_error_names_the_line() {
     let error =
         serde_json::from_str::<NetTrace>("{\n  \"description\": \"x\",\n  \"traceEndAt\": \"+1s\"\n}");
     let text = error.unwrap_err().to_string();
     assert!(text.contains("\"+1s\"") && text.contains("line 3"), "{text}");
 }
 
-/// Every field in turn gets a value of every other type, too large, negative or with a fraction.
+/// Every field in turn gets values of other types, and numbers that are too large, negative or fractional.
 #[test]
-fn values_of_the_wrong_type() {
+fn values_of_the_wrong_type_are_errors() {
     let full: Value = serde_json::from_str(FULL).unwrap();
     let wrong: [Value; 8] = [
         Value::Null,
@@ -52,12 +52,12 @@ fn values_of_the_wrong_type() {
     let mut pointers = Vec::new();
     all_pointers(&full, String::new(), &mut pointers);
     for pointer in &pointers {
-        let refused = wrong.iter().filter(|value| {
+        let rejected = wrong.iter().filter(|value| {
             let mut broken = full.clone();
             *broken.pointer_mut(pointer).unwrap() = (*value).clone();
             read(broken).is_err()
         });
-        assert!(refused.count() >= 5, "{pointer}");
+        assert!(rejected.count() >= 5, "{pointer}");
     }
     assert!(pointers.len() > 150);
 }
@@ -83,14 +83,14 @@ fn all_pointers(value: &Value, at: String, pointers: &mut Vec<String>) {
 
 proptest! {
     #[test]
-    fn bytes_changed_at_random(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5)) {
+    fn randomly_changed_bytes_cause_no_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5)) {
         let mut bytes = FULL.as_bytes().to_vec();
         for (at, byte) in changes {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
         if let Ok(trace) = serde_json::from_slice::<NetTrace>(&bytes) {
-            // What was read survives being written and read again.
+            // A trace that can be read survives a round trip.
             let written = serde_json::to_string(&trace.precise()).unwrap();
             prop_assert_eq!(serde_json::from_str::<NetTrace>(&written).unwrap(), trace);
         }

@@ -18,8 +18,9 @@ pub(super) const PEER: &[(&str, &str)] = &[
     ("x-post", include_str!("../data/peer-json/x-post.json")),
 ];
 
-/// The differences that are meant: lists that are `null`, the order of conntrack's flags.
-fn as_we_write_it(value: &mut Value) {
+/// Makes the changes that this crate makes on purpose: `null` lists become empty, conntrack's flags get a fixed order,
+/// and `sync-recv` is written as `syn-recv`.
+fn normalize(value: &mut Value) {
     const LISTS: &[&str] = &[
         "dials",
         "tcpConns",
@@ -47,7 +48,7 @@ fn as_we_write_it(value: &mut Value) {
         "dying",
     ];
     match value {
-        Value::Array(items) => items.iter_mut().for_each(as_we_write_it),
+        Value::Array(items) => items.iter_mut().for_each(normalize),
         Value::Object(fields) => {
             for (name, field) in fields {
                 match field {
@@ -59,7 +60,7 @@ fn as_we_write_it(value: &mut Value) {
                         let has = |flag: &&&str| text.split('|').any(|part| part == **flag);
                         *text = FLAGS.iter().filter(has).copied().collect::<Vec<_>>().join("|");
                     }
-                    other => as_we_write_it(other),
+                    other => normalize(other),
                 }
             }
         }
@@ -68,11 +69,11 @@ fn as_we_write_it(value: &mut Value) {
 }
 
 #[test]
-fn it_reads_and_writes_back() {
+fn traces_of_the_go_package_survive_a_round_trip() {
     for (name, text) in PEER {
         let mut expected: Value = serde_json::from_str(text).unwrap();
         assert_valid(name, &expected);
-        as_we_write_it(&mut expected);
+        normalize(&mut expected);
         let trace: NetTrace = serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
         let written = serde_json::to_value(&trace).unwrap();
         assert_eq!(written, expected, "{name}");
@@ -81,7 +82,7 @@ fn it_reads_and_writes_back() {
     }
 }
 
-/// Fields come in the peer's order too, so that two files can be compared line by line.
+/// Fields are written in the order of the Go package, so that two files can be compared line by line.
 #[test]
 fn fields_keep_their_order() {
     for (name, text) in PEER {
@@ -96,7 +97,7 @@ fn field_names(json: &str) -> Vec<&str> {
 }
 
 #[test]
-fn sync_recv_and_null_lists() {
+fn sync_recv_and_null_lists_are_normalized() {
     let text = PEER[0].1.replace("\"established\"", "\"sync-recv\"");
     let trace: NetTrace = serde_json::from_str(&text).unwrap();
     let written = serde_json::to_value(&trace).unwrap();
@@ -105,9 +106,8 @@ fn sync_recv_and_null_lists() {
     assert_eq!(written["dnsQueries"][1]["dnsReplyMsgs"][0]["answers"], serde_json::json!([]));
 }
 
-/// Reads what a Go program would look for in a trace of ours.
 #[test]
-fn references_lead_somewhere() {
+fn references_resolve_in_traces_and_slices() {
     for (name, text) in PEER {
         let trace: NetTrace = serde_json::from_str(text).unwrap();
         for request in &trace.http_requests {
