@@ -26,7 +26,7 @@ use tower::{Layer, Service, service_fn};
 
 use crate::{address_reply, sinks};
 
-/// Returns the allocations of the second run of `f`; the first one may allocate what is allocated once.
+/// Returns the allocations of the second run of `f`. The first run may make one-time allocations.
 fn allocations<R>(mut f: impl FnMut() -> R) -> u64 {
     f();
     let before = alloc::calls();
@@ -51,7 +51,7 @@ fn answer<B>(_: Request<B>) -> std::future::Ready<Result<Response<Body>, Infalli
 
 #[cfg(feature = "server")]
 #[test]
-fn the_layer_of_a_server() {
+fn the_server_layer_adds_no_allocation() {
     use nettrace::server::TraceServerLayer;
 
     let mut bare = service_fn(answer::<Body>);
@@ -65,7 +65,7 @@ fn the_layer_of_a_server() {
 }
 
 #[test]
-fn the_request_layer() {
+fn the_request_layer_adds_no_allocation() {
     let mut bare = service_fn(answer::<Body>);
     let unlayered = allocations(|| now(now(bare.call(request())).unwrap().into_body().collect()).unwrap());
     for (how, sink) in sinks() {
@@ -79,9 +79,9 @@ fn the_request_layer() {
     }
 }
 
-/// Both take a boxed body, which costs what it costs.
+/// Both services take a boxed body, so the allocations of the boxes cancel out.
 #[test]
-fn the_request_layer_over_boxed_bodies() {
+fn the_request_layer_adds_no_allocation_to_boxed_bodies() {
     type Boxed = http_body_util::combinators::BoxBody<Bytes, Infallible>;
     let mut bare = service_fn(answer::<Boxed>);
     let unlayered = allocations(|| now(bare.call(request().map(Boxed::new))).unwrap());
@@ -108,7 +108,7 @@ async fn exchange(stream: impl hyper::rt::Read + hyper::rt::Write + Unpin) {
 }
 
 #[test]
-fn the_connect_layer_and_its_streams() {
+fn the_connect_layer_and_its_streams_add_no_allocation() {
     let mut bare = service_fn(connect);
     let unlayered = allocations(|| {
         let stream = now(bare.call(uri())).unwrap();
@@ -128,7 +128,7 @@ fn the_connect_layer_and_its_streams() {
 }
 
 #[test]
-fn what_fails() {
+fn failed_dials_and_requests_add_no_allocation() {
     type BoxError = Box<dyn std::error::Error + Send + Sync>;
     let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, "refused");
     let bare = allocations(|| BoxError::from(refused()));
@@ -154,12 +154,14 @@ fn allocations_of<R>(mut f: impl AsyncFnMut() -> R) -> u64 {
     })
 }
 
-/// More than tokio's own: the text of the destination, and lists of its addresses and of what they came to.
+/// The allocations that the connector adds to tokio's own: the text of the destination, and the lists of its addresses
+/// and of their outcomes.
 const CONNECTED: u64 = 3;
+/// The same for a refused connection, with its error.
 const REFUSED: u64 = 6;
 
 #[test]
-fn the_tcp_connector() {
+fn the_tcp_connector_adds_a_fixed_number_of_allocations() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let bare = allocations_of(async || TcpStream::connect(addr).await.unwrap());
@@ -177,7 +179,7 @@ fn the_tcp_connector() {
     }
 }
 
-/// Answers whatever name it is asked for, on a thread of its own.
+/// Starts a nameserver, on a thread of its own, that has the same address for every name.
 fn nameserver() -> SocketAddr {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = socket.local_addr().unwrap();
@@ -190,9 +192,9 @@ fn nameserver() -> SocketAddr {
     addr
 }
 
-/// There is no untraced resolver to compare with. All sinks that are off must cost the same.
+/// There is no untraced resolver to compare with, so the sinks that are off are compared with each other.
 #[test]
-fn the_stub_resolver() {
+fn the_stub_resolver_allocates_the_same_with_each_sink_that_is_off() {
     let nameserver = nameserver();
     let lookup = |sink: &TraceSink| {
         let resolver = StubResolver::builder(sink)
@@ -212,9 +214,9 @@ fn the_stub_resolver() {
     assert!(lookup(&TraceSink::new()) > bare);
 }
 
-/// Without TLS on the connection, since TLS itself allocates.
+/// The URI is plain HTTP, because TLS itself allocates.
 #[test]
-fn the_tls_layer() {
+fn the_tls_layer_adds_no_allocation_without_tls() {
     let mut bare = service_fn(connect);
     let unlayered = allocations(|| now(exchange(now(bare.call(uri())).unwrap())));
     for (how, sink) in sinks() {
@@ -226,7 +228,7 @@ fn the_tls_layer() {
 }
 
 #[test]
-fn the_resolve_layer() {
+fn the_resolve_layer_adds_no_allocation() {
     let resolve = |_: Name| ready(Ok::<_, Infallible>(None::<SocketAddr>.into_iter()));
     let name: Name = "example.test".parse().unwrap();
     let mut bare = service_fn(resolve);
@@ -235,7 +237,7 @@ fn the_resolve_layer() {
     assert_eq!(allocations(|| now(layered.call(name.clone())).unwrap()), unlayered);
 }
 
-/// Proves that the counter counts.
+/// Proves that the allocator counts.
 #[test]
 fn a_sink_that_is_on_allocates() {
     let sink = TraceSink::new();
@@ -246,11 +248,11 @@ fn a_sink_that_is_on_allocates() {
     assert!(alloc::live() != 0);
 }
 
-/// All of a channel runs on this thread. What comes over the network does not come in the same pieces each time, so the
-/// cheapest of some calls is taken.
+/// The whole channel runs on this thread. The network delivers data in different pieces each time, so the cheapest of
+/// 50 calls counts.
 #[cfg(feature = "tonic")]
 #[test]
-fn a_channel_of_tonic() {
+fn a_tonic_channel_adds_no_allocation() {
     use tonic::{Code, transport::Endpoint};
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -298,7 +300,7 @@ fn a_channel_of_tonic() {
 /// Requests over a connection that is kept alive.
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "aws-lc-rs")))]
 #[test]
-fn a_client_of_reqwest() {
+fn a_reqwest_client_adds_no_allocation() {
     use nettrace::reqwest::TraceClient;
     use std::io::{BufRead, BufReader, Write};
 
@@ -325,7 +327,7 @@ fn a_client_of_reqwest() {
             };
             (0..50).map(|_| call()).min().unwrap()
         };
-    // With our resolver and TLS in both.
+    // Both clients have the resolver and the TLS of nettrace.
     let builder = |sink: &TraceSink| {
         let traced = nettrace::reqwest::trace(reqwest::Client::builder().no_proxy(), sink).unwrap();
         runtime.block_on(async { traced.build().unwrap() })
@@ -341,12 +343,12 @@ fn a_client_of_reqwest() {
 
 #[cfg(feature = "server")]
 #[test]
-fn what_is_accepted() {
+fn a_listener_adds_no_allocation() {
     use nettrace::server::TraceListener;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let listen = || runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    // A socket is taken out of a slab of the runtime's, which grows now and then: the cheapest counts.
+    // The runtime sometimes grows its slab of sockets, so the cheapest of 20 calls counts.
     let cheapest = |accept: &dyn Fn()| (0..20).map(|_| allocations(accept)).min().unwrap();
     let bare = listen();
     let addr = bare.local_addr().unwrap();

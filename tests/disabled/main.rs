@@ -1,4 +1,4 @@
-//! A sink that is off costs nothing: no allocation, no reading of a clock.
+//! A sink that is off allocates nothing and reads no clock.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod allocations;
@@ -11,7 +11,7 @@ use test_support::alloc;
 #[global_allocator]
 static COUNTING: alloc::Counting = alloc::Counting;
 
-/// A sink for every way in which one can be off.
+/// Returns a sink for every way to be off: disabled from the beginning, switched off, and closed.
 fn sinks() -> [(&'static str, TraceSink); 3] {
     let [off, closed] = [TraceSink::new(), TraceSink::new()];
     off.set_enabled(false);
