@@ -1,4 +1,4 @@
-//! Protocols other than HTTP over the connector and its streams.
+//! Protocols other than HTTP over traced connections.
 #![cfg(all(feature = "client", feature = "server", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod postgres;

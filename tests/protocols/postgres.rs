@@ -44,18 +44,19 @@ where
     (client, tokio::spawn(driver))
 }
 
-async fn number(client: &Client, query: &str) -> i32 {
+async fn query_number(client: &Client, query: &str) -> i32 {
     client.query_one(query, &[]).await.unwrap().get(0)
 }
 
 #[tokio::test]
-async fn a_session() {
+async fn a_session_is_traced() {
     require_tool!("initdb", "postgres");
     let postgres = Postgres::start(None);
     let sink = TraceSink::new();
     let (client, driver) = connect(&sink, &postgres).await;
-    assert_eq!(number(&client, "SELECT 1 + 1").await, 2);
-    let port = number(&client, "SELECT client_port FROM pg_stat_activity WHERE pid = pg_backend_pid()").await;
+    assert_eq!(query_number(&client, "SELECT 1 + 1").await, 2);
+    let port =
+        query_number(&client, "SELECT client_port FROM pg_stat_activity WHERE pid = pg_backend_pid()").await;
     let large = client.query_one("SELECT repeat('x', 1000000)", &[]).await.unwrap();
     assert_eq!(large.get::<_, &str>(0).len(), 1_000_000);
     let error = client.query_one("SELECT 1 / 0", &[]).await.unwrap_err();
@@ -66,7 +67,7 @@ async fn a_session() {
 
     let trace = sink.snapshot("after it");
     check::finished(&trace);
-    let [conn] = &trace.tcp_conns[..] else { panic!("one connection") };
+    let [conn] = &trace.tcp_conns[..] else { panic!("not one connection") };
     assert_eq!(i32::from(conn.addr_tuple.src_port), port, "as the server sees it");
     assert_eq!(conn.addr_tuple.dst_port, postgres.addr.port());
     assert_eq!(trace.dials[0].established_conn, conn.trace_id);
@@ -77,13 +78,13 @@ async fn a_session() {
 }
 
 #[tokio::test]
-async fn the_server_ends_the_session() {
+async fn the_server_can_end_the_session() {
     require_tool!("initdb", "postgres");
     let postgres = Postgres::start(None);
     let (sink, other) = (TraceSink::new(), TraceSink::new());
     let (client, driver) = connect(&sink, &postgres).await;
     let (killer, _driver) = connect(&other, &postgres).await;
-    // A query with a statement says goodbye to that afterwards, and the server's last word would answer this.
+    // Not `query_one`, which closes its prepared statement afterwards: the server's error would be the reply to that.
     let messages = client.simple_query("SELECT pg_backend_pid()").await.unwrap();
     let pid = messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0)?.parse::<i32>().ok(),
@@ -100,7 +101,7 @@ async fn the_server_ends_the_session() {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn a_refused_connection_is_recorded() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let sink = TraceSink::new();
     let error = TcpConnector::new(&sink).connect(free.to_string()).await.unwrap_err();
@@ -112,7 +113,7 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
-async fn over_its_unix_socket() {
+async fn a_session_over_a_unix_socket_is_traced() {
     require_tool!("initdb", "postgres");
     let postgres = Postgres::start(None);
     let (sink, path) = (TraceSink::new(), postgres.socket());
@@ -124,17 +125,18 @@ async fn over_its_unix_socket() {
     let connector = TraceConnectLayer::new(&sink).layer(connector);
     let stream = connector.oneshot("postgresql://localhost:5432".parse().unwrap()).await.unwrap();
     let (client, driver) = drive(postgres.config().connect_raw(TokioIo::new(stream), NoTls).await.unwrap());
-    assert_eq!(number(&client, "SELECT 2 + 2").await, 4);
+    assert_eq!(query_number(&client, "SELECT 2 + 2").await, 4);
     drop(client);
     driver.await.unwrap().unwrap();
     let trace = sink.snapshot("");
     check::finished(&trace);
-    let [conn] = &trace.tcp_conns[..] else { panic!("one connection") };
+    let [conn] = &trace.tcp_conns[..] else { panic!("not one connection") };
     assert_eq!(conn.unix_path, socket.to_str().unwrap());
     assert!(conn.total_recv_bytes > 0 && conn.from_dial == trace.dials[0].trace_id);
 }
 
-/// Gives the stream of a session to the layer once the server has said that it speaks TLS.
+/// A TLS connector for tokio-postgres that passes the stream to the layer. It is called after the server has accepted
+/// TLS.
 struct Tls<'a>(&'a TraceTlsLayer);
 
 type Traced = TracedIo<TcpStream>;
@@ -162,7 +164,7 @@ impl TlsStream for Secured {
 
 delegate_io!(Secured);
 
-async fn secured(
+async fn connect_tls(
     sink: &TraceSink,
     addr: SocketAddr,
     postgres: &Postgres,
@@ -174,23 +176,25 @@ async fn secured(
     config.ssl_mode(SslMode::Require).connect_raw(stream, Tls(&layer)).await.map(drive)
 }
 
-/// Returns the trace with its only tunnel, which is over the only connection.
+/// Returns the only tunnel of the trace, after asserting that it is over the only connection.
 fn only_tunnel(trace: &NetTrace) -> &nettrace::record::TlsTunnelTrace {
     check::finished(trace);
-    let ([tunnel], [conn]) = (&trace.tls_tunnels[..], &trace.tcp_conns[..]) else { panic!("one of each") };
+    let ([tunnel], [conn]) = (&trace.tls_tunnels[..], &trace.tcp_conns[..]) else {
+        panic!("not one tunnel and one connection")
+    };
     assert_eq!(tunnel.tcp_conn, conn.trace_id);
     tunnel
 }
 
 #[tokio::test]
-async fn with_tls_after_a_word_in_the_clear() {
+async fn tls_after_a_plaintext_message_is_traced() {
     require_tool!("initdb", "postgres");
     let authority = Authority::new("nettrace test CA");
     let leaf = authority.issue(&["localhost"]);
     let postgres = Postgres::start(Some((&leaf.pem, &leaf.key_pem())));
 
     let sink = TraceSink::new();
-    let (client, driver) = secured(&sink, postgres.addr, &postgres, &authority).await.unwrap();
+    let (client, driver) = connect_tls(&sink, postgres.addr, &postgres, &authority).await.unwrap();
     let ssl = "SELECT version || ' ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     let session: String = client.query_one(ssl, &[]).await.unwrap().get(0);
     drop(client);
@@ -202,11 +206,11 @@ async fn with_tls_after_a_word_in_the_clear() {
     assert_eq!(session, format!("{} {suite}", tunnel.tls_version), "as the server sees it");
     assert_eq!(tunnel.peer_certs[0].sans, ["localhost"]);
     let first = trace.tcp_conns[0].socket_trace.as_ref().unwrap().socket_ops.iter().next().unwrap();
-    assert_eq!(first.data_len, 8, "the question whether TLS is spoken");
+    assert_eq!(first.data_len, 8, "the message SSLRequest");
 
     let sink = TraceSink::new();
     let stranger = Authority::new("another");
-    secured(&sink, postgres.addr, &postgres, &stranger).await.map(drop).unwrap_err();
+    connect_tls(&sink, postgres.addr, &postgres, &stranger).await.map(drop).unwrap_err();
     let trace = sink.snapshot("");
     let tunnel = only_tunnel(&trace);
     assert_eq!(tunnel.failure, Some(Failure::SslUnknownAuthority));

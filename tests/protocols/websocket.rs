@@ -39,7 +39,7 @@ use test_support::{check, pki::Authority};
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Gives back what it is told, and hangs up when it is told `bye`. Ends with the test.
+/// A server that echoes messages, and drops the connection when it receives `bye`. Dropping it stops the server.
 struct Echo {
     sink: TraceSink,
     addr: SocketAddr,
@@ -97,7 +97,7 @@ async fn switch(mut request: Request<TraceBody<Incoming>>) -> Result<Response<Em
         let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
         while let Some(Ok(message)) = socket.next().await {
             if message == Message::text("bye") {
-                return; // without a farewell
+                return; // without a close frame
             }
             if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
                 return;
@@ -130,9 +130,11 @@ async fn talk(socket: &mut Socket) {
     assert_eq!(socket.next().await.unwrap().unwrap(), Message::Pong("!".into()));
 }
 
-/// The only request and its connection.
+/// Returns the only request and its connection.
 fn only(trace: &NetTrace) -> (&HttpReqTrace, &TcpConnTrace) {
-    let ([request], [conn]) = (&trace.http_requests[..], &trace.tcp_conns[..]) else { panic!("one of each") };
+    let ([request], [conn]) = (&trace.http_requests[..], &trace.tcp_conns[..]) else {
+        panic!("not one request and one connection")
+    };
     assert_eq!(request.tcp_conn, conn.trace_id);
     assert_eq!((request.resp_status_code, &request.end_reason), (101, &Some(EndReason::Closed)));
     assert!(request.end_at <= conn.conn_close_at && request.resp_content_len == 0);
@@ -140,15 +142,15 @@ fn only(trace: &NetTrace) -> (&HttpReqTrace, &TcpConnTrace) {
 }
 
 #[tokio::test]
-async fn what_is_said_after_the_upgrade_counts_at_both_ends() {
+async fn bytes_after_the_upgrade_are_counted_at_both_ends() {
     let echo = Echo::start().await;
     let sink = TraceSink::new();
     let client = Client::builder(&sink).build().unwrap();
     let mut socket = open(&client, &format!("http://{}/chat", echo.addr)).await;
     let before = sink.snapshot("upgraded");
     check::running(&before);
-    assert_eq!(before.http_requests[0].end_reason, Some(EndReason::Closed), "its request has ended");
-    assert_eq!(before.tcp_conns[0].end_reason, None, "and its connection goes on");
+    assert_eq!(before.http_requests[0].end_reason, Some(EndReason::Closed), "the upgraded request has ended");
+    assert_eq!(before.tcp_conns[0].end_reason, None, "the connection is open");
 
     talk(&mut socket).await;
     socket.close(None).await.unwrap();
@@ -157,17 +159,17 @@ async fn what_is_said_after_the_upgrade_counts_at_both_ends() {
     drop(socket);
     client.close().await;
 
-    let [here, there] = [ended(&sink).await, echo.finished().await];
-    let ((_, here), (_, there)) = (only(&here), only(&there));
-    assert_eq!(here.addr_tuple, there.addr_tuple.reversed());
-    assert_eq!(here.total_sent_bytes, there.total_recv_bytes);
-    assert_eq!(here.total_recv_bytes, there.total_sent_bytes);
-    assert!(here.total_sent_bytes > before.tcp_conns[0].total_sent_bytes + 100_000);
-    assert!(here.total_recv_bytes > before.tcp_conns[0].total_recv_bytes + 100_000);
+    let [client, server] = [ended(&sink).await, echo.finished().await];
+    let ((_, client), (_, server)) = (only(&client), only(&server));
+    assert_eq!(client.addr_tuple, server.addr_tuple.reversed());
+    assert_eq!(client.total_sent_bytes, server.total_recv_bytes);
+    assert_eq!(client.total_recv_bytes, server.total_sent_bytes);
+    assert!(client.total_sent_bytes > before.tcp_conns[0].total_sent_bytes + 100_000);
+    assert!(client.total_recv_bytes > before.tcp_conns[0].total_recv_bytes + 100_000);
 }
 
 #[tokio::test]
-async fn over_tls() {
+async fn a_websocket_over_tls_is_traced() {
     let authority = Authority::new("nettrace test CA");
     let sink = TraceSink::new();
     let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
@@ -179,8 +181,8 @@ async fn over_tls() {
     let client = Client::builder(&sink).roots(roots).build().unwrap();
     let mut socket = open(&client, &format!("https://localhost:{}/chat", echo.addr.port())).await;
     talk(&mut socket).await;
-    assert_eq!(sink.snapshot("").tls_tunnels[0].end_reason, None, "the tunnel goes on with it");
-    drop(socket); // without a farewell
+    assert_eq!(sink.snapshot("").tls_tunnels[0].end_reason, None, "the tunnel stays open after the upgrade");
+    drop(socket); // without a close frame
     client.close().await;
 
     for trace in [ended(&sink).await, echo.finished().await] {
@@ -193,7 +195,7 @@ async fn over_tls() {
 }
 
 #[tokio::test]
-async fn the_other_side_hangs_up() {
+async fn a_server_that_drops_the_connection_is_no_failure() {
     let echo = Echo::start().await;
     let sink = TraceSink::new();
     let client = Client::builder(&sink).build().unwrap();
