@@ -1,4 +1,5 @@
-//! Wrappers are `Send`, `Sync` and `Unpin` exactly when the wrapped type is; all other types are what clients need.
+//! Wrappers are `Send`, `Sync` and `Unpin` exactly if the wrapped type is. Other types have the traits that clients
+//! need.
 #![cfg(feature = "client")]
 
 use std::{
@@ -38,7 +39,7 @@ use nettrace::{
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
-/// A type that has all three traits, or lacks one of them.
+/// A body that has all three traits, or lacks one of them, depending on `T`.
 struct Wrapped<T>(PhantomData<T>);
 
 impl<T> Body for Wrapped<T> {
@@ -54,7 +55,7 @@ impl<T> Body for Wrapped<T> {
 }
 
 type All = Wrapped<()>;
-/// `Sync`, and not `Send`.
+/// `Sync`, but not `Send`.
 type NotSend = Wrapped<MutexGuard<'static, ()>>;
 type NotSync = Wrapped<Cell<()>>;
 type NotUnpin = Wrapped<PhantomPinned>;
@@ -106,7 +107,7 @@ mod server {
     assert_impl_all!(TracedIo<TcpListener>: TracedStream);
 }
 
-/// The handshake is boxed, and a box is always `Unpin`.
+/// For types that box the handshake: a box is always `Unpin`.
 macro_rules! as_wrapped_but_for_unpin {
     ($($wrapper:ident),*) => {$(
         assert_impl_all!($wrapper<All>: Send, Sync, Unpin);
@@ -162,7 +163,7 @@ assert_impl_all!(Target: Send, Sync, Unpin, Clone, Debug, Eq);
 assert_impl_all!(Client: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(ClientBuilder: Send, Unpin, Debug);
 assert_impl_all!(ResponseFuture: Send, Unpin, Debug);
-// Sync, too: bodies of the AWS SDK and of octocrab must be.
+// Also `Sync`, which the AWS SDK and octocrab require of bodies.
 assert_impl_all!(ResponseBody: Send, Sync, Unpin, Debug);
 assert_impl_all!(TraceResponseBody<hyper::body::Incoming>: Send, Sync, Unpin, Debug);
 

@@ -1,4 +1,4 @@
-//! The memory of a capture. A binary of its own: other tests in the same process would allocate, too.
+//! The memory of a capture is bounded, however much traffic there is.
 #![cfg(all(target_os = "linux", feature = "capture", feature = "connect", feature = "resolve"))]
 
 use test_support::alloc;
@@ -19,10 +19,10 @@ static COUNTING: alloc::Counting = alloc::Counting;
 const LIMIT: usize = 1 << 20;
 const GIBIBYTE: usize = 1 << 30;
 
-/// A gibibyte through a client whose packets are captured, on two interfaces: no more than twice the limit, and what
-/// may be undecided.
+/// A client that is captured on two interfaces receives 1 GiB. The captures may take twice the limit, and the packets
+/// that are pending 1 MiB.
 #[test]
-fn a_gibibyte() {
+fn capturing_a_gibibyte_takes_bounded_memory() {
     require_lab!();
     let net = Pair::new();
     let listener = net.server.listen("10.9.0.2:80");

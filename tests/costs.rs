@@ -1,7 +1,7 @@
-//! The exact cost of recording in allocations and in bytes kept, where it does not depend on a clock or a scheduler.
+//! The exact cost of recording in allocations and in kept bytes, where it does not depend on a clock or a scheduler.
 //!
-//! Memory is counted for each thread. What is compared are the same calls with and without the layer, between mock
-//! services; at the end the preset and hyper-util's client, both against a server on another thread.
+//! Memory is counted for each thread. Most tests compare calls to mock services with and without a layer. The last ones
+//! compare the preset with hyper-util's client, with a server on another thread.
 #![cfg(feature = "client")]
 
 use test_support::alloc;
@@ -34,15 +34,15 @@ use test_support::zeros::Zeros;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, Service, service_fn};
 
-/// The expected figures. Lower ones are entered here; higher ones need a reason.
+/// The expected figures. Lower them when the cost decreases; an increase needs a reason.
 mod expected {
-    /// Allocations of 100,000 operations: one for each segment; the first few are smaller.
+    /// Allocations of 100,000 operations: one for each segment, of which the first few are smaller.
     pub const OPS_UNBOUNDED: u64 = 199;
-    /// The same with the list of the ring's segments.
+    /// The same, and the list of the ring's segments.
     pub const OPS_BOUNDED: u64 = 203;
-    pub const MAX_BYTES_AN_OP: f64 = 9.0;
+    pub const MAX_BYTES_PER_OP: f64 = 9.0;
     /// The bounded log of a connection.
-    pub const MAX_BYTES_A_LOG: i64 = 48 << 10;
+    pub const MAX_BYTES_PER_LOG: i64 = 48 << 10;
 
     /// A dial with its connection, including hyper-util's `Connected`, which carries the addresses.
     pub const DIAL: u64 = 2;
@@ -59,16 +59,16 @@ mod expected {
     pub const CHUNK: u64 = 3;
     /// Per 32 dials.
     pub const CHUNK_OF_DIALS: u64 = CHUNK + 1;
-    /// Per 32 requests: each has its own block, so that one in use keeps none of its neighbours in memory.
+    /// Per 32 requests: each has its own block, so that a request in use does not keep its neighbours in memory.
     pub const CHUNK_OF_REQUESTS: u64 = CHUNK + 32;
-    pub const MAX_BYTES_A_REQUEST: f64 = 340.0;
+    pub const MAX_BYTES_PER_REQUEST: f64 = 340.0;
 
     /// A request over a connection of its own, with the dial, the connection and its operations.
-    pub const MAX_BYTES_A_NEW_CONNECTION: f64 = 1_400.0;
+    pub const MAX_BYTES_PER_NEW_CONNECTION: f64 = 1_400.0;
 
-    /// A kept-alive GET through the preset with a disabled sink, more than through hyper-util's client.
+    /// What a kept-alive GET through the preset with a disabled sink allocates more than through hyper-util's client.
     pub const PRESET_OFF: i64 = -4;
-    /// The same, traced.
+    /// The same with a sink that records.
     pub const PRESET: i64 = -3;
 }
 
@@ -104,8 +104,8 @@ fn operations_within_a_segment_cost_no_allocation() {
     assert_eq!(sink.snapshot("all").tcp_conns[0].socket_trace.as_ref().unwrap().socket_ops.len(), 800);
 }
 
-/// Allocations and bytes of 100,000 operations.
-fn hundred_thousand(retention: Retention) -> (u64, i64) {
+/// Returns the allocations and bytes of 100,000 operations.
+fn operation_costs(retention: Retention) -> (u64, i64) {
     let sink = TraceSink::builder().retention(retention).build();
     let mut stream = TokioIo::new(connect(&sink));
     let (calls, live) = (alloc::calls(), alloc::live());
@@ -118,23 +118,23 @@ fn hundred_thousand(retention: Retention) -> (u64, i64) {
 }
 
 #[test]
-fn operations_of_an_unbounded_sink() {
-    let (calls, bytes) = hundred_thousand(Retention::unbounded());
-    let an_op = bytes as f64 / 100_000.0;
-    println!("{calls} allocations, {an_op:.3} bytes an operation");
+fn operations_of_an_unbounded_sink_cost_an_allocation_per_segment() {
+    let (calls, bytes) = operation_costs(Retention::unbounded());
+    let per_op = bytes as f64 / 100_000.0;
+    println!("{calls} allocations, {per_op:.3} bytes per operation");
     assert_eq!(calls, expected::OPS_UNBOUNDED);
-    assert!(an_op <= expected::MAX_BYTES_AN_OP, "{an_op}");
+    assert!(per_op <= expected::MAX_BYTES_PER_OP, "{per_op}");
 }
 
 #[test]
-fn operations_of_a_bounded_sink() {
-    let (calls, bytes) = hundred_thousand(Retention::bounded());
+fn operations_of_a_bounded_sink_take_bounded_memory() {
+    let (calls, bytes) = operation_costs(Retention::bounded());
     println!("{calls} allocations, {bytes} bytes");
     assert_eq!(calls, expected::OPS_BOUNDED);
-    assert!(bytes <= expected::MAX_BYTES_A_LOG, "{bytes}");
+    assert!(bytes <= expected::MAX_BYTES_PER_LOG, "{bytes}");
 }
 
-/// Returns the allocations of `count` dials, after some that allocate what is allocated once.
+/// Returns the allocations of `count` dials, after as many that make the one-time allocations.
 fn dials(count: u64, mut dial: impl FnMut()) -> u64 {
     let mut run = || {
         let before = alloc::calls();
@@ -146,7 +146,7 @@ fn dials(count: u64, mut dial: impl FnMut()) -> u64 {
 }
 
 #[test]
-fn connections() {
+fn connections_cost_the_expected_allocations() {
     const DIALS: u64 = 3_200;
     let sink = TraceSink::builder().retention(Retention::unbounded()).build();
     let zeros = || service_fn(|_: Uri| ready(Ok::<_, io::Error>(TokioIo::new(Zeros))));
@@ -160,7 +160,7 @@ fn connections() {
 /// Connections over loopback, each of which reads one byte.
 #[cfg(all(target_os = "linux", feature = "tcp-info"))]
 #[tokio::test]
-async fn readings_of_tcp_info() {
+async fn tcp_info_costs_the_expected_allocations() {
     use nettrace::{TraceSinkBuilder, connect::TcpConnector, linux::TcpInfoProbe};
 
     const CONNECTIONS: u64 = 64;
@@ -170,7 +170,7 @@ async fn readings_of_tcp_info() {
         let sink = builder.build();
         let connector = TcpConnector::new(&sink);
         let mut spent = (0, 0);
-        // The first round sets up what is there once.
+        // The first round makes the one-time allocations.
         for _ in 0..2 {
             let before = (alloc::calls(), alloc::live());
             for _ in 0..CONNECTIONS {
@@ -189,7 +189,7 @@ async fn readings_of_tcp_info() {
     assert!(bytes <= expected::MAX_BYTES_TCP_INFO, "{bytes}");
 }
 
-/// Whole chunks of records.
+/// A multiple of the size of a chunk.
 const REQUESTS: u64 = 3_200;
 
 fn request<B>(headers: usize, body: B) -> Request<B> {
@@ -202,14 +202,14 @@ fn request<B>(headers: usize, body: B) -> Request<B> {
     request
 }
 
-/// Answers as hyper-util's client does: what the connector said of the connection is in the extensions.
+/// Returns a response as hyper-util's client does: its extensions have the extras of the connection.
 fn answer(connected: &Connected) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from("answer"));
     connected.get_extras(response.extensions_mut());
     response
 }
 
-/// Returns the allocations of some requests, after some that allocate what is allocated once.
+/// Returns the allocations of [`REQUESTS`] requests, after as many that make the one-time allocations.
 fn allocations<S, B, R>(service: &mut S, new: impl Fn() -> Request<B>) -> u64
 where
     S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
@@ -227,7 +227,7 @@ where
     run()
 }
 
-async fn take<B: http_body::Body + Unpin>(request: Request<B>) {
+async fn read_body<B: http_body::Body + Unpin>(request: Request<B>) {
     let mut body = request.into_body();
     while body.frame().await.is_some() {}
 }
@@ -241,13 +241,13 @@ where
     let stream = connect(&sink);
     let connected = &stream.connected();
     let mut bare = service_fn(|request: Request<B>| async {
-        take(request).await;
+        read_body(request).await;
         Ok::<_, Infallible>(answer(connected))
     });
     let unlayered = allocations(&mut bare, || request(headers, body.clone()));
     let mut layered =
         TraceRequestLayer::new(&sink).layer(service_fn(|request: Request<TraceBody<B>>| async {
-            take(request).await;
+            read_body(request).await;
             Ok::<_, Infallible>(answer(connected))
         }));
     let with_layer = allocations(&mut layered, || request(headers, body.clone()));
@@ -257,7 +257,7 @@ where
 }
 
 #[test]
-fn requests() {
+fn requests_cost_the_expected_allocations() {
     for headers in [0, 5, 20] {
         let [without, with] =
             ["", "question"].map(|body| added(headers, Full::from(body), Retention::unbounded()));
@@ -271,14 +271,14 @@ fn requests() {
 
 /// The memory of an evicted record is reused by the next one, except for the node of the list.
 #[test]
-fn requests_of_a_sink_that_has_reached_its_bounds() {
+fn requests_reuse_the_memory_of_evicted_requests() {
     let added = added(0, Full::default(), Retention::bounded().requests(1_000));
     println!("{added} allocations in {REQUESTS} requests");
     assert_eq!(added, REQUESTS / 32);
 }
 
 #[test]
-fn kept_bytes_of_requests() {
+fn a_kept_request_takes_few_bytes() {
     const REQUESTS: usize = 10_000;
     let sink = TraceSink::builder().retention(Retention::unbounded()).build();
     let stream = connect(&sink);
@@ -292,13 +292,13 @@ fn kept_bytes_of_requests() {
         let response = now(layered.call(request(5, Empty::new()))).unwrap();
         now(response.into_body().collect()).unwrap();
     }
-    let a_request = (alloc::live() - before) as f64 / REQUESTS as f64;
-    println!("{a_request:.1} bytes a request");
+    let per_request = (alloc::live() - before) as f64 / REQUESTS as f64;
+    println!("{per_request:.1} bytes per request");
     assert_eq!(sink.snapshot("all").http_requests.len(), REQUESTS);
-    assert!(a_request <= expected::MAX_BYTES_A_REQUEST, "{a_request}");
+    assert!(per_request <= expected::MAX_BYTES_PER_REQUEST, "{per_request}");
 }
 
-/// Answers every request with the same bytes, on a thread of its own.
+/// Starts a server, on a thread of its own, that answers every request with the same bytes.
 fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -320,7 +320,8 @@ fn server() -> SocketAddr {
     addr
 }
 
-/// Makes requests one after the other, on one connection and one thread. Returns their allocations.
+/// Sends two rounds of requests one after the other, on one connection and one thread. Returns the allocations of the
+/// second round.
 fn fetch_all<E: std::fmt::Debug, R>(fetch: impl AsyncFn() -> Result<Response<R>, E>) -> u64
 where
     R: http_body::Body<Data = Bytes, Error: std::fmt::Debug>,
@@ -347,7 +348,7 @@ fn request_to(url: &Uri) -> Request<Empty<Bytes>> {
 }
 
 #[test]
-fn the_preset_over_hyper_util() {
+fn the_preset_costs_the_expected_allocations() {
     let url: Uri = format!("http://{}/path", server()).parse().unwrap();
     let plain = legacy::Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(HttpConnector::new());
     let plain = fetch_all(async || plain.clone().call(request_to(&url)).await);
@@ -365,13 +366,13 @@ fn the_preset_over_hyper_util() {
     let requests = REQUESTS as i64;
     assert_eq!(off, requests * expected::PRESET_OFF);
     assert_eq!(without_ops, requests * expected::PRESET + requests / 32 * expected::CHUNK_OF_REQUESTS as i64);
-    // Two operations a request, unless a response comes in parts.
+    // Two operations per request, unless a response is read in parts.
     let segments = traced - without_ops;
     assert!((0..=requests / 100).contains(&segments), "{segments} allocations for operations");
 }
 
 #[test]
-fn kept_bytes_of_new_connections() {
+fn a_kept_connection_takes_few_bytes() {
     let url: Uri = format!("http://{}/path", server()).parse().unwrap();
     let sink = TraceSink::builder().retention(Retention::unbounded()).build();
     let client = nettrace::Client::builder(&sink).max_idle_conns_per_host(0).build().unwrap();
@@ -380,8 +381,8 @@ fn kept_bytes_of_new_connections() {
     let before = alloc::live();
     fetch_all(fetch);
     let each = (alloc::live() - before) as f64 / (2 * REQUESTS) as f64;
-    println!("{each:.1} bytes a request over a connection of its own");
+    println!("{each:.1} bytes per request over a connection of its own");
     let trace = sink.snapshot("all");
     assert_eq!(trace.tcp_conns.len() as u64, 4 * REQUESTS);
-    assert!(each <= expected::MAX_BYTES_A_NEW_CONNECTION, "{each}");
+    assert!(each <= expected::MAX_BYTES_PER_NEW_CONNECTION, "{each}");
 }

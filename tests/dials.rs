@@ -1,6 +1,7 @@
-//! Many dials, half of which fail, leave no descriptor and no task behind, and a bounded number of records.
+//! Many dials, half of them failing, leave no descriptor and no task behind, and a bounded number of records.
 //!
-//! The default of 24,000 is just more than a sink keeps and takes a few seconds; `NETTRACE_DIALS` sets another number.
+//! The default of 24,000 dials is slightly more than a sink keeps, and takes a few seconds. `NETTRACE_DIALS` sets
+//! another number.
 #![cfg(feature = "client")]
 
 use std::{
@@ -16,8 +17,8 @@ use http_body_util::BodyExt;
 use nettrace::{Client, Failure, TraceSink, connect::TcpConnector};
 use tokio::{net::TcpSocket, runtime::Handle, time};
 
-/// Ports to connect from are used up after 28,000 connections to one address; closed ones are free again only after a
-/// minute. Linux has all of 127.0.0.0/8.
+/// The number of servers, each on an address of its own in 127.0.0.0/8. For one address the 28,000 ephemeral ports
+/// would be used up, because a port is free only a minute after its connection was closed.
 const ADDRESSES: u8 = 8;
 const AT_ONCE: usize = 16;
 
@@ -26,25 +27,25 @@ async fn many_dials_leave_nothing_behind() {
     let dials = env::var("NETTRACE_DIALS").map_or(24_000, |dials| dials.parse().expect("a number"));
     let servers: Vec<SocketAddr> = (1..=ADDRESSES).map(serve).collect();
     let refused = Refused::new();
-    dial(&servers, refused.addr, 4 * AT_ONCE).await; // sets up what is there once
-    let before = Left::now();
+    dial(&servers, refused.addr, 4 * AT_ONCE).await; // creates the one-time resources
+    let before = Resources::now();
     let begin = Instant::now();
     dial(&servers, refused.addr, dials).await;
     let took = begin.elapsed();
-    // The server closes its ends when it comes to it.
-    let mut after = Left::now();
+    // The server closes its ends a little later.
+    let mut after = Resources::now();
     for _ in 0..1_000 {
         if after == before {
             break;
         }
         time::sleep(Duration::from_millis(10)).await;
-        after = Left::now();
+        after = Resources::now();
     }
     println!("{dials} dials in {took:.1?}; before {before:?}, after {after:?}");
     assert_eq!(after, before);
 }
 
-/// Half of them by the connector alone, and half by the preset; of each every second one fails.
+/// Makes half of the dials with the connector alone, and half with the preset. Every second dial fails.
 async fn dial(servers: &[SocketAddr], refused: SocketAddr, dials: usize) {
     let sink = TraceSink::new();
     let connector = TcpConnector::new(&sink);
@@ -97,25 +98,25 @@ fn assert_bounded(sink: &TraceSink, dials: usize) {
 
 /// The resources in which a leak would show.
 #[derive(Debug, PartialEq)]
-struct Left {
+struct Resources {
     descriptors: usize,
     tasks: usize,
 }
 
-impl Left {
+impl Resources {
     fn now() -> Self {
         let descriptors = fs::read_dir("/proc/self/fd").expect("Linux").count();
-        Left { descriptors, tasks: Handle::current().metrics().num_alive_tasks() }
+        Resources { descriptors, tasks: Handle::current().metrics().num_alive_tasks() }
     }
 }
 
-/// Answers on an address of its own, one connection after the other, and closes each.
+/// Starts a server on 127.0.0.`last_byte` that answers one request per connection, one connection at a time.
 fn serve(last_byte: u8) -> SocketAddr {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, last_byte], 0))).unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            // How the client ends it is its business.
+            // An error is how the client has ended the connection.
             let _ = answer(stream.unwrap());
         }
     });

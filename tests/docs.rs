@@ -1,7 +1,7 @@
-//! The README and the guides name every dependency of their programs, and their links lead to files that exist.
+//! The README and the guides name every dependency of their programs, and their links point to files that exist.
 //!
-//! The documentation tests compile the programs with the dependencies of this crate, so that they pass even if a guide's
-//! `Cargo.toml` lacks one.
+//! The documentation tests compile the programs with the dependencies of this crate, so they pass even if the
+//! `Cargo.toml` of a guide lacks a dependency.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use std::{
 };
 
 #[test]
-fn programs_name_their_dependencies() {
+fn manifests_name_the_dependencies_of_programs() {
     let mut programs = 0;
     for (path, text) in pages() {
         let mut manifest = "";
@@ -35,7 +35,7 @@ fn programs_name_their_dependencies() {
 }
 
 #[test]
-fn links_lead_to_files() {
+fn links_point_to_existing_files() {
     let mut links = 0;
     for (path, text) in pages() {
         let folder = path.parent().unwrap();
@@ -51,7 +51,7 @@ fn links_lead_to_files() {
     assert!(links > 15, "only {links} links were found");
 }
 
-/// Returns the pages in Markdown, with their text.
+/// Returns the Markdown files in the root and in `docs`, with their text.
 fn pages() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = [root.to_owned(), root.join("docs")].map(|folder| fs::read_dir(folder).unwrap());
@@ -66,7 +66,7 @@ fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
     fenced.map(|block| block.split_once('\n').unwrap_or((block, "")))
 }
 
-/// Returns the crates that a program uses: the roots of its paths, apart from what it imports.
+/// Returns the crates that a program uses: the roots of its paths, except for names that it imports.
 fn crates_of(program: &str) -> BTreeSet<String> {
     let (mut crates, mut imported) = (BTreeSet::new(), BTreeSet::from(["std".to_owned(), "core".to_owned()]));
     let mut code = String::new();
@@ -102,7 +102,7 @@ fn has_dependency(manifest: &str, name: &str) -> bool {
     dependencies.any(|(dependency, _)| dependency.replace('-', "_") == name)
 }
 
-/// Returns the targets of links to other files, without what follows `#`.
+/// Returns the targets of links to other files, without their fragments.
 fn link_targets(text: &str) -> impl Iterator<Item = &str> {
     let inline = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let defined = text.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: ")).map(|(_, to)| to);

@@ -1,4 +1,4 @@
-//! `TracingEvents`: finished records as events of the crate `tracing`.
+//! [`TracingEvents`]: finished records as events of the crate `tracing`.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 use nettrace::tls::Roots;
@@ -12,13 +12,13 @@ use test_support::pki::Authority;
 use test_support::raw::Refused;
 use test_support::web::{Web, redirect, reply, status};
 
-fn telling() -> (Collector, TraceSink) {
+fn collector_and_sink() -> (Collector, TraceSink) {
     (Collector::default(), TraceSink::builder().subscriber(TracingEvents::new()).build())
 }
 
 #[tokio::test]
-async fn a_request_and_all_that_it_took() {
-    let (collector, sink) = telling();
+async fn each_record_of_a_request_is_one_event() {
+    let (collector, sink) = collector_and_sink();
     let _guard = tracing::subscriber::set_default(collector.clone());
     let authority = Authority::new("known");
     let web = Web::tls(authority.issue(&["web.test"]).server(), async |asked| match asked.path() {
@@ -41,9 +41,9 @@ async fn a_request_and_all_that_it_took() {
         + trace.udp_conns.len()
         + trace.dns_queries.len()
         + trace.tls_tunnels.len();
-    assert_eq!(collector.all().len(), records, "each once: {:#?}", collector.all());
+    assert_eq!(collector.all().len(), records, "one event per record: {:#?}", collector.all());
 
-    let [a, b] = &collector.events("nettrace::http")[..] else { panic!("two hops") };
+    let [a, b] = &collector.events("nettrace::http")[..] else { panic!("not two hops") };
     assert_eq!((a.level, b.level), (Level::INFO, Level::INFO));
     for (field, value) in [
         ("http.request.method", "GET"),
@@ -58,11 +58,11 @@ async fn a_request_and_all_that_it_took() {
     ] {
         assert_eq!(a.get(field), value, "{field}");
     }
-    let [dial] = &collector.events("nettrace::dial")[..] else { panic!("one dial") };
-    let [tls] = &collector.events("nettrace::tls")[..] else { panic!("one tunnel") };
-    let [tcp] = &collector.events("nettrace::tcp")[..] else { panic!("one connection") };
+    let [dial] = &collector.events("nettrace::dial")[..] else { panic!("not one dial") };
+    let [tls] = &collector.events("nettrace::tls")[..] else { panic!("not one tunnel") };
+    let [tcp] = &collector.events("nettrace::tcp")[..] else { panic!("not one connection") };
     assert!([dial, tls, tcp].iter().all(|event| event.level == Level::DEBUG));
-    // By the links that the trace has.
+    // The events are linked like the records of the trace.
     assert_eq!(b.get("nettrace.prev_hop"), a.get("nettrace.id"));
     assert_eq!(dial.get("nettrace.request"), a.get("nettrace.id"));
     for event in [a, b, tls] {
@@ -88,8 +88,8 @@ async fn a_request_and_all_that_it_took() {
 }
 
 #[tokio::test]
-async fn what_failed_is_a_warning_with_its_code() {
-    let (collector, sink) = telling();
+async fn failures_are_warnings_with_their_code() {
+    let (collector, sink) = collector_and_sink();
     let _guard = tracing::subscriber::set_default(collector.clone());
     let refused = Refused::on("127.0.0.1:0");
     let client = Client::builder(&sink).build().unwrap();
@@ -101,7 +101,7 @@ async fn what_failed_is_a_warning_with_its_code() {
     }
     assert!(!format!("{:?}", collector.all()).contains("secret"));
 
-    // An answer is no failure, whatever it says; what was given up is none either.
+    // A response with an error status is no failure, and a cancelled request is none either.
     let web = Web::start(async |_| status(503));
     client.get(web.url("/")).await.unwrap();
     drop(client.get(web.url("/")).await);
@@ -117,7 +117,7 @@ async fn what_failed_is_a_warning_with_its_code() {
 }
 
 #[tokio::test]
-async fn header_fields_stay_in_the_trace() {
+async fn events_contain_no_header_fields() {
     let collector = Collector::default();
     let sink = TraceSink::builder().headers(nettrace::HeaderCapture::Values).mask_query(true);
     let sink = sink.subscriber(TracingEvents::new()).build();
@@ -129,14 +129,17 @@ async fn header_fields_stay_in_the_trace() {
     request.headers_mut().insert("x-key", "secret".parse().unwrap());
     client.request(request).await.unwrap().into_body().bytes().await.unwrap();
     client.close().await;
-    assert!(serde_json::to_string(&sink.snapshot("")).unwrap().contains("secret"), "as it was asked for");
+    assert!(
+        serde_json::to_string(&sink.snapshot("")).unwrap().contains("secret"),
+        "the trace contains header values"
+    );
     assert_eq!(collector.events("nettrace::http")[0].get("url.full"), web.url("/?***"));
     assert!(!format!("{:?}", collector.all()).contains("secret"));
 }
 
 #[tokio::test]
-async fn a_family_without_addresses_is_no_warning_where_the_other_has_some() {
-    let (collector, sink) = telling();
+async fn an_address_family_without_addresses_is_no_warning() {
+    let (collector, sink) = collector_and_sink();
     let _guard = tracing::subscriber::set_default(collector.clone());
     let web = Web::start(async |_| reply("hello"));
     let dns = DnsServer::answering(&["127.0.0.1"]).await;
@@ -152,7 +155,7 @@ async fn a_family_without_addresses_is_no_warning_where_the_other_has_some() {
     assert_eq!((none.get("nettrace.dns.types"), none.get("error.type")), ("AAAA", "dns_no_answer"));
     assert!(collector.all().iter().all(|event| event.level != Level::WARN), "{:#?}", collector.all());
 
-    // Where neither has any, the dial failed, and is the warning.
+    // If neither family has addresses, the dial fails, and the warning is that of the dial.
     let nothing = DnsServer::answering(&[]).await;
     let client = Client::builder(&sink).nameservers([nothing.addr()]).build().unwrap();
     client.get(&url).await.unwrap_err();

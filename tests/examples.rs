@@ -1,4 +1,5 @@
-//! Every example, run without arguments: it requests its own server, and the trace that it writes has all links.
+//! Runs every example without arguments: it sends requests to its own server, and the trace that it writes has all
+//! links.
 #![cfg(all(
     feature = "client",
     feature = "reqwest",
@@ -16,7 +17,7 @@ use test_support::{check, process};
 
 /// The records that the trace of an example must have.
 #[derive(Default)]
-struct Has {
+struct Expected {
     methods: &'static [&'static str],
     tunnels: usize,
     /// Whether a server recorded the trace.
@@ -24,54 +25,57 @@ struct Has {
 }
 
 #[test]
-fn get() {
-    shows("get", Has { methods: &["GET"], ..Has::default() });
+fn get_writes_a_complete_trace() {
+    assert_trace("get", Expected { methods: &["GET"], ..Expected::default() });
 }
 
 #[test]
-fn wrap_connector() {
-    shows("wrap_connector", Has { methods: &["GET"], ..Has::default() });
+fn wrap_connector_writes_a_complete_trace() {
+    assert_trace("wrap_connector", Expected { methods: &["GET"], ..Expected::default() });
 }
 
 #[test]
-fn hyper_pool() {
-    shows("hyper_pool", Has { methods: &["GET", "GET", "GET"], ..Has::default() });
+fn hyper_pool_writes_a_complete_trace() {
+    assert_trace("hyper_pool", Expected { methods: &["GET", "GET", "GET"], ..Expected::default() });
 }
 
 #[test]
-fn proxy() {
-    shows("proxy", Has { methods: &["CONNECT", "GET", "GET"], tunnels: 1, ..Has::default() });
+fn proxy_writes_a_complete_trace() {
+    assert_trace(
+        "proxy",
+        Expected { methods: &["CONNECT", "GET", "GET"], tunnels: 1, ..Expected::default() },
+    );
 }
 
 #[test]
-fn tonic() {
-    shows("tonic", Has { methods: &["POST", "POST", "POST"], ..Has::default() });
+fn tonic_writes_a_complete_trace() {
+    assert_trace("tonic", Expected { methods: &["POST", "POST", "POST"], ..Expected::default() });
 }
 
 #[test]
-fn reqwest() {
-    shows("reqwest", Has { methods: &["GET", "GET"], ..Has::default() });
+fn reqwest_writes_a_complete_trace() {
+    assert_trace("reqwest", Expected { methods: &["GET", "GET"], ..Expected::default() });
 }
 
 #[test]
-fn postgres() {
-    shows("postgres", Has::default());
+fn postgres_writes_a_complete_trace() {
+    assert_trace("postgres", Expected::default());
 }
 
 #[test]
-fn websocket() {
-    shows("websocket", Has { methods: &["GET"], ..Has::default() });
+fn websocket_writes_a_complete_trace() {
+    assert_trace("websocket", Expected { methods: &["GET"], ..Expected::default() });
 }
 
 #[test]
-fn server() {
-    shows("server", Has { methods: &["POST", "POST"], tunnels: 1, accepted: true });
+fn server_writes_a_complete_trace() {
+    assert_trace("server", Expected { methods: &["POST", "POST"], tunnels: 1, accepted: true });
 }
 
-/// The load generator's server begins to serve, whatever cryptography is compiled in besides its own.
+/// The server of the load generator starts, whichever crypto providers are compiled in.
 #[test]
 #[cfg(all(feature = "capture", feature = "conntrack", feature = "tcp-info"))]
-fn load() {
+fn load_starts_its_server() {
     let mut command = Command::new(program("load"));
     command.arg("--serve");
     let printed = process::run(command, Duration::from_secs(60)).success();
@@ -79,23 +83,23 @@ fn load() {
 }
 
 #[track_caller]
-fn shows(example: &str, has: Has) {
+fn assert_trace(example: &str, expected: Expected) {
     let trace = run(example);
     check::running(&trace);
 
     let mut methods: Vec<_> = trace.http_requests.iter().map(|request| &*request.req_method).collect();
     methods.sort();
-    assert_eq!(methods, has.methods);
-    assert_eq!(trace.tls_tunnels.len(), has.tunnels);
+    assert_eq!(methods, expected.methods);
+    assert_eq!(trace.tls_tunnels.len(), expected.tunnels);
     assert!(!trace.tcp_conns.is_empty());
     for request in &trace.http_requests {
         assert!(trace.tcp_conns.get(&request.tcp_conn).is_some(), "{} has no connection", request.trace_id);
-        assert_eq!(request.accepted, has.accepted);
+        assert_eq!(request.accepted, expected.accepted);
     }
     for conn in &trace.tcp_conns {
         let TcpConnTrace { trace_id, from_dial, accepted, .. } = conn;
-        assert_eq!(trace.dials.get(from_dial).is_none(), has.accepted, "{trace_id}");
-        assert_eq!(*accepted, has.accepted);
+        assert_eq!(trace.dials.get(from_dial).is_none(), expected.accepted, "{trace_id}");
+        assert_eq!(*accepted, expected.accepted);
     }
     for tunnel in &trace.tls_tunnels {
         assert!(trace.tcp_conns.get(&tunnel.tcp_conn).is_some(), "{} has no connection", tunnel.trace_id);
@@ -110,13 +114,13 @@ fn run(example: &str) -> NetTrace {
     serde_json::from_str(&fs::read_to_string(file.path()).unwrap()).unwrap()
 }
 
-/// Cargo builds the examples with the tests, unless it is told which tests.
+/// Returns the path of an example. Cargo builds the examples together with the tests, unless single tests are selected.
 fn program(example: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(example);
     assert!(
         program.is_file(),
-        "{} is not there: cargo build --examples with the same features",
+        "{} does not exist: run cargo build --examples with the same features",
         program.display()
     );
     program

@@ -35,7 +35,7 @@ fn assert_bounded(times: usize, mut f: impl FnMut(usize)) {
 }
 
 #[test]
-fn two_hundred_thousand_requests_and_failed_dials() {
+fn requests_and_failed_dials_take_bounded_memory() {
     let sink =
         TraceSink::builder().retention(Retention::bounded().requests(2_000).connections(3_000)).build();
     let (conn, _there) = now(mock::connect(&sink));
@@ -55,16 +55,16 @@ fn two_hundred_thousand_requests_and_failed_dials() {
 }
 
 #[test]
-fn one_connection_for_ever() {
+fn a_connection_with_many_operations_takes_bounded_memory() {
     let sink = TraceSink::new();
     let (conn, _there) = now(mock::connect(&sink));
     drop(_there);
     let mut conn = TokioIo::new(conn);
-    assert_bounded(200_000, |_| assert!(now(conn.write(b"x")).is_err(), "nobody listens"));
+    assert_bounded(200_000, |_| assert!(now(conn.write(b"x")).is_err(), "the peer is gone"));
 }
 
 #[test]
-fn an_operation_costs_no_allocation() {
+fn operations_cost_few_allocations() {
     let sink = TraceSink::new();
     let (conn, _there) = now(mock::connect(&sink));
     drop(_there);
@@ -78,10 +78,10 @@ fn an_operation_costs_no_allocation() {
     assert_eq!(sink.snapshot("all").tcp_conns[0].socket_trace.as_ref().unwrap().socket_ops.len(), 4_000);
 }
 
-/// hyper reads a head into a buffer of 8 KiB, and the parts of the head are slices of it.
+/// hyper reads a head into a buffer of 8 KiB, and the parts of the head are slices of it. Records must not keep them.
 #[cfg(feature = "server")]
 #[test]
-fn of_what_a_server_read_nothing_is_kept() {
+fn records_of_a_server_do_not_keep_its_read_buffers() {
     use hyper::{body::Incoming, server::conn::http1, service::service_fn};
     use nettrace::{request::TraceBody, server::TraceServerLayer};
     use tokio::io::AsyncReadExt;
@@ -115,25 +115,25 @@ fn of_what_a_server_read_nothing_is_kept() {
 }
 
 /// Returns the allocations and the bytes of a snapshot per record, over a thousand additional records.
-fn taken_for_each(sink: &TraceSink, record: impl Fn()) -> (f64, f64) {
+fn snapshot_cost_per_record(sink: &TraceSink, record: impl Fn()) -> (f64, f64) {
     let snapshot = || {
         (0..1_000).for_each(|_| record());
         let before = (alloc::calls(), alloc::live());
         let trace = sink.snapshot("");
-        let taken = (alloc::calls() - before.0, alloc::live() - before.1);
+        let cost = (alloc::calls() - before.0, alloc::live() - before.1);
         drop(trace);
-        taken
+        cost
     };
     let (one, two) = (snapshot(), snapshot());
     ((two.0 - one.0) as f64 / 1_000.0, (two.1 - one.1) as f64 / 1_000.0)
 }
 
 #[test]
-fn a_snapshot_takes_little_for_each_record() {
+fn a_snapshot_takes_few_bytes_per_record() {
     let unbounded = || TraceSink::builder().retention(Retention::unbounded()).build();
     let sink = unbounded();
     let (conn, _there) = now(mock::connect(&sink));
-    let (calls, bytes) = taken_for_each(&sink, || {
+    let (calls, bytes) = snapshot_cost_per_record(&sink, || {
         let url = "http://www.example.com/a/path/of/usual/length?with=query";
         let request = http::Request::builder().uri(url).body(mock::Body::default()).unwrap();
         now(mock::finish(now(mock::exchange(&sink, request, || {
@@ -145,12 +145,12 @@ fn a_snapshot_takes_little_for_each_record() {
     assert!(calls < 1.02 && bytes < 480.0, "{calls} allocations, {bytes} bytes for a request");
 
     let sink = unbounded();
-    let (calls, bytes) = taken_for_each(&sink, || drop(now(mock::connect(&sink))));
+    let (calls, bytes) = snapshot_cost_per_record(&sink, || drop(now(mock::connect(&sink))));
     assert!(calls < 0.02 && bytes < 650.0, "{calls} allocations, {bytes} bytes for a connection");
 }
 
 #[test]
-fn requests_that_others_outlive() {
+fn requests_in_flight_keep_no_ended_requests() {
     let sink = TraceSink::builder().retention(Retention::bounded().requests(500)).build();
     let mut in_flight = std::collections::VecDeque::new();
     assert_bounded(40_000, |i| {
@@ -178,11 +178,10 @@ fn snapshots_leave_nothing_behind() {
     });
 }
 
-/// Everything that a sink can hold, dropped in different orders.
 #[test]
-fn nothing_is_left_when_all_is_dropped() {
+fn all_memory_is_freed_in_any_order_of_drops() {
     let mut live = Vec::new();
-    // The first rounds set up what is there once.
+    // The first rounds make the one-time allocations.
     for order in 0..6 {
         let before = alloc::live();
         fill_and_drop(order % 3);
@@ -191,6 +190,7 @@ fn nothing_is_left_when_all_is_dropped() {
     assert_eq!(live[3..], [0, 0, 0], "{live:?}");
 }
 
+/// Fills a sink with records of all kinds, and drops them, their handles and the sink in one of three orders.
 fn fill_and_drop(order: usize) {
     let sink = TraceSink::builder()
         .retention(Retention::bounded().requests(200).connections(200))
@@ -203,7 +203,7 @@ fn fill_and_drop(order: usize) {
         let (conn, there) = now(mock::connect(&sink));
         let handle = now(mock::fetch(&sink, conn.conn_ref()));
         now(mock::fail_to_connect(&sink));
-        // Hops that lie beside each other in memory, and far from each other.
+        // Hops that are neighbours in memory, and hops that are not.
         now(now(mock::begin(&sink, conn.conn_ref(), Some(&hops))).into_body().collect()).unwrap();
         if i % 100 == 0 {
             kept.push((now(mock::begin(&sink, conn.conn_ref(), Some(&hops))), conn, there));
