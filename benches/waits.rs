@@ -1,9 +1,9 @@
-//! How long recording has to wait for other threads: those that read the trace, and those that write to it at the same
-//! time. `cargo bench --features _bench --bench waits`
+//! How long recording waits for other threads that read the trace or write to it at the same time:
+//! `cargo bench --features _bench --bench waits`
 //!
-//! Each line is the time that recording takes, as percentiles, while another thread does
-//! what the line says. The lines of a table are measured in turn: compare them with its first. With fewer
-//! than two processors the times are those of the scheduler.
+//! Each line has percentiles of the time that recording takes while another thread does what the line says. The lines
+//! of a table are measured in turn, and are to be compared with the first. With fewer than two processors the times are
+//! those of the scheduler.
 
 use nettrace::{
     Retention, TraceSink,
@@ -16,10 +16,10 @@ use std::{
     time::Instant,
 };
 
-/// Rounds, and what is recorded in each.
 const ROUNDS: usize = 10;
+/// Measured steps per round.
 const TIMES: usize = 20_000;
-/// Connections that are kept, so that a snapshot takes its time.
+/// Connections that are kept, so that a snapshot takes long.
 const KEPT: usize = 10_000;
 
 fn main() {
@@ -35,41 +35,41 @@ fn main() {
 
 type Step = Box<dyn FnMut()>;
 
-/// The work of the other thread, which it does until it is told to stop.
-type Beside = fn(&TraceSink, &AtomicBool);
+/// The work of the other thread, which it does until the flag is set.
+type Contender = fn(&TraceSink, &AtomicBool);
 
 fn table(what: &str, prepare: impl Fn(&TraceSink) -> Step) {
-    let besides: [(&str, Beside); 5] = [
+    let contenders: [(&str, Contender); 5] = [
         ("alone", |_, _| ()),
-        ("another thread computes", |_, stop| until(stop, || drop(black_box(vec![1_u64; 64])))),
+        ("another thread computes", |_, stop| repeat_until(stop, || drop(black_box(vec![1_u64; 64])))),
         ("another writes to a sink of its own", |_, stop| write(&TraceSink::new(), stop)),
         ("another writes to the same sink", write),
         ("another takes snapshots without a pause", |sink, stop| {
-            until(stop, || drop(black_box(sink.snapshot("meanwhile"))));
+            repeat_until(stop, || drop(black_box(sink.snapshot("meanwhile"))));
         }),
     ];
-    let mut taken: Vec<Vec<u64>> = besides.iter().map(|_| Vec::with_capacity(ROUNDS * TIMES)).collect();
+    let mut taken: Vec<Vec<u64>> = contenders.iter().map(|_| Vec::with_capacity(ROUNDS * TIMES)).collect();
     for _ in 0..ROUNDS {
-        for ((_, beside), taken) in besides.iter().zip(&mut taken) {
-            round(&prepare, *beside, taken);
+        for ((_, contender), taken) in contenders.iter().zip(&mut taken) {
+            round(&prepare, *contender, taken);
         }
     }
-    println!("\n| {what}, ns, while | half | 99 % | 99.9 % | 99.99 % | worst |");
+    println!("\n| {what}, ns, while | median | 99 % | 99.9 % | 99.99 % | worst |");
     println!("|---|---|---|---|---|---|");
-    for ((name, _), mut taken) in besides.iter().zip(taken) {
+    for ((name, _), mut taken) in contenders.iter().zip(taken) {
         taken.sort_unstable();
-        let of = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize];
-        let [half, most, nearly, all, worst] = [0.5, 0.99, 0.999, 0.9999, 1.0].map(of);
-        println!("| {name} | {half} | {most} | {nearly} | {all} | {worst} |");
+        let percentile = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize];
+        let [p50, p99, p99_9, p99_99, max] = [0.5, 0.99, 0.999, 0.9999, 1.0].map(percentile);
+        println!("| {name} | {p50} | {p99} | {p99_9} | {p99_99} | {max} |");
     }
 }
 
-fn round(prepare: impl Fn(&TraceSink) -> Step, beside: Beside, taken: &mut Vec<u64>) {
+fn round(prepare: impl Fn(&TraceSink) -> Step, contender: Contender, taken: &mut Vec<u64>) {
     let sink = TraceSink::builder().retention(Retention::bounded().connections(KEPT)).build();
     (0..KEPT).for_each(|_| bench_support::dial(&sink).exchange(100));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| beside(&sink, &stop));
+        scope.spawn(|| contender(&sink, &stop));
         let mut step = prepare(&sink);
         for _ in 0..TIMES {
             let begin = Instant::now();
@@ -81,13 +81,13 @@ fn round(prepare: impl Fn(&TraceSink) -> Step, beside: Beside, taken: &mut Vec<u
 }
 
 fn write(sink: &TraceSink, stop: &AtomicBool) {
-    until(stop, || {
+    repeat_until(stop, || {
         let mut conn: Conn = bench_support::dial(sink);
         (0..4).for_each(|_| conn.exchange(100));
     });
 }
 
-fn until(stop: &AtomicBool, mut step: impl FnMut()) {
+fn repeat_until(stop: &AtomicBool, mut step: impl FnMut()) {
     while !stop.load(Relaxed) {
         step();
     }

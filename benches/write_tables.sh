@@ -70,7 +70,7 @@ snapshots() {
 }
 
 growth() {
-    echo "Growth, everything kept: what a request costs behind so many; then new connections:"
+    echo "Growth, with every record kept: the cost of a request after so many others; then of new connections:"
     in_netns --turns $((20 * rounds)) --anew 6 --modes traced --unbounded --snapshots 1 \
         --behind 1000,10000,100000,1000000 --concurrency 16 --slice 100
     # One pass only: it makes a million new connections.
@@ -79,7 +79,7 @@ growth() {
 }
 
 volume() {
-    echo "16 GiB: everything kept, the default bounds, over TLS:"
+    echo "16 GiB: every operation kept; with the default bounds; over TLS:"
     load --mode traced --unbounded --path "/big?n=17179869184" --requests 1
     load --mode traced --path "/big?n=17179869184" --requests 1
     load --mode traced --unbounded --path "/big?n=17179869184" --requests 1 --url https

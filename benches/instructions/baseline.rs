@@ -49,7 +49,8 @@ impl Baseline {
         self.instructions.keys().map(String::as_str)
     }
 
-    /// Prints a hint if other programs than now made the stored counts: another compiler generates other instructions.
+    /// Prints a hint if the stored counts come from other versions of the programs: another compiler generates other
+    /// instructions.
     pub fn tell_if_made_otherwise(&self) {
         let now = tools();
         if self.made_with != now {

@@ -1,8 +1,8 @@
 //! Counts the instructions of each scene and compares them with `benches/instructions.json`. Run by
 //! `benches/check_instructions.sh`, whose header describes its options.
 //!
-//! A harness of our own: the existing ones (gungraun, iai-callgrind) need a program to be installed in the
-//! same version, and keep their baselines as valgrind's files below `target`. Here the baseline is a text file that is
+//! The existing harnesses (gungraun, iai-callgrind) are not used: they need a program that is installed in the same
+//! version, and keep their baselines as valgrind's files below `target`. Here the baseline is a text file, and is
 //! committed with the change that caused it.
 
 mod baseline;
@@ -41,8 +41,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Counts every guarded scene whose name contains `filter`, one at a time on each processor, and calls `each` with each
-/// count as it comes.
+/// Counts every guarded scene whose name contains `filter`, one at a time on each processor. Calls `each` with each
+/// count as soon as it is known.
 fn count(filter: &str, mut each: impl FnMut(&str, f64)) -> BTreeMap<String, f64> {
     let guarded = scenes::all().into_iter().filter(|scene| scene.is_guarded && scene.name.contains(filter));
     let names: Vec<String> = guarded.map(|scene| scene.name).collect();
@@ -53,7 +53,7 @@ fn count(filter: &str, mut each: impl FnMut(&str, f64)) -> BTreeMap<String, f64>
             let (names, next, sender) = (&names, &next, sender.clone());
             scope.spawn(move || {
                 while let Some(name) = names.get(next.fetch_add(1, Relaxed)) {
-                    // More digits say nothing, and would change with every random number.
+                    // Further digits are noise: they change with every random number.
                     let count = (valgrind::count(name, cpu) * 10.0).round() / 10.0;
                     sender.send((name.clone(), count)).expect("the receiver waits for all of them");
                 }
@@ -68,7 +68,7 @@ fn check(filter: &str) -> ExitCode {
     let baseline = Baseline::load();
     let (mut failed, mut outdated) = (0, 0);
     println!("{:<28}{:>16}{:>16}{:>9}", "instructions", "stored", "now", "change");
-    let mut tell = |name: &str, stored: Option<f64>, now: Option<f64>| {
+    let mut report = |name: &str, stored: Option<f64>, now: Option<f64>| {
         let verdict = Verdict::of(stored, now);
         let number = |count: Option<f64>| count.map_or("–".to_owned(), |count| format!("{count:.1}"));
         let change = stored
@@ -78,9 +78,9 @@ fn check(filter: &str) -> ExitCode {
         failed += u32::from(verdict.is_failure());
         outdated += u32::from(verdict == Verdict::Fewer);
     };
-    let now = count(filter, |name, now| tell(name, baseline.get(name), Some(now)));
+    let now = count(filter, |name, now| report(name, baseline.get(name), Some(now)));
     for name in baseline.names().filter(|name| name.contains(filter) && !now.contains_key(*name)) {
-        tell(name, baseline.get(name), None);
+        report(name, baseline.get(name), None);
     }
     if failed + outdated > 0 {
         println!(

@@ -1,23 +1,23 @@
-//! Runs a scene in a process of its own under callgrind, which counts the instructions of [`nettrace_measured`]
-//! alone. As far as that is in our hands they are the same in every run and on every machine.
+//! Runs a scene in a process of its own under callgrind, which counts only the instructions of [`nettrace_measured`].
+//! Differences between runs and between machines are avoided as far as possible.
 
 use crate::scenes::{Scene, in_goes};
 use std::{env, fs, hint::black_box, mem::MaybeUninit, path::Path, process::Command};
 
 pub const CHILD: &str = "--child";
 
-/// Repetitions before the count begins: they do what is done once, and fill the sink up to its bounds.
+/// Repetitions before the count begins. They do one-time work, and fill the sink up to its bounds.
 const WARM_UP: u64 = 32 << 10;
 const TIMES: u64 = 8 << 10;
-/// Repetitions of a scene that takes long.
+/// Repetitions of a slow scene.
 const FEW: u64 = 4;
 
-/// Returns the instructions that one run of that scene takes, counted on the processor `cpu`.
+/// Returns the instructions of one repetition of the scene `name`, counted on the processor `cpu`.
 pub fn count(name: &str, cpu: usize) -> f64 {
-    let directory = tempfile::tempdir().expect("a place for what callgrind writes");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let out = directory.path().join("out");
     let output = Command::new("taskset")
-        // A sink has a shard for each processor that it may run on.
+        // One processor only: a sink has a shard for each processor that it may run on.
         .args(["--cpu-list", &cpu.to_string()])
         .args(["valgrind", "--tool=callgrind", "--toggle-collect=nettrace_measured"])
         .arg(format!("--callgrind-out-file={}", out.display()))
@@ -28,11 +28,12 @@ pub fn count(name: &str, cpu: usize) -> f64 {
         // Callgrind counts `rep stos` once per byte, and not every processor's C library uses it.
         .env("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-ERMS,-FSRM")
         .output()
-        .expect("valgrind is there, as the script made sure, and taskset comes with util-linux");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {said}");
-    let times: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("how often it was done");
-    total(&out).unwrap_or_else(|| panic!("{name}: no total: {said}")) / times
+        .expect("taskset (util-linux) and valgrind, which the script checks");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {stderr}");
+    let times: f64 =
+        String::from_utf8_lossy(&output.stdout).trim().parse().expect("the number of repetitions");
+    total(&out).unwrap_or_else(|| panic!("{name}: no total: {stderr}")) / times
 }
 
 /// Runs a scene in the child process.
@@ -44,12 +45,12 @@ pub fn run(scene: &Scene) {
     println!("{times}");
 }
 
-/// The function that callgrind counts, by its name.
+/// The function whose instructions callgrind counts. It finds the function by its name.
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn nettrace_measured(go: &mut dyn FnMut()) {
     go();
-    // Keeps the call from becoming a jump, whose return callgrind would not see.
+    // Prevents a tail call, whose return callgrind would not see.
     black_box(());
 }
 
@@ -60,7 +61,7 @@ fn nettrace_measured(go: &mut dyn FnMut()) {
 /// The buffer must have room for `length` bytes, as for the function that this replaces.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
-    // SAFETY: the caller says so.
+    // SAFETY: the caller guarantees that the buffer has this length.
     let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<MaybeUninit<u8>>(), length) };
     buffer.iter_mut().zip((1..=u8::MAX).cycle()).for_each(|(to, byte)| {
         to.write(byte);

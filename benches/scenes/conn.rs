@@ -32,7 +32,7 @@ pub(super) fn scenes() -> Vec<Scene> {
     ]
 }
 
-/// A query of a nameserver and its reply.
+/// Returns a query to a nameserver and its reply.
 pub(super) fn exchange() -> Exchange {
     Exchange::new(NAME, &reply()).unwrap()
 }
@@ -48,13 +48,13 @@ fn reply() -> Vec<u8> {
 }
 
 fn handshake() -> impl Work {
-    let (sink, handshake) = (TraceSink::new(), Handshake::new(shake_hands()));
+    let (sink, handshake) = (TraceSink::new(), Handshake::new(completed_handshake()));
     let to_dial = sink.clone();
     Each::new(move || bench_support::dial(&to_dial), move |conn| handshake.record(&sink, conn))
 }
 
-/// The client's side of a handshake with a server that shows two certificates.
-fn shake_hands() -> ClientConnection {
+/// Returns the client of a completed handshake with a server that presents two certificates.
+fn completed_handshake() -> ClientConnection {
     let (authority_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -65,7 +65,7 @@ fn shake_hands() -> ClientConnection {
     let mut roots = RootCertStore::empty();
     roots.add(authority).unwrap();
 
-    // Named, as there is no default where two providers are compiled in.
+    // Named, because there is no default if two providers are compiled in.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let client = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()

@@ -1,4 +1,4 @@
-//! One HTTP request and its response, answered at once by a service that is no client.
+//! One HTTP request, answered at once by a mock service.
 
 use super::{Again, Scene, Work, now};
 use bytes::Bytes;
@@ -42,8 +42,8 @@ fn bare(fields: usize) -> impl Work {
     Again(over_and_over(fields, move |request| exchange(&mut service, request)))
 }
 
-/// Each call makes a traced request over the connection, and reads the response to its end. The request and the
-/// response have so many header fields each.
+/// Returns a function that sends a traced request over the connection, and reads the response to its end. The request
+/// and the response have `fields` header fields each.
 pub(super) fn requests(sink: &TraceSink, conn: Option<Conn>, fields: usize) -> impl FnMut() + use<> {
     let identity = conn.as_ref().and_then(Conn::conn_ref).cloned();
     let mut service = TraceRequestLayer::new(sink).layer(service_fn(answer(identity)));
@@ -53,7 +53,8 @@ pub(super) fn requests(sink: &TraceSink, conn: Option<Conn>, fields: usize) -> i
     })
 }
 
-/// The fields go to and fro, so that none need be made anew.
+/// Returns a function that calls `exchange` with a request of `count` header fields. The fields of its response are
+/// reused for the next request, so that none are allocated.
 pub(super) fn over_and_over(
     count: usize,
     mut exchange: impl FnMut(Request<Empty<Bytes>>) -> HeaderMap,
@@ -87,7 +88,7 @@ where
     std::mem::take(response.headers_mut())
 }
 
-/// Answers as hyper-util's client does, which inserts extensions into each response.
+/// Returns a service function that answers like hyper-util's client, which inserts extensions into each response.
 pub(super) fn answer<B>(
     conn: Option<ConnRef>,
 ) -> impl FnMut(Request<B>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {

@@ -1,5 +1,5 @@
-//! The scenes: everything that is measured, in time (`recording.rs`) and in instructions (`instructions/`).
-//! A new measurement is a line in [`all`].
+//! The scenes: all work whose time (`recording.rs`) and instructions (`instructions/`) are measured. A new scene is a
+//! line in the `scenes` function of its module.
 
 mod conn;
 mod http;
@@ -12,13 +12,13 @@ mod trace;
 pub struct Scene {
     pub name: String,
     pub prepare: Box<dyn Fn() -> Box<dyn Work>>,
-    /// Whether its instructions are compared with the stored ones; not if it is only there for comparison.
+    /// Whether its instructions are compared with the stored ones. Not set if other scenes are compared with this one.
     pub is_guarded: bool,
 }
 
-/// Prepared work that is measured again and again.
+/// Work that is prepared once and measured repeatedly.
 pub trait Work {
-    /// Returns how often the work can be repeated in one measurement.
+    /// Returns the maximum number of repetitions in one measurement.
     fn most(&self) -> u64 {
         u64::MAX
     }
@@ -46,7 +46,7 @@ pub fn all() -> Vec<Scene> {
     scenes.into_iter().flatten().collect()
 }
 
-/// Does the work `times` times, in as few measurements as possible, each by `measure`.
+/// Does the work `times` times, in as few calls of `measure` as possible.
 pub fn in_goes(work: &mut dyn Work, times: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
     let mut left = times;
     while left > 0 {
@@ -64,14 +64,14 @@ impl Scene {
         Scene { name: name.into(), prepare, is_guarded: true }
     }
 
-    /// Marks a scene as one without our code, for comparison with others.
+    /// Marks a scene that does not use nettrace, with which others are compared.
     fn for_comparison(mut self) -> Self {
         self.is_guarded = false;
         self
     }
 }
 
-/// Work that takes nanoseconds and can be repeated without end.
+/// Work that takes nanoseconds and can be repeated any number of times.
 struct Again<F>(F);
 
 impl<F: FnMut()> Work for Again<F> {
@@ -80,7 +80,7 @@ impl<F: FnMut()> Work for Again<F> {
     }
 }
 
-/// Work that uses something up. Neither `make` nor the drop of what `take` was given is measured.
+/// Work that consumes a value. Neither `make` nor the drop of the values is measured.
 struct Each<T, M, F> {
     make: M,
     take: F,
@@ -111,7 +111,7 @@ impl<T, M: FnMut() -> T, F: FnMut(&mut T)> Work for Each<T, M, F> {
     }
 }
 
-/// Work that takes long, measured once, and whose result is dropped unmeasured.
+/// Slow work, one repetition per measurement. The drop of its result is not measured.
 struct Whole<T, F> {
     give: F,
     given: Option<T>,

@@ -1,4 +1,4 @@
-//! The work of probes for a connection, without the kernel's part.
+//! The work of a probe for one connection, without the kernel's part.
 
 use super::{Again, Scene};
 use nettrace::{

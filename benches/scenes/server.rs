@@ -1,4 +1,4 @@
-//! One HTTP request on the accepting side, answered at once.
+//! One HTTP request in a traced server, answered at once.
 
 use super::{Again, Scene, http};
 use bytes::Bytes;

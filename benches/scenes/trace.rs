@@ -1,4 +1,4 @@
-//! A trace of all that is kept, and its JSON.
+//! Snapshots of all records, and their JSON.
 
 use super::{Scene, Whole, Work, conn::exchange, http::requests};
 use nettrace::{Retention, Timestamp, TraceSink, bench_support};
@@ -45,7 +45,7 @@ fn after_refused_dials(count: usize) -> TraceSink {
     sink
 }
 
-/// Queries of a nameserver, each answered with two addresses.
+/// Creates a sink with this many DNS queries, each answered with two addresses.
 fn after_lookups(count: usize) -> TraceSink {
     let sink = TraceSink::builder().retention(Retention::unbounded()).build();
     let exchange = exchange();
@@ -59,7 +59,7 @@ fn snapshot(sink: TraceSink) -> impl Work {
 
 fn json(sink: TraceSink) -> impl Work {
     let mut trace = sink.snapshot("all");
-    // Times of as many digits in every run.
+    // The times have the same number of digits in every run.
     for (millis, request) in trace.http_requests.iter_mut().enumerate() {
         let at = Timestamp::relative(millis as u64 * 1_000_000);
         (request.req_sent_at, request.resp_recv_at) = (at, at);
