@@ -78,7 +78,7 @@ fn plain(error: BoxError) -> Box<dyn Error> {
     error
 }
 
-/// Connects, and begins to speak HTTP/1.
+/// Connects, and starts an HTTP/1 connection.
 async fn connect(
     connector: nettrace::connect::TraceConnect<HttpConnector>,
     uri: Uri,

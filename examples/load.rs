@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --features full --example load -- --compare 20                  # its own server, all modes in turn
-//! cargo run --release --features full --example load -- --turns 240                   # for differences of a hundredth
+//! cargo run --release --features full --example load -- --turns 240                   # shows differences of 1 %
 //! cargo run --release --features full --example load -- --serve                       # the server alone: prints its URLs
 //! cargo run --release --features full --example load -- --mode traced --url http://127.0.0.1:PORT/1k --requests 100000
 //! ```

@@ -4,8 +4,8 @@
 //! cargo run --example proxy -- [URL] [--json FILE]
 //! ```
 //!
-//! The proxy is the example's own, on loopback, and demands credentials. Without a URL two requests go to servers of the
-//! example's own: the proxy forwards the first, and tunnels the second (CONNECT), which speaks TLS.
+//! The proxy is the example's own, on loopback, and requires credentials. Without a URL two requests go to servers of
+//! the example's own: the proxy forwards the first request, and tunnels the second (CONNECT), which uses TLS.
 
 mod common;
 
@@ -58,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(arguments.write(&trace).map_err(|error| error.to_string())?)
 }
 
-/// Starts a server that speaks TLS, and returns its URL and the roots that verify it.
+/// Starts a TLS server, and returns its URL and the roots that verify its certificate.
 async fn serve_tls() -> Result<(String, Roots), BoxError> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let roots = Roots::from_pem(made.cert.pem().as_bytes())?;

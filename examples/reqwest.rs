@@ -1,5 +1,4 @@
-//! Traces reqwest in both ways: an unmodified client that is observed, then the same request made by this crate's
-//! client.
+//! Traces reqwest in both ways: observes an unmodified client, then sends the same request with this crate's client.
 //!
 //! ```text
 //! cargo run --example reqwest --features reqwest -- [URL] [--json FILE]
@@ -34,8 +33,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Err(error) => eprintln!("{error}\n{}", view::waterfall(&request.trace())),
     }
 
-    let deep = Client::builder(&sink).build()?;
-    match client.get(&url).send_through(&deep).await {
+    let own_client = Client::builder(&sink).build()?;
+    match client.get(&url).send_through(&own_client).await {
         Ok(response) => {
             let request = response.request_handle().cloned();
             println!("{} bytes", response.bytes().await?.len());
@@ -45,6 +44,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         Err(error) => eprintln!("{error}\n{}", view::waterfall(&error.request().trace())),
     }
-    deep.close().await;
+    own_client.close().await;
     arguments.write(&sink.snapshot(format!("GET {url}")))
 }

@@ -32,16 +32,16 @@ type BoxError = Box<dyn Error + Send + Sync>;
 async fn main() -> Result<(), BoxError> {
     let arguments = Arguments::read()?;
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    let [of_server, of_client] = [TraceSink::new(), TraceSink::new()];
+    let [server_sink, client_sink] = [TraceSink::new(), TraceSink::new()];
 
-    let listener = TraceListener::new(&of_server, TcpListener::bind("127.0.0.1:0").await?); // <- around the listener
+    let listener = TraceListener::new(&server_sink, TcpListener::bind("127.0.0.1:0").await?); // <- around the listener
     let port = listener.local_addr()?.port();
     let (stop, stopped) = oneshot::channel();
     let config = Arc::new(config(&certificate)?);
-    let server = tokio::spawn(serve(of_server.clone(), listener, config, stopped));
+    let server = tokio::spawn(serve(server_sink.clone(), listener, config, stopped));
 
     let roots = Roots::from_pem(certificate.cert.pem())?;
-    let client = Client::builder(&of_client).roots(roots).build()?;
+    let client = Client::builder(&client_sink).roots(roots).build()?;
     for (path, body) in [("/a", "hello"), ("/b", "and goodbye")] {
         let answer = client.post(format!("https://localhost:{port}{path}"), body).await?;
         println!("{}", String::from_utf8_lossy(&answer.into_body().bytes().await?));
@@ -50,7 +50,7 @@ async fn main() -> Result<(), BoxError> {
     drop(stop);
     server.await??;
 
-    let [server, client] = [of_server.snapshot("the server"), of_client.snapshot("the client")];
+    let [server, client] = [server_sink.snapshot("the server"), client_sink.snapshot("the client")];
     print!("{}\n{}\n", view::waterfall(&server), view::waterfall(&client));
     compare(&client, &server);
     arguments.write(&server).map_err(|error| error.to_string().into())
@@ -71,7 +71,7 @@ async fn serve(
             accepted = listener.accept() => accepted,
             _ = &mut stopped => break,
         };
-        let Ok((io, _)) = accepted else { continue }; // such as when there is no descriptor left
+        let Ok((io, _)) = accepted else { continue }; // for instance because no descriptor is left
         io.get_ref().0.get_ref().set_nodelay(true)?; // without it the traces show the delay of Nagle's algorithm
         let service = requests.clone().conn(io.conn_ref()).layer(service_fn(echo)); // <- around the service
         let server = auto::Builder::new(TokioExecutor::new());

@@ -40,7 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", greeting.text);
     }
 
-    // A handle has the trace of a single call, also of one that fails.
+    // A handle has the trace of a single call, also if the call fails.
     let handle = RequestHandle::new();
     let mut request = Request::new(Name::of("nobody"));
     request.extensions_mut().insert(handle.clone());

@@ -35,7 +35,7 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// Returns the given URL, or that of a server on loopback that is started for it.
+    /// Returns the given URL, or starts a server on loopback and returns its URL.
     pub async fn url_or_own_server(&self) -> io::Result<String> {
         match &self.url {
             Some(url) => Ok(url.clone()),

@@ -12,7 +12,7 @@ use generated::greeter_server::Greeter;
 use std::{future::pending, pin::Pin};
 use tonic::{Request, Response, Status, Streaming};
 
-/// Returns a greeting with the port of the client.
+/// The implementation of the service. Each greeting has the port of the client.
 #[derive(Clone, Copy)]
 pub struct Greetings;
 
@@ -47,7 +47,7 @@ impl Greeter for Greetings {
         let Name { name, times } = request.into_inner();
         let greeting = move |time| Ok(Greeting { text: format!("hello for time {time}"), port });
         let greetings = futures_util::stream::iter(1..=times).map(greeting);
-        // A name that is refused gets its error after the greetings.
+        // If the name is rejected, the error follows the greetings.
         let last =
             futures_util::stream::once(greet(name, port)).filter(|last| std::future::ready(last.is_err()));
         Ok(Response::new(Box::pin(greetings.chain(last))))

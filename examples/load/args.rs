@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     pub headers: usize,
 
-    /// Where `captured` captures: the interface that leads to the server
+    /// The interface on which `captured` captures, which must lead to the server
     #[arg(long, value_name = "IFACE", default_value = "lo")]
     pub interface: String,
 
@@ -91,7 +91,7 @@ pub struct Args {
     #[arg(long, value_name = "TITLE", requires = "in_turn")]
     pub row: Option<String>,
 
-    /// Compare clients within one process, which make some requests each in turn, this many times: for small differences
+    /// Compare clients in one process that take turns of a few requests, this many times: shows small differences
     #[arg(long, value_name = "ROUNDS", group = "in_turn")]
     pub turns: Option<usize>,
 
@@ -99,7 +99,7 @@ pub struct Args {
     #[arg(long, value_name = "REQUESTS", default_value_t = 100, value_parser = value_parser!(u64).range(1..), requires = "turns")]
     pub slice: u64,
 
-    /// With --turns: requests that each client makes before; several numbers make a client for each
+    /// With --turns: requests that a client makes before the measurement; several numbers create a client for each
     #[arg(long, value_name = "REQUESTS,…", value_delimiter = ',', default_value = "300", requires = "turns")]
     pub behind: Vec<u64>,
 
@@ -124,9 +124,9 @@ pub enum Mode {
     Off,
     /// This crate's client with everything recorded
     Traced,
-    /// As `traced`, with the kernel's connection tracking and TCP_INFO (Linux)
+    /// Like `traced`, with the kernel's connection tracking and TCP_INFO (Linux)
     Full,
-    /// As `traced`, with the packets of its connections captured
+    /// Like `traced`, with the packets of its connections captured
     Captured,
 }
 

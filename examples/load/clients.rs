@@ -73,7 +73,7 @@ impl Service<Name> for Names {
 pub fn http_connector(names: Names) -> HttpConnector<Names> {
     let mut connector = HttpConnector::new_with_resolver(names);
     connector.enforce_http(false);
-    // As this crate's client does, so that both make the same system calls.
+    // The same settings as in this crate's client, so that both make the same system calls.
     connector.set_nodelay(true);
     connector.set_keepalive(Some(KEEP_ALIVE));
     connector.set_keepalive_interval(Some(KEEP_ALIVE));
@@ -82,7 +82,7 @@ pub fn http_connector(names: Names) -> HttpConnector<Names> {
 
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// A connector that does the least: it looks up the name and connects a socket.
+/// A minimal connector: it looks up the name and connects a socket.
 #[derive(Clone)]
 pub struct Bare(pub Names);
 

@@ -1,4 +1,4 @@
-//! `--compare`: the modes in turn, each run in a process of its own.
+//! `--compare`: runs the modes in turn, each run in a process of its own.
 
 use super::{
     args::{Args, Mode},
@@ -111,7 +111,7 @@ impl Summary {
     }
 }
 
-/// A cell of a table in benches/README.md.
+/// Formats a row of a table in benches/README.md.
 pub fn row(
     title: &str,
     [cpu, wall]: [f64; 2],

@@ -1,4 +1,4 @@
-//! The clients that are compared, each made for the same job.
+//! The clients that are compared, all configured for the same requests.
 
 use super::{
     args::{Args, Mode},
@@ -29,7 +29,7 @@ pub trait Get: Clone + Send + Sync + 'static {
     /// Makes a request and returns the bytes of the body.
     fn get(&self) -> impl Future<Output = Result<u64, BoxError>> + Send;
 
-    /// Returns the sink that the client records into, if it does.
+    /// Returns the sink that the client records into, if it records.
     fn sink(&self) -> Option<&TraceSink> {
         None
     }
@@ -79,7 +79,7 @@ impl Get for Any {
     }
 }
 
-/// A client of hyper-util, not traced.
+/// An untraced client of hyper-util.
 #[derive(Clone)]
 pub struct Plain<C> {
     client: legacy::Client<C, Empty<Bytes>>,
@@ -233,12 +233,12 @@ fn tls(args: &Args) -> Result<ClientConfig, BoxError> {
     let config =
         ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions()?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    // As this crate's client offers it; hyper-rustls offers nothing if there is only one version.
+    // The same as this crate's client offers. hyper-rustls offers nothing if there is only one version.
     config.alpn_protocols = vec![if args.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     Ok(config)
 }
 
-/// Returns the numbers of captured packets that are kept, and that are known to be missing.
+/// Returns how many captured packets are kept, and how many are known to be missing.
 #[cfg(unix)]
 pub fn packets(sink: &TraceSink) -> Option<[u64; 2]> {
     let captures = sink.captures();
@@ -255,7 +255,7 @@ pub fn packets(_: &TraceSink) -> Option<[u64; 2]> {
     None
 }
 
-/// Returns the number of socket operations in a trace, those that were not kept included.
+/// Returns the number of socket operations in a trace, including those that were not kept.
 pub fn operations(trace: &NetTrace) -> u64 {
     let tcp = trace.tcp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
     let udp = trace.udp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());

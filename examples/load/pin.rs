@@ -1,5 +1,5 @@
-//! Keeps server and client on separate processors. Otherwise they share one at times, and each pays for what the other
-//! did to its caches.
+//! Keeps server and client on separate processors. Otherwise they would sometimes share one, and evict each other's
+//! data from its caches.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io;
@@ -15,8 +15,8 @@ pub enum Processor {
 /// one.
 pub fn keep_to(processor: Processor) -> io::Result<()> {
     let allowed = sched_getaffinity(None)?;
-    let mut there = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
-    let (first, last) = (there.next(), there.next_back());
+    let mut usable = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+    let (first, last) = (usable.next(), usable.next_back());
     let (Some(first), Some(last)) = (first, last) else { return Ok(()) };
     let mut one = CpuSet::new();
     one.set(match processor {

@@ -48,7 +48,7 @@ pub struct Outcome {
     pub fds_left: i64,
 }
 
-/// Measures the client that `args` name.
+/// Measures the client that `args` describe.
 pub fn run(args: &Args) -> Result<Outcome, Box<dyn Error>> {
     if !args.unpinned {
         pin::keep_to(Processor::First)?;
@@ -62,12 +62,12 @@ async fn measure(args: &Args, client: Any) -> Result<Outcome, BoxError> {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks() as i64;
     let (tasks_before, fds_before) = (tasks(), meter::descriptors()? as i64);
 
-    // From here on connections are open and buffers have grown.
+    // The warm-up opens connections and grows buffers.
     let warm_up = args.warm_up.unwrap_or((args.requests / 10).min(2_000)).max(args.concurrency);
     let stop = Arc::new(AtomicBool::new(false));
     requests(&client, warm_up, args.concurrency).await?;
-    let asked = client.sink().filter(|_| args.snapshots > 0);
-    let ops_before = asked.map(|sink| operations(&sink.snapshot("")));
+    let snapshot_sink = client.sink().filter(|_| args.snapshots > 0);
+    let ops_before = snapshot_sink.map(|sink| operations(&sink.snapshot("")));
 
     let snapshots = args.snapshot_every.zip(client.sink().cloned()).map(|(every, sink)| {
         let stop = stop.clone();
@@ -88,8 +88,8 @@ async fn measure(args: &Args, client: Any) -> Result<Outcome, BoxError> {
         snapshots.join().map_err(|_| "a snapshot panicked")?;
     }
 
-    let snapshot_ms = asked.map(|sink| snapshot_ms(sink, args.snapshots));
-    let ops = asked.map(|sink| operations(&sink.snapshot("")));
+    let snapshot_ms = snapshot_sink.map(|sink| snapshot_ms(sink, args.snapshots));
+    let ops = snapshot_sink.map(|sink| operations(&sink.snapshot("")));
     let ops = ops.zip(ops_before).map(|(after, before)| after - before);
 
     let packets = client.sink().and_then(packets);
@@ -101,7 +101,7 @@ async fn measure(args: &Args, client: Any) -> Result<Outcome, BoxError> {
     let (allocs, alloc_bytes) = counter.stop();
 
     client.close().await;
-    until(Duration::from_secs(2), || {
+    wait_until(Duration::from_secs(2), || {
         Ok(tasks() <= tasks_before && meter::descriptors()? as i64 <= fds_before)
     })
     .await?;
@@ -133,14 +133,14 @@ pub async fn requests(client: &Any, count: u64, concurrency: u64) -> Result<Dura
     for _ in 0..concurrency {
         let (client, left, worst) = (client.clone(), left.clone(), worst.clone());
         workers.spawn(async move {
-            let mut mine = Duration::ZERO;
+            let mut slowest = Duration::ZERO;
             while left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
                 let begin = Instant::now();
                 client.get().await?;
-                mine = mine.max(begin.elapsed());
+                slowest = slowest.max(begin.elapsed());
             }
             let mut worst = worst.lock().map_err(|_| "another worker panicked")?;
-            *worst = worst.max(mine);
+            *worst = worst.max(slowest);
             Ok::<_, BoxError>(())
         });
     }
@@ -166,7 +166,7 @@ pub fn snapshot_ms(sink: &nettrace::TraceSink, count: usize) -> f64 {
 }
 
 /// Waits for a condition, for at most `limit`.
-async fn until(limit: Duration, met: impl Fn() -> io::Result<bool>) -> io::Result<()> {
+async fn wait_until(limit: Duration, met: impl Fn() -> io::Result<bool>) -> io::Result<()> {
     let begin = Instant::now();
     while !met()? && begin.elapsed() < limit {
         tokio::time::sleep(Duration::from_millis(1)).await;

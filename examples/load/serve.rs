@@ -69,7 +69,7 @@ pub async fn serve() -> Result<(), BoxError> {
     tokio::spawn(accept(http, None));
     tokio::spawn(accept(https, Some(tls(b"http/1.1")?)));
     tokio::spawn(accept(h2, Some(tls(b"h2")?)));
-    tokio::spawn(names(dns));
+    tokio::spawn(serve_dns(dns));
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
     Ok(fs::remove_file(cacert)?)
 }
@@ -155,8 +155,8 @@ impl Body for Zeros {
     }
 }
 
-/// Answers every DNS query for an address with that of the loopback interface.
-async fn names(socket: UdpSocket) {
+/// Answers every DNS query for an IPv4 address with the loopback address.
+async fn serve_dns(socket: UdpSocket) {
     let mut packet = [0; 1500];
     while let Ok((len, client)) = socket.recv_from(&mut packet).await {
         let Ok(query) = Message::from_vec(&packet[..len]) else { continue };
@@ -193,10 +193,11 @@ impl ServerProcess {
         let mut printed = HashMap::new();
         for line in lines {
             let line = line?;
-            let (name, address) = line.split_once(' ').ok_or("the server says something strange")?;
+            let (name, address) = line.split_once(' ').ok_or("the server printed an unexpected line")?;
             printed.insert(name.to_owned(), address.to_owned());
         }
-        let get = |name: &str| printed.get(name).ok_or_else(|| format!("the server does not say its {name}"));
+        let get =
+            |name: &str| printed.get(name).ok_or_else(|| format!("the server did not print its {name}"));
         args.http2 |= args.url == "h2";
         args.url = format!("{}{}", get(&args.url)?, args.path);
         args.cacert = Some(get("cacert")?.into());
@@ -211,7 +212,7 @@ impl ServerProcess {
 impl Drop for ServerProcess {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
-        // The server ends at the end of its input.
+        // The server exits when its stdin is closed.
         let _ = self.0.wait();
     }
 }

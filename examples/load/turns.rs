@@ -1,5 +1,5 @@
-//! `--turns`: several clients in one process, which make a few requests each in turn. A machine that becomes slower or
-//! faster does so for all of them, so that a difference of a hundredth is visible.
+//! `--turns`: several clients in one process take turns of a few requests. A machine that becomes slower or faster does
+//! so for all of them, so that a difference of 1 % is visible.
 
 use super::{
     args::{Args, Mode},
@@ -21,7 +21,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// One of the clients that are compared.
 struct MeasuredClient {
     client: Any,
-    /// The number of requests it has made.
+    /// The number of requests that it has made.
     made: u64,
 }
 
@@ -35,11 +35,11 @@ struct ModeRun {
     snapshot_ms: Option<f64>,
     /// Requests during the turns, including those that are not measured.
     in_turns: u64,
-    /// CPU time of this thread, in microseconds a request, one figure for each turn.
+    /// CPU time of this thread, in microseconds per request, one figure for each turn.
     cpu_us: Vec<f64>,
     /// The same in wall time.
     wall_us: Vec<f64>,
-    /// CPU time of the threads of its probes, in microseconds a request.
+    /// CPU time of the threads of its probes, in microseconds per request.
     probes_us: f64,
 }
 
@@ -57,7 +57,7 @@ struct Report {
     wall_us: f64,
     /// The median over all rounds.
     cpu_ratio: f64,
-    /// The 95 % confidence interval of the median of the medians of each pass; `None` for less than six passes.
+    /// The 95 % confidence interval of the median of the medians of each pass; `None` for fewer than six passes.
     cpu_ratio_within: Option<[f64; 2]>,
     /// The ratio of the sums of all rounds, in which rare events count.
     cpu_total_ratio: f64,
@@ -129,8 +129,8 @@ async fn take_turns(args: &Args, rounds: usize) -> Result<Vec<Report>, BoxError>
     Ok(lines.iter().map(|line| line.report(base, passes)).collect())
 }
 
-/// Measures with new clients, made in another order than in the pass before, because the place of a client in memory
-/// makes a difference of a hundredth. Returns the CPU time of other threads during the turns.
+/// Runs a pass with new clients. They are created in another order than in the pass before, because the place of a
+/// client in memory makes a difference of 1 %. Returns the CPU time of other threads during the turns.
 async fn pass(lines: &mut [ModeRun], number: usize, rounds: usize) -> Result<Duration, BoxError> {
     let mut all = Vec::new();
     for place in 0..lines.len() {
@@ -140,7 +140,7 @@ async fn pass(lines: &mut [ModeRun], number: usize, rounds: usize) -> Result<Dur
     refresh(&all).await;
     let before = meter::other_threads();
     for round in 0..rounds {
-        // The order changes, because work that a turn leaves behind falls into the next.
+        // The order changes, because a turn may leave work behind for the next one.
         if round % 2 == 0 {
             all.rotate_left(1);
         }
@@ -256,8 +256,8 @@ impl ModeRun {
     }
 }
 
-/// Returns the order statistics that enclose the median with 95 % confidence, whatever the distribution. `None` for less
-/// than six figures.
+/// Returns the order statistics that enclose the median with 95 % confidence, whatever the distribution. Returns `None`
+/// for fewer than six figures.
 fn median_within(sorted: &[f64]) -> Option<[f64; 2]> {
     let count = sorted.len() as f64;
     let below = ((count - 1.96 * count.sqrt()) / 2.0).floor().max(0.0) as usize;
