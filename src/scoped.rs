@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_in_a_scope_is_returned() {
+    fn the_value_left_in_a_scope_is_returned() {
         let (length, left) = scope_and_take(&NAME, "a".to_owned(), || {
             with_current(&NAME, |name| {
                 name.push('b');

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_a_password_is_replaced() {
+    fn possible_passwords_are_replaced() {
         for (text, shown) in [
             ("http://joe:secret@a.test/", "http://***@a.test/"),
             ("http:/joe:secret@a.test/", "http:/***@a.test/"),

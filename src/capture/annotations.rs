@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_have_the_names_that_were_asked_for() {
+    fn addresses_have_the_names_that_were_looked_up() {
         let names: Vec<_> = address_names(&trace())
             .into_iter()
             .map(|(ip, names)| (ip.to_string(), Vec::from_iter(names)))
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_names_its_records() {
+    fn the_comment_of_a_connection_names_its_records() {
         let comments = comments(&trace());
         let expected = "tcpConn c, dial d to www.test:443, tlsTunnel t, httpRequest r1, httpRequest r2";
         assert_eq!(comments[&TraceId::from("c")], expected);

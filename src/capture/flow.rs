@@ -296,11 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn packets_of_both_directions_belong_to_it_from_its_begin_on() {
+    fn packets_in_both_directions_belong_to_a_connection_from_its_begin() {
         let mut flows = Flows::default();
         assert!(flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100));
         assert!(!flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100), "known already");
-        assert_eq!(owner(&mut flows, &tcp(true), 99), None, "another connection's before");
+        assert_eq!(owner(&mut flows, &tcp(true), 99), None, "an earlier packet is of another connection");
         for from_local in [true, false] {
             assert_eq!(owner(&mut flows, &tcp(from_local), 100), Some(id("1")));
         }
@@ -314,11 +314,11 @@ mod tests {
         let kept = flows.owner(&syn(), 101).unwrap();
         assert!(!flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 110));
         assert_eq!(kept.get(), Some(&id("1")));
-        assert_eq!(owner(&mut flows, &tcp(true), 109), None, "the begin is known more exactly now");
+        assert_eq!(owner(&mut flows, &tcp(true), 109), None, "the exact begin is known now");
     }
 
     #[test]
-    fn packets_under_way_at_the_close_are_its_own() {
+    fn packets_in_flight_at_the_close_belong_to_the_connection() {
         let mut flows = Flows::default();
         flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100);
         flows.close(&id("1"), 200);
@@ -335,7 +335,7 @@ mod tests {
         flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100);
         assert_eq!(owner(&mut flows, &syn(), 150), Some(id("1")));
         flows.close(&id("1"), 200);
-        assert_eq!(owner(&mut flows, &syn(), 199), Some(id("1")), "captured before, read now");
+        assert_eq!(owner(&mut flows, &syn(), 199), Some(id("1")), "captured before the close");
         assert_eq!(owner(&mut flows, &syn(), 300), None, "a new connection");
         assert_eq!(owner(&mut flows, &tcp(false), 301), None);
         assert!(flows.owner_of_quoted(&tcp(true), 301).is_none());
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_udp_socket_that_is_closed_sends_nothing() {
+    fn a_closed_udp_socket_receives_but_does_not_send() {
         let mut flows = Flows::default();
         flows.open(Some(&id("1")), Protocol::Udp, ENDS, 100);
         flows.close(&id("1"), 200);
@@ -367,10 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn translated_addresses_live_as_long_as_the_connection() {
+    fn translated_addresses_expire_with_the_connection() {
         let mut flows = Flows::default();
         let behind = Segment { source: OUTSIDE, ..tcp(true) };
-        assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, TRANSLATED), None, "not known");
+        assert_eq!(
+            flows.add_translated(&id("1"), Protocol::Tcp, TRANSLATED),
+            None,
+            "the connection is not known"
+        );
         flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100);
         assert_eq!(flows.add_translated(&id("1"), Protocol::Tcp, ENDS), None, "no NAT");
         let flow = flows.add_translated(&id("1"), Protocol::Tcp, TRANSLATED);
@@ -389,8 +393,8 @@ mod tests {
         let mut flows = Flows::default();
         flows.open(Some(&id("1")), Protocol::Tcp, ENDS, 100);
         flows.close(&id("1"), 200);
-        assert_eq!(flows.first_settling_close(200), None, "its packets pass another interface");
-        // Both FINs cross; each is acknowledged for itself.
+        assert_eq!(flows.first_settling_close(200), None, "no packet was captured on this interface");
+        // The FINs cross, and each is acknowledged separately.
         for (from_local, fields) in [
             (true, fields(Some(5), Some(1))),
             (false, fields(Some(u32::MAX), Some(1))),
@@ -400,7 +404,7 @@ mod tests {
             owner(&mut flows, &Segment { tcp: Some(fields), ..tcp(from_local) }, 210);
             assert_eq!(flows.first_settling_close(210), Some(200));
         }
-        assert_eq!(flows.first_settling_close(200 + SETTLE_TIMEOUT), None, "long enough");
+        assert_eq!(flows.first_settling_close(200 + SETTLE_TIMEOUT), None, "the timeout has passed");
         owner(&mut flows, &Segment { tcp: Some(fields(None, Some(5))), ..tcp(false) }, 220);
         assert_eq!(flows.first_settling_close(220), None);
     }

@@ -303,20 +303,20 @@ mod tests {
         assert!(!has_payload(&ack));
         assert!(!has_payload(&[&ack[..], &[0; 6]].concat()), "padding of a short frame");
         assert!(has_payload(&tcp(b"1", false)[..ack.len()]), "cut off at the snap length");
-        assert!(!has_payload(&ack[..14 + 20 + 4]), "only the ports are there");
+        assert!(!has_payload(&ack[..14 + 20 + 4]), "truncated after the ports");
     }
 
     #[test]
     fn fields_that_close_a_connection_are_read() {
         let ip = || PacketBuilder::ethernet2([0; 6], [1; 6]).ipv6([1; 16], [2; 16], 64);
-        let marks = |tcp: etherparse::PacketBuilderStep<etherparse::TcpHeader>, payload: &[u8]| {
+        let fields_of = |tcp: etherparse::PacketBuilderStep<etherparse::TcpHeader>, payload: &[u8]| {
             let mut packet = Vec::new();
             tcp.write(&mut packet, payload).unwrap();
             segment(classify(link_type::ETHERNET, &packet)).tcp.unwrap()
         };
-        let fin = marks(ip().tcp(1, 2, u32::MAX, 0).fin().ack(7), b"last");
+        let fin = fields_of(ip().tcp(1, 2, u32::MAX, 0).fin().ack(7), b"last");
         assert_eq!(fin, TcpCloseFields { after_fin: Some(4), acknowledged: Some(7), is_reset: false });
-        let reset = marks(ip().tcp(1, 2, 9, 0).rst(), b"");
+        let reset = fields_of(ip().tcp(1, 2, 9, 0).rst(), b"");
         assert_eq!(reset, TcpCloseFields { after_fin: None, acknowledged: None, is_reset: true });
     }
 
@@ -382,7 +382,7 @@ mod tests {
         }
 
         #[test]
-        fn what_begins_as_a_packet_is_read_without_a_panic(
+        fn damaged_packets_are_read_without_a_panic(
             at in 0..90_usize, with in any::<u8>(), keep in 0..100_usize, vlan in any::<bool>()
         ) {
             let mut packet = tcp(&[0; 30], false);
@@ -396,9 +396,9 @@ mod tests {
             let _ = classify(link_type::ETHERNET, &packet);
         }
 
-        /// The oracle is strict parsing, which refuses what is cut off.
+        /// The oracle is the strict parser of etherparse, which rejects truncated packets.
         #[test]
-        fn whole_packets_are_read_as_they_are(source in any::<u16>(), destination in any::<u16>(), payload in proptest::collection::vec(any::<u8>(), 0..40), v6 in any::<bool>()) {
+        fn whole_packets_are_read_as_by_etherparse(source in any::<u16>(), destination in any::<u16>(), payload in proptest::collection::vec(any::<u8>(), 0..40), v6 in any::<bool>()) {
             let link = PacketBuilder::ethernet2([0; 6], [1; 6]);
             let ip = if v6 { link.ipv6([1; 16], [2; 16], 64) } else { link.ipv4([1; 4], [2; 4], 64) };
             let mut packet = Vec::new();

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn taking_out_leaves_nothing_behind() {
+    fn taking_packets_leaves_no_memory_behind() {
         let mut pending = PendingPackets::new(10_000);
         for n in 0..10_000 {
             pending.hold(flow(n), 0, PacketKind::Other, packet(0), |_| panic!("there is room"));

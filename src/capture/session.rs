@@ -235,7 +235,7 @@ pub(super) mod tests {
     #[test]
     fn only_the_first_refresh_wakes_the_thread() {
         let session = session();
-        assert!(session.refresh(|| panic!("nobody to wake")).is_none());
+        assert!(session.refresh(|| panic!("no thread to wake")).is_none());
         session.set_running();
         let mut woken = 0;
         for _ in 0..3 {

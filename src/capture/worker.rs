@@ -175,19 +175,19 @@ mod tests {
     use crate::capture::session::tests::session;
 
     #[test]
-    fn a_refresh_ends_with_a_thread_that_panics() {
+    fn a_panic_of_the_thread_ends_a_refresh() {
         let session = session();
         session.set_running();
         let waiting = session.refresh(|| Some(())).expect("it is running");
         let thread = std::thread::scope(|scope| {
             let work = || {
                 let _guard = ShutDownGuard(&session);
-                panic!("as a packet might cause");
+                panic!("on purpose");
             };
             scope.spawn(work).join()
         });
         assert!(thread.is_err());
-        waiting.blocking_recv().expect_err("nobody answers any more");
+        waiting.blocking_recv().expect_err("the thread has ended");
         assert!(session.refresh(|| Some(())).is_none());
     }
 }

@@ -162,8 +162,8 @@ fn interim(line: &[u8; LINE]) -> Option<StatusCode> {
 mod tests {
     use super::*;
 
-    /// Returns the statuses found in a text that comes in parts of that length, and whether the final response began.
-    fn seen(text: &str, part: usize) -> (Vec<u16>, bool) {
+    /// Returns the statuses in a text that arrives in parts of `part` bytes, and whether the final response has begun.
+    fn scan(text: &str, part: usize) -> (Vec<u16>, bool) {
         let (mut scanner, mut statuses) = (StatusLineScanner::default(), Vec::new());
         let mut parts = text.as_bytes().chunks(part);
         let is_over = parts.any(|part| scanner.scan(part, |status| statuses.push(status.as_u16())));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn interim_responses_are_seen_in_whatever_parts_they_come() {
+    fn interim_responses_are_found_in_parts_of_any_length() {
         for (text, statuses, is_over) in [
             ("HTTP/1.1 200 OK\r\n\r\n", vec![], true),
             ("HTTP/1.1 100 Continue\r\n\r\n", vec![100], false),
@@ -190,7 +190,7 @@ mod tests {
             ("HTTP/1.1 1", vec![], false),
         ] {
             for part in 1..=text.len() {
-                assert_eq!(seen(text, part), (statuses.clone(), is_over), "{text:?} in parts of {part}");
+                assert_eq!(scan(text, part), (statuses.clone(), is_over), "{text:?} in parts of {part}");
             }
         }
     }

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn see_other_turns_to_get_and_head_stays() {
+    fn redirects_turn_post_into_get_and_keep_head() {
         for status in [301, 302, 303] {
             let next = hop(Method::POST, "http://a.test/x", Body::from("data"))
                 .next(&answer(status, "/y"))
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_sent_again_only_if_it_can_be() {
+    fn only_a_replayable_body_is_sent_again() {
         let next =
             hop(Method::PUT, "http://a.test/x", Body::from("data")).next(&answer(307, "y")).unwrap().unwrap();
         assert_eq!((next.method(), next.headers().contains_key(header::CONTENT_TYPE)), (&Method::PUT, true));
@@ -262,15 +262,15 @@ mod tests {
     }
 
     #[test]
-    fn nowhere_to_go() {
+    fn responses_without_a_usable_location_are_not_followed() {
         let mut hop = hop(Method::GET, "https://a.test/", Body::empty());
         assert!(hop.next(&Response::builder().status(302).body(()).unwrap()).unwrap().is_none());
-        assert!(hop.next(&answer(302, "")).unwrap().is_none(), "as Go and curl have it");
+        assert!(hop.next(&answer(302, "")).unwrap().is_none(), "as in Go and curl");
         assert!(hop.next(&answer(302, "ftp://a.test/")).is_err());
         assert!(hop.next(&answer(302, "http://[bad/")).is_err());
         assert!(hop.next(&answer(304, "/x")).unwrap().is_none());
         assert!(hop.next(&answer(200, "/x")).unwrap().is_none());
         let next = hop.next(&answer(302, "http://a.test/")).unwrap().unwrap();
-        assert!(!next.headers().contains_key(header::REFERER), "nothing secure leaks to an open connection");
+        assert!(!next.headers().contains_key(header::REFERER), "no Referer from https to http");
     }
 }

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_of_the_target_over_http1() {
+    fn http1_targets_have_the_form_of_their_route() {
         let proxy = Some("http://joe:secret@proxy.test:3128");
         for (method, uri, proxy, target, host) in [
             (Method::GET, "http://a.test:80/x?y", None, "/x?y", "a.test"),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_to_any_server_share_a_proxy_that_forwards() {
+    fn requests_through_a_forwarding_proxy_share_a_key() {
         let keys = |proxy| {
             ["http://a.test/", "http://b.test/"].map(|uri| key(&mut request(Method::GET, uri), proxy))
         };
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn another_protocol_needs_a_tunnel() {
+    fn an_upgrade_through_a_proxy_needs_a_tunnel() {
         let mut request = request(Method::GET, "http://a.test/");
         request.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
         assert!(matches!(key(&mut request, Some("http://proxy.test")).route, Route::Tunnel(_)));

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_made_fit_for_the_wire() {
+    fn urls_are_normalized() {
         assert_eq!(
             parse("http://Example.com/ä b?q=ü#top", false).ok().unwrap(),
             "http://example.com/%C3%A4%20b?q=%C3%BC"
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_password_is_not_in_the_message() {
+    fn possible_passwords_are_not_in_the_message() {
         for (text, shown) in [
             ("ftp://joe:secret@example.com/", "ftp://***@example.com/"),
             ("joe:secret@example.com", "***@example.com"),

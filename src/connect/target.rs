@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_of_a_target() {
+    fn targets_are_parsed_from_texts_uris_and_pairs() {
         assert_eq!(Target::from("db.internal:5432").to_text(), "db.internal:5432");
         assert_eq!(Target::from("[::1]:80").to_text(), "[::1]:80");
         assert_eq!(Target::from("[::1]:80").host, "::1");
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn user_info_is_never_held() {
+    fn targets_hold_no_user_info() {
         for bad in ["joe:secret@host:80", "http://joe:secret@host:80", "joe:secret@", "a@b:secret@host"] {
             let target = Target::from(bad);
             assert!(target.port.is_err());

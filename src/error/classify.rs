@@ -459,7 +459,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_numbers_of_the_network_have_codes() {
+    fn network_error_numbers_have_codes() {
         for (number, code) in [
             (libc::ENETDOWN, "network_down"),
             (libc::ENETRESET, "network_reset"),

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_clear() {
+    fn texts_name_the_host_and_the_nameservers() {
         assert_eq!(
             error(ResolveErrorKind::NoSuchHost).to_string(),
             "lookup web.test on 10.0.0.1:53: no such host"
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn codes() {
+    fn each_kind_has_a_code() {
         let codes = [
             (ResolveErrorKind::NoSuchHost, "dns_nxdomain_error"),
             (ResolveErrorKind::Withheld, "dns_nxdomain_error"),

@@ -353,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes() {
+    fn errors_have_codes() {
         let invalid = |error| rustls_failure(&Error::InvalidCertificate(error));
         assert_eq!(invalid(CertificateError::UnknownIssuer), Failure::SslUnknownAuthority);
         assert_eq!(invalid(CertificateError::Expired), Failure::SslInvalidCertificate);
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_sentences() {
+    fn texts_are_readable() {
         let invalid = |error| rustls_text(&Error::InvalidCertificate(error));
         let other = |error: &'static str| CertificateError::Other(rustls::OtherError(Arc::new(Other(error))));
         let texts = [
@@ -489,7 +489,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "server")]
-    fn codes_of_a_server() {
+    fn errors_of_a_server_have_codes() {
         let received = |alert| server_failure(&Error::AlertReceived(alert));
         assert_eq!(received(AlertDescription::UnknownCA), Failure::SslUnknownAuthority);
         assert_eq!(received(AlertDescription::CertificateExpired), Failure::SslInvalidCertificate);
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_alerts() {
+    fn alerts_have_names() {
         assert_eq!(alert_name(AlertDescription::from(48)), "unknown_ca");
         assert_eq!(alert_name(AlertDescription::from(116)), "certificate_required");
         assert_eq!(alert_name(AlertDescription::from(200)), "alert 200");

@@ -85,7 +85,7 @@ mod tests {
     use proptest::prelude::*;
     use std::{net::UdpSocket, os::fd::AsFd};
 
-    /// What Linux 6.18 returned for a host that a router knew to be unreachable.
+    /// The error that Linux 6.18 returned for a host that a router reported as unreachable.
     const V4: &str = "71000000020301000000000000000000020000000a0901010000000000000000";
     const V6: &str =
         "650000000301000000000000000000000a00000000000000fd09000000000000000000000000000100000000";
@@ -97,9 +97,9 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn errors_of_both_ip_versions_are_parsed() {
-        let said = |hex| parse(&bytes(hex)).unwrap().to_string();
-        assert_eq!(said(V4), "host unreachable (ICMP type 3 code 1) said by 10.9.1.1");
-        assert_eq!(said(V6), "no route to destination (ICMPv6 type 1 code 0) said by fd09::1");
+        let text = |hex| parse(&bytes(hex)).unwrap().to_string();
+        assert_eq!(text(V4), "host unreachable (ICMP type 3 code 1) said by 10.9.1.1");
+        assert_eq!(text(V6), "no route to destination (ICMPv6 type 1 code 0) said by fd09::1");
         for hex in [V4, V6] {
             let mut local = bytes(hex);
             local[4] = 1; // SO_EE_ORIGIN_LOCAL
@@ -108,16 +108,16 @@ mod tests {
     }
 
     #[test]
-    fn truncated_errors_are_refused() {
-        for (hex, least) in [(V4, 16 + 8), (V6, 16 + 24)] {
+    fn truncated_errors_are_rejected() {
+        for (hex, min_len) in [(V4, 16 + 8), (V6, 16 + 24)] {
             let bytes = bytes(hex);
-            assert!((0..least).all(|len| parse(&bytes[..len]).is_none()));
+            assert!((0..min_len).all(|len| parse(&bytes[..len]).is_none()));
         }
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_parsed(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_are_parsed_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let _ = parse(&bytes);
         }
     }

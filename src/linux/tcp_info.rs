@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn this_kernel_has_the_fields() {
+    fn the_running_kernel_has_the_fields() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
@@ -367,7 +367,7 @@ mod tests {
         assert!(reading(udp.as_fd()).is_none());
     }
 
-    /// They inherit it from the listening socket (here `IPV6_RECVERR`).
+    /// An accepted socket inherits options of the listening socket, here `IPV6_RECVERR`.
     #[cfg(feature = "server")]
     #[tokio::test]
     async fn options_of_accepted_sockets_are_not_changed() {

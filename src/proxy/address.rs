@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn valid_addresses() {
+    fn valid_addresses_are_parsed() {
         for (text, name, uri) in [
             ("proxy.test", "http://proxy.test:80", "http://proxy.test:80/"),
             ("127.0.0.1:3128", "http://127.0.0.1:3128", "http://127.0.0.1:3128/"),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_addresses() {
+    fn invalid_addresses_are_rejected() {
         for text in [
             "",
             "http://",
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_with_other_credentials_are_others() {
+    fn proxies_with_different_credentials_are_not_equal() {
         let plain = proxy("http://proxy.test:1");
         assert_eq!(plain, proxy("proxy.test:1"));
         assert_ne!(plain, proxy("https://proxy.test:1"));

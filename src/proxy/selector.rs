@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn exceptions() {
+    fn no_proxy_excludes_hosts_and_networks() {
         let proxy: Proxy = "http://p.test:1".parse().unwrap();
         let selector = ProxySelector::from(proxy).no_proxy("inside.test, 10.0.0.0/8,::1");
         for uri in
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn variables() {
+    fn environment_variables_select_the_proxy() {
         let selector = environment(&[
             ("http_proxy", "http://joe:secret@h.test:1"),
             ("HTTPS_PROXY", ""),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn no_variables() {
+    fn without_usable_variables_there_is_no_proxy() {
         for variables in [
             &[][..],
             &[("HTTP_PROXY", "")],
@@ -265,7 +265,7 @@ mod tests {
 
     /// Passwords with characters that a URL would have to escape are read as in `Proxy::from_str`.
     #[test]
-    fn passwords_of_the_environment() {
+    fn unescaped_passwords_in_variables_are_read() {
         for password in ["p@ss", "pa^ss", "pa#ss", "pa/ss", "12/ss"] {
             let value = format!("http://joe:{password}@s.test:1");
             let selector = environment(&[("HTTPS_PROXY", &value)]);

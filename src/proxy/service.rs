@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_tls_below_but_with_proxies() {
+    fn https_urls_become_plain_http_with_an_explicit_port() {
         for (uri, expected) in [
             ("https://a.test/", "http://a.test:443/"),
             ("https://[::1]/x", "http://[::1]:443/x"),

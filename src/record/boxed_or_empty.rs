@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_empty_takes_no_memory() {
+    fn empty_values_take_no_memory() {
         assert_eq!(size_of::<BoxedOrEmpty<Vec<Text>>>(), size_of::<usize>());
         assert!(BoxedOrEmpty::<Text>::from("").0.is_none());
         assert!(BoxedOrEmpty::<Vec<Text>>::from_iter([]).0.is_none());
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn however_it_became_empty() {
+    fn an_emptied_value_equals_a_new_one() {
         let mut texts = BoxedOrEmpty::<Vec<Text>>::from_iter(["a".into()]);
         assert_eq!(serde_json::to_string(&texts).unwrap(), r#"["a"]"#);
         assert_ne!(texts, BoxedOrEmpty::new());

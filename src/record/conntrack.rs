@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_flags_survive() {
+    fn unknown_flags_survive_a_round_trip() {
         for (text, written) in [
             ("", ""),
             ("|", ""),
@@ -253,13 +253,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_bits_survive(bits: u32) {
+        fn all_bits_survive_a_round_trip(bits: u32) {
             let status = ConntrackStatus::from(bits);
             prop_assert_eq!(ConntrackStatus::from(status.to_string().as_str()), status);
         }
 
         #[test]
-        fn any_text_settles(text in "\\PC*|([a-z|0-9x-]|dst-nat|dying){0,20}") {
+        fn parsing_any_text_is_idempotent(text in "\\PC*|([a-z|0-9x-]|dst-nat|dying){0,20}") {
             let once = ConntrackStatus::from(text.as_str());
             let twice = ConntrackStatus::from(once.to_string().as_str());
             prop_assert_eq!(once, twice);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn states_of_the_kernel() {
+    fn states_have_the_numbers_of_the_kernel() {
         let names: Vec<_> = (0..12).map(|n| TcpState::from(n).to_string()).collect();
         assert_eq!(
             names.join(" "),

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_on_the_wire() {
+    fn wire_numbers_map_to_types_and_codes() {
         assert_eq!(DnsResType::from(28), DnsResType::Aaaa);
         assert_eq!(DnsResType::from(65).as_str(), "unrecognized-type");
         assert_eq!(DnsResType::from(0), DnsResType::Unrecognized);

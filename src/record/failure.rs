@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_survive() {
+    fn codes_survive_a_round_trip() {
         let own = ["unknown_failure: some \"text\"", "ssl_new_word", "x_mine", ""];
         for code in Failure::KNOWN.iter().map(Failure::as_str).chain(own) {
             let failure: Failure = serde_json::from_value(code.into()).unwrap();
@@ -249,7 +249,7 @@ mod tests {
         }
     }
 
-    /// The codes of df-007, without the legacy ones.
+    /// The codes of OONI's specification df-007, without the legacy ones.
     const OONI: [&str; 31] = [
         "android_dns_cache_no_data",
         "connection_aborted",
@@ -285,15 +285,15 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_not_oonis_begins_with_x() {
+    fn codes_that_ooni_does_not_have_begin_with_x() {
         for code in Failure::KNOWN.iter().map(Failure::as_str) {
             assert_ne!(OONI.contains(&code), code.starts_with("x_"), "{code}");
         }
     }
 
-    /// Earlier versions wrote codes without the `x_` that OONI's specification does not have.
+    /// Earlier versions wrote some codes that OONI does not have without the prefix `x_`.
     #[test]
-    fn earlier_codes_are_read_and_written_as_they_were() {
+    fn codes_of_earlier_versions_survive_a_round_trip() {
         let codes = ["timed_out", "not_connected", "address_in_use", "permission_denied", "invalid_argument"];
         for code in codes {
             let failure: Failure = serde_json::from_value(code.into()).unwrap();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unknown_says_what_it_is() {
+    fn unknown_failures_contain_their_text() {
         let failure = Failure::unknown("odd thing");
         assert_eq!(failure.as_str(), "unknown_failure: odd thing");
         let Failure::Unknown(unknown) = &failure else { panic!("{failure:?}") };

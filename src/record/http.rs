@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_by_name_whatever_the_case() {
+    fn headers_are_found_by_name_ignoring_case() {
         let field = |name: &str, value: &str| HttpHeaderField {
             field_name: name.into(),
             field_val: value.into(),

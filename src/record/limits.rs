@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_cut_takes_no_memory() {
+    fn without_truncation_no_memory_is_taken() {
         let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
         assert_eq!(size_of_val(&truncated), size_of::<usize>());
         truncated.note("reqURL", None);

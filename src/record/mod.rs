@@ -105,7 +105,7 @@ pub const JSON_SCHEMA: &str = include_str!("schema.json");
 mod tests {
     use super::*;
 
-    /// Most of the time of a large snapshot goes into fetching memory for the records.
+    /// A large snapshot spends most of its time on memory for the records.
     #[test]
     fn records_are_small() {
         let sizes = [

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_survive() {
+    fn unknown_names_survive_a_round_trip() {
         for name in ["something-new", "Žluť \"\n", " read", "READ"] {
             assert_eq!(round_trip::<SocketOpType>(name), name);
             assert_eq!(round_trip::<DnsResType>(name), name);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_names_mean_what_the_peer_means_by_them() {
+    fn empty_names_mean_the_same_as_in_the_go_package() {
         assert_eq!(round_trip::<SocketOpType>(""), "unrecognized-op");
         assert_eq!(round_trip::<DnsResType>(""), "unrecognized-type");
         assert_eq!(round_trip::<DnsRCode>(""), "unrecognized-rcode");
@@ -123,13 +123,13 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_of_syn_recv() {
+    fn both_spellings_of_syn_recv_are_read() {
         assert_eq!(round_trip::<TcpState>("sync-recv"), "syn-recv");
         assert_eq!(round_trip::<TcpState>("syn-recv"), "syn-recv");
     }
 
     #[test]
-    fn only_text_is_a_name() {
+    fn only_strings_are_names() {
         for json in ["1", "null", "true", "[]", "{}"] {
             assert!(serde_json::from_str::<TcpState>(json).is_err(), "{json}");
         }

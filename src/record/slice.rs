@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_and_all_that_it_refers_to() {
+    fn a_slice_has_a_request_and_all_records_that_it_refers_to() {
         let trace = trace();
         assert_eq!(ids(&trace.slice("r1")), "r1 d1 c1a c1b t1 u1 q1 s1");
         assert_eq!(ids(&trace.slice(&trace.http_requests[1].trace_id)), "r2 d2 c2 stale u2 q2 s2");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_frame_stays() {
+    fn a_slice_keeps_the_description_and_the_times() {
         let trace = trace();
         let slice = trace.slice("r1");
         assert_eq!((slice.trace_begin_at, slice.trace_end_at), (trace.trace_begin_at, trace.trace_end_at));

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_is_not_written() {
+    fn unknown_values_are_not_written() {
         let empty = serde_json::to_value(TcpInfo::default()).unwrap();
         assert_eq!(empty, serde_json::json!({"at": "undefined", "event": "connected"}));
         let zero = TcpInfo { lost: Some(0), rtt_us: Some(7), ..TcpInfo::default() };

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses() {
+    fn addresses_have_their_usual_text() {
         let octets = [0, 1, 9, 10, 99, 100, 109, 110, 255];
         for (at, octet) in octets.iter().enumerate() {
             let ip = IpAddr::from([*octet, octets[8 - at], octets[(at + 3) % 9], 1]);

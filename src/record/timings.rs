@@ -248,7 +248,7 @@ mod tests {
         trace.http_requests[0].timings(&trace).to_string()
     }
 
-    /// A request that dialled for itself: lookup 10 to 20, TCP 20 to 30, TLS 30 to 45.
+    /// Returns the trace of a request with its own dial: lookup from 10 to 20 ms, TCP until 30 ms, TLS until 45 ms.
     fn fresh() -> Value {
         json!({
             "traceBeginAt": "2026-01-01T00:00:00Z",
@@ -270,7 +270,7 @@ mod tests {
         })
     }
 
-    /// `fresh`, with the fields of its records changed; null removes one.
+    /// Returns the trace of [`fresh`] with some fields changed. Null removes a field.
     fn changed(changes: &[(&str, Value)]) -> Value {
         let mut trace = fresh();
         for (pointer, value) in changes {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_of_its_own() {
+    fn a_request_with_its_own_dial_has_all_phases() {
         assert_eq!(
             timings(fresh()),
             "blocked 6.0 ms · dns 10.0 ms · connect 10.0 ms · tls 15.0 ms · send 4.0 ms · wait 30.0 ms · \
@@ -294,12 +294,12 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_another_request_dialled() {
+    fn waiting_for_a_connection_of_another_request_is_blocked_time() {
         assert_eq!(
             timings(changed(&[("/dials/0/triggeredBy", json!("other"))])),
             "blocked 41.0 ms · send 4.0 ms · wait 30.0 ms · receive 10.0 ms · total 85.0 ms"
         );
-        // Its own dial was overtaken by a connection that became free.
+        // The request has its own dial, but got a connection that became idle before.
         assert_eq!(
             timings(changed(&[
                 ("/httpRequests/0/tcpConn", json!("lost")),
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_needs_no_look_up() {
+    fn without_a_lookup_there_is_no_dns_phase() {
         let no_dns = [("/dials/0/resolveBeginAt", Value::Null), ("/dials/0/resolveEndAt", Value::Null)];
         assert!(
             timings(changed(&no_dns)).starts_with("blocked 5.0 ms · connect 21.0 ms · tls 15.0 ms · send")
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_in_the_look_up() {
+    fn a_failed_lookup_ends_the_dns_phase() {
         let changes = [
             ("/httpRequests/0/tcpConn", Value::Null),
             ("/httpRequests/0/tlsTunnel", Value::Null),
@@ -337,13 +337,13 @@ mod tests {
             ("/tlsTunnels", json!([])),
         ];
         assert_eq!(failed_at(21, &changes), "blocked 6.0 ms · dns 10.0 ms · total 16.0 ms");
-        // Dropped while it waits for the nameserver: the dial may go on without it.
+        // The request was dropped during the lookup, and the dial may continue without it.
         let dropped = [&changes[..], &[("/dials/0/resolveEndAt", Value::Null)]].concat();
         assert_eq!(failed_at(15, &dropped), "blocked 5.0 ms · dns 5.0 ms · total 10.0 ms");
     }
 
     #[test]
-    fn failed_to_connect() {
+    fn a_failed_connect_ends_the_connect_phase() {
         let changes = [
             ("/httpRequests/0/tcpConn", Value::Null),
             ("/httpRequests/0/tlsTunnel", Value::Null),
@@ -352,13 +352,13 @@ mod tests {
         ];
         assert_eq!(failed_at(31, &changes), "blocked 5.0 ms · dns 10.0 ms · connect 11.0 ms · total 26.0 ms");
         assert_eq!(failed_at(25, &changes), "blocked 5.0 ms · dns 10.0 ms · connect 5.0 ms · total 20.0 ms");
-        // One family's attempts began while the other one's lookup went on for ever.
+        // The attempts of one family began while the lookup of the other one did not end.
         let half = [&changes[..], &[("/dials/0/resolveEndAt", Value::Null)]].concat();
         assert_eq!(failed_at(31, &half), "blocked 0 · dns 21.0 ms · connect 13.0 ms · total 26.0 ms");
     }
 
     #[test]
-    fn failed_in_the_tls_handshake() {
+    fn a_failed_handshake_ends_the_tls_phase() {
         let unlinked = [("/httpRequests/0/tcpConn", Value::Null), ("/httpRequests/0/tlsTunnel", Value::Null)];
         let expected = "blocked 5.0 ms · dns 10.0 ms · connect 10.0 ms · tls 10.0 ms · total 35.0 ms";
         assert_eq!(failed_at(40, &[]), expected);
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_on_the_connection() {
+    fn a_failure_on_the_connection_ends_the_current_phase() {
         let acquired = [("/httpRequests/0/connAcquiredAt", json!("+46ms"))];
         let sent = [&acquired[..], &[("/httpRequests/0/reqBodyEndAt", json!("+50ms"))]].concat();
         let answered = [&sent[..], &[("/httpRequests/0/respRecvAt", json!("+80ms"))]].concat();
@@ -378,21 +378,21 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_does_not_say_when_it_got_a_connection() {
-        let unsaid = ("/httpRequests/0/connAcquiredAt", Value::Null);
+    fn without_an_acquisition_time_there_are_no_blocked_and_send_phases() {
+        let not_acquired = ("/httpRequests/0/connAcquiredAt", Value::Null);
         assert_eq!(
-            timings(changed(std::slice::from_ref(&unsaid))),
+            timings(changed(std::slice::from_ref(&not_acquired))),
             "dns 10.0 ms · connect 10.0 ms · tls 15.0 ms · wait 30.0 ms · receive 10.0 ms · total 85.0 ms"
         );
         let no_body = ("/httpRequests/0/reqBodyEndAt", Value::Null);
         assert_eq!(
-            timings(changed(&[unsaid, no_body])),
+            timings(changed(&[not_acquired, no_body])),
             "dns 10.0 ms · connect 10.0 ms · tls 15.0 ms · receive 10.0 ms · total 85.0 ms"
         );
     }
 
     #[test]
-    fn a_response_that_does_not_wait_for_the_body() {
+    fn a_response_before_the_end_of_the_request_body_has_no_wait() {
         let early = [("/httpRequests/0/reqBodyEndAt", json!("+85ms"))];
         assert!(
             timings(changed(&early)).ends_with("send 34.0 ms · wait 0 · receive 10.0 ms · total 85.0 ms")
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn what_still_runs_has_no_time_yet() {
+    fn running_phases_have_no_time() {
         let running = |fields: &[&str]| {
             let at = |field| format!("/httpRequests/0/{field}");
             let pointers: Vec<_> = ["endAt", "respBodyEndAt"].iter().chain(fields).map(at).collect();
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn both_handshakes_through_an_https_proxy() {
+    fn the_tls_phase_includes_the_handshake_with_a_proxy() {
         let mut trace = fresh();
         trace["tlsTunnels"].as_array_mut().unwrap().push(
             json!({"traceID": "p", "tcpConn": "c", "handshakeBeginAt": "+30ms", "handshakeEndAt": "+33ms"}),
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_for_people() {
+    fn durations_are_readable() {
         let text = |nanos| HumanDuration(Duration::from_nanos(nanos)).to_string();
         for (nanos, expected) in [
             (0, "0"),

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn found_by_id_however_long() {
+    fn records_are_found_by_id_in_lists_of_any_length() {
         for n in [0, 1, MAX_SCANNED_RECORDS, MAX_SCANNED_RECORDS + 1, 5000] {
             let list: TraceList<_> = (0..n).map(|i| dial(&format!("tid-{i}"))).collect();
             for i in [0, n / 2, n.saturating_sub(1)] {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn found_by_origin_however_long() {
+    fn records_are_found_by_origin_in_lists_of_any_length() {
         for n in [0, 1, MAX_SCANNED_RECORDS, MAX_SCANNED_RECORDS + 1, 5000] {
             let dial =
                 |i: usize| DialTrace { triggered_by: format!("r{}", i % 3).into(), ..dial(&format!("{i}")) };
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_seen_by_the_next_look_up() {
+    fn lookups_see_changes() {
         let mut list: TraceList<_> = (0..20).map(|i| dial(&format!("{i}"))).collect();
         assert!(list.get("new").is_none());
         list.push(dial("new"));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_empty() {
+    fn null_is_an_empty_list() {
         assert!(serde_json::from_str::<TraceList<DialTrace>>("null").unwrap().is_empty());
         assert_eq!(serde_json::to_string(&TraceList::<DialTrace>::new()).unwrap(), "[]");
     }

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn where_addresses_are_used_again_nothing_is_guessed() {
+    fn ambiguous_reused_addresses_find_no_connection() {
         let (sink, addrs) = (TraceSink::new(), AddrIndex::default());
         let [first, second] = [conn(&sink), conn(&sink)];
         addrs.add(addr_pair(1), first.clone(), tick(10));
@@ -202,7 +202,7 @@ mod tests {
             assert_eq!(id(addrs.find(addr_pair(1), tick(begin))), id(first.clone()));
         }
         addrs.add(addr_pair(1), second.clone(), tick(20));
-        assert_eq!(id(addrs.find(addr_pair(1), tick(19))), None, "it may have been over either");
+        assert_eq!(id(addrs.find(addr_pair(1), tick(19))), None, "either connection is possible");
         assert_eq!(id(addrs.find(addr_pair(1), tick(20))), id(second.clone()));
         assert_eq!(id(addrs.find(addr_pair(2), tick(20))), None);
 
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_stays_and_the_rest_goes() {
+    fn only_entries_in_use_survive_eviction() {
         let (sink, addrs) = (TraceSink::new(), AddrIndex { capacity: 4, ..AddrIndex::default() });
         for port in 1..100 {
             addrs.add(addr_pair(port), conn(&sink), tick(1));

@@ -239,18 +239,18 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    #[allow(dead_code)] // read as it is debugged
+    #[allow(dead_code)] // read by `Debug`
     struct Unnameable(Uri);
 
     #[test]
-    fn where_to() {
+    fn the_uri_is_read_from_the_debug_output() {
         let to = Uri::from_static("https://a.test:8443");
         assert_eq!(uri(&Unnameable(to)).port_u16(), Some(8443));
         assert_eq!(uri(&"no URI at all"), Uri::default());
     }
 
     #[test]
-    fn errors_of_tls_are_found_wherever_they_are() {
+    fn nested_tls_errors_are_found() {
         let tls = || rustls::Error::General("no".into());
         for error in [
             Box::new(tls()) as BoxError,

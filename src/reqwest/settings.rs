@@ -85,7 +85,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn a_tls_backend_is_seen_where_reqwest_shows_it() {
+    fn a_preconfigured_tls_backend_is_detected() {
         let shown = |backend| format!("ClientBuilder {{ tls_sni: true, tls_backend: {backend} }}");
         for backend in ["BuiltRustls", "BuiltNativeTls", "UnknownPreconfigured"] {
             assert_eq!(lost_setting_in(&shown(backend)), Some("tls_backend_preconfigured"));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_read_as_they_are() {
+    fn unix_socket_paths_are_unescaped() {
         for path in ["/run/docker.sock", "/a \"b\"\\c\n\u{7f}\u{e9}\u{200b}", ""] {
             let shown = format!(
                 "ClientBuilder {{ a: \"unix_socket: \\\"x\\\"\", unix_socket: {:?} }}",

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_let_go_of() {
+    fn urls_do_not_keep_the_read_buffer() {
         for line in ["/a?b", "http://web.test/", "web.test:443", "*"] {
             let head = Bytes::from(format!("{line} web.test"));
             let uri = Uri::from_maybe_shared(head.slice(..line.len())).unwrap();

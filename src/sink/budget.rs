@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_exceeded_until_room_was_made() {
+    fn the_budget_is_exceeded_until_room_is_made() {
         let budget = Budget::new(1_000, 200);
         budget.charge(800);
         assert!(!budget.is_exceeded());
@@ -131,14 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn new_chunks_do_not_retry_what_could_not_be_evicted() {
+    fn new_chunks_do_not_retry_a_failed_eviction() {
         let budget = Budget::new(3_200, 0);
         assert!(!budget.is_due(3_200) && budget.is_due(3_201));
         budget.charge(5_000);
         assert!(budget.is_due(0));
         budget.settle(0);
         assert!(!budget.is_due(0) && !budget.is_due(100) && budget.is_due(101));
-        // Once some of it was released, eviction starts earlier again.
+        // When some bytes are released, eviction starts earlier again.
         budget.release(1_000);
         assert!(!budget.is_due(0) && !budget.is_due(100) && budget.is_due(101));
         budget.release(3_000);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_go_is_not_tried_at_once_again() {
+    fn a_failed_eviction_is_not_retried_at_once() {
         let budget = Budget::new(3_200, 0);
         budget.charge(5_000);
         budget.settle(0);

@@ -137,7 +137,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn a_tick_is_worth_what_the_system_clock_says() {
+    fn ticks_agree_with_the_system_clock() {
         let clock = Clock::new();
         let (t0, begin) = (Instant::now(), clock.now());
         while t0.elapsed() < Duration::from_millis(20) {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn no_tick_takes_no_space() {
+    fn an_optional_tick_takes_no_extra_space() {
         assert_eq!(size_of::<Option<Tick>>(), size_of::<u64>());
     }
 }

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_are_concise() {
+    fn counter_ids_are_short() {
         assert_eq!(IdFormat::counter().id(RecordId::new(7)).as_str(), "tid-7");
         assert!(IdFormat::counter().id(RecordId::new(0)).is_undefined());
     }

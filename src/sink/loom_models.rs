@@ -1,7 +1,7 @@
-//! What is lock-free, run by loom through the orders of events that the memory model allows.
+//! Models of the lock-free code, which loom runs through all orders of events that the memory model allows.
 //!
-//! Each model has the fewest threads and records in which its promise could be broken; the lengths of segments and
-//! chunks are cut down to match. `tests/loom_models` runs them.
+//! Each model has the smallest number of threads and records with which its guarantee could be broken. The lengths of
+//! segments and chunks are reduced accordingly. `tests/loom_models` runs the models.
 
 use super::{
     clock::Tick,
@@ -34,9 +34,9 @@ use std::{
 
 static TIMES: LazyLock<Timeline> = LazyLock::new(Timeline::test);
 
-/// A segment fills up and another follows while somebody reads: what is read is a begin of what is written, each
-/// operation whole, and never less than before.
-pub fn segments() {
+/// A segment fills up and another one follows while another thread reads. A reader sees a prefix of the written
+/// operations, each of them complete, and never fewer than before.
+pub fn a_reader_sees_a_prefix_of_a_growing_chain() {
     loom::model(|| {
         let first = Segment::new::<2>(DeltaCodec::default());
         let writer = thread::spawn({
@@ -44,16 +44,16 @@ pub fn segments() {
             move || write(&first)
         });
         let before = SegmentChain::capture(first.clone());
-        let shown = assert_begin_of_written(&before);
+        let shown = assert_prefix_of_written(&before);
         let after = SegmentChain::capture(first.clone());
-        assert!(assert_begin_of_written(&after) >= shown);
-        assert_eq!(assert_begin_of_written(&before), shown, "what was captured stays as it is");
+        assert!(assert_prefix_of_written(&after) >= shown);
+        assert_eq!(assert_prefix_of_written(&before), shown, "a captured chain does not change");
         writer.join().unwrap();
-        assert_eq!(assert_begin_of_written(&SegmentChain::capture(first)), WRITTEN.len());
+        assert_eq!(assert_prefix_of_written(&SegmentChain::capture(first)), WRITTEN.len());
     });
 }
 
-/// The second takes three words, and so a segment of its own.
+/// The second operation takes three words, so it needs a segment of its own.
 const WRITTEN: [RawOp; 3] = [
     RawOp { call: 10, ret: 20, len: 1, kind: OpKind::Read },
     RawOp { call: 30, ret: u64::MAX >> 8, len: u32::MAX, kind: OpKind::Write },
@@ -69,7 +69,8 @@ fn write(first: &Segment) {
     assert!(cursor.push(&second, &WRITTEN[1]) && cursor.push(&second, &WRITTEN[2]));
 }
 
-fn assert_begin_of_written(chain: &SegmentChain) -> usize {
+/// Asserts that the chain has the first of the [`WRITTEN`] operations, and returns their number.
+fn assert_prefix_of_written(chain: &SegmentChain) -> usize {
     let clock = TIMES.clock.clone();
     let ops =
         EncodedOps { head: chain.clone(), tail: BoxedOrEmpty::new(), clock, texts: BoxedOrEmpty::new() };
@@ -83,9 +84,9 @@ fn assert_begin_of_written(chain: &SegmentChain) -> usize {
     shown.len()
 }
 
-/// A log is exported while it grows, first its head and then its ring: the first and the newest operations are
-/// there, and those between are counted.
-pub fn op_log() {
+/// A log is exported while its head, and then its ring, grows. The export has the first and the newest operations, and
+/// the number of operations between them.
+pub fn an_exported_log_has_the_first_and_the_newest_operations() {
     loom::model(|| {
         let limits = Retention::bounded().socket_ops(FIRST, NEWEST);
         let log = Arc::new(OpLog::new());
@@ -108,7 +109,7 @@ pub fn op_log() {
 
 const FIRST: u64 = 2;
 const NEWEST: u64 = 2;
-/// So many that a segment of the ring goes.
+/// Enough to drop a segment of the ring.
 const OPS: u64 = 7;
 
 fn push(log: &OpLog, writer: &mut OpWriter, at: u64) {
@@ -121,7 +122,8 @@ fn push(log: &OpLog, writer: &mut OpWriter, at: u64) {
     );
 }
 
-/// How many there were when it was taken.
+/// Asserts that the trace has the first and the newest operations, and returns how many there were when it was
+/// exported.
 fn assert_first_and_newest(trace: &SocketTrace) -> u64 {
     let shown: Vec<u64> = trace.socket_ops.iter().map(|op| u64::from(op.data_len)).collect();
     let all = shown.len() as u64 + trace.dropped_ops;
@@ -130,8 +132,9 @@ fn assert_first_and_newest(trace: &SocketTrace) -> u64 {
     all
 }
 
-/// A connection is written to and then ends while a snapshot looks: whoever sees its end sees all its operations.
-pub fn ended_connection() {
+/// A connection is written to and then ends while another thread takes a snapshot. A snapshot with the end has all
+/// operations.
+pub fn an_ended_connection_shows_all_operations() {
     loom::model(|| {
         let limits = Retention::unbounded();
         let conn = Arc::new((OpLog::new(), EndCell::default(), AtomicU64::new(0)));
@@ -153,8 +156,8 @@ pub fn ended_connection() {
     });
 }
 
-/// Two threads end a thing while a third looks: one of them does it, and all of its end is seen or nothing.
-pub fn ends() {
+/// Two threads end a record while a third one reads it. One of them succeeds, and a reader sees its whole end or none.
+pub fn only_one_of_two_threads_ends_a_record() {
     loom::model(|| {
         let cell = Arc::new(EndCell::default());
         let ending = [false, true].map(|timeout| {
@@ -170,15 +173,15 @@ pub fn ends() {
         let fault = cell.fault();
         assert!(fault.is_none_or(|fault| known.iter().any(|end| end.fault.as_ref() == Some(fault))));
         let [failed, timeout] = ending.map(|ending| ending.join().unwrap());
-        assert_ne!(failed, timeout, "one of them");
+        assert_ne!(failed, timeout, "one of them succeeds");
         assert_eq!(cell.get(), Some(end(timeout)));
         assert!(seen.is_none_or(|seen| seen == end(timeout)), "the end does not change");
     });
 }
 
-/// Something is written down for a thing while another thread ends it: whoever ends it sees what was written, or
-/// nothing was.
-pub fn links_before_the_end() {
+/// A thread adds links to a record while another one ends it. Either the thread that ends it sees the links, or they
+/// were not added.
+pub fn the_thread_that_ends_a_record_sees_its_links() {
     loom::model(|| {
         let shared = Arc::new((EndCell::default(), sync::Mutex::new(0)));
         let writing = thread::spawn({
@@ -190,7 +193,7 @@ pub fn links_before_the_end() {
             }
         });
         let (cell, written) = &*shared;
-        let ending = cell.begin_end().expect("nobody else ends it");
+        let ending = cell.begin_end().expect("no other thread ends it");
         let seen = if ending.has_links() { *written.lock().unwrap() } else { 0 };
         ending.finish(Tick::from_ticks(1), EndReason::Closed, None);
         writing.join().unwrap();
@@ -209,17 +212,17 @@ fn end(timeout: bool) -> End {
     }
 }
 
-/// Two threads add records to one shard, which goes on to another chunk, while a snapshot collects.
-pub fn adding_to_one_shard() {
+/// Two threads add records to one shard, which begins another chunk, while a third one takes a snapshot.
+pub fn a_snapshot_sees_records_that_are_added_to_one_shard() {
     adding(1);
 }
 
-/// The same with a shard for each thread.
-pub fn adding_to_two_shards() {
+/// Two threads add records to a shard each, while a third one takes a snapshot.
+pub fn a_snapshot_sees_records_that_are_added_to_two_shards() {
     adding(2);
 }
 
-/// What each thread adds.
+/// The names of the records that each thread adds.
 const NAMES: [[u64; 2]; 2] = [[11, 12], [21, 22]];
 
 fn adding(shards: usize) {
@@ -242,7 +245,7 @@ fn adding(shards: usize) {
         assert!(seen.contains(&1));
         for (names, before) in NAMES.iter().zip(before) {
             let missing = names.iter().any(|name| *name <= before && !seen.contains(name));
-            assert!(!missing, "{before} was there before: {seen:?}");
+            assert!(!missing, "{before} was added before: {seen:?}");
         }
         adding.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(kept.collect(), [1, 11, 12, 21, 22]);
@@ -250,9 +253,9 @@ fn adding(shards: usize) {
     });
 }
 
-/// While one thread adds and another evicts, a snapshot sees all that has not ended, and each record once; what
-/// went is counted.
-pub fn evicting() {
+/// While one thread adds and another one evicts, a snapshot sees all open records, and each record once. Evicted
+/// records are counted.
+pub fn eviction_keeps_open_records() {
     loom::model(|| {
         let kept = Kept::new(1);
         let open = kept.add(1, None);
@@ -265,7 +268,7 @@ pub fn evicting() {
             let kept = kept.clone();
             move || while kept.registry.evict_oldest_full() {}
         });
-        assert!(kept.collect().contains(&1), "it has not ended");
+        assert!(kept.collect().contains(&1), "the record is open");
         adding.join().unwrap();
         evicting.join().unwrap();
         let seen = kept.collect();
@@ -277,8 +280,8 @@ pub fn evicting() {
     });
 }
 
-/// While one thread evicts, another lets those go that outlived their chunk: what has not ended is never lost.
-pub fn sweeping() {
+/// While one thread evicts, another one sweeps records that outlived their chunk. Open records are never lost.
+pub fn sweeping_keeps_open_records() {
     loom::model(|| {
         let kept = Kept::new(1);
         let open = [1, 2, 3, 4, 5].map(|name| kept.add(name, None));
@@ -301,9 +304,9 @@ fn sweep(registry: &Registry<Item>) -> bool {
     true
 }
 
-/// A record is added that needs one which ends at once, while another thread evicts: a snapshot never sees it
-/// without the one that it needs.
-pub fn links() {
+/// A thread adds a record that refers to another one, which ends at once, while another thread evicts. A snapshot never
+/// contains the first without the second.
+pub fn a_snapshot_has_the_records_that_its_records_refer_to() {
     loom::model(|| {
         let kept = Kept::new(1);
         let first = kept.add(1, None);
@@ -364,18 +367,18 @@ impl Kept {
         self.registry.add(&self.id_alloc, || item).0
     }
 
-    /// The names of all that is there.
+    /// Returns the names of all records.
     fn collect(&self) -> Vec<u64> {
         let records = self.registry.collect();
         let numbers: HashSet<RecordId> = records.iter().map(Rec::id).collect();
-        assert_eq!(numbers.len(), records.len(), "each once");
+        assert_eq!(numbers.len(), records.len(), "a record was collected twice");
         let mut names: Vec<u64> = records.iter().map(|record| record.name.load(Relaxed)).collect();
-        assert!(!names.contains(&0), "a record is seen as it was written");
+        assert!(!names.contains(&0), "a record was seen before its name was written");
         names.sort_unstable();
         names
     }
 
-    /// Everything goes with the registry, but what somebody holds.
+    /// Drops the registry, and asserts that all records are freed except `held`.
     fn assert_nothing_left(self: Arc<Self>, held: Rec<Item>) {
         let live = self.live.clone();
         drop(self);
@@ -385,12 +388,12 @@ impl Kept {
     }
 }
 
-/// A record such as a request: its name is written before it is added, its end afterwards.
+/// A record such as a request. Its name is written before it is added, and its end afterwards.
 struct Item {
     name: AtomicU64,
     ended: AtomicU64,
     needed_by: AtomicU64,
-    /// Nothing happens under this lock: it is not part of the model.
+    /// No other operation happens under this lock, so it is not part of the model.
     needs: Mutex<Option<Rec<Item>>>,
     live: Arc<()>,
 }

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_id_takes_no_space() {
+    fn an_optional_id_takes_no_extra_space() {
         assert_eq!(size_of::<Option<RecordId>>(), size_of::<u64>());
     }
 }

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_unreadable_has_its_fingerprint() {
+    fn an_unreadable_certificate_has_its_fingerprint() {
         let described = describe_alone(b"abc");
         // FIPS 180-4, the first example.
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_validity() {
+    fn names_and_validity_are_described() {
         let mut params = CertificateParams::new(["web.test".into(), "*.web.test".into()]).unwrap();
         params.subject_alt_names.extend([
             SanType::IpAddress(IpAddr::from([192, 0, 2, 1])),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_chains_are_described_once_and_old_ones_are_forgotten() {
+    fn equal_chains_are_described_once_and_old_ones_are_evicted() {
         let cache = ChainCache::new();
         let chain = |number: usize| [CertificateDer::from(vec![number as u8; 10])];
         let first = cache.describe(&chain(0));
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(
             cache.describe(&longer).certs().len(),
             2,
-            "a longer chain with the same beginning is another"
+            "a longer chain with the same beginning differs"
         );
         for number in 1..=ChainCache::MAX_CHAINS {
             cache.describe(&chain(number));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn long_chains_are_cut_and_not_cached() {
+    fn long_chains_are_truncated_and_not_cached() {
         let cache = ChainCache::new();
         let chain = vec![CertificateDer::from(vec![1; 3_000]); MAX_CERTIFICATES + 1];
         let described = cache.describe(&chain);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn names_within_their_limits() {
+    fn names_are_limited_in_number_and_length() {
         let text = |length: usize| "a".repeat(length);
         let limited = |names: &[String], left: usize| sans(names.iter().cloned(), &mut { left });
         assert_eq!(limited(&[text(1), text(2)], MAX_CHAIN_SAN_BYTES), [text(1), text(2)]);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn authorities_are_told_apart() {
+    fn authorities_are_recognised() {
         let mut params = CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         assert!(describe_alone(&self_signed(params)).is_ca);

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn order_and_keywords() {
+    fn attributes_are_reversed_and_have_keywords() {
         let name = name(&[
             &[(&[85, 4, 6], 19, b"US")],
             &[(&[85, 4, 10], 12, b"Google Trust Services LLC")],
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes() {
+    fn special_characters_are_escaped() {
         // Examples of RFC 2253 §5.
         assert_eq!(name(&[&[(&[85, 4, 10], 12, b"Sue, Grabbit and Runn")]]), r"O=Sue\, Grabbit and Runn");
         assert_eq!(name(&[&[(&[85, 4, 3], 12, b"Before\rAfter")]]), r"CN=Before\0DAfter");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn several_values_and_unknown_types() {
+    fn multiple_values_and_unknown_types_are_formatted() {
         let multi = name(&[&[(&[85, 4, 11], 12, b"Sales"), (&[85, 4, 3], 12, b"J. Smith")]]);
         assert_eq!(multi, "OU=Sales+CN=J. Smith");
         // RFC 2253 §5: an attribute of an unknown type with the value of an OCTET STRING.
@@ -137,11 +137,11 @@ mod tests {
             &[(&[85, 4, 15], 12, b"Private Organization"), (&[85, 4, 12], 12, b"Dr, #1")],
         ]);
         assert_eq!(extended, r"2.5.4.15=Private Organization+2.5.4.12=Dr\, #1,1.3.6.1.4.1.311.60.2.1.3=US");
-        assert_eq!(name(&[&[(&[85, 4, 12], 12, b"#0c")]]), r"2.5.4.12=\#0c", "no bytes");
+        assert_eq!(name(&[&[(&[85, 4, 12], 12, b"#0c")]]), r"2.5.4.12=\#0c", "not in hexadecimal");
     }
 
     #[test]
-    fn other_alphabets() {
+    fn each_string_type_is_decoded() {
         assert_eq!(name(&[&[(&[85, 4, 3], 30, b"\x00J\x01\x0d")]]), "CN=Jč");
         assert_eq!(name(&[&[(&[85, 4, 3], 28, b"\x00\x00\x00J\x00\x01\xf6\x00")]]), "CN=J😀");
         assert_eq!(name(&[&[(&[85, 4, 3], 20, b"caf\xe9")]]), "CN=café");

@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tls13_hello_with_large_key_share_before_version() {
+    fn a_tls13_hello_with_a_large_key_share_is_read() {
         let mut extensions = extension(51, &[&[0x11, 0xec, 0x04, 0x60][..], &[7; 1120]].concat());
         extensions.extend(extension(43, &[3, 4]));
         let wire = record(22, &message(2, &hello(0x1301, &[1; 32], &extensions)));
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn tls12_hello_gives_alpn_and_the_key_exchange_the_curve() {
+    fn a_tls12_hello_has_alpn_and_the_key_exchange_the_curve() {
         let hello = message(2, &hello(0xc02f, &[1; 32], &extension(16, b"\x00\x03\x02h2")));
         let certificate = message(11, &vec![0; 5000]);
         let key_exchange = message(12, &[3, 0, 0x1d, 1, 2, 3]);
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn hello_after_retry_wins() {
+    fn the_hello_after_a_retry_replaces_it() {
         let retry_random = {
             use sha2::Digest;
             sha2::Sha256::digest(b"HelloRetryRequest")
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_behind_encryption() {
+    fn encrypted_records_are_not_read() {
         let mut inspector = HandshakeInspector::default();
         inspector.received(&record(22, &message(2, &hello(0xc02f, &[1; 32], &[]))));
         inspector.received(&record(20, &[1]));
@@ -421,12 +421,12 @@ mod tests {
     }
 
     #[test]
-    fn plain_alerts_of_both_directions() {
+    fn plaintext_alerts_of_both_directions_are_read() {
         let mut inspector = HandshakeInspector::default();
         inspector.sent(&record(22, &message(1, &[0; 1500])));
         assert!(inspector.sent_last());
         inspector.received(&record(21, &[1, 112]));
-        assert_eq!(inspector.received_alert(), None, "a warning ends nothing");
+        assert_eq!(inspector.received_alert(), None, "a warning does not end the handshake");
         inspector.received(&record(21, &[2, 40]));
         inspector.sent(&record(21, &[2, 80])[..6]);
         inspector.sent(&record(21, &[2, 80])[6..]);
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_are_told_apart() {
+    fn other_protocols_are_recognised() {
         let mut inspector = HandshakeInspector::default();
         inspector.received(b"HT");
         assert!(!inspector.is_http_response());
@@ -449,12 +449,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics_and_stays_small(parts: Vec<(bool, Vec<u8>)>) {
+        fn any_bytes_cause_no_panic_and_take_bounded_memory(parts: Vec<(bool, Vec<u8>)>) {
             feed(&parts);
         }
 
         #[test]
-        fn never_panics_on_what_looks_like_tls(
+        fn tls_like_bytes_cause_no_panic_and_take_bounded_memory(
             messages in prop::collection::vec((0u8..16, prop::collection::vec(any::<u8>(), 0..3000)), 0..6),
             kinds in prop::collection::vec(prop::sample::select(vec![20u8, 21, 22, 22, 22, 23]), 1..6),
             record_len in 1usize..4000,
@@ -467,7 +467,7 @@ mod tests {
         }
 
         #[test]
-        fn cutting_changes_nothing(extensions: Vec<u8>, suite: u16, cut in 1usize..50) {
+        fn splitting_the_bytes_changes_nothing(extensions: Vec<u8>, suite: u16, cut in 1usize..50) {
             let wire = record(22, &message(2, &hello(suite, &[3; 32], &extensions)));
             let (mut whole, mut parts) = (HandshakeInspector::default(), HandshakeInspector::default());
             whole.received(&wire);

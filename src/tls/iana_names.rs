@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_ones_show_their_code() {
+    fn unknown_names_show_their_code() {
         let (version, group) = (|code: u16| version(code.into()), |code: u16| group(code.into()));
         assert_eq!((version(0x0304), version(0x7f1c)), ("TLSv1.3".into(), "0x7f1c".into()));
         assert_eq!((group(0x001d), group(0x6399)), ("x25519".into(), "0x6399".into()));

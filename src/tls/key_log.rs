@@ -188,7 +188,7 @@ mod tests {
     use rustls::KeyLog as _;
 
     #[test]
-    fn lines_are_those_of_nss() {
+    fn lines_have_the_nss_format() {
         let log = KeyLog::new();
         log.log("CLIENT_RANDOM", &[0xab; 2], &[1, 0]);
         log.clone().log("X", &[], &[0xff]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_give_way() {
+    fn the_oldest_lines_are_dropped() {
         let log = KeyLog::new();
         let count = MAX_BYTES as u64 / 150;
         for n in 0..2 * count {
@@ -213,7 +213,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn only_the_owner_reads_the_file() {
+    fn only_the_owner_can_read_the_file() {
         use std::os::unix::fs::PermissionsExt;
 
         let directory = tempfile::tempdir().unwrap();
@@ -234,7 +234,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_full_disk_ends_the_writing_and_nothing_else() {
+    fn a_full_disk_ends_writing_but_not_logging() {
         let log = KeyLog::to_file("/dev/full").unwrap();
         log.log("A", &[1], &[2]);
         log.log("B", &[1], &[2]);

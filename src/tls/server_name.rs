@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts() {
+    fn hosts_become_server_names() {
         for (host, name) in
             [("web.test", "web.test"), ("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("a_b.", "a_b")]
         {

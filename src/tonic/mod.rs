@@ -244,9 +244,9 @@ mod tests {
     use socket2::SockRef;
     use tokio::net::TcpListener;
 
-    /// Like tonic's own connector.
+    /// The same as with tonic's own connector.
     #[tokio::test]
-    async fn any_word_about_keep_alive_switches_it_on() {
+    async fn any_keep_alive_setting_enables_keep_alive() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = Endpoint::from_static("http://a.test");
         let time = Some(Duration::from_secs(7));

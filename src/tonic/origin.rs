@@ -104,7 +104,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test]
-    async fn what_is_said_is_read() {
+    async fn the_origin_of_an_endpoint_is_read() {
         let plain = || Endpoint::from_static("http://a.test:1");
         let origin = || plain().origin(Uri::from_static("https://b.test"));
         let busy = |endpoint: Endpoint| {

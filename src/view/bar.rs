@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn to_scale() {
+    fn bars_are_drawn_to_scale() {
         let scale = Scale { begin: 100, end: 180, columns: 10 };
         assert_eq!(bar(scale, &[(100, 180)]), "██████████");
         assert_eq!(bar(scale, &[(100, 108)]), "█         ");
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_too_short_to_be_seen_or_too_far_to_be_drawn() {
+    fn every_part_is_visible_within_the_bar() {
         let scale = Scale { begin: 0, end: 80, columns: 10 };
         for at in [i64::MIN, -1, 0, 1, 79, 80, 81, i64::MAX] {
             assert_eq!(bar(scale, &[(at, at)]).trim().chars().count(), 1, "{at}");

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn by_their_names() {
+    fn statuses_have_names() {
         assert_eq!([0, 5, 16, 17].map(status), ["OK", "NOT_FOUND", "UNAUTHENTICATED", "status 17"]);
     }
 }

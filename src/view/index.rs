@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_of_redirects() {
+    fn redirects_form_chains() {
         let hop =
             |id: &str, prev: &str| HttpReqTrace { prev_hop: prev.into(), ..request(id, "http://h/", 0) };
         let trace = trace_of(vec![
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_without_links_are_known_by_the_location() {
+    fn unlinked_redirects_are_chained_by_their_location() {
         let redirect = |id: &str, url: &str, to: &str| HttpReqTrace {
             resp_status_code: 302,
             resp_header: vec![HttpHeaderField {
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn what_refers_to_nothing_belongs_to_nothing() {
+    fn records_without_references_are_unattributed() {
         let trace = NetTrace {
             tcp_conns: vec![TcpConnTrace::default()].into(),
             dials: vec![DialTrace::default()].into(),

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn breaks_between_words() {
+    fn lines_wrap_between_words() {
         assert_eq!(wrapped("one two three", 8), ["one two", "three"]);
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn items_are_set_apart() {
+    fn items_are_separated() {
         let mut line = Line::default();
         line.item(Style::Plain, "a");
         line.item(Style::Plain, "");

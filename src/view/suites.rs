@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn suites_have_names_and_versions() {
         assert_eq!(name(4865), "TLS_AES_128_GCM_SHA256");
         assert_eq!(name(0xdead), "cipher suite 0xdead");
         assert_eq!((version(0x1301), version(0xc02f)), ("TLSv1.3", "TLS"));

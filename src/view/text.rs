@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_marks_differ() {
+    fn round_durations_have_only_the_digits_that_they_need() {
         for (nanos, text) in [
             (0, "0 ns"),
             (500_000, "500 µs"),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_milliseconds_claim_no_more() {
+    fn whole_milliseconds_have_no_more_precision() {
         for (nanos, text) in
             [(0, "<1 ms"), (1_000_000, "1 ms"), (1_241_000_000, "1241 ms"), (12_000_000_000, "12.0 s")]
         {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn sizes_and_counts_have_units() {
         for (size, text) in [(0, "0 B"), (999, "999 B"), (15_381, "15.3 kB"), (u64::MAX, "18446744073 GB")] {
             assert_eq!(bytes(size), text);
         }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_terminal_obeys() {
+    fn control_characters_are_escaped() {
         assert_eq!(escape_controls("plain žluť 日本"), "plain žluť 日本");
         assert!(matches!(escape_controls("plain"), Cow::Borrowed(_)));
         assert_eq!(escape_controls("\x1b[31m\r\n\u{9b}\u{202e}x"), "\\u{1b}[31m\\r\\n\\u{9b}\\u{202e}x");

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn absolute_times_lie_on_the_same_axis() {
+    fn absolute_times_are_on_the_same_axis() {
         let trace = NetTrace {
             trace_begin_at: "2026-11-23T13:27:02Z".parse().unwrap(),
             trace_end_at: Timestamp::relative(7),

@@ -269,12 +269,12 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn urls() {
+    fn urls_get_a_scheme_and_are_validated() {
         assert_eq!(url(r"http:\\joe:secret@h").unwrap().as_str(), "http://joe:secret@h/");
         assert_eq!(url("example.com:81/a").unwrap().as_str(), "http://example.com:81/a");
         assert_eq!(url("HTTPS://example.com").unwrap().as_str(), "https://example.com/");
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn header_fields() {
+    fn header_fields_are_parsed_and_validated() {
         assert_eq!(
             header("X-A:b: c ").unwrap(),
             (HeaderName::from_static("x-a"), HeaderValue::from_static("b: c"))
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn nameservers() {
+    fn nameservers_get_the_default_port() {
         for (text, address) in [
             ("127.0.0.1", "127.0.0.1:53"),
             ("127.0.0.1:5353", "127.0.0.1:5353"),
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn durations_are_in_seconds_or_milliseconds() {
         for (text, millis) in [("2", 2000), ("0.5", 500), ("2.5s", 2500), ("800ms", 800)] {
             assert_eq!(duration(text).unwrap(), Duration::from_millis(millis));
         }

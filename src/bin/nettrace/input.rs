@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn input_without_an_end_is_refused() {
+    fn endless_input_is_rejected() {
         let error = bounded(io::repeat(b'x'), 1 << 20, |_| true).unwrap_err();
         assert_eq!(error.to_string(), "it is longer than 1 MiB");
         assert_eq!(bounded(io::repeat(b'x'), 1 << 20, |_| false).unwrap().len(), 64 << 10);

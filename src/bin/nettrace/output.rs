@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_broken_between_words() {
+    fn text_wraps_between_words() {
         let screen = TextOutput { stream: Stream::Stdout, color: false, ascii: false, columns: 9 };
         assert_eq!(screen.wrapped("one two three-and-more é four"), "one two\nthree-and-more\né four");
         assert_eq!(screen.wrapped("one two 3"), "one two 3");

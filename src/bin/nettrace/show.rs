@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_say_where_they_are() {
+    fn errors_have_their_position() {
         assert_eq!(problem(""), "f.json:1:0: EOF while parsing a value");
         assert_eq!(
             problem("{\n  \"dials\": [{}, {\"traceID\": 1}]}"),

@@ -72,20 +72,20 @@ fn packets_of_a_dial_are_kept_before_it_has_an_identifier() {
     assert_eq!(filter.kept(0).packets[0].connection, "1");
     filter.on_close(&"1".into(), 30);
     pass(&mut filter, syn(LOCAL), 31);
-    assert_eq!(times(&mut filter), [11], "it may be another connection's");
+    assert_eq!(times(&mut filter), [11], "the SYN may be of another connection");
     filter.on_dial_addrs(Protocol::Tcp, ENDS, 32);
     assert_eq!(times(&mut filter), [11, 31]);
 }
 
 #[test]
-fn packets_that_nobody_claims_are_dropped() {
+fn unclaimed_packets_are_dropped() {
     let mut filter = filter(|_| {});
     pass(&mut filter, syn(STRANGER), 1);
-    assert!(filter.unlikely.is_empty(), "nobody dials");
+    assert!(filter.unlikely.is_empty(), "no dial is running");
     filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(STRANGER), 11);
     pass(&mut filter, PacketKind::Segment(segment(OUTSIDE, STRANGER), None), 12);
-    assert!(filter.expire(10 + HOLD), "the dial goes on");
+    assert!(filter.expire(10 + HOLD), "the dial is running");
     filter.on_dial_end(Protocol::Tcp, REMOTE);
     assert!(!filter.expire(10 + HOLD));
     assert!(filter.likely.is_empty() && filter.unlikely.is_empty() && filter.dials.is_empty());
@@ -114,7 +114,7 @@ fn translated_packets_are_kept_once_their_addresses_are_known() {
 }
 
 #[test]
-fn a_flood_of_other_packets_is_bounded_and_displaces_no_likely_ones() {
+fn a_flood_of_other_packets_is_bounded_and_evicts_no_likely_packets() {
     let mut filter = filter(|_| {});
     filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
     pass(&mut filter, syn(LOCAL), 11);
@@ -138,7 +138,7 @@ fn the_size_limit_holds_and_missing_packets_are_counted() {
         filter.on_packet((at % 2) as usize, kind, PacketRef { at, length: 100, data: &[0; 84] });
     }
     let (first, second) = (filter.kept(0), filter.kept(1));
-    assert_eq!((first.packets.len(), second.packets.len()), (5, 5), "together");
+    assert_eq!((first.packets.len(), second.packets.len()), (5, 5), "the interfaces share the limit");
     assert_eq!((first.dropped_by_limit, second.dropped_by_limit), (5, 5));
     filter.clear();
     assert_eq!(filter.kept(0).dropped_by_limit, 0);
@@ -148,7 +148,7 @@ fn the_size_limit_holds_and_missing_packets_are_counted() {
 
 #[test]
 fn only_configured_kinds_are_kept() {
-    let of_udp = Segment { protocol: Protocol::Udp, has_payload: true, ..segment(LOCAL, REMOTE) };
+    let datagram = Segment { protocol: Protocol::Udp, has_payload: true, ..segment(LOCAL, REMOTE) };
     let data = Segment { has_payload: true, ..segment(LOCAL, REMOTE) };
     let all = [
         PacketKind::Icmp,
@@ -156,7 +156,7 @@ fn only_configured_kinds_are_kept() {
         PacketKind::Other,
         PacketKind::IcmpError(segment(STRANGER, OUTSIDE)),
         PacketKind::Segment(data, None),
-        PacketKind::Segment(of_udp, None),
+        PacketKind::Segment(datagram, None),
     ];
     let kept = |change: &dyn Fn(&mut FilterConfig)| {
         let mut filter = filter(change);
@@ -173,9 +173,9 @@ fn only_configured_kinds_are_kept() {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// A connection is begun from this port, and its SYN passes.
+    /// A dial begins from this port, and its SYN passes.
     Dial(u16),
-    /// The program learns the port.
+    /// The connection from this port is established.
     Connected(u16),
     /// A packet of the connection passes, if there is one.
     Packet(u16),
@@ -211,7 +211,6 @@ enum Model {
 }
 
 proptest! {
-    /// Whatever happens in whatever order, what is kept is what traced connections sent and received.
     #[test]
     fn exactly_the_packets_of_traced_connections_are_kept(steps in steps()) {
         let mut filter = filter(|_| {});

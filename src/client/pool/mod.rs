@@ -242,7 +242,7 @@ impl PoolInner {
 
 #[cfg(test)]
 mod tests {
-    //! The pool over sockets: connections that cannot be used again do not stay in it.
+    //! The pool with real sockets: connections that cannot be reused do not stay in it.
 
     use crate::{Client, TraceSink};
     use futures_util::poll;
@@ -278,7 +278,7 @@ mod tests {
         Client::builder(&TraceSink::new()).max_conns_per_host(max).build().unwrap()
     }
 
-    /// How many connections are idle and lent, and how many requests wait.
+    /// Returns the numbers of idle connections, lent connections and waiting requests.
     fn counts(client: &Client) -> [usize; 3] {
         let shared = client.0.pool.0.lock();
         let origin = shared.origins.values().next().unwrap();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn idle_connections_that_the_peer_closes() {
+    async fn idle_connections_that_the_peer_closes_are_removed() {
         for max in [None, Some(1)] {
             let ((listener, url), client) = (server().await, limited(max));
             let whole = [PART, b"-whole"].concat();
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn responses_that_break_off() {
+    async fn connections_of_incomplete_responses_are_removed() {
         let ((listener, url), client) = (server().await, limited(2));
         let (response, stream) = tokio::join!(client.get(&url), answer(&listener, PART));
         let body = response.unwrap().into_body();
@@ -315,9 +315,9 @@ mod tests {
         assert_eq!(counts(&client)[1], 0);
     }
 
-    /// The number of a connection that is closed may be another's by the time that its response is read.
+    /// The ID of a closed connection may be reused before its response is read.
     #[tokio::test]
-    async fn responses_that_are_read_later() {
+    async fn a_late_read_does_not_release_another_connection() {
         let ((listener, url), client) = (server().await, limited(1));
         let whole = [PART, b"-whole"].concat();
         let (first, stream) = tokio::join!(client.get(&url), answer(&listener, &whole));
@@ -325,13 +325,13 @@ mod tests {
         let (second, _stream) = tokio::join!(client.get(&url), answer(&listener, PART));
         assert_eq!(counts(&client)[1], 1);
         first.unwrap().into_body().bytes().await.unwrap();
-        assert_eq!(counts(&client)[1], 1, "the second's");
+        assert_eq!(counts(&client)[1], 1, "the connection of the second request");
         drop(second);
         assert_eq!(counts(&client)[1], 0);
     }
 
     #[tokio::test]
-    async fn those_who_do_not_wait_any_longer() {
+    async fn cancelled_waiters_are_removed() {
         let ((listener, url), client) = (server().await, limited(1));
         let mut first = pin!(client.get(&url));
         let mut second = pin!(client.get(&url));
@@ -345,7 +345,7 @@ mod tests {
 
     /// A connection may become idle while another thread closes the client.
     #[tokio::test(start_paused = true)]
-    async fn a_timer_that_starts_during_close() {
+    async fn a_timer_that_starts_during_close_does_not_delay_it() {
         let client = limited(None);
         let pool = &client.0.pool.0;
         let (done, busy) = oneshot::channel::<()>();

@@ -737,7 +737,7 @@ fn is_over(timeout: Option<Duration>, since: Instant, now: Instant) -> bool {
 
 #[cfg(test)]
 impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
-    /// Returns how many connections to the host are idle and lent, and how many exchanges wait.
+    /// Returns the numbers of idle connections, lent connections and waiting exchanges of a host.
     pub(super) fn counts(&self, host: HostId) -> [usize; 3] {
         let Host { idle, lent, waiters, .. } = &self.hosts[host.0];
         [idle.len(), *lent, waiters.len()]

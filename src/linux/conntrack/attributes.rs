@@ -127,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn attributes_are_those_of_the_library(
+        fn attributes_are_parsed_as_by_the_library(
             parts in prop::collection::vec((any::<u16>(), prop::collection::vec(any::<u8>(), 0..9)), 0..5),
             at in 0..60_usize, with in any::<u8>(), cut in 0..60_usize,
         ) {

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_attribute_costs_only_itself() {
+    fn a_malformed_attribute_does_not_affect_others() {
         use netlink_packet_core::{NLA_TYPE_MASK, Nla};
 
         let original = tuple("10.0.0.1:1000", "10.0.0.2:80");
@@ -234,12 +234,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_parsed(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_parsed_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             ParsedEntry::parse(&bytes, &Tuple::NONE);
         }
 
         #[test]
-        fn any_values_are_parsed(parts in prop::collection::vec((0..25u16, prop::collection::vec(0..30u8, 0..60)), 0..8)) {
+        fn any_values_are_parsed_without_a_panic(parts in prop::collection::vec((0..25u16, prop::collection::vec(0..30u8, 0..60)), 0..8)) {
             let attributes: Vec<_> = parts.into_iter().map(|(kind, value)| sample::other(kind, value)).collect();
             ParsedEntry::parse(&sample::bytes(&attributes), &Tuple::NONE);
         }

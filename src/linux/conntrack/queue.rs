@@ -167,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn after_a_large_batch_the_worker_comes_back_by_itself() {
+    fn after_a_large_batch_the_worker_does_not_wait_to_be_woken() {
         let (queue, mut batch) = (EventQueue::default(), Batch::default());
         let conn = conn(&TraceSink::new());
         assert!((0..BUSY_EVENTS).all(|_| queue.push(&conn, Event::Opened)));
         queue.wait(None, &mut batch);
         assert_eq!(batch.events.drain(..).len(), BUSY_EVENTS);
         queue.wait(None, &mut batch);
-        assert!(batch.events.is_empty() && !queue.state().is_busy, "none came in the meantime");
+        assert!(batch.events.is_empty() && !queue.state().is_busy, "no event was added");
         queue.push(&conn, Event::Opened);
         queue.wait(None, &mut batch);
         assert!(batch.events.len() == 1 && !queue.state().is_busy);
@@ -191,10 +191,10 @@ mod tests {
         queue.wait(None, &mut batch);
         assert!(batch.stopped && batch.events.len() == 1 && batch.refreshes.len() == 1);
         drop(batch);
-        assert!(waiting.blocking_recv().is_err(), "whoever waits hears of it");
+        assert!(waiting.blocking_recv().is_err(), "the waiting refresh ends");
     }
 
-    /// The last connection drops the sink, and that the probe, which stops the queue.
+    /// The last connection drops the sink, which drops the probe, which stops the queue and so takes its lock.
     #[test]
     fn events_are_dropped_outside_the_lock() {
         struct Stops(std::sync::Arc<EventQueue>);

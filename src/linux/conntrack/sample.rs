@@ -1,4 +1,4 @@
-//! An entry as a kernel sends it that counts packets and keeps times, for tests and benches.
+//! A sample entry, as from a kernel that counts packets and records timestamps, for tests and benches.
 
 use super::{attributes::cta, request::tuple_attributes, tuple::Tuple};
 use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED};

@@ -215,7 +215,7 @@ mod tests {
     use super::*;
     use crate::TraceSink;
 
-    /// Lets the events happen, and answers the queries.
+    /// Handles the events, answers the queries, and returns how many queries there were.
     fn step(
         schedule: &mut Schedule,
         events: impl IntoIterator<Item = (ConnRef, Event)>,
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_connection_is_queried_until_it_has_ended() {
+    fn a_closed_connection_is_queried_again_after_each_delay() {
         let (mut schedule, conn) = (Schedule::default(), conn(&TraceSink::new()));
         let begin = Instant::now();
         assert_eq!(step(&mut schedule, [(conn, Event::Closing)], vec![], begin, false), 1);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_follows_once_it_has_ended() {
+    fn an_ended_connection_is_not_queried_again() {
         let (mut schedule, sink) = (Schedule::default(), TraceSink::new());
         let events = [Event::Closing, Event::Failed].map(|event| (conn(&sink), event));
         assert_eq!(step(&mut schedule, events, vec![], Instant::now(), true), 2);
@@ -259,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn an_opened_connection_that_has_ended_is_left_to_its_close() {
+    fn the_opening_of_an_ended_connection_is_not_queried() {
         let (mut schedule, conn) = (Schedule::default(), conn(&TraceSink::new()));
         assert!(!conn.is_open());
         assert_eq!(step(&mut schedule, [(conn, Event::Opened)], vec![], Instant::now(), false), 0);
     }
 
     #[test]
-    fn a_refresh_waits_for_what_was_closed_before_it() {
+    fn a_refresh_waits_for_connections_that_closed_before_it() {
         let (mut schedule, sink) = (Schedule::default(), TraceSink::new());
         let begin = Instant::now();
         step(&mut schedule, [(conn(&sink), Event::Closing)], vec![], begin, false);
@@ -276,14 +276,14 @@ mod tests {
         let mut pauses = Vec::new();
         let mut now = refreshed;
         while waiting.try_recv().is_err() {
-            let due = schedule.due().expect("somebody waits");
+            let due = schedule.due().expect("a refresh is waiting");
             pauses.push((due - now).as_millis());
             now = due;
             step(&mut schedule, [], vec![], now, false);
         }
         assert_eq!(pauses[..6], [1, 2, 4, 8, 16, 16]);
         assert!(now - begin >= SETTLE_TIMEOUT && now - begin < SETTLE_TIMEOUT + MAX_POLL_INTERVAL);
-        // Nobody waits for what is closed later.
+        // Once the connections have settled, a refresh is answered at once.
         let (done, mut waiting) = oneshot::channel();
         step(&mut schedule, [], vec![done], now, true);
         assert!(waiting.try_recv().is_ok());

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests() {
+    fn requests_are_encoded() {
         let v4 = request(&Host::Address("192.0.2.1".parse().unwrap()), 443).unwrap();
         assert_eq!(v4, [5, 1, 0, 1, 192, 0, 2, 1, 1, 187]);
         let v6 = request(&Host::Address("::1".parse().unwrap()), 80).unwrap();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn authentication() {
+    fn authentication_is_encoded_and_parsed() {
         assert_eq!(greeting(false), [5, 1, 0]);
         assert_eq!(greeting(true), [5, 2, 0, 2]);
         assert_eq!(user_pass("joe", "").unwrap(), [&[1, 3][..], b"joe", &[0]].concat());
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn replies() {
+    fn replies_are_parsed() {
         assert_eq!(reply_tail_len([5, 0, 0, 1, 9]).unwrap(), 5);
         assert_eq!(reply_tail_len([5, 0, 0, 4, 9]).unwrap(), 17);
         assert_eq!(reply_tail_len([5, 0, 0, 3, 9]).unwrap(), 11);

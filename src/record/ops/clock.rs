@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_of_other_lengths() {
+    fn ticks_are_scaled_to_nanoseconds() {
         // 2.6 GHz, halved: a tick is 1/1.3 ns.
         let scale = TickScale { origin_ticks: 1_000, mult: (1u128 << 32).div_ceil(13) as u64 * 10 };
         assert_eq!(scale.nanos(1_000), 0);

@@ -233,8 +233,8 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Generates operations with times of all magnitudes, and calls before the last return, as of a read that waits
-    /// while writes go on.
+    /// Generates operations with times of all magnitudes. Some are called before the last return, like a read that
+    /// waits while writes continue.
     pub(in crate::record) fn ops(max: usize) -> impl Strategy<Value = Vec<RawOp>> {
         let magnitude =
             |bits: u32| (0..=bits).prop_flat_map(|b| 0..=u64::MAX.checked_shr(64 - b).unwrap_or(0));
@@ -269,14 +269,14 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(ops in ops(50)) {
+        fn encoded_operations_are_decoded(ops in ops(50)) {
             let mut delta = DeltaCodec::default();
             let words: Vec<u64> = ops.iter().flat_map(|op| delta.encode(op).words().to_vec()).collect();
             prop_assert_eq!(decode_all(&words), ops);
         }
 
         #[test]
-        fn any_words_are_decoded_or_refused(words: Vec<u64>) {
+        fn any_words_are_decoded_or_rejected(words: Vec<u64>) {
             let mut delta = DeltaCodec::default();
             let mut words = words.into_iter();
             while let Some(first) = words.next() {
@@ -324,7 +324,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn missing_words_are_noticed() {
+    fn missing_words_are_detected() {
         let words =
             DeltaCodec::default().encode(&RawOp { call: 0, ret: u64::MAX, len: 1, kind: OpKind::Read });
         assert_eq!(words.words().len(), 3);

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_iterator_knows_how_many_are_left() {
+    fn the_iterator_has_an_exact_length() {
         let ops = encoded(&[op(1, 1, OpKind::Read), op(2, 2, OpKind::Read)], &[&[op(3, 3, OpKind::Read)]]);
         let mut iter = (&ops).into_iter();
         for left in (0..3).rev() {

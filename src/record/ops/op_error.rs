@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_survive() {
+    fn errors_survive_a_round_trip() {
         for error in ERROR_KINDS.map(OpError::Kind).into_iter().chain([
             OpError::Os(0),
             OpError::Os(104),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_an_error() {
+    fn an_error_keeps_its_number_kind_or_text() {
         let none: &[&str] = &[];
         let reset = io::Error::from_raw_os_error(104);
         assert_eq!(OpError::from_io(&reset), Some(OpError::Os(104)));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn any_code_means_something() {
+    fn any_code_has_a_text() {
         for code in [0, 1, 2, 3, 1000 << 2 | 1, u32::MAX, u32::MAX - 1, u32::MAX - 2, u32::MAX - 3] {
             assert!(!OpError::from_code(code).text::<&str>(&[]).is_empty());
         }

@@ -304,7 +304,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_full_segment_refuses_and_stays_as_it_was() {
+    fn a_full_segment_rejects_operations_and_is_unchanged() {
         let segment = &*Segment::new::<4>(DeltaCodec::default());
         let mut cursor = WriteCursor::default();
         let small = RawOp { call: 10, ret: 20, len: 1, kind: OpKind::Read };
@@ -331,7 +331,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn readers_see_complete_operations_while_a_writer_goes_on() {
+    fn readers_see_complete_operations_while_a_writer_appends() {
         const OPS: u64 = 20_000;
         const KINDS: [OpKind; 4] = [OpKind::Read, OpKind::Write, OpKind::ReadError, OpKind::WriteError];
         let op = |at: u64| {

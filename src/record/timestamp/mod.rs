@@ -247,12 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_bytes() {
+    fn a_timestamp_takes_sixteen_bytes() {
         assert_eq!(size_of::<Timestamp>(), 16);
     }
 
     #[test]
-    fn add() {
+    fn times_can_be_added_if_one_is_relative() {
         let begin = abs("2022-12-23T10:17:45.260618344+01:00");
         let end = begin.add(Timestamp::relative(1_241_000_000));
         assert_eq!(end.to_string(), "2022-12-23T10:17:46.501618344+01:00");
@@ -262,7 +262,7 @@ mod tests {
         assert!(begin.add(begin).is_undefined());
         assert!(begin.add(Timestamp::UNDEFINED).is_undefined());
         assert!(Timestamp::UNDEFINED.add(Timestamp::relative(1)).is_undefined());
-        // The sum shows as many digits as it needs, however few the base had.
+        // The sum has as many digits as it needs, even if the base has fewer.
         assert_eq!(
             abs("2023-01-01T00:00:00Z").add(Timestamp::relative(1_500_000)).to_string(),
             "2023-01-01T00:00:00.0015Z"
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_beyond_the_calendar_stop_at_its_end() {
+    fn sums_beyond_the_calendar_are_clamped() {
         for last in ["9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999999+23:59"] {
             assert_eq!(abs(last).add(Timestamp::relative(u64::MAX)).to_string(), last);
         }
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn sub() {
+    fn only_times_of_the_same_kind_have_a_difference() {
         let (a, b) = (Timestamp::relative(3), Timestamp::relative(5));
         assert_eq!((a.sub(b), b.sub(a)), (Some(-2), Some(2)));
         let (a, b) = (abs("2023-01-01T00:00:00Z"), abs("2023-01-01T02:00:01+02:00"));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn elapsed() {
+    fn elapsed_times_are_relative() {
         let (a, b) = (abs("2023-01-01T00:00:00Z"), abs("2023-01-01T00:00:00.25Z"));
         assert_eq!(a.elapsed_at(b), Timestamp::relative(250_000_000));
         assert_eq!(b.elapsed_at(a), Timestamp::relative(0));
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn order() {
+    fn only_times_of_the_same_kind_are_ordered() {
         assert!(Timestamp::relative(1) < Timestamp::relative(2));
         assert!(abs("2023-01-01T00:00:00Z") < abs("2023-01-01T00:00:00.1Z"));
         assert_eq!(abs("2023-01-01T01:00:00+01:00"), abs("2023-01-01T00:00:00.000Z"));
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn system_time() {
+    fn system_times_survive_a_round_trip() {
         for time in [
             SystemTime::now(),
             SystemTime::UNIX_EPOCH,

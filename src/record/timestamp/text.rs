@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_written() {
+    fn standard_forms_survive_a_round_trip() {
         for text in [
             "undefined",
             "+0ms",
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn other_forms_are_understood() {
+    fn other_forms_are_normalized() {
         for (text, written) in [
             ("", "undefined"),
             ("0001-01-01T00:00:00Z", "undefined"),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn precise_times() {
+    fn precise_times_have_nanoseconds() {
         for (text, nanos) in [
             ("+72.431907ms", 72_431_907),
             ("+72.4ms", 72_400_000),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn precision_ends_with_its_scope_even_by_a_panic() {
+    fn precision_ends_with_its_scope_even_after_a_panic() {
         let json = |t: &Timestamp| serde_json::to_value(t).unwrap();
         let time = Timestamp::relative(1_500_000);
         let panicked =
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_an_error() {
+    fn invalid_text_is_an_error() {
         for text in [
             "+",
             "+ms",
@@ -304,21 +304,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in "\\PC*|[+0-9:.TZms-]{0,40}") {
+        fn any_text_is_parsed_or_rejected(text in "\\PC*|[+0-9:.TZms-]{0,40}") {
             if let Ok(time) = text.parse::<Timestamp>() {
                 prop_assert_eq!(format!("{time:#}").parse::<Timestamp>(), Ok(time));
             }
         }
 
         #[test]
-        fn all_nanoseconds_survive(nanos: u64) {
+        fn all_nanoseconds_survive_a_round_trip(nanos: u64) {
             let time = Timestamp::relative(nanos);
             prop_assert_eq!(format!("{time:#}").parse(), Ok(time));
             prop_assert_eq!(time.to_string().parse(), Ok(Timestamp::relative(nanos / NANOS_PER_MS * NANOS_PER_MS)));
         }
 
         #[test]
-        fn all_instants_survive(nanos in FIRST_NANOS..=LAST_NANOS) {
+        fn all_instants_survive_a_round_trip(nanos in FIRST_NANOS..=LAST_NANOS) {
             let time = Timestamp::from_unix_nanos(nanos);
             prop_assert_eq!(time.unix_nanos(), Some(nanos));
             let read: Timestamp = time.to_string().parse().unwrap();

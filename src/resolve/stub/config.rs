@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults() {
+    fn without_a_file_the_defaults_apply() {
         let config = Config::parse(None);
         assert_eq!(config, parse("# nothing\n"));
         assert_eq!(config.nameservers, ["127.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()]);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn options() {
+    fn options_are_parsed() {
         let config = parse(
             "nameserver 10.0.0.1\nsearch corp.example example.\n\
              options ndots:3 timeout:2 attempts:4 rotate use-vc single-request trust-ad no-aaaa\n",
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn options_out_of_range() {
+    fn options_out_of_range_are_clamped() {
         let config = parse("options ndots:99 timeout:0 attempts:0");
         assert_eq!((config.ndots, config.attempts, config.timeout), (15, 1, Duration::from_secs(1)));
         let config = parse("options timeout:4000000000 attempts:4000000000");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_lines_fail_nothing() {
+    fn malformed_lines_are_ignored() {
         let text = "nameserver\nnameserver 300.1.1.1\nnameserver 10.0.0.1 extra\noptions ndots:x bogus\n\
              \u{fffd}\nsearch bad..name ok.example .\nnonsense\nnameserver 10.0.0.2\n";
         assert_eq!(servers(text), ["10.0.0.1:53", "10.0.0.2:53"]);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn three_nameservers_of_the_file_are_used() {
+    fn at_most_three_nameservers_of_the_file_are_used() {
         let text = "nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver ::3\nnameserver 10.0.0.4";
         assert_eq!(servers(text), ["10.0.0.1:53", "10.0.0.2:53", "[::3]:53"]);
     }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_win() {
+    fn overrides_replace_settings_of_the_file() {
         let own = Overrides {
             nameservers: Some((1..=5).map(|n| SocketAddr::from(([10, 0, 0, n], 5300))).collect()),
             attempts: Some(0),

@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_source_address_is_for_its_family_and_not_for_this_host() {
+    fn the_source_address_is_used_for_remote_servers_of_its_family() {
         let source: IpAddr = [192, 0, 2, 9].into();
         let exchange = Exchange {
             dial: DialRef::default(),
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_taken_off_a_stream() {
+    fn frames_are_split_off_a_stream() {
         let stream = [0, 3, b'a', b'b', b'c', 0, 1, b'd'];
         assert_eq!(first_frame(&stream), Some(&b"abc"[..]));
         for cut in 0..5 {

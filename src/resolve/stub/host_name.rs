@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_with_and_without_brackets() {
+    fn literals_are_parsed_with_and_without_brackets() {
         assert_eq!(parse_literal("192.0.2.1"), Some([192, 0, 2, 1].into()));
         assert_eq!(parse_literal("2001:db8::1"), "2001:db8::1".parse().ok());
         assert_eq!(parse_literal("[::1]"), Some(IpAddr::V6(Ipv6Addr::LOCALHOST)));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn valid_names() {
+    fn valid_names_are_accepted() {
         let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
         assert_eq!(longest.len(), 253);
         let rooted = format!("{longest}.");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_names() {
+    fn invalid_names_are_rejected() {
         let long_label = "a".repeat(64);
         let long_name = ["a"; 128].join(".");
         for name in [
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn localhost_and_onion() {
+    fn localhost_and_onion_names_are_recognised() {
         for name in ["localhost", "LOCALHOST.", "a.localhost", "a.b.Localhost."] {
             assert!(is_localhost(name), "{name}");
         }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn search_list() {
+    fn candidates_follow_the_search_list() {
         let search = ["corp.example.".to_owned(), "example.".to_owned()];
         assert_eq!(candidates("www", &search, 1), ["www.corp.example.", "www.example.", "www."]);
         assert_eq!(candidates("www.a", &search, 1), ["www.a.", "www.a.corp.example.", "www.a.example."]);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn too_long_with_a_suffix_is_left_out() {
+    fn candidates_that_are_too_long_are_left_out() {
         let name = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(50));
         let search = ["corp.example.org.".to_owned()];
         assert_eq!(candidates(&name, &search, 1), [format!("{name}.")]);

@@ -55,7 +55,7 @@ mod tests {
         10.0.0.7 web.example\nfe80::1%lo0 router\n10.0.0.9\n10.0.0.10 \xff\xfe";
 
     #[test]
-    fn looks_up_names() {
+    fn names_have_their_addresses() {
         let hosts = Hosts::parse(Some(FILE));
         let addresses = |name: &str| hosts.addresses(name).iter().map(IpAddr::to_string).collect::<Vec<_>>();
         assert_eq!(addresses("localhost"), ["127.0.0.1", "::1"]);
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_has_no_names() {
+    fn without_a_file_there_are_no_names() {
         assert!(Hosts::parse(None).addresses("localhost").is_empty());
     }
 }

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fault_that_says_more() {
+    fn the_more_informative_error_is_returned() {
         let timeout = || error(Kind::Timeout { ignored: None });
         let of = |v4, v6| both(v4, v6).unwrap_err().kind.failure();
         assert_eq!(of(timeout(), error(Kind::NoSuchHost)).as_str(), "dns_nxdomain_error");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_itself() {
+    fn the_absolute_form_of_a_name_is_recognised() {
         assert!(is_absolute_form("web.test.", "web.test") && is_absolute_form("web.test.", "web.test."));
         assert!(!is_absolute_form("web.test.corp.", "web.test"));
     }

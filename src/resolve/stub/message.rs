@@ -303,13 +303,13 @@ mod tests {
         record(owner, RData::CNAME(rdata::CNAME(name(to))))
     }
 
-    /// Decodes a message that is leaked, which is fine in a test.
+    /// Encodes and decodes a message. The bytes are leaked, which is fine in a test.
     fn decoded(message: &Message) -> Reply<'static> {
         Reply::decode(message.to_vec().unwrap().leak())
     }
 
     #[test]
-    fn queries_are_as_small_as_gos() {
+    fn queries_are_as_small_as_those_of_go() {
         let question = question("cname.test.");
         let query = Query::new(&question, Some(1232), false).unwrap();
         let shown = to_record::query(&query, &question);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_read() {
+    fn a_reply_is_decoded() {
         let question = question("www.test.");
         let query = Query::new(&question, Some(1232), false).unwrap();
         let mut message = reply_to(&query, &question);
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn loops_of_aliases_end() {
+    fn alias_loops_end() {
         let question = question("a.test.");
         let query = Query::new(&question, None, false).unwrap();
         let mut message = reply_to(&query, &question);
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn mismatching_replies() {
+    fn mismatching_replies_are_recognised() {
         let question = question("www.test.");
         let query = Query::new(&question, Some(1232), false).unwrap();
         let good = reply_to(&query, &question);
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_messages() {
+    fn incomplete_messages_are_malformed() {
         let question = question("www.test.");
         let query = Query::new(&question, None, false).unwrap();
         let mut message = reply_to(&query, &question);
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn extended_codes_are_whole() {
+    fn extended_response_codes_are_combined() {
         let question = question("www.test.");
         let query = Query::new(&question, Some(1232), false).unwrap();
         let mut message = reply_to(&query, &question);
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_recorded_as_it_was_read() {
+    fn a_decoded_reply_is_recorded() {
         let question = question("www.test.");
         let query = Query::new(&question, Some(1232), false).unwrap();
         let mut message = reply_to(&query, &question);
@@ -483,7 +483,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_reply_panics(
+        fn any_reply_is_decoded_without_a_panic(
             bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..600), hostile_message()],
             tcp: bool,
         ) {
@@ -500,7 +500,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_replies_do_not_panic(at in prop::collection::vec((0usize..200, any::<u8>()), 1..8)) {
+        fn damaged_replies_are_decoded_without_a_panic(at in prop::collection::vec((0usize..200, any::<u8>()), 1..8)) {
             let question = question("www.test.");
             let query = Query::new(&question, Some(1232), false).unwrap();
             let mut message = reply_to(&query, &question);

@@ -213,7 +213,7 @@ mod tests {
     ) -> Vec<QueryAttempt> {
         let mut asked = Vec::new();
         for outcome in outcomes {
-            let attempt = plan.next(|_| false).expect("more to ask");
+            let attempt = plan.next(|_| false).expect("another attempt");
             asked.push(attempt);
             plan.on_outcome(attempt, outcome);
         }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn round_by_round_and_server_by_server() {
+    fn each_round_queries_all_servers_in_turn() {
         let mut plan = plan();
         let asked =
             run(&mut plan, [timeout(), Ok(Verdict::ServerError(2)), Ok(Verdict::LameReferral), timeout()]);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn final_answers_end_it() {
+    fn final_answers_end_the_plan() {
         for verdict in [addresses(), Verdict::NoSuchHost, Verdict::NoData] {
             let mut plan = plan();
             run(&mut plan, [Ok(verdict)]);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_after_faults() {
+    fn an_answer_after_failures_is_returned() {
         let mut plan = plan();
         run(&mut plan, [timeout(), Ok(addresses())]);
         assert_eq!(plan.next(|_| false), None);
@@ -251,14 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn cut_off_replies_are_asked_for_over_tcp() {
+    fn truncated_replies_are_requested_over_tcp() {
         let mut plan = plan();
         let asked = run(&mut plan, [Ok(Verdict::Truncated), timeout(), Ok(addresses())]);
         assert_eq!(asked, [udp(ONE), QueryAttempt { transport: Transport::Tcp, ..udp(ONE) }, udp(TWO)]);
     }
 
     #[test]
-    fn without_edns_once() {
+    fn a_server_that_refuses_edns_is_queried_once_without_it() {
         let mut plan = plan();
         let asked = run(&mut plan, [Ok(Verdict::EdnsRefused(1)), Ok(Verdict::Truncated), Ok(addresses())]);
         let plain = QueryAttempt { edns: false, ..udp(ONE) };
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn skipped_servers() {
+    fn skipped_servers_are_not_queried() {
         let mut plan = plan();
         assert_eq!(plan.next(|server| server == ONE), Some(udp(TWO)));
         plan.on_outcome(udp(TWO), timeout());
@@ -324,7 +324,7 @@ mod tests {
         }
 
         #[test]
-        fn codes() {
+        fn response_codes_are_classified() {
             assert_eq!(code(ResponseCode::NXDomain), Verdict::NoSuchHost);
             assert_eq!(code(ResponseCode::ServFail), Verdict::ServerError(2));
             assert_eq!(code(ResponseCode::Refused), Verdict::ServerError(5));
@@ -336,14 +336,14 @@ mod tests {
         }
 
         #[test]
-        fn cut_off_over_tcp_is_used_as_it_is() {
+        fn truncation_over_tcp_is_ignored() {
             let cut = |m: &mut Message| m.metadata.truncation = true;
             assert_eq!(verdict(udp(ONE), cut), Verdict::Truncated);
             assert_eq!(verdict(QueryAttempt { transport: Transport::Tcp, ..udp(ONE) }, cut), Verdict::NoData);
         }
 
         #[test]
-        fn lame_referrals() {
+        fn lame_referrals_are_recognised() {
             let ns = || Record::from_rdata(name("test."), 60, RData::NS(rdata::NS(name("ns.test."))));
             let no_recursion = |m: &mut Message| m.metadata.recursion_available = false;
             assert_eq!(verdict(udp(ONE), |_| ()), Verdict::NoData);

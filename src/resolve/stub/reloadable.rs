@@ -191,14 +191,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn follows_the_file() {
+    async fn the_value_follows_the_file() {
         let directory = tempdir();
         let path = directory.join("file");
         let file = open(&path);
         assert_eq!(*file.get(), "missing");
 
         replace(&path, "one");
-        assert_eq!(*file.get(), "missing", "not looked at within five seconds");
+        assert_eq!(*file.get(), "missing", "the file is not checked within five seconds");
         tokio::time::advance(CHECK_INTERVAL).await;
         assert_eq!(*file.get(), "one");
         assert_eq!(*file.get(), "one");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keeps_the_last_value_when_the_file_cannot_be_read() {
+    async fn the_last_value_is_kept_if_the_file_cannot_be_read() {
         let directory = tempdir();
         let path = directory.join("file");
         replace(&path, "one");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_files() {
+    fn an_unreadable_file_is_an_error_or_missing() {
         let directory = tempdir();
         assert!(Reloadable::open(directory.clone(), |_| ()).is_err());
         let file = Reloadable::open_or_missing(directory.clone(), |content| content.is_none());

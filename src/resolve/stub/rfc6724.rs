@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn prefer_the_longest_matching_prefix_for_ipv6_alone() {
+    fn prefer_the_longest_matching_prefix_for_ipv6_only() {
         assert_eq!(
             sorted(&[("2001:db8:3ffe::1", Some("2001:db8:1::2")), ("2001:db8:1::1", Some("2001:db8:1::2"))]),
             ["2001:db8:1::1", "2001:db8:3ffe::1"]
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_asked() {
+    fn the_kernel_chooses_the_source_address() {
         assert_eq!(source_address([127, 0, 0, 1].into()), Some([127, 0, 0, 1].into()));
     }
 }

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn names_may_be_compressed() {
+    fn compressed_names_are_read() {
         let message = b"\x03www\x04test\0\xc0\x04\x01a\xc0\x0a";
         let mut reader = Reader::new(message, 0);
         let names: Vec<_> = (0..3).map(|_| reader.name().unwrap()).collect();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_of_pointers_end() {
+    fn long_chains_of_pointers_are_rejected() {
         // Each pointer leads to the previous one.
         let chain = |pointers: u16| {
             let targets = (0..pointers).map(|index| 0xc000 | (2 * index).saturating_sub(1));
@@ -306,7 +306,7 @@ mod tests {
     proptest! {
         /// Names have the text and the end that hickory-proto reads. It escapes in octal, which is converted.
         #[test]
-        fn as_hickory_reads_it(message in message(), start: prop::sample::Index) {
+        fn names_are_read_as_by_hickory(message in message(), start: prop::sample::Index) {
             let start = start.index(message.len() + 1);
             let mut reader = Reader::new(&message, start);
             let mut decoder = BinDecoder::new(&message).clone(start as u16);

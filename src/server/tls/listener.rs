@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn handshakes_go_on_while_nothing_can_be_accepted() {
+    async fn handshakes_continue_while_accept_fails() {
         let (here, there) = tokio::io::duplex(1 << 16);
         let (client, server) = configs();
         let acceptor = TraceTlsAcceptor::new(&TraceSink::disabled(), Arc::new(server));
@@ -226,11 +226,11 @@ mod tests {
         let client = tokio::spawn(TlsConnector::from(Arc::new(client)).connect(name, there));
 
         let begin = Instant::now();
-        assert!(listener.accept().await.is_err(), "said once");
-        listener.accept().await.expect("the handshake that was under way");
+        assert!(listener.accept().await.is_err(), "the error is returned once");
+        listener.accept().await.expect("the running handshake");
         client.await.unwrap().unwrap();
         assert!(begin.elapsed() < ACCEPT_BACKOFF);
-        assert!(listener.accept().await.is_err(), "asked again after a while");
+        assert!(listener.accept().await.is_err(), "accept is called again after the backoff");
         assert!(begin.elapsed() >= ACCEPT_BACKOFF);
     }
 }

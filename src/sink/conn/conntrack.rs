@@ -54,12 +54,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_without_an_entry_costs_little() {
+    fn an_empty_cell_is_small() {
         assert!(size_of::<ConntrackCell>() <= 16);
     }
 
     #[test]
-    fn the_newest_entry_stays() {
+    fn the_newest_entry_is_kept() {
         let (cell, times) = (ConntrackCell::default(), Timeline::test());
         assert!(cell.export(&times).is_none());
         for mark in [1, 2] {

@@ -58,7 +58,7 @@ mod tests {
     use crate::sink::{Endpoint, TraceSink, Transport};
     use std::cell::RefCell;
 
-    /// Counts how often it was described.
+    /// A stream that counts how often it is described.
     struct Stream<'a>(&'a RefCell<u32>, Option<ConnRef>);
 
     impl Connection for Stream<'_> {
@@ -71,7 +71,7 @@ mod tests {
         }
     }
 
-    /// A wrapper that passes everything on.
+    /// A wrapper that delegates to the inner stream.
     struct Around<S>(S);
 
     impl<S: Connection> Connection for Around<S> {
@@ -80,7 +80,7 @@ mod tests {
         }
     }
 
-    /// A stream that carries an identity and does not know of the query.
+    /// A stream that carries an identity, but does not know the query.
     struct Foreign(ConnRef);
 
     impl Connection for Foreign {
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(*described.borrow(), 0);
         assert!(ConnRef::of(&Around(Stream(&described, None))).is_none());
         assert_eq!(*described.borrow(), 1);
-        // The query leaves nothing behind: a stream that is asked for its description gives it.
+        // The query has no lasting effect: afterwards the stream returns its description again.
         assert!(stream.connected().is_proxied());
         assert_eq!(*described.borrow(), 2);
         assert_eq!(id(&ConnRef::of(&Foreign(known.clone().unwrap()))), id(&known));

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_and_the_newest_are_kept() {
+    fn the_first_and_the_newest_operations_are_kept() {
         for ops in [1, 5, 99, 100, 101, 300, 301, 1_000, 5_000] {
             let (_, trace) = written(Retention::bounded().socket_ops(100, 200), ops);
             let expected: Vec<u64> =
@@ -231,13 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn without_newest_only_the_first_stay() {
+    fn with_room_for_none_of_the_newest_only_the_first_are_kept() {
         let (_, trace) = written(Retention::bounded().socket_ops(10, 0), 50);
         assert_eq!((lens(&trace), trace.dropped_ops), ((1..=10).collect(), 40));
     }
 
     #[test]
-    fn unbounded_keeps_all() {
+    fn an_unbounded_log_keeps_all_operations() {
         let (_, trace) = written(Retention::unbounded(), 100_000);
         assert_eq!((trace.socket_ops.len(), trace.dropped_ops), (100_000, 0));
     }

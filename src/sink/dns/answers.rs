@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_kept_as_they_came() {
+    fn answers_are_kept_in_order() {
         let mut builder = Answers::builder(1000);
         let addresses: [IpAddr; 3] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into(), [0x20; 16].into()];
         assert!(push(&mut builder, "www.a.test.", 5, AnswerValue::Name("a.test.")));
@@ -260,7 +260,7 @@ mod tests {
         let long = "x".repeat(30);
         assert!(push(&mut builder, &long, 5, AnswerValue::Name(&long)));
         assert!(!push(&mut builder, &long, 5, AnswerValue::Name(&long)));
-        assert!(!push(&mut builder, "", 16, AnswerValue::Other), "those that are kept are the first");
+        assert!(!push(&mut builder, "", 16, AnswerValue::Other), "only the first answers are kept");
         let answers = builder.finish(3);
         assert_eq!((answers.export().len(), answers.original_count()), (1, Some(3)));
         assert_eq!(answers.text_bytes(), 60);

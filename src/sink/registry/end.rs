@@ -162,7 +162,7 @@ mod tests {
     use crate::record::Failure;
 
     #[test]
-    fn the_first_end_stays() {
+    fn the_first_end_is_kept() {
         let cell = EndCell::default();
         assert!(cell.is_open() && cell.get().is_none() && cell.fault().is_none());
         let fault = FailureDetail::new(Failure::GenericTimeoutError, "slow");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_seen_by_whoever_ends_the_record() {
+    fn the_thread_that_ends_a_record_sees_its_links() {
         let [linked, late] = [EndCell::default(), EndCell::default()];
         assert!(linked.set_has_links() && linked.set_has_links() && linked.has_links() && linked.is_open());
         let ending = linked.begin_end().expect("the first");

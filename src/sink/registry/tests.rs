@@ -40,7 +40,7 @@ impl Evictable for Item {
     }
 
     fn on_evict(&self, (): &()) {
-        assert_eq!(self.evictions.fetch_add(1, Relaxed), 0, "once");
+        assert_eq!(self.evictions.fetch_add(1, Relaxed), 0, "evicted twice");
         if let Some(before) = self.needs.lock().unwrap().take() {
             before.needed_by.fetch_sub(1, Relaxed);
         }
@@ -65,7 +65,7 @@ impl Test {
         (0..count).for_each(|_| drop(self.add(Item::default())));
     }
 
-    fn known(&self) -> Vec<u64> {
+    fn ids(&self) -> Vec<u64> {
         let mut numbers: Vec<u64> = self.registry.collect().iter().map(|rec| rec.id().get()).collect();
         numbers.sort_unstable();
         assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]), "{numbers:?}");
@@ -74,43 +74,43 @@ impl Test {
 }
 
 #[test]
-fn records_are_found_as_they_were_added() {
+fn records_are_collected_with_their_ids() {
     let test = Test::new();
     let added: Vec<u64> = (0..100).map(|_| test.add(Item::default()).id().get()).collect();
-    assert_eq!(test.known(), added);
+    assert_eq!(test.ids(), added);
     assert_eq!(added, (1..=100).collect::<Vec<_>>());
     assert_eq!(test.registry.listed(), 4 * CHUNK);
 }
 
 #[test]
-fn the_oldest_chunk_goes_first_whoever_filled_it() {
+fn the_oldest_chunk_of_all_shards_is_evicted_first() {
     let test = Test::new();
     // Threads fill shards of their own, one after the other.
     for _ in 0..test.registry.shards.len() * 2 {
         thread::scope(|scope| scope.spawn(|| test.fill(CHUNK + 1)).join().unwrap());
     }
-    let mut before = test.known();
+    let mut before = test.ids();
     while test.registry.evict_oldest_full() {
-        let after = test.known();
-        assert_eq!(after[..], before[CHUNK..], "the oldest {CHUNK}");
+        let after = test.ids();
+        assert_eq!(after[..], before[CHUNK..], "the oldest {CHUNK} records are evicted");
         before = after;
     }
-    assert!(before.len() <= test.registry.shards.len() * CHUNK, "only chunks that are being filled stay");
+    assert!(before.len() <= test.registry.shards.len() * CHUNK, "only chunks that are being filled are kept");
 }
 
 #[test]
-fn a_chunk_that_is_being_filled_does_not_go() {
+fn a_chunk_that_is_being_filled_is_not_evicted() {
     let test = Test::new();
     assert!(!test.registry.evict_oldest_full());
     test.fill(CHUNK);
     assert!(!test.registry.evict_oldest_full());
     test.fill(1);
     assert!(test.registry.evict_oldest_full());
-    assert_eq!((test.known().len(), test.registry.dropped()), (1, CHUNK as u64));
+    assert_eq!((test.ids().len(), test.registry.dropped()), (1, CHUNK as u64));
 }
 
 #[test]
-fn the_last_chunk_goes_only_if_it_makes_room() {
+fn the_last_chunk_is_evicted_only_if_it_makes_room() {
     let test = Test::new();
     let open = test.add(Item::open());
     assert!(!test.registry.evict_oldest_chunk() && test.registry.peek_oldest(|_| ()).is_none());
@@ -126,7 +126,7 @@ fn the_last_chunk_goes_only_if_it_makes_room() {
 }
 
 #[test]
-fn what_has_not_ended_outlives_its_chunk_and_goes_when_it_has() {
+fn open_records_outlive_their_chunk_until_they_end() {
     let test = Test::new();
     let open: Vec<_> = (0..10)
         .map(|_| {
@@ -138,19 +138,19 @@ fn what_has_not_ended_outlives_its_chunk_and_goes_when_it_has() {
     test.fill(1);
     while test.registry.evict_oldest_full() {}
     let numbers: Vec<u64> = open.iter().map(|rec| rec.id().get()).collect();
-    assert_eq!(test.known()[..10], numbers);
+    assert_eq!(test.ids()[..10], numbers);
     assert_eq!(test.registry.dropped(), 10 * (CHUNK as u64 * 3 - 1));
 
-    // They are found to have ended before long, though none of them is in a list.
+    // Their end is noticed soon, although none of them is in a list.
     open.iter().for_each(|open| open.end());
     test.fill(CHUNK);
     assert!(test.registry.evict_oldest_full());
     assert!(open.iter().all(|open| open.evictions.load(Relaxed) == 1));
-    assert_eq!(test.known().len() as u64 + test.registry.dropped(), 10 * CHUNK as u64 * 3 + 1 + CHUNK as u64);
+    assert_eq!(test.ids().len() as u64 + test.registry.dropped(), 10 * CHUNK as u64 * 3 + 1 + CHUNK as u64);
 }
 
 #[test]
-fn what_is_needed_stays_as_long_as_what_needs_it() {
+fn referenced_records_are_kept_with_the_records_that_refer_to_them() {
     let test = Test::new();
     let mut last = test.add(Item::default());
     for _ in 0..CHUNK * 4 {
@@ -160,14 +160,14 @@ fn what_is_needed_stays_as_long_as_what_needs_it() {
     test.fill(CHUNK);
     while test.registry.evict_oldest_full() {}
     let dropped = test.registry.dropped();
-    assert!(test.known().len() > CHUNK * 4, "the chain hangs on its last");
+    assert!(test.ids().len() > CHUNK * 4, "the last record keeps the chain");
     last.end();
     test.registry.sweep_survivors();
-    assert_eq!(test.registry.dropped() - dropped, CHUNK as u64 * 4 + 1, "the whole of it, at once");
+    assert_eq!(test.registry.dropped() - dropped, CHUNK as u64 * 4 + 1, "the whole chain is evicted at once");
 }
 
 #[test]
-fn clearing_leaves_what_has_not_ended() {
+fn clearing_keeps_open_records() {
     let test = Test::new();
     test.fill(CHUNK * 2);
     let (first, open) = (test.add(Item::default()), test.add(Item::open()));
@@ -176,18 +176,18 @@ fn clearing_leaves_what_has_not_ended() {
     test.fill(CHUNK * 2 + 5);
     test.registry.evict_oldest_full();
     test.registry.clear();
-    assert_eq!(test.known(), [first.id().get(), open.id().get(), needs.id().get()]);
+    assert_eq!(test.ids(), [first.id().get(), open.id().get(), needs.id().get()]);
     assert_eq!((test.registry.listed(), test.registry.dropped()), (0, 0));
     test.fill(1);
     assert_eq!(test.registry.listed(), CHUNK);
     open.end();
     needs.end();
     test.registry.clear();
-    assert!(test.known().is_empty());
+    assert!(test.ids().is_empty());
 }
 
 #[test]
-fn many_threads_add_while_others_look_and_evict() {
+fn many_threads_add_while_others_collect_and_evict() {
     const EACH: usize = 3_000;
     let test = Test::new();
     let done = AtomicU32::new(0);
@@ -205,7 +205,7 @@ fn many_threads_add_while_others_look_and_evict() {
         }
         scope.spawn(|| {
             while done.load(Relaxed) < 4 {
-                test.known();
+                test.ids();
             }
         });
         scope.spawn(|| {
@@ -214,16 +214,16 @@ fn many_threads_add_while_others_look_and_evict() {
             }
         });
     });
-    assert_eq!(test.known().len() as u64 + test.registry.dropped(), 4 * EACH as u64);
+    assert_eq!(test.ids().len() as u64 + test.registry.dropped(), 4 * EACH as u64);
     let open = test.registry.collect().iter().filter(|item| item.open.load(Relaxed)).count();
-    assert_eq!(open, 4 * EACH.div_ceil(7), "none that was open went");
+    assert_eq!(open, 4 * EACH.div_ceil(7), "no open record was evicted");
     let chunks = test.registry.chunks.load(Relaxed);
     while test.registry.evict_oldest_full() {}
     assert!(test.registry.chunks.load(Relaxed) <= test.registry.shards.len().min(chunks));
 }
 
 #[test]
-fn nothing_is_left_after_it_is_dropped() {
+fn a_dropped_registry_frees_all_records() {
     let test = Test::new();
     let mut live: Vec<Weak<()>> = Vec::new();
     let mut open = Vec::new();
@@ -233,7 +233,7 @@ fn nothing_is_left_after_it_is_dropped() {
         open.extend((i % 10 == 0).then_some(record));
     }
     while test.registry.evict_oldest_full() {}
-    // A record that is held keeps no other.
+    // A held record does not keep other records.
     open.drain(1..);
     open[0].end();
     test.registry.sweep_survivors();
@@ -246,12 +246,12 @@ fn nothing_is_left_after_it_is_dropped() {
 }
 
 #[test]
-fn what_outlives_its_chunk_keeps_none_of_its_neighbours() {
+fn a_record_that_outlives_its_chunk_does_not_keep_its_neighbours() {
     let test = Test::new();
     let added: Vec<_> =
         (0..CHUNK * 2).map(|i| test.add(if i == 3 { Item::open() } else { Item::default() })).collect();
     let live: Vec<Weak<()>> = added.iter().map(|record| Arc::downgrade(&record.live)).collect();
-    // One is open, and of another somebody holds a reference.
+    // One record is open, and a reference to another one is held.
     let held = added[CHUNK / 2].clone();
     drop(added);
     test.fill(1);
@@ -259,9 +259,9 @@ fn what_outlives_its_chunk_keeps_none_of_its_neighbours() {
     let alive: Vec<_> = (0..live.len()).filter(|i| live[*i].upgrade().is_some()).collect();
     assert_eq!(alive, [3, CHUNK / 2]);
     assert_eq!((held.id().get(), held.evictions.load(Relaxed)), (1 + CHUNK as u64 / 2, 1));
-    // The places of both are used again.
+    // The memory of their chunks is reused.
     test.fill(CHUNK * 2);
-    assert_eq!((held.id().get(), test.known()[0]), (1 + CHUNK as u64 / 2, 4));
+    assert_eq!((held.id().get(), test.ids()[0]), (1 + CHUNK as u64 / 2, 4));
 }
 
 #[test]

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_of_content() {
+    fn grpc_content_types_are_recognised() {
         for (kind, expected) in [
             ("application/grpc", true),
             ("application/grpc+proto", true),

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_info_is_never_held() {
+    fn user_info_is_masked() {
         let uri: Uri = "http://joe:secret@example.com:81/a?token=1".parse().unwrap();
         assert_eq!(mask_uri(&uri, false), "http://***@example.com:81/a?token=1");
         assert_eq!(mask_uri(&uri, true), "http://***@example.com:81/a?***");

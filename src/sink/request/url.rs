@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_as_they_are_displayed() {
+    fn urls_have_the_text_of_their_display() {
         for uri in [
             "http://a.test",
             "http://a.test/",
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn long_ones_are_cut() {
+    fn long_urls_are_truncated() {
         let uri = |length: usize| Uri::try_from(format!("/{}", "a".repeat(length - 1))).unwrap();
         let whole = RecordedUrl::new(&uri(MAX_URL_BYTES), false);
         assert_eq!((whole.text().len(), whole.original_bytes()), (MAX_URL_BYTES, None));

@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_led_to_it_may_be_unknown() {
+    fn causes_that_are_not_in_the_trace_are_cleared() {
         let mut records = RecordList::default();
         (0..4).for_each(|request| records.push(Tick::from_ticks(request), RecordId::new(request), true));
         let mut known = IdSet::default();

@@ -70,7 +70,7 @@ mod tests {
     use crate::sink::config::SinkConfig;
 
     #[test]
-    fn a_chain_is_charged_until_the_last_that_shares_it_goes() {
+    fn a_shared_chain_is_charged_once_until_its_last_clone_is_dropped() {
         let core = Arc::new(Core::new(SinkConfig::default(), 0));
         let certs: Arc<[PeerCert]> = vec![PeerCert::default(); 3].into();
         let bytes = certs.iter().map(PeerCert::bytes).sum::<usize>();
@@ -78,7 +78,7 @@ mod tests {
         let others: Vec<_> = (0..10).map(|_| chain.clone()).collect();
         others.iter().for_each(|chain| chain.charge(&core));
         let charged = core.budget.charged();
-        assert!(charged >= bytes && charged < 2 * bytes, "{charged}, and not each time");
+        assert!(charged >= bytes && charged < 2 * bytes, "{charged} bytes are charged for one chain");
         drop(chain);
         for chain in others {
             assert_eq!(core.budget.charged(), charged);

@@ -54,7 +54,7 @@ fn limited(max_per_host: usize) -> Fixture {
 }
 
 impl Fixture {
-    /// Begins to wait, after there was no connection.
+    /// Begins to wait, after a checkout that found no connection.
     fn wait(&mut self, name: char) -> Waiting {
         assert_eq!(self.state.checkout(self.host, self.now), None);
         let waiting = self.state.wait(self.host);
@@ -67,20 +67,20 @@ impl Fixture {
         self.state.poll(self.host, waiting.ticket, &name)
     }
 
-    /// Asserts that only this waiter is woken, and that it finds a permit to dial.
+    /// Asserts that only this waiter is woken, and that it gets a permit to dial.
     fn expect_permit(&mut self, waiting: &Waiting, name: char) -> ConnId {
         assert_eq!(self.actions(), [Action::Wake(name)]);
         let Poll::Ready(Grant::Dial(permit)) = self.poll(waiting, name) else { panic!("no permit") };
         permit
     }
 
-    /// Asserts that only this waiter is woken, and that it finds that connection.
+    /// Asserts that only this waiter is woken, and that it gets this connection.
     fn expect_conn(&mut self, waiting: &Waiting, name: char, conn: Fake) {
         assert_eq!(self.actions(), [Action::Wake(name)]);
         assert_eq!(self.poll(waiting, name), Poll::Ready(Grant::Conn(conn)));
     }
 
-    /// Dials a connection, which is in use then.
+    /// Dials a connection, which is in use afterwards.
     fn dial(&mut self, conn: Fake) -> ConnId {
         let Waiting { ticket, permit, .. } = self.wait('-');
         let id = permit.expect("within the limit");
@@ -125,7 +125,7 @@ fn the_connection_used_last_is_used_next() {
 }
 
 #[test]
-fn idle_connections_that_are_of_no_use() {
+fn unusable_idle_connections_are_not_checked_out() {
     let mut pool = pool(Limits { idle_timeout: Some(Duration::from_secs(9)), ..Limits::default() });
     let [old, broken, young] = ["old", "broken", "young"].map(|name| pool.dial(http1(name)));
     pool.release(old, "old");
@@ -140,7 +140,7 @@ fn idle_connections_that_are_of_no_use() {
     assert_eq!(
         pool.actions(),
         [Action::Close(http1("old"), EndReason::IdleLimit)],
-        "its time is over, though nobody has closed it"
+        "its timeout has passed, although the timer has not fired"
     );
 }
 
@@ -156,7 +156,7 @@ fn waiters_are_served_in_order() {
     pool.state.closed(id);
     let permit = pool.expect_permit(&c, 'c');
     assert_ne!(permit, id);
-    // One that dials is still served first.
+    // A waiter that dials is still served first.
     pool.wait('d');
     assert_eq!(pool.poll(&c, 'c'), Poll::Pending);
     pool.state.opened(permit, "c");
@@ -166,7 +166,7 @@ fn waiters_are_served_in_order() {
 }
 
 #[test]
-fn what_a_waiter_does_not_take_goes_to_the_next() {
+fn a_grant_that_a_waiter_does_not_take_goes_to_the_next() {
     let mut pool = limited(1);
     let id = pool.dial(http1("a"));
     let [a, b] = ['a', 'b'].map(|name| pool.wait(name));
@@ -185,12 +185,12 @@ fn what_a_waiter_does_not_take_goes_to_the_next() {
 }
 
 #[test]
-fn dials_that_come_to_nothing_make_room() {
+fn failed_dials_release_their_permit() {
     let mut pool = limited(1);
     let first = pool.wait('a');
     let second = pool.wait('b');
     assert_eq!(second.permit, None);
-    // Failed, timed out or dropped: all the same to others.
+    // For the other waiters it makes no difference whether the dial failed, timed out or was dropped.
     pool.state.leave(pool.host, first.ticket);
     pool.state.closed(first.permit.unwrap());
     let permit = pool.expect_permit(&second, 'b');
@@ -201,17 +201,17 @@ fn dials_that_come_to_nothing_make_room() {
 }
 
 #[test]
-fn connections_that_are_about_to_be_ready_are_waited_for() {
+fn waiters_wait_for_connections_that_are_about_to_be_ready() {
     let mut pool = limited(2);
     let id = pool.dial(http1("a"));
     assert!(pool.state.returning(id));
     let waiting = pool.wait('x');
     assert_eq!((waiting.permit, waiting.is_returning), (None, true));
     pool.release(id, "a");
-    assert_eq!(pool.state.grace_over(pool.host, waiting.ticket), None, "it has got one");
+    assert_eq!(pool.state.grace_over(pool.host, waiting.ticket), None, "a connection was granted");
     pool.expect_conn(&waiting, 'x', http1("a"));
 
-    // Not ready in time, or broken: waiters may dial.
+    // If the connection is not ready in time, or broken, the waiter may dial.
     for is_dropped in [false, true] {
         assert!(pool.state.returning(id));
         let waiting = pool.wait('x');
@@ -224,7 +224,7 @@ fn connections_that_are_about_to_be_ready_are_waited_for() {
         pool.state.leave(pool.host, waiting.ticket);
     }
 
-    // One that others keep waiting may dial, too.
+    // A waiter whose grace period is over may dial, too.
     assert!(pool.state.returning(id));
     let waiting = pool.wait('x');
     assert!(pool.state.grace_over(pool.host, waiting.ticket).is_some());
@@ -234,7 +234,7 @@ fn connections_that_are_about_to_be_ready_are_waited_for() {
 }
 
 #[test]
-fn lent_connections_go_to_who_needs_them() {
+fn lent_connections_go_to_waiters() {
     let mut pool = limited(1);
     let id = pool.dial(http1("a"));
     let loan = pool.state.lend(id, http1("a"));
@@ -244,20 +244,20 @@ fn lent_connections_go_to_who_needs_them() {
     let first = pool.state.lend(id, http1("a"));
     let waiting = pool.wait('x');
     assert_eq!(pool.actions(), [Action::AwaitReady(http1("a"))]);
-    assert_eq!(pool.state.reclaim(id, first), None, "the waiter will have it");
+    assert_eq!(pool.state.reclaim(id, first), None, "the waiter gets it");
     pool.release(id, "a");
     pool.expect_conn(&waiting, 'x', http1("a"));
     let second = pool.state.lend(id, http1("a"));
-    assert_eq!(pool.state.reclaim(id, first), None, "the first reader is late");
+    assert_eq!(pool.state.reclaim(id, first), None, "the first loan is over");
     assert_eq!(pool.state.reclaim(id, second), Some(http1("a")));
 
     pool.wait('y');
     pool.state.lend(id, http1("a"));
-    assert_eq!(pool.actions(), [Action::AwaitReady(http1("a"))], "somebody waits already");
+    assert_eq!(pool.actions(), [Action::AwaitReady(http1("a"))], "a request is already waiting");
 }
 
 #[test]
-fn lent_connections_that_the_peer_closes() {
+fn lent_connections_that_the_peer_closes_are_discarded() {
     let mut pool = limited(1);
     let id = pool.dial(http1("a"));
     let loan = pool.state.lend(id, http1("a"));
@@ -266,14 +266,14 @@ fn lent_connections_that_the_peer_closes() {
     let next = pool.dial(http1("b"));
     assert_eq!(next.index, id.index);
     pool.state.lend(next, http1("b"));
-    assert_eq!(pool.state.reclaim(id, loan), None, "it is another one's");
+    assert_eq!(pool.state.reclaim(id, loan), None, "the slot belongs to another connection");
     pool.release(id, "a");
     assert_eq!(pool.actions(), [Action::Discard(http1("a"))]);
     assert_eq!(pool.state.counts(pool.host), [0, 1, 0]);
 }
 
 #[test]
-fn http2_is_shared() {
+fn http2_connections_are_shared() {
     let mut pool = pool(Limits { idle_timeout: Some(Duration::from_secs(9)), ..Limits::default() });
     let [a, b] = ['a', 'b'].map(|name| pool.wait(name));
     let (id, other) = (a.permit.unwrap(), b.permit.unwrap());
@@ -285,7 +285,7 @@ fn http2_is_shared() {
     pool.state.closed(other);
     for _ in 0..2 {
         pool.state.dropped(id, pool.now);
-        assert_eq!(pool.actions(), [], "it is still used");
+        assert_eq!(pool.actions(), [], "the connection is still in use");
     }
     pool.state.dropped(id, pool.now);
     assert_eq!(pool.actions(), [Action::WakeAt(pool.now + Duration::from_secs(9), "a")]);
@@ -298,11 +298,11 @@ fn http2_is_shared() {
 }
 
 #[test]
-fn a_newer_shared_connection_takes_the_place_of_one_that_goes_away() {
+fn a_newer_shared_connection_replaces_one_after_goaway() {
     let mut pool = pool(Limits::default());
     let id = pool.dial(http2("a"));
     pool.state.dropped(id, pool.now);
-    // A GOAWAY came: the connection takes no more streams.
+    // After a GOAWAY the connection accepts no more streams.
     let Phase::Shared { conn, .. } = &mut pool.state.get(id).unwrap().phase else { panic!() };
     conn.is_ready = false;
     let newer = pool.dial_over(http2("b"));
@@ -328,7 +328,7 @@ impl Fixture {
 }
 
 #[test]
-fn one_dial_at_a_time_with_prior_knowledge_of_http2() {
+fn with_http2_prior_knowledge_there_is_one_dial_at_a_time() {
     let mut pool = pool(Limits::default());
     pool.host = pool.state.add_host(true);
     let [a, b, c] = ['a', 'b', 'c'].map(|name| pool.wait(name));
@@ -342,7 +342,7 @@ fn one_dial_at_a_time_with_prior_knowledge_of_http2() {
 }
 
 #[test]
-fn limits_on_idle_connections() {
+fn idle_connections_above_the_limits_are_closed() {
     let mut pool = pool(Limits { max_idle: Some(2), max_idle_per_host: Some(2), ..Limits::default() });
     let elsewhere = pool.state.add_host(false);
     let waiting = pool.state.wait(elsewhere);
@@ -369,7 +369,7 @@ fn limits_on_idle_connections() {
 }
 
 #[test]
-fn idle_connections_are_closed_in_time() {
+fn idle_connections_are_closed_after_their_timeout() {
     let timeout = Duration::from_secs(9);
     let mut pool = pool(Limits { idle_timeout: Some(timeout), ..Limits::default() });
     let ids = ["a", "b"].map(|name| pool.dial(http1(name)));
@@ -377,22 +377,26 @@ fn idle_connections_are_closed_in_time() {
     assert_eq!(pool.actions(), [Action::WakeAt(pool.now + timeout, "a")]);
     pool.pass(5);
     pool.release(ids[1], "b");
-    assert_eq!(pool.actions(), [], "once is enough");
+    assert_eq!(pool.actions(), [], "the timer is already set");
     pool.pass(4);
     assert_eq!(pool.state.expire(pool.now), Some(pool.now + Duration::from_secs(5)));
     assert_eq!(pool.actions(), [Action::Close(http1("a"), EndReason::IdleLimit)]);
     assert_eq!(pool.checkout(), Some("b"));
     assert_eq!(pool.state.expire(pool.now), None);
     pool.release(ids[1], "b");
-    assert_eq!(pool.actions(), [Action::WakeAt(pool.now + timeout, "b")], "once more");
+    assert_eq!(pool.actions(), [Action::WakeAt(pool.now + timeout, "b")], "the timer is set again");
     pool.state.timer_stopped();
     assert_eq!(pool.checkout(), Some("b"));
     pool.release(ids[1], "b");
-    assert_eq!(pool.actions(), [Action::WakeAt(pool.now + timeout, "b")], "its runtime is gone");
+    assert_eq!(
+        pool.actions(),
+        [Action::WakeAt(pool.now + timeout, "b")],
+        "the timer stopped with its runtime"
+    );
 }
 
 #[test]
-fn nothing_is_kept_with_a_limit_of_zero() {
+fn with_a_limit_of_zero_no_connection_is_kept() {
     for mut pool in [pool(Limits { max_idle_per_host: Some(0), ..Limits::default() }), {
         let mut pool = pool(Limits::default());
         pool.state.abandon();
@@ -412,7 +416,7 @@ fn nothing_is_kept_with_a_limit_of_zero() {
 }
 
 #[test]
-fn a_shared_connection_is_closed_with_its_last_stream_when_nobody_is_left() {
+fn an_abandoned_pool_closes_a_shared_connection_with_its_last_stream() {
     let mut pool = pool(Limits::default());
     let id = pool.dial(http2("a"));
     pool.state.abandon();
@@ -448,12 +452,12 @@ fn close_refuses_waiters_and_fails_connections() {
     for id in [used, idle, upgraded] {
         pool.state.closed(id);
     }
-    assert_eq!(pool.actions(), [], "nobody dials");
+    assert_eq!(pool.actions(), [], "no waiter gets a permit");
     assert!(pool.is_empty());
 }
 
 #[test]
-fn a_connection_that_is_made_too_late_fails() {
+fn a_connection_that_opens_after_close_fails() {
     let mut pool = pool(Limits::default());
     let permit = pool.wait('x').permit.unwrap();
     pool.state.close();
@@ -463,7 +467,7 @@ fn a_connection_that_is_made_too_late_fails() {
 }
 
 #[test]
-fn hosts_are_forgotten_without_connections_and_waiters() {
+fn hosts_without_connections_and_waiters_are_removed() {
     let mut pool = limited(1);
     let waiting = pool.wait('x');
     assert!(!pool.state.remove_host(pool.host));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Uri, header};
 
 #[test]
-fn what_was_read_is_let_go_of() {
+fn captured_headers_do_not_keep_the_read_buffer() {
     let head = Bytes::from(String::from("http://joe:secret@example.com/a cookie=1 */*"));
     let url = Uri::from_maybe_shared(head.slice(..31)).unwrap();
     let value = |range: std::ops::Range<usize>| HeaderValue::from_maybe_shared(head.slice(range)).unwrap();
@@ -16,11 +16,11 @@ fn what_was_read_is_let_go_of() {
     assert!(head.is_unique());
     assert_eq!(masked, "http://***@example.com/a");
     assert_eq!(captured.export().get("accept").map(|field| field.field_val.as_str()), Some("*/*"));
-    assert_eq!(format!("{captured:?}"), r#"["cookie", "accept"]"#, "values are in the trace alone");
+    assert_eq!(format!("{captured:?}"), r#"["cookie", "accept"]"#, "`Debug` does not show values");
 }
 
 #[test]
-fn urls_in_header_fields_are_masked_too() {
+fn urls_in_header_fields_are_masked() {
     for (location, shown, without_query) in [
         ("http://joe:secret@a.test/x?q=1", "http://***@a.test/x?q=1", "http://***@a.test/x?***"),
         ("//joe:sec/ret@a.test", "//***@a.test", "//***@a.test"),
@@ -55,7 +55,7 @@ fn shown(name: &str, value: &str) -> String {
 }
 
 #[test]
-fn urls_among_other_text_are_masked_too() {
+fn urls_in_other_text_are_masked() {
     for (name, value, expected) in [
         ("link", r"<\\joe:secret@b.test>; rel=next", r"<\\***@b.test>; rel=next"),
         ("link", "<http://joe:p>w@h/>; rel=next, </x>", "<http://***@h/>; rel=next, </x>"),
@@ -87,7 +87,7 @@ fn urls_among_other_text_are_masked_too() {
     }
 }
 
-/// Compares with the parser that clients follow redirects with.
+/// Compares with the URL parser that clients use to follow redirects.
 #[cfg(feature = "client")]
 mod passwords {
     use super::*;
@@ -95,7 +95,7 @@ mod passwords {
     use proptest::prelude::*;
     use url::Url;
 
-    /// User info and host; between them whatever a header field can hold.
+    /// Generates authorities with a user and a password that match these patterns.
     fn authority(user: &'static str, password: &'static str) -> impl Strategy<Value = String> {
         (user, password, prop_oneof!["h", "b\\.test(:81)?", "\\[::1\\]"])
             .prop_map(|(user, password, host)| format!("{user}:{password}@{host}"))
@@ -109,7 +109,7 @@ mod passwords {
         ]
     }
 
-    /// What the recorded value must not contain: the password as it is in the text and as a URL has it.
+    /// Returns the texts that the recorded value must not contain: the password as in the URL, and percent-decoded.
     fn passwords(reference: &str) -> Vec<String> {
         ["http://a.test/x", "https://a.test/x"]
             .into_iter()
@@ -134,9 +134,9 @@ mod passwords {
     }
 
     proptest! {
-        /// In a field that holds a URL.
+        /// The value of the field is a URL.
         #[test]
-        fn of_urls(prefix in prefix(), authority in authority("[!-~]{0,4}", "[\t -~]{0,9}q1q1[ -~]{0,3}"), path in "(/[!-~]{0,6})?") {
+        fn passwords_of_urls_are_masked(prefix in prefix(), authority in authority("[!-~]{0,4}", "[\t -~]{0,9}q1q1[ -~]{0,3}"), path in "(/[!-~]{0,6})?") {
             let url = format!("{prefix}{authority}{path}");
             check(&url, &url, &["location", "content-location", "referer", "origin", "destination"])?;
             check(&format!("5; url={url}"), url.trim(), &["refresh"])?;
@@ -145,14 +145,14 @@ mod passwords {
             }
         }
 
-        /// In a text and among links, where white space and angle brackets end a user's name, and where a number
-        /// behind the colon may be a port.
+        /// The value of the field is a text or a list of links. White space and angle brackets then end a user name,
+        /// and a number after the colon may be a port.
         #[test]
-        fn among_text(prefix in prefix(), authority in authority("[a-z!-.]{0,4}", "[!-/:-~]{0,9}q1q1[!-~]{0,3}"), path in "(/[a-z]{0,6})?") {
+        fn passwords_in_other_text_are_masked(prefix in prefix(), authority in authority("[a-z!-.]{0,4}", "[!-/:-~]{0,9}q1q1[!-~]{0,3}"), path in "(/[a-z]{0,6})?") {
             let url = format!("{}{authority}{path}", prefix.trim());
             check(&format!("see {url} there"), &url, &["x-text"])?;
             if !url.contains('<') {
-                // It begins the next reference.
+                // `<` would begin the next reference.
                 check(&format!("<{url}>; rel=next"), &url, &["link"])?;
             }
             check(&format!("</x>; anchor=\"{url}\""), &url, &["link"])?;
@@ -161,7 +161,7 @@ mod passwords {
 }
 
 #[test]
-fn secrets_come_out_only_when_named() {
+fn secret_fields_are_recorded_only_if_named() {
     let mut headers = HeaderMap::new();
     headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer 123"));
     headers.insert(header::COOKIE, HeaderValue::from_static("a=b"));
