@@ -36,7 +36,7 @@ use tower::{Layer, Service, service_fn};
 
 /// The expected figures. Lower them when the cost decreases; an increase needs a reason.
 mod expected {
-    /// Allocations of 100,000 operations: one for each segment, of which the first few are smaller.
+    /// Allocations of 100,000 operations: one for each segment. The first few segments are smaller.
     pub const OPS_UNBOUNDED: u64 = 199;
     /// The same, and the list of the ring's segments.
     pub const OPS_BOUNDED: u64 = 203;
@@ -66,7 +66,7 @@ mod expected {
     /// A request over a connection of its own, with the dial, the connection and its operations.
     pub const MAX_BYTES_PER_NEW_CONNECTION: f64 = 1_400.0;
 
-    /// What a kept-alive GET through the preset with a disabled sink allocates more than through hyper-util's client.
+    /// The difference between a kept-alive GET through the preset with a disabled sink and through hyper-util's client.
     pub const PRESET_OFF: i64 = -4;
     /// The same with a sink that records.
     pub const PRESET: i64 = -3;
@@ -157,7 +157,7 @@ fn connections_cost_the_expected_allocations() {
     assert_eq!(traced - untraced, DIALS * expected::DIAL + DIALS / 32 * expected::CHUNK_OF_DIALS);
 }
 
-/// Connections over loopback, each of which reads one byte.
+/// Each of the connections over loopback reads one byte.
 #[cfg(all(target_os = "linux", feature = "tcp-info"))]
 #[tokio::test]
 async fn tcp_info_costs_the_expected_allocations() {

@@ -155,7 +155,7 @@ async fn an_address_family_without_addresses_is_no_warning() {
     assert_eq!((none.get("nettrace.dns.types"), none.get("error.type")), ("AAAA", "dns_no_answer"));
     assert!(collector.all().iter().all(|event| event.level != Level::WARN), "{:#?}", collector.all());
 
-    // If neither family has addresses, the dial fails, and the warning is that of the dial.
+    // If neither family has addresses, the dial fails, and the dial is the warning.
     let nothing = DnsServer::answering(&[]).await;
     let client = Client::builder(&sink).nameservers([nothing.addr()]).build().unwrap();
     client.get(&url).await.unwrap_err();

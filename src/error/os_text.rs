@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_equals_the_standard_librarys() {
+    fn texts_are_the_same_as_in_the_standard_library() {
         for number in [0, 1, 111, 111, 255, 256, 100_000, i32::MAX, -1, i32::MIN] {
             assert_eq!(os_text(number), io::Error::from_raw_os_error(number).to_string());
         }

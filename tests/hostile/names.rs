@@ -45,7 +45,7 @@ fn long_replies_over_tcp_are_truncated() {
     );
 }
 
-/// Before each genuine reply come 40 forged replies of 600 bytes, of which 16 are kept.
+/// The nameserver sends 40 forged replies of 600 bytes before each genuine one. Only 16 of them are kept.
 #[test]
 fn only_some_forged_replies_are_kept() {
     assert_bounded(

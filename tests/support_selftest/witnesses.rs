@@ -36,7 +36,7 @@ fn strace_output_is_parsed() {
 4711 1700000003.500000 +++ killed by SIGTERM +++
 "#,
     );
-    let [tcp, udp] = &trace.sockets[..] else { panic!("two sockets: {trace:#?}") };
+    let [tcp, udp] = &trace.sockets[..] else { panic!("not two sockets: {trace:#?}") };
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
 
     assert_eq!((tcp.local, tcp.peer), (Some(address("10.9.1.2:40000")), Some(address("10.9.2.2:80"))));

@@ -157,7 +157,7 @@ impl Ns {
         if output.status.success() { Ok(output.stdout) } else { Err(format!("{script}: {}", output.stderr)) }
     }
 
-    /// Returns a socket that listens in the namespace: `ns.listen("10.9.2.2:80")`. Port 0 stands for any free port.
+    /// Returns a socket that listens in the namespace: `ns.listen("10.9.2.2:80")`. Port 0 means any free port.
     #[track_caller]
     pub fn listen(&self, address: &str) -> TcpListener {
         self.run(|| TcpListener::bind(address)).unwrap_or_else(|error| panic!("listen on {address}: {error}"))

@@ -143,7 +143,7 @@ pub fn relay_udp(ns: &Ns, socket: UdpSocket, upstream: SocketAddr, reply: Durati
         let socket = Rc::new(tokio::net::UdpSocket::from_std(socket).expect("a bound socket"));
         let mut datagram = vec![0; 64 * 1024];
         loop {
-            // An error is that of an earlier reply, whose receiver has closed its socket.
+            // An error was caused by an earlier reply, whose receiver has closed its socket.
             let Ok((length, client)) = socket.recv_from(&mut datagram).await else { continue };
             let (socket, question) = (socket.clone(), datagram[..length].to_vec());
             spawn_local(async move {

@@ -23,9 +23,9 @@ impl Ns {
     /// - `tcp dport 80 tcp flags syn / syn,ack drop`: no new connections, but open ones continue
     /// - `ct state established`: like any use of `ct`, makes the namespace track connections
     ///
-    /// ICMP errors need a network with a delay, of which 1 ms is enough. Without it they arrive while `connect` still
-    /// holds the lock of the socket. Over IPv6 the kernel then ignores the first error, and `connect` only fails with
-    /// the error for the second SYN, one second later.
+    /// ICMP errors need a network with a delay; 1 ms is enough. Without it they arrive while `connect` still holds the
+    /// lock of the socket. Over IPv6 the kernel then ignores the first error, and `connect` only fails with the error
+    /// for the second SYN, one second later.
     #[track_caller]
     pub fn nft(&self, hook: Hook, rule: &str) {
         let chain = match hook {
