@@ -6,9 +6,9 @@
 use std::{
     convert::Infallible,
     future::{pending, ready},
-    io::{self, IoSlice},
+    io,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use futures_util::poll;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
-    client::legacy::connect::{Connected, Connection, dns::Name},
+    client::legacy::connect::{Connection, dns::Name},
     rt::TokioIo,
 };
 use nettrace::{
@@ -30,15 +30,19 @@ use nettrace::{
     tls::TraceTlsLayer,
 };
 use rustls::pki_types::ServerName;
-use test_support::{delegate_io, pki::Authority};
+use test_support::pki::Authority;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector};
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tokio_rustls::TlsConnector;
+use tower::{Layer, ServiceExt, service_fn};
 
-use crate::{address_reply, sinks};
+use crate::{
+    address_reply,
+    fixture::{Pipe, acceptor, exchange, pipe, run, uri},
+    sinks,
+};
 
 /// Asserts that a sink that is off reads no clock. One that is on does, which shows that the count works.
 #[track_caller]
@@ -52,10 +56,6 @@ fn assert_none<F: Future<Output = ()>>(what: impl Fn(TraceSink) -> F) {
         assert_eq!(counted(sink), 0, "{how}");
     }
     assert_ne!(counted(TraceSink::new()), 0);
-}
-
-fn run<R>(future: impl Future<Output = R>) -> R {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 #[test]
@@ -274,57 +274,3 @@ fn what_outlives_its_sink() {
         assert!(clock_readings() - before <= 1, "a lookup");
     });
 }
-
-fn uri(scheme: &str) -> Uri {
-    format!("{scheme}://pipe.test").parse().unwrap()
-}
-
-/// A connector of one connection, and the other end of that.
-fn pipe() -> (
-    impl Service<Uri, Response = TokioIo<Pipe>, Error = io::Error, Future: Unpin + Send> + Clone + Send,
-    DuplexStream,
-) {
-    let (here, there) = tokio::io::duplex(1 << 16);
-    let here = Arc::new(Mutex::new(Some(Pipe(here))));
-    let connector = move |_: Uri| {
-        let here = here.lock().unwrap().take();
-        ready(here.map(TokioIo::new).ok_or(io::ErrorKind::NotFound.into()))
-    };
-    (service_fn(connector), there)
-}
-
-fn acceptor() -> TlsAcceptor {
-    let authority = Authority::new("nettrace test CA");
-    TlsAcceptor::from(Arc::new(authority.issue(&["pipe.test"]).server()))
-}
-
-/// Reads and writes in every way, up to the end of the stream.
-async fn exchange(
-    here: impl hyper::rt::Read + hyper::rt::Write + Unpin,
-    mut there: impl AsyncRead + AsyncWrite + Unpin,
-) {
-    let mut here = TokioIo::new(here);
-    here.write_all(b"hello").await.unwrap();
-    assert_eq!(here.write_vectored(&[IoSlice::new(b", world")]).await.unwrap(), 7);
-    here.flush().await.unwrap();
-    there.write_all(b"yes").await.unwrap();
-    there.flush().await.unwrap();
-    there.shutdown().await.unwrap();
-    let mut received = Vec::new();
-    here.read_to_end(&mut received).await.unwrap();
-    assert_eq!(received, b"yes");
-    drop(there);
-    let _ = here.write(b"too late").await;
-    let _ = here.shutdown().await;
-}
-
-#[derive(Debug)]
-struct Pipe(DuplexStream);
-
-impl Connection for Pipe {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-delegate_io!(Pipe);

@@ -4,6 +4,8 @@
 mod allocations;
 #[cfg(all(feature = "_bench", debug_assertions))]
 mod clock;
+#[cfg(all(feature = "_bench", debug_assertions))]
+mod fixture;
 
 use nettrace::TraceSink;
 use test_support::alloc;
