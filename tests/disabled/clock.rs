@@ -3,16 +3,9 @@
 //! The readings of a thread are counted by the feature `_bench` in builds with debug assertions, so that no optimised
 //! build pays for it.
 
-use std::{
-    convert::Infallible,
-    future::{pending, ready},
-    io,
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{convert::Infallible, future::ready, io, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::poll;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
@@ -22,10 +15,10 @@ use hyper_util::{
 use nettrace::{
     TraceSink,
     bench_support::clock_readings,
-    connect::{TcpConnector, TraceConnectLayer},
+    connect::TraceConnectLayer,
     proxy::{Proxy, ProxyLayer},
     request::{TraceBody, TraceRequestLayer},
-    resolve::{IpStrategy, StubResolver, TraceResolveLayer},
+    resolve::TraceResolveLayer,
     server::{TraceListener, TraceServerLayer, TraceTlsAcceptor},
     tls::TraceTlsLayer,
 };
@@ -33,13 +26,12 @@ use rustls::pki_types::ServerName;
 use test_support::pki::Authority;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsConnector;
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{
-    address_reply,
     fixture::{Pipe, acceptor, exchange, pipe, run, uri},
     sinks,
 };
@@ -217,60 +209,5 @@ fn the_accepting_side() {
         let request = Request::new(Full::from("question"));
         let response = TraceServerLayer::new(&sink).layer(answer).oneshot(request).await.unwrap();
         response.into_body().collect().await.unwrap();
-    });
-}
-
-/// The close of a sink ends its records: recorders that outlive it read no clock.
-#[test]
-fn what_outlives_its_sink() {
-    run(async {
-        let sink = TraceSink::new();
-        let (connector, there) = pipe();
-        let layer = TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().build();
-        let connector = layer.layer(TraceConnectLayer::new(&sink).layer(connector));
-        let (stream, there) = tokio::join!(connector.oneshot(uri("https")), acceptor().accept(there));
-        let dialing = TraceConnectLayer::new(&sink)
-            .layer(service_fn(|_: Uri| pending::<io::Result<TokioIo<Pipe>>>()))
-            .oneshot(uri("http"));
-        let (silent, _there) = pipe();
-        let mut handshake = layer.layer(silent).oneshot(uri("https"));
-        let mut dialing = Box::pin(dialing);
-        assert!(poll!(&mut dialing).is_pending() && poll!(&mut handshake).is_pending());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connector = TcpConnector::new(&sink);
-        let mut attempt = Box::pin(connector.connect(listener.local_addr().unwrap()));
-        assert!(poll!(&mut attempt).is_pending());
-        let nameserver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let resolver = StubResolver::builder(&sink)
-            .nameservers([nameserver.local_addr().unwrap()])
-            .resolv_conf(None)
-            .hosts_file(None)
-            .search([""; 0])
-            .ip_strategy(IpStrategy::Ipv4Only)
-            .build()
-            .unwrap();
-        let mut lookup = Box::pin(resolver.lookup("web.test"));
-        let mut query = [0; 512];
-        let (_, asking) = tokio::select! {
-            _ = &mut lookup => panic!("answered before the reply"),
-            received = nameserver.recv_from(&mut query) => received.unwrap(),
-        };
-        let answer = service_fn(|_: Request<TraceBody<Full<Bytes>>>| {
-            ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("answer"))))
-        });
-        let request = Request::new(Full::default());
-        let response = TraceRequestLayer::new(&sink).layer(answer).oneshot(request).await.unwrap();
-        sink.close();
-        let before = clock_readings();
-        exchange(stream.unwrap(), there.unwrap()).await;
-        response.into_body().collect().await.unwrap();
-        drop((dialing, handshake));
-        assert_eq!(clock_readings() - before, 0, "a dial and a handshake");
-        drop(attempt);
-        assert_eq!(clock_readings() - before, 0, "an attempt");
-        nameserver.send_to(&address_reply(&query), asking).await.unwrap();
-        assert_eq!(lookup.await.unwrap().len(), 1);
-        // Once for all that is recorded of a reply: its record had begun while the sink was open.
-        assert!(clock_readings() - before <= 1, "a lookup");
     });
 }

@@ -5,6 +5,8 @@ mod allocations;
 #[cfg(all(feature = "_bench", debug_assertions))]
 mod clock;
 #[cfg(all(feature = "_bench", debug_assertions))]
+mod closed;
+#[cfg(all(feature = "_bench", debug_assertions))]
 mod fixture;
 
 use nettrace::TraceSink;

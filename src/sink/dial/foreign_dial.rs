@@ -35,8 +35,8 @@ impl DialRecorder {
         endpoint: Endpoint,
         tunnels: Vec<ForeignTunnel>,
     ) -> Option<ConnRef> {
+        let now = self.dial().now()?;
         let group = self.take()?;
-        let now = group.core.now();
         let conn = established(&group, endpoint, &tunnels, now)?;
         let ends = tunnels.iter().skip(1).map(|next| next.begin).chain([now]).collect::<Vec<_>>();
         for (tunnel, end) in tunnels.into_iter().zip(ends) {
@@ -61,8 +61,9 @@ impl DialRecorder {
     }
 
     fn handshake_ended(mut self, mut tunnels: Vec<ForeignTunnel>, fault: FailureDetail, reason: EndReason) {
+        let Some(now) = self.dial().now() else { return };
         let Some(group) = self.take() else { return };
-        let Some(conn) = established(&group, Endpoint::default(), &tunnels, group.core.now()) else { return };
+        let Some(conn) = established(&group, Endpoint::default(), &tunnels, now) else { return };
         if let Some(last) = tunnels.pop() {
             for tunnel in tunnels {
                 TlsRecorder::begin_foreign(conn.clone(), tunnel.server_name, tunnel.begin)

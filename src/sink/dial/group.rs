@@ -317,10 +317,10 @@ impl DialGroup {
         is_news
     }
 
-    /// Updates what is known of the dial, unless it has ended.
+    /// Updates what is known of the dial, unless there is none or it has ended.
     pub(crate) fn update_dial(&self, write: impl FnOnce(&mut DialState)) {
         let mut state = self.state();
-        if self.dial.as_ref().is_none_or(|dial| dial.end.is_open()) {
+        if self.dial.as_ref().is_some_and(|dial| dial.end.is_open()) {
             write(&mut state.dial);
         }
     }

@@ -66,10 +66,11 @@ impl DialRef {
         self.0.is_some()
     }
 
-    /// Reads the clock of the sink; `None` if nothing is recorded.
+    /// Reads the clock of the sink; `None` if the dial is not recorded or has ended.
     #[cfg(feature = "reqwest")]
     pub(crate) fn now(&self) -> Option<Tick> {
-        self.0.as_ref().map(|group| group.core.now())
+        let group = self.0.as_ref()?;
+        group.dial.as_ref()?.end.is_open().then(|| group.core.now())
     }
 
     /// Runs `f`, a poll, with this dial as the current one.
@@ -145,11 +146,11 @@ impl DialRef {
     /// Begins a dial of the resolver, to a nameserver.
     pub(crate) fn resolver_dial(&self, nameserver: SocketAddr) -> ResolverDialRecorder {
         ResolverDialRecorder(self.0.clone().and_then(|group| {
-            let begin = group.core.now();
-            let dial = ResolverDial { nameserver, begin, end: None, conn: None };
-            // Usually there are two: A and AAAA records are queried over a socket each.
-            let index =
-                group.begin_record(|state| group::push_reserving(&mut state.dial.resolver_dials, 2, dial))?;
+            let index = group.begin_record(|state| {
+                let dial = ResolverDial { nameserver, begin: group.core.now(), end: None, conn: None };
+                // Usually there are two: A and AAAA records are queried over a socket each.
+                group::push_reserving(&mut state.dial.resolver_dials, 2, dial)
+            })?;
             Some((group, index, nameserver))
         }))
     }

@@ -167,12 +167,11 @@ impl RequestRef {
 
     /// Records that a 1xx response came.
     pub(crate) fn informational(&self, status: StatusCode) {
-        let now = self.core().now();
         let Some(mut links) = self.record.open_links() else { return };
         let extras = links.extras_mut();
         extras.informational_seen += 1;
         if extras.informational.len() < MAX_REQUEST_LINKS {
-            extras.informational.push((now, status));
+            extras.informational.push((self.core().now(), status));
         }
     }
 
