@@ -29,12 +29,30 @@
 //! An exchange that finds no connection waits, with or without a permit to dial. It takes whichever comes first: the
 //! connection that it dials, or one that another exchange releases.
 //!
+//! This file has the events. [`conn_table`] keeps the connections, [`wait_queue`] those that wait for one, and [`idle`]
+//! enforces the limits on idle connections. [`ids`] are the identifiers that the driver passes back.
+//!
 //! The limit per host is a counter and not tokio's semaphore. A waiter is in the queue for connections anyway. With a
 //! second queue, for permits, one exchange could get both while another one gets neither.
 
+mod conn_table;
+mod idle;
+mod ids;
+mod wait_queue;
+
+pub(super) use self::{
+    conn_table::Reusable,
+    ids::{ConnId, HostId, Loan, Ticket},
+    wait_queue::Grant,
+};
+
+use self::{
+    conn_table::{ConnTable, Entry, Phase},
+    wait_queue::{WaitQueue, Waiter},
+};
 use crate::record::EndReason;
 use slab::Slab;
-use std::{collections::VecDeque, mem, task::Poll, time::Duration};
+use std::{mem, task::Poll, time::Duration};
 use tokio::time::Instant;
 
 /// Limits on connections; `None` for no limit.
@@ -50,40 +68,12 @@ pub(in crate::client) struct Limits {
     pub(in crate::client) idle_timeout: Option<Duration>,
 }
 
-/// A connection that requests can be sent over.
-pub(super) trait Reusable: Sized {
-    /// A handle that can close the connection while another owner uses it.
-    type Handle: Clone;
-
-    /// Returns `true` if it can take a request now.
-    fn is_ready(&self) -> bool;
-
-    /// Returns `true` if any number of exchanges can use it at the same time, as over HTTP/2.
-    fn is_shareable(&self) -> bool;
-
-    /// Returns the same connection for one more exchange, if that is possible.
-    fn share(&self) -> Option<Self>;
+impl Limits {
+    /// Returns `true` if a connection that is idle since then is to be closed.
+    fn is_overdue(&self, since: Instant, now: Instant) -> bool {
+        self.idle_timeout.is_some_and(|timeout| now.saturating_duration_since(since) >= timeout)
+    }
 }
-
-/// Identifies a connection. Identifiers are not reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ConnId {
-    index: usize,
-    serial: u64,
-}
-
-/// Identifies a host, until [`PoolState::remove_host`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct HostId(usize);
-
-/// Identifies a waiter. Earlier waiters have smaller tickets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket(u64);
-
-/// Identifies one loan: the exchange that reads a response lends its connection to the pool. A later exchange may lend
-/// the same connection again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Loan(u64);
 
 /// A consequence of an event, for the driver to perform.
 #[derive(Debug, PartialEq)]
@@ -104,17 +94,6 @@ pub(super) enum Action<Conn: Reusable, Waker> {
     WakeAt(Instant, Conn::Handle),
 }
 
-/// The answer to a waiter.
-#[derive(Debug, PartialEq)]
-pub(super) enum Grant<Conn> {
-    /// A connection.
-    Conn(Conn),
-    /// The permit to dial that connection. The waiter still waits for another one meanwhile.
-    Dial(ConnId),
-    /// The pool is closed.
-    Closed,
-}
-
 /// The result of [`PoolState::wait`].
 #[derive(Debug, PartialEq)]
 pub(super) struct Waiting {
@@ -133,12 +112,12 @@ pub(super) struct PoolState<Conn: Reusable, Waker> {
     keeps: bool,
     is_closed: bool,
     hosts: Slab<Host<Conn, Waker>>,
-    conns: Slab<Entry<Conn>>,
+    conns: ConnTable<Conn>,
     /// The number of idle connections to all hosts.
     idle: usize,
     /// Whether a [`WakeAt`](Action::WakeAt) is outstanding.
     is_timed: bool,
-    /// The source of serials, tickets and loans.
+    /// The source of tickets and loans.
     next_number: u64,
     actions: Vec<Action<Conn, Waker>>,
 }
@@ -150,72 +129,13 @@ struct Host<Conn, Waker> {
     idle: Vec<ConnId>,
     /// The connection that speaks HTTP/2.
     shared: Option<ConnId>,
-    /// Sorted by ticket: first come, first served.
-    waiters: VecDeque<Waiter<Conn, Waker>>,
+    waiters: WaitQueue<Conn, Waker>,
     /// The number of connections in any phase.
     open: usize,
     /// The numbers of connections in a phase.
     dialing: usize,
     returning: usize,
     lent: usize,
-}
-
-struct Waiter<Conn, Waker> {
-    ticket: Ticket,
-    /// `None` before the first poll.
-    waker: Option<Waker>,
-    stage: Stage<Conn>,
-}
-
-enum Stage<Conn> {
-    NeedsPermit,
-    Dialing,
-    /// Until the waiter is polled, or leaves.
-    Granted(Grant<Conn>),
-}
-
-struct Entry<Conn: Reusable> {
-    serial: u64,
-    host: HostId,
-    phase: Phase<Conn>,
-    /// Present from `opened` to `task_ended`.
-    handle: Option<Conn::Handle>,
-}
-
-enum Phase<Conn> {
-    Dialing,
-    /// In use by an exchange, not ready for the next one yet, or about to be closed.
-    InUse,
-    /// The response was read, and the connection should be ready in a moment.
-    Returning,
-    /// Lent to the pool by the exchange that reads the response. A slow reader may still be busy when the connection is
-    /// ready for another exchange.
-    Lent {
-        conn: Conn,
-        loan: Loan,
-    },
-    Idle {
-        conn: Conn,
-        since: Instant,
-    },
-    Shared {
-        conn: Conn,
-        streams: usize,
-        /// When the last stream ended.
-        idle_since: Instant,
-    },
-}
-
-impl<Conn> Phase<Conn> {
-    fn idle_since(&self) -> Option<Instant> {
-        match self {
-            Phase::Idle { since, .. } => Some(*since),
-            Phase::Shared { streams: 0, idle_since, .. } => Some(*idle_since),
-            Phase::Shared { .. } | Phase::Dialing | Phase::InUse | Phase::Returning | Phase::Lent { .. } => {
-                None
-            }
-        }
-    }
 }
 
 impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
@@ -225,7 +145,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
             keeps: limits.max_idle_per_host != Some(0),
             is_closed: false,
             hosts: Slab::new(),
-            conns: Slab::new(),
+            conns: ConnTable::new(),
             idle: 0,
             is_timed: false,
             next_number: 0,
@@ -247,7 +167,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
             shares_dials: is_http2_only && self.keeps,
             idle: Vec::new(),
             shared: None,
-            waiters: VecDeque::new(),
+            waiters: WaitQueue::new(),
             open: 0,
             dialing: 0,
             returning: 0,
@@ -274,7 +194,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
             let Some(Phase::Idle { conn, since }) = self.enter(id, Phase::InUse) else { continue };
             let action = if !conn.is_ready() {
                 Action::Discard(conn)
-            } else if self.is_overdue(since, now) {
+            } else if self.limits.is_overdue(since, now) {
                 Action::Close(conn, EndReason::IdleLimit)
             } else {
                 return Some(conn);
@@ -286,11 +206,13 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     /// Returns a share of the connection that speaks HTTP/2, if there is one.
     pub(super) fn share(&mut self, host: HostId, now: Instant) -> Option<Conn> {
-        let timeout = self.limits.idle_timeout;
+        let limits = self.limits;
         let shared = self.hosts[host.0].shared?;
-        let Phase::Shared { conn, streams, idle_since } = &mut self.get(shared)?.phase else { return None };
+        let Phase::Shared { conn, streams, idle_since } = &mut self.conns.get_mut(shared)?.phase else {
+            return None;
+        };
         let is_first = *streams == 0;
-        if !conn.is_ready() || (is_first && is_over(timeout, *idle_since, now)) {
+        if !conn.is_ready() || (is_first && limits.is_overdue(*idle_since, now)) {
             return None;
         }
         let share = conn.share()?;
@@ -308,8 +230,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
             return Waiting { ticket, permit: None, is_returning };
         }
         let permit = if is_returning { None } else { self.permit(id) };
-        let stage = if permit.is_some() { Stage::Dialing } else { Stage::NeedsPermit };
-        self.hosts[id.0].waiters.push_back(Waiter { ticket, waker: None, stage });
+        self.hosts[id.0].waiters.push(ticket, permit.is_some());
         if permit.is_none() && self.hosts[id.0].lent > 0 {
             self.await_lent(id);
         }
@@ -319,42 +240,24 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
     /// Returns what the waiter was granted, or stores its waker. Returns [`Grant::Closed`] for an unknown ticket:
     /// [`close`](Self::close) removes all waiters, and no new ones are added afterwards.
     pub(super) fn poll(&mut self, host: HostId, ticket: Ticket, waker: &Waker) -> Poll<Grant<Conn>> {
-        let waiters = &mut self.hosts[host.0].waiters;
-        let Ok(index) = position(waiters, ticket) else { return Poll::Ready(Grant::Closed) };
-        let waiter = &mut waiters[index];
-        match mem::replace(&mut waiter.stage, Stage::Dialing) {
-            Stage::Granted(Grant::Dial(permit)) => Poll::Ready(Grant::Dial(permit)),
-            Stage::Granted(grant) => {
-                waiters.remove(index);
-                Poll::Ready(grant)
-            }
-            stage => {
-                waiter.stage = stage;
-                match &mut waiter.waker {
-                    Some(known) => known.clone_from(waker),
-                    None => waiter.waker = Some(waker.clone()),
-                }
-                Poll::Pending
-            }
-        }
+        self.hosts[host.0].waiters.poll(ticket, waker)
     }
 
     /// Returns a permit, if the limit allows, for a waiter that has waited long enough for a returning connection.
     pub(super) fn grace_over(&mut self, host: HostId, ticket: Ticket) -> Option<ConnId> {
-        let index = position(&self.hosts[host.0].waiters, ticket).ok()?;
-        if !matches!(self.hosts[host.0].waiters[index].stage, Stage::NeedsPermit) {
+        if !self.hosts[host.0].waiters.needs_permit(ticket) {
             return None;
         }
         let permit = self.permit(host)?;
-        self.hosts[host.0].waiters[index].stage = Stage::Dialing;
+        self.hosts[host.0].waiters.begin_dial(ticket);
         Some(permit)
     }
 
     /// Ends the wait. What the waiter was granted and did not take goes to the next one.
     pub(super) fn leave(&mut self, host: HostId, ticket: Ticket) {
-        let waiters = &mut self.hosts[host.0].waiters;
-        let waiter = position(waiters, ticket).ok().and_then(|index| waiters.remove(index));
-        self.revoke(waiter);
+        if let Some(waiter) = self.hosts[host.0].waiters.remove(ticket) {
+            self.revoke(waiter);
+        }
     }
 
     // Connections
@@ -364,7 +267,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
         if self.is_closed {
             self.actions.push(Action::Fail(handle.clone()));
         }
-        if let Some(entry) = self.get(id) {
+        if let Some(entry) = self.conns.get_mut(id) {
             entry.handle = Some(handle);
         }
     }
@@ -372,7 +275,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
     /// The connection is ready for its first request. Returns it, or a share of it, for the exchange that has dialed it;
     /// `None` if it broke meanwhile.
     pub(super) fn connected(&mut self, id: ConnId, conn: Conn, now: Instant) -> Option<Conn> {
-        let Some(host) = self.get(id).map(|entry| entry.host) else { return Some(conn) };
+        let Some(host) = self.conns.get_mut(id).map(|entry| entry.host) else { return Some(conn) };
         if !self.keeps || !conn.is_shareable() {
             self.enter(id, Phase::InUse);
             return Some(conn);
@@ -384,10 +287,10 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
             self.actions.push(Action::Discard(conn)); // its streams go on
         }
         let own = self.share(host, now);
-        while let Some(index) = self.hosts[host.0].next_waiter()
+        while let Some(waiter) = self.hosts[host.0].waiters.next_ungranted()
             && let Some(share) = self.share(host, now)
         {
-            self.grant(host, index, Grant::Conn(share));
+            self.grant(host, waiter, Grant::Conn(share));
         }
         self.offer_permits(host);
         own
@@ -395,14 +298,14 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     /// The connection is ready for the next exchange. It goes to the first waiter or becomes idle.
     pub(super) fn release(&mut self, id: ConnId, conn: Conn, now: Instant) {
-        let Some(host) = self.get(id).map(|entry| entry.host) else {
+        let Some(host) = self.conns.get_mut(id).map(|entry| entry.host) else {
             return self.actions.push(Action::Discard(conn)); // its stream is closed already
         };
         let previous = self.enter(id, Phase::InUse);
         if !self.keeps || self.is_closed {
             self.actions.push(Action::Discard(conn));
-        } else if let Some(index) = self.hosts[host.0].next_waiter() {
-            self.grant(host, index, Grant::Conn(conn));
+        } else if let Some(waiter) = self.hosts[host.0].waiters.next_ungranted() {
+            self.grant(host, waiter, Grant::Conn(conn));
         } else if self.limits.max_idle_per_host.is_some_and(|max| self.hosts[host.0].idle.len() >= max) {
             self.actions.push(Action::Close(conn, EndReason::IdleLimit));
         } else {
@@ -423,7 +326,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     /// The connection was not ready in a moment. Exchanges no longer wait for it.
     pub(super) fn late(&mut self, id: ConnId) {
-        if let Some(entry) = self.get(id)
+        if let Some(entry) = self.conns.get_mut(id)
             && let Phase::Returning = entry.phase
         {
             let host = entry.host;
@@ -441,9 +344,9 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
     /// is ready.
     pub(super) fn lend(&mut self, id: ConnId, conn: Conn) -> Loan {
         let loan = Loan(self.number());
-        match self.get(id).map(|entry| entry.host) {
+        match self.conns.get_mut(id).map(|entry| entry.host) {
             None => self.actions.push(Action::Discard(conn)),
-            Some(host) if self.hosts[host.0].next_to_dial().is_some() => {
+            Some(host) if self.hosts[host.0].waiters.next_to_dial().is_some() => {
                 self.actions.push(Action::AwaitReady(conn));
             }
             Some(_) => {
@@ -456,7 +359,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     /// Returns the connection at the end of the loan; `None` if it was closed or given to another exchange.
     pub(super) fn reclaim(&mut self, id: ConnId, loan: Loan) -> Option<Conn> {
-        match &self.get(id)?.phase {
+        match &self.conns.get_mut(id)?.phase {
             Phase::Lent { loan: current, .. } if *current == loan => self.take_lent(id),
             _ => None,
         }
@@ -466,7 +369,8 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
     pub(super) fn dropped(&mut self, id: ConnId, now: Instant) {
         // If it was returning, it broke before it was ready, and nobody should wait for it.
         self.late(id);
-        let Some(Entry { phase: Phase::Shared { streams, idle_since, .. }, .. }) = self.get(id) else {
+        let Some(Entry { phase: Phase::Shared { streams, idle_since, .. }, .. }) = self.conns.get_mut(id)
+        else {
             return;
         };
         *streams -= 1;
@@ -484,14 +388,14 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     /// HTTP is no longer spoken on the stream: it is closed or was upgraded to another protocol.
     pub(super) fn task_ended(&mut self, id: ConnId) {
-        if let Some(entry) = self.get(id) {
+        if let Some(entry) = self.conns.get_mut(id) {
             entry.handle = None;
         }
     }
 
     /// The stream is closed, or the dial has failed or was dropped. The next waiter may dial.
     pub(super) fn closed(&mut self, id: ConnId) {
-        let Some(host) = self.get(id).map(|entry| entry.host) else { return };
+        let Some(host) = self.conns.get_mut(id).map(|entry| entry.host) else { return };
         let counts = &mut self.hosts[host.0];
         counts.idle.retain(|idle| *idle != id);
         counts.shared.take_if(|shared| *shared == id);
@@ -500,33 +404,12 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
         {
             self.actions.push(Action::Discard(conn));
         }
-        self.conns.remove(id.index);
+        self.conns.remove(id);
         self.hosts[host.0].open -= 1;
         self.offer_permits(host);
     }
 
-    // Limits, and the end
-
-    /// Closes the connections that have been idle for too long. Returns when to call this again. Returns `None` if no
-    /// connection is idle; the next one that becomes idle adds a new [`WakeAt`](Action::WakeAt).
-    pub(super) fn expire(&mut self, now: Instant) -> Option<Instant> {
-        let timeout = self.limits.idle_timeout;
-        self.close_idle_if(EndReason::IdleLimit, |since| is_over(timeout, since, now));
-        let first = self.conns.iter().filter_map(|(_, entry)| entry.phase.idle_since()).min();
-        let next = first.zip(timeout).and_then(|(first, timeout)| first.checked_add(timeout));
-        self.is_timed = next.is_some();
-        next
-    }
-
-    /// The task that calls [`expire`](Self::expire) was dropped, with its runtime.
-    pub(super) fn timer_stopped(&mut self) {
-        self.is_timed = false;
-    }
-
-    /// Closes all idle connections.
-    pub(super) fn close_idle(&mut self) {
-        self.close_idle_if(EndReason::Closed, |_| true);
-    }
+    // The end
 
     /// The last client was dropped. Connections are closed as soon as their responses were read.
     pub(super) fn abandon(&mut self) {
@@ -538,10 +421,10 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
     pub(super) fn close(&mut self) {
         self.is_closed = true;
         self.close_idle();
-        let waiters: Vec<_> = self.hosts.iter_mut().flat_map(|(_, host)| host.waiters.drain(..)).collect();
-        for waiter in waiters {
-            self.actions.extend(waiter.waker.clone().map(Action::Wake));
-            self.revoke(Some(waiter));
+        let waiters: Vec<_> = self.hosts.iter_mut().flat_map(|(_, host)| host.waiters.drain()).collect();
+        for mut waiter in waiters {
+            self.actions.extend(waiter.waker.take().map(Action::Wake));
+            self.revoke(waiter);
         }
         let handles = self.handles();
         self.actions.extend(handles.into_iter().map(Action::Fail));
@@ -560,15 +443,10 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
         self.next_number
     }
 
-    #[inline]
-    fn get(&mut self, id: ConnId) -> Option<&mut Entry<Conn>> {
-        self.conns.get_mut(id.index).filter(|entry| entry.serial == id.serial)
-    }
-
     /// Changes the phase of the connection and returns the previous one; `None` if the connection is closed. Keeps the
     /// numbers of connections per phase.
     fn enter(&mut self, id: ConnId, phase: Phase<Conn>) -> Option<Phase<Conn>> {
-        let entry = self.conns.get_mut(id.index).filter(|entry| entry.serial == id.serial)?;
+        let entry = self.conns.get_mut(id)?;
         let host = &mut self.hosts[entry.host.0];
         if let Some(count) = host.count_of(&entry.phase) {
             *count -= 1;
@@ -581,10 +459,6 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
         Some(mem::replace(&mut entry.phase, phase))
     }
 
-    fn is_overdue(&self, since: Instant, now: Instant) -> bool {
-        is_over(self.limits.idle_timeout, since, now)
-    }
-
     /// Adds a connection to the host, if the limit allows.
     fn permit(&mut self, id: HostId) -> Option<ConnId> {
         let host = &mut self.hosts[id.0];
@@ -594,33 +468,30 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
         }
         host.open += 1;
         host.dialing += 1;
-        let serial = self.number();
-        let index = self.conns.insert(Entry { serial, host: id, phase: Phase::Dialing, handle: None });
-        Some(ConnId { index, serial })
+        Some(self.conns.insert(id))
     }
 
-    /// Answers the waiter at that index.
-    fn grant(&mut self, host: HostId, index: usize, grant: Grant<Conn>) {
-        let waiter = &mut self.hosts[host.0].waiters[index];
-        waiter.stage = Stage::Granted(grant);
-        self.actions.extend(waiter.waker.take().map(Action::Wake));
+    /// Answers a waiter of the host.
+    fn grant(&mut self, host: HostId, waiter: Ticket, grant: Grant<Conn>) {
+        let waker = self.hosts[host.0].waiters.grant(waiter, grant);
+        self.actions.extend(waker.map(Action::Wake));
     }
 
     /// Takes back what the waiter was granted.
-    fn revoke(&mut self, waiter: Option<Waiter<Conn, Waker>>) {
-        match waiter.map(|waiter| waiter.stage) {
-            Some(Stage::Granted(Grant::Conn(conn))) => self.actions.push(Action::Finish(conn)),
-            Some(Stage::Granted(Grant::Dial(permit))) => self.closed(permit),
-            _ => {}
+    fn revoke(&mut self, waiter: Waiter<Conn, Waker>) {
+        match waiter.into_grant() {
+            Some(Grant::Conn(conn)) => self.actions.push(Action::Finish(conn)),
+            Some(Grant::Dial(permit)) => self.closed(permit),
+            Some(Grant::Closed) | None => {}
         }
     }
 
     /// Permits waiters to dial, as far as the limit allows.
     fn offer_permits(&mut self, id: HostId) {
-        while let Some(index) = self.hosts[id.0].next_to_dial()
+        while let Some(waiter) = self.hosts[id.0].waiters.next_to_dial()
             && let Some(permit) = self.permit(id)
         {
-            self.grant(id, index, Grant::Dial(permit));
+            self.grant(id, waiter, Grant::Dial(permit));
         }
     }
 
@@ -633,12 +504,9 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     /// Has all lent connections of the host released when they are ready, as an exchange needs one.
     fn await_lent(&mut self, host: HostId) {
-        let lent = |(index, entry): (usize, &Entry<Conn>)| {
-            let is_lent = entry.host == host && matches!(entry.phase, Phase::Lent { .. });
-            is_lent.then_some(ConnId { index, serial: entry.serial })
-        };
-        let all: Vec<_> = self.conns.iter().filter_map(lent).collect();
-        for id in all {
+        let is_lent = |entry: &Entry<Conn>| entry.host == host && matches!(entry.phase, Phase::Lent { .. });
+        let lent: Vec<_> = self.conns.iter().filter(|(_, entry)| is_lent(entry)).map(|(id, _)| id).collect();
+        for id in lent {
             let conn = self.take_lent(id);
             self.actions.extend(conn.map(Action::AwaitReady));
         }
@@ -650,71 +518,9 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
             _ => None,
         }
     }
-
-    /// Enforces the limits on idle connections, after another one has become idle.
-    fn became_idle(&mut self, id: ConnId, now: Instant) {
-        while self.limits.max_idle.is_some_and(|max| self.idle > max)
-            && let Some(oldest) = self.longest_idle()
-        {
-            self.close_conn(oldest, EndReason::IdleLimit);
-        }
-        if self.is_timed {
-            return;
-        }
-        let at = self.limits.idle_timeout.and_then(|timeout| now.checked_add(timeout));
-        let handle = self.get(id).and_then(|entry| entry.handle.clone());
-        if let (Some(at), Some(handle)) = (at, handle) {
-            self.is_timed = true;
-            self.actions.push(Action::WakeAt(at, handle));
-        }
-    }
-
-    /// Returns the connection that has been idle longest.
-    fn longest_idle(&self) -> Option<ConnId> {
-        let idle = |(index, entry): (usize, &Entry<Conn>)| {
-            Some((entry.phase.idle_since()?, ConnId { index, serial: entry.serial }))
-        };
-        self.conns.iter().filter_map(idle).min_by_key(|(since, _)| *since).map(|(_, id)| id)
-    }
-
-    /// Closes every idle connection for which `is_chosen` accepts the start of its idle time.
-    fn close_idle_if(&mut self, reason: EndReason, is_chosen: impl Fn(Instant) -> bool) {
-        let chosen = |(index, entry): (usize, &Entry<Conn>)| {
-            entry
-                .phase
-                .idle_since()
-                .filter(|since| is_chosen(*since))
-                .map(|_| ConnId { index, serial: entry.serial })
-        };
-        let all: Vec<_> = self.conns.iter().filter_map(chosen).collect();
-        for id in all {
-            self.close_conn(id, reason.clone());
-        }
-    }
-
-    /// Closes a connection that is idle.
-    fn close_conn(&mut self, id: ConnId, reason: EndReason) {
-        let Some(host) = self.get(id).map(|entry| entry.host) else { return };
-        let host = &mut self.hosts[host.0];
-        host.idle.retain(|idle| *idle != id);
-        host.shared.take_if(|shared| *shared == id);
-        if let Some(Phase::Idle { conn, .. } | Phase::Shared { conn, .. }) = self.enter(id, Phase::InUse) {
-            self.actions.push(Action::Close(conn, reason));
-        }
-    }
 }
 
 impl<Conn, Waker> Host<Conn, Waker> {
-    /// Returns the index of the first waiter that was granted nothing.
-    fn next_waiter(&self) -> Option<usize> {
-        self.waiters.iter().position(|waiter| !matches!(waiter.stage, Stage::Granted(_)))
-    }
-
-    /// Returns the index of the first waiter that may not dial yet.
-    fn next_to_dial(&self) -> Option<usize> {
-        self.waiters.iter().position(|waiter| matches!(waiter.stage, Stage::NeedsPermit))
-    }
-
     /// Returns the counter for that phase, or `None` if the phase has none.
     fn count_of(&mut self, phase: &Phase<Conn>) -> Option<&mut usize> {
         match phase {
@@ -724,15 +530,6 @@ impl<Conn, Waker> Host<Conn, Waker> {
             Phase::InUse | Phase::Idle { .. } | Phase::Shared { .. } => None,
         }
     }
-}
-
-/// Returns the index of the waiter with that ticket.
-fn position<Conn, Waker>(waiters: &VecDeque<Waiter<Conn, Waker>>, ticket: Ticket) -> Result<usize, usize> {
-    waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket)
-}
-
-fn is_over(timeout: Option<Duration>, since: Instant, now: Instant) -> bool {
-    timeout.is_some_and(|timeout| now.saturating_duration_since(since) >= timeout)
 }
 
 #[cfg(test)]

@@ -303,7 +303,7 @@ fn a_newer_shared_connection_replaces_one_after_goaway() {
     let id = pool.dial(http2("a"));
     pool.state.dropped(id, pool.now);
     // After a GOAWAY the connection accepts no more streams.
-    let Phase::Shared { conn, .. } = &mut pool.state.get(id).unwrap().phase else { panic!() };
+    let Phase::Shared { conn, .. } = &mut pool.state.conns.get_mut(id).unwrap().phase else { panic!() };
     conn.is_ready = false;
     let newer = pool.dial_over(http2("b"));
     assert_eq!(pool.checkout(), Some("b"));
