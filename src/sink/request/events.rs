@@ -246,6 +246,14 @@ impl RequestRef {
         self.end(fault.end_reason(), Some(fault));
     }
 
+    /// Ends the request as cancelled, unless it has ended: the last who could have reported its end has dropped it.
+    #[cold]
+    pub(in crate::sink) fn dropped(&self) {
+        self.release();
+        let fault = FailureDetail::new(Failure::Interrupted, "the request was dropped");
+        self.end(EndReason::Cancelled, Some(fault));
+    }
+
     /// Ends the request. Returns `true` for the call that ended it.
     pub(crate) fn end(&self, reason: EndReason, fault: Option<FailureDetail>) -> bool {
         self.is_open() && self.end_at(self.core().now(), reason, fault)

@@ -1,25 +1,26 @@
-//! Recorders of requests: for the request itself, its bodies, and the layers below that see its connection.
+//! [`RequestRecorder`]: records a request from its beginning to the end of its response.
 
-#[cfg(feature = "request")]
-use super::grpc;
-use super::{
-    handle::RequestHandle,
-    headers::CapturedHeaders,
-    new_request::RequestHead,
-    record::{RequestRecord, RequestRef, version_code},
-};
-#[cfg(feature = "request")]
-use crate::error::{BodyLengths, IncompleteBody};
-#[cfg(feature = "tonic")]
-use crate::sink::dial::recorder::DialRef;
+use super::request_body::RequestBodyRecorder;
+#[cfg(feature = "reqwest")]
+use crate::sink::request::handle::RequestHandle;
 use crate::{
     error::FailureDetail,
     record::{EndReason, Failure},
     sink::{
         conn::conn_ref::{ConnLink, ConnRef},
-        context::{self, RequestScope},
+        context::RequestScope,
         core::Core,
+        request::{
+            headers::CapturedHeaders,
+            new_request::RequestHead,
+            record::{RequestRecord, RequestRef, version_code},
+        },
     },
+};
+#[cfg(feature = "request")]
+use crate::{
+    error::{BodyLengths, IncompleteBody},
+    sink::request::grpc,
 };
 use http::{HeaderMap, StatusCode, Version};
 #[cfg(feature = "request")]
@@ -102,7 +103,7 @@ impl RequestRecorder {
 
     /// Returns a recorder for the request's body.
     pub(crate) fn body_recorder(&self) -> RequestBodyRecorder {
-        RequestBodyRecorder { request: self.request.clone(), bytes: 0 }
+        RequestBodyRecorder::new(self.request.clone())
     }
 
     /// Links the request to the connection that it turned out to have used.
@@ -261,7 +262,7 @@ impl Drop for RequestRecorder {
     #[inline]
     fn drop(&mut self) {
         if let Some(request) = self.request.take() {
-            dropped(&request);
+            request.dropped();
         }
     }
 }
@@ -306,160 +307,4 @@ fn incomplete(record: &RequestRecord, missing: u64) -> Option<IncompleteBody> {
     };
     let lengths = BodyLengths { received, declared };
     (received < declared).then_some(IncompleteBody { lengths: Some(lengths), http2_error: None })
-}
-
-#[cold]
-fn dropped(request: &RequestRef) {
-    request.release();
-    request
-        .end(EndReason::Cancelled, Some(FailureDetail::new(Failure::Interrupted, "the request was dropped")));
-}
-
-/// Records the decoded body of a response: the request ends with it, not with the body that is decoded.
-#[derive(Debug)]
-pub(crate) struct DecodedBodyRecorder {
-    request: Option<RequestRef>,
-    bytes: u64,
-}
-
-impl DecodedBodyRecorder {
-    pub(crate) fn begin(handle: Option<&RequestHandle>) -> Self {
-        let request = handle.and_then(RequestHandle::last_hop).filter(RequestRef::is_open);
-        if let Some(request) = &request {
-            request.record.decoded.store(1, Relaxed);
-        }
-        DecodedBodyRecorder { request, bytes: 0 }
-    }
-
-    /// Records that this many more bytes were handed to the reader.
-    pub(crate) fn received(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
-            request.record.decoded.store(self.bytes + 1, Relaxed);
-        }
-    }
-
-    /// Records that the whole body was read.
-    pub(crate) fn complete(&mut self) {
-        if let Some(request) = self.request.take() {
-            request.complete();
-        }
-    }
-
-    /// Records that the body could not be read, or not be decoded.
-    pub(crate) fn failed(&mut self, fault: FailureDetail) {
-        if let Some(request) = self.request.take() {
-            request.failed(fault);
-        }
-    }
-}
-
-impl Drop for DecodedBodyRecorder {
-    fn drop(&mut self) {
-        self.request.iter().for_each(dropped);
-    }
-}
-
-/// Records the body of a request: counts what the client takes of it.
-#[derive(Debug)]
-pub(crate) struct RequestBodyRecorder {
-    request: Option<RequestRef>,
-    bytes: u64,
-}
-
-impl RequestBodyRecorder {
-    /// Returns the request, for a layer below that sees which connection takes it.
-    #[cfg(feature = "tonic")]
-    pub(crate) fn pending_request(&self) -> Option<PendingRequest> {
-        self.request.clone().map(PendingRequest)
-    }
-
-    pub(crate) fn sent(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        if let Some(request) = self.request.as_ref().filter(|request| request.is_open()) {
-            request.record.sent.store(self.bytes, Relaxed);
-        }
-    }
-
-    /// Records that nothing more will be sent.
-    pub(crate) fn complete(&mut self) {
-        if let Some(request) = self.request.take().filter(RequestRef::is_open) {
-            request.record.body_end.set(request.core().now().max(request.record.begin));
-        }
-    }
-}
-
-/// A request whose connection becomes known only when the connection takes it.
-#[cfg(feature = "tonic")]
-#[derive(Debug)]
-pub(crate) struct PendingRequest(RequestRef);
-
-#[cfg(feature = "tonic")]
-impl PendingRequest {
-    /// Records that the connection takes the request now.
-    pub(crate) fn taken_by(&self, conn: &ConnRef) {
-        self.0.acquired(conn);
-    }
-
-    /// Records that the request was queued for the connection, which never took it.
-    pub(crate) fn queued_on(&self, conn: &ConnRef) {
-        self.0.link(conn);
-    }
-
-    /// Attributes the dial to the request, if the request was waiting when it began.
-    pub(crate) fn served_by(&self, dial: &DialRef) {
-        if let Some(group) = &dial.0
-            && self.0.is_open()
-            && self.0.is_of(&group.core)
-            && group.attribute_to(self.0.record_id(), self.0.record.begin)
-        {
-            self.0.caused_dial(group);
-        }
-    }
-}
-
-/// The request for which the current poll runs, for layers below the one that records it.
-#[derive(Clone, Debug)]
-pub(crate) struct CurrentRequest(Option<RequestRef>);
-
-impl CurrentRequest {
-    pub(crate) fn get() -> Self {
-        CurrentRequest(context::current_request())
-    }
-
-    pub(crate) fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Records that the current request was just given a connection.
-    #[inline]
-    pub(crate) fn acquired(conn: &ConnRef) {
-        context::with_current_request(|request| request.acquired(conn));
-    }
-
-    /// Records that the peer has not processed the current request, which will be sent again.
-    #[cfg(feature = "client")]
-    pub(crate) fn refused(failure: &Failure) {
-        context::with_current_request(|request| request.refused(failure.clone()));
-    }
-
-    /// Returns a recorder for the body of the current request, which is sent again.
-    #[cfg(feature = "client")]
-    pub(crate) fn body_recorder() -> Option<Box<RequestBodyRecorder>> {
-        context::current_request()
-            .map(|request| Box::new(RequestBodyRecorder { request: Some(request), bytes: 0 }))
-    }
-
-    /// Records that the current request goes over HTTP/2.
-    #[cfg(feature = "client")]
-    pub(crate) fn set_http2() {
-        context::with_current_request(RequestRef::set_http2);
-    }
-
-    /// Records that a 1xx response came.
-    pub(crate) fn informational(&self, status: StatusCode) {
-        if let Some(request) = &self.0 {
-            request.informational(status);
-        }
-    }
 }
