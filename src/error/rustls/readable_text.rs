@@ -1,97 +1,14 @@
-//! Codes and readable texts for errors of rustls.
+//! Readable texts of the errors of rustls.
 //!
 //! rustls prints many of its errors as the names of Rust enum variants (`invalid peer certificate: UnknownIssuer`). The
 //! functions here turn them into sentences, and add what the variant carries, such as the names of the certificate.
 
-use std::{error, fmt, io};
+use std::{error, fmt};
 
-use rustls::{
-    AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, pki_types::UnixTime,
-};
+use rustls::{CertificateError, Error, InvalidMessage, PeerIncompatible, pki_types::UnixTime};
 
-use crate::record::{Failure, Timestamp};
-
-/// Returns the code of an error of rustls that a client meets.
-pub(crate) fn rustls_failure(error: &Error) -> Failure {
-    match error {
-        Error::InvalidCertificate(error) => certificate_failure(error),
-        Error::InvalidCertRevocationList(_) => Failure::SslInvalidCertificate,
-        Error::AlertReceived(alert) => alert_failure(*alert),
-        // The first bytes of an HTTP, SSH or SMTP server are no TLS record.
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => Failure::TlsNotTls,
-        _ => Failure::SslFailedHandshake,
-    }
-}
-
-/// Returns the code of an error of rustls that a server meets, where an alert about a certificate refers to the
-/// server's own.
-#[cfg(feature = "server")]
-pub(crate) fn server_failure(error: &Error) -> Failure {
-    match error {
-        Error::NoCertificatesPresented => Failure::TlsClientCertificateRequired,
-        Error::AlertReceived(AlertDescription::UnknownCA) => Failure::SslUnknownAuthority,
-        Error::AlertReceived(
-            AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown,
-        ) => Failure::SslInvalidCertificate,
-        error => rustls_failure(error),
-    }
-}
-
-/// Returns the name of an alert, such as `unknown_ca` (RFC 8446 section 6, IANA "TLS Alerts").
-pub(crate) fn alert_name(alert: AlertDescription) -> String {
-    let name = match alert {
-        AlertDescription::CloseNotify => "close_notify",
-        AlertDescription::UnexpectedMessage => "unexpected_message",
-        AlertDescription::BadRecordMac => "bad_record_mac",
-        AlertDescription::DecryptionFailed => "decryption_failed",
-        AlertDescription::RecordOverflow => "record_overflow",
-        AlertDescription::DecompressionFailure => "decompression_failure",
-        AlertDescription::HandshakeFailure => "handshake_failure",
-        AlertDescription::NoCertificate => "no_certificate",
-        AlertDescription::BadCertificate => "bad_certificate",
-        AlertDescription::UnsupportedCertificate => "unsupported_certificate",
-        AlertDescription::CertificateRevoked => "certificate_revoked",
-        AlertDescription::CertificateExpired => "certificate_expired",
-        AlertDescription::CertificateUnknown => "certificate_unknown",
-        AlertDescription::IllegalParameter => "illegal_parameter",
-        AlertDescription::UnknownCA => "unknown_ca",
-        AlertDescription::AccessDenied => "access_denied",
-        AlertDescription::DecodeError => "decode_error",
-        AlertDescription::DecryptError => "decrypt_error",
-        AlertDescription::ExportRestriction => "export_restriction",
-        AlertDescription::ProtocolVersion => "protocol_version",
-        AlertDescription::InsufficientSecurity => "insufficient_security",
-        AlertDescription::InternalError => "internal_error",
-        AlertDescription::InappropriateFallback => "inappropriate_fallback",
-        AlertDescription::UserCanceled => "user_canceled",
-        AlertDescription::NoRenegotiation => "no_renegotiation",
-        AlertDescription::MissingExtension => "missing_extension",
-        AlertDescription::UnsupportedExtension => "unsupported_extension",
-        AlertDescription::CertificateUnobtainable => "certificate_unobtainable",
-        AlertDescription::UnrecognisedName => "unrecognized_name",
-        AlertDescription::BadCertificateStatusResponse => "bad_certificate_status_response",
-        AlertDescription::BadCertificateHashValue => "bad_certificate_hash_value",
-        AlertDescription::UnknownPSKIdentity => "unknown_psk_identity",
-        AlertDescription::CertificateRequired => "certificate_required",
-        AlertDescription::NoApplicationProtocol => "no_application_protocol",
-        AlertDescription::EncryptedClientHelloRequired => "ech_required",
-        other => return format!("alert {}", u8::from(other)),
-    };
-    name.to_owned()
-}
-
-/// Returns the error of rustls that `error` is or contains: tokio-rustls puts it into an I/O error, and hyper-rustls
-/// that into another one.
-pub(crate) fn find_rustls_error<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'a Error> {
-    match error.downcast_ref::<io::Error>() {
-        Some(error) => find_rustls_error(error.get_ref()?),
-        None => error.downcast_ref(),
-    }
-}
+use super::{alert_name::alert_name, find_rustls_error, is_ca_as_end_entity};
+use crate::record::Timestamp;
 
 /// Returns the readable text of an error that is or contains one of rustls, or `None` for others.
 pub(crate) fn text(error: &(dyn error::Error + 'static)) -> Option<String> {
@@ -99,7 +16,7 @@ pub(crate) fn text(error: &(dyn error::Error + 'static)) -> Option<String> {
 }
 
 /// Returns the meaning of an error as a sentence.
-fn rustls_text(error: &Error) -> String {
+pub(super) fn rustls_text(error: &Error) -> String {
     match error {
         Error::InappropriateMessage { expect_types, got_type } => {
             format!(
@@ -205,13 +122,6 @@ fn host_names(presented: &[String]) -> Option<String> {
     }
 }
 
-/// Returns `true` if webpki rejects a certificate because it has `CA:TRUE`. This check precedes the search for an
-/// issuer, so it does not tell whether the certificate is trusted.
-pub(crate) fn is_ca_as_end_entity(error: &CertificateError) -> bool {
-    // The type belongs to a private dependency of rustls. Its text is the name of the variant.
-    matches!(error, CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity")
-}
-
 fn invalid_message(why: &InvalidMessage) -> String {
     match why {
         InvalidMessage::InvalidContentType => "unknown content type".to_owned(),
@@ -261,112 +171,13 @@ fn variant_words(variant: impl fmt::Debug) -> String {
     words
 }
 
-/// An error of rustls or of its PEM reader with a readable text. Its [`source`](error::Error::source) is the original
-/// error.
-#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-#[derive(Debug)]
-pub(crate) struct ReadableError {
-    text: String,
-    error: super::BoxError,
-}
-
-#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-impl ReadableError {
-    pub(crate) fn new(error: Error) -> Self {
-        ReadableError { text: rustls_text(&error), error: error.into() }
-    }
-
-    /// Creates a readable error of the PEM reader, whose own text shows lines of the file as lists of numbers.
-    pub(crate) fn pem(error: ::rustls::pki_types::pem::Error) -> Self {
-        let text = match &error {
-            ::rustls::pki_types::pem::Error::MissingSectionEnd { end_marker } => {
-                format!("the line `-----END {}-----` is missing", end_marker.escape_ascii())
-            }
-            ::rustls::pki_types::pem::Error::IllegalSectionStart { .. } => {
-                "a `-----BEGIN` line is malformed".to_owned()
-            }
-            other => other.to_string(),
-        };
-        ReadableError { text, error: error.into() }
-    }
-}
-
-#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-impl fmt::Display for ReadableError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
-impl error::Error for ReadableError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        Some(&*self.error)
-    }
-}
-
-fn certificate_failure(error: &CertificateError) -> Failure {
-    match error {
-        CertificateError::UnknownIssuer => Failure::SslUnknownAuthority,
-        // Nearly always a self-signed certificate. This crate's verifier distinguishes the others.
-        error if is_ca_as_end_entity(error) => Failure::SslUnknownAuthority,
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            Failure::SslInvalidHostname
-        }
-        _ => Failure::SslInvalidCertificate,
-    }
-}
-
-fn alert_failure(alert: AlertDescription) -> Failure {
-    match alert {
-        // A server that sends these alerts means the client's certificate or its absence.
-        AlertDescription::CertificateRequired
-        | AlertDescription::NoCertificate
-        | AlertDescription::BadCertificate
-        | AlertDescription::UnsupportedCertificate
-        | AlertDescription::CertificateRevoked
-        | AlertDescription::CertificateExpired
-        | AlertDescription::CertificateUnknown
-        | AlertDescription::UnknownCA => Failure::TlsClientCertificateRequired,
-        // These alerts occur in handshakes only.
-        AlertDescription::HandshakeFailure
-        | AlertDescription::IllegalParameter
-        | AlertDescription::DecodeError
-        | AlertDescription::DecryptError
-        | AlertDescription::ProtocolVersion
-        | AlertDescription::InsufficientSecurity
-        | AlertDescription::InappropriateFallback
-        | AlertDescription::MissingExtension
-        | AlertDescription::UnsupportedExtension
-        | AlertDescription::UnrecognisedName
-        | AlertDescription::UnknownPSKIdentity
-        | AlertDescription::NoApplicationProtocol
-        | AlertDescription::EncryptedClientHelloRequired => Failure::SslFailedHandshake,
-        _ => Failure::TlsAlert,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
+    use rustls::AlertDescription;
 
-    #[test]
-    fn errors_have_codes() {
-        let invalid = |error| rustls_failure(&Error::InvalidCertificate(error));
-        assert_eq!(invalid(CertificateError::UnknownIssuer), Failure::SslUnknownAuthority);
-        assert_eq!(invalid(CertificateError::Expired), Failure::SslInvalidCertificate);
-        assert_eq!(invalid(CertificateError::NotValidYet), Failure::SslInvalidCertificate);
-        assert_eq!(invalid(CertificateError::NotValidForName), Failure::SslInvalidHostname);
-        let received = |alert| rustls_failure(&Error::AlertReceived(alert));
-        assert_eq!(received(AlertDescription::HandshakeFailure), Failure::SslFailedHandshake);
-        assert_eq!(received(AlertDescription::CertificateRequired), Failure::TlsClientCertificateRequired);
-        assert_eq!(received(AlertDescription::InternalError), Failure::TlsAlert);
-        let corrupt = Error::InvalidMessage(InvalidMessage::InvalidContentType);
-        assert_eq!(rustls_failure(&corrupt), Failure::TlsNotTls);
-        assert_eq!(rustls_failure(&Error::DecryptError), Failure::SslFailedHandshake);
-    }
+    use super::*;
 
     #[test]
     fn texts_are_readable() {
@@ -486,21 +297,4 @@ mod tests {
     }
 
     impl error::Error for Own {}
-
-    #[test]
-    #[cfg(feature = "server")]
-    fn errors_of_a_server_have_codes() {
-        let received = |alert| server_failure(&Error::AlertReceived(alert));
-        assert_eq!(received(AlertDescription::UnknownCA), Failure::SslUnknownAuthority);
-        assert_eq!(received(AlertDescription::CertificateExpired), Failure::SslInvalidCertificate);
-        assert_eq!(received(AlertDescription::HandshakeFailure), Failure::SslFailedHandshake);
-        assert_eq!(server_failure(&Error::NoCertificatesPresented), Failure::TlsClientCertificateRequired);
-    }
-
-    #[test]
-    fn alerts_have_names() {
-        assert_eq!(alert_name(AlertDescription::from(48)), "unknown_ca");
-        assert_eq!(alert_name(AlertDescription::from(116)), "certificate_required");
-        assert_eq!(alert_name(AlertDescription::from(200)), "alert 200");
-    }
 }
