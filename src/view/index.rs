@@ -5,7 +5,9 @@
 //! dial is drawn exactly once, whatever the links of a trace are. The work is linear in the number of records, except
 //! for sorting.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod chains;
+
+use std::collections::{HashMap, HashSet};
 
 use http::Uri;
 
@@ -331,40 +333,6 @@ impl<'a> Index<'a> {
             }
         }
     }
-
-    /// Returns the indexes of the requests, grouped in chains of redirects. A chain begins with the request that no
-    /// redirect led to. The chains are ordered by that request.
-    pub(super) fn chains(&self) -> Vec<Vec<usize>> {
-        let requests = &self.trace.http_requests;
-        let drawn = || requests.iter().enumerate().filter(|(_, request)| !self.is_connect(request));
-        let by_id: HashMap<&str, usize> =
-            drawn().rev().map(|(at, request)| (request.trace_id.as_str(), at)).collect();
-        let mut next = vec![None; requests.len()];
-        let mut is_hop = vec![false; requests.len()];
-        // The redirects that no request has followed yet, by URL: when they arrived, and their index.
-        let mut redirects: HashMap<String, BTreeSet<(i64, usize)>> = HashMap::new();
-        for (at, request) in drawn() {
-            let named = by_id.get(request.prev_hop.as_str()).copied();
-            let mut guessed = || {
-                let sent = self.times.at(request.req_sent_at)?;
-                let candidates = redirects.get_mut(request.req_url.as_str())?;
-                let found = *candidates.range(..=(sent, usize::MAX)).next_back()?;
-                candidates.remove(&found);
-                Some(found.1)
-            };
-            let prev = if request.prev_hop.is_undefined() { guessed() } else { named };
-            // Only an earlier request, so that there are no cycles.
-            if let Some(prev) = prev.filter(|prev| *prev < at && next[*prev].is_none()) {
-                next[prev] = Some(at);
-                is_hop[at] = true;
-            }
-            if let Some((url, came)) = redirects_to(request).zip(self.times.at(request.resp_recv_at)) {
-                redirects.entry(url).or_default().insert((came, at));
-            }
-        }
-        let heads = drawn().map(|(at, _)| at).filter(|at| !is_hop[*at]);
-        heads.map(|head| std::iter::successors(Some(head), |at| next[*at]).collect()).collect()
-    }
 }
 
 fn group<'a, T>(records: &'a [T], key: impl Fn(&'a T) -> &'a str) -> Groups<'a, T> {
@@ -397,146 +365,5 @@ fn target(request: &HttpReqTrace) -> String {
     format!("{}:{port}", uri.host().unwrap_or_default())
 }
 
-/// Returns the URL that a response redirects to, if its header is in the trace.
-fn redirects_to(request: &HttpReqTrace) -> Option<String> {
-    if !matches!(request.resp_status_code, 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    let location = &request.resp_header.get("location")?.field_val;
-    let location = location.split('#').next().unwrap_or_default();
-    let url: Uri = request.req_url.parse().ok()?;
-    if location.starts_with('/') && !location.starts_with("//") {
-        return Some(format!("{}://{}{location}", url.scheme_str()?, url.authority()?));
-    }
-    (!location.is_empty()).then(|| location.to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::{HttpHeaderField, Timestamp};
-
-    fn request(id: &str, url: &str, sent_ms: u64) -> HttpReqTrace {
-        HttpReqTrace {
-            trace_id: id.into(),
-            req_url: url.into(),
-            req_sent_at: Timestamp::relative(sent_ms * 1_000_000),
-            ..HttpReqTrace::default()
-        }
-    }
-
-    fn dial(id: &str, to: &str, begin_ms: u64) -> DialTrace {
-        DialTrace {
-            trace_id: id.into(),
-            dst_address: to.into(),
-            dial_begin_at: Timestamp::relative(begin_ms * 1_000_000),
-            ..DialTrace::default()
-        }
-    }
-
-    fn trace_of(requests: Vec<HttpReqTrace>) -> NetTrace {
-        NetTrace { http_requests: requests.into(), ..NetTrace::default() }
-    }
-
-    fn ids<'a>(sources: &[ConnSource<'a>]) -> Vec<&'a str> {
-        let id = |source: &ConnSource<'a>| match *source {
-            ConnSource::Dial(dial) => dial.trace_id.as_str(),
-            ConnSource::Conn(conn) => conn.trace_id.as_str(),
-        };
-        sources.iter().map(id).collect()
-    }
-
-    #[test]
-    fn dials_of_requests_that_failed_are_found_by_their_target() {
-        let requests = vec![
-            request("a", "http://web.test/", 0),
-            request("b", "https://web.test/", 5),
-            request("c", "http://web.test/x", 10),
-        ];
-        let dials = vec![
-            dial("d1", "web.test:80", 1),
-            dial("d2", "web.test:443", 4),
-            dial("d3", "web.test:80", 11),
-            DialTrace { triggered_by: "gone".into(), ..dial("d4", "web.test:443", 6) },
-            DialTrace { triggered_by: "b".into(), ..dial("d5", "elsewhere:1", 6) },
-        ];
-        let trace = NetTrace { http_requests: requests.into(), dials: dials.into(), ..NetTrace::default() };
-        let index = Index::new(&trace);
-        assert_eq!(ids(index.own_sources(0)), ["d1"]);
-        assert_eq!(ids(index.own_sources(1)), ["d5"]);
-        assert_eq!(ids(index.own_sources(2)), ["d3"]);
-        assert_eq!(ids(&index.unattributed), ["d2", "d4"]);
-    }
-
-    #[test]
-    fn a_dial_belongs_to_the_first_request_on_its_connection() {
-        let on_conn =
-            |id: &str, sent| HttpReqTrace { tcp_conn: "conn".into(), ..request(id, "http://h/", sent) };
-        let mut trace = NetTrace {
-            http_requests: vec![on_conn("later", 8), on_conn("first", 1)].into(),
-            dials: vec![dial("d", "h:80", 2)].into(),
-            ..NetTrace::default()
-        };
-        trace.tcp_conns =
-            vec![TcpConnTrace { trace_id: "conn".into(), from_dial: "d".into(), ..TcpConnTrace::default() }]
-                .into();
-        let index = Index::new(&trace);
-        assert_eq!((ids(index.own_sources(1)), index.own_sources(0).len()), (vec!["d"], 0));
-
-        trace.dials.iter_mut().for_each(|dial| dial.dial_begin_at = Timestamp::relative(0));
-        let index = Index::new(&trace);
-        assert_eq!(ids(index.earlier_sources(1)), ["d"], "it began before any request was sent");
-        assert_eq!((index.own_sources(1).len(), index.unattributed.len()), (0, 0));
-    }
-
-    #[test]
-    fn redirects_form_chains() {
-        let hop =
-            |id: &str, prev: &str| HttpReqTrace { prev_hop: prev.into(), ..request(id, "http://h/", 0) };
-        let trace = trace_of(vec![
-            hop("a", "self"),
-            hop("x", ""),
-            hop("b", "a"),
-            hop("c", "b"),
-            hop("d", "b"),
-            hop("e", "e"),
-        ]);
-        assert_eq!(Index::new(&trace).chains(), [vec![0, 2, 3], vec![1], vec![4], vec![5]]);
-        let trace = trace_of(vec![hop("a", "b"), hop("b", "a")]);
-        assert_eq!(Index::new(&trace).chains(), [vec![0, 1]]);
-    }
-
-    #[test]
-    fn unlinked_redirects_are_chained_by_their_location() {
-        let redirect = |id: &str, url: &str, to: &str| HttpReqTrace {
-            resp_status_code: 302,
-            resp_header: vec![HttpHeaderField {
-                field_name: "Location".into(),
-                field_val: to.into(),
-                field_val_len: 0,
-            }]
-            .into(),
-            resp_recv_at: Timestamp::relative(0),
-            ..request(id, url, 0)
-        };
-        let trace = trace_of(vec![
-            redirect("a", "http://h:81/x", "/y#z"),
-            redirect("b", "http://h:81/y", "https://other/"),
-            request("c", "http://h:81/y", 1),
-            request("d", "https://other/", 1),
-        ]);
-        assert_eq!(Index::new(&trace).chains(), [vec![0, 1, 3], vec![2]]);
-    }
-
-    #[test]
-    fn records_without_references_are_unattributed() {
-        let trace = NetTrace {
-            tcp_conns: vec![TcpConnTrace::default()].into(),
-            dials: vec![DialTrace::default()].into(),
-            ..NetTrace::default()
-        };
-        let index = Index::new(&trace);
-        assert!(index.tcp_of(&trace.dials[0]).is_empty());
-        assert_eq!(index.unattributed.len(), 2);
-    }
-}
+mod tests;
