@@ -30,7 +30,7 @@ use nettrace::{
     connect::{TraceConnectLayer, TracedIo},
     request::{TraceBody, TraceRequestLayer},
 };
-use test_support::zeros::Zeros;
+use test_support::endless::Endless;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, Service, service_fn};
 
@@ -80,11 +80,11 @@ fn now<F: Future>(future: F) -> F::Output {
     future.now_or_never().expect("nothing here waits")
 }
 
-type Stream = TracedIo<TokioIo<Zeros>>;
+type Stream = TracedIo<TokioIo<Endless>>;
 
 fn connect(sink: &TraceSink) -> Stream {
-    let connector = service_fn(|_: Uri| ready(Ok::<_, io::Error>(TokioIo::new(Zeros))));
-    now(TraceConnectLayer::new(sink).layer(connector).call(Uri::from_static("http://zeros.test"))).unwrap()
+    let connector = service_fn(|_: Uri| ready(Ok::<_, io::Error>(TokioIo::new(Endless))));
+    now(TraceConnectLayer::new(sink).layer(connector).call(Uri::from_static("http://endless.test"))).unwrap()
 }
 
 fn exchange(stream: &mut TokioIo<Stream>) {
@@ -149,10 +149,10 @@ fn dials(count: u64, mut dial: impl FnMut()) -> u64 {
 fn connections_cost_the_expected_allocations() {
     const DIALS: u64 = 3_200;
     let sink = TraceSink::builder().retention(Retention::unbounded()).build();
-    let zeros = || service_fn(|_: Uri| ready(Ok::<_, io::Error>(TokioIo::new(Zeros))));
-    let uri = || Uri::from_static("http://zeros.test");
-    let untraced = dials(DIALS, || assert!(now(zeros().call(uri())).is_ok()));
-    let mut layered = TraceConnectLayer::new(&sink).layer(zeros());
+    let endless = || service_fn(|_: Uri| ready(Ok::<_, io::Error>(TokioIo::new(Endless))));
+    let uri = || Uri::from_static("http://endless.test");
+    let untraced = dials(DIALS, || assert!(now(endless().call(uri())).is_ok()));
+    let mut layered = TraceConnectLayer::new(&sink).layer(endless());
     let traced = dials(DIALS, || assert!(now(layered.call(uri())).is_ok()));
     assert_eq!(traced - untraced, DIALS * expected::DIAL + DIALS / 32 * expected::CHUNK_OF_DIALS);
 }

@@ -17,7 +17,7 @@ use nettrace::{
     resolve::{IpStrategy, StubResolver, TraceResolveLayer},
     tls::TraceTlsLayer,
 };
-use test_support::{alloc, zeros::Zeros};
+use test_support::{alloc, endless::Endless};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -96,8 +96,8 @@ fn uri() -> Uri {
     Uri::from_static("http://example.test:80/")
 }
 
-fn connect(_: Uri) -> std::future::Ready<io::Result<TokioIo<Zeros>>> {
-    ready(Ok(TokioIo::new(Zeros)))
+fn connect(_: Uri) -> std::future::Ready<io::Result<TokioIo<Endless>>> {
+    ready(Ok(TokioIo::new(Endless)))
 }
 
 async fn exchange(stream: impl hyper::rt::Read + hyper::rt::Write + Unpin) {
@@ -134,7 +134,7 @@ fn failed_dials_and_requests_add_no_allocation() {
     let bare = allocations(|| BoxError::from(refused()));
     for (how, sink) in sinks() {
         let mut connector = TraceConnectLayer::new(&sink)
-            .layer(service_fn(|_: Uri| ready(Err::<TokioIo<Zeros>, _>(refused()))));
+            .layer(service_fn(|_: Uri| ready(Err::<TokioIo<Endless>, _>(refused()))));
         assert_eq!(allocations(|| now(connector.call(uri())).unwrap_err()), bare, "{how}");
         let mut service = TraceRequestLayer::new(&sink).layer(service_fn(|_: Request<TraceBody<Body>>| {
             ready(Err::<Response<Body>, _>(BoxError::from(refused())))

@@ -10,16 +10,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream whose reads return 100 zero bytes each, and whose writes always succeed.
 #[derive(Clone, Copy, Debug)]
-pub struct Zeros;
+pub struct Endless;
 
-impl AsyncRead for Zeros {
+impl AsyncRead for Endless {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         buf.put_slice(&[0; 100]);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Zeros {
+impl AsyncWrite for Endless {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Ok(buf.len()))
     }
@@ -33,7 +33,7 @@ impl AsyncWrite for Zeros {
     }
 }
 
-impl Connection for Zeros {
+impl Connection for Endless {
     fn connected(&self) -> Connected {
         Connected::new()
     }
