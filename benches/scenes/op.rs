@@ -2,7 +2,6 @@
 
 use super::{Again, Scene, Work, now};
 use http::Uri;
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use nettrace::{
     TraceSink,
     connect::{TraceConnectLayer, TracedIo},
@@ -11,10 +10,10 @@ use std::{
     convert::Infallible,
     future::ready,
     hint::black_box,
-    io,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
+use test_support::endless::Endless;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower::{Layer, Service, service_fn};
 
@@ -54,32 +53,3 @@ fn write(mut io: impl AsyncWrite + Unpin) -> impl Work {
 }
 
 const SIZE: usize = 1024;
-
-struct Endless;
-
-impl AsyncRead for Endless {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        buf.advance(buf.remaining());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Endless {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Connection for Endless {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
