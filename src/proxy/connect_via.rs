@@ -6,7 +6,7 @@
 use super::{
     Proxy, ProxyStream,
     address::ProxyScheme,
-    handshake::{HandshakeConfig, Host, ProxyTarget},
+    handshake::{Handshake, HandshakeConfig, Host, ProxyTarget},
     http_connect, socks,
 };
 use crate::{
@@ -31,7 +31,7 @@ pub(super) async fn connect_via<C, R>(
     forwards: bool,
     destination: Uri,
     resolver: R,
-    handshake: Arc<HandshakeConfig>,
+    config: Arc<HandshakeConfig>,
 ) -> Result<ProxyStream<C::Response>, BoxError>
 where
     C: Service<Uri>,
@@ -45,7 +45,7 @@ where
     let mut target = target.map_err(|(text, why)| proxy.error(&text, ProxyErrorKind::Target(why)))?;
     let dial = match &target.host {
         Host::Name(name) if proxy.scheme() == ProxyScheme::Socks5 => {
-            let dial = proxy.name().scope(|| handshake.sink.dial(|| proxy.authority().as_str().into()));
+            let dial = proxy.name().scope(|| config.sink.dial(|| proxy.authority().as_str().into()));
             let (ip, dial) = look_up(resolver, name, dial, &proxy, &target.text).await?;
             target.host = Host::Address(ip);
             Some(dial)
@@ -53,16 +53,17 @@ where
         _ => None,
     };
     let io = connect_to_proxy(inner, &proxy, dial).await?;
-    if io.connected().is_negotiated_h2() {
-        return Err(proxy.error(&target.text, ProxyErrorKind::Http2).into());
-    }
     let conn = ConnRef::of(&io);
+    let handshake = Handshake { proxy: &proxy, target: &target, conn: conn.as_ref(), config: &config };
+    if io.connected().is_negotiated_h2() {
+        return Err(handshake.error(ProxyErrorKind::Http2).into());
+    }
     if forwards {
         Ok(ProxyStream::forwarding(io))
     } else if proxy.scheme().is_http() {
-        Ok(http_connect::establish(io, conn.as_ref(), &proxy, &target, &handshake).await?)
+        Ok(http_connect::establish(io, &handshake).await?)
     } else {
-        Ok(socks::establish(io, conn.as_ref(), &proxy, &target, &handshake).await?)
+        Ok(socks::establish(io, &handshake).await?)
     }
 }
 

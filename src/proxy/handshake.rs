@@ -1,9 +1,10 @@
 //! What both ways to ask a proxy for a tunnel, CONNECT and SOCKS5, need: the destination, and a time limit.
 
+use super::Proxy;
 use crate::{
     connect::Target,
-    error::{NoRuntime, ProxyErrorKind},
-    sink::TraceSink,
+    error::{NoRuntime, ProxyError, ProxyErrorKind},
+    sink::{ConnRef, TraceSink},
 };
 use http::Uri;
 use std::{net::IpAddr, time::Duration};
@@ -14,6 +15,36 @@ pub(super) struct HandshakeConfig {
     pub(super) sink: TraceSink,
     /// Limits the time from the established connection to the proxy until there is one to the destination.
     pub(super) timeout: Option<Duration>,
+}
+
+/// A handshake with a proxy over a connection to it.
+pub(super) struct Handshake<'a> {
+    pub(super) proxy: &'a Proxy,
+    pub(super) target: &'a ProxyTarget,
+    /// `None` if the connection is not recorded.
+    pub(super) conn: Option<&'a ConnRef>,
+    pub(super) config: &'a HandshakeConfig,
+}
+
+impl Handshake<'_> {
+    /// Runs the exchange of messages for no longer than the limit.
+    pub(super) async fn with_timeout<F, T>(&self, exchange: F) -> Result<T, ProxyErrorKind>
+    where
+        F: Future<Output = Result<T, ProxyErrorKind>>,
+    {
+        match self.config.timeout {
+            Some(limit) => {
+                NoRuntime::check().map_err(ProxyErrorKind::NoRuntime)?;
+                let result = tokio::time::timeout(limit, exchange).await;
+                result.unwrap_or(Err(ProxyErrorKind::TimedOut(limit)))
+            }
+            None => exchange.await,
+        }
+    }
+
+    pub(super) fn error(&self, kind: ProxyErrorKind) -> ProxyError {
+        self.proxy.error(&self.target.text, kind)
+    }
 }
 
 /// The destination that a proxy is asked to connect to.
@@ -46,20 +77,5 @@ impl ProxyTarget {
             }
             Err(why) => Err((text, why)),
         }
-    }
-}
-
-/// Runs a handshake for no longer than the limit.
-pub(super) async fn with_timeout<F, T>(limit: Option<Duration>, handshake: F) -> Result<T, ProxyErrorKind>
-where
-    F: Future<Output = Result<T, ProxyErrorKind>>,
-{
-    match limit {
-        Some(limit) => {
-            NoRuntime::check().map_err(ProxyErrorKind::NoRuntime)?;
-            let result = tokio::time::timeout(limit, handshake).await;
-            result.unwrap_or(Err(ProxyErrorKind::TimedOut(limit)))
-        }
-        None => handshake.await,
     }
 }

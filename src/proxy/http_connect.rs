@@ -2,14 +2,11 @@
 //!
 //! The exchange is recorded as an HTTP request of its own. It is made with hyper, which returns the stream afterwards.
 
-use super::{
-    Proxy, ProxyStream,
-    handshake::{HandshakeConfig, ProxyTarget, with_timeout},
-};
+use super::{Proxy, ProxyStream, handshake::Handshake};
 use crate::{
     error::{ProxyError, ProxyErrorKind, classify},
     record::limits::{MAX_REASON_BYTES, limit},
-    sink::{ConnRef, RequestHead},
+    sink::RequestHead,
 };
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use hyper::{
@@ -24,18 +21,12 @@ use std::{future::poll_fn, pin::pin, task::Poll};
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// Asks the proxy to connect to the target and returns the tunnel.
-pub(super) async fn establish<IO>(
-    io: IO,
-    conn: Option<&ConnRef>,
-    proxy: &Proxy,
-    target: &ProxyTarget,
-    config: &HandshakeConfig,
-) -> Result<ProxyStream<IO>, ProxyError>
+pub(super) async fn establish<IO>(io: IO, handshake: &Handshake<'_>) -> Result<ProxyStream<IO>, ProxyError>
 where
     IO: Read + Write + Unpin,
 {
-    let failed = |kind| proxy.error(&target.text, kind);
-    let request = request(proxy, &target.text).map_err(failed)?;
+    let Handshake { proxy, target, conn, config } = *handshake;
+    let request = request(proxy, &target.text).map_err(|kind| handshake.error(kind))?;
     let mut recorder = config.sink.connect(
         &RequestHead {
             method: request.method(),
@@ -48,7 +39,7 @@ where
         },
         conn,
     );
-    let exchanged = with_timeout(config.timeout, async {
+    let exchanged = handshake.with_timeout(async {
         let (response, parts) = exchange(io, request).await.map_err(ProxyErrorKind::Http)?;
         recorder.response(response.status(), response.version(), response.headers());
         match response.status() {
@@ -66,7 +57,7 @@ where
             Ok(ProxyStream::tunnel(io, read_buf))
         }
         Err(kind) => {
-            let error = failed(kind);
+            let error = handshake.error(kind);
             recorder.failed(classify::failure_detail(&error));
             Err(error)
         }

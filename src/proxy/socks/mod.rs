@@ -4,13 +4,13 @@ mod message;
 
 use self::message::{AuthMethod, REPLY_HEAD_LEN, USER_PASS_ACCEPTED};
 use super::{
-    Proxy, ProxyStream,
-    handshake::{HandshakeConfig, Host, ProxyTarget, with_timeout},
+    ProxyStream,
+    handshake::{Handshake, Host, ProxyTarget},
 };
 use crate::{
     error::{ProxyError, ProxyErrorKind, classify},
     record::Text,
-    sink::{ConnRef, SocksRecorder},
+    sink::SocksRecorder,
 };
 use bytes::Bytes;
 use hyper::rt::{Read, Write};
@@ -19,26 +19,21 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Asks the proxy to connect to the target and returns the tunnel.
-pub(super) async fn establish<IO>(
-    io: IO,
-    conn: Option<&ConnRef>,
-    proxy: &Proxy,
-    target: &ProxyTarget,
-    config: &HandshakeConfig,
-) -> Result<ProxyStream<IO>, ProxyError>
+pub(super) async fn establish<IO>(io: IO, handshake: &Handshake<'_>) -> Result<ProxyStream<IO>, ProxyError>
 where
     IO: Read + Write + Unpin,
 {
+    let target = handshake.target;
     let mut io = TokioIo::new(io);
-    let recorder = SocksRecorder::begin(conn, || target_text(target));
-    match with_timeout(config.timeout, handshake(&mut io, target, proxy.login())).await {
+    let recorder = SocksRecorder::begin(handshake.conn, || target_text(target));
+    match handshake.with_timeout(exchange(&mut io, target, handshake.proxy.login())).await {
         Ok(()) => {
             recorder.established();
             // Exactly the proxy's messages were read, so there is nothing to pass on.
             Ok(ProxyStream::tunnel(io.into_inner(), Bytes::new()))
         }
         Err(kind) => {
-            let error = proxy.error(&target.text, kind);
+            let error = handshake.error(kind);
             recorder.failed(|| classify::failure_detail(&error));
             Err(error)
         }
@@ -53,7 +48,7 @@ fn target_text(target: &ProxyTarget) -> Text {
     }
 }
 
-async fn handshake<IO>(
+async fn exchange<IO>(
     io: &mut IO,
     target: &ProxyTarget,
     login: Option<(&str, &str)>,
