@@ -1,4 +1,4 @@
-//! The scenes: all work whose time (`recording.rs`) and instructions (`instructions/`) are measured. A new scene is a
+//! The scenes: all work whose time (`recording.rs`) and instructions (`instructions.rs`) are measured. A new scene is a
 //! line in the `scenes` function of its module.
 
 mod conn;

@@ -5,12 +5,13 @@
 //! version, and keep their baselines as valgrind's files below `target`. Here the baseline is a text file, and is
 //! committed with the change that caused it.
 
-mod baseline;
-#[path = "../scenes/mod.rs"]
+mod counts;
 mod scenes;
-mod valgrind;
 
-use baseline::{Baseline, Verdict};
+use counts::{
+    baseline::{self, Baseline, Verdict},
+    valgrind,
+};
 use std::{
     collections::BTreeMap,
     process::ExitCode,
