@@ -1,7 +1,7 @@
 //! The memory of a sink is bounded, however much traffic there is, and is freed in the end.
 #![cfg(feature = "client")]
 
-use test_support::alloc;
+// Not in the support package: it would have to switch on features of nettrace, in every build of the tests.
 #[path = "sink/mock.rs"]
 mod mock;
 
@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use nettrace::{FinishedRecord, HeaderCapture, RequestHandle, Retention, TraceSink};
+use test_support::alloc;
 use tokio::io::AsyncWriteExt;
 
 #[global_allocator]

@@ -4,12 +4,11 @@
 //! whose memory must not be counted run on other threads.
 #![cfg(all(feature = "client", feature = "server", any(feature = "ring", feature = "aws-lc-rs")))]
 
-use test_support::alloc;
-#[path = "../sink/mock.rs"]
-mod mock;
-
 mod budget;
 mod certificates;
+// Not in the support package: it would have to switch on features of nettrace, in every build of the tests.
+#[path = "../sink/mock.rs"]
+mod mock;
 mod names;
 mod operations;
 mod texts;
@@ -18,6 +17,7 @@ use std::time::Duration;
 
 use nettrace::{NetTrace, TraceSink};
 use rustix::time::{ClockId, clock_gettime};
+use test_support::alloc;
 use tokio::runtime;
 
 #[global_allocator]

@@ -5,12 +5,12 @@
 //! the call is linked.
 #![cfg(all(feature = "client", feature = "tonic", any(feature = "ring", feature = "aws-lc-rs")))]
 
-#[path = "../../examples/greeter/mod.rs"]
-mod greeter;
-
 mod connect_timeout;
 mod dials;
 mod ends;
+// Of the example, which is published and so cannot take it from the support package.
+#[path = "../../examples/greeter/mod.rs"]
+mod greeter;
 mod links;
 mod servers;
 mod status;

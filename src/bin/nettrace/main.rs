@@ -11,7 +11,7 @@ mod output;
 mod probes;
 mod show;
 mod signals;
-// The same file as in the library, where it is private.
+// The same file as in the library. What masks passwords there is not for users, so the library does not export it.
 #[path = "../../user_info.rs"]
 mod user_info;
 
