@@ -48,7 +48,7 @@ fn http2_error(error: &(dyn Error + 'static)) -> Option<u32> {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return error.reason().map(u32::from);
         }
-        #[cfg(feature = "request")]
+        #[cfg(feature = "client")]
         if let Some(error) = error.downcast_ref::<super::IncompleteBody>() {
             return error.http2_error;
         }
@@ -58,12 +58,9 @@ fn http2_error(error: &(dyn Error + 'static)) -> Option<u32> {
 }
 
 /// Returns `true` if an error in the chain is an HTTP/2 error, so the connection speaks HTTP/2.
-#[cfg(feature = "request")]
+#[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
 pub(crate) fn is_http2(error: &(dyn Error + 'static)) -> bool {
-    #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
-    return sources(error).any(|error| error.is::<h2::Error>());
-    #[cfg(not(any(feature = "client", feature = "server", feature = "tonic")))]
-    return http2_error(error).is_some();
+    sources(error).any(|error| error.is::<h2::Error>())
 }
 
 /// Returns the error and its sources, outermost first.
@@ -271,6 +268,8 @@ fn known_failure(error: &(dyn Error + 'static)) -> Option<Failure> {
     #[cfg(feature = "client")]
     if error.is::<super::InvalidRequest>() {
         return Some(Failure::InvalidArgument);
+    } else if error.is::<super::IncompleteBody>() {
+        return Some(Failure::EofError);
     }
     #[cfg(feature = "request")]
     if error.is::<legacy::Error>() && error.source().is_none() {
@@ -287,10 +286,6 @@ fn known_failure(error: &(dyn Error + 'static)) -> Option<Failure> {
     #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return h2_failure(error);
-    }
-    #[cfg(feature = "request")]
-    if error.is::<super::IncompleteBody>() {
-        return Some(Failure::EofError);
     }
     #[cfg(feature = "tonic")]
     if error.is::<::tonic::TimeoutExpired>() {

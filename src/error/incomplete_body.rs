@@ -1,6 +1,6 @@
 //! The error of a response body that was cut off.
 
-use super::http2_error_name;
+use super::{body_lengths::BodyLengths, http2_error_name};
 use std::{error::Error, fmt};
 
 /// An error returned when the body of a response ends before it is complete: before its `Content-Length`, or without
@@ -10,12 +10,6 @@ pub struct IncompleteBody {
     /// Bytes received and declared; `None` if no length was declared.
     pub(crate) lengths: Option<BodyLengths>,
     pub(crate) http2_error: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BodyLengths {
-    pub(crate) received: u64,
-    pub(crate) declared: u64,
 }
 
 impl IncompleteBody {
@@ -33,9 +27,7 @@ impl IncompleteBody {
 impl fmt::Display for IncompleteBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.lengths {
-            Some(BodyLengths { received, declared }) => {
-                write!(f, "the response's body ended after {received} of {declared} bytes")?;
-            }
+            Some(lengths) => lengths.fmt(f)?,
             None => f.write_str("the response's body ended before it was complete")?,
         }
         match self.http2_error {

@@ -5,6 +5,8 @@
 //! chain of an error, its own types and those of hyper, h2, rustls, tonic and reqwest, to find the code
 //! ([`Failure`](crate::record::Failure)) and the text that a record keeps ([`FailureDetail`]).
 
+#[cfg(feature = "request")]
+mod body_lengths;
 pub(crate) mod classify;
 #[cfg(feature = "resolve")]
 mod connect;
@@ -12,8 +14,7 @@ mod connect;
 mod decode;
 mod failure_detail;
 mod http2;
-#[cfg(feature = "request")]
-#[cfg_attr(not(feature = "client"), allow(unreachable_pub, reason = "the client exports it"))]
+#[cfg(feature = "client")]
 mod incomplete_body;
 #[cfg(feature = "client")]
 mod invalid_request;
@@ -31,6 +32,8 @@ mod timeout;
 #[cfg(feature = "tls")]
 mod tls;
 
+#[cfg(feature = "request")]
+pub(crate) use body_lengths::BodyLengths;
 #[cfg(feature = "resolve")]
 pub(crate) use connect::ConnectErrorKind;
 #[cfg(feature = "resolve")]
@@ -39,12 +42,8 @@ pub use connect::{ConnectAttempt, ConnectError};
 pub use decode::DecodeError;
 pub(crate) use failure_detail::FailureDetail;
 pub(crate) use http2::http2_error_name;
-#[cfg(feature = "request")]
-pub(crate) use incomplete_body::BodyLengths;
 #[cfg(feature = "client")]
 pub use incomplete_body::IncompleteBody;
-#[cfg(all(feature = "request", not(feature = "client")))]
-pub(crate) use incomplete_body::IncompleteBody;
 #[cfg(feature = "client")]
 pub use invalid_request::InvalidRequest;
 #[cfg(any(feature = "resolve", feature = "tls"))]

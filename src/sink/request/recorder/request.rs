@@ -19,7 +19,7 @@ use crate::{
 };
 #[cfg(feature = "request")]
 use crate::{
-    error::{BodyLengths, IncompleteBody},
+    error::BodyLengths,
     sink::request::grpc,
 };
 use http::{HeaderMap, StatusCode, Version};
@@ -181,7 +181,7 @@ impl RequestRecorder {
         let is_short = |record: &RequestRecord| missing > 0 || record.only_header_declares.load(Relaxed);
         let record = self.open().map(|(_, record)| record).filter(|record| is_short(record));
         match record.and_then(|record| incomplete(record, missing)) {
-            Some(error) => self.failed(FailureDetail::new(Failure::EofError, error.to_string())),
+            Some(lengths) => self.failed(FailureDetail::new(Failure::EofError, lengths.to_string())),
             None => self.complete(),
         }
     }
@@ -288,13 +288,13 @@ fn length_in_header(record: &RequestRecord, headers: &HeaderMap) -> Option<u64> 
     Some(length)
 }
 
-/// Returns an error if fewer bytes of the response's body came than its header declares.
+/// Returns how many bytes of the response's body came, if they are fewer than its header declares.
 ///
 /// The header takes precedence over `missing`, because a body may report its whole length even after it was read.
 /// Without a declared length, the body is trusted.
 #[cfg(feature = "request")]
 #[cold]
-fn incomplete(record: &RequestRecord, missing: u64) -> Option<IncompleteBody> {
+fn incomplete(record: &RequestRecord, missing: u64) -> Option<BodyLengths> {
     let status = record.status.load(Relaxed);
     // These declare the length of what would have been sent, or of what this side has (RFC 9110 section 8.6).
     if record.method == Method::HEAD || matches!(status, 100..200 | 204 | 304) {
@@ -306,5 +306,5 @@ fn incomplete(record: &RequestRecord, missing: u64) -> Option<IncompleteBody> {
         length => length,
     };
     let lengths = BodyLengths { received, declared };
-    (received < declared).then_some(IncompleteBody { lengths: Some(lengths), http2_error: None })
+    (received < declared).then_some(lengths)
 }
