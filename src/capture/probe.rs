@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     record::{AddrTuple, ConntrackEntry},
-    sink::{ConnRef, Probe, ProbeEvent, ProbeSocket, TraceSink, Transport},
+    sink::{ConnRef, Probe, ProbeEvent, ProbeSocket, TraceSink},
     sync::IgnorePoison,
 };
 use std::{
@@ -224,10 +224,8 @@ fn socket_addrs(tuple: &AddrTuple) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 fn protocol(conn: &ConnRef) -> Option<Protocol> {
-    Some(match conn.transport()? {
-        Transport::Tcp => Protocol::Tcp,
-        Transport::Udp => Protocol::Udp,
-    })
+    // Without an ID, only a TLS tunnel over a foreign stream is known.
+    conn.record_id().map(|_| if conn.is_udp() { Protocol::Udp } else { Protocol::Tcp })
 }
 
 /// Returns when a connection of this age began by the clock of packets.

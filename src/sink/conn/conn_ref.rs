@@ -76,13 +76,6 @@ impl ConnRef {
         self.record().id
     }
 
-    /// Returns the transport protocol; `None` if only a TLS tunnel over a foreign stream is known.
-    #[cfg(all(unix, feature = "capture"))]
-    pub(crate) fn transport(&self) -> Option<Transport> {
-        let record = self.record();
-        record.id.map(|_| record.transport)
-    }
-
     /// Returns how long ago the connection, or the attempt at it, began.
     #[cfg(all(unix, feature = "capture"))]
     pub(crate) fn age(&self) -> std::time::Duration {
