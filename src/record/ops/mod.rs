@@ -19,7 +19,7 @@ mod segment;
 pub(crate) use clock::{TickScale, TraceClock};
 pub(crate) use codec::{DeltaCodec, OpKind, RawOp};
 pub(crate) use op_error::OpError;
-pub(crate) use segment::{Segment, SegmentChain, WriteCursor};
+pub(crate) use segment::{Segment, SegmentChain, write_cursor::WriteCursor};
 
 /// The operations of a socket, in the order in which they returned.
 ///
@@ -203,7 +203,7 @@ impl<'de> Deserialize<'de> for SocketOps {
 
 #[cfg(test)]
 mod tests {
-    use super::segment::tests::Writer;
+    use super::segment::write_cursor::tests::Writer;
     use super::*;
 
     const BEGIN: u64 = 1_000_000_000;
