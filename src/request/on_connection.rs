@@ -3,7 +3,7 @@
 //! hyper's own connections add nothing to a response that tells which connection it came over, so the one who has the
 //! connection says so here.
 
-use crate::sink::{ConnRef, CurrentRequest};
+use crate::sink::ConnRef;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use std::{
@@ -76,7 +76,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if let Some(conn) = &self.conn {
-            CurrentRequest::acquired(conn);
+            conn.acquired_by_current_request();
         }
         OnConnectionFuture { inner: self.inner.call(request), conn: self.conn.clone() }
     }

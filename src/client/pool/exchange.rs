@@ -64,7 +64,7 @@ impl Pool {
             loop {
                 let mut conn = self.checkout(&origin).await?;
                 if let Some(traced) = &conn.handle.conn {
-                    CurrentRequest::acquired(traced);
+                    traced.acquired_by_current_request();
                 }
                 let is_http2 = conn.is_http2();
                 if let Err(error) =

@@ -6,6 +6,8 @@
 //! The records of a chunk are in one or more blocks of memory. A record that is still in use after its chunk was
 //! evicted keeps its whole block: a request has a block of its own, so that it keeps no neighbours. The other blocks of
 //! an evicted chunk are used again: a sink that has reached its bounds allocates none.
+//!
+//! This file has the parts of a registry, and how it is cleared. [`pinned`] reads, [`add`] and [`evict`] write.
 
 use self::shard::CachePadded;
 use crate::{
@@ -18,11 +20,15 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
 };
 
+mod add;
 pub(super) mod batch_alloc;
 pub(super) mod end;
+mod evict;
+mod id_allocator;
 mod pinned;
 pub(super) mod shard;
 
+pub(crate) use id_allocator::IdAllocator;
 pub(crate) use pinned::Pinned;
 
 pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 32 };
@@ -39,35 +45,6 @@ pub(crate) trait Evictable: Sized {
     fn on_evict(&self, common: &Self::Common);
 }
 
-/// Hands out the numbers of records, in blocks, so that threads do not share a cache line.
-///
-/// Nothing is ordered by the counter, so the loom models leave it out.
-#[derive(Debug)]
-pub(crate) struct IdAllocator(std::sync::atomic::AtomicU64);
-
-impl IdAllocator {
-    pub(crate) const fn new() -> Self {
-        IdAllocator(std::sync::atomic::AtomicU64::new(1))
-    }
-
-    /// Returns the allocator of all sinks of this process, so that identifiers differ between sinks.
-    ///
-    /// One counter is enough: it is used once for 32 requests, and once for each dial, connection, tunnel and DNS
-    /// query.
-    pub(crate) fn of_process() -> &'static Self {
-        static ID_ALLOC: CachePadded<IdAllocator> = CachePadded(IdAllocator::new());
-        &ID_ALLOC.0
-    }
-
-    pub(crate) fn next_id(&self) -> RecordId {
-        RecordId::from_nonzero(self.0.fetch_add(1, Relaxed))
-    }
-
-    fn next_block(&self) -> u64 {
-        self.0.fetch_add(CHUNK as u64, Relaxed)
-    }
-}
-
 /// A number of consecutive records, evicted together.
 struct Chunk<T: Evictable> {
     /// The number of the first record.
@@ -76,18 +53,6 @@ struct Chunk<T: Evictable> {
 }
 
 impl<T: Evictable> Chunk<T> {
-    fn new(base: u64, common: &T::Common) -> Self {
-        let bases = (0..CHUNK / Block::<T>::LEN).map(|i| base + (i * Block::<T>::LEN) as u64);
-        Chunk { base, blocks: bases.map(|base| Block::new(base, common.clone())).collect() }
-    }
-
-    /// Sets the numbers of the records to come. Returns `false` if one of the blocks is in use.
-    fn renumber(&mut self, base: u64) -> bool {
-        self.base = base;
-        let mut blocks = self.blocks.iter_mut().zip((base..).step_by(Block::<T>::LEN));
-        blocks.all(|(block, base)| Arc::get_mut(block).map(|block| block.base = base).is_some())
-    }
-
     fn slots(&self) -> impl Iterator<Item = &OnceLock<T>> {
         self.blocks.iter().flat_map(|block| block.slots.as_ref())
     }
@@ -111,10 +76,6 @@ struct Block<T: Evictable> {
 impl<T: Evictable> Block<T> {
     /// The number of records in a block.
     const LEN: usize = size_of::<T::Block>() / size_of::<OnceLock<T>>();
-
-    fn new(base: u64, common: T::Common) -> Arc<Self> {
-        Arc::new(Block { base, common, slots: T::Block::default() })
-    }
 }
 
 /// Returns the memory that a record takes in a registry, without what it owns on the heap.
@@ -173,12 +134,6 @@ struct Node<T: Evictable> {
     next: OnceLock<Arc<Node<T>>>,
 }
 
-impl<T: Evictable> Node<T> {
-    fn new(chunk: Arc<Chunk<T>>) -> Arc<Self> {
-        Arc::new(Node { chunk, next: OnceLock::new() })
-    }
-}
-
 impl<T: Evictable> Drop for Node<T> {
     /// Nodes that drop each other would overflow the stack if the list is long.
     fn drop(&mut self) {
@@ -231,137 +186,6 @@ impl<T: Evictable> Registry<T> {
         }
     }
 
-    /// Creates a record in its place. Also returns `true` if a chunk was begun, which is the moment to check the
-    /// bounds.
-    pub(crate) fn add(&self, id_alloc: &IdAllocator, record: impl FnOnce() -> T) -> (Rec<T>, bool) {
-        let mine = shard::mine(self.shards.len());
-        let mut shard = self.lock(mine);
-        let rolled = shard.list.as_ref().is_none_or(|list| list.used == CHUNK);
-        let list = shard.list.get_or_insert_with(|| {
-            let node = Node::new(self.chunk(id_alloc));
-            List { head: node.clone(), tail: node, used: 0 }
-        });
-        if list.used == CHUNK {
-            let node = Node::new(self.chunk(id_alloc));
-            let linked = list.tail.next.set(node.clone()).is_ok();
-            debug_assert!(linked, "only the owner of the shard links on");
-            (list.tail, list.used) = (node, 0);
-        }
-        let rec = list.tail.chunk.rec(list.used);
-        let mut record = Some(record);
-        rec.slot().get_or_init(|| record.take().expect("it is asked for once")());
-        debug_assert!(record.is_none(), "an index is handed out once");
-        list.used += 1;
-        if rolled {
-            self.chunks.fetch_add(1, Relaxed);
-        }
-        (rec, rolled)
-    }
-
-    /// Returns an upper bound of the records in the lists, without those that outlived their chunk.
-    pub(crate) fn listed(&self) -> usize {
-        self.chunks.load(Relaxed) * CHUNK
-    }
-
-    /// Evicts the oldest full chunk. Its records that are still needed become survivors. Returns `false` if there is no
-    /// full chunk.
-    #[cold]
-    pub(crate) fn evict_oldest_full(&self) -> bool {
-        self.oldest_shard(false).is_some_and(|index| self.evict(index, false))
-    }
-
-    /// Evicts the oldest chunk, full or not.
-    ///
-    /// Evicts the last chunk of a shard only if one of its records can be evicted: otherwise the next record would
-    /// begin another chunk for nothing. Returns `false` if there is no chunk to evict.
-    #[cold]
-    pub(crate) fn evict_oldest_chunk(&self) -> bool {
-        self.oldest_shard(true).is_some_and(|index| self.evict(index, true))
-    }
-
-    /// Passes the first record of the oldest chunk to `look`: of the chunk that
-    /// [`evict_oldest_chunk`](Self::evict_oldest_chunk) would evict.
-    pub(crate) fn peek_oldest<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
-        let index = self.oldest_shard(true)?;
-        let chunk = self.lock(index).list.as_ref()?.head.chunk.clone();
-        chunk.slots().next()?.get().map(look)
-    }
-
-    fn oldest_shard(&self, with_last: bool) -> Option<usize> {
-        let oldest = (0..self.shards.len()).filter_map(|i| {
-            let shard = self.lock(i);
-            let list = shard.list.as_ref()?;
-            let is_evictable = list.head.next.get().is_some() || with_last && list.head.has_evictable();
-            is_evictable.then_some((list.head.chunk.base, i))
-        });
-        oldest.min().map(|(_, index)| index)
-    }
-
-    /// Evicts the first chunk of a shard, even if it is the last.
-    fn evict(&self, index: usize, with_last: bool) -> bool {
-        let (node, survivors) = {
-            let mut shard = self.lock(index);
-            let Some(list) = &mut shard.list else { return false };
-            let node = match list.head.next.get().cloned() {
-                Some(next) => std::mem::replace(&mut list.head, next),
-                None if with_last && list.head.has_evictable() => {
-                    let node = list.head.clone();
-                    shard.list = None;
-                    node
-                }
-                None => return false,
-            };
-            self.chunks.fetch_sub(1, Relaxed);
-            let survivors = node.survivors();
-            if survivors != 0 {
-                Arc::make_mut(&mut shard.survivors).extend(node.recs(survivors));
-            }
-            (node, survivors)
-        };
-        let gone =
-            node.written().filter(|(index, _)| survivors & (1 << index) == 0).map(|(_, record)| record);
-        let gone = gone.inspect(|record| record.on_evict(&self.common)).count();
-        self.dropped.fetch_add(gone as u64, Relaxed);
-        let chunk = node.chunk.clone();
-        drop(node);
-        self.recycle(chunk);
-        let aged = self.aged.fetch_add(CHUNK, Relaxed) + CHUNK;
-        // Sweeps rarely enough that the cost per record does not depend on the number of survivors.
-        if aged * 4 >= self.survivor_count() {
-            self.sweep_survivors();
-        }
-        true
-    }
-
-    /// Returns an empty chunk.
-    fn chunk(&self, id_alloc: &IdAllocator) -> Arc<Chunk<T>> {
-        let base = id_alloc.next_block();
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let renumbered =
-            spare.and_then(|mut chunk| Arc::get_mut(&mut chunk)?.renumber(base).then_some(chunk));
-        renumbered.unwrap_or_else(|| Arc::new(Chunk::new(base, &self.common)))
-    }
-
-    /// Keeps an evicted chunk for reuse, unless a snapshot is reading it. Blocks that are still in use are left to
-    /// their users, and replaced by new ones.
-    fn recycle(&self, mut chunk: Arc<Chunk<T>>) {
-        if let Some(unused) = Arc::get_mut(&mut chunk) {
-            for block in &mut unused.blocks {
-                match Arc::get_mut(block) {
-                    Some(block) => block.slots.as_mut().iter_mut().for_each(|slot| drop(slot.take())),
-                    None => *block = Block::new(0, self.common.clone()),
-                }
-            }
-            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(chunk);
-        }
-    }
-
-    /// Evicts the survivors that are not needed any more.
-    pub(crate) fn sweep_survivors(&self) {
-        let gone = self.sweep();
-        self.dropped.fetch_add(gone as u64, Relaxed);
-    }
-
     /// Returns how many records were evicted. Repeats until none is: an evicted record may have been the last to need
     /// another.
     fn sweep(&self) -> usize {
@@ -387,11 +211,6 @@ impl<T: Evictable> Registry<T> {
                 return total;
             }
         }
-    }
-
-    /// Returns how many records have outlived their chunk.
-    pub(crate) fn survivor_count(&self) -> usize {
-        (0..self.shards.len()).map(|i| self.lock(i).survivors.len()).sum()
     }
 
     /// Evicts everything that can be evicted, and restarts the count of evicted records from zero.
@@ -432,21 +251,6 @@ impl<T: Evictable> Registry<T> {
 }
 
 impl<T: Evictable> Node<T> {
-    /// Returns the records written so far, with their indices.
-    fn written(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.chunk.written()
-    }
-
-    fn has_evictable(&self) -> bool {
-        self.written().any(|(_, record)| record.is_evictable())
-    }
-
-    /// Returns a bit for each record that must stay.
-    fn survivors(&self) -> u32 {
-        let survivors = self.written().filter(|(_, record)| !record.is_evictable());
-        survivors.fold(0, |bits, (index, _)| bits | 1 << index)
-    }
-
     /// Returns the records at these indices, as far as they are written.
     fn recs(&self, places: u32) -> impl Iterator<Item = Rec<T>> {
         self.chunk.recs().filter(move |(index, _)| places & (1 << index) != 0).map(|(_, rec)| rec)
