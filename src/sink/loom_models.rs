@@ -6,7 +6,7 @@
 use super::{
     clock::Tick,
     config::Retention,
-    conn::op_log::{OpLog, OpWriter},
+    conn::{op_log::OpLog, op_writer::OpWriter},
     record_id::RecordId,
     registry::{
         CHUNK, Evictable, IdAllocator, Rec, Registry,
@@ -361,7 +361,7 @@ impl Kept {
             ended: AtomicU64::new(0),
             needed_by: AtomicU64::new(0),
             needs: Mutex::new(needs.cloned()),
-            live: self.live.clone(),
+            _live: self.live.clone(),
         };
         item.name.store(name, Relaxed);
         self.registry.add(&self.id_alloc, || item).0
@@ -395,7 +395,8 @@ struct Item {
     needed_by: AtomicU64,
     /// No other operation happens under this lock, so it is not part of the model.
     needs: Mutex<Option<Rec<Item>>>,
-    live: Arc<()>,
+    /// Counts the items that are left.
+    _live: Arc<()>,
 }
 
 impl Item {

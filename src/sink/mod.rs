@@ -41,8 +41,22 @@ pub(crate) use self::conn::identity::describe_conn;
 pub(crate) use self::conn::probe_data::RawTcpInfo;
 #[cfg(feature = "reqwest")]
 pub(crate) use self::dial::foreign_dial::ForeignTunnel;
+#[cfg(feature = "proxy")]
+pub(crate) use self::proxy::recorder::{ProxyName, SocksRecorder};
 #[cfg(feature = "tonic")]
-pub(crate) use self::request::recorder::PendingRequest;
+pub(crate) use self::request::body_recorder::PendingRequest;
+#[cfg(any(feature = "proxy", feature = "request"))]
+pub(crate) use self::request::new_request::RequestHead;
+#[cfg(feature = "request")]
+pub(crate) use self::request::{
+    body_recorder::RequestBodyRecorder, recorder::RequestRecorder, response_ext::TraceExtension,
+};
+#[cfg(feature = "client")]
+pub(crate) use self::request::{
+    current::CurrentRequest, decoded_body::DecodedBodyRecorder, masking::without_user_info,
+};
+#[cfg(feature = "tls")]
+pub(crate) use self::tls::{peer_chain::PeerChain, record::TlsFacts, recorder::TlsRecorder};
 pub use self::{
     builder::TraceSinkBuilder,
     config::{HeaderCapture, Retention},
@@ -56,27 +70,18 @@ pub use self::{
     subscriber::{FinishedRecord, Subscriber},
     trace_sink::TraceSink,
 };
+#[cfg(feature = "connect")]
 pub(crate) use self::{
     clock::Tick,
-    conn::{
-        record::{Endpoint, Transport},
-        recorder::ConnRecorder,
-    },
-    dial::{
-        attempt::AttemptRecorder,
-        recorder::{DialRecorder, DialRef},
-    },
+    conn::{new_record::Endpoint, record::Transport, recorder::ConnRecorder},
+    dial::recorder::DialRecorder,
+};
+#[cfg(feature = "resolve")]
+pub(crate) use self::{
+    dial::{attempt::AttemptRecorder, recorder::DialRef},
     dns::{
-        answers::{AnswerHead, AnswerText, AnswerValue, AnswersBuilder},
+        answers_builder::{AnswerHead, AnswerText, AnswerValue, AnswersBuilder},
         record::{DnsQuery, DnsReply},
         recorder::DnsRecorder,
     },
-    proxy::recorder::{ProxyName, SocksRecorder},
-    request::{
-        masking::without_user_info,
-        new_request::RequestHead,
-        recorder::{CurrentRequest, DecodedBodyRecorder, RequestBodyRecorder, RequestRecorder},
-        response_ext::TraceExtension,
-    },
-    tls::{peer_chain::PeerChain, record::TlsFacts, recorder::TlsRecorder},
 };

@@ -8,11 +8,14 @@
 //! A request needs the groups that it refers to. If so many groups survive for this reason that there are too many
 //! connections, more requests are evicted, and the groups that only they needed with them.
 
+use super::context;
+use super::registry;
+use super::registry::{IdAllocator, batch_alloc::BatchAlloc};
 use super::{
     config::Retention,
     core::Core,
     dial::group::{DialGroup, GroupSlot},
-    registry::{self, Evictable, IdAllocator, Pinned, Registry, batch_alloc::BatchAlloc},
+    registry::{Evictable, Pinned, Registry},
     request::record::{RequestRecord, RequestRef},
 };
 use crate::record::{Dropped, NetTrace};
@@ -69,6 +72,18 @@ impl RetainedRecords {
         }
     }
 
+    /// Returns the group of the dial in whose poll this is called, if it records into the same sink.
+    pub(super) fn current_group(&self) -> Option<Arc<DialGroup>> {
+        context::current_dial().filter(|group| Arc::ptr_eq(&group.core, &self.core))
+    }
+
+    /// Adds a group for records outside any dial.
+    pub(super) fn new_group(&self) -> Arc<DialGroup> {
+        let group = DialGroup::allocate(&self.group_alloc, &self.core, None);
+        self.add_group(group.clone());
+        group
+    }
+
     /// Returns the requests that are kept now.
     pub(super) fn pin_requests(&self) -> Pinned<RequestRecord> {
         self.requests.pin()
@@ -105,7 +120,9 @@ impl RetainedRecords {
         };
         (!dropped.is_empty()).then_some(dropped)
     }
+}
 
+impl RetainedRecords {
     /// Evicts the oldest records until the bounds hold. Runs once per chunk, and when the byte budget is exceeded.
     #[cold]
     fn evict_excess(&self) {

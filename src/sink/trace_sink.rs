@@ -1,30 +1,16 @@
-//! [`TraceSink`]: what layers ask for recorders, and users for traces.
+//! [`TraceSink`]: what users ask for traces. What layers ask it for is next to each recorder.
 
-#[cfg(feature = "server")]
-use super::conn::{record::Endpoint, recorder::ConnRecorder};
 #[cfg(all(unix, feature = "capture"))]
 use super::probe::Probe;
 use super::{
     config::SinkConfig,
-    conn::conn_ref::ConnRef,
-    context,
     core::Core,
-    dial::{
-        group::DialGroup,
-        recorder::{self, DialRecorder, DialRef},
-    },
     probe,
-    request::{
-        handle::RequestHandle,
-        new_request::{NewRequest, RequestHead},
-        record::RequestRecord,
-        recorder::RequestRecorder,
-    },
+    request::{handle::RequestHandle, record::RequestRecord},
     retention::RetainedRecords,
     snapshot,
-    tls::recorder::TlsRecorder,
 };
-use crate::record::{EndReason, NetTrace, Text};
+use crate::record::{EndReason, NetTrace};
 use std::sync::Arc;
 
 /// Where instrumentation writes. Cheap to clone; all clones are the same sink.
@@ -163,86 +149,6 @@ impl TraceSink {
         self.0.as_ref().is_some_and(|records| records.core.config.mask_query)
     }
 
-    /// Returns `true` if a request that begins now is recorded.
-    #[inline]
-    pub(crate) fn records_requests(&self) -> bool {
-        self.active().is_some_and(|records| records.core.config.http)
-    }
-
-    /// Begins a dial to `destination` (`host:port`), or continues the one that had begun before its connector was
-    /// called.
-    pub(crate) fn dial(&self, destination: impl FnOnce() -> Text) -> DialRecorder {
-        let Some(records) = self.active() else { return DialRecorder::default() };
-        if let Some(begun) = recorder::take_begun_dial(&records.core) {
-            return begun;
-        }
-        let (group, recorder) = recorder::begin(&records.core, &records.group_alloc, destination());
-        records.add_group(group);
-        recorder
-    }
-
-    /// Returns the dial in whose poll this is called, if it records into this sink; otherwise a new group for records
-    /// outside any dial.
-    pub(crate) fn lookup(&self) -> DialRef {
-        let Some(records) = self.active() else { return DialRef::default() };
-        DialRef(Some(current_group(records).unwrap_or_else(|| new_group(records))))
-    }
-
-    /// Records a connection that was accepted.
-    #[cfg(feature = "server")]
-    pub(crate) fn accepted(&self, endpoint: impl FnOnce() -> Endpoint) -> ConnRecorder {
-        let Some(records) = self.active() else { return ConnRecorder::off() };
-        ConnRecorder::accepted(new_group(records), endpoint())
-    }
-
-    /// Begins a TLS handshake of a client.
-    pub(crate) fn tls(&self, conn: Option<&ConnRef>, server_name: impl FnOnce() -> Text) -> TlsRecorder {
-        self.begin_tls(conn, false, server_name)
-    }
-
-    /// Begins a TLS handshake of a server, which the client will start.
-    #[cfg(all(feature = "server", feature = "tls"))]
-    pub(crate) fn accept_tls(&self, conn: Option<&ConnRef>) -> TlsRecorder {
-        self.begin_tls(conn, true, || Text::EMPTY)
-    }
-
-    fn begin_tls(
-        &self,
-        conn: Option<&ConnRef>,
-        accepted: bool,
-        server_name: impl FnOnce() -> Text,
-    ) -> TlsRecorder {
-        let Some(records) = self.active().filter(|records| records.core.config.tls) else {
-            return TlsRecorder::off();
-        };
-        // A connection of another sink has no record in this one.
-        match conn.filter(|conn| conn.is_of(&records.core)) {
-            Some(conn) => TlsRecorder::begin(conn.clone(), accepted, server_name()),
-            None => {
-                let group = current_group(records).unwrap_or_else(|| new_group(records));
-                TlsRecorder::begin_over_unknown(group, accepted, server_name())
-            }
-        }
-    }
-
-    /// Begins a request that was handed to a client, or came to a server.
-    #[inline]
-    pub(crate) fn request(&self, head: &RequestHead<'_>) -> RequestRecorder {
-        match &self.0 {
-            Some(records) if self.records_requests() => begin_request(records, head),
-            _ => RequestRecorder::off(),
-        }
-    }
-
-    /// Begins a CONNECT request, sent to a proxy on the connection to it.
-    pub(crate) fn connect(&self, head: &RequestHead<'_>, conn: Option<&ConnRef>) -> RequestRecorder {
-        let recorder = self.request(head);
-        if let (Some(request), Some(conn)) = (recorder.request(), conn) {
-            request.connects(conn);
-        }
-        recorder
-    }
-
     /// Returns the core of the sink, unless it is disabled.
     #[cfg(feature = "reqwest")]
     pub(super) fn core(&self) -> Option<&Arc<Core>> {
@@ -251,7 +157,7 @@ impl TraceSink {
 
     /// Returns what to record into, if anything is to be recorded.
     #[inline]
-    fn active(&self) -> Option<&RetainedRecords> {
+    pub(super) fn active(&self) -> Option<&RetainedRecords> {
         self.0.as_deref().filter(|records| records.core.is_on())
     }
 }
@@ -260,27 +166,4 @@ impl Default for TraceSink {
     fn default() -> Self {
         TraceSink::new()
     }
-}
-
-fn begin_request(records: &RetainedRecords, head: &RequestHead<'_>) -> RequestRecorder {
-    let new = NewRequest::new(&records.core, head);
-    let request = records.add_request(|| new.into_record(head));
-    if records.core.is_closed() {
-        // `TraceSink::close` may have run since the caller checked, without having seen this request.
-        request.end(EndReason::SinkClosed, None);
-        return RequestRecorder::off();
-    }
-    RequestRecorder::new(request, head)
-}
-
-/// Returns the group of the dial in whose poll this is called, if it records into the same sink.
-fn current_group(records: &RetainedRecords) -> Option<Arc<DialGroup>> {
-    context::current_dial().filter(|group| Arc::ptr_eq(&group.core, &records.core))
-}
-
-/// Adds a group for records outside any dial.
-fn new_group(records: &RetainedRecords) -> Arc<DialGroup> {
-    let group = DialGroup::allocate(&records.group_alloc, &records.core, None);
-    records.add_group(group.clone());
-    group
 }

@@ -1,12 +1,12 @@
 //! References to the record of a connection: [`ConnRef`] for whoever uses the connection, [`ConnLink`] for a request.
 
-use super::record::{ConnPath, ConnRecord, Endpoint, Transport};
+use super::record::{ConnPath, ConnRecord};
+use crate::record::EndReason;
+use crate::sink::core::Core;
+use crate::{error::FailureDetail, sink::clock::Tick};
 use crate::{
-    error::FailureDetail,
-    record::{EndReason, Failure, TraceId},
+    record::{Failure, TraceId},
     sink::{
-        clock::Tick,
-        core::Core,
         dial::group::{ConnSlot, DialGroup, GroupState},
         record_id::RecordId,
     },
@@ -24,25 +24,10 @@ use std::{
 #[derive(Clone)]
 pub struct ConnRef {
     pub(in crate::sink) group: Arc<DialGroup>,
-    slot: ConnSlot,
+    pub(super) slot: ConnSlot,
 }
 
 impl ConnRef {
-    /// Creates a reference to a connection of which nothing is known except that something runs over it.
-    pub(in crate::sink) fn unknown(group: Arc<DialGroup>) -> Self {
-        let record = ConnRecord::with_id(&group.core, None, Transport::Tcp, Endpoint::default());
-        ConnRef { group, slot: ConnSlot::Other(Arc::new(record)) }
-    }
-
-    /// Adds the connection that `make` returns. Returns `None` if nothing more is recorded of that dial.
-    pub(in crate::sink) fn register(
-        group: Arc<DialGroup>,
-        make: impl FnOnce(&Core) -> ConnRecord,
-    ) -> Option<Self> {
-        let slot = group.add_conn(make)?;
-        Some(ConnRef { group, slot })
-    }
-
     /// Returns the connections and attempts of a group, whose state is locked.
     pub(in crate::sink) fn all<'a>(
         group: &'a Arc<DialGroup>,

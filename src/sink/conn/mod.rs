@@ -1,4 +1,5 @@
-//! Connections: their state ([`record`]), references to it ([`conn_ref`]), and what writes it ([`recorder`]).
+//! Connections: their state ([`record`]), which begins in [`new_record`], references to it ([`conn_ref`]), and what writes
+//! it ([`recorder`], [`op_writer`]).
 //!
 //! An attempt at a TCP connection is a connection that has not been established: `dial::attempt` begins it, and a
 //! [`ConnRecorder`](recorder::ConnRecorder) takes over when the handshake is complete. What the kernel knows is written
@@ -6,9 +7,12 @@
 
 pub(super) mod conn_ref;
 pub(super) mod conntrack;
+mod first_byte;
 #[cfg(any(feature = "connect", feature = "tls"))]
 pub(super) mod identity;
+pub(super) mod new_record;
 pub(super) mod op_log;
+pub(super) mod op_writer;
 mod probe_api;
 pub(super) mod probe_data;
 pub(super) mod record;

@@ -1,12 +1,12 @@
 //! [`ConnRecord`]: the state of a connection, or of an attempt at one.
 
+use super::first_byte::FirstByteCell;
 use super::{conntrack::ConntrackCell, op_log::OpLog, probe_data::ProbeData};
 use crate::{
     error::FailureDetail,
     record::EndReason,
     sink::{
         clock::{AtomicTick, Tick},
-        core::Core,
         proxy::record::SocksRecord,
         record_id::{AtomicRecordId, RecordId},
         registry::end::EndCell,
@@ -25,15 +25,6 @@ use std::{
 pub(crate) enum Transport {
     Tcp,
     Udp,
-}
-
-/// Both ends of a connection, as far as they are known.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Endpoint {
-    pub(crate) local: Option<SocketAddr>,
-    pub(crate) remote: Option<SocketAddr>,
-    /// The path of a Unix socket.
-    pub(crate) path: Option<Box<str>>,
 }
 
 /// The state of a connection, or of an attempt at one.
@@ -92,82 +83,7 @@ pub(crate) struct ConnPath {
     pub(crate) proxy_tls: Option<RecordId>,
 }
 
-/// The time of the first byte after a request was given the connection.
-///
-/// A word that is zero before a request was given the connection, [`FIRST_BYTE_PENDING`] until the byte comes, and a
-/// [`Tick`] afterwards.
-#[derive(Debug, Default)]
-pub(crate) struct FirstByteCell(AtomicU64);
-
-/// The value of a [`FirstByteCell`] that waits for the byte.
-const FIRST_BYTE_PENDING: u64 = u64::MAX;
-
-impl FirstByteCell {
-    /// Waits for the next byte.
-    pub(super) fn expect(&self) {
-        self.0.store(FIRST_BYTE_PENDING, Relaxed);
-    }
-
-    #[inline]
-    pub(super) fn is_expected(&self) -> bool {
-        self.0.load(Relaxed) == FIRST_BYTE_PENDING
-    }
-
-    pub(super) fn set(&self, at: Tick) {
-        self.0.store(at.get(), Relaxed);
-    }
-
-    #[inline]
-    pub(super) fn get(&self) -> Option<Tick> {
-        match self.0.load(Relaxed) {
-            0 | FIRST_BYTE_PENDING => None,
-            ticks => Some(Tick::from_ticks(ticks)),
-        }
-    }
-}
-
 impl ConnRecord {
-    pub(in crate::sink) fn new(core: &Core, transport: Transport, endpoint: Endpoint) -> Self {
-        Self::with_id(core, Some(core.id_alloc.next_id()), transport, endpoint)
-    }
-
-    pub(super) fn with_id(
-        core: &Core,
-        id: Option<RecordId>,
-        transport: Transport,
-        endpoint: Endpoint,
-    ) -> Self {
-        let Endpoint { local, remote, path } = endpoint;
-        ConnRecord {
-            id,
-            transport,
-            from_resolver: false,
-            accepted: false,
-            above_tls: false,
-            is_unobserved: false,
-            begin: core.now(),
-            local: local.map_or_else(OnceLock::new, OnceLock::from),
-            remote,
-            path,
-            established: AtomicTick::default(),
-            sent: AtomicU64::new(0),
-            received: AtomicU64::new(0),
-            first_byte: FirstByteCell::default(),
-            log: core.config.socket_ops.then(OpLog::new),
-            first_error: OnceLock::new(),
-            conntrack: ConntrackCell::default(),
-            probe_data: OnceLock::new(),
-            tls: AtomicRecordId::default(),
-            proxy_tls: AtomicRecordId::default(),
-            close_reason: OnceLock::new(),
-            peer_closed: AtomicBool::new(false),
-            http2: AtomicBool::new(false),
-            #[cfg(feature = "server")]
-            is_protected: AtomicBool::new(false),
-            end: EndCell::default(),
-        }
-    }
-
     pub(crate) fn is_udp(&self) -> bool {
         self.transport == Transport::Udp
     }

@@ -2,28 +2,39 @@
 
 use super::{
     conn_ref::ConnRef,
-    op_log::{OpLog, OpWriter},
-    record::{ConnRecord, Endpoint, Transport},
+    new_record::Endpoint,
+    op_log::OpLog,
+    op_writer::OpWriter,
+    record::{ConnRecord, Transport},
 };
+use crate::record::Failure;
+#[cfg(feature = "server")]
+use crate::sink::trace_sink::TraceSink;
 use crate::{
     error::{FailureDetail, classify::io_failure_detail},
-    record::{EndReason, Failure, OpKind},
+    record::{EndReason, OpKind},
     sink::{
         clock::Tick,
         core::Core,
         dial::group::DialGroup,
-        dns::recorder::DnsRecorder,
         probe::{Probe, ProbeEvent, ProbeSocket, catch_panic},
-        record_id::RecordId,
         snapshot::{address_texts::AddressTexts, timeline::Timeline, to_record},
         subscriber::FinishedRecord,
     },
 };
 use std::{
     fmt, io,
-    net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
+
+#[cfg(feature = "server")]
+impl TraceSink {
+    /// Records a connection that was accepted.
+    pub(crate) fn accepted(&self, endpoint: impl FnOnce() -> Endpoint) -> ConnRecorder {
+        let Some(records) = self.active() else { return ConnRecorder::off() };
+        ConnRecorder::accepted(records.new_group(), endpoint())
+    }
+}
 
 /// Records what is done with a socket. Dropping it records the close.
 #[derive(Debug, Default)]
@@ -70,14 +81,6 @@ impl ConnRecorder {
         }))
     }
 
-    pub(in crate::sink) fn udp(group: Arc<DialGroup>, local: SocketAddr, remote: SocketAddr) -> Self {
-        let endpoint = Endpoint { local: Some(local), remote: Some(remote), path: None };
-        Self::begin(group, |core| ConnRecord {
-            from_resolver: true,
-            ..ConnRecord::new(core, Transport::Udp, endpoint)
-        })
-    }
-
     pub(in crate::sink) fn adopt(
         group: Option<Arc<DialGroup>>,
         transport: Transport,
@@ -101,16 +104,13 @@ impl ConnRecorder {
         })
     }
 
-    fn begin(group: Arc<DialGroup>, make: impl FnOnce(&Core) -> ConnRecord) -> Self {
+    /// Begins the connection that `make` returns.
+    pub(in crate::sink) fn begin(group: Arc<DialGroup>, make: impl FnOnce(&Core) -> ConnRecord) -> Self {
         ConnRef::register(group, make).map_or(ConnRecorder(None), Self::established)
     }
 
     pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
-    }
-
-    pub(crate) fn record_id(&self) -> Option<RecordId> {
-        self.conn_ref().and_then(ConnRef::record_id)
     }
 
     pub(crate) fn conn_ref(&self) -> Option<&ConnRef> {
@@ -195,14 +195,6 @@ impl ConnRecorder {
         let Some(live) = &self.0 else { return };
         for probe in live.conn.group.core.probes() {
             catch_panic(|| tell(&**probe, &live.conn));
-        }
-    }
-
-    /// Begins a record of the DNS messages that a resolver exchanges over this connection.
-    pub(crate) fn dns(&self) -> DnsRecorder {
-        match &self.0 {
-            Some(live) => DnsRecorder::begin(&live.conn.group, live.conn.record_id()),
-            None => DnsRecorder::off(),
         }
     }
 

@@ -7,7 +7,8 @@ use crate::{
     sink::{
         conn::{
             conn_ref::ConnRef,
-            record::{ConnRecord, Endpoint, Transport},
+            new_record::Endpoint,
+            record::{ConnRecord, Transport},
             recorder::{self, ConnRecorder},
         },
         probe::{ProbeEvent, ProbeSocket, catch_panic},

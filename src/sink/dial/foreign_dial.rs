@@ -11,7 +11,8 @@ use crate::{
         clock::{AtomicTick, Tick},
         conn::{
             conn_ref::ConnRef,
-            record::{ConnRecord, Endpoint, Transport},
+            new_record::Endpoint,
+            record::{ConnRecord, Transport},
             recorder::end,
         },
         tls::{record::TlsFacts, recorder::TlsRecorder},

@@ -14,7 +14,6 @@ use crate::{
         record_id::RecordId,
         registry::{
             CHUNK, Evictable,
-            batch_alloc::BatchAlloc,
             end::{End, EndCell},
             record_bytes,
         },
@@ -33,6 +32,10 @@ use std::{
         },
     },
 };
+
+mod begin;
+
+pub(in crate::sink) use begin::push_reserving;
 
 /// A dial with everything that belongs to it, or records outside any dial.
 pub(crate) struct DialGroup {
@@ -155,59 +158,9 @@ pub(crate) struct ResolverDial {
 }
 
 impl DialGroup {
-    /// Takes a group from `alloc` for a dial, or for records outside any.
-    pub(in crate::sink) fn allocate(
-        alloc: &BatchAlloc<Arc<DialGroup>>,
-        core: &Arc<Core>,
-        dial: Option<DialHead>,
-    ) -> Arc<DialGroup> {
-        let mut group = alloc.take(|| Arc::new(DialGroup::unused(core.clone())));
-        if let Some(unused) = Arc::get_mut(&mut group) {
-            unused.init(dial); // there is no other reference yet
-        }
-        group
-    }
-
-    /// Creates a group in which nothing has begun.
-    fn unused(core: Arc<Core>) -> Self {
-        let (running, retained) = Default::default();
-        DialGroup { core, dial: None, running, retained, state: Mutex::default(), first: OnceLock::new() }
-    }
-
-    fn init(&mut self, dial: Option<DialHead>) {
-        *self.running.get_mut() = u32::from(dial.is_some());
-        self.dial = dial;
-    }
-
     /// Locks the state. Held for moments only, and never while anything outside the sink is called.
     pub(crate) fn state(&self) -> MutexGuard<'_, GroupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Begins a record, which `begin` writes; [`record_ended`](Self::record_ended) must be called once for it. Returns
-    /// `None` if nothing more may begin.
-    pub(crate) fn begin_record<R>(&self, begin: impl FnOnce(&mut GroupState) -> R) -> Option<R> {
-        let mut state = self.state();
-        if state.sealed {
-            return None;
-        }
-        self.running.fetch_add(1, Relaxed);
-        Some(begin(&mut state))
-    }
-
-    /// Begins the connection, or the attempt at one, that `make` returns. Returns `None` if nothing more may begin.
-    ///
-    /// The first is built in its place: it is large, and every move would copy it.
-    pub(in crate::sink) fn add_conn(&self, make: impl FnOnce(&Core) -> ConnRecord) -> Option<ConnSlot> {
-        self.begin_record(|state| {
-            if self.first.get().is_none() {
-                self.first.get_or_init(|| make(&self.core));
-                return ConnSlot::First;
-            }
-            let other = Arc::new(make(&self.core));
-            state.others.push(other.clone());
-            ConnSlot::Other(other)
-        })
     }
 
     /// Returns the record of a connection of this group.
@@ -284,13 +237,6 @@ impl DialGroup {
         usize::from(self.first.get().is_some()) + state.others.len()
     }
 
-    /// Returns when another crate's connector began to connect, as far as is known: it looks the name up first. `None`
-    /// without a dial.
-    pub(in crate::sink) fn connect_begin(&self) -> Option<Tick> {
-        let dial = self.dial.as_ref()?;
-        Some(dial.begin.max_some(self.state().dial.resolve_end))
-    }
-
     pub(crate) fn dial_id(&self) -> Option<RecordId> {
         self.dial.as_ref().map(|dial| dial.id)
     }
@@ -315,14 +261,6 @@ impl DialGroup {
             (dial.served_request, dial.is_for_trigger) = (Some(request), true);
         }
         is_news
-    }
-
-    /// Updates what is known of the dial, unless there is none or it has ended.
-    pub(crate) fn update_dial(&self, write: impl FnOnce(&mut DialState)) {
-        let mut state = self.state();
-        if self.dial.as_ref().is_some_and(|dial| dial.end.is_open()) {
-            write(&mut state.dial);
-        }
     }
 
     /// Ends everything that is open, because the sink is closed. Nothing more begins.
@@ -397,16 +335,6 @@ impl DialGroup {
     }
 }
 
-/// Adds to a list and returns the index. Makes room for `usual` elements at first, where `Vec` would make room for
-/// four.
-pub(in crate::sink) fn push_reserving<T>(list: &mut Vec<T>, usual: usize, item: T) -> usize {
-    if list.is_empty() {
-        list.reserve_exact(usual);
-    }
-    list.push(item);
-    list.len() - 1
-}
-
 impl fmt::Debug for DialGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.dial {
@@ -421,10 +349,6 @@ impl fmt::Debug for DialGroup {
 pub(crate) struct GroupSlot(Mutex<Option<Arc<DialGroup>>>);
 
 impl GroupSlot {
-    pub(crate) fn new(group: Arc<DialGroup>) -> Self {
-        GroupSlot(Mutex::new(Some(group)))
-    }
-
     pub(crate) fn group(&self) -> Option<Arc<DialGroup>> {
         self.lock().clone()
     }

@@ -1,10 +1,11 @@
 //! Dials: the group of all records that belong to one ([`group`]), and what writes them.
 //!
-//! [`recorder`] is for connectors and resolvers, [`attempt`] for one TCP handshake, and [`foreign_dial`] for connectors
-//! of other crates, of which less can be seen.
+//! [`recorder`] is for connectors, [`lookup`] for resolvers and for connectors that try each address themselves,
+//! [`attempt`] for one TCP handshake, and [`foreign_dial`] for connectors of other crates, of which less can be seen.
 
 pub(super) mod attempt;
 #[cfg(feature = "reqwest")]
 pub(super) mod foreign_dial;
 pub(super) mod group;
+pub(super) mod lookup;
 pub(super) mod recorder;

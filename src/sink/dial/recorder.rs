@@ -1,4 +1,4 @@
-//! Records dials, as connectors and resolvers report them.
+//! Records dials, as connectors report them.
 //!
 //! A dial is everything that is done to reach a destination: the lookup of its name, and attempts to connect until one
 //! succeeds. [`begin`] starts one. It creates the [`DialGroup`], which holds the dial and every record that belongs to
@@ -8,47 +8,44 @@
 //! There are also groups without a dial, for records that belong to none (see [`DialGroup::dial`]). A [`DialRef`] to
 //! such a group accepts the same calls, but what it records about the dial itself appears in no trace.
 
-use super::{
-    attempt::AttemptRecorder,
-    group::{self, DialGroup, DialHead, ResolverDial},
-};
+use super::group::{DialGroup, DialHead};
 use crate::{
-    error::{FailureDetail, classify::io_failure_detail},
+    error::FailureDetail,
     record::{
-        EndReason, Failure, Text, TraceId,
-        limits::{LimitedText, MAX_ADDRESS_BYTES, MAX_REASON_BYTES, limit},
+        EndReason, Failure, Text,
+        limits::{LimitedText, MAX_ADDRESS_BYTES},
     },
     scoped,
     sink::{
         clock::Tick,
-        conn::{
-            conn_ref::ConnRef,
-            record::{Endpoint, Transport},
-            recorder::ConnRecorder,
-        },
+        conn::{conn_ref::ConnRef, new_record::Endpoint, record::Transport, recorder::ConnRecorder},
         context,
         core::Core,
         probe::catch_panic,
-        record_id::RecordId,
-        registry::{
-            batch_alloc::BatchAlloc,
-            end::{End, EndCell},
-        },
+        registry::{batch_alloc::BatchAlloc, end::EndCell},
         request::record::RequestRef,
         snapshot::to_record,
         subscriber::FinishedRecord,
+        trace_sink::TraceSink,
     },
 };
 #[cfg(feature = "tonic")]
 use std::time::Duration;
-use std::{
-    cell::Cell,
-    future::poll_fn,
-    io,
-    net::{IpAddr, SocketAddr},
-    pin::pin,
-    sync::Arc,
-};
+use std::{cell::Cell, sync::Arc};
+
+impl TraceSink {
+    /// Begins a dial to `destination` (`host:port`), or continues the one that had begun before its connector was
+    /// called.
+    pub(crate) fn dial(&self, destination: impl FnOnce() -> Text) -> DialRecorder {
+        let Some(records) = self.active() else { return DialRecorder::default() };
+        if let Some(begun) = take_begun_dial(&records.core) {
+            return begun;
+        }
+        let (group, recorder) = begin(&records.core, &records.group_alloc, destination());
+        records.add_group(group);
+        recorder
+    }
+}
 
 /// A reference to a dial, for everything below the connector that adds records to it. Empty, and then without effect,
 /// if nothing is recorded.
@@ -56,11 +53,6 @@ use std::{
 pub(crate) struct DialRef(pub(in crate::sink) Option<Arc<DialGroup>>);
 
 impl DialRef {
-    /// Returns the dial in whose poll this is called; an empty reference if there is none.
-    pub(crate) fn current() -> Self {
-        DialRef(context::current_dial())
-    }
-
     #[cfg(feature = "reqwest")]
     pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
@@ -101,58 +93,11 @@ impl DialRef {
         end(group, EndReason::Timeout, Some(FailureDetail::new(Failure::GenericTimeoutError, text)));
     }
 
-    /// Returns the identifier of the dial; the undefined one if there is no dial.
-    pub(crate) fn id(&self) -> TraceId {
-        self.0.as_ref().map_or_else(TraceId::default, |group| group.core.id(group.dial_id()))
-    }
-
     /// Runs `poll`. Returns its result, and the dials that began in it.
     #[cfg(feature = "tonic")]
     pub(crate) fn collect_begun<R>(poll: impl FnOnce() -> R) -> (R, impl Iterator<Item = DialRef>) {
         let (result, begun) = context::collecting_dials(poll);
         (result, begun.into_iter().map(|group| DialRef(Some(group))))
-    }
-
-    /// Polls `future` to its end with this dial as the current one.
-    pub(crate) async fn run<F: Future>(&self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        poll_fn(|cx| self.scope(|| future.as_mut().poll(cx))).await
-    }
-
-    /// Records that a lookup begins. If the name is looked up in several steps, the first begin and the last end count.
-    pub(crate) fn resolve_begin(&self) {
-        let Some(group) = &self.0 else { return };
-        group.update_dial(|dial| {
-            dial.resolve_begin.get_or_insert_with(|| group.core.now());
-        });
-    }
-
-    /// Records that a lookup ends; see [`resolve_begin`](Self::resolve_begin).
-    pub(crate) fn resolve_end(&self) {
-        let Some(group) = &self.0 else { return };
-        group.update_dial(|dial| dial.resolve_end = Some(group.core.now().max_some(dial.resolve_begin)));
-    }
-
-    /// Records that a nameserver is skipped. Only the first reason for each nameserver is recorded.
-    pub(crate) fn skipped_nameserver(&self, nameserver: SocketAddr, reason: &str) {
-        let Some(group) = &self.0 else { return };
-        group.update_dial(|dial| {
-            if !dial.skipped.iter().any(|(known, _)| *known == nameserver) {
-                dial.skipped.push((nameserver, limit(reason, MAX_REASON_BYTES).into()));
-            }
-        });
-    }
-
-    /// Begins a dial of the resolver, to a nameserver.
-    pub(crate) fn resolver_dial(&self, nameserver: SocketAddr) -> ResolverDialRecorder {
-        ResolverDialRecorder(self.0.clone().and_then(|group| {
-            let index = group.begin_record(|state| {
-                let dial = ResolverDial { nameserver, begin: group.core.now(), end: None, conn: None };
-                // Usually there are two: A and AAAA records are queried over a socket each.
-                group::push_reserving(&mut state.dial.resolver_dials, 2, dial)
-            })?;
-            Some((group, index, nameserver))
-        }))
     }
 }
 
@@ -179,22 +124,10 @@ impl DialRecorder {
         self.0.0.as_ref().is_some_and(|group| Arc::ptr_eq(&group.core, core))
     }
 
-    pub(crate) fn source_ip(&self, ip: IpAddr) {
-        if let Some(group) = &self.0.0 {
-            group.update_dial(|dial| dial.source_ip = Some(ip));
-        }
-    }
-
     /// Tells the probes that a connector of another crate is about to connect.
     pub(crate) fn before_foreign_connect(&self) {
         let probes = self.0.0.iter().flat_map(|group| group.core.probes());
         probes.for_each(|probe| catch_panic(|| probe.before_foreign_connect()));
-    }
-
-    /// Begins a TCP handshake.
-    pub(crate) fn attempt(&self, remote: SocketAddr) -> AttemptRecorder {
-        let from_resolver = false;
-        AttemptRecorder::begin(self.0.0.clone(), remote, from_resolver)
     }
 
     /// Records a connection that another crate's connector made. When its handshake began is not known: it is recorded
@@ -263,73 +196,6 @@ pub(in crate::sink) fn end_at(
             let state = group.state().dial.clone();
             FinishedRecord::Dial(to_record::dial(&group.core, dial, state, times))
         });
-    }
-}
-
-/// Records a dial of the resolver: over UDP a connected socket, over TCP one attempt. If it is dropped before that has
-/// ended, it is recorded as cancelled.
-#[derive(Debug)]
-pub(crate) struct ResolverDialRecorder(Option<(Arc<DialGroup>, usize, SocketAddr)>);
-
-impl ResolverDialRecorder {
-    pub(crate) fn failed(mut self, error: &io::Error) {
-        self.end(EndReason::Failed, None, || Some(io_failure_detail(error)));
-    }
-
-    pub(crate) fn timed_out(mut self) {
-        self.end(EndReason::Timeout, None, || {
-            Some(FailureDetail::new(Failure::GenericTimeoutError, "timed out"))
-        });
-    }
-
-    /// Records that a UDP socket is connected to the nameserver. That ends the dial: UDP has no handshake.
-    pub(crate) fn udp(mut self, local: SocketAddr) -> ConnRecorder {
-        let Some((group, _, nameserver)) = &self.0 else { return ConnRecorder::off() };
-        let conn = ConnRecorder::udp(group.clone(), local, *nameserver);
-        self.end(EndReason::Closed, conn.record_id(), || None);
-        conn
-    }
-
-    /// Begins the TCP handshake with the nameserver.
-    pub(crate) fn tcp(&self) -> AttemptRecorder {
-        match &self.0 {
-            Some((group, _, nameserver)) => {
-                let from_resolver = true;
-                AttemptRecorder::begin(Some(group.clone()), *nameserver, from_resolver)
-            }
-            None => AttemptRecorder::off(),
-        }
-    }
-
-    /// Records that the TCP handshake with the nameserver succeeded. That ends the dial.
-    pub(crate) fn connected(mut self, conn: &ConnRecorder) {
-        self.end(EndReason::Closed, conn.record_id(), || None);
-    }
-
-    fn end(
-        &mut self,
-        reason: EndReason,
-        conn: Option<RecordId>,
-        fault: impl FnOnce() -> Option<FailureDetail>,
-    ) {
-        let Some((group, index, _)) = self.0.take() else { return };
-        let ended = {
-            let mut state = group.state();
-            let dial = state.dial.resolver_dials.get_mut(index).filter(|dial| dial.end.is_none());
-            dial.map(|dial| {
-                dial.end = Some(End { at: group.core.now().max(dial.begin), reason, fault: fault() });
-                dial.conn = conn;
-            })
-        };
-        if ended.is_some() {
-            group.record_ended();
-        }
-    }
-}
-
-impl Drop for ResolverDialRecorder {
-    fn drop(&mut self) {
-        self.end(EndReason::Cancelled, None, || Some(FailureDetail::new(Failure::Interrupted, "given up")));
     }
 }
 

@@ -1,7 +1,8 @@
 //! [`DnsRecorder`]: records an exchange with a nameserver.
 
 use super::{
-    answers::{Answers, AnswersBuilder},
+    answers::Answers,
+    answers_builder::AnswersBuilder,
     record::{DnsQuery, DnsRecord, DnsReply},
 };
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     },
     sink::{
         clock::Tick,
+        conn::recorder::ConnRecorder,
         dial::group::{self, DialGroup},
         record_id::RecordId,
         registry::end::End,
@@ -20,6 +22,16 @@ use crate::{
     },
 };
 use std::{borrow::Cow, sync::Arc};
+
+impl ConnRecorder {
+    /// Begins a record of the DNS messages that a resolver exchanges over this connection.
+    pub(crate) fn dns(&self) -> DnsRecorder {
+        match self.conn_ref() {
+            Some(conn) => DnsRecorder::begin(&conn.group, conn.record_id()),
+            None => DnsRecorder::off(),
+        }
+    }
+}
 
 /// Records an exchange with a nameserver, which ends when the recorder is dropped.
 #[derive(Debug)]
@@ -42,7 +54,7 @@ impl DnsRecorder {
         DnsRecorder { place: None, fault: None, ignored: Ignored { replies: 0, text_bytes: 0 } }
     }
 
-    pub(in crate::sink) fn begin(group: &Arc<DialGroup>, conn: Option<RecordId>) -> Self {
+    fn begin(group: &Arc<DialGroup>, conn: Option<RecordId>) -> Self {
         if !group.core.config.dns {
             return DnsRecorder::off();
         }

@@ -1,6 +1,4 @@
-//! What happens to a request while it runs, and how it ends.
-//!
-//! These are the only functions that end a request: each publishes it once, to the subscribers.
+//! What happens to a request while it runs.
 
 #[cfg(feature = "request")]
 use super::record::version_code;
@@ -9,37 +7,19 @@ use super::{
     record::{FirstConn, REDIRECT_COMPLETE, RequestRecord, RequestRef},
     url::RecordedUrl,
 };
+use crate::record::limits::MAX_REQUEST_LINKS;
 #[cfg(feature = "server")]
 use crate::sink::conn::conn_ref::ConnLink;
+use crate::sink::context;
 use crate::{
     error::FailureDetail,
-    record::{
-        EndReason, Failure,
-        limits::{MAX_REQUEST_HOPS, MAX_REQUEST_LINKS},
-    },
-    sink::{
-        clock::Tick, conn::conn_ref::ConnRef, context, dial::group::DialGroup, snapshot::to_record,
-        subscriber::FinishedRecord,
-    },
+    record::{EndReason, Failure, limits::MAX_REQUEST_HOPS},
+    sink::conn::conn_ref::ConnRef,
 };
-use http::StatusCode;
-#[cfg(feature = "request")]
-use http::Version;
-use std::sync::{
-    Arc,
-    atomic::Ordering::{AcqRel, Acquire, Release},
-};
+use http::{StatusCode, Version};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 impl RequestRef {
-    /// Records that a dial began because of this request.
-    pub(in crate::sink) fn caused_dial(&self, group: &Arc<DialGroup>) {
-        let Some(mut links) = self.record.open_links() else { return };
-        group.retain();
-        if let Some(before) = links.dial.replace(group.clone()) {
-            push_bounded(&mut links.extras_mut().dials, before, |oldest| oldest.release());
-        }
-    }
-
     /// Returns the hop before a new request to `url` with the same handle.
     ///
     /// That is this request if its response was a redirect. If it was not, the new request may be another try of this
@@ -67,10 +47,6 @@ impl RequestRef {
             self.remove_follower();
         }
         is_kept
-    }
-
-    pub(super) fn remove_follower(&self) {
-        self.record.followers.fetch_sub(1, AcqRel);
     }
 
     /// Records that this is a CONNECT on the connection to a proxy: what the connection carries later is not part of
@@ -244,45 +220,6 @@ impl RequestRef {
             fault.failure = deeper.failure;
         }
         self.end(fault.end_reason(), Some(fault));
-    }
-
-    /// Ends the request as cancelled, unless it has ended: the last who could have reported its end has dropped it.
-    #[cold]
-    pub(in crate::sink) fn dropped(&self) {
-        self.release();
-        let fault = FailureDetail::new(Failure::Interrupted, "the request was dropped");
-        self.end(EndReason::Cancelled, Some(fault));
-    }
-
-    /// Ends the request. Returns `true` for the call that ended it.
-    pub(crate) fn end(&self, reason: EndReason, fault: Option<FailureDetail>) -> bool {
-        self.is_open() && self.end_at(self.core().now(), reason, fault)
-    }
-
-    fn end_at(&self, now: Tick, reason: EndReason, fault: Option<FailureDetail>) -> bool {
-        let (core, record): (_, &RequestRecord) = (self.core(), &self.record);
-        let now = now.max(record.latest());
-        let Some(ending) = record.end.begin_end() else { return false };
-        let has_conn = matches!(record.conn.get_or_init(|| FirstConn::Never), FirstConn::Given(_));
-        if ending.has_links() {
-            let mut links = record.lock();
-            links.dials().for_each(|dial| dial.close_ctx(now));
-            if let Some(extras) = &mut links.extras {
-                extras.stale = extras.tried.iter().map(Tried::failure).collect();
-            }
-            // With a response the request had a connection, whether it is known or not.
-            let had_conn = has_conn || record.response_head.get().is_some();
-            let own_dial = links.dial.as_ref().filter(|_| !had_conn);
-            if let Some(path) = own_dial.map(|dial| dial.path()).filter(|path| path.conn.is_some()) {
-                links.extras_mut().path = path;
-            }
-            core.budget.charge(record.charge(Some(&links), fault.as_ref()));
-        } else {
-            core.budget.charge(record.charge(None, fault.as_ref()));
-        }
-        ending.finish(now, reason, fault);
-        core.publish(|times| FinishedRecord::HttpRequest(to_record::request(self, times)));
-        true
     }
 }
 

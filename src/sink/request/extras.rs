@@ -1,11 +1,9 @@
 //! What a request refers to besides its first connection, and other data that most requests do not have.
 
 use super::{headers::CapturedHeaders, record::RequestRef};
+use crate::record::limits::MAX_REQUEST_LINKS;
 use crate::{
-    record::{
-        Failure,
-        limits::{LimitedText, MAX_REQUEST_LINKS},
-    },
+    record::{Failure, limits::LimitedText},
     sink::{
         clock::Tick,
         conn::{conn_ref::ConnLink, record::ConnPath},

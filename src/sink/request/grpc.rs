@@ -1,7 +1,7 @@
 //! The status of a gRPC call: in the trailers of the response, or in the header of a response without a body
 //! (Trailers-Only).
 
-use super::{headers::is_value_wanted, record::RequestRecord};
+use super::{headers::capture::is_value_wanted, record::RequestRecord};
 use crate::{
     record::limits::{LimitedText, MAX_REASON_BYTES},
     sink::core::Core,

@@ -1,10 +1,18 @@
-//! HTTP requests: their state ([`record`], [`extras`]), what happens to them ([`events`]), and who reports it
-//! ([`recorder`]).
+//! HTTP requests: their state ([`record`], [`extras`]), what happens to them ([`events`], [`dials`], [`ending`]), and who
+//! reports it ([`recorder`], [`body_recorder`], [`decoded_body`], [`current`]).
 //!
 //! [`handle`] is what a user holds to ask about a request, and [`response_ext`] how a response carries it. [`headers`]
 //! copies the header fields that are asked for, [`field_kind`] tells those with credentials, [`masking`] hides them, and
 //! [`url`] is what is kept of a URL.
 
+#[cfg(feature = "request")]
+pub(super) mod body_recorder;
+#[cfg(feature = "client")]
+pub(super) mod current;
+#[cfg(feature = "client")]
+pub(super) mod decoded_body;
+mod dials;
+mod ending;
 mod events;
 pub(super) mod extras;
 mod field_kind;

@@ -4,14 +4,13 @@ use super::{
     extras::{RequestLinks, linked_groups},
     url::RecordedUrl,
 };
+use crate::record::Failure;
 use crate::{
     error::FailureDetail,
-    record::Failure,
     sink::{
         clock::{AtomicTick, Tick},
         conn::conn_ref::ConnLink,
         core::Core,
-        dial::group::DialGroup,
         record_id::RecordId,
         registry::{Evictable, Rec, end::EndCell, record_bytes},
     },
@@ -22,7 +21,7 @@ use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock,
     atomic::{
         AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
-        Ordering::{Acquire, Release},
+        Ordering::{AcqRel, Acquire, Release},
     },
 };
 
@@ -199,6 +198,11 @@ impl RequestRef {
         self.record.id()
     }
 
+    /// Records that a request for which this one was kept is not kept any more.
+    pub(super) fn remove_follower(&self) {
+        self.record.followers.fetch_sub(1, AcqRel);
+    }
+
     /// Returns the URL as it is recorded: masked, and within its limit.
     #[cfg(feature = "client")]
     pub(crate) fn url(&self) -> String {
@@ -213,12 +217,6 @@ impl RequestRef {
     /// Returns `true` if the request is recorded by the sink of `core`.
     pub(in crate::sink) fn is_of(&self, core: &Arc<Core>) -> bool {
         Arc::ptr_eq(self.core(), core)
-    }
-
-    /// Returns `true` if `group` is a dial that began because of this request.
-    pub(in crate::sink) fn caused(&self, group: &DialGroup) -> bool {
-        let trigger = group.dial.as_ref().and_then(|dial| dial.trigger);
-        trigger == Some(self.record_id()) && self.is_of(&group.core)
     }
 
     /// Returns `true` if the request has not ended. Nothing is written to one that has, for instance by a timeout while

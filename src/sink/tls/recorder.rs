@@ -12,9 +12,41 @@ use crate::{
         registry::end::End,
         snapshot::to_record,
         subscriber::FinishedRecord,
+        trace_sink::TraceSink,
     },
 };
 use std::sync::Arc;
+
+impl TraceSink {
+    /// Begins a TLS handshake of a client.
+    pub(crate) fn tls(&self, conn: Option<&ConnRef>, server_name: impl FnOnce() -> Text) -> TlsRecorder {
+        self.begin_tls(conn, false, server_name)
+    }
+
+    /// Begins a TLS handshake of a server, which the client will start.
+    pub(crate) fn accept_tls(&self, conn: Option<&ConnRef>) -> TlsRecorder {
+        self.begin_tls(conn, true, || Text::EMPTY)
+    }
+
+    fn begin_tls(
+        &self,
+        conn: Option<&ConnRef>,
+        accepted: bool,
+        server_name: impl FnOnce() -> Text,
+    ) -> TlsRecorder {
+        let Some(records) = self.active().filter(|records| records.core.config.tls) else {
+            return TlsRecorder::off();
+        };
+        // A connection of another sink has no record in this one.
+        match conn.filter(|conn| conn.is_of(&records.core)) {
+            Some(conn) => TlsRecorder::begin(conn.clone(), accepted, server_name()),
+            None => {
+                let group = records.current_group().unwrap_or_else(|| records.new_group());
+                TlsRecorder::begin_over_unknown(group, accepted, server_name())
+            }
+        }
+    }
+}
 
 /// Records a handshake, and then its tunnel. Dropping it ends the tunnel.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{sink::request::masking::mask_uri, user_info};
+use crate::sink::request::masking::mask_uri;
 use bytes::Bytes;
 use http::{Uri, header};
 
@@ -91,6 +91,7 @@ fn urls_in_other_text_are_masked() {
 #[cfg(feature = "client")]
 mod passwords {
     use super::*;
+    use crate::user_info;
     use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
     use url::Url;

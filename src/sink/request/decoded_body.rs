@@ -1,9 +1,7 @@
-//! [`DecodedBodyRecorder`]: records the body of a response as the user reads it, where a layer decodes it.
+//! [`DecodedBodyRecorder`]: records the body of a response that is decoded.
 
-use crate::{
-    error::FailureDetail,
-    sink::request::{handle::RequestHandle, record::RequestRef},
-};
+use super::{handle::RequestHandle, record::RequestRef, recorder::dropped};
+use crate::error::FailureDetail;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Records the decoded body of a response: the request ends with it, not with the body that is decoded.
@@ -47,6 +45,6 @@ impl DecodedBodyRecorder {
 
 impl Drop for DecodedBodyRecorder {
     fn drop(&mut self) {
-        self.request.iter().for_each(RequestRef::dropped);
+        self.request.iter().for_each(dropped);
     }
 }

@@ -1,8 +1,7 @@
-//! [`RequestBodyRecorder`]: records how much of a request's body was sent.
+//! [`RequestBodyRecorder`]: records the body of a request.
 
-#[cfg(feature = "tonic")]
-use super::pending_request::PendingRequest;
-use crate::sink::request::record::RequestRef;
+use super::record::RequestRef;
+use crate::sink::{conn::conn_ref::ConnRef, dial::recorder::DialRef};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Records the body of a request: counts what the client takes of it.
@@ -13,7 +12,6 @@ pub(crate) struct RequestBodyRecorder {
 }
 
 impl RequestBodyRecorder {
-    /// Creates a recorder of a body of which nothing was sent; `None` if the request is not recorded.
     pub(super) fn new(request: Option<RequestRef>) -> Self {
         RequestBodyRecorder { request, bytes: 0 }
     }
@@ -35,6 +33,35 @@ impl RequestBodyRecorder {
     pub(crate) fn complete(&mut self) {
         if let Some(request) = self.request.take().filter(RequestRef::is_open) {
             request.record.body_end.set(request.core().now().max(request.record.begin));
+        }
+    }
+}
+
+/// A request whose connection becomes known only when the connection takes it.
+#[cfg(feature = "tonic")]
+#[derive(Debug)]
+pub(crate) struct PendingRequest(RequestRef);
+
+#[cfg(feature = "tonic")]
+impl PendingRequest {
+    /// Records that the connection takes the request now.
+    pub(crate) fn taken_by(&self, conn: &ConnRef) {
+        self.0.acquired(conn);
+    }
+
+    /// Records that the request was queued for the connection, which never took it.
+    pub(crate) fn queued_on(&self, conn: &ConnRef) {
+        self.0.link(conn);
+    }
+
+    /// Attributes the dial to the request, if the request was waiting when it began.
+    pub(crate) fn served_by(&self, dial: &DialRef) {
+        if let Some(group) = &dial.0
+            && self.0.is_open()
+            && self.0.is_of(&group.core)
+            && group.attribute_to(self.0.record_id(), self.0.record.begin)
+        {
+            self.0.caused_dial(group);
         }
     }
 }
