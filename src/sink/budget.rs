@@ -27,6 +27,7 @@ struct Charged {
     /// The number of charged bytes above which the next record evicts others.
     threshold: AtomicUsize,
     /// The number of bytes, fixed ones included, above which the next chunk of records evicts others.
+    #[cfg(feature = "_record")]
     due: AtomicUsize,
 }
 
@@ -34,16 +35,17 @@ impl Budget {
     /// Creates a budget of `limit` bytes, of which `fixed` are taken by what is not charged.
     pub(super) fn new(limit: usize, fixed: usize) -> Self {
         let threshold = threshold(limit, fixed).into();
-        let charged = Charged { bytes: 0.into(), threshold, due: limit.into() };
+        let charged = Charged {
+            bytes: 0.into(),
+            threshold,
+            #[cfg(feature = "_record")]
+            due: limit.into(),
+        };
         Budget { limit, charged: CachePadded(charged), is_exceeded: AtomicBool::new(false) }
     }
 
     pub(super) fn is_limited(&self) -> bool {
         self.limit != usize::MAX
-    }
-
-    pub(super) fn limit(&self) -> usize {
-        self.limit
     }
 
     /// Charges the bytes of a record that has ended.
@@ -68,6 +70,13 @@ impl Budget {
         if bytes > 0 {
             self.charged.bytes.fetch_sub(bytes, Relaxed);
         }
+    }
+}
+
+#[cfg(feature = "_record")]
+impl Budget {
+    pub(super) fn limit(&self) -> usize {
+        self.limit
     }
 
     pub(super) fn charged(&self) -> usize {
@@ -110,7 +119,7 @@ fn threshold(limit: usize, fixed: usize) -> usize {
     limit.saturating_sub(fixed).max(limit / 8)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "_record"))]
 mod tests {
     use super::*;
 

@@ -2,10 +2,7 @@
 
 use std::{
     num::NonZeroU64,
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Acquire, Release},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
 };
 
@@ -49,17 +46,19 @@ impl AtomicTick {
 
     #[inline]
     pub(crate) fn get(&self) -> Option<Tick> {
-        NonZeroU64::new(self.0.load(Acquire)).map(Tick)
+        NonZeroU64::new(self.0.load(Ordering::Acquire)).map(Tick)
     }
 
+    #[cfg(any(feature = "connect", feature = "request"))]
     #[inline]
     pub(crate) fn set(&self, tick: Tick) {
-        self.0.store(tick.get(), Release);
+        self.0.store(tick.get(), Ordering::Release);
     }
 
+    #[cfg(feature = "client")]
     #[inline]
     pub(crate) fn clear(&self) {
-        self.0.store(0, Release);
+        self.0.store(0, Ordering::Release);
     }
 }
 

@@ -3,16 +3,25 @@
 //! Each is set for the time of one poll and restored after it (see [`scoped`]): the interfaces between a client and its
 //! connector leave nothing that could be passed as an argument.
 
-use super::{dial::group::DialGroup, request::record::RequestRef};
-use crate::{
-    record::Text,
-    scoped::{self, ScopeGuard},
-};
-use std::{cell::Cell, sync::Arc};
+#[cfg(feature = "_record_conns")]
+use super::dial::group::DialGroup;
+#[cfg(any(feature = "connect", feature = "request"))]
+use super::request::record::RequestRef;
+#[cfg(feature = "_record_conns")]
+use crate::record::Text;
+use crate::scoped;
+#[cfg(feature = "request")]
+use crate::scoped::ScopeGuard;
+use std::cell::Cell;
+#[cfg(feature = "_record_conns")]
+use std::sync::Arc;
 
 thread_local! {
+    #[cfg(any(feature = "connect", feature = "request"))]
     static REQUEST: Cell<Option<RequestRef>> = const { Cell::new(None) };
+    #[cfg(feature = "_record_conns")]
     static DIAL: Cell<Option<Arc<DialGroup>>> = const { Cell::new(None) };
+    #[cfg(feature = "_record_conns")]
     static PROXY: Cell<Option<Arc<Text>>> = const { Cell::new(None) };
     /// The dials that begin during a call of [`collecting_dials`].
     #[cfg(feature = "tonic")]
@@ -20,11 +29,13 @@ thread_local! {
 }
 
 /// A guard: what is polled until it is dropped is polled for a request, if there is one.
+#[cfg(feature = "request")]
 #[must_use = "it ends with its drop"]
 pub(crate) struct RequestScope<'a> {
     _guard: Option<ScopeGuard<'a, RequestRef>>,
 }
 
+#[cfg(feature = "request")]
 impl<'a> RequestScope<'a> {
     /// Moves the request into the thread-local, and back when the guard is dropped: no reference count is touched.
     #[inline]
@@ -35,6 +46,7 @@ impl<'a> RequestScope<'a> {
 }
 
 /// Passes the current request to `f`, if there is one.
+#[cfg(feature = "request")]
 #[inline]
 pub(super) fn with_current_request(f: impl FnOnce(&RequestRef)) {
     scoped::with_current(&REQUEST, |request| f(request));
@@ -49,25 +61,30 @@ pub(super) fn replace_request(f: impl FnOnce(&RequestRef) -> Option<RequestRef>)
     }
 }
 
+#[cfg(feature = "connect")]
 pub(super) fn current_request() -> Option<RequestRef> {
     scoped::current(&REQUEST)
 }
 
 /// Runs `f`, a poll, with `dial` as the current dial.
+#[cfg(feature = "connect")]
 pub(super) fn with_dial<R>(dial: &Arc<DialGroup>, f: impl FnOnce() -> R) -> R {
     scoped::scope(&DIAL, dial.clone(), f)
 }
 
+#[cfg(any(feature = "resolve", feature = "tls"))]
 pub(super) fn current_dial() -> Option<Arc<DialGroup>> {
     scoped::current(&DIAL)
 }
 
 /// Runs `f` with `proxy` as the proxy that is being connected to.
+#[cfg(feature = "proxy")]
 pub(super) fn with_proxy<R>(proxy: &Arc<Text>, f: impl FnOnce() -> R) -> R {
     scoped::scope(&PROXY, proxy.clone(), f)
 }
 
 /// Returns the proxy that is being connected to.
+#[cfg(feature = "_record_conns")]
 pub(super) fn current_proxy() -> Option<Arc<Text>> {
     scoped::current(&PROXY)
 }

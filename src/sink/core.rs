@@ -1,5 +1,7 @@
 //! What every recorder of a sink shares: its clock, its configuration, and whether it still records.
 
+#[cfg(feature = "_record")]
+use super::registry::IdAllocator;
 use super::{
     budget::Budget,
     clock::{Anchor, Clock, Tick},
@@ -7,7 +9,7 @@ use super::{
     conn::probe_data::ProbeData,
     probe::Probe,
     record_id::RecordId,
-    registry::{IdAllocator, batch_alloc::BatchAlloc, shard::CachePadded},
+    registry::{batch_alloc::BatchAlloc, shard::CachePadded},
     snapshot::timeline::Timeline,
     subscriber::FinishedRecord,
 };
@@ -32,6 +34,7 @@ use std::{
 pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) config: SinkConfig,
+    #[cfg(feature = "_record")]
     pub(crate) id_alloc: &'static IdAllocator,
     pub(crate) drop_counters: DropCounters,
     /// The number of finished connections that are kept, those to nameservers and failed attempts included.
@@ -67,6 +70,7 @@ impl Core {
             clock,
             config,
             budget,
+            #[cfg(feature = "_record")]
             id_alloc: IdAllocator::of_process(),
             drop_counters: DropCounters::default(),
             ended_conns: CachePadded(AtomicUsize::new(0)),

@@ -15,6 +15,7 @@ mod builder;
 mod clock;
 mod config;
 mod conn;
+#[cfg(feature = "_record")]
 mod context;
 mod core;
 mod dial;
@@ -45,7 +46,7 @@ pub(crate) use self::dial::foreign_dial::ForeignTunnel;
 pub(crate) use self::proxy::recorder::{ProxyName, SocksRecorder};
 #[cfg(feature = "tonic")]
 pub(crate) use self::request::body_recorder::PendingRequest;
-#[cfg(any(feature = "proxy", feature = "request"))]
+#[cfg(feature = "_record_requests")]
 pub(crate) use self::request::new_request::RequestHead;
 #[cfg(feature = "request")]
 pub(crate) use self::request::{

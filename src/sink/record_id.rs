@@ -43,11 +43,13 @@ impl AtomicRecordId {
         RecordId::new(self.0.load(Relaxed))
     }
 
+    #[cfg(feature = "tls")]
     pub(super) fn set(&self, id: RecordId) {
         self.0.store(id.get(), Relaxed);
     }
 
     /// Returns the ID that was there before.
+    #[cfg(feature = "tls")]
     pub(super) fn replace(&self, id: RecordId) -> Option<RecordId> {
         RecordId::new(self.0.swap(id.get(), Relaxed))
     }

@@ -8,8 +8,11 @@
 //! A request needs the groups that it refers to. If so many groups survive for this reason that there are too many
 //! connections, more requests are evicted, and the groups that only they needed with them.
 
+#[cfg(any(feature = "resolve", feature = "tls"))]
 use super::context;
+#[cfg(feature = "_record")]
 use super::registry;
+#[cfg(feature = "_record_conns")]
 use super::registry::{IdAllocator, batch_alloc::BatchAlloc};
 use super::{
     config::Retention,
@@ -30,8 +33,10 @@ pub(super) struct RetainedRecords {
     pub(super) core: Arc<Core>,
     requests: Registry<RequestRecord>,
     groups: Registry<GroupSlot>,
+    #[cfg(feature = "_record_conns")]
     pub(super) group_alloc: BatchAlloc<Arc<DialGroup>>,
     /// Numbers the groups in order. A group is not a record of a trace, so these numbers appear in no trace.
+    #[cfg(feature = "_record_conns")]
     group_ids: IdAllocator,
 }
 
@@ -42,13 +47,16 @@ impl RetainedRecords {
         RetainedRecords {
             requests: Registry::new(requests, core.clone()),
             groups: Registry::new(connections, ()),
+            #[cfg(feature = "_record_conns")]
             group_alloc: BatchAlloc::new(connections),
+            #[cfg(feature = "_record_conns")]
             group_ids: IdAllocator::new(),
             core,
         }
     }
 
     /// Adds the request that `new` creates, and evicts others if that exceeds the bounds.
+    #[cfg(feature = "_record_requests")]
     #[inline]
     pub(super) fn add_request(&self, new: impl FnOnce() -> RequestRecord) -> RequestRef {
         let (record, is_new_chunk) = self.requests.add(self.core.id_alloc, new);
@@ -59,6 +67,7 @@ impl RetainedRecords {
     }
 
     /// Adds a dial group, and evicts others if that exceeds the bounds.
+    #[cfg(feature = "_record_conns")]
     pub(super) fn add_group(&self, group: Arc<DialGroup>) {
         let (slot, is_new_chunk) = self.groups.add(&self.group_ids, || GroupSlot::new(group));
         if is_new_chunk || self.core.budget.is_exceeded() {
@@ -73,11 +82,13 @@ impl RetainedRecords {
     }
 
     /// Returns the group of the dial in whose poll this is called, if it records into the same sink.
+    #[cfg(any(feature = "resolve", feature = "tls"))]
     pub(super) fn current_group(&self) -> Option<Arc<DialGroup>> {
         context::current_dial().filter(|group| Arc::ptr_eq(&group.core, &self.core))
     }
 
     /// Adds a group for records outside any dial.
+    #[cfg(any(feature = "resolve", feature = "server", feature = "tls"))]
     pub(super) fn new_group(&self) -> Arc<DialGroup> {
         let group = DialGroup::allocate(&self.group_alloc, &self.core, None);
         self.add_group(group.clone());
@@ -122,6 +133,7 @@ impl RetainedRecords {
     }
 }
 
+#[cfg(feature = "_record")]
 impl RetainedRecords {
     /// Evicts the oldest records until the bounds hold. Runs once per chunk, and when the byte budget is exceeded.
     #[cold]

@@ -1,8 +1,11 @@
 //! References to the record of a connection: [`ConnRef`] for whoever uses the connection, [`ConnLink`] for a request.
 
 use super::record::{ConnPath, ConnRecord};
+#[cfg(feature = "tls")]
 use crate::record::EndReason;
+#[cfg(any(feature = "_record_requests", feature = "tls"))]
 use crate::sink::core::Core;
+#[cfg(feature = "_record_requests")]
 use crate::{error::FailureDetail, sink::clock::Tick};
 use crate::{
     record::{Failure, TraceId},
@@ -69,21 +72,25 @@ impl ConnRef {
     }
 
     /// Returns `true` if the connection is recorded by the sink of `core`.
+    #[cfg(any(feature = "_record_requests", feature = "tls"))]
     pub(in crate::sink) fn is_of(&self, core: &Arc<Core>) -> bool {
         Arc::ptr_eq(&self.group.core, core)
     }
 
     /// Records that a request was given the connection: over HTTP/1 the next byte is the first of its response.
+    #[cfg(feature = "_record_requests")]
     pub(crate) fn await_first_byte(&self) {
         self.record().first_byte.expect();
     }
 
     /// Sets the reason to record when the connection is closed, unless an error ends it.
+    #[cfg(feature = "tls")]
     pub(crate) fn set_close_reason(&self, reason: EndReason) {
         let _ = self.record().close_reason.set(reason);
     }
 
     /// Records that HTTP/2 will be spoken over the connection, by ALPN or by prior knowledge.
+    #[cfg(feature = "_record_conns")]
     pub(crate) fn set_http2(&self) {
         self.record().http2.store(true, Relaxed);
     }
@@ -113,6 +120,7 @@ impl ConnRef {
     }
 
     /// Returns a reference for a request to keep.
+    #[cfg(feature = "_record_requests")]
     pub(in crate::sink) fn link(&self) -> ConnLink {
         ConnLink { group: self.group.clone(), slot: self.slot.clone() }
     }
@@ -137,6 +145,7 @@ impl ConnLink {
         self.group.conn(&self.slot)
     }
 
+    #[cfg(feature = "_record_requests")]
     #[inline]
     pub(in crate::sink) fn is_same(&self, conn: &ConnRef) -> bool {
         std::ptr::eq(self.record(), conn.record())
@@ -152,6 +161,7 @@ impl ConnLink {
     }
 
     /// Returns when the first byte came after the request was given the connection.
+    #[cfg(feature = "_record_requests")]
     #[inline]
     pub(in crate::sink) fn first_byte(&self) -> Option<Tick> {
         self.record().first_byte.get()
@@ -162,6 +172,7 @@ impl ConnLink {
     }
 
     /// Returns what went wrong with the connection, or with a tunnel over it.
+    #[cfg(feature = "_record_requests")]
     pub(in crate::sink) fn fault(&self) -> Option<FailureDetail> {
         let first_error = || self.record().first_error.get().map(|fault| (**fault).clone());
         self.group.tunnel_fault().or_else(first_error)

@@ -15,19 +15,23 @@ const FIRST_BYTE_PENDING: u64 = u64::MAX;
 
 impl FirstByteCell {
     /// Waits for the next byte.
+    #[cfg(feature = "_record_requests")]
     pub(super) fn expect(&self) {
         self.0.store(FIRST_BYTE_PENDING, Relaxed);
     }
 
+    #[cfg(feature = "connect")]
     #[inline]
     pub(super) fn is_expected(&self) -> bool {
         self.0.load(Relaxed) == FIRST_BYTE_PENDING
     }
 
+    #[cfg(feature = "connect")]
     pub(super) fn set(&self, at: Tick) {
         self.0.store(at.get(), Relaxed);
     }
 
+    #[cfg(feature = "_record_requests")]
     #[inline]
     pub(super) fn get(&self) -> Option<Tick> {
         match self.0.load(Relaxed) {

@@ -52,7 +52,7 @@ pub(crate) fn describe_conn(conn: &ConnRef, describe: impl FnOnce() -> Connected
     describe().extra(TraceExtension::new(conn.clone()))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "connect"))]
 mod tests {
     use super::*;
     use crate::sink::{Endpoint, TraceSink, Transport};

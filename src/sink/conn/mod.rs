@@ -7,13 +7,17 @@
 
 pub(super) mod conn_ref;
 pub(super) mod conntrack;
+#[cfg(any(feature = "connect", feature = "request"))]
 mod first_byte;
 #[cfg(any(feature = "connect", feature = "tls"))]
 pub(super) mod identity;
+#[cfg(feature = "_record_conns")]
 pub(super) mod new_record;
 pub(super) mod op_log;
+#[cfg(any(loom, feature = "connect"))]
 pub(super) mod op_writer;
 mod probe_api;
 pub(super) mod probe_data;
 pub(super) mod record;
+#[cfg(feature = "connect")]
 pub(super) mod recorder;

@@ -1,5 +1,6 @@
 //! Begins the record of a connection.
 
+#[cfg(any(feature = "connect", feature = "request"))]
 use super::first_byte::FirstByteCell;
 use super::{
     conn_ref::ConnRef,
@@ -7,6 +8,7 @@ use super::{
     op_log::OpLog,
     record::{ConnRecord, Transport},
 };
+#[cfg(feature = "tls")]
 use crate::sink::dial::group::ConnSlot;
 use crate::sink::{
     clock::AtomicTick,
@@ -34,12 +36,14 @@ pub(crate) struct Endpoint {
 
 impl ConnRef {
     /// Creates a reference to a connection of which nothing is known except that something runs over it.
+    #[cfg(feature = "tls")]
     pub(in crate::sink) fn unknown(group: Arc<DialGroup>) -> Self {
         let record = ConnRecord::with_id(&group.core, None, Transport::Tcp, Endpoint::default());
         ConnRef { group, slot: ConnSlot::Other(Arc::new(record)) }
     }
 
     /// Adds the connection that `make` returns. Returns `None` if nothing more is recorded of that dial.
+    #[cfg(feature = "connect")]
     pub(in crate::sink) fn register(
         group: Arc<DialGroup>,
         make: impl FnOnce(&Core) -> ConnRecord,
@@ -50,6 +54,7 @@ impl ConnRef {
 }
 
 impl ConnRecord {
+    #[cfg(feature = "connect")]
     pub(in crate::sink) fn new(core: &Core, transport: Transport, endpoint: Endpoint) -> Self {
         Self::with_id(core, Some(core.id_alloc.next_id()), transport, endpoint)
     }
@@ -70,6 +75,7 @@ impl ConnRecord {
             established: AtomicTick::default(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            #[cfg(any(feature = "connect", feature = "request"))]
             first_byte: FirstByteCell::default(),
             log: core.config.socket_ops.then(OpLog::new),
             first_error: OnceLock::new(),
@@ -78,6 +84,7 @@ impl ConnRecord {
             tls: AtomicRecordId::default(),
             proxy_tls: AtomicRecordId::default(),
             close_reason: OnceLock::new(),
+            #[cfg(feature = "connect")]
             peer_closed: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             #[cfg(feature = "server")]

@@ -30,6 +30,7 @@ pub(super) struct Tail {
 const HEAD_WORDS: usize = if cfg!(loom) { 1 } else { 12 };
 
 impl OpLog {
+    #[cfg(any(loom, feature = "_record_conns"))]
     pub(crate) fn new() -> Self {
         OpLog { head: Segment::inline(Default::default()), tail: Mutex::new(None) }
     }

@@ -1,5 +1,6 @@
 //! [`ConnRecord`]: the state of a connection, or of an attempt at one.
 
+#[cfg(any(feature = "connect", feature = "request"))]
 use super::first_byte::FirstByteCell;
 use super::{conntrack::ConntrackCell, op_log::OpLog, probe_data::ProbeData};
 use crate::{
@@ -23,6 +24,7 @@ use std::{
 /// The protocol below a connection. Unix sockets count as TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
+    #[cfg(feature = "_record_conns")]
     Tcp,
     Udp,
 }
@@ -50,6 +52,7 @@ pub(crate) struct ConnRecord {
     pub(in crate::sink) established: AtomicTick,
     pub(in crate::sink) sent: AtomicU64,
     pub(in crate::sink) received: AtomicU64,
+    #[cfg(any(feature = "connect", feature = "request"))]
     pub(in crate::sink) first_byte: FirstByteCell,
     /// `None` if operations are not recorded.
     pub(crate) log: Option<OpLog>,
@@ -62,8 +65,10 @@ pub(crate) struct ConnRecord {
     pub(in crate::sink) tls: AtomicRecordId,
     pub(in crate::sink) proxy_tls: AtomicRecordId,
     /// The reason for which the owner will close the connection.
+    #[cfg(feature = "_record_conns")]
     pub(in crate::sink) close_reason: OnceLock<EndReason>,
     /// Whether the peer will send nothing more.
+    #[cfg(feature = "connect")]
     pub(in crate::sink) peer_closed: AtomicBool,
     /// Whether HTTP/2 is spoken over the connection.
     pub(in crate::sink) http2: AtomicBool,

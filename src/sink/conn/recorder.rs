@@ -7,6 +7,7 @@ use super::{
     op_writer::OpWriter,
     record::{ConnRecord, Transport},
 };
+#[cfg(feature = "resolve")]
 use crate::record::Failure;
 #[cfg(feature = "server")]
 use crate::sink::trace_sink::TraceSink;
@@ -57,6 +58,7 @@ impl fmt::Debug for Live {
 }
 
 impl ConnRecorder {
+    #[cfg(any(feature = "resolve", feature = "server"))]
     pub(crate) const fn off() -> Self {
         ConnRecorder(None)
     }
@@ -199,6 +201,7 @@ impl ConnRecorder {
     }
 
     /// Sets how the connection will have ended when the recorder is dropped, where the socket alone does not show it.
+    #[cfg(feature = "resolve")]
     pub(crate) fn will_end(&mut self, reason: EndReason, failure: Option<(Failure, &'static str)>) {
         let Some(live) = &mut self.0 else { return };
         live.override_reason = Some(reason);

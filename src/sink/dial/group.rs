@@ -33,8 +33,10 @@ use std::{
     },
 };
 
+#[cfg(feature = "_record_conns")]
 mod begin;
 
+#[cfg(feature = "resolve")]
 pub(in crate::sink) use begin::push_reserving;
 
 /// A dial with everything that belongs to it, or records outside any dial.
@@ -210,6 +212,7 @@ impl DialGroup {
     }
 
     /// Returns when the dial began, or the first connection.
+    #[cfg(feature = "_record")]
     pub(in crate::sink) fn begin_at(&self) -> Option<Tick> {
         let dial = self.dial.as_ref().map(|dial| dial.begin);
         dial.or_else(|| self.first.get().map(|conn| conn.begin))
@@ -220,6 +223,7 @@ impl DialGroup {
     }
 
     /// Keeps the group for a request that refers to it.
+    #[cfg(any(feature = "connect", feature = "request"))]
     pub(crate) fn retain(&self) {
         self.retained.fetch_add(1, Relaxed);
     }
@@ -314,16 +318,19 @@ impl DialGroup {
     }
 
     /// Returns what went wrong with the dial, or with a tunnel over its connection.
+    #[cfg(feature = "_record_requests")]
     pub(crate) fn fault(&self) -> Option<FailureDetail> {
         let dial = self.dial.as_ref().and_then(|dial| dial.end.fault().cloned());
         dial.or_else(|| self.tunnel_fault())
     }
 
+    #[cfg(feature = "_record_requests")]
     pub(crate) fn tunnel_fault(&self) -> Option<FailureDetail> {
         self.state().tls.iter().find_map(|tls| tls.fault.clone())
     }
 
     /// Returns `true` if there is a dial, and a time limit ended it.
+    #[cfg(feature = "resolve")]
     pub(in crate::sink) fn has_timed_out(&self) -> bool {
         let end = self.dial.as_ref().and_then(|dial| dial.end.get());
         end.is_some_and(|end| end.reason == EndReason::Timeout)

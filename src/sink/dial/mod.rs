@@ -3,9 +3,12 @@
 //! [`recorder`] is for connectors, [`lookup`] for resolvers and for connectors that try each address themselves,
 //! [`attempt`] for one TCP handshake, and [`foreign_dial`] for connectors of other crates, of which less can be seen.
 
+#[cfg(feature = "resolve")]
 pub(super) mod attempt;
 #[cfg(feature = "reqwest")]
 pub(super) mod foreign_dial;
 pub(super) mod group;
+#[cfg(feature = "resolve")]
 pub(super) mod lookup;
+#[cfg(feature = "connect")]
 pub(super) mod recorder;

@@ -230,6 +230,7 @@ thread_local! {
 }
 
 /// Runs `f`. The first layer in it that records dials continues `dial`. Returns `dial` if there is no such layer.
+#[cfg(feature = "proxy")]
 pub(in crate::sink) fn with_begun_dial<R>(
     dial: DialRecorder,
     f: impl FnOnce() -> R,

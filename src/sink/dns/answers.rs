@@ -21,6 +21,7 @@ pub(crate) struct Answers {
     pub(super) count: u16,
     /// The number of answers of the reply, those included that are not kept.
     pub(super) original_count: u16,
+    #[cfg(feature = "resolve")]
     pub(super) text_bytes: u16,
 }
 

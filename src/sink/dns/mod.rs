@@ -2,6 +2,8 @@
 //! [`answers_builder`]).
 
 pub(super) mod answers;
+#[cfg(feature = "resolve")]
 pub(super) mod answers_builder;
 pub(super) mod record;
+#[cfg(feature = "resolve")]
 pub(super) mod recorder;

@@ -4,4 +4,5 @@
 //! CONNECT request.
 
 pub(super) mod record;
+#[cfg(feature = "proxy")]
 pub(super) mod recorder;

@@ -32,6 +32,7 @@ const ENDING: u8 = HAS_LINKS - 1;
 const HAS_LINKS: u8 = 1 << 7;
 
 impl EndCell {
+    #[cfg(feature = "_record_requests")]
     pub(crate) fn new(has_links: bool) -> Self {
         EndCell { state: AtomicU8::new(if has_links { HAS_LINKS } else { OPEN }), ..EndCell::default() }
     }
@@ -64,6 +65,7 @@ impl EndCell {
 
     /// Sets the flag that tells whoever ends the record that it has links. Returns `false` if the end has begun, and
     /// may not see the flag any more.
+    #[cfg(any(loom, feature = "connect", feature = "request"))]
     pub(crate) fn set_has_links(&self) -> bool {
         match self.state.compare_exchange(OPEN, HAS_LINKS, AcqRel, Acquire) {
             Ok(_) => true,
@@ -156,7 +158,7 @@ fn reason(code: u8) -> Option<EndReason> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "connect"))]
 mod tests {
     use super::*;
     use crate::record::Failure;

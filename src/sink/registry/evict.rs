@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
 
 impl<T: Evictable> Registry<T> {
     /// Returns an upper bound of the records in the lists, without those that outlived their chunk.
+    #[cfg(feature = "_record")]
     pub(crate) fn listed(&self) -> usize {
         self.chunks.load(Relaxed) * CHUNK
     }
@@ -20,6 +21,7 @@ impl<T: Evictable> Registry<T> {
     ///
     /// Evicts the last chunk of a shard only if one of its records can be evicted: otherwise the next record would
     /// begin another chunk for nothing. Returns `false` if there is no chunk to evict.
+    #[cfg(feature = "_record")]
     #[cold]
     pub(crate) fn evict_oldest_chunk(&self) -> bool {
         self.oldest_shard(true).is_some_and(|index| self.evict(index, true))
@@ -27,6 +29,7 @@ impl<T: Evictable> Registry<T> {
 
     /// Passes the first record of the oldest chunk to `look`: of the chunk that
     /// [`evict_oldest_chunk`](Self::evict_oldest_chunk) would evict.
+    #[cfg(feature = "_record")]
     pub(crate) fn peek_oldest<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
         let index = self.oldest_shard(true)?;
         let chunk = self.lock(index).list.as_ref()?.head.chunk.clone();

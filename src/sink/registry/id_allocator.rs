@@ -1,7 +1,9 @@
 //! [`IdAllocator`]: numbers the records.
 
 use super::CHUNK;
+#[cfg(feature = "_record")]
 use super::shard::CachePadded;
+#[cfg(feature = "_record_conns")]
 use crate::sink::record_id::RecordId;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -20,11 +22,13 @@ impl IdAllocator {
     ///
     /// One counter is enough: it is used once for 32 requests, and once for each dial, connection, tunnel and DNS
     /// query.
+    #[cfg(feature = "_record")]
     pub(crate) fn of_process() -> &'static Self {
         static ID_ALLOC: CachePadded<IdAllocator> = CachePadded(IdAllocator::new());
         &ID_ALLOC.0
     }
 
+    #[cfg(feature = "_record_conns")]
     pub(crate) fn next_id(&self) -> RecordId {
         RecordId::from_nonzero(self.0.fetch_add(1, Relaxed))
     }

@@ -20,14 +20,18 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
 };
 
+#[cfg(any(loom, feature = "_record"))]
 mod add;
 pub(super) mod batch_alloc;
 pub(super) mod end;
+#[cfg(any(loom, feature = "_record"))]
 mod evict;
+#[cfg(any(loom, feature = "_record"))]
 mod id_allocator;
 mod pinned;
 pub(super) mod shard;
 
+#[cfg(any(loom, feature = "_record"))]
 pub(crate) use id_allocator::IdAllocator;
 pub(crate) use pinned::Pinned;
 
@@ -155,7 +159,9 @@ struct Shard<T: Evictable> {
 /// The chunks of a shard, oldest first. `used` records of the last are written.
 struct List<T: Evictable> {
     head: Arc<Node<T>>,
+    #[cfg(any(loom, feature = "_record"))]
     tail: Arc<Node<T>>,
+    #[cfg(any(loom, feature = "_record"))]
     used: usize,
 }
 
@@ -163,6 +169,7 @@ struct List<T: Evictable> {
 pub(crate) struct Registry<T: Evictable> {
     common: T::Common,
     /// An evicted chunk, used for the next one that is needed.
+    #[cfg(any(loom, feature = "_record"))]
     spare: Mutex<Option<Arc<Chunk<T>>>>,
     shards: Box<[CachePadded<Mutex<Shard<T>>>]>,
     chunks: AtomicUsize,
@@ -178,6 +185,7 @@ impl<T: Evictable> Registry<T> {
         let empty = || Shard { list: None, survivors: Arc::default() };
         Registry {
             common,
+            #[cfg(any(loom, feature = "_record"))]
             spare: Mutex::new(None),
             shards: (0..shards).map(|_| CachePadded(Mutex::new(empty()))).collect(),
             chunks: AtomicUsize::new(0),
@@ -270,5 +278,5 @@ impl<T: Evictable> fmt::Debug for Registry<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "_record"))]
 mod tests;

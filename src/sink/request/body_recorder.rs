@@ -1,6 +1,7 @@
 //! [`RequestBodyRecorder`]: records the body of a request.
 
 use super::record::RequestRef;
+#[cfg(feature = "tonic")]
 use crate::sink::{conn::conn_ref::ConnRef, dial::recorder::DialRef};
 use std::sync::atomic::Ordering::Relaxed;
 

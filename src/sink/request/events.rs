@@ -7,15 +7,18 @@ use super::{
     record::{FirstConn, REDIRECT_COMPLETE, RequestRecord, RequestRef},
     url::RecordedUrl,
 };
+#[cfg(feature = "request")]
 use crate::record::limits::MAX_REQUEST_LINKS;
 #[cfg(feature = "server")]
 use crate::sink::conn::conn_ref::ConnLink;
+#[cfg(feature = "proxy")]
 use crate::sink::context;
 use crate::{
     error::FailureDetail,
     record::{EndReason, Failure, limits::MAX_REQUEST_HOPS},
     sink::conn::conn_ref::ConnRef,
 };
+#[cfg(feature = "request")]
 use http::{StatusCode, Version};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
@@ -51,6 +54,7 @@ impl RequestRef {
 
     /// Records that this is a CONNECT on the connection to a proxy: what the connection carries later is not part of
     /// it.
+    #[cfg(feature = "proxy")]
     pub(in crate::sink) fn connects(&self, conn: &ConnRef) {
         self.acquired(conn);
         if conn.group.dial.is_none() || !conn.is_of(self.core()) {
@@ -66,6 +70,7 @@ impl RequestRef {
     }
 
     /// Records that `connect` was made because of this request.
+    #[cfg(feature = "proxy")]
     fn caused_connect(&self, connect: &RequestRef) {
         let Some(mut links) = self.record.open_links() else { return };
         if connect.add_follower() {
@@ -142,6 +147,7 @@ impl RequestRef {
     }
 
     /// Records that a 1xx response came.
+    #[cfg(feature = "request")]
     pub(crate) fn informational(&self, status: StatusCode) {
         let Some(mut links) = self.record.open_links() else { return };
         let extras = links.extras_mut();

@@ -1,6 +1,7 @@
 //! What a request refers to besides its first connection, and other data that most requests do not have.
 
 use super::{headers::CapturedHeaders, record::RequestRef};
+#[cfg(any(feature = "connect", feature = "request"))]
 use crate::record::limits::MAX_REQUEST_LINKS;
 use crate::{
     record::{Failure, limits::LimitedText},
@@ -129,6 +130,7 @@ pub(in crate::sink) fn linked_groups<'a>(
 
 /// Adds to a list of at most [`MAX_REQUEST_LINKS`]. Passes the oldest element to `gone` if the list is full: a request
 /// that is resent or dials without end must not fill the memory.
+#[cfg(any(feature = "connect", feature = "request"))]
 pub(in crate::sink) fn push_bounded<T>(list: &mut VecDeque<T>, item: T, gone: impl FnOnce(T)) {
     if list.len() == MAX_REQUEST_LINKS
         && let Some(oldest) = list.pop_front()

@@ -1,9 +1,15 @@
 //! [`RequestHandle`]: what a user holds to ask about a request.
 
 use super::record::RequestRef;
+#[cfg(feature = "_record_requests")]
+use crate::record::limits::MAX_REQUEST_HOPS;
+#[cfg(feature = "client")]
 use crate::{
     error::FailureDetail,
-    record::{EndReason, Failure, NetTrace, Timings, TraceId, limits::MAX_REQUEST_HOPS},
+    record::{EndReason, Failure},
+};
+use crate::{
+    record::{NetTrace, Timings, TraceId},
     sink::snapshot::builder,
     sync::IgnorePoison,
 };
@@ -31,6 +37,11 @@ pub struct RequestHandle(Inner);
 
 #[derive(Clone)]
 enum Inner {
+    // Not gated: without it the handle would be `UnwindSafe`, which a feature must not take away.
+    #[cfg_attr(
+        not(feature = "request"),
+        expect(dead_code, reason = "read in each set of features, made only where requests are recorded")
+    )]
     Bound(RequestRef),
     /// All hops, the last one last; `None` if nothing is traced. The list is boxed so that the handle is no larger than
     /// a reference to a request.
@@ -54,19 +65,11 @@ impl RequestHandle {
         RequestHandle(Inner::Slot(None))
     }
 
-    /// Returns a handle of the same request that is also bound to the requests that follow it.
-    pub(crate) fn into_slot(self) -> Self {
-        match self.0 {
-            Inner::Slot(Some(_)) => self,
-            Inner::Bound(request) => RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new(vec![request]))))),
-            Inner::Slot(None) => RequestHandle::new(),
-        }
-    }
-
     pub(in crate::sink) fn is_unbound(&self) -> bool {
         matches!(self.0, Inner::Slot(None))
     }
 
+    #[cfg(feature = "request")]
     pub(crate) fn of(request: &RequestRef) -> Self {
         RequestHandle(Inner::Bound(request.clone()))
     }
@@ -100,6 +103,37 @@ impl RequestHandle {
         }
     }
 
+    pub(crate) fn last_hop(&self) -> Option<RequestRef> {
+        match &self.0 {
+            Inner::Slot(None) => None,
+            Inner::Bound(request) => Some(request.clone()),
+            Inner::Slot(Some(slot)) => slot.lock().ignore_poison().last().cloned(),
+        }
+    }
+
+    #[cfg(feature = "_record_requests")]
+    pub(in crate::sink) fn bind(&self, request: RequestRef) {
+        if let Inner::Slot(Some(slot)) = &self.0 {
+            let mut hops = slot.lock().ignore_poison();
+            if hops.len() == usize::from(MAX_REQUEST_HOPS) {
+                hops.remove(0);
+            }
+            hops.push(request);
+        }
+    }
+}
+
+#[cfg(feature = "client")]
+impl RequestHandle {
+    /// Returns a handle of the same request that is also bound to the requests that follow it.
+    pub(crate) fn into_slot(self) -> Self {
+        match self.0 {
+            Inner::Slot(Some(_)) => self,
+            Inner::Bound(request) => RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new(vec![request]))))),
+            Inner::Slot(None) => RequestHandle::new(),
+        }
+    }
+
     /// Ends the request because the time for all of it is over.
     pub(crate) fn timed_out(&self, text: &str) {
         if let Some(request) = self.last_hop() {
@@ -129,24 +163,6 @@ impl RequestHandle {
     pub(crate) fn release(&self) {
         if let Some(request) = self.last_hop() {
             request.release();
-        }
-    }
-
-    pub(crate) fn last_hop(&self) -> Option<RequestRef> {
-        match &self.0 {
-            Inner::Slot(None) => None,
-            Inner::Bound(request) => Some(request.clone()),
-            Inner::Slot(Some(slot)) => slot.lock().ignore_poison().last().cloned(),
-        }
-    }
-
-    pub(in crate::sink) fn bind(&self, request: RequestRef) {
-        if let Inner::Slot(Some(slot)) = &self.0 {
-            let mut hops = slot.lock().ignore_poison();
-            if hops.len() == usize::from(MAX_REQUEST_HOPS) {
-                hops.remove(0);
-            }
-            hops.push(request);
         }
     }
 }

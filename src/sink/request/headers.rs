@@ -7,6 +7,7 @@ use crate::record::{HttpHeaderField, HttpHeaders, limits::TRUNCATION_MARK};
 use http::HeaderName;
 use std::{fmt, num::NonZeroU32};
 
+#[cfg(feature = "_record_requests")]
 pub(super) mod capture;
 
 /// Header fields as they were, less what may not be held.
@@ -23,6 +24,10 @@ pub(crate) struct CapturedHeaders {
 }
 
 #[derive(Clone, Copy)]
+#[cfg_attr(
+    not(feature = "_record_requests"),
+    expect(dead_code, reason = "read in each set of features, made only where requests are recorded")
+)]
 enum Value {
     Hidden,
     Length(u32),

@@ -208,6 +208,7 @@ pub(crate) fn mask_uri(uri: &Uri, mask_query: bool) -> Uri {
 }
 
 /// The URI without user info.
+#[cfg(feature = "client")]
 pub(crate) fn without_user_info(uri: &Uri) -> Uri {
     let mut parts = uri.clone().into_parts();
     parts.authority =

@@ -11,10 +11,13 @@ pub(super) mod body_recorder;
 pub(super) mod current;
 #[cfg(feature = "client")]
 pub(super) mod decoded_body;
+#[cfg(feature = "connect")]
 mod dials;
 mod ending;
+#[cfg(feature = "_record_requests")]
 mod events;
 pub(super) mod extras;
+#[cfg(feature = "_record_requests")]
 mod field_kind;
 #[cfg(feature = "reqwest")]
 pub(super) mod foreign_redirect;
@@ -22,9 +25,12 @@ pub(super) mod foreign_redirect;
 pub(super) mod grpc;
 pub(super) mod handle;
 pub(super) mod headers;
+#[cfg(feature = "_record_requests")]
 pub(super) mod masking;
+#[cfg(feature = "_record_requests")]
 pub(super) mod new_request;
 pub(super) mod record;
+#[cfg(feature = "_record_requests")]
 pub(super) mod recorder;
 pub(super) mod response_ext;
 pub(super) mod url;

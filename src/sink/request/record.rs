@@ -4,6 +4,7 @@ use super::{
     extras::{RequestLinks, linked_groups},
     url::RecordedUrl,
 };
+#[cfg(feature = "client")]
 use crate::record::Failure;
 use crate::{
     error::FailureDetail,
@@ -54,12 +55,14 @@ pub(crate) struct RequestRecord {
     /// The number of kept requests that this one led to.
     pub(super) followers: AtomicU32,
     /// The number of requests that led to this one.
+    #[cfg(feature = "_record_requests")]
     pub(super) hops: u8,
     /// Set when the sink does not keep the request any more, though a handle may still ask for it.
     pub(super) is_evicted: AtomicBool,
     /// [`REDIRECT_HELD`] while the request of a redirect stays open until the client has decided whether to follow it,
     /// [`REDIRECT_COMPLETE`] if its response has ended meanwhile, zero for all other requests. See
     /// [`hold_redirects`](crate::request::TraceRequestLayer::hold_redirects).
+    #[cfg(feature = "_record_requests")]
     pub(super) held: AtomicU8,
     /// The length of the response's body that the header declares, in bytes; zero if it declares none.
     #[cfg(feature = "request")]
@@ -74,6 +77,7 @@ pub(crate) struct RequestRecord {
 /// The first connection that a request was given.
 #[derive(Debug)]
 pub(super) enum FirstConn {
+    #[cfg(feature = "_record_requests")]
     Given(ConnLink),
     /// The request ended before it was given one.
     Never,
@@ -83,8 +87,10 @@ pub(super) enum FirstConn {
 const TYPICAL_HEAP_BYTES: usize = 256;
 
 /// The value of `held` while the response has not ended.
+#[cfg(feature = "request")]
 const REDIRECT_HELD: u8 = 1;
 /// The value of `held` after the response has ended.
+#[cfg(feature = "_record_requests")]
 pub(super) const REDIRECT_COMPLETE: u8 = 2;
 
 impl RequestRecord {
@@ -116,6 +122,7 @@ impl RequestRecord {
         self.held.store(REDIRECT_HELD, Release);
     }
 
+    #[cfg(feature = "_record_requests")]
     #[inline]
     pub(in crate::sink) fn is_held(&self) -> bool {
         self.held.load(Acquire) != 0
@@ -127,6 +134,7 @@ impl RequestRecord {
     }
 
     /// Locks the links to write into them, unless the request has ended.
+    #[cfg(any(feature = "connect", feature = "request"))]
     pub(in crate::sink) fn open_links(&self) -> Option<MutexGuard<'_, RequestLinks>> {
         let links = self.lock();
         self.end.set_has_links().then_some(links)
@@ -138,6 +146,7 @@ impl RequestRecord {
 
     pub(super) fn first_conn(&self) -> Option<&ConnLink> {
         match self.conn.get()? {
+            #[cfg(feature = "_record_requests")]
             FirstConn::Given(conn) => Some(conn),
             FirstConn::Never => None,
         }
@@ -210,6 +219,7 @@ impl RequestRef {
     }
 
     /// Returns why the request failed, if it has.
+    #[cfg(feature = "client")]
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.record.end.fault().map(|fault| fault.failure.clone())
     }

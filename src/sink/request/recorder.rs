@@ -10,6 +10,7 @@ use super::{
     new_request::{NewRequest, RequestHead},
     record::{RequestRecord, RequestRef, version_code},
 };
+#[cfg(feature = "proxy")]
 use crate::sink::conn::conn_ref::ConnRef;
 use crate::{
     error::FailureDetail,
@@ -26,6 +27,7 @@ mod layer;
 
 impl TraceSink {
     /// Returns `true` if a request that begins now is recorded.
+    #[cfg(feature = "request")]
     #[inline]
     pub(crate) fn records_requests(&self) -> bool {
         self.active().is_some_and(|records| records.core.config.http)
@@ -41,6 +43,7 @@ impl TraceSink {
     }
 
     /// Begins a CONNECT request, sent to a proxy on the connection to it.
+    #[cfg(feature = "proxy")]
     pub(crate) fn connect(&self, head: &RequestHead<'_>, conn: Option<&ConnRef>) -> RequestRecorder {
         let recorder = self.request(head);
         if let (Some(request), Some(conn)) = (recorder.request(), conn) {

@@ -30,6 +30,7 @@ impl TraceExtension {
     }
 
     /// Sets the request that the response answers.
+    #[cfg(feature = "request")]
     pub(crate) fn set_request(&mut self, request: RequestHandle) {
         self.request = request;
     }

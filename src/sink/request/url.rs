@@ -1,15 +1,19 @@
 //! [`RecordedUrl`]: the URL of a request, masked and within its limit.
 
+#[cfg(feature = "_record_requests")]
 use super::masking::mask_uri;
-use crate::record::{
-    Text,
-    limits::{LimitedText, MAX_URL_BYTES},
-};
+#[cfg(feature = "_record_requests")]
+use crate::record::limits::MAX_URL_BYTES;
+use crate::record::{Text, limits::LimitedText};
 use http::Uri;
 use std::num::NonZeroU32;
 
 /// The URL of a request as far as it is kept, without what is masked.
 #[derive(Debug, PartialEq)]
+#[cfg_attr(
+    not(feature = "_record_requests"),
+    expect(dead_code, reason = "read in each set of features, made only where requests are recorded")
+)]
 pub(crate) enum RecordedUrl {
     Whole(Uri),
     /// The beginning of a URL that is too long.
@@ -17,6 +21,7 @@ pub(crate) enum RecordedUrl {
 }
 
 impl RecordedUrl {
+    #[cfg(feature = "_record_requests")]
     #[inline]
     pub(in crate::sink) fn new(uri: &Uri, mask_query: bool) -> Self {
         let uri = mask_uri(uri, mask_query);
@@ -27,6 +32,7 @@ impl RecordedUrl {
         }
     }
 
+    #[cfg(feature = "_record_requests")]
     #[cold]
     fn cut(uri: &Uri) -> Self {
         RecordedUrl::Cut(LimitedText::new(text(uri), MAX_URL_BYTES))
@@ -85,7 +91,7 @@ fn text(uri: &Uri) -> Text {
     Text::concat(parts(uri))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "_record_requests"))]
 mod tests {
     use super::*;
 

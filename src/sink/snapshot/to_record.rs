@@ -216,6 +216,7 @@ impl ExtrasSnapshot {
     }
 }
 
+#[cfg(feature = "connect")]
 pub(in crate::sink) fn dial(core: &Core, head: &DialHead, state: DialState, times: &Timeline) -> DialTrace {
     dial_ended(core, head, state, head.end.get(), times)
 }

@@ -2,4 +2,5 @@
 
 pub(super) mod peer_chain;
 pub(super) mod record;
+#[cfg(feature = "tls")]
 pub(super) mod recorder;

@@ -1,11 +1,12 @@
 //! [`PeerChain`]: the certificates that a peer presented, shared by the records that took them from the same cache
 //! entry.
 
-use crate::{record::PeerCert, sink::core::Core};
-use std::{
-    num::NonZeroU32,
-    sync::{Arc, OnceLock, Weak},
-};
+use crate::record::PeerCert;
+#[cfg(feature = "tls")]
+use crate::sink::core::Core;
+#[cfg(feature = "tls")]
+use std::sync::{OnceLock, Weak};
+use std::{num::NonZeroU32, sync::Arc};
 
 /// The first certificates that a peer presented; empty if there are none. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -16,16 +17,19 @@ pub(crate) struct PeerChain(Option<Arc<Presented>>);
 struct Presented {
     certs: Arc<[PeerCert]>,
     original_certs: Option<NonZeroU32>,
+    #[cfg(feature = "tls")]
     charge: OnceLock<Charge>,
 }
 
 /// The bytes that a sink charged for a chain. They are released with the chain.
+#[cfg(feature = "tls")]
 #[derive(Debug)]
 struct Charge {
     core: Weak<Core>,
     bytes: usize,
 }
 
+#[cfg(feature = "tls")]
 impl Drop for Charge {
     fn drop(&mut self) {
         if let Some(core) = self.core.upgrade() {
@@ -37,6 +41,7 @@ impl Drop for Charge {
 impl PeerChain {
     /// Creates a chain from the first certificates that the peer presented. `original_certs` is how many it presented,
     /// if some were left out.
+    #[cfg(feature = "tls")]
     pub(crate) fn new(certs: Arc<[PeerCert]>, original_certs: Option<NonZeroU32>) -> Self {
         let charge = OnceLock::new();
         PeerChain((!certs.is_empty()).then(|| Arc::new(Presented { certs, original_certs, charge })))
@@ -54,6 +59,7 @@ impl PeerChain {
     /// Charges the memory of the chain to the first sink that asks, once for all records that share it.
     ///
     /// The charge is released when the last of the records is evicted, and `ChainCache` has dropped its copy.
+    #[cfg(feature = "tls")]
     pub(super) fn charge(&self, core: &Arc<Core>) {
         let Some(chain) = self.0.as_ref().filter(|_| core.budget.is_limited()) else { return };
         chain.charge.get_or_init(|| {
@@ -64,7 +70,7 @@ impl PeerChain {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tls"))]
 mod tests {
     use super::*;
     use crate::sink::config::SinkConfig;

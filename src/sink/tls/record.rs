@@ -51,6 +51,7 @@ impl TlsRecord {
         faults.sum::<usize>() + texts
     }
 
+    #[cfg(feature = "tls")]
     pub(super) fn handshake_ended(&mut self, at: Tick, facts: TlsFacts) {
         self.handshake_end = Some(at);
         self.facts = TlsFacts { accepted: self.facts.accepted, ..facts };

@@ -24,6 +24,7 @@ impl TraceSink {
     }
 
     /// Begins a TLS handshake of a server, which the client will start.
+    #[cfg(feature = "server")]
     pub(crate) fn accept_tls(&self, conn: Option<&ConnRef>) -> TlsRecorder {
         self.begin_tls(conn, true, || Text::EMPTY)
     }

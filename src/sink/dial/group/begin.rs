@@ -1,7 +1,9 @@
 //! Begins groups, and records in them.
 
+#[cfg(feature = "connect")]
 use super::{ConnSlot, DialState};
 use super::{DialGroup, DialHead, GroupSlot, GroupState};
+#[cfg(feature = "connect")]
 use crate::sink::{clock::Tick, conn::record::ConnRecord};
 use crate::sink::{core::Core, registry::batch_alloc::BatchAlloc};
 use std::sync::{Arc, Mutex, OnceLock, atomic::Ordering::Relaxed};
@@ -43,6 +45,7 @@ impl DialGroup {
     }
 }
 
+#[cfg(feature = "connect")]
 impl DialGroup {
     /// Begins the connection, or the attempt at one, that `make` returns. Returns `None` if nothing more may begin.
     ///
@@ -83,6 +86,7 @@ impl GroupSlot {
 
 /// Adds to a list and returns the index. Makes room for `usual` elements at first, where `Vec` would make room for
 /// four.
+#[cfg(feature = "resolve")]
 pub(in crate::sink) fn push_reserving<T>(list: &mut Vec<T>, usual: usize, item: T) -> usize {
     if list.is_empty() {
         list.reserve_exact(usual);
