@@ -126,6 +126,7 @@ mod scoped;
 mod sink;
 mod sync;
 mod tracing_events;
+#[cfg(any(feature = "request", feature = "resolve"))]
 mod user_info;
 pub mod view;
 

@@ -79,6 +79,7 @@ pub(crate) fn scope_and_take<T, R>(
 /// Calls `f` with the current value. Returns `None` without a call if there is none.
 ///
 /// During the call the thread-local is empty: `f` must not look for the current value itself.
+#[cfg(feature = "_record")]
 #[inline]
 pub(crate) fn with_current<T, R>(key: &'static ScopedKey<T>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
     let with = |current: &Cell<Option<T>>| {
@@ -91,12 +92,13 @@ pub(crate) fn with_current<T, R>(key: &'static ScopedKey<T>, f: impl FnOnce(&mut
 }
 
 /// Returns a clone of the current value.
+#[cfg(feature = "_record_conns")]
 #[inline]
 pub(crate) fn current<T: Clone>(key: &'static ScopedKey<T>) -> Option<T> {
     with_current(key, |value| value.clone())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "_record_conns"))]
 mod tests {
     use super::*;
     use std::panic::catch_unwind;

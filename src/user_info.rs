@@ -10,7 +10,7 @@ pub(crate) const SPECIAL_SCHEMES: [&str; 5] = ["http", "https", "ws", "wss", "ft
 /// Replaces the user info of a text by `***`: everything between the scheme, if there is one, and the last `@`.
 ///
 /// For messages about a text that may not be a URL.
-#[cfg(any(test, feature = "connect"))]
+#[cfg(any(test, feature = "resolve"))]
 pub(crate) fn without_user_info(text: &str) -> String {
     let begin = authority(text).unwrap_or(0);
     match text[begin..].rfind('@') {

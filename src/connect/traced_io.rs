@@ -59,6 +59,7 @@ impl<T> TracedIo<T> {
     }
 
     /// Shows the socket to the probes when the first byte arrives and before it is closed.
+    #[cfg(any(feature = "resolve", feature = "server"))]
     pub(crate) fn with_socket(mut self, socket: fn(&T) -> ProbeSocket<'_>) -> Self {
         self.socket = Some(socket);
         self

@@ -18,6 +18,7 @@ use std::any::Any;
 use std::{error::Error, io};
 
 /// Returns the code and the text of an I/O error.
+#[cfg(feature = "_record_conns")]
 pub(crate) fn io_failure_detail(error: &io::Error) -> FailureDetail {
     let failure = io_failure(error);
     match error.raw_os_error() {
@@ -35,6 +36,7 @@ pub(crate) fn is_connect_in_progress(error: &io::Error) -> bool {
 }
 
 /// Returns the code of an error and its text with that of its sources.
+#[cfg(any(feature = "connect", feature = "request"))]
 pub(crate) fn failure_detail(error: &(dyn Error + 'static)) -> FailureDetail {
     let mut detail = FailureDetail::new(failure(error), error_chain(error));
     detail.http2_error = http2_error(error);
@@ -42,6 +44,7 @@ pub(crate) fn failure_detail(error: &(dyn Error + 'static)) -> FailureDetail {
 }
 
 /// Returns the HTTP/2 error code of an error in the chain.
+#[cfg(any(feature = "connect", feature = "request"))]
 fn http2_error(error: &(dyn Error + 'static)) -> Option<u32> {
     sources(error).find_map(|error| {
         #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
@@ -64,6 +67,7 @@ pub(crate) fn is_http2(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Returns the error and its sources, outermost first.
+#[cfg(any(feature = "connect", feature = "request"))]
 fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }
@@ -125,6 +129,7 @@ fn os_failure(number: i32) -> Option<Failure> {
 }
 
 /// Returns the code of the innermost error in the chain that has one, else `unknown_failure` with the whole text.
+#[cfg(any(feature = "connect", feature = "request"))]
 pub(crate) fn failure(error: &(dyn Error + 'static)) -> Failure {
     let mut innermost = None;
     let mut next = Some(error);

@@ -3,11 +3,13 @@
 //! Errors themselves are not kept, since they hold connections and user types. A detail is made when a record ends. Its
 //! text is read only by a snapshot, so an error number of the operating system is kept as a number until then.
 
+#[cfg(feature = "_record_conns")]
 use super::os_text::os_text;
-use crate::record::{
-    EndReason, Failure, Text,
-    limits::{LimitedText, MAX_ERROR_BYTES},
-};
+#[cfg(any(feature = "connect", feature = "request"))]
+use crate::record::EndReason;
+#[cfg(any(loom, feature = "_record"))]
+use crate::record::limits::MAX_ERROR_BYTES;
+use crate::record::{Failure, Text, limits::LimitedText};
 use std::{borrow::Cow, num::NonZeroU32};
 
 /// Why something failed: a code for programs and a text for people.
@@ -20,16 +22,22 @@ pub(crate) struct FailureDetail {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    not(any(loom, feature = "_record")),
+    expect(dead_code, reason = "read in each set of features, made only where something is recorded")
+)]
 enum DetailText {
     Words(Cow<'static, str>),
     /// Boxed, since few texts are cut.
     Cut(Box<LimitedText>),
     /// An error number of the operating system. Its text is looked up when it is read.
+    #[cfg(feature = "_record_conns")]
     Os(i32),
 }
 
 impl FailureDetail {
     /// Creates a detail. Does not allocate for a static text. A text of more than [`MAX_ERROR_BYTES`] is cut.
+    #[cfg(any(loom, feature = "_record"))]
     pub(crate) fn new(failure: Failure, text: impl Into<Cow<'static, str>>) -> Self {
         let text = text.into();
         let text = if text.len() <= MAX_ERROR_BYTES {
@@ -41,6 +49,7 @@ impl FailureDetail {
     }
 
     /// Creates the detail of an error of the operating system.
+    #[cfg(feature = "_record_conns")]
     pub(super) fn from_os(failure: Failure, number: i32) -> Self {
         FailureDetail { failure, http2_error: None, text: DetailText::Os(number) }
     }
@@ -51,6 +60,7 @@ impl FailureDetail {
             DetailText::Words(Cow::Borrowed(words)) => (Text::from_static(words), None),
             DetailText::Words(Cow::Owned(words)) => (words.into(), None),
             DetailText::Cut(cut) => (cut.text().clone(), cut.original_bytes()),
+            #[cfg(feature = "_record_conns")]
             DetailText::Os(number) => (os_text(number), None),
         };
         (self.failure, text, original_bytes)
@@ -61,12 +71,15 @@ impl FailureDetail {
         let text = match &self.text {
             DetailText::Words(Cow::Owned(text)) => text.capacity(),
             DetailText::Cut(cut) => size_of::<LimitedText>() + cut.heap_bytes(),
-            DetailText::Words(Cow::Borrowed(_)) | DetailText::Os(_) => 0,
+            DetailText::Words(Cow::Borrowed(_)) => 0,
+            #[cfg(feature = "_record_conns")]
+            DetailText::Os(_) => 0,
         };
         text + self.failure.heap_bytes()
     }
 
     /// Returns the end reason of the record that failed, as far as the code decides it.
+    #[cfg(any(feature = "connect", feature = "request"))]
     pub(crate) fn end_reason(&self) -> EndReason {
         match self.failure {
             Failure::GenericTimeoutError => EndReason::Timeout,

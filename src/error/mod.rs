@@ -7,6 +7,7 @@
 
 #[cfg(feature = "request")]
 mod body_lengths;
+#[cfg(feature = "_record")]
 pub(crate) mod classify;
 #[cfg(feature = "resolve")]
 mod connect;
@@ -20,6 +21,7 @@ mod incomplete_body;
 mod invalid_request;
 #[cfg(any(feature = "resolve", feature = "tls"))]
 mod no_runtime;
+#[cfg(feature = "_record_conns")]
 mod os_text;
 #[cfg(feature = "proxy")]
 mod proxy;

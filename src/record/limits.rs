@@ -52,41 +52,58 @@ use serde::{Deserialize, Serialize};
 use super::{BoxedOrEmpty, Empty, Text};
 
 /// The maximum length of a URL in bytes: request targets, redirect targets, and what an accepted request asks for.
+#[cfg(feature = "_record_requests")]
 pub(crate) const MAX_URL_BYTES: usize = 8 << 10;
 /// The maximum length in bytes of an error's text with that of its sources.
 pub(crate) const MAX_ERROR_BYTES: usize = 1 << 10;
 /// The maximum length in bytes of a peer's reason: a reason phrase, a gRPC status message.
+#[cfg(any(feature = "request", feature = "resolve"))]
 pub(crate) const MAX_REASON_BYTES: usize = 1 << 10;
 /// The maximum length of an HTTP method in bytes.
+#[cfg(feature = "_record_requests")]
 pub(crate) const MAX_METHOD_BYTES: usize = 64;
 /// The maximum length in bytes of a `host:port` or server name. A DNS name has at most 253 bytes.
+#[cfg(feature = "connect")]
 pub(crate) const MAX_ADDRESS_BYTES: usize = 512;
 /// The maximum length in bytes of a recorded header or trailer section: names and values.
+#[cfg(feature = "_record_requests")]
 pub(crate) const MAX_HEADER_BYTES: usize = 64 << 10;
 /// The maximum number of recorded fields of a header or trailer section.
+#[cfg(feature = "_record_requests")]
 pub(crate) const MAX_HEADER_FIELDS: usize = 256;
 /// The maximum number of connections, of dials, of CONNECT requests and of interim responses that one request refers
 /// to.
+#[cfg(any(feature = "connect", feature = "request"))]
 pub(crate) const MAX_REQUEST_LINKS: usize = 64;
 /// The maximum number of requests in a chain of redirects.
+#[cfg(feature = "_record_requests")]
 pub(crate) const MAX_REQUEST_HOPS: u8 = 64;
 /// The maximum number of answers of a DNS reply.
+#[cfg(feature = "resolve")]
 pub(crate) const MAX_DNS_ANSWERS: usize = 256;
 /// The maximum length in bytes of all answers of an accepted DNS reply, as text.
+#[cfg(feature = "resolve")]
 pub(crate) const MAX_DNS_REPLY_ANSWER_BYTES: usize = 8 << 10;
 /// The maximum number of recorded DNS replies that were ignored, for one query.
+#[cfg(feature = "resolve")]
 pub(crate) const MAX_DNS_IGNORED_REPLIES: usize = 16;
 /// The maximum length in bytes of the answers of all ignored replies to one query, as text.
+#[cfg(feature = "resolve")]
 pub(crate) const MAX_DNS_IGNORED_ANSWER_BYTES: usize = 4 << 10;
 /// The maximum number of certificates of a chain.
+#[cfg(feature = "tls")]
 pub(crate) const MAX_CERTIFICATES: usize = 8;
 /// The maximum number of Subject Alternative Names of a certificate.
+#[cfg(feature = "tls")]
 pub(crate) const MAX_CERTIFICATE_SANS: usize = 100;
 /// The maximum length in bytes of all Subject Alternative Names of a chain, with [`SAN_OVERHEAD_BYTES`] for each.
+#[cfg(feature = "tls")]
 pub(crate) const MAX_CHAIN_SAN_BYTES: usize = 8 << 10;
 /// The memory in bytes that a Subject Alternative Name takes in addition to its text.
+#[cfg(feature = "tls")]
 pub(crate) const SAN_OVERHEAD_BYTES: usize = size_of::<String>();
 /// The maximum length in bytes of a distinguished name as text, escapes included.
+#[cfg(feature = "tls")]
 pub(crate) const MAX_DISTINGUISHED_NAME_BYTES: usize = 512;
 
 /// The last character of every text that was cut (U+2026).
@@ -115,6 +132,10 @@ pub(crate) fn limit(text: impl Into<String>, max_bytes: usize) -> String {
 
 /// A text within its limit, with its original size if it was cut. As large as a [`Text`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(any(loom, feature = "_record")),
+    expect(dead_code, reason = "read in each set of features, made only where something is recorded")
+)]
 pub(crate) enum LimitedText {
     Whole(Text),
     Truncated(Box<TruncatedText>),
@@ -129,12 +150,14 @@ pub(crate) struct TruncatedText {
 
 impl LimitedText {
     /// Returns the text, cut to `max_bytes` if it is longer.
+    #[cfg(any(loom, feature = "_record"))]
     #[inline]
     pub(crate) fn new(text: impl Into<Text>, max_bytes: usize) -> Self {
         let text = text.into();
         if text.len() <= max_bytes { LimitedText::Whole(text) } else { Self::cut(&text, max_bytes) }
     }
 
+    #[cfg(any(loom, feature = "_record"))]
     #[cold]
     fn cut(text: &str, max_bytes: usize) -> Self {
         let cut = truncate(text, max_bytes).zip(original_size(text.len()));
@@ -193,6 +216,7 @@ pub struct TruncatedFields(BTreeMap<Text, u64>);
 
 impl TruncatedFields {
     /// The memory in bytes that a non-empty instance takes, itself included. A tree node has room for eleven entries.
+    #[cfg(feature = "tls")]
     pub(crate) const BYTES: usize = 512;
 
     /// Returns the original size of the field with this JSON name, or `None` if it was not cut.
@@ -255,6 +279,7 @@ mod tests {
         assert_eq!(truncate("", 0), None);
     }
 
+    #[cfg(feature = "_record")]
     #[test]
     fn a_limited_text_knows_its_size() {
         assert_eq!(size_of::<LimitedText>(), size_of::<Text>());

@@ -80,9 +80,9 @@ pub use http::{Attempt, HttpHeaderField, HttpHeaders, HttpReqTrace, Informationa
 pub use icmp::IcmpError;
 pub use limits::TruncatedFields;
 pub use net_trace::{Dropped, NetTrace, Precise};
-pub(crate) use ops::{
-    DeltaCodec, EncodedOps, OpError, OpKind, RawOp, Segment, SegmentChain, TickScale, TraceClock, WriteCursor,
-};
+#[cfg(any(loom, feature = "connect"))]
+pub(crate) use ops::{DeltaCodec, OpError, OpKind, RawOp, WriteCursor};
+pub(crate) use ops::{EncodedOps, Segment, SegmentChain, TickScale, TraceClock};
 pub use ops::{SocketOps, SocketOpsIter};
 pub use socket::SocketTrace;
 pub use socket_op::{SocketOp, SocketOpType};

@@ -79,6 +79,7 @@ impl HasParent for TlsTunnelTrace {
     }
 }
 
+#[cfg(feature = "tls")]
 impl PeerCert {
     /// Returns the memory in use, in bytes.
     pub(crate) fn bytes(&self) -> usize {

@@ -11,6 +11,7 @@
 //! This file has the format and the decoder, which every trace needs. The encoder is in [`encode`], for sinks that
 //! record operations.
 
+#[cfg(any(loom, feature = "connect"))]
 pub(super) mod encode;
 
 /// The kind of a socket operation: read or write, successful or failed.

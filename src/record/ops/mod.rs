@@ -1,7 +1,8 @@
 //! Socket operations of a record: in the sink's encoding, or plain as they are read from JSON.
 //!
 //! [`codec`] encodes single operations, [`segment`] stores them, [`op_error`] encodes their errors and [`clock`]
-//! converts their times. The sink writes with these types, and a trace reads from the same memory.
+//! converts their times. The sink writes with these types, and a trace reads from the same memory. What writes is
+//! compiled only with a feature that records operations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,9 +18,13 @@ mod op_error;
 mod segment;
 
 pub(crate) use clock::{TickScale, TraceClock};
-pub(crate) use codec::{DeltaCodec, OpKind, RawOp};
+#[cfg(any(loom, feature = "connect"))]
+pub(crate) use codec::DeltaCodec;
+pub(crate) use codec::{OpKind, RawOp};
 pub(crate) use op_error::OpError;
-pub(crate) use segment::{Segment, SegmentChain, write_cursor::WriteCursor};
+#[cfg(any(loom, feature = "connect"))]
+pub(crate) use segment::write_cursor::WriteCursor;
+pub(crate) use segment::{Segment, SegmentChain};
 
 /// The operations of a socket, in the order in which they returned.
 ///
@@ -201,7 +206,7 @@ impl<'de> Deserialize<'de> for SocketOps {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "connect"))]
 mod tests {
     use super::segment::write_cursor::tests::Writer;
     use super::*;

@@ -15,30 +15,10 @@ pub(crate) enum OpError {
 }
 
 /// The largest number that fits next to the two bits for the variant.
+#[cfg(any(loom, feature = "connect"))]
 const MAX_NUMBER: u32 = u32::MAX >> 2;
 
 impl OpError {
-    /// Converts an error that needs no text of its own. Returns `None` for an error whose text must be kept.
-    pub(crate) fn from_io(error: &io::Error) -> Option<OpError> {
-        match error.raw_os_error() {
-            Some(errno) if u32::try_from(errno).is_ok_and(|n| n <= MAX_NUMBER) => Some(OpError::Os(errno)),
-            None if error.get_ref().is_some() => None,
-            _ => Some(OpError::Kind(error.kind())),
-        }
-    }
-
-    /// Returns the number that represents the error in [`RawOp::len`](super::RawOp::len).
-    pub(crate) fn code(self) -> u32 {
-        match self {
-            OpError::Os(errno) => (errno as u32) << 2,
-            OpError::Kind(kind) => {
-                let known = ERROR_KINDS.iter().position(|known| *known == kind);
-                (known.unwrap_or(OTHER_KIND) as u32) << 2 | 1
-            }
-            OpError::Text(at) => at.min(MAX_NUMBER) << 2 | 2,
-        }
-    }
-
     pub(crate) fn from_code(code: u32) -> OpError {
         let number = code >> 2;
         match code & 3 {
@@ -61,6 +41,31 @@ impl OpError {
     }
 }
 
+#[cfg(any(loom, feature = "connect"))]
+impl OpError {
+    /// Converts an error that needs no text of its own. Returns `None` for an error whose text must be kept.
+    pub(crate) fn from_io(error: &io::Error) -> Option<OpError> {
+        match error.raw_os_error() {
+            Some(errno) if u32::try_from(errno).is_ok_and(|n| n <= MAX_NUMBER) => Some(OpError::Os(errno)),
+            None if error.get_ref().is_some() => None,
+            _ => Some(OpError::Kind(error.kind())),
+        }
+    }
+
+    /// Returns the number that represents the error in [`RawOp::len`](super::RawOp::len).
+    pub(crate) fn code(self) -> u32 {
+        match self {
+            OpError::Os(errno) => (errno as u32) << 2,
+            OpError::Kind(kind) => {
+                let known = ERROR_KINDS.iter().position(|known| *known == kind);
+                (known.unwrap_or(OTHER_KIND) as u32) << 2 | 1
+            }
+            OpError::Text(at) => at.min(MAX_NUMBER) << 2 | 2,
+        }
+    }
+}
+
+#[cfg(any(loom, feature = "connect"))]
 const OTHER_KIND: usize = 0;
 /// The error kinds by code. Append only: codes are indexes.
 const ERROR_KINDS: [ErrorKind; 39] = [
@@ -105,7 +110,7 @@ const ERROR_KINDS: [ErrorKind; 39] = [
     ErrorKind::OutOfMemory,
 ];
 
-#[cfg(test)]
+#[cfg(all(test, feature = "connect"))]
 mod tests {
     use super::*;
 

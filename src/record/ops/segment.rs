@@ -10,6 +10,7 @@ use std::sync::{Arc, atomic::Ordering};
 use super::codec::{DeltaCodec, RawOp};
 use crate::sync::{AtomicU64, OnceLock};
 
+#[cfg(any(loom, feature = "connect"))]
 pub(super) mod write_cursor;
 
 /// A fixed number of words with encoded operations. Can be decoded by itself: no operation spans two segments.
