@@ -107,8 +107,6 @@
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub, missing_docs, missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// The sink serves all layers: without some of them parts of it have no caller.
-#![cfg_attr(not(feature = "client"), allow(dead_code, unused_imports))]
 
 #[cfg(all(unix, feature = "capture"))]
 pub mod capture;
