@@ -4,7 +4,7 @@
 //! sink it takes 14 (`op/read` and `op/read/off` in benches/instructions.json, which CI guards).
 
 use crate::{
-    delegate_io::delegate_flush_and_shutdown,
+    delegate_io::{delegate_flush_and_shutdown, intercept_write},
     record::TraceId,
     sink::{ConnRecorder, ConnRef, ProbeEvent, ProbeSocket, Tick, describe_conn},
 };
@@ -14,8 +14,7 @@ use hyper_util::{
 };
 use pin_project_lite::pin_project;
 use std::{
-    fmt,
-    io::{self, IoSlice},
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -119,6 +118,22 @@ impl<T> TracedIo<T> {
             socket: *this.socket,
         }
     }
+
+    /// Writes, and records the write if the connection is traced.
+    #[inline]
+    fn recorded_write(
+        self: Pin<&mut Self>,
+        write: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let this = self.projected();
+        if !this.ops.conn.is_on() {
+            return write(this.inner);
+        }
+        this.ops.begin_write();
+        let result = ready!(write(this.inner));
+        this.ops.end_write(&result);
+        Poll::Ready(result)
+    }
 }
 
 impl OpRecorder {
@@ -210,45 +225,15 @@ impl<T: hyper::rt::Read> hyper::rt::Read for TracedIo<T> {
     }
 }
 
-/// Implements a write trait. tokio's and hyper's have the same methods.
-macro_rules! impl_write {
-    ($write:path) => {
-        impl<T: $write> $write for TracedIo<T> {
-            #[inline]
-            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-                let this = self.projected();
-                if !this.ops.conn.is_on() {
-                    return this.inner.poll_write(cx, buf);
-                }
-                this.ops.begin_write();
-                let result = ready!(this.inner.poll_write(cx, buf));
-                this.ops.end_write(&result);
-                Poll::Ready(result)
-            }
-
-            #[inline]
-            fn poll_write_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &[IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                let this = self.projected();
-                if !this.ops.conn.is_on() {
-                    return this.inner.poll_write_vectored(cx, bufs);
-                }
-                this.ops.begin_write();
-                let result = ready!(this.inner.poll_write_vectored(cx, bufs));
-                this.ops.end_write(&result);
-                Poll::Ready(result)
-            }
-
-            delegate_flush_and_shutdown!(|this| this.projected().inner, |this| this.get_ref());
-        }
-    };
+impl<T: AsyncWrite> AsyncWrite for TracedIo<T> {
+    intercept_write!(Self::recorded_write);
+    delegate_flush_and_shutdown!(|this| this.projected().inner, |this| this.get_ref());
 }
 
-impl_write!(AsyncWrite);
-impl_write!(hyper::rt::Write);
+impl<T: hyper::rt::Write> hyper::rt::Write for TracedIo<T> {
+    intercept_write!(Self::recorded_write);
+    delegate_flush_and_shutdown!(|this| this.projected().inner, |this| this.get_ref());
+}
 
 impl<T: Connection> Connection for TracedIo<T> {
     /// Describes the stream, with its `ConnRef` as an extra, which thereby gets into the extensions of every response.

@@ -1,10 +1,10 @@
-use crate::delegate_io::delegate_flush_and_shutdown;
+use crate::delegate_io::delegate_write;
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use pin_project_lite::pin_project;
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -77,21 +77,7 @@ impl<T: Read> Read for ProxyStream<T> {
 }
 
 impl<T: Write> Write for ProxyStream<T> {
-    #[inline]
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.project().inner.poll_write(cx, buf)
-    }
-
-    #[inline]
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.project().inner.poll_write_vectored(cx, bufs)
-    }
-
-    delegate_flush_and_shutdown!(|this| this.project().inner, |this| this.inner);
+    delegate_write!(|this| this.project().inner, |this| this.inner);
 }
 
 impl<T: Connection> Connection for ProxyStream<T> {

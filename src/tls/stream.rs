@@ -1,8 +1,7 @@
 //! The streams of a TLS connector: plain ones, and TLS ones whose tunnel is recorded until they are dropped.
 
 use std::{
-    fmt,
-    io::{self, IoSlice},
+    fmt, io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -16,7 +15,7 @@ use tokio_rustls::client::TlsStream as RustlsStream;
 
 use super::handshake_tap::HandshakeTap;
 use crate::{
-    delegate_io::delegate_flush_and_shutdown,
+    delegate_io::{delegate_flush_and_shutdown, delegate_read, delegate_write, intercept_write},
     error::{
         classify::io_failure_detail,
         rustls::{alert_name, find_rustls_error},
@@ -29,13 +28,15 @@ pub struct TlsStream<C> {
     /// Dropped first, so that the tunnel ends before the connection that carries it.
     recorder: Option<TlsRecorder>,
     /// Boxed, because the state of a session takes several kilobytes and streams are moved often.
-    io: TokioIo<Box<RustlsStream<HandshakeTap<TokioIo<C>>>>>,
+    io: SessionIo<C>,
     /// The identity of the connection, if the stream below has none.
     conn: Option<ConnRef>,
     /// Nothing has been read yet. In TLS 1.3 the handshake ends for the client before the server has verified the
     /// client's certificate, so a rejection arrives with the first read.
     awaits_client_cert_verdict: bool,
 }
+
+type SessionIo<C> = TokioIo<Box<RustlsStream<HandshakeTap<TokioIo<C>>>>>;
 
 impl<C> TlsStream<C> {
     pub(super) fn new(
@@ -55,6 +56,18 @@ impl<C> TlsStream<C> {
     /// Returns the protocol that was negotiated with ALPN (RFC 7301), such as `h2`.
     pub fn alpn_protocol(&self) -> Option<&[u8]> {
         self.io.inner().get_ref().1.alpn_protocol()
+    }
+
+    /// Writes, and records an error.
+    fn checked_write(
+        mut self: Pin<&mut Self>,
+        write: impl FnOnce(Pin<&mut SessionIo<C>>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let result = write(Pin::new(&mut self.io));
+        if let Poll::Ready(Err(error)) = &result {
+            self.record_error(error);
+        }
+        result
     }
 
     #[cold]
@@ -101,26 +114,7 @@ impl<C: Read + Write + Unpin> Read for TlsStream<C> {
 }
 
 impl<C: Read + Write + Unpin> Write for TlsStream<C> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.io).poll_write(cx, buf);
-        if let Poll::Ready(Err(error)) = &result {
-            self.record_error(error);
-        }
-        result
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        if let Poll::Ready(Err(error)) = &result {
-            self.record_error(error);
-        }
-        result
-    }
-
+    intercept_write!(Self::checked_write);
     delegate_flush_and_shutdown!(|this| Pin::new(&mut this.get_mut().io), |this| this.io);
 }
 
@@ -157,55 +151,12 @@ impl<C> MaybeTlsStream<C> {
     }
 }
 
-/// Calls the same method on whichever stream it is.
-macro_rules! either {
-    ($self:expr, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            MaybeTlsStream::Plain(stream) => {
-                let $stream = Pin::new(stream);
-                $call
-            }
-            MaybeTlsStream::Tls(stream) => {
-                let $stream = Pin::new(stream);
-                $call
-            }
-        }
-    };
-}
-
 impl<C: Read + Write + Unpin> Read for MaybeTlsStream<C> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read(cx, buf))
-    }
+    delegate_read!(ReadBufCursor<'_>, enum { MaybeTlsStream::Plain, MaybeTlsStream::Tls });
 }
 
 impl<C: Read + Write + Unpin> Write for MaybeTlsStream<C> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write(cx, buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_shutdown(cx))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            MaybeTlsStream::Plain(stream) => stream.is_write_vectored(),
-            MaybeTlsStream::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write_vectored(cx, bufs))
-    }
+    delegate_write!(enum { MaybeTlsStream::Plain, MaybeTlsStream::Tls });
 }
 
 impl<C: Connection> Connection for MaybeTlsStream<C> {

@@ -3,7 +3,7 @@
 use super::task_context::{TaskContext, with_context, without_context};
 use crate::{
     connect::TracedIo,
-    delegate_io::delegate_flush_and_shutdown,
+    delegate_io::{delegate_flush_and_shutdown, delegate_read, intercept_write},
     sink::{ConnRef, DialRef, TraceSink},
 };
 use http::Uri;
@@ -15,7 +15,7 @@ use hyper_util::{
 use pin_project_lite::pin_project;
 use std::{
     any::Any,
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -223,7 +223,7 @@ impl<T> LinkIo<T> {
         &self.inner
     }
 
-    /// Stores the connection in the context of the current task, which writes to it.
+    /// Stores the connection in the context of the current task.
     fn set_current(conn: &Option<ConnRef>) {
         with_context(|context| {
             let is_known = match (&context.conn, conn) {
@@ -236,31 +236,24 @@ impl<T> LinkIo<T> {
             }
         });
     }
-}
 
-impl<T: Read> Read for LinkIo<T> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_read(cx, buf)
-    }
-}
-
-impl<T: Write> Write for LinkIo<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.project();
-        Self::set_current(this.conn);
-        this.inner.poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
+    /// Writes, after it has stored the connection in the context of the current task.
+    fn attributed_write(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
+        write: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
         Self::set_current(this.conn);
-        this.inner.poll_write_vectored(cx, bufs)
+        write(this.inner)
     }
+}
 
+impl<T: Read> Read for LinkIo<T> {
+    delegate_read!(ReadBufCursor<'_>, |this| this.project().inner);
+}
+
+impl<T: Write> Write for LinkIo<T> {
+    intercept_write!(Self::attributed_write);
     delegate_flush_and_shutdown!(|this| this.project().inner, |this| this.inner);
 }
 

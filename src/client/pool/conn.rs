@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     client::informational::{InformationalResponses, ObservedRead, StatusLineScanner},
+    delegate_io::{delegate_flush_and_shutdown, intercept_write},
     error::ClientClosed,
     record::EndReason,
     sink::ConnRef,
@@ -26,7 +27,7 @@ use pin_project_lite::pin_project;
 use std::{
     fmt,
     future::poll_fn,
-    io::{self, IoSlice},
+    io,
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
@@ -299,6 +300,16 @@ impl<T> PooledIo<T> {
     pub(super) fn new(inner: T, handle: Arc<ConnHandle>, permit: ConnPermit) -> Self {
         PooledIo { inner, handle, scanner: StatusLineScanner::default(), permit }
     }
+
+    /// Writes unless the client is closed.
+    #[inline]
+    fn write_if_open(
+        self: Pin<&mut Self>,
+        write: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        if this.handle.is_failing() { closed() } else { write(this.inner) }
+    }
 }
 
 fn closed<T>() -> Poll<io::Result<T>> {
@@ -325,32 +336,6 @@ impl<T: Read> Read for PooledIo<T> {
 }
 
 impl<T: Write> Write for PooledIo<T> {
-    #[inline]
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.project();
-        if this.handle.is_failing() { closed() } else { this.inner.poll_write(cx, buf) }
-    }
-
-    #[inline]
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.project();
-        if this.handle.is_failing() { closed() } else { this.inner.poll_write_vectored(cx, bufs) }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    #[inline]
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_shutdown(cx)
-    }
+    intercept_write!(Self::write_if_open);
+    delegate_flush_and_shutdown!(|this| this.project().inner, |this| this.inner);
 }

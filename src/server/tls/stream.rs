@@ -2,7 +2,7 @@
 
 use crate::{
     ConnRef,
-    delegate_io::delegate_flush_and_shutdown,
+    delegate_io::{delegate_flush_and_shutdown, intercept_write},
     error::{classify::io_failure_detail, rustls::find_rustls_error},
     server::TracedStream,
     sink::TlsRecorder,
@@ -10,8 +10,7 @@ use crate::{
 };
 use rustls::{ServerConnection, pki_types::CertificateDer};
 use std::{
-    fmt,
-    io::{self, IoSlice},
+    fmt, io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -50,6 +49,20 @@ impl<IO> TlsStream<IO> {
             None if error.kind() == io::ErrorKind::UnexpectedEof => recorder.peer_closed(),
             _ => recorder.broken(io_failure_detail(error)),
         }
+    }
+}
+
+impl<IO: Unpin> TlsStream<IO> {
+    /// Writes, and records an error.
+    fn checked_write(
+        mut self: Pin<&mut Self>,
+        write: impl FnOnce(Pin<&mut RustlsStream<HandshakeTap<IO>>>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let result = write(Pin::new(&mut self.io));
+        if let Poll::Ready(Err(error)) = &result {
+            self.broken(error);
+        }
+        result
     }
 }
 
@@ -110,26 +123,7 @@ impl<IO: AsyncRead + AsyncWrite + TracedStream + Unpin> AsyncRead for TlsStream<
 }
 
 impl<IO: AsyncRead + AsyncWrite + TracedStream + Unpin> AsyncWrite for TlsStream<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.io).poll_write(cx, buf);
-        if let Poll::Ready(Err(error)) = &result {
-            self.broken(error);
-        }
-        result
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        if let Poll::Ready(Err(error)) = &result {
-            self.broken(error);
-        }
-        result
-    }
-
+    intercept_write!(Self::checked_write);
     delegate_flush_and_shutdown!(|this| Pin::new(&mut this.get_mut().io), |this| this.io);
 }
 
