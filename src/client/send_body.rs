@@ -11,14 +11,17 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicBool, AtomicU8,
-            Ordering::{AcqRel, Acquire, Release},
+            AtomicU8,
+            Ordering::{AcqRel, Acquire},
         },
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Sleep, sleep},
+};
 
 /// Holds a body back until the server says `100 Continue`, or has not in time (RFC 9110 section 10.1.1).
 ///
@@ -83,32 +86,6 @@ impl Drop for Refusal {
     }
 }
 
-/// Whether a request was sent, with one task that waits for it.
-#[derive(Debug, Default)]
-pub(super) struct Sent {
-    is_sent: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Sent {
-    pub(super) fn new(already: bool) -> Arc<Self> {
-        Arc::new(Sent { is_sent: AtomicBool::new(already), waker: AtomicWaker::new() })
-    }
-
-    fn set(&self) {
-        self.is_sent.store(true, Release);
-        self.waker.wake();
-    }
-
-    /// Returns `true` if the request was sent, or has the task woken when it is.
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> bool {
-        self.is_sent.load(Acquire) || {
-            self.waker.register(cx.waker());
-            self.is_sent.load(Acquire)
-        }
-    }
-}
-
 pin_project! {
     /// The body of a request that may have to wait at a [`Gate`].
     #[derive(Debug)]
@@ -116,7 +93,8 @@ pin_project! {
         #[pin]
         inner: B,
         gated: Option<Box<Gated>>,
-        sent: Option<Arc<Sent>>,
+        // Told when the body was sent.
+        sent: Option<oneshot::Sender<()>>,
     }
 }
 
@@ -129,7 +107,7 @@ struct Gated {
 }
 
 impl<B: Body> SendBody<B> {
-    pub(super) fn new(inner: B, gate: Option<Gate>, sent: Option<Arc<Sent>>) -> Self {
+    pub(super) fn new(inner: B, gate: Option<Gate>, sent: Option<oneshot::Sender<()>>) -> Self {
         let gated = gate.map(|gate| Box::new(Gated { gate, timer: None }));
         SendBody { inner, gated, sent }
     }
@@ -195,7 +173,7 @@ where
         if (frame.is_none() || this.inner.is_end_stream())
             && let Some(sent) = this.sent.take()
         {
-            sent.set();
+            let _ = sent.send(()); // an error means that nobody waits any more
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }

@@ -11,7 +11,7 @@ use crate::{
     client::{
         body::Body,
         request_target::{self, PoolKey},
-        send_body::{Gate, SendBody, Sent},
+        send_body::{Gate, SendBody},
     },
     error::{BoxError, ClientClosed, NoRuntime, TimedOut, classify},
     request::TraceBody,
@@ -22,14 +22,17 @@ use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use std::{
     error::Error,
-    future::poll_fn,
+    future::{pending, poll_fn},
     num::NonZeroU64,
     pin::{Pin, pin},
     sync::Arc,
     task::{Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 impl Pool {
     /// Makes a request over a connection to its host.
@@ -47,8 +50,7 @@ impl Pool {
         let has_body = !request.body().is_end_stream();
         let timeouts = &config.timeouts;
         let gate = timeouts.expect_continue.filter(|_| has_body && expects_continue(&request)).map(Gate::new);
-        let mut header_timeout = timeouts.response_header.map(|limit| (limit, Sent::new(!has_body)));
-        let sent = header_timeout.as_ref().map(|(_, sent)| sent.clone());
+        let (mut header_timeout, sent) = HeaderTimeout::new(timeouts.response_header, has_body);
         let mut request = request.map(|body| SendBody::new(body, gate.clone(), sent));
         // An async block, because an async function would keep its arguments twice in its future.
         async move {
@@ -79,7 +81,7 @@ impl Pool {
                 // hyper does not give back what HTTP/2 has taken.
                 let replay = if is_http2 && repeats < MAX_REPEATS { Replay::of(&request) } else { None };
                 let response = pin!(conn.send(request));
-                let mut error = match with_header_timeout(header_timeout.as_ref(), response).await? {
+                let mut error = match with_header_timeout(header_timeout.as_mut(), response).await? {
                     Ok(response) => return Ok(lease(response, conn, gate, kind)),
                     Err(error) => error,
                 };
@@ -96,8 +98,9 @@ impl Pool {
                         };
                         CurrentRequest::refused(&classify::failure(&error));
                         repeats += 1;
-                        header_timeout = header_timeout.map(|(limit, _)| (limit, Sent::new(!has_body)));
-                        let sent = header_timeout.as_ref().map(|(_, sent)| sent);
+                        let limit = self.0.config.timeouts.response_header;
+                        let sent;
+                        (header_timeout, sent) = HeaderTimeout::new(limit, has_body);
                         request = replay.into_request(gate.clone(), sent);
                     }
                 }
@@ -221,10 +224,10 @@ impl Replay {
         Some(Replay { head, body })
     }
 
-    fn into_request(self, gate: Option<Gate>, sent: Option<&Arc<Sent>>) -> Request<Outgoing> {
+    fn into_request(self, gate: Option<Gate>, sent: Option<oneshot::Sender<()>>) -> Request<Outgoing> {
         let recorder = if self.body.is_end_stream() { None } else { CurrentRequest::body_recorder() };
         let body = TraceBody::new(self.body, recorder);
-        Request::from_parts(self.head, SendBody::new(body, gate, sent.cloned()))
+        Request::from_parts(self.head, SendBody::new(body, gate, sent))
     }
 }
 
@@ -233,28 +236,48 @@ fn expects_continue<B>(request: &Request<B>) -> bool {
     expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
+/// The limit on the time from the end of a request until the header of the response.
+struct HeaderTimeout {
+    limit: Duration,
+    /// Resolves when the body was sent. `None` if there is none, or it was sent.
+    sent: Option<oneshot::Receiver<()>>,
+}
+
+impl HeaderTimeout {
+    /// Also returns the sender that the body of the request is given.
+    fn new(limit: Option<Duration>, has_body: bool) -> (Option<Self>, Option<oneshot::Sender<()>>) {
+        let (sender, sent) = limit.filter(|_| has_body).map(|_| oneshot::channel()).unzip();
+        (limit.map(|limit| HeaderTimeout { limit, sent }), sender)
+    }
+
+    /// Returns the error once the request was sent, and the limit has passed since.
+    async fn expired(&mut self) -> BoxError {
+        if let Some(sent) = &mut self.sent {
+            if sent.await.is_err() {
+                return pending().await; // the connection has dropped the body, and fails the response
+            }
+            self.sent = None;
+        }
+        if let Err(error) = NoRuntime::check() {
+            return error.into();
+        }
+        // In a box, as few requests get here.
+        Box::pin(sleep(self.limit)).await;
+        TimedOut { what: "the response's header did not come", limit: self.limit }.into()
+    }
+}
+
 /// Waits for the header of the response; once the request was sent, for no longer than the limit.
 async fn with_header_timeout<F: Future>(
-    timeout: Option<&(Duration, Arc<Sent>)>,
-    mut response: Pin<&mut F>,
+    timeout: Option<&mut HeaderTimeout>,
+    response: Pin<&mut F>,
 ) -> Result<F::Output, BoxError> {
-    let mut timer = None::<Pin<Box<Sleep>>>;
-    poll_fn(|cx| {
-        if let Poll::Ready(response) = response.as_mut().poll(cx) {
-            return Poll::Ready(Ok(response));
-        }
-        let Some((limit, _)) = timeout.filter(|(_, sent)| sent.poll(cx)) else { return Poll::Pending };
-        let timer = match &mut timer {
-            Some(timer) => timer,
-            None => {
-                NoRuntime::check()?;
-                timer.insert(Box::pin(sleep(*limit)))
-            }
-        };
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(TimedOut { what: "the response's header did not come", limit: *limit }.into()))
-    })
-    .await
+    let Some(timeout) = timeout else { return Ok(response.await) };
+    tokio::select! {
+        biased;
+        response = response => Ok(response),
+        error = timeout.expired() => Err(error),
+    }
 }
 
 /// The kind of request, as far as the length of the response's body depends on it (RFC 9112 section 6.3).
