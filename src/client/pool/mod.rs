@@ -62,6 +62,7 @@ struct PoolInner {
     http1: http1::Builder,
     http2: http2::Builder<Tasks>,
     shared: Mutex<Shared>,
+    /// The client was closed. Apart from `closing`, which would be locked twice for each request.
     is_closed: AtomicBool,
     /// Ends the dials that nobody waits for, and the task that closes idle connections.
     closing: CancellationToken,

@@ -321,6 +321,8 @@ impl IdSet {
 }
 
 /// A hasher for numbers and addresses, which nobody outside can choose.
+///
+/// With foldhash, which is a dependency of the client only, a snapshot of requests takes 0.2 % more instructions.
 type IdHashState = BuildHasherDefault<IdHasher>;
 
 #[derive(Default)]
