@@ -75,20 +75,22 @@ impl Probe for TcpInfoProbe {
                 _ => {}
             }
         }
-        if let Some(mut reading) = reading(socket) {
+        let mut raw = RawTcpInfo::empty(read);
+        if fill(&mut raw, socket).is_some() {
             if event == ProbeEvent::Connected {
-                reading.algorithm = algorithm(socket);
+                raw.algorithm = algorithm(socket);
             }
-            conn.raw_tcp_info(event, reading);
+            conn.raw_tcp_info(event, &raw);
         }
     }
 }
 
-fn reading(socket: ProbeSocket<'_>) -> Option<RawTcpInfo> {
-    let mut raw = RawTcpInfo { bytes: [0; RawTcpInfo::ROOM], len: 0, algorithm: [0; 16], read };
+/// Reads `TCP_INFO` into `raw`, which is a third of a kilobyte and therefore filled where it is. Returns `None` if the
+/// socket has none.
+fn fill(raw: &mut RawTcpInfo, socket: ProbeSocket<'_>) -> Option<()> {
     let len = uapi::getsockopt(socket.as_raw_fd(), IPPROTO_TCP, TCP_INFO, &mut raw.bytes[..]).ok()?;
     raw.len = u8::try_from(len).ok()?;
-    Some(raw)
+    Some(())
 }
 
 /// Returns the name of the congestion control algorithm (`TCP_CA_NAME_MAX` bytes); zeros where the kernel does not say.
@@ -351,7 +353,8 @@ mod tests {
         let (mut peer, _) = listener.accept().unwrap();
         peer.write_all(&[7; 1000]).unwrap();
         stream.read_exact(&mut [0; 1000]).unwrap();
-        let mut raw = reading(stream.as_fd()).unwrap();
+        let mut raw = RawTcpInfo::empty(read);
+        fill(&mut raw, stream.as_fd()).unwrap();
         raw.algorithm = algorithm(stream.as_fd());
         let info = read(&raw);
         assert_eq!(info.state, Some(TcpInfoState::Established));
@@ -364,7 +367,7 @@ mod tests {
         assert!(!algorithm.is_empty() && !algorithm.contains('\0'));
 
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        assert!(reading(udp.as_fd()).is_none());
+        assert!(fill(&mut raw, udp.as_fd()).is_none());
     }
 
     /// An accepted socket inherits options of the listening socket, here `IPV6_RECVERR`.

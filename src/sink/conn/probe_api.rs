@@ -82,8 +82,8 @@ impl ConnRef {
 
     /// Stores a reading that is parsed when a trace is taken.
     #[cfg(all(feature = "tcp-info", target_os = "linux"))]
-    pub(crate) fn raw_tcp_info(&self, event: ProbeEvent, raw: RawTcpInfo) {
-        self.reading(event, || TcpInfoData::Raw(raw));
+    pub(crate) fn raw_tcp_info(&self, event: ProbeEvent, raw: &RawTcpInfo) {
+        self.reading(event, || TcpInfoData::Raw(raw.clone()));
     }
 
     fn reading(&self, event: ProbeEvent, found: impl FnOnce() -> TcpInfoData) {

@@ -66,6 +66,7 @@ pub(super) enum TcpInfoData {
 /// Most readings are never looked at: they are parsed when a trace is taken, by `read`. So the sink need not know the
 /// kernel's layout, and storing one costs 8 instead of 12 µs for a connection (benches/README.md).
 #[cfg(all(feature = "tcp-info", target_os = "linux"))]
+#[derive(Clone)]
 pub(crate) struct RawTcpInfo {
     pub(crate) bytes: [u8; RawTcpInfo::ROOM],
     pub(crate) len: u8,
@@ -78,6 +79,11 @@ pub(crate) struct RawTcpInfo {
 impl RawTcpInfo {
     /// The number of bytes whose fields are known here. Linux 6.18 has 280.
     pub(crate) const ROOM: usize = 248;
+
+    /// Creates an empty reading, which `read` is to parse.
+    pub(crate) fn empty(read: fn(&RawTcpInfo) -> TcpInfo) -> Self {
+        RawTcpInfo { bytes: [0; RawTcpInfo::ROOM], len: 0, algorithm: [0; 16], read }
+    }
 }
 
 #[cfg(all(feature = "tcp-info", target_os = "linux"))]
