@@ -18,6 +18,13 @@ impl TraceId {
     /// The undefined identifier, which refers to nothing.
     pub const UNDEFINED: TraceId = TraceId(CompactString::const_new(""));
 
+    /// Creates the identifier from a prefix and a number.
+    pub(crate) fn numbered(prefix: &'static str, number: u64) -> Self {
+        let mut text = CompactString::const_new(prefix);
+        text.push_str(itoa::Buffer::new().format(number));
+        TraceId(text)
+    }
+
     /// Returns the identifier as text, empty if it is undefined.
     pub fn as_str(&self) -> &str {
         &self.0

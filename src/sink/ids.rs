@@ -79,10 +79,7 @@ impl fmt::Debug for IdFormat {
 }
 
 fn counted(number: u64) -> TraceId {
-    let mut text = AsciiText::default();
-    text.push(b"tid-");
-    text.push(itoa::Buffer::new().format(number).as_bytes());
-    text.as_str().into()
+    TraceId::numbered("tid-", number)
 }
 
 /// Encodes a number as the `shortuuid` packages of Python and Go do: base 57, 22 digits.
