@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Absolute, Repr, SHORTEST, Timestamp, Zone};
+use crate::record::AsciiText;
 use crate::scoped;
 
 /// The first time that RFC 3339 can express, 0000-01-01T00:00:00Z, in nanoseconds since 1970.
@@ -33,11 +34,24 @@ pub(in crate::record) fn with_precise_times<R>(f: impl FnOnce() -> R) -> R {
 }
 
 pub(super) fn serialize<S: Serializer>(timestamp: Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    if PRECISE.get().is_some() {
-        serializer.collect_str(&format_args!("{timestamp:#}"))
-    } else {
-        serializer.collect_str(&timestamp)
+    match timestamp.0 {
+        Repr::Undefined => serializer.serialize_str(UNDEFINED),
+        Repr::Relative(nanos) if PRECISE.get().is_none() => {
+            serializer.serialize_str(whole_millis(nanos).as_str())
+        }
+        Repr::Relative(_) => serializer.collect_str(&format_args!("{timestamp:#}")),
+        Repr::Absolute(_) => serializer.collect_str(&timestamp),
     }
+}
+
+/// Returns a relative time in whole milliseconds. A trace has a dozen times for each connection: formatted by `write!`
+/// they take nearly half of the instructions of its JSON.
+fn whole_millis(nanos: u64) -> AsciiText {
+    let mut text = AsciiText::default();
+    text.push(b"+");
+    text.push(itoa::Buffer::new().format(nanos / NANOS_PER_MS).as_bytes());
+    text.push(b"ms");
+    text
 }
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
@@ -134,7 +148,7 @@ impl fmt::Display for Timestamp {
             Repr::Relative(nanos) if f.alternate() => {
                 write!(f, "+{}.{:06}ms", nanos / NANOS_PER_MS, nanos % NANOS_PER_MS)
             }
-            Repr::Relative(nanos) => write!(f, "+{}ms", nanos / NANOS_PER_MS),
+            Repr::Relative(nanos) => f.write_str(whole_millis(nanos).as_str()),
             Repr::Absolute(absolute) => absolute.fmt(f),
         }
     }
