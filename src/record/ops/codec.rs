@@ -16,7 +16,7 @@ pub(super) mod encode;
 
 /// The kind of a socket operation: read or write, successful or failed.
 ///
-/// The discriminants are the two bits that encode the kind.
+/// The discriminants are the two bits that encode the kind. The lowest one is set for writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum OpKind {
@@ -29,7 +29,7 @@ pub(crate) enum OpKind {
 impl OpKind {
     #[inline]
     fn is_write(self) -> bool {
-        matches!(self, OpKind::Write | OpKind::WriteError)
+        self as u8 & 1 != 0
     }
 
     /// Decodes the lowest two bits of a word.

@@ -174,14 +174,15 @@ impl Iterator for SegmentChainIter<'_> {
     fn next(&mut self) -> Option<RawOp> {
         while self.left > 0 {
             let segment = self.segment?;
-            let complete = &segment.words[..segment.published().1];
-            let mut words = complete.iter().skip(self.word).map(|word| word.load(Ordering::Relaxed));
+            let complete = segment.published().1;
+            let mut words =
+                segment.words[self.word..complete].iter().map(|word| word.load(Ordering::Relaxed));
             let Some(first) = words.next() else {
                 *self = SegmentChainIter::new(segment.next().map(Arc::as_ref), self.left);
                 continue;
             };
             let op = self.delta.decode(first, || words.next())?;
-            self.word = complete.len() - words.len();
+            self.word = complete - words.len();
             self.left -= 1;
             return Some(op);
         }
