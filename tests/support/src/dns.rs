@@ -19,6 +19,8 @@ use tokio::{
     task::JoinSet,
 };
 
+use crate::wait;
+
 /// A query that the server has received.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -147,10 +149,13 @@ impl DnsServer {
     }
 
     /// Waits until the server has received this many queries.
-    pub async fn asked_times(&self, count: usize) {
-        while self.asked().len() < count {
-            tokio::task::yield_now().await;
-        }
+    ///
+    /// # Panics
+    ///
+    /// If this takes longer than 20 seconds.
+    #[track_caller]
+    pub fn asked_times(&self, count: usize) -> impl Future<Output = ()> {
+        wait::until(format!("{count} queries"), move || self.asked().len() >= count)
     }
 
     /// Returns the questions so far, each as a name and a type: `www.test A`.

@@ -1,7 +1,9 @@
-//! `openssl s_server`, as an independent TLS server with an option for every detail of a handshake.
+//! The command `openssl`: `s_server` as an independent TLS server with an option for every detail of a handshake, and
+//! what it says about cipher suites and certificates.
 
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -122,4 +124,31 @@ impl Builder {
         fs::write(&path, content).expect("write to a temporary directory");
         path.to_str().expect("a UTF-8 path").to_owned()
     }
+}
+
+/// Runs openssl with these arguments, and returns its output.
+///
+/// # Panics
+///
+/// If it fails.
+#[track_caller]
+pub fn openssl(arguments: &[&str]) -> String {
+    let mut command = Command::new("openssl");
+    command.args(arguments);
+    process::run(command, process::READY).success()
+}
+
+/// Returns the number of a cipher suite by its OpenSSL name or its IANA name.
+///
+/// # Panics
+///
+/// If openssl does not know the name.
+#[track_caller]
+pub fn suite_number(name: &str) -> u16 {
+    let list = openssl(&["ciphers", "-V", "-stdname", "ALL"]);
+    let named = |line: &&str| line.split_whitespace().any(|word| word == name);
+    let line = list.lines().find(named).unwrap_or_else(|| panic!("no suite {name:?} in {list}"));
+    let (high, low) = line.split_whitespace().next().and_then(|code| code.split_once(',')).expect(line);
+    let byte = |text: &str| u16::from_str_radix(text.trim_start_matches("0x"), 16).expect(line);
+    byte(high) << 8 | byte(low)
 }

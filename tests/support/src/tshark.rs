@@ -1,10 +1,10 @@
-//! tshark, which reads the capture files that the tests write.
+//! Wireshark's tshark, which reads capture files.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use test_support::process;
+use crate::process;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
